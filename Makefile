@@ -1,0 +1,113 @@
+# Underlane. `make help` lists the targets.
+SHELL := /bin/bash
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X github.com/underlane/underlane/internal/version.Version=$(VERSION)
+# Everything runs in namespaces that may have no libc of their own.
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+export GOFLAGS ?= -buildvcs=false
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+##@ Use
+
+.PHONY: demo
+demo: deps build ## the demo on two nodes, until Ctrl-C; ONCE=1 checks it and exits
+	ONCE=$(ONCE) test/demo/run.sh
+
+.PHONY: cluster-up cluster-down images
+cluster-up: deps-cluster images ## a Kubernetes cluster of two nodes on this machine (root); docs/cluster.md
+	bin/cluster up
+cluster-down: bin/cluster ## take the cluster away
+	bin/cluster down
+.PHONY: cluster-demo
+cluster-demo: deps-cluster build images ## the demo on the cluster, checked; KEEP=1 leaves it running
+	test/cluster/demo/run.sh
+images: bin/cluster ## container images of our programs, in bin/images
+	bin/cluster images
+
+.PHONY: bin/cluster
+bin/cluster:
+	cd test/cluster && CGO_ENABLED=0 $(GO) build -trimpath -o ../../bin/cluster ./cmd/cluster
+
+.PHONY: build
+build: ## bin/agent, bin/controller, bin/underlane, bin/lab and the demo's programs
+	$(BUILD) -o bin/ ./cmd/agent ./cmd/controller ./cmd/underlane ./test/demo/cmd/...
+	ln -sf underlane bin/kubectl-underlane
+	$(BUILD) -o bin/lab ./test/lab/cmd/lab
+
+##@ Measure
+
+.PHONY: bench bench-diff bench-build
+bench: deps-bench bench-build ## Underlane, no proxy, the floor and other proxies; BENCH=work, QUICK=1, OUT=directory
+	bin/bench run $(if $(QUICK),-quick) $(if $(BENCH),-work '$(BENCH)') $(BENCHFLAGS) \
+	  -out $(or $(OUT),$(if $(QUICK)$(BENCH)$(BENCHFLAGS),bin/benchmark,docs/benchmarks))
+bench-diff: deps-bench bench-build ## the agents of two commits: A=commit B=commit, by default HEAD and the working tree
+	bin/bench diff $(if $(QUICK),-quick) $(if $(BENCH),-work '$(BENCH)') $(BENCHFLAGS) $(or $(A),HEAD) $(or $(B),.)
+bench-build: build
+	$(BUILD) -o bin/ ./test/bench/cmd/bench
+
+##@ Check
+
+.PHONY: test
+test: deps-test ## all tests: unit, eBPF on this kernel, and the lab end to end (root)
+	scripts/test.sh
+
+.PHONY: test-cluster
+test-cluster: deps-cluster build images ## install on a real cluster and prove what is promised (root); RUN=, KEEP=1, CGROUP=v1,v2
+	scripts/test-cluster.sh
+
+.PHONY: conformance
+conformance: deps-cluster build images ## the Gateway API's conformance suite on a real cluster (root); RUN=MeshPorts, KEEP=1
+	scripts/conformance.sh
+
+.PHONY: lint
+lint: ## go vet, staticcheck, gofumpt
+	$(GO) vet ./...
+	cd test/cluster && $(GO) vet ./...
+	cd test/conformance && $(GO) vet ./...
+	cd test/interop/programs && $(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	cd test/cluster && $$(cd ../.. && $(GO) tool -n staticcheck) ./...
+	cd test/conformance && $$(cd ../.. && $(GO) tool -n staticcheck) ./...
+	cd test/interop/programs && $$(cd ../../.. && $(GO) tool -n staticcheck) ./...
+	@out=$$($(GO) tool gofumpt -l $$(git ls-files '*.go' | grep -vE '\.pb\.go$$|_bpfel\.go$$')); \
+	  if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for a moment (FUZZTIME, default 5s)
+	scripts/fuzz.sh
+
+.PHONY: verify
+verify: deps-generate ## generated files are what their sources say, and go.mod is tidy
+	scripts/verify.sh
+
+##@ Change
+
+.PHONY: generate
+generate: deps-generate ## eBPF objects (clang -Wall -Werror), protobuf Go, rendered manifest
+	$(GO) generate ./bpf ./api/... ./test/demo/proto ./daemonset
+
+.PHONY: fmt
+fmt: ## format
+	$(GO) tool gofumpt -w $$(git ls-files '*.go' | grep -vE '\.pb\.go$$|_bpfel\.go$$')
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+
+##@ Tools (Debian packages; nothing is done where they are there)
+
+.PHONY: deps deps-test deps-cluster deps-generate
+deps:
+	scripts/deps.sh run
+deps-test:
+	scripts/deps.sh run test
+deps-cluster:
+	scripts/deps.sh cluster
+deps-bench:
+	scripts/deps.sh run bench
+deps-generate:
+	scripts/deps.sh generate

@@ -1,0 +1,134 @@
+//go:build ignore
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Outbound capture: a connect() of an enrolled pod is sent to the agent's
+ * listener inside the pod's own namespace; where the application wanted to go
+ * stays with the socket. sockops.c files it for the agent. */
+
+enum verdict { REFUSE = 0, PASS = 1 };
+
+enum liveness { ALIVE, NO_LISTENER, STALE };
+
+static __always_inline enum liveness outbound_liveness(__u64 cookie, __u32 kind)
+{
+	struct listener_key key = { .netns_cookie = cookie, .kind = kind };
+	struct bpf_sock *listener = bpf_map_lookup_elem(&listeners, &key);
+	if (!listener)
+		return NO_LISTENER;
+	bpf_sk_release(listener);
+	return agent_alive(agent_state()) ? ALIVE : STALE;
+}
+
+static __always_inline void report_refused(const struct address *dst, __u16 port, __u64 cookie)
+{
+	struct event *e = event_begin(EVENT_REFUSED, cookie);
+	if (!e)
+		return;
+	e->remote = *dst;
+	e->remote_port = port;
+	set_process(e->process, &e->pid);
+	event_end(e);
+}
+
+/* Returns 1 when the connection is to be rewritten to the agent's listener on
+ * the loopback address of dst's family; otherwise *verdict stands. */
+static __always_inline int capture(struct bpf_sock_addr *ctx, const struct address *dst, enum verdict *verdict,
+				   __u16 *listener_port)
+{
+	*verdict = PASS;
+	if (ctx->type != SOCK_STREAM || !ctx->sk)
+		return 0;
+	/* A socket may connect again after a failure: what it has stored is old. */
+	struct socket_info *info = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+	if (info)
+		info->captured = 0;
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	struct pod *pod = bpf_map_lookup_elem(&pods, &cookie);
+	if (!pod)
+		return 0;
+	struct agent_state *st = agent_state();
+	if (st && st->mark && ctx->sk->mark == st->mark)
+		return 0; /* the agent's own socket */
+	if (is_loopback(dst) || is_unspecified(dst) || same_addr(dst, &pod->addr4) || same_addr(dst, &pod->addr6))
+		return 0; /* to the pod itself */
+	if (is_link_local6(dst)) {
+		count(COUNT_PASSED_LINK_LOCAL);
+		return 0;
+	}
+	int v4 = is_v4(dst);
+	*listener_port = v4 ? pod->outbound_port4 : pod->outbound_port6;
+	if (!*listener_port)
+		return 0;
+	if (ctx->protocol != IPPROTO_TCP) {
+		count(COUNT_PASSED_MPTCP);
+		return 0;
+	}
+	if (ctx->sk->bound_dev_if) {
+		count(COUNT_PASSED_BOUND_DEVICE);
+		return 0;
+	}
+	__u16 port = bpf_ntohs(ctx->user_port);
+	if (in_ranges(pod->skip_outbound, port)) {
+		count(COUNT_PASSED_SKIPPED_PORT);
+		return 0;
+	}
+
+	info = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!info) {
+		count(COUNT_STORAGE_FAILED);
+		return 0;
+	}
+
+	enum liveness live = outbound_liveness(cookie, v4 ? LISTENER_OUTBOUND4 : LISTENER_OUTBOUND6);
+	if (live != ALIVE) {
+		if (!pod->fail_closed) {
+			count(live == STALE ? COUNT_PASSED_STALE_AGENT : COUNT_PASSED_NO_LISTENER);
+			return 0;
+		}
+		count(live == STALE ? COUNT_REFUSED_STALE_AGENT : COUNT_REFUSED_NO_LISTENER);
+		report_refused(dst, port, cookie);
+		*verdict = REFUSE;
+		return 0;
+	}
+
+	info->netns_cookie = cookie;
+	info->remote = *dst;
+	info->local = v4 ? pod->addr4 : pod->addr6;
+	info->remote_port = port;
+	info->captured = 1;
+	info->server = 0;
+	count(COUNT_CAPTURED_OUTBOUND);
+	return 1;
+}
+
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx)
+{
+	struct address dst;
+	enum verdict verdict;
+	__u16 port = 0;
+	set_addr4(&dst, ctx->user_ip4);
+	if (capture(ctx, &dst, &verdict, &port)) {
+		ctx->user_ip4 = bpf_htonl(0x7f000001);
+		ctx->user_port = bpf_htons(port);
+	}
+	return verdict;
+}
+
+/* A v4-mapped destination runs only this hook, and keeps its family. */
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx)
+{
+	struct address dst;
+	enum verdict verdict;
+	__u16 port = 0;
+	set_addr6(&dst, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
+	if (capture(ctx, &dst, &verdict, &port)) {
+		int v4 = is_v4(&dst);
+		ctx->user_ip6[0] = 0;
+		ctx->user_ip6[1] = 0;
+		ctx->user_ip6[2] = v4 ? bpf_htonl(0xffff) : 0;
+		ctx->user_ip6[3] = v4 ? bpf_htonl(0x7f000001) : bpf_htonl(1);
+		ctx->user_port = bpf_htons(port);
+	}
+	return verdict;
+}

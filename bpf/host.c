@@ -1,0 +1,81 @@
+//go:build ignore
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The node's own processes, the kubelet first of all, reach pods past the agent:
+ * a probe asks the application, and needs no identity. An address of the node
+ * does not tell: what came in at a NodePort has it too, and so have pods on the
+ * host's network. So the connection is filed while the process that makes it is
+ * at hand, and its first packet is known by that at the pod. */
+
+#define MAX_CGROUP_DEPTH 16
+#define FLOW_LIFETIME_NS 10000000000ULL /* of a SYN and its repetitions */
+
+struct kernfs_node {
+	struct kernfs_node *__parent; /* since Linux 6.15 */
+	const char *name;
+	__u64 id;
+} __attribute__((preserve_access_index));
+
+struct kernfs_node___before {
+	struct kernfs_node *parent;
+} __attribute__((preserve_access_index));
+
+struct cgroup {
+	struct kernfs_node *kn;
+} __attribute__((preserve_access_index));
+
+struct css_set {
+	struct cgroup *dfl_cgrp; /* in the v2 hierarchy */
+} __attribute__((preserve_access_index));
+
+static __always_inline struct kernfs_node *parent_of(struct kernfs_node *kn)
+{
+	if (bpf_core_field_exists(kn->__parent))
+		return BPF_CORE_READ(kn, __parent);
+	return BPF_CORE_READ((struct kernfs_node___before *)kn, parent);
+}
+
+/* The kubelet puts every pod below a cgroup kubepods, kubepods.slice, or
+ * kubelet-kubepods.slice. One too deep to tell counts as a pod's. */
+static __always_inline int in_pod_cgroup(const struct agent_state *st)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct kernfs_node *kn = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn);
+	for (int i = 0; i < MAX_CGROUP_DEPTH; i++) {
+		if (!kn || BPF_CORE_READ(kn, id) == st->cgroup_root_id)
+			return 0;
+		char name[24] = {};
+		bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(kn, name));
+		if (!__builtin_memcmp(name, "kubepods", 8) || !__builtin_memcmp(name, "kubelet-kubepods", 16))
+			return 1;
+		kn = parent_of(kn);
+	}
+	return 1;
+}
+
+/* In the process that connects, before its SYN leaves. */
+static __always_inline void file_host_flow(struct bpf_sock_ops *ctx, __u64 cookie)
+{
+	struct agent_state *st = agent_state();
+	if (!st || st->host_netns_cookie != cookie)
+		return;
+	struct flow_key key = { .client_port = ctx->local_port, .server_port = remote_port(ctx) };
+	remote_addr(ctx, &key.server);
+	if (!bpf_map_lookup_elem(&pod_addresses, &key.server) || in_pod_cgroup(st))
+		return;
+	local_addr(ctx, &key.client);
+	struct host_flow flow = { .opened_ns = bpf_ktime_get_ns() };
+	set_process(flow.process, &flow.pid);
+	if (bpf_map_update_elem(&host_flows, &key, &flow, BPF_ANY))
+		count(COUNT_HOST_FLOW_FAILED);
+}
+
+/* At the pod. */
+static __always_inline int is_host_flow(const struct address *client, __u16 client_port, const struct address *server,
+					__u16 server_port)
+{
+	struct flow_key key = {
+		.client = *client, .server = *server, .client_port = client_port, .server_port = server_port
+	};
+	struct host_flow *flow = bpf_map_lookup_elem(&host_flows, &key);
+	return flow && bpf_ktime_get_ns() - flow->opened_ns < FLOW_LIFETIME_NS;
+}

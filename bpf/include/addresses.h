@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The two ends of a socket that a sockops program is called for. */
+#pragma once
+
+static __always_inline void local_addr(struct bpf_sock_ops *ctx, struct address *a)
+{
+	if (ctx->family == AF_INET)
+		set_addr4(a, ctx->local_ip4);
+	else
+		SET_CTX_ADDR6(a, ctx, struct bpf_sock_ops, local_ip6);
+}
+
+static __always_inline void remote_addr(struct bpf_sock_ops *ctx, struct address *a)
+{
+	if (ctx->family == AF_INET)
+		set_addr4(a, ctx->remote_ip4);
+	else
+		SET_CTX_ADDR6(a, ctx, struct bpf_sock_ops, remote_ip6);
+}
+
+static __always_inline __u16 remote_port(struct bpf_sock_ops *ctx)
+{
+	return bpf_ntohl(ctx->remote_port); /* a big-endian word, the port in its low half */
+}

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Structs and maps shared by all programs, and with the agent (the Go types
+ * are generated from these). Fields are named for the person who reads
+ * `bpftool map dump pinned`: addresses are byte arrays in network order (IPv4
+ * as ::ffff:a.b.c.d), ports are in host order. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+#define SOCK_STREAM 1
+#define IPPROTO_TCP 6
+#define MAX_PORT_RANGES 8
+#define LOOPBACK_IFINDEX 1
+
+struct address {
+	__u8 bytes[16];
+};
+
+struct port_range {
+	__u16 first, last; /* inclusive; first == 0 ends the list */
+};
+
+/* An enrolled pod, keyed by its network namespace's cookie. */
+struct pod {
+	char name[64]; /* namespace/name, cut to fit */
+	struct address addr4, addr6;
+	__u16 outbound_port4; /* of the agent's listener on 127.0.0.1; 0: none */
+	__u16 outbound_port6; /* and on ::1 */
+	__u8 fail_closed; /* refuse, rather than pass, while the agent is away */
+	__u8 pad[3];
+	struct port_range skip_outbound[MAX_PORT_RANGES];
+	struct port_range skip_inbound[MAX_PORT_RANGES];
+};
+
+struct agent_state {
+	__u64 heartbeat_ns; /* CLOCK_MONOTONIC of the agent's last sign of life */
+	__u64 heartbeat_timeout_ns;
+	__u64 host_netns_cookie; /* where the node's own processes live */
+	__u64 cgroup_root_id; /* that the programs are attached to */
+	__u32 mark; /* SO_MARK of the agent's own sockets */
+	__u32 pid;
+};
+
+enum listener_kind {
+	LISTENER_OUTBOUND4 = 1,
+	LISTENER_OUTBOUND6 = 2,
+	LISTENER_INBOUND4 = 3,
+	LISTENER_INBOUND6 = 4,
+};
+
+struct listener_key {
+	__u64 netns_cookie;
+	__u32 kind; /* enum listener_kind */
+	__u32 pad;
+};
+
+/* A client socket as its namespace knows it, for the agent to find by what
+ * accept() tells it. */
+struct client_key {
+	__u64 netns_cookie;
+	struct address addr;
+	__u16 port;
+	__u16 pad[3];
+};
+
+struct original_dst {
+	struct address addr;
+	__u16 port;
+	__u16 pad;
+	__u32 pid;
+	char process[16];
+};
+
+/* The agent's connection to an application, and the client it stands for. */
+struct peer_key {
+	__u64 netns_cookie;
+	__u16 agent_port;
+	__u16 app_port;
+	__u32 family; /* AF_INET or AF_INET6 */
+};
+
+struct peer_name {
+	struct address addr;
+	__u16 port;
+	__u16 pad;
+};
+
+/* What is known of one socket of an enrolled pod. */
+struct socket_info {
+	__u64 netns_cookie;
+	__u64 opened_ns;
+	struct address remote; /* where the application thinks it is connected to */
+	struct address local; /* captured client: the pod's address, not loopback */
+	__u16 remote_port;
+	__u8 captured; /* the connection goes through the agent */
+	__u8 server; /* accepted, not connected */
+	__u32 pid;
+	char process[16];
+};
+
+/* A connection that a process of the node itself, no pod's, makes to a pod of
+ * the node: kubelet probes. */
+struct flow_key {
+	struct address client, server;
+	__u16 client_port, server_port;
+};
+
+struct host_flow {
+	__u64 opened_ns;
+	__u32 pid;
+	__u32 pad;
+	char process[16];
+};
+
+enum event_kind {
+	EVENT_CONNECT = 1, /* established by connect() */
+	EVENT_ACCEPT = 2, /* established by accept() */
+	EVENT_CLOSE = 3,
+	EVENT_FAILED = 4, /* connect() did not get through; error says why */
+	EVENT_REFUSED = 5, /* refused by us: the agent is away, the pod fails closed */
+};
+
+struct event {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 netns_cookie;
+	__u64 duration_ns; /* since connect() or accept() */
+	__u64 bytes_sent, bytes_received;
+	struct address local, remote;
+	__u16 local_port, remote_port;
+	__u8 kind; /* enum event_kind */
+	__u8 server;
+	__u16 error; /* errno of a failed or reset connection */
+	__u32 srtt_us;
+	__u32 retransmits;
+	__u32 pid;
+	char process[16];
+	__u32 pad;
+};
+
+/* Every early exit that is not plain "not ours" is counted here. */
+enum counter {
+	COUNT_CAPTURED_OUTBOUND,
+	COUNT_CAPTURED_INBOUND,
+	COUNT_PASSED_BOUND_DEVICE, /* SO_BINDTODEVICE cannot reach loopback */
+	COUNT_PASSED_MPTCP,
+	COUNT_PASSED_LINK_LOCAL, /* needs an interface, which the agent would not know */
+	COUNT_PASSED_SKIPPED_PORT,
+	COUNT_PASSED_NO_LISTENER, /* agent away, fail open */
+	COUNT_PASSED_STALE_AGENT, /* agent hung, fail open */
+	COUNT_REFUSED_NO_LISTENER, /* agent away, fail closed */
+	COUNT_REFUSED_STALE_AGENT, /* agent hung, fail closed */
+	COUNT_EVENT_LOST, /* ring buffer full */
+	COUNT_STORAGE_FAILED, /* no memory for socket_info */
+	COUNT_ORIGINAL_DST_FAILED, /* map update failed */
+	COUNT_ASSIGN_FAILED, /* bpf_sk_assign refused the listener */
+	COUNT_PASSED_HOST_PROCESS, /* inbound from a process of the node itself */
+	COUNT_HOST_FLOW_FAILED, /* map update failed */
+	NUM_COUNTERS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64); /* netns cookie */
+	__type(value, struct pod);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} pods SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct address);
+	__type(value, __u64); /* netns cookie */
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} pod_addresses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct agent_state);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} agent SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 16384);
+	__type(key, struct listener_key);
+	__type(value, __u64); /* a socket */
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} listeners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct client_key);
+	__type(value, struct original_dst);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} original_dsts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct peer_key);
+	__type(value, struct peer_name);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} peer_names SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct flow_key);
+	__type(value, struct host_flow);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} host_flows SEC(".maps");
+
+/* BPF_F_CLONE: what listen() recorded is inherited by accepted sockets. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct socket_info);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 * 1024 * 1024);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, NUM_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} counters SEC(".maps");
+
+/* One word of a context's array. The verifier allows only loads of a single
+ * word at a constant offset from the context's own pointer; left to itself the
+ * compiler merges words and moves the pointer. */
+#define CTX_WORD(ctx, type, field, i)                                                       \
+	({                                                                                  \
+		__u32 word_;                                                                \
+		asm volatile("%0 = *(u32 *)(%1 + %2)"                                       \
+			     : "=r"(word_)                                                  \
+			     : "r"(ctx), "i"(__builtin_offsetof(type, field) + 4 * (i)));   \
+		word_;                                                                      \
+	})
+
+static __always_inline void count(__u32 what)
+{
+	__u64 *n = bpf_map_lookup_elem(&counters, &what);
+	if (n)
+		(*n)++;
+}
+
+static __always_inline struct agent_state *agent_state(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&agent, &zero);
+}
+
+/* a.b.c.d, as an IPv4 word in network order, as ::ffff:a.b.c.d */
+static __always_inline void set_addr4(struct address *a, __u32 ip4)
+{
+	__builtin_memset(a, 0, sizeof(*a));
+	a->bytes[10] = 0xff;
+	a->bytes[11] = 0xff;
+	__builtin_memcpy(&a->bytes[12], &ip4, 4);
+}
+
+static __always_inline void set_addr6(struct address *a, __u32 w0, __u32 w1, __u32 w2, __u32 w3)
+{
+	__u32 words[4] = { w0, w1, w2, w3 };
+	__builtin_memcpy(a->bytes, words, 16);
+}
+
+#define SET_CTX_ADDR6(a, ctx, type, field)                                                 \
+	set_addr6(a, CTX_WORD(ctx, type, field, 0), CTX_WORD(ctx, type, field, 1),          \
+		  CTX_WORD(ctx, type, field, 2), CTX_WORD(ctx, type, field, 3))
+
+static __always_inline __u32 addr_word(const struct address *a, int i)
+{
+	__u32 w;
+	__builtin_memcpy(&w, &a->bytes[i * 4], 4);
+	return w;
+}
+
+static __always_inline int is_v4(const struct address *a)
+{
+	return addr_word(a, 0) == 0 && addr_word(a, 1) == 0 && addr_word(a, 2) == bpf_htonl(0xffff);
+}
+
+static __always_inline int is_loopback(const struct address *a)
+{
+	if (is_v4(a))
+		return a->bytes[12] == 127;
+	return addr_word(a, 0) == 0 && addr_word(a, 1) == 0 && addr_word(a, 2) == 0 &&
+	       addr_word(a, 3) == bpf_htonl(1);
+}
+
+/* 0.0.0.0 and ::, which connect() takes for loopback. */
+static __always_inline int is_unspecified(const struct address *a)
+{
+	return addr_word(a, 0) == 0 && addr_word(a, 1) == 0 && addr_word(a, 3) == 0 &&
+	       (addr_word(a, 2) == 0 || addr_word(a, 2) == bpf_htonl(0xffff));
+}
+
+/* fe80::/10: means something only together with an interface. */
+static __always_inline int is_link_local6(const struct address *a)
+{
+	return a->bytes[0] == 0xfe && (a->bytes[1] & 0xc0) == 0x80;
+}
+
+static __always_inline int same_addr(const struct address *a, const struct address *b)
+{
+	return addr_word(a, 0) == addr_word(b, 0) && addr_word(a, 1) == addr_word(b, 1) &&
+	       addr_word(a, 2) == addr_word(b, 2) && addr_word(a, 3) == addr_word(b, 3);
+}
+
+static __always_inline int in_ranges(const struct port_range *ranges, __u16 port)
+{
+	for (int i = 0; i < MAX_PORT_RANGES; i++) {
+		if (ranges[i].first == 0)
+			return 0;
+		if (ranges[i].first <= port && port <= ranges[i].last)
+			return 1;
+	}
+	return 0;
+}
+
+/* The agent's heartbeat is fresh. A hung agent still has its listeners. */
+static __always_inline int agent_alive(const struct agent_state *st)
+{
+	return st && bpf_ktime_get_ns() - st->heartbeat_ns < st->heartbeat_timeout_ns;
+}

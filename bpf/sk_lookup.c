@@ -1,0 +1,69 @@
+//go:build ignore
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Inbound capture: a SYN to an enrolled pod finds the agent's inbound listener
+ * rather than the application's. getsockname() on the accepted socket is the
+ * address the client asked for. Attached to each enrolled pod's namespace. */
+
+static __always_inline void both_addrs(struct bpf_sk_lookup *ctx, struct address *local, struct address *remote)
+{
+	if (ctx->family == AF_INET) {
+		set_addr4(local, CTX_WORD(ctx, struct bpf_sk_lookup, local_ip4, 0));
+		set_addr4(remote, CTX_WORD(ctx, struct bpf_sk_lookup, remote_ip4, 0));
+	} else {
+		SET_CTX_ADDR6(local, ctx, struct bpf_sk_lookup, local_ip6);
+		SET_CTX_ADDR6(remote, ctx, struct bpf_sk_lookup, remote_ip6);
+	}
+}
+
+SEC("sk_lookup")
+int steer_inbound(struct bpf_sk_lookup *ctx)
+{
+	struct address local, remote;
+	if (ctx->protocol != IPPROTO_TCP)
+		return SK_PASS;
+	both_addrs(ctx, &local, &remote);
+	/* The agent's dial to the application, or the pod's to itself, names the
+	 * pod's address on both ends; the interface is not always loopback then. */
+	if (ctx->ingress_ifindex == LOOPBACK_IFINDEX || same_addr(&local, &remote))
+		return SK_PASS;
+
+	__u64 *cookie = bpf_map_lookup_elem(&pod_addresses, &local);
+	if (!cookie)
+		return SK_PASS;
+	__u64 netns_cookie = *cookie;
+	struct pod *pod = bpf_map_lookup_elem(&pods, &netns_cookie);
+	if (!pod)
+		return SK_PASS;
+	if (is_host_flow(&remote, bpf_ntohs(ctx->remote_port), &local, ctx->local_port)) {
+		count(COUNT_PASSED_HOST_PROCESS);
+		return SK_PASS;
+	}
+	if (in_ranges(pod->skip_inbound, ctx->local_port)) {
+		count(COUNT_PASSED_SKIPPED_PORT);
+		return SK_PASS;
+	}
+	struct listener_key key = {
+		.netns_cookie = netns_cookie,
+		.kind = is_v4(&local) ? LISTENER_INBOUND4 : LISTENER_INBOUND6,
+	};
+	struct bpf_sock *listener = bpf_map_lookup_elem(&listeners, &key);
+	int stale = listener && !agent_alive(agent_state());
+	if (!listener || stale) {
+		if (listener)
+			bpf_sk_release(listener);
+		if (pod->fail_closed) {
+			count(stale ? COUNT_REFUSED_STALE_AGENT : COUNT_REFUSED_NO_LISTENER);
+			return SK_DROP;
+		}
+		count(stale ? COUNT_PASSED_STALE_AGENT : COUNT_PASSED_NO_LISTENER);
+		return SK_PASS;
+	}
+	long err = bpf_sk_assign(ctx, listener, 0);
+	bpf_sk_release(listener);
+	if (err) {
+		count(COUNT_ASSIGN_FAILED);
+		return pod->fail_closed ? SK_DROP : SK_PASS;
+	}
+	count(COUNT_CAPTURED_INBOUND);
+	return SK_PASS;
+}

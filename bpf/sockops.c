@@ -1,0 +1,216 @@
+//go:build ignore
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The life of a pod's connections: files the original destination of captured
+ * ones before their SYN leaves, gives accepted ones their client's name, and
+ * reports those that no proxy carries. */
+
+#define TCP_SYN_SENT 2
+#define TCP_FIN_WAIT2 5
+#define TCP_TIME_WAIT 6
+#define TCP_CLOSE 7
+#define TCP_LAST_ACK 9
+#define SOCK_DONE 1 /* bit of skc_flags: the peer's FIN was received */
+
+/* The kernel's socket, for the fields that no context has. */
+struct sock_common {
+	unsigned long skc_flags;
+} __attribute__((preserve_access_index));
+
+struct sock {
+	struct sock_common __sk_common;
+	int sk_err;
+} __attribute__((preserve_access_index));
+
+static __always_inline int agents_own(struct bpf_sock *sk)
+{
+	struct agent_state *st = agent_state();
+	return st && st->mark && sk->mark == st->mark;
+}
+
+static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	/* A captured connection is on its way to the agent, whether or not the pod
+	 * has left the mesh meanwhile. */
+	if (!info || !info->captured) {
+		file_host_flow(ctx, cookie);
+		if (!bpf_map_lookup_elem(&pods, &cookie) || agents_own(sk))
+			return;
+		info = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!info) {
+			count(COUNT_STORAGE_FAILED);
+			return;
+		}
+	}
+	info->netns_cookie = cookie;
+	info->opened_ns = bpf_ktime_get_ns();
+	set_process(info->process, &info->pid);
+	if (!info->captured) {
+		remote_addr(ctx, &info->remote);
+		info->remote_port = remote_port(ctx);
+		if (!is_loopback(&info->remote))
+			bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+		return;
+	}
+	struct client_key key = { .netns_cookie = cookie, .port = ctx->local_port };
+	struct original_dst dst = { .addr = info->remote, .port = info->remote_port, .pid = info->pid };
+	local_addr(ctx, &key.addr);
+	__builtin_memcpy(dst.process, info->process, sizeof(dst.process));
+	if (bpf_map_update_elem(&original_dsts, &key, &dst, BPF_ANY))
+		count(COUNT_ORIGINAL_DST_FAILED);
+}
+
+/* accept() runs in no process: the name is the listener's. Recorded for every
+ * pod, so that it is there when a pod is enrolled later. */
+static __always_inline void on_listen(struct bpf_sock *sk)
+{
+	if (agents_own(sk))
+		return;
+	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (info)
+		set_process(info->process, &info->pid);
+	else
+		count(COUNT_STORAGE_FAILED);
+}
+
+static __always_inline void fill(struct event *e, struct bpf_sock_ops *ctx, const struct socket_info *info)
+{
+	local_addr(ctx, &e->local);
+	e->local_port = ctx->local_port;
+	e->remote = info->remote;
+	e->remote_port = info->remote_port;
+	e->server = info->server;
+	e->duration_ns = e->time_ns - info->opened_ns;
+	e->srtt_us = ctx->srtt_us >> 3; /* the kernel keeps it times eight */
+	e->retransmits = ctx->total_retrans;
+	e->pid = info->pid;
+	__builtin_memcpy(e->process, info->process, sizeof(e->process));
+}
+
+static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!info || info->captured || !info->netns_cookie || is_loopback(&info->remote))
+		return;
+	struct event *e = event_begin(EVENT_CONNECT, info->netns_cookie);
+	if (!e)
+		return;
+	fill(e, ctx, info);
+	event_end(e);
+}
+
+/* Is this the agent's connection to an application? Then the application is to
+ * see the client that it stands for. The pod may have left the mesh meanwhile:
+ * connections that it had are served to their end. */
+static __always_inline void adopt_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __u64 cookie,
+					const struct address *local)
+{
+	struct peer_key key = {
+		.netns_cookie = cookie,
+		.agent_port = remote_port(ctx),
+		.app_port = ctx->local_port,
+		.family = is_v4(local) ? AF_INET : AF_INET6,
+	};
+	struct peer_name *peer = bpf_map_lookup_elem(&peer_names, &key);
+	if (!peer)
+		return; /* the pod talks to itself */
+	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!info) {
+		count(COUNT_STORAGE_FAILED);
+		return;
+	}
+	info->netns_cookie = cookie;
+	info->remote = peer->addr;
+	info->remote_port = peer->port;
+	info->server = 1;
+	info->captured = 1;
+	bpf_map_delete_elem(&peer_names, &key);
+}
+
+static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	if (agents_own(sk))
+		return;
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	struct address local, remote;
+	local_addr(ctx, &local);
+	remote_addr(ctx, &remote);
+	if (is_loopback(&local))
+		return;
+	if (same_addr(&local, &remote)) {
+		adopt_client(ctx, sk, cookie, &local);
+		return;
+	}
+	if (!bpf_map_lookup_elem(&pods, &cookie))
+		return;
+	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!info) {
+		count(COUNT_STORAGE_FAILED);
+		return;
+	}
+	info->netns_cookie = cookie;
+	info->opened_ns = bpf_ktime_get_ns();
+	info->server = 1;
+	info->captured = 0;
+	info->remote = remote;
+	info->remote_port = remote_port(ctx);
+	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	struct event *e = event_begin(EVENT_ACCEPT, cookie);
+	if (!e)
+		return;
+	fill(e, ctx, info);
+	event_end(e);
+}
+
+static __always_inline void on_close(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!info)
+		return;
+	struct event *e = event_begin(ctx->args[0] == TCP_SYN_SENT ? EVENT_FAILED : EVENT_CLOSE, info->netns_cookie);
+	if (!e)
+		return;
+	fill(e, ctx, info);
+	/* bytes_acked counts our SYN and our FIN once acknowledged, bytes_received
+	 * the peer's FIN. */
+	__u32 state = ctx->args[0];
+	__u64 ours = 1 + (state == TCP_FIN_WAIT2 || state == TCP_TIME_WAIT || state == TCP_LAST_ACK);
+	__u64 theirs = 0;
+	struct sock *kernel_sk = (void *)bpf_skc_to_tcp_sock(sk);
+	if (kernel_sk) {
+		e->error = BPF_CORE_READ(kernel_sk, sk_err);
+		theirs = (BPF_CORE_READ(kernel_sk, __sk_common.skc_flags) >> SOCK_DONE) & 1;
+	}
+	__u64 acked = ctx->bytes_acked, received = ctx->bytes_received;
+	e->bytes_sent = acked > ours ? acked - ours : 0;
+	e->bytes_received = received > theirs ? received - theirs : 0;
+	event_end(e);
+}
+
+SEC("sockops")
+int sock_ops(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	if (!sk)
+		return 1;
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		on_connect(ctx, sk);
+		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		on_listen(sk);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		on_established(ctx, sk);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		on_accept(ctx, sk);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ctx->args[1] == TCP_CLOSE)
+			on_close(ctx, sk);
+		break;
+	}
+	return 1;
+}

@@ -1,0 +1,23 @@
+//go:build ignore
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* All programs make one object: they share one set of maps and one set of
+ * generated Go types. Each capability is a file of its own. */
+
+#include "include/underlane.h"
+#include "include/process.h"
+#include "include/events.h"
+#include "include/addresses.h"
+
+#include "host.c"
+#include "connect.c"
+#include "names.c"
+#include "sockops.c"
+#include "sk_lookup.c"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Types that only a ring buffer, or only the agent, uses reach BTF by these. */
+const enum event_kind unused_event_kind __attribute__((unused));
+const enum counter unused_counter __attribute__((unused));
+const enum listener_kind unused_listener_kind __attribute__((unused));
+const struct event unused_event __attribute__((unused));

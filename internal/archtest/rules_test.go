@@ -1,0 +1,159 @@
+package archtest
+
+// layers places every package: the longest entry that holds it counts. A
+// package imports only packages of lower layers. What nobody imports (tests,
+// tools) is on top.
+var layers = map[string]int{
+	"cmd": 5,
+
+	"pkg/agent":      4,
+	"pkg/controller": 4,
+	"pkg/cli":        4,
+
+	"pkg/l7proxy":   3,
+	"pkg/redirect":  3,
+	"pkg/telemetry": 3,
+
+	"pkg/listener": 2,
+	"pkg/state":    2,
+	"pkg/mtls":     2,
+	"pkg/tap":      2,
+	"pkg/control":  2,
+
+	"pkg/agent/handover":         4,
+	"pkg/agent/nodeapi":          4,
+	"pkg/agent/nri":              4,
+	"pkg/cli/certtext":           4,
+	"pkg/cli/check":              4,
+	"pkg/cli/cluster":            4,
+	"pkg/cli/cluster/chart":      4,
+	"pkg/cli/cluster/manifest":   4,
+	"pkg/cli/tapcmd":             4,
+	"pkg/cli/topui":              4,
+	"pkg/controller/fanin":       4,
+	"pkg/controller/tapapi":      4,
+	"pkg/controller/agentauth":   4,
+	"pkg/controller/apitest":     4,
+	"pkg/controller/custom":      4,
+	"pkg/controller/issuer":      4,
+	"pkg/controller/podstatus":   4,
+	"pkg/controller/routestatus": 4,
+	"pkg/controller/translate":   4,
+	"pkg/controller/watch":       4,
+
+	"pkg/mtls/ca": 2,
+
+	"pkg/policy":          1,
+	"pkg/rawio":           1,
+	"pkg/l7proxy/balance": 1,
+	"pkg/l7proxy/detect":  1,
+	"pkg/l7proxy/http1":   1,
+	"pkg/l7proxy/http2":   1,
+	"pkg/l7proxy/limit":   1,
+	"pkg/l7proxy/pool":    1,
+	"pkg/l7proxy/retry":   1,
+	"pkg/l7proxy/route":   1,
+	"pkg/tap/filter":      1,
+	"pkg/tap/render":      1,
+	"pkg/tap/top":         1,
+	"pkg/tap/wire":        1,
+	"pkg/redirect/netns":  1,
+	"pkg/redirect/podns":  1,
+
+	"bpf":       1,
+	"api":       0,
+	"pkg/mesh":  0,
+	"daemonset": 0, // the embedded chart
+
+	"daemonset/render": 6, // go generate runs it
+
+	"test":             6,
+	"internal":         6,
+	"internal/version": 0,
+}
+
+// families: a package and its sub-packages belong together; between them the
+// order is theirs (and Go's: no cycles). Everything else keeps to the layers.
+var families = []string{
+	"api", "pkg/agent", "pkg/controller", "pkg/cli", "pkg/redirect", "pkg/tap", "pkg/l7proxy", "test",
+}
+
+// sideways are the imports within one layer, each with its reason.
+var sideways = map[[2]string]string{
+	{"pkg/control", "pkg/state"}:        "the client's work is to apply deltas to a Store",
+	{"pkg/control", "pkg/mtls"}:         "the client implements mtls.Signer",
+	{"pkg/redirect/netns", "pkg/rawio"}: "sockets made in a pod's namespace are handed out as raw connections",
+}
+
+// onlyIn: modules (or packages) that are the business of a few.
+var onlyIn = []struct {
+	imports []string
+	in      []string
+	why     string
+}{
+	// The benchmark counts system calls in the kernel.
+	{[]string{"github.com/cilium/ebpf"}, []string{"bpf", "pkg/redirect", "test/bench/calls"}, "one package talks to the kernel"},
+	{[]string{"github.com/vishvananda"}, []string{"pkg/redirect", "test"}, "interfaces and namespaces are pkg/redirect's"},
+	// sigs.k8s.io/yaml is a YAML reader, no Kubernetes: the agent's config file.
+	{[]string{"k8s.io", "sigs.k8s.io/gateway-api"}, []string{"pkg/controller", "cmd/controller", "pkg/cli", "test"}, "nodes know the mesh's own types only"},
+	{[]string{"helm.sh/helm"}, []string{"pkg/cli/cluster/chart"}, "one package renders the chart"},
+	{
+		[]string{"github.com/prometheus", "go.opentelemetry.io"},
+		// The controller has a handful of counters of its own and no data path:
+		// it exports them itself until a second user makes a shared form worth it.
+		[]string{"pkg/telemetry", "pkg/controller", "test"},
+		"packages count; telemetry exports",
+	},
+	{[]string{"golang.org/x/net/http2"}, []string{"pkg/l7proxy/http2", "test"}, "one HTTP/2 engine"},
+	{[]string{"pkg/mtls/ca"}, []string{"pkg/controller", "cmd/controller", "test"}, "a node cannot sign"},
+	{[]string{"bpf"}, []string{"pkg/redirect", "test"}, "one package loads the programs"},
+}
+
+// never: what from must not even depend on through others.
+var never = []struct {
+	from   []string
+	except []string // sub-packages of from
+	deps   []string
+	why    string
+}{
+	{
+		from: []string{"pkg/l7proxy", "pkg/listener", "pkg/redirect", "pkg/mtls", "pkg/tap", "pkg/policy", "pkg/rawio"},
+		// These two are on the reader's side of the hub: names of status codes,
+		// and events on their way to a CLI.
+		except: []string{"pkg/tap/render", "pkg/tap/top", "pkg/tap/wire"},
+		deps:   []string{"google.golang.org/grpc"},
+		why:    "there is no gRPC in the request path",
+	},
+	{from: []string{"pkg/l7proxy"}, deps: []string{"pkg/redirect", "bpf"}, why: "pkg/agent wires them"},
+	{from: []string{"pkg/redirect"}, deps: []string{"pkg/l7proxy"}, why: "pkg/agent wires them"},
+	{from: []string{"pkg/agent", "cmd/agent"}, deps: []string{"pkg/mtls/ca"}, why: "a node cannot sign"},
+	{from: []string{"pkg/agent", "cmd/agent"}, deps: []string{"k8s.io", "sigs.k8s.io/gateway-api", "helm.sh/helm"}, why: "nodes know the mesh's own types only"},
+	{from: []string{"cmd/controller", "pkg/controller"}, deps: []string{"bpf", "pkg/redirect"}, why: "the control plane touches no kernel"},
+}
+
+// pure packages are state machines and decisions: no socket, clock, goroutine.
+var pure = []string{"pkg/mesh", "pkg/policy", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/l7proxy/limit", "pkg/l7proxy/retry", "pkg/l7proxy/route"}
+
+// impure is what they must not import.
+var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/sys", "context"}
+
+// fuzzed packages read bytes that somebody else wrote.
+var fuzzed = []string{
+	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/l7proxy/route",
+	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control", "pkg/cli/cluster/manifest",
+}
+
+// skips are the tests that may be skipped, by file.
+var skips = map[string]string{
+	"pkg/redirect/netns/nstest/nstest.go": "without root there are no namespaces and no eBPF; make test says so",
+	"test/lab/lab.go":                     "the same",
+	"test/lab/host/host_test.go":          "the same",
+	"test/bench/calls/calls_test.go":      "the same",
+	"test/cluster/kernel/cgroup_test.go":  "the same",
+}
+
+const (
+	maxLines     = 600
+	maxTestLines = 1000
+	maxMainLines = 80
+)

@@ -1,0 +1,128 @@
+package docstest
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const root = "../.."
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// firsts are the first groups of all matches of a pattern; a pattern that
+// matches nothing looks at the wrong place.
+func firsts(t *testing.T, pattern, text string) []string {
+	t.Helper()
+	var out []string
+	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+		out = append(out, m[1])
+	}
+	if out == nil {
+		t.Fatalf("nothing matches %s: has the code moved?", pattern)
+	}
+	return out
+}
+
+// files are the files of the repository with one of these endings, by path.
+func files(t *testing.T, endings ...string) []string {
+	t.Helper()
+	var out []string
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name := e.Name(); e.IsDir() && (name == "bin" || len(name) > 2 && name[0] == '.') {
+			return fs.SkipDir
+		}
+		if slices.Contains(endings, filepath.Ext(path)) {
+			rel, err := filepath.Rel(root, path)
+			out = append(out, rel)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// pages are the Markdown files of the repository.
+func pages(t *testing.T) []string {
+	t.Helper()
+	out := files(t, ".md")
+	if len(out) < 5 {
+		t.Fatalf("only %d pages found: %v", len(out), out)
+	}
+	return out
+}
+
+var built = struct {
+	sync.Mutex
+	programs map[string]string
+}{programs: map[string]string{}}
+
+// program builds a command of this repository, once.
+func program(t *testing.T, pkg string) string {
+	t.Helper()
+	built.Lock()
+	defer built.Unlock()
+	if path := built.programs[pkg]; path != "" {
+		return path
+	}
+	path := filepath.Join(dir, filepath.Base(pkg))
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "./"+pkg)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, out)
+	}
+	built.programs[pkg] = path
+	return path
+}
+
+var dir string
+
+func TestMain(m *testing.M) {
+	var err error
+	if dir, err = os.MkdirTemp("", "docstest"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// help is what a command says of itself.
+func help(t *testing.T, pkg string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(program(t, pkg), append(args, "--help")...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v --help: %v\n%s", pkg, args, err, out)
+	}
+	return string(out)
+}
+
+// commands are the sub-commands that a command lists.
+func commands(t *testing.T, pkg string) []string {
+	t.Helper()
+	_, list, ok := strings.Cut(help(t, pkg), "Available Commands:\n")
+	if !ok {
+		t.Fatalf("%s lists no commands", pkg)
+	}
+	list, _, _ = strings.Cut(list, "\n\n")
+	return firsts(t, `(?m)^  ([a-z-]+) `, list)
+}

@@ -1,0 +1,170 @@
+package docstest
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/telemetry"
+)
+
+// canonical is a gRPC code as the specification spells it.
+func canonical(code int) string {
+	var c codes.Code
+	for _, name := range []string{
+		"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+		"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+		"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+	} {
+		if err := c.UnmarshalJSON([]byte(`"` + name + `"`)); err == nil && int(c) == code {
+			return fmt.Sprintf("%d %s", code, name)
+		}
+	}
+	return fmt.Sprint(code)
+}
+
+func TestReasons(t *testing.T) {
+	text := read(t, "docs/reference/reasons.md")
+	documented := firsts(t, "(?m)^\\| `([a-z-]+)` \\|", text)
+	var all []string
+	for r := mesh.ReasonNone + 1; r < mesh.NumReasons; r++ {
+		all = append(all, r.String())
+		row := fmt.Sprintf("| `%s` | %d | %s | ", r, r.HTTPStatus(), canonical(r.GRPCCode()))
+		if r.HTTPStatus() == 0 {
+			row = fmt.Sprintf("| `%s` | - | - | ", r)
+		}
+		if !strings.Contains(text, row) {
+			t.Errorf("reasons.md has no row %q", row)
+		}
+	}
+	if !slices.Equal(documented, all) {
+		t.Errorf("reasons.md has %v,\nthe code %v", documented, all)
+	}
+}
+
+func TestSettings(t *testing.T) {
+	text := read(t, "docs/reference/settings.md")
+	want := firsts(t, `"((?:[a-z]+\.)?underlane\.io/[a-z-]+)"`, read(t, "pkg/mesh/annotation.go"))
+	for _, name := range want {
+		if !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("settings.md does not have %s", name)
+		}
+	}
+	for _, name := range firsts(t, "`((?:[a-z]+\\.)?underlane\\.io/[a-z-]+)`", text) {
+		if !slices.Contains(want, name) {
+			t.Errorf("settings.md has %s, which the code has not", name)
+		}
+	}
+}
+
+// scrape is what the agent exports once everything has happened.
+func scrape(t *testing.T) string {
+	t.Helper()
+	number := func() uint64 { return 1 }
+	id := mesh.Identity{TrustDomain: "d", Namespace: "n", ServiceAccount: "s"}
+	m := telemetry.New(telemetry.Options{
+		RingbufLost: number, TapLost: number, PlaintextFallbacks: number, RetriesRefused: number, MirrorsDropped: number,
+		KernelEvents:      func() map[string]uint64 { return map[string]uint64{"x": 1} },
+		Pods:              func() map[string]int { return map[string]int{"enrolled": 1} },
+		Ejections:         func() map[string]uint64 { return map[string]uint64{"failures": 1} },
+		Endpoints:         func() []telemetry.Endpoints { return []telemetry.Endpoints{{Namespace: "n", Service: "s"}} },
+		CertificateExpiry: func() map[mesh.Identity]time.Time { return map[mesh.Identity]time.Time{id: time.Now()} },
+	})
+	for _, direction := range []mesh.Direction{mesh.Outbound, mesh.Inbound} {
+		for _, kind := range []string{"deployment", "statefulset", "daemonset", "replicaset", "job", "cronjob"} {
+			w := &mesh.Workload{Name: "p", Namespace: "n", OwnerKind: kind, OwnerName: "o"}
+			peer := tap.Peer{Workload: w, Identity: id}
+			e := tap.Event{
+				Direction: direction, Source: peer, Destination: peer, Service: &mesh.Service{Name: "s", Namespace: "n"},
+				TLS: tap.TLSTrue, GRPC: true, Status: 503, Duration: time.Second, Reason: mesh.ReasonConnectRefused,
+			}
+			for _, k := range []tap.Kind{tap.RequestInit, tap.ResponseInit, tap.ResponseEnd, tap.ConnOpen, tap.ConnClose} {
+				e.Kind = k
+				m.Emit(&e)
+			}
+		}
+	}
+	r := httptest.NewRecorder()
+	m.Handler().ServeHTTP(r, httptest.NewRequest("GET", "/metrics", nil))
+	return r.Body.String()
+}
+
+func TestMetrics(t *testing.T) {
+	text := read(t, "docs/reference/metrics.md")
+	got := scrape(t)
+	for _, name := range firsts(t, `(?m)^# TYPE (\S+) `, got) {
+		if !strings.HasPrefix(name, "go_") && !strings.HasPrefix(name, "process_") && !strings.Contains(text, "| `"+name+"` |") {
+			t.Errorf("metrics.md does not have %s", name)
+		}
+	}
+	for _, series := range firsts(t, `(?m)^(?:request|response|tcp|underlane|identity)[a-z_]*\{(.*)\} `, got) {
+		for _, label := range firsts(t, `([a-z0-9_]+)="`, series) {
+			// dst_… stands for the same labels as those of the workload on this side.
+			if label != "le" && !strings.Contains(text, "`"+label+"`") && !strings.Contains(text, "`"+strings.TrimPrefix(label, "dst_")+"`") {
+				t.Errorf("metrics.md does not have the label %s", label)
+			}
+		}
+	}
+	for _, name := range firsts(t, `describe\("([a-z_]+)"`, read(t, "pkg/controller/metrics.go")) {
+		if !strings.Contains(text, "| `underlane_controller_"+name+"` |") {
+			t.Errorf("metrics.md does not have underlane_controller_%s", name)
+		}
+	}
+	for _, value := range firsts(t, `(?m)^\tTLS\w+\s+= "([a-z-]+)"`, read(t, "pkg/tap/event.go")) {
+		if !strings.Contains(text, "| `"+value+"` |") {
+			t.Errorf("metrics.md does not have tls=%s", value)
+		}
+	}
+}
+
+func TestKernelCounters(t *testing.T) {
+	text := read(t, "docs/reference/metrics.md")
+	guide := read(t, "docs/debugging.md")
+	for _, name := range firsts(t, `(?m)^\tCOUNT_([A-Z_]+),`, read(t, "bpf/include/underlane.h")) {
+		name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
+		if !strings.Contains(text, "| `"+name+"` |") {
+			t.Errorf("metrics.md does not have the kernel counter %s", name)
+		}
+		if !strings.Contains(guide, name) {
+			t.Errorf("debugging.md does not have the kernel counter %s", name)
+		}
+	}
+}
+
+func TestFlags(t *testing.T) {
+	text := read(t, "docs/reference/cli.md")
+	var all []string
+	check := func(pkg string, args ...string) {
+		for _, flag := range firsts(t, `(?m)^ +(?:-\w, )?(--[a-z-]+)`, help(t, pkg, args...)) {
+			all = append(all, flag)
+			if !strings.Contains(text, "`"+flag+"`") {
+				t.Errorf("cli.md does not have %s of %s %v", flag, pkg, args)
+			}
+		}
+	}
+	for _, pkg := range []string{"cmd/agent", "cmd/controller", "cmd/underlane"} {
+		check(pkg)
+		for _, command := range commands(t, pkg) {
+			if command == "completion" || command == "help" {
+				continue // cobra's
+			}
+			check(pkg, command)
+			if !regexp.MustCompile(`(?m)^(#|.*\x60).*\b` + command + `\b`).MatchString(text) {
+				t.Errorf("cli.md does not have the command %s of %s", command, pkg)
+			}
+		}
+	}
+	for _, flag := range firsts(t, "`(--[a-z-]+)`", text) {
+		if !slices.Contains(all, flag) {
+			t.Errorf("cli.md has %s, which no command has", flag)
+		}
+	}
+}

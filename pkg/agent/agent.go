@@ -1,0 +1,97 @@
+// Package agent puts a node's agent together: the datapath in the kernel, the
+// proxy, the state from the controller, the certificates, and tap.
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/underlane/underlane/internal/version"
+	"github.com/underlane/underlane/pkg/agent/handover"
+	"github.com/underlane/underlane/pkg/agent/nri"
+	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/l7proxy"
+	"github.com/underlane/underlane/pkg/listener"
+	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/redirect"
+	"github.com/underlane/underlane/pkg/redirect/podns"
+	"github.com/underlane/underlane/pkg/state"
+	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/telemetry"
+)
+
+// Agent is a running agent.
+type Agent struct {
+	config  Config
+	log     *slog.Logger
+	started time.Time
+
+	store    *state.Store
+	client   *control.Client
+	certs    *mtls.Manager
+	datapath *redirect.Datapath
+	proxy    *l7proxy.Proxy
+	conns    *listener.Group
+	pods     *pods
+	runtime  *nri.Plugin // nil: not asked
+	hub      *tap.Hub
+	metrics  *telemetry.Metrics
+
+	socket net.Listener // of the node API
+	porch  net.Listener // of door
+	door   *handover.Door
+}
+
+// Run runs an agent until ctx is done, and then lets open connections end. It
+// fails at once where the node cannot carry it; a controller that is away is
+// no failure.
+func Run(ctx context.Context, config Config, log *slog.Logger) error {
+	a, err := newAgent(config, log)
+	if err != nil {
+		return err
+	}
+	return a.run(ctx)
+}
+
+// newAgent makes an agent that touches neither the kernel nor a socket yet.
+func newAgent(config Config, log *slog.Logger) (*Agent, error) {
+	if _, err := config.token(); err != nil {
+		return nil, err
+	}
+	a := &Agent{config: config, log: log, started: time.Now(), door: handover.NewDoor()}
+	a.store = state.NewStore(config.Node)
+	a.client = control.NewClient(control.ClientOptions{
+		Controller: config.Controller,
+		Node:       config.Node,
+		Token:      config.token,
+		Anchors:    func() ([]byte, error) { return os.ReadFile(config.TrustAnchors) },
+		Store:      a.store,
+		Log:        log,
+		Version:    version.Version,
+	})
+	a.certs = mtls.NewManager(a.client, config.TrustDomain, log)
+	a.metrics = a.newMetrics()
+	a.hub = tap.NewHub(a.metrics)
+	a.conns = &listener.Group{Log: log}
+	a.pods = newPods(a, podns.New(config.Proc, config.podCgroup()))
+	if config.NRISocket != "" {
+		a.runtime = &nri.Plugin{Socket: config.NRISocket, Handler: a.pods, Log: log}
+	}
+	a.proxy = l7proxy.New(l7proxy.Options{
+		Network: a.pods,
+		State:   &meshState{store: a.store, client: a.client, nodes: config.NodeIPs},
+		Certs:   a.certs,
+		Tap:     a.hub,
+		Log:     log,
+		// Longer than the kernel takes to notice a hung agent: the plaintext
+		// connection that follows must not be steered to that agent again.
+		Limits: l7proxy.Limits{
+			HandshakePause: config.HeartbeatTimeout + time.Second,
+			PodConnections: config.PodConnections, PodBuffer: config.PodBuffer,
+		},
+	})
+	return a, nil
+}

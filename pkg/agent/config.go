@@ -1,0 +1,134 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"sigs.k8s.io/yaml"
+
+	"github.com/underlane/underlane/pkg/agent/nri"
+	"github.com/underlane/underlane/pkg/l7proxy"
+	"github.com/underlane/underlane/pkg/redirect"
+	"github.com/underlane/underlane/pkg/telemetry"
+)
+
+// Config is what an agent is told. Each field is a flag and, by the same name,
+// a key of the config file; a flag that was given wins.
+type Config struct {
+	Node             string        // this node's name
+	Controller       string        // host:port
+	TrustDomain      string        // of the mesh
+	TrustAnchors     string        // PEM file: the roots that the controller's certificate must chain to
+	TokenFile        string        // the node's bootstrap token
+	CgroupRoot       string        // cgroup v2 directory whose processes are hooked
+	PinRoot          string        // bpffs directory of pins
+	Socket           string        // node API
+	APIAddr          string        // node API for the controller, over mutual TLS; "" for none
+	NRISocket        string        // the container runtime's, for plugins; "" for none
+	MetricsAddr      string        // metrics and health; "" for none
+	NodeIPs          []netip.Addr  // addresses that are let in like a process of the node
+	Proc             string        // proc file system of the host
+	HeartbeatTimeout time.Duration // a silent agent counts as hung after it
+	DrainTimeout     time.Duration // connections that are open after it are cut at a stop
+	TakeOver         bool          // the node from an agent that runs, instead of refusing to run beside it
+	Cleanup          bool          // remove programs and pins at a stop
+	PodConnections   int           // l7proxy.Limits
+	PodBuffer        int           // bytes; the same
+	LogLevel         string
+}
+
+// Flags declares c's fields, with their defaults, in f: all but those that the
+// node CLI shares (socket, pin-root, cgroup-root).
+func (c *Config) Flags(f *pflag.FlagSet) {
+	host, _ := os.Hostname()
+	f.StringVar(&c.Node, "node", host, "name of this node")
+	f.StringVar(&c.Controller, "controller", "underlane-controller.underlane-system.svc:8443", "address of the controller")
+	f.StringVar(&c.TrustDomain, "trust-domain", "cluster.local", "trust domain of the mesh's identities")
+	f.StringVar(&c.TrustAnchors, "trust-anchors", "/etc/underlane/anchors.pem", "PEM file of the mesh's trust anchors")
+	f.StringVar(&c.TokenFile, "bootstrap-token-file", "/etc/underlane/token", "file with this node's bootstrap token")
+	f.StringVar(&c.APIAddr, "api-addr", ":4193", "address where the controller, and nobody else, may call the node API; empty for none")
+	f.StringVar(&c.NRISocket, "nri-socket", nri.DefaultSocket, "socket of the container runtime's NRI: pods are enrolled before they start; empty for none")
+	f.StringVar(&c.MetricsAddr, "metrics-addr", telemetry.DefaultAddr, "address of metrics and health, empty for none")
+	f.Var((*addrList)(&c.NodeIPs), "node-ip", "address that strict pods let in without an identity, where probes do not come from a process of this host (repeatable, comma-separated)")
+	f.StringVar(&c.Proc, "proc", "/proc", "proc file system of the host")
+	f.DurationVar(&c.HeartbeatTimeout, "heartbeat-timeout", 2*time.Second, "an agent silent for so long counts as hung: its pods fail open or closed")
+	f.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "how long a stopping agent waits for open connections")
+	f.BoolVar(&c.TakeOver, "take-over", false, "take the node over from an agent that runs, which ends then; without it a second agent refuses to start")
+	f.BoolVar(&c.Cleanup, "cleanup", false, "remove all programs and pins when the agent stops")
+	f.IntVar(&c.PodConnections, "pod-connections", l7proxy.DefaultPodConnections, "connections that a pod may have open to others, and as many that others may have open to it")
+	f.IntVar(&c.PodBuffer, "pod-buffer", l7proxy.DefaultPodBuffer, "bytes of HTTP/2 bodies that may wait for their receivers before a pod's next request is refused, in each direction")
+	f.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
+}
+
+// ReadFile takes the keys of a YAML file for those flags that were not given.
+func ReadFile(path string, f *pflag.FlagSet) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("config file: %w", err)
+	}
+	var keys map[string]any
+	if err := yaml.UnmarshalStrict(text, &keys); err != nil {
+		return fmt.Errorf("config file %s: %w", path, err)
+	}
+	for key, value := range keys {
+		flag := f.Lookup(key)
+		if flag == nil || key == "config" {
+			return fmt.Errorf("config file %s: there is no setting %q: keys are named like the flags of `agent run`", path, key)
+		}
+		if flag.Changed {
+			continue
+		}
+		if list, ok := value.([]any); ok {
+			for _, v := range list {
+				if err := f.Set(key, fmt.Sprint(v)); err != nil {
+					return fmt.Errorf("config file %s: %s: %w", path, key, err)
+				}
+			}
+			continue
+		}
+		if err := f.Set(key, fmt.Sprint(value)); err != nil {
+			return fmt.Errorf("config file %s: %s: %w", path, key, err)
+		}
+	}
+	return nil
+}
+
+// podCgroup is the directory below which pods are looked for: only where
+// several nodes share a kernel is it not the whole host.
+func (c *Config) podCgroup() string {
+	if c.CgroupRoot == redirect.AutoCgroup {
+		return ""
+	}
+	return c.CgroupRoot
+}
+
+// token reads the bootstrap token anew: Kubernetes replaces a projected one
+// before it expires.
+func (c *Config) token() (string, error) {
+	token, err := os.ReadFile(c.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("bootstrap token: %w: in a cluster it is a projected service account token; without, `controller token --node %s` prints one", err, c.Node)
+	}
+	return strings.TrimSpace(string(token)), nil
+}
+
+// addrList is a flag of IP addresses.
+type addrList []netip.Addr
+
+func (l *addrList) String() string { return fmt.Sprint([]netip.Addr(*l)) }
+func (l *addrList) Type() string   { return "ip" }
+
+func (l *addrList) Set(text string) error {
+	for part := range strings.SplitSeq(text, ",") {
+		a, err := netip.ParseAddr(strings.TrimSpace(part))
+		if err != nil {
+			return err
+		}
+		*l = append(*l, a.Unmap())
+	}
+	return nil
+}

@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/redirect"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// readKernelEvents brings what the kernel saw of un-proxied connections to tap.
+func (a *Agent) readKernelEvents(ctx context.Context) error {
+	// What the ring holds from before is of pods that are about to be taken in.
+	select {
+	case <-a.pods.looked:
+	case <-ctx.Done():
+		return nil
+	}
+	return a.datapath.ReadEvents(ctx, func(e *redirect.Event) {
+		if event, ok := a.translate(e); ok {
+			a.hub.Emit(&event)
+		}
+	})
+}
+
+// translate makes a tap event of a kernel event: source is who connected.
+func (a *Agent) translate(e *redirect.Event) (tap.Event, bool) {
+	a.pods.mu.RLock()
+	have := a.pods.byCookie[e.NetnsCookie]
+	a.pods.mu.RUnlock()
+	if have == nil {
+		return tap.Event{}, false
+	}
+	view := a.store.View()
+	own := tap.Peer{Addr: e.Local, Workload: have.workload}
+	other := tap.Peer{Addr: e.Remote}
+	a.client.Subscribe(e.Remote.Addr()) // no proxy asks who that is: the next event knows
+	other.Workload, _ = view.Workload(e.Remote.Addr())
+	out := tap.Event{
+		Origin: tap.FromKernel, Kind: tap.ConnClose, Time: time.Now(),
+		Source: own, Destination: other, Direction: mesh.Outbound,
+		TLS: tap.TLSPassed, Protocol: "tcp",
+		Process: e.Process, SRTT: e.SRTT, Retransmits: e.Retransmits,
+		Duration: e.Duration, ReadBytes: e.Sent, WriteBytes: e.Received,
+	}
+	if e.Server {
+		out.Source, out.Destination, out.Direction = other, own, mesh.Inbound
+		out.ReadBytes, out.WriteBytes = e.Received, e.Sent
+	}
+	out.Service, _ = view.ServiceVIP(e.Remote.Addr())
+	switch e.Kind {
+	case redirect.EventConnect, redirect.EventAccept:
+		out.Kind = tap.ConnOpen
+	case redirect.EventRefused:
+		out.Reason, out.Duration = mesh.ReasonFailClosed, 0
+		if out.Source.Addr.Port() == 0 {
+			out.Source.Addr = netip.AddrPortFrom(firstOf(have.workload.Addrs, e.Remote.Addr()), 0)
+		}
+	default:
+		if e.Kind == redirect.EventFailed {
+			out.Duration = 0 // it was never open
+		}
+		out.Reason = kernelReason(e.Err, e.Kind)
+		out.Reset = out.Reason != mesh.ReasonNone
+	}
+	return out, true
+}
+
+func firstOf(addrs []netip.Addr, like netip.Addr) netip.Addr {
+	for _, a := range addrs {
+		if a.Is4() == like.Is4() {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+func kernelReason(err error, kind redirect.EventKind) mesh.Reason {
+	switch {
+	case err == nil && kind == redirect.EventClose:
+		return mesh.ReasonNone
+	case errors.Is(err, unix.ECONNREFUSED):
+		return mesh.ReasonRefused
+	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
+		return mesh.ReasonReset
+	case err == nil:
+		return mesh.ReasonReset // the application gave up connecting
+	}
+	return mesh.ReasonUnreachable
+}
+
+// stray ends a connection that somebody made to the agent's own port in a pod.
+func (a *Agent) stray(c *rawio.Conn, w *mesh.Workload, d mesh.Direction) {
+	_ = c.Reset()
+	a.hub.Emit(&tap.Event{
+		Kind: tap.ConnClose, Time: time.Now(), Direction: d,
+		Source: tap.Peer{Addr: c.Remote(), Workload: w}, Destination: tap.Peer{Addr: c.Local()},
+		Protocol: "tcp", TLS: tap.TLSNoIdentity, Reset: true, Reason: mesh.ReasonNoDestination,
+	})
+}

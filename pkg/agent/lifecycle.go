@@ -1,0 +1,199 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/underlane/underlane/pkg/agent/handover"
+	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/redirect"
+	"github.com/underlane/underlane/pkg/telemetry"
+)
+
+// run is the agent's life: it begins with the node for itself or by taking it
+// over, and ends with ctx, or with a failure.
+func (a *Agent) run(ctx context.Context) error {
+	failed := make(chan error, 16)
+	// Everything but the pods' traffic ends with life; the traffic is drained
+	// first.
+	life := newParts(ctx, failed)
+	defer life.end()
+	predecessor, err := a.predecessor()
+	if err != nil {
+		return err
+	}
+	if predecessor != nil {
+		defer predecessor.Close()
+		a.live(life)
+		a.warmUp(ctx, predecessor)
+		if ctx.Err() != nil {
+			return nil // the predecessor was asked for nothing, and carries on
+		}
+		a.succeed(ctx, predecessor)
+	}
+	// First of all: a second agent ends here, before it touches the kernel.
+	if err := a.listen(ctx); err != nil {
+		return err
+	}
+	if err := a.load(); err != nil {
+		return errors.Join(err, a.socket.Close(), a.porch.Close())
+	}
+	if predecessor == nil {
+		a.live(life)
+	} else {
+		go a.tellTaken(predecessor)
+	}
+	a.log.Info("agent runs", "node", a.config.Node, "controller", a.config.Controller, "pins", a.config.PinRoot)
+	yielded := false
+	for {
+		work := newParts(ctx, failed)
+		a.work(work)
+		var successor *handover.Successor
+		select {
+		case <-ctx.Done():
+			successor = a.door.Await(awaitLimit)
+		case err = <-failed:
+		case successor = <-a.door.Asked():
+		}
+		if successor == nil {
+			yielded = a.drain(ctx, work)
+			break
+		}
+		work.end()
+		if a.yield(ctx, successor) {
+			return a.retire(ctx, life, successor)
+		}
+		if ctx.Err() != nil {
+			a.shutdown()
+			break
+		}
+		if err := a.takeBack(ctx); err != nil {
+			return errors.Join(err, a.datapath.Close())
+		}
+	}
+	life.end()
+	if a.config.Cleanup && !yielded {
+		return errors.Join(err, a.datapath.Cleanup())
+	}
+	return errors.Join(err, a.datapath.Close())
+}
+
+// listen makes the sockets that only one agent of a node has.
+func (a *Agent) listen(ctx context.Context) (err error) {
+	if a.socket, err = a.claimSocket(ctx); err != nil {
+		return err
+	}
+	if a.porch, err = nodeapi.Listen(a.config.doorPath()); err != nil {
+		return errors.Join(err, a.socket.Close())
+	}
+	return nil
+}
+
+func (a *Agent) load() (err error) {
+	a.datapath, err = redirect.Load(redirect.Options{
+		CgroupRoot:       a.config.CgroupRoot,
+		PinRoot:          a.config.PinRoot,
+		Proc:             a.config.Proc,
+		HeartbeatTimeout: a.config.HeartbeatTimeout,
+		Log:              a.log,
+	})
+	return err
+}
+
+// live starts what an agent does for as long as it carries traffic.
+func (a *Agent) live(life *parts) {
+	life.start("controller stream", a.client.Run)
+	life.start("certificates", func(ctx context.Context) error { a.certs.Run(ctx); return nil })
+	life.start("proxy", func(ctx context.Context) error { a.proxy.Run(ctx); return nil })
+}
+
+// work starts what only one agent of a node does.
+func (a *Agent) work(work *parts) {
+	work.start("kernel events", a.readKernelEvents)
+	work.start("node API", func(ctx context.Context) error {
+		return (&nodeapi.Server{Hub: a.hub, Source: a, Dumper: a, Exporter: a.metrics}).Serve(ctx, a.socket)
+	})
+	work.start("successors", func(ctx context.Context) error { return a.door.Serve(ctx, a.porch) })
+	if a.config.APIAddr != "" {
+		work.start("node API for the controller", a.serveController)
+	}
+	if a.config.MetricsAddr != "" {
+		work.start("metrics", func(ctx context.Context) error {
+			return telemetry.Serve(ctx, a.config.MetricsAddr, a.metrics.Handler(), nil)
+		})
+	}
+	work.start("pods", a.pods.run)
+	if a.runtime != nil {
+		work.start("container runtime", a.runtime.Run)
+	}
+}
+
+// acceptTime is how long a stopping agent accepts connections that were on their
+// way to it: those that a listener has when it is closed are reset.
+const acceptTime = 500 * time.Millisecond
+
+// drain is shutdown for an agent that nobody takes over from yet. Who comes
+// meanwhile need not wait: new connections have nobody. It reports whether
+// somebody came.
+func (a *Agent) drain(ctx context.Context, work *parts) (yielded bool) {
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		a.pods.unpublish()
+		time.Sleep(acceptTime)
+		a.shutdown()
+	}()
+	select {
+	case s := <-a.door.Asked():
+		work.end()
+		yielded = a.yield(ctx, s)
+		<-drained
+		s.Close()
+	case <-drained:
+		work.end()
+	}
+	return yielded
+}
+
+// shutdown takes no new connection and lets the open ones end.
+func (a *Agent) shutdown() {
+	a.log.Info("agent stops", "open connections", a.conns.Open())
+	a.pods.closeListeners()
+	a.proxy.Drain()
+	ctx, cancel := context.WithTimeout(context.Background(), a.config.DrainTimeout)
+	defer cancel()
+	if cut := a.conns.Drain(ctx); cut > 0 {
+		a.log.Warn("connections were cut: they did not end in time", "connections", cut, "limit", a.config.DrainTimeout)
+	}
+}
+
+// parts are goroutines that end together, later than the agent's context.
+type parts struct {
+	ctx    context.Context
+	stop   context.CancelFunc
+	failed chan<- error
+	group  sync.WaitGroup
+}
+
+func newParts(ctx context.Context, failed chan<- error) *parts {
+	p := &parts{failed: failed}
+	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
+	return p
+}
+
+func (p *parts) start(name string, f func(context.Context) error) {
+	p.group.Go(func() {
+		if err := f(p.ctx); err != nil && p.ctx.Err() == nil {
+			p.failed <- fmt.Errorf("%s: %w", name, err)
+		}
+	})
+}
+
+// end ends all and waits for them; a second time is no harm.
+func (p *parts) end() {
+	p.stop()
+	p.group.Wait()
+}

@@ -1,0 +1,55 @@
+package nodeapi
+
+import (
+	"fmt"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+)
+
+// States of pods and certificates in a StatusResponse.
+const (
+	PodEnrolled = "enrolled" // its connections go through the mesh
+	PodPending  = "pending"  // labelled, on its way in
+	PodFailed   = "failed"   // could not be enrolled; tried again
+	PodLeftOut  = "left-out" // labelled, and cannot be meshed (host network…)
+
+	CertValid   = "valid"
+	CertPending = "pending" // asked for
+	CertExpired = "expired"
+	CertFailed  = "failed" // the last request failed and there is none
+)
+
+// Judge fills in Ready and NotReady from the facts of st: a snapshot to serve
+// from, programs attached, and a valid certificate for every enrolled pod. What
+// NotReady says already stays.
+func Judge(st *agentv1.StatusResponse) {
+	if !st.GetSynced() && st.GetSnapshotVersion() == 0 {
+		st.NotReady = append(st.NotReady, "no state from the controller yet: "+controllerProblem(st.GetController()))
+	}
+	if !st.GetProgramsAttached() {
+		st.NotReady = append(st.NotReady, "the BPF programs are not attached: see the agent's log")
+	}
+	valid := map[string]bool{}
+	for _, c := range st.GetCertificates() {
+		valid[c.GetIdentity()] = c.GetState() == CertValid
+	}
+	missing := map[string]bool{}
+	for _, p := range st.GetPods() {
+		id := p.GetIdentity()
+		if p.GetState() == PodEnrolled && !valid[id] && !missing[id] {
+			missing[id] = true
+			st.NotReady = append(st.NotReady, fmt.Sprintf("pod %s/%s has no valid certificate for %s", p.GetNamespace(), p.GetName(), id))
+		}
+	}
+	st.Ready = len(st.NotReady) == 0
+}
+
+func controllerProblem(c *agentv1.Controller) string {
+	switch {
+	case c.GetLastError() != "":
+		return c.GetLastError()
+	case c.GetConnected():
+		return "connected, waiting for the first snapshot"
+	}
+	return "not connected to the controller"
+}

@@ -1,0 +1,136 @@
+package nodeapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/tap/filter"
+	"github.com/underlane/underlane/pkg/tap/wire"
+)
+
+// StatusProvider tells the facts of the agent. Ready and NotReady are the
+// server's to fill in (see Judge); the provider may add sentences of its own to
+// NotReady.
+type StatusProvider interface {
+	Status(ctx context.Context) *agentv1.StatusResponse
+}
+
+// Dumper writes the agent's maps and state as one JSON object.
+type Dumper interface {
+	Dump(ctx context.Context) ([]byte, error)
+}
+
+// Exporter writes the agent's metrics in the Prometheus text format.
+type Exporter interface {
+	WriteText(w io.Writer) error
+}
+
+// Server implements the node API. Its fields do not change once it serves.
+type Server struct {
+	agentv1.UnimplementedNodeServer
+	Hub      *tap.Hub
+	Source   StatusProvider
+	Dumper   Dumper   // nil: Dump is not implemented
+	Exporter Exporter // nil: Metrics is not
+	MaxTaps  int64    // at once; 0 is no limit
+
+	taps atomic.Int64
+}
+
+// maxBatch bounds one message: a thousand events are well under gRPC's 4 MiB.
+const maxBatch = 1000
+
+// Serve serves on ln until ctx ends, then cuts the streams and closes ln.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, opts ...grpc.ServerOption) error {
+	g := grpc.NewServer(opts...)
+	agentv1.RegisterNodeServer(g, s)
+	stop := context.AfterFunc(ctx, g.Stop)
+	defer stop()
+	if err := g.Serve(ln); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("serve the node API: %w", err)
+	}
+	return nil
+}
+
+// Tap implements the rpc.
+func (s *Server) Tap(r *agentv1.TapRequest, stream grpc.ServerStreamingServer[agentv1.TapEvents]) error {
+	f, err := filter.New(wire.Filter(r))
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	defer s.taps.Add(-1)
+	if n := s.taps.Add(1); s.MaxTaps > 0 && n > s.MaxTaps {
+		return status.Errorf(codes.ResourceExhausted, "%d taps are running on this node, which is as many as may: end one", s.MaxTaps)
+	}
+	ctx, cancel := untilExpiry(stream.Context())
+	defer cancel()
+	sub := s.Hub.Subscribe(f.Match, int(r.GetBuffer()))
+	defer sub.Close()
+	// The header tells the reader that nothing from now on is missed.
+	if err := stream.SendHeader(nil); err != nil {
+		return err
+	}
+	for {
+		events, lost, err := sub.Next(ctx)
+		if err != nil && stream.Context().Err() == nil {
+			return status.Error(codes.Unauthenticated, "the caller's certificate has expired: call again")
+		}
+		if err != nil {
+			return status.FromContextError(err).Err()
+		}
+		for len(events) > maxBatch {
+			if err := stream.Send(wire.Batch(events[:maxBatch], 0)); err != nil {
+				return err
+			}
+			events = events[maxBatch:]
+		}
+		if err := stream.Send(wire.Batch(events, lost)); err != nil {
+			return err
+		}
+	}
+}
+
+// Status implements the rpc.
+func (s *Server) Status(ctx context.Context, _ *agentv1.StatusRequest) (*agentv1.StatusResponse, error) {
+	st := s.Source.Status(ctx)
+	Judge(st)
+	return st, nil
+}
+
+// Dump implements the rpc.
+func (s *Server) Dump(ctx context.Context, _ *agentv1.DumpRequest) (*agentv1.DumpResponse, error) {
+	if s.Dumper == nil {
+		return nil, status.Error(codes.Unimplemented, "this agent has no dump")
+	}
+	data, err := s.Dumper.Dump(ctx)
+	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			return nil, status.FromContextError(err).Err()
+		}
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return &agentv1.DumpResponse{Json: data}, nil
+}
+
+// Metrics implements the rpc.
+func (s *Server) Metrics(context.Context, *agentv1.MetricsRequest) (*agentv1.MetricsResponse, error) {
+	if s.Exporter == nil {
+		return nil, status.Error(codes.Unimplemented, "this agent has no metrics")
+	}
+	var text bytes.Buffer
+	if err := s.Exporter.WriteText(&text); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return &agentv1.MetricsResponse{Text: text.Bytes()}, nil
+}

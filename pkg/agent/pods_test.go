@@ -1,0 +1,470 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/underlane/underlane/pkg/agent/handover"
+	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/agent/nri"
+	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls/ca"
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/redirect/netns"
+	"github.com/underlane/underlane/pkg/redirect/netns/nstest"
+)
+
+// node is an agent on a node of its own, and its controller.
+type node struct {
+	*Agent
+	t         *testing.T
+	authority *ca.Directory
+	server    *control.Server
+	grpc      *grpc.Server
+	version   uint64
+	pods      *pods
+}
+
+func newNode(t *testing.T) *node {
+	t.Helper()
+	nstest.RequireRoot(t)
+	dir := t.TempDir()
+	n := &node{t: t}
+	var err error
+	if n.authority, err = ca.Open(filepath.Join(dir, "ca"), "cluster.local"); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.serve(ln)
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	cgroup := nstest.Cgroup(t)
+	n.Agent, err = newAgent(Config{
+		Node: "n1", Controller: ln.Addr().String(), TrustDomain: "cluster.local",
+		TrustAnchors: write("anchors.pem", string(n.authority.AnchorsPEM())),
+		TokenFile:    write("token", n.authority.BootstrapToken("n1")),
+		CgroupRoot:   cgroup, PinRoot: nstest.BPFFS(t), Proc: "/proc",
+		HeartbeatTimeout: time.Minute, DrainTimeout: 5 * time.Second,
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.load(); err != nil {
+		t.Fatal(err)
+	}
+	n.pods = n.Agent.pods
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	for _, run := range []func(context.Context) error{
+		n.client.Run, n.pods.run, func(ctx context.Context) error { n.certs.Run(ctx); return nil },
+	} {
+		go func() { _ = run(ctx); done <- struct{}{} }()
+	}
+	t.Cleanup(func() {
+		cancel()
+		for range 3 {
+			<-done
+		}
+		n.shutdown()
+		if err := n.datapath.Cleanup(); err != nil {
+			t.Error(err)
+		}
+		n.grpc.Stop()
+	})
+	return n
+}
+
+// serve starts the controller.
+func (n *node) serve(ln net.Listener) {
+	n.t.Helper()
+	cfg, err := control.ServerTLS(n.authority, nil, []net.IP{net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.server = control.NewServer(control.ServerOptions{
+		Authority: n.authority, Authenticate: n.authority.Authenticate, NodeLifetime: time.Hour, WorkloadLifetime: time.Hour, Log: slog.New(slog.DiscardHandler),
+	})
+	n.grpc = grpc.NewServer(append(control.ServerGRPCOptions(), grpc.Creds(credentials.NewTLS(cfg)))...)
+	n.server.Register(n.grpc)
+	server := n.grpc
+	go func() { _ = server.Serve(ln) }()
+}
+
+// publish makes pods the cluster's, and waits until the agent knows them.
+func (n *node) publish(pods ...*mesh.Workload) {
+	n.t.Helper()
+	n.version++
+	var anchors [][]byte
+	for _, a := range n.authority.Anchors() {
+		anchors = append(anchors, a.Raw)
+	}
+	n.server.Publish(control.NewSnapshot(n.version, control.Content{Workloads: pods, Anchors: anchors}, n.server.Snapshot()))
+	n.until("the agent has the state", func() bool {
+		have := n.store.View().Local()
+		for _, w := range pods {
+			got, _ := n.store.View().WorkloadByUID(w.UID)
+			if got == nil || got.Meshed != w.Meshed || len(got.Addrs) != len(w.Addrs) {
+				return false
+			}
+		}
+		return n.client.Connected() && len(have) == len(pods)
+	})
+}
+
+func (n *node) until(what string, cond func() bool) {
+	n.t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			n.t.Fatalf("%s: not after 15 s; pods: %v, client: %+v", what, n.pods.status(), n.client.Status())
+		}
+	}
+}
+
+func (n *node) state(uid string) string {
+	n.pods.mu.RLock()
+	defer n.pods.mu.RUnlock()
+	for _, all := range []map[string]*pod{n.pods.pods, n.pods.leftOut} {
+		if have := all[uid]; have != nil {
+			return have.state
+		}
+	}
+	return ""
+}
+
+// run gives a sandbox more time than a runtime does: the machine may be busy.
+func (n *node) run(s nri.Sandbox) (nri.Outcome, time.Duration) { return n.runWithin(10*time.Second, s) }
+
+func (n *node) runWithin(limit time.Duration, s nri.Sandbox) (nri.Outcome, time.Duration) {
+	ctx, cancel := context.WithTimeout(n.t.Context(), limit)
+	defer cancel()
+	start := time.Now()
+	outcome, err := n.pods.runSandbox(ctx, s)
+	if err != nil {
+		n.t.Logf("%s: %v", outcome, err)
+	}
+	return outcome, time.Since(start)
+}
+
+var podAddr = netip.MustParseAddr("10.98.0.2")
+
+// web is a pod that is scheduled and has no address yet.
+func web() *mesh.Workload {
+	return &mesh.Workload{
+		UID: "uid-web", Name: "web", Namespace: "shop", ServiceAccount: "web", Node: "n1", Meshed: true,
+		OwnerKind: "pod", OwnerName: "web",
+		Identity: mesh.Identity{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "web"},
+	}
+}
+
+// sandbox is a new network namespace with an address, as the runtime tells of it.
+func sandbox(t *testing.T, addr netip.Addr, label string) (nri.Sandbox, *netns.NS) {
+	t.Helper()
+	ns := nstest.New(t)
+	nstest.Join(t, ns, nstest.New(t), []netip.Prefix{netip.PrefixFrom(addr, 24)}, nil)
+	s := nri.Sandbox{UID: "uid-web", Namespace: "shop", Name: "web", Netns: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.FD())}
+	if label != "" {
+		s.Labels = map[string]string{mesh.LabelMesh: label}
+	}
+	return s, ns
+}
+
+// captured reports whether a connection to an address that the pod has no route
+// to opens: to the agent then.
+func captured(t *testing.T, ns *netns.NS) bool {
+	t.Helper()
+	fd, err := ns.Socket(podAddr, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	c, err := rawio.Connect(ctx, fd, netip.MustParseAddrPort("192.0.2.1:80"))
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
+}
+
+func TestFirstConnectionIsCaptured(t *testing.T) {
+	n := newNode(t)
+	n.publish(web())
+	n.until("the certificate is there before the pod", func() bool { return n.pods.certified(web().Identity) })
+	if got := n.state("uid-web"); got != "" {
+		t.Errorf("a pod without an address is %s", got)
+	}
+	s, ns := sandbox(t, podAddr, "")
+	if captured(t, ns) {
+		t.Fatal("captured before it is enrolled")
+	}
+	outcome, took := n.run(s)
+	if outcome != nri.Enrolled || !captured(t, ns) {
+		t.Fatalf("%s after %s: the first connection escapes", outcome, took)
+	}
+	t.Logf("enrolled in %s", took)
+	for _, addrs := range [][]netip.Addr{{podAddr}, {netip.MustParseAddr("10.98.0.77")}, {podAddr}} {
+		w := web()
+		w.Addrs = addrs // the second: of a sandbox that is no more
+		n.publish(w)
+		n.until("told", func() bool { w, _ := n.store.View().WorkloadByUID("uid-web"); return w.Addrs[0] == addrs[0] })
+		time.Sleep(50 * time.Millisecond) // nothing is to happen
+		if n.state("uid-web") != nodeapi.PodEnrolled || !captured(t, ns) {
+			t.Errorf("the controller tells %s: %s", addrs, n.state("uid-web"))
+		}
+		dump, err := n.datapath.Dump()
+		if err != nil || len(dump.Pods) != 1 || !cmp.Equal(dump.Pods[0].Addrs, []string{podAddr.String()}) {
+			t.Errorf("pods in the kernel: %+v, %v", dump.Pods, err)
+		}
+	}
+	n.publish()
+	n.until("gone", func() bool { return n.state("uid-web") == "" && !captured(t, ns) })
+}
+
+func TestSandboxesThatAreNotEnrolled(t *testing.T) {
+	n := newNode(t)
+	plain := web()
+	plain.Meshed = false
+	n.publish(plain)
+	quick := func(what string, s nri.Sandbox, want nri.Outcome) {
+		t.Helper()
+		if outcome, took := n.run(s); outcome != want || took > 5*time.Second {
+			t.Errorf("%s: %s after %s, want %s at once", what, outcome, took, want)
+		}
+	}
+	s, ns := sandbox(t, podAddr, "")
+	quick("not labelled", s, nri.Unlabeled)
+	s.UID, s.Labels = "uid-other", map[string]string{mesh.LabelMesh: mesh.LabelDisabled}
+	quick("label disabled", s, nri.Unlabeled)
+	s.Netns, s.Labels = "", nil
+	quick("host network", s, nri.Unlabeled)
+	n.publish(web())
+	quick("no such namespace", nri.Sandbox{UID: "uid-web", Netns: "/nonexistent"}, nri.Failed)
+	quick("the host's namespace", nri.Sandbox{UID: "uid-web", Netns: "/proc/self/ns/net"}, nri.Failed)
+
+	s, _ = sandbox(t, netip.MustParseAddr("10.98.0.3"), "")
+	s.UID = "uid-unheard-of"
+	const hook = 1500 * time.Millisecond
+	quickest := time.Hour // of three, for the machine may be busy
+	for range 3 {
+		outcome, took := n.runWithin(hook, s)
+		if outcome != nri.Late || took < time.Second {
+			t.Errorf("unheard of: %s after %s", outcome, took)
+		}
+		quickest = min(quickest, took)
+	}
+	if quickest > hook {
+		t.Errorf("unheard of: told after %s, and the hook has %s", quickest, hook)
+	}
+	if captured(t, ns) {
+		t.Error("captured")
+	}
+	n.grpc.Stop()
+	n.until("disconnected", func() bool { return !n.client.Connected() })
+	quick("without a label, the controller away", s, nri.Unlabeled)
+}
+
+// While the controller is away, a pod's own label is enough. What the
+// controller says when it is back counts.
+func TestLabelIsEnoughWithoutController(t *testing.T) {
+	for name, meshed := range map[string]bool{"confirmed": true, "refuted": false} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			n.publish()
+			n.grpc.Stop()
+			n.until("disconnected", func() bool { return !n.client.Connected() })
+			s, ns := sandbox(t, podAddr, mesh.LabelEnabled)
+			if outcome, _ := n.run(s); outcome != nri.Enrolled || !captured(t, ns) {
+				t.Fatalf("%s", outcome)
+			}
+			n.pods.look()
+			time.Sleep(50 * time.Millisecond)
+			if got := n.state("uid-web"); got != nodeapi.PodEnrolled {
+				t.Errorf("after a look at everything it is %q", got)
+			}
+			ln, err := net.Listen("tcp", n.config.Controller)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.serve(ln)
+			w := web()
+			w.Meshed = meshed
+			n.publish(w)
+			if !meshed {
+				n.until("out again", func() bool { return !captured(t, ns) && n.state("uid-web") == "" })
+				return
+			}
+			n.until("it has its identity", func() bool {
+				list := n.pods.status()
+				return len(list) == 1 && list[0].GetIdentity() == w.Identity.String() && list[0].GetState() == nodeapi.PodEnrolled
+			})
+			if !captured(t, ns) {
+				t.Error("not captured any more")
+			}
+		})
+	}
+}
+
+// A hook that is under way when the node is handed over leaves the pod to the
+// agent that has the node then.
+func TestSandboxWhileTheNodeIsHandedOver(t *testing.T) {
+	n := newNode(t)
+	n.publish()
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "door"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served, yielded := make(chan error, 1), make(chan bool, 1)
+	go func() { served <- n.door.Serve(ctx, ln) }()
+	p, err := handover.Find(ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { yielded <- n.yield(ctx, <-n.door.Asked()) }()
+
+	s, ns := sandbox(t, podAddr, mesh.LabelEnabled)
+	outcome := make(chan nri.Outcome, 1)
+	go func() { // waits for the controller's word at first
+		got, _ := n.run(s)
+		outcome <- got
+	}()
+	time.Sleep(50 * time.Millisecond)
+	if _, err := p.Release(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-outcome; got != nri.Failed || captured(t, ns) {
+		t.Errorf("%s by an agent that has not got the node", got)
+	}
+	p.Close()
+	if <-yielded {
+		t.Error("taken by somebody who is gone")
+	}
+	select { // what takeBack does, without the sockets
+	case <-n.pods.busy:
+	default:
+		t.Error("pods may be taken in while another agent has the node")
+	}
+	if _, err := n.datapath.Resume(ctx); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNewSandboxOfTheSamePod(t *testing.T) {
+	n := newNode(t)
+	n.publish(web())
+	first, ns1 := sandbox(t, podAddr, "")
+	second, ns2 := sandbox(t, netip.MustParseAddr("10.98.0.3"), "")
+	for _, s := range []nri.Sandbox{first, first, second} {
+		if outcome, _ := n.run(s); outcome != nri.Enrolled {
+			t.Fatal(outcome)
+		}
+	}
+	if captured(t, ns1) || !captured(t, ns2) {
+		t.Error("the old namespace is captured, or the new is not")
+	}
+}
+
+// Without the runtime's word a new namespace is found by the address that moved.
+func TestNamespaceIsFollowed(t *testing.T) {
+	n := newNode(t)
+	w := web()
+	w.Addrs = []netip.Addr{podAddr}
+	old := process(t, n.config.CgroupRoot, podAddr)
+	n.publish(w)
+	n.until("enrolled", func() bool { return n.state("uid-web") == nodeapi.PodEnrolled })
+	if !captured(t, old.ns) {
+		t.Error("not captured")
+	}
+	old.end(t)
+	now := process(t, n.config.CgroupRoot, podAddr)
+	n.pods.busy <- struct{}{}
+	n.pods.reconcile(n.store.View(), true)
+	<-n.pods.busy
+	if !captured(t, now.ns) {
+		t.Error("the pod's new namespace is not captured")
+	}
+}
+
+type proc struct {
+	ns  *netns.NS
+	end func(t *testing.T)
+}
+
+// process is one in a network namespace of its own; when it ends the namespace
+// loses its address, as when a sandbox is torn down.
+func process(t *testing.T, cgroup string, addr netip.Addr) proc {
+	t.Helper()
+	dir, err := unix.Open(cgroup, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dir)
+	cmd := exec.Command("sleep", "infinity")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, UseCgroupFD: true, CgroupFD: dir}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := netns.Open(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "ns/net"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nstest.Loopback(t, ns)
+	nstest.Join(t, ns, nstest.New(t), []netip.Prefix{netip.PrefixFrom(addr, 24)}, nil)
+	ended := false
+	end := func(t *testing.T) {
+		if ended {
+			return
+		}
+		ended = true
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		nstest.Unjoin(t, ns)
+		_ = ns.Close()
+	}
+	t.Cleanup(func() { end(t) })
+	return proc{ns, end}
+}
+
+func TestLeftOutPodsAreShown(t *testing.T) {
+	n := newNode(t)
+	w := web()
+	w.Meshed, w.HostNetwork, w.LeftOut = false, true, "host network"
+	n.publish(w)
+	n.until("left out", func() bool { return n.state("uid-web") == nodeapi.PodLeftOut })
+	list := n.pods.status()
+	if len(list) != 1 || list[0].GetReason() != "host network" || list[0].GetIp() != "" {
+		t.Errorf("status %v", list)
+	}
+	w = web()
+	w.Meshed = false
+	n.publish(w)
+	n.until("no label any more", func() bool { return n.state("uid-web") == "" })
+}

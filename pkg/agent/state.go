@@ -1,0 +1,30 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/state"
+)
+
+// meshState is what the proxy asks: the store, and the controller for what the
+// store has not got.
+type meshState struct {
+	store  *state.Store
+	client *control.Client
+	nodes  []netip.Addr
+}
+
+func (m *meshState) View() *state.View { return m.store.View() }
+
+func (m *meshState) Resolve(ctx context.Context, addr netip.Addr) error {
+	return m.client.Resolve(ctx, addr)
+}
+
+func (m *meshState) Touch(addr netip.Addr) { m.client.Subscribe(addr) }
+
+// IsNode: the node's own processes are known by more than their address, and do
+// not come this way (bpf/host.c); these are addresses that somebody vouches for.
+func (m *meshState) IsNode(addr netip.Addr) bool { return slices.Contains(m.nodes, addr.Unmap()) }

@@ -1,0 +1,176 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/internal/version"
+	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/l7proxy"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/redirect"
+	"github.com/underlane/underlane/pkg/telemetry"
+)
+
+// Status tells the facts of the agent, for `agent status` and `agent check`.
+func (a *Agent) Status(context.Context) *agentv1.StatusResponse {
+	controller := a.client.Status()
+	view := a.store.View()
+	st := &agentv1.StatusResponse{
+		Version: version.Version,
+		Node:    a.config.Node,
+		Started: timestamppb.New(a.started),
+		Controller: &agentv1.Controller{
+			Address: controller.Controller, Connected: controller.Connected,
+			LastError: controller.LastError, Since: timestamp(controller.Since),
+		},
+		SnapshotVersion:    view.Version(),
+		Synced:             view.Synced(),
+		ProgramsAttached:   true, // Load fails otherwise
+		Pods:               a.pods.status(),
+		TapLost:            a.hub.Lost(),
+		OpenConnections:    uint64(a.conns.Open()),
+		PlaintextFallbacks: a.proxy.PlaintextFallbacks(),
+		Runtime:            a.runtimeStatus(),
+		Repairs:            a.pods.counts.repaired.Load(),
+	}
+	for outcome, n := range a.pods.sandboxCounts() {
+		st.Sandboxes = append(st.Sandboxes, &agentv1.Counter{Name: outcome, Value: n})
+	}
+	slices.SortFunc(st.Sandboxes, byName)
+	for _, c := range a.certs.Status() {
+		st.Certificates = append(st.Certificates, &agentv1.Certificate{
+			Identity: c.Identity.String(), NotBefore: timestamp(c.NotBefore), NotAfter: timestamp(c.NotAfter),
+			State: certificateState(c), LastError: c.LastError, Chain: c.Chain,
+		})
+	}
+	select {
+	case <-a.pods.looked:
+	default:
+		if st.Synced {
+			st.NotReady = append(st.NotReady, "the node's pods have not been looked at yet")
+		}
+	}
+	counters, err := a.datapath.Counters()
+	if err != nil {
+		st.NotReady = append(st.NotReady, err.Error())
+	}
+	for name, n := range counters {
+		if name == redirect.CounterEventLost {
+			st.RingbufLost = n
+			continue
+		}
+		st.KernelEvents = append(st.KernelEvents, &agentv1.Counter{Name: name, Value: n})
+	}
+	slices.SortFunc(st.KernelEvents, byName)
+	return st
+}
+
+func byName(x, y *agentv1.Counter) int { return cmp.Compare(x.Name, y.Name) }
+
+func (a *Agent) runtimeStatus() *agentv1.Runtime {
+	if a.runtime == nil {
+		return nil
+	}
+	s := a.runtime.Status()
+	return &agentv1.Runtime{
+		Connected: s.Connected, Name: s.Runtime, LastError: s.LastError, Since: timestamp(s.Since), Reconnects: s.Reconnects,
+	}
+}
+
+func timestamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// Dump writes the agent's maps and state as one JSON object.
+func (a *Agent) Dump(context.Context) ([]byte, error) {
+	maps, err := a.datapath.Dump()
+	if err != nil {
+		return nil, fmt.Errorf("dump maps: %w", err)
+	}
+	return json.Marshal(map[string]any{
+		"maps":         maps,
+		"state":        a.store.View().Dump(),
+		"ejected":      a.proxy.Ejected(),
+		"certificates": a.certs.Status(),
+		"controller":   a.client.Status(),
+	})
+}
+
+// certificateState is a certificate's state in the node API.
+func certificateState(c mtls.CertStatus) string {
+	switch c.State {
+	case mtls.CertValid, mtls.CertStale:
+		return nodeapi.CertValid
+	case mtls.CertExpired:
+		return nodeapi.CertExpired
+	}
+	if c.LastError != "" {
+		return nodeapi.CertFailed
+	}
+	return nodeapi.CertPending
+}
+
+// newMetrics makes the metrics, fed by events and by the agent's parts.
+func (a *Agent) newMetrics() *telemetry.Metrics {
+	return telemetry.New(telemetry.Options{
+		RingbufLost: func() uint64 {
+			counters, _ := a.datapath.Counters()
+			return counters[redirect.CounterEventLost]
+		},
+		KernelEvents: func() map[string]uint64 {
+			counters, _ := a.datapath.Counters()
+			delete(counters, redirect.CounterEventLost)
+			return counters
+		},
+		Pods: func() map[string]int {
+			states := make(map[string]int)
+			for _, p := range a.pods.status() {
+				states[p.State]++
+			}
+			return states
+		},
+		CertificateExpiry: func() map[mesh.Identity]time.Time {
+			expiry := make(map[mesh.Identity]time.Time)
+			for _, c := range a.certs.Status() {
+				expiry[c.Identity] = c.NotAfter
+			}
+			return expiry
+		},
+		TapLost:            func() uint64 { return a.hub.Lost() },
+		PlaintextFallbacks: func() uint64 { return a.proxy.PlaintextFallbacks() },
+		RetriesRefused:     func() uint64 { return a.proxy.RetriesRefused() },
+		LimitHits:          func() map[string]uint64 { return a.proxy.LimitHits() },
+		MirrorsDropped:     func() uint64 { return a.proxy.MirrorsDropped() },
+		AcceptsExhausted:   func() uint64 { return a.conns.Exhausted() },
+		ConnectionPanics:   func() uint64 { return a.conns.Panics() + a.proxy.Panics() },
+		Sandboxes:          func() map[string]uint64 { return a.pods.sandboxCounts() }, // a.pods is made after the metrics
+		Repairs:            func() uint64 { return a.pods.counts.repaired.Load() },
+		Ejections:          func() map[string]uint64 { return a.proxy.Ejections() },
+		Endpoints:          func() []telemetry.Endpoints { return endpointsOf(a.proxy.Endpoints()) },
+		NotReady: func() []string {
+			st := a.Status(context.Background())
+			nodeapi.Judge(st)
+			return st.NotReady
+		},
+	})
+}
+
+func endpointsOf(counts []l7proxy.EndpointCount) []telemetry.Endpoints {
+	out := make([]telemetry.Endpoints, len(counts))
+	for i, c := range counts {
+		out[i] = telemetry.Endpoints(c)
+	}
+	return out
+}

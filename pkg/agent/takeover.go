@@ -1,0 +1,225 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/underlane/underlane/pkg/agent/handover"
+	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/state"
+)
+
+const (
+	// warmUpLimit bounds how long a new agent waits for certificates before it asks
+	// for the node, while there is a controller to sign them.
+	warmUpLimit = 10 * time.Second
+	// knowLimit bounds how long a new agent waits to be told whose the addresses
+	// are that pods use.
+	knowLimit = 2 * time.Second
+	// releaseLimit bounds how long a predecessor may take to let go.
+	releaseLimit = 10 * time.Second
+	// takeLimit bounds how long a new agent waits for pods that cannot be
+	// enrolled before it has the predecessor end.
+	takeLimit = 10 * time.Second
+	// awaitLimit is how long an agent that is stopped waits for a successor that
+	// gets ready to be so, before it asks. Kubernetes may take a new agent for
+	// ready by the old one's answers, for they share the node's ports. The pod's
+	// grace period has room for it, for yieldLimit and for the drain.
+	awaitLimit = 30 * time.Second
+	// yieldLimit is how long an agent that is stopped waits for the successor
+	// that is about to take the node.
+	yieldLimit = 8 * time.Second
+)
+
+// doorPath is the socket where a successor asks for the node.
+func (c *Config) doorPath() string { return strings.TrimSuffix(c.Socket, ".sock") + "-handover.sock" }
+
+// predecessor is the agent that has the node; nil where there is none, or where
+// this agent was not told to take over.
+func (a *Agent) predecessor() (*handover.Predecessor, error) {
+	if !a.config.TakeOver {
+		return nil, nil
+	}
+	p, err := handover.Find(a.config.doorPath())
+	if p != nil {
+		a.log.Info("an agent has the node: getting ready to take over")
+	}
+	return p, err
+}
+
+// claimSocket makes the node API's socket. One that takes over waits for an
+// agent that cannot hand over: it is about to end.
+func (a *Agent) claimSocket(ctx context.Context) (net.Listener, error) {
+	told := false
+	for {
+		ln, err := nodeapi.Listen(a.config.Socket)
+		if !a.config.TakeOver || !errors.Is(err, nodeapi.ErrInUse) {
+			return ln, err
+		}
+		if !told {
+			told = true
+			a.log.Warn("waiting for the running agent to end: it cannot hand the node over", "socket", a.config.Socket)
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// warmUp gets ready what takes time while the predecessor has the node still:
+// the node's state, and its pods' certificates. While no controller answers the
+// predecessor serves the pods better than an agent that knows nothing.
+func (a *Agent) warmUp(ctx context.Context, p *handover.Predecessor) {
+	began := time.Now()
+	limit := began.Add(warmUpLimit)
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for view := a.store.View(); !view.Synced() || !a.prepared(view); view = a.store.View() {
+		if !view.Synced() || !a.client.Connected() {
+			limit = time.Now().Add(warmUpLimit)
+		}
+		if time.Now().After(limit) || p.Gone() {
+			a.log.Warn("taking over without all state and certificates", "after", time.Since(began).Round(time.Millisecond))
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	a.log.Info("ready to take over", "after", time.Since(began).Round(time.Millisecond))
+}
+
+// prepared asks for the certificates of the node's pods, and reports whether
+// they are there.
+func (a *Agent) prepared(view *state.View) bool {
+	if anchors := view.Anchors(); anchors == nil || a.certs.SetAnchors(anchors) != nil {
+		return false
+	}
+	identities := make(map[mesh.Identity]bool)
+	for _, w := range view.Local() {
+		if w.Meshed {
+			identities[w.Identity] = true
+		}
+	}
+	a.certs.SetIdentities(keys(identities))
+	for id := range identities {
+		if !a.pods.certified(id) {
+			return false
+		}
+	}
+	return true
+}
+
+// succeed has the predecessor let go of what only one agent may hold. One that
+// does not ends, or has ended: its socket is waited for, like anybody's.
+func (a *Agent) succeed(ctx context.Context, p *handover.Predecessor) {
+	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
+	defer cancel()
+	legacy, err := p.Release(ctx)
+	if err != nil {
+		a.log.Warn("the node is not handed over", "cause", err)
+	}
+	a.pods.inherited = legacy.PreMesh
+	a.pods.shared.Store(err == nil)
+	a.know(ctx, legacy.Addresses)
+}
+
+// know waits until the controller has said whose addrs are: a destination that
+// is not known yet counts as outside the mesh.
+func (a *Agent) know(ctx context.Context, addrs []netip.Addr) {
+	ctx, cancel := context.WithTimeout(ctx, knowLimit)
+	defer cancel()
+	for _, addr := range addrs {
+		a.client.Subscribe(addr)
+	}
+	for _, addr := range addrs {
+		if err := a.client.Resolve(ctx, addr); err != nil {
+			a.log.Warn("not all that pods connect to is known yet", "cause", err)
+			return
+		}
+	}
+}
+
+// tellTaken has the predecessor end its listeners, once the pods' new connections
+// come here.
+func (a *Agent) tellTaken(p *handover.Predecessor) {
+	select {
+	case <-a.pods.settled:
+	case <-time.After(takeLimit):
+	}
+	a.pods.shared.Store(false)
+	if err := p.Taken(); err != nil {
+		a.log.Info("the agent before this one has ended already", "cause", err)
+	}
+}
+
+// yield lets a successor have the node, and carries traffic meanwhile. False: the
+// successor ended before it had the node.
+func (a *Agent) yield(ctx context.Context, s *handover.Successor) bool {
+	a.log.Info("another agent takes the node over")
+	a.pods.shared.Store(true)
+	// A hook of the runtime may be under way still: from here to takeBack none
+	// takes a pod in.
+	a.pods.busy <- struct{}{}
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(yieldLimit, s.Close) })
+	defer stop()
+	err := a.datapath.Yield()
+	if err == nil {
+		err = s.Released(handover.Legacy{PreMesh: a.pods.preMesh(), Addresses: a.client.InUse(handover.MaxAddresses)})
+	}
+	if err == nil {
+		err = s.Taken()
+	}
+	if err != nil {
+		a.log.Warn("the agent that was to take the node over has not", "cause", err)
+		s.Close()
+	}
+	return err == nil
+}
+
+// takeBack has the node again after a successor that ended too early.
+func (a *Agent) takeBack(ctx context.Context) error {
+	if err := a.listen(ctx); err != nil {
+		return err
+	}
+	repaired, err := a.datapath.Resume(ctx)
+	<-a.pods.busy
+	a.pods.shared.Store(false)
+	a.log.Info("carrying on", "repaired", repaired)
+	if err != nil {
+		return errors.Join(err, a.socket.Close(), a.porch.Close())
+	}
+	return nil
+}
+
+// retire ends an agent that another one has succeeded. It stays until it is
+// stopped: its container would be started again, and take the node over anew.
+func (a *Agent) retire(ctx context.Context, life *parts, s *handover.Successor) error {
+	defer s.Close()
+	a.proxy.Retire()
+	// Connections whose handshake is under way are the old listeners' still.
+	time.Sleep(linger)
+	a.shutdown()
+	life.end()
+	if err := a.datapath.Close(); err != nil {
+		return err
+	}
+	a.log.Info("the node is another agent's: waiting to be stopped")
+	stop := context.AfterFunc(ctx, s.Close)
+	defer stop()
+	s.Ended()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("the agent that took the node over has ended: this one must start anew")
+}

@@ -1,0 +1,242 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/cli/check"
+)
+
+// CheckCommand is `agent check`: what must be true on this node, and what to do
+// where it is not.
+func CheckCommand(f *Flags, k Kernel) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check this node: kernel, pins, agent, controller, certificates, pods",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p := &check.Printer{Out: cmd.OutOrStdout(), OnlyBad: output == "short"}
+			categories := f.checks(k)
+			var report check.Report
+			switch output {
+			case "json":
+				report = check.Run(cmd.Context(), categories, nil)
+				if err := report.WriteJSON(cmd.OutOrStdout()); err != nil {
+					return err
+				}
+			case "table", "short":
+				report = check.Run(cmd.Context(), categories, p.Progress)
+				p.Finish(report)
+			default:
+				return fmt.Errorf("output format %q: use table, json or short", output)
+			}
+			if !report.Success {
+				return ErrSilent
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or short (only what is wrong)")
+	return cmd
+}
+
+func (f *Flags) checks(k Kernel) []check.Category {
+	var all []check.Category
+	add := func(name string, probes []check.Probe) {
+		if len(probes) > 0 {
+			all = append(all, check.Category{Name: name, Probes: probes})
+		}
+	}
+	if k.Probes != nil {
+		add("kernel-features", k.Probes(f))
+	}
+	if k.Pins != nil {
+		add("pinned-objects", k.Pins(f))
+	}
+	// The first probe asks the agent, is fatal, and the others read its answer.
+	st := &agentv1.StatusResponse{}
+	add("node-agent", append([]check.Probe{{
+		Name: "agent answers on " + f.Socket, Fatal: true,
+		Hint: "start the agent, or see why it ended in its log",
+		Run: func(ctx context.Context) (err error) {
+			st, err = f.status(ctx)
+			return err
+		},
+	}}, agentProbes(&st)...))
+	add("identity", identityProbes(&st, time.Now))
+	add("data-plane", podProbes(&st, time.Now))
+	return all
+}
+
+// statusTimeout bounds the wait for an agent that hangs. Tests shorten it.
+var statusTimeout = 5 * time.Second
+
+func (f *Flags) status(ctx context.Context) (*agentv1.StatusResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	client, done, err := f.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	st, err := client.Status(ctx, &agentv1.StatusRequest{})
+	if err != nil {
+		return nil, f.explain(err)
+	}
+	return st, nil
+}
+
+func agentProbes(st **agentv1.StatusResponse) []check.Probe {
+	return []check.Probe{
+		{
+			Name: "BPF programs are attached", Hint: "see the agent's log; an older kernel or a missing privilege is the usual cause",
+			Run: func(context.Context) error {
+				if !(*st).GetProgramsAttached() {
+					return errors.New("the programs of this agent are not attached: traffic passes it by")
+				}
+				return nil
+			},
+		},
+		{
+			Name: "agent has state to serve from", Hint: "the agent needs its controller once: see --controller and its log",
+			Run: func(context.Context) error {
+				if !(*st).GetSynced() && (*st).GetSnapshotVersion() == 0 {
+					return errors.New("no snapshot was received yet")
+				}
+				return nil
+			},
+		},
+		{
+			Name: "controller is connected", Hint: "the agent goes on with its last state; new pods and certificates wait: is the controller running and reachable from this node?",
+			Run: func(context.Context) error {
+				c := (*st).GetController()
+				if c.GetConnected() {
+					return nil
+				}
+				err := errors.New(controllerLine(c, time.Now()))
+				if (*st).GetSynced() {
+					return check.Warn(err)
+				}
+				return err
+			},
+		},
+		{
+			Name: "no kernel events are lost", Hint: "tap and metrics miss some connections: the node is overloaded or the ring buffer too small",
+			Run: func(context.Context) error {
+				if n := (*st).GetRingbufLost(); n > 0 {
+					return check.Warn(fmt.Errorf("%d events were lost since the agent started", n))
+				}
+				return nil
+			},
+		},
+	}
+}
+
+// renewalLate is the part of its life after which a certificate ought to have
+// been renewed: renewal starts at 0.7.
+const renewalLate = 0.8
+
+func identityProbes(st **agentv1.StatusResponse, now func() time.Time) []check.Probe {
+	return []check.Probe{
+		{
+			Name: "certificates are valid", Hint: "the controller signs them: see its log, and that the clocks of both nodes agree",
+			Run: func(context.Context) error {
+				return each((*st).GetCertificates(), func(c *agentv1.Certificate) string {
+					switch {
+					case c.GetState() != "valid":
+						return strings.TrimRight(fmt.Sprintf("%s is %s: %s", c.GetIdentity(), c.GetState(), c.GetLastError()), ": ")
+					case now().After(c.GetNotAfter().AsTime()):
+						return fmt.Sprintf("%s has expired", c.GetIdentity())
+					}
+					return ""
+				})
+			},
+		},
+		{
+			Name: "certificates are renewed in time", Hint: "traffic goes on until they expire: is the controller reachable?",
+			Run: func(context.Context) error {
+				return warn(each((*st).GetCertificates(), func(c *agentv1.Certificate) string {
+					start, end := c.GetNotBefore().AsTime(), c.GetNotAfter().AsTime()
+					late := start.Add(time.Duration(renewalLate * float64(end.Sub(start))))
+					if c.GetState() != "valid" || now().Before(late) || !now().Before(end) {
+						return ""
+					}
+					return strings.TrimRight(fmt.Sprintf("%s expires in %s: %s", c.GetIdentity(), age(end.Sub(now())), c.GetLastError()), ": ")
+				}))
+			},
+		},
+	}
+}
+
+// pendingLimit is how long enrolment may take before it counts as a failure.
+const pendingLimit = 30 * time.Second
+
+func podProbes(st **agentv1.StatusResponse, now func() time.Time) []check.Probe {
+	return []check.Probe{
+		{
+			Name: "every labelled pod is enrolled", Hint: "see `agent status` and the agent's log for the pod's name",
+			Run: func(context.Context) error {
+				return each((*st).GetPods(), func(p *agentv1.Pod) string {
+					slow := p.GetState() == "pending" && now().Sub(p.GetSince().AsTime()) > pendingLimit
+					if p.GetState() == "failed" || slow {
+						return podLine(p)
+					}
+					return ""
+				})
+			},
+		},
+		{
+			Name: "pods are enrolled before they start", Hint: "turn NRI on in the container runtime (containerd 2 and CRI-O 1.26 have it on); until then a pod's first connections pass by the mesh",
+			Run: func(context.Context) error {
+				r := (*st).GetRuntime()
+				if r == nil || r.GetConnected() {
+					return nil
+				}
+				return check.Warn(errors.New(r.GetLastError()))
+			},
+		},
+		{
+			Name: "no labelled pod is left out", Hint: "remove the label underlane.io/mesh from the pod, or what keeps it out",
+			Run: func(context.Context) error {
+				return warn(each((*st).GetPods(), func(p *agentv1.Pod) string {
+					if p.GetState() == "left-out" {
+						return podLine(p)
+					}
+					return ""
+				}))
+			},
+		},
+	}
+}
+
+func podLine(p *agentv1.Pod) string {
+	return fmt.Sprintf("%s/%s is %s: %s", p.GetNamespace(), p.GetName(), p.GetState(), p.GetReason())
+}
+
+// each joins what is wrong with the items, a line for each.
+func each[T any](items []T, wrong func(T) string) error {
+	var lines []string
+	for _, item := range items {
+		if line := wrong(item); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	if lines == nil {
+		return nil
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+func warn(err error) error {
+	if err == nil {
+		return nil
+	}
+	return check.Warn(err)
+}

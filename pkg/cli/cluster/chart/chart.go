@@ -1,0 +1,112 @@
+// Package chart renders the embedded Helm chart to manifests, as Helm would.
+package chart
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"helm.sh/helm/v4/pkg/chart/common"
+	"helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/loader/archive"
+	v2 "helm.sh/helm/v4/pkg/chart/v2"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	"helm.sh/helm/v4/pkg/engine"
+	"helm.sh/helm/v4/pkg/strvals"
+	"sigs.k8s.io/yaml"
+
+	"github.com/underlane/underlane/daemonset"
+)
+
+// HAFile is the chart's file of values for high availability.
+const HAFile = "values-ha.yaml"
+
+// Load reads the embedded chart.
+func Load() (*v2.Chart, error) {
+	var files []*archive.BufferedFile
+	err := fs.WalkDir(daemonset.Chart, daemonset.ChartRoot, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := daemonset.Chart.ReadFile(path)
+		files = append(files, &archive.BufferedFile{Name: strings.TrimPrefix(path, daemonset.ChartRoot+"/"), Data: data})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("embedded chart: %w", err)
+	}
+	c, err := loader.LoadFiles(files)
+	if err != nil {
+		return nil, fmt.Errorf("embedded chart: %w", err)
+	}
+	return c, nil
+}
+
+// File is the text of a file of the chart.
+func File(name string) ([]byte, error) {
+	data, err := daemonset.Chart.ReadFile(daemonset.ChartRoot + "/" + name)
+	if err != nil {
+		return nil, fmt.Errorf("embedded chart: %w", err)
+	}
+	return data, nil
+}
+
+// Render renders the chart for a namespace with values that go before the
+// chart's own. Unknown keys and values of a wrong kind are refused. The objects
+// come in the order in which they are to be made.
+func Render(ctx context.Context, namespace string, values map[string]any) ([]Object, error) {
+	c, err := Load()
+	if err != nil {
+		return nil, err
+	}
+	release := common.ReleaseOptions{Name: "underlane", Namespace: namespace, IsInstall: true}
+	all, err := util.ToRenderValues(c, values, release, common.DefaultCapabilities)
+	if err != nil {
+		return nil, fmt.Errorf("values: %w", err)
+	}
+	texts, err := engine.Engine{}.RenderWithContext(ctx, c, all)
+	if err != nil {
+		return nil, fmt.Errorf("render chart: %w", err)
+	}
+	var objects []Object
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		if !strings.HasSuffix(name, ".yaml") {
+			continue
+		}
+		more, err := split(texts[name])
+		if err != nil {
+			return nil, fmt.Errorf("render chart: %s: %w", name, err)
+		}
+		objects = append(objects, more...)
+	}
+	return Sort(objects), nil
+}
+
+// ParseValues reads a YAML text of values.
+func ParseValues(text []byte) (map[string]any, error) {
+	values := map[string]any{}
+	if err := yaml.Unmarshal(text, &values); err != nil {
+		return nil, err
+	}
+	return values, nil
+}
+
+// Merge lays over on top of base; maps are merged, everything else replaced.
+// Neither is changed.
+func Merge(base, over map[string]any) map[string]any { return loader.MergeMaps(base, over) }
+
+// Set writes what a --set argument says (a.b=1,c[0]=x; with text, every value
+// is a string) into values.
+func Set(values map[string]any, argument string, text bool) error {
+	parse := strvals.ParseInto
+	if text {
+		parse = strvals.ParseIntoString
+	}
+	if err := parse(argument, values); err != nil {
+		return fmt.Errorf("--set %s: %w", argument, err)
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+const cleanupName = "underlane-cleanup"
+
+// agentTemplate is the pod template of the agents; when the DaemonSet is gone
+// already (an uninstall that was interrupted), what the record of the
+// installation renders to. Nil when neither is there.
+func (u *uninstaller) agentTemplate(ctx context.Context) (*corev1.PodTemplateSpec, error) {
+	d, err := u.client.AppsV1().DaemonSets(u.namespace).Get(ctx, agentName, metav1.GetOptions{})
+	switch {
+	case err == nil:
+		return &d.Spec.Template, nil
+	case !apierrors.IsNotFound(err):
+		return nil, fmt.Errorf("look for the agents: %w", err)
+	}
+	overrides, err := installed(ctx, u.client, u.namespace)
+	if err != nil {
+		return nil, nil //nolint:nilerr // there is no record: not by this command, or it is gone too
+	}
+	objects, err := manifests(ctx, u.namespace, overrides)
+	if err != nil {
+		return nil, err
+	}
+	for i := range objects {
+		if objects[i].GetKind() == "DaemonSet" {
+			var d appsv1.DaemonSet
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(objects[i].Object, &d); err != nil {
+				return nil, err
+			}
+			return &d.Spec.Template, nil
+		}
+	}
+	return nil, nil
+}
+
+// cleanupPod is the agent's pod, with its image, mounts and rights, that runs
+// `agent cleanup` once on a node instead of the agent.
+func cleanupPod(t *corev1.PodTemplateSpec, namespace, node string) *corev1.Pod {
+	spec := *t.Spec.DeepCopy()
+	spec.NodeName = node // past the scheduler: cordoned nodes too
+	spec.NodeSelector, spec.Affinity = nil, nil
+	spec.RestartPolicy = corev1.RestartPolicyOnFailure
+	spec.ServiceAccountName, spec.DeprecatedServiceAccount = "", ""
+	c := spec.Containers[0]
+	c.Name = "cleanup"
+	// Where the agent was told to pin is where to look.
+	args := []string{"cleanup"}
+	for _, a := range c.Args {
+		for _, shared := range []string{"--pin-root=", "--cgroup-root=", "--socket="} {
+			if strings.HasPrefix(a, shared) {
+				args = append(args, a)
+			}
+		}
+	}
+	c.Args, c.Ports, c.Env = args, nil, nil
+	c.StartupProbe, c.LivenessProbe, c.ReadinessProbe = nil, nil, nil
+	// Certificates and token are not needed, and may be gone.
+	host := func(name string) bool {
+		return slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == name && v.HostPath != nil })
+	}
+	c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return !host(m.Name) })
+	spec.Volumes = slices.DeleteFunc(spec.Volumes, func(v corev1.Volume) bool { return v.HostPath == nil })
+	spec.Containers, spec.InitContainers = []corev1.Container{c}, nil
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: cleanupName + "-", Namespace: namespace,
+			Labels: map[string]string{partOfLabel: partOf, nameLabel: cleanupName},
+		},
+		Spec: spec,
+	}
+}
+
+// cleanNodes removes pins and programs from every node that can be reached, by
+// a pod on each.
+func (u *uninstaller) cleanNodes(ctx context.Context, t *corev1.PodTemplateSpec) error {
+	nodes, err := u.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(t.Spec.NodeSelector).String()})
+	if err != nil {
+		return fmt.Errorf("list nodes: %w", err)
+	}
+	defer u.dropCleanupPods(context.WithoutCancel(ctx))
+	var left []string
+	pods := map[string]string{} // pod to node
+	for i := range nodes.Items {
+		n := &nodes.Items[i]
+		if !nodeReady(n) {
+			left = append(left, n.Name+" (not ready)")
+			continue
+		}
+		p, err := u.client.CoreV1().Pods(u.namespace).Create(ctx, cleanupPod(t, u.namespace, n.Name), metav1.CreateOptions{})
+		if err != nil {
+			return fmt.Errorf("clean node %s: %w", n.Name, err)
+		}
+		pods[p.Name] = n.Name
+	}
+	err = poll(ctx, u.limit, u.progress, func(ctx context.Context) (string, bool, error) {
+		list, err := u.client.CoreV1().Pods(u.namespace).List(ctx, metav1.ListOptions{LabelSelector: nameLabel + "=" + cleanupName})
+		if err != nil {
+			return "", false, err
+		}
+		done, why := 0, ""
+		for i := range list.Items {
+			p := &list.Items[i]
+			if pods[p.Name] == "" {
+				continue
+			}
+			if p.Status.Phase == corev1.PodSucceeded {
+				done++
+			} else if w := notReady(p); w != "" && p.Status.Phase != corev1.PodPending {
+				why = fmt.Sprintf(" (%s: %s)", pods[p.Name], w)
+			}
+		}
+		return fmt.Sprintf("nodes cleaned: %d of %d%s", done, len(pods), why), done == len(pods), nil
+	})
+	if len(left) > 0 {
+		err = errors.Join(err, fmt.Errorf("not cleaned: %s: pins are gone after the node's next boot, or after `agent cleanup` on it", strings.Join(left, ", ")))
+	}
+	return err
+}
+
+func (u *uninstaller) dropCleanupPods(ctx context.Context) {
+	now := int64(0)
+	err := u.client.CoreV1().Pods(u.namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now},
+		metav1.ListOptions{LabelSelector: nameLabel + "=" + cleanupName})
+	if err != nil {
+		fmt.Fprintln(u.progress, "delete the pods that cleaned the nodes:", err)
+	}
+}
+
+func nodeReady(n *corev1.Node) bool {
+	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+}

@@ -1,0 +1,105 @@
+// Package cluster holds the commands of `underlane`: what people do with a mesh
+// from outside its nodes, over the Kubernetes API and with their own rights in
+// it. The node's own commands are in pkg/cli, which the agent links; this
+// package is never linked into the agent.
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/transport"
+
+	"github.com/underlane/underlane/internal/version"
+)
+
+// DefaultNamespace is where Underlane is installed unless a flag says otherwise.
+const DefaultNamespace = "underlane-system"
+
+// ClusterFlags are the settings that all commands share: which cluster, as
+// whom, and where in it Underlane is.
+type ClusterFlags struct {
+	Kubeconfig string   // --kubeconfig; empty: $KUBECONFIG, ~/.kube/config, or in a pod its service account
+	Context    string   // --context of the kubeconfig; empty: the current one
+	System     string   // --underlane-namespace
+	As         string   // --as: user to impersonate
+	AsGroups   []string // --as-group
+	Verbose    bool     // --verbose: requests to the API server on standard error
+}
+
+// AddFlags defines the shared flags on f.
+func AddFlags(f *pflag.FlagSet) *ClusterFlags {
+	c := &ClusterFlags{}
+	f.StringVar(&c.Kubeconfig, "kubeconfig", "", "kubeconfig file (default $KUBECONFIG or ~/.kube/config)")
+	f.StringVar(&c.Context, "context", "", "context of the kubeconfig (default its current one)")
+	f.StringVarP(&c.System, "underlane-namespace", "L", cmp.Or(os.Getenv("UNDERLANE_NAMESPACE"), DefaultNamespace),
+		"namespace that Underlane is installed in ($UNDERLANE_NAMESPACE)")
+	f.StringVar(&c.As, "as", "", "user to impersonate")
+	f.StringSliceVar(&c.AsGroups, "as-group", nil, "group to impersonate (repeatable)")
+	f.BoolVar(&c.Verbose, "verbose", false, "show the requests to the API server on standard error")
+	return c
+}
+
+func (c *ClusterFlags) loader() clientcmd.ClientConfig {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = c.Kubeconfig
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{
+		CurrentContext: c.Context,
+		AuthInfo:       api.AuthInfo{Impersonate: c.As, ImpersonateGroups: c.AsGroups},
+	})
+}
+
+// RESTConfig is how to reach the API server. It does not connect.
+func (c *ClusterFlags) RESTConfig() (*rest.Config, error) {
+	config, err := c.loader().ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("no cluster to talk to: %w: give --kubeconfig, or set KUBECONFIG", err)
+	}
+	config.UserAgent = "underlane/" + version.Version
+	// One person's commands ask for a lot at once and then end: the client's
+	// default of 5 requests a second would only make them wait. The API server
+	// has limits of its own.
+	config.QPS, config.Burst = 50, 100
+	if c.Verbose {
+		config.Wrap(transport.DebugWrappers)
+	}
+	return config, nil
+}
+
+// Client is a client of the API server. It does not connect.
+func (c *ClusterFlags) Client() (kubernetes.Interface, error) {
+	config, err := c.RESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(config)
+}
+
+// Dynamic is a client for objects of any kind. It does not connect.
+func (c *ClusterFlags) Dynamic() (dynamic.Interface, error) {
+	config, err := c.RESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	return dynamic.NewForConfig(config)
+}
+
+// Namespace is the namespace that a command's -n flag stands for: named, or
+// that of the kubeconfig's context when named is empty.
+func (c *ClusterFlags) Namespace(named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	namespace, _, err := c.loader().Namespace()
+	if err != nil {
+		return "", fmt.Errorf("namespace of the current context: %w", err)
+	}
+	return namespace, nil
+}

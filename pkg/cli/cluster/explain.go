@@ -1,0 +1,63 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+)
+
+// explain says what a refusal of the controller's API, or of the API server in
+// front of it, most likely means.
+func explain(err error) error {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return err
+	}
+	text := status.Status().Message
+	switch {
+	case apierrors.IsForbidden(err):
+		return errors.New(refusal(text))
+	case apierrors.IsServiceUnavailable(err) && !strings.Contains(text, "the agent of"):
+		return fmt.Errorf("the controller's API (APIService %s) does not answer: `underlane check` says more: %s", tapv1alpha1.APIService, text)
+	case apierrors.IsNotFound(err) && strings.Contains(text, "could not find the requested resource"):
+		return fmt.Errorf("this cluster has no API %s: is Underlane installed? (`underlane install`, `underlane check`)", tapv1alpha1.GroupVersion)
+	}
+	return errors.New(text)
+}
+
+// apiServerRefusal is how the API server says no:
+//
+//	deployments.tap.underlane.io "web" is forbidden: User "jane" cannot watch
+//	resource "deployments/tap" in API group "tap.underlane.io" in the namespace "shop"
+var apiServerRefusal = regexp.MustCompile(
+	`^([a-z]+)\.` + regexp.QuoteMeta(tapv1alpha1.Group) + `(?: "([^"]*)")? is forbidden: User "([^"]*)" cannot (\w+) resource(?:.* in the namespace "([^"]*)")?`)
+
+// refusal puts the API server's no in the controller's words, which say what to
+// ask for.
+func refusal(text string) string {
+	m := apiServerRefusal.FindStringSubmatch(text)
+	if m == nil {
+		return text
+	}
+	resource, name, user, verb, namespace := m[1], m[2], m[3], m[4], m[5]
+	if resource == "tap" {
+		resource = "everything"
+	}
+	if name != "" {
+		resource += "/" + name
+	}
+	if verb == "watch" {
+		verb = "tap"
+	} else {
+		verb = "see"
+	}
+	if namespace != "" {
+		resource += " in namespace " + namespace
+	}
+	return fmt.Sprintf("user %q may not %s %s: ask for the ClusterRole %s", user, verb, resource, tapv1alpha1.ClusterRole)
+}

@@ -1,0 +1,34 @@
+package cluster
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/underlane/underlane/internal/version"
+)
+
+// Command is the root of the command line; display is how people call it:
+// underlane, or kubectl underlane.
+func Command(display string) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "underlane",
+		Short: "Underlane, a service mesh without sidecars",
+		Long: `Underlane, a service mesh without sidecars.
+
+  underlane check --pre                   can this cluster carry it?
+  underlane install --apply               install it
+  kubectl label ns shop underlane.io/mesh=enabled
+  underlane check --proxy                 is everything that is labelled captured?
+  underlane tap -n shop deploy/web        watch requests`,
+		Version:       version.Version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: display},
+	}
+	flags := AddFlags(root.PersistentFlags())
+	root.AddCommand(
+		InstallCommand(flags), UpgradeCommand(flags), UninstallCommand(flags), VersionCommand(flags),
+		CheckCommand(flags), MeshCommand(), UnmeshCommand(),
+	)
+	root.AddCommand(TapCommands(flags)...)
+	return root
+}

@@ -1,0 +1,82 @@
+package cluster
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/underlane/underlane/pkg/cli/cluster/chart"
+)
+
+// UpgradeCommand is `underlane upgrade`: the manifests of this version with
+// what the installation was told, and what is told now over it.
+func UpgradeCommand(f *ClusterFlags) *cobra.Command {
+	var values valueFlags
+	var apply applyFlags
+	var reset bool
+	cmd := &cobra.Command{
+		Use:   "upgrade",
+		Short: "Print the manifests that bring an installation to this version, or apply them",
+		Long: `Print the manifests that bring an installation to this version, or apply them.
+What was set at the installation is kept (ConfigMap underlane-config); flags
+change it. The CA and its certificates stay.`,
+		Example: `  underlane upgrade | kubectl apply -f -
+  underlane upgrade --apply --set agent.resources.limits.memory=4Gi`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			client, err := f.Client()
+			if err != nil {
+				return err
+			}
+			kept, err := installed(ctx, client, f.System)
+			if err != nil {
+				return err
+			}
+			if reset {
+				kept = map[string]any{}
+			}
+			if values.keyFile != "" { // keys that are given now replace an issuer that was there
+				kept = chart.Merge(kept, map[string]any{"identity": map[string]any{"issuer": map[string]any{"existing": false}}})
+			}
+			overrides, err := values.values(kept, cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			// The trust domain is in every certificate: pods whose agents have the
+			// old one and those with the new would refuse each other.
+			if d, err := client.AppsV1().Deployments(f.System).Get(ctx, controllerName, metav1.GetOptions{}); err == nil && len(d.Spec.Template.Spec.Containers) > 0 {
+				if err := sameTrustDomain(d.Spec.Template.Spec.Containers[0].Args, overrides); err != nil {
+					return err
+				}
+			}
+			objects, err := manifests(ctx, f.System, overrides)
+			if err != nil {
+				return err
+			}
+			return apply.deliver(ctx, f, objects, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	values.add(cmd.Flags())
+	apply.add(cmd)
+	_ = cmd.Flags().MarkHidden("ignore-cluster") // there is nothing to upgrade without one
+	cmd.Flags().BoolVar(&reset, "reset-values", false, "forget what was set at the installation")
+	return cmd
+}
+
+const defaultTrustDomain = "cluster.local"
+
+func sameTrustDomain(args []string, overrides map[string]any) error {
+	next, _ := overrides["trustDomain"].(string)
+	if next == "" {
+		next = defaultTrustDomain
+	}
+	for _, a := range args {
+		if now, ok := strings.CutPrefix(a, "--trust-domain="); ok && now != next {
+			return fmt.Errorf("the installation has the trust domain %q, not %q: changing it cuts meshed pods off from each other; uninstall and install instead", now, next)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,37 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/cli/tapcmd"
+)
+
+// TapCommand is `agent tap`: a line for each event of this node's traffic.
+func TapCommand(f *Flags) *cobra.Command { return tapcmd.Tap(f.source()) }
+
+// TopCommand is `agent top`: a live table of this node's traffic.
+func TopCommand(f *Flags) *cobra.Command { return tapcmd.Top(f.source()) }
+
+// source is this node's agent.
+func (f *Flags) source() *tapcmd.Source {
+	return &tapcmd.Source{Program: "agent", Scope: "this node", Open: f.tap, Explain: f.explain}
+}
+
+func (f *Flags) tap(ctx context.Context, r *agentv1.TapRequest) (tapcmd.Stream, func(), error) {
+	client, done, err := f.dial()
+	if err != nil {
+		return nil, nil, err
+	}
+	stream, err := client.Tap(ctx, r)
+	if err == nil {
+		_, err = stream.Header()
+	}
+	if err != nil {
+		done()
+		return nil, nil, f.explain(err)
+	}
+	return stream, done, nil
+}

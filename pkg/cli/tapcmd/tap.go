@@ -1,0 +1,103 @@
+package tapcmd
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/tap/render"
+	"github.com/underlane/underlane/pkg/tap/wire"
+)
+
+// Tap is the command tap: a line for each event.
+func Tap(s *Source) *cobra.Command {
+	var filter filterFlags
+	var output string
+	short := fmt.Sprintf("Show requests and connections of %s as they happen", s.Scope)
+	cmd := &cobra.Command{
+		Use:     "tap " + s.argument(),
+		Short:   short,
+		Long:    short + ".\n\n" + s.resourceHelp(),
+		Example: s.examples("tap deploy/web", "tap ns/shop --to deploy/db --method POST --path /api", "tap pod/web-5d4f -o json --max-rps 0"),
+		Args:    cobra.MaximumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			format, err := lineFormat(output)
+			if err != nil {
+				return err
+			}
+			request, err := s.request(&filter, args, agentv1.TapRequest_TARGET)
+			if err != nil {
+				return err
+			}
+			stream, done, err := s.Open(cmd.Context(), request)
+			if err != nil {
+				return err
+			}
+			defer done()
+			return s.ended(cmd.Context(), writeEvents(stream.Recv, format, cmd.OutOrStdout(), cmd.ErrOrStderr()))
+		},
+	}
+	filter.add(cmd, s, 100)
+	cmd.Flags().StringVarP(&output, "output", "o", "", "wide or json")
+	return cmd
+}
+
+func (s *Source) examples(lines ...string) string {
+	return "  " + s.Program + " " + strings.Join(lines, "\n  "+s.Program+" ")
+}
+
+func (s *Source) argument() string {
+	if s.NeedsTarget {
+		return "RESOURCE"
+	}
+	return "[RESOURCE]"
+}
+
+// format appends an event and the end of its line.
+type format func(dst []byte, e *tap.Event) ([]byte, error)
+
+func lineFormat(output string) (format, error) {
+	switch output {
+	case "", "wide":
+		return func(dst []byte, e *tap.Event) ([]byte, error) {
+			return append(render.Line(dst, e, output == "wide"), '\n'), nil
+		}, nil
+	case "json":
+		return func(dst []byte, e *tap.Event) ([]byte, error) {
+			data, err := render.JSON(e)
+			return append(append(dst, data...), '\n'), err
+		}, nil
+	}
+	return nil, fmt.Errorf("output format %q: use wide or json", output)
+}
+
+// writeEvents writes batches until recv fails. What there is to tell besides
+// goes to errw.
+func writeEvents(recv func() (*agentv1.TapEvents, error), write format, out, errw io.Writer) error {
+	w := bufio.NewWriter(out)
+	var buf []byte
+	for {
+		batch, err := recv()
+		if err != nil {
+			return err
+		}
+		for _, m := range batch.GetEvents() {
+			e := wire.FromProto(m)
+			if buf, err = write(buf[:0], &e); err != nil {
+				return err
+			}
+			if _, err := w.Write(buf); err != nil {
+				return err
+			}
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		tell(errw, batch)
+	}
+}

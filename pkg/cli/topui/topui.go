@@ -1,0 +1,178 @@
+// Package topui is the live table of `agent top` on a terminal. Update and View
+// are functions of the model and the message alone.
+package topui
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"charm.land/lipgloss/v2"
+
+	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/tap/render"
+	"github.com/underlane/underlane/pkg/tap/top"
+)
+
+// Events is the message that carries a batch of events into the model.
+type Events struct {
+	Events   []tap.Event
+	Lost     uint64
+	Warnings []string // the last one is shown
+}
+
+// Refresh is the message that takes a new look at the table.
+type Refresh struct{}
+
+const (
+	refreshEvery = 250 * time.Millisecond
+	scrollStep   = 5
+	headerLines  = 4
+)
+
+// Model is the program's state: a bubbletea model.
+type Model struct {
+	table *top.Table
+	order top.Order
+	lines []string // of the table, heading first, as of the last look
+	warn  string   // the last warning
+
+	width, height int
+	left, first   int // scrolling: columns of text, rows
+}
+
+// New makes a model over table, which is the model's from now on.
+func New(table *top.Table, order top.Order) Model {
+	m := Model{table: table, order: order, width: 80, height: 24}
+	m.look()
+	return m
+}
+
+// Init starts the refreshing.
+func (m Model) Init() tea.Cmd { return tick() }
+
+func tick() tea.Cmd { return tea.Tick(refreshEvery, func(time.Time) tea.Msg { return Refresh{} }) }
+
+// Update handles events, keys, and the size of the terminal.
+func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case Events:
+		for i := range msg.Events {
+			m.table.Add(&msg.Events[i])
+		}
+		m.table.Lost += msg.Lost
+		if n := len(msg.Warnings); n > 0 {
+			m.warn = render.Clean(msg.Warnings[n-1])
+		}
+	case Refresh:
+		m.look()
+		return m, tick()
+	case tea.WindowSizeMsg:
+		m.width, m.height = msg.Width, msg.Height
+		m.scroll(0, 0)
+	case tea.KeyPressMsg:
+		return m.key(msg.String())
+	}
+	return m, nil
+}
+
+func (m Model) key(key string) (tea.Model, tea.Cmd) {
+	switch key {
+	case "q", "ctrl+c", "esc":
+		return m, tea.Quit
+	case "left", "a":
+		m.scroll(-scrollStep, 0)
+	case "right", "d":
+		m.scroll(scrollStep, 0)
+	case "up", "k":
+		m.scroll(0, -1)
+	case "down", "j":
+		m.scroll(0, 1)
+	case "pgup":
+		m.scroll(0, -m.page())
+	case "pgdown", "space":
+		m.scroll(0, m.page())
+	case "home":
+		m.left, m.first = 0, 0
+	case "r":
+		m.order.Reverse = !m.order.Reverse
+		m.look()
+	default:
+		m.sortKey(key)
+	}
+	return m, nil
+}
+
+// sortKey: 1 to 9 sort by that column, the same key again the other way round.
+func (m *Model) sortKey(key string) {
+	if len(key) != 1 || key[0] < '1' || top.Column(key[0]-'1') >= top.NumColumns {
+		return
+	}
+	by := top.Column(key[0] - '1')
+	m.order = top.Order{By: by, Reverse: m.order.By == by && !m.order.Reverse}
+	m.look()
+}
+
+func (m *Model) look() {
+	mark := "↓"
+	if m.order.Reverse {
+		mark = "↑"
+	}
+	m.lines = top.Lines(m.table.Rows(m.order), m.table.HideSources(), m.order.By, mark)
+	m.scroll(0, 0)
+}
+
+func (m *Model) page() int { return max(1, m.height-headerLines) }
+
+func (m *Model) scroll(right, down int) {
+	width := 0
+	if len(m.lines) > 0 {
+		width = lipgloss.Width(m.lines[0])
+	}
+	m.left = max(0, min(m.left+right, width-m.width))
+	m.first = max(0, min(m.first+down, len(m.lines)-1-m.page()))
+}
+
+var bold = lipgloss.NewStyle().Bold(true)
+
+// View draws the whole screen.
+func (m Model) View() tea.View {
+	out := []string{
+		m.cut(0, "(press q to quit, 1-9 to sort by a column, r to reverse)"),
+		m.cut(0, "(press a/LeftArrowKey to scroll left, d/RightArrowKey to scroll right)"),
+		m.cut(0, m.notes()),
+	}
+	for i, line := range m.lines {
+		switch {
+		case i == 0:
+			out = append(out, bold.Render(m.cut(m.left, line)))
+		case i > m.first && i <= m.first+m.page():
+			out = append(out, m.cut(m.left, line))
+		}
+	}
+	view := tea.NewView(strings.Join(out, "\n"))
+	view.AltScreen = true
+	return view
+}
+
+func (m *Model) notes() string {
+	var notes []string
+	if n := m.table.Lost; n > 0 {
+		notes = append(notes, fmt.Sprintf("%d events lost: counts are too low", n))
+	}
+	if n := m.table.Evicted; n > 0 {
+		notes = append(notes, fmt.Sprintf("%d rows dropped (--max-rows)", n))
+	}
+	if m.warn != "" {
+		notes = append(notes, m.warn)
+	}
+	return strings.Join(notes, ", ")
+}
+
+// cut is the part of line that is on the screen.
+func (m *Model) cut(left int, line string) string {
+	runes := []rune(line)
+	runes = runes[min(left, len(runes)):]
+	return strings.TrimRight(string(runes[:min(m.width, len(runes))]), " ")
+}

@@ -1,0 +1,77 @@
+package control
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+)
+
+// Keepalive: a controller that vanished without a word is noticed within half
+// a minute. The server's limit must allow what the client does.
+const (
+	keepaliveTime    = 20 * time.Second
+	keepaliveTimeout = 10 * time.Second
+)
+
+// ServerGRPCOptions are the options of a grpc.Server that Clients can talk to,
+// apart from its TLS.
+func ServerGRPCOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(16 << 20), // the versions of a large node's resume
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+	}
+}
+
+// dial makes a connection that presents cert, or no certificate.
+func (c *Client) dial(cert *tls.Certificate) (*grpc.ClientConn, error) {
+	pool, err := c.pool()
+	if err != nil {
+		return nil, err
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool, ServerName: ServerName}
+	if cert != nil {
+		cfg.Certificates = []tls.Certificate{*cert}
+	}
+	conn, err := grpc.NewClient("passthrough:///"+c.opt.Controller,
+		grpc.WithTransportCredentials(credentials.NewTLS(cfg)),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return c.opt.Dial(ctx, address) }),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.WithNoProxy(),
+		grpc.WithDisableServiceConfig(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("controller address %q: %w", c.opt.Controller, err)
+	}
+	return conn, nil
+}
+
+// pool is what the controller's certificate must chain to: the configured
+// bundle and, for rotations, what the controller sent since.
+func (c *Client) pool() (*x509.CertPool, error) {
+	pem, err := c.opt.Anchors()
+	if err != nil {
+		return nil, fmt.Errorf("read the trust anchors: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("the trust anchors hold no PEM certificate: is it the controller's anchors.pem?")
+	}
+	for _, ders := range [][][]byte{c.creds.anchors(), c.opt.Store.View().Anchors()} {
+		for _, der := range ders {
+			cert, err := x509.ParseCertificate(der)
+			if err != nil {
+				return nil, fmt.Errorf("parse a trust anchor from the controller: %w", err)
+			}
+			pool.AddCert(cert)
+		}
+	}
+	return pool, nil
+}

@@ -1,0 +1,214 @@
+package control
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// Authority is the certificate authority, as the Server needs it; ca.Authority
+// is one. Chains are DER, leaf first; CSRs are PKCS #10 in DER, of which only
+// the public key is used.
+type Authority interface {
+	SignWorkload(csrDER []byte, id mesh.Identity, lifetime time.Duration) (chain [][]byte, notAfter time.Time, err error)
+	SignNode(csrDER []byte, node string, lifetime time.Duration) (chain [][]byte, notAfter time.Time, err error)
+	ServingCertificate(dnsNames []string, ips []net.IP) (tls.Certificate, error)
+	Anchors() []*x509.Certificate
+	// IssuerID changes with the key that signs.
+	IssuerID() []byte
+	// NodeName is the node that a verified certificate of SignNode is for.
+	NodeName(cert *x509.Certificate) (string, error)
+}
+
+// ServerOptions configure a Server. All fields but NodeExists and
+// Observer are needed.
+type ServerOptions struct {
+	Authority        Authority
+	NodeLifetime     time.Duration // of node certificates
+	WorkloadLifetime time.Duration // of workload certificates
+	// Authenticate returns nil when token proves that its bearer is the agent of
+	// node. A gRPC status is passed on as it is (Unavailable where it could not
+	// be found out); any other error is a refusal, and its text is shown to
+	// whoever asked.
+	Authenticate func(ctx context.Context, node, token string) error
+	// NodeExists tells whether a node may have its certificate renewed; nil: all
+	// may. One that is gone has nothing to do here any more.
+	NodeExists func(node string) bool
+	Log        *slog.Logger
+	Observer   Observer // nil: nobody listens
+}
+
+// Server is the controller's end. Its TLS is that of ServerTLS.
+type Server struct {
+	pb.UnimplementedControlServer
+	opt      ServerOptions
+	stats    serverCounters
+	refusals spacing
+
+	snapshot atomic.Pointer[Snapshot]
+	mu       sync.Mutex
+	streams  map[chan struct{}]string // signalled on Publish; the node's name
+	closed   chan struct{}
+	close    sync.Once
+
+	observing sync.Mutex // held for each call of the Observer; before mu
+}
+
+// NewServer returns a Server that answers nothing before the first Publish.
+func NewServer(opt ServerOptions) *Server {
+	return &Server{opt: opt, streams: map[chan struct{}]string{}, closed: make(chan struct{})}
+}
+
+// Close ends every stream, so that the grpc.Server can stop gracefully.
+func (s *Server) Close() { s.close.Do(func() { close(s.closed) }) }
+
+// Register adds the Control service to r.
+func (s *Server) Register(r grpc.ServiceRegistrar) { pb.RegisterControlServer(r, s) }
+
+// Publish makes snap what agents get. Agents that are busy with an older one
+// go straight to the newest when they are done.
+func (s *Server) Publish(snap *Snapshot) {
+	s.snapshot.Store(snap)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.streams {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Snapshot returns what was published last, nil before the first.
+func (s *Server) Snapshot() *Snapshot { return s.snapshot.Load() }
+
+// join has published signalled for a stream of node until leave, which tells
+// whether it was the node's last.
+func (s *Server) join(node string) (published <-chan struct{}, leave func() (last bool)) {
+	c := make(chan struct{}, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[c] = node
+	return c, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.streams, c)
+		for _, other := range s.streams {
+			if other == node {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// Sync serves one agent's stream until either side ends it.
+func (s *Server) Sync(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta]) error {
+	caller, err := s.caller(stream.Context())
+	if err != nil {
+		return err
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	st, err := newSyncState(caller.node, first)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	published, leave := s.connected(caller.node, first)
+	defer leave()
+	log := s.opt.Log.With("node", caller.node)
+	log.Info("agent connected", "version", first.GetAgent().GetVersion(), "has", len(st.sent), "subscriptions", len(st.subs))
+	err = s.serve(stream, st, published, caller.expiry, log)
+	log.Info("agent disconnected", "reason", reasonOf(err))
+	return err
+}
+
+func (s *Server) serve(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta], st *syncState,
+	published <-chan struct{}, expiry time.Time, log *slog.Logger,
+) error {
+	ctx, cancel := context.WithDeadline(stream.Context(), expiry)
+	defer cancel()
+	requests, ended := receive(ctx, stream.Recv)
+	for {
+		if snap := s.snapshot.Load(); snap != nil {
+			if d := st.next(snap); d != nil {
+				if err := stream.Send(d); err != nil {
+					return err
+				}
+				s.stats.deltas.Add(1)
+				s.stats.resources.Add(uint64(len(d.Resources)))
+			}
+		}
+		select {
+		case <-published:
+		case req := <-requests:
+			refused, err := st.handle(req)
+			switch {
+			case errors.Is(err, errTooManySubscriptions):
+				return status.Error(codes.ResourceExhausted, err.Error())
+			case err != nil:
+				return status.Error(codes.InvalidArgument, err.Error())
+			case refused != "":
+				s.stats.nacks.Add(1)
+				log.Warn("agent refused a delta", "nonce", st.nonce, "err", refused)
+			}
+			s.reported(st.node, req)
+		case err := <-ended:
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		case <-s.closed:
+			return status.Error(codes.Unavailable, "the controller is stopping")
+		case <-ctx.Done():
+			if stream.Context().Err() == nil {
+				return status.Error(codes.Unauthenticated, "the node's certificate has expired: it must be renewed")
+			}
+			return stream.Context().Err()
+		}
+	}
+}
+
+// receive turns recv into a channel. ended gets the error that ends it; the
+// goroutine ends at the latest when recv's stream does.
+func receive[T any](ctx context.Context, recv func() (T, error)) (<-chan T, <-chan error) {
+	out, ended := make(chan T), make(chan error, 1)
+	go func() {
+		for {
+			v, err := recv()
+			if err != nil {
+				ended <- err
+				return
+			}
+			select {
+			case out <- v:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, ended
+}
+
+func reasonOf(err error) string {
+	if err == nil {
+		return "agent ended the stream"
+	}
+	return status.Convert(err).Message()
+}

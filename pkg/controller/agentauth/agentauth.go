@@ -1,0 +1,214 @@
+// Package agentauth tells by a Kubernetes token whether its bearer is the agent
+// of a node.
+package agentauth
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	authv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/flowcontrol"
+)
+
+const (
+	// Audience is whom an agent's token must be made out to, so that nobody it
+	// is shown to can use it elsewhere, nor a token for elsewhere here.
+	Audience = "underlane.io/controller"
+	// ServiceAccount is that of the agents.
+	ServiceAccount = "underlane-agent"
+)
+
+// What the API server says of a token that is bound to a pod. The node is said
+// from Kubernetes 1.30 on.
+const (
+	extraNode   = "authentication.kubernetes.io/node-name"
+	extraPod    = "authentication.kubernetes.io/pod-name"
+	extraPodUID = "authentication.kubernetes.io/pod-uid"
+)
+
+const (
+	maxToken      = 16 << 10
+	reviewTimeout = 8 * time.Second
+	// Anybody in the cluster may connect and offer tokens: what looks like an
+	// agent's is put to the API server at this rate at most, in all and from one
+	// address, so that a pod takes no agent's turn.
+	reviewsPerSecond, reviewBurst  = 50, 200
+	fromOnePerSecond, fromOneBurst = 0.5, 10
+	maxSources                     = 4096
+)
+
+// Reviewer asks the API server about tokens.
+type Reviewer struct {
+	client    kubernetes.Interface
+	namespace string
+	limit     flowcontrol.RateLimiter
+
+	mu      sync.Mutex
+	sources map[netip.Addr]flowcontrol.RateLimiter
+}
+
+// New returns a Reviewer for agents whose pods are in namespace.
+func New(client kubernetes.Interface, namespace string) *Reviewer {
+	return &Reviewer{
+		client: client, namespace: namespace, limit: flowcontrol.NewTokenBucketRateLimiter(reviewsPerSecond, reviewBurst),
+		sources: map[netip.Addr]flowcontrol.RateLimiter{},
+	}
+}
+
+func (r *Reviewer) username() string {
+	return "system:serviceaccount:" + r.namespace + ":" + ServiceAccount
+}
+
+// Authenticate returns nil when token is a valid one of the agents' service
+// account, made out to Audience, and bound to a pod of node. The error is a
+// status with code Unavailable when the API server could not be asked, and a
+// refusal otherwise.
+func (r *Reviewer) Authenticate(ctx context.Context, node, token string) error {
+	if err := r.plausible(token); err != nil {
+		return err
+	}
+	if !r.admit(ctx) {
+		return status.Error(codes.ResourceExhausted, "too many tokens come from this address")
+	}
+	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
+	defer cancel()
+	if err := r.limit.Wait(ctx); err != nil {
+		return status.Error(codes.ResourceExhausted, "too many tokens are waiting to be reviewed")
+	}
+	review, err := r.client.AuthenticationV1().TokenReviews().Create(ctx, &authv1.TokenReview{
+		Spec: authv1.TokenReviewSpec{Token: token, Audiences: []string{Audience}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return status.Errorf(codes.Unavailable, "the API server cannot be asked about the token: %v", err)
+	}
+	s := review.Status
+	switch {
+	case !s.Authenticated:
+		return fmt.Errorf("the API server does not accept the token: %s", cmp.Or(s.Error, "it is not valid"))
+	case !slices.Contains(s.Audiences, Audience):
+		return fmt.Errorf("the token is made out to %q, not to %s", s.Audiences, Audience)
+	case s.User.Username != r.username():
+		return fmt.Errorf("the token is that of %s, not of %s", s.User.Username, r.username())
+	}
+	bound, err := r.node(ctx, s.User.Extra)
+	switch {
+	case err != nil:
+		return err
+	case bound != node:
+		return fmt.Errorf("the token is that of an agent on node %s, not on %s", bound, node)
+	}
+	return nil
+}
+
+// admit counts a token against the address that it comes from. Agents come from
+// their nodes', pods from their own.
+func (r *Reviewer) admit(ctx context.Context) bool {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return true
+	}
+	tcp, ok := p.Addr.(*net.TCPAddr)
+	if !ok {
+		return true
+	}
+	from := tcp.AddrPort().Addr().Unmap()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	limit := r.sources[from]
+	if limit == nil {
+		if len(r.sources) >= maxSources {
+			clear(r.sources) // all begin anew; the limit of all together holds
+		}
+		limit = flowcontrol.NewTokenBucketRateLimiter(fromOnePerSecond, fromOneBurst)
+		r.sources[from] = limit
+	}
+	return limit.TryAccept()
+}
+
+// plausible spares the API server what is no agent's token at first sight. It
+// believes nothing: the signature is the API server's to check.
+func (r *Reviewer) plausible(token string) error {
+	if len(token) > maxToken {
+		return fmt.Errorf("the token is longer than %d bytes", maxToken)
+	}
+	var claims struct {
+		Subject  string   `json:"sub"`
+		Audience audience `json:"aud"`
+		Expiry   float64  `json:"exp"`
+	}
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return errors.New("the token is no service account token (a JSON Web Token)")
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err == nil {
+		err = json.Unmarshal(payload, &claims)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("the token is no service account token: %w", err)
+	case claims.Subject != r.username():
+		return fmt.Errorf("the token is that of %q, not of %s", claims.Subject, r.username())
+	case !slices.Contains(claims.Audience, Audience):
+		return fmt.Errorf("the token is made out to %q, not to %s", claims.Audience, Audience)
+	case claims.Expiry > 0 && time.Now().Unix() > int64(claims.Expiry):
+		return errors.New("the token has expired")
+	}
+	return nil
+}
+
+// audience is one name or several (RFC 7519 section 4.1.3).
+type audience []string
+
+func (a *audience) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(a))
+}
+
+// node is the node of the pod that a token is bound to.
+func (r *Reviewer) node(ctx context.Context, extra map[string]authv1.ExtraValue) (string, error) {
+	if node := only(extra[extraNode]); node != "" {
+		return node, nil
+	}
+	name, uid := only(extra[extraPod]), only(extra[extraPodUID])
+	if name == "" || uid == "" {
+		return "", errors.New("the token is bound to no pod: agents need a projected token")
+	}
+	pod, err := r.client.CoreV1().Pods(r.namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return "", fmt.Errorf("the token's pod %s is gone", name)
+	case err != nil:
+		return "", status.Errorf(codes.Unavailable, "the API server cannot be asked about the token's pod: %v", err)
+	case string(pod.UID) != uid:
+		return "", fmt.Errorf("the token's pod %s is gone: another has its name now", name)
+	}
+	return pod.Spec.NodeName, nil
+}
+
+func only(v authv1.ExtraValue) string {
+	if len(v) != 1 {
+		return ""
+	}
+	return v[0]
+}

@@ -1,0 +1,48 @@
+package custom
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/rest"
+)
+
+// Clients has a client for each version of each group.
+type Clients struct {
+	of map[schema.GroupVersion]rest.Interface
+}
+
+// NewClients makes the clients. They share their connections and limits.
+func NewClients(cfg *rest.Config) (*Clients, error) {
+	scheme := runtime.NewScheme()
+	if err := Install(scheme); err != nil {
+		return nil, err
+	}
+	cfg = rest.CopyConfig(cfg)
+	cfg.APIPath = "/apis"
+	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON // custom resources have no other
+	http, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("client of custom resources: %w", err)
+	}
+	c := &Clients{of: map[schema.GroupVersion]rest.Interface{}}
+	for i := range Resources {
+		for _, gv := range Resources[i].GroupVersions() {
+			if c.of[gv] != nil {
+				continue
+			}
+			cfg.GroupVersion = &gv
+			if c.of[gv], err = rest.RESTClientForConfigAndClient(cfg, http); err != nil {
+				return nil, fmt.Errorf("client of %s: %w", gv, err)
+			}
+		}
+	}
+	return c, nil
+}
+
+// Of returns the client for a version that one of Resources is understood in,
+// nil for others.
+func (c *Clients) Of(gv schema.GroupVersion) rest.Interface { return c.of[gv] }

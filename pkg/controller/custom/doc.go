@@ -1,0 +1,77 @@
+// Package custom knows the resources that CustomResourceDefinitions bring: the
+// Gateway API's, SMI's and our own. What has no Go types elsewhere has them
+// here.
+package custom
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+)
+
+// Groups.
+const (
+	GatewayGroup  = gatewayv1.GroupName
+	GatewayXGroup = "gateway.networking.x-k8s.io"
+	SplitGroup    = "split.smi-spec.io"
+	SpecsGroup    = "specs.smi-spec.io"
+	Group         = "underlane.io" // our own
+)
+
+// Resource is a resource of a group.
+type Resource struct {
+	Group    string
+	Versions []string // that are understood, the preferred first
+	Name     string   // plural, as in URLs
+	Kind     string
+}
+
+// The resources. All versions of one have the same Go type.
+var (
+	HTTPRoutes             = Resource{GatewayGroup, []string{"v1"}, "httproutes", "HTTPRoute"}
+	GRPCRoutes             = Resource{GatewayGroup, []string{"v1"}, "grpcroutes", "GRPCRoute"}
+	BackendTrafficPolicies = Resource{GatewayXGroup, []string{"v1alpha1"}, "xbackendtrafficpolicies", "XBackendTrafficPolicy"}
+	TrafficSplits          = Resource{SplitGroup, []string{"v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"}, "trafficsplits", "TrafficSplit"}
+	HTTPRouteGroups        = Resource{SpecsGroup, []string{"v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"}, "httproutegroups", "HTTPRouteGroup"}
+	HTTPFaults             = Resource{Group, []string{"v1alpha1"}, "httpfaults", "HTTPFault"}
+)
+
+// Resources are all of them.
+var Resources = []Resource{HTTPRoutes, GRPCRoutes, BackendTrafficPolicies, TrafficSplits, HTTPRouteGroups, HTTPFaults}
+
+// GroupVersions are those that r is understood in.
+func (r *Resource) GroupVersions() []schema.GroupVersion {
+	out := make([]schema.GroupVersion, len(r.Versions))
+	for i, v := range r.Versions {
+		out[i] = schema.GroupVersion{Group: r.Group, Version: v}
+	}
+	return out
+}
+
+// Install adds the types of all Resources to scheme.
+func Install(scheme *runtime.Scheme) error {
+	for _, install := range []func(*runtime.Scheme) error{gatewayv1.Install, gatewayx.Install} {
+		if err := install(scheme); err != nil {
+			return fmt.Errorf("types of the Gateway API: %w", err)
+		}
+	}
+	for _, of := range []struct {
+		resource     *Resource
+		object, list runtime.Object
+	}{
+		{&TrafficSplits, &TrafficSplit{}, &TrafficSplitList{}},
+		{&HTTPRouteGroups, &HTTPRouteGroup{}, &HTTPRouteGroupList{}},
+		{&HTTPFaults, &HTTPFault{}, &HTTPFaultList{}},
+	} {
+		for _, gv := range of.resource.GroupVersions() {
+			scheme.AddKnownTypeWithName(gv.WithKind(of.resource.Kind), of.object)
+			scheme.AddKnownTypeWithName(gv.WithKind(of.resource.Kind+"List"), of.list)
+			metav1.AddToGroupVersion(scheme, gv)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+// Package fanin calls the agents of many nodes for one caller: it merges their
+// taps into one stream and gathers what they say of themselves.
+package fanin
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/url"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+)
+
+// Node is a node and where its agent's API is.
+type Node struct {
+	Name    string
+	Address string // host:port
+}
+
+// Agents is how agents are called: over mutual TLS, by the controller's
+// certificate, and an agent is believed only with its own node's.
+type Agents struct {
+	Certificate func() (*tls.Certificate, error) // the controller's, asked for at each call
+	Anchors     func() []*x509.Certificate       // the mesh's, asked for at each call
+	TrustDomain string
+}
+
+const (
+	// callTimeout bounds how long an agent may take to answer, connecting
+	// included: people wait.
+	callTimeout = 5 * time.Second
+	// maxMessage is for the dump of a large node.
+	maxMessage = 256 << 20
+)
+
+// dial prepares a connection to n; it is made at the first call.
+func (a *Agents) dial(n Node) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient("passthrough:///"+n.Address,
+		grpc.WithTransportCredentials(credentials.NewTLS(a.tls(n.Name))),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: callTimeout}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithNoProxy(),
+		grpc.WithDisableServiceConfig(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("agent of %s at %q: %w", n.Name, n.Address, err)
+	}
+	return conn, nil
+}
+
+func (a *Agents) tls(node string) *tls.Config {
+	want := url.URL{Scheme: "spiffe", Host: a.TrustDomain, Path: "/node/" + node}
+	return &tls.Config{
+		MinVersion:           tls.VersionTLS13,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return a.Certificate() },
+		// The standard checks are about host names; an agent has a SPIFFE ID.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			return verify(cs.PeerCertificates, a.Anchors(), want.String())
+		},
+	}
+}
+
+func verify(chain, anchors []*x509.Certificate, want string) error {
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	for _, c := range anchors {
+		roots.AddCert(c)
+	}
+	for _, c := range chain[1:] {
+		intermediates.AddCert(c)
+	}
+	leaf := chain[0]
+	if leaf.IsCA || len(leaf.URIs) != 1 || leaf.URIs[0].String() != want {
+		return fmt.Errorf("who answers is %v, not %s", leaf.URIs, want)
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	return err
+}
+
+// Call makes one call to n's agent. The error is for people.
+func (a *Agents) Call(ctx context.Context, n Node, call func(context.Context, agentv1.NodeClient) error) error {
+	conn, err := a.dial(n)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := call(ctx, agentv1.NewNodeClient(conn)); err != nil {
+		return fmt.Errorf("the agent of %s (%s) does not answer: %s", n.Name, n.Address, status.Convert(err).Message())
+	}
+	return nil
+}

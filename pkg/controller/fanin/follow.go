@@ -1,0 +1,121 @@
+package fanin
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+)
+
+// follower keeps the tap of one node going, and tells when it cannot.
+type follower struct {
+	node    Node
+	number  int
+	agents  *Agents
+	request *agentv1.TapRequest
+	out     chan<- report
+
+	ready chan struct{} // closed when the node is heard, or cannot be for now
+	once  sync.Once
+}
+
+const (
+	firstPause = 500 * time.Millisecond
+	lastPause  = 10 * time.Second
+)
+
+func (f *follower) run(ctx context.Context) {
+	defer f.settled()
+	pause, silent := firstPause, false
+	for {
+		err := f.listen(ctx, func() {
+			f.settled()
+			if silent {
+				f.warn(ctx, fmt.Sprintf("%s is heard again", f.node.Name))
+			}
+			pause, silent = firstPause, false
+		})
+		f.settled()
+		if ctx.Err() != nil {
+			return
+		}
+		if !silent {
+			silent = true
+			f.warn(ctx, fmt.Sprintf("%s is not heard: %s", f.node.Name, why(err)))
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+func (f *follower) settled() { f.once.Do(func() { close(f.ready) }) }
+
+// listen passes on one stream. heard is called when it has begun.
+func (f *follower) listen(ctx context.Context, heard func()) error {
+	conn, err := f.agents.dial(f.node)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tooLong := time.AfterFunc(callTimeout, cancel)
+	stream, err := agentv1.NewNodeClient(conn).Tap(ctx, f.request)
+	if err != nil {
+		return err
+	}
+	// An agent that refuses sends no header: Recv says why.
+	if head, err := stream.Header(); err != nil || head == nil {
+		if _, err = stream.Recv(); err != nil && !tooLong.Stop() {
+			return fmt.Errorf("its agent (%s) does not answer", f.node.Address)
+		}
+		return err
+	}
+	if !tooLong.Stop() {
+		return fmt.Errorf("its agent (%s) does not answer", f.node.Address)
+	}
+	heard()
+	for {
+		batch, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if !f.pass(ctx, batch) {
+			return ctx.Err()
+		}
+	}
+}
+
+func (f *follower) warn(ctx context.Context, text string) {
+	f.pass(ctx, &agentv1.TapEvents{Warnings: []string{text}})
+}
+
+func (f *follower) pass(ctx context.Context, batch *agentv1.TapEvents) bool {
+	select {
+	case f.out <- report{f.number, batch}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// why is err in words.
+func why(err error) string {
+	st, ok := status.FromError(err)
+	if !ok {
+		return err.Error()
+	}
+	if st.Code() == codes.Unavailable {
+		return "no connection to its agent: " + st.Message()
+	}
+	return st.Message()
+}

@@ -1,0 +1,115 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+)
+
+// leaseName is the Lease by which replicas choose who writes.
+const leaseName = "underlane-controller"
+
+// A leader that vanished is followed by another within leaseDuration; one that
+// stops gracefully hands over at once.
+const (
+	leaseDuration = 15 * time.Second
+	renewDeadline = 10 * time.Second
+	retryPeriod   = 2 * time.Second
+)
+
+// task is work of the leader. It ends when ctx does.
+type task func(ctx context.Context) error
+
+// lease has one of several replicas do the tasks. All of them serve agents and
+// sign; what is written to the API server is written by one.
+type lease struct {
+	client    kubernetes.Interface
+	namespace string
+	elect     bool // without, this replica does the tasks
+	tasks     []task
+	log       *slog.Logger
+	leading   atomic.Bool
+}
+
+// run takes part in the election until ctx ends, also after a lost lease.
+func (l *lease) run(ctx context.Context) error {
+	if !l.elect {
+		l.lead(ctx)
+		return ctx.Err()
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("leader election: %w", err)
+	}
+	identity := host + "_" + string(uuid.NewUUID())
+	for ctx.Err() == nil {
+		if err := l.campaign(ctx, identity); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// campaign waits for the lease and leads for as long as it is held.
+func (l *lease) campaign(ctx context.Context, identity string) error {
+	begun, done := make(chan struct{}), make(chan struct{})
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: &resourcelock.LeaseLock{
+			LeaseMeta:  metav1.ObjectMeta{Name: leaseName, Namespace: l.namespace},
+			Client:     l.client.CoordinationV1(),
+			LockConfig: resourcelock.ResourceLockConfig{Identity: identity},
+		},
+		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
+		ReleaseOnCancel: true,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(ctx context.Context) {
+				close(begun)
+				defer close(done)
+				l.lead(ctx)
+			},
+			OnStoppedLeading: func() {},
+			OnNewLeader: func(holder string) {
+				if holder != identity {
+					l.log.Info("another replica leads", "holder", holder)
+				}
+			},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("leader election: %w", err)
+	}
+	elector.Run(ctx)
+	select {
+	case <-begun:
+		<-done
+	default: // never led
+	}
+	return nil
+}
+
+// lead does the tasks until ctx ends.
+func (l *lease) lead(ctx context.Context) {
+	l.log.Info("this replica leads")
+	l.leading.Store(true)
+	defer l.leading.Store(false)
+	var g sync.WaitGroup
+	for _, do := range l.tasks {
+		g.Go(func() {
+			if err := do(ctx); err != nil && ctx.Err() == nil {
+				l.log.Error("a task of the leader ended", "err", err)
+			}
+		})
+	}
+	g.Wait()
+	l.log.Info("this replica leads no more")
+}

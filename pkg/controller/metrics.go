@@ -1,0 +1,81 @@
+package controller
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// collector reads a Controller's counters when Prometheus asks.
+type collector struct{ c *Controller }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("underlane_controller_"+name, help, labels, nil)
+}
+
+var (
+	descAgents       = describe("connected_agents", "Nodes whose agent has a stream.")
+	descVersion      = describe("snapshot_version", "Version of the published state; starts anew with the process.")
+	descWorkloads    = describe("workloads", "Pods in the published state.")
+	descProblems     = describe("problems", "Things in the objects that cannot be used now.", "kind")
+	descFailures     = describe("problems_total", "Problems that have appeared.", "kind")
+	descDeltas       = describe("deltas_sent_total", "Deltas sent to agents.")
+	descResources    = describe("resources_sent_total", "Resources within deltas.")
+	descNacks        = describe("deltas_refused_total", "Deltas that an agent refused.")
+	descTaps         = describe("taps", "Taps that run.")
+	descTapRefused   = describe("tap_calls_refused_total", "Calls of the tap API that were refused.", "why")
+	descLeading      = describe("leading", "1 while this replica is the one that writes.")
+	descIssuer       = describe("issuer_expiry_timestamp_seconds", "When the issuer's certificate expires.")
+	descStatuses     = describe("pod_statuses_total", "Annotations underlane.io/status written on pods.", "result")
+	descRoutes       = describe("route_statuses_total", "Statuses written on routes.", "result")
+	descCertificates = describe("certificates_total", "Requests for certificates.", "kind", "result")
+)
+
+// Describe is prometheus.Collector's.
+func (col collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(col, ch) }
+
+// Collect is prometheus.Collector's.
+func (col collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	s := col.c.server.Stats()
+	objects, objectsTotal := col.c.report.get()
+	gauge(descAgents, s.Agents)
+	gauge(descVersion, int(s.Version))
+	gauge(descWorkloads, s.Workloads)
+	gauge(descProblems, len(col.c.source.Problems()), col.c.kind)
+	gauge(descProblems, len(objects), "object")
+	counter(descFailures, col.c.source.Failures(), col.c.kind)
+	counter(descFailures, objectsTotal, "object")
+	if col.c.leading() {
+		gauge(descLeading, 1)
+	} else {
+		gauge(descLeading, 0)
+	}
+	if issuer, ok := col.c.authority.Issuer(); ok {
+		gauge(descIssuer, int(issuer.Cert().NotAfter.Unix()))
+	}
+	written, failed := col.c.statuses()
+	counter(descStatuses, written, "written")
+	counter(descStatuses, failed, "failed")
+	if col.c.routes != nil {
+		written, failed := col.c.routes.Stats()
+		counter(descRoutes, written, "written")
+		counter(descRoutes, failed, "failed")
+	}
+	counter(descDeltas, s.Deltas)
+	counter(descResources, s.Resources)
+	counter(descNacks, s.Nacks)
+	counter(descCertificates, s.Signed, "workload", "signed")
+	counter(descCertificates, s.SignRefused, "workload", "refused")
+	counter(descCertificates, s.Bootstrapped, "node", "signed")
+	counter(descCertificates, s.BootstrapsRefused, "node", "refused")
+	if col.c.tap == nil {
+		return
+	}
+	taps := col.c.tap.Stats()
+	gauge(descTaps, int(taps.Taps))
+	for why, n := range taps.Refused {
+		counter(descTapRefused, n, why)
+	}
+}

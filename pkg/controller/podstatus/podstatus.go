@@ -1,0 +1,245 @@
+// Package podstatus shows on a pod what became of it in the mesh: it writes
+// what agents report into the annotation underlane.io/status.
+package podstatus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode"
+
+	"golang.org/x/time/rate"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+const (
+	workers = 4
+	timeout = 10 * time.Second
+	// quiet is how long a pod is left alone when only details changed, such as
+	// the number of connections that are draining away.
+	quiet = 10 * time.Second
+	// Writes to the API server, of all pods together.
+	writesPerSecond, writeBurst = 20, 100
+	// A write that failed is tried again after retryFirst, then ever later.
+	retryFirst, retryLast = 200 * time.Millisecond, time.Minute
+	// An agent may know a pod from another replica that this one's watch has yet
+	// to bring: it is looked for so many times.
+	lookups = 6
+)
+
+var errUnknown = errors.New("no such pod is known")
+
+// Pods finds a pod by its UID, nil when there is none.
+type Pods interface {
+	Pod(uid string) *corev1.Pod
+}
+
+// Writer is a control.Observer that writes what it hears onto the pods.
+type Writer struct {
+	client kubernetes.Interface
+	pods   Pods
+	log    *slog.Logger
+	queue  workqueue.TypedRateLimitingInterface[string] // of UIDs
+
+	written, failed atomic.Uint64
+
+	mu     sync.Mutex
+	wanted map[string]report // by UID: what is to be written
+	done   map[string]report // by UID: what was written last
+}
+
+// report is an agent's word on a pod.
+type report struct {
+	node, state, text string
+	at                time.Time // of the write, in done
+}
+
+// New returns a Writer that writes nothing before Run.
+func New(client kubernetes.Interface, pods Pods, log *slog.Logger) *Writer {
+	limiter := workqueue.NewTypedMaxOfRateLimiter[string](
+		workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryFirst, retryLast),
+		&workqueue.TypedBucketRateLimiter[string]{Limiter: rate.NewLimiter(writesPerSecond, writeBurst)},
+	)
+	return &Writer{
+		client: client, pods: pods, log: log, queue: workqueue.NewTypedRateLimitingQueue(limiter),
+		wanted: map[string]report{}, done: map[string]report{},
+	}
+}
+
+// Stats returns how many annotations were written, and how many writes failed.
+func (w *Writer) Stats() (written, failed uint64) { return w.written.Load(), w.failed.Load() }
+
+// AgentConnected is control.Observer's.
+func (w *Writer) AgentConnected(control.AgentInfo) {}
+
+// AgentDisconnected is control.Observer's. What the agent said stays true of
+// its pods, as far as anybody knows.
+func (w *Writer) AgentDisconnected(node string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for uid, r := range w.done {
+		if r.node == node {
+			delete(w.done, uid)
+		}
+	}
+}
+
+// PodsReported is control.Observer's.
+func (w *Writer) PodsReported(node string, pods []control.PodStatus) {
+	for _, p := range pods {
+		text, ok := annotation(p)
+		if !ok {
+			w.log.Warn("an agent reported a state that is none", "node", node, "pod", p.UID, "state", p.State)
+			continue
+		}
+		w.mu.Lock()
+		w.wanted[p.UID] = report{node: node, state: p.State, text: text}
+		wait := time.Duration(0)
+		if last, ok := w.done[p.UID]; ok && last.state == p.State {
+			wait = quiet - time.Since(last.at)
+		}
+		w.mu.Unlock()
+		w.queue.AddAfter(p.UID, wait)
+	}
+}
+
+// annotation is the text for a pod, "" for none.
+func annotation(p control.PodStatus) (text string, ok bool) {
+	reason := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, p.Reason)
+	switch p.State {
+	case "":
+		return "", true
+	case "enrolled":
+		switch p.PreMesh {
+		case 0:
+			return p.State, true
+		case 1:
+			return "enrolled; 1 connection predates it", true
+		}
+		return fmt.Sprintf("enrolled; %d connections predate it", p.PreMesh), true
+	case "pending", "failed", "left-out":
+		if reason == "" {
+			return p.State, true
+		}
+		return p.State + ": " + reason, true
+	}
+	return "", false
+}
+
+// Run writes until ctx ends, and then returns its error.
+func (w *Writer) Run(ctx context.Context) error {
+	var g sync.WaitGroup
+	for range workers {
+		g.Go(func() {
+			for {
+				uid, stop := w.queue.Get()
+				if stop {
+					return
+				}
+				w.work(ctx, uid)
+				w.queue.Done(uid)
+			}
+		})
+	}
+	<-ctx.Done()
+	w.queue.ShutDown()
+	g.Wait()
+	return ctx.Err()
+}
+
+func (w *Writer) work(ctx context.Context, uid string) {
+	w.mu.Lock()
+	want, ok := w.wanted[uid]
+	w.mu.Unlock()
+	if !ok {
+		return
+	}
+	err := w.write(ctx, uid, want)
+	if errors.Is(err, errUnknown) && w.queue.NumRequeues(uid) < lookups {
+		w.queue.AddRateLimited(uid)
+		return
+	}
+	if err != nil && !errors.Is(err, errUnknown) && ctx.Err() == nil {
+		if w.failed.Add(1); w.queue.NumRequeues(uid) == 0 {
+			w.log.Warn("a pod's status could not be written: trying again", "pod", uid, "status", want.text, "err", err)
+		}
+		w.queue.AddRateLimited(uid)
+		return
+	}
+	w.queue.Forget(uid)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.wanted[uid] == want {
+		delete(w.wanted, uid)
+	}
+	if want.text == "" {
+		delete(w.done, uid)
+	} else {
+		want.at = time.Now()
+		w.done[uid] = want
+	}
+}
+
+// write puts the annotation on the pod where it is not there yet. A pod of
+// another node is left alone.
+func (w *Writer) write(ctx context.Context, uid string, want report) error {
+	pod := w.pods.Pod(uid)
+	switch {
+	case pod == nil && want.text != "":
+		return errUnknown
+	case pod == nil:
+		return nil // it went, and its status with it
+	case pod.Spec.NodeName != want.node:
+		w.log.Warn("an agent reported a pod that is not on its node", "node", want.node, "pod", pod.Namespace+"/"+pod.Name)
+		return nil
+	}
+	if now, has := pod.Annotations[mesh.AnnotationStatus]; now == want.text && has == (want.text != "") {
+		return nil
+	}
+	patch, err := patchOf(uid, want.text)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	// The status subresource lets annotations through, and no change of a spec:
+	// so much less that the controller must be allowed.
+	_, err = w.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // gone; another has its name
+	}
+	if err == nil {
+		w.written.Add(1)
+	}
+	return err
+}
+
+// patchOf is a merge patch, for the pod with this UID only.
+func patchOf(uid, text string) ([]byte, error) {
+	var value *string // nil removes
+	if text != "" {
+		value = &text
+	}
+	return json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid": uid, "annotations": map[string]*string{mesh.AnnotationStatus: value},
+	}})
+}

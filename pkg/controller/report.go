@@ -1,0 +1,50 @@
+package controller
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/underlane/underlane/pkg/controller/translate"
+)
+
+// report is what is wrong with objects that were read well but say something
+// that makes no sense. Each problem is logged when it appears.
+type report struct {
+	mu       sync.Mutex
+	problems []ObjectProblem
+	total    uint64
+}
+
+// ObjectProblem is a value in an object that is ignored.
+type ObjectProblem struct {
+	Object string `json:"object"`
+	Origin string `json:"origin,omitempty"` // FILE:LINE of the object
+	Reason string `json:"reason"`
+}
+
+func (r *report) update(source Source, problems []translate.Problem, log *slog.Logger) {
+	var now []ObjectProblem
+	for _, p := range problems {
+		object := p.Kind + " " + p.Name
+		if p.Namespace != "" {
+			object = p.Kind + " " + p.Namespace + "/" + p.Name
+		}
+		now = append(now, ObjectProblem{Object: object, Origin: source.Origin(p.Kind, p.Namespace, p.Name), Reason: p.Reason})
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range now {
+		if !slices.Contains(r.problems, p) {
+			r.total++
+			log.Warn("a value in an object is ignored", "object", p.Object, "origin", p.Origin, "reason", p.Reason)
+		}
+	}
+	r.problems = now
+}
+
+func (r *report) get() (problems []ObjectProblem, total uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.problems), r.total
+}

@@ -1,0 +1,235 @@
+// Package routestatus writes what became of routes into their status, as the
+// Gateway API wants it: whether each parent accepted the route, and whether its
+// references lead somewhere.
+package routestatus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/translate"
+)
+
+const (
+	workers = 2
+	timeout = 10 * time.Second
+	// quiet is how long a route is left alone after a write: should somebody
+	// else write in our name, the two do not chase each other.
+	quiet = time.Second
+	// Calls to the API server, of all routes together.
+	callsPerSecond, callBurst = 20, 100
+	// A write that failed is tried again after retryFirst, then ever later.
+	retryFirst, retryLast = 200 * time.Millisecond, time.Minute
+)
+
+// resources are those with a status, by kind.
+var resources = map[string]*custom.Resource{
+	custom.HTTPRoutes.Kind: &custom.HTTPRoutes, custom.GRPCRoutes.Kind: &custom.GRPCRoutes,
+	custom.BackendTrafficPolicies.Kind: &custom.BackendTrafficPolicies,
+}
+
+// route names a route, or a policy: what is said of its ancestors has the same
+// shape.
+type route struct{ kind, namespace, name string }
+
+// Writer writes the status of routes.
+type Writer struct {
+	clients *custom.Clients
+	log     *slog.Logger
+	calls   *rate.Limiter
+
+	written, failed atomic.Uint64
+
+	mu     sync.Mutex
+	wanted map[route][]gatewayv1.RouteParentStatus // that the objects do not have yet
+	last   map[route]time.Time                     // of the last write
+	queue  workqueue.TypedRateLimitingInterface[route]
+}
+
+// New returns a Writer that writes nothing before Lead.
+func New(clients *custom.Clients, log *slog.Logger) *Writer {
+	return &Writer{
+		clients: clients, log: log, calls: rate.NewLimiter(callsPerSecond, callBurst), last: map[route]time.Time{},
+	}
+}
+
+// Stats returns how many statuses were written, and how many writes failed.
+func (w *Writer) Stats() (written, failed uint64) { return w.written.Load(), w.failed.Load() }
+
+// Update takes in what translation says of the routes in o. It does not block.
+func (w *Writer) Update(o *translate.Objects, statuses []translate.RouteStatus) {
+	wanted := outdated(o, statuses)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wanted = wanted
+	maps.DeleteFunc(w.last, func(_ route, at time.Time) bool { return time.Since(at) > quiet })
+	w.enqueue()
+}
+
+// outdated returns the statuses that differ from those that the objects have. A
+// route that lost its parents loses what was written of them.
+func outdated(o *translate.Objects, statuses []translate.RouteStatus) map[route][]gatewayv1.RouteParentStatus {
+	want := make(map[route][]gatewayv1.RouteParentStatus, len(statuses))
+	for i := range statuses {
+		s := &statuses[i]
+		want[route{s.Kind, s.Namespace, s.Name}] = s.Parents
+	}
+	out := map[route][]gatewayv1.RouteParentStatus{}
+	look := func(kind string, m *metav1.ObjectMeta, now []gatewayv1.RouteParentStatus) {
+		r := route{kind, m.Namespace, m.Name}
+		if _, changed := Merge(now, want[r], metav1.Time{}, mostParents(kind)); changed {
+			out[r] = want[r]
+		}
+	}
+	for _, r := range o.HTTPRoutes {
+		look(translate.KindHTTPRoute, &r.ObjectMeta, r.Status.Parents)
+	}
+	for _, r := range o.GRPCRoutes {
+		look(translate.KindGRPCRoute, &r.ObjectMeta, r.Status.Parents)
+	}
+	for _, p := range o.TrafficPolicies {
+		look(custom.BackendTrafficPolicies.Kind, &p.ObjectMeta, fromAncestors(p.Status.Ancestors))
+	}
+	return out
+}
+
+// enqueue is called with w.mu held.
+func (w *Writer) enqueue() {
+	if w.queue == nil {
+		return
+	}
+	for r := range w.wanted {
+		w.queue.AddAfter(r, quiet-time.Since(w.last[r]))
+	}
+}
+
+// Lead writes until ctx ends, and then returns its error. Of several replicas
+// the leader does.
+func (w *Writer) Lead(ctx context.Context) error {
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[route](retryFirst, retryLast))
+	w.mu.Lock()
+	w.queue = queue
+	w.enqueue()
+	w.mu.Unlock()
+	var g sync.WaitGroup
+	for range workers {
+		g.Go(func() {
+			for {
+				r, stop := queue.Get()
+				if stop {
+					return
+				}
+				w.work(ctx, queue, r)
+				queue.Done(r)
+			}
+		})
+	}
+	<-ctx.Done()
+	w.mu.Lock()
+	w.queue = nil
+	w.mu.Unlock()
+	queue.ShutDown()
+	g.Wait()
+	return ctx.Err()
+}
+
+func (w *Writer) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[route], r route) {
+	w.mu.Lock()
+	want, ok := w.wanted[r]
+	wait := quiet - time.Since(w.last[r])
+	w.mu.Unlock()
+	if !ok || ctx.Err() != nil {
+		return
+	}
+	if wait > 0 { // asked for again while it was being written
+		queue.AddAfter(r, wait)
+		return
+	}
+	err := w.write(ctx, r, want)
+	if apierrors.IsConflict(err) { // somebody was faster: to be read again
+		queue.AddRateLimited(r)
+		return
+	}
+	if err != nil && ctx.Err() == nil {
+		if w.failed.Add(1); queue.NumRequeues(r) == 0 {
+			w.log.Warn("a route's status could not be written: trying again", "kind", r.kind, "route", r.namespace+"/"+r.name, "err", err)
+		}
+		queue.AddRateLimited(r)
+		return
+	}
+	queue.Forget(r)
+}
+
+// write brings the status of r up to date. It is read first: the list of
+// parents is shared with other controllers, and written whole.
+func (w *Writer) write(ctx context.Context, r route, want []gatewayv1.RouteParentStatus) error {
+	if err := w.calls.Wait(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	resource := resources[r.kind]
+	client := w.clients.Of(resource.GroupVersions()[0])
+	text, err := client.Get().Namespace(r.namespace).Resource(resource.Name).Name(r.name).DoRaw(ctx)
+	if apierrors.IsNotFound(err) {
+		return nil // gone, or its CRD is
+	}
+	if err != nil {
+		return err
+	}
+	var now struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+		Status   struct {
+			Parents   []gatewayv1.RouteParentStatus    `json:"parents"`
+			Ancestors []gatewayv1.PolicyAncestorStatus `json:"ancestors"`
+		} `json:"status"`
+	}
+	if err := json.Unmarshal(text, &now); err != nil {
+		return fmt.Errorf("read the route: %w", err)
+	}
+	have := now.Status.Parents
+	if isPolicy(r.kind) {
+		have = fromAncestors(now.Status.Ancestors)
+	}
+	merged, changed := Merge(have, want, metav1.Now(), mostParents(r.kind))
+	if !changed {
+		return nil
+	}
+	status := map[string]any{"parents": merged}
+	if isPolicy(r.kind) {
+		status = map[string]any{"ancestors": toAncestors(merged)}
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": now.Metadata.UID, "resourceVersion": now.Metadata.ResourceVersion},
+		"status":   status,
+	})
+	if err != nil {
+		return err
+	}
+	err = client.Patch(types.MergePatchType).Namespace(r.namespace).Resource(resource.Name).Name(r.name).
+		SubResource("status").Body(patch).Do(ctx).Error()
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err == nil {
+		w.written.Add(1)
+		w.mu.Lock()
+		w.last[r] = time.Now()
+		w.mu.Unlock()
+	}
+	return err
+}

@@ -1,0 +1,77 @@
+package tapapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+)
+
+// resource is what a call is about, as RBAC sees it: the attributes that the
+// API server itself takes from the call's path.
+type resource struct {
+	verb                        string
+	namespace                   string
+	resource, subresource, name string
+	whatFor                     string // what the user does, for the refusal: tap, see
+}
+
+func (r resource) String() string {
+	s := r.resource
+	if r.name != "" {
+		s += "/" + r.name
+	}
+	if r.resource == "tap" {
+		s = "everything"
+	}
+	if r.namespace != "" {
+		s += " in namespace " + r.namespace
+	}
+	return s
+}
+
+// mayCall asks the cluster's authorizer. A nil error means allowed.
+func (s *Server) mayCall(ctx context.Context, u user, r resource) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: u.name, UID: u.uid, Groups: u.groups, Extra: u.extra,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Group: tapv1alpha1.Group, Version: tapv1alpha1.Version, Verb: r.verb,
+			Namespace: r.namespace, Resource: r.resource, Subresource: r.subresource, Name: r.name,
+		},
+	}}
+	answer, err := s.opt.Client.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+	switch {
+	case err != nil:
+		s.count("authorization-failed")
+		return apierrors.NewInternalError(fmt.Errorf("ask the API server whether user %q may do this: %w", u.name, err))
+	case !answer.Status.Allowed || answer.Status.Denied:
+		s.count("denied")
+		return forbidden(fmt.Sprintf("user %q may not %s %s: ask for the ClusterRole %s", u.name, r.whatFor, r, tapv1alpha1.ClusterRole))
+	}
+	return nil
+}
+
+// forbidden is apierrors.NewForbidden with a sentence of our own.
+func forbidden(text string) error {
+	return failure(http.StatusForbidden, metav1.StatusReasonForbidden, text)
+}
+
+func failure(code int32, reason metav1.StatusReason, text string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: code, Reason: reason, Message: text,
+	}}
+}
+
+func notFound(kind, name, text string) error {
+	err := apierrors.NewNotFound(schema.GroupResource{Group: tapv1alpha1.Group, Resource: kind}, name)
+	err.ErrStatus.Message = text
+	return err
+}

@@ -1,0 +1,58 @@
+package tapapi
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/internal/version"
+)
+
+// discovery is what the API tells of itself, by path: enough for the API server
+// to list it and for kubectl not to complain. There are no schemas: nothing here
+// is created or changed.
+func discovery() map[string]any {
+	gv := metav1.GroupVersionForDiscovery{GroupVersion: tapv1alpha1.GroupVersion, Version: tapv1alpha1.Version}
+	group := metav1.APIGroup{
+		TypeMeta: metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"},
+		Name:     tapv1alpha1.Group, Versions: []metav1.GroupVersionForDiscovery{gv}, PreferredVersion: gv,
+	}
+	info := map[string]string{"title": "Underlane", "version": version.Version}
+	schemas := "/openapi/v3" + tapv1alpha1.Prefix
+	return map[string]any{
+		"/apis": metav1.APIGroupList{
+			TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}, Groups: []metav1.APIGroup{group},
+		},
+		"/apis/" + tapv1alpha1.Group: group,
+		tapv1alpha1.Prefix: metav1.APIResourceList{
+			TypeMeta:     metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"},
+			GroupVersion: tapv1alpha1.GroupVersion, APIResources: resources(),
+		},
+		"/openapi/v2": map[string]any{"swagger": "2.0", "info": info, "paths": map[string]any{}},
+		"/openapi/v3": map[string]any{"paths": map[string]any{
+			tapv1alpha1.Prefix[1:]: map[string]string{"serverRelativeURL": schemas},
+		}},
+		schemas: map[string]any{"openapi": "3.0.0", "info": info, "paths": map[string]any{}},
+	}
+}
+
+// resources are those that RBAC rules can name. What stands before a slash is
+// listed too, for `kubectl create role` looks it up. Only nodes are objects that
+// tools which list everything could read: nothing else says that it can be listed.
+func resources() []metav1.APIResource {
+	of := func(name, kind string, namespaced bool, verb string) metav1.APIResource {
+		return metav1.APIResource{Name: name, Kind: kind, Namespaced: namespaced, Verbs: metav1.Verbs{verb}}
+	}
+	list := []metav1.APIResource{of("tap", "Tap", true, "watch")}
+	for _, kind := range tapv1alpha1.Kinds {
+		list = append(list, of(kind, "Tap", true, "watch"), of(kind+"/tap", "Tap", true, "watch"))
+	}
+	return append(list,
+		of("nodes", "Agent", false, "list"),
+		of("nodes/status", "Agent", false, "get"),
+		of("nodes/dump", "Agent", false, "get"),
+		of("nodes/metrics", "Agent", false, "get"),
+		of("endpoints", "EndpointList", false, "get"),
+		of("state", "State", false, "get"),
+		of("metrics", "Metrics", false, "get"),
+	)
+}

@@ -1,0 +1,111 @@
+package tapapi
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// endpoints answers where requests for an authority may go, as the controller
+// tells the agents.
+func (s *Server) endpoints(w http.ResponseWriter, r *http.Request) error {
+	a, err := parseAuthority(r.URL.Query().Get("authority"))
+	if err != nil {
+		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
+	}
+	items, found := a.endpoints(s.opt.Cluster.Services())
+	if !found {
+		return notFound("endpoints", a.text, fmt.Sprintf("no service has the address or name %s", a.text))
+	}
+	return writeJSON(w, tapv1alpha1.EndpointList{Kind: "EndpointList", APIVersion: tapv1alpha1.GroupVersion, Items: items})
+}
+
+// authority names a port of a service, by the service's name or address.
+type authority struct {
+	text            string
+	name, namespace string
+	addr            netip.Addr // valid: instead of the name
+	port            uint16
+}
+
+func parseAuthority(text string) (authority, error) {
+	a := authority{text: text}
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return a, fmt.Errorf("authority %q: want HOST:PORT, as in web.shop.svc.cluster.local:80", text)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return a, fmt.Errorf("authority %q: %q is no port number", text, port)
+	}
+	a.port = uint16(n)
+	if addr, err := netip.ParseAddr(host); err == nil {
+		a.addr = addr.Unmap()
+		return a, nil
+	}
+	parts := strings.SplitN(strings.TrimSuffix(host, "."), ".", 4)
+	if len(parts) < 2 || parts[0] == "" || parts[1] == "" || len(parts) > 2 && parts[2] != "svc" {
+		return a, fmt.Errorf("authority %q: want NAME.NAMESPACE:PORT, or NAME.NAMESPACE.svc.cluster.local:PORT", text)
+	}
+	a.name, a.namespace = parts[0], parts[1]
+	return a, nil
+}
+
+func (a authority) matches(s *mesh.Service) bool {
+	if a.addr.IsValid() {
+		return slices.Contains(s.VIPs, a.addr)
+	}
+	return a.name == s.Name && a.namespace == s.Namespace
+}
+
+func (a authority) endpoints(services []*mesh.Service) (items []tapv1alpha1.Endpoint, found bool) {
+	items = []tapv1alpha1.Endpoint{}
+	for _, s := range services {
+		if !a.matches(s) {
+			continue
+		}
+		for _, p := range s.Ports {
+			if p.Port != a.port {
+				continue
+			}
+			found = true
+			for _, e := range p.Endpoints {
+				items = append(items, endpointOf(s, e))
+			}
+		}
+	}
+	return items, found
+}
+
+func endpointOf(s *mesh.Service, e mesh.Endpoint) tapv1alpha1.Endpoint {
+	out := tapv1alpha1.Endpoint{
+		Namespace: s.Namespace, IP: e.Addr.Addr().String(), Port: e.Addr.Port(), Service: s.Name + "." + s.Namespace, Ready: e.Ready,
+	}
+	if w := e.Workload; w != nil {
+		out.Namespace, out.Pod, out.Node = w.Namespace, w.Name, w.Node
+		if w.Meshed {
+			out.Identity = w.Identity.String()
+		}
+	}
+	return out
+}
+
+// state is what the controller itself is doing.
+func (s *Server) state(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, s.opt.State())
+}
+
+// metrics are the controller's own: of the replica that answers.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
+	s.opt.Metrics.ServeHTTP(w, r)
+	return nil
+}

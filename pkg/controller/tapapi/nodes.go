@@ -1,0 +1,87 @@
+package tapapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+)
+
+// nodes asks every agent how it is.
+func (s *Server) nodes(w http.ResponseWriter, r *http.Request) error {
+	nodes := s.opt.Cluster.Nodes()
+	statuses, errs := s.agents.Statuses(r.Context(), nodes)
+	list := tapv1alpha1.NodeList{Kind: "AgentList", APIVersion: tapv1alpha1.GroupVersion, Items: []tapv1alpha1.Node{}}
+	for i, n := range nodes {
+		item := tapv1alpha1.Node{Metadata: tapv1alpha1.Meta{Name: n.Name}, Address: n.Address}
+		err := errs[i]
+		if err == nil {
+			item.Status, err = protojson.Marshal(statuses[i])
+		}
+		if err != nil {
+			item.Error = err.Error()
+		}
+		list.Items = append(list.Items, item)
+	}
+	return writeJSON(w, list)
+}
+
+// call makes one call to the agent that r's path names.
+func (s *Server) callAgent(r *http.Request, call func(context.Context, agentv1.NodeClient) error) error {
+	name := r.PathValue("name")
+	for _, n := range s.opt.Cluster.Nodes() {
+		if n.Name == name {
+			if err := s.agents.Call(r.Context(), n, call); err != nil {
+				return failure(http.StatusBadGateway, metav1.StatusReasonServiceUnavailable, err.Error())
+			}
+			return nil
+		}
+	}
+	return notFound("nodes", name, fmt.Sprintf("there is no node %q", name))
+}
+
+func (s *Server) nodeStatus(w http.ResponseWriter, r *http.Request) error {
+	var data []byte
+	err := s.callAgent(r, func(ctx context.Context, c agentv1.NodeClient) error {
+		st, err := c.Status(ctx, &agentv1.StatusRequest{})
+		if err == nil {
+			data, err = protojson.Marshal(st)
+		}
+		return err
+	})
+	return write(w, "application/json", data, err)
+}
+
+func (s *Server) nodeDump(w http.ResponseWriter, r *http.Request) error {
+	var data []byte
+	err := s.callAgent(r, func(ctx context.Context, c agentv1.NodeClient) error {
+		d, err := c.Dump(ctx, &agentv1.DumpRequest{})
+		data = d.GetJson()
+		return err
+	})
+	return write(w, "application/json", data, err)
+}
+
+func (s *Server) nodeMetrics(w http.ResponseWriter, r *http.Request) error {
+	var data []byte
+	err := s.callAgent(r, func(ctx context.Context, c agentv1.NodeClient) error {
+		m, err := c.Metrics(ctx, &agentv1.MetricsRequest{})
+		data = m.GetText()
+		return err
+	})
+	return write(w, "text/plain; version=0.0.4; charset=utf-8", data, err)
+}
+
+func write(w http.ResponseWriter, contentType string, data []byte, err error) error {
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", contentType)
+	_, err = w.Write(data)
+	return err
+}

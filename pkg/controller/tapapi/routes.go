@@ -1,0 +1,124 @@
+package tapapi
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+)
+
+// handler answers an authorised call, or returns why not.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// routes is every path there is. Each says what RBAC must allow.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	alive := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) }
+	for _, path := range []string{"/healthz", "/livez", "/readyz"} {
+		mux.HandleFunc("GET "+path, alive)
+	}
+	for path, document := range discovery() {
+		mux.HandleFunc("GET "+path, s.document(document))
+	}
+
+	const prefix = "GET " + tapv1alpha1.Prefix
+	call := func(pattern, verb, what, whatFor, subresource string, h handler) {
+		mux.HandleFunc(prefix+pattern, s.call(h, func(r *http.Request) resource {
+			return resource{
+				verb: verb, whatFor: whatFor, subresource: subresource,
+				namespace: r.PathValue("namespace"), name: r.PathValue("name"), resource: what,
+			}
+		}))
+	}
+	for _, kind := range tapv1alpha1.Kinds {
+		call("/watch/namespaces/{namespace}/"+kind+"/{name}/tap", "watch", kind, "tap", "tap", s.tapOf(kind))
+	}
+	call("/watch/namespaces/{namespace}/tap", "watch", "tap", "tap", "", s.tapOf(""))
+	call("/watch/tap", "watch", "tap", "tap", "", s.tapOf(""))
+
+	call("/nodes", "list", "nodes", "see", "", s.nodes)
+	call("/nodes/{name}/status", "get", "nodes", "see the status of", "status", s.nodeStatus)
+	call("/nodes/{name}/dump", "get", "nodes", "dump", "dump", s.nodeDump)
+	call("/nodes/{name}/metrics", "get", "nodes", "see metrics of", "metrics", s.nodeMetrics)
+	call("/endpoints", "list", "endpoints", "see", "", s.endpoints)
+	call("/state", "list", "state", "see", "", s.state)
+	call("/metrics", "list", "metrics", "see", "", s.metrics)
+	mux.HandleFunc("/", s.document(nil))
+	return mux
+}
+
+// call lets an authenticated and authorised caller through to h.
+func (s *Server) call(h handler, about func(*http.Request) resource) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		u, err := s.authenticate(r)
+		if err == nil {
+			err = s.mayCall(r.Context(), u, about(r))
+		}
+		if err == nil {
+			err = h(w, r)
+		}
+		if err != nil {
+			s.refuse(w, r, err)
+		}
+	}
+}
+
+// document answers with a value that never changes, and so says nothing of the
+// cluster: the API server's word that it may be read is enough. Its own collector
+// of schemas has no rights at all. nil is for paths that there are none of.
+func (s *Server) document(value any) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, err := s.authenticate(r)
+		switch {
+		case err != nil:
+		case value == nil:
+			err = failure(http.StatusNotFound, metav1.StatusReasonNotFound, "there is no "+r.URL.Path)
+		default:
+			err = writeJSON(w, value)
+		}
+		if err != nil {
+			s.refuse(w, r, err)
+		}
+	}
+}
+
+func (s *Server) authenticate(r *http.Request) (user, error) {
+	u, err := s.front.authenticate(r)
+	if err != nil {
+		s.count("unauthenticated")
+		return user{}, failure(http.StatusUnauthorized, metav1.StatusReasonUnauthorized, err.Error())
+	}
+	return u, nil
+}
+
+func writeJSON(w http.ResponseWriter, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, err = w.Write(append(data, '\n'))
+	return err
+}
+
+// refuse answers with a Status object, as any server of Kubernetes does.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return // the caller has gone
+	}
+	var known apierrors.APIStatus
+	if !errors.As(err, &known) {
+		known = apierrors.NewInternalError(err)
+	}
+	status := known.Status()
+	status.Kind, status.APIVersion = "Status", "v1"
+	s.opt.Log.Debug("a call of the tap API is refused", "path", r.URL.Path, "code", status.Code, "err", status.Message)
+	data, _ := json.Marshal(status)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(int(status.Code))
+	_, _ = w.Write(append(data, '\n'))
+}

@@ -1,0 +1,163 @@
+// Package tapapi serves tap.underlane.io: the API that lets people who have the
+// right in the cluster's RBAC hear the agents of all nodes. It is an aggregated
+// API: an APIService has the cluster's API server pass calls on, authenticated
+// by its front-proxy certificate; each call is then authorised once more here, by
+// a SubjectAccessReview in the user's name.
+package tapapi
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/controller/fanin"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// DefaultAddr is where the API is served.
+const DefaultAddr = ":8444"
+
+// AgentPort is that of every agent's node API. An agent cannot name another: it
+// is called by all replicas, and has its stream with one.
+const AgentPort = "4193"
+
+const (
+	controllerLifetime = 24 * time.Hour
+	callTimeout        = 10 * time.Second // of calls to the API server
+	stopTimeout        = time.Second
+	maxTaps            = 64
+)
+
+// Cluster is what the controller knows of the cluster now. The slices are not
+// changed once returned.
+type Cluster interface {
+	Nodes() []fanin.Node
+	Workloads() []*mesh.Workload
+	Services() []*mesh.Service
+	// Labels are those of the pod with this UID; nil when there is none.
+	Labels(uid string) map[string]string
+}
+
+// Options configure a Server. All are needed.
+type Options struct {
+	Addr      string // TCP address to listen on
+	Client    kubernetes.Interface
+	Authority Authority
+	Cluster   Cluster
+	Namespace string       // that Underlane is installed in
+	Service   string       // name of the Service that the APIService points to
+	State     func() any   // what …/state answers, as JSON
+	Metrics   http.Handler // what …/metrics answers
+	Log       *slog.Logger
+}
+
+// Server is the API's server.
+type Server struct {
+	opt      Options
+	listener net.Listener
+	front    *frontSource
+	agents   *fanin.Agents
+	taps     atomic.Int64
+
+	mu     sync.Mutex
+	counts map[string]uint64
+}
+
+// New listens, and serves nothing before Run. Close releases the listener of a
+// Server that is never run.
+func New(opt Options) (*Server, error) {
+	listener, err := net.Listen("tcp", opt.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for the tap API: %w", err)
+	}
+	own := &control.OwnCertificate{
+		Issue:  func() (tls.Certificate, error) { return opt.Authority.ControllerCertificate(controllerLifetime) },
+		Issuer: opt.Authority.IssuerID,
+	}
+	return &Server{
+		opt: opt, listener: listener, front: &frontSource{client: opt.Client},
+		counts: map[string]uint64{"unauthenticated": 0, "denied": 0, "authorization-failed": 0},
+		agents: &fanin.Agents{Certificate: own.Get, Anchors: opt.Authority.Anchors, TrustDomain: opt.Authority.TrustDomain()},
+	}, nil
+}
+
+// Addr is where the API is served.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Close releases the listener. Run does it too.
+func (s *Server) Close() { _ = s.listener.Close() }
+
+// Run serves until ctx ends; running taps are cut then.
+func (s *Server) Run(ctx context.Context) error {
+	serving := &control.OwnCertificate{
+		Issue: func() (tls.Certificate, error) {
+			return s.opt.Authority.ServingCertificate(serviceNames(s.opt.Service, s.opt.Namespace), nil)
+		},
+		Issuer: s.opt.Authority.IssuerID,
+	}
+	server := &http.Server{
+		Handler: s.routes(), BaseContext: func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug),
+		TLSConfig: &tls.Config{
+			MinVersion: tls.VersionTLS13,
+			// Who is behind the certificate is decided for each call: the CA is
+			// in a ConfigMap and may change.
+			ClientAuth:     tls.RequestClientCert,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return serving.Get() },
+		},
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if server.Shutdown(end) != nil {
+			_ = server.Close()
+		}
+	})
+	err := server.ServeTLS(s.listener, "", "")
+	if stop() || !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the tap API: %w", err)
+	}
+	<-ended
+	return nil
+}
+
+func serviceNames(service, namespace string) []string {
+	name := service + "." + namespace
+	return []string{name + ".svc", name + ".svc.cluster.local", name}
+}
+
+func (s *Server) count(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts[what]++
+}
+
+// Stats are the counters since the start.
+type Stats struct {
+	Taps    int64             // running
+	Refused map[string]uint64 // calls, by why: unauthenticated, denied, authorization-failed
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := Stats{Taps: s.taps.Load(), Refused: map[string]uint64{}}
+	for k, v := range s.counts {
+		out.Refused[k] = v
+	}
+	return out
+}

@@ -1,0 +1,110 @@
+package tapapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protodelim"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/tap/render"
+	"github.com/underlane/underlane/pkg/tap/wire"
+)
+
+// stream writes batches to one caller, and a sign of life when there are none.
+type stream struct {
+	w      http.ResponseWriter
+	flush  *http.ResponseController
+	media  string
+	encode func(*bytes.Buffer, *agentv1.TapEvents) error
+
+	mu      sync.Mutex
+	buf     bytes.Buffer
+	idle    *time.Timer // nil until started
+	stopped bool
+}
+
+// idleAfter is how long a stream is silent at most: whoever is in between must
+// not take it for dead.
+const idleAfter = 20 * time.Second
+
+func newStream(w http.ResponseWriter, accept string) *stream {
+	s := &stream{w: w, flush: http.NewResponseController(w), media: tapv1alpha1.MediaJSON, encode: encodeJSON}
+	if strings.Contains(accept, "protobuf") {
+		s.media, s.encode = tapv1alpha1.MediaProtobuf, encodeProtobuf
+	}
+	return s
+}
+
+// start sends the head of the response.
+func (s *stream) start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.w.Header().Set("Content-Type", s.media)
+	s.w.Header().Set("Cache-Control", "no-store")
+	s.w.WriteHeader(http.StatusOK)
+	s.idle = time.AfterFunc(idleAfter, func() { _ = s.send(&agentv1.TapEvents{}) })
+	return s.flush.Flush()
+}
+
+func (s *stream) send(batch *agentv1.TapEvents) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return http.ErrServerClosed
+	}
+	s.idle.Reset(idleAfter)
+	s.buf.Reset()
+	if err := s.encode(&s.buf, batch); err != nil {
+		return err
+	}
+	if _, err := s.w.Write(s.buf.Bytes()); err != nil {
+		return err
+	}
+	return s.flush.Flush()
+}
+
+// close keeps the timer from writing to a response that has ended.
+func (s *stream) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	if s.idle != nil {
+		s.idle.Stop()
+	}
+}
+
+func encodeProtobuf(b *bytes.Buffer, batch *agentv1.TapEvents) error {
+	_, err := protodelim.MarshalTo(b, batch)
+	return err
+}
+
+// encodeJSON writes an object a line; an empty batch is an empty line.
+func encodeJSON(b *bytes.Buffer, batch *agentv1.TapEvents) error {
+	for _, m := range batch.GetEvents() {
+		e := wire.FromProto(m)
+		line, err := render.JSON(&e)
+		if err != nil {
+			return err
+		}
+		b.Write(append(line, '\n'))
+	}
+	out := json.NewEncoder(b)
+	for _, text := range batch.GetWarnings() {
+		if err := out.Encode(map[string]string{"warning": text}); err != nil {
+			return err
+		}
+	}
+	if n := batch.GetLost(); n > 0 {
+		return out.Encode(map[string]uint64{"lostEvents": n})
+	}
+	if b.Len() == 0 {
+		b.WriteByte('\n')
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package translate
+
+import (
+	"fmt"
+	"math"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/l7proxy/route"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// reasonFilterNotFound is of the condition ResolvedRefs: the specification has
+// none for filters.
+const reasonFilterNotFound gatewayv1.RouteConditionReason = "FilterNotFound"
+
+func isFault(ref *gatewayv1.LocalObjectReference) bool {
+	return ref != nil && ref.Group == custom.Group && string(ref.Kind) == custom.HTTPFaults.Kind
+}
+
+// fault looks up a filter of type ExtensionRef. A filter must not be skipped:
+// where there is no such fault the requests are refused.
+func (d *routeDraft) fault(ref *gatewayv1.LocalObjectReference, out *mesh.RouteFilters, where string) {
+	found := d.t.faults[key(d.meta.Namespace, string(ref.Name))]
+	if found == nil {
+		out.Invalid = fmt.Sprintf("there is no HTTPFault %s/%s", d.meta.Namespace, ref.Name)
+		d.unresolved = append(d.unresolved, verdict{reasonFilterNotFound, where + ": " + out.Invalid})
+		return
+	}
+	fault, err := faultOf(&found.Spec)
+	if err != nil {
+		out.Invalid = fmt.Sprintf("HTTPFault %s/%s: %v", d.meta.Namespace, ref.Name, err)
+		d.reject(gatewayv1.RouteReasonUnsupportedValue, "%s: %s", where, out.Invalid)
+		d.refusals++
+		return
+	}
+	out.Fault = fault
+}
+
+func faultOf(spec *custom.HTTPFaultSpec) (*mesh.RouteFault, error) {
+	out := &mesh.RouteFault{}
+	var err error
+	if s := spec.Delay; s != nil {
+		if out.Delay, err = gepDurationOf(s.Duration); err != nil {
+			return nil, fmt.Errorf("delay: %w", err)
+		}
+		if out.DelayShare, err = percent(s.Percent); err != nil {
+			return nil, fmt.Errorf("delay: %w", err)
+		}
+	}
+	if s := spec.Abort; s != nil {
+		if s.Status < 0 || s.Status > math.MaxUint16 || s.GRPCStatus < 0 || s.GRPCStatus > math.MaxUint8 {
+			return nil, fmt.Errorf("abort: status %d, gRPC status %d", s.Status, s.GRPCStatus)
+		}
+		out.AbortStatus, out.AbortGRPC = int(s.Status), int(s.GRPCStatus)
+		if out.AbortShare, err = percent(s.Percent); err != nil {
+			return nil, fmt.Errorf("abort: %w", err)
+		}
+	}
+	// In a route it would take that with it.
+	return out, route.Check(&mesh.Route{Rules: []mesh.RouteRule{{Filters: mesh.RouteFilters{Fault: out}}}})
+}
+
+// percent of nothing is all.
+func percent(p *int32) (mesh.Fraction, error) {
+	switch {
+	case p == nil:
+		return mesh.Fraction{}, nil
+	case *p < 0 || *p > 100:
+		return mesh.Fraction{}, fmt.Errorf("%d percent", *p)
+	}
+	return mesh.Fraction{Numerator: uint32(*p), Denominator: 100}, nil
+}

@@ -1,0 +1,31 @@
+package translate
+
+import (
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+type podSelector = labels.Selector
+
+// addNetworkPolicy remembers whom np selects; what it allows is the CNI's
+// business. A selector that cannot be read selects everything: better a detour
+// over the wire than a way around a filter.
+func (t *translation) addNetworkPolicy(np *networkingv1.NetworkPolicy) {
+	sel, err := metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
+	if err != nil {
+		t.problem("NetworkPolicy", np.Namespace, np.Name, "podSelector: %v; taken to select every pod", err)
+		sel = labels.Everything()
+	}
+	ns := t.namespace(np.Namespace)
+	ns.policies = append(ns.policies, sel)
+}
+
+func (ns *namespace) selectedByPolicy(podLabels map[string]string) bool {
+	for _, sel := range ns.policies {
+		if sel.Matches(labels.Set(podLabels)) {
+			return true
+		}
+	}
+	return false
+}

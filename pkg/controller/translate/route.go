@@ -1,0 +1,242 @@
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/underlane/underlane/pkg/l7proxy/route"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// Kinds of routes.
+const (
+	KindHTTPRoute = "HTTPRoute"
+	KindGRPCRoute = "GRPCRoute"
+	// KindService is of the routes that a Service's annotations stand for.
+	KindService = "Service"
+)
+
+// routeDraft is a route in the making, and what there is to say about it.
+type routeDraft struct {
+	t     *translation
+	kind  string
+	meta  *metav1.ObjectMeta
+	rules []mesh.RouteRule
+	// policy is of the annotations, for rules that do not say it themselves.
+	policy requestPolicy
+
+	rejected   []verdict // the route cannot be used as it is
+	unresolved []verdict // references that lead nowhere
+	ignored    []string  // fields that have no effect
+	// refusals is how many of rejected are no reason to leave the route out: what
+	// it asks for must not be skipped, so its requests are refused.
+	refusals int
+}
+
+func (t *translation) draft(kind string, meta *metav1.ObjectMeta) *routeDraft {
+	d := &routeDraft{t: t, kind: kind, meta: meta}
+	var problems []string
+	d.policy, problems = requestPolicyOf(meta.Annotations)
+	for _, p := range problems {
+		d.ignore("%s", p)
+	}
+	return d
+}
+
+// usable reports whether the route is to be in effect.
+func (d *routeDraft) usable() bool { return len(d.rejected) == d.refusals }
+
+// verdict is a reason of a condition, and words for people.
+type verdict struct {
+	reason gatewayv1.RouteConditionReason
+	text   string
+}
+
+func (d *routeDraft) reject(reason gatewayv1.RouteConditionReason, format string, args ...any) {
+	d.rejected = append(d.rejected, verdict{reason, fmt.Sprintf(format, args...)})
+}
+
+func (d *routeDraft) ignore(format string, args ...any) {
+	d.ignored = append(d.ignored, fmt.Sprintf(format, args...))
+}
+
+func (t *translation) addHTTPRoute(r *gatewayv1.HTTPRoute) {
+	if !hasServiceParent(r.Spec.ParentRefs) {
+		return
+	}
+	d := t.draft(KindHTTPRoute, &r.ObjectMeta)
+	for i := range r.Spec.Rules {
+		d.rules = append(d.rules, d.httpRule(&r.Spec.Rules[i], fmt.Sprintf("rules[%d]", i)))
+	}
+	d.finish(r.Spec.ParentRefs, r.Spec.Hostnames)
+}
+
+func (t *translation) addGRPCRoute(r *gatewayv1.GRPCRoute) {
+	if !hasServiceParent(r.Spec.ParentRefs) {
+		return
+	}
+	d := t.draft(KindGRPCRoute, &r.ObjectMeta)
+	for i := range r.Spec.Rules {
+		d.rules = append(d.rules, d.grpcRule(&r.Spec.Rules[i], fmt.Sprintf("rules[%d]", i)))
+	}
+	d.finish(r.Spec.ParentRefs, r.Spec.Hostnames)
+}
+
+// finish makes a mesh.Route for each parent that is a Service, and the status.
+func (d *routeDraft) finish(parents []gatewayv1.ParentReference, hostnames []gatewayv1.Hostname) {
+	if len(hostnames) > 0 {
+		d.ignore("hostnames") // reserved: GEP-1294
+	}
+	base := mesh.Route{
+		GRPC: d.kind == KindGRPCRoute, Kind: d.kind, Namespace: d.meta.Namespace, Name: d.meta.Name,
+		Created: d.meta.CreationTimestamp.UTC(), Rules: d.rules,
+	}
+	if d.usable() {
+		if err := route.Check(&base); err != nil {
+			d.reject(gatewayv1.RouteReasonUnsupportedValue, "%v", err)
+		}
+	}
+	status := RouteStatus{Kind: d.kind, Namespace: d.meta.Namespace, Name: d.meta.Name}
+	for i := range parents {
+		ref := &parents[i]
+		if !isServiceParent(ref) {
+			continue
+		}
+		at, problem := d.parent(ref)
+		if problem == "" && d.usable() && !d.has(at) {
+			r := base
+			r.Parent = at
+			d.t.Routes = append(d.t.Routes, &r)
+		}
+		status.Parents = append(status.Parents, d.parentStatus(ref, problem))
+		if problem != "" {
+			d.problem("parentRefs[%d]: %s", i, problem)
+		}
+	}
+	d.t.RouteStatuses = append(d.t.RouteStatuses, status)
+	for _, v := range slices.Concat(d.rejected, d.unresolved) {
+		d.problem("%s", v.text)
+	}
+	for _, field := range d.ignored {
+		d.problem("%s: ignored", field)
+	}
+}
+
+func (d *routeDraft) problem(format string, args ...any) {
+	d.t.problem(d.kind, d.meta.Namespace, d.meta.Name, format, args...)
+}
+
+// has reports whether the object has a route for this parent already.
+func (d *routeDraft) has(parent mesh.ServicePortRef) bool {
+	all := d.t.Routes
+	for i := len(all) - 1; i >= 0; i-- {
+		if r := all[i]; r.Kind != d.kind || r.Namespace != d.meta.Namespace || r.Name != d.meta.Name {
+			return false // an object's routes follow each other
+		}
+		if all[i].Parent == parent {
+			return true
+		}
+	}
+	return false
+}
+
+func hasServiceParent(refs []gatewayv1.ParentReference) bool {
+	return slices.ContainsFunc(refs, func(r gatewayv1.ParentReference) bool { return isServiceParent(&r) })
+}
+
+// isServiceParent: other parents, Gateways most of all, are others' business.
+func isServiceParent(ref *gatewayv1.ParentReference) bool {
+	return ref.Kind != nil && *ref.Kind == "Service" && ref.Group != nil && isCore(*ref.Group)
+}
+
+// isCore: the group of Services has no name; Linkerd's users write "core".
+func isCore(group gatewayv1.Group) bool { return group == "" || group == "core" }
+
+// parent finds the Service and port that ref names; problem says why there are
+// none.
+func (d *routeDraft) parent(ref *gatewayv1.ParentReference) (at mesh.ServicePortRef, problem string) {
+	at = mesh.ServicePortRef{Namespace: d.meta.Namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		at.Namespace = string(*ref.Namespace)
+	}
+	svc, known := d.t.services[key(at.Namespace, at.Name)]
+	switch {
+	case !known:
+		return at, fmt.Sprintf("there is no Service %s/%s", at.Namespace, at.Name)
+	case svc == nil:
+		return at, fmt.Sprintf("Service %s/%s is of type ExternalName", at.Namespace, at.Name)
+	case len(svc.VIPs) == 0:
+		return at, fmt.Sprintf("Service %s/%s has no cluster IP that requests could be sent to", at.Namespace, at.Name)
+	case ref.Port == nil && ref.SectionName == nil:
+		return at, ""
+	}
+	for i := range svc.Ports {
+		p := &svc.Ports[i]
+		if (ref.Port == nil || *ref.Port == int32(p.Port)) && (ref.SectionName == nil || string(*ref.SectionName) == p.Name) {
+			at.Port = p.Port
+			return at, ""
+		}
+	}
+	return at, fmt.Sprintf("Service %s/%s has no such TCP port", at.Namespace, at.Name)
+}
+
+// backend finds the Service and port that ref names. Where there are none, why
+// is not "" and the reference is noted as unresolved. A reference into another
+// namespace needs no ReferenceGrant: from within the mesh every client can send
+// requests there without a route (GEP-1294).
+func (d *routeDraft) backend(ref *gatewayv1.BackendObjectReference, where string) (at mesh.ServicePortRef, why string) {
+	at = mesh.ServicePortRef{Namespace: d.meta.Namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		at.Namespace = string(*ref.Namespace)
+	}
+	if ref.Port != nil && *ref.Port >= 1 && *ref.Port <= math.MaxUint16 {
+		at.Port = uint16(*ref.Port)
+	}
+	reason := gatewayv1.RouteReasonBackendNotFound
+	svc, known := d.t.services[key(at.Namespace, at.Name)]
+	switch {
+	case ref.Group != nil && !isCore(*ref.Group), ref.Kind != nil && *ref.Kind != "Service":
+		reason, why = gatewayv1.RouteReasonInvalidKind, fmt.Sprintf("a backend is a Service, not a %s", kindOf(ref))
+	case at.Port == 0:
+		why = fmt.Sprintf("no port of Service %s/%s is given", at.Namespace, at.Name)
+	case !known:
+		why = fmt.Sprintf("there is no Service %s/%s", at.Namespace, at.Name)
+	case svc == nil:
+		reason, why = gatewayv1.RouteReasonInvalidKind, fmt.Sprintf("Service %s/%s is of type ExternalName", at.Namespace, at.Name)
+	case !hasPort(svc, at.Port):
+		why = fmt.Sprintf("Service %s/%s has no TCP port %d", at.Namespace, at.Name, at.Port)
+	}
+	if why != "" {
+		d.unresolved = append(d.unresolved, verdict{reason, where + ": " + why})
+	}
+	return at, why
+}
+
+func hasPort(svc *mesh.Service, port uint16) bool {
+	return slices.ContainsFunc(svc.Ports, func(p mesh.ServicePort) bool { return p.Port == port })
+}
+
+func kindOf(ref *gatewayv1.BackendObjectReference) string {
+	kind := "Service"
+	if ref.Kind != nil {
+		kind = string(*ref.Kind)
+	}
+	if ref.Group != nil && *ref.Group != "" {
+		kind += "." + string(*ref.Group)
+	}
+	return kind
+}
+
+func compareRoutes(a, b *mesh.Route) int {
+	return cmp.Or(
+		strings.Compare(a.Parent.Namespace, b.Parent.Namespace), strings.Compare(a.Parent.Name, b.Parent.Name),
+		strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name),
+		strings.Compare(a.Kind, b.Kind), cmp.Compare(a.Parent.Port, b.Parent.Port),
+	)
+}

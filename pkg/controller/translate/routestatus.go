@@ -1,0 +1,79 @@
+package translate
+
+import (
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// ControllerName is the one that statuses of routes name as their writer.
+const ControllerName gatewayv1.GatewayController = "underlane.io/controller"
+
+// RouteStatus is what a route's status should say about those of its parents
+// that are Services; or an XBackendTrafficPolicy's about its targets, which have the
+// same shape (PolicyAncestorStatus).
+type RouteStatus struct {
+	Kind, Namespace, Name string
+	// Parents are in the order of the route's parentRefs. Their conditions have
+	// no LastTransitionTime: when something changed, only the object tells.
+	Parents []gatewayv1.RouteParentStatus
+}
+
+// parentStatus is the status of a parent; problem says why there is no such
+// parent, or is "".
+func (d *routeDraft) parentStatus(ref *gatewayv1.ParentReference, problem string) gatewayv1.RouteParentStatus {
+	accepted := verdict{gatewayv1.RouteReasonAccepted, "in effect"}
+	isAccepted := false
+	switch {
+	case problem != "":
+		accepted = verdict{gatewayv1.RouteReasonNoMatchingParent, problem}
+	case len(d.rejected) > 0:
+		accepted = join(d.rejected)
+		if d.usable() {
+			accepted.text += "; the requests that this is for are answered 500"
+		} else {
+			accepted.text += "; the route has no effect"
+		}
+	default:
+		isAccepted = true
+		if len(d.ignored) > 0 {
+			accepted.text += "; ignored: " + strings.Join(d.ignored, ", ")
+		}
+	}
+	resolved, isResolved := verdict{gatewayv1.RouteReasonResolvedRefs, "all references lead somewhere"}, true
+	if len(d.unresolved) > 0 {
+		resolved, isResolved = join(d.unresolved), false
+	}
+	return gatewayv1.RouteParentStatus{
+		ParentRef: *ref.DeepCopy(), ControllerName: ControllerName,
+		Conditions: []metav1.Condition{
+			condition(gatewayv1.RouteConditionAccepted, isAccepted, accepted, d.meta.Generation),
+			condition(gatewayv1.RouteConditionResolvedRefs, isResolved, resolved, d.meta.Generation),
+		},
+	}
+}
+
+// maxMessage bounds a condition's message, as the API does.
+const maxMessage = 32768
+
+func condition(kind gatewayv1.RouteConditionType, is bool, v verdict, generation int64) metav1.Condition {
+	status := metav1.ConditionFalse
+	if is {
+		status = metav1.ConditionTrue
+	}
+	return metav1.Condition{
+		Type: string(kind), Status: status, Reason: string(v.reason),
+		Message: strings.ToValidUTF8(v.text[:min(len(v.text), maxMessage)], ""), ObservedGeneration: generation,
+	}
+}
+
+// join makes one verdict of several: the first's reason, and the words of all.
+func join(all []verdict) verdict {
+	texts := make([]string, len(all))
+	for i, v := range all {
+		texts[i] = v.text
+	}
+	return verdict{all[0].reason, strings.Join(slices.Compact(texts), "; ")}
+}

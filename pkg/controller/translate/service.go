@@ -1,0 +1,208 @@
+package translate
+
+import (
+	"cmp"
+	"math"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// addService adds s with its endpoints: those of its EndpointSlices where
+// there are any, the ready pods that its selector matches otherwise.
+func (t *translation) addService(s *corev1.Service, bySlice []*discoveryv1.EndpointSlice) {
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		t.services[key(s.Namespace, s.Name)] = nil
+		return
+	}
+	out := &mesh.Service{
+		Name: s.Name, Namespace: s.Namespace, VIPs: t.clusterIPs(s),
+		SessionAffinity: s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
+		NodeLocal:       s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
+	}
+	for i := range s.Spec.Ports {
+		p := &s.Spec.Ports[i]
+		if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+			continue
+		}
+		if p.Port < 1 || p.Port > math.MaxUint16 {
+			t.problem("Service", s.Namespace, s.Name, "port %d is not a port", p.Port)
+			continue
+		}
+		port := mesh.ServicePort{Name: p.Name, Port: uint16(p.Port)}
+		if p.AppProtocol != nil {
+			port.AppProtocol = *p.AppProtocol
+		}
+		if len(bySlice) > 0 {
+			port.Endpoints = usable(t.sliceEndpoints(bySlice, p.Name), out.NodeLocal)
+		} else if len(s.Spec.Selector) > 0 {
+			port.Endpoints = usable(t.selectedEndpoints(s, p), out.NodeLocal)
+		}
+		out.Ports = append(out.Ports, port)
+	}
+	report := func(problems []string) {
+		for _, p := range problems {
+			t.problem("Service", s.Namespace, s.Name, "%s", p)
+		}
+	}
+	var problems []string
+	out.FailureAccrual, problems = accrualOf(s.Annotations)
+	report(problems)
+	policy, problems := requestPolicyOf(s.Annotations)
+	report(problems)
+	if !policy.empty() {
+		t.policies[out] = policy
+	}
+	t.Services = append(t.Services, out)
+	t.services[key(s.Namespace, s.Name)] = out
+}
+
+func (t *translation) clusterIPs(s *corev1.Service) []netip.Addr {
+	var out []netip.Addr
+	for _, ip := range append([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs...) {
+		if ip == "" || ip == corev1.ClusterIPNone {
+			continue
+		}
+		addr, err := netip.ParseAddr(ip)
+		if err != nil || addr.Zone() != "" {
+			t.problem("Service", s.Namespace, s.Name, "clusterIP %q is not an IP address", ip)
+			continue
+		}
+		if addr = addr.Unmap(); !slices.Contains(out, addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+func (t *translation) selectedEndpoints(s *corev1.Service, port *corev1.ServicePort) []candidate {
+	sel := labels.SelectorFromSet(s.Spec.Selector)
+	var out []candidate
+	for _, p := range t.pods[s.Namespace] {
+		if !sel.Matches(labels.Set(p.Labels)) {
+			continue
+		}
+		n, ok := targetPort(p.Pod, port)
+		if !ok {
+			continue
+		}
+		for _, addr := range p.workload.Addrs {
+			out = append(out, candidate{
+				addr: netip.AddrPortFrom(addr, n), workload: p.workload, node: p.Spec.NodeName,
+				ready:    p.workload.Ready || s.Spec.PublishNotReadyAddresses,
+				draining: p.DeletionTimestamp != nil && serving(p.Pod, true),
+			})
+		}
+	}
+	return out
+}
+
+// targetPort returns the pod's port behind a service port. A pod that has no
+// port of the name is no endpoint, as in Kubernetes.
+func targetPort(p *corev1.Pod, port *corev1.ServicePort) (uint16, bool) {
+	n := cmp.Or(port.TargetPort.IntVal, port.Port)
+	if port.TargetPort.Type == intstr.String && port.TargetPort.StrVal != "" {
+		n = namedPort(p, port.TargetPort.StrVal)
+	}
+	return uint16(n), n >= 1 && n <= math.MaxUint16
+}
+
+func namedPort(p *corev1.Pod, name string) int32 {
+	containers := p.Spec.Containers
+	for i := range p.Spec.InitContainers {
+		if c := &p.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			containers = append(containers[:len(containers):len(containers)], *c) // runs beside the others
+		}
+	}
+	for i := range containers {
+		for _, cp := range containers[i].Ports {
+			if cp.Name == name && (cp.Protocol == "" || cp.Protocol == corev1.ProtocolTCP) {
+				return cp.ContainerPort
+			}
+		}
+	}
+	return 0
+}
+
+func slicesByService(all []*discoveryv1.EndpointSlice) map[string][]*discoveryv1.EndpointSlice {
+	out := map[string][]*discoveryv1.EndpointSlice{}
+	for _, s := range all {
+		if name := s.Labels[discoveryv1.LabelServiceName]; name != "" && s.AddressType != discoveryv1.AddressTypeFQDN {
+			out[key(s.Namespace, name)] = append(out[key(s.Namespace, name)], s)
+		}
+	}
+	return out
+}
+
+func (t *translation) sliceEndpoints(all []*discoveryv1.EndpointSlice, port string) []candidate {
+	var out []candidate
+	for _, s := range all {
+		n, ok := slicePort(s, port)
+		if !ok {
+			continue
+		}
+		for i := range s.Endpoints {
+			e := &s.Endpoints[i]
+			c := candidate{ready: isTrue(e.Conditions.Ready, true)}
+			c.draining = isTrue(e.Conditions.Serving, true) && isTrue(e.Conditions.Terminating, false)
+			if !c.ready && !c.draining {
+				continue
+			}
+			if e.NodeName != nil {
+				c.node = *e.NodeName
+			}
+			c.zones, c.nodes = hints(e)
+			for _, a := range e.Addresses {
+				addr, err := netip.ParseAddr(a)
+				if err != nil || addr.Zone() != "" {
+					t.problem("EndpointSlice", s.Namespace, s.Name, "address %q is not an IP address", a)
+					continue
+				}
+				c.addr, c.workload = netip.AddrPortFrom(addr.Unmap(), n), t.behind(s.Namespace, e, addr.Unmap())
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+// isTrue reads a condition, which has a meaning when it is absent too
+// (discovery.k8s.io/v1 EndpointConditions).
+func isTrue(condition *bool, absent bool) bool {
+	if condition == nil {
+		return absent
+	}
+	return *condition
+}
+
+func slicePort(s *discoveryv1.EndpointSlice, name string) (uint16, bool) {
+	for _, p := range s.Ports {
+		isTCP := p.Protocol == nil || *p.Protocol == corev1.ProtocolTCP
+		named := p.Name != nil && *p.Name == name || p.Name == nil && name == ""
+		if isTCP && named && p.Port != nil && *p.Port >= 1 && *p.Port <= math.MaxUint16 {
+			return uint16(*p.Port), true
+		}
+	}
+	return 0, false
+}
+
+// behind returns the workload of an endpoint: the pod it names, else the pod
+// with its address, else nil.
+func (t *translation) behind(namespace string, e *discoveryv1.Endpoint, addr netip.Addr) *mesh.Workload {
+	if ref := e.TargetRef; ref != nil && ref.Kind == "Pod" {
+		p := t.byName[key(cmp.Or(ref.Namespace, namespace), ref.Name)]
+		if p != nil && slices.Contains(p.workload.Addrs, addr) {
+			return p.workload
+		}
+	}
+	if p := t.byAddr[addr]; p != nil {
+		return p.workload
+	}
+	return nil
+}

@@ -1,0 +1,46 @@
+package translate
+
+import "github.com/underlane/underlane/pkg/mesh"
+
+// addServiceRoutes makes routes of what Services' annotations say of retries
+// and timeouts: one for each port that no other route of the Service's
+// namespace is for. Routes of clients' namespaces go before them anyway.
+func (t *translation) addServiceRoutes() {
+	taken := t.producerParents()
+	for svc, policy := range t.policies {
+		if len(svc.VIPs) == 0 {
+			t.problem(KindService, svc.Namespace, svc.Name, "annotations on retries and timeouts: without a cluster IP they have no effect")
+			continue
+		}
+		all := mesh.ServicePortRef{Namespace: svc.Namespace, Name: svc.Name}
+		if taken[all] {
+			continue
+		}
+		for i := range svc.Ports {
+			at := all
+			at.Port = svc.Ports[i].Port
+			if taken[at] {
+				continue
+			}
+			t.Routes = append(t.Routes, &mesh.Route{
+				Kind: KindService, Namespace: svc.Namespace, Name: svc.Name, Parent: at,
+				Rules: []mesh.RouteRule{{
+					Backends: []mesh.RouteBackend{{Service: at, Weight: 1}},
+					Timeouts: policy.timeouts, Retry: policy.retry,
+				}},
+			})
+		}
+	}
+}
+
+// producerParents are the Services' ports that have routes of their own
+// namespace.
+func (t *translation) producerParents() map[mesh.ServicePortRef]bool {
+	out := map[mesh.ServicePortRef]bool{}
+	for _, r := range t.Routes {
+		if !r.Consumer() {
+			out[r.Parent] = true
+		}
+	}
+	return out
+}

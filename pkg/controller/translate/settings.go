@@ -1,0 +1,155 @@
+package translate
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// namespace is what a Namespace says for its pods.
+type namespace struct {
+	meshed   bool
+	settings mesh.Settings
+	wire     bool          // the same-node shortcut is closed
+	policies []podSelector // of its NetworkPolicies
+}
+
+// namespace returns what is known of a namespace, be it only that a pod is in
+// it.
+func (t *translation) namespace(name string) *namespace {
+	ns := t.namespaces[name]
+	if ns == nil {
+		ns = &namespace{}
+		t.namespaces[name] = ns
+	}
+	return ns
+}
+
+func (t *translation) addNamespace(o *corev1.Namespace) {
+	ns := t.namespace(o.Name)
+	report := func(format string, args ...any) { t.problem("Namespace", "", o.Name, format, args...) }
+	ns.meshed = optedIn(o.Labels, false, report)
+	ns.settings = settingsOf(o.Annotations, mesh.Settings{}, report)
+	switch v, ok := o.Annotations[mesh.AnnotationSameNode]; {
+	case !ok || v == "shortcut":
+	case v == "wire":
+		ns.wire = true
+	default:
+		// As with a NetworkPolicy that cannot be read: better a detour.
+		report("annotation %s: %q is neither shortcut nor wire; taken for wire", mesh.AnnotationSameNode, v)
+		ns.wire = true
+	}
+}
+
+type reporter func(format string, args ...any)
+
+// optedIn reads the label, which wins over inherited.
+func optedIn(labels map[string]string, inherited bool, report reporter) bool {
+	switch v, ok := labels[mesh.LabelMesh]; {
+	case !ok:
+		return inherited
+	case v == mesh.LabelEnabled:
+		return true
+	case v == mesh.LabelDisabled:
+		return false
+	default:
+		report("label %s: %q is neither %s nor %s", mesh.LabelMesh, v, mesh.LabelEnabled, mesh.LabelDisabled)
+		return inherited
+	}
+}
+
+// settingsOf reads the annotations, each of which wins over inherited. A value
+// that makes no sense is reported and counts as not given.
+func settingsOf(annotations map[string]string, inherited mesh.Settings, report reporter) mesh.Settings {
+	s := inherited
+	if len(annotations) == 0 {
+		return s
+	}
+	for name, out := range map[string]*[]mesh.PortRange{
+		mesh.AnnotationSkipOutboundPorts: &s.SkipOutboundPorts,
+		mesh.AnnotationSkipInboundPorts:  &s.SkipInboundPorts,
+		mesh.AnnotationOpaquePorts:       &s.OpaquePorts,
+	} {
+		if v, ok := annotations[name]; ok {
+			ranges, err := parsePorts(v)
+			if err != nil {
+				report("annotation %s: %v", name, err)
+				continue
+			}
+			*out = ranges
+		}
+	}
+	for name, out := range map[string]**mesh.RateLimit{
+		mesh.AnnotationRateLimit:       &s.RateLimit,
+		mesh.AnnotationClientRateLimit: &s.ClientRateLimit,
+	} {
+		if v, ok := annotations[name]; ok {
+			rate, err := parseRateLimit(v)
+			if err != nil {
+				report("annotation %s: %v", name, err)
+				continue
+			}
+			*out = rate
+		}
+	}
+	switch v, ok := annotations[mesh.AnnotationFailMode]; {
+	case !ok:
+	case v == "open":
+		s.FailClosed = false
+	case v == "closed":
+		s.FailClosed = true
+	default:
+		report("annotation %s: %q is neither open nor closed", mesh.AnnotationFailMode, v)
+	}
+	switch v, ok := annotations[mesh.AnnotationPolicy]; {
+	case !ok:
+	case v == mesh.PolicyAllow.String():
+		s.Policy = mesh.PolicyAllow
+	case v == mesh.PolicyStrict.String():
+		s.Policy = mesh.PolicyStrict
+	default:
+		report("annotation %s: %q is neither %s nor %s", mesh.AnnotationPolicy, v, mesh.PolicyAllow, mesh.PolicyStrict)
+	}
+	return s
+}
+
+// parsePorts parses a list of ports and inclusive ranges, "25,9000-9100". The
+// empty string is the empty list.
+func parsePorts(s string) ([]mesh.PortRange, error) {
+	if strings.TrimSpace(s) == "" {
+		return nil, nil
+	}
+	var out []mesh.PortRange
+	for part := range strings.SplitSeq(s, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		if !isRange {
+			last = first
+		}
+		from, err := parsePort(first)
+		if err != nil {
+			return nil, err
+		}
+		to, err := parsePort(last)
+		if err != nil {
+			return nil, err
+		}
+		if from > to {
+			return nil, fmt.Errorf("range %q ends before it begins", strings.TrimSpace(part))
+		}
+		out = append(out, mesh.PortRange{First: from, Last: to})
+	}
+	return out, nil
+}
+
+func parsePort(s string) (uint16, error) {
+	s = strings.TrimSpace(s)
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not a port (want 1 to 65535, as in 25,3306,9000-9100)", s)
+	}
+	return uint16(n), nil
+}

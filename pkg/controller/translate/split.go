@@ -1,0 +1,192 @@
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/l7proxy/route"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// addTrafficSplits makes routes of SMI's TrafficSplits, for ports without
+// another route. Of several for one Service the oldest counts.
+func (t *translation) addTrafficSplits(all []*custom.TrafficSplit) {
+	all = slices.Clone(all)
+	slices.SortFunc(all, func(a, b *custom.TrafficSplit) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	taken := t.producerParents()
+	for _, s := range all {
+		if err := t.addTrafficSplit(s, taken); err != nil {
+			t.problem(custom.TrafficSplits.Kind, s.Namespace, s.Name, "%v: it has no effect", err)
+		}
+	}
+}
+
+// addTrafficSplit: taken are the ports that have a route.
+func (t *translation) addTrafficSplit(s *custom.TrafficSplit, taken map[mesh.ServicePortRef]bool) error {
+	root, err := t.splitService(s, s.Spec.Service)
+	if err != nil {
+		return fmt.Errorf("service: %w", err)
+	}
+	if len(root.VIPs) == 0 {
+		return fmt.Errorf("service: %s has no cluster IP that requests could be sent to", root.Name)
+	}
+	weights, err := splitWeights(s)
+	if err != nil {
+		return err
+	}
+	matches, err := t.splitMatches(s)
+	if err != nil {
+		return err
+	}
+	var passed []uint16
+	for i := range root.Ports {
+		at := mesh.ServicePortRef{Namespace: s.Namespace, Name: root.Name, Port: root.Ports[i].Port}
+		if taken[at] || taken[mesh.ServicePortRef{Namespace: at.Namespace, Name: at.Name}] {
+			passed = append(passed, at.Port)
+			continue
+		}
+		if !t.splitPort(s, at.Port) {
+			t.problem(custom.TrafficSplits.Kind, s.Namespace, s.Name, "no backend has the port %d of Service %s: it is not split", at.Port, root.Name)
+			continue
+		}
+		r := t.splitRoute(s, root, at, weights, matches)
+		if err := route.Check(r); err != nil {
+			return err
+		}
+		t.Routes = append(t.Routes, r)
+		taken[at] = true
+	}
+	if len(passed) > 0 {
+		t.problem(custom.TrafficSplits.Kind, s.Namespace, s.Name, "Service %s has another route for the ports %v: it goes before", root.Name, passed)
+	}
+	return nil
+}
+
+// splitRoute is the route for one port: backends have the same port. What the
+// matches leave over goes to the Service itself.
+func (t *translation) splitRoute(s *custom.TrafficSplit, root *mesh.Service, at mesh.ServicePortRef, weights []uint32, matches []mesh.RouteMatch) *mesh.Route {
+	policy := t.policies[root]
+	split := mesh.RouteRule{Matches: matches, Timeouts: policy.timeouts, Retry: policy.retry}
+	for i := range s.Spec.Backends {
+		backend := mesh.RouteBackend{Weight: weights[i], Service: at}
+		svc, err := t.splitService(s, s.Spec.Backends[i].Service)
+		switch {
+		case err != nil:
+			backend.Invalid = err.Error()
+		case !hasPort(svc, at.Port):
+			backend.Invalid = fmt.Sprintf("Service %s/%s has no TCP port %d", svc.Namespace, svc.Name, at.Port)
+		}
+		if backend.Invalid != "" {
+			t.problem(custom.TrafficSplits.Kind, s.Namespace, s.Name, "backends[%d]: %s", i, backend.Invalid)
+			backend.Service.Name = s.Spec.Backends[i].Service
+		} else {
+			backend.Service.Name = svc.Name
+		}
+		split.Backends = append(split.Backends, backend)
+	}
+	out := &mesh.Route{
+		Kind: custom.TrafficSplits.Kind, Namespace: s.Namespace, Name: s.Name, Created: s.CreationTimestamp.UTC(),
+		Parent: at, Rules: []mesh.RouteRule{split},
+	}
+	if len(matches) > 0 {
+		out.Rules = append(out.Rules, mesh.RouteRule{
+			Backends: []mesh.RouteBackend{{Service: at, Weight: 1}}, Timeouts: policy.timeouts, Retry: policy.retry,
+		})
+	}
+	return out
+}
+
+// splitPort reports whether a backend has the port.
+func (t *translation) splitPort(s *custom.TrafficSplit, port uint16) bool {
+	return slices.ContainsFunc(s.Spec.Backends, func(b custom.TrafficSplitBackend) bool {
+		svc, err := t.splitService(s, b.Service)
+		return err == nil && hasPort(svc, port)
+	})
+}
+
+// splitService finds a Service by its name, or by its name in the cluster's DNS.
+func (t *translation) splitService(s *custom.TrafficSplit, name string) (*mesh.Service, error) {
+	short, domain, qualified := strings.Cut(name, ".")
+	if namespace, _, _ := strings.Cut(domain, "."); qualified && namespace != s.Namespace {
+		return nil, fmt.Errorf("%s is not of the namespace %s", name, s.Namespace)
+	}
+	svc, known := t.services[key(s.Namespace, short)]
+	switch {
+	case !known:
+		return nil, fmt.Errorf("there is no Service %s/%s", s.Namespace, short)
+	case svc == nil:
+		return nil, fmt.Errorf("the Service %s/%s is of type ExternalName", s.Namespace, short)
+	}
+	return svc, nil
+}
+
+// splitWeights are those of the backends. v1alpha1 has quantities, such as 500m:
+// then all are counted in thousandths.
+func splitWeights(s *custom.TrafficSplit) ([]uint32, error) {
+	const most = math.MaxUint32 / 1000
+	thousandths := false
+	for i := range s.Spec.Backends {
+		w := &s.Spec.Backends[i].Weight
+		if w.Sign() < 0 || w.CmpInt64(most) > 0 {
+			return nil, fmt.Errorf("backends[%d]: a weight of %s", i, w)
+		}
+		thousandths = thousandths || w.MilliValue()%1000 != 0
+	}
+	out := make([]uint32, len(s.Spec.Backends))
+	for i := range out {
+		w := &s.Spec.Backends[i].Weight
+		if out[i] = uint32(w.Value()); thousandths {
+			out[i] = uint32(w.MilliValue())
+		}
+	}
+	return out, nil
+}
+
+// splitMatches are those of the HTTPRouteGroups that are named.
+func (t *translation) splitMatches(s *custom.TrafficSplit) ([]mesh.RouteMatch, error) {
+	var out []mesh.RouteMatch
+	for i, ref := range s.Spec.Matches {
+		if ref.Kind != custom.HTTPRouteGroups.Kind {
+			return nil, fmt.Errorf("matches[%d]: a %s is not known", i, ref.Kind)
+		}
+		group := t.routeGroups[key(s.Namespace, ref.Name)]
+		if group == nil {
+			return nil, fmt.Errorf("matches[%d]: there is no HTTPRouteGroup %s/%s", i, s.Namespace, ref.Name)
+		}
+		for _, m := range slices.Concat(group.Matches, group.Spec.Matches) {
+			out = append(out, smiMatches(&m)...)
+		}
+	}
+	if len(s.Spec.Matches) > 0 && len(out) == 0 {
+		return nil, fmt.Errorf("matches: the HTTPRouteGroups match nothing")
+	}
+	return out, nil
+}
+
+// smiMatches is one match for each method. SMI's expressions match the whole
+// path or value.
+func smiMatches(m *custom.HTTPMatch) []mesh.RouteMatch {
+	var base mesh.RouteMatch
+	if m.PathRegex != "" {
+		base.Path = mesh.PathMatch{Kind: mesh.PathRegex, Value: m.PathRegex}
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
+		base.Headers = append(base.Headers, mesh.ValueMatch{Name: name, Value: m.Headers[name], Regex: true})
+	}
+	if len(m.Methods) == 0 || slices.Contains(m.Methods, "*") {
+		return []mesh.RouteMatch{base}
+	}
+	var out []mesh.RouteMatch
+	for _, method := range m.Methods {
+		base.Method = method
+		out = append(out, base)
+	}
+	return out
+}

@@ -1,0 +1,154 @@
+// Package translate turns Kubernetes objects into the mesh's own values. It is
+// pure: the same objects always give the same result, in the same order.
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// Objects are the Kubernetes objects of a cluster that matter to the mesh.
+// They are read only.
+type Objects struct {
+	Namespaces      []*corev1.Namespace
+	Nodes           []*corev1.Node
+	Pods            []*corev1.Pod
+	Services        []*corev1.Service
+	EndpointSlices  []*discoveryv1.EndpointSlice
+	NetworkPolicies []*networkingv1.NetworkPolicy
+	HTTPRoutes      []*gatewayv1.HTTPRoute
+	GRPCRoutes      []*gatewayv1.GRPCRoute
+	TrafficPolicies []*gatewayx.XBackendTrafficPolicy
+	TrafficSplits   []*custom.TrafficSplit
+	HTTPRouteGroups []*custom.HTTPRouteGroup
+	HTTPFaults      []*custom.HTTPFault
+}
+
+// Result is what the objects mean. Workloads are sorted by namespace and name,
+// Services too; endpoints point to the values in Workloads. Routes are sorted by
+// their parent.
+type Result struct {
+	Workloads     []*mesh.Workload
+	Services      []*mesh.Service
+	Routes        []*mesh.Route
+	RouteStatuses []RouteStatus // of all routes with a Service for a parent, and policies for one
+	Problems      []Problem
+}
+
+// Problem is something in an object that is ignored because it makes no sense.
+type Problem struct {
+	Kind, Namespace, Name string // of the object; no Namespace for a Namespace
+	Reason                string
+}
+
+func (p Problem) String() string {
+	if p.Namespace == "" {
+		return fmt.Sprintf("%s %s: %s", p.Kind, p.Name, p.Reason)
+	}
+	return fmt.Sprintf("%s %s/%s: %s", p.Kind, p.Namespace, p.Name, p.Reason)
+}
+
+// Translate does the translation. Identities are of trustDomain.
+func Translate(o *Objects, trustDomain string) Result {
+	t := &translation{
+		trustDomain: trustDomain,
+		namespaces:  map[string]*namespace{},
+		zones:       make(map[string]string, len(o.Nodes)),
+		pods:        map[string][]*pod{},
+		byName:      map[string]*pod{},
+		byAddr:      map[netip.Addr]*pod{},
+		services:    make(map[string]*mesh.Service, len(o.Services)),
+		policies:    map[*mesh.Service]requestPolicy{},
+		routeGroups: map[string]*custom.HTTPRouteGroup{},
+		faults:      map[string]*custom.HTTPFault{},
+	}
+	for _, n := range o.Nodes {
+		t.zones[n.Name] = n.Labels[corev1.LabelTopologyZone]
+	}
+	for _, ns := range o.Namespaces {
+		t.addNamespace(ns)
+	}
+	for _, np := range o.NetworkPolicies {
+		t.addNetworkPolicy(np)
+	}
+	for _, p := range o.Pods {
+		t.addPod(p)
+	}
+	t.indexAddresses()
+	bySvc := slicesByService(o.EndpointSlices)
+	for _, s := range o.Services {
+		t.addService(s, bySvc[key(s.Namespace, s.Name)])
+	}
+	t.addTrafficPolicies(o.TrafficPolicies)
+	for _, f := range o.HTTPFaults {
+		t.faults[key(f.Namespace, f.Name)] = f
+	}
+	for _, r := range o.HTTPRoutes {
+		t.addHTTPRoute(r)
+	}
+	for _, r := range o.GRPCRoutes {
+		t.addGRPCRoute(r)
+	}
+	for _, g := range o.HTTPRouteGroups {
+		t.routeGroups[key(g.Namespace, g.Name)] = g
+	}
+	t.addTrafficSplits(o.TrafficSplits)
+	t.addServiceRoutes()
+	return t.sorted()
+}
+
+// translation is a Result in the making.
+type translation struct {
+	Result
+	trustDomain string
+	namespaces  map[string]*namespace
+	zones       map[string]string // by node
+	pods        map[string][]*pod // by namespace
+	byName      map[string]*pod
+	byAddr      map[netip.Addr]*pod
+	services    map[string]*mesh.Service // nil for one of type ExternalName
+	policies    map[*mesh.Service]requestPolicy
+	routeGroups map[string]*custom.HTTPRouteGroup
+	faults      map[string]*custom.HTTPFault
+}
+
+// pod is a Pod that became a workload.
+type pod struct {
+	*corev1.Pod
+	workload *mesh.Workload
+}
+
+func (t *translation) problem(kind, namespace, name, format string, args ...any) {
+	t.Problems = append(t.Problems, Problem{
+		Kind: kind, Namespace: namespace, Name: name, Reason: fmt.Sprintf(format, args...),
+	})
+}
+
+func (t *translation) sorted() Result {
+	slices.SortFunc(t.Workloads, func(a, b *mesh.Workload) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	slices.SortFunc(t.Services, func(a, b *mesh.Service) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	slices.SortFunc(t.Routes, compareRoutes)
+	slices.SortFunc(t.RouteStatuses, func(a, b RouteStatus) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
+	})
+	slices.SortFunc(t.Problems, func(a, b Problem) int { return cmp.Compare(a.String(), b.String()) })
+	t.Problems = slices.Compact(t.Problems) // an endpoint's address is met once per port
+	return t.Result
+}
+
+func key(namespace, name string) string { return namespace + "/" + name }

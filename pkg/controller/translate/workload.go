@@ -1,0 +1,166 @@
+package translate
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+const labelTemplateHash = "pod-template-hash"
+
+func (t *translation) addPod(p *corev1.Pod) {
+	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+		return // its processes are gone and its address may be another's already
+	}
+	report := func(format string, args ...any) { t.problem("Pod", p.Namespace, p.Name, format, args...) }
+	addrs := podAddrs(p, report)
+	if p.Spec.NodeName == "" && len(addrs) == 0 {
+		return // not scheduled yet
+	}
+	ns := t.namespace(p.Namespace)
+	account := cmp.Or(p.Spec.ServiceAccountName, p.Spec.DeprecatedServiceAccount, "default")
+	kind, name := owner(p)
+	w := &mesh.Workload{
+		UID:            cmp.Or(string(p.UID), key(p.Namespace, p.Name)), // plain manifests have no UID
+		Name:           p.Name,
+		Namespace:      p.Namespace,
+		ServiceAccount: account,
+		Node:           p.Spec.NodeName,
+		Zone:           t.zones[p.Spec.NodeName],
+		OwnerKind:      kind,
+		OwnerName:      name,
+		Addrs:          addrs,
+		Identity:       mesh.Identity{TrustDomain: t.trustDomain, Namespace: p.Namespace, ServiceAccount: account},
+		HostNetwork:    p.Spec.HostNetwork,
+		Ready:          ready(p, len(addrs) > 0),
+		NetworkPolicy:  ns.wire || ns.selectedByPolicy(p.Labels),
+		Settings:       settingsOf(p.Annotations, ns.settings, report),
+	}
+	if optedIn(p.Labels, ns.meshed, report) {
+		w.LeftOut = leftOut(p)
+		w.Meshed = w.LeftOut == ""
+	}
+	t.Workloads = append(t.Workloads, w)
+	known := &pod{Pod: p, workload: w}
+	t.pods[p.Namespace] = append(t.pods[p.Namespace], known)
+	t.byName[key(p.Namespace, p.Name)] = known
+}
+
+// leftOut says why p cannot be meshed though it is labelled, "" when it can.
+func leftOut(p *corev1.Pod) string {
+	switch {
+	case p.Spec.HostNetwork:
+		return "host network"
+	case p.Namespace == mesh.SystemNamespace:
+		return "part of the mesh itself" // it must come up before there is one
+	}
+	return ""
+}
+
+// podAddrs returns the pod's addresses, the primary one first.
+func podAddrs(p *corev1.Pod, report reporter) []netip.Addr {
+	ips := []string{p.Status.PodIP}
+	for _, ip := range p.Status.PodIPs {
+		ips = append(ips, ip.IP)
+	}
+	var out []netip.Addr
+	for _, ip := range ips {
+		if ip == "" {
+			continue
+		}
+		addr, err := netip.ParseAddr(ip)
+		if err != nil || addr.Zone() != "" {
+			report("status.podIP %q is not an IP address", ip)
+			continue
+		}
+		if addr = addr.Unmap(); !slices.Contains(out, addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+// ready: serving, and not on its way out.
+func ready(p *corev1.Pod, hasAddr bool) bool {
+	return p.DeletionTimestamp == nil && serving(p, hasAddr)
+}
+
+// serving: the Ready condition, or, where nobody keeps conditions (plain
+// manifests), having an address.
+func serving(p *corev1.Pod, hasAddr bool) bool {
+	if !hasAddr {
+		return false
+	}
+	if len(p.Status.Conditions) == 0 {
+		return true
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// owner returns what people call the pod's owner: the Deployment rather than
+// its ReplicaSet, whose name is the Deployment's plus the template's hash.
+func owner(p *corev1.Pod) (kind, name string) {
+	ref := metav1.GetControllerOf(p)
+	if ref == nil {
+		return "pod", p.Name
+	}
+	if ref.Kind == "ReplicaSet" {
+		hash := p.Labels[labelTemplateHash]
+		if name, ok := strings.CutSuffix(ref.Name, "-"+hash); ok && hash != "" && name != "" {
+			return "deployment", name
+		}
+	}
+	return strings.ToLower(ref.Kind), ref.Name
+}
+
+// indexAddresses indexes pods by address and reports addresses that two pods
+// have. A dying pod's address may be its successor's already: then it is no
+// longer its own.
+func (t *translation) indexAddresses() {
+	var living, dying []*pod
+	for _, pods := range t.pods {
+		for _, p := range pods {
+			switch {
+			case p.workload.HostNetwork:
+			case p.DeletionTimestamp != nil:
+				dying = append(dying, p)
+			default:
+				living = append(living, p)
+			}
+		}
+	}
+	byName := func(a, b *pod) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	}
+	slices.SortFunc(living, byName)
+	slices.SortFunc(dying, byName)
+	for _, p := range living {
+		for _, addr := range p.workload.Addrs {
+			if other := t.byAddr[addr]; other != nil {
+				t.problem("Pod", p.Namespace, p.Name, "has the address %s of pod %s/%s", addr, other.Namespace, other.Name)
+				continue
+			}
+			t.byAddr[addr] = p
+		}
+	}
+	for _, p := range dying {
+		p.workload.Addrs = slices.DeleteFunc(p.workload.Addrs, func(addr netip.Addr) bool {
+			if t.byAddr[addr] != nil {
+				return true
+			}
+			t.byAddr[addr] = p
+			return false
+		})
+	}
+}

@@ -1,0 +1,278 @@
+package watch
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
+)
+
+// object is one object of a manifest.
+type object struct {
+	metav1.Object
+	kind string
+	line int // where its document begins, from 1
+}
+
+func (o object) String() string {
+	if o.GetNamespace() == "" {
+		return o.kind + " " + o.GetName()
+	}
+	return o.kind + " " + o.GetNamespace() + "/" + o.GetName()
+}
+
+// lineError is an error in a line, from 1, of a file.
+type lineError struct {
+	line int
+	err  error
+}
+
+func (e *lineError) Error() string { return fmt.Sprintf("line %d: %v", e.line, e.err) }
+func (e *lineError) Unwrap() error { return e.err }
+
+// kinds are those the mesh reads. Whatever else a manifest has is passed over.
+var kinds = func() map[string]bool {
+	out := map[string]bool{
+		"v1/Namespace":      true,
+		"v1/Node":           true,
+		"v1/Pod":            true,
+		"v1/Service":        true,
+		"v1/ServiceAccount": true,
+
+		"discovery.k8s.io/v1/EndpointSlice":  true,
+		"networking.k8s.io/v1/NetworkPolicy": true,
+	}
+	for i := range custom.Resources {
+		for _, gv := range custom.Resources[i].GroupVersions() {
+			out[gv.String()+"/"+custom.Resources[i].Kind] = true
+		}
+	}
+	return out
+}()
+
+// strict decodes kinds as the API server does for kubectl apply.
+var strict = func() runtime.Decoder {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, custom.Install} {
+		utilruntime.Must(add(scheme)) // fails only for types that contradict each other
+	}
+	return serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+}()
+
+var clusterScoped = map[string]bool{"Namespace": true, "Node": true}
+
+// Decode returns the objects of a manifest: YAML or JSON, several documents,
+// Lists. It is as strict as kubectl apply: a field that Kubernetes does not
+// know is an error. Errors name the line.
+func Decode(manifest []byte) ([]metav1.Object, error) {
+	objects, err := decode(manifest)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]metav1.Object, 0, len(objects))
+	for _, o := range objects {
+		out = append(out, o.Object)
+	}
+	return out, nil
+}
+
+func decode(manifest []byte) ([]object, error) {
+	var out []object
+	for _, d := range split(manifest) {
+		objects, err := d.decode()
+		if err != nil {
+			return nil, d.locate(err)
+		}
+		out = append(out, objects...)
+	}
+	return out, nil
+}
+
+// document is one YAML document and the line of the file in which it begins.
+type document struct {
+	text []byte
+	line int
+}
+
+// split cuts a manifest at the lines that are "---" (YAML 1.2 §9.1.4).
+func split(manifest []byte) []document {
+	var docs []document
+	start, line, first := 0, 1, 1
+	add := func(end int) {
+		text := manifest[start:end]
+		if skip := leading(text); skip < len(text) {
+			docs = append(docs, document{text: text, line: first})
+		}
+	}
+	for pos := 0; pos < len(manifest); {
+		end := len(manifest)
+		if i := bytes.IndexByte(manifest[pos:], '\n'); i >= 0 {
+			end = pos + i + 1
+		}
+		text := bytes.TrimRight(manifest[pos:end], " \t\r\n")
+		if bytes.Equal(text, []byte("---")) || bytes.HasPrefix(text, []byte("--- ")) {
+			add(pos)
+			start, first = end, line+1
+		}
+		pos = end
+		line++
+	}
+	add(len(manifest))
+	return docs
+}
+
+// leading is the length of the blank and comment lines that text begins with.
+func leading(text []byte) int {
+	n := 0
+	for line := range bytes.Lines(text) {
+		if t := bytes.TrimSpace(line); len(t) > 0 && t[0] != '#' {
+			return n
+		}
+		n += len(line)
+	}
+	return n
+}
+
+func (d document) decode() ([]object, error) {
+	asJSON, err := yaml.YAMLToJSONStrict(d.text)
+	if err != nil {
+		return nil, err
+	}
+	first := d.line + bytes.Count(d.text[:leading(d.text)], []byte("\n"))
+	return decodeJSON(asJSON, first)
+}
+
+func decodeJSON(asJSON []byte, line int) ([]object, error) {
+	var head struct {
+		APIVersion string           `json:"apiVersion"`
+		Kind       string           `json:"kind"`
+		Items      []map[string]any `json:"items"`
+	}
+	if err := yaml.Unmarshal(asJSON, &head); err != nil {
+		return nil, fmt.Errorf("not a Kubernetes object: %w", err)
+	}
+	switch {
+	case head.Kind == "" || head.APIVersion == "":
+		return nil, errors.New("not a Kubernetes object: apiVersion or kind is missing")
+	case head.Kind == "List" && head.APIVersion == "v1":
+		return decodeItems(head.Items, line)
+	}
+	if !kinds[head.APIVersion+"/"+head.Kind] {
+		return nil, nil
+	}
+	decoded, _, err := strict.Decode(asJSON, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", head.Kind, err)
+	}
+	o, ok := decoded.(metav1.Object)
+	if !ok {
+		return nil, fmt.Errorf("%s: has no metadata", head.Kind)
+	}
+	if err := check(o, head.Kind); err != nil {
+		return nil, fmt.Errorf("%s: %w", head.Kind, err)
+	}
+	return []object{{Object: o, kind: head.Kind, line: line}}, nil
+}
+
+func decodeItems(items []map[string]any, line int) ([]object, error) {
+	var out []object
+	for i, item := range items {
+		if item["kind"] == "List" {
+			return nil, fmt.Errorf("item %d: a List in a List", i)
+		}
+		asJSON, err := yaml.Marshal(item)
+		if err != nil {
+			return nil, fmt.Errorf("item %d: %w", i, err)
+		}
+		objects, err := decodeJSON(asJSON, line)
+		if err != nil {
+			return nil, fmt.Errorf("item %d: %w", i, err)
+		}
+		out = append(out, objects...)
+	}
+	return out, nil
+}
+
+// check looks at what every object needs, and puts it into its namespace.
+func check(o metav1.Object, kind string) error {
+	if o.GetName() == "" {
+		return errors.New("metadata.name is missing")
+	}
+	names := map[string]string{"metadata.name": o.GetName(), "metadata.namespace": o.GetNamespace()}
+	if p, ok := o.(*corev1.Pod); ok { // these two become part of certificates
+		names["spec.serviceAccountName"], names["spec.nodeName"] = p.Spec.ServiceAccountName, p.Spec.NodeName
+	}
+	for field, name := range names {
+		if name != "" && len(validation.IsDNS1123Subdomain(name)) > 0 {
+			return fmt.Errorf("%s: %q is not a name (RFC 1123: lower case, digits, '-' and '.')", field, name)
+		}
+	}
+	switch {
+	case clusterScoped[kind]:
+		o.SetNamespace("")
+	case o.GetNamespace() == "":
+		o.SetNamespace(metav1.NamespaceDefault)
+	}
+	return nil
+}
+
+var (
+	yamlLine  = regexp.MustCompile(`\bline (\d+): `)
+	fieldPath = regexp.MustCompile(`(?:unknown field|duplicate field|struct field) "?([A-Za-z0-9_./\[\]-]+)"?`)
+)
+
+// locate finds the line of an error in d. YAML's own errors say it; those of
+// the conversion to Kubernetes' types name a field, which is looked up; for the
+// rest it is where the document begins.
+func (d document) locate(err error) error {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	if m := yamlLine.FindStringSubmatch(text); m != nil {
+		if n, convErr := strconv.Atoi(m[1]); convErr == nil {
+			text = strings.Replace(text, m[0], "", 1)
+			// YAML also ends lines at a carriage return alone: the file has fewer.
+			n = min(n, bytes.Count(d.text, []byte("\n"))+1)
+			return &lineError{line: d.line + n - 1, err: errors.New(text)}
+		}
+	}
+	line := d.line + bytes.Count(d.text[:leading(d.text)], []byte("\n"))
+	if m := fieldPath.FindStringSubmatch(text); m != nil {
+		if n, ok := d.find(m[1]); ok {
+			line = n
+		}
+	}
+	return &lineError{line: line, err: errors.New(text)}
+}
+
+// find returns the line of the field at path (a.b[0].c): each name is looked
+// for below the one before it.
+func (d document) find(path string) (int, bool) {
+	names := strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '/' })
+	lines := strings.Split(string(d.text), "\n")
+	at, found := 0, false
+	for _, name := range names {
+		name, _, _ = strings.Cut(name, "[")
+		key := regexp.MustCompile(`^[\s{,-]*"?` + regexp.QuoteMeta(name) + `"?\s*:|[{,]\s*"?` + regexp.QuoteMeta(name) + `"?\s*:`)
+		found = false
+		for i := at; i < len(lines); i++ {
+			if key.MatchString(lines[i]) {
+				at, found = i, true
+				break
+			}
+		}
+	}
+	return d.line + at, found
+}

@@ -1,0 +1,40 @@
+package watch
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
+)
+
+func stripRouteMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: m.Name, Namespace: m.Namespace, UID: m.UID, Generation: m.Generation, CreationTimestamp: m.CreationTimestamp,
+		Annotations: stripAnnotations(m.Annotations),
+	}
+}
+
+func stripHTTPRoute(r *gatewayv1.HTTPRoute) *gatewayv1.HTTPRoute {
+	return &gatewayv1.HTTPRoute{ObjectMeta: stripRouteMeta(r.ObjectMeta), Spec: r.Spec, Status: r.Status}
+}
+
+func stripGRPCRoute(r *gatewayv1.GRPCRoute) *gatewayv1.GRPCRoute {
+	return &gatewayv1.GRPCRoute{ObjectMeta: stripRouteMeta(r.ObjectMeta), Spec: r.Spec, Status: r.Status}
+}
+
+func stripTrafficPolicy(p *gatewayx.XBackendTrafficPolicy) *gatewayx.XBackendTrafficPolicy {
+	return &gatewayx.XBackendTrafficPolicy{ObjectMeta: stripRouteMeta(p.ObjectMeta), Spec: p.Spec, Status: p.Status}
+}
+
+func stripTrafficSplit(s *custom.TrafficSplit) *custom.TrafficSplit {
+	return &custom.TrafficSplit{ObjectMeta: stripRouteMeta(s.ObjectMeta), Spec: s.Spec}
+}
+
+func stripRouteGroup(g *custom.HTTPRouteGroup) *custom.HTTPRouteGroup {
+	return &custom.HTTPRouteGroup{ObjectMeta: stripRouteMeta(g.ObjectMeta), Spec: g.Spec, Matches: g.Matches}
+}
+
+func stripFault(f *custom.HTTPFault) *custom.HTTPFault {
+	return &custom.HTTPFault{ObjectMeta: stripRouteMeta(f.ObjectMeta), Spec: f.Spec}
+}

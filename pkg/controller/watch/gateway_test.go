@@ -1,0 +1,149 @@
+package watch
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/underlane/underlane/pkg/controller/apitest"
+	"github.com/underlane/underlane/pkg/controller/custom"
+)
+
+// addRoute makes a custom object.
+func (k *kube) addRoute(resource, name string) {
+	k.t.Helper()
+	body := must(json.Marshal(map[string]any{
+		"metadata": map[string]any{"name": name, "generation": 3, "labels": map[string]string{"a": "b"}},
+	}))
+	for _, r := range custom.Resources {
+		if r.Name != resource {
+			continue
+		}
+		if err := k.custom.Of(r.GroupVersions()[0]).Post().Namespace("default").Resource(resource).Body(body).Do(k.t.Context()).Error(); err != nil {
+			k.t.Fatal(err)
+		}
+	}
+}
+
+// TestRoutesComeAndGoWithTheirCRDs: where the Gateway API is not installed
+// nothing is wrong, and when it comes it is noticed.
+func TestRoutesComeAndGoWithTheirCRDs(t *testing.T) {
+	k := watchCluster(t)
+	k.waitSynced()
+	if p := k.Problems(); len(p) > 0 {
+		t.Error(p)
+	}
+	k.server.Install("httproutes", true)
+	k.addRoute("httproutes", "a")
+	k.until("the route is seen", func() bool { return len(k.Objects().HTTPRoutes) == 1 })
+	if r := k.Objects().HTTPRoutes[0]; r.Name != "a" || r.Generation != 3 || r.Labels != nil {
+		t.Errorf("got %+v", r)
+	}
+	k.server.Install("grpcroutes", true)
+	k.addRoute("grpcroutes", "b")
+	k.until("both are seen", func() bool { return len(k.Objects().HTTPRoutes) == 1 && len(k.Objects().GRPCRoutes) == 1 })
+	for len(k.Changes()) > 0 {
+		<-k.Changes()
+	}
+	k.server.Install("httproutes", false)
+	k.until("one goes, and it is told", func() bool {
+		return len(k.Objects().HTTPRoutes) == 0 && len(k.Objects().GRPCRoutes) == 1 && len(k.Changes()) == 1
+	})
+	k.until("nothing is wrong", func() bool { return len(k.Problems()) == 0 })
+}
+
+// TestRoutesArePartOfTheFirstState: agents would lose theirs whenever the
+// controller starts.
+func TestRoutesArePartOfTheFirstState(t *testing.T) {
+	k := watchCluster(t, func(s *apitest.Server) {
+		s.Install("httproutes", true)
+		(&kube{t: t, server: s, Cluster: &Cluster{custom: must(custom.NewClients(s.Config()))}}).addRoute("httproutes", "a")
+		s.Refuse("httproutes", true)
+	})
+	k.until("it is said what is missing", func() bool {
+		p := k.Problems()
+		return len(p) == 1 && strings.Contains(p[0].String(), "httproutes")
+	})
+	select {
+	case <-k.Synced():
+		t.Error("synced without routes")
+	default:
+	}
+	k.server.Refuse("httproutes", false)
+	k.waitSynced()
+	if got := k.Objects().HTTPRoutes; len(got) != 1 || got[0].Name != "a" {
+		t.Errorf("got %v", got)
+	}
+}
+
+// TestEveryCustomResourceIsFollowed from the first state on.
+func TestEveryCustomResourceIsFollowed(t *testing.T) {
+	k := watchCluster(t, func(s *apitest.Server) {
+		for _, r := range custom.Resources {
+			s.Install(r.Name, true)
+		}
+	})
+	k.waitSynced()
+	for _, r := range custom.Resources {
+		k.addRoute(r.Name, "a")
+	}
+	k.until("all are seen", func() bool {
+		o := k.Objects()
+		return len(o.HTTPRoutes) == 1 && len(o.GRPCRoutes) == 1 && len(o.TrafficPolicies) == 1 && len(o.TrafficSplits) == 1 && len(o.HTTPRouteGroups) == 1 && len(o.HTTPFaults) == 1
+	})
+}
+
+// TestThePreferredVersionIsWatched: TrafficSplits have had four.
+func TestThePreferredVersionIsWatched(t *testing.T) {
+	gv := func(v string) schema.GroupVersion { return schema.GroupVersion{Group: custom.SplitGroup, Version: v} }
+	s := served{gv("v1alpha2"): {"trafficsplits"}, gv("v1alpha4"): {"others"}, gv("v1alpha1"): {"trafficsplits"}}
+	if v := s.version(&custom.TrafficSplits); v != "v1alpha2" {
+		t.Error(v)
+	}
+	if v := s.version(&custom.HTTPRouteGroups); v != "" {
+		t.Error(v)
+	}
+}
+
+// TestANewVersionIsTakenUp: the objects are listed again by it.
+func TestANewVersionIsTakenUp(t *testing.T) {
+	server := apitest.New(t)
+	server.Install("trafficsplits", true)
+	c := NewCluster(server.Client(), must(custom.NewClients(server.Config())), slog.New(slog.DiscardHandler))
+	k := &kube{Cluster: c, t: t, server: server}
+	k.addRoute("trafficsplits", "a")
+	ctx, cancel := context.WithCancel(t.Context())
+	var g sync.WaitGroup
+	defer func() { cancel(); g.Wait() }()
+	for i, version := range []string{"v1alpha1", "v1alpha1", "v1alpha4", ""} {
+		gv := schema.GroupVersion{Group: custom.SplitGroup, Version: version}
+		c.adapt(ctx, &g, served{gv: {"trafficsplits"}})
+		want := 1
+		if version == "" {
+			want = 0
+		}
+		k.until(version, func() bool { return len(k.Objects().TrafficSplits) == want })
+		for _, r := range c.optional.all {
+			if r.Name == "trafficsplits" && r.version != version {
+				t.Errorf("step %d: watched in %q", i, r.version)
+			}
+		}
+	}
+}
+
+func TestStripRoutes(t *testing.T) {
+	meta := metav1.ObjectMeta{Name: "a", ResourceVersion: "1", Annotations: map[string]string{"a": "b"}, ManagedFields: []metav1.ManagedFieldsEntry{{}}}
+	a, b := stripHTTPRoute(&gatewayv1.HTTPRoute{ObjectMeta: meta}), stripGRPCRoute(&gatewayv1.GRPCRoute{ObjectMeta: meta})
+	for _, m := range []metav1.ObjectMeta{a.ObjectMeta, b.ObjectMeta} {
+		if m.Name != "a" || m.Annotations != nil || m.ManagedFields != nil || m.ResourceVersion != "" {
+			t.Errorf("%+v", m)
+		}
+	}
+}

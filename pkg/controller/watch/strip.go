@@ -1,0 +1,157 @@
+package watch
+
+import (
+	"maps"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// The strip functions leave of an object what translate reads. A cluster has
+// many pods, and most of a Pod (its spec, managedFields, others' annotations)
+// is nothing to the mesh.
+
+// isOurs reports an annotation that may be read: of underlane.io or a domain
+// below it.
+func isOurs(name string) bool {
+	domain, _, _ := strings.Cut(name, "/")
+	return domain == "underlane.io" || strings.HasSuffix(domain, ".underlane.io")
+}
+
+func stripAnnotations(all map[string]string) map[string]string {
+	var out map[string]string
+	for name, value := range all {
+		if isOurs(name) {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[name] = value
+		}
+	}
+	return out
+}
+
+func stripMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: m.Name, Namespace: m.Namespace, UID: m.UID, Labels: m.Labels, Annotations: stripAnnotations(m.Annotations),
+		DeletionTimestamp: m.DeletionTimestamp,
+	}
+}
+
+func stripPod(p *corev1.Pod) *corev1.Pod {
+	out := &corev1.Pod{
+		ObjectMeta: stripMeta(p.ObjectMeta),
+		Spec: corev1.PodSpec{
+			NodeName: p.Spec.NodeName, HostNetwork: p.Spec.HostNetwork,
+			ServiceAccountName: p.Spec.ServiceAccountName, DeprecatedServiceAccount: p.Spec.DeprecatedServiceAccount,
+			Containers: stripContainers(p.Spec.Containers), InitContainers: stripContainers(p.Spec.InitContainers),
+		},
+		Status: corev1.PodStatus{
+			Phase: p.Status.Phase, PodIP: p.Status.PodIP, PodIPs: p.Status.PodIPs, Conditions: stripConditions(p.Status.Conditions),
+		},
+	}
+	if ref := metav1.GetControllerOf(p); ref != nil {
+		out.OwnerReferences = []metav1.OwnerReference{{Kind: ref.Kind, Name: ref.Name, Controller: ref.Controller}}
+	}
+	return out
+}
+
+// stripContainers leaves those that have ports: a Service may name one.
+func stripContainers(all []corev1.Container) []corev1.Container {
+	var out []corev1.Container
+	for i := range all {
+		if len(all[i].Ports) > 0 {
+			out = append(out, corev1.Container{Ports: all[i].Ports, RestartPolicy: all[i].RestartPolicy})
+		}
+	}
+	return out
+}
+
+// stripConditions leaves whether the pod is ready. That there are conditions
+// at all is kept: it tells a pod that has a kubelet.
+func stripConditions(all []corev1.PodCondition) []corev1.PodCondition {
+	for _, c := range all {
+		if c.Type == corev1.PodReady {
+			return []corev1.PodCondition{{Type: c.Type, Status: c.Status}}
+		}
+	}
+	if len(all) > 0 {
+		return []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionUnknown}}
+	}
+	return nil
+}
+
+// samePod leaves out the annotation that the controller itself writes.
+func samePod(a, b *corev1.Pod) bool {
+	return equality.Semantic.DeepEqual(withoutStatus(a), withoutStatus(b))
+}
+
+func withoutStatus(p *corev1.Pod) *corev1.Pod {
+	if _, has := p.Annotations[mesh.AnnotationStatus]; !has {
+		return p
+	}
+	out := *p
+	out.Annotations = maps.Clone(p.Annotations)
+	delete(out.Annotations, mesh.AnnotationStatus)
+	if len(out.Annotations) == 0 {
+		out.Annotations = nil
+	}
+	return &out
+}
+
+func stripNamespace(n *corev1.Namespace) *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: stripMeta(n.ObjectMeta)}
+}
+
+func stripNode(n *corev1.Node) *corev1.Node {
+	out := &corev1.Node{ObjectMeta: stripMeta(n.ObjectMeta)}
+	out.Labels = nil
+	if zone, ok := n.Labels[corev1.LabelTopologyZone]; ok {
+		out.Labels = map[string]string{corev1.LabelTopologyZone: zone}
+	}
+	for _, a := range n.Status.Addresses {
+		if a.Type == corev1.NodeInternalIP {
+			out.Status.Addresses = append(out.Status.Addresses, a)
+		}
+	}
+	return out
+}
+
+func stripService(s *corev1.Service) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: stripMeta(s.ObjectMeta),
+		Spec: corev1.ServiceSpec{
+			Type: s.Spec.Type, ClusterIP: s.Spec.ClusterIP, ClusterIPs: s.Spec.ClusterIPs, Ports: s.Spec.Ports, Selector: s.Spec.Selector,
+			PublishNotReadyAddresses: s.Spec.PublishNotReadyAddresses, SessionAffinity: s.Spec.SessionAffinity,
+			InternalTrafficPolicy: s.Spec.InternalTrafficPolicy,
+		},
+	}
+}
+
+func stripEndpointSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+	out := &discoveryv1.EndpointSlice{ObjectMeta: stripMeta(s.ObjectMeta), AddressType: s.AddressType, Ports: s.Ports}
+	out.Labels = nil
+	if service, ok := s.Labels[discoveryv1.LabelServiceName]; ok {
+		out.Labels = map[string]string{discoveryv1.LabelServiceName: service}
+	}
+	for _, e := range s.Endpoints {
+		kept := discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, NodeName: e.NodeName, Hints: e.Hints}
+		if ref := e.TargetRef; ref != nil {
+			kept.TargetRef = &corev1.ObjectReference{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}
+		}
+		out.Endpoints = append(out.Endpoints, kept)
+	}
+	return out
+}
+
+func stripNetworkPolicy(p *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
+	return &networkingv1.NetworkPolicy{
+		ObjectMeta: stripMeta(p.ObjectMeta), Spec: networkingv1.NetworkPolicySpec{PodSelector: p.Spec.PodSelector},
+	}
+}

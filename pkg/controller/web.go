@@ -1,0 +1,92 @@
+package controller
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/underlane/underlane/pkg/controller/watch"
+)
+
+// web serves what people and Prometheus want to know.
+type web struct {
+	listener net.Listener
+	http     *http.Server
+}
+
+func newWeb(addr string, c *Controller) (*web, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metricsHandler(c))
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(c.Status())
+	})
+	alive := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
+	mux.HandleFunc("GET /healthz", alive)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if !c.serving.Load() {
+			http.Error(w, "not serving yet: "+c.waitsFor(), http.StatusServiceUnavailable)
+			return
+		}
+		alive(w, r)
+	})
+	return &web{listener: listener, http: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}, nil
+}
+
+func metricsHandler(c *Controller) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{c}, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
+
+func (w *web) serve() error { return w.http.Serve(w.listener) }
+
+// Status is what a controller is doing; /status shows it.
+type Status struct {
+	Version   uint64          `json:"version"` // of the published state
+	AsOf      time.Time       `json:"asOf"`    // what manifests held then, or the API server had told, is in the state
+	Serving   bool            `json:"serving"`
+	Authority string          `json:"authorityProblem,omitempty"` // why the issuer cannot be used: the one before is
+	Workloads int             `json:"workloads"`
+	Agents    int             `json:"agents"`
+	Manifests []watch.Problem `json:"manifestProblems"` // broken files and resources that cannot be watched: the last good objects are in use
+	Objects   []ObjectProblem `json:"objectProblems"`   // values that are ignored
+}
+
+// Status returns the current state of c.
+func (c *Controller) Status() Status {
+	stats := c.server.Stats()
+	objects, _ := c.report.get()
+	var asOf time.Time
+	if t := c.asOf.Load(); t != nil {
+		asOf = *t
+	}
+	return Status{
+		AsOf:    asOf,
+		Serving: c.serving.Load(), Authority: c.problem(), Version: stats.Version, Workloads: stats.Workloads, Agents: stats.Agents,
+		Manifests: append([]watch.Problem{}, c.source.Problems()...),
+		Objects:   append([]ObjectProblem{}, objects...),
+	}
+}
+
+// waitsFor says why nothing is served.
+func (c *Controller) waitsFor() string {
+	for _, p := range c.source.Problems() {
+		return p.String()
+	}
+	if p := c.problem(); p != "" {
+		return p
+	}
+	return "the cluster's state is being read"
+}

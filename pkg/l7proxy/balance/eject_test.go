@@ -1,0 +1,370 @@
+package balance
+
+import (
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func ejector(t testing.TB, p EjectPolicy) *Ejector {
+	t.Helper()
+	if p.MinBackoff == 0 {
+		p.MinBackoff, p.MaxBackoff = time.Second, 10*time.Second
+	}
+	e := new(Ejector)
+	if err := e.Set(p); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func resultOf(ok bool) Result {
+	if ok {
+		return Success
+	}
+	return Failure
+}
+
+// report begins and ends a request.
+func report(t *testing.T, o *Outlier, now time.Duration, ok bool) Change {
+	t.Helper()
+	admitted, trial := o.Begin(now)
+	if !admitted {
+		t.Fatalf("not admitted at %v", now)
+	}
+	return o.Report(Report{Now: now, Began: now, Result: resultOf(ok), Trial: trial, Endpoints: 10})
+}
+
+func TestConsecutiveFailures(t *testing.T) {
+	e := ejector(t, EjectPolicy{Failures: 3})
+	o := e.Outlier()
+	now := time.Minute
+	for _, ok := range []bool{false, false, true, false, false} {
+		if c := report(t, o, now, ok); c != Unchanged {
+			t.Fatalf("changed (%d) before three failures in a row", c)
+		}
+	}
+	_, late := o.Begin(now) // still under way when the endpoint goes
+	if c := report(t, o, now, false); c != Ejected || e.Out() != 1 {
+		t.Fatalf("three failures: %d, %d out", c, e.Out())
+	}
+	if o.Admits(now) || o.Admits(now+time.Second-1) {
+		t.Error("admitted while it is out")
+	}
+	if c := o.Report(Report{Now: now, Result: Success, Trial: late, Endpoints: 10}); c != Unchanged || o.Admits(now) {
+		t.Error("a request from before brought it back")
+	}
+	// The trial: one request, and no second one meanwhile.
+	now += time.Second
+	if !o.Admits(now) {
+		t.Fatal("not admitted after its time")
+	}
+	ok, trial := o.Begin(now)
+	if !ok || !trial || o.Admits(now) {
+		t.Fatalf("trial: admitted %v, trial %v, and others %v", ok, trial, o.Admits(now))
+	}
+	if again, _ := o.Begin(now); again {
+		t.Error("two trials at a time")
+	}
+	if c := o.Report(Report{Now: now, Result: Success, Trial: trial, Endpoints: 10}); c != Returned || !o.Admits(now) || e.Out() != 0 {
+		t.Errorf("a good trial: %d, %d out", c, e.Out())
+	}
+	if c := report(t, o, now, false); c != Unchanged {
+		t.Error("the failures from before count after its return")
+	}
+}
+
+func TestBackoffGrowsAndIsForgotten(t *testing.T) {
+	e := ejector(t, EjectPolicy{Failures: 1})
+	o := e.Outlier()
+	now := time.Minute
+	report(t, o, now, false)
+	wait := func(want time.Duration) {
+		t.Helper()
+		if o.Admits(now + want - 1) {
+			t.Errorf("admitted before %v", want)
+		}
+		now += want
+		if !o.Admits(now) {
+			t.Errorf("not admitted after %v", want)
+		}
+	}
+	for _, want := range []time.Duration{1, 2, 4, 8, 10, 10} {
+		wait(want * time.Second)
+		report(t, o, now, false)
+	}
+	wait(10 * time.Second)
+	report(t, o, now, true)
+	// It fails again soon: it goes for as long as before.
+	now += time.Second
+	report(t, o, now, false)
+	wait(10 * time.Second)
+	report(t, o, now, true)
+	// It was well for long: a fresh start.
+	now += time.Minute
+	if c := report(t, o, now, false); c != Ejected {
+		t.Fatalf("%d", c)
+	}
+	wait(time.Second)
+}
+
+func TestLostTrial(t *testing.T) {
+	e := ejector(t, EjectPolicy{Failures: 1})
+	o := e.Outlier()
+	now := time.Minute
+	report(t, o, now, false)
+	now += time.Second
+	_, first := o.Begin(now)
+	now += time.Second
+	ok, second := o.Begin(now)
+	if !ok || !second {
+		t.Fatal("nothing was heard of the trial, and there is no second one")
+	}
+	if c := o.Report(Report{Now: now, Result: Success, Trial: second, Endpoints: 10}); c != Returned {
+		t.Fatalf("%d", c)
+	}
+	if c := o.Report(Report{Now: now, Result: Success, Trial: first, Endpoints: 10}); c != Unchanged || e.Out() != 0 {
+		t.Errorf("a late trial: %d, %d out", c, e.Out())
+	}
+}
+
+func TestSuccessRate(t *testing.T) {
+	e := ejector(t, EjectPolicy{SuccessRate: 0.8, MinRequests: 20, Window: 10 * time.Second})
+	now := time.Minute
+	// Every tenth fails: well above the rate, for as long as you like.
+	well := e.Outlier()
+	for i := range 1000 {
+		now += 10 * ms
+		if c := report(t, well, now, i%10 != 0); c != Unchanged {
+			t.Fatalf("request %d: %d at 90 %%", i, c)
+		}
+	}
+	// Every third fails: never three in a row, but too many.
+	ill := e.Outlier()
+	ejected := -1
+	for i := range 100 {
+		now += 10 * ms
+		if report(t, ill, now, i%3 != 0) == Ejected {
+			ejected = i
+			break
+		}
+	}
+	if ejected < 19 || ejected > 25 {
+		t.Errorf("ejected at request %d, want soon after the twentieth", ejected)
+	}
+	// Few requests say nothing.
+	rare := e.Outlier()
+	for range 100 {
+		now += 2 * time.Second
+		if c := report(t, rare, now, false); c != Unchanged {
+			t.Fatal("ejected for a rate of hardly any requests")
+		}
+	}
+}
+
+func TestFloor(t *testing.T) {
+	const n = 4
+	for _, result := range []Result{Failure, Unreachable} {
+		e := ejector(t, EjectPolicy{Failures: 1})
+		var all []*Outlier
+		now := time.Minute
+		changes := map[Change]int{}
+		for range n {
+			o := e.Outlier()
+			all = append(all, o)
+			changes[o.Report(Report{Now: now, Result: result, Endpoints: n})]++
+		}
+		if changes[Ejected]+changes[Away] != 3 || changes[Kept] != 1 || e.Out() != 3 {
+			t.Errorf("%v of four, %d out; want one kept", changes, e.Out())
+		}
+		all[0].Forget()
+		all[0].Forget()
+		if e.Out() != 2 {
+			t.Errorf("%d out after one of three was removed", e.Out())
+		}
+		if c := all[3].Report(Report{Now: now, Result: result, Endpoints: n}); c == Kept {
+			t.Error("the place of one that was removed is not free")
+		}
+		alone := e.Outlier()
+		if c := alone.Report(Report{Now: now, Result: result, Endpoints: 1}); c != Kept || !alone.Admits(now) {
+			t.Errorf("the only endpoint: %d", c)
+		}
+	}
+}
+
+// TestAway: one outcome is enough, no time brings it back, and what was under
+// way before tells nothing.
+func TestAway(t *testing.T) {
+	var e Ejector
+	o := e.Outlier()
+	now := time.Minute
+	unreachable := Report{Now: now, Began: now, Result: Unreachable, Endpoints: 3}
+	if c := o.Report(Report{Now: now, Result: Failure, Endpoints: 3}); c != Unchanged {
+		t.Errorf("failures count without a policy: %d", c)
+	}
+	if c := o.Report(Report{Now: now, Result: Unknown, Endpoints: 3}); c != Unchanged {
+		t.Errorf("a client that goes away: %d", c)
+	}
+	if c := o.Report(unreachable); c != Away || e.Out() != 1 {
+		t.Fatalf("%d, %d out", c, e.Out())
+	}
+	if c := o.Report(unreachable); c != Unchanged || e.Out() != 1 {
+		t.Errorf("the second report: %d, %d out", c, e.Out())
+	}
+	if o.Admits(now+24*time.Hour) || o.In() {
+		t.Error("it came back by itself")
+	}
+	if c := o.Report(Report{Now: now + 1, Began: now - 1, Result: Success, Endpoints: 3}); c != Unchanged {
+		t.Errorf("an answer to a request from before: %d", c)
+	}
+	if c := o.Report(Report{Now: now + 1, Began: now + 1, Result: Unknown, Endpoints: 3}); c != Unchanged {
+		t.Errorf("a client that goes away: %d", c)
+	}
+	if c := o.Report(Report{Now: now + 1, Began: now + 1, Result: Failure, Endpoints: 3}); c != Returned || !o.In() || e.Out() != 0 {
+		t.Errorf("it was reached: %d, %d out", c, e.Out())
+	}
+	o.Report(unreachable)
+	if c := o.Return(now + 2); c != Returned || !o.In() || e.Out() != 0 {
+		t.Errorf("%d, %d out", c, e.Out())
+	}
+	if c := o.Return(now + 2); c != Unchanged || e.Out() != 0 {
+		t.Errorf("again: %d, %d out", c, e.Out())
+	}
+}
+
+// TestAwayAndFailing: an endpoint that was ejected for failures and cannot be
+// reached either has one place out.
+func TestAwayAndFailing(t *testing.T) {
+	e := ejector(t, EjectPolicy{Failures: 1})
+	o := e.Outlier()
+	now := time.Minute
+	report(t, o, now, false)
+	now += 2 * time.Second
+	_, trial := o.Begin(now)
+	if c := o.Report(Report{Now: now, Began: now, Trial: trial, Result: Unreachable, Endpoints: 3}); c != Away || e.Out() != 1 {
+		t.Errorf("%d, %d out", c, e.Out())
+	}
+	if c := o.Return(now); c != Returned || e.Out() != 0 {
+		t.Errorf("%d, %d out", c, e.Out())
+	}
+}
+
+// TestEjectRandomly holds what must be true whatever happens: the number that
+// are out is the number of closed gates, and never above the floor.
+func TestEjectRandomly(t *testing.T) {
+	random := rand.New(rand.NewPCG(11, 12))
+	e := ejector(t, EjectPolicy{
+		Failures: 2, SuccessRate: 0.5, MinRequests: 5, Window: time.Second,
+		MinBackoff: 10 * ms, MaxBackoff: 100 * ms,
+	})
+	const n = 8
+	type request struct {
+		o     *Outlier
+		trial bool
+		began time.Duration
+	}
+	all := make([]*Outlier, n)
+	for i := range all {
+		all[i] = e.Outlier()
+	}
+	var open []request
+	now := time.Second
+	for range 100_000 {
+		now += time.Duration(random.Int64N(int64(2 * ms)))
+		switch i := random.IntN(n); random.IntN(20) {
+		case 0:
+			all[i].Forget()
+			all[i] = e.Outlier()
+		case 10:
+			all[i].Return(now)
+		case 1, 2, 3, 4, 5, 6, 7, 8, 9:
+			admits := all[i].Admits(now)
+			ok, trial := all[i].Begin(now)
+			if ok != admits {
+				t.Fatalf("Admits %v, Begin %v", admits, ok)
+			}
+			if ok {
+				open = append(open, request{all[i], trial, now})
+			}
+		default:
+			if len(open) > 0 {
+				i := random.IntN(len(open))
+				r := open[i]
+				open[i] = open[len(open)-1]
+				open = open[:len(open)-1]
+				r.o.Report(Report{
+					Now: now, Began: r.began, Result: Result(random.IntN(4)), Trial: r.trial,
+					Endpoints: n, Random: random.Uint64(),
+				})
+			}
+		}
+		closed := 0
+		for _, o := range all {
+			if o.gate.Load() != 0 {
+				closed++
+			}
+		}
+		if closed != e.Out() || closed > n-1 {
+			t.Fatalf("%d gates are closed, %d counted, at most all but one allowed", closed, e.Out())
+		}
+	}
+}
+
+func TestEjectConcurrently(t *testing.T) {
+	e := ejector(t, EjectPolicy{Failures: 1, MinBackoff: 1, MaxBackoff: 1})
+	outliers := []*Outlier{e.Outlier(), e.Outlier(), e.Outlier(), e.Outlier()}
+	var clock atomic.Int64
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 5000 {
+				o := outliers[rand.IntN(4)]
+				now := time.Duration(clock.Add(1))
+				if ok, trial := o.Begin(now); ok {
+					o.Report(Report{Now: now, Began: now, Result: resultOf(rand.IntN(2) == 0), Trial: trial, Endpoints: 4, Random: rand.Uint64()})
+				}
+				if out := e.Out(); out < 0 || out > 3 {
+					t.Errorf("%d of 4 out, at most 3 may be", out)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestRefusedEjectPolicies(t *testing.T) {
+	fine := EjectPolicy{Failures: 1, MinBackoff: 1, MaxBackoff: 1}
+	for name, change := range map[string]func(*EjectPolicy){
+		"failures":    func(p *EjectPolicy) { p.Failures = -1 },
+		"rate":        func(p *EjectPolicy) { p.SuccessRate = 1.1 },
+		"window":      func(p *EjectPolicy) { p.SuccessRate, p.MinRequests = 0.5, 5 },
+		"few":         func(p *EjectPolicy) { p.SuccessRate, p.Window = 0.5, 5 },
+		"no back-off": func(p *EjectPolicy) { p.MinBackoff = 0 },
+		"max below":   func(p *EjectPolicy) { p.MinBackoff = 2 },
+		"no number":   func(p *EjectPolicy) { p.SuccessRate = math.NaN() },
+	} {
+		p := fine
+		change(&p)
+		if new(Ejector).Set(p) == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	o := ejector(t, fine).Outlier()
+	if o.Admits(0) != true {
+		t.Error("a new endpoint is not admitted")
+	}
+	_ = o.Report(Report{Now: 1, Result: Failure, Endpoints: math.MaxInt32, Random: math.MaxUint64})
+}
+
+func BenchmarkReport(b *testing.B) {
+	o := ejector(b, EjectPolicy{Failures: 5, SuccessRate: 0.8, MinRequests: 20, Window: time.Second}).Outlier()
+	now := time.Duration(1)
+	for b.Loop() {
+		now += 1000
+		_, trial := o.Begin(now)
+		o.Report(Report{Now: now, Began: now, Result: Success, Trial: trial, Endpoints: 5})
+	}
+}

@@ -1,0 +1,370 @@
+package l7proxy
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/underlane/underlane/pkg/listener"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/state"
+	"github.com/underlane/underlane/pkg/tap"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+// env is a whole proxy on loopback, in front of the backends of a test: each
+// has a listener whose connections the proxy takes as outbound ones to it.
+type env struct {
+	t     testing.TB
+	proxy *Proxy
+	group listener.Group
+	store *state.Store
+	tap   *recorder
+	local *mesh.Workload
+	conns func() int // connections to backends that are open
+}
+
+func newEnv(t testing.TB) *env {
+	t.Helper()
+	leaks := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
+	e := &env{
+		t: t, store: state.NewStore("node-1"), tap: &recorder{more: make(chan struct{})},
+		local: &mesh.Workload{UID: "client", Name: "client", Node: "node-1", Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+	}
+	e.group.Log = slog.New(slog.DiscardHandler)
+	network := &loopback{}
+	e.conns = network.open
+	e.proxy = New(Options{Network: network, State: &knownState{e.store}, Tap: e.tap, Log: e.group.Log})
+	ctx, stop := context.WithCancel(context.Background())
+	var run sync.WaitGroup
+	run.Go(func() { e.proxy.Run(ctx) })
+	t.Cleanup(func() { // after the listeners are closed
+		e.proxy.Drain()
+		cut, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		e.group.Drain(cut)
+		stop()
+		run.Wait()
+	})
+	return e
+}
+
+// oneIdle reports whether one connection waits in the pool.
+func (e *env) oneIdle() bool {
+	e.proxy.pool.mu.Lock()
+	defer e.proxy.pool.mu.Unlock()
+	return e.proxy.pool.total == 1
+}
+
+// to is the address at which a pod would reach dst: through the proxy.
+func (e *env) to(dst string) string {
+	e.t.Helper()
+	l := rawListen(e.t)
+	e.group.Serve(l, func(c *rawio.Conn) {
+		e.proxy.ServeOutbound(context.Background(), c, e.local, netip.MustParseAddrPort(dst), "curl")
+	})
+	return l.Addr().String()
+}
+
+// dial is a client's connection to dst by way of the proxy.
+func (e *env) dial(dst string) *client { e.t.Helper(); return dialTCP(e.t, e.to(dst)) }
+
+func rawListen(t testing.TB) *rawio.Listener {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(fd, rawio.Sockaddr(netip.MustParseAddrPort("127.0.0.1:0")))
+	}
+	if err == nil {
+		err = unix.Listen(fd, 128)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := rawio.NewListener(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// knownState is a state in which the controller has nothing to add.
+type knownState struct{ store *state.Store }
+
+func (k *knownState) View() *state.View                       { return k.store.View() }
+func (*knownState) Resolve(context.Context, netip.Addr) error { return nil }
+func (*knownState) Touch(netip.Addr)                          {}
+func (*knownState) IsNode(netip.Addr) bool                    { return false }
+
+// loopback makes connections as the pods' network would.
+type loopback struct {
+	mu    sync.Mutex
+	conns []*rawio.Conn
+}
+
+func (l *loopback) Dial(ctx context.Context, _ string, dst netip.AddrPort) (*rawio.Conn, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	c, err := rawio.Connect(ctx, fd, dst)
+	if err == nil {
+		l.mu.Lock()
+		l.conns = append(l.conns, c)
+		l.mu.Unlock()
+	}
+	return c, err
+}
+
+func (l *loopback) DialApp(ctx context.Context, into string, dst, _ netip.AddrPort) (*rawio.Conn, error) {
+	return l.Dial(ctx, into, dst)
+}
+
+func (*loopback) Enrolled(string) bool { return true }
+func (*loopback) Shared() bool         { return false }
+
+// open counts the connections that nobody has closed.
+func (l *loopback) open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, c := range l.conns {
+		if raw, _ := c.SyscallConn(); raw.Control(func(uintptr) {}) == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// recorder keeps tap events.
+type recorder struct {
+	mu     sync.Mutex
+	events []tap.Event
+	more   chan struct{} // closed and replaced at each event
+}
+
+func (r *recorder) Active() bool { return true }
+
+func (r *recorder) Emit(e *tap.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, *e)
+	close(r.more)
+	r.more = make(chan struct{})
+}
+
+// wait gives the n-th event of a kind, from 0.
+func (r *recorder) wait(t *testing.T, kind tap.Kind, n int) tap.Event {
+	t.Helper()
+	limit := time.After(10 * time.Second)
+	for {
+		r.mu.Lock()
+		more, seen := r.more, 0
+		for _, e := range r.events {
+			if e.Kind == kind {
+				if seen == n {
+					r.mu.Unlock()
+					return e
+				}
+				seen++
+			}
+		}
+		all := r.events
+		r.mu.Unlock()
+		select {
+		case <-more:
+		case <-limit:
+			t.Fatalf("no event %d of kind %d in %+v", n, kind, all)
+		}
+	}
+}
+
+// client is a raw connection with a reader, and a limit on all that a test does
+// with it.
+type client struct {
+	*net.TCPConn
+	t testing.TB
+	r *bufio.Reader
+}
+
+func dialTCP(t testing.TB, addr string) *client {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newClient(t, nc)
+}
+
+func newClient(t testing.TB, nc net.Conn) *client {
+	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	t.Cleanup(func() { nc.Close() })
+	return &client{TCPConn: nc.(*net.TCPConn), t: t, r: bufio.NewReader(nc)}
+}
+
+func (c *client) send(s string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c.TCPConn, s); err != nil {
+		c.t.Fatalf("send: %v", err)
+	}
+}
+
+// expect reads exactly s.
+func (c *client) expect(s string) {
+	c.t.Helper()
+	got := make([]byte, len(s))
+	n, err := io.ReadFull(c.r, got)
+	if d := cmp.Diff(s, string(got[:n])); d != "" {
+		c.t.Fatalf("-want +got, then %v:\n%s", err, d)
+	}
+}
+
+// expectEnd reads the end of the stream: err is nil for a FIN.
+func (c *client) expectEnd(want error) {
+	c.t.Helper()
+	rest, err := io.ReadAll(c.r)
+	if len(rest) > 0 || !is(err, want) {
+		c.t.Fatalf("got %q, then %v; want the end with %v", rest, err, want)
+	}
+}
+
+func is(err, want error) bool {
+	if want == nil {
+		return err == nil
+	}
+	return err != nil && strings.Contains(err.Error(), want.Error())
+}
+
+// response reads one final response with its body.
+func (c *client) response(method string) (*http.Response, string) {
+	c.t.Helper()
+	resp, err := http.ReadResponse(c.r, &http.Request{Method: method})
+	for err == nil && resp.StatusCode/100 == 1 && resp.StatusCode != 101 {
+		resp, err = http.ReadResponse(c.r, &http.Request{Method: method})
+	}
+	if err != nil {
+		c.t.Fatalf("response: %v", err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.t.Fatalf("body after %q: %v", body, err)
+	}
+	return resp, string(body)
+}
+
+// backend is a server that a test plays by hand.
+type backend struct {
+	t     *testing.T
+	l     net.Listener
+	addr  string
+	conns chan net.Conn
+}
+
+func newBackend(t *testing.T) *backend {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &backend{t: t, l: l, addr: l.Addr().String(), conns: make(chan net.Conn, 100)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b.conns <- c
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	return b
+}
+
+// accept waits for the proxy's next connection.
+func (b *backend) accept() *client {
+	b.t.Helper()
+	select {
+	case c := <-b.conns:
+		return newClient(b.t, c)
+	case <-time.After(10 * time.Second):
+		b.t.Fatal("no connection came to the backend")
+		return nil
+	}
+}
+
+// request waits for the proxy's next connection that carries something: one may
+// have been made ahead of the client's first byte, and given up.
+func (b *backend) request() *client {
+	b.t.Helper()
+	for {
+		c := b.accept()
+		if _, err := c.r.Peek(1); err == nil {
+			return c
+		}
+	}
+}
+
+// none fails if a connection has come that carries something.
+func (b *backend) none() {
+	b.t.Helper()
+	for {
+		select {
+		case nc := <-b.conns:
+			if _, err := newClient(b.t, nc).r.Peek(1); err == nil {
+				b.t.Fatal("a connection came to the backend")
+			}
+		default:
+			return
+		}
+	}
+}
+
+// unusedAddr is an address that nobody listens on.
+func unusedAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// eventually waits for what happens in its own time.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 2000 {
+		if ok() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("not in time: %s", what)
+}
+
+// count is how many events of a kind have that reason.
+func (r *recorder) count(kind tap.Kind, reason mesh.Reason) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.events {
+		if e.Kind == kind && e.Reason == reason {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,331 @@
+package l7proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/detect"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/rawio"
+)
+
+// opened is a connection to an endpoint that was made before anybody knew what
+// it would carry.
+type opened struct {
+	choice *Choice
+	conn   Conn
+	first  []byte // what the server has said already
+	err    error  // and how it ended then, if it was cut
+}
+
+func (o *opened) discard() {
+	if o != nil && o.conn != nil {
+		o.conn.Close()
+		o.choice.Done()
+	}
+}
+
+// serve finds out who speaks first and what, and hands the session to the
+// driver of its protocol.
+func (p *Proxy) serve(ctx context.Context, s *Session, c *rawio.Conn) {
+	buf := getBuffer() // the HTTP/1 driver takes it over, and all others a copy of what is in it
+	head, up, err := p.firstBytes(ctx, s, c, *buf)
+	if err != nil {
+		putBuffer(buf)
+		defer up.discard()
+		var tried *Choice
+		if up != nil {
+			tried = up.choice
+		}
+		s.failConnTo(tried, err)
+		return
+	}
+	if up != nil && (len(up.first) > 0 && !detect.HTTP2Server(up.first) || up.err != nil) { // the server spoke first: nothing to look into
+		s.Head = bytes.Clone(head)
+		putBuffer(buf)
+		s.serveTCP(ctx, up, detect.Opaque)
+		return
+	}
+	head, result := p.detect(c, *buf, head)
+	proto := result.Protocol
+	s.Head, s.SNI = head, result.SNI
+
+	if proto == detect.TLS && result.Underlane && s.Direction == mesh.Inbound {
+		up.discard()
+		up = nil
+		if proto, err = s.acceptMesh(ctx, c, bytes.Clone(head)); err != nil {
+			putBuffer(buf)
+			s.refuse(c, err)
+			return
+		}
+		defer s.Client.Close()
+	} else if s.opaque && proto != detect.TLS {
+		proto = detect.Opaque
+	}
+	if proto == detect.HTTP1 {
+		up.discard()
+		s.serveHTTP1(ctx, buf)
+		return
+	}
+	s.Head = bytes.Clone(s.Head)
+	putBuffer(buf)
+	switch proto {
+	case detect.HTTP2:
+		up.discard()
+		s.serveHTTP2(ctx)
+	case detect.Mux:
+		s.serveMux(ctx)
+	default:
+		s.serveTCP(ctx, up, proto)
+	}
+}
+
+// firstBytes waits for the client's first bytes. A client that keeps silent for
+// a moment may be waiting for the server to speak: then the endpoint is dialled
+// meanwhile, and whichever side speaks first decides. Where servers are known
+// to speak first, it is dialled at once. With an error, up is at most where
+// that came from.
+func (p *Proxy) firstBytes(ctx context.Context, s *Session, c *rawio.Conn, buf []byte) (head []byte, up *opened, err error) {
+	pause := p.hints.pause(s.Original)
+	n, err := readWithin(c, buf, pause)
+	if errors.Is(err, os.ErrDeadlineExceeded) && s.Direction == mesh.Inbound && p.expectsAgent(ctx, s) {
+		n, err = readWithin(c, buf, p.Limits.HandshakePause)
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		if n > 0 {
+			p.hints.learn(s.Original, clientSpeaks)
+		}
+		return buf[:n], nil, ignoreEOF(err)
+	}
+	r := race{client: c, done: make(chan struct{}), grace: pauseClient}
+	switch {
+	case s.Direction == mesh.Inbound:
+		r.grace = detectTime
+	case pause == 0:
+		r.grace = 0
+	}
+	dialCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go r.server(dialCtx, s)
+
+	n, err = c.Read(buf)
+	if !errors.Is(err, os.ErrDeadlineExceeded) && r.claim(clientSpeaks) {
+		if n > 0 {
+			p.hints.learn(s.Original, clientSpeaks)
+		}
+		if n > 0 && detect.Detect(buf[:n]).Protocol != detect.Opaque || ignoreEOF(err) != nil {
+			cancel() // its connection is to be another one, or none
+		}
+		<-r.done
+		_ = c.SetReadDeadline(time.Time{})
+		return buf[:n], r.take(), ignoreEOF(err)
+	}
+	<-r.done
+	_ = c.SetReadDeadline(time.Time{})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
+	if r.err != nil {
+		return nil, &opened{choice: r.tried}, r.err
+	}
+	p.hints.learn(s.Original, serverSpeaks)
+	return buf[:n], r.take(), ignoreEOF(err)
+}
+
+// readWithin reads for so long; not at all if pause is 0.
+func readWithin(c *rawio.Conn, buf []byte, pause time.Duration) (int, error) {
+	if pause == 0 {
+		return 0, os.ErrDeadlineExceeded
+	}
+	_ = c.SetReadDeadline(time.Now().Add(pause))
+	defer c.SetReadDeadline(time.Time{})
+	return c.Read(buf)
+}
+
+// expectsAgent reports whether an inbound client that says nothing yet is
+// likely to be another node's agent, whose ClientHello is on its way. The
+// application must not speak before: the agent would take it for a pod without
+// one.
+func (p *Proxy) expectsAgent(ctx context.Context, s *Session) bool {
+	client := s.Source.Addr.Addr()
+	if p.State.IsNode(client) {
+		return false
+	}
+	p.resolve(ctx, client)
+	w, ok := p.State.View().Workload(client)
+	return ok && w.Meshed
+}
+
+func ignoreEOF(err error) error {
+	if err == io.EOF {
+		return nil // the driver meets it again
+	}
+	if err != nil {
+		return mesh.Fail(mesh.ReasonClientReset, err)
+	}
+	return nil
+}
+
+// detectTime bounds how long a client may take over bytes that are not enough
+// to tell its protocol.
+const detectTime = 10 * time.Second
+
+// detect reads on until the protocol is known. It never fails: what cannot be
+// told is opaque.
+func (p *Proxy) detect(c *rawio.Conn, buf, head []byte) ([]byte, detect.Result) {
+	result := detect.Detect(head)
+	if !result.NeedMore || len(head) == 0 {
+		if len(head) == 0 {
+			result = detect.Result{Protocol: detect.Opaque}
+		}
+		return head, result
+	}
+	_ = c.SetReadDeadline(time.Now().Add(detectTime))
+	defer c.SetReadDeadline(time.Time{})
+	for result.NeedMore && len(head) < len(buf) {
+		n, err := c.Read(buf[len(head):])
+		head = buf[:len(head)+n]
+		result = detect.Detect(head)
+		if err != nil {
+			break
+		}
+	}
+	if result.NeedMore {
+		result = detect.Result{Protocol: detect.Opaque}
+	}
+	return head, result
+}
+
+// race is the server's side of the question who speaks first.
+type race struct {
+	client *rawio.Conn
+	grace  time.Duration // for the client to speak when the endpoint cannot be reached
+	done   chan struct{} // closed when server has returned
+
+	mu     sync.Mutex
+	winner speaker
+	up     *opened
+	tried  *Choice // where err is from
+	err    error
+}
+
+// claim says that who has spoken; false: the other had before. It wakes the
+// other side's read.
+func (r *race) claim(who speaker) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.winner != nobodyYet {
+		return r.winner == who
+	}
+	r.winner = who
+	if who == serverSpeaks {
+		_ = r.client.SetReadDeadline(past)
+	} else if r.up != nil {
+		_ = r.up.conn.SetReadDeadline(past)
+	}
+	return true
+}
+
+// server dials the endpoint and waits for it to speak.
+func (r *race) server(ctx context.Context, s *Session) {
+	defer close(r.done)
+	choice, conn, err := s.reach(ctx, mtls.ALPNTCP)
+	if err != nil {
+		r.fail(choice, err)
+		return
+	}
+	r.mu.Lock()
+	r.up = &opened{choice: choice, conn: conn}
+	spoken := r.winner != nobodyYet
+	r.mu.Unlock()
+	if spoken {
+		return
+	}
+	buf := make([]byte, 2048)
+	n, err := conn.Read(buf)
+	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		return // the client spoke
+	}
+	r.up.first = buf[:n]
+	if n == 0 && err != io.EOF {
+		r.up.err = err
+	}
+	if detect.HTTP2Server(r.up.first) {
+		return // it says that to any client: which protocol it is the client says
+	}
+	r.claim(serverSpeaks)
+}
+
+// fail notes that the endpoint cannot be reached. A client that speaks HTTP is
+// to get that as an answer, so it has a moment to speak before it is cut off.
+func (r *race) fail(tried *Choice, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tried, r.err = tried, err
+	if r.winner == nobodyYet {
+		_ = r.client.SetReadDeadline(time.Now().Add(r.grace))
+	}
+}
+
+// take returns the connection after server has returned, if there is one.
+func (r *race) take() *opened {
+	if r.up != nil {
+		_ = r.up.conn.SetReadDeadline(time.Time{})
+	}
+	return r.up
+}
+
+type speaker uint8
+
+const (
+	nobodyYet speaker = iota
+	clientSpeaks
+	serverSpeaks
+)
+
+// hints remembers who spoke first at a destination. It only decides how long
+// to wait before dialling ahead; a wrong hint costs a connection or a moment.
+type hints struct {
+	mu           sync.Mutex
+	firstSpeaker map[netip.AddrPort]speaker
+}
+
+const (
+	pauseUnknown = 2 * time.Millisecond
+	pauseClient  = 250 * time.Millisecond // an HTTP client that connects ahead of need
+	hintsAtMost  = 4096
+)
+
+func (h *hints) pause(dst netip.AddrPort) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch h.firstSpeaker[dst] {
+	case clientSpeaks:
+		return pauseClient
+	case serverSpeaks:
+		return 0
+	}
+	return pauseUnknown
+}
+
+func (h *hints) learn(dst netip.AddrPort, who speaker) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.firstSpeaker[dst] == who {
+		return
+	}
+	if len(h.firstSpeaker) >= hintsAtMost {
+		for any := range h.firstSpeaker {
+			delete(h.firstSpeaker, any)
+			break
+		}
+	}
+	h.firstSpeaker[dst] = who
+}

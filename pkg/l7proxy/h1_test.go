@@ -1,0 +1,441 @@
+package l7proxy
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	get      = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+	okAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+)
+
+func TestH1KeepAliveUsesOneConnection(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	to := e.to(b.addr)
+	c := dialTCP(t, to)
+	c.send(get)
+	srv := b.request()
+	srv.expect(get)
+	srv.send(okAnswer)
+	c.expect(okAnswer)
+	for range 5 {
+		c.send(get)
+		srv.expect(get)
+		srv.send(okAnswer)
+		c.expect(okAnswer)
+	}
+	// Another client of the same pod is served by the connection that is idle.
+	eventually(t, "it is idle", e.oneIdle)
+	other := dialTCP(t, to)
+	other.send(get)
+	srv.expect(get)
+	srv.send(okAnswer)
+	other.expect(okAnswer)
+	b.none()
+}
+
+func TestH1PipeliningKeepsOrder(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	c.send("GET /1 HTTP/1.1\r\nHost: x\r\n\r\nPOST /2 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /3 HTTP/1.1\r\nHost: x\r\n\r\n")
+	srv := b.request()
+	srv.expect("GET /1 HTTP/1.1\r\nHost: x\r\n\r\n")
+	srv.send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
+	srv.expect("POST /2 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+	srv.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n2\r\n0\r\n\r\n")
+	srv.expect("GET /3 HTTP/1.1\r\nHost: x\r\n\r\n")
+	srv.send("HTTP/1.1 204 No Content\r\n\r\n")
+	c.expect("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1" +
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n2\r\n0\r\n\r\n" +
+		"HTTP/1.1 204 No Content\r\n\r\n")
+}
+
+// TestH1BytesPassUnchanged: order and spelling of fields, chunks, trailers,
+// interim responses.
+func TestH1BytesPassUnchanged(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	head := "POST /x?y=%20z HTTP/1.1\r\nhOsT:  x \r\nX-b: 1\r\nx-A: 2\r\nX-b: 3\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+	c.send(head)
+	srv := b.request()
+	srv.expect(head)
+	srv.send("HTTP/1.1 100 Continue\r\nX-I: 1\r\n\r\n")
+	c.expect("HTTP/1.1 100 Continue\r\nX-I: 1\r\n\r\n")
+	body := "5;ext=1\r\nhello\r\n0\r\nX-Sum: abc\r\n\r\n"
+	c.send(body)
+	srv.expect(body)
+	answer := "HTTP/1.1 200 Fine By Me\r\nx-Z: 1\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"
+	srv.send(answer)
+	c.expect(answer)
+	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.ReadBytes != 5 || ev.WriteBytes != 3 || !ev.Success() {
+		t.Errorf("%+v", ev)
+	}
+}
+
+func TestH1HeadHasNoBody(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	for i := range 2 {
+		c.send("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if i == 0 {
+			srv := b.request()
+			defer srv.Close()
+			go func() {
+				for range 2 {
+					_, _ = io.ReadFull(srv.r, make([]byte, len("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")))
+					_, _ = io.WriteString(srv.TCPConn, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+				}
+			}()
+		}
+		c.expect("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+	}
+}
+
+// TestH1Upgrade: bytes that come early, on either side, are the tunnel's.
+func TestH1Upgrade(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	ask := "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+	c.send(ask + "early client")
+	srv := b.request()
+	srv.expect("GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+	yes := "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+	srv.send(yes + "early server")
+	c.expect(yes + "early server")
+	srv.expect("early client")
+	for range 3 {
+		c.send("ping")
+		srv.expect("ping")
+		srv.send("pong")
+		c.expect("pong")
+	}
+	_ = c.CloseWrite()
+	srv.expectEnd(nil)
+	srv.send("bye")
+	srv.Close()
+	c.expect("bye")
+	c.expectEnd(nil)
+	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Status != 101 || ev.Reason != mesh.ReasonNone || ev.WriteBytes != 27 {
+		t.Errorf("%+v", ev)
+	}
+	eventually(t, "closed", func() bool { return e.conns() == 0 })
+}
+
+func TestH1UnaskedUpgradeIsBad(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	c.send(get)
+	srv := b.request()
+	srv.expect(get)
+	srv.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nGET / ")
+	if resp, _ := c.response("GET"); resp.StatusCode != 502 || resp.Header.Get("underlane-reason") != "bad-response" {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+}
+
+// TestH1LeftOverBytesAreNobodysAnswer: a server that says more than it was
+// asked must not answer the next request with it.
+func TestH1LeftOverBytesAreNobodysAnswer(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		e, b := newEnv(t), newBackend(t)
+		c := e.dial(b.addr)
+		c.send(get)
+		srv := b.request()
+		srv.expect(get)
+		evil := "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+		if late {
+			srv.send(okAnswer)
+			c.expect(okAnswer)
+			srv.send(evil)
+			time.Sleep(20 * time.Millisecond) // on its way over loopback
+		} else {
+			srv.send(okAnswer + evil)
+			c.expect(okAnswer)
+		}
+		c.send(get)
+		again := b.request()
+		again.expect(get)
+		again.send(okAnswer)
+		c.expect(okAnswer)
+	}
+}
+
+// TestH1RetryOfDeadConnection: a request is repeated when the connection it was
+// sent on again turns out to be dead, if it may be.
+func TestH1RetryOfDeadConnection(t *testing.T) {
+	for method, repeated := range map[string]bool{"GET": true, "PUT": true, "DELETE": true, "POST": false} {
+		t.Run(method, func(t *testing.T) {
+			e, b := newEnv(t), newBackend(t)
+			c := e.dial(b.addr)
+			c.send(get)
+			srv := b.request()
+			srv.expect(get)
+			srv.send(okAnswer)
+			c.expect(okAnswer)
+			request := method + " / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
+			c.send(request)
+			srv.expect(request)
+			srv.Close() // as a server does whose idle time ran out just then
+			if repeated {
+				again := b.request()
+				again.expect(request)
+				again.send(okAnswer)
+				c.expect(okAnswer)
+				return
+			}
+			if resp, _ := c.response(method); resp.StatusCode != 502 || resp.Header.Get("underlane-reason") != "upstream-reset" {
+				t.Errorf("%d %v", resp.StatusCode, resp.Header)
+			}
+			b.none()
+		})
+	}
+}
+
+// TestH1EarlyAnswer: the server answers before it has read the body, and goes
+// on reading, or closes, or does nothing more.
+func TestH1EarlyAnswer(t *testing.T) {
+	const size = 32 << 20 // more than all sockets on the way hold
+	head := fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size)
+	for _, then := range []string{"reads on", "closes", "stalls"} {
+		t.Run(then, func(t *testing.T) {
+			e, b := newEnv(t), newBackend(t)
+			c := e.dial(b.addr)
+			c.send(head)
+			srv := b.request()
+			srv.expect(head)
+			sent := make(chan error, 1)
+			go func() {
+				_, err := io.Copy(c.TCPConn, &pattern{n: size})
+				sent <- err
+			}()
+			srv.send(okAnswer)
+			c.expect(okAnswer)
+			switch then {
+			case "reads on":
+				got, n, err := sum(io.LimitReader(srv.r, size))
+				if err != nil || n != size || got != patternSum(size) {
+					t.Errorf("the server got %d bytes, %v", n, err)
+				}
+				if err := <-sent; err != nil {
+					t.Error(err)
+				}
+				c.send(get) // and the connection serves on
+				srv.expect(get)
+				srv.send(okAnswer)
+				c.expect(okAnswer)
+			case "closes":
+				srv.Close()
+				<-sent
+			case "stalls":
+				if err := <-sent; err == nil {
+					t.Error("the body went nowhere and nobody said so")
+				}
+			}
+			c.Close()
+			eventually(t, "session over", func() bool { return e.group.Open() == 0 })
+		})
+	}
+}
+
+// TestH1ClientGone: the endpoint's work is given up when the client goes before
+// the answer, or in the middle of it.
+func TestH1ClientGone(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		e, b := newEnv(t), newBackend(t)
+		c := e.dial(b.addr)
+		c.send(get)
+		srv := b.request()
+		srv.expect(get)
+		if begun {
+			srv.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+			c.expect("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+		}
+		c.Close()
+		srv.expectEnd(unix.ECONNRESET)
+		if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset {
+			t.Errorf("begun %v: %+v", begun, ev)
+		}
+		eventually(t, "session over", func() bool { return e.group.Open() == 0 && e.conns() == 0 })
+	}
+}
+
+// TestH1SlowAnswer: the watch for clients that went leaves those alone that
+// wait, for longer than it takes.
+func TestH1SlowAnswer(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	c.send(get + get) // pipelined, then a half-close: the answers are wanted
+	_ = c.CloseWrite()
+	srv := b.request()
+	srv.expect(get)
+	time.Sleep(2*watchEvery + watchEvery/2)
+	srv.send(okAnswer)
+	c.expect(okAnswer)
+}
+
+// TestH1BadChunkLater: a body that breaks once the endpoint has part of it.
+func TestH1BadChunkLater(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	c.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+	srv := b.request()
+	srv.expect("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+	c.send("zz\r\n")
+	if resp, _ := c.response("POST"); resp.StatusCode != 400 || !resp.Close {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	srv.expectEnd(unix.ECONNRESET)
+	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonBadRequest {
+		t.Errorf("%+v", ev)
+	}
+}
+
+func TestH1ClientCutsItsBody(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+	srv := b.request()
+	srv.expect("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+	c.Close()
+	srv.expectEnd(unix.ECONNRESET)
+	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset || ev.ReadBytes != 3 {
+		t.Errorf("%+v", ev)
+	}
+}
+
+// TestH1BadResponses: before the head is out the client is told, after it the
+// stream is cut so that it cannot take a part for the whole.
+func TestH1BadResponses(t *testing.T) {
+	for response, want := range map[string]mesh.Reason{
+		"nonsense\r\n\r\n": mesh.ReasonBadResponse,
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab":      mesh.ReasonBadResponse,
+		"HTTP/1.1 200 OK\r\nContent-Le":                                            mesh.ReasonUpstreamReset,
+		"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc":                         mesh.ReasonUpstreamReset,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n":        mesh.ReasonUpstreamReset,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n": mesh.ReasonBadResponse,
+		strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", interimAtMost+1):        mesh.ReasonBadResponse,
+		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 70_000) + "\r\n\r\n":        mesh.ReasonBadResponse,
+	} {
+		t.Run(response[:min(60, len(response))], func(t *testing.T) {
+			e, b := newEnv(t), newBackend(t)
+			c := e.dial(b.addr)
+			c.send(get)
+			srv := b.request()
+			srv.expect(get)
+			srv.send(response)
+			_ = srv.CloseWrite()
+			ev := e.tap.wait(t, tap.ResponseEnd, 0)
+			if ev.Reason != want {
+				t.Errorf("%+v", ev)
+			}
+			if !ev.Reset {
+				if resp, _ := c.response("GET"); resp.StatusCode != 502 || resp.Header.Get("underlane-reason") != want.String() {
+					t.Errorf("%d %v", resp.StatusCode, resp.Header)
+				}
+				return
+			}
+			if got, err := io.ReadAll(c.r); err == nil {
+				t.Errorf("%q passes for a whole response", got)
+			}
+		})
+	}
+}
+
+func TestH1BodyUntilClose(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	c.send(get)
+	srv := b.request()
+	srv.expect(get)
+	srv.send("HTTP/1.0 200 OK\r\n\r\nall of ")
+	srv.send("it")
+	srv.Close()
+	resp, body := c.response("GET")
+	if body != "all of it" || !resp.Close {
+		t.Errorf("%q %+v", body, resp)
+	}
+	c.expectEnd(nil)
+}
+
+func TestH1OldClient(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	to := e.to(b.addr)
+	c := dialTCP(t, to)
+	c.send("GET / HTTP/1.0\r\n\r\n")
+	srv := b.request()
+	srv.expect("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+	srv.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	c.expect("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+	c.expectEnd(nil) // by now the endpoint's connection is idle
+
+	c = dialTCP(t, to)
+	for range 2 {
+		c.send("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
+		srv.expect("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+		srv.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		c.expect("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok")
+	}
+}
+
+// TestH1LargeHeads: larger than the buffers that bytes are read into.
+func TestH1LargeHeads(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	big := "X-Big: " + strings.Repeat("b", 60_000) + "\r\n"
+	request := "GET / HTTP/1.1\r\nHost: x\r\n" + big + "\r\n"
+	response := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + big + "\r\nok"
+	var srv *client
+	for i := range 3 {
+		c.send(request)
+		if i == 0 {
+			srv = b.request()
+		}
+		srv.expect(request)
+		srv.send(response)
+		c.expect(response)
+	}
+	c.send("GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + strings.Repeat("b", 70_000) + "\r\n\r\n")
+	if resp, _ := c.response("GET"); resp.StatusCode != 431 || !resp.Close {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+}
+
+func TestH1Drain(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	to := e.to(b.addr)
+	idle, busy := dialTCP(t, to), dialTCP(t, to)
+	idle.send(get)
+	srv := b.request()
+	srv.expect(get)
+	srv.send(okAnswer)
+	idle.expect(okAnswer)
+	eventually(t, "its connection is idle", e.oneIdle)
+	busy.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+	srv.expect("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+	eventually(t, "the first is idle", func() bool {
+		n := 0
+		e.proxy.h1.each(func(d *h1) {
+			d.phase.mu.Lock()
+			if d.phase.idle {
+				n++
+			}
+			d.phase.mu.Unlock()
+		})
+		return n == 1
+	})
+	e.proxy.Drain()
+	idle.expectEnd(nil)
+	busy.send("b") // what is in progress is let finish
+	srv.expect("b")
+	srv.send(okAnswer)
+	busy.expect("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	busy.expectEnd(nil)
+}

@@ -1,0 +1,145 @@
+package l7proxy
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// unwatched is an observer of metrics alone.
+type unwatched struct{}
+
+func (unwatched) Emit(*tap.Event) {}
+func (unwatched) Active() bool    { return false }
+
+const (
+	benchRequest  = "GET /a/path HTTP/1.1\r\nHost: svc.ns\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
+	benchResponse = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
+)
+
+// h1Loop is a client whose requests go through a proxy to a server, neither of
+// which allocates; by a route, if rules are given.
+func h1Loop(t testing.TB, rules ...mesh.RouteRule) (exchange func()) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serve := func(c net.Conn) {
+		defer c.Close()
+		buf, answer := make([]byte, 4096), []byte(benchResponse)
+		for {
+			n, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			if !bytes.HasSuffix(buf[:n], []byte("\r\n\r\n")) {
+				t.Errorf("half a request: %q", buf[:n])
+				return
+			}
+			if _, err := c.Write(answer); err != nil {
+				return
+			}
+		}
+	}
+	serving.Go(func() {
+		for { // the proxy may have made a connection ahead of the client's first byte
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { serve(c) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); serving.Wait() })
+	s := newShop(t)
+	s.proxy.Tap = unwatched{}
+	dst := l.Addr().String()
+	if len(rules) > 0 {
+		s.service("apex", dst)
+		s.route(rules...)
+		dst = s.services["apex"].String()
+	}
+	c, err := net.Dial("tcp", s.to(dst))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	request, buf := []byte(benchRequest), make([]byte, len(benchResponse))
+	return func() {
+		if _, err := c.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// busyRules are rules of which the last one matches, and does something of
+// everything that is done on the way of a request.
+func busyRules() []mesh.RouteRule {
+	last := mesh.RouteRule{
+		Matches: []mesh.RouteMatch{{
+			Path:    mesh.PathMatch{Value: "/a"},
+			Headers: []mesh.ValueMatch{{Name: "User-Agent", Value: "b.*h", Regex: true}},
+		}},
+		Backends: []mesh.RouteBackend{to("apex", 1)},
+		Timeouts: mesh.RouteTimeouts{Request: time.Minute, BackendRequest: time.Minute},
+		Retry:    &mesh.RouteRetry{Codes: []uint16{503}, Attempts: 1},
+	}
+	last.Filters.RequestHeaders = &mesh.HeaderModifier{Set: []mesh.HeaderField{{Name: "accept", Value: "text/plain"}}}
+	last.Filters.ResponseHeaders = &mesh.HeaderModifier{Set: []mesh.HeaderField{{Name: "content-type", Value: "text/plain"}}}
+	last.Filters.Rewrite = &mesh.RouteRewrite{Path: mesh.PathRewrite{Kind: mesh.PathReplacePrefix, Value: "/b"}}
+	other := mesh.RouteRule{Matches: []mesh.RouteMatch{{Path: mesh.PathMatch{Kind: mesh.PathExact, Value: "/other"}}}, Backends: last.Backends}
+	return []mesh.RouteRule{other, last}
+}
+
+func BenchmarkH1Request(b *testing.B) {
+	for name, rules := range map[string][]mesh.RouteRule{"plain": nil, "routed": busyRules()} {
+		b.Run(name, func(b *testing.B) {
+			exchange := h1Loop(b, rules...)
+			exchange()
+			b.ReportAllocs()
+			for b.Loop() {
+				exchange()
+			}
+		})
+	}
+}
+
+// TestH1Allocations is the budget of a request in the steady state.
+func TestH1Allocations(t *testing.T) {
+	for name, tt := range map[string]struct {
+		budget float64
+		rules  []mesh.RouteRule
+	}{
+		"plain":  {0, nil},
+		"routed": {0, busyRules()},
+	} {
+		t.Run(name, func(t *testing.T) { testH1Allocations(t, tt.budget, h1Loop(t, tt.rules...)) })
+	}
+}
+
+func testH1Allocations(t *testing.T, budget float64, exchange func()) {
+	for range 100 {
+		exchange()
+	}
+	const requests = 2000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range requests {
+		exchange()
+	}
+	runtime.ReadMemStats(&after)
+	if got := float64(after.Mallocs-before.Mallocs) / requests; got > budget+allocSlack {
+		t.Errorf("%.2f allocations a request, want %v", got, budget)
+	}
+}

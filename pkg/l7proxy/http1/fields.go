@@ -1,0 +1,254 @@
+package http1
+
+import (
+	"bytes"
+	"math"
+)
+
+// known is a field that means something to the proxy.
+type known uint8
+
+const (
+	other known = iota
+	fieldConnection
+	fieldContentLength
+	fieldContentType
+	fieldExpect
+	fieldHost
+	fieldHTTP2Settings
+	fieldKeepAlive
+	fieldProxyConnection
+	fieldTE
+	fieldTransferEncoding
+	fieldUpgrade
+)
+
+var knownNames = [...]string{
+	fieldConnection:       "connection",
+	fieldContentLength:    "content-length",
+	fieldContentType:      "content-type",
+	fieldExpect:           "expect",
+	fieldHost:             "host",
+	fieldHTTP2Settings:    "http2-settings",
+	fieldKeepAlive:        "keep-alive",
+	fieldProxyConnection:  "proxy-connection",
+	fieldTE:               "te",
+	fieldTransferEncoding: "transfer-encoding",
+	fieldUpgrade:          "upgrade",
+}
+
+// classify finds a name by its length and then in any case.
+func classify(name []byte) known {
+	k := other
+	switch len(name) {
+	case 2:
+		k = fieldTE
+	case 4:
+		k = fieldHost
+	case 6:
+		k = fieldExpect
+	case 7:
+		k = fieldUpgrade
+	case 10:
+		k = fieldConnection
+		if lower(name[0]) == 'k' {
+			k = fieldKeepAlive
+		}
+	case 12:
+		k = fieldContentType
+	case 14:
+		k = fieldContentLength
+		if lower(name[0]) == 'h' {
+			k = fieldHTTP2Settings
+		}
+	case 16:
+		k = fieldProxyConnection
+	case 17:
+		k = fieldTransferEncoding
+	}
+	if k != other && equalFold(name, knownNames[k]) {
+		return k
+	}
+	return other
+}
+
+// framing fields stay whatever Connection or an edit says of them: without
+// them the message would be read differently at the next hop.
+func (k known) framing() bool {
+	return k == fieldContentLength || k == fieldTransferEncoding || k == fieldHost
+}
+
+// learn takes in the meaning of one known field.
+func (h *Head) learn(f *field) error {
+	value, at := h.at(f.value), int(f.value.from)
+	switch f.known {
+	case fieldConnection:
+		f.drop = true
+		if h.connection == 0 {
+			h.connection = len(h.fields) + 1
+		}
+		return h.learnConnection(value, at)
+	case fieldContentLength:
+		length, ok := parseLength(value)
+		if !ok {
+			return syntax(at, "Content-Length is not one number in range")
+		}
+		if h.hasLength && !bytes.Equal(value, h.at(h.lengthText)) {
+			return syntax(at, "Content-Length fields differ")
+		}
+		f.drop = h.hasLength
+		h.length, h.hasLength, h.lengthText = length, true, f.value
+	case fieldTransferEncoding:
+		if h.chunked || !equalFold(value, "chunked") {
+			return syntax(at, "Transfer-Encoding is not chunked alone")
+		}
+		h.chunked = true
+	case fieldHost:
+		if h.response {
+			return nil
+		}
+		if h.hasHost {
+			return syntax(at, "more than one Host field")
+		}
+		if len(value) > 0 && !validAuthority(value, false) {
+			return syntax(at, "Host is not a host and port")
+		}
+		h.host, h.hasHost = f.value, true
+	case fieldUpgrade:
+		if h.protocol.from == h.protocol.to {
+			h.protocol = f.value
+		}
+		h.h2c = h.h2c || lists(value, "h2c")
+	case fieldTE:
+		f.drop = true
+		h.teTrailers = h.teTrailers || lists(value, "trailers")
+	case fieldHTTP2Settings, fieldKeepAlive, fieldProxyConnection:
+		f.drop = true
+	case fieldExpect:
+		h.expect100 = h.expect100 || equalFold(value, "100-continue")
+	case fieldContentType:
+		h.grpc = h.grpc || isGRPC(value)
+	}
+	return nil
+}
+
+func (h *Head) learnConnection(value []byte, at int) error {
+	for option, rest, ok := nextElement(value); ok; option, rest, ok = nextElement(rest) {
+		switch {
+		case indexNot(option, cToken) >= 0:
+			return syntax(at, "Connection has an option that is not a name")
+		case len(option) == 0:
+		case equalFold(option, "close"):
+			h.close = true
+		case equalFold(option, "keep-alive"):
+			h.keepAlive = true
+		case equalFold(option, "upgrade"):
+			h.upgrade = true
+		case equalFold(option, "te"):
+		case h.options == maxOptions:
+			return ErrHeaderTooLarge
+		default:
+			h.options++
+		}
+	}
+	return nil
+}
+
+// listedByConnection reports whether a Connection field has this option.
+func (h *Head) listedByConnection(name []byte) bool {
+	for i := h.connection - 1; i < len(h.fields); i++ {
+		if h.fields[i].known == fieldConnection && lists(h.at(h.fields[i].value), name) {
+			return true
+		}
+	}
+	return false
+}
+
+// finish checks what only the whole head can tell, and marks the fields that
+// end at this hop (RFC 9110 §7.6.1).
+func (h *Head) finish() error {
+	end := h.line
+	if h.chunked {
+		switch {
+		case h.hasLength:
+			return syntax(end, "both Content-Length and Transfer-Encoding")
+		case h.minor == 0:
+			return syntax(end, "Transfer-Encoding in HTTP/1.0")
+		}
+	}
+	check := h.finishRequest
+	if h.response {
+		check = h.finishResponse
+	}
+	if err := check(end); err != nil {
+		return err
+	}
+	for i := range h.fields {
+		f := &h.fields[i]
+		switch {
+		case f.known == fieldUpgrade:
+			f.drop = !h.upgrades()
+		case h.options > 0 && !f.known.framing() && h.listedByConnection(h.at(f.name)):
+			f.drop = true
+		}
+		h.dropped = h.dropped || f.drop
+	}
+	return nil
+}
+
+func (h *Head) finishRequest(end int) error {
+	if h.minor == 1 && !h.hasHost {
+		return syntax(end, "HTTP/1.1 request without Host")
+	}
+	if string(h.Method()) == "CONNECT" && (h.chunked || h.length > 0) {
+		return syntax(end, "CONNECT with a body")
+	}
+	h.rehost = h.hasHost && h.authHost != (span{}) && !equalFold(h.at(h.authHost), h.at(h.host))
+	return nil
+}
+
+// finishResponse: RFC 9112 §6.1 and §6.3, RFC 9110 §8.6 and §15.2.2.
+func (h *Head) finishResponse(end int) error {
+	bodiless := h.status/100 == 1 || h.status == 204
+	switch {
+	case bodiless && (h.chunked || h.length > 0):
+		return syntax(end, "a 1xx or 204 response announces a body")
+	case h.status == 101 && h.asked&KindUpgrade == 0:
+		return syntax(end, "a 101 response that was not asked for")
+	case h.status == 101 && !h.upgrades():
+		return syntax(end, "a 101 response does not say what it switches to")
+	}
+	return nil
+}
+
+// parseLength: 1*DIGIT that fits 63 bits (RFC 9110 §8.6).
+func parseLength(value []byte) (length int64, ok bool) {
+	if len(value) == 0 || len(value) > 19 || indexNot(value, cDigit) >= 0 {
+		return 0, false
+	}
+	var n uint64 // 19 digits fit
+	for _, c := range value {
+		n = n*10 + uint64(c-'0')
+	}
+	return int64(n), n <= math.MaxInt64
+}
+
+// lists reports whether the comma-separated list has this element, in any
+// case.
+func lists[S string | []byte](list []byte, name S) bool {
+	for element, rest, ok := nextElement(list); ok; element, rest, ok = nextElement(rest) {
+		if equalFold(element, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func isGRPC(contentType []byte) bool {
+	const grpc = "application/grpc"
+	if len(contentType) < len(grpc) || !equalFold(contentType[:len(grpc)], grpc) {
+		return false
+	}
+	rest := contentType[len(grpc):]
+	return len(rest) == 0 || rest[0] == '+' || rest[0] == ';' || rest[0] == ' '
+}

@@ -1,0 +1,214 @@
+package http2
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	xhttp2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+const frameHeaderLen = 9
+
+// Conn is one end of an HTTP/2 connection. Make it with New.
+type Conn struct {
+	cfg Config
+	err error // *ConnError that ended the connection
+
+	// Receiving.
+	prefaceLeft string // what is still awaited of the client's preface
+	gotSettings bool   // the peer's first SETTINGS arrived
+	in          inbox
+	reader      bytes.Reader
+	framer      *xhttp2.Framer
+	dec         *hpack.Decoder
+	block       block
+	fields      []Field // arena of the current Feed's Event.Fields
+	events      []Event
+
+	// Sending.
+	out     []byte
+	control int // bytes of out that the peer made us write
+	enc     *hpack.Encoder
+	encBuf  bytes.Buffer
+
+	// Streams. Ids of the peer's are only ever used in the server role: push is off.
+	streams    map[uint32]*stream
+	free       []*stream
+	closed     closedRing
+	nextID     uint32 // client role: id of the next stream
+	lastPeerID uint32 // server role: highest id the peer used
+
+	recv, unacked int64 // connection receive window left; consumed but not yet given back
+	send          int64 // connection send window
+	sendBlocked   bool  // some WriteData was turned away by send
+	outBlocked    bool  // some WriteData was turned away by OutputLimit
+
+	peer  peerSettings
+	away  awayState
+	abuse abuse
+}
+
+// peerSettings are the other end's, RFC 9113 §6.5.2.
+type peerSettings struct {
+	maxFrame      uint32
+	maxStreams    uint32
+	initialWindow int64
+	maxHeaderList uint32
+	connect       bool // extended CONNECT, RFC 8441
+}
+
+// New returns a Conn whose output already holds the connection preface.
+func New(cfg Config) *Conn {
+	cfg = cfg.withDefaults()
+	c := &Conn{
+		cfg:     cfg,
+		streams: make(map[uint32]*stream),
+		nextID:  1,
+		recv:    int64(cfg.ConnWindow),
+		send:    initialWindow,
+		peer: peerSettings{
+			maxFrame:      16 << 10,
+			maxStreams:    100, // until its SETTINGS say otherwise; §6.5.2 recommends no less
+			initialWindow: initialWindow,
+			maxHeaderList: 1<<32 - 1,
+		},
+		away: awayState{sentLast: maxStreamID, recvLast: maxStreamID},
+	}
+	c.framer = xhttp2.NewFramer((*outWriter)(c), &c.reader)
+	c.framer.SetMaxReadFrameSize(maxFrameIn)
+	c.dec = hpack.NewDecoder(headerTableSize, c.onField)
+	c.enc = hpack.NewEncoder(&c.encBuf)
+
+	settings := []xhttp2.Setting{
+		{ID: xhttp2.SettingInitialWindowSize, Val: uint32(cfg.StreamWindow)},
+		{ID: xhttp2.SettingMaxHeaderListSize, Val: uint32(cfg.MaxHeaderList)},
+	}
+	if cfg.Role == Server {
+		c.prefaceLeft = xhttp2.ClientPreface
+		settings = append(settings, xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: uint32(cfg.MaxStreams)})
+		if cfg.ConnectProtocol {
+			settings = append(settings, xhttp2.Setting{ID: xhttp2.SettingEnableConnectProtocol, Val: 1})
+		}
+	} else {
+		c.out = append(c.out, xhttp2.ClientPreface...)
+		settings = append(settings, xhttp2.Setting{ID: xhttp2.SettingEnablePush, Val: 0})
+	}
+	_ = c.framer.WriteSettings(settings...) // writes to memory: cannot fail
+	if d := cfg.ConnWindow - initialWindow; d > 0 {
+		_ = c.framer.WriteWindowUpdate(0, uint32(d))
+	}
+	return c
+}
+
+// outWriter is the Framer's view of the output buffer.
+type outWriter Conn
+
+func (w *outWriter) Write(p []byte) (int, error) {
+	(*Conn)(w).reserve(len(p))
+	w.out = append(w.out, p...)
+	return len(p), nil
+}
+
+// Feed takes bytes that arrived, in any split, and returns what they mean.
+// Events and what they point to are valid until the next Feed; they may point
+// into p. The error is a *ConnError: the connection is over once the events
+// before it are handled and the output is sent. Pass at most 64 KiB at a time,
+// and take the output in between, or replies to the peer's frames count as a
+// flood.
+func (c *Conn) Feed(p []byte) ([]Event, error) {
+	c.events = c.events[:0]
+	c.keepOpenBlock()
+	c.in.recycle()
+	if c.err == nil {
+		c.err = c.feed(p)
+		if e, ok := c.err.(*ConnError); ok {
+			c.away.sentLast = min(c.away.sentLast, c.lastPeerID)
+			_ = c.framer.WriteGoAway(c.away.sentLast, e.Code, []byte(e.Reason))
+		}
+	}
+	return c.events, c.err
+}
+
+func (c *Conn) feed(p []byte) error {
+	p, err := c.readPreface(p)
+	if err != nil {
+		return err
+	}
+	for {
+		frame, rest, err := c.in.next(p)
+		if err != nil || frame == nil {
+			return err
+		}
+		p = rest
+		if err := c.frame(frame); err != nil {
+			return err
+		}
+		if c.control > maxControlOut {
+			return connErr(EnhanceYourCalm, "too many replies queued: the peer asks and does not read")
+		}
+	}
+}
+
+// readPreface strips the client's connection preface, RFC 9113 §3.4.
+func (c *Conn) readPreface(p []byte) ([]byte, error) {
+	n := min(len(p), len(c.prefaceLeft))
+	if string(p[:n]) != c.prefaceLeft[:n] {
+		return nil, connErr(ProtocolError, "invalid connection preface")
+	}
+	c.prefaceLeft = c.prefaceLeft[n:]
+	return p[n:], nil
+}
+
+// TakeOutput returns the bytes to send and goes on with dst's memory, which
+// the caller gives up: passing each taken buffer back with the next call makes
+// it a double buffer with no allocation. Nothing to send gives an empty slice.
+func (c *Conn) TakeOutput(dst []byte) []byte {
+	out := c.out
+	c.out = dst[:0]
+	c.control = 0
+	return out
+}
+
+// OutputLen is the number of bytes TakeOutput would return.
+func (c *Conn) OutputLen() int { return len(c.out) }
+
+// OutputOpened reports, once, that WriteData had to turn bytes away because
+// the output buffer was full, and that it no longer is.
+func (c *Conn) OutputOpened() bool {
+	if !c.outBlocked || len(c.out) >= c.cfg.OutputLimit {
+		return false
+	}
+	c.outBlocked = false
+	return true
+}
+
+// Blocked reports whether WriteData turned a stream away for a reason that
+// concerns all streams, the connection's window or OutputLimit, and that
+// neither EventWindowOpened nor OutputOpened has taken back yet.
+func (c *Conn) Blocked() bool { return c.sendBlocked || c.outBlocked }
+
+// Err is the error that ended the connection, if any.
+func (c *Conn) Err() error { return c.err }
+
+// Streams is the number of streams that are open or half-closed.
+func (c *Conn) Streams() int { return len(c.streams) }
+
+// header is a frame header, RFC 9113 §4.1.
+type header struct {
+	length int
+	typ    xhttp2.FrameType
+	flags  xhttp2.Flags
+	stream uint32
+}
+
+func parseHeader(b []byte) header {
+	return header{
+		length: int(b[0])<<16 | int(b[1])<<8 | int(b[2]),
+		typ:    xhttp2.FrameType(b[3]),
+		flags:  xhttp2.Flags(b[4]),
+		stream: binary.BigEndian.Uint32(b[5:]) & maxStreamID,
+	}
+}
+
+func (c *Conn) emit(e Event) { c.events = append(c.events, e) }

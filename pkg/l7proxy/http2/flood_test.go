@@ -1,0 +1,180 @@
+package http2
+
+import (
+	"bytes"
+	"encoding/binary"
+	"runtime"
+	"strings"
+	"testing"
+
+	xhttp2 "golang.org/x/net/http2"
+)
+
+// flood feeds what write makes for each of n turns, as a driver does: the output
+// is taken now and then if the peer reads, never if it does not. It returns the
+// error that ended the connection, and the most output that there was.
+func flood(t *testing.T, cfg Config, reads bool, n int, write func(w *wire, i int)) (code string, output int) {
+	t.Helper()
+	w := newWire(t, cfg)
+	for i := range n {
+		write(w, i)
+		_, err := w.c.Feed(w.in.Bytes())
+		w.in.Reset()
+		output = max(output, w.c.OutputLen())
+		if err != nil {
+			return describe(nil, err)[0], output
+		}
+		if reads && i%10 == 9 {
+			w.c.TakeOutput(nil)
+		}
+	}
+	return "", output
+}
+
+// TestFloodsWithoutReading: what makes this end reply must not fill memory when
+// nobody reads the replies (CVE-2019-9512, CVE-2019-9515).
+func TestFloodsWithoutReading(t *testing.T) {
+	for name, write := range map[string]func(w *wire, i int){
+		"PING":     func(w *wire, _ int) { must(t, w.fr.WritePing(false, [8]byte{})) },
+		"SETTINGS": func(w *wire, _ int) { must(t, w.fr.WriteSettings()) },
+		"SETTINGS that change every stream": func(w *wire, i int) {
+			must(t, w.fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: uint32(i % 2)}))
+		},
+		"PING between requests": func(w *wire, i int) {
+			must(t, w.fr.WritePing(false, [8]byte{}))
+			if i%100 == 0 {
+				w.get(uint32(2*i+1), true)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, output := flood(t, Config{Role: Server, MaxStreams: 1 << 20}, false, 100_000, write)
+			if code != "ENHANCE_YOUR_CALM" || output > maxControlOut+1024 {
+				t.Errorf("ended with %q, %d bytes of output at most", code, output)
+			}
+			if code, _ := flood(t, Config{Role: Server, MaxStreams: 1 << 20}, true, 20_000, write); code != "" {
+				t.Errorf("the peer reads, and the connection ends with %s", code)
+			}
+		})
+	}
+}
+
+// TestFloodsOfResets: streams that cost this end work and their peer nothing.
+func TestFloodsOfResets(t *testing.T) {
+	open := func(w *wire, i int) uint32 {
+		w.get(uint32(2*i+1), false)
+		return uint32(2*i + 1)
+	}
+	for name, write := range map[string]func(w *wire, i int){
+		"rapid reset (CVE-2023-44487)": func(w *wire, i int) { must(t, w.fr.WriteRSTStream(open(w, i), Cancel)) },
+		// "Made you reset", CVE-2025-8671: the peer has this end do it.
+		"window update of 0":      func(w *wire, i int) { must(t, w.fr.WriteWindowUpdate(open(w, i), 0)) },
+		"window update too large": func(w *wire, i int) { must(t, w.fr.WriteWindowUpdate(open(w, i), 1<<31-1)) },
+		"DATA after the end": func(w *wire, i int) {
+			w.get(uint32(2*i+1), true)
+			must(t, w.fr.WriteData(uint32(2*i+1), false, nil))
+		},
+		"priority of itself": func(w *wire, i int) {
+			id := open(w, i)
+			must(t, w.fr.WritePriority(id, xhttp2.PriorityParam{StreamDep: id}))
+		},
+		"trailers without an end": func(w *wire, i int) { w.headers(open(w, i), false, "a", "b") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if code, _ := flood(t, Config{Role: Server}, true, 1000, write); code != "ENHANCE_YOUR_CALM" {
+				t.Errorf("ended with %q", code)
+			}
+		})
+	}
+}
+
+// TestContinuationFlood: a field section without end (CVE-2024-27316), in few
+// bytes or many, is given up, and little of it is kept.
+func TestContinuationFlood(t *testing.T) {
+	literal := func(n int) []byte { // RFC 7541 §6.2.2, of a name and a value that are not in a table
+		return append(binary.AppendUvarint([]byte{0, 1, 'a', 0x7f}, uint64(n-0x7f)), bytes.Repeat([]byte{'x'}, n)...)
+	}
+	for name, fragment := range map[string][]byte{
+		"empty":       nil,
+		"tiny fields": {0x82},
+		"large field": literal(8 << 10),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWire(t, Config{Role: Server})
+			must(t, w.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: fragment}))
+			for i := 0; ; i++ {
+				must(t, w.fr.WriteContinuation(1, false, fragment))
+				events, err := w.c.Feed(w.in.Bytes())
+				w.in.Reset()
+				if len(events) > 0 || i > maxContinuations {
+					t.Fatalf("%q after %d frames", describe(events, err), i)
+				}
+				if err != nil {
+					if got := describe(nil, err)[0]; got != "ENHANCE_YOUR_CALM" {
+						t.Error(got)
+					}
+					return
+				}
+			}
+		})
+	}
+}
+
+// TestHPACKBomb: one byte that stands for 4 KiB, many times over. The list is cut
+// at its limit, and no copies are made of what is not used.
+func TestHPACKBomb(t *testing.T) {
+	w := newWire(t, Config{Role: Server, MaxHeaderCount: 1 << 20})
+	big := strings.Repeat("x", 4000)
+	head := w.block(append(append([]string(nil), getFields...), "a", big)...)  // enters the table
+	bomb := append(head, bytes.Repeat([]byte{0x80 | 62}, 16<<10-len(head))...) // 64 MiB
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	must(t, w.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: bomb, EndStream: true, EndHeaders: true}))
+	events, err := w.c.Feed(w.in.Bytes())
+	runtime.ReadMemStats(&after)
+	must(t, err)
+	if len(events) != 1 || !events[0].TooLarge {
+		t.Fatalf("%d events", len(events))
+	}
+	size := 0
+	for _, f := range events[0].Fields {
+		size += int(f.Size())
+	}
+	if size > DefaultMaxHeaderList {
+		t.Errorf("%d bytes of fields", size)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 {
+		t.Errorf("%d bytes were allocated", used)
+	}
+}
+
+// TestStalledPeer: a peer that opens no window, or a byte at a time, makes
+// nothing pile up here: the bytes stay with whoever sends them.
+func TestStalledPeer(t *testing.T) {
+	w := newWire(t, Config{Role: Server}, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 0})
+	body := make([]byte, 1<<20)
+	for id := uint32(1); id < 2*DefaultMaxStreams; id += 2 {
+		w.get(id, true)
+	}
+	_, err := w.c.Feed(w.in.Bytes())
+	must(t, err)
+	w.in.Reset()
+	for id := uint32(1); id < 2*DefaultMaxStreams; id += 2 {
+		must(t, w.c.WriteHeaders(id, fieldList(":status", "200"), false))
+		if n, err := w.c.WriteData(id, body, true); n != 0 || err != nil {
+			t.Fatalf("%d bytes went into no window, %v", n, err)
+		}
+	}
+	if n := w.c.OutputLen(); n > 100*DefaultMaxStreams {
+		t.Errorf("%d bytes of output", n)
+	}
+	w.c.TakeOutput(nil)
+	for range 1000 {
+		must(t, w.fr.WriteWindowUpdate(1, 1))
+		w.feed("WINDOW 1")
+		if n, _ := w.c.WriteData(1, body, true); n != 1 {
+			t.Fatalf("%d bytes went into a window of 1", n)
+		}
+		w.out.Reset()
+	}
+}

@@ -1,0 +1,66 @@
+package http2
+
+// Consume gives n bytes of window back to the peer, whose DATA on the stream
+// went where it should. The stream may be closed by now: the connection's
+// window gets them all the same. Windows are updated by halves, not per call: of
+// the connection's, by halves of what no stalled stream holds, so that the others
+// never wait for those.
+func (c *Conn) Consume(id uint32, n int) {
+	if n <= 0 || c.err != nil {
+		return
+	}
+	if s := c.streams[id]; s != nil {
+		c.credit(s, int64(n))
+	} else {
+		c.creditConn(int64(n))
+	}
+}
+
+func (c *Conn) credit(s *stream, n int64) {
+	c.creditConn(n)
+	s.unacked += n
+	if s.unacked >= int64(c.cfg.StreamWindow)/2 && !s.remoteClosed {
+		_ = c.framer.WriteWindowUpdate(s.id, uint32(s.unacked))
+		s.recv += s.unacked
+		s.unacked = 0
+	}
+}
+
+func (c *Conn) creditConn(n int64) {
+	c.unacked += n
+	if c.unacked >= c.recv {
+		_ = c.framer.WriteWindowUpdate(0, uint32(c.unacked))
+		c.recv += c.unacked
+		c.unacked = 0
+	}
+}
+
+// windowUpdate handles WINDOW_UPDATE, RFC 9113 §6.9. The Framer refused
+// an increment of 0 already.
+func (c *Conn) windowUpdate(id, increment uint32) error {
+	if id == 0 {
+		if c.send += int64(increment); c.send > maxWindow {
+			return connErr(FlowControlError, "WINDOW_UPDATE overflows the connection's window")
+		}
+		if c.sendBlocked && c.send > 0 {
+			c.sendBlocked = false
+			c.emit(Event{Kind: EventWindowOpened})
+		}
+		return nil
+	}
+	if c.idle(id) {
+		return connErr(ProtocolError, "WINDOW_UPDATE on an idle stream")
+	}
+	s := c.streams[id]
+	if s == nil {
+		return nil
+	}
+	if s.send += int64(increment); s.send > maxWindow {
+		return c.streamError(id, FlowControlError)
+	}
+	if s.blocked && s.send > 0 {
+		s.blocked = false
+		c.emit(Event{Kind: EventWindowOpened, Stream: id})
+	}
+	return nil
+}

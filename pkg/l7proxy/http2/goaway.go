@@ -1,0 +1,102 @@
+package http2
+
+import (
+	"maps"
+	"slices"
+
+	xhttp2 "golang.org/x/net/http2"
+)
+
+// awayState is where the connection stands on its way to its end, RFC 9113 §6.8.
+type awayState struct {
+	draining bool   // Drain was called
+	sent     bool   // a GOAWAY with the true last stream id went out
+	sentLast uint32 // that id: frames of the peer's streams above it are dropped
+	received bool
+	recvLast uint32 // streams of ours above it were not processed
+}
+
+// discards reports whether frames for the peer's stream are dropped since it
+// came after our GOAWAY.
+func (a *awayState) discards(id uint32) bool { return a.sent && id > a.sentLast }
+
+var (
+	pingProbe = [8]byte{'u', 'l', 'p', 'r', 'o', 'b', 'e', 0}
+	pingDrain = [8]byte{'u', 'l', 'd', 'r', 'a', 'i', 'n', 0}
+)
+
+// Drain ends the connection without losing a request. In the server role the
+// first GOAWAY names no last stream and a PING follows; streams that the peer
+// opened before it knew are still served, and its answer makes the GOAWAY
+// final. In the client role no further stream can be opened. Done says when
+// nothing is left.
+func (c *Conn) Drain() {
+	if c.away.draining || c.err != nil {
+		return
+	}
+	c.away.draining = true
+	if c.cfg.Role == Client {
+		c.sendGoAway(NoError)
+		return
+	}
+	_ = c.framer.WriteGoAway(maxStreamID, NoError, nil)
+	_ = c.framer.WritePing(false, pingDrain)
+}
+
+// GoAway refuses all streams that did not arrive yet, at once.
+func (c *Conn) GoAway(code ErrCode) {
+	if c.err != nil {
+		return
+	}
+	c.away.draining = true
+	c.sendGoAway(code)
+}
+
+func (c *Conn) finishDrain() {
+	if c.away.draining && !c.away.sent {
+		c.sendGoAway(NoError)
+	}
+}
+
+func (c *Conn) sendGoAway(code ErrCode) {
+	c.away.sent = true
+	c.away.sentLast = min(c.away.sentLast, c.lastPeerID) // it must not grow
+	_ = c.framer.WriteGoAway(c.away.sentLast, code, nil)
+}
+
+// Draining reports whether the connection takes no further stream: either end
+// has said GOAWAY.
+func (c *Conn) Draining() bool { return c.away.draining || c.away.received || c.err != nil }
+
+// Done reports whether the connection can be closed once its output is sent.
+func (c *Conn) Done() bool {
+	if c.err != nil {
+		return true
+	}
+	return len(c.streams) == 0 && (c.away.sent || c.away.received && c.cfg.Role == Client)
+}
+
+// Ping asks the peer for a sign of life: EventPingAck.
+func (c *Conn) Ping() {
+	if c.err == nil {
+		_ = c.framer.WritePing(false, pingProbe)
+	}
+}
+
+func (c *Conn) goAwayFrame(f *xhttp2.GoAwayFrame) error {
+	c.away.received = true
+	// It must not grow (§6.8); if it does, the smaller one was a promise.
+	c.away.recvLast = min(c.away.recvLast, f.LastStreamID)
+	c.emit(Event{Kind: EventGoAway, LastStream: c.away.recvLast, Code: f.ErrCode})
+	if c.cfg.Role == Server {
+		return nil
+	}
+	// In the order of their ids, so that events do not depend on map order.
+	for _, id := range slices.Sorted(maps.Keys(c.streams)) {
+		if s := c.streams[id]; id > c.away.recvLast {
+			c.closeStream(s, closedByUs)
+			c.emit(Event{Kind: EventReset, Stream: id, Code: RefusedStream, Retryable: !s.gotHeaders})
+		}
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package http2
+
+import (
+	xhttp2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// block is the field section being received: HEADERS and its CONTINUATIONs,
+// which nothing may interrupt (RFC 9113 §4.3).
+type block struct {
+	stream  uint32 // 0: none
+	end     bool   // END_STREAM
+	discard bool   // decode to keep HPACK in step, then forget
+	selfDep bool   // the stream depends on itself
+
+	first    int // index in Conn.fields of the first field
+	size     int // RFC 9113 §6.5.2 size of the list so far
+	wire     int // bytes of fragments so far
+	frames   int // CONTINUATION frames so far
+	tooLarge bool
+}
+
+// keepOpenBlock starts a new arena of fields, with those of an unfinished section.
+func (c *Conn) keepOpenBlock() {
+	n := 0
+	if c.block.stream != 0 {
+		n = copy(c.fields, c.fields[c.block.first:])
+		c.block.first = 0
+	}
+	c.fields = c.fields[:n]
+}
+
+// headers handles HEADERS, RFC 9113 §6.2: it decides from the stream's state
+// what the section is for. selfDep says that the stream depends on itself, last
+// that no CONTINUATION follows p.
+func (c *Conn) headers(id uint32, end, selfDep bool, p []byte, last bool) error {
+	c.block = block{stream: id, end: end, selfDep: selfDep, first: len(c.fields)}
+	if c.streams[id] == nil {
+		if err := c.headersOfNoStream(id); err != nil {
+			return err
+		}
+	}
+	return c.fragment(p, last)
+}
+
+// headersOfNoStream decides about HEADERS that belong to no open stream: they
+// open one in the server role, and are late or wrong otherwise.
+func (c *Conn) headersOfNoStream(id uint32) error {
+	switch {
+	case id%2 == 0:
+		return connErr(ProtocolError, "HEADERS on a stream of even id")
+	case c.cfg.Role == Client:
+		if c.idle(id) {
+			return connErr(ProtocolError, "HEADERS on an idle stream")
+		}
+		c.block.discard = true // an answer to a request that was cancelled
+	case id > c.lastPeerID:
+		c.lastPeerID = id
+		c.block.discard = c.away.discards(id)
+	case c.away.discards(id):
+		c.block.discard = true
+	default:
+		switch c.closed.cause(id) {
+		case closedByUs:
+			c.block.discard = true
+		case closedByEnd, closedByPeer:
+			return connErr(StreamClosed, "HEADERS on a closed stream")
+		case closedUnknown:
+			return connErr(ProtocolError, "HEADERS on a stream id lower than the latest")
+		}
+	}
+	return nil
+}
+
+func (c *Conn) continuationFrame(f *xhttp2.ContinuationFrame) error {
+	if c.block.frames++; c.block.frames > maxContinuations {
+		return connErr(EnhanceYourCalm, "too many CONTINUATION frames")
+	}
+	return c.fragment(f.HeaderBlockFragment(), f.HeadersEnded())
+}
+
+// fragment decodes a part of a field section as it comes; nothing is buffered
+// but what HPACK cannot decode yet.
+func (c *Conn) fragment(p []byte, last bool) error {
+	// HPACK's representation is never more than twice what it stands for, so
+	// this only ends connections that would be refused anyway.
+	if c.block.wire += len(p); c.block.wire > 2*c.cfg.MaxHeaderList+maxFrameIn {
+		return connErr(EnhanceYourCalm, "header section far over the limit")
+	}
+	if _, err := c.dec.Write(p); err != nil {
+		return connErr(CompressionError, "HPACK: "+err.Error())
+	}
+	if !last {
+		return nil
+	}
+	if err := c.dec.Close(); err != nil {
+		return connErr(CompressionError, "HPACK: "+err.Error())
+	}
+	c.dec.SetEmitEnabled(true)
+	b := c.block
+	c.block.stream = 0
+	if b.discard {
+		c.fields = c.fields[:b.first]
+		return nil
+	}
+	fields := c.fields[b.first:len(c.fields):len(c.fields)]
+	if s := c.streams[b.stream]; s != nil {
+		return c.moreHeaders(s, &b, fields)
+	}
+	return c.openedByPeer(&b, fields)
+}
+
+// onField takes one decoded field.
+func (c *Conn) onField(f hpack.HeaderField) {
+	b := &c.block
+	b.size += int(f.Size())
+	if b.size > c.cfg.MaxHeaderList || len(c.fields)-b.first >= c.cfg.MaxHeaderCount {
+		b.tooLarge = true
+		c.dec.SetEmitEnabled(false) // the rest is only parsed
+		return
+	}
+	if !b.discard {
+		c.fields = append(c.fields, f)
+	}
+}
+
+// openedByPeer handles the request head of a new stream.
+func (c *Conn) openedByPeer(b *block, fields []Field) error {
+	c.openedStream()
+	req, reason := request{}, ""
+	switch {
+	case b.selfDep:
+		return c.streamError(b.stream, ProtocolError)
+	case !b.tooLarge:
+		req, reason = checkRequest(fields, c.cfg.ConnectProtocol)
+	}
+	switch {
+	case len(c.streams) >= c.cfg.MaxStreams:
+		return c.streamError(b.stream, RefusedStream)
+	}
+	s := c.addStream(b.stream)
+	s.gotHeaders = true
+	s.remoteClosed = b.end
+	s.connect = req.connect
+	if !b.tooLarge && reason == "" {
+		s.contentLength = req.contentLength
+	}
+	if b.end && !s.lengthHolds(true) {
+		s.contentLength, reason = -1, "content-length without a body"
+	}
+	c.abuse.empty = 0
+	if reason != "" {
+		c.emit(Event{Kind: EventMalformed, Stream: b.stream, Fields: fields, Reason: reason, EndStream: b.end})
+		return c.premature()
+	}
+	c.emit(Event{Kind: EventHeaders, Stream: b.stream, Fields: fields, EndStream: b.end, TooLarge: b.tooLarge})
+	return nil
+}
+
+// moreHeaders handles a field section on an open stream: trailers, or in the
+// client role a response head.
+func (c *Conn) moreHeaders(s *stream, b *block, fields []Field) error {
+	trailers := s.gotHeaders
+	switch {
+	case s.remoteClosed:
+		return c.streamError(s.id, StreamClosed)
+	case b.selfDep:
+		return c.streamError(s.id, ProtocolError)
+	case b.tooLarge:
+		return c.streamError(s.id, EnhanceYourCalm)
+	case trailers && (!b.end || !checkTrailers(fields)):
+		return c.streamError(s.id, ProtocolError)
+	case !trailers && !c.responseHead(s, fields, b.end):
+		return c.streamError(s.id, ProtocolError)
+	case b.end && !s.lengthHolds(true):
+		return c.streamError(s.id, ProtocolError)
+	}
+	s.remoteClosed = b.end
+	c.abuse.empty = 0
+	c.emit(Event{Kind: EventHeaders, Stream: s.id, Fields: fields, EndStream: b.end, Trailers: trailers})
+	c.closeIfDone(s)
+	return nil
+}
+
+// responseHead checks a response's field section and notes what follows from it.
+func (c *Conn) responseHead(s *stream, fields []Field, end bool) bool {
+	status, length, ok := checkResponse(fields)
+	if !ok {
+		return false
+	}
+	if status < 200 {
+		return !end // RFC 9113 §8.1: an interim response does not end the stream
+	}
+	s.gotHeaders = true
+	s.contentLength = length
+	s.noBody = s.noBody || status == 304 || status == 204
+	s.connect = s.connect && status < 300
+	return true
+}

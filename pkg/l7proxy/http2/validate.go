@@ -1,0 +1,200 @@
+package http2
+
+import "strings"
+
+// request is what the engine needs to know of a request head.
+type request struct {
+	contentLength int64 // -1: not announced
+	connect       bool
+}
+
+// checkRequest validates a request's field section (RFC 9113 §8.2, §8.3.1);
+// extended says whether CONNECT may have a :protocol (RFC 8441). The reason says
+// why it is malformed; "" means it is not.
+func checkRequest(fields []Field, extended bool) (req request, reason string) {
+	req.contentLength = -1
+	var method, scheme, path, authority, protocol, host *string
+	pseudo := true
+	for i := range fields {
+		f := &fields[i]
+		if !strings.HasPrefix(f.Name, ":") {
+			pseudo = false
+			if !checkField(f) || !noteLength(f, &req.contentLength) {
+				return req, "malformed field"
+			}
+			if f.Name == "host" {
+				if host != nil {
+					return req, "duplicate host"
+				}
+				host = &f.Value
+			}
+			continue
+		}
+		if !pseudo {
+			return req, "pseudo-header field after a field"
+		}
+		if !validValue(f.Value) {
+			return req, "malformed pseudo-header field"
+		}
+		var p **string
+		switch f.Name {
+		case ":method":
+			p = &method
+		case ":scheme":
+			p = &scheme
+		case ":path":
+			p = &path
+		case ":authority":
+			p = &authority
+		case ":protocol": // RFC 8441
+			p = &protocol
+		default:
+			return req, "unknown pseudo-header field"
+		}
+		if *p != nil {
+			return req, "duplicate pseudo-header field"
+		}
+		*p = &f.Value
+	}
+	switch {
+	case method == nil || !validToken(*method):
+		return req, "missing or invalid :method"
+	case authority != nil && !validAuthority(*authority, false), host != nil && !validAuthority(*host, false):
+		return req, "the authority is not a host and port"
+	case authority != nil && host != nil && !strings.EqualFold(*authority, *host):
+		return req, "host differs from :authority"
+	}
+	req.connect = *method == "CONNECT"
+	switch {
+	case req.connect && protocol == nil:
+		// RFC 9113 §8.5
+		if scheme != nil || path != nil || authority == nil || !validAuthority(*authority, true) {
+			return req, "CONNECT with other than :method and a host and port in :authority"
+		}
+		return req, ""
+	case protocol != nil && (!req.connect || !extended || !validToken(*protocol)):
+		return req, "invalid :protocol"
+	case scheme == nil || !validScheme(*scheme) || path == nil:
+		return req, "missing :scheme or :path"
+	case !validTarget(*path):
+		return req, "invalid :path"
+	case *scheme == "http" || *scheme == "https":
+		if !strings.HasPrefix(*path, "/") && !(*path == "*" && *method == "OPTIONS") {
+			return req, "invalid :path"
+		}
+	}
+	return req, ""
+}
+
+// checkResponse validates a response's field section (RFC 9113 §8.3.2).
+func checkResponse(fields []Field) (status int, contentLength int64, ok bool) {
+	contentLength = -1
+	if len(fields) == 0 || fields[0].Name != ":status" || !validStatus(fields[0].Value) {
+		return 0, 0, false
+	}
+	v := fields[0].Value
+	status = int(v[0]-'0')*100 + int(v[1]-'0')*10 + int(v[2]-'0')
+	for i := range fields[1:] {
+		f := &fields[1+i]
+		if !checkField(f) || !noteLength(f, &contentLength) {
+			return 0, 0, false
+		}
+	}
+	return status, contentLength, status != 101 // §8.6
+}
+
+// checkTrailers validates a trailer section: no pseudo-header field (§8.1).
+func checkTrailers(fields []Field) bool {
+	for i := range fields {
+		if !checkField(&fields[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// checkField validates one regular field (§8.2.1, §8.2.2). ':' is no token
+// character, so pseudo-header fields fail.
+func checkField(f *Field) bool {
+	if !validName(f.Name) || !validValue(f.Value) {
+		return false
+	}
+	switch f.Name {
+	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
+		return false
+	case "te":
+		return strings.EqualFold(f.Value, "trailers")
+	}
+	return true
+}
+
+// noteLength remembers content-length in *length; different ones are malformed
+// (RFC 9110 §8.6).
+func noteLength(f *Field, length *int64) bool {
+	if f.Name != "content-length" {
+		return true
+	}
+	n := int64(0)
+	for _, d := range []byte(f.Value) {
+		if d < '0' || d > '9' || n > (1<<62)/10 {
+			return false
+		}
+		n = n*10 + int64(d-'0')
+	}
+	if f.Value == "" || *length >= 0 && *length != n {
+		return false
+	}
+	*length = n
+	return true
+}
+
+func validStatus(v string) bool {
+	return len(v) == 3 && v[0] >= '1' && v[0] <= '9' && v[1] >= '0' && v[1] <= '9' && v[2] >= '0' && v[2] <= '9'
+}
+
+// tokenChar holds RFC 9110 §5.6.2 tchar.
+var tokenChar = charSet("!#$%&'*+-.^_`|~" + digits + letters)
+
+func validToken(s string) bool { return s != "" && consistsOf(s, &tokenChar) }
+
+// validName: a token with no upper case letter, RFC 9113 §8.2.1.
+func validName(s string) bool {
+	for i := range len(s) {
+		if b := s[i]; !tokenChar[b] || 'A' <= b && b <= 'Z' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// validValue: no control character, no white space at either end, RFC 9113 §8.2.1.
+// That names NUL, CR and LF alone; the others have no meaning in a field either
+// (RFC 9110 §5.5), and HTTP/1 does not carry them.
+func validValue(s string) bool {
+	if s == "" {
+		return true
+	}
+	if isSpace(s[0]) || isSpace(s[len(s)-1]) {
+		return false
+	}
+	for i := range len(s) {
+		if b := s[i]; b < ' ' && b != '\t' || b == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+func isSpace(b byte) bool { return b == ' ' || b == '\t' }
+
+// validScheme: RFC 3986 §3.1.
+func validScheme(s string) bool {
+	for i := range len(s) {
+		b := s[i]
+		letter := 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
+		if !letter && (i == 0 || !('0' <= b && b <= '9' || b == '+' || b == '-' || b == '.')) {
+			return false
+		}
+	}
+	return s != ""
+}

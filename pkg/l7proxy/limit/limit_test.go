@@ -1,0 +1,158 @@
+package limit
+
+import (
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func rate(t testing.TB, count int, period time.Duration, burst int) Rate {
+	t.Helper()
+	r, err := NewRate(count, period, burst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestBurstThenRate(t *testing.T) {
+	r := rate(t, 10, time.Second, 5)
+	var b Bucket
+	now := time.Hour
+	for i := range 5 {
+		if ok, _ := b.Take(now, r); !ok {
+			t.Fatalf("event %d of a burst of 5 was refused", i)
+		}
+	}
+	ok, wait := b.Take(now, r)
+	if ok || wait != 100*time.Millisecond {
+		t.Fatalf("after the burst: allowed %v, wait %v; want refused for 100ms", ok, wait)
+	}
+	if ok, _ := b.Take(now+wait-1, r); ok {
+		t.Error("allowed a nanosecond early")
+	}
+	if ok, _ := b.Take(now+wait, r); !ok {
+		t.Error("refused at the time it said")
+	}
+	if b.Idle(now + wait) {
+		t.Error("idle right after an event")
+	}
+	if !b.Idle(now + time.Second) {
+		t.Error("still busy after everything was paid back")
+	}
+}
+
+// TestNeverMore: in any window the events are at most the burst and what the
+// rate gives, whenever they come.
+func TestNeverMore(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		count, burst := 1+random.IntN(50), 1+random.IntN(20)
+		r := rate(t, count, time.Second, burst)
+		var b Bucket
+		var allowed []time.Duration
+		now := time.Duration(0)
+		for range 500 {
+			now += time.Duration(random.Int64N(int64(60 * time.Millisecond)))
+			if ok, _ := b.Take(now, r); ok {
+				allowed = append(allowed, now)
+			}
+		}
+		for i := range allowed {
+			for j := i; j < len(allowed); j++ {
+				window := allowed[j] - allowed[i]
+				if most := burst + int(window/r.every); j-i+1 > most {
+					t.Fatalf("%d events in %v, at most %d are allowed (%d/s, burst %d)", j-i+1, window, most, count, burst)
+				}
+			}
+		}
+		if len(allowed) < burst {
+			t.Fatalf("%d events, not even the burst of %d", len(allowed), burst)
+		}
+	}
+}
+
+func TestRefusedRates(t *testing.T) {
+	for _, tc := range []struct {
+		count  int
+		period time.Duration
+		burst  int
+	}{
+		{0, time.Second, 1},
+		{-1, time.Second, 1},
+		{1, 0, 1},
+		{1, -time.Second, 1},
+		{10, 9, 1},
+		{1, time.Second, 0},
+		{1, 24 * time.Hour, math.MaxInt32},
+	} {
+		if _, err := NewRate(tc.count, tc.period, tc.burst); err == nil {
+			t.Errorf("a rate of %d in %v, %d at once was taken", tc.count, tc.period, tc.burst)
+		}
+	}
+}
+
+func TestConcurrentTakes(t *testing.T) {
+	r := rate(t, 1, time.Hour, 100)
+	k := NewKeyed[int](r, 4)
+	var taken atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 1000 {
+				if ok, _ := k.Take(time.Second, 7); ok {
+					taken.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if taken.Load() != 100 {
+		t.Errorf("%d events, want the burst of 100", taken.Load())
+	}
+}
+
+func TestKeysAreBounded(t *testing.T) {
+	k := NewKeyed[int](rate(t, 10, time.Second, 1), 3)
+	now := time.Minute
+	for key := range 3 {
+		if ok, _ := k.Take(now, key); !ok {
+			t.Fatalf("key %d was refused", key)
+		}
+	}
+	if ok, _ := k.Take(now, 3); ok {
+		t.Error("a fourth busy key was taken")
+	}
+	if ok, _ := k.Take(now, 1); ok {
+		t.Error("keys share nothing, and yet 1 had another event left")
+	}
+	now += 100 * time.Millisecond
+	if ok, _ := k.Take(now, 3); !ok {
+		t.Error("a new key was refused though the others are idle")
+	}
+	if k.Len() != 1 {
+		t.Errorf("%d keys are known, want the busy one", k.Len())
+	}
+}
+
+func TestAllocations(t *testing.T) {
+	k := NewKeyed[string](rate(t, 10, time.Second, 1), 3)
+	now := time.Duration(0)
+	if n := testing.AllocsPerRun(1000, func() { now++; k.Take(now, "a") }); n != 0 {
+		t.Errorf("%v allocations for a known key", n)
+	}
+}
+
+func BenchmarkTake(b *testing.B) {
+	k := NewKeyed[string](rate(b, 1000000, time.Second, 1000), 10)
+	b.RunParallel(func(p *testing.PB) {
+		now := time.Duration(0)
+		for p.Next() {
+			now += 1000
+			k.Take(now, "spiffe://cluster.local/ns/shop/sa/web")
+		}
+	})
+}

@@ -1,0 +1,179 @@
+package l7proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+	xhttp2 "golang.org/x/net/http2"
+	"golang.org/x/sys/unix"
+)
+
+// TestPodConnections: a pod has so many connections at a time, whatever they
+// carry; when one ends another may begin.
+func TestPodConnections(t *testing.T) {
+	const most = 3
+	e, b := newEnv(t), newBackend(t)
+	e.proxy.Limits.PodConnections = most
+	to := e.to(b.addr)
+	var open []*client
+	for range most {
+		c := dialTCP(t, to)
+		c.send(get)
+		srv := b.request()
+		srv.expect(get)
+		srv.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		c.response("GET")
+		open = append(open, c)
+	}
+	nc, err := net.Dial("tcp", to)
+	if err == nil {
+		_, err = nc.Read(make([]byte, 1))
+		nc.Close()
+	}
+	if !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("one more connection: %v", err)
+	}
+	if ev := e.tap.wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonOverload || ev.Source.Workload != e.local {
+		t.Errorf("%+v", ev)
+	}
+	if hits := e.proxy.LimitHits()["pod-connections-outbound"]; hits != 1 {
+		t.Errorf("%d hits are counted", hits)
+	}
+	open[0].Close()
+	eventually(t, "room for another", func() bool {
+		e.proxy.pods.mu.Lock()
+		defer e.proxy.pods.mu.Unlock()
+		return e.proxy.pods.bySide[podSide{e.local.UID, mesh.Outbound}].conns < most
+	})
+	c := dialTCP(t, to)
+	c.send(get)
+	b.request().expect(get)
+}
+
+// TestPodBuffer: bytes that a pod does not take are counted, and over the limit
+// its next request is refused until they have gone.
+func TestPodBuffer(t *testing.T) {
+	const size = 1 << 20
+	backend, _ := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			_, _ = io.Copy(w, io.LimitReader(&pattern{n: size}, size))
+		}
+	})
+	e := newEnv(t)
+	e.proxy.Limits.PodBuffer = 300 << 10
+	// The window of the connection is all there is until it is given more.
+	c := dialFrames(t, e.to(backend), xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 0})
+	ask := func(id uint32, path string) {
+		c.headers(id, true, ":method", "GET", ":scheme", "http", ":path", path, ":authority", "a")
+	}
+	held := func() int64 {
+		e.proxy.pods.mu.Lock()
+		defer e.proxy.pods.mu.Unlock()
+		use := e.proxy.pods.bySide[podSide{e.local.UID, mesh.Outbound}]
+		if use == nil {
+			return 0 // not accepted yet
+		}
+		return use.held.Load()
+	}
+	ask(1, "/large")
+	ask(3, "/large")
+	eventually(t, "two windows' worth waits", func() bool { return held() == 2*256<<10 })
+	c.next()
+	c.next() // their heads
+	ask(5, "/small")
+	if got := c.next(); !strings.HasPrefix(got, "HEADERS 5 :status=503 underlane-reason=overload ") {
+		t.Error(got)
+	}
+	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonOverload {
+		t.Errorf("%+v", ev)
+	}
+	if hits := e.proxy.LimitHits()["pod-buffer"]; hits != 1 {
+		t.Errorf("%d hits are counted", hits)
+	}
+	c.must(c.fr.WriteRSTStream(1, xhttp2.ErrCodeCancel))
+	c.must(c.fr.WriteRSTStream(5, xhttp2.ErrCodeCancel)) // its sentence waits too
+	eventually(t, "one window's worth waits", func() bool { return held() == 256<<10 })
+	ask(7, "/small")
+	if got := c.next(); !strings.HasPrefix(got, "HEADERS 7 :status=200 ") {
+		t.Error(got)
+	}
+	c.must(c.fr.WriteRSTStream(3, xhttp2.ErrCodeCancel))
+	eventually(t, "nothing waits", func() bool { return held() == 0 })
+}
+
+// TestH2Floods: a client that floods is sent away with the right code, is told of
+// and counted; other clients do not notice.
+func TestH2Floods(t *testing.T) {
+	b := newBackend(t)
+	e := newH2Env(t, b.addr)
+	get := func(c *frames, id uint32, end bool) error {
+		return c.fr.WriteHeaders(xhttp2.HeadersFrameParam{
+			StreamID: id, EndStream: end, EndHeaders: true,
+			BlockFragment: c.encode(":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a"),
+		})
+	}
+	other := dialFrames(t, e.addr)
+	other.must(get(other, 1, true))
+	s := serveFrames(b.accept())
+	s.want("HEADERS 1 :method=GET :scheme=http :path=/ :authority=a END")
+	floods := map[string]func(c *frames, i uint32) error{
+		"malformed requests": func(c *frames, i uint32) error {
+			return c.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: []byte{0x82}, EndStream: true, EndHeaders: true})
+		},
+		"window updates of 0": func(c *frames, i uint32) error {
+			if i%2 == 0 {
+				return get(c, i+1, false)
+			}
+			return c.fr.WriteWindowUpdate(i, 0)
+		},
+		"CONTINUATION": func(c *frames, i uint32) error {
+			if i == 0 {
+				return c.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1})
+			}
+			return c.fr.WriteContinuation(1, false, nil)
+		},
+		"empty DATA": func(c *frames, i uint32) error {
+			if i == 0 {
+				return get(c, 1, false)
+			}
+			return c.fr.WriteData(1, false, nil)
+		},
+	}
+	hits := uint64(0)
+	for name, flood := range floods {
+		t.Run(name, func(t *testing.T) {
+			hits++
+			c := dialFrames(t, e.addr)
+			last := make(chan string, 1)
+			go func() {
+				defer close(last)
+				for {
+					fr, err := c.fr.ReadFrame() // and answer nothing: the test's goroutine writes
+					if err != nil {
+						return
+					}
+					if g, ok := fr.(*xhttp2.GoAwayFrame); ok {
+						last <- g.ErrCode.String()
+					}
+				}
+			}()
+			for i := range uint32(20_000) {
+				if flood(c, i) != nil {
+					break // it has been sent away
+				}
+			}
+			if got := <-last; got != "ENHANCE_YOUR_CALM" {
+				t.Errorf("the last word is %q", got)
+			}
+			eventually(t, "counted", func() bool { return e.proxy.LimitHits()["http2-flood"] == hits })
+		})
+	}
+	s.headers(1, true, ":status", "204")
+	other.want("HEADERS 1 :status=204 END")
+}

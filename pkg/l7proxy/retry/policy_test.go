@@ -1,0 +1,168 @@
+package retry
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+func policy(t testing.TB, r *mesh.RouteRetry) *Policy {
+	t.Helper()
+	p, err := New(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestDecide(t *testing.T) {
+	some := policy(t, &mesh.RouteRetry{Codes: []uint16{500, 503, 429}, GRPCCodes: []uint8{14}, Attempts: 2})
+	any := policy(t, &mesh.RouteRetry{Attempts: 2, AnyMethod: true})
+	for name, tc := range map[string]struct {
+		policy  *Policy
+		attempt Attempt
+		want    Decision
+	}{
+		"listed status":             {some, Attempt{Status: 503, Method: "GET", Body: true}, Retry},
+		"listed status below 500":   {some, Attempt{Status: 429, Method: "GET", Body: true}, Retry},
+		"listed status of a POST":   {some, Attempt{Status: 500, Method: "POST", Body: true}, Retry},
+		"other status":              {some, Attempt{Status: 502, Method: "GET", Body: true}, NotRetryable},
+		"no status at all":          {some, Attempt{Status: 0, Method: "GET", Body: true}, NotRetryable},
+		"a status out of range":     {some, Attempt{Status: 999, Method: "GET", Body: true}, NotRetryable},
+		"second retry":              {some, Attempt{Status: 503, Method: "GET", Body: true, Retries: 1}, Retry},
+		"third retry":               {some, Attempt{Status: 503, Method: "GET", Body: true, Retries: 2}, Exhausted},
+		"body gone":                 {some, Attempt{Status: 503, Method: "PUT"}, NoBody},
+		"answered":                  {some, Attempt{Status: 503, Method: "GET", Body: true, Answered: true}, NotRetryable},
+		"reset of a GET":            {some, Attempt{Cause: Broken, Method: "GET", Body: true}, Retry},
+		"reset of a POST":           {some, Attempt{Cause: Broken, Method: "POST", Body: true}, NotIdempotent},
+		"reset of a POST, any":      {any, Attempt{Cause: Broken, Method: "POST", Body: true}, Retry},
+		"timeout of a PUT":          {some, Attempt{Cause: TimedOut, Method: "PUT", Body: true}, Retry},
+		"timeout of a PATCH":        {some, Attempt{Cause: TimedOut, Method: "PATCH", Body: true}, NotIdempotent},
+		"unsent POST":               {some, Attempt{Cause: Unsent, Method: "POST", Body: true}, Retry},
+		"unsent, body gone":         {some, Attempt{Cause: Unsent, Method: "POST"}, NoBody},
+		"gRPC listed":               {some, Attempt{GRPC: true, Status: 200, GRPCStatus: 14, Method: "POST", Body: true}, Retry},
+		"gRPC other":                {some, Attempt{GRPC: true, Status: 200, GRPCStatus: 13, Method: "POST", Body: true}, NotRetryable},
+		"gRPC nonsense":             {some, Attempt{GRPC: true, Status: 200, GRPCStatus: -1, Method: "POST", Body: true}, NotRetryable},
+		"gRPC nonsense, high":       {some, Attempt{GRPC: true, Status: 200, GRPCStatus: 46, Method: "POST", Body: true}, NotRetryable},
+		"gRPC behind an HTTP 503":   {some, Attempt{GRPC: true, Status: 503, GRPCStatus: -1, Method: "POST", Body: true}, Retry},
+		"gRPC reset, 14 listed":     {some, Attempt{GRPC: true, Cause: Broken, Method: "POST", Body: true}, Retry},
+		"gRPC timeout, 4 unlisted":  {some, Attempt{GRPC: true, Cause: TimedOut, Method: "POST", Body: true}, NotIdempotent},
+		"default, status":           {Default, Attempt{Status: 503, Method: "GET", Body: true}, NotRetryable},
+		"default, reset":            {Default, Attempt{Cause: Broken, Method: "GET", Body: true}, NotRetryable},
+		"default, unsent":           {Default, Attempt{Cause: Unsent, Method: "POST", Body: true}, Retry},
+		"default, unsent again":     {Default, Attempt{Cause: Unsent, Method: "POST", Body: true, Retries: 1}, Exhausted},
+		"default, unsent, answered": {Default, Attempt{Cause: Unsent, Method: "POST", Body: true, Answered: true}, NotRetryable},
+	} {
+		if got := tc.policy.Decide(&tc.attempt); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+// TestEveryCode compares the bit sets with the lists that they were made from.
+func TestEveryCode(t *testing.T) {
+	for listed := uint16(400); listed < 600; listed++ {
+		p := policy(t, &mesh.RouteRetry{Codes: []uint16{listed}, Attempts: 1})
+		for status := range 1000 {
+			want := NotRetryable
+			if status == int(listed) {
+				want = Retry
+			}
+			if got := p.Decide(&Attempt{Status: status, Method: "GET", Body: true}); got != want {
+				t.Fatalf("%d listed, %d came: %v, want %v", listed, status, got, want)
+			}
+		}
+	}
+}
+
+func TestRefusedPolicies(t *testing.T) {
+	for name, r := range map[string]mesh.RouteRetry{
+		"attempts below 0":  {Attempts: -1},
+		"too many attempts": {Attempts: 101},
+		"back-off below 0":  {Backoff: -1},
+		"success":           {Codes: []uint16{200}},
+		"600":               {Codes: []uint16{600}},
+		"gRPC OK":           {GRPCCodes: []uint8{0}},
+		"gRPC 17":           {GRPCCodes: []uint8{17}},
+	} {
+		if _, err := New(&r); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+// TestBackoff: never below what the route says, growing to a bound, spread.
+func TestBackoff(t *testing.T) {
+	base := 100 * time.Millisecond
+	p := policy(t, &mesh.RouteRetry{Attempts: 100, Backoff: base})
+	for n, want := range []time.Duration{base, 2 * base, 4 * base, 8 * base, 10 * base, 10 * base} {
+		if got := p.Backoff(n, 0); got != want {
+			t.Errorf("retry %d waits %v at least, want %v", n, got, want)
+		}
+		if got := p.Backoff(n, math.MaxUint64); got < want+want/2-1 || got > want+want/2 {
+			t.Errorf("retry %d waits %v at most, want %v", n, got, want+want/2)
+		}
+	}
+	for range 10000 {
+		if got := p.Backoff(rand.IntN(200), rand.Uint64()); got < base || got > 15*base {
+			t.Fatalf("waits %v", got)
+		}
+	}
+	if got := Default.Backoff(0, math.MaxUint64); got != 0 {
+		t.Errorf("what was not sent waits %v", got)
+	}
+}
+
+func TestReplay(t *testing.T) {
+	var r Replay
+	r.With(make([]byte, 10, 100))
+	if !r.Whole() || len(r.Body()) != 0 {
+		t.Fatal("a new Replay is not an empty body")
+	}
+	if !r.Keep([]byte("hello ")) || !r.Keep([]byte("world")) || string(r.Body()) != "hello world" {
+		t.Fatalf("kept %q", r.Body())
+	}
+	if !r.Keep(make([]byte, ReplayLimit-11)) || len(r.Body()) != ReplayLimit {
+		t.Fatal("a body of the limit's size was not kept")
+	}
+	if r.Keep([]byte{1}) || r.Whole() || r.Body() != nil || r.Keep(nil) {
+		t.Fatal("a body above the limit is not lost")
+	}
+	buf := r.Drop()
+	if cap(buf) < ReplayLimit || !r.Whole() {
+		t.Fatal("Drop did not give the memory back")
+	}
+	r.With(buf)
+	n := testing.AllocsPerRun(100, func() {
+		r.Keep([]byte("a body"))
+		r.With(r.Drop())
+	})
+	if n != 0 {
+		t.Errorf("%v allocations with memory that was given", n)
+	}
+	r.Lose()
+	if r.Whole() || r.Keep([]byte("x")) {
+		t.Error("lost, and yet whole")
+	}
+}
+
+func TestReplayKeepsACopy(t *testing.T) {
+	var r Replay
+	sent := []byte("body")
+	r.Keep(sent)
+	copy(sent, "XXXX")
+	if string(r.Body()) != "body" {
+		t.Errorf("the body became %q with its source", r.Body())
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	p := policy(b, &mesh.RouteRetry{Codes: []uint16{500, 503}, Attempts: 2})
+	a := Attempt{Cause: Broken, Method: "GET", Body: true}
+	for b.Loop() {
+		p.Decide(&a)
+	}
+}

@@ -1,0 +1,224 @@
+package route
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/underlane/underlane/pkg/l7proxy/retry"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// candidate is one compiled mesh.RouteMatch.
+type candidate struct {
+	rule    *Rule
+	kind    pathKind
+	path    string         // what is compared; "" with byPrefix: any path
+	pattern *regexp.Regexp // instead of path, if not nil
+	length  int            // of pattern
+	method  string         // "": any
+	headers []valueMatch
+	query   []valueMatch
+	order   int // by age and name of the route, then as the route lists them
+}
+
+// methods is the number of methods that c asks for: 0 or 1.
+func (c *candidate) methods() int { return min(len(c.method), 1) }
+
+type pathKind uint8
+
+const (
+	byPrefix pathKind = iota
+	byExact
+	byMethod // the last element of a gRPC path
+)
+
+// valueMatch compares one header field or query parameter.
+type valueMatch struct {
+	name    string // of headers: lower case
+	value   string
+	pattern *regexp.Regexp // instead of value, if not nil
+}
+
+type compiledRule struct {
+	*Rule
+	candidates []*candidate
+}
+
+func compileRoute(r *mesh.Route) ([]compiledRule, error) {
+	for _, name := range r.Hostnames {
+		if err := checkHostname(strings.TrimPrefix(name, "*.")); err != nil {
+			return nil, err
+		}
+	}
+	rules := make([]compiledRule, len(r.Rules))
+	names := make(map[string]bool)
+	for i := range r.Rules {
+		spec := &r.Rules[i]
+		if spec.Name != "" && names[spec.Name] {
+			return nil, fmt.Errorf("rule %d: the name %q is another rule's", i, spec.Name)
+		}
+		names[spec.Name] = true
+		rule, err := compileRule(r, i)
+		if err != nil {
+			return nil, fmt.Errorf("rule %d: %w", i, err)
+		}
+		rules[i].Rule = rule
+		matches := spec.Matches
+		if len(matches) == 0 {
+			matches = make([]mesh.RouteMatch, 1)
+		}
+		for j := range matches {
+			c, err := compileMatch(&matches[j], r.GRPC)
+			if err != nil {
+				return nil, fmt.Errorf("rule %d: match %d: %w", i, j, err)
+			}
+			c.rule = rule
+			rules[i].candidates = append(rules[i].candidates, c)
+		}
+	}
+	return rules, nil
+}
+
+func compileRule(r *mesh.Route, index int) (*Rule, error) {
+	spec := &r.Rules[index]
+	policy, err := retry.New(spec.Retry)
+	if err != nil {
+		return nil, err
+	}
+	t := spec.Timeouts
+	switch {
+	case t.Request < 0 || t.BackendRequest < 0:
+		return nil, fmt.Errorf("timeouts: below zero")
+	case t.Request > 0 && t.BackendRequest > t.Request:
+		return nil, fmt.Errorf("timeouts: %v for the backend's part and %v for the whole request", t.BackendRequest, t.Request)
+	}
+	rule := &Rule{Route: r, Index: index, Name: spec.Name, Label: cmp.Or(spec.Name, strconv.Itoa(index)), Timeouts: t, Retry: policy}
+	if err := rule.compileActions(spec, r.GRPC); err != nil {
+		return nil, err
+	}
+	return rule, nil
+}
+
+func compileMatch(m *mesh.RouteMatch, grpc bool) (c *candidate, err error) {
+	c = new(candidate)
+	if grpc {
+		if m.Path != (mesh.PathMatch{}) || m.Method != "" || len(m.Query) > 0 {
+			return nil, fmt.Errorf("a gRPC route matches by service, method and headers only")
+		}
+		err = c.compileGRPC(&m.GRPC)
+	} else {
+		if m.GRPC != (mesh.GRPCMethodMatch{}) {
+			return nil, fmt.Errorf("gRPC method: the route is an HTTP route")
+		}
+		if m.Method != "" && !isToken(m.Method) {
+			return nil, fmt.Errorf("method %q", m.Method)
+		}
+		c.method = m.Method
+		err = c.compilePath(&m.Path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range m.Headers {
+		if !isToken(h.Name) {
+			return nil, fmt.Errorf("header %q: not a name", h.Name)
+		}
+		if c.headers, err = appendValue(c.headers, h, strings.ToLower(h.Name)); err != nil {
+			return nil, fmt.Errorf("header %q: %w", h.Name, err)
+		}
+	}
+	for _, q := range m.Query {
+		if q.Name == "" {
+			return nil, fmt.Errorf("query parameter without a name")
+		}
+		if c.query, err = appendValue(c.query, q, q.Name); err != nil {
+			return nil, fmt.Errorf("query parameter %q: %w", q.Name, err)
+		}
+	}
+	return c, nil
+}
+
+// appendValue adds a match, unless there is one of that name already.
+func appendValue(to []valueMatch, m mesh.ValueMatch, name string) ([]valueMatch, error) {
+	for i := range to {
+		if to[i].name == name {
+			return to, nil
+		}
+	}
+	v := valueMatch{name: name, value: m.Value}
+	if m.Regex {
+		var err error
+		if v.pattern, err = compilePattern(m.Value); err != nil {
+			return nil, err
+		}
+	}
+	return append(to, v), nil
+}
+
+func (c *candidate) compilePath(m *mesh.PathMatch) (err error) {
+	switch m.Kind {
+	case mesh.PathRegex:
+		c.length = len(m.Value)
+		c.pattern, err = compilePattern(m.Value)
+		return err
+	case mesh.PathExact:
+		c.kind, c.path = byExact, m.Value
+		return checkMatchPath(m.Value)
+	case mesh.PathPrefix:
+		if m.Value == "" {
+			return nil
+		}
+		c.path = strings.TrimSuffix(m.Value, "/")
+		return checkMatchPath(m.Value)
+	}
+	return fmt.Errorf("path: unknown kind of match %d", m.Kind)
+}
+
+// compileGRPC turns a service and method into the path that they make.
+func (c *candidate) compileGRPC(m *mesh.GRPCMethodMatch) (err error) {
+	switch {
+	case m.Service == "" && m.Method == "":
+	case m.Regex:
+		orAny := func(pattern string) string {
+			if pattern == "" {
+				return "[^/]+"
+			}
+			return "(?:" + pattern + ")"
+		}
+		for _, part := range []string{m.Service, m.Method} {
+			if _, err := compilePattern(part); err != nil {
+				return err
+			}
+		}
+		// The service's length counts before the method's.
+		c.length = len(m.Service)*(maxPattern+1) + len(m.Method)
+		c.pattern, err = regexp.Compile("^/" + orAny(m.Service) + "/" + orAny(m.Method) + "$")
+		return err
+	case !isGRPCName(m.Service) || !isGRPCName(m.Method):
+		return fmt.Errorf("gRPC service %q, method %q: not names", m.Service, m.Method)
+	case m.Method == "":
+		c.path = "/" + m.Service
+	case m.Service == "":
+		c.kind, c.path = byMethod, m.Method
+	default:
+		c.kind, c.path = byExact, "/"+m.Service+"/"+m.Method
+	}
+	return nil
+}
+
+// maxPattern bounds a regular expression, as the API does for header values.
+const maxPattern = 4096
+
+// compilePattern compiles an expression that has to match a whole value.
+func compilePattern(p string) (*regexp.Regexp, error) {
+	if len(p) > maxPattern {
+		return nil, fmt.Errorf("a regular expression of %d bytes: at most %d", len(p), maxPattern)
+	}
+	if _, err := regexp.Compile(p); err != nil { // by itself: it must not close the group below
+		return nil, err
+	}
+	return regexp.Compile("^(?:" + p + ")$")
+}

@@ -1,0 +1,79 @@
+package route
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// Edits are changes to a head's fields: Remove, then Add at the end. All names
+// are in lower case.
+type Edits struct {
+	Remove []string
+	Add    []mesh.HeaderField
+}
+
+// Empty reports whether there is nothing to change.
+func (e *Edits) Empty() bool { return len(e.Remove) == 0 && len(e.Add) == 0 }
+
+// with returns the edits that do first e and then m. e is left as it is.
+func (e Edits) with(m *mesh.HeaderModifier) (Edits, error) {
+	if m == nil {
+		return e, nil
+	}
+	e = Edits{slices.Clone(e.Remove), slices.Clone(e.Add)}
+	seen := make(map[string]int) // name → in which list of m
+	// first reports whether f is to be applied: not if its list had the name
+	// before.
+	first := func(list int, f *mesh.HeaderField) (bool, error) {
+		f.Name = strings.ToLower(f.Name)
+		if err := checkHeader(f.Name, f.Value); err != nil {
+			return false, err
+		}
+		was, again := seen[f.Name]
+		seen[f.Name] = list
+		if again && was != list {
+			return false, fmt.Errorf("header %q: more than one action", f.Name)
+		}
+		return !again, nil
+	}
+	for _, f := range m.Set {
+		ok, err := first(1, &f)
+		if err != nil {
+			return Edits{}, err
+		}
+		if ok {
+			e.remove(f.Name)
+			e.Add = append(e.Add, f)
+		}
+	}
+	for _, f := range m.Add {
+		ok, err := first(2, &f)
+		if err != nil {
+			return Edits{}, err
+		}
+		if ok {
+			e.Add = append(e.Add, f)
+		}
+	}
+	for _, name := range m.Remove {
+		f := mesh.HeaderField{Name: name}
+		ok, err := first(3, &f)
+		if err != nil {
+			return Edits{}, err
+		}
+		if ok {
+			e.remove(f.Name)
+		}
+	}
+	return e, nil
+}
+
+func (e *Edits) remove(name string) {
+	e.Add = slices.DeleteFunc(e.Add, func(f mesh.HeaderField) bool { return f.Name == name })
+	if !slices.Contains(e.Remove, name) {
+		e.Remove = append(e.Remove, name)
+	}
+}

@@ -1,0 +1,79 @@
+package route
+
+import "strings"
+
+func (m *valueMatch) fitsQuery(query string) bool {
+	value, ok := parameter(query, m.name)
+	if !ok {
+		return false
+	}
+	if m.pattern == nil {
+		return equalDecoded(value, m.value)
+	}
+	if strings.IndexByte(value, '%') >= 0 || strings.IndexByte(value, '+') >= 0 {
+		value = decoded(value)
+	}
+	return m.pattern.MatchString(value)
+}
+
+// parameter returns the value of the first parameter of that name, as it is
+// encoded in the query.
+func parameter(query, name string) (value string, ok bool) {
+	for query != "" {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		key, value, _ := strings.Cut(pair, "=")
+		if pair != "" && equalDecoded(key, name) {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// nextDecoded decodes the first character of s, a part of a query
+// (application/x-www-form-urlencoded), and returns its length. A '%' that
+// begins no code stands for itself.
+func nextDecoded(s string) (c byte, n int) {
+	switch {
+	case s[0] == '+':
+		return ' ', 1
+	case s[0] == '%' && len(s) >= 3:
+		high, low := unhex(s[1]), unhex(s[2])
+		if high < 16 && low < 16 {
+			return high<<4 | low, 3
+		}
+	}
+	return s[0], 1
+}
+
+func unhex(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10
+	}
+	return 16
+}
+
+// equalDecoded compares an encoded string with a plain one.
+func equalDecoded(encoded, plain string) bool {
+	for encoded != "" {
+		c, n := nextDecoded(encoded)
+		if plain == "" || c != plain[0] {
+			return false
+		}
+		encoded, plain = encoded[n:], plain[1:]
+	}
+	return plain == ""
+}
+
+func decoded(s string) string {
+	out := make([]byte, 0, len(s))
+	for s != "" {
+		c, n := nextDecoded(s)
+		out = append(out, c)
+		s = s[n:]
+	}
+	return string(out)
+}

@@ -1,0 +1,137 @@
+// Package listener accepts the connections of pods and keeps count of those
+// that are open, so that an agent can end without cutting them.
+package listener
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/underlane/underlane/pkg/rawio"
+)
+
+// Group is the accept loops and open connections of an agent.
+type Group struct {
+	Log *slog.Logger
+
+	loops     sync.WaitGroup
+	open      atomic.Int64
+	exhausted atomic.Uint64
+	panics    atomic.Uint64
+
+	mu    sync.Mutex
+	conns map[*rawio.Conn]struct{}
+	empty chan struct{} // closed when the last connection ends while Drain waits
+}
+
+// exhaustedPause is how long an accept loop rests after a failure, most likely
+// because the process is out of descriptors: long enough for some to be closed.
+// The loop must never end for that, or the pod would be cut off silently.
+const exhaustedPause = 50 * time.Millisecond
+
+// Serve accepts from l until it is closed, and calls handle for each
+// connection in a goroutine of its own. The connection is closed when handle
+// returns.
+func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
+	g.loops.Add(1)
+	go func() {
+		defer g.loops.Done()
+		for {
+			c, err := l.Accept()
+			switch {
+			case err == nil:
+				g.enter(c) // here, so that Drain does not miss it
+				go g.serve(c, handle)
+			case errors.Is(err, net.ErrClosed):
+				return
+			case !rawio.Exhausted(err):
+				g.Log.Warn("accept: a connection is lost", "listener", l.Addr(), "err", err)
+				time.Sleep(exhaustedPause)
+			default:
+				if g.exhausted.Add(1)%100 == 1 {
+					g.Log.Error("accept: out of descriptors or memory: connections wait", "listener", l.Addr(), "err", err)
+				}
+				time.Sleep(exhaustedPause)
+			}
+		}
+	}()
+}
+
+func (g *Group) serve(c *rawio.Conn, handle func(*rawio.Conn)) {
+	defer g.leave(c)
+	defer func() {
+		// A defect that one connection's bytes bring out must not end the
+		// traffic of the whole node.
+		if defect := recover(); defect != nil {
+			g.panics.Add(1)
+			g.Log.Error("connection cut by a defect: please report this", "client", c.Remote(), "destination", c.Local(),
+				"panic", defect, "stack", string(debug.Stack()))
+			_ = c.Reset()
+			c.Close()
+		}
+	}()
+	handle(c)
+	c.Close()
+}
+
+func (g *Group) enter(c *rawio.Conn) {
+	g.open.Add(1)
+	g.mu.Lock()
+	if g.conns == nil {
+		g.conns = make(map[*rawio.Conn]struct{})
+	}
+	g.conns[c] = struct{}{}
+	g.mu.Unlock()
+}
+
+func (g *Group) leave(c *rawio.Conn) {
+	g.open.Add(-1)
+	g.mu.Lock()
+	delete(g.conns, c)
+	if len(g.conns) == 0 && g.empty != nil {
+		close(g.empty)
+		g.empty = nil
+	}
+	g.mu.Unlock()
+}
+
+// Open is how many connections are open.
+func (g *Group) Open() int { return int(g.open.Load()) }
+
+// Exhausted counts accepts that failed for want of descriptors or memory.
+func (g *Group) Exhausted() uint64 { return g.exhausted.Load() }
+
+// Panics counts connections that were cut because serving them panicked.
+func (g *Group) Panics() uint64 { return g.panics.Load() }
+
+// Drain waits until every connection has ended by itself, or ctx is done; those
+// that are open then are reset. It returns how many were. The listeners are to
+// be closed before.
+func (g *Group) Drain(ctx context.Context) (cut int) {
+	g.loops.Wait()
+	g.mu.Lock()
+	if len(g.conns) == 0 {
+		g.mu.Unlock()
+		return 0
+	}
+	empty := make(chan struct{})
+	g.empty = empty
+	g.mu.Unlock()
+	select {
+	case <-empty:
+		return 0
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.conns {
+		_ = c.Reset()
+		c.Close()
+	}
+	return len(g.conns)
+}

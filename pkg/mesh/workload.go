@@ -1,0 +1,81 @@
+package mesh
+
+import "net/netip"
+
+// SystemNamespace is where Underlane's own components live.
+const SystemNamespace = "underlane-system"
+
+// Workload is one pod.
+type Workload struct {
+	UID            string // unique among all pods that ever lived
+	Name           string
+	Namespace      string
+	ServiceAccount string
+	Node           string
+	Zone           string // of its node (topology.kubernetes.io/zone), "" when not known
+	OwnerKind      string // lower case, singular: deployment, statefulset, daemonset, job; "pod" for a bare pod
+	OwnerName      string
+	Addrs          []netip.Addr
+	Identity       Identity
+	Meshed         bool   // opted in by label, and not hostNetwork
+	LeftOut        string // why a labelled pod is not meshed, such as "host network"; "" when it is, or has no label
+	HostNetwork    bool
+	Ready          bool
+	NetworkPolicy  bool // selected by a NetworkPolicy, or told by AnnotationSameNode: the same-node shortcut is closed to it
+	Settings       Settings
+}
+
+// Settings are what annotations of a pod and its namespace say.
+type Settings struct {
+	Policy            PolicyMode
+	FailClosed        bool // refuse connections, rather than pass them through, while the agent is away
+	SkipOutboundPorts []PortRange
+	SkipInboundPorts  []PortRange
+	OpaquePorts       []PortRange
+	RateLimit         *RateLimit // of all requests to the workload together; nil: none
+	ClientRateLimit   *RateLimit // of the requests of each client identity
+}
+
+// PortRange is an inclusive range of TCP ports.
+type PortRange struct{ First, Last uint16 }
+
+// InRanges reports whether port lies in any of ranges.
+func InRanges(ranges []PortRange, port uint16) bool {
+	for _, r := range ranges {
+		if r.First <= port && port <= r.Last {
+			return true
+		}
+	}
+	return false
+}
+
+// PolicyMode is the default authorisation of a workload's inbound traffic.
+type PolicyMode uint8
+
+const (
+	PolicyAllow  PolicyMode = iota // anybody, with or without an identity
+	PolicyStrict                   // mesh identities only
+)
+
+func (m PolicyMode) String() string {
+	if m == PolicyStrict {
+		return "strict"
+	}
+	return "allow"
+}
+
+// Direction is the proxy's side of a connection: Outbound at the client's
+// node, Inbound at the server's.
+type Direction uint8
+
+const (
+	Outbound Direction = iota
+	Inbound
+)
+
+func (d Direction) String() string {
+	if d == Inbound {
+		return "inbound"
+	}
+	return "outbound"
+}

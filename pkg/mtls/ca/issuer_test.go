@@ -1,0 +1,146 @@
+package ca
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+)
+
+// intermediate is an issuer below root, with an RSA key in PKCS #1 as openssl
+// writes it.
+func intermediate(t *testing.T, root Issuer, edit func(*x509.Certificate)) (chainPEM, keyPEM []byte) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "issuer"}, IsCA: true, BasicConstraintsValid: true,
+		MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	if edit != nil {
+		edit(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, root.Cert(), key.Public(), root.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+}
+
+func newRootOf(t *testing.T) Issuer {
+	t.Helper()
+	root, err := NewRoot(testDomain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func TestIntermediateIsSentAlong(t *testing.T) {
+	root := newRootOf(t)
+	issuer, err := ParseIssuer(intermediate(t, root, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(testDomain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, csr := request(t)
+	if _, _, err := a.SignWorkload(csr, web, time.Hour); !errors.Is(err, ErrNoIssuer) {
+		t.Errorf("signed with nothing: %v", err)
+	}
+	if err := a.Use(issuer, root.Chain); err != nil {
+		t.Fatal(err)
+	}
+	ders, notAfter, err := a.SignWorkload(csr, web, 24*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := parse(t, ders)
+	if err := verify(chain, root.Chain); err != nil || len(chain) != 2 {
+		t.Errorf("a chain of %d: %v", len(chain), err)
+	}
+	if notAfter.After(issuer.Cert().NotAfter) {
+		t.Error("outlives its issuer")
+	}
+}
+
+func TestUseRefusesWhatNobodyWouldAccept(t *testing.T) {
+	root, foreign := newRootOf(t), newRootOf(t)
+	good, err := ParseIssuer(intermediate(t, root, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(testDomain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Use(good, root.Chain); err != nil {
+		t.Fatal(err)
+	}
+	other, err := NewRoot("other.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, tc := range map[string]struct {
+		anchors []*x509.Certificate
+		edit    func(*x509.Certificate)
+	}{
+		"leads to none of the trust anchors": {foreign.Chain, nil},
+		"not a CA's":                         {root.Chain, func(c *x509.Certificate) { c.IsCA, c.MaxPathLenZero = false, false }},
+		"does not allow signing":             {root.Chain, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }},
+		"expired":                            {root.Chain, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }},
+		"other.org":                          {root.Chain, func(c *x509.Certificate) { c.URIs = other.Cert().URIs }},
+	} {
+		issuer, err := ParseIssuer(intermediate(t, root, tc.edit))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Use(issuer, tc.anchors); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+		if now, _ := a.Issuer(); !now.Cert().Equal(good.Cert()) {
+			t.Fatal("the good one is gone")
+		}
+	}
+}
+
+func TestSuccessorIsKnownToThoseWhoKnowTheOld(t *testing.T) {
+	old := newRootOf(t)
+	next, err := old.Successor(testDomain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, anchors := range map[string][]*x509.Certificate{"old": old.Chain, "new": next.Chain[:1]} {
+		if err := next.LeadsTo(anchors); err != nil {
+			t.Error(name, err)
+		}
+	}
+	if old.LeadsTo(next.Chain[:1]) == nil {
+		t.Error("the old one leads to the new")
+	}
+	key, err := next.KeyPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseIssuer(next.ChainPEM(), key)
+	if err != nil || len(again.Chain) != 2 || again.LeadsTo(old.Chain) != nil {
+		t.Errorf("not the same when read again: %v", err)
+	}
+	life := old.Cert().NotAfter.Sub(old.Cert().NotBefore)
+	for share, want := range map[time.Duration]bool{79: false, 81: true} {
+		if got := old.DueForRotation(old.Cert().NotBefore.Add(life / 100 * share)); got != want {
+			t.Errorf("due at %d %% of its life: %v", share, got)
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package mtls
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// maxClients bounds the cached client configs of one identity. They are cheap
+// to make again, so beyond it the cache simply starts over.
+const maxClients = 4096
+
+type clientKey struct {
+	expect mesh.Identity
+	alpn   string
+}
+
+// meshALPN is in the order of a server's preference.
+var meshALPN = []string{ALPNHTTP2, ALPNMux, ALPNHTTP1, ALPNTCP}
+
+// ClientConfig is the configuration with which source speaks to a peer that
+// must prove to be expect, carrying alpn (one of the ALPN constants). The
+// config is shared and must not be changed; it always uses the newest
+// certificate and trust bundle. No ServerName is needed.
+//
+// The error is a *mesh.ReasonError with ReasonNoCertificate when source has no
+// certificate that is valid now.
+func (m *Manager) ClientConfig(source, expect mesh.Identity, alpn string) (*tls.Config, error) {
+	if expect.IsZero() || !slices.Contains(meshALPN, alpn) {
+		return nil, mesh.Fail(mesh.ReasonTLSFailed, fmt.Errorf("client config: peer %q, ALPN %q: need an identity and a mesh ALPN", expect, alpn))
+	}
+	e := m.entry(source)
+	if err := m.usable(e, source); err != nil {
+		return nil, err
+	}
+	key := clientKey{expect, alpn}
+	e.mu.RLock()
+	c := e.clients[key]
+	e.mu.RUnlock()
+	if c != nil {
+		return c, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.clients[key]; c != nil {
+		return c, nil
+	}
+	if len(e.clients) >= maxClients {
+		clear(e.clients)
+	}
+	c = m.newClientConfig(e, key)
+	e.clients[key] = c
+	return c, nil
+}
+
+// ServerConfig is the configuration with which id is served to mesh peers: any
+// identity of the trust domain may come in (PeerIdentity says which did), none
+// without a certificate. Otherwise as ClientConfig.
+func (m *Manager) ServerConfig(id mesh.Identity) (*tls.Config, error) {
+	e := m.entry(id)
+	if err := m.usable(e, id); err != nil {
+		return nil, err
+	}
+	return e.server, nil
+}
+
+// usable reports why e cannot be used for a handshake now.
+func (m *Manager) usable(e *entry, id mesh.Identity) error {
+	if e == nil {
+		return mesh.Fail(mesh.ReasonNoCertificate, fmt.Errorf("identity %q is not one of this node", id))
+	}
+	cert := e.cert.Load()
+	if cert == nil {
+		return mesh.Fail(mesh.ReasonNoCertificate, fmt.Errorf("no certificate for %s yet: %w", id, e.whyNot()))
+	}
+	if m.bundle.Load() == nil {
+		return mesh.Fail(mesh.ReasonNoCertificate, errNoAnchors)
+	}
+	if err := checkTime(cert.leaf, time.Now()); err != nil {
+		return mesh.Fail(mesh.ReasonNoCertificate, fmt.Errorf("%s: %w (%w)", id, err, e.whyNot()))
+	}
+	return nil
+}
+
+var errRequested = errors.New("it has been requested")
+
+// whyNot is why there is no newer certificate.
+func (e *entry) whyNot() error {
+	if err := e.lastError(); err != nil {
+		return err
+	}
+	return errRequested
+}
+
+func (e *entry) lastError() error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.lastErr
+}
+
+func (m *Manager) newClientConfig(e *entry, key clientKey) *tls.Config {
+	offer := []string{key.alpn}
+	if key.alpn == ALPNMux {
+		offer = append(offer, ALPNHTTP1)
+	}
+	c := baseConfig(offer)
+	// The chain, the names and the identity are checked in VerifyConnection:
+	// the standard checks are about host names, which the mesh has none of.
+	c.InsecureSkipVerify = true
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return e.current() }
+	c.VerifyConnection = m.verifyConnection(key.expect, x509.ExtKeyUsageServerAuth)
+	return c
+}
+
+func (m *Manager) newServerConfig(e *entry) *tls.Config {
+	c := baseConfig(meshALPN)
+	c.ClientAuth = tls.RequireAnyClientCert
+	c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return e.current() }
+	c.VerifyConnection = m.verifyConnection(mesh.Identity{}, x509.ExtKeyUsageClientAuth)
+	return c
+}
+
+// baseConfig: session tickets are off on both sides. Connections are pooled
+// and live long, so resumption would save little; and a ticket would keep a
+// peer's word alive past its certificate and past a removed trust anchor.
+func baseConfig(alpn []string) *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		NextProtos:             alpn,
+		SessionTicketsDisabled: true,
+		// Small records at first spare a browser a round trip; between nodes
+		// they only cost a system call each.
+		DynamicRecordSizingDisabled: true,
+	}
+}
+
+func (e *entry) current() (*tls.Certificate, error) {
+	cert := e.cert.Load()
+	if cert == nil {
+		return nil, mesh.Fail(mesh.ReasonNoCertificate, fmt.Errorf("no certificate for %s", e.id))
+	}
+	return &cert.tls, nil
+}
+
+// verifyConnection is called at the end of every handshake, a resumed one too
+// (VerifyPeerCertificate is not).
+func (m *Manager) verifyConnection(expect mesh.Identity, usage x509.ExtKeyUsage) func(tls.ConnectionState) error {
+	return func(cs tls.ConnectionState) error {
+		v := verifier{bundle: m.bundle.Load(), trustDomain: m.trustDomain, expect: expect, usage: usage, now: time.Now()}
+		if err := v.verify(cs.PeerCertificates); err != nil {
+			return err
+		}
+		if !slices.Contains(meshALPN, cs.NegotiatedProtocol) {
+			return mesh.Fail(mesh.ReasonTLSFailed, fmt.Errorf("the peer agreed to no mesh ALPN (%q): it is not an agent", cs.NegotiatedProtocol))
+		}
+		return nil
+	}
+}

@@ -1,0 +1,314 @@
+package mtls
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// state is the state of id's certificate, "" when there is none to have.
+func state(m *Manager, id mesh.Identity) CertState {
+	for _, s := range m.Status() {
+		if s.Identity == id {
+			return s.State
+		}
+	}
+	return ""
+}
+
+func serial(m *Manager, id mesh.Identity) string {
+	for _, s := range m.Status() {
+		if s.Identity == id {
+			return s.SerialHex
+		}
+	}
+	return ""
+}
+
+func TestRenewalAtSeventyPercent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority(t, 24*time.Hour)
+		m := startManager(t, a, web)
+		synctest.Wait()
+		first := serial(m, web)
+		time.Sleep(15*time.Hour + 30*time.Minute) // 64.6 %
+		if got := serial(m, web); got != first || a.requests(web) != 1 {
+			t.Errorf("renewed before 65 %% of its life: %d requests", a.requests(web))
+		}
+		time.Sleep(time.Hour + 20*time.Minute) // 70.1 %
+		if got := serial(m, web); got == first || a.requests(web) != 2 {
+			t.Errorf("not renewed by 70 %% of its life: %d requests", a.requests(web))
+		}
+		time.Sleep(30 * 24 * time.Hour)
+		if got := a.requests(web); got < 43 || got > 48 {
+			t.Errorf("%d requests in 31 days of 24 h certificates, want about 45", got)
+		}
+		if s := m.Stats(); s.Refreshes != uint64(a.requests(web)) || s.Failures != 0 || len(s.Anchors) != 1 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+// TestFailingRenewal: the old certificate serves until it expires, and the
+// authority's return is noticed soon.
+func TestFailingRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority(t, time.Hour)
+		m := startManager(t, a, web, store)
+		synctest.Wait()
+		a.set(func() { a.fail = errors.New("controller is away") })
+		time.Sleep(50 * time.Minute)
+		if got := state(m, web); got != CertStale {
+			t.Errorf("after 50 m: %s, want stale", got)
+		}
+		if o := between(m, m, web, store); o.err() != nil {
+			t.Errorf("a stale certificate does not serve: %v", o.err())
+		}
+		time.Sleep(15 * time.Minute)
+		if got := state(m, web); got != CertExpired {
+			t.Errorf("after 65 m: %s, want expired", got)
+		}
+		for _, err := range []error{between(m, m, web, store).client, serverError(m, web)} {
+			if HandshakeReason(err) != mesh.ReasonNoCertificate ||
+				!strings.Contains(err.Error(), "expired 5m0s ago") || !strings.Contains(err.Error(), "controller is away") {
+				t.Errorf("with an expired certificate: %v", err)
+			}
+		}
+		if got := m.Stats().Failures; got < 100 || got > 700 {
+			t.Errorf("%d failed requests in 26 minutes for two identities: back-off is off", got)
+		}
+		a.set(func() { a.fail = nil })
+		time.Sleep(maxBackoff)
+		if got := state(m, web); got != CertValid {
+			t.Errorf("after the authority came back: %s", got)
+		}
+		if o := between(m, m, web, store); o.err() != nil {
+			t.Error(o.err())
+		}
+	})
+}
+
+func serverError(m *Manager, id mesh.Identity) error {
+	_, err := m.ServerConfig(id)
+	return err
+}
+
+func TestFirstCertificateIsRetriedSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority(t, time.Hour)
+		a.fail = errors.New("no pod with this identity on node-1")
+		m := startManager(t, a, web)
+		synctest.Wait()
+		if err := serverError(m, web); HandshakeReason(err) != mesh.ReasonNoCertificate || !strings.Contains(err.Error(), "no pod") {
+			t.Errorf("pending: %v", err)
+		}
+		a.set(func() { a.fail = nil })
+		time.Sleep(firstBackoff)
+		if got := state(m, web); got != CertValid {
+			t.Errorf("state %s after the first back-off", got)
+		}
+	})
+}
+
+func TestSetIdentities(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority(t, time.Hour)
+		m := startManager(t, a, web, web, mesh.Identity{})
+		synctest.Wait()
+		kept := serial(m, web)
+		m.SetIdentities([]mesh.Identity{web, store})
+		synctest.Wait()
+		if serial(m, web) != kept || a.requests(web) != 1 || state(m, store) != CertValid {
+			t.Errorf("after adding one: %+v, %d requests for the old one", m.Status(), a.requests(web))
+		}
+		m.SetIdentities([]mesh.Identity{store})
+		synctest.Wait()
+		if err := serverError(m, web); HandshakeReason(err) != mesh.ReasonNoCertificate {
+			t.Errorf("a dropped identity still serves: %v", err)
+		}
+		time.Sleep(10 * time.Hour)
+		if got := a.requests(web); got != 1 {
+			t.Errorf("a dropped identity was requested again: %d", got)
+		}
+		m.SetIdentities([]mesh.Identity{store, web})
+		synctest.Wait()
+		if got := serial(m, web); got == kept || got == "" {
+			t.Errorf("an identity that came back has certificate %q, before it %q", got, kept)
+		}
+	})
+}
+
+// TestWrongAnswers: what the authority sends is checked before it is used.
+func TestWrongAnswers(t *testing.T) {
+	foreign := newRoot(t, "foreign")
+	for name, tc := range map[string]struct {
+		spoil func(a *authority)
+		want  string
+	}{
+		"another identity": {func(a *authority) { a.swap = func(mesh.Identity) mesh.Identity { return store } }, "tls-identity"},
+		"another key": {func(a *authority) {
+			a.key = func([]byte) []byte { _, csr, _ := newRequest(web); return csr }
+		}, "for another key"},
+		"empty chain":      {func(a *authority) { a.spoil = func(_ mesh.Identity, i *Issued) { i.Chain = nil } }, "no certificate"},
+		"rubbish chain":    {func(a *authority) { a.spoil = func(_ mesh.Identity, i *Issued) { i.Chain = [][]byte{{1}} } }, "parse certificate"},
+		"rubbish anchor":   {func(a *authority) { a.spoil = func(_ mesh.Identity, i *Issued) { i.Anchors = [][]byte{{1}} } }, "anchor 1 of 1"},
+		"not its own root": {func(a *authority) { a.spoil = func(_ mesh.Identity, i *Issued) { i.Anchors = ders(foreign.cert) } }, "none of our 1 trust anchors"},
+		"no anchor ever":   {func(a *authority) { a.spoil = func(_ mesh.Identity, i *Issued) { i.Anchors = nil } }, "no trust anchor"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAuthority(t, time.Hour)
+				tc.spoil(a)
+				m := startManager(t, a, web)
+				synctest.Wait()
+				s := m.Status()[0]
+				if s.State != CertPending || !strings.Contains(s.LastError, tc.want) {
+					t.Errorf("%s: %s, want pending with %q", s.State, s.LastError, tc.want)
+				}
+			})
+		})
+	}
+}
+
+func TestSetAnchorsKeepsTheBundleOnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := startManager(t, newAuthority(t, time.Hour), web, store)
+		synctest.Wait()
+		before := m.Stats().Anchors
+		for _, bad := range [][][]byte{nil, {}, {{0x30}}} {
+			if err := m.SetAnchors(bad); err == nil {
+				t.Errorf("bundle %v accepted", bad)
+			}
+		}
+		if diff := cmp.Diff(before, m.Stats().Anchors); diff != "" {
+			t.Error(diff)
+		}
+		if o := between(m, m, web, store); o.err() != nil {
+			t.Error(o.err())
+		}
+	})
+}
+
+// TestNewAnchorRenewsSoon: a long-lived certificate does not keep an old root
+// in use for a day, and anchors that are known or that go change nothing.
+func TestNewAnchorRenewsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority(t, 24*time.Hour)
+		m := startManager(t, a, web)
+		synctest.Wait()
+		again := func() {
+			if err := m.SetAnchors(a.anchorsDER()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again()
+		time.Sleep(time.Hour)
+		if n := a.requests(web); n != 1 {
+			t.Fatalf("%d requests although nothing was rotated", n)
+		}
+		if err := a.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+		again()
+		time.Sleep(rotationWait - time.Second)
+		if n := a.requests(web); n != 1 {
+			t.Errorf("%d requests before the authority signs with the new root", n)
+		}
+		time.Sleep(rotationSpread + 2*time.Second)
+		if n := a.requests(web); n != 2 {
+			t.Errorf("%d requests, want the certificate renewed once", n)
+		}
+		time.Sleep(time.Hour)
+		again()
+		time.Sleep(time.Hour)
+		if n := a.requests(web); n != 2 {
+			t.Errorf("%d requests, want no further one", n)
+		}
+	})
+}
+
+// TestRotationLosesNoHandshake: two nodes, certificates of two seconds, the
+// root replaced twice and the first one removed, handshakes all the time.
+func TestRotationLosesNoHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority(t, 2*time.Second)
+		m, n := startManager(t, a, web), startManager(t, a, store)
+		synctest.Wait()
+		start := time.Now()
+		serials := map[string]bool{}
+		for made := range 400 {
+			switch made {
+			case 100, 250:
+				if err := a.Rotate(); err != nil {
+					t.Fatal(err)
+				}
+			case 350:
+				anchors := slices.DeleteFunc(a.anchorsDER(), func(der []byte) bool {
+					return string(der) == string(a.anchorsDER()[2])
+				})
+				if err := errors.Join(m.SetAnchors(anchors), n.SetAnchors(anchors)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, o := range []outcome{between(m, n, web, store), between(n, m, store, web)} {
+				if o.err() != nil {
+					t.Fatalf("handshake %d, after %s: %v", made, time.Since(start), o.err())
+				}
+			}
+			serials[serial(m, web)] = true
+			time.Sleep(50 * time.Millisecond)
+		}
+		if len(serials) < 8 {
+			t.Errorf("%d certificates in 20 s, want about 10: nothing was rotated under the handshakes", len(serials))
+		}
+	})
+}
+
+// TestRotationOverLoopback is the same in real time, over real sockets and
+// from several goroutines: for the race detector.
+func TestRotationOverLoopback(t *testing.T) {
+	t.Parallel()
+	// Renewed after two thirds: what is left must be more than a busy machine takes.
+	const lifetime = 9 * time.Second
+	a := newAuthority(t, lifetime)
+	m, n := ready(t, startManager(t, a, web)), ready(t, startManager(t, a, store))
+	deadline := time.Now().Add(lifetime)
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for time.Now().Before(deadline) {
+				client, err := m.ClientConfig(web, store, ALPNHTTP2)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				server, err := n.ServerConfig(store)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if o := connectTCP(t, client, server); o.err() != nil {
+					t.Error(o.err())
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	time.Sleep(time.Second)
+	if err := a.Rotate(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if got := m.Stats().Refreshes; got < 2 {
+		t.Errorf("%d certificates issued, want a renewal within the test", got)
+	}
+}

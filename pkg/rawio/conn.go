@@ -1,0 +1,281 @@
+// Package rawio is TCP without the scheduler's help: connections whose reads,
+// writes and accepts are raw non-blocking system calls under Go's netpoller.
+//
+// An ordinary net.Conn tells the runtime about each system call, and a write
+// into a veth runs the receiver's whole stack inside the call: long enough for
+// the runtime to take the processor away and wake another thread for it. A raw
+// call is invisible to it. That is sound only because these calls never block:
+// every descriptor here is non-blocking, and waiting is the netpoller's.
+package rawio
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conn is a TCP connection. One goroutine may read while another writes; all
+// other methods are safe at any time.
+type Conn struct {
+	file   *os.File // owns the descriptor and its place in the netpoller
+	raw    syscall.RawConn
+	local  netip.AddrPort
+	remote netip.AddrPort
+
+	in, out     operation
+	held        []byte // written by the next Read: see Hold
+	holds       bool
+	later       backlog
+	gathered    gathered
+	gathers     bool // MayGather was called
+	eager       bool // reads do not wait
+	peek        func(fd uintptr)
+	idle        bool // what peek found
+	read, write atomic.Uint64
+}
+
+// operation is a system call in progress. It lives in the Conn, with its
+// callback made once, so that reading and writing do not allocate.
+type operation struct {
+	buf []byte
+	n   int
+	err syscall.Errno
+	try func(fd uintptr) bool
+	// once does not wait: of eager reads only, made at the first.
+	once func(fd uintptr) bool
+}
+
+var (
+	_ net.Conn     = (*Conn)(nil)
+	_ syscall.Conn = (*Conn)(nil)
+)
+
+// NewConn takes over a connected, non-blocking socket; it is closed with the
+// Conn, and also when NewConn fails. The addresses are what the caller knows
+// from accept or connect, and what LocalAddr and RemoteAddr return.
+func NewConn(fd int, local, remote netip.AddrPort) (*Conn, error) {
+	file := os.NewFile(uintptr(fd), "tcp")
+	if file == nil {
+		return nil, fmt.Errorf("connection: descriptor %d is not valid", fd)
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("connection: %w", err)
+	}
+	c := &Conn{file: file, raw: raw, local: local, remote: remote}
+	c.in.try = c.tryRead
+	c.out.try = c.tryWrite
+	c.peek = c.tryPeek
+	return c, nil
+}
+
+func (c *Conn) tryRead(fd uintptr) bool {
+	if len(c.held) > 0 {
+		return c.writeHeld(fd)
+	}
+	return c.in.receive(fd)
+}
+
+func (c *Conn) tryWrite(fd uintptr) bool {
+	return c.out.send(fd)
+}
+
+// receive reads; false means wait for readiness and try again.
+func (op *operation) receive(fd uintptr) bool { return op.done(receive(fd, op.buf, 0)) }
+
+// send writes; false means wait for readiness and try again.
+func (op *operation) send(fd uintptr) bool { return op.done(send(fd, op.buf)) }
+
+func (op *operation) done(n int, errno syscall.Errno) bool {
+	if errno == unix.EAGAIN {
+		return false
+	}
+	op.n, op.err = n, errno
+	return true
+}
+
+// Read reads what is there, waiting only when there is nothing. At the end of
+// the stream it returns io.EOF.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if c.eager {
+		return c.readEager(p)
+	}
+	c.in.buf = p
+	err := c.raw.Read(c.in.try)
+	c.in.buf = nil
+	if len(c.held) > 0 {
+		if err == nil {
+			return c.readAfterHeld(p)
+		}
+		c.drop()
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case c.in.err != 0:
+		return 0, c.opError("read", c.in.err)
+	case c.in.n == 0:
+		return 0, io.EOF
+	}
+	c.read.Add(uint64(c.in.n))
+	return c.in.n, nil
+}
+
+// Write writes all of p, waiting as long as the socket takes no more; see Hold
+// and Impatient for connections that do not.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.gathers {
+		return c.gather(p)
+	}
+	return c.pass(p)
+}
+
+// pass writes p by what the connection is: impatient, holding, or neither.
+func (c *Conn) pass(p []byte) (int, error) {
+	if c.later.on {
+		return c.writeImpatient(p)
+	}
+	if c.holds {
+		if len(c.held)+len(p) <= heldAtMost {
+			c.held = append(c.held, p...)
+			return len(p), nil
+		}
+		if err := c.Release(); err != nil {
+			return 0, err
+		}
+	}
+	return c.writeNow(p)
+}
+
+func (c *Conn) writeNow(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		c.out.buf = p[done:]
+		err := c.raw.Write(c.out.try)
+		c.out.buf = nil
+		if err != nil {
+			return done, err
+		}
+		if c.out.err != 0 {
+			return done, c.opError("write", c.out.err)
+		}
+		done += c.out.n
+		c.write.Add(uint64(c.out.n))
+	}
+	return done, nil
+}
+
+func (c *Conn) opError(op string, errno syscall.Errno) error {
+	return &net.OpError{Op: op, Net: "tcp", Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
+}
+
+// Close closes the connection; blocked reads and writes return.
+func (c *Conn) Close() error { return c.file.Close() }
+
+// CloseWrite sends a FIN: the half-close of one direction.
+func (c *Conn) CloseWrite() error {
+	return c.control("shutdown", func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
+}
+
+// Reset makes Close send an RST rather than a FIN, so that the peer sees that
+// the stream was cut.
+func (c *Conn) Reset() error {
+	return c.control("linger", func(fd int) error {
+		return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	})
+}
+
+// Idle reports whether the connection is alive with nothing to read: what a
+// pool asks before it hands out a connection again. It is for whoever may read.
+func (c *Conn) Idle() bool {
+	c.idle = false
+	return c.raw.Control(c.peek) == nil && c.idle
+}
+
+func (c *Conn) tryPeek(fd uintptr) {
+	c.idle = nothingToRead(fd)
+}
+
+// HungUp reports whether the peer has sent its FIN or a reset, even while
+// there is still something to read.
+func (c *Conn) HungUp() bool {
+	hungUp := false
+	err := c.control("poll", func(fd int) error {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(p, 0)
+		hungUp = err == nil && n > 0
+		return nil
+	})
+	return err != nil || hungUp
+}
+
+// Pending is how many bytes wait to be read, 0 where that cannot be told.
+func (c *Conn) Pending() int {
+	n := 0
+	_ = c.control("ioctl", func(fd int) (err error) {
+		n, err = unix.IoctlGetInt(fd, unix.TIOCINQ)
+		return err
+	})
+	return n
+}
+
+// How a dead peer is noticed on a connection that says nothing: the
+// application's own keep-alive reaches no further than its node's agent.
+const (
+	keepAliveIdle     = 60 // seconds
+	keepAliveInterval = 15
+	keepAliveProbes   = 4
+)
+
+func keepAlive(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveIdle)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveInterval)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveProbes)
+}
+
+func (c *Conn) control(op string, f func(fd int) error) error {
+	var failure error
+	if err := c.raw.Control(func(fd uintptr) { failure = f(int(fd)) }); err != nil {
+		return err
+	}
+	return os.NewSyscallError(op, failure)
+}
+
+// Bytes returns how many bytes were read and written so far.
+func (c *Conn) Bytes() (read, written uint64) { return c.read.Load(), c.write.Load() }
+
+// Local is the address of this end.
+func (c *Conn) Local() netip.AddrPort { return c.local }
+
+// Remote is the address of the other end.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// LocalAddr is Local for net.Conn.
+func (c *Conn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.local) }
+
+// RemoteAddr is Remote for net.Conn.
+func (c *Conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
+
+// SetDeadline sets both deadlines; the zero time means none.
+func (c *Conn) SetDeadline(t time.Time) error { return c.file.SetDeadline(t) }
+
+// SetReadDeadline makes reads fail with os.ErrDeadlineExceeded after t.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.file.SetReadDeadline(t) }
+
+// SetWriteDeadline makes writes fail with os.ErrDeadlineExceeded after t.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.file.SetWriteDeadline(t) }
+
+// SyscallConn gives access to the descriptor for socket options.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }

@@ -1,0 +1,98 @@
+package rawio
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Connect connects fd, a fresh non-blocking TCP socket of dst's family, and
+// takes it over; it is closed when Connect fails. It gives up when ctx is
+// done; the error then is ctx.Err().
+func Connect(ctx context.Context, fd int, dst netip.AddrPort) (*Conn, error) {
+	err := unix.Connect(fd, Sockaddr(dst))
+	if err != nil && err != unix.EINPROGRESS {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("connect", err)
+	}
+	c, nerr := NewConn(fd, netip.AddrPort{}, dst)
+	if nerr != nil {
+		return nil, nerr
+	}
+	if err == unix.EINPROGRESS {
+		if err := c.awaitConnected(ctx); err != nil {
+			c.Close()
+			return nil, err
+		}
+	}
+	keepAlive(fd)
+	if local, err := unix.Getsockname(fd); err == nil {
+		c.local = AddrPort(local)
+	}
+	return c, nil
+}
+
+func (c *Conn) awaitConnected(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = c.file.SetWriteDeadline(deadline)
+	}
+	// A past deadline is how a waiting write is woken.
+	stop := context.AfterFunc(ctx, func() { _ = c.file.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var failure error
+	err := c.raw.Write(func(fd uintptr) bool {
+		soerr, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if err != nil {
+			failure = os.NewSyscallError("getsockopt", err)
+			return true
+		}
+		if soerr != 0 {
+			failure = os.NewSyscallError("connect", unix.Errno(soerr))
+			return true
+		}
+		// The netpoller wakes up for no reason at times: believe the kernel.
+		_, err = unix.Getpeername(int(fd))
+		return err == nil
+	})
+	if failure != nil {
+		return failure
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if os.IsTimeout(err) {
+			return context.DeadlineExceeded
+		}
+		return fmt.Errorf("connect: %w", err)
+	}
+	if !stop() {
+		return ctx.Err() // the past deadline may be about to be set
+	}
+	return c.file.SetWriteDeadline(time.Time{})
+}
+
+// Sockaddr is addr for the kernel: AF_INET for IPv4, AF_INET6 otherwise.
+func Sockaddr(addr netip.AddrPort) unix.Sockaddr {
+	ip := addr.Addr().Unmap()
+	if ip.Is4() {
+		return &unix.SockaddrInet4{Port: int(addr.Port()), Addr: ip.As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16()}
+}
+
+// AddrPort is the inverse of Sockaddr; a v4-mapped address comes out as IPv4.
+// Other families give the zero AddrPort.
+func AddrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}

@@ -1,0 +1,99 @@
+package rawio
+
+import "sync"
+
+// backlog is what an impatient connection's socket did not take.
+type backlog struct {
+	on      bool // for good
+	mu      sync.Mutex
+	patient bool
+	buf     []byte
+	done    int // leading bytes of buf that were sent
+	once    func(fd uintptr) bool
+}
+
+// keepBacklog bounds the memory that is kept for the next backlog.
+const keepBacklog = 4 << 10
+
+// Impatient makes writes return at once from now on: what the socket does not
+// take is kept, and goes out with the next Flush. So whoever has read something
+// can pass it on himself, and needs somebody to wait only when the peer is slow.
+// Nothing bounds what is kept but the writer, who should ask Backlog after each
+// Write. Writes may then come from several goroutines.
+func (c *Conn) Impatient() {
+	c.later.once = c.tryOnce
+	c.later.on = true
+}
+
+// SetPatient makes writes wait, as those of other connections do, or not.
+func (c *Conn) SetPatient(on bool) {
+	c.later.mu.Lock()
+	c.later.patient = on
+	c.later.mu.Unlock()
+}
+
+// Backlog is how many bytes wait for a Flush.
+func (c *Conn) Backlog() int {
+	c.later.mu.Lock()
+	defer c.later.mu.Unlock()
+	return len(c.later.buf) - c.later.done
+}
+
+// Flush waits until the backlog is sent.
+func (c *Conn) Flush() error {
+	c.later.mu.Lock()
+	defer c.later.mu.Unlock()
+	return c.flushLocked()
+}
+
+func (c *Conn) flushLocked() error {
+	l := &c.later
+	if len(l.buf) == 0 {
+		return nil
+	}
+	n, err := c.writeNow(l.buf[l.done:])
+	l.done += n
+	if l.done == len(l.buf) {
+		l.buf, l.done = l.buf[:0], 0
+		if cap(l.buf) > keepBacklog {
+			l.buf = nil
+		}
+	}
+	return err
+}
+
+func (c *Conn) writeImpatient(p []byte) (int, error) {
+	l := &c.later
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.patient {
+		if err := c.flushLocked(); err != nil {
+			return 0, err
+		}
+		return c.writeNow(p)
+	}
+	n := 0
+	if len(l.buf) == 0 && len(p) > 0 {
+		c.out.buf = p
+		err := c.raw.Write(l.once)
+		c.out.buf = nil
+		if err != nil {
+			return 0, err
+		}
+		if c.out.err != 0 {
+			return 0, c.opError("write", c.out.err)
+		}
+		n = c.out.n
+		c.write.Add(uint64(n))
+	}
+	l.buf = append(l.buf, p[n:]...)
+	return len(p), nil
+}
+
+// tryOnce writes what the socket takes now, be it nothing.
+func (c *Conn) tryOnce(fd uintptr) bool {
+	if !c.out.send(fd) {
+		c.out.n, c.out.err = 0, 0
+	}
+	return true
+}

@@ -1,0 +1,99 @@
+package rawio
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listener accepts TCP connections.
+type Listener struct {
+	file *os.File
+	raw  syscall.RawConn
+	addr netip.AddrPort
+}
+
+// NewListener takes over a listening, non-blocking socket.
+func NewListener(fd int) (*Listener, error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("listener: getsockname: %w", err)
+	}
+	keepAlive(fd) // accepted connections inherit it, and TCP_NODELAY
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	file := os.NewFile(uintptr(fd), "tcp-listener")
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("listener: %w", err)
+	}
+	return &Listener{file: file, raw: raw, addr: AddrPort(sa)}, nil
+}
+
+// Accept waits for a connection. Its Local address is the one the client
+// asked for, which under sk_lookup is not the listener's. The error is
+// net.ErrClosed after Close; any other one concerns a single connection, or a
+// shortage that passes, and Accept is to be called again.
+func (l *Listener) Accept() (*Conn, error) {
+	var (
+		fd      int
+		peer    unix.Sockaddr
+		failure error
+	)
+	err := l.raw.Read(func(lfd uintptr) bool {
+		for {
+			fd, peer, failure = unix.Accept4(int(lfd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			switch failure {
+			case unix.EINTR, unix.ECONNABORTED:
+				continue
+			case unix.EAGAIN:
+				return false
+			}
+			return true
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("accept: %w (%w)", net.ErrClosed, err)
+	}
+	if failure != nil {
+		return nil, os.NewSyscallError("accept4", failure)
+	}
+	local, err := unix.Getsockname(fd)
+	if err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("getsockname", err)
+	}
+	return NewConn(fd, AddrPort(local), AddrPort(peer))
+}
+
+// Addr is the address the listener is bound to.
+func (l *Listener) Addr() netip.AddrPort { return l.addr }
+
+// Close stops Accept.
+func (l *Listener) Close() error { return l.file.Close() }
+
+// Control gives access to the descriptor, for as long as the listener is open.
+func (l *Listener) Control(f func(fd int) error) error {
+	var failure error
+	if err := l.raw.Control(func(fd uintptr) { failure = f(int(fd)) }); err != nil {
+		return err
+	}
+	return failure
+}
+
+// Exhausted reports whether an accept failed for want of descriptors or
+// memory.
+func Exhausted(err error) bool {
+	for _, errno := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}

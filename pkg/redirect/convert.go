@@ -1,0 +1,62 @@
+package redirect
+
+import (
+	"net/netip"
+	"unsafe"
+
+	"github.com/underlane/underlane/bpf"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+var (
+	v4Loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	v6Loopback = netip.IPv6Loopback()
+)
+
+// mapAddress is a as the maps have it: 16 bytes, IPv4 as ::ffff:a.b.c.d.
+func mapAddress(a netip.Addr) bpf.UnderlaneAddress {
+	return bpf.UnderlaneAddress{Bytes: a.As16()}
+}
+
+func fromMap(a bpf.UnderlaneAddress, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(a.Bytes).Unmap(), port)
+}
+
+// cString is a NUL-terminated C string.
+func cString(c []int8) string {
+	b := make([]byte, 0, len(c))
+	for _, ch := range c {
+		if ch == 0 {
+			break
+		}
+		b = append(b, byte(ch))
+	}
+	return string(b)
+}
+
+func copyName(dst *[64]int8, name string) {
+	*dst = [64]int8{}
+	for i := 0; i < len(name) && i < len(dst)-1; i++ {
+		dst[i] = int8(name[i])
+	}
+}
+
+// copyRanges copies as many port ranges as the kernel side holds.
+func (d *Datapath) copyRanges(dst *[8]bpf.UnderlanePortRange, ranges []mesh.PortRange, pod string) {
+	*dst = [8]bpf.UnderlanePortRange{}
+	for i, r := range ranges {
+		if i == len(dst) {
+			d.log.Warn("too many port ranges: the rest is not skipped", "pod", pod, "limit", len(dst))
+			return
+		}
+		dst[i] = bpf.UnderlanePortRange{First: max(r.First, 1), Last: r.Last}
+	}
+}
+
+// asEvent views a ring-buffer sample as the struct it is.
+func asEvent(sample []byte) (*bpf.UnderlaneEvent, bool) {
+	if len(sample) < int(unsafe.Sizeof(bpf.UnderlaneEvent{})) {
+		return nil, false
+	}
+	return (*bpf.UnderlaneEvent)(unsafe.Pointer(unsafe.SliceData(sample))), true
+}

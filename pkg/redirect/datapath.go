@@ -1,0 +1,360 @@
+// Package redirect is the kernel side of a node: it loads and pins the eBPF
+// programs, takes pods in and out, makes sockets in pods' namespaces, and
+// reads kernel events.
+package redirect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+	"github.com/underlane/underlane/bpf"
+	"github.com/underlane/underlane/pkg/redirect/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Mark is the SO_MARK of the agent's own sockets: the hooks leave them alone.
+// A pod with CAP_NET_ADMIN can set it too and so leave the mesh outbound, which
+// is its right; what it may reach is decided at the server's node.
+const Mark = 0x756c616e // "ulan"
+
+// Options of Load. The zero value of a field means its default.
+type Options struct {
+	CgroupRoot       string        // cgroup v2 directory whose processes are hooked; "" or AutoCgroup: the host's root
+	PinRoot          string        // bpffs directory of pins; default /sys/fs/bpf/underlane
+	HeartbeatTimeout time.Duration // after which a silent agent counts as hung; default 2 s
+	Proc             string        // proc file system of the host; default /proc
+	Log              *slog.Logger
+}
+
+// DefaultPinRoot is where everything is pinned unless asked otherwise.
+const DefaultPinRoot = "/sys/fs/bpf/underlane"
+
+const linksDir = "links"
+
+// Datapath is the node's loaded programs and maps.
+type Datapath struct {
+	opts  Options
+	log   *slog.Logger
+	objs  bpf.UnderlaneObjects
+	links map[string]link.Link // cgroup links by name; pinned
+	lock  *os.File             // held while this agent owns the pins
+
+	mu   sync.Mutex
+	pods map[string]*Pod // by UID
+
+	hostCookie uint64 // of the node's own network namespace
+	cgroupRoot uint64 // its id
+
+	stop     chan struct{}
+	stopOnce sync.Once
+	beating  sync.WaitGroup
+}
+
+// Load loads the programs, pins everything under PinRoot, attaches to the
+// cgroup and starts the heartbeat. Pins of an earlier agent are taken over:
+// maps keep their content, links are updated in place without a gap.
+func Load(opts Options) (*Datapath, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("load: raise memlock limit: %w", err)
+	}
+	if err := ensureBPFFS(opts.Proc, opts.PinRoot); err != nil {
+		return nil, err
+	}
+	_, err = os.Stat(opts.PinRoot)
+	first := errors.Is(err, fs.ErrNotExist)
+	lock, err := lockPins(opts.PinRoot)
+	if err != nil {
+		return nil, err
+	}
+	d := &Datapath{
+		opts: opts, log: opts.Log, lock: lock,
+		links: make(map[string]link.Link),
+		pods:  make(map[string]*Pod),
+		stop:  make(chan struct{}),
+	}
+	if err := d.load(); err != nil {
+		if first { // what is pinned already is nobody's
+			err = errors.Join(err, removePins(opts.PinRoot, true))
+		}
+		lock.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (opts Options) withDefaults() (Options, error) {
+	if opts.PinRoot == "" {
+		opts.PinRoot = DefaultPinRoot
+	}
+	if opts.HeartbeatTimeout == 0 {
+		opts.HeartbeatTimeout = 2 * time.Second
+	}
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
+	if opts.Proc == "" {
+		opts.Proc = "/proc"
+	}
+	if opts.CgroupRoot == "" || opts.CgroupRoot == AutoCgroup {
+		root, err := hostCgroup(opts.Proc)
+		if err != nil {
+			return opts, err
+		}
+		opts.CgroupRoot = root
+	}
+	return opts, nil
+}
+
+// identify finds out what tells the node's own processes from those of pods: the
+// agent shares its network namespace with them.
+func (d *Datapath) identify() error {
+	host, err := netns.Open("/proc/self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	var root unix.Stat_t
+	if err := unix.Stat(d.opts.CgroupRoot, &root); err != nil {
+		return fmt.Errorf("cgroup root %s: %w", d.opts.CgroupRoot, err)
+	}
+	d.hostCookie, d.cgroupRoot = host.Cookie(), root.Ino
+	return nil
+}
+
+func (d *Datapath) load() error {
+	if err := d.identify(); err != nil {
+		return err
+	}
+	if err := d.loadObjects(); err != nil {
+		return err
+	}
+	if err := d.startHeartbeat(); err != nil {
+		d.objs.Close()
+		return err
+	}
+	if err := d.attachCgroup(); err != nil {
+		d.closeAll()
+		return err
+	}
+	return nil
+}
+
+func (d *Datapath) loadObjects() error {
+	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.opts.PinRoot}}
+	err := bpf.LoadUnderlaneObjects(&d.objs, opts)
+	if errors.Is(err, ebpf.ErrMapIncompatible) {
+		// The pins are of another version whose structs differ. Pods are
+		// enrolled anew anyway; until then they fail open or closed by the
+		// old programs, which keep their own maps.
+		d.log.Warn("pinned maps are of another version: starting with new ones", "pins", d.opts.PinRoot, "cause", err)
+		if err := removePins(d.opts.PinRoot, false); err != nil {
+			return err
+		}
+		err = bpf.LoadUnderlaneObjects(&d.objs, opts)
+	}
+	if err != nil {
+		return d.explain(err)
+	}
+	return nil
+}
+
+// explain says what the kernel or the process lacks, when that is why loading
+// failed: the error of the system call alone rarely tells.
+func (d *Datapath) explain(err error) error {
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		d.log.Debug("the kernel refused a program", "verifier", fmt.Sprintf("%+v", verifier))
+	}
+	var missing []string
+	for _, p := range KernelProbes(d.opts.CgroupRoot, d.opts.PinRoot) {
+		if failure := p.Run(); failure != nil {
+			missing = append(missing, fmt.Sprintf("not true here: %s (%v): %s", p.Name, failure, p.Hint))
+		}
+	}
+	if len(missing) == 0 {
+		return fmt.Errorf("load eBPF programs: %w: every feature that is needed seems to be there: please report this with the log of --log-level debug", err)
+	}
+	return fmt.Errorf("load eBPF programs: %w: %s", err, strings.Join(missing, "; "))
+}
+
+// hook is a program that runs for all sockets below the cgroup root.
+type hook struct {
+	name string
+	typ  ebpf.AttachType
+	prog *ebpf.Program
+}
+
+func (d *Datapath) hooks() []hook {
+	p := &d.objs.UnderlanePrograms
+	return []hook{
+		{"connect4", ebpf.AttachCGroupInet4Connect, p.Connect4},
+		{"connect6", ebpf.AttachCGroupInet6Connect, p.Connect6},
+		{"getpeername4", ebpf.AttachCgroupInet4GetPeername, p.Getpeername4},
+		{"getpeername6", ebpf.AttachCgroupInet6GetPeername, p.Getpeername6},
+		{"getsockname4", ebpf.AttachCgroupInet4GetSockname, p.Getsockname4},
+		{"getsockname6", ebpf.AttachCgroupInet6GetSockname, p.Getsockname6},
+		{"sock_ops", ebpf.AttachCGroupSockOps, p.SockOps},
+	}
+}
+
+// attachCgroup attaches the hooks, or updates the links that an earlier agent
+// pinned.
+func (d *Datapath) attachCgroup() error {
+	for _, h := range d.hooks() {
+		if err := d.attach(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Datapath) attach(h hook) error {
+	l, err := pinnedLink(d.linkPin(h.name), h.prog, func() (link.Link, error) {
+		return link.AttachCgroup(link.CgroupOptions{Path: d.opts.CgroupRoot, Attach: h.typ, Program: h.prog})
+	})
+	if err != nil {
+		return fmt.Errorf("attach %s to cgroup %s: %w", h.name, d.opts.CgroupRoot, err)
+	}
+	d.links[h.name] = l
+	return nil
+}
+
+func (d *Datapath) linkPin(name string) string { return filepath.Join(d.opts.PinRoot, linksDir, name) }
+
+// cgroupLinks are the names of the hooks.
+var cgroupLinks = []string{"connect4", "connect6", "getpeername4", "getpeername6", "getsockname4", "getsockname6", "sock_ops"}
+
+// pinnedLink takes over the link pinned at path, or attaches and pins one.
+func pinnedLink(path string, prog *ebpf.Program, attach func() (link.Link, error)) (link.Link, error) {
+	if l, err := link.LoadPinnedLink(path, nil); err == nil {
+		if err := l.Update(prog); err == nil {
+			return l, nil
+		}
+		// A dead link (its cgroup or namespace is gone) cannot be updated.
+		l.Close()
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove dead pin: %w", err)
+		}
+	}
+	l, err := attach()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Pin(path); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("pin: %w", err)
+	}
+	return l, nil
+}
+
+// Close stops the heartbeat and lets the pins stand: pods then fail open or
+// closed, as they say, until another agent takes over.
+func (d *Datapath) Close() error {
+	d.mu.Lock()
+	for _, p := range d.pods {
+		p.CloseListeners()
+		p.closeLookup()
+		p.Release()
+	}
+	d.pods = map[string]*Pod{}
+	d.mu.Unlock()
+	return d.closeAll()
+}
+
+// Yield lets another process load the datapath, while this one goes on: its
+// listeners, its sockets and its heartbeat stay. Until Resume nothing may be
+// enrolled, withdrawn, updated or repaired.
+func (d *Datapath) Yield() error {
+	lock := d.lock
+	d.lock = nil
+	return lock.Close()
+}
+
+// Resume undoes Yield when the other process has ended: the pods are this one's
+// again. It returns what had to be repaired.
+func (d *Datapath) Resume(ctx context.Context) (repaired []string, err error) {
+	for limit := time.Now().Add(resumeLimit); ; time.Sleep(10 * time.Millisecond) {
+		d.lock, err = lockPins(d.opts.PinRoot)
+		if err == nil {
+			return d.Repair()
+		}
+		if ctx.Err() != nil || time.Now().After(limit) {
+			return nil, err
+		}
+	}
+}
+
+// resumeLimit bounds how long Resume waits for a process to be gone.
+const resumeLimit = 3 * time.Second
+
+func (d *Datapath) closeAll() error {
+	d.stopOnce.Do(func() { close(d.stop) })
+	d.beating.Wait()
+	for _, l := range d.links {
+		l.Close()
+	}
+	err := d.objs.Close()
+	if d.lock != nil {
+		err = errors.Join(err, d.lock.Close())
+	}
+	return err
+}
+
+// startHeartbeat shows the kernel that the agent lives, from now on.
+func (d *Datapath) startHeartbeat() error {
+	if err := d.beat(); err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	d.beating.Add(1)
+	go func() {
+		defer d.beating.Done()
+		tick := time.NewTicker(d.opts.HeartbeatTimeout / 8)
+		defer tick.Stop()
+		for {
+			select {
+			case <-d.stop:
+				return
+			case <-tick.C:
+				if err := d.beat(); err != nil {
+					d.log.Error("heartbeat", "err", err)
+				}
+			}
+		}
+	}()
+	return nil
+}
+
+func (d *Datapath) beat() error {
+	return d.objs.Agent.Put(uint32(0), &bpf.UnderlaneAgentState{
+		HeartbeatNs:        monotonicNow(),
+		HeartbeatTimeoutNs: uint64(d.opts.HeartbeatTimeout),
+		HostNetnsCookie:    d.hostCookie,
+		CgroupRootId:       d.cgroupRoot,
+		Mark:               Mark,
+		Pid:                uint32(os.Getpid()),
+	})
+}
+
+// monotonicNow is the clock of bpf_ktime_get_ns.
+func monotonicNow() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0
+	}
+	return uint64(ts.Nano())
+}

@@ -1,0 +1,89 @@
+package redirect
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/underlane/underlane/bpf"
+	"github.com/underlane/underlane/pkg/rawio"
+	"golang.org/x/sys/unix"
+)
+
+// Dial connects to dst from inside the pod's namespace: the source address is
+// the pod's, and the hooks leave the connection alone.
+func (p *Pod) Dial(ctx context.Context, dst netip.AddrPort) (*rawio.Conn, error) {
+	fd, err := p.ns.Socket(dst.Addr(), Mark)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s from %s: %w", dst, p.Name, err)
+	}
+	return rawio.Connect(ctx, fd, dst)
+}
+
+// DialApp connects to the pod's own application at dst, an address of the pod,
+// from inside its namespace. The application sees client as its peer, in
+// getpeername() and accept().
+func (p *Pod) DialApp(ctx context.Context, dst, client netip.AddrPort) (*rawio.Conn, error) {
+	fd, err := p.ns.Socket(dst.Addr(), Mark)
+	if err != nil {
+		return nil, fmt.Errorf("dial application %s of %s: %w", dst, p.Name, err)
+	}
+	key, err := p.introduce(fd, dst, client)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("dial application %s of %s: %w", dst, p.Name, err)
+	}
+	c, err := rawio.Connect(ctx, fd, dst)
+	if err != nil {
+		// Nobody accepted: the port must not name a client to whom it meets next.
+		_ = p.d.objs.PeerNames.Delete(&key)
+	}
+	return c, err
+}
+
+// introduce binds the socket, so that its port is known before it connects,
+// and files whose connection this will be.
+func (p *Pod) introduce(fd int, dst, client netip.AddrPort) (key bpf.UnderlanePeerKey, err error) {
+	if err := unix.Bind(fd, rawio.Sockaddr(netip.AddrPortFrom(dst.Addr(), 0))); err != nil {
+		return key, os.NewSyscallError("bind to the pod's address", err)
+	}
+	local, err := unix.Getsockname(fd)
+	if err != nil {
+		return key, os.NewSyscallError("getsockname", err)
+	}
+	family := uint32(unix.AF_INET6)
+	if dst.Addr().Unmap().Is4() {
+		family = unix.AF_INET
+	}
+	key = bpf.UnderlanePeerKey{
+		NetnsCookie: p.Cookie(),
+		AgentPort:   rawio.AddrPort(local).Port(),
+		AppPort:     dst.Port(),
+		Family:      family,
+	}
+	name := bpf.UnderlanePeerName{Addr: mapAddress(client.Addr()), Port: client.Port()}
+	if err := p.d.objs.PeerNames.Put(&key, &name); err != nil {
+		return key, fmt.Errorf("peer_names map: %w", err)
+	}
+	return key, nil
+}
+
+// Original is where a captured client wanted to go, and which process it is.
+type Original struct {
+	Addr    netip.AddrPort
+	Process string
+	PID     uint32
+}
+
+// Original takes the original destination of the connection accepted from
+// client on one of the pod's outbound listeners. False: the client connected
+// to the listener itself.
+func (p *Pod) Original(client netip.AddrPort) (Original, bool) {
+	key := bpf.UnderlaneClientKey{NetnsCookie: p.Cookie(), Addr: mapAddress(client.Addr()), Port: client.Port()}
+	var dst bpf.UnderlaneOriginalDst
+	if err := p.d.objs.OriginalDsts.LookupAndDelete(&key, &dst); err != nil {
+		return Original{}, false
+	}
+	return Original{Addr: fromMap(dst.Addr, dst.Port), Process: cString(dst.Process[:]), PID: dst.Pid}, true
+}

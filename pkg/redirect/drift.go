@@ -1,0 +1,242 @@
+package redirect
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/underlane/underlane/bpf"
+	"github.com/underlane/underlane/pkg/redirect/netns"
+)
+
+// Addrs are the addresses that lead to the pod.
+func (p *Pod) Addrs() []netip.Addr {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	return p.addrs
+}
+
+// Owns reports whether the pod's namespace has all of addrs: after a sandbox was
+// made anew they are another namespace's.
+func (p *Pod) Owns(addrs []netip.Addr) (bool, error) {
+	have, err := p.ns.Addresses()
+	if err != nil {
+		return false, fmt.Errorf("addresses of %s: %w", p.Name, err)
+	}
+	return netns.Owns(have, addrs), nil
+}
+
+// Repair looks whether everything that was attached and filed for the node and
+// for its pods still is, and puts right what is not: an administrator, or
+// another program, may have detached or deleted it. It returns what it repaired.
+func (d *Datapath) Repair() (repaired []string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	check := func(name string, lost, repair func() error) {
+		why := lost()
+		if why == nil {
+			return
+		}
+		if err := repair(); err != nil {
+			errs = append(errs, fmt.Errorf("repair %s (%w): %w", name, why, err))
+			return
+		}
+		repaired = append(repaired, fmt.Sprintf("%s: %v", name, why))
+	}
+	for _, h := range d.hooks() {
+		check("program "+h.name,
+			func() error { return attached(d.links[h.name], d.linkPin(h.name)) },
+			func() error { return d.reattach(h) })
+	}
+	for _, p := range d.pods {
+		check("sk_lookup of "+p.Name,
+			func() error { return attached(p.lookup, p.linkPin) },
+			p.reattach)
+		check("map pods of "+p.Name, p.configured, func() error { return d.objs.Pods.Put(p.Cookie(), &p.config) })
+		check("map pod_addresses of "+p.Name, p.claimed, func() error { return p.claim(p.addrs) })
+		for _, l := range p.kinds {
+			check("map listeners of "+p.Name,
+				func() error { return p.published(l.kind) },
+				func() error { return p.publish(l.kind, l.listener) })
+		}
+	}
+	return repaired, errors.Join(errs...)
+}
+
+var errUnpinned = errors.New("was unpinned")
+
+// attached says why a link does not do its work any more.
+func attached(l link.Link, pin string) error {
+	if l == nil {
+		return errors.New("was not attached")
+	}
+	info, err := l.Info()
+	if err != nil {
+		return err
+	}
+	if c := info.Cgroup(); c != nil && c.CgroupId == 0 {
+		return errors.New("was detached")
+	}
+	if n := info.NetNs(); n != nil && n.NetnsInode == 0 {
+		return errors.New("was detached")
+	}
+	if _, err := os.Stat(pin); err != nil {
+		return errUnpinned
+	}
+	return nil
+}
+
+// repin pins a link that works where it was pinned before. A second link beside
+// it would run the program twice for a moment.
+func repin(l link.Link, pin string) error {
+	if err := l.Pin(pin + "-again"); err != nil { // to the same path it does nothing
+		return err
+	}
+	return l.Pin(pin)
+}
+
+func (d *Datapath) reattach(h hook) error {
+	old, pin := d.links[h.name], d.linkPin(h.name)
+	if attached(old, pin) == errUnpinned {
+		return repin(old, pin)
+	}
+	if err := d.attach(h); err != nil {
+		return err
+	}
+	if old != nil {
+		old.Close()
+	}
+	return nil
+}
+
+func (p *Pod) reattach() error {
+	old := p.lookup
+	if attached(old, p.linkPin) == errUnpinned {
+		return repin(old, p.linkPin)
+	}
+	if err := p.attach(); err != nil {
+		p.lookup = old
+		return err
+	}
+	if old != nil {
+		old.Close()
+	}
+	return nil
+}
+
+var errEntry = errors.New("the entry was deleted or changed")
+
+func (p *Pod) configured() error {
+	var have bpf.UnderlanePod
+	if p.d.objs.Pods.Lookup(p.Cookie(), &have) != nil || have != p.config {
+		return errEntry
+	}
+	return nil
+}
+
+// claimed looks for the pod's addresses; one that is another enrolled pod's by
+// now is that one's.
+func (p *Pod) claimed() error {
+	for _, a := range p.addrs {
+		var owner uint64
+		if p.d.objs.PodAddresses.Lookup(mapAddress(a), &owner) != nil || (owner != p.Cookie() && !p.d.enrolled(owner)) {
+			return errEntry
+		}
+	}
+	return nil
+}
+
+func (d *Datapath) enrolled(cookie uint64) bool {
+	for _, p := range d.pods {
+		if p.Cookie() == cookie {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Pod) published(kind bpf.UnderlaneListenerKind) error {
+	key, socket := p.listenerKey(kind), uint64(0)
+	if p.d.objs.Listeners.Lookup(&key, &socket) != nil {
+		return errEntry
+	}
+	return nil
+}
+
+// forget takes a pod out of all maps.
+func (d *Datapath) forget(cookie uint64, addrs []netip.Addr) {
+	d.gone(d.objs.Pods.Delete(cookie), d.objs.Pods)
+	d.disown(cookie, addrs)
+	d.unpublish(cookie)
+}
+
+// unpublish takes a pod's listeners out of their map.
+func (d *Datapath) unpublish(cookie uint64) {
+	for kind := bpf.UnderlaneListenerKindLISTENER_OUTBOUND4; kind <= bpf.UnderlaneListenerKindLISTENER_INBOUND6; kind++ {
+		key := bpf.UnderlaneListenerKey{NetnsCookie: cookie, Kind: uint32(kind)}
+		d.gone(d.objs.Listeners.Delete(&key), d.objs.Listeners)
+	}
+}
+
+// disown forgets that addrs are the pod's.
+func (d *Datapath) disown(cookie uint64, addrs []netip.Addr) {
+	for _, a := range addrs {
+		// The address may be the next pod's by now.
+		var owner uint64
+		if d.objs.PodAddresses.Lookup(mapAddress(a), &owner) == nil && owner == cookie {
+			d.gone(d.objs.PodAddresses.Delete(mapAddress(a)), d.objs.PodAddresses)
+		}
+	}
+}
+
+// gone logs a deletion that failed, but for what was gone already.
+func (d *Datapath) gone(err error, m *ebpf.Map) {
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		d.log.Error("forget pod", "map", m.String(), "err", err)
+	}
+}
+
+// RemoveStale forgets what an earlier agent enrolled and this one has not:
+// pods that have gone, or lost their label, while no agent ran. Call it when
+// the first full state of the node has been applied.
+func (d *Datapath) RemoveStale() (removed int, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	current := make(map[uint64]bool)
+	for _, p := range d.pods {
+		current[p.Cookie()] = true
+	}
+	var (
+		cookie uint64
+		config bpf.UnderlanePod
+		stale  = make(map[uint64]bpf.UnderlanePod)
+	)
+	pods := d.objs.Pods.Iterate()
+	for pods.Next(&cookie, &config) {
+		if !current[cookie] {
+			stale[cookie] = config
+		}
+	}
+	for cookie, config := range stale {
+		d.log.Info("forgetting a pod of an earlier agent", "pod", cString(config.Name[:]))
+		d.forget(cookie, nil)
+		os.Remove(filepath.Join(d.opts.PinRoot, linksDir, fmt.Sprintf("sk_lookup_%d", cookie)))
+	}
+	var addr bpf.UnderlaneAddress
+	var gone []bpf.UnderlaneAddress
+	addrs := d.objs.PodAddresses.Iterate()
+	for addrs.Next(&addr, &cookie) {
+		if !current[cookie] {
+			gone = append(gone, addr)
+		}
+	}
+	for _, a := range gone {
+		_ = d.objs.PodAddresses.Delete(a)
+	}
+	return len(stale), errors.Join(pods.Err(), addrs.Err())
+}

@@ -1,0 +1,170 @@
+package redirect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/underlane/underlane/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// EventKind is what the kernel saw of a connection that no proxy carries.
+type EventKind uint8
+
+const (
+	EventConnect = EventKind(bpf.UnderlaneEventKindEVENT_CONNECT)
+	EventAccept  = EventKind(bpf.UnderlaneEventKindEVENT_ACCEPT)
+	EventClose   = EventKind(bpf.UnderlaneEventKindEVENT_CLOSE)
+	EventFailed  = EventKind(bpf.UnderlaneEventKindEVENT_FAILED)
+	EventRefused = EventKind(bpf.UnderlaneEventKindEVENT_REFUSED)
+)
+
+// Event is one record of the ring buffer.
+type Event struct {
+	Kind          EventKind
+	NetnsCookie   uint64
+	Server        bool // accepted, not connected
+	Local, Remote netip.AddrPort
+	Duration      time.Duration
+	Sent          uint64 // bytes that the peer acknowledged
+	Received      uint64
+	SRTT          time.Duration
+	Retransmits   uint32
+	Err           error // why it failed or was reset; nil for an orderly close
+	Process       string
+	PID           uint32
+}
+
+// The reader polls: the kernel side never wakes it. It polls fast while there
+// are events, and slows down on a quiet node.
+const (
+	pollFast = 5 * time.Millisecond
+	pollSlow = 25 * time.Millisecond
+)
+
+// ReadEvents calls handle for each kernel event until ctx is done. The Event
+// is valid during the call only. The ring holds 4 MiB, some 30,000 events;
+// when it is full, events are lost and counted (Counters).
+func (d *Datapath) ReadEvents(ctx context.Context, handle func(*Event)) error {
+	reader, err := ringbuf.NewReader(d.objs.Events)
+	if err != nil {
+		return fmt.Errorf("kernel events: %w", err)
+	}
+	defer reader.Close()
+	reader.SetDeadline(time.Unix(0, 0)) // take what is there, and never wait
+	for pause := pollFast; ; {
+		// A wait in the reader would be a system call that keeps a processor
+		// from the goroutines of connections until the runtime notices, which
+		// takes up to 10 ms.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		if reader.AvailableBytes() == 0 {
+			pause = min(pause+time.Millisecond, pollSlow)
+			continue
+		}
+		pause = pollFast
+		if err := drain(ctx, reader, handle); err != nil {
+			return fmt.Errorf("kernel events: %w", err)
+		}
+	}
+}
+
+// drain calls handle for each event that is there, until ctx is done.
+func drain(ctx context.Context, reader *ringbuf.Reader, handle func(*Event)) error {
+	var (
+		record ringbuf.Record
+		event  Event
+	)
+	for ctx.Err() == nil {
+		err := reader.ReadInto(&record)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if decode(record.RawSample, &event) {
+			handle(&event)
+		}
+	}
+	return nil
+}
+
+func decode(sample []byte, e *Event) bool {
+	raw, ok := asEvent(sample)
+	if !ok {
+		return false
+	}
+	*e = Event{
+		Kind:        EventKind(raw.Kind),
+		NetnsCookie: raw.NetnsCookie,
+		Server:      raw.Server != 0,
+		Local:       fromMap(raw.Local, raw.LocalPort),
+		Remote:      fromMap(raw.Remote, raw.RemotePort),
+		Duration:    time.Duration(raw.DurationNs),
+		Sent:        raw.BytesSent,
+		Received:    raw.BytesReceived,
+		SRTT:        time.Duration(raw.SrttUs) * time.Microsecond,
+		Retransmits: raw.Retransmits,
+		Process:     cString(raw.Process[:]),
+		PID:         raw.Pid,
+	}
+	if raw.Error != 0 {
+		e.Err = unix.Errno(raw.Error)
+	}
+	return true
+}
+
+// counterNames are the metric labels of the kernel-side counters, in the order
+// of enum counter.
+var counterNames = [bpf.UnderlaneCounterNUM_COUNTERS]string{
+	bpf.UnderlaneCounterCOUNT_CAPTURED_OUTBOUND:   "captured-outbound",
+	bpf.UnderlaneCounterCOUNT_CAPTURED_INBOUND:    "captured-inbound",
+	bpf.UnderlaneCounterCOUNT_PASSED_BOUND_DEVICE: "passed-bound-device",
+	bpf.UnderlaneCounterCOUNT_PASSED_MPTCP:        "passed-mptcp",
+	bpf.UnderlaneCounterCOUNT_PASSED_LINK_LOCAL:   "passed-link-local",
+	bpf.UnderlaneCounterCOUNT_PASSED_SKIPPED_PORT: "passed-skipped-port",
+	bpf.UnderlaneCounterCOUNT_PASSED_NO_LISTENER:  "passed-no-listener",
+	bpf.UnderlaneCounterCOUNT_PASSED_STALE_AGENT:  "passed-stale-agent",
+	bpf.UnderlaneCounterCOUNT_REFUSED_NO_LISTENER: "refused-no-listener",
+	bpf.UnderlaneCounterCOUNT_REFUSED_STALE_AGENT: "refused-stale-agent",
+	bpf.UnderlaneCounterCOUNT_EVENT_LOST:          CounterEventLost,
+	bpf.UnderlaneCounterCOUNT_STORAGE_FAILED:      "storage-failed",
+	bpf.UnderlaneCounterCOUNT_ORIGINAL_DST_FAILED: "original-dst-failed",
+	bpf.UnderlaneCounterCOUNT_ASSIGN_FAILED:       "assign-failed",
+	bpf.UnderlaneCounterCOUNT_PASSED_HOST_PROCESS: "passed-host-process",
+	bpf.UnderlaneCounterCOUNT_HOST_FLOW_FAILED:    "host-flow-failed",
+}
+
+// CounterEventLost counts events that did not fit into the ring buffer.
+const CounterEventLost = "event-lost"
+
+// Counters returns the kernel-side counters by name, summed over processors.
+func (d *Datapath) Counters() (map[string]uint64, error) {
+	return readCounters(d.objs.Counters)
+}
+
+func readCounters(m *ebpf.Map) (map[string]uint64, error) {
+	counts := make(map[string]uint64, len(counterNames))
+	for i, name := range counterNames {
+		var perCPU []uint64
+		if err := m.Lookup(uint32(i), &perCPU); err != nil {
+			return nil, fmt.Errorf("counters map: %w", err)
+		}
+		var sum uint64
+		for _, n := range perCPU {
+			sum += n
+		}
+		counts[name] = sum
+	}
+	return counts, nil
+}

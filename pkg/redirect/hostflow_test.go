@@ -1,0 +1,131 @@
+package redirect
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/underlane/underlane/bpf"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
+	"golang.org/x/sys/unix"
+)
+
+// inCgroup runs f with this process in a cgroup below the test's.
+func inCgroup(t *testing.T, root, path string, f func()) {
+	t.Helper()
+	dir := filepath.Join(root, path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	move := func(dir string) {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(dir)
+	f()
+	move(root)
+	for ; dir != root; dir = filepath.Dir(dir) {
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The peer's namespace stands for the host's.
+func TestTheNodesProcessesReachTheApplication(t *testing.T) {
+	r := newRig(t, mesh.Settings{Policy: mesh.PolicyStrict, FailClosed: true})
+	for _, pod := range []netip.Addr{pod4, pod6} {
+		in := r.enrolled.Inbound[0]
+		if pod.Is6() {
+			in = r.enrolled.Inbound[1]
+		}
+		app := listen(t, r.pod, pod, 0)
+		fromHost := func(cookie uint64) {
+			t.Helper()
+			r.d.hostCookie = cookie
+			if err := r.d.beat(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// An address of the node alone, as of what came in at a NodePort.
+		fromHost(r.pod.Cookie())
+		mustDial(t, r.peer, app.Addr())
+		accept(t, in)
+
+		fromHost(r.peer.Cookie())
+		for cgroup, captured := range map[string]bool{
+			"":                    false,
+			"system.slice":        false,
+			"system.slice/a/b/c":  false,
+			"not-kubepods/x":      false,
+			"kubepods/besteffort": true,
+			"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podx.slice/cri-containerd-y.scope": true,
+			"kubelet.slice/kubelet-kubepods.slice/pod/z":                                                   true,
+			"1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17":                                                    true, // too deep to tell
+		} {
+			before, err := r.d.Counters()
+			if err != nil {
+				t.Fatal(err)
+			}
+			inCgroup(t, r.options.CgroupRoot, cgroup, func() { mustDial(t, r.peer, app.Addr()) })
+			if captured {
+				accept(t, in)
+				continue
+			}
+			if c := accept(t, app); c.Remote().Addr() == pod {
+				t.Errorf("from %q: the application sees %s", cgroup, c.Remote())
+			}
+			after, err := r.d.Counters()
+			if err != nil || after["passed-host-process"] != before["passed-host-process"]+1 {
+				t.Errorf("from %q: counted %d, before %d, %v", cgroup, after["passed-host-process"], before["passed-host-process"], err)
+			}
+		}
+		// A closed port is a refusal, also of a pod that fails closed: a TCP probe
+		// learns that nobody listens.
+		if _, err := dial(t, r.peer, netip.AddrPortFrom(pod, 9)); err == nil {
+			t.Error("a port that nobody listens on was open to a probe")
+		}
+	}
+}
+
+// What is remembered of a connection must not let in another with its ports.
+func TestHostFlowsAge(t *testing.T) {
+	r := newRig(t, mesh.Settings{})
+	app := listen(t, r.pod, pod4, 0)
+	for _, c := range []struct {
+		age      uint64
+		captured bool
+	}{{5e9, false}, {11e9, true}} {
+		fd, err := r.peer.Socket(peer4, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Bind(fd, rawio.Sockaddr(netip.AddrPortFrom(peer4, 0))); err != nil {
+			t.Fatal(err)
+		}
+		sa, err := unix.Getsockname(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := bpf.UnderlaneFlowKey{
+			Client: mapAddress(peer4), ClientPort: rawio.AddrPort(sa).Port(),
+			Server: mapAddress(pod4), ServerPort: app.Addr().Port(),
+		}
+		if err := r.d.objs.HostFlows.Put(&key, &bpf.UnderlaneHostFlow{OpenedNs: monotonicNow() - c.age}); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := rawio.Connect(t.Context(), fd, app.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if c.captured {
+			accept(t, r.enrolled.Inbound[0])
+		} else {
+			accept(t, app)
+		}
+	}
+}

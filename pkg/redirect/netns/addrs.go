@@ -1,0 +1,63 @@
+package netns
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	vns "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Addresses lists the namespace's unicast addresses, without loopback and
+// link-local ones.
+func (ns *NS) Addresses() ([]netip.Addr, error) {
+	handle, err := netlink.NewHandleAt(vns.NsHandle(ns.FD()))
+	if err != nil {
+		return nil, fmt.Errorf("network namespace: netlink: %w", err)
+	}
+	defer handle.Close()
+	list, err := handle.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("network namespace: list addresses: %w", err)
+	}
+	var addrs []netip.Addr
+	for _, a := range list {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		if !ok || ip.IsLoopback() || ip.IsLinkLocalUnicast() {
+			continue
+		}
+		addrs = append(addrs, ip.Unmap())
+	}
+	return addrs, nil
+}
+
+// Owns reports whether all of want are among have.
+func Owns(have, want []netip.Addr) bool {
+	return !slices.ContainsFunc(want, func(w netip.Addr) bool { return !slices.Contains(have, w) })
+}
+
+// Established counts the namespace's established TCP connections, without
+// those that stay in it.
+func (ns *NS) Established() (int, error) {
+	handle, err := netlink.NewHandleAt(vns.NsHandle(ns.FD()), unix.NETLINK_INET_DIAG)
+	if err != nil {
+		return 0, fmt.Errorf("network namespace: socket diagnosis: %w", err)
+	}
+	defer handle.Close()
+	const established = 1
+	n := 0
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		sockets, err := handle.SocketDiagTCP(family)
+		if err != nil {
+			return 0, fmt.Errorf("network namespace: list connections: %w", err)
+		}
+		for _, s := range sockets {
+			if s.State == established && !s.ID.Destination.IsLoopback() && !s.ID.Destination.Equal(s.ID.Source) {
+				n++
+			}
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,229 @@
+// Package nstest makes network namespaces, links and a cgroup for tests. All
+// of it is gone when the test ends.
+package nstest
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/underlane/underlane/pkg/redirect/netns"
+	"github.com/vishvananda/netlink"
+	vns "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// RequireRoot leaves a test out where it does not run as root; scripts/test.sh
+// names the packages that this concerns.
+func RequireRoot(tb testing.TB) {
+	tb.Helper()
+	if os.Geteuid() != 0 {
+		tb.Skip("needs root: network namespaces and eBPF")
+	}
+}
+
+// New makes a network namespace with loopback up.
+func New(tb testing.TB) *netns.NS {
+	tb.Helper()
+	type result struct {
+		ns  *netns.NS
+		err error
+	}
+	made := make(chan result)
+	var enter func()
+	enter = func() {
+		runtime.LockOSThread() // never unlocked: the thread dies in its new namespace
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread cannot die, and would be the process's namespace
+			// from now on: hold it while another thread does it.
+			done := make(chan struct{})
+			go func() { defer close(done); enter() }()
+			<-done
+			runtime.UnlockOSThread()
+			return
+		}
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			made <- result{err: os.NewSyscallError("unshare", err)}
+			return
+		}
+		ns, err := netns.Open("/proc/thread-self/ns/net")
+		made <- result{ns, err}
+	}
+	go enter()
+	r := <-made
+	if r.err != nil {
+		tb.Fatalf("make network namespace: %v", r.err)
+	}
+	tb.Cleanup(func() { r.ns.Close() })
+	Loopback(tb, r.ns)
+	return r.ns
+}
+
+// Loopback sets ns's loopback interface up.
+func Loopback(tb testing.TB, ns *netns.NS) {
+	tb.Helper()
+	in(tb, ns, func(h *netlink.Handle) error {
+		lo, err := h.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return h.LinkSetUp(lo)
+	})
+}
+
+// Join connects two namespaces by a veth pair, eth0 at both ends. Each gets its
+// addresses with a prefix that covers both, and no default route.
+func Join(tb testing.TB, a, b *netns.NS, addrsA, addrsB []netip.Prefix) {
+	tb.Helper()
+	in(tb, a, func(h *netlink.Handle) error {
+		return h.LinkAdd(&netlink.Veth{
+			LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0",
+			PeerNamespace: netlink.NsFd(b.FD()),
+		})
+	})
+	for _, end := range []struct {
+		ns    *netns.NS
+		addrs []netip.Prefix
+	}{{a, addrsA}, {b, addrsB}} {
+		in(tb, end.ns, func(h *netlink.Handle) error {
+			eth, err := h.LinkByName("eth0")
+			if err != nil {
+				return err
+			}
+			for _, p := range end.addrs {
+				addr := &netlink.Addr{
+					IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
+				}
+				if p.Addr().Is6() {
+					addr.Flags = unix.IFA_F_NODAD // usable at once
+				}
+				if err := h.AddrAdd(eth, addr); err != nil {
+					return fmt.Errorf("add %s: %w", p, err)
+				}
+			}
+			return h.LinkSetUp(eth)
+		})
+	}
+}
+
+func in(tb testing.TB, ns *netns.NS, f func(h *netlink.Handle) error) {
+	tb.Helper()
+	h, err := netlink.NewHandleAt(vns.NsHandle(ns.FD()))
+	if err != nil {
+		tb.Fatalf("netlink: %v", err)
+	}
+	defer h.Close()
+	if err := f(h); err != nil {
+		tb.Fatalf("set up network namespace: %v", err)
+	}
+}
+
+// Cgroup makes a cgroup v2 directory and moves this process into it for the
+// test's duration. Programs are to be attached to it, never to the root.
+func Cgroup(tb testing.TB) string {
+	tb.Helper()
+	root := cgroup2(tb)
+	before := own(tb)
+	dir := ownDir(root, os.Remove)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	move := func(dir string) {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
+			tb.Errorf("move to cgroup %s: %v", dir, err)
+		}
+	}
+	move(dir)
+	tb.Cleanup(func() {
+		move(filepath.Join(root, before))
+		if err := os.Remove(dir); err != nil {
+			tb.Errorf("remove test cgroup: %v", err)
+		}
+	})
+	return dir
+}
+
+const dirPrefix = "underlane-test-"
+
+// ownDir is this process's directory in parent. Those of processes that were
+// killed, and so could not clean up, are removed.
+func ownDir(parent string, remove func(string) error) string {
+	dirs, _ := filepath.Glob(filepath.Join(parent, dirPrefix+"*"))
+	for _, dir := range dirs {
+		pid := strings.TrimPrefix(filepath.Base(dir), dirPrefix)
+		if _, err := os.Stat(filepath.Join("/proc", pid)); os.IsNotExist(err) {
+			_ = remove(dir) // or the next one does
+		}
+	}
+	return filepath.Join(parent, dirPrefix+strconv.Itoa(os.Getpid()))
+}
+
+func cgroup2(tb testing.TB) string {
+	tb.Helper()
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); f[2] == "cgroup2" {
+			return f[1]
+		}
+	}
+	tb.Fatal("no cgroup2 file system is mounted")
+	return ""
+}
+
+// own is the process's place in the cgroup v2 tree.
+func own(tb testing.TB) string {
+	tb.Helper()
+	list, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for line := range strings.Lines(string(list)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			return path
+		}
+	}
+	return "/"
+}
+
+// BPFFS makes a directory on the bpf file system, mounting it where it is not.
+func BPFFS(tb testing.TB) string {
+	tb.Helper()
+	const mount = "/sys/fs/bpf"
+	var st unix.Statfs_t
+	if err := unix.Statfs(mount, &st); err != nil {
+		tb.Fatal(err)
+	}
+	if st.Type != unix.BPF_FS_MAGIC {
+		if err := unix.Mount("bpf", mount, "bpf", 0, ""); err != nil {
+			tb.Fatalf("mount bpf file system: %v", err)
+		}
+	}
+	dir := ownDir(mount, os.RemoveAll)
+	tb.Cleanup(func() {
+		if _, err := os.Stat(dir); err == nil {
+			os.RemoveAll(dir)
+		}
+	})
+	return dir
+}
+
+// Unjoin takes away what Join made of a.
+func Unjoin(tb testing.TB, a *netns.NS) {
+	tb.Helper()
+	in(tb, a, func(h *netlink.Handle) error {
+		eth, err := h.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return h.LinkDel(eth)
+	})
+}

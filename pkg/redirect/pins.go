@@ -1,0 +1,100 @@
+package redirect
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockPins makes the pin directory and holds it for this process: a second
+// agent on the node is told so.
+func lockPins(root string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Join(root, linksDir), 0o700); err != nil {
+		return nil, fmt.Errorf("pin directory: %w", err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(root, &st); err != nil {
+		return nil, fmt.Errorf("pin directory %s: %w", root, err)
+	}
+	if st.Type != unix.BPF_FS_MAGIC {
+		os.Remove(filepath.Join(root, linksDir))
+		os.Remove(root)
+		return nil, fmt.Errorf("pin directory %s is not on a bpf file system: mount -t bpf bpf /sys/fs/bpf", root)
+	}
+	dir, err := os.Open(root)
+	if err != nil {
+		return nil, fmt.Errorf("pin directory: %w", err)
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		dir.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another agent runs on this node: it holds %s", root)
+		}
+		return nil, fmt.Errorf("lock pin directory: %w", err)
+	}
+	return dir, nil
+}
+
+// Cleanup removes every pin under root, and with them every program, link and
+// map of ours: traffic is as if Underlane had never been there. Where cgroupRoot
+// is not the user's own ("" or AutoCgroup) what was mounted for a v1 host goes
+// too. It refuses while an agent runs.
+func Cleanup(root, cgroupRoot string) error {
+	if root == "" {
+		root = DefaultPinRoot
+	}
+	ours := cgroupRoot == "" || cgroupRoot == AutoCgroup
+	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+		return dropIf(ours)
+	}
+	lock, err := lockPins(root)
+	if err != nil {
+		return fmt.Errorf("cleanup: %w", err)
+	}
+	defer lock.Close()
+	return errors.Join(removePins(root, true), dropIf(ours))
+}
+
+// Cleanup closes the datapath and removes its pins.
+func (d *Datapath) Cleanup() error {
+	err := d.Close()
+	return errors.Join(err, removePins(d.opts.PinRoot, true), dropIf(d.opts.CgroupRoot == cgroup2Mount))
+}
+
+func dropIf(ours bool) error {
+	if !ours {
+		return nil
+	}
+	return dropCgroup2(cgroup2Mount)
+}
+
+// removePins unpins links first: once the hooks are gone the maps are nobody's.
+func removePins(root string, dirs bool) error {
+	var errs []error
+	for _, dir := range []string{filepath.Join(root, linksDir), root} {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, e := range entries {
+			if !e.IsDir() {
+				errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+			}
+		}
+		if dirs {
+			errs = append(errs, os.Remove(dir))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove pins: %w", err)
+	}
+	return nil
+}

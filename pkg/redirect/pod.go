@@ -1,0 +1,275 @@
+package redirect
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/underlane/underlane/bpf"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/redirect/netns"
+	"golang.org/x/sys/unix"
+)
+
+// In-pod ports. The outbound one is what the hooks rewrite connections to; when
+// a pod's application has taken it, another port serves.
+const (
+	OutboundPort = 15001
+	InboundPort  = 15006
+)
+
+// Pod is an enrolled pod: its namespace, and the listeners in it that its
+// traffic is steered to.
+type Pod struct {
+	UID      string
+	Name     string // namespace/name
+	Outbound []*rawio.Listener
+	Inbound  []*rawio.Listener
+
+	d       *Datapath
+	ns      *netns.NS
+	addrs   []netip.Addr
+	lookup  link.Link
+	linkPin string
+	config  bpf.UnderlanePod
+	kinds   []listening
+	users   atomic.Int64 // of ns: the pod while enrolled, and each Hold
+}
+
+// listening is a listener as the programs know it.
+type listening struct {
+	kind     bpf.UnderlaneListenerKind
+	listener *rawio.Listener
+}
+
+// Hold keeps the pod's namespace open for Dial and DialApp, also after the pod
+// was withdrawn: connections that it had are served to their end. Release must
+// be called once for each Hold.
+func (p *Pod) Hold() { p.users.Add(1) }
+
+// Release undoes a Hold.
+func (p *Pod) Release() {
+	if p.users.Add(-1) == 0 {
+		p.ns.Close()
+	}
+}
+
+// Cookie identifies the pod's namespace in the maps.
+func (p *Pod) Cookie() uint64 { return p.ns.Cookie() }
+
+// Enroll takes a pod in: from when it returns, new connections from and to it
+// go through the listeners of the returned Pod. Established connections are
+// not touched. On failure nothing of it is left. Enroll owns ns from now on.
+func (d *Datapath) Enroll(w *mesh.Workload, ns *netns.NS) (*Pod, error) {
+	p := &Pod{
+		UID: w.UID, Name: w.Namespace + "/" + w.Name,
+		d: d, ns: ns, addrs: w.Addrs,
+		linkPin: filepath.Join(d.opts.PinRoot, linksDir, fmt.Sprintf("sk_lookup_%d", ns.Cookie())),
+	}
+	p.Hold()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pods[w.UID] != nil {
+		ns.Close()
+		return nil, fmt.Errorf("enroll %s: already enrolled", p.Name)
+	}
+	if err := p.enroll(w); err != nil {
+		p.unhook()
+		p.CloseListeners()
+		p.Release()
+		return nil, fmt.Errorf("enroll %s: %w", p.Name, err)
+	}
+	d.pods[w.UID] = p
+	return p, nil
+}
+
+func (p *Pod) enroll(w *mesh.Workload) error {
+	if err := p.listen(); err != nil {
+		return err
+	}
+	p.configure(w)
+	if err := p.d.objs.Pods.Put(p.Cookie(), &p.config); err != nil {
+		return fmt.Errorf("pods map: %w (4096 pods a node is the limit)", err)
+	}
+	// Not before: what an earlier agent has left in the pods map may say another
+	// port, where nobody listens any more.
+	for _, l := range p.kinds {
+		if err := p.publish(l.kind, l.listener); err != nil {
+			return err
+		}
+	}
+	if err := p.claim(p.addrs); err != nil {
+		return err
+	}
+	return p.attach()
+}
+
+// claim files addrs as the pod's.
+func (p *Pod) claim(addrs []netip.Addr) error {
+	for _, a := range addrs {
+		if err := p.d.objs.PodAddresses.Put(mapAddress(a), p.Cookie()); err != nil {
+			return fmt.Errorf("pod_addresses map: %w", err)
+		}
+	}
+	return nil
+}
+
+func (p *Pod) attach() (err error) {
+	p.lookup, err = pinnedLink(p.linkPin, p.d.objs.SteerInbound, func() (link.Link, error) {
+		return link.AttachNetNs(p.ns.FD(), p.d.objs.SteerInbound)
+	})
+	if err != nil {
+		return fmt.Errorf("attach sk_lookup: %w", err)
+	}
+	return nil
+}
+
+// listen makes the listeners. A family that the namespace has not got is left
+// out.
+func (p *Pod) listen() error {
+	for _, l := range []struct {
+		kind bpf.UnderlaneListenerKind
+		addr netip.Addr
+		port uint16
+		list *[]*rawio.Listener
+	}{
+		{bpf.UnderlaneListenerKindLISTENER_OUTBOUND4, v4Loopback, OutboundPort, &p.Outbound},
+		{bpf.UnderlaneListenerKindLISTENER_OUTBOUND6, v6Loopback, OutboundPort, &p.Outbound},
+		{bpf.UnderlaneListenerKindLISTENER_INBOUND4, v4Loopback, InboundPort, &p.Inbound},
+		{bpf.UnderlaneListenerKindLISTENER_INBOUND6, v6Loopback, InboundPort, &p.Inbound},
+	} {
+		listener, err := p.ns.Listen(l.addr, l.port, Mark)
+		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
+			continue // no IPv6 in this namespace
+		}
+		if err != nil {
+			return err
+		}
+		*l.list = append(*l.list, listener)
+		switch l.kind {
+		case bpf.UnderlaneListenerKindLISTENER_OUTBOUND4:
+			p.config.OutboundPort4 = listener.Addr().Port()
+		case bpf.UnderlaneListenerKindLISTENER_OUTBOUND6:
+			p.config.OutboundPort6 = listener.Addr().Port()
+		}
+		p.kinds = append(p.kinds, listening{l.kind, listener})
+	}
+	return nil
+}
+
+// publish puts a listener where the programs find it.
+func (p *Pod) publish(kind bpf.UnderlaneListenerKind, listener *rawio.Listener) error {
+	key := p.listenerKey(kind)
+	err := listener.Control(func(fd int) error { return p.d.objs.Listeners.Put(&key, uint64(fd)) })
+	if err != nil {
+		return fmt.Errorf("listeners map: %w", err)
+	}
+	return nil
+}
+
+func (p *Pod) listenerKey(kind bpf.UnderlaneListenerKind) bpf.UnderlaneListenerKey {
+	return bpf.UnderlaneListenerKey{NetnsCookie: p.Cookie(), Kind: uint32(kind)}
+}
+
+// configure fills in what the hooks need of the workload's settings.
+func (p *Pod) configure(w *mesh.Workload) {
+	copyName(&p.config.Name, p.Name)
+	p.config.Addr4, p.config.Addr6 = bpf.UnderlaneAddress{}, bpf.UnderlaneAddress{}
+	for _, a := range p.addrs {
+		if a.Unmap().Is4() {
+			p.config.Addr4 = mapAddress(a)
+		} else {
+			p.config.Addr6 = mapAddress(a)
+		}
+	}
+	p.config.FailClosed = 0
+	if w.Settings.FailClosed {
+		p.config.FailClosed = 1
+	}
+	p.d.copyRanges(&p.config.SkipOutbound, w.Settings.SkipOutboundPorts, p.Name)
+	p.d.copyRanges(&p.config.SkipInbound, w.Settings.SkipInboundPorts, p.Name)
+}
+
+// Update puts changed settings and addresses of the workload in force. One that
+// has no addresses, for they are not known yet, keeps those it was enrolled with.
+func (d *Datapath) Update(w *mesh.Workload) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.pods[w.UID]
+	if p == nil {
+		return fmt.Errorf("update %s/%s: not enrolled", w.Namespace, w.Name)
+	}
+	before := p.config
+	if err := p.readdress(w.Addrs); err != nil {
+		return fmt.Errorf("update %s: %w", p.Name, err)
+	}
+	p.configure(w)
+	if p.config == before {
+		return nil
+	}
+	if err := d.objs.Pods.Put(p.Cookie(), &p.config); err != nil {
+		return fmt.Errorf("update %s: pods map: %w", p.Name, err)
+	}
+	return nil
+}
+
+func (p *Pod) readdress(addrs []netip.Addr) error {
+	if len(addrs) == 0 || slices.Equal(addrs, p.addrs) {
+		return nil
+	}
+	if err := p.claim(addrs); err != nil {
+		return err
+	}
+	gone := slices.DeleteFunc(slices.Clone(p.addrs), func(a netip.Addr) bool { return slices.Contains(addrs, a) })
+	p.d.disown(p.Cookie(), gone)
+	p.addrs = addrs
+	return nil
+}
+
+// Withdraw takes a pod out: new connections are as if it had never been
+// enrolled. Accepted connections live on, and the listeners stay open for those
+// that were on their way to them: CloseListeners is the caller's to call.
+func (d *Datapath) Withdraw(uid string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p := d.pods[uid]; p != nil {
+		delete(d.pods, uid)
+		p.unhook()
+		p.Release()
+	}
+}
+
+// Unpublish takes the pod's listeners from where the programs find them: new
+// connections fail open or closed, as the pod says. CloseListeners is to follow,
+// when those are accepted that were on their way.
+func (p *Pod) Unpublish() { p.d.unpublish(p.Cookie()) }
+
+// CloseListeners ends the pod's listeners; a second time is no error.
+func (p *Pod) CloseListeners() {
+	for _, l := range append(p.Outbound, p.Inbound...) {
+		l.Close()
+	}
+}
+
+// unhook undoes enroll but for the listeners, as far as it got: they go last,
+// so that nothing is steered to a listener that is gone.
+func (p *Pod) unhook() {
+	p.d.forget(p.Cookie(), p.addrs)
+	if p.lookup != nil {
+		os.Remove(p.linkPin)
+	}
+	p.closeLookup()
+}
+
+func (p *Pod) closeLookup() {
+	if p.lookup != nil {
+		p.lookup.Close()
+		p.lookup = nil
+	}
+}

@@ -1,0 +1,140 @@
+package state
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// build makes the View of names. Values of last are taken over except those
+// whose resource is in changed and services with an endpoint that changed.
+func build(last *View, names map[string]Resource, changed map[string]bool, node string) *View {
+	v := &View{
+		workloads: make(map[string]*mesh.Workload, len(last.workloads)),
+		services:  make(map[string]*mesh.Service, len(last.services)),
+		byAddr:    make(map[netip.Addr]*mesh.Workload, len(last.byAddr)),
+		byVIP:     make(map[netip.Addr]*mesh.Service, len(last.byVIP)),
+		answered:  make(map[netip.Addr]struct{}, len(last.answered)),
+		byName:    make(map[serviceName]*mesh.Service, len(last.byName)),
+		routes:    make(map[serviceName][]*mesh.Route, len(last.routes)),
+	}
+	for _, r := range names {
+		switch {
+		case r.Workload != nil:
+			v.addWorkload(r.Workload, node)
+		case r.Address != nil:
+			v.answered[r.Address.Addr.Unmap()] = struct{}{}
+		case r.Anchors != nil:
+			v.anchors = r.Anchors
+		case r.Route != nil:
+			at := serviceName{r.Route.Parent.Namespace, r.Route.Parent.Name}
+			v.routes[at] = append(v.routes[at], r.Route)
+		}
+	}
+	for at, routes := range v.routes {
+		slices.SortFunc(routes, routeOrder)
+		if old := last.routes[at]; slices.Equal(old, routes) {
+			v.routes[at] = old
+		}
+	}
+	slices.SortFunc(v.local, func(a, b *mesh.Workload) int { return cmp.Compare(a.UID, b.UID) })
+	for name, r := range names {
+		if r.Service == nil {
+			continue
+		}
+		s := last.services[name]
+		if s == nil || changed[name] || relinked(r.Service, changed) {
+			s = link(r.Service, v.workloads)
+		}
+		v.services[name] = s
+		v.byName[serviceName{s.Namespace, s.Name}] = s
+		for _, vip := range s.VIPs {
+			if old := v.byVIP[vip]; old == nil || serviceLess(old, s) {
+				v.byVIP[vip] = s
+			}
+		}
+	}
+	return v
+}
+
+func (v *View) addWorkload(w *mesh.Workload, node string) {
+	v.workloads[w.UID] = w
+	if w.Node == node {
+		v.local = append(v.local, w)
+	}
+	if w.HostNetwork {
+		return
+	}
+	for _, addr := range w.Addrs {
+		addr = addr.Unmap()
+		if old := v.byAddr[addr]; old == nil || Supersedes(w, old) {
+			v.byAddr[addr] = w
+		}
+	}
+}
+
+// Supersedes reports whether a rather than b owns an address that both claim,
+// as happens for a moment when a dying pod's address is given to the next.
+func Supersedes(a, b *mesh.Workload) bool {
+	if a.Ready != b.Ready {
+		return a.Ready
+	}
+	return a.UID > b.UID
+}
+
+func serviceLess(a, b *mesh.Service) bool {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name)) < 0
+}
+
+// routeOrder is by age, so that a list is the same whatever order it came in.
+func routeOrder(a, b *mesh.Route) int {
+	return cmp.Or(
+		a.Created.Compare(b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name),
+		cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Parent.Port, b.Parent.Port),
+	)
+}
+
+// relinked reports whether a workload behind s appeared, changed or went.
+func relinked(s *Service, changed map[string]bool) bool {
+	if len(changed) == 0 {
+		return false
+	}
+	for i := range s.Ports {
+		for j := range s.Ports[i].Endpoints {
+			if uid := s.Ports[i].Endpoints[j].WorkloadUID; uid != "" && changed[WorkloadName(uid)] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// link makes the mesh.Service of s, its endpoints pointing into workloads.
+func link(s *Service, workloads map[string]*mesh.Workload) *mesh.Service {
+	out := &mesh.Service{
+		Name: s.Name, Namespace: s.Namespace, SessionAffinity: s.SessionAffinity, NodeLocal: s.NodeLocal,
+		FailureAccrual: s.FailureAccrual, RetryBudget: s.RetryBudget,
+	}
+	for _, vip := range s.VIPs {
+		out.VIPs = append(out.VIPs, vip.Unmap())
+	}
+	for _, p := range s.Ports {
+		port := mesh.ServicePort{
+			Name: p.Name, Port: p.Port, AppProtocol: p.AppProtocol,
+			Endpoints: make([]mesh.Endpoint, 0, len(p.Endpoints)),
+		}
+		for _, e := range p.Endpoints {
+			port.Endpoints = append(port.Endpoints, mesh.Endpoint{
+				Addr:     netip.AddrPortFrom(e.Addr.Addr().Unmap(), e.Addr.Port()),
+				Workload: workloads[e.WorkloadUID],
+				Ready:    e.Ready,
+				ForZones: e.ForZones,
+				ForNodes: e.ForNodes,
+			})
+		}
+		out.Ports = append(out.Ports, port)
+	}
+	return out
+}

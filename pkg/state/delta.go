@@ -1,0 +1,125 @@
+package state
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// Delta is one step from a state of the mesh to a newer one. It is applied
+// whole or not at all.
+type Delta struct {
+	Version   uint64     // the controller's snapshot that this delta leads to
+	Resources []Resource // new or changed
+	Removed   []string   // names of resources that are gone; unknown names are ignored
+	Synced    bool       // the answer to everything subscribed so far is complete
+}
+
+// Resource is one named and versioned piece of state. Exactly one of Workload,
+// Service, Address, Anchors and Route is set, and Name is what WorkloadName,
+// ServiceName, AddressName, AnchorsName or RouteName says for it. Version is opaque: two
+// resources with the same name and version have the same content.
+//
+// The Store owns what a Resource points to once it was applied.
+type Resource struct {
+	Name     string
+	Version  string
+	Workload *mesh.Workload
+	Service  *Service
+	Address  *Address
+	Anchors  *Anchors
+	Route    *mesh.Route
+}
+
+// Service is a mesh.Service whose endpoints name workloads instead of pointing
+// to them, so that each travels by itself.
+type Service struct {
+	Name, Namespace string
+	VIPs            []netip.Addr
+	Ports           []ServicePort
+	SessionAffinity bool
+	NodeLocal       bool
+	FailureAccrual  *mesh.FailureAccrual
+	RetryBudget     *mesh.RetryBudget
+}
+
+// ServicePort is one TCP port of a Service.
+type ServicePort struct {
+	Name        string
+	Port        uint16
+	AppProtocol string
+	Endpoints   []Endpoint
+}
+
+// Endpoint is one backend of a ServicePort. WorkloadUID is "" when no known pod
+// has its address.
+type Endpoint struct {
+	Addr        netip.AddrPort
+	WorkloadUID string
+	Ready       bool
+	ForZones    []string
+	ForNodes    []string
+}
+
+// Address says that the controller has answered a subscription to Addr. Whose
+// address it is follows from the workloads and services; when nobody has it,
+// it is a known unknown: outside the mesh.
+type Address struct{ Addr netip.Addr }
+
+// Anchors is the trust bundle: every CA certificate (DER) that peers'
+// certificates may chain to.
+type Anchors struct{ DER [][]byte }
+
+// AnchorsName is the name of the one Anchors resource.
+const AnchorsName = "anchors"
+
+// WorkloadName is the resource name of the workload with this UID.
+func WorkloadName(uid string) string { return "workload/" + uid }
+
+// ServiceName is the resource name of a service.
+func ServiceName(namespace, name string) string { return "service/" + namespace + "/" + name }
+
+// AddressName is the resource name of the answer about addr.
+func AddressName(addr netip.Addr) string { return "address/" + addr.Unmap().String() }
+
+// RouteName is the resource name of a route: of an object for one parent.
+func RouteName(r *mesh.Route) string {
+	return fmt.Sprintf("route/%s/%s/%d/%s/%s/%s", r.Parent.Namespace, r.Parent.Name, r.Parent.Port, r.Kind, r.Namespace, r.Name)
+}
+
+// check reports why r cannot be applied.
+func (r *Resource) check() error {
+	kinds, want := 0, ""
+	if r.Workload != nil {
+		kinds, want = kinds+1, WorkloadName(r.Workload.UID)
+		if r.Workload.UID == "" {
+			return fmt.Errorf("resource %q: a workload without a UID", r.Name)
+		}
+	}
+	if r.Service != nil {
+		kinds, want = kinds+1, ServiceName(r.Service.Namespace, r.Service.Name)
+	}
+	if r.Address != nil {
+		kinds, want = kinds+1, AddressName(r.Address.Addr)
+		if !r.Address.Addr.IsValid() {
+			return fmt.Errorf("resource %q: not an IP address", r.Name)
+		}
+	}
+	if r.Anchors != nil {
+		kinds, want = kinds+1, AnchorsName
+		if len(r.Anchors.DER) == 0 {
+			return fmt.Errorf("resource %q: an empty trust bundle", r.Name)
+		}
+	}
+	if r.Route != nil {
+		kinds, want = kinds+1, RouteName(r.Route)
+	}
+	switch {
+	case kinds != 1:
+		return fmt.Errorf("resource %q: has %d contents, want exactly one: is the controller newer than this agent?", r.Name, kinds)
+	case r.Name != want:
+		return fmt.Errorf("resource %q: its content is that of %q", r.Name, want)
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package state
+
+import (
+	"net/netip"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// View is the state of the mesh at one moment, as far as this node subscribes
+// to it. It is immutable; its methods are safe for concurrent use and allocate
+// nothing. Addresses may be given v4-mapped. What the methods return is shared:
+// do not modify it.
+type View struct {
+	version  uint64
+	upstream uint64
+	synced   bool
+
+	workloads map[string]*mesh.Workload // by UID
+	services  map[string]*mesh.Service  // by resource name
+
+	byName   map[serviceName]*mesh.Service
+	routes   map[serviceName][]*mesh.Route // by parent
+	byAddr   map[netip.Addr]*mesh.Workload
+	byVIP    map[netip.Addr]*mesh.Service
+	answered map[netip.Addr]struct{}
+	local    []*mesh.Workload
+	anchors  *Anchors
+}
+
+type serviceName struct{ namespace, name string }
+
+// Workload returns the pod that has addr. Pods on the host's network are not
+// found by address: they share it with their node.
+func (v *View) Workload(addr netip.Addr) (*mesh.Workload, bool) {
+	w, ok := v.byAddr[addr.Unmap()]
+	return w, ok
+}
+
+// WorkloadByUID returns the pod with this UID.
+func (v *View) WorkloadByUID(uid string) (*mesh.Workload, bool) {
+	w, ok := v.workloads[uid]
+	return w, ok
+}
+
+// Service returns the service with this ClusterIP and its port. When the
+// address is a service's but the port is not, it returns the service, nil and
+// false.
+func (v *View) Service(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, bool) {
+	s, ok := v.byVIP[addr.Addr().Unmap()]
+	if !ok {
+		return nil, nil, false
+	}
+	for i := range s.Ports {
+		if s.Ports[i].Port == addr.Port() {
+			return s, &s.Ports[i], true
+		}
+	}
+	return s, nil, false
+}
+
+// ServiceVIP returns the service with this ClusterIP.
+func (v *View) ServiceVIP(addr netip.Addr) (*mesh.Service, bool) {
+	s, ok := v.byVIP[addr.Unmap()]
+	return s, ok
+}
+
+// ServiceByName returns a service that the node knows: one it subscribes to, or
+// one that a route of such a service sends requests to.
+func (v *View) ServiceByName(namespace, name string) (*mesh.Service, bool) {
+	s, ok := v.byName[serviceName{namespace, name}]
+	return s, ok
+}
+
+// Routes returns the routes whose parent is s, for any of its ports and for
+// clients of any namespace, the oldest first. The slice keeps its identity while
+// they stay the same, so that what is made of them can be kept.
+func (v *View) Routes(s *mesh.Service) []*mesh.Route {
+	return v.routes[serviceName{s.Namespace, s.Name}]
+}
+
+// Local returns the pods of this node, meshed or not, sorted by UID.
+func (v *View) Local() []*mesh.Workload { return v.local }
+
+// Answered reports whether the controller has said whose addr is: a workload's,
+// a service's, or nobody's.
+func (v *View) Answered(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	if _, ok := v.answered[addr]; ok {
+		return true
+	}
+	if _, ok := v.byVIP[addr]; ok {
+		return true
+	}
+	_, ok := v.byAddr[addr]
+	return ok
+}
+
+// Anchors returns the trust bundle as DER certificates, nil before the first
+// delta. The slice keeps its identity while the bundle stays the same.
+func (v *View) Anchors() [][]byte {
+	if v.anchors == nil {
+		return nil
+	}
+	return v.anchors.DER
+}
+
+// Synced reports whether the controller has sent all of the node's pods at
+// least once. It stays true while the controller is away.
+func (v *View) Synced() bool { return v.synced }
+
+// Version counts the Views of this Store: a newer View has a greater version.
+func (v *View) Version() uint64 { return v.version }

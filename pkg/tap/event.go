@@ -1,0 +1,124 @@
+// Package tap carries what happens in the data path to whoever watches:
+// events from the proxy and from the kernel go through a bounded fan-out (Hub)
+// to tap, top, metrics and the access log. A slow reader loses events and is
+// told how many; it never slows traffic.
+package tap
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// Kind is what an Event reports.
+type Kind uint8
+
+const (
+	RequestInit  Kind = iota + 1 // request head seen
+	ResponseInit                 // response head seen
+	ResponseEnd                  // response complete, reset, or synthesised
+	ConnOpen                     // proxied opaque connection opened, or kernel: connection established
+	ConnClose                    // the same, closed; failures carry a Reason
+)
+
+// Origin is who saw it.
+type Origin uint8
+
+const (
+	FromProxy  Origin = iota
+	FromKernel        // ring-buffer event: a connection that no proxy carries
+)
+
+// Peer is one end of a connection.
+type Peer struct {
+	Addr     netip.AddrPort
+	Workload *mesh.Workload // nil when the address belongs to no known pod
+	Identity mesh.Identity  // authenticated by mTLS or by the kernel (same node); zero otherwise
+}
+
+// TLS values of Event: what Linkerd shows as tls=.
+const (
+	TLSTrue       = "true"        // mutual TLS with verified identities
+	TLSSameNode   = "same-node"   // never left this kernel; identities are the kernel's word
+	TLSNoIdentity = "no-identity" // the peer is outside the mesh
+	TLSAgentDown  = "agent-down"  // fell back to plaintext: the peer's agent did not answer
+	TLSPassed     = "not-proxied" // kernel event of an un-proxied connection
+)
+
+// Event is one record. A request makes up to three (RequestInit, ResponseInit,
+// ResponseEnd), a connection ConnOpen and ConnClose; every field known so far is
+// filled in on each. A ConnClose without Duration was never open. The strings of
+// the request may be empty when nobody reads (Hub.Active is false).
+//
+// A Sink must not keep a pointer to an Event after Emit returns.
+type Event struct {
+	Kind      Kind
+	Origin    Origin
+	Direction mesh.Direction
+	Time      time.Time
+	Base      uint32 // with Stream, the id of a request on this agent
+	Stream    uint64
+
+	Source      Peer
+	Destination Peer
+	Service     *mesh.Service // apex service of the original destination, nil if it was none
+	TLS         string
+	Route       *mesh.Route // that had a say in the request, nil if none had
+	Rule        string      // of Route: its name, or its index from 0
+	Retries     int         // attempts after the first, for which the routes asked
+
+	Protocol  string // http1, http2, grpc, tcp, tls
+	Method    string
+	Scheme    string
+	Authority string
+	Path      string
+	SNI       string
+
+	Status     int  // HTTP status
+	GRPC       bool // the call is gRPC: GRPCStatus is meaningful on ResponseEnd
+	GRPCStatus int
+	Reset      bool   // stream or connection was reset
+	ResetCode  uint32 // HTTP/2 error code
+
+	Latency  time.Duration // request head to response head
+	Duration time.Duration // request head to response end; life of a connection
+	// Bytes read from and written to the source's side. For HTTP, WriteBytes
+	// is the length of the response body and ReadBytes of the request body.
+	ReadBytes, WriteBytes uint64
+
+	Reason mesh.Reason // why the proxy or the kernel failed it; ReasonNone on success
+
+	Process string // command name of the pod's program, up to 15 bytes; "" for proxied inbound
+
+	// Kernel events only.
+	SRTT        time.Duration // smoothed round-trip time at close
+	Retransmits uint32
+}
+
+// Success classifies a ResponseEnd or ConnClose as Linkerd does: HTTP 5xx,
+// failing gRPC status, resets and proxy failures are failures.
+func (e *Event) Success() bool {
+	if e.Reason != mesh.ReasonNone || e.Reset {
+		return false
+	}
+	if e.GRPC {
+		return !failingGRPC(e.GRPCStatus)
+	}
+	return e.Status < 500
+}
+
+// failingGRPC: the codes that are the server's fault, as in Linkerd's
+// classification: UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED,
+// RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, DATA_LOSS… any but OK and the
+// codes that blame the caller.
+func failingGRPC(code int) bool {
+	switch code {
+	case 2, 4, 7, 8, 13, 14, 15:
+		return true
+	}
+	return false
+}
+
+// Sink takes events. Emit must not block and must not retain e.
+type Sink interface{ Emit(e *Event) }

@@ -1,0 +1,85 @@
+package filter
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// maxAdmitted bounds the memory of a limiter: requests and connections that
+// were let through and have not ended. Beyond it new ones are dropped.
+const maxAdmitted = 1 << 14
+
+// Limiter is a token bucket on whole requests and connections: one that was let
+// through at its first event is let through to its end, one that was dropped
+// does not show up half. Time is that of the events. It is safe for concurrent
+// use.
+type Limiter struct {
+	rate, burst float64
+
+	mu       sync.Mutex
+	tokens   float64
+	last     time.Time
+	admitted map[flowKey]struct{}
+}
+
+// flowKey names a request, or a connection: kernel events have no id.
+type flowKey struct {
+	agent    int
+	base     uint32
+	stream   uint64
+	src, dst netip.AddrPort // of events without an id
+}
+
+func keyOf(agent int, e *tap.Event) flowKey {
+	if e.Base == 0 && e.Stream == 0 {
+		return flowKey{agent: agent, src: e.Source.Addr, dst: e.Destination.Addr}
+	}
+	return flowKey{agent: agent, base: e.Base, stream: e.Stream}
+}
+
+// NewLimiter makes a limiter of rate requests and connections a second.
+func NewLimiter(rate float64) *Limiter {
+	burst := max(rate, 1) // a second's worth, and at least one request
+	return &Limiter{rate: rate, burst: burst, tokens: burst, admitted: map[flowKey]struct{}{}}
+}
+
+// Allow reports whether e is let through. Events of different agents, which
+// number their requests without regard to one another, have different numbers
+// in agent.
+func (l *Limiter) Allow(agent int, e *tap.Event) bool {
+	key := keyOf(agent, e)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch e.Kind {
+	case tap.RequestInit, tap.ConnOpen:
+		if len(l.admitted) >= maxAdmitted || !l.take(e.Time) {
+			return false
+		}
+		l.admitted[key] = struct{}{}
+		return true
+	case tap.ResponseEnd, tap.ConnClose:
+		_, ok := l.admitted[key]
+		delete(l.admitted, key)
+		// A connection that failed was never open, so it has no first event.
+		neverOpened := e.Kind == tap.ConnClose && e.Duration == 0
+		return ok || neverOpened && l.take(e.Time)
+	}
+	_, ok := l.admitted[key]
+	return ok
+}
+
+// take refills the bucket up to now and takes one token, if there is one.
+func (l *Limiter) take(now time.Time) bool {
+	if passed := now.Sub(l.last); passed > 0 {
+		l.tokens = min(l.burst, l.tokens+passed.Seconds()*l.rate)
+		l.last = now
+	}
+	if l.tokens < 1 {
+		return false
+	}
+	l.tokens--
+	return true
+}

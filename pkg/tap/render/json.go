@@ -1,0 +1,168 @@
+package render
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// The keys are Linkerd's, in its spelling, and then ours.
+type jsonEvent struct {
+	Source            jsonPeer          `json:"source"`
+	Destination       jsonPeer          `json:"destination"`
+	RouteMeta         map[string]string `json:"routeMeta"`
+	ProxyDirection    string            `json:"proxyDirection"` // INBOUND, OUTBOUND
+	RequestInitEvent  *jsonRequestInit  `json:"requestInitEvent,omitempty"`
+	ResponseInitEvent *jsonResponseInit `json:"responseInitEvent,omitempty"`
+	ResponseEndEvent  *jsonResponseEnd  `json:"responseEndEvent,omitempty"`
+
+	ConnOpenEvent  *jsonConnOpen  `json:"connOpenEvent,omitempty"`
+	ConnCloseEvent *jsonConnClose `json:"connCloseEvent,omitempty"`
+	Time           time.Time      `json:"time"`
+	Origin         string         `json:"origin"` // proxy, kernel
+	TLS            string         `json:"tls"`
+	Protocol       string         `json:"protocol,omitempty"`
+	SNI            string         `json:"sni,omitempty"`
+	Reason         string         `json:"reason,omitempty"`
+	ReasonText     string         `json:"reasonText,omitempty"`
+}
+
+type jsonPeer struct {
+	IP       string            `json:"ip"`
+	Port     uint16            `json:"port"`
+	Metadata map[string]string `json:"metadata"`
+}
+
+type jsonID struct {
+	Base   uint32 `json:"base"`
+	Stream uint64 `json:"stream"`
+}
+
+// jsonDuration has the shape of protobuf's Duration in Linkerd's output.
+type jsonDuration struct {
+	Seconds int64 `json:"seconds,omitempty"`
+	Nanos   int32 `json:"nanos,omitempty"`
+}
+
+type jsonRequestInit struct {
+	ID        jsonID `json:"id"`
+	Method    string `json:"method"`
+	Scheme    string `json:"scheme"`
+	Authority string `json:"authority"`
+	Path      string `json:"path"`
+	Headers   []any  `json:"headers"` // not recorded
+}
+
+type jsonResponseInit struct {
+	ID               jsonID       `json:"id"`
+	SinceRequestInit jsonDuration `json:"sinceRequestInit"`
+	HTTPStatus       int          `json:"httpStatus"`
+	Headers          []any        `json:"headers"`
+}
+
+// The request is repeated at the end, so that a program need not join events.
+type jsonResponseEnd struct {
+	ID                jsonID       `json:"id"`
+	SinceRequestInit  jsonDuration `json:"sinceRequestInit"`
+	SinceResponseInit jsonDuration `json:"sinceResponseInit"`
+	ResponseBytes     uint64       `json:"responseBytes"`
+	Trailers          []any        `json:"trailers"`
+	GRPCStatusCode    int          `json:"grpcStatusCode"`
+	ResetErrorCode    uint32       `json:"resetErrorCode,omitempty"`
+
+	GRPC         bool   `json:"grpc"`
+	Retries      int    `json:"retries,omitempty"`
+	Reset        bool   `json:"reset,omitempty"`
+	RequestBytes uint64 `json:"requestBytes"`
+	Method       string `json:"method"`
+	Authority    string `json:"authority"`
+	Path         string `json:"path"`
+	HTTPStatus   int    `json:"httpStatus"`
+	Success      bool   `json:"success"`
+}
+
+type jsonConnOpen struct {
+	ID      jsonID `json:"id"`
+	Process string `json:"process,omitempty"`
+}
+
+type jsonConnClose struct {
+	ID            jsonID       `json:"id"`
+	Event         string       `json:"event"` // close, refused, reset, denied, unreachable, failed
+	Duration      jsonDuration `json:"duration"`
+	SentBytes     uint64       `json:"sentBytes"`
+	ReceivedBytes uint64       `json:"receivedBytes"`
+	SRTT          jsonDuration `json:"srtt"`
+	Retransmits   uint32       `json:"retransmits"`
+	Process       string       `json:"process,omitempty"`
+}
+
+// JSON is e as one JSON object on one line, without its end.
+func JSON(e *tap.Event) ([]byte, error) {
+	id := jsonID{e.Base, e.Stream}
+	out := jsonEvent{
+		Source: peerJSON(&e.Source), Destination: peerJSON(&e.Destination),
+		RouteMeta: routeMeta(e), ProxyDirection: strings.ToUpper(e.Direction.String()),
+		Time: e.Time.UTC(), Origin: "proxy", TLS: e.TLS, Protocol: e.Protocol, SNI: e.SNI, Reason: e.Reason.String(), ReasonText: e.Reason.Text(),
+	}
+	if e.Origin == tap.FromKernel {
+		out.Origin = "kernel"
+	}
+	switch e.Kind {
+	case tap.RequestInit:
+		out.RequestInitEvent = &jsonRequestInit{ID: id, Method: e.Method, Scheme: e.Scheme, Authority: e.Authority, Path: e.Path, Headers: []any{}}
+	case tap.ResponseInit:
+		out.ResponseInitEvent = &jsonResponseInit{ID: id, SinceRequestInit: durationJSON(e.Latency), HTTPStatus: e.Status, Headers: []any{}}
+	case tap.ResponseEnd:
+		out.ResponseEndEvent = &jsonResponseEnd{
+			ID: id, SinceRequestInit: durationJSON(e.Duration), SinceResponseInit: durationJSON(max(0, e.Duration-e.Latency)),
+			ResponseBytes: e.WriteBytes, Trailers: []any{}, GRPCStatusCode: e.GRPCStatus, ResetErrorCode: e.ResetCode,
+			GRPC: e.GRPC, Retries: e.Retries, Reset: e.Reset, RequestBytes: e.ReadBytes,
+			Method: e.Method, Authority: e.Authority, Path: e.Path, HTTPStatus: e.Status, Success: e.Success(),
+		}
+	case tap.ConnOpen:
+		out.ConnOpenEvent = &jsonConnOpen{ID: id, Process: e.Process}
+	case tap.ConnClose:
+		out.ConnCloseEvent = &jsonConnClose{
+			ID: id, Event: closeVerb(e), Duration: durationJSON(e.Duration), SentBytes: e.ReadBytes, ReceivedBytes: e.WriteBytes,
+			SRTT: durationJSON(e.SRTT), Retransmits: e.Retransmits, Process: e.Process,
+		}
+	}
+	return json.Marshal(out)
+}
+
+func durationJSON(d time.Duration) jsonDuration {
+	return jsonDuration{Seconds: int64(d / time.Second), Nanos: int32(d % time.Second)}
+}
+
+// peerJSON uses Linkerd's names of metadata (namespace, pod, deployment,
+// serviceaccount, node_name) where Linkerd has one.
+func peerJSON(p *tap.Peer) jsonPeer {
+	out := jsonPeer{Port: p.Addr.Port(), Metadata: map[string]string{}}
+	if p.Addr.IsValid() {
+		out.IP = p.Addr.Addr().String()
+	}
+	for _, kv := range Labels(p) {
+		key := kv[0]
+		if long, ok := metadataNames[key]; ok {
+			key = long
+		}
+		out.Metadata[key] = kv[1]
+	}
+	return out
+}
+
+var metadataNames = map[string]string{"ns": "namespace", "sa": "serviceaccount", "node": "node_name"}
+
+func routeMeta(e *tap.Event) map[string]string {
+	meta := map[string]string{}
+	if s := e.Service; s != nil {
+		meta["service"], meta["service_namespace"] = s.Name, s.Namespace
+	}
+	if r := e.Route; r != nil {
+		meta["route"], meta["route_namespace"], meta["route_kind"], meta["route_rule"] = r.Name, r.Namespace, r.Kind, e.Rule
+	}
+	return meta
+}

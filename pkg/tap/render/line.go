@@ -1,0 +1,197 @@
+// Package render writes events as lines for people, in the format of
+// `linkerd viz tap`, and as JSON for programs. It is pure.
+package render
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// Line appends e to dst as one line without its end. Requests come out exactly
+// as Linkerd prints them, a failure with its reason after that; connections in
+// the same style. wide adds what is known of both ends and the route.
+func Line(dst []byte, e *tap.Event, wide bool) []byte {
+	l := line(dst)
+	l.str(verb(e)).str(" id=").uint(uint64(e.Base)).str(":").uint(e.Stream)
+	if e.Direction == mesh.Inbound {
+		l.str(" proxy=in ") // padded so that it aligns with out
+	} else {
+		l.str(" proxy=out")
+	}
+	l.str(" src=").addr(e.Source.Addr).str(" dst=").addr(e.Destination.Addr).str(" tls=").str(e.TLS)
+	switch e.Kind {
+	case tap.RequestInit:
+		l.str(" :method=").str(e.Method).str(" :authority=").str(e.Authority).str(" :path=").str(e.Path)
+	case tap.ResponseInit:
+		l.str(" :status=").uint(uint64(e.Status)).str(" latency=").micros(e.Latency)
+	case tap.ResponseEnd:
+		l.responseEnd(e)
+	case tap.ConnOpen:
+		l.pair("sni", e.SNI).pair("process", e.Process)
+	case tap.ConnClose:
+		l.connClose(e)
+	}
+	if wide {
+		l.labels("src", &e.Source).labels("dst", &e.Destination).route(e)
+	}
+	l.pair("reason", e.Reason.String())
+	return l
+}
+
+// verb is the first word of a line: what happened.
+func verb(e *tap.Event) string {
+	switch e.Kind {
+	case tap.RequestInit:
+		return "req"
+	case tap.ResponseInit:
+		return "rsp"
+	case tap.ResponseEnd:
+		return "end"
+	case tap.ConnOpen:
+		return "open"
+	case tap.ConnClose:
+		return closeVerb(e)
+	}
+	return "unknown"
+}
+
+func closeVerb(e *tap.Event) string {
+	switch e.Reason {
+	case mesh.ReasonNone:
+		return "close"
+	case mesh.ReasonRefused, mesh.ReasonConnectRefused:
+		return "refused"
+	case mesh.ReasonReset, mesh.ReasonUpstreamReset, mesh.ReasonClientReset:
+		return "reset"
+	case mesh.ReasonPolicyDenied, mesh.ReasonNoIdentity, mesh.ReasonFailClosed:
+		return "denied"
+	case mesh.ReasonUnreachable, mesh.ReasonConnectTimeout:
+		return "unreachable"
+	}
+	return "failed"
+}
+
+type line []byte
+
+// responseEnd: the duration is, as Linkerd's, the time from the response's head
+// to its end.
+func (l *line) responseEnd(e *tap.Event) {
+	switch {
+	case e.Reset:
+		l.str(" reset-error=").uint(uint64(e.ResetCode))
+	case e.GRPC:
+		l.str(" grpc-status=").str(codes.Code(e.GRPCStatus).String())
+	}
+	l.str(" duration=").micros(max(0, e.Duration-e.Latency))
+	l.str(" response-length=").uint(e.WriteBytes).str("B")
+}
+
+// connClose: sent and received are the client's words. What never opened has no
+// numbers.
+func (l *line) connClose(e *tap.Event) {
+	l.pair("sni", e.SNI).pair("process", e.Process)
+	if e.Duration == 0 && e.Reason != mesh.ReasonNone {
+		return
+	}
+	l.str(" duration=").micros(e.Duration)
+	l.str(" sent=").uint(e.ReadBytes).str("B received=").uint(e.WriteBytes).str("B")
+	if e.Origin == tap.FromKernel || e.SRTT > 0 {
+		l.str(" srtt=").micros(e.SRTT).str(" retransmits=").uint(uint64(e.Retransmits))
+	}
+}
+
+func (l *line) labels(end string, p *tap.Peer) *line {
+	for _, kv := range Labels(p) {
+		l.pair(end+"_"+kv[0], kv[1])
+	}
+	return l
+}
+
+func (l *line) route(e *tap.Event) *line {
+	l.pair("rt_protocol", e.Protocol)
+	if e.Service != nil {
+		l.pair("rt_service", e.Service.Name).pair("rt_service_ns", e.Service.Namespace)
+	}
+	if r := e.Route; r != nil {
+		l.pair("rt_route", r.Name).pair("rt_route_ns", r.Namespace).pair("rt_kind", r.Kind).pair("rt_rule", e.Rule)
+	}
+	if e.Retries > 0 {
+		l.str(" retries=").uint(uint64(e.Retries))
+	}
+	return l
+}
+
+// pair appends " key=value", and nothing when there is no value.
+func (l *line) pair(key, value string) *line {
+	if value == "" {
+		return l
+	}
+	return l.str(" ").str(key).str("=").str(value)
+}
+
+// str appends s, cleaned.
+func (l *line) str(s string) *line {
+	for _, r := range s {
+		*l = utf8.AppendRune(*l, cleanRune(r))
+	}
+	return l
+}
+
+func (l *line) uint(n uint64) *line {
+	*l = strconv.AppendUint(*l, n, 10)
+	return l
+}
+
+func (l *line) micros(d time.Duration) *line {
+	*l = strconv.AppendInt(*l, d.Microseconds(), 10)
+	return l.str("µs")
+}
+
+func (l *line) addr(a netip.AddrPort) *line {
+	if !a.IsValid() {
+		return l.str("-")
+	}
+	*l = a.AppendTo(*l)
+	return l
+}
+
+// Labels are what is known of one end, sorted by name: deployment (or another
+// kind of owner), identity, node, ns, pod, sa.
+func Labels(p *tap.Peer) [][2]string {
+	identity := [2]string{"identity", p.Identity.String()}
+	w := p.Workload
+	if w == nil {
+		if identity[1] == "" {
+			return nil
+		}
+		return [][2]string{identity}
+	}
+	all := [][2]string{identity, {"node", w.Node}, {"ns", w.Namespace}, {"pod", w.Name}, {"sa", w.ServiceAccount}}
+	owner := [2]string{w.OwnerKind, w.OwnerName}
+	if w.OwnerKind == "pod" || w.OwnerKind == "" {
+		return compact(all)
+	}
+	for i, kv := range all {
+		if owner[0] < kv[0] {
+			return compact(append(all[:i:i], append([][2]string{owner}, all[i:]...)...))
+		}
+	}
+	return compact(append(all, owner))
+}
+
+func compact(all [][2]string) [][2]string {
+	out := all[:0]
+	for _, kv := range all {
+		if kv[1] != "" {
+			out = append(out, kv)
+		}
+	}
+	return out
+}

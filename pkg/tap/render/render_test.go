@@ -1,0 +1,173 @@
+package render
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+func event(kind tap.Kind, change func(*tap.Event)) *tap.Event {
+	e := &tap.Event{
+		Kind: kind, Base: 3, Stream: 12, TLS: tap.TLSTrue, Time: time.Unix(1_700_000_000, 0),
+		Source: tap.Peer{
+			Addr:     netip.MustParseAddrPort("10.42.1.2:49152"),
+			Workload: &mesh.Workload{Name: "web-1", Namespace: "emojivoto", ServiceAccount: "web", Node: "node-1", OwnerKind: "deployment", OwnerName: "web"},
+			Identity: mesh.Identity{TrustDomain: "cluster.local", Namespace: "emojivoto", ServiceAccount: "web"},
+		},
+		Destination: tap.Peer{
+			Addr:     netip.MustParseAddrPort("[fd42::9]:8080"),
+			Workload: &mesh.Workload{Name: "voting-0", Namespace: "emojivoto", Node: "node-2", OwnerKind: "statefulset", OwnerName: "voting"},
+		},
+		Service:  &mesh.Service{Name: "voting-svc", Namespace: "emojivoto"},
+		Protocol: "grpc", Method: "POST", Scheme: "http", Authority: "voting-svc:8080", Path: "/emojivote.v1.VotingService/VoteDoughnut",
+		Status: 200, Latency: 1500 * time.Microsecond, Duration: 1700*time.Microsecond + 2*time.Second, ReadBytes: 17, WriteBytes: 5,
+	}
+	if change != nil {
+		change(e)
+	}
+	return e
+}
+
+const flow = "id=3:12 proxy=out src=10.42.1.2:49152 dst=[fd42::9]:8080 tls=true"
+
+func TestLine(t *testing.T) {
+	none := func(e *tap.Event) { e.Duration = 0 }
+	for name, c := range map[string]struct {
+		event *tap.Event
+		want  string
+	}{
+		"req": {event(tap.RequestInit, nil), "req " + flow + " :method=POST :authority=voting-svc:8080 :path=/emojivote.v1.VotingService/VoteDoughnut"},
+		"rsp": {event(tap.ResponseInit, nil), "rsp " + flow + " :status=200 latency=1500µs"},
+		"end": {event(tap.ResponseEnd, nil), "end " + flow + " duration=2000200µs response-length=5B"},
+		"end of gRPC": {
+			event(tap.ResponseEnd, func(e *tap.Event) { e.GRPC, e.GRPCStatus = true, 14 }),
+			"end " + flow + " grpc-status=Unavailable duration=2000200µs response-length=5B",
+		},
+		"reset": {
+			event(tap.ResponseEnd, func(e *tap.Event) { e.Reset, e.ResetCode, e.Reason = true, 8, mesh.ReasonClientReset }),
+			"end " + flow + " reset-error=8 duration=2000200µs response-length=5B reason=client-reset",
+		},
+		"inbound is padded": {
+			event(tap.ResponseInit, func(e *tap.Event) { e.Direction, e.TLS = mesh.Inbound, tap.TLSNoIdentity }),
+			"rsp id=3:12 proxy=in  src=10.42.1.2:49152 dst=[fd42::9]:8080 tls=no-identity :status=200 latency=1500µs",
+		},
+		"open": {
+			event(tap.ConnOpen, func(e *tap.Event) { e.Process = "mysql" }),
+			"open " + flow + " process=mysql",
+		},
+		"close": {event(tap.ConnClose, nil), "close " + flow + " duration=2001700µs sent=17B received=5B"},
+		"close, kernel": {
+			event(tap.ConnClose, func(e *tap.Event) {
+				e.Origin, e.TLS, e.Process, e.SRTT, e.Retransmits = tap.FromKernel, tap.TLSPassed, "curl", 250*time.Microsecond, 2
+			}),
+			"close id=3:12 proxy=out src=10.42.1.2:49152 dst=[fd42::9]:8080 tls=not-proxied process=curl duration=2001700µs sent=17B received=5B srtt=250µs retransmits=2",
+		},
+		"refused": {
+			event(tap.ConnClose, func(e *tap.Event) { none(e); e.Reason = mesh.ReasonRefused }),
+			"refused " + flow + " reason=refused",
+		},
+		"denied": {
+			event(tap.ConnClose, func(e *tap.Event) { none(e); e.Reason = mesh.ReasonPolicyDenied }),
+			"denied " + flow + " reason=policy-denied",
+		},
+		"reset connection": {
+			event(tap.ConnClose, func(e *tap.Event) { e.Reason = mesh.ReasonUpstreamReset }),
+			"reset " + flow + " duration=2001700µs sent=17B received=5B reason=upstream-reset",
+		},
+		"failed": {
+			event(tap.ConnClose, func(e *tap.Event) { none(e); e.Reason = mesh.ReasonTLSIdentity }),
+			"failed " + flow + " reason=tls-identity",
+		},
+		"control characters": {
+			event(tap.RequestInit, func(e *tap.Event) { e.Path = "/\x1b[2J\n\u0085\xff/é" }),
+			"req " + flow + " :method=POST :authority=voting-svc:8080 :path=/?[2J???/é",
+		},
+		"nothing known": {&tap.Event{}, "unknown id=0:0 proxy=out src=- dst=- tls="},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, string(Line(nil, c.event, false))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestLineWide(t *testing.T) {
+	e := event(tap.ResponseEnd, func(e *tap.Event) { e.Reason = mesh.ReasonTLSIdentity })
+	want := "end " + flow + " duration=2000200µs response-length=5B" +
+		" src_deployment=web src_identity=spiffe://cluster.local/ns/emojivoto/sa/web src_node=node-1 src_ns=emojivoto src_pod=web-1 src_sa=web" +
+		" dst_node=node-2 dst_ns=emojivoto dst_pod=voting-0 dst_statefulset=voting" +
+		" rt_protocol=grpc rt_service=voting-svc rt_service_ns=emojivoto reason=tls-identity"
+	if diff := cmp.Diff(want, string(Line(nil, e, true))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The keys a program written for Linkerd's JSON reads.
+func TestJSON(t *testing.T) {
+	e := event(tap.ResponseEnd, func(e *tap.Event) { e.GRPC, e.GRPCStatus, e.Reason = true, 7, mesh.ReasonPolicyDenied })
+	data, err := JSON(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(data), "\n") {
+		t.Error("more than one line")
+	}
+	var got map[string]any
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"source": map[string]any{"ip": "10.42.1.2", "port": 49152.0, "metadata": map[string]any{
+			"deployment": "web", "identity": "spiffe://cluster.local/ns/emojivoto/sa/web", "namespace": "emojivoto",
+			"node_name": "node-1", "pod": "web-1", "serviceaccount": "web",
+		}},
+		"destination": map[string]any{"ip": "fd42::9", "port": 8080.0, "metadata": map[string]any{
+			"namespace": "emojivoto", "node_name": "node-2", "pod": "voting-0", "statefulset": "voting",
+		}},
+		"routeMeta":      map[string]any{"service": "voting-svc", "service_namespace": "emojivoto"},
+		"proxyDirection": "OUTBOUND",
+		"responseEndEvent": map[string]any{
+			"id":               map[string]any{"base": 3.0, "stream": 12.0},
+			"sinceRequestInit": map[string]any{"seconds": 2.0, "nanos": 1700000.0}, "sinceResponseInit": map[string]any{"seconds": 2.0, "nanos": 200000.0},
+			"responseBytes": 5.0, "requestBytes": 17.0, "trailers": []any{}, "grpcStatusCode": 7.0, "grpc": true, "success": false,
+			"method": "POST", "authority": "voting-svc:8080", "path": "/emojivote.v1.VotingService/VoteDoughnut", "httpStatus": 200.0,
+		},
+		"time": "2023-11-14T22:13:20Z", "origin": "proxy", "tls": "true", "protocol": "grpc",
+		"reason": "policy-denied", "reasonText": mesh.ReasonPolicyDenied.Text(),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestJSONOneEventEach(t *testing.T) {
+	for kind, key := range map[tap.Kind]string{
+		tap.RequestInit: "requestInitEvent", tap.ResponseInit: "responseInitEvent", tap.ResponseEnd: "responseEndEvent",
+		tap.ConnOpen: "connOpenEvent", tap.ConnClose: "connCloseEvent",
+	} {
+		data, err := JSON(event(kind, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]any
+		if err := json.Unmarshal(data, &got); err != nil {
+			t.Fatal(err)
+		}
+		for k := range got {
+			if strings.HasSuffix(k, "Event") && k != key {
+				t.Errorf("kind %d has %s", kind, k)
+			}
+		}
+		if got[key] == nil {
+			t.Errorf("kind %d has no %s: %s", kind, key, data)
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package top
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Titles are the headings of the columns: Linkerd's.
+var Titles = [NumColumns]string{
+	"Source", "Destination", "Method", "Path", "Count", "Best", "Worst", "Last", "Success Rate",
+}
+
+// names of the columns on the command line.
+var names = [NumColumns]string{
+	"source", "destination", "method", "path", "count", "best", "worst", "last", "success",
+}
+
+// ParseOrder reads a column's name, with a "-" before it for the other way
+// round: count, -count, success.
+func ParseOrder(text string) (Order, error) {
+	name, reverse := strings.CutPrefix(text, "-")
+	for c, n := range names {
+		if n == name {
+			return Order{By: Column(c), Reverse: reverse}, nil
+		}
+	}
+	return Order{}, fmt.Errorf("sort by %q: use one of %s", text, strings.Join(names[:], ", "))
+}
+
+// Cells are the row as text, a cell for each column.
+func (r *Row) Cells() [NumColumns]string {
+	best, worst, last, rate := "-", "-", "-", "-"
+	if r.Last > 0 {
+		best, worst, last = FormatDuration(r.Best), FormatDuration(r.Worst), FormatDuration(r.Last)
+	}
+	if part, ok := r.SuccessRate(); ok {
+		rate = strconv.FormatFloat(100*part, 'f', 2, 64) + "%"
+	}
+	return [NumColumns]string{
+		r.Source, r.Destination, r.Method, r.Path, strconv.FormatUint(r.Count(), 10), best, worst, last, rate,
+	}
+}
+
+// FormatDuration rounds to what fits: 250µs, 13ms, 2s.
+func FormatDuration(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+const columnGap = "  "
+
+// Lines are the heading and a line for each row, in aligned columns: text to
+// the left, numbers to the right. mark, if any, follows the heading of the
+// column by.
+func Lines(rows []Row, hideSources bool, by Column, mark string) []string {
+	grid := make([][NumColumns]string, 0, len(rows)+1)
+	head := Titles
+	head[by] += mark
+	grid = append(grid, head)
+	for i := range rows {
+		grid = append(grid, rows[i].Cells())
+	}
+	var width [NumColumns]int
+	for _, cells := range grid {
+		for c, text := range cells {
+			width[c] = max(width[c], utf8.RuneCountInString(text))
+		}
+	}
+	lines := make([]string, len(grid))
+	for i, cells := range grid {
+		lines[i] = joinCells(cells, width, hideSources)
+	}
+	return lines
+}
+
+func joinCells(cells [NumColumns]string, width [NumColumns]int, hideSources bool) string {
+	var b strings.Builder
+	for c, text := range cells {
+		if Column(c) == Source && hideSources {
+			continue
+		}
+		pad := strings.Repeat(" ", width[c]-utf8.RuneCountInString(text))
+		if b.Len() > 0 {
+			b.WriteString(columnGap)
+		}
+		if Column(c) >= Count {
+			b.WriteString(pad + text)
+		} else {
+			b.WriteString(text + pad)
+		}
+	}
+	return b.String()
+}
+
+// WriteTable writes the table as text.
+func (t *Table) WriteTable(w io.Writer, order Order) error {
+	for _, line := range Lines(t.Rows(order), t.hideSources, order.By, "") {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type jsonRow struct {
+	Source      string            `json:"source,omitempty"`
+	Destination string            `json:"destination"`
+	Method      string            `json:"method"`
+	Path        string            `json:"path"`
+	Count       uint64            `json:"count"`
+	BestMS      float64           `json:"bestMs"`
+	WorstMS     float64           `json:"worstMs"`
+	LastMS      float64           `json:"lastMs"`
+	Successes   uint64            `json:"successes"`
+	Failures    uint64            `json:"failures"`
+	SuccessRate *float64          `json:"successRate"` // 0 to 1; null while nothing has ended
+	Reasons     map[string]uint64 `json:"reasons,omitempty"`
+}
+
+// WriteJSON writes {"rows": […], "lostEvents": n, "evictedRows": n}; times are
+// in milliseconds.
+func (t *Table) WriteJSON(w io.Writer, order Order) error {
+	rows := []jsonRow{}
+	for _, r := range t.Rows(order) {
+		row := jsonRow{
+			Source: r.Source, Destination: r.Destination, Method: r.Method, Path: r.Path, Count: r.Count(),
+			BestMS: millis(r.Best), WorstMS: millis(r.Worst), LastMS: millis(r.Last),
+			Successes: r.Successes, Failures: r.Failures, Reasons: r.Reasons,
+		}
+		if rate, ok := r.SuccessRate(); ok {
+			row.SuccessRate = &rate
+		}
+		rows = append(rows, row)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(map[string]any{"rows": rows, "lostEvents": t.Lost, "evictedRows": t.Evicted})
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

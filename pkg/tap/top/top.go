@@ -1,0 +1,256 @@
+// Package top aggregates tap events into the table of `agent top`: a row for
+// each source, destination, method and path. It is pure: no clock but the
+// events' own, no I/O.
+package top
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/tap/render"
+)
+
+// DefaultMaxRows bounds a Table when its maker does not.
+const DefaultMaxRows = 1000
+
+// Key is what makes a row. A connection that is not HTTP has method TCP, and
+// its port, with the TLS server name if it sent one, as its path.
+type Key struct {
+	Source      string // pod, or the address where no pod is known
+	Destination string
+	Method      string
+	Path        string
+}
+
+// Row is what happened under one key.
+type Row struct {
+	Key
+	Opened    uint64        // connections; 0 for requests
+	Best      time.Duration // times are 0 while there are none
+	Worst     time.Duration
+	Last      time.Duration
+	Successes uint64
+	Failures  uint64
+	Reasons   map[string]uint64 // failures of the mesh or the kernel, by reason
+	seen      time.Time
+}
+
+// Count is how many requests ended, or how many connections there were, open
+// ones included.
+func (r *Row) Count() uint64 { return max(r.Opened, r.ended()) }
+
+func (r *Row) ended() uint64 { return r.Successes + r.Failures }
+
+// SuccessRate is between 0 and 1; ok is false while nothing has ended.
+func (r *Row) SuccessRate() (rate float64, ok bool) {
+	if r.ended() == 0 {
+		return 0, false
+	}
+	return float64(r.Successes) / float64(r.ended()), true
+}
+
+// Table is the aggregate. It is not safe for concurrent use.
+type Table struct {
+	hideSources bool
+	maxRows     int
+	rows        map[Key]*Row
+
+	// EachOnce says that nothing is reported twice: the tap was asked for that.
+	EachOnce bool
+
+	Lost    uint64 // events that the reader was too slow for
+	Evicted uint64 // rows dropped to stay within the bound, longest unseen first
+}
+
+// NewTable makes an empty table. With hideSources rows differ by destination
+// only. maxRows 0 is DefaultMaxRows.
+func NewTable(hideSources bool, maxRows int) *Table {
+	if maxRows <= 0 {
+		maxRows = DefaultMaxRows
+	}
+	return &Table{hideSources: hideSources, maxRows: maxRows, rows: map[Key]*Row{}}
+}
+
+// HideSources is as given to NewTable.
+func (t *Table) HideSources() bool { return t.hideSources }
+
+// Add counts one event; those that neither end a request nor open or close a
+// connection change nothing.
+func (t *Table) Add(e *tap.Event) {
+	if !t.EachOnce && seenTwice(e) {
+		return
+	}
+	switch e.Kind {
+	case tap.ResponseEnd:
+		// Without the query: a row is a kind of request, not one value of it.
+		path, _, _ := strings.Cut(e.Path, "?")
+		t.row(e, render.Clean(e.Method), render.Clean(path)).end(e)
+	case tap.ConnOpen:
+		t.row(e, "TCP", port(e)).Opened++
+	case tap.ConnClose:
+		row := t.row(e, "TCP", port(e))
+		row.end(e)
+		if e.Duration == 0 { // failed before it was open
+			row.Opened++
+		}
+	}
+}
+
+// seenTwice: between two pods of one node, mutual TLS (the way around the
+// same-node shortcut) and what the kernel saw are reported by both ends; the
+// client's counts.
+func seenTwice(e *tap.Event) bool {
+	src, dst := e.Source.Workload, e.Destination.Workload
+	if e.Direction != mesh.Inbound || src == nil || dst == nil || src.Node != dst.Node || src.Node == "" {
+		return false
+	}
+	return e.TLS == tap.TLSTrue || e.Origin == tap.FromKernel && src.Meshed
+}
+
+func (t *Table) row(e *tap.Event, method, path string) *Row {
+	key := Key{Destination: name(&e.Destination), Method: method, Path: path}
+	if !t.hideSources {
+		key.Source = name(&e.Source)
+	}
+	r := t.rows[key]
+	if r == nil {
+		if len(t.rows) >= t.maxRows {
+			t.evict()
+		}
+		r = &Row{Key: key}
+		t.rows[key] = r
+	}
+	r.seen = e.Time
+	return r
+}
+
+// evict drops a quarter of the rows at once, so that a flood of new paths does
+// not cost a search for each.
+func (t *Table) evict() {
+	all := make([]*Row, 0, len(t.rows))
+	for _, r := range t.rows {
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b *Row) int { return a.seen.Compare(b.seen) })
+	for _, r := range all[:max(1, len(all)/4)] {
+		delete(t.rows, r.Key)
+		t.Evicted++
+	}
+}
+
+func (r *Row) end(e *tap.Event) {
+	if e.Success() {
+		r.Successes++
+	} else {
+		r.Failures++
+	}
+	if e.Reason != mesh.ReasonNone {
+		if r.Reasons == nil {
+			r.Reasons = map[string]uint64{}
+		}
+		r.Reasons[e.Reason.String()]++
+	}
+	if e.Duration == 0 {
+		return // a connection that never opened says nothing about times
+	}
+	if r.Last == 0 || e.Duration < r.Best {
+		r.Best = e.Duration
+	}
+	r.Worst = max(r.Worst, e.Duration)
+	r.Last = e.Duration
+}
+
+func name(p *tap.Peer) string {
+	if p.Workload != nil {
+		return p.Workload.Name
+	}
+	if p.Addr == (netip.AddrPort{}) {
+		return "-"
+	}
+	return p.Addr.Addr().String()
+}
+
+func port(e *tap.Event) string {
+	return render.Clean(e.SNI) + ":" + strconv.Itoa(int(e.Destination.Addr.Port()))
+}
+
+// Column is a column of the table, in its order on the screen.
+type Column int
+
+// The columns.
+const (
+	Source Column = iota
+	Destination
+	Method
+	Path
+	Count
+	Best
+	Worst
+	Last
+	SuccessRate
+	NumColumns
+)
+
+// Order is how rows are sorted.
+type Order struct {
+	By      Column
+	Reverse bool // of the column's own direction
+}
+
+// Rows are copies of the rows, sorted. Each column has the direction people
+// look for first: names from A, counts and times from the highest, success
+// rates from the lowest. Ties go by count and then by key.
+func (t *Table) Rows(order Order) []Row {
+	rows := make([]Row, 0, len(t.rows))
+	for _, r := range t.rows {
+		rows = append(rows, *r)
+	}
+	slices.SortFunc(rows, func(a, b Row) int {
+		c := compare(order.By, &a, &b)
+		if order.Reverse {
+			c = -c
+		}
+		return cmp.Or(c, cmp.Compare(b.Count(), a.Count()), compareKeys(&a, &b))
+	})
+	return rows
+}
+
+func compareKeys(a, b *Row) int {
+	return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Destination, b.Destination),
+		cmp.Compare(a.Method, b.Method), cmp.Compare(a.Path, b.Path))
+}
+
+func compare(by Column, a, b *Row) int {
+	switch by {
+	case Source:
+		return cmp.Compare(a.Source, b.Source)
+	case Destination:
+		return cmp.Compare(a.Destination, b.Destination)
+	case Method:
+		return cmp.Compare(a.Method, b.Method)
+	case Path:
+		return cmp.Compare(a.Path, b.Path)
+	case Best:
+		return cmp.Compare(b.Best, a.Best)
+	case Worst:
+		return cmp.Compare(b.Worst, a.Worst)
+	case Last:
+		return cmp.Compare(b.Last, a.Last)
+	case SuccessRate:
+		return cmp.Compare(rateOr1(a), rateOr1(b))
+	}
+	return cmp.Compare(b.Count(), a.Count())
+}
+
+func rateOr1(r *Row) float64 {
+	if rate, ok := r.SuccessRate(); ok {
+		return rate
+	}
+	return 1
+}

@@ -1,0 +1,178 @@
+// Package wire converts tap events to the node API's messages and back. What
+// comes back is for display and filtering: workloads carry the fields that tap
+// shows, and only those.
+package wire
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/tap/filter"
+)
+
+// Filter is what a request selects.
+func Filter(r *agentv1.TapRequest) filter.Request {
+	var pods map[string]bool
+	if r.GetPods() != nil {
+		pods = make(map[string]bool, len(r.GetPods().GetUids()))
+		for _, uid := range r.GetPods().GetUids() {
+			pods[uid] = true
+		}
+	}
+	return filter.Request{
+		Pods:   pods,
+		Target: r.GetTarget(), Namespace: r.GetNamespace(), To: r.GetTo(), ToNamespace: r.GetToNamespace(),
+		Scheme: r.GetScheme(), Method: r.GetMethod(), Authority: r.GetAuthority(), Path: r.GetPath(),
+		MaxRPS: r.GetMaxRps(), View: filter.View(r.GetView()),
+	}
+}
+
+// Batch makes one message of a batch of events.
+func Batch(events []tap.Event, lost uint64) *agentv1.TapEvents {
+	out := &agentv1.TapEvents{Events: make([]*agentv1.TapEvent, len(events)), Lost: lost}
+	for i := range events {
+		out.Events[i] = ToProto(&events[i])
+	}
+	return out
+}
+
+// ToProto converts one event.
+func ToProto(e *tap.Event) *agentv1.TapEvent {
+	m := &agentv1.TapEvent{
+		Kind:        agentv1.TapEvent_Kind(e.Kind),
+		FromKernel:  e.Origin == tap.FromKernel,
+		Inbound:     e.Direction == mesh.Inbound,
+		Time:        timestamppb.New(e.Time),
+		Base:        e.Base,
+		Stream:      e.Stream,
+		Source:      peerToProto(&e.Source),
+		Destination: peerToProto(&e.Destination),
+		Tls:         e.TLS,
+		Protocol:    e.Protocol,
+		Method:      text(e.Method),
+		Scheme:      text(e.Scheme),
+		Authority:   text(e.Authority),
+		Path:        text(e.Path),
+		Sni:         text(e.SNI),
+		Status:      int32(e.Status),
+		Grpc:        e.GRPC,
+		GrpcStatus:  int32(e.GRPCStatus),
+		Reset_:      e.Reset,
+		ResetCode:   e.ResetCode,
+		Latency:     duration(e.Latency),
+		Duration:    duration(e.Duration),
+		ReadBytes:   e.ReadBytes,
+		WriteBytes:  e.WriteBytes,
+		Reason:      e.Reason.String(),
+		Process:     text(e.Process),
+		Srtt:        duration(e.SRTT),
+		Retransmits: e.Retransmits,
+		Retries:     uint32(e.Retries),
+	}
+	if e.Service != nil {
+		m.ServiceName, m.ServiceNamespace = e.Service.Name, e.Service.Namespace
+	}
+	if r := e.Route; r != nil {
+		m.Route = &agentv1.Route{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, Rule: e.Rule}
+	}
+	return m
+}
+
+// FromProto converts a message back. What cannot be read, such as a reason of a
+// newer agent, becomes the zero value.
+func FromProto(m *agentv1.TapEvent) tap.Event {
+	e := tap.Event{
+		Kind:        tap.Kind(m.GetKind()),
+		Time:        m.GetTime().AsTime(),
+		Base:        m.GetBase(),
+		Stream:      m.GetStream(),
+		Source:      peerFromProto(m.GetSource()),
+		Destination: peerFromProto(m.GetDestination()),
+		TLS:         m.GetTls(),
+		Protocol:    m.GetProtocol(),
+		Method:      m.GetMethod(),
+		Scheme:      m.GetScheme(),
+		Authority:   m.GetAuthority(),
+		Path:        m.GetPath(),
+		SNI:         m.GetSni(),
+		Status:      int(m.GetStatus()),
+		GRPC:        m.GetGrpc(),
+		GRPCStatus:  int(m.GetGrpcStatus()),
+		Reset:       m.GetReset_(),
+		ResetCode:   m.GetResetCode(),
+		Latency:     m.GetLatency().AsDuration(),
+		Duration:    m.GetDuration().AsDuration(),
+		ReadBytes:   m.GetReadBytes(),
+		WriteBytes:  m.GetWriteBytes(),
+		Reason:      reasons[m.GetReason()],
+		Process:     m.GetProcess(),
+		SRTT:        m.GetSrtt().AsDuration(),
+		Retransmits: m.GetRetransmits(),
+		Retries:     int(m.GetRetries()),
+	}
+	if m.GetFromKernel() {
+		e.Origin = tap.FromKernel
+	}
+	if m.GetInbound() {
+		e.Direction = mesh.Inbound
+	}
+	if m.GetServiceName() != "" {
+		e.Service = &mesh.Service{Name: m.GetServiceName(), Namespace: m.GetServiceNamespace()}
+	}
+	if r := m.GetRoute(); r != nil {
+		e.Route, e.Rule = &mesh.Route{Kind: r.GetKind(), Namespace: r.GetNamespace(), Name: r.GetName()}, r.GetRule()
+	}
+	return e
+}
+
+var reasons = func() map[string]mesh.Reason {
+	m := map[string]mesh.Reason{}
+	for r := range mesh.NumReasons {
+		m[r.String()] = r
+	}
+	return m
+}()
+
+// text makes bytes of the wire fit for a protobuf string, which must be UTF-8.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+func duration(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}
+
+func peerToProto(p *tap.Peer) *agentv1.Peer {
+	m := &agentv1.Peer{Identity: p.Identity.String()}
+	if p.Addr.IsValid() {
+		m.Address = p.Addr.String()
+	}
+	if w := p.Workload; w != nil {
+		m.Workload = &agentv1.Workload{
+			Name: w.Name, Namespace: w.Namespace, ServiceAccount: w.ServiceAccount, Node: w.Node,
+			OwnerKind: w.OwnerKind, OwnerName: w.OwnerName, Meshed: w.Meshed,
+		}
+	}
+	return m
+}
+
+func peerFromProto(m *agentv1.Peer) tap.Peer {
+	var p tap.Peer
+	p.Addr, _ = netip.ParseAddrPort(m.GetAddress())
+	p.Identity, _ = mesh.ParseIdentity(m.GetIdentity())
+	if w := m.GetWorkload(); w != nil {
+		p.Workload = &mesh.Workload{
+			Name: w.GetName(), Namespace: w.GetNamespace(), ServiceAccount: w.GetServiceAccount(), Node: w.GetNode(),
+			OwnerKind: w.GetOwnerKind(), OwnerName: w.GetOwnerName(), Meshed: w.GetMeshed(),
+		}
+	}
+	return p
+}

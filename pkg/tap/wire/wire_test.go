@@ -1,0 +1,86 @@
+package wire
+
+import (
+	"net/netip"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/protobuf/proto"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+func full() tap.Event {
+	return tap.Event{
+		Kind: tap.ResponseEnd, Origin: tap.FromKernel, Direction: mesh.Inbound,
+		Time: time.Unix(1_700_000_000, 42).UTC(), Base: 7, Stream: 9,
+		Source: tap.Peer{
+			Addr:     netip.MustParseAddrPort("10.0.1.2:4242"),
+			Workload: &mesh.Workload{Name: "web-1", Namespace: "ns", ServiceAccount: "web", Node: "node-1", OwnerKind: "deployment", OwnerName: "web", Meshed: true},
+			Identity: mesh.Identity{TrustDomain: "cluster.local", Namespace: "ns", ServiceAccount: "web"},
+		},
+		Destination: tap.Peer{
+			Addr:     netip.MustParseAddrPort("[fd00::2]:80"),
+			Workload: &mesh.Workload{Name: "voting-1", Namespace: "ns"},
+			Identity: mesh.Identity{TrustDomain: "cluster.local", Namespace: "ns", ServiceAccount: "voting"},
+		},
+		Service: &mesh.Service{Name: "svc", Namespace: "ns"}, TLS: tap.TLSTrue,
+		Protocol: "grpc", Method: "POST", Scheme: "http", Authority: "svc.ns", Path: "/p", SNI: "sni",
+		Status: 200, GRPC: true, GRPCStatus: 14, Reset: true, ResetCode: 8,
+		Latency: time.Millisecond, Duration: 2 * time.Second, ReadBytes: 3, WriteBytes: 4,
+		Route: &mesh.Route{Kind: "HTTPRoute", Namespace: "ns", Name: "r"}, Rule: "first", Retries: 2,
+		Reason: mesh.ReasonPolicyDenied, Process: "curl", SRTT: 5 * time.Microsecond, Retransmits: 6,
+	}
+}
+
+// Every field of an event makes the round trip: a field added to tap.Event and
+// forgotten here fails.
+func TestRoundTrip(t *testing.T) {
+	want := full()
+	v := reflect.ValueOf(want)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Errorf("the test's event has no %s", v.Type().Field(i).Name)
+		}
+	}
+	data, err := proto.Marshal(Batch([]tap.Event{want}, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var batch agentv1.TapEvents
+	if err := proto.Unmarshal(data, &batch); err != nil {
+		t.Fatal(err)
+	}
+	if batch.GetLost() != 3 || len(batch.GetEvents()) != 1 {
+		t.Fatalf("batch of %d, lost %d", len(batch.GetEvents()), batch.GetLost())
+	}
+	opts := cmp.Options{cmpopts.EquateComparable(netip.AddrPort{})}
+	if diff := cmp.Diff(want, FromProto(batch.GetEvents()[0]), opts); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestInvalidUTF8(t *testing.T) {
+	m := ToProto(&tap.Event{Path: "/\xff", Authority: "\xc3", SNI: "\x80", Method: "\xfe", Scheme: "\xfe", Process: "\xfe"})
+	if _, err := proto.Marshal(m); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestZero(t *testing.T) {
+	var want tap.Event
+	got := FromProto(ToProto(&want))
+	if !got.Time.Equal(want.Time) {
+		t.Errorf("time %v", got.Time)
+	}
+	got.Time = want.Time
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Error(diff)
+	}
+	_ = FromProto(nil)
+}

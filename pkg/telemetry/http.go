@@ -1,0 +1,91 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// DefaultAddr is where the agent serves metrics and health.
+const DefaultAddr = "0.0.0.0:4191"
+
+// Handler serves /metrics, /live (the process runs) and /ready (503 with the
+// reasons while it is not).
+func (m *Metrics) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: 4, Timeout: 10 * time.Second, EnableOpenMetrics: true,
+	}))
+	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "live") })
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		if m.options.NotReady != nil {
+			if why := m.options.NotReady(); len(why) > 0 {
+				http.Error(w, "not ready\n"+strings.Join(why, "\n"), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	return mux
+}
+
+// WriteText writes what /metrics says.
+func (m *Metrics) WriteText(w io.Writer) error {
+	var text bytes.Buffer
+	answer := &answer{head: http.Header{}, body: &text}
+	promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}).ServeHTTP(answer, &http.Request{Header: http.Header{}})
+	if answer.code >= http.StatusBadRequest {
+		return errors.New(text.String())
+	}
+	_, err := text.WriteTo(w)
+	return err
+}
+
+// answer is a response on its way to where no HTTP is.
+type answer struct {
+	head http.Header
+	code int
+	body io.Writer
+}
+
+func (a *answer) Header() http.Header         { return a.head }
+func (a *answer) WriteHeader(code int)        { a.code = code }
+func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
+
+// Serve serves handler on addr until ctx ends. Listening is done when it has
+// called listening (which may be nil) with the address.
+func Serve(ctx context.Context, addr string, handler http.Handler, listening func(net.Addr)) error {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("serve metrics: %w: is the port taken? (--metrics-addr)", err)
+	}
+	if listening != nil {
+		listening(ln.Addr())
+	}
+	srv := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		_ = srv.Close()
+	})
+	err = srv.Serve(ln)
+	if stop() { // ctx has not ended
+		return fmt.Errorf("serve metrics on %s: %w", addr, err)
+	}
+	<-closed
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics on %s: %w", addr, err)
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package telemetry
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// owner is a workload as labels see it.
+type owner struct{ namespace, kind, name, pod string }
+
+func ownerOf(w *mesh.Workload) owner {
+	if w == nil {
+		return owner{}
+	}
+	return owner{w.Namespace, w.OwnerKind, w.OwnerName, w.Name}
+}
+
+// target is what the series of requests and connections are told apart by, with
+// Linkerd's meaning: namespace, deployment, pod… are the workload on whose side
+// the proxy is (outbound: the client, inbound: the server), dst_… is whom an
+// outbound request goes to, client_id is set inbound and server_id outbound.
+type target struct {
+	direction mesh.Direction
+	tls       string
+	peer      mesh.Identity // client_id, server_id
+	own, dst  owner
+	// The apex service of an outbound request is its authority. authority is
+	// what the request says, for the rest: it is the client's to choose, so it
+	// is the label that is folded.
+	service, serviceNamespace string
+	authority                 string
+}
+
+const foldedAuthority = "other"
+
+// targetOf is seen from direction's side of the event.
+func targetOf(e *tap.Event, direction mesh.Direction) target {
+	t := target{direction: direction, tls: e.TLS}
+	if direction == mesh.Inbound {
+		t.own, t.peer = ownerOf(e.Destination.Workload), e.Source.Identity
+		return t
+	}
+	t.own, t.dst, t.peer = ownerOf(e.Source.Workload), ownerOf(e.Destination.Workload), e.Destination.Identity
+	if e.Service != nil {
+		t.service, t.serviceNamespace = e.Service.Name, e.Service.Namespace
+	} else {
+		t.authority = e.Authority
+	}
+	return t
+}
+
+func (t target) fold() target {
+	if t.authority != "" {
+		t.authority = foldedAuthority
+	}
+	return t
+}
+
+// labels are those that have a value.
+func (t target) labels(clusterDomain string) prometheus.Labels {
+	l := prometheus.Labels{}
+	set(l, "direction", t.direction.String())
+	set(l, "tls", t.tls)
+	if t.direction == mesh.Inbound {
+		set(l, "client_id", t.peer.String())
+	} else {
+		set(l, "server_id", t.peer.String())
+	}
+	t.own.labels(l, "")
+	t.dst.labels(l, "dst_")
+	if t.service != "" {
+		set(l, "dst_service", t.service)
+		set(l, "dst_namespace", t.serviceNamespace)
+		set(l, "authority", t.service+"."+t.serviceNamespace+".svc."+clusterDomain)
+	} else {
+		set(l, "authority", t.authority)
+	}
+	return l
+}
+
+func (o owner) labels(l prometheus.Labels, prefix string) {
+	set(l, prefix+"namespace", o.namespace)
+	set(l, prefix+"pod", o.pod)
+	if label := ownerLabels[o.kind]; label != "" {
+		set(l, prefix+label, o.name)
+	}
+}
+
+// ownerLabels are the labels of the kinds of owner; a kind from elsewhere has
+// none, for its name may not do as a label.
+var ownerLabels = map[string]string{
+	"deployment": "deployment", "statefulset": "statefulset", "daemonset": "daemonset",
+	"replicaset": "replicaset", "job": "k8s_job", "cronjob": "k8s_cronjob",
+}
+
+func set(l prometheus.Labels, name, value string) {
+	if value != "" {
+		l[name] = strings.ToValidUTF8(value, "\uFFFD")
+	}
+}
+
+// response tells the series of response_total and response_latency_ms apart.
+type response struct {
+	target
+	status     int
+	grpcStatus int // -1: not gRPC
+	success    bool
+	reason     mesh.Reason
+}
+
+func responseOf(e *tap.Event, direction mesh.Direction) response {
+	r := response{target: targetOf(e, direction), status: e.Status, grpcStatus: -1, success: e.Success(), reason: e.Reason}
+	if e.GRPC {
+		r.grpcStatus = e.GRPCStatus
+	}
+	return r
+}
+
+func (r response) fold() response {
+	r.target = r.target.fold()
+	return r
+}
+
+func (r response) labels(clusterDomain string) prometheus.Labels {
+	l := r.target.labels(clusterDomain)
+	if r.status != 0 {
+		l["status_code"] = strconv.Itoa(r.status)
+	}
+	if r.grpcStatus >= 0 {
+		l["grpc_status_code"] = strconv.Itoa(r.grpcStatus)
+	}
+	l["classification"] = classification(r.success)
+	set(l, "reason", r.reason.String())
+	return l
+}
+
+func classification(success bool) string {
+	if success {
+		return "success"
+	}
+	return "failure"
+}
+
+// closing tells the series of tcp_close_total apart.
+type closing struct {
+	target
+	reason mesh.Reason
+}
+
+func (c closing) labels(clusterDomain string) prometheus.Labels {
+	l := c.target.labels(clusterDomain)
+	l["classification"] = classification(c.reason == mesh.ReasonNone)
+	set(l, "reason", c.reason.String())
+	set(l, "errno", errnos[c.reason])
+	return l
+}
+
+// errnos are what Linkerd says of the reasons that are a failed system call.
+var errnos = [mesh.NumReasons]string{
+	mesh.ReasonConnectRefused: "ECONNREFUSED",
+	mesh.ReasonRefused:        "ECONNREFUSED",
+	mesh.ReasonConnectTimeout: "ETIMEDOUT",
+	mesh.ReasonUnreachable:    "EHOSTUNREACH",
+	mesh.ReasonReset:          "ECONNRESET",
+	mesh.ReasonUpstreamReset:  "ECONNRESET",
+	mesh.ReasonClientReset:    "ECONNRESET",
+}

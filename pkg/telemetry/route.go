@@ -1,0 +1,122 @@
+package telemetry
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// routed tells the series of the route_… families apart: a client's requests to
+// a service, by the rule that they matched.
+type routed struct {
+	own                       owner
+	service, serviceNamespace string
+	kind, namespace, name     string // of the route
+	rule                      string
+}
+
+func routedOf(e *tap.Event) routed {
+	r := routed{
+		own:  ownerOf(e.Source.Workload),
+		kind: e.Route.Kind, namespace: e.Route.Namespace, name: e.Route.Name, rule: e.Rule,
+	}
+	if e.Service != nil {
+		r.service, r.serviceNamespace = e.Service.Name, e.Service.Namespace
+	}
+	return r
+}
+
+// fold: routes are bounded by what people wrote.
+func (r routed) fold() routed { return r }
+
+func (r routed) labels() prometheus.Labels {
+	l := prometheus.Labels{"direction": mesh.Outbound.String()}
+	r.own.labels(l, "")
+	set(l, "dst_service", r.service)
+	set(l, "dst_namespace", r.serviceNamespace)
+	set(l, "rt_kind", r.kind)
+	set(l, "rt_route_ns", r.namespace)
+	set(l, "rt_route", r.name)
+	set(l, "rt_rule", r.rule)
+	return l
+}
+
+// routeSeries are the counters of one rule: of requests as their client sees
+// them (effective), and of the attempts that they took (actual).
+type routeSeries struct {
+	responses, attempts [2]*prometheus.Desc // failure, success
+	retries             *prometheus.Desc
+	latency             *prometheus.Desc
+
+	ended, made [2]atomic.Uint64
+	retried     atomic.Uint64
+	took        histogram
+}
+
+func newRouteSeries(r routed) *routeSeries {
+	s := new(routeSeries)
+	for i := range s.responses {
+		l := r.labels()
+		l["classification"] = classification(i == 1)
+		s.responses[i] = desc("route_response_total", "Responses to requests that a route had a say in, as their clients see them.", l)
+		s.attempts[i] = desc("route_actual_response_total", "Attempts at such requests, retries among them.", l)
+	}
+	s.retries = desc("route_retry_total", "Retries that a route asked for.", r.labels())
+	s.latency = desc("route_response_latency_ms", "Time from such a request's head to its response's head, retries included, in milliseconds.", r.labels())
+	return s
+}
+
+// observe takes in the end of a request.
+func (s *routeSeries) observe(e *tap.Event) {
+	success := 0
+	if e.Success() {
+		success = 1
+	}
+	s.ended[success].Add(1)
+	s.made[success].Add(1)
+	s.made[0].Add(uint64(e.Retries)) // else there had been no next attempt
+	s.retried.Add(uint64(e.Retries))
+	s.took.observe(e.Latency)
+}
+
+func (s *routeSeries) collect(out chan<- prometheus.Metric) {
+	for i := range s.ended {
+		counter(out, s.responses[i], s.ended[i].Load())
+		counter(out, s.attempts[i], s.made[i].Load())
+	}
+	counter(out, s.retries, s.retried.Load())
+	s.took.collect(out, s.latency)
+}
+
+// histogram counts latencies by Linkerd's buckets.
+type histogram struct {
+	buckets   [len(latencyBuckets) + 1]atomic.Uint64 // not cumulative; the last is +Inf
+	sumMicros atomic.Uint64
+}
+
+func (h *histogram) observe(latency time.Duration) {
+	ms := float64(latency) / float64(time.Millisecond)
+	i := 0
+	for i < len(latencyBuckets) && ms > latencyBuckets[i] {
+		i++
+	}
+	h.buckets[i].Add(1)
+	h.sumMicros.Add(uint64(max(0, latency.Microseconds())))
+}
+
+// collect returns the number of latencies.
+func (h *histogram) collect(out chan<- prometheus.Metric, desc *prometheus.Desc) (count uint64) {
+	cumulative := make(map[float64]uint64, len(latencyBuckets))
+	for i := range h.buckets {
+		count += h.buckets[i].Load()
+		if i < len(latencyBuckets) {
+			cumulative[latencyBuckets[i]] = count
+		}
+	}
+	out <- prometheus.MustNewConstHistogram(desc, count, float64(h.sumMicros.Load())/1000, cumulative)
+	return count
+}

@@ -1,0 +1,104 @@
+package telemetry
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// latencyBuckets are Linkerd's, in milliseconds.
+var latencyBuckets = [...]float64{
+	1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 300, 400, 500,
+	1000, 2000, 3000, 4000, 5000, 10000, 20000, 30000, 40000, 50000,
+}
+
+// requestSeries is one child of request_total.
+type requestSeries struct {
+	desc  *prometheus.Desc
+	total atomic.Uint64
+}
+
+func (s *requestSeries) collect(out chan<- prometheus.Metric) { counter(out, s.desc, s.total.Load()) }
+
+// responseSeries is one child of response_total and response_latency_ms.
+type responseSeries struct {
+	total, latency *prometheus.Desc
+	took           histogram
+}
+
+func (s *responseSeries) observe(latency time.Duration) { s.took.observe(latency) }
+
+func (s *responseSeries) collect(out chan<- prometheus.Metric) {
+	counter(out, s.total, s.took.collect(out, s.latency))
+}
+
+// connSeries is the tcp_… of one target. Linkerd counts a connection at both of
+// its peers; what one reads the other writes.
+type connSeries struct {
+	src, dst    connDescs
+	opened      atomic.Uint64
+	open        atomic.Int64
+	read, wrote atomic.Uint64 // from and to the source
+}
+
+type connDescs struct{ opened, open, read, wrote *prometheus.Desc }
+
+// close counts the end of one connection. The gauge does not go below zero: a
+// connection may have been open before we were.
+func (s *connSeries) close(read, wrote uint64) {
+	s.read.Add(read)
+	s.wrote.Add(wrote)
+	for {
+		n := s.open.Load()
+		if n <= 0 || s.open.CompareAndSwap(n, n-1) {
+			return
+		}
+	}
+}
+
+func (s *connSeries) idle() bool { return s.open.Load() == 0 }
+
+func (s *connSeries) collect(out chan<- prometheus.Metric) {
+	opened, open, read, wrote := s.opened.Load(), s.open.Load(), s.read.Load(), s.wrote.Load()
+	for _, d := range []connDescs{s.src, s.dst} {
+		counter(out, d.opened, opened)
+		out <- prometheus.MustNewConstMetric(d.open, prometheus.GaugeValue, float64(open))
+		counter(out, d.read, read)
+		counter(out, d.wrote, wrote)
+		read, wrote = wrote, read
+	}
+}
+
+// closeSeries is one child of tcp_close_total, at both peers.
+type closeSeries struct {
+	src, dst *prometheus.Desc
+	total    atomic.Uint64
+}
+
+func (s *closeSeries) collect(out chan<- prometheus.Metric) {
+	counter(out, s.src, s.total.Load())
+	counter(out, s.dst, s.total.Load())
+}
+
+func counter(out chan<- prometheus.Metric, desc *prometheus.Desc, value uint64) {
+	// A float64 holds integers up to 2^53; beyond that a counter wraps, which
+	// Prometheus takes for a restart.
+	out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value&(1<<53-1)))
+}
+
+// desc describes one series: the labels are its own, so that those without a
+// value are left out.
+func desc(name, help string, labels prometheus.Labels) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, nil, labels)
+}
+
+// withPeer is a copy of labels with Linkerd's peer=src|dst.
+func withPeer(labels prometheus.Labels, peer string) prometheus.Labels {
+	l := make(prometheus.Labels, len(labels)+1)
+	for k, v := range labels {
+		l[k] = v
+	}
+	l["peer"] = peer
+	return l
+}

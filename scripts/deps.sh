@@ -1,0 +1,59 @@
+#!/bin/sh
+# Installs the Debian packages that running, testing or generating needs, those
+# that are missing. Usage: deps.sh run|test|cluster|generate...
+set -eu
+
+missing=
+need() { # program package
+    command -v "$1" >/dev/null 2>&1 || [ -e "/usr/sbin/$1" ] || missing="$missing $2"
+}
+for group in "$@"; do
+    case $group in
+    run) # ClusterIPs of the lab
+        need nft nftables ;;
+    test) # e2e tests look at the kernel with it
+        need bpftool bpftool
+        need gcc "gcc libc6-dev" # the race detector, and the benchmark's floor
+        [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev" ;;
+    bench) # what Underlane is measured against
+        need gcc "gcc libc6-dev"
+        [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
+        need nginx nginx
+        [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing="$missing libnginx-mod-stream"
+        need haproxy haproxy ;;
+    cluster) # a node's own programs: the rest is built from Go modules
+        need runc runc
+        [ -e /usr/lib/cni/ptp ] || missing="$missing containernetworking-plugins"
+        need iptables iptables
+        need nft nftables
+        need conntrack conntrack ;;
+    generate)
+        # The major version is pinned: objects differ between versions.
+        need clang-19 clang-19
+        need llvm-strip-19 llvm-19
+        need protoc protobuf-compiler
+        [ -e /usr/include/bpf/bpf_helpers.h ] || missing="$missing libbpf-dev"
+        [ -e /usr/include/google/protobuf/timestamp.proto ] || missing="$missing libprotobuf-dev" ;;
+    *)
+        echo "deps.sh: unknown group $group" >&2
+        exit 2 ;;
+    esac
+done
+[ -z "$missing" ] && exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "these Debian packages are needed:$missing" >&2
+    exit 1
+fi
+echo "installing:$missing"
+# None of them is to be started as a service of this machine.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list
+apt-get install -y -qq --no-install-recommends $missing >/dev/null

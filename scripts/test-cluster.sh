@@ -1,0 +1,19 @@
+#!/bin/sh
+# Makes a cluster of its own, installs Underlane on it as a user would, proves
+# what it promises, and takes it away; KEEP=1 leaves it for looking around.
+# RUN=REGEXP chooses tests. CGROUP=v1,v2 makes a node with cgroup v1 alone and
+# one with v2 alone, and chooses the tests that could tell them apart.
+set -eu
+cd "$(dirname "$0")/.."
+
+export UNDERLANE_CLUSTER_NAME="${UNDERLANE_CLUSTER_NAME:-e2e}"
+if [ "${KEEP:-}" != 1 ]; then
+    trap 'bin/cluster down' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+fi
+if [ -n "${CGROUP:-}" ]; then
+    export CGROUP
+    RUN="${RUN:-TestLabel|TestProbes|TestEveryNode|TestUninstall}"
+fi
+(cd test/cluster && go test -count=1 -timeout 40m -v ${RUN:+-run "$RUN"} ./e2e)

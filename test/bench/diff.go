@@ -1,0 +1,169 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/underlane/underlane/test/bench/report"
+	"github.com/underlane/underlane/test/bench/rig"
+	"github.com/underlane/underlane/test/bench/stats"
+	"github.com/underlane/underlane/test/bench/work"
+)
+
+// The names of the two versions.
+const (
+	older = "A"
+	newer = "B"
+)
+
+func diffCommand(ctx context.Context, args []string) (err error) {
+	s, err := parse("diff", args)
+	if err != nil {
+		return err
+	}
+	if len(s.rest) != 2 {
+		return errors.New(`diff wants two commits; "." is the working tree, and a directory may have the programs of one`)
+	}
+	dir, err := os.MkdirTemp("", "bench-diff")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	var builds []rig.Build
+	for i, name := range []string{older, newer} {
+		bin := filepath.Join(dir, name)
+		logf("building %s: %s", name, s.rest[i])
+		if err := build(ctx, s.rest[i], bin); err != nil {
+			return err
+		}
+		builds = append(builds, rig.Build{Name: name, Bin: bin})
+	}
+	r, err := s.measure(ctx, older, builds, []string{older, newer})
+	if err != nil {
+		return err
+	}
+	r.Commit = s.rest[0] + " (A) and " + s.rest[1] + " (B)"
+	return s.show(r, Compare(r))
+}
+
+// build builds the agent and the controller of a commit into bin. A directory
+// where they are already is taken as it is.
+func build(ctx context.Context, commit, bin string) error {
+	run := func(dir, name string, args ...string) error {
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, bytes.TrimSpace(out))
+		}
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(commit, "agent")); err == nil && commit != "." {
+		return linkAbs(commit, bin)
+	}
+	tree := "."
+	if commit != "." {
+		tree = bin + ".tree"
+		// A copy of the files, not a worktree: the repository is left as it is.
+		if err := os.MkdirAll(tree, 0o755); err != nil {
+			return err
+		}
+		defer os.RemoveAll(tree)
+		if err := run(".", "sh", "-c", `git archive "$1" | tar -x -C "$2"`, "sh", commit, tree); err != nil {
+			return err
+		}
+	}
+	return run(tree, "go", "build", "-trimpath", "-o", bin+"/", "./cmd/agent", "./cmd/controller")
+}
+
+func linkAbs(to, from string) error {
+	abs, err := filepath.Abs(to)
+	if err != nil {
+		return err
+	}
+	return os.Symlink(abs, from)
+}
+
+// describe names what is checked out.
+func describe(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--exclude", "*").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// Compare is a report of two versions as ratios of the newer to the older,
+// round by round.
+func Compare(r *report.Report) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "B / A of %s: medians of the ratios of %d rounds, and the lowest and highest of them.\n", r.Commit, r.Rounds)
+	for _, t := range rig.Topologies {
+		for _, w := range work.Works {
+			x, y := r.Find(older, t, w.Name), r.Find(newer, t, w.Name)
+			if x == nil || y == nil {
+				continue
+			}
+			fmt.Fprintf(&b, "\n%s, %s\n", w.Title, t)
+			for _, f := range []struct {
+				name   string
+				of     func(*report.Cell) stats.Sample
+				lessIs bool
+			}{
+				{"rate", func(c *report.Cell) stats.Sample { return c.Rate }, false},
+				{"CPU", func(c *report.Cell) stats.Sample { return c.CPU }, true},
+				{"switches", func(c *report.Cell) stats.Sample { return c.Switches }, true},
+				{"p50", func(c *report.Cell) stats.Sample { return c.P50 }, true},
+				{"p99", func(c *report.Cell) stats.Sample { return c.P99 }, true},
+				{"CPU paced", func(c *report.Cell) stats.Sample { return c.PacedCPU }, true},
+				{"RSS", func(c *report.Cell) stats.Sample { return c.RSS }, true},
+			} {
+				ratio := f.of(y).Ratio(f.of(x))
+				if m := ratio.Median(); !math.IsNaN(m) {
+					low, high := ratio.Range()
+					fmt.Fprintf(&b, "  %-10s %.3f  (%.3f to %.3f)  %s → %s%s\n", f.name, m, low, high,
+						value(f.of(x).Median()), value(f.of(y).Median()), verdict(ratio, f.lessIs))
+				}
+			}
+			if before, after := x.SystemCalls(), y.SystemCalls(); !math.IsNaN(before) && !math.IsNaN(after) {
+				fmt.Fprintf(&b, "  %-10s %.3f  %.2f → %.2f\n", "syscalls", after/before, before, after)
+				fmt.Fprintf(&b, "    A: %s\n    B: %s\n", x.Counts, y.Counts)
+			}
+			if x.Counts != nil && y.Counts != nil && x.Counts.Allocs >= 0 && y.Counts.Allocs >= 0 {
+				fmt.Fprintf(&b, "  %-10s %.2f → %.2f\n", "allocs", x.Counts.Allocs, y.Counts.Allocs)
+			}
+		}
+	}
+	return b.String()
+}
+
+func verdict(ratio stats.Sample, lessIsBetter bool) string {
+	inverse := make(stats.Sample, len(ratio))
+	for i, v := range ratio {
+		inverse[i] = 1 / v
+	}
+	if !lessIsBetter {
+		ratio, inverse = inverse, ratio
+	}
+	switch {
+	case ratio.Worse(0.02):
+		return "  WORSE"
+	case inverse.Worse(0.02):
+		return "  better"
+	}
+	return ""
+}
+
+func value(v float64) string {
+	if v >= 1e5 {
+		return fmt.Sprintf("%.3gM", v/1e6)
+	}
+	return fmt.Sprintf("%.4g", v)
+}

@@ -1,0 +1,301 @@
+// Package load is the clients of the benchmark: closed loops, which show what
+// is possible and what it costs, and an open loop, which shows how long users
+// wait at a given rate.
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/underlane/underlane/test/bench/calls"
+	"github.com/underlane/underlane/test/bench/hdr"
+	"github.com/underlane/underlane/test/bench/proc"
+	"github.com/underlane/underlane/test/bench/work"
+)
+
+// Options are one run of the clients.
+type Options struct {
+	Target netip.AddrPort
+	Work   work.Work
+	Rate   float64 // requests a second; 0: as many as there can be
+	Idle   int     // instead of load: so many connections that do nothing after a request
+	Warm   time.Duration
+	For    time.Duration
+	Watch  []int // processes whose usage is measured meanwhile
+	Calls  bool  // count their system calls too
+}
+
+// Result is what a run measured.
+type Result struct {
+	Requests uint64  // answered in the time measured; bytes where the work is volume
+	Seconds  float64 // how long that was
+	Errors   uint64  // answers that were wrong, and connections that broke
+	Error    string  // the first of them
+	// Latency is from when a request was due to the last byte of its answer;
+	// in a closed loop it is due when it is sent.
+	Latency hdr.Histogram
+	Late    hdr.Histogram     // how late the clients themselves sent what was due
+	Usage   proc.Usage        // of the watched processes
+	Calls   map[string]uint64 // their system calls, as calls.Counter gives them
+	All     uint64            // requests answered, also before the time measured
+	Growth  int64             // Idle: by how much their resident bytes grew
+}
+
+// counted is what one connection measured.
+type counted struct {
+	requests uint64
+	all      uint64
+	latency  hdr.Histogram
+}
+
+// run is a run in progress.
+type run struct {
+	Options
+	ctx   context.Context
+	base  time.Time
+	phase atomic.Int32
+	mu    sync.Mutex // of what follows
+	links []link
+	total Result
+}
+
+const (
+	warming = iota
+	measuring
+	over
+)
+
+// Run makes the load.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	r := &run{Options: o, ctx: ctx, base: time.Now()}
+	defer r.closeAll()
+	switch {
+	case o.Idle > 0:
+		return r.idle()
+	case o.Rate > 0 && !o.Work.Paced():
+		return nil, fmt.Errorf("the work %s has no rate", o.Work.Name)
+	}
+	serve := r.closedLoop
+	n := o.Work.Conns
+	if o.Rate > 0 {
+		p := newPacer(r)
+		serve = p.serve
+		defer p.wait()
+	}
+	links := make([]link, n)
+	for i := range links {
+		var err error
+		if links[i], err = r.open(); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.prime(links); err != nil {
+		return nil, err
+	}
+	var wg sync.WaitGroup
+	for _, l := range links {
+		wg.Go(func() { serve(l) })
+	}
+	err := r.measure()
+	r.phase.Store(over)
+	r.closeAll()
+	wg.Wait()
+	return &r.total, err
+}
+
+// open gives a connection that is closed at the end of the run.
+func (r *run) open() (link, error) {
+	l, err := newLink(r.ctx, r.Options)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.links = append(r.links, l)
+	return l, nil
+}
+
+func (r *run) closeAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.links {
+		l.close()
+	}
+	r.links = nil
+}
+
+// prime makes a request on each connection, so that handshakes, which may take
+// long when there are many, are not measured.
+func (r *run) prime(links []link) error {
+	errs := make([]error, len(links))
+	var wg sync.WaitGroup
+	for i, l := range links {
+		if _, ok := l.(*bulk); !ok {
+			wg.Go(func() { errs[i] = ask(l) })
+		}
+	}
+	wg.Wait()
+	r.total.All = uint64(len(links))
+	return errors.Join(errs...)
+}
+
+// ask makes a request and awaits the answer.
+func ask(l link) error {
+	if err := l.send(0); err != nil {
+		return err
+	}
+	if err := l.flush(); err != nil {
+		return err
+	}
+	return l.receive(func(int64) {})
+}
+
+// measure times the run.
+func (r *run) measure() error {
+	if err := sleep(r.ctx, r.Warm); err != nil {
+		return err
+	}
+	var counter *calls.Counter
+	if r.Calls {
+		var err error
+		if counter, err = calls.Start(r.Watch); err != nil {
+			return err
+		}
+	}
+	before, err := proc.Of(r.Watch)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	r.phase.Store(measuring)
+	if err := sleep(r.ctx, r.For); err != nil {
+		return err
+	}
+	r.phase.Store(over)
+	r.total.Seconds = time.Since(began).Seconds()
+	after, err := proc.Of(r.Watch)
+	if err != nil {
+		return fmt.Errorf("a proxy has ended: %w", err)
+	}
+	r.total.Usage = after.Since(before)
+	if counter != nil {
+		r.total.Calls, err = counter.Stop()
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// now is the run's clock, in nanoseconds.
+func (r *run) now() int64 { return int64(time.Since(r.base)) }
+
+func (r *run) add(c *counted) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.total.Requests += c.requests
+	r.total.All += c.all
+	r.total.Latency.Add(&c.latency)
+}
+
+// failed notes an error, unless it comes from the end of the run.
+func (r *run) failed(err error) {
+	if err == nil || r.phase.Load() == over {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.total.Errors++; r.total.Error == "" {
+		r.total.Error = err.Error()
+	}
+}
+
+// closedLoop keeps a connection's requests in flight: each answer is followed
+// by the next request.
+func (r *run) closedLoop(l link) {
+	var c counted
+	defer r.add(&c)
+	if b, ok := l.(*bulk); ok {
+		r.failed(b.pour(&c.requests, &r.phase))
+		return
+	}
+	var err error
+	send := func() {
+		if r.phase.Load() != over {
+			err = errors.Join(err, l.send(r.now()))
+		}
+	}
+	for range r.Work.Streams {
+		send()
+	}
+	for r.phase.Load() != over {
+		if err = errors.Join(err, l.flush()); err != nil {
+			break
+		}
+		if rerr := l.receive(func(at int64) {
+			c.all++
+			if r.phase.Load() == measuring {
+				c.requests++
+				c.latency.Record(time.Duration(r.now() - at))
+			}
+			send()
+		}); rerr != nil {
+			err = rerr
+			break
+		}
+	}
+	r.failed(err)
+}
+
+// idle opens connections, makes one request on each, and leaves them.
+func (r *run) idle() (*Result, error) {
+	before, err := proc.Of(r.Watch)
+	if err != nil {
+		return nil, err
+	}
+	tickets := make(chan struct{}, r.Idle)
+	for range r.Idle {
+		tickets <- struct{}{}
+	}
+	close(tickets)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range tickets {
+				r.failed(r.once())
+			}
+		})
+	}
+	wg.Wait()
+	if err := sleep(r.ctx, r.For); err != nil {
+		return nil, err
+	}
+	after, err := proc.Of(r.Watch)
+	if err != nil {
+		return nil, err
+	}
+	r.phase.Store(over)
+	r.total.Growth = int64(after.RSS) - int64(before.RSS)
+	r.total.Usage = after
+	r.total.Requests = uint64(r.Idle)
+	return &r.total, nil
+}
+
+func (r *run) once() error {
+	l, err := r.open()
+	if err != nil {
+		return err
+	}
+	return ask(l)
+}

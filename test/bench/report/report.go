@@ -1,0 +1,131 @@
+// Package report is what a run of the benchmark found, as data, tables and
+// plots.
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/underlane/underlane/test/bench/hdr"
+	"github.com/underlane/underlane/test/bench/rig"
+	"github.com/underlane/underlane/test/bench/stats"
+)
+
+// Report is a run.
+type Report struct {
+	When    time.Time
+	Commit  string // what was measured
+	Machine Machine
+	Quick   bool // too short for claims
+	Rounds  int
+	Seconds float64 // of each measurement
+	LeftOut map[string]string
+	Cells   []*Cell
+}
+
+// Machine is where it was run.
+type Machine struct {
+	CPU    string
+	Cores  int
+	Kernel string
+}
+
+// Cell is what was measured of one subject at one work.
+type Cell struct {
+	Subject, Work string
+	Topology      rig.Topology
+	Volume        bool // bytes rather than requests
+
+	// At saturation, one entry a round.
+	Rate     stats.Sample // requests (or bytes) a second
+	CPU      stats.Sample // proxies' CPU seconds for a million requests, or a GiB
+	Switches stats.Sample // context switches of the proxies a request
+	RSS      stats.Sample // resident bytes of the proxies
+
+	// At a given rate, one entry a round.
+	PacedAt        float64       // requests a second; 0: not measured
+	P50, P99, P999 stats.Sample  // latency in microseconds
+	PacedCPU       stats.Sample  // as CPU
+	Latency        hdr.Histogram // of all rounds
+	Late           stats.Sample  // p99 of how late the clients were, in microseconds
+
+	Counts *rig.Counts `json:",omitempty"`
+	// IdleBytes are resident bytes for each idle connection; 0: not measured.
+	IdleBytes float64 `json:",omitempty"`
+	Errors    uint64
+	Error     string `json:",omitempty"`
+}
+
+// Cell finds or adds a cell.
+func (r *Report) Cell(subject string, t rig.Topology, work string) *Cell {
+	for _, c := range r.Cells {
+		if c.Subject == subject && c.Topology == t && c.Work == work {
+			return c
+		}
+	}
+	c := &Cell{Subject: subject, Topology: t, Work: work}
+	r.Cells = append(r.Cells, c)
+	return c
+}
+
+// Find is Cell of one that may not be there: nil.
+func (r *Report) Find(subject string, t rig.Topology, work string) *Cell {
+	i := slices.IndexFunc(r.Cells, func(c *Cell) bool { return c.Subject == subject && c.Topology == t && c.Work == work })
+	if i < 0 {
+		return nil
+	}
+	return r.Cells[i]
+}
+
+// Subjects are the names of the subjects, in the order of the cells.
+func (r *Report) Subjects() []string {
+	var out []string
+	for _, c := range r.Cells {
+		if !slices.Contains(out, c.Subject) {
+			out = append(out, c.Subject)
+		}
+	}
+	return out
+}
+
+// Write writes the report as JSON, its tables as Markdown and its plots into
+// dir.
+func (r *Report) Write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	// A line for each cell: the buckets of its histogram would be thousands.
+	lines := bytes.ReplaceAll(text, []byte(`,{"Subject":`), []byte(",\n{\"Subject\":"))
+	files := map[string]string{"results.json": string(lines) + "\n", "results.md": r.Markdown()}
+	for name, chart := range r.Charts() {
+		files[name+".svg"] = chart.SVG()
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return fmt.Errorf("write the report: %w", err)
+		}
+	}
+	return nil
+}
+
+// Read reads the JSON of a report.
+func Read(path string) (*Report, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var r Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return &r, nil
+}

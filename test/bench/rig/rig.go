@@ -1,0 +1,265 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/underlane/underlane/test/bench/peers"
+	"github.com/underlane/underlane/test/bench/pki"
+	"github.com/underlane/underlane/test/bench/work"
+	"github.com/underlane/underlane/test/lab/api"
+	"github.com/underlane/underlane/test/lab/host"
+)
+
+// Direct is the name of the subject without a proxy.
+const Direct = "direct"
+
+// Build is an agent and a controller to be measured.
+type Build struct {
+	Name string // of the subject
+	Bin  string // directory of the programs
+}
+
+// Options are what is brought up.
+type Options struct {
+	Tools  string // directory of the lab's command
+	Dir    string // for files, empty
+	Builds []Build
+	Peers  []string // names of peers.All, and Direct
+	CPUs   int      // threads of each peer
+	Log    func(format string, args ...any)
+}
+
+// Subject is something that is measured.
+type Subject struct {
+	Name   string
+	lab    *lab
+	client api.Pod
+	target func(Topology, work.Port) netip.AddrPort // invalid: not possible
+	pids   func() []int
+	nodes  []string // whose agents can be asked for their metrics
+}
+
+// Can reports whether the subject carries a work.
+func (s *Subject) Can(t Topology, w work.Work) bool { return s.target(t, w.Port()).IsValid() }
+
+// Proxied reports whether the subject is a proxy, or the mesh.
+func (s *Subject) Proxied() bool { return s.Name != Direct }
+
+// Rig is everything that is up.
+type Rig struct {
+	Subjects []*Subject
+	LeftOut  map[string]string // peers that this machine has not, and why
+	labs     []*lab
+}
+
+// Up brings the rig up. Close must be called.
+func Up(ctx context.Context, o Options) (_ *Rig, err error) {
+	r := &Rig{LeftOut: map[string]string{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	for i, b := range o.Builds {
+		l, err := upLab(ctx, fmt.Sprintf("ulbench%d-%d", os.Getpid(), i), o.Tools, b.Bin, o.Dir)
+		if err != nil {
+			return r, err
+		}
+		r.labs = append(r.labs, l)
+		r.Subjects = append(r.Subjects, meshed(b.Name, l))
+	}
+	if len(r.labs) == 0 {
+		return r, errors.New("there is nothing to measure")
+	}
+	first := r.labs[0]
+	if slices.Contains(o.Peers, Direct) {
+		r.Subjects = slices.Insert(r.Subjects, 0, direct(first))
+	}
+	certs, err := pki.Make(o.Dir)
+	if err != nil {
+		return r, err
+	}
+	for i, p := range peers.All {
+		if !slices.Contains(o.Peers, p.Name) {
+			continue
+		}
+		dir := filepath.Join(o.Dir, p.Name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return r, err
+		}
+		tool, err := p.Find(ctx, dir)
+		if err != nil {
+			r.LeftOut[p.Name] = err.Error()
+			continue
+		}
+		s, err := startPeer(ctx, first, &p, peers.Setup{Dir: dir, Tool: tool, PKI: certs, CPUs: o.CPUs}, uint16(20000+1000*i))
+		if err != nil {
+			return r, fmt.Errorf("%s: %w", p.Name, err)
+		}
+		r.Subjects = append(r.Subjects, s)
+	}
+	return r, nil
+}
+
+// Close takes everything down.
+func (r *Rig) Close() error {
+	var errs []error
+	for _, l := range r.labs {
+		errs = append(errs, l.down())
+	}
+	r.labs = nil
+	return errors.Join(errs...)
+}
+
+// meshed is the mesh of a lab: the client asks the service.
+func meshed(name string, l *lab) *Subject {
+	return &Subject{
+		Name: name, lab: l, client: l.pod(inMesh, "client"), nodes: []string{"node-1", "node-2"},
+		target: func(t Topology, p work.Port) netip.AddrPort {
+			return netip.AddrPortFrom(l.clusterIP(inMesh, t.server()), p.Number)
+		},
+		pids: func() []int {
+			return append(host.CgroupProcs(l.layout.AgentCgroup("node-1")), host.CgroupProcs(l.layout.AgentCgroup("node-2"))...)
+		},
+	}
+}
+
+// direct is pod to pod.
+func direct(l *lab) *Subject {
+	return &Subject{
+		Name: Direct, lab: l, client: l.pod(bare, "client"), pids: func() []int { return nil },
+		target: func(t Topology, p work.Port) netip.AddrPort {
+			return netip.AddrPortFrom(l.pod(bare, t.server()).IP(), p.Number)
+		},
+	}
+}
+
+// Ports of a peer's process, above its base: the entry of two hops and what is
+// between them, and the entry of one hop.
+const (
+	entryCross = 0
+	between    = 100
+	entrySame  = 200
+)
+
+// hops are what the two processes of a peer do, where node[i] are the addresses
+// of the nodes.
+func hops(p *peers.Peer, base uint16, node [2]netip.Addr, near, far netip.Addr) (first, second []peers.Hop) {
+	for i, port := range work.Ports {
+		if !slices.Contains(p.Carries, port.Proto) {
+			continue
+		}
+		at := func(addr netip.Addr, offset int) netip.AddrPort {
+			return netip.AddrPortFrom(addr, base+uint16(offset+i))
+		}
+		middle := at(node[1], between)
+		first = append(first,
+			peers.Hop{Port: port, Listen: at(node[0], entryCross), Connect: middle, TLSOut: !p.Plain},
+			peers.Hop{Port: port, Listen: at(node[0], entrySame), Connect: netip.AddrPortFrom(near, port.Number)},
+		)
+		second = append(second, peers.Hop{Port: port, Listen: middle, Connect: netip.AddrPortFrom(far, port.Number), TLSIn: !p.Plain})
+	}
+	return first, second
+}
+
+func startPeer(ctx context.Context, l *lab, p *peers.Peer, s peers.Setup, base uint16) (*Subject, error) {
+	node := [2]netip.Addr{l.state.Nodes[0].Addrs[0], l.state.Nodes[1].Addrs[0]}
+	if p.InPods {
+		node = [2]netip.Addr{l.pod(bare, "client").IP(), l.pod(bare, "far").IP()}
+	}
+	first, second := hops(p, base, node, l.pod(bare, "near").IP(), l.pod(bare, "far").IP())
+	var places []host.Place
+	for i, h := range [][]peers.Hop{first, second} {
+		name := l.state.Nodes[i].Name
+		place, err := l.place(name, "bench-"+p.Name)
+		if err != nil {
+			return nil, err
+		}
+		if p.InPods {
+			place.Netns = l.pod(bare, [2]string{"client", "far"}[i]).Netns
+		}
+		setup := s
+		setup.Dir, setup.Hops = filepath.Join(s.Dir, name), h
+		if err := startProcess(ctx, p, setup, place); err != nil {
+			return nil, err
+		}
+		places = append(places, place)
+	}
+	return &Subject{
+		Name: p.Name, lab: l, client: l.pod(bare, "client"),
+		target: func(t Topology, port work.Port) netip.AddrPort {
+			if !slices.Contains(p.Carries, port.Proto) || t == SameNode && p.CrossOnly {
+				return netip.AddrPort{}
+			}
+			offset := entryCross
+			if t == SameNode {
+				offset = entrySame
+			}
+			return netip.AddrPortFrom(node[0], base+uint16(offset+slices.Index(work.Ports, port)))
+		},
+		pids: func() []int {
+			return append(host.CgroupProcs(places[0].Cgroup), host.CgroupProcs(places[1].Cgroup)...)
+		},
+	}, nil
+}
+
+// listenTime bounds how long a peer may take to listen.
+const listenTime = 30 * time.Second
+
+func startProcess(ctx context.Context, p *peers.Peer, s peers.Setup, place host.Place) error {
+	cmd, err := p.Command(s)
+	if err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(s.Dir, "log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is for the harness, which ends it with its lab
+	if err := host.Start(cmd, place); err != nil {
+		return fmt.Errorf("start it: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	ctx, cancel := context.WithTimeout(ctx, listenTime)
+	defer cancel()
+	for _, h := range s.Hops {
+		for !listens(place, h.Listen) {
+			select {
+			case err := <-ended:
+				text, _ := os.ReadFile(log.Name()) // as far as there is something
+				return fmt.Errorf("it has ended: %w\n%s", err, text)
+			case <-ctx.Done():
+				text, _ := os.ReadFile(log.Name())
+				return fmt.Errorf("it does not listen on %s: %w\n%s", h.Listen, ctx.Err(), text)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// listens tries to connect, from the place of the process.
+func listens(place host.Place, at netip.AddrPort) bool {
+	ok := false
+	_ = host.InNetns(place.Netns, func() error {
+		c, err := net.DialTimeout("tcp", at.String(), time.Second)
+		if err == nil {
+			ok = true
+			c.Close()
+		}
+		return err
+	})
+	return ok
+}

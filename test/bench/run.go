@@ -1,0 +1,210 @@
+// Package bench measures Underlane against no proxy, against the floor and
+// against other proxies, and one version of it against another. docs/benchmarks
+// says how, and what the figures mean.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/underlane/underlane/test/bench/load"
+	"github.com/underlane/underlane/test/bench/report"
+	"github.com/underlane/underlane/test/bench/rig"
+	"github.com/underlane/underlane/test/bench/work"
+)
+
+// Plan is what a run measures.
+type Plan struct {
+	Works      []work.Work
+	Topologies []rig.Topology
+	Rounds     int
+	Warm, For  time.Duration // of each measurement
+	// PacedAt is the rate of the open loop in requests a second; 0: 40 % of what
+	// Reference reaches in the first round.
+	PacedAt   float64
+	Reference string        // name of a subject
+	Count     time.Duration // how long system calls and allocations are counted; 0: not at all
+	Idle      int           // idle connections; 0: not measured
+	Log       func(format string, args ...any)
+}
+
+// Run measures all subjects of a rig. All that are compared are measured one
+// right after the other, round after round, because the machine drifts.
+func (p *Plan) Run(ctx context.Context, r *rig.Rig, out *report.Report) error {
+	for round := range p.Rounds {
+		for _, t := range p.Topologies {
+			for _, w := range p.Works {
+				p.Log("round %d of %d: %s, %s", round+1, p.Rounds, w.Name, t)
+				if err := p.round(ctx, r, out, round, t, w); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, t := range p.Topologies {
+		for i, w := range p.Works {
+			for _, s := range r.Subjects {
+				if !s.Proxied() || !s.Can(t, w) {
+					continue
+				}
+				if err := p.once(ctx, s, out.Cell(s.Name, t, w.Name), i == 0); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// round measures every subject at one work: at saturation, then paced.
+func (p *Plan) round(ctx context.Context, r *rig.Rig, out *report.Report, round int, t rig.Topology, w work.Work) error {
+	each := func(f func(*rig.Subject, *report.Cell) error) error {
+		for i := range r.Subjects {
+			// Another begins in each round: what comes after a heavy one may suffer.
+			s := r.Subjects[(i+round)%len(r.Subjects)]
+			if !s.Can(t, w) {
+				continue
+			}
+			if err := f(s, out.Cell(s.Name, t, w.Name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if round == 0 { // the rows of the tables in the order of the subjects
+		for _, s := range r.Subjects {
+			if s.Can(t, w) {
+				out.Cell(s.Name, t, w.Name).Volume = w.Volume()
+			}
+		}
+	}
+	err := each(func(s *rig.Subject, c *report.Cell) error {
+		res, err := s.Measure(ctx, t, w, load.Options{Warm: p.Warm, For: p.For})
+		if err == nil {
+			saturated(c, w, res)
+		}
+		return err
+	})
+	if err != nil || !w.Paced() {
+		return err
+	}
+	rate := p.rate(out, t, w)
+	return each(func(s *rig.Subject, c *report.Cell) error {
+		c.PacedAt = rate
+		res, err := s.Measure(ctx, t, w, load.Options{Warm: p.Warm, For: p.For, Rate: rate})
+		if err == nil {
+			paced(c, w, res)
+		}
+		return err
+	})
+}
+
+// rate is the rate of the open loop for a work: the same in all rounds.
+func (p *Plan) rate(out *report.Report, t rig.Topology, w work.Work) float64 {
+	if p.PacedAt > 0 {
+		return p.PacedAt
+	}
+	c := out.Find(p.Reference, t, w.Name)
+	if c == nil {
+		for _, other := range out.Cells { // the slowest of those that are there
+			if other.Topology == t && other.Work == w.Name && (c == nil || other.Rate[0] < c.Rate[0]) {
+				c = other
+			}
+		}
+	}
+	if c.PacedAt > 0 {
+		return c.PacedAt
+	}
+	rate := 0.4 * c.Rate[0]
+	if math.IsNaN(rate) || rate < 100 {
+		return 100
+	}
+	step := math.Pow(10, math.Floor(math.Log10(rate))-1) // two digits
+	return math.Round(rate/step) * step
+}
+
+// unit is what processor time is given for: a million requests, or a GiB.
+func unit(w work.Work) float64 {
+	if w.Volume() {
+		return 1 << 30
+	}
+	return 1e6
+}
+
+func noteErrors(c *report.Cell, res *load.Result) {
+	c.Errors += res.Errors
+	if c.Error == "" {
+		c.Error = res.Error
+	}
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// each1 is total for each one of n; NaN of none.
+func each1(total, n float64) float64 {
+	if n == 0 {
+		return math.NaN()
+	}
+	return total / n
+}
+
+func saturated(c *report.Cell, w work.Work, res *load.Result) {
+	n := float64(res.Requests)
+	c.Rate = append(c.Rate, n/res.Seconds)
+	c.CPU = append(c.CPU, each1(res.Usage.CPU.Seconds()*unit(w), n))
+	c.Switches = append(c.Switches, each1(float64(res.Usage.Switches), n))
+	c.RSS = append(c.RSS, float64(res.Usage.RSS))
+	if w.Mode == work.Echo {
+		quantiles(c, res)
+	}
+	noteErrors(c, res)
+}
+
+func paced(c *report.Cell, w work.Work, res *load.Result) {
+	c.PacedCPU = append(c.PacedCPU, each1(res.Usage.CPU.Seconds()*unit(w), float64(res.Requests)))
+	c.Late = append(c.Late, micros(res.Late.Quantile(0.99)))
+	quantiles(c, res)
+	noteErrors(c, res)
+}
+
+func quantiles(c *report.Cell, res *load.Result) {
+	q := func(q float64) float64 {
+		if res.Latency.Count() == 0 {
+			return math.NaN()
+		}
+		return micros(res.Latency.Quantile(q))
+	}
+	c.P50, c.P99, c.P999 = append(c.P50, q(0.5)), append(c.P99, q(0.99)), append(c.P999, q(0.999))
+	c.Latency.Add(&res.Latency)
+}
+
+// once measures what does not depend on noise, after the rounds.
+func (p *Plan) once(ctx context.Context, s *rig.Subject, c *report.Cell, first bool) error {
+	w, err := work.Select(c.Work)
+	if err != nil {
+		return err
+	}
+	if p.Count > 0 && !w[0].Volume() {
+		p.Log("counting: %s, %s, %s", c.Work, c.Topology, s.Name)
+		counts, err := s.Count(ctx, c.Topology, w[0], load.Options{Warm: p.Warm / 4, For: p.Count})
+		if err != nil {
+			return err
+		}
+		c.Counts = &counts
+		if counts.Problem != "" {
+			p.Log("%s", counts.Problem)
+		}
+	}
+	if p.Idle > 0 && first && w[0].Mode == work.HTTP1 {
+		p.Log("%d idle connections: %s, %s", p.Idle, c.Topology, s.Name)
+		res, err := s.Measure(ctx, c.Topology, w[0], load.Options{Idle: p.Idle, For: max(p.For/2, 300*time.Millisecond)})
+		if err != nil {
+			return fmt.Errorf("idle connections: %w", err)
+		}
+		c.IdleBytes = float64(res.Growth) / float64(p.Idle)
+		noteErrors(c, res)
+	}
+	return nil
+}

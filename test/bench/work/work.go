@@ -1,0 +1,127 @@
+// Package work lists what the benchmark measures with: what the clients send,
+// over how many connections, and where the servers listen.
+package work
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+)
+
+// Mode is what a connection speaks.
+type Mode string
+
+// The modes.
+const (
+	HTTP1    Mode = "h1"     // keep-alive, one request at a time on a connection
+	HTTP1New Mode = "h1new"  // a connection for each request
+	HTTP2    Mode = "h2"     // GET, 1 KiB in answer
+	GRPC     Mode = "grpc"   // unary calls
+	Stream   Mode = "stream" // messages to and fro on gRPC streams that stay open
+	Bulk     Mode = "bulk"   // opaque bytes to the server
+	Echo     Mode = "echo"   // opaque bytes to and fro
+)
+
+// Sizes of what is sent, in bytes. A gRPC message has its prefix besides.
+const (
+	Body    = 1024
+	Message = 128
+)
+
+// Proto is what a proxy has to be told that it carries.
+type Proto string
+
+// The protos.
+const (
+	ProtoHTTP1 Proto = "http1"
+	ProtoHTTP2 Proto = "http2"
+	ProtoTCP   Proto = "tcp"
+)
+
+// Port is a port of the servers.
+type Port struct {
+	Number uint16
+	Name   string
+	Mode   Mode
+	Proto  Proto
+}
+
+// Ports are where a server listens: one for each thing that servers do.
+var Ports = []Port{
+	{8080, "http", HTTP1, ProtoHTTP1},
+	{8081, "h2", HTTP2, ProtoHTTP2},
+	{8082, "grpc", GRPC, ProtoHTTP2},
+	{8083, "stream", Stream, ProtoHTTP2},
+	{8084, "echo", Echo, ProtoTCP},
+	{8085, "sink", Bulk, ProtoTCP},
+}
+
+// Work is one kind of load.
+type Work struct {
+	Name    string
+	Title   string // for people
+	Mode    Mode
+	Conns   int
+	Streams int // at once on a connection; 1 where there are none
+}
+
+// Works is everything that is measured, in this order.
+var Works = []Work{
+	{"http1-16", "HTTP/1.1 keep-alive, 1 KiB, 16 connections", HTTP1, 16, 1},
+	{"http1-256", "HTTP/1.1 keep-alive, 1 KiB, 256 connections", HTTP1, 256, 1},
+	{"http1-new", "HTTP/1.1, a connection for each request", HTTP1New, 16, 1},
+	{"http2", "HTTP/2, 1 KiB, 4 connections of 32 streams", HTTP2, 4, 32},
+	{"grpc", "gRPC unary, 128 B, 4 connections of 32 streams", GRPC, 4, 32},
+	{"grpc-stream", "gRPC streaming, 128 B messages, 4 connections of 32 streams", Stream, 4, 32},
+	{"tcp-1", "opaque TCP, 1 stream", Bulk, 1, 1},
+	{"tcp-64", "opaque TCP, 64 streams", Bulk, 64, 1},
+	{"ping-pong", "opaque TCP, 1 byte to and fro", Echo, 1, 1},
+}
+
+// Port is where the servers do this work.
+func (w Work) Port() Port {
+	mode := w.Mode
+	if mode == HTTP1New {
+		mode = HTTP1
+	}
+	i := slices.IndexFunc(Ports, func(p Port) bool { return p.Mode == mode })
+	return Ports[i]
+}
+
+// Volume reports whether the work is measured in bytes rather than requests.
+func (w Work) Volume() bool { return w.Mode == Bulk }
+
+// Paced reports whether the work can be done at a given rate: then its
+// latencies are measured so.
+func (w Work) Paced() bool { return w.Mode != Bulk && w.Mode != Echo }
+
+// Select gives the works whose whole names match a pattern; all if it is
+// empty.
+func Select(pattern string) ([]Work, error) {
+	if pattern == "" {
+		return Works, nil
+	}
+	re, err := regexp.Compile("^(?:" + pattern + ")$")
+	if err != nil {
+		return nil, fmt.Errorf("which work: %w", err)
+	}
+	var out []Work
+	for _, w := range Works {
+		if re.MatchString(w.Name) {
+			out = append(out, w)
+		}
+	}
+	if out == nil {
+		return nil, fmt.Errorf("no work is named %s: there are %v", pattern, Names())
+	}
+	return out, nil
+}
+
+// Names are the names of all works.
+func Names() []string {
+	var out []string
+	for _, w := range Works {
+		out = append(out, w.Name)
+	}
+	return out
+}

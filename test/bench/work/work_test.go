@@ -1,0 +1,29 @@
+package work
+
+import "testing"
+
+func TestEveryWorkHasItsPort(t *testing.T) {
+	names := map[string]bool{}
+	for _, w := range Works {
+		if names[w.Name] {
+			t.Errorf("two works are named %s", w.Name)
+		}
+		names[w.Name] = true
+		want := map[Mode]string{HTTP1: "http", HTTP1New: "http", HTTP2: "h2", GRPC: "grpc", Stream: "stream", Echo: "echo", Bulk: "sink"}[w.Mode]
+		if got := w.Port().Name; got != want {
+			t.Errorf("%s goes to port %s, want %s", w.Name, got, want)
+		}
+		if w.Conns < 1 || w.Streams < 1 {
+			t.Errorf("%+v", w)
+		}
+	}
+}
+
+func TestSelect(t *testing.T) {
+	for pattern, want := range map[string]int{"": len(Works), "grpc": 1, "grpc.*": 2, "http1-16|tcp-1": 2, "none": 0, "(": 0} {
+		got, err := Select(pattern)
+		if len(got) != want || (err != nil) != (want == 0) {
+			t.Errorf("%q: %v, %v", pattern, got, err)
+		}
+	}
+}

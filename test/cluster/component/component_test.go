@@ -1,0 +1,95 @@
+package component
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestFingerprintOfTheTree(t *testing.T) {
+	seen := map[string]bool{}
+	for _, c := range All {
+		version, hash, err := c.fingerprint(filepath.Join("..", "components", c.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if version[0] != 'v' || len(hash) != 10 || seen[hash] {
+			t.Errorf("%s: version %q, hash %q", c.Name, version, hash)
+		}
+		seen[hash] = true
+	}
+}
+
+var fake = Component{Name: "fake", Pattern: ".", Module: "example.com/dep", Flags: func(string) string { return "" }}
+
+// Whatever changes what is built must change the hash.
+func TestFingerprintChanges(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("go.mod", "module fake\n\nrequire (\n\texample.com/dep v1.2.3\n)\n")
+	write("go.sum", "")
+	write("main.go", "package main")
+	seen := map[string]bool{}
+	check := func(what string) {
+		t.Helper()
+		version, hash, err := fake.fingerprint(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if version != "v1.2.3" || seen[hash] {
+			t.Errorf("%s: %s %s, and that is not new", what, version, hash)
+		}
+		seen[hash] = true
+	}
+	check("at first")
+	write("main.go", "package main // changed")
+	check("source changed")
+	write("go.sum", "example.com/dep v1.2.3 h1:x")
+	check("sum changed")
+	write("other.go", "package main")
+	check("file added")
+	write("go.mod", "module fake\n")
+	if _, _, err := fake.fingerprint(dir); err == nil {
+		t.Error("no error without the module that gives the version")
+	}
+}
+
+func TestBuildOnce(t *testing.T) {
+	src, cache := t.TempDir(), t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":  "module fake\n\ngo 1.26.0\n\nrequire example.com/dep v1.2.3\n",
+		"go.sum":  "",
+		"main.go": "package main\n\nfunc main() {}\n",
+	} {
+		if err := os.MkdirAll(filepath.Join(src, "fake"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(src, "fake", name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, err := fake.Build(src, cache, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	built, err := os.Stat(filepath.Join(dir, "fake"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := fake.Build(src, cache, io.Discard)
+	if err != nil || again != dir {
+		t.Fatalf("again: %s, %v", again, err)
+	}
+	if now, err := os.Stat(filepath.Join(dir, "fake")); err != nil || !now.ModTime().Equal(built.ModTime()) {
+		t.Errorf("it was built again: %v", err)
+	}
+	left, err := os.ReadDir(cache)
+	if err != nil || len(left) != 1 {
+		t.Errorf("the cache holds %v, %v", left, err)
+	}
+}

@@ -1,0 +1,17 @@
+package e2e
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// The demo of the lab runs here as well, and is judged by the same checks.
+func TestDemo(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), filepath.Join(root, "test/cluster/demo/run.sh"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Logf("%s", out)
+}

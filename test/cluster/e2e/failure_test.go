@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// traffic is a client on node-1 that asks servers on both nodes, each 20 ms.
+type traffic struct {
+	ns, client string
+	result     <-chan summary
+}
+
+func startTraffic(t *testing.T, duration time.Duration, options ...option) *traffic {
+	t.Helper()
+	ns := newNamespace(t, "underlane.io/mesh=enabled")
+	apply(t, ns, deployment("web", httpArgs, append([]option{
+		replicas(4), podSpec(`topologySpreadConstraints:
+- {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app: web}}}`),
+		container("readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}"),
+	}, options...)...)+
+		service("web", []string{"80:8080"})+deployment("client", clientArgs, node("node-1")))
+	ready(t, ns, "deploy/web", "deploy/client")
+	tr := &traffic{ns: ns, client: podOf(t, ns, "client")}
+	enrolled(t, ns, tr.client)
+	for _, pod := range strings.Fields(kubectl(t, "get", "pods", "-n", ns, "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}")) {
+		enrolled(t, ns, "pod/"+pod)
+	}
+	reachable(t, ns, tr.client, "http://web/")
+	tr.result = requestsBeside(t, ns, tr.client, "--count", "0", "--duration", duration.String(), "--interval", "20ms", "--timeout", "8s", "http://web/")
+	time.Sleep(2 * time.Second)
+	return tr
+}
+
+func (tr *traffic) check(t *testing.T, what string, mayFail int) {
+	t.Helper()
+	s := <-tr.result
+	t.Logf("%s: %d requests, %d without answer, by status %v, errors %v", what, s.Requests, s.Failed, s.Status, s.Errors)
+	bad := s.Requests - s.Status["200"]
+	if bad > mayFail {
+		t.Errorf("%s: %d of %d requests were not answered 200, at most %d may be: %+v", what, bad, s.Requests, mayFail, s)
+	}
+	if s.Requests < 100 {
+		t.Errorf("%s: only %d requests were made: traffic stood still", what, s.Requests)
+	}
+}
+
+// Controllers that are gone do not touch traffic; new pods join when one is
+// back.
+func TestControllerLoss(t *testing.T) {
+	tr := startTraffic(t, 40*time.Second)
+	kubectl(t, "scale", "-n", system, "deploy/underlane-controller", "--replicas=0")
+	kubectl(t, "wait", "-n", system, "--for=delete", "--timeout=120s", "pod", "-l", "app.kubernetes.io/name=underlane-controller")
+	time.Sleep(10 * time.Second)
+	kubectl(t, "scale", "-n", system, "deploy/underlane-controller", "--replicas=2")
+	ready(t, system, "deploy/underlane-controller")
+	tr.check(t, "controller away for over 10 s", 0)
+	apply(t, tr.ns, deployment("late", clientArgs))
+	ready(t, tr.ns, "deploy/late")
+	enrolled(t, tr.ns, podOf(t, tr.ns, "late"))
+}
+
+// The API server away for 15 s touches no traffic.
+func TestAPIServerLoss(t *testing.T) {
+	ns := newNamespace(t)
+	// The client runs by itself: kubectl exec goes through the API server.
+	apply(t, ns, deployment("web", httpArgs, meshed, replicas(2))+service("web", []string{"80:8080"})+deployment("first", clientArgs, meshed))
+	ready(t, ns, "deploy/web", "deploy/first")
+	reachable(t, ns, podOf(t, ns, "first"), "http://web/")
+	apply(t, ns, pod("client", []string{"get", "--summary", "--count", "0", "--duration", "40s", "--interval", "20ms", "http://web/"},
+		meshed, podSpec("restartPolicy: Never")))
+	ready(t, ns, "pod/client")
+	if _, err := try(t.Context(), "", "apiserver", "stop"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(15 * time.Second)
+	if _, err := try(t.Context(), "", "apiserver", "start"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 2*time.Minute, func() error {
+		out, err := tryKubectl(t, "get", "-n", ns, "pod/client", "-o", "jsonpath={.status.phase}")
+		if err == nil && out != "Succeeded" {
+			err = fmt.Errorf("client: %s", out)
+		}
+		return err
+	})
+	s, err := summarise(kubectl(t, "logs", "-n", ns, "pod/client"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("API server away for 15 s: %d requests, %d failed, %v", s.Requests, s.Failed, s.Status)
+	if s.Failed > 0 || s.Status["200"] != s.Requests || s.Requests < 500 {
+		t.Errorf("%+v", s)
+	}
+	eventually(t, patience, func() error {
+		_, err := tryUnderlane(t, "check")
+		return err
+	})
+}
+
+// An agent's pod that is deleted takes the requests on the wire with it, at
+// most: others go on, and its successor takes the pods over.
+func TestAgentPodDeleted(t *testing.T) {
+	tr := startTraffic(t, 40*time.Second)
+	agent := kubectl(t, "get", "pods", "-n", system, "-l", "app.kubernetes.io/name=underlane-agent",
+		"--field-selector=spec.nodeName=node-2", "-o", "jsonpath={.items[0].metadata.name}")
+	kubectl(t, "delete", "pod", "-n", system, agent)
+	ready(t, system, "daemonset/underlane-agent")
+	tr.check(t, "agent of the servers' node deleted", 2)
+	watched(t, []string{"-n", tr.ns, tr.client}, func() error {
+		_, err := in(t, tr.ns, tr.client, "/labtest", "get", "--count", "20", "http://web/after")
+		return err
+	}, has("req ", "tls=true", ":path=/after")) // to the node of the new agent
+}
+
+// A node that dies takes what is on the wire to it along; the rest goes to the
+// endpoints that are left.
+func TestNodeLoss(t *testing.T) {
+	tr := startTraffic(t, 60*time.Second)
+	if _, err := try(t.Context(), "", "node", "kill", "node-2"); err != nil {
+		t.Fatal(err)
+	}
+	back := func() {
+		if _, err := try(t.Context(), "", "node", "start", "node-2"); err != nil {
+			t.Error(err)
+		}
+		kubectl(t, "wait", "--for=condition=Ready", "--timeout=170s", "node/node-2")
+		ready(t, system, "daemonset/underlane-agent")
+	}
+	defer back()
+	// A request that is on the wire when the node dies, and one that a dead
+	// endpoint is chosen for, wait until that is noticed; they go elsewhere then.
+	tr.check(t, "node of half of the servers killed", 2)
+}
+
+// An upgrade replaces controllers and agents one after the other, and costs no
+// request, nor a connection attempt: the servers are strict, so that one which
+// passes by the mesh for want of an agent is refused.
+func TestUpgradeUnderTraffic(t *testing.T) {
+	const duration = 75 * time.Second
+	tr := startTraffic(t, duration, strict)
+	attempts := requestsBeside(t, tr.ns, tr.client, "--count", "0", "--duration", duration.String(), "--interval", "20ms", "--timeout", "30s", "--fresh", "http://web/")
+	kubectl(t, "rollout", "restart", "-n", system, "deploy/underlane-controller", "daemonset/underlane-agent")
+	ready(t, system, "deploy/underlane-controller", "daemonset/underlane-agent")
+	tr.check(t, "rolling update of controllers and agents", 0)
+	tr.result = attempts
+	tr.check(t, "the same, each request on a connection of its own", 0)
+	eventually(t, patience, func() error {
+		_, err := tryUnderlane(t, "check", "--proxy", "-n", tr.ns)
+		return err
+	})
+}

@@ -1,0 +1,77 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// report is the JSON of `underlane check`.
+type report struct {
+	Success    bool
+	Categories []struct {
+		CategoryName string
+		Checks       []struct{ Description, Hint, Error, Result string }
+	}
+}
+
+func check(t testing.TB, args ...string) report {
+	t.Helper()
+	out, err := tryUnderlane(t, append([]string{"check", "-o", "json"}, args...)...)
+	var r report
+	if jsonErr := json.Unmarshal([]byte(out), &r); jsonErr != nil {
+		t.Fatalf("check: %v\n%s\n%v", jsonErr, out, err)
+	}
+	return r
+}
+
+func TestCheck(t *testing.T) {
+	r := check(t)
+	n := 0
+	for _, c := range r.Categories {
+		for _, line := range c.Checks {
+			n++
+			if line.Result == "error" {
+				t.Errorf("%s: %s: %s", c.CategoryName, line.Description, line.Error)
+			}
+		}
+	}
+	if !r.Success || n < 10 {
+		t.Errorf("success %v with %d checks", r.Success, n)
+	}
+	// A pod that cannot be captured fails the check of its namespace, and says
+	// what to do.
+	ns := newNamespace(t, "underlane.io/mesh=enabled")
+	apply(t, ns, deployment("host", clientArgs, podSpec("hostNetwork: true")))
+	ready(t, ns, "deploy/host")
+	var failed []string
+	for _, c := range check(t, "--proxy", "-n", ns).Categories {
+		for _, line := range c.Checks {
+			if line.Result != "success" {
+				failed = append(failed, line.Error)
+				if line.Hint == "" {
+					t.Errorf("%s: no hint", line.Description)
+				}
+			}
+		}
+	}
+	if !strings.Contains(strings.Join(failed, "\n"), "host network") {
+		t.Errorf("nothing is said of the pod on the host's network: %q", failed)
+	}
+}
+
+// The issuer's certificate is replaced under traffic, and nothing is lost.
+func TestRotation(t *testing.T) {
+	tr := startTraffic(t, 130*time.Second)
+	before := underlane(t, "identity", "-n", tr.ns, strings.TrimPrefix(tr.client, "pod/"))
+	kubectl(t, "delete", "secret", "-n", system, "underlane-identity-issuer")
+	eventually(t, 150*time.Second, func() error {
+		if now := underlane(t, "identity", "-n", tr.ns, strings.TrimPrefix(tr.client, "pod/")); now == before {
+			return fmt.Errorf("the pod's certificate is still the old one")
+		}
+		return nil
+	})
+	tr.check(t, "rotation of the root", 0)
+}

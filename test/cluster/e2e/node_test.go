@@ -1,0 +1,40 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+)
+
+// Pods of every node are captured, both as clients and as servers, whatever the
+// node has of cgroups, and again by agents that were started anew. The servers
+// are strict: a request that passes by the mesh is refused.
+func TestEveryNodeCaptures(t *testing.T) {
+	ns := newNamespace(t, "underlane.io/mesh=enabled")
+	apply(t, ns, deployment("a", httpArgs, strict, node("node-1"))+service("a", []string{"80:8080"})+
+		deployment("b", httpArgs, strict, node("node-2"))+service("b", []string{"80:8080"}))
+	ready(t, ns, "deploy/a", "deploy/b")
+	a, b := podOf(t, ns, "a"), podOf(t, ns, "b")
+	enrolled(t, ns, a, b)
+	captured := func(when string) {
+		t.Helper()
+		watched(t, []string{"ns/" + ns}, func() error {
+			_, err := in(t, ns, a, "/labtest", "get", "http://b/from-a")
+			_, other := in(t, ns, b, "/labtest", "get", "http://a/from-b")
+			return errors.Join(err, other)
+		}, func(lines []string) error {
+			for _, path := range []string{":path=/from-a", ":path=/from-b"} {
+				for _, end := range []string{"proxy=out", "proxy=in "} {
+					if err := has("req ", end, "tls=true", path)(lines); err != nil {
+						return fmt.Errorf("%s: %w", when, err)
+					}
+				}
+			}
+			return nil
+		})
+	}
+	captured("as installed")
+	kubectl(t, "rollout", "restart", "-n", system, "daemonset/underlane-agent")
+	ready(t, system, "daemonset/underlane-agent")
+	captured("with new agents")
+}

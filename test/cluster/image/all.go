@@ -1,0 +1,106 @@
+package image
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+)
+
+const (
+	goarch = runtime.GOARCH
+	// Registry begins every image's name. There is no such registry: images
+	// are imported into the nodes.
+	Registry = "registry.underlane.test/"
+)
+
+// Source is an image and the commands that are in it, each at the root of the
+// image by the last element of its package's path.
+type Source struct {
+	Name       string
+	Module     string   // directory in the source tree
+	Packages   []string // of that module; the first is the entrypoint
+	User       string
+	Cluster    bool   // the cluster itself needs it
+	Tests      bool   // of Packages, one, its tests and not its command
+	Asked      bool   // built only when it is asked for by name
+	Executable string // instead of Packages: a program that is built elsewhere
+}
+
+// Sources are the images built from the source tree.
+var Sources = []Source{
+	{Name: "pause", Module: "test/cluster", Packages: []string{"./cmd/pause"}, User: "65535:65535", Cluster: true},
+	{Name: "agent", Packages: []string{"./cmd/agent"}},
+	{Name: "controller", Packages: []string{"./cmd/controller"}, User: "65532:65532"},
+	{Name: "emojivote", Packages: []string{"./test/demo/cmd/emojivote", "./test/demo/cmd/democheck"}, User: "65532:65532"},
+	{Name: "labtest", Packages: []string{"./test/lab/labtest"}},
+	{Name: "echo", Module: "test/conformance", Packages: []string{"./echo/server", "./echo/client"}, User: "65532:65532", Asked: true},
+	{Name: "echo-basic", Module: "test/conformance", Packages: []string{"sigs.k8s.io/gateway-api/conformance/echo-basic"}, User: "65532:65532", Asked: true},
+	{Name: "conformance", Module: "test/conformance", Packages: []string{"."}, Tests: true, User: "65532:65532", Asked: true},
+}
+
+// CoreDNS is the image of a CoreDNS that was built before.
+func CoreDNS(executable string) Source {
+	return Source{Name: "coredns", Executable: executable, Cluster: true}
+}
+
+// Builder builds images.
+type Builder struct {
+	Repo     string // the source tree
+	Out      string // directory of the tars
+	Tag      string
+	Version  string // that our programs say they are
+	Progress io.Writer
+}
+
+// Build builds the image's programs and its tar, whose path it returns. What
+// did not change is neither linked nor written again.
+func (b Builder) Build(s Source) (string, error) {
+	spec := Spec{Ref: Registry + s.Name + ":" + b.Tag, Files: map[string]string{}, User: s.User}
+	bin := filepath.Join(b.Out, "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return "", err
+	}
+	for _, pkg := range s.Packages {
+		name := path.Base(pkg)
+		if s.Tests {
+			name = s.Name
+		}
+		spec.Files[name] = filepath.Join(bin, name)
+		spec.Entrypoint = append(spec.Entrypoint, "/"+name)
+	}
+	if s.Executable != "" {
+		spec.Files[s.Name] = s.Executable
+		spec.Entrypoint = []string{"/" + s.Name}
+	} else if err := b.compile(s, bin); err != nil {
+		return "", err
+	}
+	spec.Entrypoint = spec.Entrypoint[:1]
+	tar := filepath.Join(b.Out, s.Name+".tar")
+	if b.Tag != "dev" {
+		tar = filepath.Join(b.Out, s.Name+"-"+b.Tag+".tar")
+	}
+	_, err := Write(tar, spec)
+	return tar, err
+}
+
+func (b Builder) compile(s Source, bin string) error {
+	args := []string{"build"}
+	out := bin + "/"
+	if s.Tests {
+		args, out = []string{"test", "-c"}, filepath.Join(bin, s.Name)
+	}
+	args = append(args, "-buildvcs=false", "-trimpath",
+		"-ldflags=-s -w -X github.com/underlane/underlane/internal/version.Version="+b.Version, "-o", out)
+	cmd := exec.Command("go", append(args, s.Packages...)...)
+	cmd.Dir = filepath.Join(b.Repo, s.Module)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	cmd.Stdout, cmd.Stderr = b.Progress, b.Progress
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("build %s for image %s: %w", s.Packages, s.Name, err)
+	}
+	return nil
+}

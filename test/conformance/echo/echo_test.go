@@ -1,0 +1,181 @@
+package echo
+
+import (
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/gateway-api/conformance/utils/echo"
+
+	pb "sigs.k8s.io/gateway-api/conformance/echo-basic/grpcechoserver"
+)
+
+// listen serves for as long as the test runs, and returns the address.
+func listen(t *testing.T, serve func(net.Listener) error) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = serve(l) }()
+	t.Cleanup(func() { l.Close(); <-done })
+	return l.Addr().String()
+}
+
+func serveHTTP(t *testing.T) string {
+	s := NewHTTPServer(HTTP("echo-v1-abc-xyz"))
+	t.Cleanup(func() { s.Close() })
+	return listen(t, s.Serve)
+}
+
+func serveGRPC(t *testing.T) string {
+	s := NewGRPCServer("echo-v1-abc-xyz")
+	t.Cleanup(s.Stop)
+	return listen(t, s.Serve)
+}
+
+// output runs the call and returns what it prints.
+func output(t *testing.T, c Call) string {
+	t.Helper()
+	var b strings.Builder
+	if err := c.Run(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// The suite's own reader understands what the client prints.
+func TestHTTP(t *testing.T) {
+	addr := serveHTTP(t)
+	_, port, _ := net.SplitHostPort(addr)
+	text := output(t, Call{
+		URL: "http://" + addr + "/path?codes=418", Method: "PUT",
+		Header: []string{"X-One:a", "X-One:b:c", "Host:elsewhere"},
+	})
+	r := echo.ParseResponse(text)
+	got := []string{r.Code, r.Hostname, r.Host, r.Method, r.URL, r.Port, r.Protocol, r.IP}
+	want := []string{"418", "echo-v1-abc-xyz", "elsewhere", "PUT", "/path?codes=418", port, "HTTP/1.1", "127.0.0.1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s\n%s", diff, text)
+	}
+	if diff := cmp.Diff([]string{"a", "b:c"}, r.RequestHeaders["X-One"]); diff != "" {
+		t.Errorf("the request's header (-want +got):\n%s\n%s", diff, text)
+	}
+	if got := r.ResponseHeaders.Get("Content-Type"); got != "text/plain" {
+		t.Errorf("the answer's Content-Type is %q\n%s", got, text)
+	}
+}
+
+func TestGRPC(t *testing.T) {
+	addr := serveGRPC(t)
+	text := output(t, Call{URL: "grpc://" + addr, Header: []string{"X-One:a"}})
+	r := echo.ParseResponse(text)
+	got := []string{r.Code, r.Hostname, r.Host, r.Method, strings.Join(r.RequestHeaders.Values("X-One"), ",")}
+	want := []string{"200", "echo-v1-abc-xyz", addr, pb.GrpcEcho_Echo_FullMethodName, "a"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s\n%s", diff, text)
+	}
+	text = output(t, Call{URL: "grpc://" + addr + pb.GrpcEcho_EchoThree_FullMethodName})
+	if r := echo.ParseResponse(text); r.Code != "12" || r.Hostname != "" {
+		t.Errorf("a method that there is not: code %q, hostname %q; want 12 and none\n%s", r.Code, r.Hostname, text)
+	}
+}
+
+// The suite tells answers apart by the empty lines between them.
+func TestCount(t *testing.T) {
+	for scheme, addr := range map[string]string{"http": serveHTTP(t), "grpc": serveGRPC(t)} {
+		text := strings.TrimSpace(output(t, Call{URL: scheme + "://" + addr, Count: 20}))
+		parts := strings.Split(text, "\n\n")
+		if len(parts) != 20 {
+			t.Fatalf("%s: %d parts:\n%s", scheme, len(parts), text)
+		}
+		for _, p := range parts {
+			if r := echo.ParseResponse(p); r.Code != "200" || r.Hostname == "" {
+				t.Errorf("%s: %+v", scheme, r)
+			}
+		}
+	}
+}
+
+func TestTurnsAndDelay(t *testing.T) {
+	addr := serveHTTP(t)
+	text := output(t, Call{URL: "http://" + addr + "/?codes=500:2,200", Count: 4})
+	var codes []string
+	for part := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
+		codes = append(codes, echo.ParseResponse(part).Code)
+	}
+	if diff := cmp.Diff([]string{"500", "500", "200", "500"}, codes); diff != "" {
+		t.Errorf("codes (-want +got):\n%s", diff)
+	}
+	begin := time.Now()
+	output(t, Call{URL: "http://" + addr + "/?delay=50ms"})
+	if took := time.Since(begin); took < 50*time.Millisecond {
+		t.Errorf("an answer after 50 ms took %s", took)
+	}
+	for _, bad := range []string{"x", "99", "200:0", "200:-1", "200:x", "200,", "200:100000"} {
+		if _, err := parseCodes(bad); err == nil {
+			t.Errorf("codes %q are accepted", bad)
+		}
+	}
+}
+
+// No answer is an error, not an answer.
+func TestNobodyThere(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if err := (Call{URL: "http://" + l.Addr().String()}).Run(t.Context(), &strings.Builder{}); err == nil {
+		t.Error("http: no error")
+	}
+	for _, bad := range []string{"ftp://x", "http://[", "://"} {
+		if err := (Call{URL: bad}).Run(t.Context(), &strings.Builder{}); err == nil {
+			t.Errorf("%s: no error", bad)
+		}
+	}
+	if err := (Call{URL: "http://x", Header: []string{"nothing"}}).Run(t.Context(), &strings.Builder{}); err == nil {
+		t.Error("a header without a value: no error")
+	}
+}
+
+func TestServeTCP(t *testing.T) {
+	c, err := net.Dial("tcp", listen(t, ServeTCP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("ping")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 4)
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := c.Read(buf); err != nil || string(buf[:n]) != "ping" {
+		t.Errorf("read %q, %v", buf[:n], err)
+	}
+}
+
+func TestSelfSigned(t *testing.T) {
+	cert, err := SelfSigned("pod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewHTTPServer(HTTP("pod"))
+	defer s.Close()
+	s.TLSConfig = clientless(cert)
+	addr := listen(t, func(l net.Listener) error { return s.ServeTLS(l, "", "") })
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: trusting(t, cert)}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("https://" + addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}

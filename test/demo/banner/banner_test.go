@@ -1,0 +1,122 @@
+package banner
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func start(t *testing.T) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, ln) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return ln.Addr().String()
+}
+
+// The client of this test never writes: what it reads was said unasked.
+func TestServerSpeaksFirst(t *testing.T) {
+	conn, err := net.Dial("tcp", start(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	seq, payload, err := readPacket(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := parseHandshake(payload); seq != 0 || got != ServerVersion || err != nil {
+		t.Errorf("handshake: seq %d, version %q, %v", seq, got, err)
+	}
+}
+
+func TestVisit(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	got, err := Visit(ctx, start(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Greeting != Greeting || got.ServerVersion != ServerVersion || got.Spoke > got.Answered {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestVisitOfSilentServerEndsWithContext(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if _, err := Visit(ctx, ln.Addr().String()); err == nil || !strings.Contains(err.Error(), "wait for it to speak") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func TestQueries(t *testing.T) {
+	conn, err := net.Dial("tcp", start(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, _, err := readPacket(conn); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got, err := query(conn, QueryGreeting); got != Greeting || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	if _, err := query(conn, "DROP TABLE banner"); err == nil || !strings.Contains(err.Error(), "unknown query") {
+		t.Errorf("an unknown query gave error %v", err)
+	}
+	if got := reply([]byte{0x42}); got[0] != isError {
+		t.Errorf("an unknown command was answered with %q", got)
+	}
+}
+
+func FuzzReadPacket(f *testing.F) {
+	var good bytes.Buffer
+	if err := writePacket(&good, 0, handshake(ServerVersion, 7)); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good.Bytes())
+	f.Add([]byte{0, 0, 0, 0})
+	f.Add([]byte{255, 255, 255, 0})
+	f.Add([]byte("SSH-2.0-OpenSSH\r\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		seq, payload, err := readPacket(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		parseHandshake(payload)
+		reply(payload)
+		var again bytes.Buffer
+		if err := writePacket(&again, seq, payload); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasPrefix(data, again.Bytes()) {
+			t.Errorf("read %x, wrote %x", data, again.Bytes())
+		}
+	})
+}

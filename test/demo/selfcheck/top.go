@@ -1,0 +1,50 @@
+package selfcheck
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/underlane/underlane/test/demo/catalog"
+	"github.com/underlane/underlane/test/demo/web"
+)
+
+// TopRow is what the check reads of a row of `agent top --once -o json`.
+type TopRow struct {
+	Source      string   `json:"source"`
+	Destination string   `json:"destination"`
+	Path        string   `json:"path"`
+	Count       int      `json:"count"`
+	SuccessRate *float64 `json:"successRate"` // null while nothing has ended
+}
+
+// ParseTop reads the output of `agent top --once -o json`.
+func ParseTop(output []byte) ([]TopRow, error) {
+	var table struct {
+		Rows []TopRow `json:"rows"`
+	}
+	if err := json.Unmarshal(output, &table); err != nil {
+		return nil, fmt.Errorf("read top: %w in %.100q", err, output)
+	}
+	return table.Rows, nil
+}
+
+// CheckFailingVote judges what top alone shows: the lowest success rate is the
+// doughnut's vote, alone.
+func CheckFailingVote(rows []TopRow) (saw string, err error) {
+	rows = slices.DeleteFunc(slices.Clone(rows), func(r TopRow) bool { return r.SuccessRate == nil || r.Count == 0 })
+	if len(rows) == 0 {
+		return "", fmt.Errorf("top showed no row: %w", errNotSeen)
+	}
+	slices.SortStableFunc(rows, func(a, b TopRow) int { return cmp.Compare(*a.SuccessRate, *b.SuccessRate) })
+	if !slices.ContainsFunc(rows, func(r TopRow) bool { return r.Path == web.VotePath(catalog.Doughnut) }) {
+		return "", fmt.Errorf("top showed %d rows, and no vote for the doughnut: %w", len(rows), errNotSeen)
+	}
+	worst, want := *rows[0].SuccessRate, web.VotePath(catalog.Doughnut)
+	if r := rows[0]; r.Path == want && (len(rows) == 1 || *rows[1].SuccessRate > worst) {
+		return fmt.Sprintf("%s: success rate %.0f %% of %d calls, the lowest of %d rows", want[1:], 100*worst, r.Count, len(rows)), nil
+	}
+	return "", fmt.Errorf("the lowest success rate is %.0f %% of %d calls of %s (%s → %s), not %s",
+		100*worst, rows[0].Count, rows[0].Path, rows[0].Source, rows[0].Destination, want)
+}

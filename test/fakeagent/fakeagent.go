@@ -1,0 +1,174 @@
+// Package fakeagent is a node's agent without its kernel, for tests of whoever
+// calls agents: the real node API over mutual TLS, a hub to emit events into, and
+// a status to choose.
+package fakeagent
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls/ca"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// TrustDomain is that of Authority.
+const TrustDomain = "cluster.local"
+
+// Authority makes a certificate authority with a root of its own.
+func Authority(t testing.TB) *ca.Authority {
+	t.Helper()
+	a, err := ca.New(TrustDomain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := ca.NewRoot(TrustDomain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Use(root, []*x509.Certificate{root.Cert()}); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// Agent is a running agent. What of it is public may be changed before it is
+// asked for.
+type Agent struct {
+	Name string
+	Addr string // of the node API
+	Hub  *tap.Hub
+	St   *agentv1.StatusResponse
+	Text string // metrics
+
+	t         testing.TB
+	authority *ca.Authority
+	cert      *tls.Certificate
+	cancel    context.CancelFunc
+	done      chan struct{}
+}
+
+// Start runs the agent of node name until Stop or the end of the test. Its
+// certificate is named certName when that is not empty.
+func Start(t testing.TB, authority *ca.Authority, name, certName string) *Agent {
+	t.Helper()
+	if certName == "" {
+		certName = name
+	}
+	a := &Agent{
+		Name: name, Addr: "127.0.0.1:0", Hub: tap.NewHub(), Text: "fake_metric 1\n", t: t, authority: authority,
+		St: &agentv1.StatusResponse{Node: name, Version: "v0.0-test", Synced: true, ProgramsAttached: true, SnapshotVersion: 1},
+	}
+	a.cert = a.sign(certName)
+	a.Restart()
+	t.Cleanup(a.Stop)
+	return a
+}
+
+// Workload is a meshed pod of the agent's node, of a deployment called owner.
+func (a *Agent) Workload(namespace, name, owner string) *mesh.Workload {
+	return &mesh.Workload{
+		UID: namespace + "/" + name, Namespace: namespace, Name: name, Node: a.Name, OwnerKind: "deployment", OwnerName: owner,
+		ServiceAccount: owner, Meshed: true, Ready: true,
+		Identity: mesh.Identity{TrustDomain: TrustDomain, Namespace: namespace, ServiceAccount: owner},
+	}
+}
+
+// Restart serves (again) on the same address.
+func (a *Agent) Restart() {
+	a.t.Helper()
+	ln, err := net.Listen("tcp", a.Addr)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.Addr = ln.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	a.cancel, a.done = cancel, make(chan struct{})
+	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a}
+	go func(done chan struct{}) {
+		defer close(done)
+		if err := server.ServeTLS(ctx, ln, nodeapi.Credentials{
+			Certificate: func() (*tls.Certificate, error) { return a.cert, nil },
+			Anchors:     func() (*x509.CertPool, error) { return pool(a.authority.Anchors()), nil },
+			TrustDomain: TrustDomain,
+		}); err != nil {
+			slog.Error("fake agent", "err", err)
+		}
+	}(a.done)
+}
+
+// Stop ends it. It may be called twice.
+func (a *Agent) Stop() {
+	a.cancel()
+	<-a.done
+}
+
+// Emit emits e as of now.
+func (a *Agent) Emit(e tap.Event) {
+	e.Time = time.Now()
+	a.Hub.Emit(&e)
+}
+
+// AwaitTap waits until somebody taps.
+func (a *Agent) AwaitTap() {
+	a.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !a.Hub.Active(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			a.t.Fatal("nobody taps", a.Name)
+		}
+	}
+}
+
+// Status implements nodeapi.StatusProvider.
+func (a *Agent) Status(context.Context) *agentv1.StatusResponse {
+	return proto.CloneOf(a.St)
+}
+
+// Dump implements nodeapi.Dumper.
+func (a *Agent) Dump(context.Context) ([]byte, error) {
+	return []byte(`{"node":"` + a.Name + `"}`), nil
+}
+
+// WriteText implements nodeapi.Exporter.
+func (a *Agent) WriteText(w io.Writer) error {
+	_, err := io.WriteString(w, a.Text)
+	return err
+}
+
+func (a *Agent) sign(node string) *tls.Certificate {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	chain, _, err := a.authority.SignNode(csr, node, time.Hour)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: chain, PrivateKey: key}
+}
+
+func pool(certs []*x509.Certificate) *x509.CertPool {
+	p := x509.NewCertPool()
+	for _, c := range certs {
+		p.AddCert(c)
+	}
+	return p
+}

@@ -1,0 +1,80 @@
+package interop
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/test/lab"
+)
+
+// patience bounds every wait: the machine may be slow.
+const patience = time.Minute
+
+// upPods brings up a lab with a client on node-1 and servers, which run argv, on
+// node-1 ("near") and node-2 ("far"); all are in the mesh.
+func upPods(t *testing.T, port int, argv ...string) *lab.Lab {
+	t.Helper()
+	var b strings.Builder
+	ports := fmt.Sprintf("[{containerPort: %d}]", port)
+	for _, p := range []struct {
+		name, node string
+		argv       []string
+		ports      string
+	}{
+		{"client", "node-1", []string{"labtest", "wait"}, "[]"},
+		{"near", "node-1", argv, ports},
+		{"far", "node-2", argv, ports},
+	} {
+		fmt.Fprintf(&b, `---
+apiVersion: v1
+kind: Pod
+metadata: {name: %s, namespace: default, labels: {underlane.io/mesh: enabled}}
+spec:
+  nodeName: %s
+  containers:
+  - {name: main, command: ["%s"], ports: %s}
+`, p.name, p.node, strings.Join(p.argv, `", "`), p.ports)
+	}
+	l := lab.Up(t, lab.Options{}, b.String())
+	l.Eventually(patience, func() error {
+		for _, node := range []string{"node-1", "node-2"} {
+			out := l.TryAgent(node, "status").Stdout
+			for _, name := range map[string][]string{"node-1": {"client", "near"}, "node-2": {"far"}}[node] {
+				if !enrolled(out, name) {
+					return fmt.Errorf("the pod %s is not enrolled yet:\n%s", name, out)
+				}
+			}
+		}
+		return nil
+	})
+	return l
+}
+
+// enrolled reports whether `agent status` shows a pod as enrolled.
+func enrolled(status, pod string) bool {
+	return regexp.MustCompile(`(?m)^default\s+` + pod + `\s+\S+\s+enrolled\b`).MatchString(status)
+}
+
+// ways are the two ways of a request: to the pod of another node, and of the
+// same.
+var ways = []struct{ name, server string }{
+	{"cross-node", "far"},
+	{"same-node", "near"},
+}
+
+// throughMesh fails the test if the traffic to a server did not go through the
+// agents as it should: whatever passes then says nothing about them.
+func throughMesh(t *testing.T, l *lab.Lab, server string) {
+	t.Helper()
+	want := map[string]string{"far": `tls="true"`, "near": `tls="same-node"`}[server]
+	metrics := l.NodeExec("node-1", "labtest", "get", "http://127.0.0.1:4191/metrics")
+	for line := range strings.Lines(metrics) {
+		if strings.HasPrefix(line, "request_total{") && strings.Contains(line, want) && strings.Contains(line, `dst_pod="`+server+`"`) {
+			return
+		}
+	}
+	t.Errorf("no request to %s with %s was counted: did the traffic go past the mesh?", server, want)
+}

@@ -1,0 +1,82 @@
+package interop
+
+import (
+	"encoding/xml"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// h2specExceptions are the cases that may fail, each with the reason.
+var h2specExceptions = map[string]string{
+	// A connection is HTTP/2 by its preface. With another one it is bytes of some
+	// protocol that the mesh does not know, for the server to judge: it gets
+	// them, and this server, which speaks HTTP/1 as well, answers so.
+	"http2/3.5/Sends invalid connection preface": "without the preface a connection is not taken for HTTP/2",
+}
+
+// h2specCases is how many cases h2spec has; fewer were run if a connection
+// broke in between.
+const h2specCases = 145
+
+// junit is the report of h2spec.
+type junit struct {
+	Suites []struct {
+		Package string `xml:"package,attr"`
+		Name    string `xml:"name,attr"`
+		ID      string `xml:"id,attr"`
+		Cases   []struct {
+			Name    string  `xml:"classname,attr"`
+			Failure *string `xml:"failure"`
+			Error   *string `xml:"error"`
+			Skipped *string `xml:"skipped"`
+		} `xml:"testcase"`
+	} `xml:"testsuite"`
+}
+
+// TestH2spec runs h2spec from a meshed pod against a meshed pod's port: what it
+// talks HTTP/2 to is the agent of its own node.
+func TestH2spec(t *testing.T) {
+	l := upPods(t, 8080, "labtest", "http")
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "report.xml")
+			// Its exit status says only whether all cases passed.
+			r := l.TryExec("client", "h2spec", "--host", l.Pod(w.server).IP().String(), "--port", "8080", "--timeout", "5", "--junit-report", file)
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatalf("%v: %s", err, r)
+			}
+			var report junit
+			if err := xml.Unmarshal(text, &report); err != nil {
+				t.Fatalf("report of h2spec: %v\n%s", err, text)
+			}
+			passed, all := 0, 0
+			for _, s := range report.Suites {
+				for _, c := range s.Cases {
+					all++
+					name := s.Package + "/" + c.Name
+					failure := c.Failure
+					if failure == nil {
+						failure = c.Error
+					}
+					switch why, excepted := h2specExceptions[name]; {
+					case failure == nil && c.Skipped == nil:
+						passed++
+					case excepted:
+						t.Logf("as expected, %s fails: %s", name, why)
+					case failure != nil:
+						t.Errorf("%s: %s", name, *failure)
+					default:
+						t.Errorf("%s: skipped", name)
+					}
+				}
+			}
+			t.Logf("%d of %d cases passed", passed, all)
+			if passed < h2specCases-len(h2specExceptions) || all != h2specCases {
+				t.Errorf("%d of %d cases passed, h2spec has %d", passed, all, h2specCases)
+			}
+			throughMesh(t, l, w.server)
+		})
+	}
+}

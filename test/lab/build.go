@@ -1,0 +1,80 @@
+package lab
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// BinVariable names a directory of programs that are built already (`make
+// build` and labtest); without it the tests build what they need.
+const BinVariable = "UNDERLANE_TEST_BIN"
+
+// Bin gives the directory of the built programs: lab, labtest, and agent and
+// controller where this tree has them. They are built once for all tests of
+// all packages, and again when a source changed.
+func Bin(t testing.TB) string {
+	t.Helper()
+	dir, err := build()
+	if err != nil {
+		t.Fatalf("build the programs of the lab: %v", err)
+	}
+	return dir
+}
+
+var build = sync.OnceValues(func() (string, error) {
+	if dir := os.Getenv(BinVariable); dir != "" {
+		return filepath.Abs(dir)
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	sum := fnv.New32a()
+	sum.Write([]byte(root))
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("underlane-test-bin-%08x", sum.Sum32()))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	// Tests of several packages run at once: one builds, the others wait and
+	// find everything up to date.
+	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return "", err
+	}
+	args := []string{"build", "-o", dir + "/", "./test/lab/cmd/lab", "./test/lab/labtest"}
+	for _, program := range []string{"agent", "controller"} {
+		if _, err := os.Stat(filepath.Join(root, "cmd", program, "main.go")); err == nil {
+			args = append(args, "./cmd/"+program)
+		}
+	}
+	cmd := exec.Command("go", args...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go %v: %w\n%s", args, err, bytes.TrimSpace(out))
+	}
+	return dir, nil
+})
+
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil && dir != "/" {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", errors.Join(errors.New("no go.mod above the working directory"), err)
+}

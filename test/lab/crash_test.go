@@ -1,0 +1,179 @@
+package lab_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/test/lab"
+	"github.com/underlane/underlane/test/lab/host"
+	"github.com/underlane/underlane/test/lab/layout"
+)
+
+func TestDownLeavesNothing(t *testing.T) {
+	l := lab.Up(t, lab.Options{Bin: fakeBin}, pod("a", "sleep", "1000"))
+	gone := watchRemains(t, l)
+	must(t, lab.Run(l.Command("down")))
+	assertNothingLeft(t, l.Name())
+	gone()
+	must(t, lab.Run(l.Command("down"))) // a second time is no error
+}
+
+func TestKilledSupervisorLeavesNothing(t *testing.T) {
+	for _, cure := range []string{"down", "up"} {
+		t.Run(cure, func(t *testing.T) {
+			l := lab.Up(t, lab.Options{Bin: fakeBin}, pod("a", "sh", "-c", "sleep 1000 & sleep 1000"))
+			// Somebody is inside, too.
+			inside := l.PodCommand("a", "sleep", "1000")
+			if err := inside.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer inside.Wait()
+			gone := watchRemains(t, l)
+			if err := unix.Kill(supervisor(t, l), unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			if r := lab.Run(l.Command("pods")); r.Code == 0 {
+				t.Errorf("a dead lab answers: %s", r)
+			}
+			if cure == "up" {
+				must(t, lab.Run(l.Command("up", "--no-mesh", "--nodes", "1", "testdata/late.yaml")))
+				if n := len(l.State().Pods); n != 1 {
+					t.Errorf("%d pods after a second up, want 1", n)
+				}
+				gone()
+				must(t, lab.Run(l.Command("down")))
+			} else {
+				must(t, lab.Run(l.Command("down")))
+				gone()
+			}
+			assertNothingLeft(t, l.Name())
+		})
+	}
+}
+
+func TestHungSupervisorIsTakenDown(t *testing.T) {
+	l := lab.Up(t, lab.Options{NoMesh: true, Nodes: 1}, pod("a", "sleep", "1000"))
+	gone := watchRemains(t, l)
+	if err := unix.Kill(supervisor(t, l), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	must(t, lab.Run(l.Command("down")))
+	assertNothingLeft(t, l.Name())
+	gone()
+}
+
+func TestLabFollowsItsOwner(t *testing.T) {
+	l := lab.Bare(t)
+	owner := exec.Command("sleep", "1000")
+	if err := owner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer owner.Wait()
+	defer owner.Process.Kill()
+	file := filepath.Join(t.TempDir(), "m.yaml")
+	if err := os.WriteFile(file, []byte(pod("a", "sleep", "1000")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	must(t, lab.Run(l.Command("up", "--no-mesh", "--owner", strconv.Itoa(owner.Process.Pid), file)))
+	gone := watchRemains(t, l)
+	pid := supervisor(t, l)
+	if err := owner.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	l.Eventually(30*time.Second, func() error {
+		if host.Alive(pid) {
+			return fmt.Errorf("the lab outlives its owner")
+		}
+		return nil
+	})
+	assertNothingLeft(t, l.Name())
+	gone()
+}
+
+func supervisor(t *testing.T, l *lab.Lab) int {
+	t.Helper()
+	pid := host.Owner("/run/" + l.Name() + ".lock")
+	if pid == 0 {
+		t.Fatal("nobody holds the lab's lock")
+	}
+	return pid
+}
+
+// watchRemains notes the processes and network namespaces of a lab; the
+// function it gives fails the test if one is still there.
+func watchRemains(t *testing.T, l *lab.Lab) func() {
+	t.Helper()
+	lay, err := layout.Open(l.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids := append(host.CgroupProcs(lay.CgroupRoot()), supervisor(t, l))
+	if len(pids) < 3 {
+		t.Fatalf("the lab has processes %v only", pids)
+	}
+	spaces := map[string]string{}
+	for _, path := range host.NetnsWithPrefix(layout.NetnsDir, lay.NetnsPrefix()) {
+		st, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spaces[fmt.Sprintf("net:[%d]", inode(st))] = path
+	}
+	if len(spaces) < 4 {
+		t.Fatalf("the lab has namespaces %v only", spaces)
+	}
+	return func() {
+		t.Helper()
+		for _, pid := range pids {
+			if host.Alive(pid) {
+				t.Errorf("process %d is still there", pid)
+			}
+		}
+		links, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/ns/net")
+		for _, link := range links {
+			ns, _ := os.Readlink(link) // gone: in no namespace
+			if path := spaces[ns]; path != "" {
+				t.Errorf("%s holds the namespace that was %s", link, path)
+			}
+		}
+	}
+}
+
+// assertNothingLeft fails the test if anything on the machine has the lab's
+// name.
+func assertNothingLeft(t *testing.T, name string) {
+	t.Helper()
+	lay, err := layout.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := host.NetnsWithPrefix(layout.NetnsDir, lay.NetnsPrefix())
+	for _, path := range []string{lay.StateDir(), lay.LockFile(), lay.CgroupRoot(), lay.PinRoot()} {
+		if _, err := os.Lstat(path); err == nil {
+			left = append(left, path)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, name) {
+			left = append(left, "mount "+line)
+		}
+	}
+	if len(left) > 0 {
+		t.Errorf("left over: %q", left)
+	}
+}
+
+func inode(st os.FileInfo) uint64 { return st.Sys().(*syscall.Stat_t).Ino }

@@ -1,0 +1,59 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pause starts the process that holds a pod's namespaces while its programs
+// come and go: fresh network, UTS and mount namespaces, in the cgroup, with
+// the host name set and the given files (target → source) mounted over the
+// machine's. The caller waits for the command.
+func Pause(cgroup, hostname string, files map[string]string) (*exec.Cmd, error) {
+	// Any program that waits will do; sleep is 1 MB where a re-executed lab
+	// would be 30.
+	cmd := exec.Command("sleep", "infinity")
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWNS,
+		Setsid:     true,
+	}
+	if err := Start(cmd, Place{Cgroup: cgroup}); err != nil {
+		return nil, fmt.Errorf("start the pod's pause process: %w", err)
+	}
+	err := InProcess(cmd.Process.Pid, func() error { return dress(hostname, files) })
+	if err != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+		return nil, err
+	}
+	return cmd, nil
+}
+
+// dress prepares the UTS and mount namespace that the calling thread is in.
+func dress(hostname string, files map[string]string) error {
+	if err := unix.Sethostname([]byte(hostname)); err != nil {
+		return fmt.Errorf("set host name %q: %w", hostname, err)
+	}
+	// Slave, not private: what the machine unmounts, the pod lets go of too.
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("make the pod's mounts its own: %w", err)
+	}
+	for target, source := range files {
+		if real, err := filepath.EvalSymlinks(target); err == nil {
+			target = real
+		} else if err := os.WriteFile(target, nil, 0o644); err != nil {
+			return fmt.Errorf("no %s to mount over: %w", target, err)
+		}
+		if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s over %s: %w", source, target, err)
+		}
+	}
+	return nil
+}

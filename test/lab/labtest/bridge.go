@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+)
+
+// bridge gives a test the pod's network: with it, the test's own clients and
+// servers, in the test's process, speak from and at the pod.
+func bridge() *cobra.Command {
+	var listen string
+	cmd := &cobra.Command{
+		Use: "bridge SOCKET", Args: cobra.ExactArgs(1),
+		Short: "Bridge TCP of the pod and a unix socket, until standard input ends. Without --listen: take connections at SOCKET, " +
+			"read HOST:PORT and a newline, dial it, answer OK LOCAL REMOTE or ERR CAUSE, and pass bytes. With --listen: pass " +
+			"each connection that comes to SOCKET, after a line REMOTE LOCAL",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			go func() {
+				_, _ = io.Copy(io.Discard, os.Stdin)
+				cancel()
+			}()
+			if listen != "" {
+				return bridgeIn(ctx, listen, args[0])
+			}
+			return bridgeOut(ctx, args[0])
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "", "TCP address in the pod")
+	return cmd
+}
+
+func bridgeOut(ctx context.Context, socket string) error {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	return bridgeLoop(ctx, l, func(c net.Conn) error {
+		r := bufio.NewReader(c)
+		addr, err := r.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		var d net.Dialer
+		up, err := d.DialContext(ctx, "tcp", strings.TrimSpace(addr))
+		if err != nil {
+			fmt.Fprintf(c, "ERR %v\n", err)
+			return nil
+		}
+		defer up.Close()
+		if _, err := fmt.Fprintf(c, "OK %s %s\n", up.LocalAddr(), up.RemoteAddr()); err != nil {
+			return err
+		}
+		early, _ := r.Peek(r.Buffered())
+		if _, err := up.Write(early); err != nil {
+			return err
+		}
+		pass(c.(*net.UnixConn), up.(*net.TCPConn))
+		return nil
+	})
+}
+
+func bridgeIn(ctx context.Context, listen, socket string) error {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	return bridgeLoop(ctx, l, func(c net.Conn) error {
+		up, err := net.Dial("unix", socket)
+		if err != nil {
+			return err
+		}
+		defer up.Close()
+		if _, err := fmt.Fprintf(up, "%s %s\n", c.RemoteAddr(), c.LocalAddr()); err != nil {
+			return err
+		}
+		pass(up.(*net.UnixConn), c.(*net.TCPConn))
+		return nil
+	})
+}
+
+func bridgeLoop(ctx context.Context, l net.Listener, serve func(net.Conn) error) error {
+	fmt.Println("bridge listening on", l.Addr())
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		go func() {
+			defer c.Close()
+			if err := serve(c); err != nil {
+				fmt.Fprintln(os.Stderr, "bridge:", err)
+			}
+		}()
+	}
+}
+
+// pass passes bytes both ways. An end is passed on as an end; a connection that
+// failed is reset, and a unix socket that was closed too: it cannot be told
+// from its peer's going.
+func pass(u *net.UnixConn, t *net.TCPConn) {
+	var down sync.WaitGroup
+	down.Go(func() {
+		if _, err := io.Copy(u, t); err != nil {
+			u.Close() // the only way to say so
+			_ = t.SetLinger(0)
+			t.Close()
+			return
+		}
+		_ = u.CloseWrite()
+	})
+	if _, err := io.Copy(t, u); err != nil && !errors.Is(err, net.ErrClosed) {
+		_ = t.SetLinger(0)
+		t.Close()
+	}
+	_ = t.CloseWrite()
+	down.Wait()
+}

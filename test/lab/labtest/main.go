@@ -1,0 +1,40 @@
+// Command labtest is every server and client that tests put into pods of the
+// lab. Servers print one line when they listen and end on SIGTERM; clients
+// print what they saw and exit 1 on failure.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	root := &cobra.Command{
+		Use:           "labtest",
+		Short:         "Servers and clients for tests on the lab",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(
+		httpServer(), echoServer(), bannerServer(), sinkServer(), allServers(),
+		bridge(), get(), dial(), send(), hold(), wait(), knock(), session(), slow(),
+	)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "labtest:", err)
+		os.Exit(1)
+	}
+}
+
+func wait() *cobra.Command {
+	return &cobra.Command{
+		Use: "wait", Short: "Do nothing until SIGTERM: a client pod", Args: cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) { <-cmd.Context().Done() },
+	}
+}

@@ -1,0 +1,118 @@
+package lab_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/test/lab"
+)
+
+// The agent and the controller of these tests are scripts: what is tested is
+// how the lab treats them.
+const fakeBin = "testdata/fakebin"
+
+func TestAgentsAndController(t *testing.T) {
+	l := lab.Up(t, lab.Options{Bin: fakeBin, AgentArgs: []string{"--extra=1"}, ControllerArgs: []string{"--more"}}, pod("a", "sleep", "1000"))
+	state := filepath.Join("/run", l.Name())
+	s := l.State()
+
+	controller := l.Logs("controller")
+	for _, want := range []string{
+		"--manifests " + state + "/manifests", "--data-dir " + state + "/controller",
+		"--listen 192.168.77.254:8443", "--trust-domain cluster.local", "--more",
+	} {
+		if !strings.Contains(controller, want) {
+			t.Errorf("controller without %q: %s", want, controller)
+		}
+	}
+	for i, node := range s.Nodes {
+		netns, err := os.Stat(node.Netns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := l.Logs(node.Name)
+		for _, want := range []string{
+			"agent run --node " + node.Name,
+			"--controller 192.168.77.254:8443",
+			"--trust-anchors " + state + "/controller/anchors.pem",
+			"--bootstrap-token-file " + filepath.Join(state, node.Name, "token"),
+			"--cgroup-root " + node.Cgroup, "--pin-root /sys/fs/bpf/" + l.Name() + "/" + node.Name,
+			"--socket " + filepath.Join(state, node.Name, "agent.sock"),
+			"--metrics-addr 0.0.0.0:4191",
+			fmt.Sprintf("--node-ip 192.168.77.%d,fd77::%[1]d", i+1),
+			"--extra=1",
+			"token: token of " + node.Name + " anchors: anchors",
+			"/" + node.Name + "/agent\n",
+			fmt.Sprintf("netns: net:[%d]", inode(netns)),
+		} {
+			if !strings.Contains(log, want) {
+				t.Errorf("agent of %s without %q: %s", node.Name, want, log)
+			}
+		}
+	}
+	if got, want := l.Agent("node-2", "env"), s.Nodes[1].Socket+" "+s.Nodes[1].Pins+" "+s.Nodes[1].Cgroup+"\n"; got != want {
+		t.Errorf("environment of the agent's command line: %s, want %s", got, want)
+	}
+
+	l.KillAgent("node-1")
+	if a := l.State().Nodes[0].Agent; a.Pid != 0 || !strings.Contains(a.Exit, "killed") {
+		t.Errorf("after SIGKILL: %+v", a)
+	}
+	if r := lab.Run(l.Command("kill-agent", "node-1")); r.Code == 0 || !strings.Contains(r.Stderr, "not running") {
+		t.Errorf("second kill: %s", r)
+	}
+	l.StartAgent("node-1")
+	if a := l.State().Nodes[0].Agent; a.Pid == 0 {
+		t.Errorf("after start: %+v", a)
+	}
+	pid := l.State().Nodes[1].Agent.Pid
+	for _, signal := range []string{"STOP", "CONT", "TERM"} {
+		l.SignalAgent("node-2", signal)
+		if text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); signal == "STOP" && !strings.Contains(string(text), ") T ") {
+			t.Errorf("after SIGSTOP: %s", text)
+		}
+	}
+	if a := l.State().Nodes[1].Agent; a.Exit != "exit status 0" {
+		t.Errorf("after SIGTERM: %+v", a)
+	}
+	before := s.Controller.Pid
+	l.RestartController()
+	if now := l.State().Controller.Pid; now == 0 || now == before {
+		t.Errorf("controller had pid %d and has %d", before, now)
+	}
+}
+
+func TestUpSaysWhyTheMeshIsNotReady(t *testing.T) {
+	l := lab.Bare(t)
+	r := lab.Run(l.Command("up", "--bin", fakeBin, "--agent-arg=--fail", "testdata/late.yaml"))
+	for _, want := range []string{"the agent of node-1", "exit status 1", "cannot work like this"} {
+		if r.Code != 1 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("want %q: %s", want, r)
+		}
+	}
+	assertNothingLeft(t, l.Name())
+	r = lab.Run(l.Command("up", "--bin", t.TempDir(), "testdata/late.yaml"))
+	if r.Code != 1 || !strings.Contains(r.Stderr, "make build") {
+		t.Errorf("without programs: %s", r)
+	}
+}
+
+func TestProgramsStartWhenThePodIsEnrolled(t *testing.T) {
+	l := lab.Up(t, lab.Options{Nodes: 1, Bin: fakeBin}, pod("bare", "sleep", "1000"))
+	mark := l.State().Nodes[0].Socket + ".enrolled"
+	early := pod("early", "sh", "-c", "ls "+mark+"; sleep 1000")
+	l.Apply(strings.Replace(early, "name: early", "name: early\n  labels: {underlane.io/mesh: enabled}", 1))
+	l.Eventually(30*time.Second, func() error {
+		if log := l.Logs("early"); log != mark+"\n" {
+			return fmt.Errorf("the program began with %q", log)
+		}
+		return nil
+	})
+	// An agent that does not enrol, or that hangs, delays a pod and no more.
+	l.SignalAgent("node-1", "STOP")
+	l.Apply(strings.Replace(pod("late", "sleep", "1000"), "name: late", "name: late\n  labels: {underlane.io/mesh: enabled}", 1))
+}
