@@ -61,7 +61,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	if _, err := config.token(); err != nil {
 		return nil, err
 	}
-	a := &Agent{config: config, log: log, started: time.Now(), door: handover.NewDoor()}
+	a := &Agent{config: config, log: log, started: time.Now(), door: handover.NewDoor(log)}
 	a.store = state.NewStore(config.Node)
 	a.client = control.NewClient(control.ClientOptions{
 		Controller: config.Controller,

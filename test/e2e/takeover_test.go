@@ -94,8 +94,8 @@ func TestTakeOver(t *testing.T) {
 		if node == node1 {
 			// An agent that is stopped too early waits for its successor.
 			l.Eventually(patience, func() error {
-				if !s.said("getting ready") {
-					return errors.New("the successor has not come")
+				if !strings.Contains(l.Logs(node), "gets ready to take the node over") {
+					return errors.New("the agent has heard of no successor")
 				}
 				return nil
 			})

@@ -3,6 +3,7 @@ package handover
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -10,16 +11,17 @@ import (
 
 // Door is where successors come.
 type Door struct {
+	log   *slog.Logger
 	asked chan *Successor
 
 	mu       sync.Mutex
-	expected map[*Successor]bool // those that have said hello and not asked yet
+	expected map[*Successor]bool // those that have come and not asked yet
 	left     chan struct{}       // closed when one of expected has gone
 }
 
-// NewDoor returns a Door.
-func NewDoor() *Door {
-	return &Door{asked: make(chan *Successor), expected: map[*Successor]bool{}, left: make(chan struct{})}
+// NewDoor returns a Door that tells log who comes.
+func NewDoor(log *slog.Logger) *Door {
+	return &Door{log: log, asked: make(chan *Successor), expected: map[*Successor]bool{}, left: make(chan struct{})}
 }
 
 // helloTimeout is for the first message of whoever connects.
@@ -66,7 +68,14 @@ func (d *Door) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			return fmt.Errorf("wait for a successor: %w", err)
 		}
-		guests.Go(func() { d.receive(ctx, &Successor{newLink(conn)}) })
+		// One who has come and not yet said hello is waited for already: the agent
+		// may be stopped right after a successor has found it.
+		s := &Successor{newLink(conn)}
+		d.expect(s, true)
+		guests.Go(func() {
+			defer d.expect(s, false)
+			d.receive(ctx, s)
+		})
 	}
 }
 
@@ -80,8 +89,7 @@ func (d *Door) receive(ctx context.Context, s *Successor) {
 		return
 	}
 	_ = s.link.conn.SetReadDeadline(time.Time{})
-	d.expect(s, true)
-	defer d.expect(s, false)
+	d.log.Info("another agent gets ready to take the node over")
 	if _, err := s.link.receive(kindRelease); err != nil || !hangUp() {
 		s.Close()
 		return

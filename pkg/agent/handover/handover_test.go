@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -26,7 +27,7 @@ func serve(t *testing.T) (path string, door *Door, stop func()) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	door = NewDoor()
+	door = NewDoor(slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- door.Serve(ctx, ln) }()
 	stop = func() {
@@ -203,6 +204,13 @@ func TestAwait(t *testing.T) {
 	if s := door.Await(time.Minute); s != nil {
 		t.Error("asked by one who has gone")
 	}
+	silent, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expected(1) // who has come may be about to say hello
+	silent.Close()
+	expected(0)
 	p := find(t, path)
 	expected(1)
 	go func() { _, _ = p.Release(t.Context()) }()
