@@ -29,7 +29,6 @@ func (p *Proxy) ServeOutbound(ctx context.Context, c *rawio.Conn, local *mesh.Wo
 		Process:   process,
 		TLS:       tap.TLSNoIdentity,
 	}
-	p.resolve(ctx, dst.Addr())
 	t := newOutboundTarget(p, local, dst)
 	s.target = t
 	leave, ok := s.enterPod(local)

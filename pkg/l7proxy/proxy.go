@@ -61,7 +61,7 @@ type Limits struct {
 	ConnectTimeout  time.Duration // of TCP to an endpoint; default 5 s
 	FailoverTimeout time.Duration // the same while there are other endpoints to try; default 2 s
 	HandshakePause  time.Duration // a peer silent for so long in the handshake counts as no agent; default 3 s
-	ResolveTimeout  time.Duration // waiting for the controller's word on an address; default 1 s
+	ResolveTimeout  time.Duration // waiting for the controller's word on an address; default 5 s
 	IdleTimeout     time.Duration // of pooled upstream connections; default 60 s
 	AgentDownMemory time.Duration // before a peer found without agent is tried again; default 5 s
 
@@ -92,7 +92,9 @@ func (l Limits) withDefaults() Limits {
 		// given up, its node's kernel has begun to pass connections by it, and
 		// the next attempt reaches the application.
 		{&l.HandshakePause, 3 * time.Second},
-		{&l.ResolveTimeout, time.Second},
+		// Longer than an agent takes to find the next controller (3 s): an address
+		// that is taken for unknown is reached in plaintext.
+		{&l.ResolveTimeout, 5 * time.Second},
 		{&l.IdleTimeout, time.Minute},
 		{&l.AgentDownMemory, 5 * time.Second},
 	} {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -77,6 +78,35 @@ func TestControllerAway(t *testing.T) {
 	session.end()
 	for _, e := range tap.all(func(e event) bool { return e.TLS != "true" || e.Reason != "" }) {
 		t.Errorf("not all was as before: %s", e)
+	}
+}
+
+// A controller that is slow to say whose an address is is waited for: what is taken
+// for unknown is reached in plaintext, which a strict server refuses.
+func TestControllerStalls(t *testing.T) {
+	server := serverPod("server", node2)
+	server.Annotations = map[string]string{"underlane.io/policy": "strict"}
+	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), server))
+	waitEnrolled(t, l, "default/client", "default/server")
+	controller := l.State().Controller.Pid
+	if err := syscall.Kill(controller, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(controller, syscall.SIGCONT) })
+	knocks := inPod(t, l, "client", "labtest", "knock", "--timeout", "60s", l.Pod("server").IP().String()+":7000")
+	knocks.line()
+	time.Sleep(3 * time.Second)
+	if err := syscall.Kill(controller, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	attempts := readKnocks(t, knocks)
+	for _, a := range attempts {
+		if a.outcome() != "done" {
+			t.Errorf("%+v", a)
+		}
+	}
+	if len(attempts) == 0 {
+		t.Error("no attempt was made")
 	}
 }
 
