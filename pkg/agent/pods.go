@@ -237,17 +237,22 @@ func keys[K comparable](set map[K]bool) []K {
 
 // withdraw takes out the pods that are not wanted any more.
 func (p *pods) withdraw(wanted map[string]*mesh.Workload) {
-	p.mu.Lock()
-	var gone []*pod
+	gone := make(map[string]*pod)
+	p.mu.RLock()
 	for uid, have := range p.pods {
 		if wanted[uid] == nil {
-			gone = append(gone, have)
-			delete(p.pods, uid)
+			gone[uid] = have
 		}
 	}
-	p.mu.Unlock()
-	for _, have := range gone {
-		if e := p.retire(have); e != nil {
+	p.mu.RUnlock()
+	for uid, have := range gone {
+		e := p.retire(have)
+		// Not before: what comes until the kernel sends no more is a pod's, and
+		// whoever asks hears that the pod has left when it has.
+		p.mu.Lock()
+		delete(p.pods, uid)
+		p.mu.Unlock()
+		if e != nil {
 			p.agent.log.Info("pod left the mesh", "pod", e.Name)
 		}
 	}

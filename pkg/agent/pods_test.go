@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -242,6 +244,44 @@ func TestFirstConnectionIsCaptured(t *testing.T) {
 	}
 	n.publish()
 	n.until("gone", func() bool { return n.state("uid-web") == "" && !captured(t, ns) })
+}
+
+// A connection that comes while its pod leaves is carried all the same, and a pod
+// that is not shown any more is not captured.
+func TestNobodyIsLostWhileAPodLeaves(t *testing.T) {
+	n := newNode(t)
+	s, ns := sandbox(t, podAddr, "")
+	for range 40 { // the moment is short
+		n.publish(web())
+		if outcome, _ := n.run(s); outcome != nri.Enrolled {
+			t.Fatal(outcome)
+		}
+		e, err := n.pods.get("uid-web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lost atomic.Int64
+		var comers sync.WaitGroup
+		for range 4 {
+			comers.Go(func() {
+				for n.state("uid-web") != "" {
+					if n.pods.begin("uid-web", e) == nil {
+						lost.Add(1)
+					} else {
+						n.pods.end("uid-web", e)
+					}
+				}
+			})
+		}
+		n.publish()
+		comers.Wait()
+		if captured(t, ns) {
+			t.Error("a pod that is gone is captured")
+		}
+		if lost.Load() > 0 {
+			t.Fatalf("%d connections of a pod that leaves were nobody's", lost.Load())
+		}
+	}
 }
 
 func TestSandboxesThatAreNotEnrolled(t *testing.T) {
