@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +64,7 @@ func (o outage) run(t *testing.T, l *lab.Lab) {
 		noticed = noticed.Add(heartbeat)
 	}
 	time.Sleep(time.Until(noticed.Add(2 * time.Second)))
+	beat := heartbeatOf(t, l, o.node).Last
 	back = time.Now()
 	if o.signal == "STOP" {
 		l.SignalAgent(o.node, "CONT")
@@ -72,6 +75,9 @@ func (o outage) run(t *testing.T, l *lab.Lab) {
 	l.Eventually(patience, func() error {
 		if s, err := tryStatus(l, o.node); err != nil || !s.Ready {
 			return fmt.Errorf("the agent is not ready: %v %v", s.NotReady, err)
+		}
+		if heartbeatOf(t, l, o.node).Last == beat { // it may answer before the kernel hears of it
+			return errors.New("the agent gives no sign of life")
 		}
 		return nil
 	})
@@ -129,13 +135,17 @@ func (o outage) run(t *testing.T, l *lab.Lab) {
 	}
 	o.judgeCounters(t, before, after, all)
 	if o.client == "closed-client" {
-		opened := serverTap.all(func(e event) bool { return e.ConnOpenEvent != nil && e.Source.Metadata["pod"] == o.client })
-		for _, e := range opened {
+		ended := serverTap.all(func(e event) bool {
+			// An agent that is killed may leave a connection that it has said nothing on.
+			c := e.ConnCloseEvent
+			return c != nil && c.SentBytes+c.ReceivedBytes > 0 && e.Source.Metadata["pod"] == o.client
+		})
+		for _, e := range ended {
 			if e.TLS != "true" {
-				t.Errorf("a connection of a pod that fails closed came without TLS: %s", e)
+				t.Errorf("bytes of a pod that fails closed came without TLS: %s", e)
 			}
 		}
-		if len(opened) == 0 {
+		if len(ended) == 0 {
 			t.Error("the server's tap shows no connection")
 		}
 	}
@@ -145,6 +155,25 @@ func (o outage) run(t *testing.T, l *lab.Lab) {
 	if n := metric(metrics(t, l, o.node), "underlane_kernel_events_total", "reason="+o.counter()); n != float64(after[o.counter()]) {
 		t.Errorf("metrics say %s is %v, status says %d", o.counter(), n, after[o.counter()])
 	}
+}
+
+// heartbeatState is what the kernel has of an agent.
+type heartbeatState struct {
+	Last    int64 `json:"heartbeat_ns"`
+	Timeout int64 `json:"heartbeat_timeout_ns"`
+	Pid     int
+}
+
+func heartbeatOf(t *testing.T, l *lab.Lab, node string) heartbeatState {
+	t.Helper()
+	var entries []struct {
+		Formatted struct{ Value heartbeatState }
+	}
+	bpftool(t, &entries, "map", "dump", "pinned", filepath.Join(nodeOf(t, l, node).Pins, "agent"))
+	if len(entries) != 1 {
+		t.Fatalf("%d entries in the agent map, want 1", len(entries))
+	}
+	return entries[0].Formatted.Value
 }
 
 // outcome is the errno, or how far the attempt got.

@@ -32,7 +32,7 @@ func knock() *cobra.Command {
 	var most int
 	cmd := &cobra.Command{
 		Use:   "knock HOST:PORT",
-		Short: "TCP: a new connection to an echo server every interval, until standard input ends; then print each attempt as a line of JSON",
+		Short: "TCP: a new connection to an echo server every interval, until standard input ends; then print each attempt as a line of JSON. The first has ended when it says so, and one begins after the end of the input",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := untilInputEnds(cmd.Context())
@@ -41,6 +41,7 @@ func knock() *cobra.Command {
 				all   []Knock
 				going sync.WaitGroup
 			)
+			all = append(all, knockOnce(args[0], timeout))
 			fmt.Println("knocking")
 			under := make(chan struct{}, most)
 			for tick := time.NewTicker(interval); ; {
@@ -63,7 +64,9 @@ func knock() *cobra.Command {
 				}
 				break
 			}
+			last := knockOnce(args[0], timeout)
 			going.Wait()
+			all = append(all, last)
 			out := bufio.NewWriter(os.Stdout)
 			enc := json.NewEncoder(out)
 			for _, k := range all {
