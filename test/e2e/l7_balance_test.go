@@ -54,12 +54,12 @@ func TestBalancing(t *testing.T) {
 	}
 	conn := dialGRPC(t, l, addrPort(vip, 81))
 	protocols := []struct {
-		name string
-		ask  func(*testing.T) string
+		name, port string
+		ask        func(*testing.T) string
 	}{
-		{"HTTP/1.1", askHTTP(false)},
-		{"HTTP/2", askHTTP(true)},
-		{"gRPC", func(t *testing.T) string {
+		{"HTTP/1.1", "80", askHTTP(false)},
+		{"HTTP/2", "80", askHTTP(true)},
+		{"gRPC", "81", func(t *testing.T) string {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			var header metadata.MD
@@ -123,6 +123,11 @@ func TestBalancing(t *testing.T) {
 		l.Eventually(patience, func() error {
 			if seen := count(t, p.ask, 30); seen["web-2"] > 0 || len(seen) != 2 {
 				return fmt.Errorf("%s: requests still go to %v", p.name, seen)
+			}
+			// By chance, or since it was slow, none may go there before the agent
+			// knows.
+			if n := metric(metrics(t, l.Lab, node1), "underlane_endpoints", "dst_service=web", "dst_port="+p.port); n != 2 {
+				return fmt.Errorf("%s: the agent knows %v endpoints", p.name, n)
 			}
 			return nil
 		})

@@ -102,7 +102,7 @@ func TestRoutes(t *testing.T) {
 					}
 					byHeader++
 				}
-				if v1 := seen["v1-near"] + seen["v1-far"]; v1 < 120 || v1 > 180 {
+				if v1 := seen["v1-near"] + seen["v1-far"]; v1 < 110 || v1 > 185 { // by chance once in billions
 					t.Errorf("%v: want three of four at v1", seen)
 				}
 				if seen["v1-near"] == 0 || seen["v1-far"] == 0 {

@@ -22,6 +22,7 @@ import (
 type sharedServer struct {
 	here atomic.Int32  // requests that keep connections busy
 	busy chan struct{} // closed when those that keep connections busy may end
+	come chan struct{} // gets one for each client that waits
 	left chan struct{} // gets one for each client that has left
 }
 
@@ -31,6 +32,7 @@ func (s *sharedServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.here.Add(1)
 		<-s.busy
 	case "/wait":
+		s.come <- struct{}{}
 		select {
 		case <-r.Context().Done():
 			s.left <- struct{}{}
@@ -66,7 +68,7 @@ func (s *sharedServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // they share connections between the agents, and none sees that it does.
 func TestSharedConnections(t *testing.T) {
 	l := upL7(t)
-	server := &sharedServer{busy: make(chan struct{}), left: make(chan struct{}, 1)}
+	server := &sharedServer{busy: make(chan struct{}), come: make(chan struct{}, 1), left: make(chan struct{}, 1)}
 	ln := listenIn(t, l.Lab, "far", 9000)
 	srv := &http.Server{Handler: server}
 	go srv.Serve(ln)
@@ -135,8 +137,15 @@ func TestSharedConnections(t *testing.T) {
 		all.Wait()
 	})
 	t.Run("a client that leaves", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
+		go func() {
+			select {
+			case <-server.come:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
 		r, _ := http.NewRequestWithContext(ctx, "GET", base+"/wait", nil)
 		if _, err := client.Do(r); err == nil {
 			t.Error("an answer")
