@@ -38,9 +38,11 @@ func TestKilledSupervisorLeavesNothing(t *testing.T) {
 			}
 			defer inside.Wait()
 			gone := watchRemains(t, l)
-			if err := unix.Kill(supervisor(t, l), unix.SIGKILL); err != nil {
+			pid := supervisor(t, l)
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
+			awaitEnd(l, pid)
 			if r := lab.Run(l.Command("pods")); r.Code == 0 {
 				t.Errorf("a dead lab answers: %s", r)
 			}
@@ -89,14 +91,19 @@ func TestLabFollowsItsOwner(t *testing.T) {
 	if err := owner.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	awaitEnd(l, pid)
+	assertNothingLeft(t, l.Name())
+	gone()
+}
+
+// awaitEnd waits for a process that is to end.
+func awaitEnd(l *lab.Lab, pid int) {
 	l.Eventually(30*time.Second, func() error {
 		if host.Alive(pid) {
-			return fmt.Errorf("the lab outlives its owner")
+			return fmt.Errorf("process %d is still there", pid)
 		}
 		return nil
 	})
-	assertNothingLeft(t, l.Name())
-	gone()
 }
 
 func supervisor(t *testing.T, l *lab.Lab) int {
@@ -122,7 +129,12 @@ func watchRemains(t *testing.T, l *lab.Lab) func() {
 	}
 	spaces := map[string]string{}
 	for _, path := range host.NetnsWithPrefix(layout.NetnsDir, lay.NetnsPrefix()) {
-		st, err := os.Stat(path)
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() }) // open, for the next namespace would get its number
+		st, err := f.Stat()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,9 +146,7 @@ func watchRemains(t *testing.T, l *lab.Lab) func() {
 	return func() {
 		t.Helper()
 		for _, pid := range pids {
-			if host.Alive(pid) {
-				t.Errorf("process %d is still there", pid)
-			}
+			awaitEnd(l, pid) // a killed one leaves its cgroup before it is dead
 		}
 		links, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/ns/net")
 		for _, link := range links {

@@ -72,8 +72,13 @@ func TestAgentsAndController(t *testing.T) {
 	pid := l.State().Nodes[1].Agent.Pid
 	for _, signal := range []string{"STOP", "CONT", "TERM"} {
 		l.SignalAgent("node-2", signal)
-		if text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); signal == "STOP" && !strings.Contains(string(text), ") T ") {
-			t.Errorf("after SIGSTOP: %s", text)
+		if signal == "STOP" {
+			l.Eventually(30*time.Second, func() error { // it stops when it is scheduled
+				if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); !strings.Contains(string(text), ") T ") {
+					return fmt.Errorf("after SIGSTOP: %s %v", text, err)
+				}
+				return nil
+			})
 		}
 	}
 	if a := l.State().Nodes[1].Agent; a.Exit != "exit status 0" {
