@@ -23,6 +23,9 @@ var grpcUnanswered = []string{
 // cases.
 const orcaBalancer = `{"loadBalancingConfig": [{"test_backend_metrics_load_balancer": {}}]}`
 
+// soakLimits are of the soak cases: longer than a busy machine takes.
+var soakLimits = []string{"--soak_per_iteration_max_acceptable_latency_ms", "10000", "--soak_overall_timeout_seconds", "50"}
+
 // grpcUnlisted are cases that the client has and its help does not list.
 var grpcUnlisted = []string{"rpc_soak", "channel_soak"}
 
@@ -52,7 +55,10 @@ func TestGRPCInterop(t *testing.T) {
 					continue
 				}
 				t.Run(name, func(t *testing.T) {
-					r := l.TryExec("client", "timeout", "60", "grpc-interop-client", "--server_host", host, "--server_port", "10000", "--service_config_json", orcaBalancer, "--test_case", name)
+					r := l.TryExec("client", append([]string{
+						"timeout", "60", "grpc-interop-client", "--server_host", host, "--server_port", "10000",
+						"--service_config_json", orcaBalancer, "--test_case", name,
+					}, soakLimits...)...)
 					if r.Code != 0 {
 						t.Error(r)
 					}

@@ -66,7 +66,7 @@ func TestVisitOfSilentServerEndsWithContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // it is to be connected by then
 	defer cancel()
 	if _, err := Visit(ctx, ln.Addr().String()); err == nil || !strings.Contains(err.Error(), "wait for it to speak") {
 		t.Errorf("got error %v", err)
