@@ -70,6 +70,7 @@ var layers = map[string]int{
 	"test":             6,
 	"internal":         6,
 	"internal/version": 0,
+	"test/ports":       0, // for the tests of all
 }
 
 // families: a package and its sub-packages belong together; between them the

@@ -30,6 +30,7 @@ import (
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/redirect/netns"
 	"github.com/underlane/underlane/pkg/redirect/netns/nstest"
+	"github.com/underlane/underlane/test/ports"
 )
 
 // node is an agent on a node of its own, and its controller.
@@ -52,7 +53,7 @@ func newNode(t *testing.T) *node {
 	if n.authority, err = ca.Open(filepath.Join(dir, "ca"), "cluster.local"); err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", ports.Reserve(t).String()) // for the next controller, too
 	if err != nil {
 		t.Fatal(err)
 	}

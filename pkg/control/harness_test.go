@@ -20,6 +20,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/pkg/state"
+	"github.com/underlane/underlane/test/ports"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -65,7 +66,7 @@ type controller struct {
 }
 
 func newController(t *testing.T) *controller {
-	c := &controller{t: t, dir: t.TempDir(), addr: "127.0.0.1:0", lifetime: time.Hour}
+	c := &controller{t: t, dir: t.TempDir(), addr: ports.Reserve(t).String(), lifetime: time.Hour}
 	c.start()
 	t.Cleanup(func() { c.grpc.Stop() })
 	return c
@@ -90,7 +91,6 @@ func (c *controller) start() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.addr = l.Addr().String()
 	server := c.grpc
 	go func() { _ = server.Serve(l) }()
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/pkg/state"
+	"github.com/underlane/underlane/test/ports"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -89,7 +90,7 @@ func (b *syncBuffer) String() string {
 func start(t *testing.T, manifest string) *plane {
 	p := &plane{t: t, log: &syncBuffer{}}
 	p.opt = Options{
-		Manifests: t.TempDir(), DataDir: filepath.Join(t.TempDir(), "data"), Listen: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0",
+		Manifests: t.TempDir(), DataDir: filepath.Join(t.TempDir(), "data"), Listen: ports.Reserve(t).String(), MetricsAddr: "127.0.0.1:0",
 		TrustDomain: "cluster.local", WorkloadLifetime: time.Hour, NodeLifetime: time.Hour,
 		Log: slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -106,7 +107,6 @@ func (p *plane) run() {
 		p.t.Fatal(err)
 	}
 	p.Controller = c
-	p.opt.Listen = c.Addr().String() // a restart is found at the same place
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- c.Run(ctx) }()

@@ -20,6 +20,7 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
 	"go.uber.org/goleak"
+	"github.com/underlane/underlane/test/ports"
 	"golang.org/x/sys/unix"
 )
 
@@ -334,15 +335,10 @@ func (b *backend) none() {
 	}
 }
 
-// unusedAddr is an address that nobody listens on.
-func unusedAddr(t *testing.T) string {
+// nobody is an address at which nobody listens.
+func nobody(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return ports.Reserve(t).String()
 }
 
 // eventually waits for what happens in its own time.

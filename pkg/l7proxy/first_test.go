@@ -60,7 +60,7 @@ func TestClientGoesWhileBothAreSilent(t *testing.T) {
 // request gets the refusal as an answer.
 func TestLateClientIsToldOfRefusal(t *testing.T) {
 	e := newEnv(t)
-	c := e.dial(unusedAddr(t))
+	c := e.dial(nobody(t))
 	time.Sleep(50 * time.Millisecond) // the connection has long been refused
 	c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	resp, _ := c.response("GET")
@@ -74,7 +74,7 @@ func TestLateClientIsToldOfRefusal(t *testing.T) {
 
 func TestSilentClientIsResetOnRefusal(t *testing.T) {
 	e := newEnv(t)
-	c := e.dial(unusedAddr(t))
+	c := e.dial(nobody(t))
 	c.expectEnd(unix.ECONNRESET)
 	if ev := e.tap.wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonConnectRefused || !ev.Reset {
 		t.Errorf("%+v", ev)

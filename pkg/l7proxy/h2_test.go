@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -248,13 +247,7 @@ func TestH2ServerDies(t *testing.T) {
 }
 
 func TestH2SyntheticAnswers(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	l.Close()
-	e := newH2Env(t, nobody)
+	e := newH2Env(t, nobody(t))
 	c := e.client()
 	for _, tt := range []struct {
 		reason mesh.Reason
@@ -287,17 +280,11 @@ func TestH2SyntheticAnswers(t *testing.T) {
 // TestH2AnotherEndpoint: an endpoint that cannot be reached costs nothing
 // where there is another.
 func TestH2AnotherEndpoint(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	l.Close()
 	backend, _ := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		_, _ = w.Write(body)
 	})
-	e := newH2Env(t, nobody, backend)
+	e := newH2Env(t, nobody(t), backend)
 	c := e.client()
 	for range 6 {
 		resp, err := c.Post(e.url("/"), "", strings.NewReader("once"))

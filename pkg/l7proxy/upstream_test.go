@@ -121,7 +121,7 @@ func TestPlaintextFallbackIsNotKept(t *testing.T) {
 
 func TestConnectReasons(t *testing.T) {
 	e := newEnv(t)
-	_, err := e.proxy.dialPlain(t.Context(), e.local, &Choice{Peer: tap.Peer{Addr: mustAddr(unusedAddr(t))}})
+	_, err := e.proxy.dialPlain(t.Context(), e.local, &Choice{Peer: tap.Peer{Addr: mustAddr(nobody(t))}})
 	if reasonOf(err) != mesh.ReasonConnectRefused {
 		t.Errorf("%v", err)
 	}

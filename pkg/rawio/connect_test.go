@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/test/ports"
 )
 
 func TestConnectRefused(t *testing.T) {
-	dst := unused(t)
+	dst := ports.Reserve(t)
 	if _, err := Connect(t.Context(), socket(t, dst.Addr()), dst); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("got %v", err)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/test/ports"
 )
 
 // TrustDomain is that of Authority.
@@ -69,7 +70,7 @@ func Start(t testing.TB, authority *ca.Authority, name, certName string) *Agent 
 		certName = name
 	}
 	a := &Agent{
-		Name: name, Addr: "127.0.0.1:0", Hub: tap.NewHub(), Text: "fake_metric 1\n", t: t, authority: authority,
+		Name: name, Addr: ports.Reserve(t).String(), Hub: tap.NewHub(), Text: "fake_metric 1\n", t: t, authority: authority,
 		St: &agentv1.StatusResponse{Node: name, Version: "v0.0-test", Synced: true, ProgramsAttached: true, SnapshotVersion: 1},
 	}
 	a.cert = a.sign(certName)
@@ -94,7 +95,6 @@ func (a *Agent) Restart() {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	a.Addr = ln.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel, a.done = cancel, make(chan struct{})
 	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a}

@@ -24,6 +24,7 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/test/ports"
 )
 
 // root is a certificate authority.
@@ -104,12 +105,7 @@ func startRemote(t *testing.T, r root, s *Server) *remote {
 	n := &remote{t: t, hub: tap.NewHub()}
 	n.trust(r)
 	s.Hub, s.Source = n.hub, fake{}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.addr = ln.Addr().String()
-	_ = ln.Close()
+	n.addr = ports.Reserve(t).String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {

@@ -33,6 +33,7 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/test/fakeagent"
 	"github.com/underlane/underlane/test/fakekube"
+	"github.com/underlane/underlane/test/ports"
 )
 
 // world is a cluster whose controller and agents are real but for the kernel.
@@ -63,7 +64,7 @@ func (w *world) Labels(uid string) map[string]string {
 // newWorld has a node for each name, with a pod web-NAME of deployment web.
 func newWorld(t *testing.T, nodes ...string) (*world, []*fakeagent.Agent) {
 	t.Helper()
-	w := &world{t: t, kube: fakekube.Start(t), authority: fakeagent.Authority(t), addr: "127.0.0.1:0"}
+	w := &world{t: t, kube: fakekube.Start(t), authority: fakeagent.Authority(t), addr: ports.Reserve(t).String()}
 	var agents []*fakeagent.Agent
 	for _, name := range nodes {
 		a := fakeagent.Start(t, w.authority, name, "")
@@ -89,7 +90,6 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.addr = s.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

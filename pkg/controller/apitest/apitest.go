@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/test/ports"
 )
 
 // kinds are the resources that are served.
@@ -69,7 +70,7 @@ type event struct {
 // New starts a Server, which stops at the end of the test.
 func New(t testing.TB) *Server {
 	s := &Server{
-		t: t, addr: "127.0.0.1:0", version: 1, objects: map[string]map[string]object{}, changed: make(chan struct{}),
+		t: t, addr: ports.Reserve(t).String(), version: 1, objects: map[string]map[string]object{}, changed: make(chan struct{}),
 		refused: map[string]bool{}, custom: map[string]bool{}, requests: map[string]int{},
 	}
 	s.Start()
@@ -86,7 +87,7 @@ func (s *Server) Start() {
 	}
 	server := &http.Server{Handler: http.HandlerFunc(s.serve)}
 	s.mu.Lock()
-	s.addr, s.http = l.Addr().String(), server
+	s.http = server
 	s.mu.Unlock()
 	go func() { _ = server.Serve(l) }()
 }

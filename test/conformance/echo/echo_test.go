@@ -1,9 +1,11 @@
 package echo
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,12 +127,21 @@ func TestTurnsAndDelay(t *testing.T) {
 
 // No answer is an error, not an answer.
 func TestNobodyThere(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// A socket that is bound and does not listen: the port is nobody else's.
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
-	if err := (Call{URL: "http://" + l.Addr().String()}).Run(t.Context(), &strings.Builder{}); err == nil {
+	defer syscall.Close(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := bound.(*syscall.SockaddrInet4).Port
+	if err := (Call{URL: fmt.Sprintf("http://127.0.0.1:%d", port)}).Run(t.Context(), &strings.Builder{}); err == nil {
 		t.Error("http: no error")
 	}
 	for _, bad := range []string{"ftp://x", "http://[", "://"} {
