@@ -309,13 +309,15 @@ func TestSandboxesThatAreNotEnrolled(t *testing.T) {
 	s, _ = sandbox(t, netip.MustParseAddr("10.98.0.3"), "")
 	s.UID = "uid-unheard-of"
 	const hook = 1500 * time.Millisecond
-	quickest := time.Hour // of three, for the machine may be busy
-	for range 3 {
+	quickest := time.Hour // of some, for the machine may be busy
+	for range 20 {
 		outcome, took := n.runWithin(hook, s)
 		if outcome != nri.Late || took < time.Second {
 			t.Errorf("unheard of: %s after %s", outcome, took)
 		}
-		quickest = min(quickest, took)
+		if quickest = min(quickest, took); quickest <= hook {
+			break
+		}
 	}
 	if quickest > hook {
 		t.Errorf("unheard of: told after %s, and the hook has %s", quickest, hook)

@@ -110,17 +110,19 @@ type handler struct {
 	mu      sync.Mutex
 	run     []Sandbox
 	stopped []string
-	took    time.Duration
+	left    time.Duration // of the time for it, when RunSandbox began
+	until   time.Time     // when that is over
 }
 
 func (h *handler) RunSandbox(ctx context.Context, s Sandbox) {
-	start := time.Now()
+	until, _ := ctx.Deadline()
+	left := time.Until(until)
 	if h.slow {
 		<-ctx.Done()
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.run, h.took = append(h.run, s), time.Since(start)
+	h.run, h.until, h.left = append(h.run, s), until, left
 }
 
 func (h *handler) StopSandbox(uid string) {
@@ -198,13 +200,14 @@ func TestTheRuntimesLimitIsKept(t *testing.T) {
 	h := &handler{slow: true}
 	_, socket := start(t, h)
 	r := accept(t, listen(t, socket))
-	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond) // as configured
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // the machine may be busy
 	defer cancel()
+	asked := time.Now()
 	if _, err := r.plugin.StateChange(ctx, &api.StateChangeEvent{Event: api.Event_RUN_POD_SANDBOX, Pod: &api.PodSandbox{}}); err != nil {
-		t.Errorf("the runtime's limit was exceeded: %v (took %s)", err, h.took)
+		t.Fatalf("it did not give up: %v", err)
 	}
-	if h.took < 300*time.Millisecond {
-		t.Errorf("gave up after %s", h.took)
+	if h.left > 700*time.Millisecond || h.until.Sub(asked) < 300*time.Millisecond {
+		t.Errorf("the handler has %s where the runtime waits for 800 ms", h.left)
 	}
 }
 
