@@ -65,7 +65,14 @@ func TestPeersThatAreNoAgent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := dialServed(t, tc.serve)
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			limit := 20 * time.Second
+			switch name {
+			case "silence":
+				limit = 300 * time.Millisecond
+			case "stuck after hello":
+				limit = 3 * time.Second // ample for the hello
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			err := Handshake(ctx, tls.Client(c, client))
 			if err == nil {
