@@ -93,7 +93,7 @@ func TestUnusedAddressesAreForgotten(t *testing.T) {
 	c := newController(t)
 	b := pod("b", "n2", podB)
 	c.publish([]*mesh.Workload{b}, serviceOf(b))
-	agent := c.agent("n1", func(o *ClientOptions) { o.IdleAfter = 50 * time.Millisecond })
+	agent := c.agent("n1", func(o *ClientOptions) { o.IdleAfter = 2 * time.Second })
 	agent.untilConnected()
 	agent.resolve(vip)
 	agent.until("forgotten", func(v *state.View) bool { return !v.Answered(vip) && !v.Answered(podB) })
@@ -340,7 +340,7 @@ func TestCertificatesThatAreNoNodes(t *testing.T) {
 func TestNodeCertificateIsRenewedUnnoticed(t *testing.T) {
 	c := newController(t)
 	c.grpc.Stop()
-	c.lifetime = 4 * time.Second // renewed each 2.8 s
+	c.lifetime = 6 * time.Second // renewed each 4.2 s
 	c.restart()
 	c.publish([]*mesh.Workload{pod("a", "n1", podA)})
 	agent := c.agent("n1")
