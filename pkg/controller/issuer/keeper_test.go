@@ -365,6 +365,11 @@ func TestAnchorsLeaveWhenRemovedOrExpired(t *testing.T) {
 	}
 	secret.Data["ca.crt"] = ca.EncodePEM(issuer.Cert())
 	put(t, s, secret)
+	// By then the leader must not put back what the Secret said before.
+	leader.until("the Secret is known", func() bool {
+		_, own, _, err := leader.read()
+		return err == nil && len(own) == 1
+	})
 	cm, err := s.Client().CoreV1().ConfigMaps(ns).Get(t.Context(), AnchorsName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
