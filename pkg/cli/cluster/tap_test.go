@@ -203,7 +203,7 @@ func TestTapAcrossNodes(t *testing.T) {
 func TestTopAcrossNodes(t *testing.T) {
 	w, agents := newWorld(t, "a", "b")
 	defer traffic(agents...)()
-	r := w.run(t.Context(), "alice", "top", "deploy/web", "--once", "--duration", "500ms")
+	r := w.run(t.Context(), "alice", "top", "deploy/web", "--once", "--duration", "2s")
 	if r.code != 0 || !strings.Contains(r.out, "web-a") || !strings.Contains(r.out, "web-b") || !strings.Contains(r.out, "100.00%") {
 		t.Errorf("%+v", r)
 	}
