@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,8 +20,8 @@ import (
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
-	"go.uber.org/goleak"
 	"github.com/underlane/underlane/test/ports"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,6 +35,8 @@ type env struct {
 	tap   *recorder
 	local *mesh.Workload
 	conns func() int // connections to backends that are open
+	// unread reports whether one of them has bytes that the proxy has not read.
+	unread func() bool
 }
 
 func newEnv(t testing.TB) *env {
@@ -46,7 +49,7 @@ func newEnv(t testing.TB) *env {
 	}
 	e.group.Log = slog.New(slog.DiscardHandler)
 	network := &loopback{}
-	e.conns = network.open
+	e.conns, e.unread = network.open, network.unread
 	e.proxy = New(Options{Network: network, State: &knownState{e.store}, Tap: e.tap, Log: e.group.Log})
 	ctx, stop := context.WithCancel(context.Background())
 	var run sync.WaitGroup
@@ -148,6 +151,12 @@ func (l *loopback) open() int {
 		}
 	}
 	return n
+}
+
+func (l *loopback) unread() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.conns, func(c *rawio.Conn) bool { return c.Pending() > 0 })
 }
 
 // recorder keeps tap events.

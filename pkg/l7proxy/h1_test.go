@@ -155,7 +155,7 @@ func TestH1LeftOverBytesAreNobodysAnswer(t *testing.T) {
 			srv.send(okAnswer)
 			c.expect(okAnswer)
 			srv.send(evil)
-			time.Sleep(20 * time.Millisecond) // on its way over loopback
+			eventually(t, "it came to the proxy", func() bool { return e.conns() == 0 || e.unread() })
 		} else {
 			srv.send(okAnswer + evil)
 			c.expect(okAnswer)

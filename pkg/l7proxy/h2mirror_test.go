@@ -85,9 +85,7 @@ func TestH2Mirror(t *testing.T) {
 		}
 	}
 	// Six to nobody, and one that is too large.
-	if got := s.proxy.mirrors.dropped.Load(); got != 7 {
-		t.Errorf("%d copies are counted as dropped, want 7", got)
-	}
+	eventually(t, "seven copies are counted as dropped", func() bool { return s.proxy.mirrors.dropped.Load() == 7 })
 	eventually(t, "all but the stalled copy end", func() bool { return s.proxy.mirrors.now.Load() == 1 })
 	s.tap.wait(t, tap.ResponseEnd, 5)
 	s.tap.mu.Lock()
