@@ -29,4 +29,14 @@ kubectl apply -f "$manifests"
 for deployment in web emoji voting banner vote-bot; do
     kubectl rollout status -n emojivote "deploy/$deployment" --timeout 300s
 done
+kubectl wait --for=condition=Ready --timeout=300s pod/outsider
+# Rolled out is no more than started: the page is whole once all listen and the
+# DNS and the endpoints have followed.
+page() { kubectl exec -n emojivote deploy/vote-bot -- emojivote get http://web/ | grep -q 'May the best emoji win!'; }
+tries=60
+until page; do
+    tries=$((tries - 1))
+    [ $tries -gt 0 ] || { echo "the page is not there" >&2; exit 1; }
+    sleep 1
+done
 bin/democheck --lab test/cluster/demo/lab.sh

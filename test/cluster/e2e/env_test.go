@@ -239,6 +239,17 @@ func enrolled(t testing.TB, namespace string, pods ...string) {
 	}
 }
 
+// leftOut waits until a pod on the host's network is said to be left out.
+func leftOut(t testing.TB, namespace, pod string) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		if s := status(t, namespace, pod); s != "left-out: host network" {
+			return fmt.Errorf("%s: status %q", pod, s)
+		}
+		return nil
+	})
+}
+
 // podOf is the one pod with a label app=NAME, as "pod/NAME-…".
 func podOf(t testing.TB, namespace, app string) string {
 	t.Helper()

@@ -65,12 +65,14 @@ func TestControllerLoss(t *testing.T) {
 // The API server away for 15 s touches no traffic.
 func TestAPIServerLoss(t *testing.T) {
 	ns := newNamespace(t)
-	// The client runs by itself: kubectl exec goes through the API server.
-	apply(t, ns, deployment("web", httpArgs, meshed, replicas(2))+service("web", []string{"80:8080"})+deployment("first", clientArgs, meshed))
+	// The client runs by itself: kubectl exec goes through the API server. It is
+	// where the first reached the servers: another node may be a moment behind.
+	apply(t, ns, deployment("web", httpArgs, meshed, replicas(2), container("readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}"))+
+		service("web", []string{"80:8080"})+deployment("first", clientArgs, meshed, node("node-1")))
 	ready(t, ns, "deploy/web", "deploy/first")
 	reachable(t, ns, podOf(t, ns, "first"), "http://web/")
 	apply(t, ns, pod("client", []string{"get", "--summary", "--count", "0", "--duration", "40s", "--interval", "20ms", "http://web/"},
-		meshed, podSpec("restartPolicy: Never")))
+		meshed, node("node-1"), podSpec("restartPolicy: Never")))
 	ready(t, ns, "pod/client")
 	if _, err := try(t.Context(), "", "apiserver", "stop"); err != nil {
 		t.Fatal(err)

@@ -106,12 +106,20 @@ func TestMeshInAPipe(t *testing.T) {
 	ready(t, ns, "deploy/web")
 	pipe := func(verb string) {
 		t.Helper()
-		yaml := kubectl(t, "get", "-n", ns, "deploy/web", "-o", "yaml")
-		meshed, err := try(t.Context(), yaml, "exec", "--", root+"/bin/underlane", verb, "-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		apply(t, ns, meshed)
+		// What is applied says which version it was made of. Kubernetes writes the
+		// Deployment's status too, after its pods are gone at the latest.
+		eventually(t, patience, func() error {
+			yaml := kubectl(t, "get", "-n", ns, "deploy/web", "-o", "yaml")
+			meshed, err := try(t.Context(), yaml, "exec", "--", root+"/bin/underlane", verb, "-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = try(t.Context(), meshed, "kubectl", "--", "apply", "-n", ns, "-f", "-")
+			if err != nil && !strings.Contains(err.Error(), "the object has been modified") {
+				t.Fatal(err)
+			}
+			return err
+		})
 		ready(t, ns, "deploy/web")
 	}
 	pipe("mesh")
