@@ -128,6 +128,8 @@ func TestResumeSendsOnlyWhatDiffers(t *testing.T) {
 		w, ok := v.Workload(changed.Addrs[0])
 		return ok && !w.Ready && len(v.Local()) == 49
 	})
+	// They are counted when they have been sent, and the agent may be quicker.
+	agent.until("counted", func(*state.View) bool { return c.server.Stats().Resources > 0 })
 	if got := c.server.Stats().Resources; got != 1 {
 		t.Errorf("%d resources were sent again, want 1", got)
 	}

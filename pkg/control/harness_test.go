@@ -110,9 +110,10 @@ func (c *controller) publish(workloads []*mesh.Workload, services ...*mesh.Servi
 
 // agent starts a Client for node and stops it at the end of the test.
 func (c *controller) agent(node string, edit ...func(*ClientOptions)) *agent {
-	pem := c.authority.AnchorsPEM() // as of the agent's start
+	authority := c.authority // as of the agent's start: it may ask during a restart
+	pem := authority.AnchorsPEM()
 	opt := ClientOptions{
-		Controller: c.addr, Node: node, Token: func() (string, error) { return c.authority.BootstrapToken(node), nil },
+		Controller: c.addr, Node: node, Token: func() (string, error) { return authority.BootstrapToken(node), nil },
 		Anchors: func() ([]byte, error) { return pem, nil },
 		Store:   state.NewStore(node), Log: quiet(),
 	}
@@ -151,6 +152,7 @@ func (a *agent) until(what string, cond func(*state.View) bool) {
 		}
 		select {
 		case <-changed:
+		case <-time.After(10 * time.Millisecond): // cond may ask for what the agent does not know
 		case <-deadline:
 			a.t.Fatalf("not within 10 s: %s; status %+v, state %+v", what, a.Status(), a.store.View().Dump())
 		}

@@ -124,6 +124,12 @@ func (l *loopback) Dial(ctx context.Context, _ string, dst netip.AddrPort) (*raw
 	if err != nil {
 		return nil, err
 	}
+	// As netns.Socket does: with Nagle's algorithm a small message would wait for
+	// the other side's delayed ACK.
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
 	c, err := rawio.Connect(ctx, fd, dst)
 	if err == nil {
 		l.mu.Lock()
