@@ -71,7 +71,7 @@ func TestCanary(t *testing.T) {
 		eventually(t, "the new weights", func() bool { return slices.Equal(weights(), []uint32{uint32(90 - 10*canary), uint32(10 + 10*canary)}) })
 		took = append(took, time.Since(start))
 	}
-	if m := quickest(took); m > time.Second {
+	if m := slices.Min(took); m > time.Second { // the machine may be busy with something else
 		t.Errorf("a step took %s of %s", m, took)
 	}
 	if services(store.View().ServiceByName("shop", "podinfo-primary")) != before {

@@ -187,13 +187,10 @@ func TestClusterEndToEnd(t *testing.T) {
 		took = append(took, time.Since(start))
 	}
 	t.Logf("from label to agent: %s", took)
-	if m := quickest(took); m > 500*time.Millisecond {
+	if m := slices.Min(took); m > 500*time.Millisecond { // the machine may be busy with something else
 		t.Errorf("from label to agent: %s of %s", m, took)
 	}
 }
-
-// quickest judges durations where the machine may be busy with something else.
-func quickest(d []time.Duration) time.Duration { return slices.Min(d) }
 
 // TestAPIServerAway: what is known is served on, and a label that changed
 // meanwhile takes effect when it is back.

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -221,7 +222,7 @@ func TestFromManifestToAgent(t *testing.T) {
 		took = append(took, time.Since(began))
 	}
 	t.Logf("from label to agent: %s", took)
-	if m := quickest(took); m > 500*time.Millisecond {
+	if m := slices.Min(took); m > 500*time.Millisecond { // the machine may be busy with something else
 		t.Errorf("from label to agent: %s of %s", m, took)
 	}
 }

@@ -103,7 +103,7 @@ func TestH1Weights(t *testing.T) {
 		resp, _ := c.response("GET")
 		got[resp.Header.Get("X-From")]++
 	}
-	if got["blue"]+got["green"] != n || got["green"] < 50 || got["green"] > 160 { // 100 ± 9.5: five deviations
+	if got["blue"]+got["green"] != n || got["green"] < 50 || got["green"] > 160 { // 100 ± 9.5: more than five deviations
 		t.Errorf("%v of %d, want nine to one", got, n)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
@@ -118,33 +119,35 @@ func TestMuxesAlone(t *testing.T) {
 // wait leaves the others theirs.
 func TestMuxesDialFails(t *testing.T) {
 	p, peers := newMuxPeers(t, mtls.ALPNMux)
-	refused := errors.New("refused")
-	var refusals atomic.Int32
-	release := make(chan struct{})
-	refuse := func(context.Context) (Conn, error) {
-		refusals.Add(1)
-		<-release
-		return nil, refused
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := p.stream(ctx, PoolKey{}, refuse); !errors.Is(err, context.Canceled) {
-		t.Errorf("who cannot wait: %v", err)
-	}
-	var waiters sync.WaitGroup
-	for range 5 {
-		waiters.Go(func() {
-			if _, err := p.stream(t.Context(), PoolKey{}, refuse); err != refused {
-				t.Errorf("who waits: %v", err)
-			}
-		})
-	}
-	time.Sleep(10 * time.Millisecond) // who comes later dials anew, and fails as well
-	close(release)
-	waiters.Wait()
-	if n := refusals.Load(); n > 6 { // one for each who came
-		t.Errorf("%d dials", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		refused := errors.New("refused")
+		dials := 0 // one at a time
+		release := make(chan struct{})
+		refuse := func(context.Context) (Conn, error) {
+			dials++
+			<-release
+			return nil, refused
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := p.stream(ctx, PoolKey{}, refuse); !errors.Is(err, context.Canceled) {
+			t.Errorf("who cannot wait: %v", err)
+		}
+		var waiters sync.WaitGroup
+		for range 5 {
+			waiters.Go(func() {
+				if _, err := p.stream(t.Context(), PoolKey{}, refuse); err != refused {
+					t.Errorf("who waits: %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		close(release)
+		waiters.Wait()
+		if dials != 1 {
+			t.Errorf("%d dials for all who wait at the same time", dials)
+		}
+	})
 	s, err := p.stream(t.Context(), PoolKey{}, peers.dial)
 	if err != nil {
 		t.Fatal(err)

@@ -109,10 +109,11 @@ func newOutboundTarget(p *Proxy, local *mesh.Workload, dst netip.AddrPort) *outb
 
 func (t *outboundTarget) service() *mesh.Service { return t.known.Load().svc }
 
-// look returns what the newest view says. A session may outlive what the state
-// keeps of addresses that are not used: it is asked again then, and until there
-// is an answer the last one holds. A destination in the mesh must not turn into
-// an unknown one, which is reached in plaintext.
+// look returns what the newest view says; what it does not know the controller is
+// asked for. That is so at first, and later, for a session may outlive what the
+// state keeps of addresses that are not used: until there is an answer the last one
+// holds then. A destination in the mesh must not turn into an unknown one, which is
+// reached in plaintext.
 func (t *outboundTarget) look(p *Proxy) *destination {
 	addr := t.dst.Addr()
 	if now, last := time.Now().Unix(), t.touched.Load(); now-last >= touchEvery && t.touched.CompareAndSwap(last, now) {

@@ -1,6 +1,7 @@
 package mtls
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -37,6 +38,8 @@ func TestPeersThatAreNoAgent(t *testing.T) {
 	banner[0] = 0x80 // length of a MySQL greeting; reads like SSLv2
 	// What speaks TLS, or sends TLS back, and is an application all the same.
 	foreign := map[string]bool{"alert": true, "echo": true, "TLS, no names": true, "TLS, other ALPN": true, "TLS 1.2": true}
+	// Those that say nothing more are waited for in vain.
+	patience := map[string]time.Duration{"silence": 300 * time.Millisecond, "stuck after hello": 3 * time.Second}
 	for name, tc := range map[string]struct {
 		serve  func(*net.TCPConn)
 		notTLS bool
@@ -65,14 +68,7 @@ func TestPeersThatAreNoAgent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := dialServed(t, tc.serve)
-			limit := 20 * time.Second
-			switch name {
-			case "silence":
-				limit = 300 * time.Millisecond
-			case "stuck after hello":
-				limit = 3 * time.Second // ample for the hello
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			ctx, cancel := context.WithTimeout(t.Context(), cmp.Or(patience[name], 20*time.Second))
 			defer cancel()
 			err := Handshake(ctx, tls.Client(c, client))
 			if err == nil {
