@@ -224,15 +224,23 @@ type l7Lab struct {
 	*lab.Lab
 	from *podDialer
 	ways []way
+	bare bool // without the mesh
 }
 
 func upL7(t *testing.T, extra ...podSpec) *l7Lab {
 	t.Helper()
+	return upL7With(t, lab.Options{}, extra...)
+}
+
+func upL7With(t *testing.T, opts lab.Options, extra ...podSpec) *l7Lab {
+	t.Helper()
 	pods := append([]podSpec{
 		clientPod("client", node1), serverPod("near", node1), serverPod("far", node2),
 	}, extra...)
-	l := &l7Lab{Lab: lab.Up(t, lab.Options{}, manifests(pods...))}
-	waitEnrolled(t, l.Lab, "default/client", "default/near", "default/far")
+	l := &l7Lab{Lab: lab.Up(t, opts, manifests(pods...)), bare: opts.NoMesh}
+	if !l.bare {
+		waitEnrolled(t, l.Lab, "default/client", "default/near", "default/far")
+	}
 	l.from = dialFrom(t, l.Lab, "client")
 	client, near, far := l.Pod("client"), l.Pod("near"), l.Pod("far")
 	l.ways = []way{
@@ -242,6 +250,22 @@ func upL7(t *testing.T, extra ...podSpec) *l7Lab {
 		{"same-node IPv6", "near", near.IP6(), client.IP6(), "same-node", node1, node1},
 	}
 	return l
+}
+
+// bareAndMeshed runs a case first on pods without a mesh, then on the same pods
+// with it: what happens bare is what is right.
+func bareAndMeshed(t *testing.T, run func(t *testing.T, l *l7Lab), extra ...podSpec) {
+	t.Helper()
+	for _, bare := range []bool{true, false} {
+		name := "meshed"
+		if bare {
+			name = "bare"
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Helper()
+			run(t, upL7With(t, lab.Options{NoMesh: bare}, extra...))
+		})
+	}
 }
 
 // client is an HTTP client in the pod "client".
