@@ -61,6 +61,31 @@ func docViolations(all []source) (out []string) {
 	return out
 }
 
+func TestChainsAreVerifiedInOnePlace(t *testing.T) { report(t, verifyViolations(sources(t))) }
+
+// ownChains are the files that verify certificates which no stranger sent.
+var ownChains = []string{"pkg/mtls/ca/issuer.go", "pkg/cli/cluster/issuer.go"}
+
+var (
+	unboundedVerify = regexp.MustCompile(`\.Verify\((x509\.VerifyOptions|opts?\))|VerifyClientCertIfGiven,|RequireAndVerifyClientCert`)
+	unboundedClient = regexp.MustCompile(`\bRootCAs:`)
+)
+
+// verifyViolations finds chains of peers that are verified past the bounds of
+// pkg/mtls/certchain.
+func verifyViolations(all []source) (out []string) {
+	for _, s := range all {
+		if s.isTest() || s.generated || !within(s.path, "pkg", "cmd") || within(s.path, "pkg/mtls/certchain") || slices.Contains(ownChains, s.path) {
+			continue
+		}
+		text := strings.ReplaceAll(s.text, "certchain.Verify(", "")
+		if unboundedVerify.MatchString(text) || unboundedClient.MatchString(text) {
+			out = append(out, s.path+" verifies a certificate chain by itself: use pkg/mtls/certchain, which bounds what it costs")
+		}
+	}
+	return out
+}
+
 func TestNoUnfinishedWork(t *testing.T) { report(t, markerViolations(sources(t))) }
 
 // markers are put together here, so that this file does not hold them.

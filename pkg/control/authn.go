@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net"
 	"time"
 
@@ -11,15 +12,18 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // ServerTLS returns the controller's TLS configuration: TLS 1.3, a serving
 // certificate for ServerName and the given names and addresses that is
 // replaced before it expires and when the issuer changes, and client
 // certificates that are optional here (Bootstrap has none) but verified when
-// given. The trust anchors are asked for on each handshake, so that a rotation
-// needs no restart. Sessions are not resumed: a resumed one would skip the
-// check of the client's certificate.
+// given: after the handshake, a certificate of the peer's is one of the mesh.
+// The trust anchors are asked for on each handshake, so that a rotation needs no
+// restart. Sessions are not resumed, so each connection is checked.
 func ServerTLS(a Authority, dnsNames []string, ips []net.IP) (*tls.Config, error) {
 	serving := &OwnCertificate{
 		Issue: func() (tls.Certificate, error) {
@@ -30,25 +34,30 @@ func ServerTLS(a Authority, dnsNames []string, ips []net.IP) (*tls.Config, error
 	if _, err := serving.Get(); err != nil {
 		return nil, err
 	}
-	base := func() *tls.Config {
-		return &tls.Config{
-			MinVersion:             tls.VersionTLS13,
-			NextProtos:             []string{"h2"},
-			SessionTicketsDisabled: true,
-			ClientAuth:             tls.VerifyClientCertIfGiven,
-			GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return serving.Get() },
-		}
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		NextProtos:             []string{"h2"},
+		SessionTicketsDisabled: true,
+		// Not VerifyClientCertIfGiven: that checks a chain of any length.
+		ClientAuth:       tls.RequestClientCert,
+		VerifyConnection: func(cs tls.ConnectionState) error { return verifyNode(cs.PeerCertificates, a.Anchors()) },
+		GetCertificate:   func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return serving.Get() },
+	}, nil
+}
+
+func verifyNode(chain, anchors []*x509.Certificate) error {
+	if len(chain) == 0 {
+		return nil
 	}
-	cfg := base()
-	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		now := base()
-		now.ClientCAs = x509.NewCertPool()
-		for _, c := range a.Anchors() {
-			now.ClientCAs.AddCert(c)
-		}
-		return now, nil
+	roots := x509.NewCertPool()
+	for _, c := range anchors {
+		roots.AddCert(c)
 	}
-	return cfg, nil
+	err := certchain.Verify(chain, x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	if err != nil {
+		return mesh.Fail(mesh.ReasonTLSPeer, fmt.Errorf("the caller's certificate: %w", err))
+	}
+	return nil
 }
 
 // caller is an authenticated node.
@@ -66,7 +75,7 @@ func (s *Server) caller(ctx context.Context) (caller, error) {
 		return caller{}, status.Error(codes.Unauthenticated, "no peer")
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.VerifiedChains) == 0 {
+	if !ok || len(info.State.PeerCertificates) == 0 { // verifyNode has seen to those that there are
 		return caller{}, status.Error(codes.Unauthenticated, "a node certificate is needed: call Bootstrap first")
 	}
 	leaf := info.State.PeerCertificates[0]

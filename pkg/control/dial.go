@@ -11,6 +11,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // Keepalive: a controller that vanished without a word is noticed within half
@@ -36,7 +39,18 @@ func (c *Client) dial(cert *tls.Certificate) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool, ServerName: ServerName}
+	cfg := &tls.Config{
+		MinVersion: tls.VersionTLS13, ServerName: ServerName,
+		// The standard check takes a chain of any length: VerifyConnection does it.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			err := certchain.Verify(cs.PeerCertificates, x509.VerifyOptions{Roots: pool, DNSName: ServerName})
+			if err != nil {
+				return mesh.Fail(mesh.ReasonTLSPeer, fmt.Errorf("the controller's certificate: %w", err))
+			}
+			return nil
+		},
+	}
 	if cert != nil {
 		cfg.Certificates = []tls.Certificate{*cert}
 	}

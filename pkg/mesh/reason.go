@@ -13,7 +13,7 @@ const (
 	ReasonConnectRefused        // the endpoint refused the connection
 	ReasonConnectTimeout        // the endpoint did not answer the connection
 	ReasonConnectFailed         // the connection failed otherwise (no route, out of ports…)
-	ReasonTLSPeer               // the peer's certificate is missing, expired or of a foreign trust domain
+	ReasonTLSPeer               // the peer's certificate is missing, expired, of a foreign trust domain, or costly to check
 	ReasonTLSIdentity           // the peer's certificate is another workload's
 	ReasonTLSFailed             // the mTLS handshake failed otherwise
 	ReasonAgentDown             // the server's node agent does not answer, and plaintext is not allowed
@@ -58,7 +58,7 @@ var reasonTable = [NumReasons]reasonRow{
 	ReasonConnectRefused: {"connect-refused", 502, 14, "the endpoint refused the connection: is the application listening on this port?"},
 	ReasonConnectTimeout: {"connect-timeout", 504, 14, "the endpoint did not answer: maybe a NetworkPolicy drops the packets"},
 	ReasonConnectFailed:  {"connect-failed", 502, 14, "the connection to the endpoint failed"},
-	ReasonTLSPeer:        {"tls-peer", 502, 14, "the peer's certificate is missing, expired or of another trust domain"},
+	ReasonTLSPeer:        {"tls-peer", 502, 14, "the peer's certificate is missing, expired, of another trust domain, or its chain is over the limits"},
 	ReasonTLSIdentity:    {"tls-identity", 502, 14, "the peer's certificate belongs to another workload"},
 	ReasonTLSFailed:      {"tls-failed", 502, 14, "the mTLS handshake failed"},
 	ReasonAgentDown:      {"agent-down", 502, 14, "the agent of the server's node does not answer and plaintext is not allowed"},

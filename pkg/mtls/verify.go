@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // bundle is an immutable set of trust anchors.
@@ -154,15 +155,10 @@ func (v *verifier) authenticate(chain []*x509.Certificate) (mesh.Identity, error
 	if err := checkTime(leaf, v.now); err != nil {
 		return mesh.Identity{}, fmt.Errorf("the peer %s: %w", id, err)
 	}
-	intermediates := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		intermediates.AddCert(c)
-	}
-	_, err = leaf.Verify(x509.VerifyOptions{
-		Roots:         v.bundle.pool,
-		Intermediates: intermediates,
-		CurrentTime:   v.now,
-		KeyUsages:     []x509.ExtKeyUsage{v.usage},
+	err = certchain.Verify(chain, x509.VerifyOptions{
+		Roots:       v.bundle.pool,
+		CurrentTime: v.now,
+		KeyUsages:   []x509.ExtKeyUsage{v.usage},
 	})
 	var unknown x509.UnknownAuthorityError
 	if errors.As(err, &unknown) {

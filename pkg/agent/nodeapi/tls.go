@@ -11,6 +11,8 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // Credentials are what the node API shows and demands on the network. All are
@@ -47,16 +49,13 @@ func (c Credentials) verify(cs tls.ConnectionState) error {
 	if err != nil {
 		return err
 	}
-	leaf, intermediates := cs.PeerCertificates[0], x509.NewCertPool()
-	for _, cert := range cs.PeerCertificates[1:] {
-		intermediates.AddCert(cert)
-	}
+	leaf := cs.PeerCertificates[0]
 	want := url.URL{Scheme: "spiffe", Host: c.TrustDomain, Path: controllerPath}
 	if leaf.IsCA || len(leaf.URIs) != 1 || leaf.URIs[0].String() != want.String() {
 		return fmt.Errorf("the caller is %v: only %s may call", leaf.URIs, &want)
 	}
-	_, err = leaf.Verify(x509.VerifyOptions{
-		Roots: anchors, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	err = certchain.Verify(cs.PeerCertificates, x509.VerifyOptions{
+		Roots: anchors, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
 		return fmt.Errorf("the caller's certificate: %w", err)

@@ -45,7 +45,9 @@ func (c *checker) identity() check.Category {
 		probe("trust anchors are using supported crypto algorithm", "make new ones", every(&anchors, supportedCrypto)),
 		probe("trust anchors are within their validity period", "agents trust nobody any more: "+renew, every(&anchors, c.valid)),
 		probe("trust anchors are valid for at least 60 days", renew, every(&anchors, c.lasting)),
-		probe("issuer cert is using supported crypto algorithm", "make a new one", issuer(supportedCrypto)),
+		probe("issuer cert is using supported crypto algorithm", "make a new one", issuer(func(c *x509.Certificate) error {
+			return errors.Join(supportedCrypto(c), taken(chain))
+		})),
 		probe("issuer cert is within its validity period", renew, issuer(c.valid)),
 		probe("issuer cert is valid for at least 60 days", renew, issuer(c.lasting)),
 		probe("issuer cert is issued by the trust anchor", "the issuer's root must be in ca.crt of Secret "+issuerName+"; the controller carries it over into ConfigMap "+anchorsName, issuer(func(*x509.Certificate) error {

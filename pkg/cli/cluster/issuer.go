@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -9,7 +10,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // checkIssuer finds mistakes in a user's issuer before a cluster has to.
@@ -30,7 +34,7 @@ func checkIssuer(anchors, certificate, key []byte) error {
 		}
 		chain = append(chain, c)
 	}
-	return issuedBy(chain, roots, time.Now())
+	return errors.Join(issuedBy(chain, roots, time.Now()), taken(chain))
 }
 
 // parsePEM reads all certificates of a PEM text; there must be one.
@@ -77,6 +81,16 @@ func issuedBy(chain, roots []*x509.Certificate, now time.Time) error {
 	_, err := issuer.Verify(x509.VerifyOptions{Roots: pool, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
 		return fmt.Errorf("issuer %q is not issued by the trust anchors: %w", issuer.Subject, err)
+	}
+	return nil
+}
+
+// taken says whether agents take chains with the issuer's certificates in them:
+// all that are not self-signed are sent along.
+func taken(chain []*x509.Certificate) error {
+	sent := slices.DeleteFunc(slices.Clone(chain), func(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) })
+	if err := certchain.CheckIssuer(sent); err != nil {
+		return fmt.Errorf("issuer %q: no agent takes what it signs: %w", chain[0].Subject, err)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // Node is a node and where its agent's API is.
@@ -71,21 +72,17 @@ func (a *Agents) tls(node string) *tls.Config {
 }
 
 func verify(chain, anchors []*x509.Certificate, want string) error {
-	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	roots := x509.NewCertPool()
 	for _, c := range anchors {
 		roots.AddCert(c)
-	}
-	for _, c := range chain[1:] {
-		intermediates.AddCert(c)
 	}
 	leaf := chain[0]
 	if leaf.IsCA || len(leaf.URIs) != 1 || leaf.URIs[0].String() != want {
 		return fmt.Errorf("who answers is %v, not %s", leaf.URIs, want)
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	return certchain.Verify(chain, x509.VerifyOptions{
+		Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
-	return err
 }
 
 // Call makes one call to n's agent. The error is for people.

@@ -16,6 +16,8 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // The ConfigMap in which an API server tells the servers behind it how it makes
@@ -71,15 +73,12 @@ func (f *front) authenticate(r *http.Request) (user, error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return user{}, errors.New("no client certificate: this API is reached through the API server")
 	}
-	leaf, intermediates := r.TLS.PeerCertificates[0], x509.NewCertPool()
-	for _, c := range r.TLS.PeerCertificates[1:] {
-		intermediates.AddCert(c)
-	}
-	if _, err := leaf.Verify(x509.VerifyOptions{
-		Roots: f.roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	if err := certchain.Verify(r.TLS.PeerCertificates, x509.VerifyOptions{
+		Roots: f.roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}); err != nil {
 		return user{}, fmt.Errorf("the client certificate is not the API server's: %w", err)
 	}
+	leaf := r.TLS.PeerCertificates[0]
 	if len(f.names) > 0 && !slices.Contains(f.names, leaf.Subject.CommonName) {
 		return user{}, fmt.Errorf("the client certificate of %q is none that may name users (%q)", leaf.Subject.CommonName, f.names)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/underlane/underlane/pkg/control"
 	"github.com/underlane/underlane/pkg/controller/fanin"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // DefaultAddr is where the API is served.
@@ -112,9 +113,10 @@ func (s *Server) Run(ctx context.Context) error {
 		TLSConfig: &tls.Config{
 			MinVersion: tls.VersionTLS13,
 			// Who is behind the certificate is decided for each call: the CA is
-			// in a ConfigMap and may change.
-			ClientAuth:     tls.RequestClientCert,
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return serving.Get() },
+			// in a ConfigMap and may change. What would be costly to decide ends here.
+			ClientAuth:       tls.RequestClientCert,
+			VerifyConnection: func(cs tls.ConnectionState) error { return certchain.Check(cs.PeerCertificates) },
+			GetCertificate:   func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return serving.Get() },
 		},
 	}
 	ended := make(chan struct{})

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // Issuer is a CA certificate with its key, and the way from it to a trust
@@ -134,6 +136,9 @@ func (i Issuer) check(td spiffeid.TrustDomain, anchors []*x509.Certificate) erro
 			return fmt.Errorf("the issuer is %s's, not %s's", uri, td.IDString())
 		}
 	}
+	if err := certchain.CheckIssuer(i.sent(time.Now())); err != nil {
+		return fmt.Errorf("the issuer %q has a chain that no agent takes: %w", cert.Subject, err)
+	}
 	if err := i.LeadsTo(anchors); err != nil {
 		return fmt.Errorf("the issuer %q leads to none of the trust anchors: %w", cert.Subject, err)
 	}
@@ -166,11 +171,11 @@ func (i Issuer) LeadsTo(anchors []*x509.Certificate) error {
 }
 
 // sent are the certificates to send along with what the issuer signs.
-func (i Issuer) sent(now time.Time) [][]byte {
-	var out [][]byte
+func (i Issuer) sent(now time.Time) []*x509.Certificate {
+	var out []*x509.Certificate
 	for _, c := range i.Chain {
 		if !selfSigned(c) && now.Before(c.NotAfter) {
-			out = append(out, c.Raw)
+			out = append(out, c)
 		}
 	}
 	return out

@@ -1,6 +1,8 @@
 package ca
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -11,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // intermediate is an issuer below root, with an RSA key in PKCS #1 as openssl
@@ -112,6 +116,51 @@ func TestUseRefusesWhatNobodyWouldAccept(t *testing.T) {
 		if now, _ := a.Issuer(); !now.Cert().Equal(good.Cert()) {
 			t.Fatal("the good one is gone")
 		}
+	}
+}
+
+// What agents refuse to check is not signed with, nor signed for.
+func TestOnlyTakenKeysAndChains(t *testing.T) {
+	root := newRootOf(t)
+	a, err := New(testDomain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "issuer"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, root.Cert(), key.Public(), root.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Use(Issuer{Key: key, Chain: parse(t, [][]byte{der})}, root.Chain); !errors.Is(err, certchain.ErrBounds) {
+		t.Errorf("an issuer with a P-521 key: %v", err)
+	}
+	good, err := ParseIssuer(intermediate(t, root, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	twin, err := ParseIssuer(intermediate(t, root, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Use(Issuer{Key: good.Key, Chain: append(good.Chain, twin.Chain...)}, root.Chain); !errors.Is(err, certchain.ErrBounds) {
+		t.Errorf("two intermediates of one name: %v", err)
+	}
+	if err := a.Use(good, root.Chain); err != nil {
+		t.Fatal(err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := a.SignNode(csr, "node-1", time.Hour); err == nil || !strings.Contains(err.Error(), "P-521") {
+		t.Errorf("a request for a P-521 key: %v", err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // SignWorkload makes a certificate for id and the public key of csrDER (a
@@ -96,6 +97,9 @@ func requestKey(csrDER []byte) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse request: %w", err)
 	}
+	if err := certchain.CheckKey(csr.PublicKey); err != nil { // before its signature, which may be costly to check
+		return nil, fmt.Errorf("the request: %w", err)
+	}
 	if err := csr.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("the request is not signed by its own key: %w", err)
 	}
@@ -128,7 +132,11 @@ func (a *Authority) sign(leaf *x509.Certificate, pub crypto.PublicKey, lifetime 
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	return append([][]byte{der}, issuer.sent(now)...), leaf.NotAfter, nil
+	chain := [][]byte{der}
+	for _, c := range issuer.sent(now) {
+		chain = append(chain, c.Raw)
+	}
+	return chain, leaf.NotAfter, nil
 }
 
 // ceilSecond rounds up to the resolution of X.509, so that a short lifetime
