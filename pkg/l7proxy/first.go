@@ -189,9 +189,10 @@ func (p *Proxy) detect(c *rawio.Conn, buf, head []byte) ([]byte, detect.Result) 
 	}
 	_ = c.SetReadDeadline(time.Now().Add(detectTime))
 	defer c.SetReadDeadline(time.Time{})
-	for result.NeedMore && len(head) < len(buf) {
+	for got := len(head); result.NeedMore && len(head) < len(buf); {
+		awaitRest(c, got)
 		n, err := c.Read(buf[len(head):])
-		head = buf[:len(head)+n]
+		head, got = buf[:len(head)+n], n
 		result = detect.Detect(head)
 		if err != nil {
 			break

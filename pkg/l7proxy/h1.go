@@ -23,6 +23,7 @@ type h1 struct {
 
 	in  []byte // bytes of the client that are not consumed yet; within buf
 	buf *[]byte
+	got int // bytes of the client's last read
 	// few is where the next request begins while the client is idle: a buffer is
 	// there only while bytes are in flight.
 	few  [fewBytes]byte
@@ -63,7 +64,7 @@ const headTime = 30 * time.Second
 
 // serveHTTP1 takes buf over, which s.Head lies at the start of.
 func (s *Session) serveHTTP1(ctx context.Context, buf *[]byte) {
-	d := &h1{s: s, ctx: ctx, buf: buf, in: (*buf)[:len(s.Head)]}
+	d := &h1{s: s, ctx: ctx, buf: buf, in: (*buf)[:len(s.Head)], got: len(s.Head)}
 	s.Head = nil
 	s.proxy.h1.enter(d)
 	defer func() {
@@ -94,6 +95,9 @@ func (d *h1) exchange() bool {
 	m, _, err := d.body.Next(d.in[n:])
 	if err != nil {
 		return d.fail(mesh.ReasonBadRequest, kind, false)
+	}
+	if !d.body.Done() {
+		awaitRest(d.s.Client, d.got)
 	}
 	edits := http1.Edits{}
 	if kind&http1.KindHTTP10 != 0 {
@@ -150,6 +154,7 @@ func (d *h1) readRequest() (int, error) {
 				began = true
 				_ = d.s.Client.SetReadDeadline(time.Now().Add(headTime))
 			}
+			awaitRest(d.s.Client, d.got)
 		}
 		if err := d.readMore(len(d.in) == 0); err != nil {
 			return 0, err
@@ -174,7 +179,7 @@ func (d *h1) readMore(idle bool) error {
 		return d.readIdle()
 	}
 	n, err := d.s.Client.Read(d.in[len(d.in):cap(d.in)])
-	d.in = d.in[:len(d.in)+n]
+	d.in, d.got = d.in[:len(d.in)+n], n
 	if n > 0 {
 		return nil
 	}
@@ -196,7 +201,7 @@ func (d *h1) readIdle() error {
 	}
 	d.endIdle()
 	d.buf = getBuffer()
-	d.in = (*d.buf)[:copy(*d.buf, d.few[:n])]
+	d.in, d.got = (*d.buf)[:copy(*d.buf, d.few[:n])], n
 	if n > 0 {
 		return nil
 	}

@@ -44,6 +44,9 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 			return mesh.ReasonClientReset
 		}
 		n, _, err := body.Next(d.in)
+		if !body.Done() {
+			awaitRest(d.s.Client, d.got)
+		}
 		now := d.in[:n]
 		d.in = d.in[n:]
 		if p.keep {

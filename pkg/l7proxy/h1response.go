@@ -152,6 +152,9 @@ func (d *h1) readResponse(up *h1Upstream, kind http1.Kind) (n int, reason mesh.R
 				continue
 			}
 		}
+		if len(up.in) > 0 || d.interim {
+			awaitRest(up.conn, up.got)
+		}
 		if err := d.readUpstream(up); err != nil {
 			return 0, d.readReason(err)
 		}
@@ -177,7 +180,7 @@ func (d *h1) readUpstream(up *h1Upstream) error {
 	if up.raw != nil && up.raw.Held() {
 		return errUnasked
 	}
-	up.in = up.in[:len(up.in)+n]
+	up.in, up.got = up.in[:len(up.in)+n], n
 	if n > 0 {
 		return nil
 	}
@@ -192,6 +195,9 @@ var errUnasked = errors.New("the endpoint spoke before it was asked")
 // the head goes out with it.
 func (d *h1) responseBody(up *h1Upstream, body *http1.Body) mesh.Reason {
 	n, _, err := body.Next(up.in)
+	if !body.Done() {
+		awaitRest(up.conn, up.got)
+	}
 	d.out = append(d.out, up.in[:n]...)
 	up.in = up.in[n:]
 	if _, werr := d.s.Client.Write(d.out); werr != nil {
@@ -209,6 +215,9 @@ func (d *h1) responseBody(up *h1Upstream, body *http1.Body) mesh.Reason {
 			return d.readReason(rerr)
 		}
 		n, _, err = body.Next(up.in)
+		if !body.Done() {
+			awaitRest(up.conn, up.got)
+		}
 		if _, werr := d.s.Client.Write(up.in[:n]); werr != nil {
 			return mesh.ReasonClientReset
 		}

@@ -16,6 +16,7 @@ type h1Upstream struct {
 	reused bool
 	timed  bool   // it has a deadline
 	in     []byte // bytes of the endpoint that are not consumed yet
+	got    int    // bytes of the last read
 }
 
 // idleHTTP1 is a connection to the endpoint that has become free, nil if there is

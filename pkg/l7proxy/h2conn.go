@@ -52,6 +52,7 @@ type h2conn struct {
 	wake   sync.Cond // the flusher waits for output
 	engine *http2.Conn
 
+	inside  bool // what was fed ended inside a message; the reader's
 	streams map[uint32]*h2stream
 	waiting []*h2pipe      // turned away by the connection, not by their own window; first come first served
 	closed  bool           // no more reading, or a write failed
@@ -115,6 +116,9 @@ func (c *h2conn) read(owner h2owner, head []byte) error {
 			if err := c.feed(owner, buf[:n], &batch); err != nil {
 				return err
 			}
+			if c.inside {
+				awaitRest(c.nc, n)
+			}
 		}
 		if err != nil {
 			return err
@@ -125,6 +129,7 @@ func (c *h2conn) read(owner h2owner, head []byte) error {
 func (c *h2conn) feed(owner h2owner, p []byte, b *h2batch) error {
 	c.mu.Lock()
 	events, err := c.engine.Feed(p)
+	c.inside = c.engine.Inside()
 	c.mu.Unlock()
 	b.add(c)
 	for i := range events {

@@ -27,6 +27,13 @@ func nothingToRead(fd uintptr) bool {
 	return errno == unix.EAGAIN
 }
 
+// quickAck sends an acknowledgement that is due, and ends the delay of further
+// ones (tcp(7), TCP_QUICKACK).
+func quickAck(fd uintptr) {
+	on := int32(1)
+	_, _, _ = syscall.RawSyscall6(unix.SYS_SETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
+}
+
 func raw(call, fd uintptr, p []byte, flags uintptr) (int, syscall.Errno) {
 	for {
 		n, _, errno := syscall.RawSyscall6(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags, 0, 0)

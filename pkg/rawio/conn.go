@@ -220,6 +220,13 @@ func (c *Conn) HungUp() bool {
 	return err != nil || hungUp
 }
 
+// QuickAck has the kernel acknowledge at once what was received, and, until
+// something is written, what is read after it. Otherwise it waits up to 40 ms for
+// an answer to carry the acknowledgement, and a peer with Nagle's algorithm holds
+// the next piece of its message back until it has that. It does not last, and
+// costs a system call.
+func (c *Conn) QuickAck() { _ = c.raw.Control(quickAck) }
+
 // Pending is how many bytes wait to be read, 0 where that cannot be told.
 func (c *Conn) Pending() int {
 	n := 0

@@ -150,6 +150,29 @@ func (c *Conn) feed(p []byte) error {
 	}
 }
 
+// Inside reports whether the last Feed ended inside something whose rest the peer
+// is about to send: a frame, a field section, or the message of a stream that
+// this Feed began and did not end. Messages on streams that were begun before
+// are not looked at: on a stream of many messages nobody can tell whether one is
+// whole.
+func (c *Conn) Inside() bool {
+	if len(c.prefaceLeft) > 0 || c.block.stream != 0 || len(c.in.bufs[c.in.cur]) > 0 {
+		return true
+	}
+	begun := uint32(0)
+	for i := range c.events {
+		switch ev := &c.events[i]; {
+		case ev.EndStream || ev.Kind == EventReset:
+			if ev.Stream == begun {
+				begun = 0
+			}
+		case ev.Kind == EventHeaders:
+			begun = ev.Stream
+		}
+	}
+	return begun != 0
+}
+
 // readPreface strips the client's connection preface, RFC 9113 §3.4.
 func (c *Conn) readPreface(p []byte) ([]byte, error) {
 	n := min(len(p), len(c.prefaceLeft))
