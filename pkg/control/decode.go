@@ -91,6 +91,7 @@ func decodeWorkload(w *pb.Workload) (*mesh.Workload, error) {
 		Addrs:          addrs,
 		Identity:       id,
 		Meshed:         w.GetMeshed(),
+		Enrolled:       w.GetEnrolled(),
 		HostNetwork:    w.GetHostNetwork(),
 		Ready:          w.GetReady(),
 		NetworkPolicy:  w.GetNetworkPolicy(),
@@ -109,6 +110,7 @@ func decodeSettings(s *pb.Settings) (out mesh.Settings, err error) {
 		return out, fmt.Errorf("policy %d is not known to this agent", s.GetPolicy())
 	}
 	out.FailClosed = s.GetFailClosed()
+	out.PlaintextFallback = s.GetPlaintextFallback()
 	if out.SkipOutboundPorts, err = decodeRanges(s.GetSkipOutboundPorts()); err != nil {
 		return out, err
 	}

@@ -22,6 +22,7 @@ func encodeWorkload(w *mesh.Workload) *pb.Resource {
 			Addrs:          encodeAddrs(w.Addrs),
 			Identity:       w.Identity.String(),
 			Meshed:         w.Meshed,
+			Enrolled:       w.Enrolled,
 			HostNetwork:    w.HostNetwork,
 			Ready:          w.Ready,
 			NetworkPolicy:  w.NetworkPolicy,
@@ -40,6 +41,7 @@ func encodeSettings(s *mesh.Settings) *pb.Settings {
 	return &pb.Settings{
 		Policy:            policy,
 		FailClosed:        s.FailClosed,
+		PlaintextFallback: s.PlaintextFallback,
 		SkipOutboundPorts: encodeRanges(s.SkipOutboundPorts),
 		SkipInboundPorts:  encodeRanges(s.SkipInboundPorts),
 		OpaquePorts:       encodeRanges(s.OpaquePorts),

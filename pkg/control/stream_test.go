@@ -143,9 +143,9 @@ func TestBadRequests(t *testing.T) {
 func TestEncodingKeepsEverything(t *testing.T) {
 	w := pod("a", "n1", podA)
 	w.Addrs = append(w.Addrs, netip.MustParseAddr("fd00::1"))
-	w.HostNetwork, w.NetworkPolicy = true, true
+	w.HostNetwork, w.NetworkPolicy, w.Enrolled = true, true, true
 	w.Settings = mesh.Settings{
-		Policy: mesh.PolicyStrict, FailClosed: true,
+		Policy: mesh.PolicyStrict, FailClosed: true, PlaintextFallback: true,
 		SkipOutboundPorts: []mesh.PortRange{{First: 25, Last: 25}},
 		SkipInboundPorts:  []mesh.PortRange{{First: 1, Last: 65535}},
 		OpaquePorts:       []mesh.PortRange{{First: 3306, Last: 3307}, {First: 9000, Last: 9001}},

@@ -89,6 +89,7 @@ type backend struct {
 	authenticate func(ctx context.Context, node, token string) error
 	nodeExists   func(node string) bool          // nil: any may
 	observer     control.Observer                // may be nil
+	enrolled     string                          // file that keeps which pods were enrolled; "": something else does
 	ready        []<-chan struct{}               // closed when there is something to serve; nothing is before
 	changes      <-chan struct{}                 // receives after the authority changed
 	problem      func() string                   // with the authority; "" for none
@@ -114,6 +115,8 @@ type Controller struct {
 	latest atomic.Pointer[translate.Result] // what was published
 	asOf   atomic.Pointer[time.Time]        // of what was published
 	report report
+
+	enrolments *enrolments
 }
 
 // New opens what a controller needs: the authority (made at first start), the
@@ -131,14 +134,18 @@ func New(opt Options) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
+	enrolments, err := newEnrolments(p.observer, p.enrolled, opt.Log)
+	if err != nil {
+		return nil, err
+	}
 	listener, err := net.Listen("tcp", opt.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen for agents: %w", err)
 	}
 	c := &Controller{
-		backend: p, opt: opt, listener: listener, health: health.NewServer(),
+		backend: p, opt: opt, listener: listener, health: health.NewServer(), enrolments: enrolments,
 		server: control.NewServer(control.ServerOptions{
-			Authority: p.authority, Authenticate: p.authenticate, NodeExists: p.nodeExists, Observer: p.observer,
+			Authority: p.authority, Authenticate: p.authenticate, NodeExists: p.nodeExists, Observer: enrolments,
 			NodeLifetime: opt.NodeLifetime, WorkloadLifetime: opt.WorkloadLifetime, Log: opt.Log,
 		}),
 	}
@@ -241,6 +248,7 @@ func (c *Controller) follow(ctx context.Context) error {
 		select {
 		case <-c.source.Changes():
 		case <-c.changes:
+		case <-c.enrolments.changed:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -261,6 +269,7 @@ func (c *Controller) publish() {
 	defer func() { c.asOf.Store(&asOf) }()
 	objects := c.source.Objects()
 	result := translate.Translate(objects, c.opt.TrustDomain)
+	c.enrolments.mark(result.Workloads)
 	c.latest.Store(&result)
 	c.report.update(c.source, result.Problems, c.opt.Log)
 	if c.routes != nil {

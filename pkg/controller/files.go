@@ -50,7 +50,7 @@ func openFiles(opt Options) (backend, error) {
 		return backend{}, err
 	}
 	return backend{
-		kind: "manifest", source: source, authority: f, authenticate: f.Authenticate, changes: f.changed,
+		kind: "manifest", source: source, enrolled: filepath.Join(opt.DataDir, "enrolled.json"), authority: f, authenticate: f.Authenticate, changes: f.changed,
 		problem: func() string { return "" }, leading: func() bool { return true }, statuses: func() (uint64, uint64) { return 0, 0 },
 		run: []func(context.Context) error{f.run},
 	}, nil

@@ -239,10 +239,19 @@ func (d *destination) choose(p *Proxy, c *Choice, ep mesh.Endpoint, load load) e
 }
 
 func (c *Choice) mesh(local, w *mesh.Workload) {
-	c.mayFallBack = !local.Settings.FailClosed &&
-		local.Settings.Policy == mesh.PolicyAllow && w.Settings.Policy == mesh.PolicyAllow
+	c.mayFallBack = mayFallBack(local, w)
 	c.way, c.TLS = wayMesh, tap.TLSTrue
 	c.Key.Identity, c.Peer.Identity = w.Identity, w.Identity
+}
+
+// mayFallBack reports whether local may reach w in plaintext when no agent
+// answers for it. Anybody on the way can see to that, so what the network says is
+// no reason for it: either both sides were told to, or the controller has never
+// heard that w is in the mesh, as where its node has no agent.
+func mayFallBack(local, w *mesh.Workload) bool {
+	from, to := &local.Settings, &w.Settings
+	return from.Policy == mesh.PolicyAllow && to.Policy == mesh.PolicyAllow && !from.FailClosed &&
+		(!w.Enrolled || from.PlaintextFallback && to.PlaintextFallback)
 }
 
 func (t *outboundTarget) dial(ctx context.Context, s *Session, c *Choice, alpn string) (Conn, error) {

@@ -10,23 +10,30 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Plaintext where the server's agent is away is for those who allow it.
+// Plaintext where no agent answers is for two sides that were told so, and for
+// pods that were never in the mesh; for nobody who is strict or fails closed.
 func TestMayFallBack(t *testing.T) {
 	type settings = mesh.Settings
+	told := settings{PlaintextFallback: true}
 	for name, c := range map[string]struct {
-		client, server settings
-		want           bool
+		client, server  settings
+		enrolled, never bool // may fall back to a server that was enrolled, or never was
 	}{
-		"both allow":                 {settings{}, settings{}, true},
-		"strict client":              {settings{Policy: mesh.PolicyStrict}, settings{}, false},
-		"strict server":              {settings{}, settings{Policy: mesh.PolicyStrict}, false},
-		"a client that fails closed": {settings{FailClosed: true}, settings{}, false},
-		"a server that fails closed": {settings{}, settings{FailClosed: true}, true}, // its kernel refuses
+		"neither told":               {settings{}, settings{}, false, true},
+		"the client told":            {told, settings{}, false, true},
+		"the server told":            {settings{}, told, false, true},
+		"both told":                  {told, told, true, true},
+		"strict client":              {settings{Policy: mesh.PolicyStrict, PlaintextFallback: true}, told, false, false},
+		"strict server":              {told, settings{Policy: mesh.PolicyStrict, PlaintextFallback: true}, false, false},
+		"a client that fails closed": {settings{FailClosed: true, PlaintextFallback: true}, told, false, false},
+		"a server that fails closed": {told, settings{FailClosed: true, PlaintextFallback: true}, true, true}, // its kernel refuses
 	} {
-		var choice Choice
-		choice.mesh(&mesh.Workload{Settings: c.client}, &mesh.Workload{Settings: c.server})
-		if choice.mayFallBack != c.want {
-			t.Errorf("%s: may fall back = %v", name, choice.mayFallBack)
+		for enrolled, want := range map[bool]bool{true: c.enrolled, false: c.never} {
+			var choice Choice
+			choice.mesh(&mesh.Workload{Settings: c.client}, &mesh.Workload{Settings: c.server, Enrolled: enrolled})
+			if choice.mayFallBack != want {
+				t.Errorf("%s, enrolled %v: may fall back = %v", name, enrolled, choice.mayFallBack)
+			}
 		}
 	}
 }

@@ -64,8 +64,7 @@ type Choice struct {
 	Peer tap.Peer // the endpoint
 	TLS  string   // a tap.TLS value; final once the connection is there
 
-	// mayFallBack to plaintext, where the server's agent is away: both sides
-	// allow it, and the client does not fail closed.
+	// mayFallBack to plaintext, where the server's agent is away.
 	mayFallBack bool
 	// failover: there are other endpoints to try, so that a dead one may cost
 	// less time.

@@ -62,7 +62,8 @@ func (p *Proxy) dialPlain(ctx context.Context, local *mesh.Workload, c *Choice) 
 // dialMesh connects to the agent of the endpoint's node and proves that it
 // speaks for the endpoint's identity. Where that agent is away and its pod
 // fails open, the application itself answers, which is not our TLS even where
-// it is TLS: if both sides allow plaintext the connection is made again without.
+// it is TLS: where plaintext is allowed (mayFallBack) the connection is made
+// again without, otherwise there is none.
 func (p *Proxy) dialMesh(ctx context.Context, local *mesh.Workload, c *Choice, alpn string) (Conn, error) {
 	if !p.down.is(c.Peer.Addr) {
 		conn, err := p.handshake(ctx, local, c, alpn)

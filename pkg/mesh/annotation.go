@@ -13,6 +13,7 @@ const (
 	AnnotationOpaquePorts       = "underlane.io/opaque-ports"
 	AnnotationFailMode          = "underlane.io/fail-mode"             // open | closed
 	AnnotationPolicy            = "underlane.io/policy"                // allow | strict
+	AnnotationPlaintextFallback = "underlane.io/plaintext-fallback"    // never | allowed
 	AnnotationRateLimit         = "underlane.io/rate-limit"            // "100/s", "100/s burst=200", "none"
 	AnnotationClientRateLimit   = "underlane.io/rate-limit-per-client" // likewise
 	// AnnotationSameNode closes the same-node shortcut where policies are
@@ -20,6 +21,9 @@ const (
 	AnnotationSameNode = "underlane.io/same-node" // shortcut | wire
 	// AnnotationStatus is written on labelled pods: what became of them.
 	AnnotationStatus = "underlane.io/status" // enrolled | pending: … | failed: … | left-out: …
+	// AnnotationEnrolled is written on a pod once it was enrolled, and stays while
+	// it is labelled, whatever becomes of it or of its agent.
+	AnnotationEnrolled = "underlane.io/enrolled" // true
 )
 
 // Annotations of a Service, HTTPRoute or GRPCRoute, named as Linkerd names its

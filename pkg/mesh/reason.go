@@ -16,7 +16,7 @@ const (
 	ReasonTLSPeer               // the peer's certificate is missing, expired, of a foreign trust domain, or costly to check
 	ReasonTLSIdentity           // the peer's certificate is another workload's
 	ReasonTLSFailed             // the mTLS handshake failed otherwise
-	ReasonAgentDown             // the server's node agent does not answer, and plaintext is not allowed
+	ReasonAgentDown             // no agent answers for the server's pod, and plaintext is not allowed
 	ReasonNoCertificate         // this node has no certificate for the workload (yet)
 	ReasonBadRequest            // the client's bytes break the protocol
 	ReasonBadResponse           // the server's bytes break the protocol
@@ -61,7 +61,7 @@ var reasonTable = [NumReasons]reasonRow{
 	ReasonTLSPeer:        {"tls-peer", 502, 14, "the peer's certificate is missing, expired, of another trust domain, or its chain is over the limits"},
 	ReasonTLSIdentity:    {"tls-identity", 502, 14, "the peer's certificate belongs to another workload"},
 	ReasonTLSFailed:      {"tls-failed", 502, 14, "the mTLS handshake failed"},
-	ReasonAgentDown:      {"agent-down", 502, 14, "the agent of the server's node does not answer and plaintext is not allowed"},
+	ReasonAgentDown:      {"agent-down", 502, 14, "no agent answers for the server's pod, and plaintext is not allowed"},
 	ReasonNoCertificate:  {"no-certificate", 503, 14, "this node has no certificate for the workload yet"},
 	ReasonBadRequest:     {"bad-request", 400, 13, "the request breaks the protocol"},
 	ReasonBadResponse:    {"bad-response", 502, 14, "the response breaks the protocol"},

@@ -18,6 +18,7 @@ type Workload struct {
 	Addrs          []netip.Addr
 	Identity       Identity
 	Meshed         bool   // opted in by label, and not hostNetwork
+	Enrolled       bool   // its agent has had it in the mesh: plaintext to it is only for those who asked for it
 	LeftOut        string // why a labelled pod is not meshed, such as "host network"; "" when it is, or has no label
 	HostNetwork    bool
 	Ready          bool
@@ -29,6 +30,7 @@ type Workload struct {
 type Settings struct {
 	Policy            PolicyMode
 	FailClosed        bool // refuse connections, rather than pass them through, while the agent is away
+	PlaintextFallback bool // where the agent of the other side's node does not answer, if that side says so too
 	SkipOutboundPorts []PortRange
 	SkipInboundPorts  []PortRange
 	OpaquePorts       []PortRange

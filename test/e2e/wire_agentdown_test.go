@@ -69,7 +69,7 @@ var services = []service{
 	{"HTTP/1", 8080, request(), `"proto":"HTTP/1.1"`},
 	{"HTTP/2", 8080, request("--http2"), `"proto":"HTTP/2.0"`},
 	{"echo", 7000, speak("who is there"), "who is there"},
-	{"banner", 7001, speak(""), "220 server ready"},
+	{"banner", 7001, speak(""), "server ready, client "},
 	{"sink", 7002, speak("swallow this"), "12 "}, // says nothing before the end
 	{"TLS", tlsPort, request("https"), "its own TLS"},
 	{"TLS 1.2", tlsPort + 1, request("https"), "its own TLS"},
@@ -119,16 +119,28 @@ func to(e event, ip netip.Addr, port int) bool {
 	return e.ProxyDirection == "OUTBOUND" && e.Destination.IP == ip.String() && int(e.Destination.Port) == port
 }
 
-// downLab is a lab with clients on node-1 and a server on node-2.
+// Annotations of the pods of downLab.
+var (
+	strictPolicy = map[string]string{"underlane.io/policy": "strict"}
+	fallsBack    = map[string]string{"underlane.io/plaintext-fallback": "allowed"}
+)
+
+// downLab is a lab with clients on node-1 and servers on node-2: of each kind one
+// that has no settings, one that is strict, and one that may fall back to
+// plaintext.
 func downLab(t *testing.T) *lab.Lab {
 	t.Helper()
-	strict := clientPod("strict-client", node1)
-	strict.Annotations = map[string]string{"underlane.io/policy": "strict"}
-	strictServer := serverPod("strict-server", node2)
-	strictServer.Annotations = strict.Annotations
-	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), strict, serverPod("server", node2), strictServer))
-	waitEnrolled(t, l, "default/client", "default/strict-client", "default/server", "default/strict-server")
-	for _, pod := range []string{"server", "strict-server"} {
+	var pods []podSpec
+	var names []string
+	for prefix, annotations := range map[string]map[string]string{"": nil, "strict-": strictPolicy, "lenient-": fallsBack} {
+		client, server := clientPod(prefix+"client", node1), serverPod(prefix+"server", node2)
+		client.Annotations, server.Annotations = annotations, annotations
+		pods = append(pods, client, server)
+		names = append(names, "default/"+client.Name, "default/"+server.Name)
+	}
+	l := lab.Up(t, lab.Options{}, manifests(pods...))
+	waitEnrolled(t, l, names...)
+	for _, pod := range []string{"server", "strict-server", "lenient-server"} {
 		tlsApp(t, l, pod, tlsPort, false)
 		tlsApp(t, l, pod, tlsPort+1, true)
 	}
@@ -136,46 +148,82 @@ func downLab(t *testing.T) *lab.Lab {
 }
 
 // TestAgentDown: where the agent of the server's node is away and its pod
-// fails open, plaintext is fallen back to if both sides allow it, in the open.
-// With the agent, mTLS comes back.
+// fails open, the application answers the client's agent. It is sent nothing,
+// but where both pods were told that plaintext will do: then that is used, in the
+// open. With the agent, mTLS comes back.
 func TestAgentDown(t *testing.T) {
 	l := downLab(t)
 	tap := startTap(t, l, node1)
 	useAll(t, l, tap, "client", "server", "true")
+	useAll(t, l, tap, "lenient-client", "lenient-server", "true")
 	before := agentStatus(t, l, node1).PlaintextFallbacks
 	l.KillAgent(node2)
-	useAll(t, l, tap, "client", "server", "agent-down")
+	useAll(t, l, tap, "lenient-client", "lenient-server", "agent-down")
 	counted := metric(metrics(t, l, node1), "underlane_plaintext_fallback_total")
 	if n := float64(2 * len(services)); counted < float64(before)+n {
 		t.Errorf("%v plaintext fallbacks were counted, %v were before, want %v more", counted, before, n)
 	}
-	t.Run("strict", func(t *testing.T) { strictRefusesPlaintext(t, l, tap) })
+	t.Run("others", func(t *testing.T) { nothingInPlaintext(t, l, tap) })
+	t.Run("the controller starts anew", func(t *testing.T) {
+		l.KillController()
+		l.StartController()
+		l.Eventually(patience, func() error { // the client's agent has its word
+			if s := agentStatus(t, l, node1); !s.Ready {
+				return fmt.Errorf("%v", s.NotReady)
+			}
+			return nil
+		})
+		l.Apply(manifests(clientPod("late-client", node1))) // that it comes in shows that the controller is heard
+		waitEnrolled(t, l, "default/late-client")
+		out := l.Exec("late-client", "labtest", "get", "-i", "http://"+addrPort(l.Pod("server").IP(), 8080)+"/")
+		if !strings.HasPrefix(out, "HTTP/1.1 502") || !strings.Contains(out, "Underlane-Reason: agent-down") {
+			t.Error(out)
+		}
+	})
+	if now := metric(metrics(t, l, node1), "underlane_plaintext_fallback_total"); now != counted {
+		t.Errorf("%v plaintext fallbacks were counted, %v before others were refused", now, counted)
+	}
 
 	l.StartAgent(node2)
-	waitEnrolled(t, l, "default/server")
-	l.Eventually(patience, func() error { // that the agent was away is remembered for some seconds
-		began := time.Now()
-		l.Exec("client", "labtest", "get", "http://"+addrPort(l.Pod("server").IP(), 8080)+"/")
-		if e := tap.wait("a request", func(e event) bool { return e.Time.After(began) && e.RequestInitEvent != nil }); e.TLS != "true" {
-			return fmt.Errorf("tls=%s", e.TLS)
-		}
-		return nil
-	})
+	waitEnrolled(t, l, "default/server", "default/lenient-server")
+	for _, who := range []string{"", "lenient-"} {
+		l.Eventually(patience, func() error { // that the agent was away is remembered for some seconds
+			began := time.Now()
+			l.Exec(who+"client", "labtest", "get", "http://"+addrPort(l.Pod(who+"server").IP(), 8080)+"/")
+			if e := tap.wait("a request", func(e event) bool { return e.Time.After(began) && e.RequestInitEvent != nil }); e.TLS != "true" {
+				return fmt.Errorf("tls=%s", e.TLS)
+			}
+			return nil
+		})
+	}
 	time.Sleep(6 * time.Second) // as it is of each address
 	useAll(t, l, tap, "client", "server", "true")
+	useAll(t, l, tap, "lenient-client", "lenient-server", "true")
 }
 
-// strictRefusesPlaintext: with strict on either side nothing is sent to a
-// server without its agent.
-func strictRefusesPlaintext(t *testing.T, l *lab.Lab, tap *tapReader) {
+// nothingInPlaintext: unless both were told that plaintext will do, nothing is sent
+// to a server without its agent.
+func nothingInPlaintext(t *testing.T, l *lab.Lab, tap *tapReader) {
 	const marker = "never-in-plaintext-jvkx"
 	stop := capture(t, nodeNetns(t, l, node1), uplink)
-	for client, server := range map[string]string{"client": "strict-server", "strict-client": "server"} {
+	for _, pair := range [][2]string{
+		{"client", "server"},
+		{"client", "strict-server"},
+		{"strict-client", "server"},
+		{"client", "lenient-server"},
+		{"lenient-client", "server"},
+	} {
+		client, server := pair[0], pair[1]
 		for _, ip := range l.Pod(server).IPs {
+			if ip.Is6() && server != "server" {
+				continue // one that says nothing takes its seconds each time
+			}
 			began := time.Now()
-			out := l.Exec(client, "labtest", "get", "-i", "-H", "X-Marker: "+marker, "http://"+addrPort(ip, 8080)+"/"+marker)
-			if !strings.HasPrefix(out, "HTTP/1.1 502") || !strings.Contains(out, "Underlane-Reason: agent-down") {
-				t.Errorf("%s to %s: %s", client, server, out)
+			for _, version := range []string{"--http2=false", "--http2=true"} {
+				out := l.Exec(client, "labtest", "get", "-i", version, "-H", "X-Marker: "+marker, "http://"+addrPort(ip, 8080)+"/"+marker)
+				if !strings.Contains(out, " 502") || !strings.Contains(out, "Underlane-Reason: agent-down") {
+					t.Errorf("%s to %s: %s", client, server, out)
+				}
 			}
 			for _, port := range []int{7000, 7001, 7002} {
 				if r := say(l, client, addrPort(ip, port), marker); r.Code == 0 || r.Stdout != "" {
@@ -206,19 +254,66 @@ func strictRefusesPlaintext(t *testing.T, l *lab.Lab, tap *tapReader) {
 	}
 }
 
+// TestNeverEnrolled: a pod that is labelled while its node has no agent is reached
+// in plaintext, as it was before it was labelled; once it is enrolled, never
+// again.
+func TestNeverEnrolled(t *testing.T) {
+	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), serverPod("first", node2)))
+	waitEnrolled(t, l, "default/client", "default/first")
+	l.KillAgent(node2)
+	l.Apply(manifests(serverPod("late", node2)))
+	url := "http://" + addrPort(l.Pod("late").IP(), 8080) + "/"
+	tap := startTap(t, l, node1)
+	status := func() string {
+		t.Helper()
+		began := time.Now()
+		l.Exec("client", "labtest", "get", "-i", url)
+		return tap.wait("the end of a request", func(e event) bool {
+			return e.Time.After(began) && e.ResponseEndEvent != nil && to(e, l.Pod("late").IP(), 8080)
+		}).TLS
+	}
+	l.Eventually(patience, func() error { // its program starts, too
+		if r := l.TryExec("client", "labtest", "get", "-i", url); !strings.Contains(r.Stdout, "200 OK") {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
+	if got := status(); got != "agent-down" {
+		t.Errorf("tls=%s before it was enrolled", got)
+	}
+	l.StartAgent(node2)
+	waitEnrolled(t, l, "default/late")
+	l.Eventually(patience, func() error {
+		if got := status(); got != "true" {
+			return fmt.Errorf("tls=%s", got)
+		}
+		return nil
+	})
+	l.KillAgent(node2)
+	if out := l.Exec("client", "labtest", "get", "-i", url); !strings.Contains(out, "Underlane-Reason: agent-down") {
+		t.Errorf("after it was enrolled: %s", out)
+	}
+}
+
 // TestAgentHangs: the agent of the server's node is stopped under traffic of
 // new and of kept connections. No request takes longer than it may; what was
-// under way may fail, what comes after does not.
+// under way may fail, what comes after does not where plaintext will do, and is
+// refused otherwise.
 func TestAgentHangs(t *testing.T) {
 	l := downLab(t)
 	tap := startTap(t, l, node1)
-	ip := l.Pod("server").IP()
-	url := "http://" + addrPort(ip, 8080) + "/"
 	const workers = 3
-	var traffic []*background
-	for _, args := range [][]string{{"--fresh"}, {}, {"--http2"}} {
-		argv := append([]string{"labtest", "get", "--summary", "-n", "0", "--duration", "25s", "--interval", "50ms", "--timeout", hangs.String(), "-c", fmt.Sprint(workers)}, args...)
-		traffic = append(traffic, inPod(t, l, "client", append(argv, url)...))
+	type flow struct {
+		who, args string
+		*background
+	}
+	var traffic []flow
+	url := func(who string) string { return "http://" + addrPort(l.Pod(who+"server").IP(), 8080) + "/" }
+	for _, who := range []string{"lenient-", ""} {
+		for _, args := range []string{"--fresh", "--http2=false", "--http2"} {
+			argv := []string{"labtest", "get", "--summary", "-n", "0", "--duration", "25s", "--interval", "50ms", "--timeout", hangs.String(), "-c", fmt.Sprint(workers), args}
+			traffic = append(traffic, flow{who, args, inPod(t, l, who+"client", append(argv, url(who))...)})
+		}
 	}
 	tap.wait("traffic", func(e event) bool { return e.ResponseEndEvent != nil && e.TLS == "true" })
 	time.Sleep(time.Second) // let pools fill
@@ -229,25 +324,40 @@ func TestAgentHangs(t *testing.T) {
 		return e.Time.After(stopped) && e.ResponseEndEvent != nil && e.TLS == "agent-down" && e.ResponseEndEvent.HTTPStatus == 200
 	})
 	t.Logf("plaintext after %s", time.Since(stopped))
-	for i, b := range traffic {
-		s := summary(t, b)
-		t.Logf("traffic %d: %+v", i, s)
-		if s.Failed > 0 || s.Status[200] < 100 {
-			t.Errorf("traffic %d: requests hung or had no answer: %+v", i, s)
+	tap.wait("a refusal in place of the hung agent", func(e event) bool {
+		return e.Time.After(stopped) && e.ResponseEndEvent != nil && e.Reason == "agent-down" && e.Source.Metadata["pod"] == "client"
+	})
+	t.Logf("refused after %s", time.Since(stopped))
+	for _, f := range traffic {
+		s := summary(t, f.background)
+		name := f.who + "client " + f.args
+		t.Logf("%s: %+v", name, s)
+		if s.Failed > 0 {
+			t.Errorf("%s: requests hung or had no answer: %+v", name, s)
 		}
-		if cut := s.Requests - s.Status[200]; cut > 4*workers {
-			t.Errorf("traffic %d: %d requests were not answered by the server: %+v", i, cut, s)
+		switch {
+		case f.who == "" && (s.Status[502] < 20 || s.Status[200]+s.Status[502]+4*workers < s.Requests):
+			t.Errorf("%s: was not refused for want of an agent: %+v", name, s)
+		case f.who != "" && (s.Status[200] < 100 || s.Requests-s.Status[200] > 4*workers):
+			t.Errorf("%s: requests were not answered by the server: %+v", name, s)
+		}
+	}
+	for _, e := range tap.all(func(e event) bool { return e.TLS == "agent-down" }) {
+		if e.Source.Metadata["pod"] != "lenient-client" {
+			t.Errorf("plaintext: %s", e)
 		}
 	}
 	l.SignalAgent(node2, "CONT")
-	l.Eventually(patience, func() error {
-		began := time.Now()
-		l.Exec("client", "labtest", "get", url)
-		if e := tap.wait("a request", func(e event) bool { return e.Time.After(began) && e.RequestInitEvent != nil }); e.TLS != "true" {
-			return fmt.Errorf("tls=%s", e.TLS)
-		}
-		return nil
-	})
+	for _, who := range []string{"lenient-", ""} {
+		l.Eventually(patience, func() error {
+			began := time.Now()
+			l.Exec(who+"client", "labtest", "get", url(who))
+			if e := tap.wait("a request", func(e event) bool { return e.Time.After(began) && e.RequestInitEvent != nil }); e.TLS != "true" {
+				return fmt.Errorf("tls=%s", e.TLS)
+			}
+			return nil
+		})
+	}
 }
 
 // TestSlowIsNotHung: that a slow application's agent is asked whether it lives

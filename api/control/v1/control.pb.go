@@ -960,6 +960,7 @@ type Workload struct {
 	Settings       *Settings              `protobuf:"bytes,14,opt,name=settings,proto3" json:"settings,omitempty"`
 	LeftOut        string                 `protobuf:"bytes,15,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"` // why a labelled pod is not meshed; empty when it is, or is not labelled
 	Zone           string                 `protobuf:"bytes,16,opt,name=zone,proto3" json:"zone,omitempty"`                      // its node's; empty: not known
+	Enrolled       bool                   `protobuf:"varint,17,opt,name=enrolled,proto3" json:"enrolled,omitempty"`             // has been in the mesh: its agent said so once
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1106,6 +1107,13 @@ func (x *Workload) GetZone() string {
 	return ""
 }
 
+func (x *Workload) GetEnrolled() bool {
+	if x != nil {
+		return x.Enrolled
+	}
+	return false
+}
+
 type Settings struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Policy            Settings_Policy        `protobuf:"varint,1,opt,name=policy,proto3,enum=underlane.control.v1.Settings_Policy" json:"policy,omitempty"`
@@ -1115,6 +1123,7 @@ type Settings struct {
 	OpaquePorts       []*PortRange           `protobuf:"bytes,5,rep,name=opaque_ports,json=opaquePorts,proto3" json:"opaque_ports,omitempty"`
 	RateLimit         *RateLimit             `protobuf:"bytes,6,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`                     // of all requests; absent: none
 	ClientRateLimit   *RateLimit             `protobuf:"bytes,7,opt,name=client_rate_limit,json=clientRateLimit,proto3" json:"client_rate_limit,omitempty"` // of those of each client identity
+	PlaintextFallback bool                   `protobuf:"varint,8,opt,name=plaintext_fallback,json=plaintextFallback,proto3" json:"plaintext_fallback,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1196,6 +1205,13 @@ func (x *Settings) GetClientRateLimit() *RateLimit {
 		return x.ClientRateLimit
 	}
 	return nil
+}
+
+func (x *Settings) GetPlaintextFallback() bool {
+	if x != nil {
+		return x.PlaintextFallback
+	}
+	return false
 }
 
 type RateLimit struct {
@@ -2985,7 +3001,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aaddress\x18\x05 \x01(\v2\x1d.underlane.control.v1.AddressH\x00R\aaddress\x129\n" +
 	"\aanchors\x18\x06 \x01(\v2\x1d.underlane.control.v1.AnchorsH\x00R\aanchors\x123\n" +
 	"\x05route\x18\a \x01(\v2\x1b.underlane.control.v1.RouteH\x00R\x05routeB\t\n" +
-	"\acontent\"\xde\x03\n" +
+	"\acontent\"\xfa\x03\n" +
 	"\bWorkload\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -3005,7 +3021,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x0enetwork_policy\x18\r \x01(\bR\rnetworkPolicy\x12:\n" +
 	"\bsettings\x18\x0e \x01(\v2\x1e.underlane.control.v1.SettingsR\bsettings\x12\x19\n" +
 	"\bleft_out\x18\x0f \x01(\tR\aleftOut\x12\x12\n" +
-	"\x04zone\x18\x10 \x01(\tR\x04zone\"\xfc\x03\n" +
+	"\x04zone\x18\x10 \x01(\tR\x04zone\x12\x1a\n" +
+	"\benrolled\x18\x11 \x01(\bR\benrolled\"\xab\x04\n" +
 	"\bSettings\x12=\n" +
 	"\x06policy\x18\x01 \x01(\x0e2%.underlane.control.v1.Settings.PolicyR\x06policy\x12\x1f\n" +
 	"\vfail_closed\x18\x02 \x01(\bR\n" +
@@ -3015,7 +3032,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\fopaque_ports\x18\x05 \x03(\v2\x1f.underlane.control.v1.PortRangeR\vopaquePorts\x12>\n" +
 	"\n" +
 	"rate_limit\x18\x06 \x01(\v2\x1f.underlane.control.v1.RateLimitR\trateLimit\x12K\n" +
-	"\x11client_rate_limit\x18\a \x01(\v2\x1f.underlane.control.v1.RateLimitR\x0fclientRateLimit\"\x1f\n" +
+	"\x11client_rate_limit\x18\a \x01(\v2\x1f.underlane.control.v1.RateLimitR\x0fclientRateLimit\x12-\n" +
+	"\x12plaintext_fallback\x18\b \x01(\bR\x11plaintextFallback\"\x1f\n" +
 	"\x06Policy\x12\t\n" +
 	"\x05ALLOW\x10\x00\x12\n" +
 	"\n" +

@@ -167,6 +167,8 @@ func badSettings(what string, o metav1.Object) []string {
 		mesh.AnnotationPolicy:   {"allow", "strict"},
 		mesh.AnnotationFailMode: {"open", "closed"},
 		mesh.AnnotationSameNode: {"shortcut", "wire"},
+
+		mesh.AnnotationPlaintextFallback: {"never", "allowed"},
 	} {
 		if v, ok := a[name]; ok && !slices.Contains(allowed, v) {
 			bad = append(bad, fmt.Sprintf("%s: %s: %q is none of %s", what, name, v, strings.Join(allowed, ", ")))

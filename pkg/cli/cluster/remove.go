@@ -162,17 +162,19 @@ func (u *uninstaller) gone(ctx context.Context, all []chart.Object) error {
 	})
 }
 
-// forgetStatus removes the annotation that the controller wrote on pods.
+// forgetStatus removes the annotations that the controller wrote on pods.
 func (u *uninstaller) forgetStatus(ctx context.Context) error {
 	pods, err := u.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return fmt.Errorf("look for annotated pods: %w", err)
 	}
-	patch := []byte(fmt.Sprintf(`{"metadata":{"annotations":{%q:null}}}`, mesh.AnnotationStatus))
+	patch := []byte(fmt.Sprintf(`{"metadata":{"annotations":{%q:null,%q:null}}}`, mesh.AnnotationStatus, mesh.AnnotationEnrolled))
 	n := 0
 	for i := range pods.Items {
 		p := &pods.Items[i]
-		if _, ok := p.Annotations[mesh.AnnotationStatus]; !ok {
+		_, status := p.Annotations[mesh.AnnotationStatus]
+		_, enrolled := p.Annotations[mesh.AnnotationEnrolled]
+		if !status && !enrolled {
 			continue
 		}
 		_, err := u.client.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})

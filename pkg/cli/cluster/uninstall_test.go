@@ -168,7 +168,7 @@ func TestUninstallRun(t *testing.T) {
 	}
 	client := fake.NewClientset(
 		agentDaemonSet(t), node("good", corev1.ConditionTrue), node("lost", corev1.ConditionUnknown),
-		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Annotations: map[string]string{mesh.AnnotationStatus: "enrolled", "own": "1"}}},
+		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Annotations: map[string]string{mesh.AnnotationStatus: "enrolled", mesh.AnnotationEnrolled: "true", "own": "1"}}},
 	)
 	var events []string
 	client.PrependReactor("create", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {

@@ -1,5 +1,6 @@
 // Package podstatus shows on a pod what became of it in the mesh: it writes
-// what agents report into the annotation underlane.io/status.
+// what agents report into the annotation underlane.io/status, and into
+// underlane.io/enrolled that it was in the mesh once.
 package podstatus
 
 import (
@@ -212,11 +213,8 @@ func (w *Writer) write(ctx context.Context, uid string, want report) error {
 		w.log.Warn("an agent reported a pod that is not on its node", "node", want.node, "pod", pod.Namespace+"/"+pod.Name)
 		return nil
 	}
-	if now, has := pod.Annotations[mesh.AnnotationStatus]; now == want.text && has == (want.text != "") {
-		return nil
-	}
-	patch, err := patchOf(uid, want.text)
-	if err != nil {
+	patch, err := patchOf(pod, uid, want)
+	if patch == nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -233,13 +231,29 @@ func (w *Writer) write(ctx context.Context, uid string, want report) error {
 	return err
 }
 
-// patchOf is a merge patch, for the pod with this UID only.
-func patchOf(uid, text string) ([]byte, error) {
-	var value *string // nil removes
-	if text != "" {
-		value = &text
+// patchOf is a merge patch for the pod with this UID only, nil where it says
+// already what is wanted. That it was enrolled is never taken back, but with the
+// label.
+func patchOf(pod *corev1.Pod, uid string, want report) ([]byte, error) {
+	change := map[string]*string{} // nil removes
+	set := func(name, value string) {
+		if now, has := pod.Annotations[name]; now == value && has == (value != "") {
+			return
+		}
+		change[name] = nil
+		if value != "" {
+			change[name] = &value
+		}
 	}
-	return json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": uid, "annotations": map[string]*string{mesh.AnnotationStatus: value},
-	}})
+	set(mesh.AnnotationStatus, want.text)
+	switch want.state {
+	case "enrolled":
+		set(mesh.AnnotationEnrolled, "true")
+	case "":
+		set(mesh.AnnotationEnrolled, "")
+	}
+	if len(change) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid, "annotations": change}})
 }

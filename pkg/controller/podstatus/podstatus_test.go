@@ -117,6 +117,26 @@ func TestReportsAreShown(t *testing.T) {
 	}
 }
 
+// That a pod was in the mesh is not taken back, whatever becomes of it later, but
+// with its label.
+func TestEnrolledStays(t *testing.T) {
+	f := newFixture(t)
+	uid := f.addPod("web", "n1")
+	for _, step := range []struct{ state, text, enrolled string }{
+		{"pending", "pending", ""},
+		{"enrolled", "enrolled", "true"},
+		{"pending", "pending", "true"},
+		{"failed", "failed", "true"},
+		{"", "", ""},
+	} {
+		f.report("n1", uid, step.state, "", 0)
+		f.until(uid, step.text)
+		if got := f.Pod(uid).Annotations[mesh.AnnotationEnrolled]; got != step.enrolled {
+			t.Errorf("%q: enrolled is %q, want %q", step.state, got, step.enrolled)
+		}
+	}
+}
+
 func TestWhatIsThereIsNotWrittenAgain(t *testing.T) {
 	f := newFixture(t)
 	uid, other := f.addPod("web", "n1"), f.addPod("other", "n1")

@@ -105,6 +105,15 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 	default:
 		report("annotation %s: %q is neither open nor closed", mesh.AnnotationFailMode, v)
 	}
+	switch v, ok := annotations[mesh.AnnotationPlaintextFallback]; {
+	case !ok:
+	case v == "never":
+		s.PlaintextFallback = false
+	case v == "allowed":
+		s.PlaintextFallback = true
+	default:
+		report("annotation %s: %q is neither never nor allowed", mesh.AnnotationPlaintextFallback, v)
+	}
 	switch v, ok := annotations[mesh.AnnotationPolicy]; {
 	case !ok:
 	case v == mesh.PolicyAllow.String():

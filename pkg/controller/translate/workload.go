@@ -45,6 +45,7 @@ func (t *translation) addPod(p *corev1.Pod) {
 	if optedIn(p.Labels, ns.meshed, report) {
 		w.LeftOut = leftOut(p)
 		w.Meshed = w.LeftOut == ""
+		w.Enrolled = w.Meshed && p.Annotations[mesh.AnnotationEnrolled] == "true"
 	}
 	t.Workloads = append(t.Workloads, w)
 	known := &pod{Pod: p, workload: w}
