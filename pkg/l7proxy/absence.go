@@ -163,6 +163,17 @@ func (all *absences) stop() {
 	all.running.Wait()
 }
 
+// run has f run before the proxy ends, which it says by ctx. False: it has ended.
+func (all *absences) run(f func()) bool {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.ctx.Err() != nil {
+		return false
+	}
+	all.running.Go(f)
+	return true
+}
+
 // forget drops what was over so long ago that it does not count any more.
 func (all *absences) forget() {
 	all.mu.Lock()

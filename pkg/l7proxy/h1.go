@@ -313,14 +313,15 @@ func (d *h1) send(choice *Choice) (*h1Upstream, *pump, error) {
 			return up, d.startPump(up), nil
 		}
 		d.endWait()
-		if !up.reused {
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		if !up.reused && !late {
 			err = writeFailure(up.conn, err)
 		}
 		up.conn.Close()
 		if d.phase.gaveUp {
 			return nil, nil, mesh.Fail(mesh.ReasonClientReset, err)
 		}
-		if !up.reused {
+		if !up.reused || late { // the connection was well: the time for the attempt is over
 			return nil, nil, mesh.Fail(readReason(err), err)
 		}
 		if !body.Done() || !retry.Idempotent(text(d.req.Method())) {

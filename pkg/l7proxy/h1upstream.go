@@ -38,9 +38,18 @@ func (s *Session) idleHTTP1(c *Choice) *h1Upstream {
 	return up
 }
 
-// dialHTTP1 makes a connection to the endpoint: between nodes a stream of a shared
-// one, if there are some already that are not shared.
+// dialHTTP1 makes a connection to the endpoint. A deadline of ctx bounds only how
+// long it waits.
 func (s *Session) dialHTTP1(ctx context.Context, c *Choice) (*h1Upstream, error) {
+	if _, limited := ctx.Deadline(); limited {
+		return s.dialBefore(ctx, c)
+	}
+	return s.dialOwn(ctx, c)
+}
+
+// dialOwn makes a connection to the endpoint: between nodes a stream of a shared
+// one, if there are some already that are not shared.
+func (s *Session) dialOwn(ctx context.Context, c *Choice) (*h1Upstream, error) {
 	alpn := mtls.ALPNHTTP1
 	if c.way == wayMesh && !s.overBuffer() {
 		if s.proxy.muxes.reserve(c.Key, &s.proxy.watched) {

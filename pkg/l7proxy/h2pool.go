@@ -63,9 +63,9 @@ func (p *h2Pool) open(st *h2stream, not *h2upstream, b *h2batch) {
 	}
 	p.dials[key] = append(dials, d)
 	p.mu.Unlock()
-	choice := *st.choice // Dial writes into it, and st may go before
+	choice, balanced := *st.choice, st.choice.balanced() // Dial writes into it, and st may go before
 	choice.load = load{}
-	go p.dial(st.srv.session, &choice, d)
+	go p.dial(st.srv.session, &choice, balanced, d)
 }
 
 // dialled ends a dial: u joins the pool, unless the dial failed, and whoever

@@ -138,7 +138,9 @@ func (st *h2stream) connected(attempt int32, u *h2upstream, err error, b *h2batc
 		}
 	default:
 		reason := reasonOf(err)
-		st.choice.failed(reason)
+		if !ownFault(err) {
+			st.choice.failed(reason)
+		}
 		if !st.another(reason, b) && !st.retry(retry.Attempt{Cause: retry.Unsent}, b) {
 			st.exchange.Chose(st.choice)
 			st.fail(reason, b)

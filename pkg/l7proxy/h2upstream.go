@@ -40,10 +40,13 @@ type h2waiter struct {
 func (st *h2stream) waiter() h2waiter { return h2waiter{st, st.attempt} }
 
 // dial connects to the endpoint that choice names and puts the waiters' streams
-// on the connection.
-func (p *h2Pool) dial(s *Session, choice *Choice, d *h2dial) {
+// on the connection. balanced: there are other endpoints, maybe.
+func (p *h2Pool) dial(s *Session, choice *Choice, balanced bool, d *h2dial) {
 	// Not the first client's context: others wait for the connection as well.
 	nc, err := s.Dial(context.Background(), choice, mtls.ALPNHTTP2)
+	if balanced && err != nil && !ownFault(err) && elsewhere(reasonOf(err)) {
+		s.proxy.absent(choice, reasonOf(err), nil) // the requests that waited may be over by now
+	}
 	var u *h2upstream
 	if err == nil {
 		u = &h2upstream{

@@ -126,6 +126,7 @@ type Proxy struct {
 
 	balancers  balancers
 	absences   absences
+	lateDials  lateDials
 	routings   routings
 	rateLimits rateLimits
 	budgets    budgets

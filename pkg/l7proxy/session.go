@@ -95,7 +95,7 @@ func (s *Session) PickInto(c *Choice, to *place) error { return s.target.pick(s,
 // Bounded by the proxy's connect timeout.
 func (s *Session) Dial(ctx context.Context, c *Choice, alpn string) (Conn, error) {
 	conn, err := s.target.dial(ctx, s, c, alpn)
-	if err != nil && ctx.Err() != context.Canceled && !ownFault(err) { // the client's end may have cancelled it
+	if err != nil && ctx.Err() == nil && !ownFault(err) { // else it was the caller that gave up
 		c.failed(reasonOf(err))
 	}
 	c.dialled()
