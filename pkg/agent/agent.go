@@ -43,6 +43,7 @@ type Agent struct {
 	socket net.Listener // of the node API
 	porch  net.Listener // of door
 	door   *handover.Door
+	worked bool // it has had the node before
 }
 
 // Run runs an agent until ctx is done, and then lets open connections end. It

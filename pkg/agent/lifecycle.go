@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -39,7 +40,7 @@ func (a *Agent) run(ctx context.Context) error {
 		return err
 	}
 	if err := a.load(); err != nil {
-		return errors.Join(err, a.socket.Close(), a.porch.Close())
+		return errors.Join(err, a.unlisten())
 	}
 	if predecessor == nil {
 		a.live(life)
@@ -83,13 +84,29 @@ func (a *Agent) run(ctx context.Context) error {
 
 // listen makes the sockets that only one agent of a node has.
 func (a *Agent) listen(ctx context.Context) (err error) {
+	a.socket, a.porch = nil, nil
 	if a.socket, err = a.claimSocket(ctx); err != nil {
 		return err
 	}
-	if a.porch, err = nodeapi.Listen(a.config.doorPath()); err != nil {
-		return errors.Join(err, a.socket.Close())
+	if a.porch, err = a.openDoor(ctx); err != nil {
+		return errors.Join(err, a.unlisten())
 	}
 	return nil
+}
+
+func (a *Agent) openDoor(context.Context) (net.Listener, error) {
+	return nodeapi.Listen(a.config.doorPath())
+}
+
+// unlisten closes what listen opened.
+func (a *Agent) unlisten() (err error) {
+	for _, ln := range []*net.Listener{&a.socket, &a.porch} {
+		if *ln != nil {
+			err = errors.Join(err, (*ln).Close())
+		}
+		*ln = nil
+	}
+	return err
 }
 
 func (a *Agent) load() (err error) {
@@ -113,17 +130,25 @@ func (a *Agent) live(life *parts) {
 // work starts what only one agent of a node does.
 func (a *Agent) work(work *parts) {
 	work.start("kernel events", a.readKernelEvents)
-	work.start("node API", func(ctx context.Context) error {
-		return (&nodeapi.Server{Hub: a.hub, Source: a, Dumper: a, Exporter: a.metrics}).Serve(ctx, a.socket)
-	})
-	work.start("successors", func(ctx context.Context) error { return a.door.Serve(ctx, a.porch) })
+	asides := []aside{
+		{name: "node API", opened: a.socket, open: a.claimSocket, serve: func(ctx context.Context, ln net.Listener) error {
+			return (&nodeapi.Server{Hub: a.hub, Source: a, Dumper: a, Exporter: a.metrics}).Serve(ctx, ln)
+		}},
+		{name: "successors", opened: a.porch, open: a.openDoor, serve: a.door.Serve},
+	}
 	if a.config.APIAddr != "" {
-		work.start("node API for the controller", a.serveController)
+		asides = append(asides, aside{name: "node API for the controller", open: a.openAPI, serve: a.serveController})
 	}
 	if a.config.MetricsAddr != "" {
-		work.start("metrics", func(ctx context.Context) error {
-			return telemetry.Serve(ctx, a.config.MetricsAddr, a.metrics.Handler(), nil)
+		asides = append(asides, aside{
+			name: "metrics", must: !a.worked,
+			open:  func(ctx context.Context) (net.Listener, error) { return telemetry.Listen(ctx, a.config.MetricsAddr) },
+			serve: func(ctx context.Context, ln net.Listener) error { return telemetry.Serve(ctx, ln, a.metrics.Handler()) },
 		})
+	}
+	a.worked = true
+	for _, s := range asides {
+		work.start(s.name, a.aside(s))
 	}
 	work.start("pods", a.pods.run)
 	if a.runtime != nil {

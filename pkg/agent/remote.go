@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"net"
 
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 )
@@ -10,12 +12,21 @@ import (
 // once: each costs a copy of every event that it matches.
 const maxRemoteTaps = 16
 
+// openAPI may find the port taken by a predecessor that has not ended.
+func (a *Agent) openAPI(ctx context.Context) (net.Listener, error) {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.config.APIAddr)
+	if err != nil {
+		return nil, fmt.Errorf("%w (--api-addr)", err)
+	}
+	return ln, nil
+}
+
 // serveController serves the node API to the controller.
-func (a *Agent) serveController(ctx context.Context) error {
+func (a *Agent) serveController(ctx context.Context, ln net.Listener) error {
 	server := &nodeapi.Server{Hub: a.hub, Source: a, Dumper: a, Exporter: a.metrics, MaxTaps: maxRemoteTaps}
-	return server.ListenAndServeTLS(ctx, a.config.APIAddr, nodeapi.Credentials{
+	return server.ServeTLS(ctx, ln, nodeapi.Credentials{
 		Certificate: a.client.NodeCertificate,
 		Anchors:     a.client.TrustAnchors,
 		TrustDomain: a.config.TrustDomain,
-	}, a.log)
+	})
 }

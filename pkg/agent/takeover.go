@@ -189,15 +189,17 @@ func (a *Agent) yield(ctx context.Context, s *handover.Successor) bool {
 
 // takeBack has the node again after a successor that ended too early.
 func (a *Agent) takeBack(ctx context.Context) error {
-	if err := a.listen(ctx); err != nil {
+	if err := a.listen(ctx); errors.Is(err, nodeapi.ErrInUse) {
 		return err
+	} else if err != nil {
+		a.log.Warn("not all is served yet beside the traffic", "err", err)
 	}
 	repaired, err := a.datapath.Resume(ctx)
 	<-a.pods.busy
 	a.pods.shared.Store(false)
 	a.log.Info("carrying on", "repaired", repaired)
 	if err != nil {
-		return errors.Join(err, a.socket.Close(), a.porch.Close())
+		return errors.Join(err, a.unlisten())
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/underlane/underlane/pkg/controller/tapapi"
 	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/controller/watch"
+	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 )
 
@@ -107,6 +108,7 @@ type Controller struct {
 	opt      Options
 	server   *control.Server
 	health   *health.Server
+	accepts  *listener.Group // of all ports: running out of descriptors ends none
 	listener net.Listener
 	web      *web           // nil when off
 	tap      *tapapi.Server // nil when off
@@ -138,12 +140,13 @@ func New(opt Options) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", opt.Listen)
+	accepts := &listener.Group{Log: opt.Log}
+	ln, err := net.Listen("tcp", opt.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen for agents: %w", err)
 	}
 	c := &Controller{
-		backend: p, opt: opt, listener: listener, health: health.NewServer(), enrolments: enrolments,
+		backend: p, opt: opt, accepts: accepts, listener: accepts.Patient(ln), health: health.NewServer(), enrolments: enrolments,
 		server: control.NewServer(control.ServerOptions{
 			Authority: p.authority, Authenticate: p.authenticate, NodeExists: p.nodeExists, Observer: enrolments,
 			NodeLifetime: opt.NodeLifetime, WorkloadLifetime: opt.WorkloadLifetime, Log: opt.Log,

@@ -24,6 +24,7 @@ var (
 	descIssuer       = describe("issuer_expiry_timestamp_seconds", "When the issuer's certificate expires.")
 	descStatuses     = describe("pod_statuses_total", "Annotations underlane.io/status written on pods.", "result")
 	descRoutes       = describe("route_statuses_total", "Statuses written on routes.", "result")
+	descExhausted    = describe("accept_exhausted_total", "Accepts that failed for want of descriptors or memory, and were tried again.")
 	descCertificates = describe("certificates_total", "Requests for certificates.", "kind", "result")
 )
 
@@ -66,6 +67,7 @@ func (col collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descDeltas, s.Deltas)
 	counter(descResources, s.Resources)
 	counter(descNacks, s.Nacks)
+	counter(descExhausted, col.c.accepts.Exhausted())
 	counter(descCertificates, s.Signed, "workload", "signed")
 	counter(descCertificates, s.SignRefused, "workload", "refused")
 	counter(descCertificates, s.Bootstrapped, "node", "signed")

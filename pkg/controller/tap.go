@@ -22,7 +22,7 @@ func (c *Controller) newTap(client kubernetes.Interface, authority tapapi.Author
 	return tapapi.New(tapapi.Options{
 		Addr: c.opt.Cluster.TapAddr, Client: client, Authority: authority, Cluster: published{c, source},
 		Namespace: namespace, Service: serviceName,
-		State: func() any { return c.Status() }, Metrics: metricsHandler(c), Log: c.opt.Log,
+		State: func() any { return c.Status() }, Metrics: metricsHandler(c), Accepts: c.accepts, Log: c.opt.Log,
 	})
 }
 

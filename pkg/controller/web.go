@@ -21,7 +21,7 @@ type web struct {
 }
 
 func newWeb(addr string, c *Controller) (*web, error) {
-	listener, err := net.Listen("tcp", addr)
+	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for metrics: %w", err)
 	}
@@ -40,7 +40,7 @@ func newWeb(addr string, c *Controller) (*web, error) {
 		}
 		alive(w, r)
 	})
-	return &web{listener: listener, http: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}, nil
+	return &web{listener: c.accepts.Patient(ln), http: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}, nil
 }
 
 func metricsHandler(c *Controller) http.Handler {

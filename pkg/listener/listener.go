@@ -49,13 +49,8 @@ func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
 				go g.serve(c, handle)
 			case errors.Is(err, net.ErrClosed):
 				return
-			case !rawio.Exhausted(err):
-				g.Log.Warn("accept: a connection is lost", "listener", l.Addr(), "err", err)
-				time.Sleep(exhaustedPause)
 			default:
-				if g.exhausted.Add(1)%100 == 1 {
-					g.Log.Error("accept: out of descriptors or memory: connections wait", "listener", l.Addr(), "err", err)
-				}
+				g.failed(l.Addr(), err)
 				time.Sleep(exhaustedPause)
 			}
 		}

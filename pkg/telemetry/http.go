@@ -60,16 +60,18 @@ func (a *answer) Header() http.Header         { return a.head }
 func (a *answer) WriteHeader(code int)        { a.code = code }
 func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
-// Serve serves handler on addr until ctx ends. Listening is done when it has
-// called listening (which may be nil) with the address.
-func Serve(ctx context.Context, addr string, handler http.Handler, listening func(net.Addr)) error {
+// Listen makes the listener of Serve.
+func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return fmt.Errorf("serve metrics: %w: is the port taken? (--metrics-addr)", err)
+		return nil, fmt.Errorf("serve metrics: %w: is the port taken? (--metrics-addr)", err)
 	}
-	if listening != nil {
-		listening(ln.Addr())
-	}
+	return ln, nil
+}
+
+// Serve serves handler on ln until ctx ends, and closes ln.
+func Serve(ctx context.Context, ln net.Listener, handler http.Handler) error {
+	addr := ln.Addr()
 	srv := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
@@ -79,7 +81,7 @@ func Serve(ctx context.Context, addr string, handler http.Handler, listening fun
 		defer close(closed)
 		_ = srv.Close()
 	})
-	err = srv.Serve(ln)
+	err := srv.Serve(ln)
 	if stop() { // ctx has not ended
 		return fmt.Errorf("serve metrics on %s: %w", addr, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -343,9 +342,13 @@ func TestHealthAndServe(t *testing.T) {
 	why := []string{"no state yet"}
 	m := New(Options{NotReady: func() []string { return why }})
 	ctx, cancel := context.WithCancel(context.Background())
-	addr, done := make(chan net.Addr, 1), make(chan error, 1)
-	go func() { done <- Serve(ctx, "127.0.0.1:0", m.Handler(), func(a net.Addr) { addr <- a }) }()
-	base := "http://" + (<-addr).String()
+	ln, err := Listen(ctx, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, ln, m.Handler()) }()
+	base := "http://" + ln.Addr().String()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	get := func(path string) string {
 		resp, err := client.Get(base + path)
@@ -372,7 +375,7 @@ func TestHealthAndServe(t *testing.T) {
 	if got := get("/metrics"); !strings.HasPrefix(got, "200 ") || !strings.Contains(got, "go_goroutines") {
 		t.Error(got)
 	}
-	if err := Serve(ctx, strings.TrimPrefix(base, "http://"), m.Handler(), nil); err == nil || !strings.Contains(err.Error(), "--metrics-addr") {
+	if _, err := Listen(ctx, ln.Addr().String()); err == nil || !strings.Contains(err.Error(), "--metrics-addr") {
 		t.Errorf("a taken port: %v", err)
 	}
 	cancel()

@@ -2,8 +2,6 @@ package nodeapi
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 	"net"
 	"sync/atomic"
 	"time"
@@ -12,34 +10,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 )
-
-// ListenAndServeTLS serves on the TCP address addr until ctx ends. That the
-// address is taken (a predecessor that has not ended) is told and tried again:
-// the agent does not fail for it, it carries traffic.
-func (s *Server) ListenAndServeTLS(ctx context.Context, addr string, c Credentials, log *slog.Logger) error {
-	ln, err := listenRetrying(ctx, addr, log)
-	if err != nil {
-		return nil // ctx has ended
-	}
-	return s.ServeTLS(ctx, ln, c)
-}
-
-func listenRetrying(ctx context.Context, addr string, log *slog.Logger) (net.Listener, error) {
-	for tries := 0; ; tries++ {
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-		if err == nil {
-			return ln, nil
-		}
-		if tries == 0 {
-			log.Warn("the node API is not served to the controller yet: trying again (--api-addr)", "err", err)
-		}
-		select {
-		case <-time.After(listenRetry):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
 
 // ServeTLS serves the controller, and nobody else, on ln until ctx ends.
 func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, c Credentials) error {
@@ -64,7 +34,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
-			return nil, fmt.Errorf("accept: %w", err)
+			return nil, err // as it is: gRPC looks at it
 		}
 		if l.open.Add(1) <= l.limit {
 			return &boundedConn{Conn: conn, open: &l.open}, nil

@@ -79,5 +79,4 @@ const (
 	maxRemoteConns   = 128 // the controller's replicas need one each; the rest is strangers in their handshake
 	handshakeTimeout = 5 * time.Second
 	maxConnAge       = time.Hour // then the next call shakes hands anew: a removed anchor, an expired certificate
-	listenRetry      = 2 * time.Second
 )

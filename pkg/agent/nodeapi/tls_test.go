@@ -8,8 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"io"
-	"log/slog"
 	"net"
 	"net/url"
 	"sync/atomic"
@@ -24,7 +22,6 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/tap"
-	"github.com/underlane/underlane/test/ports"
 )
 
 // root is a certificate authority.
@@ -105,15 +102,19 @@ func startRemote(t *testing.T, r root, s *Server) *remote {
 	n := &remote{t: t, hub: tap.NewHub()}
 	n.trust(r)
 	s.Hub, s.Source = n.hub, fake{}
-	n.addr = ports.Reserve(t).String()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.addr = ln.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- s.ListenAndServeTLS(ctx, n.addr, Credentials{
+		done <- s.ServeTLS(ctx, ln, Credentials{
 			Certificate: func() (*tls.Certificate, error) { return n.cert.Load(), nil },
 			Anchors:     func() (*x509.CertPool, error) { return n.anchors.Load(), nil },
 			TrustDomain: "mesh",
-		}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		})
 	}()
 	t.Cleanup(func() {
 		cancel()

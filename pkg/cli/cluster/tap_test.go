@@ -28,6 +28,7 @@ import (
 	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/controller/fanin"
 	"github.com/underlane/underlane/pkg/controller/tapapi"
+	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/pkg/tap"
@@ -85,6 +86,7 @@ func (w *world) start() {
 		Namespace: "underlane-system", Service: "underlane-controller",
 		State:   func() any { return map[string]int{"version": 7} },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "controller_metric 1\n") }),
+		Accepts: &listener.Group{Log: slog.New(slog.DiscardHandler)},
 		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {

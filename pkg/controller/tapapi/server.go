@@ -21,6 +21,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/control"
 	"github.com/underlane/underlane/pkg/controller/fanin"
+	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
@@ -59,6 +60,7 @@ type Options struct {
 	Service   string       // name of the Service that the APIService points to
 	State     func() any   // what …/state answers, as JSON
 	Metrics   http.Handler // what …/metrics answers
+	Accepts   *listener.Group
 	Log       *slog.Logger
 }
 
@@ -77,7 +79,7 @@ type Server struct {
 // New listens, and serves nothing before Run. Close releases the listener of a
 // Server that is never run.
 func New(opt Options) (*Server, error) {
-	listener, err := net.Listen("tcp", opt.Addr)
+	ln, err := net.Listen("tcp", opt.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the tap API: %w", err)
 	}
@@ -86,7 +88,7 @@ func New(opt Options) (*Server, error) {
 		Issuer: opt.Authority.IssuerID,
 	}
 	return &Server{
-		opt: opt, listener: listener, front: &frontSource{client: opt.Client},
+		opt: opt, listener: opt.Accepts.Patient(ln), front: &frontSource{client: opt.Client},
 		counts: map[string]uint64{"unauthenticated": 0, "denied": 0, "authorization-failed": 0},
 		agents: &fanin.Agents{Certificate: own.Get, Anchors: opt.Authority.Anchors, TrustDomain: opt.Authority.TrustDomain()},
 	}, nil

@@ -22,6 +22,7 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/controller/fanin"
+	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/pkg/tap"
@@ -63,6 +64,7 @@ func newWorld(t *testing.T) *world {
 		Namespace: "underlane-system", Service: "underlane-controller",
 		State:   func() any { return map[string]int{"version": 7} },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "controller_metric 1\n") }),
+		Accepts: &listener.Group{Log: slog.New(slog.DiscardHandler)},
 		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {
