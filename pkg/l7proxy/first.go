@@ -53,13 +53,22 @@ func (p *Proxy) serve(ctx context.Context, s *Session, c *rawio.Conn) {
 		s.serveTCP(ctx, up, detect.Opaque)
 		return
 	}
-	head, result := p.detect(c, *buf, head)
-	proto := result.Protocol
-	s.Head, s.SNI = head, result.SNI
-
-	if proto == detect.TLS && result.Underlane && s.Direction == mesh.Inbound {
+	head, seen := p.tell(ctx, s, c, *buf, head, up != nil)
+	proto := seen.Protocol
+	s.Head, s.SNI = head, seen.SNI
+	giveUp := func() {
 		up.discard()
-		up = nil
+		seen.ahead.drop()
+		up, seen.ahead = nil, nil
+	}
+	if seen.late {
+		giveUp()
+		s.refuseLate(ctx, buf)
+		return
+	}
+
+	if proto == detect.TLS && seen.Underlane && s.Direction == mesh.Inbound {
+		giveUp()
 		if proto, err = s.acceptMesh(ctx, c, bytes.Clone(head)); err != nil {
 			putBuffer(buf)
 			s.refuse(c, err)
@@ -70,7 +79,7 @@ func (p *Proxy) serve(ctx context.Context, s *Session, c *rawio.Conn) {
 		proto = detect.Opaque
 	}
 	if proto == detect.HTTP1 {
-		up.discard()
+		giveUp()
 		s.serveHTTP1(ctx, buf)
 		return
 	}
@@ -78,11 +87,21 @@ func (p *Proxy) serve(ctx context.Context, s *Session, c *rawio.Conn) {
 	putBuffer(buf)
 	switch proto {
 	case detect.HTTP2:
-		up.discard()
+		giveUp()
 		s.serveHTTP2(ctx)
 	case detect.Mux:
 		s.serveMux(ctx)
 	default:
+		if seen.ahead != nil {
+			var tried *Choice
+			if up, tried, err = seen.ahead.take(); err != nil {
+				s.failConnTo(tried, err)
+				return
+			}
+		}
+		if seen.watch {
+			s.Client = &watchedFirst{Conn: s.Client, first: bytes.Clone(s.Head)}
+		}
 		s.serveTCP(ctx, up, proto)
 	}
 }
@@ -107,7 +126,7 @@ func (p *Proxy) firstBytes(ctx context.Context, s *Session, c *rawio.Conn, buf [
 	r := race{client: c, done: make(chan struct{}), grace: pauseClient}
 	switch {
 	case s.Direction == mesh.Inbound:
-		r.grace = detectTime
+		r.grace = ruledTime
 	case pause == 0:
 		r.grace = 0
 	}
@@ -120,7 +139,7 @@ func (p *Proxy) firstBytes(ctx context.Context, s *Session, c *rawio.Conn, buf [
 		if n > 0 {
 			p.hints.learn(s.Original, clientSpeaks)
 		}
-		if n > 0 && detect.Detect(buf[:n]).Protocol != detect.Opaque || ignoreEOF(err) != nil {
+		if n > 0 && !opaqueSoFar(buf[:n]) || ignoreEOF(err) != nil {
 			cancel() // its connection is to be another one, or none
 		}
 		<-r.done
@@ -137,6 +156,12 @@ func (p *Proxy) firstBytes(ctx context.Context, s *Session, c *rawio.Conn, buf [
 	}
 	p.hints.learn(s.Original, serverSpeaks)
 	return buf[:n], r.take(), ignoreEOF(err)
+}
+
+// opaqueSoFar reports whether what the client said is opaque, or likely to be.
+func opaqueSoFar(head []byte) bool {
+	result := detect.Detect(head)
+	return result.Protocol == detect.Opaque || result.NeedMore && detect.Likely(head) == detect.Opaque
 }
 
 // readWithin reads for so long; not at all if pause is 0.
@@ -171,37 +196,6 @@ func ignoreEOF(err error) error {
 		return mesh.Fail(mesh.ReasonClientReset, err)
 	}
 	return nil
-}
-
-// detectTime bounds how long a client may take over bytes that are not enough
-// to tell its protocol.
-const detectTime = 10 * time.Second
-
-// detect reads on until the protocol is known. It never fails: what cannot be
-// told is opaque.
-func (p *Proxy) detect(c *rawio.Conn, buf, head []byte) ([]byte, detect.Result) {
-	result := detect.Detect(head)
-	if !result.NeedMore || len(head) == 0 {
-		if len(head) == 0 {
-			result = detect.Result{Protocol: detect.Opaque}
-		}
-		return head, result
-	}
-	_ = c.SetReadDeadline(time.Now().Add(detectTime))
-	defer c.SetReadDeadline(time.Time{})
-	for got := len(head); result.NeedMore && len(head) < len(buf); {
-		awaitRest(c, got)
-		n, err := c.Read(buf[len(head):])
-		head, got = buf[:len(head)+n], n
-		result = detect.Detect(head)
-		if err != nil {
-			break
-		}
-	}
-	if result.NeedMore {
-		result = detect.Result{Protocol: detect.Opaque}
-	}
-	return head, result
 }
 
 // race is the server's side of the question who speaks first.
@@ -289,10 +283,12 @@ const (
 	nobodyYet speaker = iota
 	clientSpeaks
 	serverSpeaks
+	clientOpaque // the client, and its first bytes told no protocol
 )
 
 // hints remembers who spoke first at a destination. It only decides how long
-// to wait before dialling ahead; a wrong hint costs a connection or a moment.
+// to wait before dialling ahead, and for more bytes where the first told
+// nothing; a wrong hint costs a connection or a moment.
 type hints struct {
 	mu           sync.Mutex
 	firstSpeaker map[netip.AddrPort]speaker
@@ -308,7 +304,7 @@ func (h *hints) pause(dst netip.AddrPort) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch h.firstSpeaker[dst] {
-	case clientSpeaks:
+	case clientSpeaks, clientOpaque:
 		return pauseClient
 	case serverSpeaks:
 		return 0
@@ -316,12 +312,37 @@ func (h *hints) pause(dst netip.AddrPort) time.Duration {
 	return pauseUnknown
 }
 
+// opaque reports whether first bytes that tell nothing are usual at dst.
+func (h *hints) opaque(dst netip.AddrPort) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.firstSpeaker[dst] == clientOpaque
+}
+
+// learn notes who spoke first.
 func (h *hints) learn(dst netip.AddrPort, who speaker) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.firstSpeaker[dst] == who {
+	if was := h.firstSpeaker[dst]; was == who || was == clientOpaque && who == clientSpeaks {
 		return
 	}
+	h.put(dst, who)
+}
+
+// looked notes what the client's first bytes were: opaque, after some waiting, or
+// a protocol that is known.
+func (h *hints) looked(dst netip.AddrPort, opaque bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch was := h.firstSpeaker[dst]; {
+	case opaque && was != clientOpaque:
+		h.put(dst, clientOpaque)
+	case !opaque && was == clientOpaque:
+		h.put(dst, clientSpeaks)
+	}
+}
+
+func (h *hints) put(dst netip.AddrPort, who speaker) {
 	if len(h.firstSpeaker) >= hintsAtMost {
 		for any := range h.firstSpeaker {
 			delete(h.firstSpeaker, any)

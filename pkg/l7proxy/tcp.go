@@ -164,6 +164,8 @@ func rawOf(c Conn) *rawio.Conn {
 		return c
 	case *secureConn:
 		return c.raw
+	case *watchedFirst:
+		return rawOf(c.Conn)
 	}
 	return nil
 }
@@ -229,6 +231,10 @@ func (r *relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 			if dst.CloseWrite() != nil {
 				r.cut(writeFails)
 			}
+			return
+		}
+		if err == errLate {
+			r.cut(mesh.ReasonRequestTimeout)
 			return
 		}
 		if err != nil {

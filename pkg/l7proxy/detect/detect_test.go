@@ -197,6 +197,9 @@ func FuzzDetect(f *testing.F) {
 		decided := Result{}
 		for n := 0; n <= len(in); n += 1 + len(in)/64 {
 			got := Detect(in[:n])
+			if got.NeedMore && Likely(in[:n]) == TLS && in[0] != recordHandshake {
+				t.Fatalf("%d bytes: likely TLS", n)
+			}
 			switch {
 			case got.NeedMore && (got != needMore || n >= MaxBytes):
 				t.Fatalf("%d bytes: %+v", n, got)

@@ -1,0 +1,46 @@
+package l7proxy
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/underlane/underlane/pkg/l7proxy/detect"
+)
+
+// errLate ends a connection that was passed on as opaque and turned out to be of
+// requests, where those are subject to rules.
+var errLate = errors.New("the first request line came too late")
+
+// watchedFirst is the client's side of an opaque connection whose first bytes may
+// still become a request line: as soon as they do it fails. The server has at most
+// the beginning of that line then.
+type watchedFirst struct {
+	Conn
+	first   []byte // what came so far
+	decided bool
+}
+
+func (c *watchedFirst) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.decided {
+		return n, err
+	}
+	c.first = append(c.first, p[:n]...)
+	result := detect.Detect(c.first)
+	if result.Protocol == detect.HTTP1 || result.Protocol == detect.HTTP2 {
+		return 0, errLate
+	}
+	if !result.NeedMore {
+		c.decided, c.first = true, nil
+	}
+	return n, err
+}
+
+// refuseLate answers a request that is no more than begun. It takes buf over, as
+// serveHTTP1 does.
+func (s *Session) refuseLate(ctx context.Context, buf *[]byte) {
+	d := &h1{s: s, ctx: ctx, buf: buf, in: (*buf)[:len(s.Head)]}
+	defer func() { putBuffer(d.buf) }()
+	d.refuseRequest(os.ErrDeadlineExceeded)
+}
