@@ -89,6 +89,12 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct addre
 		*verdict = REFUSE;
 		return 0;
 	}
+	/* The port again, after its listener: the agent files it before it publishes
+	 * the listener, and what was read above may be from before both. */
+	pod = bpf_map_lookup_elem(&pods, &cookie);
+	*listener_port = !pod ? 0 : v4 ? pod->outbound_port4 : pod->outbound_port6;
+	if (!*listener_port)
+		return 0;
 
 	info->netns_cookie = cookie;
 	info->remote = *dst;

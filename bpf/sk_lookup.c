@@ -51,7 +51,7 @@ int steer_inbound(struct bpf_sk_lookup *ctx)
 	if (!listener || stale) {
 		if (listener)
 			bpf_sk_release(listener);
-		if (pod->fail_closed) {
+		if (pod->inbound_fail_closed) {
 			count(stale ? COUNT_REFUSED_STALE_AGENT : COUNT_REFUSED_NO_LISTENER);
 			return SK_DROP;
 		}
@@ -62,7 +62,7 @@ int steer_inbound(struct bpf_sk_lookup *ctx)
 	bpf_sk_release(listener);
 	if (err) {
 		count(COUNT_ASSIGN_FAILED);
-		return pod->fail_closed ? SK_DROP : SK_PASS;
+		return pod->inbound_fail_closed ? SK_DROP : SK_PASS;
 	}
 	count(COUNT_CAPTURED_INBOUND);
 	return SK_PASS;

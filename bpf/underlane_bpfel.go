@@ -152,16 +152,17 @@ type UnderlanePeerName struct {
 }
 
 type UnderlanePod struct {
-	_             structs.HostLayout
-	Name          [64]int8
-	Addr4         UnderlaneAddress
-	Addr6         UnderlaneAddress
-	OutboundPort4 uint16
-	OutboundPort6 uint16
-	FailClosed    uint8
-	Pad           [3]uint8
-	SkipOutbound  [8]UnderlanePortRange
-	SkipInbound   [8]UnderlanePortRange
+	_                 structs.HostLayout
+	Name              [64]int8
+	Addr4             UnderlaneAddress
+	Addr6             UnderlaneAddress
+	OutboundPort4     uint16
+	OutboundPort6     uint16
+	FailClosed        uint8
+	InboundFailClosed uint8
+	Pad               [2]uint8
+	SkipOutbound      [8]UnderlanePortRange
+	SkipInbound       [8]UnderlanePortRange
 }
 
 type UnderlanePortRange struct {

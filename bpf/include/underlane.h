@@ -31,8 +31,9 @@ struct pod {
 	struct address addr4, addr6;
 	__u16 outbound_port4; /* of the agent's listener on 127.0.0.1; 0: none */
 	__u16 outbound_port6; /* and on ::1 */
-	__u8 fail_closed; /* refuse, rather than pass, while the agent is away */
-	__u8 pad[3];
+	__u8 fail_closed; /* refuse, rather than pass, while the agent is away: what it opens */
+	__u8 inbound_fail_closed; /* the same for what it is sent: also of a strict pod that fails open */
+	__u8 pad[2];
 	struct port_range skip_outbound[MAX_PORT_RANGES];
 	struct port_range skip_inbound[MAX_PORT_RANGES];
 };
@@ -152,8 +153,8 @@ enum counter {
 	COUNT_PASSED_SKIPPED_PORT,
 	COUNT_PASSED_NO_LISTENER, /* agent away, fail open */
 	COUNT_PASSED_STALE_AGENT, /* agent hung, fail open */
-	COUNT_REFUSED_NO_LISTENER, /* agent away, fail closed */
-	COUNT_REFUSED_STALE_AGENT, /* agent hung, fail closed */
+	COUNT_REFUSED_NO_LISTENER, /* agent away, fail closed, or to a strict pod */
+	COUNT_REFUSED_STALE_AGENT, /* agent hung, fail closed, or to a strict pod */
 	COUNT_EVENT_LOST, /* ring buffer full */
 	COUNT_STORAGE_FAILED, /* no memory for socket_info */
 	COUNT_ORIGINAL_DST_FAILED, /* map update failed */

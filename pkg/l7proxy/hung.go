@@ -188,7 +188,7 @@ func (p *Proxy) askAfter(ctx context.Context, c *watched) {
 	if err == nil {
 		conn.Close()
 	}
-	hangs, lost := err != nil && agentAway(err), nodeLost(err)
+	hangs, lost := err != nil && (agentAway(err) || refusedForAgent(err)), nodeLost(err)
 	switch {
 	case hangs:
 		p.down.remember(addr, p.Limits.AgentDownMemory)

@@ -70,7 +70,7 @@ func (p *Proxy) dialMesh(ctx context.Context, local *mesh.Workload, c *Choice, a
 		if err == nil {
 			return conn, nil
 		}
-		if !agentAway(err) {
+		if !agentAway(err) && (c.mayFallBack || !refusedForAgent(err)) {
 			return nil, err
 		}
 		p.Log.Debug("the agent of the endpoint's node does not answer", "endpoint", c.Peer.Addr, "cause", err)
@@ -208,6 +208,11 @@ func (p *Proxy) doHandshake(ctx context.Context, gate *mtls.Gate, conn *tls.Conn
 // kept silent, is an application rather than an agent. Our own overload and an
 // endpoint that cannot be reached are not that.
 func agentAway(err error) bool { return mtls.NotAgent(err) || mtls.Silent(err) }
+
+// refusedForAgent reports whether a handshake failed for the connection was
+// refused. No agent does that, whatever the port: the kernel does, while the agent
+// of a pod that is strict, or fails closed, is away.
+func refusedForAgent(err error) bool { return reasonOf(err) == mesh.ReasonConnectRefused }
 
 // readReason says why reading a response failed.
 func readReason(err error) mesh.Reason {

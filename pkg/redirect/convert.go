@@ -22,6 +22,14 @@ func fromMap(a bpf.UnderlaneAddress, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(a.Bytes).Unmap(), port)
 }
 
+// flag is a truth value as C has it.
+func flag(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // cString is a NUL-terminated C string.
 func cString(c []int8) string {
 	b := make([]byte, 0, len(c))

@@ -89,7 +89,7 @@ func Load(opts Options) (*Datapath, error) {
 	}
 	if err := d.load(); err != nil {
 		if first { // what is pinned already is nobody's
-			err = errors.Join(err, removePins(opts.PinRoot, true))
+			err = errors.Join(err, removePins(opts.PinRoot))
 		}
 		lock.Close()
 		return nil, err
@@ -158,11 +158,11 @@ func (d *Datapath) loadObjects() error {
 	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.opts.PinRoot}}
 	err := bpf.LoadUnderlaneObjects(&d.objs, opts)
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
-		// The pins are of another version whose structs differ. Pods are
-		// enrolled anew anyway; until then they fail open or closed by the
-		// old programs, which keep their own maps.
+		// The pins are of another version whose structs differ. Links stay: a
+		// pod's sk_lookup goes on with the old program, which keeps its own maps,
+		// until the pod is enrolled anew. Without it a strict pod were open.
 		d.log.Warn("pinned maps are of another version: starting with new ones", "pins", d.opts.PinRoot, "cause", err)
-		if err := removePins(d.opts.PinRoot, false); err != nil {
+		if err := dropIncompatible(d.opts.PinRoot); err != nil {
 			return err
 		}
 		err = bpf.LoadUnderlaneObjects(&d.objs, opts)
@@ -235,6 +235,8 @@ func (d *Datapath) attach(h hook) error {
 }
 
 func (d *Datapath) linkPin(name string) string { return filepath.Join(d.opts.PinRoot, linksDir, name) }
+
+func (d *Datapath) lookupPin(cookie string) string { return d.linkPin("sk_lookup_" + cookie) }
 
 // cgroupLinks are the names of the hooks.
 var cgroupLinks = []string{"connect4", "connect6", "getpeername4", "getpeername6", "getsockname4", "getsockname6", "sock_ops"}

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -225,7 +227,14 @@ func (d *Datapath) RemoveStale() (removed int, err error) {
 	for cookie, config := range stale {
 		d.log.Info("forgetting a pod of an earlier agent", "pod", cString(config.Name[:]))
 		d.forget(cookie, nil)
-		os.Remove(filepath.Join(d.opts.PinRoot, linksDir, fmt.Sprintf("sk_lookup_%d", cookie)))
+	}
+	// Also those whose pods map was another version's.
+	pins, _ := filepath.Glob(d.lookupPin("*"))
+	for _, pin := range pins {
+		cookie, err := strconv.ParseUint(strings.TrimPrefix(pin, d.lookupPin("")), 10, 64)
+		if err == nil && !current[cookie] {
+			os.Remove(pin)
+		}
 	}
 	var addr bpf.UnderlaneAddress
 	var gone []bpf.UnderlaneAddress

@@ -27,6 +27,7 @@ type PodDump struct {
 	OutboundPort4 uint16   `json:"outboundPort4,omitempty"`
 	OutboundPort6 uint16   `json:"outboundPort6,omitempty"`
 	FailClosed    bool     `json:"failClosed"`
+	InboundClosed bool     `json:"inboundFailClosed"` // strict, or fails closed
 	SkipOutbound  []string `json:"skipOutbound,omitempty"`
 	SkipInbound   []string `json:"skipInbound,omitempty"`
 }
@@ -87,7 +88,7 @@ func dumpPod(cookie uint64, p bpf.UnderlanePod) PodDump {
 	dump := PodDump{
 		NetnsCookie: cookie, Name: cString(p.Name[:]),
 		OutboundPort4: p.OutboundPort4, OutboundPort6: p.OutboundPort6,
-		FailClosed:   p.FailClosed != 0,
+		FailClosed: p.FailClosed != 0, InboundClosed: p.InboundFailClosed != 0,
 		SkipOutbound: dumpRanges(p.SkipOutbound), SkipInbound: dumpRanges(p.SkipInbound),
 	}
 	for _, a := range []bpf.UnderlaneAddress{p.Addr4, p.Addr6} {

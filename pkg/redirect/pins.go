@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/cilium/ebpf"
+	"github.com/underlane/underlane/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -56,13 +58,13 @@ func Cleanup(root, cgroupRoot string) error {
 		return fmt.Errorf("cleanup: %w", err)
 	}
 	defer lock.Close()
-	return errors.Join(removePins(root, true), dropIf(ours))
+	return errors.Join(removePins(root), dropIf(ours))
 }
 
 // Cleanup closes the datapath and removes its pins.
 func (d *Datapath) Cleanup() error {
 	err := d.Close()
-	return errors.Join(err, removePins(d.opts.PinRoot, true), dropIf(d.opts.CgroupRoot == cgroup2Mount))
+	return errors.Join(err, removePins(d.opts.PinRoot), dropIf(d.opts.CgroupRoot == cgroup2Mount))
 }
 
 func dropIf(ours bool) error {
@@ -72,8 +74,34 @@ func dropIf(ours bool) error {
 	return dropCgroup2(cgroup2Mount)
 }
 
+// dropIncompatible unpins the maps that this version's programs cannot use.
+func dropIncompatible(root string) error {
+	spec, err := bpf.LoadUnderlane()
+	if err != nil {
+		return fmt.Errorf("remove pins: %w", err)
+	}
+	for name, want := range spec.Maps {
+		path := filepath.Join(root, name)
+		if _, err := os.Stat(path); err != nil || want.Pinning != ebpf.PinByName {
+			continue
+		}
+		m, err := ebpf.LoadPinnedMap(path, nil)
+		if err == nil {
+			err = want.Compatible(m)
+			m.Close()
+		}
+		if err == nil {
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("remove pin of another version: %w", err)
+		}
+	}
+	return nil
+}
+
 // removePins unpins links first: once the hooks are gone the maps are nobody's.
-func removePins(root string, dirs bool) error {
+func removePins(root string) error {
 	var errs []error
 	for _, dir := range []string{filepath.Join(root, linksDir), root} {
 		entries, err := os.ReadDir(dir)
@@ -89,9 +117,7 @@ func removePins(root string, dirs bool) error {
 				errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
 			}
 		}
-		if dirs {
-			errs = append(errs, os.Remove(dir))
-		}
+		errs = append(errs, os.Remove(dir))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove pins: %w", err)

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf/link"
@@ -70,7 +70,7 @@ func (d *Datapath) Enroll(w *mesh.Workload, ns *netns.NS) (*Pod, error) {
 	p := &Pod{
 		UID: w.UID, Name: w.Namespace + "/" + w.Name,
 		d: d, ns: ns, addrs: w.Addrs,
-		linkPin: filepath.Join(d.opts.PinRoot, linksDir, fmt.Sprintf("sk_lookup_%d", ns.Cookie())),
+		linkPin: d.lookupPin(strconv.FormatUint(ns.Cookie(), 10)),
 	}
 	p.Hold()
 	d.mu.Lock()
@@ -188,10 +188,10 @@ func (p *Pod) configure(w *mesh.Workload) {
 			p.config.Addr6 = mapAddress(a)
 		}
 	}
-	p.config.FailClosed = 0
-	if w.Settings.FailClosed {
-		p.config.FailClosed = 1
-	}
+	p.config.FailClosed = flag(w.Settings.FailClosed)
+	// strict says that nobody comes in without an identity, and nobody else than
+	// the agent can look at one.
+	p.config.InboundFailClosed = flag(w.Settings.FailClosed || w.Settings.Policy == mesh.PolicyStrict)
 	p.d.copyRanges(&p.config.SkipOutbound, w.Settings.SkipOutboundPorts, p.Name)
 	p.d.copyRanges(&p.config.SkipInbound, w.Settings.SkipInboundPorts, p.Name)
 }

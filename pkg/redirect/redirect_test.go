@@ -323,69 +323,6 @@ func TestInbound(t *testing.T) {
 	}
 }
 
-func TestWithdrawAndFailModes(t *testing.T) {
-	for _, closed := range []bool{false, true} {
-		name := "open"
-		if closed {
-			name = "closed"
-		}
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, mesh.Settings{FailClosed: closed})
-			app := listen(t, r.pod, pod4, 8080)
-			outside := listen(t, r.peer, peer4, 8080)
-			check := func(when string, want bool) {
-				t.Helper()
-				out, err := dial(t, r.pod, outside.Addr())
-				if want != (err == nil) {
-					t.Errorf("%s: outbound: %v", when, err)
-				}
-				if !want && !errors.Is(err, unix.EPERM) {
-					t.Errorf("%s: outbound: %v, want EPERM", when, err)
-				}
-				in, err := dial(t, r.peer, app.Addr())
-				if want != (err == nil) {
-					t.Errorf("%s: inbound: %v", when, err)
-				}
-				if !want && !errors.Is(err, unix.ECONNREFUSED) {
-					t.Errorf("%s: inbound: %v, want ECONNREFUSED", when, err)
-				}
-				for _, end := range []struct {
-					c *rawio.Conn
-					l *rawio.Listener
-				}{{out, outside}, {in, app}} {
-					if end.c != nil {
-						accept(t, end.l)
-						end.c.Close()
-					}
-				}
-			}
-			// A hung agent: its listeners are there, its heartbeat is old.
-			close(r.d.stop)
-			r.d.beating.Wait()
-			r.d.opts.HeartbeatTimeout = time.Millisecond
-			if err := r.d.beat(); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(50 * time.Millisecond)
-			check("hung agent", !closed)
-			r.d.stopOnce.Do(func() {})
-			// A dead agent: its sockets are closed with it, its pins stay.
-			if err := r.d.Close(); err != nil {
-				t.Fatal(err)
-			}
-			check("dead agent", !closed)
-			// The next agent takes over.
-			r.load(t)
-			r.enroll(t)
-			mustDial(t, r.pod, outside.Addr())
-			accept(t, r.enrolled.Outbound[0])
-			// Taken out, whatever its fail mode.
-			r.d.Withdraw(r.workload.UID)
-			check("withdrawn", true)
-		})
-	}
-}
-
 func TestKernelEvents(t *testing.T) {
 	r := newRig(t, mesh.Settings{SkipOutboundPorts: []mesh.PortRange{{First: 8080, Last: 8081}}})
 	outside := listen(t, r.peer, peer4, 8080)
