@@ -61,6 +61,8 @@ var layers = map[string]int{
 	"pkg/redirect/netns":  1,
 	"pkg/redirect/podns":  1,
 
+	"pkg/redirect/heartbeat": 1,
+
 	"bpf":       1,
 	"api":       0,
 	"pkg/mesh":  0,

@@ -14,11 +14,13 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/underlane/underlane/bpf"
+	"github.com/underlane/underlane/pkg/redirect/heartbeat"
 	"github.com/underlane/underlane/pkg/redirect/netns"
 	"golang.org/x/sys/unix"
 )
@@ -56,9 +58,7 @@ type Datapath struct {
 	hostCookie uint64 // of the node's own network namespace
 	cgroupRoot uint64 // its id
 
-	stop     chan struct{}
-	stopOnce sync.Once
-	beating  sync.WaitGroup
+	heart *heartbeat.Thread // nil: not loaded yet
 }
 
 // Load loads the programs, pins everything under PinRoot, attaches to the
@@ -85,7 +85,6 @@ func Load(opts Options) (*Datapath, error) {
 		opts: opts, log: opts.Log, lock: lock,
 		links: make(map[string]link.Link),
 		pods:  make(map[string]*Pod),
-		stop:  make(chan struct{}),
 	}
 	if err := d.load(); err != nil {
 		if first { // what is pinned already is nobody's
@@ -305,8 +304,7 @@ func (d *Datapath) Resume(ctx context.Context) (repaired []string, err error) {
 const resumeLimit = 3 * time.Second
 
 func (d *Datapath) closeAll() error {
-	d.stopOnce.Do(func() { close(d.stop) })
-	d.beating.Wait()
+	d.heart.Stop() // before its map is closed
 	for _, l := range d.links {
 		l.Close()
 	}
@@ -322,34 +320,30 @@ func (d *Datapath) startHeartbeat() error {
 	if err := d.beat(); err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
-	d.beating.Add(1)
-	go func() {
-		defer d.beating.Done()
-		tick := time.NewTicker(d.opts.HeartbeatTimeout / 8)
-		defer tick.Stop()
-		for {
-			select {
-			case <-d.stop:
-				return
-			case <-tick.C:
-				if err := d.beat(); err != nil {
-					d.log.Error("heartbeat", "err", err)
-				}
-			}
-		}
-	}()
+	st := d.agentState()
+	d.heart = heartbeat.Start(heartbeat.Config{
+		Map: d.objs.Agent.FD(), Value: unsafe.Slice((*byte)(unsafe.Pointer(&st)), unsafe.Sizeof(st)),
+		Interval: d.opts.HeartbeatTimeout / 8, Limit: max(10*time.Second, 5*d.opts.HeartbeatTimeout),
+		Log: d.log,
+	})
 	return nil
 }
 
-func (d *Datapath) beat() error {
-	return d.objs.Agent.Put(uint32(0), &bpf.UnderlaneAgentState{
+// agentState is what the kernel knows of the agent, as of now.
+func (d *Datapath) agentState() bpf.UnderlaneAgentState {
+	return bpf.UnderlaneAgentState{
 		HeartbeatNs:        monotonicNow(),
 		HeartbeatTimeoutNs: uint64(d.opts.HeartbeatTimeout),
 		HostNetnsCookie:    d.hostCookie,
 		CgroupRootId:       d.cgroupRoot,
 		Mark:               Mark,
 		Pid:                uint32(os.Getpid()),
-	})
+	}
+}
+
+func (d *Datapath) beat() error {
+	st := d.agentState()
+	return d.objs.Agent.Put(uint32(0), &st)
 }
 
 // monotonicNow is the clock of bpf_ktime_get_ns.

@@ -17,8 +17,7 @@ import (
 // hang makes the agent look hung: its listeners are there, its heartbeat is old.
 func (r *rig) hang(t *testing.T) {
 	t.Helper()
-	r.d.stopOnce.Do(func() { close(r.d.stop) })
-	r.d.beating.Wait()
+	r.d.heart.Stop()
 	r.d.opts.HeartbeatTimeout = time.Millisecond
 	if err := r.d.beat(); err != nil {
 		t.Fatal(err)
