@@ -11,9 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-
 	"github.com/underlane/underlane/pkg/agent/nri"
 	"github.com/underlane/underlane/pkg/control"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -30,7 +27,7 @@ type node struct {
 	t         *testing.T
 	authority *ca.Directory
 	server    *control.Server
-	grpc      *grpc.Server
+	front     *control.Front
 	version   uint64
 	pods      *pods
 }
@@ -87,7 +84,7 @@ func newNode(t *testing.T) *node {
 		if err := n.datapath.Cleanup(); err != nil {
 			t.Error(err)
 		}
-		n.grpc.Stop()
+		n.front.Stop()
 	})
 	return n
 }
@@ -102,10 +99,9 @@ func (n *node) serve(ln net.Listener) {
 	n.server = control.NewServer(control.ServerOptions{
 		Authority: n.authority, Authenticate: n.authority.Authenticate, NodeLifetime: time.Hour, WorkloadLifetime: time.Hour, Log: slog.New(slog.DiscardHandler),
 	})
-	n.grpc = grpc.NewServer(append(control.ServerGRPCOptions(), grpc.Creds(credentials.NewTLS(cfg)))...)
-	n.server.Register(n.grpc)
-	server := n.grpc
-	go func() { _ = server.Serve(ln) }()
+	n.front = control.NewFront(cfg, n.server.Register)
+	front := n.front
+	go func() { _ = front.Serve(ln) }()
 }
 
 // publish makes pods the cluster's, and waits until the agent knows them.

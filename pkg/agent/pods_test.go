@@ -136,7 +136,7 @@ func TestSandboxesThatAreNotEnrolled(t *testing.T) {
 	if captured(t, ns) {
 		t.Error("captured")
 	}
-	n.grpc.Stop()
+	n.front.Stop()
 	n.until("disconnected", func() bool { return !n.client.Connected() })
 	quick("without a label, the controller away", s, nri.Unlabeled)
 }
@@ -148,7 +148,7 @@ func TestLabelIsEnoughWithoutController(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
 			n.publish()
-			n.grpc.Stop()
+			n.front.Stop()
 			n.until("disconnected", func() bool { return !n.client.Connected() })
 			s, ns := sandbox(t, podAddr, mesh.LabelEnabled)
 			if outcome, _ := n.run(s); outcome != nri.Enrolled || !captured(t, ns) {

@@ -146,7 +146,7 @@ func TestAgentWorksOnWhileControllerIsAway(t *testing.T) {
 	agent := c.agent("n1")
 	agent.untilConnected()
 	agent.resolve(vip)
-	c.grpc.Stop()
+	c.front.Stop()
 	agent.until("noticed", func(*state.View) bool { return !agent.Connected() })
 
 	agent.resolve(vip) // known: needs no controller
@@ -176,7 +176,7 @@ func TestResolveWaitsForTheNextController(t *testing.T) {
 	c.publish(pods)
 	agent := c.agent("n1")
 	agent.untilConnected()
-	c.grpc.Stop()
+	c.front.Stop()
 	agent.until("noticed", func(*state.View) bool { return !agent.Connected() })
 	resolved := make(chan error, 1)
 	go func() { resolved <- agent.Resolve(t.Context(), podB) }()
@@ -341,7 +341,7 @@ func TestCertificatesThatAreNoNodes(t *testing.T) {
 
 func TestNodeCertificateIsRenewedUnnoticed(t *testing.T) {
 	c := newController(t)
-	c.grpc.Stop()
+	c.front.Stop()
 	c.lifetime = 6 * time.Second // renewed each 4.2 s
 	c.restart()
 	c.publish([]*mesh.Workload{pod("a", "n1", podA)})

@@ -23,16 +23,6 @@ const (
 	keepaliveTimeout = 10 * time.Second
 )
 
-// ServerGRPCOptions are the options of a grpc.Server that Clients can talk to,
-// apart from its TLS.
-func ServerGRPCOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(16 << 20), // the versions of a large node's resume
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
-	}
-}
-
 // dial makes a connection that presents cert, or no certificate.
 func (c *Client) dial(cert *tls.Certificate) (*grpc.ClientConn, error) {
 	pool, err := c.pool()

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
@@ -58,17 +56,23 @@ type controller struct {
 	dir       string
 	authority *ca.Directory
 	server    *Server
-	grpc      *grpc.Server
+	front     *Front
 	addr      string
 	version   uint64
 	lifetime  time.Duration
 	observer  Observer
+	limits    limits
+	log       *slog.Logger
+	auth      func(ctx context.Context, node, token string) error // nil: the authority's
 }
 
-func newController(t *testing.T) *controller {
-	c := &controller{t: t, dir: t.TempDir(), addr: ports.Reserve(t).String(), lifetime: time.Hour}
+func newController(t *testing.T, edit ...func(*controller)) *controller {
+	c := &controller{t: t, dir: t.TempDir(), addr: ports.Reserve(t).String(), lifetime: time.Hour, limits: strangers, log: quiet()}
+	for _, e := range edit {
+		e(c)
+	}
 	c.start()
-	t.Cleanup(func() { c.grpc.Stop() })
+	t.Cleanup(func() { c.front.Stop() })
 	return c
 }
 
@@ -82,21 +86,24 @@ func (c *controller) start() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	authenticate := c.auth
+	if authenticate == nil {
+		authenticate = c.authority.Authenticate
+	}
 	c.server = NewServer(ServerOptions{
-		Authority: c.authority, Authenticate: c.authority.Authenticate, NodeLifetime: c.lifetime, WorkloadLifetime: time.Hour, Log: quiet(), Observer: c.observer,
+		Authority: c.authority, Authenticate: authenticate, NodeLifetime: c.lifetime, WorkloadLifetime: time.Hour, Log: c.log, Observer: c.observer,
 	})
-	c.grpc = grpc.NewServer(append(ServerGRPCOptions(), grpc.Creds(credentials.NewTLS(cfg)))...)
-	c.server.Register(c.grpc)
+	c.front = newFront(cfg, c.limits, c.server.Register)
 	l, err := net.Listen("tcp", c.addr)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	server := c.grpc
-	go func() { _ = server.Serve(l) }()
+	front := c.front
+	go func() { _ = front.Serve(l) }()
 }
 
 func (c *controller) restart() {
-	c.grpc.Stop()
+	c.front.Stop()
 	c.version = 0
 	c.start()
 }

@@ -100,14 +100,18 @@ func (r *reports) take() []*pb.PodStatus {
 	return out
 }
 
-// maxReason bounds what an agent may have shown to people for one pod.
-const maxReason = 512
+// maxReason bounds what an agent may have shown to people for one pod, and maxUID
+// the name that it gives the pod.
+const (
+	maxReason = 512
+	maxUID    = 253
+)
 
 func decodeReports(list []*pb.PodStatus) []PodStatus {
 	out := make([]PodStatus, 0, len(list))
 	for _, p := range list {
 		out = append(out, PodStatus{
-			UID: p.GetUid(), State: p.GetState(), PreMesh: p.GetPreMeshConnections(),
+			UID: p.GetUid()[:min(len(p.GetUid()), maxUID)], State: shown(p.GetState(), maxShownName), PreMesh: p.GetPreMeshConnections(),
 			Reason: strings.ToValidUTF8(p.GetReason()[:min(len(p.GetReason()), maxReason)], ""),
 		})
 	}
@@ -121,7 +125,7 @@ func (s *Server) connected(node string, first *pb.SyncRequest) (published <-chan
 	published, forget := s.join(node)
 	if o := s.opt.Observer; o != nil {
 		a := first.GetAgent()
-		o.AgentConnected(AgentInfo{Node: node, Version: a.GetVersion()})
+		o.AgentConnected(AgentInfo{Node: node, Version: shown(a.GetVersion(), maxShownName)})
 		o.PodsReported(node, decodeReports(first.GetPods()))
 	}
 	return published, func() {

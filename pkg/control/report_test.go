@@ -76,7 +76,7 @@ func TestAgentsReportTheirPods(t *testing.T) {
 	j.until(t, `n1: b "" "" 0`)
 
 	// What happened while nobody listened is said to whoever comes next.
-	c.grpc.Stop()
+	c.front.Stop()
 	j.until(t, "n1 disconnected")
 	agent.ReportPods([]PodStatus{enrolled, {UID: "c", State: "left-out", Reason: "host network"}})
 	c.observer = j

@@ -133,7 +133,7 @@ func (s *Server) Sync(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta])
 	published, leave := s.connected(caller.node, first)
 	defer leave()
 	log := s.opt.Log.With("node", caller.node)
-	log.Info("agent connected", "version", first.GetAgent().GetVersion(), "has", len(st.sent), "subscriptions", len(st.subs))
+	log.Info("agent connected", "version", shown(first.GetAgent().GetVersion(), maxShownName), "has", len(st.sent), "subscriptions", len(st.subs))
 	err = s.serve(stream, st, published, caller.expiry, log)
 	log.Info("agent disconnected", "reason", reasonOf(err))
 	return err
@@ -166,7 +166,7 @@ func (s *Server) serve(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta]
 				return status.Error(codes.InvalidArgument, err.Error())
 			case refused != "":
 				s.stats.nacks.Add(1)
-				log.Warn("agent refused a delta", "nonce", st.nonce, "err", refused)
+				log.Warn("agent refused a delta", "nonce", st.nonce, "err", shown(refused, maxShownText))
 			}
 			s.reported(st.node, req)
 		case err := <-ended:

@@ -21,22 +21,25 @@ func (s *Server) Bootstrap(ctx context.Context, req *pb.BootstrapRequest) (*pb.B
 		if s.refusals.allow(time.Now()) { // anybody may be refused, as often as they like
 			level = slog.LevelWarn
 		}
-		s.opt.Log.Log(ctx, level, "bootstrap refused", "node", req.GetNode(), "code", status.Code(err).String(), "err", status.Convert(err).Message())
+		s.opt.Log.Log(ctx, level, "bootstrap refused", "node", shown(req.GetNode(), maxShownName), "code", status.Code(err).String(), "err", status.Convert(err).Message())
 		return nil, err
 	}
 	return s.signNode(req.GetNode(), req.GetCsr())
 }
 
-// authenticate returns nil or a status.
+// authenticate returns nil or a status, whose text is fit to be shown.
 func (s *Server) authenticate(ctx context.Context, node, token string) error {
 	if node == "" || token == "" {
 		return status.Error(codes.Unauthenticated, "a node's name and its token are needed")
 	}
-	err := s.opt.Authenticate(ctx, node, token)
-	if _, isStatus := status.FromError(err); isStatus { // nil too
-		return err
+	if !isNodeName(node) {
+		return status.Errorf(codes.InvalidArgument, "%q is no name of a node", shown(node, maxShownName))
 	}
-	return status.Error(codes.Unauthenticated, err.Error())
+	err := s.opt.Authenticate(ctx, node, token)
+	if st, isStatus := status.FromError(err); isStatus { // nil too
+		return status.Error(st.Code(), shown(st.Message(), maxShownText))
+	}
+	return status.Error(codes.Unauthenticated, shown(err.Error(), maxShownText)) // it may quote the token
 }
 
 // Renew gives the calling node its next certificate.
@@ -74,7 +77,7 @@ func (s *Server) SignWorkload(ctx context.Context, req *pb.SignWorkloadRequest) 
 	chain, notAfter, err := s.signWorkload(caller.node, req)
 	if err != nil {
 		s.stats.refused.Add(1)
-		s.opt.Log.Warn("certificate refused", "node", caller.node, "identity", req.GetIdentity(), slog.Any("err", err))
+		s.opt.Log.Warn("certificate refused", "node", caller.node, "identity", shown(req.GetIdentity(), maxShownText), slog.Any("err", err))
 		return nil, err
 	}
 	s.stats.signed.Add(1)
@@ -85,7 +88,7 @@ func (s *Server) SignWorkload(ctx context.Context, req *pb.SignWorkloadRequest) 
 func (s *Server) signWorkload(node string, req *pb.SignWorkloadRequest) ([][]byte, time.Time, error) {
 	id, err := mesh.ParseIdentity(req.GetIdentity())
 	if err != nil {
-		return nil, time.Time{}, status.Error(codes.InvalidArgument, err.Error())
+		return nil, time.Time{}, status.Error(codes.InvalidArgument, shown(err.Error(), maxShownText))
 	}
 	snap := s.snapshot.Load()
 	if snap == nil {

@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -110,8 +109,9 @@ type Controller struct {
 	health   *health.Server
 	accepts  *listener.Group // of all ports: running out of descriptors ends none
 	listener net.Listener
-	web      *web           // nil when off
-	tap      *tapapi.Server // nil when off
+	web      *web                          // nil when off
+	tap      *tapapi.Server                // nil when off
+	front    atomic.Pointer[control.Front] // nil before there is something to serve
 	serving  atomic.Bool
 
 	latest atomic.Pointer[translate.Result] // what was published
@@ -227,16 +227,18 @@ func (c *Controller) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server := grpc.NewServer(append(control.ServerGRPCOptions(), grpc.Creds(credentials.NewTLS(tls)))...)
-	c.server.Register(server)
-	healthpb.RegisterHealthServer(server, c.health)
+	front := control.NewFront(tls, func(r grpc.ServiceRegistrar) {
+		c.server.Register(r)
+		healthpb.RegisterHealthServer(r, c.health)
+	})
+	c.front.Store(front)
 	c.publish()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.follow(ctx) })
-	g.Go(func() error { return server.Serve(c.listener) })
+	g.Go(func() error { return front.Serve(c.listener) })
 	g.Go(func() error {
 		<-ctx.Done()
-		c.stop(server)
+		c.stop(front)
 		return ctx.Err()
 	})
 	c.serving.Store(true)
@@ -297,12 +299,12 @@ func (c *Controller) publish() {
 		"services", len(result.Services), "routes", len(result.Routes), "took", time.Since(start).Round(time.Microsecond))
 }
 
-func (c *Controller) stop(server *grpc.Server) {
+func (c *Controller) stop(front *control.Front) {
 	c.opt.Log.Info("controller is stopping")
 	c.serving.Store(false)
 	c.health.Shutdown()
 	c.server.Close()
-	force := time.AfterFunc(stopTimeout, server.Stop)
+	force := time.AfterFunc(stopTimeout, front.Stop)
 	defer force.Stop()
-	server.GracefulStop()
+	front.GracefulStop()
 }

@@ -25,8 +25,16 @@ var (
 	descStatuses     = describe("pod_statuses_total", "Annotations underlane.io/status written on pods.", "result")
 	descRoutes       = describe("route_statuses_total", "Statuses written on routes.", "result")
 	descExhausted    = describe("accept_exhausted_total", "Accepts that failed for want of descriptors or memory, and were tried again.")
+	descEvicted      = describe("strangers_evicted_total", "Connections without a certificate that were closed because there were too many.")
 	descCertificates = describe("certificates_total", "Requests for certificates.", "kind", "result")
 )
+
+func (c *Controller) evicted() uint64 {
+	if f := c.front.Load(); f != nil {
+		return f.Evicted()
+	}
+	return 0
+}
 
 // Describe is prometheus.Collector's.
 func (col collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(col, ch) }
@@ -68,6 +76,7 @@ func (col collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descResources, s.Resources)
 	counter(descNacks, s.Nacks)
 	counter(descExhausted, col.c.accepts.Exhausted())
+	counter(descEvicted, col.c.evicted())
 	counter(descCertificates, s.Signed, "workload", "signed")
 	counter(descCertificates, s.SignRefused, "workload", "refused")
 	counter(descCertificates, s.Bootstrapped, "node", "signed")

@@ -1,0 +1,191 @@
+package control
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/underlane/underlane/pkg/listener/crowd"
+)
+
+// limits are what peers may take that have shown no certificate: strangers, until
+// an agent among them has bootstrapped. Bootstrap is one small call, and takes a
+// review of its token by the API server.
+type limits struct {
+	conns     int           // also those whose handshake is under way
+	fromOne   int           // of these from one address
+	handshake time.Duration // for TLS, and again for HTTP/2
+	call      time.Duration // for what a call does once its message is there
+	idle      time.Duration // without a call
+	age       time.Duration // then no further call
+	grace     time.Duration // and those under way are cut after it
+}
+
+var strangers = limits{
+	conns: 512, fromOne: 32,
+	handshake: 5 * time.Second, call: 15 * time.Second, idle: 5 * time.Second, age: 20 * time.Second, grace: 10 * time.Second,
+}
+
+const (
+	maxShakeBytes     = 32 << 10 // that a peer may send in its handshake
+	maxStrangeMessage = 64 << 10
+	maxStrangeStreams = 4       // at once on a connection
+	maxStrangeHeaders = 8 << 10 // bytes of a call's metadata
+)
+
+// Front serves the controller's port. It shakes hands before gRPC sees a
+// connection, and has two servers behind it: gRPC's limits are those of a server,
+// and peers without a certificate get tighter ones.
+type Front struct {
+	tls       *tls.Config
+	limits    limits
+	strangers crowd.Crowd
+	known     *backend
+	unknown   *backend
+
+	mu      sync.Mutex
+	ln      net.Listener
+	stopped bool
+	shaking sync.WaitGroup
+}
+
+// NewFront returns a Front that serves what register registers, with the TLS of
+// ServerTLS.
+func NewFront(cfg *tls.Config, register func(grpc.ServiceRegistrar)) *Front {
+	return newFront(cfg, strangers, register)
+}
+
+func newFront(cfg *tls.Config, l limits, register func(grpc.ServiceRegistrar)) *Front {
+	f := &Front{
+		tls: cfg, limits: l, strangers: crowd.Crowd{Total: l.conns, Each: l.fromOne},
+		known: newBackend(
+			grpc.MaxRecvMsgSize(16<<20), // the versions of a large node's resume
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		),
+		unknown: newBackend(
+			grpc.ConnectionTimeout(l.handshake),
+			grpc.MaxRecvMsgSize(maxStrangeMessage),
+			grpc.MaxConcurrentStreams(maxStrangeStreams),
+			grpc.MaxHeaderListSize(maxStrangeHeaders),
+			grpc.StaticStreamWindowSize(maxStrangeMessage),
+			grpc.StaticConnWindowSize(maxStrangeMessage),
+			grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10),
+			grpc.KeepaliveParams(keepalive.ServerParameters{
+				MaxConnectionIdle: l.idle, MaxConnectionAge: l.age, MaxConnectionAgeGrace: l.grace,
+				Time: keepaliveTime, Timeout: keepaliveTimeout,
+			}),
+			grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+				ctx, cancel := context.WithTimeout(ctx, l.call)
+				defer cancel()
+				return handle(ctx, req)
+			}),
+		),
+	}
+	register(f.known.grpc)
+	register(f.unknown.grpc)
+	return f
+}
+
+// Serve serves on ln until Stop or GracefulStop, and closes ln. Its error is that
+// of accept.
+func (f *Front) Serve(ln net.Listener) error {
+	defer ln.Close()
+	f.mu.Lock()
+	if f.stopped {
+		f.mu.Unlock()
+		return nil
+	}
+	f.ln = ln
+	f.mu.Unlock()
+	var serving sync.WaitGroup
+	for _, b := range []*backend{f.known, f.unknown} {
+		b.addr = ln.Addr()
+		serving.Go(func() { _ = b.grpc.Serve(b) })
+	}
+	err := f.accept(f.strangers.Listen(ln))
+	f.mu.Lock()
+	stopped := f.stopped
+	f.mu.Unlock()
+	if !stopped {
+		f.Stop()
+	}
+	serving.Wait()
+	if stopped {
+		return nil
+	}
+	return err
+}
+
+func (f *Front) accept(ln net.Listener) error {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		f.mu.Lock()
+		if f.stopped {
+			_ = conn.Close()
+		} else {
+			f.shaking.Go(func() { f.admit(conn) })
+		}
+		f.mu.Unlock()
+	}
+}
+
+// admit shakes hands and hands the connection on. The strangers' places bound how
+// many do so at once.
+func (f *Front) admit(conn net.Conn) {
+	below := &metered{Conn: conn, left: maxShakeBytes}
+	over := tls.Server(below, f.tls)
+	_ = conn.SetDeadline(time.Now().Add(f.limits.handshake))
+	if over.Handshake() != nil || over.ConnectionState().NegotiatedProtocol != "h2" {
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	below.left = -1
+	if len(over.ConnectionState().PeerCertificates) == 0 {
+		f.unknown.take(over)
+		return
+	}
+	crowd.Known(conn)
+	f.known.take(over)
+}
+
+// Stop closes the listener and all connections.
+func (f *Front) Stop() {
+	f.close()
+	f.unknown.grpc.Stop()
+	f.known.grpc.Stop()
+	f.shaking.Wait()
+}
+
+// GracefulStop closes the listener, hangs up on strangers, and waits for the calls
+// of the others to end.
+func (f *Front) GracefulStop() {
+	f.close()
+	f.unknown.grpc.Stop()
+	f.known.grpc.GracefulStop()
+	f.shaking.Wait()
+}
+
+// Evicted counts the connections without a certificate that were closed because
+// there were too many.
+func (f *Front) Evicted() uint64 { return f.strangers.Evicted() }
+
+func (f *Front) close() {
+	f.mu.Lock()
+	f.stopped = true
+	ln := f.ln
+	f.mu.Unlock()
+	if ln != nil {
+		_ = ln.Close()
+	}
+	_ = f.unknown.Close()
+	_ = f.known.Close()
+}
