@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/underlane/underlane/pkg/controller/watch"
+	"github.com/underlane/underlane/pkg/listener/crowd"
 )
 
 // web serves what people and Prometheus want to know.
@@ -40,8 +41,14 @@ func newWeb(addr string, c *Controller) (*web, error) {
 		}
 		alive(w, r)
 	})
-	return &web{listener: c.accepts.Patient(ln), http: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}, nil
+	return &web{listener: webConns().Listen(c.accepts.Patient(ln)), http: &http.Server{
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	}}, nil
 }
+
+// webConns are the connections that there may be at once; one more closes the
+// oldest, so that nobody takes the descriptors that agents need.
+func webConns() *crowd.Crowd { return &crowd.Crowd{Total: 256, Each: 64} }
 
 func metricsHandler(c *Controller) http.Handler {
 	registry := prometheus.NewRegistry()

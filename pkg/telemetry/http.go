@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/underlane/underlane/pkg/listener/crowd"
 )
 
 // DefaultAddr is where the agent serves metrics and health.
@@ -69,6 +71,13 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
+// Connections that there may be at once; one more closes the oldest. So nobody takes
+// the descriptors that the pods' traffic needs, nor the turn of probes.
+const (
+	maxConns   = 256
+	maxFromOne = 64 // of these from one address
+)
+
 // Serve serves handler on ln until ctx ends, and closes ln.
 func Serve(ctx context.Context, ln net.Listener, handler http.Handler) error {
 	addr := ln.Addr()
@@ -81,7 +90,7 @@ func Serve(ctx context.Context, ln net.Listener, handler http.Handler) error {
 		defer close(closed)
 		_ = srv.Close()
 	})
-	err := srv.Serve(ln)
+	err := srv.Serve((&crowd.Crowd{Total: maxConns, Each: maxFromOne}).Listen(ln))
 	if stop() { // ctx has not ended
 		return fmt.Errorf("serve metrics on %s: %w", addr, err)
 	}

@@ -3,18 +3,22 @@ package nodeapi
 import (
 	"context"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/underlane/underlane/pkg/listener/crowd"
 )
 
-// ServeTLS serves the controller, and nobody else, on ln until ctx ends.
+// ServeTLS serves the controller, and nobody else, on ln until ctx ends. Those who
+// have not shown that they are the controller are bounded: they take neither the
+// descriptors that the pods' traffic needs, nor the controller's turn.
 func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, c Credentials) error {
-	return s.Serve(ctx, &boundedListener{Listener: ln, limit: maxRemoteConns},
-		grpc.Creds(credentials.NewTLS(c.TLS())),
+	strangers := &crowd.Crowd{Total: maxStrangers, Each: maxFromOne}
+	return s.Serve(ctx, strangers.Listen(ln),
+		grpc.Creds(admitting{credentials.NewTLS(c.TLS())}),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxRecvMsgSize(64<<10), // requests are small
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: maxConnAge, Time: 30 * time.Second, Timeout: 10 * time.Second}),
@@ -22,37 +26,20 @@ func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, c Credentials) e
 	)
 }
 
-// boundedListener hangs up on whoever comes when limit connections are open, so
-// that strangers cannot take the descriptors that the pods' traffic needs.
-type boundedListener struct {
-	net.Listener
-	limit int64
-	open  atomic.Int64
+// admitting are credentials that take a connection out of the crowd when its peer
+// has shown whose it is.
+type admitting struct {
+	credentials.TransportCredentials
 }
 
-func (l *boundedListener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err // as it is: gRPC looks at it
-		}
-		if l.open.Add(1) <= l.limit {
-			return &boundedConn{Conn: conn, open: &l.open}, nil
-		}
-		l.open.Add(-1)
-		_ = conn.Close()
+func (a admitting) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := a.TransportCredentials.ServerHandshake(raw)
+	if err == nil {
+		crowd.Known(raw)
 	}
+	return conn, info, err
 }
 
-type boundedConn struct {
-	net.Conn
-	open   *atomic.Int64
-	closed atomic.Bool
-}
-
-func (c *boundedConn) Close() error {
-	if !c.closed.Swap(true) {
-		c.open.Add(-1)
-	}
-	return c.Conn.Close()
+func (a admitting) Clone() credentials.TransportCredentials {
+	return admitting{a.TransportCredentials.Clone()}
 }

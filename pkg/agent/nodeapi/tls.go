@@ -76,7 +76,8 @@ func untilExpiry(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // Bounds of what may come from the network.
 const (
-	maxRemoteConns   = 128 // the controller's replicas need one each; the rest is strangers in their handshake
+	maxStrangers     = 128 // connections in their handshake
+	maxFromOne       = 32  // of these from one address
 	handshakeTimeout = 5 * time.Second
 	maxConnAge       = time.Hour // then the next call shakes hands anew: a removed anchor, an expired certificate
 )

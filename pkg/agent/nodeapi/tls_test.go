@@ -8,8 +8,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"net"
 	"net/url"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -288,45 +290,40 @@ func TestTapEndsWithTheCertificate(t *testing.T) {
 	}
 }
 
+// Strangers without number keep out neither the controller that is connected nor
+// the one that comes.
 func TestStrangersAreBounded(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	ours := newRoot(t)
+	n := startRemote(t, ours, &Server{})
+	waitListening(t, n.addr)
+	client := n.client(credentials.NewTLS(clientTLS(ours.sign(controllerID))))
+	stream, err := client.Tap(t.Context(), &agentv1.TapRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := &boundedListener{Listener: inner, limit: 1}
-	accepted := make(chan net.Conn)
-	go func() {
-		defer close(accepted)
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- conn
-		}
-	}()
-	dial := func() net.Conn {
-		conn, err := net.Dial("tcp", ln.Addr().String())
+	if _, err := stream.Header(); err != nil {
+		t.Fatal(err)
+	}
+	var held []net.Conn
+	for range 2 * maxFromOne {
+		conn, err := net.Dial("tcp", n.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return conn
+		defer conn.Close()
+		held = append(held, conn)
 	}
-	first := dial()
-	defer first.Close()
-	held := <-accepted
-	over := dial()
-	defer over.Close()
-	if _, err := over.Read(make([]byte, 1)); err == nil {
-		t.Error("a connection over the limit is kept")
+	for i, conn := range held[:maxFromOne] {
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("stranger %d is kept", i)
+		}
 	}
-	_, _ = held.Close(), held.Close() // twice counts once
-	next := dial()
-	defer next.Close()
-	_ = (<-accepted).Close()
-	if n := ln.open.Load(); n != 0 {
-		t.Errorf("%d open", n)
+	if _, err := n.call(ours.sign(controllerID)); err != nil {
+		t.Error("another replica:", err)
 	}
-	_ = inner.Close()
-	<-accepted
+	n.hub.Emit(&tap.Event{})
+	if _, err := stream.Recv(); err != nil {
+		t.Error("the tap that runs:", err)
+	}
 }

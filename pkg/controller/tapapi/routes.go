@@ -92,6 +92,7 @@ func (s *Server) authenticate(r *http.Request) (user, error) {
 		s.count("unauthenticated")
 		return user{}, failure(http.StatusUnauthorized, metav1.StatusReasonUnauthorized, err.Error())
 	}
+	known(r.Context())
 	return u, nil
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/underlane/underlane/pkg/control"
 	"github.com/underlane/underlane/pkg/controller/fanin"
 	"github.com/underlane/underlane/pkg/listener"
+	"github.com/underlane/underlane/pkg/listener/crowd"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
@@ -38,6 +39,9 @@ const (
 	callTimeout        = 10 * time.Second // of calls to the API server
 	stopTimeout        = time.Second
 	maxTaps            = 64
+	// Connections that the API server has made no call on: one more closes the oldest.
+	maxStrangers = 256
+	maxFromOne   = 64 // of these from one address
 )
 
 // Cluster is what the controller knows of the cluster now. The slices are not
@@ -66,11 +70,12 @@ type Options struct {
 
 // Server is the API's server.
 type Server struct {
-	opt      Options
-	listener net.Listener
-	front    *frontSource
-	agents   *fanin.Agents
-	taps     atomic.Int64
+	opt       Options
+	listener  net.Listener
+	strangers *crowd.Crowd
+	front     *frontSource
+	agents    *fanin.Agents
+	taps      atomic.Int64
 
 	mu     sync.Mutex
 	counts map[string]uint64
@@ -87,8 +92,9 @@ func New(opt Options) (*Server, error) {
 		Issue:  func() (tls.Certificate, error) { return opt.Authority.ControllerCertificate(controllerLifetime) },
 		Issuer: opt.Authority.IssuerID,
 	}
+	strangers := &crowd.Crowd{Total: maxStrangers, Each: maxFromOne}
 	return &Server{
-		opt: opt, listener: opt.Accepts.Patient(ln), front: &frontSource{client: opt.Client},
+		opt: opt, strangers: strangers, listener: strangers.Listen(opt.Accepts.Patient(ln)), front: &frontSource{client: opt.Client},
 		counts: map[string]uint64{"unauthenticated": 0, "denied": 0, "authorization-failed": 0},
 		agents: &fanin.Agents{Certificate: own.Get, Anchors: opt.Authority.Anchors, TrustDomain: opt.Authority.TrustDomain()},
 	}, nil
@@ -110,6 +116,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	server := &http.Server{
 		Handler: s.routes(), BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, conn)
+		},
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug),
 		TLSConfig: &tls.Config{
@@ -136,6 +145,16 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	<-ended
 	return nil
+}
+
+// connKey is that of a call's connection in its context.
+type connKey struct{}
+
+// known takes the connection of a call of the API server's out of the crowd.
+func known(ctx context.Context) {
+	if conn, ok := ctx.Value(connKey{}).(net.Conn); ok {
+		crowd.Known(conn)
+	}
 }
 
 func serviceNames(service, namespace string) []string {
