@@ -26,6 +26,7 @@ type RequestLine struct {
 	Protocol                        string // http1, http2, grpc
 	GRPC                            bool
 	Method, Scheme, Authority, Path string
+	binds                           bool // it authenticates its connection
 }
 
 // Begin starts an exchange: stream is unique within the session.

@@ -47,7 +47,7 @@ type h1 struct {
 	again    resend
 	copy     h1Copy
 
-	own     *h1Upstream // inbound: the connection to the application, kept between exchanges
+	own     *h1Upstream // connections of the session alone, kept between exchanges; inbound all are
 	interim bool        // an interim response came: d.out is not the request any more
 
 	phase phase
@@ -70,9 +70,7 @@ func (s *Session) serveHTTP1(ctx context.Context, buf *[]byte) {
 	defer func() {
 		s.proxy.h1.leave(d)
 		putBuffer(d.buf)
-		if d.own != nil {
-			d.own.conn.Close()
-		}
+		closeOwn(d.own)
 	}()
 	for d.exchange() {
 	}
@@ -89,6 +87,9 @@ func (d *h1) exchange() bool {
 	defer func() { putBuffer(d.back) }()
 	kind := d.req.Kind()
 	d.begin(kind)
+	if d.req.BindsConnection() {
+		d.s.bind(d.s.draw())
+	}
 	keep := d.req.KeepAlive() && !d.s.proxy.retiring.Load()
 
 	d.body = d.req.Body()
@@ -114,6 +115,9 @@ func (d *h1) exchange() bool {
 	d.out = append(d.out, d.in[n:n+m]...)
 	d.in = d.in[n+m:]
 
+	if d.s.bound() {
+		d.lookAtOwn()
+	}
 	d.tried = attempts{to: d.plan.to()}
 	if err := d.s.PickInto(&d.first, d.tried.to); err != nil {
 		return d.fail(reasonOf(err), kind, keep && d.body.Done())
@@ -342,14 +346,9 @@ func (d *h1) await(up *h1Upstream) error {
 }
 
 func (d *h1) acquire(c *Choice) (*h1Upstream, error) {
-	if d.own != nil {
-		up := d.own
-		d.own = nil
-		if alive(up.conn) {
-			up.reused, up.in = true, nil
-			return up, nil
-		}
-		up.conn.Close()
+	if up := d.takeOwn(c.Key); up != nil {
+		up.reused, up.in = true, nil
+		return up, nil
 	}
 	if up := d.s.idleHTTP1(c); up != nil {
 		return up, nil
@@ -361,13 +360,16 @@ func (d *h1) acquire(c *Choice) (*h1Upstream, error) {
 
 func (d *h1) release(up *h1Upstream, reuse bool) {
 	d.unlimit(up)
+	if d.s.bound() {
+		up.key.Session = d.s.ID // the login that was offered follows on the same connection
+	}
 	switch {
-	case !reuse || len(up.in) > 0, up.tls == tap.TLSAgentDown:
+	case !reuse || len(up.in) > 0, up.tls == tap.TLSAgentDown && !d.s.bound():
 		// A connection made in plaintext for want of an agent is not kept: the
 		// next one finds out whether the agent is back.
 		up.conn.Close()
 	case up.key.Session != 0:
-		d.own = up
+		d.keepOwn(up)
 	default:
 		up.in = nil // it lies in a buffer that others get
 		d.s.proxy.pool.put(up)

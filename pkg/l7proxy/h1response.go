@@ -76,6 +76,9 @@ func (d *h1) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end End) 
 	}
 	if d.resp.Status() >= 400 {
 		d.x.Said(string(d.resp.Get(http1.ReasonHeader)))
+		if d.resp.BindsConnection() {
+			d.s.bind(d.plan.draw)
+		}
 	}
 	d.x.Response(d.resp.Status())
 	body := d.resp.Body()
@@ -87,6 +90,9 @@ func (d *h1) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end End) 
 		*keep = false
 	}
 	reuse = d.resp.KeepAlive() && !body.NeedsClose()
+	if !reuse && d.s.bound() {
+		*keep = false // the login ends with the endpoint's connection, and the client is to know
+	}
 	edits := http1.Edits{Connection: connectionField(kind, *keep)}
 	d.editResponse(&edits)
 	if d.s.Direction == mesh.Inbound && len(d.resp.Get(http1.ReasonHeader)) > 0 {

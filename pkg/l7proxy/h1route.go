@@ -31,7 +31,7 @@ func (d *h1) route(r *routing, edits *http1.Edits) (reply http1.Reply) {
 		Path:      text(d.req.Path()),
 		Fields:    (*h1Fields)(&d.req),
 	}
-	if err := r.plan(&d.asked, &d.plan); err != nil {
+	if err := r.plan(&d.asked, d.s.draw(), &d.plan); err != nil {
 		return http1.ReplyOf(reasonOf(err))
 	}
 	a := d.plan.action

@@ -12,6 +12,7 @@ type h1Upstream struct {
 	conn   Conn
 	raw    *rawio.Conn // conn, or below it; nil: a stream of a shared connection
 	key    PoolKey
+	next   *h1Upstream // of h1.own
 	tls    string
 	reused bool
 	timed  bool   // it has a deadline

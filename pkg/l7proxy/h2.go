@@ -51,6 +51,7 @@ func (s *Session) serveHTTP2(ctx context.Context) {
 	b.flush()
 	srv.stopLooking()
 	srv.end()
+	s.over.Store(true)
 	srv.pool.dropKeys(srv.private)
 }
 
@@ -100,6 +101,9 @@ func (srv *h2server) event(ev *http2.Event, b *h2batch) {
 func (srv *h2server) pick(to *place, not netip.AddrPort, into *Choice) (c *Choice, err error) {
 	srv.picking.Lock()
 	defer srv.picking.Unlock()
+	if srv.mirror == nil && srv.session.bound() {
+		srv.lookAtOwn()
+	}
 	if not.IsValid() {
 		c, err = srv.session.pickOther(to, not)
 	} else {

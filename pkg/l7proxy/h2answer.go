@@ -26,6 +26,8 @@ func requestLine(fields []http2.Field) RequestLine {
 			line.Path = f.Value
 		case "host":
 			host = f.Value
+		case "authorization", "proxy-authorization":
+			line.binds = line.binds || http1.CredentialsBind(f.Value)
 		case "content-type":
 			if isGRPC(f.Value) {
 				line.GRPC, line.Protocol = true, "grpc"

@@ -29,7 +29,7 @@ func (st *h2stream) route(r *routing, line *RequestLine, b *h2batch) {
 		GRPC: line.GRPC, Method: line.Method, Scheme: line.Scheme, Authority: line.Authority, Path: line.Path,
 		Fields: (*h2Fields)(&st.fields),
 	}
-	if err := r.plan(&asked, &st.plan); err != nil {
+	if err := r.plan(&asked, st.srv.session.draw(), &st.plan); err != nil {
 		st.fail(reasonOf(err), b)
 		return
 	}

@@ -85,6 +85,9 @@ func (st *h2stream) begin(ev *http2.Event, b *h2batch) {
 		st.fail(mesh.ReasonOverload, b)
 		return
 	}
+	if line.binds {
+		st.srv.session.bind(st.srv.session.draw())
+	}
 	st.keepRequest(ev.Fields)
 	if st.grpc {
 		st.boundCall()
@@ -200,6 +203,9 @@ func (st *h2stream) serverHeaders(u *h2upstream, ev *http2.Event, b *h2batch) {
 		status, _ = strconv.Atoi(ev.Fields[0].Value)
 	}
 	if status >= 200 {
+		if offersLogin(status, ev.Fields) {
+			st.srv.session.bind(st.plan.draw)
+		}
 		if st.unanswered(status, ev, b) {
 			return
 		}

@@ -19,6 +19,7 @@ type h2upstream struct {
 	key  PoolKey
 	tls  string   // what the dial found: Choice.TLS
 	peer tap.Peer // and Choice.Peer
+	of   *Session // whose alone it is, nil if it is shared
 
 	unsettled []h2waiter // for the endpoint's settings; mu guards them
 	idleSince time.Time  // of a connection without streams; mu guards it
@@ -52,6 +53,9 @@ func (p *h2Pool) dial(s *Session, choice *Choice, balanced bool, d *h2dial) {
 		u = &h2upstream{
 			h2conn: newH2Conn(nc, http2.Config{Role: http2.Client, ConnWindow: h2UpstreamWindow}), pool: p,
 			key: choice.Key, tls: choice.TLS, peer: choice.Peer, idleSince: time.Now(),
+		}
+		if choice.Key.Session != 0 {
+			u.of = s
 		}
 		if u.tls == tap.TLSAgentDown { // not for longer than the agent is thought to be away
 			time.AfterFunc(s.proxy.Limits.AgentDownMemory, u.retire)
@@ -96,11 +100,12 @@ func (u *h2upstream) serve(idleTimeout time.Duration) {
 }
 
 // closeIfIdle closes the connection when it has had no stream for limit, and
-// looks again when that may be.
+// looks again when that may be. A login is kept as long as its client is there.
 func (u *h2upstream) closeIfIdle(limit time.Duration) {
+	kept := u.of != nil && u.of.bound() && !u.of.over.Load()
 	u.mu.Lock()
 	left := limit
-	if len(u.streams) == 0 {
+	if len(u.streams) == 0 && !kept {
 		left = limit - time.Since(u.idleSince)
 	}
 	if left > 0 {

@@ -150,7 +150,7 @@ func (s *Session) sendCopy(ctx context.Context, choice *Choice, request []byte, 
 	} else {
 		choice.failed(mesh.ReasonUpstreamReset)
 	}
-	if err != nil || !answer.head.KeepAlive() {
+	if err != nil || !answer.head.KeepAlive() || up.key.Session != 0 {
 		up.conn.Close()
 		return err
 	}

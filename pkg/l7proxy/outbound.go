@@ -176,7 +176,10 @@ func (t *outboundTarget) pick(s *Session, c *Choice, to *place, exclude []netip.
 	if to.port == nil {
 		return mesh.Fail(mesh.ReasonNoEndpoints, errors.New("the service "+to.svc.Namespace+"/"+to.svc.Name+" has no such port"))
 	}
-	ticket, ok := to.balance(d.local, t.dst.Addr(), exclude)
+	ticket, ok := s.pickBound(to, exclude)
+	if !ok {
+		ticket, ok = to.balance(d.local, t.dst.Addr(), exclude)
+	}
 	if !ok {
 		return mesh.Fail(mesh.ReasonNoEndpoints, nil)
 	}

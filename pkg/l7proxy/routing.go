@@ -35,6 +35,7 @@ type plan struct {
 	routing *routing // nil: no route has a say
 	hit     route.Hit
 	action  *route.Action // nil: no route has a say
+	draw    uint64        // what action was chosen by
 }
 
 // policy says when a failed request is sent again.
@@ -96,14 +97,14 @@ func (s *Session) routing() *routing {
 }
 
 // plan finds what is to become of a request. The error is a *mesh.ReasonError:
-// no rule is for such requests.
-func (r *routing) plan(req *route.Request, p *plan) error {
+// no rule is for such requests. draw is any 64 bits.
+func (r *routing) plan(req *route.Request, draw uint64, p *plan) error {
 	hit, verdict := r.table.Match(req)
 	switch verdict {
 	case route.NoRule:
 		return mesh.Fail(mesh.ReasonNoRoute, nil)
 	case route.Matched:
-		*p = plan{routing: r, hit: hit, action: hit.Rule.Choose(rand.Uint64())}
+		*p = plan{routing: r, hit: hit, action: hit.Rule.Choose(draw), draw: draw}
 	}
 	return nil
 }

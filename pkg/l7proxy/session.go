@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
@@ -32,8 +33,10 @@ type Session struct {
 	Process   string         // name of the client's program (outbound only)
 
 	target target
-	use    *podUse // of the pod on this node; nil: not bounded
-	opaque bool    // somebody said that the bytes are not to be looked into
+	use    *podUse               // of the pod on this node; nil: not bounded
+	login  atomic.Pointer[login] // nil: connections to endpoints are shared
+	over   atomic.Bool           // HTTP/2: the client's connection has ended
+	opaque bool                  // somebody said that the bytes are not to be looked into
 }
 
 // target says where the requests of a session go.
@@ -79,7 +82,7 @@ type Choice struct {
 // nil: where the client wanted. The error is a *mesh.ReasonError.
 func (s *Session) Pick(to *place, exclude ...netip.AddrPort) (*Choice, error) {
 	c := new(Choice)
-	if err := s.target.pick(s, c, to, exclude); err != nil {
+	if err := s.pick(c, to, exclude); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -87,7 +90,15 @@ func (s *Session) Pick(to *place, exclude ...netip.AddrPort) (*Choice, error) {
 
 // PickInto is Pick with the caller's memory: no request has used c, or it is
 // Done.
-func (s *Session) PickInto(c *Choice, to *place) error { return s.target.pick(s, c, to, nil) }
+func (s *Session) PickInto(c *Choice, to *place) error { return s.pick(c, to, nil) }
+
+func (s *Session) pick(c *Choice, to *place, exclude []netip.AddrPort) error {
+	err := s.target.pick(s, c, to, exclude)
+	if s.bound() {
+		c.Key.Session = s.ID
+	}
+	return err
+}
 
 // Dial opens a connection to the chosen endpoint that speaks alpn inside the
 // mesh (one of mtls.ALPN…): TCP and, between nodes, mTLS are done when it

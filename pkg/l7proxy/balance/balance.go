@@ -168,6 +168,15 @@ func (b *Balancer) Pick(now time.Duration, exclude ...netip.AddrPort) (Ticket, b
 	return Ticket{}, false
 }
 
+// PickAt is Pick for the endpoint at addr, ejected or not. It reports false if
+// there is none that is ready.
+func (b *Balancer) PickAt(now time.Duration, addr netip.AddrPort) (Ticket, bool) {
+	if e := b.at(addr); e != nil {
+		return e.begin(now, false), true
+	}
+	return Ticket{}, false
+}
+
 // pair is two endpoints in random order, so that the choice between equals is
 // random too. The second or both are nil where there are not so many.
 type pair [2]*Endpoint

@@ -10,6 +10,7 @@ type known uint8
 
 const (
 	other known = iota
+	fieldAuthorization
 	fieldConnection
 	fieldContentLength
 	fieldContentType
@@ -17,24 +18,31 @@ const (
 	fieldHost
 	fieldHTTP2Settings
 	fieldKeepAlive
+	fieldProxyAuthenticate
+	fieldProxyAuthorization
 	fieldProxyConnection
 	fieldTE
 	fieldTransferEncoding
 	fieldUpgrade
+	fieldWWWAuthenticate
 )
 
 var knownNames = [...]string{
-	fieldConnection:       "connection",
-	fieldContentLength:    "content-length",
-	fieldContentType:      "content-type",
-	fieldExpect:           "expect",
-	fieldHost:             "host",
-	fieldHTTP2Settings:    "http2-settings",
-	fieldKeepAlive:        "keep-alive",
-	fieldProxyConnection:  "proxy-connection",
-	fieldTE:               "te",
-	fieldTransferEncoding: "transfer-encoding",
-	fieldUpgrade:          "upgrade",
+	fieldAuthorization:      "authorization",
+	fieldConnection:         "connection",
+	fieldContentLength:      "content-length",
+	fieldContentType:        "content-type",
+	fieldExpect:             "expect",
+	fieldHost:               "host",
+	fieldHTTP2Settings:      "http2-settings",
+	fieldKeepAlive:          "keep-alive",
+	fieldProxyAuthenticate:  "proxy-authenticate",
+	fieldProxyAuthorization: "proxy-authorization",
+	fieldProxyConnection:    "proxy-connection",
+	fieldTE:                 "te",
+	fieldTransferEncoding:   "transfer-encoding",
+	fieldUpgrade:            "upgrade",
+	fieldWWWAuthenticate:    "www-authenticate",
 }
 
 // classify finds a name by its length and then in any case.
@@ -56,6 +64,8 @@ func classify(name []byte) known {
 		}
 	case 12:
 		k = fieldContentType
+	case 13:
+		k = fieldAuthorization
 	case 14:
 		k = fieldContentLength
 		if lower(name[0]) == 'h' {
@@ -63,8 +73,15 @@ func classify(name []byte) known {
 		}
 	case 16:
 		k = fieldProxyConnection
+		if lower(name[0]) == 'w' {
+			k = fieldWWWAuthenticate
+		}
 	case 17:
 		k = fieldTransferEncoding
+	case 18:
+		k = fieldProxyAuthenticate
+	case 19:
+		k = fieldProxyAuthorization
 	}
 	if k != other && equalFold(name, knownNames[k]) {
 		return k
@@ -126,6 +143,10 @@ func (h *Head) learn(f *field) error {
 		f.drop = true
 	case fieldExpect:
 		h.expect100 = h.expect100 || equalFold(value, "100-continue")
+	case fieldAuthorization, fieldProxyAuthorization:
+		h.binds = h.binds || !h.response && CredentialsBind(value)
+	case fieldWWWAuthenticate, fieldProxyAuthenticate:
+		h.binds = h.binds || h.response && ChallengeBinds(value)
 	case fieldContentType:
 		h.grpc = h.grpc || isGRPC(value)
 	}

@@ -44,6 +44,7 @@ type facts struct {
 	h2c        bool // Upgrade lists h2c
 	expect100  bool
 	grpc       bool
+	binds      bool // authenticates the connection, or offers to
 	teTrailers bool
 	options    uint8 // field names listed by Connection
 	connection int   // 1 + index of the first Connection field
