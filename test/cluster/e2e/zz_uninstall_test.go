@@ -28,7 +28,7 @@ func TestUninstallLeavesNothing(t *testing.T) {
 	}
 	// The user's own labels stay; what was written on pods goes.
 	for line := range strings.Lines(kubectl(t, "get", "pods", "-A", "-o", `jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations}{"\n"}{end}`)) {
-		if strings.Contains(line, "underlane.io/status") {
+		if strings.Contains(line, "underlane.io/status") || strings.Contains(line, "underlane.io/enrolled") {
 			t.Errorf("an annotation is left: %s", line)
 		}
 	}
