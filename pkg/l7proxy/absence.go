@@ -22,9 +22,7 @@ const (
 	absenceMost  = time.Minute
 	// absenceLimit is after how long requests find out all the same.
 	absenceLimit = time.Hour
-	// dialsAtOnce is less than handshakesAtOnce: a hung node's endpoints must
-	// not take the place of all other handshakes.
-	dialsAtOnce = handshakesAtOnce / 2
+	dialsAtOnce  = 8
 )
 
 // absences are those under way, and what is remembered of the last ones.

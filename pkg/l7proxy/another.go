@@ -22,7 +22,7 @@ type attempts struct {
 // there is none, or enough were tried. The choice that failed is still to be
 // Done with.
 func (s *Session) another(failed *Choice, why mesh.Reason, tried *attempts) *Choice {
-	if !failed.balanced() || !elsewhere(why) || tried.n == len(tried.addrs) {
+	if !failed.balanced() || !elsewhere(why) && why != mesh.ReasonOverload || tried.n == len(tried.addrs) {
 		return nil
 	}
 	tried.addrs[tried.n] = failed.Peer.Addr

@@ -33,6 +33,9 @@ func (p *Proxy) tryEndpoint(ctx context.Context, from *mesh.Workload, ep mesh.En
 	}
 	c.failover = true
 	conn, err := p.tryDial(ctx, &c)
+	if mtls.Busy(err) {
+		return nil // it is there
+	}
 	if err != nil {
 		return err
 	}

@@ -165,6 +165,27 @@ func (w *watchedConns) answered(addr netip.AddrPort, hangs bool) (cut []*watched
 	return cut
 }
 
+// heard is how many bytes came on each connection to an endpoint.
+func (w *watchedConns) heard(addr netip.AddrPort) map[*watched]uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	counts := make(map[*watched]uint64, len(w.conns[addr]))
+	for c := range w.conns[addr] {
+		counts[c], _ = c.Bytes()
+	}
+	return counts
+}
+
+// more reports whether anything came since heard gave counts.
+func (w *watchedConns) more(addr netip.AddrPort, counts map[*watched]uint64) bool {
+	for c, n := range w.heard(addr) {
+		if n > counts[c] {
+			return true
+		}
+	}
+	return false
+}
+
 // nodeLost reports whether a connection failed because nobody at that address
 // says a word, not even that nobody listens.
 func nodeLost(err error) bool {
@@ -183,12 +204,16 @@ func (p *Proxy) askAgents(ctx context.Context) {
 // askAfter has the agent that c goes to prove that it lives.
 func (p *Proxy) askAfter(ctx context.Context, c *watched) {
 	addr := c.choice.Peer.Addr
+	before := p.watched.heard(addr)
 	// HTTP/1: the agent waits for a request, and troubles no application.
 	conn, err := p.handshake(ctx, c.local, &c.choice, mtls.ALPNHTTP1)
 	if err == nil {
 		conn.Close()
 	}
 	hangs, lost := err != nil && (agentAway(err) || refusedForAgent(err)), nodeLost(err)
+	if hangs && mtls.Silent(err) && p.watched.more(addr, before) {
+		hangs = false // it has no time for the question, but it has spoken
+	}
 	switch {
 	case hangs:
 		p.down.remember(addr, p.Limits.AgentDownMemory)

@@ -3,6 +3,7 @@ package l7proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/netip"
 	"sync/atomic"
 
@@ -54,7 +55,10 @@ func (s *Session) acceptMesh(ctx context.Context, c *rawio.Conn, hello []byte) (
 	}
 	below := &transport{Conn: c, head: hello}
 	conn := tls.Server(below, config)
-	if err := s.proxy.doHandshake(ctx, s.proxy.serverGate, conn); err != nil {
+	if err := s.proxy.doHandshake(ctx, c.Remote().Addr(), false, conn, below); err != nil {
+		if errors.Is(err, mtls.ErrBusy) {
+			_, _ = c.Write(mtls.BusyAlert)
+		}
 		return detect.Unknown, err
 	}
 	cs := conn.ConnectionState()

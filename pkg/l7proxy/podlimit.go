@@ -114,5 +114,7 @@ func (p *Proxy) LimitHits() map[string]uint64 {
 		"pod-buffer":               p.pods.refusedStreams.Load(),
 		"endpoint-connections":     p.h2.refused.Load(),
 		"http2-flood":              p.h2.floods.Load(),
+		"handshakes-inbound":       p.gate.Stats().Refused,
+		"handshakes-outbound":      p.flights.overdue.Load(),
 	}
 }

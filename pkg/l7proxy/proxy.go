@@ -121,8 +121,8 @@ type Options struct {
 type Proxy struct {
 	Options
 
-	// Two gates: peers that stall in their handshakes must not delay ours.
-	clientGate, serverGate *mtls.Gate
+	gate    *mtls.Gate // of all mTLS handshakes
+	flights flights
 
 	balancers  balancers
 	absences   absences
@@ -156,9 +156,8 @@ type Proxy struct {
 func New(o Options) *Proxy {
 	o.Limits = o.Limits.withDefaults()
 	proxy := &Proxy{
-		Options:    o,
-		clientGate: mtls.NewGate(handshakesAtOnce, time.Second),
-		serverGate: mtls.NewGate(handshakesAtOnce, time.Second),
+		Options: o,
+		gate:    newGate(),
 	}
 	proxy.mirrors.ctx, proxy.endMirrors = context.WithCancel(context.Background())
 	proxy.absences.ctx, proxy.absences.end = context.WithCancel(context.Background())
@@ -175,10 +174,6 @@ func New(o Options) *Proxy {
 	proxy.h1.all = make(map[*h1]struct{})
 	return proxy
 }
-
-// handshakesAtOnce bounds concurrent mTLS handshakes: each takes about a
-// millisecond of processor, and established traffic must not wait for a storm.
-const handshakesAtOnce = 16
 
 // Run keeps the proxy's pools tidy until ctx is done, then closes them.
 func (p *Proxy) Run(ctx context.Context) {

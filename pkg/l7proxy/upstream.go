@@ -2,10 +2,7 @@ package l7proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"sync"
@@ -66,9 +63,12 @@ func (p *Proxy) dialPlain(ctx context.Context, local *mesh.Workload, c *Choice) 
 // again without, otherwise there is none.
 func (p *Proxy) dialMesh(ctx context.Context, local *mesh.Workload, c *Choice, alpn string) (Conn, error) {
 	if !p.down.is(c.Peer.Addr) {
-		conn, err := p.handshake(ctx, local, c, alpn)
+		conn, err := p.handshakeInTurn(ctx, local, c, alpn)
 		if err == nil {
 			return conn, nil
+		}
+		if err == errDown {
+			return p.withoutAgent(ctx, local, c)
 		}
 		if !agentAway(err) && (c.mayFallBack || !refusedForAgent(err)) {
 			return nil, err
@@ -83,8 +83,16 @@ func (p *Proxy) dialMesh(ctx context.Context, local *mesh.Workload, c *Choice, a
 			p.absent(c, mesh.ReasonAgentDown, nil)
 		}
 	}
+	return p.withoutAgent(ctx, local, c)
+}
+
+// errDown: no agent has answered at the endpoint's address a moment ago.
+var errDown = mesh.Fail(mesh.ReasonAgentDown, nil)
+
+// withoutAgent is what becomes of a connection when no agent answers.
+func (p *Proxy) withoutAgent(ctx context.Context, local *mesh.Workload, c *Choice) (Conn, error) {
 	if !c.mayFallBack {
-		return nil, mesh.Fail(mesh.ReasonAgentDown, nil)
+		return nil, errDown
 	}
 	conn, err := p.dialPlain(ctx, local, c)
 	if err == nil {
@@ -110,98 +118,6 @@ func (p *Proxy) dialShared(ctx context.Context, c *Choice) (Conn, error) {
 		return p.dialMesh(ctx, c.from, c, mtls.ALPNHTTP1)
 	}
 	return s, nil
-}
-
-// handshake gives a connection to the endpoint's agent. Where this process
-// stood still meanwhile a failure is no word about the agent: it tries again.
-func (p *Proxy) handshake(ctx context.Context, local *mesh.Workload, c *Choice, alpn string) (Conn, error) {
-	began := time.Now()
-	conn, err := p.handshakeOnce(ctx, local, c, alpn)
-	if err != nil && ctx.Err() == nil && p.standstill.since(began) {
-		return p.handshakeOnce(ctx, local, c, alpn)
-	}
-	return conn, err
-}
-
-func (p *Proxy) handshakeOnce(ctx context.Context, local *mesh.Workload, c *Choice, alpn string) (Conn, error) {
-	config, err := p.Certs.ClientConfig(local.Identity, c.Key.Identity, alpn)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := p.dialPlain(ctx, local, c)
-	if err != nil {
-		return nil, err
-	}
-	below := &watched{transport: transport{Conn: rawOf(raw)}, local: local, choice: Choice{Key: c.Key, Peer: c.Peer, from: local, failover: true}, http1: alpn == mtls.ALPNHTTP1, all: &p.watched}
-	conn := tls.Client(below, config)
-	if err := p.doHandshake(ctx, p.clientGate, conn); err != nil {
-		raw.Close()
-		return nil, err
-	}
-	p.down.back(c.Peer.Addr)
-	p.watched.add(below)
-	return secure(conn, &below.transport), nil
-}
-
-// transport is the TCP connection below mTLS.
-type transport struct {
-	*rawio.Conn
-	head []byte // bytes that were read already
-	// ahead is read into, rather than what crypto/tls asks for, which is hardly
-	// more than one record: nil but for bulk. It is the reader's.
-	ahead *[]byte
-}
-
-// errTruncated: a FIN without the close_notify that every agent sends first.
-// Anybody on the way can forge a FIN, and crypto/tls would take it for a proper
-// end of the stream.
-var errTruncated = fmt.Errorf("mTLS connection ended without close_notify: %w", io.ErrUnexpectedEOF)
-
-func (c *transport) Read(p []byte) (int, error) {
-	if len(c.head) > 0 {
-		n := copy(p, c.head)
-		c.head = c.head[n:]
-		return n, nil
-	}
-	if c.ahead != nil && len(p) < len(*c.ahead) {
-		n, err := c.Conn.Read(*c.ahead)
-		copied := copy(p, (*c.ahead)[:n])
-		c.head = (*c.ahead)[copied:n]
-		return copied, whole(err)
-	}
-	n, err := c.Conn.Read(p)
-	return n, whole(err)
-}
-
-// whole takes the end of TCP for what it is below TLS.
-func whole(err error) error {
-	if err == io.EOF {
-		return errTruncated
-	}
-	return err
-}
-
-// readAhead makes reads take in what the network has, or no more than was asked
-// for. What was read ahead is lost when it ends.
-func (c *transport) readAhead(on bool) {
-	switch {
-	case on && c.ahead == nil && len(c.head) == 0:
-		c.ahead = bulks.Get().(*[]byte)
-	case !on && c.ahead != nil:
-		bulks.Put(c.ahead)
-		c.ahead, c.head = nil, nil
-	}
-}
-
-func (p *Proxy) doHandshake(ctx context.Context, gate *mtls.Gate, conn *tls.Conn) error {
-	leave, err := gate.Enter(ctx)
-	if err != nil {
-		return mesh.Fail(mesh.ReasonTimeout, err)
-	}
-	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, p.Limits.HandshakePause)
-	defer cancel()
-	return mtls.Handshake(ctx, conn)
 }
 
 // agentAway reports whether a failed handshake means that what answered, or

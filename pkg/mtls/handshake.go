@@ -27,6 +27,10 @@ func Handshake(ctx context.Context, conn *tls.Conn) error {
 	switch answered := conn.ConnectionState().Version != 0; {
 	case answered && NotTLS(err):
 		return mesh.Fail(mesh.ReasonTLSFailed, fmt.Errorf("the peer broke the handshake off: %w", err))
+	case !answered && busy(err):
+		return mesh.Fail(mesh.ReasonOverload, fmt.Errorf("%w: %w", errPeerBusy, err))
+	case ctx.Err() != nil && timedOut(err): // the caller's time, whatever the peer does
+		return mesh.Fail(mesh.ReasonTimeout, err)
 	case !answered && timedOut(err):
 		return mesh.Fail(mesh.ReasonTimeout, fmt.Errorf("%w: %w", errSilent, err))
 	case !answered && foreignAnswer(err):
@@ -96,11 +100,34 @@ func tlsRecord(contentType byte) bool { return 20 <= contentType && contentType 
 
 var errSilent = errors.New("the peer did not answer the handshake in time")
 
-// Silent reports whether err, of Handshake, means that the time limit passed
-// before the peer answered anything: an application that waits for more, where
-// an agent is down, or an agent that is stuck or overloaded. Time that passed
-// before or later (dialling, waiting at a Gate) does not count.
+// Silent reports whether err, of Handshake, means that the connection's deadline
+// passed before the peer answered anything: an application that waits for more,
+// where an agent is down, or an agent that is stuck. The end of the context is not
+// that. An agent that has too much to do says so (Busy).
 func Silent(err error) bool { return errors.Is(err, errSilent) }
+
+// BusyAlert is what an agent answers a ClientHello with that it has no time for:
+// a fatal alert, general_error, in a record of its own. No server of another kind
+// says that.
+var BusyAlert = []byte{recordAlert, 3, 3, 0, 2, alertFatal, alertGeneralError}
+
+const (
+	recordAlert       = 21 // RFC 8446 section 5.1
+	alertFatal        = 2
+	alertGeneralError = 117 // draft-ietf-tls-rfc8446bis
+)
+
+var errPeerBusy = errors.New("the peer's agent has too many handshakes to do")
+
+// Busy reports whether err, of Handshake, is the word of an agent that is there and
+// has no time. Anybody on the way can say it in its place: it is good for nothing
+// but to try again a little later.
+func Busy(err error) bool { return errors.Is(err, errPeerBusy) }
+
+func busy(err error) bool {
+	alert, ok := remoteAlert(err)
+	return ok && alert == alertGeneralError
+}
 
 func cutOff(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||

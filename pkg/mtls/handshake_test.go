@@ -12,7 +12,6 @@ import (
 	"os"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/underlane/underlane/pkg/mesh"
@@ -55,20 +54,26 @@ func TestPeersThatAreNoAgent(t *testing.T) {
 			_, _ = c.Read(make([]byte, 1))
 			_ = c.SetLinger(0)
 		}, true, mesh.ReasonAgentDown},
-		"silence":           {func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) }, false, mesh.ReasonTimeout},
-		"stuck after hello": {stuckAfterHello(t, m), false, mesh.ReasonTimeout},
-		"alert":             {say("\x15\x03\x03\x00\x02\x02\x28"), false, mesh.ReasonTLSFailed},  // handshake_failure
-		"alert about us":    {say("\x15\x03\x03\x00\x02\x02\x30"), false, mesh.ReasonTLSRefused}, // unknown_ca
-		"cut after hello":   {cutAfterHello(t, m), false, mesh.ReasonTLSFailed},
-		"internal error":    {say("\x15\x03\x03\x00\x02\x02\x50"), false, mesh.ReasonTLSFailed}, // an agent may have one
-		"echo":              {echo, false, mesh.ReasonTLSFailed},
-		"TLS, no names":     {foreignTLS(t, &tls.Config{}), false, mesh.ReasonTLSPeer},
-		"TLS, other ALPN":   {foreignTLS(t, &tls.Config{NextProtos: []string{"h2", "http/1.1"}}), false, mesh.ReasonTLSFailed},
-		"TLS 1.2":           {foreignTLS(t, &tls.Config{MaxVersion: tls.VersionTLS12}), false, mesh.ReasonTLSFailed},
+		"silence":                       {func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) }, false, mesh.ReasonTimeout},
+		"silence, and our time is over": {func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) }, false, mesh.ReasonTimeout},
+		"busy":                          {say(string(BusyAlert)), false, mesh.ReasonOverload},
+		"stuck after hello":             {stuckAfterHello(t, m), false, mesh.ReasonTimeout},
+		"alert":                         {say("\x15\x03\x03\x00\x02\x02\x28"), false, mesh.ReasonTLSFailed},  // handshake_failure
+		"alert about us":                {say("\x15\x03\x03\x00\x02\x02\x30"), false, mesh.ReasonTLSRefused}, // unknown_ca
+		"cut after hello":               {cutAfterHello(t, m), false, mesh.ReasonTLSFailed},
+		"internal error":                {say("\x15\x03\x03\x00\x02\x02\x50"), false, mesh.ReasonTLSFailed}, // an agent may have one
+		"echo":                          {echo, false, mesh.ReasonTLSFailed},
+		"TLS, no names":                 {foreignTLS(t, &tls.Config{}), false, mesh.ReasonTLSPeer},
+		"TLS, other ALPN":               {foreignTLS(t, &tls.Config{NextProtos: []string{"h2", "http/1.1"}}), false, mesh.ReasonTLSFailed},
+		"TLS 1.2":                       {foreignTLS(t, &tls.Config{MaxVersion: tls.VersionTLS12}), false, mesh.ReasonTLSFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := dialServed(t, tc.serve)
-			ctx, cancel := context.WithTimeout(t.Context(), cmp.Or(patience[name], 20*time.Second))
+			_ = c.SetDeadline(time.Now().Add(cmp.Or(patience[name], 20*time.Second)))
+			ctx, cancel := t.Context(), func() {}
+			if name == "silence, and our time is over" {
+				ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
+			}
 			defer cancel()
 			err := Handshake(ctx, tls.Client(c, client))
 			if err == nil {
@@ -85,6 +90,9 @@ func TestPeersThatAreNoAgent(t *testing.T) {
 			}
 			if got := Silent(err); got != (name == "silence") {
 				t.Errorf("Silent(%v) = %t", err, got)
+			}
+			if got := Busy(err); got != (name == "busy") {
+				t.Errorf("Busy(%v) = %t", err, got)
 			}
 			if !errors.As(err, new(*mesh.ReasonError)) {
 				t.Errorf("%T carries no reason", err)
@@ -196,38 +204,4 @@ func TestHandshakeReason(t *testing.T) {
 			t.Errorf("NotTLS(%v) = %t, want %t", tc.err, got, tc.notTLS)
 		}
 	}
-}
-
-func TestGate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := NewGate(1, time.Second)
-		leave, err := g.Enter(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		defer cancel()
-		if _, err := g.Enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a second entry: %v", err)
-		}
-		start := time.Now()
-		over, err := g.Enter(t.Context()) // the first stalls
-		if waited := time.Since(start); err != nil || waited != time.Second {
-			t.Errorf("entered after %s, %v", waited, err)
-		}
-		over() // had no slot to give back
-		if diff := g.Stats(); diff != (GateStats{Running: 1, Waits: 2, Overruns: 1}) {
-			t.Errorf("%+v", diff)
-		}
-		go func() { time.Sleep(100 * time.Millisecond); leave() }()
-		start = time.Now()
-		next, err := g.Enter(t.Context())
-		if waited := time.Since(start); err != nil || waited != 100*time.Millisecond {
-			t.Errorf("entered after %s, %v", waited, err)
-		}
-		next()
-		if got := g.Stats().Running; got != 0 {
-			t.Errorf("%d slots held at the end", got)
-		}
-	})
 }

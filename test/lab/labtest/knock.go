@@ -29,7 +29,7 @@ type Knock struct {
 
 func knock() *cobra.Command {
 	var interval, timeout time.Duration
-	var most int
+	var most, atOnce int
 	cmd := &cobra.Command{
 		Use:   "knock HOST:PORT",
 		Short: "TCP: a new connection to an echo server every interval, until standard input ends; then print each attempt as a line of JSON. The first has ended when it says so, and one begins after the end of the input",
@@ -41,6 +41,18 @@ func knock() *cobra.Command {
 				all   []Knock
 				going sync.WaitGroup
 			)
+			for range atOnce {
+				going.Go(func() {
+					k := knockOnce(args[0], timeout)
+					mu.Lock()
+					defer mu.Unlock()
+					all = append(all, k)
+				})
+			}
+			if atOnce > 0 {
+				going.Wait()
+				return printKnocks(all)
+			}
 			all = append(all, knockOnce(args[0], timeout))
 			fmt.Println("knocking")
 			under := make(chan struct{}, most)
@@ -66,21 +78,25 @@ func knock() *cobra.Command {
 			}
 			last := knockOnce(args[0], timeout)
 			going.Wait()
-			all = append(all, last)
-			out := bufio.NewWriter(os.Stdout)
-			enc := json.NewEncoder(out)
-			for _, k := range all {
-				if err := enc.Encode(k); err != nil {
-					return err
-				}
-			}
-			return out.Flush()
+			return printKnocks(append(all, last))
 		},
 	}
+	cmd.Flags().IntVar(&atOnce, "at-once", 0, "so many attempts at once, and nothing else")
 	cmd.Flags().DurationVar(&interval, "interval", 10*time.Millisecond, "between attempts")
 	cmd.Flags().IntVar(&most, "most", 4096, "most attempts under way at a time; none is made while there are so many")
 	cmd.Flags().DurationVar(&timeout, "timeout", 15*time.Second, "of an attempt")
 	return cmd
+}
+
+func printKnocks(all []Knock) error {
+	out := bufio.NewWriter(os.Stdout)
+	enc := json.NewEncoder(out)
+	for _, k := range all {
+		if err := enc.Encode(k); err != nil {
+			return err
+		}
+	}
+	return out.Flush()
 }
 
 func knockOnce(addr string, timeout time.Duration) Knock {
