@@ -78,3 +78,46 @@ func TestFirstBytes(t *testing.T) {
 		}
 	}, podSpec{Name: "outside", Node: node2, Command: []string{"labtest", "wait"}})
 }
+
+// TestSlowRequestsAreLimited: what a rate limit holds back is not let through for
+// coming in pieces, on whatever side of the network it is counted.
+func TestSlowRequestsAreLimited(t *testing.T) {
+	limited := func(name, node string) podSpec {
+		p := serverPod(name, node)
+		p.Annotations = map[string]string{"underlane.io/rate-limit": "1/h burst=2"}
+		return p
+	}
+	l := upL7(t, limited("limited-near", node1), limited("limited-far", node2), limited("limited-out", node1),
+		podSpec{Name: "outside", Node: node2, Command: []string{"labtest", "wait"}})
+	waitEnrolled(t, l.Lab, "default/limited-near", "default/limited-far", "default/limited-out")
+	for _, w := range []struct {
+		name   string
+		from   *podDialer
+		server string
+	}{
+		{"same node", l.from, "limited-near"},
+		{"cross-node", l.from, "limited-far"},
+		{"from outside the mesh", dialFrom(t, l.Lab, "outside"), "limited-out"},
+	} {
+		t.Run(w.name, func(t *testing.T) {
+			c := w.from.raw(t, addrPort(l.Pod(w.server).IP(), 8080))
+			c.send("GE")
+			time.Sleep(200 * time.Millisecond)
+			c.send("T / HTTP/1.1\r\nHost: x\r\n\r\n")
+			for n, want := range []int{200, 200, 429} {
+				if n > 0 {
+					c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+				}
+				if resp, body := c.response("GET"); resp.StatusCode != want {
+					t.Errorf("request %d: %d %q", n, resp.StatusCode, body)
+				}
+			}
+			// An opaque connection counts as a request.
+			c = w.from.raw(t, addrPort(l.Pod(w.server).IP(), 7000))
+			c.send("PURGE /a")
+			if got := c.rest(); got != "" {
+				t.Errorf("a connection over the limit got %q", got)
+			}
+		})
+	}
+}
