@@ -10,7 +10,6 @@ import (
 
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
-	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -54,10 +53,8 @@ func (p *Proxy) tryEndpoint(ctx context.Context, from *mesh.Workload, ep mesh.En
 func (p *Proxy) tryDial(ctx context.Context, c *Choice) (Conn, error) {
 	switch c.way {
 	case wayLocal:
-		return p.connect(ctx, c, func(ctx context.Context) (*rawio.Conn, error) {
-			client := ownAddress(c.from, c.Peer.Addr.Addr(), netip.Addr{})
-			return p.Network.DialApp(ctx, c.Peer.Workload.UID, c.Peer.Addr, netip.AddrPortFrom(client, 0))
-		})
+		client := ownAddress(c.from, c.Peer.Addr.Addr(), netip.Addr{})
+		return p.dialApp(ctx, c, netip.AddrPortFrom(client, 0))
 	case wayMesh:
 		conn, err := p.handshake(ctx, c.from, c, mtls.ALPNTCP)
 		if err != nil && c.mayFallBack && mtls.NotAgent(err) {
@@ -66,5 +63,5 @@ func (p *Proxy) tryDial(ctx context.Context, c *Choice) (Conn, error) {
 		}
 		return conn, err
 	}
-	return p.dialPlain(ctx, c.from, c)
+	return p.dialOutside(ctx, c.from, c)
 }

@@ -53,7 +53,7 @@ func (x *Exchange) Retried() { x.event.Retries++ }
 
 // Chose records the endpoint and shows the request to the readers of tap.
 func (x *Exchange) Chose(c *Choice) {
-	x.event.Destination = c.Peer
+	x.event.Destination = c.peer()
 	if x.event.Direction == mesh.Outbound {
 		x.event.TLS = c.TLS
 	}

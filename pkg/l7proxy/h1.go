@@ -299,7 +299,7 @@ func (d *h1) send(choice *Choice) (*h1Upstream, *pump, error) {
 		if err != nil {
 			return nil, nil, notConnected{d.orLate(err)}
 		}
-		choice.TLS = up.tls
+		choice.TLS, choice.reached = up.tls, up.at
 		d.limit(up)
 		d.beginWait(up.conn)
 		if body.Done() {

@@ -2,6 +2,7 @@ package l7proxy
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -14,6 +15,7 @@ type h1Upstream struct {
 	key    PoolKey
 	next   *h1Upstream // of h1.own
 	tls    string
+	at     netip.AddrPort // Choice.reached
 	reused bool
 	timed  bool   // it has a deadline
 	in     []byte // bytes of the endpoint that are not consumed yet
@@ -69,7 +71,7 @@ func (s *Session) dialOwn(ctx context.Context, c *Choice) (*h1Upstream, error) {
 }
 
 func newH1Upstream(conn Conn, c *Choice) *h1Upstream {
-	return &h1Upstream{conn: conn, raw: rawOf(conn), key: c.Key, tls: c.TLS}
+	return &h1Upstream{conn: conn, raw: rawOf(conn), key: c.Key, tls: c.TLS, at: c.reached}
 }
 
 // charge has what waits on the connection counted as use's.

@@ -104,7 +104,7 @@ func (st *h2stream) attach(u *h2upstream, b *h2batch) bool {
 	if u.tls == tap.TLSAgentDown && !st.choice.mayFallBack {
 		return false
 	}
-	st.choice.TLS, st.choice.Peer = u.tls, u.peer
+	st.choice.TLS, st.choice.Peer, st.choice.reached = u.tls, u.peer, u.at
 	id, err := u.open(st, b)
 	switch {
 	case errors.Is(err, http2.ErrHeaderTooLarge):

@@ -3,6 +3,7 @@ package l7proxy
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
@@ -17,9 +18,10 @@ type h2upstream struct {
 	*h2conn
 	pool *h2Pool
 	key  PoolKey
-	tls  string   // what the dial found: Choice.TLS
-	peer tap.Peer // and Choice.Peer
-	of   *Session // whose alone it is, nil if it is shared
+	tls  string         // what the dial found: Choice.TLS
+	peer tap.Peer       // and Choice.Peer
+	at   netip.AddrPort // and Choice.reached
+	of   *Session       // whose alone it is, nil if it is shared
 
 	unsettled []h2waiter // for the endpoint's settings; mu guards them
 	idleSince time.Time  // of a connection without streams; mu guards it
@@ -52,7 +54,7 @@ func (p *h2Pool) dial(s *Session, choice *Choice, balanced bool, d *h2dial) {
 	if err == nil {
 		u = &h2upstream{
 			h2conn: newH2Conn(nc, http2.Config{Role: http2.Client, ConnWindow: h2UpstreamWindow}), pool: p,
-			key: choice.Key, tls: choice.TLS, peer: choice.Peer, idleSince: time.Now(),
+			key: choice.Key, tls: choice.TLS, peer: choice.Peer, at: choice.reached, idleSince: time.Now(),
 		}
 		if choice.Key.Session != 0 {
 			u.of = s

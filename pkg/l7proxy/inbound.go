@@ -131,7 +131,5 @@ func (t *inboundTarget) pick(s *Session, c *Choice, _ *place, exclude []netip.Ad
 }
 
 func (t *inboundTarget) dial(ctx context.Context, s *Session, c *Choice, _ string) (Conn, error) {
-	return s.proxy.connect(ctx, c, func(ctx context.Context) (*rawio.Conn, error) {
-		return s.proxy.Network.DialApp(ctx, c.Peer.Workload.UID, s.Original, s.Source.Addr)
-	})
+	return s.proxy.dialApp(ctx, c, s.Source.Addr)
 }

@@ -74,7 +74,7 @@ func (s *Session) dialBefore(ctx context.Context, c *Choice) (*h1Upstream, error
 		if r.err != nil && !ownFault(r.err) {
 			c.failed(reasonOf(r.err))
 		}
-		c.TLS, c.Peer = dialled.TLS, dialled.Peer
+		c.TLS, c.Peer, c.reached = dialled.TLS, dialled.Peer, dialled.reached
 		c.dialled()
 		return r.up, r.err
 	case <-ctx.Done():

@@ -261,15 +261,13 @@ func (t *outboundTarget) dial(ctx context.Context, s *Session, c *Choice, alpn s
 	p := s.proxy
 	switch c.way {
 	case wayLocal:
-		return p.connect(ctx, c, func(ctx context.Context) (*rawio.Conn, error) {
-			return p.Network.DialApp(ctx, c.Peer.Workload.UID, c.Peer.Addr, s.Source.Addr)
-		})
+		return p.dialApp(ctx, c, s.Source.Addr)
 	case wayMesh:
 		if alpn == mtls.ALPNMux {
 			return p.dialShared(ctx, c)
 		}
 		return p.dialMesh(ctx, c.from, c, alpn)
 	default:
-		return p.dialPlain(ctx, c.from, c)
+		return p.dialOutside(ctx, c.from, c)
 	}
 }

@@ -66,6 +66,9 @@ type Choice struct {
 	Key  PoolKey
 	Peer tap.Peer // the endpoint
 	TLS  string   // a tap.TLS value; final once the connection is there
+	// reached is the address that it was reached at, if not Peer's: the pod's of the
+	// other family.
+	reached netip.AddrPort
 
 	// mayFallBack to plaintext, where the server's agent is away.
 	mayFallBack bool

@@ -96,7 +96,7 @@ func (s *Session) connEvent(c *Choice) tap.Event {
 		e.Service = s.target.service()
 	}
 	if c != nil {
-		e.Destination = c.Peer
+		e.Destination = c.peer()
 		if s.Direction == mesh.Outbound {
 			e.TLS = c.TLS
 		}

@@ -106,13 +106,19 @@ type podListener struct {
 
 func listenIn(t testing.TB, l *lab.Lab, pod string, port int) *podListener {
 	t.Helper()
+	return listenAt(t, l, pod, "tcp", port)
+}
+
+// listenAt is listenIn for one family alone: tcp4 or tcp6.
+func listenAt(t testing.TB, l *lab.Lab, pod, network string, port int) *podListener {
+	t.Helper()
 	socket := filepath.Join(bridgeDir(t), "s")
 	ul, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ul.Close() })
-	inPod(t, l, pod, "labtest", "bridge", "--listen", ":"+strconv.Itoa(port), socket).line()
+	inPod(t, l, pod, "labtest", "bridge", "--listen", ":"+strconv.Itoa(port), "--network", network, socket).line()
 	return &podListener{Listener: ul, port: port}
 }
 

@@ -17,7 +17,7 @@ import (
 // bridge gives a test the pod's network: with it, the test's own clients and
 // servers, in the test's process, speak from and at the pod.
 func bridge() *cobra.Command {
-	var listen string
+	var listen, network string
 	cmd := &cobra.Command{
 		Use: "bridge SOCKET", Args: cobra.ExactArgs(1),
 		Short: "Bridge TCP of the pod and a unix socket, until standard input ends. Without --listen: take connections at SOCKET, " +
@@ -31,12 +31,13 @@ func bridge() *cobra.Command {
 				cancel()
 			}()
 			if listen != "" {
-				return bridgeIn(ctx, listen, args[0])
+				return bridgeIn(ctx, network, listen, args[0])
 			}
 			return bridgeOut(ctx, args[0])
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "", "TCP address in the pod")
+	cmd.Flags().StringVar(&network, "network", "tcp", "with --listen: tcp4 or tcp6 for one family alone")
 	return cmd
 }
 
@@ -70,8 +71,8 @@ func bridgeOut(ctx context.Context, socket string) error {
 	})
 }
 
-func bridgeIn(ctx context.Context, listen, socket string) error {
-	l, err := net.Listen("tcp", listen)
+func bridgeIn(ctx context.Context, network, listen, socket string) error {
+	l, err := net.Listen(network, listen)
 	if err != nil {
 		return err
 	}
