@@ -55,43 +55,53 @@ func TestOtherFamily(t *testing.T) {
 	}{
 		"listens there": {
 			dual, client, "[fd00::1]:80", "[fd00::1]:80", unix.ECONNREFUSED, false,
-			[]string{"server [fd00::1]:80 as [fd00::2]:999"}, "", true,
+			[]string{"server [fd00::1]:80 as [fd00::2]:999"},
+			"", true,
 		},
 		"IPv4 alone": {
 			dual, client, "[fd00::1]:80", "10.0.0.1:80", unix.ECONNREFUSED, false,
-			[]string{"server [fd00::1]:80 as [fd00::2]:999", "server 10.0.0.1:80 as 10.0.0.2:999"}, "10.0.0.1:80", true,
+			[]string{"server [fd00::1]:80 as [fd00::2]:999", "server 10.0.0.1:80 as 10.0.0.2:999"},
+			"10.0.0.1:80", true,
 		},
 		"IPv6 alone": {
 			dual, client, "10.0.0.1:80", "[fd00::1]:80", unix.ECONNREFUSED, false,
-			[]string{"server 10.0.0.1:80 as 10.0.0.2:999", "server [fd00::1]:80 as [fd00::2]:999"}, "[fd00::1]:80", true,
+			[]string{"server 10.0.0.1:80 as 10.0.0.2:999", "server [fd00::1]:80 as [fd00::2]:999"},
+			"[fd00::1]:80", true,
 		},
 		"nowhere": {
 			dual, client, "10.0.0.1:80", "10.0.0.1:81", unix.ECONNREFUSED, false,
-			[]string{"server 10.0.0.1:80 as 10.0.0.2:999", "server [fd00::1]:80 as [fd00::2]:999"}, "", false,
+			[]string{"server 10.0.0.1:80 as 10.0.0.2:999", "server [fd00::1]:80 as [fd00::2]:999"},
+			"", false,
 		},
 		"not refused": {
 			dual, client, "10.0.0.1:80", "[fd00::1]:80", unix.EHOSTUNREACH, false,
-			[]string{"server 10.0.0.1:80 as 10.0.0.2:999"}, "", false,
+			[]string{"server 10.0.0.1:80 as 10.0.0.2:999"},
+			"", false,
 		},
 		"a pod with one address": {
 			four, client, "10.0.0.1:80", "[fd00::1]:80", unix.ECONNREFUSED, false,
-			[]string{"server 10.0.0.1:80 as 10.0.0.2:999"}, "", false,
+			[]string{"server 10.0.0.1:80 as 10.0.0.2:999"},
+			"", false,
 		},
 		"a client with one address": {
 			dual, only, "10.0.0.1:80", "[fd00::1]:80", unix.ECONNREFUSED, false,
-			[]string{"server 10.0.0.1:80 as 10.0.0.2:999"}, "", false,
+			[]string{"server 10.0.0.1:80 as 10.0.0.2:999"},
+			"", false,
 		},
 		"an address that is not the pod's": {
 			dual, client, "10.9.9.9:80", "[fd00::1]:80", unix.ECONNREFUSED, false,
-			[]string{"server 10.9.9.9:80 as 10.0.0.2:999"}, "", false,
+			[]string{"server 10.9.9.9:80 as 10.0.0.2:999"},
+			"", false,
 		},
 		"outside the mesh": {
 			dual, client, "[fd00::1]:80", "10.0.0.1:80", unix.ECONNREFUSED, true,
-			[]string{"client [fd00::1]:80 as invalid AddrPort", "client 10.0.0.1:80 as invalid AddrPort"}, "10.0.0.1:80", true,
+			[]string{"client [fd00::1]:80 as invalid AddrPort", "client 10.0.0.1:80 as invalid AddrPort"},
+			"10.0.0.1:80", true,
 		},
 		"nothing known": {
 			nil, client, "[fd00::1]:80", "10.0.0.1:80", unix.ECONNREFUSED, true,
-			[]string{"client [fd00::1]:80 as invalid AddrPort"}, "", false,
+			[]string{"client [fd00::1]:80 as invalid AddrPort"},
+			"", false,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
