@@ -149,8 +149,12 @@ func TestStrangersStreams(t *testing.T) {
 	frame(4, 0, 0, nil) // SETTINGS
 	var head []byte
 	for _, f := range [][2]string{
-		{":method", "POST"}, {":scheme", "https"}, {":path", pb.Control_Bootstrap_FullMethodName}, {":authority", "x"},
-		{"content-type", "application/grpc"}, {"te", "trailers"},
+		{":method", "POST"},
+		{":scheme", "https"},
+		{":path", pb.Control_Bootstrap_FullMethodName},
+		{":authority", "x"},
+		{"content-type", "application/grpc"},
+		{"te", "trailers"},
 	} {
 		// A literal without indexing (RFC 7541 section 6.2.2).
 		head = append(append(append(append(head, 0, byte(len(f[0]))), f[0]...), byte(len(f[1]))), f[1]...)
