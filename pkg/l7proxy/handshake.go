@@ -25,7 +25,7 @@ const (
 	flightsAtOnce = 8 // handshakes of one pod with one endpoint
 	// queueLimit is how long a connection waits for its turn, or for an agent that
 	// says that it is busy.
-	queueLimit = 30 * time.Second
+	queueLimit = time.Minute
 	busyFirst  = 50 * time.Millisecond // before a busy agent is tried again; it doubles
 	busyMost   = 400 * time.Millisecond
 	// queuePatience is well below the silence that an agent is given up for.

@@ -36,7 +36,7 @@ func TestHandshakeStorm(t *testing.T) {
 		return metric(metrics(t, l, node1), name, labels...) + metric(metrics(t, l, node2), name, labels...)
 	}
 	knocks := func(pod string, n int) func(t *testing.T) {
-		b := inPod(t, l, pod, "labtest", "knock", "--at-once", fmt.Sprint(n), "--timeout", "40s", echo)
+		b := inPod(t, l, pod, "labtest", "knock", "--at-once", fmt.Sprint(n), "--timeout", "70s", echo)
 		return func(t *testing.T) {
 			t.Helper()
 			all, failed := readKnocks(t, b), 0
@@ -56,7 +56,7 @@ func TestHandshakeStorm(t *testing.T) {
 		}
 	}
 	gets := func(pod string) func(t *testing.T) {
-		b := inPod(t, l, pod, "labtest", "get", "--summary", "--fresh", "-n", fmt.Sprint(storm), "-c", fmt.Sprint(storm), "--timeout", "40s", url)
+		b := inPod(t, l, pod, "labtest", "get", "--summary", "--fresh", "-n", fmt.Sprint(storm), "-c", fmt.Sprint(storm), "--timeout", "70s", url)
 		return func(t *testing.T) {
 			t.Helper()
 			s := summary(t, b)
@@ -78,7 +78,7 @@ func TestHandshakeStorm(t *testing.T) {
 				gets("client")(t)
 			default:
 				p50 = quietly(t, l, "quiet", url, func() {
-					first, second := knocks("client", storm/2), knocks("second", storm/2)
+					first, second := knocks("client", storm), knocks("second", storm)
 					first(t)
 					second(t)
 				})
