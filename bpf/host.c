@@ -60,7 +60,8 @@ static __always_inline void file_host_flow(struct bpf_sock_ops *ctx, __u64 cooki
 		return;
 	struct flow_key key = { .client_port = ctx->local_port, .server_port = remote_port(ctx) };
 	remote_addr(ctx, &key.server);
-	if (!bpf_map_lookup_elem(&pod_addresses, &key.server) || in_pod_cgroup(st))
+	/* To whatever address: nobody knows which a pod may have. */
+	if (is_loopback(&key.server) || in_pod_cgroup(st))
 		return;
 	local_addr(ctx, &key.client);
 	struct host_flow flow = { .opened_ns = bpf_ktime_get_ns() };

@@ -1,8 +1,14 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Inbound capture: a SYN to an enrolled pod finds the agent's inbound listener
- * rather than the application's. getsockname() on the accepted socket is the
- * address the client asked for. Attached to each enrolled pod's namespace. */
+ * rather than the application's, whichever address of the pod it is for: there may
+ * be some that the cluster does not know, IPv6 link-local ones first of all.
+ * getsockname() on the accepted socket is the address the client asked for.
+ *
+ * sk_lookup has no way to ask for its namespace, so each enrolled pod has a copy
+ * of the program, loaded with the pod's cookie and attached to its namespace. */
+
+const volatile __u64 own_netns_cookie = 0;
 
 static __always_inline void both_addrs(struct bpf_sk_lookup *ctx, struct address *local, struct address *remote)
 {
@@ -22,15 +28,13 @@ int steer_inbound(struct bpf_sk_lookup *ctx)
 	if (ctx->protocol != IPPROTO_TCP)
 		return SK_PASS;
 	both_addrs(ctx, &local, &remote);
-	/* The agent's dial to the application, or the pod's to itself, names the
-	 * pod's address on both ends; the interface is not always loopback then. */
+	/* The agent's dial to the application, or the pod's to itself, has the same
+	 * address on both ends. A packet from outside that has them cannot make a
+	 * connection: the answer stays in the pod. */
 	if (ctx->ingress_ifindex == LOOPBACK_IFINDEX || same_addr(&local, &remote))
 		return SK_PASS;
 
-	__u64 *cookie = bpf_map_lookup_elem(&pod_addresses, &local);
-	if (!cookie)
-		return SK_PASS;
-	__u64 netns_cookie = *cookie;
+	__u64 netns_cookie = own_netns_cookie;
 	struct pod *pod = bpf_map_lookup_elem(&pods, &netns_cookie);
 	if (!pod)
 		return SK_PASS;
@@ -38,6 +42,8 @@ int steer_inbound(struct bpf_sk_lookup *ctx)
 		count(COUNT_PASSED_HOST_PROCESS);
 		return SK_PASS;
 	}
+	if (is_inner_flow(netns_cookie, &remote, bpf_ntohs(ctx->remote_port), &local, ctx->local_port))
+		return SK_PASS;
 	if (in_ranges(pod->skip_inbound, ctx->local_port)) {
 		count(COUNT_PASSED_SKIPPED_PORT);
 		return SK_PASS;

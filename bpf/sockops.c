@@ -11,16 +11,6 @@
 #define TCP_LAST_ACK 9
 #define SOCK_DONE 1 /* bit of skc_flags: the peer's FIN was received */
 
-/* The kernel's socket, for the fields that no context has. */
-struct sock_common {
-	unsigned long skc_flags;
-} __attribute__((preserve_access_index));
-
-struct sock {
-	struct sock_common __sk_common;
-	int sk_err;
-} __attribute__((preserve_access_index));
-
 static __always_inline int agents_own(struct bpf_sock *sk)
 {
 	struct agent_state *st = agent_state();
@@ -35,7 +25,10 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock
 	 * has left the mesh meanwhile. */
 	if (!info || !info->captured) {
 		file_host_flow(ctx, cookie);
-		if (!bpf_map_lookup_elem(&pods, &cookie) || agents_own(sk))
+		if (!bpf_map_lookup_elem(&pods, &cookie))
+			return;
+		file_inner_flow(ctx, sk, cookie);
+		if (agents_own(sk))
 			return;
 		info = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!info) {

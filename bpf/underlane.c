@@ -9,6 +9,7 @@
 #include "include/addresses.h"
 
 #include "host.c"
+#include "inner.c"
 #include "connect.c"
 #include "names.c"
 #include "sockops.c"

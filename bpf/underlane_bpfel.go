@@ -55,7 +55,8 @@ const (
 	UnderlaneCounterCOUNT_ASSIGN_FAILED       UnderlaneCounter = 13
 	UnderlaneCounterCOUNT_PASSED_HOST_PROCESS UnderlaneCounter = 14
 	UnderlaneCounterCOUNT_HOST_FLOW_FAILED    UnderlaneCounter = 15
-	UnderlaneCounterNUM_COUNTERS              UnderlaneCounter = 16
+	UnderlaneCounterCOUNT_INNER_FLOW_FAILED   UnderlaneCounter = 16
+	UnderlaneCounterNUM_COUNTERS              UnderlaneCounter = 17
 )
 
 type UnderlaneEvent struct {
@@ -109,6 +110,13 @@ type UnderlaneHostFlow struct {
 	Pid      uint32
 	Pad      uint32
 	Process  [16]int8
+}
+
+type UnderlaneInnerFlowKey struct {
+	_           structs.HostLayout
+	NetnsCookie uint64
+	Flow        UnderlaneFlowKey
+	Pad         uint32
 }
 
 type UnderlaneListenerKey struct {
@@ -192,10 +200,10 @@ const (
 	UnderlaneMapCounters           = "counters"
 	UnderlaneMapEvents             = "events"
 	UnderlaneMapHostFlows          = "host_flows"
+	UnderlaneMapInnerFlows         = "inner_flows"
 	UnderlaneMapListeners          = "listeners"
 	UnderlaneMapOriginalDsts       = "original_dsts"
 	UnderlaneMapPeerNames          = "peer_names"
-	UnderlaneMapPodAddresses       = "pod_addresses"
 	UnderlaneMapPods               = "pods"
 	UnderlaneMapSockets            = "sockets"
 	UnderlaneProgConnect4          = "connect4"
@@ -206,6 +214,7 @@ const (
 	UnderlaneProgGetsockname6      = "getsockname6"
 	UnderlaneProgSockOps           = "sock_ops"
 	UnderlaneProgSteerInbound      = "steer_inbound"
+	UnderlaneVarOwnNetnsCookie     = "own_netns_cookie"
 	UnderlaneVarUnusedCounter      = "unused_counter"
 	UnderlaneVarUnusedEvent        = "unused_event"
 	UnderlaneVarUnusedEventKind    = "unused_event_kind"
@@ -272,10 +281,10 @@ type UnderlaneMapSpecs struct {
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Events       *ebpf.MapSpec `ebpf:"events"`
 	HostFlows    *ebpf.MapSpec `ebpf:"host_flows"`
+	InnerFlows   *ebpf.MapSpec `ebpf:"inner_flows"`
 	Listeners    *ebpf.MapSpec `ebpf:"listeners"`
 	OriginalDsts *ebpf.MapSpec `ebpf:"original_dsts"`
 	PeerNames    *ebpf.MapSpec `ebpf:"peer_names"`
-	PodAddresses *ebpf.MapSpec `ebpf:"pod_addresses"`
 	Pods         *ebpf.MapSpec `ebpf:"pods"`
 	Sockets      *ebpf.MapSpec `ebpf:"sockets"`
 }
@@ -284,6 +293,7 @@ type UnderlaneMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type UnderlaneVariableSpecs struct {
+	OwnNetnsCookie     *ebpf.VariableSpec `ebpf:"own_netns_cookie"`
 	UnusedCounter      *ebpf.VariableSpec `ebpf:"unused_counter"`
 	UnusedEvent        *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedEventKind    *ebpf.VariableSpec `ebpf:"unused_event_kind"`
@@ -314,10 +324,10 @@ type UnderlaneMaps struct {
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Events       *ebpf.Map `ebpf:"events"`
 	HostFlows    *ebpf.Map `ebpf:"host_flows"`
+	InnerFlows   *ebpf.Map `ebpf:"inner_flows"`
 	Listeners    *ebpf.Map `ebpf:"listeners"`
 	OriginalDsts *ebpf.Map `ebpf:"original_dsts"`
 	PeerNames    *ebpf.Map `ebpf:"peer_names"`
-	PodAddresses *ebpf.Map `ebpf:"pod_addresses"`
 	Pods         *ebpf.Map `ebpf:"pods"`
 	Sockets      *ebpf.Map `ebpf:"sockets"`
 }
@@ -328,10 +338,10 @@ func (m *UnderlaneMaps) Close() error {
 		m.Counters,
 		m.Events,
 		m.HostFlows,
+		m.InnerFlows,
 		m.Listeners,
 		m.OriginalDsts,
 		m.PeerNames,
-		m.PodAddresses,
 		m.Pods,
 		m.Sockets,
 	)
@@ -341,6 +351,7 @@ func (m *UnderlaneMaps) Close() error {
 //
 // It can be passed to LoadUnderlaneObjects or ebpf.CollectionSpec.LoadAndAssign.
 type UnderlaneVariables struct {
+	OwnNetnsCookie     *ebpf.Variable `ebpf:"own_netns_cookie"`
 	UnusedCounter      *ebpf.Variable `ebpf:"unused_counter"`
 	UnusedEvent        *ebpf.Variable `ebpf:"unused_event"`
 	UnusedEventKind    *ebpf.Variable `ebpf:"unused_event_kind"`

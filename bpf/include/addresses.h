@@ -1,6 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The two ends of a socket that a sockops program is called for. */
+/* The socket that a sockops program is called for: its two ends, and the kernel's
+ * own of it, for the fields that no context has. */
 #pragma once
+
+struct sock_common {
+	unsigned long skc_flags;
+} __attribute__((preserve_access_index));
+
+struct dst_entry;
+
+struct sock {
+	struct sock_common __sk_common;
+	int sk_err;
+	struct dst_entry *sk_dst_cache;
+} __attribute__((preserve_access_index));
 
 static __always_inline void local_addr(struct bpf_sock_ops *ctx, struct address *a)
 {

@@ -118,6 +118,14 @@ struct host_flow {
 	char process[16];
 };
 
+/* A connection that stays in the namespace of an enrolled pod, from one of its
+ * addresses to another one. */
+struct inner_flow_key {
+	__u64 netns_cookie;
+	struct flow_key flow;
+	__u32 pad;
+};
+
 enum event_kind {
 	EVENT_CONNECT = 1, /* established by connect() */
 	EVENT_ACCEPT = 2, /* established by accept() */
@@ -161,6 +169,7 @@ enum counter {
 	COUNT_ASSIGN_FAILED, /* bpf_sk_assign refused the listener */
 	COUNT_PASSED_HOST_PROCESS, /* inbound from a process of the node itself */
 	COUNT_HOST_FLOW_FAILED, /* map update failed */
+	COUNT_INNER_FLOW_FAILED, /* map update failed */
 	NUM_COUNTERS,
 };
 
@@ -171,14 +180,6 @@ struct {
 	__type(value, struct pod);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } pods SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__type(key, struct address);
-	__type(value, __u64); /* netns cookie */
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} pod_addresses SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -219,6 +220,14 @@ struct {
 	__type(value, struct host_flow);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } host_flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct inner_flow_key);
+	__type(value, __u64); /* CLOCK_MONOTONIC when it was opened */
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} inner_flows SEC(".maps");
 
 /* BPF_F_CLONE: what listen() recorded is inherited by accepted sockets. */
 struct {

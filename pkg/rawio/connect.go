@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -76,13 +77,19 @@ func (c *Conn) awaitConnected(ctx context.Context) error {
 	return c.file.SetWriteDeadline(time.Time{})
 }
 
-// Sockaddr is addr for the kernel: AF_INET for IPv4, AF_INET6 otherwise.
+// Sockaddr is addr for the kernel: AF_INET for IPv4, AF_INET6 otherwise. A zone is
+// an interface's index, in the network namespace of the socket.
 func Sockaddr(addr netip.AddrPort) unix.Sockaddr {
 	ip := addr.Addr().Unmap()
 	if ip.Is4() {
 		return &unix.SockaddrInet4{Port: int(addr.Port()), Addr: ip.As4()}
 	}
-	return &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16()}
+	sa := &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16()}
+	if zone := ip.Zone(); zone != "" {
+		n, _ := strconv.ParseUint(zone, 10, 32)
+		sa.ZoneId = uint32(n)
+	}
+	return sa
 }
 
 // AddrPort is the inverse of Sockaddr; a v4-mapped address comes out as IPv4.
@@ -92,7 +99,11 @@ func AddrPort(sa unix.Sockaddr) netip.AddrPort {
 	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
 	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+		addr := netip.AddrFrom16(sa.Addr).Unmap()
+		if sa.ZoneId != 0 {
+			addr = addr.WithZone(strconv.FormatUint(uint64(sa.ZoneId), 10))
+		}
+		return netip.AddrPortFrom(addr, uint16(sa.Port))
 	}
 	return netip.AddrPort{}
 }

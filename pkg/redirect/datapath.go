@@ -46,11 +46,12 @@ const linksDir = "links"
 
 // Datapath is the node's loaded programs and maps.
 type Datapath struct {
-	opts  Options
-	log   *slog.Logger
-	objs  bpf.UnderlaneObjects
-	links map[string]link.Link // cgroup links by name; pinned
-	lock  *os.File             // held while this agent owns the pins
+	opts    Options
+	log     *slog.Logger
+	objs    bpf.UnderlaneObjects
+	links   map[string]link.Link // cgroup links by name; pinned
+	lookups *lookups
+	lock    *os.File // held while this agent owns the pins
 
 	mu   sync.Mutex
 	pods map[string]*Pod // by UID
@@ -168,6 +169,9 @@ func (d *Datapath) loadObjects() error {
 	}
 	if err != nil {
 		return d.explain(err)
+	}
+	if d.lookups, err = newLookups(&d.objs); err != nil {
+		return errors.Join(err, d.objs.Close())
 	}
 	return nil
 }

@@ -60,7 +60,6 @@ func (d *Datapath) Repair() (repaired []string, err error) {
 			func() error { return attached(p.lookup, p.linkPin) },
 			p.reattach)
 		check("map pods of "+p.Name, p.configured, func() error { return d.objs.Pods.Put(p.Cookie(), &p.config) })
-		check("map pod_addresses of "+p.Name, p.claimed, func() error { return p.claim(p.addrs) })
 		for _, l := range p.kinds {
 			check("map listeners of "+p.Name,
 				func() error { return p.published(l.kind) },
@@ -141,27 +140,6 @@ func (p *Pod) configured() error {
 	return nil
 }
 
-// claimed looks for the pod's addresses; one that is another enrolled pod's by
-// now is that one's.
-func (p *Pod) claimed() error {
-	for _, a := range p.addrs {
-		var owner uint64
-		if p.d.objs.PodAddresses.Lookup(mapAddress(a), &owner) != nil || (owner != p.Cookie() && !p.d.enrolled(owner)) {
-			return errEntry
-		}
-	}
-	return nil
-}
-
-func (d *Datapath) enrolled(cookie uint64) bool {
-	for _, p := range d.pods {
-		if p.Cookie() == cookie {
-			return true
-		}
-	}
-	return false
-}
-
 func (p *Pod) published(kind bpf.UnderlaneListenerKind) error {
 	key, socket := p.listenerKey(kind), uint64(0)
 	if p.d.objs.Listeners.Lookup(&key, &socket) != nil {
@@ -171,9 +149,8 @@ func (p *Pod) published(kind bpf.UnderlaneListenerKind) error {
 }
 
 // forget takes a pod out of all maps.
-func (d *Datapath) forget(cookie uint64, addrs []netip.Addr) {
+func (d *Datapath) forget(cookie uint64) {
 	d.gone(d.objs.Pods.Delete(cookie), d.objs.Pods)
-	d.disown(cookie, addrs)
 	d.unpublish(cookie)
 }
 
@@ -182,17 +159,6 @@ func (d *Datapath) unpublish(cookie uint64) {
 	for kind := bpf.UnderlaneListenerKindLISTENER_OUTBOUND4; kind <= bpf.UnderlaneListenerKindLISTENER_INBOUND6; kind++ {
 		key := bpf.UnderlaneListenerKey{NetnsCookie: cookie, Kind: uint32(kind)}
 		d.gone(d.objs.Listeners.Delete(&key), d.objs.Listeners)
-	}
-}
-
-// disown forgets that addrs are the pod's.
-func (d *Datapath) disown(cookie uint64, addrs []netip.Addr) {
-	for _, a := range addrs {
-		// The address may be the next pod's by now.
-		var owner uint64
-		if d.objs.PodAddresses.Lookup(mapAddress(a), &owner) == nil && owner == cookie {
-			d.gone(d.objs.PodAddresses.Delete(mapAddress(a)), d.objs.PodAddresses)
-		}
 	}
 }
 
@@ -226,7 +192,7 @@ func (d *Datapath) RemoveStale() (removed int, err error) {
 	}
 	for cookie, config := range stale {
 		d.log.Info("forgetting a pod of an earlier agent", "pod", cString(config.Name[:]))
-		d.forget(cookie, nil)
+		d.forget(cookie)
 	}
 	// Also those whose pods map was another version's.
 	pins, _ := filepath.Glob(d.lookupPin("*"))
@@ -236,16 +202,7 @@ func (d *Datapath) RemoveStale() (removed int, err error) {
 			os.Remove(pin)
 		}
 	}
-	var addr bpf.UnderlaneAddress
-	var gone []bpf.UnderlaneAddress
-	addrs := d.objs.PodAddresses.Iterate()
-	for addrs.Next(&addr, &cookie) {
-		if !current[cookie] {
-			gone = append(gone, addr)
-		}
-	}
-	for _, a := range gone {
-		_ = d.objs.PodAddresses.Delete(a)
-	}
-	return len(stale), errors.Join(pods.Err(), addrs.Err())
+	// A map of versions before, in which sk_lookup looked for its pod.
+	os.Remove(filepath.Join(d.opts.PinRoot, "pod_addresses"))
+	return len(stale), pods.Err()
 }

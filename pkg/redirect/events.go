@@ -143,6 +143,7 @@ var counterNames = [bpf.UnderlaneCounterNUM_COUNTERS]string{
 	bpf.UnderlaneCounterCOUNT_ASSIGN_FAILED:       "assign-failed",
 	bpf.UnderlaneCounterCOUNT_PASSED_HOST_PROCESS: "passed-host-process",
 	bpf.UnderlaneCounterCOUNT_HOST_FLOW_FAILED:    "host-flow-failed",
+	bpf.UnderlaneCounterCOUNT_INNER_FLOW_FAILED:   "inner-flow-failed",
 }
 
 // CounterEventLost counts events that did not fit into the ring buffer.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -104,30 +103,7 @@ func (p *Pod) enroll(w *mesh.Workload) error {
 			return err
 		}
 	}
-	if err := p.claim(p.addrs); err != nil {
-		return err
-	}
 	return p.attach()
-}
-
-// claim files addrs as the pod's.
-func (p *Pod) claim(addrs []netip.Addr) error {
-	for _, a := range addrs {
-		if err := p.d.objs.PodAddresses.Put(mapAddress(a), p.Cookie()); err != nil {
-			return fmt.Errorf("pod_addresses map: %w", err)
-		}
-	}
-	return nil
-}
-
-func (p *Pod) attach() (err error) {
-	p.lookup, err = pinnedLink(p.linkPin, p.d.objs.SteerInbound, func() (link.Link, error) {
-		return link.AttachNetNs(p.ns.FD(), p.d.objs.SteerInbound)
-	})
-	if err != nil {
-		return fmt.Errorf("attach sk_lookup: %w", err)
-	}
-	return nil
 }
 
 // listen makes the listeners. A family that the namespace has not got is left
@@ -206,8 +182,8 @@ func (d *Datapath) Update(w *mesh.Workload) error {
 		return fmt.Errorf("update %s/%s: not enrolled", w.Namespace, w.Name)
 	}
 	before := p.config
-	if err := p.readdress(w.Addrs); err != nil {
-		return fmt.Errorf("update %s: %w", p.Name, err)
+	if len(w.Addrs) > 0 {
+		p.addrs = w.Addrs
 	}
 	p.configure(w)
 	if p.config == before {
@@ -216,19 +192,6 @@ func (d *Datapath) Update(w *mesh.Workload) error {
 	if err := d.objs.Pods.Put(p.Cookie(), &p.config); err != nil {
 		return fmt.Errorf("update %s: pods map: %w", p.Name, err)
 	}
-	return nil
-}
-
-func (p *Pod) readdress(addrs []netip.Addr) error {
-	if len(addrs) == 0 || slices.Equal(addrs, p.addrs) {
-		return nil
-	}
-	if err := p.claim(addrs); err != nil {
-		return err
-	}
-	gone := slices.DeleteFunc(slices.Clone(p.addrs), func(a netip.Addr) bool { return slices.Contains(addrs, a) })
-	p.d.disown(p.Cookie(), gone)
-	p.addrs = addrs
 	return nil
 }
 
@@ -260,7 +223,7 @@ func (p *Pod) CloseListeners() {
 // unhook undoes enroll but for the listeners, as far as it got: they go last,
 // so that nothing is steered to a listener that is gone.
 func (p *Pod) unhook() {
-	p.d.forget(p.Cookie(), p.addrs)
+	p.d.forget(p.Cookie())
 	if p.lookup != nil {
 		os.Remove(p.linkPin)
 	}

@@ -51,14 +51,13 @@ func TestWithdrawKeepsTheNextPodsAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.d.Enroll(&next, ns); err != nil {
+	enrolled, err := r.d.Enroll(&next, ns)
+	if err != nil {
 		t.Fatal(err)
 	}
 	r.d.Withdraw(r.workload.UID)
-	var owner uint64
-	if err := r.d.objs.PodAddresses.Lookup(mapAddress(pod4), &owner); err != nil || owner != r.peer.Cookie() {
-		t.Errorf("address of the next pod = %d, %v; want %d", owner, err, r.peer.Cookie())
-	}
+	mustDial(t, r.pod, netip.AddrPortFrom(peer4, 8080))
+	accept(t, enrolled.Inbound[0])
 }
 
 // A dial that fails must not name a client to whoever gets its port next.

@@ -213,7 +213,7 @@ func TestMapsReadByPeople(t *testing.T) {
 		t.Errorf("the agent map shows %+v", a)
 	}
 	// listeners is a sockhash: the kernel takes no BTF for these.
-	for _, file := range []string{"pods", "pod_addresses", "agent", "original_dsts", "peer_names", "sockets", "counters"} {
+	for _, file := range []string{"pods", "host_flows", "inner_flows", "agent", "original_dsts", "peer_names", "sockets", "counters"} {
 		var m struct {
 			BTFID int `json:"btf_id"`
 		}

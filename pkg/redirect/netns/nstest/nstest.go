@@ -97,19 +97,52 @@ func Join(tb testing.TB, a, b *netns.NS, addrsA, addrsB []netip.Prefix) {
 				return err
 			}
 			for _, p := range end.addrs {
-				addr := &netlink.Addr{
-					IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
-				}
-				if p.Addr().Is6() {
-					addr.Flags = unix.IFA_F_NODAD // usable at once
-				}
-				if err := h.AddrAdd(eth, addr); err != nil {
-					return fmt.Errorf("add %s: %w", p, err)
+				if err := add(h, eth, p); err != nil {
+					return err
 				}
 			}
 			return h.LinkSetUp(eth)
 		})
 	}
+}
+
+// AddAddr gives eth0 of a namespace another address.
+func AddAddr(tb testing.TB, ns *netns.NS, p netip.Prefix) {
+	tb.Helper()
+	in(tb, ns, func(h *netlink.Handle) error {
+		eth, err := h.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return add(h, eth, p)
+	})
+}
+
+func add(h *netlink.Handle, eth netlink.Link, p netip.Prefix) error {
+	addr := &netlink.Addr{
+		IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
+	}
+	if p.Addr().Is6() {
+		addr.Flags = unix.IFA_F_NODAD // usable at once
+	}
+	if err := h.AddrAdd(eth, addr); err != nil {
+		return fmt.Errorf("add %s: %w", p, err)
+	}
+	return nil
+}
+
+// Index is that of eth0 of a namespace.
+func Index(tb testing.TB, ns *netns.NS) (index int) {
+	tb.Helper()
+	in(tb, ns, func(h *netlink.Handle) error {
+		eth, err := h.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		index = eth.Attrs().Index
+		return nil
+	})
+	return index
 }
 
 func in(tb testing.TB, ns *netns.NS, f func(h *netlink.Handle) error) {

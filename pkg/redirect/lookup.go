@@ -1,0 +1,71 @@
+package redirect
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/underlane/underlane/bpf"
+)
+
+// lookups load the copies of sk_lookup's program, one for each pod: it has the
+// cookie of its pod's namespace as a constant. All of them share the node's maps.
+type lookups struct {
+	spec *ebpf.CollectionSpec // of that program alone
+	maps map[string]*ebpf.Map
+}
+
+func newLookups(objs *bpf.UnderlaneObjects) (*lookups, error) {
+	spec, err := bpf.LoadUnderlane()
+	if err != nil {
+		return nil, err
+	}
+	name := bpf.UnderlaneProgSteerInbound
+	spec.Programs = map[string]*ebpf.ProgramSpec{name: spec.Programs[name]}
+	shared := map[string]*ebpf.Map{
+		bpf.UnderlaneMapPods: objs.Pods, bpf.UnderlaneMapAgent: objs.Agent, bpf.UnderlaneMapListeners: objs.Listeners,
+		bpf.UnderlaneMapHostFlows: objs.HostFlows, bpf.UnderlaneMapInnerFlows: objs.InnerFlows, bpf.UnderlaneMapCounters: objs.Counters,
+	}
+	for m := range spec.Maps {
+		if shared[m] == nil && m != rodata {
+			delete(spec.Maps, m)
+		}
+	}
+	return &lookups{spec: spec, maps: shared}, nil
+}
+
+// rodata is the section of the programs' constants, a map of each copy's own.
+const rodata = ".rodata"
+
+// load loads the program for a namespace. It is the caller's to close: a link
+// keeps it.
+func (l *lookups) load(cookie uint64) (*ebpf.Program, error) {
+	spec := l.spec.Copy()
+	if err := spec.Variables[bpf.UnderlaneVarOwnNetnsCookie].Set(cookie); err != nil {
+		return nil, fmt.Errorf("load sk_lookup: %w", err)
+	}
+	var objs struct {
+		SteerInbound *ebpf.Program `ebpf:"steer_inbound"`
+	}
+	if err := spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: l.maps}); err != nil {
+		return nil, fmt.Errorf("load sk_lookup: %w", err)
+	}
+	return objs.SteerInbound, nil
+}
+
+// attach attaches the pod's copy of the program to its namespace, in place of
+// what an earlier agent has attached there.
+func (p *Pod) attach() error {
+	prog, err := p.d.lookups.load(p.Cookie())
+	if err != nil {
+		return err
+	}
+	defer prog.Close()
+	p.lookup, err = pinnedLink(p.linkPin, prog, func() (link.Link, error) {
+		return link.AttachNetNs(p.ns.FD(), prog)
+	})
+	if err != nil {
+		return fmt.Errorf("attach sk_lookup: %w", err)
+	}
+	return nil
+}
