@@ -31,7 +31,7 @@ func (p *pods) settle(w *mesh.Workload, deep bool) bool {
 		p.retire(have)
 	}
 	if !p.certified(w.Identity) && time.Since(have.since) < certificateWait {
-		closeNS(ns)
+		p.shut(have, ns)
 		p.set(have, nodeapi.PodPending, "waiting for its certificate", nil, 0)
 		return false
 	}
@@ -43,6 +43,31 @@ func (p *pods) settle(w *mesh.Workload, deep bool) bool {
 		}
 	}
 	return p.enrol(have, ns)
+}
+
+// shut closes a strict pod that is to wait: until it is enrolled it would be open
+// to everybody. Where that fails, it is. It owns ns, which is nil where it is to be
+// found.
+func (p *pods) shut(have *pod, ns *netns.NS) {
+	w := have.workload
+	if have.shut || w.Settings.Policy != mesh.PolicyStrict {
+		closeNS(ns)
+		if have.shut {
+			_ = p.agent.datapath.Update(w) // it may not be strict any more
+		}
+		return
+	}
+	if ns == nil {
+		var err error
+		if ns, err = p.finder.Find(w.UID, w.Addrs); err != nil {
+			return // it is tried again
+		}
+	}
+	err := p.agent.datapath.Shut(w, ns)
+	if err != nil {
+		p.agent.log.Warn("a strict pod is open until it is enrolled", "pod", w.Namespace+"/"+w.Name, "cause", err)
+	}
+	have.shut = err == nil
 }
 
 func closeNS(ns *netns.NS) {

@@ -71,6 +71,7 @@ type pod struct {
 	since    time.Time
 	preMesh  uint32
 	enrolled *redirect.Pod // nil unless state is PodEnrolled
+	shut     bool          // closed until it is enrolled; busy is held
 	open     int           // connections carried now
 }
 
@@ -247,6 +248,9 @@ func (p *pods) withdraw(wanted map[string]*mesh.Workload) {
 	p.mu.RUnlock()
 	for uid, have := range gone {
 		e := p.retire(have)
+		if e == nil {
+			p.agent.datapath.Withdraw(uid) // it may be shut
+		}
 		// Not before: what comes until the kernel sends no more is a pod's, and
 		// whoever asks hears that the pod has left when it has.
 		p.mu.Lock()
@@ -267,7 +271,7 @@ func (p *pods) retire(have *pod) *redirect.Pod {
 		delete(p.byCookie, e.Cookie())
 		e.Hold() // until it has lingered
 		p.leaving[e] = &leaving{workload: have.workload, lingering: true, open: have.open}
-		have.enrolled, have.open, have.preMesh = nil, 0, 0
+		have.enrolled, have.open, have.preMesh, have.shut = nil, 0, 0, false
 	}
 	p.mu.Unlock()
 	if e != nil {

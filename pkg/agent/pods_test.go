@@ -20,6 +20,7 @@ import (
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/agent/nri"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/redirect/netns"
 	"github.com/underlane/underlane/pkg/redirect/netns/nstest"
 )
@@ -264,6 +265,40 @@ func TestNamespaceIsFollowed(t *testing.T) {
 	<-n.pods.busy
 	if !captured(t, now.ns) {
 		t.Error("the pod's new namespace is not captured")
+	}
+}
+
+// A strict pod that waits for its certificate lets nobody in meanwhile.
+func TestStrictIsShutUntilItIsEnrolled(t *testing.T) {
+	for _, policy := range []mesh.PolicyMode{mesh.PolicyAllow, mesh.PolicyStrict} {
+		t.Run(policy.String(), func(t *testing.T) {
+			n := newNode(t)
+			w := web()
+			w.Addrs, w.Settings.Policy = []netip.Addr{podAddr}, policy
+			w.Identity.TrustDomain = "elsewhere" // nobody signs that
+			process(t, n.config.CgroupRoot, podAddr)
+			n.publish(w)
+			pods := func() []redirect.PodDump {
+				dump, err := n.datapath.Dump()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return dump.Pods
+			}
+			n.until("it waits", func() bool {
+				return n.state("uid-web") == nodeapi.PodPending && (policy == mesh.PolicyAllow || len(pods()) > 0)
+			})
+			switch have := pods(); {
+			case policy == mesh.PolicyAllow && len(have) > 0, policy == mesh.PolicyStrict && (!have[0].InboundClosed || have[0].OutboundPort4 != 0):
+				t.Errorf("the kernel knows %+v", have)
+			}
+			n.until("enrolled all the same", func() bool { return n.state("uid-web") == nodeapi.PodEnrolled })
+			if have := pods(); have[0].OutboundPort4 == 0 {
+				t.Errorf("the kernel knows %+v", have)
+			}
+			n.publish()
+			n.until("it left", func() bool { return n.state("uid-web") == "" && len(pods()) == 0 })
+		})
 	}
 }
 

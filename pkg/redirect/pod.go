@@ -38,6 +38,7 @@ type Pod struct {
 	linkPin string
 	config  bpf.UnderlanePod
 	kinds   []listening
+	shut    bool         // it has no listeners yet
 	users   atomic.Int64 // of ns: the pod while enrolled, and each Hold
 }
 
@@ -64,26 +65,66 @@ func (p *Pod) Cookie() uint64 { return p.ns.Cookie() }
 
 // Enroll takes a pod in: from when it returns, new connections from and to it
 // go through the listeners of the returned Pod. Established connections are
-// not touched. On failure nothing of it is left. Enroll owns ns from now on.
+// not touched. On failure nothing of it is left, but that a strict pod is shut
+// (Shut). Enroll owns ns from now on.
 func (d *Datapath) Enroll(w *mesh.Workload, ns *netns.NS) (*Pod, error) {
-	p := &Pod{
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p, err := d.entry(w, ns)
+	if err != nil {
+		return nil, fmt.Errorf("enroll %s/%s: %w", w.Namespace, w.Name, err)
+	}
+	if err := p.enroll(w); err != nil {
+		p.unlisten()
+		if w.Settings.Policy != mesh.PolicyStrict || p.close(w) != nil {
+			d.remove(p)
+		}
+		return nil, fmt.Errorf("enroll %s: %w", p.Name, err)
+	}
+	p.shut = false
+	return p, nil
+}
+
+// Shut closes a strict pod that cannot be enrolled yet: nobody but the node's own
+// processes gets into it, until Enroll lets the agent have its connections or
+// Withdraw opens it. What the pod opens is left alone. Shut owns ns from now on.
+func (d *Datapath) Shut(w *mesh.Workload, ns *netns.NS) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p, err := d.entry(w, ns)
+	if err == nil {
+		if err = p.close(w); err != nil {
+			d.remove(p)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("shut %s/%s: %w", w.Namespace, w.Name, err)
+	}
+	return nil
+}
+
+// entry is the pod that is to be taken in: that which is shut already, or a new
+// one.
+func (d *Datapath) entry(w *mesh.Workload, ns *netns.NS) (*Pod, error) {
+	p := d.pods[w.UID]
+	switch {
+	case p == nil:
+	case !p.shut:
+		ns.Close()
+		return nil, errors.New("already enrolled")
+	case p.Cookie() == ns.Cookie():
+		ns.Close()
+		p.addrs = w.Addrs
+		return p, nil
+	default: // it has a new sandbox
+		d.remove(p)
+	}
+	p = &Pod{
 		UID: w.UID, Name: w.Namespace + "/" + w.Name,
-		d: d, ns: ns, addrs: w.Addrs,
+		d: d, ns: ns, addrs: w.Addrs, shut: true,
 		linkPin: d.lookupPin(strconv.FormatUint(ns.Cookie(), 10)),
 	}
 	p.Hold()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.pods[w.UID] != nil {
-		ns.Close()
-		return nil, fmt.Errorf("enroll %s: already enrolled", p.Name)
-	}
-	if err := p.enroll(w); err != nil {
-		p.unhook()
-		p.CloseListeners()
-		p.Release()
-		return nil, fmt.Errorf("enroll %s: %w", p.Name, err)
-	}
 	d.pods[w.UID] = p
 	return p, nil
 }
@@ -92,9 +133,8 @@ func (p *Pod) enroll(w *mesh.Workload) error {
 	if err := p.listen(); err != nil {
 		return err
 	}
-	p.configure(w)
-	if err := p.d.objs.Pods.Put(p.Cookie(), &p.config); err != nil {
-		return fmt.Errorf("pods map: %w (4096 pods a node is the limit)", err)
+	if err := p.file(w); err != nil {
+		return err
 	}
 	// Not before: what an earlier agent has left in the pods map may say another
 	// port, where nobody listens any more.
@@ -103,7 +143,38 @@ func (p *Pod) enroll(w *mesh.Workload) error {
 			return err
 		}
 	}
+	if p.lookup != nil {
+		return nil // it was shut
+	}
 	return p.attach()
+}
+
+// close has the programs know a pod that has no listeners. Those of an agent before
+// this one may be there yet, and serve.
+func (p *Pod) close(w *mesh.Workload) error {
+	var before bpf.UnderlanePod
+	if p.config.OutboundPort4|p.config.OutboundPort6 == 0 && p.d.objs.Pods.Lookup(p.Cookie(), &before) == nil {
+		p.config.OutboundPort4, p.config.OutboundPort6 = before.OutboundPort4, before.OutboundPort6
+	}
+	if err := p.file(w); err != nil || p.lookup != nil {
+		return err
+	}
+	return p.attach()
+}
+
+func (p *Pod) file(w *mesh.Workload) error {
+	p.configure(w)
+	if err := p.d.objs.Pods.Put(p.Cookie(), &p.config); err != nil {
+		return fmt.Errorf("pods map: %w (4096 pods a node is the limit)", err)
+	}
+	return nil
+}
+
+// unlisten undoes listen and publish.
+func (p *Pod) unlisten() {
+	p.Unpublish()
+	p.CloseListeners()
+	p.Outbound, p.Inbound, p.kinds = nil, nil, nil
 }
 
 // listen makes the listeners. A family that the namespace has not got is left
@@ -202,10 +273,14 @@ func (d *Datapath) Withdraw(uid string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if p := d.pods[uid]; p != nil {
-		delete(d.pods, uid)
-		p.unhook()
-		p.Release()
+		d.remove(p)
 	}
+}
+
+func (d *Datapath) remove(p *Pod) {
+	delete(d.pods, p.UID)
+	p.unhook()
+	p.Release()
 }
 
 // Unpublish takes the pod's listeners from where the programs find them: new
