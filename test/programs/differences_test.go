@@ -1,0 +1,68 @@
+package programs
+
+import (
+	"slices"
+	"strings"
+)
+
+// difference is something that programs see of the mesh. One that does not show
+// any more fails the test.
+type difference struct {
+	testCase string   // "row/case"
+	ways     []string // all if empty
+	bare     string   // what the outcome has in it only without the mesh
+	meshed   string   // and only with it
+	slow     bool     // or: it only takes longer
+	why      string
+}
+
+// firstBytes is a fault.
+const firstBytes = "First bytes that might become a request line or a preface are kept until there are more of them, or for ten seconds."
+
+var differences = []difference{
+	{
+		testCase: "nginx/curl-headers", bare: "Connection: keep-alive",
+		why: "Connection belongs to one connection: it is taken out, and written anew only where it says something (docs/reference/http.md).",
+	},
+	{
+		testCase: "nginx/curl-refused", bare: "exit status 7", meshed: "the endpoint refused the connection",
+		why: "The agent accepts a connection before it dials the server, so an HTTP client gets 503 where it would be refused (docs/reference/reasons.md).",
+	},
+	{
+		testCase: "nginx/curl-closed", bare: "Empty reply", meshed: "502 Bad Gateway",
+		why: "A server that closes without an answer is told to an HTTP client by 502 (docs/reference/reasons.md).",
+	},
+	{testCase: "git/ls-remote", slow: true, why: firstBytes},
+	{testCase: "git/ls-remote-v0", slow: true, why: firstBytes},
+	{testCase: "git/clone", slow: true, why: firstBytes},
+	{testCase: "git/shallow", slow: true, why: firstBytes},
+	{testCase: "git/push", slow: true, why: firstBytes},
+	{testCase: "git/none", slow: true, why: firstBytes},
+	{
+		testCase: "apache/curl", bare: "Upgrade: h2c",
+		why: "Upgrade to h2c is taken out, of what a server offers too: HTTP/1 goes on (docs/reference/http.md).",
+	},
+	{
+		testCase: "apache/h2c-upgrade", bare: "hello\n2", meshed: "hello\n1.1",
+		why: "Upgrade to h2c is taken out of a request: it goes on in HTTP/1 (docs/reference/http.md).",
+	},
+}
+
+func differenceOf(name string, w way) *difference {
+	for i := range differences {
+		d := &differences[i]
+		if d.testCase == name && (len(d.ways) == 0 || slices.Contains(d.ways, w.name)) {
+			return d
+		}
+	}
+	return nil
+}
+
+func (d *difference) shows(got, want outcome) bool {
+	if d.slow {
+		return got.String() == want.String()
+	}
+	g, w := got.String(), want.String()
+	return (d.bare == "" || strings.Contains(w, d.bare) && !strings.Contains(g, d.bare)) &&
+		(d.meshed == "" || strings.Contains(g, d.meshed) && !strings.Contains(w, d.meshed))
+}

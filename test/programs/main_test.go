@@ -1,0 +1,54 @@
+package programs
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/underlane/underlane/test/lab"
+)
+
+// switchOn is set by the make target, which installs what the rows run.
+const switchOn = "UNDERLANE_PROGRAMS"
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	if os.Getenv(switchOn) == "" {
+		fmt.Println("left out: all of test/programs: it installs servers and takes minutes: sudo make test-programs")
+		return 0
+	}
+	if os.Geteuid() != 0 {
+		fmt.Println("left out: all of test/programs: the lab makes namespaces and cgroups and loads eBPF programs, and that needs root")
+		return 0
+	}
+	if os.Getenv(lab.BinVariable) == "" {
+		dir, err := build()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "build the programs:", err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		os.Setenv(lab.BinVariable, dir)
+	}
+	return m.Run()
+}
+
+// build builds our programs into a directory of this run, so that no other
+// build changes them under it.
+func build() (string, error) {
+	dir, err := os.MkdirTemp("", "underlane-programs-bin-")
+	if err != nil {
+		return "", err
+	}
+	args := []string{"build", "-o", dir + "/", "./cmd/agent", "./cmd/controller", "./test/lab/cmd/lab", "./test/lab/labtest"}
+	cmd := exec.Command("go", args...)
+	cmd.Dir = filepath.Join("..", "..")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		os.RemoveAll(dir)
+		return "", fmt.Errorf("go %v: %w\n%s", args, err, out)
+	}
+	return dir, nil
+}
