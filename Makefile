@@ -63,6 +63,10 @@ test-cluster: deps-cluster build images ## install on a real cluster and prove w
 conformance: deps-cluster build images ## the Gateway API's conformance suite on a real cluster (root); RUN=MeshPorts, KEEP=1
 	scripts/conformance.sh
 
+.PHONY: test-programs
+test-programs: deps-programs ## programs of Debian in pods, without the mesh and with it (root); RUN=nginx/curl
+	UNDERLANE_PROGRAMS=1 $(GO) test -count=1 -timeout 15m -run 'TestPrograms/$(RUN)' ./test/programs/...
+
 .PHONY: lint
 lint: ## go vet, staticcheck, gofumpt
 	$(GO) vet ./...
@@ -100,11 +104,13 @@ clean: ## remove what was built
 
 ##@ Tools (Debian packages; nothing is done where they are there)
 
-.PHONY: deps deps-test deps-cluster deps-generate
+.PHONY: deps deps-test deps-programs deps-cluster deps-generate
 deps:
 	scripts/deps.sh run
 deps-test:
 	scripts/deps.sh run test
+deps-programs:
+	scripts/deps.sh programs
 deps-cluster:
 	scripts/deps.sh cluster
 deps-bench:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that running, testing or generating needs, those
-# that are missing. Usage: deps.sh run|test|cluster|generate...
+# that are missing. Usage: deps.sh run|test|bench|programs|cluster|generate...
 set -eu
 
 missing=
@@ -21,6 +21,39 @@ for group in "$@"; do
         need nginx nginx
         [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing="$missing libnginx-mod-stream"
         need haproxy haproxy ;;
+    programs) # what test/programs runs in pods
+        need nft nftables
+        need curl curl
+        need wget wget
+        need openssl openssl
+        need busybox busybox-static
+        need socat socat
+        need nginx nginx-light
+        need apache2 apache2
+        need psql postgresql-client
+        [ -n "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] || missing="$missing postgresql"
+        need mariadbd mariadb-server
+        need redis-server redis-server
+        need memcached memcached
+        need memccp libmemcached-tools
+        need mosquitto mosquitto
+        need mosquitto_pub mosquitto-clients
+        need nats-server nats-server
+        need git git
+        need ssh openssh-client
+        need sshd openssh-server
+        need rsync rsync
+        need slapd slapd
+        need ldapsearch ldap-utils
+        need vsftpd vsftpd
+        need lftp lftp
+        need node nodejs
+        [ -e /usr/share/nodejs/ws ] || missing="$missing node-ws"
+        need javac default-jdk-headless
+        [ -e /usr/bin/python3 ] || missing="$missing python3"
+        for module in requests aiohttp uvicorn websockets; do
+            [ -e /usr/lib/python3/dist-packages/$module ] || missing="$missing python3-$module"
+        done ;;
     cluster) # a node's own programs: the rest is built from Go modules
         need runc runc
         [ -e /usr/lib/cni/ptp ] || missing="$missing containernetworking-plugins"

@@ -1,0 +1,42 @@
+package programs
+
+var languageRows = []row{
+	{
+		name:   "python",
+		server: `cd $OWN; seq 1 50000 >f.txt; touch -d 2020-01-01 f.txt; /usr/bin/python3 $DATA/server.py 8003 & /usr/bin/python3 -m uvicorn --log-level warning --app-dir $DATA --host '' --port 8002 asgi:app & /usr/bin/python3 $DATA/aiohttp_server.py 8001 & exec /usr/bin/python3 -m http.server --bind :: 8000`,
+		ports:  []uint16{8000, 8001, 8002, 8003},
+		cases: []testCase{
+			{name: "http.server", client: `curl -sS http://$URLHOST:8000/f.txt | md5sum; curl -sS -o /dev/null -w '%{http_code} %{http_version}\n' http://$URLHOST:8000/none; curl -sS -X POST -o /dev/null -w '%{http_code}\n' http://$URLHOST:8000/`},
+			{name: "requests", client: `/usr/bin/python3 $DATA/requests_client.py http://$URLHOST:8001`},
+			{name: "requests-old-server", client: `/usr/bin/python3 $DATA/requests_client.py http://$URLHOST:8003`},
+			{name: "aiohttp", client: `/usr/bin/python3 $DATA/aiohttp_client.py http://$URLHOST:8001`},
+			{name: "websockets", client: `/usr/bin/python3 $DATA/ws_client.py ws://$URLHOST:8001/ws`},
+			{name: "uvicorn", client: `/usr/bin/python3 $DATA/requests_client.py http://$URLHOST:8002`},
+			{name: "uvicorn-websockets", client: `/usr/bin/python3 $DATA/ws_client.py ws://$URLHOST:8002/ws`},
+		},
+	},
+	{
+		name:   "node",
+		server: `exec node $DATA/server.js`,
+		ports:  []uint16{8000, 8001},
+		cases: []testCase{
+			{name: "http", client: `node $DATA/client.js http $HOST 8000`},
+			{name: "http-abort", client: `node $DATA/client.js abort $HOST 8000`},
+			{name: "http2", client: `node $DATA/client.js http2 $HOST 8001`},
+			{name: "ws", client: `node $DATA/client.js ws $HOST 8000`},
+			{name: "fetch", client: `node $DATA/client.js fetch $HOST 8000`},
+		},
+	},
+	{
+		name:    "java",
+		prepare: `cp $DATA/*.java $SHARED/; cd $SHARED; javac -d classes *.java`,
+		server: `java -Xshare:auto -XX:TieredStopAtLevel=1 -agentlib:jdwp=transport=dt_socket,server=y,suspend=n,address='*:5005' -cp $SHARED/classes Loop >/dev/null &
+exec java -XX:TieredStopAtLevel=1 -cp $SHARED/classes Server`,
+		ports: []uint16{8000, 5005},
+		cases: []testCase{
+			{name: "http", client: `java -XX:TieredStopAtLevel=1 -cp $SHARED/classes Client http://$URLHOST:8000 HTTP_1_1`},
+			{name: "http2-default", client: `java -XX:TieredStopAtLevel=1 -cp $SHARED/classes Client http://$URLHOST:8000 HTTP_2`},
+			{name: "jdb", client: `(sleep 1; echo 'threads'; sleep 0.5; echo quit) | jdb -attach $HOST:5005 | grep -c main`, v4only: true},
+		},
+	},
+}
