@@ -174,11 +174,36 @@ func TestSlowRequestsKeepTheRules(t *testing.T) {
 		time.Sleep(4 * tellTime)
 		c.send("T /slow HTTP/1.1\r\nHost: x\r\n\r\n")
 		srv := b.request()
-		srv.send("HTTP/1.1 204 No Content\r\n\r\n")
+		srv.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
 		if resp, _ := c.response("GET"); resp.StatusCode != 204 {
 			t.Errorf("%d", resp.StatusCode)
 		}
 		if ev := s.tap.wait(t, tap.RequestInit, 0); ev.Path != "/slow" || ev.Protocol != "http1" {
+			t.Errorf("%+v", ev)
+		}
+	})
+	t.Run("empty line first", func(t *testing.T) {
+		c := s.apex()
+		c.send("\r\nGET /after HTTP/1.1\r\nHost: x\r\n\r\n")
+		srv := b.request()
+		srv.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+		if resp, _ := c.response("GET"); resp.StatusCode != 204 {
+			t.Errorf("%d", resp.StatusCode)
+		}
+		if ev := s.tap.wait(t, tap.RequestInit, 1); ev.Path != "/after" || ev.Protocol != "http1" {
+			t.Errorf("%+v", ev)
+		}
+	})
+	t.Run("empty line first, slowly", func(t *testing.T) {
+		c := s.apex()
+		c.send("\r\n")
+		srv := b.request()
+		srv.expect("\r\n")
+		c.send("GET /b HTTP/1.1\r\nHost: x\r\n\r\n")
+		if got, err := srv.r.ReadString('\n'); err == nil || got != "" {
+			t.Errorf("the server got %q", got)
+		}
+		if ev := s.tap.wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonRequestTimeout {
 			t.Errorf("%+v", ev)
 		}
 	})
@@ -191,7 +216,7 @@ func TestSlowRequestsKeepTheRules(t *testing.T) {
 		if got, err := srv.r.ReadString('\n'); err == nil || got != "" {
 			t.Errorf("the server got %q", got)
 		}
-		if ev := s.tap.wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonRequestTimeout {
+		if ev := s.tap.wait(t, tap.ConnClose, 1); ev.Reason != mesh.ReasonRequestTimeout {
 			t.Errorf("%+v", ev)
 		}
 	})

@@ -44,6 +44,8 @@ const (
 	MaxBytes = 16 << 10
 	// MaxRequestLine is the longest HTTP/1 request line that is waited for.
 	MaxRequestLine = 9 << 10
+	// maxEmptyLines is how many bytes of empty lines are no request yet.
+	maxEmptyLines = 4 << 10
 	// MaxMethod is the longest HTTP method that is taken for one.
 	MaxMethod = 32
 )
@@ -99,8 +101,14 @@ func HTTP2Server(buf []byte) bool {
 
 // detectHTTP1 wants a request line: method SP target SP HTTP/1.x, ended by LF
 // (RFC 9112 §3). Only the method and the version are looked at: what stands
-// between them is for the strict parser to accept or refuse.
+// between them is for the strict parser to accept or refuse. Servers ignore empty
+// lines before it (RFC 9112 §2.2), so they do not decide either.
 func detectHTTP1(buf []byte) Result {
+	all := len(buf)
+	buf = afterEmptyLines(buf)
+	if all-len(buf) >= maxEmptyLines {
+		return Result{Protocol: HTTP1} // the parser refuses it
+	}
 	method := 0
 	for method < len(buf) && isToken(buf[method]) {
 		if method++; method > MaxMethod {
@@ -125,6 +133,9 @@ func detectHTTP1(buf []byte) Result {
 	}
 	return Result{Protocol: Opaque}
 }
+
+// afterEmptyLines is buf without the empty lines that it begins with.
+func afterEmptyLines(buf []byte) []byte { return bytes.TrimLeft(buf, "\r\n") }
 
 // endsInVersion reports whether line ends in " HTTP/1.<digit>".
 func endsInVersion(line []byte) bool {

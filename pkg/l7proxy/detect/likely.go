@@ -6,6 +6,7 @@ package detect
 // method is one; Opaque if they would be a request of a method that nobody has
 // registered. What of the last two it is only more bytes can say.
 func Likely(buf []byte) Protocol {
+	buf = afterEmptyLines(buf)
 	if len(buf) == 0 {
 		return Opaque
 	}
