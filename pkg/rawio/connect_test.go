@@ -150,3 +150,13 @@ func TestAddrPortOfMapped(t *testing.T) {
 		t.Errorf("of another family: %v", got)
 	}
 }
+
+// A link-local address means something only with its interface.
+func TestSockaddrKeepsTheZone(t *testing.T) {
+	for _, addr := range []string{"10.0.0.1:80", "[fd00::1]:80", "[fe80::1%7]:80", "[fe80::1]:80"} {
+		want := netip.MustParseAddrPort(addr)
+		if got := AddrPort(Sockaddr(want)); got != want {
+			t.Errorf("%s comes back as %s", want, got)
+		}
+	}
+}
