@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/underlane/underlane/pkg/redirect/netns"
 	"github.com/vishvananda/netlink"
@@ -106,7 +107,7 @@ func Join(tb testing.TB, a, b *netns.NS, addrsA, addrsB []netip.Prefix) {
 	}
 }
 
-// AddAddr gives eth0 of a namespace another address.
+// AddAddr gives eth0 of a namespace another address, and waits until it is in use.
 func AddAddr(tb testing.TB, ns *netns.NS, p netip.Prefix) {
 	tb.Helper()
 	in(tb, ns, func(h *netlink.Handle) error {
@@ -114,8 +115,26 @@ func AddAddr(tb testing.TB, ns *netns.NS, p netip.Prefix) {
 		if err != nil {
 			return err
 		}
-		return add(h, eth, p)
+		if err := add(h, eth, p); err != nil {
+			return err
+		}
+		return awaitLocal(h, p.Addr())
 	})
+}
+
+// awaitLocal waits until the kernel takes addr for one of the namespace's own: of
+// IPv6 addresses it does a moment after they are added, and until then it looks for
+// a neighbour that has them.
+func awaitLocal(h *netlink.Handle, addr netip.Addr) error {
+	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		routes, err := h.RouteGet(addr.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		if time.Now().After(limit) {
+			return fmt.Errorf("%s is not the namespace's own: %v, %v", addr, routes, err)
+		}
+	}
 }
 
 func add(h *netlink.Handle, eth netlink.Link, p netip.Prefix) error {
