@@ -16,9 +16,6 @@ type difference struct {
 	why      string
 }
 
-// firstBytes is a fault.
-const firstBytes = "First bytes that might become a request line or a preface are kept until there are more of them, or for ten seconds."
-
 var differences = []difference{
 	{
 		testCase: "nginx/curl-headers", bare: "Connection: keep-alive",
@@ -28,13 +25,6 @@ var differences = []difference{
 		testCase: "nginx/curl-closed", bare: "Empty reply", meshed: "502 Bad Gateway",
 		why: "A server that closes without an answer is told to an HTTP client by 502 (docs/reference/reasons.md).",
 	},
-	{testCase: "git/ls-remote", slow: true, why: firstBytes},
-	{testCase: "git/ls-remote-v0", slow: true, why: firstBytes},
-	{testCase: "git/clone", slow: true, why: firstBytes},
-	{testCase: "git/shallow", slow: true, why: firstBytes},
-	{testCase: "git/push", slow: true, why: firstBytes},
-	{testCase: "git/none", slow: true, why: firstBytes},
-	{testCase: "java/jdb", slow: true, why: firstBytes},
 	{
 		testCase: "node/http2", ways: []string{"same-node-IPv6", "cross-node-IPv6"}, meshed: "/a [400,{}",
 		why: "Node's HTTP/2 client sends an :authority without brackets for an IPv6 address; that is no authority, and refused (docs/reference/http.md).",

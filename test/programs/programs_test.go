@@ -55,7 +55,10 @@ func testRow(t *testing.T, r *row, bare, meshed *side) {
 					continue
 				}
 				t.Run(family, func(t *testing.T) {
-					for _, w := range waysOf(r.name+"/"+c.name, family) {
+					for _, w := range ways {
+						if w.v6 != (family == "IPv6") {
+							continue
+						}
 						served[w.server] = true
 						t.Run(w.server, func(t *testing.T) {
 							t.Parallel() // with the other server's: most of the time is waiting
@@ -69,18 +72,6 @@ func testRow(t *testing.T, r *row, bare, meshed *side) {
 	if !t.Failed() {
 		meshed.checkCarried(t, before, slices.Collect(maps.Keys(served)))
 	}
-}
-
-// waysOf are the ways that a case takes over a family: one where each of them would
-// wait in vain.
-func waysOf(name, family string) []way {
-	var out []way
-	for _, w := range ways {
-		if known := differenceOf(name, w); w.v6 == (family == "IPv6") && (known == nil || !known.slow || w == ways[0]) {
-			out = append(out, w)
-		}
-	}
-	return out
 }
 
 // slack is how much longer a client may take with the mesh: the machine is slow
