@@ -2,9 +2,14 @@ package l7proxy
 
 import "github.com/underlane/underlane/pkg/rawio"
 
-// restBelow is a read after which the kernel may put off its acknowledgement:
-// of more than two full segments it does not.
-const restBelow = 4 << 10
+// What fills a buffer is followed by more: only after a shorter read may the kernel
+// put its acknowledgement off. Its own rule, which is not to do so for more than a
+// full segment, is of no help: programs reach the agent of their node by way of the
+// loopback device, whose segments have 64 KiB.
+const restBelow = bufferSize
+
+// segment is about what one of the network's takes.
+const segment = 1448
 
 // awaitRest is called where a read of got bytes ended inside a message. The
 // program at the other end may have written this part of it by itself, with
@@ -18,5 +23,14 @@ func awaitRest(c Conn, got int) {
 	}
 	if raw, ok := c.(*rawio.Conn); ok {
 		raw.QuickAck()
+	}
+}
+
+// awaitMore is awaitRest where nobody knows whether a message has ended. Without a
+// mesh the kernel acknowledges more than a segment at once, and it is no other
+// here; what is less it puts off there as well.
+func awaitMore(c Conn, got int) {
+	if got > segment {
+		awaitRest(c, got)
 	}
 }

@@ -219,6 +219,7 @@ func (r *relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 				r.cut(writeFails)
 				return
 			}
+			awaitMore(src, m)
 		}
 		if m == bufferSize && err == nil {
 			putBulk(buf)
