@@ -27,12 +27,15 @@ type enrolments struct {
 	changed          chan struct{}
 
 	mu      sync.Mutex
-	pods    map[string]enrolment // by UID
-	written map[string]string    // what the file has: nodes by UID
+	pods    map[claim]enrolment
+	written map[string]string // what the file has: nodes by UID
 }
 
+// claim is what a node said of a pod. What another says of it, on which the pod is
+// not, must not displace it.
+type claim struct{ uid, node string }
+
 type enrolment struct {
-	node  string // whose agent said so
 	since time.Time
 	known bool // there was such a pod
 }
@@ -43,7 +46,7 @@ const unknownFor = 10 * time.Minute
 
 // newEnrolments returns what the file at path has; "" is no file.
 func newEnrolments(next control.Observer, path string, log *slog.Logger) (*enrolments, error) {
-	e := &enrolments{Observer: next, path: path, log: log, changed: make(chan struct{}, 1), pods: map[string]enrolment{}}
+	e := &enrolments{Observer: next, path: path, log: log, changed: make(chan struct{}, 1), pods: map[claim]enrolment{}}
 	if path == "" {
 		return e, nil
 	}
@@ -58,7 +61,7 @@ func newEnrolments(next control.Observer, path string, log *slog.Logger) (*enrol
 		return nil, fmt.Errorf("which pods were enrolled (delete the file to go without): %w", err)
 	}
 	for uid, node := range e.written {
-		e.pods[uid] = enrolment{node: node, since: time.Now()}
+		e.pods[claim{uid, node}] = enrolment{since: time.Now()}
 	}
 	return e, nil
 }
@@ -86,8 +89,8 @@ func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 	defer e.mu.Unlock()
 	news := false
 	for _, p := range pods {
-		if p.State == "enrolled" && e.pods[p.UID].node != node {
-			e.pods[p.UID] = enrolment{node: node, since: time.Now()}
+		if _, known := e.pods[claim{p.UID, node}]; p.State == "enrolled" && !known {
+			e.pods[claim{p.UID, node}] = enrolment{since: time.Now()}
 			news = true
 		}
 	}
@@ -104,21 +107,22 @@ func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 func (e *enrolments) mark(workloads []*mesh.Workload) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	meshed := make(map[string]bool, len(e.pods))
+	meshed := make(map[claim]bool, len(e.pods))
 	for _, w := range workloads {
 		if !w.Meshed {
 			continue
 		}
-		was, ok := e.pods[w.UID]
-		if !w.Enrolled && (!ok || was.node != w.Node) {
+		is := claim{w.UID, w.Node}
+		was, ok := e.pods[is]
+		if !w.Enrolled && !ok {
 			continue
 		}
-		w.Enrolled, meshed[w.UID] = true, true
-		e.pods[w.UID] = enrolment{node: w.Node, since: was.since, known: true}
+		w.Enrolled, meshed[is] = true, true
+		e.pods[is] = enrolment{since: was.since, known: true}
 	}
-	for uid, was := range e.pods {
-		if !meshed[uid] && (was.known || time.Since(was.since) > unknownFor) {
-			delete(e.pods, uid)
+	for is, was := range e.pods {
+		if !meshed[is] && (was.known || time.Since(was.since) > unknownFor) {
+			delete(e.pods, is)
 		}
 	}
 	e.save()
@@ -130,8 +134,10 @@ func (e *enrolments) save() {
 		return
 	}
 	now := make(map[string]string, len(e.pods))
-	for uid, is := range e.pods {
-		now[uid] = is.node
+	for is, said := range e.pods {
+		if _, another := now[is.uid]; said.known || !another {
+			now[is.uid] = is.node
+		}
 	}
 	if maps.Equal(now, e.written) {
 		return

@@ -107,6 +107,10 @@ func (w *Writer) PodsReported(node string, pods []control.PodStatus) {
 			w.log.Warn("an agent reported a state that is none", "node", node, "pod", p.UID, "state", p.State)
 			continue
 		}
+		// It must not take the place of what the pod's own node said.
+		if pod := w.pods.Pod(p.UID); pod != nil && w.foreign(pod, node) {
+			continue
+		}
 		w.mu.Lock()
 		w.wanted[p.UID] = report{node: node, state: p.State, text: text}
 		wait := time.Duration(0)
@@ -209,8 +213,9 @@ func (w *Writer) write(ctx context.Context, uid string, want report) error {
 		return errUnknown
 	case pod == nil:
 		return nil // it went, and its status with it
-	case pod.Spec.NodeName != want.node:
-		w.log.Warn("an agent reported a pod that is not on its node", "node", want.node, "pod", pod.Namespace+"/"+pod.Name)
+	case pod.Spec.NodeName == "":
+		return errUnknown // where it is the watch has yet to bring
+	case w.foreign(pod, want.node):
 		return nil
 	}
 	patch, err := patchOf(pod, uid, want)
@@ -229,6 +234,15 @@ func (w *Writer) write(ctx context.Context, uid string, want report) error {
 		w.written.Add(1)
 	}
 	return err
+}
+
+// foreign reports whether a pod is not on the node, whose agent told of it.
+func (w *Writer) foreign(pod *corev1.Pod, node string) bool {
+	if on := pod.Spec.NodeName; on == node || on == "" {
+		return false
+	}
+	w.log.Warn("an agent reported a pod that is not on its node", "node", node, "pod", pod.Namespace+"/"+pod.Name)
+	return true
 }
 
 // patchOf is a merge patch for the pod with this UID only, nil where it says

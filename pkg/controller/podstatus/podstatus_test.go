@@ -2,6 +2,7 @@ package podstatus
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"testing"
@@ -178,6 +179,39 @@ func TestAgentsSpeakForTheirOwnPodsOnly(t *testing.T) {
 	f.until(own, "enrolled; 1 connection predates it")
 	if a := f.annotations(uid); a[mesh.AnnotationStatus] != "" {
 		t.Errorf("the pod of another node: %v", a)
+	}
+}
+
+// What a node says of another's pod does not take the place of what waits to be
+// written of it.
+func TestNoNodeDisplacesAnothersWord(t *testing.T) {
+	f := newFixture(t)
+	uid := f.addPod("web", "n1")
+	w := New(f.server.Client(), f, f.log) // writes nothing: it does not run
+	defer w.queue.ShutDown()
+	for _, node := range []string{"n1", "n2"} {
+		w.PodsReported(node, []control.PodStatus{{UID: uid, State: "enrolled"}})
+	}
+	if got := w.wanted[uid].node; got != "n1" {
+		t.Errorf("what node %s said is to be written", got)
+	}
+}
+
+// The agent may know before this replica's watch where the pod is.
+func TestPodWhoseNodeIsNotKnownYet(t *testing.T) {
+	f := newFixture(t)
+	uid := f.addPod("web", "n1")
+	pod := f.Pod(uid)
+	early := pod.DeepCopy()
+	early.Spec.NodeName = ""
+	if err := f.write(t.Context(), uid, report{node: "n1", state: "enrolled", text: "enrolled"}); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	f.pods[uid] = early
+	f.mu.Unlock()
+	if err := f.write(t.Context(), uid, report{node: "n1", state: "enrolled", text: "enrolled"}); !errors.Is(err, errUnknown) {
+		t.Errorf("%v, want %v", err, errUnknown)
 	}
 }
 
