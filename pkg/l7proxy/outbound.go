@@ -97,6 +97,7 @@ type destination struct {
 	local   *mesh.Workload // the client
 	place                  // without svc: the destination is no service
 	pod     *mesh.Workload // the destination where it is no service, nil if unknown
+	unsaid  bool           // the controller has not said whose address it is
 	routing *routing       // of the service's port, nil: no route has a say
 }
 
@@ -133,6 +134,7 @@ func (t *outboundTarget) look(p *Proxy) *destination {
 		now.local = w // its settings may have changed
 	}
 	if v.Answered(addr) || was.version == 0 {
+		now.unsaid = !v.Answered(addr)
 		now.pod, _ = v.Workload(addr)
 		now.svc, now.port, _ = v.Service(t.dst)
 		now.routing = nil
@@ -164,6 +166,10 @@ func (t *outboundTarget) opaque() bool {
 	return false
 }
 
+// errUnsaid: whoever is between the node and the controller could otherwise have
+// plaintext sent to a pod of the mesh.
+var errUnsaid = errors.New("the controller does not say whose address it is, and the pod fails closed")
+
 func (t *outboundTarget) pick(s *Session, c *Choice, to *place, exclude []netip.AddrPort) error {
 	p := s.proxy
 	d := t.look(p)
@@ -171,6 +177,9 @@ func (t *outboundTarget) pick(s *Session, c *Choice, to *place, exclude []netip.
 		to = &d.place
 	}
 	if to.svc == nil {
+		if d.unsaid && d.local.Settings.FailClosed {
+			return mesh.Fail(mesh.ReasonTimeout, errUnsaid)
+		}
 		return d.choose(p, c, mesh.Endpoint{Addr: t.dst, Workload: d.pod, Ready: true}, load{})
 	}
 	if to.port == nil {

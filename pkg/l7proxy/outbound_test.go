@@ -106,6 +106,33 @@ func TestForgottenDestinationStaysInTheMesh(t *testing.T) {
 	check("asked for again")
 }
 
+// While the controller does not say whose an address is, a pod that fails closed
+// sends nothing there: it might be a pod of the mesh.
+func TestUnknownDestinationFailsClosed(t *testing.T) {
+	store := state.NewStore("node-1")
+	if err := store.Apply(state.Delta{Version: 1, Synced: true}); err != nil {
+		t.Fatal(err)
+	}
+	p := New(Options{Tap: &recorder{more: make(chan struct{})}, State: &knownState{store}, Log: slog.New(slog.DiscardHandler)})
+	pod := mustAddr("10.0.0.2:80")
+	for _, closed := range []bool{false, true} {
+		client := &mesh.Workload{UID: "client", Node: "node-1", Settings: mesh.Settings{FailClosed: closed}}
+		c, err := (&Session{proxy: p, target: newOutboundTarget(p, client, pod)}).Pick(nil)
+		if closed != (err != nil) || closed && reasonOf(err) != mesh.ReasonTimeout {
+			t.Errorf("fails closed %v: %+v, %v", closed, c, err)
+		}
+	}
+	client := &mesh.Workload{UID: "client", Node: "node-1", Settings: mesh.Settings{FailClosed: true}}
+	target := newOutboundTarget(p, client, pod)
+	server := &mesh.Workload{UID: "server", Node: "node-2", Meshed: true, Addrs: []netip.Addr{pod.Addr()}}
+	if err := store.Apply(state.Delta{Version: 2, Resources: []state.Resource{{Name: state.WorkloadName(server.UID), Version: "1", Workload: server}}}); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := (&Session{proxy: p, target: target}).Pick(nil); err != nil || c.way != wayMesh {
+		t.Errorf("when it has said: %+v, %v", c, err)
+	}
+}
+
 // What a Service says of its endpoints holds in the mesh too: the same client
 // gets the same endpoint, or none but those of its own node.
 func TestServiceChoosesEndpoints(t *testing.T) {
