@@ -28,9 +28,10 @@ func awaitRest(c Conn, got int) {
 
 // awaitMore is awaitRest where nobody knows whether a message has ended. Without a
 // mesh the kernel acknowledges more than a segment at once, and it is no other
-// here; what is less it puts off there as well.
-func awaitMore(c Conn, got int) {
-	if got > segment {
-		awaitRest(c, got)
+// here; what is less it puts off there as well. tail: the read is the end of what
+// filled a buffer.
+func awaitMore(c Conn, got int, tail bool) {
+	if raw, ok := c.(*rawio.Conn); ok && (tail || got > segment) {
+		raw.QuickAck()
 	}
 }

@@ -27,7 +27,7 @@ func TestLargePieces(t *testing.T) {
 		}
 		return nil
 	}
-	for _, n := range []int{4096, 5000, 20000} {
+	for _, n := range []int{4096, 5000, 20000, 32 << 10, 40000} {
 		piece := strings.Repeat("x", n)
 		length := fmt.Sprintf("Content-Length: %d\r\n\r\n", n+5)
 		for _, test := range []struct {
@@ -43,11 +43,7 @@ func TestLargePieces(t *testing.T) {
 				e := newEnv(t)
 				b := newBackend(t)
 				opaque := test.asked[0][0] == 0
-				go func() {
-					c, ok := <-b.conns
-					if !ok {
-						return
-					}
+				serve := func(c net.Conn) {
 					defer c.Close()
 					for r := bufio.NewReader(c); ; {
 						var err error
@@ -62,8 +58,21 @@ func TestLargePieces(t *testing.T) {
 							return
 						}
 					}
+				}
+				over := make(chan struct{})
+				t.Cleanup(func() { close(over) })
+				go func() {
+					for { // one may be made ahead, and given up
+						select {
+						case c := <-b.conns:
+							go serve(c)
+						case <-over:
+							return
+						}
+					}
 				}()
 				c := e.dial(b.addr)
+				t.Cleanup(func() { c.Close() })
 				var took []time.Duration
 				for range 20 {
 					began := time.Now()

@@ -206,7 +206,7 @@ func (r *relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 	if records != nil {
 		defer records.below.readAhead(false)
 	}
-	for {
+	for full := false; ; {
 		m, err := src.Read(*buf)
 		if records != nil && err == nil && m >= bulkFrom {
 			var more int
@@ -219,7 +219,10 @@ func (r *relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 				r.cut(writeFails)
 				return
 			}
-			awaitMore(src, m)
+			was := full
+			if full = m == len(*buf); !full {
+				awaitMore(src, m, was)
+			}
 		}
 		if m == bufferSize && err == nil {
 			putBulk(buf)

@@ -78,6 +78,8 @@ func TestDetect(t *testing.T) {
 		{"empty lines first are for the parser to refuse", "\n\r\n\r\nGET / HTTP/1.1\r\n", http1},
 		{"empty lines alone", "\r\n\r\n", more},
 		{"more empty lines than anybody needs", strings.Repeat("\n", maxEmptyLines), http1},
+		{"PROXY protocol, version 2", "\r\n\r\n\x00\r\nQUIT\n", opaque},
+		{"PROXY protocol, version 1", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n", opaque},
 		{"empty line before another protocol", "\r\nhelp\r\n", opaque},
 		{"preface", Preface, Result{Protocol: HTTP2}},
 		{"preface and settings", Preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00", Result{Protocol: HTTP2}},
