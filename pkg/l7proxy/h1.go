@@ -129,7 +129,7 @@ func (d *h1) exchange() bool {
 	if response.err != nil {
 		d.x.Chose(choice)
 		d.mirrorBody(kind)
-		return d.fail(reasonOf(response.err), kind, keep && d.body.Done())
+		return d.fail(reasonOf(response.err), kind, keep && d.body.Done() && !d.s.bound())
 	}
 	up := response.up
 	reuse, end := d.respond(response, kind, &keep)

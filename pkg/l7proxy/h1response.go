@@ -63,7 +63,7 @@ func (d *h1) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end End) 
 		case mesh.ReasonClientReset, mesh.ReasonBadRequest:
 			reason = sent
 		}
-		if pump != nil {
+		if pump != nil || d.s.bound() { // a login ended with the endpoint's connection
 			*keep = false
 		}
 		d.out = http1.AppendSynthetic(d.out[:0], reason, kind, !*keep)

@@ -214,3 +214,24 @@ func TestLoginEnds(t *testing.T) {
 	}
 	c.expectEnd(nil)
 }
+
+// TestLoginIsCut: the same where it is cut, and the proxy answers in its place.
+func TestLoginIsCut(t *testing.T) {
+	e := newEnv(t)
+	b := newBackend(t)
+	c := e.dial(b.addr)
+	c.send("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Negotiate alice\r\n\r\n")
+	server := b.request()
+	server.expect("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Negotiate alice\r\n\r\n")
+	server.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	if resp, _ := c.response("GET"); resp.Close {
+		t.Error("closed at once")
+	}
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+	server.expect("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+	server.Close()
+	if resp, _ := c.response("POST"); !resp.Close || resp.StatusCode != http.StatusBadGateway {
+		t.Errorf("%s, %v: the client's connection stays", resp.Status, resp.Header)
+	}
+	c.expectEnd(nil)
+}
