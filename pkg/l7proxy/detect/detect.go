@@ -42,7 +42,8 @@ const (
 	// MaxBytes is how many bytes Detect asks for at most: with that many it
 	// always decides.
 	MaxBytes = 16 << 10
-	// MaxRequestLine is the longest HTTP/1 request line that is waited for.
+	// MaxRequestLine is the longest HTTP/1 request line that is waited for. One that
+	// begins with a registered method is a request all the same.
 	MaxRequestLine = 9 << 10
 	// maxEmptyLines is how many bytes of empty lines are no request yet.
 	maxEmptyLines = 4 << 10
@@ -123,10 +124,13 @@ func detectHTTP1(buf []byte) Result {
 	}
 	end := bytes.IndexByte(buf[:min(len(buf), MaxRequestLine)], '\n')
 	if end < 0 {
-		if len(buf) >= MaxRequestLine {
-			return Result{Protocol: Opaque}
+		switch {
+		case len(buf) < MaxRequestLine:
+			return needMore
+		case registered[string(buf[:method])]:
+			return Result{Protocol: HTTP1} // some servers take it
 		}
-		return needMore
+		return Result{Protocol: Opaque}
 	}
 	if endsInVersion(bytes.TrimRight(buf[method:end], " \t\r")) {
 		return Result{Protocol: HTTP1}
