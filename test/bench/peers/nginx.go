@@ -1,12 +1,30 @@
 package peers
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/underlane/underlane/test/bench/pki"
 	"github.com/underlane/underlane/test/bench/work"
 )
+
+// nginxStream is the module that carries TCP: a package of its own.
+const nginxStream = "/usr/lib/nginx/modules/ngx_stream_module.so"
+
+// findNginx finds nginx where it has all that the work takes.
+func findNginx(ctx context.Context, dir string) (string, error) {
+	path, err := installed("nginx")(ctx, dir)
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(nginxStream); err != nil {
+		return "", errors.New("it has no stream module: scripts/deps.sh bench")
+	}
+	return path, nil
+}
 
 // nginxConfig keeps connections to the server, like the mesh; there is no log
 // of requests.
@@ -41,7 +59,7 @@ http {
   http2_max_concurrent_streams 1024;
   grpc_read_timeout 1h; grpc_send_timeout 1h; client_body_timeout 1h; client_max_body_size 0;
 %s}
-`, word(stream.Len() > 0, "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n"), s.CPUs, http.String())
+`, word(stream.Len() > 0, "load_module "+nginxStream+";\n"), s.CPUs, http.String())
 	if stream.Len() > 0 {
 		text += "stream {\n  proxy_timeout 1h;\n" + stream.String() + "}\n"
 	}

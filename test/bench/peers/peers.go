@@ -56,7 +56,7 @@ var All = []Peer{
 	{Name: "floor", Find: findFloor, Config: floorConfig, Carries: everything, Plain: true},
 	{Name: "floor-tls", Find: findFloor, Config: floorConfig, Carries: everything, CrossOnly: true},
 	{Name: "floor-pods", Find: findFloor, Config: floorConfig, Carries: everything, CrossOnly: true, InPods: true},
-	{Name: "nginx", Find: installed("nginx"), Config: nginxConfig, Carries: everything},
+	{Name: "nginx", Find: findNginx, Config: nginxConfig, Carries: everything},
 	{Name: "haproxy", Find: installed("haproxy"), Config: haproxyConfig, Carries: everything},
 	{Name: "envoy", Find: findEnvoy, Config: envoyConfig, Carries: everything},
 	{Name: "go", Find: findSelf, Config: goConfig, Carries: []work.Proto{work.ProtoHTTP1, work.ProtoHTTP2}},
