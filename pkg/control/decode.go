@@ -41,7 +41,7 @@ func decodeResources(d *pb.Delta, skip func(name string, err error)) (state.Delt
 // standsAlone reports whether nothing is wrong with the rest of a delta when r
 // is not understood.
 func standsAlone(r *pb.Resource) bool {
-	return r.GetContent() == nil || r.GetRoute() != nil
+	return r.GetContent() == nil || r.GetRoute() != nil || r.GetRanges() != nil
 }
 
 func decodeResource(r *pb.Resource) (state.Resource, error) {
@@ -59,6 +59,8 @@ func decodeResource(r *pb.Resource) (state.Resource, error) {
 		out.Anchors = &state.Anchors{DER: c.Anchors.GetDer()}
 	case *pb.Resource_Route:
 		out.Route, err = decodeRoute(c.Route)
+	case *pb.Resource_Ranges:
+		out.Ranges, err = decodeMeshRanges(c.Ranges)
 	default:
 		err = fmt.Errorf("its kind is not known to this agent")
 	}

@@ -40,7 +40,7 @@ func (c *Client) session(ctx context.Context) (ready bool, err error) {
 	}
 	err = stream.Send(&pb.SyncRequest{
 		Subscribe: encodeAddrs(c.interest.all()), Versions: c.opt.Store.Versions(),
-		Agent: &pb.Agent{Version: c.opt.Version, Kinds: []string{kindRoute}},
+		Agent: &pb.Agent{Version: c.opt.Version, Kinds: []string{kindRoute, kindRanges}},
 		Pods:  c.reports.all(),
 	})
 	if err != nil {

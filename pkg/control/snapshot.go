@@ -25,6 +25,7 @@ type Content struct {
 type Snapshot struct {
 	version uint64
 	anchors *pb.Resource
+	ranges  *pb.Resource
 	byName  map[string]*pb.Resource
 	byNode  map[string][]*mesh.Workload
 	byAddr  map[netip.Addr]string // pod IP or ClusterIP to the resource that has it
@@ -69,6 +70,7 @@ func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
 	for _, r := range c.Routes {
 		s.addRoute(r, last)
 	}
+	s.ranges = s.add(encodeMeshRanges(rangesOf(&c)), last)
 	if len(c.Anchors) > 0 {
 		s.anchors = s.add(encodeAnchors(c.Anchors), last)
 	}
@@ -131,16 +133,20 @@ func (s *Snapshot) hasIdentity(node string, id mesh.Identity) bool {
 }
 
 // wanted calls yield for each resource that a node with these subscriptions is
-// to have, some more than once; routes among them if it understands those.
-func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, routes bool, yield func(*pb.Resource)) {
+// to have, some more than once; routes and ranges among them if it understands
+// those.
+func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds, yield func(*pb.Resource)) {
 	if s.anchors != nil {
 		yield(s.anchors)
+	}
+	if kinds.ranges {
+		yield(s.ranges)
 	}
 	for _, w := range s.byNode[node] {
 		yield(s.byName[state.WorkloadName(w.UID)])
 	}
 	var clients map[string]bool
-	if routes && len(s.routed) > 0 {
+	if kinds.routes && len(s.routed) > 0 {
 		clients = s.clients(node)
 	}
 	for addr := range subs {

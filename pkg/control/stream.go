@@ -27,17 +27,24 @@ type syncState struct {
 	nonce   uint64            // of the last Delta
 	pending bool              // the last Delta is not answered yet
 	synced  bool              // the agent was told that its first request is answered
-	routes  bool              // the agent understands routes
+	kinds   kinds
 }
 
-// kindRoute is what an agent says that understands routes; one that is older
-// would refuse every delta with a route in it.
-const kindRoute = "route"
+// kinds are the resources that the agent understands besides those that every
+// agent does; an older one would refuse each delta with others in it.
+type kinds struct{ routes, ranges bool }
+
+// What an agent says of them.
+const (
+	kindRoute  = "route"
+	kindRanges = "ranges"
+)
 
 func newSyncState(node string, first *pb.SyncRequest) (*syncState, error) {
+	said := first.GetAgent().GetKinds()
 	s := &syncState{
 		node: node, subs: map[netip.Addr]struct{}{}, sent: maps.Clone(first.GetVersions()),
-		routes: slices.Contains(first.GetAgent().GetKinds(), kindRoute),
+		kinds: kinds{routes: slices.Contains(said, kindRoute), ranges: slices.Contains(said, kindRanges)},
 	}
 	if s.sent == nil {
 		s.sent = map[string]string{}
@@ -112,7 +119,7 @@ func (s *syncState) next(snap *Snapshot) *pb.Delta {
 // and what it has too much of.
 func (s *syncState) diff(snap *Snapshot) (resources []*pb.Resource, removed []string) {
 	wanted := make(map[string]bool, len(s.sent))
-	snap.wanted(s.node, s.subs, s.routes, func(r *pb.Resource) {
+	snap.wanted(s.node, s.subs, s.kinds, func(r *pb.Resource) {
 		if !wanted[r.Name] {
 			wanted[r.Name] = true
 			if s.sent[r.Name] != r.Version {
@@ -134,7 +141,7 @@ func (s *syncState) diff(snap *Snapshot) (resources []*pb.Resource, removed []st
 
 func rank(r *pb.Resource) int {
 	switch r.GetContent().(type) {
-	case *pb.Resource_Anchors:
+	case *pb.Resource_Anchors, *pb.Resource_Ranges:
 		return 0
 	case *pb.Resource_Workload:
 		return 1

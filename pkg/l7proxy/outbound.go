@@ -168,7 +168,7 @@ func (t *outboundTarget) opaque() bool {
 
 // errUnsaid: whoever is between the node and the controller could otherwise have
 // plaintext sent to a pod of the mesh.
-var errUnsaid = errors.New("the controller does not say whose address it is, and the pod fails closed")
+var errUnsaid = errors.New("the controller does not say whose address it is, and it may be in the mesh, or the client fails closed")
 
 func (t *outboundTarget) pick(s *Session, c *Choice, to *place, exclude []netip.AddrPort) error {
 	p := s.proxy
@@ -177,7 +177,7 @@ func (t *outboundTarget) pick(s *Session, c *Choice, to *place, exclude []netip.
 		to = &d.place
 	}
 	if to.svc == nil {
-		if d.unsaid && d.local.Settings.FailClosed {
+		if d.unsaid && (d.local.Settings.FailClosed || p.State.View().InRange(t.dst.Addr())) {
 			return mesh.Fail(mesh.ReasonTimeout, errUnsaid)
 		}
 		return d.choose(p, c, mesh.Endpoint{Addr: t.dst, Workload: d.pod, Ready: true}, load{})

@@ -108,24 +108,36 @@ func TestForgottenDestinationStaysInTheMesh(t *testing.T) {
 
 // While the controller does not say whose an address is, a pod that fails closed
 // sends nothing there: it might be a pod of the mesh.
-func TestUnknownDestinationFailsClosed(t *testing.T) {
+func TestUnsaidDestination(t *testing.T) {
 	store := state.NewStore("node-1")
 	if err := store.Apply(state.Delta{Version: 1, Synced: true}); err != nil {
 		t.Fatal(err)
 	}
 	p := New(Options{Tap: &recorder{more: make(chan struct{})}, State: &knownState{store}, Log: slog.New(slog.DiscardHandler)})
 	pod := mustAddr("10.0.0.2:80")
-	for _, closed := range []bool{false, true} {
+	pick := func(closed bool, dst netip.AddrPort) (*Choice, error) {
 		client := &mesh.Workload{UID: "client", Node: "node-1", Settings: mesh.Settings{FailClosed: closed}}
-		c, err := (&Session{proxy: p, target: newOutboundTarget(p, client, pod)}).Pick(nil)
-		if closed != (err != nil) || closed && reasonOf(err) != mesh.ReasonTimeout {
+		return (&Session{proxy: p, target: newOutboundTarget(p, client, dst)}).Pick(nil)
+	}
+	for _, closed := range []bool{false, true} {
+		if c, err := pick(closed, pod); closed != (err != nil) || closed && reasonOf(err) != mesh.ReasonTimeout {
 			t.Errorf("fails closed %v: %+v, %v", closed, c, err)
 		}
+	}
+	ranges := &state.Ranges{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}}
+	if err := store.Apply(state.Delta{Version: 2, Resources: []state.Resource{{Name: state.RangesName, Version: "1", Ranges: ranges}}}); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := pick(false, pod); reasonOf(err) != mesh.ReasonTimeout {
+		t.Errorf("where the mesh has addresses: %+v, %v", c, err)
+	}
+	if c, err := pick(false, mustAddr("10.0.1.2:80")); err != nil || c.way != wayPlain {
+		t.Errorf("where it has none: %+v, %v", c, err)
 	}
 	client := &mesh.Workload{UID: "client", Node: "node-1", Settings: mesh.Settings{FailClosed: true}}
 	target := newOutboundTarget(p, client, pod)
 	server := &mesh.Workload{UID: "server", Node: "node-2", Meshed: true, Addrs: []netip.Addr{pod.Addr()}}
-	if err := store.Apply(state.Delta{Version: 2, Resources: []state.Resource{{Name: state.WorkloadName(server.UID), Version: "1", Workload: server}}}); err != nil {
+	if err := store.Apply(state.Delta{Version: 3, Resources: []state.Resource{{Name: state.WorkloadName(server.UID), Version: "1", Workload: server}}}); err != nil {
 		t.Fatal(err)
 	}
 	if c, err := (&Session{proxy: p, target: target}).Pick(nil); err != nil || c.way != wayMesh {

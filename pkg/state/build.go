@@ -28,6 +28,8 @@ func build(last *View, names map[string]Resource, changed map[string]bool, node 
 			v.answered[r.Address.Addr.Unmap()] = struct{}{}
 		case r.Anchors != nil:
 			v.anchors = r.Anchors
+		case r.Ranges != nil:
+			v.ranges = r.Ranges.Prefixes
 		case r.Route != nil:
 			at := serviceName{r.Route.Parent.Namespace, r.Route.Parent.Name}
 			v.routes[at] = append(v.routes[at], r.Route)

@@ -17,9 +17,9 @@ type Delta struct {
 }
 
 // Resource is one named and versioned piece of state. Exactly one of Workload,
-// Service, Address, Anchors and Route is set, and Name is what WorkloadName,
-// ServiceName, AddressName, AnchorsName or RouteName says for it. Version is opaque: two
-// resources with the same name and version have the same content.
+// Service, Address, Anchors, Route and Ranges is set, and Name is what WorkloadName,
+// ServiceName, AddressName, AnchorsName, RouteName or RangesName says for it. Version
+// is opaque: two resources with the same name and version have the same content.
 //
 // The Store owns what a Resource points to once it was applied.
 type Resource struct {
@@ -30,6 +30,7 @@ type Resource struct {
 	Address  *Address
 	Anchors  *Anchors
 	Route    *mesh.Route
+	Ranges   *Ranges
 }
 
 // Service is a mesh.Service whose endpoints name workloads instead of pointing
@@ -74,6 +75,13 @@ type Anchors struct{ DER [][]byte }
 // AnchorsName is the name of the one Anchors resource.
 const AnchorsName = "anchors"
 
+// Ranges are where the addresses of the mesh's pods and Services lie, and others
+// too.
+type Ranges struct{ Prefixes []netip.Prefix }
+
+// RangesName is the name of the one Ranges resource.
+const RangesName = "ranges"
+
 // WorkloadName is the resource name of the workload with this UID.
 func WorkloadName(uid string) string { return "workload/" + uid }
 
@@ -114,6 +122,9 @@ func (r *Resource) check() error {
 	}
 	if r.Route != nil {
 		kinds, want = kinds+1, RouteName(r.Route)
+	}
+	if r.Ranges != nil {
+		kinds, want = kinds+1, RangesName
 	}
 	switch {
 	case kinds != 1:

@@ -2,6 +2,7 @@ package state
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/underlane/underlane/pkg/mesh"
 )
@@ -25,6 +26,7 @@ type View struct {
 	answered map[netip.Addr]struct{}
 	local    []*mesh.Workload
 	anchors  *Anchors
+	ranges   []netip.Prefix
 }
 
 type serviceName struct{ namespace, name string }
@@ -93,6 +95,13 @@ func (v *View) Answered(addr netip.Addr) bool {
 	}
 	_, ok := v.byAddr[addr]
 	return ok
+}
+
+// InRange reports whether addr lies where the mesh has addresses: while there is no
+// answer about it, it may be a pod's of the mesh.
+func (v *View) InRange(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	return slices.ContainsFunc(v.ranges, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // Anchors returns the trust bundle as DER certificates, nil before the first

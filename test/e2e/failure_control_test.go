@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,6 +107,38 @@ func TestControllerStalls(t *testing.T) {
 	if took := attempts[0].Took; took < 100*time.Millisecond {
 		t.Errorf("the first attempt took %s: it did not wait for the controller", took)
 	}
+}
+
+// A controller that says nothing, for it hangs or somebody keeps its words from
+// the node, does not have a client send plaintext to a pod of the mesh.
+func TestControllerIsSilent(t *testing.T) {
+	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), serverPod("server", node2)))
+	waitEnrolled(t, l, "default/client", "default/server")
+	tap := startTap(t, l, node1)
+	controller := l.State().Controller.Pid
+	if err := syscall.Kill(controller, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	goOn := func() { _ = syscall.Kill(controller, syscall.SIGCONT) }
+	t.Cleanup(goOn)
+	server := l.Pod("server")
+	for _, ip := range []netip.Addr{server.IP(), server.IP6()} {
+		url := "http://" + addrPort(ip, 8080) + "/secret"
+		if r := l.TryExec("client", "labtest", "get", url); !strings.Contains(r.Stdout, "a time limit passed") {
+			t.Errorf("%s: %s", url, r)
+		}
+		end := tap.wait("the refusal of "+url, func(e event) bool { return e.ResponseEndEvent != nil && to(e, ip, 8080) })
+		if end.Reason != "timeout" {
+			t.Errorf("%s", end)
+		}
+	}
+	goOn()
+	l.Eventually(patience, func() error {
+		if r := l.TryExec("client", "labtest", "get", "http://"+addrPort(server.IP(), 8080)+"/status/200"); r.Code != 0 {
+			return fmt.Errorf("after the controller went on: %s", r)
+		}
+		return nil
+	})
 }
 
 // A service that only the mesh knows: the lab's nodes have no rule for it.

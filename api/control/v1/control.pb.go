@@ -118,7 +118,7 @@ func (x RouteMatch_Path) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RouteMatch_Path.Descriptor instead.
 func (RouteMatch_Path) EnumDescriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25, 0}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27, 0}
 }
 
 type PathRewrite_Kind int32
@@ -167,7 +167,7 @@ func (x PathRewrite_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathRewrite_Kind.Descriptor instead.
 func (PathRewrite_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30, 0}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32, 0}
 }
 
 type BootstrapRequest struct {
@@ -543,7 +543,7 @@ type Agent struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// Kinds of resources that the agent understands besides workload, service,
-	// address and anchors: it is sent no others. Today: route.
+	// address and anchors: it is sent no others. Today: route, ranges.
 	Kinds         []string `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -796,7 +796,7 @@ func (x *Delta) GetInitialSyncDone() bool {
 // content, also across restarts of the controller.
 type Resource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// workload/<uid>, service/<namespace>/<name>, address/<ip>, anchors,
+	// workload/<uid>, service/<namespace>/<name>, address/<ip>, anchors, ranges,
 	// route/<namespace>/<service>/<port>/<kind>/<namespace>/<name>
 	Name    string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
@@ -807,6 +807,7 @@ type Resource struct {
 	//	*Resource_Address
 	//	*Resource_Anchors
 	//	*Resource_Route
+	//	*Resource_Ranges
 	Content       isResource_Content `protobuf_oneof:"content"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -908,6 +909,15 @@ func (x *Resource) GetRoute() *Route {
 	return nil
 }
 
+func (x *Resource) GetRanges() *Ranges {
+	if x != nil {
+		if x, ok := x.Content.(*Resource_Ranges); ok {
+			return x.Ranges
+		}
+	}
+	return nil
+}
+
 type isResource_Content interface {
 	isResource_Content()
 }
@@ -932,6 +942,10 @@ type Resource_Route struct {
 	Route *Route `protobuf:"bytes,7,opt,name=route,proto3,oneof"`
 }
 
+type Resource_Ranges struct {
+	Ranges *Ranges `protobuf:"bytes,8,opt,name=ranges,proto3,oneof"`
+}
+
 func (*Resource_Workload) isResource_Content() {}
 
 func (*Resource_Service) isResource_Content() {}
@@ -941,6 +955,8 @@ func (*Resource_Address) isResource_Content() {}
 func (*Resource_Anchors) isResource_Content() {}
 
 func (*Resource_Route) isResource_Content() {}
+
+func (*Resource_Ranges) isResource_Content() {}
 
 type Workload struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1822,6 +1838,104 @@ func (x *Anchors) GetDer() [][]byte {
 	return nil
 }
 
+// Ranges are where the addresses of the mesh's pods and Services lie, and others
+// too: an address in them that the agent has no answer about may be in the mesh.
+type Ranges struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ranges        []*Range               `protobuf:"bytes,1,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ranges) Reset() {
+	*x = Ranges{}
+	mi := &file_control_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ranges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ranges) ProtoMessage() {}
+
+func (x *Ranges) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ranges.ProtoReflect.Descriptor instead.
+func (*Ranges) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Ranges) GetRanges() []*Range {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+type Range struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addr          []byte                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
+	Bits          uint32                 `protobuf:"varint,2,opt,name=bits,proto3" json:"bits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Range) Reset() {
+	*x = Range{}
+	mi := &file_control_v1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Range) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Range) ProtoMessage() {}
+
+func (x *Range) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Range.ProtoReflect.Descriptor instead.
+func (*Range) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Range) GetAddr() []byte {
+	if x != nil {
+		return x.Addr
+	}
+	return nil
+}
+
+func (x *Range) GetBits() uint32 {
+	if x != nil {
+		return x.Bits
+	}
+	return 0
+}
+
 // Route is what an object says about requests to its parent. It comes with the
 // Service that is its parent, and brings the Services that it sends requests to.
 type Route struct {
@@ -1840,7 +1954,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +1966,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +1979,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Route) GetGrpc() bool {
@@ -1935,7 +2049,7 @@ type ServicePortRef struct {
 
 func (x *ServicePortRef) Reset() {
 	*x = ServicePortRef{}
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2061,7 @@ func (x *ServicePortRef) String() string {
 func (*ServicePortRef) ProtoMessage() {}
 
 func (x *ServicePortRef) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2074,7 @@ func (x *ServicePortRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePortRef.ProtoReflect.Descriptor instead.
 func (*ServicePortRef) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ServicePortRef) GetNamespace() string {
@@ -1999,7 +2113,7 @@ type RouteRule struct {
 
 func (x *RouteRule) Reset() {
 	*x = RouteRule{}
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2125,7 @@ func (x *RouteRule) String() string {
 func (*RouteRule) ProtoMessage() {}
 
 func (x *RouteRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2138,7 @@ func (x *RouteRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRule.ProtoReflect.Descriptor instead.
 func (*RouteRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RouteRule) GetName() string {
@@ -2092,7 +2206,7 @@ type RouteMatch struct {
 
 func (x *RouteMatch) Reset() {
 	*x = RouteMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2218,7 @@ func (x *RouteMatch) String() string {
 func (*RouteMatch) ProtoMessage() {}
 
 func (x *RouteMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2231,7 @@ func (x *RouteMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteMatch.ProtoReflect.Descriptor instead.
 func (*RouteMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RouteMatch) GetPathKind() RouteMatch_Path {
@@ -2187,7 +2301,7 @@ type ValueMatch struct {
 
 func (x *ValueMatch) Reset() {
 	*x = ValueMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2313,7 @@ func (x *ValueMatch) String() string {
 func (*ValueMatch) ProtoMessage() {}
 
 func (x *ValueMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2326,7 @@ func (x *ValueMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueMatch.ProtoReflect.Descriptor instead.
 func (*ValueMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ValueMatch) GetName() string {
@@ -2251,7 +2365,7 @@ type RouteFilters struct {
 
 func (x *RouteFilters) Reset() {
 	*x = RouteFilters{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2377,7 @@ func (x *RouteFilters) String() string {
 func (*RouteFilters) ProtoMessage() {}
 
 func (x *RouteFilters) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2390,7 @@ func (x *RouteFilters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteFilters.ProtoReflect.Descriptor instead.
 func (*RouteFilters) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RouteFilters) GetRequestHeaders() *HeaderModifier {
@@ -2338,7 +2452,7 @@ type HeaderField struct {
 
 func (x *HeaderField) Reset() {
 	*x = HeaderField{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2464,7 @@ func (x *HeaderField) String() string {
 func (*HeaderField) ProtoMessage() {}
 
 func (x *HeaderField) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2477,7 @@ func (x *HeaderField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderField.ProtoReflect.Descriptor instead.
 func (*HeaderField) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HeaderField) GetName() string {
@@ -2391,7 +2505,7 @@ type HeaderModifier struct {
 
 func (x *HeaderModifier) Reset() {
 	*x = HeaderModifier{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2403,7 +2517,7 @@ func (x *HeaderModifier) String() string {
 func (*HeaderModifier) ProtoMessage() {}
 
 func (x *HeaderModifier) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2416,7 +2530,7 @@ func (x *HeaderModifier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderModifier.ProtoReflect.Descriptor instead.
 func (*HeaderModifier) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HeaderModifier) GetSet() []*HeaderField {
@@ -2450,7 +2564,7 @@ type PathRewrite struct {
 
 func (x *PathRewrite) Reset() {
 	*x = PathRewrite{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2576,7 @@ func (x *PathRewrite) String() string {
 func (*PathRewrite) ProtoMessage() {}
 
 func (x *PathRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2589,7 @@ func (x *PathRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathRewrite.ProtoReflect.Descriptor instead.
 func (*PathRewrite) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PathRewrite) GetKind() PathRewrite_Kind {
@@ -2505,7 +2619,7 @@ type RouteRedirect struct {
 
 func (x *RouteRedirect) Reset() {
 	*x = RouteRedirect{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2517,7 +2631,7 @@ func (x *RouteRedirect) String() string {
 func (*RouteRedirect) ProtoMessage() {}
 
 func (x *RouteRedirect) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2530,7 +2644,7 @@ func (x *RouteRedirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRedirect.ProtoReflect.Descriptor instead.
 func (*RouteRedirect) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RouteRedirect) GetScheme() string {
@@ -2578,7 +2692,7 @@ type RouteRewrite struct {
 
 func (x *RouteRewrite) Reset() {
 	*x = RouteRewrite{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2590,7 +2704,7 @@ func (x *RouteRewrite) String() string {
 func (*RouteRewrite) ProtoMessage() {}
 
 func (x *RouteRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2603,7 +2717,7 @@ func (x *RouteRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRewrite.ProtoReflect.Descriptor instead.
 func (*RouteRewrite) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RouteRewrite) GetHostname() string {
@@ -2630,7 +2744,7 @@ type RouteMirror struct {
 
 func (x *RouteMirror) Reset() {
 	*x = RouteMirror{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2756,7 @@ func (x *RouteMirror) String() string {
 func (*RouteMirror) ProtoMessage() {}
 
 func (x *RouteMirror) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2769,7 @@ func (x *RouteMirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteMirror.ProtoReflect.Descriptor instead.
 func (*RouteMirror) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RouteMirror) GetService() *ServicePortRef {
@@ -2685,7 +2799,7 @@ type RouteFault struct {
 
 func (x *RouteFault) Reset() {
 	*x = RouteFault{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2697,7 +2811,7 @@ func (x *RouteFault) String() string {
 func (*RouteFault) ProtoMessage() {}
 
 func (x *RouteFault) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2710,7 +2824,7 @@ func (x *RouteFault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteFault.ProtoReflect.Descriptor instead.
 func (*RouteFault) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RouteFault) GetDelay() *durationpb.Duration {
@@ -2758,7 +2872,7 @@ type Fraction struct {
 
 func (x *Fraction) Reset() {
 	*x = Fraction{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2770,7 +2884,7 @@ func (x *Fraction) String() string {
 func (*Fraction) ProtoMessage() {}
 
 func (x *Fraction) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2783,7 +2897,7 @@ func (x *Fraction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fraction.ProtoReflect.Descriptor instead.
 func (*Fraction) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Fraction) GetNumerator() uint32 {
@@ -2812,7 +2926,7 @@ type RouteBackend struct {
 
 func (x *RouteBackend) Reset() {
 	*x = RouteBackend{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +2938,7 @@ func (x *RouteBackend) String() string {
 func (*RouteBackend) ProtoMessage() {}
 
 func (x *RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +2951,7 @@ func (x *RouteBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteBackend.ProtoReflect.Descriptor instead.
 func (*RouteBackend) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RouteBackend) GetService() *ServicePortRef {
@@ -2881,7 +2995,7 @@ type RouteRetry struct {
 
 func (x *RouteRetry) Reset() {
 	*x = RouteRetry{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +3007,7 @@ func (x *RouteRetry) String() string {
 func (*RouteRetry) ProtoMessage() {}
 
 func (x *RouteRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +3020,7 @@ func (x *RouteRetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRetry.ProtoReflect.Descriptor instead.
 func (*RouteRetry) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RouteRetry) GetCodes() []uint32 {
@@ -2992,7 +3106,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12<\n" +
 	"\tresources\x18\x03 \x03(\v2\x1e.underlane.control.v1.ResourceR\tresources\x12\x18\n" +
 	"\aremoved\x18\x04 \x03(\tR\aremoved\x12*\n" +
-	"\x11initial_sync_done\x18\x05 \x01(\bR\x0finitialSyncDone\"\xe7\x02\n" +
+	"\x11initial_sync_done\x18\x05 \x01(\bR\x0finitialSyncDone\"\x9f\x03\n" +
 	"\bResource\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12<\n" +
@@ -3000,7 +3114,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aservice\x18\x04 \x01(\v2\x1d.underlane.control.v1.ServiceH\x00R\aservice\x129\n" +
 	"\aaddress\x18\x05 \x01(\v2\x1d.underlane.control.v1.AddressH\x00R\aaddress\x129\n" +
 	"\aanchors\x18\x06 \x01(\v2\x1d.underlane.control.v1.AnchorsH\x00R\aanchors\x123\n" +
-	"\x05route\x18\a \x01(\v2\x1b.underlane.control.v1.RouteH\x00R\x05routeB\t\n" +
+	"\x05route\x18\a \x01(\v2\x1b.underlane.control.v1.RouteH\x00R\x05route\x126\n" +
+	"\x06ranges\x18\b \x01(\v2\x1c.underlane.control.v1.RangesH\x00R\x06rangesB\t\n" +
 	"\acontent\"\xfa\x03\n" +
 	"\bWorkload\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
@@ -3085,7 +3200,12 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aAddress\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\fR\x04addr\"\x1b\n" +
 	"\aAnchors\x12\x10\n" +
-	"\x03der\x18\x01 \x03(\fR\x03der\"\xaa\x02\n" +
+	"\x03der\x18\x01 \x03(\fR\x03der\"=\n" +
+	"\x06Ranges\x123\n" +
+	"\x06ranges\x18\x01 \x03(\v2\x1b.underlane.control.v1.RangeR\x06ranges\"/\n" +
+	"\x05Range\x12\x12\n" +
+	"\x04addr\x18\x01 \x01(\fR\x04addr\x12\x12\n" +
+	"\x04bits\x18\x02 \x01(\rR\x04bits\"\xaa\x02\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04grpc\x18\x01 \x01(\bR\x04grpc\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
@@ -3210,7 +3330,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_control_v1_control_proto_goTypes = []any{
 	(Settings_Policy)(0),          // 0: underlane.control.v1.Settings.Policy
 	(RouteMatch_Path)(0),          // 1: underlane.control.v1.RouteMatch.Path
@@ -3237,30 +3357,32 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*Endpoint)(nil),              // 22: underlane.control.v1.Endpoint
 	(*Address)(nil),               // 23: underlane.control.v1.Address
 	(*Anchors)(nil),               // 24: underlane.control.v1.Anchors
-	(*Route)(nil),                 // 25: underlane.control.v1.Route
-	(*ServicePortRef)(nil),        // 26: underlane.control.v1.ServicePortRef
-	(*RouteRule)(nil),             // 27: underlane.control.v1.RouteRule
-	(*RouteMatch)(nil),            // 28: underlane.control.v1.RouteMatch
-	(*ValueMatch)(nil),            // 29: underlane.control.v1.ValueMatch
-	(*RouteFilters)(nil),          // 30: underlane.control.v1.RouteFilters
-	(*HeaderField)(nil),           // 31: underlane.control.v1.HeaderField
-	(*HeaderModifier)(nil),        // 32: underlane.control.v1.HeaderModifier
-	(*PathRewrite)(nil),           // 33: underlane.control.v1.PathRewrite
-	(*RouteRedirect)(nil),         // 34: underlane.control.v1.RouteRedirect
-	(*RouteRewrite)(nil),          // 35: underlane.control.v1.RouteRewrite
-	(*RouteMirror)(nil),           // 36: underlane.control.v1.RouteMirror
-	(*RouteFault)(nil),            // 37: underlane.control.v1.RouteFault
-	(*Fraction)(nil),              // 38: underlane.control.v1.Fraction
-	(*RouteBackend)(nil),          // 39: underlane.control.v1.RouteBackend
-	(*RouteRetry)(nil),            // 40: underlane.control.v1.RouteRetry
-	nil,                           // 41: underlane.control.v1.SyncRequest.VersionsEntry
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
+	(*Ranges)(nil),                // 25: underlane.control.v1.Ranges
+	(*Range)(nil),                 // 26: underlane.control.v1.Range
+	(*Route)(nil),                 // 27: underlane.control.v1.Route
+	(*ServicePortRef)(nil),        // 28: underlane.control.v1.ServicePortRef
+	(*RouteRule)(nil),             // 29: underlane.control.v1.RouteRule
+	(*RouteMatch)(nil),            // 30: underlane.control.v1.RouteMatch
+	(*ValueMatch)(nil),            // 31: underlane.control.v1.ValueMatch
+	(*RouteFilters)(nil),          // 32: underlane.control.v1.RouteFilters
+	(*HeaderField)(nil),           // 33: underlane.control.v1.HeaderField
+	(*HeaderModifier)(nil),        // 34: underlane.control.v1.HeaderModifier
+	(*PathRewrite)(nil),           // 35: underlane.control.v1.PathRewrite
+	(*RouteRedirect)(nil),         // 36: underlane.control.v1.RouteRedirect
+	(*RouteRewrite)(nil),          // 37: underlane.control.v1.RouteRewrite
+	(*RouteMirror)(nil),           // 38: underlane.control.v1.RouteMirror
+	(*RouteFault)(nil),            // 39: underlane.control.v1.RouteFault
+	(*Fraction)(nil),              // 40: underlane.control.v1.Fraction
+	(*RouteBackend)(nil),          // 41: underlane.control.v1.RouteBackend
+	(*RouteRetry)(nil),            // 42: underlane.control.v1.RouteRetry
+	nil,                           // 43: underlane.control.v1.SyncRequest.VersionsEntry
+	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
 }
 var file_control_v1_control_proto_depIdxs = []int32{
-	42, // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
-	42, // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
-	41, // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
+	44, // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
+	44, // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
+	43, // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
 	11, // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
 	9,  // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
 	10, // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
@@ -3269,68 +3391,70 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	18, // 8: underlane.control.v1.Resource.service:type_name -> underlane.control.v1.Service
 	23, // 9: underlane.control.v1.Resource.address:type_name -> underlane.control.v1.Address
 	24, // 10: underlane.control.v1.Resource.anchors:type_name -> underlane.control.v1.Anchors
-	25, // 11: underlane.control.v1.Resource.route:type_name -> underlane.control.v1.Route
-	15, // 12: underlane.control.v1.Workload.settings:type_name -> underlane.control.v1.Settings
-	0,  // 13: underlane.control.v1.Settings.policy:type_name -> underlane.control.v1.Settings.Policy
-	17, // 14: underlane.control.v1.Settings.skip_outbound_ports:type_name -> underlane.control.v1.PortRange
-	17, // 15: underlane.control.v1.Settings.skip_inbound_ports:type_name -> underlane.control.v1.PortRange
-	17, // 16: underlane.control.v1.Settings.opaque_ports:type_name -> underlane.control.v1.PortRange
-	16, // 17: underlane.control.v1.Settings.rate_limit:type_name -> underlane.control.v1.RateLimit
-	16, // 18: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
-	43, // 19: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
-	21, // 20: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
-	19, // 21: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
-	20, // 22: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
-	43, // 23: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
-	43, // 24: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
-	43, // 25: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
-	43, // 26: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
-	43, // 27: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
-	22, // 28: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
-	42, // 29: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
-	26, // 30: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
-	27, // 31: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
-	28, // 32: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
-	30, // 33: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
-	39, // 34: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
-	43, // 35: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
-	43, // 36: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
-	40, // 37: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
-	1,  // 38: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
-	29, // 39: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
-	29, // 40: underlane.control.v1.RouteMatch.query:type_name -> underlane.control.v1.ValueMatch
-	32, // 41: underlane.control.v1.RouteFilters.request_headers:type_name -> underlane.control.v1.HeaderModifier
-	32, // 42: underlane.control.v1.RouteFilters.response_headers:type_name -> underlane.control.v1.HeaderModifier
-	34, // 43: underlane.control.v1.RouteFilters.redirect:type_name -> underlane.control.v1.RouteRedirect
-	35, // 44: underlane.control.v1.RouteFilters.rewrite:type_name -> underlane.control.v1.RouteRewrite
-	36, // 45: underlane.control.v1.RouteFilters.mirrors:type_name -> underlane.control.v1.RouteMirror
-	37, // 46: underlane.control.v1.RouteFilters.fault:type_name -> underlane.control.v1.RouteFault
-	31, // 47: underlane.control.v1.HeaderModifier.set:type_name -> underlane.control.v1.HeaderField
-	31, // 48: underlane.control.v1.HeaderModifier.add:type_name -> underlane.control.v1.HeaderField
-	2,  // 49: underlane.control.v1.PathRewrite.kind:type_name -> underlane.control.v1.PathRewrite.Kind
-	33, // 50: underlane.control.v1.RouteRedirect.path:type_name -> underlane.control.v1.PathRewrite
-	33, // 51: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
-	26, // 52: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
-	38, // 53: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
-	43, // 54: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
-	38, // 55: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
-	38, // 56: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
-	26, // 57: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
-	30, // 58: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
-	43, // 59: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
-	3,  // 60: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
-	4,  // 61: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
-	8,  // 62: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
-	6,  // 63: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
-	5,  // 64: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
-	5,  // 65: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
-	12, // 66: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
-	7,  // 67: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
-	64, // [64:68] is the sub-list for method output_type
-	60, // [60:64] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	27, // 11: underlane.control.v1.Resource.route:type_name -> underlane.control.v1.Route
+	25, // 12: underlane.control.v1.Resource.ranges:type_name -> underlane.control.v1.Ranges
+	15, // 13: underlane.control.v1.Workload.settings:type_name -> underlane.control.v1.Settings
+	0,  // 14: underlane.control.v1.Settings.policy:type_name -> underlane.control.v1.Settings.Policy
+	17, // 15: underlane.control.v1.Settings.skip_outbound_ports:type_name -> underlane.control.v1.PortRange
+	17, // 16: underlane.control.v1.Settings.skip_inbound_ports:type_name -> underlane.control.v1.PortRange
+	17, // 17: underlane.control.v1.Settings.opaque_ports:type_name -> underlane.control.v1.PortRange
+	16, // 18: underlane.control.v1.Settings.rate_limit:type_name -> underlane.control.v1.RateLimit
+	16, // 19: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
+	45, // 20: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
+	21, // 21: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
+	19, // 22: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
+	20, // 23: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
+	45, // 24: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
+	45, // 25: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
+	45, // 26: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
+	45, // 27: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
+	45, // 28: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
+	22, // 29: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
+	26, // 30: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
+	44, // 31: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
+	28, // 32: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
+	29, // 33: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
+	30, // 34: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
+	32, // 35: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
+	41, // 36: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
+	45, // 37: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
+	45, // 38: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
+	42, // 39: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
+	1,  // 40: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
+	31, // 41: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
+	31, // 42: underlane.control.v1.RouteMatch.query:type_name -> underlane.control.v1.ValueMatch
+	34, // 43: underlane.control.v1.RouteFilters.request_headers:type_name -> underlane.control.v1.HeaderModifier
+	34, // 44: underlane.control.v1.RouteFilters.response_headers:type_name -> underlane.control.v1.HeaderModifier
+	36, // 45: underlane.control.v1.RouteFilters.redirect:type_name -> underlane.control.v1.RouteRedirect
+	37, // 46: underlane.control.v1.RouteFilters.rewrite:type_name -> underlane.control.v1.RouteRewrite
+	38, // 47: underlane.control.v1.RouteFilters.mirrors:type_name -> underlane.control.v1.RouteMirror
+	39, // 48: underlane.control.v1.RouteFilters.fault:type_name -> underlane.control.v1.RouteFault
+	33, // 49: underlane.control.v1.HeaderModifier.set:type_name -> underlane.control.v1.HeaderField
+	33, // 50: underlane.control.v1.HeaderModifier.add:type_name -> underlane.control.v1.HeaderField
+	2,  // 51: underlane.control.v1.PathRewrite.kind:type_name -> underlane.control.v1.PathRewrite.Kind
+	35, // 52: underlane.control.v1.RouteRedirect.path:type_name -> underlane.control.v1.PathRewrite
+	35, // 53: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
+	28, // 54: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
+	40, // 55: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
+	45, // 56: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
+	40, // 57: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
+	40, // 58: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
+	28, // 59: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
+	32, // 60: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
+	45, // 61: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
+	3,  // 62: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
+	4,  // 63: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
+	8,  // 64: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
+	6,  // 65: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
+	5,  // 66: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
+	5,  // 67: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
+	12, // 68: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
+	7,  // 69: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
+	66, // [66:70] is the sub-list for method output_type
+	62, // [62:66] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3344,6 +3468,7 @@ func file_control_v1_control_proto_init() {
 		(*Resource_Address)(nil),
 		(*Resource_Anchors)(nil),
 		(*Resource_Route)(nil),
+		(*Resource_Ranges)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3351,7 +3476,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
