@@ -36,7 +36,7 @@ exec setpriv --reuid postgres --regid postgres --clear-groups postgres -D $OWN/d
 			{name: "copy", client: psql("sslmode=disable", `-c 'create temp table t (n int)' -c '\copy t from program '"'seq 1 100000'" -c 'select sum(n) from t' -c '\copy t to program '"'md5sum >&2'"`)},
 			{name: "error", client: psql("sslmode=disable", `-c 'select nothing'`)},
 			{name: "notify", client: `(echo 'listen news;'; sleep 0.6; echo 'select 1;') | PGPASSWORD=secret psql -At "host=$HOST user=alice dbname=postgres sslmode=disable" >$OWN/heard & sleep 0.3; ` + psql("sslmode=disable", `-c "notify news, 'hello'"`) + `; wait; cat $OWN/heard`, masks: []string{`PID \d+`}},
-			{name: "cancel", client: `export PGPASSWORD=secret; timeout --preserve-status -s INT 0.5 psql -X "host=$HOST user=alice dbname=postgres sslmode=disable" -c 'select pg_sleep(10)'`},
+			{name: "cancel", client: `export PGPASSWORD=secret; timeout --foreground --preserve-status -s INT 0.5 psql -X "host=$HOST user=alice dbname=postgres sslmode=disable" -c 'select pg_sleep(10)'`},
 			{name: "idle", client: `(echo 'select 1;'; sleep 1.5; echo 'select 2;') | PGPASSWORD=secret psql -At "host=$HOST user=alice dbname=postgres sslmode=disable"`},
 			{name: "pgbench", client: `PGPASSWORD=secret PGHOST=$HOST pgbench -n -f $DATA/pgbench.sql -c 4 -t 50 -U alice postgres | grep processed`},
 		},

@@ -48,7 +48,7 @@ exec apache2 -D FOREGROUND -f $OWN/apache.conf`,
 	{
 		name: "ssh",
 		prepare: `mkdir -p /run/sshd; ssh-keygen -q -t ed25519 -N '' -f $SHARED/host; ssh-keygen -q -t ed25519 -N '' -f $SHARED/user; install -m 600 $SHARED/user.pub $SHARED/authorized
-echo 'exec /usr/sbin/sshd -D -e -f /dev/null -p 22 -h '$SHARED/host' -o AuthorizedKeysFile='$SHARED/authorized' -o StrictModes=no -o UsePAM=no -o PidFile=none -o PermitRootLogin=yes -o Subsystem="sftp internal-sftp"' >$SHARED/sshd
+echo 'exec /usr/sbin/sshd -D -e -f /dev/null -p 22 -h '$SHARED/host' -o AuthorizedKeysFile='$SHARED/authorized' -o StrictModes=no -o UsePAM=no -o PidFile=none -o PermitRootLogin=yes -o SetEnv=HOME=/nonexistent -o Subsystem="sftp internal-sftp"' >$SHARED/sshd
 echo 'ssh -F /dev/null -i '$SHARED/user' -o IdentitiesOnly=yes -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR "$@"' >$SHARED/ssh
 mkdir $SHARED/tree; for i in 1 2 3; do seq 1 ${i}0000 >$SHARED/tree/f$i; done; touch -d 2020-01-01 $SHARED/tree/*; chmod -R 755 $SHARED/tree`,
 		server: `. $SHARED/sshd`,
