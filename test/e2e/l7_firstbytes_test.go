@@ -27,7 +27,7 @@ func TestFirstBytes(t *testing.T) {
 		{"a record of TLS", "\x16\x03\x01\x00\x05hello"},
 		{"half a ClientHello", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"},
 	}
-	const soon = time.Second // waiting for more took ten of them once
+	const soon = 4 * time.Second // waiting for more took ten; a busy machine or a lost SYN takes one
 	bareAndMeshed(t, func(t *testing.T, l *l7Lab) {
 		outside := dialFrom(t, l.Lab, "outside")
 		for _, w := range []struct {
