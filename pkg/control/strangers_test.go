@@ -186,7 +186,7 @@ func TestStrangersStreams(t *testing.T) {
 // Who says nothing, at whatever stage, is hung up on.
 func TestSilentStrangers(t *testing.T) {
 	c := newController(t, func(c *controller) {
-		c.limits.handshake, c.limits.idle, c.limits.age, c.limits.grace = time.Second, time.Second, 2*time.Second, time.Second
+		c.limits.handshake, c.limits.idle, c.limits.age, c.limits.grace = 3*time.Second, 3*time.Second, 4*time.Second, time.Second
 	})
 	for name, open := range map[string]func(t *testing.T) net.Conn{
 		"no TLS":    func(*testing.T) net.Conn { return c.raw("127.0.0.1") },
