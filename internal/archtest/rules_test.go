@@ -51,10 +51,9 @@ var layers = map[string]int{
 	"pkg/l7proxy/detect":  1,
 	"pkg/l7proxy/http1":   1,
 	"pkg/l7proxy/http2":   1,
-	"pkg/l7proxy/limit":   1,
-	"pkg/l7proxy/pool":    1,
-	"pkg/l7proxy/retry":   1,
-	"pkg/l7proxy/route":   1,
+	"pkg/limit":           1,
+	"pkg/retry":           1,
+	"pkg/route":           1,
 	"pkg/tap/filter":      1,
 	"pkg/tap/render":      1,
 	"pkg/tap/top":         1,
@@ -88,6 +87,8 @@ var families = []string{
 var sideways = map[[2]string]string{
 	{"pkg/control", "pkg/state"}:        "the client's work is to apply deltas to a Store",
 	{"pkg/control", "pkg/mtls"}:         "the client implements mtls.Signer",
+	{"pkg/retry", "pkg/limit"}:          "a retry budget is a rate",
+	{"pkg/route", "pkg/retry"}:          "a route has a retry policy",
 	{"pkg/redirect/netns", "pkg/rawio"}: "sockets made in a pod's namespace are handed out as raw connections",
 }
 
@@ -138,14 +139,14 @@ var never = []struct {
 }
 
 // pure packages are state machines and decisions: no socket, clock, goroutine.
-var pure = []string{"pkg/mesh", "pkg/policy", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/l7proxy/limit", "pkg/l7proxy/retry", "pkg/l7proxy/route"}
+var pure = []string{"pkg/mesh", "pkg/policy", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/retry", "pkg/route"}
 
 // impure is what they must not import.
 var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/sys", "context"}
 
 // fuzzed packages read bytes that somebody else wrote.
 var fuzzed = []string{
-	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/l7proxy/route",
+	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control", "pkg/cli/cluster/manifest",
 }
 

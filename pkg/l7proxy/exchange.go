@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"time"
 
-	"github.com/underlane/underlane/pkg/l7proxy/route"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/route"
 	"github.com/underlane/underlane/pkg/tap"
 )
 

@@ -8,8 +8,8 @@ import (
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
-	"github.com/underlane/underlane/pkg/l7proxy/retry"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/retry"
 )
 
 // resend is what an HTTP/1 request needs to be sent again.

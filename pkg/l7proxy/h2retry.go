@@ -9,8 +9,8 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
-	"github.com/underlane/underlane/pkg/l7proxy/retry"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/retry"
 	"github.com/underlane/underlane/pkg/tap"
 )
 

@@ -7,8 +7,8 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
-	"github.com/underlane/underlane/pkg/l7proxy/route"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/route"
 )
 
 // h2Fields shows a head's fields to the routes.

@@ -4,7 +4,7 @@ import (
 	"sync"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
-	"github.com/underlane/underlane/pkg/l7proxy/limit"
+	"github.com/underlane/underlane/pkg/limit"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
-	"github.com/underlane/underlane/pkg/l7proxy/retry"
-	"github.com/underlane/underlane/pkg/l7proxy/route"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/retry"
+	"github.com/underlane/underlane/pkg/route"
 	"github.com/underlane/underlane/pkg/state"
 )
 

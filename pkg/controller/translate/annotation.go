@@ -191,7 +191,7 @@ func requestPolicyOf(all map[string]string) (requestPolicy, []string) {
 	return out, nil
 }
 
-// maxAttempts bounds what can be asked for, as pkg/l7proxy/retry does.
+// maxAttempts bounds what can be asked for, as pkg/retry does.
 const maxAttempts = 100
 
 // statuses reads a list such as "5xx,gateway-error,429,500-502".

@@ -7,8 +7,8 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
-	"github.com/underlane/underlane/pkg/l7proxy/route"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/route"
 )
 
 // reasonFilterNotFound is of the condition ResolvedRefs: the specification has

@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
-	"github.com/underlane/underlane/pkg/l7proxy/route"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/route"
 )
 
 // addTrafficSplits makes routes of SMI's TrafficSplits, for ports without

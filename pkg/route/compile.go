@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/underlane/underlane/pkg/l7proxy/retry"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/retry"
 )
 
 // candidate is one compiled mesh.RouteMatch.

@@ -4,8 +4,8 @@ import (
 	"math/bits"
 	"time"
 
-	"github.com/underlane/underlane/pkg/l7proxy/retry"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/retry"
 )
 
 // Rule is a compiled rule of a route. It is immutable.

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/underlane/underlane/pkg/l7proxy/limit"
+	"github.com/underlane/underlane/pkg/limit"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/underlane/underlane/pkg/l7proxy/retry"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/retry"
 )
 
 // TestRefusedRoutes: what is wrong is refused, by a message that says what.
