@@ -61,6 +61,37 @@ func sameFamily(a, b string) bool {
 	return slices.ContainsFunc(families, func(f string) bool { return within(a, f) && within(b, f) })
 }
 
+func TestOrders(t *testing.T) { report(t, orderViolations(packages(t))) }
+
+// orderViolations finds imports within an ordered family that do not go down.
+func orderViolations(pkgs []pkg) (out []string) {
+	for family, rows := range orders {
+		row := func(path string) int {
+			name := strings.TrimPrefix(path, family+"/")
+			if name == path { // the family's own package
+				return len(rows)
+			}
+			return slices.IndexFunc(rows, func(names []string) bool { return slices.Contains(names, name) })
+		}
+		for _, p := range pkgs {
+			if !within(p.Path, family) {
+				continue
+			}
+			from := row(p.Path)
+			if from < 0 {
+				out = append(out, fmt.Sprintf("%s has no place in the order of %s", p.Path, family))
+				continue
+			}
+			for _, imp := range p.Imports {
+				if within(imp, family) && row(imp) >= from {
+					out = append(out, fmt.Sprintf("%s imports %s, which is not below it in the order of %s", p.Path, imp, family))
+				}
+			}
+		}
+	}
+	return out
+}
+
 func TestOnlyIn(t *testing.T) { report(t, onlyInViolations(packages(t))) }
 
 func onlyInViolations(pkgs []pkg) (out []string) {
@@ -131,6 +162,10 @@ func TestImportRulesCanFail(t *testing.T) {
 		"upward":            {layerViolations, pkg{Path: "pkg/state", Imports: []string{"pkg/agent"}}},
 		"sideways":          {layerViolations, pkg{Path: "pkg/state", Imports: []string{"pkg/mtls"}}},
 		"proxy to redirect": {layerViolations, pkg{Path: "pkg/l7proxy", Imports: []string{"pkg/redirect"}}},
+		"upward in order":   {orderViolations, pkg{Path: "pkg/l7proxy/upstream", Imports: []string{"pkg/l7proxy/request"}}},
+		"beside in order":   {orderViolations, pkg{Path: "pkg/l7proxy/h1", Imports: []string{"pkg/l7proxy/h2"}}},
+		"own package":       {orderViolations, pkg{Path: "pkg/l7proxy/h1", Imports: []string{"pkg/l7proxy"}}},
+		"out of order":      {orderViolations, pkg{Path: "pkg/l7proxy/novelty"}},
 		"stale exception":   {layerViolations, pkg{Path: "pkg/redirect/netns"}},
 		"ebpf":              {onlyInViolations, pkg{Path: "pkg/agent", Imports: []string{"github.com/cilium/ebpf/link"}}},
 		"netlink":           {onlyInViolations, pkg{Path: "pkg/listener", Imports: []string{"github.com/vishvananda/netlink"}}},

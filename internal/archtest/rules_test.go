@@ -43,23 +43,38 @@ var layers = map[string]int{
 
 	"pkg/mtls/ca": 2,
 
-	"pkg/policy":          1,
-	"pkg/rawio":           1,
-	"pkg/mtls/certchain":  1,
-	"pkg/listener/crowd":  1,
-	"pkg/l7proxy/balance": 1,
-	"pkg/l7proxy/detect":  1,
-	"pkg/l7proxy/http1":   1,
-	"pkg/l7proxy/http2":   1,
-	"pkg/limit":           1,
-	"pkg/retry":           1,
-	"pkg/route":           1,
-	"pkg/tap/filter":      1,
-	"pkg/tap/render":      1,
-	"pkg/tap/top":         1,
-	"pkg/tap/wire":        1,
-	"pkg/redirect/netns":  1,
-	"pkg/redirect/podns":  1,
+	"pkg/policy":           1,
+	"pkg/rawio":            1,
+	"pkg/mtls/certchain":   1,
+	"pkg/listener/crowd":   1,
+	"pkg/l7proxy/balance":  1,
+	"pkg/l7proxy/detect":   1,
+	"pkg/l7proxy/http1":    1,
+	"pkg/l7proxy/http2":    1,
+	"pkg/l7proxy/lifetime": 1,
+	"pkg/l7proxy/reply":    1,
+
+	"pkg/l7proxy/conn":        3,
+	"pkg/l7proxy/quota":       3,
+	"pkg/l7proxy/h2conn":      3,
+	"pkg/l7proxy/mux":         3,
+	"pkg/l7proxy/upstream":    3,
+	"pkg/l7proxy/endpoints":   3,
+	"pkg/l7proxy/destination": 3,
+	"pkg/l7proxy/request":     3,
+	"pkg/l7proxy/h1":          3,
+	"pkg/l7proxy/h2":          3,
+	"pkg/l7proxy/opaque":      3,
+	"pkg/l7proxy/proxytest":   3, // for the tests of the others
+	"pkg/limit":               1,
+	"pkg/retry":               1,
+	"pkg/route":               1,
+	"pkg/tap/filter":          1,
+	"pkg/tap/render":          1,
+	"pkg/tap/top":             1,
+	"pkg/tap/wire":            1,
+	"pkg/redirect/netns":      1,
+	"pkg/redirect/podns":      1,
 
 	"pkg/redirect/heartbeat": 1,
 
@@ -81,6 +96,23 @@ var layers = map[string]int{
 // order is theirs (and Go's: no cycles). Everything else keeps to the layers.
 var families = []string{
 	"api", "pkg/agent", "pkg/controller", "pkg/cli", "pkg/redirect", "pkg/tap", "pkg/l7proxy", "test",
+}
+
+// orders are families whose packages stand one above the other: each imports only
+// packages of the same family that are named before its own row. The last rows are
+// nearest to the family's own package.
+var orders = map[string][][]string{
+	"pkg/l7proxy": {
+		{"balance", "detect", "http1", "http2", "lifetime"}, // leaves
+		{"reply", "conn", "quota"},
+		{"h2conn", "proxytest"},
+		{"mux"},
+		{"upstream"},    // connections to endpoints
+		{"endpoints"},   // how endpoints are
+		{"destination"}, // where a connection wants to go
+		{"request"},     // what becomes of a request, of any protocol
+		{"h1", "h2", "opaque"},
+	},
 }
 
 // sideways are the imports within one layer, each with its reason.

@@ -31,7 +31,7 @@ func (p *pods) outbound(uid string, e *redirect.Pod, c *rawio.Conn) {
 		p.agent.stray(c, w, mesh.Outbound)
 		return
 	}
-	p.agent.proxy.ServeOutbound(context.Background(), c, w, original.Addr, original.Process)
+	p.agent.proxy.ServeOutbound(c, w, original.Addr, original.Process)
 }
 
 func (p *pods) inbound(uid string, e *redirect.Pod, c *rawio.Conn) {
@@ -44,7 +44,7 @@ func (p *pods) inbound(uid string, e *redirect.Pod, c *rawio.Conn) {
 		p.agent.stray(c, w, mesh.Inbound)
 		return
 	}
-	p.agent.proxy.ServeInbound(context.Background(), c, w)
+	p.agent.proxy.ServeInbound(c, w)
 }
 
 // begin counts a connection of the pod. Nil: the pod left the mesh long ago.

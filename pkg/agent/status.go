@@ -13,7 +13,7 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
-	"github.com/underlane/underlane/pkg/l7proxy"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/redirect"
@@ -167,7 +167,7 @@ func (a *Agent) newMetrics() *telemetry.Metrics {
 	})
 }
 
-func endpointsOf(counts []l7proxy.EndpointCount) []telemetry.Endpoints {
+func endpointsOf(counts []endpoints.Count) []telemetry.Endpoints {
 	out := make([]telemetry.Endpoints, len(counts))
 	for i, c := range counts {
 		out[i] = telemetry.Endpoints(c)

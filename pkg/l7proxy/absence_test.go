@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/underlane/underlane/pkg/rawio"
 	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/rawio"
 )
 
 // deaf is a listener whose queue is full: the kernel drops every further SYN,
@@ -53,7 +54,7 @@ func TestDeadEndpoint(t *testing.T) {
 	for _, name := range []string{"HTTP/1", "HTTP/2", "opaque"} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t)
-			e.proxy.Limits.FailoverTimeout = 2 * time.Second // no busy machine keeps a request so long
+			e.proxy.upstream.Limits.Failover = 2 * time.Second // no busy machine keeps a request so long
 			dead := deaf(t)
 			endpoints := []string{dead.Addr().String()}
 			for range 2 {
@@ -69,7 +70,7 @@ func TestDeadEndpoint(t *testing.T) {
 			for i := range 400 {
 				began := time.Now()
 				request()
-				if time.Since(began) >= e.proxy.Limits.FailoverTimeout {
+				if time.Since(began) >= e.proxy.upstream.Limits.Failover {
 					slow++
 				}
 				if slow > 0 && i > 100 {

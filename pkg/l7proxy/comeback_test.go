@@ -11,15 +11,20 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/state"
-	"golang.org/x/sys/unix"
 )
 
 // lostNetwork reaches nobody, and knows when somebody tried.
 type lostNetwork struct {
-	loopback
+	proxytest.Network
 	began time.Time
 	mu    sync.Mutex
 	dials map[netip.AddrPort][]time.Duration
@@ -33,7 +38,7 @@ func (n *lostNetwork) Dial(_ context.Context, _ string, dst netip.AddrPort) (*ra
 }
 
 // awayEnv is a proxy whose service has endpoints 1 to 3, 1 and 2 on one node.
-func awayEnv(t *testing.T) (*Proxy, *lostNetwork, *Session) {
+func awayEnv(t *testing.T) (*Proxy, *lostNetwork, *request.Session) {
 	store := state.NewStore("node-1")
 	svc := &state.Service{
 		Name: "server", Namespace: "default", VIPs: []netip.Addr{netip.MustParseAddr("10.9.0.1")},
@@ -52,23 +57,23 @@ func awayEnv(t *testing.T) (*Proxy, *lostNetwork, *Session) {
 	}
 	network := &lostNetwork{began: time.Now(), dials: map[netip.AddrPort][]time.Duration{}}
 	p := New(Options{
-		Network: network, State: &knownState{store}, Log: slog.New(slog.DiscardHandler),
-		Tap: &recorder{more: make(chan struct{})},
+		Network: network, State: &proxytest.State{Store: store}, Log: slog.New(slog.DiscardHandler),
+		Tap: proxytest.NewRecorder(),
 	})
 	client := &mesh.Workload{UID: "client", Node: "node-1", Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.1")}}
-	return p, network, &Session{proxy: p, target: newOutboundTarget(p, client, netip.MustParseAddrPort("10.9.0.1:80"))}
+	return p, network, &request.Session{Core: &p.core, Target: p.directory.Outbound(client, netip.MustParseAddrPort("10.9.0.1:80"))}
 }
 
 // fail makes one request to an endpoint of node fail.
-func fail(t *testing.T, s *Session, node string, why mesh.Reason) netip.AddrPort {
+func fail(t *testing.T, s *request.Session, node string, why mesh.Reason) netip.AddrPort {
 	t.Helper()
 	for range 1000 {
-		c, err := s.Pick(nil)
-		if err != nil {
+		c := new(endpoints.Attempt)
+		if err := s.Pick(c, nil); err != nil {
 			t.Fatal(err)
 		}
 		if c.Peer.Workload.Node == node {
-			c.failed(why)
+			c.Failed(why)
 			c.Done()
 			return c.Peer.Addr
 		}
@@ -85,7 +90,7 @@ func TestAbsence(t *testing.T) {
 		p, network, s := awayEnv(t)
 		addr := fail(t, s, "node-2", mesh.ReasonConnectTimeout)
 		time.Sleep(5 * time.Minute)
-		p.absences.stop()
+		stop(p)
 		neighbour := portOf(1)
 		if addr == neighbour {
 			neighbour = portOf(2)
@@ -109,7 +114,7 @@ func TestAbsence(t *testing.T) {
 		if diff := cmp.Diff([]string{"unreachable", "unreachable"}, []string{p.Ejected()[0].Cause, p.Ejected()[1].Cause}); diff != "" {
 			t.Error(diff)
 		}
-		if diff := cmp.Diff([]EndpointCount{{Namespace: "default", Service: "server", Port: 80, In: 1, Ejected: 2}}, p.Endpoints()); diff != "" {
+		if diff := cmp.Diff([]endpoints.Count{{Namespace: "default", Service: "server", Port: 80, In: 1, Ejected: 2}}, p.Endpoints()); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -120,23 +125,19 @@ func TestAbsenceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, network, s := awayEnv(t)
 		fail(t, s, "node-3", mesh.ReasonConnectRefused)
-		time.Sleep(absenceLimit + 2*absenceMost)
+		time.Sleep(time.Hour + 2*time.Minute) // the limit of an ejection, and of the time between two probes
 		if n := len(p.Ejected()); n != 0 {
 			t.Errorf("%d are out after an hour", n)
 		}
 		addr := fail(t, s, "node-3", mesh.ReasonConnectRefused)
 		before := len(network.dials[addr])
-		d := s.target.(*outboundTarget).known.Load()
-		d.balancer.Update(1, nil, nil, true)
+		svc, port, _ := p.State.View().Service(netip.MustParseAddrPort("10.9.0.1:80"))
+		p.endpoints.Balancer(svc, port, &mesh.Workload{UID: "client", Node: "node-1"}, true, 1).Update(1, nil, nil, true)
 		time.Sleep(time.Hour)
 		if n := len(network.dials[addr]) - before; n != 0 {
 			t.Errorf("%d dials of what is no endpoint any more", n)
 		}
-		p.absences.forget()
-		if n := len(p.absences.byAddr); n != 0 {
-			t.Errorf("%d are remembered", n)
-		}
-		p.absences.stop()
+		stop(p)
 	})
 }
 
@@ -153,7 +154,7 @@ func TestWhatEjects(t *testing.T) {
 			if n := p.Ejections()["unreachable"]; n != want {
 				t.Errorf("%v: %d ejected, want %d", why, n, want)
 			}
-			p.absences.stop()
+			stop(p)
 		})
 	}
 }
@@ -162,9 +163,9 @@ func TestWhatEjects(t *testing.T) {
 // is dialled nor a want of descriptors here ejects the endpoint.
 func TestDialThatIsNobodysFault(t *testing.T) {
 	p, _, s := awayEnv(t)
-	t.Cleanup(p.absences.stop)
-	c, err := s.Pick(nil)
-	if err != nil {
+	t.Cleanup(func() { stop(p) })
+	c := new(endpoints.Attempt)
+	if err := s.Pick(c, nil); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -176,10 +177,10 @@ func TestDialThatIsNobodysFault(t *testing.T) {
 	if n := p.Ejections()["unreachable"]; n != 0 {
 		t.Error("ejected for a client that went away")
 	}
-	if !ownFault(mesh.Fail(mesh.ReasonConnectFailed, errors.Join(unix.EMFILE))) || ownFault(unix.ETIMEDOUT) {
+	if !upstream.OwnFault(mesh.Fail(mesh.ReasonConnectFailed, errors.Join(unix.EMFILE))) || upstream.OwnFault(unix.ETIMEDOUT) {
 		t.Error("whose fault it is")
 	}
-	if c, err = s.Pick(nil); err != nil {
+	if err := s.Pick(c, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Dial(t.Context(), c, ""); err == nil {
@@ -189,4 +190,10 @@ func TestDialThatIsNobodysFault(t *testing.T) {
 	if n := p.Ejections()["unreachable"]; n == 0 {
 		t.Error("not ejected although nobody answers")
 	}
+}
+
+// stop ends a proxy that does not run.
+func stop(p *Proxy) {
+	p.lifetime.End()
+	p.endpoints.Wait()
 }

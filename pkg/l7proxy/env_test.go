@@ -8,21 +8,20 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/state"
-	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/test/ports"
-	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 )
 
 // env is a whole proxy on loopback, in front of the backends of a test: each
@@ -32,7 +31,7 @@ type env struct {
 	proxy *Proxy
 	group listener.Group
 	store *state.Store
-	tap   *recorder
+	tap   *proxytest.Recorder
 	local *mesh.Workload
 	conns func() int // connections to backends that are open
 	// unread reports whether one of them has bytes that the proxy has not read.
@@ -44,13 +43,13 @@ func newEnv(t testing.TB) *env {
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
 	e := &env{
-		t: t, store: state.NewStore("node-1"), tap: &recorder{more: make(chan struct{})},
+		t: t, store: state.NewStore("node-1"), tap: proxytest.NewRecorder(),
 		local: &mesh.Workload{UID: "client", Name: "client", Node: "node-1", Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
 	}
 	e.group.Log = slog.New(slog.DiscardHandler)
-	network := &loopback{}
-	e.conns, e.unread = network.open, network.unread
-	e.proxy = New(Options{Network: network, State: &knownState{e.store}, Tap: e.tap, Log: e.group.Log})
+	network := &proxytest.Network{}
+	e.conns, e.unread = network.Open, network.Unread
+	e.proxy = New(Options{Network: network, State: &proxytest.State{Store: e.store}, Tap: e.tap, Log: e.group.Log})
 	ctx, stop := context.WithCancel(context.Background())
 	var run sync.WaitGroup
 	run.Go(func() { e.proxy.Run(ctx) })
@@ -67,146 +66,21 @@ func newEnv(t testing.TB) *env {
 
 // oneIdle reports whether one connection waits in the pool.
 func (e *env) oneIdle() bool {
-	e.proxy.pool.mu.Lock()
-	defer e.proxy.pool.mu.Unlock()
-	return e.proxy.pool.total == 1
+	return e.proxy.upstream.Stats().IdleHTTP1 == 1
 }
 
 // to is the address at which a pod would reach dst: through the proxy.
 func (e *env) to(dst string) string {
 	e.t.Helper()
-	l := rawListen(e.t)
+	l := proxytest.Listen(e.t)
 	e.group.Serve(l, func(c *rawio.Conn) {
-		e.proxy.ServeOutbound(context.Background(), c, e.local, netip.MustParseAddrPort(dst), "curl")
+		e.proxy.ServeOutbound(c, e.local, netip.MustParseAddrPort(dst), "curl")
 	})
 	return l.Addr().String()
 }
 
 // dial is a client's connection to dst by way of the proxy.
 func (e *env) dial(dst string) *client { e.t.Helper(); return dialTCP(e.t, e.to(dst)) }
-
-func rawListen(t testing.TB) *rawio.Listener {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err == nil {
-		err = unix.Bind(fd, rawio.Sockaddr(netip.MustParseAddrPort("127.0.0.1:0")))
-	}
-	if err == nil {
-		err = unix.Listen(fd, 128)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := rawio.NewListener(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
-// knownState is a state in which the controller has nothing to add.
-type knownState struct{ store *state.Store }
-
-func (k *knownState) View() *state.View                       { return k.store.View() }
-func (*knownState) Resolve(context.Context, netip.Addr) error { return nil }
-func (*knownState) Touch(netip.Addr)                          {}
-func (*knownState) IsNode(netip.Addr) bool                    { return false }
-
-// loopback makes connections as the pods' network would.
-type loopback struct {
-	mu    sync.Mutex
-	conns []*rawio.Conn
-}
-
-func (l *loopback) Dial(ctx context.Context, _ string, dst netip.AddrPort) (*rawio.Conn, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	// As netns.Socket does: with Nagle's algorithm a small message would wait for
-	// the other side's delayed ACK.
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	c, err := rawio.Connect(ctx, fd, dst)
-	if err == nil {
-		l.mu.Lock()
-		l.conns = append(l.conns, c)
-		l.mu.Unlock()
-	}
-	return c, err
-}
-
-func (l *loopback) DialApp(ctx context.Context, into string, dst, _ netip.AddrPort) (*rawio.Conn, error) {
-	return l.Dial(ctx, into, dst)
-}
-
-func (*loopback) Enrolled(string) bool { return true }
-func (*loopback) Shared() bool         { return false }
-
-// open counts the connections that nobody has closed.
-func (l *loopback) open() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := 0
-	for _, c := range l.conns {
-		if raw, _ := c.SyscallConn(); raw.Control(func(uintptr) {}) == nil {
-			n++
-		}
-	}
-	return n
-}
-
-func (l *loopback) unread() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.conns, func(c *rawio.Conn) bool { return c.Pending() > 0 })
-}
-
-// recorder keeps tap events.
-type recorder struct {
-	mu     sync.Mutex
-	events []tap.Event
-	more   chan struct{} // closed and replaced at each event
-}
-
-func (r *recorder) Active() bool { return true }
-
-func (r *recorder) Emit(e *tap.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, *e)
-	close(r.more)
-	r.more = make(chan struct{})
-}
-
-// wait gives the n-th event of a kind, from 0.
-func (r *recorder) wait(t *testing.T, kind tap.Kind, n int) tap.Event {
-	t.Helper()
-	limit := time.After(10 * time.Second)
-	for {
-		r.mu.Lock()
-		more, seen := r.more, 0
-		for _, e := range r.events {
-			if e.Kind == kind {
-				if seen == n {
-					r.mu.Unlock()
-					return e
-				}
-				seen++
-			}
-		}
-		all := r.events
-		r.mu.Unlock()
-		select {
-		case <-more:
-		case <-limit:
-			t.Fatalf("no event %d of kind %d in %+v", n, kind, all)
-		}
-	}
-}
 
 // client is a raw connection with a reader, and a limit on all that a test does
 // with it.
@@ -354,28 +228,4 @@ func (b *backend) none() {
 func nobody(t *testing.T) string {
 	t.Helper()
 	return ports.Reserve(t).String()
-}
-
-// eventually waits for what happens in its own time.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for range 2000 {
-		if ok() {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatalf("not in time: %s", what)
-}
-
-// count is how many events of a kind have that reason.
-func (r *recorder) count(kind tap.Kind, reason mesh.Reason) (n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, e := range r.events {
-		if e.Kind == kind && e.Reason == reason {
-			n++
-		}
-	}
-	return n
 }

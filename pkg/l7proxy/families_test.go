@@ -7,15 +7,19 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/tap"
-	"golang.org/x/sys/unix"
 )
 
 // pickyNetwork reaches applications at some addresses, and says who went where.
 type pickyNetwork struct {
-	loopback
+	proxytest.Network
 	to    netip.AddrPort // where all connections really go
 	takes []netip.AddrPort
 	fails error // of other addresses
@@ -27,7 +31,7 @@ func (n *pickyNetwork) DialApp(ctx context.Context, into string, dst, client net
 	if !slices.Contains(n.takes, dst) {
 		return nil, n.fails
 	}
-	return n.loopback.Dial(ctx, into, n.to)
+	return n.Network.Dial(ctx, into, n.to)
 }
 
 func (n *pickyNetwork) Dial(ctx context.Context, from string, dst netip.AddrPort) (*rawio.Conn, error) {
@@ -108,22 +112,19 @@ func TestOtherFamily(t *testing.T) {
 			e := newEnv(t)
 			b := newBackend(t)
 			network := &pickyNetwork{to: mustAddr(b.addr), takes: []netip.AddrPort{mustAddr(tt.takes)}, fails: tt.fails}
-			e.proxy.Network = network
+			e.proxy.upstream.Network = network
 			dst := mustAddr(tt.dst)
-			c := Choice{Peer: tap.Peer{Addr: dst, Workload: tt.server}, from: tt.client}
-			var conn Conn
-			var err error
+			ep := upstream.Endpoint{Peer: tap.Peer{Addr: dst, Workload: tt.server}, Client: tt.client, Mode: upstream.SameNode}
 			if tt.outside {
-				conn, err = e.proxy.dialOutside(t.Context(), tt.client, &c)
-			} else {
-				as := netip.AddrPortFrom(ownAddress(tt.client, dst.Addr(), netip.Addr{}), 999)
-				conn, err = e.proxy.dialApp(t.Context(), &c, as)
+				ep.Mode = upstream.Plaintext
 			}
-			if (err == nil) != tt.ok || !tt.ok && reasonOf(err) != connectReason(tt.fails) {
+			as := netip.AddrPortFrom(destination.OwnAddress(tt.client, dst.Addr(), netip.Addr{}), 999)
+			c, found, err := e.proxy.upstream.Dial(t.Context(), &ep, as, "")
+			if (err == nil) != tt.ok || !tt.ok && upstream.ReasonOf(err) != map[error]mesh.Reason{unix.ECONNREFUSED: mesh.ReasonConnectRefused, unix.EHOSTUNREACH: mesh.ReasonConnectFailed}[tt.fails] {
 				t.Errorf("%v", err)
 			}
 			if err == nil {
-				conn.Close()
+				c.Close()
 			}
 			if d := cmp.Diff(tt.want, network.asked); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
@@ -132,7 +133,7 @@ func TestOtherFamily(t *testing.T) {
 			if tt.reached != "" {
 				want = tt.reached
 			}
-			if got := c.peer().Addr.String(); got != want || c.Peer.Addr != dst {
+			if got := found.Peer.Addr.String(); got != want || ep.Peer.Addr != dst {
 				t.Errorf("tap has %s, want %s", got, want)
 			}
 		})

@@ -1,7 +1,6 @@
 package l7proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -11,110 +10,23 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/opaque"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/rawio"
 )
-
-// opened is a connection to an endpoint that was made before anybody knew what
-// it would carry.
-type opened struct {
-	choice *Choice
-	conn   Conn
-	first  []byte // what the server has said already
-	err    error  // and how it ended then, if it was cut
-}
-
-func (o *opened) discard() {
-	if o != nil && o.conn != nil {
-		o.conn.Close()
-		o.choice.Done()
-	}
-}
-
-// serve finds out who speaks first and what, and hands the session to the
-// driver of its protocol.
-func (p *Proxy) serve(ctx context.Context, s *Session, c *rawio.Conn) {
-	buf := getBuffer() // the HTTP/1 driver takes it over, and all others a copy of what is in it
-	head, up, err := p.firstBytes(ctx, s, c, *buf)
-	if err != nil {
-		putBuffer(buf)
-		defer up.discard()
-		var tried *Choice
-		if up != nil {
-			tried = up.choice
-		}
-		s.failConnTo(tried, err)
-		return
-	}
-	if up != nil && (len(up.first) > 0 && !detect.HTTP2Server(up.first) || up.err != nil) { // the server spoke first: nothing to look into
-		s.Head = bytes.Clone(head)
-		putBuffer(buf)
-		s.serveTCP(ctx, up, detect.Opaque)
-		return
-	}
-	head, seen := p.tell(ctx, s, c, *buf, head, up != nil)
-	proto := seen.Protocol
-	s.Head, s.SNI = head, seen.SNI
-	giveUp := func() {
-		up.discard()
-		seen.ahead.drop()
-		up, seen.ahead = nil, nil
-	}
-	if seen.late {
-		giveUp()
-		s.refuseLate(ctx, buf)
-		return
-	}
-
-	if proto == detect.TLS && seen.Underlane && s.Direction == mesh.Inbound {
-		giveUp()
-		if proto, err = s.acceptMesh(ctx, c, bytes.Clone(head)); err != nil {
-			putBuffer(buf)
-			s.refuse(c, err)
-			return
-		}
-		defer s.Client.Close()
-	} else if s.opaque && proto != detect.TLS {
-		proto = detect.Opaque
-	}
-	if proto == detect.HTTP1 {
-		giveUp()
-		s.serveHTTP1(ctx, buf)
-		return
-	}
-	s.Head = bytes.Clone(s.Head)
-	putBuffer(buf)
-	switch proto {
-	case detect.HTTP2:
-		giveUp()
-		s.serveHTTP2(ctx)
-	case detect.Mux:
-		s.serveMux(ctx)
-	default:
-		if seen.ahead != nil {
-			var tried *Choice
-			if up, tried, err = seen.ahead.take(); err != nil {
-				s.failConnTo(tried, err)
-				return
-			}
-		}
-		if seen.watch {
-			s.Client = &watchedFirst{Conn: s.Client, first: bytes.Clone(s.Head)}
-		}
-		s.serveTCP(ctx, up, proto)
-	}
-}
 
 // firstBytes waits for the client's first bytes. A client that keeps silent for
 // a moment may be waiting for the server to speak: then the endpoint is dialled
 // meanwhile, and whichever side speaks first decides. Where servers are known
 // to speak first, it is dialled at once. With an error, up is at most where
 // that came from.
-func (p *Proxy) firstBytes(ctx context.Context, s *Session, c *rawio.Conn, buf []byte) (head []byte, up *opened, err error) {
+func (s *session) firstBytes(ctx context.Context, buf []byte) (head []byte, up *opaque.Opened, err error) {
+	p, c := s.proxy, s.raw
 	pause := p.hints.pause(s.Original)
 	n, err := readWithin(c, buf, pause)
-	if errors.Is(err, os.ErrDeadlineExceeded) && s.Direction == mesh.Inbound && p.expectsAgent(ctx, s) {
+	if errors.Is(err, os.ErrDeadlineExceeded) && s.Direction == mesh.Inbound && s.expectsAgent(ctx) {
 		n, err = readWithin(c, buf, p.Limits.HandshakePause)
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -152,7 +64,7 @@ func (p *Proxy) firstBytes(ctx context.Context, s *Session, c *rawio.Conn, buf [
 		err = nil
 	}
 	if r.err != nil {
-		return nil, &opened{choice: r.tried}, r.err
+		return nil, &opaque.Opened{Attempt: r.tried}, r.err
 	}
 	p.hints.learn(s.Original, serverSpeaks)
 	return buf[:n], r.take(), ignoreEOF(err)
@@ -178,12 +90,13 @@ func readWithin(c *rawio.Conn, buf []byte, pause time.Duration) (int, error) {
 // likely to be another node's agent, whose ClientHello is on its way. The
 // application must not speak before: the agent would take it for a pod without
 // one.
-func (p *Proxy) expectsAgent(ctx context.Context, s *Session) bool {
+func (s *session) expectsAgent(ctx context.Context) bool {
+	p := s.proxy
 	client := s.Source.Addr.Addr()
 	if p.State.IsNode(client) {
 		return false
 	}
-	p.resolve(ctx, client)
+	p.directory.Resolve(ctx, client)
 	w, ok := p.State.View().Workload(client)
 	return ok && w.Meshed
 }
@@ -206,8 +119,8 @@ type race struct {
 
 	mu     sync.Mutex
 	winner speaker
-	up     *opened
-	tried  *Choice // where err is from
+	up     *opaque.Opened
+	tried  *endpoints.Attempt // where err is from
 	err    error
 }
 
@@ -221,38 +134,38 @@ func (r *race) claim(who speaker) bool {
 	}
 	r.winner = who
 	if who == serverSpeaks {
-		_ = r.client.SetReadDeadline(past)
+		_ = r.client.SetReadDeadline(aLongTimeAgo)
 	} else if r.up != nil {
-		_ = r.up.conn.SetReadDeadline(past)
+		_ = r.up.Conn.SetReadDeadline(aLongTimeAgo)
 	}
 	return true
 }
 
 // server dials the endpoint and waits for it to speak.
-func (r *race) server(ctx context.Context, s *Session) {
+func (r *race) server(ctx context.Context, s *session) {
 	defer close(r.done)
-	choice, conn, err := s.reach(ctx, mtls.ALPNTCP)
+	a, c, err := s.Reach(ctx, mtls.ALPNTCP)
 	if err != nil {
-		r.fail(choice, err)
+		r.fail(a, err)
 		return
 	}
 	r.mu.Lock()
-	r.up = &opened{choice: choice, conn: conn}
+	r.up = &opaque.Opened{Attempt: a, Conn: c}
 	spoken := r.winner != nobodyYet
 	r.mu.Unlock()
 	if spoken {
 		return
 	}
 	buf := make([]byte, 2048)
-	n, err := conn.Read(buf)
+	n, err := c.Read(buf)
 	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		return // the client spoke
 	}
-	r.up.first = buf[:n]
+	r.up.First = buf[:n]
 	if n == 0 && err != io.EOF {
-		r.up.err = err
+		r.up.Err = err
 	}
-	if detect.HTTP2Server(r.up.first) {
+	if detect.HTTP2Server(r.up.First) {
 		return // it says that to any client: which protocol it is the client says
 	}
 	r.claim(serverSpeaks)
@@ -260,7 +173,7 @@ func (r *race) server(ctx context.Context, s *Session) {
 
 // fail notes that the endpoint cannot be reached. A client that speaks HTTP is
 // to get that as an answer, so it has a moment to speak before it is cut off.
-func (r *race) fail(tried *Choice, err error) {
+func (r *race) fail(tried *endpoints.Attempt, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tried, r.err = tried, err
@@ -270,9 +183,9 @@ func (r *race) fail(tried *Choice, err error) {
 }
 
 // take returns the connection after server has returned, if there is one.
-func (r *race) take() *opened {
+func (r *race) take() *opaque.Opened {
 	if r.up != nil {
-		_ = r.up.conn.SetReadDeadline(time.Time{})
+		_ = r.up.Conn.SetReadDeadline(time.Time{})
 	}
 	return r.up
 }
@@ -351,3 +264,6 @@ func (h *hints) put(dst netip.AddrPort, who speaker) {
 	}
 	h.firstSpeaker[dst] = who
 }
+
+// aLongTimeAgo is a deadline that wakes a pending read.
+var aLongTimeAgo = time.Unix(1, 0)

@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
-	"golang.org/x/sys/unix"
 )
 
 func TestServerSpeaksFirst(t *testing.T) {
@@ -32,7 +34,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 	if got := e.proxy.hints.pause(mustAddr(b.addr)); got != 0 {
 		t.Errorf("a pause of %s before a server that is known to speak first", got)
 	}
-	if ev := e.tap.wait(t, tap.ConnClose, 2); ev.Reason != mesh.ReasonNone || ev.WriteBytes != 11 || ev.ReadBytes != 6 {
+	if ev := e.tap.Wait(t, tap.ConnClose, 2); ev.Reason != mesh.ReasonNone || ev.WriteBytes != 11 || ev.ReadBytes != 6 {
 		t.Errorf("%+v", ev)
 	}
 }
@@ -53,7 +55,7 @@ func TestClientGoesWhileBothAreSilent(t *testing.T) {
 		}
 		srv.Close()
 	}
-	eventually(t, "all connections closed", func() bool { return e.conns() == 0 && e.group.Open() == 0 })
+	proxytest.Eventually(t, "all connections closed", func() bool { return e.conns() == 0 && e.group.Open() == 0 })
 }
 
 // TestLateClientIsToldOfRefusal: a client that takes a moment to send its HTTP
@@ -67,7 +69,7 @@ func TestLateClientIsToldOfRefusal(t *testing.T) {
 	if resp.StatusCode != 502 || resp.Header.Get("underlane-reason") != "connect-refused" {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
-	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonConnectRefused || ev.Status != 502 {
+	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonConnectRefused || ev.Status != 502 {
 		t.Errorf("%+v", ev)
 	}
 }
@@ -76,7 +78,7 @@ func TestSilentClientIsResetOnRefusal(t *testing.T) {
 	e := newEnv(t)
 	c := e.dial(nobody(t))
 	c.expectEnd(unix.ECONNRESET)
-	if ev := e.tap.wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonConnectRefused || !ev.Reset {
+	if ev := e.tap.Wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonConnectRefused || !ev.Reset {
 		t.Errorf("%+v", ev)
 	}
 }
@@ -88,7 +90,7 @@ func TestServerResetsWithoutAWord(t *testing.T) {
 	_ = srv.SetLinger(0)
 	srv.Close()
 	c.expectEnd(unix.ECONNRESET)
-	if ev := e.tap.wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonUpstreamReset && ev.Reason != mesh.ReasonConnectFailed {
+	if ev := e.tap.Wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonUpstreamReset && ev.Reason != mesh.ReasonConnectFailed {
 		t.Errorf("%+v", ev) // the latter when the reset beats the proxy's look at its new connection
 	}
 }
@@ -122,7 +124,7 @@ func TestSlowRequestLine(t *testing.T) {
 	}
 	c.Close()
 	srv.Close()
-	if ev := e.tap.wait(t, tap.ConnClose, 0); ev.Protocol != "tcp" || ev.Reason != mesh.ReasonNone {
+	if ev := e.tap.Wait(t, tap.ConnClose, 0); ev.Protocol != "tcp" || ev.Reason != mesh.ReasonNone {
 		t.Errorf("%+v", ev)
 	}
 }
@@ -167,7 +169,7 @@ func TestHTTP2ServerSpeaksFirst(t *testing.T) {
 	srv.next()
 	srv.headers(1, true, ":status", "204")
 	f.want("HEADERS 1 :status=204 END")
-	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Protocol != "http2" || ev.Status != 204 {
+	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Protocol != "http2" || ev.Status != 204 {
 		t.Errorf("%+v", ev)
 	}
 	if got := e.proxy.hints.pause(mustAddr(b.addr)); got != pauseClient {

@@ -7,9 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -33,7 +36,7 @@ func TestH1KeepAliveUsesOneConnection(t *testing.T) {
 		c.expect(okAnswer)
 	}
 	// Another client of the same pod is served by the connection that is idle.
-	eventually(t, "it is idle", e.oneIdle)
+	proxytest.Eventually(t, "it is idle", e.oneIdle)
 	other := dialTCP(t, to)
 	other.send(get)
 	srv.expect(get)
@@ -75,7 +78,7 @@ func TestH1BytesPassUnchanged(t *testing.T) {
 	answer := "HTTP/1.1 200 Fine By Me\r\nx-Z: 1\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"
 	srv.send(answer)
 	c.expect(answer)
-	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.ReadBytes != 5 || ev.WriteBytes != 3 || !ev.Success() {
+	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.ReadBytes != 5 || ev.WriteBytes != 3 || !ev.Success() {
 		t.Errorf("%+v", ev)
 	}
 }
@@ -123,10 +126,10 @@ func TestH1Upgrade(t *testing.T) {
 	srv.Close()
 	c.expect("bye")
 	c.expectEnd(nil)
-	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Status != 101 || ev.Reason != mesh.ReasonNone || ev.WriteBytes != 27 {
+	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Status != 101 || ev.Reason != mesh.ReasonNone || ev.WriteBytes != 27 {
 		t.Errorf("%+v", ev)
 	}
-	eventually(t, "closed", func() bool { return e.conns() == 0 })
+	proxytest.Eventually(t, "closed", func() bool { return e.conns() == 0 })
 }
 
 func TestH1UnaskedUpgradeIsBad(t *testing.T) {
@@ -155,7 +158,7 @@ func TestH1LeftOverBytesAreNobodysAnswer(t *testing.T) {
 			srv.send(okAnswer)
 			c.expect(okAnswer)
 			srv.send(evil)
-			eventually(t, "it came to the proxy", func() bool { return e.conns() == 0 || e.unread() })
+			proxytest.Eventually(t, "it came to the proxy", func() bool { return e.conns() == 0 || e.unread() })
 		} else {
 			srv.send(okAnswer + evil)
 			c.expect(okAnswer)
@@ -213,15 +216,15 @@ func TestH1EarlyAnswer(t *testing.T) {
 			srv.expect(head)
 			sent := make(chan error, 1)
 			go func() {
-				_, err := io.Copy(c.TCPConn, &pattern{n: size})
+				_, err := io.Copy(c.TCPConn, proxytest.NewPattern(size))
 				sent <- err
 			}()
 			srv.send(okAnswer)
 			c.expect(okAnswer)
 			switch then {
 			case "reads on":
-				got, n, err := sum(io.LimitReader(srv.r, size))
-				if err != nil || n != size || got != patternSum(size) {
+				got, n, err := proxytest.Sum(io.LimitReader(srv.r, size))
+				if err != nil || n != size || got != proxytest.PatternSum(size) {
 					t.Errorf("the server got %d bytes, %v", n, err)
 				}
 				if err := <-sent; err != nil {
@@ -240,7 +243,7 @@ func TestH1EarlyAnswer(t *testing.T) {
 				}
 			}
 			c.Close()
-			eventually(t, "session over", func() bool { return e.group.Open() == 0 })
+			proxytest.Eventually(t, "session over", func() bool { return e.group.Open() == 0 })
 		})
 	}
 }
@@ -260,10 +263,10 @@ func TestH1ClientGone(t *testing.T) {
 		}
 		c.Close()
 		srv.expectEnd(unix.ECONNRESET)
-		if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset {
+		if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset {
 			t.Errorf("begun %v: %+v", begun, ev)
 		}
-		eventually(t, "session over", func() bool { return e.group.Open() == 0 && e.conns() == 0 })
+		proxytest.Eventually(t, "session over", func() bool { return e.group.Open() == 0 && e.conns() == 0 })
 	}
 }
 
@@ -276,7 +279,7 @@ func TestH1SlowAnswer(t *testing.T) {
 	_ = c.CloseWrite()
 	srv := b.request()
 	srv.expect(get)
-	time.Sleep(2*watchEvery + watchEvery/2)
+	time.Sleep(2*upstream.WatchEvery + upstream.WatchEvery/2)
 	srv.send(okAnswer)
 	c.expect(okAnswer)
 }
@@ -293,7 +296,7 @@ func TestH1BadChunkLater(t *testing.T) {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 	srv.expectEnd(unix.ECONNRESET)
-	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonBadRequest {
+	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonBadRequest {
 		t.Errorf("%+v", ev)
 	}
 }
@@ -306,7 +309,7 @@ func TestH1ClientCutsItsBody(t *testing.T) {
 	srv.expect("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
 	c.Close()
 	srv.expectEnd(unix.ECONNRESET)
-	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset || ev.ReadBytes != 3 {
+	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset || ev.ReadBytes != 3 {
 		t.Errorf("%+v", ev)
 	}
 }
@@ -321,7 +324,6 @@ func TestH1BadResponses(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc":                         mesh.ReasonUpstreamReset,
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n":        mesh.ReasonUpstreamReset,
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n": mesh.ReasonBadResponse,
-		strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", interimAtMost+1):        mesh.ReasonBadResponse,
 		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 70_000) + "\r\n\r\n":        mesh.ReasonBadResponse,
 	} {
 		t.Run(response[:min(60, len(response))], func(t *testing.T) {
@@ -332,7 +334,7 @@ func TestH1BadResponses(t *testing.T) {
 			srv.expect(get)
 			srv.send(response)
 			_ = srv.CloseWrite()
-			ev := e.tap.wait(t, tap.ResponseEnd, 0)
+			ev := e.tap.Wait(t, tap.ResponseEnd, 0)
 			if ev.Reason != want {
 				t.Errorf("%+v", ev)
 			}
@@ -417,19 +419,11 @@ func TestH1Drain(t *testing.T) {
 	srv.expect(get)
 	srv.send(okAnswer)
 	idle.expect(okAnswer)
-	eventually(t, "its connection is idle", e.oneIdle)
+	proxytest.Eventually(t, "its connection is idle", e.oneIdle)
 	busy.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
 	srv.expect("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
-	eventually(t, "the first is idle", func() bool {
-		n := 0
-		e.proxy.h1.each(func(d *h1) {
-			d.phase.mu.Lock()
-			if d.phase.idle {
-				n++
-			}
-			d.phase.mu.Unlock()
-		})
-		return n == 1
+	proxytest.Eventually(t, "the first is idle", func() bool {
+		return e.proxy.h1.Idle() == 1
 	})
 	e.proxy.Drain()
 	idle.expectEnd(nil)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -76,7 +78,7 @@ func TestH1Routes(t *testing.T) {
 				t.Errorf("%s: %s is %q, want %q", tt.path, name, got, want)
 			}
 		}
-		ev := s.tap.wait(t, tap.ResponseEnd, i)
+		ev := s.tap.Wait(t, tap.ResponseEnd, i)
 		if ev.Status != tt.status || ev.Reason != tt.reason || (ev.Route != nil) != (tt.reason != mesh.ReasonNoRoute) {
 			t.Errorf("%s: tap has status %d, reason %v, route %v", tt.path, ev.Status, ev.Reason, ev.Route)
 		}
@@ -172,7 +174,7 @@ func TestH1Retries(t *testing.T) {
 				if tt.bad >= 0 && (bad.Load() != tt.bad || good.Load() != tt.good) {
 					t.Errorf("%d attempts failed and %d were answered; want %d and %d", bad.Load(), good.Load(), tt.bad, tt.good)
 				}
-				if ev := s.tap.wait(t, tap.ResponseEnd, 0); tt.bad > 0 && ev.Retries != int(tt.bad)-1 && tt.status != 504 {
+				if ev := s.tap.Wait(t, tap.ResponseEnd, 0); tt.bad > 0 && ev.Retries != int(tt.bad)-1 && tt.status != 504 {
 					t.Errorf("tap has %d retries", ev.Retries)
 				}
 				if tt.bad >= 0 || bad.Load() > 0 {
@@ -209,7 +211,7 @@ func TestH1RetryBudget(t *testing.T) {
 	if got := attempts.Load(); got <= n || got > most {
 		t.Errorf("%d attempts for %d requests, want some more and at most %d", got, n, most)
 	}
-	if s.proxy.retriesRefused.Load() == 0 {
+	if s.proxy.RetriesRefused() == 0 {
 		t.Error("what was refused is not counted")
 	}
 }
@@ -247,7 +249,7 @@ func TestH1Mirror(t *testing.T) {
 	if _, body := c.response("POST"); body != "40000" {
 		t.Errorf("the request itself: %q", body)
 	}
-	if took := time.Since(began); took > mirrorTime/2 { // after which a copy is given up
+	if took := time.Since(began); took > request.MirrorTime/2 { // after which a copy is given up
 		t.Errorf("two requests took %v: the copies hold them up", took)
 	}
 	copied := map[string]bool{<-copies: true, <-copies: true} // before the first is answered: each has a connection of its own
@@ -258,12 +260,10 @@ func TestH1Mirror(t *testing.T) {
 	c.send("POST /large HTTP/1.1\r\nHost: svc\r\nContent-Length: 100000\r\n\r\n")
 	c.send(strings.Repeat("x", 100000))
 	c.response("POST")
-	eventually(t, "three copies to nobody, and one that is too large, are counted as dropped", func() bool {
-		return s.proxy.mirrors.dropped.Load() == 4
+	proxytest.Eventually(t, "three copies to nobody, and one that is too large, are counted as dropped", func() bool {
+		return s.proxy.MirrorsDropped() == 4
 	})
-	eventually(t, "the copies' connections are kept for others", func() bool {
-		s.proxy.pool.mu.Lock()
-		defer s.proxy.pool.mu.Unlock()
-		return s.proxy.pool.total == 3
+	proxytest.Eventually(t, "the copies' connections are kept for others", func() bool {
+		return s.proxy.upstream.Stats().IdleHTTP1 == 3
 	})
 }

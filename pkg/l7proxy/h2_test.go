@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -74,7 +75,7 @@ func TestH2BackPressure(t *testing.T) {
 	const size = 64 << 20
 	var sent atomic.Int64
 	backend, _ := serveH2C(t, func(w http.ResponseWriter, _ *http.Request) {
-		src := &pattern{n: size}
+		src := proxytest.NewPattern(size)
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := src.Read(buf)
@@ -99,8 +100,8 @@ func TestH2BackPressure(t *testing.T) {
 	if got := sent.Load(); got > 8<<20 { // net/http's client takes 4 MiB unread
 		t.Errorf("the server could send %d MiB to a client that does not read", got>>20)
 	}
-	got, n, err := sum(resp.Body)
-	if err != nil || n != size || got != patternSum(size) {
+	got, n, err := proxytest.Sum(resp.Body)
+	if err != nil || n != size || got != proxytest.PatternSum(size) {
 		t.Errorf("%d bytes, %v, or their content differs", n, err)
 	}
 }
@@ -108,16 +109,16 @@ func TestH2BackPressure(t *testing.T) {
 func TestH2Upload(t *testing.T) {
 	const size = 64 << 20
 	backend, _ := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
-		s, _, _ := sum(r.Body)
+		s, _, _ := proxytest.Sum(r.Body)
 		_, _ = io.WriteString(w, s)
 	})
 	e := newH2Env(t, backend)
-	resp, err := e.client().Post(e.url("/"), "", &pattern{n: size})
+	resp, err := e.client().Post(e.url("/"), "", proxytest.NewPattern(size))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if body, _ := io.ReadAll(resp.Body); string(body) != patternSum(size) {
+	if body, _ := io.ReadAll(resp.Body); string(body) != proxytest.PatternSum(size) {
 		t.Error("the body arrived changed")
 	}
 }
@@ -255,7 +256,7 @@ func TestH2SyntheticAnswers(t *testing.T) {
 		e.target.refuse = tt.refuse
 		e.target.mu.Unlock()
 		// The body is larger than any window: nobody reads it.
-		resp, err := c.Post(e.url("/"), "", &pattern{n: 4 << 20})
+		resp, err := c.Post(e.url("/"), "", proxytest.NewPattern(4<<20))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ func h2Loop(t testing.TB, grpc bool, rules ...mesh.RouteRule) func() int {
 		addr = newH2Env(t, addr).addr
 	} else {
 		s := newShop(t)
-		s.proxy.Tap = unwatched{}
+		s.proxy.core.Tap = unwatched{}
 		s.service("apex", addr)
 		s.route(rules...)
 		addr = s.to(s.services["apex"].String())

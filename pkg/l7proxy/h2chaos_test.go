@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -29,7 +30,7 @@ func whimsical(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).Flush()
 		stalled(r.Context())
 	case 4:
-		_, _ = io.Copy(w, &pattern{n: 300 << 10})
+		_, _ = io.Copy(w, proxytest.NewPattern(300<<10))
 	default:
 		n, _ := io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(w, strings.Repeat("x", int(n)))
@@ -67,7 +68,7 @@ func TestH2Chaos(t *testing.T) {
 						if rand.IntN(3) == 0 {
 							time.AfterFunc(rand.N(40*time.Millisecond), cancel)
 						}
-						body := &paused{Reader: &pattern{n: rand.Int64N(100 << 10)}, at: 10 << 10, pause: rand.N(5 * time.Millisecond)}
+						body := &paused{Reader: proxytest.NewPattern(rand.Int64N(100 << 10)), at: 10 << 10, pause: rand.N(5 * time.Millisecond)}
 						resp, err := c.http.Do(c.request("PUT", "/", body).WithContext(ctx))
 						if err == nil {
 							_, _ = io.Copy(io.Discard, resp.Body)
@@ -80,27 +81,15 @@ func TestH2Chaos(t *testing.T) {
 		}
 		all.Wait()
 	})
-	eventually(t, "no stream is left", func() bool {
-		s.proxy.h2.mu.Lock()
-		defer s.proxy.h2.mu.Unlock()
-		for srv := range s.proxy.h2.sessions {
-			srv.mu.Lock()
-			n := len(srv.streams)
-			srv.mu.Unlock()
-			if n > 0 {
-				return false
-			}
-		}
-		return true
+	proxytest.Eventually(t, "no stream is left", func() bool {
+		return s.proxy.h2.Stats().Streams == 0
 	})
 	ends := map[[2]uint32]int{}
-	s.tap.mu.Lock()
-	for _, ev := range s.tap.events {
+	for _, ev := range s.tap.Events() {
 		if ev.Kind == tap.ResponseEnd {
 			ends[[2]uint32{ev.Base, uint32(ev.Stream)}]++
 		}
 	}
-	s.tap.mu.Unlock()
 	for id, n := range ends {
 		if n != 1 {
 			t.Errorf("stream %v ended %d times", id, n)
@@ -110,12 +99,13 @@ func TestH2Chaos(t *testing.T) {
 	if n := len(ends); n > clients*streams*requests || n < clients*streams*requests/2 {
 		t.Errorf("%d exchanges for %d requests", n, clients*streams*requests)
 	}
-	s.proxy.endMirrors()
-	eventually(t, "no copy is left", func() bool { return s.proxy.mirrors.now.Load() == 0 })
-	s.proxy.balancers.mu.Lock()
-	defer s.proxy.balancers.mu.Unlock()
+	s.proxy.lifetime.End() // the copies end with it
+	proxytest.Eventually(t, "no copy is left", func() bool { return s.proxy.core.Mirrors.UnderWay() == 0 })
 	later := balance.Now() + 24*time.Hour // when latencies are forgotten
-	for key, b := range s.proxy.balancers.byPort {
+	view := s.store.View()
+	for key, vip := range s.services {
+		svc, port, _ := view.Service(vip)
+		b := s.proxy.endpoints.Balancer(svc, port, s.local, true, view.Version())
 		for range 20 { // some of each endpoint
 			ticket, ok := b.Pick(balance.Now())
 			if !ok {

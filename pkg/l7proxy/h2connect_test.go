@@ -4,8 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/underlane/underlane/pkg/mesh"
 	xhttp2 "golang.org/x/net/http2"
+
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 var websocket = []string{

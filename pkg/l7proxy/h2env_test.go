@@ -2,10 +2,7 @@ package l7proxy
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,11 +12,18 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
-	"go.uber.org/goleak"
 )
 
 // h2env is a proxy's HTTP/2 driver on loopback, between a client and backends
@@ -30,8 +34,6 @@ type h2env struct {
 	addr   string
 	target *h2target
 	tap    *h2recorder
-	ctx    context.Context
-	stop   context.CancelFunc // drains the sessions
 }
 
 // newH2Env starts the driver in front of backends; it checks that nothing of
@@ -50,10 +52,10 @@ func newH2EnvWith(t testing.TB, limits Limits, backends ...string) *h2env {
 	}
 	e.proxy = New(Options{
 		Tap: rec, Log: slog.New(slog.DiscardHandler), Limits: limits,
-		Network: &loopback{}, State: &knownState{state.NewStore("node-1")},
+		Network: &proxytest.Network{}, State: &proxytest.State{Store: state.NewStore("node-1")},
 	})
-	e.ctx, e.stop = context.WithCancel(context.Background())
-	l := rawListen(t)
+	e.proxy.upstream.Connect, e.target.set = e.target.dial, e.proxy.endpoints
+	l := proxytest.Listen(t)
 	e.addr = l.Addr().String()
 	var sessions sync.WaitGroup
 	sessions.Go(func() {
@@ -63,17 +65,19 @@ func newH2EnvWith(t testing.TB, limits Limits, backends ...string) *h2env {
 				return
 			}
 			sessions.Go(func() {
-				s := &Session{proxy: e.proxy, ID: e.proxy.ids.Add(1), Client: nc, target: e.target}
-				s.serveHTTP2(e.ctx)
+				e.proxy.h2.Serve(&request.Session{
+					Core: &e.proxy.core, ID: e.proxy.ids.Add(1), Client: conn.Plain{Conn: nc}, Target: e.target,
+				})
 			})
 		}
 	})
 	t.Cleanup(func() {
 		l.Close()
-		e.stop()
-		e.proxy.h2.closeAll()
+		e.proxy.lifetime.End()
+		e.proxy.h2.CloseAll()
 		sessions.Wait()
-		e.proxy.absences.stop()
+		e.proxy.endpoints.Wait()
+		e.proxy.upstream.Run() // closes what is left
 	})
 	return e
 }
@@ -82,6 +86,7 @@ func newH2EnvWith(t testing.TB, limits Limits, backends ...string) *h2env {
 type h2target struct {
 	mu       sync.Mutex
 	backends []netip.AddrPort
+	set      *endpoints.Set
 	balancer *balance.Balancer // of backends, from the first pick on
 	client   mesh.Workload
 	next     int
@@ -89,48 +94,53 @@ type h2target struct {
 	refuse   mesh.Reason
 }
 
-func (h *h2target) pick(s *Session, c *Choice, _ *place, exclude []netip.AddrPort) error {
+func (h *h2target) Pick(a *endpoints.Attempt, q destination.Query) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.refuse != mesh.ReasonNone {
 		return mesh.Fail(h.refuse, nil)
 	}
 	if h.balancer == nil {
-		var endpoints []mesh.Endpoint
+		var all []mesh.Endpoint
 		for _, addr := range h.backends {
-			endpoints = append(endpoints, mesh.Endpoint{Addr: addr, Ready: true})
+			all = append(all, mesh.Endpoint{Addr: addr, Ready: true})
 		}
 		h.balancer = balance.New()
-		h.balancer.Update(balance.Now(), endpoints, nil, true)
+		h.balancer.Update(balance.Now(), all, nil, true)
 	}
 	for range h.backends {
 		addr := h.backends[h.next%len(h.backends)]
 		h.next++
-		if !slices.Contains(exclude, addr) {
+		if !slices.Contains(q.Exclude, addr) {
 			var others []netip.AddrPort
 			if len(h.backends) > 1 {
 				others = slices.DeleteFunc(slices.Clone(h.backends), func(a netip.AddrPort) bool { return a == addr })
 			}
 			ticket, _ := h.balancer.Pick(balance.Now(), others...)
-			*c = Choice{Key: PoolKey{Addr: addr}, Peer: tap.Peer{Addr: addr}, TLS: "true", from: &h.client, load: newLoad(s.proxy, h.balancer, ticket)}
+			a.To(upstream.Endpoint{Key: upstream.Key{Addr: addr}, Peer: tap.Peer{Addr: addr}, Mode: upstream.MTLS, Client: &h.client})
+			h.set.Balanced(a, h.balancer, ticket, len(others) > 0)
 			return nil
 		}
 	}
 	return mesh.Fail(mesh.ReasonNoEndpoints, nil)
 }
 
-func (h *h2target) dial(ctx context.Context, _ *Session, c *Choice, _ string) (Conn, error) {
+func (h *h2target) dial(ctx context.Context, ep *upstream.Endpoint, _ netip.AddrPort, _ string) (conn.Conn, upstream.Result, error) {
 	h.mu.Lock()
 	h.dials++
 	h.mu.Unlock()
-	nc, err := (&loopback{}).Dial(ctx, "", c.Peer.Addr)
+	nc, err := (&proxytest.Network{}).Dial(ctx, "", ep.Peer.Addr)
 	if err != nil {
-		return nil, mesh.Fail(mesh.ReasonConnectRefused, err)
+		return nil, ep.Planned(), mesh.Fail(mesh.ReasonConnectRefused, err)
 	}
-	return nc, nil
+	return conn.Plain{Conn: nc}, ep.Planned(), nil
 }
 
-func (h *h2target) service() *mesh.Service { return nil }
+func (*h2target) Service() *mesh.Service        { return nil }
+func (*h2target) Peer() tap.Peer                { return tap.Peer{} }
+func (*h2target) Routing() *destination.Routing { return nil }
+func (*h2target) Ruled() bool                   { return false }
+func (*h2target) Opaque() bool                  { return false }
 
 // h2recorder keeps the ends of exchanges.
 type h2recorder struct {
@@ -192,32 +202,6 @@ func (e *h2env) client() *http.Client {
 }
 
 func (e *h2env) url(path string) string { return "http://" + e.addr + path }
-
-// pattern is a reader of n bytes that are not all alike.
-type pattern struct{ at, n int64 }
-
-func (p *pattern) Read(b []byte) (int, error) {
-	if p.at >= p.n {
-		return 0, io.EOF
-	}
-	b = b[:min(int64(len(b)), p.n-p.at)]
-	for i := range b {
-		b[i] = byte((p.at + int64(i)) * 2654435761 >> 13)
-	}
-	p.at += int64(len(b))
-	return len(b), nil
-}
-
-func sum(r io.Reader) (string, int64, error) {
-	h := sha256.New()
-	n, err := io.Copy(h, r)
-	return fmt.Sprintf("%x", h.Sum(nil)), n, err
-}
-
-func patternSum(n int64) string {
-	s, _, _ := sum(&pattern{n: n})
-	return s
-}
 
 var errSlow = errors.New("took too long")
 

@@ -11,13 +11,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/underlane/underlane/pkg/mesh"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // grpcBackend is a grpc-go server of three methods without generated code:

@@ -11,10 +11,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/tap"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 func shadows(names ...string) (all []mesh.RouteMirror) {
@@ -44,7 +47,7 @@ func TestH2Mirror(t *testing.T) {
 		}
 		held.Lock()
 		defer held.Unlock()
-		_, err := io.Copy(w, &pattern{n: large})
+		_, err := io.Copy(w, proxytest.NewPattern(large))
 		answered <- err
 	})
 	s.service("shadow", shadow, nobody(t))
@@ -62,15 +65,15 @@ func TestH2Mirror(t *testing.T) {
 	began := time.Now()
 	c.do("GET", "/bare", nil)
 	c.do("POST", "/whole", strings.NewReader("hello"))
-	if _, body := c.do("POST", "/later", &paused{Reader: &pattern{n: 40_000}, at: 20_000, pause: 20 * time.Millisecond}); body != "40000" {
+	if _, body := c.do("POST", "/later", &paused{Reader: proxytest.NewPattern(40_000), at: 20_000, pause: 20 * time.Millisecond}); body != "40000" {
 		t.Errorf("the request itself: %q", body)
 	}
 	c.do("GET", "/stalled", nil)
-	if took := time.Since(began); took > mirrorTime/2 { // after which a copy is given up
+	if took := time.Since(began); took > request.MirrorTime/2 { // after which a copy is given up
 		t.Errorf("four requests took %v: the copies hold them up", took)
 	}
 	answer()
-	c.do("POST", "/large", &pattern{n: 100_000})
+	c.do("POST", "/large", proxytest.NewPattern(100_000))
 	got := map[string]bool{}
 	for range 4 {
 		got[<-copies] = true
@@ -85,12 +88,11 @@ func TestH2Mirror(t *testing.T) {
 		}
 	}
 	// Six to nobody, and one that is too large.
-	eventually(t, "seven copies are counted as dropped", func() bool { return s.proxy.mirrors.dropped.Load() == 7 })
-	eventually(t, "all but the stalled copy end", func() bool { return s.proxy.mirrors.now.Load() == 1 })
-	s.tap.wait(t, tap.ResponseEnd, 5)
-	s.tap.mu.Lock()
-	defer s.tap.mu.Unlock()
-	for _, ev := range s.tap.events {
+	proxytest.Eventually(t, "seven copies are counted as dropped", func() bool { return s.proxy.MirrorsDropped() == 7 })
+	proxytest.Eventually(t, "all but the stalled copy end", func() bool { return s.proxy.core.Mirrors.UnderWay() == 1 })
+	s.tap.Wait(t, tap.ResponseEnd, 5)
+
+	for _, ev := range s.tap.Events() {
 		if ev.Destination.Addr.String() == shadow {
 			t.Errorf("tap shows a copy: %+v", ev)
 		}
@@ -102,7 +104,7 @@ func TestH2Mirror(t *testing.T) {
 func TestH2MirroredCalls(t *testing.T) {
 	s := newShop(t)
 	s.service("apex", grpcAnswers(t, echoes))
-	copies := make(chan struct{}, 2*mirrorsAtOnce)
+	copies := make(chan struct{}, 2*request.MirrorsAtOnce)
 	s.service("shadow", grpcAnswers(t, func(s grpc.ServerStream) error {
 		copies <- struct{}{}
 		stalled(s.Context())
@@ -117,7 +119,7 @@ func TestH2MirroredCalls(t *testing.T) {
 	var calls atomic.Int64
 	for range 16 {
 		clients.Go(func() {
-			for calls.Add(1) <= mirrorsAtOnce+more {
+			for calls.Add(1) <= request.MirrorsAtOnce+more {
 				got := new(wrapperspb.StringValue)
 				if err := cc.Invoke(t.Context(), "/t.T/Unary", wrapperspb.String("hello"), got); err != nil || got.Value != "hello" {
 					t.Errorf("%q %v", got.Value, err)
@@ -126,10 +128,10 @@ func TestH2MirroredCalls(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	for range mirrorsAtOnce {
+	for range request.MirrorsAtOnce {
 		<-copies
 	}
-	if now, dropped := s.proxy.mirrors.now.Load(), s.proxy.mirrors.dropped.Load(); now != mirrorsAtOnce || dropped != more {
-		t.Errorf("%d copies under way and %d dropped, want %d and %d", now, dropped, mirrorsAtOnce, more)
+	if now, dropped := s.proxy.core.Mirrors.UnderWay(), s.proxy.MirrorsDropped(); now != request.MirrorsAtOnce || dropped != more {
+		t.Errorf("%d copies under way and %d dropped, want %d and %d", now, dropped, request.MirrorsAtOnce, more)
 	}
 }

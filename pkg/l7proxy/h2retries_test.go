@@ -4,21 +4,21 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/tap"
 	xhttp2 "golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // ample is a time limit within which a busy machine does all that comes before.
@@ -53,8 +53,8 @@ func TestH2RoutedRetries(t *testing.T) {
 	})
 	working, _ := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
 		good.Add(1)
-		s, n, _ := sum(r.Body)
-		if n > 0 && s != patternSum(n) {
+		s, n, _ := proxytest.Sum(r.Body)
+		if n > 0 && s != proxytest.PatternSum(n) {
 			fmt.Fprint(w, "changed ")
 		}
 		fmt.Fprint(w, n)
@@ -105,7 +105,7 @@ func TestH2RoutedRetries(t *testing.T) {
 					req = c.request("PUT", tt.path, struct{ io.Reader }{strings.NewReader("hello")})
 					req.Trailer = http.Header{"X-Trail": {"1"}}
 				case tt.body > 0:
-					req = c.request("PUT", tt.path, &paused{Reader: &pattern{n: tt.body}, at: min(tt.body/2, 32<<10), pause: tt.pause})
+					req = c.request("PUT", tt.path, &paused{Reader: proxytest.NewPattern(tt.body), at: min(tt.body/2, 32<<10), pause: tt.pause})
 				}
 				resp, err := c.http.Do(req)
 				if err != nil {
@@ -119,7 +119,7 @@ func TestH2RoutedRetries(t *testing.T) {
 				if tt.bad >= 0 && (bad.Load() != tt.bad || good.Load() != tt.good) {
 					t.Errorf("%d attempts failed and %d were answered; want %d and %d", bad.Load(), good.Load(), tt.bad, tt.good)
 				}
-				if ev := s.tap.wait(t, tap.ResponseEnd, 0); tt.bad > 0 && ev.Retries != int(tt.bad)-1 {
+				if ev := s.tap.Wait(t, tap.ResponseEnd, 0); tt.bad > 0 && ev.Retries != int(tt.bad)-1 {
 					t.Errorf("tap has %d retries", ev.Retries)
 				}
 				if tt.bad >= 0 || bad.Load() > 0 {
@@ -174,7 +174,7 @@ func TestH2RetryBudget(t *testing.T) {
 	if got := attempts.Load(); got <= n || got > most {
 		t.Errorf("%d attempts for %d requests, want some more and at most %d", got, n, most)
 	}
-	if s.proxy.retriesRefused.Load() == 0 {
+	if s.proxy.RetriesRefused() == 0 {
 		t.Error("what was refused is not counted")
 	}
 }
@@ -219,7 +219,7 @@ func TestH2CallRetries(t *testing.T) {
 				if status.Code(err) != tt.code || err == nil && got != "hello" {
 					t.Fatalf("%q %v", got, err)
 				}
-				ev := s.tap.wait(t, tap.ResponseEnd, 0)
+				ev := s.tap.Wait(t, tap.ResponseEnd, 0)
 				if ev.GRPCStatus != int(tt.code) || ev.Reason != tt.reason {
 					t.Errorf("tap has %d, %v", ev.GRPCStatus, ev.Reason)
 				}
@@ -260,7 +260,7 @@ func TestH2TimeoutInTheResponse(t *testing.T) {
 	if body, err := io.ReadAll(resp.Body); string(body) != "begin" || err == nil {
 		t.Errorf("%q %v", body, err)
 	}
-	if ev := s.tap.wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonTimeout || !ev.Reset {
+	if ev := s.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonTimeout || !ev.Reset {
 		t.Errorf("tap has %v, reset %v", ev.Reason, ev.Reset)
 	}
 	stream, err := s.grpcApex().NewStream(t.Context(), bidi, "/t.T/Chat")
@@ -274,26 +274,14 @@ func TestH2TimeoutInTheResponse(t *testing.T) {
 	if err := stream.RecvMsg(m); status.Code(err) != codes.DeadlineExceeded {
 		t.Error(err)
 	}
-	if ev := s.tap.wait(t, tap.ResponseEnd, 1); ev.Reason != mesh.ReasonTimeout || ev.GRPCStatus != 4 {
+	if ev := s.tap.Wait(t, tap.ResponseEnd, 1); ev.Reason != mesh.ReasonTimeout || ev.GRPCStatus != 4 {
 		t.Errorf("tap has %v, %d", ev.Reason, ev.GRPCStatus)
 	}
 }
 
 // betweenAttempts reports whether a request waits for its next attempt.
 func (s *shop) betweenAttempts() bool {
-	var streams []*h2stream
-	s.proxy.h2.mu.Lock()
-	for srv := range s.proxy.h2.sessions {
-		srv.mu.Lock()
-		streams = slices.AppendSeq(streams, maps.Values(srv.streams))
-		srv.mu.Unlock()
-	}
-	s.proxy.h2.mu.Unlock()
-	return slices.ContainsFunc(streams, func(st *h2stream) bool {
-		st.mu.Lock()
-		defer st.mu.Unlock()
-		return st.again != nil && st.up == nil && st.timer != nil
-	})
+	return s.proxy.h2.Stats().Retrying > 0
 }
 
 // TestH2CancelBetweenAttempts: who goes away while the next attempt waits for its
@@ -322,7 +310,7 @@ func TestH2CancelBetweenAttempts(t *testing.T) {
 		resp.Body.Close()
 		t.Errorf("answered %d", resp.StatusCode)
 	}
-	if ev := s.tap.wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset || ev.Retries != 1 || attempts.Load() != 1 {
+	if ev := s.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset || ev.Retries != 1 || attempts.Load() != 1 {
 		t.Errorf("tap has %v, %d retries; %d attempts", ev.Reason, ev.Retries, attempts.Load())
 	}
 }
@@ -437,7 +425,7 @@ func TestH2ReplayWindow(t *testing.T) {
 	server.headers(id, true, ":status", "200")
 	for c.next() != "HEADERS 3 :status=200 END" {
 	}
-	if ev := s.tap.wait(t, tap.ResponseEnd, 1); ev.Retries != attempts-1 || ev.ReadBytes != body+more || ev.Status != 200 {
+	if ev := s.tap.Wait(t, tap.ResponseEnd, 1); ev.Retries != attempts-1 || ev.ReadBytes != body+more || ev.Status != 200 {
 		t.Errorf("tap: %d retries, %d bytes, status %d", ev.Retries, ev.ReadBytes, ev.Status)
 	}
 }

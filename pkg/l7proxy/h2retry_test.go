@@ -128,7 +128,7 @@ func TestH2Drain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	e.proxy.h2.drain()
+	e.proxy.Drain()
 	time.Sleep(50 * time.Millisecond)
 	close(release)
 	if body, err := io.ReadAll(resp.Body); string(body) != "begin end" || err != nil {
@@ -136,10 +136,7 @@ func TestH2Drain(t *testing.T) {
 	}
 	within(t, 5*time.Second, func() {
 		for { // the session ends by itself
-			e.proxy.h2.mu.Lock()
-			n := len(e.proxy.h2.sessions)
-			e.proxy.h2.mu.Unlock()
-			if n == 0 {
+			if e.proxy.h2.Stats().Sessions == 0 {
 				return
 			}
 			time.Sleep(5 * time.Millisecond)
@@ -157,10 +154,7 @@ func TestH2IdleUpstreamCloses(t *testing.T) {
 	resp.Body.Close()
 	within(t, 5*time.Second, func() {
 		for {
-			e.proxy.h2.mu.Lock()
-			n := len(e.proxy.h2.conns)
-			e.proxy.h2.mu.Unlock()
-			if n == 0 {
+			if e.proxy.upstream.Stats().HTTP2 == 0 {
 				return
 			}
 			time.Sleep(5 * time.Millisecond)

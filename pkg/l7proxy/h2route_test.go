@@ -13,15 +13,17 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/state"
-	"github.com/underlane/underlane/pkg/tap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/state"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // h2apex is a client of the service apex: do sends a request for svc on the one
@@ -141,7 +143,7 @@ func TestH2Routes(t *testing.T) {
 				t.Errorf("%s: %s is %q, want %q", tt.path, name, got, want)
 			}
 		}
-		ev := s.tap.wait(t, tap.ResponseEnd, i)
+		ev := s.tap.Wait(t, tap.ResponseEnd, i)
 		if ev.Status != tt.status || ev.Reason != tt.reason || (ev.Route != nil) != (tt.reason != mesh.ReasonNoRoute) {
 			t.Errorf("%s: tap has status %d, reason %v, route %v", tt.path, ev.Status, ev.Reason, ev.Route)
 		}
@@ -198,7 +200,7 @@ func TestH2Delay(t *testing.T) {
 	began := time.Now()
 	slow := make(chan time.Duration, 1)
 	go func() {
-		resp, err := c.http.Do(c.request("POST", "/slow", &pattern{n: 600 << 10})) // more than a window
+		resp, err := c.http.Do(c.request("POST", "/slow", proxytest.NewPattern(600<<10))) // more than a window
 		if err != nil {
 			t.Error(err)
 			slow <- 0
@@ -231,7 +233,7 @@ func TestH2Delay(t *testing.T) {
 		t.Errorf("answered %d", resp.StatusCode)
 	}
 	for i := 0; ; i++ { // its ResponseEnd is one of the first five
-		ev := s.tap.wait(t, tap.ResponseEnd, i)
+		ev := s.tap.Wait(t, tap.ResponseEnd, i)
 		if ev.Path == "/never" {
 			if ev.Reason != mesh.ReasonClientReset || !ev.Reset {
 				t.Errorf("%v, reset %v", ev.Reason, ev.Reset)
@@ -360,7 +362,7 @@ func TestH2GRPCRoutes(t *testing.T) {
 		if tt.method == "Edited" && asked.Load() != "client,rule" {
 			t.Errorf("%s: the server saw %v", tt.method, asked.Load())
 		}
-		ev := s.tap.wait(t, tap.ResponseEnd, i)
+		ev := s.tap.Wait(t, tap.ResponseEnd, i)
 		if ev.GRPCStatus != int(tt.code) || ev.Reason != tt.reason || ev.Status != 200 && tt.reason == mesh.ReasonNone {
 			t.Errorf("%s: tap has %d, status %d, reason %v", tt.method, ev.GRPCStatus, ev.Status, ev.Reason)
 		}
@@ -381,7 +383,7 @@ func TestH2CallsUnderHTTPRoutes(t *testing.T) {
 		t.Errorf("%q %v", got, err)
 	}
 	err := cc.Invoke(t.Context(), "/t.T/Moved", wrapperspb.String(""), new(wrapperspb.StringValue))
-	if ev := s.tap.wait(t, tap.ResponseEnd, 1); status.Code(err) != codes.Unknown || ev.Status != 301 || ev.GRPCStatus != 2 {
+	if ev := s.tap.Wait(t, tap.ResponseEnd, 1); status.Code(err) != codes.Unknown || ev.Status != 301 || ev.GRPCStatus != 2 {
 		t.Errorf("%v; tap has status %d, gRPC status %d", err, ev.Status, ev.GRPCStatus)
 	}
 }

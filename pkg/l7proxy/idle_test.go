@@ -13,8 +13,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/underlane/underlane/pkg/mesh"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
 )
 
 // silence is longer than any time limit that the proxy has.
@@ -53,9 +58,9 @@ func TestIdleTunnel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, proxyClient := memoryPipe(t)
 		proxyServer, server := memoryPipe(t)
-		r := relay{client: proxyClient, server: proxyServer}
+		r := conn.Relay{Client: memoryConn{proxyClient}, Server: memoryConn{proxyServer}}
 		done := make(chan mesh.Reason)
-		go func() { done <- r.run(nil, nil) }()
+		go func() { done <- r.Run(nil, nil) }()
 		for range 3 {
 			time.Sleep(silence)
 			passes(t, client, server)
@@ -111,27 +116,51 @@ type memoryTarget struct {
 	servers chan memory
 }
 
-func (m *memoryTarget) dial(context.Context, *Session, *Choice, string) (Conn, error) {
+func (m *memoryTarget) dial(_ context.Context, ep *upstream.Endpoint, _ netip.AddrPort, _ string) (conn.Conn, upstream.Result, error) {
 	proxy, server := memoryPipe(m.t)
 	m.servers <- server
-	return proxy, nil
+	return memoryConn{proxy}, ep.Planned(), nil
 }
+
+// newMemoryProxy is a proxy whose connections to endpoints lie in memory.
+func newMemoryProxy(t testing.TB, o Options) (*Proxy, *memoryTarget) {
+	m := &memoryTarget{t: t, servers: make(chan memory, 1)}
+	m.backends = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80")}
+	p := New(o)
+	p.upstream.Connect, m.set = m.dial, p.endpoints
+	return p, m
+}
+
+// memoryConn is a connection in memory.
+type memoryConn struct{ net.Conn }
+
+func (c memoryConn) CloseWrite() error {
+	if w, ok := c.Conn.(memory); ok {
+		return w.CloseWrite()
+	}
+	return c.Close()
+}
+func (c memoryConn) Reset() error               { return c.Close() }
+func (memoryConn) Idle() bool                   { return true }
+func (memoryConn) PeerClosed() bool             { return false }
+func (memoryConn) ReadMore([]byte) (int, error) { return 0, nil }
+func (memoryConn) ReadAhead(bool)               {}
+func (memoryConn) QuickAck()                    {}
+func (memoryConn) WriteFailure(err error) error { return err }
+func (memoryConn) Raw() *rawio.Conn             { return nil }
 
 // TestH2IdleStream: neither a WebSocket over HTTP/2 nor a gRPC stream is cut for
 // being silent, and no time limit of a connection counts while it carries one.
 func TestH2IdleStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := &h2recorder{}
-		target := &memoryTarget{t: t, servers: make(chan memory, 1)}
-		target.backends = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80")}
-		proxy := New(Options{Tap: rec, Log: slog.New(slog.DiscardHandler)})
+		proxy, target := newMemoryProxy(t, Options{Tap: rec, Log: slog.New(slog.DiscardHandler)})
 		ctx, stop := context.WithCancel(t.Context())
 		nc, proxyClient := memoryPipe(t)
 		var running sync.WaitGroup
 		running.Go(func() { proxy.Run(ctx) })
 		running.Go(func() {
-			s := &Session{proxy: proxy, ID: 1, Client: proxyClient, target: target}
-			s.serveHTTP2(ctx)
+			proxy.h2.Serve(&request.Session{Core: &proxy.core, ID: 1, Client: memoryConn{proxyClient}, Target: target})
 		})
 		c := clientFrames(t, nc)
 		c.headers(1, false, websocket...)

@@ -20,7 +20,7 @@ func TestIdleConnectionMemory(t *testing.T) {
 	addr := idleServer(t)
 	direct := heldBy(t, clients, addr)
 	e := newEnv(t)
-	e.proxy.Tap = unwatched{}
+	e.proxy.core.Tap = unwatched{}
 	meshed := heldBy(t, clients, e.to(addr))
 	each := (meshed - direct) / clients
 	t.Logf("%d bytes for each idle connection", each)

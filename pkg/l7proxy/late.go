@@ -1,22 +1,22 @@
 package l7proxy
 
 import (
-	"context"
 	"errors"
-	"os"
 
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // errLate ends a connection that was passed on as opaque and turned out to be of
 // requests, where those are subject to rules.
-var errLate = errors.New("the first request line came too late")
+var errLate = mesh.Fail(mesh.ReasonRequestTimeout, errors.New("the first request line came too late"))
 
 // watchedFirst is the client's side of an opaque connection whose first bytes may
 // still become a request line: as soon as they do it fails. The server has at most
 // the beginning of that line then.
 type watchedFirst struct {
-	Conn
+	conn.Conn
 	first   []byte // what came so far
 	decided bool
 }
@@ -35,12 +35,4 @@ func (c *watchedFirst) Read(p []byte) (int, error) {
 		c.decided, c.first = true, nil
 	}
 	return n, err
-}
-
-// refuseLate answers a request that is no more than begun. It takes buf over, as
-// serveHTTP1 does.
-func (s *Session) refuseLate(ctx context.Context, buf *[]byte) {
-	d := &h1{s: s, ctx: ctx, buf: buf, in: (*buf)[:len(s.Head)]}
-	defer func() { putBuffer(d.buf) }()
-	d.refuseRequest(os.ErrDeadlineExceeded)
 }

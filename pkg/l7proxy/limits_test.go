@@ -8,10 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/tap"
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // TestPodConnections: a pod has so many connections at a time, whatever they
@@ -19,7 +22,7 @@ import (
 func TestPodConnections(t *testing.T) {
 	const most = 3
 	e, b := newEnv(t), newBackend(t)
-	e.proxy.Limits.PodConnections = most
+	e.proxy.pods.MaxConns = most
 	to := e.to(b.addr)
 	var open []*client
 	for range most {
@@ -39,17 +42,16 @@ func TestPodConnections(t *testing.T) {
 	if !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("one more connection: %v", err)
 	}
-	if ev := e.tap.wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonOverload || ev.Source.Workload != e.local {
+	if ev := e.tap.Wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonOverload || ev.Source.Workload != e.local {
 		t.Errorf("%+v", ev)
 	}
 	if hits := e.proxy.LimitHits()["pod-connections-outbound"]; hits != 1 {
 		t.Errorf("%d hits are counted", hits)
 	}
 	open[0].Close()
-	eventually(t, "room for another", func() bool {
-		e.proxy.pods.mu.Lock()
-		defer e.proxy.pods.mu.Unlock()
-		return e.proxy.pods.bySide[podSide{e.local.UID, mesh.Outbound}].conns < most
+	proxytest.Eventually(t, "room for another", func() bool {
+		conns, _ := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+		return conns < most
 	})
 	c := dialTCP(t, to)
 	c.send(get)
@@ -62,35 +64,30 @@ func TestPodBuffer(t *testing.T) {
 	const size = 1 << 20
 	backend, _ := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
-			_, _ = io.Copy(w, io.LimitReader(&pattern{n: size}, size))
+			_, _ = io.Copy(w, io.LimitReader(proxytest.NewPattern(size), size))
 		}
 	})
 	e := newEnv(t)
-	e.proxy.Limits.PodBuffer = 300 << 10
+	e.proxy.pods.MaxHeld = 300 << 10
 	// The window of the connection is all there is until it is given more.
 	c := dialFrames(t, e.to(backend), xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 0})
 	ask := func(id uint32, path string) {
 		c.headers(id, true, ":method", "GET", ":scheme", "http", ":path", path, ":authority", "a")
 	}
 	held := func() int64 {
-		e.proxy.pods.mu.Lock()
-		defer e.proxy.pods.mu.Unlock()
-		use := e.proxy.pods.bySide[podSide{e.local.UID, mesh.Outbound}]
-		if use == nil {
-			return 0 // not accepted yet
-		}
-		return use.held.Load()
+		_, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+		return held
 	}
 	ask(1, "/large")
 	ask(3, "/large")
-	eventually(t, "two windows' worth waits", func() bool { return held() == 2*256<<10 })
+	proxytest.Eventually(t, "two windows' worth waits", func() bool { return held() == 2*256<<10 })
 	c.next()
 	c.next() // their heads
 	ask(5, "/small")
 	if got := c.next(); !strings.HasPrefix(got, "HEADERS 5 :status=503 underlane-reason=overload ") {
 		t.Error(got)
 	}
-	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonOverload {
+	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonOverload {
 		t.Errorf("%+v", ev)
 	}
 	if hits := e.proxy.LimitHits()["pod-buffer"]; hits != 1 {
@@ -98,13 +95,13 @@ func TestPodBuffer(t *testing.T) {
 	}
 	c.must(c.fr.WriteRSTStream(1, xhttp2.ErrCodeCancel))
 	c.must(c.fr.WriteRSTStream(5, xhttp2.ErrCodeCancel)) // its sentence waits too
-	eventually(t, "one window's worth waits", func() bool { return held() == 256<<10 })
+	proxytest.Eventually(t, "one window's worth waits", func() bool { return held() == 256<<10 })
 	ask(7, "/small")
 	if got := c.next(); !strings.HasPrefix(got, "HEADERS 7 :status=200 ") {
 		t.Error(got)
 	}
 	c.must(c.fr.WriteRSTStream(3, xhttp2.ErrCodeCancel))
-	eventually(t, "nothing waits", func() bool { return held() == 0 })
+	proxytest.Eventually(t, "nothing waits", func() bool { return held() == 0 })
 }
 
 // TestH2Floods: a client that floods is sent away with the right code, is told of
@@ -171,7 +168,7 @@ func TestH2Floods(t *testing.T) {
 			if got := <-last; got != "ENHANCE_YOUR_CALM" {
 				t.Errorf("the last word is %q", got)
 			}
-			eventually(t, "counted", func() bool { return e.proxy.LimitHits()["http2-flood"] == hits })
+			proxytest.Eventually(t, "counted", func() bool { return e.proxy.LimitHits()["http2-flood"] == hits })
 		})
 	}
 	s.headers(1, true, ":status", "204")

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -160,17 +161,9 @@ func TestLogin(t *testing.T) {
 				c.CloseIdleConnections()
 			}
 			// What is left is nobody's.
-			eventually(t, "logins end with their clients' connections", func() bool {
-				s.proxy.pool.closeIdle(0)
-				shared := 0
-				s.proxy.h2.mu.Lock()
-				for key, conns := range s.proxy.h2.conns {
-					if key.Session == 0 {
-						shared += len(conns)
-					}
-				}
-				s.proxy.h2.mu.Unlock()
-				return int(openOne.Load()+openTwo.Load()) == shared
+			proxytest.Eventually(t, "logins end with their clients' connections", func() bool {
+				s.proxy.upstream.CloseIdle(0)
+				return int(openOne.Load()+openTwo.Load()) == s.proxy.upstream.Stats().HTTP2
 			})
 		})
 	}
@@ -190,7 +183,7 @@ func TestLoginOfACopy(t *testing.T) {
 			s.route(rule)
 			alice := &loginClient{t, "http://" + s.to(s.services["apex"].String()), clientOf(t, http2)}
 			alice.says("Negotiate alice", "200 alice")
-			eventually(t, "the copy is made", func() bool { return s.proxy.mirrors.now.Load() == 0 })
+			proxytest.Eventually(t, "the copy is made", func() bool { return s.proxy.core.Mirrors.UnderWay() == 0 })
 			stranger := &loginClient{t, "http://" + s.to(s.services["shadow"].String()), clientOf(t, http2)}
 			for range 5 {
 				stranger.says("", "401 ")

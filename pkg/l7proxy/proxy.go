@@ -2,9 +2,10 @@
 // what they speak, chooses endpoints per request, carries the bytes, between
 // nodes under mutual TLS, and tells tap what happened.
 //
-// The way of a connection: outbound.go or inbound.go (where it is to go) →
-// first.go (who speaks first, and what) → h1.go, h2.go or tcp.go (the driver of
-// its protocol) → upstream.go (the connection to the endpoint).
+// The life of a connection: serve.go (where it wants to go, package destination) →
+// first.go (which side speaks first, and what) → packages h1, h2 or opaque (the driver
+// of its protocol) → package request (what becomes of each request: routes, retries,
+// failover) → packages endpoints and upstream (the endpoint, and the connection to it).
 package l7proxy
 
 import (
@@ -15,45 +16,35 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/h1"
+	"github.com/underlane/underlane/pkg/l7proxy/h2"
+	"github.com/underlane/underlane/pkg/l7proxy/lifetime"
+	"github.com/underlane/underlane/pkg/l7proxy/mux"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
-	"github.com/underlane/underlane/pkg/rawio"
-	"github.com/underlane/underlane/pkg/state"
-	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Network makes connections inside the namespaces of this node's pods.
+// Network makes connections inside the namespaces of this node's pods, and knows
+// which of them are enrolled.
 type Network interface {
-	// Dial connects to dst from the pod with this UID: the source address is
-	// the pod's.
-	Dial(ctx context.Context, from string, dst netip.AddrPort) (*rawio.Conn, error)
-	// DialApp connects to the pod's own application at dst, which sees client
-	// as its peer.
-	DialApp(ctx context.Context, into string, dst, client netip.AddrPort) (*rawio.Conn, error)
-	// Enrolled reports whether the pod's traffic goes through this agent.
-	Enrolled(uid string) bool
-	// Shared reports whether the node is being handed over: pods that are not
-	// enrolled here may be with another agent.
-	Shared() bool
+	upstream.Network
+	destination.Network
 }
 
 // State is what the node knows of the mesh.
 type State interface {
-	View() *state.View
-	// Resolve waits, briefly, until the controller has said whose addr is; an
-	// error means that it has not, and the view does not know.
-	Resolve(ctx context.Context, addr netip.Addr) error
-	// Touch asks for addr without waiting, and marks it as used.
-	Touch(addr netip.Addr)
-	// IsNode reports whether addr is let in as the node itself is.
+	upstream.State
+	// IsNode reports whether addr is admitted as the node itself is.
 	IsNode(addr netip.Addr) bool
 }
 
-// Observer takes tap events. Active reports whether anybody reads them, beyond
-// the metrics.
-type Observer interface {
-	tap.Sink
-	Active() bool
-}
+// Observer takes tap events.
+type Observer = request.Observer
 
 // Limits bound what one connection may take. The zero value of a field means
 // its default.
@@ -121,124 +112,86 @@ type Options struct {
 type Proxy struct {
 	Options
 
-	gate    *mtls.Gate // of all mTLS handshakes
-	flights flights
-
-	balancers  balancers
-	absences   absences
-	lateDials  lateDials
-	routings   routings
-	rateLimits rateLimits
-	budgets    budgets
-	hints      hints
-	down       downPeers
-	watched    watchedConns
-	pool       pool
-	h2         h2Pool
-	muxes      muxes
-	pods       podUses
-	ids        atomic.Uint32
-	draining   atomic.Bool
-	panics     atomic.Uint64
-	retiring   atomic.Bool
-	fallbacks  atomic.Uint64
-
-	retriesRefused atomic.Uint64 // for want of budget
-	mirrors        mirrors
-	endMirrors     context.CancelFunc
-
-	h1 h1Sessions
-
-	standstill standstill
+	lifetime  *lifetime.Lifetime
+	pods      quota.Pods
+	core      request.Core
+	upstream  *upstream.Pool
+	endpoints *endpoints.Set
+	directory *destination.Directory
+	h1        *h1.Driver
+	h2        *h2.Driver
+	muxes     *lifetime.Group[*mux.Conn] // that agents of other nodes have made
+	hints     hints
+	muxFloods atomic.Uint64
+	panics    atomic.Uint64
+	ids       atomic.Uint32
 }
 
 // New makes a proxy. Run must be called for as long as it serves.
 func New(o Options) *Proxy {
 	o.Limits = o.Limits.withDefaults()
-	proxy := &Proxy{
-		Options: o,
-		gate:    newGate(),
-	}
-	proxy.mirrors.ctx, proxy.endMirrors = context.WithCancel(context.Background())
-	proxy.absences.ctx, proxy.absences.end = context.WithCancel(context.Background())
-	proxy.absences.dials = make(chan struct{}, dialsAtOnce)
-	proxy.absences.byAddr = make(map[netip.AddrPort]*absence)
-	proxy.balancers.log = o.Log
-	proxy.balancers.byPort = make(map[portKey]*portBalancer)
-	proxy.routings.byPort, proxy.routings.used = make(map[routingKey]*routing), make(map[routingKey]uint64)
-	proxy.budgets.byName = make(map[[2]string]*serviceBudget)
-	proxy.hints.firstSpeaker = make(map[netip.AddrPort]speaker)
-	proxy.down.until = make(map[netip.AddrPort]time.Time)
-	proxy.pool.idle = make(map[poolKey][]pooled)
-	proxy.muxes.init()
-	proxy.h1.all = make(map[*h1]struct{})
-	return proxy
+	p := &Proxy{Options: o, lifetime: lifetime.New()}
+	p.pods.MaxConns, p.pods.MaxHeld = o.Limits.PodConnections, o.Limits.PodBuffer
+	p.hints.firstSpeaker = make(map[netip.AddrPort]speaker)
+	p.upstream = upstream.New(upstream.Options{
+		Network: o.Network, State: o.State, Certs: o.Certs, Log: o.Log, Lifetime: p.lifetime,
+		Limits: upstream.Limits{
+			Connect: o.Limits.ConnectTimeout, Failover: o.Limits.FailoverTimeout,
+			HandshakePause: o.Limits.HandshakePause, Resolve: o.Limits.ResolveTimeout,
+			Idle: o.Limits.IdleTimeout, AgentDownMemory: o.Limits.AgentDownMemory,
+		},
+		OnUnreachable: func(ep *upstream.Endpoint, why mesh.Reason) { p.endpoints.Unreachable(ep, why) },
+	})
+	p.endpoints = endpoints.New(endpoints.Options{
+		Log: o.Log, Lifetime: p.lifetime,
+		Probe: func(ctx context.Context, from *mesh.Workload, ep mesh.Endpoint) error {
+			return p.directory.Probe(ctx, p.upstream, from, ep)
+		},
+	})
+	p.directory = destination.New(destination.Options{
+		State: o.State, Network: o.Network, Endpoints: p.endpoints,
+		ResolveTimeout: o.Limits.ResolveTimeout, Log: o.Log,
+	})
+	p.core.Upstream, p.core.State, p.core.Tap, p.core.Log, p.core.Lifetime = p.upstream, o.State, o.Tap, o.Log, p.lifetime
+	p.h1, p.h2 = h1.New(&p.core), h2.New(&p.core)
+	p.muxes = lifetime.NewGroup(p.lifetime.Retiring, func(c *mux.Conn) { c.Drain() })
+	return p
 }
 
 // Run keeps the proxy's pools tidy until ctx is done, then closes them.
 func (p *Proxy) Run(ctx context.Context) {
-	tick := time.NewTicker(p.Limits.IdleTimeout / 6)
-	defer tick.Stop()
-	watch := time.NewTicker(watchEvery)
+	pool := make(chan struct{})
+	go func() {
+		defer close(pool)
+		p.upstream.Run()
+	}()
+	watch, tick := time.NewTicker(upstream.WatchEvery), time.NewTicker(p.Limits.IdleTimeout/6)
 	defer watch.Stop()
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			p.watched.questions.Wait()
-			p.absences.stop()
-			p.endMirrors()
-			p.mirrors.running.Wait()
-			p.pool.closeAll()
-			p.h2.closeAll()
-			p.muxes.closeAll()
+			p.lifetime.End()
+			p.endpoints.Wait()
+			p.core.Mirrors.Wait()
+			<-pool
+			p.h2.CloseAll()
+			p.muxes.Each(func(c *mux.Conn) { c.NC.Close() })
 			return
 		case <-watch.C:
-			p.standstill.tick()
-			p.h1.watch()
-			p.askAgents(ctx)
+			p.h1.Watch()
 		case <-tick.C:
-			p.pool.closeIdle(p.Limits.IdleTimeout)
-			p.muxes.closeIdle(p.Limits.IdleTimeout / 6) // of their streams, those that were idle are closed by now
-			p.down.forget()
-			p.balancers.forget()
-			p.absences.forget()
-			p.routings.forget()
-			p.rateLimits.forget(func(uid string) bool { _, ok := p.State.View().WorkloadByUID(uid); return ok })
+			p.endpoints.Forget()
+			p.directory.Forget()
 		}
 	}
 }
 
-// PlaintextFallbacks counts connections made without TLS because the agent of
-// the server's node did not answer.
-func (p *Proxy) PlaintextFallbacks() uint64 { return p.fallbacks.Load() }
-
-// Panics counts streams of shared connections that were cut because serving them
-// panicked.
-func (p *Proxy) Panics() uint64 { return p.panics.Load() }
-
-// RetriesRefused counts retries that a Service's budget did not allow.
-func (p *Proxy) RetriesRefused() uint64 { return p.retriesRefused.Load() }
-
-// MirrorsDropped counts copies of requests that were not made, or not answered.
-func (p *Proxy) MirrorsDropped() uint64 { return p.mirrors.dropped.Load() }
-
 // Retire has responses say that their HTTP/1 connections end with them. Drain is
 // to follow: what was in use until then is gone by itself, and is not cut while a
 // client sends the next request.
-func (p *Proxy) Retire() {
-	p.retiring.Store(true)
-	p.muxes.drain()
-}
+func (p *Proxy) Retire() { p.lifetime.Retire() }
 
 // Drain asks every session to end soon: idle ones at once, HTTP/1 ones after
 // the response in progress, HTTP/2 ones by GOAWAY. It does not wait.
-func (p *Proxy) Drain() {
-	p.retiring.Store(true)
-	p.draining.Store(true)
-	p.h1.wakeIdle()
-	p.h2.drain()
-	p.muxes.drain()
-}
-
-// past is a deadline that wakes whoever waits.
-var past = time.Unix(1, 0)
+func (p *Proxy) Drain() { p.lifetime.Drain() }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -107,8 +108,8 @@ func TestH1Smuggling(t *testing.T) {
 		})
 	}
 	b.none()
-	eventually(t, fmt.Sprintf("%d requests are told as bad-request", refused), func() bool {
-		return e.tap.count(tap.ResponseEnd, mesh.ReasonBadRequest) == refused
+	proxytest.Eventually(t, fmt.Sprintf("%d requests are told as bad-request", refused), func() bool {
+		return e.tap.Count(tap.ResponseEnd, mesh.ReasonBadRequest) == refused
 	})
 }
 

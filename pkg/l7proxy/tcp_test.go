@@ -5,9 +5,11 @@ import (
 	"strconv"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
-	"golang.org/x/sys/unix"
 )
 
 type addrPort = netip.AddrPort
@@ -18,16 +20,16 @@ func portOf(i int) addrPort {
 	return netip.MustParseAddrPort("10.0." + strconv.Itoa(i>>8&255) + "." + strconv.Itoa(i&255) + ":" + strconv.Itoa(1+i>>16))
 }
 
-const opaque = "\x00opaque "
+const opaqueBytes = "\x00opaque "
 
 func TestHalfCloseBothWays(t *testing.T) {
 	for _, first := range []string{"client", "server"} {
 		t.Run(first, func(t *testing.T) {
 			e, b := newEnv(t), newBackend(t)
 			c := e.dial(b.addr)
-			c.send(opaque)
+			c.send(opaqueBytes)
 			srv := b.request()
-			srv.expect(opaque)
+			srv.expect(opaqueBytes)
 			early, late := c, srv
 			if first == "server" {
 				early, late = srv, c
@@ -41,11 +43,11 @@ func TestHalfCloseBothWays(t *testing.T) {
 			early.expect("an answer and more")
 			_ = late.CloseWrite()
 			early.expectEnd(nil)
-			ev := e.tap.wait(t, tap.ConnClose, 0)
+			ev := e.tap.Wait(t, tap.ConnClose, 0)
 			if ev.Reason != mesh.ReasonNone || ev.Reset || !ev.Success() || ev.Process != "curl" {
 				t.Errorf("%+v", ev)
 			}
-			eventually(t, "closed", func() bool { return e.conns() == 0 })
+			proxytest.Eventually(t, "closed", func() bool { return e.conns() == 0 })
 		})
 	}
 }
@@ -57,9 +59,9 @@ func TestResetIsPassedOn(t *testing.T) {
 			for i := range 20 {
 				e, b := newEnv(t), newBackend(t)
 				c := e.dial(b.addr)
-				c.send(opaque)
+				c.send(opaqueBytes)
 				srv := b.request()
-				srv.expect(opaque)
+				srv.expect(opaqueBytes)
 				early, late := c, srv
 				if first == "server" {
 					early, late = srv, c
@@ -67,7 +69,7 @@ func TestResetIsPassedOn(t *testing.T) {
 				_ = early.SetLinger(0)
 				early.Close()
 				late.expectEnd(unix.ECONNRESET)
-				if ev := e.tap.wait(t, tap.ConnClose, 0); ev.Reason != want || !ev.Reset {
+				if ev := e.tap.Wait(t, tap.ConnClose, 0); ev.Reason != want || !ev.Reset {
 					t.Fatalf("round %d: %s, want %s", i, ev.Reason, want)
 				}
 			}

@@ -7,7 +7,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/opaque"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 )
@@ -36,7 +39,8 @@ type told struct {
 
 // tell reads on until the protocol is known, and no longer than is good for a
 // protocol that is none of those that are known: such bytes are opaque.
-func (p *Proxy) tell(ctx context.Context, s *Session, c firstReader, buf, head []byte, dialled bool) ([]byte, told) {
+func (s *session) tell(ctx context.Context, buf, head []byte, dialled bool) ([]byte, told) {
+	p := s.proxy
 	if len(head) == 0 {
 		return head, told{Result: detect.Result{Protocol: detect.Opaque}}
 	}
@@ -44,13 +48,13 @@ func (p *Proxy) tell(ctx context.Context, s *Session, c firstReader, buf, head [
 	if result.NeedMore {
 		t := telling{
 			s: s, began: time.Now(),
-			ruled: sync.OnceValue(s.ruled),
+			ruled: sync.OnceValue(s.Target.Ruled),
 			known: sync.OnceValue(func() bool { return p.hints.opaque(s.Original) }),
 		}
 		if !dialled {
 			t.dial = func() *ahead { return s.dialAhead(ctx) }
 		}
-		if head, result = t.read(c, buf, head); result.Protocol == detect.Opaque {
+		if head, result = t.read(s.Client, buf, head); result.Protocol == detect.Opaque {
 			p.hints.looked(s.Original, true)
 		}
 	}
@@ -60,15 +64,9 @@ func (p *Proxy) tell(ctx context.Context, s *Session, c firstReader, buf, head [
 	return head, result
 }
 
-// firstReader is the client's connection.
-type firstReader interface {
-	Read(p []byte) (int, error)
-	SetReadDeadline(t time.Time) error
-}
-
 // telling is the reading on where the first bytes are not enough.
 type telling struct {
-	s     *Session
+	s     *session
 	began time.Time
 	ruled func() bool   // requests to the destination are subject to rules
 	known func() bool   // it is known for first bytes that tell nothing
@@ -76,7 +74,7 @@ type telling struct {
 	ahead *ahead
 }
 
-func (t *telling) read(c firstReader, buf, head []byte) ([]byte, told) {
+func (t *telling) read(c conn.Conn, buf, head []byte) ([]byte, told) {
 	result := detect.Result{NeedMore: true}
 	timedOut := false
 	defer c.SetReadDeadline(time.Time{})
@@ -85,8 +83,8 @@ func (t *telling) read(c firstReader, buf, head []byte) ([]byte, told) {
 		if timedOut = last && !time.Now().Before(by); timedOut {
 			break
 		}
-		if c, ok := c.(Conn); ok && got > 0 {
-			awaitRest(c, got)
+		if got > 0 {
+			conn.AwaitRest(c, got)
 		}
 		_ = c.SetReadDeadline(by)
 		n, err := c.Read(buf[len(head):])
@@ -146,60 +144,35 @@ func (t *telling) until(head []byte) (by time.Time, last bool) {
 	return t.began.Add(wait), true
 }
 
-// ruled reports whether requests of the session are subject to what opaque
-// connections are not: routes, and limits that count requests.
-func (s *Session) ruled() bool {
-	limited := func(w *mesh.Workload) bool {
-		return w != nil && (w.Settings.RateLimit != nil || w.Settings.ClientRateLimit != nil)
-	}
-	switch t := s.target.(type) {
-	case *inboundTarget:
-		return limited(t.local.Load())
-	case *outboundTarget:
-		d := t.look(s.proxy)
-		if d.routing != nil || limited(d.pod) {
-			return true
-		}
-		if d.port != nil {
-			for _, ep := range d.port.Endpoints {
-				if limited(ep.Workload) {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
 // ahead is an opaque connection to the endpoint that is made while nobody knows
 // yet whether there is to be one.
 type ahead struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-	choice *Choice
-	conn   Conn
-	err    error
+	cancel  context.CancelFunc
+	done    chan struct{}
+	attempt *endpoints.Attempt
+	conn    conn.Conn
+	err     error
 }
 
-func (s *Session) dialAhead(ctx context.Context) *ahead {
+func (s *session) dialAhead(ctx context.Context) *ahead {
 	a := &ahead{done: make(chan struct{})}
 	ctx, a.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(a.done)
-		a.choice, a.conn, a.err = s.reach(ctx, mtls.ALPNTCP)
+		a.attempt, a.conn, a.err = s.Reach(ctx, mtls.ALPNTCP)
 	}()
 	return a
 }
 
-// take waits for the connection. With an error, choice is at most where that is
+// take waits for the connection. With an error, tried is at most where that is
 // from.
-func (a *ahead) take() (up *opened, choice *Choice, err error) {
+func (a *ahead) take() (up *opaque.Opened, tried *endpoints.Attempt, err error) {
 	<-a.done
 	a.cancel()
 	if a.err != nil {
-		return nil, a.choice, a.err
+		return nil, a.attempt, a.err
 	}
-	return &opened{choice: a.choice, conn: a.conn}, a.choice, nil
+	return &opaque.Opened{Attempt: a.attempt, Conn: a.conn}, a.attempt, nil
 }
 
 // drop gives the connection up; a may be nil.
@@ -209,6 +182,6 @@ func (a *ahead) drop() {
 	}
 	a.cancel()
 	if up, _, err := a.take(); err == nil {
-		up.discard()
+		up.Discard()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/state"
@@ -72,7 +73,8 @@ func TestTell(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, c := net.Pipe()
 				defer c.Close()
-				s := &Session{Direction: mesh.Outbound, opaque: test.opaque, proxy: &Proxy{}}
+				s := &session{opaque: test.opaque, proxy: &Proxy{}}
+				s.Direction = mesh.Outbound
 				s.proxy.Limits = s.proxy.Limits.withDefaults()
 				if test.inbound {
 					s.Direction = mesh.Inbound
@@ -96,8 +98,8 @@ func TestTell(t *testing.T) {
 					ruled: func() bool { return test.ruled }, known: func() bool { return test.known },
 					dial: func() *ahead { dialledAt = time.Since(began); return &ahead{} },
 				}
-				buf := make([]byte, bufferSize)
-				head, got := tell.read(c, buf, buf[:copy(buf, test.said[0].text)])
+				buf := make([]byte, conn.BufferSize)
+				head, got := tell.read(memoryConn{c}, buf, buf[:copy(buf, test.said[0].text)])
 				if took := time.Since(began); took != test.at || got.Protocol != test.want || got.late != test.late || got.watch != test.watch {
 					t.Errorf("after %s: %v, late %t, watch %t; want %v, %t, %t after %s", took, got.Protocol, got.late, got.watch, test.want, test.late, test.watch, test.at)
 				}
@@ -140,7 +142,7 @@ func TestWordsAreAnswered(t *testing.T) {
 	if resp, _ := c.response("GET"); resp.StatusCode != 204 {
 		t.Errorf("%d", resp.StatusCode)
 	}
-	if ev := e.tap.wait(t, tap.ResponseEnd, 0); ev.Protocol != "http1" {
+	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Protocol != "http1" {
 		t.Errorf("%+v", ev)
 	}
 	if e.proxy.hints.opaque(mustAddr(b.addr)) {
@@ -157,7 +159,7 @@ func TestWordsToNobody(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("an answer")
 	}
-	if ev := e.tap.wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonConnectRefused || !ev.Reset {
+	if ev := e.tap.Wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonConnectRefused || !ev.Reset {
 		t.Errorf("%+v", ev)
 	}
 }
@@ -178,7 +180,7 @@ func TestSlowRequestsKeepTheRules(t *testing.T) {
 		if resp, _ := c.response("GET"); resp.StatusCode != 204 {
 			t.Errorf("%d", resp.StatusCode)
 		}
-		if ev := s.tap.wait(t, tap.RequestInit, 0); ev.Path != "/slow" || ev.Protocol != "http1" {
+		if ev := s.tap.Wait(t, tap.RequestInit, 0); ev.Path != "/slow" || ev.Protocol != "http1" {
 			t.Errorf("%+v", ev)
 		}
 	})
@@ -190,7 +192,7 @@ func TestSlowRequestsKeepTheRules(t *testing.T) {
 		if resp, _ := c.response("GET"); resp.StatusCode != 204 {
 			t.Errorf("%d", resp.StatusCode)
 		}
-		if ev := s.tap.wait(t, tap.RequestInit, 1); ev.Path != "/after" || ev.Protocol != "http1" {
+		if ev := s.tap.Wait(t, tap.RequestInit, 1); ev.Path != "/after" || ev.Protocol != "http1" {
 			t.Errorf("%+v", ev)
 		}
 	})
@@ -203,7 +205,7 @@ func TestSlowRequestsKeepTheRules(t *testing.T) {
 		if got, err := srv.r.ReadString('\n'); err == nil || got != "" {
 			t.Errorf("the server got %q", got)
 		}
-		if ev := s.tap.wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonRequestTimeout {
+		if ev := s.tap.Wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonRequestTimeout {
 			t.Errorf("%+v", ev)
 		}
 	})
@@ -216,7 +218,7 @@ func TestSlowRequestsKeepTheRules(t *testing.T) {
 		if got, err := srv.r.ReadString('\n'); err == nil || got != "" {
 			t.Errorf("the server got %q", got)
 		}
-		if ev := s.tap.wait(t, tap.ConnClose, 1); ev.Reason != mesh.ReasonRequestTimeout {
+		if ev := s.tap.Wait(t, tap.ConnClose, 1); ev.Reason != mesh.ReasonRequestTimeout {
 			t.Errorf("%+v", ev)
 		}
 	})
@@ -236,14 +238,14 @@ func TestRuled(t *testing.T) {
 	limit := &mesh.RateLimit{Count: 1, Period: time.Second}
 	limited := &mesh.Workload{UID: "limited", Settings: mesh.Settings{ClientRateLimit: limit}}
 	free := &mesh.Workload{UID: "free", Settings: mesh.Settings{Policy: mesh.PolicyStrict}}
+	s := newShop(t)
 	for _, w := range []*mesh.Workload{limited, free} {
-		if got := (&Session{target: newInboundTarget(w, false)}).ruled(); got != (w == limited) {
+		if got := s.proxy.directory.Inbound(w, mustAddr("10.7.0.1:80"), false).Ruled(); got != (w == limited) {
 			t.Errorf("inbound, %s: %t", w.UID, got)
 		}
 	}
 	limited.Settings = mesh.Settings{RateLimit: limit}
 	limited.Addrs, free.Addrs = []netip.Addr{netip.MustParseAddr("10.7.0.1")}, []netip.Addr{netip.MustParseAddr("10.7.0.2")}
-	s := newShop(t)
 	s.apply(
 		state.Resource{Name: state.WorkloadName(limited.UID), Workload: limited},
 		state.Resource{Name: state.WorkloadName(free.UID), Workload: free},
@@ -268,8 +270,7 @@ func TestRuled(t *testing.T) {
 		s.services["plain"]:     false,
 		s.services["apex"]:      true, // has a route
 	} {
-		session := &Session{proxy: s.proxy, target: newOutboundTarget(s.proxy, s.local, dst)}
-		if got := session.ruled(); got != want {
+		if got := s.proxy.directory.Outbound(s.local, dst).Ruled(); got != want {
 			t.Errorf("to %s: %t", dst, got)
 		}
 	}

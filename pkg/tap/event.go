@@ -103,18 +103,17 @@ func (e *Event) Success() bool {
 		return false
 	}
 	if e.GRPC {
-		return !failingGRPC(e.GRPCStatus)
+		return !GRPCFailure(e.GRPCStatus)
 	}
 	return e.Status < 500
 }
 
-// failingGRPC: the codes that are the server's fault, as in Linkerd's
-// classification: UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED,
-// RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, DATA_LOSS… any but OK and the
-// codes that blame the caller.
-func failingGRPC(code int) bool {
+// GRPCFailure reports whether a gRPC status is the server's failure, as Linkerd
+// classifies it: UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED, INTERNAL,
+// UNAVAILABLE, DATA_LOSS.
+func GRPCFailure(code int) bool {
 	switch code {
-	case 2, 4, 7, 8, 13, 14, 15:
+	case 2, 4, 7, 13, 14, 15:
 		return true
 	}
 	return false

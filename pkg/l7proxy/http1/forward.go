@@ -144,6 +144,10 @@ func (h *Head) appendConnection(dst []byte, e *Edits) []byte {
 	return dst
 }
 
+// AppendTarget appends s with the bytes replaced that no request target or location
+// may have.
+func AppendTarget(dst []byte, s string) []byte { return appendClean(dst, s, cTarget) }
+
 // appendClean appends s with the bytes outside the class replaced: an added
 // field can never break the head's framing.
 func appendClean(dst []byte, s string, bit uint8) []byte {

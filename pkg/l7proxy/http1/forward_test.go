@@ -1,16 +1,10 @@
 package http1
 
 import (
-	"bufio"
-	"bytes"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/underlane/underlane/pkg/mesh"
 )
 
 func TestForwardRequest(t *testing.T) {
@@ -80,59 +74,6 @@ func TestForwardResponse(t *testing.T) {
 	}
 }
 
-func TestSynthetic(t *testing.T) {
-	for _, test := range []struct {
-		name    string
-		asked   Kind
-		closing bool
-		want    string
-	}{
-		{"plain", 0, false, "HTTP/1.1 503 Service Unavailable\r\nunderlane-reason: no-endpoints\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 34\r\n\r\nthe service has no ready endpoint\n"},
-		{"HEAD", KindHEAD, false, "HTTP/1.1 503 Service Unavailable\r\nunderlane-reason: no-endpoints\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 34\r\n\r\n"},
-		{"HTTP/1.0", KindHTTP10 | KindHEAD, false, "HTTP/1.1 503 Service Unavailable\r\nunderlane-reason: no-endpoints\r\nconnection: keep-alive\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 34\r\n\r\n"},
-		{"gRPC, closing", KindGRPC, true, "HTTP/1.1 200 OK\r\nunderlane-reason: no-endpoints\r\nconnection: close\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\ngrpc-status: 14\r\ngrpc-message: the service has no ready endpoint\r\n\r\n"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			got := AppendSynthetic(nil, mesh.ReasonNoEndpoints, test.asked, test.closing)
-			if diff := cmp.Diff(test.want, string(got)); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-// Every reason of the table makes a response that net/http reads, or none.
-func TestSyntheticReasons(t *testing.T) {
-	for reason := range mesh.NumReasons {
-		got := AppendSynthetic(nil, reason, 0, true)
-		if reason.HTTPStatus() == 0 {
-			if len(got) != 0 {
-				t.Errorf("%v: %q, want nothing", reason, got)
-			}
-			continue
-		}
-		r, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(got)), nil)
-		if err != nil {
-			t.Errorf("%v: %v", reason, err)
-			continue
-		}
-		body, err := io.ReadAll(r.Body)
-		if err != nil || string(body) != reason.Text()+"\n" || r.StatusCode != reason.HTTPStatus() ||
-			r.Header.Get(ReasonHeader) != reason.String() || !r.Close {
-			t.Errorf("%v: %q, %v", reason, got, err)
-		}
-		if r.Status != strings.TrimSpace(r.Status) {
-			t.Errorf("%v: no reason phrase for status %d", reason, r.StatusCode)
-		}
-	}
-	if h, _ := response(t, string(AppendContinue(nil)), 0); !h.Interim() {
-		t.Error("AppendContinue is not an interim response")
-	}
-	if got := appendPercent(nil, "100% é\n"); string(got) != "100%25 %C3%A9%0A" {
-		t.Errorf("appendPercent = %q", got)
-	}
-}
-
 const (
 	typicalRequest = "POST /api/vote?choice=:doughnut: HTTP/1.1\r\nHost: web-svc.emojivoto:80\r\nUser-Agent: curl/8.5.0\r\n" +
 		"Accept: application/json\r\nAccept-Encoding: gzip, deflate\r\nContent-Type: application/json\r\nContent-Length: 64\r\n" +
@@ -167,7 +108,6 @@ func TestNoAllocations(t *testing.T) {
 				t.Fatal(err)
 			}
 			out = AppendResponseHead(out[:0], &h, edits)
-			out = AppendSynthetic(out[:0], mesh.ReasonTimeout, kind, false)
 		}
 	}
 	exchange() // the first message makes the memory that the next ones use again

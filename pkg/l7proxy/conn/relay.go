@@ -1,0 +1,93 @@
+package conn
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// Relay copies bytes both ways, each direction in a goroutine of its own. An
+// end of one direction is passed on as such; a failure cuts both.
+type Relay struct {
+	Client, Server     Conn
+	ToServer, ToClient atomic.Uint64 // bytes
+
+	cutOnce sync.Once
+	reason  mesh.Reason // why it was cut: the first failure, the others follow from it
+}
+
+// Run copies until both directions have ended: first the bytes that were read
+// already. It returns why the relay was cut, ReasonNone if both sides ended in
+// order.
+func (r *Relay) Run(fromClient, fromServer []byte) mesh.Reason {
+	var down sync.WaitGroup
+	down.Go(func() {
+		r.copy(r.Client, r.Server, fromServer, &r.ToClient, mesh.ReasonUpstreamReset, mesh.ReasonClientReset)
+	})
+	r.copy(r.Server, r.Client, fromClient, &r.ToServer, mesh.ReasonClientReset, mesh.ReasonUpstreamReset)
+	down.Wait()
+	return r.reason
+}
+
+// copy moves one direction to its end. readFails and writeFails name the side
+// that a failure is put down to, where the error itself has no reason.
+func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, writeFails mesh.Reason) {
+	if len(first) > 0 {
+		if _, err := dst.Write(first); err != nil {
+			r.Cut(writeFails)
+			return
+		}
+	}
+	buf := GetBuffer()
+	defer func() { putBulk(buf) }()
+	defer src.ReadAhead(false)
+	for full := false; ; {
+		m, err := src.Read(*buf)
+		if err == nil && m >= bulkFrom {
+			var more int
+			more, err = src.ReadMore((*buf)[m:])
+			m += more
+		}
+		if m > 0 {
+			n.Add(uint64(m))
+			if _, err := dst.Write((*buf)[:m]); err != nil {
+				r.Cut(writeFails)
+				return
+			}
+			was := full
+			if full = m == len(*buf); !full {
+				AwaitMore(src, m, was)
+			}
+		}
+		if m == BufferSize && err == nil {
+			putBulk(buf)
+			buf = bulks.Get().(*[]byte)
+			src.ReadAhead(true)
+		}
+		if err == io.EOF {
+			if dst.CloseWrite() != nil {
+				r.Cut(writeFails)
+			}
+			return
+		}
+		if err != nil {
+			if said, ok := errors.AsType[*mesh.ReasonError](err); ok {
+				readFails = said.Reason
+			}
+			r.Cut(readFails)
+			return
+		}
+	}
+}
+
+// Cut resets both connections, for a reason that Run returns.
+func (r *Relay) Cut(reason mesh.Reason) {
+	r.cutOnce.Do(func() {
+		r.reason = reason
+		_ = r.Client.Reset()
+		_ = r.Server.Reset()
+	})
+}

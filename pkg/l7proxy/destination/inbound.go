@@ -1,0 +1,91 @@
+package destination
+
+import (
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// Inbound is a pod of this node, at the address that the client asked for. Its
+// policy is decided here, for each request.
+type Inbound struct {
+	directory *Directory
+	local     atomic.Pointer[mesh.Workload] // picking refreshes it while streams begin
+	addr      netip.AddrPort
+	fromNode  bool
+}
+
+// Inbound is the target of a connection to local, a pod of this node, at addr.
+// fromNode: it was made by the node itself.
+func (d *Directory) Inbound(local *mesh.Workload, addr netip.AddrPort, fromNode bool) *Inbound {
+	t := &Inbound{directory: d, addr: addr, fromNode: fromNode}
+	t.local.Store(local)
+	return t
+}
+
+// Local is the pod.
+func (t *Inbound) Local() *mesh.Workload { return t.local.Load() }
+
+// FromNode reports whether the client is the node itself.
+func (t *Inbound) FromNode() bool { return t.fromNode }
+
+// Service implements Target.
+func (t *Inbound) Service() *mesh.Service { return nil }
+
+// Routing implements Target: routes are for clients.
+func (t *Inbound) Routing() *Routing { return nil }
+
+// Peer implements Target.
+func (t *Inbound) Peer() tap.Peer {
+	local := t.local.Load()
+	return tap.Peer{Addr: t.addr, Workload: local, Identity: local.Identity}
+}
+
+// Ruled implements Target.
+func (t *Inbound) Ruled() bool { return limited(t.local.Load()) }
+
+// Opaque implements Target.
+func (t *Inbound) Opaque() bool {
+	return mesh.InRanges(t.local.Load().Settings.OpaquePorts, t.addr.Port())
+}
+
+// Pick implements Target.
+func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
+	if slices.Contains(q.Exclude, t.addr) {
+		return mesh.Fail(mesh.ReasonNoEndpoints, nil) // there is no other
+	}
+	// The settings may have changed since the connection was accepted.
+	local := t.local.Load()
+	if w, ok := t.directory.State.View().WorkloadByUID(local.UID); ok && w != local {
+		local = w
+		t.local.Store(w)
+	}
+	verdict := policy.Decide(policy.Input{
+		Client:       q.Client.Identity,
+		ClientAddr:   q.Client.Addr.Addr(),
+		ClientIsNode: t.fromNode,
+		Server:       local,
+		Port:         t.addr.Port(),
+	})
+	if !verdict.Allowed {
+		return mesh.Fail(verdict.Reason, nil)
+	}
+	if !t.fromNode { // probes are not refused
+		if err := t.directory.rateLimits.admit(local, q.Client.Identity); err != nil {
+			return err
+		}
+	}
+	peer := tap.Peer{Addr: t.addr, Workload: local, Identity: local.Identity}
+	a.To(upstream.Endpoint{
+		Key:  upstream.Key{Session: q.Session, Addr: t.addr},
+		Peer: peer,
+		Mode: upstream.SameNode,
+	})
+	return nil
+}

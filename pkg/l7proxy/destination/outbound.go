@@ -1,0 +1,190 @@
+package destination
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// Outbound is where a pod of this node wants to go: a service's port, a pod, or an
+// address that the mesh does not know.
+type Outbound struct {
+	directory *Directory
+	dst       netip.AddrPort
+	// known is replaced when the state changes: picking does that while other
+	// streams of the session begin.
+	known atomic.Pointer[knowledge]
+	// touched is when the state was last told that dst is in use, in unix
+	// seconds: addresses that are not used are forgotten.
+	touched atomic.Int64
+}
+
+// touchEvery is well below the time after which an address is forgotten.
+const touchEvery = 30 // seconds
+
+// knowledge is what one view says of a target. It is immutable.
+type knowledge struct {
+	version uint64         // of the view
+	local   *mesh.Workload // the client
+	Backend                // without Service: the destination is no service
+	pod     *mesh.Workload // the destination where it is no service, nil if unknown
+	unsaid  bool           // the controller has not said whose address it is
+	routing *Routing       // of the service's port, nil: no route has a say
+}
+
+// Outbound is the target of a connection that local, a pod of this node, made to
+// dst.
+func (d *Directory) Outbound(local *mesh.Workload, dst netip.AddrPort) *Outbound {
+	t := &Outbound{directory: d, dst: dst}
+	t.known.Store(&knowledge{local: local})
+	t.look()
+	return t
+}
+
+// Service implements Target.
+func (t *Outbound) Service() *mesh.Service { return t.known.Load().Backend.Service }
+
+// Peer implements Target.
+func (t *Outbound) Peer() tap.Peer { return tap.Peer{Addr: t.dst, Workload: t.known.Load().pod} }
+
+// Routing implements Target.
+func (t *Outbound) Routing() *Routing { return t.look().routing }
+
+// Ruled implements Target.
+func (t *Outbound) Ruled() bool {
+	k := t.look()
+	if k.routing != nil || limited(k.pod) {
+		return true
+	}
+	if k.Port != nil {
+		for _, ep := range k.Port.Endpoints {
+			if limited(ep.Workload) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// look returns what the newest view says; what it does not know the controller is
+// asked for. That is so at first, and later, for a session may outlive what the
+// state keeps of addresses that are not used: until there is an answer the last one
+// holds then. A destination in the mesh must not turn into an unknown one, which is
+// reached in plaintext.
+func (t *Outbound) look() *knowledge {
+	d, addr := t.directory, t.dst.Addr()
+	if now, last := time.Now().Unix(), t.touched.Load(); now-last >= touchEvery && t.touched.CompareAndSwap(last, now) {
+		d.State.Touch(addr)
+	}
+	was, v := t.known.Load(), d.State.View()
+	if was.version == v.Version() {
+		return was
+	}
+	if !v.Answered(addr) {
+		d.Resolve(context.Background(), addr)
+		v = d.State.View()
+	}
+	now := *was
+	now.version = v.Version()
+	if w, ok := v.WorkloadByUID(was.local.UID); ok {
+		now.local = w // its settings may have changed
+	}
+	if v.Answered(addr) || was.version == 0 {
+		now.unsaid = !v.Answered(addr)
+		now.pod, _ = v.Workload(addr)
+		now.Backend.Service, now.Port, _ = v.Service(t.dst)
+		now.routing = nil
+		if now.Port != nil {
+			if now.Port != was.Port {
+				now.Balancer = d.Endpoints.Balancer(now.Backend.Service, now.Port, now.local, addr.Is4(), now.version)
+			}
+			now.routing = d.routing(v, now.Backend.Service, now.Port, now.local, addr.Is4())
+		}
+	}
+	t.known.Store(&now)
+	return &now
+}
+
+// Opaque implements Target.
+func (t *Outbound) Opaque() bool {
+	k := t.known.Load()
+	if mesh.InRanges(k.local.Settings.OpaquePorts, t.dst.Port()) {
+		return true
+	}
+	if k.Port == nil {
+		return false
+	}
+	for _, ep := range k.Port.Endpoints {
+		if ep.Workload != nil && mesh.InRanges(ep.Workload.Settings.OpaquePorts, ep.Addr.Port()) {
+			return true
+		}
+	}
+	return false
+}
+
+// errUnsaid: an attacker between the node and the controller could otherwise have
+// plaintext sent to a pod of the mesh.
+var errUnsaid = errors.New("the controller does not say whose address it is, and it may be in the mesh, or the client fails closed")
+
+// Pick implements Target.
+func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
+	d, k := t.directory, t.look()
+	to := q.To
+	if to == nil {
+		to = &k.Backend
+	}
+	if to.Service == nil {
+		if k.unsaid && (k.local.Settings.FailClosed || d.State.View().InRange(t.dst.Addr())) {
+			return mesh.Fail(mesh.ReasonTimeout, errUnsaid)
+		}
+		return d.choose(a, k.local, mesh.Endpoint{Addr: t.dst, Workload: k.pod, Ready: true})
+	}
+	if to.Port == nil {
+		return mesh.Fail(mesh.ReasonNoEndpoints, errors.New("the service "+to.Service.Namespace+"/"+to.Service.Name+" has no such port"))
+	}
+	ticket, ok := to.prefer(&q)
+	if !ok {
+		ticket, ok = to.balance(k.local, t.dst.Addr(), q.Exclude)
+	}
+	if !ok {
+		return mesh.Fail(mesh.ReasonNoEndpoints, nil)
+	}
+	err := d.choose(a, k.local, ticket.Endpoint.Endpoint)
+	d.Endpoints.Balanced(a, to.Balancer, ticket, to.Balancer.Len() > len(q.Exclude)+1)
+	if err != nil {
+		a.Done()
+	}
+	return err
+}
+
+// prefer picks the first endpoint that the session has a connection of its own to,
+// ejected or not.
+func (to *Backend) prefer(q *Query) (balance.Ticket, bool) {
+	for _, addr := range q.Prefer {
+		if slices.Contains(q.Exclude, addr) {
+			continue
+		}
+		if ticket, ok := to.Balancer.PickAt(balance.Now(), addr); ok {
+			return ticket, true
+		}
+	}
+	return balance.Ticket{}, false
+}
+
+// balance picks among the endpoints of the backend for local, a client that wants
+// to go to dst.
+func (to *Backend) balance(local *mesh.Workload, dst netip.Addr, exclude []netip.AddrPort) (balance.Ticket, bool) {
+	now := balance.Now()
+	if to.Service.SessionAffinity {
+		return to.Balancer.PickFor(now, OwnAddress(local, dst, netip.Addr{}), exclude...)
+	}
+	return to.Balancer.Pick(now, exclude...)
+}

@@ -1,0 +1,155 @@
+package h1
+
+import (
+	"context"
+	"errors"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/http1"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// mirrorRequest is a request that is to be mirrored once its body is there.
+type mirrorRequest struct {
+	to   []*destination.Backend
+	head []byte // and as much of the body as came with it
+}
+
+// startMirrors makes the copies of the request in d.out, now if it is whole.
+func (d *session) startMirrors(kind http1.Kind) {
+	d.mirror = mirrorRequest{}
+	if d.plan.Action == nil || len(d.plan.Action.Mirrors) == 0 || kind&(http1.KindCONNECT|http1.KindUpgrade) != 0 {
+		return
+	}
+	for to := range d.plan.Mirrored {
+		d.mirror.to = append(d.mirror.to, to)
+	}
+	if len(d.mirror.to) == 0 {
+		return
+	}
+	d.mirror.head = append([]byte(nil), d.out...)
+	if d.body.Done() {
+		d.mirrorNow(kind)
+	}
+}
+
+// mirrorBody makes the copies that waited for the body.
+func (d *session) mirrorBody(kind http1.Kind) {
+	switch {
+	case len(d.mirror.to) == 0:
+	case d.body.Done() && d.retry.body.Whole():
+		d.mirror.head = append(d.mirror.head, d.retry.body.Body()...)
+		d.mirrorNow(kind)
+	default:
+		d.s.Mirrors.Drop(len(d.mirror.to))
+	}
+}
+
+func (d *session) mirrorNow(kind http1.Kind) {
+	s, message := d.s, d.mirror.head
+	for _, to := range d.mirror.to {
+		a := new(endpoints.Attempt)
+		if to.Service == nil || s.Pick(a, to) != nil {
+			s.Mirrors.Drop(1)
+			continue
+		}
+		s.Mirrors.Start(s.Lifetime.Ended, func(ctx context.Context) error {
+			defer a.Done()
+			return sendCopy(ctx, s, a, message, kind)
+		})
+	}
+	d.mirror = mirrorRequest{}
+}
+
+// sendCopy sends a whole HTTP/1 request, and reads the answer away.
+func sendCopy(ctx context.Context, s *request.Session, a *endpoints.Attempt, message []byte, kind http1.Kind) error {
+	up := s.IdleHTTP1(a)
+	if up == nil {
+		var err error
+		if up, err = s.DialHTTP1(ctx, a); err != nil {
+			return err
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { _ = up.SetDeadline(aLongTimeAgo) })
+	answer := discard{up: up}
+	err := answer.run(message, kind)
+	if !stop() && err == nil {
+		err = ctx.Err() // the connection has its deadline
+	}
+	if answer.head.Status() != 0 {
+		a.Answered(answer.head.Status())
+	} else {
+		a.Failed(mesh.ReasonUpstreamReset)
+	}
+	if err != nil || !answer.head.KeepAlive() || up.Key.Session != 0 {
+		up.Close()
+		return err
+	}
+	s.Upstream.Keep(up)
+	return nil
+}
+
+// discard reads a response away.
+type discard struct {
+	up   *appConn
+	head http1.Head
+}
+
+func (a *discard) run(message []byte, kind http1.Kind) error {
+	if _, err := a.up.Write(message); err != nil {
+		return err
+	}
+	buf := conn.GetBuffer()
+	defer conn.PutBuffer(buf)
+	n, err := a.readHead(*buf, kind)
+	if err != nil {
+		return err
+	}
+	body := a.head.Body()
+	for rest := a.up.In[n:]; ; {
+		taken, _, err := body.Next(rest)
+		switch {
+		case err != nil:
+			return err
+		case body.Done() && taken == len(rest):
+			return nil
+		case taken < len(rest):
+			return errors.New("bytes after the response")
+		}
+		read, err := a.up.Read(*buf)
+		if err != nil {
+			return err
+		}
+		rest = (*buf)[:read]
+	}
+}
+
+// readHead reads the final response's head, n bytes at the start of up.In.
+func (a *discard) readHead(buf []byte, kind http1.Kind) (n int, err error) {
+	in := buf[:0]
+	for len(in) < len(buf) {
+		read, err := a.up.Read(buf[len(in):])
+		if err != nil {
+			return 0, err
+		}
+		in = buf[:len(in)+read]
+		for len(in) > 0 {
+			n, err := http1.ParseResponse(in, &a.head, kind)
+			if err != nil {
+				return 0, err
+			}
+			if n > 0 && !a.head.Interim() {
+				a.up.In = in
+				return n, nil
+			}
+			if n == 0 {
+				break
+			}
+			in = buf[:copy(buf, in[n:])]
+		}
+	}
+	return 0, http1.ErrHeaderTooLarge
+}

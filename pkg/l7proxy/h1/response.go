@@ -1,0 +1,253 @@
+package h1
+
+import (
+	"errors"
+	"io"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/http1"
+	"github.com/underlane/underlane/pkg/l7proxy/reply"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// head is how an attempt got as far as the head of the response.
+type head struct {
+	up     *appConn
+	pump   *pump
+	length int         // of the head, at the start of up.In
+	reason mesh.Reason // why there is none
+	err    error       // why the request could not even be sent
+	// unreached says why another endpoint may be asked instead: no application
+	// has seen the request.
+	unreached mesh.Reason
+}
+
+// notConnected is a failure to connect: nothing was sent.
+type notConnected struct{ error }
+
+func (e notConnected) Unwrap() error { return e.error }
+
+// unsent is the reason of a failure before anything was sent, ReasonNone
+// otherwise.
+func unsent(err error) mesh.Reason {
+	if errors.As(err, new(notConnected)) {
+		return upstream.ReasonOf(err)
+	}
+	return mesh.ReasonNone
+}
+
+// unreached is why the agent of the endpoint's node could not give the request
+// to the application, ReasonNone where the application answered.
+func (d *session) unreached(a *endpoints.Attempt, h head, kind http1.Kind) mesh.Reason {
+	if h.reason != mesh.ReasonNone || d.interim {
+		return mesh.ReasonNone
+	}
+	return request.Unreached(a, kind&http1.KindGRPC != 0, d.resp.Status(), unsafeString(d.resp.Get(reply.ReasonHeader)))
+}
+
+// reasonField is taken out of the responses of applications.
+var reasonField = []string{reply.ReasonHeader}
+
+// respond brings the response to the client. It reports whether the endpoint's
+// connection can be used again, clears keep where the client's cannot, and
+// never returns before the pump has.
+func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end request.End) {
+	up, pump, n, reason := h.up, h.pump, h.length, h.reason
+	if reason != mesh.ReasonNone {
+		d.endWait()
+		up.Close()
+		switch sent := pump.stop(0); sent {
+		case mesh.ReasonClientReset, mesh.ReasonBadRequest:
+			reason = sent
+		}
+		if pump != nil || d.s.Bound() { // a login ended with the endpoint's connection
+			*keep = false
+		}
+		answer := reply.Of(reason)
+		d.out = reply.AppendHTTP1(d.out[:0], &answer, kind, !*keep)
+		if _, err := d.s.Client.Write(d.out); err != nil || len(d.out) == 0 {
+			*keep = false
+		} else if !*keep {
+			d.linger()
+		}
+		return false, request.End{Reason: reason, GRPCStatus: reason.GRPCCode()}
+	}
+	if d.resp.Status() >= 400 {
+		d.x.Said(string(d.resp.Get(reply.ReasonHeader)))
+		if d.resp.BindsConnection() {
+			d.s.Bind(d.plan.Draw)
+		}
+	}
+	d.x.Response(d.resp.Status())
+	body := d.resp.Body()
+	if body.Kind() == http1.BodyTunnel {
+		*keep = false
+		return false, d.tunnel(up, pump, n)
+	}
+	oldEnd := d.resp.Minor() == 0 && !d.resp.KeepAlive() // of HTTP/1.0: the client expects the end
+	if body.NeedsClose() || pump.failed() || oldEnd {
+		*keep = false
+	}
+	reuse = d.resp.KeepAlive() && !body.NeedsClose()
+	if !reuse && d.s.Bound() {
+		*keep = false // the login ends with the endpoint's connection, and the client is to know
+	}
+	edits := http1.Edits{Connection: connectionField(kind, *keep)}
+	d.editResponse(&edits)
+	if d.s.Direction == mesh.Inbound && len(d.resp.Get(reply.ReasonHeader)) > 0 {
+		edits.Remove = reasonField
+	}
+	d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &edits)
+	up.In = up.In[n:]
+	reason = d.responseBody(up, &body)
+	if reason != mesh.ReasonNone {
+		// The head is out: all that can be said is that the stream was cut.
+		_ = d.s.Client.Reset()
+		reuse, *keep = false, false
+	}
+	if pump != nil {
+		grace := lingerTime
+		if reason != mesh.ReasonNone {
+			grace = 0
+		}
+		if pump.stop(grace) != mesh.ReasonNone {
+			reuse, *keep = false, false
+			if reason == mesh.ReasonNone {
+				d.linger() // the client may still be sending: it must not lose the response to a reset
+			}
+		}
+	}
+	return reuse, request.End{Reason: reason, ResponseLen: uint64(body.Payload()), Reset: reason != mesh.ReasonNone}
+}
+
+func connectionField(kind http1.Kind, keep bool) http1.Connection {
+	switch {
+	case !keep:
+		return http1.ConnectionClose
+	case kind&http1.KindHTTP10 != 0:
+		return http1.ConnectionKeepAlive
+	}
+	return http1.ConnectionDefault
+}
+
+// readResponse reads the final response's head, n bytes at the start of up.In,
+// and forwards interim ones on the way. There may be any number of them: each costs
+// its server as much as the proxy.
+func (d *session) readResponse(up *appConn, kind http1.Kind) (n int, reason mesh.Reason) {
+	d.resp.Reset()
+	d.interim = false
+	for {
+		if len(up.In) > 0 {
+			n, err := http1.ParseResponse(up.In, &d.resp, kind)
+			if err != nil {
+				return 0, mesh.ReasonBadResponse
+			}
+			if n > 0 && !d.resp.Interim() {
+				return n, mesh.ReasonNone
+			}
+			if n > 0 {
+				d.interim = true
+				if kind&http1.KindHTTP10 == 0 {
+					d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &http1.Edits{})
+					if _, err := d.s.Client.Write(d.out); err != nil {
+						return 0, mesh.ReasonClientReset
+					}
+				}
+				up.In = up.In[n:]
+				continue
+			}
+		}
+		if len(up.In) > 0 || d.interim {
+			conn.AwaitRest(up, up.Got)
+		}
+		if err := d.readUpstream(up); err != nil {
+			return 0, d.readReason(err)
+		}
+	}
+}
+
+// readUpstream adds bytes of the endpoint to up.In, which lies in d.back.
+func (d *session) readUpstream(up *appConn) error {
+	if len(up.In) == 0 {
+		up.In = (*d.respBuf)[:0]
+	} else if len(up.In) == cap(up.In) {
+		if len(up.In) >= len(*d.respBuf) {
+			bigger := make([]byte, 2*len(*d.respBuf))
+			d.respBuf = &bigger
+		}
+		up.In = (*d.respBuf)[:copy(*d.respBuf, up.In)]
+	}
+	n, err := up.Read(up.In[len(up.In):cap(up.In)])
+	if up.Held() {
+		return errUnasked
+	}
+	up.In, up.Got = up.In[:len(up.In)+n], n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// errUnasked: TLS had a response before the request was sent. It is not the
+// response to this request.
+var errUnasked = errors.New("the endpoint spoke before it was asked")
+
+// responseBody writes d.out, the head, and the body after it. What came with
+// the head goes out with it.
+func (d *session) responseBody(up *appConn, body *http1.Body) mesh.Reason {
+	n, _, err := body.Next(up.In)
+	if !body.Done() {
+		conn.AwaitRest(up, up.Got)
+	}
+	d.out = append(d.out, up.In[:n]...)
+	up.In = up.In[n:]
+	if _, werr := d.s.Client.Write(d.out); werr != nil {
+		return mesh.ReasonClientReset
+	}
+	for err == nil && !body.Done() {
+		rerr := d.readUpstream(up)
+		if rerr == io.EOF {
+			if body.Finish() != nil {
+				return mesh.ReasonUpstreamReset
+			}
+			return mesh.ReasonNone
+		}
+		if rerr != nil {
+			return d.readReason(rerr)
+		}
+		n, _, err = body.Next(up.In)
+		if !body.Done() {
+			conn.AwaitRest(up, up.Got)
+		}
+		if _, werr := d.s.Client.Write(up.In[:n]); werr != nil {
+			return mesh.ReasonClientReset
+		}
+		up.In = up.In[n:]
+	}
+	if err != nil {
+		return mesh.ReasonBadResponse
+	}
+	return mesh.ReasonNone
+}
+
+// tunnel carries what follows a 101 response, or a 2xx one to CONNECT: bytes
+// both ways, no messages.
+func (d *session) tunnel(up *appConn, pump *pump, n int) request.End {
+	d.endWait() // the tunnel sees for itself when the client goes
+	d.unlimit(up)
+	if pump.stop(lingerTime) != mesh.ReasonNone {
+		_ = d.s.Client.Reset()
+		return request.End{Reason: mesh.ReasonClientReset, Reset: true}
+	}
+	d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &http1.Edits{})
+	d.out = append(d.out, up.In[n:]...)
+	r := conn.Relay{Client: d.s.Client, Server: up}
+	r.ToServer.Add(uint64(len(d.in)))
+	r.ToClient.Add(uint64(len(up.In) - n))
+	reason := r.Run(d.in, d.out)
+	up.In = nil
+	return request.End{Reason: reason, ResponseLen: r.ToClient.Load(), Reset: reason != mesh.ReasonNone}
+}

@@ -1,0 +1,192 @@
+package h1
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/http1"
+	"github.com/underlane/underlane/pkg/l7proxy/reply"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/retry"
+)
+
+// retryState is what an HTTP/1 request needs to be sent again.
+type retryState struct {
+	wanted bool // the routes may ask for it
+	keep   bool // what goes of the body is kept, for that or for a mirror
+	done   request.Retries
+	method string
+	body   retry.Replay // what the pump has sent
+	copied int          // of body, in session.out
+}
+
+// attempts sends the request to the endpoint that was picked first, and to
+// others while it fails and may be sent again. The attempt is the last one,
+// and is to be Done with.
+func (d *session) attempts(kind http1.Kind) (*endpoints.Attempt, head) {
+	d.retry = retryState{wanted: d.plan.Policy().Resends()}
+	d.retry.keep = d.retry.wanted || len(d.mirror.to) > 0
+	if d.retry.wanted {
+		d.retry.method = unsafeString(d.req.Method())
+		if !d.body.Done() {
+			d.retry.method = strings.Clone(d.retry.method) // the body comes over it
+		}
+	}
+	for a := &d.first; ; {
+		response := d.attempt(a, kind)
+		next := d.s.Failover(a, response.unreached, &d.tried)
+		if next == nil && d.retry.wanted {
+			next = d.again(a, &response, kind)
+		}
+		if next == nil {
+			return a, response
+		}
+		a.Failed(response.reason)
+		d.abandon(response)
+		a.Done()
+		a = next
+	}
+}
+
+// attempt sends the request to an endpoint and reads the head of the response.
+func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
+	d.attemptDeadline = d.until()
+	if h.up, h.pump, h.err = d.send(a); h.err != nil {
+		if h.unreached = unsent(h.err); h.unreached == mesh.ReasonNone {
+			a.Failed(upstream.ReasonOf(h.err)) // of the others the dial has told
+		}
+		return h
+	}
+	h.length, h.reason = d.readResponse(h.up, kind)
+	why := d.unreached(a, h, kind)
+	if h.pump == nil {
+		h.unreached = why
+	}
+	if h.reason == mesh.ReasonNone {
+		a.Answered(d.resp.Status())
+		a.Failed(why)
+	}
+	return h
+}
+
+// again chooses an endpoint for another attempt where the routes want one, after
+// they want to wait; nil: the response stands.
+func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *endpoints.Attempt {
+	failure := retry.Attempt{GRPC: kind&http1.KindGRPC != 0, Method: d.retry.method, Answered: d.interim, Body: true}
+	if !d.describe(&failure, h) {
+		return nil
+	}
+	left := request.Unlimited
+	if !d.deadline.IsZero() {
+		left = time.Until(d.deadline)
+	}
+	wait, ok := d.retry.done.Next(d.s, &d.plan, failure, left)
+	if !ok {
+		return nil
+	}
+	switch {
+	case !h.pump.halt():
+		return nil
+	case h.pump != nil && !d.retry.body.Whole():
+		if !d.body.Done() {
+			h.pump = d.startPump(h.up)
+		}
+		return nil
+	}
+	d.endWait()
+	if !d.pause(wait) {
+		return nil
+	}
+	next, err := d.s.PickOther(d.tried.To, failed.Peer.Addr)
+	if err != nil {
+		return nil
+	}
+	d.retry.done.Begin(&d.x)
+	body := d.retry.body.Body()
+	d.out = append(d.out, body[d.retry.copied:]...)
+	d.retry.copied = len(body)
+	return next
+}
+
+// describe says how an attempt failed; false: it did not, or not in a way that
+// could be retried.
+func (d *session) describe(a *retry.Attempt, h *head) (ok bool) {
+	switch {
+	case h.err != nil:
+		a.Cause, ok = request.Cause(upstream.ReasonOf(h.err), unsent(h.err) != mesh.ReasonNone)
+		return ok
+	case h.reason != mesh.ReasonNone:
+		a.Cause, ok = request.Cause(h.reason, false)
+		return ok
+	}
+	a.Cause, a.Status, a.GRPCStatus = retry.Status, d.resp.Status(), reply.NoGRPCStatus
+	if a.GRPC {
+		a.GRPCStatus = reply.GRPCStatus(unsafeString(d.resp.Get("grpc-status")))
+	}
+	return true
+}
+
+// abandon is done with an attempt that another one follows. The connection can
+// be used again where the whole response is there.
+func (d *session) abandon(h head) {
+	d.endWait()
+	if h.up == nil {
+		return
+	}
+	if h.err == nil && h.reason == mesh.ReasonNone && h.pump == nil && d.resp.KeepAlive() {
+		body := d.resp.Body()
+		n, _, err := body.Next(h.up.In[h.length:])
+		if err == nil && body.Done() {
+			h.up.In = h.up.In[h.length+n:]
+			d.release(h.up, true)
+			return
+		}
+	}
+	h.up.Close()
+}
+
+// until is when the attempt that begins now has to be over; zero: whenever.
+func (d *session) until() time.Time {
+	until := d.deadline
+	if limit := d.plan.Timeouts().BackendRequest; limit > 0 {
+		if at := time.Now().Add(limit); until.IsZero() || at.Before(until) {
+			until = at
+		}
+	}
+	return until
+}
+
+func (d *session) dialContext() (context.Context, context.CancelFunc) {
+	if !d.attemptDeadline.IsZero() {
+		return context.WithDeadline(d.s.Lifetime.Ended, d.attemptDeadline)
+	}
+	return d.s.Lifetime.Ended, func() {}
+}
+
+// orLate is err, of a connection that was not made, or that the time for it is
+// over.
+func (d *session) orLate(err error) error {
+	if !d.attemptDeadline.IsZero() && !time.Now().Before(d.attemptDeadline) {
+		return mesh.Fail(mesh.ReasonTimeout, err)
+	}
+	return err
+}
+
+// limit bounds what the endpoint may take over the attempt.
+func (d *session) limit(up *appConn) {
+	if !d.attemptDeadline.IsZero() {
+		up.Timed = true
+		_ = up.SetDeadline(d.attemptDeadline)
+	}
+}
+
+func (d *session) unlimit(up *appConn) {
+	if up.Timed {
+		up.Timed = false
+		_ = up.SetDeadline(time.Time{})
+	}
+}

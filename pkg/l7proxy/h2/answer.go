@@ -1,0 +1,148 @@
+package h2
+
+import (
+	"strings"
+
+	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http1"
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/l7proxy/reply"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// requestLine is what tap shows of a request's field section.
+func requestLine(fields []http2.Field) request.Line {
+	line := request.Line{Protocol: "http2"}
+	host := ""
+	for i := range fields {
+		f := &fields[i]
+		switch f.Name {
+		case ":method":
+			line.Method = f.Value
+		case ":scheme":
+			line.Scheme = f.Value
+		case ":authority":
+			line.Authority = f.Value
+		case ":path":
+			line.Path = f.Value
+		case "host":
+			host = f.Value
+		case "authorization", "proxy-authorization":
+			line.Binds = line.Binds || http1.CredentialsBind(f.Value)
+		case "content-type":
+			if isGRPC(f.Value) {
+				line.GRPC, line.Protocol = true, "grpc"
+			}
+		}
+	}
+	if line.Authority == "" {
+		line.Authority = host
+	}
+	return line
+}
+
+// isGRPC: application/grpc, or with a subtype or parameter; not grpc-web.
+func isGRPC(contentType string) bool {
+	rest, ok := strings.CutPrefix(contentType, "application/grpc")
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+func (st *stream) noteGRPCStatus(fields []http2.Field) {
+	if !st.grpc {
+		return
+	}
+	if n := reply.GRPCStatus(fieldValue(fields, "grpc-status")); n >= 0 {
+		st.grpcStatus = n
+	}
+}
+
+// fieldValue is the value of the first field of that name, "" if there is none.
+func fieldValue(fields []http2.Field, name string) string {
+	for i := range fields {
+		if fields[i].Name == name {
+			return fields[i].Value
+		}
+	}
+	return ""
+}
+
+// finalGRPCStatus is the status that the client of a gRPC call sees, also
+// where none was sent.
+func (st *stream) finalGRPCStatus(e *request.End) int {
+	switch {
+	case e.Reset:
+		return reply.GRPCOfReset(http2.ErrCode(e.ResetCode))
+	case e.Reason != mesh.ReasonNone:
+		return e.Reason.GRPCCode()
+	}
+	return reply.FinalGRPCStatus(st.grpcStatus)
+}
+
+// fail answers a request that the server did not.
+func (st *stream) fail(reason mesh.Reason, b *h2conn.Batch) {
+	r := reply.Of(reason)
+	st.answer(&r, b)
+}
+
+// answer gives the whole response that the proxy itself makes.
+func (st *stream) answer(r *reply.Reply, b *h2conn.Batch) {
+	if st.ended {
+		return
+	}
+	st.req.abandon(b)
+	st.answered = true
+	st.forgetRequest()
+	if r.Status == 0 {
+		st.cut(r.Reason, http2.InternalError, http2.Cancel, b)
+		return
+	}
+	fields, body := reply.HTTP2(r, st.grpc)
+	whole := st.head || body == ""
+	_ = st.sendHead(fields, whole, b)
+	st.resp.end, st.resp.done = true, whole
+	if !whole {
+		st.resp.src = nil // these bytes are nobody's window
+		st.resp.data([]byte(body), true, b)
+	}
+	st.end(request.End{Reason: r.Reason, Status: r.Status, GRPCStatus: r.GRPC})
+	// The request may be unfinished; nobody wants the rest of it.
+	st.afterwards, st.afterCode = true, http2.NoError
+	st.settle(b)
+}
+
+// failAfter fails a request of which a part of the answer may have gone out.
+func (st *stream) failAfter(reason mesh.Reason, b *h2conn.Batch) {
+	if st.up != nil {
+		st.up.Reset(st.upID, http2.Cancel, b)
+	}
+	switch {
+	case !st.headed:
+		st.fail(reason, b)
+	case st.grpc:
+		// The call's own way to fail, rather than a reset that says nothing.
+		st.req.abandon(b)
+		r := reply.Of(reason)
+		st.resp.finish(reply.GRPCTrailers(&r), b)
+		st.end(request.End{Reason: reason})
+		st.afterwards, st.afterCode = true, http2.NoError
+		st.settle(b)
+	default:
+		st.cut(reason, http2.InternalError, http2.Cancel, b)
+	}
+}
+
+// sendHead sends the client a head, or drops it where there is no client.
+func (st *stream) sendHead(fields []http2.Field, end bool, b *h2conn.Batch) error {
+	if st.copy != nil {
+		return nil
+	}
+	return st.client.Headers(st.id, fields, end, b)
+}
+
+// resetClient resets the stream of the client, if there is one.
+func (st *stream) resetClient(code http2.ErrCode, b *h2conn.Batch) {
+	if st.copy == nil {
+		st.client.Reset(st.id, code, b)
+	}
+}

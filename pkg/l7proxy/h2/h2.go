@@ -1,0 +1,201 @@
+// Package h2 drives HTTP/2: it moves streams between a client's connection and
+// connections to endpoints that many clients' streams share.
+//
+// Goroutines are those of package h2conn: the reader of one connection writes into
+// the engine of the other. What takes its time, as a delay, a time-out or the wait
+// before a retry, is a timer (timer.go), and what comes of the stream meanwhile waits
+// in its pipe.
+//
+// Locks, in this order: stream.mu, that of a copy of it (mirror.go), then one of a
+// connection's lock or the pool's.
+//
+// Back-pressure: a stream's bytes that the other side does not take yet wait in its
+// pipe, and their window is given back only as they leave it, so a stream holds at
+// most one receive window.
+package h2
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/l7proxy/lifetime"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// Driver serves HTTP/2 sessions.
+type Driver struct {
+	sessions *lifetime.Group[*session]
+	floods   atomic.Uint64
+}
+
+// New makes a driver.
+func New(core *request.Core) *Driver {
+	return &Driver{sessions: lifetime.NewGroup(core.Lifetime.Draining, func(srv *session) { srv.Drain() })}
+}
+
+// Floods counts clients that were sent away for flooding.
+func (d *Driver) Floods() uint64 { return d.floods.Load() }
+
+// Stats counts what a driver serves.
+type Stats struct {
+	Sessions int // clients' connections
+	Streams  int // requests under way
+	Retrying int // of them, those that wait for their next attempt
+	// WatchingDeadlines are sessions that look for calls past their deadlines.
+	WatchingDeadlines int
+}
+
+// Stats counts what is served now.
+func (d *Driver) Stats() (s Stats) {
+	var streams []*stream
+	d.sessions.Each(func(srv *session) {
+		s.Sessions++
+		streams = append(streams, srv.streams.All()...)
+		srv.Lock()
+		defer srv.Unlock()
+		if srv.deadlines.watching {
+			s.WatchingDeadlines++
+		}
+	})
+	for _, st := range streams {
+		s.Streams++
+		st.mu.Lock()
+		if st.retries.Count() > 0 && st.up == nil && st.timer != nil {
+			s.Retrying++
+		}
+		st.mu.Unlock()
+	}
+	return s
+}
+
+// CloseAll cuts the clients' connections.
+func (d *Driver) CloseAll() { d.sessions.Each(func(srv *session) { srv.NC.Close() }) }
+
+// session is the client's side of a session: the engine accepts streams, and
+// each becomes a stream.
+type session struct {
+	*h2conn.Conn
+	s       *request.Session
+	streams h2conn.Streams[*stream]
+
+	picking sync.Mutex     // request.Session.Pick is for one goroutine at a time
+	private []upstream.Key // keys used that no other session has
+
+	deadlines deadlines
+}
+
+// Serve proxies an HTTP/2 connection to its end.
+func (d *Driver) Serve(s *request.Session) {
+	c := h2conn.New(s.Client, http2.Config{Role: http2.Server, ConnectProtocol: true})
+	srv := &session{Conn: c, s: s, streams: h2conn.NewStreams[*stream](c)}
+	d.sessions.Enter(srv)
+	defer d.sessions.Leave(srv)
+	err := srv.Run(srv, s.Head)
+	reason := EndReason(err)
+	if reason == mesh.ReasonOverload {
+		d.floods.Add(1)
+	}
+	if reason != mesh.ReasonClientReset {
+		s.TellFailure(nil, mesh.Fail(reason, err)) // there may be no stream to tell of it
+	}
+	var b h2conn.Batch
+	for _, st := range srv.streams.TakeAll() {
+		st.clientGone(reason, http2.Cancel, &b)
+	}
+	b.Flush()
+	srv.stopLooking()
+	srv.End()
+	s.Over()
+	s.Upstream.DropHTTP2(srv.private)
+}
+
+// forget takes a stream out; its events are dropped from then on.
+func (srv *session) forget(id uint32, b *h2conn.Batch) {
+	srv.Lock()
+	srv.streams.Delete(id)
+	srv.Unlock()
+	b.Add(srv.Conn) // the flusher closes a drained connection after its last stream
+}
+
+// Event implements h2conn.Owner.
+func (srv *session) Event(ev *http2.Event, b *h2conn.Batch) {
+	switch ev.Kind {
+	case http2.EventHeaders:
+		if ev.Trailers {
+			if st, ok := srv.streams.Get(ev.Stream); ok {
+				st.clientTrailers(ev.Fields, b)
+			}
+			return
+		}
+		st := newStream(srv, ev.Stream)
+		srv.Lock()
+		srv.streams.Put(ev.Stream, st)
+		srv.Unlock()
+		st.begin(ev, b)
+	case http2.EventMalformed:
+		srv.malformed(ev, b)
+	case http2.EventData:
+		if st, ok := srv.streams.Get(ev.Stream); ok {
+			st.clientData(ev.Payload, ev.EndStream, b)
+		} else {
+			srv.Consume(ev.Stream, len(ev.Payload))
+		}
+	case http2.EventReset:
+		if st, ok := srv.streams.Get(ev.Stream); ok {
+			reason, code := mesh.ReasonClientReset, ev.Code
+			if ev.Local {
+				reason, code = mesh.ReasonBadRequest, http2.Cancel
+			}
+			st.clientGone(reason, code, b)
+		}
+	case http2.EventWindowOpened:
+		if st, ok := srv.streams.Get(ev.Stream); ok {
+			st.pushResponse(b)
+		}
+	}
+}
+
+// pick chooses an endpoint for a stream: with an address in not, another one if
+// that can be.
+func (srv *session) pick(st *stream, not netip.AddrPort) (a *endpoints.Attempt, err error) {
+	srv.picking.Lock()
+	defer srv.picking.Unlock()
+	if st.copy == nil && srv.s.Bound() {
+		srv.s.BoundTo(srv.s.Upstream.HTTP2At(srv.private))
+	}
+	if not.IsValid() {
+		a, err = srv.s.PickOther(st.to(), not)
+	} else {
+		a = &st.first
+		err = srv.s.Pick(a, st.to())
+	}
+	if err != nil {
+		return nil, err
+	}
+	srv.noteKey(a.Key)
+	return a, nil
+}
+
+// failover is request.Session.Failover for any goroutine.
+func (srv *session) failover(failed *endpoints.Attempt, why mesh.Reason, tried *request.Tried) *endpoints.Attempt {
+	srv.picking.Lock()
+	defer srv.picking.Unlock()
+	a := srv.s.Failover(failed, why, tried)
+	if a != nil {
+		srv.noteKey(a.Key)
+	}
+	return a
+}
+
+func (srv *session) noteKey(key upstream.Key) {
+	if key.Session != 0 && !slices.Contains(srv.private, key) {
+		srv.private = append(srv.private, key)
+	}
+}

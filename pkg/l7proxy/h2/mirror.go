@@ -1,0 +1,78 @@
+package h2
+
+import (
+	"context"
+	"slices"
+
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// mirrorCopy makes a stream a copy of a request: it has no client, and what would
+// go to one is dropped. It is made when the whole request is there, which it is not
+// where the answer begins before.
+type mirrorCopy struct {
+	to      *destination.Backend
+	mirrors *request.Mirrors
+	unhook  func() bool // from the end of the proxy
+}
+
+// mirror makes the copies of the request that the routes want, if it is whole.
+func (st *stream) mirror(b *h2conn.Batch) {
+	if !st.copying || !st.req.end || !st.keeping || st.answered {
+		return
+	}
+	st.copying = false
+	for to := range st.plan.Mirrored {
+		st.startCopy(to, b)
+	}
+}
+
+// dropCopies counts those that could not be made.
+func (st *stream) dropCopies() {
+	if !st.copying {
+		return
+	}
+	st.copying = false
+	for range st.plan.Mirrored {
+		st.client.s.Mirrors.Drop(1)
+	}
+}
+
+func (st *stream) startCopy(to *destination.Backend, b *h2conn.Batch) {
+	m := &st.client.s.Mirrors
+	if to.Service == nil {
+		m.Drop(1)
+		return
+	}
+	if !m.Enter() {
+		return
+	}
+	copied := newStream(st.client, 0)
+	copied.copy = &mirrorCopy{to: to, mirrors: m}
+	copied.fields = slices.Clone(st.fields)
+	copied.replay = append([]byte(nil), st.replay...)
+	copied.grpc, copied.head, copied.bodyless = st.grpc, st.head, st.bodyless
+	copied.req.src = nil // what is sent is nobody's window
+	copied.req.pending.Bytes, copied.req.prepaid = slices.Clone(st.replay), len(st.replay)
+	copied.req.end, copied.req.done = true, st.bodyless
+	copied.resp.dst, copied.resp.sink = nil, true
+	copied.mu.Lock()
+	defer copied.mu.Unlock()
+	copied.limit = copied.after(request.MirrorTime, wholeStream, (*stream).requestLate)
+	copied.copy.unhook = context.AfterFunc(st.client.s.Lifetime.Ended, func() {
+		var b h2conn.Batch
+		copied.clientGone(mesh.ReasonClientReset, http2.Cancel, &b)
+		b.Flush()
+	})
+	copied.start(noEndpoint, nil, b)
+}
+
+// end is for the end of a copy.
+func (c *mirrorCopy) end(why mesh.Reason) {
+	c.unhook()
+	c.mirrors.Leave(why == mesh.ReasonNone)
+}

@@ -1,0 +1,227 @@
+package h2
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
+	"github.com/underlane/underlane/pkg/l7proxy/reply"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/retry"
+)
+
+// retryState is what became of the attempts of a stream so far.
+type retryState struct {
+	tried   request.Tried
+	refused bool // a server said that it had not begun with the request
+}
+
+// noEndpoint is the address of no endpoint.
+var noEndpoint netip.AddrPort
+
+// start chooses an endpoint, another than not if that can be, and sends the
+// request there, but not on a connection that refused it.
+func (st *stream) start(not netip.AddrPort, refused *upstream.HTTP2Conn, b *h2conn.Batch) {
+	a, err := st.client.pick(st, not)
+	if err != nil {
+		st.fail(upstream.ReasonOf(err), b)
+		return
+	}
+	st.send(a, refused, b)
+}
+
+// send begins an attempt.
+func (st *stream) send(a *endpoints.Attempt, refused *upstream.HTTP2Conn, b *h2conn.Batch) {
+	st.attempt = a
+	if limit := st.plan.Timeouts().BackendRequest; limit > 0 {
+		st.timer = st.after(limit, st.turn, (*stream).attemptLate)
+	}
+	st.open(refused, b)
+}
+
+// open puts the attempt on a connection.
+func (st *stream) open(refused *upstream.HTTP2Conn, b *h2conn.Batch) {
+	s := st.client.s
+	if !s.Upstream.OpenHTTP2(&st.attempt.Endpoint, s, st, st.turn, refused, b) {
+		st.fail(mesh.ReasonOverload, b)
+	}
+}
+
+// failover sends a request that no application has seen, for this reason, to
+// another endpoint. False: the failure stands.
+func (st *stream) failover(why mesh.Reason, b *h2conn.Batch) bool {
+	if !upstream.TriesNextEndpoint(why) || !st.resendable() {
+		return false
+	}
+	next := st.client.failover(st.attempt, why, &st.state().tried)
+	if next == nil {
+		return false
+	}
+	st.leave(b)
+	st.send(next, nil, b)
+	return true
+}
+
+// state is what became of the attempts so far.
+func (st *stream) state() *retryState {
+	if st.again == nil {
+		st.again = &retryState{tried: request.Tried{To: st.to()}}
+	}
+	return st.again
+}
+
+// resendRefused sends a request that the server says it has not begun with (RFC
+// 9113 §8.7) once more. False: the failure stands.
+func (st *stream) resendRefused(b *h2conn.Batch) bool {
+	if st.again != nil && st.again.refused || st.answered || !st.keeping {
+		return false
+	}
+	st.state().refused = true
+	not, refused := st.attempt.Peer.Addr, st.up
+	st.leave(b)
+	st.start(not, refused, b)
+	return true
+}
+
+// retry sends a request that failed again where the routes want that, after
+// they want to wait. False: the failure stands.
+func (st *stream) retry(failure retry.Attempt, b *h2conn.Batch) bool {
+	if !st.plan.Policy().Resends() {
+		return false
+	}
+	failure.GRPC, failure.Method = st.grpc, fieldValue(st.fields, ":method")
+	failure.Answered, failure.Body = st.answered, st.resendable()
+	left := request.Unlimited
+	if st.deadline != 0 {
+		left = st.deadline - balance.Now()
+	}
+	wait, ok := st.retries.Next(st.client.s, &st.plan, failure, left)
+	if !ok {
+		return false
+	}
+	st.retries.Begin(&st.exchange)
+	not := st.attempt.Peer.Addr
+	st.leave(b)
+	st.timer = st.after(wait, st.turn, func(st *stream, b *h2conn.Batch) { st.start(not, nil, b) })
+	return true
+}
+
+// unanswered reports whether the head of a final response is not for the client,
+// because the request is sent again.
+func (st *stream) unanswered(status int, ev *http2.Event, b *h2conn.Batch) bool {
+	st.attempt.Answered(status)
+	why := mesh.ReasonNone
+	if !st.answered {
+		why = request.Unreached(st.attempt, st.grpc, status, fieldValue(ev.Fields, reply.ReasonHeader))
+	}
+	st.attempt.Failed(why)
+	if why != mesh.ReasonNone && st.failover(why, b) {
+		return true
+	}
+	if !st.plan.Policy().Resends() {
+		return false
+	}
+	if st.grpcStatus > 0 {
+		st.attempt.AnsweredCall(st.grpcStatus)
+	}
+	return st.retry(retry.Attempt{Cause: retry.Status, Status: status, GRPCStatus: st.grpcStatus}, b)
+}
+
+// broken reports whether a request is sent again whose connection or stream
+// ended.
+func (st *stream) broken(why mesh.Reason, b *h2conn.Batch) bool {
+	cause, ok := request.Cause(why, false)
+	if !ok {
+		return false
+	}
+	st.attempt.Failed(why)
+	// A connection that was cut because nobody is there: as of HTTP/1, what may
+	// be sent twice goes elsewhere, whatever the routes say.
+	if why == mesh.ReasonAgentDown && !st.answered && retry.Idempotent(fieldValue(st.fields, ":method")) && st.failover(why, b) {
+		return true
+	}
+	return st.retry(retry.Attempt{Cause: cause}, b)
+}
+
+// to is where the request is sent to, nil where its client wanted.
+func (st *stream) to() *destination.Backend {
+	if st.copy != nil {
+		return st.copy.to
+	}
+	return st.plan.To()
+}
+
+// resendable: all of the request that was sent is here still.
+func (st *stream) resendable() bool { return st.up == nil || st.keeping }
+
+// leave ends an attempt that another one follows.
+func (st *stream) leave(b *h2conn.Batch) {
+	st.turn++
+	stopTimer(&st.timer)
+	st.attempt.Done()
+	st.attempt = nil
+	st.grpcStatus = -1
+	if st.up == nil {
+		return
+	}
+	st.up.Reset(st.upID, http2.Cancel, b)
+	st.up.Leave(st.upID, b)
+	st.up = nil
+	st.resp.src = nil
+	st.rewind()
+}
+
+// rewind makes what was sent of the request wait before what was not. The
+// pipe is a new one, because the old one may be waiting in its connection.
+func (st *stream) rewind() {
+	old := st.req
+	st.req = &pipe{
+		stream: st, src: old.src, srcID: old.srcID,
+		pending: quota.Backlog{Bytes: slices.Clone(st.replay)}, prepaid: len(st.replay) - old.pending.Len() + old.prepaid,
+		end: old.end, done: st.bodyless, length: old.length,
+	}
+	old.done = true
+	old.pending.Drop()
+	old.account()
+	st.req.account()
+}
+
+// due makes the request end in d at the latest.
+func (st *stream) due(d time.Duration) {
+	if at := balance.Now() + d; st.deadline == 0 || at < st.deadline {
+		st.deadline = at
+	}
+}
+
+// requestLate: the time for the request with all its attempts is over.
+func (st *stream) requestLate(b *h2conn.Batch) {
+	if !st.resp.end { // else the rest is the client's
+		st.failLate(b)
+	}
+}
+
+// attemptLate: the time for this attempt is over.
+func (st *stream) attemptLate(b *h2conn.Batch) {
+	if st.resp.end {
+		return
+	}
+	st.attempt.Failed(mesh.ReasonTimeout)
+	if !st.retry(retry.Attempt{Cause: retry.TimedOut}, b) {
+		st.failLate(b)
+	}
+}
+
+func (st *stream) failLate(b *h2conn.Batch) {
+	if st.attempt != nil && st.up == nil {
+		st.exchange.Chose(st.attempt) // in vain: tap tells where
+	}
+	st.failAfter(mesh.ReasonTimeout, b)
+}

@@ -1,0 +1,56 @@
+package h2
+
+import (
+	"sync"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
+)
+
+// timer has something done with a stream after a while. Most are stopped
+// before, and used again.
+type timer struct {
+	timer  *time.Timer
+	stream *stream
+	turn   int32
+	do     func(*stream, *h2conn.Batch)
+}
+
+// wholeStream stands for any attempt.
+const wholeStream int32 = -1
+
+var timers = sync.Pool{New: func() any { return new(timer) }}
+
+// after has do called in d with st.mu held, unless the stream or that attempt is
+// over by then.
+func (st *stream) after(d time.Duration, turn int32, do func(*stream, *h2conn.Batch)) *timer {
+	t := timers.Get().(*timer)
+	t.stream, t.turn, t.do = st, turn, do
+	if t.timer == nil {
+		t.timer = time.AfterFunc(d, t.fire)
+	} else {
+		t.timer.Reset(d)
+	}
+	return t
+}
+
+func (t *timer) fire() {
+	var b h2conn.Batch
+	st := t.stream
+	st.mu.Lock()
+	if !st.ended && (t.turn == wholeStream || t.turn == st.turn) {
+		t.do(st, &b)
+	}
+	st.mu.Unlock()
+	b.Flush()
+}
+
+// stopTimer stops the timer at p, if there is one.
+func stopTimer(p **timer) {
+	t := *p
+	*p = nil
+	if t != nil && t.timer.Stop() { // else fire runs, or ran: t stays its own
+		t.stream, t.do = nil, nil
+		timers.Put(t)
+	}
+}

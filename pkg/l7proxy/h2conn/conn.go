@@ -1,0 +1,251 @@
+// Package h2conn carries one HTTP/2 connection: it moves bytes between a byte stream
+// and the engine, and hands the engine's events to an owner.
+//
+// Goroutines: each connection has one reader, which feeds its engine and hands the
+// events straight to the streams they are for, which write into other connections'
+// engines. When it has handled what one read brought, it sends what has come of that
+// (send.go), as far as the sockets take it at once. Each connection's flusher waits
+// for the sockets that do not, so that nobody else has to.
+//
+// Locks: engine and stream table of a connection are under its lock; but what a Feed
+// returned belongs to the reader, the only one that feeds. No two connections' locks
+// are ever held together, and none across a system call or a call to the owner.
+package h2conn
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/rawio"
+)
+
+const (
+	readSize = 32 << 10
+	linger   = 2 * time.Second // how long the peer has to close after we did
+)
+
+// Owner is told what arrives on a connection.
+type Owner interface {
+	Event(ev *http2.Event, b *Batch)
+}
+
+// Waiter is a writer that the connection turned away, not its own window.
+type Waiter interface {
+	Resume(b *Batch)
+}
+
+// Conn is one HTTP/2 connection and its engine.
+type Conn struct {
+	NC     conn.Conn
+	Engine *http2.Conn // Lock guards it
+
+	raw  *rawio.Conn // below NC; nil: only the flusher writes
+	mu   sync.Mutex
+	wake sync.Cond // the flusher waits for output
+
+	inside  bool      // what was fed ended inside a message; the reader's
+	waiting []waiting // first come, first served
+	closed  bool      // no more reading, or a write failed
+	writing bool      // somebody writes to NC, without mu
+	behind  bool      // raw has a backlog
+	flushed chan struct{}
+}
+
+type waiting struct {
+	waiter Waiter
+	queued *bool
+}
+
+// New makes a connection. Run carries it.
+func New(nc conn.Conn, config http2.Config) *Conn {
+	c := &Conn{
+		NC:      nc,
+		Engine:  http2.New(config),
+		raw:     nc.Raw(),
+		flushed: make(chan struct{}),
+	}
+	c.wake.L = &c.mu
+	if c.raw != nil {
+		c.raw.Impatient()
+	}
+	return c
+}
+
+// Lock guards the engine, and what the owner keeps of the connection.
+func (c *Conn) Lock() { c.mu.Lock() }
+
+// Unlock is the end of Lock.
+func (c *Conn) Unlock() { c.mu.Unlock() }
+
+// Closed reports whether the connection takes no further stream. The caller holds
+// the lock.
+func (c *Conn) Closed() bool { return c.closed }
+
+// Close makes Closed true. The caller holds the lock.
+func (c *Conn) Close() { c.closed = true }
+
+// Batch collects the connections that got output while one wake-up was handled, so
+// that each is flushed once. The zero value is ready.
+type Batch struct {
+	dirty []*Conn
+	// Fields is memory for a field section that is changed on its way.
+	Fields []http2.Field
+}
+
+// Add notes that c has output.
+func (b *Batch) Add(c *Conn) {
+	if !slices.Contains(b.dirty, c) {
+		b.dirty = append(b.dirty, c)
+	}
+}
+
+// Flush sends what the connections have to send, and does not wait.
+func (b *Batch) Flush() {
+	for i, c := range b.dirty {
+		c.Send()
+		b.dirty[i] = nil
+	}
+	b.dirty = b.dirty[:0]
+}
+
+// Run feeds the engine until the connection ends, and then says why; head are bytes
+// that were read already. The error is an *http2.ConnError if the peer broke the
+// protocol. End is to be called after it.
+func (c *Conn) Run(owner Owner, head []byte) error {
+	go c.flush()
+	return c.read(owner, head)
+}
+
+func (c *Conn) read(owner Owner, head []byte) error {
+	var batch Batch
+	for len(head) > 0 {
+		n := min(len(head), readSize)
+		if err := c.feed(owner, head[:n], &batch); err != nil {
+			return err
+		}
+		head = head[n:]
+	}
+	buf := make([]byte, readSize)
+	for {
+		n, err := c.NC.Read(buf)
+		if n > 0 {
+			if err := c.feed(owner, buf[:n], &batch); err != nil {
+				return err
+			}
+			if c.inside {
+				conn.AwaitRest(c.NC, n)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {
+	c.mu.Lock()
+	events, err := c.Engine.Feed(p)
+	c.inside = c.Engine.Inside()
+	c.mu.Unlock()
+	b.Add(c)
+	for i := range events {
+		ev := &events[i]
+		if ev.Kind == http2.EventWindowOpened && ev.Stream == 0 {
+			c.resume(b)
+			continue
+		}
+		owner.Event(ev, b)
+	}
+	b.Flush()
+	return err
+}
+
+// finish closes a connection whose work is done: a FIN first, so that what was
+// sent is not lost to a reset, and the reader waits for the peer's.
+func (c *Conn) finish() {
+	_ = c.NC.SetReadDeadline(time.Now().Add(linger))
+	if c.raw != nil {
+		c.raw.SetPatient(true) // nobody else writes any more
+	}
+	if c.NC.CloseWrite() != nil {
+		c.NC.Close()
+	}
+}
+
+// End stops the flusher after it wrote what is queued, for which the socket
+// has a moment, and closes the connection.
+func (c *Conn) End() {
+	_ = c.NC.SetWriteDeadline(time.Now().Add(linger))
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.wake.Signal()
+	<-c.flushed
+	c.NC.Close()
+}
+
+// Reset resets a stream.
+func (c *Conn) Reset(id uint32, code http2.ErrCode, b *Batch) {
+	c.mu.Lock()
+	c.Engine.WriteReset(id, code)
+	c.mu.Unlock()
+	b.Add(c)
+}
+
+// Headers sends a field section of a stream. The error is the engine's.
+func (c *Conn) Headers(id uint32, fields []http2.Field, end bool, b *Batch) error {
+	c.mu.Lock()
+	err := c.Engine.WriteHeaders(id, fields, end)
+	c.mu.Unlock()
+	b.Add(c)
+	return err
+}
+
+// Consume gives the peer n bytes of window back; it is told with the next send.
+func (c *Conn) Consume(id uint32, n int) {
+	c.mu.Lock()
+	c.Engine.Consume(id, n)
+	c.mu.Unlock()
+}
+
+// Drain tells the peer to open no further stream, and ends the connection after the
+// last one.
+func (c *Conn) Drain() {
+	c.mu.Lock()
+	c.Engine.Drain()
+	c.mu.Unlock()
+	c.wake.Signal()
+}
+
+// AwaitRoom has w resumed when the connection has room again, if it was the
+// connection that took less than all of what w had to write. queued tells that w
+// waits already. The caller holds the lock.
+func (c *Conn) AwaitRoom(w Waiter, queued *bool) {
+	if c.Engine.Blocked() && !*queued {
+		*queued = true
+		c.waiting = append(c.waiting, waiting{w, queued})
+	}
+}
+
+// resume lets writers go on that the connection turned away, each in its turn,
+// until it is full again.
+func (c *Conn) resume(b *Batch) {
+	for {
+		c.mu.Lock()
+		if len(c.waiting) == 0 || c.Engine.Blocked() {
+			c.mu.Unlock()
+			return
+		}
+		next := c.waiting[0]
+		c.waiting[0] = waiting{}
+		if c.waiting = c.waiting[1:]; len(c.waiting) == 0 {
+			c.waiting = nil
+		}
+		*next.queued = false
+		c.mu.Unlock()
+		next.waiter.Resume(b)
+	}
+}

@@ -1,0 +1,331 @@
+package mux
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
+	"github.com/underlane/underlane/pkg/rawio"
+	"golang.org/x/sys/unix"
+)
+
+var _ conn.Conn = (*Stream)(nil)
+
+// Stream is a stream of a shared connection, as a connection.
+type Stream struct {
+	c      *Conn
+	id     uint32
+	queued bool // it waits for room on the connection; whose lock guards it
+
+	reading, writing sync.Mutex // one Read and one Write at a time
+
+	mu       sync.Mutex
+	readable sync.Cond
+	writable sync.Cond
+
+	want   []byte // a Read that waits: the bytes go straight there
+	got    int    // what it got
+	held   quota.Backlog
+	ended  bool  // the peer has ended its side
+	done   bool  // this side has
+	closed bool  // Close or Reset was called
+	err    error // why the stream was cut
+	room   bool  // the windows have opened since the last write
+
+	read, write deadline
+	usage       *quota.Usage // what waits in held is charged to it
+}
+
+// errReset: the peer's agent has cut the stream.
+var errReset = &net.OpError{Op: "read", Net: "mux", Err: os.NewSyscallError("stream", unix.ECONNRESET)}
+
+func newStream(c *Conn, id uint32) *Stream {
+	s := &Stream{c: c, id: id}
+	s.readable.L, s.writable.L = &s.mu, &s.mu
+	return s
+}
+
+// deliver takes what came, from the connection's reader.
+func (s *Stream) deliver(p []byte, end bool) {
+	s.mu.Lock()
+	taken := 0
+	switch {
+	case s.closed:
+		taken = len(p)
+	case s.want != nil:
+		taken = copy(s.want, p)
+		s.want, s.got = nil, taken
+		fallthrough
+	default:
+		s.held.Add(p[taken:])
+		s.account()
+	}
+	s.ended = s.ended || end
+	s.mu.Unlock()
+	s.readable.Signal()
+	if taken > 0 {
+		s.c.Consume(s.id, taken)
+	}
+}
+
+// fail cuts the stream: both ways end with err, after what came before.
+func (s *Stream) fail(err error) {
+	s.c.forget(s.id)
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+	}
+	s.mu.Unlock()
+	s.readable.Signal()
+	s.writable.Signal()
+}
+
+// Resume implements h2conn.Waiter: it lets a writer go on.
+func (s *Stream) Resume(*h2conn.Batch) {
+	s.mu.Lock()
+	s.room = true
+	s.mu.Unlock()
+	s.writable.Signal()
+}
+
+// Read implements net.Conn.
+func (s *Stream) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.mu.Lock()
+	if n := s.held.Take(p); n > 0 {
+		s.account()
+		s.mu.Unlock()
+		s.c.Consume(s.id, n)
+		s.c.Send() // the window's update, if there is one
+		return n, nil
+	}
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case s.got > 0:
+			n := s.got
+			s.got = 0
+			return n, nil
+		case s.closed:
+			return 0, net.ErrClosed
+		case s.ended:
+			return 0, io.EOF
+		case s.err != nil:
+			return 0, s.err
+		case s.read.passed():
+			s.want = nil
+			return 0, os.ErrDeadlineExceeded
+		}
+		s.want = p
+		s.readable.Wait()
+		if s.got == 0 {
+			s.want = nil
+		}
+	}
+}
+
+// Write implements net.Conn. It waits while the windows are closed.
+func (s *Stream) Write(p []byte) (int, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	written := 0
+	for {
+		s.mu.Lock()
+		err := s.mayNotWrite()
+		s.room = false
+		s.mu.Unlock()
+		if err != nil {
+			return written, err
+		}
+		n, err := s.c.offer(s, p[written:])
+		written += n
+		if err != nil {
+			return written, s.cause(err)
+		}
+		if written == len(p) {
+			return written, nil
+		}
+		s.mu.Lock()
+		for !s.room && s.mayNotWrite() == nil {
+			s.writable.Wait()
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (s *Stream) mayNotWrite() error {
+	switch {
+	case s.closed || s.done:
+		return net.ErrClosed
+	case s.err != nil:
+		return s.err
+	case s.write.passed():
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// cause is why the engine does not know the stream any more.
+func (s *Stream) cause(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	return errors.Join(errReset, err)
+}
+
+// CloseWrite implements conn.Conn.
+func (s *Stream) CloseWrite() error {
+	s.mu.Lock()
+	was := s.done || s.closed
+	s.done = true
+	s.mu.Unlock()
+	if was {
+		return nil
+	}
+	return s.c.finishWriting(s.id)
+}
+
+// Close ends the stream in order, where the peer has nothing more to say.
+func (s *Stream) Close() error { return s.end(false) }
+
+// Reset cuts the stream.
+func (s *Stream) Reset() error { return s.end(true) }
+
+func (s *Stream) end(cut bool) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	unread := s.held.Len()
+	s.held.Drop()
+	s.account()
+	done, ended, gone := s.done, s.ended, s.err != nil
+	s.read.stop()
+	s.write.stop()
+	s.mu.Unlock()
+	s.readable.Signal()
+	s.writable.Signal()
+	s.c.forget(s.id)
+	if unread > 0 { // of a stream that is gone as well: the connection's window is all streams'
+		s.c.Consume(s.id, unread)
+	}
+	switch {
+	case gone:
+		s.c.Send()
+	case cut || unread > 0:
+		s.c.cancel(s.id)
+	case !done || !ended:
+		s.c.leave(s.id, !done)
+	default:
+		s.c.Send()
+	}
+	return nil
+}
+
+// Idle reports whether the stream is alive with nothing to read.
+func (s *Stream) Idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err == nil && !s.ended && !s.closed && s.held.Len() == 0
+}
+
+// PeerClosed implements conn.Conn.
+func (s *Stream) PeerClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return (s.err != nil || s.ended || s.closed) && s.held.Len() == 0
+}
+
+// ReadMore implements conn.Conn: Read has taken in what there was.
+func (s *Stream) ReadMore([]byte) (int, error) { return 0, nil }
+
+// ReadAhead implements conn.Conn.
+func (s *Stream) ReadAhead(bool) {}
+
+// QuickAck implements conn.Conn.
+func (s *Stream) QuickAck() {}
+
+// WriteFailure implements conn.Conn.
+func (s *Stream) WriteFailure(err error) error { return err }
+
+// Raw implements conn.Conn: the stream shares it.
+func (s *Stream) Raw() *rawio.Conn { return nil }
+
+// Charge has what waits in the stream counted as usage's.
+func (s *Stream) Charge(usage *quota.Usage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held.Charge(0, s.usage)
+	s.usage = usage
+	s.account()
+}
+
+func (s *Stream) account() { s.held.Charge(s.held.Len(), s.usage) }
+
+// LocalAddr implements net.Conn.
+func (s *Stream) LocalAddr() net.Addr { return s.c.NC.LocalAddr() }
+
+// RemoteAddr implements net.Conn.
+func (s *Stream) RemoteAddr() net.Addr { return s.c.NC.RemoteAddr() }
+
+// SetDeadline implements net.Conn.
+func (s *Stream) SetDeadline(t time.Time) error {
+	_ = s.SetReadDeadline(t)
+	return s.SetWriteDeadline(t)
+}
+
+// SetReadDeadline implements net.Conn.
+func (s *Stream) SetReadDeadline(t time.Time) error {
+	s.set(&s.read, &s.readable, t)
+	return nil
+}
+
+// SetWriteDeadline implements net.Conn.
+func (s *Stream) SetWriteDeadline(t time.Time) error {
+	s.set(&s.write, &s.writable, t)
+	return nil
+}
+
+func (s *Stream) set(d *deadline, waiter *sync.Cond, t time.Time) {
+	s.mu.Lock()
+	d.stop()
+	d.at = t
+	if !t.IsZero() && !s.closed {
+		d.timer = time.AfterFunc(time.Until(t), func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			waiter.Signal()
+		})
+	}
+	s.mu.Unlock()
+	waiter.Signal()
+}
+
+// deadline of reads or writes.
+type deadline struct {
+	at    time.Time // zero: none
+	timer *time.Timer
+}
+
+func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
+
+func (d *deadline) stop() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+}

@@ -1,0 +1,63 @@
+// Package opaque carries connections that are not looked into: bytes both ways until
+// both sides have ended theirs.
+package opaque
+
+import (
+	"context"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// Opened is a connection to an endpoint.
+type Opened struct {
+	Attempt *endpoints.Attempt
+	Conn    conn.Conn
+	First   []byte // what the server has said already
+	Err     error  // and how it ended then, if it was cut
+}
+
+// Discard closes the connection; it is safe on nil.
+func (o *Opened) Discard() {
+	if o != nil && o.Conn != nil {
+		o.Conn.Close()
+		o.Attempt.Done()
+	}
+}
+
+// Serve carries a session to its end. up is the connection to the endpoint, nil if
+// there is none yet. protocol is what tap shows.
+func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string) {
+	if up == nil {
+		a, c, err := s.Reach(ctx, mtls.ALPNTCP)
+		if err != nil {
+			s.FailConn(a, err)
+			return
+		}
+		up = &Opened{Attempt: a, Conn: c}
+	}
+	defer up.Discard()
+	up.Attempt.Connected()
+	began := time.Now()
+	e := s.ConnEvent(up.Attempt)
+	e.Protocol = protocol
+	s.Emit(&e, tap.ConnOpen, began)
+	r := conn.Relay{Client: s.Client, Server: up.Conn}
+	r.ToServer.Add(uint64(len(s.Head)))
+	r.ToClient.Add(uint64(len(up.First)))
+	reason := mesh.ReasonUpstreamReset
+	if up.Err == nil {
+		reason = r.Run(s.Head, up.First)
+	} else {
+		r.Cut(reason)
+	}
+	e.ReadBytes, e.WriteBytes = r.ToServer.Load(), r.ToClient.Load()
+	e.Reason, e.Reset = reason, reason != mesh.ReasonNone
+	e.Duration = time.Since(began)
+	s.Emit(&e, tap.ConnClose, time.Now())
+}

@@ -1,0 +1,142 @@
+// Package proxytest has what the tests of the proxy's packages share: a network on
+// loopback, pairs of connections, and a reader of tap events.
+package proxytest
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/state"
+)
+
+// Listen is a listener on loopback.
+func Listen(t testing.TB) *rawio.Listener {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(fd, rawio.Sockaddr(netip.MustParseAddrPort("127.0.0.1:0")))
+	}
+	if err == nil {
+		err = unix.Listen(fd, 128)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := rawio.NewListener(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// Network makes connections on loopback as the pods' network would.
+type Network struct {
+	mu    sync.Mutex
+	conns []*rawio.Conn
+}
+
+// Dial implements l7proxy.Network.
+func (n *Network) Dial(ctx context.Context, _ string, dst netip.AddrPort) (*rawio.Conn, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	// As netns.Socket does: with Nagle's algorithm a small message would wait for
+	// the other side's delayed ACK.
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	c, err := rawio.Connect(ctx, fd, dst)
+	if err == nil {
+		n.mu.Lock()
+		n.conns = append(n.conns, c)
+		n.mu.Unlock()
+	}
+	return c, err
+}
+
+// DialApp implements l7proxy.Network.
+func (n *Network) DialApp(ctx context.Context, into string, dst, _ netip.AddrPort) (*rawio.Conn, error) {
+	return n.Dial(ctx, into, dst)
+}
+
+// Enrolled implements l7proxy.Network.
+func (*Network) Enrolled(string) bool { return true }
+
+// Shared implements l7proxy.Network.
+func (*Network) Shared() bool { return false }
+
+// Open counts the connections that are not closed.
+func (n *Network) Open() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	open := 0
+	for _, c := range n.conns {
+		if raw, _ := c.SyscallConn(); raw.Control(func(uintptr) {}) == nil {
+			open++
+		}
+	}
+	return open
+}
+
+// Unread reports whether one of the connections has bytes that were not read.
+func (n *Network) Unread() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.conns, func(c *rawio.Conn) bool { return c.Pending() > 0 })
+}
+
+// Pair is a connection's two ends. All that is done with them has 30 s.
+func Pair(t testing.TB) (a, b *rawio.Conn) {
+	t.Helper()
+	l := Listen(t)
+	a, err := (&Network{}).Dial(t.Context(), "", l.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{a, b} {
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		t.Cleanup(func() { c.Close() })
+	}
+	return a, b
+}
+
+// State is a store to which the controller has nothing to add.
+type State struct{ Store *state.Store }
+
+// View implements l7proxy.State.
+func (s *State) View() *state.View { return s.Store.View() }
+
+// Resolve implements l7proxy.State.
+func (*State) Resolve(context.Context, netip.Addr) error { return nil }
+
+// Touch implements l7proxy.State.
+func (*State) Touch(netip.Addr) {}
+
+// IsNode implements l7proxy.State.
+func (*State) IsNode(netip.Addr) bool { return false }
+
+// Eventually waits for what happens in its own time.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for range 2000 {
+		if ok() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("not in time: %s", what)
+}

@@ -1,0 +1,110 @@
+package reply
+
+import (
+	"strconv"
+
+	"github.com/underlane/underlane/pkg/l7proxy/http1"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// AppendHTTP1 appends the whole response that the proxy itself gives over HTTP/1;
+// nothing if it has no status. asked is
+// the request's Kind, zero if the request could not be read. With closing the
+// response says that the connection will be closed after it.
+//
+// A gRPC request that fails is answered with 200 and the code in grpc-status, no
+// body.
+func AppendHTTP1(dst []byte, r *Reply, asked http1.Kind, closing bool) []byte {
+	if r.Status == 0 {
+		return dst
+	}
+	status, grpc := r.Status, asked&http1.KindGRPC != 0 && r.Reason != mesh.ReasonNone
+	if grpc {
+		status = 200
+	}
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = strconv.AppendInt(dst, int64(status), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, phrase(status)...)
+	dst = append(dst, "\r\n"...)
+	text := ""
+	if r.Reason != mesh.ReasonNone {
+		text = r.Reason.Text()
+		dst = append(dst, ReasonHeader+": "...)
+		dst = append(dst, r.Reason.String()...)
+		dst = append(dst, "\r\n"...)
+	}
+	if r.Location != "" {
+		dst = append(dst, "location: "...)
+		dst = http1.AppendTarget(dst, r.Location)
+		dst = append(dst, "\r\n"...)
+	}
+	switch {
+	case closing:
+		dst = append(dst, "connection: close\r\n"...)
+	case asked&http1.KindHTTP10 != 0:
+		dst = append(dst, "connection: keep-alive\r\n"...)
+	}
+	switch {
+	case grpc:
+		dst = append(dst, "content-type: application/grpc\r\ncontent-length: 0\r\ngrpc-status: "...)
+		dst = strconv.AppendInt(dst, int64(r.GRPC), 10)
+		dst = append(dst, "\r\ngrpc-message: "...)
+		dst = appendPercent(dst, text)
+		return append(dst, "\r\n\r\n"...)
+	case text == "":
+		return append(dst, "content-length: 0\r\n\r\n"...)
+	case status < 200 || status == 204 || status == 304: // a fault's: no body can follow
+		return append(dst, "\r\n"...)
+	}
+	dst = append(dst, "content-type: text/plain; charset=utf-8\r\ncontent-length: "...)
+	dst = strconv.AppendInt(dst, int64(len(text)+len("\n")), 10)
+	dst = append(dst, "\r\n\r\n"...)
+	if asked&http1.KindHEAD != 0 {
+		return dst
+	}
+	dst = append(dst, text...)
+	return append(dst, '\n')
+}
+
+// phrase is the reason phrase of the statuses in mesh's table and of redirects;
+// an empty one is valid (RFC 9112 §4).
+func phrase(status int) string {
+	switch status {
+	case 200:
+		return "OK"
+	case 400:
+		return "Bad Request"
+	case 301:
+		return "Moved Permanently"
+	case 302:
+		return "Found"
+	case 303:
+		return "See Other"
+	case 307:
+		return "Temporary Redirect"
+	case 308:
+		return "Permanent Redirect"
+	case 403:
+		return "Forbidden"
+	case 404:
+		return "Not Found"
+	case 408:
+		return "Request Timeout"
+	case 429:
+		return "Too Many Requests"
+	case 431:
+		return "Request Header Fields Too Large"
+	case 500:
+		return "Internal Server Error"
+	case 501:
+		return "Not Implemented"
+	case 502:
+		return "Bad Gateway"
+	case 503:
+		return "Service Unavailable"
+	case 504:
+		return "Gateway Timeout"
+	}
+	return ""
+}

@@ -1,0 +1,48 @@
+package reply
+
+import (
+	"strconv"
+
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// HTTP2 is the head of a response that the proxy itself gives over HTTP/2, and its
+// body. A gRPC request that fails gets the code in grpc-status, and no body.
+func HTTP2(r *Reply, grpc bool) (fields []http2.Field, body string) {
+	if grpc && r.Reason != mesh.ReasonNone {
+		return GRPC(r), ""
+	}
+	fields = []http2.Field{{Name: ":status", Value: strconv.Itoa(r.Status)}}
+	if r.Location != "" {
+		fields = append(fields, http2.Field{Name: "location", Value: r.Location})
+	}
+	if r.Reason != mesh.ReasonNone {
+		body = r.Reason.Text() + "\n"
+		fields = append(fields, http2.Field{Name: ReasonHeader, Value: r.Reason.String()})
+	}
+	if r.Status == 204 || r.Status == 304 { // a fault's: no body can follow
+		return fields, ""
+	}
+	if body != "" {
+		fields = append(fields, http2.Field{Name: "content-type", Value: "text/plain; charset=utf-8"})
+	}
+	return append(fields, http2.Field{Name: "content-length", Value: strconv.Itoa(len(body))}), body
+}
+
+// GRPC is a whole response: Trailers-Only of gRPC's PROTOCOL-HTTP2.
+func GRPC(r *Reply) []http2.Field {
+	return append([]http2.Field{
+		{Name: ":status", Value: "200"},
+		{Name: "content-type", Value: "application/grpc"},
+	}, GRPCTrailers(r)...)
+}
+
+// GRPCTrailers end a response of which a part has gone out.
+func GRPCTrailers(r *Reply) []http2.Field {
+	return []http2.Field{
+		{Name: "grpc-status", Value: strconv.Itoa(r.GRPC)},
+		{Name: "grpc-message", Value: string(appendPercent(nil, r.Reason.Text()))},
+		{Name: ReasonHeader, Value: r.Reason.String()},
+	}
+}

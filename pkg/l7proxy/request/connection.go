@@ -1,0 +1,58 @@
+package request
+
+import (
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// ConnEvent is what tap is told of a connection that carries no requests; a is nil
+// where no endpoint was chosen.
+func (s *Session) ConnEvent(a *endpoints.Attempt) tap.Event {
+	e := tap.Event{
+		Direction: s.Direction, Base: s.ID,
+		Source: s.source(), Destination: s.destination(),
+		TLS: s.TLS, SNI: s.SNI, Process: s.Process, Protocol: "tcp",
+	}
+	if s.Target != nil {
+		e.Service = s.Target.Service()
+	}
+	if a != nil {
+		e.Destination = a.Found.Peer
+		if s.Direction == mesh.Outbound {
+			e.TLS = a.Found.TLS
+		}
+	}
+	return e
+}
+
+func (s *Session) destination() tap.Peer {
+	if s.Target == nil {
+		return tap.Peer{Addr: s.Original}
+	}
+	return s.Target.Peer()
+}
+
+// Emit tells tap.
+func (s *Session) Emit(e *tap.Event, kind tap.Kind, at time.Time) {
+	e.Kind, e.Time = kind, at
+	s.Tap.Emit(e)
+}
+
+// FailConn ends a connection that got no further: the client sees a reset, tap
+// the reason. a is the attempt that failed, if there was one.
+func (s *Session) FailConn(a *endpoints.Attempt, err error) {
+	s.TellFailure(a, err)
+	_ = s.Client.Reset()
+}
+
+// TellFailure shows tap a connection that got no further.
+func (s *Session) TellFailure(a *endpoints.Attempt, err error) {
+	e := s.ConnEvent(a)
+	e.Reason, e.Reset = upstream.ReasonOf(err), true
+	s.Emit(&e, tap.ConnClose, time.Now())
+	s.Log.Debug("connection failed", "src", s.Source.Addr, "dst", e.Destination.Addr, "reason", e.Reason, "err", err)
+}

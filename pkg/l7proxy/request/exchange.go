@@ -1,0 +1,126 @@
+package request
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/route"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// Exchange is one request and its response as tap and the metrics see them.
+// A driver calls Begin, then Chose, Response and End as far as the request
+// gets; End exactly once. The zero value is ready and can be reused.
+type Exchange struct {
+	session *Session
+	event   tap.Event
+	began   time.Time
+	shown   bool // RequestInit was emitted
+	said    mesh.Reason
+}
+
+// Line is what is known of a request from its head. The strings may be
+// empty when Session.Watched is false.
+type Line struct {
+	Protocol                        string // http1, http2, grpc
+	GRPC                            bool
+	Method, Scheme, Authority, Path string
+	Binds                           bool // it authenticates its connection
+}
+
+// Begin starts an exchange: stream is unique within the session.
+func (x *Exchange) Begin(s *Session, stream uint64, line Line) {
+	x.session, x.began, x.shown, x.said = s, time.Now(), false, mesh.ReasonNone
+	x.event = tap.Event{
+		Direction: s.Direction,
+		Base:      s.ID, Stream: stream,
+		Source:      s.source(),
+		Destination: s.Target.Peer(),
+		Service:     s.Target.Service(),
+		TLS:         s.TLS,
+		Protocol:    line.Protocol, GRPC: line.GRPC,
+		Method: line.Method, Scheme: line.Scheme, Authority: line.Authority, Path: line.Path,
+		SNI: s.SNI, Process: s.Process,
+	}
+}
+
+// Began is when the exchange began.
+func (x *Exchange) Began() time.Time { return x.began }
+
+// Routed records the rule that the request matched.
+func (x *Exchange) Routed(rule *route.Rule) { x.event.Route, x.event.Rule = rule.Route, rule.Label }
+
+// Retried counts an attempt for which the routes asked.
+func (x *Exchange) Retried() { x.event.Retries++ }
+
+// Chose records the endpoint and shows the request to the readers of tap.
+func (x *Exchange) Chose(a *endpoints.Attempt) {
+	x.event.Destination = a.Found.Peer
+	if x.event.Direction == mesh.Outbound {
+		x.event.TLS = a.Found.TLS
+	}
+	x.show()
+}
+
+func (x *Exchange) show() {
+	if !x.shown {
+		x.shown = true
+		x.emit(tap.RequestInit, x.began)
+	}
+}
+
+// Response records the status of the response's head (not of interim ones).
+func (x *Exchange) Response(status int) {
+	now := time.Now()
+	x.event.Status = status
+	x.event.Latency = now.Sub(x.began)
+	x.emit(tap.ResponseInit, now)
+}
+
+// Said takes the value of the response's field underlane-reason: where the agent
+// of the server's node answered in the application's stead, the client's tap
+// tells why too. Anybody may send such a field; an mTLS peer is believed.
+func (x *Exchange) Said(reason string) {
+	if x.event.Direction == mesh.Outbound && x.event.TLS == tap.TLSTrue {
+		x.said = mesh.ParseReason(reason)
+	}
+}
+
+// End is how an exchange ended.
+type End struct {
+	Reason                  mesh.Reason // ReasonNone: complete
+	Status                  int         // HTTP, of an answer of the proxy's own; 0: the reason's
+	GRPCStatus              int         // of a gRPC call
+	Reset                   bool
+	ResetCode               uint32 // HTTP/2 error code
+	RequestLen, ResponseLen uint64 // body bytes
+}
+
+// End closes the exchange.
+func (x *Exchange) End(end End) {
+	x.show()
+	now := time.Now()
+	e := &x.event
+	e.Reason, e.GRPCStatus, e.Reset, e.ResetCode = end.Reason, end.GRPCStatus, end.Reset, end.ResetCode
+	if e.Reason == mesh.ReasonNone {
+		e.Reason = x.said
+	}
+	e.ReadBytes, e.WriteBytes = end.RequestLen, end.ResponseLen
+	e.Duration = now.Sub(x.began)
+	if e.Status == 0 {
+		e.Status = cmp.Or(end.Status, end.Reason.HTTPStatus())
+		e.Latency = e.Duration
+	}
+	x.emit(tap.ResponseEnd, now)
+	x.session = nil
+}
+
+func (x *Exchange) emit(kind tap.Kind, at time.Time) {
+	if x.session == nil {
+		return // it is of a mirrored copy
+	}
+	x.event.Kind, x.event.Time = kind, at
+	x.session.Core.Tap.Emit(&x.event)
+}

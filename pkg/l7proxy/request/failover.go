@@ -1,0 +1,88 @@
+package request
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// furtherEndpoints is how many other endpoints are tried when one cannot be
+// reached.
+const furtherEndpoints = 2
+
+// Tried are the endpoints that were tried for one request or connection.
+type Tried struct {
+	To    *destination.Backend // where the routes send it, nil where they do not say
+	n     int
+	addrs [furtherEndpoints]netip.AddrPort
+}
+
+// Failover chooses an endpoint in place of one that could not be reached; nil if
+// there is none, or enough were tried. The attempt that failed is still to be
+// Done with.
+func (s *Session) Failover(failed *endpoints.Attempt, why mesh.Reason, tried *Tried) *endpoints.Attempt {
+	if !failed.Balanced || !upstream.TriesNextEndpoint(why) && why != mesh.ReasonOverload || tried.n == len(tried.addrs) {
+		return nil
+	}
+	tried.addrs[tried.n] = failed.Peer.Addr
+	tried.n++
+	next := new(endpoints.Attempt)
+	if s.Pick(next, tried.To, tried.addrs[:tried.n]...) != nil {
+		return nil
+	}
+	return next
+}
+
+// PickOther chooses another endpoint than not, or that one again where there is
+// no other.
+func (s *Session) PickOther(to *destination.Backend, not netip.AddrPort) (*endpoints.Attempt, error) {
+	a := new(endpoints.Attempt)
+	if s.Pick(a, to, not) == nil {
+		return a, nil
+	}
+	a = new(endpoints.Attempt)
+	return a, s.Pick(a, to)
+}
+
+// Unreached is why the agent of the endpoint's node answered, which could not give
+// the request to the application; ReasonNone where the application did. Only an
+// agent can say so: it takes the field out of what applications answer. said is the
+// value of that field.
+func Unreached(a *endpoints.Attempt, grpc bool, status int, said string) mesh.Reason {
+	if !a.Balanced || a.Found.TLS != tap.TLSTrue || !grpc && status < http.StatusInternalServerError {
+		return mesh.ReasonNone
+	}
+	if why := mesh.ParseReason(said); why.Unreached() {
+		return why
+	}
+	return mesh.ReasonNone
+}
+
+// Reach picks an endpoint and connects to it, or to another where it cannot be
+// reached: nothing was sent yet. The attempt is nil when no endpoint could be
+// chosen, and is to be Done with only when the error is nil.
+func (s *Session) Reach(ctx context.Context, alpn string) (*endpoints.Attempt, conn.Conn, error) {
+	a := new(endpoints.Attempt)
+	if err := s.Pick(a, nil); err != nil {
+		return nil, nil, err
+	}
+	for tried := (Tried{}); ; {
+		c, err := s.Dial(ctx, a, alpn)
+		if err == nil {
+			return a, c, nil
+		}
+		next := s.Failover(a, upstream.ReasonOf(err), &tried)
+		a.Done()
+		if next == nil {
+			return a, nil, err
+		}
+		a = next
+	}
+}

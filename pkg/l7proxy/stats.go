@@ -1,0 +1,44 @@
+package l7proxy
+
+import (
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// PlaintextFallbacks counts connections made without TLS because the agent of
+// the server's node did not answer.
+func (p *Proxy) PlaintextFallbacks() uint64 { return p.upstream.Fallbacks() }
+
+// Panics counts streams of shared connections that were cut because serving them
+// panicked.
+func (p *Proxy) Panics() uint64 { return p.panics.Load() }
+
+// RetriesRefused counts retries that a Service's budget did not allow.
+func (p *Proxy) RetriesRefused() uint64 { return p.core.RetriesRefused() }
+
+// MirrorsDropped counts copies of requests that were not made, or not answered.
+func (p *Proxy) MirrorsDropped() uint64 { return p.core.Mirrors.Dropped() }
+
+// Ejections counts endpoints that were ejected: "unreachable" or for their
+// "failures".
+func (p *Proxy) Ejections() map[string]uint64 { return p.endpoints.Ejections() }
+
+// Endpoints counts the endpoints of all service ports in use.
+func (p *Proxy) Endpoints() []endpoints.Count { return p.endpoints.Counts() }
+
+// Ejected returns the endpoints that are ejected now.
+func (p *Proxy) Ejected() []endpoints.Ejected { return p.endpoints.Ejected() }
+
+// LimitHits counts what was refused since a limit was reached, by the limit's
+// name in the metrics.
+func (p *Proxy) LimitHits() map[string]uint64 {
+	return map[string]uint64{
+		"pod-connections-outbound": p.pods.RefusedConns(mesh.Outbound),
+		"pod-connections-inbound":  p.pods.RefusedConns(mesh.Inbound),
+		"pod-buffer":               p.pods.RefusedStreams(),
+		"endpoint-connections":     p.upstream.Refused(),
+		"http2-flood":              p.h2.Floods() + p.muxFloods.Load(),
+		"handshakes-inbound":       p.upstream.Gate().Stats().Refused,
+		"handshakes-outbound":      p.upstream.Overdue(),
+	}
+}

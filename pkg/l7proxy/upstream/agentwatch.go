@@ -1,0 +1,221 @@
+package upstream
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls"
+)
+
+// An agent that hangs keeps its connections, and its kernel goes on taking what
+// they carry: requests on them would wait for ever. Nothing in the bytes tells
+// it from a slow application, so a connection that was written to and has been
+// silent since has its agent asked, by a handshake on a new connection. A live
+// agent answers that at once; otherwise the connections to the endpoint are cut.
+// The same is done to those to a node that is gone without a word.
+
+// Bounds of the silence after which an agent is asked: it doubles while the
+// agent is well and the application slow.
+const (
+	hungFirst = 2 * time.Second
+	hungMost  = time.Minute
+)
+
+// monitoredConn is a connection to an agent, below mTLS.
+type monitoredConn struct {
+	conn.Transport
+	ep        Endpoint
+	dedicated bool // it carries one HTTP/1 connection
+	all       *monitoredConns
+
+	waiting atomic.Bool // written to since the last read
+	cut     atomic.Bool
+
+	// Of the watch alone.
+	read    uint64 // bytes, when it last looked
+	silent  time.Duration
+	patient time.Duration
+}
+
+func (c *monitoredConn) Write(p []byte) (int, error) {
+	c.waiting.Store(true)
+	return c.Transport.Write(p)
+}
+
+func (c *monitoredConn) Read(p []byte) (int, error) {
+	n, err := c.Transport.Read(p)
+	switch {
+	case n > 0:
+		c.waiting.Store(false)
+	case c.cut.Load():
+		err = mesh.Fail(mesh.ReasonAgentDown, err)
+	}
+	return n, err
+}
+
+func (c *monitoredConn) Close() error {
+	c.all.remove(c)
+	return c.Transport.Close()
+}
+
+// look is what the watch does once in every WatchEvery; true: the agent is to be
+// asked.
+func (c *monitoredConn) look() bool {
+	read, _ := c.Bytes()
+	if read != c.read || !c.waiting.Load() || c.patient == 0 {
+		c.read, c.silent, c.patient = read, 0, hungFirst
+		return false
+	}
+	c.silent += WatchEvery
+	if c.silent < c.patient {
+		return false
+	}
+	c.silent, c.patient = 0, min(2*c.patient, hungMost)
+	return true
+}
+
+// monitoredConns are all connections to agents, by endpoint.
+type monitoredConns struct {
+	mu     sync.Mutex
+	conns  map[netip.AddrPort]map[*monitoredConn]struct{}
+	http1  map[Key]int // those of them that carry one HTTP/1 connection
+	asking map[netip.AddrPort]bool
+
+	questions sync.WaitGroup // under way
+}
+
+func (w *monitoredConns) add(c *monitoredConn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	addr := c.ep.Peer.Addr
+	if w.conns == nil {
+		w.conns, w.asking = map[netip.AddrPort]map[*monitoredConn]struct{}{}, map[netip.AddrPort]bool{}
+		w.http1 = map[Key]int{}
+	}
+	if w.conns[addr] == nil {
+		w.conns[addr] = map[*monitoredConn]struct{}{}
+	}
+	w.conns[addr][c] = struct{}{}
+	if c.dedicated {
+		w.http1[c.ep.Key]++
+	}
+}
+
+// dedicatedTo counts the connections that carry one HTTP/1 connection each.
+func (w *monitoredConns) dedicatedTo(key Key) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.http1[key]
+}
+
+func (w *monitoredConns) remove(c *monitoredConn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	addr := c.ep.Peer.Addr
+	if _, there := w.conns[addr][c]; there && c.dedicated {
+		if w.http1[c.ep.Key]--; w.http1[c.ep.Key] == 0 {
+			delete(w.http1, c.ep.Key)
+		}
+	}
+	delete(w.conns[addr], c)
+	if len(w.conns[addr]) == 0 {
+		delete(w.conns, addr)
+	}
+}
+
+// overdue are connections whose agents are to be asked, one of each endpoint. Each
+// must be given to answered.
+func (w *monitoredConns) overdue() []*monitoredConn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []*monitoredConn
+	for addr, conns := range w.conns {
+		var one *monitoredConn
+		for c := range conns {
+			if c.look() {
+				one = c
+			}
+		}
+		if one != nil && !w.asking[addr] {
+			w.asking[addr] = true
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// answered ends the asking of an endpoint's agent. Where it hangs, the
+// connections that are returned are to be cut.
+func (w *monitoredConns) answered(addr netip.AddrPort, hangs bool) (cut []*monitoredConn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.asking, addr)
+	if hangs {
+		for c := range w.conns[addr] {
+			cut = append(cut, c)
+		}
+	}
+	return cut
+}
+
+// heard is how many bytes came on each connection to an endpoint.
+func (w *monitoredConns) heard(addr netip.AddrPort) map[*monitoredConn]uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	counts := make(map[*monitoredConn]uint64, len(w.conns[addr]))
+	for c := range w.conns[addr] {
+		counts[c], _ = c.Bytes()
+	}
+	return counts
+}
+
+// more reports whether anything came since heard gave counts.
+func (w *monitoredConns) more(addr netip.AddrPort, counts map[*monitoredConn]uint64) bool {
+	for c, n := range w.heard(addr) {
+		if n > counts[c] {
+			return true
+		}
+	}
+	return false
+}
+
+// askAgents asks after agents that have been silent for too long. It is called
+// once in every WatchEvery and does not wait.
+func (p *Pool) askAgents() {
+	for _, c := range p.agents.overdue() {
+		p.agents.questions.Go(func() { p.probeAgent(c) })
+	}
+}
+
+// probeAgent has the agent that c goes to prove that it lives.
+func (p *Pool) probeAgent(c *monitoredConn) {
+	addr := c.ep.Peer.Addr
+	before := p.agents.heard(addr)
+	// HTTP/1: the agent waits for a request, and troubles no application.
+	probe, _, err := p.handshake(p.Lifetime.Ended, &c.ep, mtls.ALPNHTTP1)
+	if err == nil {
+		probe.Close()
+	}
+	hangs, lost := err != nil && (agentAway(err) || refusedForAgent(err)), nodeLost(err)
+	if hangs && mtls.Silent(err) && p.agents.more(addr, before) {
+		hangs = false // it has no time for the question, but it has spoken
+	}
+	switch {
+	case hangs:
+		p.down.remember(addr, p.Limits.AgentDownMemory)
+		p.Log.Warn("the agent of an endpoint's node hangs: its connections are cut", "endpoint", addr, "cause", err)
+		p.OnUnreachable(&c.ep, mesh.ReasonAgentDown)
+	case lost:
+		p.Log.Warn("an endpoint's node does not answer: its connections are cut", "endpoint", addr, "cause", err)
+		p.OnUnreachable(&c.ep, mesh.ReasonConnectTimeout)
+	}
+	for _, c := range p.agents.answered(addr, hangs || lost) {
+		c.cut.Store(true)
+		_ = c.Reset()
+		c.Close()
+	}
+}

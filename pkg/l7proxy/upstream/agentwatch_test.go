@@ -1,0 +1,114 @@
+package upstream
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// TestSilenceIsAskedAfter: only a connection that was written to is asked
+// after, less and less often while nothing comes, and anew after an answer.
+func TestSilenceIsAskedAfter(t *testing.T) {
+	c, peer := monitoredPair(t)
+	asked := func(seconds int) (at []int) {
+		for s := 1; s <= seconds; s++ {
+			if c.look() {
+				at = append(at, s)
+			}
+		}
+		return at
+	}
+	if at := asked(10); at != nil {
+		t.Errorf("an idle connection is asked after at %d", at)
+	}
+	if _, err := c.Write([]byte("question")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]int{2, 6, 14, 30, 62, 122, 182}, asked(200)); diff != "" {
+		t.Errorf("silence: %s", diff)
+	}
+	if _, err := peer.Write([]byte("answer")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 16)); err != nil {
+		t.Fatal(err)
+	}
+	if at := asked(10); at != nil {
+		t.Errorf("after the answer it is asked at %d", at)
+	}
+	if _, err := c.Write([]byte("question")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]int{2, 6}, asked(10)); diff != "" {
+		t.Errorf("silence anew: %s", diff)
+	}
+}
+
+// TestOneQuestionAnEndpoint: all connections to an endpoint share one question,
+// and its answer.
+func TestOneQuestionAnEndpoint(t *testing.T) {
+	var all monitoredConns
+	addr := netip.MustParseAddrPort("10.0.0.1:80")
+	var conns []*monitoredConn
+	for range 3 {
+		c, _ := monitoredPair(t)
+		c.ep.Peer, c.all = tap.Peer{Addr: addr}, &all
+		all.add(c)
+		conns = append(conns, c)
+		if _, err := c.Write([]byte("question")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all.overdue() // sees where they are
+	questions := 0
+	for range 4 {
+		questions += len(all.overdue())
+	}
+	if questions != 1 {
+		t.Errorf("%d questions under way", questions)
+	}
+	if cut := all.answered(addr, false); len(cut) != 0 {
+		t.Errorf("%d connections of a live agent are cut", len(cut))
+	}
+	conns[0].Close()
+	if cut := all.answered(addr, true); len(cut) != 2 {
+		t.Errorf("%d connections of a hung agent are cut, of 2 open ones", len(cut))
+	}
+	conns[1].Close()
+	conns[2].Close()
+	if len(all.conns) != 0 {
+		t.Errorf("closed connections are remembered: %v", all.conns)
+	}
+}
+
+func monitoredPair(t *testing.T) (*monitoredConn, net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := rawio.Connect(t.Context(), fd, netip.MustParseAddrPort(l.Addr().String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close(); peer.Close() })
+	_ = raw.SetDeadline(time.Now().Add(10 * time.Second))
+	return &monitoredConn{Transport: conn.Transport{Conn: raw}, all: &monitoredConns{}}, peer
+}

@@ -1,0 +1,173 @@
+package upstream
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// Dial opens a connection to the endpoint for client that speaks alpn inside the
+// mesh (one of mtls.ALPN…): TCP and, between nodes, mTLS are done when it returns.
+// The error is a *mesh.ReasonError. It is bounded by the connect timeout.
+func (p *Pool) Dial(ctx context.Context, ep *Endpoint, client netip.AddrPort, alpn string) (conn.Conn, Result, error) {
+	if p.Connect != nil {
+		return p.Connect(ctx, ep, client, alpn)
+	}
+	switch ep.Mode {
+	case SameNode:
+		return p.dialApp(ctx, ep, client)
+	case MTLS:
+		return p.dialMesh(ctx, ep, alpn)
+	}
+	return p.dialOutside(ctx, ep)
+}
+
+// connect bounds a dial by the connect timeout and names its failure.
+func (p *Pool) connect(ctx context.Context, ep *Endpoint, dial func(context.Context) (*rawio.Conn, error)) (*rawio.Conn, error) {
+	limit := p.Limits.Connect
+	if ep.HasOthers {
+		limit = min(limit, p.Limits.Failover)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	raw, err := dial(ctx)
+	if err != nil {
+		return nil, mesh.Fail(connectReason(err), err)
+	}
+	return raw, nil
+}
+
+// dialPlain connects from the client's namespace to dst, without TLS.
+func (p *Pool) dialPlain(ctx context.Context, ep *Endpoint, dst netip.AddrPort) (*rawio.Conn, error) {
+	return p.connect(ctx, ep, func(ctx context.Context) (*rawio.Conn, error) {
+		return p.Network.Dial(ctx, ep.Client.UID, dst)
+	})
+}
+
+// dialMesh connects to the agent of the endpoint's node and proves that it
+// speaks for the endpoint's identity. Where that agent is away and its pod
+// fails open, the application itself answers, which is not our TLS even where
+// it is TLS: where plaintext is allowed (Endpoint.Fallback) the connection is made
+// again without, otherwise there is none.
+func (p *Pool) dialMesh(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
+	if !p.down.is(ep.Peer.Addr) {
+		c, result, err := p.handshakeInTurn(ctx, ep, alpn)
+		if err == nil {
+			return c, result, nil
+		}
+		if err == errDown {
+			return p.withoutAgent(ctx, ep)
+		}
+		if !agentAway(err) && (ep.Fallback || !refusedForAgent(err)) {
+			return nil, ep.Planned(), err
+		}
+		p.Log.Debug("the agent of the endpoint's node does not answer", "endpoint", ep.Peer.Addr, "cause", err)
+		memory := p.Limits.AgentDownMemory
+		if !ep.Fallback && !mtls.Silent(err) {
+			memory /= 10 // to ask costs little, and there is no other way
+		}
+		p.down.remember(ep.Peer.Addr, memory)
+		if mtls.Silent(err) { // that took time: no other request is to wait for it
+			p.OnUnreachable(ep, mesh.ReasonAgentDown)
+		}
+	}
+	return p.withoutAgent(ctx, ep)
+}
+
+// errDown: no agent has answered at the endpoint's address a moment ago.
+var errDown = mesh.Fail(mesh.ReasonAgentDown, nil)
+
+// withoutAgent is what becomes of a connection when no agent answers.
+func (p *Pool) withoutAgent(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
+	result := ep.Planned()
+	if !ep.Fallback {
+		return nil, result, errDown
+	}
+	raw, err := p.dialPlain(ctx, ep, ep.Peer.Addr)
+	if err != nil {
+		return nil, result, err
+	}
+	p.fallbacks.Add(1)
+	result.TLS = tap.TLSAgentDown
+	result.Peer.Identity = mesh.Identity{} // it was not proved
+	return conn.Plain{Conn: raw}, result, nil
+}
+
+// resolve makes sure that the view knows addr, if the controller does.
+func (p *Pool) resolve(ctx context.Context, addr netip.Addr) {
+	p.State.Touch(addr)
+	if p.State.View().Answered(addr) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.Limits.Resolve)
+	defer cancel()
+	if err := p.State.Resolve(ctx, addr); err != nil {
+		p.Log.Debug("client not known", "addr", addr, "cause", err)
+	}
+}
+
+// Probe finds out whether an endpoint can be reached, by a connection that no
+// request uses. An agent that is busy is there.
+func (p *Pool) Probe(ctx context.Context, ep *Endpoint, client netip.AddrPort) (conn.Conn, Result, error) {
+	if ep.Mode != MTLS {
+		return p.Dial(ctx, ep, client, mtls.ALPNTCP)
+	}
+	c, result, err := p.handshake(ctx, ep, mtls.ALPNTCP)
+	if ep.Fallback && mtls.NotAgent(err) {
+		return p.probePlain(ctx, ep)
+	}
+	return c, result, err
+}
+
+func (p *Pool) probePlain(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
+	raw, err := p.dialPlain(ctx, ep, ep.Peer.Addr)
+	if err != nil {
+		return nil, ep.Planned(), err
+	}
+	return conn.Plain{Conn: raw}, Result{TLS: tap.TLSAgentDown, Peer: ep.Peer}, nil
+}
+
+// downPeers remembers, for a while, endpoints whose agent did not answer, so
+// that not each connection finds out again.
+type downPeers struct {
+	mu    sync.Mutex
+	until map[netip.AddrPort]time.Time
+}
+
+func (d *downPeers) is(addr netip.AddrPort) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	until, ok := d.until[addr]
+	return ok && time.Now().Before(until)
+}
+
+func (d *downPeers) remember(addr netip.AddrPort, how time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.until[addr] = time.Now().Add(how)
+}
+
+// back forgets that no agent answered at addr: it has.
+func (d *downPeers) back(addr netip.AddrPort) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.until, addr)
+}
+
+func (d *downPeers) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for addr, until := range d.until {
+		if now.After(until) {
+			delete(d.until, addr)
+		}
+	}
+}

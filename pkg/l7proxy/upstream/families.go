@@ -1,0 +1,95 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
+	"golang.org/x/sys/unix"
+)
+
+// A captured connection is accepted before it is known whether the application
+// listens at that address. Without the mesh a client whose connection is refused
+// tries the next address of a dual-stack name; here it would get an error instead.
+// So where an application refuses a connection at one address of its pod, the
+// address of the other family is tried.
+
+// otherFamily is w's address of the other family than addr, which is its own too.
+func otherFamily(w *mesh.Workload, addr netip.Addr) (netip.Addr, bool) {
+	if w == nil || !slices.Contains(w.Addrs, addr.Unmap()) {
+		return netip.Addr{}, false
+	}
+	i := slices.IndexFunc(w.Addrs, func(a netip.Addr) bool { return a.Is4() != addr.Unmap().Is4() })
+	if i < 0 {
+		return netip.Addr{}, false
+	}
+	return w.Addrs[i], true
+}
+
+// dialApp connects to the application of an endpoint on this node, for client,
+// whose address it sees. A client that has no address of the other family, as far as
+// is known, could not have gone there.
+func (p *Pool) dialApp(ctx context.Context, ep *Endpoint, client netip.AddrPort) (conn.Conn, Result, error) {
+	dial := func(dst, client netip.AddrPort) (*rawio.Conn, error) {
+		return p.connect(ctx, ep, func(ctx context.Context) (*rawio.Conn, error) {
+			return p.Network.DialApp(ctx, ep.Peer.Workload.UID, dst, client)
+		})
+	}
+	raw, err := dial(ep.Peer.Addr, client)
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return ep.dialled(raw, err)
+	}
+	other, ok := otherFamily(ep.Peer.Workload, ep.Peer.Addr.Addr())
+	if !ok {
+		return ep.dialled(nil, err)
+	}
+	from := ep.Client
+	if from == nil { // inbound
+		p.resolve(ctx, client.Addr())
+		from, _ = p.State.View().Workload(client.Addr())
+	}
+	as, ok := otherFamily(from, client.Addr())
+	if !ok {
+		return ep.dialled(nil, err)
+	}
+	return ep.instead(dial, other, netip.AddrPortFrom(as, client.Port()), err)
+}
+
+// dialOutside connects to an endpoint outside the mesh.
+func (p *Pool) dialOutside(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
+	raw, err := p.dialPlain(ctx, ep, ep.Peer.Addr)
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return ep.dialled(raw, err)
+	}
+	other, ok := otherFamily(ep.Peer.Workload, ep.Peer.Addr.Addr())
+	if !ok {
+		return ep.dialled(nil, err)
+	}
+	return ep.instead(func(dst, _ netip.AddrPort) (*rawio.Conn, error) {
+		return p.dialPlain(ctx, ep, dst)
+	}, other, netip.AddrPort{}, err)
+}
+
+// dialled is the outcome of a dial of the endpoint as it is.
+func (e *Endpoint) dialled(raw *rawio.Conn, err error) (conn.Conn, Result, error) {
+	if err != nil {
+		return nil, e.Planned(), err
+	}
+	return conn.Plain{Conn: raw}, e.Planned(), nil
+}
+
+// instead connects to the other address of an endpoint that refused with err.
+func (e *Endpoint) instead(dial func(dst, client netip.AddrPort) (*rawio.Conn, error), other netip.Addr, client netip.AddrPort, err error) (conn.Conn, Result, error) {
+	dst := netip.AddrPortFrom(other, e.Peer.Addr.Port())
+	raw, otherErr := dial(dst, client)
+	if otherErr != nil {
+		return e.dialled(nil, err) // as it was before there was another
+	}
+	result := e.Planned()
+	result.Peer.Addr = dst
+	return conn.Plain{Conn: raw}, result, nil
+}

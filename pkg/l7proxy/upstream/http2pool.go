@@ -1,0 +1,157 @@
+package upstream
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// Bounds of the pool for one key.
+const (
+	http2ConnsPerKey  = 64
+	http2WaitersADial = 100 // streams that a new connection surely takes (RFC 9113 §6.5.2)
+)
+
+// http2Window is the window of a connection that many clients share: a few that do
+// not read must not stop the others.
+const http2Window = 4 << 20
+
+// http2Pool holds the HTTP/2 connections to endpoints, shared by all requests of one
+// Key.
+type http2Pool struct {
+	pool[*HTTP2Conn, waiter]
+	owner *Pool
+
+	refused atomic.Uint64 // requests, for want of connections to their endpoint
+}
+
+// Stream is a request of the HTTP/2 driver's. Its methods are called by one
+// goroutine at a time for one connection, and must not wait.
+type Stream interface {
+	// Attach sends the request on c (see HTTP2Conn.Open), and reports whether c
+	// took it. The caller of OpenHTTP2 holds the stream's lock.
+	Attach(c *HTTP2Conn, b *h2conn.Batch) bool
+	// Connected is how the dial ended that an attempt waits for. The stream may
+	// have given the attempt up meanwhile.
+	Connected(attempt int32, c *HTTP2Conn, err error, b *h2conn.Batch)
+	// ServerHeaders takes a response's head, an interim one, or trailers.
+	ServerHeaders(c *HTTP2Conn, ev *http2.Event, b *h2conn.Batch)
+	// ServerData takes bytes of the response's body.
+	ServerData(c *HTTP2Conn, ev *http2.Event, b *h2conn.Batch)
+	// ServerReset takes RST_STREAM, or what counts as one.
+	ServerReset(c *HTTP2Conn, ev *http2.Event, b *h2conn.Batch)
+	// ServerGone is for the end of the connection.
+	ServerGone(c *HTTP2Conn, err error, b *h2conn.Batch)
+	// ServerRoom: more of the request may be sent.
+	ServerRoom(b *h2conn.Batch)
+}
+
+// waiter is an attempt of a stream that waits for a connection.
+type waiter struct {
+	stream  Stream
+	attempt int32
+}
+
+// OpenHTTP2 puts a stream's attempt on a connection to the endpoint: one that is
+// there, or one that is being made; then Connected follows later. not, if any, is a
+// connection that refused the stream. False: the endpoint has as many connections as
+// it may, and all are busy. The caller holds the stream's lock.
+func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, not *HTTP2Conn, b *h2conn.Batch) bool {
+	pool := &p.http2
+	for i := 0; ; i++ {
+		pool.mu.Lock()
+		conns := pool.conns[ep.Key]
+		if i >= len(conns) {
+			break // with mu: nothing slips between the look and the dial
+		}
+		c := conns[i]
+		pool.mu.Unlock()
+		if c != not && (ep.Fallback || c.Result.TLS != tap.TLSAgentDown) && st.Attach(c, b) {
+			return true
+		}
+	}
+	defer pool.mu.Unlock()
+	w := waiter{st, attempt}
+	if pool.join(ep.Key, w, http2WaitersADial) {
+		return true
+	}
+	if pool.size(ep.Key) >= http2ConnsPerKey {
+		pool.refused.Add(1)
+		return false
+	}
+	go pool.dial(*ep, client, pool.begin(ep.Key, w))
+	return true
+}
+
+// dial connects to the endpoint and puts the waiters' streams on the connection.
+func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[waiter]) {
+	// Not the context of the first stream: others wait for the connection as well.
+	nc, result, err := p.owner.Dial(p.owner.Lifetime.Ended, &ep, client.ClientAddr(), mtls.ALPNHTTP2)
+	if ep.Balanced && err != nil && !OwnFault(err) && TriesNextEndpoint(ReasonOf(err)) {
+		p.owner.OnUnreachable(&ep, ReasonOf(err)) // the requests that waited may be over by now
+	}
+	var c *HTTP2Conn
+	if err == nil {
+		c = newHTTP2Conn(p, nc, ep.Key, result)
+		if ep.Key.Session != 0 {
+			c.client = client
+		}
+		if result.TLS == tap.TLSAgentDown { // not for longer than the agent is thought to be away
+			time.AfterFunc(p.owner.Limits.AgentDownMemory, c.retire)
+		}
+	}
+	p.mu.Lock()
+	waiters := p.dialled(ep.Key, d)
+	if c != nil && !p.ending() {
+		p.add(ep.Key, c)
+	}
+	p.mu.Unlock()
+	var b h2conn.Batch
+	for _, w := range waiters {
+		w.stream.Connected(w.attempt, c, err, &b)
+	}
+	b.Flush()
+	if c != nil {
+		// Not before: a connection that ends at once must find itself in the
+		// pool, to take itself out, and its streams, to tell them.
+		go c.serve(p.owner.Limits.Idle)
+		if p.ending() { // nobody else would end it
+			c.Drain()
+		}
+	}
+}
+
+// ending: connections are kept no more.
+func (p *http2Pool) ending() bool { return p.owner.Lifetime.Draining.Err() != nil }
+
+// DropHTTP2 drains the connections of some keys: those private to a session that
+// ended.
+func (p *Pool) DropHTTP2(keys []Key) {
+	for _, c := range p.http2.take(keys) {
+		c.Drain()
+	}
+}
+
+// HTTP2At are the endpoints of those keys that there are connections for, or dials.
+func (p *Pool) HTTP2At(keys []Key) (at []netip.AddrPort) {
+	p.http2.mu.Lock()
+	defer p.http2.mu.Unlock()
+	for _, key := range keys {
+		if p.http2.size(key) > 0 {
+			at = append(at, key.Addr)
+		}
+	}
+	return at
+}
+
+// drain ends the connections after their last stream.
+func (p *http2Pool) drain() {
+	for _, c := range p.sweep(func(*HTTP2Conn) bool { return true }) {
+		c.Drain()
+	}
+}

@@ -1,0 +1,99 @@
+package upstream
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// pooledConn is a connection for a pool, and its other end.
+func pooledConn(t *testing.T) (conn.Conn, net.Conn) {
+	t.Helper()
+	a, b := proxytest.Pair(t)
+	return conn.Plain{Conn: a}, b
+}
+
+func TestPoolGivesWhatIsAlive(t *testing.T) {
+	p := new(idlePool)
+	key := Key{Source: "a", Addr: netip.MustParseAddrPort("10.0.0.1:1")}
+	ok, _ := pooledConn(t)
+	ended, endedPeer := pooledConn(t)
+	talks, talksPeer := pooledConn(t)
+	p.put(&HTTP1Conn{Conn: ok, Key: key, Result: Result{TLS: "true"}})
+	p.put(&HTTP1Conn{Conn: ended, Key: key, Result: Result{TLS: "true"}})
+	p.put(&HTTP1Conn{Conn: talks, Key: key, Result: Result{TLS: "true"}})
+	endedPeer.Close()
+	if _, err := talksPeer.Write([]byte("HTTP/1.1 408 Request Timeout\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	proxytest.Eventually(t, "the peers' acts arrived", func() bool { return !ended.Idle() && !talks.Idle() })
+	if up := p.get(key); up == nil || up.Conn != ok || up.Result.TLS != "true" {
+		t.Errorf("got %+v, want the one that is alive", up)
+	}
+	if p.get(key) != nil {
+		t.Error("a connection is given out that has ended or said something")
+	}
+	if _, err := ended.Write([]byte("x")); err == nil {
+		t.Error("what is dead was not closed")
+	}
+	if p.total != 0 {
+		t.Errorf("%d counted in an empty pool", p.total)
+	}
+}
+
+func TestPoolKeepsKeysApart(t *testing.T) {
+	id := mesh.Identity{TrustDomain: "d", Namespace: "n", ServiceAccount: "s"}
+	base := Key{Source: "a", Identity: id, Addr: netip.MustParseAddrPort("10.0.0.1:1")}
+	p := new(idlePool)
+	c, _ := pooledConn(t)
+	p.put(&HTTP1Conn{Conn: c, Key: base, Result: Result{TLS: "true"}})
+	others := map[string]Key{
+		"other client":   {Source: "b", Identity: id, Addr: netip.MustParseAddrPort("10.0.0.1:1")},
+		"other identity": {Source: "a", Addr: netip.MustParseAddrPort("10.0.0.1:1")},
+		"other address":  {Source: "a", Identity: id, Addr: netip.MustParseAddrPort("10.0.0.1:2")},
+		"private":        {Source: "a", Identity: id, Addr: netip.MustParseAddrPort("10.0.0.1:1"), Session: 1},
+	}
+	for name, key := range others {
+		if p.get(key) != nil {
+			t.Errorf("%s: got another key's connection", name)
+		}
+	}
+	if p.get(base) == nil {
+		t.Error("lost")
+	}
+}
+
+func TestPoolBoundsAndAge(t *testing.T) {
+	p := new(idlePool)
+	key := Key{Source: "a"}
+	for range idlePerKey + 10 {
+		p.put(&HTTP1Conn{Conn: &fakeConn{}, Key: key, Result: Result{TLS: ""}})
+	}
+	if n := len(p.conns[key]); n != idlePerKey || p.total != idlePerKey {
+		t.Errorf("%d kept, %d counted, want %d", n, p.total, idlePerKey)
+	}
+	p.conns[key][0].since = time.Now().Add(-time.Hour)
+	first := p.conns[key][0].Conn.(*fakeConn)
+	p.closeIdle(time.Minute)
+	if !first.closed || p.total != idlePerKey-1 || len(p.conns[key]) != idlePerKey-1 {
+		t.Errorf("closed %v, %d left", first.closed, p.total)
+	}
+	p.closeAll()
+	late := &fakeConn{}
+	p.put(&HTTP1Conn{Conn: late, Key: key, Result: Result{TLS: ""}})
+	if p.total != 0 || len(p.conns) != 0 || !late.closed {
+		t.Errorf("after the end: %d, %d keys, the late one closed: %v", p.total, len(p.conns), late.closed)
+	}
+}
+
+type fakeConn struct {
+	conn.Conn
+	closed bool
+}
+
+func (f *fakeConn) Close() error { f.closed = true; return nil }

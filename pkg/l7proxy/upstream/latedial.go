@@ -1,0 +1,103 @@
+package upstream
+
+import (
+	"context"
+	"sync"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// lateDialsPerKey bounds the dials to an endpoint that go on after their request.
+const lateDialsPerKey = 4
+
+// lateDials counts the dials that go on after the time of the request that they
+// were made for. The end of that time tells nothing of the endpoint. How the dial
+// ends does: an endpoint that cannot be reached is noticed however short the
+// requests' time limits are, and a connection that took long serves the next one.
+type lateDials struct {
+	mu sync.Mutex
+	n  map[Key]int
+}
+
+func (l *lateDials) begin(key Key) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.n[key] >= lateDialsPerKey {
+		return false
+	}
+	if l.n == nil {
+		l.n = make(map[Key]int)
+	}
+	l.n[key]++
+	return true
+}
+
+func (l *lateDials) end(key Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.n[key]--; l.n[key] == 0 {
+		delete(l.n, key)
+	}
+}
+
+// dialBefore is dialHTTP1 for a request whose time is limited: ctx has a deadline.
+func (p *Pool) dialBefore(ctx context.Context, ep *Endpoint, client Client) (*HTTP1Conn, error) {
+	dialled := *ep // it may outlive ep
+	unlimited, cancel := context.WithCancel(p.Lifetime.Ended)
+	type result struct {
+		c   *HTTP1Conn
+		err error
+	}
+	done, goesOn := make(chan result), make(chan bool, 1)
+	if !p.start(func() {
+		defer cancel()
+		c, err := p.dialHTTP1(unlimited, &dialled, client)
+		select {
+		case done <- result{c, err}:
+		case <-ctx.Done():
+			on := <-goesOn
+			if on {
+				p.lateDials.end(dialled.Key)
+			}
+			p.dialledLate(&dialled, c, err, on && dialled.Balanced)
+		}
+	}) {
+		cancel()
+		return nil, mesh.Fail(mesh.ReasonOverload, p.Lifetime.Ended.Err())
+	}
+	select {
+	case r := <-done:
+		return r.c, r.err
+	case <-ctx.Done():
+		on := ctx.Err() == context.DeadlineExceeded && p.lateDials.begin(ep.Key)
+		if !on {
+			cancel()
+		}
+		goesOn <- on
+		return nil, mesh.Fail(mesh.ReasonTimeout, ctx.Err())
+	}
+}
+
+// dialledLate ends a dial that no request waits for. judge says whether its failure
+// counts.
+func (p *Pool) dialledLate(ep *Endpoint, c *HTTP1Conn, err error, judge bool) {
+	switch {
+	case err == nil && ep.Key.Session != 0:
+		c.Close()
+	case err == nil:
+		p.Keep(c)
+	case judge && !OwnFault(err) && TriesNextEndpoint(ReasonOf(err)):
+		p.OnUnreachable(ep, ReasonOf(err))
+	}
+}
+
+// start runs f before the pool ends. False: it has ended.
+func (p *Pool) start(f func()) bool {
+	p.startMu.Lock()
+	defer p.startMu.Unlock()
+	if p.Lifetime.Ended.Err() != nil {
+		return false
+	}
+	p.running.Go(f)
+	return true
+}

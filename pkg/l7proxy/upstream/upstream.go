@@ -1,0 +1,176 @@
+package upstream
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/lifetime"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/state"
+)
+
+// Network makes connections inside the namespaces of this node's pods.
+type Network interface {
+	// Dial connects to dst from the pod with this UID: the source address is
+	// the pod's.
+	Dial(ctx context.Context, from string, dst netip.AddrPort) (*rawio.Conn, error)
+	// DialApp connects to the pod's own application at dst, which sees client
+	// as its peer.
+	DialApp(ctx context.Context, into string, dst, client netip.AddrPort) (*rawio.Conn, error)
+}
+
+// State is what the node knows of the mesh.
+type State interface {
+	View() *state.View
+	// Resolve waits, briefly, until the controller has said whose addr is; an
+	// error means that it has not, and the view does not know.
+	Resolve(ctx context.Context, addr netip.Addr) error
+	// Touch asks for addr without waiting, and marks it as used.
+	Touch(addr netip.Addr)
+}
+
+// Limits are times; none is zero.
+type Limits struct {
+	Connect         time.Duration // of TCP to an endpoint
+	Failover        time.Duration // the same while there are other endpoints to try
+	HandshakePause  time.Duration // a peer silent for so long in the handshake counts as no agent
+	Resolve         time.Duration // waiting for the controller's word on an address
+	Idle            time.Duration // of pooled connections
+	AgentDownMemory time.Duration // before a peer found without agent is tried again
+}
+
+// Options are what a Pool works with.
+type Options struct {
+	Network  Network
+	State    State
+	Certs    *mtls.Manager
+	Log      *slog.Logger
+	Limits   Limits
+	Lifetime *lifetime.Lifetime
+	// OnUnreachable is told of endpoints that cannot be reached, and why. It must
+	// not wait.
+	OnUnreachable func(ep *Endpoint, why mesh.Reason)
+	// Connect takes the place of TCP and mTLS by way of Network, if it is not nil.
+	Connect func(ctx context.Context, ep *Endpoint, client netip.AddrPort, alpn string) (conn.Conn, Result, error)
+}
+
+// Pool makes the connections to endpoints and keeps those that can be used again.
+// Its methods are safe for concurrent use.
+type Pool struct {
+	Options
+
+	gate      *mtls.Gate // of all mTLS handshakes
+	turns     turns
+	down      downPeers
+	agents    monitoredConns
+	stall     stallDetector
+	lateDials lateDials
+	startMu   sync.Mutex     // nothing starts once the lifetime has ended
+	running   sync.WaitGroup // dials that no request waits for
+
+	idle       idlePool
+	idleShared idlePool // streams of shared connections
+	mux        muxPool
+	http2      http2Pool
+
+	fallbacks atomic.Uint64
+}
+
+// New makes a pool. Run must be called for as long as it is used.
+func New(o Options) *Pool {
+	p := &Pool{Options: o, gate: newGate()}
+	p.down.until = make(map[netip.AddrPort]time.Time)
+	p.mux.init(p)
+	p.http2.owner = p
+	return p
+}
+
+// WatchEvery is how often agents that are silent are looked at.
+const WatchEvery = time.Second
+
+// Run keeps the pool tidy until its lifetime has ended, and closes what is idle.
+func (p *Pool) Run() {
+	tick := time.NewTicker(p.Limits.Idle / 6)
+	defer tick.Stop()
+	watch := time.NewTicker(WatchEvery)
+	defer watch.Stop()
+	for {
+		select {
+		case <-p.Lifetime.Ended.Done():
+			p.agents.questions.Wait()
+			p.settle()
+			p.running.Wait()
+			p.idle.closeAll()
+			p.idleShared.closeAll()
+			p.http2.drain()
+			p.mux.drain()
+			return
+		case <-watch.C:
+			p.stall.tick()
+			p.askAgents()
+		case <-tick.C:
+			p.CloseIdle(p.Limits.Idle)
+			p.mux.closeIdle(p.Limits.Idle / 6) // of their streams, those that were idle are closed by now
+			p.down.forget()
+		}
+	}
+}
+
+// settle waits for what was about to start when the lifetime ended.
+func (p *Pool) settle() {
+	p.startMu.Lock()
+	defer p.startMu.Unlock()
+}
+
+// Fallbacks counts connections made without TLS because the agent of the server's
+// node did not answer.
+func (p *Pool) Fallbacks() uint64 { return p.fallbacks.Load() }
+
+// Overdue counts handshakes that gave up waiting for their turn.
+func (p *Pool) Overdue() uint64 { return p.turns.overdue.Load() }
+
+// Refused counts requests that were refused for want of connections to their
+// endpoint.
+func (p *Pool) Refused() uint64 { return p.http2.refused.Load() }
+
+// CloseIdle closes the HTTP/1 connections that have been idle for longer than limit.
+func (p *Pool) CloseIdle(limit time.Duration) {
+	p.idle.closeIdle(limit)
+	p.idleShared.closeIdle(limit)
+}
+
+// Stats counts what a pool holds.
+type Stats struct {
+	IdleHTTP1    int // connections, streams of shared ones among them
+	HTTP2        int // connections that many sessions may use
+	PrivateHTTP2 int // connections that one session uses
+}
+
+// Stats counts what the pool holds now.
+func (p *Pool) Stats() (s Stats) {
+	for _, idle := range []*idlePool{&p.idle, &p.idleShared} {
+		idle.mu.Lock()
+		s.IdleHTTP1 += idle.total
+		idle.mu.Unlock()
+	}
+	p.http2.mu.Lock()
+	defer p.http2.mu.Unlock()
+	for key, conns := range p.http2.conns {
+		if key.Session == 0 {
+			s.HTTP2 += len(conns)
+		} else {
+			s.PrivateHTTP2 += len(conns)
+		}
+	}
+	return s
+}
+
+// Gate has the handshakes of peers that have connected.
+func (p *Pool) Gate() *mtls.Gate { return p.gate }
