@@ -1,6 +1,6 @@
 package mesh
 
-// The label and annotations users write. The label goes on a pod or a
+// The label and the annotations that users write. The label goes on a pod or a
 // namespace; "disabled" on a pod wins over its namespace. An annotation on a
 // pod wins over the same one on its namespace.
 const (
@@ -16,27 +16,29 @@ const (
 	AnnotationPlaintextFallback = "underlane.io/plaintext-fallback"    // never | allowed
 	AnnotationRateLimit         = "underlane.io/rate-limit"            // "100/s", "100/s burst=200", "none"
 	AnnotationClientRateLimit   = "underlane.io/rate-limit-per-client" // likewise
-	// AnnotationSameNode closes the same-node shortcut where policies are
-	// enforced that the controller does not know of. On a namespace.
+	// AnnotationSameNode, on a namespace, disables the same-node shortcut. It is
+	// for clusters that enforce policies which the controller cannot see.
 	AnnotationSameNode = "underlane.io/same-node" // shortcut | wire
-	// AnnotationStatus is written on labelled pods: what became of them.
+	// AnnotationStatus is written by the controller on labelled pods. It says
+	// whether the pod is in the mesh and, if not, why.
 	AnnotationStatus = "underlane.io/status" // enrolled | pending: … | failed: … | left-out: …
-	// AnnotationEnrolled is written on a pod once it was enrolled, and stays while
-	// it is labelled, whatever becomes of it or of its agent.
+	// AnnotationEnrolled is written by the controller when a pod is first
+	// enrolled. It stays as long as the pod has the label, whatever happens to
+	// the pod or to its agent.
 	AnnotationEnrolled = "underlane.io/enrolled" // true
 )
 
-// Annotations of a Service, HTTPRoute or GRPCRoute, named as Linkerd names its
-// own, and with the same values.
+// Annotations of a Service, HTTPRoute or GRPCRoute. Apart from the domain, names
+// and values are the same as Linkerd's.
 const (
 	AnnotationRetryHTTP      = "retry.underlane.io/http"      // "5xx,gateway-error,429,500-502"
 	AnnotationRetryGRPC      = "retry.underlane.io/grpc"      // "cancelled,unavailable"
 	AnnotationRetryLimit     = "retry.underlane.io/limit"     // "3"
-	AnnotationRetryTimeout   = "retry.underlane.io/timeout"   // "400ms", of one attempt
-	AnnotationTimeoutRequest = "timeout.underlane.io/request" // "10s", with all attempts
+	AnnotationRetryTimeout   = "retry.underlane.io/timeout"   // "400ms", for one attempt
+	AnnotationTimeoutRequest = "timeout.underlane.io/request" // "10s", for all attempts together
 )
 
-// Annotations of a Service, likewise.
+// Annotations of a Service, also named as Linkerd's.
 const (
 	AnnotationAccrual                   = "balancer.underlane.io/failure-accrual" // consecutive | unified
 	AnnotationAccrualMaxFailures        = "balancer.underlane.io/failure-accrual-consecutive-max-failures"

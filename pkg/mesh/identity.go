@@ -13,7 +13,7 @@ type Identity struct {
 	ServiceAccount string
 }
 
-// IsZero reports whether there is no identity.
+// IsZero reports whether id is the zero Identity.
 func (id Identity) IsZero() bool { return id == Identity{} }
 
 // String returns spiffe://<trust-domain>/ns/<namespace>/sa/<service-account>,
@@ -25,8 +25,9 @@ func (id Identity) String() string {
 	return "spiffe://" + id.TrustDomain + "/ns/" + id.Namespace + "/sa/" + id.ServiceAccount
 }
 
-// ParseIdentity parses the form that String returns. It is strict: exactly
-// this path shape, no empty part, no query and no fragment.
+// ParseIdentity parses the form that String returns. It is strict: it accepts
+// only this path shape, with no empty part, user, port, query, fragment or
+// percent-encoding.
 func ParseIdentity(uri string) (Identity, error) {
 	rest, ok := strings.CutPrefix(uri, "spiffe://")
 	if !ok {

@@ -10,35 +10,40 @@ func TestReasonTable(t *testing.T) {
 	names := make(map[string]Reason)
 	for r := ReasonNone + 1; r < NumReasons; r++ {
 		if r.String() == "" || r.Text() == "" {
-			t.Errorf("reason %d has no name or no text", r)
+			t.Errorf("reason %d: name %q and text %q, want neither empty", r, r.String(), r.Text())
 		}
 		if other, twice := names[r.String()]; twice {
-			t.Errorf("%d and %d are both %q", other, r, r)
+			t.Errorf("reasons %d and %d are both named %q, want different names", other, r, r)
 		}
 		names[r.String()] = r
 		if got := ParseReason(r.String()); got != r {
 			t.Errorf("ParseReason(%q) = %d, want %d", r, got, r)
 		}
 		if (r.HTTPStatus() == 0) != (r.GRPCCode() == 0) {
-			t.Errorf("%s: an answer in HTTP and none in gRPC, or the other way round", r)
+			t.Errorf("%s: HTTP status %d and gRPC code %d, want both or neither", r, r.HTTPStatus(), r.GRPCCode())
 		}
 	}
-	if ParseReason("") != ReasonNone || ParseReason("nonsense") != ReasonNone {
-		t.Error("what is no name has a reason")
+	for _, name := range []string{"", "nonsense"} {
+		if got := ParseReason(name); got != ReasonNone {
+			t.Errorf("ParseReason(%q) = %d, want ReasonNone", name, got)
+		}
 	}
 	err := Fail(ReasonTimeout, io.EOF)
 	if !errors.Is(err, io.EOF) {
-		t.Errorf("%v hides its cause", err)
+		t.Errorf("errors.Is(%v, io.EOF) = false, want true", err)
 	}
 }
 
 func TestIdentity(t *testing.T) {
 	id := Identity{TrustDomain: "cluster.local", Namespace: "default", ServiceAccount: "web"}
 	if got, err := ParseIdentity(id.String()); err != nil || got != id {
-		t.Errorf("ParseIdentity(%q) = %v, %v", id, got, err)
+		t.Errorf("ParseIdentity(%q) = %#v, %v, want %#v", id, got, err, id)
 	}
-	if (Identity{}).String() != "" || !(Identity{}).IsZero() {
-		t.Error("no identity is to be nothing")
+	if got := (Identity{}).String(); got != "" {
+		t.Errorf("zero Identity: String() = %q, want empty", got)
+	}
+	if !(Identity{}).IsZero() {
+		t.Error("zero Identity: IsZero() = false, want true")
 	}
 	for _, uri := range []string{
 		"", "https://cluster.local/ns/default/sa/web", "spiffe://cluster.local/ns/default/sa/", "spiffe:///ns/default/sa/web",
@@ -47,7 +52,7 @@ func TestIdentity(t *testing.T) {
 		"spiffe://cluster.local/node/node-1",
 	} {
 		if got, err := ParseIdentity(uri); err == nil {
-			t.Errorf("ParseIdentity(%q) = %v", uri, got)
+			t.Errorf("ParseIdentity(%q) = %#v, want an error", uri, got)
 		}
 	}
 }
@@ -55,8 +60,8 @@ func TestIdentity(t *testing.T) {
 func TestInRanges(t *testing.T) {
 	ranges := []PortRange{{25, 25}, {9000, 9010}}
 	for port, want := range map[uint16]bool{24: false, 25: true, 26: false, 8999: false, 9000: true, 9010: true, 9011: false} {
-		if InRanges(ranges, port) != want {
-			t.Errorf("port %d: %v", port, !want)
+		if got := InRanges(ranges, port); got != want {
+			t.Errorf("InRanges(%v, %d) = %v, want %v", ranges, port, got, want)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 package mesh
 
-// Reason says why Underlane refused, cut or answered a connection or request
-// itself. The set is closed: the HTTP status, the gRPC status code, the tap
+// Reason says why Underlane refused, reset or itself answered a connection or a
+// request. The set is closed: the HTTP status, the gRPC status code, the tap
 // flag and the metric label of a failure all come from this one table.
 type Reason uint8
 
@@ -12,38 +12,38 @@ const (
 	ReasonNoEndpoints           // the service has no endpoint that is ready
 	ReasonConnectRefused        // the endpoint refused the connection
 	ReasonConnectTimeout        // the endpoint did not answer the connection
-	ReasonConnectFailed         // the connection failed otherwise (no route, out of ports…)
-	ReasonTLSPeer               // the peer's certificate is missing, expired, of a foreign trust domain, or costly to check
-	ReasonTLSIdentity           // the peer's certificate is another workload's
-	ReasonTLSFailed             // the mTLS handshake failed otherwise
+	ReasonConnectFailed         // the connection failed for another cause (no route, out of ports…)
+	ReasonTLSPeer               // the peer's certificate is missing, expired, from another trust domain, or too costly to check
+	ReasonTLSIdentity           // the peer's certificate belongs to another workload
+	ReasonTLSFailed             // the mTLS handshake failed for another cause
 	ReasonAgentDown             // no agent answers for the server's pod, and plaintext is not allowed
 	ReasonNoCertificate         // this node has no certificate for the workload (yet)
 	ReasonBadRequest            // the client's bytes break the protocol
 	ReasonBadResponse           // the server's bytes break the protocol
-	ReasonUpstreamReset         // the server closed or reset before its answer was complete
-	ReasonClientReset           // the client went away before the answer was complete
-	ReasonHeaderTooLarge        // header section over the limit
-	ReasonOverload              // a bound of the proxy was reached
+	ReasonUpstreamReset         // the server closed or reset the connection before its response was complete
+	ReasonClientReset           // the client went away before the response was complete
+	ReasonHeaderTooLarge        // the header section is over the limit
+	ReasonOverload              // a limit of the proxy was reached
 	ReasonNoDestination         // the connection's original destination is not known
-	ReasonTimeout               // a time limit passed
+	ReasonTimeout               // a time limit expired
 	ReasonRefused               // kernel: the connection was refused (un-proxied)
 	ReasonReset                 // kernel: the connection was reset (un-proxied)
 	ReasonUnreachable           // kernel: no route or no answer (un-proxied)
 	ReasonFailClosed            // kernel: the agent is away and the pod fails closed
 	ReasonRequestTimeout        // the client did not send its request in time
 	ReasonTLSRefused            // the peer refused this node's certificate
-	ReasonNoRoute               // the service has routes, and none is for such a request
+	ReasonNoRoute               // the service has routes, and none of them matches the request
 	ReasonBadBackend            // the route sends the request to a backend that does not exist
 	ReasonFault                 // the route makes requests fail on purpose
-	ReasonRateLimited           // more requests than the server's workload lets in
-	ReasonNotSupported          // the endpoint does not take the protocol that the request asks for
+	ReasonRateLimited           // the server's workload is over its rate limit
+	ReasonNotSupported          // the endpoint does not support the protocol that the request asks for
 
 	NumReasons
 )
 
 type reasonRow struct {
 	name string
-	http int // status of a synthesised HTTP response; 0 where none is ever made
+	http int // status of a synthesised HTTP response; 0: no response is ever made for this reason
 	grpc int // google.golang.org/grpc/codes
 	text string
 }
@@ -92,24 +92,26 @@ var reasonByName = func() map[string]Reason {
 	return byName
 }()
 
-// ParseReason is the inverse of String; ReasonNone for what is no reason's name.
+// ParseReason is the inverse of String. It returns ReasonNone for an unknown name.
 func ParseReason(name string) Reason { return reasonByName[name] }
 
-// String is the name in tap and metric labels: lower case with hyphens, ""
+// String returns the name in tap and metric labels: lower case with hyphens, ""
 // for ReasonNone.
 func (r Reason) String() string { return reasonTable[r].name }
 
-// HTTPStatus is the status of the response synthesised for r, 0 if none is.
+// HTTPStatus returns the status of the response synthesised for r, 0 if there is
+// none.
 func (r Reason) HTTPStatus() int { return reasonTable[r].http }
 
-// GRPCCode is the grpc-status of the response synthesised for r.
+// GRPCCode returns the grpc-status of the response synthesised for r, 0 if there
+// is none.
 func (r Reason) GRPCCode() int { return reasonTable[r].grpc }
 
-// Text is a sentence for people: what happened and the likely cause.
+// Text returns a sentence for people: what happened and the likely cause.
 func (r Reason) Text() string { return reasonTable[r].text }
 
-// Unreached reports that no application has seen the request: it may be given to
-// another endpoint, whatever it is.
+// Unreached reports whether r means that no application has seen the request.
+// Such a request may be sent to another endpoint, whatever its method.
 func (r Reason) Unreached() bool {
 	return r == ReasonConnectRefused || r == ReasonConnectTimeout || r == ReasonConnectFailed
 }

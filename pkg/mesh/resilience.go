@@ -2,45 +2,45 @@ package mesh
 
 import "time"
 
-// FailureAccrual says when an endpoint of a Service is left alone for a while
-// because its answers are failures: 5xx, or for gRPC calls one of the codes that
-// blame the server. Either of its two measures is enough; with both 0 it does
-// nothing.
+// FailureAccrual says when an endpoint of a Service is ejected because its
+// responses are failures: a 5xx status or, for gRPC calls, one of the codes that
+// blame the server. Either of the two measures is enough. With both 0 it has no
+// effect.
 type FailureAccrual struct {
-	Consecutive int // failures in a row; 0: not looked at
+	Consecutive int // failures in a row; 0: not measured
 
-	SuccessRate float64       // least share of good answers, above 0 to 1; 0: not looked at
-	MinRequests int           // within Window, for the share to mean something
-	Window      time.Duration // of the success rate: 10 ms at least
+	SuccessRate float64       // lowest accepted share of good responses, above 0 and up to 1; 0: not measured
+	MinRequests int           // number of requests within Window below which the rate is not judged
+	Window      time.Duration // period over which the success rate is measured, 10 ms or more
 
-	// MinPenalty is how long an endpoint is out at first. Then one request tries
-	// it, and for each trial that fails the time doubles, up to MaxPenalty.
+	// MinPenalty is how long an endpoint is ejected at first. Then one request
+	// probes it. Each probe that fails doubles the time, up to MaxPenalty.
 	MinPenalty, MaxPenalty time.Duration
 }
 
-// DefaultFailureAccrual has the values that count where a Service asks for
-// failure accrual and does not give them. Its success rate is for those that ask
-// for that too.
+// DefaultFailureAccrual holds the defaults for a Service that asks for failure
+// accrual without giving values. SuccessRate is used only by a Service that also
+// asks for the success rate.
 var DefaultFailureAccrual = FailureAccrual{
 	Consecutive: 7, SuccessRate: 0.8, MinRequests: 5, Window: 10 * time.Second,
 	MinPenalty: time.Second, MaxPenalty: time.Minute,
 }
 
-// RateLimit bounds requests to a workload, each of its pods for itself.
+// RateLimit bounds the requests to a workload. Each pod counts on its own.
 type RateLimit struct {
-	Count  int           // requests, 1 at least
-	Period time.Duration // in which they may come; a nanosecond for each at least
-	Burst  int           // how many may come at once, 1 at least
+	Count  int           // requests in a Period, 1 or more
+	Period time.Duration // at least one nanosecond for each request
+	Burst  int           // how many may come at once, 1 or more
 }
 
 // RetryBudget bounds the retries to a Service from one node (GEP-3388,
 // XBackendTrafficPolicy).
 type RetryBudget struct {
-	Percent     int           // of all requests of an interval may be retries, 0 to 100
+	Percent     int           // share of an interval's requests that may be retries, 0 to 100
 	Interval    time.Duration // 1 s to 1 h
-	MinRetries  int           // allowed in each MinInterval, whatever Percent says
+	MinRetries  int           // always allowed in each MinInterval, whatever Percent says
 	MinInterval time.Duration
 }
 
-// DefaultRetryBudget is the one that GEP-3388 gives.
+// DefaultRetryBudget is the default of GEP-3388.
 var DefaultRetryBudget = RetryBudget{Percent: 20, Interval: 10 * time.Second, MinRetries: 10, MinInterval: time.Second}

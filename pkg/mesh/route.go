@@ -7,26 +7,28 @@ import (
 
 // Route is what an HTTPRoute, a GRPCRoute or an object translated to one says
 // about the requests to one Service. An object with several parents gives
-// several Routes. Like a Service it is immutable once published.
+// several Routes. Like a Service, a Route is immutable once published.
 type Route struct {
-	GRPC bool // matches gRPC methods, and says nothing of other requests
-	// Kind, Namespace and Name are the object's: HTTPRoute, GRPCRoute,
+	GRPC bool // the route matches gRPC methods and does not apply to other requests
+	// Kind, Namespace and Name identify the object: HTTPRoute, GRPCRoute,
 	// TrafficSplit, or Service for annotations. They label metrics.
 	Kind, Namespace, Name string
-	Created               time.Time // of routes that match alike the older wins
+	Created               time.Time // the older of two routes with equal matches wins
 	Parent                ServicePortRef
-	// Hostnames that requests must be for; none: any. "*.example.com" stands
-	// for all below. A mesh route has none: GEP-1294 reserves the field.
+	// Hostnames are the hosts that the route applies to; none: all hosts.
+	// "*.example.com" stands for all names below. A mesh route has none: GEP-1294
+	// reserves the field.
 	Hostnames []string
 	Rules     []RouteRule
 }
 
-// Consumer reports a route of another namespace than its Service's. It holds
-// for clients of that namespace only (GEP-1294).
+// Consumer reports whether r is a consumer route: its namespace is not that of
+// its Service. Such a route applies only to clients of its own namespace
+// (GEP-1294).
 func (r *Route) Consumer() bool { return r.Namespace != r.Parent.Namespace }
 
-// Services are those that r sends requests, or copies of them, to; some more
-// than once.
+// Services yields the backends to which r sends requests or copies of them. A
+// backend may come more than once.
 func (r *Route) Services() iter.Seq[ServicePortRef] {
 	return func(yield func(ServicePortRef) bool) {
 		for i := range r.Rules {
@@ -47,37 +49,37 @@ func (r *Route) Services() iter.Seq[ServicePortRef] {
 // ServicePortRef names a port of a Service.
 type ServicePortRef struct {
 	Namespace, Name string
-	Port            uint16 // of a parent: 0 stands for all ports
+	Port            uint16 // in Route.Parent, 0 stands for all ports
 }
 
 // RouteRule says what to do with the requests that match.
 type RouteRule struct {
 	Name     string       // unique within the route, or ""
-	Matches  []RouteMatch // one has to match; none: every request does
+	Matches  []RouteMatch // at least one has to match; with none, every request matches
 	Filters  RouteFilters
 	Backends []RouteBackend
 	Timeouts RouteTimeouts
-	Retry    *RouteRetry // nil: the proxy's own, which never sends twice what a server may have seen
+	Retry    *RouteRetry // nil: the proxy's default, which never repeats a request that a server may have seen
 }
 
-// RouteMatch matches a request that satisfies all of it. The zero RouteMatch
-// matches every request.
+// RouteMatch matches a request that satisfies all of its conditions. The zero
+// RouteMatch matches every request.
 type RouteMatch struct {
-	Path    PathMatch // of an HTTP route
-	Method  string    // of an HTTP route, "" is any
+	Path    PathMatch // HTTP routes only
+	Method  string    // HTTP routes only; "": any
 	Headers []ValueMatch
-	Query   []ValueMatch    // of an HTTP route
-	GRPC    GRPCMethodMatch // of a gRPC route
+	Query   []ValueMatch    // HTTP routes only
+	GRPC    GRPCMethodMatch // gRPC routes only
 }
 
-// PathMatchKind is how a path is compared: always with case, and without the
-// query.
+// PathMatchKind is how a path is compared. Comparison is always case-sensitive
+// and ignores the query.
 type PathMatchKind uint8
 
 const (
 	PathPrefix PathMatchKind = iota // whole elements: /a matches /a, /a/ and /a/b, not /ab
 	PathExact
-	PathRegex // RE2, the whole path
+	PathRegex // RE2, must match the whole path
 )
 
 // PathMatch compares a path. The zero PathMatch matches every path.
@@ -87,8 +89,8 @@ type PathMatch struct {
 }
 
 // ValueMatch compares the value of a header field or query parameter with a
-// string, or with a regular expression (RE2) that it must match as a whole. Of
-// several with one name the first counts.
+// string, or with a regular expression (RE2) that must match the whole value. If
+// a request repeats the name, only the first value is compared.
 type ValueMatch struct {
 	Name  string // header names in any case
 	Value string
@@ -99,21 +101,22 @@ type ValueMatch struct {
 // parts match any.
 type GRPCMethodMatch struct {
 	Service, Method string
-	Regex           bool // both are RE2, to match as a whole
+	Regex           bool // both are RE2 and must match the whole name
 }
 
-// RouteBackend is a place where requests go.
+// RouteBackend is a Service that gets a share of a rule's requests.
 type RouteBackend struct {
 	Service ServicePortRef
-	Weight  uint32 // share: weight by the sum of the rule's weights
+	Weight  uint32 // the share is Weight divided by the sum of the rule's weights
 	Filters RouteFilters
-	// Invalid is why there is no such backend, or "". Its share is answered 500.
+	// Invalid is why the backend cannot be used, or "". The share of an invalid
+	// backend is answered 500.
 	Invalid string
 }
 
 // RouteTimeouts bound a request. Zero: no bound.
 type RouteTimeouts struct {
-	Request        time.Duration // with all its attempts, from its head to the response's end
+	Request        time.Duration // all attempts together, from the request's head to the response's end
 	BackendRequest time.Duration // one attempt
 }
 
@@ -124,7 +127,7 @@ type RouteRetry struct {
 	GRPCCodes []uint8  // grpc-status, 1 to 16
 	Attempts  int      // after the first; 0: none
 	Backoff   time.Duration
-	// AnyMethod also repeats after a connection error or timeout what is not
-	// idempotent, though the server may have begun to act on it.
+	// AnyMethod also repeats requests that are not idempotent after a connection
+	// error or a timeout, though the server may have begun to act on them.
 	AnyMethod bool
 }

@@ -2,9 +2,9 @@ package mesh
 
 import "time"
 
-// RouteFilters change requests and responses on their way, or answer them. Of
-// each kind there is at most one, mirrors apart, so that their order means
-// nothing; those of a backend are applied after the rule's.
+// RouteFilters change requests and responses, or answer requests. There is at
+// most one filter of each kind, except mirrors, so their order has no meaning. A
+// backend's filters are applied after the rule's.
 type RouteFilters struct {
 	RequestHeaders  *HeaderModifier
 	ResponseHeaders *HeaderModifier
@@ -26,23 +26,24 @@ func (f *RouteFilters) mirrors(yield func(ServicePortRef) bool) bool {
 	return true
 }
 
-// HeaderField is a field of a request's or response's head.
+// HeaderField is a header field of a request or response.
 type HeaderField struct{ Name, Value string }
 
-// HeaderModifier changes header fields: a name is in one of the three lists.
+// HeaderModifier changes header fields. A name is in only one of the three
+// lists.
 type HeaderModifier struct {
-	Set    []HeaderField // instead of all of that name
-	Add    []HeaderField // besides those of that name
+	Set    []HeaderField // replace all fields of that name
+	Add    []HeaderField // keep existing fields of that name
 	Remove []string
 }
 
-// PathRewriteKind is which part of a path is replaced.
+// PathRewriteKind says which part of a path is replaced.
 type PathRewriteKind uint8
 
 const (
 	PathKeep          PathRewriteKind = iota
-	PathReplaceFull                   // all of it; the query stays
-	PathReplacePrefix                 // what a PathPrefix matched
+	PathReplaceFull                   // the whole path; the query stays
+	PathReplacePrefix                 // the prefix that a PathPrefix matched
 )
 
 // PathRewrite replaces a path or a part of it.
@@ -51,12 +52,12 @@ type PathRewrite struct {
 	Value string
 }
 
-// RouteRedirect answers a request with another place to go to. Empty parts are
-// the request's, but for the port: see Port.
+// RouteRedirect answers a request with a redirect. Parts that are empty are
+// copied from the request, except for the port: see Port.
 type RouteRedirect struct {
 	Scheme   string // http, https or ""
 	Hostname string
-	Port     uint16 // 0: the scheme's, where Scheme is given, else the parent's
+	Port     uint16 // 0: the default port of Scheme if that is set, else the parent's port
 	Path     PathRewrite
 	Status   int // 301, 302, 303, 307 or 308
 }
@@ -67,7 +68,8 @@ type RouteRewrite struct {
 	Path     PathRewrite
 }
 
-// RouteMirror sends copies of requests elsewhere, whose answers nobody reads.
+// RouteMirror sends copies of requests to another Service. The responses to the
+// copies are discarded.
 type RouteMirror struct {
 	Service ServicePortRef
 	Share   Fraction
@@ -83,5 +85,5 @@ type RouteFault struct {
 	AbortShare  Fraction
 }
 
-// Fraction of all requests. The zero Fraction is all of them.
+// Fraction is a share of all requests. The zero Fraction is all of them.
 type Fraction struct{ Numerator, Denominator uint32 }

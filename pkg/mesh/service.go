@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Service is a Kubernetes Service. Values are immutable once published in a
-// snapshot: a change makes new ones.
+// Service is a Kubernetes Service. A Service is immutable once published in a
+// snapshot: a change makes a new one.
 type Service struct {
 	Name      string
 	Namespace string
@@ -15,13 +15,13 @@ type Service struct {
 	// SessionAffinity sends a client pod to the same endpoint each time
 	// (sessionAffinity: ClientIP).
 	SessionAffinity bool
-	// NodeLocal lets a client reach endpoints of its own node only
+	// NodeLocal restricts a client to the endpoints of its own node
 	// (internalTrafficPolicy: Local).
 	NodeLocal bool
-	// FailureAccrual takes endpoints out that answer with failures; nil: only
-	// those that cannot be reached.
+	// FailureAccrual ejects endpoints whose responses are failures. With nil only
+	// unreachable endpoints are ejected.
 	FailureAccrual *FailureAccrual
-	// RetryBudget is nil where nobody has set one: DefaultRetryBudget.
+	// RetryBudget bounds retries to the Service; nil: DefaultRetryBudget.
 	RetryBudget *RetryBudget
 }
 
@@ -38,14 +38,14 @@ type Endpoint struct {
 	Addr     netip.AddrPort
 	Workload *Workload // nil when no known pod has this address
 	Ready    bool
-	// ForZones and ForNodes are the zones and nodes whose clients are to be sent
-	// here (EndpointSlice hints, which follow the Service's trafficDistribution).
-	// Either all endpoints of a port have them or none.
+	// ForZones and ForNodes are the zones and nodes whose clients should use this
+	// endpoint (EndpointSlice hints, which follow the Service's
+	// trafficDistribution). Either all endpoints of a port have them or none.
 	ForZones []string
 	ForNodes []string
 }
 
-// Same reports whether e and o say the same, of the same Workload value.
+// Same reports whether e and o are equal. Workloads are compared by pointer.
 func (e Endpoint) Same(o Endpoint) bool {
 	return e.Addr == o.Addr && e.Workload == o.Workload && e.Ready == o.Ready &&
 		slices.Equal(e.ForZones, o.ForZones) && slices.Equal(e.ForNodes, o.ForNodes)

@@ -7,35 +7,35 @@ const SystemNamespace = "underlane-system"
 
 // Workload is one pod.
 type Workload struct {
-	UID            string // unique among all pods that ever lived
+	UID            string // unique over all pods, past and present
 	Name           string
 	Namespace      string
 	ServiceAccount string
 	Node           string
-	Zone           string // of its node (topology.kubernetes.io/zone), "" when not known
+	Zone           string // of its node (topology.kubernetes.io/zone), "" if not known
 	OwnerKind      string // lower case, singular: deployment, statefulset, daemonset, job; "pod" for a bare pod
 	OwnerName      string
 	Addrs          []netip.Addr
 	Identity       Identity
-	Meshed         bool   // opted in by label, and not hostNetwork
-	Enrolled       bool   // its agent has had it in the mesh: plaintext to it is only for those who asked for it
-	LeftOut        string // why a labelled pod is not meshed, such as "host network"; "" when it is, or has no label
+	Meshed         bool   // opted in by label, and not on the host network
+	Enrolled       bool   // an agent has enrolled it at some time: plaintext to it then needs Settings.PlaintextFallback
+	LeftOut        string // why a labelled pod is not meshed, such as "host network"; "" if it is meshed or has no label
 	HostNetwork    bool
 	Ready          bool
-	NetworkPolicy  bool // selected by a NetworkPolicy, or told by AnnotationSameNode: the same-node shortcut is closed to it
+	NetworkPolicy  bool // selected by a NetworkPolicy, or set by AnnotationSameNode: the same-node shortcut is disabled
 	Settings       Settings
 }
 
-// Settings are what annotations of a pod and its namespace say.
+// Settings are the settings made by annotations of a pod and its namespace.
 type Settings struct {
 	Policy            PolicyMode
 	FailClosed        bool // refuse connections, rather than pass them through, while the agent is away
-	PlaintextFallback bool // where the agent of the other side's node does not answer, if that side says so too
+	PlaintextFallback bool // allow plaintext if the other node's agent does not answer; both sides must allow it
 	SkipOutboundPorts []PortRange
 	SkipInboundPorts  []PortRange
 	OpaquePorts       []PortRange
-	RateLimit         *RateLimit // of all requests to the workload together; nil: none
-	ClientRateLimit   *RateLimit // of the requests of each client identity
+	RateLimit         *RateLimit // for all requests to the workload together; nil: none
+	ClientRateLimit   *RateLimit // for the requests of each client identity; nil: none
 }
 
 // PortRange is an inclusive range of TCP ports.
@@ -55,7 +55,7 @@ func InRanges(ranges []PortRange, port uint16) bool {
 type PolicyMode uint8
 
 const (
-	PolicyAllow  PolicyMode = iota // anybody, with or without an identity
+	PolicyAllow  PolicyMode = iota // all clients, with or without an identity
 	PolicyStrict                   // mesh identities only
 )
 

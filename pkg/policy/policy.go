@@ -1,9 +1,9 @@
-// Package policy decides who may talk to a workload. It is pure: the same
-// Input always has the same Verdict, and there is no state, clock or I/O.
+// Package policy decides which clients may talk to a workload. It is pure: the
+// same Input always gives the same Verdict, and there is no state, clock or I/O.
 //
-// The decision is made at the server's node, where it cannot be walked around.
-// Input may gain fields (the request's method and path come next), Verdict may
-// gain explanations; callers that fill in what they know keep working.
+// The decision is made at the server's node, where a client cannot bypass it.
+// Input may gain fields (the request's method and path come next) and Verdict
+// may gain explanations. Callers that leave new fields zero keep working.
 package policy
 
 import (
@@ -12,16 +12,16 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Input is what is known of a connection at the server's node.
+// Input is what the server's node knows about a connection.
 type Input struct {
-	Client       mesh.Identity // proven by mTLS or by this kernel; zero: none
+	Client       mesh.Identity // proven by mTLS or, on the same node, by the kernel; zero: none
 	ClientAddr   netip.Addr
-	ClientIsNode bool           // ClientAddr is one that the node's administrator vouches for
-	Server       *mesh.Workload // nil: not known, and then nobody may come in
+	ClientIsNode bool           // ClientAddr is one that the node's administrator trusts
+	Server       *mesh.Workload // nil: not known; every client is refused
 	Port         uint16         // of the server
 }
 
-// Verdict is a decision. Reason is ReasonNone when Allowed.
+// Verdict is a decision. Reason is ReasonNone if and only if Allowed.
 type Verdict struct {
 	Allowed bool
 	Reason  mesh.Reason
@@ -31,9 +31,10 @@ var allowed = Verdict{Allowed: true}
 
 func denied(r mesh.Reason) Verdict { return Verdict{Reason: r} }
 
-// Decide applies the policy mode of in.Server: allow lets everybody in; strict
-// lets in mesh identities of the server's trust domain, and the server's node,
-// whose kubelet has no identity and must be able to probe.
+// Decide applies the policy mode of in.Server. PolicyAllow admits every client.
+// PolicyStrict admits mesh identities of the server's trust domain, and the
+// server's node: its kubelet has no identity and must be able to probe. Any
+// other mode is treated as strict.
 func Decide(in Input) Verdict {
 	switch {
 	case in.Server == nil:

@@ -34,18 +34,18 @@ func TestDecide(t *testing.T) {
 		in   Input
 		want Verdict
 	}{
-		"allow, nobody":           {Input{Server: server(mesh.PolicyAllow)}, allow},
-		"allow, mesh":             {Input{Server: server(mesh.PolicyAllow), Client: web}, allow},
-		"allow, foreign":          {Input{Server: server(mesh.PolicyAllow), Client: foreign}, allow},
-		"strict, mesh":            {Input{Server: server(mesh.PolicyStrict), Client: web}, allow},
-		"strict, nobody":          {Input{Server: server(mesh.PolicyStrict)}, deny(mesh.ReasonNoIdentity)},
-		"strict, foreign":         {Input{Server: server(mesh.PolicyStrict), Client: foreign}, deny(mesh.ReasonPolicyDenied)},
-		"strict, kubelet":         {Input{Server: server(mesh.PolicyStrict), ClientIsNode: true}, allow},
-		"strict, unknown mode":    {Input{Server: server(mesh.PolicyMode(200))}, deny(mesh.ReasonNoIdentity)},
-		"strict, server nameless": {Input{Server: &mesh.Workload{Settings: mesh.Settings{Policy: mesh.PolicyStrict}}, Client: web}, deny(mesh.ReasonPolicyDenied)},
-		"unknown server":          {Input{Client: web}, deny(mesh.ReasonPolicyDenied)},
-		"unknown server, kubelet": {Input{ClientIsNode: true}, deny(mesh.ReasonPolicyDenied)},
-		"zero Input":              {Input{}, deny(mesh.ReasonPolicyDenied)},
+		"allow, no identity":                 {Input{Server: server(mesh.PolicyAllow)}, allow},
+		"allow, mesh":                        {Input{Server: server(mesh.PolicyAllow), Client: web}, allow},
+		"allow, foreign":                     {Input{Server: server(mesh.PolicyAllow), Client: foreign}, allow},
+		"strict, mesh":                       {Input{Server: server(mesh.PolicyStrict), Client: web}, allow},
+		"strict, no identity":                {Input{Server: server(mesh.PolicyStrict)}, deny(mesh.ReasonNoIdentity)},
+		"strict, foreign":                    {Input{Server: server(mesh.PolicyStrict), Client: foreign}, deny(mesh.ReasonPolicyDenied)},
+		"strict, kubelet":                    {Input{Server: server(mesh.PolicyStrict), ClientIsNode: true}, allow},
+		"strict, unknown mode":               {Input{Server: server(mesh.PolicyMode(200))}, deny(mesh.ReasonNoIdentity)},
+		"strict, server without an identity": {Input{Server: &mesh.Workload{Settings: mesh.Settings{Policy: mesh.PolicyStrict}}, Client: web}, deny(mesh.ReasonPolicyDenied)},
+		"unknown server":                     {Input{Client: web}, deny(mesh.ReasonPolicyDenied)},
+		"unknown server, kubelet":            {Input{ClientIsNode: true}, deny(mesh.ReasonPolicyDenied)},
+		"zero Input":                         {Input{}, deny(mesh.ReasonPolicyDenied)},
 	} {
 		if diff := cmp.Diff(tc.want, Decide(tc.in)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
@@ -53,8 +53,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// inputs generates connections from small sets, so that equal trust domains
-// and the corners are common.
+// inputs generates connections from small sets of values, so that equal trust
+// domains and corner cases are common.
 func inputs(values []reflect.Value, r *rand.Rand) {
 	pick := func(s ...string) string { return s[r.IntN(len(s))] }
 	identity := func() mesh.Identity {
@@ -73,35 +73,35 @@ func inputs(values []reflect.Value, r *rand.Rand) {
 	values[0] = reflect.ValueOf(in)
 }
 
-// TestProperties holds what must be true of any policy to come, too.
+// TestProperties checks what must be true of every policy, present and future.
 func TestProperties(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	check := func(in Input) bool {
 		v := Decide(in)
 		if v.Allowed != (v.Reason == mesh.ReasonNone) {
-			t.Logf("a verdict without a reason, or the reverse: %+v", v)
+			t.Logf("got %+v, want a reason if and only if the client is denied", v)
 			return false
 		}
-		if v != Decide(in) {
-			t.Log("not a pure function")
+		if again := Decide(in); again != v {
+			t.Logf("not a pure function: got %+v and then %+v", v, again)
 			return false
 		}
 		if !v.Allowed {
-			// Knowing less about the client never lets it in.
+			// A client that is denied is also denied without its identity.
 			anonymous := in
 			anonymous.Client = mesh.Identity{}
-			if Decide(anonymous).Allowed {
-				t.Log("an anonymous client may do what a named one may not")
+			if got := Decide(anonymous); got.Allowed {
+				t.Logf("without its identity: got %+v, want denied, as with it: %+v", got, v)
 				return false
 			}
 		}
 		if in.Server != nil && in.Server.Settings.Policy == mesh.PolicyStrict && v.Allowed && !in.ClientIsNode {
 			if in.Client.IsZero() || in.Client.TrustDomain != in.Server.Identity.TrustDomain {
-				t.Logf("strict let in %q", in.Client)
+				t.Logf("strict admitted %q, want only identities of %q", in.Client, in.Server.Identity.TrustDomain)
 				return false
 			}
 		}
-		// What strict allows, allow allows.
+		// PolicyAllow admits every client that PolicyStrict admits.
 		if in.Server != nil && v.Allowed {
 			open := *in.Server
 			open.Settings.Policy = mesh.PolicyAllow
@@ -119,6 +119,6 @@ func TestProperties(t *testing.T) {
 func TestDecideIsFree(t *testing.T) {
 	in := Input{Server: server(mesh.PolicyStrict), Client: web}
 	if got := testing.AllocsPerRun(1000, func() { _ = Decide(in) }); got != 0 {
-		t.Errorf("%v allocations", got)
+		t.Errorf("Decide: got %v allocations, want 0", got)
 	}
 }
