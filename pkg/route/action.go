@@ -8,8 +8,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// compileActions makes an action of each backend that has a weight, or one for
-// all where the rule answers by itself.
+// compileActions makes one action for each backend with a weight above 0, or a
+// single action if the rule answers requests itself.
 func (r *Rule) compileActions(spec *mesh.RouteRule, grpc bool) error {
 	var common Action
 	if err := common.apply(&spec.Filters, spec, grpc); err != nil {
@@ -47,7 +47,7 @@ func (r *Rule) compileActions(spec *mesh.RouteRule, grpc bool) error {
 
 func (a *Action) refuse(why string) { a.Kind, a.Why = Refuse, why }
 
-// apply merges filters into the action, after those that are in it.
+// apply merges filters into the action, after the ones it has already.
 func (a *Action) apply(f *mesh.RouteFilters, spec *mesh.RouteRule, grpc bool) (err error) {
 	if a.Request, err = a.Request.with(f.RequestHeaders); err != nil {
 		return fmt.Errorf("request headers: %w", err)
@@ -144,7 +144,8 @@ func (a *Action) rewritePath(p mesh.PathRewrite, spec *mesh.RouteRule) error {
 	return nil
 }
 
-// withMirrors adds mirrors to those that another action may share.
+// withMirrors returns old with more appended. It copies old, because other
+// actions may share it.
 func withMirrors(old []Mirror, more []mesh.RouteMirror) ([]Mirror, error) {
 	if len(more) == 0 {
 		return old, nil
@@ -162,7 +163,7 @@ func withMirrors(old []Mirror, more []mesh.RouteMirror) ([]Mirror, error) {
 	return all, nil
 }
 
-// maxDelay bounds a fault: held requests take memory.
+// maxDelay bounds the delay of a fault, because delayed requests hold memory.
 const maxDelay = 10 * time.Minute
 
 func checkFault(f *mesh.RouteFault) error {

@@ -13,17 +13,17 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// action is what a rule makes of a request.
+// action returns the action of a rule for a request.
 func action(t testing.TB, rule mesh.RouteRule, r *Request) (*Action, Hit) {
 	t.Helper()
 	hit, verdict := compile(t, httpRoute("r", rule)).Match(r)
 	if verdict != Matched {
-		t.Fatalf("%s did not match", r.Path)
+		t.Fatalf("%s: verdict %d, want Matched", r.Path, verdict)
 	}
 	return hit.Rule.Choose(0), hit
 }
 
-// rewriting is a rule that matches a prefix and changes the path.
+// rewriting returns a rule that matches a prefix and rewrites the path.
 func rewriting(from string, kind mesh.PathRewriteKind, to string) mesh.RouteRule {
 	r := rule("b", mesh.RouteMatch{Path: prefix(from)})
 	r.Filters.Rewrite = &mesh.RouteRewrite{Path: mesh.PathRewrite{Kind: kind, Value: to}}
@@ -72,7 +72,7 @@ func TestRewritePath(t *testing.T) {
 			t.Errorf("%s, prefix %s replaced by %q: %s, want %s", tc.path, tc.prefix, tc.to, got, tc.want)
 		}
 		if a.RewritesTarget() != (tc.kind != mesh.PathKeep) {
-			t.Errorf("%s: RewritesTarget %v", tc.path, a.RewritesTarget())
+			t.Errorf("%s: RewritesTarget() = %v, want %v", tc.path, a.RewritesTarget(), tc.kind != mesh.PathKeep)
 		}
 	}
 }
@@ -81,11 +81,11 @@ func TestRewriteKeepsCONNECT(t *testing.T) {
 	r := &Request{Method: "CONNECT", Authority: "echo:80"}
 	a, hit := action(t, rewriting("/", mesh.PathReplaceFull, "/x"), r)
 	if got := string(a.AppendTarget(nil, r, hit)); got != "" {
-		t.Errorf("CONNECT got a path: %s", got)
+		t.Errorf("CONNECT: target %q, want none", got)
 	}
 }
 
-// TestLocation: the cases of the conformance tests, and their corners.
+// TestLocation has the cases of the conformance tests and some corner cases.
 func TestLocation(t *testing.T) {
 	plain := Request{Method: "GET", Scheme: "http", Authority: "echo:1234", Path: "/p?q=1"}
 	tls := plain
@@ -118,19 +118,19 @@ func TestLocation(t *testing.T) {
 		"no authority":              {mesh.RouteRedirect{}, Request{Path: "/p"}, 80, "/p"},
 		"no authority but hostname": {mesh.RouteRedirect{Hostname: "example.org"}, Request{Path: "/p"}, 80, "http://example.org/p"},
 		"no authority, and a path that looks like one": {mesh.RouteRedirect{}, Request{Path: "//evil.org/"}, 80, "/.//evil.org/"},
-		"IPv6":                      {mesh.RouteRedirect{}, Request{Authority: "[2001:db8::1]:80", Path: "/"}, 8080, "http://[2001:db8::1]:8080/"},
-		"no path":                   {mesh.RouteRedirect{}, Request{Authority: "echo", Path: ""}, 80, "http://echo/"},
-		"only a query":              {mesh.RouteRedirect{}, Request{Authority: "echo", Path: "?a"}, 80, "http://echo/?a"},
-		"another site in the path":  {mesh.RouteRedirect{}, Request{Authority: "echo", Path: "//evil.org/"}, 80, "http://echo//evil.org/"},
-		"what would split a header": {mesh.RouteRedirect{}, Request{Authority: "e\r\nx", Path: "/a\r\nb: c\x00\"é"}, 80, "http://e%0D%0Ax/a%0D%0Ab:%20c%00%22%C3%A9"},
-		"what is escaped already":   {mesh.RouteRedirect{}, Request{Authority: "echo", Path: "/a%20b"}, 80, "http://echo/a%20b"},
+		"IPv6":                     {mesh.RouteRedirect{}, Request{Authority: "[2001:db8::1]:80", Path: "/"}, 8080, "http://[2001:db8::1]:8080/"},
+		"no path":                  {mesh.RouteRedirect{}, Request{Authority: "echo", Path: ""}, 80, "http://echo/"},
+		"only a query":             {mesh.RouteRedirect{}, Request{Authority: "echo", Path: "?a"}, 80, "http://echo/?a"},
+		"another site in the path": {mesh.RouteRedirect{}, Request{Authority: "echo", Path: "//evil.org/"}, 80, "http://echo//evil.org/"},
+		"header injection":         {mesh.RouteRedirect{}, Request{Authority: "e\r\nx", Path: "/a\r\nb: c\x00\"é"}, 80, "http://e%0D%0Ax/a%0D%0Ab:%20c%00%22%C3%A9"},
+		"already escaped":          {mesh.RouteRedirect{}, Request{Authority: "echo", Path: "/a%20b"}, 80, "http://echo/a%20b"},
 	} {
 		rule := rule("unused")
 		rule.Filters.Redirect = &tc.redirect
 		tc.redirect.Status = 302
 		a, hit := action(t, rule, &tc.request)
 		if a.Kind != Redirect || a.Status != 302 {
-			t.Errorf("%s: %d with status %d", name, a.Kind, a.Status)
+			t.Errorf("%s: kind %d with status %d, want %d with 302", name, a.Kind, a.Status, Redirect)
 			continue
 		}
 		if got := string(a.AppendLocation([]byte("kept:"), &tc.request, hit, tc.port)); got != "kept:"+tc.want {
@@ -139,8 +139,8 @@ func TestLocation(t *testing.T) {
 	}
 }
 
-// FuzzTarget: a target stays one, and a Location is one URI, whatever the
-// client sent.
+// FuzzTarget checks that, whatever the client sends, a rewritten target is a
+// target and a Location is a single URI.
 func FuzzTarget(f *testing.F) {
 	f.Add("/foo/bar?x", "echo:80", "/xyz")
 	f.Add("*", "", "")
@@ -159,21 +159,21 @@ func FuzzTarget(f *testing.F) {
 		a, hit := action(t, rewrite, r)
 		target := string(a.AppendTarget(nil, r, hit))
 		if (path == "" || path[0] == '/' || path[0] == '?') && !strings.HasPrefix(target, "/") {
-			t.Errorf("%q became %q", path, target)
+			t.Errorf("%q became %q, want an absolute path", path, target)
 		}
 		if _, query, _ := strings.Cut(path, "?"); !strings.HasSuffix(target, query) {
-			t.Errorf("%q became %q: without its query", path, target)
+			t.Errorf("%q became %q, want the query %q kept", path, target, query)
 		}
 		a, hit = action(t, redirect, r)
 		location := string(a.AppendLocation(nil, r, hit, 80))
 		for i := range len(location) {
 			if c := location[i]; c <= ' ' || c >= 0x7f {
-				t.Fatalf("Location %q", location)
+				t.Fatalf("Location %q has the byte %#x, want printable ASCII only", location, c)
 			}
 		}
 		if u, err := url.Parse("http://" + authority + "/"); err == nil && u.Host == authority && authority != "" && strings.HasPrefix(path, "/") {
 			if got, err := url.Parse(location); err == nil && got.Hostname() != u.Hostname() {
-				t.Errorf("%q %q: redirected to the host %q", authority, path, got.Hostname())
+				t.Errorf("%q %q: redirected to the host %q, want %q", authority, path, got.Hostname(), u.Hostname())
 			}
 		}
 	})
@@ -212,14 +212,15 @@ func TestHeaderEdits(t *testing.T) {
 		Add:    []mesh.HeaderField{header("x-set", "1"), header("x-add", "2"), header("x-both", "rule")},
 	}
 	if diff := cmp.Diff(want, hit.Rule.Choose(math.MaxUint64).Request); diff != "" {
-		t.Errorf("the other backend is not to see the first one's filters (-want +got):\n%s", diff)
+		t.Errorf("the other backend must not get the first one's filters (-want +got):\n%s", diff)
 	}
 	if plain, _ := action(t, rule("b"), request("GET echo/")); !plain.Request.Empty() || got.Request.Empty() {
-		t.Error("Empty is wrong")
+		t.Errorf("Empty() = %v without edits and %v with edits, want true and false", plain.Request.Empty(), got.Request.Empty())
 	}
 }
 
-// TestWeights: over all random numbers each backend has its exact share.
+// TestWeights checks that, over all random numbers, each backend gets exactly its
+// share.
 func TestWeights(t *testing.T) {
 	r := mesh.RouteRule{Backends: []mesh.RouteBackend{
 		{Service: mesh.ServicePortRef{Name: "none", Port: 1}},
@@ -257,18 +258,18 @@ func TestRefusals(t *testing.T) {
 		"filter": invalidFilter, "filter and redirect": redirectAndInvalid, "weight 0": zero, "no backend": {},
 	} {
 		if a, _ := action(t, r, request("GET echo/")); a.Kind != Refuse || a.Why == "" {
-			t.Errorf("%s: %d %q, want a refusal that says why", name, a.Kind, a.Why)
+			t.Errorf("%s: kind %d, why %q; want a refusal that says why", name, a.Kind, a.Why)
 		}
 	}
 }
 
 func TestMirrorsAndFaults(t *testing.T) {
 	r := rule("b")
-	place := mesh.ServicePortRef{Name: "copy", Port: 1}
+	to := mesh.ServicePortRef{Name: "copy", Port: 1}
 	r.Filters.Mirrors = []mesh.RouteMirror{
-		{Service: place},
-		{Service: place, Share: mesh.Fraction{Numerator: 0, Denominator: 100}},
-		{Service: place, Share: mesh.Fraction{Numerator: 1, Denominator: 3}},
+		{Service: to},
+		{Service: to, Share: mesh.Fraction{Numerator: 0, Denominator: 100}},
+		{Service: to, Share: mesh.Fraction{Numerator: 1, Denominator: 3}},
 	}
 	r.Filters.Fault = &mesh.RouteFault{
 		Delay: time.Second, DelayShare: mesh.Fraction{Numerator: 1, Denominator: 2},
@@ -291,8 +292,8 @@ func TestMirrorsAndFaults(t *testing.T) {
 		if status, abort := a.Fault.Abort(false, random); abort && status == 418 {
 			aborts++
 		}
-		if _, abort := a.Fault.Abort(true, random); abort {
-			t.Fatal("a gRPC call was aborted without a gRPC status")
+		if status, abort := a.Fault.Abort(true, random); abort {
+			t.Fatalf("a gRPC call was aborted with status %d, want no abort: the fault has no gRPC status", status)
 		}
 	}
 	near := func(what string, got, want int) {

@@ -41,7 +41,8 @@ var (
 func isToken(s string) bool    { return s != "" && tokenChars.all(s) }
 func isGRPCName(s string) bool { return grpcChars.all(s) }
 
-// checkHostname wants a DNS name in lower case, no address (RFC 1123).
+// checkHostname accepts a DNS name in lower case and refuses an IP address
+// (RFC 1123).
 func checkHostname(name string) error {
 	bad := name == "" || len(name) > maxHost || !hostChars.all(name)
 	numeric := false
@@ -55,8 +56,8 @@ func checkHostname(name string) error {
 	return nil
 }
 
-// checkMatchPath: as the API's own validation, without what no request that is
-// normal has.
+// checkMatchPath applies the validation of the Gateway API. It refuses what a
+// normalised path never contains.
 func checkMatchPath(path string) error {
 	if err := checkPath(path); err != nil {
 		return err
@@ -72,7 +73,7 @@ func checkMatchPath(path string) error {
 	return nil
 }
 
-// checkPath wants an absolute path without query and fragment.
+// checkPath accepts an absolute path without query and fragment.
 func checkPath(path string) error {
 	if path == "" || path[0] != '/' || !pathChars.all(path) {
 		return fmt.Errorf("path %q: not an absolute path", path)
@@ -80,15 +81,15 @@ func checkPath(path string) error {
 	return nil
 }
 
-// reserved header fields belong to the connection, or frame the message, or are
-// changed otherwise.
+// reserved holds header fields that a filter cannot change. They belong to the
+// connection, frame the message, or have another filter. The value says which.
 var reserved = map[string]string{
 	"connection": "", "keep-alive": "", "proxy-connection": "", "te": "", "upgrade": "", "http2-settings": "",
 	"content-length": "", "transfer-encoding": "",
 	"host": ": rewrite the hostname instead",
 }
 
-// checkHeader checks a field that a filter changes; name is in lower case.
+// checkHeader checks a field that a filter changes. The name is in lower case.
 func checkHeader(name, value string) error {
 	if why, ok := reserved[name]; ok {
 		return fmt.Errorf("header %q cannot be changed%s", name, why)

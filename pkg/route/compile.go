@@ -15,16 +15,16 @@ import (
 type candidate struct {
 	rule    *Rule
 	kind    pathKind
-	path    string         // what is compared; "" with byPrefix: any path
-	pattern *regexp.Regexp // instead of path, if not nil
-	length  int            // of pattern
+	path    string         // the value to compare with; "" with byPrefix: any path
+	pattern *regexp.Regexp // used instead of path if not nil
+	length  int            // of the pattern's source, for precedence
 	method  string         // "": any
 	headers []valueMatch
 	query   []valueMatch
-	order   int // by age and name of the route, then as the route lists them
+	order   int // position by age and name of the route, then by order within the route
 }
 
-// methods is the number of methods that c asks for: 0 or 1.
+// methods returns the number of methods that c requires: 0 or 1.
 func (c *candidate) methods() int { return min(len(c.method), 1) }
 
 type pathKind uint8
@@ -39,7 +39,7 @@ const (
 type valueMatch struct {
 	name    string // of headers: lower case
 	value   string
-	pattern *regexp.Regexp // instead of value, if not nil
+	pattern *regexp.Regexp // used instead of value if not nil
 }
 
 type compiledRule struct {
@@ -141,7 +141,7 @@ func compileMatch(m *mesh.RouteMatch, grpc bool) (c *candidate, err error) {
 	return c, nil
 }
 
-// appendValue adds a match, unless there is one of that name already.
+// appendValue appends a match, unless the list has one with that name already.
 func appendValue(to []valueMatch, m mesh.ValueMatch, name string) ([]valueMatch, error) {
 	for i := range to {
 		if to[i].name == name {
@@ -177,7 +177,7 @@ func (c *candidate) compilePath(m *mesh.PathMatch) (err error) {
 	return fmt.Errorf("path: unknown kind of match %d", m.Kind)
 }
 
-// compileGRPC turns a service and method into the path that they make.
+// compileGRPC turns a service and a method into a match of the request path.
 func (c *candidate) compileGRPC(m *mesh.GRPCMethodMatch) (err error) {
 	switch {
 	case m.Service == "" && m.Method == "":
@@ -193,7 +193,7 @@ func (c *candidate) compileGRPC(m *mesh.GRPCMethodMatch) (err error) {
 				return err
 			}
 		}
-		// The service's length counts before the method's.
+		// For precedence the length of the service counts before that of the method.
 		c.length = len(m.Service)*(maxPattern+1) + len(m.Method)
 		c.pattern, err = regexp.Compile("^/" + orAny(m.Service) + "/" + orAny(m.Method) + "$")
 		return err
@@ -209,15 +209,16 @@ func (c *candidate) compileGRPC(m *mesh.GRPCMethodMatch) (err error) {
 	return nil
 }
 
-// maxPattern bounds a regular expression, as the API does for header values.
+// maxPattern bounds the length of a regular expression. It is the API's limit
+// for header values.
 const maxPattern = 4096
 
-// compilePattern compiles an expression that has to match a whole value.
+// compilePattern compiles an expression that must match a whole value.
 func compilePattern(p string) (*regexp.Regexp, error) {
 	if len(p) > maxPattern {
 		return nil, fmt.Errorf("a regular expression of %d bytes: at most %d", len(p), maxPattern)
 	}
-	if _, err := regexp.Compile(p); err != nil { // by itself: it must not close the group below
+	if _, err := regexp.Compile(p); err != nil { // compile p alone first: it must not close the group below
 		return nil, err
 	}
 	return regexp.Compile("^(?:" + p + ")$")

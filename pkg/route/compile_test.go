@@ -9,7 +9,8 @@ import (
 	"github.com/underlane/underlane/pkg/retry"
 )
 
-// TestRefusedRoutes: what is wrong is refused, by a message that says what.
+// TestRefusedRoutes checks that an invalid route is refused with an error that
+// says what is wrong.
 func TestRefusedRoutes(t *testing.T) {
 	match := func(m mesh.RouteMatch) mesh.RouteRule { return rule("b", m) }
 	filters := func(f mesh.RouteFilters) mesh.RouteRule {
@@ -91,7 +92,7 @@ func TestRefusedRoutes(t *testing.T) {
 	} {
 		err := Check(httpRoute("bad", rule("fine"), r))
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "rule 1: ") {
-			t.Errorf("got %v, want one of rule 1 that says %q", err, want)
+			t.Errorf("got %v, want an error of rule 1 that says %q", err, want)
 		}
 	}
 	for want, r := range map[string]mesh.RouteRule{
@@ -103,34 +104,34 @@ func TestRefusedRoutes(t *testing.T) {
 		`rule 0: retry: gRPC status 0`: {Retry: &mesh.RouteRetry{GRPCCodes: []uint8{0}}},
 	} {
 		if err := Check(grpcRoute("bad", r)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("gRPC: got %v, want one that says %q", err, want)
+			t.Errorf("gRPC: got %v, want an error that says %q", err, want)
 		}
 	}
 	for _, name := range []string{"*", "*.", "a.*.b", "A.b", "10.0.0.1", "a..b", "a:80", "", "-a.b", strings.Repeat("a.", 150) + "b"} {
 		r := httpRoute("bad", rule("b"))
 		r.Hostnames = []string{"fine.example.com", name}
 		if err := Check(r); err == nil {
-			t.Errorf("hostname %q was taken", name)
+			t.Errorf("hostname %q: got no error, want one", name)
 		}
 	}
 	named := rule("b")
 	named.Name = "same"
 	if err := Check(httpRoute("bad", named, named)); err == nil {
-		t.Error("two rules of one name were taken")
+		t.Error("two rules with the same name: got no error, want one")
 	}
 }
 
-// TestOneBadRoute: the others hold all the same.
+// TestOneBadRoute checks that a bad route does not affect the others.
 func TestOneBadRoute(t *testing.T) {
 	table, err := Compile([]*mesh.Route{
 		httpRoute("good", rule("good")),
 		httpRoute("bad", rule("bad", mesh.RouteMatch{Path: exact("/x")}), rule("bad", mesh.RouteMatch{Path: regex("(")})),
 	})
 	if err == nil || !strings.Contains(err.Error(), "HTTPRoute shop/bad: rule 1") {
-		t.Errorf("the error does not name the route: %v", err)
+		t.Errorf("got error %v, want one that names HTTPRoute shop/bad: rule 1", err)
 	}
 	if got := where(table, request("GET echo/x")); got != "good" {
-		t.Errorf("went to %s, want the good route's", got)
+		t.Errorf("went to %s, want good", got)
 	}
 }
 
@@ -142,21 +143,23 @@ func TestRules(t *testing.T) {
 	rules := compile(t, route).Rules()
 	if len(rules) != 2 || rules[1].Route != route || rules[1].Index != 1 || rules[1].Name != "named" ||
 		rules[1].Timeouts.Request != time.Second || rules[1].Retry != retry.Default {
-		t.Errorf("%+v", rules)
+		t.Errorf("got rules %+v, want two, the second named %q with index 1, its timeout and the default retry policy", rules, "named")
 	}
 }
 
-// TestCompileKeepsItsInput: routes are shared between tables.
+// TestCompileKeepsItsInput checks that Compile does not change its argument:
+// tables share routes.
 func TestCompileKeepsItsInput(t *testing.T) {
 	b, a := httpRoute("b", rule("b")), httpRoute("a", rule("a"))
 	routes := []*mesh.Route{b, a}
 	compile(t, routes...)
 	if routes[0] != b || routes[1] != a {
-		t.Error("the routes were put into another order")
+		t.Errorf("got the order %s, %s; want b, a as before", routes[0].Name, routes[1].Name)
 	}
 }
 
-// TestAllocations: nothing is allocated for a request, whatever it matches by.
+// TestAllocations checks that a request allocates nothing, whatever it is matched
+// by.
 func TestAllocations(t *testing.T) {
 	full := rewriting("/rewrite", mesh.PathReplacePrefix, "/new")
 	redirect := rule("unused", mesh.RouteMatch{Path: prefix("/redirect")})
@@ -196,10 +199,14 @@ func TestAllocations(t *testing.T) {
 			}
 		})
 		if n != 0 {
-			t.Errorf("%s: %v allocations", line, n)
+			t.Errorf("%s: %v allocations, want 0", line, n)
 		}
-		if (verdict == NoRule) != strings.Contains(line, "nothing") {
-			t.Errorf("%s: verdict %d", line, verdict)
+		want := Matched
+		if strings.Contains(line, "nothing") {
+			want = NoRule
+		}
+		if verdict != want {
+			t.Errorf("%s: verdict %d, want %d", line, verdict, want)
 		}
 	}
 }
@@ -211,21 +218,21 @@ func TestBackends(t *testing.T) {
 	table := compile(t, httpRoute("r", split, rule("a", mesh.RouteMatch{Path: exact("/x")})))
 	all := table.Backends()
 	if len(all) != 3 {
-		t.Fatalf("%v: want a, b and the mirror once each", all)
+		t.Fatalf("got %v, want a, b and the mirror once each", all)
 	}
 	for _, r := range table.Rules() {
 		for _, a := range r.actions {
 			if all[a.At] != a.Backend {
-				t.Errorf("%v is said to be at %d of %v", a.Backend, a.At, all)
+				t.Errorf("backend %v: At = %d, want its index in %v", a.Backend, a.At, all)
 			}
 			for _, m := range a.Mirrors {
 				if all[m.At] != m.Backend {
-					t.Errorf("the mirror %v is said to be at %d of %v", m.Backend, m.At, all)
+					t.Errorf("mirror %v: At = %d, want its index in %v", m.Backend, m.At, all)
 				}
 			}
 		}
 	}
-	if (*Table)(nil).Backends() != nil {
-		t.Error("the nil Table has backends")
+	if got := (*Table)(nil).Backends(); got != nil {
+		t.Errorf("nil Table: Backends() = %v, want nil", got)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Edits are changes to a head's fields: Remove, then Add at the end. All names
-// are in lower case.
+// Edits are changes to the header fields of a message. The fields of Remove are
+// removed first; then those of Add are appended. All names are in lower case.
 type Edits struct {
 	Remove []string
 	Add    []mesh.HeaderField
@@ -18,15 +18,15 @@ type Edits struct {
 // Empty reports whether there is nothing to change.
 func (e *Edits) Empty() bool { return len(e.Remove) == 0 && len(e.Add) == 0 }
 
-// with returns the edits that do first e and then m. e is left as it is.
+// with returns edits that apply e and then m. It does not change e.
 func (e Edits) with(m *mesh.HeaderModifier) (Edits, error) {
 	if m == nil {
 		return e, nil
 	}
 	e = Edits{slices.Clone(e.Remove), slices.Clone(e.Add)}
-	seen := make(map[string]int) // name → in which list of m
-	// first reports whether f is to be applied: not if its list had the name
-	// before.
+	seen := make(map[string]int) // name → number of the list of m that has it
+	// first reports whether f is the first field of that name in its list. Only
+	// the first one is applied.
 	first := func(list int, f *mesh.HeaderField) (bool, error) {
 		f.Name = strings.ToLower(f.Name)
 		if err := checkHeader(f.Name, f.Value); err != nil {

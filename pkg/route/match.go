@@ -2,12 +2,12 @@ package route
 
 import "strings"
 
-// Request is what matching looks at. The strings may lie in a buffer that is
-// used again later: nothing here keeps them.
+// Request holds the parts of a request that matching looks at. The strings may
+// point into a buffer that is reused later: this package does not keep them.
 type Request struct {
 	GRPC      bool
 	Method    string
-	Scheme    string // http or https, "" stands for http
+	Scheme    string // http or https; "" means http
 	Authority string // host and port
 	Path      string // with the query
 	Fields    Fields // may be nil
@@ -15,8 +15,8 @@ type Request struct {
 
 // Fields are the header fields of a request.
 type Fields interface {
-	// Get returns the value of the first field of that name, which is in lower
-	// case and stands for any, and whether there is one.
+	// Get returns the value of the first field with that name, and whether there
+	// is one. The name is given in lower case and matches fields in any case.
 	Get(name string) (value string, ok bool)
 }
 
@@ -24,10 +24,10 @@ type Fields interface {
 type Verdict uint8
 
 const (
-	// Unrouted: there are no routes for such requests. They go where their
-	// client wanted.
+	// Unrouted: there are no routes for such requests. They go to the
+	// destination that the client asked for.
 	Unrouted Verdict = iota
-	// NoRule: there are routes, and the request is for none of them. It is
+	// NoRule: there are routes, and none of their rules matches. The request is
 	// answered 404, for gRPC UNIMPLEMENTED.
 	NoRule
 	// Matched: Hit has a rule.
@@ -37,11 +37,11 @@ const (
 // Hit is a rule that a request matched.
 type Hit struct {
 	Rule   *Rule
-	prefix int // length of the path prefix that matched, without a slash at its end
+	prefix int // length of the path prefix that matched, without a trailing slash
 }
 
-// Match finds the rule for a request. gRPC calls go by gRPC routes if there are
-// any, and everything else by HTTP routes: the two are not merged.
+// Match finds the rule for a request. gRPC calls are matched with gRPC routes if
+// there are any; all other requests with HTTP routes. The two are not merged.
 func (t *Table) Match(r *Request) (Hit, Verdict) {
 	if t == nil {
 		return Hit{}, Unrouted
@@ -60,7 +60,8 @@ func (t *Table) Match(r *Request) (Hit, Verdict) {
 	return Hit{}, NoRule
 }
 
-// splitPath parts a target; an empty path is the root's (RFC 9110 §4.2.3).
+// splitPath splits a request target. An empty path is the same as "/" (RFC 9110
+// §4.2.3).
 func splitPath(target string) (path, query string) {
 	path, query, _ = strings.Cut(target, "?")
 	if path == "" {
@@ -69,7 +70,7 @@ func splitPath(target string) (path, query string) {
 	return path, query
 }
 
-// maxHost is the longest DNS name.
+// maxHost is the length of the longest DNS name, in bytes.
 const maxHost = 253
 
 func (h *hosts) find(r *Request, path, query string) (*candidate, int) {
@@ -96,8 +97,8 @@ func (h *hosts) find(r *Request, path, query string) (*candidate, int) {
 	return h.any.find(r, path, query)
 }
 
-// lowerHost is the authority's host in lower case and without a dot at its end;
-// empty if it is too long to be one.
+// lowerHost returns the authority's host in lower case and without a trailing
+// dot. It returns nil if the host is too long for a DNS name.
 func lowerHost(buf *[maxHost]byte, authority string) []byte {
 	host := strings.TrimSuffix(hostOf(authority), ".")
 	if len(host) > len(buf) {
@@ -113,7 +114,7 @@ func lowerHost(buf *[maxHost]byte, authority string) []byte {
 	return buf[:len(host)]
 }
 
-// hostOf is an authority without its port.
+// hostOf returns an authority without its port.
 func hostOf(authority string) string {
 	if strings.HasPrefix(authority, "[") {
 		if end := strings.IndexByte(authority, ']'); end > 0 {
@@ -124,8 +125,8 @@ func hostOf(authority string) string {
 	return host
 }
 
-// find returns the candidate that takes precedence among those that match, and
-// the length of the prefix that it matched by.
+// find returns the matching candidate with the highest precedence, and the
+// length of the path prefix that it matched.
 func (p *paths) find(r *Request, path, query string) (*candidate, int) {
 	if len(p.exact) > 0 {
 		if c := p.exact[path].first(r, query); c != nil {
@@ -155,7 +156,7 @@ func (p *paths) find(r *Request, path, query string) (*candidate, int) {
 	return p.rest.first(r, query), 0
 }
 
-// grpcMethod is the method of a path that is /service/method.
+// grpcMethod returns the method of a path of the form /service/method.
 func grpcMethod(path string) (string, bool) {
 	service, method, ok := strings.Cut(path[1:], "/")
 	return method, ok && path[0] == '/' && service != "" && method != "" && strings.IndexByte(method, '/') < 0
@@ -170,7 +171,7 @@ func (l list) first(r *Request, query string) *candidate {
 	return nil
 }
 
-// fits compares everything but the path.
+// fits reports whether everything except the path matches.
 func (c *candidate) fits(r *Request, query string) bool {
 	if c.method != "" && c.method != r.Method {
 		return false
@@ -188,8 +189,9 @@ func (c *candidate) fits(r *Request, query string) bool {
 	return true
 }
 
-// fitsPattern: the two expressions of a gRPC method are one pattern, which must
-// not match across the slashes of what is no gRPC path.
+// fitsPattern reports whether the path matches the regular expression. The
+// expressions for a gRPC service and method are one pattern, which must not match
+// a path with other slashes than those of /service/method.
 func (c *candidate) fitsPattern(path string) bool {
 	if c.rule.Route.GRPC {
 		if _, ok := grpcMethod(path); !ok {

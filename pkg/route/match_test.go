@@ -58,7 +58,7 @@ func compile(t testing.TB, routes ...*mesh.Route) *Table {
 	return table
 }
 
-// where is the backend of a request, "404" or "unrouted".
+// where returns the name of a request's backend, or "404", "500" or "unrouted".
 func where(table *Table, r *Request) string {
 	hit, verdict := table.Match(r)
 	switch verdict {
@@ -98,7 +98,7 @@ func (c cases) run(t *testing.T, table *Table) {
 	}
 }
 
-// The tables of this file are those of the specification's conformance tests.
+// The tables of this file come from the conformance tests of the specification.
 
 func TestMatching(t *testing.T) {
 	cases{
@@ -158,7 +158,7 @@ func TestQueryMatching(t *testing.T) {
 		"GET echo/path2?animal=whale version=two": "v3", "GET echo/path3?animal=shark": "v1",
 		"GET echo/path4?animal=kraken version=three": "v1", "GET echo/?animal=shark": "404",
 		"GET echo/path4?animal=kraken": "404", "GET echo/path5?animal=hydra": "v1", "GET echo/?animal=hydra version=four": "v3",
-		// Not of the conformance tests: encodings, and the first of several.
+		// Not in the conformance tests: encodings and repeated parameters.
 		"GET echo/?an%69mal=wh%61le": "v1", "GET echo/?animal=whale&animal=dolphin": "v1", "GET echo/?animal=wh+le": "404",
 		"GET echo/?&=&animal=whale": "v1", "GET echo/?animal": "404",
 	}.run(t, compile(t, httpRoute(
@@ -200,7 +200,7 @@ func TestRegexes(t *testing.T) {
 func TestHostHeader(t *testing.T) {
 	cases{
 		"GET canary.shop/": "canary", "GET store.shop/": "all",
-		"GET store.shop/ host=canary.shop": "all", // the authority counts, whatever a field says
+		"GET store.shop/ host=canary.shop": "all", // the authority decides, not the field
 	}.run(t, compile(t, httpRoute(
 		"host",
 		rule("all"),
@@ -226,8 +226,8 @@ func TestHostnames(t *testing.T) {
 		"GET a.b.example.com/": "*.example.com", "GET a.foo.example.com/": "*.foo.example.com",
 		"GET example.com/": "any", "GET .example.com/": "any", "GET [::1]:80/": "any", "GET 10.0.0.1/": "any", "GET /": "any",
 		"GET notexample.com/": "any",
-		// The hostname goes before the path, and where it has no rule that
-		// matches the next one is asked.
+		// The hostname takes precedence over the path. If no rule of a hostname
+		// matches, the next best hostname is tried.
 		"GET foo.example.com/exact": "foo.example.com", "GET bar.example.com/exact": "path", "GET example.com/exact": "better",
 		"GET " + strings.Repeat("a", 300) + ".example.com/": "any",
 	}.run(t, compile(t, append(routes, only)...))
@@ -254,36 +254,36 @@ func TestGRPCMatching(t *testing.T) {
 	}
 	r := &Request{GRPC: true, Method: "POST", Path: "/pkg.Echo/Ask", Fields: fields{"version": "two"}}
 	if got := where(table, r); got != "v2" {
-		t.Errorf("with a header it went to %s, want v2", got)
+		t.Errorf("a call with the header went to %s, want v2", got)
 	}
 	// The two kinds are not merged.
 	if got := where(table, request("POST echo/pkg.Echo/Say")); got != "http" {
-		t.Errorf("what is no gRPC went to %s, want http", got)
+		t.Errorf("a request that is not gRPC went to %s, want http", got)
 	}
 	onlyGRPC := compile(t, grpcRoute("grpc", rule("all")))
 	if got := where(onlyGRPC, request("GET echo/healthz")); got != "unrouted" {
-		t.Errorf("what is no gRPC went to %s, though only gRPC has routes", got)
+		t.Errorf("a request that is not gRPC went to %s, want unrouted: only gRPC has routes", got)
 	}
 	onlyHTTP := compile(t, httpRoute("http", rule("http")))
 	if got := where(onlyHTTP, &Request{GRPC: true, Method: "POST", Path: "/pkg.Echo/Say"}); got != "http" {
-		t.Errorf("gRPC without gRPC routes went to %s, want http", got)
+		t.Errorf("a gRPC call without gRPC routes went to %s, want http", got)
 	}
 }
 
-// TestAge: of equal matches the older route's counts, then the name, then the
-// order within the route.
+// TestAge checks which of several equal matches wins: the older route's, then the
+// first by name, then the first within the route.
 func TestAge(t *testing.T) {
 	old, young, younger := httpRoute("z", rule("old")), httpRoute("a", rule("young")), httpRoute("b", rule("younger"))
 	old.Created = time.Unix(1, 0)
 	young.Created, younger.Created = time.Unix(2, 0), time.Unix(2, 0)
 	if got := where(compile(t, younger, young, old), request("GET echo/")); got != "old" {
-		t.Errorf("%s, want the older route", got)
+		t.Errorf("went to %s, want old: the older route", got)
 	}
 	if got := where(compile(t, younger, young), request("GET echo/")); got != "young" {
-		t.Errorf("%s, want the first by name", got)
+		t.Errorf("went to %s, want young: the first by name", got)
 	}
 	if got := where(compile(t, httpRoute("r", rule("first"), rule("second"))), request("GET echo/")); got != "first" {
-		t.Errorf("%s, want the first rule", got)
+		t.Errorf("went to %s, want first: the first rule", got)
 	}
 }
 
@@ -291,14 +291,14 @@ func TestNoRoutes(t *testing.T) {
 	var none *Table
 	for _, table := range []*Table{none, compile(t)} {
 		if got := where(table, request("GET echo/")); got != "unrouted" {
-			t.Errorf("went to %s", got)
+			t.Errorf("went to %s, want unrouted", got)
 		}
-		if len(table.Rules()) != 0 {
-			t.Error("rules of no route")
+		if got := table.Rules(); len(got) != 0 {
+			t.Errorf("without routes: Rules() = %v, want none", got)
 		}
 	}
 	if got := where(compile(t, httpRoute("empty")), request("GET echo/")); got != "unrouted" {
-		t.Errorf("a route without rules sent it to %s", got)
+		t.Errorf("with a route without rules it went to %s, want unrouted", got)
 	}
 }
 
@@ -306,11 +306,11 @@ func TestPathlessRequests(t *testing.T) {
 	table := compile(t, httpRoute("r", rule("all"), rule("root", mesh.RouteMatch{Path: exact("/")})))
 	for _, r := range []*Request{{Method: "OPTIONS", Path: "*"}, {Method: "GET", Path: "relative"}} {
 		if got := where(table, r); got != "all" {
-			t.Errorf("%s %s went to %s", r.Method, r.Path, got)
+			t.Errorf("%s %s went to %s, want all", r.Method, r.Path, got)
 		}
 	}
 	if got := where(table, &Request{Method: "GET", Path: "?q"}); got != "root" {
-		t.Errorf("an empty path went to %s, want what / does", got)
+		t.Errorf("an empty path went to %s, want root, as / does", got)
 	}
 }
 

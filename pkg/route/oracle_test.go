@@ -14,8 +14,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// oracle finds the rule as the specification words it: all matches of all
-// routes are tried one by one, and the best of those that fit is taken.
+// oracle finds the rule literally as the specification describes it: it tries
+// all matches of all routes and takes the best of those that fit.
 func oracle(routes []*mesh.Route, r *Request) string {
 	type found struct {
 		to                      string
@@ -117,7 +117,7 @@ func oracleFits(m *mesh.RouteMatch, r *Request, grpc bool) bool {
 	}
 	if grpc && m.GRPC != (mesh.GRPCMethodMatch{}) {
 		parts := strings.Split(path, "/")
-		// A service by itself is matched as a path prefix would be.
+		// A service without a method is matched like a path prefix.
 		if m.GRPC.Method != "" && (len(parts) != 3 || parts[1] == "" || parts[2] == "") || len(parts) < 2 {
 			return false
 		}
@@ -144,8 +144,8 @@ func oracleFits(m *mesh.RouteMatch, r *Request, grpc bool) bool {
 	return true
 }
 
-// generator draws routes and requests from small sets, so that matches and
-// ties are common.
+// generator draws routes and requests from small sets of values, so that matches
+// and ties are common.
 type generator struct{ *rand.Rand }
 
 func (g generator) one(of ...string) string { return of[g.IntN(len(of))] }
@@ -248,7 +248,7 @@ func TestAgainstOracle(t *testing.T) {
 		}
 	}
 	if found < 10000 {
-		t.Errorf("only %d requests matched anything", found)
+		t.Errorf("%d requests matched a rule, want 10000 or more", found)
 	}
 }
 
@@ -263,8 +263,8 @@ func describe(routes []*mesh.Route) string {
 	return out.String()
 }
 
-// FuzzMatch: whatever a client sends, nothing panics, and the Table and the
-// oracle agree.
+// FuzzMatch checks that, whatever a client sends, nothing panics and the Table
+// agrees with the oracle.
 func FuzzMatch(f *testing.F) {
 	f.Add(uint64(1), "GET", "a.example.com:80", "/a/b?q=1", "h1", "1", false)
 	f.Add(uint64(2), "OPTIONS", "", "*", "", "", false)
@@ -281,11 +281,11 @@ func FuzzMatch(f *testing.F) {
 			action := hit.Rule.Choose(seed)
 			target := action.AppendTarget(nil, r, hit)
 			if string(target) != path {
-				t.Errorf("a target that is not rewritten became %q", target)
+				t.Errorf("target %q, want %q: there is no rewrite", target, path)
 			}
 		}
-		// The oracle reads authorities and queries by net/url, which knows less
-		// of the broken ones.
+		// The oracle parses authorities and queries with net/url, which does not
+		// accept all the malformed ones.
 		if _, err := url.ParseQuery(path); err != nil || strings.ContainsAny(path, ";") || !strings.HasPrefix(path, "/") {
 			return
 		}
@@ -303,7 +303,7 @@ func FuzzMatch(f *testing.F) {
 	})
 }
 
-// FuzzQuery compares the decoding with net/url's.
+// FuzzQuery compares the decoding of queries with net/url's.
 func FuzzQuery(f *testing.F) {
 	f.Add("a=1&b=2", "b")
 	f.Add("%61+b=%20&c", "a b")
@@ -311,7 +311,7 @@ func FuzzQuery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query, name string) {
 		value, ok := parameter(query, name)
 		if ok && !equalDecoded(value, decoded(value)) {
-			t.Errorf("%q is not equal to itself decoded", value)
+			t.Errorf("equalDecoded(%q, %q) = false, want true", value, decoded(value))
 		}
 		params, err := url.ParseQuery(query)
 		if err != nil {
@@ -319,7 +319,7 @@ func FuzzQuery(f *testing.F) {
 		}
 		want := params[name]
 		if ok != (len(want) > 0) || ok && decoded(value) != want[0] {
-			t.Errorf("%q in %q: %q %v, want %q", name, query, decoded(value), ok, want)
+			t.Errorf("parameter %q of %q: got %q (found: %v), want the first of %q", name, query, decoded(value), ok, want)
 		}
 	})
 }

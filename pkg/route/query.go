@@ -16,8 +16,8 @@ func (m *valueMatch) fitsQuery(query string) bool {
 	return m.pattern.MatchString(value)
 }
 
-// parameter returns the value of the first parameter of that name, as it is
-// encoded in the query.
+// parameter returns the value of the first parameter with that name, still
+// encoded.
 func parameter(query, name string) (value string, ok bool) {
 	for query != "" {
 		var pair string
@@ -30,9 +30,9 @@ func parameter(query, name string) (value string, ok bool) {
 	return "", false
 }
 
-// nextDecoded decodes the first character of s, a part of a query
-// (application/x-www-form-urlencoded), and returns its length. A '%' that
-// begins no code stands for itself.
+// nextDecoded decodes the first byte of s, a part of a query
+// (application/x-www-form-urlencoded), and returns the length of its encoding. A
+// '%' without two hexadecimal digits after it stands for itself.
 func nextDecoded(s string) (c byte, n int) {
 	switch {
 	case s[0] == '+':
@@ -56,7 +56,7 @@ func unhex(c byte) byte {
 	return 16
 }
 
-// equalDecoded compares an encoded string with a plain one.
+// equalDecoded reports whether encoded, once decoded, equals plain.
 func equalDecoded(encoded, plain string) bool {
 	for encoded != "" {
 		c, n := nextDecoded(encoded)

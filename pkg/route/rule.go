@@ -10,15 +10,15 @@ import (
 
 // Rule is a compiled rule of a route. It is immutable.
 type Rule struct {
-	Route    *mesh.Route // for metrics, and to tell people
+	Route    *mesh.Route // for metrics and messages
 	Index    int         // in Route.Rules
-	Name     string      // "" where the route gives none
-	Label    string      // Name, or Index in digits: for people and metrics
+	Name     string      // "" if the route gives none
+	Label    string      // Name, or Index in digits: for metrics and messages
 	Timeouts mesh.RouteTimeouts
 	Retry    *retry.Policy // never nil
 
-	actions []Action // with a weight above 0; at least one
-	total   uint64   // of the weights
+	actions []Action // those with a weight above 0; at least one
+	total   uint64   // sum of the weights
 }
 
 // Kind is what an Action does with a request.
@@ -30,26 +30,27 @@ const (
 	Refuse               // answer 500, for gRPC UNAVAILABLE
 )
 
-// Action is what becomes of a request: the rule's filters and the chosen
-// backend's, merged. It is immutable.
+// Action says what to do with a request. It merges the filters of the rule and
+// of the chosen backend. It is immutable.
 type Action struct {
 	Kind    Kind
-	Backend mesh.ServicePortRef // of Forward
-	At      int                 // of Forward: the index of Backend in Table.Backends
-	Status  int                 // of Redirect
-	Why     string              // of Refuse
-	Host    string              // new value of Host and :authority, "" keeps it
+	Backend mesh.ServicePortRef // for Forward
+	At      int                 // for Forward: index of Backend in Table.Backends
+	Status  int                 // for Redirect
+	Why     string              // for Refuse: what is wrong with the route
+	Host    string              // new value of Host and :authority; "" keeps the old one
 
 	Request, Response Edits
 	Mirrors           []Mirror
-	Fault             *Fault // nil: none; it comes before anything else
+	Fault             *Fault // applied before everything else; nil: none
 
 	path     mesh.PathRewrite
 	redirect *mesh.RouteRedirect
-	upTo     uint64 // sum of the weights up to this one
+	upTo     uint64 // sum of the weights up to and including this action
 }
 
-// Choose picks an action by the backends' weights; random is any 64 bits.
+// Choose picks an action by the weights of the backends. random is 64 random
+// bits.
 func (r *Rule) Choose(random uint64) *Action {
 	if len(r.actions) > 1 {
 		at, _ := bits.Mul64(random, r.total)
@@ -62,21 +63,21 @@ func (r *Rule) Choose(random uint64) *Action {
 	return &r.actions[0]
 }
 
-// Mirror is a place that gets copies of requests.
+// Mirror is a backend that gets copies of requests.
 type Mirror struct {
 	Backend mesh.ServicePortRef
-	At      int // the index of Backend in Table.Backends
+	At      int // index of Backend in Table.Backends
 	share   mesh.Fraction
 }
 
-// Wants reports whether a request is copied; random is any 64 bits, others for
-// each mirror.
+// Wants reports whether to copy a request. random is 64 random bits; each mirror
+// needs its own.
 func (m *Mirror) Wants(random uint64) bool { return within(m.share, random) }
 
 // Fault makes requests fail on purpose.
 type Fault struct{ spec mesh.RouteFault }
 
-// Delay is how long to hold a request back; random is any 64 bits.
+// Delay returns how long to delay a request. random is 64 random bits.
 func (f *Fault) Delay(random uint64) time.Duration {
 	if within(f.spec.DelayShare, random) {
 		return f.spec.Delay
@@ -84,8 +85,8 @@ func (f *Fault) Delay(random uint64) time.Duration {
 	return 0
 }
 
-// Abort is the status to answer a request with, for gRPC calls the code of
-// grpc-status, and whether to; random is any 64 bits.
+// Abort reports whether to answer a request with a failure, and with which HTTP
+// status or, for gRPC calls, which grpc-status. random is 64 random bits.
 func (f *Fault) Abort(grpc bool, random uint64) (status int, abort bool) {
 	status = f.spec.AbortStatus
 	if grpc {
@@ -94,7 +95,8 @@ func (f *Fault) Abort(grpc bool, random uint64) (status int, abort bool) {
 	return status, status != 0 && within(f.spec.AbortShare, random)
 }
 
-// within reports whether a random number falls within a share of all.
+// within reports whether a random number falls into the given share of all
+// 64-bit numbers.
 func within(share mesh.Fraction, random uint64) bool {
 	if share.Denominator == 0 {
 		return true

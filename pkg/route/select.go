@@ -2,9 +2,9 @@ package route
 
 import "github.com/underlane/underlane/pkg/mesh"
 
-// Select returns those of routes that hold for clients of a namespace at a
-// port of a Service (GEP-1294): the client namespace's own routes for it, and
-// if it has none, those of the Service's namespace. They are never merged.
+// Select returns the routes that apply to clients of a namespace at a port of a
+// Service (GEP-1294): the routes of the client's namespace or, if it has none,
+// those of the Service's namespace. The two are never merged.
 func Select(routes []*mesh.Route, parent mesh.ServicePortRef, client string) []*mesh.Route {
 	var consumer, producer []*mesh.Route
 	for _, r := range routes {

@@ -18,9 +18,9 @@ type Table struct {
 	backends   []mesh.ServicePortRef
 }
 
-// Compile checks routes and merges them. A route with an error is left out as a
-// whole; the error, which may be several joined, names each, and the Table is
-// valid all the same.
+// Compile checks routes and merges them into a Table. A route with an error is
+// left out as a whole. The returned error joins one error for each such route
+// and names it; the Table is valid and has all other routes.
 func Compile(routes []*mesh.Route) (*Table, error) {
 	t := new(Table)
 	var errs []error
@@ -34,7 +34,7 @@ func Compile(routes []*mesh.Route) (*Table, error) {
 			continue
 		}
 		if len(rules) == 0 {
-			continue // it says nothing of any request
+			continue // it applies to no request
 		}
 		half := &t.http
 		if r.GRPC {
@@ -61,13 +61,14 @@ func Compile(routes []*mesh.Route) (*Table, error) {
 	return t, errors.Join(errs...)
 }
 
-// Check reports what is wrong with a route, in words for its status.
+// Check returns what is wrong with a route, in words for the route's status, or
+// nil.
 func Check(r *mesh.Route) error {
 	_, err := compileRoute(r)
 	return err
 }
 
-// Rules are the rules of all routes, the older route's first.
+// Rules returns the rules of all routes, those of the oldest route first.
 func (t *Table) Rules() []*Rule {
 	if t == nil {
 		return nil
@@ -75,9 +76,9 @@ func (t *Table) Rules() []*Rule {
 	return t.rules
 }
 
-// Backends are the places that the rules send requests, and copies of them, to,
-// each once. Action.At and Mirror.At are indices of them, so that what somebody
-// keeps for a backend is found without a look-up.
+// Backends returns all backends to which the rules send requests or copies of
+// requests, each once. Action.At and Mirror.At are indices into it, so that
+// callers can keep state for each backend in a slice and need no look-up.
 func (t *Table) Backends() []mesh.ServicePortRef {
 	if t == nil {
 		return nil
@@ -105,7 +106,7 @@ func (t *Table) number(r *Rule) {
 	}
 }
 
-// older orders routes that match alike: by age, then by "namespace/name".
+// older orders routes that match equally well: by age, then by "namespace/name".
 func older(a, b *mesh.Route) int {
 	return cmp.Or(
 		a.Created.Compare(b.Created),
@@ -113,11 +114,11 @@ func older(a, b *mesh.Route) int {
 	)
 }
 
-// hosts finds the candidates by the hostname that a request is for: those of
-// its exact name, then of the longest wildcard, then those for any name.
+// hosts finds candidates by the hostname of a request: first those for exactly
+// this name, then those for the longest wildcard, then those for any name.
 type hosts struct {
 	exact map[string]*paths
-	wild  map[string]*paths // by what follows the '*', from the dot on
+	wild  map[string]*paths // the key is the part after '*', including the dot
 	any   paths
 }
 
@@ -149,17 +150,17 @@ func (h *hosts) finish() {
 	h.any.finish()
 }
 
-// paths finds the candidates by path, those that take precedence first.
+// paths finds candidates by path, in order of precedence.
 type paths struct {
 	exact    map[string]list
 	patterns list // regular expressions
 	prefixes map[string]list
 	lengths  []int           // of prefixes, longest first
-	methods  map[string]list // gRPC methods of any service
-	rest     list            // any path
+	methods  map[string]list // gRPC methods, of any service
+	rest     list            // candidates for any path
 }
 
-// list is in order of precedence once finished.
+// list is in order of precedence after finish.
 type list []*candidate
 
 func (p *paths) add(c *candidate) {
@@ -202,7 +203,7 @@ func (p *paths) finish() {
 	slices.SortFunc(p.rest, precedence)
 }
 
-// precedence among candidates whose paths match alike.
+// precedence compares candidates whose paths match equally well.
 func precedence(a, b *candidate) int {
 	return cmp.Or(
 		b.methods()-a.methods(),

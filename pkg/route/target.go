@@ -9,17 +9,17 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// RewritesTarget reports whether AppendTarget changes anything.
+// RewritesTarget reports whether AppendTarget changes the target.
 func (a *Action) RewritesTarget() bool { return a.Kind == Forward && a.path.Kind != mesh.PathKeep }
 
-// AppendTarget appends the path, with the query, that a request has after the
-// action's rewrite. What has no path, CONNECT or OPTIONS *, is left as it is.
+// AppendTarget appends the path and query of a request after the action's
+// rewrite. A target without a path (CONNECT, OPTIONS *) stays as it is.
 func (a *Action) AppendTarget(dst []byte, r *Request, hit Hit) []byte {
 	if a.path.Kind == mesh.PathKeep {
 		return append(dst, r.Path...)
 	}
 	if r.Method == "CONNECT" && r.Path == "" || r.Path == "*" {
-		return append(dst, r.Path...) // no path, but a target of its own kind
+		return append(dst, r.Path...) // authority-form or asterisk-form: no path to rewrite
 	}
 	path, query := r.Path, ""
 	if i := strings.IndexByte(path, '?'); i >= 0 {
@@ -36,9 +36,9 @@ func (a *Action) AppendTarget(dst []byte, r *Request, hit Hit) []byte {
 	return append(dst, query...)
 }
 
-// AppendLocation appends the Location of a redirect; port is the one of the
-// Service's that the request came to. A request that has no authority, and gets
-// none, is redirected by path alone.
+// AppendLocation appends the Location of a redirect. port is the Service's port
+// that the request came to. If neither the request nor the redirect has a host,
+// the Location is a path only.
 func (a *Action) AppendLocation(dst []byte, r *Request, hit Hit, port uint16) []byte {
 	scheme := "http"
 	if a.redirect.Scheme == "https" || a.redirect.Scheme == "" && r.Scheme == "https" {
@@ -63,15 +63,15 @@ func (a *Action) AppendLocation(dst []byte, r *Request, hit Hit, port uint16) []
 	from := len(dst)
 	dst = a.AppendTarget(dst, r, hit)
 	if host == "" && bytes.HasPrefix(dst[from:], []byte("//")) {
-		// Nothing before it, and what follows would be read as a host: "/." is
-		// the same path, and says so (RFC 3986 §4.2).
+		// With no authority before it, "//" would be read as the start of one.
+		// Prefix "/.", which gives the same path (RFC 3986 §4.2).
 		dst = slices.Insert(dst, from, '/', '.')
 	}
 	return escapeFrom(dst, from)
 }
 
-// redirectPort: the redirect's; else the one of the scheme that it gives; else
-// where the request came to.
+// redirectPort returns the redirect's port; if it has none, the default port of
+// its scheme; if it has no scheme either, the port that the request came to.
 func redirectPort(r *mesh.RouteRedirect, port uint16) uint16 {
 	switch {
 	case r.Port != 0:
@@ -89,8 +89,9 @@ func wellKnown(scheme string) uint16 {
 	return 80
 }
 
-// unsafeByte: a byte that can stand in no URI (RFC 3986 §2). The client's
-// target is its own, and must not say more in a Location than in a request.
+// unsafeByte reports whether a byte is not allowed in a URI (RFC 3986 §2). The
+// target comes from the client: unescaped, such a byte could inject a header
+// field or change the meaning of the Location.
 func unsafeByte(c byte) bool {
 	return c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0
 }
@@ -107,7 +108,7 @@ func appendSafe(dst []byte, s string) []byte {
 	return dst
 }
 
-// escapeFrom escapes what stands in dst from an index on.
+// escapeFrom percent-encodes the unsafe bytes of dst[from:].
 func escapeFrom(dst []byte, from int) []byte {
 	for i := from; i < len(dst); i++ {
 		if unsafeByte(dst[i]) {
