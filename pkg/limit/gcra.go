@@ -1,7 +1,7 @@
-// Package limit bounds rates by the generic cell rate algorithm (ITU-T I.371):
-// one number for each thing that is limited, the time at which the next event
-// would be due if events came evenly. It has no clock: the time is an argument,
-// counted from any fixed moment by a clock that never goes back.
+// Package limit bounds rates with the generic cell rate algorithm (ITU-T I.371).
+// Its state is one number for each limited thing: the time at which the next
+// event would be due if events came evenly. It has no clock: the time is an
+// argument, counted from any fixed moment by a monotonic clock.
 package limit
 
 import (
@@ -11,14 +11,15 @@ import (
 	"time"
 )
 
-// Rate is a number of events in a time, and how many may come at once.
+// Rate is a number of events per time, and how many of them may come at once.
 type Rate struct {
-	every time.Duration // between events that come evenly
+	every time.Duration // interval between events that come evenly
 	ahead time.Duration // how far the due time may run ahead of the clock
 }
 
-// NewRate makes a Rate of count events per period, of which up to burst may
-// come at once. The period divided by count is at least 1 ns.
+// NewRate makes a Rate of count events per period. Up to burst events may come
+// at once. It fails if count or burst is below 1, if the period divided by count
+// is below 1 ns, or if the burst covers more than some 70 years.
 func NewRate(count int, period time.Duration, burst int) (Rate, error) {
 	if count < 1 || period < time.Duration(count) || burst < 1 {
 		return Rate{}, fmt.Errorf("rate of %d in %v, %d at once: want at least one event, of a nanosecond at least", count, period, burst)
@@ -30,12 +31,12 @@ func NewRate(count int, period time.Duration, burst int) (Rate, error) {
 	return Rate{every: every, ahead: every * time.Duration(burst-1)}, nil
 }
 
-// Bucket is the state of one thing that is limited. The zero Bucket has seen
-// no event yet. It is safe for concurrent use.
+// Bucket is the state of one limited thing. The zero Bucket has seen no event
+// yet. It is safe for concurrent use.
 type Bucket struct{ due atomic.Int64 }
 
-// Take counts an event at now, if rate allows it. If not, it returns the time
-// to wait until it would.
+// Take counts an event at now if rate allows it. Otherwise it returns the time
+// after which rate would allow it.
 func (b *Bucket) Take(now time.Duration, rate Rate) (ok bool, wait time.Duration) {
 	for {
 		was := b.due.Load()
@@ -49,6 +50,6 @@ func (b *Bucket) Take(now time.Duration, rate Rate) (ok bool, wait time.Duration
 	}
 }
 
-// Idle reports whether the bucket is at now as if it had never been used, so
-// that it can be forgotten.
+// Idle reports whether the state of the bucket at now equals that of an unused
+// one, so that it can be dropped.
 func (b *Bucket) Idle(now time.Duration) bool { return time.Duration(b.due.Load()) <= now }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Keyed limits each key on its own. It is safe for concurrent use, and does not
-// allocate for keys that it knows.
+// Keyed limits each key separately. It is safe for concurrent use, and does not
+// allocate for a key that it has a bucket for.
 type Keyed[K comparable] struct {
 	rate  Rate
 	bound int
@@ -16,19 +16,20 @@ type Keyed[K comparable] struct {
 	swept   time.Duration
 }
 
-// NewKeyed limits each key to rate, and knows up to bound keys at a time.
+// NewKeyed makes a Keyed that limits each key to rate and holds at most bound
+// keys at a time.
 func NewKeyed[K comparable](rate Rate, bound int) *Keyed[K] {
 	return &Keyed[K]{rate: rate, bound: bound, buckets: make(map[K]*Bucket)}
 }
 
-// Take counts an event of key at now, if the rate allows it; if not, it returns
-// the time to wait. While there are more busy keys than the bound the new ones
-// are refused: room for all of them is what an attacker would ask for.
+// Take counts an event of key at now if the rate allows it. Otherwise it returns
+// the time to wait. While as many keys as the bound are busy, new keys are
+// refused: an attacker could otherwise use up memory with many keys.
 func (k *Keyed[K]) Take(now time.Duration, key K) (ok bool, wait time.Duration) {
 	k.mu.RLock()
 	b := k.buckets[key]
 	if b != nil {
-		// Within the lock: a bucket must not be swept while it is taken from.
+		// Under the lock: sweep must not delete the bucket meanwhile.
 		ok, wait = b.Take(now, k.rate)
 		k.mu.RUnlock()
 		return ok, wait
@@ -46,17 +47,18 @@ func (k *Keyed[K]) Take(now time.Duration, key K) (ok bool, wait time.Duration) 
 	return b.Take(now, k.rate)
 }
 
-// Len is the number of keys that are known.
+// Len returns the number of keys that have a bucket.
 func (k *Keyed[K]) Len() int {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	return len(k.buckets)
 }
 
-// sweepEvery spares the lock: a sweep looks at all keys.
+// sweepEvery is the least time between two sweeps. A sweep visits all keys with
+// the lock held.
 const sweepEvery = 10 * time.Millisecond
 
-// sweep forgets idle keys, and reports whether there is room.
+// sweep deletes idle keys and reports whether there is room for a new one.
 func (k *Keyed[K]) sweep(now time.Duration) bool {
 	if now-k.swept < sweepEvery && k.swept != 0 {
 		return false

@@ -32,21 +32,21 @@ func TestBurstThenRate(t *testing.T) {
 		t.Fatalf("after the burst: allowed %v, wait %v; want refused for 100ms", ok, wait)
 	}
 	if ok, _ := b.Take(now+wait-1, r); ok {
-		t.Error("allowed a nanosecond early")
+		t.Errorf("a nanosecond before the %v have passed: allowed, want refused", wait)
 	}
 	if ok, _ := b.Take(now+wait, r); !ok {
-		t.Error("refused at the time it said")
+		t.Errorf("after waiting %v as told: refused, want allowed", wait)
 	}
 	if b.Idle(now + wait) {
-		t.Error("idle right after an event")
+		t.Error("right after an event: Idle() = true, want false")
 	}
 	if !b.Idle(now + time.Second) {
-		t.Error("still busy after everything was paid back")
+		t.Error("a second after the last event: Idle() = false, want true")
 	}
 }
 
-// TestNeverMore: in any window the events are at most the burst and what the
-// rate gives, whenever they come.
+// TestNeverMore checks that no window of time has more events than the burst and
+// the rate allow together, whenever the events come.
 func TestNeverMore(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
@@ -70,7 +70,7 @@ func TestNeverMore(t *testing.T) {
 			}
 		}
 		if len(allowed) < burst {
-			t.Fatalf("%d events, not even the burst of %d", len(allowed), burst)
+			t.Fatalf("%d events were allowed, want the burst of %d or more", len(allowed), burst)
 		}
 	}
 }
@@ -90,7 +90,7 @@ func TestRefusedRates(t *testing.T) {
 		{1, 24 * time.Hour, math.MaxInt32},
 	} {
 		if _, err := NewRate(tc.count, tc.period, tc.burst); err == nil {
-			t.Errorf("a rate of %d in %v, %d at once was taken", tc.count, tc.period, tc.burst)
+			t.Errorf("NewRate(%d, %v, %d): got no error, want one", tc.count, tc.period, tc.burst)
 		}
 	}
 }
@@ -124,17 +124,17 @@ func TestKeysAreBounded(t *testing.T) {
 		}
 	}
 	if ok, _ := k.Take(now, 3); ok {
-		t.Error("a fourth busy key was taken")
+		t.Error("a fourth key while three are busy: allowed, want refused")
 	}
 	if ok, _ := k.Take(now, 1); ok {
-		t.Error("keys share nothing, and yet 1 had another event left")
+		t.Error("a second event of key 1: allowed, want refused, as its burst is 1")
 	}
 	now += 100 * time.Millisecond
 	if ok, _ := k.Take(now, 3); !ok {
-		t.Error("a new key was refused though the others are idle")
+		t.Error("a new key while the others are idle: refused, want allowed")
 	}
 	if k.Len() != 1 {
-		t.Errorf("%d keys are known, want the busy one", k.Len())
+		t.Errorf("Len() = %d, want 1: the only busy key", k.Len())
 	}
 }
 
@@ -142,7 +142,7 @@ func TestAllocations(t *testing.T) {
 	k := NewKeyed[string](rate(t, 10, time.Second, 1), 3)
 	now := time.Duration(0)
 	if n := testing.AllocsPerRun(1000, func() { now++; k.Take(now, "a") }); n != 0 {
-		t.Errorf("%v allocations for a known key", n)
+		t.Errorf("%v allocations for a known key, want 0", n)
 	}
 }
 

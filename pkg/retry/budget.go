@@ -10,12 +10,13 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// slots divide a budget's interval: what leaves it leaves in steps of a tenth.
+// slots is the number of parts of a budget's interval. The interval advances by
+// one part at a time.
 const slots = 10
 
-// Budget bounds the retries to one Service: to a share of all requests of the
-// last interval, retries among them, or to the minimal rate where that is more
-// (GEP-3388). It is safe for concurrent use; the usual path takes no lock.
+// Budget bounds the retries to one Service. They may be a share of all requests
+// of the last interval, including retries, or come at the minimum rate, whichever
+// is more (GEP-3388). It is safe for concurrent use; the usual path takes no lock.
 type Budget struct {
 	percent uint64
 	slot    time.Duration
@@ -29,12 +30,13 @@ type Budget struct {
 
 // slotCount counts the requests of one slot of time.
 type slotCount struct {
-	number   atomic.Int64 // of the slot since the clock's beginning, plus 1: 0 is never
+	number   atomic.Int64 // 1 plus the number of slots since time 0; 0: not used yet
 	requests atomic.Uint64
 	retries  atomic.Uint64
 }
 
-// NewBudget makes a budget that has seen no request.
+// NewBudget makes a budget that has seen no request. It fails if a field of b is
+// out of its range.
 func NewBudget(b mesh.RetryBudget) (*Budget, error) {
 	if b.Percent < 0 || b.Percent > 100 {
 		return nil, fmt.Errorf("retry budget: %d percent", b.Percent)
@@ -56,11 +58,11 @@ func NewBudget(b mesh.RetryBudget) (*Budget, error) {
 // Request counts a request, at its first attempt.
 func (b *Budget) Request(now time.Duration) { b.at(now).requests.Add(1) }
 
-// Retry takes one retry from the budget, and reports whether there was one.
+// Retry takes one retry from the budget and reports whether one was left.
 func (b *Budget) Retry(now time.Duration) bool {
 	slot := b.at(now)
-	// Counted first and given back if it was too much: of several at the same
-	// time, too few may be allowed, never too many.
+	// Count the retry first, and take it back if it was too many. Of several
+	// concurrent retries, too few may then be allowed, but never too many.
 	slot.retries.Add(1)
 	if b.hasMin {
 		if ok, _ := b.minimum.Take(now, b.least); ok {
@@ -77,7 +79,7 @@ func (b *Budget) Retry(now time.Duration) bool {
 
 func (b *Budget) number(now time.Duration) int64 { return int64(now/b.slot) + 1 }
 
-// at is the slot of now. Who comes there first clears what it counted an
+// at returns the slot of now. The first call in a slot clears the counts from an
 // interval ago.
 func (b *Budget) at(now time.Duration) *slotCount {
 	n := b.number(now)
@@ -95,7 +97,7 @@ func (b *Budget) at(now time.Duration) *slotCount {
 	return s
 }
 
-// sum counts the interval that ends with now.
+// sum returns the counts of the interval that ends at now.
 func (b *Budget) sum(now time.Duration) (requests, retries uint64) {
 	oldest := b.number(now) - slots + 1
 	for i := range b.ring {

@@ -19,7 +19,7 @@ func budget(t testing.TB, b mesh.RetryBudget) *Budget {
 	return budget
 }
 
-// retries counts those that the budget gives at now.
+// retries returns how many of tries retries the budget allows at now.
 func retries(b *Budget, now time.Duration, tries int) (given int) {
 	for range tries {
 		if b.Retry(now) {
@@ -33,28 +33,28 @@ func TestBudgetOfPercent(t *testing.T) {
 	b := budget(t, mesh.RetryBudget{Percent: 20, Interval: 10 * time.Second})
 	now := time.Hour
 	if b.Retry(now) {
-		t.Error("a retry without any request")
+		t.Error("a retry before any request: allowed, want refused")
 	}
 	for range 800 {
 		now += 10 * time.Millisecond
 		b.Request(now)
 	}
-	// 800 requests and 200 retries: a fifth of the thousand.
+	// 800 requests and 200 retries: a fifth of the 1000.
 	if given := retries(b, now, 1000); given != 200 {
-		t.Errorf("%d retries beside 800 requests, want 200", given)
+		t.Errorf("%d retries for 800 requests, want 200", given)
 	}
 	if b.Retry(now) {
-		t.Error("one more")
+		t.Error("a retry above the budget: allowed, want refused")
 	}
 	if b.Retry(now + 11*time.Second) {
-		t.Error("requests count after their interval")
+		t.Error("a retry after the interval of the requests: allowed, want refused")
 	}
 	now += 11 * time.Second
 	for range 4 {
 		b.Request(now)
 	}
 	if given := retries(b, now, 10); given != 1 {
-		t.Errorf("%d retries beside 4 requests, want 1: old retries must not count either", given)
+		t.Errorf("%d retries for 4 requests, want 1: retries before the interval must not count either", given)
 	}
 }
 
@@ -73,7 +73,7 @@ func TestBudgetMinimum(t *testing.T) {
 		b.Request(now)
 	}
 	if given := retries(b, now, 100); given != 20 {
-		t.Errorf("%d retries beside 80 requests with a minimum of 10, want 20", given)
+		t.Errorf("%d retries for 80 requests with a minimum of 10, want 20", given)
 	}
 }
 
@@ -85,15 +85,15 @@ func TestBudgetEnds(t *testing.T) {
 		all.Request(0)
 	}
 	if given := retries(none, 0, 100); given != 0 {
-		t.Errorf("%d retries of 0 percent", given)
+		t.Errorf("%d retries at 0 percent, want 0", given)
 	}
 	if given := retries(all, 0, 5000); given != 5000 {
-		t.Errorf("%d of 5000 retries at 100 percent", given)
+		t.Errorf("%d of 5000 retries at 100 percent, want all", given)
 	}
 }
 
-// TestBudgetHolds: under any traffic, in any whole interval, the retries are
-// within the share of it, but for the granularity of a slot.
+// TestBudgetHolds checks that, under any traffic and in any interval, retries
+// stay within their share. An interval is measured in whole slots.
 func TestBudgetHolds(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 50 {
@@ -118,7 +118,7 @@ func TestBudgetHolds(t *testing.T) {
 			if !last.retry {
 				continue
 			}
-			// What the budget saw when it gave this retry.
+			// What the budget had counted when it allowed this retry.
 			from := last.at/(100*time.Millisecond)*(100*time.Millisecond) - 900*time.Millisecond
 			total, given := 0, 0
 			for _, e := range events[:i+1] {
@@ -130,7 +130,7 @@ func TestBudgetHolds(t *testing.T) {
 				}
 			}
 			if given*100 > percent*total {
-				t.Fatalf("%d retries among %d requests at %v: more than %d %%", given, total, last.at, percent)
+				t.Fatalf("%d retries among %d requests at %v, want at most %d %%", given, total, last.at, percent)
 			}
 		}
 	}
@@ -148,7 +148,7 @@ func TestBudgetConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 	if given.Load() > 1000 || given.Load() < 900 {
-		t.Errorf("%d retries beside 1000 requests, want 1000 and never more", given.Load())
+		t.Errorf("%d retries for 1000 requests, want 900 to 1000", given.Load())
 	}
 }
 
@@ -161,7 +161,7 @@ func TestRefusedBudgets(t *testing.T) {
 		"no min interval": {Percent: 20, Interval: time.Second, MinRetries: 10},
 	} {
 		if _, err := NewBudget(b); err == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("%s: NewBudget(%+v): got no error, want one", name, b)
 		}
 	}
 }
@@ -170,7 +170,7 @@ func TestBudgetAllocations(t *testing.T) {
 	b := budget(t, mesh.DefaultRetryBudget)
 	now := time.Duration(0)
 	if n := testing.AllocsPerRun(1000, func() { now += time.Millisecond; b.Request(now); b.Retry(now) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("%v allocations, want 0", n)
 	}
 }
 

@@ -1,8 +1,8 @@
 // Package retry decides whether a failed request is sent again, when, and with
-// what body. It is pure: time and randomness are arguments. Times count from
-// any fixed moment, by a clock that never goes back, and are not negative.
+// which body. It is pure: time and randomness are arguments. Times are counted
+// from any fixed moment by a monotonic clock, and are not negative.
 //
-// A driver asks Policy.Decide after each failed attempt and then, for what may
-// be retried, Budget.Retry: a request is sent again only if both agree. Replay
-// holds the body for that.
+// After each failed attempt a driver calls Policy.Decide. If the answer is
+// Retry, it calls Budget.Retry. The request is sent again only if both agree.
+// Replay holds the body for the next attempt.
 package retry

@@ -13,8 +13,9 @@ type Cause uint8
 const (
 	// Status: the server answered, with Attempt.Status or Attempt.GRPCStatus.
 	Status Cause = iota
-	// Unsent: the server has not seen the request, or says that it has not
-	// begun with it: no connection, REFUSED_STREAM, above GOAWAY's last stream.
+	// Unsent: the server has not seen the request or says that it has not begun
+	// to process it: no connection, REFUSED_STREAM, or a stream above GOAWAY's
+	// last one.
 	Unsent
 	// Broken: the connection or stream ended before the response began.
 	Broken
@@ -22,61 +23,62 @@ const (
 	TimedOut
 )
 
-// Attempt is a failed attempt at a request.
+// Attempt is a failed attempt to send a request.
 type Attempt struct {
 	Cause      Cause
-	Status     int // of Cause Status: the response's
+	Status     int // with Cause Status: the response's status
 	GRPC       bool
-	GRPCStatus int    // of Cause Status and GRPC: of trailers that came without a body
-	Method     string // of the request
-	Retries    int    // made before this attempt: 0 for the first
-	// Answered: a part of the response has gone to the client.
+	GRPCStatus int    // with Cause Status and GRPC: grpc-status of trailers that came without a body
+	Method     string // the request's method
+	Retries    int    // retries before this attempt; 0 for the first attempt
+	// Answered: a part of the response has been sent to the client.
 	Answered bool
-	// Body: the request's body can be sent again, as far as it was sent.
+	// Body: all of the request's body that was sent is kept and can be sent again.
 	Body bool
 }
 
-// Decision is what becomes of a failed request.
+// Decision says whether to send a failed request again and, if not, why.
 type Decision uint8
 
 const (
 	Retry         Decision = iota
 	NotRetryable           // this failure is final
 	NotIdempotent          // the server may have acted on the request
-	NoBody                 // the body is not there any more
-	Exhausted              // as many attempts as the policy has were made
+	NoBody                 // the body was not kept
+	Exhausted              // all attempts that the policy allows were made
 )
 
 var decisionNames = [...]string{"retry", "not-retryable", "not-idempotent", "no-body", "exhausted"}
 
-// String is the decision's label in metrics.
+// String returns the decision's label in metrics.
 func (d Decision) String() string { return decisionNames[d] }
 
 // Policy is a compiled mesh.RouteRetry. It is immutable.
 type Policy struct {
-	statuses  [4]uint64 // bit per status from 400
-	grpc      uint32    // bit per code
+	statuses  [4]uint64 // one bit for each status, from 400 on
+	grpc      uint32    // one bit for each code
 	attempts  int
 	backoff   time.Duration
 	anyMethod bool
-	unsent    bool // only what was not sent
+	unsent    bool // retry only for Cause Unsent
 }
 
-// Default is the policy where a route has none: once more, and only what no
-// server has begun with.
+// Default is the policy if a route has none: one retry, and only of a request
+// that no server has begun to process.
 var Default = &Policy{attempts: 1, unsent: true}
 
-// Resends reports whether more may be sent again than what no server has begun
-// with, so that the request has to be kept.
+// Resends reports whether the policy may repeat a request that a server has
+// begun to process. If so, the request's body has to be kept.
 func (p *Policy) Resends() bool { return !p.unsent && p.attempts > 0 }
 
-// defaultBackoff is where the route does not say.
+// defaultBackoff is used if the route gives no back-off.
 const defaultBackoff = 25 * time.Millisecond
 
-// maxAttempts bounds what a route can ask for.
+// maxAttempts is the most attempts that a route can ask for.
 const maxAttempts = 100
 
-// New compiles r; nil gives Default.
+// New compiles r. A nil r gives Default. It fails if a field of r is out of its
+// range.
 func New(r *mesh.RouteRetry) (*Policy, error) {
 	if r == nil {
 		return Default, nil
@@ -106,14 +108,14 @@ func New(r *mesh.RouteRetry) (*Policy, error) {
 	return p, nil
 }
 
-// gRPC's codes for failures that have none of their own.
+// gRPC codes that stand for failures without a gRPC status.
 const (
 	deadlineExceeded = 4
 	unavailable      = 14
 )
 
-// Decide says whether a failed attempt may be followed by another. The budget
-// has its say after that.
+// Decide says whether another attempt may follow a failed one. The caller must
+// ask the budget as well.
 func (p *Policy) Decide(a *Attempt) Decision {
 	switch {
 	case a.Answered:
@@ -136,8 +138,8 @@ func (p *Policy) Decide(a *Attempt) Decision {
 	return Retry
 }
 
-// lists reports whether the attempt's code is listed. A gRPC failure without a
-// code has the one that its client sees.
+// lists reports whether the policy lists the attempt's code. For a gRPC failure
+// without a code it looks for the code that the client would see.
 func (p *Policy) lists(a *Attempt) bool {
 	if !a.GRPC {
 		return p.has(a.Status)
@@ -157,8 +159,8 @@ func (p *Policy) has(status int) bool {
 	return 0 <= i && i < 200 && p.statuses[i/64]&(1<<(i%64)) != 0
 }
 
-// Idempotent reports a method that may be repeated when it is not known
-// whether the server has acted on it (RFC 9110 §9.2.2).
+// Idempotent reports whether a request with this method may be repeated when it
+// is not known whether the server has acted on it (RFC 9110 §9.2.2).
 func Idempotent(method string) bool {
 	switch method {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
@@ -167,13 +169,13 @@ func Idempotent(method string) bool {
 	return false
 }
 
-// Backoff is the time to wait before retry n, counted from 0: at least what
-// the route says, doubling up to tenfold, and up to half as much again by
-// random, any 64 bits, so that clients that failed together do not come back
-// together.
+// Backoff returns the time to wait before retry n, counted from 0. It starts
+// with the route's back-off and doubles up to ten times that. Up to half of the
+// result is added at random, so that clients that failed together do not retry
+// together. random is 64 random bits.
 func (p *Policy) Backoff(n int, random uint64) time.Duration {
 	if p.unsent {
-		return 0 // another endpoint, at once
+		return 0 // the retry goes to another endpoint: there is nothing to wait for
 	}
 	const capped = 4 // 2⁴ > 10
 	d := min(p.backoff<<min(n, capped), 10*p.backoff)

@@ -62,7 +62,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// TestEveryCode compares the bit sets with the lists that they were made from.
+// TestEveryCode checks that the bit set of a policy has exactly the listed code.
 func TestEveryCode(t *testing.T) {
 	for listed := uint16(400); listed < 600; listed++ {
 		p := policy(t, &mesh.RouteRetry{Codes: []uint16{listed}, Attempts: 1})
@@ -72,7 +72,7 @@ func TestEveryCode(t *testing.T) {
 				want = Retry
 			}
 			if got := p.Decide(&Attempt{Status: status, Method: "GET", Body: true}); got != want {
-				t.Fatalf("%d listed, %d came: %v, want %v", listed, status, got, want)
+				t.Fatalf("listed %d, status %d: %v, want %v", listed, status, got, want)
 			}
 		}
 	}
@@ -89,12 +89,13 @@ func TestRefusedPolicies(t *testing.T) {
 		"gRPC 17":           {GRPCCodes: []uint8{17}},
 	} {
 		if _, err := New(&r); err == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("%s: New(%+v): got no error, want one", name, r)
 		}
 	}
 }
 
-// TestBackoff: never below what the route says, growing to a bound, spread.
+// TestBackoff checks that the back-off is never below the route's, grows up to a
+// bound, and is spread at random.
 func TestBackoff(t *testing.T) {
 	base := 100 * time.Millisecond
 	p := policy(t, &mesh.RouteRetry{Attempts: 100, Backoff: base})
@@ -108,11 +109,11 @@ func TestBackoff(t *testing.T) {
 	}
 	for range 10000 {
 		if got := p.Backoff(rand.IntN(200), rand.Uint64()); got < base || got > 15*base {
-			t.Fatalf("waits %v", got)
+			t.Fatalf("waits %v, want %v to %v", got, base, 15*base)
 		}
 	}
 	if got := Default.Backoff(0, math.MaxUint64); got != 0 {
-		t.Errorf("what was not sent waits %v", got)
+		t.Errorf("an unsent request waits %v, want 0", got)
 	}
 }
 
@@ -120,20 +121,20 @@ func TestReplay(t *testing.T) {
 	var r Replay
 	r.With(make([]byte, 10, 100))
 	if !r.Whole() || len(r.Body()) != 0 {
-		t.Fatal("a new Replay is not an empty body")
+		t.Fatalf("new Replay: Whole() = %v, Body() = %q; want true and empty", r.Whole(), r.Body())
 	}
 	if !r.Keep([]byte("hello ")) || !r.Keep([]byte("world")) || string(r.Body()) != "hello world" {
-		t.Fatalf("kept %q", r.Body())
+		t.Fatalf("kept %q, want %q", r.Body(), "hello world")
 	}
 	if !r.Keep(make([]byte, ReplayLimit-11)) || len(r.Body()) != ReplayLimit {
-		t.Fatal("a body of the limit's size was not kept")
+		t.Fatalf("kept %d bytes, want a body of %d kept", len(r.Body()), ReplayLimit)
 	}
 	if r.Keep([]byte{1}) || r.Whole() || r.Body() != nil || r.Keep(nil) {
-		t.Fatal("a body above the limit is not lost")
+		t.Fatalf("above the limit: Whole() = %v with %d bytes, want the body lost", r.Whole(), len(r.Body()))
 	}
 	buf := r.Drop()
 	if cap(buf) < ReplayLimit || !r.Whole() {
-		t.Fatal("Drop did not give the memory back")
+		t.Fatalf("Drop returned %d bytes of memory, Whole() = %v; want %d or more, and true", cap(buf), r.Whole(), ReplayLimit)
 	}
 	r.With(buf)
 	n := testing.AllocsPerRun(100, func() {
@@ -141,11 +142,11 @@ func TestReplay(t *testing.T) {
 		r.With(r.Drop())
 	})
 	if n != 0 {
-		t.Errorf("%v allocations with memory that was given", n)
+		t.Errorf("%v allocations with given memory, want 0", n)
 	}
 	r.Lose()
 	if r.Whole() || r.Keep([]byte("x")) {
-		t.Error("lost, and yet whole")
+		t.Errorf("after Lose: Whole() = %v, want false, and Keep to report false", r.Whole())
 	}
 }
 
@@ -155,7 +156,7 @@ func TestReplayKeepsACopy(t *testing.T) {
 	r.Keep(sent)
 	copy(sent, "XXXX")
 	if string(r.Body()) != "body" {
-		t.Errorf("the body became %q with its source", r.Body())
+		t.Errorf("after the source changed: Body() = %q, want %q", r.Body(), "body")
 	}
 }
 

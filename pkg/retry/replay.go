@@ -1,22 +1,24 @@
 package retry
 
-// ReplayLimit is how much of a request's body is kept for another attempt.
+// ReplayLimit is the most bytes of a request's body that are kept for another
+// attempt.
 const ReplayLimit = 64 << 10
 
-// Replay is a copy of a request's body, as far as it has been sent, for as long
-// as it is small enough. The zero Replay is an empty body that more may follow.
-// It is not safe for concurrent use.
+// Replay keeps a copy of the part of a request's body that has been sent. When
+// that grows above ReplayLimit, the copy is dropped. The zero Replay is ready for
+// use and holds an empty body. It is not safe for concurrent use.
 type Replay struct {
 	body []byte
 	lost bool
 }
 
-// With gives r memory to keep the body in, which Drop gives back; the length
-// of buf does not matter. Without, r allocates its own at the first byte.
+// With gives r memory to keep the body in. Drop returns it. The length of buf
+// does not matter. Without a call of With, r allocates memory with the first
+// byte.
 func (r *Replay) With(buf []byte) { r.body = buf[:0] }
 
-// Keep copies what is being sent, and reports whether the body is still whole.
-// When it grows above ReplayLimit it is lost for good.
+// Keep copies p, which is about to be sent, and reports whether the body is
+// still complete. Once it has grown above ReplayLimit, it stays lost.
 func (r *Replay) Keep(p []byte) bool {
 	if r.lost {
 		return false
@@ -29,15 +31,16 @@ func (r *Replay) Keep(p []byte) bool {
 	return true
 }
 
-// Lose forgets the body: the request cannot be sent again, because something
-// was sent that is not kept, such as trailers, or because a response has begun.
+// Lose drops the body, so that the request cannot be sent again. It is for a
+// request of which something was sent that is not kept, such as trailers, or
+// whose response has begun.
 func (r *Replay) Lose() { r.lost = true }
 
-// Whole reports whether all that was sent is there.
+// Whole reports whether everything that was sent is kept.
 func (r *Replay) Whole() bool { return !r.lost }
 
-// Body is what was sent so far, nil if it is lost. It is valid until the next
-// Keep.
+// Body returns what was sent so far, or nil if it is lost. It is valid until the
+// next Keep.
 func (r *Replay) Body() []byte {
 	if r.lost {
 		return nil
@@ -45,8 +48,8 @@ func (r *Replay) Body() []byte {
 	return r.body
 }
 
-// Drop empties r for the next request and returns its memory, nil if it had
-// none, for who keeps buffers.
+// Drop empties r for the next request and returns its memory, so that the caller
+// can reuse it. The result is nil if r had none.
 func (r *Replay) Drop() []byte {
 	buf := r.body
 	*r = Replay{}
