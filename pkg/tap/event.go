@@ -1,7 +1,7 @@
-// Package tap carries what happens in the data path to whoever watches:
-// events from the proxy and from the kernel go through a bounded fan-out (Hub)
-// to tap, top, metrics and the access log. A slow reader loses events and is
-// told how many; it never slows traffic.
+// Package tap carries events of the data path to their readers. Events from the
+// proxy and from the kernel go through a bounded fan-out (Hub) to tap, top,
+// metrics and the access log. A slow reader loses events and is told how many.
+// It never slows traffic.
 package tap
 
 import (
@@ -19,10 +19,10 @@ const (
 	ResponseInit                 // response head seen
 	ResponseEnd                  // response complete, reset, or synthesised
 	ConnOpen                     // proxied opaque connection opened, or kernel: connection established
-	ConnClose                    // the same, closed; failures carry a Reason
+	ConnClose                    // such a connection closed or failed; failures carry a Reason
 )
 
-// Origin is who saw it.
+// Origin is the source of an Event.
 type Origin uint8
 
 const (
@@ -33,23 +33,24 @@ const (
 // Peer is one end of a connection.
 type Peer struct {
 	Addr     netip.AddrPort
-	Workload *mesh.Workload // nil when the address belongs to no known pod
+	Workload *mesh.Workload // nil if the address belongs to no known pod
 	Identity mesh.Identity  // authenticated by mTLS or by the kernel (same node); zero otherwise
 }
 
-// TLS values of Event: what Linkerd shows as tls=.
+// Values of Event.TLS, which Linkerd shows as tls=.
 const (
 	TLSTrue       = "true"        // mutual TLS with verified identities
-	TLSSameNode   = "same-node"   // never left this kernel; identities are the kernel's word
+	TLSSameNode   = "same-node"   // never left this kernel, which vouches for the identities
 	TLSNoIdentity = "no-identity" // the peer is outside the mesh
 	TLSAgentDown  = "agent-down"  // fell back to plaintext: the peer's agent did not answer
-	TLSPassed     = "not-proxied" // kernel event of an un-proxied connection
+	TLSPassed     = "not-proxied" // kernel event of a connection that is not proxied
 )
 
 // Event is one record. A request makes up to three (RequestInit, ResponseInit,
-// ResponseEnd), a connection ConnOpen and ConnClose; every field known so far is
-// filled in on each. A ConnClose without Duration was never open. The strings of
-// the request may be empty when nobody reads (Hub.Active is false).
+// ResponseEnd); a connection makes ConnOpen and ConnClose. Each has all fields
+// that are known by then. A ConnClose without Duration reports a connection that
+// was never open. The request's strings may be empty if there is no reader
+// (Hub.Active is false).
 //
 // A Sink must not keep a pointer to an Event after Emit returns.
 type Event struct {
@@ -57,16 +58,16 @@ type Event struct {
 	Origin    Origin
 	Direction mesh.Direction
 	Time      time.Time
-	Base      uint32 // with Stream, the id of a request on this agent
+	Base      uint32 // together with Stream: the id of a request, unique on this agent
 	Stream    uint64
 
 	Source      Peer
 	Destination Peer
-	Service     *mesh.Service // apex service of the original destination, nil if it was none
+	Service     *mesh.Service // apex Service of the original destination; nil: not a Service
 	TLS         string
-	Route       *mesh.Route // that had a say in the request, nil if none had
-	Rule        string      // of Route: its name, or its index from 0
-	Retries     int         // attempts after the first, for which the routes asked
+	Route       *mesh.Route // route that was applied to the request; nil: none
+	Rule        string      // rule of Route that matched: its name, or its index from 0
+	Retries     int         // attempts after the first that the route asked for
 
 	Protocol  string // http1, http2, grpc, tcp, tls
 	Method    string
@@ -82,12 +83,12 @@ type Event struct {
 	ResetCode  uint32 // HTTP/2 error code
 
 	Latency  time.Duration // request head to response head
-	Duration time.Duration // request head to response end; life of a connection
+	Duration time.Duration // request head to response end; lifetime of a connection
 	// Bytes read from and written to the source's side. For HTTP, WriteBytes
 	// is the length of the response body and ReadBytes of the request body.
 	ReadBytes, WriteBytes uint64
 
-	Reason mesh.Reason // why the proxy or the kernel failed it; ReasonNone on success
+	Reason mesh.Reason // why the proxy or the kernel made it fail; ReasonNone on success
 
 	Process string // command name of the pod's program, up to 15 bytes; "" for proxied inbound
 
@@ -96,8 +97,8 @@ type Event struct {
 	Retransmits uint32
 }
 
-// Success classifies a ResponseEnd or ConnClose as Linkerd does: HTTP 5xx,
-// failing gRPC status, resets and proxy failures are failures.
+// Success classifies a ResponseEnd or ConnClose as Linkerd does. Failures are
+// HTTP 5xx, the gRPC codes of failingGRPC, resets, and failures with a Reason.
 func (e *Event) Success() bool {
 	if e.Reason != mesh.ReasonNone || e.Reset {
 		return false

@@ -8,36 +8,37 @@ import (
 	"sync/atomic"
 )
 
-// DefaultBuffer is the buffer of a subscription, in events, when the reader
-// does not choose one: about half a megabyte, and half a second of a busy node.
+// DefaultBuffer is the default size of a subscription's buffer, in events. It is
+// about half a megabyte, or half a second of events on a busy node.
 const DefaultBuffer = 1024
 
-// maxBuffer bounds what a reader may ask for: an Event is about 500 bytes.
+// maxBuffer is the largest buffer that a reader may ask for. An Event is about
+// 500 bytes.
 const maxBuffer = 1 << 14
 
 // ErrClosed is returned by Subscription.Next after Close.
 var ErrClosed = errors.New("tap: subscription closed")
 
-// Hub fans events out to the subscriptions of the moment. It is a Sink. Emit
-// never blocks: with nobody subscribed it is one atomic load, otherwise it
-// copies the event into the buffer of each subscription that wants it.
+// Hub fans events out to the current subscriptions. It is a Sink. Emit never
+// blocks: without subscriptions it costs one atomic load, otherwise it copies the
+// event into the buffer of each subscription that wants it.
 type Hub struct {
 	always []Sink
-	subs   atomic.Pointer[[]*Subscription] // copy-on-write; nil when there are none
+	subs   atomic.Pointer[[]*Subscription] // copy-on-write; nil: no subscription
 	mu     sync.Mutex                      // writers of subs
 	lost   atomic.Uint64
 }
 
-// NewHub returns a hub with no subscription. The sinks in always, such as the
-// metrics, get every event, on Emit's goroutine and whether or not anybody is
-// subscribed; they do not make the hub active.
+// NewHub returns a hub without subscriptions. The sinks in always, such as the
+// metrics, get every event, on the goroutine that calls Emit and whether or not
+// there are subscriptions. They do not make the hub active.
 func NewHub(always ...Sink) *Hub { return &Hub{always: always} }
 
-// Active reports whether anybody reads: the proxy need not build an event's
-// strings when nobody does.
+// Active reports whether there is a subscription. If there is none, the proxy
+// need not build the strings of an event.
 func (h *Hub) Active() bool { return h.subs.Load() != nil }
 
-// Emit offers e to every subscription.
+// Emit gives e to the always sinks and offers it to each subscription.
 func (h *Hub) Emit(e *Event) {
 	for _, sink := range h.always {
 		sink.Emit(e)
@@ -51,14 +52,14 @@ func (h *Hub) Emit(e *Event) {
 	}
 }
 
-// Lost is how many events slow readers have missed since the hub was made,
-// over all subscriptions, closed ones included.
+// Lost returns how many events slow readers have missed since the hub was made,
+// over all subscriptions including closed ones.
 func (h *Hub) Lost() uint64 { return h.lost.Load() }
 
-// Subscribe starts a subscription to the events that match accepts; a nil
-// match accepts all. match runs on the path of traffic, on many goroutines at
-// once: it must be quick, must not block and must not keep the event. buffer is
-// in events; 0 means DefaultBuffer. Close must be called.
+// Subscribe starts a subscription to the events that match accepts. A nil match
+// accepts all. match runs in the data path, on many goroutines at once: it must
+// be quick, and must neither block nor keep the event. buffer is in events; 0
+// means DefaultBuffer. The caller must call Close.
 func (h *Hub) Subscribe(match func(*Event) bool, buffer int) *Subscription {
 	if buffer <= 0 {
 		buffer = DefaultBuffer
@@ -95,18 +96,17 @@ func (h *Hub) remove(s *Subscription) {
 	h.subs.Store(&subs)
 }
 
-// Subscription is one reader's view of a Hub. Next is for one goroutine at a
-// time; Close may come from any.
+// Subscription is one reader's view of a Hub. Only one goroutine at a time may
+// call Next; any goroutine may call Close.
 //
 // A full buffer loses the newest events: those that arrive while it is full.
-// So the overloaded moment costs the traffic's side only a counter, what the
-// reader gets is contiguous (requests that began in the buffer are not cut out
-// of its middle), and the gap is exactly where the reader is told of it: after
-// the batch.
+// So an overload costs the data path only a counter. The reader gets a contiguous
+// batch (nothing is cut out of its middle), and the gap comes exactly where the
+// reader is told of it: after the batch.
 type Subscription struct {
 	hub    *Hub
 	match  func(*Event) bool
-	ready  chan struct{} // capacity 1: filling is not empty, or something was lost
+	ready  chan struct{} // capacity 1; signalled when filling is not empty or events were lost
 	closed chan struct{}
 	once   sync.Once
 
@@ -114,7 +114,7 @@ type Subscription struct {
 	filling []Event // Emit appends here, up to its capacity
 	lost    uint64
 
-	spare []Event // the batch last handed out; Next's goroutine only
+	spare []Event // the batch that Next returned last; used only by Next's goroutine
 }
 
 func (s *Subscription) offer(e *Event) {
@@ -138,9 +138,9 @@ func (s *Subscription) offer(e *Event) {
 	}
 }
 
-// Next waits for events and returns all that are buffered, in order, and how
-// many were lost right after them. The slice is valid until the next call. It
-// returns ctx's error, or ErrClosed after Close.
+// Next waits for events. It returns all that are buffered, in order, and how
+// many were lost right after them. The slice is valid until the next call. The
+// error is that of ctx, or ErrClosed after Close.
 func (s *Subscription) Next(ctx context.Context) (events []Event, lost uint64, err error) {
 	for {
 		if events, lost = s.take(); len(events) > 0 || lost > 0 {
@@ -157,7 +157,7 @@ func (s *Subscription) Next(ctx context.Context) (events []Event, lost uint64, e
 }
 
 func (s *Subscription) take() ([]Event, uint64) {
-	clear(s.spare) // the strings and workloads of the last batch are free to go
+	clear(s.spare) // release the strings and workloads of the last batch
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	batch, lost := s.filling, s.lost

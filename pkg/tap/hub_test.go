@@ -16,22 +16,22 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestHubDeliversInOrder(t *testing.T) {
 	h := NewHub()
 	if h.Active() {
-		t.Fatal("a hub without subscriptions is active")
+		t.Fatal("without subscriptions: Active() = true, want false")
 	}
 	s := h.Subscribe(func(e *Event) bool { return e.Stream%2 == 0 }, 8)
 	defer s.Close()
 	if !h.Active() {
-		t.Fatal("a hub with a subscription is not active")
+		t.Fatal("with a subscription: Active() = false, want true")
 	}
 	for i := range uint64(6) {
 		h.Emit(&Event{Stream: i})
 	}
 	got, lost, err := s.Next(t.Context())
 	if err != nil || lost != 0 {
-		t.Fatalf("Next: lost %d, err %v", lost, err)
+		t.Fatalf("Next: lost %d, err %v, want 0 and nil", lost, err)
 	}
 	if len(got) != 3 || got[0].Stream != 0 || got[1].Stream != 2 || got[2].Stream != 4 {
-		t.Fatalf("got %v", got)
+		t.Fatalf("got %v, want the streams 0, 2 and 4", got)
 	}
 }
 
@@ -45,11 +45,11 @@ func TestHubLosesNewestAndTells(t *testing.T) {
 		}
 		got, lost, err := s.Next(t.Context())
 		if err != nil || lost != 6 || len(got) != 4 || got[0].Stream != 0 || got[3].Stream != 3 {
-			t.Fatalf("round %d: %d events, lost %d, err %v", round, len(got), lost, err)
+			t.Fatalf("round %d: %d events, lost %d, err %v; want the first 4 events, 6 lost", round, len(got), lost, err)
 		}
 	}
 	if h.Lost() != 18 {
-		t.Fatalf("hub counts %d lost, want 18", h.Lost())
+		t.Fatalf("Lost() = %d, want 18", h.Lost())
 	}
 }
 
@@ -63,13 +63,13 @@ func TestNextWaits(t *testing.T) {
 		}()
 		got, _, err := s.Next(t.Context())
 		if err != nil || len(got) != 1 || got[0].Path != "/late" {
-			t.Fatalf("got %v, err %v", got, err)
+			t.Fatalf("got %v, err %v; want one event with the path /late", got, err)
 		}
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, _, err = s.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("err %v, want the deadline", err)
+			t.Fatalf("err %v, want context.DeadlineExceeded", err)
 		}
 
 		go func() {
@@ -81,13 +81,13 @@ func TestNextWaits(t *testing.T) {
 			t.Fatalf("err %v, want ErrClosed", err)
 		}
 		if h.Active() {
-			t.Fatal("hub active after the last Close")
+			t.Fatal("after the last Close: Active() = true, want false")
 		}
 	})
 }
 
-// Every event that is emitted while a reader is subscribed is either read or
-// counted as lost.
+// TestHubConcurrent checks that each event emitted while a reader is subscribed
+// is either read or counted as lost.
 func TestHubConcurrent(t *testing.T) {
 	h := NewHub()
 	const emitters, each = 4, 5000
@@ -140,7 +140,7 @@ func TestAlwaysSinks(t *testing.T) {
 	h.Emit(&Event{})
 	s.Close()
 	if n != 2 || h.Active() {
-		t.Fatalf("the sink saw %d of 2 events; active: %v", n, h.Active())
+		t.Fatalf("the sink got %d events, Active() = %v; want 2 and false", n, h.Active())
 	}
 }
 
@@ -148,12 +148,12 @@ func TestEmitAllocates0(t *testing.T) {
 	h := NewHub()
 	e := &Event{Path: "/"}
 	if n := testing.AllocsPerRun(100, func() { h.Emit(e) }); n != 0 {
-		t.Errorf("no subscriber: %v allocations", n)
+		t.Errorf("no subscriber: %v allocations, want 0", n)
 	}
 	s := h.Subscribe(nil, 16)
 	defer s.Close()
 	if n := testing.AllocsPerRun(100, func() { h.Emit(e) }); n != 0 {
-		t.Errorf("one subscriber: %v allocations", n)
+		t.Errorf("one subscriber: %v allocations, want 0", n)
 	}
 }
 

@@ -9,37 +9,37 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Request is what a reader asks for, as typed. Empty fields select all.
+// Request is what a reader asks for, as typed. An empty field selects
+// everything.
 type Request struct {
 	Target, Namespace string
-	// Pods are the UIDs of those pods of Target that count; nil is all.
+	// Pods restricts Target to the pods with these UIDs; nil: all its pods.
 	Pods map[string]bool
-	// To narrows Target: then the source is Target and the destination To.
+	// To restricts traffic to that from Target to To.
 	To, ToNamespace string
 	Scheme          string
-	Method          string // any case
-	Authority       string // exact; a TLS connection's SNI counts as one
+	Method          string // in any case
+	Authority       string // exact; also compared with the SNI of a TLS connection
 	Path            string // prefix
 	MaxRPS          float64
 	View            View
 }
 
-// View chooses among the two reports of what goes between two agents: the
-// client's (outbound) and the server's (inbound). It matters where more than one
-// node is listened to. The values are those of the node API.
+// View chooses between the two reports of traffic between two agents: the
+// client's (outbound) and the server's (inbound). It matters if the reader gets
+// the events of more than one node. The values are those of the node API.
 type View uint8
 
 const (
 	Both       View = iota // every report
-	TargetSide             // that of the side that Target is on, as Linkerd's tap
-	Once                   // the same, and the client's when Target is on both sides
+	TargetSide             // the report of the side that Target is on, like Linkerd's tap
+	Once                   // the same, but only the client's report if Target is on both sides
 )
 
-// Filter matches events against a Request. Match may be called from many
-// goroutines at once.
+// Filter matches events against a Request. Match is safe for concurrent use.
 type Filter struct {
 	target, to Resource
-	pods       map[string]bool // of target; nil: all
+	pods       map[string]bool // UIDs of the pods of target that are matched; nil: all
 	directed   bool            // source is target, destination is to
 	view       View
 	scheme     string
@@ -49,7 +49,8 @@ type Filter struct {
 	limit      *Limiter
 }
 
-// New checks r and makes its Filter.
+// New checks r and makes a Filter of it. Its errors tell the user what to type
+// instead.
 func New(r Request) (*Filter, error) {
 	target, err := ParseResource(r.Target, r.Namespace)
 	if err != nil {
@@ -73,9 +74,9 @@ func New(r Request) (*Filter, error) {
 	return f, nil
 }
 
-// Match reports whether the reader wants e. As with Linkerd, a target matches
-// traffic in and out of it; our node proxy reports a same-node request once,
-// outbound, so a target is looked for at both ends of any event.
+// Match reports whether the reader wants e. As in Linkerd, a target matches
+// traffic to it and from it. A request within a node is reported once, as
+// outbound, so Match looks for the target at both ends of each event.
 func (f *Filter) Match(e *tap.Event) bool {
 	return f.matchEnds(e) && f.matchRequest(e) && (f.limit == nil || f.limit.Allow(0, e))
 }
@@ -92,19 +93,21 @@ func (f *Filter) matchEnds(e *tap.Event) bool {
 	case f.view == Both || !reportedTwice(e):
 		return true
 	case e.Direction == mesh.Outbound:
-		// No server's agent knows which service its client meant.
+		// A server's agent does not know which Service the client called, so the
+		// client's report is the only one that can match.
 		return source || f.target.Kind == KindService
 	}
 	return destination && (f.view == TargetSide || !source)
 }
 
-// counts reports whether w is one of the target's pods that count.
+// counts reports whether w is one of the pods that the request is restricted to.
 func (f *Filter) counts(w *mesh.Workload) bool {
 	return f.pods == nil || w != nil && f.pods[w.UID]
 }
 
-// reportedTwice: mutual TLS is between two agents. Of what only kernels saw, the
-// server's report has another when the client's pod is meshed too.
+// reportedTwice reports whether both sides report the traffic of e. With mutual
+// TLS there is an agent on each side. A server's kernel event has a counterpart
+// if the client's pod is meshed too.
 func reportedTwice(e *tap.Event) bool {
 	if e.Origin == tap.FromKernel {
 		return e.Direction == mesh.Inbound && e.Source.Workload != nil && e.Source.Workload.Meshed

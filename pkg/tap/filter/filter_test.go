@@ -100,12 +100,13 @@ func TestNewRefuses(t *testing.T) {
 		{MaxRPS: -1},
 	} {
 		if _, err := New(r); err == nil {
-			t.Errorf("New(%+v): no error", r)
+			t.Errorf("New(%+v): got no error, want one", r)
 		}
 	}
 }
 
-// A request is shown whole or not at all, and the rate holds.
+// TestMaxRPS checks that a request is shown completely or not at all, and that
+// the rate is kept.
 func TestMaxRPS(t *testing.T) {
 	f, err := New(Request{MaxRPS: 10})
 	if err != nil {
@@ -113,7 +114,7 @@ func TestMaxRPS(t *testing.T) {
 	}
 	start := time.Unix(1_700_000_000, 0)
 	shown := 0
-	for i := range 1000 { // 100 a second for 10 s, each ends 5 s after it began
+	for i := range 1000 { // 100 per second for 10 s, each of them lasts 5 s
 		at := start.Add(time.Duration(i) * 10 * time.Millisecond)
 		e := &tap.Event{Kind: tap.RequestInit, Base: 1, Stream: uint64(i), Time: at}
 		init := f.Match(e)
@@ -122,18 +123,18 @@ func TestMaxRPS(t *testing.T) {
 		e.Kind, e.Time = tap.ResponseEnd, at.Add(5*time.Second)
 		end := f.Match(e)
 		if init != rsp || rsp != end {
-			t.Fatalf("request %d: req %v, rsp %v, end %v", i, init, rsp, end)
+			t.Fatalf("request %d: shown req %v, rsp %v, end %v; want all or none", i, init, rsp, end)
 		}
 		if init {
 			shown++
 		}
 		e.Kind = tap.ResponseInit
 		if f.Match(e) {
-			t.Fatalf("request %d is shown after its end", i)
+			t.Fatalf("request %d: an event after its end is shown, want it dropped", i)
 		}
 	}
-	if shown < 105 || shown > 110 { // a burst of 10, and then 10 a second
-		t.Errorf("%d requests shown, want about 110", shown)
+	if shown < 105 || shown > 110 { // a burst of 10, then 10 per second
+		t.Errorf("%d requests shown, want 105 to 110", shown)
 	}
 }
 
@@ -150,17 +151,17 @@ func TestMaxRPSConnections(t *testing.T) {
 		}
 	}
 	if !f.Match(conn(tap.ConnOpen, 1, 0)) || f.Match(conn(tap.ConnOpen, 2, 0)) {
-		t.Error("want the first connection only")
+		t.Error("opens of connections 1 and 2: want only the first shown")
 	}
 	if f.Match(conn(tap.ConnClose, 3, 0)) {
-		t.Error("a failed connection takes a token as well")
+		t.Error("a failed connection without a token left: shown, want dropped")
 	}
 	if !f.Match(conn(tap.ConnClose, 1, time.Second)) || f.Match(conn(tap.ConnClose, 2, time.Second)) {
-		t.Error("the close must follow its open")
+		t.Error("closes of connections 1 and 2: want only the first shown, like its open")
 	}
 	at = at.Add(time.Second)
 	if !f.Match(conn(tap.ConnClose, 3, 0)) {
-		t.Error("a failed connection is shown when there is a token")
+		t.Error("a failed connection with a token left: dropped, want shown")
 	}
 }
 
@@ -171,7 +172,7 @@ func TestMatchAllocates0(t *testing.T) {
 	}
 	e := request()
 	if n := testing.AllocsPerRun(100, func() { f.Match(e) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("%v allocations, want 0", n)
 	}
 }
 
@@ -187,7 +188,7 @@ func FuzzParseResource(f *testing.F) {
 		}
 		again, err := ParseResource(r.String(), r.Namespace)
 		if err != nil || again != r {
-			t.Fatalf("%q: %+v reads back as %+v, %v", text, r, again, err)
+			t.Fatalf("%q: parsing %q gave %+v, %v; want %+v", text, r.String(), again, err, r)
 		}
 	})
 }

@@ -8,14 +8,13 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// maxAdmitted bounds the memory of a limiter: requests and connections that
-// were let through and have not ended. Beyond it new ones are dropped.
+// maxAdmitted bounds the memory of a limiter. It is the number of admitted
+// requests and connections that have not ended. Above it, new ones are dropped.
 const maxAdmitted = 1 << 14
 
-// Limiter is a token bucket on whole requests and connections: one that was let
-// through at its first event is let through to its end, one that was dropped
-// does not show up half. Time is that of the events. It is safe for concurrent
-// use.
+// Limiter is a token bucket for whole requests and connections. It decides at
+// the first event and then admits or drops all events of that request or
+// connection. Its clock is the time of the events. It is safe for concurrent use.
 type Limiter struct {
 	rate, burst float64
 
@@ -25,12 +24,13 @@ type Limiter struct {
 	admitted map[flowKey]struct{}
 }
 
-// flowKey names a request, or a connection: kernel events have no id.
+// flowKey identifies a request or a connection. Kernel events have no id and are
+// identified by their addresses.
 type flowKey struct {
 	agent    int
 	base     uint32
 	stream   uint64
-	src, dst netip.AddrPort // of events without an id
+	src, dst netip.AddrPort // only for events without an id
 }
 
 func keyOf(agent int, e *tap.Event) flowKey {
@@ -40,15 +40,15 @@ func keyOf(agent int, e *tap.Event) flowKey {
 	return flowKey{agent: agent, base: e.Base, stream: e.Stream}
 }
 
-// NewLimiter makes a limiter of rate requests and connections a second.
+// NewLimiter makes a limiter that admits rate requests and connections per
+// second.
 func NewLimiter(rate float64) *Limiter {
-	burst := max(rate, 1) // a second's worth, and at least one request
+	burst := max(rate, 1) // one second's worth, but at least one request
 	return &Limiter{rate: rate, burst: burst, tokens: burst, admitted: map[flowKey]struct{}{}}
 }
 
-// Allow reports whether e is let through. Events of different agents, which
-// number their requests without regard to one another, have different numbers
-// in agent.
+// Allow reports whether e is admitted. agent tells agents apart, because each
+// numbers its requests on its own.
 func (l *Limiter) Allow(agent int, e *tap.Event) bool {
 	key := keyOf(agent, e)
 	l.mu.Lock()
@@ -63,7 +63,7 @@ func (l *Limiter) Allow(agent int, e *tap.Event) bool {
 	case tap.ResponseEnd, tap.ConnClose:
 		_, ok := l.admitted[key]
 		delete(l.admitted, key)
-		// A connection that failed was never open, so it has no first event.
+		// A connection that could not be opened has no first event.
 		neverOpened := e.Kind == tap.ConnClose && e.Duration == 0
 		return ok || neverOpened && l.take(e.Time)
 	}
@@ -71,7 +71,7 @@ func (l *Limiter) Allow(agent int, e *tap.Event) bool {
 	return ok
 }
 
-// take refills the bucket up to now and takes one token, if there is one.
+// take refills the bucket up to now and takes a token if there is one.
 func (l *Limiter) take(now time.Time) bool {
 	if passed := now.Sub(l.last); passed > 0 {
 		l.tokens = min(l.burst, l.tokens+passed.Seconds()*l.rate)

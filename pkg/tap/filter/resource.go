@@ -1,5 +1,5 @@
-// Package filter decides which events a reader sees. It is pure: no clock but
-// the events' own, no I/O.
+// Package filter decides which events a reader sees. It is pure: its only clock
+// is the time of the events, and it does no I/O.
 package filter
 
 import (
@@ -10,18 +10,18 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Kind is the kind of a Resource, as mesh.Workload.OwnerKind spells it, or one
-// of pod, namespace and service.
+// Kind is the kind of a Resource: pod, namespace, service, or a value of
+// mesh.Workload.OwnerKind.
 type Kind string
 
-// The kinds that are not an OwnerKind.
+// The kinds that are not values of OwnerKind.
 const (
 	KindPod       Kind = "pod"
 	KindNamespace Kind = "namespace"
 	KindService   Kind = "service"
 )
 
-// Kinds by every name that kubectl has for them.
+// kindNames has all names that kubectl accepts for a kind.
 var kindNames = map[string]Kind{
 	"pod": KindPod, "pods": KindPod, "po": KindPod,
 	"namespace": KindNamespace, "namespaces": KindNamespace, "ns": KindNamespace,
@@ -34,18 +34,20 @@ var kindNames = map[string]Kind{
 	"cronjob": "cronjob", "cronjobs": "cronjob", "cj": "cronjob",
 }
 
-// Resource names one end of the traffic. The zero Resource is everything.
+// Resource selects one end of traffic. The zero Resource selects everything.
 type Resource struct {
 	Kind      Kind
-	Name      string // empty is all of the kind
-	Namespace string // empty is any; not for KindNamespace
+	Name      string // "": all resources of the kind
+	Namespace string // "": any namespace; not used with KindNamespace
 }
 
-// maxName is the longest name Kubernetes allows, a DNS subdomain (RFC 1123).
+// maxName is the length of the longest name in Kubernetes, a DNS subdomain
+// (RFC 1123).
 const maxName = 253
 
-// ParseResource reads KIND/NAME or KIND, in the spellings kubectl takes
-// (deploy/web, deployments/web, sts, ns/shop); "" is everything.
+// ParseResource parses KIND/NAME or KIND, in the spellings that kubectl accepts
+// (deploy/web, deployments/web, sts, ns/shop). "" selects everything in the
+// namespace, or everything if that is "" too.
 func ParseResource(text, namespace string) (Resource, error) {
 	if text == "" {
 		return Resource{Namespace: namespace}, nil
@@ -75,7 +77,7 @@ func validName(name string) bool {
 	return len(name) <= maxName
 }
 
-// String is the form that ParseResource reads, without the namespace.
+// String returns the form that ParseResource parses, without the namespace.
 func (r Resource) String() string {
 	if r.Name == "" {
 		return string(r.Kind)
@@ -83,7 +85,7 @@ func (r Resource) String() string {
 	return string(r.Kind) + "/" + r.Name
 }
 
-// all reports whether r is everything.
+// all reports whether r selects everything.
 func (r Resource) all() bool { return r == Resource{} }
 
 func (r Resource) matchSource(e *tap.Event) bool { return r.matchWorkload(e.Source.Workload) }
@@ -96,7 +98,8 @@ func (r Resource) matchDestination(e *tap.Event) bool {
 	return s != nil && equalOrAny(r.Name, s.Name) && equalOrAny(r.Namespace, s.Namespace)
 }
 
-// Matches reports whether w is (of) r; no workload is of a service.
+// Matches reports whether w is the resource r or belongs to it. No workload
+// belongs to a service.
 func (r Resource) Matches(w *mesh.Workload) bool { return r.matchWorkload(w) }
 
 func (r Resource) matchWorkload(w *mesh.Workload) bool {

@@ -7,8 +7,8 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Which of the reports of one request each view shows: out is the client's
-// agent's, in the server's.
+// TestView checks which reports of a request each view shows. out is the report
+// of the client's agent, in that of the server's.
 func TestView(t *testing.T) {
 	meshed := func(w *mesh.Workload) *mesh.Workload { m := *w; m.Meshed = true; return &m }
 	report := func(tls string, origin tap.Origin, d mesh.Direction) *tap.Event {
@@ -16,7 +16,7 @@ func TestView(t *testing.T) {
 		e.TLS, e.Origin, e.Direction = tls, origin, d
 		e.Source.Workload, e.Destination.Workload = meshed(web), meshed(voting)
 		if d == mesh.Inbound {
-			e.Service = nil // only clients know
+			e.Service = nil // only the client's agent knows it
 		}
 		return e
 	}
@@ -27,17 +27,17 @@ func TestView(t *testing.T) {
 		origin  tap.Origin
 		want    [3]seen // by Both, TargetSide, Once
 	}{
-		"of the client":          {Request{Target: "deploy/web"}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, true}, {true, false}, {true, false}}},
-		"of the server":          {Request{Target: "deploy/voting"}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, true}, {false, true}, {false, true}}},
-		"of both":                {Request{Target: "ns/emojivoto"}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, true}, {true, true}, {true, false}}},
-		"of everybody":           {Request{}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, true}, {true, true}, {true, false}}},
-		"from one to the other":  {Request{Target: "deploy/web", To: "deploy/voting"}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, true}, {true, false}, {true, false}}},
-		"of a service":           {Request{Target: "svc/voting-svc"}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, false}, {true, false}, {true, false}}},
-		"server, agent away":     {Request{Target: "deploy/voting"}, tap.TLSAgentDown, tap.FromProxy, [3]seen{{true, true}, {true, true}, {true, true}}},
-		"server, same node":      {Request{Target: "deploy/voting"}, tap.TLSSameNode, tap.FromProxy, [3]seen{{true, true}, {true, true}, {true, true}}},
-		"kernel, both":           {Request{Target: "ns/emojivoto"}, tap.TLSPassed, tap.FromKernel, [3]seen{{true, true}, {true, true}, {true, false}}},
-		"kernel, of the server":  {Request{Target: "deploy/voting"}, tap.TLSPassed, tap.FromKernel, [3]seen{{true, true}, {true, true}, {true, true}}},
-		"neither, whatever view": {Request{Target: "deploy/db"}, tap.TLSTrue, tap.FromProxy, [3]seen{}},
+		"target is the client":  {Request{Target: "deploy/web"}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, true}, {true, false}, {true, false}}},
+		"target is the server":  {Request{Target: "deploy/voting"}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, true}, {false, true}, {false, true}}},
+		"target is both":        {Request{Target: "ns/emojivoto"}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, true}, {true, true}, {true, false}}},
+		"no target":             {Request{}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, true}, {true, true}, {true, false}}},
+		"from one to the other": {Request{Target: "deploy/web", To: "deploy/voting"}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, true}, {true, false}, {true, false}}},
+		"target is a service":   {Request{Target: "svc/voting-svc"}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, false}, {true, false}, {true, false}}},
+		"server, agent away":    {Request{Target: "deploy/voting"}, tap.TLSAgentDown, tap.FromProxy, [3]seen{{true, true}, {true, true}, {true, true}}},
+		"server, same node":     {Request{Target: "deploy/voting"}, tap.TLSSameNode, tap.FromProxy, [3]seen{{true, true}, {true, true}, {true, true}}},
+		"kernel, both":          {Request{Target: "ns/emojivoto"}, tap.TLSPassed, tap.FromKernel, [3]seen{{true, true}, {true, true}, {true, false}}},
+		"kernel, server":        {Request{Target: "deploy/voting"}, tap.TLSPassed, tap.FromKernel, [3]seen{{true, true}, {true, true}, {true, true}}},
+		"target is neither":     {Request{Target: "deploy/db"}, tap.TLSTrue, tap.FromProxy, [3]seen{}},
 	} {
 		for view, want := range c.want {
 			c.request.View = View(view)
@@ -53,16 +53,17 @@ func TestView(t *testing.T) {
 	}
 }
 
-// Agents number their requests without regard to one another.
+// TestLimiterTellsAgentsApart checks that equal request ids of two agents are
+// different requests: each agent numbers its own.
 func TestLimiterTellsAgentsApart(t *testing.T) {
 	l := NewLimiter(1)
 	e := request()
 	end := request()
 	end.Kind = tap.ResponseEnd
 	if !l.Allow(1, e) || l.Allow(2, e) {
-		t.Fatal("want the first request let through, and the second held back")
+		t.Fatal("requests of agents 1 and 2: want the first admitted and the second dropped")
 	}
 	if l.Allow(2, end) || !l.Allow(1, end) {
-		t.Error("the end of one agent's request was taken for the other's")
+		t.Error("ends of the requests of agents 2 and 1: want only the second admitted, like its start")
 	}
 }

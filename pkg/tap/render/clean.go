@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Clean replaces control characters and broken UTF-8 with '?': a path comes
-// from the wire and must neither break a line nor steer a terminal.
+// Clean replaces control characters and invalid UTF-8 with '?'. Text from the
+// wire, such as a path, must not break a line or control a terminal.
 func Clean(s string) string { return strings.Map(cleanRune, s) }
 
 func cleanRune(r rune) rune {

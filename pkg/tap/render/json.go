@@ -8,7 +8,7 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// The keys are Linkerd's, in its spelling, and then ours.
+// jsonEvent has Linkerd's keys first, spelled as there, and then our own.
 type jsonEvent struct {
 	Source            jsonPeer          `json:"source"`
 	Destination       jsonPeer          `json:"destination"`
@@ -40,7 +40,7 @@ type jsonID struct {
 	Stream uint64 `json:"stream"`
 }
 
-// jsonDuration has the shape of protobuf's Duration in Linkerd's output.
+// jsonDuration has the form of a protobuf Duration in Linkerd's output.
 type jsonDuration struct {
 	Seconds int64 `json:"seconds,omitempty"`
 	Nanos   int32 `json:"nanos,omitempty"`
@@ -62,7 +62,7 @@ type jsonResponseInit struct {
 	Headers          []any        `json:"headers"`
 }
 
-// The request is repeated at the end, so that a program need not join events.
+// jsonResponseEnd repeats the request, so that a program need not join events.
 type jsonResponseEnd struct {
 	ID                jsonID       `json:"id"`
 	SinceRequestInit  jsonDuration `json:"sinceRequestInit"`
@@ -99,7 +99,7 @@ type jsonConnClose struct {
 	Process       string       `json:"process,omitempty"`
 }
 
-// JSON is e as one JSON object on one line, without its end.
+// JSON returns e as a JSON object on one line, without a newline at the end.
 func JSON(e *tap.Event) ([]byte, error) {
 	id := jsonID{e.Base, e.Stream}
 	out := jsonEvent{
@@ -137,8 +137,8 @@ func durationJSON(d time.Duration) jsonDuration {
 	return jsonDuration{Seconds: int64(d / time.Second), Nanos: int32(d % time.Second)}
 }
 
-// peerJSON uses Linkerd's names of metadata (namespace, pod, deployment,
-// serviceaccount, node_name) where Linkerd has one.
+// peerJSON uses Linkerd's names for metadata where it has one (namespace, pod,
+// deployment, serviceaccount, node_name).
 func peerJSON(p *tap.Peer) jsonPeer {
 	out := jsonPeer{Port: p.Addr.Port(), Metadata: map[string]string{}}
 	if p.Addr.IsValid() {

@@ -14,14 +14,15 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Line appends e to dst as one line without its end. Requests come out exactly
-// as Linkerd prints them, a failure with its reason after that; connections in
-// the same style. wide adds what is known of both ends and the route.
+// Line appends e to dst as one line, without a newline at the end. Requests look
+// exactly as Linkerd prints them, with the reason of a failure at the end;
+// connections are in the same style. wide adds details of both ends and of the
+// route.
 func Line(dst []byte, e *tap.Event, wide bool) []byte {
 	l := line(dst)
 	l.str(verb(e)).str(" id=").uint(uint64(e.Base)).str(":").uint(e.Stream)
 	if e.Direction == mesh.Inbound {
-		l.str(" proxy=in ") // padded so that it aligns with out
+		l.str(" proxy=in ") // padded to the width of out
 	} else {
 		l.str(" proxy=out")
 	}
@@ -45,7 +46,7 @@ func Line(dst []byte, e *tap.Event, wide bool) []byte {
 	return l
 }
 
-// verb is the first word of a line: what happened.
+// verb returns the first word of a line, which says what happened.
 func verb(e *tap.Event) string {
 	switch e.Kind {
 	case tap.RequestInit:
@@ -80,8 +81,8 @@ func closeVerb(e *tap.Event) string {
 
 type line []byte
 
-// responseEnd: the duration is, as Linkerd's, the time from the response's head
-// to its end.
+// responseEnd appends the end of a response. As in Linkerd, the duration is the
+// time from the response's head to its end.
 func (l *line) responseEnd(e *tap.Event) {
 	switch {
 	case e.Reset:
@@ -93,8 +94,8 @@ func (l *line) responseEnd(e *tap.Event) {
 	l.str(" response-length=").uint(e.WriteBytes).str("B")
 }
 
-// connClose: sent and received are the client's words. What never opened has no
-// numbers.
+// connClose appends the end of a connection. sent and received are as seen by the
+// client. A connection that never opened has no numbers.
 func (l *line) connClose(e *tap.Event) {
 	l.pair("sni", e.SNI).pair("process", e.Process)
 	if e.Duration == 0 && e.Reason != mesh.ReasonNone {
@@ -128,7 +129,7 @@ func (l *line) route(e *tap.Event) *line {
 	return l
 }
 
-// pair appends " key=value", and nothing when there is no value.
+// pair appends " key=value", or nothing if the value is empty.
 func (l *line) pair(key, value string) *line {
 	if value == "" {
 		return l
@@ -136,7 +137,7 @@ func (l *line) pair(key, value string) *line {
 	return l.str(" ").str(key).str("=").str(value)
 }
 
-// str appends s, cleaned.
+// str appends s, cleaned as by Clean.
 func (l *line) str(s string) *line {
 	for _, r := range s {
 		*l = utf8.AppendRune(*l, cleanRune(r))
@@ -162,8 +163,8 @@ func (l *line) addr(a netip.AddrPort) *line {
 	return l
 }
 
-// Labels are what is known of one end, sorted by name: deployment (or another
-// kind of owner), identity, node, ns, pod, sa.
+// Labels returns what is known about one end as pairs of name and value, sorted
+// by name: deployment (or another kind of owner), identity, node, ns, pod, sa.
 func Labels(p *tap.Peer) [][2]string {
 	identity := [2]string{"identity", p.Identity.String()}
 	w := p.Workload

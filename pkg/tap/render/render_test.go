@@ -93,7 +93,7 @@ func TestLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(c.want, string(Line(nil, c.event, false))); diff != "" {
-				t.Error(diff)
+				t.Errorf("line (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -106,11 +106,11 @@ func TestLineWide(t *testing.T) {
 		" dst_node=node-2 dst_ns=emojivoto dst_pod=voting-0 dst_statefulset=voting" +
 		" rt_protocol=grpc rt_service=voting-svc rt_service_ns=emojivoto reason=tls-identity"
 	if diff := cmp.Diff(want, string(Line(nil, e, true))); diff != "" {
-		t.Error(diff)
+		t.Errorf("wide line (-want +got):\n%s", diff)
 	}
 }
 
-// The keys a program written for Linkerd's JSON reads.
+// TestJSON checks the keys that a program written for Linkerd's JSON reads.
 func TestJSON(t *testing.T) {
 	e := event(tap.ResponseEnd, func(e *tap.Event) { e.GRPC, e.GRPCStatus, e.Reason = true, 7, mesh.ReasonPolicyDenied })
 	data, err := JSON(e)
@@ -118,7 +118,7 @@ func TestJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.Contains(string(data), "\n") {
-		t.Error("more than one line")
+		t.Errorf("got %q, want one line", data)
 	}
 	var got map[string]any
 	if err := json.Unmarshal(data, &got); err != nil {
@@ -144,7 +144,7 @@ func TestJSON(t *testing.T) {
 		"reason": "policy-denied", "reasonText": mesh.ReasonPolicyDenied.Text(),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("JSON (-want +got):\n%s", diff)
 	}
 }
 
@@ -163,11 +163,11 @@ func TestJSONOneEventEach(t *testing.T) {
 		}
 		for k := range got {
 			if strings.HasSuffix(k, "Event") && k != key {
-				t.Errorf("kind %d has %s", kind, k)
+				t.Errorf("kind %d has the key %s, want only %s", kind, k, key)
 			}
 		}
 		if got[key] == nil {
-			t.Errorf("kind %d has no %s: %s", kind, key, data)
+			t.Errorf("kind %d: got %s, want the key %s", kind, data, key)
 		}
 	}
 }

@@ -10,18 +10,18 @@ import (
 	"unicode/utf8"
 )
 
-// Titles are the headings of the columns: Linkerd's.
+// Titles are the headings of the columns, the same as Linkerd's.
 var Titles = [NumColumns]string{
 	"Source", "Destination", "Method", "Path", "Count", "Best", "Worst", "Last", "Success Rate",
 }
 
-// names of the columns on the command line.
+// names are the columns' names on the command line.
 var names = [NumColumns]string{
 	"source", "destination", "method", "path", "count", "best", "worst", "last", "success",
 }
 
-// ParseOrder reads a column's name, with a "-" before it for the other way
-// round: count, -count, success.
+// ParseOrder parses the name of a column, such as count or success. A "-" before
+// it reverses the order.
 func ParseOrder(text string) (Order, error) {
 	name, reverse := strings.CutPrefix(text, "-")
 	for c, n := range names {
@@ -32,7 +32,7 @@ func ParseOrder(text string) (Order, error) {
 	return Order{}, fmt.Errorf("sort by %q: use one of %s", text, strings.Join(names[:], ", "))
 }
 
-// Cells are the row as text, a cell for each column.
+// Cells returns the row as text, one cell for each column.
 func (r *Row) Cells() [NumColumns]string {
 	best, worst, last, rate := "-", "-", "-", "-"
 	if r.Last > 0 {
@@ -46,7 +46,7 @@ func (r *Row) Cells() [NumColumns]string {
 	}
 }
 
-// FormatDuration rounds to what fits: 250µs, 13ms, 2s.
+// FormatDuration rounds d to its largest unit of µs, ms and s: 250µs, 13ms, 2s.
 func FormatDuration(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:
@@ -59,9 +59,9 @@ func FormatDuration(d time.Duration) string {
 
 const columnGap = "  "
 
-// Lines are the heading and a line for each row, in aligned columns: text to
-// the left, numbers to the right. mark, if any, follows the heading of the
-// column by.
+// Lines returns the heading and one line for each row, in aligned columns: text
+// to the left, numbers to the right. mark is appended to the heading of column
+// by.
 func Lines(rows []Row, hideSources bool, by Column, mark string) []string {
 	grid := make([][NumColumns]string, 0, len(rows)+1)
 	head := Titles
@@ -123,12 +123,12 @@ type jsonRow struct {
 	LastMS      float64           `json:"lastMs"`
 	Successes   uint64            `json:"successes"`
 	Failures    uint64            `json:"failures"`
-	SuccessRate *float64          `json:"successRate"` // 0 to 1; null while nothing has ended
+	SuccessRate *float64          `json:"successRate"` // 0 to 1; null until something has ended
 	Reasons     map[string]uint64 `json:"reasons,omitempty"`
 }
 
-// WriteJSON writes {"rows": […], "lostEvents": n, "evictedRows": n}; times are
-// in milliseconds.
+// WriteJSON writes {"rows": […], "lostEvents": n, "evictedRows": n}. Times are in
+// milliseconds.
 func (t *Table) WriteJSON(w io.Writer, order Order) error {
 	rows := []jsonRow{}
 	for _, r := range t.Rows(order) {

@@ -1,6 +1,6 @@
-// Package top aggregates tap events into the table of `agent top`: a row for
-// each source, destination, method and path. It is pure: no clock but the
-// events' own, no I/O.
+// Package top aggregates tap events into the table of `agent top`: one row for
+// each source, destination, method and path. It is pure: its only clock is the
+// time of the events, and it does no I/O.
 package top
 
 import (
@@ -16,38 +16,38 @@ import (
 	"github.com/underlane/underlane/pkg/tap/render"
 )
 
-// DefaultMaxRows bounds a Table when its maker does not.
+// DefaultMaxRows is the bound on the rows of a Table if its creator sets none.
 const DefaultMaxRows = 1000
 
-// Key is what makes a row. A connection that is not HTTP has method TCP, and
-// its port, with the TLS server name if it sent one, as its path.
+// Key identifies a row. A connection that is not HTTP has the method TCP. Its
+// path is its port, after the TLS server name if it sent one.
 type Key struct {
-	Source      string // pod, or the address where no pod is known
+	Source      string // pod, or the address if no pod is known
 	Destination string
 	Method      string
 	Path        string
 }
 
-// Row is what happened under one key.
+// Row sums up the requests or connections of one key.
 type Row struct {
 	Key
-	Opened    uint64        // connections; 0 for requests
-	Best      time.Duration // times are 0 while there are none
+	Opened    uint64        // connections that were opened; 0 for requests
+	Best      time.Duration // durations; 0 until there is one
 	Worst     time.Duration
 	Last      time.Duration
 	Successes uint64
 	Failures  uint64
-	Reasons   map[string]uint64 // failures of the mesh or the kernel, by reason
+	Reasons   map[string]uint64 // failures by the mesh or the kernel, by reason
 	seen      time.Time
 }
 
-// Count is how many requests ended, or how many connections there were, open
-// ones included.
+// Count returns the number of requests that have ended, or the number of
+// connections including open ones.
 func (r *Row) Count() uint64 { return max(r.Opened, r.ended()) }
 
 func (r *Row) ended() uint64 { return r.Successes + r.Failures }
 
-// SuccessRate is between 0 and 1; ok is false while nothing has ended.
+// SuccessRate returns a rate of 0 to 1. ok is false until something has ended.
 func (r *Row) SuccessRate() (rate float64, ok bool) {
 	if r.ended() == 0 {
 		return 0, false
@@ -61,15 +61,15 @@ type Table struct {
 	maxRows     int
 	rows        map[Key]*Row
 
-	// EachOnce says that nothing is reported twice: the tap was asked for that.
+	// EachOnce says that the events contain nothing twice (filter.Once).
 	EachOnce bool
 
-	Lost    uint64 // events that the reader was too slow for
-	Evicted uint64 // rows dropped to stay within the bound, longest unseen first
+	Lost    uint64 // events that were lost because the reader was too slow
+	Evicted uint64 // rows dropped to stay within the bound, the least recently seen first
 }
 
-// NewTable makes an empty table. With hideSources rows differ by destination
-// only. maxRows 0 is DefaultMaxRows.
+// NewTable makes an empty table. With hideSources the source is not part of the
+// key. maxRows 0 means DefaultMaxRows.
 func NewTable(hideSources bool, maxRows int) *Table {
 	if maxRows <= 0 {
 		maxRows = DefaultMaxRows
@@ -77,18 +77,18 @@ func NewTable(hideSources bool, maxRows int) *Table {
 	return &Table{hideSources: hideSources, maxRows: maxRows, rows: map[Key]*Row{}}
 }
 
-// HideSources is as given to NewTable.
+// HideSources returns what was given to NewTable.
 func (t *Table) HideSources() bool { return t.hideSources }
 
-// Add counts one event; those that neither end a request nor open or close a
-// connection change nothing.
+// Add counts an event. It ignores events that neither end a request nor open or
+// close a connection.
 func (t *Table) Add(e *tap.Event) {
 	if !t.EachOnce && seenTwice(e) {
 		return
 	}
 	switch e.Kind {
 	case tap.ResponseEnd:
-		// Without the query: a row is a kind of request, not one value of it.
+		// Without the query: a row is for a kind of request, not for each value.
 		path, _, _ := strings.Cut(e.Path, "?")
 		t.row(e, render.Clean(e.Method), render.Clean(path)).end(e)
 	case tap.ConnOpen:
@@ -102,9 +102,10 @@ func (t *Table) Add(e *tap.Event) {
 	}
 }
 
-// seenTwice: between two pods of one node, mutual TLS (the way around the
-// same-node shortcut) and what the kernel saw are reported by both ends; the
-// client's counts.
+// seenTwice reports whether e is the server's report of traffic that the client's
+// side reports as well. Between pods of one node that is mutual TLS (used where
+// the same-node shortcut is disabled) and kernel events. The client's report
+// counts.
 func seenTwice(e *tap.Event) bool {
 	src, dst := e.Source.Workload, e.Destination.Workload
 	if e.Direction != mesh.Inbound || src == nil || dst == nil || src.Node != dst.Node || src.Node == "" {
@@ -130,8 +131,8 @@ func (t *Table) row(e *tap.Event, method, path string) *Row {
 	return r
 }
 
-// evict drops a quarter of the rows at once, so that a flood of new paths does
-// not cost a search for each.
+// evict drops a quarter of the rows at once, so that many new paths do not each
+// cost a search.
 func (t *Table) evict() {
 	all := make([]*Row, 0, len(t.rows))
 	for _, r := range t.rows {
@@ -157,7 +158,7 @@ func (r *Row) end(e *tap.Event) {
 		r.Reasons[e.Reason.String()]++
 	}
 	if e.Duration == 0 {
-		return // a connection that never opened says nothing about times
+		return // a connection that never opened has no duration
 	}
 	if r.Last == 0 || e.Duration < r.Best {
 		r.Best = e.Duration
@@ -197,15 +198,15 @@ const (
 	NumColumns
 )
 
-// Order is how rows are sorted.
+// Order says how rows are sorted.
 type Order struct {
 	By      Column
-	Reverse bool // of the column's own direction
+	Reverse bool // reverses the column's own direction
 }
 
-// Rows are copies of the rows, sorted. Each column has the direction people
-// look for first: names from A, counts and times from the highest, success
-// rates from the lowest. Ties go by count and then by key.
+// Rows returns sorted copies of the rows. Each column has the direction that is
+// most useful: names from A, counts and times from the highest, success rates
+// from the lowest. Ties are sorted by count and then by key.
 func (t *Table) Rows(order Order) []Row {
 	rows := make([]Row, 0, len(t.rows))
 	for _, r := range t.rows {

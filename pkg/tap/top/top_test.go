@@ -92,7 +92,7 @@ db           TCP     :3306                1      -      -     -             -
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(c.want, "\n"+b.String()); diff != "" {
-				t.Error(diff)
+				t.Errorf("table (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -103,17 +103,17 @@ func TestEveryColumnSorts(t *testing.T) {
 	for c := range NumColumns {
 		order, err := ParseOrder(names[c])
 		if err != nil || order.By != c {
-			t.Fatalf("%s: %v, %v", names[c], order, err)
+			t.Fatalf("ParseOrder(%q) = %+v, %v; want column %d", names[c], order, err, c)
 		}
 		rows := table.Rows(order)
 		for i := 1; i < len(rows); i++ {
 			if compare(c, &rows[i-1], &rows[i]) > 0 {
-				t.Errorf("%s: row %d is out of order", names[c], i)
+				t.Errorf("sorted by %s: got row %d %+v after %+v, want the reverse", names[c], i, rows[i], rows[i-1])
 			}
 		}
 	}
-	if _, err := ParseOrder("nothing"); err == nil {
-		t.Error("an unknown column is accepted")
+	if order, err := ParseOrder("nothing"); err == nil {
+		t.Errorf("ParseOrder of an unknown column = %+v, want an error", order)
 	}
 }
 
@@ -137,16 +137,17 @@ func TestJSON(t *testing.T) {
 		Successes: 1, Failures: 1, SuccessRate: &half, Reasons: map[string]uint64{"refused": 1},
 	}
 	if diff := cmp.Diff(want, got.Rows[0]); diff != "" || got.Lost != 5 || len(got.Rows) != 4 {
-		t.Errorf("%d rows, lost %d: %s", len(got.Rows), got.Lost, diff)
+		t.Errorf("%d rows and %d lost, want 4 and 5; first row (-want +got):\n%s", len(got.Rows), got.Lost, diff)
 	}
 }
 
-// The close of a connection that was open before we looked counts once.
+// TestCloseWithoutOpen checks that a connection which was opened before the tap
+// began is counted once, when it closes.
 func TestCloseWithoutOpen(t *testing.T) {
 	table := NewTable(false, 0)
 	table.Add(conn(tap.ConnClose, time.Minute, 0))
 	if rows := table.Rows(Order{}); len(rows) != 1 || rows[0].Count() != 1 {
-		t.Errorf("%+v", rows)
+		t.Errorf("got %+v, want one row with a count of 1", rows)
 	}
 }
 
@@ -188,9 +189,9 @@ func TestBound(t *testing.T) {
 	}
 	rows := table.Rows(Order{By: Count})
 	if len(rows) > 100 || rows[0].Path != "/busy" || rows[0].Count() != 1000 {
-		t.Errorf("%d rows, first %+v", len(rows), rows[0])
+		t.Errorf("%d rows, the first %+v; want up to 100, the first /busy with a count of 1000", len(rows), rows[0])
 	}
 	if uint64(len(rows))+table.Evicted != 1001 {
-		t.Errorf("%d rows + %d evicted, want 1001", len(rows), table.Evicted)
+		t.Errorf("%d rows and %d evicted, want 1001 together", len(rows), table.Evicted)
 	}
 }

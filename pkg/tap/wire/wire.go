@@ -1,6 +1,6 @@
-// Package wire converts tap events to the node API's messages and back. What
-// comes back is for display and filtering: workloads carry the fields that tap
-// shows, and only those.
+// Package wire converts tap events to messages of the node API and back. The
+// converted events are for display and filtering: their workloads have only the
+// fields that tap shows.
 package wire
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/underlane/underlane/pkg/tap/filter"
 )
 
-// Filter is what a request selects.
+// Filter converts a tap request to a filter's.
 func Filter(r *agentv1.TapRequest) filter.Request {
 	var pods map[string]bool
 	if r.GetPods() != nil {
@@ -34,7 +34,8 @@ func Filter(r *agentv1.TapRequest) filter.Request {
 	}
 }
 
-// Batch makes one message of a batch of events.
+// Batch converts a batch of events to one message. lost is the number of events
+// that were lost after them.
 func Batch(events []tap.Event, lost uint64) *agentv1.TapEvents {
 	out := &agentv1.TapEvents{Events: make([]*agentv1.TapEvent, len(events)), Lost: lost}
 	for i := range events {
@@ -85,8 +86,8 @@ func ToProto(e *tap.Event) *agentv1.TapEvent {
 	return m
 }
 
-// FromProto converts a message back. What cannot be read, such as a reason of a
-// newer agent, becomes the zero value.
+// FromProto converts a message to an event. A value that it does not know, such
+// as a reason of a newer agent, becomes the zero value.
 func FromProto(m *agentv1.TapEvent) tap.Event {
 	e := tap.Event{
 		Kind:        tap.Kind(m.GetKind()),
@@ -111,7 +112,7 @@ func FromProto(m *agentv1.TapEvent) tap.Event {
 		Duration:    m.GetDuration().AsDuration(),
 		ReadBytes:   m.GetReadBytes(),
 		WriteBytes:  m.GetWriteBytes(),
-		Reason:      reasons[m.GetReason()],
+		Reason:      mesh.ParseReason(m.GetReason()),
 		Process:     m.GetProcess(),
 		SRTT:        m.GetSrtt().AsDuration(),
 		Retransmits: m.GetRetransmits(),
@@ -132,15 +133,8 @@ func FromProto(m *agentv1.TapEvent) tap.Event {
 	return e
 }
 
-var reasons = func() map[string]mesh.Reason {
-	m := map[string]mesh.Reason{}
-	for r := range mesh.NumReasons {
-		m[r.String()] = r
-	}
-	return m
-}()
-
-// text makes bytes of the wire fit for a protobuf string, which must be UTF-8.
+// text makes a valid protobuf string, which must be UTF-8, of bytes from the
+// wire.
 func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func duration(d time.Duration) *durationpb.Duration {

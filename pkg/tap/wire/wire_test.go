@@ -38,14 +38,14 @@ func full() tap.Event {
 	}
 }
 
-// Every field of an event makes the round trip: a field added to tap.Event and
-// forgotten here fails.
+// TestRoundTrip checks that every field of an event survives the conversion. It
+// fails for a field of tap.Event that this package does not convert.
 func TestRoundTrip(t *testing.T) {
 	want := full()
 	v := reflect.ValueOf(want)
 	for i := range v.NumField() {
 		if v.Field(i).IsZero() {
-			t.Errorf("the test's event has no %s", v.Type().Field(i).Name)
+			t.Errorf("the field %s of the test's event is zero, want every field set", v.Type().Field(i).Name)
 		}
 	}
 	data, err := proto.Marshal(Batch([]tap.Event{want}, 3))
@@ -57,18 +57,18 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	if batch.GetLost() != 3 || len(batch.GetEvents()) != 1 {
-		t.Fatalf("batch of %d, lost %d", len(batch.GetEvents()), batch.GetLost())
+		t.Fatalf("batch of %d events, %d lost; want 1 and 3", len(batch.GetEvents()), batch.GetLost())
 	}
 	opts := cmp.Options{cmpopts.EquateComparable(netip.AddrPort{})}
 	if diff := cmp.Diff(want, FromProto(batch.GetEvents()[0]), opts); diff != "" {
-		t.Error(diff)
+		t.Errorf("event after the conversion (-want +got):\n%s", diff)
 	}
 }
 
 func TestInvalidUTF8(t *testing.T) {
 	m := ToProto(&tap.Event{Path: "/\xff", Authority: "\xc3", SNI: "\x80", Method: "\xfe", Scheme: "\xfe", Process: "\xfe"})
 	if _, err := proto.Marshal(m); err != nil {
-		t.Error(err)
+		t.Errorf("an event with invalid UTF-8: got %v, want no error", err)
 	}
 }
 
@@ -76,11 +76,11 @@ func TestZero(t *testing.T) {
 	var want tap.Event
 	got := FromProto(ToProto(&want))
 	if !got.Time.Equal(want.Time) {
-		t.Errorf("time %v", got.Time)
+		t.Errorf("got the time %v, want %v", got.Time, want.Time)
 	}
 	got.Time = want.Time
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
-		t.Error(diff)
+		t.Errorf("zero event after the conversion (-want +got):\n%s", diff)
 	}
 	_ = FromProto(nil)
 }
