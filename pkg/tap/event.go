@@ -98,7 +98,7 @@ type Event struct {
 }
 
 // Success classifies a ResponseEnd or ConnClose as Linkerd does. Failures are
-// HTTP 5xx, the gRPC codes of failingGRPC, resets, and failures with a Reason.
+// HTTP 5xx, the gRPC codes of GRPCFailure, resets, and failures with a Reason.
 func (e *Event) Success() bool {
 	if e.Reason != mesh.ReasonNone || e.Reset {
 		return false
@@ -109,9 +109,9 @@ func (e *Event) Success() bool {
 	return e.Status < 500
 }
 
-// GRPCFailure reports whether a gRPC status is the server's failure, as Linkerd
-// classifies it: UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED, INTERNAL,
-// UNAVAILABLE, DATA_LOSS.
+// GRPCFailure reports whether a gRPC code is a failure. The set is Linkerd's:
+// UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED, INTERNAL, UNAVAILABLE and
+// DATA_LOSS. RESOURCE_EXHAUSTED is not in it, as 429 is no failure in HTTP.
 func GRPCFailure(code int) bool {
 	switch code {
 	case 2, 4, 7, 13, 14, 15:
