@@ -13,7 +13,8 @@ import (
 	"github.com/underlane/underlane/test/bombs"
 )
 
-// A stranger's chain is refused before it costs anything, on either side.
+// TestCertificateBombs checks that both sides refuse a chain that is costly to
+// verify, before they spend time on it.
 func TestCertificateBombs(t *testing.T) {
 	a := newAuthority(t, time.Hour)
 	m := ready(t, startManager(t, a, web))
@@ -45,7 +46,8 @@ func TestCertificateBombs(t *testing.T) {
 			} {
 				ours, theirs := shake(c)
 				if !errors.Is(ours, certchain.ErrBounds) || HandshakeReason(ours) != mesh.ReasonTLSPeer || HandshakeReason(theirs) != mesh.ReasonTLSRefused {
-					t.Errorf("%s: %v; they: %v", name, ours, theirs)
+					t.Errorf("%s: our side %v, want %q for %v; the peer %v, want %q",
+						name, ours, mesh.ReasonTLSPeer, certchain.ErrBounds, theirs, mesh.ReasonTLSRefused)
 				}
 			}
 			bombs.Bearable(t, store.String(), func(c tls.Certificate) { _, _ = shake(c) })
@@ -53,7 +55,8 @@ func TestCertificateBombs(t *testing.T) {
 	}
 }
 
-// An authority whose intermediates are within the bounds is believed.
+// TestChainOfFour checks that a chain of as many certificates as the bounds allow
+// is accepted.
 func TestChainOfFour(t *testing.T) {
 	chain := bombs.Chain(t, store.String(), elliptic.P256(), 3, false)
 	a := newAuthority(t, time.Hour)
@@ -63,6 +66,6 @@ func TestChainOfFour(t *testing.T) {
 	}
 	v := verifier{bundle: m.bundle.Load(), trustDomain: testDomain, expect: store, usage: x509.ExtKeyUsageServerAuth, now: time.Now()}
 	if err := v.verify(bombs.Parse(t, chain)); err != nil {
-		t.Error(err)
+		t.Errorf("a chain of four certificates: got %v, want no error", err)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// maxClients bounds the cached client configs of one identity. They are cheap
-// to make again, so beyond it the cache simply starts over.
+// maxClients bounds the cached client configs of one identity. A config is cheap
+// to make again, so a full cache is simply emptied.
 const maxClients = 4096
 
 type clientKey struct {
@@ -20,16 +20,16 @@ type clientKey struct {
 	alpn   string
 }
 
-// meshALPN is in the order of a server's preference.
+// meshALPN holds the ALPN names of the mesh in a server's order of preference.
 var meshALPN = []string{ALPNHTTP2, ALPNMux, ALPNHTTP1, ALPNTCP}
 
-// ClientConfig is the configuration with which source speaks to a peer that
-// must prove to be expect, carrying alpn (one of the ALPN constants). The
-// config is shared and must not be changed; it always uses the newest
-// certificate and trust bundle. No ServerName is needed.
+// ClientConfig returns the configuration for connections of source to a peer
+// that must prove the identity expect. alpn, one of the ALPN constants, is the
+// protocol inside. The config is shared and must not be changed. It always uses
+// the newest certificate and trust bundle, and needs no ServerName.
 //
-// The error is a *mesh.ReasonError with ReasonNoCertificate when source has no
-// certificate that is valid now.
+// The error is a *mesh.ReasonError. Its reason is ReasonNoCertificate if source
+// has no certificate that is valid now.
 func (m *Manager) ClientConfig(source, expect mesh.Identity, alpn string) (*tls.Config, error) {
 	if expect.IsZero() || !slices.Contains(meshALPN, alpn) {
 		return nil, mesh.Fail(mesh.ReasonTLSFailed, fmt.Errorf("client config: peer %q, ALPN %q: need an identity and a mesh ALPN", expect, alpn))
@@ -58,9 +58,9 @@ func (m *Manager) ClientConfig(source, expect mesh.Identity, alpn string) (*tls.
 	return c, nil
 }
 
-// ServerConfig is the configuration with which id is served to mesh peers: any
-// identity of the trust domain may come in (PeerIdentity says which did), none
-// without a certificate. Otherwise as ClientConfig.
+// ServerConfig returns the configuration for connections of mesh peers to id. It
+// accepts any identity of the trust domain (PeerIdentity says which it is), and
+// no peer without a certificate. Sharing and errors are as with ClientConfig.
 func (m *Manager) ServerConfig(id mesh.Identity) (*tls.Config, error) {
 	e := m.entry(id)
 	if err := m.usable(e, id); err != nil {
@@ -69,7 +69,7 @@ func (m *Manager) ServerConfig(id mesh.Identity) (*tls.Config, error) {
 	return e.server, nil
 }
 
-// usable reports why e cannot be used for a handshake now.
+// usable returns why e cannot be used for a handshake now, or nil.
 func (m *Manager) usable(e *entry, id mesh.Identity) error {
 	if e == nil {
 		return mesh.Fail(mesh.ReasonNoCertificate, fmt.Errorf("identity %q is not one of this node", id))
@@ -89,7 +89,7 @@ func (m *Manager) usable(e *entry, id mesh.Identity) error {
 
 var errRequested = errors.New("it has been requested")
 
-// whyNot is why there is no newer certificate.
+// whyNot returns why there is no newer certificate.
 func (e *entry) whyNot() error {
 	if err := e.lastError(); err != nil {
 		return err
@@ -109,8 +109,8 @@ func (m *Manager) newClientConfig(e *entry, key clientKey) *tls.Config {
 		offer = append(offer, ALPNHTTP1)
 	}
 	c := baseConfig(offer)
-	// The chain, the names and the identity are checked in VerifyConnection:
-	// the standard checks are about host names, which the mesh has none of.
+	// VerifyConnection checks the chain, the names and the identity. The standard
+	// checks are for host names, which the mesh does not use.
 	c.InsecureSkipVerify = true
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return e.current() }
 	c.VerifyConnection = m.verifyConnection(key.expect, x509.ExtKeyUsageServerAuth)
@@ -125,16 +125,17 @@ func (m *Manager) newServerConfig(e *entry) *tls.Config {
 	return c
 }
 
-// baseConfig: session tickets are off on both sides. Connections are pooled
-// and live long, so resumption would save little; and a ticket would keep a
-// peer's word alive past its certificate and past a removed trust anchor.
+// baseConfig returns what both sides have in common. Session tickets are off:
+// connections are pooled and live long, so resumption would save little, and a
+// ticket would stay valid after the peer's certificate has expired or its trust
+// anchor was removed.
 func baseConfig(alpn []string) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             alpn,
 		SessionTicketsDisabled: true,
-		// Small records at first spare a browser a round trip; between nodes
-		// they only cost a system call each.
+		// Dynamic sizing begins with small records, which saves a browser a round
+		// trip. Between nodes each record only costs a system call.
 		DynamicRecordSizingDisabled: true,
 	}
 }
@@ -147,8 +148,8 @@ func (e *entry) current() (*tls.Certificate, error) {
 	return &cert.tls, nil
 }
 
-// verifyConnection is called at the end of every handshake, a resumed one too
-// (VerifyPeerCertificate is not).
+// verifyConnection returns a VerifyConnection callback. It is called at the end
+// of every handshake, including resumed ones (VerifyPeerCertificate is not).
 func (m *Manager) verifyConnection(expect mesh.Identity, usage x509.ExtKeyUsage) func(tls.ConnectionState) error {
 	return func(cs tls.ConnectionState) error {
 		v := verifier{bundle: m.bundle.Load(), trustDomain: m.trustDomain, expect: expect, usage: usage, now: time.Now()}

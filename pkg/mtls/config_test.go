@@ -19,16 +19,16 @@ func TestConfigsAreCachedAndFree(t *testing.T) {
 	anotherPeer, _ := m.ClientConfig(web, other, ALPNHTTP1)
 	anotherSource, _ := m.ClientConfig(store, store, ALPNHTTP1)
 	if again != first {
-		t.Error("the same key gives another config")
+		t.Errorf("the same arguments: got another config %p, want %p", again, first)
 	}
 	if anotherALPN == first || anotherPeer == first || anotherSource == first {
-		t.Error("different keys share a config")
+		t.Error("different arguments: got a shared config, want different ones")
 	}
 	if got := testing.AllocsPerRun(1000, func() { _, _ = m.ClientConfig(web, store, ALPNHTTP1) }); got != 0 {
-		t.Errorf("ClientConfig: %v allocations", got)
+		t.Errorf("ClientConfig: %v allocations, want 0", got)
 	}
 	if got := testing.AllocsPerRun(1000, func() { _, _ = m.ServerConfig(store) }); got != 0 {
-		t.Errorf("ServerConfig: %v allocations", got)
+		t.Errorf("ServerConfig: %v allocations, want 0", got)
 	}
 }
 
@@ -46,7 +46,7 @@ func TestConfigRefuses(t *testing.T) {
 		"no ALPN":                 {web, store, "", mesh.ReasonTLSFailed},
 	} {
 		if c, err := m.ClientConfig(tc.source, tc.expect, tc.alpn); c != nil || HandshakeReason(err) != tc.want {
-			t.Errorf("%s: %v, %v, want %q", name, c, err, tc.want)
+			t.Errorf("%s: got %v, %v; want nil and an error with the reason %q", name, c, err, tc.want)
 		}
 	}
 }
@@ -60,7 +60,7 @@ func TestClientCacheIsBounded(t *testing.T) {
 		}
 	}
 	if got := len(m.entry(web).clients); got > maxClients {
-		t.Errorf("%d cached configs, bound is %d", got, maxClients)
+		t.Errorf("%d cached configs, want at most %d", got, maxClients)
 	}
 }
 
@@ -80,7 +80,7 @@ func BenchmarkServerConfig(b *testing.B) {
 	}
 }
 
-// BenchmarkHandshake is both sides of one, over a pipe.
+// BenchmarkHandshake measures both sides of a handshake over a pipe.
 func BenchmarkHandshake(b *testing.B) {
 	m := ready(b, startManager(b, newAuthority(b, time.Hour), web, store))
 	for b.Loop() {

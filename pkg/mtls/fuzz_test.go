@@ -15,11 +15,12 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// fuzzTime is when the fuzzed handshakes happen: the corpus must not age.
+// fuzzTime is the time of the fuzzed handshakes. It is fixed so that the corpus
+// does not expire.
 var fuzzTime = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// fixedCert makes the same certificate in every process: an Ed25519 root, and
-// with uris a leaf of it.
+// fixedCert makes the same certificate in every process: an Ed25519 root or, with
+// uris, a leaf that it signed.
 func fixedCert(f *testing.F, uris ...string) []byte {
 	rootKey := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize))
 	root := &x509.Certificate{
@@ -49,8 +50,8 @@ func fixedCert(f *testing.F, uris ...string) []byte {
 	return der
 }
 
-// FuzzPeerChain: whatever chain a peer sends, the verifier does not panic and
-// accepts nothing but the one good certificate there is.
+// FuzzPeerChain checks that, whatever chain a peer sends, the verifier does not
+// panic and accepts only the one good certificate.
 func FuzzPeerChain(f *testing.F) {
 	anchor, good := fixedCert(f), fixedCert(f, store.String())
 	f.Add(good, []byte(nil))
@@ -79,11 +80,11 @@ func FuzzPeerChain(f *testing.F) {
 			}
 		}
 		if v.verify(chain) == nil && !bytes.Equal(chain[0].Raw, good) {
-			t.Errorf("accepted %x", chain[0].Raw)
+			t.Errorf("accepted %x, want only %x", chain[0].Raw, good)
 		}
 		if id, err := PeerIdentity(tls.ConnectionState{PeerCertificates: chain}); err == nil {
 			if again, err := mesh.ParseIdentity(id.String()); err != nil || again != id {
-				t.Errorf("identity %q does not read back: %v", id, err)
+				t.Errorf("parsing the identity %q gave %q, %v; want the same", id, again, err)
 			}
 		}
 	})

@@ -9,60 +9,63 @@ import (
 	"time"
 )
 
-// Gate shares the processor among handshakes, which would otherwise take it from
-// the traffic of established connections: only so many compute at a time, and
-// nobody does without a slot. Whoever waits for its peer's bytes holds none (Turn),
-// so a peer that stalls keeps nobody from computing.
+// Gate shares the processor among handshakes. Without it, handshakes would take
+// the processor from the traffic of established connections. Only a fixed number
+// of handshakes compute at a time; each of them holds a slot. A handshake that
+// waits for its peer's bytes holds none (Turn), so a peer that stalls does not
+// keep others from computing.
 //
-// Handshakes have a source, by which slots go round. Own handshakes, and those of
-// sources that have proved an identity before, come before those of others, and
-// the others may take only a share of the slots; where they wait, every fourth
-// slot at the latest is one of theirs. What comes from outside is bounded in number
-// and in time: what would wait for too long is refused at once.
+// Each handshake has a source, and sources take turns. A source that has proved
+// an identity is known, and so are the pods of this node; any other source is a
+// stranger. Known sources go first, and strangers may hold only a share of the
+// slots. While strangers wait, at least every fourth slot goes to one of them.
+// Handshakes from outside the node are limited in number and in waiting time.
+// One above these limits is refused at once.
 type Gate struct {
 	GateOptions
 
-	mu      sync.Mutex
-	running [2]int // slots held, by class
-	classes [2]class
-	sources map[gateKey]*gateSource // those with handshakes under way
-	turns   int                     // slots in a row that went to the known while others waited
-	proved  map[netip.Addr]time.Time
+	mu         sync.Mutex
+	running    [2]int // slots held, by class
+	classes    [2]class
+	sources    map[gateKey]*gateSource // sources with active handshakes
+	knownInRow int                     // slots in a row that went to known sources while strangers waited
+	proved     map[netip.Addr]time.Time
 
 	waits, refused uint64
 }
 
-// GateOptions bound a Gate. Zero is no bound, but for Slots.
+// GateOptions are the limits of a Gate. Zero means no limit, except for Slots.
 type GateOptions struct {
-	Slots     int // that compute at a time; at least one
-	Strangers int // of these, for sources that have proved no identity yet
-	// Handshakes from outside that are under way, computing or not: of all sources
-	// of one class together, of one source, of one that has proved no identity.
+	Slots     int // handshakes that compute at a time; at least one
+	Strangers int // slots that strangers may hold together
+	// Limits on active handshakes from outside the node, whether they compute or
+	// wait: of all sources of one class together, of one source, and of one
+	// stranger.
 	Most, MostOfSource, MostOfStranger int
-	// Patience is how long one from outside waits to begin, at most.
+	// Patience is the longest time that a handshake from outside waits to begin.
 	Patience time.Duration
 }
 
-// ErrBusy refuses a handshake from outside: there are too many.
+// ErrBusy refuses a handshake from outside because there are too many.
 var ErrBusy = errors.New("too many mTLS handshakes at once")
 
-// provedFor is how long a source is known that has proved an identity, and
-// provedMost how many are.
+// provedFor is how long a source stays known after it has proved an identity.
+// provedMost is how many such sources are remembered.
 const (
 	provedFor  = time.Hour
 	provedMost = 8192
 )
 
-// Classes of handshakes.
+// Classes of sources.
 const (
 	known = iota
 	stranger
 )
 
-// class are the sources of a class that wait, in the order of their turns.
+// class holds the sources of a class that have waiting handshakes.
 type class struct {
-	ring  list.List // of *gateSource
-	under int       // handshakes from outside that are under way
+	ring   list.List // of *gateSource, in the order of their turns
+	active int       // active handshakes from outside
 }
 
 type gateKey struct {
@@ -70,29 +73,32 @@ type gateKey struct {
 	own  bool
 }
 
+// gateSource is a source with its waiting handshakes. Those that have begun
+// (resumed) go before those that have not (fresh).
 type gateSource struct {
 	gateKey
 	class   int
-	under   int // handshakes under way
-	running int // of these, that hold a slot
+	active  int // active handshakes: computing or waiting
+	running int // of these, those that hold a slot
 	resumed list.List
 	fresh   list.List
-	place   *list.Element // in its class's ring, nil: none of its handshakes waits
+	inRing  *list.Element // position in the ring of its class; nil: no handshake waits
 }
 
-// Turn is one handshake under way. Its methods are its goroutine's.
+// Turn is an active handshake. Its methods must be called from the handshake's
+// goroutine.
 type Turn struct {
-	gate   *Gate
-	source *gateSource
-	ready  chan struct{} // receives when a slot is given to one that waits
-	place  *list.Element // where it waits
+	gate    *Gate
+	source  *gateSource
+	ready   chan struct{} // receives a value when this waiting handshake gets a slot
+	inQueue *list.Element // position in a queue of its source; nil: not waiting
 }
 
-// GateStats counts; Refused and Waits since the start.
+// GateStats are the counters of a Gate. Refused and Waits count since the start.
 type GateStats struct {
 	Running int    // handshakes that compute
-	Waiting int    // that wait for a slot
-	Under   int    // that are under way, with those that wait for their peer
+	Waiting int    // handshakes that wait for a slot
+	Under   int    // all active handshakes, including those that wait for their peer
 	Waits   uint64 // handshakes that had to wait to begin
 	Refused uint64
 }
@@ -103,25 +109,26 @@ func NewGate(o GateOptions) *Gate {
 	return &Gate{GateOptions: o, sources: make(map[gateKey]*gateSource), proved: make(map[netip.Addr]time.Time)}
 }
 
-// Enter begins a handshake with a slot. own: it is not from outside, but of the
-// pod of this node that has the address. The error is ErrBusy or ctx's.
+// Enter begins a handshake and returns when it holds a slot. own says that the
+// handshake does not come from outside but from the pod of this node with the
+// address from. The error is ErrBusy or that of ctx.
 func (g *Gate) Enter(ctx context.Context, from netip.Addr, own bool) (*Turn, error) {
 	g.mu.Lock()
 	s := g.source(gateKey{from.Unmap(), own})
-	if !own && g.full(s) {
+	if !own && g.atLimit(s) {
 		g.refused++
-		g.drop(s)
+		g.dropIdle(s)
 		g.mu.Unlock()
 		return nil, ErrBusy
 	}
-	g.count(s, 1)
+	g.addActive(s, 1)
 	t := &Turn{gate: g, source: s}
-	if g.take(s) {
+	if g.takeSlot(s) {
 		g.mu.Unlock()
 		return t, nil
 	}
 	g.waits++
-	g.wait(t, &s.fresh)
+	g.enqueue(t, &s.fresh)
 	g.mu.Unlock()
 
 	var patience <-chan time.Time
@@ -140,50 +147,50 @@ func (g *Gate) Enter(ctx context.Context, from netip.Addr, own bool) (*Turn, err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if t.place == nil { // it was given one meanwhile
-		g.release(s)
+	if t.inQueue == nil { // it got a slot in the meantime
+		g.releaseSlot(s)
 	} else {
-		g.unwait(t, &s.fresh)
+		g.dequeue(t, &s.fresh)
 	}
 	if err == ErrBusy {
 		g.refused++
 	}
-	g.count(s, -1)
+	g.addActive(s, -1)
 	return nil, err
 }
 
-// Rest gives the slot back, to wait for the peer's bytes.
+// Rest gives the slot back while the handshake waits for its peer's bytes.
 func (t *Turn) Rest() {
 	t.gate.mu.Lock()
 	defer t.gate.mu.Unlock()
-	t.gate.release(t.source)
+	t.gate.releaseSlot(t.source)
 }
 
-// Resume waits for a slot after Rest. What has begun goes before what its source
-// has to begin yet.
+// Resume waits for a slot after Rest. A handshake that has begun goes before
+// those of its source that have not.
 func (t *Turn) Resume() {
 	g, s := t.gate, t.source
 	g.mu.Lock()
-	if g.take(s) {
+	if g.takeSlot(s) {
 		g.mu.Unlock()
 		return
 	}
-	g.wait(t, &s.resumed)
+	g.enqueue(t, &s.resumed)
 	g.mu.Unlock()
 	<-t.ready
 }
 
-// Leave ends the handshake, which holds its slot. proved: its peer has proved an
-// identity, so that the source is known from now on.
+// Leave ends a handshake that holds a slot. proved says that its peer has proved
+// an identity; the source is then known.
 func (t *Turn) Leave(proved bool) {
 	g, s := t.gate, t.source
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if proved && !s.own {
-		g.remember(s)
+		g.makeKnown(s)
 	}
-	g.release(s)
-	g.count(s, -1)
+	g.releaseSlot(s)
+	g.addActive(s, -1)
 }
 
 // Stats returns the counters.
@@ -193,13 +200,13 @@ func (g *Gate) Stats() GateStats {
 	s := GateStats{Running: g.running[known] + g.running[stranger], Waits: g.waits, Refused: g.refused}
 	for _, from := range g.sources {
 		s.Waiting += from.resumed.Len() + from.fresh.Len()
-		s.Under += from.under
+		s.Under += from.active
 	}
 	return s
 }
 
-// source finds or makes a source. What it is stays while it has handshakes under
-// way. mu is held, as in all that follows.
+// source finds or makes a source. Its class does not expire while it has active
+// handshakes. The caller holds mu, also in all functions below.
 func (g *Gate) source(key gateKey) *gateSource {
 	s := g.sources[key]
 	if s == nil {
@@ -212,40 +219,41 @@ func (g *Gate) source(key gateKey) *gateSource {
 	return s
 }
 
-// drop forgets a source that has nothing under way.
-func (g *Gate) drop(s *gateSource) {
-	if s.under == 0 {
+// dropIdle deletes a source that has no active handshake.
+func (g *Gate) dropIdle(s *gateSource) {
+	if s.active == 0 {
 		delete(g.sources, s.gateKey)
 	}
 }
 
-// full reports whether no further handshake may come from outside.
-func (g *Gate) full(s *gateSource) bool {
+// atLimit reports whether another handshake of this source, from outside, would
+// be above a limit.
+func (g *Gate) atLimit(s *gateSource) bool {
 	most := g.MostOfSource
 	if s.class == stranger && g.MostOfStranger > 0 {
 		most = g.MostOfStranger
 	}
-	return most > 0 && s.under >= most || g.Most > 0 && g.classes[s.class].under >= g.Most
+	return most > 0 && s.active >= most || g.Most > 0 && g.classes[s.class].active >= g.Most
 }
 
-func (g *Gate) count(s *gateSource, n int) {
-	s.under += n
+func (g *Gate) addActive(s *gateSource, n int) {
+	s.active += n
 	if !s.own {
-		g.classes[s.class].under += n
+		g.classes[s.class].active += n
 	}
-	g.drop(s)
+	g.dropIdle(s)
 }
 
-// free reports whether there is a slot for one of this class.
-func (g *Gate) free(of int) bool {
+// hasSlot reports whether there is a free slot for this class.
+func (g *Gate) hasSlot(class int) bool {
 	if g.running[known]+g.running[stranger] >= g.Slots {
 		return false
 	}
-	return of == known || g.Strangers <= 0 || g.running[stranger] < g.Strangers
+	return class == known || g.Strangers <= 0 || g.running[stranger] < g.Strangers
 }
 
-func (g *Gate) take(s *gateSource) bool {
-	if !g.free(s.class) {
+func (g *Gate) takeSlot(s *gateSource) bool {
+	if !g.hasSlot(s.class) {
 		return false
 	}
 	g.running[s.class]++
@@ -253,52 +261,52 @@ func (g *Gate) take(s *gateSource) bool {
 	return true
 }
 
-func (g *Gate) wait(t *Turn, in *list.List) {
+func (g *Gate) enqueue(t *Turn, queue *list.List) {
 	if t.ready == nil {
 		t.ready = make(chan struct{}, 1)
 	}
 	s := t.source
-	t.place = in.PushBack(t)
-	if s.place == nil {
-		s.place = g.classes[s.class].ring.PushBack(s)
+	t.inQueue = queue.PushBack(t)
+	if s.inRing == nil {
+		s.inRing = g.classes[s.class].ring.PushBack(s)
 	}
 }
 
-func (g *Gate) unwait(t *Turn, in *list.List) {
-	in.Remove(t.place)
-	t.place = nil
-	g.rest(t.source)
+func (g *Gate) dequeue(t *Turn, queue *list.List) {
+	queue.Remove(t.inQueue)
+	t.inQueue = nil
+	g.leaveRing(t.source)
 }
 
-// rest takes a source out of the ring that has nobody waiting.
-func (g *Gate) rest(s *gateSource) {
-	if s.place != nil && s.resumed.Len()+s.fresh.Len() == 0 {
-		g.classes[s.class].ring.Remove(s.place)
-		s.place = nil
+// leaveRing takes a source without waiting handshakes out of the ring.
+func (g *Gate) leaveRing(s *gateSource) {
+	if s.inRing != nil && s.resumed.Len()+s.fresh.Len() == 0 {
+		g.classes[s.class].ring.Remove(s.inRing)
+		s.inRing = nil
 	}
 }
 
-// release takes a slot back and gives those that are free to whoever is next.
-func (g *Gate) release(s *gateSource) {
+// releaseSlot takes a slot back and gives free slots to the next handshakes.
+func (g *Gate) releaseSlot(s *gateSource) {
 	g.running[s.class]--
 	s.running--
-	g.grant()
+	g.grantSlots()
 }
 
-func (g *Gate) grant() {
+func (g *Gate) grantSlots() {
 	for {
 		next := known
-		if g.classes[stranger].ring.Len() > 0 && g.free(stranger) && (g.classes[known].ring.Len() == 0 || g.turns >= 3) {
+		if g.classes[stranger].ring.Len() > 0 && g.hasSlot(stranger) && (g.classes[known].ring.Len() == 0 || g.knownInRow >= 3) {
 			next = stranger
 		}
 		front := g.classes[next].ring.Front()
-		if front == nil || !g.free(next) {
+		if front == nil || !g.hasSlot(next) {
 			return
 		}
 		if next == known && g.classes[stranger].ring.Len() > 0 {
-			g.turns++
+			g.knownInRow++
 		} else {
-			g.turns = 0
+			g.knownInRow = 0
 		}
 		s := front.Value.(*gateSource)
 		queue := &s.resumed
@@ -307,17 +315,17 @@ func (g *Gate) grant() {
 		}
 		t := queue.Front().Value.(*Turn)
 		g.classes[next].ring.MoveToBack(front)
-		g.unwait(t, queue)
-		g.take(s)
+		g.dequeue(t, queue)
+		g.takeSlot(s)
 		t.ready <- struct{}{}
 	}
 }
 
-// remember notes that a source has proved an identity, and puts it among the
-// known, with what it has under way.
-func (g *Gate) remember(s *gateSource) {
+// makeKnown records that a source has proved an identity and moves it, with its
+// active handshakes, to the known sources.
+func (g *Gate) makeKnown(s *gateSource) {
 	if _, is := g.proved[s.addr]; !is && len(g.proved) >= provedMost {
-		for other := range g.proved { // any: it proves itself again with its next
+		for other := range g.proved { // any one: its next handshake proves it again
 			delete(g.proved, other)
 			break
 		}
@@ -326,13 +334,13 @@ func (g *Gate) remember(s *gateSource) {
 	if s.class == known {
 		return
 	}
-	if s.place != nil {
-		g.classes[stranger].ring.Remove(s.place)
-		s.place = g.classes[known].ring.PushBack(s)
+	if s.inRing != nil {
+		g.classes[stranger].ring.Remove(s.inRing)
+		s.inRing = g.classes[known].ring.PushBack(s)
 	}
 	g.running[stranger] -= s.running
 	g.running[known] += s.running
-	g.classes[stranger].under -= s.under
-	g.classes[known].under += s.under
+	g.classes[stranger].active -= s.active
+	g.classes[known].active += s.active
 	s.class = known
 }

@@ -18,7 +18,8 @@ import (
 
 func source(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}) }
 
-// entrances has handshakes wait at a gate and knows in which order they began.
+// entrances sends handshakes through a gate and records the order in which they
+// began.
 type entrances struct {
 	t    *testing.T
 	gate *Gate
@@ -28,9 +29,9 @@ type entrances struct {
 	wg   sync.WaitGroup
 }
 
-// enter has n handshakes of a source come, one after the other, each of which
-// computes for so long.
-func (e *entrances) enter(name string, from netip.Addr, own bool, n int, for_ time.Duration) {
+// enter starts n handshakes of a source, one after the other. Each of them
+// computes for the given time.
+func (e *entrances) enter(name string, from netip.Addr, own bool, n int, compute time.Duration) {
 	for range n {
 		e.wg.Go(func() {
 			turn, err := e.gate.Enter(context.Background(), from, own)
@@ -46,7 +47,7 @@ func (e *entrances) enter(name string, from netip.Addr, own bool, n int, for_ ti
 			e.mu.Lock()
 			e.log = append(e.log, name)
 			e.mu.Unlock()
-			time.Sleep(for_)
+			time.Sleep(compute)
 			turn.Leave(false)
 		})
 		synctest.Wait()
@@ -56,12 +57,12 @@ func (e *entrances) enter(name string, from netip.Addr, own bool, n int, for_ ti
 func (e *entrances) order() string {
 	e.wg.Wait()
 	if s := e.gate.Stats(); s.Running != 0 || s.Waiting != 0 || s.Under != 0 || len(e.gate.sources) != 0 {
-		e.t.Errorf("left behind: %+v, %d sources", s, len(e.gate.sources))
+		e.t.Errorf("at the end: %+v and %d sources, want none active", s, len(e.gate.sources))
 	}
 	return strings.Join(e.log, " ")
 }
 
-// prove has a source prove an identity.
+// prove makes a source known: it makes a handshake that proves an identity.
 func prove(t *testing.T, g *Gate, from netip.Addr) {
 	t.Helper()
 	turn, err := g.Enter(t.Context(), from, false)
@@ -71,7 +72,8 @@ func prove(t *testing.T, g *Gate, from netip.Addr) {
 	turn.Leave(true)
 }
 
-// Slots go round by sources, however many handshakes one has.
+// TestGateIsFair checks that sources take turns, however many handshakes each
+// has.
 func TestGateIsFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, own := range []bool{false, true} {
@@ -80,14 +82,14 @@ func TestGateIsFair(t *testing.T) {
 			e.enter("b", source(2), own, 2, time.Millisecond)
 			e.enter("c", source(3), own, 2, time.Millisecond)
 			if diff := cmp.Diff("a a b c a b c a a", e.order()); diff != "" {
-				t.Error(diff)
+				t.Errorf("order (-want +got):\n%s", diff)
 			}
 		}
 	})
 }
 
-// Sources that have proved an identity come first, and own handshakes; but not so
-// that the others get nothing.
+// TestGateKnownFirst checks that known sources and own handshakes go first, but
+// that strangers still get slots.
 func TestGateKnownFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &entrances{t: t, gate: NewGate(GateOptions{Slots: 1})}
@@ -97,21 +99,22 @@ func TestGateKnownFirst(t *testing.T) {
 		e.enter("known", source(9), false, 5, time.Millisecond)
 		e.enter("own", source(2), true, 3, time.Millisecond)
 		if diff := cmp.Diff("- known own known x own known own x known known x", e.order()); diff != "" {
-			t.Error(diff)
+			t.Errorf("order (-want +got):\n%s", diff)
 		}
-		// It is not known for ever.
+		// After provedFor the source is a stranger again.
 		time.Sleep(provedFor)
 		e.log = nil
 		e.enter("-", source(8), false, 1, time.Millisecond)
 		e.enter("x", source(1), false, 1, time.Millisecond)
 		e.enter("was known", source(9), false, 1, time.Millisecond)
 		if diff := cmp.Diff("- x was known", e.order()); diff != "" {
-			t.Error(diff)
+			t.Errorf("order after %s (-want +got):\n%s", provedFor, diff)
 		}
 	})
 }
 
-// One that proves itself while others of its source wait takes them along.
+// TestGateProofCountsAtOnce checks that a proof of identity also moves the waiting
+// handshakes of the same source to the known ones.
 func TestGateProofCountsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &entrances{t: t, gate: NewGate(GateOptions{Slots: 1, Most: 4})}
@@ -123,16 +126,16 @@ func TestGateProofCountsAtOnce(t *testing.T) {
 		e.enter("same", source(1), false, 2, time.Millisecond)
 		first.Leave(true)
 		if diff := cmp.Diff("same same stranger", e.order()); diff != "" {
-			t.Error(diff)
+			t.Errorf("order (-want +got):\n%s", diff)
 		}
-		if e.gate.classes[known].under != 0 || e.gate.classes[stranger].under != 0 {
-			t.Errorf("counted: %d known, %d strangers", e.gate.classes[known].under, e.gate.classes[stranger].under)
+		if e.gate.classes[known].active != 0 || e.gate.classes[stranger].active != 0 {
+			t.Errorf("active: %d known, %d strangers; want 0 of both", e.gate.classes[known].active, e.gate.classes[stranger].active)
 		}
 	})
 }
 
-// Never do more compute than there are slots, nor more strangers than their share,
-// whatever comes and goes.
+// TestGateIsNeverOverrun checks that no more handshakes compute than there are
+// slots, and no more strangers than their share.
 func TestGateIsNeverOverrun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate(GateOptions{Slots: 4, Strangers: 2, Patience: 50 * time.Millisecond})
@@ -176,15 +179,16 @@ func TestGateIsNeverOverrun(t *testing.T) {
 		}
 		wg.Wait()
 		if most != 4 || mostStrangers != 2 || done < 100 {
-			t.Errorf("%d at once, %d of them strangers; %d got in", most, mostStrangers, done)
+			t.Errorf("at most %d computed at once and %d strangers, want 4 and 2; %d were admitted, want 100 or more", most, mostStrangers, done)
 		}
 		if s := g.Stats(); s.Running+s.Waiting+s.Under != 0 || len(g.sources) != 0 || s.Refused == 0 {
-			t.Errorf("%+v, %d sources", s, len(g.sources))
+			t.Errorf("at the end: %+v and %d sources, want none active and some refused", s, len(g.sources))
 		}
 	})
 }
 
-// A peer that stalls keeps nobody from computing.
+// TestGateStallingPeersHoldNoSlot checks that a peer which stalls does not keep
+// other handshakes from computing.
 func TestGateStallingPeersHoldNoSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate(GateOptions{Slots: 1, Strangers: 1})
@@ -200,9 +204,9 @@ func TestGateStallingPeersHoldNoSlot(t *testing.T) {
 		began := time.Now()
 		turn, err := g.Enter(t.Context(), source(99), false)
 		if err != nil || time.Since(began) != 0 {
-			t.Errorf("waited %s, %v", time.Since(began), err)
+			t.Errorf("waited %s, %v; want no wait and no error", time.Since(began), err)
 		}
-		// Those that go on have turns, before others of their source begin.
+		// A resumed handshake goes before a new one of its source.
 		var order []string
 		var wg sync.WaitGroup
 		wg.Go(func() {
@@ -222,25 +226,25 @@ func TestGateStallingPeersHoldNoSlot(t *testing.T) {
 		})
 		synctest.Wait()
 		if s := g.Stats(); s.Running != 1 || s.Waiting != 2 || s.Under != 52 {
-			t.Errorf("%+v", s)
+			t.Errorf("got %+v, want 1 running and 2 waiting of 52", s)
 		}
 		turn.Leave(false)
 		wg.Wait()
 		if diff := cmp.Diff([]string{"resumed", "new"}, order); diff != "" {
-			t.Error(diff)
+			t.Errorf("order (-want +got):\n%s", diff)
 		}
 		for _, turn := range stalled[1:] {
 			turn.Resume()
 			turn.Leave(false)
 		}
 		if s := g.Stats(); s.Under != 0 || s.Running != 0 {
-			t.Errorf("%+v", s)
+			t.Errorf("at the end: %+v, want none active", s)
 		}
 	})
 }
 
-// Whoever comes from outside over a bound is refused at once, and who would wait
-// too long when that is clear. Own handshakes wait as long as they like.
+// TestGateBounds checks that a handshake from outside is refused at once above a
+// limit and after Patience otherwise, and that own handshakes wait without limit.
 func TestGateBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate(GateOptions{Slots: 1, Most: 20, MostOfSource: 8, MostOfStranger: 3, Patience: time.Second})
@@ -264,7 +268,7 @@ func TestGateBounds(t *testing.T) {
 			all[fmt.Sprintf("stranger %d", i)] = come(source(100+i), false, 3)
 		}
 		if time.Since(began) != 0 {
-			t.Errorf("the refusals took %s", time.Since(began))
+			t.Errorf("the refusals took %s, want no time", time.Since(began))
 		}
 		refused := map[string]int{}
 		for name, e := range all {
@@ -275,27 +279,28 @@ func TestGateBounds(t *testing.T) {
 			e.mu.Unlock()
 		}
 		if diff := cmp.Diff(map[string]int{"one stranger": 7, "known": 2, "stranger 5": 1, "stranger 6": 3, "stranger 7": 3, "stranger 8": 3, "stranger 9": 3}, refused); diff != "" {
-			t.Error(diff)
+			t.Errorf("refused by source (-want +got):\n%s", diff)
 		}
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
 		if s := g.Stats(); s.Waiting != 100 || s.Refused != 22+28 {
-			t.Errorf("after the patience: %+v", s)
+			t.Errorf("after Patience: %+v, want 100 waiting and 50 refused", s)
 		}
 		holder.Leave(false)
 		for _, e := range all {
 			e.wg.Wait()
 		}
 		if got := len(all["own"].log); got != 100 {
-			t.Errorf("%d own handshakes got in", got)
+			t.Errorf("%d own handshakes were admitted, want 100", got)
 		}
 		if s := g.Stats(); s.Under != 0 || len(g.sources) != 0 {
-			t.Errorf("%+v", s)
+			t.Errorf("at the end: %+v and %d sources, want none active", s, len(g.sources))
 		}
 	})
 }
 
-// One that is cancelled leaves no trace, also when its slot has just been given.
+// TestGateCancelled checks that a cancelled handshake leaves nothing behind, even
+// if it was given a slot at the same moment.
 func TestGateCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for range 100 {
@@ -320,11 +325,11 @@ func TestGateCancelled(t *testing.T) {
 				})
 				synctest.Wait()
 			}
-			time.Sleep(time.Second) // both at once
+			time.Sleep(time.Second) // the deadline and the release come together
 			holder.Leave(false)
 			wg.Wait()
 			if s := g.Stats(); s.Running+s.Waiting+s.Under != 0 || len(g.sources) != 0 || results.Load() != 3 || s.Refused != 0 {
-				t.Fatalf("%+v, %d sources", s, len(g.sources))
+				t.Fatalf("got %+v, %d sources and %d results; want none active, none refused and 3 results", s, len(g.sources), results.Load())
 			}
 			if turn, err := g.Enter(t.Context(), source(5), false); err != nil {
 				t.Fatal(err)
@@ -335,7 +340,8 @@ func TestGateCancelled(t *testing.T) {
 	})
 }
 
-// The table of those who have proved an identity is bounded.
+// TestGateProvedIsBounded checks that the table of sources that have proved an
+// identity is bounded.
 func TestGateProvedIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate(GateOptions{Slots: 1})
@@ -343,13 +349,13 @@ func TestGateProvedIsBounded(t *testing.T) {
 			prove(t, g, source(i))
 		}
 		if n := len(g.proved); n != provedMost {
-			t.Errorf("%d are remembered", n)
+			t.Errorf("%d sources are remembered, want %d", n, provedMost)
 		}
 		if _, last := g.proved[source(2*provedMost-1)]; !last {
-			t.Error("the newest is not")
+			t.Error("the newest source is not remembered, want it to be")
 		}
 		if !slices.Equal([]int{0, 0}, g.running[:]) {
-			t.Errorf("running: %v", g.running)
+			t.Errorf("running: %v, want none", g.running)
 		}
 	})
 }

@@ -14,11 +14,13 @@ import (
 )
 
 // Handshake completes conn's handshake. Its error is a *mesh.ReasonError with
-// the reason that HandshakeReason gives, and NotTLS and NotAgent are exact about
-// it: it also knows whether the peer had answered anything before it went away.
+// the reason that HandshakeReason gives. NotTLS and NotAgent are exact only for
+// errors of this function, because it also records whether the peer had answered
+// before it went away.
 //
-// In TLS 1.3 a client is done before the server has seen its certificate: a
-// refusal arrives as an error of the client's first Read. Refused tells it.
+// In TLS 1.3 a client finishes its handshake before the server has seen its
+// certificate. A refusal therefore arrives as an error of the client's first
+// Read; Refused recognises it.
 func Handshake(ctx context.Context, conn *tls.Conn) error {
 	err := conn.HandshakeContext(ctx)
 	if err == nil {
@@ -29,7 +31,7 @@ func Handshake(ctx context.Context, conn *tls.Conn) error {
 		return mesh.Fail(mesh.ReasonTLSFailed, fmt.Errorf("the peer broke the handshake off: %w", err))
 	case !answered && busy(err):
 		return mesh.Fail(mesh.ReasonOverload, fmt.Errorf("%w: %w", errPeerBusy, err))
-	case ctx.Err() != nil && timedOut(err): // the caller's time, whatever the peer does
+	case ctx.Err() != nil && timedOut(err): // the caller's deadline: it says nothing about the peer
 		return mesh.Fail(mesh.ReasonTimeout, err)
 	case !answered && timedOut(err):
 		return mesh.Fail(mesh.ReasonTimeout, fmt.Errorf("%w: %w", errSilent, err))
@@ -45,18 +47,18 @@ func Handshake(ctx context.Context, conn *tls.Conn) error {
 	return mesh.Fail(HandshakeReason(err), err)
 }
 
-// NotTLS reports whether err, of a client's handshake, means that the peer
-// does not speak TLS at all: what answers where the server's node agent is
-// down is the application. An answer that is not TLS counts, and an end of the
-// connection before any answer (for an err of Handshake; of a bare
-// tls.Conn.Handshake, any end during the handshake). A TLS alert never does:
-// something that speaks TLS refused.
+// NotTLS reports whether err, from a client's handshake, means that the peer does
+// not speak TLS at all. If the agent of the server's node is down, the
+// application answers instead. NotTLS is true of an answer that is not TLS, and
+// of a connection that ended before any answer (for an error of a bare
+// tls.Conn.Handshake: that ended at any time in the handshake). It is false of a
+// TLS alert, which only a peer that speaks TLS sends.
 func NotTLS(err error) bool {
 	if _, ok := remoteAlert(err); ok {
 		return false
 	}
 	if reason, ok := errors.AsType[*mesh.ReasonError](err); ok && reason.Reason != mesh.ReasonAgentDown {
-		return false // whatever it wraps, it is not the peer's silence
+		return false // the reason was decided already: the peer did speak TLS
 	}
 	if header, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return header.Conn != nil || !tlsRecord(header.RecordHeader[0]) // Conn: it was the peer's first record
@@ -64,22 +66,23 @@ func NotTLS(err error) bool {
 	return cutOff(err)
 }
 
-// NotAgent reports whether err, of a client's Handshake, means that what
-// answered is no agent: it does not speak TLS (NotTLS), or it does as an
-// application of its own, where the server's node agent is down. Such a server
-// refuses our versions or protocol names, or shows a certificate without a
-// SPIFFE identity; an agent does neither. Nor would an agent answer with
-// something that is not a ServerHello, as an echo server does.
+// NotAgent reports whether err, from a client's Handshake, means that the peer is
+// not an agent. Either it does not speak TLS (NotTLS), or it is an application
+// that speaks TLS itself while the agent of the server's node is down. Such an
+// application refuses our versions or protocol names, or has a certificate
+// without a SPIFFE identity; an agent does neither. Nor does an agent answer with
+// anything but a ServerHello, as an echo server would.
 //
-// A certificate with a SPIFFE identity that is not the expected one, of a
-// foreign trust domain or expired, is a peer that poses as one of the mesh: of
-// that NotAgent is false.
+// NotAgent is false of a certificate with a SPIFFE identity that is not the
+// expected one, has expired, or is of another trust domain: that peer claims to
+// be part of the mesh.
 func NotAgent(err error) bool { return NotTLS(err) || errors.Is(err, errNotAgent) }
 
 var errNotAgent = errors.New("the peer is not an agent of the mesh")
 
-// foreignAnswer judges an error from before the peer's ServerHello was taken.
-// Of ours alone, only the end of the context can come so early.
+// foreignAnswer reports whether an error from before the peer's ServerHello means
+// that the peer is not an agent. At that time the only error of our own is a
+// cancelled context.
 func foreignAnswer(err error) bool {
 	alert, ok := remoteAlert(err)
 	if !ok {
@@ -88,27 +91,28 @@ func foreignAnswer(err error) bool {
 	switch alert {
 	case 40, // handshake_failure: no cipher suite in common
 		70,  // protocol_version: TLS 1.2 at most
-		112, // unrecognized_name: it goes by server names, of which we send none
+		112, // unrecognized_name: it needs a server name, which we do not send
 		120: // no_application_protocol: it knows none of our ALPN names
 		return true
 	}
 	return false
 }
 
-// tlsRecord: the content types of RFC 8446 section 5.1.
+// tlsRecord reports whether a byte is a content type of a TLS record (RFC 8446
+// section 5.1).
 func tlsRecord(contentType byte) bool { return 20 <= contentType && contentType <= 23 }
 
 var errSilent = errors.New("the peer did not answer the handshake in time")
 
-// Silent reports whether err, of Handshake, means that the connection's deadline
-// passed before the peer answered anything: an application that waits for more,
-// where an agent is down, or an agent that is stuck. The end of the context is not
-// that. An agent that has too much to do says so (Busy).
+// Silent reports whether err, from Handshake, means that the connection's deadline
+// passed before the peer answered anything. The peer is then an agent that is
+// stuck, or an application that waits for more bytes while its agent is down.
+// Silent is false if the context ended. An overloaded agent answers (Busy).
 func Silent(err error) bool { return errors.Is(err, errSilent) }
 
-// BusyAlert is what an agent answers a ClientHello with that it has no time for:
-// a fatal alert, general_error, in a record of its own. No server of another kind
-// says that.
+// BusyAlert is an agent's answer to a ClientHello that it has no time for: a
+// fatal alert, general_error, in a record of its own. No other kind of server
+// sends that.
 var BusyAlert = []byte{recordAlert, 3, 3, 0, 2, alertFatal, alertGeneralError}
 
 const (
@@ -119,9 +123,9 @@ const (
 
 var errPeerBusy = errors.New("the peer's agent has too many handshakes to do")
 
-// Busy reports whether err, of Handshake, is the word of an agent that is there and
-// has no time. Anybody on the way can say it in its place: it is good for nothing
-// but to try again a little later.
+// Busy reports whether err, from Handshake, is the answer of an agent that is up
+// but has no time. The answer is not authenticated and can be forged on the
+// network, so it may only be used to try again a little later.
 func Busy(err error) bool { return errors.Is(err, errPeerBusy) }
 
 func busy(err error) bool {
@@ -134,15 +138,16 @@ func cutOff(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// Refused reports whether err is a peer's alert about the certificate we sent,
+// Refused reports whether err is the peer's alert about our certificate. It comes
 // in the handshake or at the first read after it.
 func Refused(err error) bool {
 	alert, ok := remoteAlert(err)
 	return ok && certificateAlert(alert)
 }
 
-// HandshakeReason classifies any error of a handshake: ours, an alert of the
-// peer's, something that is not TLS, time. ReasonNone for nil.
+// HandshakeReason classifies any error of a handshake: one of our own, an alert
+// from the peer, an answer that is not TLS, a timeout. It returns ReasonNone for
+// nil.
 func HandshakeReason(err error) mesh.Reason {
 	if err == nil {
 		return mesh.ReasonNone
@@ -163,8 +168,9 @@ func HandshakeReason(err error) mesh.Reason {
 	return mesh.ReasonTLSFailed
 }
 
-// noClientCertificate is what crypto/tls's server says when the client sent an
-// empty certificate list; there is no typed error (a test watches the text).
+// noClientCertificate is the text of the error of a crypto/tls server whose
+// client sent an empty certificate list. There is no typed error; a test checks
+// that the text is still the same.
 const noClientCertificate = "tls: client didn't provide a certificate"
 
 func timedOut(err error) bool {
@@ -175,9 +181,9 @@ func timedOut(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// remoteAlert returns the TLS alert that the peer sent. crypto/tls reports it
-// as a net.OpError "remote error" around an unexported type, whose text is the
-// same as that of the exported AlertError.
+// remoteAlert returns the TLS alert that the peer sent. crypto/tls reports it as
+// a net.OpError "remote error" around an unexported type, which has the same text
+// as the exported AlertError.
 func remoteAlert(err error) (tls.AlertError, bool) {
 	op, ok := errors.AsType[*net.OpError](err)
 	if !ok || op.Op != "remote error" || op.Err == nil {
@@ -191,8 +197,8 @@ func remoteAlert(err error) (tls.AlertError, bool) {
 	return 0, false
 }
 
-// certificateAlert: the alerts about the certificate we sent, or did not send
-// (RFC 8446 section 6.2).
+// certificateAlert reports whether an alert is about the certificate that we sent
+// or did not send (RFC 8446 section 6.2).
 func certificateAlert(alert tls.AlertError) bool {
 	switch alert {
 	case 42, // bad_certificate

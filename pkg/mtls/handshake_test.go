@@ -17,8 +17,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// TestPeersThatAreNoAgent: what a client meets where the server's agent is
-// down, or where something else listens.
+// TestPeersThatAreNoAgent has what a client may meet if the server's agent is
+// down or if something else listens.
 func TestPeersThatAreNoAgent(t *testing.T) {
 	m := ready(t, startManager(t, newAuthority(t, time.Hour), web, store))
 	client, err := m.ClientConfig(web, store, ALPNTCP)
@@ -35,9 +35,9 @@ func TestPeersThatAreNoAgent(t *testing.T) {
 	}
 	banner := make([]byte, 0x80)
 	banner[0] = 0x80 // length of a MySQL greeting; reads like SSLv2
-	// What speaks TLS, or sends TLS back, and is an application all the same.
+	// Peers that speak TLS, or send TLS back, but are applications.
 	foreign := map[string]bool{"alert": true, "echo": true, "TLS, no names": true, "TLS, other ALPN": true, "TLS 1.2": true}
-	// Those that say nothing more are waited for in vain.
+	// Peers that never answer get a short deadline.
 	patience := map[string]time.Duration{"silence": 300 * time.Millisecond, "stuck after hello": 3 * time.Second}
 	for name, tc := range map[string]struct {
 		serve  func(*net.TCPConn)
@@ -77,25 +77,25 @@ func TestPeersThatAreNoAgent(t *testing.T) {
 			defer cancel()
 			err := Handshake(ctx, tls.Client(c, client))
 			if err == nil {
-				t.Fatal("the handshake succeeded")
+				t.Fatal("the handshake succeeded, want an error")
 			}
 			if got := NotTLS(err); got != tc.notTLS {
-				t.Errorf("NotTLS(%v) = %t", err, got)
+				t.Errorf("NotTLS(%v) = %t, want %t", err, got, tc.notTLS)
 			}
 			if got, want := NotAgent(err), tc.notTLS || foreign[name]; got != want {
-				t.Errorf("NotAgent(%v) = %t", err, got)
+				t.Errorf("NotAgent(%v) = %t, want %t", err, got, want)
 			}
 			if got := HandshakeReason(err); got != tc.reason {
 				t.Errorf("HandshakeReason(%v) = %q, want %q", err, got, tc.reason)
 			}
-			if got := Silent(err); got != (name == "silence") {
-				t.Errorf("Silent(%v) = %t", err, got)
+			if got, want := Silent(err), name == "silence"; got != want {
+				t.Errorf("Silent(%v) = %t, want %t", err, got, want)
 			}
-			if got := Busy(err); got != (name == "busy") {
-				t.Errorf("Busy(%v) = %t", err, got)
+			if got, want := Busy(err), name == "busy"; got != want {
+				t.Errorf("Busy(%v) = %t, want %t", err, got, want)
 			}
 			if !errors.As(err, new(*mesh.ReasonError)) {
-				t.Errorf("%T carries no reason", err)
+				t.Errorf("got a %T, want a *mesh.ReasonError", err)
 			}
 		})
 	}
@@ -103,8 +103,8 @@ func TestPeersThatAreNoAgent(t *testing.T) {
 
 func echo(c *net.TCPConn) { _, _ = io.Copy(c, c) }
 
-// foreignTLS is an application that speaks TLS itself, with a certificate of
-// the public kind.
+// foreignTLS is an application that speaks TLS itself, with a certificate for a
+// DNS name.
 func foreignTLS(t *testing.T, config *tls.Config) func(*net.TCPConn) {
 	config.Certificates = []tls.Certificate{*newRoot(t, "public").issue(t, func(c *x509.Certificate) {
 		c.DNSNames = []string{"shop.example"}
@@ -117,13 +117,13 @@ func foreignTLS(t *testing.T, config *tls.Config) func(*net.TCPConn) {
 	}
 }
 
-// cutAfterHello relays to a real server and cuts the connection as soon as it
-// has spoken.
+// cutAfterHello relays to a real server and closes the connection after the
+// server's first record.
 func cutAfterHello(t *testing.T, m *Manager) func(*net.TCPConn) {
 	return afterHello(t, m, func(c *net.TCPConn) { _ = c.CloseWrite() })
 }
 
-// stuckAfterHello is the same, falling silent.
+// stuckAfterHello does the same, but falls silent instead.
 func stuckAfterHello(t *testing.T, m *Manager) func(*net.TCPConn) {
 	return afterHello(t, m, func(*net.TCPConn) {})
 }

@@ -34,17 +34,17 @@ var (
 	other = mesh.Identity{TrustDomain: testDomain, Namespace: "shop", ServiceAccount: "other"}
 )
 
-// authority is a Signer over a real CA, as the controller is.
+// authority is a Signer with a real CA, like the controller.
 type authority struct {
 	*ca.Directory
 	lifetime time.Duration
 
 	mu    sync.Mutex
-	fail  error                                    // answer with this instead
+	fail  error                                    // if set, the answer to all requests
 	asked map[mesh.Identity]int                    // requests so far
-	spoil func(id mesh.Identity, i *Issued)        // change the answer
-	swap  func(id mesh.Identity) mesh.Identity     // sign for another identity
-	key   func(csrDER []byte) (otherCSRDER []byte) // sign another key
+	spoil func(id mesh.Identity, i *Issued)        // changes the answer
+	swap  func(id mesh.Identity) mesh.Identity     // makes it sign for another identity
+	key   func(csrDER []byte) (otherCSRDER []byte) // makes it sign another key
 }
 
 func newAuthority(t testing.TB, lifetime time.Duration) *authority {
@@ -111,8 +111,8 @@ func startManager(t testing.TB, s Signer, ids ...mesh.Identity) *Manager {
 	return m
 }
 
-// ready waits until every certificate is issued; outside a synctest bubble
-// too.
+// ready waits until every certificate is issued. It also works outside a synctest
+// bubble.
 func ready(t testing.TB, m *Manager) *Manager {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
@@ -126,12 +126,12 @@ func ready(t testing.TB, m *Manager) *Manager {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Fatalf("certificates still pending: %+v", m.Status())
+	t.Fatalf("after 10 s: %+v, want all certificates issued", m.Status())
 	return nil
 }
 
-// root is a root of the tests' own, with which certificates can be made that
-// the real authority would refuse.
+// root is a root certificate of the tests. It can issue certificates that the
+// real authority would refuse to.
 type root struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -165,7 +165,7 @@ func newRoot(t testing.TB, name string) root {
 	return root{cert, key}
 }
 
-// issue makes a good certificate for uris; change may spoil it.
+// issue makes a good certificate for uris, which change may then spoil.
 func (r root) issue(t testing.TB, change func(*x509.Certificate), uris ...string) *tls.Certificate {
 	t.Helper()
 	template := &x509.Certificate{
@@ -191,15 +191,17 @@ func (r root) issue(t testing.TB, change func(*x509.Certificate), uris ...string
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// outcome is how a connection attempt ended on both sides.
+// outcome is the result of a connection attempt on both sides.
 type outcome struct {
-	client, server       error
-	clientSees, serverOf mesh.Identity
-	resumed              bool
+	client, server error
+	// The peer's identity as seen by the server and by the client.
+	clientID, serverID mesh.Identity
+	resumed            bool
 }
 
-// connect makes a connection over pipe ends: both shake hands, then the server
-// sends a byte, which is when a client learns that it was refused.
+// connect makes a connection over two ends of a pipe. After the handshake the
+// server sends a byte: only by reading it does a client learn whether it was
+// refused.
 func connect(c, s net.Conn, client, server *tls.Config) (o outcome) {
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -210,7 +212,7 @@ func connect(c, s net.Conn, client, server *tls.Config) (o outcome) {
 		if o.server = Handshake(ctx, conn); o.server != nil {
 			return
 		}
-		o.clientSees, o.server = PeerIdentity(conn.ConnectionState()) // the server's view of the client
+		o.clientID, o.server = PeerIdentity(conn.ConnectionState())
 		if o.server == nil {
 			_, o.server = conn.Write([]byte{1})
 		}
@@ -221,7 +223,7 @@ func connect(c, s net.Conn, client, server *tls.Config) (o outcome) {
 			o.client = mesh.Fail(HandshakeReason(err), err)
 		}
 		o.resumed = conn.ConnectionState().DidResume
-		o.serverOf, _ = PeerIdentity(conn.ConnectionState())
+		o.serverID, _ = PeerIdentity(conn.ConnectionState())
 	}
 	_ = c.Close()
 	wg.Wait()
@@ -233,8 +235,8 @@ func connectPipe(client, server *tls.Config) outcome {
 	return connect(buffered(c), buffered(s), client, server)
 }
 
-// bufferedConn gives an end of a net.Pipe the send buffer that a socket has:
-// without one, a side that refuses while the other still writes blocks both.
+// bufferedConn gives an end of a net.Pipe a send buffer, like a socket's. Without
+// one, a side that refuses while the other still writes would block both.
 type bufferedConn struct {
 	net.Conn
 	mu     sync.Mutex
@@ -275,7 +277,8 @@ func (b *bufferedConn) Close() error {
 	return nil
 }
 
-// between connects source on m to dest on n.
+// between connects source, with its certificate from m, to dest, with its
+// certificate from n.
 func between(m, n *Manager, source, dest mesh.Identity) outcome {
 	client, err := m.ClientConfig(source, dest, ALPNTCP)
 	if err != nil {

@@ -12,18 +12,18 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// maxSigning bounds the requests to the authority that are under way at once.
+// maxSigning bounds the concurrent requests to the authority.
 const maxSigning = 8
 
-// Manager owns the certificates of the identities that run on this node. It
-// is safe for concurrent use.
+// Manager owns the certificates of all identities that run on this node. It is
+// safe for concurrent use.
 type Manager struct {
 	signer      Signer
 	trustDomain string
 	log         *slog.Logger
 
 	bundle  atomic.Pointer[bundle] // nil until the first anchors are known
-	signing chan struct{}          // a slot per request under way
+	signing chan struct{}          // holds an element for each request to the authority
 	wake    chan struct{}          // tells Run that entries changed
 
 	refreshes, failures atomic.Uint64
@@ -32,14 +32,14 @@ type Manager struct {
 	entries map[mesh.Identity]*entry
 }
 
-// entry is one identity. Its configs are made once and look the certificate
-// and the bundle up at each handshake, so nothing has to be swapped in them.
+// entry is the state of one identity. Its configs are made once. They look up
+// the certificate and the bundle at each handshake, so they never have to change.
 type entry struct {
 	id     mesh.Identity
 	server *tls.Config
 	cert   atomic.Pointer[certificate] // nil until first issued
 
-	rotated chan struct{} // the authority's root is being replaced
+	rotated chan struct{} // tells keepFresh that the authority's root is being replaced
 
 	life context.Context // ends when the node no longer needs the identity
 	drop context.CancelFunc
@@ -47,18 +47,18 @@ type entry struct {
 	mu      sync.RWMutex
 	clients map[clientKey]*tls.Config
 	lastErr error // of the latest attempt; nil after a success
-	started bool  // a goroutine of Run keeps it fresh
+	started bool  // Run has started a goroutine that keeps it fresh
 }
 
 // certificate is an issued certificate with its key. Immutable.
 type certificate struct {
 	tls    tls.Certificate
 	leaf   *x509.Certificate
-	issued time.Time // local clock
+	issued time.Time // by the local clock
 }
 
-// NewManager makes a Manager that has no identity and no trust anchor yet.
-// Nothing is requested before Run.
+// NewManager makes a Manager without identities and trust anchors. It requests
+// nothing before Run.
 func NewManager(signer Signer, trustDomain string, log *slog.Logger) *Manager {
 	return &Manager{
 		signer:      signer,
@@ -70,9 +70,10 @@ func NewManager(signer Signer, trustDomain string, log *slog.Logger) *Manager {
 	}
 }
 
-// SetIdentities declares which certificates the node needs, all of them: new
-// ones are requested at once, those no longer named are forgotten together
-// with their keys. Connections already made with them live on.
+// SetIdentities sets the identities for which the node needs certificates.
+// Certificates of new ones are requested at once. Those of identities that are no
+// longer listed are deleted together with their keys; connections that use them
+// continue.
 func (m *Manager) SetIdentities(ids []mesh.Identity) {
 	want := make(map[mesh.Identity]bool, len(ids))
 	for _, id := range ids {
@@ -112,7 +113,7 @@ func (m *Manager) entry(id mesh.Identity) *entry {
 	return m.entries[id]
 }
 
-// Run requests and renews certificates until ctx ends. It is called once.
+// Run requests and renews certificates until ctx ends. It must be called once.
 func (m *Manager) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -128,7 +129,8 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
-// unstarted returns the entries that nobody keeps fresh yet, marked as started.
+// unstarted returns the entries that no goroutine keeps fresh yet, and marks them
+// as started.
 func (m *Manager) unstarted() []*entry {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

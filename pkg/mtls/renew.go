@@ -22,12 +22,13 @@ const (
 	maxBackoff   = 15 * time.Second
 	signTimeout  = 20 * time.Second
 
-	// clockCheck bounds one sleep: timers stand still while a machine is
-	// suspended, certificates do not.
+	// clockCheck bounds one sleep. Timers stop while a machine is suspended, but
+	// certificates still expire.
 	clockCheck = time.Minute
 
-	// A new anchor is made known a while before the authority signs with it;
-	// after that the nodes do not all come at once.
+	// A new anchor is distributed some time before the authority signs with it
+	// (rotationWait). The renewals of the nodes are then spread over a period, so
+	// that they do not all come at once.
 	rotationWait   = 45 * time.Second
 	rotationSpread = 45 * time.Second
 )
@@ -62,7 +63,7 @@ func (m *Manager) keepFresh(ctx context.Context, e *entry) {
 	}
 }
 
-// renewalTime is at 70 % of the certificate's life, up to 5 % of it earlier,
+// renewalTime returns when to renew a certificate: at 65 to 70 % of its lifetime,
 // so that certificates issued together are not renewed together. jitter is in
 // [0, 1).
 func renewalTime(c *certificate, jitter float64) time.Time {
@@ -70,8 +71,8 @@ func renewalTime(c *certificate, jitter float64) time.Time {
 	return c.issued.Add(time.Duration(float64(life) * (0.70 - 0.05*jitter)))
 }
 
-// retryDelay is the back-off with jitter, shortened where the certificate in
-// use would not live long enough for several more attempts.
+// retryDelay returns the back-off with jitter. It is shorter if the certificate
+// in use would otherwise expire before several more attempts.
 func retryDelay(backoff time.Duration, c *certificate, now time.Time) time.Duration {
 	if c != nil {
 		if left := c.leaf.NotAfter.Sub(now); left > 0 {
@@ -81,8 +82,9 @@ func retryDelay(backoff time.Duration, c *certificate, now time.Time) time.Durat
 	return backoff/2 + mathrand.N(backoff/2+1)
 }
 
-// sleepUntil sleeps until the wall clock shows t, or it is time to renew because
-// the authority's root was replaced; false when ctx ended first.
+// sleepUntil sleeps until t by the wall clock, or less if the authority's root
+// was replaced and the certificate has to be renewed. It returns false if ctx
+// ended first.
 func sleepUntil(ctx context.Context, t time.Time, rotated <-chan struct{}) bool {
 	t = t.Round(0) // the wall clock, not the monotonic one
 	for {
@@ -105,8 +107,8 @@ func sleepUntil(ctx context.Context, t time.Time, rotated <-chan struct{}) bool 
 	}
 }
 
-// issue has one certificate made and checks it, so that a wrong answer is a
-// failed renewal here and not a failed handshake at every peer.
+// issue requests a certificate and checks it. A wrong answer is then a failed
+// renewal here, rather than a failed handshake with every peer.
 func (m *Manager) issue(ctx context.Context, e *entry) (*certificate, error) {
 	select {
 	case m.signing <- struct{}{}:
@@ -140,8 +142,8 @@ func (m *Manager) issue(ctx context.Context, e *entry) (*certificate, error) {
 	return cert, nil
 }
 
-// newRequest makes a key and a PKCS #10 request for it. A renewal has a new
-// key: one that leaked is worth a certificate's lifetime and no more.
+// newRequest makes a key and a PKCS #10 request for it. Each renewal has a new
+// key, so that a leaked key is useful only until its certificate expires.
 func newRequest(id mesh.Identity) (*ecdsa.PrivateKey, []byte, error) {
 	uri, err := url.Parse(id.String())
 	if err != nil {
@@ -192,7 +194,7 @@ func (m *Manager) noteFailure(e *entry, err error) {
 	first := e.lastErr == nil
 	e.lastErr = err
 	e.mu.Unlock()
-	level := slog.LevelDebug // one line per change of state, not per attempt
+	level := slog.LevelDebug // warn once for each change of state, not for each attempt
 	if first {
 		level = slog.LevelWarn
 	}

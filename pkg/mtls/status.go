@@ -8,7 +8,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// CertState is what a certificate is good for now.
+// CertState is the state of a certificate.
 type CertState string
 
 const (
@@ -25,12 +25,12 @@ type CertStatus struct {
 	NotAfter  time.Time // zero while pending
 	SerialHex string    // "" while pending
 	State     CertState
-	LastError string // of the latest request, "" after a success
+	LastError string // error of the latest request, "" after a success
 
 	Chain [][]byte `json:"-"` // DER, leaf first; nil while pending
 }
 
-// Stats are the Manager's counters since the start, and the trust bundle.
+// Stats are the Manager's counters since the start, and its trust anchors.
 type Stats struct {
 	Refreshes uint64 // certificates issued
 	Failures  uint64 // requests that failed
@@ -44,7 +44,8 @@ type AnchorStatus struct {
 	NotAfter  time.Time
 }
 
-// Status describes every certificate the node needs, sorted by identity.
+// Status returns the status of all certificates that the node needs, sorted by
+// identity.
 func (m *Manager) Status() []CertStatus {
 	m.mu.RLock()
 	out := make([]CertStatus, 0, len(m.entries))
@@ -81,7 +82,7 @@ func (e *entry) status(now time.Time) CertStatus {
 	return s
 }
 
-// Stats returns the counters.
+// Stats returns the counters and the trust anchors.
 func (m *Manager) Stats() Stats {
 	s := Stats{Refreshes: m.refreshes.Load(), Failures: m.failures.Load()}
 	if b := m.bundle.Load(); b != nil {

@@ -35,9 +35,9 @@ func newBundle(der [][]byte) (*bundle, error) {
 	return b, nil
 }
 
-// SetAnchors replaces the trust bundle (DER certificates) for all handshakes
-// from now on. On an error, an empty bundle or a broken anchor, the bundle
-// before it stays.
+// SetAnchors replaces the trust bundle (DER certificates) for all later
+// handshakes. If the bundle is empty or has an invalid anchor, it returns an
+// error and keeps the old bundle.
 func (m *Manager) SetAnchors(der [][]byte) error {
 	b, err := newBundle(der)
 	if err != nil {
@@ -47,12 +47,12 @@ func (m *Manager) SetAnchors(der [][]byte) error {
 	return nil
 }
 
-// trust takes a bundle into use. An anchor that is new in it means that the
-// authority's root is being replaced: certificates are renewed soon, so that the
-// old anchor can be taken away.
+// trust starts using a bundle. A new anchor in it means that the authority's root
+// is being replaced. Certificates are then renewed soon, so that the old anchor
+// can be removed.
 func (m *Manager) trust(b *bundle) {
 	old := m.bundle.Swap(b)
-	if old == nil || !b.hasNewsFor(old) {
+	if old == nil || !b.addsTo(old) {
 		return
 	}
 	m.mu.RLock()
@@ -65,14 +65,14 @@ func (m *Manager) trust(b *bundle) {
 	}
 }
 
-// hasNewsFor reports whether b has an anchor that old has not.
-func (b *bundle) hasNewsFor(old *bundle) bool {
+// addsTo reports whether b has an anchor that old does not have.
+func (b *bundle) addsTo(old *bundle) bool {
 	return slices.ContainsFunc(b.certs, func(c *x509.Certificate) bool { return !slices.ContainsFunc(old.certs, c.Equal) })
 }
 
-// PeerIdentity is the identity in the peer's certificate. Whether it may be
-// believed was decided in the handshake; the zero Identity and an error mean
-// that cs is not of a mesh connection.
+// PeerIdentity returns the identity in the peer's certificate, which the
+// handshake has verified. It returns an error if cs is not the state of a mesh
+// connection.
 func PeerIdentity(cs tls.ConnectionState) (mesh.Identity, error) {
 	if len(cs.PeerCertificates) == 0 {
 		return mesh.Identity{}, mesh.Fail(mesh.ReasonTLSPeer, errNoPeerCertificate)
@@ -86,8 +86,8 @@ func PeerIdentity(cs tls.ConnectionState) (mesh.Identity, error) {
 
 var errNoPeerCertificate = errors.New("the peer sent no certificate")
 
-// certIdentity is the identity in a leaf. The error tells a certificate that
-// claims no SPIFFE identity at all by errNotAgent.
+// certIdentity returns the identity in a leaf. The error wraps errNotAgent if the
+// certificate has no SPIFFE identity at all.
 func certIdentity(leaf *x509.Certificate) (mesh.Identity, error) {
 	id, err := svidIdentity(leaf)
 	if err != nil && !slices.ContainsFunc(leaf.URIs, func(u *url.URL) bool { return u.Scheme == "spiffe" }) {
@@ -96,8 +96,8 @@ func certIdentity(leaf *x509.Certificate) (mesh.Identity, error) {
 	return id, err
 }
 
-// svidIdentity reads the one URI name of an X509-SVID leaf (X509-SVID
-// standard, sections 2 and 4: exactly one URI, never a CA).
+// svidIdentity parses the URI name of an X509-SVID leaf (X509-SVID standard,
+// sections 2 and 4: exactly one URI, never a CA).
 func svidIdentity(leaf *x509.Certificate) (mesh.Identity, error) {
 	if leaf.IsCA {
 		return mesh.Identity{}, errors.New("the peer sent a CA certificate as its own")
@@ -112,7 +112,7 @@ func svidIdentity(leaf *x509.Certificate) (mesh.Identity, error) {
 	return id, nil
 }
 
-// verifier is one decision about a peer's chain.
+// verifier has what is needed to verify a peer's chain.
 type verifier struct {
 	bundle      *bundle
 	trustDomain string
@@ -121,8 +121,8 @@ type verifier struct {
 	now         time.Time
 }
 
-// verify checks chain, leaf first. Its error is a *mesh.ReasonError; it says
-// ReasonTLSIdentity only of a certificate that is good in all other respects.
+// verify checks a chain, leaf first. Its error is a *mesh.ReasonError. The reason
+// is ReasonTLSIdentity only if the certificate is good in all other respects.
 func (v *verifier) verify(chain []*x509.Certificate) error {
 	id, err := v.authenticate(chain)
 	if err != nil {
@@ -135,8 +135,8 @@ func (v *verifier) verify(chain []*x509.Certificate) error {
 	return nil
 }
 
-// authenticate orders its checks so that the error names the likeliest cause;
-// the identity counts only without an error.
+// authenticate returns the identity that a chain proves. The order of its checks
+// is such that the error names the likeliest cause.
 func (v *verifier) authenticate(chain []*x509.Certificate) (mesh.Identity, error) {
 	if len(chain) == 0 {
 		return mesh.Identity{}, errNoPeerCertificate
@@ -173,7 +173,7 @@ func (v *verifier) authenticate(chain []*x509.Certificate) (mesh.Identity, error
 
 var errNoAnchors = errors.New("no trust anchor is known yet: has this node reached the controller?")
 
-// checkTime explains a certificate outside its lifetime.
+// checkTime returns an error for a certificate outside its lifetime.
 func checkTime(c *x509.Certificate, now time.Time) error {
 	switch {
 	case now.After(c.NotAfter):

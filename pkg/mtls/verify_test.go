@@ -28,14 +28,14 @@ func TestMutualHandshake(t *testing.T) {
 		if o.err() != nil {
 			t.Fatal(o.err())
 		}
-		if o.clientSees != web || o.serverOf != store {
-			t.Errorf("%s: server sees %s, client sees %s", alpn, o.clientSees, o.serverOf)
+		if o.clientID != web || o.serverID != store {
+			t.Errorf("%s: the server saw the client %s, want %s; the client saw the server %s, want %s", alpn, o.clientID, web, o.serverID, store)
 		}
 	}
 }
 
-// badPeers are peers a good one must refuse; made by a root that is trusted,
-// unless the case is about just that.
+// badPeers returns peers that must be refused. A trusted root issued their
+// certificates, except where the case is about the root.
 func badPeers(t *testing.T, trusted, unknown root) map[string]struct {
 	cert   *tls.Certificate
 	reason mesh.Reason
@@ -74,7 +74,8 @@ func badPeers(t *testing.T, trusted, unknown root) map[string]struct {
 	}
 }
 
-// signedByLeaf: a workload uses its own good certificate as if it were a CA's.
+// signedByLeaf returns a certificate that a workload signed with its own good
+// certificate, as if that were a CA's.
 func signedByLeaf(t *testing.T, r root) *tls.Certificate {
 	leaf := r.issue(t, nil, other.String())
 	parsed, err := x509.ParseCertificate(leaf.Certificate[0])
@@ -88,7 +89,7 @@ func signedByLeaf(t *testing.T, r root) *tls.Certificate {
 	return cert
 }
 
-// badConfig offers cert and believes anything.
+// badConfig offers cert and accepts any peer.
 func badConfig(cert *tls.Certificate) *tls.Config {
 	c := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{ALPNTCP}, ClientAuth: tls.RequestClientCert}
 	if cert != nil {
@@ -124,10 +125,10 @@ func TestBadPeersAreRefused(t *testing.T) {
 			t.Errorf("refused side: %q: %v, want %q", got, theirs, mesh.ReasonTLSRefused)
 		}
 		if NotTLS(ours) || NotTLS(theirs) {
-			t.Errorf("a refusal reads as no TLS: %v, %v", ours, theirs)
+			t.Errorf("NotTLS(%v) = %t, NotTLS(%v) = %t; want false for a refusal", ours, NotTLS(ours), theirs, NotTLS(theirs))
 		}
 	}
-	// The same certificates from somebody good are accepted.
+	// Control: a good certificate from the same root is accepted.
 	if o := connectPipe(client, badConfig(trusted.issue(t, nil, store.String()))); o.err() != nil {
 		t.Fatalf("control: %v", o.err())
 	}
@@ -135,9 +136,9 @@ func TestBadPeersAreRefused(t *testing.T) {
 		t.Run(name+"/server", func(t *testing.T) {
 			o := connectPipe(client, badConfig(tc.cert))
 			check(t, o.client, o.server, tc.reason, tc.text)
-			// A certificate that claims no identity is an application's own.
+			// A certificate without a SPIFFE identity belongs to an application.
 			if got, want := NotAgent(o.client), name == "no name" || name == "DNS name only" || name == "not spiffe"; got != want {
-				t.Errorf("NotAgent(%v) = %t", o.client, got)
+				t.Errorf("NotAgent(%v) = %t, want %t", o.client, got, want)
 			}
 		})
 		t.Run(name+"/client", func(t *testing.T) {
@@ -149,7 +150,7 @@ func TestBadPeersAreRefused(t *testing.T) {
 		o := connectPipe(client, badConfig(trusted.issue(t, nil, other.String())))
 		check(t, o.client, o.server, mesh.ReasonTLSIdentity, "expected spiffe://cluster.local/ns/shop/sa/store")
 		if NotAgent(o.client) {
-			t.Errorf("another identity reads as no agent: %v", o.client)
+			t.Errorf("NotAgent(%v) = true, want false", o.client)
 		}
 	})
 	t.Run("client without certificate", func(t *testing.T) {
@@ -158,7 +159,7 @@ func TestBadPeersAreRefused(t *testing.T) {
 	})
 }
 
-// TestForeignTLS: peers that speak TLS, but not the mesh's.
+// TestForeignTLS has peers that speak TLS, but not as the mesh does.
 func TestForeignTLS(t *testing.T) {
 	a := newAuthority(t, time.Hour)
 	m := ready(t, startManager(t, a, web, store))
@@ -177,14 +178,14 @@ func TestForeignTLS(t *testing.T) {
 	} {
 		for side, o := range map[string]outcome{"server": connectPipe(client, c), "client": connectPipe(c, server)} {
 			if o.client == nil || o.server == nil {
-				t.Errorf("%s as %s: accepted: %+v", name, side, o)
+				t.Errorf("%s as %s: got %+v, want an error on both sides", name, side, o)
 			}
 			for _, err := range []error{o.client, o.server} {
 				if got := HandshakeReason(err); got != mesh.ReasonTLSFailed && got != mesh.ReasonTLSRefused {
-					t.Errorf("%s as %s: reason %q: %v", name, side, got, err)
+					t.Errorf("%s as %s: reason %q of %v, want %q or %q", name, side, got, err, mesh.ReasonTLSFailed, mesh.ReasonTLSRefused)
 				}
 				if NotTLS(err) {
-					t.Errorf("%s as %s: reads as no TLS: %v", name, side, err)
+					t.Errorf("%s as %s: NotTLS(%v) = true, want false", name, side, err)
 				}
 			}
 		}
@@ -194,7 +195,7 @@ func TestForeignTLS(t *testing.T) {
 func TestPeerIdentityWithoutCertificate(t *testing.T) {
 	id, err := PeerIdentity(tls.ConnectionState{})
 	if !id.IsZero() || HandshakeReason(err) != mesh.ReasonTLSPeer {
-		t.Errorf("got %s, %v", id, err)
+		t.Errorf("got %q, %v; want no identity and %s", id, err, mesh.ReasonTLSPeer)
 	}
 }
 
@@ -210,7 +211,7 @@ func TestResumption(t *testing.T) {
 		c.ClientSessionCache, c.ServerName = tls.NewLRUClientSessionCache(4), "x"
 		for range 3 {
 			if o := connectTCP(t, c, server); o.err() != nil || o.resumed {
-				t.Fatalf("resumed %t, %v", o.resumed, o.err())
+				t.Fatalf("resumed %t, %v; want false and no error", o.resumed, o.err())
 			}
 		}
 	})
@@ -222,14 +223,14 @@ func TestResumption(t *testing.T) {
 			t.Fatal(o.err())
 		}
 		if o := connectTCP(t, c, s); o.err() != nil || !o.resumed {
-			t.Fatalf("control: resumed %t, %v", o.resumed, o.err())
+			t.Fatalf("control: resumed %t, %v; want true and no error", o.resumed, o.err())
 		}
 		if err := m.SetAnchors(ders(newRoot(t, "new").cert)); err != nil {
 			t.Fatal(err)
 		}
 		o := connectTCP(t, c, s)
 		if o.client == nil || o.server == nil {
-			t.Errorf("a ticket outlived its trust anchor: %+v", o)
+			t.Errorf("with a ticket whose trust anchor was removed: %+v, want an error on both sides", o)
 		}
 	})
 }

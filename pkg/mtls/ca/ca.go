@@ -1,14 +1,14 @@
-// Package ca is the mesh's certificate authority. It lives in the controller
-// only: it signs workload and node certificates, hands out the trust bundle,
-// and makes the tokens with which a node first proves its name.
+// Package ca is the mesh's certificate authority. Only the controller uses it. It
+// signs workload and node certificates, distributes the trust bundle, and makes
+// the tokens with which a node first proves its name.
 //
-// Whether a node may have the certificate it asks for is the caller's to
-// decide (the controller knows which pods run where); this package decides
-// only what a certificate may say.
+// The caller decides whether a node may have the certificate that it asks for:
+// the controller knows which pods run where. This package decides only what a
+// certificate may contain.
 //
-// An Authority signs with the Issuer it was last given. Where issuers are kept
-// is the business of others: Directory keeps one in files, the controller of a
-// cluster in a Secret.
+// An Authority signs with the Issuer that it was last given. It does not store
+// issuers: Directory stores one in files, and the controller of a cluster in a
+// Secret.
 package ca
 
 import (
@@ -26,16 +26,16 @@ const (
 	rootLifetime    = 10 * 365 * 24 * time.Hour
 	servingLifetime = 365 * 24 * time.Hour
 
-	// backdate is how far in the past certificates begin, so that a node
-	// whose clock is a little behind accepts them.
+	// backdate is how far in the past a certificate's validity begins, so that a
+	// node whose clock is slightly behind accepts it.
 	backdate = 60 * time.Second
 )
 
-// ErrNoIssuer is returned for what needs an issuer before there is one.
+// ErrNoIssuer is returned if the Authority has to sign before the first Use.
 var ErrNoIssuer = errors.New("the authority has no issuer yet")
 
-// Authority signs with one issuer and vouches for several trust anchors: those
-// that lead to its issuer and those of the past. It is safe for concurrent use.
+// Authority signs with one issuer and has several trust anchors: those of its
+// issuer and those of earlier ones. It is safe for concurrent use.
 type Authority struct {
 	trustDomain spiffeid.TrustDomain
 	current     atomic.Pointer[authorityState]
@@ -47,7 +47,7 @@ type authorityState struct {
 	anchors []*x509.Certificate
 }
 
-// New returns an Authority that signs nothing before Use.
+// New returns an Authority for a trust domain. It cannot sign before Use.
 func New(trustDomain string) (*Authority, error) {
 	td, err := parseTrustDomain(trustDomain)
 	if err != nil {
@@ -67,9 +67,9 @@ func parseTrustDomain(name string) (spiffeid.TrustDomain, error) {
 	return td, nil
 }
 
-// Use makes the Authority sign with issuer, and anchors its trust bundle. An
-// issuer that leads to none of them, or could not sign for the trust domain, is
-// refused, and what was before stays.
+// Use sets the issuer that the Authority signs with, and the anchors of its trust
+// bundle. It returns an error and changes nothing if the issuer leads to none of
+// the anchors or cannot sign for the trust domain.
 func (a *Authority) Use(issuer Issuer, anchors []*x509.Certificate) error {
 	next := &authorityState{issuer: issuer, anchors: Distinct(anchors)}
 	if err := issuer.check(a.trustDomain, next.anchors); err != nil {
@@ -79,7 +79,8 @@ func (a *Authority) Use(issuer Issuer, anchors []*x509.Certificate) error {
 	return nil
 }
 
-// Issuer is what the Authority signs with; ok is false before the first Use.
+// Issuer returns the issuer that the Authority signs with. ok is false before the
+// first Use.
 func (a *Authority) Issuer() (i Issuer, ok bool) {
 	s := a.current.Load()
 	if s == nil {
@@ -88,8 +89,8 @@ func (a *Authority) Issuer() (i Issuer, ok bool) {
 	return s.issuer, true
 }
 
-// IssuerID identifies the issuer's key; nil before there is one. What depends
-// on the issuer is to be made anew when it changes.
+// IssuerID identifies the issuer's key. It is nil before the first Use. When it
+// changes, callers must renew what depends on the issuer.
 func (a *Authority) IssuerID() []byte {
 	if i, ok := a.Issuer(); ok {
 		return i.Cert().RawSubjectPublicKeyInfo
@@ -97,10 +98,10 @@ func (a *Authority) IssuerID() []byte {
 	return nil
 }
 
-// TrustDomain is the trust domain this authority signs for.
+// TrustDomain returns the trust domain that the Authority signs for.
 func (a *Authority) TrustDomain() string { return a.trustDomain.Name() }
 
-// Anchors is the trust bundle, nil before the first Use. The caller must not
+// Anchors returns the trust bundle, nil before the first Use. The caller must not
 // change it.
 func (a *Authority) Anchors() []*x509.Certificate {
 	s := a.current.Load()
@@ -110,10 +111,10 @@ func (a *Authority) Anchors() []*x509.Certificate {
 	return s.anchors
 }
 
-// AnchorsPEM is the trust bundle as PEM certificates.
+// AnchorsPEM returns the trust bundle as PEM certificates.
 func (a *Authority) AnchorsPEM() []byte { return EncodePEM(a.Anchors()...) }
 
-// Distinct returns certs without repetitions.
+// Distinct returns certs without duplicates.
 func Distinct(certs []*x509.Certificate) []*x509.Certificate {
 	var out []*x509.Certificate
 next:

@@ -33,7 +33,7 @@ func open(t *testing.T, dir string) *Directory {
 	return a
 }
 
-// request makes a PKCS #10 request that asks for more than it is given.
+// request makes a PKCS #10 request that asks for names that it will not get.
 func request(t *testing.T) (*ecdsa.PrivateKey, []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -108,13 +108,13 @@ func TestWorkloadCertificateSaysOnlyWhatTheAuthorityKnows(t *testing.T) {
 		t.Errorf("certificate (-want +got):\n%s", diff)
 	}
 	if !key.PublicKey.Equal(leaf.PublicKey) {
-		t.Error("the certificate is not for the requested key")
+		t.Errorf("public key %v, want that of the request: %v", leaf.PublicKey, key.PublicKey)
 	}
 	if !leaf.NotAfter.Equal(notAfter) {
-		t.Errorf("notAfter %s, certificate says %s", notAfter, leaf.NotAfter)
+		t.Errorf("got notAfter %s, want that of the certificate: %s", notAfter, leaf.NotAfter)
 	}
 	if err := verify(parse(t, chain), a.Anchors()); err != nil {
-		t.Error(err)
+		t.Errorf("verify the chain with the anchors: %v", err)
 	}
 }
 
@@ -141,7 +141,7 @@ func TestLifetime(t *testing.T) {
 			}
 		}
 		if _, _, err := a.SignWorkload(csr, web, 0); err == nil {
-			t.Error("a lifetime of zero was signed")
+			t.Error("a lifetime of zero: got no error, want one")
 		}
 	})
 }
@@ -167,7 +167,7 @@ func TestSignRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if chain, _, err := a.SignWorkload(tc.csr, tc.id, time.Hour); err == nil {
-				t.Errorf("signed: %v", parse(t, chain)[0].URIs)
+				t.Errorf("signed a certificate for %v, want an error", parse(t, chain)[0].URIs)
 			}
 		})
 	}
@@ -182,17 +182,17 @@ func TestNodeCertificate(t *testing.T) {
 	}
 	leaf := parse(t, chain)[0]
 	if got, err := a.NodeName(leaf); err != nil || got != "node-1.example.com" {
-		t.Errorf("NodeName = %q, %v", got, err)
+		t.Errorf("NodeName = %q, %v; want node-1.example.com", got, err)
 	}
 	if diff := cmp.Diff([]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, leaf.ExtKeyUsage); diff != "" {
-		t.Error(diff)
+		t.Errorf("extended key usage (-want +got):\n%s", diff)
 	}
-	if _, err := mesh.ParseIdentity(leaf.URIs[0].String()); err == nil {
-		t.Error("a node certificate reads as a workload's")
+	if id, err := mesh.ParseIdentity(leaf.URIs[0].String()); err == nil {
+		t.Errorf("a node certificate was parsed as the workload %s, want an error", id)
 	}
 	for _, name := range []string{"", "..", "a/b", "a b", "a%2fb"} {
 		if _, _, err := a.SignNode(csr, name, time.Hour); err == nil {
-			t.Errorf("signed node name %q", name)
+			t.Errorf("SignNode(%q): got no error, want one", name)
 		}
 	}
 	workload, _, err := a.SignWorkload(csr, web, time.Hour)
@@ -200,7 +200,7 @@ func TestNodeCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if name, err := a.NodeName(parse(t, workload)[0]); err == nil {
-		t.Errorf("a workload certificate reads as node %q", name)
+		t.Errorf("a workload certificate was parsed as node %q, want an error", name)
 	}
 }
 
@@ -215,11 +215,11 @@ func TestServingCertificate(t *testing.T) {
 	roots.AppendCertsFromPEM(a.AnchorsPEM())
 	for _, name := range []string{"controller.underlane-system.svc", "10.0.0.1", "fd00::1"} {
 		if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name}); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("verify for %s: %v", name, err)
 		}
 	}
 	if _, err := a.ServingCertificate(nil, nil); err == nil {
-		t.Error("a certificate without a name was made")
+		t.Error("a certificate without a name: got no error, want one")
 	}
 }
 
@@ -228,15 +228,15 @@ func TestBootstrapToken(t *testing.T) {
 	a := open(t, dir)
 	token := a.BootstrapToken("node-1")
 	if !open(t, dir).CheckBootstrapToken("node-1", token) {
-		t.Error("the token is not valid after a restart")
+		t.Error("the token after a restart: refused, want accepted")
 	}
 	for _, tc := range [][2]string{{"node-2", token}, {"node-1", ""}, {"node-1", token + "A"}, {"", a.BootstrapToken("")}} {
 		if a.CheckBootstrapToken(tc[0], tc[1]) {
-			t.Errorf("token %q accepted for node %q", tc[1], tc[0])
+			t.Errorf("token %q for node %q: accepted, want refused", tc[1], tc[0])
 		}
 	}
 	if open(t, t.TempDir()).CheckBootstrapToken("node-1", token) {
-		t.Error("another authority accepts the token")
+		t.Error("the token at another authority: accepted, want refused")
 	}
 }
 
@@ -244,7 +244,7 @@ func TestReopenKeepsRootAndModes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "not", "yet")
 	first := open(t, dir).AnchorsPEM()
 	if diff := cmp.Diff(first, open(t, dir).AnchorsPEM()); diff != "" {
-		t.Error(diff)
+		t.Errorf("anchors (-first +reopened):\n%s", diff)
 	}
 	for name, want := range map[string]os.FileMode{rootFile: 0o600, secretFile: 0o600, bundleFile: 0o644} {
 		info, err := os.Stat(filepath.Join(dir, name))
@@ -256,7 +256,7 @@ func TestReopenKeepsRootAndModes(t *testing.T) {
 		}
 	}
 	if got, err := os.ReadFile(filepath.Join(dir, bundleFile)); err != nil || string(got) != string(first) {
-		t.Errorf("anchors.pem is not the bundle (%v)", err)
+		t.Errorf("anchors.pem is %q (%v), want the bundle %q", got, err, first)
 	}
 }
 
@@ -276,7 +276,7 @@ func TestConcurrentFirstOpenMakesOneRoot(t *testing.T) {
 	wg.Wait()
 	for _, g := range got[1:] {
 		if g != got[0] {
-			t.Fatal("two processes made different roots")
+			t.Fatalf("two opens made different roots: %q and %q", g, got[0])
 		}
 	}
 }
@@ -298,7 +298,7 @@ func TestRotateOverlaps(t *testing.T) {
 	}
 	after, newAnchors := sign(), a.Anchors()
 	if len(newAnchors) != 2 || !newAnchors[1].Equal(oldAnchors[0]) || newAnchors[0].Equal(oldAnchors[0]) {
-		t.Fatalf("bundle after a rotation: %d anchors", len(newAnchors))
+		t.Fatalf("after a rotation: %d anchors, want the new one and then the old one", len(newAnchors))
 	}
 	for name, tc := range map[string]struct{ chain, anchors []*x509.Certificate }{
 		"old certificate, new bundle":           {before, newAnchors},
@@ -311,16 +311,16 @@ func TestRotateOverlaps(t *testing.T) {
 		}
 	}
 	if err := verify(before, newAnchors[:1]); err == nil {
-		t.Error("a removed anchor still counts")
+		t.Error("verify the old certificate without its anchor: got no error, want one")
 	}
 	if diff := cmp.Diff(a.AnchorsPEM(), open(t, dir).AnchorsPEM()); diff != "" {
-		t.Errorf("the rotation is not on disk: %s", diff)
+		t.Errorf("anchors on disk after the rotation (-want +got):\n%s", diff)
 	}
-	if err := a.Rotate(); err != nil { // and again: two rotations within one lifetime
+	if err := a.Rotate(); err != nil { // two rotations within the lifetime of a certificate
 		t.Fatal(err)
 	}
 	if err := verify(sign(), newAnchors); err != nil {
-		t.Errorf("second rotation: %v", err)
+		t.Errorf("after a second rotation, verify with the bundle before it: %v", err)
 	}
 	if got := len(a.Anchors()); got != 3 {
 		t.Errorf("%d anchors after two rotations, want 3", got)
@@ -339,16 +339,16 @@ func TestExtraAnchorsAndReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := a.Anchors(); len(got) != 2 || !got[1].Equal(other.Anchors()[0]) {
-		t.Fatalf("%d anchors", len(got))
+		t.Fatalf("%d anchors, want our own and the other one", len(got))
 	}
 	if err := os.WriteFile(path, []byte("rubbish"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.Reload(); err == nil || !strings.Contains(err.Error(), "other.crt") {
-		t.Errorf("error %v does not name the broken file", err)
+		t.Errorf("got error %v, want one that names other.crt", err)
 	}
-	if len(a.Anchors()) != 2 {
-		t.Error("a failed reload changed the bundle")
+	if got := len(a.Anchors()); got != 2 {
+		t.Errorf("%d anchors after a failed reload, want 2 as before", got)
 	}
 }
 
@@ -388,7 +388,7 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 	}
 	for _, td := range []string{"", "UPPER", "a/b", "spiffe://cluster.local"} {
 		if _, err := Open(t.TempDir(), td); err == nil {
-			t.Errorf("trust domain %q accepted", td)
+			t.Errorf("trust domain %q: got no error, want one", td)
 		}
 	}
 }

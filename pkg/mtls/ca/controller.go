@@ -15,8 +15,9 @@ import (
 
 const controllerSegment = "controller"
 
-// ControllerCertificate makes the certificate with which the controller calls
-// agents, with a new key: spiffe://<trust-domain>/controller, for clients only.
+// ControllerCertificate makes the client certificate with which the controller
+// calls agents, and a new key for it. Its name is
+// spiffe://<trust-domain>/controller.
 func (a *Authority) ControllerCertificate(lifetime time.Duration) (tls.Certificate, error) {
 	name, err := spiffeid.FromSegments(a.trustDomain, controllerSegment)
 	if err != nil {

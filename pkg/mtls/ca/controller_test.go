@@ -22,15 +22,15 @@ func TestControllerCertificate(t *testing.T) {
 	}
 	leaf := chain[0]
 	if got := leaf.URIs[0].String(); got != "spiffe://"+a.TrustDomain()+"/controller" || len(leaf.URIs) != 1 || len(leaf.DNSNames) != 0 {
-		t.Errorf("names: %v %v", leaf.URIs, leaf.DNSNames)
+		t.Errorf("names %v %v, want only spiffe://%s/controller", leaf.URIs, leaf.DNSNames, a.TrustDomain())
 	}
 	if diff := cmp.Diff([]x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, leaf.ExtKeyUsage); diff != "" {
-		t.Error(diff)
+		t.Errorf("extended key usage (-want +got):\n%s", diff)
 	}
-	if _, err := mesh.ParseIdentity(leaf.URIs[0].String()); err == nil {
-		t.Error("the controller's certificate reads as a workload's")
+	if id, err := mesh.ParseIdentity(leaf.URIs[0].String()); err == nil {
+		t.Errorf("the controller's certificate was parsed as the workload %s, want an error", id)
 	}
 	if name, err := a.NodeName(leaf); err == nil {
-		t.Errorf("the controller's certificate reads as node %q", name)
+		t.Errorf("the controller's certificate was parsed as node %q, want an error", name)
 	}
 }

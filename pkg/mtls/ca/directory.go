@@ -23,24 +23,24 @@ const (
 
 const secretSize = 32
 
-// Directory is an Authority whose issuer is kept in files.
+// Directory is an Authority that stores its issuer in files.
 type Directory struct {
 	*Authority
 	dir    string
 	secret []byte // key of the bootstrap tokens
 
-	mu sync.Mutex // serialises what changes the directory
+	mu sync.Mutex // serialises changes of the directory
 }
 
-// Open loads the authority kept in dir, or creates it there:
+// Open loads the authority in dir, or creates one there:
 //
 //	root.pem       private key, root certificate, and the cross-signed one
 //	token.key      key of the bootstrap tokens
 //	anchors.d/     PEM files with further trust anchors (*.pem, *.crt)
-//	anchors.pem    the whole bundle, written for agents to be given
+//	anchors.pem    the complete bundle, written for distribution to agents
 //
 // Two processes may open the same directory at once. The error names the file
-// at fault; a broken directory is never silently replaced.
+// at fault. A broken directory is never silently replaced.
 func Open(dir, trustDomain string) (*Directory, error) {
 	authority, err := New(trustDomain)
 	if err != nil {
@@ -64,8 +64,8 @@ func Open(dir, trustDomain string) (*Directory, error) {
 	return d, nil
 }
 
-// Reload reads the directory again: how an anchor added to or removed from
-// anchors.d takes effect. On an error the state before it stays.
+// Reload reads the directory again, so that an anchor added to or removed from
+// anchors.d takes effect. On an error nothing changes.
 func (d *Directory) Reload() error {
 	unlock, err := d.lock()
 	if err != nil {
@@ -78,9 +78,9 @@ func (d *Directory) Reload() error {
 	return nil
 }
 
-// Rotate makes a new root and signs with it from now on. The old root stays in
-// the bundle (as a file of anchors.d, for the operator to remove once every
-// certificate it signed has expired) and cross-signs the new one.
+// Rotate makes a new root, which is used for signing from then on. The old root
+// cross-signs the new one and stays in the bundle as a file in anchors.d. The
+// operator can remove that once all certificates it signed have expired.
 func (d *Directory) Rotate() error {
 	unlock, err := d.lock()
 	if err != nil {
@@ -94,7 +94,7 @@ func (d *Directory) Rotate() error {
 }
 
 func (d *Directory) rotate() error {
-	// Another process may have rotated since: what the directory says counts.
+	// Another process may have rotated since, so read the root from the directory.
 	old, err := readRoot(d.path(rootFile))
 	if err != nil {
 		return err
@@ -103,8 +103,8 @@ func (d *Directory) rotate() error {
 	if err != nil {
 		return err
 	}
-	// The old root is filed first: a crash in between leaves it there twice,
-	// never lost.
+	// Store the old root among the anchors first. A crash after that leaves it in
+	// two places, but never loses it.
 	retired := fmt.Sprintf("%s/root-%x.pem", d.path(anchorsDir), old.Cert().SerialNumber)
 	if err := writeFile(retired, EncodePEM(old.Cert()), 0o600); err != nil {
 		return err
@@ -115,7 +115,7 @@ func (d *Directory) rotate() error {
 	return d.load()
 }
 
-// load reads the directory and puts to use what it says.
+// load reads the directory and uses the root and the anchors in it.
 func (d *Directory) load() error {
 	root, err := readRoot(d.path(rootFile))
 	if err != nil {
@@ -148,8 +148,8 @@ func (d *Directory) createRootIfMissing() error {
 
 func (d *Directory) path(name string) string { return filepath.Join(d.dir, name) }
 
-// lock makes the directory and keeps other processes, and other goroutines of
-// this one, from changing it until unlock.
+// lock creates the directory if needed, and keeps other processes and goroutines
+// from changing it until unlock.
 func (d *Directory) lock() (unlock func(), err error) {
 	if err := os.MkdirAll(d.path(anchorsDir), 0o700); err != nil {
 		return nil, err
@@ -165,11 +165,11 @@ func (d *Directory) lock() (unlock func(), err error) {
 	d.mu.Lock()
 	return func() {
 		d.mu.Unlock()
-		_ = f.Close() // lets go of the lock
+		_ = f.Close() // releases the lock
 	}, nil
 }
 
-// loadOrCreateSecret reads the key of the bootstrap tokens.
+// loadOrCreateSecret reads the key of the bootstrap tokens, or creates one.
 func loadOrCreateSecret(path string) ([]byte, error) {
 	secret, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// FuzzSignWorkload: whatever request a node sends, the certificate says the
-// identity that the caller decided on and nothing more.
+// FuzzSignWorkload checks that, whatever request a node sends, the certificate has
+// the identity that the caller decided on and no other name.
 func FuzzSignWorkload(f *testing.F) {
 	a, err := Open(f.TempDir(), testDomain)
 	if err != nil {
@@ -38,7 +38,7 @@ func FuzzSignWorkload(f *testing.F) {
 		}
 		names := len(leaf.DNSNames) + len(leaf.IPAddresses) + len(leaf.EmailAddresses)
 		if leaf.IsCA || names != 0 || len(leaf.URIs) != 1 || leaf.URIs[0].String() != web.String() {
-			t.Errorf("signed CA=%t, %v and %d other names", leaf.IsCA, leaf.URIs, names)
+			t.Errorf("signed CA=%t, %v and %d other names; want no CA and only %s", leaf.IsCA, leaf.URIs, names, web)
 		}
 	})
 }

@@ -18,21 +18,20 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
-// Issuer is a CA certificate with its key, and the way from it to a trust
-// anchor.
+// Issuer is a CA certificate with its key and its chain to a trust anchor.
 type Issuer struct {
 	Key crypto.Signer
-	// Chain begins with the certificate that signs. Those after it lead to an
-	// anchor: intermediates, or the same key and name signed by the root before
-	// (after a rotation). They are sent along with what the issuer signs, all
-	// but self-signed ones.
+	// Chain begins with the signing certificate. The others lead to an anchor.
+	// They are intermediates or, after a rotation, a certificate for the same key
+	// and name that the previous root signed. All of them except self-signed ones
+	// are sent with the certificates that the issuer signs.
 	Chain []*x509.Certificate
 }
 
-// Cert is the certificate that signs.
+// Cert returns the signing certificate.
 func (i Issuer) Cert() *x509.Certificate { return i.Chain[0] }
 
-// NewRoot makes a self-signed issuer of the trust domain, valid for ten years.
+// NewRoot makes a self-signed issuer for the trust domain, valid for ten years.
 func NewRoot(trustDomain string) (Issuer, error) {
 	td, err := parseTrustDomain(trustDomain)
 	if err != nil {
@@ -41,9 +40,9 @@ func NewRoot(trustDomain string) (Issuer, error) {
 	return newRoot(td)
 }
 
-// Successor makes a new root of the trust domain that i cross-signs: a peer
-// that has not heard of the new root yet accepts what it signs all the same,
-// so no order of events loses a connection.
+// Successor makes a new root for the trust domain, cross-signed by i. A peer that
+// does not have the new root yet also accepts the certificates that it signs, so
+// a rotation breaks no connection, whatever the order of events.
 func (i Issuer) Successor(trustDomain string) (Issuer, error) {
 	next, err := NewRoot(trustDomain)
 	if err != nil {
@@ -57,7 +56,7 @@ func (i Issuer) Successor(trustDomain string) (Issuer, error) {
 	return next, nil
 }
 
-// crossSign has i vouch for the key and name of next.
+// crossSign returns a certificate by i for the key and name of next.
 func (i Issuer) crossSign(next *x509.Certificate) (*x509.Certificate, error) {
 	template := &x509.Certificate{
 		Subject:               next.Subject,
@@ -77,7 +76,7 @@ func (i Issuer) crossSign(next *x509.Certificate) (*x509.Certificate, error) {
 	return x509.ParseCertificate(der)
 }
 
-// DueForRotation reports whether 80 % of the issuer's life has passed.
+// DueForRotation reports whether 80 % of the issuer's lifetime has passed.
 func (i Issuer) DueForRotation(now time.Time) bool {
 	c := i.Cert()
 	return now.After(c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) / 10 * 8))
@@ -106,10 +105,10 @@ func ParseIssuer(chainPEM, keyPEM []byte) (Issuer, error) {
 	return Issuer{Key: key, Chain: chain}, nil
 }
 
-// ChainPEM is the issuer's chain as PEM certificates.
+// ChainPEM returns the issuer's chain as PEM certificates.
 func (i Issuer) ChainPEM() []byte { return EncodePEM(i.Chain...) }
 
-// KeyPEM is the issuer's key as PEM, PKCS #8.
+// KeyPEM returns the issuer's key as PEM, in PKCS #8.
 func (i Issuer) KeyPEM() ([]byte, error) {
 	key, err := x509.MarshalPKCS8PrivateKey(i.Key)
 	if err != nil {
@@ -118,8 +117,8 @@ func (i Issuer) KeyPEM() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: pemPrivateKey, Bytes: key}), nil
 }
 
-// check refuses an issuer that could only sign certificates nobody accepts:
-// one that is no CA of the trust domain, has expired, or leads to none of the
+// check returns an error for an issuer whose certificates no peer would accept:
+// one that is not a CA of the trust domain, has expired, or leads to none of the
 // anchors.
 func (i Issuer) check(td spiffeid.TrustDomain, anchors []*x509.Certificate) error {
 	cert := i.Cert()
@@ -145,8 +144,8 @@ func (i Issuer) check(td spiffeid.TrustDomain, anchors []*x509.Certificate) erro
 	return nil
 }
 
-// LeadsTo returns nil when somebody who trusts only anchors accepts what the
-// issuer signs.
+// LeadsTo returns nil if a peer that trusts only anchors accepts the certificates
+// that the issuer signs.
 func (i Issuer) LeadsTo(anchors []*x509.Certificate) error {
 	opts := x509.VerifyOptions{
 		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
@@ -157,7 +156,8 @@ func (i Issuer) LeadsTo(anchors []*x509.Certificate) error {
 	for _, c := range i.Chain[1:] {
 		opts.Intermediates.AddCert(c)
 	}
-	// The certificate itself may not lead anywhere while its cross-signed twin does.
+	// Also try the cross-signed certificate for the same key: it may lead to an
+	// anchor where the signing certificate itself does not.
 	var err error
 	for _, c := range i.Chain {
 		if string(c.RawSubjectPublicKeyInfo) != string(i.Cert().RawSubjectPublicKeyInfo) {
@@ -170,7 +170,7 @@ func (i Issuer) LeadsTo(anchors []*x509.Certificate) error {
 	return err
 }
 
-// sent are the certificates to send along with what the issuer signs.
+// sent returns the certificates to send with those that the issuer signs.
 func (i Issuer) sent(now time.Time) []*x509.Certificate {
 	var out []*x509.Certificate
 	for _, c := range i.Chain {

@@ -17,7 +17,7 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
-// intermediate is an issuer below root, with an RSA key in PKCS #1 as openssl
+// intermediate makes an issuer below root, with an RSA key in PKCS #1 as openssl
 // writes it.
 func intermediate(t *testing.T, root Issuer, edit func(*x509.Certificate)) (chainPEM, keyPEM []byte) {
 	t.Helper()
@@ -61,7 +61,7 @@ func TestIntermediateIsSentAlong(t *testing.T) {
 	}
 	_, csr := request(t)
 	if _, _, err := a.SignWorkload(csr, web, time.Hour); !errors.Is(err, ErrNoIssuer) {
-		t.Errorf("signed with nothing: %v", err)
+		t.Errorf("SignWorkload before Use: got %v, want %v", err, ErrNoIssuer)
 	}
 	if err := a.Use(issuer, root.Chain); err != nil {
 		t.Fatal(err)
@@ -72,10 +72,10 @@ func TestIntermediateIsSentAlong(t *testing.T) {
 	}
 	chain := parse(t, ders)
 	if err := verify(chain, root.Chain); err != nil || len(chain) != 2 {
-		t.Errorf("a chain of %d: %v", len(chain), err)
+		t.Errorf("a chain of %d certificates, verified: %v; want 2 and no error", len(chain), err)
 	}
 	if notAfter.After(issuer.Cert().NotAfter) {
-		t.Error("outlives its issuer")
+		t.Errorf("valid until %s, want not after its issuer: %s", notAfter, issuer.Cert().NotAfter)
 	}
 }
 
@@ -111,15 +111,16 @@ func TestUseRefusesWhatNobodyWouldAccept(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := a.Use(issuer, tc.anchors); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want %q", err, want)
+			t.Errorf("got %v, want an error with %q", err, want)
 		}
 		if now, _ := a.Issuer(); !now.Cert().Equal(good.Cert()) {
-			t.Fatal("the good one is gone")
+			t.Fatalf("after a refused issuer: the issuer is %q, want the old one", now.Cert().Subject)
 		}
 	}
 }
 
-// What agents refuse to check is not signed with, nor signed for.
+// TestOnlyTakenKeysAndChains checks that the authority neither signs with nor
+// signs for keys and chains that agents refuse.
 func TestOnlyTakenKeysAndChains(t *testing.T) {
 	root := newRootOf(t)
 	a, err := New(testDomain)
@@ -139,7 +140,7 @@ func TestOnlyTakenKeysAndChains(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := a.Use(Issuer{Key: key, Chain: parse(t, [][]byte{der})}, root.Chain); !errors.Is(err, certchain.ErrBounds) {
-		t.Errorf("an issuer with a P-521 key: %v", err)
+		t.Errorf("an issuer with a P-521 key: got %v, want %v", err, certchain.ErrBounds)
 	}
 	good, err := ParseIssuer(intermediate(t, root, nil))
 	if err != nil {
@@ -150,7 +151,7 @@ func TestOnlyTakenKeysAndChains(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := a.Use(Issuer{Key: good.Key, Chain: append(good.Chain, twin.Chain...)}, root.Chain); !errors.Is(err, certchain.ErrBounds) {
-		t.Errorf("two intermediates of one name: %v", err)
+		t.Errorf("two intermediates with the same name: got %v, want %v", err, certchain.ErrBounds)
 	}
 	if err := a.Use(good, root.Chain); err != nil {
 		t.Fatal(err)
@@ -160,11 +161,11 @@ func TestOnlyTakenKeysAndChains(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := a.SignNode(csr, "node-1", time.Hour); err == nil || !strings.Contains(err.Error(), "P-521") {
-		t.Errorf("a request for a P-521 key: %v", err)
+		t.Errorf("a request for a P-521 key: got %v, want an error that names the curve", err)
 	}
 }
 
-func TestSuccessorIsKnownToThoseWhoKnowTheOld(t *testing.T) {
+func TestSuccessorLeadsToOldAndNewRoot(t *testing.T) {
 	old := newRootOf(t)
 	next, err := old.Successor(testDomain)
 	if err != nil {
@@ -172,11 +173,11 @@ func TestSuccessorIsKnownToThoseWhoKnowTheOld(t *testing.T) {
 	}
 	for name, anchors := range map[string][]*x509.Certificate{"old": old.Chain, "new": next.Chain[:1]} {
 		if err := next.LeadsTo(anchors); err != nil {
-			t.Error(name, err)
+			t.Errorf("the new issuer does not lead to the %s root: %v", name, err)
 		}
 	}
 	if old.LeadsTo(next.Chain[:1]) == nil {
-		t.Error("the old one leads to the new")
+		t.Error("the old issuer and the new root: got no error, want one")
 	}
 	key, err := next.KeyPEM()
 	if err != nil {
@@ -184,12 +185,12 @@ func TestSuccessorIsKnownToThoseWhoKnowTheOld(t *testing.T) {
 	}
 	again, err := ParseIssuer(next.ChainPEM(), key)
 	if err != nil || len(again.Chain) != 2 || again.LeadsTo(old.Chain) != nil {
-		t.Errorf("not the same when read again: %v", err)
+		t.Errorf("parsed again: a chain of %d, %v; want 2 that lead to the old root", len(again.Chain), err)
 	}
 	life := old.Cert().NotAfter.Sub(old.Cert().NotBefore)
 	for share, want := range map[time.Duration]bool{79: false, 81: true} {
 		if got := old.DueForRotation(old.Cert().NotBefore.Add(life / 100 * share)); got != want {
-			t.Errorf("due at %d %% of its life: %v", share, got)
+			t.Errorf("due at %d %% of the lifetime: %v, want %v", share, got, want)
 		}
 	}
 }

@@ -13,21 +13,21 @@ import (
 
 const nodeSegment = "node"
 
-// BootstrapToken is the secret with which the agent of node proves its name
-// once, to be given its first node certificate. It does not expire; it is
-// worth nothing for another node's name.
+// BootstrapToken returns the secret with which the agent of a node proves its
+// name to get its first node certificate. It does not expire, and it is valid for
+// that node's name only.
 func (d *Directory) BootstrapToken(node string) string {
 	mac := hmac.New(sha256.New, d.secret)
 	mac.Write([]byte("underlane bootstrap " + node))
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// CheckBootstrapToken reports whether token is node's, in constant time.
+// CheckBootstrapToken reports, in constant time, whether token is that of node.
 func (d *Directory) CheckBootstrapToken(node, token string) bool {
 	return node != "" && hmac.Equal([]byte(token), []byte(d.BootstrapToken(node)))
 }
 
-// Authenticate is CheckBootstrapToken as an error that says what to do.
+// Authenticate checks a token like CheckBootstrapToken. Its error says what to do.
 func (d *Directory) Authenticate(_ context.Context, node, token string) error {
 	if !d.CheckBootstrapToken(node, token) {
 		return fmt.Errorf("the token is not that of node %q: print the right one with `controller token --node %s`", node, node)
@@ -35,8 +35,8 @@ func (d *Directory) Authenticate(_ context.Context, node, token string) error {
 	return nil
 }
 
-// NodeName is the name in a node certificate that SignNode made. cert must
-// have been verified against the bundle.
+// NodeName returns the name in a node certificate that SignNode made. The caller
+// must have verified cert against the bundle.
 func (a *Authority) NodeName(cert *x509.Certificate) (string, error) {
 	if len(cert.URIs) != 1 {
 		return "", fmt.Errorf("node certificate: %d URI names, want exactly one", len(cert.URIs))

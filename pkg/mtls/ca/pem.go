@@ -14,8 +14,8 @@ const (
 	pemRSAKey      = "RSA PRIVATE KEY"
 )
 
-// ParseAnchors returns the certificates in a PEM text. No certificate in a text
-// that is not empty is an error.
+// ParseAnchors returns the certificates in a PEM text. A text without any is an
+// error, unless it is empty.
 func ParseAnchors(text []byte) ([]*x509.Certificate, error) {
 	_, certs, err := parsePEM(text)
 	if err == nil && len(certs) == 0 && len(text) > 0 {
@@ -24,7 +24,7 @@ func ParseAnchors(text []byte) ([]*x509.Certificate, error) {
 	return certs, err
 }
 
-// parsePEM returns the certificates in data, and the private key if one is.
+// parsePEM returns the certificates in data, and the private key if there is one.
 func parsePEM(data []byte) (crypto.Signer, []*x509.Certificate, error) {
 	var key crypto.Signer
 	var certs []*x509.Certificate

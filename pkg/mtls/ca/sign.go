@@ -19,12 +19,11 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
-// SignWorkload makes a certificate for id and the public key of csrDER (a
-// PKCS #10 request; nothing else of it is used, but it must be signed by that
-// key). The certificate is an X509-SVID: its only name is id, as a URI. It
-// lives for lifetime, rounded up to a second, and never longer than the
-// issuer. chain is DER, leaf first, without the root. An id of another trust domain
-// is refused.
+// SignWorkload makes a certificate for id and the public key of csrDER. That is a
+// PKCS #10 request signed by this key; nothing else of it is used. The
+// certificate is an X509-SVID: its only name is id, as a URI. It is valid for
+// lifetime, rounded up to a second, but not longer than the issuer. chain is DER,
+// leaf first, without the root. An id of another trust domain is an error.
 func (a *Authority) SignWorkload(csrDER []byte, id mesh.Identity, lifetime time.Duration) (chain [][]byte, notAfter time.Time, err error) {
 	name, err := a.workloadID(id)
 	if err != nil {
@@ -37,9 +36,9 @@ func (a *Authority) SignWorkload(csrDER []byte, id mesh.Identity, lifetime time.
 	return chain, notAfter, nil
 }
 
-// SignNode makes the certificate with which an agent speaks to the controller,
-// and is known by when the controller calls it:
-// spiffe://<trust-domain>/node/<node>, a name that is no workload's. The rest is
+// SignNode makes the certificate that an agent uses towards the controller, both
+// as a client and when the controller calls it. Its name is
+// spiffe://<trust-domain>/node/<node>, which is never a workload's. The rest is
 // as in SignWorkload.
 func (a *Authority) SignNode(csrDER []byte, node string, lifetime time.Duration) (chain [][]byte, notAfter time.Time, err error) {
 	name, err := spiffeid.FromSegments(a.trustDomain, nodeSegment, node)
@@ -79,7 +78,7 @@ func (a *Authority) workloadID(id mesh.Identity) (spiffeid.ID, error) {
 	if id.TrustDomain != a.trustDomain.Name() {
 		return spiffeid.ID{}, fmt.Errorf("identity %q is not of trust domain %s", id, a.trustDomain.Name())
 	}
-	// FromSegments refuses what would make another path of the same text.
+	// FromSegments refuses names that would change the structure of the path.
 	return spiffeid.FromSegments(a.trustDomain, "ns", id.Namespace, "sa", id.ServiceAccount)
 }
 
@@ -91,13 +90,14 @@ func (a *Authority) signID(csrDER []byte, id spiffeid.ID, lifetime time.Duration
 	return a.sign(&x509.Certificate{URIs: []*url.URL{id.URL()}, ExtKeyUsage: usage}, pub, lifetime)
 }
 
-// requestKey is the public key of a request that its holder signed.
+// requestKey returns the public key of a request, after checking that the
+// request is signed by it.
 func requestKey(csrDER []byte) (crypto.PublicKey, error) {
 	csr, err := x509.ParseCertificateRequest(csrDER)
 	if err != nil {
 		return nil, fmt.Errorf("parse request: %w", err)
 	}
-	if err := certchain.CheckKey(csr.PublicKey); err != nil { // before its signature, which may be costly to check
+	if err := certchain.CheckKey(csr.PublicKey); err != nil { // first: the signature of a large key is costly to check
 		return nil, fmt.Errorf("the request: %w", err)
 	}
 	if err := csr.CheckSignature(); err != nil {
@@ -139,8 +139,8 @@ func (a *Authority) sign(leaf *x509.Certificate, pub crypto.PublicKey, lifetime 
 	return chain, leaf.NotAfter, nil
 }
 
-// ceilSecond rounds up to the resolution of X.509, so that a short lifetime
-// is not cut shorter.
+// ceilSecond rounds up to a second, the resolution of X.509, so that a short
+// lifetime does not become shorter.
 func ceilSecond(t time.Time) time.Time {
 	if whole := t.Truncate(time.Second); whole.Before(t) {
 		return whole.Add(time.Second).UTC()

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// writeRoot stores key and certificates in one file, so that a crash leaves
-// either the old root or the new one, never a key without its certificate.
+// writeRoot stores key and certificates in one file. A crash then leaves either
+// the old root or the new one, but never a key without its certificate.
 func writeRoot(path string, r Issuer) error {
 	key, err := r.KeyPEM()
 	if err != nil {
@@ -57,7 +57,8 @@ func readAnchors(dir string) ([]*x509.Certificate, error) {
 	return out, nil
 }
 
-// writeFile replaces path in one step that survives a crash.
+// writeFile replaces the file at path atomically, so that a crash leaves either
+// the old content or the new.
 func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
 	if err != nil {

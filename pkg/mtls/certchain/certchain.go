@@ -1,5 +1,5 @@
 // Package certchain verifies the certificate chains that peers send, and bounds
-// what a stranger's chain costs: whoever terminates TLS verifies by it.
+// the processor time that this costs. All code that terminates TLS uses it.
 package certchain
 
 import (
@@ -13,27 +13,28 @@ import (
 	"fmt"
 )
 
-// Bounds of a chain that a peer sends. What is within them costs at most a few
-// signature checks; what is beyond them costs none. Without them, 99 CAs of one
-// name with P-521 keys cost a hundred checks, a third of a second of processor time.
+// Bounds of a chain that a peer sends. A chain within the bounds costs at most a
+// few signature checks; one beyond them costs none. Without bounds, 99 CAs with
+// the same name and P-521 keys would cost a hundred checks, a third of a second
+// of processor time.
 const (
-	MaxLen    = 4        // certificates: the leaf, and intermediates up to a trust anchor
-	MaxBytes  = 16 << 10 // of DER, which bounds names, constraints and policies too
-	leafBytes = 1 << 10  // of these, kept free for the leaf where it is not made yet
+	MaxLen    = 4        // certificates: the leaf and the intermediates up to a trust anchor
+	MaxBytes  = 16 << 10 // of DER, which also bounds names, constraints and policies
+	leafBytes = 1 << 10  // part of MaxBytes that CheckIssuer reserves for the leaf
 	minRSA    = 2048     // bits
 	maxRSA    = 4096
 )
 
-// ErrBounds is in the errors about a chain that is over the bounds, of which no
-// signature has been checked.
+// ErrBounds is wrapped by the errors about a chain that is beyond the bounds. No
+// signature of such a chain has been checked.
 var ErrBounds = errors.New("the certificate chain is not checked")
 
 var errNone = errors.New("the peer sent no certificate")
 
-// Verify verifies a peer's chain, leaf first, for opts.Roots and the rest
-// of opts, once Check has allowed it; opts.Intermediates are the chain's.
-// In VerifyConnection of a tls.Config it runs before crypto/tls checks the
-// signature that the peer made with the leaf's key.
+// Verify verifies a peer's chain, leaf first, with opts, if it passes Check. It
+// takes the intermediates from the chain, not from opts. As a tls.Config's
+// VerifyConnection it runs before crypto/tls checks the signature that the peer
+// made with the leaf's key.
 func Verify(chain []*x509.Certificate, opts x509.VerifyOptions) error {
 	if len(chain) == 0 {
 		return errNone
@@ -49,10 +50,10 @@ func Verify(chain []*x509.Certificate, opts x509.VerifyOptions) error {
 	return err
 }
 
-// Check checks what a chain, leaf first, consists of, and no signature: at
-// most MaxLen certificates of MaxBytes together, keys that CheckKey
-// allows, and no two intermediates of one subject, so that there is one way up.
-// The error is an ErrBounds.
+// Check checks a chain, leaf first, without checking any signature. It allows at
+// most MaxLen certificates of MaxBytes together, only keys that pass CheckKey,
+// and no two intermediates with the same subject, so that there is only one path
+// to an anchor. The error wraps ErrBounds.
 func Check(chain []*x509.Certificate) error {
 	if len(chain) == 0 {
 		return nil
@@ -60,11 +61,12 @@ func Check(chain []*x509.Certificate) error {
 	return checkShape(chain, 0)
 }
 
-// CheckIssuer is Check for the certificates that an authority sends along
-// with the leaf: whether peers take what it signs.
+// CheckIssuer is like Check for the certificates that an authority sends with a
+// leaf. It tells whether peers accept what the authority signs.
 func CheckIssuer(intermediates []*x509.Certificate) error { return checkShape(intermediates, 1) }
 
-// checkShape checks the part of a chain that begins with its certificate first.
+// checkShape checks a part of a chain. first is the index in the chain of the
+// part's first certificate.
 func checkShape(part []*x509.Certificate, first int) error {
 	total, size := first+len(part), first*leafBytes
 	if total > MaxLen {
@@ -89,8 +91,9 @@ func checkShape(part []*x509.Certificate, first int) error {
 	return nil
 }
 
-// CheckKey says whether signatures of a public key are checked: those of ECDSA
-// P-256 and P-384, Ed25519, and RSA of 2048 to 4096 bits are.
+// CheckKey returns an error for a public key whose signatures are not checked,
+// because they may be costly. It allows ECDSA with P-256 and P-384, Ed25519, and
+// RSA with 2048 to 4096 bits.
 func CheckKey(key crypto.PublicKey) error {
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:

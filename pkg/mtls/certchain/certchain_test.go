@@ -43,24 +43,24 @@ func TestBounds(t *testing.T) {
 	} {
 		err := Check(tc.chain)
 		if tc.text == "" && err != nil || tc.text != "" && (!errors.Is(err, ErrBounds) || !strings.Contains(err.Error(), tc.text)) {
-			t.Errorf("%s: %v, want %q", name, err, tc.text)
+			t.Errorf("%s: Check = %v, want %q", name, err, tc.text)
 		}
-		// Nothing of what is over the bounds is verified.
+		// No signature of a chain beyond the bounds is checked.
 		if err := Verify(tc.chain, x509.VerifyOptions{Roots: x509.NewCertPool()}); err == nil || errors.Is(err, ErrBounds) != (tc.text != "") {
-			t.Errorf("%s: verified: %v", name, err)
+			t.Errorf("%s: Verify = %v, want an error that wraps ErrBounds: %t", name, err, tc.text != "")
 		}
 	}
 }
 
-// What an authority sends along is one certificate short of a chain.
+// TestCheckIssuer checks that the bounds leave room for the leaf.
 func TestCheckIssuer(t *testing.T) {
 	for n, ok := range map[int]bool{0: true, 3: true, 4: false} {
 		if err := CheckIssuer(chain(t, elliptic.P256(), n, false)[1:]); (err == nil) != ok {
-			t.Errorf("%d intermediates: %v", n, err)
+			t.Errorf("%d intermediates: got %v, want accepted: %t", n, err, ok)
 		}
 	}
 	if err := CheckIssuer(chain(t, elliptic.P256(), 2, true)[1:]); !errors.Is(err, ErrBounds) {
-		t.Error("two of one subject:", err)
+		t.Errorf("two intermediates with the same subject: got %v, want %v", err, ErrBounds)
 	}
 }
 
@@ -91,7 +91,7 @@ func TestCheckKey(t *testing.T) {
 		{"x", false},
 	} {
 		if err := CheckKey(tc.key); (err == nil) != tc.ok {
-			t.Errorf("%T %v: %v", tc.key, tc.key, err)
+			t.Errorf("%T %v: got %v, want accepted: %t", tc.key, tc.key, err, tc.ok)
 		}
 	}
 }
@@ -102,9 +102,9 @@ func TestVerifyTakesTheChainsIntermediates(t *testing.T) {
 	roots.AddCert(certs[3])
 	opts := x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	if err := Verify(certs, opts); err != nil {
-		t.Error(err)
+		t.Errorf("a complete chain: got %v, want no error", err)
 	}
 	if err := Verify(certs[:2], opts); err == nil {
-		t.Error("verified with a gap in the chain")
+		t.Error("a chain with a gap: got no error, want one")
 	}
 }
