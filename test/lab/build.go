@@ -14,13 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BinVariable names a directory of programs that are built already (`make
-// build` and labtest); without it the tests build what they need.
+// BinVariable names the directory of programs that are already built (`make
+// build` and labtest). Without it the tests build what they need.
 const BinVariable = "UNDERLANE_TEST_BIN"
 
-// Bin gives the directory of the built programs: lab, labtest, and agent and
-// controller where this tree has them. They are built once for all tests of
-// all packages, and again when a source changed.
+// Bin returns the directory of the built programs: lab, labtest, and agent and
+// controller if this tree has them. They are built once for all tests of all
+// packages, and again when a source file has changed.
 func Bin(t testing.TB) string {
 	t.Helper()
 	dir, err := build()

@@ -31,7 +31,7 @@ func TestKilledSupervisorLeavesNothing(t *testing.T) {
 	for _, cure := range []string{"down", "up"} {
 		t.Run(cure, func(t *testing.T) {
 			l := lab.Up(t, lab.Options{Bin: fakeBin}, pod("a", "sh", "-c", "sleep 1000 & sleep 1000"))
-			// Somebody is inside, too.
+			// A program that the lab did not start runs inside, too.
 			inside := l.PodCommand("a", "sleep", "1000")
 			if err := inside.Start(); err != nil {
 				t.Fatal(err)
@@ -96,7 +96,7 @@ func TestLabFollowsItsOwner(t *testing.T) {
 	gone()
 }
 
-// awaitEnd waits for a process that is to end.
+// awaitEnd waits until a process has ended.
 func awaitEnd(l *lab.Lab, pid int) {
 	l.Eventually(30*time.Second, func() error {
 		if host.Alive(pid) {
@@ -110,13 +110,13 @@ func supervisor(t *testing.T, l *lab.Lab) int {
 	t.Helper()
 	pid := host.Owner("/run/" + l.Name() + ".lock")
 	if pid == 0 {
-		t.Fatal("nobody holds the lab's lock")
+		t.Fatal("no process holds the lab's lock, want the supervisor to")
 	}
 	return pid
 }
 
-// watchRemains notes the processes and network namespaces of a lab; the
-// function it gives fails the test if one is still there.
+// watchRemains records the processes and network namespaces of a lab. The
+// function that it returns fails the test if one of them still exists.
 func watchRemains(t *testing.T, l *lab.Lab) func() {
 	t.Helper()
 	lay, err := layout.Open(l.Name())
@@ -133,7 +133,7 @@ func watchRemains(t *testing.T, l *lab.Lab) func() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { f.Close() }) // open, for the next namespace would get its number
+		t.Cleanup(func() { f.Close() }) // keep it open: a new namespace would otherwise get the same number
 		st, err := f.Stat()
 		if err != nil {
 			t.Fatal(err)
@@ -146,11 +146,11 @@ func watchRemains(t *testing.T, l *lab.Lab) func() {
 	return func() {
 		t.Helper()
 		for _, pid := range pids {
-			awaitEnd(l, pid) // a killed one leaves its cgroup before it is dead
+			awaitEnd(l, pid) // a killed process leaves its cgroup before it has ended
 		}
 		links, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/ns/net")
 		for _, link := range links {
-			ns, _ := os.Readlink(link) // gone: in no namespace
+			ns, _ := os.Readlink(link) // if it is gone, it is in no namespace
 			if path := spaces[ns]; path != "" {
 				t.Errorf("%s holds the namespace that was %s", link, path)
 			}
@@ -158,7 +158,7 @@ func watchRemains(t *testing.T, l *lab.Lab) func() {
 	}
 }
 
-// assertNothingLeft fails the test if anything on the machine has the lab's
+// assertNothingLeft fails the test if anything on the machine still has the lab's
 // name.
 func assertNothingLeft(t *testing.T, name string) {
 	t.Helper()

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Result is how a program ended.
+// Result is the result of a program.
 type Result struct {
 	Stdout, Stderr string
 	Code           int // exit status; -1 if it was killed or did not start
@@ -28,7 +28,7 @@ func clip(s string) string {
 	return s
 }
 
-// Run runs a command to its end.
+// Run runs a command until it ends.
 func Run(cmd *exec.Cmd) Result {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -44,7 +44,7 @@ func Run(cmd *exec.Cmd) Result {
 	return r
 }
 
-// must runs a command that has to succeed.
+// must runs a command and fails the test if it fails.
 func (l *Lab) must(cmd *exec.Cmd) Result {
 	l.t.Helper()
 	r := Run(cmd)
@@ -54,49 +54,50 @@ func (l *Lab) must(cmd *exec.Cmd) Result {
 	return r
 }
 
-// PodCommand is a program of this machine inside a pod, not started: the
-// caller gives it input and reads its output.
+// PodCommand returns a command, not started, that runs a program of this machine
+// inside a pod. The caller connects its input and output.
 func (l *Lab) PodCommand(pod string, argv ...string) *exec.Cmd {
 	namespace, target := splitRef(pod)
 	return l.Command(append([]string{"exec", "-n", namespace, target, "--"}, argv...)...)
 }
 
-// Exec runs a program of this machine inside a pod and gives its standard
+// Exec runs a program of this machine inside a pod and returns its standard
 // output.
 func (l *Lab) Exec(pod string, argv ...string) string {
 	l.t.Helper()
 	return l.must(l.PodCommand(pod, argv...)).Stdout
 }
 
-// TryExec is Exec of a program that may fail.
+// TryExec is like Exec for a program that may fail.
 func (l *Lab) TryExec(pod string, argv ...string) Result { return Run(l.PodCommand(pod, argv...)) }
 
-// NodeCommand is a program in the network namespace of a node, not started.
+// NodeCommand returns a command, not started, that runs a program in the network
+// namespace of a node.
 func (l *Lab) NodeCommand(node string, argv ...string) *exec.Cmd {
 	return l.Command(append([]string{"node-exec", node, "--"}, argv...)...)
 }
 
-// NodeExec runs a program in the network namespace of a node and gives its
+// NodeExec runs a program in the network namespace of a node and returns its
 // standard output.
 func (l *Lab) NodeExec(node string, argv ...string) string {
 	l.t.Helper()
 	return l.must(l.NodeCommand(node, argv...)).Stdout
 }
 
-// AgentCommand is the agent's command line against the agent of a node, not
-// started.
+// AgentCommand returns a command, not started, that runs the agent's command line
+// for the agent of a node.
 func (l *Lab) AgentCommand(node string, args ...string) *exec.Cmd {
 	return l.Command(append([]string{"agent", node, "--"}, args...)...)
 }
 
-// Agent runs the agent's command line against the agent of a node and gives
-// its standard output.
+// Agent runs the agent's command line for the agent of a node and returns its
+// standard output.
 func (l *Lab) Agent(node string, args ...string) string {
 	l.t.Helper()
 	return l.must(l.AgentCommand(node, args...)).Stdout
 }
 
-// TryAgent is Agent of a command that may fail.
+// TryAgent is like Agent for a command that may fail.
 func (l *Lab) TryAgent(node string, args ...string) Result {
 	return Run(l.AgentCommand(node, args...))
 }

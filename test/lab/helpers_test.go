@@ -16,8 +16,8 @@ import (
 	"github.com/underlane/underlane/test/lab/host"
 )
 
-// pod is a manifest of one pod in the namespace default. The object begins on
-// line 6.
+// pod returns the manifest of a pod in the namespace default. The object begins
+// on line 6.
 func pod(name string, command ...string) string {
 	return fmt.Sprintf(`# A pod that a test needs
 # for one thing only.
@@ -56,7 +56,7 @@ func replicas(s api.State, deployment string) int {
 	return n
 }
 
-// must fails the test if a command of the lab does.
+// must fails the test if a command of the lab has failed.
 func must(t *testing.T, r lab.Result) lab.Result {
 	t.Helper()
 	if r.Code != 0 {
@@ -65,12 +65,12 @@ func must(t *testing.T, r lab.Result) lab.Result {
 	return r
 }
 
-// killIn kills the processes of that name in a cgroup.
+// killIn kills the processes with that name in a cgroup.
 func killIn(t *testing.T, cgroup, name string) {
 	t.Helper()
 	killed := 0
 	for _, pid := range host.CgroupProcs(cgroup) {
-		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)) // gone: not the one
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)) // "" for a process that is gone
 		if strings.TrimSpace(string(comm)) == name {
 			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 				t.Fatal(err)

@@ -1,15 +1,16 @@
-// Package lab brings a lab up for a test, and takes it down again: real nodes
-// and pods on this machine, with the programs of this tree (see cmd/lab). A
-// test of the data path is six lines:
+// Package lab brings up a lab for a test and takes it down again: real nodes and
+// pods on this machine, with the programs of this tree (see cmd/lab). A test of
+// the data path is six lines:
 //
 //	l := lab.Up(t, lab.Options{}, "testdata/shop.yaml")
 //	out := l.Exec("shop/client-1", "labtest", "get", "http://web/")
 //	…
 //
 // Pods are named "name" (namespace default), "namespace/name", or
-// "namespace/deploy/name" for one of a deployment's pods. Methods that take a
-// pod or a node fail the test when they do not work, and so belong on the
-// test's goroutine; those that begin with Try, and commands, do not.
+// "namespace/deploy/name" for one of a deployment's pods. Methods that take a pod
+// or a node fail the test if they do not work, so they must be called on the
+// test's goroutine. Methods that begin with Try and those that return commands do
+// not.
 package lab
 
 import (
@@ -33,21 +34,21 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// KeepVariable, when set, leaves the lab of a failed test up.
+// KeepVariable, if set, keeps the lab of a failed test up.
 const KeepVariable = "UNDERLANE_LAB_KEEP"
 
-// Options are what a test's lab is brought up with. The zero value is two
-// nodes with the mesh.
+// Options are the settings of a test's lab. The zero value is two nodes with the
+// mesh.
 type Options struct {
 	Nodes          int    // 2 if zero
-	NoMesh         bool   // the same pods bare
+	NoMesh         bool   // the same pods without the mesh
 	Bin            string // directory of agent and controller; those of this tree if empty
 	AgentArgs      []string
 	ControllerArgs []string
 	Wait           time.Duration // for every pod to be ready; a minute if zero
 }
 
-// Lab is a lab of a test.
+// Lab is the lab of a test.
 type Lab struct {
 	t    testing.TB
 	name string
@@ -57,9 +58,9 @@ type Lab struct {
 
 var serial atomic.Int32
 
-// Up brings a lab up and waits until every pod and agent is ready. Manifests
-// are files, directories, or the text itself where it has more than one line.
-// The lab goes down with the test, and with the test's process.
+// Up brings a lab up and waits until all pods and agents are ready. A manifest is
+// a file, a directory, or, if it has more than one line, the text itself. The lab
+// goes down at the end of the test or of the test's process.
 func Up(t testing.TB, opts Options, manifests ...string) *Lab {
 	t.Helper()
 	l := Bare(t)
@@ -87,7 +88,7 @@ func Up(t testing.TB, opts Options, manifests ...string) *Lab {
 	return l
 }
 
-// Bare is a lab that is not up: for tests that call its commands themselves.
+// Bare returns a lab that is not up, for tests that call its commands themselves.
 func Bare(t testing.TB) *Lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -99,20 +100,20 @@ func Bare(t testing.TB) *Lab {
 	return l
 }
 
-// Name is the lab's name: what --state of the lab's command takes.
+// Name returns the lab's name, the value for --state of the lab's command.
 func (l *Lab) Name() string { return l.name }
 
-// Bin is the directory of lab and labtest.
+// Bin returns the directory of lab and labtest.
 func (l *Lab) Bin() string { return l.bin }
 
-// Command is a command of the lab's command line for this lab, not started.
+// Command returns a command of the lab's command line for this lab, not started.
 func (l *Lab) Command(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(l.bin, "lab"), args...)
 	cmd.Env = append(os.Environ(), "UNDERLANE_LAB="+l.name)
 	return cmd
 }
 
-// State is everything there is to know about the lab.
+// State returns the state of the whole lab.
 func (l *Lab) State() api.State {
 	l.t.Helper()
 	var s api.State
@@ -122,7 +123,7 @@ func (l *Lab) State() api.State {
 	return s
 }
 
-// Pod finds a pod: its addresses, namespace, process, link.
+// Pod returns a pod with its addresses, namespace, process and link.
 func (l *Lab) Pod(ref string) api.Pod {
 	l.t.Helper()
 	namespace, target := splitRef(ref)
@@ -136,7 +137,7 @@ func (l *Lab) Pod(ref string) api.Pod {
 	return api.Pod{}
 }
 
-// ServiceIPs are the ClusterIPs of the service "namespace/name", IPv4 first.
+// ServiceIPs returns the ClusterIPs of the service "namespace/name", IPv4 first.
 func (l *Lab) ServiceIPs(ref string) []netip.Addr {
 	l.t.Helper()
 	namespace, name := splitRef(ref)
@@ -149,14 +150,13 @@ func (l *Lab) ServiceIPs(ref string) []netip.Addr {
 	return nil
 }
 
-// Apply applies manifests as Up takes them, and waits until every pod is
-// ready.
+// Apply applies manifests, given as to Up, and waits until all pods are ready.
 func (l *Lab) Apply(manifests ...string) {
 	l.t.Helper()
 	l.must(l.Command(append([]string{"apply"}, l.files(manifests)...)...))
 }
 
-// Delete deletes the objects of manifests as Up takes them.
+// Delete deletes the objects of manifests, given as to Up.
 func (l *Lab) Delete(manifests ...string) {
 	l.t.Helper()
 	l.must(l.Command(append([]string{"delete"}, l.files(manifests)...)...))
@@ -169,9 +169,9 @@ func (l *Lab) Scale(ref string, replicas int) {
 	l.must(l.Command("scale", "-n", namespace, target, "--replicas", strconv.Itoa(replicas)))
 }
 
-// Label changes labels of a pod ("namespace/pod/name"), all pods of a
-// deployment ("namespace/deploy/name") or a namespace ("ns/name") while they
-// run: KEY=VALUE sets, KEY- removes.
+// Label changes labels of a running pod ("namespace/pod/name"), of all pods of a
+// deployment ("namespace/deploy/name") or of a namespace ("ns/name"). KEY=VALUE
+// sets a label and KEY- removes it.
 func (l *Lab) Label(ref string, changes ...string) { l.t.Helper(); l.mark("label", ref, changes) }
 
 // Annotate changes annotations as Label does labels.
@@ -192,8 +192,8 @@ func (l *Lab) mark(command, ref string, changes []string) {
 // KillAgent kills the agent of a node with SIGKILL and waits for its end.
 func (l *Lab) KillAgent(node string) { l.t.Helper(); l.SignalAgent(node, "KILL") }
 
-// SignalAgent signals the agent of a node: KILL and TERM are waited for; STOP
-// and CONT are not.
+// SignalAgent signals the agent of a node. After KILL and TERM it waits for the
+// agent's end, after STOP and CONT it does not wait.
 func (l *Lab) SignalAgent(node, signal string) {
 	l.t.Helper()
 	l.must(l.Command("kill-agent", node, "--signal", signal))
@@ -211,16 +211,16 @@ func (l *Lab) StartController() { l.t.Helper(); l.must(l.Command("start-controll
 // RestartController stops the controller with SIGTERM and starts it again.
 func (l *Lab) RestartController() { l.t.Helper(); l.must(l.Command("restart-controller")) }
 
-// Logs is the log of a pod, of "controller", of a node's agent ("node-1") or
-// of the lab itself ("lab").
+// Logs returns the log of a pod, of the "controller", of a node's agent ("node-1")
+// or of the lab itself ("lab").
 func (l *Lab) Logs(ref string) string {
 	l.t.Helper()
 	namespace, target := splitRef(ref)
 	return l.must(l.Command("logs", "-n", namespace, target)).Stdout
 }
 
-// Eventually calls f until it gives nil, or fails the test with its last
-// error.
+// Eventually calls f until it returns nil. After patience it fails the test with
+// f's last error.
 func (l *Lab) Eventually(patience time.Duration, f func() error) {
 	l.t.Helper()
 	deadline := time.Now().Add(patience)
@@ -245,7 +245,7 @@ func splitRef(ref string) (namespace, target string) {
 	return first, strings.TrimPrefix(rest, "pod/")
 }
 
-// files makes files of manifests that are text.
+// files writes manifests that are text to files.
 func (l *Lab) files(manifests []string) []string {
 	l.t.Helper()
 	var out []string
@@ -279,7 +279,7 @@ func (l *Lab) end() {
 	}
 }
 
-// explain prints what somebody who looks into a failure wants to see.
+// explain logs what helps to find the cause of a failure.
 func (l *Lab) explain() {
 	if os.Getenv(KeepVariable) != "" {
 		l.t.Logf("the lab is left up: UNDERLANE_LAB=%s %s pods; … exec, agent, logs, down", l.name, filepath.Join(l.bin, "lab"))
@@ -304,8 +304,8 @@ func (l *Lab) explain() {
 
 const testPrefix = "ultest-"
 
-// sweep clears labs of test processes that were killed together with the
-// lab's supervisor, which would have cleared its lab itself.
+// sweep removes labs of earlier test processes that were killed together with the
+// lab's supervisor. Otherwise the supervisor removes its lab itself.
 var sweep = sync.OnceFunc(func() {
 	own, err := layout.Open(layout.DefaultName)
 	if err != nil {
@@ -313,7 +313,7 @@ var sweep = sync.OnceFunc(func() {
 	}
 	names := map[string]bool{}
 	for _, dir := range []string{layout.RunDir, own.Cgroup2, layout.NetnsDir, layout.BPFFS} {
-		entries, _ := os.ReadDir(dir) // not there: nothing is left in it
+		entries, _ := os.ReadDir(dir) // without the directory there is nothing to remove
 		for _, e := range entries {
 			name, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), "ul."), ".")
 			names[name] = strings.HasPrefix(name, testPrefix)

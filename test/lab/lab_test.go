@@ -14,7 +14,7 @@ import (
 	"github.com/underlane/underlane/test/lab"
 )
 
-// answer is what labtest's HTTP server says about a request.
+// answer is labtest's JSON response, which describes the request.
 type answer struct{ Hostname, RemoteAddr, LocalAddr, Path string }
 
 func ask(t *testing.T, l *lab.Lab, pod, url string) answer {
@@ -48,10 +48,10 @@ func TestPods(t *testing.T) {
 			for i, ip := range p.IPs {
 				a := ask(t, l, "shop/client-1", fmt.Sprintf("http://%s/x", hostPort(ip.String(), 8080)))
 				if a.Hostname != p.Name || a.Path != "/x" {
-					t.Errorf("%s answered %+v", p.Name, a)
+					t.Errorf("%s answered %+v, want its own name and address", p.Name, a)
 				}
 				if !strings.HasPrefix(strings.Trim(a.RemoteAddr, "["), client.IPs[i].String()) {
-					t.Errorf("%s saw %s, not the client's %s", p.Name, a.RemoteAddr, client.IPs[i])
+					t.Errorf("%s saw the client address %s, want %s", p.Name, a.RemoteAddr, client.IPs[i])
 				}
 			}
 		}
@@ -67,7 +67,7 @@ func TestPods(t *testing.T) {
 			if err := json.Unmarshal([]byte(out), &s); err != nil {
 				t.Fatal(err)
 			}
-			// 60 connections that all choose the same of two: once in 2^59 runs.
+			// The chance that all 60 connections choose the same of two is 1 in 2^59.
 			if s.Failed != 0 || len(s.Hosts) != 2 {
 				t.Errorf("%s: %s", host, out)
 			}
@@ -96,7 +96,7 @@ func TestPods(t *testing.T) {
 			}
 			out := l.NodeExec("node-1", "labtest", "get", "http://"+hostPort(vip.String(), 80))
 			if !strings.Contains(out, "192.168.77.1:") && !strings.Contains(out, "[fd77::1]:") {
-				t.Errorf("the server did not see the node's own address: %s", out)
+				t.Errorf("the server answered %s, want the node's own address in it", out)
 			}
 		}
 	})
@@ -171,11 +171,11 @@ func TestChangesWhileRunning(t *testing.T) {
 	out := l.Exec("shop/client-1", "getent", "hosts", "web")
 	before := l.State()
 	if n := replicas(before, "web"); n != 4 {
-		t.Errorf("%d replicas after scaling to 4", n)
+		t.Errorf("%d replicas after scaling to 4, want 4", n)
 	}
 	l.Scale("shop/deploy/web", 1)
 	if n := replicas(l.State(), "web"); n != 1 {
-		t.Errorf("%d replicas after scaling to 1", n)
+		t.Errorf("%d replicas after scaling to 1, want 1", n)
 	}
 	if got := l.Exec("shop/client-1", "labtest", "get", "http://web/", "-n", "10", "--fresh", "--summary"); !strings.Contains(got, `"failed":0`) {
 		t.Errorf("with one replica: %s (name %s)", got, out)
@@ -187,16 +187,16 @@ func TestChangesWhileRunning(t *testing.T) {
 	}
 	l.Delete("testdata/late.yaml")
 	if r := l.TryExec("shop/client-1", "labtest", "get", "http://late.other/"); r.Code == 0 {
-		t.Errorf("deleted service still answers: %s", r)
+		t.Errorf("a deleted service: got %s, want a failure", r)
 	}
 	if _, err := os.Stat(filepath.Join(manifests, "pod_other_late.yaml")); !os.IsNotExist(err) {
-		t.Errorf("manifest of a deleted pod: %v", err)
+		t.Errorf("manifest of a deleted pod: got %v, want that it does not exist", err)
 	}
 
 	web := l.Pod("shop/deploy/web")
 	must(t, lab.Run(l.Command("delete", "-n", "shop", "pod/"+web.Name)))
 	if again := l.Pod("shop/deploy/web"); again.Name == web.Name || again.UID == web.UID {
-		t.Errorf("the deployment did not replace its pod: %+v", again)
+		t.Errorf("got %+v, want a new pod of the deployment", again)
 	}
 }
 
@@ -217,13 +217,13 @@ func TestCrashingContainerIsRestarted(t *testing.T) {
 }
 
 func TestUpSaysWhyAPodIsNotReady(t *testing.T) {
-	lab.Up(t, lab.Options{NoMesh: true, Nodes: 1}, pod("ok", "labtest", "wait")) // builds, and shows that labs go side by side
+	lab.Up(t, lab.Options{NoMesh: true, Nodes: 1}, pod("ok", "labtest", "wait")) // builds the programs, and shows that labs can run side by side
 	for name, c := range map[string]struct {
 		manifest string
 		want     []string
 	}{
-		// The port, since without one a pod is ready while its program runs; once, since
-		// one that is started again and again may be running when the time is over.
+		// A port, because without one a pod is ready while its program runs. Only once,
+		// because a restarted program may be running when the time is over.
 		"crashes":     {strings.Replace(withPort(pod("sad", "sh", "-c", "echo my last words; exit 3")), "spec:", "spec:\n  restartPolicy: Never", 1), []string{"pod default/sad on node-1", "exit status 3", "my last words"}},
 		"no program":  {pod("sad", "no-such-program"), []string{"default/sad", `"no-such-program": no such program`}},
 		"no listener": {withPort(pod("sad", "labtest", "wait")), []string{"default/sad", "[9999]"}},
@@ -242,7 +242,7 @@ func TestUpSaysWhyAPodIsNotReady(t *testing.T) {
 			}
 			for _, w := range c.want {
 				if !strings.Contains(r.Stderr, w) {
-					t.Errorf("error does not say %q: %s", w, r)
+					t.Errorf("got the error %s, want %q in it", r, w)
 				}
 			}
 		})

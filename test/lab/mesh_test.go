@@ -11,8 +11,8 @@ import (
 	"github.com/underlane/underlane/test/lab"
 )
 
-// The agent and the controller of these tests are scripts: what is tested is
-// how the lab treats them.
+// fakeBin has the agent and the controller of these tests. They are scripts: the
+// tests are about how the lab runs them.
 const fakeBin = "testdata/fakebin"
 
 func TestAgentsAndController(t *testing.T) {
@@ -26,7 +26,7 @@ func TestAgentsAndController(t *testing.T) {
 		"--listen 192.168.77.254:8443", "--trust-domain cluster.local", "--more",
 	} {
 		if !strings.Contains(controller, want) {
-			t.Errorf("controller without %q: %s", want, controller)
+			t.Errorf("controller log: got %s, want %q in it", controller, want)
 		}
 	}
 	for i, node := range s.Nodes {
@@ -50,7 +50,7 @@ func TestAgentsAndController(t *testing.T) {
 			fmt.Sprintf("netns: net:[%d]", inode(netns)),
 		} {
 			if !strings.Contains(log, want) {
-				t.Errorf("agent of %s without %q: %s", node.Name, want, log)
+				t.Errorf("log of the agent of %s: got %s, want %q in it", node.Name, log, want)
 			}
 		}
 	}
@@ -73,7 +73,7 @@ func TestAgentsAndController(t *testing.T) {
 	for _, signal := range []string{"STOP", "CONT", "TERM"} {
 		l.SignalAgent("node-2", signal)
 		if signal == "STOP" {
-			l.Eventually(30*time.Second, func() error { // it stops when it is scheduled
+			l.Eventually(30*time.Second, func() error { // it stops only when it is scheduled
 				if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); !strings.Contains(string(text), ") T ") {
 					return fmt.Errorf("after SIGSTOP: %s %v", text, err)
 				}
@@ -117,7 +117,7 @@ func TestProgramsStartWhenThePodIsEnrolled(t *testing.T) {
 		}
 		return nil
 	})
-	// An agent that does not enrol, or that hangs, delays a pod and no more.
+	// An agent that hangs or does not enrol only delays a pod.
 	l.SignalAgent("node-1", "STOP")
 	l.Apply(strings.Replace(pod("late", "sleep", "1000"), "name: late", "name: late\n  labels: {underlane.io/mesh: enabled}", 1))
 }

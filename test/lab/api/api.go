@@ -1,5 +1,5 @@
-// Package api is what the lab's commands and its supervisor say to each
-// other: JSON over HTTP on the lab's socket.
+// Package api is the protocol between the lab's commands and its supervisor:
+// JSON over HTTP on the lab's socket.
 package api
 
 import (
@@ -9,7 +9,7 @@ import (
 	"github.com/underlane/underlane/test/lab/manifest"
 )
 
-// Options are what a lab is brought up with.
+// Options are the settings of a new lab.
 type Options struct {
 	Name           string   // of the lab
 	Nodes          int      // how many
@@ -29,7 +29,7 @@ type State struct {
 	Services   []Service
 }
 
-// Process is a process that the lab keeps, which may have ended.
+// Process is a process that the lab manages. It may have ended.
 type Process struct {
 	Pid  int    `json:",omitempty"` // 0: not running
 	Exit string `json:",omitempty"` // how it ended, if it did
@@ -78,18 +78,18 @@ type Service struct {
 	IPs             []netip.Addr
 }
 
-// Files asks for manifests to be applied or deleted.
+// Files is a request to apply or delete manifests.
 type Files struct{ Files []manifest.File }
 
-// Warnings answers Files.
+// Warnings is the answer to Files.
 type Warnings struct{ Warnings []string }
 
 // Target names an object: Kind is pod, ns or deploy.
 type Target struct{ Kind, Namespace, Name string }
 
-// Mark asks for labels (or annotations) of a target to change, live: Set
-// wins over what is there, Remove takes away. A deployment stands for all its
-// pods, those to come too.
+// Mark is a request to change labels or annotations of a running target. Set
+// overwrites and Remove deletes. A deployment stands for all its pods, including
+// future ones.
 type Mark struct {
 	Target
 	Annotations bool
@@ -97,23 +97,24 @@ type Mark struct {
 	Remove      []string
 }
 
-// Scale asks for a deployment to have this many replicas.
+// Scale is a request to change the replicas of a deployment.
 type Scale struct {
 	Target
 	Replicas int32
 }
 
-// Signal asks for a process to be signalled: a node's agent, or the
-// "controller". A signal that ends it is waited for.
+// Signal is a request to signal a process: a node's agent, or the "controller".
+// The answer to a signal that ends the process comes after its end.
 type Signal struct {
 	Process string
 	Signal  string // KILL, TERM, STOP, CONT…
 }
 
-// Start asks for a process to be started that is not running.
+// Start is a request to start a process that is not running.
 type Start struct{ Process string }
 
-// Wait asks for an answer when every pod and every running agent is ready.
+// Wait is a request that is answered when all pods and all running agents are
+// ready.
 type Wait struct{ Timeout time.Duration }
 
 // Error is the body of an answer that is not 200.

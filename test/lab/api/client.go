@@ -11,10 +11,10 @@ import (
 	"net/http"
 )
 
-// Client speaks to the supervisor of a lab.
+// Client talks to the supervisor of a lab.
 type Client struct{ http http.Client }
 
-// NewClient gives a client for the socket at path.
+// NewClient returns a client for the socket at path.
 func NewClient(path string) *Client {
 	return &Client{http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -25,20 +25,20 @@ func NewClient(path string) *Client {
 	}}}
 }
 
-// State asks for the lab's state.
+// State returns the lab's state.
 func (c *Client) State(ctx context.Context) (State, error) { return call[State](ctx, c, "state", nil) }
 
-// Apply makes the lab have the objects of files.
+// Apply creates or updates the objects of files.
 func (c *Client) Apply(ctx context.Context, files Files) (Warnings, error) {
 	return call[Warnings](ctx, c, "apply", files)
 }
 
-// Delete takes the objects of files away.
+// Delete deletes the objects of files.
 func (c *Client) Delete(ctx context.Context, files Files) error {
 	return c.do(ctx, "delete", files)
 }
 
-// DeleteTarget takes one object away.
+// DeleteTarget deletes one object.
 func (c *Client) DeleteTarget(ctx context.Context, t Target) error {
 	return c.do(ctx, "delete-target", t)
 }
@@ -55,10 +55,10 @@ func (c *Client) Signal(ctx context.Context, s Signal) error { return c.do(ctx, 
 // Start starts the controller or an agent, and waits until it is ready.
 func (c *Client) Start(ctx context.Context, s Start) error { return c.do(ctx, "start", s) }
 
-// Wait returns when everything is ready, or says what is not.
+// Wait returns when everything is ready. Its error says what is not.
 func (c *Client) Wait(ctx context.Context, w Wait) error { return c.do(ctx, "wait", w) }
 
-// Shutdown brings the lab down; the answer comes before the end.
+// Shutdown brings the lab down. It may return before the lab is down.
 func (c *Client) Shutdown(ctx context.Context) error { return c.do(ctx, "shutdown", nil) }
 
 func (c *Client) do(ctx context.Context, method string, request any) error {

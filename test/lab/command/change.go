@@ -91,7 +91,7 @@ func (a *app) scale() *cobra.Command {
 	return cmd
 }
 
-// mark is label and annotate.
+// mark makes the commands label and annotate.
 func (a *app) mark(name string, annotations bool) *cobra.Command {
 	return a.inNamespace(&cobra.Command{
 		Use:   name + " pod/NAME|deploy/NAME|ns/NAME KEY=VALUE|KEY-…",
@@ -121,7 +121,7 @@ func (a *app) mark(name string, annotations bool) *cobra.Command {
 	})
 }
 
-// target parses kind/name with kubectl's short and long kinds.
+// target parses kind/name. It accepts kubectl's short and long kinds.
 func (a *app) target(s string) (api.Target, error) {
 	kinds := map[string]string{
 		"pod": "pod", "pods": "pod", "po": "pod",
@@ -135,7 +135,7 @@ func (a *app) target(s string) (api.Target, error) {
 	return api.Target{Kind: kinds[kind], Namespace: a.namespace, Name: name}, nil
 }
 
-// process is the argument of kill and start: a node, or the controller.
+// process returns the argument of kill and start: a node, or the controller.
 func process(args []string) string {
 	if len(args) == 0 {
 		return "controller"

@@ -16,16 +16,16 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// NameVariable names the lab that commands mean, as --state does.
+// NameVariable names the lab that commands use, like --state.
 const NameVariable = "UNDERLANE_LAB"
 
-// app is what every command starts from.
+// app is what all commands have in common.
 type app struct {
 	name      string // of the lab
 	namespace string
 }
 
-// Main runs the command line and gives the exit status.
+// Main runs the command line and returns the exit status.
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -71,7 +71,7 @@ func (a *app) inNamespace(cmd *cobra.Command) *cobra.Command {
 
 func (a *app) layout() (layout.Layout, error) { return layout.Open(a.name) }
 
-// client gives a client of the running lab.
+// client returns a client of the running lab.
 func (a *app) client() (*api.Client, error) {
 	l, err := a.layout()
 	if err != nil {
@@ -91,7 +91,7 @@ func (a *app) state(ctx context.Context) (api.State, error) {
 	return c.State(ctx)
 }
 
-// ownDir is the directory of this program.
+// ownDir returns the directory of this program.
 func ownDir() (string, error) {
 	self, err := os.Executable()
 	if err != nil {

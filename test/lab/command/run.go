@@ -13,8 +13,8 @@ import (
 	"github.com/underlane/underlane/test/lab/host"
 )
 
-// exec, node-exec and agent become the program they run: its input, output,
-// terminal and exit status are theirs.
+// exec, node-exec and agent replace themselves by the program that they run. Its
+// input, output, terminal and exit status are theirs.
 
 func (a *app) exec() *cobra.Command {
 	cmd := a.inNamespace(&cobra.Command{
@@ -70,8 +70,8 @@ func (a *app) agent() *cobra.Command {
 	return cmd
 }
 
-// onNode is where programs of a node run, and the environment that points the
-// agent's command line at the node's agent.
+// onNode returns where programs of a node run, and an environment in which the
+// agent's command line uses the node's agent.
 func (a *app) onNode(ctx context.Context, name string) (api.State, host.Place, []string, error) {
 	s, err := a.state(ctx)
 	if err != nil {
@@ -95,8 +95,8 @@ func (a *app) onNode(ctx context.Context, name string) (api.State, host.Place, [
 	return s, host.Place{}, nil, fmt.Errorf("there is no node %q: see `lab nodes`", name)
 }
 
-// findPod finds a pod by name, pod/name, or deploy/name for one of its pods,
-// a ready one if there is one.
+// findPod finds a pod by name, pod/name or deploy/name. For a deployment it
+// returns one of its pods, a ready one if there is any.
 func (a *app) findPod(s api.State, ref string) (api.Pod, error) {
 	t, err := a.target(ref)
 	if err != nil {
@@ -118,7 +118,7 @@ func (a *app) findPod(s api.State, ref string) (api.Pod, error) {
 	return *found, nil
 }
 
-// setenv is env with variables set.
+// setenv returns env with variables set.
 func setenv(env []string, set ...string) []string {
 	var out []string
 	for _, kv := range env {

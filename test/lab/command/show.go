@@ -44,7 +44,7 @@ func (a *app) services() *cobra.Command {
 	})
 }
 
-// show is a command that prints a table, or the whole state as JSON.
+// show makes a command that prints a table, or the whole state as JSON.
 func (a *app) show(name, short string, table func(io.Writer, api.State)) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
@@ -131,7 +131,8 @@ func (a *app) logOf(s api.State, ref string) (string, error) {
 	return "", err
 }
 
-// copyLog copies a file, and what is added to it until ctx ends if asked to.
+// copyLog copies a file. With follow it also copies what is appended until ctx
+// ends.
 func copyLog(ctx context.Context, w io.Writer, path string, follow bool) error {
 	f, err := os.Open(path)
 	if os.IsNotExist(err) && !follow {

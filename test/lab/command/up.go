@@ -24,8 +24,8 @@ import (
 	"github.com/underlane/underlane/test/lab/supervisor"
 )
 
-// startPatience bounds the wait for the supervisor to answer: it is longer
-// than what the supervisor itself allows the controller and the agents.
+// startPatience bounds the wait for the supervisor to answer. It is longer than
+// the time that the supervisor allows the controller and the agents.
 const startPatience = 3 * time.Minute
 
 func (a *app) up() *cobra.Command {
@@ -88,7 +88,7 @@ func readManifests(stderr io.Writer, paths []string) ([]manifest.File, error) {
 	return files, err
 }
 
-// checkOptions finds out early what would fail late.
+// checkOptions checks early what would otherwise fail late.
 func checkOptions(o *api.Options) (err error) {
 	if err := needRoot(); err != nil {
 		return err
@@ -112,7 +112,7 @@ func checkOptions(o *api.Options) (err error) {
 	return fabric.CheckTools()
 }
 
-// bringUp clears what is there, starts a supervisor, and has it apply files.
+// bringUp removes an existing lab, starts a supervisor, and applies files.
 func bringUp(ctx context.Context, l layout.Layout, opts api.Options, files []manifest.File, wait time.Duration) error {
 	if err := takeDown(l); err != nil {
 		return fmt.Errorf("clear the lab that is there: %w", err)
@@ -163,7 +163,7 @@ func startSupervisor(ctx context.Context, l layout.Layout, opts api.Options) err
 		}
 		select {
 		case err := <-ended:
-			tail, _ := io.ReadAll(io.NewSectionReader(log, 0, 64<<10)) // the file is still ours, removed or not
+			tail, _ := io.ReadAll(io.NewSectionReader(log, 0, 64<<10)) // works even if the file has been removed
 			return fmt.Errorf("the lab does not come up: %w\n%s", err, strings.TrimSpace(string(tail)))
 		case <-ctx.Done():
 			return fmt.Errorf("the lab does not come up: %w", ctx.Err())
@@ -172,7 +172,7 @@ func startSupervisor(ctx context.Context, l layout.Layout, opts api.Options) err
 	}
 }
 
-// supervise is what `up` starts in the background.
+// supervise makes the command that `up` starts in the background.
 func (a *app) supervise() *cobra.Command {
 	return &cobra.Command{
 		Use:    "supervise OPTIONS",
@@ -206,13 +206,13 @@ func (a *app) down() *cobra.Command {
 	}
 }
 
-// takeDown ends the lab if it runs and clears what is left of it. It does not
-// need the supervisor to be well, or there.
+// takeDown ends the lab if it runs and removes what is left of it. It also works
+// if the supervisor hangs or is gone.
 func takeDown(l layout.Layout) error {
 	if pid := host.Owner(l.LockFile()); pid != 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		api.NewClient(l.Socket()).Shutdown(ctx) // one that does not listen is killed below
+		api.NewClient(l.Socket()).Shutdown(ctx) // on an error it is killed below
 		for ctx.Err() == nil && host.Alive(pid) {
 			time.Sleep(5 * time.Millisecond)
 		}

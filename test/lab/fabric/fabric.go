@@ -1,7 +1,7 @@
-// Package fabric builds the network of a lab out of network namespaces: a
-// bridge in a namespace of its own, a namespace per node and one for the
-// controller on it, and pods routed behind their node. Nothing of it is in
-// the machine's own namespace.
+// Package fabric builds the network of a lab from network namespaces. A bridge in
+// a namespace of its own connects a namespace for each node and one for the
+// controller. Pods are routed by their node. Nothing is in the machine's own
+// namespace.
 package fabric
 
 import (
@@ -17,15 +17,15 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// Uplink is a node's link to the fabric, and PodLink a pod's to its node, as
-// seen from inside.
+// Uplink is the name of a node's link to the fabric, and PodLink that of a pod's
+// link to its node, both as seen from inside.
 const (
 	Uplink  = "eth0"
 	PodLink = "eth0"
 	bridge  = "br0"
 )
 
-// Build makes the fabric with this many nodes and the controller.
+// Build makes the fabric for this many nodes and the controller.
 func Build(l layout.Layout, nodes int) error {
 	names := []string{"fabric", "controller"}
 	for n := 1; n <= nodes; n++ {
@@ -58,8 +58,8 @@ func Build(l layout.Layout, nodes int) error {
 	return nil
 }
 
-// setSysctls readies the namespace of the calling thread: addresses usable at
-// once, replies accepted on any link; a router forwards.
+// setSysctls configures the namespace of the calling thread. Addresses are usable
+// at once, replies are accepted on any link, and a router forwards.
 func setSysctls(router bool) error {
 	forward := "0"
 	if router {
@@ -94,7 +94,7 @@ func buildBridge() error {
 		return fmt.Errorf("netlink: %w", err)
 	}
 	defer h.Close()
-	snooping := false // it would lose neighbour discovery without a querier
+	snooping := false // without a querier, snooping would drop neighbour discovery
 	br := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs(), MulticastSnooping: &snooping}
 	br.Name = bridge
 	if err := h.LinkAdd(br); err != nil {
@@ -103,7 +103,7 @@ func buildBridge() error {
 	return up(h, bridge)
 }
 
-// plug links a namespace to the bridge and gives it its addresses.
+// plug connects a namespace to the bridge and gives it its addresses.
 func plug(l layout.Layout, name string, addrs []netip.Addr) error {
 	err := host.InNetns(l.Netns("fabric"), func() error {
 		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
@@ -144,9 +144,9 @@ func plug(l layout.Layout, name string, addrs []netip.Addr) error {
 	return nil
 }
 
-// routes gives node n (0: the controller) its routes to the pods of every
-// other node. A node also gets one to the services, so that its own programs
-// have a source address before the destination is translated.
+// routes adds the routes of node n (0: the controller) to the pods of all other
+// nodes. A node also gets a route to the services: its own programs need a source
+// address before the destination is translated.
 func routes(l layout.Layout, n, nodes int) error {
 	name := "controller"
 	if n > 0 {
@@ -210,8 +210,8 @@ func addAddr(h *netlink.Handle, name string, prefix netip.Prefix) error {
 	return nil
 }
 
-// addRoute adds a route to dst out of the link, by the gateway via and with
-// the source address src; either may be the zero Addr.
+// addRoute adds a route to dst through a link, with the gateway via and the source
+// address src. Either may be the zero Addr.
 func addRoute(h *netlink.Handle, name string, dst netip.Prefix, via, src netip.Addr) error {
 	link, err := h.LinkByName(name)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// Attach links a pod's network namespace (at path) to node n, with the
-// addresses of index, as the CNI plugin ptp does: host routes at the node, and
+// Attach connects a pod's network namespace (at path) to node n, with the
+// addresses of index. Like the CNI plugin ptp it uses host routes at the node and
 // a default route to the node in the pod.
 func Attach(l layout.Layout, n, index int, path string) error {
 	if err := host.InNetns(path, func() error { return setSysctls(false) }); err != nil {
@@ -32,8 +32,8 @@ func Attach(l layout.Layout, n, index int, path string) error {
 			return err
 		}
 		for i, addr := range layout.PodAddrs(n, index) {
-			// The source is the node's own address: a probe from the node
-			// comes from where the Node object says the node is.
+			// The source is the node's own address, so that a probe comes from an
+			// address in the Node object.
 			if err := addRoute(h, veth, netip.PrefixFrom(addr, addr.BitLen()), netip.Addr{}, layout.NodeAddrs(n)[i]); err != nil {
 				return err
 			}
@@ -71,8 +71,8 @@ func podSide(h *netlink.Handle, n, index int) error {
 	return nil
 }
 
-// Detach removes a pod's link from node n. The link may be gone already, with
-// the pod's namespace.
+// Detach removes a pod's link from node n. The link may already be gone with the
+// pod's namespace.
 func Detach(l layout.Layout, n, index int) error {
 	return inside(l.Netns(layout.NodeName(n)), func(h *netlink.Handle) error {
 		link, err := h.LinkByName(layout.HostVeth(index))
@@ -86,8 +86,8 @@ func Detach(l layout.Layout, n, index int) error {
 	})
 }
 
-// addVeth makes a pair: one end in the namespace of the handle, its peer in
-// the one at path.
+// addVeth makes a veth pair with one end in the namespace of the handle and the
+// other in the namespace at path.
 func addVeth(h *netlink.Handle, name, peer, path string) error {
 	ns, err := os.Open(path)
 	if err != nil {

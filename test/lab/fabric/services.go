@@ -11,15 +11,15 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// VIP is one port of one ClusterIP and the endpoints that answer for it, of
-// the same address family.
+// VIP is a port of a ClusterIP with its endpoints, which are of the same address
+// family.
 type VIP struct {
 	Addr      netip.AddrPort
 	Protocol  string // "tcp" or "udp"
 	Endpoints []netip.AddrPort
 }
 
-// CheckTools reports what the lab needs of the machine and does not find.
+// CheckTools returns an error if the machine lacks a program that the lab needs.
 func CheckTools() error {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return fmt.Errorf("nft is not installed, and ClusterIPs need it: apt-get install nftables")
@@ -27,8 +27,8 @@ func CheckTools() error {
 	return nil
 }
 
-// Program makes the ClusterIPs of a lab be exactly vips at a node, in one
-// transaction. Established connections keep their endpoint.
+// Program replaces the rules for the ClusterIPs at a node, in one transaction.
+// Established connections keep their endpoint.
 func Program(l layout.Layout, node, rules string) error {
 	return host.InNetns(l.Netns(node), func() error {
 		cmd := exec.Command("nft", "-f", "-")
@@ -42,10 +42,10 @@ func Program(l layout.Layout, node, rules string) error {
 	})
 }
 
-// Rules is the nftables program for vips, much as kube-proxy writes it: a
-// random endpoint per connection, of pods and of the node itself; a pod that
-// reaches itself by a service sees the node as its client; what has no
-// endpoint is refused at once.
+// Rules returns the nftables program for vips, similar to kube-proxy's. Each
+// connection, from a pod or from the node itself, goes to a random endpoint. A pod
+// that reaches itself through a service sees the node as its client. A connection
+// to a service without endpoints is refused at once.
 func Rules(vips []VIP) string {
 	var b strings.Builder
 	b.WriteString("table inet underlane_lab\ndelete table inet underlane_lab\ntable inet underlane_lab {\n")
@@ -105,7 +105,7 @@ func writeHairpin(b *strings.Builder, vips []VIP) {
 	}
 }
 
-// family is the nftables keyword for the address's family.
+// family returns the nftables keyword for the address's family.
 func family(a netip.Addr) string {
 	if a.Is4() {
 		return "ip"

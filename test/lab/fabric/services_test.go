@@ -20,11 +20,11 @@ func TestRules(t *testing.T) {
 		"ip saddr 10.77.2.2 ip daddr 10.77.2.2 masquerade\n",
 	} {
 		if !strings.Contains(rules, want) {
-			t.Errorf("rules do not say %q:\n%s", want, rules)
+			t.Errorf("got rules without %q, want it in:\n%s", want, rules)
 		}
 	}
 	if strings.Contains(rules, "10.78.0.2") {
-		t.Errorf("a service without endpoints is translated:\n%s", rules)
+		t.Errorf("a service without endpoints is translated, want it refused:\n%s", rules)
 	}
 	if err := CheckTools(); err != nil {
 		t.Fatal(err)
@@ -33,7 +33,7 @@ func TestRules(t *testing.T) {
 		cmd := exec.Command("unshare", "-rn", "nft", "-c", "-f", "-")
 		cmd.Stdin = strings.NewReader(text)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("nft does not take the rules: %v: %s\n%s", err, out, text)
+			t.Errorf("nft refused the rules: %v: %s\n%s", err, out, text)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// MakeCgroup makes a cgroup v2 directory and those above it.
+// MakeCgroup makes a cgroup v2 directory and its parents.
 func MakeCgroup(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make cgroup: %w", err)
@@ -32,7 +32,7 @@ func JoinCgroup(dir string) error {
 func CgroupProcs(dir string) []int {
 	var pids []int
 	for _, d := range cgroupTree(dir) {
-		text, _ := os.ReadFile(filepath.Join(d, "cgroup.procs")) // gone: nobody in it
+		text, _ := os.ReadFile(filepath.Join(d, "cgroup.procs")) // if it is gone, no process is in it
 		for line := range strings.Lines(string(text)) {
 			if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil {
 				pids = append(pids, pid)
@@ -42,8 +42,8 @@ func CgroupProcs(dir string) []int {
 	return pids
 }
 
-// RemoveCgroup kills every process in the cgroup and below it, waits until
-// they are gone, and removes the directories. No directory is no error.
+// RemoveCgroup kills all processes in the cgroup and below it, waits until they
+// have ended, and removes the directories. It is no error if there is none.
 func RemoveCgroup(dir string) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -57,7 +57,7 @@ func RemoveCgroup(dir string) error {
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}
-		time.Sleep(2 * time.Millisecond) // a killed process leaves its cgroup when it is done exiting
+		time.Sleep(2 * time.Millisecond) // a killed process leaves its cgroup at the end of its exit
 	}
 }
 
@@ -77,7 +77,7 @@ func cgroupTree(dir string) []string {
 		if err == nil && d.IsDir() {
 			dirs = append(dirs, path)
 		}
-		return nil // what vanished meanwhile need not be walked
+		return nil // skip what has disappeared in the meantime
 	})
 	return dirs
 }

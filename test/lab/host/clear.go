@@ -10,9 +10,9 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// Clear removes everything of a lab from the machine: processes, cgroups,
-// pins, network namespaces, files. It works on the remains of a crash as on a
-// running lab whose supervisor is gone, and what is not there is no error.
+// Clear removes everything of a lab from the machine: processes, cgroups, pins,
+// network namespaces, files. It works after a crash and on a running lab whose
+// supervisor is gone. It is no error if something does not exist.
 func Clear(l layout.Layout) error {
 	err := RemoveCgroup(l.CgroupRoot())
 	if e := os.RemoveAll(l.PinRoot()); e != nil {
@@ -24,7 +24,7 @@ func Clear(l layout.Layout) error {
 	return errors.Join(err, os.RemoveAll(l.StateDir()))
 }
 
-// MountBPFFS mounts the BPF file system at its usual place if it is not.
+// MountBPFFS mounts the BPF file system at its usual place if it is not mounted.
 func MountBPFFS() error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(layout.BPFFS, &st); err == nil && st.Type == unix.BPF_FS_MAGIC {

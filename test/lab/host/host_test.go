@@ -22,7 +22,8 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// scratch is a cgroup and a place for namespaces of this test alone.
+// scratch returns a cgroup and a directory for namespaces that only this test
+// uses.
 func scratch(t *testing.T) (cgroup, netns string) {
 	t.Helper()
 	needRoot(t)
@@ -42,7 +43,7 @@ func scratch(t *testing.T) (cgroup, netns string) {
 }
 
 func readLink(path string) string {
-	s, _ := os.Readlink(path) // "" is unlike any namespace
+	s, _ := os.Readlink(path) // "" differs from every namespace
 	return s
 }
 
@@ -60,7 +61,7 @@ func TestThreadsLeaveNamespacesBehind(t *testing.T) {
 	if err == nil || err.Error() != "passed on" || inside == own || inside == "" {
 		t.Errorf("inside %s (own %s), error %v", inside, own, err)
 	}
-	for range 20 { // no thread that stays was moved
+	for range 20 { // threads that continue must not have been moved
 		err := onThread(func() error {
 			if now := readLink("/proc/thread-self/ns/net"); now != own {
 				return fmt.Errorf("a thread is in %s", now)
@@ -72,7 +73,7 @@ func TestThreadsLeaveNamespacesBehind(t *testing.T) {
 		}
 	}
 	if err := NewNetns(path); err == nil {
-		t.Error("a name was given twice")
+		t.Error("a second namespace with the same name: got no error, want one")
 	}
 	for range 2 {
 		if err := DropNetns(path); err != nil {
@@ -80,7 +81,7 @@ func TestThreadsLeaveNamespacesBehind(t *testing.T) {
 		}
 	}
 	if err := InNetns(path, func() error { return nil }); err == nil {
-		t.Error("entered a namespace that is gone")
+		t.Error("entering a removed namespace: got no error, want one")
 	}
 }
 
@@ -132,17 +133,17 @@ func TestPauseAndStart(t *testing.T) {
 		t.Error(err)
 	}
 	if err := pause.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
-		t.Errorf("the pause process ended with %v", err)
+		t.Errorf("the pause process ended with %v, want it killed", err)
 	}
 	if err := RemoveCgroup(cgroup); err != nil {
-		t.Errorf("a second time: %v", err)
+		t.Errorf("removing it a second time: %v, want no error", err)
 	}
 }
 
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	if Owner(path) != 0 {
-		t.Error("a lock that is not there has an owner")
+		t.Error("a lock that does not exist has an owner, want none")
 	}
 	lock, err := TryLock(path)
 	if err != nil {
@@ -152,11 +153,11 @@ func TestLock(t *testing.T) {
 		t.Errorf("owner %d, want %d", got, os.Getpid())
 	}
 	if _, err := TryLock(path); !errors.Is(err, ErrLocked) {
-		t.Errorf("second lock: %v", err)
+		t.Errorf("locking a second time: got %v, want ErrLocked", err)
 	}
 	lock.Release()
 	if Owner(path) != 0 {
-		t.Error("a released lock has an owner")
+		t.Error("a released lock has an owner, want none")
 	}
 	if lock, err = TryLock(path); err != nil {
 		t.Fatal(err)
@@ -178,14 +179,14 @@ func TestKillOwner(t *testing.T) {
 	}
 	pid := Owner(path)
 	if pid == 0 {
-		t.Fatal("nobody took the lock")
+		t.Fatal("no process holds the lock, want flock to")
 	}
-	// flock(1) waits for its child and lets go of the lock when it is gone.
+	// flock(1) waits for its child and releases the lock when the child has ended.
 	if err := KillOwner(path, 5*time.Second); err != nil {
 		t.Error(err)
 	}
 	if unix.Kill(pid, 0) == nil && Alive(pid) {
-		t.Errorf("process %d lives", pid)
+		t.Errorf("process %d still runs, want it gone", pid)
 	}
 }
 

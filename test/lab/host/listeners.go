@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listeners shows which TCP ports are listened on in one network namespace.
-// It asks for listening sockets alone: /proc/net/tcp walks the machine's whole
-// table of connections, for milliseconds, to show the same.
+// Listeners lists the TCP ports that have a listener in a network namespace. It
+// asks the kernel for listening sockets only. /proc/net/tcp would take
+// milliseconds, because it walks the machine's whole table of connections.
 //
-// It keeps the namespace alive until it is closed.
+// It keeps the namespace alive until Close.
 type Listeners struct {
 	socket *nl.SocketHandle
 }
 
-// OpenListeners is of the network namespace at path.
+// OpenListeners returns the Listeners of the network namespace at path.
 func OpenListeners(path string) (*Listeners, error) {
 	var s *nl.NetlinkSocket
 	err := InNetns(path, func() (err error) {
@@ -30,10 +30,10 @@ func OpenListeners(path string) (*Listeners, error) {
 	return &Listeners{socket: &nl.SocketHandle{Socket: s}}, nil
 }
 
-// Close lets the namespace go.
+// Close releases the namespace.
 func (l *Listeners) Close() { l.socket.Close() }
 
-// Ports are the TCP ports that are listened on, by either family.
+// Ports returns the TCP ports that have a listener, of either address family.
 func (l *Listeners) Ports() (map[uint16]bool, error) {
 	ports := map[uint16]bool{}
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
@@ -51,8 +51,8 @@ func (l *Listeners) Ports() (map[uint16]bool, error) {
 	return ports, nil
 }
 
-// diagListening is a struct inet_diag_req_v2 (linux/inet_diag.h) for the
-// listening TCP sockets of a family.
+// diagListening returns a struct inet_diag_req_v2 (linux/inet_diag.h) that asks
+// for the listening TCP sockets of a family.
 func diagListening(family uint8) []byte {
 	const (
 		size      = 56
@@ -64,5 +64,5 @@ func diagListening(family uint8) []byte {
 	return req
 }
 
-// diagPort is the local port in a struct inet_diag_msg.
+// diagPort returns the local port in a struct inet_diag_msg.
 func diagPort(msg []byte) uint16 { return binary.BigEndian.Uint16(msg[4:]) }

@@ -7,8 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestListeners: sockets of both families, those of this namespace alone, and
-// no connections.
+// TestListeners checks that Listeners finds sockets of both families, only those
+// of its namespace, and no connections.
 func TestListeners(t *testing.T) {
 	_, path := scratch(t)
 	if err := NewNetns(path); err != nil {

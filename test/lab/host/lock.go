@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock is a file lock held by the living supervisor of a lab. It ends with
-// the process, however that ends.
+// Lock is a file lock that the running supervisor of a lab holds. The kernel
+// releases it when the process ends, however that happens.
 type Lock struct{ f *os.File }
 
 // ErrLocked is what TryLock returns while another process holds the lock.
@@ -32,7 +32,7 @@ func TryLock(path string) (*Lock, error) {
 			}
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
-		if !sameFile(f, path) { // its last owner removed it between our open and our lock
+		if !sameFile(f, path) { // its last owner removed it between our open and lock
 			f.Close()
 			continue
 		}
@@ -46,7 +46,7 @@ func TryLock(path string) (*Lock, error) {
 	}
 }
 
-// Release removes the file and gives the lock back.
+// Release removes the file and releases the lock.
 func (l *Lock) Release() {
 	os.Remove(l.f.Name())
 	l.f.Close()
@@ -58,7 +58,7 @@ func sameFile(f *os.File, path string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// Owner is the pid of the process that holds the lock, 0 if none does.
+// Owner returns the pid of the process that holds the lock, 0 if there is none.
 func Owner(path string) int {
 	f, err := os.Open(path)
 	if err != nil {
@@ -66,7 +66,7 @@ func Owner(path string) int {
 	}
 	defer f.Close()
 	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
-		return 0 // closing gives it back
+		return 0 // closing the file releases it
 	}
 	text := make([]byte, 20)
 	n, _ := f.Read(text)

@@ -1,6 +1,6 @@
-// Package host is the lab's hold on the kernel: network namespaces with
-// names, cgroups, running a program inside a pod's namespaces, and clearing
-// what a crashed lab left. It needs root.
+// Package host is the lab's interface to the kernel: named network namespaces,
+// cgroups, running programs inside a pod's namespaces, and removing what a crashed
+// lab left. It needs root.
 package host
 
 import (
@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NewNetns makes a network namespace and gives it a name: a bind mount at
-// path, as `ip netns add` does.
+// NewNetns makes a network namespace and names it with a bind mount at path, as
+// `ip netns add` does.
 func NewNetns(path string) error {
 	return onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -25,7 +25,7 @@ func NewNetns(path string) error {
 	})
 }
 
-// NameNetns gives the network namespace at source a name.
+// NameNetns names the network namespace at source with a bind mount at path.
 func NameNetns(source, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -42,8 +42,8 @@ func NameNetns(source, path string) error {
 	return nil
 }
 
-// DropNetns takes a namespace's name away. The namespace goes when its last
-// process and socket do.
+// DropNetns removes a namespace's name. The namespace ends with its last process
+// and socket.
 func DropNetns(path string) error {
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount network namespace %s: %w", path, err)
@@ -54,7 +54,8 @@ func DropNetns(path string) error {
 	return nil
 }
 
-// NetnsWithPrefix lists the named namespaces in dir whose name has the prefix.
+// NetnsWithPrefix returns the paths of the namespaces in dir whose name has the
+// prefix.
 func NetnsWithPrefix(dir, prefix string) []string {
 	entries, _ := os.ReadDir(dir) // no directory: no namespaces
 	var paths []string
@@ -66,8 +67,8 @@ func NetnsWithPrefix(dir, prefix string) []string {
 	return paths
 }
 
-// InNetns runs f on a thread inside the network namespace at path. The thread
-// is thrown away afterwards. Goroutines that f starts are not inside.
+// InNetns runs f on a thread inside the network namespace at path. The thread is
+// ended afterwards. Goroutines that f starts are not inside.
 func InNetns(path string, f func() error) error {
 	return onThread(func() error {
 		if err := EnterNetns(path); err != nil {
@@ -77,12 +78,12 @@ func InNetns(path string, f func() error) error {
 	})
 }
 
-// EnterNetns moves the calling thread, which must be locked and is spoilt, into
-// the network namespace at path.
+// EnterNetns moves the calling thread into the network namespace at path. The
+// thread must be locked to its goroutine and must not be reused.
 func EnterNetns(path string) error { return enter(path, unix.CLONE_NEWNET) }
 
-// InProcess runs f on a thread inside the network, UTS and mount namespaces
-// of process pid: what a pod is made of.
+// InProcess runs f on a thread inside the network, UTS and mount namespaces of
+// process pid, which are those of a pod.
 func InProcess(pid int, f func() error) error {
 	return onThread(func() error {
 		if err := enterProcess(pid); err != nil {
@@ -92,10 +93,11 @@ func InProcess(pid int, f func() error) error {
 	})
 }
 
-// enterProcess moves the calling thread, which must be locked and is spoilt.
+// enterProcess moves the calling thread into the namespaces of process pid. The
+// thread must be locked to its goroutine and must not be reused.
 func enterProcess(pid int) error {
-	// A thread that shares its root and working directory with others may
-	// not change its mount namespace.
+	// The kernel does not let a thread change its mount namespace while it shares
+	// its root and working directory with other threads.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("leave the process's file system view: %w", err)
 	}
@@ -122,8 +124,8 @@ func enter(path string, flag int) error {
 	return nil
 }
 
-// onThread runs f on an operating system thread that no other goroutine has
-// used after f: it stays locked, so the runtime ends it with the goroutine.
+// onThread runs f on an operating system thread that no other goroutine uses
+// afterwards. The thread stays locked, so the runtime ends it with the goroutine.
 func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pause starts the process that holds a pod's namespaces while its programs
-// come and go: fresh network, UTS and mount namespaces, in the cgroup, with
-// the host name set and the given files (target → source) mounted over the
-// machine's. The caller waits for the command.
+// Pause starts the process that keeps a pod's namespaces alive while its programs
+// start and end. It has new network, UTS and mount namespaces, runs in the cgroup,
+// has the host name, and has the given files (target → source) mounted over the
+// machine's. The caller must wait for the command.
 func Pause(cgroup, hostname string, files map[string]string) (*exec.Cmd, error) {
-	// Any program that waits will do; sleep is 1 MB where a re-executed lab
-	// would be 30.
+	// Any program that waits will do. sleep takes 1 MB, a re-executed lab would
+	// take 30.
 	cmd := exec.Command("sleep", "infinity")
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
 	cmd.Dir = "/"
@@ -36,12 +36,12 @@ func Pause(cgroup, hostname string, files map[string]string) (*exec.Cmd, error) 
 	return cmd, nil
 }
 
-// dress prepares the UTS and mount namespace that the calling thread is in.
+// dress prepares the UTS and mount namespaces of the calling thread.
 func dress(hostname string, files map[string]string) error {
 	if err := unix.Sethostname([]byte(hostname)); err != nil {
 		return fmt.Errorf("set host name %q: %w", hostname, err)
 	}
-	// Slave, not private: what the machine unmounts, the pod lets go of too.
+	// Slave, not private: when the machine unmounts something, so does the pod.
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("make the pod's mounts its own: %w", err)
 	}

@@ -9,15 +9,15 @@ import (
 	"syscall"
 )
 
-// Place is where a program runs. The zero value of a part means "as the lab".
+// Place is where a program runs. A zero field means the same place as the lab.
 type Place struct {
 	Cgroup string // cgroup v2 directory
 	Netns  string // path of a network namespace
 	Pid    int    // network, UTS and mount namespaces of this process; wins over Netns
 }
 
-// Start starts cmd in place. The program is looked up there, by the PATH of
-// cmd.Env. It is in the cgroup from its first instruction.
+// Start starts cmd in place. The program is looked up there, in the PATH of
+// cmd.Env. It is in the cgroup from its first instruction on.
 func Start(cmd *exec.Cmd, place Place) error {
 	cgroup, err := os.Open(place.Cgroup)
 	if err != nil {
@@ -37,7 +37,7 @@ func Start(cmd *exec.Cmd, place Place) error {
 	})
 }
 
-// Exec replaces the calling process by argv in place; it returns only on
+// Exec replaces the calling process by argv in place. It returns only on an
 // error.
 func Exec(argv, env []string, place Place) error {
 	runtime.LockOSThread()
@@ -64,8 +64,8 @@ func (p Place) enter() error {
 	return nil
 }
 
-// LookPath finds an executable by the PATH in env. A name with a slash is
-// itself.
+// LookPath finds an executable in the PATH of env. A name with a slash is returned
+// as it is.
 func LookPath(name string, env []string) (string, error) {
 	var dirs string
 	for _, kv := range env {
@@ -94,6 +94,6 @@ func Alive(pid int) bool {
 	if err != nil {
 		return false
 	}
-	_, rest, ok := strings.Cut(string(stat), ") ") // the name before it may hold anything
+	_, rest, ok := strings.Cut(string(stat), ") ") // the name before it may contain any character
 	return ok && !strings.HasPrefix(rest, "Z")
 }

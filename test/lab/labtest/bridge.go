@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// bridge gives a test the pod's network: with it, the test's own clients and
-// servers, in the test's process, speak from and at the pod.
+// bridge connects a test to the pod's network. The clients and servers of the
+// test then run in the test's process, with the pod's addresses.
 func bridge() *cobra.Command {
 	var listen, network string
 	cmd := &cobra.Command{
@@ -111,14 +111,14 @@ func bridgeLoop(ctx context.Context, l net.Listener, serve func(net.Conn) error)
 	}
 }
 
-// pass passes bytes both ways. An end is passed on as an end; a connection that
-// failed is reset, and a unix socket that was closed too: it cannot be told
-// from its peer's going.
+// pass copies bytes both ways. An end of one direction is passed on as such, and a
+// connection that failed is reset. A closed unix socket is also passed on as a
+// reset, because it looks the same as a peer that is gone.
 func pass(u *net.UnixConn, t *net.TCPConn) {
 	var down sync.WaitGroup
 	down.Go(func() {
 		if _, err := io.Copy(u, t); err != nil {
-			u.Close() // the only way to say so
+			u.Close() // a unix socket has no other way to signal it
 			_ = t.SetLinger(0)
 			t.Close()
 			return

@@ -104,7 +104,7 @@ func runGet(ctx context.Context, url string, o getOptions) error {
 	for range o.concurrency {
 		wg.Go(func() {
 			for range jobs {
-				// Not under ctx: a request that was begun is let finish.
+				// Without ctx: a request that has begun may finish.
 				r := one(client, url, o, &mu)
 				mu.Lock()
 				results = append(results, r)

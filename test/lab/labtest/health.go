@@ -25,7 +25,7 @@ func serveHealth(ctx context.Context, addr string) error {
 	return s.Serve(l)
 }
 
-// readiness answers 200 or 503, as it was told to by /ready/on and /ready/off.
+// readiness answers 200 or 503, as set by /ready/on and /ready/off.
 type readiness struct{ off atomic.Bool }
 
 func (r *readiness) register(mux *http.ServeMux) {

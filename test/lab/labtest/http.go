@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Answer is the JSON body that the HTTP server answers with.
+// Answer is the JSON body of the HTTP server's responses.
 type Answer struct {
 	Hostname   string      `json:"hostname"`
 	RemoteAddr string      `json:"remoteAddr"`
@@ -29,7 +29,7 @@ type Answer struct {
 	Trailers   http.Header `json:"trailers,omitempty"`
 	BodyBytes  int64       `json:"bodyBytes"`
 	BodySHA256 string      `json:"bodySHA256"`
-	Connection uint64      `json:"connection"` // number of the connection at this server, from 1
+	Connection uint64      `json:"connection"` // number of the connection at this server, counted from 1
 }
 
 func httpServer() *cobra.Command {
@@ -84,7 +84,7 @@ func answerWith(w http.ResponseWriter, r *http.Request, code int) {
 	n, err := io.Copy(h, r.Body)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "request body:", err)
-		panic(http.ErrAbortHandler) // the client must not take this for an answer
+		panic(http.ErrAbortHandler) // the client must not take this for a complete response
 	}
 	host, _ := os.Hostname()
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
@@ -127,10 +127,10 @@ func bytesOut(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
-	io.Copy(w, io.LimitReader(&pattern{}, n)) // the client may leave
+	io.Copy(w, io.LimitReader(&pattern{}, n)) // an error means that the client has left
 }
 
-// stream answers n lines, one each 100 ms, flushed.
+// stream answers with n lines, one every 100 ms, each flushed.
 func stream(w http.ResponseWriter, r *http.Request) {
 	n, err := strconv.Atoi(r.PathValue("n"))
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Knock is one attempt of `knock`: a connection of its own.
+// Knock is one attempt of `knock`. Each has its own connection.
 type Knock struct {
 	At    time.Time     `json:"at"`
 	Took  time.Duration `json:"took"`  // nanoseconds
@@ -59,7 +59,7 @@ func knock() *cobra.Command {
 			for tick := time.NewTicker(interval); ; {
 				select {
 				case under <- struct{}{}:
-					// One that hangs must not keep the next from trying.
+					// An attempt that hangs must not delay the next.
 					going.Go(func() {
 						k := knockOnce(args[0], timeout)
 						<-under
@@ -67,7 +67,7 @@ func knock() *cobra.Command {
 						defer mu.Unlock()
 						all = append(all, k)
 					})
-				default: // a machine that does not keep up is not to be given ever more
+				default: // do not pile up attempts on a machine that cannot keep up
 				}
 				select {
 				case <-tick.C:
@@ -129,7 +129,7 @@ func knockOnce(addr string, timeout time.Duration) Knock {
 	return k
 }
 
-// session is an HTTP keep-alive client: every request on one connection.
+// session is an HTTP keep-alive client that sends all requests on one connection.
 func session() *cobra.Command {
 	var interval, timeout time.Duration
 	var least int
@@ -179,7 +179,7 @@ func session() *cobra.Command {
 	return cmd
 }
 
-// untilInputEnds is a context that ends with standard input.
+// untilInputEnds returns a context that ends with standard input.
 func untilInputEnds(parent context.Context) context.Context {
 	ctx, cancel := context.WithCancel(parent)
 	go func() {

@@ -1,6 +1,6 @@
-// Command labtest is every server and client that tests put into pods of the
-// lab. Servers print one line when they listen and end on SIGTERM; clients
-// print what they saw and exit 1 on failure.
+// Command labtest has all servers and clients that tests run in pods of the lab.
+// A server prints one line when it listens and ends on SIGTERM. A client prints
+// what it saw and exits with 1 on a failure.
 package main
 
 import (

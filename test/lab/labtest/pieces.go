@@ -17,9 +17,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// pieces are a server and a client that write a message in several writes, with
-// Nagle's algorithm on, as many simple programs do: each write after the first
-// leaves only when the peer has acknowledged the one before.
+// pieces has a server and a client that write a message in several writes with
+// Nagle's algorithm on, as many simple programs do. Each write after the first is
+// sent only when the peer has acknowledged the one before.
 func pieces() *cobra.Command {
 	cmd := &cobra.Command{Use: "pieces", Short: "Messages that are written piece by piece, without TCP_NODELAY"}
 	var listen string
@@ -48,8 +48,9 @@ type askOptions struct {
 	keep  bool
 }
 
-// A pieceCase is one way to cut a request and its answer. "/path" asks the
-// server for its way of answering; the pieces are written one by one.
+// pieceCases are ways to cut a request and its response into pieces, which are
+// written one by one. The path of the request tells the server how to cut the
+// response.
 var pieceCases = map[string]func(*pieceConn) error{
 	"whole":            http1Case("GET /whole HTTP/1.1\r\nHost: x\r\n\r\n"),
 	"response":         http1Case("GET /pieces HTTP/1.1\r\nHost: x\r\n\r\n"),
@@ -64,7 +65,7 @@ var pieceCases = map[string]func(*pieceConn) error{
 	"opaque":           opaqueCase,
 }
 
-// pieceConn is one end: every write of it is a write of its own.
+// pieceConn is one end of a connection. It buffers no writes.
 type pieceConn struct {
 	*net.TCPConn
 	r  *bufio.Reader
@@ -161,7 +162,7 @@ func servePieces(nc *net.TCPConn) error {
 	c := newPieceConn(nc)
 	first, err := c.r.Peek(3)
 	if err != nil {
-		return nil // nobody said anything
+		return nil // the connection closed without any data
 	}
 	serve := serveHTTP1Pieces
 	switch {

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// h2Pieces is the state of an HTTP/2 connection whose frames are written one
-// by one.
+// h2Pieces is the state of an HTTP/2 connection that writes its frames one by
+// one.
 type h2Pieces struct {
 	framer *http2.Framer
 	out    bytes.Buffer // what the framer wrote
 	enc    *hpack.Encoder
 	block  bytes.Buffer
 	next   uint32            // the client's next stream
-	paths  map[uint32]string // the server's: of requests that have not ended
+	paths  map[uint32]string // used by the server: paths of requests that have not ended
 }
 
 func (c *pieceConn) http2() *h2Pieces {
@@ -32,7 +32,7 @@ func (c *pieceConn) http2() *h2Pieces {
 	return c.h2
 }
 
-// take is what the framer has written since.
+// take returns what the framer has written since the last call.
 func (h *h2Pieces) take() string {
 	defer h.out.Reset()
 	return h.out.String()
@@ -52,7 +52,8 @@ func (h *h2Pieces) data(id uint32, text string, end bool) string {
 	return h.take()
 }
 
-// owed is what the peer is to get for a frame besides streams.
+// owed returns the reply to a frame that belongs to the connection, not to a
+// stream.
 func (h *h2Pieces) owed(f http2.Frame) string {
 	switch f := f.(type) {
 	case *http2.SettingsFrame:
@@ -67,8 +68,8 @@ func (h *h2Pieces) owed(f http2.Frame) string {
 	return h.take()
 }
 
-// http2Case makes a request on a stream of its own: with a body whose frames
-// are written apart, or without.
+// http2Case makes a request on a new stream: without a body, or with a body whose
+// frames are written separately.
 func http2Case(path string, body bool) func(*pieceConn) error {
 	return func(c *pieceConn) error {
 		var begin string
@@ -117,7 +118,7 @@ func http2Case(path string, body bool) func(*pieceConn) error {
 	}
 }
 
-// serveHTTP2Pieces reads a frame and answers the request that it ends.
+// serveHTTP2Pieces reads a frame and answers the request if the frame ends it.
 func serveHTTP2Pieces(c *pieceConn) error {
 	if c.h2 == nil {
 		if _, err := io.CopyN(io.Discard, c.r, int64(len(http2.ClientPreface))); err != nil {

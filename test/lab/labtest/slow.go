@@ -13,17 +13,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// slowServer is where large bodies go to and come from, at full speed but for a
-// pause.
+// slowServer receives and sends large bodies at full speed, except for a pause.
 type slowServer struct {
 	sent, received atomic.Int64
 	paused         atomic.Bool
 }
 
-// Progress is how far the bodies of a slowServer have got.
+// Progress is the progress of a slowServer's bodies.
 type Progress struct {
 	Sent, Received int64
-	Paused         bool // it does not read
+	Paused         bool // the server does not read
 }
 
 func (s *slowServer) register(mux *http.ServeMux) {
@@ -54,7 +53,7 @@ func (s *slowServer) down(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// up reads the body, with a pause after a quarter.
+// up reads the body, and pauses after a quarter of it.
 func (s *slowServer) up(w http.ResponseWriter, r *http.Request) {
 	pause, err := time.ParseDuration(r.PathValue("pause"))
 	if err != nil {
@@ -70,7 +69,7 @@ func (s *slowServer) up(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, n)
 }
 
-// readWithPause reads size bytes, and nothing for a while after a quarter.
+// readWithPause reads size bytes, and pauses after a quarter of them.
 func readWithPause(body io.Reader, size int64, read *atomic.Int64, paused *atomic.Bool, pause time.Duration) (int64, error) {
 	buf := make([]byte, 256<<10)
 	var n int64
@@ -93,7 +92,7 @@ func readWithPause(body io.Reader, size int64, read *atomic.Int64, paused *atomi
 	}
 }
 
-// zeroBody is a request body.
+// zeroBody is a request body of zeros.
 type zeroBody struct {
 	left int64
 	sent *atomic.Int64
@@ -189,8 +188,8 @@ func upload(client *http.Client, url string, size int64, sent *atomic.Int64) (n 
 	return n, err
 }
 
-// watchProgress asks the server how far it is, on a connection of its own, and
-// keeps the largest lead of the sender over a reader that pauses.
+// watchProgress asks the server for its progress, on a separate connection. It
+// records the largest lead of the sender over a reader that pauses.
 func watchProgress(ctx context.Context, url string, ahead *atomic.Int64, lead func(Progress) (n int64, paused bool)) error {
 	client := newHTTPClient(getOptions{concurrency: 1, timeout: time.Minute})
 	for ctx.Err() == nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// serveTCP accepts until ctx ends and gives each connection to serve, which
-// need not close it.
+// serveTCP accepts connections until ctx ends and passes them to serve, which need
+// not close them.
 func serveTCP(ctx context.Context, what, addr string, serve func(*net.TCPConn) error) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -31,7 +31,7 @@ func serveTCP(ctx context.Context, what, addr string, serve func(*net.TCPConn) e
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "accept:", err)
-			time.Sleep(10 * time.Millisecond) // out of descriptors: some will close
+			time.Sleep(10 * time.Millisecond) // out of file descriptors: wait for some to be closed
 			continue
 		}
 		go func() {
@@ -112,8 +112,8 @@ func allServers() *cobra.Command {
 	}
 }
 
-// dialTCP connects, and says on stderr between which addresses as the
-// application sees them.
+// dialTCP connects, and prints to stderr the two addresses as an application sees
+// them.
 func dialTCP(ctx context.Context, addr string, timeout time.Duration) (*net.TCPConn, error) {
 	d := net.Dialer{Timeout: timeout}
 	c, err := d.DialContext(ctx, "tcp", addr)
@@ -143,7 +143,7 @@ func dial() *cobra.Command {
 			if _, err := io.Copy(os.Stdout, c); err != nil {
 				return fmt.Errorf("receive: %w", err)
 			}
-			select { // the server may end first, with our input open
+			select { // the server may end first, while our input is still open
 			case err := <-sent:
 				return err
 			default:
@@ -190,8 +190,8 @@ func send() *cobra.Command {
 	return cmd
 }
 
-// pattern is an endless stream of bytes that does not repeat for long, so
-// that a lost or doubled block shows.
+// pattern is an endless stream of bytes with a long period, so that a lost or
+// repeated block is detected.
 type pattern struct{ x uint64 }
 
 func (p *pattern) Read(b []byte) (int, error) {
@@ -229,7 +229,7 @@ func hold() *cobra.Command {
 					return fmt.Errorf("after %d rounds: got %q: %w", n, back, err)
 				}
 				if n == 0 {
-					fmt.Println("holding") // whoever waits for the connection can go on
+					fmt.Println("holding") // tells the caller that the connection is open
 				}
 				select {
 				case <-ctx.Done():

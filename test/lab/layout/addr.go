@@ -6,12 +6,12 @@ import (
 	"net/netip"
 )
 
-// MaxNodes is how many nodes a lab can have: a node's number is a byte of its
-// addresses, and the last few are the fabric's.
+// MaxNodes is the largest number of nodes in a lab. A node's number is a byte of
+// its addresses, and the fabric uses the last few values.
 const MaxNodes = 200
 
-// The fabric's prefixes. Every address of a lab lives in namespaces of the
-// lab, so that labs side by side do not meet.
+// The prefixes of the fabric. All addresses of a lab are in namespaces of that
+// lab, so they do not conflict with those of other labs.
 var (
 	Fabric4   = netip.MustParsePrefix("192.168.77.0/24")
 	Fabric6   = netip.MustParsePrefix("fd77::/64")
@@ -21,20 +21,20 @@ var (
 	controller = uint64(254)
 )
 
-// NodeName is the name of node n, counted from 1.
+// NodeName returns the name of node n, counted from 1.
 func NodeName(n int) string { return fmt.Sprintf("node-%d", n) }
 
-// NodeAddrs are node n's own addresses, IPv4 first.
+// NodeAddrs returns node n's own addresses, IPv4 first.
 func NodeAddrs(n int) []netip.Addr {
 	return []netip.Addr{nth(Fabric4, uint64(n)), nth(Fabric6, uint64(n))}
 }
 
-// ControllerAddrs are the controller's addresses, IPv4 first.
+// ControllerAddrs returns the controller's addresses, IPv4 first.
 func ControllerAddrs() []netip.Addr {
 	return []netip.Addr{nth(Fabric4, controller), nth(Fabric6, controller)}
 }
 
-// PodCIDRs are the prefixes of the pods on node n, IPv4 first.
+// PodCIDRs returns the prefixes of the pods on node n, IPv4 first.
 func PodCIDRs(n int) []netip.Prefix {
 	return []netip.Prefix{
 		netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(n), 0}), 24),
@@ -42,7 +42,8 @@ func PodCIDRs(n int) []netip.Prefix {
 	}
 }
 
-// Gateways are the node's ends of its pods' links, IPv4 first.
+// Gateways returns the addresses of the node's ends of its pods' links, IPv4
+// first.
 func Gateways(n int) []netip.Addr { return PodAddrs(n, 1) }
 
 // FirstPod and LastPod bound the index of a pod on its node.
@@ -51,13 +52,13 @@ const (
 	LastPod  = 254
 )
 
-// PodAddrs are the addresses of the pod with this index on node n, IPv4 first.
+// PodAddrs returns the addresses of the pod with this index on node n, IPv4 first.
 func PodAddrs(n, index int) []netip.Addr {
 	cidrs := PodCIDRs(n)
 	return []netip.Addr{nth(cidrs[0], uint64(index)), nth(cidrs[1], uint64(index))}
 }
 
-// ServiceAddrs are the ClusterIPs of the service with this index (from 1),
+// ServiceAddrs returns the ClusterIPs of the service with this index (from 1),
 // IPv4 first.
 func ServiceAddrs(index int) []netip.Addr {
 	return []netip.Addr{nth(Services4, uint64(index)), nth(Services6, uint64(index))}
@@ -66,11 +67,11 @@ func ServiceAddrs(index int) []netip.Addr {
 // LastService bounds the index of a service.
 const LastService = 65000
 
-// HostVeth is the name of the node's end of the link of the pod with this
-// index: the last byte of the pod's IPv4 address.
+// HostVeth returns the name of the node's end of the link of the pod with this
+// index. The index is the last byte of the pod's IPv4 address.
 func HostVeth(index int) string { return fmt.Sprintf("veth-%d", index) }
 
-// nth is address number n of prefix p.
+// nth returns address number n of prefix p.
 func nth(p netip.Prefix, n uint64) netip.Addr {
 	b := p.Masked().Addr().As16()
 	low := binary.BigEndian.Uint64(b[8:])

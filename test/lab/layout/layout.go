@@ -1,6 +1,6 @@
-// Package layout says where everything of a lab is: its names, paths and
-// addresses. It is pure. Every name derives from the lab's name, so that
-// whoever comes next can find the remains of a lab that crashed.
+// Package layout defines where everything of a lab is: its names, paths and
+// addresses. It is pure. All names derive from the lab's name, so that a later
+// process can find what is left of a lab that crashed.
 package layout
 
 import (
@@ -13,10 +13,10 @@ import (
 	"strings"
 )
 
-// DefaultName is the lab that commands mean when none is named.
+// DefaultName is the lab that commands use if none is named.
 const DefaultName = "underlane-lab"
 
-// RunDir is where labs keep their state; NetnsDir is where `ip netns` looks.
+// RunDir is where labs keep their state. NetnsDir is where `ip netns` looks.
 const (
 	RunDir   = "/run"
 	NetnsDir = "/run/netns"
@@ -57,7 +57,7 @@ func Open(name string) (Layout, error) {
 // StateDir is the lab's state directory.
 func (l Layout) StateDir() string { return filepath.Join(RunDir, l.Name) }
 
-// LockFile is locked by the living supervisor, which writes its pid into it.
+// LockFile is locked by the running supervisor, which writes its pid into it.
 func (l Layout) LockFile() string { return l.StateDir() + ".lock" }
 
 // Socket is the supervisor's HTTP socket.
@@ -66,7 +66,7 @@ func (l Layout) Socket() string { return filepath.Join(l.StateDir(), "lab.sock")
 // Log is the supervisor's own log.
 func (l Layout) Log() string { return filepath.Join(l.StateDir(), "lab.log") }
 
-// Manifests is the directory that the lab keeps for the controller to watch.
+// Manifests is the directory that the lab writes and the controller watches.
 func (l Layout) Manifests() string { return filepath.Join(l.StateDir(), "manifests") }
 
 // ControllerDir is the controller's data directory.
@@ -89,12 +89,12 @@ func (l Layout) PodDir(namespace, name string) string {
 	return filepath.Join(l.StateDir(), "pods", namespace+"_"+name)
 }
 
-// PodLog is where the pod's containers write.
+// PodLog is the log of the pod's containers.
 func (l Layout) PodLog(namespace, name string) string {
 	return filepath.Join(l.PodDir(namespace, name), "log")
 }
 
-// CgroupRoot is the cgroup directory above everything of the lab.
+// CgroupRoot is the cgroup directory above all others of the lab.
 func (l Layout) CgroupRoot() string { return filepath.Join(l.Cgroup2, l.Name) }
 
 // NodeCgroup is the agent's --cgroup-root on a node.
@@ -114,14 +114,14 @@ func (l Layout) PodCgroup(node, namespace, name string) string {
 	return filepath.Join(l.NodeCgroup(node), "pods", namespace+"_"+name)
 }
 
-// PinRoot is above every node's pins.
+// PinRoot is the directory above the pins of all nodes.
 func (l Layout) PinRoot() string { return filepath.Join(BPFFS, l.Name) }
 
 // NodePins is the agent's --pin-root on a node.
 func (l Layout) NodePins(node string) string { return filepath.Join(l.PinRoot(), node) }
 
-// NetnsPrefix begins the name of every network namespace of this lab, and of
-// none of another lab: lab names have no dot.
+// NetnsPrefix is the prefix of the names of this lab's network namespaces. No
+// other lab's names begin with it, because lab names have no dot.
 func (l Layout) NetnsPrefix() string {
 	if l.Name == DefaultName {
 		return "ul-"
@@ -132,10 +132,10 @@ func (l Layout) NetnsPrefix() string {
 // Netns is the path of a network namespace: "fabric", "controller" or a node.
 func (l Layout) Netns(name string) string { return filepath.Join(NetnsDir, l.NetnsPrefix()+name) }
 
-// PodNetns is the path of a pod's network namespace. A name too long for a
-// file is cut and made unique by a hash.
+// PodNetns is the path of a pod's network namespace. A name that is too long for a
+// file is shortened and made unique with a hash.
 func (l Layout) PodNetns(namespace, name string) string {
-	full := namespace + "_" + name // an underscore is in neither
+	full := namespace + "_" + name // neither can contain an underscore
 	if len(full) > 150 {
 		sum := sha256.Sum256([]byte(full))
 		full = full[:100] + "_" + hex.EncodeToString(sum[:6])

@@ -39,7 +39,7 @@ func TestNamesOfTwoLabsAreApart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(b.NetnsPrefix(), a.NetnsPrefix()) || strings.HasPrefix(a.NetnsPrefix(), b.NetnsPrefix()) {
-			t.Errorf("prefix %q of lab %s meets %q", b.NetnsPrefix(), name, a.NetnsPrefix())
+			t.Errorf("prefix %q of lab %s conflicts with %q, want them distinct", b.NetnsPrefix(), name, a.NetnsPrefix())
 		}
 	}
 	if got, want := a.NodeCgroup("node-1"), "/sys/fs/cgroup/unified/underlane-lab/node-1"; got != want {
@@ -50,7 +50,7 @@ func TestNamesOfTwoLabsAreApart(t *testing.T) {
 func TestPodNetnsIsUniqueAndFits(t *testing.T) {
 	l, _ := New("t", mounts)
 	if l.PodNetns("a-b", "c") == l.PodNetns("a", "b-c") {
-		t.Error("two pods share a namespace name")
+		t.Error("two pods share a namespace name, want different ones")
 	}
 	long := strings.Repeat("x", 250)
 	one, two := l.PodNetns("ns", long+"1"), l.PodNetns("ns", long+"2")
@@ -62,10 +62,10 @@ func TestPodNetnsIsUniqueAndFits(t *testing.T) {
 func TestBadNames(t *testing.T) {
 	for _, name := range []string{"", "../x", "a/b", "A", "-a", "a.b", strings.Repeat("a", 80)} {
 		if _, err := New(name, mounts); err == nil {
-			t.Errorf("name %q was taken", name)
+			t.Errorf("name %q: got no error, want one", name)
 		}
 	}
 	if _, err := New("a", "proc /proc proc rw 0 0\n"); err == nil {
-		t.Error("no error without cgroup v2")
+		t.Error("without cgroup v2: got no error, want one")
 	}
 }

@@ -16,7 +16,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// Complete fills in what an API server would.
+// Complete sets the fields that an API server would set.
 func Complete(obj metav1.Object) {
 	switch o := obj.(type) {
 	case *corev1.Namespace:
@@ -34,14 +34,14 @@ func Complete(obj metav1.Object) {
 		one := int32(1)
 		d.Spec.Replicas = &one
 	}
-	// The decoder takes the type away, and a manifest needs it again.
+	// The decoder removes the type, but a manifest needs it.
 	if kinds, _, err := kinds.ObjectKinds(obj.(runtime.Object)); err == nil {
 		obj.(runtime.Object).GetObjectKind().SetGroupVersionKind(kinds[0])
 	}
 }
 
-// check says whether the lab knows the kind, and what is wrong with the
-// object.
+// check reports whether the lab knows the kind. Its error says what is wrong with
+// the object.
 func check(obj metav1.Object) (known bool, err error) {
 	if problems := validation.IsDNS1123Subdomain(obj.GetName()); len(problems) > 0 {
 		err = fmt.Errorf("metadata.name %q: %s", obj.GetName(), strings.Join(problems, "; "))

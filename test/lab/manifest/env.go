@@ -7,9 +7,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Environment gives the variables of a container in the pod, over base: later
-// entries see earlier ones by $(NAME), and fieldRefs are filled in from pod,
-// whose addresses must be set.
+// Environment returns base with the variables of a container of the pod. Later
+// entries can refer to earlier ones with $(NAME). fieldRefs are filled in from
+// pod, whose addresses must be set.
 func Environment(pod *corev1.Pod, c *corev1.Container, base []string) ([]string, error) {
 	env := append([]string(nil), base...)
 	known := map[string]string{}
@@ -28,7 +28,7 @@ func Environment(pod *corev1.Pod, c *corev1.Container, base []string) ([]string,
 	return env, nil
 }
 
-// Command is the container's command and arguments with $(NAME) filled in
+// Command returns the container's command and arguments, with $(NAME) filled in
 // from env ("NAME=value").
 func Command(c *corev1.Container, env []string) []string {
 	known := map[string]string{}
@@ -44,8 +44,8 @@ func Command(c *corev1.Container, env []string) []string {
 	return argv
 }
 
-// Expand replaces $(NAME) as Kubernetes does: an unknown name stays as it is,
-// and $$ is a literal $.
+// Expand replaces $(NAME) as Kubernetes does. An unknown name stays as it is, and
+// $$ is a literal $.
 func Expand(s string, known map[string]string) string {
 	var b strings.Builder
 	for {
@@ -75,7 +75,7 @@ func Expand(s string, known map[string]string) string {
 	}
 }
 
-// field is the downward API: the fields that an environment variable may
+// field returns a field of the downward API, which an environment variable may
 // refer to.
 func field(pod *corev1.Pod, path string) (string, error) {
 	if name, key, ok := strings.Cut(strings.TrimSuffix(path, "']"), "['"); ok {

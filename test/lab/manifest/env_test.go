@@ -9,8 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// The cases are those of the Kubernetes documentation of container
-// environments: $(NAME), $$(NAME), unknown names, and loose dollars.
+// TestExpand has the cases of the Kubernetes documentation of container
+// environments: $(NAME), $$(NAME), unknown names, and lone dollars.
 func TestExpand(t *testing.T) {
 	known := map[string]string{"A": "1", "B": "$(A)", "": "empty"}
 	for in, want := range map[string]string{

@@ -27,17 +27,17 @@ type File struct {
 	Text string
 }
 
-// Object is what one document says, and where.
+// Object is the object of one document, and its place.
 type Object struct {
 	Where string // file:line
 	metav1.Object
 }
 
-// Key identifies an object: "kind/namespace/name", the kind in lower case.
+// Key identifies an object: "kind/namespace/name", with the kind in lower case.
 func (o Object) Key() string { return Key(o.Object) }
 
-// Read reads the files named, and those in the directories named: *.yaml,
-// *.yml and *.json, in order of their names.
+// Read reads the named files, and the *.yaml, *.yml and *.json files of the named
+// directories in the order of their names.
 func Read(paths ...string) ([]File, error) {
 	var files []File
 	for _, path := range paths {
@@ -70,10 +70,10 @@ func Read(paths ...string) ([]File, error) {
 	return files, nil
 }
 
-// kinds are those of Kubernetes and of the Gateway API.
+// kinds has the types of Kubernetes and of the Gateway API.
 var kinds = func() *runtime.Scheme {
 	s := runtime.NewScheme()
-	utilruntime.Must(scheme.AddToScheme(s)) // fails only for types that contradict each other
+	utilruntime.Must(scheme.AddToScheme(s)) // fails only for conflicting types
 	utilruntime.Must(gatewayv1.Install(s))
 	return s
 }()
@@ -81,8 +81,8 @@ var kinds = func() *runtime.Scheme {
 var decoder = json.NewSerializerWithOptions(json.DefaultMetaFactory, kinds, kinds,
 	json.SerializerOptions{Yaml: true, Strict: true})
 
-// Parse decodes and checks files. Every error names file and line; warnings
-// are about kinds that the lab passes over.
+// Parse decodes and checks files. Every error names file and line. Warnings are
+// about kinds that the lab ignores.
 func Parse(files []File) (objects []Object, warnings []string, err error) {
 	var errs []error
 	seen := map[string]string{}
@@ -131,12 +131,12 @@ func decode(text string) (metav1.Object, error) {
 }
 
 type document struct {
-	line int // of its first line that says something, from 1
+	line int // of its first line with content, counted from 1
 	text string
 }
 
-// split cuts a YAML stream at its separators, leaving out documents of
-// comments and blanks.
+// split splits a YAML stream at its separators. It leaves out documents that have
+// only comments and white space.
 func split(text string) []document {
 	var docs []document
 	var b strings.Builder
@@ -156,7 +156,7 @@ func split(text string) []document {
 		}
 		if t := strings.TrimSpace(line); start == 0 && t != "" && !strings.HasPrefix(t, "#") {
 			start = n
-			b.Reset() // what came before was comments: lines count from here
+			b.Reset() // only comments so far: lines count from here
 		}
 		b.WriteString(line)
 	}
@@ -166,7 +166,7 @@ func split(text string) []document {
 
 var yamlLine = regexp.MustCompile(`\bline (\d+)`)
 
-// exactly is file:line of the error: the YAML parser counts lines from the
+// exactly returns file:line of an error. The YAML parser counts lines from the
 // start of the document.
 func exactly(file string, start int, err error) string {
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
@@ -189,12 +189,12 @@ func Encode(obj metav1.Object) ([]byte, error) {
 var encoder = json.NewSerializerWithOptions(json.DefaultMetaFactory, kinds, kinds,
 	json.SerializerOptions{Yaml: true})
 
-// Key is Object.Key.
+// Key identifies an object in the same way as Object.Key.
 func Key(obj metav1.Object) string {
 	return Kind(obj) + "/" + obj.GetNamespace() + "/" + obj.GetName()
 }
 
-// Kind is the object's kind in lower case.
+// Kind returns the object's kind in lower case.
 func Kind(obj metav1.Object) string {
 	name := fmt.Sprintf("%T", obj)
 	return strings.ToLower(name[strings.LastIndexByte(name, '.')+1:])

@@ -52,13 +52,13 @@ func TestParse(t *testing.T) {
 		t.Errorf("objects (-want +got):\n%s", diff)
 	}
 	if len(warnings) != 2 || !strings.HasPrefix(warnings[0], "shop.yaml:19: configmap/default/c: passed over") || !strings.HasPrefix(warnings[1], "shop.yaml:23: passed over") {
-		t.Errorf("warnings: %q", warnings)
+		t.Errorf("got the warnings %q, want two about objects that are passed over", warnings)
 	}
 	if d := objects[1].Object.(*appsv1.Deployment); *d.Spec.Replicas != 1 {
-		t.Errorf("replicas default to %d", *d.Spec.Replicas)
+		t.Errorf("replicas default to %d, want 1", *d.Spec.Replicas)
 	}
 	if ns := objects[0].Object.(*corev1.Namespace); ns.Labels[corev1.LabelMetadataName] != "shop" {
-		t.Errorf("labels of the namespace: %v", ns.Labels)
+		t.Errorf("labels of the namespace: got %v, want its name among them", ns.Labels)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestRead(t *testing.T) {
 	}
 	for _, bad := range []string{t.TempDir(), filepath.Join(dir, "none.yaml")} {
 		if _, err := Read(bad); err == nil {
-			t.Errorf("no error for %s", bad)
+			t.Errorf("%s: got no error, want one", bad)
 		}
 	}
 }

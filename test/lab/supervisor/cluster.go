@@ -19,8 +19,8 @@ import (
 	"github.com/underlane/underlane/test/lab/manifest"
 )
 
-// cluster is the state of a lab. Commands are carried out one at a time
-// (opMu); mu guards the state, and is never held while waiting.
+// cluster is the state of a lab. Commands run one at a time (opMu). mu guards the
+// state and is never held while waiting.
 type cluster struct {
 	layout layout.Layout
 	opts   api.Options
@@ -29,24 +29,24 @@ type cluster struct {
 	opMu sync.Mutex
 	mu   sync.Mutex
 
-	objects     map[string]metav1.Object // services, namespaces and the like, by manifest.Key
+	objects     map[string]metav1.Object // services, namespaces and so on, by manifest.Key
 	deployments map[string]*deployment   // by namespace/name
 	pods        map[string]*pod          // by namespace/name
-	services    int                      // index of the service allotted last
-	lastIndex   map[int]int              // node → index of the pod allotted last
-	ending      bool                     // the lab goes down: nothing is started
-	end         chan struct{}            // closed with ending
+	services    int                      // index of the newest service
+	lastIndex   map[int]int              // node → index of the newest pod
+	ending      bool                     // the lab is going down: start nothing
+	end         chan struct{}            // closed when ending is set
 
 	procs  map[string]*process // the controller and the agents, by node
-	reaped sync.WaitGroup      // every child of the lab
+	reaped sync.WaitGroup      // one for each child process of the lab
 
 	syncMu  sync.Mutex
-	kick    chan struct{}     // capacity 1: something changed that sync must carry out
-	done    map[string]string // what sync wrote last: manifest path or "rules" → text
-	written time.Time         // when the manifests changed last
+	kick    chan struct{}     // capacity 1; signalled when something changed that sync must apply
+	done    map[string]string // what sync has written: manifest path or "rules" → text
+	written time.Time         // time of the last change of the manifests
 }
 
-// deployment is a Deployment as applied and as it is now.
+// deployment is a Deployment as it was applied and as it is now.
 type deployment struct {
 	obj  *appsv1.Deployment
 	hash string    // of the template as applied: pod-template-hash
@@ -67,7 +67,7 @@ func newCluster(l layout.Layout, opts api.Options, log *slog.Logger) *cluster {
 	}
 }
 
-// changed asks for a sync soon.
+// changed schedules a sync.
 func (c *cluster) changed() {
 	select {
 	case c.kick <- struct{}{}:
@@ -77,7 +77,7 @@ func (c *cluster) changed() {
 
 func (c *cluster) staging() string { return filepath.Join(c.layout.StateDir(), "staging") }
 
-// state is the lab's state for the API.
+// state returns the lab's state for the API.
 func (c *cluster) state() api.State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,7 +104,7 @@ func (c *cluster) state() api.State {
 	return s
 }
 
-// sortedPods is every pod by namespace and name. mu is held.
+// sortedPods returns all pods, sorted by namespace and name. mu is held.
 func (c *cluster) sortedPods() []*pod {
 	pods := make([]*pod, 0, len(c.pods))
 	for _, p := range c.pods {
@@ -125,7 +125,7 @@ func (c *cluster) schedule(obj *corev1.Pod) (node, index int, err error) {
 		if wanted != "" && wanted != layout.NodeName(n) {
 			continue
 		}
-		var load [2]int // pods of the same owner first, then all pods
+		var load [2]int // pods of the same owner, then all pods
 		for _, p := range c.pods {
 			if p.node == n {
 				load[1]++
@@ -145,7 +145,8 @@ func (c *cluster) schedule(obj *corev1.Pod) (node, index int, err error) {
 	return node, index, err
 }
 
-// freeIndex goes round, so that an address is not used again at once.
+// freeIndex returns an unused index. It cycles through all of them, so that an
+// address is not reused at once.
 func (c *cluster) freeIndex(node int) (int, error) {
 	used := map[int]bool{}
 	for _, p := range c.pods {
@@ -165,8 +166,8 @@ func (c *cluster) freeIndex(node int) (int, error) {
 	return 0, fmt.Errorf("%s is full: it has %d pods", layout.NodeName(node), span)
 }
 
-// ensureNamespace makes a namespace and a service account that objects need
-// and no manifest names. mu is held.
+// ensureNamespace makes a namespace and a service account that objects need but
+// no manifest has. mu is held.
 func (c *cluster) ensureNamespace(namespace, account string) {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: map[string]string{corev1.LabelMetadataName: namespace}}}
 	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account, Namespace: namespace}}

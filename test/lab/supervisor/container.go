@@ -13,15 +13,15 @@ import (
 	"github.com/underlane/underlane/test/lab/manifest"
 )
 
-// container is one program of a pod. The cluster's mu guards what changes.
+// container is a program of a pod. The cluster's mu guards its mutable fields.
 type container struct {
 	spec     *corev1.Container
 	cmd      *exec.Cmd // while running
 	restarts int
-	ended    bool   // for good: the restart policy says so
-	failed   bool   // it ended last with an error
-	broken   bool   // it could not even be started
-	why      string // how it ended last
+	ended    bool   // the restart policy does not restart it
+	failed   bool   // the last run ended with an error
+	broken   bool   // it could not be started
+	why      string // how the last run ended
 	gone     chan struct{}
 }
 
@@ -32,7 +32,7 @@ func newContainer(spec *corev1.Container) *container {
 const (
 	firstBackoff = 250 * time.Millisecond
 	lastBackoff  = 10 * time.Second
-	goodRun      = 10 * time.Second // a run this long begins the back-off anew
+	goodRun      = 10 * time.Second // a run of this length resets the back-off
 )
 
 // runContainer keeps a container running until the pod is deleted or its
@@ -107,7 +107,7 @@ func (c *cluster) runOnce(p *pod, ct *container) error {
 	return cmd.Wait()
 }
 
-// command is the container's command line, in the pod's environment.
+// command returns the container's command line with the pod's environment.
 func (c *cluster) command(p *pod, ct *container) (*exec.Cmd, error) {
 	c.mu.Lock()
 	env, err := manifest.Environment(p.obj, ct.spec, c.baseEnv(p))
@@ -135,7 +135,7 @@ func (c *cluster) baseEnv(p *pod) []string {
 	}
 }
 
-// terminate asks a pod's programs to end and waits for them, for a while.
+// terminate asks a pod's programs to end and waits up to grace for that.
 func (c *cluster) terminate(p *pod, grace time.Duration) {
 	c.mu.Lock()
 	var wait []*container
@@ -151,12 +151,12 @@ func (c *cluster) terminate(p *pod, grace time.Duration) {
 		select {
 		case <-ct.gone:
 		case <-limit:
-			return // its cgroup is killed next
+			return // the caller kills its cgroup next
 		}
 	}
 }
 
-// status is the pod's as kubectl shows it. The cluster's mu is held.
+// status returns the pod's status as kubectl shows it. The cluster's mu is held.
 func (p *pod) status() (status string, restarts int) {
 	status = "Running"
 	ended, failed := 0, false

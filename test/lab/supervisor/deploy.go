@@ -18,8 +18,8 @@ import (
 
 const rolloutPatience = 30 * time.Second
 
-// deploymentOf is the name of the Deployment that a pod belongs to, "" if
-// none: its owner is the ReplicaSet <deployment>-<hash>.
+// deploymentOf returns the name of the Deployment that a pod belongs to, "" if
+// there is none. The pod's owner is the ReplicaSet <deployment>-<hash>.
 func deploymentOf(obj *corev1.Pod) string {
 	for _, ref := range obj.OwnerReferences {
 		if hash := obj.Labels[appsv1.DefaultDeploymentUniqueLabelKey]; ref.Kind == "ReplicaSet" && hash != "" {
@@ -29,9 +29,9 @@ func deploymentOf(obj *corev1.Pod) string {
 	return ""
 }
 
-// templateHash tells templates apart as pod-template-hash does.
+// templateHash returns a hash that identifies a template, like pod-template-hash.
 func templateHash(t *corev1.PodTemplateSpec) string {
-	text, _ := json.Marshal(t) // plain data: cannot fail
+	text, _ := json.Marshal(t) // cannot fail for plain data
 	h := fnv.New32a()
 	h.Write(text)
 	return rand.SafeEncodeString(fmt.Sprint(h.Sum32()))
@@ -57,9 +57,9 @@ func podOf(d *deployment) *corev1.Pod {
 	return p
 }
 
-// rollout makes the pods of a deployment be as many and of the template that
-// it says: what is missing is started first, then what is too much or of an
-// older template is removed.
+// rollout brings the pods of a deployment to its number of replicas and its
+// template. It first starts the missing pods, and then removes surplus ones and
+// those of an older template.
 func (c *cluster) rollout(d *deployment) error {
 	fresh, surplus, err := c.grow(d)
 	if err != nil {
@@ -68,8 +68,8 @@ func (c *cluster) rollout(d *deployment) error {
 	return errors.Join(c.launch(fresh), c.retire(fresh, surplus))
 }
 
-// grow prepares the pods that a deployment misses, and finds those that it has
-// too many.
+// grow prepares the missing pods of a deployment, and returns them together with
+// its surplus pods.
 func (c *cluster) grow(d *deployment) (fresh, surplus []*pod, err error) {
 	c.mu.Lock()
 	var current []*pod
@@ -97,9 +97,9 @@ func (c *cluster) grow(d *deployment) (fresh, surplus []*pod, err error) {
 	return fresh, surplus, nil
 }
 
-// launch starts the programs of prepared pods, once the controller knows the
-// pods and those in the mesh are enrolled: what a pod says first is in the
-// mesh, as it is where a CNI plugin waits for the agent.
+// launch starts the programs of prepared pods after the controller knows the pods
+// and the meshed ones are enrolled. A pod's first connection is then in the mesh,
+// as in a cluster where a CNI plugin waits for the agent.
 func (c *cluster) launch(pods []*pod) error {
 	if len(pods) == 0 {
 		return nil
@@ -112,7 +112,7 @@ func (c *cluster) launch(pods []*pod) error {
 	return err
 }
 
-// retire removes pods when those in their place are ready.
+// retire removes pods when their replacements are ready.
 func (c *cluster) retire(fresh, surplus []*pod) error {
 	if len(surplus) > 0 {
 		c.awaitPods(fresh, rolloutPatience)
@@ -120,7 +120,7 @@ func (c *cluster) retire(fresh, surplus []*pod) error {
 	return c.removePods(surplus)
 }
 
-// awaitPods waits for pods to be ready, for a while.
+// awaitPods waits up to patience until pods are ready.
 func (c *cluster) awaitPods(pods []*pod, patience time.Duration) {
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
@@ -135,7 +135,7 @@ func (c *cluster) awaitPods(pods []*pod, patience time.Duration) {
 	c.log.Warn("new pods are not ready, old ones are removed all the same")
 }
 
-// removePods removes pods at the same time: each may use its grace.
+// removePods removes pods concurrently, because each may use its grace period.
 func (c *cluster) removePods(pods []*pod) error {
 	errs := make(chan error, len(pods))
 	for _, p := range pods {

@@ -16,19 +16,19 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// enrolPatience bounds the wait for an agent to enrol a pod: an agent that
-// hangs must not keep pods from running.
+// enrolPatience bounds the wait for an agent to enrol a pod. An agent that hangs
+// must not keep pods from running.
 const enrolPatience = 3 * time.Second
 
-// agentReport is what the lab reads of `agent status -o json`.
+// agentReport has the fields of `agent status -o json` that the lab uses.
 type agentReport struct {
 	Pods []struct{ Namespace, Name, State string }
 }
 
 const stateEnrolled = "enrolled"
 
-// awaitEnrolled waits until the agents have enrolled those of pods that are in
-// the mesh, for a while. An agent that does not run is not waited for.
+// awaitEnrolled waits up to enrolPatience until the agents have enrolled the
+// meshed ones of pods. It does not wait for an agent that is not running.
 func (c *cluster) awaitEnrolled(pods []*pod) {
 	waiting := map[string]map[string]bool{} // node → namespace/name
 	c.mu.Lock()
@@ -54,7 +54,7 @@ func (c *cluster) awaitEnrolled(pods []*pod) {
 	}
 }
 
-// meshed reports whether a pod's labels, or its namespace's, opt in.
+// meshed reports whether the labels of a pod or its namespace opt in.
 func meshed(obj *corev1.Pod, namespace interface{ GetLabels() map[string]string }) bool {
 	label, own := obj.Labels[mesh.LabelMesh]
 	if !own && namespace != nil {
@@ -63,7 +63,7 @@ func meshed(obj *corev1.Pod, namespace interface{ GetLabels() map[string]string 
 	return label == mesh.LabelEnabled
 }
 
-// enrolled asks the agent of a node whether it has enrolled all pods of names.
+// enrolled returns nil if the agent of a node has enrolled all pods of names.
 func (c *cluster) enrolled(ctx context.Context, node string, names map[string]bool) error {
 	text, err := c.agentStatus(ctx, node)
 	if err != nil {
@@ -85,8 +85,8 @@ func (c *cluster) enrolled(ctx context.Context, node string, names map[string]bo
 	return nil
 }
 
-// agentStatus gives the status of the agent of a node as JSON, or an error if
-// it is not ready.
+// agentStatus returns the status of the agent of a node as JSON, or an error if it
+// is not ready.
 func (c *cluster) agentStatus(ctx context.Context, node string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

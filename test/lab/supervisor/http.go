@@ -13,7 +13,7 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// handler serves the API; stop brings the lab down.
+// handler serves the API. stop brings the lab down.
 func (c *cluster) handler(stop func()) http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, "state", func(context.Context, struct{}) (api.State, error) { return c.state(), nil })
@@ -39,7 +39,7 @@ func (c *cluster) handler(stop func()) http.Handler {
 	})
 	handle(mux, "wait", func(ctx context.Context, r api.Wait) (struct{}, error) { return struct{}{}, c.await(ctx, r.Timeout) })
 	handle(mux, "shutdown", func(context.Context, struct{}) (struct{}, error) {
-		time.AfterFunc(10*time.Millisecond, stop) // the answer goes out first; nothing breaks if it does not
+		time.AfterFunc(10*time.Millisecond, stop) // usually after the answer has been sent; nothing breaks otherwise
 		return struct{}{}, nil
 	})
 	return mux
@@ -63,8 +63,8 @@ func handle[Q, A any](mux *http.ServeMux, method string, f func(context.Context,
 	})
 }
 
-// await returns when every pod is ready, or completed, and every agent that
-// runs is ready. It gives up early on what cannot become ready.
+// await returns when all pods are ready or completed and all running agents are
+// ready. It gives up early if something cannot become ready.
 func (c *cluster) await(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -96,10 +96,11 @@ func (c *cluster) await(ctx context.Context, patience time.Duration) error {
 	if err := c.sync(); err != nil {
 		return err
 	}
-	return c.awaitController(ctx) // whoever waited finds services that lead to these pods
+	return c.awaitController(ctx) // after that, services lead to these pods
 }
 
-// unready describes each pod that is not ready, with the end of its log.
+// unready describes each pod that is not ready, with the end of its log. hopeless
+// says that one of them cannot become ready.
 func (c *cluster) unready() (waiting []string, hopeless bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

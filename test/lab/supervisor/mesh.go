@@ -26,7 +26,7 @@ const (
 	agentPatience      = 60 * time.Second
 )
 
-// controllerArgs is the controller's command line: the contract with
+// controllerArgs returns the controller's command line, the contract with
 // cmd/controller.
 func controllerArgs(l layout.Layout, bin string, extra []string) []string {
 	return append([]string{
@@ -38,7 +38,7 @@ func controllerArgs(l layout.Layout, bin string, extra []string) []string {
 	}, extra...)
 }
 
-// agentArgs is an agent's command line: the contract with cmd/agent.
+// agentArgs returns an agent's command line, the contract with cmd/agent.
 func agentArgs(l layout.Layout, bin string, n int, extra []string) []string {
 	node := layout.NodeName(n)
 	var ips []string
@@ -55,7 +55,7 @@ func agentArgs(l layout.Layout, bin string, n int, extra []string) []string {
 		"--pin-root", l.NodePins(node),
 		"--socket", l.AgentSocket(node),
 		"--metrics-addr", "0.0.0.0:4191",
-		"--nri-socket=", // the machine's container runtime, if there is one, has no pods of the lab
+		"--nri-socket=", // the machine's container runtime, if any, does not run the lab's pods
 		"--node-ip", strings.Join(ips, ","),
 	}, extra...)
 }
@@ -64,7 +64,8 @@ func controllerAddr() string {
 	return netip.AddrPortFrom(layout.ControllerAddrs()[0], 8443).String()
 }
 
-// controllerStatusAddr is where the controller's own default puts its status.
+// controllerStatusAddr returns the address of the controller's status page by
+// default.
 func controllerStatusAddr() string {
 	return netip.AddrPortFrom(layout.ControllerAddrs()[0], 4192).String()
 }
@@ -73,9 +74,9 @@ func anchors(l layout.Layout) string { return filepath.Join(l.ControllerDir(), "
 
 func token(l layout.Layout, node string) string { return filepath.Join(l.NodeDir(node), "token") }
 
-// startMesh starts the controller and, when it has made its trust anchors, an
-// agent on each node, and waits until the agents are ready: what pods do first
-// is in the mesh already.
+// startMesh starts the controller and, when that has made its trust anchors, an
+// agent on each node. It waits until the agents are ready, so that everything that
+// pods do is in the mesh.
 func (c *cluster) startMesh(ctx context.Context) error {
 	l, o := c.layout, c.opts
 	env := os.Environ()
@@ -139,7 +140,7 @@ func (c *cluster) awaitAgent(ctx context.Context, node string) error {
 	return nil
 }
 
-// awaitController waits until the controller serves what the manifests say now.
+// awaitController waits until the controller serves the current manifests.
 func (c *cluster) awaitController(ctx context.Context) error {
 	c.mu.Lock()
 	running := c.procs[controllerProcess] != nil && c.procs[controllerProcess].cmd != nil
@@ -153,9 +154,9 @@ func (c *cluster) awaitController(ctx context.Context) error {
 	err := c.until(ctx, controllerPatience, controllerProcess, func() error {
 		asOf, err := c.controllerAsOf(ctx)
 		if errors.Is(err, unix.ECONNREFUSED) {
-			return nil // it was told to have no status page
+			return nil // its status page is disabled
 		}
-		if err == nil && !asOf.IsZero() && asOf.Before(written) { // zero: a controller that does not say
+		if err == nil && !asOf.IsZero() && asOf.Before(written) { // zero: the controller does not report it
 			err = fmt.Errorf("it serves what there was at %s, and the last manifest is of %s", asOf.Format(time.StampMilli), written.Format(time.StampMilli))
 		}
 		return err
@@ -166,7 +167,7 @@ func (c *cluster) awaitController(ctx context.Context) error {
 	return nil
 }
 
-// controllerAsOf asks the controller how old what it serves is.
+// controllerAsOf asks the controller for the time of the manifests that it serves.
 func (c *cluster) controllerAsOf(ctx context.Context) (time.Time, error) {
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -191,7 +192,7 @@ func (c *cluster) controllerAsOf(ctx context.Context) (time.Time, error) {
 	return status.AsOf, json.NewDecoder(resp.Body).Decode(&status)
 }
 
-// until polls f until it succeeds, the process ends, or patience does.
+// until polls f until it succeeds, the process ends, or patience is over.
 func (c *cluster) until(ctx context.Context, patience time.Duration, process string, f func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -211,7 +212,7 @@ func (c *cluster) until(ctx context.Context, patience time.Duration, process str
 	}
 }
 
-// logTail is the end of a log, for an error message.
+// logTail returns the end of a log, for an error message.
 func logTail(path string) string {
 	text, err := os.ReadFile(path)
 	if err != nil || len(bytes.TrimSpace(text)) == 0 {

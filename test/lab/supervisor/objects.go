@@ -7,7 +7,7 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// nodeObject is the Node that the controller sees.
+// nodeObject returns the Node object for the controller.
 func nodeObject(n int) *corev1.Node {
 	name := layout.NodeName(n)
 	node := &corev1.Node{

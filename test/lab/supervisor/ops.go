@@ -15,7 +15,7 @@ import (
 	"github.com/underlane/underlane/test/lab/manifest"
 )
 
-// apply makes the lab have the objects of files: first what pods look for,
+// apply creates or updates the objects of files: first those that pods depend on,
 // then the pods.
 func (c *cluster) apply(files []manifest.File) ([]string, error) {
 	objects, warnings, err := manifest.Parse(files)
@@ -72,8 +72,8 @@ func (c *cluster) applyObject(obj metav1.Object) error {
 	return nil
 }
 
-// applyPod gives the pod that is to be started, none if it is there: a pod
-// that runs with the same spec only gets its labels and annotations.
+// applyPod returns the pod to start, or none if a pod with the same spec runs
+// already. Such a pod only gets the new labels and annotations.
 func (c *cluster) applyPod(obj *corev1.Pod) ([]*pod, error) {
 	spec, err := json.Marshal(obj.Spec)
 	if err != nil {
@@ -113,7 +113,7 @@ func (c *cluster) applyDeployment(obj *appsv1.Deployment) (fresh, surplus []*pod
 	return c.grow(d)
 }
 
-// remove takes the objects of files away, pods first.
+// remove deletes the objects of files, pods first.
 func (c *cluster) remove(files []manifest.File) error {
 	objects, _, err := manifest.Parse(files)
 	if err != nil {
@@ -130,7 +130,8 @@ func (c *cluster) remove(files []manifest.File) error {
 	return errors.Join(c.removePods(pods), c.sync())
 }
 
-// forget drops an object and gives the pods that go with it. mu is held.
+// forget deletes an object from the state and returns the pods to remove with it.
+// mu is held.
 func (c *cluster) forget(obj metav1.Object) (pods []*pod) {
 	key := obj.GetNamespace() + "/" + obj.GetName()
 	switch obj.(type) {
@@ -147,7 +148,7 @@ func (c *cluster) forget(obj metav1.Object) (pods []*pod) {
 	return nil
 }
 
-// podsOf is the pods of a deployment. mu is held.
+// podsOf returns the pods of a deployment. mu is held.
 func (c *cluster) podsOf(namespace, name string) (pods []*pod) {
 	for _, p := range c.sortedPods() {
 		if p.obj.Namespace == namespace && deploymentOf(p.obj) == name {
@@ -157,7 +158,8 @@ func (c *cluster) podsOf(namespace, name string) (pods []*pod) {
 	return pods
 }
 
-// removeTarget removes a pod, whose deployment makes another, or a deployment.
+// removeTarget removes a deployment or a pod. The deployment of a removed pod
+// makes a new one.
 func (c *cluster) removeTarget(t api.Target) error {
 	c.opMu.Lock()
 	defer c.opMu.Unlock()
@@ -200,7 +202,7 @@ func (c *cluster) scale(t api.Target, replicas int32) error {
 	return errors.Join(c.rollout(d), c.sync())
 }
 
-// mark changes labels or annotations of what runs.
+// mark changes labels or annotations of running objects.
 func (c *cluster) mark(m api.Mark) error {
 	c.opMu.Lock()
 	defer c.opMu.Unlock()

@@ -21,22 +21,21 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// pod is one pod and what there is of it on the machine. The cluster's mu
-// guards it.
+// pod is a pod and its resources on the machine. The cluster's mu guards it.
 type pod struct {
 	obj         *corev1.Pod // as the controller sees it
-	applied     string      // its spec as a manifest gave it
+	applied     string      // its spec as in the manifest
 	node, index int
 	pause       *exec.Cmd
-	listeners   *host.Listeners // once somebody asked; while it is open the network namespace stays
+	listeners   *host.Listeners // opened at first use; keeps the network namespace alive
 	containers  []*container
 	deleting    bool
-	stop        chan struct{} // closed when deleting begins: nothing is restarted
-	hosts       string        // what /etc/hosts says now
+	stop        chan struct{} // closed when removal begins: do not restart programs
+	hosts       string        // current content of /etc/hosts
 }
 
-// preparePod allots a pod its place and addresses and makes its cgroup,
-// namespaces and network: all but its programs.
+// preparePod assigns a node and addresses to a pod and makes its cgroup,
+// namespaces and network. It does not start its programs.
 func (c *cluster) preparePod(obj *corev1.Pod, applied string) (*pod, error) {
 	c.mu.Lock()
 	node, index, err := c.schedule(obj)
@@ -50,7 +49,7 @@ func (c *cluster) preparePod(obj *corev1.Pod, applied string) (*pod, error) {
 		p.containers = append(p.containers, newContainer(&obj.Spec.Containers[i]))
 	}
 	c.ensureNamespace(obj.Namespace, obj.Spec.ServiceAccountName)
-	c.pods[obj.Namespace+"/"+obj.Name] = p // its index is taken from now on
+	c.pods[obj.Namespace+"/"+obj.Name] = p // reserves its index
 	c.mu.Unlock()
 	if err := c.buildPod(p); err != nil {
 		c.removePod(p)
@@ -59,7 +58,7 @@ func (c *cluster) preparePod(obj *corev1.Pod, applied string) (*pod, error) {
 	return p, nil
 }
 
-// admit fills in what an API server, a scheduler and a kubelet would.
+// admit sets the fields that an API server, a scheduler and a kubelet would set.
 func admit(p *pod) {
 	obj := p.obj
 	obj.UID = newUID()
@@ -92,7 +91,8 @@ func (c *cluster) buildPod(p *pod) error {
 	if err := os.WriteFile(hosts, nil, 0o644); err != nil {
 		return err
 	}
-	// Nobody listens there: a name that /etc/hosts does not have fails at once.
+	// There is no server at this address, so a name that is not in /etc/hosts fails
+	// at once.
 	if err := os.WriteFile(resolv, []byte("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"), 0o644); err != nil {
 		return err
 	}
@@ -123,8 +123,8 @@ func (c *cluster) startPod(p *pod) {
 	}
 }
 
-// removePod ends a pod's programs, with the grace they were promised, and
-// removes everything of it.
+// removePod ends a pod's programs within their grace period and removes everything
+// of the pod.
 func (c *cluster) removePod(p *pod) error {
 	c.mu.Lock()
 	if p.deleting {
@@ -137,7 +137,7 @@ func (c *cluster) removePod(p *pod) error {
 	setReady(p.obj, false)
 	close(p.stop)
 	c.mu.Unlock()
-	err := c.sync() // first nobody is sent there any more
+	err := c.sync() // first take the pod out of its services
 	c.terminate(p, gracePeriod(p.obj))
 	err = errors.Join(err,
 		host.RemoveCgroup(p.cgroup(c.layout)),
@@ -153,7 +153,7 @@ func (c *cluster) removePod(p *pod) error {
 	return err
 }
 
-// gracePeriod is the pod's, but a lab does not wait for long.
+// gracePeriod returns the pod's grace period, but not more than a lab waits.
 func gracePeriod(obj *corev1.Pod) time.Duration {
 	if s := obj.Spec.TerminationGracePeriodSeconds; s != nil {
 		return min(time.Duration(*s)*time.Second, 10*time.Second)
@@ -183,7 +183,7 @@ func (p *pod) report(l layout.Layout) api.Pod {
 	return r
 }
 
-// hostname is the pod's name, as long as the kernel lets it be.
+// hostname returns the pod's name, cut to the length that the kernel allows.
 func hostname(obj *corev1.Pod) string {
 	name := obj.Name
 	if obj.Spec.Hostname != "" {
@@ -212,7 +212,7 @@ func setReady(obj *corev1.Pod, ready bool) {
 	obj.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.Now()}}
 }
 
-// newUID is a random UUID (RFC 9562, version 4).
+// newUID returns a random UUID (RFC 9562, version 4).
 func newUID() types.UID {
 	var b [16]byte
 	rand.Read(b[:]) // never fails

@@ -16,12 +16,12 @@ import (
 	"github.com/underlane/underlane/test/lab/host"
 )
 
-// controllerProcess is the name of the controller among the lab's processes;
-// an agent goes by the name of its node.
+// controllerProcess is the name of the controller among the lab's processes. An
+// agent has the name of its node.
 const controllerProcess = "controller"
 
-// process is the controller or an agent. It is not restarted by itself: a
-// test wants to see that it died. The cluster's mu guards it.
+// process is the controller or an agent. It is not restarted automatically, so
+// that a test can see that it has ended. The cluster's mu guards it.
 type process struct {
 	argv  []string
 	env   []string
@@ -86,8 +86,7 @@ func (c *cluster) startProcess(name string) error {
 	return nil
 }
 
-// signalProcess sends a signal, and waits for the end of the process where the
-// signal means that.
+// signalProcess sends a signal. If the signal ends the process, it waits for that.
 func (c *cluster) signalProcess(ctx context.Context, name, signal string) error {
 	sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(signal), "SIG"))
 	if sig == 0 {
@@ -120,7 +119,7 @@ func (c *cluster) signalProcess(ctx context.Context, name, signal string) error 
 	}
 }
 
-// ended says how a process ended, "" while it runs.
+// endedHow says how a process ended, "" while it runs.
 func (c *cluster) endedHow(name string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,11 +11,10 @@ import (
 
 const (
 	pollUnready = 40 * time.Millisecond
-	pollReady   = 10 // a ready pod is looked at every pollReady polls
+	pollReady   = 10 // a ready pod is checked in every pollReady-th poll
 )
 
-// watch keeps the status of pods true, and carries out what changed, until
-// ctx ends.
+// watch updates the status of pods and applies changes until ctx ends.
 func (c *cluster) watch(ctx context.Context) {
 	tick := time.NewTicker(pollUnready)
 	defer tick.Stop()
@@ -33,7 +32,7 @@ func (c *cluster) watch(ctx context.Context) {
 	}
 }
 
-// poll looks at the pods that are not ready, and at all of them if asked.
+// poll checks the pods that are not ready or, with all, all pods.
 func (c *cluster) poll(all bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -47,9 +46,9 @@ func (c *cluster) poll(all bool) {
 	}
 }
 
-// refresh sets a pod's phase and readiness, and reports whether either
-// changed: ready is every program running and every declared TCP port
-// listening. mu is held.
+// refresh sets a pod's phase and readiness and reports whether either changed. A
+// pod is ready if all its programs run and all declared TCP ports have a listener.
+// mu is held.
 func (c *cluster) refresh(p *pod) bool {
 	status, restarts := p.status()
 	phase := corev1.PodRunning
@@ -101,8 +100,8 @@ func tcpPorts(spec *corev1.PodSpec) []uint16 {
 	return ports
 }
 
-// listening reports whether all declared TCP ports of a pod are listened on. mu
-// is held.
+// listening reports whether all declared TCP ports of a pod have a listener. mu is
+// held.
 func (c *cluster) listening(p *pod) bool {
 	ports := tcpPorts(&p.obj.Spec)
 	if len(ports) == 0 {
@@ -111,7 +110,7 @@ func (c *cluster) listening(p *pod) bool {
 	if p.listeners == nil {
 		l, err := host.OpenListeners(c.layout.PodNetns(p.obj.Namespace, p.obj.Name))
 		if err != nil {
-			return false // not there yet
+			return false // the namespace does not exist yet
 		}
 		p.listeners = l
 	}

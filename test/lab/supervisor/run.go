@@ -1,5 +1,5 @@
-// Package supervisor keeps a running lab: it is the API server, scheduler and
-// kubelet of its pods, and looks after the controller and the agents.
+// Package supervisor manages a running lab. It is the API server, scheduler and
+// kubelet of the lab's pods, and it runs the controller and the agents.
 package supervisor
 
 import (
@@ -18,9 +18,9 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// Run brings a lab up and keeps it until ctx ends, somebody asks for its end,
-// or its owner is gone; then it clears everything away. What an earlier lab
-// of that name left must have been cleared.
+// Run brings a lab up and keeps it until ctx ends, a client asks for a shutdown, or
+// its owner has ended. Then it removes everything. The caller must have removed
+// what an earlier lab of that name left.
 func Run(ctx context.Context, log *slog.Logger, opts api.Options) error {
 	l, err := layout.Open(opts.Name)
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *cluster) build(ctx context.Context) error {
 	if err := host.MakeCgroup(c.layout.ControllerCgroup()); err != nil {
 		return err
 	}
-	if err := c.sync(); err != nil { // the nodes and no pods yet
+	if err := c.sync(); err != nil { // writes the nodes; there are no pods yet
 		return err
 	}
 	if !c.opts.Mesh {

@@ -16,9 +16,9 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 )
 
-// allotClusterIPs gives a service its addresses: both families, unless it asks
-// for one, none if it is headless. Addresses that before had are kept. mu is
-// held.
+// allotClusterIPs assigns a service its addresses: of both families unless it asks
+// for one, none if it is headless. It keeps the addresses of before, the service's
+// previous version. mu is held.
 func (c *cluster) allotClusterIPs(s, before *corev1.Service) error {
 	if s.Spec.ClusterIP == corev1.ClusterIPNone {
 		s.Spec.ClusterIPs = []string{corev1.ClusterIPNone}
@@ -63,7 +63,7 @@ func familyOf(a netip.Addr) corev1.IPFamily {
 	return corev1.IPv6Protocol
 }
 
-// clusterIPs is a service's addresses, none if it is headless.
+// clusterIPs returns a service's addresses, none if it is headless.
 func clusterIPs(s *corev1.Service) []netip.Addr {
 	var out []netip.Addr
 	for _, text := range s.Spec.ClusterIPs {
@@ -74,7 +74,7 @@ func clusterIPs(s *corev1.Service) []netip.Addr {
 	return out
 }
 
-// backends is the ready pods that a service selects.
+// backends returns the ready pods that a service selects.
 func backends(s *corev1.Service, objects []metav1.Object) []*corev1.Pod {
 	if len(s.Spec.Selector) == 0 {
 		return nil
@@ -90,8 +90,7 @@ func backends(s *corev1.Service, objects []metav1.Object) []*corev1.Pod {
 	return out
 }
 
-// vips is what the nodes must do for the ClusterIPs of all services, in a
-// stable order.
+// vips returns the ports of the ClusterIPs of all services, in a stable order.
 func vips(objects []metav1.Object) []fabric.VIP {
 	var out []fabric.VIP
 	for _, obj := range objects {
@@ -119,8 +118,8 @@ func vips(objects []metav1.Object) []fabric.VIP {
 	return out
 }
 
-// endpoints is the pod's address of the family of vip, at the port that the
-// service port leads to; none if the pod has no port of that name.
+// endpoints returns the pod's address of the family of vip, with the target port of
+// the service port. It returns none if the pod has no port of that name.
 func endpoints(p *corev1.Pod, port corev1.ServicePort, vip netip.Addr) []netip.AddrPort {
 	target := targetPort(p, port)
 	if target == 0 {
@@ -149,8 +148,9 @@ func targetPort(p *corev1.Pod, port corev1.ServicePort) uint16 {
 	return 0
 }
 
-// hostsFile is /etc/hosts of a pod: itself, and every service under the names
-// that cluster DNS would answer to. A headless service is its ready pods.
+// hostsFile returns /etc/hosts of a pod. It has the pod itself and all services,
+// with the names that a cluster's DNS would have. A headless service has the
+// addresses of its ready pods.
 func hostsFile(p *corev1.Pod, objects []metav1.Object) string {
 	lines := []string{"127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"}
 	for _, ip := range p.Status.PodIPs {

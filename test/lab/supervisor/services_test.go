@@ -109,9 +109,9 @@ func TestScheduleSpreads(t *testing.T) {
 	}{
 		{at("a", "node-1"), 1, 2},
 		{at("b", "node-1"), 1, 3},
-		{at("c", ""), 2, 2}, // the emptier one
+		{at("c", ""), 2, 2}, // the node with fewer pods
 		{at("d", ""), 2, 3},
-		{at("e", ""), 1, 4}, // a tie: the first
+		{at("e", ""), 1, 4}, // a tie: the first node
 	} {
 		if node, index, err := place(c.obj); err != nil || node != c.node || index != c.index {
 			t.Errorf("pod %d: node %d, index %d, %v; want %d, %d", i, node, index, err, c.node, c.index)
@@ -119,7 +119,7 @@ func TestScheduleSpreads(t *testing.T) {
 	}
 	delete(c.pods, "shop/e")
 	if _, index, err := place(at("f", "node-1")); err != nil || index != 5 {
-		t.Errorf("index %d, %v: an address was used again at once", index, err)
+		t.Errorf("index %d, %v: an address was reused at once, want a new one", index, err)
 	}
 	if _, _, err := place(at("g", "node-3")); err == nil || !strings.Contains(err.Error(), "node-1 to node-2") {
 		t.Errorf("error %v", err)
@@ -127,7 +127,7 @@ func TestScheduleSpreads(t *testing.T) {
 	for n := 0; ; n++ {
 		_, index, err := place(at(strings.Repeat("x", n+1), "node-1"))
 		if err != nil {
-			if n != 250 { // 253 addresses, less a, b and f
+			if n != 250 { // 253 addresses without those of a, b and f
 				t.Errorf("full after %d: %v", n, err)
 			}
 			break
@@ -148,7 +148,7 @@ func TestDeploymentOf(t *testing.T) {
 		t.Errorf("labels of pod %v and template %v", p.Labels, d.obj.Spec.Template.Labels)
 	}
 	if got := deploymentOf(readyPod("a", "", "", true)); got != "" {
-		t.Errorf("a bare pod belongs to %q", got)
+		t.Errorf("a bare pod belongs to %q, want none", got)
 	}
 }
 

@@ -16,9 +16,9 @@ import (
 	"github.com/underlane/underlane/test/lab/manifest"
 )
 
-// sync makes the machine be as the state says: manifests for the controller,
-// ClusterIPs at every node, names in every pod. It writes what differs from
-// what it wrote last.
+// sync applies the state to the machine: manifests for the controller, ClusterIPs
+// at all nodes, names in all pods. It writes only what has changed since the last
+// call.
 func (c *cluster) sync() error {
 	c.syncMu.Lock()
 	defer c.syncMu.Unlock()
@@ -32,7 +32,7 @@ func (c *cluster) sync() error {
 	return errors.Join(c.syncNames(objects), c.syncServices(objects), c.syncManifests(objects))
 }
 
-// snapshot copies every object that the controller sees. mu is held.
+// snapshot copies all objects that the controller sees. mu is held.
 func (c *cluster) snapshot() []metav1.Object {
 	var out []metav1.Object
 	for _, obj := range c.objects {
@@ -92,16 +92,16 @@ func (c *cluster) syncManifests(objects []metav1.Object) error {
 		}
 	}
 	if wrote {
-		// The controller looks again at whatever is written: what it reads then
-		// is younger than this, so whoever waits for it (awaitController) ends.
+		// The controller reads again after each write. It then reports a later time
+		// than this, which ends the wait in awaitController.
 		c.written = time.Now()
 		errs = append(errs, os.WriteFile(filepath.Join(c.layout.Manifests(), ".written"), []byte(c.written.String()), 0o644))
 	}
 	return errors.Join(errs...)
 }
 
-// publish puts a file into the controller's directory whole: it is written
-// elsewhere and renamed.
+// publish puts a file into the controller's directory atomically: it writes the
+// file elsewhere and renames it.
 func (c *cluster) publish(name string, text []byte) error {
 	staged := filepath.Join(c.staging(), name)
 	if err := os.WriteFile(staged, text, 0o644); err != nil {
@@ -132,8 +132,8 @@ func (c *cluster) syncNames(objects []metav1.Object) error {
 	return errors.Join(errs...)
 }
 
-// overwrite changes a file in place, since a bind mount holds on to the file
-// and not to its name. It never leaves the file empty, even for a moment.
+// overwrite changes a file in place, because a bind mount refers to the file and
+// not to its name. The file is never empty, not even for a moment.
 func overwrite(path, text string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
