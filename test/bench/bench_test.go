@@ -17,7 +17,7 @@ import (
 	"github.com/underlane/underlane/test/lab"
 )
 
-// TestMain lets this program be what runs in the pods.
+// TestMain makes the test binary also the program that runs in the pods.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && slices.Contains([]string{"serve", "load", "scrape", "reverse-proxy"}, os.Args[1]) {
 		os.Exit(Main(os.Args[1:]))
@@ -25,10 +25,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestHarness brings everything up in the smallest setting and looks whether
-// each figure is there. It says nothing about their values.
+// TestHarness runs everything in the smallest setting and checks that each figure
+// is there. It does not check their values.
 func TestHarness(t *testing.T) {
-	lab.Bare(t) // as root only
+	lab.Bare(t) // skips the test without root
 	bin := lab.Bin(t)
 	s := &settings{
 		quick: true, works: "http1-16|grpc|tcp-1", topologies: "cross-node",
@@ -48,22 +48,22 @@ func TestHarness(t *testing.T) {
 			t.Errorf("%s: %d errors: %s", name, c.Errors, c.Error)
 		}
 		if !(c.Rate.Median() > 0) {
-			t.Errorf("%s: no rate", name)
+			t.Errorf("%s: got no rate, want one", name)
 		}
 		if c.Subject == rig.Direct {
 			continue
 		}
 		if !(c.CPU.Median() > 0) || !(c.RSS.Median() > 0) {
-			t.Errorf("%s: processor time %v, resident %v", name, c.CPU, c.RSS)
+			t.Errorf("%s: got processor time %v, resident size %v; want both", name, c.CPU, c.RSS)
 		}
 		if !c.Volume && !(c.P50.Median() > 0) {
-			t.Errorf("%s: no latency", name)
+			t.Errorf("%s: got no latency, want one", name)
 		}
 		if !c.Volume && !(c.SystemCalls() > 0) {
-			t.Errorf("%s: no system calls: %+v", name, c.Counts)
+			t.Errorf("%s: got %+v, want system calls", name, c.Counts)
 		}
 		if !c.Volume && c.Subject == report.Ours && c.Counts.Allocs < 0 {
-			t.Errorf("%s: no allocations: %s", name, c.Counts.Problem)
+			t.Errorf("%s: got no allocations (%s), want some", name, c.Counts.Problem)
 		}
 	}
 	dir := t.TempDir()
@@ -118,7 +118,7 @@ func TestCompare(t *testing.T) {
 		"p99        1.000  (1.000 to 1.000)  5 → 5\n", "syscalls   0.500  4.00 → 2.00", "allocs     2.00 → 1.00",
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("without %q:\n%s", want, text)
+			t.Errorf("want %q in:\n%s", want, text)
 		}
 	}
 }
@@ -134,7 +134,7 @@ func TestCommandLineRefuses(t *testing.T) {
 		{"load", "no json"},
 	} {
 		if err := command(t.Context(), args); err == nil {
-			t.Errorf("%v was taken", args)
+			t.Errorf("%v: got no error, want one", args)
 		}
 	}
 }

@@ -53,8 +53,8 @@ func diffCommand(ctx context.Context, args []string) (err error) {
 	return s.show(r, Compare(r))
 }
 
-// build builds the agent and the controller of a commit into bin. A directory
-// where they are already is taken as it is.
+// build builds the agent and the controller of a commit into bin. If commit is a
+// directory that has them already, it uses that.
 func build(ctx context.Context, commit, bin string) error {
 	run := func(dir, name string, args ...string) error {
 		cmd := exec.CommandContext(ctx, name, args...)
@@ -71,7 +71,7 @@ func build(ctx context.Context, commit, bin string) error {
 	tree := "."
 	if commit != "." {
 		tree = bin + ".tree"
-		// A copy of the files, not a worktree: the repository is left as it is.
+		// Copy the files instead of adding a worktree, to leave the repository as it is.
 		if err := os.MkdirAll(tree, 0o755); err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func linkAbs(to, from string) error {
 	return os.Symlink(abs, from)
 }
 
-// describe names what is checked out.
+// describe returns the name of the checked-out version.
 func describe(ctx context.Context) string {
 	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--exclude", "*").Output()
 	if err != nil {
@@ -100,8 +100,8 @@ func describe(ctx context.Context) string {
 	return strings.TrimSpace(string(out))
 }
 
-// Compare is a report of two versions as ratios of the newer to the older,
-// round by round.
+// Compare returns a report of two versions as text, with the ratios of the newer to
+// the older round by round.
 func Compare(r *report.Report) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "B / A of %s: medians of the ratios of %d rounds, and the lowest and highest of them.\n", r.Commit, r.Rounds)

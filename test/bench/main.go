@@ -34,9 +34,8 @@ const usage = `Usage:
 Flags of run and diff: see bench run -h.
 `
 
-// Main runs the command line and gives the exit status. The parts that run in
-// the places of pods and nodes are commands too: serve, load, scrape,
-// reverse-proxy.
+// Main runs the command line and returns the exit status. The parts that run in
+// pods and on nodes are commands too: serve, load, scrape, reverse-proxy.
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -174,7 +173,7 @@ func runCommand(ctx context.Context, args []string) error {
 			return fmt.Errorf("there is nothing named %q to measure: want some of %v", name, allSubjects())
 		}
 	}
-	// The mesh's lab is up in any case: the bare pods are in it.
+	// The mesh's lab is always needed: it also has the pods without the mesh.
 	r, err := s.measure(ctx, report.Ours, []rig.Build{{Name: report.Ours, Bin: s.bin}}, wanted)
 	if err != nil {
 		return err
@@ -213,8 +212,8 @@ func (s *settings) measure(ctx context.Context, reference string, builds []rig.B
 	return r, plan.Run(ctx, up, r)
 }
 
-// show prints the tables, writes the report where that is wanted, and fails if
-// requests failed.
+// show prints the tables and writes the report if that is wanted. It fails if any
+// request failed.
 func (s *settings) show(r *report.Report, text string) error {
 	fmt.Print(text)
 	if s.out != "" {

@@ -1,6 +1,6 @@
-// Package bench measures Underlane against no proxy, against the floor and
-// against other proxies, and one version of it against another. docs/benchmarks
-// says how, and what the figures mean.
+// Package bench compares Underlane with no proxy, with the floor and with other
+// proxies, and one version of it with another. docs/benchmarks says how, and what
+// the figures mean.
 package bench
 
 import (
@@ -15,23 +15,23 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// Plan is what a run measures.
+// Plan says what a run measures.
 type Plan struct {
 	Works      []work.Work
 	Topologies []rig.Topology
 	Rounds     int
 	Warm, For  time.Duration // of each measurement
-	// PacedAt is the rate of the open loop in requests a second; 0: 40 % of what
-	// Reference reaches in the first round.
+	// PacedAt is the rate of the open loop in requests per second; 0: 40 % of the rate
+	// that Reference reaches in the first round.
 	PacedAt   float64
 	Reference string        // name of a subject
-	Count     time.Duration // how long system calls and allocations are counted; 0: not at all
+	Count     time.Duration // time for counting system calls and allocations; 0: do not count
 	Idle      int           // idle connections; 0: not measured
 	Log       func(format string, args ...any)
 }
 
-// Run measures all subjects of a rig. All that are compared are measured one
-// right after the other, round after round, because the machine drifts.
+// Run measures all subjects of a rig. In each round it measures the subjects that
+// are compared directly one after the other, because the machine's speed drifts.
 func (p *Plan) Run(ctx context.Context, r *rig.Rig, out *report.Report) error {
 	for round := range p.Rounds {
 		for _, t := range p.Topologies {
@@ -58,11 +58,12 @@ func (p *Plan) Run(ctx context.Context, r *rig.Rig, out *report.Report) error {
 	return nil
 }
 
-// round measures every subject at one work: at saturation, then paced.
+// round measures all subjects with one work: at saturation, and then paced.
 func (p *Plan) round(ctx context.Context, r *rig.Rig, out *report.Report, round int, t rig.Topology, w work.Work) error {
 	each := func(f func(*rig.Subject, *report.Cell) error) error {
 		for i := range r.Subjects {
-			// Another begins in each round: what comes after a heavy one may suffer.
+			// Each round begins with another subject: one measured after a heavy one may
+			// suffer from it.
 			s := r.Subjects[(i+round)%len(r.Subjects)]
 			if !s.Can(t, w) {
 				continue
@@ -73,7 +74,7 @@ func (p *Plan) round(ctx context.Context, r *rig.Rig, out *report.Report, round 
 		}
 		return nil
 	}
-	if round == 0 { // the rows of the tables in the order of the subjects
+	if round == 0 { // add the rows of the tables in the order of the subjects
 		for _, s := range r.Subjects {
 			if s.Can(t, w) {
 				out.Cell(s.Name, t, w.Name).Volume = w.Volume()
@@ -101,14 +102,14 @@ func (p *Plan) round(ctx context.Context, r *rig.Rig, out *report.Report, round 
 	})
 }
 
-// rate is the rate of the open loop for a work: the same in all rounds.
+// rate returns the rate of the open loop for a work. It is the same in all rounds.
 func (p *Plan) rate(out *report.Report, t rig.Topology, w work.Work) float64 {
 	if p.PacedAt > 0 {
 		return p.PacedAt
 	}
 	c := out.Find(p.Reference, t, w.Name)
 	if c == nil {
-		for _, other := range out.Cells { // the slowest of those that are there
+		for _, other := range out.Cells { // the slowest subject that was measured
 			if other.Topology == t && other.Work == w.Name && (c == nil || other.Rate[0] < c.Rate[0]) {
 				c = other
 			}
@@ -121,11 +122,11 @@ func (p *Plan) rate(out *report.Report, t rig.Topology, w work.Work) float64 {
 	if math.IsNaN(rate) || rate < 100 {
 		return 100
 	}
-	step := math.Pow(10, math.Floor(math.Log10(rate))-1) // two digits
+	step := math.Pow(10, math.Floor(math.Log10(rate))-1) // round to two digits
 	return math.Round(rate/step) * step
 }
 
-// unit is what processor time is given for: a million requests, or a GiB.
+// unit returns what processor time is divided by: a million requests, or a GiB.
 func unit(w work.Work) float64 {
 	if w.Volume() {
 		return 1 << 30
@@ -142,7 +143,7 @@ func noteErrors(c *report.Cell, res *load.Result) {
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// each1 is total for each one of n; NaN of none.
+// each1 returns total divided by n, NaN if n is 0.
 func each1(total, n float64) float64 {
 	if n == 0 {
 		return math.NaN()
@@ -180,7 +181,7 @@ func quantiles(c *report.Cell, res *load.Result) {
 	c.Latency.Add(&res.Latency)
 }
 
-// once measures what does not depend on noise, after the rounds.
+// once measures, after the rounds, what does not depend on noise.
 func (p *Plan) once(ctx context.Context, s *rig.Subject, c *report.Cell, first bool) error {
 	w, err := work.Select(c.Work)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package bombs makes certificate chains that cost whoever verifies them more
-// than they cost their maker.
+// Package bombs makes certificate chains that cost a verifier much more processor
+// time than they cost their maker.
 package bombs
 
 import (
@@ -18,9 +18,9 @@ import (
 	"time"
 )
 
-// Chain is a leaf for id with its own key on curve, and n CAs: all of one name
-// where sameName says so, else each above the one before it. No anchor leads
-// anywhere near; a verifier tries whatever it can.
+// Chain makes a leaf for id, with its own key on curve, and n CAs. With sameName
+// all CAs have the same name, otherwise each is above the one before it. The chain
+// leads to no trust anchor, so a verifier tries all combinations.
 func Chain(t testing.TB, id string, curve elliptic.Curve, n int, sameName bool) tls.Certificate {
 	t.Helper()
 	name := func(i int) pkix.Name {
@@ -29,7 +29,7 @@ func Chain(t testing.TB, id string, curve elliptic.Curve, n int, sameName bool) 
 		}
 		return pkix.Name{CommonName: fmt.Sprintf("bomb %d", i)}
 	}
-	keys := make([]*ecdsa.PrivateKey, n+1) // that of the leaf is the last
+	keys := make([]*ecdsa.PrivateKey, n+1) // the last one is the leaf's
 	for i := range keys {
 		var err error
 		if keys[i], err = ecdsa.GenerateKey(curve, rand.Reader); err != nil {
@@ -44,7 +44,7 @@ func Chain(t testing.TB, id string, curve elliptic.Curve, n int, sameName bool) 
 		URIs: []*url.URL{uri}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}
-	// The CA whose key signed the leaf is sent last of those of one name.
+	// With one name for all, the CA whose key signed the leaf is the last in the chain.
 	signer := 0
 	if sameName {
 		signer = max(n-1, 0)
@@ -83,8 +83,8 @@ func Parse(t testing.TB, c tls.Certificate) []*x509.Certificate {
 	return out
 }
 
-// Client is the configuration of a client that believes anything and sends c,
-// asked for or not.
+// Client returns the configuration of a client that accepts any server, and sends c
+// even if the server's hints do not ask for it.
 func Client(c tls.Certificate, alpn ...string) *tls.Config {
 	return &tls.Config{
 		InsecureSkipVerify: true, NextProtos: alpn,
@@ -92,8 +92,8 @@ func Client(c tls.Certificate, alpn ...string) *tls.Config {
 	}
 }
 
-// Refused shakes hands at addr as Client does and says how that ended: in TLS
-// 1.3 a refusal is the error of the first read.
+// Refused makes a handshake at addr with a Client configuration and returns its
+// error. In TLS 1.3 a refusal is the error of the first read.
 func Refused(addr string, c *tls.Config) error {
 	conn, err := tls.Dial("tcp", addr, c)
 	if err != nil {
@@ -105,7 +105,7 @@ func Refused(addr string, c *tls.Config) error {
 	return err
 }
 
-// Cost is the processor time of this process that f takes, the least of rounds.
+// Cost returns the processor time of this process for f, the least of all rounds.
 func Cost(rounds int, f func()) time.Duration {
 	least := time.Duration(1<<63 - 1)
 	for range rounds {
@@ -124,9 +124,9 @@ func used() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// Bearable fails the test when a handshake with a bomb costs many times what
-// one with an ordinary chain that nobody trusts does, both ends together. 99 CAs
-// of one name with P-521 keys made it three hundred times as much.
+// Bearable fails the test if a handshake with a bomb costs, for both ends together,
+// many times as much as one with an ordinary untrusted chain. Without bounds, 99
+// CAs with the same name and P-521 keys cost three hundred times as much.
 func Bearable(t testing.TB, id string, handshake func(tls.Certificate)) {
 	t.Helper()
 	const times = 30

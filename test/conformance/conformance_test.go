@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestConformance runs all of the suite's tests for meshes, with the suite's own
-// flags such as -run-test and -report-output.
+// TestConformance runs all tests of the suite for meshes. It takes the suite's own
+// flags, such as -run-test and -report-output.
 func TestConformance(t *testing.T) {
 	opts := patientOptions(t)
 	opts.ManifestFS = []fs.FS{manifests{ReadFileFS: conformance.Manifests}}
@@ -45,8 +45,8 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// patientOptions are the suite's own, with more time for a busy machine where the
-// suite gives its least.
+// patientOptions returns the suite's own options, with longer time-outs where the
+// suite's are shortest, for a busy machine.
 func patientOptions(t *testing.T) suite.ConformanceOptions {
 	opts := conformance.DefaultOptions(t)
 	for _, d := range []*time.Duration{
@@ -58,8 +58,8 @@ func patientOptions(t *testing.T) suite.ConformanceOptions {
 	return opts
 }
 
-// everyFeature lists all features that there are for meshes or that one of the
-// tests asks for: none of the tests is left out.
+// everyFeature returns all features for meshes and all that a test asks for, so
+// that no test is left out.
 func everyFeature(tests []suite.ConformanceTest) []features.FeatureName {
 	all := features.SetsToNamesSet(features.MeshCoreFeatures, features.MeshExtendedFeatures)
 	for _, test := range tests {
@@ -68,8 +68,7 @@ func everyFeature(tests []suite.ConformanceTest) []features.FeatureName {
 	return sets.List(all)
 }
 
-// report writes the suite's report as the suite makes it. It is one of a whole
-// run or none.
+// report writes the suite's report. Only a complete run has one.
 func report(t *testing.T, s *suite.ConformanceTestSuite, path string) {
 	if path == "" {
 		return

@@ -16,17 +16,17 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// images tells which of ours runs instead of one of the suite's, whose name
-// follows, up to its tag.
+// images maps an image of the suite, without its tag, to the image of ours that
+// replaces it.
 var images = map[string]string{
-	// Istio's echo server and client; ours is package echo.
+	// Istio's echo server and client, replaced by package echo.
 	"registry.k8s.io/gateway-api/echo-advanced": "registry.underlane.test/echo:dev",
-	// The suite's own, built from its source.
+	// The suite's own image, built from its source.
 	"registry.k8s.io/gateway-api/echo-basic": "registry.underlane.test/echo-basic:dev",
 }
 
-// manifests are the suite's, with other images, and changed by edit: what it
-// returns false for is left out.
+// manifests has the suite's manifests with other images and changed by edit. An
+// object is left out if edit returns false.
 type manifests struct {
 	fs.ReadFileFS
 	edit func(*unstructured.Unstructured) bool
@@ -59,7 +59,7 @@ func (m manifests) ReadFile(name string) ([]byte, error) {
 	}
 }
 
-// ourImages changes the images of an object that has a template of pods.
+// ourImages replaces the images of an object that has a pod template.
 func ourImages(object map[string]any) error {
 	containers, found, err := unstructured.NestedSlice(object, "spec", "template", "spec", "containers")
 	if err != nil || !found {
@@ -80,7 +80,7 @@ func ourImages(object map[string]any) error {
 	return unstructured.SetNestedSlice(object, containers, "spec", "template", "spec", "containers")
 }
 
-// objects decodes what a file of manifests holds.
+// objects decodes the objects in a manifest file.
 func objects(t *testing.T, from fs.FS, name string) (out []map[string]any) {
 	t.Helper()
 	text, err := fs.ReadFile(from, name)
@@ -100,7 +100,8 @@ func objects(t *testing.T, from fs.FS, name string) (out []map[string]any) {
 	}
 }
 
-// The images alone are changed in what the report is about.
+// TestManifests checks that the manifests of the report differ from the suite's
+// only in their images.
 func TestManifests(t *testing.T) {
 	const name = "mesh/manifests.yaml"
 	before := objects(t, conformance.Manifests, name)

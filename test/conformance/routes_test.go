@@ -24,8 +24,8 @@ const (
 	unsupported = "the CORS filter is not supported, and said to be not"
 )
 
-// notForMeshes are the suite's tests of HTTPRoutes and GRPCRoutes that mean
-// nothing where a Service is the parent.
+// notForMeshes has the suite's tests of HTTPRoutes and GRPCRoutes that have no
+// meaning with a Service as the parent.
 var notForMeshes = map[string]string{
 	"GRPCRouteListenerHostnameMatching":                   hostnames,
 	"HTTPRouteHostnameIntersection":                       hostnames,
@@ -48,16 +48,16 @@ var notForMeshes = map[string]string{
 	"HTTPRouteCORS":                                       unsupported,
 }
 
-// notInHTTP2 are those that the suite's servers do not answer in HTTP/2.
+// notInHTTP2 has the tests that the suite's servers do not answer in HTTP/2.
 var notInHTTP2 = map[string]string{
 	"HTTPRouteBackendProtocolWebSocket": "it upgrades a connection of HTTP/1",
 	"HTTPRouteRetry":                    "the server that fails on demand speaks HTTP/1 alone",
 }
 
-// TestRoutes runs what the suite tests of routes at gateways alone, such as
-// timeouts, mirrors and gRPC's matches, with a Service in the Gateway's place;
-// those of HTTPRoutes once more with requests in HTTP/2. It runs in a pod of the
-// mesh, whose requests are those of the tests. Retries need the API's
+// TestRoutes runs the tests of routes that the suite has only for gateways, such as
+// timeouts, mirrors and matches of gRPC, with a Service in place of the Gateway.
+// Tests of HTTPRoutes run again with requests in HTTP/2. TestRoutes itself runs in a
+// meshed pod, so that the tests' requests come from there. Retries need the API's
 // experimental channel.
 func TestRoutes(t *testing.T) {
 	opts := patientOptions(t)
@@ -81,7 +81,7 @@ func TestRoutes(t *testing.T) {
 		}
 	})
 	t.Run("HTTP2", func(t *testing.T) {
-		// The Services lead to the port for HTTP/2 of the same servers.
+		// The Services lead to the HTTP/2 port of the same servers.
 		s.Applier.ManifestFS = []fs.FS{manifests{conformance.Manifests, forHTTP2}}
 		s.Applier.MustApplyWithCleanup(t, s.Client, s.TimeoutConfig, s.BaseManifests, false)
 		s.RoundTripper = inHTTP2{s.RoundTripper}
@@ -94,7 +94,7 @@ func TestRoutes(t *testing.T) {
 	})
 }
 
-// inHTTP2 makes all requests in HTTP/2, by prior knowledge.
+// inHTTP2 makes all requests in HTTP/2 with prior knowledge.
 type inHTTP2 struct{ roundtripper.RoundTripper }
 
 func (h inHTTP2) CaptureRoundTrip(r roundtripper.Request) (*roundtripper.CapturedRequest, *roundtripper.CapturedResponse, error) {
@@ -102,7 +102,7 @@ func (h inHTTP2) CaptureRoundTrip(r roundtripper.Request) (*roundtripper.Capture
 	return h.RoundTripper.CaptureRoundTrip(r)
 }
 
-// forMeshes chooses from the suite's tests.
+// forMeshes returns the suite's tests that make sense for meshes.
 func forMeshes() (chosen []suite.ConformanceTest) {
 	for _, test := range tests.ConformanceTests {
 		if !strings.HasPrefix(test.ShortName, "HTTPRoute") && !strings.HasPrefix(test.ShortName, "GRPC") || notForMeshes[test.ShortName] != "" {
@@ -116,7 +116,7 @@ func forMeshes() (chosen []suite.ConformanceTest) {
 	return chosen
 }
 
-// atService is the same test with a Service for a Gateway.
+// atService returns the same test with a Service in place of the Gateway.
 func atService(test suite.ConformanceTest) suite.ConformanceTest {
 	gateways := []features.FeatureName{features.SupportGateway, features.SupportReferenceGrant}
 	test.Features = slices.DeleteFunc(slices.Clone(test.Features), func(f features.FeatureName) bool {
@@ -130,11 +130,11 @@ func atService(test suite.ConformanceTest) suite.ConformanceTest {
 	return test
 }
 
-// A name in the list that the suite does not know hides nothing.
+// TestNotForMeshes checks that all names in the list are tests of the suite.
 func TestNotForMeshes(t *testing.T) {
 	for _, name := range slices.Concat(slices.Collect(maps.Keys(notForMeshes)), slices.Collect(maps.Keys(notInHTTP2))) {
 		if !slices.ContainsFunc(tests.ConformanceTests, func(test suite.ConformanceTest) bool { return test.ShortName == name }) {
-			t.Errorf("the suite has no test %s", name)
+			t.Errorf("the suite has no test %s, want only names of its tests", name)
 		}
 	}
 }

@@ -20,15 +20,15 @@ import (
 	"sigs.k8s.io/gateway-api/conformance/utils/suite"
 )
 
-// gateway is the Gateway that most of the suite's routes for gateways have as
-// their parent. A Service of that name, in the same namespace, is in its place.
+// gateway is the Gateway that is the parent of most of the suite's routes for
+// gateways. A Service with the same name and namespace replaces it.
 const gateway = "same-namespace"
 
-// gatewayPort is that Service's, as the Gateway's.
+// gatewayPort is the port of that Service, the same as the Gateway's.
 const gatewayPort = 80
 
-// service is in the Gateway's place. What no route is for goes to a server that
-// is there.
+// service returns the Service that replaces the Gateway. Requests without a route
+// go to an existing server.
 func service() *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: gateway, Namespace: suite.InfrastructureNamespace},
@@ -39,9 +39,8 @@ func service() *corev1.Service {
 	}
 }
 
-// forServices edits the suite's manifests for gateways: a route's parent is the
-// Service, there are no Gateways, and of the servers those for HTTP and gRPC are
-// there.
+// forServices edits the suite's manifests for gateways. A route's parent becomes
+// the Service, Gateways are left out, and only the servers for HTTP and gRPC stay.
 func forServices(u *unstructured.Unstructured) bool {
 	switch u.GetKind() {
 	case "Namespace":
@@ -66,9 +65,9 @@ func forServices(u *unstructured.Unstructured) bool {
 	return true
 }
 
-// matchHosts makes matches of a route's hostnames, which a mesh ignores: one with
-// the header Host for each match and each name. The suite's tests of whole sets
-// of names are not run.
+// matchHosts replaces a route's hostnames, which a mesh ignores, by matches of the
+// header Host: one for each match and each name. The suite's tests of sets of names
+// are not run.
 func matchHosts(u *unstructured.Unstructured) error {
 	names, _, _ := unstructured.NestedStringSlice(u.Object, "spec", "hostnames")
 	if len(names) == 0 {
@@ -111,8 +110,8 @@ func matchHosts(u *unstructured.Unstructured) error {
 	return unstructured.SetNestedSlice(u.Object, rules, "spec", "rules")
 }
 
-// forHTTP2 edits them so that Services lead to the port for HTTP/2 of the same
-// servers, without a word in the Services that it is one.
+// forHTTP2 edits the manifests so that Services lead to the HTTP/2 port of the same
+// servers. The Services do not declare the protocol.
 func forHTTP2(u *unstructured.Unstructured) bool {
 	switch {
 	case strings.HasPrefix(u.GetName(), "grpc-"):
@@ -124,8 +123,8 @@ func forHTTP2(u *unstructured.Unstructured) bool {
 	return forServices(u)
 }
 
-// replacePort puts the server's port for HTTP/2 where that for HTTP/1 is, in a
-// field of each element of a list.
+// replacePort replaces the server's HTTP/1 port by its HTTP/2 port, in a field of
+// each element of a list.
 func replacePort(u *unstructured.Unstructured, field string, list ...string) {
 	ports, _, _ := unstructured.NestedSlice(u.Object, list...)
 	for _, port := range ports {
@@ -133,12 +132,12 @@ func replacePort(u *unstructured.Unstructured, field string, list ...string) {
 			port[field] = float64(3001)
 		}
 	}
-	_ = unstructured.SetNestedSlice(u.Object, ports, list...) // it was one
+	_ = unstructured.SetNestedSlice(u.Object, ports, list...) // cannot fail: it is a list
 }
 
-// standIn is a client that shows the tests Gateways where there are Services:
-// accepted, with the cluster IP as their address. The status of routes is the
-// real one, with a Gateway's name for the parent.
+// standIn is a client that shows Services to the tests as Gateways. They are
+// accepted, and their address is the cluster IP. The status of routes is the real
+// one, except that the parent is called a Gateway.
 type standIn struct{ client.Client }
 
 func (c standIn) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
@@ -162,7 +161,7 @@ func (c standIn) Get(ctx context.Context, key client.ObjectKey, obj client.Objec
 	return nil
 }
 
-// accepted makes a Gateway of a Service.
+// accepted fills in a Gateway from a Service.
 func accepted(gw *gatewayv1.Gateway, s *corev1.Service) {
 	var conditions []metav1.Condition
 	for _, kind := range []gatewayv1.ListenerConditionType{
@@ -203,7 +202,7 @@ func TestForServices(t *testing.T) {
 	for _, o := range objects(t, manifests{conformance.Manifests, forHTTP2}, "tests/httproute-service-types.yaml") {
 		text, err := json.Marshal(o)
 		if err != nil || bytes.Contains(text, []byte("3000")) {
-			t.Errorf("for HTTP/2 there is a port for HTTP/1: %s, %v", text, err)
+			t.Errorf("got the port for HTTP/1 in %s (%v), want only that for HTTP/2", text, err)
 		}
 	}
 	route := objects(t, from, "tests/httproute-weight.yaml")[0]
@@ -215,7 +214,7 @@ func TestForServices(t *testing.T) {
 
 	rule := objects(t, from, "tests/httproute-matching-across-routes.yaml")[0]
 	if names, found, _ := unstructured.NestedSlice(rule, "spec", "hostnames"); found {
-		t.Errorf("a route has hostnames still: %v", names)
+		t.Errorf("a route has the hostnames %v, want none", names)
 	}
 	rules, _, _ := unstructured.NestedSlice(rule, "spec", "rules")
 	matches, _, _ := unstructured.NestedSlice(rules[0].(map[string]any), "matches")

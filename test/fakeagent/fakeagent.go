@@ -1,6 +1,6 @@
-// Package fakeagent is a node's agent without its kernel, for tests of whoever
-// calls agents: the real node API over mutual TLS, a hub to emit events into, and
-// a status to choose.
+// Package fakeagent is a node's agent without its kernel part, for tests of code
+// that calls agents. It has the real node API over mutual TLS, a hub for events,
+// and a status that the test sets.
 package fakeagent
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/underlane/underlane/test/ports"
 )
 
-// TrustDomain is that of Authority.
+// TrustDomain is the trust domain of Authority.
 const TrustDomain = "cluster.local"
 
 // Authority makes a certificate authority with a root of its own.
@@ -46,8 +46,8 @@ func Authority(t testing.TB) *ca.Authority {
 	return a
 }
 
-// Agent is a running agent. What of it is public may be changed before it is
-// asked for.
+// Agent is a running agent. Its exported fields may be changed before a request
+// reads them.
 type Agent struct {
 	Name string
 	Addr string // of the node API
@@ -63,7 +63,7 @@ type Agent struct {
 }
 
 // Start runs the agent of node name until Stop or the end of the test. Its
-// certificate is named certName when that is not empty.
+// certificate has the name certName if that is not empty.
 func Start(t testing.TB, authority *ca.Authority, name, certName string) *Agent {
 	t.Helper()
 	if certName == "" {
@@ -79,7 +79,7 @@ func Start(t testing.TB, authority *ca.Authority, name, certName string) *Agent 
 	return a
 }
 
-// Workload is a meshed pod of the agent's node, of a deployment called owner.
+// Workload returns a meshed pod on the agent's node, of a deployment called owner.
 func (a *Agent) Workload(namespace, name, owner string) *mesh.Workload {
 	return &mesh.Workload{
 		UID: namespace + "/" + name, Namespace: namespace, Name: name, Node: a.Name, OwnerKind: "deployment", OwnerName: owner,
@@ -88,7 +88,7 @@ func (a *Agent) Workload(namespace, name, owner string) *mesh.Workload {
 	}
 }
 
-// Restart serves (again) on the same address.
+// Restart serves on the same address again.
 func (a *Agent) Restart() {
 	a.t.Helper()
 	ln, err := net.Listen("tcp", a.Addr)
@@ -110,24 +110,24 @@ func (a *Agent) Restart() {
 	}(a.done)
 }
 
-// Stop ends it. It may be called twice.
+// Stop ends the agent. It may be called twice.
 func (a *Agent) Stop() {
 	a.cancel()
 	<-a.done
 }
 
-// Emit emits e as of now.
+// Emit emits e with the current time.
 func (a *Agent) Emit(e tap.Event) {
 	e.Time = time.Now()
 	a.Hub.Emit(&e)
 }
 
-// AwaitTap waits until somebody taps.
+// AwaitTap waits until there is a tap subscription.
 func (a *Agent) AwaitTap() {
 	a.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !a.Hub.Active(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			a.t.Fatal("nobody taps", a.Name)
+			a.t.Fatalf("agent %s: no tap subscription, want one", a.Name)
 		}
 	}
 }

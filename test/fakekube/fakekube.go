@@ -1,6 +1,7 @@
-// Package fakekube is as much of a Kubernetes API server as the aggregated tap
-// API and its callers need: it authorises by a function, names users in headers
-// to the server behind it, and proves itself there by a front-proxy certificate.
+// Package fakekube is the part of a Kubernetes API server that the aggregated tap
+// API and its callers need. It authorises with a function, passes the user to the
+// server behind it in headers, and authenticates there with a front-proxy
+// certificate.
 package fakekube
 
 import (
@@ -38,13 +39,13 @@ import (
 // Kube is a running API server.
 type Kube struct {
 	URL  string
-	HTTP *http.Client // that trusts its certificate
+	HTTP *http.Client // trusts the server's certificate
 	// Allow decides a SubjectAccessReview.
 	Allow func(authorizationv1.SubjectAccessReviewSpec) bool
-	// Front, when set, refuses a call before it is passed on, with the API
-	// server's own words.
+	// Front, if set, may refuse a call before it is passed on. A result that is not
+	// empty is the API server's message.
 	Front func(user, path string) (refusal string)
-	// Pods are those that can be got and listed.
+	// Pods are the pods that can be read and listed.
 	Pods []*corev1.Pod
 
 	t       testing.TB
@@ -64,7 +65,7 @@ func Start(t testing.TB) *Kube {
 	k := &Kube{t: t, Allow: func(authorizationv1.SubjectAccessReviewSpec) bool { return true }}
 	cert := k.certificate("front-proxy-ca", nil)
 	k.ca, k.caKey = cert.Leaf, cert.PrivateKey.(*ecdsa.PrivateKey)
-	// client-go sends no token where there is no TLS.
+	// client-go sends no token without TLS.
 	server := httptest.NewTLSServer(k.routes())
 	k.URL, k.HTTP = server.URL, server.Client()
 	t.Cleanup(func() {
@@ -74,14 +75,14 @@ func Start(t testing.TB) *Kube {
 	return k
 }
 
-// Client is a client of k as the controller would have one.
+// Client returns a client of k like the controller's.
 func (k *Kube) Client() kubernetes.Interface {
 	return kubernetes.NewForConfigOrDie(&rest.Config{
 		Host: k.URL, BearerToken: "controller", TLSClientConfig: rest.TLSClientConfig{Insecure: true}, ContentConfig: rest.ContentConfig{ContentType: "application/json"},
 	})
 }
 
-// Kubeconfig writes one for a user.
+// Kubeconfig writes a kubeconfig file for a user and returns its path.
 func (k *Kube) Kubeconfig(user, namespace string) string {
 	k.t.Helper()
 	path := filepath.Join(k.t.TempDir(), "kubeconfig")
@@ -98,7 +99,7 @@ contexts: [{name: c, context: {cluster: c, user: u, namespace: %q}}]
 	return path
 }
 
-// Serve has calls of the tap API passed on to addr.
+// Serve makes k pass calls of the tap API on to addr.
 func (k *Kube) Serve(addr string) {
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: addr})
 	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{
@@ -114,33 +115,34 @@ func (k *Kube) Serve(addr string) {
 	k.backend = proxy
 }
 
-// FrontProxy makes a front-proxy certificate of this common name.
+// FrontProxy makes a front-proxy certificate with this common name.
 func (k *Kube) FrontProxy(name string) tls.Certificate {
 	return k.certificate(name, &tls.Certificate{Leaf: k.ca, PrivateKey: k.caKey})
 }
 
-// Reviews are the reviews that were asked for.
+// Reviews returns the SubjectAccessReviews so far.
 func (k *Kube) Reviews() []authorizationv1.SubjectAccessReviewSpec {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return append([]authorizationv1.SubjectAccessReviewSpec{}, k.reviews...)
 }
 
-// CABundle is that of the APIService.
+// CABundle returns the CA bundle of the APIService.
 func (k *Kube) CABundle() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return string(k.caBundle)
 }
 
-// Down makes every answer an error, or ends that.
+// Down(true) makes every answer an error, and Down(false) ends that.
 func (k *Kube) Down(down bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.down = down
 }
 
-// FrontConfig is the ConfigMap that front-proxy authentication is described in.
+// FrontConfig returns the data of the ConfigMap that describes front-proxy
+// authentication.
 func (k *Kube) FrontConfig() map[string]string {
 	return map[string]string{
 		"requestheader-client-ca-file":       string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.ca.Raw})),
@@ -203,7 +205,7 @@ func (k *Kube) review(w http.ResponseWriter, r *http.Request) {
 	answer(w, review)
 }
 
-// proxy passes a call on in the name of the user, whose token is their name.
+// proxy passes a call on in the user's name. The user's token is that name.
 func (k *Kube) proxy(w http.ResponseWriter, r *http.Request) {
 	user := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if as := r.Header.Get("Impersonate-User"); as != "" {
@@ -263,7 +265,7 @@ func refuse(w http.ResponseWriter, code int, reason, text string) {
 	})
 }
 
-// certificate makes one; a CA when by is nil.
+// certificate makes a certificate signed by the CA by, or a CA if by is nil.
 func (k *Kube) certificate(name string, by *tls.Certificate) tls.Certificate {
 	k.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

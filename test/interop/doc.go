@@ -1,5 +1,5 @@
-// Package interop holds the mesh to programs that are not ours: h2spec,
-// grpc-go's interop client and server, and a WebSocket library, each in pods of
-// the lab, within a node and between two. The programs are a module of their own,
-// so that what they need stays out of the mesh's.
+// Package interop tests the mesh with programs of others: h2spec, grpc-go's interop
+// client and server, and a WebSocket library. They run in pods of the lab, on one
+// node and on two. The programs are a separate module, which keeps their
+// dependencies out of the mesh's.
 package interop

@@ -10,11 +10,11 @@ import (
 	"github.com/underlane/underlane/test/lab"
 )
 
-// patience bounds every wait: the machine may be slow.
+// patience bounds every wait. It is long because the machine may be slow.
 const patience = time.Minute
 
-// upPods brings up a lab with a client on node-1 and servers, which run argv, on
-// node-1 ("near") and node-2 ("far"); all are in the mesh.
+// upPods brings up a lab with a client on node-1 and with servers, which run argv,
+// on node-1 ("near") and node-2 ("far"). All are in the mesh.
 func upPods(t *testing.T, port int, argv ...string) *lab.Lab {
 	t.Helper()
 	var b strings.Builder
@@ -58,15 +58,15 @@ func enrolled(status, pod string) bool {
 	return regexp.MustCompile(`(?m)^default\s+` + pod + `\s+\S+\s+enrolled\b`).MatchString(status)
 }
 
-// ways are the two ways of a request: to the pod of another node, and of the
-// same.
-var ways = []struct{ name, server string }{
+// paths has the two cases of a request: to a pod on another node and on the same
+// node.
+var paths = []struct{ name, server string }{
 	{"cross-node", "far"},
 	{"same-node", "near"},
 }
 
 // throughMesh fails the test if the traffic to a server did not go through the
-// agents as it should: whatever passes then says nothing about them.
+// agents as it should. The other results would then say nothing about the agents.
 func throughMesh(t *testing.T, l *lab.Lab, server string) {
 	t.Helper()
 	want := map[string]string{"far": `tls="true"`, "near": `tls="same-node"`}[server]
@@ -76,5 +76,5 @@ func throughMesh(t *testing.T, l *lab.Lab, server string) {
 			return
 		}
 	}
-	t.Errorf("no request to %s with %s was counted: did the traffic go past the mesh?", server, want)
+	t.Errorf("no request to %s with %s was counted, want some: did the traffic bypass the mesh?", server, want)
 }

@@ -7,16 +7,16 @@ import (
 	"testing"
 )
 
-// h2specExceptions are the cases that may fail, each with the reason.
+// h2specExceptions has the cases that may fail, each with the reason.
 var h2specExceptions = map[string]string{
-	// A connection is HTTP/2 by its preface. With another one it is bytes of some
-	// protocol that the mesh does not know, for the server to judge: it gets
-	// them, and this server, which speaks HTTP/1 as well, answers so.
+	// The mesh recognises HTTP/2 by its preface. Other bytes are of a protocol that
+	// it does not know, so it forwards them to the server. This server also speaks
+	// HTTP/1 and answers in HTTP/1.
 	"http2/3.5/Sends invalid connection preface": "without the preface a connection is not taken for HTTP/2",
 }
 
-// h2specCases is how many cases h2spec has; fewer were run if a connection
-// broke in between.
+// h2specCases is the number of cases in h2spec. Fewer are run if a connection
+// breaks.
 const h2specCases = 145
 
 // junit is the report of h2spec.
@@ -34,15 +34,15 @@ type junit struct {
 	} `xml:"testsuite"`
 }
 
-// TestH2spec runs h2spec from a meshed pod against a meshed pod's port: what it
-// talks HTTP/2 to is the agent of its own node.
+// TestH2spec runs h2spec from a meshed pod against a port of a meshed pod. Its peer
+// in HTTP/2 is the agent of its own node.
 func TestH2spec(t *testing.T) {
 	l := upPods(t, 8080, "labtest", "http")
-	for _, w := range ways {
-		t.Run(w.name, func(t *testing.T) {
+	for _, p := range paths {
+		t.Run(p.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "report.xml")
-			// Its exit status says only whether all cases passed.
-			r := l.TryExec("client", "h2spec", "--host", l.Pod(w.server).IP().String(), "--port", "8080", "--timeout", "5", "--junit-report", file)
+			// Ignore its exit status, which says only whether all cases passed.
+			r := l.TryExec("client", "h2spec", "--host", l.Pod(p.server).IP().String(), "--port", "8080", "--timeout", "5", "--junit-report", file)
 			text, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatalf("%v: %s", err, r)
@@ -68,7 +68,7 @@ func TestH2spec(t *testing.T) {
 					case failure != nil:
 						t.Errorf("%s: %s", name, *failure)
 					default:
-						t.Errorf("%s: skipped", name)
+						t.Errorf("%s: skipped, want it run", name)
 					}
 				}
 			}
@@ -76,7 +76,7 @@ func TestH2spec(t *testing.T) {
 			if passed < h2specCases-len(h2specExceptions) || all != h2specCases {
 				t.Errorf("%d of %d cases passed, h2spec has %d", passed, all, h2specCases)
 			}
-			throughMesh(t, l, w.server)
+			throughMesh(t, l, p.server)
 		})
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/underlane/underlane/test/lab"
 )
 
-// programs are what runs in the pods, besides the lab's own: where to build it
-// and what.
+// programs are the programs that run in the pods in addition to the lab's: where
+// to build them, and what.
 var programs = []struct{ dir, out, pkg string }{
 	{"../..", "agent", "./cmd/agent"},
 	{"../..", "controller", "./cmd/controller"},
@@ -43,7 +43,7 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds the programs into a directory that is in the pods' PATH.
+// build builds the programs into a directory in the pods' PATH.
 func build(bin string) error {
 	for _, p := range programs {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(bin, p.out), p.pkg)

@@ -1,6 +1,7 @@
-// Package ports keeps ports of loopback for tests, where nobody listens or not
-// all the time. One that was free a moment ago may be somebody else's by now:
-// other tests, of other processes too, are given ports at random all the while.
+// Package ports reserves ports of loopback for tests that need a port without a
+// listener, or with a listener for some of the time. A port that was free a moment
+// ago may be in use now, because the kernel gives random ports to other tests and
+// processes all the time.
 package ports
 
 import (
@@ -10,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reserve returns an address at which nobody listens, and whose port nobody else
-// is given until the test is over. Those who know it may listen there, also one
-// after the other.
+// Reserve returns an address without a listener. The kernel does not give its port
+// to anyone else until the end of the test. The test may listen there, also several
+// times.
 func Reserve(t testing.TB) netip.AddrPort {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -20,8 +21,8 @@ func Reserve(t testing.TB) netip.AddrPort {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Close(fd) })
-	// A bound socket that does not listen is in nobody's way who says the same,
-	// as net.Listen does.
+	// A bound socket that does not listen allows others to listen if they set the
+	// same option, as net.Listen does.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		t.Fatal(err)
 	}

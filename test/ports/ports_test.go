@@ -30,7 +30,7 @@ func TestReserve(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Whoever closes first keeps the port in TIME_WAIT.
+		// The side that closes first keeps the port in TIME_WAIT.
 		s.Close()
 		c.Close()
 		l.Close()
@@ -49,7 +49,7 @@ func TestNobodyIsGivenAReservedPort(t *testing.T) {
 			t.Fatal(err)
 		}
 		if reserved[l.Addr().String()] {
-			t.Errorf("%s was given away", l.Addr())
+			t.Errorf("another listener got %s, want it reserved", l.Addr())
 		}
 		l.Close()
 	}

@@ -1,6 +1,6 @@
-// Package calls counts the system calls of processes, in the kernel: a tracer
-// that reads events loses them on a busy machine, and slows down what it
-// watches.
+// Package calls counts the system calls of processes in the kernel. A tracer that
+// reads events would lose some on a busy machine, and would slow down the
+// processes.
 package calls
 
 import (
@@ -14,21 +14,20 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
-// numbers bounds the numbers of system calls.
+// numbers is above the number of every system call.
 const numbers = 512
 
-// Counter counts from Start to Stop.
+// Counter counts system calls from Start to Stop.
 type Counter struct {
 	objects []interface{ Close() error }
-	counts  *ebpf.Map // index: number times two, plus one for failures
+	counts  *ebpf.Map // index: twice the system call's number, plus one for failures
 }
 
-// where struct pt_regs keeps the number of the system call.
+// where is the offset of the system call's number in struct pt_regs.
 var where = map[string]int32{"amd64": 15 * 8, "arm64": 35 * 8}
 
-// Start begins to count the system calls of these processes. It looks at every
-// system call of the machine, and costs each some ten nanoseconds. It needs
-// root.
+// Start begins to count the system calls of these processes. It costs every system
+// call of the machine some ten nanoseconds. It needs root.
 func Start(pids []int) (_ *Counter, err error) {
 	offset, ok := where[runtime.GOARCH]
 	if !ok {
@@ -69,8 +68,8 @@ func Start(pids []int) (_ *Counter, err error) {
 	return c, nil
 }
 
-// program runs at the end of each system call. Its context is {registers,
-// result}.
+// program returns the BPF program that runs at the end of each system call. Its
+// context is {registers, result}.
 func program(processes, counts *ebpf.Map, offset int32) asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
@@ -91,7 +90,7 @@ func program(processes, counts *ebpf.Map, offset int32) asm.Instructions {
 		asm.Mov.Imm(asm.R2, 4),
 		asm.FnProbeReadKernel.Call(),
 		asm.LoadMem(asm.R7, asm.RFP, -16, asm.Word),
-		asm.JGE.Imm(asm.R7, numbers, "out"), // also restart_syscall's -1
+		asm.JGE.Imm(asm.R7, numbers, "out"), // also excludes restart_syscall's -1
 		asm.LSh.Imm(asm.R7, 1),
 		asm.LoadMem(asm.R8, asm.R6, 8, asm.DWord),
 		asm.JSGE.Imm(asm.R8, 0, "count"),
@@ -103,7 +102,7 @@ func program(processes, counts *ebpf.Map, offset int32) asm.Instructions {
 		asm.Add.Imm(asm.R2, -4),
 		asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, "out"),
-		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord), // an array for each CPU: no atomic is needed
+		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord), // a per-CPU array: no atomic operation is needed
 		asm.Add.Imm(asm.R1, 1),
 		asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
 
@@ -121,8 +120,8 @@ func (c *Counter) close() error {
 	return errors.Join(errs...)
 }
 
-// Stop gives how often each system call was made, by name, and how often it
-// failed under the name with a bang: "read!".
+// Stop returns how often each system call was made, by name. A name with an
+// exclamation mark, such as "read!", has the number of failures.
 func (c *Counter) Stop() (map[string]uint64, error) {
 	defer c.close()
 	out := map[string]uint64{}

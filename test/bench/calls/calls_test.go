@@ -41,6 +41,6 @@ func TestCounts(t *testing.T) {
 	}
 	unix.Umask(0o22)
 	if got, err := other.Stop(); len(got) != 0 || err != nil {
-		t.Errorf("of a process that is not there: %v, %v", got, err)
+		t.Errorf("a process that does not exist: got %v, %v; want no calls and no error", got, err)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// names are those that proxies make.
+// names has the system calls that proxies make.
 var names = map[uint32]string{
 	unix.SYS_READ: "read", unix.SYS_WRITE: "write", unix.SYS_READV: "readv", unix.SYS_WRITEV: "writev", unix.SYS_CLOSE: "close",
 	unix.SYS_RECVFROM: "recvfrom", unix.SYS_SENDTO: "sendto", unix.SYS_RECVMSG: "recvmsg", unix.SYS_SENDMSG: "sendmsg",

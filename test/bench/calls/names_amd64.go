@@ -2,5 +2,5 @@ package calls
 
 import "golang.org/x/sys/unix"
 
-// more are those that newer architectures have not.
+// more has the system calls that newer architectures do not have.
 var more = map[uint32]string{unix.SYS_EPOLL_WAIT: "epoll_wait", unix.SYS_POLL: "poll"}

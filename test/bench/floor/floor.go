@@ -12,7 +12,7 @@ import (
 //go:embed src/floor.c
 var source []byte
 
-// Build compiles the forwarder into dir and gives its path. It needs gcc and
+// Build compiles the forwarder into dir and returns its path. It needs gcc and
 // OpenSSL's headers.
 func Build(dir string) (string, error) {
 	src, bin := filepath.Join(dir, "floor.c"), filepath.Join(dir, "floor")

@@ -1,5 +1,5 @@
-// Package hdr is a histogram of durations with a fixed relative error, after
-// HdrHistogram: buckets are linear within each power of two. Recording is one
+// Package hdr has a histogram of durations with a fixed relative error, like
+// HdrHistogram. Buckets are linear within each power of two. Recording is one
 // addition, and histograms of several connections or rounds add up exactly.
 package hdr
 
@@ -10,29 +10,30 @@ import (
 	"time"
 )
 
-// subBits linear steps per power of two: an error of 1/2^subBits at most.
+// There are 2^subBits linear steps per power of two, for an error of at most
+// 1/2^subBits.
 const (
 	subBits = 7
 	sub     = 1 << subBits
 	buckets = (64 - subBits) * sub
 )
 
-// Histogram counts durations from 0 to the longest that a Duration can hold,
-// within 0.8 % of each. The zero value is empty and ready. It is not safe for
-// concurrent use.
+// Histogram counts durations from 0 to the longest time.Duration, each within
+// 0.8 %. The zero value is empty and ready for use. It is not safe for concurrent
+// use.
 type Histogram struct {
 	counts []uint64
 	total  uint64
 	max    time.Duration
 }
 
-// index is the bucket of v. Below sub every value has its own.
+// index returns the bucket of v. Each value below sub has its own.
 func index(v uint64) int {
 	shift := max(bits.Len64(v)-subBits-1, 0)
 	return shift<<subBits + int(v>>shift)
 }
 
-// upper is the highest value of a bucket.
+// upper returns the highest value of a bucket.
 func upper(i int) uint64 {
 	if i < 2*sub {
 		return uint64(i)
@@ -41,7 +42,7 @@ func upper(i int) uint64 {
 	return uint64(i-shift<<subBits+1)<<shift - 1
 }
 
-// Record counts d; a negative one counts as 0.
+// Record counts d. A negative d counts as 0.
 func (h *Histogram) Record(d time.Duration) {
 	d = max(d, 0)
 	if h.counts == nil {
@@ -52,7 +53,7 @@ func (h *Histogram) Record(d time.Duration) {
 	h.max = max(h.max, d)
 }
 
-// Add adds what other counted.
+// Add adds the counts of other.
 func (h *Histogram) Add(other *Histogram) {
 	if other.total == 0 {
 		return
@@ -67,14 +68,14 @@ func (h *Histogram) Add(other *Histogram) {
 	h.max = max(h.max, other.max)
 }
 
-// Count is how many durations were recorded, and Max the longest of them.
+// Count returns the number of recorded durations.
 func (h *Histogram) Count() uint64 { return h.total }
 
-// Max is the longest duration recorded, exactly.
+// Max returns the exact longest recorded duration.
 func (h *Histogram) Max() time.Duration { return h.max }
 
-// Quantile is the duration that a share q (0 to 1) of all does not exceed, 0
-// if there is none.
+// Quantile returns the duration that a share q (0 to 1) of all durations does not
+// exceed. It is 0 if there is none.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := uint64(q*float64(h.total) + 0.999999)
 	rank = min(max(rank, 1), h.total)

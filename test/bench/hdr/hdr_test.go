@@ -13,7 +13,7 @@ func TestBucketsAreContiguousAndTight(t *testing.T) {
 	for i := 1; i < buckets; i++ {
 		low, high := upper(i-1)+1, upper(i)
 		if index(low) != i || index(high) != i {
-			t.Fatalf("bucket %d is %d to %d, but these are in %d and %d", i, low, high, index(low), index(high))
+			t.Fatalf("bucket %d is %d to %d, but index says %d and %d", i, low, high, index(low), index(high))
 		}
 		if high > math.MaxInt64 {
 			break
@@ -23,7 +23,7 @@ func TestBucketsAreContiguousAndTight(t *testing.T) {
 		}
 	}
 	if i := index(math.MaxInt64); i >= buckets {
-		t.Errorf("the longest duration is in bucket %d of %d", i, buckets)
+		t.Errorf("the longest duration is in bucket %d, want the last of %d", i, buckets)
 	}
 }
 
@@ -50,11 +50,11 @@ func TestQuantilesAgainstSorting(t *testing.T) {
 func TestEmptyAndNegative(t *testing.T) {
 	var h Histogram
 	if h.Quantile(0.5) != 0 || h.Max() != 0 || h.Count() != 0 {
-		t.Error("an empty histogram is not 0")
+		t.Errorf("empty histogram: got a quantile of %v and a maximum of %v, want 0", h.Quantile(0.5), h.Max())
 	}
 	h.Record(-time.Second)
 	if h.Quantile(1) != 0 || h.Count() != 1 {
-		t.Errorf("after a negative duration: %v, %d", h.Quantile(1), h.Count())
+		t.Errorf("after a negative duration: quantile %v and count %d, want it counted as 0", h.Quantile(1), h.Count())
 	}
 }
 
@@ -87,7 +87,7 @@ func TestAddAndJSON(t *testing.T) {
 func TestUnmarshalRefuses(t *testing.T) {
 	for _, text := range []string{`{"SubBits":3}`, `{"SubBits":7,"Buckets":[[99999,1]]}`, `[]`} {
 		if err := json.Unmarshal([]byte(text), new(Histogram)); err == nil {
-			t.Errorf("%s was read", text)
+			t.Errorf("%s: got no error, want one", text)
 		}
 	}
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// request is about the size of what programs send.
+// request returns a request of the typical size.
 func request(target netip.AddrPort, more string) []byte {
 	return fmt.Appendf(nil, "GET /bench/of/a/path HTTP/1.1\r\nHost: %s\r\nUser-Agent: underlane-bench/1\r\nAccept: */*\r\nAccept-Encoding: identity\r\n%s\r\n", target, more)
 }
 
-// http1 has one request at a time in flight.
+// http1 is a link with one request at a time in flight.
 type http1 struct {
 	conn    *rawio.Conn
 	request []byte
@@ -80,8 +80,8 @@ var (
 	length = []byte("\r\ncontent-length:")
 )
 
-// whole is the length of the answer at the beginning of p, 0 if it is not all
-// there. An answer other than the expected one is an error.
+// whole returns the length of the response at the beginning of p, 0 if it is not
+// complete. A response other than the expected one is an error.
 func whole(p []byte) (int, error) {
 	head := bytes.Index(p, blank)
 	if head < 0 {
@@ -106,7 +106,7 @@ func whole(p []byte) (int, error) {
 	return 0, nil
 }
 
-// indexFold is bytes.Index without regard to case; lower is in lower case.
+// indexFold is like bytes.Index but ignores case. lower is in lower case.
 func indexFold(p, lower []byte) int {
 	for i := 0; i+len(lower) <= len(p); i++ {
 		if p[i] == '\r' && bytes.EqualFold(p[i:i+len(lower)], lower) {

@@ -11,8 +11,8 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// http2 has a request on each of its streams in flight; in the Stream mode the
-// streams stay and a message is what counts as a request.
+// http2 is a link with a request in flight on each of its streams. In Stream mode
+// the streams stay open and each message counts as a request.
 type http2 struct {
 	conn   *rawio.Conn
 	mode   work.Mode
@@ -22,7 +22,7 @@ type http2 struct {
 	engine  *engine.Conn
 	spare   []byte
 	streams map[uint32]*stream
-	free    []*stream // Stream: those without a message in flight
+	free    []*stream // in Stream mode: streams without a message in flight
 
 	buf []byte
 }
@@ -30,7 +30,7 @@ type http2 struct {
 type stream struct {
 	id   uint32
 	due  int64
-	got  int // bytes of the answer
+	got  int // bytes of the response
 	bad  string
 	busy bool
 }
@@ -92,8 +92,8 @@ func (h *http2) send(due int64) error {
 	return nil
 }
 
-// data sends a message. All messages in flight are smaller than the smallest
-// window, so none waits for one.
+// data sends a message. All messages in flight together are smaller than the
+// smallest window, so none has to wait for a window update.
 func (h *http2) data(id uint32, end bool) error {
 	n, err := h.engine.WriteData(id, message, end)
 	if err == nil && n < len(message) {
@@ -147,7 +147,7 @@ func (h *http2) receive(done func(int64)) error {
 	return nil
 }
 
-// event reports whether an answer is complete, and when its request was due.
+// event reports whether a response is complete, and when its request was due.
 func (h *http2) event(ev *engine.Event) (due int64, ok bool, err error) {
 	s := h.streams[ev.Stream]
 	switch ev.Kind {
@@ -189,7 +189,7 @@ func (h *http2) event(ev *engine.Event) (due int64, ok bool, err error) {
 	return 0, false, nil
 }
 
-// check looks at the status, which of gRPC comes last.
+// check checks the status. That of gRPC comes last.
 func (s *stream) check(ev *engine.Event, mode work.Mode) {
 	for _, f := range ev.Fields {
 		switch {

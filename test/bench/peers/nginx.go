@@ -11,10 +11,10 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// nginxStream is the module that carries TCP: a package of its own.
+// nginxStream is the module that forwards TCP. It comes in a separate package.
 const nginxStream = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
-// findNginx finds nginx where it has all that the work takes.
+// findNginx finds nginx. It fails if nginx lacks something that the work needs.
 func findNginx(ctx context.Context, dir string) (string, error) {
 	path, err := installed("nginx")(ctx, dir)
 	if err != nil {
@@ -26,8 +26,8 @@ func findNginx(ctx context.Context, dir string) (string, error) {
 	return path, nil
 }
 
-// nginxConfig keeps connections to the server, like the mesh; there is no log
-// of requests.
+// nginxConfig returns a configuration that keeps connections to the server open, as
+// the mesh does, and does not log requests.
 func nginxConfig(s Setup) (map[string]string, []string) {
 	var http, stream strings.Builder
 	for i, h := range s.Hops {
@@ -74,8 +74,8 @@ func nginxIn(s Setup, h Hop) string {
 		s.PKI.Cert, s.PKI.Key, s.PKI.Anchors)
 }
 
-// nginxOut is the client's side of TLS: its directives begin with the module's
-// name.
+// nginxOut returns the directives of the client's side of TLS. They begin with the
+// module's name.
 func nginxOut(s Setup, h Hop, module, first string) string {
 	if !h.TLSOut {
 		return ""
@@ -94,7 +94,7 @@ func nginxOut(s Setup, h Hop, module, first string) string {
 	return out
 }
 
-// word is text where it applies.
+// word returns text if applies is true.
 func word(applies bool, text string) string {
 	if applies {
 		return text

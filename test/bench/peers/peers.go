@@ -1,5 +1,5 @@
-// Package peers starts the proxies that Underlane is compared with: each as a
-// process in the place of a node's agent, told by addresses what to forward.
+// Package peers starts the proxies that Underlane is compared with. Each is a
+// process in the place of a node's agent. Addresses tell it what to forward.
 package peers
 
 import (
@@ -15,18 +15,18 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// Hop is one thing that a proxy does: take connections at Listen and carry
-// their bytes, or requests, on to Connect.
+// Hop is a task of a proxy: accept connections at Listen and forward their bytes or
+// requests to Connect.
 type Hop struct {
 	Port            work.Port
 	Listen, Connect netip.AddrPort
 	TLSIn, TLSOut   bool // mutual TLS 1.3 on that side
 }
 
-// Setup is what a process of a peer is made from.
+// Setup has the settings of a peer's process.
 type Setup struct {
-	Dir  string // for its files, its own
-	Tool string // the program, as Find gave it
+	Dir  string // directory for its files, not shared
+	Tool string // path of the program, from Find
 	Hops []Hop
 	PKI  pki.Files
 	CPUs int // threads, or worker processes
@@ -35,23 +35,23 @@ type Setup struct {
 // Peer is a kind of proxy.
 type Peer struct {
 	Name string
-	// Find gives the path of the program, which may be fetched or built in dir;
-	// the error says why the peer is left out.
+	// Find returns the path of the program. It may download or build it in dir. Its
+	// error says why the peer is left out.
 	Find func(ctx context.Context, dir string) (string, error)
-	// Config gives the files to write into Setup.Dir, by name, and the arguments.
+	// Config returns the files to write into Setup.Dir, by name, and the arguments.
 	Config func(s Setup) (files map[string]string, args []string)
-	// Carries are the protos that it can carry.
+	// Carries has the protocols that it can forward.
 	Carries []work.Proto
 	// Plain: no TLS between the two hops.
 	Plain bool
-	// CrossOnly: there is nothing to see of it in one hop.
+	// CrossOnly: it is not measured with a single hop.
 	CrossOnly bool
-	// InPods: its processes live in the network namespaces of the client's pod
-	// and the server's, as the sockets of Underlane do, not in those of the nodes.
+	// InPods: its processes run in the network namespaces of the client's and the
+	// server's pod, where Underlane has its sockets, not in those of the nodes.
 	InPods bool
 }
 
-// All are the peers, in the order of the tables.
+// All has the peers, in the order of the tables.
 var All = []Peer{
 	{Name: "floor", Find: findFloor, Config: floorConfig, Carries: everything, Plain: true},
 	{Name: "floor-tls", Find: findFloor, Config: floorConfig, Carries: everything, CrossOnly: true},
@@ -64,7 +64,7 @@ var All = []Peer{
 
 var everything = []work.Proto{work.ProtoHTTP1, work.ProtoHTTP2, work.ProtoTCP}
 
-// Command writes a peer's files and gives its command, not started.
+// Command writes a peer's files and returns its command, not started.
 func (p *Peer) Command(s Setup) (*exec.Cmd, error) {
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("set %s up: %w", p.Name, err)
@@ -81,7 +81,7 @@ func (p *Peer) Command(s Setup) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// installed finds a program where Debian puts it.
+// installed returns a Find for a program that Debian installs.
 func installed(name string) func(context.Context, string) (string, error) {
 	return func(context.Context, string) (string, error) {
 		if path, err := exec.LookPath(name); err == nil {

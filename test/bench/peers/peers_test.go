@@ -20,7 +20,7 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// TestMain lets this program be the peer "go".
+// TestMain makes the test binary also the peer "go".
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "reverse-proxy" {
 		if err := ReverseProxy(context.Background(), os.Args[2]); err != nil {
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// free are addresses of loopback that nobody listens at.
+// free returns addresses of loopback with unused ports.
 func free(t *testing.T, n int) []netip.AddrPort {
 	t.Helper()
 	var out []netip.AddrPort
@@ -75,14 +75,14 @@ func start(t *testing.T, p *Peer, s Setup) {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("%s does not listen: %v", p.Name, err)
+				t.Fatalf("%s does not listen: %v, want a connection", p.Name, err)
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
 }
 
-// TestPeersCarryTheWork: two processes of every peer that this machine has,
+// TestPeersCarryTheWork checks that two processes of each peer on this machine,
 // with mutual TLS between them, do all the work without an error.
 func TestPeersCarryTheWork(t *testing.T) {
 	addrs := map[string]netip.AddrPort{}
@@ -141,7 +141,7 @@ func TestPeersCarryTheWork(t *testing.T) {
 				w.Conns, w.Streams = min(w.Conns, 4), min(w.Streams, 8)
 				o := load.Options{Target: target, Work: w, Warm: 50 * time.Millisecond, For: 100 * time.Millisecond}
 				r, err := load.Run(t.Context(), o)
-				for range 10 { // a busy machine may need longer for the first handshakes
+				for range 10 { // on a busy machine the first handshakes may take longer
 					if err != nil || r.Errors > 0 || r.Requests > 0 {
 						break
 					}
@@ -156,8 +156,8 @@ func TestPeersCarryTheWork(t *testing.T) {
 	}
 }
 
-// TestConfigNamesEveryHop: every hop is in the configuration, with TLS
-// where it belongs.
+// TestConfigNamesEveryHop checks that every hop is in the configuration, with TLS
+// on the right side.
 func TestConfigNamesEveryHop(t *testing.T) {
 	s := Setup{Dir: "/d", CPUs: 3, PKI: pki.Files{Anchors: "/p/anchors", Cert: "/p/cert", Key: "/p/key", Both: "/p/both"}}
 	for i, port := range work.Ports {
@@ -177,17 +177,17 @@ func TestConfigNamesEveryHop(t *testing.T) {
 			for _, addr := range []netip.AddrPort{h.Listen, h.Connect} {
 				port := strings.TrimPrefix(addr.String(), addr.Addr().String()+":")
 				if !strings.Contains(all, port) && slices.Contains(p.Carries, h.Port.Proto) {
-					t.Errorf("%s: %s is not in\n%s", p.Name, addr, all)
+					t.Errorf("%s: want %s in\n%s", p.Name, addr, all)
 				}
 			}
 		}
 		if !strings.Contains(all, "/p/anchors") {
-			t.Errorf("%s does not know the anchors", p.Name)
+			t.Errorf("%s: got a configuration without the trust anchors, want them in it", p.Name)
 		}
 	}
 	text := nginxIn(s, Hop{}) + nginxOut(s, Hop{}, "proxy", "x")
 	if text != "" {
-		t.Errorf("TLS where there is none: %s", text)
+		t.Errorf("got TLS in a plain configuration, want none: %s", text)
 	}
 }
 
@@ -203,9 +203,9 @@ func TestCommandMakesItsFiles(t *testing.T) {
 		t.Errorf("%q, %v", out, err)
 	}
 	if _, err := exec.LookPath("no such program"); err == nil {
-		t.Fatal("there is a program of that name")
+		t.Fatal("a program with that name exists, want none")
 	}
 	if _, err := installed("no such program")(t.Context(), dir); err == nil {
-		t.Error("a program that is not there was found")
+		t.Error("a program that does not exist: got no error, want one")
 	}
 }

@@ -20,14 +20,14 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// goConfig has this program itself be the proxy.
+// goConfig returns the configuration for this program itself as the proxy.
 func goConfig(s Setup) (map[string]string, []string) {
 	text, _ := json.MarshalIndent(s, "", " ") // addresses and strings: cannot fail
 	return map[string]string{"go.json": string(text)}, []string{"reverse-proxy", filepath.Join(s.Dir, "go.json")}
 }
 
-// ReverseProxy runs Go's httputil.ReverseProxy as the Setup in a file says,
-// with the settings that people tune it by.
+// ReverseProxy runs Go's httputil.ReverseProxy with the Setup in a file and with
+// commonly tuned settings.
 func ReverseProxy(ctx context.Context, config string) error {
 	text, err := os.ReadFile(config)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package pki makes the certificates with which the peers of the benchmark
-// prove themselves to one another.
+// authenticate each other.
 package pki
 
 import (
@@ -25,8 +25,8 @@ type Files struct {
 	Both               string // certificate and key in one, for haproxy
 }
 
-// Make makes an authority and one certificate (ECDSA P-256, as the mesh's) for
-// both ends in dir.
+// Make makes an authority and, in dir, one certificate for both ends. It is ECDSA
+// P-256, like the mesh's.
 func Make(dir string) (Files, error) {
 	f := Files{
 		Anchors: filepath.Join(dir, "anchors.pem"), Cert: filepath.Join(dir, "cert.pem"),

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// ParseMetric finds a counter without labels in the text that Prometheus
-// scrapes.
+// ParseMetric returns the value of a counter without labels in Prometheus' text
+// format.
 func ParseMetric(text, name string) (float64, error) {
 	for line := range strings.Lines(text) {
 		if v, ok := strings.CutPrefix(line, name+" "); ok {

@@ -1,4 +1,4 @@
-// Package proc reads what processes have used, from /proc and their clocks.
+// Package proc reads the resource usage of processes from /proc and their clocks.
 package proc
 
 import (
@@ -12,21 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usage is what processes have used since they began.
+// Usage is the resource usage of processes since they began.
 type Usage struct {
-	CPU      time.Duration // user and system, all threads, also those that have ended
-	Switches uint64        // context switches of the living threads, voluntary and not
+	CPU      time.Duration // user and system, all threads including ended ones
+	Switches uint64        // context switches of the running threads, voluntary or not
 	RSS      uint64        // bytes, now
 }
 
-// Since is what was used after before; RSS stays what it is now.
+// Since returns the usage since before. RSS stays the current value.
 func (u Usage) Since(before Usage) Usage {
 	u.CPU -= before.CPU
 	u.Switches -= min(before.Switches, u.Switches)
 	return u
 }
 
-// Of sums up the usage of processes.
+// Of returns the total usage of processes.
 func Of(pids []int) (Usage, error) {
 	var sum Usage
 	for _, pid := range pids {
@@ -58,30 +58,30 @@ func of(pid int) (u Usage, err error) {
 	}
 	for _, t := range tasks {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/status", pid, t.Name()))
-		if err == nil { // else the thread has just ended
+		if err == nil { // on an error the thread has just ended
 			u.Switches += ParseSwitches(status)
 		}
 	}
 	return u, nil
 }
 
-// CPU is the processor time of a process. It is /proc/PID/stat's, to the
-// nanosecond: that counts in hundredths of a second, too coarse for runs of
-// one.
+// CPU returns the processor time of a process, in nanoseconds. /proc/PID/stat has
+// the same in hundredths of a second, which is too coarse for runs of a second.
 func CPU(pid int) (time.Duration, error) {
 	var ts unix.Timespec
-	// The clock of a process: its complement shifted by three, and 2 for the
-	// scheduler's time (CPUCLOCK_SCHED), as clock_getcpuclockid(3) makes it.
+	// The id of a process's clock is the complement of its pid, shifted by three,
+	// plus 2 for the scheduler's time (CPUCLOCK_SCHED). clock_getcpuclockid(3) does
+	// the same.
 	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil {
 		return 0, fmt.Errorf("process clock: %w", err)
 	}
 	return time.Duration(ts.Nano()), nil
 }
 
-// ParseStatCPU reads user and system time of /proc/PID/stat, in ticks of a
+// ParseStatCPU parses user and system time in /proc/PID/stat, in ticks of a
 // hundredth of a second.
 func ParseStatCPU(stat []byte) (time.Duration, error) {
-	// The name in parentheses may hold anything, parentheses too.
+	// The name in parentheses may contain any character, including parentheses.
 	end := bytes.LastIndexByte(stat, ')')
 	fields := bytes.Fields(stat[end+1:])
 	if end < 0 || len(fields) < 13 {
@@ -98,7 +98,7 @@ func ParseStatCPU(stat []byte) (time.Duration, error) {
 	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }
 
-// ParseRSS reads the resident bytes in /proc/PID/status.
+// ParseRSS parses the resident bytes in /proc/PID/status.
 func ParseRSS(status []byte) (uint64, error) {
 	v, ok := statusField(status, "VmRSS")
 	kb, err := strconv.ParseUint(strings.TrimSuffix(v, " kB"), 10, 64)
@@ -108,12 +108,12 @@ func ParseRSS(status []byte) (uint64, error) {
 	return kb << 10, nil
 }
 
-// ParseSwitches reads a thread's context switches in /proc/PID/task/TID/status.
+// ParseSwitches parses a thread's context switches in /proc/PID/task/TID/status.
 func ParseSwitches(status []byte) uint64 {
 	var sum uint64
 	for _, name := range []string{"voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"} {
 		v, _ := statusField(status, name)
-		n, _ := strconv.ParseUint(v, 10, 64) // absent: none
+		n, _ := strconv.ParseUint(v, 10, 64) // 0 if absent
 		sum += n
 	}
 	return sum

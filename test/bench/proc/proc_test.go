@@ -16,7 +16,7 @@ func TestParseStatCPU(t *testing.T) {
 	}
 	for _, stat := range []string{"", "12 (agent) S 1", "12 agent" + tail, "12 (a) S 1 2 3 0 -1 4194560 1 2 3 4 x 25 7"} {
 		if _, err := ParseStatCPU([]byte(stat)); err == nil {
-			t.Errorf("%q was read", stat)
+			t.Errorf("%q: got no error, want one", stat)
 		}
 	}
 }
@@ -28,7 +28,7 @@ func TestParseStatus(t *testing.T) {
 		t.Errorf("resident: %d, %v", got, err)
 	}
 	if _, err := ParseRSS([]byte("Name:\tzombie\n")); err == nil {
-		t.Error("the resident size of a process without memory was read")
+		t.Error("a status without a resident size: got no error, want one")
 	}
 	if got := ParseSwitches([]byte(status)); got != 42 {
 		t.Errorf("switches: %d", got)
@@ -41,13 +41,14 @@ func TestParseMetric(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 	if _, err := ParseMetric(text, "go_malloc"); err == nil {
-		t.Error("a metric that is not there was read")
+		t.Error("a metric that does not exist: got no error, want one")
 	}
 }
 
-// TestClockAgreesWithStat: the process clock is /proc/PID/stat's, only finer.
+// TestClockAgreesWithStat checks that the process clock has the same time as
+// /proc/PID/stat, with a finer resolution.
 func TestClockAgreesWithStat(t *testing.T) {
-	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); { // use some
+	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); { // use some processor time
 	}
 	u, err := Of([]int{os.Getpid()})
 	if err != nil {
@@ -62,12 +63,12 @@ func TestClockAgreesWithStat(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := stat - u.CPU; d < -30*time.Millisecond || d > 100*time.Millisecond {
-		t.Errorf("clock %v, stat %v", u.CPU, stat)
+		t.Errorf("got %v by the clock, want about %v as in /proc/PID/stat", u.CPU, stat)
 	}
 	if u.RSS < 1<<20 || u.Switches == 0 {
 		t.Errorf("%+v", u)
 	}
 	if _, err := Of([]int{1 << 30}); err == nil {
-		t.Error("the usage of no process was read")
+		t.Error("a process that does not exist: got no error, want one")
 	}
 }

@@ -1,5 +1,4 @@
-// Package report is what a run of the benchmark found, as data, tables and
-// plots.
+// Package report has the results of a benchmark run, as data, tables and plots.
 package report
 
 import (
@@ -16,10 +15,10 @@ import (
 	"github.com/underlane/underlane/test/bench/stats"
 )
 
-// Report is a run.
+// Report is the result of a run.
 type Report struct {
 	When    time.Time
-	Commit  string // what was measured
+	Commit  string // version that was measured
 	Machine Machine
 	Quick   bool // too short for claims
 	Rounds  int
@@ -28,40 +27,40 @@ type Report struct {
 	Cells   []*Cell
 }
 
-// Machine is where it was run.
+// Machine describes the machine of the run.
 type Machine struct {
 	CPU    string
 	Cores  int
 	Kernel string
 }
 
-// Cell is what was measured of one subject at one work.
+// Cell has the measurements of one subject with one work.
 type Cell struct {
 	Subject, Work string
 	Topology      rig.Topology
-	Volume        bool // bytes rather than requests
+	Volume        bool // measured in bytes, not in requests
 
-	// At saturation, one entry a round.
-	Rate     stats.Sample // requests (or bytes) a second
-	CPU      stats.Sample // proxies' CPU seconds for a million requests, or a GiB
-	Switches stats.Sample // context switches of the proxies a request
+	// At saturation, one entry for each round.
+	Rate     stats.Sample // requests (or bytes) per second
+	CPU      stats.Sample // CPU seconds of the proxies per million requests, or per GiB
+	Switches stats.Sample // context switches of the proxies per request
 	RSS      stats.Sample // resident bytes of the proxies
 
-	// At a given rate, one entry a round.
-	PacedAt        float64       // requests a second; 0: not measured
+	// At a given rate, one entry for each round.
+	PacedAt        float64       // requests per second; 0: not measured
 	P50, P99, P999 stats.Sample  // latency in microseconds
-	PacedCPU       stats.Sample  // as CPU
+	PacedCPU       stats.Sample  // like CPU
 	Latency        hdr.Histogram // of all rounds
 	Late           stats.Sample  // p99 of how late the clients were, in microseconds
 
 	Counts *rig.Counts `json:",omitempty"`
-	// IdleBytes are resident bytes for each idle connection; 0: not measured.
+	// IdleBytes is the number of resident bytes per idle connection; 0: not measured.
 	IdleBytes float64 `json:",omitempty"`
 	Errors    uint64
 	Error     string `json:",omitempty"`
 }
 
-// Cell finds or adds a cell.
+// Cell returns a cell, which it adds if it does not exist.
 func (r *Report) Cell(subject string, t rig.Topology, work string) *Cell {
 	for _, c := range r.Cells {
 		if c.Subject == subject && c.Topology == t && c.Work == work {
@@ -73,7 +72,7 @@ func (r *Report) Cell(subject string, t rig.Topology, work string) *Cell {
 	return c
 }
 
-// Find is Cell of one that may not be there: nil.
+// Find returns a cell, or nil if it does not exist.
 func (r *Report) Find(subject string, t rig.Topology, work string) *Cell {
 	i := slices.IndexFunc(r.Cells, func(c *Cell) bool { return c.Subject == subject && c.Topology == t && c.Work == work })
 	if i < 0 {
@@ -82,7 +81,7 @@ func (r *Report) Find(subject string, t rig.Topology, work string) *Cell {
 	return r.Cells[i]
 }
 
-// Subjects are the names of the subjects, in the order of the cells.
+// Subjects returns the names of the subjects, in the order of the cells.
 func (r *Report) Subjects() []string {
 	var out []string
 	for _, c := range r.Cells {
@@ -103,7 +102,7 @@ func (r *Report) Write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
-	// A line for each cell: the buckets of its histogram would be thousands.
+	// One line per cell. With indentation each histogram would take thousands.
 	lines := bytes.ReplaceAll(text, []byte(`,{"Subject":`), []byte(",\n{\"Subject\":"))
 	files := map[string]string{"results.json": string(lines) + "\n", "results.md": r.Markdown()}
 	for name, chart := range r.Charts() {

@@ -35,7 +35,7 @@ func TestMarkdown(t *testing.T) {
 		"5.00 |   1.50 |", "8.00 ±0%", "Gbit/s", "read 3.00 (1.00 failed), write 2.00\n", "Left out: envoy (no pip).",
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("without %q:\n%s", want, text)
+			t.Errorf("want %q in:\n%s", want, text)
 		}
 	}
 	var width int
@@ -46,7 +46,7 @@ func TestMarkdown(t *testing.T) {
 		case width == 0:
 			width = len([]rune(line))
 		case len([]rune(line)) != width:
-			t.Errorf("the table is not aligned: %s", line)
+			t.Errorf("got the line %q, want all lines aligned", line)
 		}
 	}
 }
@@ -55,7 +55,7 @@ func TestChartsAreWellFormed(t *testing.T) {
 	charts := sample().Charts()
 	for _, name := range []string{"cpu-cross-node", "rate-cross-node", "p99-cross-node", "volume-cross-node"} {
 		if charts[name] == nil {
-			t.Fatalf("there is no chart %s: %v", name, charts)
+			t.Fatalf("got the charts %v, want %s among them", charts, name)
 		}
 	}
 	if len(charts) != 4 {
@@ -74,7 +74,7 @@ func TestChartsAreWellFormed(t *testing.T) {
 			}
 		}
 		if strings.Contains(c.SVG(), "NaN") || strings.Contains(c.SVG(), "Inf") {
-			t.Errorf("%s: a bar that is no number:\n%s", name, c.SVG())
+			t.Errorf("%s: got a bar that is not a number:\n%s", name, c.SVG())
 		}
 	}
 	if bars := charts["cpu-cross-node"].Groups[0].Bars; len(bars) != 3 || !bars[0].Ours || bars[1].Ours {

@@ -11,26 +11,26 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// Chart is a chart of horizontal bars in groups.
+// Chart is a chart with groups of horizontal bars.
 type Chart struct {
 	Title, Unit string
 	Groups      []Group
 }
 
-// Group is bars under one heading, with a scale of their own.
+// Group is a group of bars with a heading and its own scale.
 type Group struct {
 	Title string
 	Bars  []Bar
 }
 
-// Bar is a value, and the lowest and highest of its rounds.
+// Bar is a value, with the lowest and the highest of its rounds.
 type Bar struct {
 	Label            string
 	Value, Low, High float64
 	Ours             bool // drawn to stand out
 }
 
-// What a chart is drawn with, in pixels.
+// Sizes in a chart, in pixels.
 const (
 	chartWidth  = 720
 	labelWidth  = 110
@@ -42,7 +42,7 @@ const (
 	titleHeight = 34
 )
 
-// SVG draws the chart. It reads on a light and on a dark page.
+// SVG draws the chart. It is legible on a light and on a dark page.
 func (c *Chart) SVG() string {
 	height := titleHeight + chartMargin
 	for _, g := range c.Groups {
@@ -88,7 +88,7 @@ func (bar Bar) draw(b *strings.Builder, y int, top float64) {
 	fmt.Fprintf(b, `<text class="v" x="%.1f" y="%d">%s</text>`+"\n", x(max(bar.Value, bar.High))+6, y+12, short(bar.Value))
 }
 
-// short is a value with three digits that mean something.
+// short formats a value with three significant digits.
 func short(v float64) string {
 	switch {
 	case v >= 10000:
@@ -101,7 +101,7 @@ func short(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// Charts are the plots of a report, by the names of their files.
+// Charts returns the plots of a report, by the names of their files.
 func (r *Report) Charts() map[string]*Chart {
 	out := map[string]*Chart{}
 	for _, t := range rig.Topologies {
@@ -153,5 +153,5 @@ func (r *Report) group(t rig.Topology, w work.Work, of func(*Cell) stats.Sample,
 	return g
 }
 
-// Ours is the subject that is this tree's agent.
+// Ours is the subject for the agent of this tree.
 const Ours = "underlane"

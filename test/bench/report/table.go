@@ -12,13 +12,14 @@ import (
 	"github.com/underlane/underlane/test/bench/work"
 )
 
-// column is a column of the table of one work.
+// column is a column in the table of a work.
 type column struct {
 	head string
 	cell func(c *Cell) string
 }
 
-// figure is a column of a sample: its median, and the spread of the rounds.
+// figure returns a column for a sample, with its median and the spread of the
+// rounds.
 func figure(head, format string, scale float64, of func(*Cell) stats.Sample) column {
 	return column{head, func(c *Cell) string {
 		s := of(c)
@@ -99,7 +100,7 @@ func (r *Report) columns(t rig.Topology, w work.Work) []column {
 // Direct is the subject without a proxy.
 const Direct = rig.Direct
 
-// SystemCalls are all system calls a request, NaN if they were not counted.
+// SystemCalls returns the system calls per request, NaN if they were not counted.
 func (c *Cell) SystemCalls() float64 {
 	if c.Counts == nil || c.Counts.Calls == nil {
 		return math.NaN()
@@ -122,7 +123,7 @@ func (r *Report) pacedAt(t rig.Topology, work string) float64 {
 	return 0
 }
 
-// Markdown is the report as tables, one for each work and topology.
+// Markdown returns the report as tables, one for each work and topology.
 func (r *Report) Markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Results\n\n%s, commit %s, %s, %d cores, Linux %s. %d rounds of %.1f s, interleaved; medians, ± half the distance of lowest and highest.\n",
@@ -182,7 +183,7 @@ func (r *Report) calls() string {
 	return b.String()
 }
 
-// writeTable aligns a Markdown table, so that it reads well on a terminal too.
+// writeTable writes an aligned Markdown table, which is also legible on a terminal.
 func writeTable(b *strings.Builder, rows [][]string) {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {

@@ -1,5 +1,5 @@
-// Package rig brings up what is measured: labs with the mesh and without, the
-// peers in the places of the agents, and clients in the pods.
+// Package rig brings up what is measured: labs with and without the mesh, the peers
+// in the places of the agents, and clients in the pods.
 package rig
 
 import (
@@ -32,10 +32,10 @@ const (
 	SameNode  Topology = "same-node"  // one hop, plain
 )
 
-// Topologies are all of them.
+// Topologies has all topologies.
 var Topologies = []Topology{CrossNode, SameNode}
 
-// server is the name of the pod, and of its service.
+// server returns the name of the server's pod and service.
 func (t Topology) server() string {
 	if t == SameNode {
 		return "near"
@@ -49,14 +49,14 @@ const (
 	bare   = "bare"
 )
 
-// lab is two nodes with the same pods twice, in the mesh and not.
+// lab is a lab of two nodes. It has the same pods twice: in the mesh and outside.
 type lab struct {
 	layout layout.Layout
 	state  api.State
 	tool   string // the lab's command
 }
 
-// upLab brings a lab up with the agent and the controller in bin. tools is the
+// upLab brings up a lab with the agent and the controller in bin. tools is the
 // directory of the lab's command and of this program.
 func upLab(ctx context.Context, name, tools, bin, dir string) (*lab, error) {
 	self, err := os.Executable()
@@ -108,7 +108,7 @@ func (l *lab) clusterIP(namespace, name string) netip.Addr {
 	return netip.Addr{}
 }
 
-// place is where programs of a node run.
+// place returns where programs of a node run.
 func (l *lab) place(node, cgroup string) (host.Place, error) {
 	dir := filepath.Join(l.layout.HostCgroup(node), cgroup)
 	return host.Place{Cgroup: dir, Netns: l.layout.Netns(node)}, host.MakeCgroup(dir)

@@ -22,8 +22,8 @@ import (
 	"github.com/underlane/underlane/test/lab/host"
 )
 
-// Measure runs the clients of one work against a subject. Target, Work and
-// Watch of o are filled in.
+// Measure runs the clients of a work against a subject. It sets Target, Work and
+// Watch of o.
 func (s *Subject) Measure(ctx context.Context, t Topology, w work.Work, o load.Options) (*load.Result, error) {
 	o.Target, o.Work, o.Watch = s.target(t, w.Port()), w, s.pids()
 	config, err := json.Marshal(o)
@@ -50,10 +50,10 @@ func (s *Subject) Measure(ctx context.Context, t Topology, w work.Work, o load.O
 	return &r, nil
 }
 
-// Counts are what a request costs in things that can be counted.
+// Counts has countable costs of a request.
 type Counts struct {
-	Calls   map[string]float64 `json:",omitempty"` // system calls a request, by name; those that failed also as "name!"
-	Allocs  float64            // allocations a request, of the agents of both nodes; -1: unknown
+	Calls   map[string]float64 `json:",omitempty"` // system calls per request, by name; failed ones also as "name!"
+	Allocs  float64            // allocations per request by the agents of both nodes; -1: unknown
 	Problem string             `json:",omitempty"` // why something is missing
 }
 
@@ -74,8 +74,8 @@ func (c *Counts) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// Count runs a work once more, to count system calls and allocations. The
-// latter are of the whole run, its connections included: let it be long.
+// Count runs a work once more to count system calls and allocations. Allocations
+// are those of the whole run including its connections, so the run should be long.
 func (s *Subject) Count(ctx context.Context, t Topology, w work.Work, o load.Options) (Counts, error) {
 	c := Counts{Allocs: -1}
 	o.Calls = true
@@ -92,7 +92,7 @@ func (s *Subject) Count(ctx context.Context, t Topology, w work.Work, o load.Opt
 	if len(s.nodes) == 0 {
 		return c, nil
 	}
-	// The scrape itself allocates: that is measured first.
+	// The scrape itself allocates, so measure that first.
 	own, err := s.mallocs(ctx, func() error { return nil })
 	if err != nil {
 		c.Problem = err.Error()
@@ -109,7 +109,7 @@ func (s *Subject) Count(ctx context.Context, t Topology, w work.Work, o load.Opt
 	return c, nil
 }
 
-// mallocs is how many allocations the agents make while f runs.
+// mallocs returns the number of allocations by the agents while f runs.
 func (s *Subject) mallocs(ctx context.Context, f func() error) (float64, error) {
 	before, err := s.metric(ctx, "go_memstats_mallocs_total")
 	if err != nil {
@@ -122,7 +122,7 @@ func (s *Subject) mallocs(ctx context.Context, f func() error) (float64, error) 
 	return after - before, err
 }
 
-// metric sums a metric up over the agents.
+// metric returns the sum of a metric over the agents.
 func (s *Subject) metric(ctx context.Context, name string) (float64, error) {
 	self, err := os.Executable()
 	if err != nil {

@@ -22,18 +22,18 @@ import (
 // Direct is the name of the subject without a proxy.
 const Direct = "direct"
 
-// Build is an agent and a controller to be measured.
+// Build is an agent and a controller to measure.
 type Build struct {
 	Name string // of the subject
 	Bin  string // directory of the programs
 }
 
-// Options are what is brought up.
+// Options say what to bring up.
 type Options struct {
 	Tools  string // directory of the lab's command
 	Dir    string // for files, empty
 	Builds []Build
-	Peers  []string // names of peers.All, and Direct
+	Peers  []string // names of peers.All, or Direct
 	CPUs   int      // threads of each peer
 	Log    func(format string, args ...any)
 }
@@ -45,23 +45,23 @@ type Subject struct {
 	client api.Pod
 	target func(Topology, work.Port) netip.AddrPort // invalid: not possible
 	pids   func() []int
-	nodes  []string // whose agents can be asked for their metrics
+	nodes  []string // nodes whose agents have metrics
 }
 
-// Can reports whether the subject carries a work.
+// Can reports whether the subject can do a work.
 func (s *Subject) Can(t Topology, w work.Work) bool { return s.target(t, w.Port()).IsValid() }
 
-// Proxied reports whether the subject is a proxy, or the mesh.
+// Proxied reports whether the subject is a proxy or the mesh.
 func (s *Subject) Proxied() bool { return s.Name != Direct }
 
-// Rig is everything that is up.
+// Rig is a running set of subjects.
 type Rig struct {
 	Subjects []*Subject
-	LeftOut  map[string]string // peers that this machine has not, and why
+	LeftOut  map[string]string // peers that are left out, and why
 	labs     []*lab
 }
 
-// Up brings the rig up. Close must be called.
+// Up brings up a rig. The caller must call Close.
 func Up(ctx context.Context, o Options) (_ *Rig, err error) {
 	r := &Rig{LeftOut: map[string]string{}}
 	defer func() {
@@ -120,7 +120,7 @@ func (r *Rig) Close() error {
 	return errors.Join(errs...)
 }
 
-// meshed is the mesh of a lab: the client asks the service.
+// meshed is the subject for the mesh of a lab. The client connects to the service.
 func meshed(name string, l *lab) *Subject {
 	return &Subject{
 		Name: name, lab: l, client: l.pod(inMesh, "client"), nodes: []string{"node-1", "node-2"},
@@ -133,7 +133,7 @@ func meshed(name string, l *lab) *Subject {
 	}
 }
 
-// direct is pod to pod.
+// direct is the subject without a proxy, from pod to pod.
 func direct(l *lab) *Subject {
 	return &Subject{
 		Name: Direct, lab: l, client: l.pod(bare, "client"), pids: func() []int { return nil },
@@ -143,16 +143,16 @@ func direct(l *lab) *Subject {
 	}
 }
 
-// Ports of a peer's process, above its base: the entry of two hops and what is
-// between them, and the entry of one hop.
+// Ports of a peer's process, added to its base: the entry of two hops, the port
+// between them, and the entry of a single hop.
 const (
 	entryCross = 0
 	between    = 100
 	entrySame  = 200
 )
 
-// hops are what the two processes of a peer do, where node[i] are the addresses
-// of the nodes.
+// hops returns the hops of the two processes of a peer. node has the addresses of
+// the nodes.
 func hops(p *peers.Peer, base uint16, node [2]netip.Addr, near, far netip.Addr) (first, second []peers.Hop) {
 	for i, port := range work.Ports {
 		if !slices.Contains(p.Carries, port.Proto) {
@@ -212,7 +212,7 @@ func startPeer(ctx context.Context, l *lab, p *peers.Peer, s peers.Setup, base u
 	}, nil
 }
 
-// listenTime bounds how long a peer may take to listen.
+// listenTime is the longest time that a peer may take to listen.
 const listenTime = 30 * time.Second
 
 func startProcess(ctx context.Context, p *peers.Peer, s peers.Setup, place host.Place) error {
@@ -226,7 +226,7 @@ func startProcess(ctx context.Context, p *peers.Peer, s peers.Setup, place host.
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is for the harness, which ends it with its lab
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C goes to the harness only, which ends the peer with its lab
 	if err := host.Start(cmd, place); err != nil {
 		return fmt.Errorf("start it: %w", err)
 	}
@@ -238,7 +238,7 @@ func startProcess(ctx context.Context, p *peers.Peer, s peers.Setup, place host.
 		for !listens(place, h.Listen) {
 			select {
 			case err := <-ended:
-				text, _ := os.ReadFile(log.Name()) // as far as there is something
+				text, _ := os.ReadFile(log.Name()) // may be empty
 				return fmt.Errorf("it has ended: %w\n%s", err, text)
 			case <-ctx.Done():
 				text, _ := os.ReadFile(log.Name())
@@ -250,7 +250,7 @@ func startProcess(ctx context.Context, p *peers.Peer, s peers.Setup, place host.
 	return nil
 }
 
-// listens tries to connect, from the place of the process.
+// listens tries to connect from the place of the process.
 func listens(place host.Place, at netip.AddrPort) bool {
 	ok := false
 	_ = host.InNetns(place.Netns, func() error {

@@ -17,7 +17,7 @@ var (
 	closes = []byte("connection: close")
 )
 
-// http1 answers every request that has no body, those that come together with
+// http1 answers requests without a body. It answers those that come together with
 // one write.
 func http1(c *rawio.Conn) {
 	buf := make([]byte, 16<<10)
@@ -50,8 +50,8 @@ func http1(c *rawio.Conn) {
 	}
 }
 
-// Prefix is what a gRPC message of work.Message bytes begins with: not
-// compressed, and its length.
+// Prefix is the prefix of a gRPC message of work.Message bytes: the compression
+// flag (off) and the length.
 var Prefix = []byte{0, 0, 0, work.Message >> 8, work.Message & 0xff}
 
 var (
@@ -65,8 +65,8 @@ var (
 	trailers = []engine.Field{{Name: "grpc-status", Value: "0"}}
 )
 
-// http2 answers GET requests with the body, unary calls with one message, and
-// gives streams their messages back.
+// http2 answers GET requests with the body and unary calls with one message. It
+// echoes the messages of streams.
 func http2(c *rawio.Conn, mode work.Mode) {
 	s := &h2{Conn: engine.New(engine.Config{Role: engine.Server, MaxStreams: 1024}), mode: mode, waiting: map[uint32][]byte{}}
 	buf := make([]byte, 64<<10)
@@ -85,7 +85,7 @@ func http2(c *rawio.Conn, mode work.Mode) {
 		if err != nil {
 			return
 		}
-		events, _ := s.Feed(buf[:n]) // a broken connection ends when its output is sent
+		events, _ := s.Feed(buf[:n]) // on an error the connection ends after its output is sent
 		for i := range events {
 			s.event(&events[i])
 		}
@@ -95,7 +95,7 @@ func http2(c *rawio.Conn, mode work.Mode) {
 type h2 struct {
 	*engine.Conn
 	mode    work.Mode
-	waiting map[uint32][]byte // what flow control holds back
+	waiting map[uint32][]byte // data that waits for flow control, by stream
 }
 
 func (s *h2) event(ev *engine.Event) {
@@ -138,7 +138,7 @@ func (s *h2) finish(id uint32) {
 	}
 }
 
-// send sends p after what waits already, and what belongs after it.
+// send sends p after the data that already waits, and then what belongs after p.
 func (s *h2) send(id uint32, p []byte) {
 	waiting, wait := s.waiting[id]
 	if wait {

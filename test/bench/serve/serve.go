@@ -1,5 +1,5 @@
-// Package serve is the servers of the benchmark: each port does one thing, with
-// as little work as can be, so that what is measured is the proxies.
+// Package serve has the servers of the benchmark. Each port does one thing with as
+// little work as possible, so that the proxies are measured and not the servers.
 package serve
 
 import (
@@ -31,7 +31,7 @@ func Servers(ctx context.Context, addr netip.Addr) error {
 	return nil
 }
 
-// Listen gives a listener at addr.
+// Listen returns a listener at addr.
 func Listen(addr netip.AddrPort) (*rawio.Listener, error) {
 	family := unix.AF_INET6
 	if addr.Addr().Is4() {
@@ -79,7 +79,7 @@ func Accept(ctx context.Context, l *rawio.Listener, mode work.Mode) {
 			return
 		}
 		if err != nil {
-			continue // it concerns that connection only
+			continue // the error is of one connection only
 		}
 		mu.Lock()
 		conns[c] = true
@@ -94,7 +94,7 @@ func Accept(ctx context.Context, l *rawio.Listener, mode work.Mode) {
 	}
 }
 
-// Conn serves one connection to its end.
+// Conn serves a connection until it ends.
 func Conn(c *rawio.Conn, mode work.Mode) {
 	switch mode {
 	case work.HTTP1:

@@ -1,5 +1,5 @@
-// Package stats sums up rounds of a measurement on a machine that is noisy:
-// medians, how far rounds are apart, and ratios within a round.
+// Package stats summarises rounds of a measurement on a noisy machine: medians,
+// the spread of rounds, and ratios within a round.
 package stats
 
 import (
@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// Sample is one figure of several rounds, in the order of the rounds. A round
-// without it is NaN.
+// Sample has the values of a figure, one for each round, in their order. A missing
+// value is NaN.
 type Sample []float64
 
 func (s Sample) sorted() []float64 {
@@ -18,8 +18,7 @@ func (s Sample) sorted() []float64 {
 	return out
 }
 
-// Median is the middle one, the mean of the two middle ones of an even number,
-// and NaN of none.
+// Median returns the median, NaN if there is no value.
 func (s Sample) Median() float64 {
 	v := s.sorted()
 	n := len(v)
@@ -32,8 +31,8 @@ func (s Sample) Median() float64 {
 	return (v[n/2-1] + v[n/2]) / 2
 }
 
-// Spread is the distance from lowest to highest as a share of the median: 0.1
-// means within 10 %. It is NaN with less than two rounds.
+// Spread returns the distance from the lowest to the highest value as a share of
+// the median: 0.1 means within 10 %. It is NaN with fewer than two rounds.
 func (s Sample) Spread() float64 {
 	v := s.sorted()
 	if len(v) < 2 {
@@ -42,7 +41,7 @@ func (s Sample) Spread() float64 {
 	return (v[len(v)-1] - v[0]) / s.Median()
 }
 
-// Ratio is s/to round by round: what drifts between the rounds drops out.
+// Ratio returns s/to for each round, so that drift between rounds cancels out.
 func (s Sample) Ratio(to Sample) Sample {
 	out := make(Sample, min(len(s), len(to)))
 	for i := range out {
@@ -54,10 +53,10 @@ func (s Sample) Ratio(to Sample) Sample {
 	return out
 }
 
-// Worse reports whether the ratio of a new to an old figure, round by round, is
-// above 1 by more than chance: its median by more than the threshold, and at
-// most one round in seven says the contrary. With less than three rounds nothing
-// can be told.
+// Worse reports whether s, the ratio of a new to an old figure in each round, is
+// above 1 by more than chance. The median must exceed 1 by more than the
+// threshold, and at most one round in seven may contradict. With fewer than three
+// rounds the result is false.
 func (s Sample) Worse(threshold float64) bool {
 	v := s.sorted()
 	contrary := 0
@@ -69,7 +68,7 @@ func (s Sample) Worse(threshold float64) bool {
 	return len(v) >= 3 && s.Median() > 1+threshold && contrary*7 <= len(v)
 }
 
-// MarshalJSON writes missing rounds as null, for JSON has no NaN.
+// MarshalJSON writes missing values as null, because JSON has no NaN.
 func (s Sample) MarshalJSON() ([]byte, error) {
 	out := make([]*float64, len(s))
 	for i, v := range s {
@@ -96,7 +95,7 @@ func (s *Sample) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Range is the lowest and the highest, NaN of none.
+// Range returns the lowest and the highest value, NaN if there is none.
 func (s Sample) Range() (low, high float64) {
 	v := s.sorted()
 	if len(v) == 0 {

@@ -30,13 +30,13 @@ func TestMedianAndSpread(t *testing.T) {
 			t.Errorf("spread of %v: %v, want %v", c.sample, got, c.spread)
 		}
 		if len(c.sample) != before {
-			t.Error("the sample was changed")
+			t.Error("Median changed the sample, want it unchanged")
 		}
 	}
 }
 
-// TestRatioIsByRound: a machine that gets slower from round to round must not
-// change a ratio.
+// TestRatioIsByRound checks that a machine that gets slower from round to round
+// does not change a ratio.
 func TestRatioIsByRound(t *testing.T) {
 	r := Sample{1, 2, 4}.Ratio(Sample{2, 4, 8})
 	if r.Median() != 0.5 || r.Spread() != 0 {
@@ -52,16 +52,16 @@ func TestWorse(t *testing.T) {
 		ratio Sample
 		want  bool
 	}{
-		{Sample{1.2, 1.2}, false}, // too few
+		{Sample{1.2, 1.2}, false}, // too few rounds
 		{Sample{1.2, 1.1, 1.2}, true},
-		{Sample{1.2, 0.9, 1.2}, false}, // one of three says the contrary
+		{Sample{1.2, 0.9, 1.2}, false}, // one of three rounds contradicts
 		{Sample{1.2, 0.9, 1.2, 1.1, 1.3}, false},
 		{Sample{1.2, 0.9, 1.2, 1.1, 1.3, 1.2, 1.2}, true},
-		{Sample{1.01, 1.02, 1.01}, false}, // too little
+		{Sample{1.01, 1.02, 1.01}, false}, // too small a difference
 		{Sample{0.8, 0.7, 0.9}, false},
 	} {
 		if got := c.ratio.Worse(0.03); got != c.want {
-			t.Errorf("%v: %v", c.ratio, got)
+			t.Errorf("Worse of %v: got %v, want %v", c.ratio, got, c.want)
 		}
 	}
 }
@@ -76,6 +76,6 @@ func TestJSON(t *testing.T) {
 		t.Errorf("%v, %v", back, err)
 	}
 	if err := json.Unmarshal([]byte(`{}`), &back); err == nil {
-		t.Error("an object was read")
+		t.Error("a JSON object: got no error, want one")
 	}
 }

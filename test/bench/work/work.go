@@ -1,5 +1,5 @@
-// Package work lists what the benchmark measures with: what the clients send,
-// over how many connections, and where the servers listen.
+// Package work lists the loads of the benchmark: what the clients send, over how
+// many connections, and where the servers listen.
 package work
 
 import (
@@ -8,27 +8,27 @@ import (
 	"slices"
 )
 
-// Mode is what a connection speaks.
+// Mode is the protocol of a connection.
 type Mode string
 
 // The modes.
 const (
-	HTTP1    Mode = "h1"     // keep-alive, one request at a time on a connection
+	HTTP1    Mode = "h1"     // keep-alive, one request at a time per connection
 	HTTP1New Mode = "h1new"  // a connection for each request
-	HTTP2    Mode = "h2"     // GET, 1 KiB in answer
+	HTTP2    Mode = "h2"     // GET with a response of 1 KiB
 	GRPC     Mode = "grpc"   // unary calls
-	Stream   Mode = "stream" // messages to and fro on gRPC streams that stay open
+	Stream   Mode = "stream" // messages back and forth on gRPC streams that stay open
 	Bulk     Mode = "bulk"   // opaque bytes to the server
-	Echo     Mode = "echo"   // opaque bytes to and fro
+	Echo     Mode = "echo"   // opaque bytes back and forth
 )
 
-// Sizes of what is sent, in bytes. A gRPC message has its prefix besides.
+// Sizes in bytes. A gRPC message also has its prefix.
 const (
 	Body    = 1024
 	Message = 128
 )
 
-// Proto is what a proxy has to be told that it carries.
+// Proto is the protocol that a proxy is configured for.
 type Proto string
 
 // The protos.
@@ -46,7 +46,7 @@ type Port struct {
 	Proto  Proto
 }
 
-// Ports are where a server listens: one for each thing that servers do.
+// Ports are the ports of a server, one for each thing that servers do.
 var Ports = []Port{
 	{8080, "http", HTTP1, ProtoHTTP1},
 	{8081, "h2", HTTP2, ProtoHTTP2},
@@ -56,16 +56,16 @@ var Ports = []Port{
 	{8085, "sink", Bulk, ProtoTCP},
 }
 
-// Work is one kind of load.
+// Work is a kind of load.
 type Work struct {
 	Name    string
-	Title   string // for people
+	Title   string // for headings
 	Mode    Mode
 	Conns   int
-	Streams int // at once on a connection; 1 where there are none
+	Streams int // concurrent streams on a connection; 1 for protocols without streams
 }
 
-// Works is everything that is measured, in this order.
+// Works has all loads that are measured, in this order.
 var Works = []Work{
 	{"http1-16", "HTTP/1.1 keep-alive, 1 KiB, 16 connections", HTTP1, 16, 1},
 	{"http1-256", "HTTP/1.1 keep-alive, 1 KiB, 256 connections", HTTP1, 256, 1},
@@ -78,7 +78,7 @@ var Works = []Work{
 	{"ping-pong", "opaque TCP, 1 byte to and fro", Echo, 1, 1},
 }
 
-// Port is where the servers do this work.
+// Port returns the port of the servers for this work.
 func (w Work) Port() Port {
 	mode := w.Mode
 	if mode == HTTP1New {
@@ -88,15 +88,15 @@ func (w Work) Port() Port {
 	return Ports[i]
 }
 
-// Volume reports whether the work is measured in bytes rather than requests.
+// Volume reports whether the work is measured in bytes and not in requests.
 func (w Work) Volume() bool { return w.Mode == Bulk }
 
-// Paced reports whether the work can be done at a given rate: then its
-// latencies are measured so.
+// Paced reports whether the work can run at a given rate. Its latencies are then
+// measured at that rate.
 func (w Work) Paced() bool { return w.Mode != Bulk && w.Mode != Echo }
 
-// Select gives the works whose whole names match a pattern; all if it is
-// empty.
+// Select returns the works whose complete name matches a pattern, or all if the
+// pattern is empty.
 func Select(pattern string) ([]Work, error) {
 	if pattern == "" {
 		return Works, nil
@@ -117,7 +117,7 @@ func Select(pattern string) ([]Work, error) {
 	return out, nil
 }
 
-// Names are the names of all works.
+// Names returns the names of all works.
 func Names() []string {
 	var out []string
 	for _, w := range Works {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// SelfSigned makes a certificate that nobody has reason to trust.
+// SelfSigned makes a self-signed certificate.
 func SelfSigned(hostname string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

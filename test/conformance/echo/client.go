@@ -18,19 +18,19 @@ import (
 	pb "sigs.k8s.io/gateway-api/conformance/echo-basic/grpcechoserver"
 )
 
-// timeout bounds one request.
+// timeout bounds a request.
 const timeout = 10 * time.Second
 
-// Call is what the client is asked to do.
+// Call says what the client should do.
 type Call struct {
-	URL    string   // scheme http or grpc; gRPC's path may name a method
+	URL    string   // scheme http or grpc; with grpc the path may name a method
 	Method string   // HTTP's
 	Header []string // "name:value"; Host is the request's host
-	Count  int      // how many times, one after the other on one connection
+	Count  int      // number of requests, one after the other on one connection
 }
 
-// Run makes the requests and prints the answers. An answer of any status is
-// one; a request without an answer is an error.
+// Run makes the requests and prints the responses, whatever their status. A request
+// without a response is an error.
 func (c Call) Run(ctx context.Context, w io.Writer) error {
 	u, err := url.Parse(c.URL)
 	if err != nil {
@@ -104,8 +104,8 @@ func (c Call) http(ctx context.Context, via http.RoundTripper, header http.Heade
 	return Response{URL: c.URL, Code: resp.StatusCode, Header: resp.Header, Body: string(body)}, nil
 }
 
-// grpc makes one call. The suite speaks of HTTP's status: 200 is OK, and what
-// is not OK is told by its gRPC code.
+// grpc makes one call. The suite expects 200 for OK, and the gRPC code for all
+// other results.
 func (c Call) grpc(ctx context.Context, conn *grpc.ClientConn, method string, header http.Header) (Response, error) {
 	if strings.Trim(method, "/") == "" {
 		method = pb.GrpcEcho_Echo_FullMethodName

@@ -15,7 +15,7 @@ import (
 	pb "sigs.k8s.io/gateway-api/conformance/echo-basic/grpcechoserver"
 )
 
-// listen serves for as long as the test runs, and returns the address.
+// listen serves until the end of the test and returns the address.
 func listen(t *testing.T, serve func(net.Listener) error) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,7 +50,7 @@ func output(t *testing.T, c Call) string {
 	return b.String()
 }
 
-// The suite's own reader understands what the client prints.
+// TestHTTP checks that the suite's own parser understands the client's output.
 func TestHTTP(t *testing.T) {
 	addr := serveHTTP(t)
 	_, port, _ := net.SplitHostPort(addr)
@@ -65,7 +65,7 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("(-want +got):\n%s\n%s", diff, text)
 	}
 	if diff := cmp.Diff([]string{"a", "b:c"}, r.RequestHeaders["X-One"]); diff != "" {
-		t.Errorf("the request's header (-want +got):\n%s\n%s", diff, text)
+		t.Errorf("header of the request (-want +got):\n%s\n%s", diff, text)
 	}
 	if got := r.ResponseHeaders.Get("Content-Type"); got != "text/plain" {
 		t.Errorf("the answer's Content-Type is %q\n%s", got, text)
@@ -83,11 +83,12 @@ func TestGRPC(t *testing.T) {
 	}
 	text = output(t, Call{URL: "grpc://" + addr + pb.GrpcEcho_EchoThree_FullMethodName})
 	if r := echo.ParseResponse(text); r.Code != "12" || r.Hostname != "" {
-		t.Errorf("a method that there is not: code %q, hostname %q; want 12 and none\n%s", r.Code, r.Hostname, text)
+		t.Errorf("a method that does not exist: got code %q and hostname %q, want 12 and none\n%s", r.Code, r.Hostname, text)
 	}
 }
 
-// The suite tells answers apart by the empty lines between them.
+// TestCount checks that there are empty lines between the responses, by which the
+// suite separates them.
 func TestCount(t *testing.T) {
 	for scheme, addr := range map[string]string{"http": serveHTTP(t), "grpc": serveGRPC(t)} {
 		text := strings.TrimSpace(output(t, Call{URL: scheme + "://" + addr, Count: 20}))
@@ -116,18 +117,18 @@ func TestTurnsAndDelay(t *testing.T) {
 	begin := time.Now()
 	output(t, Call{URL: "http://" + addr + "/?delay=50ms"})
 	if took := time.Since(begin); took < 50*time.Millisecond {
-		t.Errorf("an answer after 50 ms took %s", took)
+		t.Errorf("a response with a delay of 50 ms took %s, want no less", took)
 	}
 	for _, bad := range []string{"x", "99", "200:0", "200:-1", "200:x", "200,", "200:100000"} {
 		if _, err := parseCodes(bad); err == nil {
-			t.Errorf("codes %q are accepted", bad)
+			t.Errorf("codes %q: got no error, want one", bad)
 		}
 	}
 }
 
-// No answer is an error, not an answer.
+// TestNobodyThere checks that a request without a response is an error.
 func TestNobodyThere(t *testing.T) {
-	// A socket that is bound and does not listen: the port is nobody else's.
+	// Bind a socket without listening, so that no other process gets the port.
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -142,15 +143,15 @@ func TestNobodyThere(t *testing.T) {
 	}
 	port := bound.(*syscall.SockaddrInet4).Port
 	if err := (Call{URL: fmt.Sprintf("http://127.0.0.1:%d", port)}).Run(t.Context(), &strings.Builder{}); err == nil {
-		t.Error("http: no error")
+		t.Error("http without a server: got no error, want one")
 	}
 	for _, bad := range []string{"ftp://x", "http://[", "://"} {
 		if err := (Call{URL: bad}).Run(t.Context(), &strings.Builder{}); err == nil {
-			t.Errorf("%s: no error", bad)
+			t.Errorf("%s: got no error, want one", bad)
 		}
 	}
 	if err := (Call{URL: "http://x", Header: []string{"nothing"}}).Run(t.Context(), &strings.Builder{}); err == nil {
-		t.Error("a header without a value: no error")
+		t.Error("a header without a value: got no error, want one")
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package echo is what the suite's pods run instead of Istio's echo image: a
-// server that answers with what it was asked, and a client that the suite runs
-// in a pod, whose output its package utils/echo reads. Both print lines of
+// Package echo replaces Istio's echo image in the suite's pods. It has a server
+// that answers with the request, and a client that the suite runs in a pod. The
+// suite's package utils/echo parses the client's output. Both print lines of
 // "Key=value".
 package echo
 
@@ -13,9 +13,9 @@ import (
 	pb "sigs.k8s.io/gateway-api/conformance/echo-basic/grpcechoserver"
 )
 
-// Request is what a server saw of a request, for its answer.
+// Request is a request as the server saw it, for its response.
 type Request struct {
-	Hostname string // of the pod that answers
+	Hostname string // of the pod that responds
 	Port     string // of the server
 	Method   string
 	URL      string // path and query
@@ -25,7 +25,7 @@ type Request struct {
 	Header   http.Header
 }
 
-// Lines is the answer's body.
+// Lines returns the body of the response.
 func (r Request) Lines() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "ServicePort=%s\nHost=%s\nURL=%s\nMethod=%s\nProto=%s\nIP=%s\n", r.Port, r.Host, r.URL, r.Method, r.Proto, r.IP)
@@ -34,16 +34,16 @@ func (r Request) Lines() string {
 	return b.String()
 }
 
-// Response is what a client had for an answer.
+// Response is a response as the client saw it.
 type Response struct {
-	URL    string // that was asked for
-	Code   int    // HTTP's status; gRPC's where that is not OK
+	URL    string // of the request
+	Code   int    // HTTP status, or the gRPC code if that is not OK
 	Header http.Header
 	Body   string
 }
 
-// Lines is what the client prints of its request number n. The suite tells the
-// answers to many requests apart by the empty line at the end.
+// Lines returns what the client prints about request number n. The suite separates
+// the responses to several requests by the empty line at the end.
 func (r Response) Lines(n int) string {
 	var b strings.Builder
 	text := fmt.Sprintf("Url=%s\nStatusCode=%d\n", r.URL, r.Code) + headerLines("ResponseHeader", r.Header)
@@ -57,7 +57,7 @@ func (r Response) Lines(n int) string {
 	return b.String()
 }
 
-// fromGRPC is the answer of a gRPC server in the same lines.
+// fromGRPC converts the response of a gRPC server.
 func fromGRPC(a *pb.Assertions) Request {
 	r := Request{
 		Hostname: a.GetContext().GetPod(), Host: a.GetAuthority(), Proto: "GRPC",
@@ -69,7 +69,7 @@ func fromGRPC(a *pb.Assertions) Request {
 	return r
 }
 
-// headerLines is one line for each value, sorted by name.
+// headerLines returns one line for each value, sorted by name.
 func headerLines(key string, header http.Header) string {
 	var lines []string
 	for name, values := range header {

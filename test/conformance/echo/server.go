@@ -16,9 +16,9 @@ import (
 	pb "sigs.k8s.io/gateway-api/conformance/echo-basic/grpcechoserver"
 )
 
-// HTTP answers every request with what it was. The query may ask for more:
-// delay=1s for an answer that takes its time, codes=500:2,200:1 for two answers
-// out of three with status 500, in turn with others that ask for the same.
+// HTTP answers every request with the request itself. The query may have options:
+// delay=1s delays the response, and codes=500:2,200:1 gives two of three responses
+// the status 500. All requests with the same codes share one sequence.
 func HTTP(hostname string) http.Handler {
 	var turns turns
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -44,11 +44,12 @@ func HTTP(hostname string) http.Handler {
 		}
 		w.Header().Set("Content-Type", "text/plain")
 		w.WriteHeader(code)
-		_, _ = io.WriteString(w, answer.Lines()) // the client may have gone
+		_, _ = io.WriteString(w, answer.Lines()) // an error means that the client has left
 	})
 }
 
-// NewHTTPServer serves the handler in HTTP/1 and in HTTP/2, with TLS and without.
+// NewHTTPServer returns a server of the handler for HTTP/1 and HTTP/2, with and
+// without TLS.
 func NewHTTPServer(handler http.Handler) *http.Server {
 	var p http.Protocols
 	p.SetHTTP1(true)
@@ -57,7 +58,7 @@ func NewHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{Handler: handler, Protocols: &p, ReadHeaderTimeout: time.Minute}
 }
 
-// NewGRPCServer answers calls with what they were.
+// NewGRPCServer returns a server that answers each call with the call itself.
 func NewGRPCServer(hostname string) *grpc.Server {
 	s := grpc.NewServer()
 	pb.RegisterGrpcEchoServer(s, &grpcEcho{hostname: hostname})
@@ -89,7 +90,7 @@ func (s *grpcEcho) EchoTwo(ctx context.Context, r *pb.EchoRequest) (*pb.EchoResp
 	return s.Echo(ctx, r)
 }
 
-// ServeTCP sends every connection's bytes back.
+// ServeTCP echoes the bytes of each connection.
 func ServeTCP(l net.Listener) error {
 	for {
 		c, err := l.Accept()
@@ -98,12 +99,12 @@ func ServeTCP(l net.Listener) error {
 		}
 		go func() {
 			defer c.Close()
-			_, _ = io.Copy(c, c) // until the client has gone, whichever way
+			_, _ = io.Copy(c, c) // until the client has left, in whatever way
 		}()
 	}
 }
 
-// parseCodes reads "500:2,200:1" as 500, 500, 200.
+// parseCodes parses "500:2,200:1" to 500, 500, 200.
 func parseCodes(text string) ([]int, error) {
 	if text == "" {
 		return []int{http.StatusOK}, nil

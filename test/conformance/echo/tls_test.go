@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// clientless is a server's configuration with the certificate.
+// clientless returns a server's configuration with the certificate.
 func clientless(cert tls.Certificate) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{cert}}
 }
 
-// trusting is a client's configuration that trusts the certificate of "pod".
+// trusting returns a client's configuration that trusts the certificate of "pod".
 func trusting(t *testing.T, cert tls.Certificate) *tls.Config {
 	t.Helper()
 	leaf, err := x509.ParseCertificate(cert.Certificate[0])

@@ -2,8 +2,8 @@ package echo
 
 import "sync"
 
-// turns remembers which answer is next for those who ask for a sequence of
-// codes. Tests ask for few.
+// turns stores, for each sequence of codes, which one is next. It is not bounded,
+// because tests use few sequences.
 type turns struct {
 	mu   sync.Mutex
 	next map[string]int

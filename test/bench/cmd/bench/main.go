@@ -1,5 +1,5 @@
-// Command bench measures the mesh, other proxies, and two versions of the mesh
-// against each other: see docs/benchmarks.
+// Command bench compares the mesh with other proxies, and two versions of the mesh
+// with each other: see docs/benchmarks.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command client is what the suite runs in a pod:
+// Command client is the client that the suite runs in a pod:
 //
 //	client http://echo/path --method=GET -H name:value --count=500
 package main

@@ -1,5 +1,5 @@
-// Command server is the suite's echo server. It takes the flags that the suite's
-// manifests give to Istio's.
+// Command server is the suite's echo server. It takes the flags in the suite's
+// manifests, which are those of Istio's server.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command wstest is a WebSocket server that echoes, and a client that holds it
-// to that, both on github.com/coder/websocket.
+// Command wstest is a WebSocket echo server and a client that checks the echo. Both
+// use github.com/coder/websocket.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// largest is the largest message that is sent, in one frame.
+// largest is the size of the largest message, which is sent in one frame.
 const largest = 16 << 20
 
 func main() {
@@ -52,7 +52,7 @@ func serve(addr string) error {
 	handle("/echo", func(ctx context.Context, c *websocket.Conn) {
 		for {
 			kind, message, err := c.Read(ctx)
-			if err != nil { // a close of the client's is answered by the library
+			if err != nil { // the library answers the client's close
 				return
 			}
 			if err := c.Write(ctx, kind, message); err != nil {
@@ -78,7 +78,7 @@ func check(url string, idle time.Duration) error {
 		return fmt.Errorf("dial: status %d, subprotocol %q", resp.StatusCode, c.Subprotocol())
 	}
 	c.SetReadLimit(largest)
-	for _, size := range []int{0, 1, 125, 126, 65535, 65536, 1 << 20, largest} { // the frame's three length forms, and more
+	for _, size := range []int{0, 1, 125, 126, 65535, 65536, 1 << 20, largest} { // the three length forms of a frame, and more
 		if err := echo(ctx, c, websocket.MessageBinary, bytes.Repeat([]byte{'a', 0, 0xff}, size/3+1)[:size]); err != nil {
 			return err
 		}
@@ -90,7 +90,7 @@ func check(url string, idle time.Duration) error {
 	if err := fragmented(ctx, c); err != nil {
 		return err
 	}
-	// Ping needs a reader for its answer.
+	// Ping needs a reader for the pong.
 	reading := c.CloseRead(ctx)
 	for range 10 {
 		if err := c.Ping(ctx); err != nil {
@@ -105,7 +105,7 @@ func check(url string, idle time.Duration) error {
 }
 
 func echo(ctx context.Context, c *websocket.Conn, kind websocket.MessageType, message []byte) error {
-	// At once: a message may be larger than all the buffers on its way.
+	// Send while receiving: a message may be larger than all buffers on the path.
 	sent := make(chan error, 1)
 	go func() { sent <- c.Write(ctx, kind, message) }()
 	gotKind, got, err := c.Read(ctx)
@@ -118,7 +118,7 @@ func echo(ctx context.Context, c *websocket.Conn, kind websocket.MessageType, me
 	return <-sent
 }
 
-// fragmented sends a message in many frames.
+// fragmented sends a message in many frames and checks the echo.
 func fragmented(ctx context.Context, c *websocket.Conn) error {
 	w, err := c.Writer(ctx, websocket.MessageText)
 	var want bytes.Buffer
@@ -138,7 +138,8 @@ func fragmented(ctx context.Context, c *websocket.Conn) error {
 	return nil
 }
 
-// closedByServer: the status and the reason of the server's close arrive.
+// closedByServer checks that the status and the reason of the server's close
+// arrive.
 func closedByServer(ctx context.Context, url string) error {
 	c, _, err := websocket.Dial(ctx, url+"/bye", nil)
 	if err != nil {
