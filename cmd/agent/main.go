@@ -13,6 +13,7 @@ import (
 	"github.com/underlane/underlane/pkg/agent"
 	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/check"
+	"github.com/underlane/underlane/pkg/cli/node"
 	"github.com/underlane/underlane/pkg/redirect"
 )
 
@@ -24,17 +25,17 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	flags := cli.AddFlags(root)
+	flags := node.AddFlags(root)
 	root.AddCommand(runCommand(flags))
-	root.AddCommand(cli.NodeCommands(flags, cli.Kernel{
-		Probes:  func(f *cli.Flags) []check.Probe { return probes(redirect.KernelProbes(f.CgroupRoot, f.PinRoot)) },
-		Pins:    func(f *cli.Flags) []check.Probe { return probes(redirect.PinProbes(f.PinRoot)) },
+	root.AddCommand(node.Commands(flags, node.Kernel{
+		Probes:  func(f *node.Flags) []check.Probe { return probes(redirect.KernelProbes(f.CgroupRoot, f.PinRoot)) },
+		Pins:    func(f *node.Flags) []check.Probe { return probes(redirect.PinProbes(f.PinRoot)) },
 		Cleanup: cleanup,
 	})...)
 	os.Exit(cli.Execute(root))
 }
 
-func runCommand(flags *cli.Flags) *cobra.Command {
+func runCommand(flags *node.Flags) *cobra.Command {
 	var (
 		config agent.Config
 		file   string
@@ -71,7 +72,7 @@ func probes(list []redirect.Probe) []check.Probe {
 	return out
 }
 
-func cleanup(_ context.Context, f *cli.Flags) (removed []string, err error) {
+func cleanup(_ context.Context, f *node.Flags) (removed []string, err error) {
 	if removed, err = redirect.Pins(f.PinRoot); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/cli/cluster"
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
 const header = `# Generated from chart/underlane by "make generate": do not edit.
@@ -17,7 +18,7 @@ const header = `# Generated from chart/underlane by "make generate": do not edit
 `
 
 func main() {
-	objects, err := chart.Render(context.Background(), cluster.DefaultNamespace, cluster.InstallDefaults())
+	objects, err := chart.Render(context.Background(), installation.DefaultNamespace, cluster.InstallDefaults())
 	if err == nil {
 		err = os.WriteFile("underlane.yaml", append([]byte(header), chart.YAML(objects)...), 0o644)
 	}

@@ -6,6 +6,7 @@ package check
 import (
 	"context"
 	"errors"
+	"strings"
 )
 
 // Probe is one check. Run returns nil when all is well, a Warn error when it
@@ -31,7 +32,21 @@ func (w warning) Error() string { return w.err.Error() }
 func (w warning) Unwrap() error { return w.err }
 
 // Warn makes err a warning: the check is reported as ‼ and does not fail the run.
-func Warn(err error) error { return warning{err} }
+// Warn(nil) is nil.
+func Warn(err error) error {
+	if err == nil {
+		return nil
+	}
+	return warning{err}
+}
+
+// Lines makes one error of what is wrong, a line for each; nil for nothing.
+func Lines(bad []string) error {
+	if len(bad) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(bad, "\n"))
+}
 
 type hinted struct {
 	err  error

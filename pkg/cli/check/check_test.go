@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/underlane/underlane/pkg/cli"
 )
 
 func result(err error) func(context.Context) error {
@@ -90,5 +92,47 @@ func TestJSON(t *testing.T) {
 	}}}
 	if diff := cmp.Diff(any(want), got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestOutput(t *testing.T) {
+	bad := sample[:1]
+	good := []Category{{Name: "a", Probes: []Probe{{Name: "b", Run: result(nil)}}}}
+	for name, tc := range map[string]struct {
+		format     string
+		categories []Category
+		want       string // part of the output
+		err        string
+	}{
+		"table":       {"table", good, "√ b\n", ""},
+		"table, bad":  {"table", bad, "√ kernel supports sk_lookup\n", cli.ErrSilent.Error()},
+		"short":       {"short", bad, "× kernel has BTF\n", cli.ErrSilent.Error()},
+		"json":        {"json", good, `"success": true`, ""},
+		"json, bad":   {"json", bad, `"success": false`, cli.ErrSilent.Error()},
+		"no such":     {"xml", []Category{{Probes: []Probe{{Run: func(context.Context) error { panic("reached") }}}}}, "", `output format "xml": use table, json or short`},
+		"short, good": {"short", good, "Status check results are √\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			got := ""
+			if err := (&Output{tc.format}).Run(t.Context(), &out, tc.categories); err != nil {
+				got = err.Error()
+			}
+			if got != tc.err || !strings.Contains(out.String(), tc.want) {
+				t.Errorf("error %q, want %q; output without %q:\n%s", got, tc.err, tc.want, out.String())
+			}
+			if tc.format == "short" && strings.Contains(out.String(), "√ kernel") {
+				t.Errorf("short shows what is well:\n%s", out.String())
+			}
+		})
+	}
+}
+
+func TestNothingIsNoError(t *testing.T) {
+	if err := Warn(Lines(nil)); err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+	if got := Lines([]string{"a", "b"}); got == nil || got.Error() != "a\nb" {
+		t.Errorf("got %v, want two lines", got)
 	}
 }

@@ -16,12 +16,7 @@ import (
 	"k8s.io/client-go/restmapper"
 
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
-)
-
-// The label of everything that belongs to an installation.
-const (
-	partOfLabel = "app.kubernetes.io/part-of"
-	partOf      = "underlane"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
 // fieldManager is who owns the fields that are applied.
@@ -33,7 +28,7 @@ type objectClient struct {
 	mapper  meta.RESTMapper
 }
 
-func (f *ClusterFlags) objects() (*objectClient, error) {
+func (f *Flags) objects() (*objectClient, error) {
 	dyn, err := f.Dynamic()
 	if err != nil {
 		return nil, err
@@ -59,7 +54,7 @@ func (c *objectClient) resource(gvk schema.GroupVersionKind, namespace string) (
 
 // apply makes the cluster's objects what they are to be, tells each, and waits
 // until what they describe runs.
-func (f *ClusterFlags) apply(ctx context.Context, objects []chart.Object, wait time.Duration, progress io.Writer) error {
+func (f *Flags) apply(ctx context.Context, objects []chart.Object, wait time.Duration, progress io.Writer) error {
 	c, err := f.objects()
 	if err != nil {
 		return err
@@ -79,7 +74,7 @@ func (f *ClusterFlags) apply(ctx context.Context, objects []chart.Object, wait t
 	if err != nil {
 		return err
 	}
-	return awaitRollout(ctx, client, f.System, wait, progress)
+	return installation.AwaitRollout(ctx, client, f.System, wait, progress)
 }
 
 // apply applies one object and says what that came to, in kubectl's words.

@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
 const cleanupName = "underlane-cleanup"
@@ -21,7 +23,7 @@ const cleanupName = "underlane-cleanup"
 // already (an uninstall that was interrupted), what the record of the
 // installation renders to. Nil when neither is there.
 func (u *uninstaller) agentTemplate(ctx context.Context) (*corev1.PodTemplateSpec, error) {
-	d, err := u.client.AppsV1().DaemonSets(u.namespace).Get(ctx, agentName, metav1.GetOptions{})
+	d, err := u.client.AppsV1().DaemonSets(u.namespace).Get(ctx, installation.Agent, metav1.GetOptions{})
 	switch {
 	case err == nil:
 		return &d.Spec.Template, nil
@@ -79,7 +81,7 @@ func cleanupPod(t *corev1.PodTemplateSpec, namespace, node string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			GenerateName: cleanupName + "-", Namespace: namespace,
-			Labels: map[string]string{partOfLabel: partOf, nameLabel: cleanupName},
+			Labels: map[string]string{installation.PartOfLabel: installation.PartOf, installation.NameLabel: cleanupName},
 		},
 		Spec: spec,
 	}
@@ -97,7 +99,7 @@ func (u *uninstaller) cleanNodes(ctx context.Context, t *corev1.PodTemplateSpec)
 	pods := map[string]string{} // pod to node
 	for i := range nodes.Items {
 		n := &nodes.Items[i]
-		if !nodeReady(n) {
+		if !installation.NodeReady(n) {
 			left = append(left, n.Name+" (not ready)")
 			continue
 		}
@@ -107,8 +109,8 @@ func (u *uninstaller) cleanNodes(ctx context.Context, t *corev1.PodTemplateSpec)
 		}
 		pods[p.Name] = n.Name
 	}
-	err = poll(ctx, u.limit, u.progress, func(ctx context.Context) (string, bool, error) {
-		list, err := u.client.CoreV1().Pods(u.namespace).List(ctx, metav1.ListOptions{LabelSelector: nameLabel + "=" + cleanupName})
+	err = installation.Poll(ctx, u.limit, u.progress, func(ctx context.Context) (string, bool, error) {
+		list, err := u.client.CoreV1().Pods(u.namespace).List(ctx, metav1.ListOptions{LabelSelector: installation.NameLabel + "=" + cleanupName})
 		if err != nil {
 			return "", false, err
 		}
@@ -120,7 +122,7 @@ func (u *uninstaller) cleanNodes(ctx context.Context, t *corev1.PodTemplateSpec)
 			}
 			if p.Status.Phase == corev1.PodSucceeded {
 				done++
-			} else if w := notReady(p); w != "" && p.Status.Phase != corev1.PodPending {
+			} else if w := installation.NotReady(p); w != "" && p.Status.Phase != corev1.PodPending {
 				why = fmt.Sprintf(" (%s: %s)", pods[p.Name], w)
 			}
 		}
@@ -135,14 +137,8 @@ func (u *uninstaller) cleanNodes(ctx context.Context, t *corev1.PodTemplateSpec)
 func (u *uninstaller) dropCleanupPods(ctx context.Context) {
 	now := int64(0)
 	err := u.client.CoreV1().Pods(u.namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now},
-		metav1.ListOptions{LabelSelector: nameLabel + "=" + cleanupName})
+		metav1.ListOptions{LabelSelector: installation.NameLabel + "=" + cleanupName})
 	if err != nil {
 		fmt.Fprintln(u.progress, "delete the pods that cleaned the nodes:", err)
 	}
-}
-
-func nodeReady(n *corev1.Node) bool {
-	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
 }

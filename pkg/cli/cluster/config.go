@@ -13,6 +13,7 @@ import (
 
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
 const overridesKey = "overrides.yaml"
@@ -32,8 +33,8 @@ func configMap(namespace string, overrides map[string]any) (chart.Object, error)
 		"apiVersion": "v1",
 		"kind":       "ConfigMap",
 		"metadata": map[string]any{
-			"name": configName, "namespace": namespace,
-			"labels": map[string]any{partOfLabel: partOf},
+			"name": installation.Config, "namespace": namespace,
+			"labels": map[string]any{installation.PartOfLabel: installation.PartOf},
 		},
 		"data": map[string]any{overridesKey: string(values), "cli-version": version.Version},
 	})
@@ -59,7 +60,7 @@ func withoutKeys(overrides map[string]any) (map[string]any, error) {
 
 // installed reads what the installation was told.
 func installed(ctx context.Context, client kubernetes.Interface, namespace string) (map[string]any, error) {
-	record, err := client.CoreV1().ConfigMaps(namespace).Get(ctx, configName, metav1.GetOptions{})
+	record, err := client.CoreV1().ConfigMaps(namespace).Get(ctx, installation.Config, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, notByCommand(ctx, client, namespace)
 	}
@@ -68,14 +69,14 @@ func installed(ctx context.Context, client kubernetes.Interface, namespace strin
 	}
 	values, err := chart.ParseValues([]byte(record.Data[overridesKey]))
 	if err != nil {
-		return nil, fmt.Errorf("ConfigMap %s/%s, key %s: %w", namespace, configName, overridesKey, err)
+		return nil, fmt.Errorf("ConfigMap %s/%s, key %s: %w", namespace, installation.Config, overridesKey, err)
 	}
 	return values, nil
 }
 
 // notByCommand says why there is no record.
 func notByCommand(ctx context.Context, client kubernetes.Interface, namespace string) error {
-	d, err := client.AppsV1().Deployments(namespace).Get(ctx, controllerName, metav1.GetOptions{})
+	d, err := client.AppsV1().Deployments(namespace).Get(ctx, installation.Controller, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("no Underlane in namespace %s: use `underlane install`, or say with --underlane-namespace where it is", namespace)
@@ -84,5 +85,5 @@ func notByCommand(ctx context.Context, client kubernetes.Interface, namespace st
 	case strings.EqualFold(d.Labels["app.kubernetes.io/managed-by"], "Helm"), d.Annotations["meta.helm.sh/release-name"] != "":
 		return errors.New("it was installed with Helm: upgrade it with `helm upgrade`")
 	}
-	return fmt.Errorf("ConfigMap %s/%s is missing: give all values that the installation has to `underlane install --ignore-cluster | kubectl apply -f -`", namespace, configName)
+	return fmt.Errorf("ConfigMap %s/%s is missing: give all values that the installation has to `underlane install --ignore-cluster | kubectl apply -f -`", namespace, installation.Config)
 }

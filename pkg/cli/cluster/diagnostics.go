@@ -19,7 +19,7 @@ import (
 
 // DiagnosticsCommand is `underlane diagnostics`: what controller and agents know
 // and count.
-func DiagnosticsCommand(flags *ClusterFlags) *cobra.Command {
+func DiagnosticsCommand(flags *Flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "diagnostics",
 		Aliases: []string{"dg"},
@@ -30,7 +30,7 @@ func DiagnosticsCommand(flags *ClusterFlags) *cobra.Command {
 	return cmd
 }
 
-func endpointsCommand(flags *ClusterFlags) *cobra.Command {
+func endpointsCommand(flags *Flags) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "endpoints AUTHORITY...",
@@ -72,7 +72,7 @@ or its ClusterIP.`,
 	return cmd
 }
 
-func (c *ClusterFlags) endpoints(ctx context.Context, authority string) ([]tapv1alpha1.Endpoint, error) {
+func (c *Flags) endpoints(ctx context.Context, authority string) ([]tapv1alpha1.Endpoint, error) {
 	data, err := c.get(ctx, tapv1alpha1.Prefix+"/endpoints", map[string]string{"authority": authority})
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func writeEndpointsJSON(out io.Writer, items []tapv1alpha1.Endpoint) error {
 	return enc.Encode(items)
 }
 
-func stateCommand(flags *ClusterFlags) *cobra.Command {
+func stateCommand(flags *Flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "state [NODE]",
 		Short: "Show the controller's state, or a node's maps and state, as JSON",
@@ -131,7 +131,7 @@ func stateCommand(flags *ClusterFlags) *cobra.Command {
 	}
 }
 
-func controllerMetricsCommand(flags *ClusterFlags) *cobra.Command {
+func controllerMetricsCommand(flags *Flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "controller-metrics",
 		Short: "Print the metrics of a controller (of one replica)",
@@ -147,7 +147,7 @@ func controllerMetricsCommand(flags *ClusterFlags) *cobra.Command {
 	}
 }
 
-func proxyMetricsCommand(flags *ClusterFlags) *cobra.Command {
+func proxyMetricsCommand(flags *Flags) *cobra.Command {
 	var namespace string
 	cmd := &cobra.Command{
 		Use:   "proxy-metrics [POD|node/NAME]...",
@@ -182,7 +182,7 @@ whose a series is.`,
 }
 
 // nodesOf are the nodes that args mean, each once; no args mean all.
-func (c *ClusterFlags) nodesOf(ctx context.Context, namespace string, args []string) ([]string, error) {
+func (c *Flags) nodesOf(ctx context.Context, namespace string, args []string) ([]string, error) {
 	var nodes []string
 	if len(args) == 0 {
 		all, err := c.nodes(ctx)

@@ -18,7 +18,7 @@ import (
 )
 
 // IdentityCommand is `underlane identity`: the certificates that pods present.
-func IdentityCommand(flags *ClusterFlags) *cobra.Command {
+func IdentityCommand(flags *Flags) *cobra.Command {
 	var namespace, selector string
 	cmd := &cobra.Command{
 		Use:   "identity [POD]...",
@@ -59,7 +59,7 @@ pod's node keeps it, in memory: one for each service account of the node's pods.
 
 // pods gets the pods that are named, or those that selector selects; there is at
 // least one.
-func (c *ClusterFlags) pods(ctx context.Context, namespace, selector string, names []string) ([]corev1.Pod, error) {
+func (c *Flags) pods(ctx context.Context, namespace, selector string, names []string) ([]corev1.Pod, error) {
 	namespace, err := c.Namespace(namespace)
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func (c *ClusterFlags) pods(ctx context.Context, namespace, selector string, nam
 }
 
 // certificate asks the agent of the pod's node.
-func (c *ClusterFlags) certificate(ctx context.Context, pod *corev1.Pod) (*x509.Certificate, error) {
+func (c *Flags) certificate(ctx context.Context, pod *corev1.Pod) (*x509.Certificate, error) {
 	if pod.Spec.NodeName == "" {
 		return nil, fmt.Errorf("pod %s is not on a node yet", pod.Name)
 	}

@@ -13,15 +13,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
-)
-
-// Names of what is installed.
-const (
-	controllerName = "underlane-controller"
-	agentName      = "underlane-agent"
-	issuerName     = "underlane-identity-issuer"
-	anchorsName    = "underlane-trust-anchors"
-	configName     = "underlane-config" // what the installation was told
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
 // applyFlags say what becomes of rendered objects.
@@ -41,7 +33,7 @@ func (a *applyFlags) add(cmd *cobra.Command) {
 }
 
 // InstallCommand is `underlane install`.
-func InstallCommand(f *ClusterFlags) *cobra.Command {
+func InstallCommand(f *Flags) *cobra.Command {
 	var values valueFlags
 	var apply applyFlags
 	cmd := &cobra.Command{
@@ -76,7 +68,7 @@ func InstallCommand(f *ClusterFlags) *cobra.Command {
 
 // notInstalled refuses where Underlane is already. No cluster configured at all
 // is no reason not to print.
-func (f *ClusterFlags) notInstalled(ctx context.Context, apply bool, errw io.Writer) error {
+func (f *Flags) notInstalled(ctx context.Context, apply bool, errw io.Writer) error {
 	client, err := f.Client()
 	if err != nil {
 		if !apply && f.Kubeconfig == "" && clientcmd.IsEmptyConfig(errors.Unwrap(err)) {
@@ -85,7 +77,7 @@ func (f *ClusterFlags) notInstalled(ctx context.Context, apply bool, errw io.Wri
 		}
 		return err
 	}
-	_, err = client.AppsV1().Deployments(f.System).Get(ctx, controllerName, metav1.GetOptions{})
+	_, err = client.AppsV1().Deployments(f.System).Get(ctx, installation.Controller, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil
@@ -109,7 +101,7 @@ func manifests(ctx context.Context, namespace string, overrides map[string]any) 
 	return chart.Sort(append(objects, record)), nil
 }
 
-func (a *applyFlags) deliver(ctx context.Context, f *ClusterFlags, objects []chart.Object, out, errw io.Writer) error {
+func (a *applyFlags) deliver(ctx context.Context, f *Flags, objects []chart.Object, out, errw io.Writer) error {
 	if a.apply {
 		return f.apply(ctx, objects, a.wait, errw)
 	}

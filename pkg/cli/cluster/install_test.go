@@ -17,6 +17,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/underlane/underlane/pkg/cli/cluster/certs/certstest"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
 // execute runs the command line without a cluster.
@@ -48,7 +51,7 @@ func TestInstallPrints(t *testing.T) {
 	if !strings.Contains(errs, "no cluster is configured") {
 		t.Errorf("nothing is said of the missing cluster: %q", errs)
 	}
-	documents := slices.DeleteFunc(strings.Split(out, "---\n"), func(d string) bool { return strings.Contains(d, "name: "+configName+"\n") })
+	documents := slices.DeleteFunc(strings.Split(out, "---\n"), func(d string) bool { return strings.Contains(d, "name: "+installation.Config+"\n") })
 	_, committed, _ := strings.Cut(string(want), "---\n") // after the header
 	if diff := cmp.Diff(committed, strings.Join(documents[1:], "---\n")); diff != "" {
 		t.Error(diff)
@@ -95,7 +98,7 @@ func TestInstallRefuses(t *testing.T) {
 }
 
 // issuerFiles writes a root, an issuer of it and the issuer's key.
-func issuerFiles(t *testing.T, root, issuer *keyPair) (anchors, certificate, key string) {
+func issuerFiles(t *testing.T, root, issuer *certstest.CA) (anchors, certificate, key string) {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name string, text []byte) string {
@@ -105,17 +108,17 @@ func issuerFiles(t *testing.T, root, issuer *keyPair) (anchors, certificate, key
 		}
 		return path
 	}
-	der, err := x509.MarshalECPrivateKey(issuer.key)
+	der, err := x509.MarshalECPrivateKey(issuer.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return write("root.crt", root.pem), write("issuer.crt", issuer.pem), write("issuer.key", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
+	return write("root.crt", root.PEM), write("issuer.crt", issuer.PEM), write("issuer.key", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
 }
 
 func TestInstallOwnIssuer(t *testing.T) {
 	from, to := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	root := certificate(t, "root", from, to, nil)
-	issuer := certificate(t, "issuer", from, to, root)
+	root := certstest.New(t, "root", from, to, nil)
+	issuer := certstest.New(t, "issuer", from, to, root)
 	anchors, crt, key := issuerFiles(t, root, issuer)
 	args := []string{"install", "--ignore-cluster", "--identity-trust-anchors-file", anchors, "--identity-issuer-certificate-file", crt, "--identity-issuer-key-file", key}
 	out, _, err := execute(t, "", args...)
@@ -132,7 +135,7 @@ func TestInstallOwnIssuer(t *testing.T) {
 		t.Errorf("record: %s", record)
 	}
 
-	other := certificate(t, "other", from, to, nil)
+	other := certstest.New(t, "other", from, to, nil)
 	anchors, crt, key = issuerFiles(t, root, other)
 	_, _, err = execute(t, "", "install", "--ignore-cluster", "--identity-trust-anchors-file", anchors, "--identity-issuer-certificate-file", crt, "--identity-issuer-key-file", key)
 	if err == nil || !strings.Contains(err.Error(), "not issued by the trust anchors") {
@@ -148,7 +151,7 @@ func TestRecordSurvives(t *testing.T) {
 	}
 	data := record.Object["data"].(map[string]any)
 	client := fake.NewClientset(&corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: configName}, Data: map[string]string{overridesKey: data[overridesKey].(string)},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: installation.Config}, Data: map[string]string{overridesKey: data[overridesKey].(string)},
 	})
 	got, err := installed(t.Context(), client, "n")
 	if err != nil {
@@ -162,7 +165,7 @@ func TestRecordSurvives(t *testing.T) {
 // An installation without a record: each cause is named.
 func TestNoRecord(t *testing.T) {
 	deployment := func(labels map[string]string) *fake.Clientset {
-		return fake.NewClientset(&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: controllerName, Labels: labels}})
+		return fake.NewClientset(&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: installation.Controller, Labels: labels}})
 	}
 	for want, client := range map[string]*fake.Clientset{
 		"no Underlane in namespace n": fake.NewClientset(),
@@ -239,16 +242,5 @@ func TestMeshSources(t *testing.T) {
 	}
 	if _, _, err := execute(t, "", "mesh", t.TempDir()); err == nil || !strings.Contains(err.Error(), "no manifest") {
 		t.Error(err)
-	}
-}
-
-func TestVersions(t *testing.T) {
-	for image, want := range map[string]string{"a": "latest", "r:5000/a": "latest", "r:5000/a:1.2": "1.2", "a:1@sha256:00": "1", "a@sha256:00": "latest"} {
-		if got := imageTag(&corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Image: image}}}}); got != want {
-			t.Errorf("%s: %s, want %s", image, got, want)
-		}
-	}
-	if got := countVersions(map[string]int{"1": 2, "2": 1}); got != "1 (2 pods), 2 (1 pods)" {
-		t.Error(got)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // NodeStatuses asks the agents of all nodes how they are, through the
 // controller. A node whose agent does not answer is in the second map. When
 // nothing could be asked at all, the only entry of both is an error under "".
-func (c *ClusterFlags) NodeStatuses(ctx context.Context) (map[string]*agentv1.StatusResponse, map[string]error) {
+func (c *Flags) NodeStatuses(ctx context.Context) (map[string]*agentv1.StatusResponse, map[string]error) {
 	nodes, err := c.nodes(ctx)
 	if err != nil {
 		return nil, map[string]error{"": err}
@@ -45,7 +45,7 @@ func readStatus(n *tapv1alpha1.Node) (*agentv1.StatusResponse, error) {
 	return st, nil
 }
 
-func (c *ClusterFlags) nodes(ctx context.Context) ([]tapv1alpha1.Node, error) {
+func (c *Flags) nodes(ctx context.Context) ([]tapv1alpha1.Node, error) {
 	data, err := c.get(ctx, tapv1alpha1.Prefix+"/nodes", nil)
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func (c *ClusterFlags) nodes(ctx context.Context) ([]tapv1alpha1.Node, error) {
 }
 
 // get asks the controller's API for a whole answer.
-func (c *ClusterFlags) get(ctx context.Context, path string, query map[string]string) ([]byte, error) {
+func (c *Flags) get(ctx context.Context, path string, query map[string]string) ([]byte, error) {
 	client, err := c.rest()
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (c *ClusterFlags) get(ctx context.Context, path string, query map[string]st
 }
 
 // rest is a client for paths of any API. It has no time limit: a tap lasts.
-func (c *ClusterFlags) rest() (rest.Interface, error) {
+func (c *Flags) rest() (rest.Interface, error) {
 	config, err := c.RESTConfig()
 	if err != nil {
 		return nil, err

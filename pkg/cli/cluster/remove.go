@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -29,9 +30,9 @@ var removable = []struct {
 	{kind("policy/v1", "PodDisruptionBudget"), system, nil},
 	{kind("v1", "Service"), system, nil},
 	{kind("monitoring.coreos.com/v1", "PodMonitor"), system, nil},
-	{kind("coordination.k8s.io/v1", "Lease"), system, []string{controllerName}},
-	{kind("v1", "ConfigMap"), system, []string{anchorsName}},
-	{kind("v1", "Secret"), system, []string{issuerName}},
+	{kind("coordination.k8s.io/v1", "Lease"), system, []string{installation.Controller}},
+	{kind("v1", "ConfigMap"), system, []string{installation.Anchors}},
+	{kind("v1", "Secret"), system, []string{installation.Issuer}},
 	{kind("rbac.authorization.k8s.io/v1", "RoleBinding"), system, nil},
 	{kind("rbac.authorization.k8s.io/v1", "Role"), system, nil},
 	{kind("rbac.authorization.k8s.io/v1", "RoleBinding"), metav1.NamespaceSystem, nil},
@@ -66,7 +67,7 @@ func (c *objectClient) installed(ctx context.Context, namespace string) ([]chart
 		if err != nil {
 			return nil, err
 		}
-		list, err := r.List(ctx, metav1.ListOptions{LabelSelector: partOfLabel + "=" + partOf})
+		list, err := r.List(ctx, metav1.ListOptions{LabelSelector: installation.Selector})
 		if err != nil {
 			return nil, fmt.Errorf("look for what is installed: %w", err)
 		}
@@ -128,8 +129,8 @@ func (u *uninstaller) delete(ctx context.Context, o *chart.Object) error {
 
 // podsGone waits until no pod of these names is left.
 func (u *uninstaller) podsGone(ctx context.Context, names ...string) error {
-	selector := fmt.Sprintf("%s in (%s)", nameLabel, strings.Join(names, ","))
-	return poll(ctx, u.limit, u.progress, func(ctx context.Context) (string, bool, error) {
+	selector := fmt.Sprintf("%s in (%s)", installation.NameLabel, strings.Join(names, ","))
+	return installation.Poll(ctx, u.limit, u.progress, func(ctx context.Context) (string, bool, error) {
 		pods, err := u.client.CoreV1().Pods(u.namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 		if err != nil {
 			return "", false, fmt.Errorf("wait for pods to end: %w", err)
@@ -148,7 +149,7 @@ func (u *uninstaller) podsGone(ctx context.Context, names ...string) error {
 
 // gone waits until nothing of the list is left; a namespace takes its time.
 func (u *uninstaller) gone(ctx context.Context, all []chart.Object) error {
-	return poll(ctx, u.limit, u.progress, func(ctx context.Context) (string, bool, error) {
+	return installation.Poll(ctx, u.limit, u.progress, func(ctx context.Context) (string, bool, error) {
 		for i := range all {
 			r, err := u.objects.resource(all[i].GroupVersionKind(), all[i].GetNamespace())
 			if err != nil {

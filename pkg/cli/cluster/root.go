@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/underlane/underlane/internal/version"
+	"github.com/underlane/underlane/pkg/cli/cluster/health"
 )
 
 // Command is the root of the command line; display is how people call it:
@@ -27,7 +28,7 @@ func Command(display string) *cobra.Command {
 	flags := AddFlags(root.PersistentFlags())
 	root.AddCommand(
 		InstallCommand(flags), UpgradeCommand(flags), UninstallCommand(flags), VersionCommand(flags),
-		CheckCommand(flags), MeshCommand(), UnmeshCommand(),
+		health.Command(flags), MeshCommand(), UnmeshCommand(),
 	)
 	root.AddCommand(TapCommands(flags)...)
 	return root

@@ -21,14 +21,14 @@ import (
 
 // TapCommands are the commands that listen to agents through the controller:
 // tap, top, identity and diagnostics.
-func TapCommands(flags *ClusterFlags) []*cobra.Command {
+func TapCommands(flags *Flags) []*cobra.Command {
 	return []*cobra.Command{
 		tapcmd.Tap(tapSource(flags)), tapcmd.Top(tapSource(flags)), IdentityCommand(flags), DiagnosticsCommand(flags),
 	}
 }
 
 // tapSource makes the source of one command: the agents of all nodes.
-func tapSource(flags *ClusterFlags) *tapcmd.Source {
+func tapSource(flags *Flags) *tapcmd.Source {
 	all := false
 	return &tapcmd.Source{
 		Program: "underlane", Scope: "the cluster", Merged: true, NeedsTarget: true,
@@ -76,7 +76,7 @@ func tapURL(r *agentv1.TapRequest) (string, url.Values, error) {
 // clusterStream is a tap through the API server. When it breaks, as it does when
 // the controller's replica that serves it ends, it is opened again.
 type clusterStream struct {
-	flags *ClusterFlags
+	flags *Flags
 	ctx   context.Context
 	path  string
 	query url.Values

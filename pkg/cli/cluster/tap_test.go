@@ -295,7 +295,7 @@ func (w *watched) String() string { w.mu.Lock(); defer w.mu.Unlock(); return w.b
 
 // A client with a time limit would break every tap that outlasts it.
 func TestTapHasNoTimeLimit(t *testing.T) {
-	client, err := (&ClusterFlags{Kubeconfig: fakekube.Start(t).Kubeconfig("alice", "")}).rest()
+	client, err := (&Flags{Kubeconfig: fakekube.Start(t).Kubeconfig("alice", "")}).rest()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func TestTapHasNoTimeLimit(t *testing.T) {
 func TestNodeStatuses(t *testing.T) {
 	w, agents := newWorld(t, "a", "b")
 	agents[1].Stop()
-	flags := &ClusterFlags{Kubeconfig: w.kube.Kubeconfig("alice", "")}
+	flags := &Flags{Kubeconfig: w.kube.Kubeconfig("alice", "")}
 	statuses, errs := flags.NodeStatuses(t.Context())
 	if len(statuses) != 1 || statuses["a"].GetVersion() != "v0.0-test" || len(errs) != 1 || !strings.Contains(errs["b"].Error(), "the agent of b") {
 		t.Errorf("%v, %v", statuses, errs)

@@ -12,11 +12,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // UninstallCommand is `underlane uninstall`.
-func UninstallCommand(f *ClusterFlags) *cobra.Command {
+func UninstallCommand(f *Flags) *cobra.Command {
 	var apply, force bool
 	var output string
 	var limit time.Duration
@@ -133,7 +134,7 @@ func (u *uninstaller) run(ctx context.Context, all []chart.Object) error {
 			}
 		}
 	}
-	if err := u.podsGone(ctx, agentName, controllerName); err != nil {
+	if err := u.podsGone(ctx, installation.Agent, installation.Controller); err != nil {
 		return err
 	}
 	var failed error

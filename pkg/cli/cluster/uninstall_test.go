@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"bytes"
-	"context"
 	"strings"
 	"testing"
 	"time"
@@ -21,13 +20,14 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // rendered are the objects of a plain installation.
 func rendered(t *testing.T) []chart.Object {
 	t.Helper()
-	objects, err := manifests(t.Context(), DefaultNamespace, map[string]any{"faultInjection": map[string]any{"enabled": true}})
+	objects, err := manifests(t.Context(), installation.DefaultNamespace, map[string]any{"faultInjection": map[string]any{"enabled": true}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,22 +64,22 @@ func TestUninstallFindsAll(t *testing.T) {
 		want[title(&o)] = true
 	}
 	for _, o := range []struct{ version, kind, name string }{
-		{"v1", "Secret", issuerName},
-		{"v1", "ConfigMap", anchorsName},
-		{"coordination.k8s.io/v1", "Lease", controllerName},
+		{"v1", "Secret", installation.Issuer},
+		{"v1", "ConfigMap", installation.Anchors},
+		{"coordination.k8s.io/v1", "Lease", installation.Controller},
 	} {
 		u := &unstructured.Unstructured{}
 		u.SetAPIVersion(o.version)
 		u.SetKind(o.kind)
 		u.SetName(o.name)
-		u.SetNamespace(DefaultNamespace)
+		u.SetNamespace(installation.DefaultNamespace)
 		all = append(all, u)
 		want[title(&chart.Object{Unstructured: *u})] = true
 	}
 	// Not ours.
-	foreign := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "foreign", "namespace": DefaultNamespace}}}
+	foreign := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "foreign", "namespace": installation.DefaultNamespace}}}
 	c, _ := fakeObjects(t, append(all, foreign)...)
-	found, err := c.installed(t.Context(), DefaultNamespace)
+	found, err := c.installed(t.Context(), installation.DefaultNamespace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,12 +186,12 @@ func TestUninstallRun(t *testing.T) {
 		events = append(events, "delete "+a.GetResource().Resource)
 		return false, nil, nil
 	})
-	found, err := objects.installed(t.Context(), DefaultNamespace)
+	found, err := objects.installed(t.Context(), installation.DefaultNamespace)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var progress bytes.Buffer
-	u := &uninstaller{client: client, objects: objects, namespace: DefaultNamespace, limit: time.Minute, progress: &progress}
+	u := &uninstaller{client: client, objects: objects, namespace: installation.DefaultNamespace, limit: time.Minute, progress: &progress}
 	err = u.run(t.Context(), found)
 	if err == nil || !strings.Contains(err.Error(), "not cleaned: lost (not ready)") {
 		t.Error(err)
@@ -210,7 +210,7 @@ func TestUninstallRun(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"own": "1"}, web.Annotations); diff != "" {
 		t.Error(diff)
 	}
-	if left, err := objects.installed(t.Context(), DefaultNamespace); err != nil || len(left) > 0 {
+	if left, err := objects.installed(t.Context(), installation.DefaultNamespace); err != nil || len(left) > 0 {
 		t.Errorf("left: %v %v", left, err)
 	}
 	for _, line := range []string{"nodes cleaned: 1 of 1\n", "annotation underlane.io/status removed from 1 pods\n", "Underlane is uninstalled\n"} {
@@ -228,7 +228,7 @@ func TestCleanupKnowsTheInstallation(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := &uninstaller{namespace: "n", client: fake.NewClientset(&corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: configName},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: installation.Config},
 		Data:       map[string]string{overridesKey: record.Object["data"].(map[string]any)[overridesKey].(string)},
 	})}
 	template, err := u.agentTemplate(t.Context())
@@ -238,13 +238,5 @@ func TestCleanupKnowsTheInstallation(t *testing.T) {
 	u.client = fake.NewClientset()
 	if template, err = u.agentTemplate(t.Context()); err != nil || template != nil {
 		t.Errorf("%v %v", template, err)
-	}
-}
-
-func TestPollEndsWithTheLastLine(t *testing.T) {
-	var progress bytes.Buffer
-	err := poll(t.Context(), 10*time.Millisecond, &progress, func(context.Context) (string, bool, error) { return "1 of 2", false, nil })
-	if err == nil || err.Error() != "1 of 2: not done after 10ms" || progress.String() != "1 of 2\n" {
-		t.Error(err, progress.String())
 	}
 }

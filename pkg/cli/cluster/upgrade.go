@@ -8,11 +8,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
 // UpgradeCommand is `underlane upgrade`: the manifests of this version with
 // what the installation was told, and what is told now over it.
-func UpgradeCommand(f *ClusterFlags) *cobra.Command {
+func UpgradeCommand(f *Flags) *cobra.Command {
 	var values valueFlags
 	var apply applyFlags
 	var reset bool
@@ -47,7 +48,7 @@ change it. The CA and its certificates stay.`,
 			}
 			// The trust domain is in every certificate: pods whose agents have the
 			// old one and those with the new would refuse each other.
-			if d, err := client.AppsV1().Deployments(f.System).Get(ctx, controllerName, metav1.GetOptions{}); err == nil && len(d.Spec.Template.Spec.Containers) > 0 {
+			if d, err := client.AppsV1().Deployments(f.System).Get(ctx, installation.Controller, metav1.GetOptions{}); err == nil && len(d.Spec.Template.Spec.Containers) > 0 {
 				if err := sameTrustDomain(d.Spec.Template.Spec.Containers[0].Args, overrides); err != nil {
 					return err
 				}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/underlane/underlane/pkg/cli/cluster/certs"
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
 )
 
@@ -125,7 +126,7 @@ func (v *valueFlags) issuer() (map[string]any, error) {
 		}
 		pem[key], issuer[key] = text, string(text)
 	}
-	if err := checkIssuer(pem["trustAnchorsPEM"], pem["certificatePEM"], pem["keyPEM"]); err != nil {
+	if err := certs.CheckIssuer(pem["trustAnchorsPEM"], pem["certificatePEM"], pem["keyPEM"]); err != nil {
 		return nil, err
 	}
 	return issuer, nil

@@ -1,4 +1,4 @@
-package cli
+package node
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/cli"
 )
 
 // StatusCommand is `agent status`. It succeeds only when the agent is ready.
@@ -35,7 +36,7 @@ func StatusCommand(f *Flags) *cobra.Command {
 				return err
 			}
 			if !st.GetReady() {
-				return ErrSilent
+				return cli.ErrSilent
 			}
 			return nil
 		},

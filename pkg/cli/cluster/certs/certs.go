@@ -1,4 +1,5 @@
-package cluster
+// Package certs checks trust anchors and issuers that users bring.
+package certs
 
 import (
 	"bytes"
@@ -16,13 +17,13 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
-// checkIssuer finds mistakes in a user's issuer before a cluster has to.
-func checkIssuer(anchors, certificate, key []byte) error {
+// CheckIssuer finds mistakes in a user's issuer before a cluster has to.
+func CheckIssuer(anchors, certificate, key []byte) error {
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
 		return fmt.Errorf("issuer: %w: do the certificate's and the key's file belong together?", err)
 	}
-	roots, err := parsePEM(anchors)
+	roots, err := ParsePEM(anchors)
 	if err != nil {
 		return fmt.Errorf("trust anchors: %w", err)
 	}
@@ -34,11 +35,11 @@ func checkIssuer(anchors, certificate, key []byte) error {
 		}
 		chain = append(chain, c)
 	}
-	return errors.Join(issuedBy(chain, roots, time.Now()), taken(chain))
+	return errors.Join(IssuedBy(chain, roots, time.Now()), Accepted(chain))
 }
 
-// parsePEM reads all certificates of a PEM text; there must be one.
-func parsePEM(text []byte) ([]*x509.Certificate, error) {
+// ParsePEM reads all certificates of a PEM text; there must be one.
+func ParsePEM(text []byte) ([]*x509.Certificate, error) {
 	var out []*x509.Certificate
 	for {
 		block, rest := pem.Decode(text)
@@ -61,9 +62,9 @@ func parsePEM(text []byte) ([]*x509.Certificate, error) {
 	return out, nil
 }
 
-// issuedBy says whether the issuer (its certificate, then intermediates) can
+// IssuedBy says whether the issuer (its certificate, then intermediates) can
 // sign certificates that those who trust roots accept.
-func issuedBy(chain, roots []*x509.Certificate, now time.Time) error {
+func IssuedBy(chain, roots []*x509.Certificate, now time.Time) error {
 	issuer := chain[0]
 	if !issuer.IsCA {
 		return fmt.Errorf("issuer %q is no CA: it lacks the basic constraint CA:TRUE", issuer.Subject)
@@ -85,9 +86,9 @@ func issuedBy(chain, roots []*x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// taken says whether agents take chains with the issuer's certificates in them:
+// Accepted says whether agents take chains with the issuer's certificates in them:
 // all that are not self-signed are sent along.
-func taken(chain []*x509.Certificate) error {
+func Accepted(chain []*x509.Certificate) error {
 	sent := slices.DeleteFunc(slices.Clone(chain), func(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) })
 	if err := certchain.CheckIssuer(sent); err != nil {
 		return fmt.Errorf("issuer %q: no agent takes what it signs: %w", chain[0].Subject, err)
@@ -95,8 +96,8 @@ func taken(chain []*x509.Certificate) error {
 	return nil
 }
 
-// supportedCrypto refuses keys that are weak, or that TLS 1.3 cannot use.
-func supportedCrypto(c *x509.Certificate) error {
+// SupportedKey refuses keys that are weak, or that TLS 1.3 cannot use.
+func SupportedKey(c *x509.Certificate) error {
 	switch k := c.PublicKey.(type) {
 	case *ecdsa.PublicKey:
 		if k.Curve.Params().BitSize >= 256 {

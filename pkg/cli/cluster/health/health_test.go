@@ -1,18 +1,11 @@
-package cluster
+package health
 
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -41,6 +34,8 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/cli/check"
+	"github.com/underlane/underlane/pkg/cli/cluster/certs/certstest"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -71,42 +66,42 @@ func well(t *testing.T) *sick {
 		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 		return n
 	}
-	meta := metav1.ObjectMeta{Namespace: DefaultNamespace}
+	meta := metav1.ObjectMeta{Namespace: installation.DefaultNamespace}
 	named := func(name string) metav1.ObjectMeta { m := meta; m.Name = name; return m }
-	root := certificate(t, "root", now.Add(-time.Hour), now.Add(10*365*24*time.Hour), nil)
-	issuer := certificate(t, "issuer", now.Add(-time.Hour), now.Add(365*24*time.Hour), root)
+	root := certstest.New(t, "root", now.Add(-time.Hour), now.Add(10*365*24*time.Hour), nil)
+	issuer := certstest.New(t, "issuer", now.Add(-time.Hour), now.Add(365*24*time.Hour), root)
 	replicas := int32(2)
 	s := &sick{
 		kubernetes: "v1.35.4", may: func(string, string) bool { return true },
 		nodes:  []*corev1.Node{node("a"), node("b")},
 		leases: map[string]time.Time{"a": now.Add(-3 * time.Second), "b": now.Add(-9 * time.Second)},
 		objects: []runtime.Object{
-			&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: DefaultNamespace}},
-			&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: controllerName}},
-			&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: controllerName}},
-			&corev1.ServiceAccount{ObjectMeta: named(controllerName)},
-			&corev1.ServiceAccount{ObjectMeta: named(agentName)},
+			&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: installation.DefaultNamespace}},
+			&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: installation.Controller}},
+			&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: installation.Controller}},
+			&corev1.ServiceAccount{ObjectMeta: named(installation.Controller)},
+			&corev1.ServiceAccount{ObjectMeta: named(installation.Agent)},
 			&corev1.ConfigMap{
 				ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "extension-apiserver-authentication"},
 				Data:       map[string]string{"requestheader-client-ca-file": "x"},
 			},
 		},
 		deployment: &appsv1.Deployment{
-			ObjectMeta: named(controllerName), Spec: appsv1.DeploymentSpec{Replicas: &replicas},
+			ObjectMeta: named(installation.Controller), Spec: appsv1.DeploymentSpec{Replicas: &replicas},
 			Status: appsv1.DeploymentStatus{UpdatedReplicas: 2, ReadyReplicas: 2, AvailableReplicas: 2},
 		},
 		daemonset: &appsv1.DaemonSet{
-			ObjectMeta: named(agentName),
+			ObjectMeta: named(installation.Agent),
 			Status:     appsv1.DaemonSetStatus{DesiredNumberScheduled: 2, UpdatedNumberScheduled: 2, NumberReady: 2},
 		},
-		anchors: root.pem, issuer: issuer.pem, apiservice: "True",
+		anchors: root.PEM, issuer: issuer.PEM, apiservice: "True",
 		agents:    map[string]*agentv1.StatusResponse{},
 		namespace: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{mesh.LabelMesh: mesh.LabelEnabled}}},
 	}
 	s.daemonset.Spec.Template.Spec.NodeSelector = map[string]string{corev1.LabelOSStable: "linux"}
-	for _, name := range []string{controllerName, agentName} {
+	for _, name := range []string{installation.Controller, installation.Agent} {
 		p := &corev1.Pod{ObjectMeta: named(name + "-x")}
-		p.Labels = map[string]string{partOfLabel: partOf, nameLabel: name}
+		p.Labels = map[string]string{installation.PartOfLabel: installation.PartOf, installation.NameLabel: name}
 		p.Spec.Containers = []corev1.Container{{Image: "r:5000/x:dev@sha256:0"}}
 		s.objects = append(s.objects, p)
 	}
@@ -147,9 +142,9 @@ func (s *sick) checker() *checker {
 		objects = append(objects, p)
 	}
 	if s.anchors != nil {
-		objects = append(objects, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: DefaultNamespace, Name: anchorsName}, Data: map[string]string{"anchors.pem": string(s.anchors)}})
+		objects = append(objects, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: installation.DefaultNamespace, Name: installation.Anchors}, Data: map[string]string{"anchors.pem": string(s.anchors)}})
 	}
-	objects = append(objects, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: DefaultNamespace, Name: issuerName}, Data: map[string][]byte{"tls.crt": s.issuer}})
+	objects = append(objects, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: installation.DefaultNamespace, Name: installation.Issuer}, Data: map[string][]byte{"tls.crt": s.issuer}})
 	client := fake.NewClientset(objects...)
 	client.Discovery().(*fakediscovery.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: s.kubernetes}
 	client.PrependReactor("create", "selfsubjectaccessreviews", func(a clienttesting.Action) (bool, runtime.Object, error) {
@@ -164,42 +159,12 @@ func (s *sick) checker() *checker {
 	}}
 	dyn := dynamicfake.NewSimpleDynamicClient(scheme.Scheme, api)
 	return &checker{
-		system: DefaultNamespace, now: func() time.Time { return now }, progress: io.Discard,
+		system: installation.DefaultNamespace, now: func() time.Time { return now }, progress: io.Discard,
 		connect: func() (kubernetes.Interface, dynamic.Interface, error) { return client, dyn, nil },
 		statuses: func(context.Context) (map[string]*agentv1.StatusResponse, map[string]error) {
 			return s.agents, s.silent
 		},
 	}
-}
-
-type keyPair struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  []byte
-}
-
-func certificate(t *testing.T, name string, from, to time.Time, by *keyPair) *keyPair {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: to,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	parent, signer := c, key
-	if by != nil {
-		parent, signer = by.cert, by.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return &keyPair{c, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
 // findings are what is not well, a line each: outcome, description, error.
@@ -282,9 +247,9 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 func TestCheckCertificates(t *testing.T) {
 	year := 365 * 24 * time.Hour
 	s := well(t)
-	root := certificate(t, "root", now.Add(-10*year), now.Add(24*time.Hour), nil)
-	s.anchors = root.pem
-	s.issuer = certificate(t, "late", now.Add(-year), now.Add(-time.Hour), root).pem
+	root := certstest.New(t, "root", now.Add(-10*year), now.Add(24*time.Hour), nil)
+	s.anchors = root.PEM
+	s.issuer = certstest.New(t, "late", now.Add(-year), now.Add(-time.Hour), root).PEM
 	got := strings.Join(findings(t.Context(), []check.Category{s.connected(t).identity()}), "\n")
 	for _, want := range []string{
 		`warning: trust anchors are valid for at least 60 days: "CN=root" will expire on 2026-03-02`,
@@ -295,16 +260,16 @@ func TestCheckCertificates(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
-	s.issuer = certificate(t, "other", now.Add(-time.Hour), now.Add(year), nil).pem
+	s.issuer = certstest.New(t, "other", now.Add(-time.Hour), now.Add(year), nil).PEM
 	got = strings.Join(findings(t.Context(), []check.Category{s.connected(t).identity()}), "\n")
 	if !strings.Contains(got, `issuer "CN=other" is not issued by the trust anchors`) {
 		t.Error(got)
 	}
 	// Short-lived issuers, as cert-manager makes them, are no cause for alarm.
-	s.anchors = certificate(t, "root", now.Add(-10*year), now.Add(10*year), nil).pem
+	s.anchors = certstest.New(t, "root", now.Add(-10*year), now.Add(10*year), nil).PEM
 	c := s.connected(t)
-	short := certificate(t, "short", now.Add(-time.Hour), now.Add(47*time.Hour), nil)
-	if err := c.lasting(short.cert); err != nil {
+	short := certstest.New(t, "short", now.Add(-time.Hour), now.Add(47*time.Hour), nil)
+	if err := c.lasting(short.Cert); err != nil {
 		t.Error(err)
 	}
 }
@@ -353,7 +318,7 @@ func TestCheckPre(t *testing.T) {
 }
 
 func (s *sick) namespaceObject() runtime.Object {
-	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: DefaultNamespace}}
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: installation.DefaultNamespace}}
 }
 
 // What is still starting is waited for, and the wait is told.
@@ -389,16 +354,5 @@ func TestCheckForbidden(t *testing.T) {
 	r := check.Run(t.Context(), []check.Category{{Name: "c", Probes: []check.Probe{p}}}, nil).Categories[0].Checks[0]
 	if !strings.HasPrefix(r.Hint, "you lack the right to look") {
 		t.Error(r.Hint)
-	}
-}
-
-func TestReportFormats(t *testing.T) {
-	bad := []check.Category{{Name: "c", Probes: []check.Probe{probe("p", "h", func(context.Context) error { return errors.New("e") })}}}
-	var out bytes.Buffer
-	if err := report(t.Context(), bad, "short", &out); err == nil || !strings.Contains(out.String(), "× p\n    e\n    h\n") {
-		t.Error(err, out.String())
-	}
-	if err := report(t.Context(), nil, "xml", &out); err == nil || !strings.Contains(err.Error(), "table, json or short") {
-		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package node
 
 import (
 	"context"
@@ -16,34 +16,16 @@ import (
 // CheckCommand is `agent check`: what must be true on this node, and what to do
 // where it is not.
 func CheckCommand(f *Flags, k Kernel) *cobra.Command {
-	var output string
+	var output check.Output
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check this node: kernel, pins, agent, controller, certificates, pods",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p := &check.Printer{Out: cmd.OutOrStdout(), OnlyBad: output == "short"}
-			categories := f.checks(k)
-			var report check.Report
-			switch output {
-			case "json":
-				report = check.Run(cmd.Context(), categories, nil)
-				if err := report.WriteJSON(cmd.OutOrStdout()); err != nil {
-					return err
-				}
-			case "table", "short":
-				report = check.Run(cmd.Context(), categories, p.Progress)
-				p.Finish(report)
-			default:
-				return fmt.Errorf("output format %q: use table, json or short", output)
-			}
-			if !report.Success {
-				return ErrSilent
-			}
-			return nil
+			return output.Run(cmd.Context(), cmd.OutOrStdout(), f.checks(k))
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or short (only what is wrong)")
+	output.AddFlag(cmd.Flags())
 	return cmd
 }
 
@@ -162,7 +144,7 @@ func identityProbes(st **agentv1.StatusResponse, now func() time.Time) []check.P
 		{
 			Name: "certificates are renewed in time", Hint: "traffic goes on until they expire: is the controller reachable?",
 			Run: func(context.Context) error {
-				return warn(each((*st).GetCertificates(), func(c *agentv1.Certificate) string {
+				return check.Warn(each((*st).GetCertificates(), func(c *agentv1.Certificate) string {
 					start, end := c.GetNotBefore().AsTime(), c.GetNotAfter().AsTime()
 					late := start.Add(time.Duration(renewalLate * float64(end.Sub(start))))
 					if c.GetState() != "valid" || now().Before(late) || !now().Before(end) {
@@ -205,7 +187,7 @@ func podProbes(st **agentv1.StatusResponse, now func() time.Time) []check.Probe 
 		{
 			Name: "no labelled pod is left out", Hint: "remove the label underlane.io/mesh from the pod, or what keeps it out",
 			Run: func(context.Context) error {
-				return warn(each((*st).GetPods(), func(p *agentv1.Pod) string {
+				return check.Warn(each((*st).GetPods(), func(p *agentv1.Pod) string {
 					if p.GetState() == "left-out" {
 						return podLine(p)
 					}
@@ -222,21 +204,11 @@ func podLine(p *agentv1.Pod) string {
 
 // each joins what is wrong with the items, a line for each.
 func each[T any](items []T, wrong func(T) string) error {
-	var lines []string
+	var bad []string
 	for _, item := range items {
 		if line := wrong(item); line != "" {
-			lines = append(lines, line)
+			bad = append(bad, line)
 		}
 	}
-	if lines == nil {
-		return nil
-	}
-	return errors.New(strings.Join(lines, "\n"))
-}
-
-func warn(err error) error {
-	if err == nil {
-		return nil
-	}
-	return check.Warn(err)
+	return check.Lines(bad)
 }

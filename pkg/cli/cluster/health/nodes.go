@@ -1,4 +1,4 @@
-package cluster
+package health
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	utilversion "k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/underlane/underlane/pkg/cli/check"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -27,7 +28,7 @@ func (c *checker) readyNodes(ctx context.Context) ([]corev1.Node, error) {
 	}
 	return slices.DeleteFunc(list.Items, func(n corev1.Node) bool {
 		os := n.Labels[corev1.LabelOSStable]
-		return !nodeReady(&n) || os != "" && os != "linux"
+		return !installation.NodeReady(&n) || os != "" && os != "linux"
 	}), nil
 }
 
@@ -59,7 +60,7 @@ func (c *checker) kernels(ctx context.Context) error {
 			bad = append(bad, fmt.Sprintf("node %s runs Linux %s", n.Name, kernel))
 		}
 	}
-	return lines(bad)
+	return check.Lines(bad)
 }
 
 // nriSince is the first version of a runtime with NRI on by default.
@@ -82,7 +83,7 @@ func (c *checker) runtimes(ctx context.Context) error {
 			bad = append(bad, fmt.Sprintf("node %s has %s", n.Name, n.Status.NodeInfo.ContainerRuntimeVersion))
 		}
 	}
-	return warn(lines(bad))
+	return check.Warn(check.Lines(bad))
 }
 
 func (c *checker) hostPorts(ctx context.Context) error {
@@ -93,7 +94,7 @@ func (c *checker) hostPorts(ctx context.Context) error {
 	var bad []string
 	for i := range pods.Items {
 		p := &pods.Items[i]
-		if p.Labels[partOfLabel] == partOf {
+		if p.Labels[installation.PartOfLabel] == installation.PartOf {
 			continue
 		}
 		for _, container := range p.Spec.Containers {
@@ -108,7 +109,7 @@ func (c *checker) hostPorts(ctx context.Context) error {
 			}
 		}
 	}
-	return lines(bad)
+	return check.Lines(bad)
 }
 
 // neighbours are the checks of what else changes the way of connections.
@@ -178,5 +179,5 @@ func (c *checker) otherMeshes(ctx context.Context) error {
 			}
 		}
 	}
-	return lines(bad)
+	return check.Lines(bad)
 }

@@ -1,9 +1,10 @@
-package cluster
+// Package health is `underlane check`: whether Underlane can be installed in a
+// cluster, whether an installation is well, and whether the meshed pods are captured.
+package health
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -15,14 +16,27 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
-	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/check"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
-// CheckCommand is `underlane check`, with Linkerd's flags and output.
-func CheckCommand(f *ClusterFlags) *cobra.Command {
+// Cluster is what the checks ask of a cluster.
+type Cluster interface {
+	// SystemNamespace is the namespace of the installation.
+	SystemNamespace() string
+	// Clients are clients of the API server. They do not connect.
+	Clients() (kubernetes.Interface, dynamic.Interface, error)
+	// NodeStatuses asks the agents of all nodes how they are. A node whose agent
+	// does not answer is in the second map; when nothing could be asked, the only
+	// entry of both is an error under "".
+	NodeStatuses(ctx context.Context) (map[string]*agentv1.StatusResponse, map[string]error)
+}
+
+// Command is `underlane check`, with Linkerd's flags and output.
+func Command(cluster Cluster) *cobra.Command {
 	var pre, proxy bool
-	var output, namespace string
+	var output check.Output
+	var namespace string
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -36,10 +50,10 @@ func CheckCommand(f *ClusterFlags) *cobra.Command {
 				return errors.New("--pre and --proxy: one is for before the installation, the other for after it")
 			}
 			c := &checker{
-				system: f.System, namespace: namespace, wait: wait, now: time.Now, progress: io.Discard,
-				connect: f.clients, statuses: f.NodeStatuses,
+				system: cluster.SystemNamespace(), namespace: namespace, wait: wait, now: time.Now, progress: io.Discard,
+				connect: cluster.Clients, statuses: cluster.NodeStatuses,
 			}
-			if output == "table" {
+			if output.IsTable() {
 				c.progress = cmd.ErrOrStderr()
 			}
 			categories := c.installation()
@@ -49,37 +63,16 @@ func CheckCommand(f *ClusterFlags) *cobra.Command {
 			case proxy:
 				categories = append(categories, c.dataPlane()...)
 			}
-			return report(cmd.Context(), categories, output, cmd.OutOrStdout())
+			return output.Run(cmd.Context(), cmd.OutOrStdout(), categories)
 		},
 	}
 	p := cmd.Flags()
 	p.BoolVar(&pre, "pre", false, "check whether Underlane can be installed")
 	p.BoolVar(&proxy, "proxy", false, "check the meshed pods too")
 	p.StringVarP(&namespace, "namespace", "n", "", "with --proxy: check only pods of this namespace")
-	p.StringVarP(&output, "output", "o", "table", "table, json or short (only what is wrong)")
+	output.AddFlag(p)
 	p.DurationVar(&wait, "wait", 5*time.Minute, "how long to wait for what is still starting")
 	return cmd
-}
-
-func report(ctx context.Context, categories []check.Category, output string, out io.Writer) error {
-	var r check.Report
-	switch output {
-	case "json":
-		r = check.Run(ctx, categories, nil)
-		if err := r.WriteJSON(out); err != nil {
-			return err
-		}
-	case "table", "short":
-		p := &check.Printer{Out: out, OnlyBad: output == "short"}
-		r = check.Run(ctx, categories, p.Progress)
-		p.Finish(r)
-	default:
-		return fmt.Errorf("output format %q: use table, json or short", output)
-	}
-	if !r.Success {
-		return cli.ErrSilent
-	}
-	return nil
 }
 
 // checker runs checks; what one learns the later ones use.
@@ -98,15 +91,6 @@ type checker struct {
 	asked  bool // the agents
 	agents map[string]*agentv1.StatusResponse
 	silent map[string]error
-}
-
-func (f *ClusterFlags) clients() (kubernetes.Interface, dynamic.Interface, error) {
-	client, err := f.Client()
-	if err != nil {
-		return nil, nil, err
-	}
-	dyn, err := f.Dynamic()
-	return client, dyn, err
 }
 
 // probe is a check by a method.
@@ -138,7 +122,7 @@ func patientFor(limit time.Duration, progress io.Writer, run func(context.Contex
 		if last == nil || limit <= 0 {
 			return last
 		}
-		err := poll(ctx, limit, progress, func(ctx context.Context) (string, bool, error) {
+		err := installation.Poll(ctx, limit, progress, func(ctx context.Context) (string, bool, error) {
 			err := run(ctx)
 			if err == nil {
 				return "", true, nil

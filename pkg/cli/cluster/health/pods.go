@@ -1,4 +1,4 @@
-package cluster
+package health
 
 import (
 	"context"
@@ -76,7 +76,7 @@ func (c *checker) pods() check.Category {
 			// Ask anew: the pods are new, too.
 			c.asked = false
 			c.ask(ctx)
-			return lines(c.notCaptured(m.pods))
+			return check.Lines(c.notCaptured(m.pods))
 		})),
 		probe("no labelled pod is left out", "take the label off, or set "+mesh.LabelMesh+"="+mesh.LabelDisabled+" on these pods: they cannot be in the mesh", func(context.Context) error {
 			var bad []string
@@ -85,7 +85,7 @@ func (c *checker) pods() check.Category {
 					bad = append(bad, fmt.Sprintf("pod %s/%s: %s", m.pods[i].Namespace, m.pods[i].Name, s.GetReason()))
 				}
 			}
-			return warn(lines(bad))
+			return check.Warn(check.Lines(bad))
 		}),
 		probe("no connection predates enrolment", "they go on outside the mesh until they end; restart the pods to end them now", func(context.Context) error {
 			var bad []string
@@ -94,7 +94,7 @@ func (c *checker) pods() check.Category {
 					bad = append(bad, fmt.Sprintf("pod %s/%s: %d connections", m.pods[i].Namespace, m.pods[i].Name, n))
 				}
 			}
-			return warn(lines(bad))
+			return check.Warn(check.Lines(bad))
 		}),
 	}}
 }
@@ -147,7 +147,7 @@ func (c *checker) settings() check.Category {
 			for i := range m.pods {
 				bad = append(bad, badSettings("pod "+m.pods[i].Namespace+"/"+m.pods[i].Name, &m.pods[i])...)
 			}
-			return warn(lines(bad))
+			return check.Warn(check.Lines(bad))
 		}),
 		probe("opaque ports are properly annotated", "put "+mesh.AnnotationOpaquePorts+" on the pods (in the template) or on their namespace, the same for all pods of a Service", c.opaquePorts),
 	}}
@@ -229,7 +229,7 @@ func (c *checker) opaquePorts(ctx context.Context) error {
 			bad = append(bad, fmt.Sprintf("service %s/%s: its pods differ: %s", s.Namespace, s.Name, strings.Join(parts, ", ")))
 		}
 	}
-	return warn(lines(bad))
+	return check.Warn(check.Lines(bad))
 }
 
 func selects(s *corev1.Service, p *corev1.Pod) bool {

@@ -1,7 +1,7 @@
 // Package cluster holds the commands of `underlane`: what people do with a mesh
 // from outside its nodes, over the Kubernetes API and with their own rights in
-// it. The node's own commands are in pkg/cli, which the agent links; this
-// package is never linked into the agent.
+// it. The node's own commands are in pkg/cli/node. The agent never links this
+// package.
 package cluster
 
 import (
@@ -18,14 +18,12 @@ import (
 	"k8s.io/client-go/transport"
 
 	"github.com/underlane/underlane/internal/version"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
-// DefaultNamespace is where Underlane is installed unless a flag says otherwise.
-const DefaultNamespace = "underlane-system"
-
-// ClusterFlags are the settings that all commands share: which cluster, as
+// Flags are the settings that all commands share: which cluster, as
 // whom, and where in it Underlane is.
-type ClusterFlags struct {
+type Flags struct {
 	Kubeconfig string   // --kubeconfig; empty: $KUBECONFIG, ~/.kube/config, or in a pod its service account
 	Context    string   // --context of the kubeconfig; empty: the current one
 	System     string   // --underlane-namespace
@@ -35,11 +33,11 @@ type ClusterFlags struct {
 }
 
 // AddFlags defines the shared flags on f.
-func AddFlags(f *pflag.FlagSet) *ClusterFlags {
-	c := &ClusterFlags{}
+func AddFlags(f *pflag.FlagSet) *Flags {
+	c := &Flags{}
 	f.StringVar(&c.Kubeconfig, "kubeconfig", "", "kubeconfig file (default $KUBECONFIG or ~/.kube/config)")
 	f.StringVar(&c.Context, "context", "", "context of the kubeconfig (default its current one)")
-	f.StringVarP(&c.System, "underlane-namespace", "L", cmp.Or(os.Getenv("UNDERLANE_NAMESPACE"), DefaultNamespace),
+	f.StringVarP(&c.System, "underlane-namespace", "L", cmp.Or(os.Getenv("UNDERLANE_NAMESPACE"), installation.DefaultNamespace),
 		"namespace that Underlane is installed in ($UNDERLANE_NAMESPACE)")
 	f.StringVar(&c.As, "as", "", "user to impersonate")
 	f.StringSliceVar(&c.AsGroups, "as-group", nil, "group to impersonate (repeatable)")
@@ -47,7 +45,7 @@ func AddFlags(f *pflag.FlagSet) *ClusterFlags {
 	return c
 }
 
-func (c *ClusterFlags) loader() clientcmd.ClientConfig {
+func (c *Flags) loader() clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = c.Kubeconfig
 	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{
@@ -57,7 +55,7 @@ func (c *ClusterFlags) loader() clientcmd.ClientConfig {
 }
 
 // RESTConfig is how to reach the API server. It does not connect.
-func (c *ClusterFlags) RESTConfig() (*rest.Config, error) {
+func (c *Flags) RESTConfig() (*rest.Config, error) {
 	config, err := c.loader().ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("no cluster to talk to: %w: give --kubeconfig, or set KUBECONFIG", err)
@@ -74,7 +72,7 @@ func (c *ClusterFlags) RESTConfig() (*rest.Config, error) {
 }
 
 // Client is a client of the API server. It does not connect.
-func (c *ClusterFlags) Client() (kubernetes.Interface, error) {
+func (c *Flags) Client() (kubernetes.Interface, error) {
 	config, err := c.RESTConfig()
 	if err != nil {
 		return nil, err
@@ -83,7 +81,7 @@ func (c *ClusterFlags) Client() (kubernetes.Interface, error) {
 }
 
 // Dynamic is a client for objects of any kind. It does not connect.
-func (c *ClusterFlags) Dynamic() (dynamic.Interface, error) {
+func (c *Flags) Dynamic() (dynamic.Interface, error) {
 	config, err := c.RESTConfig()
 	if err != nil {
 		return nil, err
@@ -93,7 +91,7 @@ func (c *ClusterFlags) Dynamic() (dynamic.Interface, error) {
 
 // Namespace is the namespace that a command's -n flag stands for: named, or
 // that of the kubeconfig's context when named is empty.
-func (c *ClusterFlags) Namespace(named string) (string, error) {
+func (c *Flags) Namespace(named string) (string, error) {
 	if named != "" {
 		return named, nil
 	}
@@ -103,3 +101,16 @@ func (c *ClusterFlags) Namespace(named string) (string, error) {
 	}
 	return namespace, nil
 }
+
+// Clients are both clients. They do not connect.
+func (c *Flags) Clients() (kubernetes.Interface, dynamic.Interface, error) {
+	client, err := c.Client()
+	if err != nil {
+		return nil, nil, err
+	}
+	dyn, err := c.Dynamic()
+	return client, dyn, err
+}
+
+// SystemNamespace is the namespace that Underlane is installed in.
+func (c *Flags) SystemNamespace() string { return c.System }

@@ -1,4 +1,4 @@
-package cluster
+package health
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	utilversion "k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/underlane/underlane/pkg/cli/check"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
 // minKubernetes names nodes in service account tokens, by which agents are
@@ -57,7 +58,7 @@ func (c *checker) setup() check.Category {
 			case err != nil:
 				return err
 			}
-			if _, err := c.client.AppsV1().Deployments(c.system).Get(ctx, controllerName, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+			if _, err := c.client.AppsV1().Deployments(c.system).Get(ctx, installation.Controller, metav1.GetOptions{}); apierrors.IsNotFound(err) {
 				return check.Warn(fmt.Errorf("the namespace %q exists, without Underlane in it", c.system))
 			}
 			return fmt.Errorf("the namespace %q exists, with Underlane in it", c.system)
@@ -152,21 +153,5 @@ func (c *checker) clocks(ctx context.Context) error {
 			bad = append(bad, fmt.Sprintf("the clock of node %s is behind this computer's by about %s", n.Name, (-ahead).Round(time.Second)))
 		}
 	}
-	return lines(bad)
-}
-
-// lines is an error with a line each, nil for none.
-func lines(bad []string) error {
-	if len(bad) == 0 {
-		return nil
-	}
-	return errors.New(strings.Join(bad, "\n"))
-}
-
-// warn makes an error, if it is one, a warning.
-func warn(err error) error {
-	if err == nil {
-		return nil
-	}
-	return check.Warn(err)
+	return check.Lines(bad)
 }

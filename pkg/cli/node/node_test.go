@@ -1,4 +1,4 @@
-package cli
+package node
 
 import (
 	"bytes"
@@ -21,6 +21,7 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
@@ -112,7 +113,7 @@ type output interface {
 
 func runTo(ctx context.Context, k Kernel, out output, args ...string) result {
 	root := &cobra.Command{Use: "agent", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(NodeCommands(AddFlags(root), k)...)
+	root.AddCommand(Commands(AddFlags(root), k)...)
 	var errs bytes.Buffer
 	root.SetOut(out)
 	root.SetErr(&errs)
@@ -121,7 +122,7 @@ func runTo(ctx context.Context, k Kernel, out output, args ...string) result {
 	r := result{out: out.String(), err: errs.String()}
 	if err != nil {
 		r.code = 1
-		if !errors.Is(err, ErrSilent) {
+		if !errors.Is(err, cli.ErrSilent) {
 			r.err += err.Error()
 		}
 	}

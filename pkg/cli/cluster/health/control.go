@@ -1,4 +1,4 @@
-package cluster
+package health
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/cli/check"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
 func (c *checker) existence() check.Category {
@@ -30,29 +31,29 @@ func (c *checker) existence() check.Category {
 			return err
 		}),
 		probe("control plane ClusterRoles exist", reapply, func(ctx context.Context) error {
-			_, role := c.client.RbacV1().ClusterRoles().Get(ctx, controllerName, metav1.GetOptions{})
-			_, binding := c.client.RbacV1().ClusterRoleBindings().Get(ctx, controllerName, metav1.GetOptions{})
+			_, role := c.client.RbacV1().ClusterRoles().Get(ctx, installation.Controller, metav1.GetOptions{})
+			_, binding := c.client.RbacV1().ClusterRoleBindings().Get(ctx, installation.Controller, metav1.GetOptions{})
 			return errors.Join(role, binding)
 		}),
 		probe("control plane ServiceAccounts exist", reapply, func(ctx context.Context) error {
-			_, controller := c.client.CoreV1().ServiceAccounts(c.system).Get(ctx, controllerName, metav1.GetOptions{})
-			_, agent := c.client.CoreV1().ServiceAccounts(c.system).Get(ctx, agentName, metav1.GetOptions{})
+			_, controller := c.client.CoreV1().ServiceAccounts(c.system).Get(ctx, installation.Controller, metav1.GetOptions{})
+			_, agent := c.client.CoreV1().ServiceAccounts(c.system).Get(ctx, installation.Agent, metav1.GetOptions{})
 			return errors.Join(controller, agent)
 		}),
 		fatal("controller Deployment exists", reapply, func(ctx context.Context) error {
-			_, err := c.client.AppsV1().Deployments(c.system).Get(ctx, controllerName, metav1.GetOptions{})
+			_, err := c.client.AppsV1().Deployments(c.system).Get(ctx, installation.Controller, metav1.GetOptions{})
 			return err
 		}),
 		fatal("agent DaemonSet exists", reapply, func(ctx context.Context) (err error) {
-			agents, err = c.client.AppsV1().DaemonSets(c.system).Get(ctx, agentName, metav1.GetOptions{})
+			agents, err = c.client.AppsV1().DaemonSets(c.system).Get(ctx, installation.Agent, metav1.GetOptions{})
 			return err
 		}),
-		probe("controller pods are ready", "kubectl -n "+c.system+" describe pods -l app.kubernetes.io/name="+controllerName+", and their logs", c.patient(func(ctx context.Context) error {
-			r, err := controllerRollout(ctx, c.client, c.system)
+		probe("controller pods are ready", "kubectl -n "+c.system+" describe pods -l app.kubernetes.io/name="+installation.Controller+", and their logs", c.patient(func(ctx context.Context) error {
+			r, err := installation.ControllerRollout(ctx, c.client, c.system)
 			return c.rolledOut(ctx, r, err)
 		})),
-		probe("agents are ready", "kubectl -n "+c.system+" logs -l app.kubernetes.io/name="+agentName+" --prefix; `agent check` in such a pod checks its node", c.patient(func(ctx context.Context) error {
-			r, err := agentRollout(ctx, c.client, c.system)
+		probe("agents are ready", "kubectl -n "+c.system+" logs -l app.kubernetes.io/name="+installation.Agent+" --prefix; `agent check` in such a pod checks its node", c.patient(func(ctx context.Context) error {
+			r, err := installation.AgentRollout(ctx, c.client, c.system)
 			return c.rolledOut(ctx, r, err)
 		})),
 		probe("every node has an agent", "pods of these nodes cannot be in the mesh: see agent.nodeSelector and agent.tolerations", func(ctx context.Context) error {
@@ -67,16 +68,16 @@ func (c *checker) existence() check.Category {
 					bad = append(bad, fmt.Sprintf("node %s is not selected by the DaemonSet (%s)", n.Name, selector))
 				}
 			}
-			return warn(lines(bad))
+			return check.Warn(check.Lines(bad))
 		}),
 	}}
 }
 
-func (c *checker) rolledOut(ctx context.Context, r rollout, err error) error {
-	if err != nil || r.done() {
+func (c *checker) rolledOut(ctx context.Context, r installation.Rollout, err error) error {
+	if err != nil || r.Done() {
 		return err
 	}
-	return errors.New(strings.TrimSpace(r.String() + "\n" + podProblems(ctx, c.client, c.system)))
+	return errors.New(strings.TrimSpace(r.String() + "\n" + installation.PodProblems(ctx, c.client, c.system)))
 }
 
 // api checks the way of tap: the API server's registration.
@@ -128,11 +129,11 @@ func (c *checker) agentProbes() check.Category {
 					bad = append(bad, "node "+node+": "+w)
 				}
 			}
-			return lines(bad)
+			return check.Lines(bad)
 		}
 	}
 	warned := func(run func(context.Context) error) func(context.Context) error {
-		return func(ctx context.Context) error { return warn(run(ctx)) }
+		return func(ctx context.Context) error { return check.Warn(run(ctx)) }
 	}
 	const logs = "see the log of the agent on that node"
 	return check.Category{Name: "underlane-agents", Probes: []check.Probe{
@@ -146,7 +147,7 @@ func (c *checker) agentProbes() check.Category {
 			for _, node := range slices.Sorted(maps.Keys(c.silent)) {
 				bad = append(bad, fmt.Sprintf("node %s: %v", node, c.silent[node]))
 			}
-			return lines(bad)
+			return check.Lines(bad)
 		})),
 		probe("BPF programs are attached", "`agent check` in the agent's pod names what the kernel lacks", every(func(s *agentv1.StatusResponse) string {
 			if !s.GetProgramsAttached() {
@@ -154,7 +155,7 @@ func (c *checker) agentProbes() check.Category {
 			}
 			return ""
 		})),
-		probe("agents are connected to the controller", "agents go on with what they know, but new pods and certificates wait: can the node reach the Service "+controllerName+", port 8443?", every(func(s *agentv1.StatusResponse) string {
+		probe("agents are connected to the controller", "agents go on with what they know, but new pods and certificates wait: can the node reach the Service "+installation.Controller+", port 8443?", every(func(s *agentv1.StatusResponse) string {
 			if k := s.GetController(); !k.GetConnected() {
 				return "not connected to " + k.GetAddress() + ": " + k.GetLastError()
 			}
@@ -189,23 +190,23 @@ func (c *checker) agentProbes() check.Category {
 }
 
 func (c *checker) versionProbes() check.Category {
-	var v versions
+	var v installation.Versions
 	return check.Category{Name: "underlane-version", Probes: []check.Probe{
 		probe("can determine the versions that run", "may you list pods of namespace "+c.system+"?", func(ctx context.Context) (err error) {
-			v, err = imageVersions(ctx, c.client, c.system)
+			v, err = installation.ImageVersions(ctx, c.client, c.system)
 			return err
 		}),
 		probe("cli and controller versions match", "use the command line of that version, or `underlane upgrade --apply`", func(ctx context.Context) error {
-			if len(v.controllers) == 1 && v.controllers[version.Version] > 0 {
+			if len(v.Controllers) == 1 && v.Controllers[version.Version] > 0 {
 				return nil
 			}
-			return check.Warn(fmt.Errorf("command line %s, controller %s", version.Version, v.controller()))
+			return check.Warn(fmt.Errorf("command line %s, controller %s", version.Version, v.Controller()))
 		}),
-		probe("controller and agent versions match", "is an upgrade on its way? kubectl -n "+c.system+" rollout status ds/"+agentName, func(ctx context.Context) error {
-			if v.controller() == v.agent() {
+		probe("controller and agent versions match", "is an upgrade on its way? kubectl -n "+c.system+" rollout status ds/"+installation.Agent, func(ctx context.Context) error {
+			if v.Controller() == v.Agent() {
 				return nil
 			}
-			return check.Warn(fmt.Errorf("controller %s, agents %s", v.controller(), v.agent()))
+			return check.Warn(fmt.Errorf("controller %s, agents %s", v.Controller(), v.Agent()))
 		}),
 	}}
 }
@@ -217,12 +218,12 @@ func (c *checker) highAvailability() check.Category {
 			if err != nil {
 				return err
 			}
-			r, err := controllerRollout(ctx, c.client, c.system)
+			r, err := installation.ControllerRollout(ctx, c.client, c.system)
 			if err != nil {
 				return err
 			}
-			if r.desired < 2 && len(nodes) > 1 {
-				return check.Warn(fmt.Errorf("the controller has %d replica", r.desired))
+			if r.Desired < 2 && len(nodes) > 1 {
+				return check.Warn(fmt.Errorf("the controller has %d replica", r.Desired))
 			}
 			return nil
 		}),

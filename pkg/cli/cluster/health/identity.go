@@ -1,4 +1,4 @@
-package cluster
+package health
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/underlane/underlane/pkg/cli/check"
+	"github.com/underlane/underlane/pkg/cli/cluster/certs"
+	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
 // expirySoon is Linkerd's limit; certificates that live less long anyway are
@@ -19,7 +21,7 @@ const expirySoon = 60 * 24 * time.Hour
 
 func (c *checker) identity() check.Category {
 	var anchors, chain []*x509.Certificate
-	const renew = "put a new issuer into Secret " + issuerName + "; one that Underlane made is renewed by the controller: see its log"
+	const renew = "put a new issuer into Secret " + installation.Issuer + "; one that Underlane made is renewed by the controller: see its log"
 	every := func(list *[]*x509.Certificate, wrong func(*x509.Certificate) error) func(context.Context) error {
 		return func(context.Context) error {
 			var errs []error
@@ -38,20 +40,20 @@ func (c *checker) identity() check.Category {
 		}
 	}
 	return check.Category{Name: "underlane-identity", Probes: []check.Probe{
-		fatal("certificate config is valid", "the leading controller writes ConfigMap "+anchorsName+" and, unless it is yours, Secret "+issuerName+": see its log", c.patient(func(ctx context.Context) (err error) {
+		fatal("certificate config is valid", "the leading controller writes ConfigMap "+installation.Anchors+" and, unless it is yours, Secret "+installation.Issuer+": see its log", c.patient(func(ctx context.Context) (err error) {
 			anchors, chain, err = c.certificates(ctx)
 			return err
 		})),
-		probe("trust anchors are using supported crypto algorithm", "make new ones", every(&anchors, supportedCrypto)),
+		probe("trust anchors are using supported crypto algorithm", "make new ones", every(&anchors, certs.SupportedKey)),
 		probe("trust anchors are within their validity period", "agents trust nobody any more: "+renew, every(&anchors, c.valid)),
 		probe("trust anchors are valid for at least 60 days", renew, every(&anchors, c.lasting)),
 		probe("issuer cert is using supported crypto algorithm", "make a new one", issuer(func(c *x509.Certificate) error {
-			return errors.Join(supportedCrypto(c), taken(chain))
+			return errors.Join(certs.SupportedKey(c), certs.Accepted(chain))
 		})),
 		probe("issuer cert is within its validity period", renew, issuer(c.valid)),
 		probe("issuer cert is valid for at least 60 days", renew, issuer(c.lasting)),
-		probe("issuer cert is issued by the trust anchor", "the issuer's root must be in ca.crt of Secret "+issuerName+"; the controller carries it over into ConfigMap "+anchorsName, issuer(func(*x509.Certificate) error {
-			return issuedBy(chain, anchors, c.now())
+		probe("issuer cert is issued by the trust anchor", "the issuer's root must be in ca.crt of Secret "+installation.Issuer+"; the controller carries it over into ConfigMap "+installation.Anchors, issuer(func(*x509.Certificate) error {
+			return certs.IssuedBy(chain, anchors, c.now())
 		})),
 	}}
 }
@@ -59,22 +61,22 @@ func (c *checker) identity() check.Category {
 // certificates reads what agents trust, and the issuer's chain; that is nil
 // where the caller may not read the Secret.
 func (c *checker) certificates(ctx context.Context) (anchors, chain []*x509.Certificate, err error) {
-	m, err := c.client.CoreV1().ConfigMaps(c.system).Get(ctx, anchorsName, metav1.GetOptions{})
+	m, err := c.client.CoreV1().ConfigMaps(c.system).Get(ctx, installation.Anchors, metav1.GetOptions{})
 	if err != nil {
 		return nil, nil, err
 	}
-	if anchors, err = parsePEM([]byte(m.Data["anchors.pem"])); err != nil {
-		return nil, nil, fmt.Errorf("key anchors.pem of ConfigMap %s: %w", anchorsName, err)
+	if anchors, err = certs.ParsePEM([]byte(m.Data["anchors.pem"])); err != nil {
+		return nil, nil, fmt.Errorf("key anchors.pem of ConfigMap %s: %w", installation.Anchors, err)
 	}
-	s, err := c.client.CoreV1().Secrets(c.system).Get(ctx, issuerName, metav1.GetOptions{})
+	s, err := c.client.CoreV1().Secrets(c.system).Get(ctx, installation.Issuer, metav1.GetOptions{})
 	if apierrors.IsForbidden(err) {
 		return anchors, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	if chain, err = parsePEM(s.Data["tls.crt"]); err != nil {
-		return nil, nil, fmt.Errorf("key tls.crt of Secret %s: %w", issuerName, err)
+	if chain, err = certs.ParsePEM(s.Data["tls.crt"]); err != nil {
+		return nil, nil, fmt.Errorf("key tls.crt of Secret %s: %w", installation.Issuer, err)
 	}
 	return anchors, chain, nil
 }
