@@ -88,8 +88,6 @@ var layers = map[string]int{
 	"pkg/mesh":  0,
 	"daemonset": 0, // the embedded chart
 
-	"daemonset/render": 6, // go generate runs it
-
 	"test":             6,
 	"internal":         6,
 	"internal/version": 0,

@@ -1,6 +1,6 @@
-// Command render writes underlane.yaml: what the chart renders to with its
+// Command renderchart writes underlane.yaml: what the chart renders to with its
 // default values, as `underlane install --ignore-cluster` prints it. Run by go
-// generate.
+// generate in daemonset.
 package main
 
 import (
@@ -23,7 +23,7 @@ func main() {
 		err = os.WriteFile("underlane.yaml", append([]byte(header), chart.YAML(objects)...), 0o644)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "render:", err)
+		fmt.Fprintln(os.Stderr, "renderchart:", err)
 		os.Exit(1)
 	}
 }
