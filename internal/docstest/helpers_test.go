@@ -37,7 +37,8 @@ func firsts(t *testing.T, pattern, text string) []string {
 	return out
 }
 
-// files are the files of the repository with one of these endings, by path.
+// files are the files of the repository by path: those with one of the endings, or
+// all when none is given.
 func files(t *testing.T, endings ...string) []string {
 	t.Helper()
 	var out []string
@@ -48,7 +49,7 @@ func files(t *testing.T, endings ...string) []string {
 		if name := e.Name(); e.IsDir() && (name == "bin" || len(name) > 2 && name[0] == '.') {
 			return fs.SkipDir
 		}
-		if slices.Contains(endings, filepath.Ext(path)) {
+		if !e.IsDir() && (len(endings) == 0 || slices.Contains(endings, filepath.Ext(path))) {
 			rel, err := filepath.Rel(root, path)
 			out = append(out, rel)
 			return err

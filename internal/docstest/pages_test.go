@@ -107,20 +107,3 @@ func TestNamesExist(t *testing.T) {
 		}
 	}
 }
-
-// Paths in backquotes that look like ours are ours.
-func TestPathsExist(t *testing.T) {
-	ours := regexp.MustCompile("`((?:api|bpf|cmd|docs|internal|pkg|scripts|test)/[A-Za-z0-9_./-]+)`")
-	found := 0
-	for _, page := range pages(t) {
-		for _, m := range ours.FindAllStringSubmatch(read(t, page), -1) {
-			found++
-			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
-				t.Errorf("%s: there is no %s", page, m[1])
-			}
-		}
-	}
-	if found == 0 {
-		t.Error("no path found: has their form changed?")
-	}
-}
