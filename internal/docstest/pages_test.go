@@ -76,6 +76,22 @@ func TestCommandsExist(t *testing.T) {
 	}
 }
 
+// The commands that the README says are missing are missing.
+func TestNotYet(t *testing.T) {
+	_, text, ok := strings.Cut(read(t, "README.md"), "\nNot yet: ")
+	if !ok {
+		t.Fatal("README.md has no list of what there is not yet")
+	}
+	text, _, _ = strings.Cut(text, "\n\n")
+	for _, name := range firsts(t, "`([a-z]+)`", text) {
+		for _, program := range []string{"cmd/agent", "cmd/controller", "cmd/underlane"} {
+			if slices.Contains(commands(t, program), name) {
+				t.Errorf("README.md says that there is no %s: %s has it", name, program)
+			}
+		}
+	}
+}
+
 // The names that the architecture tells newcomers to look for are in the code,
 // and every map is in its table.
 func TestNamesExist(t *testing.T) {
