@@ -2,12 +2,15 @@ package command
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/underlane/underlane/test/cluster/kernel"
 	"github.com/underlane/underlane/test/cluster/layout"
@@ -74,7 +77,33 @@ func inNode(c layout.Cluster, name string, argv []string) ([]string, error) {
 	if pid == 0 {
 		return nil, fmt.Errorf("%s is down: cluster node start %s", name, name)
 	}
+	if argv, err = carry(fmt.Sprintf("/proc/%d/root", pid), argv); err != nil {
+		return nil, err
+	}
 	return append([]string{"nsenter", "--target", strconv.Itoa(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"}, argv...), nil
+}
+
+// carry makes the program of argv reachable for a process whose root directory is
+// root. A node has file systems of its own at /tmp, /run and elsewhere, so that it
+// does not see a program that the machine has there, such as bin/democheck of a
+// checkout below /tmp. Such a program is passed as an open file, which stays open
+// in this process until it becomes the program.
+func carry(root string, argv []string) ([]string, error) {
+	if !strings.Contains(argv[0], "/") {
+		return argv, nil // looked up in PATH, there
+	}
+	program, err := filepath.Abs(argv[0])
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(root, program)); err == nil {
+		return append([]string{program}, argv[1:]...), nil
+	}
+	fd, err := unix.Open(program, unix.O_RDONLY, 0) // not O_CLOEXEC
+	if err != nil {
+		return nil, fmt.Errorf("the node has no %s, and this machine has none to lend: %w", program, err)
+	}
+	return append([]string{fmt.Sprintf("/proc/self/fd/%d", fd)}, argv[1:]...), nil
 }
 
 // inControlPlane runs f on this thread in the control plane's network
