@@ -78,6 +78,16 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "these Debian packages are needed:$missing" >&2
     exit 1
 fi
+# One deps.sh at a time: each removes the policy below when it ends, and the
+# packages that another installs are not missing any more.
+lock=/run/lock/underlane-deps.lock
+exec 9>"$lock"
+if ! flock -n 9; then
+    limit=${APT_LOCK_WAIT:-300}
+    echo "another deps.sh installs packages: waiting up to $limit s" >&2
+    flock -w "$limit" 9 || { echo "deps.sh: $lock is still held after $limit s" >&2; exit 1; }
+    exec "$0" "$@"
+fi
 echo "installing:$missing"
 # None of them is to be started as a service of this machine.
 policy=/usr/sbin/policy-rc.d
@@ -87,6 +97,7 @@ if [ ! -e "$policy" ]; then
     chmod +x "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
+apt=$(dirname "$0")/apt.sh
+"$apt" update -qq 9>&-
 # shellcheck disable=SC2086 # a list
-apt-get install -y -qq --no-install-recommends $missing >/dev/null
+"$apt" install -y -qq --no-install-recommends $missing >/dev/null 9>&-
