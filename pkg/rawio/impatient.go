@@ -15,11 +15,11 @@ type backlog struct {
 // keepBacklog bounds the memory that is kept for the next backlog.
 const keepBacklog = 4 << 10
 
-// Impatient makes writes return at once from now on: what the socket does not
-// take is kept, and goes out with the next Flush. So whoever has read something
-// can pass it on himself, and needs somebody to wait only when the peer is slow.
-// Nothing bounds what is kept but the writer, who should ask Backlog after each
-// Write. Writes may then come from several goroutines.
+// Impatient makes Write return at once: bytes that the socket does not take are
+// kept in the backlog, which the next Flush sends. A reader can therefore write
+// to the other side itself, and a second goroutine is needed only while that side
+// is slow. The backlog has no limit: callers check Backlog after each Write.
+// Several goroutines may call Write afterwards.
 func (c *Conn) Impatient() {
 	c.later.once = c.tryOnce
 	c.later.on = true
