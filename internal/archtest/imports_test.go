@@ -172,6 +172,7 @@ func TestImportRulesCanFail(t *testing.T) {
 		"kubernetes":        {onlyInViolations, pkg{Path: "pkg/state", Imports: []string{"k8s.io/api/core/v1"}}},
 		"prometheus":        {onlyInViolations, pkg{Path: "pkg/tap", Imports: []string{"github.com/prometheus/client_golang/prometheus"}}},
 		"signing agent":     {neverViolations, pkg{Path: "pkg/agent", Deps: []string{"pkg/control", "pkg/mtls/ca"}}},
+		"serving agent":     {neverViolations, pkg{Path: "pkg/agent", Deps: []string{"pkg/control/client", "pkg/control/server"}}},
 		"grpc in proxy":     {neverViolations, pkg{Path: "pkg/l7proxy/upstream", Deps: []string{"google.golang.org/grpc"}}},
 		"proxy on redirect": {neverViolations, pkg{Path: "pkg/l7proxy", Deps: []string{"pkg/redirect/netns"}}},
 	} {

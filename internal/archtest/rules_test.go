@@ -18,7 +18,11 @@ var layers = map[string]int{
 	"pkg/state":    2,
 	"pkg/mtls":     2,
 	"pkg/tap":      2,
-	"pkg/control":  2,
+
+	"pkg/control":        1, // the contract of the two ends
+	"pkg/control/codec":  2,
+	"pkg/control/client": 2,
+	"pkg/control/server": 2,
 
 	"pkg/agent/handover":              4,
 	"pkg/agent/nodeapi":               4,
@@ -98,7 +102,7 @@ var layers = map[string]int{
 // families: a package and its sub-packages belong together; between them the
 // order is theirs (and Go's: no cycles). Everything else keeps to the layers.
 var families = []string{
-	"api", "pkg/agent", "pkg/controller", "pkg/cli", "pkg/redirect", "pkg/tap", "pkg/l7proxy", "test",
+	"api", "pkg/agent", "pkg/control", "pkg/controller", "pkg/cli", "pkg/redirect", "pkg/tap", "pkg/l7proxy", "test",
 }
 
 // orders are families whose packages stand one above the other: each imports only
@@ -120,8 +124,10 @@ var orders = map[string][][]string{
 
 // sideways are the imports within one layer, each with its reason.
 var sideways = map[[2]string]string{
-	{"pkg/control", "pkg/state"}:        "the client's work is to apply deltas to a Store",
-	{"pkg/control", "pkg/mtls"}:         "the client implements mtls.Signer",
+	{"pkg/control/codec", "pkg/state"}:  "a Delta is decoded to the one that a Store applies",
+	{"pkg/control/client", "pkg/state"}: "the client's work is to apply deltas to a Store",
+	{"pkg/control/client", "pkg/mtls"}:  "the client implements mtls.Signer",
+	{"pkg/control/server", "pkg/state"}: "resources are named alike at both ends",
 	{"pkg/retry", "pkg/limit"}:          "a retry budget is a rate",
 	{"pkg/route", "pkg/retry"}:          "a route has a retry policy",
 	{"pkg/redirect/netns", "pkg/rawio"}: "sockets made in a pod's namespace are handed out as raw connections",
@@ -170,11 +176,13 @@ var never = []struct {
 	{from: []string{"pkg/redirect"}, deps: []string{"pkg/l7proxy"}, why: "pkg/agent wires them"},
 	{from: []string{"pkg/agent", "cmd/agent"}, deps: []string{"pkg/mtls/ca"}, why: "a node cannot sign"},
 	{from: []string{"pkg/agent", "cmd/agent"}, deps: []string{"k8s.io", "sigs.k8s.io/gateway-api", "helm.sh/helm"}, why: "nodes know the mesh's own types only"},
+	{from: []string{"pkg/agent", "cmd/agent", "pkg/control/client"}, deps: []string{"pkg/control/server"}, why: "a node has one end of the stream"},
+	{from: []string{"pkg/controller", "cmd/controller", "pkg/control/server"}, deps: []string{"pkg/control/client"}, why: "the controller has the other end of the stream"},
 	{from: []string{"cmd/controller", "pkg/controller"}, deps: []string{"bpf", "pkg/redirect"}, why: "the control plane touches no kernel"},
 }
 
 // pure packages are state machines and decisions: no socket, clock, goroutine.
-var pure = []string{"pkg/mesh", "pkg/policy", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/retry", "pkg/route"}
+var pure = []string{"pkg/mesh", "pkg/policy", "pkg/control/codec", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/retry", "pkg/route"}
 
 // impure is what they must not import.
 var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/sys", "context"}
@@ -182,7 +190,7 @@ var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/s
 // fuzzed packages read bytes that somebody else wrote.
 var fuzzed = []string{
 	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route",
-	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control", "pkg/cli/cluster/manifest",
+	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
 }
 
 // skips are the tests that may be skipped, by file.

@@ -12,7 +12,7 @@ import (
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nri"
-	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/client"
 	"github.com/underlane/underlane/pkg/l7proxy"
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mtls"
@@ -30,7 +30,7 @@ type Agent struct {
 	started time.Time
 
 	store    *state.Store
-	client   *control.Client
+	client   *client.Client
 	certs    *mtls.Manager
 	datapath *redirect.Datapath
 	proxy    *l7proxy.Proxy
@@ -64,7 +64,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	}
 	a := &Agent{config: config, log: log, started: time.Now(), door: handover.NewDoor(log)}
 	a.store = state.NewStore(config.Node)
-	a.client = control.NewClient(control.ClientOptions{
+	a.client = client.New(client.Options{
 		Controller: config.Controller,
 		Node:       config.Node,
 		Token:      config.token,

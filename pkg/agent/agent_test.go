@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/client"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/redirect/podns"
@@ -70,7 +70,7 @@ func TestNodeAddresses(t *testing.T) {
 func TestTranslate(t *testing.T) {
 	web := &mesh.Workload{UID: "web", Namespace: "default", Name: "web", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}
 	store := state.NewStore("node-1")
-	a := &Agent{store: store, client: control.NewClient(control.ClientOptions{Node: "node-1", Store: store, Log: slog.Default()})}
+	a := &Agent{store: store, client: client.New(client.Options{Node: "node-1", Store: store, Log: slog.Default()})}
 	a.pods = newPods(a, podns.New("/proc", ""))
 	a.pods.byCookie[7] = &pod{workload: web}
 	own, other := netip.MustParseAddrPort("10.1.0.2:4000"), netip.MustParseAddrPort("192.0.2.1:80")

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/agent/nri"
-	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/server"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -26,8 +26,8 @@ type node struct {
 	*Agent
 	t         *testing.T
 	authority *ca.Directory
-	server    *control.Server
-	front     *control.Front
+	server    *server.Server
+	front     *server.Front
 	version   uint64
 	pods      *pods
 }
@@ -92,14 +92,14 @@ func newNode(t *testing.T) *node {
 // serve starts the controller.
 func (n *node) serve(ln net.Listener) {
 	n.t.Helper()
-	cfg, err := control.ServerTLS(n.authority, nil, []net.IP{net.IPv4(127, 0, 0, 1)})
+	cfg, err := server.TLSConfig(n.authority, nil, []net.IP{net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	n.server = control.NewServer(control.ServerOptions{
+	n.server = server.New(server.Options{
 		Authority: n.authority, Authenticate: n.authority.Authenticate, NodeLifetime: time.Hour, WorkloadLifetime: time.Hour, Log: slog.New(slog.DiscardHandler),
 	})
-	n.front = control.NewFront(cfg, n.server.Register)
+	n.front = server.NewFront(cfg, n.server.Register)
 	front := n.front
 	go func() { _ = front.Serve(ln) }()
 }
@@ -112,7 +112,7 @@ func (n *node) publish(pods ...*mesh.Workload) {
 	for _, a := range n.authority.Anchors() {
 		anchors = append(anchors, a.Raw)
 	}
-	n.server.Publish(control.NewSnapshot(n.version, control.Content{Workloads: pods, Anchors: anchors}, n.server.Snapshot()))
+	n.server.Publish(server.NewSnapshot(n.version, server.Content{Workloads: pods, Anchors: anchors}, n.server.Snapshot()))
 	n.until("the agent has the state", func() bool {
 		have := n.store.View().Local()
 		for _, w := range pods {

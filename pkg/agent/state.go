@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/client"
 	"github.com/underlane/underlane/pkg/state"
 )
 
@@ -13,7 +13,7 @@ import (
 // store has not got.
 type meshState struct {
 	store  *state.Store
-	client *control.Client
+	client *client.Client
 	nodes  []netip.Addr
 }
 

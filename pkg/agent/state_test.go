@@ -4,14 +4,14 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/client"
 	"github.com/underlane/underlane/pkg/state"
 )
 
 // Touch is all that the proxy does for an inbound client: it must ask the
 // controller whose address it is, or tap and metrics never name the client.
 func TestTouchAsksForUnknownAddresses(t *testing.T) {
-	m := &meshState{client: control.NewClient(control.ClientOptions{Node: "n", Store: state.NewStore("n")})}
+	m := &meshState{client: client.New(client.Options{Node: "n", Store: state.NewStore("n")})}
 	for range 2 {
 		m.Touch(netip.MustParseAddr("10.0.0.9"))
 	}

@@ -27,6 +27,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/client"
 	"github.com/underlane/underlane/pkg/controller/agentauth"
 	"github.com/underlane/underlane/pkg/controller/apitest"
 	"github.com/underlane/underlane/pkg/controller/issuer"
@@ -137,11 +138,11 @@ func (k *kube) bundle() []byte {
 }
 
 // agent runs a client of r.
-func (k *kube) agent(r *replica, node, token string) (*control.Client, *state.Store) {
+func (k *kube) agent(r *replica, node, token string) (*client.Client, *state.Store) {
 	k.t.Helper()
 	eventually(k.t, "trust bundle", func() bool { return len(k.bundle()) > 0 })
 	store := state.NewStore(node)
-	client := control.NewClient(control.ClientOptions{
+	client := client.New(client.Options{
 		Controller: r.Addr().String(), Node: node, Token: func() (string, error) { return token, nil }, Store: store,
 		Log: slog.New(slog.DiscardHandler), Anchors: func() ([]byte, error) { return k.bundle(), nil },
 	})

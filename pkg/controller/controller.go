@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/server"
 	"github.com/underlane/underlane/pkg/controller/routestatus"
 	"github.com/underlane/underlane/pkg/controller/tapapi"
 	"github.com/underlane/underlane/pkg/controller/translate"
@@ -77,7 +77,7 @@ type Source interface {
 
 // Authority is the certificate authority.
 type Authority interface {
-	control.Authority
+	server.Authority
 	Issuer() (ca.Issuer, bool)
 }
 
@@ -88,7 +88,7 @@ type backend struct {
 	authority    Authority
 	authenticate func(ctx context.Context, node, token string) error
 	nodeExists   func(node string) bool          // nil: any may
-	observer     control.Observer                // may be nil
+	observer     server.Observer                 // may be nil
 	enrolled     string                          // file that keeps which pods were enrolled; "": something else does
 	ready        []<-chan struct{}               // closed when there is something to serve; nothing is before
 	changes      <-chan struct{}                 // receives after the authority changed
@@ -105,13 +105,13 @@ type backend struct {
 type Controller struct {
 	backend
 	opt      Options
-	server   *control.Server
+	server   *server.Server
 	health   *health.Server
 	accepts  *listener.Group // of all ports: running out of descriptors ends none
 	listener net.Listener
-	web      *web                          // nil when off
-	tap      *tapapi.Server                // nil when off
-	front    atomic.Pointer[control.Front] // nil before there is something to serve
+	web      *web                         // nil when off
+	tap      *tapapi.Server               // nil when off
+	front    atomic.Pointer[server.Front] // nil before there is something to serve
 	serving  atomic.Bool
 
 	latest atomic.Pointer[translate.Result] // what was published
@@ -147,7 +147,7 @@ func New(opt Options) (*Controller, error) {
 	}
 	c := &Controller{
 		backend: p, opt: opt, accepts: accepts, listener: accepts.Patient(ln), health: health.NewServer(), enrolments: enrolments,
-		server: control.NewServer(control.ServerOptions{
+		server: server.New(server.Options{
 			Authority: p.authority, Authenticate: p.authenticate, NodeExists: p.nodeExists, Observer: enrolments,
 			NodeLifetime: opt.NodeLifetime, WorkloadLifetime: opt.WorkloadLifetime, Log: opt.Log,
 		}),
@@ -223,11 +223,11 @@ func (c *Controller) serve(ctx context.Context) error {
 		}
 	}
 	names, ips := servingNames(c.opt.Listen)
-	tls, err := control.ServerTLS(c.authority, names, ips)
+	tls, err := server.TLSConfig(c.authority, names, ips)
 	if err != nil {
 		return err
 	}
-	front := control.NewFront(tls, func(r grpc.ServiceRegistrar) {
+	front := server.NewFront(tls, func(r grpc.ServiceRegistrar) {
 		c.server.Register(r)
 		healthpb.RegisterHealthServer(r, c.health)
 	})
@@ -284,7 +284,7 @@ func (c *Controller) publish() {
 	if last != nil {
 		version = last.Version() + 1
 	}
-	snap := control.NewSnapshot(version, control.Content{
+	snap := server.NewSnapshot(version, server.Content{
 		Workloads: result.Workloads, Services: result.Services, Routes: result.Routes, Anchors: c.anchors(),
 	}, last)
 	if snap.Equal(last) {
@@ -299,7 +299,7 @@ func (c *Controller) publish() {
 		"services", len(result.Services), "routes", len(result.Routes), "took", time.Since(start).Round(time.Microsecond))
 }
 
-func (c *Controller) stop(front *control.Front) {
+func (c *Controller) stop(front *server.Front) {
 	c.opt.Log.Info("controller is stopping")
 	c.serving.Store(false)
 	c.health.Shutdown()

@@ -24,7 +24,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/client"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/pkg/state"
@@ -133,14 +133,14 @@ func (p *plane) write(name, text string) {
 
 // agent runs a client for node with what an operator would give it: the token
 // and the anchors file.
-func (p *plane) agent(node string) (*control.Client, *state.Store) {
+func (p *plane) agent(node string) (*client.Client, *state.Store) {
 	p.t.Helper()
 	authority, err := ca.Open(AuthorityDir(p.opt.DataDir), "cluster.local")
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	store := state.NewStore(node)
-	client := control.NewClient(control.ClientOptions{
+	client := client.New(client.Options{
 		Controller: p.Addr().String(), Node: node, Token: func() (string, error) { return authority.BootstrapToken(node), nil }, Store: store, Log: p.opt.Log,
 		Anchors: func() ([]byte, error) { return os.ReadFile(filepath.Join(p.opt.DataDir, "anchors.pem")) },
 	})
@@ -181,7 +181,7 @@ func (p *plane) get(path string) string {
 	return string(b)
 }
 
-func resolve(t *testing.T, c *control.Client, addr netip.Addr) {
+func resolve(t *testing.T, c *client.Client, addr netip.Addr) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/server"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -21,10 +22,10 @@ import (
 // cluster the annotation underlane.io/enrolled carries it over a restart and to
 // other replicas, otherwise a file does.
 type enrolments struct {
-	control.Observer // hears everything too; nil: there is none
-	path             string
-	log              *slog.Logger
-	changed          chan struct{}
+	server.Observer // hears everything too; nil: there is none
+	path            string
+	log             *slog.Logger
+	changed         chan struct{}
 
 	mu      sync.Mutex
 	pods    map[claim]enrolment
@@ -45,7 +46,7 @@ type enrolment struct {
 const unknownFor = 10 * time.Minute
 
 // newEnrolments returns what the file at path has; "" is no file.
-func newEnrolments(next control.Observer, path string, log *slog.Logger) (*enrolments, error) {
+func newEnrolments(next server.Observer, path string, log *slog.Logger) (*enrolments, error) {
 	e := &enrolments{Observer: next, path: path, log: log, changed: make(chan struct{}, 1), pods: map[claim]enrolment{}}
 	if path == "" {
 		return e, nil
@@ -66,21 +67,21 @@ func newEnrolments(next control.Observer, path string, log *slog.Logger) (*enrol
 	return e, nil
 }
 
-// AgentConnected is control.Observer's.
-func (e *enrolments) AgentConnected(a control.AgentInfo) {
+// AgentConnected is server.Observer's.
+func (e *enrolments) AgentConnected(a server.AgentInfo) {
 	if e.Observer != nil {
 		e.Observer.AgentConnected(a)
 	}
 }
 
-// AgentDisconnected is control.Observer's. Its pods stay what they are.
+// AgentDisconnected is server.Observer's. Its pods stay what they are.
 func (e *enrolments) AgentDisconnected(node string) {
 	if e.Observer != nil {
 		e.Observer.AgentDisconnected(node)
 	}
 }
 
-// PodsReported is control.Observer's.
+// PodsReported is server.Observer's.
 func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 	if e.Observer != nil {
 		e.Observer.PodsReported(node, pods)

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/server"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -49,7 +50,7 @@ type Pods interface {
 	Pod(uid string) *corev1.Pod
 }
 
-// Writer is a control.Observer that writes what it hears onto the pods.
+// Writer is a server.Observer that writes what it hears onto the pods.
 type Writer struct {
 	client kubernetes.Interface
 	pods   Pods
@@ -84,10 +85,10 @@ func New(client kubernetes.Interface, pods Pods, log *slog.Logger) *Writer {
 // Stats returns how many annotations were written, and how many writes failed.
 func (w *Writer) Stats() (written, failed uint64) { return w.written.Load(), w.failed.Load() }
 
-// AgentConnected is control.Observer's.
-func (w *Writer) AgentConnected(control.AgentInfo) {}
+// AgentConnected is server.Observer's.
+func (w *Writer) AgentConnected(server.AgentInfo) {}
 
-// AgentDisconnected is control.Observer's. What the agent said stays true of
+// AgentDisconnected is server.Observer's. What the agent said stays true of
 // its pods, as far as anybody knows.
 func (w *Writer) AgentDisconnected(node string) {
 	w.mu.Lock()
@@ -99,7 +100,7 @@ func (w *Writer) AgentDisconnected(node string) {
 	}
 }
 
-// PodsReported is control.Observer's.
+// PodsReported is server.Observer's.
 func (w *Writer) PodsReported(node string, pods []control.PodStatus) {
 	for _, p := range pods {
 		text, ok := annotation(p)

@@ -19,7 +19,7 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/server"
 	"github.com/underlane/underlane/pkg/controller/fanin"
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/listener/crowd"
@@ -88,7 +88,7 @@ func New(opt Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for the tap API: %w", err)
 	}
-	own := &control.OwnCertificate{
+	own := &server.OwnCertificate{
 		Issue:  func() (tls.Certificate, error) { return opt.Authority.ControllerCertificate(controllerLifetime) },
 		Issuer: opt.Authority.IssuerID,
 	}
@@ -108,7 +108,7 @@ func (s *Server) Close() { _ = s.listener.Close() }
 
 // Run serves until ctx ends; running taps are cut then.
 func (s *Server) Run(ctx context.Context) error {
-	serving := &control.OwnCertificate{
+	serving := &server.OwnCertificate{
 		Issue: func() (tls.Certificate, error) {
 			return s.opt.Authority.ServingCertificate(serviceNames(s.opt.Service, s.opt.Namespace), nil)
 		},

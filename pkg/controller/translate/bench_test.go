@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/server"
 	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/mesh"
 )
@@ -111,10 +111,10 @@ func BenchmarkTranslate(b *testing.B) {
 // BenchmarkSnapshot is the other half of it: the encoding for the agents.
 func BenchmarkSnapshot(b *testing.B) {
 	r := translate.Translate(bigCluster(5000), "cluster.local")
-	last := control.NewSnapshot(1, control.Content{Workloads: r.Workloads, Services: r.Services}, nil)
+	last := server.NewSnapshot(1, server.Content{Workloads: r.Workloads, Services: r.Services}, nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		control.NewSnapshot(2, control.Content{Workloads: r.Workloads, Services: r.Services}, last)
+		server.NewSnapshot(2, server.Content{Workloads: r.Workloads, Services: r.Services}, last)
 	}
 }
 

@@ -1,0 +1,250 @@
+// Package client is an agent's end of the state stream (pkg/control): a Client
+// keeps a state.Store current, asks for certificates, and reports what became of
+// the node's pods. While the controller is away the Store keeps its state.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+
+	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/state"
+)
+
+// ErrDisconnected is returned while there is no stream to the controller.
+var ErrDisconnected = errors.New("not connected to the controller")
+
+// Options configure a Client.
+type Options struct {
+	Controller string                 // host:port
+	Node       string                 // this node's name
+	Token      func() (string, error) // the node's bootstrap token; called at each bootstrap, because some tokens expire
+	Anchors    func() ([]byte, error) // PEM trust bundle that the controller's certificate must chain to; called for each connection
+	Store      *state.Store           // kept current
+	Log        *slog.Logger
+
+	Version string // of the agent, for people
+
+	// IdleAfter is how long an address stays subscribed to without being
+	// used. 0 is ten minutes.
+	IdleAfter time.Duration
+	// Dial connects to Controller; nil is a net.Dialer.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+}
+
+// Client is an agent's end of the stream. Its methods are safe for concurrent
+// use; those that ask for something work only while Run does.
+type Client struct {
+	opt      Options
+	creds    *credential
+	interest *interest
+	reports  *reports
+	nacks    atomic.Uint64
+	skipped  atomic.Uint64
+
+	mu      sync.Mutex
+	conn    *grpc.ClientConn // nil while disconnected
+	lost    time.Time        // when there last was one
+	changed chan struct{}    // closed and replaced when the store or conn changed
+	status  Status
+}
+
+// Status is what a Client is doing.
+type Status struct {
+	Controller      string
+	Connected       bool
+	Since           time.Time // of Connected being what it is
+	LastError       string    // why it is not, or was last not, connected
+	NodeCertificate time.Time // expiry; zero without one
+	Subscriptions   int
+	Nacks           uint64 // deltas refused
+	Skipped         uint64 // resources left out because they were not understood
+}
+
+// New returns a Client that does nothing before Run.
+func New(opt Options) *Client {
+	if opt.IdleAfter == 0 {
+		opt.IdleAfter = 10 * time.Minute
+	}
+	if opt.Dial == nil {
+		opt.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		}
+	}
+	return &Client{
+		opt:      opt,
+		creds:    &credential{node: opt.Node, token: opt.Token},
+		interest: newInterest(opt.IdleAfter),
+		reports:  newReports(),
+		changed:  make(chan struct{}),
+		status:   Status{Controller: opt.Controller, Since: time.Now()},
+	}
+}
+
+// Run keeps a stream to the controller until ctx ends, and then returns its
+// error.
+func (c *Client) Run(ctx context.Context) error {
+	defer c.setConn(nil, context.Canceled)
+	var wait backoff
+	for ctx.Err() == nil {
+		ready, err := c.session(ctx)
+		if errors.Is(err, errRenewed) {
+			continue // a planned change of connections, which readers do not see
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		c.setConn(nil, err)
+		if ready {
+			wait.reset()
+		} else {
+			// Whatever failed, a bootstrap with the token gives a certificate that
+			// this controller accepts.
+			c.creds.forget()
+		}
+		wait.sleep(ctx)
+	}
+	return ctx.Err()
+}
+
+// Connected reports whether the stream is up and has answered.
+func (c *Client) Connected() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn != nil
+}
+
+// Status returns what c is doing.
+func (c *Client) Status() Status {
+	c.mu.Lock()
+	s := c.status
+	c.mu.Unlock()
+	s.NodeCertificate = c.creds.expiry()
+	s.Subscriptions = c.interest.len()
+	s.Nacks = c.nacks.Load()
+	s.Skipped = c.skipped.Load()
+	return s
+}
+
+// Subscribe asks for addr to be kept current in the store. It does not block.
+func (c *Client) Subscribe(addr netip.Addr) { c.interest.add(addr.Unmap()) }
+
+// Touch records that addr is in use, so that it stays subscribed to.
+func (c *Client) Touch(addr netip.Addr) { c.interest.touch(addr.Unmap()) }
+
+// InUse returns the addresses that are subscribed to, at most limit: those that
+// were used last.
+func (c *Client) InUse(limit int) []netip.Addr { return c.interest.latest(limit) }
+
+// ReportPods sets what became of this node's labelled pods: all of them, each
+// time. It does not block. The controller is told what changed, now or at the
+// next connection.
+func (c *Client) ReportPods(pods []control.PodStatus) { c.reports.set(pods) }
+
+// Resolve returns when the store has the controller's answer about addr: at
+// once when it has it already, or when addr is of a kind that no pod or
+// service has. If the stream was lost less than 3 s ago Resolve waits for a new
+// one, because another controller takes over from one that is replaced. After
+// that it fails with ErrDisconnected; addr stays subscribed to, for the next
+// stream.
+func (c *Client) Resolve(ctx context.Context, addr netip.Addr) error {
+	addr = addr.Unmap()
+	if c.opt.Store.View().Answered(addr) {
+		c.interest.touch(addr)
+		return nil
+	}
+	if !inCluster(addr) {
+		return nil
+	}
+	c.interest.add(addr)
+	for {
+		c.mu.Lock()
+		changed, connected, away := c.changed, c.conn != nil, time.Since(c.lost)
+		c.mu.Unlock()
+		if c.opt.Store.View().Answered(addr) {
+			return nil
+		}
+		if !connected && away > failover {
+			return fmt.Errorf("resolve %s: %w", addr, ErrDisconnected)
+		}
+		select {
+		case <-changed:
+		case <-time.After(failover):
+		case <-ctx.Done():
+			return fmt.Errorf("resolve %s: no answer from the controller: %w", addr, ctx.Err())
+		}
+	}
+}
+
+// failover is the time that an agent has to find the next controller.
+const failover = 3 * time.Second
+
+// inCluster reports whether a pod or service can have addr.
+func inCluster(addr netip.Addr) bool {
+	return addr.IsValid() && addr.Zone() == "" && !addr.IsUnspecified() && !addr.IsLoopback() &&
+		!addr.IsMulticast() && !addr.IsLinkLocalUnicast()
+}
+
+// setConn records that the stream runs over conn, or why there is none. It logs
+// changes only: not each retry that fails for the same reason as the one before.
+func (c *Client) setConn(conn *grpc.ClientConn, cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was := c.conn != nil
+	c.conn = conn
+	if was {
+		c.lost = time.Now()
+	}
+	if now := conn != nil; now != was {
+		c.status.Connected, c.status.Since = now, time.Now()
+	}
+	switch {
+	case conn != nil && !was:
+		c.opt.Log.Info("connected to the controller", "controller", c.opt.Controller)
+		c.status.LastError = ""
+	case conn == nil && !errors.Is(cause, context.Canceled):
+		text := status.Convert(cause).Message()
+		if was || c.status.LastError != text {
+			c.opt.Log.Warn("no connection to the controller: working with the last known state",
+				"controller", c.opt.Controller, "code", status.Code(cause).String(), "err", text)
+		}
+		c.status.LastError = text
+	}
+	c.broadcast()
+}
+
+// wakeWaiters has the calls of Resolve that wait look at the store again.
+func (c *Client) wakeWaiters() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broadcast()
+}
+
+// broadcast is wakeWaiters with c.mu held.
+func (c *Client) broadcast() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// connected returns the connection to make calls on.
+func (c *Client) connected() (*grpc.ClientConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		if c.status.LastError != "" {
+			return nil, fmt.Errorf("%w: %s", ErrDisconnected, c.status.LastError)
+		}
+		return nil, ErrDisconnected
+	}
+	return c.conn, nil
+}

@@ -1,0 +1,22 @@
+package client
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+)
+
+// NodeCertificate returns the node's current certificate, for the node's own
+// servers: ask at each handshake, so that renewals take effect. It fails while
+// there is none.
+func (c *Client) NodeCertificate() (*tls.Certificate, error) {
+	cert, ok := c.creds.valid()
+	if !ok {
+		return nil, errors.New("this node has no valid certificate: has it reached the controller?")
+	}
+	return cert, nil
+}
+
+// TrustAnchors returns the mesh's current trust anchors: those that the agent
+// was given and those that the controller has sent since.
+func (c *Client) TrustAnchors() (*x509.CertPool, error) { return c.pool() }

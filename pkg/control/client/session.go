@@ -1,0 +1,153 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+
+	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/codec"
+)
+
+// errRenewed ends a session whose node certificate was renewed: the next one
+// uses the new certificate.
+var errRenewed = errors.New("the node certificate was renewed")
+
+// bootstrapTimeout bounds the calls that a session begins with.
+const bootstrapTimeout = 10 * time.Second
+
+// session runs one stream. ready reports whether a delta has arrived on it.
+func (c *Client) session(ctx context.Context) (ready bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := c.bootstrap(ctx); err != nil {
+		return false, err
+	}
+	cert, ok := c.creds.valid()
+	if !ok {
+		return false, errors.New("the node certificate expired as soon as it was issued: do the clocks agree?")
+	}
+	conn, err := c.dial(cert)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	stream, err := pb.NewControlClient(conn).Sync(ctx)
+	if err != nil {
+		return false, err
+	}
+	err = stream.Send(&pb.SyncRequest{
+		Subscribe: codec.EncodeAddrs(c.interest.all()), Versions: c.opt.Store.Versions(),
+		Agent: &pb.Agent{Version: c.opt.Version, Kinds: []string{control.KindRoute, control.KindRanges}},
+		Pods:  c.reports.all(),
+	})
+	if err != nil {
+		_, err = stream.Recv() // the error of Send is only io.EOF
+		return false, err
+	}
+	deltas, ended := control.Receive(ctx, stream.Recv)
+	renew := time.NewTimer(renewIn(cert.Leaf.NotAfter, time.Now()))
+	defer renew.Stop()
+	sweep := time.NewTicker(max(c.opt.IdleAfter/10, time.Millisecond))
+	defer sweep.Stop()
+	for {
+		request := &pb.SyncRequest{}
+		select {
+		case d := <-deltas:
+			request.Answer = c.apply(d)
+			if !ready {
+				ready = true
+				c.setConn(conn, nil)
+			} else {
+				c.wakeWaiters()
+			}
+		case <-c.interest.wake:
+			subscribe, unsubscribe := c.interest.take()
+			request.Subscribe, request.Unsubscribe = codec.EncodeAddrs(subscribe), codec.EncodeAddrs(unsubscribe)
+		case <-c.reports.wake:
+			if request.Pods = c.reports.take(); len(request.Pods) == 0 {
+				continue
+			}
+		case <-sweep.C:
+			c.interest.sweep()
+			continue
+		case <-renew.C:
+			err := c.renew(ctx, conn)
+			if err == nil {
+				return ready, errRenewed
+			}
+			c.opt.Log.Warn("renewal of the node certificate failed: trying again", "err", err)
+			renew.Reset(max(time.Until(cert.Leaf.NotAfter)/10, 100*time.Millisecond))
+			continue
+		case err := <-ended:
+			return ready, err
+		case <-ctx.Done():
+			return ready, ctx.Err()
+		}
+		if err := stream.Send(request); err != nil {
+			return ready, cause(deltas, ended)
+		}
+	}
+}
+
+// cause returns why the stream ended: the error of Send is only io.EOF.
+func cause(deltas <-chan *pb.Delta, ended <-chan error) error {
+	for {
+		select {
+		case <-deltas: // cannot be answered any more; the next stream sends it again
+		case err := <-ended:
+			return err
+		}
+	}
+}
+
+// bootstrap makes sure that there is a node certificate.
+func (c *Client) bootstrap(ctx context.Context) error {
+	if _, ok := c.creds.valid(); ok {
+		return nil
+	}
+	conn, err := c.dial(nil)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
+	defer cancel()
+	return c.creds.bootstrap(ctx, conn)
+}
+
+func (c *Client) renew(ctx context.Context, conn *grpc.ClientConn) error {
+	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
+	defer cancel()
+	return c.creds.renew(ctx, conn)
+}
+
+// apply applies d to the store and returns the answer to it.
+func (c *Client) apply(d *pb.Delta) *pb.Answer {
+	answer := &pb.Answer{Nonce: d.GetNonce()}
+	delta, skipped, err := codec.DecodeDelta(d)
+	for _, why := range skipped {
+		c.skipped.Add(1)
+		c.opt.Log.Warn("left out what this agent does not understand: is the controller newer?", "version", d.GetVersion(), "err", why)
+	}
+	if err == nil {
+		err = c.opt.Store.Apply(delta)
+	}
+	if err != nil {
+		c.nacks.Add(1)
+		answer.Error = err.Error()
+		c.opt.Log.Error("refused a delta of the controller: keeping the state before it", "version", d.GetVersion(), "err", err)
+	}
+	return answer
+}
+
+// renewIn is the time from now to 70 % of what is left of a certificate's life,
+// give or take 5 %, so that nodes that started together do not renew together.
+func renewIn(notAfter, now time.Time) time.Duration {
+	share := 0.65 + 0.1*rand.Float64()
+	return max(time.Duration(float64(notAfter.Sub(now))*share), 0)
+}

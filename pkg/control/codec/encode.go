@@ -1,0 +1,108 @@
+package codec
+
+import (
+	"net/netip"
+
+	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/state"
+)
+
+func EncodeWorkload(w *mesh.Workload) *pb.Resource {
+	return &pb.Resource{
+		Name: state.WorkloadName(w.UID),
+		Content: &pb.Resource_Workload{Workload: &pb.Workload{
+			Uid:            w.UID,
+			Name:           w.Name,
+			Namespace:      w.Namespace,
+			ServiceAccount: w.ServiceAccount,
+			Node:           w.Node,
+			OwnerKind:      w.OwnerKind,
+			OwnerName:      w.OwnerName,
+			Addrs:          EncodeAddrs(w.Addrs),
+			Identity:       w.Identity.String(),
+			Meshed:         w.Meshed,
+			Enrolled:       w.Enrolled,
+			HostNetwork:    w.HostNetwork,
+			Ready:          w.Ready,
+			NetworkPolicy:  w.NetworkPolicy,
+			LeftOut:        w.LeftOut,
+			Settings:       encodeSettings(&w.Settings),
+			Zone:           w.Zone,
+		}},
+	}
+}
+
+func encodeSettings(s *mesh.Settings) *pb.Settings {
+	policy := pb.Settings_ALLOW
+	if s.Policy == mesh.PolicyStrict {
+		policy = pb.Settings_STRICT
+	}
+	return &pb.Settings{
+		Policy:            policy,
+		FailClosed:        s.FailClosed,
+		PlaintextFallback: s.PlaintextFallback,
+		SkipOutboundPorts: encodePortRanges(s.SkipOutboundPorts),
+		SkipInboundPorts:  encodePortRanges(s.SkipInboundPorts),
+		OpaquePorts:       encodePortRanges(s.OpaquePorts),
+		RateLimit:         encodeRateLimit(s.RateLimit),
+		ClientRateLimit:   encodeRateLimit(s.ClientRateLimit),
+	}
+}
+
+func encodePortRanges(ranges []mesh.PortRange) []*pb.PortRange {
+	out := make([]*pb.PortRange, 0, len(ranges))
+	for _, r := range ranges {
+		out = append(out, &pb.PortRange{First: uint32(r.First), Last: uint32(r.Last)})
+	}
+	return out
+}
+
+func EncodeService(s *mesh.Service) *pb.Resource {
+	out := &pb.Service{
+		Name: s.Name, Namespace: s.Namespace, Vips: EncodeAddrs(s.VIPs),
+		SessionAffinity: s.SessionAffinity, NodeLocal: s.NodeLocal,
+		FailureAccrual: encodeAccrual(s.FailureAccrual), RetryBudget: encodeBudget(s.RetryBudget),
+	}
+	for _, p := range s.Ports {
+		port := &pb.ServicePort{Name: p.Name, Port: uint32(p.Port), AppProtocol: p.AppProtocol}
+		for _, e := range p.Endpoints {
+			uid := ""
+			if e.Workload != nil {
+				uid = e.Workload.UID
+			}
+			port.Endpoints = append(port.Endpoints, &pb.Endpoint{
+				Addr: e.Addr.Addr().Unmap().AsSlice(), Port: uint32(e.Addr.Port()), WorkloadUid: uid, Ready: e.Ready,
+				ForZones: e.ForZones, ForNodes: e.ForNodes,
+			})
+		}
+		out.Ports = append(out.Ports, port)
+	}
+	return &pb.Resource{
+		Name:    state.ServiceName(s.Namespace, s.Name),
+		Content: &pb.Resource_Service{Service: out},
+	}
+}
+
+func EncodeAddress(addr netip.Addr) *pb.Resource {
+	return &pb.Resource{
+		Name:    state.AddressName(addr),
+		Version: "1", // its content is its name
+		Content: &pb.Resource_Address{Address: &pb.Address{Addr: addr.Unmap().AsSlice()}},
+	}
+}
+
+func EncodeAnchors(der [][]byte) *pb.Resource {
+	return &pb.Resource{
+		Name:    state.AnchorsName,
+		Content: &pb.Resource_Anchors{Anchors: &pb.Anchors{Der: der}},
+	}
+}
+
+func EncodeAddrs(addrs []netip.Addr) [][]byte {
+	out := make([][]byte, 0, len(addrs))
+	for _, a := range addrs {
+		out = append(out, a.Unmap().AsSlice())
+	}
+	return out
+}

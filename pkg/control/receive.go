@@ -1,0 +1,26 @@
+package control
+
+import "context"
+
+// Receive turns a stream's Recv into a channel, so that either end can wait for
+// messages and for other things at once. ended gets the error that ends the
+// stream. The goroutine behind it ends when recv fails, or when ctx has ended
+// and a message arrives that nobody takes: end the stream with ctx.
+func Receive[T any](ctx context.Context, recv func() (T, error)) (messages <-chan T, ended <-chan error) {
+	out, failed := make(chan T), make(chan error, 1)
+	go func() {
+		for {
+			v, err := recv()
+			if err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case out <- v:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, failed
+}

@@ -1,0 +1,193 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/listener/crowd"
+)
+
+// limits bound peers without a certificate: strangers, among them each agent
+// until it has bootstrapped. Bootstrap is one small call, during which the API
+// server reviews the token.
+type limits struct {
+	conns     int           // including those whose handshake is under way
+	fromOne   int           // of these from one address
+	handshake time.Duration // for TLS, and again for HTTP/2
+	call      time.Duration // for a call, from the arrival of its message
+	idle      time.Duration // without a call
+	age       time.Duration // after it no further call is accepted
+	grace     time.Duration // after age; then calls under way are cut
+}
+
+var strangers = limits{
+	conns: 512, fromOne: 32,
+	handshake: 5 * time.Second, call: 15 * time.Second, idle: 5 * time.Second, age: 20 * time.Second, grace: 10 * time.Second,
+}
+
+const (
+	maxShakeBytes     = 32 << 10 // what a peer may send in its handshake
+	maxStrangeMessage = 64 << 10
+	maxStrangeStreams = 4       // at once on a connection
+	maxStrangeHeaders = 8 << 10 // bytes of a call's metadata
+)
+
+// Front serves the controller's port. It does the TLS handshake before gRPC sees
+// a connection, and then gives the connection to one of two gRPC servers: the
+// limits of gRPC are set for a whole server, and peers without a certificate get
+// tighter ones.
+type Front struct {
+	tls       *tls.Config
+	limits    limits
+	strangers crowd.Crowd
+	known     *grpcEnd
+	unknown   *grpcEnd
+
+	mu      sync.Mutex
+	ln      net.Listener
+	stopped bool
+	shaking sync.WaitGroup
+}
+
+// NewFront returns a Front with the TLS configuration of TLSConfig. Both of its
+// gRPC servers serve what register registers.
+func NewFront(cfg *tls.Config, register func(grpc.ServiceRegistrar)) *Front {
+	return newFront(cfg, strangers, register)
+}
+
+func newFront(cfg *tls.Config, l limits, register func(grpc.ServiceRegistrar)) *Front {
+	f := &Front{
+		tls: cfg, limits: l, strangers: crowd.Crowd{Total: l.conns, Each: l.fromOne},
+		known: newGRPCEnd(
+			grpc.MaxRecvMsgSize(16<<20), // the first request of a large node names the versions that it holds
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: control.KeepaliveTime, Timeout: control.KeepaliveTimeout}),
+		),
+		unknown: newGRPCEnd(
+			grpc.ConnectionTimeout(l.handshake),
+			grpc.MaxRecvMsgSize(maxStrangeMessage),
+			grpc.MaxConcurrentStreams(maxStrangeStreams),
+			grpc.MaxHeaderListSize(maxStrangeHeaders),
+			grpc.StaticStreamWindowSize(maxStrangeMessage),
+			grpc.StaticConnWindowSize(maxStrangeMessage),
+			grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10),
+			grpc.KeepaliveParams(keepalive.ServerParameters{
+				MaxConnectionIdle: l.idle, MaxConnectionAge: l.age, MaxConnectionAgeGrace: l.grace,
+				Time: control.KeepaliveTime, Timeout: control.KeepaliveTimeout,
+			}),
+			grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+				ctx, cancel := context.WithTimeout(ctx, l.call)
+				defer cancel()
+				return handle(ctx, req)
+			}),
+		),
+	}
+	register(f.known.grpc)
+	register(f.unknown.grpc)
+	return f
+}
+
+// Serve serves on ln until Stop or GracefulStop, and closes ln. It fails when
+// accepting does.
+func (f *Front) Serve(ln net.Listener) error {
+	defer ln.Close()
+	f.mu.Lock()
+	if f.stopped {
+		f.mu.Unlock()
+		return nil
+	}
+	f.ln = ln
+	f.mu.Unlock()
+	var serving sync.WaitGroup
+	for _, b := range []*grpcEnd{f.known, f.unknown} {
+		b.addr = ln.Addr()
+		serving.Go(func() { _ = b.grpc.Serve(b) })
+	}
+	err := f.accept(f.strangers.Listen(ln))
+	f.mu.Lock()
+	stopped := f.stopped
+	f.mu.Unlock()
+	if !stopped {
+		f.Stop()
+	}
+	serving.Wait()
+	if stopped {
+		return nil
+	}
+	return err
+}
+
+func (f *Front) accept(ln net.Listener) error {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		f.mu.Lock()
+		if f.stopped {
+			_ = conn.Close()
+		} else {
+			f.shaking.Go(func() { f.admit(conn) })
+		}
+		f.mu.Unlock()
+	}
+}
+
+// admit does the handshake and gives the connection to a gRPC server. The bound
+// on strangers also bounds how many handshakes run at once.
+func (f *Front) admit(conn net.Conn) {
+	below := &metered{Conn: conn, left: maxShakeBytes}
+	over := tls.Server(below, f.tls)
+	_ = conn.SetDeadline(time.Now().Add(f.limits.handshake))
+	if over.Handshake() != nil || over.ConnectionState().NegotiatedProtocol != "h2" {
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	below.left = -1
+	if len(over.ConnectionState().PeerCertificates) == 0 {
+		f.unknown.take(over)
+		return
+	}
+	crowd.Known(conn)
+	f.known.take(over)
+}
+
+// Stop closes the listener and all connections.
+func (f *Front) Stop() {
+	f.close()
+	f.unknown.grpc.Stop()
+	f.known.grpc.Stop()
+	f.shaking.Wait()
+}
+
+// GracefulStop closes the listener and the connections of strangers, and waits
+// for the calls of the others to end.
+func (f *Front) GracefulStop() {
+	f.close()
+	f.unknown.grpc.Stop()
+	f.known.grpc.GracefulStop()
+	f.shaking.Wait()
+}
+
+// Evicted counts the connections without a certificate that were closed because
+// there were too many.
+func (f *Front) Evicted() uint64 { return f.strangers.Evicted() }
+
+func (f *Front) close() {
+	f.mu.Lock()
+	f.stopped = true
+	ln := f.ln
+	f.mu.Unlock()
+	if ln != nil {
+		_ = ln.Close()
+	}
+	_ = f.unknown.Close()
+	_ = f.known.Close()
+}

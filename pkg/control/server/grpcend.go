@@ -1,0 +1,108 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/underlane/underlane/pkg/control"
+)
+
+// metered is a connection from which left more bytes can be read; -1 is no
+// limit.
+type metered struct {
+	net.Conn
+	left int
+}
+
+var errTooMuch = errors.New("more bytes than a handshake needs")
+
+func (m *metered) Read(p []byte) (int, error) {
+	if m.left < 0 {
+		return m.Conn.Read(p)
+	}
+	if m.left == 0 {
+		return 0, errTooMuch
+	}
+	n, err := m.Conn.Read(p[:min(len(p), m.left)])
+	m.left -= n
+	return n, err
+}
+
+// NetConn is the connection below.
+func (m *metered) NetConn() net.Conn { return m.Conn }
+
+// grpcEnd is a gRPC server, and the listener from which it accepts: the
+// connections that it is given by take.
+type grpcEnd struct {
+	grpc  *grpc.Server
+	addr  net.Addr
+	conns chan net.Conn
+	once  sync.Once
+	ended chan struct{}
+}
+
+func newGRPCEnd(opts ...grpc.ServerOption) *grpcEnd {
+	opts = append(opts,
+		grpc.Creds(shaken{}),
+		// Agents ping as often as control.KeepaliveTime says.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: control.KeepaliveTime / 2, PermitWithoutStream: true}),
+	)
+	return &grpcEnd{grpc: grpc.NewServer(opts...), conns: make(chan net.Conn), ended: make(chan struct{})}
+}
+
+func (b *grpcEnd) take(conn net.Conn) {
+	select {
+	case b.conns <- conn:
+	case <-b.ended:
+		_ = conn.Close()
+	}
+}
+
+// Accept returns the next connection that was given to take.
+func (b *grpcEnd) Accept() (net.Conn, error) {
+	select {
+	case conn := <-b.conns:
+		return conn, nil
+	case <-b.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept.
+func (b *grpcEnd) Close() error {
+	b.once.Do(func() { close(b.ended) })
+	return nil
+}
+
+// Addr is the address of the Front's listener.
+func (b *grpcEnd) Addr() net.Addr { return b.addr }
+
+// shaken are the credentials of connections whose handshake is done.
+type shaken struct{}
+
+func (shaken) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	over, ok := conn.(*tls.Conn)
+	if !ok {
+		return nil, nil, errors.New("no TLS")
+	}
+	return conn, credentials.TLSInfo{
+		State: over.ConnectionState(), CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
+	}, nil
+}
+
+func (shaken) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("these credentials are for servers only")
+}
+
+func (shaken) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
+}
+func (s shaken) Clone() credentials.TransportCredentials { return s }
+func (shaken) OverrideServerName(string) error           { return nil }

@@ -1,0 +1,197 @@
+// Package server is the controller's end of the state streams (pkg/control): a
+// Front on the port, a Server that sends each agent what it lacks of one
+// immutable Snapshot, and the signing of node and workload certificates.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// Authority is the certificate authority, as the Server needs it; ca.Authority
+// is one. Chains are DER, leaf first; CSRs are PKCS #10 in DER, of which only
+// the public key is used.
+type Authority interface {
+	SignWorkload(csrDER []byte, id mesh.Identity, lifetime time.Duration) (chain [][]byte, notAfter time.Time, err error)
+	SignNode(csrDER []byte, node string, lifetime time.Duration) (chain [][]byte, notAfter time.Time, err error)
+	ServingCertificate(dnsNames []string, ips []net.IP) (tls.Certificate, error)
+	Anchors() []*x509.Certificate
+	// IssuerID changes with the key that signs.
+	IssuerID() []byte
+	// NodeName returns the node that a verified certificate of SignNode is for.
+	NodeName(cert *x509.Certificate) (string, error)
+}
+
+// Options configure a Server. All fields but NodeExists and Observer are
+// required.
+type Options struct {
+	Authority        Authority
+	NodeLifetime     time.Duration // of node certificates
+	WorkloadLifetime time.Duration // of workload certificates
+	// Authenticate returns nil when token proves that its bearer is the agent of
+	// node. A gRPC status is passed on as it is (Unavailable where the token could
+	// not be checked); any other error is a refusal, and the caller is shown its
+	// text.
+	Authenticate func(ctx context.Context, node, token string) error
+	// NodeExists reports whether the cluster still has a node, which may then have
+	// its certificate renewed. nil: every node may.
+	NodeExists func(node string) bool
+	Log        *slog.Logger
+	Observer   Observer // may be nil
+}
+
+// Server is the controller's end of the streams. Serve it by a Front.
+type Server struct {
+	pb.UnimplementedControlServer
+	opt      Options
+	stats    serverCounters
+	refusals spacing
+
+	snapshot atomic.Pointer[Snapshot]
+	mu       sync.Mutex
+	streams  map[chan struct{}]string // signalled on Publish; the node's name
+	closed   chan struct{}
+	close    sync.Once
+
+	observing sync.Mutex // held for each call of the Observer; before mu
+}
+
+// New returns a Server that sends nothing before the first Publish.
+func New(opt Options) *Server {
+	return &Server{opt: opt, streams: map[chan struct{}]string{}, closed: make(chan struct{})}
+}
+
+// Close ends every stream, so that the grpc.Server can stop gracefully.
+func (s *Server) Close() { s.close.Do(func() { close(s.closed) }) }
+
+// Register adds the Control service to r.
+func (s *Server) Register(r grpc.ServiceRegistrar) { pb.RegisterControlServer(r, s) }
+
+// Publish makes snap the state that agents get. An agent that has not answered
+// its last delta goes straight to the newest snapshot when it has.
+func (s *Server) Publish(snap *Snapshot) {
+	s.snapshot.Store(snap)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.streams {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Snapshot returns what was published last, nil before the first.
+func (s *Server) Snapshot() *Snapshot { return s.snapshot.Load() }
+
+// join registers a stream of node: published is signalled at each Publish until
+// leave, which reports whether this was the node's last stream.
+func (s *Server) join(node string) (published <-chan struct{}, leave func() (last bool)) {
+	c := make(chan struct{}, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[c] = node
+	return c, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.streams, c)
+		for _, other := range s.streams {
+			if other == node {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// Sync serves one agent's stream until either side ends it.
+func (s *Server) Sync(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta]) error {
+	caller, err := s.caller(stream.Context())
+	if err != nil {
+		return err
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	st, err := newSyncState(caller.node, first)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	published, leave := s.connected(caller.node, first)
+	defer leave()
+	log := s.opt.Log.With("node", caller.node)
+	log.Info("agent connected", "version", shown(first.GetAgent().GetVersion(), maxShownName), "has", len(st.sent), "subscriptions", len(st.subs))
+	err = s.serve(stream, st, published, caller.expiry, log)
+	log.Info("agent disconnected", "reason", reasonOf(err))
+	return err
+}
+
+func (s *Server) serve(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta], st *syncState,
+	published <-chan struct{}, expiry time.Time, log *slog.Logger,
+) error {
+	ctx, cancel := context.WithDeadline(stream.Context(), expiry)
+	defer cancel()
+	requests, ended := control.Receive(ctx, stream.Recv)
+	for {
+		if snap := s.snapshot.Load(); snap != nil {
+			if d := st.next(snap); d != nil {
+				if err := stream.Send(d); err != nil {
+					return err
+				}
+				s.stats.deltas.Add(1)
+				s.stats.resources.Add(uint64(len(d.Resources)))
+			}
+		}
+		select {
+		case <-published:
+		case req := <-requests:
+			refused, err := st.handle(req)
+			switch {
+			case errors.Is(err, errTooManySubscriptions):
+				return status.Error(codes.ResourceExhausted, err.Error())
+			case err != nil:
+				return status.Error(codes.InvalidArgument, err.Error())
+			case refused != "":
+				s.stats.nacks.Add(1)
+				log.Warn("agent refused a delta", "nonce", st.nonce, "err", shown(refused, maxShownText))
+			}
+			s.reported(st.node, req)
+		case err := <-ended:
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		case <-s.closed:
+			return status.Error(codes.Unavailable, "the controller is stopping")
+		case <-ctx.Done():
+			if stream.Context().Err() == nil {
+				return status.Error(codes.Unauthenticated, "the node's certificate has expired: it must be renewed")
+			}
+			return stream.Context().Err()
+		}
+	}
+}
+
+func reasonOf(err error) string {
+	if err == nil {
+		return "agent ended the stream"
+	}
+	return status.Convert(err).Message()
+}

@@ -1,0 +1,223 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"net/netip"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/control/codec"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/state"
+)
+
+// Content is all that the controller knows of the mesh at one moment.
+type Content struct {
+	Workloads []*mesh.Workload
+	Services  []*mesh.Service
+	Routes    []*mesh.Route
+	Anchors   [][]byte // DER
+}
+
+// Snapshot is Content, encoded and indexed for the streams. It is immutable.
+type Snapshot struct {
+	version uint64
+	anchors *pb.Resource
+	ranges  *pb.Resource
+	byName  map[string]*pb.Resource
+	byNode  map[string][]*mesh.Workload
+	byAddr  map[netip.Addr]string // a pod's or service's address to the name of its resource
+	behind  map[string][]string   // service to its endpoints' workloads
+	routed  map[string][]routed   // service to its routes
+}
+
+// NewSnapshot encodes c. version must be greater than that of the Snapshot
+// published before, last, from which equal resources are reused; last is nil
+// for the first.
+func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
+	s := &Snapshot{
+		version: version,
+		byName:  make(map[string]*pb.Resource, len(c.Workloads)+len(c.Services)),
+		byNode:  map[string][]*mesh.Workload{},
+		byAddr:  make(map[netip.Addr]string, len(c.Workloads)+len(c.Services)),
+		behind:  make(map[string][]string, len(c.Services)),
+		routed:  map[string][]routed{},
+	}
+	owner := map[netip.Addr]*mesh.Workload{}
+	for _, w := range c.Workloads {
+		r := s.add(codec.EncodeWorkload(w), last)
+		s.byNode[w.Node] = append(s.byNode[w.Node], w)
+		if w.HostNetwork {
+			continue
+		}
+		for _, a := range w.Addrs {
+			a = a.Unmap()
+			if old := owner[a]; old == nil || state.Supersedes(w, old) {
+				owner[a] = w
+				s.byAddr[a] = r.Name
+			}
+		}
+	}
+	for _, svc := range c.Services {
+		r := s.add(codec.EncodeService(svc), last)
+		for _, a := range svc.VIPs {
+			s.byAddr[a.Unmap()] = r.Name
+		}
+		s.behind[r.Name] = workloadsBehind(svc)
+	}
+	for _, r := range c.Routes {
+		s.addRoute(r, last)
+	}
+	s.ranges = s.add(codec.EncodeRanges(rangesOf(&c)), last)
+	if len(c.Anchors) > 0 {
+		s.anchors = s.add(codec.EncodeAnchors(c.Anchors), last)
+	}
+	return s
+}
+
+func workloadsBehind(svc *mesh.Service) []string {
+	var names []string
+	for _, p := range svc.Ports {
+		for _, e := range p.Endpoints {
+			if e.Workload != nil {
+				names = append(names, state.WorkloadName(e.Workload.UID))
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// add gives r the version of its content and stores it by name.
+func (s *Snapshot) add(r *pb.Resource, last *Snapshot) *pb.Resource {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
+	if err != nil {
+		// This happens only for a string that is not UTF-8, and all strings come
+		// from Kubernetes objects that were JSON or YAML.
+		b = []byte(r.Name)
+	}
+	sum := sha256.Sum256(b)
+	r.Version = base64.RawURLEncoding.EncodeToString(sum[:12])
+	if last != nil {
+		if old := last.byName[r.Name]; old != nil && old.Version == r.Version {
+			r = old
+		}
+	}
+	s.byName[r.Name] = r
+	return r
+}
+
+// Version is the number given to NewSnapshot.
+func (s *Snapshot) Version() uint64 { return s.version }
+
+// Equal reports whether s and other hold the same resources.
+func (s *Snapshot) Equal(other *Snapshot) bool {
+	if other == nil || len(s.byName) != len(other.byName) {
+		return false
+	}
+	for name, r := range s.byName {
+		if o := other.byName[name]; o == nil || o.Version != r.Version {
+			return false
+		}
+	}
+	return true
+}
+
+// hasIdentity reports whether a meshed pod of node runs as id.
+func (s *Snapshot) hasIdentity(node string, id mesh.Identity) bool {
+	return slices.ContainsFunc(s.byNode[node], func(w *mesh.Workload) bool {
+		return w.Meshed && w.Identity == id
+	})
+}
+
+// wanted calls yield for each resource that a node with these subscriptions
+// should have, for some of them more than once. Routes and ranges are included
+// if kinds has them.
+func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds, yield func(*pb.Resource)) {
+	if s.anchors != nil {
+		yield(s.anchors)
+	}
+	if kinds.ranges {
+		yield(s.ranges)
+	}
+	for _, w := range s.byNode[node] {
+		yield(s.byName[state.WorkloadName(w.UID)])
+	}
+	var clients map[string]bool
+	if kinds.routes && len(s.routed) > 0 {
+		clients = s.clients(node)
+	}
+	for addr := range subs {
+		yield(codec.EncodeAddress(addr))
+		if name, ok := s.byAddr[addr]; ok {
+			s.withBehind(name, yield)
+			s.withRoutes(name, clients, yield)
+		}
+	}
+}
+
+// withBehind yields a workload, or a service with its workloads.
+func (s *Snapshot) withBehind(name string, yield func(*pb.Resource)) {
+	r := s.byName[name]
+	if r == nil {
+		return
+	}
+	yield(r)
+	for _, behind := range s.behind[name] {
+		if r := s.byName[behind]; r != nil {
+			yield(r)
+		}
+	}
+}
+
+// withRoutes yields the routes of a service that apply to clients of these
+// namespaces, and the services that they lead to; not the routes of those
+// services, which do not apply to requests that a route has sent there.
+func (s *Snapshot) withRoutes(name string, clients map[string]bool, yield func(*pb.Resource)) {
+	for i := range s.routed[name] {
+		r := &s.routed[name][i]
+		if clients == nil || r.client != "" && !clients[r.client] {
+			continue
+		}
+		yield(r.route)
+		for _, to := range r.leadTo {
+			s.withBehind(to, yield)
+		}
+	}
+}
+
+// clients returns the namespaces that have meshed pods on a node.
+func (s *Snapshot) clients(node string) map[string]bool {
+	out := map[string]bool{}
+	for _, w := range s.byNode[node] {
+		if w.Meshed {
+			out[w.Namespace] = true
+		}
+	}
+	return out
+}
+
+// routed is a route as it is stored with the Service that is its parent.
+type routed struct {
+	route  *pb.Resource
+	client string   // the namespace whose clients it applies to; "": all
+	leadTo []string // the services that it names
+}
+
+func (s *Snapshot) addRoute(r *mesh.Route, last *Snapshot) {
+	parent := state.ServiceName(r.Parent.Namespace, r.Parent.Name)
+	to := routed{route: s.add(codec.EncodeRoute(r), last)}
+	if r.Consumer() {
+		to.client = r.Namespace
+	}
+	for service := range r.Services() {
+		name := state.ServiceName(service.Namespace, service.Name)
+		if name != parent && !slices.Contains(to.leadTo, name) {
+			to.leadTo = append(to.leadTo, name)
+		}
+	}
+	s.routed[parent] = append(s.routed[parent], to)
+}

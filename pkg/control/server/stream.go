@@ -1,0 +1,150 @@
+package server
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/codec"
+)
+
+// maxDeltaBytes is about the most that one Delta carries; gRPC refuses 4 MiB.
+const maxDeltaBytes = 1 << 20
+
+var errTooManySubscriptions = errors.New("too many subscriptions")
+
+// syncState is the server's state of one stream: what the agent wants and what
+// it has. It does no I/O.
+type syncState struct {
+	node    string
+	subs    map[netip.Addr]struct{}
+	sent    map[string]string // resources the agent has or was sent: name to version
+	nonce   uint64            // of the last Delta
+	pending bool              // the last Delta is not answered yet
+	synced  bool              // the agent was told that its first request is answered
+	kinds   kinds
+}
+
+// kinds are the resources that the agent understands besides those that every
+// agent does: control.KindRoute and control.KindRanges.
+type kinds struct{ routes, ranges bool }
+
+func newSyncState(node string, first *pb.SyncRequest) (*syncState, error) {
+	said := first.GetAgent().GetKinds()
+	s := &syncState{
+		node: node, subs: map[netip.Addr]struct{}{}, sent: maps.Clone(first.GetVersions()),
+		kinds: kinds{routes: slices.Contains(said, control.KindRoute), ranges: slices.Contains(said, control.KindRanges)},
+	}
+	if s.sent == nil {
+		s.sent = map[string]string{}
+	}
+	_, err := s.handle(first)
+	return s, err
+}
+
+// handle applies a request. refused is the agent's error when the request
+// refuses the last Delta. That delta counts as sent nevertheless: sent again, it
+// would be refused again.
+func (s *syncState) handle(req *pb.SyncRequest) (refused string, err error) {
+	for _, b := range req.GetUnsubscribe() {
+		addr, err := codec.DecodeAddr(b)
+		if err != nil {
+			return "", fmt.Errorf("unsubscribe: %w", err)
+		}
+		delete(s.subs, addr)
+	}
+	for _, b := range req.GetSubscribe() {
+		addr, err := codec.DecodeAddr(b)
+		if err != nil {
+			return "", fmt.Errorf("subscribe: %w", err)
+		}
+		s.subs[addr] = struct{}{}
+	}
+	if len(s.subs) > control.MaxSubscriptions {
+		return "", fmt.Errorf("%w: more than %d", errTooManySubscriptions, control.MaxSubscriptions)
+	}
+	if a := req.GetAnswer(); a != nil && s.pending && a.GetNonce() == s.nonce {
+		s.pending = false
+		refused = a.GetError()
+	}
+	return refused, nil
+}
+
+// next returns the Delta to send now, nil when there is none: an answer is
+// awaited, or the agent has everything.
+func (s *syncState) next(snap *Snapshot) *pb.Delta {
+	if s.pending {
+		return nil
+	}
+	resources, removed := s.diff(snap)
+	if len(resources) == 0 && len(removed) == 0 && s.synced {
+		return nil
+	}
+	d := &pb.Delta{Version: snap.version}
+	size := 0
+	for len(resources) > 0 && (size == 0 || size < maxDeltaBytes) {
+		size += proto.Size(resources[0])
+		s.sent[resources[0].Name] = resources[0].Version
+		d.Resources = append(d.Resources, resources[0])
+		resources = resources[1:]
+	}
+	if len(resources) == 0 {
+		for _, name := range removed {
+			delete(s.sent, name)
+		}
+		d.Removed = removed
+		s.synced = true
+		d.InitialSyncDone = true
+	}
+	s.nonce++
+	d.Nonce = s.nonce
+	s.pending = true
+	return d
+}
+
+// diff returns the resources that the agent lacks and the names of those that it
+// should no longer have. The resources are in the order in which they can be
+// applied piecemeal: workloads before the services that point to them, routes
+// after the services that they name, answers last.
+func (s *syncState) diff(snap *Snapshot) (resources []*pb.Resource, removed []string) {
+	wanted := make(map[string]bool, len(s.sent))
+	snap.wanted(s.node, s.subs, s.kinds, func(r *pb.Resource) {
+		if !wanted[r.Name] {
+			wanted[r.Name] = true
+			if s.sent[r.Name] != r.Version {
+				resources = append(resources, r)
+			}
+		}
+	})
+	slices.SortFunc(resources, func(a, b *pb.Resource) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Name, b.Name))
+	})
+	for name := range s.sent {
+		if !wanted[name] {
+			removed = append(removed, name)
+		}
+	}
+	slices.Sort(removed)
+	return resources, removed
+}
+
+func rank(r *pb.Resource) int {
+	switch r.GetContent().(type) {
+	case *pb.Resource_Anchors, *pb.Resource_Ranges:
+		return 0
+	case *pb.Resource_Workload:
+		return 1
+	case *pb.Resource_Service:
+		return 2
+	case *pb.Resource_Route:
+		return 3
+	}
+	return 4
+}
