@@ -246,8 +246,8 @@ func TestReplicasShareOneIssuer(t *testing.T) {
 	if !bytes.Equal(a.authority.IssuerID(), b.authority.IssuerID()) {
 		t.Error("two issuers")
 	}
-	eventually(t, "one leads", func() bool { return a.leading() || b.leading() })
-	if a.leading() && b.leading() {
+	eventually(t, "one leads", func() bool { return a.writer.Leading() || b.writer.Leading() })
+	if a.writer.Leading() && b.writer.Leading() {
 		t.Error("both lead")
 	}
 	versions := one.Versions()
@@ -277,11 +277,11 @@ func TestLeaderHandsOver(t *testing.T) {
 	k := newKube(t)
 	a := k.replica()
 	a.waitServing()
-	eventually(t, "a leads", a.leading)
+	eventually(t, "a leads", a.writer.Leading)
 	led := k.holder()
 	b := k.replica()
 	b.waitServing()
-	if b.leading() {
+	if b.writer.Leading() {
 		t.Fatal("both lead")
 	}
 	a.stop()
@@ -289,7 +289,7 @@ func TestLeaderHandsOver(t *testing.T) {
 		t.Error("the lease was not released: held by", h)
 	}
 	start := time.Now()
-	eventually(t, "b leads", b.leading)
+	eventually(t, "b leads", b.writer.Leading)
 	if took := time.Since(start); took > leaseDuration {
 		t.Errorf("took %s, as if the leader had died", took)
 	}

@@ -19,12 +19,9 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/underlane/underlane/pkg/control/server"
-	"github.com/underlane/underlane/pkg/controller/routestatus"
 	"github.com/underlane/underlane/pkg/controller/tapapi"
 	"github.com/underlane/underlane/pkg/controller/translate"
-	"github.com/underlane/underlane/pkg/controller/watch"
 	"github.com/underlane/underlane/pkg/listener"
-	"github.com/underlane/underlane/pkg/mtls/ca"
 )
 
 // Defaults of Options.
@@ -57,57 +54,17 @@ type Options struct {
 	Log              *slog.Logger
 }
 
-// Source is where Kubernetes objects come from.
-type Source interface {
-	// Run keeps the source current until ctx ends.
-	Run(ctx context.Context) error
-	// Objects returns the newest objects; they are never changed.
-	Objects() *translate.Objects
-	// AsOf is a time: what the source had learnt by then is in Objects.
-	AsOf() time.Time
-	// Changes receives after Objects or Problems changed.
-	Changes() <-chan struct{}
-	// Problems returns what cannot be used now, and Failures how many
-	// problems there were.
-	Problems() []watch.Problem
-	Failures() uint64
-	// Origin returns where an object was read from, "" if not known.
-	Origin(kind, namespace, name string) string
-}
-
-// Authority is the certificate authority.
-type Authority interface {
-	server.Authority
-	Issuer() (ca.Issuer, bool)
-}
-
-// backend is what differs between a directory of manifests and a cluster.
-type backend struct {
-	kind         string // of the source's problems, in metrics
-	source       Source
-	authority    Authority
-	authenticate func(ctx context.Context, node, token string) error
-	nodeExists   func(node string) bool          // nil: any may
-	observer     server.Observer                 // may be nil
-	enrolled     string                          // file that keeps which pods were enrolled; "": something else does
-	ready        []<-chan struct{}               // closed when there is something to serve; nothing is before
-	changes      <-chan struct{}                 // receives after the authority changed
-	problem      func() string                   // with the authority; "" for none
-	leading      func() bool                     // whether this replica writes
-	statuses     func() (written, failed uint64) // annotations on pods
-	routes       *routestatus.Writer             // nil: nobody reads the status of routes
-	run          []func(ctx context.Context) error
-	// openTap opens the API through which people hear the agents; nil for none.
-	openTap func(*Controller) (*tapapi.Server, error)
-}
-
 // Controller is a control plane.
 type Controller struct {
-	backend
+	backend   backend
+	source    Source
+	authority Authority
+	writer    Writer
+
 	opt      Options
 	server   *server.Server
 	health   *health.Server
-	accepts  *listener.Group // of all ports: running out of descriptors ends none
+	accepts  *listener.Group // of all ports: none stops accepting for want of descriptors
 	listener net.Listener
 	web      *web                         // nil when off
 	tap      *tapapi.Server               // nil when off
@@ -132,11 +89,11 @@ func New(opt Options) (*Controller, error) {
 	if opt.Manifests != "" {
 		open = openFiles
 	}
-	p, err := open(opt)
+	b, err := open(opt)
 	if err != nil {
 		return nil, err
 	}
-	enrolments, err := newEnrolments(p.observer, p.enrolled, opt.Log)
+	enrolments, err := newEnrolments(b.writer(), b.enrolledFile(), opt.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -146,17 +103,17 @@ func New(opt Options) (*Controller, error) {
 		return nil, fmt.Errorf("listen for agents: %w", err)
 	}
 	c := &Controller{
-		backend: p, opt: opt, accepts: accepts, listener: accepts.Patient(ln), health: health.NewServer(), enrolments: enrolments,
+		backend: b, source: b.source(), authority: b.authority(), writer: b.writer(), opt: opt, accepts: accepts, listener: accepts.Patient(ln), health: health.NewServer(), enrolments: enrolments,
 		server: server.New(server.Options{
-			Authority: p.authority, Authenticate: p.authenticate, NodeExists: p.nodeExists, Observer: enrolments,
+			Authority: b.authority(), Authenticate: b.authenticate, NodeExists: b.hasNode, Observer: enrolments,
 			NodeLifetime: opt.NodeLifetime, WorkloadLifetime: opt.WorkloadLifetime, Log: opt.Log,
 		}),
 	}
 	if opt.MetricsAddr != "" {
 		c.web, err = newWeb(opt.MetricsAddr, c)
 	}
-	if err == nil && p.openTap != nil {
-		c.tap, err = p.openTap(c)
+	if err == nil {
+		c.tap, err = b.openTap(c)
 	}
 	if err != nil {
 		c.Close()
@@ -193,9 +150,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer c.Close()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.source.Run(ctx) })
-	for _, run := range c.run {
-		g.Go(func() error { return run(ctx) })
-	}
+	g.Go(func() error { return c.backend.run(ctx) })
 	if c.web != nil {
 		g.Go(c.web.serve)
 		g.Go(func() error {
@@ -213,14 +168,10 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-// serve waits until there is something to serve, and then does until ctx ends.
+// serve waits until there is something to serve, and then serves until ctx ends.
 func (c *Controller) serve(ctx context.Context) error {
-	for _, ready := range c.ready {
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err := c.backend.ready(ctx); err != nil {
+		return err
 	}
 	names, ips := servingNames(c.opt.Listen)
 	tls, err := server.TLSConfig(c.authority, names, ips)
@@ -246,13 +197,14 @@ func (c *Controller) serve(ctx context.Context) error {
 	return g.Wait()
 }
 
-// follow publishes whenever the source or the trust bundle changed. What takes
-// long is not done all the time: as much time passes without.
+// follow publishes whenever the source, the authority or an enrolment changed.
+// After each time it pauses for as long as that took, so that a large state does
+// not keep the controller busy all the time.
 func (c *Controller) follow(ctx context.Context) error {
 	for {
 		select {
 		case <-c.source.Changes():
-		case <-c.changes:
+		case <-c.authority.Changes():
 		case <-c.enrolments.changed:
 		case <-ctx.Done():
 			return ctx.Err()
@@ -277,9 +229,7 @@ func (c *Controller) publish() {
 	c.enrolments.mark(result.Workloads)
 	c.latest.Store(&result)
 	c.report.update(c.source, result.Problems, c.opt.Log)
-	if c.routes != nil {
-		c.routes.Update(objects, result.RouteStatuses)
-	}
+	c.writer.UpdateRoutes(objects, result.RouteStatuses)
 	last, version := c.server.Snapshot(), uint64(1)
 	if last != nil {
 		version = last.Version() + 1

@@ -328,7 +328,7 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 
 func TestRotatedRootIsTakenUp(t *testing.T) {
 	p := start(t, shop)
-	f := p.authority.(*files)
+	f := p.backend.(*files)
 	if err := f.Rotate(); err != nil {
 		t.Fatal(err)
 	}

@@ -16,36 +16,37 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// enrolments remembers which pods their agents have had in the mesh. To those
-// nobody speaks plaintext any more because no agent answers, be it away or kept
-// from answering: what they are stays until the pod goes or its label does. In a
-// cluster the annotation underlane.io/enrolled carries it over a restart and to
-// other replicas, otherwise a file does.
+// enrolments remembers which pods their agents have enrolled. Clients do not
+// fall back to plaintext for such a pod when no agent answers, be the agent away
+// or kept from answering. A pod stays enrolled until it or its label goes. In a
+// cluster the annotation underlane.io/enrolled keeps this over a restart and for
+// other replicas; otherwise a file does.
 type enrolments struct {
-	server.Observer // hears everything too; nil: there is none
+	server.Observer // is told everything too
 	path            string
 	log             *slog.Logger
 	changed         chan struct{}
 
 	mu      sync.Mutex
 	pods    map[claim]enrolment
-	written map[string]string // what the file has: nodes by UID
+	written map[string]string // content of the file: nodes by UID
 }
 
-// claim is what a node said of a pod. What another says of it, on which the pod is
-// not, must not displace it.
+// claim is a node's statement on a pod. Claims are kept by node, so that those of
+// a node on which the pod is not cannot displace those of its own node.
 type claim struct{ uid, node string }
 
 type enrolment struct {
 	since time.Time
-	known bool // there was such a pod
+	known bool // the source has had such a pod
 }
 
-// unknownFor is how long an agent may be ahead of the source, which has yet to
-// bring the pod.
+// unknownFor is how long a claim is kept on a pod that the source does not have:
+// an agent may know a pod earlier.
 const unknownFor = 10 * time.Minute
 
-// newEnrolments returns what the file at path has; "" is no file.
+// newEnrolments reads the file at path; "" is no file. next is told everything
+// too.
 func newEnrolments(next server.Observer, path string, log *slog.Logger) (*enrolments, error) {
 	e := &enrolments{Observer: next, path: path, log: log, changed: make(chan struct{}, 1), pods: map[claim]enrolment{}}
 	if path == "" {
@@ -67,25 +68,10 @@ func newEnrolments(next server.Observer, path string, log *slog.Logger) (*enrolm
 	return e, nil
 }
 
-// AgentConnected is server.Observer's.
-func (e *enrolments) AgentConnected(a server.AgentInfo) {
-	if e.Observer != nil {
-		e.Observer.AgentConnected(a)
-	}
-}
-
-// AgentDisconnected is server.Observer's. Its pods stay what they are.
-func (e *enrolments) AgentDisconnected(node string) {
-	if e.Observer != nil {
-		e.Observer.AgentDisconnected(node)
-	}
-}
-
-// PodsReported is server.Observer's.
+// PodsReported implements server.Observer. AgentDisconnected is only passed on: a
+// node's pods stay enrolled without its agent.
 func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
-	if e.Observer != nil {
-		e.Observer.PodsReported(node, pods)
-	}
+	e.Observer.PodsReported(node, pods)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	news := false
@@ -103,8 +89,8 @@ func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 	}
 }
 
-// mark sets Enrolled of those that are, and forgets pods that are gone. A node
-// has a say in its own pods only.
+// mark sets Enrolled of the workloads that are, and drops claims on pods that are
+// gone. A claim counts only if it is of the node on which the pod is.
 func (e *enrolments) mark(workloads []*mesh.Workload) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -129,7 +115,7 @@ func (e *enrolments) mark(workloads []*mesh.Workload) {
 	e.save()
 }
 
-// save writes the file where it is out of date. mu is held.
+// save writes the file if it is out of date. mu is held.
 func (e *enrolments) save() {
 	if e.path == "" {
 		return

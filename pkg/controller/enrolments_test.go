@@ -27,7 +27,7 @@ func TestEnrolments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "enrolled.json")
 		open := func() *enrolments {
-			e, err := newEnrolments(nil, path, slog.New(slog.DiscardHandler))
+			e, err := newEnrolments(noWriter{}, path, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,50 +11,72 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/underlane/underlane/pkg/controller/tapapi"
 	"github.com/underlane/underlane/pkg/controller/watch"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 )
 
 const reloadEvery = 10 * time.Second // the authority's files: another process may rotate the root
 
-// AuthorityDir is where the authority keeps its files.
+// AuthorityDir is the directory of the authority's files.
 func AuthorityDir(dataDir string) string { return filepath.Join(dataDir, "ca") }
 
-// files is the authority of a controller without a cluster, and anchors.pem,
-// which agents are given to know the controller by.
+// files is the backend of a controller without a cluster: a directory of
+// manifests, and an authority that keeps its files in the data directory. Beside
+// them it writes anchors.pem, by which agents verify the controller.
 type files struct {
 	*ca.Directory
-	anchors string // path of anchors.pem
-	log     *slog.Logger
-	changed chan struct{}
+	manifests *watch.Manifests
+	dataDir   string
+	log       *slog.Logger
+	changed   chan struct{}
 }
 
 // openFiles opens the backend of a directory of manifests.
 func openFiles(opt Options) (backend, error) {
 	if opt.DataDir == "" {
-		return backend{}, errors.New("a data directory is needed, for the authority's keys")
+		return nil, errors.New("a data directory is needed, for the authority's keys")
 	}
 	if err := os.MkdirAll(opt.DataDir, 0o755); err != nil {
-		return backend{}, fmt.Errorf("data directory: %w", err)
+		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	authority, err := ca.Open(AuthorityDir(opt.DataDir), opt.TrustDomain)
 	if err != nil {
-		return backend{}, err
+		return nil, err
 	}
 	source, err := watch.NewManifests(opt.Manifests, opt.Log)
 	if err != nil {
-		return backend{}, err
+		return nil, err
 	}
-	f := &files{Directory: authority, anchors: filepath.Join(opt.DataDir, "anchors.pem"), log: opt.Log, changed: make(chan struct{}, 1)}
+	f := &files{Directory: authority, manifests: source, dataDir: opt.DataDir, log: opt.Log, changed: make(chan struct{}, 1)}
 	if err := f.writeAnchors(); err != nil {
-		return backend{}, err
+		return nil, err
 	}
-	return backend{
-		kind: "manifest", source: source, enrolled: filepath.Join(opt.DataDir, "enrolled.json"), authority: f, authenticate: f.Authenticate, changes: f.changed,
-		problem: func() string { return "" }, leading: func() bool { return true }, statuses: func() (uint64, uint64) { return 0, 0 },
-		run: []func(context.Context) error{f.run},
-	}, nil
+	return f, nil
 }
+
+func (f *files) source() Source       { return f.manifests }
+func (f *files) authority() Authority { return f }
+func (f *files) writer() Writer       { return noWriter{} }
+func (f *files) enrolledFile() string { return filepath.Join(f.dataDir, "enrolled.json") }
+
+// Changes implements Authority.
+func (f *files) Changes() <-chan struct{} { return f.changed }
+
+// Problem implements Authority: files that cannot be read are logged.
+func (f *files) Problem() string { return "" }
+
+func (f *files) authenticate(ctx context.Context, node, token string) error {
+	return f.Authenticate(ctx, node, token)
+}
+
+// hasNode is always true: manifests need not name the nodes.
+func (f *files) hasNode(string) bool { return true }
+
+// ready is so at once: everything was read when the backend was opened.
+func (f *files) ready(context.Context) error { return nil }
+
+func (f *files) openTap(*Controller) (*tapapi.Server, error) { return nil, nil }
 
 func (f *files) run(ctx context.Context) error {
 	reload := time.NewTicker(reloadEvery)
@@ -85,19 +107,20 @@ func (f *files) refresh() {
 
 // writeAnchors brings anchors.pem up to date, atomically.
 func (f *files) writeAnchors() error {
+	path := filepath.Join(f.dataDir, "anchors.pem")
 	text := f.AnchorsPEM()
-	old, err := os.ReadFile(f.anchors)
+	old, err := os.ReadFile(path)
 	if err == nil && bytes.Equal(old, text) {
 		return nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read trust bundle: %w", err)
 	}
-	tmp := f.anchors + ".new"
+	tmp := path + ".new"
 	if err := os.WriteFile(tmp, text, 0o644); err != nil {
 		return fmt.Errorf("write trust bundle: %w", err)
 	}
-	if err := os.Rename(tmp, f.anchors); err != nil {
+	if err := os.Rename(tmp, path); err != nil {
 		return fmt.Errorf("write trust bundle: %w", err)
 	}
 	return nil

@@ -31,11 +31,11 @@ const (
 type task func(ctx context.Context) error
 
 // lease has one of several replicas do the tasks. All of them serve agents and
-// sign; what is written to the API server is written by one.
+// sign; one of them writes to the API server.
 type lease struct {
 	client    kubernetes.Interface
 	namespace string
-	elect     bool // without, this replica does the tasks
+	elect     bool // false: this replica does the tasks
 	tasks     []task
 	log       *slog.Logger
 	leading   atomic.Bool

@@ -52,11 +52,11 @@ func (col collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descAgents, s.Agents)
 	gauge(descVersion, int(s.Version))
 	gauge(descWorkloads, s.Workloads)
-	gauge(descProblems, len(col.c.source.Problems()), col.c.kind)
+	gauge(descProblems, len(col.c.source.Problems()), col.c.source.Kind())
 	gauge(descProblems, len(objects), "object")
-	counter(descFailures, col.c.source.Failures(), col.c.kind)
+	counter(descFailures, col.c.source.Failures(), col.c.source.Kind())
 	counter(descFailures, objectsTotal, "object")
-	if col.c.leading() {
+	if col.c.writer.Leading() {
 		gauge(descLeading, 1)
 	} else {
 		gauge(descLeading, 0)
@@ -64,14 +64,11 @@ func (col collector) Collect(ch chan<- prometheus.Metric) {
 	if issuer, ok := col.c.authority.Issuer(); ok {
 		gauge(descIssuer, int(issuer.Cert().NotAfter.Unix()))
 	}
-	written, failed := col.c.statuses()
-	counter(descStatuses, written, "written")
-	counter(descStatuses, failed, "failed")
-	if col.c.routes != nil {
-		written, failed := col.c.routes.Stats()
-		counter(descRoutes, written, "written")
-		counter(descRoutes, failed, "failed")
-	}
+	writes := col.c.writer.Writes()
+	counter(descStatuses, writes.Pods, "written")
+	counter(descStatuses, writes.PodsFailed, "failed")
+	counter(descRoutes, writes.Routes, "written")
+	counter(descRoutes, writes.RoutesFailed, "failed")
 	counter(descDeltas, s.Deltas)
 	counter(descResources, s.Resources)
 	counter(descNacks, s.Nacks)

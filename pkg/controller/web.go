@@ -15,7 +15,7 @@ import (
 	"github.com/underlane/underlane/pkg/listener/crowd"
 )
 
-// web serves what people and Prometheus want to know.
+// web serves metrics, status and health over HTTP.
 type web struct {
 	listener net.Listener
 	http     *http.Server
@@ -46,8 +46,8 @@ func newWeb(addr string, c *Controller) (*web, error) {
 	}}, nil
 }
 
-// webConns are the connections that there may be at once; one more closes the
-// oldest, so that nobody takes the descriptors that agents need.
+// webConns bounds the connections at once; one more closes the oldest, so that
+// clients of the web server cannot use up the descriptors that agents need.
 func webConns() *crowd.Crowd { return &crowd.Crowd{Total: 256, Each: 64} }
 
 func metricsHandler(c *Controller) http.Handler {
@@ -62,12 +62,12 @@ func (w *web) serve() error { return w.http.Serve(w.listener) }
 // Status is what a controller is doing; /status shows it.
 type Status struct {
 	Version   uint64          `json:"version"` // of the published state
-	AsOf      time.Time       `json:"asOf"`    // what manifests held then, or the API server had told, is in the state
+	AsOf      time.Time       `json:"asOf"`    // what the manifests or the API server said by then is in the state
 	Serving   bool            `json:"serving"`
-	Authority string          `json:"authorityProblem,omitempty"` // why the issuer cannot be used: the one before is
+	Authority string          `json:"authorityProblem,omitempty"` // why the newest issuer cannot be used; the one before it is in use
 	Workloads int             `json:"workloads"`
 	Agents    int             `json:"agents"`
-	Manifests []watch.Problem `json:"manifestProblems"` // broken files and resources that cannot be watched: the last good objects are in use
+	Manifests []watch.Problem `json:"manifestProblems"` // broken files, and resources that cannot be watched; their last good objects are in use
 	Objects   []ObjectProblem `json:"objectProblems"`   // values that are ignored
 }
 
@@ -81,7 +81,7 @@ func (c *Controller) Status() Status {
 	}
 	return Status{
 		AsOf:    asOf,
-		Serving: c.serving.Load(), Authority: c.problem(), Version: stats.Version, Workloads: stats.Workloads, Agents: stats.Agents,
+		Serving: c.serving.Load(), Authority: c.authority.Problem(), Version: stats.Version, Workloads: stats.Workloads, Agents: stats.Agents,
 		Manifests: append([]watch.Problem{}, c.source.Problems()...),
 		Objects:   append([]ObjectProblem{}, objects...),
 	}
@@ -92,7 +92,7 @@ func (c *Controller) waitsFor() string {
 	for _, p := range c.source.Problems() {
 		return p.String()
 	}
-	if p := c.problem(); p != "" {
+	if p := c.authority.Problem(); p != "" {
 		return p
 	}
 	return "the cluster's state is being read"

@@ -148,6 +148,9 @@ func (c *Cluster) Objects() *translate.Objects {
 	}
 }
 
+// Kind returns what its problems are about: resources.
+func (c *Cluster) Kind() string { return "resource" }
+
 // AsOf is now: Objects is what the API server has told.
 func (c *Cluster) AsOf() time.Time { return time.Now() }
 

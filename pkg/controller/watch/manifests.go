@@ -79,6 +79,9 @@ func (m *Manifests) Objects() *translate.Objects {
 	return m.objects
 }
 
+// Kind returns what its problems are about: manifests.
+func (m *Manifests) Kind() string { return "manifest" }
+
 // AsOf is a time: what the directory held then is in Objects.
 func (m *Manifests) AsOf() time.Time {
 	m.mu.Lock()
