@@ -11,8 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,8 +19,6 @@ import (
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
 	"github.com/underlane/underlane/pkg/controller/translate"
@@ -31,86 +27,66 @@ import (
 // Cluster is a Kubernetes cluster kept in view through its API server. While
 // that is away the last known state stays.
 type Cluster struct {
-	log    *slog.Logger
-	client kubernetes.Interface
-	pulse  *pulse
+	log       *slog.Logger
+	client    kubernetes.Interface
+	debouncer *debouncer
 
 	custom        *custom.Clients
 	optional      optionals
 	discoverEvery time.Duration
 
-	namespaces *shelf[*corev1.Namespace]
-	nodes      *shelf[*corev1.Node]
-	pods       *shelf[*corev1.Pod]
-	services   *shelf[*corev1.Service]
-	slices     *shelf[*discoveryv1.EndpointSlice]
-	policies   *shelf[*networkingv1.NetworkPolicy]
-	httpRoutes *shelf[*gatewayv1.HTTPRoute]
-	grpcRoutes *shelf[*gatewayv1.GRPCRoute]
-	traffic    *shelf[*gatewayx.XBackendTrafficPolicy]
-	splits     *shelf[*custom.TrafficSplit]
-	groups     *shelf[*custom.HTTPRouteGroup]
-	faults     *shelf[*custom.HTTPFault]
-	synced     chan struct{}
-	syncOnce   sync.Once
+	stores   []objectStore // of all kinds
+	builtIn  []followed    // what every API server has
+	pods     *store[*corev1.Pod]
+	nodes    *store[*corev1.Node]
+	synced   chan struct{}
+	syncOnce sync.Once
 
 	mu       sync.Mutex
 	problems map[string]Problem // by resource
 	failures uint64
 }
 
-// NewCluster returns a Cluster that sees nothing before Run.
+// followed is a kind whose objects a store holds.
+type followed struct {
+	anyKind
+	store objectStore
+}
+
+// NewCluster returns a Cluster that is empty before Run.
 func NewCluster(client kubernetes.Interface, clients *custom.Clients, log *slog.Logger) *Cluster {
 	c := &Cluster{
-		log: log, client: client, custom: clients, pulse: newPulse(), synced: make(chan struct{}),
+		log: log, client: client, custom: clients, debouncer: newDebouncer(), synced: make(chan struct{}),
 		discoverEvery: discoverEvery, problems: map[string]Problem{},
 	}
-	c.namespaces = newShelf(stripNamespace, c.changed)
-	c.nodes = newShelf(stripNode, c.changed)
-	c.pods = newShelf(stripPod, c.changed)
-	c.pods.same = samePod
-	c.services = newShelf(stripService, c.changed)
-	c.slices = newShelf(stripEndpointSlice, c.changed)
-	c.policies = newShelf(stripNetworkPolicy, c.changed)
-	c.httpRoutes = newShelf(stripHTTPRoute, c.changed)
-	c.grpcRoutes = newShelf(stripGRPCRoute, c.changed)
-	c.traffic = newShelf(stripTrafficPolicy, c.changed)
-	c.splits = newShelf(stripTrafficSplit, c.changed)
-	c.groups = newShelf(stripRouteGroup, c.changed)
-	c.faults = newShelf(stripFault, c.changed)
-	c.optional.all = []*optional{
-		{Resource: custom.HTTPRoutes, object: &gatewayv1.HTTPRoute{}, store: c.httpRoutes},
-		{Resource: custom.GRPCRoutes, object: &gatewayv1.GRPCRoute{}, store: c.grpcRoutes},
-		{Resource: custom.BackendTrafficPolicies, object: &gatewayx.XBackendTrafficPolicy{}, store: c.traffic},
-		{Resource: custom.TrafficSplits, object: &custom.TrafficSplit{}, store: c.splits},
-		{Resource: custom.HTTPRouteGroups, object: &custom.HTTPRouteGroup{}, store: c.groups},
-		{Resource: custom.HTTPFaults, object: &custom.HTTPFault{}, store: c.faults},
+	for _, k := range kinds {
+		s := k.newStore(c.changed)
+		c.stores = append(c.stores, s)
+		if k.of().optional {
+			c.optional.all = append(c.optional.all, &optional{followed: followed{k, s}})
+		} else {
+			c.builtIn = append(c.builtIn, followed{k, s})
+		}
+		switch s := s.(type) {
+		case *store[*corev1.Pod]:
+			c.pods = s
+		case *store[*corev1.Node]:
+			c.nodes = s
+		}
 	}
 	return c
 }
 
 // Run keeps the cluster in view until ctx ends, and then returns its error.
 func (c *Cluster) Run(ctx context.Context) error {
-	core := c.client.CoreV1().RESTClient()
 	var g sync.WaitGroup
-	for _, r := range []struct {
-		name   string
-		client cache.Getter
-		object metav1.Object
-		store  cache.ReflectorStore
-	}{
-		{"namespaces", core, &corev1.Namespace{}, c.namespaces},
-		{"nodes", core, &corev1.Node{}, c.nodes},
-		{"pods", core, &corev1.Pod{}, c.pods},
-		{"services", core, &corev1.Service{}, c.services},
-		{"endpointslices", c.client.DiscoveryV1().RESTClient(), &discoveryv1.EndpointSlice{}, c.slices},
-		{"networkpolicies", c.client.NetworkingV1().RESTClient(), &networkingv1.NetworkPolicy{}, c.policies},
-	} {
+	for _, f := range c.builtIn {
+		name := f.of().Name
 		lw := &noted{
-			ListWatch: cache.NewListWatchFromClient(r.client, r.name, metav1.NamespaceAll, fields.Everything()),
-			note:      func(err error) { c.note(r.name, err) },
+			ListWatch: cache.NewListWatchFromClient(f.of().getter(c.client), name, metav1.NamespaceAll, fields.Everything()),
+			note:      func(err error) { c.note(name, err) },
 		}
-		g.Go(func() { Reflect(ctx, r.name, lw, r.object, r.store) })
+		g.Go(func() { Reflect(ctx, name, lw, f.object(), f.store) })
 	}
 	g.Go(func() { c.followOptional(ctx) })
 	g.Wait()
@@ -130,22 +106,27 @@ func Reflect(ctx context.Context, name string, lw cache.ListerWatcher, object an
 // Synced is closed when everything has been listed once.
 func (c *Cluster) Synced() <-chan struct{} { return c.synced }
 
+// changed is called after each change of a store.
 func (c *Cluster) changed() {
-	if !c.namespaces.full() || !c.nodes.full() || !c.pods.full() || !c.services.full() || !c.slices.full() || !c.policies.full() || !c.optional.full() {
+	for _, f := range c.builtIn {
+		if !f.store.synced() {
+			return
+		}
+	}
+	if !c.optional.synced() {
 		return
 	}
 	c.syncOnce.Do(func() { close(c.synced) })
-	c.pulse.touch()
+	c.debouncer.trigger()
 }
 
-// Objects returns what the cluster holds now, nothing before Synced.
+// Objects returns what the cluster holds now; it is incomplete before Synced.
 func (c *Cluster) Objects() *translate.Objects {
-	return &translate.Objects{
-		Namespaces: c.namespaces.all(), Nodes: c.nodes.all(), Pods: c.pods.all(), Services: c.services.all(),
-		EndpointSlices: c.slices.all(), NetworkPolicies: c.policies.all(),
-		HTTPRoutes: c.httpRoutes.all(), GRPCRoutes: c.grpcRoutes.all(), TrafficPolicies: c.traffic.all(),
-		TrafficSplits: c.splits.all(), HTTPRouteGroups: c.groups.all(), HTTPFaults: c.faults.all(),
+	out := &translate.Objects{}
+	for _, s := range c.stores {
+		s.fill(out)
 	}
+	return out
 }
 
 // Kind returns what its problems are about: resources.
@@ -170,7 +151,7 @@ func (c *Cluster) Pod(uid string) *corev1.Pod {
 }
 
 // Changes receives after Objects or Problems changed; changes are coalesced.
-func (c *Cluster) Changes() <-chan struct{} { return c.pulse.c }
+func (c *Cluster) Changes() <-chan struct{} { return c.debouncer.c }
 
 // Problems returns which resources cannot be watched now, sorted by name.
 func (c *Cluster) Problems() []Problem {
@@ -193,7 +174,7 @@ func (c *Cluster) Failures() uint64 {
 // Origin returns "": an object's name says where it is.
 func (c *Cluster) Origin(string, string, string) string { return "" }
 
-// note takes down how a list or watch of resource went.
+// note records whether a list or watch of resource failed.
 func (c *Cluster) note(resource string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,8 +194,8 @@ func (c *Cluster) note(resource string, err error) {
 	}
 }
 
-// cause leaves out the URL, which differs from try to try: so a problem that
-// lasts is one, and logged once.
+// cause leaves out the URL, which differs between attempts, so that a problem
+// that lasts is logged once.
 func cause(err error) error {
 	var of *url.Error
 	if errors.As(err, &of) {
@@ -223,7 +204,7 @@ func cause(err error) error {
 	return err
 }
 
-// noted tells note how each call went.
+// noted calls note after each list and watch, with its error.
 type noted struct {
 	*cache.ListWatch
 	note func(error)

@@ -147,9 +147,9 @@ func TestWhatTheMeshDoesNotReadIsNoChange(t *testing.T) {
 		k.until("the update", func() bool { return k.Pod(string(p.UID)).Annotations[mesh.AnnotationStatus] == status })
 	}
 	calm := func() bool {
-		k.pulse.mu.Lock()
-		defer k.pulse.mu.Unlock()
-		return !k.pulse.waiting
+		k.debouncer.mu.Lock()
+		defer k.debouncer.mu.Unlock()
+		return !k.debouncer.waiting
 	}
 	update("pending")
 	k.until("no signal is on its way", calm)

@@ -44,27 +44,30 @@ type lineError struct {
 func (e *lineError) Error() string { return fmt.Sprintf("line %d: %v", e.line, e.err) }
 func (e *lineError) Unwrap() error { return e.err }
 
-// kinds are those the mesh reads. Whatever else a manifest has is passed over.
-var kinds = func() map[string]bool {
-	out := map[string]bool{
-		"v1/Namespace":      true,
-		"v1/Node":           true,
-		"v1/Pod":            true,
-		"v1/Service":        true,
-		"v1/ServiceAccount": true,
-
-		"discovery.k8s.io/v1/EndpointSlice":  true,
-		"networking.k8s.io/v1/NetworkPolicy": true,
-	}
-	for i := range custom.Resources {
-		for _, gv := range custom.Resources[i].GroupVersions() {
-			out[gv.String()+"/"+custom.Resources[i].Kind] = true
+// readable are the kinds that are decoded, by "APIVERSION/KIND". Others are
+// skipped.
+var readable = func() map[string]bool {
+	out := map[string]bool{"v1/ServiceAccount": true}
+	for _, k := range kinds {
+		for _, gv := range k.of().GroupVersions() {
+			out[gv.String()+"/"+k.of().Kind] = true
 		}
 	}
 	return out
 }()
 
-// strict decodes kinds as the API server does for kubectl apply.
+// clusterScoped are the kinds without a namespace.
+var clusterScoped = func() map[string]bool {
+	out := map[string]bool{}
+	for _, k := range kinds {
+		if k.of().clusterScoped {
+			out[k.of().Kind] = true
+		}
+	}
+	return out
+}()
+
+// strict decodes as the API server does for kubectl apply.
 var strict = func() runtime.Decoder {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, custom.Install} {
@@ -72,8 +75,6 @@ var strict = func() runtime.Decoder {
 	}
 	return serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 }()
-
-var clusterScoped = map[string]bool{"Namespace": true, "Node": true}
 
 // Decode returns the objects of a manifest: YAML or JSON, several documents,
 // Lists. It is as strict as kubectl apply: a field that Kubernetes does not
@@ -171,7 +172,7 @@ func decodeJSON(asJSON []byte, line int) ([]object, error) {
 	case head.Kind == "List" && head.APIVersion == "v1":
 		return decodeItems(head.Items, line)
 	}
-	if !kinds[head.APIVersion+"/"+head.Kind] {
+	if !readable[head.APIVersion+"/"+head.Kind] {
 		return nil, nil
 	}
 	decoded, _, err := strict.Decode(asJSON, nil, nil)
@@ -207,7 +208,7 @@ func decodeItems(items []map[string]any, line int) ([]object, error) {
 	return out, nil
 }
 
-// check looks at what every object needs, and puts it into its namespace.
+// check checks the names of an object and sets its namespace.
 func check(o metav1.Object, kind string) error {
 	if o.GetName() == "" {
 		return errors.New("metadata.name is missing")
@@ -235,9 +236,9 @@ var (
 	fieldPath = regexp.MustCompile(`(?:unknown field|duplicate field|struct field) "?([A-Za-z0-9_./\[\]-]+)"?`)
 )
 
-// locate finds the line of an error in d. YAML's own errors say it; those of
-// the conversion to Kubernetes' types name a field, which is looked up; for the
-// rest it is where the document begins.
+// locate finds the line of an error in d. Errors of the YAML reader name it.
+// Errors of the conversion to Kubernetes' types name a field, whose line is
+// looked up. For the others it is the line where the document begins.
 func (d document) locate(err error) error {
 	text := strings.Join(strings.Fields(err.Error()), " ")
 	if m := yamlLine.FindStringSubmatch(text); m != nil {

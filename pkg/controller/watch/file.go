@@ -13,8 +13,8 @@ import (
 // maxManifest bounds what is read of one file.
 const maxManifest = 16 << 20
 
-// file is one manifest: its objects when it was last good, and what is wrong
-// with it now.
+// file is one manifest: its objects when it was last valid, and its problem, if
+// it has one now.
 type file struct {
 	path    string
 	info    os.FileInfo // of what was read; nil before the first read
@@ -23,8 +23,8 @@ type file struct {
 	problem *Problem
 }
 
-// refresh reads the file again if it does not look as it did, and reports
-// whether its objects or its problem may have changed.
+// refresh reads the file again if its size, time or inode changed, or by force,
+// and reports whether its objects or its problem may have changed.
 func (f *file) refresh(info os.FileInfo, force bool) bool {
 	same := f.info != nil && os.SameFile(f.info, info) && f.info.Size() == info.Size() && f.info.ModTime().Equal(info.ModTime())
 	if same && !force {
@@ -32,7 +32,7 @@ func (f *file) refresh(info os.FileInfo, force bool) bool {
 	}
 	text, err := readManifest(f.path)
 	if errors.Is(err, os.ErrNotExist) {
-		return false // it went between the listing and now; the next scan misses it
+		return false // removed since the listing; the next scan does not find it
 	}
 	if err == nil && f.info != nil && f.problem == nil && bytes.Equal(text, f.text) {
 		f.info = info
@@ -84,9 +84,9 @@ func isManifest(path string) bool {
 }
 
 // walk calls visit for dir and everything below it that is not hidden, in the
-// order of names. Links to files are followed, as a mounted ConfigMap is made
-// of them, links to directories not. The error tells that some directory could
-// not be read; the rest was visited.
+// order of names. Links to files are followed, because a mounted ConfigMap is
+// made of them; links to directories are not. The error says which directories
+// could not be read; the rest was visited.
 func walk(dir string, visit func(path string, info os.FileInfo)) error {
 	info, err := os.Stat(dir)
 	if err != nil {

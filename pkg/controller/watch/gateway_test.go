@@ -131,7 +131,7 @@ func TestANewVersionIsTakenUp(t *testing.T) {
 		}
 		k.until(version, func() bool { return len(k.Objects().TrafficSplits) == want })
 		for _, r := range c.optional.all {
-			if r.Name == "trafficsplits" && r.version != version {
+			if r.of().Name == "trafficsplits" && r.version != version {
 				t.Errorf("step %d: watched in %q", i, r.version)
 			}
 		}

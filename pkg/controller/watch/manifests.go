@@ -17,14 +17,14 @@ import (
 
 const (
 	debounce = 20 * time.Millisecond // a writer's several system calls are one change
-	poll     = 2 * time.Second       // for file systems that notify of nothing
+	poll     = 2 * time.Second       // for file systems without notifications
 )
 
 // Problem is a manifest, or a part of one, that cannot be used, or a resource
 // that cannot be watched. The last good objects stay in use.
 type Problem struct {
 	File     string `json:"file,omitempty"`
-	Line     int    `json:"line,omitempty"` // from 1; 0 when it is the file as such
+	Line     int    `json:"line,omitempty"` // from 1; 0: the whole file
 	Resource string `json:"resource,omitempty"`
 	Reason   string `json:"reason"`
 }
@@ -36,13 +36,13 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Reason)
 }
 
-// Manifests is a directory of Kubernetes manifests (*.yaml, *.yml, *.json, sub-
-// directories included, hidden ones not) that is kept in view.
+// Manifests is a directory of Kubernetes manifests that is kept in view: *.yaml,
+// *.yml and *.json, in subdirectories too, except hidden ones.
 type Manifests struct {
 	dir     string
 	log     *slog.Logger
 	changes chan struct{}
-	files   map[string]*file // touched only by scan
+	files   map[string]*file // used only by scan
 
 	mu       sync.Mutex
 	objects  *translate.Objects
@@ -155,8 +155,7 @@ func (m *Manifests) Run(ctx context.Context) error {
 	}
 }
 
-// watchDirs adds directories that are new; those that are gone left by
-// themselves.
+// watchDirs adds new directories to w, which drops removed ones by itself.
 func (m *Manifests) watchDirs(w *fsnotify.Watcher) {
 	if w == nil {
 		return
@@ -175,7 +174,7 @@ func (m *Manifests) watchDirs(w *fsnotify.Watcher) {
 func (m *Manifests) scan(dirty map[string]bool) {
 	start := time.Now()
 	seen := map[string]bool{}
-	changed := len(dirty) > 0 // somebody may wait for AsOf
+	changed := len(dirty) > 0 // a client may wait for AsOf
 	err := walk(m.dir, func(path string, info os.FileInfo) {
 		if info.IsDir() || !isManifest(path) {
 			return
@@ -221,7 +220,7 @@ func (m *Manifests) publish(asOf time.Time, changed bool, walkErr error) {
 	}
 }
 
-// report logs each problem once, when it appears, and once when it is gone.
+// report logs each problem when it appears and when it is gone.
 func (m *Manifests) report(problems []Problem) {
 	for _, p := range problems {
 		if !slices.Contains(m.problems, p) {

@@ -17,35 +17,30 @@ import (
 )
 
 // discoverEvery is how often the API server is asked which custom resources it
-// has: their CRDs come and go by themselves. Everybody may ask that; to watch
-// the CRDs would take a permission more.
+// has: their CRDs come and go. Discovery needs no permission; to watch the CRDs
+// would.
 const discoverEvery = 15 * time.Second
 
 // optional is a resource that is watched while the API server has it.
 type optional struct {
-	custom.Resource
-	object metav1.Object
-	store  interface {
-		cache.ReflectorStore
-		full() bool
-	}
+	followed
 	version string             // that is watched
 	cancel  context.CancelFunc // nil while it is not there
 }
 
-// optionals say which of the optional resources there are.
+// optionals are the optional resources, watched or not.
 type optionals struct {
 	mu    sync.Mutex
-	known bool // the API server has answered
+	known bool // the API server has said which it has
 	all   []*optional
 }
 
-// full reports whether everything that there is has been listed once.
-func (o *optionals) full() bool {
+// synced reports whether all resources that the API server has were listed once.
+func (o *optionals) synced() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, r := range o.all {
-		if r.cancel != nil && !r.store.full() {
+		if r.cancel != nil && !r.store.synced() {
 			return false
 		}
 	}
@@ -65,7 +60,8 @@ func (s served) version(r *custom.Resource) string {
 	return ""
 }
 
-// followOptional watches what there is of the optional resources until ctx ends.
+// followOptional watches the optional resources that the API server has until
+// ctx ends.
 func (c *Cluster) followOptional(ctx context.Context) {
 	var g sync.WaitGroup
 	defer g.Wait()
@@ -79,7 +75,7 @@ func (c *Cluster) followOptional(ctx context.Context) {
 			c.adapt(ctx, &g, served)
 		}
 		wait := c.discoverEvery
-		if !c.optional.full() {
+		if !c.optional.synced() {
 			wait = min(wait, time.Second)
 		}
 		select {
@@ -128,15 +124,15 @@ func (c *Cluster) get(ctx context.Context, path string, to any) error {
 	return nil
 }
 
-// adapt begins to watch what is new, and forgets what is gone. What is served
-// in another version than before is both.
+// adapt begins to watch the resources that are new, and forgets those that are
+// gone. One that is served in another version than before is both.
 func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served served) {
 	c.optional.mu.Lock()
 	first := !c.optional.known
 	c.optional.known = true
 	var gone, fresh []*optional
 	for _, r := range c.optional.all {
-		version := served.version(&r.Resource)
+		version := served.version(&r.of().Resource)
 		if r.cancel != nil && version != r.version {
 			gone = append(gone, r)
 		}
@@ -145,13 +141,13 @@ func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served served) {
 		}
 	}
 	c.optional.mu.Unlock()
-	// Without the lock, which the store's listener takes.
+	// Not under the lock: forget changes the store, whose changed takes it.
 	for _, r := range gone {
 		c.forget(r)
 	}
 	c.optional.mu.Lock()
 	for _, r := range fresh {
-		c.follow(ctx, g, r, served.version(&r.Resource))
+		c.follow(ctx, g, r, served.version(&r.of().Resource))
 	}
 	c.optional.mu.Unlock()
 	if first {
@@ -161,23 +157,24 @@ func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served served) {
 
 // follow begins to watch r. The lock is held.
 func (c *Cluster) follow(ctx context.Context, g *sync.WaitGroup, r *optional, version string) {
+	name := r.of().Name
 	watching, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	client := c.custom.Of(schema.GroupVersion{Group: r.Group, Version: version})
+	client := c.custom.Of(schema.GroupVersion{Group: r.of().Group, Version: version})
 	g.Go(func() {
 		defer close(done)
 		lw := &noted{
-			ListWatch: cache.NewListWatchFromClient(client, r.Name, metav1.NamespaceAll, fields.Everything()),
+			ListWatch: cache.NewListWatchFromClient(client, name, metav1.NamespaceAll, fields.Everything()),
 			note: func(err error) {
 				if watching.Err() == nil {
-					c.note(r.Name, err)
+					c.note(name, err)
 				}
 			},
 		}
-		Reflect(watching, r.Name, lw, r.object, r.store)
+		Reflect(watching, name, lw, r.object(), r.store)
 	})
 	r.version, r.cancel = version, func() { cancel(); <-done }
-	c.log.Info("custom resource is followed", "resource", r.Name, "group", r.Group, "version", version)
+	c.log.Info("custom resource is followed", "resource", name, "group", r.of().Group, "version", version)
 }
 
 func (c *Cluster) forget(r *optional) {
@@ -186,6 +183,6 @@ func (c *Cluster) forget(r *optional) {
 	r.cancel, r.version = nil, ""
 	c.optional.mu.Unlock()
 	_ = r.store.Replace(nil, "") // fails only for objects of another kind
-	c.note(r.Name, nil)
-	c.log.Info("custom resource is gone with its CustomResourceDefinition", "resource", r.Name)
+	c.note(r.of().Name, nil)
+	c.log.Info("custom resource is gone with its CustomResourceDefinition", "resource", r.of().Name)
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// The strip functions leave of an object what translate reads. A cluster has
-// many pods, and most of a Pod (its spec, managedFields, others' annotations)
-// is nothing to the mesh.
+// The strip functions copy from an object what translate reads. A cluster has
+// many pods, and the mesh does not read most of a Pod: its spec, managedFields,
+// foreign annotations.
 
-// isOurs reports an annotation that may be read: of underlane.io or a domain
-// below it.
+// isOurs reports whether an annotation belongs to underlane.io or a domain below
+// it.
 func isOurs(name string) bool {
 	domain, _, _ := strings.Cut(name, "/")
 	return domain == "underlane.io" || strings.HasSuffix(domain, ".underlane.io")
@@ -62,7 +62,7 @@ func stripPod(p *corev1.Pod) *corev1.Pod {
 	return out
 }
 
-// stripContainers leaves those that have ports: a Service may name one.
+// stripContainers keeps the containers that have ports: a Service may name one.
 func stripContainers(all []corev1.Container) []corev1.Container {
 	var out []corev1.Container
 	for i := range all {
@@ -73,8 +73,8 @@ func stripContainers(all []corev1.Container) []corev1.Container {
 	return out
 }
 
-// stripConditions leaves whether the pod is ready. That there are conditions
-// at all is kept: it tells a pod that has a kubelet.
+// stripConditions keeps whether the pod is ready, and whether it has conditions
+// at all: a pod of a plain manifest, without a kubelet, has none.
 func stripConditions(all []corev1.PodCondition) []corev1.PodCondition {
 	for _, c := range all {
 		if c.Type == corev1.PodReady {
@@ -87,7 +87,7 @@ func stripConditions(all []corev1.PodCondition) []corev1.PodCondition {
 	return nil
 }
 
-// samePod leaves out the annotation that the controller itself writes.
+// samePod ignores the annotation that the controller itself writes.
 func samePod(a, b *corev1.Pod) bool {
 	return equality.Semantic.DeepEqual(withoutStatus(a), withoutStatus(b))
 }

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -9,13 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/underlane/underlane/pkg/controller/custom"
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
@@ -36,45 +32,27 @@ func TestStripLeavesWhatTranslateReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		whole, stripped := &translate.Objects{}, &translate.Objects{}
+		var stores []objectStore
+		for _, k := range kinds {
+			stores = append(stores, k.newStore(func() {}))
+		}
 		for _, o := range objects {
-			switch v := o.(type) {
-			case *corev1.Namespace:
-				whole.Namespaces = append(whole.Namespaces, v)
-				stripped.Namespaces = append(stripped.Namespaces, stripNamespace(stripNamespace(v)))
-			case *corev1.Node:
-				whole.Nodes = append(whole.Nodes, v)
-				stripped.Nodes = append(stripped.Nodes, stripNode(stripNode(v)))
-			case *gatewayv1.HTTPRoute:
-				whole.HTTPRoutes = append(whole.HTTPRoutes, v)
-				stripped.HTTPRoutes = append(stripped.HTTPRoutes, stripHTTPRoute(stripHTTPRoute(v)))
-			case *gatewayv1.GRPCRoute:
-				whole.GRPCRoutes = append(whole.GRPCRoutes, v)
-				stripped.GRPCRoutes = append(stripped.GRPCRoutes, stripGRPCRoute(stripGRPCRoute(v)))
-			case *gatewayx.XBackendTrafficPolicy:
-				whole.TrafficPolicies = append(whole.TrafficPolicies, v)
-				stripped.TrafficPolicies = append(stripped.TrafficPolicies, stripTrafficPolicy(stripTrafficPolicy(v)))
-			case *custom.TrafficSplit:
-				whole.TrafficSplits = append(whole.TrafficSplits, v)
-				stripped.TrafficSplits = append(stripped.TrafficSplits, stripTrafficSplit(stripTrafficSplit(v)))
-			case *custom.HTTPRouteGroup:
-				whole.HTTPRouteGroups = append(whole.HTTPRouteGroups, v)
-				stripped.HTTPRouteGroups = append(stripped.HTTPRouteGroups, stripRouteGroup(stripRouteGroup(v)))
-			case *custom.HTTPFault:
-				whole.HTTPFaults = append(whole.HTTPFaults, v)
-				stripped.HTTPFaults = append(stripped.HTTPFaults, stripFault(stripFault(v)))
-			case *corev1.Pod:
-				whole.Pods = append(whole.Pods, v)
-				stripped.Pods = append(stripped.Pods, stripPod(stripPod(v)))
-			case *corev1.Service:
-				whole.Services = append(whole.Services, v)
-				stripped.Services = append(stripped.Services, stripService(stripService(v)))
-			case *discoveryv1.EndpointSlice:
-				whole.EndpointSlices = append(whole.EndpointSlices, v)
-				stripped.EndpointSlices = append(stripped.EndpointSlices, stripEndpointSlice(stripEndpointSlice(v)))
-			case *networkingv1.NetworkPolicy:
-				whole.NetworkPolicies = append(whole.NetworkPolicies, v)
-				stripped.NetworkPolicies = append(stripped.NetworkPolicies, stripNetworkPolicy(stripNetworkPolicy(v)))
+			o.SetUID(types.UID(fmt.Sprintf("%T %s/%s", o, o.GetNamespace(), o.GetName())))
+			for i, k := range kinds {
+				if !k.add(whole, o) {
+					continue
+				}
+				once, err := stores[i].Transformer()(o)
+				if err == nil {
+					err = stores[i].Update(once) // strips it again
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
+		}
+		for _, s := range stores {
+			s.fill(stripped)
 		}
 		before, _ := json.Marshal(whole)
 		want, got := translate.Translate(whole, "cluster.local"), translate.Translate(stripped, "cluster.local")

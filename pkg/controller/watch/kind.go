@@ -1,0 +1,128 @@
+package watch
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/translate"
+)
+
+// kinds are the kinds of objects that the mesh reads. To have it read another,
+// add it here and to translate.Objects, and to package custom if a
+// CustomResourceDefinition brings it.
+var kinds = []anyKind{
+	&kind[*corev1.Namespace]{
+		builtIn("", "namespaces", "Namespace", true), &corev1.Namespace{}, stripNamespace,
+		func(o *translate.Objects) *[]*corev1.Namespace { return &o.Namespaces }, nil,
+	},
+	&kind[*corev1.Node]{
+		builtIn("", "nodes", "Node", true), &corev1.Node{}, stripNode,
+		func(o *translate.Objects) *[]*corev1.Node { return &o.Nodes }, nil,
+	},
+	&kind[*corev1.Pod]{
+		builtIn("", "pods", "Pod", false), &corev1.Pod{}, stripPod,
+		func(o *translate.Objects) *[]*corev1.Pod { return &o.Pods }, samePod,
+	},
+	&kind[*corev1.Service]{
+		builtIn("", "services", "Service", false), &corev1.Service{}, stripService,
+		func(o *translate.Objects) *[]*corev1.Service { return &o.Services }, nil,
+	},
+	&kind[*discoveryv1.EndpointSlice]{
+		builtIn(discoveryv1.GroupName, "endpointslices", "EndpointSlice", false), &discoveryv1.EndpointSlice{}, stripEndpointSlice,
+		func(o *translate.Objects) *[]*discoveryv1.EndpointSlice { return &o.EndpointSlices }, nil,
+	},
+	&kind[*networkingv1.NetworkPolicy]{
+		builtIn(networkingv1.GroupName, "networkpolicies", "NetworkPolicy", false), &networkingv1.NetworkPolicy{}, stripNetworkPolicy,
+		func(o *translate.Objects) *[]*networkingv1.NetworkPolicy { return &o.NetworkPolicies }, nil,
+	},
+	&kind[*gatewayv1.HTTPRoute]{
+		ofCRD(custom.HTTPRoutes), &gatewayv1.HTTPRoute{}, stripHTTPRoute,
+		func(o *translate.Objects) *[]*gatewayv1.HTTPRoute { return &o.HTTPRoutes }, nil,
+	},
+	&kind[*gatewayv1.GRPCRoute]{
+		ofCRD(custom.GRPCRoutes), &gatewayv1.GRPCRoute{}, stripGRPCRoute,
+		func(o *translate.Objects) *[]*gatewayv1.GRPCRoute { return &o.GRPCRoutes }, nil,
+	},
+	&kind[*gatewayx.XBackendTrafficPolicy]{
+		ofCRD(custom.BackendTrafficPolicies), &gatewayx.XBackendTrafficPolicy{}, stripTrafficPolicy,
+		func(o *translate.Objects) *[]*gatewayx.XBackendTrafficPolicy { return &o.TrafficPolicies }, nil,
+	},
+	&kind[*custom.TrafficSplit]{
+		ofCRD(custom.TrafficSplits), &custom.TrafficSplit{}, stripTrafficSplit,
+		func(o *translate.Objects) *[]*custom.TrafficSplit { return &o.TrafficSplits }, nil,
+	},
+	&kind[*custom.HTTPRouteGroup]{
+		ofCRD(custom.HTTPRouteGroups), &custom.HTTPRouteGroup{}, stripRouteGroup,
+		func(o *translate.Objects) *[]*custom.HTTPRouteGroup { return &o.HTTPRouteGroups }, nil,
+	},
+	&kind[*custom.HTTPFault]{
+		ofCRD(custom.HTTPFaults), &custom.HTTPFault{}, stripFault,
+		func(o *translate.Objects) *[]*custom.HTTPFault { return &o.HTTPFaults }, nil,
+	},
+}
+
+// kind is all that the package knows of one kind of objects.
+type kind[T metav1.Object] struct {
+	resource
+	empty T
+	strip func(T) T                     // returns a new value with what the mesh reads; stripping twice changes nothing
+	slot  func(*translate.Objects) *[]T // where the objects go
+	same  func(a, b T) bool             // whether two stripped objects are the same for the mesh; nil: semantically equal
+}
+
+// anyKind is a kind, whatever its type of objects.
+type anyKind interface {
+	of() *resource
+	object() metav1.Object // an empty one
+	newStore(changed func()) objectStore
+	// add appends o to its slot in to, if it is of this kind.
+	add(to *translate.Objects, o metav1.Object) bool
+}
+
+// resource is the resource of a kind in the API.
+type resource struct {
+	custom.Resource
+	clusterScoped bool
+	// optional resources are those of CustomResourceDefinitions, which may come
+	// and go. The others every API server has.
+	optional bool
+}
+
+func builtIn(group, name, kind string, clusterScoped bool) resource {
+	return resource{Resource: custom.Resource{Group: group, Versions: []string{"v1"}, Name: name, Kind: kind}, clusterScoped: clusterScoped}
+}
+
+func ofCRD(r custom.Resource) resource { return resource{Resource: r, optional: true} }
+
+// getter returns the client for a built-in resource.
+func (r *resource) getter(client kubernetes.Interface) cache.Getter {
+	switch r.Group {
+	case discoveryv1.GroupName:
+		return client.DiscoveryV1().RESTClient()
+	case networkingv1.GroupName:
+		return client.NetworkingV1().RESTClient()
+	}
+	return client.CoreV1().RESTClient()
+}
+
+func (k *kind[T]) of() *resource { return &k.resource }
+
+func (k *kind[T]) object() metav1.Object { return k.empty }
+
+func (k *kind[T]) newStore(changed func()) objectStore { return newStore(k, changed) }
+
+func (k *kind[T]) add(to *translate.Objects, o metav1.Object) bool {
+	v, ok := o.(T)
+	if ok {
+		slot := k.slot(to)
+		*slot = append(*slot, v)
+	}
+	return ok
+}
