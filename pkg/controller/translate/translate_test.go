@@ -14,13 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
-	"github.com/underlane/underlane/pkg/controller/custom"
 	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/controller/watch"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -39,36 +33,7 @@ func load(t *testing.T, path string) *translate.Objects {
 	if err != nil {
 		t.Fatal(path, err)
 	}
-	out := &translate.Objects{}
-	for _, o := range objects {
-		switch v := o.(type) {
-		case *corev1.Namespace:
-			out.Namespaces = append(out.Namespaces, v)
-		case *corev1.Node:
-			out.Nodes = append(out.Nodes, v)
-		case *corev1.Pod:
-			out.Pods = append(out.Pods, v)
-		case *corev1.Service:
-			out.Services = append(out.Services, v)
-		case *discoveryv1.EndpointSlice:
-			out.EndpointSlices = append(out.EndpointSlices, v)
-		case *networkingv1.NetworkPolicy:
-			out.NetworkPolicies = append(out.NetworkPolicies, v)
-		case *gatewayv1.HTTPRoute:
-			out.HTTPRoutes = append(out.HTTPRoutes, v)
-		case *gatewayv1.GRPCRoute:
-			out.GRPCRoutes = append(out.GRPCRoutes, v)
-		case *gatewayx.XBackendTrafficPolicy:
-			out.TrafficPolicies = append(out.TrafficPolicies, v)
-		case *custom.TrafficSplit:
-			out.TrafficSplits = append(out.TrafficSplits, v)
-		case *custom.HTTPRouteGroup:
-			out.HTTPRouteGroups = append(out.HTTPRouteGroups, v)
-		case *custom.HTTPFault:
-			out.HTTPFaults = append(out.HTTPFaults, v)
-		}
-	}
-	return out
+	return objects
 }
 
 // render prints a result: a line for each value, what is at its default left

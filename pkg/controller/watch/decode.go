@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
 // object is one object of a manifest.
@@ -79,14 +80,14 @@ var strict = func() runtime.Decoder {
 // Decode returns the objects of a manifest: YAML or JSON, several documents,
 // Lists. It is as strict as kubectl apply: a field that Kubernetes does not
 // know is an error. Errors name the line.
-func Decode(manifest []byte) ([]metav1.Object, error) {
+func Decode(manifest []byte) (*translate.Objects, error) {
 	objects, err := decode(manifest)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]metav1.Object, 0, len(objects))
+	out := &translate.Objects{}
 	for _, o := range objects {
-		out = append(out, o.Object)
+		add(out, o)
 	}
 	return out, nil
 }

@@ -27,7 +27,7 @@ func TestStripLeavesWhatTranslateReads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		objects, err := Decode(text)
+		objects, err := decode(text)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +36,8 @@ func TestStripLeavesWhatTranslateReads(t *testing.T) {
 		for _, k := range kinds {
 			stores = append(stores, k.newStore(func() {}))
 		}
-		for _, o := range objects {
+		for _, decoded := range objects {
+			o := decoded.Object
 			o.SetUID(types.UID(fmt.Sprintf("%T %s/%s", o, o.GetNamespace(), o.GetName())))
 			for i, k := range kinds {
 				if !k.add(whole, o) {
