@@ -21,7 +21,7 @@ type Service struct {
 	// FailureAccrual ejects endpoints whose responses are failures. With nil only
 	// unreachable endpoints are ejected.
 	FailureAccrual *FailureAccrual
-	// RetryBudget bounds retries to the Service; nil: DefaultRetryBudget.
+	// RetryBudget bounds retries; nil: DefaultRetryBudget.
 	RetryBudget *RetryBudget
 }
 
@@ -35,18 +35,22 @@ type ServicePort struct {
 
 // Endpoint is one backend of a service port.
 type Endpoint struct {
-	Addr     netip.AddrPort
-	Workload *Workload // nil when no known pod has this address
-	Ready    bool
-	// ForZones and ForNodes are the zones and nodes whose clients should use this
-	// endpoint (EndpointSlice hints, which follow the Service's
-	// trafficDistribution). Either all endpoints of a port have them or none.
+	Addr  netip.AddrPort
+	Ready bool
+	// WorkloadUID is the UID of the pod that has this address, "" when none is
+	// known. Workload is that pod. It is nil where it is not known (yet), and in a
+	// state.Delta, where services and workloads travel apart.
+	WorkloadUID string
+	Workload    *Workload `json:"-"`
+	// ForZones and ForNodes are the zones and nodes whose clients are to be sent
+	// here (EndpointSlice hints, which follow the Service's trafficDistribution).
+	// Either all endpoints of a port have them or none.
 	ForZones []string
 	ForNodes []string
 }
 
-// Same reports whether e and o are equal. Workloads are compared by pointer.
+// Same reports whether e and o are equal, with the same Workload value.
 func (e Endpoint) Same(o Endpoint) bool {
-	return e.Addr == o.Addr && e.Workload == o.Workload && e.Ready == o.Ready &&
+	return e.Addr == o.Addr && e.WorkloadUID == o.WorkloadUID && e.Workload == o.Workload && e.Ready == o.Ready &&
 		slices.Equal(e.ForZones, o.ForZones) && slices.Equal(e.ForNodes, o.ForNodes)
 }

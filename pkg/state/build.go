@@ -8,8 +8,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// build makes the View of names. Values of last are taken over except those
-// whose resource is in changed and services with an endpoint that changed.
+// build makes the View of names. Values of last are reused, except those whose
+// resource is in changed and services with an endpoint that changed.
 func build(last *View, names map[string]Resource, changed map[string]bool, node string) *View {
 	v := &View{
 		workloads: make(map[string]*mesh.Workload, len(last.workloads)),
@@ -53,6 +53,7 @@ func build(last *View, names map[string]Resource, changed map[string]bool, node 
 		v.services[name] = s
 		v.byName[serviceName{s.Namespace, s.Name}] = s
 		for _, vip := range s.VIPs {
+			vip = vip.Unmap()
 			if old := v.byVIP[vip]; old == nil || serviceLess(old, s) {
 				v.byVIP[vip] = s
 			}
@@ -77,8 +78,8 @@ func (v *View) addWorkload(w *mesh.Workload, node string) {
 	}
 }
 
-// Supersedes reports whether a rather than b owns an address that both claim,
-// as happens for a moment when a dying pod's address is given to the next.
+// Supersedes reports whether a, not b, owns an address that both claim. That
+// happens for a moment when the address of a terminating pod is given to another.
 func Supersedes(a, b *mesh.Workload) bool {
 	if a.Ready != b.Ready {
 		return a.Ready
@@ -90,7 +91,7 @@ func serviceLess(a, b *mesh.Service) bool {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name)) < 0
 }
 
-// routeOrder is by age, so that a list is the same whatever order it came in.
+// routeOrder is by age, so that a list does not depend on the order of arrival.
 func routeOrder(a, b *mesh.Route) int {
 	return cmp.Or(
 		a.Created.Compare(b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name),
@@ -99,7 +100,7 @@ func routeOrder(a, b *mesh.Route) int {
 }
 
 // relinked reports whether a workload behind s appeared, changed or went.
-func relinked(s *Service, changed map[string]bool) bool {
+func relinked(s *mesh.Service, changed map[string]bool) bool {
 	if len(changed) == 0 {
 		return false
 	}
@@ -113,30 +114,16 @@ func relinked(s *Service, changed map[string]bool) bool {
 	return false
 }
 
-// link makes the mesh.Service of s, its endpoints pointing into workloads.
-func link(s *Service, workloads map[string]*mesh.Workload) *mesh.Service {
-	out := &mesh.Service{
-		Name: s.Name, Namespace: s.Namespace, SessionAffinity: s.SessionAffinity, NodeLocal: s.NodeLocal,
-		FailureAccrual: s.FailureAccrual, RetryBudget: s.RetryBudget,
-	}
-	for _, vip := range s.VIPs {
-		out.VIPs = append(out.VIPs, vip.Unmap())
-	}
-	for _, p := range s.Ports {
-		port := mesh.ServicePort{
-			Name: p.Name, Port: p.Port, AppProtocol: p.AppProtocol,
-			Endpoints: make([]mesh.Endpoint, 0, len(p.Endpoints)),
+// link returns a copy of s whose endpoints point into workloads.
+func link(s *mesh.Service, workloads map[string]*mesh.Workload) *mesh.Service {
+	out := *s
+	out.Ports = slices.Clone(s.Ports)
+	for i := range out.Ports {
+		endpoints := slices.Clone(out.Ports[i].Endpoints)
+		for j := range endpoints {
+			endpoints[j].Workload = workloads[endpoints[j].WorkloadUID]
 		}
-		for _, e := range p.Endpoints {
-			port.Endpoints = append(port.Endpoints, mesh.Endpoint{
-				Addr:     netip.AddrPortFrom(e.Addr.Addr().Unmap(), e.Addr.Port()),
-				Workload: workloads[e.WorkloadUID],
-				Ready:    e.Ready,
-				ForZones: e.ForZones,
-				ForNodes: e.ForNodes,
-			})
-		}
-		out.Ports = append(out.Ports, port)
+		out.Ports[i].Endpoints = endpoints
 	}
-	return out
+	return &out
 }

@@ -17,55 +17,33 @@ type Delta struct {
 }
 
 // Resource is one named and versioned piece of state. Exactly one of Workload,
-// Service, Address, Anchors, Route and Ranges is set, and Name is what WorkloadName,
-// ServiceName, AddressName, AnchorsName, RouteName or RangesName says for it. Version
-// is opaque: two resources with the same name and version have the same content.
+// Service, Address, Anchors, Route and Ranges is set, and Name is that of
+// WorkloadName, ServiceName, AddressName, AnchorsName, RouteName or RangesName.
+// Version is opaque: two resources with the same name and version have the same
+// content.
 //
-// The Store owns what a Resource points to once it was applied.
+// Once a Resource was applied the Store owns what it points to.
 type Resource struct {
 	Name     string
 	Version  string
 	Workload *mesh.Workload
-	Service  *Service
+	Service  *mesh.Service // its endpoints' Workload is not set: the Store does, by WorkloadUID
 	Address  *Address
 	Anchors  *Anchors
 	Route    *mesh.Route
 	Ranges   *Ranges
 }
 
-// Service is a mesh.Service whose endpoints name workloads instead of pointing
-// to them, so that each travels by itself.
-type Service struct {
-	Name, Namespace string
-	VIPs            []netip.Addr
-	Ports           []ServicePort
-	SessionAffinity bool
-	NodeLocal       bool
-	FailureAccrual  *mesh.FailureAccrual
-	RetryBudget     *mesh.RetryBudget
-}
+// The values of a service are the mesh's own.
+type (
+	Service     = mesh.Service
+	ServicePort = mesh.ServicePort
+	Endpoint    = mesh.Endpoint
+)
 
-// ServicePort is one TCP port of a Service.
-type ServicePort struct {
-	Name        string
-	Port        uint16
-	AppProtocol string
-	Endpoints   []Endpoint
-}
-
-// Endpoint is one backend of a ServicePort. WorkloadUID is "" when no known pod
-// has its address.
-type Endpoint struct {
-	Addr        netip.AddrPort
-	WorkloadUID string
-	Ready       bool
-	ForZones    []string
-	ForNodes    []string
-}
-
-// Address says that the controller has answered a subscription to Addr. Whose
-// address it is follows from the workloads and services; when nobody has it,
-// it is a known unknown: outside the mesh.
+// Address says that the controller has answered a subscription to Addr. Which
+// workload or service has the address follows from those; if none has it, it is
+// known to be outside the mesh.
 type Address struct{ Addr netip.Addr }
 
 // Anchors is the trust bundle: every CA certificate (DER) that peers'
@@ -75,8 +53,7 @@ type Anchors struct{ DER [][]byte }
 // AnchorsName is the name of the one Anchors resource.
 const AnchorsName = "anchors"
 
-// Ranges are where the addresses of the mesh's pods and Services lie, and others
-// too.
+// Ranges contain the addresses of the mesh's pods and Services, among others.
 type Ranges struct{ Prefixes []netip.Prefix }
 
 // RangesName is the name of the one Ranges resource.

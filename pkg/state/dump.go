@@ -15,9 +15,9 @@ type Dump struct {
 	Upstream  uint64           `json:"controllerVersion"`
 	Synced    bool             `json:"synced"`
 	Workloads []*mesh.Workload `json:"workloads"`
-	Services  []Service        `json:"services"`
+	Services  []*mesh.Service  `json:"services"`
 	Routes    []*mesh.Route    `json:"routes,omitempty"`
-	Unknown   []netip.Addr     `json:"unknown"` // asked for, and nobody in the mesh has them
+	Unknown   []netip.Addr     `json:"unknown"` // answered, and no workload or service has them
 	Anchors   int              `json:"anchors"` // certificates in the trust bundle
 }
 
@@ -25,14 +25,14 @@ type Dump struct {
 func (v *View) Dump() Dump {
 	d := Dump{
 		Version: v.version, Upstream: v.upstream, Synced: v.synced,
-		Workloads: []*mesh.Workload{}, Services: []Service{}, Unknown: []netip.Addr{},
+		Workloads: []*mesh.Workload{}, Services: []*mesh.Service{}, Unknown: []netip.Addr{},
 		Anchors: len(v.Anchors()),
 	}
 	for _, uid := range sortedKeys(v.workloads) {
 		d.Workloads = append(d.Workloads, v.workloads[uid])
 	}
 	for _, name := range sortedKeys(v.services) {
-		d.Services = append(d.Services, Unlink(v.services[name]))
+		d.Services = append(d.Services, v.services[name])
 		d.Routes = append(d.Routes, v.Routes(v.services[name])...)
 	}
 	for addr := range v.answered {
@@ -42,28 +42,6 @@ func (v *View) Dump() Dump {
 	}
 	slices.SortFunc(d.Unknown, netip.Addr.Compare)
 	return d
-}
-
-// Unlink returns the form of s in which it travels: endpoints name workloads.
-func Unlink(s *mesh.Service) Service {
-	out := Service{
-		Name: s.Name, Namespace: s.Namespace, VIPs: s.VIPs,
-		SessionAffinity: s.SessionAffinity, NodeLocal: s.NodeLocal, FailureAccrual: s.FailureAccrual, RetryBudget: s.RetryBudget,
-	}
-	for _, p := range s.Ports {
-		port := ServicePort{Name: p.Name, Port: p.Port, AppProtocol: p.AppProtocol}
-		for _, e := range p.Endpoints {
-			uid := ""
-			if e.Workload != nil {
-				uid = e.Workload.UID
-			}
-			port.Endpoints = append(port.Endpoints, Endpoint{
-				Addr: e.Addr, WorkloadUID: uid, Ready: e.Ready, ForZones: e.ForZones, ForNodes: e.ForNodes,
-			})
-		}
-		out.Ports = append(out.Ports, port)
-	}
-	return out
 }
 
 func sortedKeys[V any](m map[string]V) []string {

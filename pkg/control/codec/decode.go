@@ -140,12 +140,12 @@ func decodePortRanges(ranges []*pb.PortRange) ([]mesh.PortRange, error) {
 	return out, nil
 }
 
-func decodeService(s *pb.Service) (*state.Service, error) {
+func decodeService(s *pb.Service) (*mesh.Service, error) {
 	vips, err := decodeAddrs(s.GetVips())
 	if err != nil {
 		return nil, err
 	}
-	out := &state.Service{
+	out := &mesh.Service{
 		Name: s.GetName(), Namespace: s.GetNamespace(), VIPs: vips,
 		SessionAffinity: s.GetSessionAffinity(), NodeLocal: s.GetNodeLocal(),
 	}
@@ -156,7 +156,7 @@ func decodeService(s *pb.Service) (*state.Service, error) {
 		return nil, err
 	}
 	for _, p := range s.GetPorts() {
-		port := state.ServicePort{Name: p.GetName(), AppProtocol: p.GetAppProtocol()}
+		port := mesh.ServicePort{Name: p.GetName(), AppProtocol: p.GetAppProtocol()}
 		if port.Port, err = decodePort(p.GetPort()); err != nil {
 			return nil, err
 		}
@@ -169,7 +169,7 @@ func decodeService(s *pb.Service) (*state.Service, error) {
 			if err != nil {
 				return nil, err
 			}
-			port.Endpoints = append(port.Endpoints, state.Endpoint{
+			port.Endpoints = append(port.Endpoints, mesh.Endpoint{
 				Addr: netip.AddrPortFrom(addr, n), WorkloadUID: e.GetWorkloadUid(), Ready: e.GetReady(),
 				ForZones: e.GetForZones(), ForNodes: e.GetForNodes(),
 			})

@@ -67,12 +67,8 @@ func EncodeService(s *mesh.Service) *pb.Resource {
 	for _, p := range s.Ports {
 		port := &pb.ServicePort{Name: p.Name, Port: uint32(p.Port), AppProtocol: p.AppProtocol}
 		for _, e := range p.Endpoints {
-			uid := ""
-			if e.Workload != nil {
-				uid = e.Workload.UID
-			}
 			port.Endpoints = append(port.Endpoints, &pb.Endpoint{
-				Addr: e.Addr.Addr().Unmap().AsSlice(), Port: uint32(e.Addr.Port()), WorkloadUid: uid, Ready: e.Ready,
+				Addr: e.Addr.Addr().Unmap().AsSlice(), Port: uint32(e.Addr.Port()), WorkloadUid: e.WorkloadUID, Ready: e.Ready,
 				ForZones: e.ForZones, ForNodes: e.ForNodes,
 			})
 		}

@@ -46,7 +46,7 @@ func pod(name, node string, addr netip.Addr) *mesh.Workload {
 func serviceOf(pods ...*mesh.Workload) *mesh.Service {
 	port := mesh.ServicePort{Name: "http", Port: 80}
 	for _, p := range pods {
-		port.Endpoints = append(port.Endpoints, mesh.Endpoint{Addr: netip.AddrPortFrom(p.Addrs[0], 8080), Workload: p, Ready: true})
+		port.Endpoints = append(port.Endpoints, mesh.Endpoint{Addr: netip.AddrPortFrom(p.Addrs[0], 8080), WorkloadUID: p.UID, Workload: p, Ready: true})
 	}
 	return &mesh.Service{Name: "web", Namespace: "ns", VIPs: []netip.Addr{vip}, Ports: []mesh.ServicePort{port}}
 }

@@ -82,8 +82,8 @@ func workloadsBehind(svc *mesh.Service) []string {
 	var names []string
 	for _, p := range svc.Ports {
 		for _, e := range p.Endpoints {
-			if e.Workload != nil {
-				names = append(names, state.WorkloadName(e.Workload.UID))
+			if e.WorkloadUID != "" {
+				names = append(names, state.WorkloadName(e.WorkloadUID))
 			}
 		}
 	}

@@ -40,7 +40,11 @@ func usable(all []candidate, nodeLocal bool) []mesh.Endpoint {
 	var out []mesh.Endpoint
 	for i := range all {
 		if c := &all[i]; c.ready || c.draining && !hasReady[group(c)] {
-			out = append(out, mesh.Endpoint{Addr: c.addr, Workload: c.workload, Ready: true, ForZones: c.zones, ForNodes: c.nodes})
+			e := mesh.Endpoint{Addr: c.addr, Workload: c.workload, Ready: true, ForZones: c.zones, ForNodes: c.nodes}
+			if c.workload != nil {
+				e.WorkloadUID = c.workload.UID
+			}
+			out = append(out, e)
 		}
 	}
 	slices.SortFunc(out, func(a, b mesh.Endpoint) int { return a.Addr.Compare(b.Addr) })
