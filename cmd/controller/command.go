@@ -8,6 +8,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/controller"
 	"github.com/underlane/underlane/pkg/controller/tapapi"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 func command() *cobra.Command {
@@ -45,7 +46,7 @@ func command() *cobra.Command {
 	f.TextVar(&level, "log-level", level, "debug, info, warn or error")
 	p := root.PersistentFlags()
 	p.StringVar(&opt.DataDir, "data-dir", controller.DefaultDataDir, "with --manifests: directory of the CA's keys and of anchors.pem, the trust bundle for agents")
-	p.StringVar(&opt.TrustDomain, "trust-domain", controller.DefaultTrustDomain, "SPIFFE trust domain of the mesh")
+	p.StringVar(&opt.TrustDomain, "trust-domain", mesh.DefaultTrustDomain, "SPIFFE trust domain of the mesh")
 	root.AddCommand(tokenCommand(&opt), versionCommand())
 	return root
 }

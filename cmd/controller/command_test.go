@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -34,11 +35,12 @@ func TestTokenIsTheNodesOwn(t *testing.T) {
 }
 
 func TestMistakesAreNamed(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
 	for want, args := range map[string][]string{
 		"--manifests":        {},
-		"no such file":       {"--kubeconfig", "/nonexistent"},
+		"no such file":       {"--kubeconfig", missing},
 		`"node" not set`:     {"token"},
-		"manifest directory": {"--manifests", "/nonexistent", "--data-dir", t.TempDir()},
+		"manifest directory": {"--manifests", missing, "--data-dir", t.TempDir()},
 		"unknown command":    {"tokn"},
 	} {
 		if _, err := execute(t, args...); err == nil || !strings.Contains(err.Error(), want) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/agent/nri"
 	"github.com/underlane/underlane/pkg/l7proxy"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/telemetry"
 )
@@ -47,7 +48,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	host, _ := os.Hostname()
 	f.StringVar(&c.Node, "node", host, "name of this node")
 	f.StringVar(&c.Controller, "controller", "underlane-controller.underlane-system.svc:8443", "address of the controller")
-	f.StringVar(&c.TrustDomain, "trust-domain", "cluster.local", "trust domain of the mesh's identities")
+	f.StringVar(&c.TrustDomain, "trust-domain", mesh.DefaultTrustDomain, "trust domain of the mesh's identities")
 	f.StringVar(&c.TrustAnchors, "trust-anchors", "/etc/underlane/anchors.pem", "PEM file of the mesh's trust anchors")
 	f.StringVar(&c.TokenFile, "bootstrap-token-file", "/etc/underlane/token", "file with this node's bootstrap token")
 	f.StringVar(&c.APIAddr, "api-addr", ":4193", "address where the controller, and nobody else, may call the node API; empty for none")

@@ -39,7 +39,7 @@ const (
 // PodStatus is what became of a labelled pod at its node.
 type PodStatus struct {
 	UID     string
-	State   string // enrolled, pending, failed or left-out; "" when the pod is no longer labelled, or is gone
+	State   string // mesh.PodEnrolled and so on; "" when the pod is no longer labelled, or is gone
 	Reason  string // why it is pending, failed or left out
 	PreMesh uint32 // connections that were open before it was enrolled, and are not carried
 }

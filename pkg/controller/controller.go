@@ -29,7 +29,6 @@ const (
 	DefaultDataDir          = "/var/lib/underlane"
 	DefaultListen           = ":8443"
 	DefaultMetricsAddr      = "0.0.0.0:4192"
-	DefaultTrustDomain      = "cluster.local"
 	DefaultWorkloadLifetime = 24 * time.Hour
 	DefaultNodeLifetime     = 24 * time.Hour
 )

@@ -76,7 +76,7 @@ func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 	defer e.mu.Unlock()
 	news := false
 	for _, p := range pods {
-		if _, known := e.pods[claim{p.UID, node}]; p.State == "enrolled" && !known {
+		if _, known := e.pods[claim{p.UID, node}]; p.State == mesh.PodEnrolled && !known {
 			e.pods[claim{p.UID, node}] = enrolment{since: time.Now()}
 			news = true
 		}

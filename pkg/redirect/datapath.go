@@ -20,6 +20,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/underlane/underlane/bpf"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/redirect/heartbeat"
 	"github.com/underlane/underlane/pkg/redirect/netns"
 	"golang.org/x/sys/unix"
@@ -40,7 +41,7 @@ type Options struct {
 }
 
 // DefaultPinRoot is where everything is pinned unless asked otherwise.
-const DefaultPinRoot = "/sys/fs/bpf/underlane"
+const DefaultPinRoot = mesh.DefaultPinRoot
 
 const linksDir = "links"
 

@@ -64,7 +64,7 @@ type Metrics struct {
 // runtime's and the process's.
 func New(o Options) *Metrics {
 	if o.ClusterDomain == "" {
-		o.ClusterDomain = "cluster.local"
+		o.ClusterDomain = mesh.DefaultClusterDomain
 	}
 	if o.MaxSeries <= 0 {
 		o.MaxSeries = DefaultMaxSeries

@@ -4,14 +4,15 @@ import (
 	"fmt"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // States of pods and certificates in a StatusResponse.
 const (
-	PodEnrolled = "enrolled" // its connections go through the mesh
-	PodPending  = "pending"  // labelled, on its way in
-	PodFailed   = "failed"   // could not be enrolled; tried again
-	PodLeftOut  = "left-out" // labelled, and cannot be meshed (host network…)
+	PodEnrolled = mesh.PodEnrolled
+	PodPending  = mesh.PodPending
+	PodFailed   = mesh.PodFailed
+	PodLeftOut  = mesh.PodLeftOut
 
 	CertValid   = "valid"
 	CertPending = "pending" // asked for

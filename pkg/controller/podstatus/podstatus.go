@@ -134,15 +134,15 @@ func annotation(p control.PodStatus) (text string, ok bool) {
 	switch p.State {
 	case "":
 		return "", true
-	case "enrolled":
+	case mesh.PodEnrolled:
 		switch p.PreMesh {
 		case 0:
 			return p.State, true
 		case 1:
-			return "enrolled; 1 connection predates it", true
+			return p.State + "; 1 connection predates it", true
 		}
-		return fmt.Sprintf("enrolled; %d connections predate it", p.PreMesh), true
-	case "pending", "failed", "left-out":
+		return fmt.Sprintf("%s; %d connections predate it", p.State, p.PreMesh), true
+	case mesh.PodPending, mesh.PodFailed, mesh.PodLeftOut:
 		if reason == "" {
 			return p.State, true
 		}
@@ -262,7 +262,7 @@ func patchOf(pod *corev1.Pod, uid string, want report) ([]byte, error) {
 	}
 	set(mesh.AnnotationStatus, want.text)
 	switch want.state {
-	case "enrolled":
+	case mesh.PodEnrolled:
 		set(mesh.AnnotationEnrolled, "true")
 	case "":
 		set(mesh.AnnotationEnrolled, "")
