@@ -17,12 +17,12 @@ import (
 // serviceOf publishes a service at 10.9.0.1:80 with these endpoints.
 func (e *env) serviceOf(endpoints ...string) (vip string) {
 	e.t.Helper()
-	svc := &state.Service{
+	svc := &mesh.Service{
 		Name: "server", Namespace: "default", VIPs: []netip.Addr{netip.MustParseAddr("10.9.0.1")},
-		Ports: []state.ServicePort{{Port: 80}},
+		Ports: []mesh.ServicePort{{Port: 80}},
 	}
 	for _, addr := range endpoints {
-		svc.Ports[0].Endpoints = append(svc.Ports[0].Endpoints, state.Endpoint{Addr: netip.MustParseAddrPort(addr), Ready: true})
+		svc.Ports[0].Endpoints = append(svc.Ports[0].Endpoints, mesh.Endpoint{Addr: netip.MustParseAddrPort(addr), Ready: true})
 	}
 	if err := e.store.Apply(state.Delta{Version: 1, Synced: true, Resources: []state.Resource{
 		{Name: state.ServiceName("default", "server"), Version: "1", Service: svc},

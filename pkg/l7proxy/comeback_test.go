@@ -40,15 +40,15 @@ func (n *lostNetwork) Dial(_ context.Context, _ string, dst netip.AddrPort) (*ra
 // awayEnv is a proxy whose service has endpoints 1 to 3, 1 and 2 on one node.
 func awayEnv(t *testing.T) (*Proxy, *lostNetwork, *request.Session) {
 	store := state.NewStore("node-1")
-	svc := &state.Service{
+	svc := &mesh.Service{
 		Name: "server", Namespace: "default", VIPs: []netip.Addr{netip.MustParseAddr("10.9.0.1")},
-		Ports: []state.ServicePort{{Port: 80}},
+		Ports: []mesh.ServicePort{{Port: 80}},
 	}
 	delta := state.Delta{Version: 1, Synced: true}
 	for i, node := range []string{"node-2", "node-2", "node-3"} {
 		addr := portOf(i + 1)
 		w := &mesh.Workload{UID: addr.String(), Node: node}
-		svc.Ports[0].Endpoints = append(svc.Ports[0].Endpoints, state.Endpoint{Addr: addr, WorkloadUID: w.UID, Ready: true})
+		svc.Ports[0].Endpoints = append(svc.Ports[0].Endpoints, mesh.Endpoint{Addr: addr, WorkloadUID: w.UID, Ready: true})
 		delta.Resources = append(delta.Resources, state.Resource{Name: state.WorkloadName(w.UID), Version: "1", Workload: w})
 	}
 	delta.Resources = append(delta.Resources, state.Resource{Name: state.ServiceName("default", "server"), Version: "1", Service: svc})

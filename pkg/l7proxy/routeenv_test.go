@@ -42,12 +42,12 @@ func (s *shop) service(name string, endpoints ...string) {
 	s.t.Helper()
 	vip := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, 0, byte(len(s.services) + 1)}), 80)
 	s.services[name] = vip
-	port := state.ServicePort{Port: 80}
+	port := mesh.ServicePort{Port: 80}
 	for _, addr := range endpoints {
-		port.Endpoints = append(port.Endpoints, state.Endpoint{Addr: netip.MustParseAddrPort(addr), Ready: true})
+		port.Endpoints = append(port.Endpoints, mesh.Endpoint{Addr: netip.MustParseAddrPort(addr), Ready: true})
 	}
-	s.apply(state.Resource{Name: state.ServiceName("shop", name), Service: &state.Service{
-		Name: name, Namespace: "shop", VIPs: []netip.Addr{vip.Addr()}, Ports: []state.ServicePort{port},
+	s.apply(state.Resource{Name: state.ServiceName("shop", name), Service: &mesh.Service{
+		Name: name, Namespace: "shop", VIPs: []netip.Addr{vip.Addr()}, Ports: []mesh.ServicePort{port},
 	}})
 }
 

@@ -250,17 +250,17 @@ func TestRuled(t *testing.T) {
 		state.Resource{Name: state.WorkloadName(limited.UID), Workload: limited},
 		state.Resource{Name: state.WorkloadName(free.UID), Workload: free},
 	)
-	service := func(name string, endpoints ...state.Endpoint) {
+	service := func(name string, endpoints ...mesh.Endpoint) {
 		t.Helper()
 		vip := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, 0, byte(len(s.services) + 1)}), 80)
 		s.services[name] = vip
-		s.apply(state.Resource{Name: state.ServiceName("shop", name), Service: &state.Service{
-			Name: name, Namespace: "shop", VIPs: []netip.Addr{vip.Addr()}, Ports: []state.ServicePort{{Port: 80, Endpoints: endpoints}},
+		s.apply(state.Resource{Name: state.ServiceName("shop", name), Service: &mesh.Service{
+			Name: name, Namespace: "shop", VIPs: []netip.Addr{vip.Addr()}, Ports: []mesh.ServicePort{{Port: 80, Endpoints: endpoints}},
 		}})
 	}
-	service("mixed", state.Endpoint{Addr: mustAddr("10.7.0.2:80"), WorkloadUID: "free", Ready: true}, state.Endpoint{Addr: mustAddr("10.7.0.1:80"), WorkloadUID: "limited", Ready: true})
-	service("plain", state.Endpoint{Addr: mustAddr("10.7.0.2:80"), WorkloadUID: "free", Ready: true})
-	service("apex", state.Endpoint{Addr: mustAddr("10.7.0.2:80"), WorkloadUID: "free", Ready: true})
+	service("mixed", mesh.Endpoint{Addr: mustAddr("10.7.0.2:80"), WorkloadUID: "free", Ready: true}, mesh.Endpoint{Addr: mustAddr("10.7.0.1:80"), WorkloadUID: "limited", Ready: true})
+	service("plain", mesh.Endpoint{Addr: mustAddr("10.7.0.2:80"), WorkloadUID: "free", Ready: true})
+	service("apex", mesh.Endpoint{Addr: mustAddr("10.7.0.2:80"), WorkloadUID: "free", Ready: true})
 	s.route(mesh.RouteRule{Backends: []mesh.RouteBackend{to("plain", 1)}})
 	for dst, want := range map[netip.AddrPort]bool{
 		mustAddr("10.7.0.1:80"): true,

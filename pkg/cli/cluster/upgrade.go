@@ -9,6 +9,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // UpgradeCommand is `underlane upgrade`: the manifests of this version with
@@ -67,12 +68,10 @@ change it. The CA and its certificates stay.`,
 	return cmd
 }
 
-const defaultTrustDomain = "cluster.local"
-
 func sameTrustDomain(args []string, overrides map[string]any) error {
 	next, _ := overrides["trustDomain"].(string)
 	if next == "" {
-		next = defaultTrustDomain
+		next = mesh.DefaultTrustDomain
 	}
 	for _, a := range args {
 		if now, ok := strings.CutPrefix(a, "--trust-domain="); ok && now != next {

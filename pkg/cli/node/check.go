@@ -11,6 +11,7 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/cli/check"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // CheckCommand is `agent check`: what must be true on this node, and what to do
@@ -166,8 +167,8 @@ func podProbes(st **agentv1.StatusResponse, now func() time.Time) []check.Probe 
 			Name: "every labelled pod is enrolled", Hint: "see `agent status` and the agent's log for the pod's name",
 			Run: func(context.Context) error {
 				return each((*st).GetPods(), func(p *agentv1.Pod) string {
-					slow := p.GetState() == "pending" && now().Sub(p.GetSince().AsTime()) > pendingLimit
-					if p.GetState() == "failed" || slow {
+					slow := p.GetState() == mesh.PodPending && now().Sub(p.GetSince().AsTime()) > pendingLimit
+					if p.GetState() == mesh.PodFailed || slow {
 						return podLine(p)
 					}
 					return ""
@@ -188,7 +189,7 @@ func podProbes(st **agentv1.StatusResponse, now func() time.Time) []check.Probe 
 			Name: "no labelled pod is left out", Hint: "remove the label underlane.io/mesh from the pod, or what keeps it out",
 			Run: func(context.Context) error {
 				return check.Warn(each((*st).GetPods(), func(p *agentv1.Pod) string {
-					if p.GetState() == "left-out" {
+					if p.GetState() == mesh.PodLeftOut {
 						return podLine(p)
 					}
 					return ""

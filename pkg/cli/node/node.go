@@ -17,12 +17,13 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/cli/check"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // Where a node keeps its things unless a flag or the environment says otherwise.
 const (
 	DefaultSocket  = "/run/underlane/agent.sock"
-	DefaultPinRoot = "/sys/fs/bpf/underlane"
+	DefaultPinRoot = mesh.DefaultPinRoot
 	DefaultCgroup  = "auto"
 )
 

@@ -48,9 +48,9 @@ func TestForgottenDestinationStaysInTheMesh(t *testing.T) {
 	name := state.ServiceName("default", "server")
 	full := state.Delta{Version: 1, Synced: true, Resources: []state.Resource{
 		{Name: state.WorkloadName(server.UID), Version: "1", Workload: server},
-		{Name: name, Version: "1", Service: &state.Service{
+		{Name: name, Version: "1", Service: &mesh.Service{
 			Name: "server", Namespace: "default", VIPs: []netip.Addr{vip.Addr()},
-			Ports: []state.ServicePort{{Port: 80, Endpoints: []state.Endpoint{{Addr: pod, WorkloadUID: server.UID, Ready: true}}}},
+			Ports: []mesh.ServicePort{{Port: 80, Endpoints: []mesh.Endpoint{{Addr: pod, WorkloadUID: server.UID, Ready: true}}}},
 		}},
 	}}
 	if err := store.Apply(full); err != nil {
@@ -124,22 +124,22 @@ func TestServiceChoosesEndpoints(t *testing.T) {
 	const count = 8
 	vip := netip.MustParseAddrPort("10.9.0.1:80")
 	for name, c := range map[string]struct {
-		svc  state.Service
+		svc  mesh.Service
 		want int // different endpoints seen
 	}{
-		"plain":            {state.Service{}, count},
-		"session affinity": {state.Service{SessionAffinity: true}, 1},
-		"node local":       {state.Service{NodeLocal: true}, count / 2},
+		"plain":            {mesh.Service{}, count},
+		"session affinity": {mesh.Service{SessionAffinity: true}, 1},
+		"node local":       {mesh.Service{NodeLocal: true}, count / 2},
 	} {
 		store := state.NewStore("node-1")
 		svc := c.svc
 		svc.Name, svc.Namespace, svc.VIPs = "server", "default", []netip.Addr{vip.Addr()}
-		svc.Ports = []state.ServicePort{{Port: 80}}
+		svc.Ports = []mesh.ServicePort{{Port: 80}}
 		delta := state.Delta{Version: 1, Synced: true}
 		for i := range count {
 			addr := netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})
 			w := &mesh.Workload{UID: addr.String(), Node: []string{"node-1", "node-2"}[i%2], Addrs: []netip.Addr{addr}}
-			svc.Ports[0].Endpoints = append(svc.Ports[0].Endpoints, state.Endpoint{Addr: netip.AddrPortFrom(addr, 80), WorkloadUID: w.UID, Ready: true})
+			svc.Ports[0].Endpoints = append(svc.Ports[0].Endpoints, mesh.Endpoint{Addr: netip.AddrPortFrom(addr, 80), WorkloadUID: w.UID, Ready: true})
 			delta.Resources = append(delta.Resources, state.Resource{Name: state.WorkloadName(w.UID), Version: "1", Workload: w})
 		}
 		delta.Resources = append(delta.Resources, state.Resource{Name: state.ServiceName("default", "server"), Version: "1", Service: &svc})

@@ -81,7 +81,7 @@ func (c *checker) pods() check.Category {
 		probe("no labelled pod is left out", "take the label off, or set "+mesh.LabelMesh+"="+mesh.LabelDisabled+" on these pods: they cannot be in the mesh", func(context.Context) error {
 			var bad []string
 			for i := range m.pods {
-				if s := c.statusOf(&m.pods[i]); s.GetState() == "left-out" {
+				if s := c.statusOf(&m.pods[i]); s.GetState() == mesh.PodLeftOut {
 					bad = append(bad, fmt.Sprintf("pod %s/%s: %s", m.pods[i].Namespace, m.pods[i].Name, s.GetReason()))
 				}
 			}
@@ -110,7 +110,7 @@ func (c *checker) notCaptured(pods []corev1.Pod) []string {
 		name := fmt.Sprintf("pod %s/%s on node %s", p.Namespace, p.Name, p.Spec.NodeName)
 		s := c.statusOf(p)
 		switch {
-		case s.GetState() == "enrolled", s.GetState() == "left-out":
+		case s.GetState() == mesh.PodEnrolled, s.GetState() == mesh.PodLeftOut:
 		case s != nil:
 			bad = append(bad, strings.TrimRight(fmt.Sprintf("%s is %s: %s", name, s.GetState(), s.GetReason()), ": "))
 		case c.agents[p.Spec.NodeName] == nil:
