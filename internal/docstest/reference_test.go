@@ -65,19 +65,25 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// agentStats are the counts of an agent that is ready.
+type agentStats telemetry.Stats
+
+func (a agentStats) Stats() telemetry.Stats { return telemetry.Stats(a) }
+func (agentStats) NotReady() []string       { return nil }
+
 // scrape is what the agent exports once everything has happened.
 func scrape(t *testing.T) string {
 	t.Helper()
-	number := func() uint64 { return 1 }
 	id := mesh.Identity{TrustDomain: "d", Namespace: "n", ServiceAccount: "s"}
-	m := telemetry.New(telemetry.Options{
-		RingbufLost: number, TapLost: number, PlaintextFallbacks: number, RetriesRefused: number, MirrorsDropped: number,
-		KernelEvents:      func() map[string]uint64 { return map[string]uint64{"x": 1} },
-		Pods:              func() map[string]int { return map[string]int{"enrolled": 1} },
-		Ejections:         func() map[string]uint64 { return map[string]uint64{"failures": 1} },
-		Endpoints:         func() []telemetry.Endpoints { return []telemetry.Endpoints{{Namespace: "n", Service: "s"}} },
-		CertificateExpiry: func() map[mesh.Identity]time.Time { return map[mesh.Identity]time.Time{id: time.Now()} },
-	})
+	m := telemetry.New(telemetry.Options{Agent: agentStats{
+		KernelEvents:      map[string]uint64{"x": 1},
+		LimitHits:         map[string]uint64{"x": 1},
+		Sandboxes:         map[string]uint64{"enrolled": 1},
+		Ejections:         map[string]uint64{"failures": 1},
+		Pods:              map[string]int{"enrolled": 1},
+		Endpoints:         []telemetry.Endpoints{{Namespace: "n", Service: "s"}},
+		CertificateExpiry: map[mesh.Identity]time.Time{id: time.Now()},
+	}})
 	for _, direction := range []mesh.Direction{mesh.Outbound, mesh.Inbound} {
 		for _, kind := range []string{"deployment", "statefulset", "daemonset", "replicaset", "job", "cronjob"} {
 			w := &mesh.Workload{Name: "p", Namespace: "n", OwnerKind: kind, OwnerName: "o"}

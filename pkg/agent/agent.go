@@ -74,7 +74,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Version:    version.Version,
 	})
 	a.certs = mtls.NewManager(a.client, config.TrustDomain, log)
-	a.metrics = a.newMetrics()
+	a.metrics = telemetry.New(telemetry.Options{Agent: a})
 	a.hub = tap.NewHub(a.metrics)
 	a.conns = &listener.Group{Log: log}
 	a.pods = newPods(a, podns.New(config.Proc, config.podCgroup()))

@@ -13,11 +13,8 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
-	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
-	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/redirect"
-	"github.com/underlane/underlane/pkg/telemetry"
 )
 
 // Status tells the facts of the agent, for `agent status` and `agent check`.
@@ -120,57 +117,4 @@ func certificateState(c mtls.CertStatus) string {
 		return nodeapi.CertFailed
 	}
 	return nodeapi.CertPending
-}
-
-// newMetrics makes the metrics, fed by events and by the agent's parts.
-func (a *Agent) newMetrics() *telemetry.Metrics {
-	return telemetry.New(telemetry.Options{
-		RingbufLost: func() uint64 {
-			counters, _ := a.datapath.Counters()
-			return counters[redirect.CounterEventLost]
-		},
-		KernelEvents: func() map[string]uint64 {
-			counters, _ := a.datapath.Counters()
-			delete(counters, redirect.CounterEventLost)
-			return counters
-		},
-		Pods: func() map[string]int {
-			states := make(map[string]int)
-			for _, p := range a.pods.status() {
-				states[p.State]++
-			}
-			return states
-		},
-		CertificateExpiry: func() map[mesh.Identity]time.Time {
-			expiry := make(map[mesh.Identity]time.Time)
-			for _, c := range a.certs.Status() {
-				expiry[c.Identity] = c.NotAfter
-			}
-			return expiry
-		},
-		TapLost:            func() uint64 { return a.hub.Lost() },
-		PlaintextFallbacks: func() uint64 { return a.proxy.PlaintextFallbacks() },
-		RetriesRefused:     func() uint64 { return a.proxy.RetriesRefused() },
-		LimitHits:          func() map[string]uint64 { return a.proxy.LimitHits() },
-		MirrorsDropped:     func() uint64 { return a.proxy.MirrorsDropped() },
-		AcceptsExhausted:   func() uint64 { return a.conns.Exhausted() },
-		ConnectionPanics:   func() uint64 { return a.conns.Panics() + a.proxy.Panics() },
-		Sandboxes:          func() map[string]uint64 { return a.pods.sandboxCounts() }, // a.pods is made after the metrics
-		Repairs:            func() uint64 { return a.pods.counts.repaired.Load() },
-		Ejections:          func() map[string]uint64 { return a.proxy.Ejections() },
-		Endpoints:          func() []telemetry.Endpoints { return endpointsOf(a.proxy.Endpoints()) },
-		NotReady: func() []string {
-			st := a.Status(context.Background())
-			nodeapi.Judge(st)
-			return st.NotReady
-		},
-	})
-}
-
-func endpointsOf(counts []endpoints.Count) []telemetry.Endpoints {
-	out := make([]telemetry.Endpoints, len(counts))
-	for i, c := range counts {
-		out[i] = telemetry.Endpoints(c)
-	}
-	return out
 }

@@ -1,10 +1,46 @@
 package telemetry
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// agentCollector gives what the agent itself knows, asked at each scrape.
+// Agent is the agent whose metrics and health are served. Its methods are called
+// at each scrape and each probe, from several goroutines at once.
+type Agent interface {
+	// Stats returns the agent's counts at this moment. The caller may keep the
+	// maps and the slice.
+	Stats() Stats
+	// NotReady says why the agent is not ready, one sentence for each cause;
+	// empty: it is ready.
+	NotReady() []string
+}
+
+// Stats are the counts of an agent that are no events. Counts are since the agent
+// started; Pods, CertificateExpiry and Endpoints are of this moment. The keys of the
+// maps are the values of the metric's label.
+type Stats struct {
+	RingbufLost        uint64            // kernel events lost because the ring buffer was full
+	KernelEvents       map[string]uint64 // kernel-side failures by reason
+	TapLost            uint64            // events that slow readers of tap and top missed
+	AcceptsExhausted   uint64            // accepts that failed for want of descriptors or memory
+	ConnectionPanics   uint64            // connections cut because serving them panicked
+	PlaintextFallbacks uint64            // connections made without TLS: the peer's agent did not answer
+	RetriesRefused     uint64            // retries that a Service's budget did not allow
+	MirrorsDropped     uint64            // copies of requests that were not made, or not answered
+	LimitHits          map[string]uint64 // refused by the proxy, by the limit that was reached
+	Sandboxes          map[string]uint64 // reported by the container runtime, by what became of them
+	Repairs            uint64            // kernel objects that another program had changed, put right
+	Ejections          map[string]uint64 // endpoints taken out, by reason
+	Pods               map[string]int    // by state
+	CertificateExpiry  map[mesh.Identity]time.Time
+	Endpoints          []Endpoints
+}
+
+// agentCollector exports Stats.
 type agentCollector struct{ m *Metrics }
 
 var (
@@ -36,43 +72,43 @@ func (agentCollector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c agentCollector) Collect(out chan<- prometheus.Metric) {
-	o := &c.m.options
-	for d, f := range map[*prometheus.Desc]func() uint64{
-		ringbufLostDesc: o.RingbufLost, tapLostDesc: o.TapLost, fallbackDesc: o.PlaintextFallbacks,
-		budgetDesc: o.RetriesRefused, mirrorsDesc: o.MirrorsDropped,
-		exhaustedDesc: o.AcceptsExhausted, panicsDesc: o.ConnectionPanics, repairsDesc: o.Repairs,
-	} {
-		if f != nil {
-			counter(out, d, f())
-		}
+	if agent := c.m.options.Agent; agent != nil {
+		stats := agent.Stats()
+		stats.collect(out)
 	}
-	if o.KernelEvents != nil {
-		for reason, n := range o.KernelEvents() {
-			out <- prometheus.MustNewConstMetric(kernelEventsDesc, prometheus.CounterValue, float64(n), reason)
-		}
-	}
-	if o.LimitHits != nil {
-		for limit, n := range o.LimitHits() {
-			out <- prometheus.MustNewConstMetric(limitsDesc, prometheus.CounterValue, float64(n), limit)
-		}
-	}
-	if o.Sandboxes != nil {
-		for outcome, n := range o.Sandboxes() {
-			out <- prometheus.MustNewConstMetric(sandboxesDesc, prometheus.CounterValue, float64(n), outcome)
-		}
-	}
-	if o.Pods != nil {
-		for state, n := range o.Pods() {
-			out <- prometheus.MustNewConstMetric(podsDesc, prometheus.GaugeValue, float64(n), state)
-		}
-	}
-	if o.CertificateExpiry != nil {
-		for id, at := range o.CertificateExpiry() {
-			out <- prometheus.MustNewConstMetric(certExpiryDesc, prometheus.GaugeValue, float64(at.Unix()), id.String())
-		}
-	}
-	c.collectEndpoints(out)
 	folded, dropped := c.m.overflow()
-	out <- prometheus.MustNewConstMetric(overflowDesc, prometheus.CounterValue, float64(folded), "folded")
-	out <- prometheus.MustNewConstMetric(overflowDesc, prometheus.CounterValue, float64(dropped), "dropped")
+	counterOf(out, overflowDesc, folded, "folded")
+	counterOf(out, overflowDesc, dropped, "dropped")
+}
+
+func (s *Stats) collect(out chan<- prometheus.Metric) {
+	for desc, n := range map[*prometheus.Desc]uint64{
+		ringbufLostDesc: s.RingbufLost, tapLostDesc: s.TapLost, fallbackDesc: s.PlaintextFallbacks,
+		budgetDesc: s.RetriesRefused, mirrorsDesc: s.MirrorsDropped,
+		exhaustedDesc: s.AcceptsExhausted, panicsDesc: s.ConnectionPanics, repairsDesc: s.Repairs,
+	} {
+		counter(out, desc, n)
+	}
+	for desc, counts := range map[*prometheus.Desc]map[string]uint64{
+		kernelEventsDesc: s.KernelEvents, limitsDesc: s.LimitHits, sandboxesDesc: s.Sandboxes, ejectionsDesc: s.Ejections,
+	} {
+		for label, n := range counts {
+			counterOf(out, desc, n, label)
+		}
+	}
+	for state, n := range s.Pods {
+		gauge(out, podsDesc, float64(n), state)
+	}
+	for id, at := range s.CertificateExpiry {
+		gauge(out, certExpiryDesc, float64(at.Unix()), id.String())
+	}
+	s.collectEndpoints(out)
+}
+
+func counterOf(out chan<- prometheus.Metric, desc *prometheus.Desc, n uint64, label string) {
+	out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), label)
+}
+
+func gauge(out chan<- prometheus.Metric, desc *prometheus.Desc, value float64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 }

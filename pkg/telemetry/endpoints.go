@@ -19,27 +19,18 @@ var (
 	endpointsDesc = prometheus.NewDesc("underlane_endpoints", "Endpoints of the service ports in use, by state.", []string{"dst_namespace", "dst_service", "dst_port", "state"}, nil)
 )
 
-// collectEndpoints gives what the balancers know. A port has a balancer for each
-// address family: they are added up.
-func (c agentCollector) collectEndpoints(out chan<- prometheus.Metric) {
-	if c.m.options.Ejections != nil {
-		for reason, n := range c.m.options.Ejections() {
-			out <- prometheus.MustNewConstMetric(ejectionsDesc, prometheus.CounterValue, float64(n), reason)
-		}
-	}
-	if c.m.options.Endpoints == nil {
-		return
-	}
+// collectEndpoints exports Endpoints. A port has a balancer for each address
+// family: their counts are added up.
+func (s *Stats) collectEndpoints(out chan<- prometheus.Metric) {
 	sums := make(map[Endpoints][2]int)
-	for _, e := range c.m.options.Endpoints() {
+	for _, e := range s.Endpoints {
 		key := Endpoints{Namespace: e.Namespace, Service: e.Service, Port: e.Port}
 		sum := sums[key]
 		sums[key] = [2]int{sum[0] + e.In, sum[1] + e.Ejected}
 	}
 	for key, sum := range sums {
 		for i, state := range [...]string{"in", "ejected"} {
-			out <- prometheus.MustNewConstMetric(endpointsDesc, prometheus.GaugeValue, float64(sum[i]),
-				key.Namespace, key.Service, strconv.Itoa(int(key.Port)), state)
+			gauge(out, endpointsDesc, float64(sum[i]), key.Namespace, key.Service, strconv.Itoa(int(key.Port)), state)
 		}
 	}
 }

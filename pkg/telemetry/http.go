@@ -28,8 +28,8 @@ func (m *Metrics) Handler() http.Handler {
 	}))
 	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "live") })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
-		if m.options.NotReady != nil {
-			if why := m.options.NotReady(); len(why) > 0 {
+		if agent := m.options.Agent; agent != nil {
+			if why := agent.NotReady(); len(why) > 0 {
 				http.Error(w, "not ready\n"+strings.Join(why, "\n"), http.StatusServiceUnavailable)
 				return
 			}
@@ -51,7 +51,7 @@ func (m *Metrics) WriteText(w io.Writer) error {
 	return err
 }
 
-// answer is a response on its way to where no HTTP is.
+// answer is a response that is not sent over HTTP.
 type answer struct {
 	head http.Header
 	code int
@@ -71,8 +71,9 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// Connections that there may be at once; one more closes the oldest. So nobody takes
-// the descriptors that the pods' traffic needs, nor the turn of probes.
+// Limits of open connections; one more closes the oldest. A client that only holds
+// connections open must not take the descriptors that the pods' traffic needs, and
+// must not keep probes out.
 const (
 	maxConns   = 256
 	maxFromOne = 64 // of these from one address

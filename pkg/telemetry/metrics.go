@@ -20,31 +20,11 @@ const (
 	idleAfter = 10 * time.Minute
 )
 
-// Options say where the metrics that are not events come from. All may be left
-// zero.
+// Options are what Metrics are made with. All may be left zero.
 type Options struct {
 	ClusterDomain string // for the authority label; default cluster.local
 	MaxSeries     int    // of each family, before authorities become "other"; default DefaultMaxSeries
-
-	RingbufLost        func() uint64
-	KernelEvents       func() map[string]uint64 // kernel-side failures by reason
-	Pods               func() map[string]int    // by state: enrolled, pending, failed, left-out
-	CertificateExpiry  func() map[mesh.Identity]time.Time
-	TapLost            func() uint64
-	PlaintextFallbacks func() uint64
-	RetriesRefused     func() uint64
-	MirrorsDropped     func() uint64
-	LimitHits          func() map[string]uint64 // refused by the proxy, by the limit that was reached
-	AcceptsExhausted   func() uint64
-	ConnectionPanics   func() uint64
-	Sandboxes          func() map[string]uint64 // told of by the container runtime, by what became of them
-	Repairs            func() uint64            // kernel objects that somebody else had changed
-	Ejections          func() map[string]uint64 // endpoints taken out, by reason
-	Endpoints          func() []Endpoints
-
-	// NotReady says why the agent is not ready, a sentence each; nil and empty
-	// mean ready.
-	NotReady func() []string
+	Agent         Agent  // nil: only what events say, and always ready
 }
 
 // Metrics is a tap.Sink, a prometheus.Collector of what it saw, and the HTTP

@@ -298,22 +298,20 @@ func TestConcurrent(t *testing.T) {
 }
 
 func TestAgentMetrics(t *testing.T) {
-	n := func(v uint64) func() uint64 { return func() uint64 { return v } }
-	m := New(Options{
-		RingbufLost: n(1), TapLost: n(2), PlaintextFallbacks: n(3), RetriesRefused: n(8), MirrorsDropped: n(9), LimitHits: func() map[string]uint64 { return map[string]uint64{"pod-buffer": 11} }, AcceptsExhausted: n(6), ConnectionPanics: n(7),
-		KernelEvents: func() map[string]uint64 { return map[string]uint64{"no_pod": 4} },
-		Pods:         func() map[string]int { return map[string]int{"enrolled": 5} },
-		Ejections:    func() map[string]uint64 { return map[string]uint64{"unreachable": 10} },
-		Endpoints: func() []Endpoints {
-			return []Endpoints{
-				{Namespace: "shop", Service: "web", Port: 80, In: 2, Ejected: 1},
-				{Namespace: "shop", Service: "web", Port: 80, In: 1},
-			}
+	m := New(Options{Agent: &agent{stats: Stats{
+		RingbufLost: 1, TapLost: 2, PlaintextFallbacks: 3, RetriesRefused: 8, MirrorsDropped: 9,
+		AcceptsExhausted: 6, ConnectionPanics: 7, Repairs: 12,
+		LimitHits:    map[string]uint64{"pod-buffer": 11},
+		KernelEvents: map[string]uint64{"no_pod": 4},
+		Sandboxes:    map[string]uint64{"enrolled": 13},
+		Pods:         map[string]int{"enrolled": 5},
+		Ejections:    map[string]uint64{"unreachable": 10},
+		Endpoints: []Endpoints{
+			{Namespace: "shop", Service: "web", Port: 80, In: 2, Ejected: 1},
+			{Namespace: "shop", Service: "web", Port: 80, In: 1},
 		},
-		CertificateExpiry: func() map[mesh.Identity]time.Time {
-			return map[mesh.Identity]time.Time{identity("web"): time.Unix(1_700_000_000, 0)}
-		},
-	})
+		CertificateExpiry: map[mesh.Identity]time.Time{identity("web"): time.Unix(1_700_000_000, 0)},
+	}}})
 	want := []string{
 		`identity_cert_expiration_timestamp_seconds{identity="spiffe://cluster.local/ns/ns/sa/web"} 1.7e+09`,
 		`underlane_accept_exhausted_total 6`,
@@ -326,11 +324,13 @@ func TestAgentMetrics(t *testing.T) {
 		`underlane_mirrors_dropped_total 9`,
 		`underlane_plaintext_fallback_total 3`,
 		`underlane_pods{state="enrolled"} 5`,
+		`underlane_repairs_total 12`,
 		`underlane_retries_refused_total 8`,
 		`underlane_ringbuf_lost_total 1`,
+		`underlane_sandboxes_total{outcome="enrolled"} 13`,
 		`underlane_tap_lost_total 2`,
 	}
-	if diff := cmp.Diff(want, scrape(t, m, "identity_", "underlane_accept", "underlane_connection", "underlane_e", "underlane_kernel", "underlane_limit", "underlane_mirrors", "underlane_p", "underlane_retries", "underlane_ring", "underlane_tap")); diff != "" {
+	if diff := cmp.Diff(want, scrape(t, m, "identity_", "underlane_accept", "underlane_connection", "underlane_e", "underlane_kernel", "underlane_limit", "underlane_mirrors", "underlane_p", "underlane_re", "underlane_ring", "underlane_sandboxes", "underlane_tap")); diff != "" {
 		t.Error(diff)
 	}
 	if len(scrape(t, m, "go_goroutines ", "process_open_fds ")) != 2 {
@@ -340,7 +340,7 @@ func TestAgentMetrics(t *testing.T) {
 
 func TestHealthAndServe(t *testing.T) {
 	why := []string{"no state yet"}
-	m := New(Options{NotReady: func() []string { return why }})
+	m := New(Options{Agent: &agent{notReady: func() []string { return why }}})
 	ctx, cancel := context.WithCancel(context.Background())
 	ln, err := Listen(ctx, "127.0.0.1:0")
 	if err != nil {
@@ -398,8 +398,28 @@ func TestWriteText(t *testing.T) {
 	if err := New(Options{}).WriteText(&text); err != nil || !strings.Contains(text.String(), "\ngo_goroutines ") {
 		t.Errorf("%v: %.200s", err, text.String())
 	}
-	broken := New(Options{Pods: func() map[string]int { panic("a collector's") }})
+	broken := New(Options{Agent: brokenAgent{}})
 	if err := broken.WriteText(&text); err == nil || !strings.Contains(err.Error(), "a collector's") {
 		t.Errorf("%v", err)
 	}
 }
+
+// agent says what a test gives it.
+type agent struct {
+	stats    Stats
+	notReady func() []string // nil: it is ready
+}
+
+func (a *agent) Stats() Stats { return a.stats }
+
+func (a *agent) NotReady() []string {
+	if a.notReady == nil {
+		return nil
+	}
+	return a.notReady()
+}
+
+// brokenAgent panics where a scrape asks it.
+type brokenAgent struct{ *agent }
+
+func (brokenAgent) Stats() Stats { panic("a collector's") }

@@ -1,0 +1,54 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/redirect"
+	"github.com/underlane/underlane/pkg/telemetry"
+)
+
+var _ telemetry.Agent = (*Agent)(nil)
+
+// Stats implements telemetry.Agent. Kernel counters that cannot be read are left
+// out: NotReady says why.
+func (a *Agent) Stats() telemetry.Stats {
+	kernel, _ := a.datapath.Counters()
+	lost := kernel[redirect.CounterEventLost]
+	delete(kernel, redirect.CounterEventLost)
+	stats := telemetry.Stats{
+		RingbufLost:        lost,
+		KernelEvents:       kernel,
+		TapLost:            a.hub.Lost(),
+		AcceptsExhausted:   a.conns.Exhausted(),
+		ConnectionPanics:   a.conns.Panics() + a.proxy.Panics(),
+		PlaintextFallbacks: a.proxy.PlaintextFallbacks(),
+		RetriesRefused:     a.proxy.RetriesRefused(),
+		MirrorsDropped:     a.proxy.MirrorsDropped(),
+		LimitHits:          a.proxy.LimitHits(),
+		Sandboxes:          a.pods.sandboxCounts(),
+		Repairs:            a.pods.counts.repaired.Load(),
+		Ejections:          a.proxy.Ejections(),
+		Pods:               make(map[string]int),
+		CertificateExpiry:  make(map[mesh.Identity]time.Time),
+	}
+	for _, p := range a.pods.status() {
+		stats.Pods[p.State]++
+	}
+	for _, c := range a.certs.Status() {
+		stats.CertificateExpiry[c.Identity] = c.NotAfter
+	}
+	for _, e := range a.proxy.Endpoints() {
+		stats.Endpoints = append(stats.Endpoints, telemetry.Endpoints(e))
+	}
+	return stats
+}
+
+// NotReady implements telemetry.Agent.
+func (a *Agent) NotReady() []string {
+	st := a.Status(context.Background())
+	nodeapi.Judge(st)
+	return st.NotReady
+}
