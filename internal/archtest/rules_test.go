@@ -24,6 +24,8 @@ var layers = map[string]int{
 	"pkg/control/client": 2,
 	"pkg/control/server": 2,
 
+	"pkg/agent/carry":                 4,
+	"pkg/agent/enrol":                 4,
 	"pkg/agent/handover":              4,
 	"pkg/agent/nodeapi":               4,
 	"pkg/agent/nri":                   4,

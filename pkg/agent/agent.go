@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/internal/version"
+	"github.com/underlane/underlane/pkg/agent/carry"
+	"github.com/underlane/underlane/pkg/agent/enrol"
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nri"
 	"github.com/underlane/underlane/pkg/control/client"
@@ -29,21 +31,24 @@ type Agent struct {
 	log     *slog.Logger
 	started time.Time
 
-	store    *state.Store
-	client   *client.Client
-	certs    *mtls.Manager
-	datapath *redirect.Datapath
-	proxy    *l7proxy.Proxy
-	conns    *listener.Group
-	pods     *pods
-	runtime  *nri.Plugin // nil: not asked
-	hub      *tap.Hub
-	metrics  *telemetry.Metrics
+	store     *state.Store
+	client    *client.Client
+	certs     *mtls.Manager
+	datapath  *redirect.Datapath // nil before load
+	proxy     *l7proxy.Proxy
+	conns     *listener.Group
+	carrier   *carry.Carrier
+	network   *carry.Network
+	pods      *enrol.Reconciler
+	sandboxes *enrol.Sandboxes
+	runtime   *nri.Plugin // nil: not asked
+	hub       *tap.Hub
+	metrics   *telemetry.Metrics
 
-	socket net.Listener // of the node API
-	porch  net.Listener // of door
-	door   *handover.Door
-	worked bool // it has had the node before
+	socket           net.Listener // of the node API
+	handoverListener net.Listener // of successors
+	successors       *handover.Server
+	worked           bool // it has had the node before
 }
 
 // Run runs an agent until ctx is done, and then lets open connections end. It
@@ -62,7 +67,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	if _, err := config.token(); err != nil {
 		return nil, err
 	}
-	a := &Agent{config: config, log: log, started: time.Now(), door: handover.NewDoor(log)}
+	a := &Agent{config: config, log: log, started: time.Now(), successors: handover.NewServer(log)}
 	a.store = state.NewStore(config.Node)
 	a.client = client.New(client.Options{
 		Controller: config.Controller,
@@ -77,12 +82,18 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	a.metrics = telemetry.New(telemetry.Options{Agent: a})
 	a.hub = tap.NewHub(a.metrics)
 	a.conns = &listener.Group{Log: log}
-	a.pods = newPods(a, podns.New(config.Proc, config.podCgroup()))
+	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub})
+	a.network = carry.NewNetwork(a.carrier)
+	a.pods = enrol.New(enrol.Options{
+		Store: a.store, Controller: a.client, Certs: a.certs, Carrier: a.carrier,
+		Finder: podns.New(config.Proc, config.podCgroup()), Log: log,
+	})
+	a.sandboxes = enrol.NewSandboxes(a.pods, config.Node, config.Proc)
 	if config.NRISocket != "" {
-		a.runtime = &nri.Plugin{Socket: config.NRISocket, Handler: a.pods, Log: log}
+		a.runtime = &nri.Plugin{Socket: config.NRISocket, Handler: a.sandboxes, Log: log}
 	}
 	a.proxy = l7proxy.New(l7proxy.Options{
-		Network: a.pods,
+		Network: a.network,
 		State:   &meshState{store: a.store, client: a.client, nodes: config.NodeIPs},
 		Certs:   a.certs,
 		Tap:     a.hub,
@@ -94,5 +105,6 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 			PodConnections: config.PodConnections, PodBuffer: config.PodBuffer,
 		},
 	})
+	a.carrier.Serve(a.proxy)
 	return a, nil
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/underlane/underlane/pkg/control/client"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/redirect"
-	"github.com/underlane/underlane/pkg/redirect/podns"
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -71,10 +70,8 @@ func TestTranslate(t *testing.T) {
 	web := &mesh.Workload{UID: "web", Namespace: "default", Name: "web", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}
 	store := state.NewStore("node-1")
 	a := &Agent{store: store, client: client.New(client.Options{Node: "node-1", Store: store, Log: slog.Default()})}
-	a.pods = newPods(a, podns.New("/proc", ""))
-	a.pods.byCookie[7] = &pod{workload: web}
 	own, other := netip.MustParseAddrPort("10.1.0.2:4000"), netip.MustParseAddrPort("192.0.2.1:80")
-	base := redirect.Event{NetnsCookie: 7, Local: own, Remote: other, Sent: 10, Received: 20, Duration: time.Second, Process: "curl", Retransmits: 3}
+	base := redirect.Event{Local: own, Remote: other, Sent: 10, Received: 20, Duration: time.Second, Process: "curl", Retransmits: 3}
 	event := func(kind redirect.EventKind, server bool, err error) *redirect.Event {
 		e := base
 		e.Kind, e.Server, e.Err = kind, server, err
@@ -106,9 +103,9 @@ func TestTranslate(t *testing.T) {
 		"unreachable": {event(redirect.EventFailed, false, unix.EHOSTUNREACH), failed(out, mesh.ReasonUnreachable)},
 		"given up":    {event(redirect.EventFailed, false, nil), failed(out, mesh.ReasonReset)},
 	} {
-		got, ok := a.translate(c.in)
-		if diff := cmp.Diff(c.want, got, cmpopts.EquateComparable(netip.AddrPort{}), cmpopts.IgnoreFields(tap.Event{}, "Time"), cmpopts.IgnoreFields(tap.Peer{}, "Workload")); !ok || diff != "" {
-			t.Errorf("%s: %v (-want +got)\n%s", name, ok, diff)
+		got := a.translate(c.in, web)
+		if diff := cmp.Diff(c.want, got, cmpopts.EquateComparable(netip.AddrPort{}), cmpopts.IgnoreFields(tap.Event{}, "Time"), cmpopts.IgnoreFields(tap.Peer{}, "Workload")); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", name, diff)
 		}
 		if got.Source.Workload != c.want.Source.Workload || got.Destination.Workload != c.want.Destination.Workload {
 			t.Errorf("%s: workloads %v and %v", name, got.Source.Workload, got.Destination.Workload)
@@ -116,14 +113,9 @@ func TestTranslate(t *testing.T) {
 	}
 	refused := base
 	refused.Kind, refused.Local = redirect.EventRefused, netip.AddrPort{}
-	got, ok := a.translate(&refused)
-	if !ok || got.Reason != mesh.ReasonFailClosed || got.Duration != 0 || got.Source.Addr.Addr() != own.Addr() {
-		t.Errorf("refused by us: %v %+v", ok, got)
-	}
-	stranger := base
-	stranger.NetnsCookie = 8
-	if _, ok := a.translate(&stranger); ok {
-		t.Error("an event of no pod of ours")
+	got := a.translate(&refused, web)
+	if got.Reason != mesh.ReasonFailClosed || got.Duration != 0 || got.Source.Addr.Addr() != own.Addr() {
+		t.Errorf("refused by the kernel side: %+v, want %s from %s", got, mesh.ReasonFailClosed, own.Addr())
 	}
 }
 

@@ -25,7 +25,7 @@ const asidePause = 2 * time.Second
 // again.
 func (a *Agent) aside(s aside) func(context.Context) error {
 	return func(ctx context.Context) error {
-		told := ""
+		logged := ""
 		for ln := s.opened; ; ln = nil {
 			var err error
 			if ln == nil {
@@ -40,11 +40,11 @@ func (a *Agent) aside(s aside) func(context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if text := "it ended"; err == nil || err.Error() != told {
+			if text := "it ended"; err == nil || err.Error() != logged {
 				if err != nil {
 					text = err.Error()
 				}
-				told = text
+				logged = text
 				a.log.Error("a server beside the traffic is not served: trying again", "server", s.name, "err", text)
 			}
 			select {

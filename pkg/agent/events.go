@@ -9,36 +9,31 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
 // readKernelEvents brings what the kernel saw of un-proxied connections to tap.
 func (a *Agent) readKernelEvents(ctx context.Context) error {
-	// What the ring holds from before is of pods that are about to be taken in.
+	// What is in the ring already is of pods that are about to be enrolled.
 	select {
-	case <-a.pods.looked:
+	case <-a.pods.Looked():
 	case <-ctx.Done():
 		return nil
 	}
 	return a.datapath.ReadEvents(ctx, func(e *redirect.Event) {
-		if event, ok := a.translate(e); ok {
+		if pod := a.carrier.ByCookie(e.NetnsCookie); pod != nil {
+			event := a.translate(e, pod)
 			a.hub.Emit(&event)
 		}
 	})
 }
 
-// translate makes a tap event of a kernel event: source is who connected.
-func (a *Agent) translate(e *redirect.Event) (tap.Event, bool) {
-	a.pods.mu.RLock()
-	have := a.pods.byCookie[e.NetnsCookie]
-	a.pods.mu.RUnlock()
-	if have == nil {
-		return tap.Event{}, false
-	}
+// translate makes a tap event of a kernel event of a pod: its source is the side that
+// connected.
+func (a *Agent) translate(e *redirect.Event, pod *mesh.Workload) tap.Event {
 	view := a.store.View()
-	own := tap.Peer{Addr: e.Local, Workload: have.workload}
+	own := tap.Peer{Addr: e.Local, Workload: pod}
 	other := tap.Peer{Addr: e.Remote}
 	a.client.Subscribe(e.Remote.Addr()) // no proxy asks who that is: the next event knows
 	other.Workload, _ = view.Workload(e.Remote.Addr())
@@ -60,7 +55,7 @@ func (a *Agent) translate(e *redirect.Event) (tap.Event, bool) {
 	case redirect.EventRefused:
 		out.Reason, out.Duration = mesh.ReasonFailClosed, 0
 		if out.Source.Addr.Port() == 0 {
-			out.Source.Addr = netip.AddrPortFrom(firstOf(have.workload.Addrs, e.Remote.Addr()), 0)
+			out.Source.Addr = netip.AddrPortFrom(firstOf(pod.Addrs, e.Remote.Addr()), 0)
 		}
 	default:
 		if e.Kind == redirect.EventFailed {
@@ -69,7 +64,7 @@ func (a *Agent) translate(e *redirect.Event) (tap.Event, bool) {
 		out.Reason = kernelReason(e.Err, e.Kind)
 		out.Reset = out.Reason != mesh.ReasonNone
 	}
-	return out, true
+	return out
 }
 
 func firstOf(addrs []netip.Addr, like netip.Addr) netip.Addr {
@@ -93,14 +88,4 @@ func kernelReason(err error, kind redirect.EventKind) mesh.Reason {
 		return mesh.ReasonReset // the application gave up connecting
 	}
 	return mesh.ReasonUnreachable
-}
-
-// stray ends a connection that somebody made to the agent's own port in a pod.
-func (a *Agent) stray(c *rawio.Conn, w *mesh.Workload, d mesh.Direction) {
-	_ = c.Reset()
-	a.hub.Emit(&tap.Event{
-		Kind: tap.ConnClose, Time: time.Now(), Direction: d,
-		Source: tap.Peer{Addr: c.Remote(), Workload: w}, Destination: tap.Peer{Addr: c.Local()},
-		Protocol: "tcp", TLS: tap.TLSNoIdentity, Reset: true, Reason: mesh.ReasonNoDestination,
-	})
 }

@@ -55,9 +55,9 @@ func (a *Agent) run(ctx context.Context) error {
 		var successor *handover.Successor
 		select {
 		case <-ctx.Done():
-			successor = a.door.Await(awaitLimit)
+			successor = a.successors.Await(awaitLimit)
 		case err = <-failed:
-		case successor = <-a.door.Asked():
+		case successor = <-a.successors.Asked():
 		}
 		if successor == nil {
 			yielded = a.drain(ctx, work)
@@ -84,23 +84,23 @@ func (a *Agent) run(ctx context.Context) error {
 
 // listen makes the sockets that only one agent of a node has.
 func (a *Agent) listen(ctx context.Context) (err error) {
-	a.socket, a.porch = nil, nil
+	a.socket, a.handoverListener = nil, nil
 	if a.socket, err = a.claimSocket(ctx); err != nil {
 		return err
 	}
-	if a.porch, err = a.openDoor(ctx); err != nil {
+	if a.handoverListener, err = a.listenHandover(ctx); err != nil {
 		return errors.Join(err, a.unlisten())
 	}
 	return nil
 }
 
-func (a *Agent) openDoor(context.Context) (net.Listener, error) {
-	return nodeapi.Listen(a.config.doorPath())
+func (a *Agent) listenHandover(context.Context) (net.Listener, error) {
+	return nodeapi.Listen(a.config.handoverPath())
 }
 
 // unlisten closes what listen opened.
 func (a *Agent) unlisten() (err error) {
-	for _, ln := range []*net.Listener{&a.socket, &a.porch} {
+	for _, ln := range []*net.Listener{&a.socket, &a.handoverListener} {
 		if *ln != nil {
 			err = errors.Join(err, (*ln).Close())
 		}
@@ -117,6 +117,9 @@ func (a *Agent) load() (err error) {
 		HeartbeatTimeout: a.config.HeartbeatTimeout,
 		Log:              a.log,
 	})
+	if err == nil {
+		a.pods.Use(a.datapath)
+	}
 	return err
 }
 
@@ -134,7 +137,7 @@ func (a *Agent) work(work *parts) {
 		{name: "node API", opened: a.socket, open: a.claimSocket, serve: func(ctx context.Context, ln net.Listener) error {
 			return (&nodeapi.Server{Hub: a.hub, Source: a, Dumper: a, Exporter: a.metrics}).Serve(ctx, ln)
 		}},
-		{name: "successors", opened: a.porch, open: a.openDoor, serve: a.door.Serve},
+		{name: "successors", opened: a.handoverListener, open: a.listenHandover, serve: a.successors.Serve},
 	}
 	if a.config.APIAddr != "" {
 		asides = append(asides, aside{name: "node API for the controller", open: a.openAPI, serve: a.serveController})
@@ -150,7 +153,7 @@ func (a *Agent) work(work *parts) {
 	for _, s := range asides {
 		work.start(s.name, a.aside(s))
 	}
-	work.start("pods", a.pods.run)
+	work.start("pods", a.pods.Run)
 	if a.runtime != nil {
 		work.start("container runtime", a.runtime.Run)
 	}
@@ -160,19 +163,19 @@ func (a *Agent) work(work *parts) {
 // way to it: those that a listener has when it is closed are reset.
 const acceptTime = 500 * time.Millisecond
 
-// drain is shutdown for an agent that nobody takes over from yet. Who comes
-// meanwhile need not wait: new connections have nobody. It reports whether
-// somebody came.
+// drain is shutdown for an agent without a successor. One that comes while it drains
+// gets the node at once: this agent takes no new connections any more. drain reports
+// whether one came.
 func (a *Agent) drain(ctx context.Context, work *parts) (yielded bool) {
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		a.pods.unpublish()
+		a.carrier.Unpublish()
 		time.Sleep(acceptTime)
 		a.shutdown()
 	}()
 	select {
-	case s := <-a.door.Asked():
+	case s := <-a.successors.Asked():
 		work.end()
 		yielded = a.yield(ctx, s)
 		<-drained
@@ -186,7 +189,7 @@ func (a *Agent) drain(ctx context.Context, work *parts) (yielded bool) {
 // shutdown takes no new connection and lets the open ones end.
 func (a *Agent) shutdown() {
 	a.log.Info("agent stops", "open connections", a.conns.Open())
-	a.pods.closeListeners()
+	a.carrier.CloseListeners()
 	a.proxy.Drain()
 	ctx, cancel := context.WithTimeout(context.Background(), a.config.DrainTimeout)
 	defer cancel()

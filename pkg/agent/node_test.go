@@ -29,7 +29,6 @@ type node struct {
 	server    *server.Server
 	front     *server.Front
 	version   uint64
-	pods      *pods
 }
 
 func newNode(t *testing.T) *node {
@@ -67,11 +66,10 @@ func newNode(t *testing.T) *node {
 	if err := n.load(); err != nil {
 		t.Fatal(err)
 	}
-	n.pods = n.Agent.pods
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	for _, run := range []func(context.Context) error{
-		n.client.Run, n.pods.run, func(ctx context.Context) error { n.certs.Run(ctx); return nil },
+		n.client.Run, n.pods.Run, func(ctx context.Context) error { n.certs.Run(ctx); return nil },
 	} {
 		go func() { _ = run(ctx); done <- struct{}{} }()
 	}
@@ -129,17 +127,16 @@ func (n *node) until(what string, cond func() bool) {
 	n.t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			n.t.Fatalf("%s: not after 15 s; pods: %v, client: %+v", what, n.pods.status(), n.client.Status())
+			n.t.Fatalf("%s: not after 15 s; pods: %v, client: %+v", what, n.pods.Status(), n.client.Status())
 		}
 	}
 }
 
-func (n *node) state(uid string) string {
-	n.pods.mu.RLock()
-	defer n.pods.mu.RUnlock()
-	for _, all := range []map[string]*pod{n.pods.pods, n.pods.leftOut} {
-		if have := all[uid]; have != nil {
-			return have.state
+// state is what the agent says of web(); "": nothing.
+func (n *node) state() string {
+	for _, p := range n.pods.Status() {
+		if p.GetNamespace() == "shop" && p.GetName() == "web" {
+			return p.GetState()
 		}
 	}
 	return ""
@@ -152,7 +149,7 @@ func (n *node) runWithin(limit time.Duration, s nri.Sandbox) (nri.Outcome, time.
 	ctx, cancel := context.WithTimeout(n.t.Context(), limit)
 	defer cancel()
 	start := time.Now()
-	outcome, err := n.pods.runSandbox(ctx, s)
+	outcome, err := n.sandboxes.Enrol(ctx, s)
 	if err != nil {
 		n.t.Logf("%s: %v", outcome, err)
 	}

@@ -7,8 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/underlane/underlane/pkg/agent/enrol"
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/agent/nri"
@@ -28,8 +27,8 @@ import (
 func TestFirstConnectionIsCaptured(t *testing.T) {
 	n := newNode(t)
 	n.publish(web())
-	n.until("the certificate is there before the pod", func() bool { return n.pods.certified(web().Identity) })
-	if got := n.state("uid-web"); got != "" {
+	n.until("the certificate is there before the pod", func() bool { return enrol.Certified(n.certs, web().Identity) })
+	if got := n.state(); got != "" {
 		t.Errorf("a pod without an address is %s", got)
 	}
 	s, ns := sandbox(t, podAddr, "")
@@ -47,8 +46,8 @@ func TestFirstConnectionIsCaptured(t *testing.T) {
 		n.publish(w)
 		n.until("told", func() bool { w, _ := n.store.View().WorkloadByUID("uid-web"); return w.Addrs[0] == addrs[0] })
 		time.Sleep(50 * time.Millisecond) // nothing is to happen
-		if n.state("uid-web") != nodeapi.PodEnrolled || !captured(t, ns) {
-			t.Errorf("the controller tells %s: %s", addrs, n.state("uid-web"))
+		if n.state() != nodeapi.PodEnrolled || !captured(t, ns) {
+			t.Errorf("the controller tells %s: %s", addrs, n.state())
 		}
 		dump, err := n.datapath.Dump()
 		if err != nil || len(dump.Pods) != 1 || !cmp.Equal(dump.Pods[0].Addrs, []string{podAddr.String()}) {
@@ -56,45 +55,7 @@ func TestFirstConnectionIsCaptured(t *testing.T) {
 		}
 	}
 	n.publish()
-	n.until("gone", func() bool { return n.state("uid-web") == "" && !captured(t, ns) })
-}
-
-// A connection that comes while its pod leaves is carried all the same, and a pod
-// that is not shown any more is not captured.
-func TestNobodyIsLostWhileAPodLeaves(t *testing.T) {
-	n := newNode(t)
-	s, ns := sandbox(t, podAddr, "")
-	for range 40 { // the moment is short
-		n.publish(web())
-		if outcome, _ := n.run(s); outcome != nri.Enrolled {
-			t.Fatal(outcome)
-		}
-		e, err := n.pods.get("uid-web")
-		if err != nil {
-			t.Fatal(err)
-		}
-		var lost atomic.Int64
-		var comers sync.WaitGroup
-		for range 4 {
-			comers.Go(func() {
-				for n.state("uid-web") != "" {
-					if n.pods.begin("uid-web", e) == nil {
-						lost.Add(1)
-					} else {
-						n.pods.end("uid-web", e)
-					}
-				}
-			})
-		}
-		n.publish()
-		comers.Wait()
-		if captured(t, ns) {
-			t.Error("a pod that is gone is captured")
-		}
-		if lost.Load() > 0 {
-			t.Fatalf("%d connections of a pod that leaves were nobody's", lost.Load())
-		}
-	}
+	n.until("gone", func() bool { return n.state() == "" && !captured(t, ns) })
 }
 
 func TestSandboxesThatAreNotEnrolled(t *testing.T) {
@@ -155,9 +116,9 @@ func TestLabelIsEnoughWithoutController(t *testing.T) {
 			if outcome, _ := n.run(s); outcome != nri.Enrolled || !captured(t, ns) {
 				t.Fatalf("%s", outcome)
 			}
-			n.pods.look()
+			n.pods.Look()
 			time.Sleep(50 * time.Millisecond)
-			if got := n.state("uid-web"); got != nodeapi.PodEnrolled {
+			if got := n.state(); got != nodeapi.PodEnrolled {
 				t.Errorf("after a look at everything it is %q", got)
 			}
 			ln, err := net.Listen("tcp", n.config.Controller)
@@ -169,11 +130,11 @@ func TestLabelIsEnoughWithoutController(t *testing.T) {
 			w.Meshed = meshed
 			n.publish(w)
 			if !meshed {
-				n.until("out again", func() bool { return !captured(t, ns) && n.state("uid-web") == "" })
+				n.until("out again", func() bool { return !captured(t, ns) && n.state() == "" })
 				return
 			}
 			n.until("it has its identity", func() bool {
-				list := n.pods.status()
+				list := n.pods.Status()
 				return len(list) == 1 && list[0].GetIdentity() == w.Identity.String() && list[0].GetState() == nodeapi.PodEnrolled
 			})
 			if !captured(t, ns) {
@@ -194,12 +155,12 @@ func TestSandboxWhileTheNodeIsHandedOver(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	served, yielded := make(chan error, 1), make(chan bool, 1)
-	go func() { served <- n.door.Serve(ctx, ln) }()
+	go func() { served <- n.successors.Serve(ctx, ln) }()
 	p, err := handover.Find(ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { yielded <- n.yield(ctx, <-n.door.Asked()) }()
+	go func() { yielded <- n.yield(ctx, <-n.successors.Asked()) }()
 
 	s, ns := sandbox(t, podAddr, mesh.LabelEnabled)
 	outcome := make(chan nri.Outcome, 1)
@@ -216,13 +177,9 @@ func TestSandboxWhileTheNodeIsHandedOver(t *testing.T) {
 	}
 	p.Close()
 	if <-yielded {
-		t.Error("taken by somebody who is gone")
+		t.Error("taken by a successor that has ended")
 	}
-	select { // what takeBack does, without the sockets
-	case <-n.pods.busy:
-	default:
-		t.Error("pods may be taken in while another agent has the node")
-	}
+	n.pods.Resume() // what takeBack does, without the sockets
 	if _, err := n.datapath.Resume(ctx); err != nil {
 		t.Error(err)
 	}
@@ -254,15 +211,13 @@ func TestNamespaceIsFollowed(t *testing.T) {
 	w.Addrs = []netip.Addr{podAddr}
 	old := process(t, n.config.CgroupRoot, podAddr)
 	n.publish(w)
-	n.until("enrolled", func() bool { return n.state("uid-web") == nodeapi.PodEnrolled })
+	n.until("enrolled", func() bool { return n.state() == nodeapi.PodEnrolled })
 	if !captured(t, old.ns) {
 		t.Error("not captured")
 	}
 	old.end(t)
 	now := process(t, n.config.CgroupRoot, podAddr)
-	n.pods.busy <- struct{}{}
-	n.pods.reconcile(n.store.View(), true)
-	<-n.pods.busy
+	n.pods.LookAtAll()
 	if !captured(t, now.ns) {
 		t.Error("the pod's new namespace is not captured")
 	}
@@ -286,18 +241,18 @@ func TestStrictIsShutUntilItIsEnrolled(t *testing.T) {
 				return dump.Pods
 			}
 			n.until("it waits", func() bool {
-				return n.state("uid-web") == nodeapi.PodPending && (policy == mesh.PolicyAllow || len(pods()) > 0)
+				return n.state() == nodeapi.PodPending && (policy == mesh.PolicyAllow || len(pods()) > 0)
 			})
 			switch have := pods(); {
 			case policy == mesh.PolicyAllow && len(have) > 0, policy == mesh.PolicyStrict && (!have[0].InboundClosed || have[0].OutboundPort4 != 0):
 				t.Errorf("the kernel knows %+v", have)
 			}
-			n.until("enrolled all the same", func() bool { return n.state("uid-web") == nodeapi.PodEnrolled })
+			n.until("enrolled all the same", func() bool { return n.state() == nodeapi.PodEnrolled })
 			if have := pods(); have[0].OutboundPort4 == 0 {
 				t.Errorf("the kernel knows %+v", have)
 			}
 			n.publish()
-			n.until("it left", func() bool { return n.state("uid-web") == "" && len(pods()) == 0 })
+			n.until("it left", func() bool { return n.state() == "" && len(pods()) == 0 })
 		})
 	}
 }
@@ -347,13 +302,13 @@ func TestLeftOutPodsAreShown(t *testing.T) {
 	w := web()
 	w.Meshed, w.HostNetwork, w.LeftOut = false, true, "host network"
 	n.publish(w)
-	n.until("left out", func() bool { return n.state("uid-web") == nodeapi.PodLeftOut })
-	list := n.pods.status()
+	n.until("left out", func() bool { return n.state() == nodeapi.PodLeftOut })
+	list := n.pods.Status()
 	if len(list) != 1 || list[0].GetReason() != "host network" || list[0].GetIp() != "" {
 		t.Errorf("status %v", list)
 	}
 	w = web()
 	w.Meshed = false
 	n.publish(w)
-	n.until("no label any more", func() bool { return n.state("uid-web") == "" })
+	n.until("no label any more", func() bool { return n.state() == "" })
 }

@@ -28,13 +28,13 @@ func (a *Agent) Stats() telemetry.Stats {
 		RetriesRefused:     a.proxy.RetriesRefused(),
 		MirrorsDropped:     a.proxy.MirrorsDropped(),
 		LimitHits:          a.proxy.LimitHits(),
-		Sandboxes:          a.pods.sandboxCounts(),
-		Repairs:            a.pods.counts.repaired.Load(),
+		Sandboxes:          a.sandboxes.Counts(),
+		Repairs:            a.pods.Repaired(),
 		Ejections:          a.proxy.Ejections(),
 		Pods:               make(map[string]int),
 		CertificateExpiry:  make(map[mesh.Identity]time.Time),
 	}
-	for _, p := range a.pods.status() {
+	for _, p := range a.pods.Status() {
 		stats.Pods[p.State]++
 	}
 	for _, c := range a.certs.Status() {

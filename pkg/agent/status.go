@@ -32,14 +32,14 @@ func (a *Agent) Status(context.Context) *agentv1.StatusResponse {
 		SnapshotVersion:    view.Version(),
 		Synced:             view.Synced(),
 		ProgramsAttached:   true, // Load fails otherwise
-		Pods:               a.pods.status(),
+		Pods:               a.pods.Status(),
 		TapLost:            a.hub.Lost(),
 		OpenConnections:    uint64(a.conns.Open()),
 		PlaintextFallbacks: a.proxy.PlaintextFallbacks(),
 		Runtime:            a.runtimeStatus(),
-		Repairs:            a.pods.counts.repaired.Load(),
+		Repairs:            a.pods.Repaired(),
 	}
-	for outcome, n := range a.pods.sandboxCounts() {
+	for outcome, n := range a.sandboxes.Counts() {
 		st.Sandboxes = append(st.Sandboxes, &agentv1.Counter{Name: outcome, Value: n})
 	}
 	slices.SortFunc(st.Sandboxes, byName)
@@ -50,7 +50,7 @@ func (a *Agent) Status(context.Context) *agentv1.StatusResponse {
 		})
 	}
 	select {
-	case <-a.pods.looked:
+	case <-a.pods.Looked():
 	default:
 		if st.Synced {
 			st.NotReady = append(st.NotReady, "the node's pods have not been looked at yet")

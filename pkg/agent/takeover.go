@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/underlane/underlane/pkg/agent/carry"
+	"github.com/underlane/underlane/pkg/agent/enrol"
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -19,6 +23,7 @@ const (
 	// warmUpLimit bounds how long a new agent waits for certificates before it asks
 	// for the node, while there is a controller to sign them.
 	warmUpLimit = 10 * time.Second
+	warmUpPoll  = 20 * time.Millisecond
 	// knowLimit bounds how long a new agent waits to be told whose the addresses
 	// are that pods use.
 	knowLimit = 2 * time.Second
@@ -37,8 +42,10 @@ const (
 	yieldLimit = 8 * time.Second
 )
 
-// doorPath is the socket where a successor asks for the node.
-func (c *Config) doorPath() string { return strings.TrimSuffix(c.Socket, ".sock") + "-handover.sock" }
+// handoverPath is the socket where a successor asks for the node.
+func (c *Config) handoverPath() string {
+	return strings.TrimSuffix(c.Socket, ".sock") + "-handover.sock"
+}
 
 // predecessor is the agent that has the node; nil where there is none, or where
 // this agent was not told to take over.
@@ -46,7 +53,7 @@ func (a *Agent) predecessor() (*handover.Predecessor, error) {
 	if !a.config.TakeOver {
 		return nil, nil
 	}
-	p, err := handover.Find(a.config.doorPath())
+	p, err := handover.Find(a.config.handoverPath())
 	if p != nil {
 		a.log.Info("an agent has the node: getting ready to take over")
 	}
@@ -56,14 +63,14 @@ func (a *Agent) predecessor() (*handover.Predecessor, error) {
 // claimSocket makes the node API's socket. One that takes over waits for an
 // agent that cannot hand over: it is about to end.
 func (a *Agent) claimSocket(ctx context.Context) (net.Listener, error) {
-	told := false
+	announced := false
 	for {
 		ln, err := nodeapi.Listen(a.config.Socket)
 		if !a.config.TakeOver || !errors.Is(err, nodeapi.ErrInUse) {
 			return ln, err
 		}
-		if !told {
-			told = true
+		if !announced {
+			announced = true
 			a.log.Warn("waiting for the running agent to end: it cannot hand the node over", "socket", a.config.Socket)
 		}
 		select {
@@ -80,7 +87,7 @@ func (a *Agent) claimSocket(ctx context.Context) (net.Listener, error) {
 func (a *Agent) warmUp(ctx context.Context, p *handover.Predecessor) {
 	began := time.Now()
 	limit := began.Add(warmUpLimit)
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(warmUpPoll)
 	defer tick.Stop()
 	for view := a.store.View(); !view.Synced() || !a.prepared(view); view = a.store.View() {
 		if !view.Synced() || !a.client.Connected() {
@@ -111,30 +118,30 @@ func (a *Agent) prepared(view *state.View) bool {
 			identities[w.Identity] = true
 		}
 	}
-	a.certs.SetIdentities(keys(identities))
+	a.certs.SetIdentities(slices.Collect(maps.Keys(identities)))
 	for id := range identities {
-		if !a.pods.certified(id) {
+		if !enrol.Certified(a.certs, id) {
 			return false
 		}
 	}
 	return true
 }
 
-// succeed has the predecessor let go of what only one agent may hold. One that
-// does not ends, or has ended: its socket is waited for, like anybody's.
+// succeed has the predecessor let go of what only one agent may hold. A predecessor
+// that does not is ending or has ended: listen waits for its socket.
 func (a *Agent) succeed(ctx context.Context, p *handover.Predecessor) {
 	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
 	defer cancel()
-	legacy, err := p.Release(ctx)
+	last, err := p.Release(ctx)
 	if err != nil {
 		a.log.Warn("the node is not handed over", "cause", err)
 	}
-	a.pods.inherited = legacy.PreMesh
-	a.pods.shared.Store(err == nil)
-	a.know(ctx, legacy.Addresses)
+	a.pods.Inherit(last.PreMesh)
+	a.network.SetShared(err == nil)
+	a.know(ctx, last.Addresses)
 }
 
-// know waits until the controller has said whose addrs are: a destination that
+// know waits until the controller has said which pods have addrs: a destination that
 // is not known yet counts as outside the mesh.
 func (a *Agent) know(ctx context.Context, addrs []netip.Addr) {
 	ctx, cancel := context.WithTimeout(ctx, knowLimit)
@@ -154,10 +161,10 @@ func (a *Agent) know(ctx context.Context, addrs []netip.Addr) {
 // come here.
 func (a *Agent) tellTaken(p *handover.Predecessor) {
 	select {
-	case <-a.pods.settled:
+	case <-a.pods.Settled():
 	case <-time.After(takeLimit):
 	}
-	a.pods.shared.Store(false)
+	a.network.SetShared(false)
 	if err := p.Taken(); err != nil {
 		a.log.Info("the agent before this one has ended already", "cause", err)
 	}
@@ -167,15 +174,15 @@ func (a *Agent) tellTaken(p *handover.Predecessor) {
 // successor ended before it had the node.
 func (a *Agent) yield(ctx context.Context, s *handover.Successor) bool {
 	a.log.Info("another agent takes the node over")
-	a.pods.shared.Store(true)
+	a.network.SetShared(true)
 	// A hook of the runtime may be under way still: from here to takeBack none
 	// takes a pod in.
-	a.pods.busy <- struct{}{}
+	a.pods.Pause()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(yieldLimit, s.Close) })
 	defer stop()
 	err := a.datapath.Yield()
 	if err == nil {
-		err = s.Released(handover.Legacy{PreMesh: a.pods.preMesh(), Addresses: a.client.InUse(handover.MaxAddresses)})
+		err = s.Released(handover.State{PreMesh: a.pods.PreMesh(), Addresses: a.client.InUse(handover.MaxAddresses)})
 	}
 	if err == nil {
 		err = s.Taken()
@@ -195,8 +202,8 @@ func (a *Agent) takeBack(ctx context.Context) error {
 		a.log.Warn("not all is served yet beside the traffic", "err", err)
 	}
 	repaired, err := a.datapath.Resume(ctx)
-	<-a.pods.busy
-	a.pods.shared.Store(false)
+	a.pods.Resume()
+	a.network.SetShared(false)
 	a.log.Info("carrying on", "repaired", repaired)
 	if err != nil {
 		return errors.Join(err, a.unlisten())
@@ -210,7 +217,7 @@ func (a *Agent) retire(ctx context.Context, life *parts, s *handover.Successor) 
 	defer s.Close()
 	a.proxy.Retire()
 	// Connections whose handshake is under way are the old listeners' still.
-	time.Sleep(linger)
+	time.Sleep(carry.Linger)
 	a.shutdown()
 	life.end()
 	if err := a.datapath.Close(); err != nil {

@@ -27,17 +27,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Legacy is what a predecessor knows and its successor could not find out.
-type Legacy struct {
+// State is what a predecessor knows and its successor could not find out.
+type State struct {
 	// PreMesh counts by a pod's UID the connections that were opened before the
 	// pod was enrolled: those that the predecessor carries are none.
 	PreMesh map[string]uint32 `json:"preMesh,omitempty"`
-	// Addresses are those that pods use: whose they are is to be known before
-	// somebody connects to them.
+	// Addresses are those that pods use: the successor has to know whose they are
+	// before a pod connects to them.
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 }
 
-// MaxAddresses are told at most, the last ones used: more than a node's pods talk
+// MaxAddresses bounds State.Addresses, to those used last: more than a node's pods talk
 // to at a time, and far below maxMessage.
 const MaxAddresses = 8192
 
@@ -50,8 +50,8 @@ const (
 )
 
 type message struct {
-	Kind   string  `json:"kind"`
-	Legacy *Legacy `json:"legacy,omitempty"`
+	Kind  string `json:"kind"`
+	State *State `json:"legacy,omitempty"` // agents of earlier versions know it by this key
 }
 
 // maxMessage is above what 4096 pods and MaxAddresses take.
@@ -123,7 +123,7 @@ func Find(path string) (*Predecessor, error) {
 
 // Release has the predecessor let go of what only one agent may hold, and
 // returns when it has. A predecessor that hangs has not by ctx's end.
-func (p *Predecessor) Release(ctx context.Context) (Legacy, error) {
+func (p *Predecessor) Release(ctx context.Context) (State, error) {
 	stop := context.AfterFunc(ctx, func() { _ = p.link.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var m message
@@ -132,12 +132,12 @@ func (p *Predecessor) Release(ctx context.Context) (Legacy, error) {
 		m, err = p.link.receive(kindReleased)
 	}
 	if err != nil {
-		return Legacy{}, fmt.Errorf("the running agent does not release the node: %w", err)
+		return State{}, fmt.Errorf("the running agent does not release the node: %w", err)
 	}
-	if m.Legacy == nil {
-		return Legacy{}, nil
+	if m.State == nil {
+		return State{}, nil
 	}
-	return *m.Legacy, nil
+	return *m.State, nil
 }
 
 // Gone reports whether the predecessor has hung up: it has ended, or is about to.
@@ -170,8 +170,8 @@ func (p *Predecessor) Close() { _ = p.link.conn.Close() }
 type Successor struct{ link *link }
 
 // Released tells the successor that it may have the node.
-func (s *Successor) Released(l Legacy) error {
-	return s.link.send(message{Kind: kindReleased, Legacy: &l})
+func (s *Successor) Released(last State) error {
+	return s.link.send(message{Kind: kindReleased, State: &last})
 }
 
 // Taken waits until the successor has taken the node. An error: it has ended, or

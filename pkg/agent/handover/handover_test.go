@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // serve listens at the returned path until the test ends.
-func serve(t *testing.T) (path string, door *Door, stop func()) {
+func serve(t *testing.T) (path string, server *Server, stop func()) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "s")
 	ln, err := net.Listen("unix", path)
@@ -27,9 +27,9 @@ func serve(t *testing.T) (path string, door *Door, stop func()) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	door = NewDoor(slog.New(slog.DiscardHandler))
+	server = NewServer(slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
-	go func() { done <- door.Serve(ctx, ln) }()
+	go func() { done <- server.Serve(ctx, ln) }()
 	stop = func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -38,7 +38,7 @@ func serve(t *testing.T) (path string, door *Door, stop func()) {
 		done <- nil
 	}
 	t.Cleanup(stop)
-	return path, door, stop
+	return path, server, stop
 }
 
 func find(t *testing.T, path string) *Predecessor {
@@ -52,12 +52,12 @@ func find(t *testing.T, path string) *Predecessor {
 }
 
 func TestHandover(t *testing.T) {
-	path, door, stop := serve(t)
+	path, server, stop := serve(t)
 	p := find(t, path)
-	want := Legacy{PreMesh: map[string]uint32{"uid": 3}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}
+	want := State{PreMesh: map[string]uint32{"uid": 3}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}
 	steps := make(chan string, 3)
 	go func() {
-		s := <-door.Asked()
+		s := <-server.Asked()
 		defer s.Close()
 		stop() // the connection outlives it
 		if err := s.Released(want); err != nil {
@@ -101,12 +101,12 @@ func TestHandover(t *testing.T) {
 }
 
 func TestSuccessorDies(t *testing.T) {
-	path, door, _ := serve(t)
+	path, server, _ := serve(t)
 	p := find(t, path)
 	go func() { _, _ = p.Release(t.Context()) }()
-	s := <-door.Asked()
+	s := <-server.Asked()
 	defer s.Close()
-	if err := s.Released(Legacy{}); err != nil {
+	if err := s.Released(State{}); err != nil {
 		t.Fatal(err)
 	}
 	p.Close()
@@ -130,14 +130,14 @@ func TestPredecessorIsGone(t *testing.T) {
 }
 
 func TestPredecessorHangs(t *testing.T) {
-	path, door, _ := serve(t)
+	path, server, _ := serve(t)
 	p := find(t, path)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := p.Release(ctx); err == nil {
 		t.Error("released by somebody who says nothing")
 	}
-	(<-door.Asked()).Close()
+	(<-server.Asked()).Close()
 }
 
 func TestNobodyThere(t *testing.T) {
@@ -159,7 +159,7 @@ func TestNobodyThere(t *testing.T) {
 // Who connects and says nothing, or nonsense, is no successor, and keeps nobody
 // else from being one.
 func TestStrangers(t *testing.T) {
-	path, door, _ := serve(t)
+	path, server, _ := serve(t)
 	for _, text := range []string{"", "nonsense\n", `{"kind":"taken"}` + "\n"} {
 		conn, err := net.Dial("unix", path)
 		if err != nil {
@@ -172,22 +172,22 @@ func TestStrangers(t *testing.T) {
 	}
 	p := find(t, path)
 	go func() { _, _ = p.Release(t.Context()) }()
-	(<-door.Asked()).Close()
+	(<-server.Asked()).Close()
 }
 
 // An agent that is stopped waits for a successor that is on its way, and for
 // nobody else.
 func TestAwait(t *testing.T) {
-	path, door, _ := serve(t)
-	if s := door.Await(time.Minute); s != nil {
+	path, server, _ := serve(t)
+	if s := server.Await(time.Minute); s != nil {
 		t.Error("nobody came, and somebody asked")
 	}
 	expected := func(n int) {
 		t.Helper()
 		for range 1000 {
-			door.mu.Lock()
-			have := len(door.expected)
-			door.mu.Unlock()
+			server.mu.Lock()
+			have := len(server.expected)
+			server.mu.Unlock()
 			if have == n {
 				return
 			}
@@ -197,11 +197,11 @@ func TestAwait(t *testing.T) {
 	}
 	gone := find(t, path)
 	expected(1)
-	if s := door.Await(10 * time.Millisecond); s != nil {
+	if s := server.Await(10 * time.Millisecond); s != nil {
 		t.Error("asked by one who only said hello")
 	}
 	time.AfterFunc(20*time.Millisecond, gone.Close)
-	if s := door.Await(time.Minute); s != nil {
+	if s := server.Await(time.Minute); s != nil {
 		t.Error("asked by one who has gone")
 	}
 	silent, err := net.Dial("unix", path)
@@ -214,7 +214,7 @@ func TestAwait(t *testing.T) {
 	p := find(t, path)
 	expected(1)
 	go func() { _, _ = p.Release(t.Context()) }()
-	if s := door.Await(time.Minute); s == nil {
+	if s := server.Await(time.Minute); s == nil {
 		t.Error("it did not wait for one who asked")
 	} else {
 		s.Close()

@@ -1,13 +1,13 @@
-package agent
+package enrol
 
 import (
 	"context"
 	"errors"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
-	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/agent/nri"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/redirect/netns"
@@ -22,13 +22,41 @@ const (
 
 var errHostNetwork = errors.New("it is on the host's network")
 
+// Sandboxes enrols pods when the container runtime announces them. It implements
+// nri.Handler.
+type Sandboxes struct {
+	Node string // this node's name
+	Proc string // proc file system of the host
+
+	r      *Reconciler
+	counts map[nri.Outcome]*atomic.Uint64 // since the agent started
+}
+
+// NewSandboxes makes the handler of a node's sandboxes.
+func NewSandboxes(r *Reconciler, node, proc string) *Sandboxes {
+	s := &Sandboxes{Node: node, Proc: proc, r: r, counts: make(map[nri.Outcome]*atomic.Uint64)}
+	for _, o := range nri.Outcomes {
+		s.counts[o] = new(atomic.Uint64)
+	}
+	return s
+}
+
+// Counts returns what became of the sandboxes that the runtime announced.
+func (s *Sandboxes) Counts() map[string]uint64 {
+	counts := make(map[string]uint64, len(s.counts))
+	for outcome, n := range s.counts {
+		counts[string(outcome)] = n.Load()
+	}
+	return counts
+}
+
 // RunSandbox implements nri.Handler: it enrols a pod of the mesh before its first
 // container starts.
-func (p *pods) RunSandbox(ctx context.Context, s nri.Sandbox) {
+func (s *Sandboxes) RunSandbox(ctx context.Context, box nri.Sandbox) {
 	start := time.Now()
-	outcome, err := p.runSandbox(ctx, s)
-	p.counts.sandboxes[outcome].Add(1)
-	log := p.agent.log.With("pod", s.Namespace+"/"+s.Name, "took", time.Since(start).Round(time.Millisecond))
+	outcome, err := s.Enrol(ctx, box)
+	s.counts[outcome].Add(1)
+	log := s.r.Log.With("pod", box.Namespace+"/"+box.Name, "took", time.Since(start).Round(time.Millisecond))
 	switch outcome {
 	case nri.Late:
 		log.Warn("a pod starts before it is known whether it is of the mesh", "cause", err)
@@ -38,22 +66,16 @@ func (p *pods) RunSandbox(ctx context.Context, s nri.Sandbox) {
 		log.Debug("new sandbox", "outcome", outcome)
 	}
 	if outcome == nri.Enrolled {
-		p.report()
+		s.r.report()
 	}
-	p.look()
+	s.r.Look()
 }
 
-// look has the loop look at everything soon.
-func (p *pods) look() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (p *pods) runSandbox(ctx context.Context, s nri.Sandbox) (nri.Outcome, error) {
-	label := s.Labels[mesh.LabelMesh]
-	if label == mesh.LabelDisabled || s.Netns == "" {
+// Enrol enrols a pod of the mesh, and says what became of it; the error is the
+// cause of Late and Failed.
+func (s *Sandboxes) Enrol(ctx context.Context, box nri.Sandbox) (nri.Outcome, error) {
+	label := box.Labels[mesh.LabelMesh]
+	if label == mesh.LabelDisabled || box.Netns == "" {
 		return nri.Unlabeled, nil // on the host's network it is left out
 	}
 	limit := time.Now().Add(time.Second)
@@ -62,35 +84,35 @@ func (p *pods) runSandbox(ctx context.Context, s nri.Sandbox) (nri.Outcome, erro
 	}
 	waiting, cancel := context.WithDeadline(ctx, limit)
 	defer cancel()
-	w, err := p.await(waiting, s.UID)
+	w, err := s.await(waiting, box.UID)
 	switch {
-	case err != nil && label != mesh.LabelEnabled && !p.agent.client.Connected():
+	case err != nil && label != mesh.LabelEnabled && !s.r.Controller.Connected():
 		return nri.Unlabeled, nil // its namespace may be labelled: who could tell
 	case err != nil && label != mesh.LabelEnabled:
 		return nri.Late, err
 	case err != nil:
-		w = p.fromLabel(s)
+		w = s.fromLabel(box)
 	case !w.Meshed:
 		return nri.Unlabeled, nil
 	}
-	for err == nil && !p.certified(w.Identity) && waiting.Err() == nil {
+	for err == nil && !s.r.certified(w.Identity) && waiting.Err() == nil {
 		time.Sleep(pollEvery) // without one it is enrolled all the same
 	}
-	if err := p.enrolSandbox(ctx, w, s); err != nil {
+	if err := s.enrolSandbox(ctx, w, box); err != nil {
 		return nri.Failed, err
 	}
 	return nri.Enrolled, nil
 }
 
 // await waits until the state has the pod; not at all while nobody could tell of it.
-func (p *pods) await(ctx context.Context, uid string) (*mesh.Workload, error) {
+func (s *Sandboxes) await(ctx context.Context, uid string) (*mesh.Workload, error) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		if w, ok := p.agent.store.View().WorkloadByUID(uid); ok {
+		if w, ok := s.r.Store.View().WorkloadByUID(uid); ok {
 			return w, nil
 		}
-		if !p.agent.client.Connected() {
+		if !s.r.Controller.Connected() {
 			return nil, errors.New("the controller is away")
 		}
 		select {
@@ -103,24 +125,24 @@ func (p *pods) await(ctx context.Context, uid string) (*mesh.Workload, error) {
 
 // fromLabel makes what can be known of a pod without the controller: it has no
 // identity before that is back.
-func (p *pods) fromLabel(s nri.Sandbox) *mesh.Workload {
+func (s *Sandboxes) fromLabel(box nri.Sandbox) *mesh.Workload {
 	w := &mesh.Workload{
-		UID: s.UID, Name: s.Name, Namespace: s.Namespace, Node: p.agent.config.Node,
-		OwnerKind: "pod", OwnerName: s.Name, Meshed: true,
+		UID: box.UID, Name: box.Name, Namespace: box.Namespace, Node: s.Node,
+		OwnerKind: "pod", OwnerName: box.Name, Meshed: true,
 	}
-	if s.Annotations[mesh.AnnotationPolicy] == mesh.PolicyStrict.String() {
+	if box.Annotations[mesh.AnnotationPolicy] == mesh.PolicyStrict.String() {
 		w.Settings.Policy = mesh.PolicyStrict
 	}
-	w.Settings.FailClosed = s.Annotations[mesh.AnnotationFailMode] == "closed"
+	w.Settings.FailClosed = box.Annotations[mesh.AnnotationFailMode] == "closed"
 	return w
 }
 
-func (p *pods) enrolSandbox(ctx context.Context, w *mesh.Workload, s nri.Sandbox) error {
-	ns, err := p.openSandbox(s)
+func (s *Sandboxes) enrolSandbox(ctx context.Context, w *mesh.Workload, box nri.Sandbox) error {
+	ns, err := s.openSandbox(box)
 	if err != nil {
 		return err
 	}
-	addrs := s.Addrs
+	addrs := box.Addrs
 	if len(addrs) == 0 {
 		if addrs, err = ns.Addresses(); err != nil {
 			closeNS(ns)
@@ -135,49 +157,22 @@ func (p *pods) enrolSandbox(ctx context.Context, w *mesh.Workload, s nri.Sandbox
 	fresh := *w
 	fresh.Addrs = addrs
 	select {
-	case p.busy <- struct{}{}:
-		defer func() { <-p.busy }()
+	case s.r.busy <- struct{}{}:
+		defer func() { <-s.r.busy }()
 	case <-ctx.Done():
 		closeNS(ns)
 		return errors.New("the agent was busy with other pods")
 	}
-	return p.take(w, &fresh, ns)
-}
-
-// take enrols a pod from a sandbox that the runtime told of. busy is held.
-func (p *pods) take(w, fresh *mesh.Workload, ns *netns.NS) error {
-	p.mu.Lock()
-	have := p.pods[w.UID]
-	if have == nil {
-		have = &pod{state: nodeapi.PodPending, since: time.Now()}
-		p.pods[w.UID] = have
-	}
-	if have.enrolled != nil && have.enrolled.Cookie() == ns.Cookie() {
-		p.mu.Unlock()
-		closeNS(ns)
-		return nil
-	}
-	if _, known := p.agent.store.View().WorkloadByUID(w.UID); !known {
-		p.told[w.UID] = told{workload: fresh, since: time.Now()}
-	}
-	p.mu.Unlock()
-	p.retire(have)
-	p.mu.Lock()
-	have.source, have.workload = w, fresh
-	p.mu.Unlock()
-	if !p.enrol(have, ns) {
-		return errors.New(have.reason)
-	}
-	return nil
+	return s.r.take(w, &fresh, ns)
 }
 
 // openSandbox opens a sandbox's namespace: by a process in it, or by the host's
 // path, which is not ours in a container.
-func (p *pods) openSandbox(s nri.Sandbox) (*netns.NS, error) {
-	proc := p.agent.config.Proc
-	paths := []string{filepath.Join(proc, "1/root", s.Netns), s.Netns}
-	if s.PID != 0 {
-		paths = append([]string{filepath.Join(proc, strconv.FormatUint(uint64(s.PID), 10), "ns/net")}, paths...)
+func (s *Sandboxes) openSandbox(box nri.Sandbox) (*netns.NS, error) {
+	proc := s.Proc
+	paths := []string{filepath.Join(proc, "1/root", box.Netns), box.Netns}
+	if box.PID != 0 {
+		paths = append([]string{filepath.Join(proc, strconv.FormatUint(uint64(box.PID), 10), "ns/net")}, paths...)
 	}
 	var failures []error
 	for _, path := range paths {
@@ -198,12 +193,12 @@ func (p *pods) openSandbox(s nri.Sandbox) (*netns.NS, error) {
 
 // StopSandbox implements nri.Handler: a pod that only the runtime told of has
 // ended. Others end when the controller says so.
-func (p *pods) StopSandbox(uid string) {
-	p.mu.Lock()
-	_, ok := p.told[uid]
-	delete(p.told, uid)
-	p.mu.Unlock()
+func (s *Sandboxes) StopSandbox(uid string) {
+	s.r.mu.Lock()
+	_, ok := s.r.announced[uid]
+	delete(s.r.announced, uid)
+	s.r.mu.Unlock()
 	if ok {
-		p.look()
+		s.r.Look()
 	}
 }

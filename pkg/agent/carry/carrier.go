@@ -1,0 +1,185 @@
+// Package carry carries the connections of a node's pods: it accepts what the
+// kernel steers to the agent, gives it to the proxy, and dials on behalf of pods.
+package carry
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/underlane/underlane/pkg/listener"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/redirect"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// Linger is how long a pod that was taken out keeps its listeners, for connections
+// whose handshake was under way.
+const Linger = 2 * time.Second
+
+// Options are what a Carrier works with.
+type Options struct {
+	Conns *listener.Group // counts the accepted connections
+	Tap   tap.Sink        // hears of connections that are not for the proxy
+}
+
+// Carrier knows the pods whose connections this agent carries: those that are
+// enrolled, and those that were taken out and still have connections. Its methods
+// are safe for concurrent use.
+type Carrier struct {
+	Options
+	handler Handler // set once, before the first pod
+
+	closing atomic.Bool // the listeners are closed, or are about to be
+
+	mu       sync.RWMutex
+	pods     map[*redirect.Pod]*pod
+	byUID    map[string]*pod // those that are enrolled
+	byCookie map[uint64]*pod // the same, by the cookie of their network namespace
+}
+
+// pod is a pod whose connections are carried. Carrier.mu guards what changes.
+type pod struct {
+	*redirect.Pod
+	workload  *mesh.Workload
+	leaving   bool // it was taken out: what it has is served to its end
+	lingering bool // it was taken out, and its listeners are still open
+	open      int  // accepted connections that are being served
+}
+
+// New makes a Carrier without pods. Serve must be called before the first Carry.
+func New(o Options) *Carrier {
+	return &Carrier{
+		Options: o,
+		pods:    make(map[*redirect.Pod]*pod), byUID: make(map[string]*pod), byCookie: make(map[uint64]*pod),
+	}
+}
+
+// Serve says who serves the connections that are accepted.
+func (c *Carrier) Serve(h Handler) { c.handler = h }
+
+// Carry accepts and dials for w, which is enrolled as e, until Retire.
+func (c *Carrier) Carry(w *mesh.Workload, e *redirect.Pod) {
+	p := &pod{Pod: e, workload: w}
+	c.mu.Lock()
+	c.pods[e], c.byUID[w.UID], c.byCookie[e.Cookie()] = p, p, p
+	c.mu.Unlock()
+	for _, l := range e.Outbound {
+		c.Conns.Serve(l, func(conn *rawio.Conn) { c.outbound(p, conn) })
+	}
+	for _, l := range e.Inbound {
+		c.Conns.Serve(l, func(conn *rawio.Conn) { c.inbound(p, conn) })
+	}
+}
+
+// Update gives new connections of an enrolled pod its changed settings and
+// addresses.
+func (c *Carrier) Update(w *mesh.Workload) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.byUID[w.UID]; p != nil {
+		p.workload = w
+	}
+}
+
+// Retire lets a pod's connections, and those on their way to its listeners, live to
+// their end; it is not enrolled any more. withdraw takes it out of the kernel.
+func (c *Carrier) Retire(e *redirect.Pod, withdraw func()) {
+	c.mu.Lock()
+	p := c.pods[e]
+	if p == nil || p.leaving {
+		c.mu.Unlock()
+		return
+	}
+	p.leaving, p.lingering = true, true
+	delete(c.byUID, e.UID)
+	delete(c.byCookie, e.Cookie())
+	e.Hold() // until it has lingered
+	c.mu.Unlock()
+	withdraw()
+	time.AfterFunc(Linger, func() { c.lingered(p) })
+}
+
+// lingered closes the listeners of a pod that was taken out.
+func (c *Carrier) lingered(p *pod) {
+	p.CloseListeners()
+	defer p.Release()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.lingering = false
+	c.forget(p)
+}
+
+// forget drops a pod that was taken out once nothing of it is left. mu is held.
+func (c *Carrier) forget(p *pod) {
+	if p.leaving && p.open == 0 && !p.lingering {
+		delete(c.pods, p.Pod)
+	}
+}
+
+// begin counts an accepted connection of the pod. nil: the pod was dropped.
+func (c *Carrier) begin(p *pod) *mesh.Workload {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pods[p.Pod] != p {
+		return nil
+	}
+	p.open++
+	p.Hold()
+	return p.workload
+}
+
+func (c *Carrier) end(p *pod) {
+	defer p.Release()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.open--
+	c.forget(p)
+}
+
+// Leaving returns the pods that were taken out and are still carried.
+func (c *Carrier) Leaving() []*mesh.Workload {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var list []*mesh.Workload
+	for _, p := range c.pods {
+		if p.leaving {
+			list = append(list, p.workload)
+		}
+	}
+	return list
+}
+
+// ByCookie returns the enrolled pod whose network namespace has the cookie; nil:
+// there is none.
+func (c *Carrier) ByCookie(cookie uint64) *mesh.Workload {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if p := c.byCookie[cookie]; p != nil {
+		return p.workload
+	}
+	return nil
+}
+
+// Closing reports whether the listeners are closed or about to be.
+func (c *Carrier) Closing() bool { return c.closing.Load() }
+
+// Unpublish keeps new connections away at a shutdown without a successor. The pods
+// stay in the maps: without listeners they fail open or closed, as they say.
+// CloseListeners is to follow.
+func (c *Carrier) Unpublish() { c.close((*redirect.Pod).Unpublish, false) }
+
+// CloseListeners stops accepting, also for pods that were taken out.
+func (c *Carrier) CloseListeners() { c.close((*redirect.Pod).CloseListeners, true) }
+
+func (c *Carrier) close(how func(*redirect.Pod), leaving bool) {
+	c.closing.Store(true)
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for e, p := range c.pods {
+		if leaving || !p.leaving {
+			how(e)
+		}
+	}
+}

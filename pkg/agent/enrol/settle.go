@@ -1,0 +1,202 @@
+package enrol
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/redirect"
+	"github.com/underlane/underlane/pkg/redirect/netns"
+)
+
+// settle brings one wanted pod to where it should be, as far as it can now.
+// busy is held.
+func (r *Reconciler) settle(w *mesh.Workload, deep bool) bool {
+	have, changed := r.note(w)
+	var ns *netns.NS // nil: to be found
+	if e := have.enrolled; e != nil {
+		if changed || deep {
+			ns = r.moved(have, w)
+		}
+		if ns == nil {
+			if changed {
+				if err := r.datapath.Update(have.workload); err != nil {
+					r.Log.Error("settings of a pod", "err", err)
+				}
+			}
+			return true
+		}
+		r.Log.Info("pod has a new sandbox", "pod", e.Name)
+		r.retire(have)
+	}
+	if !r.certified(w.Identity) && time.Since(have.since) < certificateWait {
+		r.shut(have, ns)
+		r.set(have, nodeapi.PodPending, "waiting for its certificate", nil, 0)
+		return false
+	}
+	if ns == nil {
+		var err error
+		if ns, err = r.Finder.Find(w.UID, have.workload.Addrs); err != nil {
+			r.failed(have, err)
+			return false
+		}
+	}
+	return r.enrol(have, ns)
+}
+
+// shut closes a strict pod that has to wait: until it is enrolled it would be open
+// to every client, and where shut fails it is. shut owns ns; nil: it is to be found.
+func (r *Reconciler) shut(have *pod, ns *netns.NS) {
+	w := have.workload
+	if have.shut || w.Settings.Policy != mesh.PolicyStrict {
+		closeNS(ns)
+		if have.shut {
+			_ = r.datapath.Update(w) // it may not be strict any more
+		}
+		return
+	}
+	if ns == nil {
+		var err error
+		if ns, err = r.Finder.Find(w.UID, w.Addrs); err != nil {
+			return // it is tried again
+		}
+	}
+	err := r.datapath.Shut(w, ns)
+	if err != nil {
+		r.Log.Warn("a strict pod is open until it is enrolled", "pod", w.Namespace+"/"+w.Name, "cause", err)
+	}
+	have.shut = err == nil
+}
+
+func closeNS(ns *netns.NS) {
+	if ns != nil {
+		_ = ns.Close()
+	}
+}
+
+// note records that w is wanted. changed: the state says something else of it
+// than before.
+func (r *Reconciler) note(w *mesh.Workload) (have *pod, changed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	have = r.pods[w.UID]
+	if have == nil {
+		have = &pod{state: nodeapi.PodPending, since: time.Now()}
+		r.pods[w.UID] = have
+	}
+	if have.source == w {
+		return have, false
+	}
+	have.source = w
+	if have.enrolled != nil && len(w.Addrs) == 0 {
+		w = withAddrs(w, have.enrolled.Addrs())
+	}
+	r.setWorkload(have, w)
+	return have, true
+}
+
+// withAddrs is w with other addresses.
+func withAddrs(w *mesh.Workload, addrs []netip.Addr) *mesh.Workload {
+	with := *w
+	with.Addrs = addrs
+	return &with
+}
+
+// moved returns the namespace that owns the pod's addresses now, nil where that
+// is the one which is enrolled. While there is no other, the pod stays as it is,
+// with the addresses that it was enrolled with: its sandbox is being torn down,
+// or the state has not heard of the new one's addresses.
+func (r *Reconciler) moved(have *pod, w *mesh.Workload) *netns.NS {
+	e := have.enrolled
+	if len(w.Addrs) == 0 {
+		return nil
+	}
+	owns, err := e.Owns(w.Addrs)
+	if err != nil {
+		r.Log.Warn("cannot look into a pod's namespace", "pod", e.Name, "err", err)
+	}
+	if owns {
+		return nil
+	}
+	ns, err := r.Finder.Find(w.UID, w.Addrs)
+	if err == nil && ns.Cookie() != e.Cookie() {
+		return ns
+	}
+	closeNS(ns)
+	r.mu.Lock()
+	r.setWorkload(have, withAddrs(w, e.Addrs()))
+	r.mu.Unlock()
+	return nil
+}
+
+// enrol takes a pod in, with its namespace, which is the pod's from now on.
+func (r *Reconciler) enrol(have *pod, ns *netns.NS) bool {
+	w := have.workload
+	preMesh := r.countPreMesh(w, ns)
+	e, err := r.datapath.Enroll(w, ns)
+	if err != nil {
+		r.failed(have, err)
+		return false
+	}
+	r.Carrier.Carry(w, e)
+	r.set(have, nodeapi.PodEnrolled, "", e, preMesh)
+	r.Log.Info("pod joined the mesh", "pod", e.Name, "identity", w.Identity, "connections opened before", preMesh)
+	return true
+}
+
+// countPreMesh counts the connections that were opened before the pod is
+// enrolled. Those that an agent before this one carries are none of them, and
+// cannot be told from them: its count stands.
+func (r *Reconciler) countPreMesh(w *mesh.Workload, ns *netns.NS) uint32 {
+	if n, ok := r.inherited[w.UID]; ok {
+		delete(r.inherited, w.UID)
+		return n
+	}
+	n, err := ns.Established()
+	if err != nil {
+		r.Log.Warn("cannot count the connections opened before", "pod", w.Namespace+"/"+w.Name, "err", err)
+	}
+	return uint32(n)
+}
+
+func (r *Reconciler) failed(have *pod, err error) {
+	if have.reason != err.Error() {
+		r.Log.Warn("pod is not enrolled yet", "pod", have.workload.Namespace+"/"+have.workload.Name, "cause", err)
+	}
+	r.set(have, nodeapi.PodFailed, err.Error(), nil, 0)
+}
+
+func (r *Reconciler) set(have *pod, state, reason string, e *redirect.Pod, preMesh uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if have.state != state {
+		have.since = time.Now()
+	}
+	have.state, have.reason, have.enrolled, have.preMesh = state, reason, e, preMesh
+}
+
+// certified reports whether there is a certificate to serve the identity with.
+func (r *Reconciler) certified(id mesh.Identity) bool { return Certified(r.Certs, id) }
+
+// Certified reports whether certs has a certificate to serve the identity with.
+func Certified(certs *mtls.Manager, id mesh.Identity) bool {
+	_, err := certs.ServerConfig(id)
+	return err == nil
+}
+
+// repair puts right what another program detached or deleted.
+func (r *Reconciler) repair() {
+	if r.Carrier.Closing() {
+		return // listeners that are closed are to be missing
+	}
+	repaired, err := r.datapath.Repair()
+	for _, what := range repaired {
+		r.Log.Warn("repaired: somebody else changed it", "what", what)
+	}
+	r.repaired.Add(uint64(len(repaired)))
+	if err != nil {
+		r.Log.Error("what was changed by somebody else cannot be repaired", "err", err)
+	}
+}

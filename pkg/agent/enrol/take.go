@@ -1,0 +1,53 @@
+package enrol
+
+import (
+	"errors"
+	"time"
+
+	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/redirect/netns"
+)
+
+// Look has Run look at the pods soon.
+func (r *Reconciler) Look() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// LookAtAll looks at the pods now, also at those of which nothing changed.
+func (r *Reconciler) LookAtAll() {
+	r.Pause()
+	defer r.Resume()
+	r.reconcile(r.Store.View(), true)
+}
+
+// take enrols a pod from a sandbox that the runtime told of. busy is held.
+func (r *Reconciler) take(w, fresh *mesh.Workload, ns *netns.NS) error {
+	r.mu.Lock()
+	have := r.pods[w.UID]
+	if have == nil {
+		have = &pod{state: nodeapi.PodPending, since: time.Now()}
+		r.pods[w.UID] = have
+	}
+	if have.enrolled != nil && have.enrolled.Cookie() == ns.Cookie() {
+		r.mu.Unlock()
+		closeNS(ns)
+		return nil
+	}
+	if _, known := r.Store.View().WorkloadByUID(w.UID); !known {
+		r.announced[w.UID] = announced{workload: fresh, since: time.Now()}
+	}
+	r.mu.Unlock()
+	r.retire(have)
+	r.mu.Lock()
+	have.source = w
+	r.setWorkload(have, fresh)
+	r.mu.Unlock()
+	if !r.enrol(have, ns) {
+		return errors.New(have.reason)
+	}
+	return nil
+}
