@@ -252,6 +252,10 @@ func keepAlive(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveProbes)
 }
 
+// urgentInline keeps urgent bytes (MSG_OOB) in the stream: without it the kernel takes
+// them out, and a plain read never sees them. That they were urgent is lost.
+func urgentInline(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) }
+
 func (c *Conn) control(op string, f func(fd int) error) error {
 	var failure error
 	if err := c.raw.Control(func(fd uintptr) { failure = f(int(fd)) }); err != nil {

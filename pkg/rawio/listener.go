@@ -25,7 +25,9 @@ func NewListener(fd int) (*Listener, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("listener: getsockname: %w", err)
 	}
-	keepAlive(fd) // accepted connections inherit it, and TCP_NODELAY
+	// Accepted connections inherit these.
+	keepAlive(fd)
+	urgentInline(fd)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	file := os.NewFile(uintptr(fd), "tcp-listener")
 	raw, err := file.SyscallConn()
