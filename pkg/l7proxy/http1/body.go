@@ -30,8 +30,7 @@ type Body struct {
 func (h *Head) Body() Body {
 	kind := BodyNone
 	switch {
-	case h.response && h.status == 101,
-		h.response && h.asked&KindCONNECT != 0 && h.status/100 == 2:
+	case h.response && (h.status == 101 || h.tunnels()):
 		kind = BodyTunnel
 	case h.response && (h.asked&KindHEAD != 0 || h.status/100 == 1 || h.status == 204 || h.status == 304):
 	case h.chunked:

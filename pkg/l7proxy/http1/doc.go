@@ -30,4 +30,9 @@
 // folding, bare CR or LF, control bytes, space around names, a missing or
 // doubtful Host. A refusal is a *SyntaxError, or ErrHeaderTooLarge; after it
 // nothing more can be read from the connection.
+//
+// # What is mended
+//
+// What servers do wrong without harm, and clients accept, is put right where the
+// message is forwarded: framing fields in a response that has no body.
 package http1

@@ -98,6 +98,10 @@ func (k known) framing() bool {
 // learn takes in the meaning of one known field.
 func (h *Head) learn(f *field) error {
 	value, at := h.at(f.value), int(f.value.from)
+	if h.bodiless() && (f.known == fieldContentLength || f.known == fieldTransferEncoding) {
+		h.ignoreFraming(f, value)
+		return nil
+	}
 	switch f.known {
 	case fieldConnection:
 		f.drop = true
@@ -151,6 +155,27 @@ func (h *Head) learn(f *field) error {
 		h.grpc = h.grpc || isGRPC(value)
 	}
 	return nil
+}
+
+// bodiless reports a response that ends at its empty line whatever its fields say:
+// 1xx, 204, and 2xx to CONNECT (RFC 9112 §6.3).
+func (h *Head) bodiless() bool {
+	return h.response && (h.status/100 == 1 || h.status == 204 || h.tunnels())
+}
+
+// tunnels reports a successful response to CONNECT (RFC 9110 §9.3.6).
+func (h *Head) tunnels() bool { return h.asked&KindCONNECT != 0 && h.status/100 == 2 }
+
+// ignoreFraming takes in a framing field of a bodiless response. Servers must not
+// send one (RFC 9110 §8.6, RFC 9112 §6.1), many do, and clients ignore it. It is not
+// forwarded unless it says the truth, that there is no body.
+func (h *Head) ignoreFraming(f *field, value []byte) {
+	length, ok := parseLength(value)
+	if f.known == fieldContentLength && ok && length == 0 && !h.hasLength {
+		h.hasLength = true
+		return
+	}
+	f.drop, h.misframed = true, true
 }
 
 func (h *Head) learnConnection(value []byte, at int) error {
@@ -228,12 +253,9 @@ func (h *Head) finishRequest(end int) error {
 	return nil
 }
 
-// finishResponse: RFC 9112 §6.1 and §6.3, RFC 9110 §8.6 and §15.2.2.
+// finishResponse: RFC 9110 §15.2.2.
 func (h *Head) finishResponse(end int) error {
-	bodiless := h.status/100 == 1 || h.status == 204
 	switch {
-	case bodiless && (h.chunked || h.length > 0):
-		return syntax(end, "a 1xx or 204 response announces a body")
 	case h.status == 101 && h.asked&KindUpgrade == 0:
 		return syntax(end, "a 101 response that was not asked for")
 	case h.status == 101 && !h.upgrades():

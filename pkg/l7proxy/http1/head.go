@@ -37,6 +37,7 @@ type facts struct {
 	hasLength  bool
 	lengthText span
 	chunked    bool
+	misframed  bool // a response without a body that announces one
 	close      bool // Connection: close
 	keepAlive  bool // Connection: keep-alive
 	upgrade    bool // Connection: upgrade
@@ -164,9 +165,13 @@ func (h *Head) Get(name string) []byte {
 }
 
 // KeepAlive reports whether the sender of this message lets the connection
-// persist after it (RFC 9112 §9.3).
+// persist after it (RFC 9112 §9.3). After a 204 response that announces a body
+// it does not: the body may follow, and be taken for the next response.
 func (h *Head) KeepAlive() bool {
 	if h.close || h.minor == 0 && !h.keepAlive {
+		return false
+	}
+	if h.misframed && !h.Interim() {
 		return false
 	}
 	if h.response {

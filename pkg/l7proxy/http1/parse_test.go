@@ -257,9 +257,6 @@ func TestRefusedResponse(t *testing.T) {
 		"CL differing":         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
 		"TE unknown":           "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
 		"TE in HTTP/1.0":       "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-		"204 chunked":          "HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n",
-		"204 with length":      "HTTP/1.1 204 No\r\nContent-Length: 1\r\n\r\n",
-		"100 with length":      "HTTP/1.1 100 Continue\r\nContent-Length: 1\r\n\r\n",
 		"101 not asked for":    "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
 		"name and white space": "HTTP/1.1 200 OK\r\nX : a\r\n\r\n",
 	} {
