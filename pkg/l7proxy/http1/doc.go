@@ -34,5 +34,6 @@
 // # What is mended
 //
 // What servers do wrong without harm, and clients accept, is put right where the
-// message is forwarded: framing fields in a response that has no body.
+// message is forwarded: framing fields in a response that has no body, white space
+// between a response's field name and its colon.
 package http1

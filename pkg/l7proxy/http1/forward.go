@@ -1,6 +1,10 @@
 package http1
 
-import "github.com/underlane/underlane/pkg/mesh"
+import (
+	"bytes"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
 
 // Connection is what a forwarded head says about the next connection's life.
 type Connection uint8
@@ -43,8 +47,9 @@ func AppendRequestHead(dst []byte, h *Head, edits *Edits) []byte {
 	return h.appendHead(dst, edits)
 }
 
-// AppendResponseHead is AppendRequestHead for a response. In a 1xx response
-// Edits.Connection is ignored.
+// AppendResponseHead is AppendRequestHead for a response, from which it also takes
+// out framing fields that mean nothing (Head.Body) and white space before colons
+// (RFC 9112 §5.1). In a 1xx response Edits.Connection is ignored.
 func AppendResponseHead(dst []byte, h *Head, edits *Edits) []byte {
 	return h.appendHead(dst, edits)
 }
@@ -65,6 +70,10 @@ func (h *Head) appendHead(dst []byte, e *Edits) []byte {
 		newHost := f.known == fieldHost && !h.response && (h.rehost || e.Host != "")
 		connection := i+1 == h.connection
 		if !f.drop && !newHost && !e.removes(h.at(f.name), f.known) {
+			if f.spaced {
+				dst = append(dst, h.buf[pending:f.name.to]...)
+				pending = int(f.name.to) + bytes.IndexByte(h.buf[f.name.to:], ':')
+			}
 			continue
 		}
 		next := end

@@ -49,7 +49,7 @@ type facts struct {
 	teTrailers bool
 	options    uint8 // field names listed by Connection
 	connection int   // 1 + index of the first Connection field
-	dropped    bool  // some field is not to be forwarded as it is
+	dropped    bool  // some field is not forwarded as it came
 	rehost     bool  // Host differs from the target's authority
 }
 
@@ -68,6 +68,7 @@ type field struct {
 	name, value span
 	known       known
 	drop        bool // hop-by-hop, or redundant: not forwarded
+	spaced      bool // white space before the colon: forwarded without it
 }
 
 func (h *Head) at(s span) []byte { return h.buf[s.from:s.to] }

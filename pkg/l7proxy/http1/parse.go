@@ -149,26 +149,34 @@ func (h *Head) parseVersion(at int) error {
 	return nil
 }
 
-// parseField: field-name ":" OWS field-value OWS (RFC 9112 §5).
+// parseField: field-name ":" OWS field-value OWS (RFC 9112 §5). White space before
+// the colon is refused in a request, and in a response it is not forwarded (§5.1).
 func (h *Head) parseField(from, end int) error {
 	if len(h.fields) == MaxFields {
 		return ErrHeaderTooLarge
 	}
 	line := h.buf[from:end]
 	length := indexNot(line, cToken)
-	switch {
-	case length < 0:
+	if length < 0 {
 		return syntax(end, "a field line has no colon")
+	}
+	colon := length
+	if h.response && length > 0 {
+		for colon < len(line)-1 && (line[colon] == ' ' || line[colon] == '\t') {
+			colon++
+		}
+	}
+	switch {
 	case length == 0 && (line[0] == ' ' || line[0] == '\t'):
 		return syntax(from, "a field line begins with white space (line folding is obsolete)")
 	case length == 0 && line[0] == ':':
 		return syntax(from, "a field has no name")
-	case line[length] == ' ' || line[length] == '\t':
+	case line[colon] == ' ' || line[colon] == '\t' || colon > length && line[colon] != ':':
 		return syntax(from+length, "white space within or after a field name")
-	case line[length] != ':':
+	case line[colon] != ':':
 		return syntax(from+length, "a field name has a byte that is not allowed")
 	}
-	value, valueEnd := trimOWS(h.buf, from+length+1, end)
+	value, valueEnd := trimOWS(h.buf, from+colon+1, end)
 	if i := indexNot(h.buf[value:valueEnd], cValue); i >= 0 {
 		return syntax(value+i, "a field value has a control byte")
 	}
@@ -176,6 +184,9 @@ func (h *Head) parseField(from, end int) error {
 		name:  span{uint16(from), uint16(from + length)},
 		value: span{uint16(value), uint16(valueEnd)},
 		known: classify(line[:length]),
+	}
+	if colon > length {
+		f.spaced, h.dropped = true, true
 	}
 	if f.known != other {
 		if err := h.learn(&f); err != nil {

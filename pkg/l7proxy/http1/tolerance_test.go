@@ -60,3 +60,40 @@ func TestFramingOfNoBody(t *testing.T) {
 		}
 	})
 }
+
+// TestSpaceBeforeColon: of a response it is not forwarded (RFC 9112 §5.1), and what
+// the field says counts. A request with it is refused, and so is a trailer: trailers
+// are forwarded as they come.
+func TestSpaceBeforeColon(t *testing.T) {
+	for _, test := range []struct {
+		name, in string
+		edits    Edits
+		want     mended
+	}{
+		{name: "space", in: "X : a\r\nContent-Length: 1\r\n", want: mended{"X: a\r\nContent-Length: 1\r\n", BodyLength, true}},
+		{name: "spaces and tabs", in: "X \t  :a \r\nY: b\r\nContent-Length\t:1\r\n", want: mended{"X:a \r\nY: b\r\nContent-Length:1\r\n", BodyLength, true}},
+		{name: "of every field", in: "A : 1\r\nB : 2\r\nC : 3\r\n", want: mended{"A: 1\r\nB: 2\r\nC: 3\r\n", BodyUntilClose, false}},
+		{name: "length", in: "Content-Length : 3\r\n", want: mended{"Content-Length: 3\r\n", BodyLength, true}},
+		{name: "chunked", in: "Transfer-Encoding : chunked\r\n", want: mended{"Transfer-Encoding: chunked\r\n", BodyChunked, true}},
+		{name: "Connection", in: "Connection : close, X\r\nX : 1\r\nContent-Length: 0\r\n", want: mended{"Content-Length: 0\r\n", BodyNone, false}},
+		{name: "a field that is removed", in: "X : 1\r\nY : 2\r\n", edits: Edits{Remove: []string{"x"}}, want: mended{"Y: 2\r\n", BodyUntilClose, false}},
+		{name: "colons in the value", in: "X : a:b : c\r\n", want: mended{"X: a:b : c\r\n", BodyUntilClose, false}},
+		{name: "no value", in: "X :\r\n", want: mended{"X:\r\n", BodyUntilClose, false}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			const line = "HTTP/1.1 200 OK\r\n"
+			h, _ := response(t, line+test.in+"\r\n", 0)
+			body := h.Body()
+			got := mended{string(AppendResponseHead(nil, h, &test.edits)), body.Kind(), h.KeepAlive()}
+			test.want.Forwarded = line + test.want.Forwarded + "\r\n"
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			var request Head
+			in := "GET / HTTP/1.1\r\nHost: a\r\n" + test.in + "\r\n"
+			if n, err := ParseRequest([]byte(in), &request); n != 0 || err == nil {
+				t.Errorf("ParseRequest(%q) = %d, %v; want a syntax error", in, n, err)
+			}
+		})
+	}
+}
