@@ -243,7 +243,7 @@ func (h *Head) finish() error {
 }
 
 func (h *Head) finishRequest(end int) error {
-	if h.minor == 1 && !h.hasHost {
+	if h.minor > 0 && !h.hasHost {
 		return syntax(end, "HTTP/1.1 request without Host")
 	}
 	if string(h.Method()) == "CONNECT" && (h.chunked || h.length > 0) {

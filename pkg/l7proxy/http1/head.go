@@ -133,7 +133,8 @@ func (h *Head) Authority() []byte {
 	return h.at(h.host)
 }
 
-// Minor is the message's minor HTTP version: 0 for HTTP/1.0, 1 for HTTP/1.1.
+// Minor is the message's minor HTTP version as it came: 0 for HTTP/1.0, 1 for
+// HTTP/1.1. A higher one means what 1 does (RFC 9110 §2.5).
 func (h *Head) Minor() int { return int(h.minor) }
 
 // Status of a response.
@@ -184,7 +185,7 @@ func (h *Head) KeepAlive() bool {
 
 // Expect100 reports whether the client waits for 100 (Continue) before it
 // sends the body (RFC 9110 §10.1.1).
-func (h *Head) Expect100() bool { return h.expect100 && h.minor == 1 }
+func (h *Head) Expect100() bool { return h.expect100 && h.minor > 0 }
 
 // Upgrade is the protocol that the message wants to switch to, or has
 // switched to, and nil if none (RFC 9110 §7.8). h2c is never switched to: the
@@ -203,7 +204,7 @@ func (h *Head) upgrades() bool {
 	if h.response && h.status != 101 && h.status != 426 {
 		return false
 	}
-	return h.minor == 1 && h.upgrade && h.protocol.from < h.protocol.to && !h.h2c
+	return h.minor > 0 && h.upgrade && h.protocol.from < h.protocol.to && !h.h2c
 }
 
 // IsGRPC reports a content type of gRPC: application/grpc, bare or with a

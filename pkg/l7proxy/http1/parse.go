@@ -138,14 +138,15 @@ func (h *Head) parseStatusLine(from, end int) error {
 	return nil
 }
 
+// parseVersion: "HTTP/1." DIGIT (RFC 9112 §2.3). A minor version that the engine
+// does not know is read as the highest that it knows, HTTP/1.1 (RFC 9110 §2.5).
 func (h *Head) parseVersion(at int) error {
-	switch string(h.buf[at : at+len("HTTP/1.1")]) {
-	case "HTTP/1.1":
-		h.minor = 1
-	case "HTTP/1.0":
-	default:
+	const major = "HTTP/1."
+	minor := h.buf[at+len(major)]
+	if string(h.buf[at:at+len(major)]) != major || class[minor]&cDigit == 0 {
 		return syntax(at, "the version is not HTTP/1.1 or HTTP/1.0")
 	}
+	h.minor = minor - '0'
 	return nil
 }
 

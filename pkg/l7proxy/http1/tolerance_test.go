@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -93,6 +94,35 @@ func TestSpaceBeforeColon(t *testing.T) {
 			in := "GET / HTTP/1.1\r\nHost: a\r\n" + test.in + "\r\n"
 			if n, err := ParseRequest([]byte(in), &request); n != 0 || err == nil {
 				t.Errorf("ParseRequest(%q) = %d, %v; want a syntax error", in, n, err)
+			}
+		})
+	}
+}
+
+// TestMinorVersions: of the minor versions only 0 is told from 1 (RFC 9110 §2.5), and
+// each is forwarded as it came.
+func TestMinorVersions(t *testing.T) {
+	for minor := range 10 {
+		version := "HTTP/1." + strconv.Itoa(minor)
+		t.Run(version, func(t *testing.T) {
+			in := "GET / " + version + "\r\nHost: a\r\nExpect: 100-continue\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n"
+			h, _ := request(t, in)
+			got := look(h)
+			want := seen{Method: "GET", Target: "/", Path: "/", Authority: "a", Kind: KindHTTP10}
+			if minor > 0 {
+				want = seen{Method: "GET", Target: "/", Path: "/", Authority: "a", KeepAlive: true, Expect100: true, Upgrade: "a", Kind: KindUpgrade}
+			}
+			want.Minor = minor
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("request (-want +got):\n%s", diff)
+			}
+			in = version + " 200 OK\r\nContent-Length: 1\r\n\r\n"
+			h, _ = response(t, in, 0)
+			if got, want := h.KeepAlive(), minor > 0; got != want {
+				t.Errorf("response: keep-alive %v, want %v", got, want)
+			}
+			if got := string(AppendResponseHead(nil, h, &Edits{})); got != in {
+				t.Errorf("response: forwarded as %q, want %q", got, in)
 			}
 		})
 	}
