@@ -126,7 +126,7 @@ func TestH1ResponseSplitting(t *testing.T) {
 		"bare LF":            "HTTP/1.1 200 OK\r\nX: a\nContent-Length: 0\r\n\r\n",
 		"bare CR":            "HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 0\r\n\r\n",
 		"folding":            "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
-		"space before colon": "HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n",
+		"space inside names": "HTTP/1.1 200 OK\r\nContent Length: 0\r\n\r\n",
 		"101 unasked":        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
