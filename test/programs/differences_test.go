@@ -18,10 +18,6 @@ type difference struct {
 
 var differences = []difference{
 	{
-		testCase: "nginx/curl-headers", bare: "Connection: keep-alive",
-		why: "Connection belongs to one connection: it is taken out, and written anew only where it says something (docs/reference/http.md).",
-	},
-	{
 		testCase: "nginx/curl-closed", bare: "Empty reply", meshed: "502 Bad Gateway",
 		why: "A server that closes without an answer is told to an HTTP client by 502 (docs/reference/reasons.md).",
 	},

@@ -105,6 +105,7 @@ func (h *Head) learn(f *field) error {
 	switch f.known {
 	case fieldConnection:
 		f.drop = true
+		h.connections++
 		if h.connection == 0 {
 			h.connection = len(h.fields) + 1
 		}
@@ -237,9 +238,17 @@ func (h *Head) finish() error {
 		case h.options > 0 && !f.known.framing() && h.listedByConnection(h.at(f.name)):
 			f.drop = true
 		}
-		h.dropped = h.dropped || f.drop
+		h.dropped = h.dropped || f.drop && f.known != fieldConnection
 	}
+	h.plain = h.plainKeepAlive()
+	h.dropped = h.dropped || h.connection > 0 && !h.plain
 	return nil
+}
+
+// plainKeepAlive reports whether the one Connection field says keep-alive and
+// nothing else, and there is nothing else to say.
+func (h *Head) plainKeepAlive() bool {
+	return h.connections == 1 && !h.teTrailers && equalFold(h.at(h.fields[h.connection-1].value), "keep-alive")
 }
 
 func (h *Head) finishRequest(end int) error {

@@ -10,9 +10,15 @@ import (
 type Connection uint8
 
 const (
-	ConnectionDefault   Connection = iota // nothing: HTTP/1.1 persists, HTTP/1.0 does not
-	ConnectionClose                       // close
-	ConnectionKeepAlive                   // keep-alive: a response to an HTTP/1.0 client that asked for it
+	// ConnectionDefault: the connection persists if it does by the message's version
+	// and the sender's keep-alive, which is forwarded.
+	ConnectionDefault Connection = iota
+	// ConnectionClose: the connection ends. It is said by close, but in an HTTP/1.0
+	// response only if its sender said so: there it is what no keep-alive means.
+	ConnectionClose
+	// ConnectionKeepAlive: the connection persists. It is said by keep-alive, as
+	// HTTP/1.0 wants it, in a request and in the response to one.
+	ConnectionKeepAlive
 )
 
 // Field is a field to add. Control bytes in it are replaced by '_'.
@@ -34,9 +40,10 @@ func (e *Edits) empty() bool {
 
 // AppendRequestHead appends the complete request head as it is to be
 // forwarded: byte for byte, in its original order and spelling, except
-//   - fields that belong to the connection (RFC 9110 §7.6.1): Connection and
-//     what it lists, Keep-Alive, Proxy-Connection, HTTP2-Settings, TE other
-//     than "trailers", and Upgrade unless Head.Upgrade has one;
+//   - fields that belong to the connection (RFC 9110 §7.6.1): Connection, which is
+//     written anew in its place, and what it lists, Keep-Alive, Proxy-Connection,
+//     HTTP2-Settings, TE other than "trailers", and Upgrade unless Head.Upgrade has
+//     one;
 //   - a repeated equal Content-Length, and a Host that differs from an absolute
 //     target's authority (RFC 9112 §3.2.2);
 //   - edits.
@@ -49,7 +56,9 @@ func AppendRequestHead(dst []byte, h *Head, edits *Edits) []byte {
 
 // AppendResponseHead is AppendRequestHead for a response, from which it also takes
 // out framing fields that mean nothing (Head.Body) and white space before colons
-// (RFC 9112 §5.1). In a 1xx response Edits.Connection is ignored.
+// (RFC 9112 §5.1). A close that is not to be forwarded becomes keep-alive: that is
+// true, and whoever closes the connection at the next hop has a place for its own
+// close. In a 1xx response Edits.Connection is ignored.
 func AppendResponseHead(dst []byte, h *Head, edits *Edits) []byte {
 	return h.appendHead(dst, edits)
 }
@@ -69,6 +78,9 @@ func (h *Head) appendHead(dst []byte, e *Edits) []byte {
 		f := &h.fields[i]
 		newHost := f.known == fieldHost && !h.response && (h.rehost || e.Host != "")
 		connection := i+1 == h.connection
+		if connection && h.plain && e.Connection == ConnectionDefault {
+			continue // keep-alive, as it came
+		}
 		if !f.drop && !newHost && !e.removes(h.at(f.name), f.known) {
 			if f.spaced {
 				dst = append(dst, h.buf[pending:f.name.to]...)
@@ -121,12 +133,26 @@ func (e *Edits) removes(name []byte, k known) bool {
 	return false
 }
 
-// appendConnection writes the fields that belong to the next connection.
-func (h *Head) appendConnection(dst []byte, e *Edits) []byte {
+// life is what Connection says of the next connection's.
+func (h *Head) life(e *Edits) Connection {
 	life := e.Connection
-	if h.response && h.status/100 == 1 { // not the last response: it says nothing of the connection's life
+	if h.response && h.status/100 == 1 { // not the last response: the connection does not end with it
 		life = ConnectionDefault
 	}
+	switch {
+	case life == ConnectionClose && h.response && h.minor == 0 && !h.close:
+		return ConnectionDefault
+	case life != ConnectionDefault:
+		return life
+	case h.keepAlive && !h.close, h.response && h.minor > 0 && h.status/100 > 1 && h.close:
+		return ConnectionKeepAlive
+	}
+	return ConnectionDefault
+}
+
+// appendConnection writes the fields that belong to the next connection.
+func (h *Head) appendConnection(dst []byte, e *Edits) []byte {
+	life := h.life(e)
 	options := [...]struct {
 		on   bool
 		name string

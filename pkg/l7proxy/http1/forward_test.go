@@ -28,7 +28,7 @@ func TestForwardRequest(t *testing.T) {
 		{name: "two Connection fields", in: get + "Connection: a\r\n" + host + "Connection: b\r\nb: 1\r\na: 1\r\n", want: get + host},
 		{name: "TE trailers", in: get + host + "TE: gzip, trailers\r\nConnection: TE\r\n", want: get + host + "Connection: te\r\nTE: trailers\r\n"},
 		{name: "TE otherwise", in: get + host + "TE: gzip\r\nConnection: TE\r\n", want: get + host},
-		{name: "upgrade", in: get + host + "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n", want: get + host + "Connection: upgrade\r\nUpgrade: websocket\r\n"},
+		{name: "upgrade", in: get + host + "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n", want: get + host + "Connection: keep-alive, upgrade\r\nUpgrade: websocket\r\n"},
 		{name: "upgrade to h2c", in: get + host + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n", want: get + host},
 		{name: "upgrade not listed", in: get + host + "Upgrade: websocket\r\n", want: get + host},
 		{name: "equal lengths", in: get + host + "Content-Length: 0\r\nX: 1\r\nContent-Length: 0\r\n", want: get + host + "Content-Length: 0\r\nX: 1\r\n"},

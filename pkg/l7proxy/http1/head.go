@@ -31,26 +31,28 @@ type Head struct {
 
 // facts are what the fields say together.
 type facts struct {
-	host       span
-	hasHost    bool
-	length     int64
-	hasLength  bool
-	lengthText span
-	chunked    bool
-	misframed  bool // a response without a body that announces one
-	close      bool // Connection: close
-	keepAlive  bool // Connection: keep-alive
-	upgrade    bool // Connection: upgrade
-	protocol   span // value of Upgrade
-	h2c        bool // Upgrade lists h2c
-	expect100  bool
-	grpc       bool
-	binds      bool // authenticates the connection, or offers to
-	teTrailers bool
-	options    uint8 // field names listed by Connection
-	connection int   // 1 + index of the first Connection field
-	dropped    bool  // some field is not forwarded as it came
-	rehost     bool  // Host differs from the target's authority
+	host        span
+	hasHost     bool
+	length      int64
+	hasLength   bool
+	lengthText  span
+	chunked     bool
+	misframed   bool // a response without a body that announces one
+	close       bool // Connection: close
+	keepAlive   bool // Connection: keep-alive
+	upgrade     bool // Connection: upgrade
+	protocol    span // value of Upgrade
+	h2c         bool // Upgrade lists h2c
+	expect100   bool
+	grpc        bool
+	binds       bool // authenticates the connection, or offers to
+	teTrailers  bool
+	options     uint8 // field names listed by Connection
+	connection  int   // 1 + index of the first Connection field
+	connections int   // Connection fields
+	plain       bool  // the one Connection field is keep-alive, and can stay as it is
+	dropped     bool  // some field is not forwarded as it came
+	rehost      bool  // Host differs from the target's authority
 }
 
 type headState uint8

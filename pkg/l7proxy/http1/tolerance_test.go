@@ -76,7 +76,7 @@ func TestSpaceBeforeColon(t *testing.T) {
 		{name: "of every field", in: "A : 1\r\nB : 2\r\nC : 3\r\n", want: mended{"A: 1\r\nB: 2\r\nC: 3\r\n", BodyUntilClose, false}},
 		{name: "length", in: "Content-Length : 3\r\n", want: mended{"Content-Length: 3\r\n", BodyLength, true}},
 		{name: "chunked", in: "Transfer-Encoding : chunked\r\n", want: mended{"Transfer-Encoding: chunked\r\n", BodyChunked, true}},
-		{name: "Connection", in: "Connection : close, X\r\nX : 1\r\nContent-Length: 0\r\n", want: mended{"Content-Length: 0\r\n", BodyNone, false}},
+		{name: "Connection", in: "Connection : close, X\r\nX : 1\r\nContent-Length: 0\r\n", want: mended{"Connection: keep-alive\r\nContent-Length: 0\r\n", BodyNone, false}},
 		{name: "a field that is removed", in: "X : 1\r\nY : 2\r\n", edits: Edits{Remove: []string{"x"}}, want: mended{"Y: 2\r\n", BodyUntilClose, false}},
 		{name: "colons in the value", in: "X : a:b : c\r\n", want: mended{"X: a:b : c\r\n", BodyUntilClose, false}},
 		{name: "no value", in: "X :\r\n", want: mended{"X:\r\n", BodyUntilClose, false}},
