@@ -169,7 +169,7 @@ func (d *session) readResponse(up *appConn, kind http1.Kind) (n int, reason mesh
 	}
 }
 
-// readUpstream adds bytes of the endpoint to up.In, which lies in d.back.
+// readUpstream adds bytes of the endpoint to up.In, which lies in d.respBuf.
 func (d *session) readUpstream(up *appConn) error {
 	if len(up.In) == 0 {
 		up.In = (*d.respBuf)[:0]
