@@ -81,9 +81,15 @@ func seeds(tb testing.TB) (out [][]byte) {
 		must(tb, w.fr.WriteGoAway(3, NoError, nil))
 	})
 	build(func(w *wire) {
+		w.headers(1, false, ":status", "200", "x", " \ta ")
+		w.headers(1, true, "grpc-status", " 0", "grpc-message", "\t")
+	})
+	build(func(w *wire) {
+		w.get(1, false, "x", " ", "content-length", "0 ")
+		w.headers(1, true, "y", "a\t")
 		block := w.block(getFields...)
-		must(tb, w.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: block[:2]}))
-		must(tb, w.fr.WriteContinuation(1, true, block[2:]))
+		must(tb, w.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 3, BlockFragment: block[:2]}))
+		must(tb, w.fr.WriteContinuation(3, true, block[2:]))
 		must(tb, w.fr.WritePing(false, [8]byte{1}))
 		must(tb, w.fr.WriteWindowUpdate(0, 100))
 		must(tb, w.fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 10}))

@@ -19,6 +19,9 @@ func checkRequest(fields []Field, extended bool) (req request, reason string) {
 		f := &fields[i]
 		if !strings.HasPrefix(f.Name, ":") {
 			pseudo = false
+			if f.Name != "host" && f.Name != "content-length" {
+				trimValue(f)
+			}
 			if !checkField(f) || !noteLength(f, &req.contentLength) {
 				return req, "malformed field"
 			}
@@ -96,6 +99,7 @@ func checkResponse(fields []Field) (status int, contentLength int64, ok bool) {
 	status = int(v[0]-'0')*100 + int(v[1]-'0')*10 + int(v[2]-'0')
 	for i := range fields[1:] {
 		f := &fields[1+i]
+		trimValue(f)
 		if !checkField(f) || !noteLength(f, &contentLength) {
 			return 0, 0, false
 		}
@@ -106,11 +110,24 @@ func checkResponse(fields []Field) (status int, contentLength int64, ok bool) {
 // checkTrailers validates a trailer section: no pseudo-header field (§8.1).
 func checkTrailers(fields []Field) bool {
 	for i := range fields {
+		trimValue(&fields[i])
 		if !checkField(&fields[i]) {
 			return false
 		}
 	}
 	return true
+}
+
+// trimValue strips white space off both ends of a field's value. It must not be
+// there (RFC 9113 §8.2.1), and is no part of the value (RFC 9110 §5.5): peers send it
+// in response fields, gRPC metadata and grpc-message, and others strip it or let it
+// pass. Stripped before anything looks at it, it means the same to all. Where it has
+// been used to hide a field it still makes a message malformed: around names, and
+// around a request's pseudo-header fields, host and content-length.
+func trimValue(f *Field) {
+	if v := f.Value; v != "" && (isSpace(v[0]) || isSpace(v[len(v)-1])) {
+		f.Value = strings.Trim(v, " \t")
+	}
 }
 
 // checkField validates one regular field (§8.2.1, §8.2.2). ':' is no token
@@ -167,9 +184,10 @@ func validName(s string) bool {
 	return s != ""
 }
 
-// validValue: no control character, no white space at either end, RFC 9113 §8.2.1.
-// That names NUL, CR and LF alone; the others have no meaning in a field either
-// (RFC 9110 §5.5), and HTTP/1 does not carry them.
+// validValue: no control character, and no white space at either end (RFC 9113
+// §8.2.1), which trimValue has stripped where that is done. The RFC forbids NUL, CR
+// and LF alone; the others have no meaning in a field either (RFC 9110 §5.5), and
+// HTTP/1 does not carry them.
 func validValue(s string) bool {
 	if s == "" {
 		return true

@@ -1,0 +1,81 @@
+package http2
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestSpaceAroundValues: it is stripped off fields and trailers, in both roles, and
+// the stripped value is what is checked and passed on. Where it could hide what frames
+// or routes a request it is malformed.
+func TestSpaceAroundValues(t *testing.T) {
+	values := map[string]string{ // as sent: as told
+		" a": "a", "a ": "a", "\ta\t": "a", " \t a b \t ": "a b", " ": "", "\t": "", "  \t": "",
+	}
+	for sent, told := range values {
+		t.Run("request "+sent, func(t *testing.T) {
+			w := newWire(t, Config{Role: Server})
+			w.get(1, false, "x", sent, "te", " trailers")
+			w.headers(1, true, "y", sent)
+			w.feed("HEADERS 1 "+getEvent+" x="+told+" te=trailers", "HEADERS 1 y="+told+" TRAILERS END")
+		})
+		t.Run("response "+sent, func(t *testing.T) {
+			w := newWire(t, Config{Role: Client})
+			_, err := w.c.OpenStream(fieldList(getFields...), true)
+			must(t, err)
+			w.headers(1, false, ":status", "103", "x", sent)
+			w.headers(1, false, ":status", "200", "content-length", " 2 ", "x", sent)
+			must(t, w.fr.WriteData(1, false, []byte("ok")))
+			w.headers(1, true, "grpc-status", "0", "grpc-message", sent)
+			w.feed("HEADERS 1 :status=103 x="+told, "HEADERS 1 :status=200 content-length=2 x="+told, `DATA 1 "ok"`,
+				"HEADERS 1 grpc-status=0 grpc-message="+told+" TRAILERS END")
+		})
+	}
+	replaced := func(name, value string) []string {
+		fields := append([]string(nil), getFields...)
+		for i := 0; i < len(fields); i += 2 {
+			if fields[i] == name {
+				fields[i+1] = value
+			}
+		}
+		return fields
+	}
+	for name, fields := range map[string][]string{
+		":method":          replaced(":method", "GET "),
+		":scheme":          replaced(":scheme", " http"),
+		":path":            replaced(":path", "/ "),
+		":authority":       replaced(":authority", "a "),
+		"host":             append(replaced("", ""), "host", " a"),
+		"content-length":   append(replaced("", ""), "content-length", " 0"),
+		"around a name":    append(replaced("", ""), "x ", "a"),
+		"before a name":    append(replaced("", ""), " x", "a"),
+		"other te":         append(replaced("", ""), "te", " gzip "),
+		"line end inside":  append(replaced("", ""), "x", " a\r\n "),
+		"vertical tab":     append(replaced("", ""), "x", "\va"),
+		"a coding, hidden": append(replaced("", ""), "transfer-encoding", " chunked"),
+	} {
+		t.Run("malformed request: "+name, func(t *testing.T) {
+			w := newWire(t, Config{Role: Server})
+			w.headers(1, true, fields...)
+			events, err := w.c.Feed(w.in.Bytes())
+			if len(events) != 1 || err != nil || events[0].Kind != EventMalformed {
+				t.Errorf("got %q, want one MALFORMED event", describe(events, err))
+			}
+		})
+	}
+	t.Run("malformed response", func(t *testing.T) {
+		for _, status := range []string{" 200", "200 "} {
+			w := newWire(t, Config{Role: Client})
+			_, err := w.c.OpenStream(fieldList(getFields...), true)
+			must(t, err)
+			w.headers(1, true, ":status", status)
+			w.feed("RESET 1 PROTOCOL_ERROR LOCAL")
+		}
+	})
+	t.Run("no copy", func(t *testing.T) {
+		f := Field{Name: "x", Value: strings.Repeat(" ", 1000) + "a "}
+		if n := testing.AllocsPerRun(100, func() { g := f; trimValue(&g) }); n != 0 {
+			t.Errorf("%v allocations, want 0", n)
+		}
+	})
+}
