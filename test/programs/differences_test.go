@@ -22,10 +22,6 @@ var differences = []difference{
 		why: "A server that closes without an answer is told to an HTTP client by 502 (docs/reference/reasons.md).",
 	},
 	{
-		testCase: "node/http2", ways: []string{"same-node-IPv6", "cross-node-IPv6"}, meshed: "/a [400,{}",
-		why: "Node's HTTP/2 client sends an :authority without brackets for an IPv6 address; that is no authority, and refused (docs/reference/http.md).",
-	},
-	{
 		testCase: "node/http-abort", bare: `"ECONNRESET",4,false`,
 		why: "A response that its server cuts off with FIN ends in a reset, which clients cannot take for its end.",
 	},

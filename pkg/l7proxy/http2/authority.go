@@ -1,6 +1,9 @@
 package http2
 
-import "strings"
+import (
+	"net/netip"
+	"strings"
+)
 
 // Pseudo-header fields are held to the grammar of the request line and of Host
 // in HTTP/1.1: what is behind may write them there.
@@ -16,10 +19,14 @@ func validTarget(s string) bool {
 }
 
 // validAuthority: uri-host [ ":" port ], or nothing unless a port is needed (RFC
-// 9110 §7.2, RFC 3986 §3.2.2). User information is refused (RFC 9113 §8.3.1).
+// 9110 §7.2, RFC 3986 §3.2.2). User information is refused (RFC 9113 §8.3.1). An IPv6
+// address without brackets passes where no port is needed.
 func validAuthority(s string, needPort bool) bool {
 	if s == "" {
 		return !needPort
+	}
+	if strings.Count(s, ":") > 1 && s[0] != '[' {
+		return !needPort && bareAddress(s)
 	}
 	host, port, allowed := s, "", &hostChar
 	if s[0] == '[' {
@@ -39,6 +46,22 @@ func validAuthority(s string, needPort bool) bool {
 	}
 	digits := port[1:]
 	return port[0] == ':' && consistsOf(digits, &digitChar) && len(digits) <= 5 && (digits != "" || !needPort)
+}
+
+// bareAddress reports an IPv6 address without brackets, or one and a port. Node's
+// client sends [::1]:8080 as "::1:8080" (lib/internal/http2/core.js). It is no
+// authority of RFC 3986, but Node's and Go's servers take it, and nginx's does not: so
+// it is passed on for the server to decide. Which of its colons is the port's cannot
+// always be told. Nothing here has to: it is no name that a route could have, and a
+// CONNECT, whose authority says where to, is malformed with it.
+func bareAddress(s string) bool {
+	if ip, err := netip.ParseAddr(s); err == nil {
+		return ip.Zone() == ""
+	}
+	i := strings.LastIndexByte(s, ':')
+	ip, err := netip.ParseAddr(s[:i])
+	port := s[i+1:]
+	return err == nil && ip.Is6() && ip.Zone() == "" && port != "" && len(port) <= 5 && consistsOf(port, &digitChar)
 }
 
 const (

@@ -79,3 +79,57 @@ func TestSpaceAroundValues(t *testing.T) {
 		}
 	})
 }
+
+// TestBareAddresses: an IPv6 address without brackets, as Node's client sends it, is
+// passed on; what only looks like one is malformed, and so is it in CONNECT.
+func TestBareAddresses(t *testing.T) {
+	ask := func(t *testing.T, fields ...string) (kind EventKind) {
+		t.Helper()
+		w := newWire(t, Config{Role: Server})
+		w.headers(1, false, fields...)
+		events, err := w.c.Feed(w.in.Bytes())
+		if len(events) != 1 || err != nil {
+			t.Fatalf("got %q, want one event", describe(events, err))
+		}
+		return events[0].Kind
+	}
+	for authority, want := range map[string]EventKind{
+		"::1:8080":             EventHeaders,
+		"::1":                  EventHeaders,
+		"fd00::7:443":          EventHeaders,
+		"1:2:3:4:5:6:7:8:80":   EventHeaders,
+		"1:2:3:4:5:6:7:8":      EventHeaders,
+		"::ffff:10.0.0.1:80":   EventHeaders,
+		"FE80::A:80":           EventHeaders,
+		"a:80:80":              EventMalformed,
+		"10.0.0.1:80:80":       EventMalformed,
+		"::1:":                 EventMalformed,
+		"::1:123456":           EventMalformed,
+		"::1:8x":               EventMalformed,
+		"::g:80":               EventMalformed,
+		"1:2:3:4:5:6:7:8:9:80": EventMalformed,
+		"fe80::1%eth0:80":      EventMalformed,
+		"fe80::1%eth0":         EventMalformed,
+		"u@::1:80":             EventMalformed,
+		"::1:80/x":             EventMalformed,
+		"::1:80,a":             EventMalformed,
+		"::":                   EventHeaders,
+		":::":                  EventMalformed,
+		"::1]:80":              EventMalformed,
+	} {
+		t.Run(authority, func(t *testing.T) {
+			got := ask(t, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", authority)
+			if got != want {
+				t.Errorf(":authority: got %v, want %v", got, want)
+			}
+			got = ask(t, ":method", "GET", ":scheme", "http", ":path", "/", "host", authority)
+			if got != want {
+				t.Errorf("host: got %v, want %v", got, want)
+			}
+			got = ask(t, ":method", "CONNECT", ":authority", authority)
+			if got != EventMalformed {
+				t.Errorf("CONNECT: got %v, want %v", got, EventMalformed)
+			}
+		})
+	}
+}
