@@ -119,6 +119,7 @@ func TestLocation(t *testing.T) {
 		"no authority but hostname": {mesh.RouteRedirect{Hostname: "example.org"}, Request{Path: "/p"}, 80, "http://example.org/p"},
 		"no authority, and a path that looks like one": {mesh.RouteRedirect{}, Request{Path: "//evil.org/"}, 80, "/.//evil.org/"},
 		"IPv6":                     {mesh.RouteRedirect{}, Request{Authority: "[2001:db8::1]:80", Path: "/"}, 8080, "http://[2001:db8::1]:8080/"},
+		"IPv6 without brackets":    {mesh.RouteRedirect{}, Request{Authority: "fd00::1:80", Path: "/"}, 8080, "/"},
 		"no path":                  {mesh.RouteRedirect{}, Request{Authority: "echo", Path: ""}, 80, "http://echo/"},
 		"only a query":             {mesh.RouteRedirect{}, Request{Authority: "echo", Path: "?a"}, 80, "http://echo/?a"},
 		"another site in the path": {mesh.RouteRedirect{}, Request{Authority: "echo", Path: "//evil.org/"}, 80, "http://echo//evil.org/"},

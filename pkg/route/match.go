@@ -114,14 +114,18 @@ func lowerHost(buf *[maxHost]byte, authority string) []byte {
 	return buf[:len(host)]
 }
 
-// hostOf returns an authority without its port.
+// hostOf is an authority without its port. Of an IPv6 address without brackets, as
+// some clients of HTTP/2 send it, it is "": where its port begins cannot be told.
 func hostOf(authority string) string {
 	if strings.HasPrefix(authority, "[") {
 		if end := strings.IndexByte(authority, ']'); end > 0 {
 			return authority[:end+1]
 		}
 	}
-	host, _, _ := strings.Cut(authority, ":")
+	host, port, _ := strings.Cut(authority, ":")
+	if strings.Contains(port, ":") {
+		return ""
+	}
 	return host
 }
 
