@@ -25,9 +25,10 @@ func validAuthority(s string, needPort bool) bool {
 	if s == "" {
 		return !needPort
 	}
-	if strings.Count(s, ":") > 1 && s[0] != '[' {
-		return !needPort && bareAddress(s)
-	}
+	return plainAuthority(s, needPort) || !needPort && bareAddress(s)
+}
+
+func plainAuthority(s string, needPort bool) bool {
 	host, port, allowed := s, "", &hostChar
 	if s[0] == '[' {
 		end := strings.IndexByte(s, ']')
@@ -55,6 +56,9 @@ func validAuthority(s string, needPort bool) bool {
 // always be told. Nothing here has to: it is no name that a route could have, and a
 // CONNECT, whose authority says where to, is malformed with it.
 func bareAddress(s string) bool {
+	if s[0] == '[' || strings.Count(s, ":") < 2 {
+		return false
+	}
 	if ip, err := netip.ParseAddr(s); err == nil {
 		return ip.Zone() == ""
 	}

@@ -19,10 +19,7 @@ func checkRequest(fields []Field, extended bool) (req request, reason string) {
 		f := &fields[i]
 		if !strings.HasPrefix(f.Name, ":") {
 			pseudo = false
-			if f.Name != "host" && f.Name != "content-length" {
-				trimValue(f)
-			}
-			if !checkField(f) || !noteLength(f, &req.contentLength) {
+			if !checkField(f, f.Name != "host" && f.Name != "content-length") || !noteLength(f, &req.contentLength) {
 				return req, "malformed field"
 			}
 			if f.Name == "host" {
@@ -99,8 +96,7 @@ func checkResponse(fields []Field) (status int, contentLength int64, ok bool) {
 	status = int(v[0]-'0')*100 + int(v[1]-'0')*10 + int(v[2]-'0')
 	for i := range fields[1:] {
 		f := &fields[1+i]
-		trimValue(f)
-		if !checkField(f) || !noteLength(f, &contentLength) {
+		if !checkField(f, true) || !noteLength(f, &contentLength) {
 			return 0, 0, false
 		}
 	}
@@ -110,30 +106,17 @@ func checkResponse(fields []Field) (status int, contentLength int64, ok bool) {
 // checkTrailers validates a trailer section: no pseudo-header field (§8.1).
 func checkTrailers(fields []Field) bool {
 	for i := range fields {
-		trimValue(&fields[i])
-		if !checkField(&fields[i]) {
+		if !checkField(&fields[i], true) {
 			return false
 		}
 	}
 	return true
 }
 
-// trimValue strips white space off both ends of a field's value. It must not be
-// there (RFC 9113 §8.2.1), and is no part of the value (RFC 9110 §5.5): peers send it
-// in response fields, gRPC metadata and grpc-message, and others strip it or let it
-// pass. Stripped before anything looks at it, it means the same to all. Where it has
-// been used to hide a field it still makes a message malformed: around names, and
-// around a request's pseudo-header fields, host and content-length.
-func trimValue(f *Field) {
-	if v := f.Value; v != "" && (isSpace(v[0]) || isSpace(v[len(v)-1])) {
-		f.Value = strings.Trim(v, " \t")
-	}
-}
-
-// checkField validates one regular field (§8.2.1, §8.2.2). ':' is no token
-// character, so pseudo-header fields fail.
-func checkField(f *Field) bool {
-	if !validName(f.Name) || !validValue(f.Value) {
+// checkField validates one regular field (§8.2.1, §8.2.2), and with trim takes white
+// space off its value. ':' is no token character, so pseudo-header fields fail.
+func checkField(f *Field, trim bool) bool {
+	if !validName(f.Name) || !validValue(f.Value) && !(trim && trimValue(f)) {
 		return false
 	}
 	switch f.Name {
@@ -143,6 +126,18 @@ func checkField(f *Field) bool {
 		return strings.EqualFold(f.Value, "trailers")
 	}
 	return true
+}
+
+// trimValue strips white space off both ends of a value that is not valid, and reports
+// whether it is then. The white space must not be there (RFC 9113 §8.2.1), and is no
+// part of the value (RFC 9110 §5.5): peers send it in response fields, gRPC metadata
+// and grpc-message, and others strip it or let it pass. Stripped before anything looks
+// at the value, it means the same to all. Where it has been used to hide a field it
+// still makes a message malformed: around names, and around a request's pseudo-header
+// fields, host and content-length.
+func trimValue(f *Field) bool {
+	f.Value = strings.Trim(f.Value, " \t")
+	return validValue(f.Value)
 }
 
 // noteLength remembers content-length in *length; different ones are malformed
