@@ -26,8 +26,6 @@ const (
 	maxFrameOut      = 16 << 10  // largest frame sent, whatever the peer allows: keeps streams interleaved
 	maxContinuations = 64        // CONTINUATION frames of one field section (the flood of CVE-2024-27316)
 	maxControlOut    = 128 << 10 // bytes of unsolicited replies (PING, SETTINGS, RST_STREAM) not yet taken
-	maxEmptyFrames   = 1000      // empty DATA frames with no useful frame in between
-	maxPrematureFree = 200       // resets that are never held against a peer (rapid reset, CVE-2023-44487)
 	initialWindow    = 65535     // RFC 9113 §6.9.2
 	maxWindow        = 1<<31 - 1 // RFC 9113 §6.9.1
 	maxStreamID      = 1<<31 - 1
@@ -50,6 +48,8 @@ type Config struct {
 	// OutputLimit is the length of output in bytes above which WriteData takes
 	// nothing more.
 	OutputLimit int
+	// Resets bounds the streams that the peer opens in vain. Server role.
+	Resets ResetLimit
 	// ConnectProtocol lets the peer bootstrap other protocols by extended
 	// CONNECT (RFC 8441). Server role.
 	ConnectProtocol bool
@@ -67,6 +67,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxHeaderList, DefaultMaxHeaderList)
 	def(&c.MaxHeaderCount, DefaultMaxHeaderCount)
 	def(&c.OutputLimit, DefaultOutputLimit)
+	c.Resets = c.Resets.withDefaults()
 	c.StreamWindow = min(c.StreamWindow, maxWindow)
 	c.ConnWindow = min(max(c.ConnWindow, initialWindow), maxWindow)
 	return c

@@ -3,6 +3,7 @@ package http2
 import (
 	"bytes"
 	"encoding/binary"
+	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -18,6 +19,7 @@ type Conn struct {
 	// Receiving.
 	prefaceLeft string // what is still awaited of the client's preface
 	gotSettings bool   // the peer's first SETTINGS arrived
+	acked       bool   // the peer has acknowledged ours
 	in          inbox
 	reader      bytes.Reader
 	framer      *xhttp2.Framer
@@ -47,6 +49,7 @@ type Conn struct {
 	peer  peerSettings
 	away  awayState
 	abuse abuse
+	now   time.Duration // of the latest Tick
 }
 
 // peerSettings are the other end's, RFC 9113 §6.5.2.
@@ -72,6 +75,10 @@ func New(cfg Config) *Conn {
 			maxStreams:    100, // until its SETTINGS say otherwise; §6.5.2 recommends no less
 			initialWindow: initialWindow,
 			maxHeaderList: 1<<32 - 1,
+		},
+		abuse: abuse{
+			resets: newBucket(cfg.Resets.Burst, cfg.Resets.PerSecond),
+			empty:  newBucket(emptyBurst, emptyRate),
 		},
 		away: awayState{sentLast: maxStreamID, recvLast: maxStreamID},
 	}

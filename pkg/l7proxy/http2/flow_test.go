@@ -219,10 +219,15 @@ func TestFloods(t *testing.T) {
 	})
 	t.Run("malformed requests", func(t *testing.T) { // each costs an answer
 		w := newWire(t, Config{Role: Server})
-		for id := uint32(1); id < 2*1000; id += 2 {
+		var err error
+		for id := uint32(1); id < 2*1000 && err == nil; id += 2 {
 			w.get(id, true, "X", "")
+			_, err = w.c.Feed(w.in.Bytes())
+			w.in.Reset()
+			_ = w.c.WriteHeaders(id, fieldList(":status", "400"), false)
+			w.c.WriteReset(id, ProtocolError)
+			w.c.TakeOutput(nil)
 		}
-		_, err := w.c.Feed(w.in.Bytes())
 		if got := describe(nil, err); !slices.Equal(got, []string{"ENHANCE_YOUR_CALM"}) {
 			t.Error(got)
 		}

@@ -149,7 +149,7 @@ func (c *Conn) data(h header, p []byte) error {
 		c.credit(s, padding)
 	}
 	if len(p) > 0 || end {
-		c.abuse.empty = 0
+		c.useful()
 		c.emit(Event{Kind: EventData, Stream: h.stream, Payload: p, EndStream: end})
 	} else if err := c.emptyFrame(); err != nil {
 		return err
@@ -178,16 +178,12 @@ func (c *Conn) resetFrame(f *xhttp2.RSTStreamFrame) error {
 	if s == nil {
 		return nil
 	}
-	answered := s.sentHeaders
 	c.closeStream(s, closedByPeer)
 	c.emit(Event{
 		Kind: EventReset, Stream: f.StreamID, Code: f.ErrCode,
 		Retryable: c.cfg.Role == Client && f.ErrCode == RefusedStream && !s.gotHeaders,
 	})
-	if answered {
-		return nil
-	}
-	return c.premature()
+	return c.resetByPeer(s)
 }
 
 // priorityFrame ignores PRIORITY (deprecated, RFC 9113 §5.3.2), but for nonsense.

@@ -126,7 +126,6 @@ func (c *Conn) onField(f hpack.HeaderField) {
 
 // openedByPeer handles the request head of a new stream.
 func (c *Conn) openedByPeer(b *block, fields []Field) error {
-	c.openedStream()
 	req, reason := request{}, ""
 	switch {
 	case b.selfDep:
@@ -134,9 +133,8 @@ func (c *Conn) openedByPeer(b *block, fields []Field) error {
 	case !b.tooLarge:
 		req, reason = checkRequest(fields, c.cfg.ConnectProtocol)
 	}
-	switch {
-	case len(c.streams) >= c.cfg.MaxStreams:
-		return c.streamError(b.stream, RefusedStream)
+	if len(c.streams) >= c.cfg.MaxStreams {
+		return c.refuse(b.stream)
 	}
 	s := c.addStream(b.stream)
 	s.gotHeaders = true
@@ -148,10 +146,11 @@ func (c *Conn) openedByPeer(b *block, fields []Field) error {
 	if b.end && !s.lengthHolds(true) {
 		s.contentLength, reason = -1, "content-length without a body"
 	}
-	c.abuse.empty = 0
+	c.useful()
 	if reason != "" {
 		c.emit(Event{Kind: EventMalformed, Stream: b.stream, Fields: fields, Reason: reason, EndStream: b.end})
-		return c.premature()
+		s.malformed = true
+		return c.inVain(1)
 	}
 	c.emit(Event{Kind: EventHeaders, Stream: b.stream, Fields: fields, EndStream: b.end, TooLarge: b.tooLarge})
 	return nil
@@ -176,7 +175,7 @@ func (c *Conn) moreHeaders(s *stream, b *block, fields []Field) error {
 		return c.streamError(s.id, ProtocolError)
 	}
 	s.remoteClosed = b.end
-	c.abuse.empty = 0
+	c.useful()
 	c.emit(Event{Kind: EventHeaders, Stream: s.id, Fields: fields, EndStream: b.end, Trailers: trailers})
 	c.closeIfDone(s)
 	return nil

@@ -72,6 +72,7 @@ func (c *Conn) WriteHeaders(id uint32, fields []Field, end bool) error {
 	}
 	if !interim(fields) {
 		s.sentHeaders = true
+		c.answered(s)
 	}
 	c.writeFields(id, fields, end)
 	s.localClosed = end

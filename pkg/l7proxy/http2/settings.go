@@ -9,6 +9,7 @@ import (
 // settingsFrame validates, applies and acknowledges SETTINGS, RFC 9113 §6.5.
 func (c *Conn) settingsFrame(f *xhttp2.SettingsFrame) error {
 	if f.IsAck() {
+		c.acked = true
 		return nil
 	}
 	window := c.peer.initialWindow

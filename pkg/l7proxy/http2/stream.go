@@ -1,5 +1,7 @@
 package http2
 
+import "time"
+
 // stream is the state of one open or half-closed stream, RFC 9113 §5.1. Idle
 // streams have an id above those used; closed ones are remembered for a while
 // in closedRing.
@@ -13,6 +15,10 @@ type stream struct {
 	noBody      bool // client role: the request was HEAD, so content-length announces no DATA
 	connect     bool // CONNECT: content-length means nothing
 	blocked     bool // WriteData was turned away by this stream's window
+	malformed   bool // the request is
+	credited    bool // its answer made room in the bucket of resets
+
+	opened time.Duration // Conn.now then
 
 	send    int64 // send window
 	recv    int64 // receive window left
@@ -31,7 +37,7 @@ func (c *Conn) addStream(id uint32) *stream {
 	} else {
 		s = new(stream)
 	}
-	*s = stream{id: id, send: c.peer.initialWindow, recv: int64(c.cfg.StreamWindow), contentLength: -1}
+	*s = stream{id: id, opened: c.now, send: c.peer.initialWindow, recv: int64(c.cfg.StreamWindow), contentLength: -1}
 	c.streams[id] = s
 	return s
 }
@@ -61,7 +67,8 @@ func (c *Conn) resetStream(s *stream, code ErrCode) {
 // streamError answers a violation of the peer's on one stream (RFC 9113
 // §5.4.2): the stream is reset, the connection goes on.
 func (c *Conn) streamError(id uint32, code ErrCode) error {
-	if s := c.streams[id]; s != nil {
+	s := c.streams[id]
+	if s != nil {
 		c.resetStream(s, code)
 		c.emit(Event{Kind: EventReset, Stream: id, Code: code, Local: true})
 	} else {
@@ -69,7 +76,20 @@ func (c *Conn) streamError(id uint32, code ErrCode) error {
 		c.closed.add(id, closedByUs)
 	}
 	c.control += frameHeaderLen + 4
-	return c.premature()
+	return c.violation(s)
+}
+
+// refuse answers a request beyond MaxStreams (RFC 9113 §5.1.2), so that the peer
+// knows that it may send it again (§8.7).
+func (c *Conn) refuse(id uint32) error {
+	_ = c.framer.WriteRSTStream(id, RefusedStream)
+	c.closed.add(id, closedByUs)
+	c.control += frameHeaderLen + 4
+	if !c.acked && c.abuse.refused < maxRefusedEarly {
+		c.abuse.refused++ // it does not know the setting yet
+		return nil
+	}
+	return c.inVain(1)
 }
 
 // idle reports whether no frame ever opened the stream.

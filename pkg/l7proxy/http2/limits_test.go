@@ -1,0 +1,277 @@
+package http2
+
+import (
+	"testing"
+	"time"
+
+	xhttp2 "golang.org/x/net/http2"
+)
+
+// crowd is a client of a Conn in the server role: it keeps feeding, and the output is
+// taken as a driver does. The clock stands still unless a test moves it.
+type crowd struct {
+	*wire
+	now  time.Duration
+	next uint32
+	err  error
+}
+
+func newCrowd(t *testing.T, cfg Config) *crowd {
+	return &crowd{wire: newWire(t, cfg), next: 1}
+}
+
+// feed passes on what was written since the last time.
+func (c *crowd) feed() {
+	c.c.Tick(c.now)
+	if _, err := c.c.Feed(c.in.Bytes()); c.err == nil {
+		c.err = err
+	}
+	c.in.Reset()
+	c.c.TakeOutput(nil)
+}
+
+// open opens a stream whose request has not ended.
+func (c *crowd) open() uint32 {
+	id := c.next
+	c.next += 2
+	c.get(id, false)
+	c.feed()
+	return id
+}
+
+func (c *crowd) reset(id uint32) {
+	must(c.t, c.fr.WriteRSTStream(id, Cancel))
+	c.feed()
+}
+
+func (c *crowd) answer(id uint32) {
+	_ = c.c.WriteHeaders(id, fieldList(":status", "200"), false)
+	c.c.TakeOutput(nil)
+}
+
+// violate has the Conn reset the stream.
+func (c *crowd) violate(id uint32) {
+	must(c.t, c.fr.WriteWindowUpdate(id, 0))
+	c.feed()
+}
+
+// over says how many turns the connection lasts, at most limit.
+func (c *crowd) over(limit int, turn func()) int {
+	for i := range limit {
+		if turn(); c.err != nil {
+			return i
+		}
+	}
+	return limit
+}
+
+// TestResetLimit: streams opened in vain end the connection if they are more than the
+// limit, and nothing else does, however long it goes on.
+func TestResetLimit(t *testing.T) {
+	const forever = 5000
+	each := func(d time.Duration) func(*crowd) { return func(c *crowd) { c.now += d } }
+	for _, test := range []struct {
+		name string
+		cfg  Config
+		turn func(c *crowd)
+		want int // turns until the end
+	}{
+		{"reset at once", Config{}, func(c *crowd) { c.reset(c.open()) }, DefaultResetBurst},
+		{"reset just before it was old", Config{}, func(c *crowd) {
+			first := c.next
+			for range 100 {
+				c.open()
+			}
+			c.now += DefaultResetYoung - 1 // in which 5 leak
+			for id := first; id < c.next; id += 2 {
+				c.reset(id)
+			}
+		}, 5},
+		{"reset when old: a deadline", Config{}, func(c *crowd) {
+			id := c.open()
+			c.now += DefaultResetYoung
+			c.reset(id)
+		}, forever},
+		{"answered, then reset at once", Config{}, func(c *crowd) { id := c.open(); c.answer(id); c.reset(id) }, forever},
+		{"one of two answered: a hedge", Config{}, func(c *crowd) { c.answer(c.open()); c.reset(c.open()); c.reset(c.next - 4) }, forever},
+		{"one of three answered", Config{}, func(c *crowd) {
+			c.answer(c.open())
+			c.reset(c.open())
+			c.reset(c.open())
+			c.reset(c.next - 6)
+		}, DefaultResetBurst - 1},
+		{"as many as leak", Config{}, func(c *crowd) { c.reset(c.open()); each(time.Second / DefaultResetRate)(c) }, forever},
+		{"twice as many as leak", Config{}, func(c *crowd) { c.reset(c.open()); each(time.Second / DefaultResetRate / 2)(c) }, 2*DefaultResetBurst - 1},
+		{"for a violation, at once", Config{}, func(c *crowd) { c.violate(c.open()) }, DefaultResetBurst},
+		{"for a violation, when old", Config{}, func(c *crowd) {
+			id := c.open()
+			c.now += time.Millisecond
+			c.violate(id)
+		}, 555},
+		{"for a violation, when answered", Config{}, func(c *crowd) { id := c.open(); c.answer(id); c.violate(id) }, DefaultResetBurst - 1},
+		{"a violation of a stream that has ended", Config{}, func(c *crowd) {
+			id := c.next
+			c.next += 2
+			c.get(id, true)
+			must(c.t, c.fr.WriteData(id, false, []byte("x")))
+			c.feed()
+		}, DefaultResetBurst},
+		{"malformed, and answered", Config{}, func(c *crowd) {
+			c.get(c.next, true, "X", "")
+			c.feed()
+			c.answer(c.next)
+			c.c.WriteReset(c.next, ProtocolError)
+			c.next += 2
+		}, DefaultResetBurst},
+		{"a limit of its own", Config{Resets: ResetLimit{Burst: 10, PerSecond: 1, Young: time.Hour}}, func(c *crowd) {
+			id := c.open()
+			c.now += 100 * time.Millisecond
+			c.reset(id)
+		}, 11},
+		{"no limit", Config{Resets: ResetLimit{Burst: -1}}, func(c *crowd) { c.reset(c.open()); c.violate(c.open()) }, forever},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.cfg.Role = Server
+			c := newCrowd(t, test.cfg)
+			got := c.over(forever, func() { test.turn(c) })
+			if got != test.want {
+				t.Errorf("the connection lasts %d turns, want %d (%v)", got, test.want, c.err)
+			}
+			if ce, ok := c.err.(*ConnError); test.want < forever && (!ok || ce.Code != EnhanceYourCalm) {
+				t.Errorf("it ends with %v, want %v", c.err, EnhanceYourCalm)
+			}
+		})
+	}
+}
+
+// TestDeadlines: 400 calls that all run into a deadline of a second, 200 at a time.
+func TestDeadlines(t *testing.T) {
+	c := newCrowd(t, Config{Role: Server})
+	for range 2 {
+		var ids []uint32
+		for range 200 {
+			ids = append(ids, c.open())
+		}
+		c.now += time.Second
+		for _, id := range ids {
+			c.reset(id)
+		}
+	}
+	if c.err != nil {
+		t.Errorf("the connection ends with %v", c.err)
+	}
+}
+
+// TestBurstOfResets: the bucket takes its burst, and in time the burst again.
+func TestBurstOfResets(t *testing.T) {
+	c := newCrowd(t, Config{Role: Server})
+	burst := func() { c.reset(c.open()) }
+	for i := range 10 {
+		if got := c.over(DefaultResetBurst, burst); got != DefaultResetBurst {
+			t.Fatalf("burst %d: %d resets are let pass, want %d", i, got, DefaultResetBurst)
+		}
+		c.now += DefaultResetBurst * time.Second / DefaultResetRate
+	}
+}
+
+// TestRefusals: streams beyond MaxStreams are refused so that they can be sent again
+// (RFC 9113 §5.1.2). A client that cannot know the limit yet is forgiven many, one that
+// has acknowledged it few.
+func TestRefusals(t *testing.T) {
+	for name, acks := range map[string]bool{"acknowledged": true, "not acknowledged": false} {
+		t.Run(name, func(t *testing.T) {
+			c := newCrowd(t, Config{Role: Server})
+			if acks {
+				must(t, c.fr.WriteSettingsAck())
+			}
+			for range DefaultMaxStreams {
+				c.open()
+			}
+			if c.c.Streams() != DefaultMaxStreams {
+				t.Fatalf("%d streams are open, want %d", c.c.Streams(), DefaultMaxStreams)
+			}
+			c.get(c.next, true)
+			c.wire.feed()
+			c.sent("RST_STREAM 501 REFUSED_STREAM")
+			c.next += 2
+			want := DefaultResetBurst - 1
+			if !acks {
+				want += maxRefusedEarly
+			}
+			if got := c.over(2*want, func() { c.open() }); got != want || c.c.Streams() != DefaultMaxStreams {
+				t.Errorf("%d more are refused before the connection ends, want %d", got, want)
+			}
+		})
+	}
+	t.Run("room again", func(t *testing.T) {
+		c := newCrowd(t, Config{Role: Server, MaxStreams: 1})
+		first := c.open()
+		c.reset(first)
+		c.get(c.next, true)
+		c.wire.feed("HEADERS 3 " + getEvent + " END")
+	})
+}
+
+// TestEmptyData: a server may send any number of empty DATA frames, a client some at a
+// time, and as many as it likes between others.
+func TestEmptyData(t *testing.T) {
+	t.Run("of a server", func(t *testing.T) {
+		w := newWire(t, Config{Role: Client})
+		id, err := w.c.OpenStream(fieldList(getFields...), true)
+		must(t, err)
+		w.headers(id, false, ":status", "200")
+		w.feed("HEADERS 1 :status=200")
+		for range 10 {
+			for range 3000 {
+				must(t, w.fr.WriteData(id, false, nil))
+			}
+			w.feed()
+		}
+		must(t, w.fr.WriteData(id, true, []byte("end")))
+		w.feed(`DATA 1 "end" END`)
+	})
+	for _, test := range []struct {
+		name  string
+		every time.Duration
+		full  bool // every thousandth has a byte
+		want  int
+	}{
+		{"of a client, at once", 0, false, emptyBurst},
+		{"of a client, in time", time.Second / emptyRate, false, 10_000},
+		{"of a client, with others between", 0, true, 10_000},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCrowd(t, Config{Role: Server})
+			id := c.open()
+			n := 0
+			got := c.over(10_000, func() {
+				n++
+				var p []byte
+				if test.full && n%1000 == 0 {
+					p = []byte("x")
+				}
+				must(t, c.fr.WriteData(id, false, p))
+				c.now += test.every
+				c.feed()
+			})
+			if got != test.want {
+				t.Errorf("the connection ends after %d frames, want %d (%v)", got, test.want, c.err)
+			}
+		})
+	}
+}
+
+// TestServersMayReset: a client role has no limit on what a server resets or breaks.
+func TestServersMayReset(t *testing.T) {
+	w := newWire(t, Config{Role: Client}, xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 1000})
+	for range 5000 {
+		id, err := w.c.OpenStream(fieldList(getFields...), true)
+		must(t, err)
+		must(t, w.fr.WriteRSTStream(id, RefusedStream))
+		if _, err := w.c.Feed(w.in.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		w.in.Reset()
+		w.c.TakeOutput(nil)
+	}
+}
