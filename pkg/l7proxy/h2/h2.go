@@ -27,6 +27,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // Driver serves HTTP/2 sessions.
@@ -93,7 +94,13 @@ type session struct {
 
 // Serve proxies an HTTP/2 connection to its end.
 func (d *Driver) Serve(s *request.Session) {
-	c := h2conn.New(s.Client, http2.Config{Role: http2.Server, ConnectProtocol: true})
+	config := http2.Config{Role: http2.Server, ConnectProtocol: true}
+	if s.Direction == mesh.Inbound && s.TLS == tap.TLSTrue {
+		// The client's agent: it has held each of its clients to the limit, and many
+		// of them share the connection.
+		config.Resets.Burst = -1
+	}
+	c := h2conn.New(s.Client, config)
 	srv := &session{Conn: c, s: s, streams: h2conn.NewStreams[*stream](c)}
 	d.sessions.Enter(srv)
 	defer d.sessions.Leave(srv)

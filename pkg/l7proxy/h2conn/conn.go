@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -147,6 +148,7 @@ func (c *Conn) read(owner Owner, head []byte) error {
 
 func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {
 	c.mu.Lock()
+	c.Engine.Tick(balance.Now())
 	events, err := c.Engine.Feed(p)
 	c.inside = c.Engine.Inside()
 	c.mu.Unlock()

@@ -50,7 +50,9 @@ func NewServer(nc conn.Conn, accept func(*Stream)) *Conn {
 }
 
 func newConn(nc conn.Conn, role http2.Role) *Conn {
-	c := h2conn.New(nc, http2.Config{Role: role, MaxStreams: MaxStreams, ConnWindow: MaxStreams * http2.DefaultStreamWindow})
+	config := http2.Config{Role: role, MaxStreams: MaxStreams, ConnWindow: MaxStreams * http2.DefaultStreamWindow}
+	config.Resets.Burst = -1 // the peer is an agent, and one client of many must not cut the others' streams
+	c := h2conn.New(nc, config)
 	return &Conn{Conn: c, open: h2conn.NewStreams[*Stream](c), idle: time.Now()}
 }
 
