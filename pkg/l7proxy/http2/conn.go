@@ -44,6 +44,7 @@ type Conn struct {
 	recv, unacked int64 // connection receive window left; consumed but not yet given back
 	send          int64 // connection send window
 	sendBlocked   bool  // some WriteData was turned away by send
+	turnedAway    bool  // some OpenStream was, for want of streams
 	outBlocked    bool  // some WriteData was turned away by OutputLimit
 
 	peer  peerSettings

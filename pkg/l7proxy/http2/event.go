@@ -52,7 +52,7 @@ type Event struct {
 
 	Fields   []Field // Headers, Malformed
 	Trailers bool    // Headers: the section is a trailer section
-	TooLarge bool    // Headers, server role: Fields were cut at the limit and not validated; answer 431
+	TooLarge bool    // Headers, server role: Fields were cut at the limit and not validated; answer 431. Reset: a response's were over it
 	Payload  []byte  // Data
 	Reason   string  // Malformed: what is wrong
 
@@ -60,6 +60,7 @@ type Event struct {
 
 	Code       ErrCode // Reset, GoAway
 	Local      bool    // Reset: the peer broke the protocol and this end reset the stream
-	Retryable  bool    // Reset: the peer has not processed the request (RFC 9113 §8.7)
+	Retryable  bool    // Reset: the peer has not processed the request (RFC 9113 §8.7): it may be sent again
+	GoingAway  bool    // Reset: by the peer's GOAWAY, not RST_STREAM: no stream can be opened here any more
 	LastStream uint32  // GoAway
 }

@@ -293,7 +293,7 @@ func TestGoAwayClient(t *testing.T) {
 	}
 	w.headers(1, false, ":status", "200")
 	must(t, w.fr.WriteGoAway(1, NoError, nil))
-	w.feed("HEADERS 1 :status=200", "GOAWAY 1 NO_ERROR", "RESET 3 REFUSED_STREAM RETRYABLE", "RESET 5 REFUSED_STREAM RETRYABLE")
+	w.feed("HEADERS 1 :status=200", "GOAWAY 1 NO_ERROR", "RESET 3 REFUSED_STREAM RETRYABLE GOINGAWAY", "RESET 5 REFUSED_STREAM RETRYABLE GOINGAWAY")
 	if _, err := w.c.OpenStream(fieldList(getFields...), true); err != ErrGoingAway {
 		t.Errorf("OpenStream after GOAWAY: %v", err)
 	}

@@ -95,7 +95,7 @@ func (c *Conn) goAwayFrame(f *xhttp2.GoAwayFrame) error {
 	for _, id := range slices.Sorted(maps.Keys(c.streams)) {
 		if s := c.streams[id]; id > c.away.recvLast {
 			c.closeStream(s, closedByUs)
-			c.emit(Event{Kind: EventReset, Stream: id, Code: RefusedStream, Retryable: !s.gotHeaders})
+			c.emit(Event{Kind: EventReset, Stream: id, Code: RefusedStream, Retryable: !s.gotHeaders, GoingAway: true})
 		}
 	}
 	return nil

@@ -129,6 +129,8 @@ func describeEvent(e *Event) string {
 		s += " " + e.Code.String()
 		flag(e.Local, "LOCAL")
 		flag(e.Retryable, "RETRYABLE")
+		flag(e.GoingAway, "GOINGAWAY")
+		flag(e.TooLarge, "TOOLARGE")
 	case EventGoAway:
 		s += fmt.Sprintf(" %d %v", e.LastStream, e.Code)
 	}

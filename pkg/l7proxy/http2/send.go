@@ -7,22 +7,16 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// MaxOpen is how many further streams OpenStream would open now. Client role.
-func (c *Conn) MaxOpen() int {
-	if c.Draining() || c.cfg.Role != Client || c.nextID > maxStreamID {
-		return 0
-	}
-	return max(0, int(min(c.peer.maxStreams, 1<<30))-len(c.streams))
-}
-
 // OpenStream sends a request head on a new stream and returns its id. Client
-// role. Errors: ErrGoingAway, ErrTooManyStreams, ErrHeaderTooLarge, and of an
-// extended CONNECT ErrNoSettings and ErrNoConnectProtocol.
+// role. Errors: ErrGoingAway, ErrTooManyStreams (RoomOpened says when to try again),
+// ErrHeaderTooLarge, and of an extended CONNECT ErrNoSettings and
+// ErrNoConnectProtocol.
 func (c *Conn) OpenStream(fields []Field, end bool) (uint32, error) {
 	switch {
 	case c.Draining() || c.cfg.Role != Client || c.nextID > maxStreamID:
 		return 0, ErrGoingAway
 	case c.MaxOpen() == 0:
+		c.turnedAway = true
 		return 0, ErrTooManyStreams
 	case !c.fits(fields):
 		return 0, ErrHeaderTooLarge
@@ -119,8 +113,8 @@ func (c *Conn) frameLimit() int { return int(min(c.peer.maxFrame, maxFrameOut)) 
 // WriteData sends as much of p as the peer's windows and the output buffer
 // take, and returns how much that was. With end set, END_STREAM goes with the
 // last byte. If n < len(p), go on with the rest at the next EventWindowOpened
-// of the stream or of stream 0, or when OutputOpened says so. Error:
-// ErrStreamClosed.
+// of the stream or of stream 0, or when OutputOpened says so: Stalled tells which.
+// Error: ErrStreamClosed.
 func (c *Conn) WriteData(id uint32, p []byte, end bool) (n int, err error) {
 	s := c.streams[id]
 	if s == nil || s.localClosed || c.err != nil {
