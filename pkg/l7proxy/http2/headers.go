@@ -166,7 +166,7 @@ func (c *Conn) moreHeaders(s *stream, b *block, fields []Field) error {
 	case b.selfDep:
 		return c.streamError(s.id, ProtocolError)
 	case b.tooLarge:
-		return c.streamError(s.id, EnhanceYourCalm)
+		return c.sectionTooLarge(s)
 	case trailers && (!b.end || !checkTrailers(fields)):
 		return c.streamError(s.id, ProtocolError)
 	case !trailers && !c.responseHead(s, fields, b.end):
@@ -179,6 +179,13 @@ func (c *Conn) moreHeaders(s *stream, b *block, fields []Field) error {
 	c.emit(Event{Kind: EventHeaders, Stream: s.id, Fields: fields, EndStream: b.end, Trailers: trailers})
 	c.closeIfDone(s)
 	return nil
+}
+
+// sectionTooLarge resets a stream whose response, or whose trailers, are over the limit.
+func (c *Conn) sectionTooLarge(s *stream) error {
+	err := c.streamError(s.id, EnhanceYourCalm)
+	c.events[len(c.events)-1].TooLarge = true
+	return err
 }
 
 // responseHead checks a response's field section and notes what follows from it.

@@ -124,3 +124,38 @@ func TestBareAddresses(t *testing.T) {
 		})
 	}
 }
+
+// TestResponseTooLarge: a response's head, and its trailers, over the limit are told
+// from those that break the protocol.
+func TestResponseTooLarge(t *testing.T) {
+	big := make([]byte, 400)
+	for i := range big {
+		big[i] = 'x'
+	}
+	for name, do := range map[string]func(w *wire) []string{
+		"head": func(w *wire) []string {
+			w.headers(1, true, ":status", "200", "a", string(big))
+			return nil
+		},
+		"interim head": func(w *wire) []string {
+			w.headers(1, false, ":status", "103", "a", string(big))
+			return nil
+		},
+		"trailers": func(w *wire) []string {
+			w.headers(1, false, ":status", "200")
+			w.headers(1, true, "a", string(big))
+			return []string{"HEADERS 1 :status=200"}
+		},
+		"fields": func(w *wire) []string {
+			w.headers(1, true, ":status", "200", "a", "1", "b", "2", "c", "3", "d", "4")
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWire(t, Config{Role: Client, MaxHeaderList: 300, MaxHeaderCount: 4})
+			_, err := w.c.OpenStream(fieldList(getFields...), true)
+			must(t, err)
+			w.feed(append(do(w), "RESET 1 ENHANCE_YOUR_CALM LOCAL TOOLARGE")...)
+		})
+	}
+}
