@@ -7,14 +7,13 @@ import (
 	"time"
 )
 
-// PickFor is Pick with session affinity: the same client gets the same endpoint
-// for as long as that one is there, whichever agent asks, and a change of the
-// endpoints moves only the clients of those that went. (Rendezvous hashing:
-// Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates",
-// 1998.)
+// PickFor is Pick with session affinity: a client gets the same endpoint as long as
+// that endpoint exists, on every agent. A change of the endpoints moves only the
+// clients of the endpoints that were removed. (Rendezvous hashing: Thaler and
+// Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998.)
 func (b *Balancer) PickFor(now time.Duration, client netip.Addr, exclude ...netip.AddrPort) (Ticket, bool) {
 	t := b.ready.Load()
-	for _, in := range [...]bool{true, false} { // ejected ones where there is no other
+	for _, in := range [...]bool{true, false} { // ejected endpoints only if there is no other
 		for _, list := range [...][]*Endpoint{t.near, t.far} {
 			for {
 				e := heaviest(list, client, now, in, exclude)
@@ -34,7 +33,7 @@ func (b *Balancer) PickFor(now time.Duration, client netip.Addr, exclude ...neti
 	return Ticket{}, false
 }
 
-// heaviest is the endpoint of list that the client is drawn to most.
+// heaviest returns the endpoint of list with the highest weight for the client.
 func heaviest(list []*Endpoint, client netip.Addr, now time.Duration, in bool, exclude []netip.AddrPort) (chosen *Endpoint) {
 	var best uint64
 	for _, e := range list {
@@ -48,7 +47,7 @@ func heaviest(list []*Endpoint, client netip.Addr, now time.Duration, in bool, e
 	return chosen
 }
 
-// weight is how much a client is drawn to an endpoint: a hash of both.
+// weight is the rendezvous weight of an endpoint for a client: a hash of both.
 func weight(client netip.Addr, endpoint netip.AddrPort) uint64 {
 	c, e := client.As16(), endpoint.Addr().As16()
 	h := mix(binary.LittleEndian.Uint64(c[:8]))

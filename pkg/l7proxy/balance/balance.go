@@ -1,7 +1,6 @@
-// Package balance chooses the endpoint of a request: of two picked at random,
-// the one with the lower latency to expect (power of two choices), among those
-// that are not ejected. It is pure but for its randomness: no clock, no
-// goroutine, no I/O.
+// Package balance chooses the endpoint of a request. It picks two random endpoints
+// that are not ejected, and takes the one with the lower expected latency (power of
+// two choices). Apart from its randomness it is pure: no clock, no goroutine, no I/O.
 package balance
 
 import (
@@ -15,26 +14,25 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// latencyDecay is as in Finagle and Linkerd. An endpoint that nothing is known
-// of is as good as any: it is expected to have leastLatency.
+// latencyDecay has the value that Finagle and Linkerd use. A new endpoint starts with
+// leastLatency, so that it is picked like the others.
 const latencyDecay = 10 * time.Second
 
-// Endpoint is an endpoint with its load and health. It is immutable but for
-// those.
+// Endpoint is an endpoint with its load and health. Its other fields are immutable.
 type Endpoint struct {
 	mesh.Endpoint
 	meter   *PeakEWMA
 	outlier *Outlier
 }
 
-// Cost is the latency to expect of the endpoint now, in nanoseconds, of one
-// more request and those in flight.
+// Cost is the expected latency of the endpoint at the time now, in nanoseconds,
+// multiplied by the requests in flight and one more.
 func (e *Endpoint) Cost(now time.Duration) int64 { return e.meter.Cost(now) }
 
 // In reports whether the endpoint is not ejected.
 func (e *Endpoint) In() bool { return e.outlier.In() }
 
-// Away reports whether it is ejected because it cannot be reached.
+// Away reports whether the endpoint is ejected because it cannot be reached.
 func (e *Endpoint) Away() bool { return e.outlier.gate.Load() == away }
 
 // Balancer holds the endpoints of one service port. All methods are safe for
@@ -43,13 +41,13 @@ type Balancer struct {
 	ejector Ejector
 
 	mu    sync.Mutex
-	known map[netip.AddrPort]*Endpoint // ready or not, of either family
+	known map[netip.AddrPort]*Endpoint // ready or not, of both address families
 
 	ready atomic.Pointer[tiers]
 }
 
-// tiers are the endpoints that are picked from: far ones only while none of the
-// near can be had.
+// tiers are the endpoints that Pick chooses from. A far endpoint is chosen only while
+// no near endpoint is available.
 type tiers struct{ near, far []*Endpoint }
 
 // New returns a Balancer without endpoints.
@@ -59,14 +57,14 @@ func New() *Balancer {
 	return b
 }
 
-// SetPolicy says when endpoints go that answer with failures.
+// SetPolicy sets when an endpoint is ejected for failures.
 func (b *Balancer) SetPolicy(p EjectPolicy) error { return b.ejector.Set(p) }
 
-// Update replaces the endpoints. One that was there before keeps its load and
-// health, as long as it is the same pod: an address can change hands. Ready
-// endpoints of the client's address family (v4, or IPv6 if false) are picked
-// from; those of the other family only while there are none. far are endpoints
-// for when no near one can be had.
+// Update replaces the endpoints. An endpoint that was there before keeps its load and
+// health if it is still the same pod: another pod can get the address. Pick chooses
+// from the ready endpoints of the client's address family (IPv4 if v4, else IPv6), and
+// from the other family only if that one has none. far are the endpoints that are used
+// while no near endpoint is available.
 func (b *Balancer) Update(now time.Duration, near, far []mesh.Endpoint, v4 bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -104,8 +102,8 @@ func (b *Balancer) Update(now time.Duration, near, far []mesh.Endpoint, v4 bool)
 	b.ready.Store(&preferred)
 }
 
-// carryOver makes the Endpoint of what the service says now, with the load and
-// health it had before. Who was not ready is to be trusted again when it is.
+// carryOver makes an Endpoint from the service's current data, with its previous load
+// and health. An endpoint that becomes ready again starts with a clean health.
 func (b *Balancer) carryOver(now time.Duration, endpoint mesh.Endpoint) *Endpoint {
 	old := b.known[endpoint.Addr]
 	switch {
@@ -126,7 +124,7 @@ func uid(w *mesh.Workload) string {
 	return w.UID
 }
 
-// Len is the number of endpoints that Pick chooses from, in or out.
+// Len is the number of endpoints that Pick chooses from, ejected ones included.
 func (b *Balancer) Len() int {
 	t := b.ready.Load()
 	return len(t.near) + len(t.far)
@@ -135,15 +133,15 @@ func (b *Balancer) Len() int {
 // Out is the number of endpoints that are ejected.
 func (b *Balancer) Out() int { return b.ejector.Out() }
 
-// Ready are the endpoints that Pick chooses from, in or out.
+// Ready returns the endpoints that Pick chooses from, ejected ones included.
 func (b *Balancer) Ready() []*Endpoint {
 	t := b.ready.Load()
 	return slices.Concat(t.near, t.far)
 }
 
-// Pick chooses an endpoint, none of exclude, and counts a request to it, until
-// Done. Ejected ones are chosen from only where there is no other. It reports
-// false if no endpoint is left.
+// Pick chooses an endpoint that is not in exclude, and counts a request to it until
+// Done. It chooses an ejected endpoint only if there is no other. It returns false if
+// no endpoint is left.
 func (b *Balancer) Pick(now time.Duration, exclude ...netip.AddrPort) (Ticket, bool) {
 	t := b.ready.Load()
 	if b.ejector.Out() == 0 && len(exclude) == 0 && len(t.near) > 0 {
@@ -157,7 +155,7 @@ func (b *Balancer) Pick(now time.Duration, exclude ...netip.AddrPort) (Ticket, b
 			}
 			if ok, trial := e.outlier.Begin(now); ok {
 				return e.begin(now, trial), true
-			} // else another has begun the trial: it is out now
+			} // else another request has begun the trial, and the endpoint is ejected again
 		}
 	}
 	for _, list := range [...][]*Endpoint{t.near, t.far} {
@@ -168,8 +166,8 @@ func (b *Balancer) Pick(now time.Duration, exclude ...netip.AddrPort) (Ticket, b
 	return Ticket{}, false
 }
 
-// PickAt is Pick for the endpoint at addr, ejected or not. It reports false if
-// there is none that is ready.
+// PickAt is Pick for the endpoint at addr, ejected or not. It returns false if no
+// ready endpoint has that address.
 func (b *Balancer) PickAt(now time.Duration, addr netip.AddrPort) (Ticket, bool) {
 	if e := b.at(addr); e != nil {
 		return e.begin(now, false), true
@@ -177,11 +175,11 @@ func (b *Balancer) PickAt(now time.Duration, addr netip.AddrPort) (Ticket, bool)
 	return Ticket{}, false
 }
 
-// pair is two endpoints in random order, so that the choice between equals is
-// random too. The second or both are nil where there are not so many.
+// pair is two endpoints in random order, so that the choice between equal ones is
+// random too. With fewer endpoints the second one or both are nil.
 type pair [2]*Endpoint
 
-// two draws two of list, which has at least one.
+// two draws two endpoints from list, which has at least one.
 func two(list []*Endpoint) pair {
 	n := len(list)
 	i := rand.IntN(n)
@@ -195,15 +193,15 @@ func two(list []*Endpoint) pair {
 	return pair{list[i], list[j]}
 }
 
-// sample draws two of those in list that are not in exclude and, if asked for,
-// not ejected.
+// sample draws two endpoints from list that are not in exclude. With in set they are
+// not ejected either.
 func sample(list []*Endpoint, now time.Duration, in bool, exclude []netip.AddrPort) (p pair) {
 	n := 0
 	for _, e := range list {
 		if in && !e.outlier.Admits(now) || slices.Contains(exclude, e.Addr) {
 			continue
 		}
-		n++ // each of n is in the pair with the same probability: a reservoir
+		n++ // reservoir sampling: each of the n is in the pair with the same probability
 		switch i := rand.IntN(n); {
 		case n <= 2:
 			p[n-1] = p[i]
@@ -228,8 +226,8 @@ func (e *Endpoint) begin(now time.Duration, trial bool) Ticket {
 	return Ticket{Endpoint: e, Began: now, trial: trial}
 }
 
-// Done ends a request that Pick counted. It is called exactly once for each,
-// also after the endpoint has been removed. now is when the outcome was known.
+// Done ends a request that Pick counted. Call it exactly once for each request, also
+// if the endpoint was removed meanwhile. now is the time when the outcome was known.
 func (b *Balancer) Done(t Ticket, now time.Duration, o Outcome) Change {
 	t.Endpoint.meter.End(now, o.Latency)
 	return t.Endpoint.outlier.Report(Report{
@@ -238,7 +236,7 @@ func (b *Balancer) Done(t Ticket, now time.Duration, o Outcome) Change {
 	})
 }
 
-// Leave ejects the endpoint at addr, which cannot be reached, until Return.
+// Leave ejects the endpoint at addr, because it cannot be reached, until Return.
 func (b *Balancer) Leave(now time.Duration, addr netip.AddrPort) Change {
 	if e := b.at(addr); e != nil {
 		return e.outlier.Report(Report{Now: now, Result: Unreachable, Endpoints: b.Len()})
@@ -246,8 +244,8 @@ func (b *Balancer) Leave(now time.Duration, addr netip.AddrPort) Change {
 	return Unchanged
 }
 
-// Return lets the endpoint at addr in again, after Leave or an outcome that said
-// the same.
+// Return readmits the endpoint at addr after Leave, or after an outcome with the
+// result Unreachable.
 func (b *Balancer) Return(now time.Duration, addr netip.AddrPort) Change {
 	if e := b.at(addr); e != nil {
 		return e.outlier.Return(now)
@@ -264,7 +262,7 @@ func (b *Balancer) Away(addr netip.AddrPort) *Endpoint {
 	return nil
 }
 
-// at is the endpoint at addr that Pick chooses from, nil if there is none.
+// at returns the endpoint at addr among those that Pick chooses from, or nil.
 func (b *Balancer) at(addr netip.AddrPort) *Endpoint {
 	t := b.ready.Load()
 	for _, list := range [...][]*Endpoint{t.near, t.far} {

@@ -26,10 +26,10 @@ func balancer(list []mesh.Endpoint) *Balancer {
 	return b
 }
 
-// at is a time at which nothing is forgotten yet.
+// at is a time at which no latency has faded yet.
 const at = time.Second
 
-// none is the outcome of a request that tells nothing.
+// none is an outcome that says nothing about the endpoint.
 var none = Outcome{Latency: -1}
 
 func pick(t *testing.T, b *Balancer, exclude ...netip.AddrPort) Ticket {
@@ -66,7 +66,7 @@ func TestReadyOnly(t *testing.T) {
 	}
 }
 
-// While nothing is in flight all endpoints are equal, and chosen equally.
+// While nothing is in flight, all endpoints are equal and are chosen equally often.
 func TestSpreadAmongEquals(t *testing.T) {
 	const n, picks = 10, 20_000
 	b := balancer(endpoints(n))
@@ -88,8 +88,8 @@ func TestSpreadAmongEquals(t *testing.T) {
 	}
 }
 
-// Two choices keep the fullest endpoint close to the mean: one random choice
-// would be some 3 sqrt(1000) = 95 above it.
+// Two choices keep the endpoint with the most requests close to the mean. One random
+// choice would exceed it by about 3 sqrt(1000) = 95.
 func TestSpreadOfLoad(t *testing.T) {
 	const n, picks = 20, 20_000
 	b := balancer(endpoints(n))
@@ -164,9 +164,9 @@ func TestUpdateKeepsLoad(t *testing.T) {
 
 	list[0].Ready = false
 	b.Update(at, list, nil, true)
-	newer := *list[0].Workload // a new snapshot has new values of the same pod
+	newer := *list[0].Workload // a new snapshot has new values for the same pod
 	list[0].Ready, list[0].Workload = true, &newer
-	b.Update(at, append(list, list[0]), nil, true) // the same twice counts once
+	b.Update(at, append(list, list[0]), nil, true) // a duplicate counts once
 	second := pick(t, b)
 	if pending(second.Endpoint) != 2 || second.Endpoint.Workload != &newer || b.Len() != 1 {
 		t.Errorf("%d in flight of %d endpoints, want 2 of 1", pending(second.Endpoint), b.Len())
@@ -190,8 +190,7 @@ func TestUpdateKeepsLoad(t *testing.T) {
 	}
 }
 
-// An endpoint that answers slowly gets few requests even where nothing is in
-// flight.
+// An endpoint that answers slowly gets few requests, even while nothing is in flight.
 func TestSlowAnswers(t *testing.T) {
 	b := balancer(endpoints(2))
 	slow := pick(t, b)

@@ -10,19 +10,19 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// EjectPolicy says when an endpoint that answers with failures is taken out for
-// a while. One that cannot be reached goes at once, whatever it says.
+// EjectPolicy sets when an endpoint whose answers are failures is ejected for a while.
+// An endpoint that cannot be reached is ejected at once under every policy.
 type EjectPolicy struct {
-	Failures int // in a row; 0: not looked at
+	Failures int // consecutive failures that eject; 0: they do not
 
-	SuccessRate float64       // an endpoint below it goes; 0: not looked at
-	MinRequests float64       // for the rate to mean something
-	Window      time.Duration // after which about two thirds of the past are forgotten
+	SuccessRate float64       // a lower rate ejects; 0: no rate does
+	MinRequests float64       // requests that the rate must be based on
+	Window      time.Duration // after it, about two thirds of the old requests have faded
 
-	MinBackoff, MaxBackoff time.Duration // of the first ejection, and of the last in a row
+	MinBackoff, MaxBackoff time.Duration // of the first ejection, and the most that repeated ejections reach
 }
 
-// PolicyOf is what a Service asks for; nil: nothing.
+// PolicyOf returns the policy that a Service asks for; nil asks for none.
 func PolicyOf(f *mesh.FailureAccrual) EjectPolicy {
 	if f == nil {
 		return EjectPolicy{}
@@ -34,7 +34,7 @@ func PolicyOf(f *mesh.FailureAccrual) EjectPolicy {
 	}
 }
 
-// counts reports whether failures matter.
+// counts reports whether failures can eject an endpoint.
 func (p *EjectPolicy) counts() bool { return p.Failures > 0 || p.SuccessRate > 0 }
 
 func (p *EjectPolicy) check() error {
@@ -49,15 +49,15 @@ func (p *EjectPolicy) check() error {
 	return nil
 }
 
-// Ejector ejects endpoints of one service port. Times count from any fixed
-// moment, by a clock that never goes back, and are above zero. The zero value is
-// ready: failures do not count.
+// Ejector ejects endpoints of one service port. Times are positive durations since a
+// fixed moment, from a clock that never goes back. The zero value is ready to use, and
+// does not count failures.
 type Ejector struct {
 	policy atomic.Pointer[EjectPolicy]
-	out    atomic.Int64 // endpoints that are out, those on trial among them
+	out    atomic.Int64 // ejected endpoints, including those on trial
 }
 
-// Set checks p, which holds from now on.
+// Set checks p and puts it into force.
 func (e *Ejector) Set(p EjectPolicy) error {
 	if err := p.check(); err != nil {
 		return err
@@ -75,22 +75,21 @@ func (e *Ejector) now() *EjectPolicy {
 	return &onlyUnreachable
 }
 
-// Outlier is the state of one endpoint: in, out until a time, on trial with one
-// request, or away, until somebody says that it is back. It is safe for
-// concurrent use.
+// Outlier is the state of one endpoint: in, ejected until a time, on trial with one
+// request, or away until Return. It is safe for concurrent use.
 type Outlier struct {
 	of *Ejector
-	// gate is 0 while the endpoint is in, away while it cannot be reached; else
-	// the time from which one request may try it.
+	// gate is 0 while the endpoint is in, and away while it cannot be reached. Else it
+	// is the time from which one request may try the endpoint.
 	gate atomic.Int64
 
 	mu          sync.Mutex
-	row         int     // failures in a row
-	good, total float64 // requests, fading
+	row         int     // consecutive failures
+	good, total float64 // requests, which fade with time
 	last        time.Duration
 	left        time.Duration // when it was ejected
 	backoff     time.Duration // of the last ejection
-	returned    time.Duration // from it
+	returned    time.Duration // when it was readmitted
 	forgotten   bool
 }
 
@@ -102,11 +101,11 @@ func (e *Ejector) Outlier() *Outlier { return &Outlier{of: e} }
 // In reports whether the endpoint is in, and not on trial.
 func (o *Outlier) In() bool { return o.gate.Load() == 0 }
 
-// Admits reports whether the endpoint may be picked. It is cheap.
+// Admits reports whether the endpoint may be picked. It takes no lock.
 func (o *Outlier) Admits(now time.Duration) bool { return int64(now) >= o.gate.Load() }
 
-// Begin gives the endpoint a request, and reports whether it may have it; not
-// if another has begun the trial meanwhile. trial is for Report.
+// Begin gives the endpoint a request. ok is false if the endpoint may not have it,
+// because another request has begun the trial meanwhile. Pass trial to Report.
 func (o *Outlier) Begin(now time.Duration) (ok, trial bool) {
 	for {
 		gate := o.gate.Load()
@@ -116,8 +115,8 @@ func (o *Outlier) Begin(now time.Duration) (ok, trial bool) {
 		if int64(now) < gate {
 			return false, false
 		}
-		// If nothing is heard of the trial, the next may come after the least
-		// back-off.
+		// If no report of the trial arrives, the next trial may begin after the
+		// shortest back-off.
 		again := now + max(o.of.now().MinBackoff, time.Second)
 		if o.gate.CompareAndSwap(gate, int64(again)) {
 			return true, true
@@ -125,29 +124,29 @@ func (o *Outlier) Begin(now time.Duration) (ok, trial bool) {
 	}
 }
 
-// Change is what a report did to an endpoint.
+// Change is the effect of a report on its endpoint.
 type Change uint8
 
 const (
 	Unchanged Change = iota
-	Ejected          // its answers are failures
-	Away             // it cannot be reached
+	Ejected          // because its answers are failures
+	Away             // ejected because it cannot be reached
 	Returned
-	// Kept: it should go, but it is the last one.
+	// Kept: it should be ejected, but is the last one that is in.
 	Kept
 )
 
-// Report is how a request ended that Begin gave.
+// Report is how a request ended that Begin gave to the endpoint.
 type Report struct {
 	Now       time.Duration
 	Began     time.Duration
 	Trial     bool // as Begin said
 	Result    Result
-	Endpoints int    // that there are now, in and out
-	Random    uint64 // spreads the returns
+	Endpoints int    // of the service port now, ejected ones included
+	Random    uint64 // spreads the times of readmission
 }
 
-// Report takes in how a request ended.
+// Report records how a request ended.
 func (o *Outlier) Report(r Report) Change {
 	p := o.of.now()
 	if r.Result == Unknown || r.Result == Success && !p.counts() && o.In() {
@@ -164,7 +163,7 @@ func (o *Outlier) Report(r Report) Change {
 		return o.leave(r)
 	case gate == away:
 		if r.Began < o.left {
-			return Unchanged // begun before it was ejected: that is known
+			return Unchanged // the request began before the ejection: its result is old
 		}
 		return o.comeBack(r.Now)
 	case gate != 0 && !r.Trial:
@@ -175,7 +174,7 @@ func (o *Outlier) Report(r Report) Change {
 		o.eject(p, r)
 		return Unchanged
 	}
-	// In, or a slow trial, and another one was quicker.
+	// The endpoint is in, or this was a trial and another trial ended before it.
 	o.count(p, r.Now, ok)
 	if ok || !o.failing(p) {
 		return Unchanged
@@ -184,13 +183,13 @@ func (o *Outlier) Report(r Report) Change {
 		return Kept
 	}
 	if o.backoff == 0 || r.Now-o.returned > o.backoff {
-		o.backoff = 0 // it was well for long enough
+		o.backoff = 0 // it was healthy for long enough
 	}
 	o.eject(p, r)
 	return Ejected
 }
 
-// leave takes the endpoint out until it comes back.
+// leave ejects the endpoint until Return.
 func (o *Outlier) leave(r Report) Change {
 	gate := o.gate.Load()
 	switch {
@@ -204,8 +203,7 @@ func (o *Outlier) leave(r Report) Change {
 	return Away
 }
 
-// Return ends the absence of an endpoint that could not be reached, and can be
-// again.
+// Return readmits an endpoint that could not be reached and can be reached again.
 func (o *Outlier) Return(now time.Duration) Change {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -222,7 +220,7 @@ func (o *Outlier) comeBack(now time.Duration) Change {
 	return Returned
 }
 
-// eject closes the gate, for twice as long as last time.
+// eject ejects the endpoint for twice as long as the last time.
 func (o *Outlier) eject(p *EjectPolicy, r Report) {
 	o.left = r.Now
 	o.backoff = min(max(2*o.backoff, p.MinBackoff), p.MaxBackoff)
@@ -254,8 +252,7 @@ func (o *Outlier) failing(p *EjectPolicy) bool {
 		p.SuccessRate > 0 && o.total >= p.MinRequests && o.good < p.SuccessRate*o.total
 }
 
-// place takes one of the places out there, if one is free: at least one endpoint
-// stays in.
+// place reserves an ejection. It returns false if no endpoint would be left in.
 func (e *Ejector) place(endpoints int) bool {
 	for {
 		out := e.out.Load()
@@ -268,11 +265,10 @@ func (e *Ejector) place(endpoints int) bool {
 	}
 }
 
-// Out is the number of endpoints that are out.
+// Out is the number of endpoints that are ejected.
 func (e *Ejector) Out() int { return int(e.out.Load()) }
 
-// Forget gives the endpoint's place back: it is no endpoint any more, or not
-// ready.
+// Forget ends the ejection of an endpoint that was removed or is no longer ready.
 func (o *Outlier) Forget() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -47,7 +47,7 @@ func TestConsecutiveFailures(t *testing.T) {
 			t.Fatalf("changed (%d) before three failures in a row", c)
 		}
 	}
-	_, late := o.Begin(now) // still under way when the endpoint goes
+	_, late := o.Begin(now) // still in flight when the endpoint is ejected
 	if c := report(t, o, now, false); c != Ejected || e.Out() != 1 {
 		t.Fatalf("three failures: %d, %d out", c, e.Out())
 	}
@@ -57,7 +57,7 @@ func TestConsecutiveFailures(t *testing.T) {
 	if c := o.Report(Report{Now: now, Result: Success, Trial: late, Endpoints: 10}); c != Unchanged || o.Admits(now) {
 		t.Error("a request from before brought it back")
 	}
-	// The trial: one request, and no second one meanwhile.
+	// The trial: one request, and no second one until it ends.
 	now += time.Second
 	if !o.Admits(now) {
 		t.Fatal("not admitted after its time")
@@ -98,12 +98,12 @@ func TestBackoffGrowsAndIsForgotten(t *testing.T) {
 	}
 	wait(10 * time.Second)
 	report(t, o, now, true)
-	// It fails again soon: it goes for as long as before.
+	// It fails again soon: the ejection is as long as before.
 	now += time.Second
 	report(t, o, now, false)
 	wait(10 * time.Second)
 	report(t, o, now, true)
-	// It was well for long: a fresh start.
+	// It was healthy for long: the back-off starts anew.
 	now += time.Minute
 	if c := report(t, o, now, false); c != Ejected {
 		t.Fatalf("%d", c)
@@ -134,7 +134,7 @@ func TestLostTrial(t *testing.T) {
 func TestSuccessRate(t *testing.T) {
 	e := ejector(t, EjectPolicy{SuccessRate: 0.8, MinRequests: 20, Window: 10 * time.Second})
 	now := time.Minute
-	// Every tenth fails: well above the rate, for as long as you like.
+	// Every tenth fails: the rate stays well above the limit.
 	well := e.Outlier()
 	for i := range 1000 {
 		now += 10 * ms
@@ -142,7 +142,7 @@ func TestSuccessRate(t *testing.T) {
 			t.Fatalf("request %d: %d at 90 %%", i, c)
 		}
 	}
-	// Every third fails: never three in a row, but too many.
+	// Every third fails: never three consecutive ones, but the rate is too low.
 	ill := e.Outlier()
 	ejected := -1
 	for i := range 100 {
@@ -155,7 +155,7 @@ func TestSuccessRate(t *testing.T) {
 	if ejected < 19 || ejected > 25 {
 		t.Errorf("ejected at request %d, want soon after the twentieth", ejected)
 	}
-	// Few requests say nothing.
+	// Few requests are no basis for a rate.
 	rare := e.Outlier()
 	for range 100 {
 		now += 2 * time.Second
@@ -195,8 +195,8 @@ func TestFloor(t *testing.T) {
 	}
 }
 
-// TestAway: one outcome is enough, no time brings it back, and what was under
-// way before tells nothing.
+// TestAway: one outcome ejects, the endpoint does not return with time, and the result
+// of a request from before the ejection is ignored.
 func TestAway(t *testing.T) {
 	var e Ejector
 	o := e.Outlier()
@@ -235,8 +235,8 @@ func TestAway(t *testing.T) {
 	}
 }
 
-// TestAwayAndFailing: an endpoint that was ejected for failures and cannot be
-// reached either has one place out.
+// TestAwayAndFailing: an endpoint that was ejected for failures and then cannot be
+// reached counts once.
 func TestAwayAndFailing(t *testing.T) {
 	e := ejector(t, EjectPolicy{Failures: 1})
 	o := e.Outlier()
@@ -252,8 +252,8 @@ func TestAwayAndFailing(t *testing.T) {
 	}
 }
 
-// TestEjectRandomly holds what must be true whatever happens: the number that
-// are out is the number of closed gates, and never above the floor.
+// TestEjectRandomly checks the invariants under random reports: the number of ejected
+// endpoints is the number of closed gates, and one endpoint always stays in.
 func TestEjectRandomly(t *testing.T) {
 	random := rand.New(rand.NewPCG(11, 12))
 	e := ejector(t, EjectPolicy{

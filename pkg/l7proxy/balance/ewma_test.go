@@ -52,7 +52,7 @@ func TestPeakEWMA(t *testing.T) {
 	near("but busy", 20*ms)
 }
 
-// TestPeakEWMAWraps: 32 bits of ticks are not for ever.
+// TestPeakEWMAWraps: the 32 bits of the tick overflow after 52 days.
 func TestPeakEWMAWraps(t *testing.T) {
 	now := tick<<32 - 50*ms
 	m := NewPeakEWMA(ms, 10*time.Second, now)
@@ -106,8 +106,7 @@ func (c *completions) Pop() any {
 	return last
 }
 
-// inFlight counts requests that have begun and not ended: what a peak EWMA is
-// compared with.
+// inFlight counts requests in flight. The peak EWMA is compared with it.
 type inFlight struct{ n atomic.Int64 }
 
 func (m *inFlight) Begin()      { m.n.Add(1) }
@@ -115,7 +114,7 @@ func (m *inFlight) End()        { m.n.Add(-1) }
 func (m *inFlight) Cost() int64 { return m.n.Load() }
 
 // simulate sends requests that arrive at random to endpoints with fixed
-// latencies, and returns the mean latency and who got how many.
+// latencies, and returns the mean latency and the requests that each one got.
 func simulate(latencies []time.Duration, pick func(now time.Duration) int, end func(now time.Duration, c completion)) (mean time.Duration, share []int) {
 	random := rand.New(rand.NewPCG(7, 8))
 	share = make([]int, len(latencies))
@@ -140,8 +139,8 @@ func simulate(latencies []time.Duration, pick func(now time.Duration) int, end f
 	return total / requests, share
 }
 
-// TestPeakEWMAAvoidsTheSlow: among quick endpoints and one that is twenty times
-// slower, latency tells much earlier than the number in flight.
+// TestPeakEWMAAvoidsTheSlow: among fast endpoints and one that is twenty times slower,
+// the latency shows the slow one much earlier than the requests in flight.
 func TestPeakEWMAAvoidsTheSlow(t *testing.T) {
 	latencies := []time.Duration{2 * ms, 2 * ms, 2 * ms, 2 * ms, 40 * ms}
 	random := rand.New(rand.NewPCG(9, 10))

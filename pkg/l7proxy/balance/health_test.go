@@ -51,7 +51,7 @@ func TestPickLeavesEjectedAlone(t *testing.T) {
 	if seen := picked(t, b); len(seen) != 1 || !seen[list[2].Addr] {
 		t.Errorf("picked %v", seen)
 	}
-	// The last one stays in, but is of no use: the others may do.
+	// The last one stays in. If a request excludes it, Pick chooses ejected ones.
 	b.Done(pick(t, b), at, unreachable)
 	if seen := picked(t, b, list[2].Addr); len(seen) != 2 {
 		t.Errorf("without the last: picked %v", seen)
@@ -90,7 +90,7 @@ func TestFailuresEject(t *testing.T) {
 	if b.Out() != 1 {
 		t.Fatalf("%d of two are out, want all but the last one", b.Out())
 	}
-	// One request tries it when its time has come.
+	// One request tries it when the back-off has passed.
 	later := at + 2*time.Second
 	trials := 0
 	for range 100 {
@@ -164,7 +164,7 @@ func TestAffinityLeavesEjectedAlone(t *testing.T) {
 	}
 }
 
-// Far endpoints are for when no near one can be had.
+// Far endpoints are used only while no near one is available.
 func TestNearFirst(t *testing.T) {
 	list := endpoints(4)
 	near, far := list[:2], list[2:]

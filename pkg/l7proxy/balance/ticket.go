@@ -2,35 +2,35 @@ package balance
 
 import "time"
 
-// Ticket is a request, or a connection, given to an endpoint: Pick gives it out
-// and Done takes it back. The zero value is none.
+// Ticket is a request, or a connection, that Pick gave to an endpoint. It ends with
+// Done. The zero value is no ticket.
 type Ticket struct {
 	Endpoint *Endpoint
 	Began    time.Duration // when it was picked
-	trial    bool          // whether the endpoint is to be back depends on it
+	trial    bool          // its result decides whether the endpoint is readmitted
 }
 
-// Result is what a request tells about its endpoint.
+// Result is what the end of a request says about its endpoint.
 type Result uint8
 
 const (
-	Unknown     Result = iota // nothing, as where the client went away
-	Success                   // an answer in order
-	Failure                   // an answer, or an end, that tells of a failure: 5xx, a reset
-	Unreachable               // no application was reached: no connection, the node's agent is away, silence
+	Unknown     Result = iota // nothing, for example because the client went away
+	Success                   // a successful answer
+	Failure                   // a failed answer or no complete one: 5xx, a reset
+	Unreachable               // no application was reached: no connection, no agent on the node, no answer at all
 )
 
 // Outcome is how a request ended.
 type Outcome struct {
-	// Latency from when the request went to the endpoint to the response's head;
-	// below zero: there was none.
+	// Latency is the time from sending the request to the response's head; negative if
+	// there was no response.
 	Latency time.Duration
 	Result  Result
 }
 
-// started lies a second back, so that every Now is above zero.
+// started is a second in the past, so that Now is always above zero.
 var started = time.Now().Add(-time.Second)
 
-// Now is the time since the process started, by the monotonic clock: what the
-// methods of Balancer call now.
+// Now is the monotonic time since the process started. Pass it as now to the methods of
+// Balancer.
 func Now() time.Duration { return time.Since(started) }
