@@ -1,9 +1,9 @@
-// Package detect tells which protocol a client speaks from the first bytes it
-// sends. It is pure: it never waits; the caller reads more when it is asked to.
+// Package detect tells which protocol a client speaks from the first bytes that it
+// sends. It is pure and never waits: the caller reads more when Detect asks for it.
 //
-// The rule where bytes are ambiguous: whatever a lenient HTTP server could
-// take for a request is called HTTP/1, so that a malformed request meets the
-// strict parser of the proxy and does not slip past it as opaque bytes.
+// Ambiguous bytes are HTTP/1 if a lenient HTTP server could take them for a request.
+// So a malformed request reaches the strict parser of the proxy, and does not pass as
+// opaque bytes.
 package detect
 
 import "bytes"
@@ -17,11 +17,11 @@ const (
 	HTTP2                   // HTTP/2 with prior knowledge: the client preface was seen
 	TLS                     // a TLS ClientHello
 	Opaque                  // anything else
-	Mux                     // HTTP/1 connections in one between agents, which agree on it: never detected
+	Mux                     // HTTP/1 connections multiplexed between agents; agreed by ALPN, never detected
 )
 
-// String is the protocol's name as in tap: http1, http2, tls, tcp; "unknown"
-// while undecided.
+// String returns the protocol's name in tap: http1, http2, tls, tcp or mux; "unknown"
+// while it is not decided.
 func (p Protocol) String() string {
 	switch p {
 	case HTTP1:
@@ -39,23 +39,23 @@ func (p Protocol) String() string {
 }
 
 const (
-	// MaxBytes is how many bytes Detect asks for at most: with that many it
-	// always decides.
+	// MaxBytes is the most bytes that Detect asks for: with that many it always
+	// decides.
 	MaxBytes = 16 << 10
-	// MaxRequestLine is the longest HTTP/1 request line that is waited for. One that
-	// begins with a registered method is a request all the same.
+	// MaxRequestLine is the longest HTTP/1 request line that Detect waits for. A longer
+	// line is a request if it begins with a registered method.
 	MaxRequestLine = 9 << 10
-	// maxEmptyLines is how many bytes of empty lines are no request yet.
+	// maxEmptyLines is the number of bytes of empty lines that do not decide yet.
 	maxEmptyLines = 4 << 10
-	// MaxMethod is the longest HTTP method that is taken for one.
+	// MaxMethod is the length of the longest HTTP method, in bytes.
 	MaxMethod = 32
 )
 
 // Preface is the client connection preface of HTTP/2 (RFC 9113 §3.4).
 const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// Result is what the bytes seen so far say. When NeedMore is true Protocol is
-// Unknown and the rest is zero.
+// Result is what the bytes so far say. If NeedMore is true, Protocol is Unknown and the
+// other fields are zero.
 type Result struct {
 	Protocol  Protocol
 	NeedMore  bool
@@ -65,8 +65,8 @@ type Result struct {
 
 var needMore = Result{NeedMore: true}
 
-// Detect looks at buf, all bytes the client has sent so far. It allocates
-// only for Result.SNI (and to join a ClientHello that spans TLS records).
+// Detect examines buf, all bytes that the client has sent so far. It allocates only for
+// Result.SNI, and to join a ClientHello that spans TLS records.
 func Detect(buf []byte) Result {
 	if len(buf) == 0 {
 		return needMore
@@ -83,9 +83,9 @@ func Detect(buf []byte) Result {
 	return detectHTTP1(buf)
 }
 
-// HTTP2Server reports whether the first bytes that a server sends begin an
-// HTTP/2 connection: with SETTINGS, for which it does not wait for the client
-// (RFC 9113 §3.4).
+// HTTP2Server reports whether the first bytes of a server begin an HTTP/2 connection.
+// They do if they are a SETTINGS frame, which a server sends without waiting for the
+// client (RFC 9113 §3.4).
 func HTTP2Server(buf []byte) bool {
 	const (
 		header   = 9
@@ -100,10 +100,10 @@ func HTTP2Server(buf []byte) bool {
 	return length%each == 0 && length <= each*most && bytes.Equal(buf[3:header], []byte{settings, 0, 0, 0, 0, 0})
 }
 
-// detectHTTP1 wants a request line: method SP target SP HTTP/1.x, ended by LF
-// (RFC 9112 §3). Only the method and the version are looked at: what stands
-// between them is for the strict parser to accept or refuse. Servers ignore empty
-// lines before it (RFC 9112 §2.2), so they do not decide either.
+// detectHTTP1 looks for a request line: method SP target SP HTTP/1.x, ended by LF (RFC
+// 9112 §3). It examines only the method and the version; the strict parser accepts or
+// refuses the target. Empty lines before the request line do not decide, because
+// servers ignore them (RFC 9112 §2.2).
 func detectHTTP1(buf []byte) Result {
 	all := len(buf)
 	buf = afterEmptyLines(buf)
@@ -128,7 +128,7 @@ func detectHTTP1(buf []byte) Result {
 		case len(buf) < MaxRequestLine:
 			return needMore
 		case registered[string(buf[:method])]:
-			return Result{Protocol: HTTP1} // some servers take it
+			return Result{Protocol: HTTP1} // some servers accept it
 		}
 		return Result{Protocol: Opaque}
 	}
@@ -138,7 +138,7 @@ func detectHTTP1(buf []byte) Result {
 	return Result{Protocol: Opaque}
 }
 
-// afterEmptyLines is buf without the empty lines that it begins with.
+// afterEmptyLines returns buf without its leading empty lines.
 func afterEmptyLines(buf []byte) []byte { return bytes.TrimLeft(buf, "\r\n") }
 
 // endsInVersion reports whether line ends in " HTTP/1.<digit>".

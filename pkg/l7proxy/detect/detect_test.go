@@ -129,7 +129,7 @@ func TestClientHello(t *testing.T) {
 				}
 			}
 			spoilt := append([]byte(nil), hello...)
-			spoilt[recordHeader+handshakeHeader+2+32] = 255 // session id longer than allowed, and than sense
+			spoilt[recordHeader+handshakeHeader+2+32] = 255 // a session id longer than allowed
 			if got := Detect(spoilt); got.Underlane || got.SNI != "" {
 				t.Errorf("a broken hello: got %+v", got)
 			}
@@ -170,7 +170,7 @@ func TestExtensions(t *testing.T) {
 	}
 }
 
-// A hello that announces more than MaxBytes is decided when they are there.
+// A hello that announces more than MaxBytes is decided once MaxBytes have arrived.
 func TestHugeClientHello(t *testing.T) {
 	huge := make([]byte, MaxBytes)
 	copy(huge, "\x16\x03\x01\x40\x00\x01\x00\xff\xff")
@@ -191,8 +191,8 @@ func TestDetectDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzDetect: a decision, once made, does not change as more bytes come; with
-// MaxBytes there always is one; NeedMore says nothing else.
+// FuzzDetect: a decision does not change with more bytes; MaxBytes always give a
+// decision; the other fields are zero while NeedMore is true.
 func FuzzDetect(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Add([]byte(Preface))
@@ -230,7 +230,7 @@ func BenchmarkDetectHTTP1(b *testing.B) {
 
 func TestHTTP2Server(t *testing.T) {
 	for text, want := range map[string]bool{
-		"\x00\x00\x00\x04\x00\x00\x00\x00\x00":                         true, // as grpc-go's, if it has nothing to say
+		"\x00\x00\x00\x04\x00\x00\x00\x00\x00":                         true, // grpc-go's empty SETTINGS
 		"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64": true,
 		"\x00\x00\x00\x04\x01\x00\x00\x00\x00":                         false, // an acknowledgement
 		"\x00\x00\x05\x04\x00\x00\x00\x00\x00":                         false,

@@ -1,10 +1,10 @@
 package detect
 
-// Likely says what bytes may become that Detect wants more of: TLS if they are
-// the beginning of a ClientHello, as far as six bytes tell; HTTP1 if they are
-// that of a request line with a registered method, or of HTTP/2's preface, whose
-// method is one; Opaque if they would be a request of a method that nobody has
-// registered. What of the last two it is only more bytes can say.
+// Likely guesses the protocol of bytes for which Detect returned NeedMore:
+//   - TLS: they begin a ClientHello, as far as six bytes show it;
+//   - HTTP1: they begin a request line with a registered method, or the preface of
+//     HTTP/2, whose method is registered too. Only more bytes tell which of the two;
+//   - Opaque: they could only be a request with a method that is not registered.
 func Likely(buf []byte) Protocol {
 	buf = afterEmptyLines(buf)
 	if len(buf) == 0 {
@@ -30,7 +30,7 @@ func Likely(buf []byte) Protocol {
 	return Opaque
 }
 
-// methods are the registered ones (IANA, HTTP Method Registry).
+// methods are the registered methods (IANA, HTTP Method Registry).
 var methods = [...]string{
 	"ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LABEL",
 	"LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "OPTIONS",
@@ -38,8 +38,8 @@ var methods = [...]string{
 	"TRACE", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL",
 }
 
-// registered has the methods, beginnings what they begin with, they themselves
-// included.
+// registered contains the methods, beginnings all their prefixes and the methods
+// themselves.
 var registered, beginnings = func() (whole, parts map[string]bool) {
 	whole, parts = make(map[string]bool), make(map[string]bool)
 	for _, m := range methods {

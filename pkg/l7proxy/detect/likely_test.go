@@ -13,7 +13,7 @@ func TestLikely(t *testing.T) {
 		"GETS":                                 Opaque,
 		"GETS /":                               Opaque,
 		"get /":                                Opaque,
-		"GE /":                                 Opaque, // a beginning is no method
+		"GE /":                                 Opaque, // the beginning of a method, then a space
 		"ping":                                 Opaque,
 		"PING":                                 Opaque,
 		"ruok":                                 Opaque,
@@ -22,7 +22,7 @@ func TestLikely(t *testing.T) {
 		"0032git-upload-pack /x.git\x00host=h": Opaque,
 		"64 <34>1 2003-10-11T22:14:15.003Z":    Opaque,
 		"":                                     Opaque,
-		"\x16":                                 Opaque, // a segment of one byte is nobody's hello
+		"\x16":                                 Opaque, // no client sends a single byte of its hello
 		"\x16\x03\x01\x02\x00":                 Opaque,
 		"\x16\x03\x01\x02\x00\x01":             TLS,
 	} {

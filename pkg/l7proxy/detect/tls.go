@@ -16,10 +16,10 @@ const (
 	clientHelloMinimum = 2 + 32 + 1 + 2 + 2 + 1 + 1 // version, random, session id, one suite, one compression
 )
 
-// detectTLS reads a ClientHello, waiting until all of it is there. A hello
-// over MaxBytes is called TLS without its name being looked for.
+// detectTLS reads a ClientHello, and asks for more bytes until it is complete. A hello
+// over MaxBytes is TLS, without a server name.
 func detectTLS(buf []byte) Result {
-	// What is there of: type, version 3.0 to 3.4, length, msg_type.
+	// The bytes that have arrived of: type, version 3.0 to 3.4, length, msg_type.
 	if len(buf) > 1 && buf[1] != 3 || len(buf) > 2 && buf[2] > 4 {
 		return Result{Protocol: Opaque}
 	}
@@ -51,8 +51,8 @@ const (
 
 func recordLength(record []byte) int { return int(record[3])<<8 | int(record[4]) }
 
-// joinRecords returns the body of the ClientHello at the start of buf. The
-// usual hello lies in one record and is returned in place.
+// joinRecords returns the body of the ClientHello at the start of buf. A hello within
+// one record, the usual case, is returned in place.
 func joinRecords(buf []byte) (hello []byte, state completeness) {
 	var joined []byte
 	for rest := buf; ; {
@@ -133,7 +133,7 @@ func serverName(body []byte) string {
 	return ""
 }
 
-// isHostName keeps what goes to terminals and logs to letters, digits, '-',
+// isHostName limits a name that appears in terminals and logs to letters, digits, '-',
 // '.' and '_'.
 func isHostName(name []byte) bool {
 	for _, c := range name {
@@ -158,7 +158,7 @@ func offersMesh(body []byte) bool {
 	return false
 }
 
-// cursor reads TLS presentation language; ok turns false, for good, when the
+// cursor reads the TLS presentation language. ok becomes false, and stays so, if the
 // bytes end early.
 type cursor struct {
 	rest []byte
