@@ -1,19 +1,19 @@
 package http1
 
-// NTLM (MS-NTHT) and Negotiate (RFC 4559) authenticate the connection, not the
-// request: what follows on it is the same user's, whoever sent it.
+// NTLM (MS-NTHT) and Negotiate (RFC 4559) authenticate the connection, not the request:
+// a server takes all later requests on it for the same user's.
 
 // CredentialsBind reports whether a value of Authorization or Proxy-Authorization
-// authenticates the connection that it goes on.
+// authenticates the connection on which it is sent.
 func CredentialsBind[S string | []byte](value S) bool {
 	binds, _ := scheme(value)
 	return binds
 }
 
-// ChallengeBinds reports whether a value of WWW-Authenticate or Proxy-Authenticate,
-// a list of challenges, offers to authenticate the connection. Commas within
-// quoted strings are not told from the list's: that may find what is not offered, and
-// misses nothing.
+// ChallengeBinds reports whether a value of WWW-Authenticate or Proxy-Authenticate, a
+// list of challenges, offers to authenticate the connection. It does not distinguish
+// commas within quoted strings from those of the list: it may report an offer that is
+// none, but misses no offer.
 func ChallengeBinds[S string | []byte](value S) bool {
 	for {
 		binds, read := scheme(value)
@@ -30,8 +30,7 @@ func ChallengeBinds[S string | []byte](value S) bool {
 	}
 }
 
-// scheme looks at the word that an element of a list begins with, which ends at
-// read.
+// scheme examines the first word of a list's element, which ends at read.
 func scheme[S string | []byte](value S) (binds bool, read int) {
 	from := 0
 	for from < len(value) && (value[from] == ' ' || value[from] == '\t') {
@@ -44,7 +43,7 @@ func scheme[S string | []byte](value S) (binds bool, read int) {
 	return isFold(value[from:read], "ntlm") || isFold(value[from:read], "negotiate"), read
 }
 
-// isFold reports whether s is name, which is in lower case, in any case.
+// isFold compares s with name, which is in lower case, regardless of case.
 func isFold[S string | []byte](s S, name string) bool {
 	if len(s) != len(name) {
 		return false
@@ -57,6 +56,6 @@ func isFold[S string | []byte](s S, name string) bool {
 	return true
 }
 
-// BindsConnection reports whether the message authenticates the connection that it
-// came on, or offers to.
+// BindsConnection reports whether the message authenticates the connection on which it
+// arrived, or offers to.
 func (h *Head) BindsConnection() bool { return h.binds }

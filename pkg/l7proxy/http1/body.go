@@ -9,24 +9,24 @@ const (
 	BodyNone BodyKind = iota
 	BodyLength
 	BodyChunked
-	BodyUntilClose // response: all bytes up to the connection's end
-	BodyTunnel     // no message follows any more: 101, or 2xx to CONNECT
+	BodyUntilClose // response: all bytes until the connection ends
+	BodyTunnel     // no more messages: after 101, or 2xx to CONNECT
 )
 
-// Body delimits one message body in the bytes that follow its head.
+// Body finds the end of one message body in the bytes that follow its head.
 type Body struct {
 	kind    BodyKind
 	done    bool
-	err     error // sticky
+	err     error // of an earlier call, returned again
 	offset  int64 // bytes consumed
 	payload int64
-	left    int64 // bytes to come of the body or of the chunk
+	left    int64 // bytes that are still missing from the body or from the chunk
 	chunks  chunks
 }
 
-// Body returns the framing of the message's body. The head must be complete.
-// A tunnel's bytes from the client follow the request's own body, if it had
-// one; NewTunnel delimits them.
+// Body returns the framing of the message's body. The head must be complete. In a
+// tunnel the client's bytes follow the request's own body, if it has one; NewTunnel
+// covers them.
 func (h *Head) Body() Body {
 	kind := BodyNone
 	switch {
@@ -43,27 +43,26 @@ func (h *Head) Body() Body {
 	return Body{kind: kind, done: kind == BodyNone, left: h.length}
 }
 
-// NewTunnel delimits bytes that are no message: all of them.
+// NewTunnel returns a Body to which all further bytes belong.
 func NewTunnel() Body { return Body{kind: BodyTunnel} }
 
-// Kind of the body.
+// Kind is how the body is delimited.
 func (b *Body) Kind() BodyKind { return b.kind }
 
 // Done reports whether the whole body has been consumed.
 func (b *Body) Done() bool { return b.done }
 
-// Payload is the number of content bytes consumed: without chunk framing and
-// trailers.
+// Payload is the number of content bytes consumed, without chunk framing and trailers.
 func (b *Body) Payload() int64 { return b.payload }
 
-// NeedsClose reports a body that only the connection's end delimits, so that
-// neither side's connection can be used again.
+// NeedsClose reports a body that ends with the connection, so that neither side's
+// connection can be reused.
 func (b *Body) NeedsClose() bool { return b.kind == BodyUntilClose || b.kind == BodyTunnel }
 
-// Next says how many of the first bytes of buf belong to the message: they
-// can be forwarded as they are, chunk framing and trailers included. All of
-// buf is consumed unless the message ends within it. On an error the bytes
-// before it are counted as consumed; the error stays.
+// Next returns how many bytes at the start of buf belong to the message. Forward them
+// unchanged: they include chunk framing and trailers. All of buf is consumed unless the
+// message ends within it. With an error, consumed counts the bytes before it; later
+// calls return the same error.
 func (b *Body) Next(buf []byte) (consumed int, done bool, err error) {
 	if b.err != nil || b.done {
 		return 0, b.done, b.err
@@ -90,8 +89,8 @@ func (b *Body) take(buf []byte) int {
 	return n
 }
 
-// Finish is called at the end of the sender's bytes. It returns ErrTruncated
-// if the body was not complete.
+// Finish must be called when the sender's bytes end. It returns ErrTruncated if the body
+// is incomplete.
 func (b *Body) Finish() error {
 	if b.NeedsClose() {
 		b.done = true

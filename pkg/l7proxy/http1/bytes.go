@@ -1,12 +1,12 @@
 package http1
 
-// Classes of bytes, as bits of class.
+// Classes of bytes: the bits in class.
 const (
 	cToken  = 1 << iota // tchar (RFC 9110 §5.6.2)
 	cValue              // field values, reason phrases: HTAB, SP, VCHAR, obs-text
-	cTarget             // request target: VCHAR but '#', and obs-text, which servers do accept
+	cTarget             // request target: VCHAR except '#', and obs-text, which servers accept
 	cHost               // reg-name: unreserved, sub-delims, '%' (RFC 3986 §3.2.2)
-	cIPv6               // what stands between brackets
+	cIPv6               // the address between brackets
 	cDigit
 )
 
@@ -53,7 +53,7 @@ func lower(c byte) byte {
 	return c
 }
 
-// equalFold compares b with s without regard to ASCII case.
+// equalFold compares b with s, regardless of ASCII case.
 func equalFold[S string | []byte](b []byte, s S) bool {
 	if len(b) != len(s) {
 		return false
@@ -66,8 +66,7 @@ func equalFold[S string | []byte](b []byte, s S) bool {
 	return true
 }
 
-// trimOWS cuts optional white space (RFC 9110 §5.6.3) from both ends of
-// buf[from:to].
+// trimOWS removes optional white space (RFC 9110 §5.6.3) from both ends of buf[from:to].
 func trimOWS(buf []byte, from, to int) (int, int) {
 	for from < to && (buf[from] == ' ' || buf[from] == '\t') {
 		from++
@@ -78,8 +77,8 @@ func trimOWS(buf []byte, from, to int) (int, int) {
 	return from, to
 }
 
-// nextElement cuts the first element off a comma-separated list (RFC 9110
-// §5.6.1). Elements may be empty; ok is false at the list's end.
+// nextElement splits the first element from a comma-separated list (RFC 9110 §5.6.1).
+// Elements may be empty. ok is false at the end of the list.
 func nextElement(list []byte) (element, rest []byte, ok bool) {
 	if list == nil {
 		return nil, nil, false

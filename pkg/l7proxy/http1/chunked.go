@@ -2,7 +2,7 @@ package http1
 
 import "math"
 
-// chunks is the state within a chunked body (RFC 9112 §7.1).
+// chunks is the parsing state of a chunked body (RFC 9112 §7.1).
 type chunks struct {
 	state    chunkState
 	digits   int // of the size
@@ -28,12 +28,11 @@ const (
 	finalLF
 )
 
-// maxOverhead bounds framing that carries hardly any content: a sender of
-// one-byte chunks is fine, one of endless extensions is not. The sum is
-// net/http's.
+// maxOverhead bounds framing with hardly any content: chunks of one byte are allowed,
+// endless extensions are not. The calculation is net/http's.
 const maxOverhead = 16 << 10
 
-// nextChunked consumes up to the end of the body or of buf.
+// nextChunked consumes bytes up to the end of the body or of buf.
 func (b *Body) nextChunked(buf []byte) (int, error) {
 	for i := 0; i < len(buf); {
 		if b.chunks.state == chunkData {
@@ -54,7 +53,7 @@ func (b *Body) nextChunked(buf []byte) (int, error) {
 	return len(buf), nil
 }
 
-// step takes one byte of framing.
+// step consumes one byte of framing.
 func (b *Body) step(c byte, at int64) error {
 	s := &b.chunks
 	fail := func(reason string) error { return syntax(int(at), reason) }
@@ -107,8 +106,8 @@ func (s *chunks) bound(limit int) error {
 	return nil
 }
 
-// stepSize: 1*HEXDIG, then an extension or the line's end; no white space.
-// Nothing is left of the chunk before, so that the digits add up from 0.
+// stepSize: 1*HEXDIG, then an extension or the end of the line; no white space. b.left
+// is 0 after the previous chunk, so that the digits add up from 0.
 func (b *Body) stepSize(c byte, at int64) error {
 	s := &b.chunks
 	s.line++
@@ -138,10 +137,10 @@ func hex(c byte) (byte, bool) {
 	return 0, false
 }
 
-// beginChunk: the first line of a chunk is complete.
+// beginChunk is called when the first line of a chunk is complete.
 func (b *Body) beginChunk(at int64) error {
 	s := &b.chunks
-	s.overhead += int64(s.line) + 1 + 2 // the line with its LF, and CRLF after the data
+	s.overhead += int64(s.line) + 1 + 2 // the line including its LF, and the CRLF after the data
 	s.overhead -= 16 + 2*min(b.left, maxOverhead)
 	s.overhead = max(s.overhead, 0)
 	if s.overhead > maxOverhead {
@@ -155,7 +154,7 @@ func (b *Body) beginChunk(at int64) error {
 	return nil
 }
 
-// stepTrailer takes a byte of a trailer field line.
+// stepTrailer consumes one byte of a trailer field line.
 func (s *chunks) stepTrailer(c byte, at int64) error {
 	switch {
 	case s.state == trailerStart && c == '\r':

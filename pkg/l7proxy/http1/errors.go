@@ -5,9 +5,9 @@ import (
 	"strconv"
 )
 
-// Limits. A message over one of them is refused with ErrHeaderTooLarge.
+// Limits. A message that exceeds one of them is refused with ErrHeaderTooLarge.
 const (
-	MaxHead     = 1<<16 - 1 // bytes of a head, with start line and final CRLF
+	MaxHead     = 1<<16 - 1 // bytes of a head, including start line and final CRLF
 	MaxFields   = 256       // field lines of a head
 	MaxMethod   = 32        // bytes of a method
 	MaxTrailers = 16 << 10  // bytes of a trailer section
@@ -16,17 +16,18 @@ const (
 )
 
 var (
-	// ErrHeaderTooLarge: a head or trailer section is over its limit.
+	// ErrHeaderTooLarge: a head or trailer section exceeds its limit. The message may
+	// be valid otherwise.
 	ErrHeaderTooLarge = errors.New("http1: header section is over the limit")
-	// ErrTruncated: the connection ended within a body.
+	// ErrTruncated: the connection ended before the end of a body.
 	ErrTruncated = errors.New("http1: connection closed before the body was complete")
 )
 
-// SyntaxError is a message that breaks RFC 9112 or that parsers could read in
+// SyntaxError describes a message that violates RFC 9112, or that parsers could read in
 // different ways.
 type SyntaxError struct {
-	Offset int    // byte at or near which: in the head, or in the body as received
-	Reason string // what is wrong, in words
+	Offset int    // position of the error in bytes, from the start of the head or of the body as received
+	Reason string // description of the error
 }
 
 func (e *SyntaxError) Error() string {

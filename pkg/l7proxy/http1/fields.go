@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// known is a field that means something to the proxy.
+// known is a field that has a meaning for the proxy.
 type known uint8
 
 const (
@@ -45,7 +45,7 @@ var knownNames = [...]string{
 	fieldWWWAuthenticate:    "www-authenticate",
 }
 
-// classify finds a name by its length and then in any case.
+// classify looks a name up by its length, then compares it regardless of case.
 func classify(name []byte) known {
 	k := other
 	switch len(name) {
@@ -89,13 +89,13 @@ func classify(name []byte) known {
 	return other
 }
 
-// framing fields stay whatever Connection or an edit says of them: without
-// them the message would be read differently at the next hop.
+// framing reports a field that is forwarded even if Connection lists it or an edit
+// removes it: without it the next hop would read the message differently.
 func (k known) framing() bool {
 	return k == fieldContentLength || k == fieldTransferEncoding || k == fieldHost
 }
 
-// learn takes in the meaning of one known field.
+// learn records the meaning of one known field.
 func (h *Head) learn(f *field) error {
 	value, at := h.at(f.value), int(f.value.from)
 	if h.bodiless() && (f.known == fieldContentLength || f.known == fieldTransferEncoding) {
@@ -158,7 +158,7 @@ func (h *Head) learn(f *field) error {
 	return nil
 }
 
-// bodiless reports a response that ends at its empty line whatever its fields say:
+// bodiless reports a response that ends at its empty line, regardless of its fields:
 // 1xx, 204, and 2xx to CONNECT (RFC 9112 §6.3).
 func (h *Head) bodiless() bool {
 	return h.response && (h.status/100 == 1 || h.status == 204 || h.tunnels())
@@ -167,9 +167,9 @@ func (h *Head) bodiless() bool {
 // tunnels reports a successful response to CONNECT (RFC 9110 §9.3.6).
 func (h *Head) tunnels() bool { return h.asked&KindCONNECT != 0 && h.status/100 == 2 }
 
-// ignoreFraming takes in a framing field of a bodiless response. Servers must not
-// send one (RFC 9110 §8.6, RFC 9112 §6.1), many do, and clients ignore it. It is not
-// forwarded unless it says the truth, that there is no body.
+// ignoreFraming records a framing field of a bodiless response. Servers must not send
+// one (RFC 9110 §8.6, RFC 9112 §6.1), but many do, and clients ignore it. It is not
+// forwarded, except for a length of 0, which is correct.
 func (h *Head) ignoreFraming(f *field, value []byte) {
 	length, ok := parseLength(value)
 	if f.known == fieldContentLength && ok && length == 0 && !h.hasLength {
@@ -201,7 +201,7 @@ func (h *Head) learnConnection(value []byte, at int) error {
 	return nil
 }
 
-// listedByConnection reports whether a Connection field has this option.
+// listedByConnection reports whether a Connection field lists this name.
 func (h *Head) listedByConnection(name []byte) bool {
 	for i := h.connection - 1; i < len(h.fields); i++ {
 		if h.fields[i].known == fieldConnection && lists(h.at(h.fields[i].value), name) {
@@ -211,8 +211,8 @@ func (h *Head) listedByConnection(name []byte) bool {
 	return false
 }
 
-// finish checks what only the whole head can tell, and marks the fields that
-// end at this hop (RFC 9110 §7.6.1).
+// finish makes the checks that need the whole head, and marks the fields that are not
+// forwarded because they belong to this connection (RFC 9110 §7.6.1).
 func (h *Head) finish() error {
 	end := h.line
 	if h.chunked {
@@ -245,8 +245,8 @@ func (h *Head) finish() error {
 	return nil
 }
 
-// plainKeepAlive reports whether the one Connection field says keep-alive and
-// nothing else, and there is nothing else to say.
+// plainKeepAlive reports whether the only Connection field is exactly keep-alive, and the
+// next hop needs no other option.
 func (h *Head) plainKeepAlive() bool {
 	return h.connections == 1 && !h.teTrailers && equalFold(h.at(h.fields[h.connection-1].value), "keep-alive")
 }
@@ -273,7 +273,7 @@ func (h *Head) finishResponse(end int) error {
 	return nil
 }
 
-// parseLength: 1*DIGIT that fits 63 bits (RFC 9110 §8.6).
+// parseLength: 1*DIGIT that fits into 63 bits (RFC 9110 §8.6).
 func parseLength(value []byte) (length int64, ok bool) {
 	if len(value) == 0 || len(value) > 19 || indexNot(value, cDigit) >= 0 {
 		return 0, false
@@ -285,8 +285,7 @@ func parseLength(value []byte) (length int64, ok bool) {
 	return int64(n), n <= math.MaxInt64
 }
 
-// lists reports whether the comma-separated list has this element, in any
-// case.
+// lists reports whether the comma-separated list has this element, regardless of case.
 func lists[S string | []byte](list []byte, name S) bool {
 	for element, rest, ok := nextElement(list); ok; element, rest, ok = nextElement(rest) {
 		if equalFold(element, name) {

@@ -6,59 +6,60 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Connection is what a forwarded head says about the next connection's life.
+// Connection sets what a forwarded head says about the lifetime of the connection that
+// it is sent on.
 type Connection uint8
 
 const (
-	// ConnectionDefault: the connection persists if it does by the message's version
-	// and the sender's keep-alive, which is forwarded.
+	// ConnectionDefault: the connection persists according to the message's version and
+	// the sender's keep-alive, which is forwarded.
 	ConnectionDefault Connection = iota
-	// ConnectionClose: the connection ends. It is said by close, but in an HTTP/1.0
-	// response only if its sender said so: there it is what no keep-alive means.
+	// ConnectionClose: the connection ends after the message, which says close. An
+	// HTTP/1.0 response says it only if its sender did: there it is the default.
 	ConnectionClose
-	// ConnectionKeepAlive: the connection persists. It is said by keep-alive, as
-	// HTTP/1.0 wants it, in a request and in the response to one.
+	// ConnectionKeepAlive: the connection persists, and the message says keep-alive.
+	// HTTP/1.0 requires it in a request and in the response.
 	ConnectionKeepAlive
 )
 
-// Field is a field to add. Control bytes in it are replaced by '_'.
+// Field is a field to add. Its control bytes are replaced by '_'.
 type Field = mesh.HeaderField
 
-// Edits are the changes to a head that is forwarded. The zero Edits forwards
-// it as it came, less what belongs to the connection it came on.
+// Edits are the changes to a forwarded head. The zero Edits forwards it unchanged, except
+// for the fields that belong to the connection on which it arrived.
 type Edits struct {
 	Connection Connection
-	Target     string   // request: replaces the target, if not ""
-	Host       string   // request: replaces the value of Host, if not ""
-	Remove     []string // names, in any case; never Host, Content-Length or Transfer-Encoding
-	Add        []Field  // added at the end, after removal: to set a field, remove and add it
+	Target     string   // request: replaces the target, unless it is ""
+	Host       string   // request: replaces the value of Host, unless it is ""
+	Remove     []string // names, regardless of case; Host, Content-Length and Transfer-Encoding stay
+	Add        []Field  // appended after the removal: to set a field, remove it and add it
 }
 
 func (e *Edits) empty() bool {
 	return e.Connection == ConnectionDefault && e.Target == "" && e.Host == "" && len(e.Remove) == 0 && len(e.Add) == 0
 }
 
-// AppendRequestHead appends the complete request head as it is to be
-// forwarded: byte for byte, in its original order and spelling, except
-//   - fields that belong to the connection (RFC 9110 §7.6.1): Connection, which is
-//     written anew in its place, and what it lists, Keep-Alive, Proxy-Connection,
-//     HTTP2-Settings, TE other than "trailers", and Upgrade unless Head.Upgrade has
-//     one;
-//   - a repeated equal Content-Length, and a Host that differs from an absolute
-//     target's authority (RFC 9112 §3.2.2);
+// AppendRequestHead appends the request head in the form in which it is forwarded: byte
+// for byte, in its original order and spelling, except for
+//   - the fields that belong to the connection (RFC 9110 §7.6.1): Connection, which is
+//     rewritten in its place, the fields that it lists, Keep-Alive, Proxy-Connection,
+//     HTTP2-Settings, TE other than "trailers", and Upgrade unless Head.Upgrade
+//     returns it;
+//   - a repeated equal Content-Length, and a Host that differs from the authority of an
+//     absolute target (RFC 9112 §3.2.2);
 //   - edits.
 //
-// Transfer-Encoding stays, for the body's framing is forwarded too; so does
-// the version.
+// Transfer-Encoding stays, because the body is forwarded with its framing. The version
+// stays too.
 func AppendRequestHead(dst []byte, h *Head, edits *Edits) []byte {
 	return h.appendHead(dst, edits)
 }
 
-// AppendResponseHead is AppendRequestHead for a response, from which it also takes
-// out framing fields that mean nothing (Head.Body) and white space before colons
-// (RFC 9112 §5.1). A close that is not to be forwarded becomes keep-alive: that is
-// true, and whoever closes the connection at the next hop has a place for its own
-// close. In a 1xx response Edits.Connection is ignored.
+// AppendResponseHead is AppendRequestHead for a response. It also removes framing fields
+// that have no meaning (RFC 9112 §6.3) and white space before colons (§5.1). A close that
+// does not apply to the next connection becomes keep-alive: this is correct, and keeps a
+// place where the next proxy can write its own close. In a 1xx response
+// Edits.Connection is ignored.
 func AppendResponseHead(dst []byte, h *Head, edits *Edits) []byte {
 	return h.appendHead(dst, edits)
 }
@@ -68,7 +69,7 @@ func (h *Head) appendHead(dst []byte, e *Edits) []byte {
 		return append(dst, h.buf[h.start:]...)
 	}
 	end := len(h.buf) - len("\r\n")
-	pending := h.start // start of what is to be copied next
+	pending := h.start // start of the next bytes to copy
 	if e.Target != "" && !h.response {
 		dst = append(dst, h.buf[h.start:h.target.from]...)
 		dst = appendClean(dst, e.Target, cTarget)
@@ -79,7 +80,7 @@ func (h *Head) appendHead(dst []byte, e *Edits) []byte {
 		newHost := f.known == fieldHost && !h.response && (h.rehost || e.Host != "")
 		connection := i+1 == h.connection
 		if connection && h.plain && e.Connection == ConnectionDefault {
-			continue // keep-alive, as it came
+			continue // keep-alive, unchanged
 		}
 		if !f.drop && !newHost && !e.removes(h.at(f.name), f.known) {
 			if f.spaced {
@@ -133,10 +134,10 @@ func (e *Edits) removes(name []byte, k known) bool {
 	return false
 }
 
-// life is what Connection says of the next connection's.
+// life returns what the forwarded head says about its connection's lifetime.
 func (h *Head) life(e *Edits) Connection {
 	life := e.Connection
-	if h.response && h.status/100 == 1 { // not the last response: the connection does not end with it
+	if h.response && h.status/100 == 1 { // another response follows: the connection does not end after this one
 		life = ConnectionDefault
 	}
 	switch {
@@ -150,7 +151,7 @@ func (h *Head) life(e *Edits) Connection {
 	return ConnectionDefault
 }
 
-// appendConnection writes the fields that belong to the next connection.
+// appendConnection appends the fields that belong to the next connection.
 func (h *Head) appendConnection(dst []byte, e *Edits) []byte {
 	life := h.life(e)
 	options := [...]struct {
@@ -183,8 +184,8 @@ func (h *Head) appendConnection(dst []byte, e *Edits) []byte {
 // may have.
 func AppendTarget(dst []byte, s string) []byte { return appendClean(dst, s, cTarget) }
 
-// appendClean appends s with the bytes outside the class replaced: an added
-// field can never break the head's framing.
+// appendClean appends s, and replaces the bytes outside the class. So an added field
+// cannot break the framing of the head.
 func appendClean(dst []byte, s string, bit uint8) []byte {
 	for i := range len(s) {
 		c := s[i]

@@ -2,18 +2,16 @@ package http1
 
 import "bytes"
 
-// ParseRequest parses the request head at the start of buf, all bytes
-// received since the previous message's end. It returns the head's length, or
-// 0 with a nil error when more bytes are needed: the next call gets the same
-// bytes with more behind them (they may have moved). A call after a complete
-// head starts the next message.
+// ParseRequest parses the request head at the start of buf, which has all bytes since
+// the end of the previous message. It returns the head's length, or 0 and no error if
+// it needs more bytes: then call it again with the same bytes and more after them (the
+// buffer may have moved). A call after a complete head starts the next message.
 //
-// One empty line before the request is ignored (RFC 9112 §2.2) and counted in
-// the length.
+// One empty line before the request is ignored (RFC 9112 §2.2) and included in the
+// length.
 func ParseRequest(buf []byte, h *Head) (n int, err error) { return h.parse(buf, false, 0) }
 
-// ParseResponse is ParseRequest for a response; asked is the Kind of the
-// request that it answers.
+// ParseResponse is ParseRequest for a response. asked is the Kind of its request.
 func ParseResponse(buf []byte, h *Head, asked Kind) (n int, err error) {
 	return h.parse(buf, true, asked)
 }
@@ -44,8 +42,8 @@ func (h *Head) parse(buf []byte, response bool, asked Kind) (int, error) {
 	return h.line, nil
 }
 
-// nextLine finds the CRLF that ends the current line, and returns where it
-// is; -1 if it has not come yet.
+// nextLine returns the position of the CRLF that ends the current line, -1 if it has not
+// arrived yet.
 func (h *Head) nextLine() (int, error) {
 	i := bytes.IndexByte(h.buf[h.scan:], '\n')
 	if i < 0 {
@@ -63,7 +61,7 @@ func (h *Head) nextLine() (int, error) {
 	return i - 1, nil
 }
 
-// parseLine takes in the line that ends before end.
+// parseLine parses the line that ends before end.
 func (h *Head) parseLine(end int) error {
 	from := h.line
 	h.line = end + 2
@@ -112,8 +110,8 @@ func (h *Head) parseRequestLine(from, end int) error {
 	return h.parseTarget()
 }
 
-// parseStatusLine: HTTP-version SP status-code [ SP reason ] (RFC 9112 §4).
-// Servers that leave out the second space are many.
+// parseStatusLine: HTTP-version SP status-code [ SP reason ] (RFC 9112 §4). Many servers
+// omit the second space.
 func (h *Head) parseStatusLine(from, end int) error {
 	const code = len("HTTP/1.1 ")
 	line := h.buf[from:end]
@@ -138,8 +136,8 @@ func (h *Head) parseStatusLine(from, end int) error {
 	return nil
 }
 
-// parseVersion: "HTTP/1." DIGIT (RFC 9112 §2.3). A minor version that the engine
-// does not know is read as the highest that it knows, HTTP/1.1 (RFC 9110 §2.5).
+// parseVersion: "HTTP/1." DIGIT (RFC 9112 §2.3). An unknown minor version is read as the
+// highest known one, HTTP/1.1 (RFC 9110 §2.5).
 func (h *Head) parseVersion(at int) error {
 	const major = "HTTP/1."
 	minor := h.buf[at+len(major)]
@@ -150,8 +148,8 @@ func (h *Head) parseVersion(at int) error {
 	return nil
 }
 
-// parseField: field-name ":" OWS field-value OWS (RFC 9112 §5). White space before
-// the colon is refused in a request, and in a response it is not forwarded (§5.1).
+// parseField: field-name ":" OWS field-value OWS (RFC 9112 §5). White space before the
+// colon is refused in a request; in a response it is accepted and not forwarded (§5.1).
 func (h *Head) parseField(from, end int) error {
 	if len(h.fields) == MaxFields {
 		return ErrHeaderTooLarge

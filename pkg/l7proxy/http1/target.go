@@ -2,7 +2,7 @@ package http1
 
 import "bytes"
 
-// parseTarget splits the request target by its form (RFC 9112 §3.2).
+// parseTarget parses the request target according to its form (RFC 9112 §3.2).
 func (h *Head) parseTarget() error {
 	target, from := h.Target(), h.target.from
 	if len(target) == 0 {
@@ -58,8 +58,8 @@ func isScheme(b []byte) bool {
 	return true
 }
 
-// validAuthority: uri-host [ ":" port ] with a host that is not empty (RFC
-// 9110 §7.2, RFC 3986 §3.2.2).
+// validAuthority: uri-host [ ":" port ] with a non-empty host (RFC 9110 §7.2, RFC 3986
+// §3.2.2).
 func validAuthority(b []byte, needPort bool) bool {
 	var host, port []byte
 	allowed := uint8(cHost)

@@ -7,12 +7,11 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// AppendHTTP1 appends the whole response that the proxy itself gives over HTTP/1;
-// nothing if it has no status. asked is
-// the request's Kind, zero if the request could not be read. With closing the
-// response says that the connection will be closed after it.
+// AppendHTTP1 appends a complete response from the proxy itself, or nothing if it has
+// no status. asked is the request's Kind, 0 if the request could not be read. With
+// closing set, the response says that the connection closes after it.
 //
-// A gRPC request that fails is answered with 200 and the code in grpc-status, no
+// The response to a failed gRPC request has status 200, the code in grpc-status and no
 // body.
 func AppendHTTP1(dst []byte, r *Reply, asked http1.Kind, closing bool) []byte {
 	if r.Status == 0 {
@@ -54,7 +53,7 @@ func AppendHTTP1(dst []byte, r *Reply, asked http1.Kind, closing bool) []byte {
 		return append(dst, "\r\n\r\n"...)
 	case text == "":
 		return append(dst, "content-length: 0\r\n\r\n"...)
-	case status < 200 || status == 204 || status == 304: // a fault's: no body can follow
+	case status < 200 || status == 204 || status == 304: // the status of an injected fault, which has no body
 		return append(dst, "\r\n"...)
 	}
 	dst = append(dst, "content-type: text/plain; charset=utf-8\r\ncontent-length: "...)
@@ -67,8 +66,8 @@ func AppendHTTP1(dst []byte, r *Reply, asked http1.Kind, closing bool) []byte {
 	return append(dst, '\n')
 }
 
-// phrase is the reason phrase of the statuses in mesh's table and of redirects;
-// an empty one is valid (RFC 9112 §4).
+// phrase returns the reason phrase for the statuses in mesh's table and for redirects. An
+// empty phrase is valid (RFC 9112 §4).
 func phrase(status int) string {
 	switch status {
 	case 200:
