@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Pseudo-header fields are held to the grammar of the request line and of Host
-// in HTTP/1.1: what is behind may write them there.
+// Pseudo-header fields must match the grammar of the request line and of Host in
+// HTTP/1.1, because a server behind the proxy may translate them to HTTP/1.1.
 
-// validTarget: no space, control character or fragment.
+// validTarget: no space, no control character, no fragment.
 func validTarget(s string) bool {
 	for i := range len(s) {
 		if b := s[i]; b <= ' ' || b == 0x7f || b == '#' {
@@ -18,9 +18,9 @@ func validTarget(s string) bool {
 	return true
 }
 
-// validAuthority: uri-host [ ":" port ], or nothing unless a port is needed (RFC
-// 9110 §7.2, RFC 3986 §3.2.2). User information is refused (RFC 9113 §8.3.1). An IPv6
-// address without brackets passes where no port is needed.
+// validAuthority: uri-host [ ":" port ], or empty if no port is required (RFC 9110 §7.2,
+// RFC 3986 §3.2.2). User information is refused (RFC 9113 §8.3.1). An IPv6 address
+// without brackets is accepted if no port is required.
 func validAuthority(s string, needPort bool) bool {
 	if s == "" {
 		return !needPort
@@ -49,12 +49,12 @@ func plainAuthority(s string, needPort bool) bool {
 	return port[0] == ':' && consistsOf(digits, &digitChar) && len(digits) <= 5 && (digits != "" || !needPort)
 }
 
-// bareAddress reports an IPv6 address without brackets, or one and a port. Node's
-// client sends [::1]:8080 as "::1:8080" (lib/internal/http2/core.js). It is no
-// authority of RFC 3986, but Node's and Go's servers take it, and nginx's does not: so
-// it is passed on for the server to decide. Which of its colons is the port's cannot
-// always be told. Nothing here has to: it is no name that a route could have, and a
-// CONNECT, whose authority says where to, is malformed with it.
+// bareAddress reports whether s is an IPv6 address without brackets, with or without a
+// port. Node's client sends [::1]:8080 as "::1:8080" (lib/internal/http2/core.js). RFC
+// 3986 does not allow it, but the servers of Node and Go accept it. (nginx refuses it.)
+// So the server decides. It is ambiguous whether the last number is a port, but the
+// proxy does not need to know: no hostname of a route matches, and CONNECT, for which it
+// would matter, is malformed with such an authority.
 func bareAddress(s string) bool {
 	if s[0] == '[' || strings.Count(s, ":") < 2 {
 		return false

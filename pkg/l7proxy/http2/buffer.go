@@ -2,9 +2,9 @@ package http2
 
 import "sync"
 
-// Output buffers come in two sizes: a connection has a small one while there is
-// something to send, and a large one, which holds all that WriteData takes at
-// once, while bodies move.
+// Output buffers have two sizes. A connection has a small one while it has something to
+// send. While it sends bodies it has a large one, which fits all that WriteData takes at
+// once.
 const (
 	outputSmall = 32 << 10
 	outputLarge = DefaultOutputLimit + 32<<10
@@ -15,8 +15,8 @@ var (
 	largeOutputs = sync.Pool{New: func() any { return new([outputLarge]byte) }}
 )
 
-// reserve makes sure that there is a buffer, and that n bytes fit into it
-// without another if that can be.
+// reserve makes sure that there is a buffer, and that n more bytes fit into it unless
+// they exceed the large size.
 func (c *Conn) reserve(n int) {
 	switch need := len(c.out) + n; {
 	case need <= cap(c.out):
@@ -29,7 +29,7 @@ func (c *Conn) reserve(n int) {
 	}
 }
 
-// Recycle takes back a buffer that TakeOutput returned, for any Conn to use.
+// Recycle takes back a buffer from TakeOutput, for any Conn to use.
 func Recycle(buf []byte) {
 	switch {
 	case cap(buf) >= outputLarge:

@@ -1,6 +1,6 @@
 package http2
 
-// Role is which end of the connection a Conn is.
+// Role says which end of the connection a Conn is.
 type Role uint8
 
 const (
@@ -20,38 +20,38 @@ const (
 	DefaultOutputLimit    = 64 << 10
 )
 
-// Bounds that are not worth a setting.
+// Fixed bounds.
 const (
-	maxFrameIn       = 16 << 10  // largest frame accepted: the protocol's default and minimum
-	maxFrameOut      = 16 << 10  // largest frame sent, whatever the peer allows: keeps streams interleaved
-	maxContinuations = 64        // CONTINUATION frames of one field section (the flood of CVE-2024-27316)
-	maxControlOut    = 128 << 10 // bytes of unsolicited replies (PING, SETTINGS, RST_STREAM) not yet taken
+	maxFrameIn       = 16 << 10  // largest frame that is accepted: the protocol's default and minimum
+	maxFrameOut      = 16 << 10  // largest frame that is sent, even if the peer allows more: keeps streams interleaved
+	maxContinuations = 64        // CONTINUATION frames in one field section (flood: CVE-2024-27316)
+	maxControlOut    = 128 << 10 // bytes of replies (PING, SETTINGS, RST_STREAM) that were not taken yet
 	initialWindow    = 65535     // RFC 9113 §6.9.2
 	maxWindow        = 1<<31 - 1 // RFC 9113 §6.9.1
 	maxStreamID      = 1<<31 - 1
-	headerTableSize  = 4096 // our HPACK decoder's and encoder's table
+	headerTableSize  = 4096 // table of our HPACK decoder and encoder
 )
 
-// Config sets limits; the zero value of a field means its default.
+// Config sets limits. The zero value of a field selects its default.
 type Config struct {
 	Role Role
-	// StreamWindow and ConnWindow are the receive windows in bytes: what one
-	// stream and all streams together may have in flight and unconsumed.
+	// StreamWindow and ConnWindow are the receive windows in bytes: the unconsumed bytes
+	// that one stream, and all streams together, may have.
 	StreamWindow int
 	ConnWindow   int
-	// MaxStreams bounds the streams that the peer may have open at once.
+	// MaxStreams is the number of streams that the peer may have open at once.
 	MaxStreams int
-	// MaxHeaderList bounds a received field section in bytes as RFC 9113
-	// §6.5.2 counts them (32 extra per field); MaxHeaderCount its fields.
+	// MaxHeaderList is the largest size of a received field section in bytes, counted as
+	// in RFC 9113 §6.5.2 (32 extra for each field). MaxHeaderCount is the most fields.
 	MaxHeaderList  int
 	MaxHeaderCount int
-	// OutputLimit is the length of output in bytes above which WriteData takes
-	// nothing more.
+	// OutputLimit is the length of the output in bytes at which WriteData stops taking
+	// bytes.
 	OutputLimit int
-	// Resets bounds the streams that the peer opens in vain. Server role.
+	// Resets limits the streams that the peer opens in vain. Server role.
 	Resets ResetLimit
-	// ConnectProtocol lets the peer bootstrap other protocols by extended
-	// CONNECT (RFC 8441). Server role.
+	// ConnectProtocol allows the peer to bootstrap other protocols with extended CONNECT
+	// (RFC 8441). Server role.
 	ConnectProtocol bool
 }
 

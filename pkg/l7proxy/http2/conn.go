@@ -14,38 +14,38 @@ const frameHeaderLen = 9
 // Conn is one end of an HTTP/2 connection. Make it with New.
 type Conn struct {
 	cfg Config
-	err error // *ConnError that ended the connection
+	err error // the *ConnError that ended the connection
 
 	// Receiving.
-	prefaceLeft string // what is still awaited of the client's preface
-	gotSettings bool   // the peer's first SETTINGS arrived
+	prefaceLeft string // part of the client's preface that has not arrived
+	gotSettings bool   // the peer's first SETTINGS have arrived
 	acked       bool   // the peer has acknowledged ours
 	in          inbox
 	reader      bytes.Reader
 	framer      *xhttp2.Framer
 	dec         *hpack.Decoder
 	block       block
-	fields      []Field // arena of the current Feed's Event.Fields
+	fields      []Field // memory of Event.Fields of the current Feed
 	events      []Event
 
 	// Sending.
 	out     []byte
-	control int // bytes of out that the peer made us write
+	control int // bytes of out that are replies to the peer's frames
 	enc     *hpack.Encoder
 	encBuf  bytes.Buffer
 
-	// Streams. Ids of the peer's are only ever used in the server role: push is off.
+	// Streams. The peer opens streams only in the server role, because push is disabled.
 	streams    map[uint32]*stream
 	free       []*stream
 	closed     closedRing
 	nextID     uint32 // client role: id of the next stream
-	lastPeerID uint32 // server role: highest id the peer used
+	lastPeerID uint32 // server role: highest id that the peer has used
 
-	recv, unacked int64 // connection receive window left; consumed but not yet given back
-	send          int64 // connection send window
-	sendBlocked   bool  // some WriteData was turned away by send
-	turnedAway    bool  // some OpenStream was, for want of streams
-	outBlocked    bool  // some WriteData was turned away by OutputLimit
+	recv, unacked int64 // rest of the connection's receive window; bytes consumed but not returned yet
+	send          int64 // the connection's send window
+	sendBlocked   bool  // some WriteData was refused because of send
+	turnedAway    bool  // some OpenStream was refused because of the peer's limit on streams
+	outBlocked    bool  // some WriteData was refused because of OutputLimit
 
 	peer  peerSettings
 	away  awayState
@@ -53,7 +53,7 @@ type Conn struct {
 	now   time.Duration // of the latest Tick
 }
 
-// peerSettings are the other end's, RFC 9113 §6.5.2.
+// peerSettings are the settings of the other end (RFC 9113 §6.5.2).
 type peerSettings struct {
 	maxFrame      uint32
 	maxStreams    uint32
@@ -62,7 +62,7 @@ type peerSettings struct {
 	connect       bool // extended CONNECT, RFC 8441
 }
 
-// New returns a Conn whose output already holds the connection preface.
+// New returns a Conn. Its output already contains the connection preface.
 func New(cfg Config) *Conn {
 	cfg = cfg.withDefaults()
 	c := &Conn{
@@ -73,7 +73,7 @@ func New(cfg Config) *Conn {
 		send:    initialWindow,
 		peer: peerSettings{
 			maxFrame:      16 << 10,
-			maxStreams:    100, // until its SETTINGS say otherwise; §6.5.2 recommends no less
+			maxStreams:    100, // until its SETTINGS arrive; §6.5.2 recommends no less
 			initialWindow: initialWindow,
 			maxHeaderList: 1<<32 - 1,
 		},
@@ -109,7 +109,7 @@ func New(cfg Config) *Conn {
 	return c
 }
 
-// outWriter is the Framer's view of the output buffer.
+// outWriter is the output buffer as the Framer's io.Writer.
 type outWriter Conn
 
 func (w *outWriter) Write(p []byte) (int, error) {
@@ -118,12 +118,11 @@ func (w *outWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Feed takes bytes that arrived, in any split, and returns what they mean.
-// Events and what they point to are valid until the next Feed; they may point
-// into p. The error is a *ConnError: the connection is over once the events
-// before it are handled and the output is sent. Pass at most 64 KiB at a time,
-// and take the output in between, or replies to the peer's frames count as a
-// flood.
+// Feed takes the bytes that have arrived, split anywhere, and returns their meaning.
+// Events and their contents are valid until the next Feed; they may point into p. The
+// error is a *ConnError: handle the events, send the output, then close the connection.
+// Pass at most 64 KiB at a time and take the output in between, or the replies to the
+// peer's frames count as a flood.
 func (c *Conn) Feed(p []byte) ([]Event, error) {
 	c.events = c.events[:0]
 	c.keepOpenBlock()
@@ -158,11 +157,10 @@ func (c *Conn) feed(p []byte) error {
 	}
 }
 
-// Inside reports whether the last Feed ended inside something whose rest the peer
-// is about to send: a frame, a field section, or the message of a stream that
-// this Feed began and did not end. Messages on streams that were begun before
-// are not looked at: on a stream of many messages nobody can tell whether one is
-// whole.
+// Inside reports whether the last Feed ended within a unit whose rest the peer is about
+// to send: a frame, a field section, or the message of a stream that began in this Feed
+// and has not ended. It ignores streams that began earlier: on a stream with many
+// messages the engine cannot know whether one is complete.
 func (c *Conn) Inside() bool {
 	if len(c.prefaceLeft) > 0 || c.block.stream != 0 || len(c.in.bufs[c.in.cur]) > 0 {
 		return true
@@ -181,7 +179,7 @@ func (c *Conn) Inside() bool {
 	return begun != 0
 }
 
-// readPreface strips the client's connection preface, RFC 9113 §3.4.
+// readPreface removes the client's connection preface (RFC 9113 §3.4).
 func (c *Conn) readPreface(p []byte) ([]byte, error) {
 	n := min(len(p), len(c.prefaceLeft))
 	if string(p[:n]) != c.prefaceLeft[:n] {
@@ -191,9 +189,9 @@ func (c *Conn) readPreface(p []byte) ([]byte, error) {
 	return p[n:], nil
 }
 
-// TakeOutput returns the bytes to send and goes on with dst's memory, which
-// the caller gives up: passing each taken buffer back with the next call makes
-// it a double buffer with no allocation. Nothing to send gives an empty slice.
+// TakeOutput returns the bytes to send, or an empty slice. The engine writes its next
+// output into the memory of dst, which the caller must not use any more. A caller that
+// passes each buffer back in the next call has a double buffer without allocation.
 func (c *Conn) TakeOutput(dst []byte) []byte {
 	out := c.out
 	c.out = dst[:0]
@@ -201,11 +199,11 @@ func (c *Conn) TakeOutput(dst []byte) []byte {
 	return out
 }
 
-// OutputLen is the number of bytes TakeOutput would return.
+// OutputLen is the number of bytes that TakeOutput would return.
 func (c *Conn) OutputLen() int { return len(c.out) }
 
-// OutputOpened reports, once, that WriteData had to turn bytes away because
-// the output buffer was full, and that it no longer is.
+// OutputOpened reports, once, that WriteData did not take all bytes because the output
+// buffer was full, and that it has room again.
 func (c *Conn) OutputOpened() bool {
 	if !c.outBlocked || len(c.out) >= c.cfg.OutputLimit {
 		return false
@@ -214,18 +212,18 @@ func (c *Conn) OutputOpened() bool {
 	return true
 }
 
-// Blocked reports whether WriteData turned a stream away for a reason that
-// concerns all streams, the connection's window or OutputLimit, and that
-// neither EventWindowOpened nor OutputOpened has taken back yet.
+// Blocked reports whether WriteData did not take all bytes for a reason that concerns
+// all streams, the connection's window or OutputLimit, and neither EventWindowOpened of
+// stream 0 nor OutputOpened has followed.
 func (c *Conn) Blocked() bool { return c.sendBlocked || c.outBlocked }
 
-// Err is the error that ended the connection, if any.
+// Err is the error that ended the connection, or nil.
 func (c *Conn) Err() error { return c.err }
 
 // Streams is the number of streams that are open or half-closed.
 func (c *Conn) Streams() int { return len(c.streams) }
 
-// header is a frame header, RFC 9113 §4.1.
+// header is a frame header (RFC 9113 §4.1).
 type header struct {
 	length int
 	typ    xhttp2.FrameType

@@ -28,8 +28,8 @@ const (
 	HTTP11Required     = xhttp2.ErrCodeHTTP11Required
 )
 
-// ConnError ends the connection (RFC 9113 §5.4.1). When Feed returns one, the
-// GOAWAY that tells the peer is already in the output.
+// ConnError is an error that ends the connection (RFC 9113 §5.4.1). When Feed returns
+// one, the output already contains the GOAWAY with its code and reason.
 type ConnError struct {
 	Code   ErrCode
 	Reason string
@@ -41,20 +41,22 @@ func (e *ConnError) Error() string {
 
 func connErr(code ErrCode, reason string) error { return &ConnError{Code: code, Reason: reason} }
 
-// Errors of the sending side. None of them is a fault of the peer.
+// Errors of the sending side. None of them is the peer's fault.
 var (
-	// ErrStreamClosed: the stream ended, was reset, or never was.
+	// ErrStreamClosed: the stream has ended, was reset, or never existed.
 	ErrStreamClosed = errors.New("http2: stream is closed")
-	// ErrTooManyStreams: the peer's SETTINGS_MAX_CONCURRENT_STREAMS is used up.
+	// ErrTooManyStreams: as many streams are open as the peer's
+	// SETTINGS_MAX_CONCURRENT_STREAMS allows. Try again after RoomOpened.
 	ErrTooManyStreams = errors.New("http2: the peer allows no further concurrent stream")
-	// ErrGoingAway: a GOAWAY was sent or received, or the stream ids are used up.
+	// ErrGoingAway: a GOAWAY was sent or received, or all stream ids are used. Use
+	// another connection.
 	ErrGoingAway = errors.New("http2: the connection takes no further stream")
-	// ErrNoSettings: whether the peer takes the request is in its SETTINGS, which
-	// have not come yet. Try again after EventSettings.
+	// ErrNoSettings: whether the peer accepts the request depends on its SETTINGS, which
+	// have not arrived yet. Try again after EventSettings.
 	ErrNoSettings = errors.New("http2: the peer's settings are not known yet")
-	// ErrNoConnectProtocol: the peer takes no extended CONNECT (RFC 8441).
+	// ErrNoConnectProtocol: the peer does not support extended CONNECT (RFC 8441).
 	ErrNoConnectProtocol = errors.New("http2: the peer takes no extended CONNECT")
-	// ErrHeaderTooLarge: the field section is over the peer's
+	// ErrHeaderTooLarge: the field section exceeds the peer's
 	// SETTINGS_MAX_HEADER_LIST_SIZE.
 	ErrHeaderTooLarge = errors.New("http2: header section over the peer's limit")
 )

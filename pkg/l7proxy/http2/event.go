@@ -2,36 +2,36 @@ package http2
 
 import "golang.org/x/net/http2/hpack"
 
-// Field is one header or trailer field. Sensitive fields (HPACK never-indexed)
-// stay so when they are written again.
+// Field is one header or trailer field. A Sensitive field (HPACK never-indexed) stays
+// sensitive when it is written again.
 type Field = hpack.HeaderField
 
-// EventKind is what an Event reports.
+// EventKind says what an Event reports.
 type EventKind uint8
 
 const (
-	// EventHeaders: a complete, valid field section. In the server role the
-	// first one of a stream opens it. In the client role informational (1xx)
-	// responses come before the final one.
+	// EventHeaders: a complete, valid field section. In the server role the first one
+	// opens the stream. In the client role interim (1xx) responses precede the final one.
 	EventHeaders EventKind = iota + 1
-	// EventMalformed: a request that must not be processed (RFC 9113 §8.1.1), server
-	// role. Answer it, or do not, and then reset the stream with ProtocolError.
-	// Fields are as they came, to look at and not to be copied.
+	// EventMalformed: a request that must not be processed (RFC 9113 §8.1.1). Server
+	// role. Send a response or none, then reset the stream with ProtocolError. Fields
+	// are not validated: do not copy them.
 	EventMalformed
-	// EventData: body bytes. They stay charged to the peer's window until
-	// Consume is called for len(Payload) bytes.
+	// EventData: bytes of a body. They stay charged to the peer's window until Consume is
+	// called for len(Payload) bytes.
 	EventData
-	// EventReset: the stream is gone. No further event names it.
+	// EventReset: the stream is closed. No further event concerns it.
 	EventReset
-	// EventGoAway: the peer takes no stream above LastStream. Streams of ours
-	// above it follow as EventReset with Retryable set.
+	// EventGoAway: the peer does not process streams above LastStream. An EventReset with
+	// Retryable set follows for each of our streams above it.
 	EventGoAway
-	// EventWindowOpened: WriteData had to turn Stream away for want of window,
-	// and it can go on now; Stream 0 means all that wanted the connection's.
+	// EventWindowOpened: WriteData did not take all bytes of Stream because of its
+	// window, and can continue now. Stream 0 stands for all streams that waited for the
+	// connection's window.
 	EventWindowOpened
-	// EventSettings: the peer's settings were applied; MaxOpen may have changed.
+	// EventSettings: the peer's settings were applied. MaxOpen may have changed.
 	EventSettings
-	// EventPingAck: the peer answered Ping.
+	// EventPingAck: the peer has answered Ping.
 	EventPingAck
 )
 
@@ -44,23 +44,23 @@ func (k EventKind) String() string {
 	return "UNKNOWN"
 }
 
-// Event is one thing that received bytes meant. Fields and Payload are valid
-// until the next Feed.
+// Event is one meaning of received bytes. Fields and Payload are valid until the next
+// Feed.
 type Event struct {
 	Kind   EventKind
 	Stream uint32
 
 	Fields   []Field // Headers, Malformed
 	Trailers bool    // Headers: the section is a trailer section
-	TooLarge bool    // Headers, server role: Fields were cut at the limit and not validated; answer 431. Reset: a response's were over it
+	TooLarge bool    // Headers, server role: Fields are cut at the limit and not validated, respond with 431. Reset: a response's fields exceeded the limit
 	Payload  []byte  // Data
-	Reason   string  // Malformed: what is wrong
+	Reason   string  // Malformed: description of the error
 
-	EndStream bool // Headers, Data: the peer sends no more on this stream
+	EndStream bool // Headers, Data: the peer has ended the stream
 
 	Code       ErrCode // Reset, GoAway
-	Local      bool    // Reset: the peer broke the protocol and this end reset the stream
+	Local      bool    // Reset: the peer violated the protocol and this end reset the stream
 	Retryable  bool    // Reset: the peer has not processed the request (RFC 9113 §8.7): it may be sent again
-	GoingAway  bool    // Reset: by the peer's GOAWAY, not RST_STREAM: no stream can be opened here any more
+	GoingAway  bool    // Reset: because of the peer's GOAWAY, not RST_STREAM: no further stream can be opened on this connection
 	LastStream uint32  // GoAway
 }

@@ -1,10 +1,10 @@
 package http2
 
-// Consume gives n bytes of window back to the peer, whose DATA on the stream
-// went where it should. The stream may be closed by now: the connection's
-// window gets them all the same. Windows are updated by halves, not per call: of
-// the connection's, by halves of what no stalled stream holds, so that the others
-// never wait for those.
+// Consume returns n bytes of window to the peer, after the caller has disposed of as many
+// bytes of the stream's DATA. If the stream is closed, only the connection's window gets
+// them. A WINDOW_UPDATE is sent when half of a window is consumed, not for each call. For
+// the connection it is half of what stalled streams do not hold, so that the other
+// streams never wait for those.
 func (c *Conn) Consume(id uint32, n int) {
 	if n <= 0 || c.err != nil {
 		return
@@ -35,8 +35,8 @@ func (c *Conn) creditConn(n int64) {
 	}
 }
 
-// windowUpdate handles WINDOW_UPDATE, RFC 9113 §6.9. The Framer refused
-// an increment of 0 already.
+// windowUpdate handles WINDOW_UPDATE (RFC 9113 §6.9). The Framer has refused an
+// increment of 0.
 func (c *Conn) windowUpdate(id, increment uint32) error {
 	if id == 0 {
 		if c.send += int64(increment); c.send > maxWindow {

@@ -7,11 +7,11 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// frame handles one whole frame.
+// frame handles one complete frame.
 func (c *Conn) frame(b []byte) error {
 	h := parseHeader(b)
 	if !c.gotSettings {
-		// The server preface is a SETTINGS frame too, RFC 9113 §3.4.
+		// The server's preface is a SETTINGS frame too (RFC 9113 §3.4).
 		if h.typ != xhttp2.FrameSettings || h.flags.Has(xhttp2.FlagSettingsAck) {
 			return connErr(ProtocolError, "the first frame is not SETTINGS")
 		}
@@ -50,16 +50,16 @@ func (c *Conn) frame(b []byte) error {
 	case *xhttp2.PushPromiseFrame:
 		return connErr(ProtocolError, "PUSH_PROMISE although push is disabled")
 	}
-	return nil // unknown frame types are ignored, RFC 9113 §5.5
+	return nil // unknown frame types are ignored (RFC 9113 §5.5)
 }
 
-// plain handles the usual forms of what comes all the time, for which the
-// Framer would allocate. False: the frame is another, or in another form.
+// plain handles the usual forms of frequent frames, for which the Framer would allocate.
+// done is false for other frames and forms.
 func (c *Conn) plain(h header, p []byte) (done bool, err error) {
 	switch h.typ {
 	case xhttp2.FrameHeaders:
 		if h.stream == 0 || h.flags&^xhttp2.FlagHeadersEndStream != xhttp2.FlagHeadersEndHeaders {
-			return false, nil // wrong, padded, with a priority, or to be continued
+			return false, nil // invalid, padded, with a priority, or continued
 		}
 		return true, c.headers(h.stream, h.flags.Has(xhttp2.FlagHeadersEndStream), false, p, true)
 	case xhttp2.FrameWindowUpdate:
@@ -73,7 +73,7 @@ func (c *Conn) plain(h header, p []byte) (done bool, err error) {
 	return false, nil
 }
 
-// frameError turns the Framer's refusal of a frame into the right error.
+// frameError converts the Framer's error into a ConnError or a stream error.
 func (c *Conn) frameError(h header, err error) error {
 	var ce xhttp2.ConnectionError
 	var se xhttp2.StreamError
@@ -85,8 +85,8 @@ func (c *Conn) frameError(h header, err error) error {
 		}
 		return connErr(ErrCode(ce), reason)
 	case errors.As(err, &se):
-		// A field section that was not decoded breaks HPACK for good, and no
-		// frame but HEADERS may come for an idle stream.
+		// A field section that is not decoded breaks HPACK's state, and only HEADERS may
+		// arrive for an idle stream.
 		if h.typ == xhttp2.FrameHeaders || c.idle(h.stream) {
 			return connErr(se.Code, "malformed "+h.typ.String()+" frame")
 		}
@@ -98,7 +98,7 @@ func (c *Conn) frameError(h header, err error) error {
 	return connErr(FrameSizeError, h.typ.String()+" frame too short")
 }
 
-// data handles a DATA frame, RFC 9113 §6.1. p is the frame's payload.
+// data handles a DATA frame (RFC 9113 §6.1). p is the frame's payload.
 func (c *Conn) data(h header, p []byte) error {
 	switch {
 	case c.block.stream != 0:
@@ -106,7 +106,7 @@ func (c *Conn) data(h header, p []byte) error {
 	case h.stream == 0:
 		return connErr(ProtocolError, "DATA frame on stream 0")
 	}
-	flow := int64(len(p)) // padding counts, §6.9.1
+	flow := int64(len(p)) // padding counts (§6.9.1)
 	if h.flags.Has(xhttp2.FlagDataPadded) {
 		if len(p) == 0 {
 			return connErr(FrameSizeError, "padded DATA frame without pad length")
@@ -158,7 +158,7 @@ func (c *Conn) data(h header, p []byte) error {
 	return nil
 }
 
-// lengthHolds checks DATA against content-length, RFC 9113 §8.1.1.
+// lengthHolds checks the length of DATA against content-length (RFC 9113 §8.1.1).
 func (s *stream) lengthHolds(end bool) bool {
 	if s.contentLength < 0 || s.connect {
 		return true
@@ -169,7 +169,7 @@ func (s *stream) lengthHolds(end bool) bool {
 	return s.received <= s.contentLength && (!end || s.received == s.contentLength)
 }
 
-// resetFrame handles RST_STREAM, RFC 9113 §6.4.
+// resetFrame handles RST_STREAM (RFC 9113 §6.4).
 func (c *Conn) resetFrame(f *xhttp2.RSTStreamFrame) error {
 	if c.idle(f.StreamID) {
 		return connErr(ProtocolError, "RST_STREAM on an idle stream")
@@ -186,7 +186,7 @@ func (c *Conn) resetFrame(f *xhttp2.RSTStreamFrame) error {
 	return c.resetByPeer(s)
 }
 
-// priorityFrame ignores PRIORITY (deprecated, RFC 9113 §5.3.2), but for nonsense.
+// priorityFrame ignores PRIORITY (deprecated, RFC 9113 §5.3.2), except for invalid ones.
 func (c *Conn) priorityFrame(f *xhttp2.PriorityFrame) error {
 	switch {
 	case f.StreamDep != f.StreamID:
@@ -199,7 +199,7 @@ func (c *Conn) priorityFrame(f *xhttp2.PriorityFrame) error {
 	return c.streamError(f.StreamID, ProtocolError)
 }
 
-// pingFrame handles PING, RFC 9113 §6.7.
+// pingFrame handles PING (RFC 9113 §6.7).
 func (c *Conn) pingFrame(f *xhttp2.PingFrame) error {
 	if !f.IsAck() {
 		c.control += frameHeaderLen + 8

@@ -7,17 +7,17 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// awayState is where the connection stands on its way to its end, RFC 9113 §6.8.
+// awayState is the state of the connection's shutdown (RFC 9113 §6.8).
 type awayState struct {
 	draining bool   // Drain was called
-	sent     bool   // a GOAWAY with the true last stream id went out
-	sentLast uint32 // that id: frames of the peer's streams above it are dropped
+	sent     bool   // a GOAWAY with the final last stream id was sent
+	sentLast uint32 // that id: frames for the peer's streams above it are discarded
 	received bool
-	recvLast uint32 // streams of ours above it were not processed
+	recvLast uint32 // our streams above it were not processed
 }
 
-// discards reports whether frames for the peer's stream are dropped since it
-// came after our GOAWAY.
+// discards reports whether frames for the peer's stream are discarded, because our
+// GOAWAY excludes it.
 func (a *awayState) discards(id uint32) bool { return a.sent && id > a.sentLast }
 
 var (
@@ -25,11 +25,10 @@ var (
 	pingDrain = [8]byte{'u', 'l', 'd', 'r', 'a', 'i', 'n', 0}
 )
 
-// Drain ends the connection without losing a request. In the server role the
-// first GOAWAY names no last stream and a PING follows; streams that the peer
-// opened before it knew are still served, and its answer makes the GOAWAY
-// final. In the client role no further stream can be opened. Done says when
-// nothing is left.
+// Drain ends the connection without losing a request. In the server role a first GOAWAY
+// excludes no stream, and a PING follows. Streams that the peer opens before it sees them
+// are still served. When it answers the PING, the final GOAWAY is sent. In the client
+// role no further stream can be opened. Done reports when the connection can be closed.
 func (c *Conn) Drain() {
 	if c.away.draining || c.err != nil {
 		return
@@ -43,7 +42,7 @@ func (c *Conn) Drain() {
 	_ = c.framer.WritePing(false, pingDrain)
 }
 
-// GoAway refuses all streams that did not arrive yet, at once.
+// GoAway refuses all streams that have not arrived yet.
 func (c *Conn) GoAway(code ErrCode) {
 	if c.err != nil {
 		return
@@ -60,15 +59,15 @@ func (c *Conn) finishDrain() {
 
 func (c *Conn) sendGoAway(code ErrCode) {
 	c.away.sent = true
-	c.away.sentLast = min(c.away.sentLast, c.lastPeerID) // it must not grow
+	c.away.sentLast = min(c.away.sentLast, c.lastPeerID) // it must not increase
 	_ = c.framer.WriteGoAway(c.away.sentLast, code, nil)
 }
 
-// Draining reports whether the connection takes no further stream: either end
-// has said GOAWAY.
+// Draining reports whether the connection accepts no further stream, because either end
+// has sent GOAWAY or the connection has failed.
 func (c *Conn) Draining() bool { return c.away.draining || c.away.received || c.err != nil }
 
-// Done reports whether the connection can be closed once its output is sent.
+// Done reports whether the connection can be closed after its output is sent.
 func (c *Conn) Done() bool {
 	if c.err != nil {
 		return true
@@ -76,7 +75,7 @@ func (c *Conn) Done() bool {
 	return len(c.streams) == 0 && (c.away.sent || c.away.received && c.cfg.Role == Client)
 }
 
-// Ping asks the peer for a sign of life: EventPingAck.
+// Ping sends a PING. The peer's answer is EventPingAck.
 func (c *Conn) Ping() {
 	if c.err == nil {
 		_ = c.framer.WritePing(false, pingProbe)
@@ -85,13 +84,13 @@ func (c *Conn) Ping() {
 
 func (c *Conn) goAwayFrame(f *xhttp2.GoAwayFrame) error {
 	c.away.received = true
-	// It must not grow (§6.8); if it does, the smaller one was a promise.
+	// It must not increase (§6.8). If it does, the smaller one stays valid.
 	c.away.recvLast = min(c.away.recvLast, f.LastStreamID)
 	c.emit(Event{Kind: EventGoAway, LastStream: c.away.recvLast, Code: f.ErrCode})
 	if c.cfg.Role == Server {
 		return nil
 	}
-	// In the order of their ids, so that events do not depend on map order.
+	// In the order of their ids: the order of events must not depend on the map.
 	for _, id := range slices.Sorted(maps.Keys(c.streams)) {
 		if s := c.streams[id]; id > c.away.recvLast {
 			c.closeStream(s, closedByUs)

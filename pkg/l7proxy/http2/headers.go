@@ -5,22 +5,22 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// block is the field section being received: HEADERS and its CONTINUATIONs,
-// which nothing may interrupt (RFC 9113 §4.3).
+// block is the field section that is being received: HEADERS and its CONTINUATION
+// frames, which no other frame may interrupt (RFC 9113 §4.3).
 type block struct {
 	stream  uint32 // 0: none
 	end     bool   // END_STREAM
-	discard bool   // decode to keep HPACK in step, then forget
-	selfDep bool   // the stream depends on itself
+	discard bool   // decode it to keep HPACK's state, then discard it
+	selfDep bool   // the stream's priority depends on itself
 
 	first    int // index in Conn.fields of the first field
-	size     int // RFC 9113 §6.5.2 size of the list so far
+	size     int // size of the list so far (RFC 9113 §6.5.2)
 	wire     int // bytes of fragments so far
 	frames   int // CONTINUATION frames so far
 	tooLarge bool
 }
 
-// keepOpenBlock starts a new arena of fields, with those of an unfinished section.
+// keepOpenBlock discards the fields, except those of an incomplete section.
 func (c *Conn) keepOpenBlock() {
 	n := 0
 	if c.block.stream != 0 {
@@ -30,9 +30,9 @@ func (c *Conn) keepOpenBlock() {
 	c.fields = c.fields[:n]
 }
 
-// headers handles HEADERS, RFC 9113 §6.2: it decides from the stream's state
-// what the section is for. selfDep says that the stream depends on itself, last
-// that no CONTINUATION follows p.
+// headers handles HEADERS (RFC 9113 §6.2): it decides by the stream's state what the
+// section is. selfDep is set if the stream depends on itself, last if no CONTINUATION
+// follows p.
 func (c *Conn) headers(id uint32, end, selfDep bool, p []byte, last bool) error {
 	c.block = block{stream: id, end: end, selfDep: selfDep, first: len(c.fields)}
 	if c.streams[id] == nil {
@@ -43,8 +43,8 @@ func (c *Conn) headers(id uint32, end, selfDep bool, p []byte, last bool) error 
 	return c.fragment(p, last)
 }
 
-// headersOfNoStream decides about HEADERS that belong to no open stream: they
-// open one in the server role, and are late or wrong otherwise.
+// headersOfNoStream handles HEADERS that belong to no open stream: in the server role
+// they open one, else they are late or invalid.
 func (c *Conn) headersOfNoStream(id uint32) error {
 	switch {
 	case id%2 == 0:
@@ -53,7 +53,7 @@ func (c *Conn) headersOfNoStream(id uint32) error {
 		if c.idle(id) {
 			return connErr(ProtocolError, "HEADERS on an idle stream")
 		}
-		c.block.discard = true // an answer to a request that was cancelled
+		c.block.discard = true // response to a request that was cancelled
 	case id > c.lastPeerID:
 		c.lastPeerID = id
 		c.block.discard = c.away.discards(id)
@@ -79,11 +79,11 @@ func (c *Conn) continuationFrame(f *xhttp2.ContinuationFrame) error {
 	return c.fragment(f.HeaderBlockFragment(), f.HeadersEnded())
 }
 
-// fragment decodes a part of a field section as it comes; nothing is buffered
-// but what HPACK cannot decode yet.
+// fragment decodes a part of a field section when it arrives. Only what HPACK cannot
+// decode yet is buffered.
 func (c *Conn) fragment(p []byte, last bool) error {
-	// HPACK's representation is never more than twice what it stands for, so
-	// this only ends connections that would be refused anyway.
+	// HPACK's representation is at most twice as long as the fields, so this ends only
+	// connections whose section is over the limit anyway.
 	if c.block.wire += len(p); c.block.wire > 2*c.cfg.MaxHeaderList+maxFrameIn {
 		return connErr(EnhanceYourCalm, "header section far over the limit")
 	}
@@ -110,13 +110,13 @@ func (c *Conn) fragment(p []byte, last bool) error {
 	return c.openedByPeer(&b, fields)
 }
 
-// onField takes one decoded field.
+// onField receives one decoded field.
 func (c *Conn) onField(f hpack.HeaderField) {
 	b := &c.block
 	b.size += int(f.Size())
 	if b.size > c.cfg.MaxHeaderList || len(c.fields)-b.first >= c.cfg.MaxHeaderCount {
 		b.tooLarge = true
-		c.dec.SetEmitEnabled(false) // the rest is only parsed
+		c.dec.SetEmitEnabled(false) // the rest is parsed and discarded
 		return
 	}
 	if !b.discard {
@@ -124,7 +124,7 @@ func (c *Conn) onField(f hpack.HeaderField) {
 	}
 }
 
-// openedByPeer handles the request head of a new stream.
+// openedByPeer handles the request head that opens a stream.
 func (c *Conn) openedByPeer(b *block, fields []Field) error {
 	req, reason := request{}, ""
 	switch {
@@ -156,8 +156,8 @@ func (c *Conn) openedByPeer(b *block, fields []Field) error {
 	return nil
 }
 
-// moreHeaders handles a field section on an open stream: trailers, or in the
-// client role a response head.
+// moreHeaders handles a field section on an open stream: trailers, or a response head in
+// the client role.
 func (c *Conn) moreHeaders(s *stream, b *block, fields []Field) error {
 	trailers := s.gotHeaders
 	switch {
@@ -181,14 +181,14 @@ func (c *Conn) moreHeaders(s *stream, b *block, fields []Field) error {
 	return nil
 }
 
-// sectionTooLarge resets a stream whose response, or whose trailers, are over the limit.
+// sectionTooLarge resets a stream whose response head or trailers exceed the limit.
 func (c *Conn) sectionTooLarge(s *stream) error {
 	err := c.streamError(s.id, EnhanceYourCalm)
 	c.events[len(c.events)-1].TooLarge = true
 	return err
 }
 
-// responseHead checks a response's field section and notes what follows from it.
+// responseHead checks a response's field section and records its consequences.
 func (c *Conn) responseHead(s *stream, fields []Field, end bool) bool {
 	status, length, ok := checkResponse(fields)
 	if !ok {

@@ -1,19 +1,19 @@
 package http2
 
-// inbox cuts the input into whole frames. A frame that lies within one input
-// is returned in place; only one that spans inputs is copied.
+// inbox splits the input into complete frames. A frame within one input is returned in
+// place; only a frame that spans inputs is copied.
 type inbox struct {
-	// Two buffers, because a frame returned from one of them must stay valid
-	// while the tail of the same input goes into the other.
+	// There are two buffers, because a frame that was returned from one must stay valid
+	// while the end of the same input is stored in the other.
 	bufs [2][]byte
 	cur  int // bufs[cur] holds the beginning of an incomplete frame
 }
 
-// recycle says that frames returned before are no longer in use.
+// recycle releases the frames that were returned before.
 func (b *inbox) recycle() { b.bufs[1-b.cur] = b.bufs[1-b.cur][:0] }
 
-// next returns the next whole frame, header included, and the input after it;
-// or no frame, having kept all of p.
+// next returns the next complete frame with its header, and the input after it. If there
+// is none it stores all of p and returns no frame.
 func (b *inbox) next(p []byte) (frame, rest []byte, err error) {
 	if len(b.bufs[b.cur]) == 0 {
 		if len(p) < frameHeaderLen {
@@ -50,7 +50,7 @@ func (b *inbox) next(p []byte) (frame, rest []byte, err error) {
 
 func (b *inbox) keep(p []byte) { b.bufs[b.cur] = append(b.bufs[b.cur], p...) }
 
-// fill moves bytes from p until the buffer holds size bytes.
+// fill moves bytes from p into the buffer until it has size bytes.
 func (b *inbox) fill(p []byte, size int) []byte {
 	n := min(len(p), max(0, size-len(b.bufs[b.cur])))
 	b.keep(p[:n])

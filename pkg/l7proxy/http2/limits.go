@@ -8,41 +8,42 @@ const (
 	DefaultResetRate  = 100                   // a second
 	DefaultResetYoung = 50 * time.Millisecond // age
 
-	emptyBurst      = 1000 // empty DATA frames without a useful frame in between
-	emptyRate       = 100  // a second, that are let pass besides
-	maxRefusedEarly = 1000 // streams refused, before the peer knows how many it may open
+	emptyBurst      = 1000 // empty DATA frames without another DATA or HEADERS frame in between
+	emptyRate       = 100  // empty DATA frames a second that do not count
+	maxRefusedEarly = 1000 // refused streams that do not count before the peer acknowledged MaxStreams
 )
 
-// ResetLimit bounds what a client may have this end begin in vain: streams that it
-// opens and resets (rapid reset, CVE-2023-44487), streams that it has this end reset
-// (made you reset, CVE-2025-8671), malformed requests, and streams beyond MaxStreams.
-// All these leave room for the next stream at once, so that MaxStreams bounds no
-// work. The zero value is the default.
+// ResetLimit limits the streams that a client opens in vain: streams that it opens and
+// resets (rapid reset, CVE-2023-44487), streams that it makes this end reset (made you
+// reset, CVE-2025-8671), malformed requests, and streams that exceed MaxStreams. Each of
+// these makes room for another stream at once, so that MaxStreams does not limit the
+// work. The zero value is the default limit.
 //
-// It is a leaky bucket, and over its limit the connection ends with
-// ENHANCE_YOUR_CALM. A stream goes into it
+// The limit is a leaky bucket. If it overflows, the connection ends with
+// ENHANCE_YOUR_CALM. A stream is added
 //
-//   - if its client resets it before an answer began and before it was Young: one
-//     that has used its place for a while has cost what any request does, and clients
-//     with a deadline, or that hedge, reset many such;
-//   - if this end resets it for what the client sent, however old, for no client has
-//     a reason to do that, or if the request is malformed;
-//   - if it is refused for MaxStreams, once the client has acknowledged that setting.
+//   - if the client resets it before its response began and at an age below Young. An
+//     older stream has occupied one of MaxStreams for a while, as any request does, and
+//     clients with deadlines reset many of these;
+//   - if this end resets it because of what the client sent, at any age, or if the
+//     request is malformed: a correct client does neither;
+//   - if it is refused because of MaxStreams after the client acknowledged that setting.
 //
-// Out of it leak PerSecond in a second, and one for each stream whose answer begins:
-// a client half of whose streams are answered is using the connection.
+// PerSecond streams leak in a second, and one for each stream whose response begins: a
+// client that gets responses to half of its streams is using the connection.
 //
-// Others: nghttp2 counts every RST_STREAM (burst 1000, 33 a second), and Envoy ends a
-// connection half of whose streams, of at least 500, were reset within a second of
-// life; both are met by clients with a deadline of a second whose server hangs. h2
-// (Rust) counts streams reset before the application took them (20) and resets for
-// violations (1024 in the connection's life), Go's server queues requests beyond the
-// handlers that run, nginx takes twice its MaxStreams in one turn. Those are about
-// their own queues, of which there is none here: a stream's cost begins with its head.
+// What others count: nghttp2 counts every RST_STREAM (burst 1000, 33 a second). Envoy
+// ends a connection if half of its streams, from 500 on, were reset within their first
+// second. Clients with a deadline of up to a second exceed both when their server hangs.
+// h2 (Rust) counts streams that are reset before the application accepts them (20), and
+// resets for violations (1024 per connection). Go's server limits the requests that wait
+// for a handler. nginx limits the new streams of one event to twice its
+// max_concurrent_streams. These three protect queues, which this engine does not have:
+// it passes a request on at once.
 type ResetLimit struct {
-	Burst     int           // streams in the bucket; below 0: no limit, for peers that are trusted
-	PerSecond int           // streams that leak
-	Young     time.Duration // age up to which a reset counts
+	Burst     int           // size of the bucket in streams; negative: no limit, for a trusted peer
+	PerSecond int           // streams that leak in a second
+	Young     time.Duration // a reset by the client counts below this age
 }
 
 func (l ResetLimit) withDefaults() ResetLimit {
@@ -60,9 +61,9 @@ func (l ResetLimit) withDefaults() ResetLimit {
 
 // bucket is a leaky bucket.
 type bucket struct {
-	empty time.Duration // when it will be, if nothing is added
-	drop  time.Duration // what a drop takes to leak
-	size  time.Duration // what a full one takes
+	empty time.Duration // time at which it will be empty if nothing is added
+	drop  time.Duration // time in which one drop leaks
+	size  time.Duration // time in which a full bucket leaks
 }
 
 func newBucket(burst, perSecond int) bucket {
@@ -70,27 +71,28 @@ func newBucket(burst, perSecond int) bucket {
 	return bucket{drop: drop, size: time.Duration(burst) * drop}
 }
 
-// add adds n drops, and reports whether they are too many.
+// add adds n drops, and reports whether the bucket overflows.
 func (b *bucket) add(now time.Duration, n int) (over bool) {
 	b.empty = max(b.empty, now) + time.Duration(n)*b.drop
 	return b.empty-now > b.size
 }
 
-// leak takes out a drop.
+// leak removes one drop.
 func (b *bucket) leak() { b.empty -= b.drop }
 
-// abuse counts what a peer can do for free and that costs this end work.
+// abuse counts what costs this end work, and its peer nothing.
 type abuse struct {
 	resets  bucket
 	empty   bucket // empty DATA frames since the last useful frame
-	refused int    // streams refused before the peer acknowledged our SETTINGS
+	refused int    // streams that were refused before the peer acknowledged our SETTINGS
 }
 
-// Tick tells the engine the time, in the time since any moment, before a Feed. The
-// limits on resets and empty frames are about time: without a Tick none passes.
+// Tick tells the engine the time, as the time since any fixed moment. Call it before each
+// Feed. The limits on resets and on empty frames are over time, which stands still
+// without Tick.
 func (c *Conn) Tick(now time.Duration) { c.now = max(c.now, now) }
 
-// inVain counts n streams against Config.Resets.
+// inVain adds n streams to the bucket of Config.Resets.
 func (c *Conn) inVain(n int) error {
 	if c.cfg.Role != Server || c.cfg.Resets.Burst < 0 || !c.abuse.resets.add(c.now, n) {
 		return nil
@@ -98,7 +100,7 @@ func (c *Conn) inVain(n int) error {
 	return connErr(EnhanceYourCalm, "too many streams were opened in vain: reset at once, malformed or refused")
 }
 
-// resetByPeer counts a stream that the peer has reset.
+// resetByPeer counts a stream that the peer has reset, if it is young and unanswered.
 func (c *Conn) resetByPeer(s *stream) error {
 	if s.sentHeaders || c.now-s.opened >= c.cfg.Resets.Young {
 		return nil
@@ -106,16 +108,16 @@ func (c *Conn) resetByPeer(s *stream) error {
 	return c.inVain(1)
 }
 
-// violation counts a stream that is reset for what the peer sent. s is nil if there
-// is none any more.
+// violation counts a stream that is reset because of what the peer sent. s is nil if the
+// stream is closed already.
 func (c *Conn) violation(s *stream) error {
 	if s != nil && s.credited {
-		return c.inVain(2) // its answer made room that it has no right to
+		return c.inVain(2) // takes back what its response took out
 	}
 	return c.inVain(1)
 }
 
-// answered makes room for a stream whose answer begins.
+// answered takes a stream out of the bucket, because the response to s begins.
 func (c *Conn) answered(s *stream) {
 	if c.cfg.Role == Server && !s.malformed && !s.credited {
 		s.credited = true
@@ -123,9 +125,9 @@ func (c *Conn) answered(s *stream) {
 	}
 }
 
-// emptyFrame counts a DATA frame that carries nothing. A server may send as many as
-// it likes: it costs the server as much as this end. So it does a client, but a
-// client's connection is one of many, and nothing says who it is.
+// emptyFrame counts an empty DATA frame. There is no limit for a server: gateways and
+// gRPC servers send many, and they cost the server as much as this end. A client is
+// limited, because it can open many connections.
 func (c *Conn) emptyFrame() error {
 	if c.cfg.Role == Server && c.abuse.empty.add(c.now, 1) {
 		return connErr(EnhanceYourCalm, "too many empty frames")
@@ -133,5 +135,5 @@ func (c *Conn) emptyFrame() error {
 	return nil
 }
 
-// useful notes a frame that carries something.
+// useful records a frame that is not empty.
 func (c *Conn) useful() { c.abuse.empty.empty = 0 }

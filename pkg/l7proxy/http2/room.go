@@ -1,9 +1,9 @@
 package http2
 
-// Room for streams and bytes: what keeps a new stream, or a stream's bytes, from going
-// on, so that a driver can wait for it or go elsewhere.
+// This file tells a driver what prevents a new stream, or the bytes of a stream, so that
+// it can wait or use another connection.
 
-// MaxOpen is how many further streams OpenStream would open now. Client role.
+// MaxOpen is the number of further streams that OpenStream would open now. Client role.
 func (c *Conn) MaxOpen() int {
 	if c.Draining() || c.cfg.Role != Client || c.nextID > maxStreamID {
 		return 0
@@ -12,19 +12,18 @@ func (c *Conn) MaxOpen() int {
 	return max(0, n-len(c.streams))
 }
 
-// PeerMaxStreams is how many streams the peer lets this end have open at once (RFC
-// 9113 §5.1.2). Until its SETTINGS arrive it is not known, and 100: the least that
-// §6.5.2 recommends. A stream opened by then may be refused.
+// PeerMaxStreams is the number of streams that the peer allows to be open at once (RFC
+// 9113 §5.1.2). known is false until its SETTINGS arrive. Until then 100 is assumed, the
+// least that §6.5.2 recommends, and the peer may refuse streams.
 func (c *Conn) PeerMaxStreams() (n int, known bool) {
 	return int(min(c.peer.maxStreams, 1<<30)), c.gotSettings
 }
 
-// RoomOpened reports, once, that OpenStream has turned a request away with
-// ErrTooManyStreams and would not do so now: a stream has ended, the peer allows
-// more, or the connection takes no further stream at all, in which case OpenStream
-// says ErrGoingAway and the request has to go elsewhere. Ask after each Feed, and after
-// what else ends streams: WriteReset, and WriteData, WriteHeaders and WriteTrailers
-// with an end.
+// RoomOpened reports, once, that OpenStream has returned ErrTooManyStreams and would not
+// return it now: a stream has ended, the peer allows more streams, or the connection is
+// draining. In the last case OpenStream returns ErrGoingAway, and the request needs
+// another connection. Call it after each Feed, and after the other calls that can end a
+// stream: WriteReset, and WriteData, WriteHeaders and WriteTrailers with END_STREAM.
 func (c *Conn) RoomOpened() bool {
 	if !c.turnedAway || c.MaxOpen() == 0 && !c.Draining() && c.nextID <= maxStreamID {
 		return false
@@ -33,20 +32,20 @@ func (c *Conn) RoomOpened() bool {
 	return true
 }
 
-// Stall is what keeps WriteData from taking a stream's bytes.
+// Stall is what prevents WriteData from taking bytes of a stream.
 type Stall uint8
 
 const (
-	// StallNone: nothing does.
+	// StallNone: nothing.
 	StallNone Stall = iota
-	// StallStream: the stream's window is spent, which concerns no other stream.
-	// EventWindowOpened of the stream ends it.
+	// StallStream: the stream's own window is used up. Other streams are not affected.
+	// EventWindowOpened of the stream follows.
 	StallStream
-	// StallConn: the connection's window is spent, and no stream can go on.
-	// EventWindowOpened of stream 0 ends it.
+	// StallConn: the connection's window is used up, so that no stream can continue.
+	// EventWindowOpened of stream 0 follows.
 	StallConn
-	// StallOutput: Config.OutputLimit is reached until the output is taken.
-	// OutputOpened says when.
+	// StallOutput: Config.OutputLimit is reached. OutputOpened reports when the output has
+	// been taken.
 	StallOutput
 )
 
@@ -59,8 +58,9 @@ func (s Stall) String() string {
 	return "unknown"
 }
 
-// Stalled is what would keep WriteData from taking bytes of the stream now: the first
-// that applies in the order of the constants. It is StallNone for a stream that is gone.
+// Stalled is what would prevent WriteData from taking bytes of the stream now. If several
+// apply, it is the first one in the order of the constants. It is StallNone for a closed
+// stream.
 func (c *Conn) Stalled(id uint32) Stall {
 	s := c.streams[id]
 	switch {
@@ -76,10 +76,9 @@ func (c *Conn) Stalled(id uint32) Stall {
 	return StallNone
 }
 
-// Windows are what is left of the connection's windows, in bytes: send is what the
-// peer takes of all streams together, recv what it may send. If one of them is 0 a
-// further stream would get nothing through in that direction until streams that are
-// stalled go on.
+// Windows returns the rest of the connection's windows in bytes: send is what this end
+// may still send on all streams together, recv what the peer may. If one of them is 0, a
+// new stream cannot carry a body in that direction before the stalled streams continue.
 func (c *Conn) Windows() (send, recv int) {
 	return int(max(0, c.send)), int(max(0, c.recv))
 }

@@ -9,8 +9,7 @@ import (
 
 // OpenStream sends a request head on a new stream and returns its id. Client
 // role. Errors: ErrGoingAway, ErrTooManyStreams (RoomOpened says when to try again),
-// ErrHeaderTooLarge, and of an extended CONNECT ErrNoSettings and
-// ErrNoConnectProtocol.
+// ErrHeaderTooLarge, and for an extended CONNECT ErrNoSettings and ErrNoConnectProtocol.
 func (c *Conn) OpenStream(fields []Field, end bool) (uint32, error) {
 	switch {
 	case c.Draining() || c.cfg.Role != Client || c.nextID > maxStreamID:
@@ -41,7 +40,7 @@ func (c *Conn) OpenStream(fields []Field, end bool) (uint32, error) {
 	return id, nil
 }
 
-// extendedConnect: of the request methods only CONNECT may have a :protocol.
+// extendedConnect: only CONNECT may have a :protocol.
 func extendedConnect(fields []Field) bool {
 	for i := range fields {
 		if fields[i].Name == ":protocol" {
@@ -54,8 +53,8 @@ func extendedConnect(fields []Field) bool {
 	return false
 }
 
-// WriteHeaders sends a response head, an interim (1xx) one, or with end set
-// trailers. Errors: ErrStreamClosed, ErrHeaderTooLarge.
+// WriteHeaders sends a response head, an interim (1xx) response, or trailers with end
+// set. Errors: ErrStreamClosed, ErrHeaderTooLarge.
 func (c *Conn) WriteHeaders(id uint32, fields []Field, end bool) error {
 	s := c.streams[id]
 	switch {
@@ -110,11 +109,10 @@ func (c *Conn) writeFields(id uint32, fields []Field, end bool) {
 
 func (c *Conn) frameLimit() int { return int(min(c.peer.maxFrame, maxFrameOut)) }
 
-// WriteData sends as much of p as the peer's windows and the output buffer
-// take, and returns how much that was. With end set, END_STREAM goes with the
-// last byte. If n < len(p), go on with the rest at the next EventWindowOpened
-// of the stream or of stream 0, or when OutputOpened says so: Stalled tells which.
-// Error: ErrStreamClosed.
+// WriteData sends as much of p as the peer's windows and the output buffer allow, and
+// returns how many bytes it took. With end set, END_STREAM is sent with the last byte of
+// p. If n < len(p), continue with the rest after EventWindowOpened of the stream or of
+// stream 0, or after OutputOpened; Stalled tells which. Error: ErrStreamClosed.
 func (c *Conn) WriteData(id uint32, p []byte, end bool) (n int, err error) {
 	s := c.streams[id]
 	if s == nil || s.localClosed || c.err != nil {
@@ -146,8 +144,7 @@ func (c *Conn) WriteData(id uint32, p []byte, end bool) (n int, err error) {
 	return n, nil
 }
 
-// dataFrame appends one DATA frame to the output in place: the Framer would
-// copy it once more.
+// dataFrame appends one DATA frame to the output. The Framer would copy it once more.
 func (c *Conn) dataFrame(s *stream, p []byte, end bool) {
 	flags := byte(0)
 	if end {
@@ -160,8 +157,7 @@ func (c *Conn) dataFrame(s *stream, p []byte, end bool) {
 	c.out = append(c.out, p...)
 }
 
-// WriteReset ends the stream with RST_STREAM. A stream that is gone already is
-// no error.
+// WriteReset ends the stream with RST_STREAM. It does nothing if the stream is closed.
 func (c *Conn) WriteReset(id uint32, code ErrCode) {
 	if s := c.streams[id]; s != nil && c.err == nil {
 		c.resetStream(s, code)

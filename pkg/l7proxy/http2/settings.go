@@ -6,7 +6,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// settingsFrame validates, applies and acknowledges SETTINGS, RFC 9113 §6.5.
+// settingsFrame validates, applies and acknowledges SETTINGS (RFC 9113 §6.5).
 func (c *Conn) settingsFrame(f *xhttp2.SettingsFrame) error {
 	if f.IsAck() {
 		c.acked = true
@@ -37,7 +37,7 @@ func (c *Conn) settingsFrame(f *xhttp2.SettingsFrame) error {
 		case xhttp2.SettingMaxHeaderListSize:
 			c.peer.maxHeaderList = s.Val
 		case xhttp2.SettingEnableConnectProtocol:
-			if s.Val > 1 || s.Val == 0 && c.peer.connect { // RFC 8441 §3: it cannot be taken back
+			if s.Val > 1 || s.Val == 0 && c.peer.connect { // RFC 8441 §3: it cannot be revoked
 				return connErr(ProtocolError, "invalid SETTINGS_ENABLE_CONNECT_PROTOCOL")
 			}
 			c.peer.connect = s.Val == 1
@@ -51,8 +51,8 @@ func (c *Conn) settingsFrame(f *xhttp2.SettingsFrame) error {
 	return c.framer.WriteSettingsAck()
 }
 
-// setInitialWindow applies the peer's SETTINGS_INITIAL_WINDOW_SIZE to every
-// open stream, whose window may become negative (RFC 9113 §6.9.2).
+// setInitialWindow applies the peer's SETTINGS_INITIAL_WINDOW_SIZE to all open streams. A
+// stream's window may become negative (RFC 9113 §6.9.2).
 func (c *Conn) setInitialWindow(window int64) error {
 	delta := window - c.peer.initialWindow
 	if delta == 0 {
@@ -69,7 +69,7 @@ func (c *Conn) setInitialWindow(window int64) error {
 			opened = append(opened, s.id)
 		}
 	}
-	slices.Sort(opened) // events must not depend on map order
+	slices.Sort(opened) // the order of events must not depend on the map
 	for _, id := range opened {
 		c.emit(Event{Kind: EventWindowOpened, Stream: id})
 	}

@@ -2,33 +2,32 @@ package http2
 
 import "time"
 
-// stream is the state of one open or half-closed stream, RFC 9113 §5.1. Idle
-// streams have an id above those used; closed ones are remembered for a while
-// in closedRing.
+// stream is the state of one open or half-closed stream (RFC 9113 §5.1). Idle streams
+// have an id above those used so far. closedRing has the latest closed streams.
 type stream struct {
 	id           uint32
-	localClosed  bool // we sent END_STREAM
-	remoteClosed bool // the peer did
+	localClosed  bool // this end sent END_STREAM
+	remoteClosed bool // the peer sent END_STREAM
 
-	gotHeaders  bool // the request's, or the final response's, field section arrived
-	sentHeaders bool // the same, sent
-	noBody      bool // client role: the request was HEAD, so content-length announces no DATA
-	connect     bool // CONNECT: content-length means nothing
-	blocked     bool // WriteData was turned away by this stream's window
-	malformed   bool // the request is
-	credited    bool // its answer made room in the bucket of resets
+	gotHeaders  bool // the field section of the request, or of the final response, has arrived
+	sentHeaders bool // the same section was sent
+	noBody      bool // client role: the request was HEAD, so that no DATA follows content-length
+	connect     bool // CONNECT: content-length has no meaning
+	blocked     bool // WriteData did not take all bytes because of this stream's window
+	malformed   bool // the request is malformed
+	credited    bool // the response took one stream out of the bucket of resets
 
-	opened time.Duration // Conn.now then
+	opened time.Duration // time when the stream was opened
 
 	send    int64 // send window
-	recv    int64 // receive window left
-	unacked int64 // consumed and not yet given back
+	recv    int64 // rest of the receive window
+	unacked int64 // bytes consumed but not returned to the peer's window yet
 
-	contentLength int64 // announced by the peer; -1 if not
-	received      int64 // DATA bytes so far
+	contentLength int64 // announced by the peer; -1: none
+	received      int64 // bytes of DATA so far
 }
 
-// addStream makes the state of a stream that opens now.
+// addStream adds the state of a stream that is opened now.
 func (c *Conn) addStream(id uint32) *stream {
 	var s *stream
 	if n := len(c.free); n > 0 {
@@ -42,7 +41,7 @@ func (c *Conn) addStream(id uint32) *stream {
 	return s
 }
 
-// closeStream forgets s; how tells late frames from violations.
+// closeStream removes s. how distinguishes late frames from violations.
 func (c *Conn) closeStream(s *stream, how closeCause) {
 	delete(c.streams, s.id)
 	c.closed.add(s.id, how)
@@ -51,21 +50,21 @@ func (c *Conn) closeStream(s *stream, how closeCause) {
 	}
 }
 
-// closeIfDone forgets s once both sides have ended it.
+// closeIfDone removes s if both sides have ended it.
 func (c *Conn) closeIfDone(s *stream) {
 	if s.localClosed && s.remoteClosed {
 		c.closeStream(s, closedByEnd)
 	}
 }
 
-// resetStream sends RST_STREAM and forgets the stream.
+// resetStream sends RST_STREAM and removes the stream.
 func (c *Conn) resetStream(s *stream, code ErrCode) {
 	_ = c.framer.WriteRSTStream(s.id, code)
 	c.closeStream(s, closedByUs)
 }
 
-// streamError answers a violation of the peer's on one stream (RFC 9113
-// §5.4.2): the stream is reset, the connection goes on.
+// streamError handles a violation by the peer on one stream (RFC 9113 §5.4.2): it resets
+// the stream, and the connection continues.
 func (c *Conn) streamError(id uint32, code ErrCode) error {
 	s := c.streams[id]
 	if s != nil {
@@ -79,20 +78,20 @@ func (c *Conn) streamError(id uint32, code ErrCode) error {
 	return c.violation(s)
 }
 
-// refuse answers a request beyond MaxStreams (RFC 9113 §5.1.2), so that the peer
-// knows that it may send it again (§8.7).
+// refuse refuses a request that exceeds MaxStreams (RFC 9113 §5.1.2). The code tells the
+// peer that it may send the request again (§8.7).
 func (c *Conn) refuse(id uint32) error {
 	_ = c.framer.WriteRSTStream(id, RefusedStream)
 	c.closed.add(id, closedByUs)
 	c.control += frameHeaderLen + 4
 	if !c.acked && c.abuse.refused < maxRefusedEarly {
-		c.abuse.refused++ // it does not know the setting yet
+		c.abuse.refused++ // the peer does not know the setting yet
 		return nil
 	}
 	return c.inVain(1)
 }
 
-// idle reports whether no frame ever opened the stream.
+// idle reports whether the stream was never opened.
 func (c *Conn) idle(id uint32) bool {
 	if c.cfg.Role == Server {
 		return id%2 == 0 || id > c.lastPeerID
@@ -100,17 +99,17 @@ func (c *Conn) idle(id uint32) bool {
 	return id%2 == 0 || id >= c.nextID
 }
 
-// closeCause is how a stream came to its end.
+// closeCause is how a stream ended.
 type closeCause uint8
 
 const (
-	closedUnknown closeCause = iota // long ago, or skipped over
+	closedUnknown closeCause = iota // too long ago, or an id that was skipped
 	closedByEnd                     // both sides sent END_STREAM
 	closedByPeer                    // the peer sent RST_STREAM
-	closedByUs                      // we did: what the peer sent before it knew is ignored
+	closedByUs                      // this end sent it: frames that cross it are ignored
 )
 
-// closedRing remembers how the latest streams ended, in fixed memory.
+// closedRing stores how the latest streams ended, in memory of fixed size.
 type closedRing struct {
 	ids    [128]uint32
 	causes [128]closeCause

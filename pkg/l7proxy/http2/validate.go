@@ -2,15 +2,15 @@ package http2
 
 import "strings"
 
-// request is what the engine needs to know of a request head.
+// request has the properties of a request head that the engine needs.
 type request struct {
-	contentLength int64 // -1: not announced
+	contentLength int64 // -1: none
 	connect       bool
 }
 
-// checkRequest validates a request's field section (RFC 9113 §8.2, §8.3.1);
-// extended says whether CONNECT may have a :protocol (RFC 8441). The reason says
-// why it is malformed; "" means it is not.
+// checkRequest validates a request's field section (RFC 9113 §8.2, §8.3.1). extended says
+// whether CONNECT may have a :protocol (RFC 8441). reason says why the request is
+// malformed; it is "" if it is valid.
 func checkRequest(fields []Field, extended bool) (req request, reason string) {
 	req.contentLength = -1
 	var method, scheme, path, authority, protocol, host *string
@@ -113,8 +113,8 @@ func checkTrailers(fields []Field) bool {
 	return true
 }
 
-// checkField validates one regular field (§8.2.1, §8.2.2), and with trim takes white
-// space off its value. ':' is no token character, so pseudo-header fields fail.
+// checkField validates one regular field (§8.2.1, §8.2.2). With trim it strips white
+// space from the value. Pseudo-header fields fail, because ':' is no token character.
 func checkField(f *Field, trim bool) bool {
 	if !validName(f.Name) || !validValue(f.Value) && !(trim && trimValue(f)) {
 		return false
@@ -128,20 +128,20 @@ func checkField(f *Field, trim bool) bool {
 	return true
 }
 
-// trimValue strips white space off both ends of a value that is not valid, and reports
-// whether it is then. The white space must not be there (RFC 9113 §8.2.1), and is no
-// part of the value (RFC 9110 §5.5): peers send it in response fields, gRPC metadata
-// and grpc-message, and others strip it or let it pass. Stripped before anything looks
-// at the value, it means the same to all. Where it has been used to hide a field it
-// still makes a message malformed: around names, and around a request's pseudo-header
-// fields, host and content-length.
+// trimValue strips white space from both ends of an invalid value, and reports whether
+// the value is valid then. RFC 9113 §8.2.1 forbids the white space, and it is not part of
+// the value (RFC 9110 §5.5). But peers send it in response fields, gRPC metadata and
+// grpc-message, and other implementations strip it or accept it. Because it is stripped
+// before any other check, all readers see the same value. White space still makes a
+// message malformed where it has been used to hide a field: around names, and around a
+// request's pseudo-header fields, host and content-length.
 func trimValue(f *Field) bool {
 	f.Value = strings.Trim(f.Value, " \t")
 	return validValue(f.Value)
 }
 
-// noteLength remembers content-length in *length; different ones are malformed
-// (RFC 9110 §8.6).
+// noteLength stores content-length in *length. Different values are malformed (RFC 9110
+// §8.6).
 func noteLength(f *Field, length *int64) bool {
 	if f.Name != "content-length" {
 		return true
@@ -164,12 +164,12 @@ func validStatus(v string) bool {
 	return len(v) == 3 && v[0] >= '1' && v[0] <= '9' && v[1] >= '0' && v[1] <= '9' && v[2] >= '0' && v[2] <= '9'
 }
 
-// tokenChar holds RFC 9110 §5.6.2 tchar.
+// tokenChar is tchar (RFC 9110 §5.6.2).
 var tokenChar = charSet("!#$%&'*+-.^_`|~" + digits + letters)
 
 func validToken(s string) bool { return s != "" && consistsOf(s, &tokenChar) }
 
-// validName: a token with no upper case letter, RFC 9113 §8.2.1.
+// validName: a token without upper case letters (RFC 9113 §8.2.1).
 func validName(s string) bool {
 	for i := range len(s) {
 		if b := s[i]; !tokenChar[b] || 'A' <= b && b <= 'Z' {
@@ -179,10 +179,9 @@ func validName(s string) bool {
 	return s != ""
 }
 
-// validValue: no control character, and no white space at either end (RFC 9113
-// §8.2.1), which trimValue has stripped where that is done. The RFC forbids NUL, CR
-// and LF alone; the others have no meaning in a field either (RFC 9110 §5.5), and
-// HTTP/1 does not carry them.
+// validValue: no control character, and no white space at either end (RFC 9113 §8.2.1).
+// The RFC forbids only NUL, CR and LF; the other control characters have no meaning in a
+// field either (RFC 9110 §5.5), and HTTP/1 cannot carry them.
 func validValue(s string) bool {
 	if s == "" {
 		return true
