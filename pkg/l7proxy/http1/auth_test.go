@@ -15,7 +15,7 @@ func TestBindsConnection(t *testing.T) {
 		"Authorization: Digest username=\"NTLM\", NTLM=1":           false,
 		"Authorization:":                                            false,
 		"X-Authorization: NTLM a":                                   false,
-		"WWW-Authenticate: NTLM":                                    false, // a request's is nobody's
+		"WWW-Authenticate: NTLM":                                    false, // the field has no meaning in a request
 	} {
 		h, _ := request(t, "GET / HTTP/1.1\r\nHost: a\r\n"+fields+"\r\n\r\n")
 		if h.BindsConnection() != want {

@@ -14,7 +14,7 @@ const (
 	lengthHead  = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
 )
 
-// outcome is all that a body tells about the bytes it was fed with.
+// outcome is what a body says about the bytes that it was given.
 type outcome struct {
 	Consumed int
 	Payload  string
@@ -22,7 +22,7 @@ type outcome struct {
 	Err      string
 }
 
-// feed gives in to the body in pieces, whose sizes next returns.
+// feed passes in to the body in pieces. next returns the size of each piece.
 func feed(b Body, in []byte, next func() int) outcome {
 	var o outcome
 	for o.Consumed < len(in) && !b.Done() {
@@ -149,7 +149,7 @@ func TestRefusedBody(t *testing.T) {
 	}
 }
 
-// One-byte chunks are a legitimate way to stream.
+// Chunks of one byte are legitimate.
 func TestOneByteChunks(t *testing.T) {
 	h, _ := request(t, chunkedHead)
 	b := h.Body()
@@ -181,7 +181,7 @@ func TestFinish(t *testing.T) {
 	}
 }
 
-// FuzzBody: whatever the pieces, a body comes to the same end.
+// FuzzBody: the result does not depend on the sizes of the pieces.
 func FuzzBody(f *testing.F) {
 	for _, in := range []string{
 		"3\r\nabc\r\n0\r\n\r\nnext", "1;a=b\r\nx\r\n0\r\nA: b\r\n\r\n", "5\nabcde", "0\r\nHost: b\r\n\r\n", "12345next",

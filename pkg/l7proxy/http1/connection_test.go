@@ -2,9 +2,9 @@ package http1
 
 import "testing"
 
-// TestConnectionField: what the next hop is told of its connection's life is what the
-// sender would have told it without the proxy, as far as the proxy does the same, and
-// it is told so in the same place.
+// TestConnectionField: the Connection field for the next hop is the one that it would get
+// from the sender without the proxy, as far as it is true for the next connection. It
+// stays in its place.
 func TestConnectionField(t *testing.T) {
 	const (
 		get10, get11 = "GET / HTTP/1.0\r\n", "GET / HTTP/1.1\r\nHost: a\r\n"
@@ -14,12 +14,12 @@ func TestConnectionField(t *testing.T) {
 		asItCame     = "connection:Keep-Alive\r\n"
 	)
 	for _, test := range []struct {
-		name, line, sent string // sent: Connection as the sender has it
+		name, line, sent string // sent: the sender's Connection field
 		life             Connection
-		want             string // and as the next hop gets it
+		want             string // the field that the next hop gets
 	}{
 		{"a client that says nothing", get11, "", ConnectionDefault, ""},
-		{"a client that keeps", get11, asItCame, ConnectionDefault, asItCame}, // an HTTP/1.0 server would close otherwise
+		{"a client that keeps", get11, asItCame, ConnectionDefault, asItCame}, // an HTTP/1.0 server would close without it
 		{"a client that closes, to a connection that stays", get11, end, ConnectionDefault, ""},
 		{"a client that keeps, to a connection that ends", get11, keep, ConnectionClose, end},
 		{"an old client that says nothing, to a connection that stays", get10, "", ConnectionKeepAlive, "at the end"},
@@ -73,7 +73,7 @@ func TestConnectionField(t *testing.T) {
 	t.Run("in its place through two proxies", func(t *testing.T) {
 		const in = ok11 + "A: 1\r\n" + end + "Content-Length: 0\r\n\r\n"
 		h, _ := response(t, in, 0)
-		between := AppendResponseHead(nil, h, &Edits{}) // a connection that other requests use too
+		between := AppendResponseHead(nil, h, &Edits{}) // on a connection that persists
 		h, _ = response(t, string(between), 0)
 		if got := string(AppendResponseHead(nil, h, &Edits{Connection: ConnectionClose})); got != in || !h.KeepAlive() {
 			t.Errorf("forwarded as %q, then as %q, want %q", between, got, in)

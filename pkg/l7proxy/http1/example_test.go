@@ -1,13 +1,11 @@
 package http1_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
-	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // show prints a message with its line ends visible.
@@ -131,21 +129,6 @@ func ExampleBody_Finish() {
 	// Output:
 	// true <nil>
 	// false http1: connection closed before the body was complete
-}
-
-// The proxy's own answer to a request that it could not forward.
-func ExampleAppendReply() {
-	reply := http1.ReplyOf(mesh.ReasonNoEndpoints)
-	message := http1.AppendReply(nil, &reply, 0, true)
-	status, _, _ := bytes.Cut(message, []byte("\r\n"))
-	fmt.Printf("%s\n", status)
-
-	show(http1.AppendReply(nil, &reply, http1.KindGRPC, false))
-	show(http1.AppendReply(nil, &http1.Reply{Status: 308, Location: "https://web/"}, 0, false))
-	// Output:
-	// HTTP/1.1 503 Service Unavailable
-	// HTTP/1.1 200 OK|underlane-reason: no-endpoints|content-type: application/grpc|content-length: 0|grpc-status: 14|grpc-message: the service has no ready endpoint||
-	// HTTP/1.1 308 Permanent Redirect|location: https://web/|content-length: 0||
 }
 
 // NTLM and Negotiate authenticate a connection: no other client's requests may go on it.

@@ -110,7 +110,7 @@ func TestNoAllocations(t *testing.T) {
 			out = AppendResponseHead(out[:0], &h, edits)
 		}
 	}
-	exchange() // the first message makes the memory that the next ones use again
+	exchange() // the first message allocates the memory that later ones reuse
 	if n := testing.AllocsPerRun(100, exchange); n != 0 {
 		t.Errorf("%v allocations, want 0", n)
 	}

@@ -13,21 +13,23 @@ import (
 	"testing"
 )
 
-// net/http is the oracle: what we accept it must accept, with the same
-// method, target, authority, framing and content, and with the same rest.
-// The exceptions, where we know better or do not care:
-//   - one empty line before a request: RFC 9112 §2.2 wants it ignored;
-//   - targets that package url cannot parse ("%zz"): passed on as they are;
+// net/http is the oracle: it must accept every message that the engine accepts, with the
+// same method, target, authority, framing and content, and leave the same bytes. The
+// intended exceptions:
+//   - one empty line before a request: RFC 9112 §2.2 says to ignore it;
+//   - targets that package url cannot parse ("%zz"): the engine forwards them unchanged;
 //   - a percent-encoded host: net/http decodes it;
-//   - a Trailer field that announces a framing field: net/http refuses the
-//     announcement, we the trailer itself.
+//   - a Trailer field that announces a framing field: net/http refuses the announcement,
+//     the engine refuses the trailer itself;
+//   - framing fields without a meaning, and white space before a colon, in responses:
+//     net/http reads the message as it is forwarded.
 func oracleException(h *Head, err error) bool {
 	var badURL *url.Error
 	return errors.As(err, &badURL) ||
 		h.Get("Trailer") != nil && strings.Contains(err.Error(), "bad trailer key")
 }
 
-// compareBody feeds our body with in and compares with what the oracle read.
+// compareBody passes in to our Body and compares the result with the oracle's.
 func compareBody(t *testing.T, body Body, in []byte, theirs io.Reader, rest *bufio.Reader) {
 	t.Helper()
 	got := feed(body, in, one)
@@ -35,7 +37,7 @@ func compareBody(t *testing.T, body Body, in []byte, theirs io.Reader, rest *buf
 		got.Done = true
 	}
 	if !got.Done {
-		return // refused, or cut short: nothing was accepted
+		return // refused or incomplete: nothing was accepted
 	}
 	content, err := io.ReadAll(theirs)
 	if err != nil {
@@ -120,14 +122,14 @@ func FuzzResponse(f *testing.F) {
 func checkResponse(t *testing.T, in []byte, asked Kind) (accepted bool) {
 	t.Helper()
 	var h Head
-	asked &^= KindCONNECT // of a tunnel net/http knows nothing
+	asked &^= KindCONNECT // net/http does not know tunnels
 	n, err := ParseResponse(in, &h, asked)
 	if n == 0 || err != nil {
 		return false
 	}
 	checkPieces(t, in[:n], &h, asked)
 	theirs := in
-	if h.misframed || slices.ContainsFunc(h.fields, func(f field) bool { return f.spaced }) { // they read it as it is forwarded: mended
+	if h.misframed || slices.ContainsFunc(h.fields, func(f field) bool { return f.spaced }) { // corrected when it is forwarded
 		theirs = append(h.appendHead(nil, &Edits{}), in[n:]...)
 	}
 	reader, method := oracleReader(theirs), "GET"
@@ -151,8 +153,8 @@ func checkResponse(t *testing.T, in []byte, asked Kind) (accepted bool) {
 	return true
 }
 
-// TestOracleCombinations puts messages together from parts that are sound,
-// odd and hostile: a mutating fuzzer seldom finds two of them at once.
+// TestOracleCombinations builds messages from valid, unusual and hostile parts: a mutating
+// fuzzer seldom finds two of them in one message.
 func TestOracleCombinations(t *testing.T) {
 	requestLines := []string{
 		"GET / HTTP/1.1", "POST /a?b HTTP/1.1", "HEAD http://b:1/x HTTP/1.1", "PUT /%zz HTTP/1.1", "POST / HTTP/1.0",
@@ -198,7 +200,7 @@ func TestOracleCombinations(t *testing.T) {
 	}
 }
 
-// checkPieces: parsed in growing pieces a head says the same.
+// checkPieces: a head that arrives in pieces has the same result.
 func checkPieces(t *testing.T, in []byte, whole *Head, asked Kind) {
 	t.Helper()
 	var h Head
@@ -213,12 +215,12 @@ func checkPieces(t *testing.T, in []byte, whole *Head, asked Kind) {
 	}
 }
 
-// checkForward: what is forwarded says the same to us, and is forwarded the
-// same once more.
+// checkForward: the engine reads a forwarded head as it read the original, and forwards it
+// unchanged.
 func checkForward(t *testing.T, h *Head, asked Kind) {
 	t.Helper()
 	if len(h.buf) > MaxHead-100 || len(h.fields) > MaxFields-2 {
-		return // what is added could be over the limit
+		return // the added fields could exceed the limit
 	}
 	out := h.appendHead(nil, &Edits{})
 	var again Head
@@ -226,7 +228,7 @@ func checkForward(t *testing.T, h *Head, asked Kind) {
 		t.Fatalf("%q is forwarded as %q: %d, %v", h.buf, out, n, err)
 	}
 	a, b := look(h), look(&again)
-	a.KeepAlive = b.KeepAlive // belongs to one connection
+	a.KeepAlive = b.KeepAlive // concerns one connection
 	if a != b || h.Status() != again.Status() {
 		t.Fatalf("%q is forwarded as %q: %+v, was %+v", h.buf, out, b, a)
 	}

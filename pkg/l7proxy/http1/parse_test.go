@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// request parses one whole request head.
+// request parses one complete request head.
 func request(t testing.TB, in string) (*Head, int) {
 	t.Helper()
 	var h Head
@@ -19,7 +19,7 @@ func request(t testing.TB, in string) (*Head, int) {
 	return &h, n
 }
 
-// response parses one whole response head.
+// response parses one complete response head.
 func response(t testing.TB, in string, asked Kind) (*Head, int) {
 	t.Helper()
 	var h Head
@@ -86,8 +86,8 @@ func TestParseRequest(t *testing.T) {
 	}
 }
 
-// TestRefusedRequest has a vector for each way of smuggling, and for each
-// rule that a lenient parser breaks.
+// TestRefusedRequest has a row for each smuggling technique, and for each rule that
+// lenient parsers do not enforce.
 func TestRefusedRequest(t *testing.T) {
 	const host = "Host: a\r\n"
 	line := func(fields string) string { return "POST / HTTP/1.1\r\n" + host + fields + "\r\n\r\n" }
@@ -282,7 +282,8 @@ func TestRefusedResponse(t *testing.T) {
 	}
 }
 
-// Byte by byte, in a buffer that moves, gives the same as in one piece.
+// A head that arrives byte by byte, in a buffer that moves, has the same result as in one
+// piece.
 func TestIncremental(t *testing.T) {
 	const in = "\r\nPOST /a HTTP/1.1\r\nHost: a\r\nX-Y:  z \r\nContent-Length: 3\r\n\r\n"
 	whole, _ := request(t, in)
@@ -302,7 +303,7 @@ func TestIncremental(t *testing.T) {
 	if h.Get("absent") != nil {
 		t.Error("a field that is not there has a value")
 	}
-	// The same Head for the next message.
+	// The same Head parses the next message.
 	if _, err := ParseRequest([]byte("GET /next HTTP/1.0\r\n\r\n"), &h); err != nil || string(h.Path()) != "/next" || h.Get("Host") != nil {
 		t.Errorf("next message: %v, path %q", err, h.Path())
 	}

@@ -7,22 +7,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// mended is what the engine makes of a message that breaks the RFC without harm.
+// mended is how the engine reads and forwards a message with a harmless error.
 type mended struct {
-	Forwarded string // the head, as it is sent on
+	Forwarded string // the head
 	Body      BodyKind
 	KeepAlive bool
 }
 
-// TestFramingOfNoBody: a response that has no body ends at its empty line (RFC 9112
-// §6.3), whatever its framing fields say, and they are not forwarded. A response with
-// a body is still refused for them.
+// TestFramingOfNoBody: a response that cannot have a body ends at its empty line,
+// regardless of its framing fields (RFC 9112 §6.3), which are not forwarded.
 func TestFramingOfNoBody(t *testing.T) {
 	lines := map[string]struct {
 		line  string
 		asked Kind
 		body  BodyKind
-		more  string // fields that the status needs
+		more  string // fields that the status requires
 	}{
 		"204":     {line: "HTTP/1.1 204 No Content\r\n"},
 		"100":     {line: "HTTP/1.1 100 Continue\r\n"},
@@ -62,9 +61,8 @@ func TestFramingOfNoBody(t *testing.T) {
 	})
 }
 
-// TestSpaceBeforeColon: of a response it is not forwarded (RFC 9112 §5.1), and what
-// the field says counts. A request with it is refused, and so is a trailer: trailers
-// are forwarded as they come.
+// TestSpaceBeforeColon: in a response the field is valid, and it is forwarded without the
+// white space (RFC 9112 §5.1). A request is refused.
 func TestSpaceBeforeColon(t *testing.T) {
 	for _, test := range []struct {
 		name, in string
@@ -99,8 +97,8 @@ func TestSpaceBeforeColon(t *testing.T) {
 	}
 }
 
-// TestMinorVersions: of the minor versions only 0 is told from 1 (RFC 9110 §2.5), and
-// each is forwarded as it came.
+// TestMinorVersions: all minor versions above 0 mean HTTP/1.1 (RFC 9110 §2.5). The version
+// is forwarded unchanged.
 func TestMinorVersions(t *testing.T) {
 	for minor := range 10 {
 		version := "HTTP/1." + strconv.Itoa(minor)

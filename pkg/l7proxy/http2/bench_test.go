@@ -7,8 +7,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// BenchmarkExchange is a gRPC call in the server role: what a client's connection
-// costs the engine.
+// BenchmarkExchange measures a gRPC call on an engine in the server role.
 func BenchmarkExchange(b *testing.B) {
 	var t testing.T
 	w := newWire(&t, Config{Role: Server})

@@ -64,7 +64,7 @@ func TestContinuation(t *testing.T) {
 	w := newWire(t, Config{Role: Server})
 	block := w.block(append(append([]string(nil), getFields...), "x-a", "1")...)
 	must(t, w.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: block[:3], EndStream: true}))
-	w.feed() // the section goes on in the next Feed
+	w.feed() // the section continues in the next Feed
 	must(t, w.fr.WriteContinuation(1, false, block[3:9]))
 	must(t, w.fr.WriteContinuation(1, true, block[9:]))
 	w.feed("HEADERS 1 " + getEvent + " x-a=1 END")
@@ -83,7 +83,7 @@ func TestContinuation(t *testing.T) {
 
 func TestLargeSectionIsSplit(t *testing.T) {
 	w := newWire(t, Config{Role: Client})
-	value := string(bytes.Repeat([]byte{'~'}, 40<<10)) // Huffman makes '~' longer, so it goes raw
+	value := string(bytes.Repeat([]byte{'~'}, 40<<10)) // not Huffman coded, which would make '~' longer
 	_, err := w.c.OpenStream(append(fieldList(getFields...), Field{Name: "x-big", Value: value}), true)
 	must(t, err)
 	w.sent("HEADERS 1 "+getEvent+" … END", "CONTINUATION 1 …", "CONTINUATION 1 x-big="+value)
@@ -110,13 +110,13 @@ func TestSensitiveStaysSensitive(t *testing.T) {
 	}
 }
 
-// TestStreamErrors: violations that cost one stream.
+// TestStreamErrors: violations that end one stream.
 func TestStreamErrors(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		do   func(w *wire)
-		want string // error code of the RST_STREAM on stream 1; "400": whoever asks for the events is to answer so
-		seen bool   // the stream was announced by an event before
+		want string // error code of the RST_STREAM on stream 1; "400": EventMalformed, to which the driver responds
+		seen bool   // an event named the stream before
 	}{
 		{"upper case name", func(w *wire) { w.get(1, true, "X-A", "1") }, "400", false},
 		{"space in name", func(w *wire) { w.get(1, true, "x a", "1") }, "400", false},
@@ -195,7 +195,7 @@ func TestStreamErrors(t *testing.T) {
 			} else {
 				w.sent("RST_STREAM 1 " + tt.want)
 			}
-			// What comes late for it is ignored; the connection goes on.
+			// Late frames for it are ignored; the connection continues.
 			w.in.Reset()
 			w.get(3, true)
 			w.feed("HEADERS 3 " + getEvent + " END")
@@ -203,7 +203,7 @@ func TestStreamErrors(t *testing.T) {
 	}
 }
 
-// TestConnErrors: violations that cost the connection.
+// TestConnErrors: violations that end the connection.
 func TestConnErrors(t *testing.T) {
 	raw := func(w *wire, typ xhttp2.FrameType, flags xhttp2.Flags, id uint32, n int) {
 		must(w.t, w.fr.WriteRawFrame(typ, flags, id, make([]byte, n)))

@@ -6,7 +6,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// extended is an extended CONNECT, RFC 8441 §4.
+// extended is an extended CONNECT (RFC 8441 §4).
 var extended = []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "http", ":path", "/chat", ":authority", "a"}
 
 const extendedEvent = ":method=CONNECT :protocol=websocket :scheme=http :path=/chat :authority=a"
@@ -66,22 +66,22 @@ func TestExtendedConnectClient(t *testing.T) {
 		t.Errorf("not offered: %v", err)
 	}
 	_, err := w.c.OpenStream(fieldList(":method", "CONNECT", ":authority", "a:1"), false)
-	must(t, err) // the plain one needs nobody's leave
+	must(t, err) // an ordinary CONNECT needs no setting
 
 	w = newWire(t, Config{Role: Client}, enable(1))
 	id, err := w.c.OpenStream(fieldList(extended...), false)
 	must(t, err)
 	w.sent("HEADERS 1 " + extendedEvent)
-	// The content-length of a tunnel's answer means nothing.
+	// The content-length of a tunnel's response has no meaning.
 	w.headers(id, false, ":status", "200", "content-length", "1")
 	must(t, w.fr.WriteData(id, false, []byte("abc")))
 	w.feed("HEADERS 1 :status=200 content-length=1", `DATA 1 "abc"`)
 
-	must(t, w.fr.WriteSettings(enable(0))) // not to be taken back
+	must(t, w.fr.WriteSettings(enable(0))) // it cannot be revoked
 	w.feed("PROTOCOL_ERROR")
 }
 
-// malformed feeds what was written, which is a malformed request and no more.
+// malformed feeds what was written, and expects one malformed request.
 func (w *wire) malformed() {
 	w.t.Helper()
 	events, err := w.c.Feed(w.in.Bytes())
@@ -90,16 +90,16 @@ func (w *wire) malformed() {
 	}
 }
 
-// TestAuthority: of the same grammar as HTTP/1's Host.
+// TestAuthority: the grammar is that of HTTP/1's Host.
 func TestAuthority(t *testing.T) {
-	for s, want := range map[string][2]bool{ // without need of a port, and with
+	for s, want := range map[string][2]bool{ // no port required, port required
 		"":             {true, false},
 		"a":            {true, false},
 		"a.b-c_d:80":   {true, true},
 		"10.0.0.1:1":   {true, true},
 		"[::1]":        {true, false},
 		"[fe80::1]:80": {true, true},
-		"%2Ftmp%2Fs":   {true, false}, // a unix socket's, of gRPC
+		"%2Ftmp%2Fs":   {true, false}, // gRPC over a Unix socket
 		"a:":           {true, false},
 		":80":          {},
 		"a:80:80":      {},

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// serveEngine answers requests on a connection with an engine in the server
-// role: the request's body and fields come back, trailers after it.
+// serveEngine responds to requests on a connection with an engine in the server role. The
+// response has the request's body, and trailers.
 func serveEngine(nc net.Conn) {
 	defer nc.Close()
 	c := New(Config{Role: Server})
@@ -77,7 +77,7 @@ func (e *echo) push(c *Conn, id uint32) {
 		return
 	}
 	n, _ := c.WriteData(id, e.body, false)
-	c.Consume(id, n) // 5 more than came: the engine's own greeting, which only widens the window
+	c.Consume(id, n) // 5 bytes more than received, for "echo:": this only widens the window
 	e.body = append(e.body[:0], e.body[n:]...)
 	if e.end && len(e.body) == 0 {
 		e.done = c.WriteTrailers(id, []Field{{Name: "x-end", Value: "1"}}) == nil

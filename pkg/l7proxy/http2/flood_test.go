@@ -10,9 +10,9 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// flood feeds what write makes for each of n turns, as a driver does: the output
-// is taken now and then if the peer reads, never if it does not. It returns the
-// error that ended the connection, and the most output that there was.
+// flood calls write n times and feeds what it wrote, as a driver does. If the peer reads,
+// the output is taken at intervals, else never. It returns the code of the error that
+// ended the connection, and the largest length of the output.
 func flood(t *testing.T, cfg Config, reads bool, n int, write func(w *wire, i int)) (code string, output int) {
 	t.Helper()
 	w := newWire(t, cfg)
@@ -31,8 +31,8 @@ func flood(t *testing.T, cfg Config, reads bool, n int, write func(w *wire, i in
 	return "", output
 }
 
-// TestFloodsWithoutReading: what makes this end reply must not fill memory when
-// nobody reads the replies (CVE-2019-9512, CVE-2019-9515).
+// TestFloodsWithoutReading: frames that require replies must not fill memory if the peer
+// does not read the replies (CVE-2019-9512, CVE-2019-9515).
 func TestFloodsWithoutReading(t *testing.T) {
 	for name, write := range map[string]func(w *wire, i int){
 		"PING":     func(w *wire, _ int) { must(t, w.fr.WritePing(false, [8]byte{})) },
@@ -59,7 +59,7 @@ func TestFloodsWithoutReading(t *testing.T) {
 	}
 }
 
-// TestFloodsOfResets: streams that cost this end work and their peer nothing.
+// TestFloodsOfResets: streams that cost this end work, and their peer nothing.
 func TestFloodsOfResets(t *testing.T) {
 	open := func(w *wire, i int) uint32 {
 		w.get(uint32(2*i+1), false)
@@ -67,7 +67,7 @@ func TestFloodsOfResets(t *testing.T) {
 	}
 	for name, write := range map[string]func(w *wire, i int){
 		"rapid reset (CVE-2023-44487)": func(w *wire, i int) { must(t, w.fr.WriteRSTStream(open(w, i), Cancel)) },
-		// "Made you reset", CVE-2025-8671: the peer has this end do it.
+		// Made you reset (CVE-2025-8671): the peer makes this end reset the stream.
 		"window update of 0":      func(w *wire, i int) { must(t, w.fr.WriteWindowUpdate(open(w, i), 0)) },
 		"window update too large": func(w *wire, i int) { must(t, w.fr.WriteWindowUpdate(open(w, i), 1<<31-1)) },
 		"DATA after the end": func(w *wire, i int) {
@@ -88,10 +88,10 @@ func TestFloodsOfResets(t *testing.T) {
 	}
 }
 
-// TestContinuationFlood: a field section without end (CVE-2024-27316), in few
-// bytes or many, is given up, and little of it is kept.
+// TestContinuationFlood: an endless field section (CVE-2024-27316), with few or many
+// bytes, ends the connection, and little of it is stored.
 func TestContinuationFlood(t *testing.T) {
-	literal := func(n int) []byte { // RFC 7541 §6.2.2, of a name and a value that are not in a table
+	literal := func(n int) []byte { // RFC 7541 §6.2.2, with a name and a value that are in no table
 		return append(binary.AppendUvarint([]byte{0, 1, 'a', 0x7f}, uint64(n-0x7f)), bytes.Repeat([]byte{'x'}, n)...)
 	}
 	for name, fragment := range map[string][]byte{
@@ -120,8 +120,8 @@ func TestContinuationFlood(t *testing.T) {
 	}
 }
 
-// TestHPACKBomb: one byte that stands for 4 KiB, many times over. The list is cut
-// at its limit, and no copies are made of what is not used.
+// TestHPACKBomb: many bytes that stand for 4 KiB each. The list is cut at its limit, and
+// nothing beyond it is copied.
 func TestHPACKBomb(t *testing.T) {
 	w := newWire(t, Config{Role: Server, MaxHeaderCount: 1 << 20})
 	big := strings.Repeat("x", 4000)
@@ -148,8 +148,8 @@ func TestHPACKBomb(t *testing.T) {
 	}
 }
 
-// TestStalledPeer: a peer that opens no window, or a byte at a time, makes
-// nothing pile up here: the bytes stay with whoever sends them.
+// TestStalledPeer: if a peer opens no window, or one byte at a time, no bytes accumulate in
+// the engine: WriteData does not take them.
 func TestStalledPeer(t *testing.T) {
 	w := newWire(t, Config{Role: Server}, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 0})
 	body := make([]byte, 1<<20)

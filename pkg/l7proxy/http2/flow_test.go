@@ -28,7 +28,7 @@ func TestSendWindows(t *testing.T) {
 	if n, _ = w.c.WriteData(1, body[10:], true); n != 3 {
 		t.Fatalf("WriteData = %d, want 3", n)
 	}
-	// A smaller initial window makes the stream's negative.
+	// A smaller initial window makes the stream's window negative.
 	must(t, w.fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 5}))
 	must(t, w.fr.WriteWindowUpdate(1, 5))
 	w.feed("SETTINGS")
@@ -74,7 +74,7 @@ func TestOutputLimit(t *testing.T) {
 	}
 }
 
-// TestReceiveWindow: bytes stay charged until consumed, padding does not.
+// TestReceiveWindow: bytes stay charged until they are consumed, padding does not.
 func TestReceiveWindow(t *testing.T) {
 	w := newWire(t, Config{Role: Server, StreamWindow: 1000})
 	w.get(1, false)
@@ -104,8 +104,8 @@ func TestReceiveWindow(t *testing.T) {
 	must(t, err)
 }
 
-// TestConnectionWindowOfTheOthers: streams that nobody reads hold most of the
-// connection's window, and what is left of it goes on serving the others.
+// TestConnectionWindowOfTheOthers: a stream that is not read holds most of the
+// connection's window. The rest of the window still serves the other streams.
 func TestConnectionWindowOfTheOthers(t *testing.T) {
 	w := newWire(t, Config{Role: Server, StreamWindow: 200 << 10, ConnWindow: 256 << 10})
 	granted := 256 << 10
@@ -120,7 +120,7 @@ func TestConnectionWindowOfTheOthers(t *testing.T) {
 		w.in.Reset()
 	}
 	w.get(1, false)
-	send(1, 200<<10) // it stalls
+	send(1, 200<<10) // this stream stalls
 	w.get(3, false)
 	for range 100 {
 		send(3, 8<<10)
@@ -137,8 +137,8 @@ func TestConnectionWindowOfTheOthers(t *testing.T) {
 	}
 }
 
-// TestConnectionWindowSurvivesResets: bytes for streams that are gone are
-// given back, or the connection would starve.
+// TestConnectionWindowSurvivesResets: the bytes of closed streams are returned to the
+// connection's window, which would be used up otherwise.
 func TestConnectionWindowSurvivesResets(t *testing.T) {
 	w := newWire(t, Config{Role: Server, ConnWindow: 100 << 10})
 	granted := 100 << 10
@@ -150,7 +150,7 @@ func TestConnectionWindowSurvivesResets(t *testing.T) {
 		w.in.Reset()
 		granted -= 8 << 10
 		w.c.WriteReset(id, Cancel)
-		if id%4 == 1 { // the driver had them; else the engine
+		if id%4 == 1 { // the driver consumes them, else the engine
 			w.c.Consume(id, len(events[1].Payload))
 		} else {
 			w.c.Consume(id, len(events[1].Payload)-1)
@@ -191,7 +191,7 @@ func TestHeaderLimits(t *testing.T) {
 	w := newWire(t, Config{Role: Server, MaxHeaderList: 300})
 	w.get(1, true, "a", string(bytes.Repeat([]byte("x"), 200)))
 	w.feed("HEADERS 1 " + getEvent + " TOOLARGE END")
-	// HPACK is still in step.
+	// HPACK's state is intact.
 	w.get(3, true, "b", "1")
 	w.feed("HEADERS 3 " + getEvent + " b=1 END")
 
@@ -217,7 +217,7 @@ func TestFloods(t *testing.T) {
 			t.Error(got)
 		}
 	})
-	t.Run("malformed requests", func(t *testing.T) { // each costs an answer
+	t.Run("malformed requests", func(t *testing.T) { // each requires a response
 		w := newWire(t, Config{Role: Server})
 		var err error
 		for id := uint32(1); id < 2*1000 && err == nil; id += 2 {

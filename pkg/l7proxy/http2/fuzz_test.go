@@ -10,8 +10,8 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// FuzzFeed: whatever the bytes and however they are split, the engine does not
-// panic, its output stays in bounds, and the events are the same.
+// FuzzFeed: for all bytes the engine does not panic and its output stays bounded, and the
+// events do not depend on how the bytes are split.
 func FuzzFeed(f *testing.F) {
 	for _, seed := range seeds(f) {
 		f.Add(seed, uint64(1), true)
@@ -98,8 +98,8 @@ func seeds(tb testing.TB) (out [][]byte) {
 	return out
 }
 
-// TestAllocs: a request in steady state allocates at most twice (the Framer's
-// HEADERS frame is one).
+// TestAllocs: in steady state a request allocates at most twice (once for the Framer's
+// HEADERS frame).
 func TestAllocs(t *testing.T) {
 	w := newWire(t, Config{Role: Server})
 	response := fieldList(":status", "200", "content-type", "application/grpc")
@@ -130,7 +130,7 @@ func TestAllocs(t *testing.T) {
 		exchange()
 		id += 2
 	}
-	// AllocsPerRun would count the peer's work as well, so count it alone first.
+	// AllocsPerRun counts the peer's work too, so this is measured first.
 	peerOnly := testing.AllocsPerRun(200, request)
 	both := testing.AllocsPerRun(200, func() { request(); exchange(); id += 2 })
 	if got := both - peerOnly; got > 2 {

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// TestInside: only where the rest of something that was begun is still to come.
+// TestInside: true only if the rest of something that has begun is still to come.
 func TestInside(t *testing.T) {
 	var wire, block bytes.Buffer
 	framer, enc := xhttp2.NewFramer(&wire, nil), hpack.NewEncoder(&block)

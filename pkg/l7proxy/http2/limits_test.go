@@ -7,8 +7,8 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// crowd is a client of a Conn in the server role: it keeps feeding, and the output is
-// taken as a driver does. The clock stands still unless a test moves it.
+// crowd is a client of a Conn in the server role, and its driver. The clock stands still
+// unless a test moves it.
 type crowd struct {
 	*wire
 	now  time.Duration
@@ -20,7 +20,7 @@ func newCrowd(t *testing.T, cfg Config) *crowd {
 	return &crowd{wire: newWire(t, cfg), next: 1}
 }
 
-// feed passes on what was written since the last time.
+// feed passes on what was written since the last call.
 func (c *crowd) feed() {
 	c.c.Tick(c.now)
 	if _, err := c.c.Feed(c.in.Bytes()); c.err == nil {
@@ -49,13 +49,13 @@ func (c *crowd) answer(id uint32) {
 	c.c.TakeOutput(nil)
 }
 
-// violate has the Conn reset the stream.
+// violate makes the Conn reset the stream.
 func (c *crowd) violate(id uint32) {
 	must(c.t, c.fr.WriteWindowUpdate(id, 0))
 	c.feed()
 }
 
-// over says how many turns the connection lasts, at most limit.
+// over returns how many turns the connection lasts, at most limit.
 func (c *crowd) over(limit int, turn func()) int {
 	for i := range limit {
 		if turn(); c.err != nil {
@@ -65,8 +65,8 @@ func (c *crowd) over(limit int, turn func()) int {
 	return limit
 }
 
-// TestResetLimit: streams opened in vain end the connection if they are more than the
-// limit, and nothing else does, however long it goes on.
+// TestResetLimit: streams opened in vain end the connection when they exceed the limit.
+// Other resets never do.
 func TestResetLimit(t *testing.T) {
 	const forever = 5000
 	each := func(d time.Duration) func(*crowd) { return func(c *crowd) { c.now += d } }
@@ -82,7 +82,7 @@ func TestResetLimit(t *testing.T) {
 			for range 100 {
 				c.open()
 			}
-			c.now += DefaultResetYoung - 1 // in which 5 leak
+			c.now += DefaultResetYoung - 1 // 5 leak meanwhile
 			for id := first; id < c.next; id += 2 {
 				c.reset(id)
 			}
@@ -144,7 +144,7 @@ func TestResetLimit(t *testing.T) {
 	}
 }
 
-// TestDeadlines: 400 calls that all run into a deadline of a second, 200 at a time.
+// TestDeadlines: 400 calls that all exceed a deadline of a second, 200 at a time.
 func TestDeadlines(t *testing.T) {
 	c := newCrowd(t, Config{Role: Server})
 	for range 2 {
@@ -162,7 +162,7 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
-// TestBurstOfResets: the bucket takes its burst, and in time the burst again.
+// TestBurstOfResets: the bucket takes its burst, and the same again after it has leaked.
 func TestBurstOfResets(t *testing.T) {
 	c := newCrowd(t, Config{Role: Server})
 	burst := func() { c.reset(c.open()) }
@@ -174,9 +174,9 @@ func TestBurstOfResets(t *testing.T) {
 	}
 }
 
-// TestRefusals: streams beyond MaxStreams are refused so that they can be sent again
-// (RFC 9113 §5.1.2). A client that cannot know the limit yet is forgiven many, one that
-// has acknowledged it few.
+// TestRefusals: streams that exceed MaxStreams are refused with REFUSED_STREAM, so that
+// the client may send them again (RFC 9113 §5.1.2). Before the client has acknowledged
+// the limit, maxRefusedEarly of them do not count.
 func TestRefusals(t *testing.T) {
 	for name, acks := range map[string]bool{"acknowledged": true, "not acknowledged": false} {
 		t.Run(name, func(t *testing.T) {
@@ -212,8 +212,8 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// TestEmptyData: a server may send any number of empty DATA frames, a client some at a
-// time, and as many as it likes between others.
+// TestEmptyData: a server may send any number of empty DATA frames. A client may send
+// emptyBurst at once, and any number over time or between other frames.
 func TestEmptyData(t *testing.T) {
 	t.Run("of a server", func(t *testing.T) {
 		w := newWire(t, Config{Role: Client})
@@ -233,7 +233,7 @@ func TestEmptyData(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		every time.Duration
-		full  bool // every thousandth has a byte
+		full  bool // every thousandth frame has a byte
 		want  int
 	}{
 		{"of a client, at once", 0, false, emptyBurst},
@@ -261,7 +261,7 @@ func TestEmptyData(t *testing.T) {
 	}
 }
 
-// TestServersMayReset: a client role has no limit on what a server resets or breaks.
+// TestServersMayReset: the client role has no limit on resets.
 func TestServersMayReset(t *testing.T) {
 	w := newWire(t, Config{Role: Client}, xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 1000})
 	for range 5000 {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestNetHTTPClient: the client of the standard library talks to the engine.
+// TestNetHTTPClient: the standard library's client works with the engine.
 func TestNetHTTPClient(t *testing.T) {
 	addr := listenEngine(t)
 	tr := &http.Transport{Protocols: new(http.Protocols)}

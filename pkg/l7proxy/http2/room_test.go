@@ -8,8 +8,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// TestRoomForStreams: the peer's limit is told, and when there is room again is told
-// once, whatever made it.
+// TestRoomForStreams: RoomOpened reports once that there is room again, for every cause.
 func TestRoomForStreams(t *testing.T) {
 	limit := func(n uint32) xhttp2.Setting {
 		return xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: n}
@@ -69,14 +68,14 @@ func TestRoomForStreams(t *testing.T) {
 			must(t, err)
 		}
 		must(t, w.fr.WriteSettings(limit(1)))
-		must(t, w.fr.WriteRSTStream(3, RefusedStream)) // it was not to know
+		must(t, w.fr.WriteRSTStream(3, RefusedStream)) // the engine did not know the limit
 		must(t, w.fr.WriteRSTStream(5, RefusedStream))
 		w.feed("SETTINGS", "RESET 3 REFUSED_STREAM RETRYABLE", "RESET 5 REFUSED_STREAM RETRYABLE")
 		if n, known := w.c.PeerMaxStreams(); n != 1 || !known || w.c.MaxOpen() != 0 {
 			t.Errorf("PeerMaxStreams = %d, %v, MaxOpen = %d; want 1, true, 0", n, known, w.c.MaxOpen())
 		}
 	})
-	t.Run("refused after an answer began", func(t *testing.T) { // it was processed
+	t.Run("refused after an answer began", func(t *testing.T) { // so it was processed
 		w := newWire(t, Config{Role: Client})
 		id, err := w.c.OpenStream(fieldList(getFields...), true)
 		must(t, err)
@@ -86,11 +85,11 @@ func TestRoomForStreams(t *testing.T) {
 	})
 }
 
-// TestStalled: which of the bounds holds a stream's bytes up, and what is left of the
-// connection's windows.
+// TestStalled: Stalled reports which limit applies to a stream, and Windows the rest of
+// the connection's windows.
 func TestStalled(t *testing.T) {
 	type state struct {
-		Streams    [2]Stall // 1 and 3
+		Streams    [2]Stall // streams 1 and 3
 		Send, Recv int
 	}
 	const window = 100

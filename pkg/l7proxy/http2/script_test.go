@@ -11,8 +11,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// wire is the peer of a Conn under test: a Framer that writes into the Conn
-// and reads what it puts out.
+// wire is the peer of a Conn under test: a Framer that writes the Conn's input and reads
+// its output.
 type wire struct {
 	t    *testing.T
 	c    *Conn
@@ -24,7 +24,7 @@ type wire struct {
 	dec  *hpack.Decoder
 }
 
-// newWire makes a Conn and its peer, with the prefaces exchanged.
+// newWire returns a Conn and its peer after the exchange of the prefaces.
 func newWire(t *testing.T, cfg Config, settings ...xhttp2.Setting) *wire {
 	t.Helper()
 	w := rawWire(t, cfg)
@@ -77,8 +77,8 @@ func (w *wire) get(id uint32, end bool, more ...string) {
 	w.headers(id, end, append(append([]string(nil), getFields...), more...)...)
 }
 
-// feed passes what was written to the Conn and compares the events, one a
-// line; the last line may be the connection error.
+// feed passes what was written to the Conn and compares the events, one per line. The last
+// line may be the connection error.
 func (w *wire) feed(want ...string) {
 	w.t.Helper()
 	events, err := w.c.Feed(w.in.Bytes())
@@ -138,7 +138,7 @@ func describeEvent(e *Event) string {
 	return s
 }
 
-// frames describes all frames that the Conn has put out.
+// frames describes all frames that the Conn has sent.
 func (w *wire) frames() (lines []string) {
 	w.t.Helper()
 	w.out.Write(w.c.TakeOutput(nil))
@@ -192,7 +192,7 @@ func (w *wire) decode(p []byte, last bool) (s string) {
 	return s
 }
 
-// sent compares the frames that the Conn has put out.
+// sent compares the frames that the Conn has sent.
 func (w *wire) sent(want ...string) {
 	w.t.Helper()
 	if g, x := strings.Join(w.frames(), "\n"), strings.Join(want, "\n"); g != x {

@@ -2,11 +2,11 @@ package http2
 
 import "testing"
 
-// TestSpaceAroundValues: it is stripped off fields and trailers, in both roles, and
-// the stripped value is what is checked and passed on. Where it could hide what frames
-// or routes a request it is malformed.
+// TestSpaceAroundValues: white space is stripped from the values of fields and trailers in
+// both roles, before they are checked and passed on. A request is malformed if the white
+// space is in a part that frames or routes it.
 func TestSpaceAroundValues(t *testing.T) {
-	values := map[string]string{ // as sent: as told
+	values := map[string]string{ // as sent: as reported
 		" a": "a", "a ": "a", "\ta\t": "a", " \t a b \t ": "a b", " ": "", "\t": "", "  \t": "",
 	}
 	for sent, told := range values {
@@ -71,8 +71,8 @@ func TestSpaceAroundValues(t *testing.T) {
 	})
 }
 
-// TestBareAddresses: an IPv6 address without brackets, as Node's client sends it, is
-// passed on; what only looks like one is malformed, and so is it in CONNECT.
+// TestBareAddresses: an IPv6 address without brackets, as Node's client sends it, is passed
+// on. In CONNECT it is malformed, and so is everything that only resembles one.
 func TestBareAddresses(t *testing.T) {
 	ask := func(t *testing.T, fields ...string) (kind EventKind) {
 		t.Helper()
@@ -125,8 +125,8 @@ func TestBareAddresses(t *testing.T) {
 	}
 }
 
-// TestResponseTooLarge: a response's head, and its trailers, over the limit are told
-// from those that break the protocol.
+// TestResponseTooLarge: a response head, or trailers, that exceed the limit are
+// distinguished from those that violate the protocol.
 func TestResponseTooLarge(t *testing.T) {
 	big := make([]byte, 400)
 	for i := range big {
