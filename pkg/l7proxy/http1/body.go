@@ -25,8 +25,7 @@ type Body struct {
 }
 
 // Body returns the framing of the message's body. The head must be complete. In a
-// tunnel the client's bytes follow the request's own body, if it has one; NewTunnel
-// covers them.
+// tunnel the client's bytes follow the request's own body, if it has one.
 func (h *Head) Body() Body {
 	kind := BodyNone
 	switch {
@@ -42,9 +41,6 @@ func (h *Head) Body() Body {
 	}
 	return Body{kind: kind, done: kind == BodyNone, left: h.length}
 }
-
-// NewTunnel returns a Body to which all further bytes belong.
-func NewTunnel() Body { return Body{kind: BodyTunnel} }
 
 // Kind is how the body is delimited.
 func (b *Body) Kind() BodyKind { return b.kind }

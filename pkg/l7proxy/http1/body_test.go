@@ -175,7 +175,8 @@ func TestFinish(t *testing.T) {
 			t.Errorf("Finish = %v, want truncated", err)
 		}
 	}
-	tunnel := NewTunnel()
+	switched, _ := response(t, "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n", KindUpgrade)
+	tunnel := switched.Body()
 	if n, done, err := tunnel.Next([]byte("\x00")); n != 1 || done || err != nil || !tunnel.NeedsClose() {
 		t.Errorf("tunnel: %d, %v, %v", n, done, err)
 	}

@@ -14,7 +14,6 @@ const (
 	fieldConnection
 	fieldContentLength
 	fieldContentType
-	fieldExpect
 	fieldHost
 	fieldHTTP2Settings
 	fieldKeepAlive
@@ -32,7 +31,6 @@ var knownNames = [...]string{
 	fieldConnection:         "connection",
 	fieldContentLength:      "content-length",
 	fieldContentType:        "content-type",
-	fieldExpect:             "expect",
 	fieldHost:               "host",
 	fieldHTTP2Settings:      "http2-settings",
 	fieldKeepAlive:          "keep-alive",
@@ -53,8 +51,6 @@ func classify(name []byte) known {
 		k = fieldTE
 	case 4:
 		k = fieldHost
-	case 6:
-		k = fieldExpect
 	case 7:
 		k = fieldUpgrade
 	case 10:
@@ -146,8 +142,6 @@ func (h *Head) learn(f *field) error {
 		h.teTrailers = h.teTrailers || lists(value, "trailers")
 	case fieldHTTP2Settings, fieldKeepAlive, fieldProxyConnection:
 		f.drop = true
-	case fieldExpect:
-		h.expect100 = h.expect100 || equalFold(value, "100-continue")
 	case fieldAuthorization, fieldProxyAuthorization:
 		h.binds = h.binds || !h.response && CredentialsBind(value)
 	case fieldWWWAuthenticate, fieldProxyAuthenticate:

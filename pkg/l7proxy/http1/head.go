@@ -42,7 +42,6 @@ type facts struct {
 	upgrade     bool // Connection: upgrade
 	protocol    span // value of Upgrade
 	h2c         bool // Upgrade lists h2c
-	expect100   bool
 	grpc        bool
 	binds       bool // the message authenticates the connection, or offers to
 	teTrailers  bool
@@ -183,10 +182,6 @@ func (h *Head) KeepAlive() bool {
 	}
 	return true
 }
-
-// Expect100 reports whether the client waits for 100 (Continue) before it sends the body
-// (RFC 9110 §10.1.1).
-func (h *Head) Expect100() bool { return h.expect100 && h.minor > 0 }
 
 // Upgrade is the protocol that the message asks to switch to, or switches to (RFC 9110
 // §7.8). It is nil if there is none, and for h2c: the proxy would not see the requests

@@ -33,7 +33,7 @@ func response(t testing.TB, in string, asked Kind) (*Head, int) {
 type seen struct {
 	Method, Target, Path, Authority, Upgrade string
 	Minor                                    int
-	KeepAlive, Expect100, GRPC               bool
+	KeepAlive, GRPC                          bool
 	Kind                                     Kind
 	Body                                     BodyKind
 }
@@ -43,7 +43,7 @@ func look(h *Head) seen {
 	return seen{
 		Method: string(h.Method()), Target: string(h.Target()), Path: string(h.Path()),
 		Authority: string(h.Authority()), Upgrade: string(h.Upgrade()), Minor: h.Minor(),
-		KeepAlive: h.KeepAlive(), Expect100: h.Expect100(), GRPC: h.IsGRPC(), Kind: h.Kind(), Body: body.Kind(),
+		KeepAlive: h.KeepAlive(), GRPC: h.IsGRPC(), Kind: h.Kind(), Body: body.Kind(),
 	}
 }
 
@@ -61,7 +61,7 @@ func TestParseRequest(t *testing.T) {
 		{"asterisk", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", seen{Method: "OPTIONS", Target: "*", Path: "*", Authority: "a", Minor: 1, KeepAlive: true}},
 		{"CONNECT", "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", seen{Method: "CONNECT", Target: "a:443", Authority: "a:443", Minor: 1, KeepAlive: true, Kind: KindCONNECT}},
 		{"HEAD", "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", seen{Method: "HEAD", Target: "/", Path: "/", Authority: "a", Minor: 1, KeepAlive: true, Kind: KindHEAD}},
-		{"length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n", seen{Method: "POST", Target: "/", Path: "/", Authority: "a", Minor: 1, KeepAlive: true, Expect100: true, Body: BodyLength}},
+		{"length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n", seen{Method: "POST", Target: "/", Path: "/", Authority: "a", Minor: 1, KeepAlive: true, Body: BodyLength}},
 		{"length nought", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", seen{Method: "POST", Target: "/", Path: "/", Authority: "a", Minor: 1, KeepAlive: true}},
 		{"equal lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", seen{Method: "POST", Target: "/", Path: "/", Authority: "a", Minor: 1, KeepAlive: true, Body: BodyLength}},
 		{"chunked", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", seen{Method: "POST", Target: "/", Path: "/", Authority: "a", Minor: 1, KeepAlive: true, Body: BodyChunked}},

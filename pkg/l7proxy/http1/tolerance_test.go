@@ -103,12 +103,12 @@ func TestMinorVersions(t *testing.T) {
 	for minor := range 10 {
 		version := "HTTP/1." + strconv.Itoa(minor)
 		t.Run(version, func(t *testing.T) {
-			in := "GET / " + version + "\r\nHost: a\r\nExpect: 100-continue\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n"
+			in := "GET / " + version + "\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n"
 			h, _ := request(t, in)
 			got := look(h)
 			want := seen{Method: "GET", Target: "/", Path: "/", Authority: "a", Kind: KindHTTP10}
 			if minor > 0 {
-				want = seen{Method: "GET", Target: "/", Path: "/", Authority: "a", KeepAlive: true, Expect100: true, Upgrade: "a", Kind: KindUpgrade}
+				want = seen{Method: "GET", Target: "/", Path: "/", Authority: "a", KeepAlive: true, Upgrade: "a", Kind: KindUpgrade}
 			}
 			want.Minor = minor
 			if diff := cmp.Diff(want, got); diff != "" {

@@ -35,32 +35,23 @@ func (c *Conn) Drain() {
 	}
 	c.away.draining = true
 	if c.cfg.Role == Client {
-		c.sendGoAway(NoError)
+		c.sendGoAway()
 		return
 	}
 	_ = c.framer.WriteGoAway(maxStreamID, NoError, nil)
 	_ = c.framer.WritePing(false, pingDrain)
 }
 
-// GoAway refuses all streams that have not arrived yet.
-func (c *Conn) GoAway(code ErrCode) {
-	if c.err != nil {
-		return
-	}
-	c.away.draining = true
-	c.sendGoAway(code)
-}
-
 func (c *Conn) finishDrain() {
 	if c.away.draining && !c.away.sent {
-		c.sendGoAway(NoError)
+		c.sendGoAway()
 	}
 }
 
-func (c *Conn) sendGoAway(code ErrCode) {
+func (c *Conn) sendGoAway() {
 	c.away.sent = true
 	c.away.sentLast = min(c.away.sentLast, c.lastPeerID) // it must not increase
-	_ = c.framer.WriteGoAway(c.away.sentLast, code, nil)
+	_ = c.framer.WriteGoAway(c.away.sentLast, NoError, nil)
 }
 
 // Draining reports whether the connection accepts no further stream, because either end
