@@ -335,7 +335,19 @@ func TestHeadLimits(t *testing.T) {
 	} {
 		var h Head
 		if n, err := ParseRequest([]byte(in), &h); !errors.Is(err, ErrHeaderTooLarge) {
-			t.Errorf("%s: %d, %v", name, n, err)
+			t.Errorf("%s: %d, %v; want %v", name, n, err, ErrHeaderTooLarge)
+		}
+	}
+	const status = "HTTP/1.1 200 OK\r\n"
+	for name, in := range map[string]string{
+		"too many fields": status + filler + "X: 1\r\n",
+		"too many bytes":  status + "X: " + strings.Repeat("a", MaxHead),
+		"interim":         "HTTP/1.1 103 E\r\nX: " + strings.Repeat("a", MaxHead),
+	} {
+		var h Head
+		var syntax *SyntaxError
+		if n, err := ParseResponse([]byte(in), &h, 0); !errors.Is(err, ErrHeaderTooLarge) || errors.As(err, &syntax) {
+			t.Errorf("response, %s: %d, %v; want %v", name, n, err, ErrHeaderTooLarge)
 		}
 	}
 	largest := start + "X: " + strings.Repeat("a", MaxHead-len(start)-len("X: \r\n\r\n")) + "\r\n\r\n"
