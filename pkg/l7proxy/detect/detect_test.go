@@ -131,7 +131,7 @@ func TestClientHello(t *testing.T) {
 			spoilt := append([]byte(nil), hello...)
 			spoilt[recordHeader+handshakeHeader+2+32] = 255 // a session id longer than allowed
 			if got := Detect(spoilt); got.Underlane || got.SNI != "" {
-				t.Errorf("a broken hello: got %+v", got)
+				t.Errorf("a broken hello: got %+v, want no SNI and not Underlane", got)
 			}
 		})
 	}
@@ -175,7 +175,7 @@ func TestHugeClientHello(t *testing.T) {
 	huge := make([]byte, MaxBytes)
 	copy(huge, "\x16\x03\x01\x40\x00\x01\x00\xff\xff")
 	if got := Detect(huge[:MaxBytes-1]); got != needMore {
-		t.Errorf("one byte less: got %+v", got)
+		t.Errorf("one byte less: got %+v, want %+v", got, needMore)
 	}
 	if got := Detect(huge); got != (Result{Protocol: TLS}) {
 		t.Errorf("got %+v, want TLS", got)
@@ -241,7 +241,7 @@ func TestHTTP2Server(t *testing.T) {
 		"":                                                             false,
 	} {
 		if got := HTTP2Server([]byte(text)); got != want {
-			t.Errorf("%q: %v", text, got)
+			t.Errorf("%q: got %v, want %v", text, got, want)
 		}
 	}
 }

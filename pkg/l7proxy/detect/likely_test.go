@@ -32,7 +32,7 @@ func TestLikely(t *testing.T) {
 	}
 	for _, in := range [][]byte{[]byte("GET /a"), []byte("UPDATEREDIRECTREF"), []byte("ruok")} {
 		if n := testing.AllocsPerRun(100, func() { Likely(in) }); n != 0 {
-			t.Errorf("%q: %v allocations", in, n)
+			t.Errorf("%q: %v allocations, want 0", in, n)
 		}
 	}
 }

@@ -125,10 +125,10 @@ func TestRefusedBody(t *testing.T) {
 				t.Fatalf("Next(%q) = %d, %v, %v; want a syntax error at the first byte not consumed", in, n, done, err)
 			}
 			if n, _, again := b.Next([]byte("0\r\n\r\n")); n != 0 || again != err {
-				t.Errorf("after the error: %d, %v", n, again)
+				t.Errorf("after the error: %d, %v; want 0, %v", n, again, err)
 			}
-			if b.Finish() != err {
-				t.Error("Finish forgets the error")
+			if got := b.Finish(); got != err {
+				t.Errorf("Finish = %v, want %v", got, err)
 			}
 		})
 	}
@@ -138,13 +138,12 @@ func TestRefusedBody(t *testing.T) {
 	} {
 		h, _ := request(t, chunkedHead)
 		b := h.Body()
-		if _, _, err := b.Next([]byte(in)); err == nil {
+		_, _, err := b.Next([]byte(in))
+		if err == nil {
 			_, _, err = b.Next([]byte("A: 0123456789\r\nA: b\r\n"))
-			if !errors.Is(err, ErrHeaderTooLarge) {
-				t.Errorf("%s over the limit: %v", name, err)
-			}
-		} else if !errors.Is(err, ErrHeaderTooLarge) {
-			t.Errorf("%s over the limit: %v", name, err)
+		}
+		if !errors.Is(err, ErrHeaderTooLarge) {
+			t.Errorf("%s over the limit: got %v, want %v", name, err, ErrHeaderTooLarge)
 		}
 	}
 }
@@ -155,7 +154,7 @@ func TestOneByteChunks(t *testing.T) {
 	b := h.Body()
 	in := []byte(strings.Repeat("1\r\nx\r\n", 10_000) + "0\r\n\r\n")
 	if n, done, err := b.Next(in); n != len(in) || !done || err != nil || b.Payload() != 10_000 {
-		t.Errorf("%d of %d, %v, %v, payload %d", n, len(in), done, err, b.Payload())
+		t.Errorf("Next = %d, %v, %v, payload %d; want %d, true, nil, 10000", n, done, err, b.Payload(), len(in))
 	}
 }
 
@@ -163,22 +162,22 @@ func TestFinish(t *testing.T) {
 	untilClose, _ := response(t, "HTTP/1.1 200 OK\r\n\r\n", 0)
 	b := untilClose.Body()
 	if n, done, err := b.Next([]byte("abc")); n != 3 || done || err != nil || !b.NeedsClose() || b.Payload() != 3 {
-		t.Errorf("until close: %d, %v, %v", n, done, err)
+		t.Errorf("until close: Next = %d, %v, %v; want 3, false, nil", n, done, err)
 	}
 	if err := b.Finish(); err != nil || !b.Done() {
-		t.Errorf("until close: Finish = %v", err)
+		t.Errorf("until close: Finish = %v, done %v; want nil, true", err, b.Done())
 	}
 	for _, head := range []string{lengthHead, chunkedHead} {
 		h, _ := request(t, head)
 		b := h.Body()
 		if err := b.Finish(); !errors.Is(err, ErrTruncated) || b.NeedsClose() {
-			t.Errorf("Finish = %v, want truncated", err)
+			t.Errorf("Finish = %v, want %v", err, ErrTruncated)
 		}
 	}
 	switched, _ := response(t, "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n", KindUpgrade)
 	tunnel := switched.Body()
 	if n, done, err := tunnel.Next([]byte("\x00")); n != 1 || done || err != nil || !tunnel.NeedsClose() {
-		t.Errorf("tunnel: %d, %v, %v", n, done, err)
+		t.Errorf("tunnel: Next = %d, %v, %v; want 1, false, nil", n, done, err)
 	}
 }
 

@@ -193,7 +193,7 @@ func TestRefusedRequest(t *testing.T) {
 				t.Fatalf("ParseRequest(%q) = %d, %v; want a syntax error", in, n, err)
 			}
 			if bad.Offset < 0 || bad.Offset > len(in) || bad.Reason == "" {
-				t.Errorf("error without place or reason: %+v", bad)
+				t.Errorf("got %+v, want an offset within the input and a reason", bad)
 			}
 			if _, again := ParseRequest([]byte(in), &h); again != err {
 				t.Errorf("second call: %v, want the same error", again)
@@ -298,14 +298,14 @@ func TestIncremental(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if got := string(h.Get("x-y")); got != "z" {
-		t.Errorf("X-Y = %q", got)
+		t.Errorf("X-Y = %q, want %q", got, "z")
 	}
-	if h.Get("absent") != nil {
-		t.Error("a field that is not there has a value")
+	if got := h.Get("absent"); got != nil {
+		t.Errorf("absent field = %q, want nil", got)
 	}
 	// The same Head parses the next message.
 	if _, err := ParseRequest([]byte("GET /next HTTP/1.0\r\n\r\n"), &h); err != nil || string(h.Path()) != "/next" || h.Get("Host") != nil {
-		t.Errorf("next message: %v, path %q", err, h.Path())
+		t.Errorf("next message: %v, path %q, Host %q; want nil, %q, none", err, h.Path(), h.Get("Host"), "/next")
 	}
 }
 
@@ -319,7 +319,7 @@ func TestFields(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if v := h.Get("EMPTY"); v == nil || len(v) != 0 {
-		t.Errorf("empty value: %q, nil %v", v, v == nil)
+		t.Errorf("empty value: got %q, nil %v; want %q, false", v, v == nil, "")
 	}
 }
 
@@ -352,6 +352,6 @@ func TestHeadLimits(t *testing.T) {
 	}
 	largest := start + "X: " + strings.Repeat("a", MaxHead-len(start)-len("X: \r\n\r\n")) + "\r\n\r\n"
 	if _, n := request(t, largest+"next"); n != MaxHead {
-		t.Errorf("largest head: %d", n)
+		t.Errorf("largest head: got %d bytes, want %d", n, MaxHead)
 	}
 }

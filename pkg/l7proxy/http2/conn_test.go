@@ -24,10 +24,10 @@ func TestServerExchange(t *testing.T) {
 	must(t, w.c.WriteTrailers(1, fieldList("grpc-status", "0")))
 	w.sent("HEADERS 1 :status=103", "HEADERS 1 :status=200", "DATA 1 len=6", "HEADERS 1 grpc-status=0 END")
 	if w.c.Streams() != 0 {
-		t.Errorf("Streams = %d after both ends", w.c.Streams())
+		t.Errorf("Streams = %d after both ends, want 0", w.c.Streams())
 	}
 	if _, err := w.c.WriteData(1, []byte("x"), true); err != ErrStreamClosed {
-		t.Errorf("WriteData on a closed stream: %v", err)
+		t.Errorf("WriteData on a closed stream: got %v, want %v", err, ErrStreamClosed)
 	}
 }
 
@@ -106,7 +106,7 @@ func TestSensitiveStaysSensitive(t *testing.T) {
 	_, err = next.c.OpenStream(events[0].Fields, true)
 	must(t, err)
 	if out := next.c.TakeOutput(nil); !bytes.Contains(out, []byte{0x10 | 0xf}) { // RFC 7541 §6.2.3 with a name index of 15 or more
-		t.Errorf("no never-indexed literal in %x", out)
+		t.Errorf("got %x, want a never-indexed literal in it", out)
 	}
 }
 

@@ -59,11 +59,11 @@ func TestExtendedConnectClient(t *testing.T) {
 		return xhttp2.Setting{ID: xhttp2.SettingEnableConnectProtocol, Val: v}
 	}
 	if _, err := New(Config{Role: Client}).OpenStream(fieldList(extended...), false); err != ErrNoSettings {
-		t.Errorf("before the settings: %v", err)
+		t.Errorf("before the settings: got %v, want %v", err, ErrNoSettings)
 	}
 	w := newWire(t, Config{Role: Client})
 	if _, err := w.c.OpenStream(fieldList(extended...), false); err != ErrNoConnectProtocol {
-		t.Errorf("not offered: %v", err)
+		t.Errorf("not offered: got %v, want %v", err, ErrNoConnectProtocol)
 	}
 	_, err := w.c.OpenStream(fieldList(":method", "CONNECT", ":authority", "a:1"), false)
 	must(t, err) // an ordinary CONNECT needs no setting
@@ -86,7 +86,7 @@ func (w *wire) malformed() {
 	w.t.Helper()
 	events, err := w.c.Feed(w.in.Bytes())
 	if err != nil || len(events) != 1 || events[0].Kind != EventMalformed {
-		w.t.Errorf("%q", describe(events, err))
+		w.t.Errorf("got %q, want one MALFORMED event", describe(events, err))
 	}
 }
 

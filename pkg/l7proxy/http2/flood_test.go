@@ -50,10 +50,10 @@ func TestFloodsWithoutReading(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			code, output := flood(t, Config{Role: Server, MaxStreams: 1 << 20}, false, 100_000, write)
 			if code != "ENHANCE_YOUR_CALM" || output > maxControlOut+1024 {
-				t.Errorf("ended with %q, %d bytes of output at most", code, output)
+				t.Errorf("ended with %q and up to %d bytes of output, want ENHANCE_YOUR_CALM and at most %d", code, output, maxControlOut+1024)
 			}
 			if code, _ := flood(t, Config{Role: Server, MaxStreams: 1 << 20}, true, 20_000, write); code != "" {
-				t.Errorf("the peer reads, and the connection ends with %s", code)
+				t.Errorf("a peer that reads: the connection ends with %s, want no end", code)
 			}
 		})
 	}
@@ -82,7 +82,7 @@ func TestFloodsOfResets(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if code, _ := flood(t, Config{Role: Server}, true, 1000, write); code != "ENHANCE_YOUR_CALM" {
-				t.Errorf("ended with %q", code)
+				t.Errorf("ended with %q, want ENHANCE_YOUR_CALM", code)
 			}
 		})
 	}
@@ -134,17 +134,17 @@ func TestHPACKBomb(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	must(t, err)
 	if len(events) != 1 || !events[0].TooLarge {
-		t.Fatalf("%d events", len(events))
+		t.Fatalf("got %d events, want one that is TooLarge", len(events))
 	}
 	size := 0
 	for _, f := range events[0].Fields {
 		size += int(f.Size())
 	}
 	if size > DefaultMaxHeaderList {
-		t.Errorf("%d bytes of fields", size)
+		t.Errorf("got %d bytes of fields, want at most %d", size, DefaultMaxHeaderList)
 	}
 	if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 {
-		t.Errorf("%d bytes were allocated", used)
+		t.Errorf("%d bytes were allocated, want at most %d", used, 1<<20)
 	}
 }
 
@@ -162,18 +162,18 @@ func TestStalledPeer(t *testing.T) {
 	for id := uint32(1); id < 2*DefaultMaxStreams; id += 2 {
 		must(t, w.c.WriteHeaders(id, fieldList(":status", "200"), false))
 		if n, err := w.c.WriteData(id, body, true); n != 0 || err != nil {
-			t.Fatalf("%d bytes went into no window, %v", n, err)
+			t.Fatalf("WriteData = %d, %v with no window, want 0, nil", n, err)
 		}
 	}
 	if n := w.c.OutputLen(); n > 100*DefaultMaxStreams {
-		t.Errorf("%d bytes of output", n)
+		t.Errorf("got %d bytes of output, want at most %d", n, 100*DefaultMaxStreams)
 	}
 	w.c.TakeOutput(nil)
 	for range 1000 {
 		must(t, w.fr.WriteWindowUpdate(1, 1))
 		w.feed("WINDOW 1")
 		if n, _ := w.c.WriteData(1, body, true); n != 1 {
-			t.Fatalf("%d bytes went into a window of 1", n)
+			t.Fatalf("WriteData = %d with a window of 1, want 1", n)
 		}
 		w.out.Reset()
 	}

@@ -183,7 +183,7 @@ func TestMaxStreams(t *testing.T) {
 	_, err := w.c.OpenStream(fieldList(getFields...), true)
 	must(t, err)
 	if _, err = w.c.OpenStream(fieldList(getFields...), true); err != ErrTooManyStreams {
-		t.Errorf("OpenStream over the peer's limit: %v", err)
+		t.Errorf("OpenStream over the peer's limit: got %v, want %v", err, ErrTooManyStreams)
 	}
 }
 
@@ -201,7 +201,7 @@ func TestHeaderLimits(t *testing.T) {
 
 	w = newWire(t, Config{Role: Client}, xhttp2.Setting{ID: xhttp2.SettingMaxHeaderListSize, Val: 100})
 	if _, err := w.c.OpenStream(fieldList(getFields...), true); err != ErrHeaderTooLarge {
-		t.Errorf("OpenStream over the peer's header limit: %v", err)
+		t.Errorf("OpenStream over the peer's header limit: got %v, want %v", err, ErrHeaderTooLarge)
 	}
 }
 
@@ -295,7 +295,7 @@ func TestGoAwayClient(t *testing.T) {
 	must(t, w.fr.WriteGoAway(1, NoError, nil))
 	w.feed("HEADERS 1 :status=200", "GOAWAY 1 NO_ERROR", "RESET 3 REFUSED_STREAM RETRYABLE GOINGAWAY", "RESET 5 REFUSED_STREAM RETRYABLE GOINGAWAY")
 	if _, err := w.c.OpenStream(fieldList(getFields...), true); err != ErrGoingAway {
-		t.Errorf("OpenStream after GOAWAY: %v", err)
+		t.Errorf("OpenStream after GOAWAY: got %v, want %v", err, ErrGoingAway)
 	}
 	must(t, w.fr.WriteData(1, true, nil))
 	w.feed(`DATA 1 "" END`)

@@ -50,7 +50,7 @@ func TestInside(t *testing.T) {
 			t.Fatalf("%s: %v", step.name, err)
 		}
 		if got := c.Inside(); got != step.want {
-			t.Errorf("%s: %t", step.name, got)
+			t.Errorf("%s: got %t, want %t", step.name, got, step.want)
 		}
 		c.TakeOutput(nil)
 	}

@@ -158,7 +158,7 @@ func TestDeadlines(t *testing.T) {
 		}
 	}
 	if c.err != nil {
-		t.Errorf("the connection ends with %v", c.err)
+		t.Errorf("the connection ends with %v, want no end", c.err)
 	}
 }
 

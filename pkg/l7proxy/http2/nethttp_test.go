@@ -33,10 +33,10 @@ func TestNetHTTPClient(t *testing.T) {
 			h := sha256.New()
 			n, err := io.Copy(h, resp.Body)
 			if err != nil || [32]byte(h.Sum(nil)) != want {
-				t.Errorf("%d bytes came back, %v; want %d", n, err, len(body)+5)
+				t.Errorf("got %d bytes, %v; want the %d that were sent", n, err, len(body)+5)
 			}
 			if resp.Trailer.Get("x-end") != "1" {
-				t.Errorf("trailers = %v", resp.Trailer)
+				t.Errorf("trailers = %v, want x-end: 1", resp.Trailer)
 			}
 		})
 	}

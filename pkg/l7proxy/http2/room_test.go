@@ -36,8 +36,8 @@ func TestRoomForStreams(t *testing.T) {
 			w := newWire(t, Config{Role: Client}, limit(1))
 			id, err := w.c.OpenStream(fieldList(getFields...), true)
 			must(t, err)
-			if n := w.c.MaxOpen(); n != 0 || w.c.RoomOpened() {
-				t.Errorf("MaxOpen = %d, RoomOpened = true, before anything was turned away; want 0, false", n)
+			if n, opened := w.c.MaxOpen(), w.c.RoomOpened(); n != 0 || opened {
+				t.Errorf("MaxOpen = %d, RoomOpened = %v, before a request was refused; want 0, false", n, opened)
 			}
 			if _, err := w.c.OpenStream(fieldList(getFields...), true); !errors.Is(err, ErrTooManyStreams) {
 				t.Fatalf("OpenStream: %v, want %v", err, ErrTooManyStreams)
