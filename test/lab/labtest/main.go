@@ -24,7 +24,7 @@ func main() {
 	}
 	root.AddCommand(
 		httpServer(), echoServer(), bannerServer(), sinkServer(), allServers(),
-		bridge(), get(), dial(), send(), hold(), wait(), knock(), session(), slow(), pieces(),
+		bridge(), get(), dial(), send(), hold(), wait(), knock(), session(), slow(), pieces(), play(),
 	)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "labtest:", err)

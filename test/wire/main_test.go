@@ -1,0 +1,54 @@
+package wire
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/underlane/underlane/test/lab"
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	if os.Geteuid() != 0 {
+		fmt.Println("left out: all of test/wire: the lab makes namespaces and cgroups and loads eBPF programs, and that needs root")
+		return 0
+	}
+	// Rows wait most of the time: many at once, however few processors there are.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "100"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if os.Getenv(lab.BinVariable) == "" {
+		dir, err := build()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "build the programs:", err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		os.Setenv(lab.BinVariable, dir)
+	}
+	return m.Run()
+}
+
+// build builds our programs into a directory of this run, so that no other
+// build changes them under it.
+func build() (string, error) {
+	dir, err := os.MkdirTemp("", "underlane-wire-bin-")
+	if err != nil {
+		return "", err
+	}
+	args := []string{"build", "-o", dir + "/", "./cmd/agent", "./cmd/controller", "./test/lab/cmd/lab", "./test/lab/labtest"}
+	cmd := exec.Command("go", args...)
+	cmd.Dir = filepath.Join("..", "..")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		os.RemoveAll(dir)
+		return "", fmt.Errorf("go %v: %w\n%s", args, err, out)
+	}
+	return dir, nil
+}
