@@ -9,24 +9,171 @@ import (
 // difference is something that the ends of a connection see of the mesh. One
 // that does not show any more fails the test.
 type difference struct {
-	rows   string // a pattern of path.Match
-	ways   []string
+	rows   string // patterns of path.Match
+	server string // "near" or "far", both if empty
 	bare   string // what the ends see only without the mesh
 	meshed string // and only with it
 	late   bool   // or: the same, at another time
 	why    string
 }
 
-// differences are first those by design, then the faults.
-var differences = []difference{
-	{
-		rows: "http1/end/without-a-byte", bare: `end "", fin`, meshed: "<502 upstream-reset>",
-		why: "A server that closes without an answer is told to an HTTP client by 502 (docs/reference/reasons.md).",
-	},
+// differences of a kind are together; design comes first, then the faults.
+var differences = append(byDesign, faults...)
 
+var byDesign = []difference{
 	{
-		rows: "http1/half-close/late-answer", bare: `recv "HTTP/1.1 200 OK`, meshed: `recv "", then`,
-		why: "Fault: the end of a client's stream is taken for its leaving, and the answer is lost.",
+		rows: "http1/end/answer/server-* http1/end/response-head/server-* http1/half/server-shuts-before-answer " +
+			"http1/half/then-server-* interim/cut interim/reset",
+		meshed: "<502 upstream-reset>",
+		why:    "A server that ends the connection before its answer is told to an HTTP client by 502 (docs/reference/reasons.md).",
+	},
+	{
+		rows: "http1/end/idle/server-closes http1/end/idle/server-resets http1/end/idle/server-closes-with-it " +
+			"http1/end/closing/server-closes http1/end/closing/server-resets http1/half/server-shuts-after-answer " +
+			"http1/half/server-shuts-in-upload http1/http10/server-length early/413-close-lingering",
+		meshed: `", time-out`,
+		why:    "A client's connection is not the server's: it stays when that one ends after a whole response.",
+	},
+	{
+		rows: "unasked/408-when-idle unasked/after-answer", meshed: `client: end "", time-out`,
+		why: "What a server says when it is not asked belongs to no client.",
+	},
+	{
+		rows: "unasked/more-than-length", bare: "surplus",
+		why: "What comes behind a response belongs to no client; the server's connection is closed.",
+	},
+	{
+		rows:   "http1/end/idle/client-closes http1/end/idle/client-resets http1/half/keep-alive-then-end",
+		meshed: `server: end "", time-out`,
+		why:    "A server's connection is kept for other requests when the client's ends.",
+	},
+	{
+		rows: "http1/end/response-body*/server-closes http1/end/response-body/server-closes-at-once " +
+			"http1/end/response-chunk*/server-closes http1/end/response-trailer/server-closes",
+		bare: ", fin", meshed: ", reset",
+		why: "A response that its server cuts off with FIN ends in a reset, which clients cannot take for its end.",
+	},
+	{
+		rows: "http1/end/request-body*/client-closes http1/end/request-chunk/client-closes " +
+			"early/413-keep-alive-client-leaves early/413-keep-alive-many interim/417-keep-alive",
+		bare: ", fin", meshed: ", reset",
+		why: "A request that its client cuts off with FIN ends in a reset, which servers cannot take for its end.",
+	},
+	{
+		rows: "early/413-close-in-upload", bare: ", reset", meshed: ", fin",
+		why: "The reset of a server that closes with unread bytes is not passed on behind a whole response.",
+	},
+	{
+		rows: "http1/end/request-head/*", bare: `GET / HTTP/1.1\r\nHo"`,
+		why: "A request goes to the server when its head is whole.",
+	},
+	{
+		rows: "pipeline/answers-at-once", bare: `server: recv "GET /b`,
+		why: "Requests of one connection go on one at a time: each may go elsewhere.",
+	},
+	{
+		rows: "pipeline/second-after-close", meshed: "okHTTP/1.1 200 OK",
+		why: "A request behind one that the server has answered with close goes on another connection.",
+	},
+	{
+		rows: "silent/banner-and-request", meshed: "502 Bad Gateway",
+		why: "What is no response to a request is told by 502, bad-response.",
+	},
+	{
+		rows: "http1/space/folded http1/space/lf-response upgrade/unasked", meshed: "<502 bad-response>",
+		why: "A response that breaks the protocol is refused (docs/reference/http.md).",
+	},
+	{
+		rows: "http1/space/chunk-size-padded", meshed: "then reset",
+		why: "A chunk's size is made of hexadecimal digits and nothing else (docs/reference/http.md).",
+	},
+	{
+		rows: "http1/space/request-before-colon", meshed: "<400 bad-request>",
+		why: "A request that breaks the protocol is refused (docs/reference/http.md).",
+	},
+	{
+		rows: "http1/space/empty-line-first", bare: `"\r\nGET`,
+		why: "An empty line before a request is taken out (docs/reference/http.md).",
+	},
+	{
+		rows: "http1/large/request-70k", meshed: "<431 header-too-large>",
+		why: "A header section has 64 KiB at most (docs/reference/limits.md).",
+	},
+	{
+		rows: "upgrade/h2c", bare: "Upgrade: h2c",
+		why: "Upgrade to h2c is taken out of a request: it goes on in HTTP/1 (docs/reference/http.md).",
+	},
+	{
+		rows: "interim/http10", bare: "103 Early Hints",
+		why: "Interim responses do not go to HTTP/1.0 clients (docs/reference/http.md).",
+	},
+}
+
+var faults = []difference{
+	{
+		rows: "http1/half/2500ms http1/half/3000ms http1/half/keep-alive-2500ms http1/half/server-sees-end http1/half/http10 " +
+			"http1/half/head http1/half/to-end http1/half/post http1/half/post-chunked http1/half/inside-* http1/half/slowly-after " +
+			"http1/half/two-requests http1/half/second-request http1/half/late-shut",
+		meshed: "server: send: reset",
+		why:    "The end of a client's stream is taken for its leaving after one to two seconds: the answer is lost.",
+	},
+	{
+		rows: "http1/half/then-client-resets", bare: `server: end "", fin`,
+		why: "The end of a client's stream is not passed on; the server sees the reset that comes after it.",
+	},
+	{
+		rows: "http1/end/answer/client-closes http1/end/response-body*/client-closes http1/end/response-to-end/client-closes",
+		bare: `server: end "", fin`, meshed: `server: end "", reset`,
+		why: "The end of a client's stream is not passed on; two seconds later the server sees a reset.",
+	},
+	{
+		rows: "http1/end/answer/client-resets http1/end/response-*/client-resets http1/end/response-head/client-closes",
+		late: true,
+		why:  "The reset of a client that waits for an answer is noticed up to two seconds late.",
+	},
+	{
+		rows: "http1/end/request-body*/client-shuts http1/end/request-chunk/client-shuts", bare: "400 Bad Request",
+		why: "The server's answer to a request that its client has cut off by a half-close is lost.",
+	},
+	{
+		rows: "http1/end/request-body*/server-resets http1/end/request-chunk/server-resets", meshed: `client: end "", fin`,
+		why: "A server's reset inside a request's body arrives as FIN, without a 502.",
+	},
+	{
+		rows: "early/413-close interim/417", late: true,
+		why: "A connection on which an early answer says close is closed a second late.",
+	},
+	{
+		rows: "http1/large/head-70k http1/large/300-fields", meshed: "<502 bad-response>",
+		why: "A response's header section over the limit is told as one that breaks the protocol.",
+	},
+	{
+		rows: "http1/space/before-colon", meshed: "<502 bad-response>",
+		why: "White space before the colon in a response is to be taken out (RFC 9112 §5.1).",
+	},
+	{
+		rows: "http1/status/204-chunked http1/status/204-length-5 interim/103-with-length", meshed: "<502 bad-response>",
+		why: "A response that has no body ends with its head, whatever fields it has (RFC 9112 §6.3).",
+	},
+	{
+		rows: "http1/versions/http12-response", meshed: "<502 bad-response>",
+		why: "A minor version of HTTP/1 that is not known is a later one (RFC 9110 §2.5).",
+	},
+	{
+		rows: "http1/versions/http12-request", meshed: "<400 bad-request>",
+		why: "A minor version of HTTP/1 that is not known is a later one (RFC 9110 §2.5).",
+	},
+	{
+		rows: "interim/many interim/many-slowly", meshed: "then time-out",
+		why: "More than 32 interim responses are refused.",
+	},
+	{
+		rows: "silent/client-resets silent/client-resets-later", bare: `server: end "", reset`, meshed: `server: end "", fin`,
+		why: "The reset of a client that has said nothing arrives as FIN.",
+	},
+	{
+		rows: "opaque/urgent opaque/urgent-by-server opaque/urgent-apart urgent/in-body", bare: "!",
+		why: "An urgent byte is lost.",
 	},
 }
 
@@ -34,7 +181,10 @@ var differences = []difference{
 func differenceOf(name string, w way) *difference {
 	for i := range differences {
 		d := &differences[i]
-		if ok, err := path.Match(d.rows, name); ok && err == nil && (len(d.ways) == 0 || slices.Contains(d.ways, w.server)) {
+		if (d.server == "" || d.server == w.server) && slices.ContainsFunc(strings.Fields(d.rows), func(pattern string) bool {
+			ok, err := path.Match(pattern, name)
+			return ok && err == nil
+		}) {
 			return d
 		}
 	}
@@ -42,11 +192,10 @@ func differenceOf(name string, w way) *difference {
 }
 
 // shows says whether the difference between what was seen is this one.
-func (d *difference) shows(bare, meshed []string) bool {
-	b, m := strings.Join(bare, "\n"), strings.Join(meshed, "\n")
+func (d *difference) shows(bare, meshed string) bool {
 	if d.late {
-		return b == m
+		return bare == meshed
 	}
-	return (d.bare == "" || strings.Contains(b, d.bare) && !strings.Contains(m, d.bare)) &&
-		(d.meshed == "" || strings.Contains(m, d.meshed) && !strings.Contains(b, d.meshed))
+	return (d.bare == "" || strings.Contains(bare, d.bare) && !strings.Contains(meshed, d.bare)) &&
+		(d.meshed == "" || strings.Contains(meshed, d.meshed) && !strings.Contains(bare, d.meshed))
 }

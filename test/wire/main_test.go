@@ -18,9 +18,9 @@ func run(m *testing.M) int {
 		fmt.Println("left out: all of test/wire: the lab makes namespaces and cgroups and loads eBPF programs, and that needs root")
 		return 0
 	}
-	// Rows wait most of the time: many at once, however few processors there are.
+	// Rows wait, also for each other: all at once, however few processors there are.
 	flag.Parse()
-	if err := flag.Set("test.parallel", "100"); err != nil {
+	if err := flag.Set("test.parallel", "10000"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

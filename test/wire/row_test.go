@@ -12,17 +12,26 @@ type row struct {
 // options of a row, which is in most of them the zero value.
 type options struct {
 	limit time.Duration // of every step that waits, defaultLimit if zero
+	slack time.Duration // how much later with the mesh, defaultSlack if zero
 	v6    bool          // also over IPv6
+	exact bool          // Connection is compared, too
 }
 
-const defaultLimit = 5 * time.Second
+const (
+	defaultLimit = 5 * time.Second
+	// The machine is slow and shared, and what is looked for are waits.
+	defaultSlack = 400 * time.Millisecond
+)
 
-var v6 = options{v6: true}
+var (
+	v6    = options{v6: true}
+	short = options{limit: 3 * time.Second} // where somebody waits in vain
+)
 
 // rows are all of them.
 var rows = func() []row {
 	var all []row
-	for _, some := range [][]row{opaqueRows, http1Rows} {
+	for _, some := range [][]row{silentRows, opaqueRows, endRows, halfRows, http1Rows, turnRows} {
 		all = append(all, some...)
 	}
 	return all

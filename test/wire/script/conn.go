@@ -21,6 +21,7 @@ type conn struct {
 	buf  []byte
 	read int   // bytes in all
 	err  error // of reading, once and for all
+	h2   *h2   // if it speaks HTTP/2
 }
 
 func newConn(c *net.TCPConn) *conn { return &conn{TCPConn: c} }

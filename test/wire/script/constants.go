@@ -14,4 +14,14 @@ var constants = map[string]string{
 	"head-10":  "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
 	"head-te":  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
 	"head-all": "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", // to the end of the stream
+
+	"expect":     "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+	"continue":   "HTTP/1.1 100 Continue\r\n\r\n",
+	"processing": "HTTP/1.1 102 Processing\r\n\r\n",
+	"hints":      "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+	"big":        "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig",
+	"big-close":  "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig",
+	"upgrade":    "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+	"switching":  "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+	"connect":    "CONNECT y:80 HTTP/1.1\r\nHost: y:80\r\n\r\n",
 }

@@ -15,6 +15,7 @@
 //	send STRING…        write all at once
 //	drip STRING [PAUSE] write byte by byte
 //	fill BYTES          write until that is done or nothing goes for 300 ms
+//	flood BYTES         write in the background, and note nothing of it
 //	urgent STRING       write with MSG_OOB
 //	recv N              read N bytes
 //	recv "text"         read up to and with that text
@@ -39,6 +40,27 @@
 //
 //	dial NAME [PORT]    make another connection, from that port, and use it
 //	use NAME            go on with an earlier one; the first is "first"
+//
+// Steps of HTTP/2, of both ends unless it is said; k=v are fields (_ is a space),
+// end is END_STREAM. Windows of what is read are opened at once.
+//
+//	h2 [streams=N] [window=N]         preface and settings, and reading from then on
+//	open NAME METHOD PATH [end] k=v…  a client's: HEADERS, when there is room
+//	accept NAME                       a server's: the next stream
+//	answer NAME STATUS [end] k=v…     a server's: HEADERS
+//	data NAME STRING… [end]           DATA, as the windows allow
+//	trailers NAME k=v…                HEADERS with the end
+//	empties NAME N                    N empty DATA frames
+//	head NAME                         wait for the head of the answer
+//	got NAME N                        wait for N bytes of the body
+//	body NAME                         wait for the end of the stream
+//	stall NAME                        do not open the stream's window any more
+//	rst NAME CODE                     RST_STREAM
+//	goaway [CODE] [last=NAME]         GOAWAY
+//	ended                             wait for the end of the connection
+//	many N METHOD PATH [reset=TIME]   a client's: N requests, as many at a time as
+//	                                  there is room for; reset if not answered in time
+//	serve [delay=TIME]                a server's: answer all streams, but those to /hang
 //
 // The script of a server begins anew for each connection; several, separated by
 // a line "--", are for the first, the second and so on, in the order in which

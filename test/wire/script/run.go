@@ -186,7 +186,7 @@ func readsFirst(steps []step) bool {
 		switch s.verb {
 		case "rcvbuf", "sndbuf", "oobinline", "nagle":
 		default:
-			return slices.Contains([]string{"recv", "loop", "end"}, s.verb)
+			return slices.Contains([]string{"recv", "loop", "end", "h2"}, s.verb)
 		}
 	}
 	return false

@@ -55,7 +55,7 @@ func playBoth(t *testing.T, client, server string) (clientNotes, serverNotes []s
 	addr := probe.Addr().(*net.TCPAddr)
 	probe.Close()
 	const ofServer, ofClient = 1, 2
-	order(Order{Job: ofServer, Role: "server", Port: addr.Port, Script: server, Limit: 10 * time.Second})
+	order(Order{Job: ofServer, Role: "server", Port: addr.Port, Script: server, Limit: 2 * time.Second})
 	for open := 2; open > 0; {
 		var e Event
 		if err := dec.Decode(&e); err != nil {
@@ -65,7 +65,7 @@ func playBoth(t *testing.T, client, server string) (clientNotes, serverNotes []s
 		case e.Error != "":
 			t.Fatal(e.Error)
 		case e.Listening:
-			order(Order{Job: ofClient, Role: "client", Addr: addr.String(), Script: client, Limit: 10 * time.Second})
+			order(Order{Job: ofClient, Role: "client", Addr: addr.String(), Script: client, Limit: 2 * time.Second})
 		case e.Tell != "":
 			order(Order{Job: ofServer + ofClient - e.Job, Tell: e.Tell})
 		case e.Through:
@@ -126,6 +126,17 @@ func TestEnds(t *testing.T) {
 			`repeat 3 { send $get; recv "ok" }; close`, `loop { recv head; send $ok }`,
 			[]string{shownOK, shownOK, shownOK},
 			[]string{shownGet, shownGet, shownGet},
+		},
+		"http2": {
+			`h2; open a POST /a; data a "hello" end; head a; body a; open b GET /b end; body b; goaway; close`,
+			`h2; accept a; body a; answer a 200 k=v; data a "ok"; trailers a sum=1; accept b; rst b CANCEL; ended`,
+			[]string{`a: head 200 k="v"`, `a: body "ok", trailers sum="1"`, `b: body "", rst CANCEL`},
+			[]string{`a: request POST /a`, `a: body "hello", end`, `b: request GET /b`, "ended: goaway NO_ERROR, fin"},
+		},
+		"http2, much": {
+			`h2 window=1000; many 30 GET /; many 3 GET /hang reset=50ms; open a GET /hang end; body a`, `h2 streams=2; serve`,
+			[]string{"many: 30 × 200 end", "many: 3 × reset", `a: body "", time-out`},
+			nil,
 		},
 		"scripts by connection": {
 			`send "a"; recv 1; dial b; send "b"; recv 1; use first; close`, "recv 1; send \"1\"\n--\nrecv 1; send \"2\"",

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"time"
@@ -19,6 +20,7 @@ func init() {
 		"send":      (*end).send,
 		"drip":      (*end).drip,
 		"fill":      (*end).fill,
+		"flood":     (*end).flood,
 		"urgent":    (*end).urgent,
 		"recv":      (*end).recv,
 		"end":       (*end).end,
@@ -38,6 +40,7 @@ func init() {
 		"dial":      (*end).dialStep,
 		"use":       (*end).use,
 	}
+	maps.Copy(verbs, h2verbs())
 }
 
 // write writes all, and notes what stops it.
@@ -90,6 +93,21 @@ func (e *end) fill(s *step) error {
 	}
 	e.note("fill: all went")
 	return nil
+}
+
+// flood writes on while the script goes on.
+func (e *end) flood(s *step) error {
+	n, err := s.number(0)
+	c, b := e.conn.TCPConn, []byte(pattern(64<<10))
+	_ = c.SetWriteDeadline(time.Time{})
+	go func() {
+		for ; n > 0; n -= len(b) {
+			if _, err := c.Write(b[:min(n, len(b))]); err != nil {
+				return
+			}
+		}
+	}()
+	return err
 }
 
 func (e *end) urgent(s *step) error {

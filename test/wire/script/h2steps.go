@@ -1,0 +1,456 @@
+package script
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+func h2verbs() map[string]func(*end, *step) error {
+	return map[string]func(*end, *step) error{
+		"h2": (*end).h2, "open": (*end).open, "accept": (*end).accept, "answer": (*end).answer,
+		"data": (*end).dataStep, "trailers": (*end).trailers, "empties": (*end).empties,
+		"head": (*end).head, "body": (*end).body, "got": (*end).got, "stall": (*end).stall,
+		"rst": (*end).rst, "goaway": (*end).goaway, "ended": (*end).ended,
+		"many": (*end).many, "serve": (*end).serve,
+	}
+}
+
+// option finds name=value among the words.
+func (s *step) option(name string) (string, bool) {
+	for _, a := range s.args {
+		if v, ok := strings.CutPrefix(a.text, name+"="); ok && !a.quoted {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+func (s *step) has(word string) bool {
+	return slices.ContainsFunc(s.args, func(a arg) bool { return a.text == word && !a.quoted })
+}
+
+func (e *end) h2(s *step) error {
+	var settings []http2.Setting
+	for name, id := range map[string]http2.SettingID{"streams": http2.SettingMaxConcurrentStreams, "window": http2.SettingInitialWindowSize} {
+		if v, ok := s.option(name); ok {
+			n, err := strconv.ParseUint(v, 10, 32)
+			if err != nil {
+				return err
+			}
+			settings = append(settings, http2.Setting{ID: id, Val: uint32(n)})
+		}
+	}
+	server := e.job.order.Role == "server"
+	h, err := newH2(e.conn, server, settings)
+	if err == nil {
+		e.conn.h2 = h
+		if !h.wait(e.deadline(), func() bool { return h.settled || h.err != nil }) || !h.settled {
+			err = fmt.Errorf("no settings: %w", h.err)
+		}
+	}
+	if err != nil {
+		e.note("h2: %s", how(err))
+		return errEnded
+	}
+	return nil
+}
+
+// named finds the stream that a step is about.
+func (e *end) named(s *step) (*h2, *stream, error) {
+	h := e.conn.h2
+	if h == nil {
+		return nil, nil, fmt.Errorf("%s before h2", s.verb)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if st := h.names[s.word(0)]; st != nil {
+		return h, st, nil
+	}
+	return nil, nil, fmt.Errorf("%s: there is no stream %q", s.verb, s.word(0))
+}
+
+// newStream opens a stream when the peer allows another.
+func (h *h2) newStream(deadline time.Time) *stream {
+	var st *stream
+	h.wait(deadline, func() bool {
+		if h.err != nil || h.goaway != "" {
+			return true
+		}
+		open := 0
+		for _, s := range h.streams {
+			if !s.over() && !s.closed {
+				open++
+			}
+		}
+		if open >= h.maxStreams {
+			return false
+		}
+		st = &stream{id: h.nextID, window: h.initial}
+		h.nextID += 2
+		h.streams[st.id] = st
+		return true
+	})
+	return st
+}
+
+func (e *end) open(s *step) error {
+	h := e.conn.h2
+	if h == nil || len(s.args) < 3 {
+		return fmt.Errorf("open wants h2 first, and NAME METHOD PATH")
+	}
+	st := h.newStream(e.deadline())
+	if st == nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.err != nil || h.goaway != "" {
+			e.note("open %s: %s", s.word(0), h.ending())
+		} else {
+			e.note("open %s: too many streams", s.word(0))
+		}
+		return errEnded
+	}
+	h.mu.Lock()
+	h.names[s.word(0)] = st
+	h.mu.Unlock()
+	return e.sent(s, h.request(st, s.word(1), s.word(2), s.args[3:]))
+}
+
+func (h *h2) request(st *stream, method, path string, rest []arg) error {
+	pseudo := []hpack.HeaderField{{Name: ":method", Value: method}}
+	if method == "CONNECT" {
+		pseudo = append(pseudo, hpack.HeaderField{Name: ":authority", Value: path})
+	} else {
+		pseudo = append(pseudo, hpack.HeaderField{Name: ":scheme", Value: "http"},
+			hpack.HeaderField{Name: ":authority", Value: "x"}, hpack.HeaderField{Name: ":path", Value: path})
+	}
+	return h.head(st.id, pseudo, rest)
+}
+
+// sent notes a frame that did not go.
+func (e *end) sent(s *step, err error) error {
+	if err != nil {
+		e.note("%s %s: %s", s.verb, s.word(0), how(err))
+		return errEnded
+	}
+	return nil
+}
+
+func (e *end) accept(s *step) error {
+	h := e.conn.h2
+	if h == nil {
+		return fmt.Errorf("accept before h2")
+	}
+	var st *stream
+	h.wait(e.deadline(), func() bool {
+		if len(h.incoming) > 0 {
+			st, h.incoming = h.incoming[0], h.incoming[1:]
+			h.names[s.word(0)] = st
+		}
+		return st != nil || h.err != nil
+	})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case st != nil && len(st.heads) > 0:
+		e.note("%s: request %s", s.word(0), st.heads[0])
+	case h.err != nil:
+		e.note("accept %s: %s", s.word(0), h.ending())
+		return errEnded
+	default:
+		e.note("accept %s: time-out", s.word(0))
+		return errEnded
+	}
+	return nil
+}
+
+func (e *end) answer(s *step) error {
+	h, st, err := e.named(s)
+	if err != nil {
+		return err
+	}
+	return e.sent(s, h.head(st.id, []hpack.HeaderField{{Name: ":status", Value: s.word(1)}}, s.args[2:]))
+}
+
+func (e *end) trailers(s *step) error {
+	h, st, err := e.named(s)
+	if err != nil {
+		return err
+	}
+	return e.sent(s, h.head(st.id, nil, append(s.args[1:len(s.args):len(s.args)], arg{text: "end"})))
+}
+
+func (e *end) dataStep(s *step) error {
+	h, st, err := e.named(s)
+	if err != nil {
+		return err
+	}
+	if why := h.data(st, []byte(s.text()), s.has("end"), e.deadline()); why != "" {
+		e.note("data %s: %s", s.word(0), why)
+	}
+	return nil
+}
+
+func (e *end) empties(s *step) error {
+	h, st, err := e.named(s)
+	if err != nil {
+		return err
+	}
+	n, err := s.number(1)
+	for i := 0; i < n && err == nil; i++ {
+		err = h.write(func(f *http2.Framer) error { return f.WriteData(st.id, false, nil) })
+	}
+	return e.sent(s, err)
+}
+
+// head waits for the head of a response.
+func (e *end) head(s *step) error {
+	h, st, err := e.named(s)
+	if err != nil {
+		return err
+	}
+	h.wait(e.deadline(), func() bool { return len(st.heads) > 0 || st.over() || h.err != nil })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(st.heads) > 0 {
+		e.note("%s: head %s", s.word(0), st.heads[0])
+		return nil
+	}
+	e.note("%s: head %s", s.word(0), h.outcome(st))
+	return nil
+}
+
+// body waits for the end of a stream.
+func (e *end) body(s *step) error {
+	h, st, err := e.named(s)
+	if err != nil {
+		return err
+	}
+	h.wait(e.deadline(), func() bool { return st.over() || h.err != nil })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	data := shown(st.data)
+	if st.own {
+		data = "<the mesh's>"
+	}
+	e.note("%s: body %s, %s", s.word(0), data, h.outcome(st))
+	return nil
+}
+
+// outcome tells how a stream ended. Call it under the lock.
+func (h *h2) outcome(st *stream) string {
+	switch {
+	case st.rst != "" && st.ended:
+		return "end" // RST_STREAM with NO_ERROR behind the end is allowed
+	case st.rst != "":
+		return "rst " + st.rst
+	case st.ended && len(st.heads) > 1:
+		return "trailers " + st.heads[len(st.heads)-1]
+	case st.ended:
+		return "end"
+	case h.err != nil:
+		return h.ending()
+	}
+	return "time-out"
+}
+
+func (e *end) got(s *step) error {
+	h, st, err := e.named(s)
+	if err != nil {
+		return err
+	}
+	n, err := s.number(1)
+	if err != nil {
+		return err
+	}
+	h.wait(e.deadline(), func() bool { return len(st.data) >= n || st.over() || h.err != nil })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(st.data) < n {
+		e.note("%s: got %d bytes, %s", s.word(0), len(st.data), h.outcome(st))
+		return errEnded
+	}
+	e.note("%s: got %s", s.word(0), shown(st.data[:n]))
+	return nil
+}
+
+func (e *end) stall(s *step) error {
+	h, st, err := e.named(s)
+	if err == nil {
+		h.update(func() { st.stalled = true })
+	}
+	return err
+}
+
+var codes = map[string]http2.ErrCode{
+	"": http2.ErrCodeNo, "NO_ERROR": http2.ErrCodeNo, "CANCEL": http2.ErrCodeCancel, "REFUSED_STREAM": http2.ErrCodeRefusedStream,
+	"INTERNAL_ERROR": http2.ErrCodeInternal, "ENHANCE_YOUR_CALM": http2.ErrCodeEnhanceYourCalm, "PROTOCOL_ERROR": http2.ErrCodeProtocol,
+}
+
+func (e *end) rst(s *step) error {
+	h, st, err := e.named(s)
+	if err != nil {
+		return err
+	}
+	return e.sent(s, h.reset(st, codes[s.word(1)]))
+}
+
+func (h *h2) reset(st *stream, code http2.ErrCode) error {
+	h.update(func() { st.closed = true })
+	return h.write(func(f *http2.Framer) error { return f.WriteRSTStream(st.id, code) })
+}
+
+// goaway says that the stream last, or none, is the last that is done.
+func (e *end) goaway(s *step) error {
+	h := e.conn.h2
+	if h == nil {
+		return fmt.Errorf("goaway before h2")
+	}
+	code, ok := codes[s.word(0)]
+	if !ok {
+		code = http2.ErrCodeNo
+	}
+	last := uint32(0)
+	if name, ok := s.option("last"); ok {
+		h.mu.Lock()
+		if st := h.names[name]; st != nil {
+			last = st.id
+		}
+		h.mu.Unlock()
+	}
+	return e.sent(s, h.write(func(f *http2.Framer) error { return f.WriteGoAway(last, code, nil) }))
+}
+
+// ended waits for the end of the connection.
+func (e *end) ended(*step) error {
+	h := e.conn.h2
+	if h == nil {
+		return fmt.Errorf("ended before h2")
+	}
+	h.wait(e.deadline(), func() bool { return h.err != nil })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err == nil {
+		e.note("ended: time-out")
+		return nil
+	}
+	e.note("ended: %s", h.ending())
+	return nil
+}
+
+// many makes requests, as many at a time as the peer allows, and notes what
+// became of how many.
+func (e *end) many(s *step) error {
+	h := e.conn.h2
+	n, err := s.number(0)
+	if h == nil || err != nil {
+		return fmt.Errorf("many wants h2 first, and a number: %w", err)
+	}
+	var patience time.Duration
+	if text, ok := s.option("reset"); ok {
+		if patience, err = time.ParseDuration(text); err != nil {
+			return err
+		}
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	counts := map[string]int{}
+	for range n {
+		wg.Go(func() {
+			how := h.call(s.word(1), s.word(2), e.deadline(), patience)
+			mu.Lock()
+			defer mu.Unlock()
+			counts[how]++
+		})
+	}
+	wg.Wait()
+	for _, how := range slices.Sorted(maps.Keys(counts)) {
+		e.note("many: %d × %s", counts[how], how)
+	}
+	return nil
+}
+
+// call makes one request, and resets it after some patience.
+func (h *h2) call(method, path string, deadline time.Time, patience time.Duration) string {
+	st := h.newStream(deadline)
+	if st == nil {
+		return "not opened"
+	}
+	if err := h.request(st, method, path, []arg{{text: "end"}}); err != nil {
+		return how(err)
+	}
+	until := deadline
+	if patience != 0 {
+		until = time.Now().Add(patience)
+	}
+	over := h.wait(until, func() bool { return st.over() || h.err != nil })
+	if !over && patience != 0 {
+		if err := h.reset(st, http2.ErrCodeCancel); err != nil {
+			return how(err)
+		}
+		return "reset"
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(st.heads) > 0 {
+		return st.heads[0] + " " + h.outcome(st)
+	}
+	return h.outcome(st)
+}
+
+// serve answers every stream with 200 and "ok", but those to /hang, which are
+// not answered, and after a while if it has delay=.
+func (e *end) serve(s *step) error {
+	h := e.conn.h2
+	if h == nil {
+		return fmt.Errorf("serve before h2")
+	}
+	var delay time.Duration
+	if text, ok := s.option("delay"); ok {
+		var err error
+		if delay, err = time.ParseDuration(text); err != nil {
+			return err
+		}
+	}
+	e.job.settle()
+	stop := make(chan struct{})
+	go func() {
+		<-e.job.ctx.Done()
+		h.update(func() { close(stop) })
+	}()
+	for {
+		var st *stream
+		hang := false
+		h.wait(time.Now().Add(time.Hour), func() bool {
+			select {
+			case <-stop:
+				return true
+			default:
+			}
+			if len(h.incoming) > 0 {
+				st, h.incoming = h.incoming[0], h.incoming[1:]
+				hang = len(st.heads) == 0 || strings.Contains(st.heads[0], "/hang")
+			}
+			return st != nil || h.err != nil
+		})
+		if st == nil {
+			return nil
+		}
+		if hang {
+			continue
+		}
+		go func() {
+			time.Sleep(delay)
+			if h.head(st.id, []hpack.HeaderField{{Name: ":status", Value: "200"}}, nil) == nil {
+				h.data(st, []byte("ok"), true, e.deadline())
+			}
+		}()
+	}
+}
