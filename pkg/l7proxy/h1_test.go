@@ -248,8 +248,8 @@ func TestH1EarlyAnswer(t *testing.T) {
 	}
 }
 
-// TestH1ClientGone: the endpoint's work is given up when the client goes before
-// the answer, or in the middle of it.
+// TestH1ClientGone: the endpoint's work is given up when the client's connection is
+// reset before the answer, or in the middle of it.
 func TestH1ClientGone(t *testing.T) {
 	for _, begun := range []bool{false, true} {
 		e, b := newEnv(t), newBackend(t)
@@ -258,15 +258,104 @@ func TestH1ClientGone(t *testing.T) {
 		srv := b.request()
 		srv.expect(get)
 		if begun {
-			srv.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
-			c.expect("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+			srv.send(begunAnswer)
+			c.expect(begunAnswer)
 		}
+		_ = c.SetLinger(0)
 		c.Close()
 		srv.expectEnd(unix.ECONNRESET)
 		if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset {
-			t.Errorf("begun %v: %+v", begun, ev)
+			t.Errorf("begun %v: got %v, want %v: %+v", begun, ev.Reason, mesh.ReasonClientReset, ev)
 		}
 		proxytest.Eventually(t, "session over", func() bool { return e.group.Open() == 0 && e.conns() == 0 })
+	}
+}
+
+const begunAnswer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+
+// TestH1HalfClose: the endpoint sees the end of a client that may still read, and the
+// client gets its answer, however long that takes. The endpoint's connection is not
+// used again.
+func TestH1HalfClose(t *testing.T) {
+	for name, request := range map[string]string{
+		"GET":     get,
+		"POST":    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+		"chunked": "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, b := newEnv(t), newBackend(t)
+			c := e.dial(b.addr)
+			c.send(request[:len(request)-1])
+			time.Sleep(20 * time.Millisecond) // the rest comes by itself
+			c.send(request[len(request)-1:])
+			srv := b.request()
+			srv.expect(request)
+			_ = c.CloseWrite()
+			srv.expectEnd(nil)
+			time.Sleep(2*upstream.WatchEvery + upstream.WatchEvery/2)
+			srv.send(okAnswer)
+			c.expect(okAnswer)
+			c.expectEnd(nil)
+			if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonNone {
+				t.Errorf("got %v, want no reason: %+v", ev.Reason, ev)
+			}
+			proxytest.Eventually(t, "all is closed", func() bool { return e.group.Open() == 0 && e.conns() == 0 })
+		})
+	}
+}
+
+// TestH1ClientLeavesAStream: a client that has closed cannot be told from one that has
+// ended its side until something is written to it. Then the endpoint's stream is cut.
+func TestH1ClientLeavesAStream(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	c.send(get)
+	srv := b.request()
+	srv.expect(get)
+	srv.send(begunAnswer)
+	c.expect(begunAnswer)
+	c.Close()
+	srv.expectEnd(nil)
+	proxytest.Eventually(t, "the stream is cut", func() bool {
+		_, err := io.WriteString(srv.TCPConn, "1\r\nx\r\n")
+		return err != nil
+	})
+	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset {
+		t.Errorf("got %v, want %v: %+v", ev.Reason, mesh.ReasonClientReset, ev)
+	}
+}
+
+// TestH1EarlyRefusal: a server that refuses an upload early, and closes, costs the next
+// request nothing: neither side's connection is used again where it may not be, and
+// where the client was told that it may, it may.
+func TestH1EarlyRefusal(t *testing.T) {
+	const size = 200 << 10 // within the bounds of what is read away
+	refusal := "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno"
+	for name, closes := range map[string]bool{"the server closes": true, "the server reads on": false} {
+		t.Run(name, func(t *testing.T) {
+			e, b := newEnv(t), newBackend(t)
+			c := e.dial(b.addr)
+			head := fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size)
+			c.send(head)
+			srv := b.request()
+			srv.expect(head)
+			srv.send(refusal)
+			c.expect(refusal)
+			if closes {
+				_ = srv.SetLinger(0)
+				srv.Close()
+			}
+			c.send(strings.Repeat("x", size))
+			if !closes {
+				srv.expect(strings.Repeat("x", size))
+			}
+			post := "POST /next HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\ny"
+			c.send(post)
+			next := b.request()
+			next.expect(post)
+			next.send(okAnswer)
+			c.expect(okAnswer)
+		})
 	}
 }
 

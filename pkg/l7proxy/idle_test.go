@@ -142,7 +142,7 @@ func (c memoryConn) CloseWrite() error {
 }
 func (c memoryConn) Reset() error               { return c.Close() }
 func (memoryConn) Idle() bool                   { return true }
-func (memoryConn) PeerClosed() bool             { return false }
+func (memoryConn) PeerClosed() (_, _ bool)      { return false, false }
 func (memoryConn) ReadMore([]byte) (int, error) { return 0, nil }
 func (memoryConn) ReadAhead(bool)               {}
 func (memoryConn) QuickAck()                    {}

@@ -210,14 +210,22 @@ func (c *Conn) tryPeek(fd uintptr) {
 // HungUp reports whether the peer has sent its FIN or a reset, even while
 // there is still something to read.
 func (c *Conn) HungUp() bool {
-	hungUp := false
+	ended, _ := c.PeerState()
+	return ended
+}
+
+// PeerState reports whether the peer has ended its side (a FIN, or a reset), and
+// whether it is gone: a reset, or both sides have ended. A FIN alone does not tell
+// whether the peer still reads.
+func (c *Conn) PeerState() (ended, gone bool) {
 	err := c.control("poll", func(fd int) error {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 		n, err := unix.Poll(p, 0)
-		hungUp = err == nil && n > 0
+		ended = err == nil && n > 0
+		gone = ended && p[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
 		return nil
 	})
-	return err != nil || hungUp
+	return err != nil || ended, err != nil || gone
 }
 
 // QuickAck has the kernel acknowledge at once what was received, and, until

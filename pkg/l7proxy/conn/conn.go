@@ -19,9 +19,9 @@ type Conn interface {
 	// Idle reports whether the peer has neither ended its side nor sent anything
 	// that was not read.
 	Idle() bool
-	// PeerClosed reports whether the peer has ended its side, or is gone, and
-	// everything that it sent was read.
-	PeerClosed() bool
+	// PeerClosed reports whether the peer has ended its side, and everything that it
+	// sent was read; and whether it is gone: nothing reaches it any more.
+	PeerClosed() (ended, gone bool)
 	// ReadMore reads what is there already, after a Read. It does not wait.
 	ReadMore(p []byte) (int, error)
 	// ReadAhead makes reads below TLS take in what the network has, rather than a
@@ -47,7 +47,10 @@ func (c Plain) Reset() error {
 }
 
 // PeerClosed implements Conn.
-func (c Plain) PeerClosed() bool { return c.HungUp() && c.Pending() == 0 }
+func (c Plain) PeerClosed() (ended, gone bool) {
+	ended, gone = c.PeerState()
+	return ended && (gone || c.Pending() == 0), gone
+}
 
 // ReadMore implements Conn: Read has taken in what there was.
 func (c Plain) ReadMore([]byte) (int, error) { return 0, nil }

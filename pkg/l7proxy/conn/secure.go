@@ -53,7 +53,19 @@ func (c *Secure) Idle() bool { return c.below.Idle() }
 const closeNotify = 64
 
 // PeerClosed implements Conn.
-func (c *Secure) PeerClosed() bool { return c.below.HungUp() && c.below.Pending() <= closeNotify }
+func (c *Secure) PeerClosed() (ended, gone bool) {
+	ended, gone = c.below.PeerState()
+	return ended && (gone || c.below.Pending() <= closeNotify), gone
+}
+
+// CloseWrite implements Conn. A FIN follows the alert, so that the peer can see the
+// end without reading.
+func (c *Secure) CloseWrite() error {
+	if err := c.Conn.CloseWrite(); err != nil {
+		return err
+	}
+	return c.below.CloseWrite()
+}
 
 // ReadMore implements Conn: crypto/tls returns after each record.
 func (c *Secure) ReadMore(p []byte) (n int, err error) {

@@ -160,6 +160,7 @@ func (d *session) exchange() bool {
 	}
 	up := response.up
 	reuse, end := d.respond(response, kind, &keep)
+	reuse = reuse && !d.halfClosed()
 	attempt.Failed(end.Reason)
 	end.RequestLen = uint64(d.body.Payload())
 	d.x.End(end)
@@ -315,6 +316,25 @@ func (d *session) linger() {
 	}
 }
 
+// discardBody reads the rest of the request's body away, within the bounds of
+// linger, and reports whether it has come to its end.
+func (d *session) discardBody() bool {
+	_ = d.s.Client.SetReadDeadline(time.Now().Add(lingerTime))
+	defer d.s.Client.SetReadDeadline(time.Time{})
+	for left := lingerBytes; left > 0; {
+		n, _, err := d.body.Next(d.in)
+		d.in = d.in[n:]
+		if err != nil || d.body.Done() {
+			return err == nil
+		}
+		if d.readMore(false) != nil {
+			return false
+		}
+		left -= d.got
+	}
+	return false
+}
+
 // send sends the endpoint d.out, the request as far as it is there; the rest of
 // the body follows by the returned pump, nil if there is none. A connection that
 // turns out to be dead when it is used again is replaced by another, if the
@@ -339,6 +359,7 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		if err == nil {
 			d.x.Chose(a)
 			if body.Done() {
+				d.sent()
 				return up, nil, nil
 			}
 			return up, d.startPump(up), nil

@@ -27,6 +27,9 @@ func (d *session) startPump(up *appConn) *pump {
 	go func() {
 		defer close(p.done)
 		p.reason = p.run(&d.body)
+		if p.reason == mesh.ReasonNone && d.body.Done() {
+			d.sent()
+		}
 		if p.reason == mesh.ReasonClientReset || p.reason == mesh.ReasonBadRequest {
 			_ = p.server.Reset() // the endpoint would wait for the rest for ever
 		}
@@ -66,18 +69,23 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 	return mesh.ReasonNone
 }
 
-// failed reports whether the pump has ended without the whole body. One that
-// still runs may well finish while the response is read.
-func (p *pump) failed() bool {
+// running reports whether the pump has not ended. It is safe on a nil pump.
+func (p *pump) running() bool {
 	if p == nil {
 		return false
 	}
 	select {
 	case <-p.done:
-		return p.reason != mesh.ReasonNone
-	default:
 		return false
+	default:
+		return true
 	}
+}
+
+// failed reports whether the pump has ended without the whole body. One that
+// still runs may well finish while the response is read.
+func (p *pump) failed() bool {
+	return p != nil && !p.running() && p.reason != mesh.ReasonNone
 }
 
 // stop waits for the pump. A server may answer early and go on reading, so the

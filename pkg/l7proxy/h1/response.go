@@ -3,6 +3,7 @@ package h1
 import (
 	"errors"
 	"io"
+	"net/http"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
@@ -92,6 +93,9 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		*keep = false
 	}
 	reuse = d.resp.KeepAlive() && !body.NeedsClose()
+	if pump.running() && d.resp.Status() >= http.StatusBadRequest {
+		reuse = false // a server that refuses a body early may stop reading it, and close
+	}
 	if !reuse && d.s.Bound() {
 		*keep = false // the login ends with the endpoint's connection, and the client is to know
 	}
@@ -113,10 +117,13 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		if reason != mesh.ReasonNone {
 			grace = 0
 		}
-		if pump.stop(grace) != mesh.ReasonNone {
-			reuse, *keep = false, false
-			if reason == mesh.ReasonNone {
-				d.linger() // the client may still be sending: it must not lose the response to a reset
+		if why := pump.stop(grace); why != mesh.ReasonNone {
+			reuse = false
+			// The client may still be sending. If the rest of its request is read, its
+			// connection can be used again, as it has been told; otherwise it must not
+			// lose the response to a reset.
+			if *keep = *keep && why == mesh.ReasonUpstreamReset && reason == mesh.ReasonNone && d.discardBody(); !*keep && reason == mesh.ReasonNone {
+				d.linger()
 			}
 		}
 	}

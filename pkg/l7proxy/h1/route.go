@@ -69,7 +69,7 @@ func (d *session) pause(wait time.Duration) bool {
 			left = min(left, until)
 		}
 		time.Sleep(min(left, clientLook))
-		if len(d.in) == 0 && d.s.Client.PeerClosed() {
+		if _, gone := d.s.Client.PeerClosed(); gone {
 			return false
 		}
 	}

@@ -9,10 +9,11 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Watch gives up the requests whose clients have gone: an endpoint must not
-// work, or stream, for nobody. While a session waits for a response nothing reads
-// from its client, and so nothing sees it go. As in most proxies, a client that has
-// ended its side counts as gone. Watch is called about once a second.
+// Watch looks after the clients of requests that wait for a response: meanwhile
+// nothing reads from them, and so nothing sees them go. The request of a client that
+// is gone is given up: an endpoint must not work, or stream, for nobody. The end of a
+// client that may still read (a FIN) is passed on to the endpoint, which sees then
+// what it would see without a mesh. Watch is called about once a second.
 func (r *Driver) Watch() { r.sessions.Each((*session).watch) }
 
 // Idle counts sessions that wait for a next request.
@@ -34,6 +35,8 @@ type phase struct {
 	woken   bool      // its read was made to fail, for a drain
 	waits   conn.Conn // the endpoint's connection, while it waits for a response there
 	more    bool      // the client has sent more than this request
+	sent    bool      // the request has gone out whole
+	ended   bool      // the client has ended its side, which the endpoint was told
 	turn    uint64
 	watched uint64 // the turn that the watch saw last
 	gaveUp  bool   // the watch has reset the endpoint's connection
@@ -67,8 +70,24 @@ func (d *session) wakeIdle() {
 func (d *session) beginWait(server conn.Conn) {
 	d.phase.mu.Lock()
 	d.phase.waits, d.phase.more = server, len(d.in) > 0
+	d.phase.sent, d.phase.ended = false, false
 	d.phase.turn++
 	d.phase.mu.Unlock()
+}
+
+// sent notes that the request has gone out whole.
+func (d *session) sent() {
+	d.phase.mu.Lock()
+	d.phase.sent = true
+	d.phase.mu.Unlock()
+}
+
+// halfClosed reports whether the endpoint was told of the client's end: its
+// connection cannot be used again.
+func (d *session) halfClosed() bool {
+	d.phase.mu.Lock()
+	defer d.phase.mu.Unlock()
+	return d.phase.ended
 }
 
 // endWait ends the wait, after which the watch leaves the endpoint's
@@ -90,7 +109,12 @@ func (d *session) watch() {
 		ph.watched = ph.turn // new since the last look
 		return
 	}
-	if !ph.more && d.s.Client.PeerClosed() {
+	ended, gone := d.s.Client.PeerClosed()
+	if ended && !gone && !ph.more && ph.sent && !ph.ended {
+		ph.ended = true
+		go ph.waits.CloseWrite() // it may wait for the endpoint, and nothing waits for it
+	}
+	if gone {
 		ph.gaveUp = true
 		_ = ph.waits.Reset()
 		ph.waits = nil

@@ -116,11 +116,11 @@ func (st *stream) retry(failure retry.Attempt, b *h2conn.Batch) bool {
 
 // unanswered reports whether the head of a final response is not for the client,
 // because the request is sent again.
-func (st *stream) unanswered(status int, ev *http2.Event, b *h2conn.Batch) bool {
+func (st *stream) unanswered(status int, fields []http2.Field, b *h2conn.Batch) bool {
 	st.attempt.Answered(status)
 	why := mesh.ReasonNone
 	if !st.answered {
-		why = request.Unreached(st.attempt, st.grpc, status, fieldValue(ev.Fields, reply.ReasonHeader))
+		why = request.Unreached(st.attempt, st.grpc, status, fieldValue(fields, reply.ReasonHeader))
 	}
 	st.attempt.Failed(why)
 	if why != mesh.ReasonNone && st.failover(why, b) {
@@ -166,6 +166,7 @@ func (st *stream) resendable() bool { return st.up == nil || st.keeping }
 func (st *stream) leave(b *h2conn.Batch) {
 	st.turn++
 	stopTimer(&st.timer)
+	st.dropHead()
 	st.attempt.Done()
 	st.attempt = nil
 	st.grpcStatus = -1

@@ -51,6 +51,7 @@ type stream struct {
 	afterCode  http2.ErrCode // with this code
 	grpcStatus int           // -1: not seen
 
+	held     *heldHead // of a gRPC response, until it is known whether it fails
 	plan     request.Plan
 	turn     int32       // counts attempts
 	again    *retryState // nil: no attempt has failed
@@ -201,48 +202,75 @@ func (st *stream) ServerHeaders(u *upstream.HTTP2Conn, ev *http2.Event, b *h2con
 	if ev.Trailers || ev.EndStream {
 		st.noteGRPCStatus(ev.Fields)
 	}
-	fields, status := ev.Fields, 0
-	if !ev.Trailers {
-		status, _ = strconv.Atoi(ev.Fields[0].Value)
-	}
-	if status >= 200 {
-		if request.OffersLogin(status, ev.Fields) {
-			st.client.s.Bind(st.plan.Draw)
-		}
-		if st.unanswered(status, ev, b) {
-			return
-		}
-		fields = st.editedResponse(fields, b)
-	}
-	st.answered = true
-	st.forgetRequest()
-	if st.client.s.Direction == mesh.Inbound {
-		// Only agents give reasons: what an application says here is not one.
-		fields = slices.DeleteFunc(fields, func(f http2.Field) bool { return f.Name == reply.ReasonHeader })
-	}
 	if ev.Trailers {
-		st.resp.finish(fields, b)
-		st.settle(b)
+		st.serverTrailers(ev.Fields, b)
 		return
 	}
+	status, _ := strconv.Atoi(ev.Fields[0].Value)
+	switch {
+	case status < 200:
+		st.forwardHead(ev.Fields, status, false, b)
+	case st.holdHead(ev, status):
+	default:
+		st.finalHead(ev.Fields, status, ev.EndStream, b)
+	}
+}
+
+// finalHead takes the head of a final response: the request is sent again, or the
+// head forwarded.
+func (st *stream) finalHead(fields []http2.Field, status int, end bool, b *h2conn.Batch) {
+	if request.OffersLogin(status, fields) {
+		st.client.s.Bind(st.plan.Draw)
+	}
+	if !st.unanswered(status, fields, b) {
+		st.forwardHead(st.editedResponse(fields, b), status, end, b)
+	}
+}
+
+// forwardHead sends the client a head of a response.
+func (st *stream) forwardHead(fields []http2.Field, status int, end bool, b *h2conn.Batch) {
+	st.answered = true
+	st.forgetRequest()
+	fields = st.withoutReason(fields)
 	if status >= 200 {
 		st.headed = true
-		if status >= 400 || ev.EndStream {
+		if status >= 400 || end {
 			st.exchange.Said(fieldValue(fields, reply.ReasonHeader))
 		}
 		st.exchange.Response(status)
 	}
-	switch err := st.sendHead(fields, ev.EndStream, b); {
+	switch err := st.sendHead(fields, end, b); {
 	case errors.Is(err, http2.ErrStreamClosed):
 		return // the client cancelled it: clientGone is on its way
 	case err != nil: // over the limit that the client set
 		st.cut(mesh.ReasonBadResponse, http2.InternalError, http2.Cancel, b)
 		return
 	}
-	if ev.EndStream {
+	if end {
 		st.resp.end, st.resp.done = true, true
 	}
 	st.settle(b)
+}
+
+// serverTrailers ends a response.
+func (st *stream) serverTrailers(fields []http2.Field, b *h2conn.Batch) {
+	turn := st.turn
+	if st.releaseHead(b); st.ended || st.turn != turn {
+		return // the request is sent again, or was answered
+	}
+	st.answered = true
+	st.forgetRequest()
+	st.resp.finish(st.withoutReason(fields), b)
+	st.settle(b)
+}
+
+// withoutReason drops what an application says in the field for reasons: only agents
+// give them.
+func (st *stream) withoutReason(fields []http2.Field) []http2.Field {
+	if st.client.s.Direction != mesh.Inbound {
+		return fields
+	}
+	return slices.DeleteFunc(fields, func(f http2.Field) bool { return f.Name == reply.ReasonHeader })
 }
 
 // ServerData implements upstream.Stream.
@@ -252,6 +280,13 @@ func (st *stream) ServerData(u *upstream.HTTP2Conn, ev *http2.Event, b *h2conn.B
 	if st.up != u || st.ended {
 		u.Consume(ev.Stream, len(ev.Payload))
 		return
+	}
+	if len(ev.Payload) > 0 || ev.EndStream {
+		turn := st.turn
+		if st.releaseHead(b); st.turn != turn || st.ended {
+			u.Consume(ev.Stream, len(ev.Payload))
+			return
+		}
 	}
 	st.resp.data(ev.Payload, ev.EndStream, b)
 	st.settle(b)
@@ -357,6 +392,7 @@ func (st *stream) end(e request.End) {
 	st.ended = true
 	stopTimer(&st.limit)
 	stopTimer(&st.timer)
+	st.dropHead()
 	e.RequestLen, e.ResponseLen = st.req.length, st.resp.length
 	if st.grpc && e.GRPCStatus == 0 {
 		e.GRPCStatus = st.finalGRPCStatus(&e)

@@ -244,10 +244,11 @@ func (s *Stream) Idle() bool {
 }
 
 // PeerClosed implements conn.Conn.
-func (s *Stream) PeerClosed() bool {
+func (s *Stream) PeerClosed() (ended, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return (s.err != nil || s.ended || s.closed) && s.held.Len() == 0
+	gone = s.err != nil || s.closed
+	return gone || s.ended && s.held.Len() == 0, gone
 }
 
 // ReadMore implements conn.Conn: Read has taken in what there was.
