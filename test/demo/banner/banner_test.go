@@ -31,7 +31,8 @@ func start(t *testing.T) (addr string) {
 	return ln.Addr().String()
 }
 
-// The client of this test never writes: what it reads was said unasked.
+// TestServerSpeaksFirst has a client that never writes, so everything that it reads
+// was sent by the server unasked.
 func TestServerSpeaksFirst(t *testing.T) {
 	conn, err := net.Dial("tcp", start(t))
 	if err != nil {
@@ -66,10 +67,10 @@ func TestVisitOfSilentServerEndsWithContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // it is to be connected by then
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // long enough to connect
 	defer cancel()
 	if _, err := Visit(ctx, ln.Addr().String()); err == nil || !strings.Contains(err.Error(), "wait for it to speak") {
-		t.Errorf("got error %v", err)
+		t.Errorf("got error %v, want one about the wait for the server", err)
 	}
 }
 
@@ -88,10 +89,10 @@ func TestQueries(t *testing.T) {
 		}
 	}
 	if _, err := query(conn, "DROP TABLE banner"); err == nil || !strings.Contains(err.Error(), "unknown query") {
-		t.Errorf("an unknown query gave error %v", err)
+		t.Errorf("an unknown query: got error %v, want one that says so", err)
 	}
 	if got := reply([]byte{0x42}); got[0] != isError {
-		t.Errorf("an unknown command was answered with %q", got)
+		t.Errorf("an unknown command: got the answer %q, want an error", got)
 	}
 }
 
@@ -116,7 +117,7 @@ func FuzzReadPacket(f *testing.F) {
 			t.Fatal(err)
 		}
 		if !bytes.HasPrefix(data, again.Bytes()) {
-			t.Errorf("read %x, wrote %x", data, again.Bytes())
+			t.Errorf("read %x and wrote %x, want the same", data, again.Bytes())
 		}
 	})
 }

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// Report is what one client saw of a server, and when, from the start of the
-// connection on.
+// Report is what a client saw of a server, with times since the start of the
+// connection.
 type Report struct {
 	ServerVersion string        `json:"serverVersion"`
 	Greeting      string        `json:"greeting"`
-	Connected     time.Duration `json:"connected"` // nanoseconds, as the others
+	Connected     time.Duration `json:"connected"` // nanoseconds, like the others
 	Spoke         time.Duration `json:"spoke"`     // the handshake was complete
 	Answered      time.Duration `json:"answered"`  // the query was answered
 }

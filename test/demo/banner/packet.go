@@ -1,6 +1,6 @@
-// Package banner is the demo's server-speaks-first service. It talks like a
-// MySQL server: a binary handshake at once, unasked, then a packet per query.
-// Logging in is left out: a client may query as soon as it has the handshake.
+// Package banner is the demo's service in which the server speaks first. Like a
+// MySQL server it sends a binary handshake at once, unasked, and then one packet per
+// query. There is no login: a client may query as soon as it has the handshake.
 package banner
 
 import (
@@ -11,7 +11,7 @@ import (
 	"io"
 )
 
-// maxPayload bounds what either end accepts in one packet, in bytes.
+// maxPayload is the largest payload that either end accepts in a packet, in bytes.
 const maxPayload = 4096
 
 // First byte of a payload, as in MySQL's client/server protocol.
@@ -24,8 +24,8 @@ const (
 	version  = 0x0a // server: handshake protocol version
 )
 
-// writePacket writes a payload behind MySQL's packet header: 3 bytes of
-// length, little endian, and a sequence number.
+// writePacket writes a payload after MySQL's packet header: 3 bytes of length, in
+// little endian, and a sequence number.
 func writePacket(w io.Writer, seq byte, payload []byte) error {
 	if len(payload) > maxPayload {
 		return fmt.Errorf("write packet: %d bytes are over the limit of %d", len(payload), maxPayload)
@@ -58,7 +58,7 @@ func readPacket(r io.Reader) (seq byte, payload []byte, err error) {
 	return byte(word >> 24), payload, nil
 }
 
-// handshake is the payload of MySQL's HandshakeV10 for a server version and a
+// handshake returns the payload of MySQL's HandshakeV10 for a server version and a
 // connection number.
 func handshake(serverVersion string, connection uint32) []byte {
 	p := append([]byte{version}, serverVersion...)

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// ServerVersion is what the handshake says.
+	// ServerVersion is the version in the handshake.
 	ServerVersion = "8.0.99-underlane-demo"
-	// Greeting answers QueryGreeting.
+	// Greeting is the answer to QueryGreeting.
 	Greeting = "May the best emoji win!"
 	// QueryGreeting asks for the greeting.
 	QueryGreeting = "SELECT greeting FROM banner"
@@ -23,7 +23,8 @@ const (
 	idleTimeout = time.Minute
 )
 
-// Serve answers clients of ln until ctx ends, then cuts them off. It closes ln.
+// Serve answers clients of ln until ctx ends, and then closes their connections. It
+// closes ln.
 func Serve(ctx context.Context, ln net.Listener) error {
 	var (
 		clients     sync.WaitGroup
@@ -50,7 +51,8 @@ func Serve(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// answer speaks first, then answers packet by packet until the client leaves.
+// answer sends the handshake, and then answers packet by packet until the client
+// leaves.
 func answer(conn net.Conn, number uint32) error {
 	if err := writePacket(conn, 0, handshake(ServerVersion, number)); err != nil {
 		return err
@@ -72,7 +74,7 @@ func answer(conn net.Conn, number uint32) error {
 	}
 }
 
-// reply is the payload that answers a client's payload.
+// reply returns the payload that answers a client's payload.
 func reply(payload []byte) []byte {
 	switch command, text := payload[0], string(payload[1:]); {
 	case command == comPing:

@@ -1,4 +1,4 @@
-// Package bot is the demo's load: it votes over HTTP at a bounded rate.
+// Package bot generates the demo's load. It votes over HTTP at a bounded rate.
 package bot
 
 import (
@@ -23,19 +23,19 @@ const (
 	logInterval   = 10 * time.Second
 )
 
-// Bot votes at Web, such as "http://web", Rate times a second.
+// Bot votes at Web, such as "http://web", Rate times per second.
 type Bot struct {
 	Web  string
 	Rate float64
 
-	transport http.RoundTripper // nil: one of its own
+	transport http.RoundTripper // nil: a new one
 	client    http.Client
 	voted     int
 	failed    int
 }
 
-// Run waits for the list of emoji, then votes until ctx ends. A vote that
-// fails is counted and logged, never fatal.
+// Run waits for the list of emoji, and then votes until ctx ends. A vote that fails
+// is counted and logged, but is not an error.
 func (b *Bot) Run(ctx context.Context) error {
 	if b.Rate <= 0 || b.Rate > 1000 {
 		return fmt.Errorf("rate %v votes a second is not in 0…1000", b.Rate)
@@ -47,7 +47,7 @@ func (b *Bot) Run(ctx context.Context) error {
 	defer b.client.CloseIdleConnections()
 	choices, err := b.waitForList(ctx)
 	if err != nil {
-		return nil // asked to stop before there was anything to do
+		return nil // ended before the list was available
 	}
 	watching := make(chan struct{})
 	go func() { defer close(watching); b.watch(ctx) }()
@@ -69,7 +69,7 @@ func (b *Bot) Run(ctx context.Context) error {
 	}
 }
 
-// waitForList asks until web answers; it fails only when ctx ends.
+// waitForList asks until web answers. It fails only if ctx ends.
 func (b *Bot) waitForList(ctx context.Context) ([]web.Choice, error) {
 	for {
 		var choices []web.Choice
@@ -93,7 +93,7 @@ func (b *Bot) vote(ctx context.Context, shortcode string) {
 	var answer struct{ Votes int64 }
 	if err := b.get(ctx, "/api/vote?choice="+url.QueryEscape(shortcode), &answer); err != nil {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			return // the end of the run cut it off: no fault of web's
+			return // the end of the run interrupted it: not a fault of web
 		}
 		b.failed++
 		slog.Debug("vote failed", "choice", shortcode, "error", err)
@@ -102,7 +102,7 @@ func (b *Bot) vote(ctx context.Context, shortcode string) {
 	b.voted++
 }
 
-// choose favours the doughnut, the one that fails.
+// choose picks an emoji at random, more often the doughnut, whose vote fails.
 func choose(choices []web.Choice) (shortcode string) {
 	if rand.Float64() < doughnutShare {
 		return catalog.Doughnut
@@ -110,8 +110,8 @@ func choose(choices []web.Choice) (shortcode string) {
 	return choices[rand.N(len(choices))].Shortcode
 }
 
-// get decodes the JSON answer of a path of web. The body is read to its end,
-// so that the connection is used again.
+// get requests a path of web and decodes the JSON response. It reads the whole body,
+// so that the connection can be reused.
 func (b *Bot) get(ctx context.Context, path string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.Web+path, nil)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pipeTransport serves each request by handler, in memory, so that time is
+// pipeTransport serves requests with handler, in memory, so that the time is
 // synctest's.
 type pipeTransport struct{ handler http.Handler }
 
@@ -49,22 +49,22 @@ func TestRateAndShareOfDoughnuts(t *testing.T) {
 			w.Write([]byte("{}"))
 		})
 		mux.HandleFunc("/api/events", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-		// The end falls between two votes: none is cut off half-way.
+		// The end is between two votes, so that it interrupts none.
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second+10*time.Millisecond)
 		defer cancel()
 		b := &Bot{Web: "http://web", Rate: 20, transport: pipeTransport{mux}}
 		if err := b.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
-		// One second was spent on waiting for the list.
+		// The wait for the list took one second.
 		if votes < 1950 || votes > 1981 {
-			t.Errorf("%d votes in 99 s, want 20 a second", votes)
+			t.Errorf("%d votes in 99 s, want 20 per second", votes)
 		}
 		if share := float64(doughnuts) / float64(votes); share < 0.10 || share > 0.20 {
 			t.Errorf("share of doughnuts %.2f, want 0.15", share)
 		}
 		if b.failed != doughnuts || b.voted != votes-doughnuts {
-			t.Errorf("bot counted %d good and %d failed of %d votes with %d doughnuts", b.voted, b.failed, votes, doughnuts)
+			t.Errorf("the bot counted %d good and %d failed votes, want %d in all and a failure for each of %d doughnuts", b.voted, b.failed, votes, doughnuts)
 		}
 	})
 }
@@ -83,7 +83,7 @@ func TestVotesOverOneConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b.voted == 0 {
-		t.Error("no vote counted")
+		t.Error("got no vote, want some")
 	}
 	if dials > 2 {
 		t.Errorf("%d connections, want one for votes and one for the event stream", dials)
@@ -93,7 +93,7 @@ func TestVotesOverOneConnection(t *testing.T) {
 func TestBadRate(t *testing.T) {
 	for _, rate := range []float64{0, -1, 1e6} {
 		if err := (&Bot{Rate: rate}).Run(t.Context()); err == nil {
-			t.Errorf("rate %v was accepted", rate)
+			t.Errorf("rate %v: got no error, want one", rate)
 		}
 	}
 }

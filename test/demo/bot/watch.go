@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// watch holds the leaderboard's event stream open, as an open page would, and
-// opens it again when it ends. It returns when ctx ends.
+// watch keeps the leaderboard's event stream open, like a page in a browser, and
+// reopens it when it ends. It returns when ctx ends.
 func (b *Bot) watch(ctx context.Context) {
-	client := http.Client{Transport: b.client.Transport} // no time limit: the stream is endless
+	client := http.Client{Transport: b.client.Transport} // no time-out: the stream is endless
 	for {
 		err := follow(ctx, &client, b.Web+"/api/events")
 		select {
@@ -24,7 +24,7 @@ func (b *Bot) watch(ctx context.Context) {
 	}
 }
 
-// follow reads and discards a response to its end.
+// follow reads and discards a response until its end.
 func follow(ctx context.Context, client *http.Client, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

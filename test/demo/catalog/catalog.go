@@ -1,5 +1,5 @@
-// Package catalog is the list of emoji of the demo: the one source from which
-// the proto, the services and the page are made.
+// Package catalog is the demo's list of emoji. The proto, the services and the page
+// are all made from it.
 package catalog
 
 import "strings"
@@ -10,11 +10,11 @@ const Doughnut = ":doughnut:"
 // Emoji is one choice on the ballot.
 type Emoji struct {
 	Shortcode string // with its colons, such as ":doughnut:"
-	Unicode   string // what is drawn
+	Unicode   string // the character itself
 }
 
-// Method is the name of the RPC of VotingService that votes for e: VotePointUp2
-// for :point_up_2:.
+// Method returns the name of the RPC of VotingService that votes for e, such as
+// VotePointUp2 for :point_up_2:.
 func (e Emoji) Method() string {
 	var b strings.Builder
 	b.WriteString("Vote")
@@ -44,7 +44,7 @@ func FindMethod(method string) (Emoji, bool) {
 	return Emoji{}, false
 }
 
-// All is the ballot, in the order of the page. Do not change it at run time.
+// All is the ballot, in the order of the page. It must not be changed at run time.
 var All = []Emoji{
 	{Doughnut, "🍩"},
 	{":pizza:", "🍕"},

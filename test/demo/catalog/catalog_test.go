@@ -26,6 +26,6 @@ func TestEveryMethodLeadsBackToItsEmoji(t *testing.T) {
 		}
 	}
 	if _, ok := Find(":nope:"); ok {
-		t.Error("found an emoji that is not on the ballot")
+		t.Error("an emoji that is not on the ballot: found, want not found")
 	}
 }

@@ -24,7 +24,7 @@ type App struct {
 	Voting *grpc.ClientConn
 }
 
-// Start runs every service until the test ends.
+// Start runs all services until the test ends.
 func Start(t testing.TB) App {
 	t.Helper()
 	emojiServer := grpc.NewServer()
@@ -42,8 +42,8 @@ func Start(t testing.TB) App {
 	return App{URL: "http://" + webAddr, Banner: bannerAddr, Voting: votingConn}
 }
 
-// Run runs a server on a loopback port until the test ends, and fails the
-// test with its error.
+// Run runs a server on a loopback port until the test ends. An error of the server
+// fails the test.
 func Run(t testing.TB, server func(context.Context, net.Listener) error) (addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,4 +1,4 @@
-// Package emoji is the demo's EmojiService: the ballot over gRPC.
+// Package emoji is the demo's EmojiService, which serves the ballot over gRPC.
 package emoji
 
 import (
@@ -11,7 +11,7 @@ import (
 	pb "github.com/underlane/underlane/test/demo/proto"
 )
 
-// Server implements EmojiService over the catalog.
+// Server implements EmojiService with the catalog.
 type Server struct {
 	pb.UnimplementedEmojiServiceServer
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// objects decodes every manifest of this directory as an API server does that
-// is asked for strict validation.
+// objects decodes all manifests of this directory, like an API server with strict
+// validation.
 func objects(t *testing.T) (all []runtime.Object) {
 	t.Helper()
 	files, err := filepath.Glob("*.yaml")
@@ -59,7 +59,7 @@ func TestNodesAccountsAndServicesFitTogether(t *testing.T) {
 		switch o := object.(type) {
 		case *corev1.Namespace:
 			if o.Labels[mesh.LabelMesh] != mesh.LabelEnabled {
-				t.Errorf("namespace %s is not meshed", o.Name)
+				t.Errorf("namespace %s has no mesh label, want it meshed", o.Name)
 			}
 		case *corev1.Pod:
 			nodes[o.Namespace+"/"+o.Name] = o.Spec.NodeName
@@ -69,7 +69,7 @@ func TestNodesAccountsAndServicesFitTogether(t *testing.T) {
 			spec := o.Spec.Template.Spec
 			nodes[o.Name] = spec.NodeName
 			if spec.ServiceAccountName != o.Name {
-				t.Errorf("%s runs as %q: its identity would not tell it apart", o.Name, spec.ServiceAccountName)
+				t.Errorf("%s runs as %q, want a service account of its own, so that it has its own identity", o.Name, spec.ServiceAccountName)
 			}
 			for _, p := range spec.Containers[0].Ports {
 				ports[o.Spec.Template.Labels["app"]+" "+p.Name] = true
@@ -83,11 +83,11 @@ func TestNodesAccountsAndServicesFitTogether(t *testing.T) {
 		"default/outsider": "node-2",
 	}
 	if diff := cmp.Diff(want, nodes); diff != "" {
-		t.Error("nodes:", diff)
+		t.Errorf("nodes (-want +got):\n%s", diff)
 	}
 	for _, s := range services {
 		if !accounts[s.Name] || !ports[s.Spec.Selector["app"]+" "+s.Spec.Ports[0].TargetPort.String()] {
-			t.Errorf("service %s selects no deployment's port, or has no account", s.Name)
+			t.Errorf("service %s selects no port of a deployment, or has no service account; want both", s.Name)
 		}
 	}
 }

@@ -1,6 +1,6 @@
-// Package emojivotev1 is the generated code of the demo's gRPC services. The
-// proto itself is generated too: VotingService has one method per emoji, so
-// that the failing one shows as a path of its own in tap and top.
+// Package emojivotev1 is the generated code of the demo's gRPC services. The proto
+// itself is generated too. VotingService has one method per emoji, so that the
+// failing one has its own path in tap and top.
 package emojivotev1
 
 //go:generate go run ./gen emojivote.proto

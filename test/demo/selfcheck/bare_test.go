@@ -12,8 +12,8 @@ import (
 	"github.com/underlane/underlane/test/lab"
 )
 
-// Without the mesh the demo works, and nothing else that is checked holds: the
-// checks see the difference.
+// TestBareDemo checks that, without the mesh, the demo works but all other checks
+// fail: they detect that the mesh is missing.
 func TestBareDemo(t *testing.T) {
 	bin := t.TempDir()
 	build := exec.Command("go", "build", "-o", bin+"/", "../cmd/emojivote", "../cmd/democheck")
@@ -34,7 +34,7 @@ func TestBareDemo(t *testing.T) {
 		t.Log(r.Check, r.Saw, r.Err)
 		got[r.Check] = r.Err == nil
 		if r.Check == "the wire is encrypted" && (r.Err == nil || !strings.Contains(r.Err.Error(), "in the clear")) {
-			t.Errorf("%s: %v", r.Check, r.Err)
+			t.Errorf("%s: got %v, want an error about words in the clear", r.Check, r.Err)
 		}
 	}
 	want := map[string]bool{
@@ -42,6 +42,6 @@ func TestBareDemo(t *testing.T) {
 		"identities are right": false, "the wire is encrypted": false, "top finds the failing vote": false,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("good checks (-want +got):\n%s", diff)
 	}
 }

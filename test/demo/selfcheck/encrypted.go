@@ -15,11 +15,11 @@ import (
 	"github.com/underlane/underlane/test/demo/web"
 )
 
-// controlPath is asked for by the pod outside the mesh: a capture that does not
-// show it sees nothing.
+// controlPath is the path that a pod outside the mesh requests. A capture without
+// it proves nothing.
 const controlPath = "/healthz?outside=the-mesh"
 
-// secrets are the words that must not be read on the wire.
+// secrets returns the words that must not be readable on the wire.
 func secrets() wire.Words {
 	words := []string{
 		"/api/list", "/api/vote", "/api/events", "/api/leaderboard", "GET / HTTP/1.1",
@@ -34,22 +34,22 @@ func secrets() wire.Words {
 	return wire.NewWords(words...)
 }
 
-// servers are the deployments that are called across the wire, by port.
+// servers has the deployments that are called across the wire, with their ports.
 var servers = []struct {
 	name string
 	port uint16
 }{{"web", 8080}, {"voting", 8080}, {"banner", 3306}}
 
-// CheckEncrypted judges a capture of a node's uplink: between meshed pods the
-// ports are the applications' and no word of theirs is in the clear, and the
-// request of the pod outside is.
+// CheckEncrypted checks a capture of a node's uplink. Between meshed pods, the ports
+// must be the applications' and none of their words may be in the clear. The request
+// of the pod outside the mesh must be in the clear.
 func CheckEncrypted(capture io.Reader, pods []Pod) (saw string, err error) {
 	var (
 		owner    = map[netip.Addr]Pod{}
 		segments = map[string]int{}
 		words    = secrets()
 		control  = wire.NewWords(controlPath)
-		outside  bool // the control was seen
+		outside  bool // the request of the pod outside the mesh was seen
 	)
 	for _, p := range pods {
 		for _, a := range p.Addrs {
@@ -85,7 +85,8 @@ func CheckEncrypted(capture io.Reader, pods []Pod) (saw string, err error) {
 	return summary(segments, outside)
 }
 
-// servedBy names the server whose own port a segment comes from or goes to.
+// servedBy returns the name of the server whose own port a segment comes from or goes
+// to.
 func servedBy(from, to Pod, s wire.Segment) (name string, ok bool) {
 	for _, server := range servers {
 		for _, end := range []struct {

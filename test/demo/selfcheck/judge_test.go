@@ -46,12 +46,12 @@ func TestParsePods(t *testing.T) {
 	}
 	for _, bad := range []string{"NAMESPACE NAME IP\na b\n", "NAMESPACE NAME IP\na b c\n"} {
 		if _, err := ParsePods(bad); err == nil {
-			t.Errorf("%q was read", bad)
+			t.Errorf("%q: got no error, want one", bad)
 		}
 	}
 }
 
-// tapEvent is a finished request, or connection, between two deployments that
+// tapEvent returns a finished request or connection between two deployments that
 // prove their identities.
 func tapEvent(client, server string, direction mesh.Direction, tls string) tap.Event {
 	return tap.Event{
@@ -71,7 +71,7 @@ func peer(deployment string) tap.Peer {
 	}
 }
 
-// goodTap is tap of a demo without fault.
+// goodTap returns the events of a demo without a fault.
 func goodTap() []tap.Event {
 	all := []tap.Event{
 		tapEvent("web", "emoji", mesh.Outbound, tap.TLSSameNode),
@@ -86,12 +86,12 @@ func goodTap() []tap.Event {
 	return all
 }
 
-// tapOutput is what `agent tap -o json` prints of events.
+// tapOutput returns what `agent tap -o json` prints for events.
 func tapOutput(events []tap.Event) (out []byte) {
 	for i := range events {
 		line, err := render.JSON(&events[i])
 		if err != nil {
-			panic(err) // the types are closed
+			panic(err) // cannot fail for these types
 		}
 		out = append(append(out, line...), '\n')
 	}
@@ -134,11 +134,11 @@ func TestCheckIdentities(t *testing.T) {
 		}
 	}
 	if _, err := ParseTap([]byte("no json\n")); err == nil {
-		t.Error("a line that is no JSON was read")
+		t.Error("a line that is not JSON: got no error, want one")
 	}
 }
 
-// calls are n requests for a path, all good or all failed.
+// calls returns n requests for a path, all good or all failed.
 func calls(client, server, path string, n int, good bool) []tap.Event {
 	e := tapEvent(client, server, mesh.Outbound, tap.TLSTrue)
 	e.Method, e.Path, e.Status, e.Duration = "POST", path, 200, time.Millisecond
@@ -148,7 +148,7 @@ func calls(client, server, path string, n int, good bool) []tap.Event {
 	return slices.Repeat([]tap.Event{e}, n)
 }
 
-// topOutput is what `agent top --once -o json` prints of events.
+// topOutput returns what `agent top --once -o json` prints for events.
 func topOutput(events ...[]tap.Event) []byte {
 	table := top.NewTable(false, 0)
 	for _, e := range slices.Concat(events...) {
@@ -193,14 +193,14 @@ func TestCheckFailingVote(t *testing.T) {
 
 func TestCheckAtOnce(t *testing.T) {
 	if saw, err := CheckAtOnce([]time.Duration{90e6, 60e6, 2e6}); err != nil {
-		t.Errorf("two slow visits of three: %q, %v", saw, err)
+		t.Errorf("two slow visits of three: got %q, %v; want no error", saw, err)
 	}
 	if saw, err := CheckAtOnce([]time.Duration{60e6, 51e6, 50e6}); err == nil {
-		t.Errorf("three slow visits of three: %q", saw)
+		t.Errorf("three slow visits of three: got %q, want an error", saw)
 	}
 }
 
-// packets is a capture of payloads sent from one pod's port to another's.
+// packets is a capture of payloads from one pod's port to another's.
 type packets struct{ bytes.Buffer }
 
 func (p *packets) send(from, to string, payload []byte) *packets {
@@ -211,7 +211,8 @@ func (p *packets) send(from, to string, payload []byte) *packets {
 	return p
 }
 
-// goodCapture is of a demo without fault: sealed records, and the control.
+// goodCapture returns a capture of a demo without a fault: encrypted records, and the
+// request of the pod outside the mesh.
 func goodCapture() *packets {
 	sealed := append([]byte{23, 3, 3, 1, 0}, bytes.Repeat([]byte{0xa7, 0x3c}, 128)...)
 	return new(packets).
@@ -245,20 +246,20 @@ func TestCheckEncrypted(t *testing.T) {
 	blind := &packets{}
 	blind.Write(bytes.ReplaceAll(goodCapture().Bytes(), []byte("outside="), []byte("hidden.=")))
 	if saw, err := CheckEncrypted(blind, testPods(t)); err == nil {
-		t.Errorf("without the control: saw %q", saw)
+		t.Errorf("without the request of the pod outside the mesh: saw %q, want an error", saw)
 	}
 }
 
 func TestWrite(t *testing.T) {
 	var out bytes.Buffer
 	if Write(&out, []Result{{"one", "all well", nil}, {"the second", "", os.ErrNotExist}}) {
-		t.Error("a failed check is good")
+		t.Error("with a failed check: good, want not good")
 	}
 	want := "   CHECK       SAW\n√  one         all well\n×  the second  file does not exist\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
 	}
 	if !Write(&out, []Result{{"one", "all well", nil}}) || Write(&out, nil) {
-		t.Error("one good check is not good, or none is")
+		t.Error("want one good check to be good, and no check not to be")
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// childGrace is how long a child may take to end after SIGTERM.
+// childGrace is the time that a child may take to end after SIGTERM.
 const childGrace = 2 * time.Second
 
 // Lab runs commands of the lab as child processes.
@@ -20,16 +20,16 @@ type Lab struct {
 	Command []string // bin/lab and its flags
 }
 
-// Run runs a command to its end and returns its standard output. When ctx ends
-// first, the command and its children are ended too.
+// Run runs a command until it ends and returns its standard output. If ctx ends
+// first, Run ends the command and its children.
 func (l Lab) Run(ctx context.Context, args ...string) ([]byte, error) {
 	var out bytes.Buffer
 	err := l.Pipe(ctx, &out, args...)
 	return out.Bytes(), err
 }
 
-// For is Run of a command that has no end: it is stopped after a time, and
-// fails only when it ended by itself before.
+// For is like Run for a command that does not end: it stops the command after d. It
+// fails only if the command ends by itself before.
 func (l Lab) For(ctx context.Context, d time.Duration, args ...string) ([]byte, error) {
 	limit, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -43,7 +43,7 @@ func (l Lab) For(ctx context.Context, d time.Duration, args ...string) ([]byte, 
 	return out, err
 }
 
-// Pipe is Run with the output going to w as it comes.
+// Pipe is like Run, but writes the output to w as it comes.
 func (l Lab) Pipe(ctx context.Context, w io.Writer, args ...string) error {
 	all := append(append([]string{}, l.Command...), args...)
 	var stderr bytes.Buffer
@@ -54,7 +54,7 @@ func (l Lab) Pipe(ctx context.Context, w io.Writer, args ...string) error {
 	cmd.WaitDelay = childGrace
 	err := cmd.Run()
 	if cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what outlived it, if anything did
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // children that are still running
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w%s", strings.Join(args, " "), errors.Join(ctx.Err(), err), lastLine(stderr.String()))
@@ -62,7 +62,7 @@ func (l Lab) Pipe(ctx context.Context, w io.Writer, args ...string) error {
 	return nil
 }
 
-// lastLine is ": " and the last line of a child's complaint.
+// lastLine returns ": " and the last line of a child's standard error.
 func lastLine(text string) string {
 	text = strings.TrimSpace(text)
 	if text == "" {

@@ -12,7 +12,7 @@ type Pod struct {
 	Addrs                 []netip.Addr
 }
 
-// ParsePods reads the table of `lab pods`, whose columns its header names.
+// ParsePods parses the table of `lab pods`. It finds the columns by the header.
 func ParsePods(table string) ([]Pod, error) {
 	var pods []Pod
 	var header []string

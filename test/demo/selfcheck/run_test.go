@@ -17,8 +17,8 @@ import (
 	"github.com/underlane/underlane/test/demo/web"
 )
 
-// fakeLab, in the environment, makes the test's program a lab: "good", or with
-// the fault that it names.
+// fakeLab is an environment variable that makes the test binary a lab. Its value is
+// "good" or the name of a fault.
 const fakeLab = "UNDERLANE_TEST_FAKE_LAB"
 
 func TestMain(m *testing.M) {
@@ -41,12 +41,12 @@ func playLab(fault, command string) error {
 	case has("banner-client"):
 		fmt.Printf(`{"answered":%d}`, 3*time.Millisecond)
 	case has("leaderboard"):
-		fmt.Printf(`[{"shortcode":":pizza:","votes":%d}]`, time.Now().UnixMilli()) // rises
+		fmt.Printf(`[{"shortcode":":pizza:","votes":%d}]`, time.Now().UnixMilli()) // increases
 	case has("emojivote get"):
 		fmt.Println(catalog.Doughnut, banner.Greeting)
 	case has("tap"):
 		os.Stdout.Write(tapOutput(goodTap()))
-		time.Sleep(time.Hour) // as tap, it never ends
+		time.Sleep(time.Hour) // like tap, it never ends
 	case has("top"):
 		if fault == "top" {
 			return fmt.Errorf("no agent socket")
@@ -71,7 +71,7 @@ func runFake(t *testing.T, ctx context.Context, fault string) ([]Result, error) 
 		t.Fatal(err)
 	}
 	t.Setenv(fakeLab, fault)
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // else each child of a -race test idles for 1 s
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each child of a -race test waits for 1 s at its end
 	return Run(ctx, Config{
 		Lab: Lab{Command: []string{self}}, Capture: "democheck", Uplink: "eth0", Log: io.Discard,
 		Times: Times{Votes: 10 * time.Millisecond, Tap: 4 * time.Second, Top: 3 * time.Second, Capture: 3 * time.Second},
@@ -111,14 +111,15 @@ func TestRunStops(t *testing.T) {
 	}
 }
 
-// A command that ignores the end of its time is killed with its children.
+// TestLabRunIsBounded checks that a command which ignores SIGTERM is killed with its
+// children.
 func TestLabRunIsBounded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	start := time.Now()
 	_, err := Lab{Command: []string{"sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60"}}.Run(ctx)
 	if took := time.Since(start); err == nil || took > 5*childGrace {
-		t.Errorf("took %v, error %v", took, err)
+		t.Errorf("took %v with error %v, want a timely end with an error", took, err)
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package selfcheck looks at a running demo as a person would, through the
-// lab's commands alone, and says whether the mesh does what it promises. What
-// is seen is gathered by commands of limited time and judged by pure functions.
+// Package selfcheck checks a running demo with the lab's commands only, as a person
+// would, and reports whether the mesh does what it promises. Commands with a time
+// limit collect the observations, and pure functions judge them.
 package selfcheck
 
 import (
@@ -16,21 +16,22 @@ import (
 // Namespace is where the demo runs.
 const Namespace = "emojivote"
 
-// commandLimit bounds every command on top of the time that it is given.
+// commandLimit is added to the time that a command is meant to run. Together they
+// bound the command.
 const commandLimit = 30 * time.Second
 
-// Times are how long to look.
+// Times says how long each check observes.
 type Times struct {
 	Votes, Tap, Top, Capture time.Duration
 }
 
-// DefaultTimes are enough for every edge of the demo to be used many times.
+// DefaultTimes are long enough for the demo to use each of its edges many times.
 var DefaultTimes = Times{Votes: 3 * time.Second, Tap: 6 * time.Second, Top: 10 * time.Second, Capture: 3 * time.Second}
 
-// Config says where things are.
+// Config says how to reach the demo.
 type Config struct {
 	Lab     Lab
-	Capture string // path of the command that captures: this one
+	Capture string // path of the command that captures, which is this one
 	Uplink  string // a node's interface to the other nodes
 	Times   Times
 	Log     io.Writer
@@ -39,11 +40,11 @@ type Config struct {
 // Result is one line of the table.
 type Result struct {
 	Check string
-	Saw   string // what was seen, or what was missed where Err is set
+	Saw   string // what was observed
 	Err   error
 }
 
-// Run makes every check, whatever the others say.
+// Run makes all checks, even if some of them fail.
 func Run(ctx context.Context, cfg Config) ([]Result, error) {
 	out, err := cfg.Lab.limited(ctx, 0, "pods")
 	if err != nil {
@@ -76,13 +77,13 @@ func Run(ctx context.Context, cfg Config) ([]Result, error) {
 	return results, nil
 }
 
-// demo is the demo that is looked at.
+// demo is the demo that is checked.
 type demo struct {
 	Config
 	pods []Pod
 }
 
-// limited runs a command that is given a time, and bounds it.
+// limited runs a command that is meant to run for long, and bounds its time.
 func (l Lab) limited(ctx context.Context, long time.Duration, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, long+commandLimit, errors.New("the command took too long"))
 	defer cancel()
@@ -94,11 +95,11 @@ func (d demo) exec(ctx context.Context, namespace, pod string, subcommand ...str
 	return d.Lab.limited(ctx, 0, append([]string{"exec", "-n", namespace, pod, "--", "emojivote"}, subcommand...)...)
 }
 
-// errNotSeen says that something did not happen while it was looked at, which a
-// longer look may show: the machine may be busy.
+// errNotSeen says that something did not happen during an observation. A longer
+// observation may see it, because the machine may be busy.
 var errNotSeen = errors.New("it shows nothing")
 
-// looks is how often something is looked at, each time for twice as long.
+// looks is the number of observations, each twice as long as the one before.
 const looks = 3
 
 func longer(long time.Duration, look func(time.Duration) (string, error)) (saw string, err error) {
@@ -115,8 +116,8 @@ func (d demo) identitiesRight(ctx context.Context) (string, error) {
 	return longer(d.Times.Tap, func(long time.Duration) (string, error) { return d.identitiesIn(ctx, long) })
 }
 
-// identitiesIn taps both nodes while the page is visited, for only that makes the
-// front end call the banner service.
+// identitiesIn taps both nodes while it visits the page. Only a visit makes the front
+// end call the banner service.
 func (d demo) identitiesIn(ctx context.Context, long time.Duration) (string, error) {
 	both := make([][]TapEvent, 2)
 	group, ctx := errgroup.WithContext(ctx)
@@ -137,7 +138,7 @@ func (d demo) identitiesIn(ctx context.Context, long time.Duration) (string, err
 	return CheckIdentities(append(both[0], both[1]...))
 }
 
-// visitFor gets the page from the other node, over and over.
+// visitFor repeatedly requests the page from the other node.
 func (d demo) visitFor(ctx context.Context, long time.Duration) error {
 	for end := time.Now().Add(long); time.Now().Before(end); {
 		if _, err := d.exec(ctx, Namespace, "deploy/vote-bot", "get", "http://web/"); err != nil {

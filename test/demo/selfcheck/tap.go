@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// TapEvent is what the check reads of a line of `agent tap -o json`.
+// TapEvent has the fields of a line of `agent tap -o json` that the check uses.
 type TapEvent struct {
 	Source           TapPeer   `json:"source"`
 	Destination      TapPeer   `json:"destination"`
@@ -22,8 +22,8 @@ type TapPeer struct {
 	Metadata map[string]string `json:"metadata"`
 }
 
-// ParseTap reads the output of `agent tap -o json`; a last line that was cut
-// off is left out.
+// ParseTap parses the output of `agent tap -o json`. It ignores an incomplete last
+// line.
 func ParseTap(output []byte) ([]TapEvent, error) {
 	if end := bytes.LastIndexByte(output, '\n'); end >= 0 {
 		output = output[:end]
@@ -39,11 +39,11 @@ func ParseTap(output []byte) ([]TapEvent, error) {
 	return events, nil
 }
 
-// edge is a pair of deployments that talk, and how they must.
+// edge is a pair of deployments that talk to each other, and how they must do it.
 type edge struct {
 	client, server string
 	tls            string
-	bothNodes      bool // each node's proxy has its own word on it
+	bothNodes      bool // the proxy of each node reports it
 }
 
 var edges = []edge{
@@ -53,9 +53,9 @@ var edges = []edge{
 	{"vote-bot", "web", "true", true},
 }
 
-// CheckIdentities judges what tap showed on both nodes: at each edge of the
-// demo, both ends with the identity of their own service account, and tls= as
-// it must be.
+// CheckIdentities checks the events of tap on both nodes. At each edge of the demo,
+// both ends must have the identity of their own service account, and tls= must have
+// the right value.
 func CheckIdentities(events []TapEvent) (saw string, err error) {
 	var parts []string
 	for _, edge := range edges {
@@ -91,7 +91,8 @@ func (d edge) check(events []TapEvent) (n int, err error) {
 	return n, nil
 }
 
-// identity is what the lab's trust domain calls a service account of the demo.
+// identity returns the identity of a service account of the demo in the lab's trust
+// domain.
 func identity(account string) string {
 	return "spiffe://cluster.local/ns/" + Namespace + "/sa/" + account
 }

@@ -10,16 +10,16 @@ import (
 	"github.com/underlane/underlane/test/demo/web"
 )
 
-// TopRow is what the check reads of a row of `agent top --once -o json`.
+// TopRow has the fields of a row of `agent top --once -o json` that the check uses.
 type TopRow struct {
 	Source      string   `json:"source"`
 	Destination string   `json:"destination"`
 	Path        string   `json:"path"`
 	Count       int      `json:"count"`
-	SuccessRate *float64 `json:"successRate"` // null while nothing has ended
+	SuccessRate *float64 `json:"successRate"` // null until something has ended
 }
 
-// ParseTop reads the output of `agent top --once -o json`.
+// ParseTop parses the output of `agent top --once -o json`.
 func ParseTop(output []byte) ([]TopRow, error) {
 	var table struct {
 		Rows []TopRow `json:"rows"`
@@ -30,8 +30,8 @@ func ParseTop(output []byte) ([]TopRow, error) {
 	return table.Rows, nil
 }
 
-// CheckFailingVote judges what top alone shows: the lowest success rate is the
-// doughnut's vote, alone.
+// CheckFailingVote checks that the rows of top are enough to find the fault: only the
+// doughnut's vote has the lowest success rate.
 func CheckFailingVote(rows []TopRow) (saw string, err error) {
 	rows = slices.DeleteFunc(slices.Clone(rows), func(r TopRow) bool { return r.SuccessRate == nil || r.Count == 0 })
 	if len(rows) == 0 {

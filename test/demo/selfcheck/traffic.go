@@ -24,7 +24,7 @@ const (
 	bannerLimit  = 50 * time.Millisecond
 )
 
-// requestsFlow looks at the page and, twice, at the leaderboard.
+// requestsFlow requests the page once and the leaderboard twice.
 func (d demo) requestsFlow(ctx context.Context) (string, error) {
 	page, err := d.exec(ctx, Namespace, "deploy/vote-bot", "get", "http://web/")
 	if err != nil {
@@ -57,7 +57,7 @@ func (d demo) requestsFlow(ctx context.Context) (string, error) {
 	})
 }
 
-// votes is the sum of the leaderboard.
+// votes returns the sum of the votes on the leaderboard.
 func (d demo) votes(ctx context.Context) (sum int64, err error) {
 	out, err := d.exec(ctx, Namespace, "deploy/vote-bot", "get", "http://web/api/leaderboard")
 	if err != nil {
@@ -73,9 +73,9 @@ func (d demo) votes(ctx context.Context) (sum int64, err error) {
 	return sum, nil
 }
 
-// bannerAtOnce visits the banner service across the wire. The quickest visit
-// counts: a wait for the client's first bytes would delay every one, a busy
-// machine delays some.
+// bannerAtOnce visits the banner service across the wire. Only the quickest visit
+// counts: a wait for the client's first bytes would delay all visits, while a busy
+// machine delays only some.
 func (d demo) bannerAtOnce(ctx context.Context) (string, error) {
 	var took []time.Duration
 	for range bannerVisits {
@@ -92,7 +92,7 @@ func (d demo) bannerAtOnce(ctx context.Context) (string, error) {
 	return CheckAtOnce(took)
 }
 
-// CheckAtOnce judges how long visits to the banner service took.
+// CheckAtOnce checks the times of visits to the banner service.
 func CheckAtOnce(took []time.Duration) (saw string, err error) {
 	quickest := slices.Min(took).Round(100 * time.Microsecond)
 	if quickest >= bannerLimit {
@@ -105,8 +105,8 @@ func (d demo) wireEncrypted(ctx context.Context) (string, error) {
 	return longer(d.Times.Capture, func(long time.Duration) (string, error) { return d.encryptedIn(ctx, long) })
 }
 
-// encryptedIn captures on the uplink of node-1 while the bot votes, somebody
-// visits the page and somebody outside the mesh asks in the clear.
+// encryptedIn captures on the uplink of node-1. Meanwhile the bot votes, a meshed pod
+// visits the page, and a pod outside the mesh makes a request in the clear.
 func (d demo) encryptedIn(ctx context.Context, long time.Duration) (string, error) {
 	limit, cancel := context.WithTimeout(ctx, long+commandLimit)
 	defer cancel()
@@ -120,7 +120,7 @@ func (d demo) encryptedIn(ctx context.Context, long time.Duration) (string, erro
 		return err
 	})
 	group.Go(func() error {
-		if err := wire.ReadHeader(output); err != nil { // from now on it captures
+		if err := wire.ReadHeader(output); err != nil { // the capture has started
 			output.CloseWithError(err)
 			return err
 		}

@@ -1,5 +1,5 @@
-// Package serve runs the demo's servers: on both IP families, until the
-// context ends, then gracefully for a bounded time.
+// Package serve runs the demo's servers on both IP families until the context ends.
+// Then it shuts them down gracefully, in a bounded time.
 package serve
 
 import (
@@ -16,11 +16,11 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// grace is how long requests under way may take once a server must stop.
+// grace is the time that active requests have when a server stops.
 const grace = 2 * time.Second
 
-// Listen listens on a TCP address such as ":8080": on [::] for both families,
-// or on IPv4 alone where the kernel has no IPv6.
+// Listen listens on a TCP address such as ":8080": on [::] for both families, or only
+// on IPv4 if the kernel has no IPv6.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", addr)
@@ -46,13 +46,13 @@ func HTTP(ctx context.Context, ln net.Listener, handler http.Handler) error {
 // GRPC serves srv on ln until ctx ends.
 func GRPC(ctx context.Context, ln net.Listener, srv *grpc.Server) error {
 	return untilDone(ctx, func() error { return srv.Serve(ln) }, func() {
-		cut := time.AfterFunc(grace, srv.Stop) // a stream may never end by itself
+		cut := time.AfterFunc(grace, srv.Stop) // because a stream may never end by itself
 		defer cut.Stop()
 		srv.GracefulStop()
 	})
 }
 
-// untilDone runs serve until it fails, or until ctx ends and stop has made it
+// untilDone runs serve until it fails. When ctx ends, it calls stop, which makes serve
 // return.
 func untilDone(ctx context.Context, serve func() error, stop func()) error {
 	failed := make(chan error, 1)
@@ -69,9 +69,9 @@ func untilDone(ctx context.Context, serve func() error, stop func()) error {
 	return nil
 }
 
-// Dial returns a gRPC connection to addr, plaintext as every application in a
-// mesh. The name is resolved at each attempt, and calls wait for the
-// connection within their deadline, so services may start in any order.
+// Dial returns a gRPC connection to addr in plaintext, as usual for applications in a
+// mesh. Each attempt resolves the name again, and calls wait for the connection until
+// their deadline, so services may start in any order.
 func Dial(addr string) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+addr,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),

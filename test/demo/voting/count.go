@@ -9,7 +9,7 @@ import (
 	pb "github.com/underlane/underlane/test/demo/proto"
 )
 
-// count is the ballot box: votes by shortcode, and a way to wait for the next.
+// count holds the votes by shortcode, and lets callers wait for the next vote.
 type count struct {
 	mu      sync.Mutex
 	votes   map[string]int64
@@ -20,7 +20,7 @@ func newCount() *count {
 	return &count{votes: make(map[string]int64), changed: make(chan struct{})}
 }
 
-// add counts one vote and returns the emoji's votes.
+// add counts a vote and returns the number of votes for the emoji.
 func (c *count) add(shortcode string) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -30,8 +30,8 @@ func (c *count) add(shortcode string) int64 {
 	return c.votes[shortcode]
 }
 
-// results returns the standings, most votes first, and a channel that is
-// closed when they are out of date.
+// results returns the standings, most votes first, and a channel that is closed when
+// they change.
 func (c *count) results() (*pb.ResultsResponse, <-chan struct{}) {
 	c.mu.Lock()
 	votes, changed := maps.Clone(c.votes), c.changed

@@ -1,5 +1,5 @@
-// Package voting is the demo's VotingService: it counts votes in memory, and
-// always fails the vote for the doughnut.
+// Package voting is the demo's VotingService. It counts votes in memory. A vote for
+// the doughnut always fails.
 package voting
 
 import (
@@ -18,17 +18,17 @@ import (
 // watchInterval is the least time between two messages of WatchResults.
 const watchInterval = 250 * time.Millisecond
 
-// Server implements VotingService. Make one with NewServer.
+// Server implements VotingService. It must be made with NewServer.
 type Server struct {
 	pb.UnimplementedVotingServiceServer
 	count *count
 }
 
-// NewServer returns a Server without a vote.
+// NewServer returns a Server without votes.
 func NewServer() *Server { return &Server{count: newCount()} }
 
-// Register adds s to srv. The methods Vote… are not written out: each is made
-// from the emoji that its name says.
+// Register adds s to srv. It makes the handlers of the methods Vote… from the methods'
+// names, which name the emoji.
 func (s *Server) Register(srv *grpc.Server) {
 	desc := pb.VotingService_ServiceDesc
 	desc.Methods = slices.Clone(desc.Methods)
@@ -62,8 +62,8 @@ func (s *Server) Results(context.Context, *pb.ResultsRequest) (*pb.ResultsRespon
 	return results, nil
 }
 
-// WatchResults sends the standings at once, and again after they change but
-// not more often than watchInterval, until the client goes away.
+// WatchResults sends the standings at once and after each change, but not more often
+// than once per watchInterval, until the client leaves.
 func (s *Server) WatchResults(_ *pb.WatchResultsRequest, stream grpc.ServerStreamingServer[pb.ResultsResponse]) error {
 	pace := time.NewTicker(watchInterval)
 	defer pace.Stop()
@@ -78,7 +78,7 @@ func (s *Server) WatchResults(_ *pb.WatchResultsRequest, stream grpc.ServerStrea
 	}
 }
 
-// received waits for ch; it is false when ctx ended first.
+// received waits for ch. It returns false if ctx ended first.
 func received[T any](ctx context.Context, ch <-chan T) bool {
 	select {
 	case <-ch:

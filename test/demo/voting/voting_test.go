@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestDoughnutFailsWithUnknownAndDoesNotCount(t *testing.T) {
 	client := pb.NewVotingServiceClient(demotest.Start(t).Voting)
 	if _, err := client.VoteDoughnut(t.Context(), &pb.VoteRequest{}); status.Code(err) != codes.Unknown {
-		t.Errorf("got %v", err)
+		t.Errorf("a vote for the doughnut: got %v, want code Unknown", err)
 	}
 	results, err := client.Results(t.Context(), &pb.ResultsRequest{})
 	if diff := cmp.Diff(&pb.ResultsResponse{}, results, protocmp.Transform()); err != nil || diff != "" {

@@ -11,8 +11,8 @@ import (
 	pb "github.com/underlane/underlane/test/demo/proto"
 )
 
-// events passes the stream of VotingService on as server-sent events, one
-// leaderboard a message, until either side ends it.
+// events forwards the stream of VotingService as server-sent events, one leaderboard
+// per message, until either side ends it.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	stream, err := pb.NewVotingServiceClient(s.voting).WatchResults(r.Context(), &pb.WatchResultsRequest{})
 	if err != nil {

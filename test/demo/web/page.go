@@ -17,7 +17,7 @@ var pageSource string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageSource))
 
-// page renders the ballot; the script fills in and updates the counts.
+// page renders the ballot. The page's script fills in and updates the counts.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	defer cancel()

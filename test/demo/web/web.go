@@ -1,5 +1,5 @@
-// Package web is the demo's front end: one page and a few REST endpoints over
-// the emoji, voting and banner services.
+// Package web is the demo's front end. It has a page and a few REST endpoints for the
+// emoji, voting and banner services.
 package web
 
 import (
@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	callTimeout   = 3 * time.Second        // of all calls of one request
-	bannerTimeout = 500 * time.Millisecond // of the footer: the page does without
+	callTimeout   = 3 * time.Second        // for all calls of one request together
+	bannerTimeout = 500 * time.Millisecond // for the footer, which the page can do without
 )
 
-// Server answers HTTP with what its backends say.
+// Server answers HTTP requests with the data of its backends.
 type Server struct {
 	emoji  pb.EmojiServiceClient
 	voting grpc.ClientConnInterface
 	banner string // address
 }
 
-// New returns a Server over connections to its gRPC services and the address
-// of the banner service, "" for none.
+// New returns a Server with connections to its gRPC services and the address of the
+// banner service, "" if there is none.
 func New(emoji, voting grpc.ClientConnInterface, bannerAddr string) *Server {
 	return &Server{emoji: pb.NewEmojiServiceClient(emoji), voting: voting, banner: bannerAddr}
 }
@@ -58,7 +58,7 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
-// Choice is an emoji as /api/list gives it.
+// Choice is an emoji in the response of /api/list.
 type Choice struct {
 	Shortcode string `json:"shortcode"`
 	Unicode   string `json:"unicode"`
@@ -89,7 +89,7 @@ func (s *Server) choices(ctx context.Context) ([]Choice, error) {
 	return choices, nil
 }
 
-// vote looks the choice up, then calls the one method that votes for it.
+// vote looks up the choice and calls the method that votes for it.
 func (s *Server) vote(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	defer cancel()
@@ -104,7 +104,7 @@ func (s *Server) vote(w http.ResponseWriter, r *http.Request) {
 	reply(w, map[string]any{"shortcode": shortcode, "votes": voted.GetVotes()}, err)
 }
 
-// VotePath is the HTTP/2 path of the call that votes for a shortcode.
+// VotePath returns the HTTP/2 path of the call that votes for a shortcode.
 func VotePath(shortcode string) string {
 	return "/" + pb.VotingService_ServiceDesc.ServiceName + "/" + catalog.Emoji{Shortcode: shortcode}.Method()
 }
@@ -125,7 +125,7 @@ func standings(results *pb.ResultsResponse) []Standing {
 	return rows
 }
 
-// greeting asks the banner service, and is "" when that does not answer soon.
+// greeting asks the banner service. It returns "" if there is no answer in time.
 func (s *Server) greeting(ctx context.Context) string {
 	if s.banner == "" {
 		return ""

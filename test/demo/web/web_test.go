@@ -65,7 +65,7 @@ func TestListIsTheBallotInOrder(t *testing.T) {
 func TestVotesCount(t *testing.T) {
 	app := demotest.Start(t)
 	if got := getJSON[[]web.Standing](t, app.URL+"/api/leaderboard"); len(got) != 0 {
-		t.Errorf("before the first vote: %v", got)
+		t.Errorf("before the first vote: got %v, want no votes", got)
 	}
 	for _, choice := range []string{":pizza:", ":100:", ":pizza:"} {
 		getJSON[any](t, app.URL+"/api/vote?choice="+choice)
@@ -111,7 +111,7 @@ func TestPageHasEveryEmojiAndTheGreeting(t *testing.T) {
 	}
 	for _, e := range catalog.All {
 		if !strings.Contains(page, e.Unicode) || !strings.Contains(page, `data-choice="`+e.Shortcode+`"`) {
-			t.Errorf("the page lacks %s %s", e.Shortcode, e.Unicode)
+			t.Errorf("got a page without %s %s, want them in it", e.Shortcode, e.Unicode)
 		}
 	}
 	for _, part := range []string{"/static/app.js", "/static/style.css"} {
@@ -146,14 +146,14 @@ func TestEventsFollowTheVotes(t *testing.T) {
 	}
 }
 
-// A gRPC call for which there is no server ends with the page's time limit;
-// the health check does not depend on it.
+// TestBackendsAway checks that a gRPC call without a server ends with the page's
+// time-out, and that the health check does not depend on backends.
 func TestBackendsAway(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln.Close() // nobody listens there
+	ln.Close() // from here on the address has no listener
 	conn, err := serve.Dial(ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -1,5 +1,5 @@
-// Command democheck looks at the running demo, prints a table of what it saw,
-// and exits 0 when the mesh does what it promises.
+// Command democheck checks the running demo and prints a table of the results. It
+// exits with 0 if the mesh does what it promises.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/underlane/underlane/test/demo/selfcheck/wire"
 )
 
-// limit is the time of all checks together.
+// limit bounds the time of all checks together.
 const limit = 5 * time.Minute
 
 func main() {

@@ -55,7 +55,8 @@ func bannerClientCommand() *cobra.Command {
 	return cmd
 }
 
-// getCommand spares the demo's machine a curl.
+// getCommand makes a subcommand that requests a URL, so that the demo does not need
+// curl.
 func getCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
@@ -67,7 +68,7 @@ func getCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("make request: %w", err)
 			}
-			resp, err := new(http.Transport).RoundTrip(req) // no proxy from the environment, no redirect
+			resp, err := new(http.Transport).RoundTrip(req) // ignores proxies in the environment, follows no redirects
 			if err != nil {
 				return fmt.Errorf("get %s: %w", args[0], err)
 			}

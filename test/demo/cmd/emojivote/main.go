@@ -1,5 +1,5 @@
-// Command emojivote is the demo application: every service of it, one
-// subcommand each. Run without arguments it says how.
+// Command emojivote is the demo application. Each service is a subcommand. Without
+// arguments it prints its usage.
 package main
 
 import (
@@ -28,7 +28,7 @@ func main() {
 	}
 }
 
-// env is the value of an environment variable, or fallback where it is empty.
+// env returns the value of an environment variable, or fallback if it is empty.
 func env(name, fallback string) string {
 	if v := os.Getenv(name); v != "" {
 		return v

@@ -12,7 +12,7 @@ import (
 	"github.com/underlane/underlane/test/demo/web"
 )
 
-// serverCommand is a subcommand with the flag --listen.
+// serverCommand makes a subcommand with the flag --listen.
 func serverCommand(name, short, listen string, run func(cmd *cobra.Command, listen string) error) *cobra.Command {
 	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs}
 	flag := cmd.Flags().String("listen", listen, "TCP address; without a host: IPv6 and IPv4")

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	receiveBuffer = 32 << 20 // bytes: packets wait here while we are not scheduled
-	pollInterval  = 50       // ms, at which the end of the context is noticed
+	receiveBuffer = 32 << 20 // bytes; holds packets while this process is not scheduled
+	pollInterval  = 50       // ms between checks of the context
 
-	// drainLimit bounds the reading of what waits at the end of the context, on a
-	// link that is never quiet.
+	// drainLimit bounds the reading of packets that wait at the end of the context. It
+	// is for a link that is never idle.
 	drainLimit = 10 * time.Second
 )
 
-// Capture writes every frame that passes an interface of this network
-// namespace to w, as pcap, until ctx ends. The file header is written once the
-// capture runs. It needs CAP_NET_RAW, and no tool that a machine may lack.
+// Capture writes all frames on an interface of this network namespace to w, as pcap,
+// until ctx ends. It writes the file header when the capture has started. It needs
+// CAP_NET_RAW, but no program that a machine may lack.
 func Capture(ctx context.Context, w io.Writer, name string) error {
 	iface, err := net.InterfaceByName(name)
 	if err != nil {
@@ -46,8 +46,8 @@ func Capture(ctx context.Context, w io.Writer, name string) error {
 	return copyFrames(ctx, w, fd)
 }
 
-// copyFrames goes on after the end of ctx until it has what came before: it may
-// not have been scheduled for a while.
+// copyFrames continues after the end of ctx until it has the frames from before,
+// because it may not have been scheduled for a while.
 func copyFrames(ctx context.Context, w io.Writer, fd int) error {
 	frame := make([]byte, maxFrame)
 	var end time.Time

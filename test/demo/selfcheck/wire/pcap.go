@@ -1,5 +1,4 @@
-// Package wire captures what is on a link and says whether an application's
-// words are in it.
+// Package wire captures the traffic on a link and finds an application's words in it.
 package wire
 
 import (
@@ -10,8 +9,8 @@ import (
 	"time"
 )
 
-// The classic pcap format with microseconds, so that tcpdump and Wireshark
-// read what Capture writes: a file header, then a header and a frame each.
+// The classic pcap format with microseconds, which tcpdump and Wireshark can read: a
+// file header, and then for each frame a header and the frame.
 const (
 	pcapMagic      = 0xa1b2c3d4
 	pcapFileHeader = 24
@@ -63,8 +62,8 @@ func WriteFrame(w io.Writer, at time.Time, frame []byte) error {
 	return nil
 }
 
-// ReadFrame reads one frame. At the end, or where a cut-off writer stopped, it
-// fails with io.EOF.
+// ReadFrame reads one frame. At the end, or if the last frame is incomplete, the
+// error is io.EOF.
 func ReadFrame(r io.Reader) ([]byte, error) {
 	var record [pcapRecord]byte
 	if _, err := io.ReadFull(r, record[:]); err != nil {

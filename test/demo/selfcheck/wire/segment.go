@@ -18,8 +18,8 @@ const (
 	protocolTCP    = 6
 )
 
-// ParseFrame takes an Ethernet frame apart; ok is false when it carries no TCP
-// segment that can be read (a later fragment, IPv6 extension headers).
+// ParseFrame parses an Ethernet frame. ok is false if it has no TCP segment that can
+// be parsed, as for a later fragment or IPv6 extension headers.
 func ParseFrame(frame []byte) (s Segment, ok bool) {
 	if len(frame) < ethernetHeader {
 		return Segment{}, false
@@ -34,7 +34,7 @@ func ParseFrame(frame []byte) (s Segment, ok bool) {
 	return Segment{}, false
 }
 
-// parseIPv4: RFC 791 §3.1.
+// parseIPv4 parses an IPv4 packet (RFC 791 §3.1).
 func parseIPv4(p []byte) (Segment, bool) {
 	if len(p) < 20 || p[9] != protocolTCP {
 		return Segment{}, false
@@ -47,7 +47,7 @@ func parseIPv4(p []byte) (Segment, bool) {
 	return parseTCP(netip.AddrFrom4([4]byte(p[12:])), netip.AddrFrom4([4]byte(p[16:])), p[header:total])
 }
 
-// parseIPv6: RFC 8200 §3.
+// parseIPv6 parses an IPv6 packet (RFC 8200 §3).
 func parseIPv6(p []byte) (Segment, bool) {
 	if len(p) < 40 || p[6] != protocolTCP {
 		return Segment{}, false
@@ -59,7 +59,7 @@ func parseIPv6(p []byte) (Segment, bool) {
 	return parseTCP(netip.AddrFrom16([16]byte(p[8:])), netip.AddrFrom16([16]byte(p[24:])), p[40:40+length])
 }
 
-// parseTCP: RFC 9293 §3.1.
+// parseTCP parses a TCP segment (RFC 9293 §3.1).
 func parseTCP(from, to netip.Addr, p []byte) (Segment, bool) {
 	if len(p) < 20 {
 		return Segment{}, false
@@ -75,8 +75,8 @@ func parseTCP(from, to netip.Addr, p []byte) (Segment, bool) {
 	}, true
 }
 
-// NewFrame is the inverse of ParseFrame, for tests: an Ethernet frame with s
-// in it, without checksums.
+// NewFrame is the inverse of ParseFrame, for tests. It returns an Ethernet frame with
+// s, without checksums.
 func NewFrame(s Segment) []byte {
 	frame := make([]byte, 12, 128)
 	from, to := s.From.Addr().AsSlice(), s.To.Addr().AsSlice()

@@ -28,7 +28,7 @@ func TestParseFrameReadsWhatNewFrameWrites(t *testing.T) {
 	} {
 		got, ok := ParseFrame(append(NewFrame(want), "padding"...))
 		if !ok {
-			t.Fatalf("%v: not read", want)
+			t.Fatalf("%v: not parsed, want it parsed", want)
 		}
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 			t.Error(diff)
@@ -49,7 +49,7 @@ func TestParseFrameLeavesOthersAlone(t *testing.T) {
 		"short TCP header": func(f []byte) []byte { f[14+20+12] = 0x40; return f },
 	} {
 		if s, ok := ParseFrame(change(NewFrame(segment))); ok {
-			t.Errorf("%s: read as %+v", name, s)
+			t.Errorf("%s: parsed as %+v, want it refused", name, s)
 		}
 	}
 }
@@ -80,7 +80,7 @@ func TestWords(t *testing.T) {
 		}
 	}
 	if bytes.Contains(block.Bytes(), []byte("emojivote")) {
-		t.Error("the header block is not Huffman-coded: this test does not test it")
+		t.Error("the header block is not Huffman-coded, want it to be: otherwise this tests nothing")
 	}
 }
 
@@ -95,7 +95,7 @@ func TestPcapRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	file.Truncate(file.Len() - 1) // a capture may be cut off
+	file.Truncate(file.Len() - 1) // the last frame of a capture may be incomplete
 	if err := ReadHeader(&file); err != nil {
 		t.Fatal(err)
 	}
@@ -106,12 +106,12 @@ func TestPcapRoundTrip(t *testing.T) {
 		}
 	}
 	if got, err := ReadFrame(&file); !errors.Is(err, io.EOF) {
-		t.Errorf("at the cut: %q, %v", got, err)
+		t.Errorf("incomplete frame: got %q, %v; want io.EOF", got, err)
 	}
 }
 
-// As root the capture shows a request on loopback; otherwise it says what it
-// lacks.
+// TestCapture checks, as root, that a capture has a request on loopback and, without
+// root, that the error says so.
 func TestCapture(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -145,7 +145,7 @@ func TestCapture(t *testing.T) {
 	}
 	input.Close()
 	if err := Capture(t.Context(), io.Discard, "nope0"); err == nil || !strings.Contains(err.Error(), "nope0") {
-		t.Errorf("an interface that does not exist: %v", err)
+		t.Errorf("an interface that does not exist: got %v, want an error with its name", err)
 	}
 }
 

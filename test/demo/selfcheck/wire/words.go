@@ -6,8 +6,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// Words finds given words in bytes from the wire: as they are, and as HPACK
-// writes them with Huffman's code, which is how HTTP/2 sends a path.
+// Words finds words in bytes from the wire, both as they are and in HPACK's Huffman
+// code, in which HTTP/2 sends a path.
 type Words struct {
 	patterns []pattern
 }
@@ -17,8 +17,8 @@ type pattern struct {
 	bytes []byte
 }
 
-// minPattern is the least length searched for, in bytes: shorter ones turn up
-// in encrypted traffic by chance.
+// minPattern is the length of the shortest pattern, in bytes. Shorter ones occur in
+// encrypted traffic by chance.
 const minPattern = 5
 
 // NewWords prepares a search. Words shorter than minPattern are left out.
@@ -27,7 +27,7 @@ func NewWords(words ...string) Words {
 	for _, word := range words {
 		w.add(word, []byte(word))
 		coded := hpack.AppendHuffmanString(nil, word)
-		w.add(word, coded[:len(coded)-1]) // the last byte is padded, or another letter's start
+		w.add(word, coded[:len(coded)-1]) // without the last byte, which has padding or the start of another letter
 	}
 	return w
 }
@@ -38,7 +38,7 @@ func (w *Words) add(word string, b []byte) {
 	}
 }
 
-// In returns the first word found in data, "" for none.
+// In returns the first word found in data, "" if there is none.
 func (w Words) In(data []byte) string {
 	for _, p := range w.patterns {
 		if bytes.Contains(data, p.bytes) {
