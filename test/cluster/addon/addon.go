@@ -1,4 +1,4 @@
-// Package addon holds what runs in the cluster from the start.
+// Package addon has the manifests of what runs in every cluster.
 package addon
 
 import _ "embed"

@@ -64,7 +64,7 @@ func execCommand(o *options) *cobra.Command {
 	}
 }
 
-// inNode is the command line that runs argv in the node's namespaces.
+// inNode returns a command line that runs argv in the node's namespaces.
 func inNode(c layout.Cluster, name string, argv []string) ([]string, error) {
 	n, err := c.Node(name)
 	if err != nil {
@@ -106,9 +106,9 @@ func carry(root string, argv []string) ([]string, error) {
 	return append([]string{fmt.Sprintf("/proc/self/fd/%d", fd)}, argv[1:]...), nil
 }
 
-// inControlPlane runs f on this thread in the control plane's network
-// namespace, and in a cgroup that goes with the cluster: what f becomes does
-// not outlive it.
+// inControlPlane runs f on this thread, in the control plane's network namespace and
+// in a cgroup of the cluster. A program that f executes therefore ends with the
+// cluster.
 func inControlPlane(c layout.Cluster, f func() error) error {
 	unified, err := kernel.Unified()
 	if err != nil {

@@ -31,7 +31,7 @@ func imagesCommand(o *options) *cobra.Command {
 	return cmd
 }
 
-// images builds those images that are wanted, and returns their tars.
+// images builds the images that want selects, and returns their tars.
 func (o *options) images(b image.Builder, want func(image.Source) bool) ([]string, error) {
 	repo, err := filepath.Abs(o.repo)
 	if err != nil {
@@ -68,13 +68,13 @@ func (o *options) images(b image.Builder, want func(image.Source) bool) ([]strin
 	return tars, nil
 }
 
-// clusterImages builds what the cluster itself needs.
+// clusterImages builds the images that the cluster itself needs.
 func (o *options) clusterImages() error {
 	_, err := o.images(image.Builder{Tag: "dev", Version: "dev", Progress: o.out}, func(s image.Source) bool { return s.Cluster })
 	return err
 }
 
-// imageTars lists the tars that there are.
+// imageTars lists the existing tars.
 func (o *options) imageTars() ([]string, error) {
 	return filepath.Glob(filepath.Join(o.repo, "bin", "images", "*.tar"))
 }

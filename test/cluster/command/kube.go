@@ -33,8 +33,8 @@ func (o *options) apply(c layout.Cluster, bin node.Binaries, manifest string) er
 	return err
 }
 
-// nodeObjects are the nodes with the pod networks that they were built with:
-// nobody allocates any.
+// nodeObjects returns the Node objects with the pod networks that the nodes were
+// built with. No controller allocates pod networks.
 func nodeObjects(c layout.Cluster) string {
 	type object = map[string]any
 	var items []object
@@ -49,7 +49,7 @@ func nodeObjects(c layout.Cluster) string {
 	return string(text)
 }
 
-// waitNodes waits until every node is Ready.
+// waitNodes waits until all nodes are Ready.
 func (o *options) waitNodes(c layout.Cluster, bin node.Binaries) error {
 	args := []string{"wait", "--for=condition=Ready", "--timeout=2m"}
 	for _, n := range c.AllNodes() {
@@ -61,7 +61,7 @@ func (o *options) waitNodes(c layout.Cluster, bin node.Binaries) error {
 	return nil
 }
 
-// replace makes this process the command, in the control plane's network.
+// replace replaces this process by a command in the control plane's network.
 func replace(c layout.Cluster, argv, env []string) error {
 	path, err := exec.LookPath(argv[0])
 	if err != nil {

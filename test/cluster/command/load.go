@@ -29,8 +29,8 @@ func loadCommand(o *options) *cobra.Command {
 	}
 }
 
-// load imports the images into every node that is up, those that it does not
-// have already. Nodes do it side by side.
+// load imports images into all nodes that are up, except those that a node already
+// has. The nodes do it concurrently.
 func load(c layout.Cluster, tars []string) error {
 	results := make(chan error)
 	for _, n := range c.AllNodes() {
@@ -45,7 +45,7 @@ func load(c layout.Cluster, tars []string) error {
 
 func loadNode(c layout.Cluster, n layout.Node, tars []string) error {
 	if pid, err := node.Pid(c, n); err != nil || pid == 0 {
-		return err // it is loaded when it starts
+		return err // a node that is down gets it when it starts
 	}
 	argv, err := inNode(c, n.Name(), []string{node.Ctr, "-n", "k8s.io", "images", "import", "--local", "-"})
 	if err != nil {
@@ -56,7 +56,7 @@ func loadNode(c layout.Cluster, n layout.Node, tars []string) error {
 		if err != nil {
 			return err
 		}
-		// On the node's disk, so that it is true for as long as the image is there.
+		// The mark is on the node's disk, so that it lasts as long as the image.
 		mark := c.NodeFile(n, "loaded", filepath.Base(tar))
 		if old, err := os.ReadFile(mark); err == nil && digest != "" && string(old) == digest {
 			continue

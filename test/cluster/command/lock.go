@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile waits until the file is this process's: until release, or the
-// process's end. The file may be removed by who has it.
+// lockFile waits until this process has locked the file. The lock lasts until release
+// or the end of the process. Its holder may remove the file.
 func (o *options) lockFile(path, whose string) (release func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
@@ -32,6 +32,6 @@ func (o *options) lockFile(path, whose string) (release func(), err error) {
 		if unix.Stat(path, &there) == nil && there.Ino == held.Ino {
 			return func() { unix.Close(fd) }, nil
 		}
-		unix.Close(fd) // removed meanwhile: a lock that nobody else sees
+		unix.Close(fd) // the file was removed meanwhile: no other process sees this lock
 	}
 }

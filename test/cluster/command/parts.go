@@ -16,7 +16,7 @@ import (
 	"github.com/underlane/underlane/test/cluster/plane"
 )
 
-// change is a command that changes a cluster that exists.
+// change makes a command that changes an existing cluster.
 func (o *options) change(use, short string, nargs int, f func(context.Context, layout.Cluster, node.Binaries, []string) error) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: cobra.ExactArgs(nargs),

@@ -15,7 +15,7 @@ import (
 	"github.com/underlane/underlane/test/cluster/node"
 )
 
-// options are the flags that every command has, and the output.
+// options has the flags that all commands have, and the output.
 type options struct {
 	spec layout.Spec
 	base string
@@ -23,7 +23,7 @@ type options struct {
 	out  io.Writer // progress
 }
 
-// Root is the whole command line.
+// Root returns the whole command line.
 func Root() *cobra.Command {
 	o := &options{out: os.Stderr}
 	root := &cobra.Command{
@@ -31,7 +31,7 @@ func Root() *cobra.Command {
 		Short:         "A real Kubernetes cluster on this machine, for tests",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		// Before any command: names become paths that are removed.
+		// Check the name before any command, because names become paths that are removed.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return layout.ValidName(o.spec.Name) },
 	}
 	flags := root.PersistentFlags()
@@ -50,8 +50,8 @@ func defaultBase() string {
 	return "/var/tmp/underlane-cluster"
 }
 
-// defaultRepo is the tree in whose bin directory this program is, or else the
-// working directory.
+// defaultRepo returns the source tree whose bin directory has this program, or else
+// the working directory.
 func defaultRepo() string {
 	if self, err := os.Executable(); err == nil {
 		dir := filepath.Dir(filepath.Dir(self))
@@ -66,7 +66,7 @@ func (o *options) components() string { return filepath.Join(o.repo, "test", "cl
 
 func (o *options) say(format string, args ...any) { fmt.Fprintf(o.out, format+"\n", args...) }
 
-// existing is the cluster as it was made.
+// existing returns the cluster with the options that it was made with.
 func (o *options) existing() (layout.Cluster, error) {
 	spec, err := layout.Load(o.base, o.spec.Name)
 	if errors.Is(err, os.ErrNotExist) {
@@ -75,8 +75,8 @@ func (o *options) existing() (layout.Cluster, error) {
 	return layout.Cluster{Spec: spec, Base: o.base}, err
 }
 
-// lock keeps two commands from changing the cluster at once. It is released
-// with the process.
+// lock keeps two commands from changing the cluster at once. The lock ends with the
+// process.
 func (o *options) lock() error {
 	if os.Geteuid() != 0 {
 		return errors.New("a cluster is made of namespaces and cgroups: this needs root")
@@ -101,7 +101,7 @@ func initCommand() *cobra.Command {
 func runcCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: node.RuncCommand, Hidden: true, DisableFlagParsing: true,
-		// Not a cluster's command: nothing of ours is asked for.
+		// This is not a command for a cluster, so it needs none of the checks.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		RunE:              func(_ *cobra.Command, args []string) error { return node.Runc(args) },
 	}

@@ -75,7 +75,7 @@ func (o *options) up(ctx context.Context) error {
 	return nil
 }
 
-// create makes what lasts until the cluster goes: keys and the network.
+// create makes what lasts as long as the cluster: keys and the network.
 func (o *options) create(c layout.Cluster) error {
 	if err := c.Save(); err != nil {
 		return err
@@ -93,12 +93,12 @@ func (o *options) create(c layout.Cluster) error {
 	return node.Fabric(c)
 }
 
-// start starts every part that is not running, and waits until all are ready.
+// start starts all parts that are not running, and waits until all are ready.
 func (o *options) start(ctx context.Context, c layout.Cluster, bin node.Binaries) error {
 	binary := filepath.Join(bin.Kubernetes, "kubernetes")
 	loaded := make(chan error, 1)
-	// Nodes start first: the kubelet asks again until it is answered, and
-	// meanwhile images are imported.
+	// Nodes start first. The kubelet retries until the API server answers, and images
+	// are imported meanwhile.
 	if err := o.startNodes(c, bin); err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (o *options) start(ctx context.Context, c layout.Cluster, bin node.Binaries
 		if p != plane.APIServer {
 			continue
 		}
-		// What comes after it dies of an answer that its roles are not there yet.
+		// The parts after the API server exit if their roles do not exist yet.
 		if err := plane.WaitReady(ctx, c); err != nil {
 			return err
 		}
@@ -136,7 +136,7 @@ func (o *options) start(ctx context.Context, c layout.Cluster, bin node.Binaries
 	return nil
 }
 
-// loadAll imports every image that there is.
+// loadAll imports all existing images.
 func (o *options) loadAll(ctx context.Context, c layout.Cluster) error {
 	tars, err := o.imageTars()
 	if err != nil {
@@ -150,7 +150,7 @@ func (o *options) loadAll(ctx context.Context, c layout.Cluster) error {
 	return load(c, tars)
 }
 
-// startNodes starts the nodes that are down, on a place that is clear of them.
+// startNodes starts the nodes that are down, after removing what is left of them.
 func (o *options) startNodes(c layout.Cluster, bin node.Binaries) error {
 	var down []layout.Node
 	for _, n := range c.AllNodes() {
@@ -205,10 +205,9 @@ func downCommand(o *options) *cobra.Command {
 	}
 }
 
-// clearAll removes everything of a cluster from the machine. It works on the
-// remains of a crash as on a running cluster, and what is not there is no
-// error. Mounts and BPF pins are in the nodes' mount namespaces and go with
-// them.
+// clearAll removes everything of a cluster from the machine. It works after a crash
+// and on a running cluster. It is no error if something does not exist. Mounts and BPF
+// pins are in the nodes' mount namespaces and end with them.
 func clearAll(c layout.Cluster) error {
 	err := kernel.RemoveCgroup(c.Cgroup())
 	for _, path := range host.NetnsWithPrefix(layout.NetnsDir, c.NetnsPrefix()) {

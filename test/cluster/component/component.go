@@ -1,5 +1,5 @@
-// Package component builds the programs that a cluster is made of, each from
-// a module of its own below components/, once per version: the result is kept
+// Package component builds the programs of a cluster. Each comes from a separate
+// module below components/ and is built once per version. The results are kept
 // outside the tree.
 package component
 
@@ -16,15 +16,15 @@ import (
 	"time"
 )
 
-// Component is a module below components/ and what it is built for.
+// Component is a module below components/ and the programs that it builds.
 type Component struct {
 	Name    string
-	Pattern string // what `go build` is asked for
-	Module  string // whose version it carries
+	Pattern string // argument of `go build`
+	Module  string // module whose version it has
 	Flags   func(version string) string
 }
 
-// Kubernetes is etcd and every part of Kubernetes in one binary.
+// Kubernetes is etcd and all parts of Kubernetes in one binary.
 var Kubernetes = Component{
 	Name: "kubernetes", Pattern: ".", Module: "k8s.io/kubernetes",
 	Flags: func(v string) string {
@@ -42,17 +42,17 @@ var Containerd = Component{
 	},
 }
 
-// CoreDNS is the cluster's DNS server; it runs in a pod.
+// CoreDNS is the cluster's DNS server. It runs in a pod.
 var CoreDNS = Component{
 	Name: "coredns", Pattern: ".", Module: "github.com/coredns/coredns",
 	Flags: func(v string) string { return " -X github.com/coredns/coredns/coremain.GitCommit=" + v },
 }
 
-// All lists every component.
+// All lists all components.
 var All = []Component{Kubernetes, Containerd, CoreDNS}
 
-// Cache is the directory that built components are kept in:
-// $UNDERLANE_CACHE or ~/.cache/underlane, and cluster below it.
+// Cache returns the directory for built components: cluster below $UNDERLANE_CACHE or
+// ~/.cache/underlane.
 func Cache() (string, error) {
 	if dir := os.Getenv("UNDERLANE_CACHE"); dir != "" {
 		return filepath.Join(dir, "cluster"), nil
@@ -64,8 +64,8 @@ func Cache() (string, error) {
 	return filepath.Join(dir, "underlane", "cluster"), nil
 }
 
-// Build builds the component unless that was done before, and returns the
-// directory of its programs. components is the directory of all sources.
+// Build builds the component, unless it is in the cache, and returns the directory of
+// its programs. components is the directory of all sources.
 func (c Component) Build(components, cache string, progress io.Writer) (string, error) {
 	src := filepath.Join(components, c.Name)
 	version, hash, err := c.fingerprint(src)
@@ -100,14 +100,14 @@ func (c Component) Build(components, cache string, progress io.Writer) (string, 
 	if err := os.Rename(tmp, dir); err != nil {
 		if _, there := os.Stat(dir); there != nil {
 			return "", err
-		} // somebody else built it meanwhile
+		} // another process has built it meanwhile
 	}
 	fmt.Fprintf(progress, "built %s in %s\n", c.Name, time.Since(began).Round(time.Second))
 	return dir, nil
 }
 
-// fingerprint is the module's version and a hash of everything that decides
-// what is built.
+// fingerprint returns the module's version and a hash of everything that determines
+// the result of the build.
 func (c Component) fingerprint(src string) (version, hash string, err error) {
 	files, err := filepath.Glob(filepath.Join(src, "*.go"))
 	if err != nil {

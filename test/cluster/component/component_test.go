@@ -23,7 +23,8 @@ func TestFingerprintOfTheTree(t *testing.T) {
 
 var fake = Component{Name: "fake", Pattern: ".", Module: "example.com/dep", Flags: func(string) string { return "" }}
 
-// Whatever changes what is built must change the hash.
+// TestFingerprintChanges checks that everything that determines the result of the
+// build changes the hash.
 func TestFingerprintChanges(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) {
@@ -42,7 +43,7 @@ func TestFingerprintChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		if version != "v1.2.3" || seen[hash] {
-			t.Errorf("%s: %s %s, and that is not new", what, version, hash)
+			t.Errorf("%s: version %s and hash %s, want new ones", what, version, hash)
 		}
 		seen[hash] = true
 	}
@@ -55,7 +56,7 @@ func TestFingerprintChanges(t *testing.T) {
 	check("file added")
 	write("go.mod", "module fake\n")
 	if _, _, err := fake.fingerprint(dir); err == nil {
-		t.Error("no error without the module that gives the version")
+		t.Error("without the module that gives the version: got no error, want one")
 	}
 }
 
@@ -86,7 +87,7 @@ func TestBuildOnce(t *testing.T) {
 		t.Fatalf("again: %s, %v", again, err)
 	}
 	if now, err := os.Stat(filepath.Join(dir, "fake")); err != nil || !now.ModTime().Equal(built.ModTime()) {
-		t.Errorf("it was built again: %v", err)
+		t.Errorf("it was built again, want it from the cache: %v", err)
 	}
 	left, err := os.ReadDir(cache)
 	if err != nil || len(left) != 1 {

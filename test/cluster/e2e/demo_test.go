@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The demo of the lab runs here as well, and is judged by the same checks.
+// TestDemo runs the lab's demo on the cluster with the same checks.
 func TestDemo(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), filepath.Join(root, "test/cluster/demo/run.sh"))
 	out, err := cmd.CombinedOutput()

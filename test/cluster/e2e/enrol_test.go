@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// A running pod joins by its label, with nothing restarted: in under a second,
-// and connections that it had before are left alone and counted.
+// TestLabelRunningPod checks that a label brings a running pod into the mesh in less
+// than a second and without a restart. Connections from before are left alone and
+// counted.
 func TestLabelRunningPod(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, ns, deployment("server", serveAll, node("node-2"))+service("server", []string{"80:8080", "7000:7000"})+
@@ -19,7 +20,7 @@ func TestLabelRunningPod(t *testing.T) {
 	client, server := podOf(t, ns, "client"), podOf(t, ns, "server")
 	before := kubectl(t, "get", "-n", ns, server, "-o", "jsonpath={.metadata.uid} {.status.containerStatuses[0].restartCount}")
 
-	// Ready is no more than started, and kube-proxy may be a moment behind.
+	// Ready only means started, and kube-proxy may be a moment behind.
 	eventually(t, patience, func() error {
 		_, err := in(t, ns, client, "/labtest", "dial", "server:7000")
 		return err
@@ -45,11 +46,11 @@ func TestLabelRunningPod(t *testing.T) {
 		kubectl(t, "label", "-n", ns, pod, "underlane.io/mesh=enabled")
 		labelled := time.Now()
 		enrolled(t, ns, pod)
-		// kubectl itself takes most of it: what is measured is an upper bound.
+		// kubectl takes most of that time, so this is an upper bound.
 		t.Logf("%s: label to status seen: %s", pod, time.Since(labelled).Round(time.Millisecond))
 	}
 	if s := status(t, ns, client); !strings.Contains(s, "1 connection") {
-		t.Errorf("status %q does not tell of the connection that predates it", s)
+		t.Errorf("got status %q, want the connection that predates the mesh in it", s)
 	}
 	watched(t, []string{"-n", ns, client}, func() error {
 		_, err := in(t, ns, client, "/labtest", "get", "http://server/hello")
@@ -75,8 +76,9 @@ func TestLabelRunningPod(t *testing.T) {
 	}
 }
 
-// A namespace's label takes all of its pods in, but those that say no, and the
-// host's network, which says so.
+// TestLabelNamespace checks that a namespace's label brings all its pods into the
+// mesh, except those that opt out and those on the host's network. The status of the
+// latter says so.
 func TestLabelNamespace(t *testing.T) {
 	ns := newNamespace(t)
 	no := func(p *podTemplate) { p.labels += ", underlane.io/mesh: disabled" }
@@ -87,7 +89,7 @@ func TestLabelNamespace(t *testing.T) {
 	enrolled(t, ns, podOf(t, ns, "a"))
 	leftOut(t, ns, podOf(t, ns, "host"))
 	if s := status(t, ns, podOf(t, ns, "b")); s != "" {
-		t.Errorf("a pod that says no: status %q", s)
+		t.Errorf("a pod that opts out: status %q, want none", s)
 	}
 	kubectl(t, "label", "namespace", ns, "underlane.io/mesh-")
 	eventually(t, patience, func() error {
@@ -100,22 +102,22 @@ func TestLabelNamespace(t *testing.T) {
 	})
 }
 
-// Not one packet escapes: an init container that connects at once is in the
-// mesh already.
+// TestInitContainerIsCaptured checks that no packet bypasses the mesh: an init
+// container that connects at once is already captured.
 func TestInitContainerIsCaptured(t *testing.T) {
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("server", httpArgs, annotation("underlane.io/policy", "strict"))+service("server", []string{"80:8080"})+
 		deployment("first", clientArgs, node("node-1"))+deployment("second", clientArgs, node("node-2")))
 	ready(t, ns, "deploy/server", "deploy/first", "deploy/second")
 	enrolled(t, ns, podOf(t, ns, "server"))
-	for _, client := range []string{"first", "second"} { // the server is not what is tested
+	for _, client := range []string{"first", "second"} { // the server is not under test
 		reachable(t, ns, podOf(t, ns, client), "http://server/")
 	}
 	const attempts = 5
 	for i := range attempts {
 		name := fmt.Sprintf("early-%d", i)
-		// The server refuses whoever comes without an identity: one request
-		// that passes by the mesh fails the init container for good.
+		// The server refuses clients without an identity. A single request that bypasses
+		// the mesh makes the init container fail for good.
 		apply(t, ns, pod(name, clientArgs, podSpec("restartPolicy: Never"), podSpec(fmt.Sprintf(`initContainers:
 - name: early
   image: %s
@@ -125,20 +127,21 @@ func TestInitContainerIsCaptured(t *testing.T) {
 	for i := range attempts {
 		name := fmt.Sprintf("early-%d", i)
 		ready(t, ns, "pod/"+name)
-		enrolled(t, ns, "pod/"+name) // what its agent did is told a moment later
+		enrolled(t, ns, "pod/"+name) // the status follows the enrolment after a moment
 		if s := status(t, ns, "pod/"+name); strings.Contains(s, "predate") {
 			t.Errorf("%s: status %q", name, s)
 		}
 	}
 }
 
-// Jobs end by themselves; successors and crash loops are in the mesh.
+// TestJobsAndCrashLoops checks that jobs end by themselves, and that replacement pods
+// and pods in a crash loop are in the mesh.
 func TestJobsAndCrashLoops(t *testing.T) {
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("server", httpArgs)+service("server", []string{"80:8080"})+
 		deployment("first", clientArgs, node("node-1"))+deployment("second", clientArgs, node("node-2")))
 	ready(t, ns, "deploy/server", "deploy/first", "deploy/second")
-	for _, client := range []string{"first", "second"} { // a job has but one try, on whatever node
+	for _, client := range []string{"first", "second"} { // a job has only one try, on any node
 		reachable(t, ns, podOf(t, ns, client), "http://server/")
 	}
 	apply(t, ns, fmt.Sprintf(`
@@ -160,7 +163,7 @@ spec:
 	kubectl(t, "wait", "-n", ns, "--for=condition=complete", "--timeout=170s", "job/once")
 	enrolled(t, ns, podOf(t, ns, "server"))
 
-	// A pod that is deleted has a successor.
+	// A deleted pod gets a replacement.
 	server := podOf(t, ns, "server")
 	uid := kubectl(t, "get", "-n", ns, server, "-o", "jsonpath={.metadata.uid}")
 	kubectl(t, "delete", "-n", ns, server, "--wait=false")

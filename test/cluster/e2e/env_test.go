@@ -1,5 +1,5 @@
-// Package e2e installs Underlane on a real cluster as a user would and proves
-// what it promises with kubectl and the command line alone.
+// Package e2e installs Underlane on a real cluster as a user would, and tests what it
+// promises with only kubectl and the command line.
 package e2e
 
 import (
@@ -16,8 +16,7 @@ import (
 	"time"
 )
 
-// patience bounds every wait for what takes a moment on an idle machine: this one
-// may be busy.
+// patience bounds every wait. It is long because the machine may be busy.
 const patience = time.Minute
 
 // root is the top of the repository.
@@ -29,8 +28,8 @@ var root = func() string {
 	return filepath.Join(wd, "../../..")
 }()
 
-// installation is how the tests install Underlane on a cluster whose images
-// were loaded, not pulled.
+// installation has the flags for installing Underlane on a cluster whose images are
+// loaded and not pulled.
 var installation = []string{"--set", "image.registry=registry.underlane.test", "--set", "image.tag=dev", "--set", "controller.replicas=2"}
 
 func TestMain(m *testing.M) {
@@ -45,13 +44,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// setUp brings the cluster up and installs Underlane, where that is not done
-// already.
+// setUp brings the cluster up and installs Underlane, unless that is done already.
 func setUp() error {
-	// A cluster that somebody made with options of its own is good as it is.
+	// An existing cluster is used as it is, whatever its options.
 	if command(context.Background(), "kubectl", "--", "get", "nodes").Run() != nil {
-		// A node was once seen to die as it started, while another cluster was
-		// taken away: up clears what is left and begins anew.
+		// A node may die at its start while another cluster is being removed. A second up
+		// removes what is left and starts again.
 		up := []string{"up"}
 		if cgroup := os.Getenv("CGROUP"); cgroup != "" {
 			up = append(up, "--cgroup", cgroup)
@@ -71,7 +69,7 @@ func setUp() error {
 	return step("exec", "--", "bin/underlane", "check", "--wait", "3m")
 }
 
-// step runs bin/cluster for all to see.
+// step runs bin/cluster with its output on this process's.
 func step(args ...string) error {
 	cmd := command(context.Background(), args...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
@@ -86,7 +84,7 @@ func step(args ...string) error {
 // system is the namespace of Underlane itself.
 const system = "underlane-system"
 
-// command makes a command of bin/cluster. Its arguments follow.
+// command returns a command of bin/cluster with arguments.
 func command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(root, "bin/cluster"), args...)
 	cmd.Dir = root
@@ -94,8 +92,8 @@ func command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// try runs bin/cluster with input and returns what it printed; the error holds
-// what it printed to standard error.
+// try runs bin/cluster with input and returns its standard output. The error has its
+// standard error.
 func try(ctx context.Context, input string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -108,7 +106,7 @@ func try(ctx context.Context, input string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// tryKubectl and tryUnderlane run the two programs that a user has.
+// tryKubectl and tryUnderlane run the two programs of a user.
 func tryKubectl(t testing.TB, args ...string) (string, error) {
 	return try(t.Context(), "", append([]string{"kubectl", "--"}, args...)...)
 }
@@ -142,8 +140,8 @@ func apply(t testing.TB, namespace, manifests string) {
 	}
 }
 
-// newNamespace makes a namespace of the test's own, with labels such as
-// "underlane.io/mesh=enabled", and deletes it when the test is over.
+// newNamespace makes a namespace for the test, with labels such as
+// "underlane.io/mesh=enabled", and deletes it at the end of the test.
 func newNamespace(t testing.TB, labels ...string) string {
 	t.Helper()
 	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
@@ -151,7 +149,7 @@ func newNamespace(t testing.TB, labels ...string) string {
 	if len(name) > 50 {
 		name = name[:50]
 	}
-	name += fmt.Sprintf("-%d", time.Now().Unix()%100000) // one of an earlier run may still be on its way out
+	name += fmt.Sprintf("-%d", time.Now().Unix()%100000) // that of an earlier run may still be terminating
 	kubectl(t, "create", "namespace", name)
 	if len(labels) > 0 {
 		kubectl(t, append([]string{"label", "namespace", name}, labels...)...)
@@ -168,7 +166,7 @@ func newNamespace(t testing.TB, labels ...string) string {
 	return name
 }
 
-// ready waits until what the arguments name is rolled out.
+// ready waits until the named resources are rolled out.
 func ready(t testing.TB, namespace string, resources ...string) {
 	t.Helper()
 	for _, r := range resources {
@@ -185,8 +183,9 @@ func in(t testing.TB, namespace, pod string, args ...string) (string, error) {
 	return tryKubectl(t, append([]string{"exec", "-n", namespace, pod, "--"}, args...)...)
 }
 
-// reachable waits until a URL answers a pod with 200: rolled out is no more than
-// started, and the DNS, the endpoints and kube-proxy may be a moment behind.
+// reachable waits until a request from a pod to a URL is answered with 200. A rolled
+// out deployment has only started; DNS, endpoints and kube-proxy may be a moment
+// behind.
 func reachable(t testing.TB, namespace, pod, url string) {
 	t.Helper()
 	eventually(t, patience, func() error {
@@ -207,7 +206,7 @@ func mustIn(t testing.TB, namespace, pod string, args ...string) string {
 	return out
 }
 
-// eventually polls until check is content.
+// eventually polls until check returns nil.
 func eventually(t testing.TB, within time.Duration, check func() error) {
 	t.Helper()
 	for deadline := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
@@ -221,7 +220,7 @@ func eventually(t testing.TB, within time.Duration, check func() error) {
 	}
 }
 
-// status is what the annotation underlane.io/status of a pod says.
+// status returns the annotation underlane.io/status of a pod.
 func status(t testing.TB, namespace, pod string) string {
 	t.Helper()
 	return kubectl(t, "get", "-n", namespace, pod, "-o", `jsonpath={.metadata.annotations.underlane\.io/status}`)
@@ -239,7 +238,8 @@ func enrolled(t testing.TB, namespace string, pods ...string) {
 	}
 }
 
-// leftOut waits until a pod on the host's network is said to be left out.
+// leftOut waits until the status of a pod on the host's network says that it is left
+// out.
 func leftOut(t testing.TB, namespace, pod string) {
 	t.Helper()
 	eventually(t, patience, func() error {
@@ -250,7 +250,7 @@ func leftOut(t testing.TB, namespace, pod string) {
 	})
 }
 
-// podOf is the one pod with a label app=NAME, as "pod/NAME-…".
+// podOf returns the only pod with the label app=NAME, as "pod/NAME-…".
 func podOf(t testing.TB, namespace, app string) string {
 	t.Helper()
 	pods := strings.Fields(kubectl(t, "get", "pods", "-n", namespace, "-l", "app="+app,
@@ -261,8 +261,9 @@ func podOf(t testing.TB, namespace, app string) string {
 	return "pod/" + pods[0]
 }
 
-// watched runs `underlane tap` and, beside it, the function, again and again until
-// the lines satisfy want: when the readers on all nodes are there, tap does not say.
+// watched runs `underlane tap` and meanwhile repeats the function until the lines
+// satisfy want. It has to repeat it, because tap does not report when the readers on
+// all nodes are ready.
 func watched(t testing.TB, args []string, during func() error, want func(lines []string) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -298,7 +299,7 @@ func watched(t testing.TB, args []string, during func() error, want func(lines [
 	}
 }
 
-// lockedBuffer is written and read at once.
+// lockedBuffer is a buffer for concurrent use.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -316,7 +317,7 @@ func (l *lockedBuffer) lines() []string {
 	return strings.Split(strings.TrimSpace(l.b.String()), "\n")
 }
 
-// has wants a line with all of the words.
+// has returns a check for a line with all of the words.
 func has(words ...string) func(lines []string) error {
 	return func(lines []string) error {
 		if len(matching(lines, words...)) == 0 {
@@ -326,7 +327,7 @@ func has(words ...string) func(lines []string) error {
 	}
 }
 
-// matching are the lines with all of the words.
+// matching returns the lines with all of the words.
 func matching(lines []string, words ...string) []string {
 	var out []string
 next:
@@ -341,7 +342,7 @@ next:
 	return out
 }
 
-// nodeIP is the node's first address.
+// nodeIP returns the node's first address.
 func nodeIP(t testing.TB, node string) string {
 	t.Helper()
 	return strings.Fields(kubectl(t, "get", "node", node, "-o", `jsonpath={.status.addresses[?(@.type=="InternalIP")].address}`))[0]

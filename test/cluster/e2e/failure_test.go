@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// traffic is a client on node-1 that asks servers on both nodes, each 20 ms.
+// traffic is a client on node-1 that makes a request every 20 ms to servers on both
+// nodes.
 type traffic struct {
 	ns, client string
 	result     <-chan summary
@@ -43,12 +44,12 @@ func (tr *traffic) check(t *testing.T, what string, mayFail int) {
 		t.Errorf("%s: %d of %d requests were not answered 200, at most %d may be: %+v", what, bad, s.Requests, mayFail, s)
 	}
 	if s.Requests < 100 {
-		t.Errorf("%s: only %d requests were made: traffic stood still", what, s.Requests)
+		t.Errorf("%s: %d requests were made, want more: traffic stalled", what, s.Requests)
 	}
 }
 
-// Controllers that are gone do not touch traffic; new pods join when one is
-// back.
+// TestControllerLoss checks that traffic continues without controllers, and that new
+// pods are enrolled when one is back.
 func TestControllerLoss(t *testing.T) {
 	tr := startTraffic(t, 40*time.Second)
 	kubectl(t, "scale", "-n", system, "deploy/underlane-controller", "--replicas=0")
@@ -62,11 +63,12 @@ func TestControllerLoss(t *testing.T) {
 	enrolled(t, tr.ns, podOf(t, tr.ns, "late"))
 }
 
-// The API server away for 15 s touches no traffic.
+// TestAPIServerLoss checks that traffic continues without the API server for 15 s.
 func TestAPIServerLoss(t *testing.T) {
 	ns := newNamespace(t)
-	// The client runs by itself: kubectl exec goes through the API server. It is
-	// where the first reached the servers: another node may be a moment behind.
+	// The client is a pod of its own, because kubectl exec goes through the API server.
+	// It is on the node from which the servers were already reached, because another
+	// node may be a moment behind.
 	apply(t, ns, deployment("web", httpArgs, meshed, replicas(2), container("readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}"))+
 		service("web", []string{"80:8080"})+deployment("first", clientArgs, meshed, node("node-1")))
 	ready(t, ns, "deploy/web", "deploy/first")
@@ -102,8 +104,8 @@ func TestAPIServerLoss(t *testing.T) {
 	})
 }
 
-// An agent's pod that is deleted takes the requests on the wire with it, at
-// most: others go on, and its successor takes the pods over.
+// TestAgentPodDeleted checks that deleting an agent's pod breaks at most the active
+// requests, and that the replacement takes over the pods.
 func TestAgentPodDeleted(t *testing.T) {
 	tr := startTraffic(t, 40*time.Second)
 	agent := kubectl(t, "get", "pods", "-n", system, "-l", "app.kubernetes.io/name=underlane-agent",
@@ -114,11 +116,11 @@ func TestAgentPodDeleted(t *testing.T) {
 	watched(t, []string{"-n", tr.ns, tr.client}, func() error {
 		_, err := in(t, tr.ns, tr.client, "/labtest", "get", "--count", "20", "http://web/after")
 		return err
-	}, has("req ", "tls=true", ":path=/after")) // to the node of the new agent
+	}, has("req ", "tls=true", ":path=/after")) // a request to the node of the new agent
 }
 
-// A node that dies takes what is on the wire to it along; the rest goes to the
-// endpoints that are left.
+// TestNodeLoss checks that the death of a node breaks only the active requests to it,
+// and that all others go to the remaining endpoints.
 func TestNodeLoss(t *testing.T) {
 	tr := startTraffic(t, 60*time.Second)
 	if _, err := try(t.Context(), "", "node", "kill", "node-2"); err != nil {
@@ -132,14 +134,15 @@ func TestNodeLoss(t *testing.T) {
 		ready(t, system, "daemonset/underlane-agent")
 	}
 	defer back()
-	// A request that is on the wire when the node dies, and one that a dead
-	// endpoint is chosen for, wait until that is noticed; they go elsewhere then.
+	// A request that is active when the node dies, and one that is sent to a dead
+	// endpoint, wait until that is detected. Then they go to another endpoint.
 	tr.check(t, "node of half of the servers killed", 2)
 }
 
-// An upgrade replaces controllers and agents one after the other, and costs no
-// request, nor a connection attempt: the servers are strict, so that one which
-// passes by the mesh for want of an agent is refused.
+// TestUpgradeUnderTraffic checks that an upgrade, which replaces controllers and
+// agents one after the other, breaks no request and no connection attempt. The servers
+// are strict, so an attempt that bypasses the mesh while an agent is missing is
+// refused.
 func TestUpgradeUnderTraffic(t *testing.T) {
 	const duration = 75 * time.Second
 	tr := startTraffic(t, duration, strict)

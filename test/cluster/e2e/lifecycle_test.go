@@ -39,31 +39,32 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	if !r.Success || n < 10 {
-		t.Errorf("success %v with %d checks", r.Success, n)
+		t.Errorf("success %v with %d checks, want success and all checks", r.Success, n)
 	}
-	// A pod that cannot be captured fails the check of its namespace, and says
+	// A pod that cannot be captured fails the check of its namespace, and the check says
 	// what to do.
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("host", clientArgs, podSpec("hostNetwork: true")))
 	ready(t, ns, "deploy/host")
-	leftOut(t, ns, podOf(t, ns, "host")) // by now its agent knows of it
+	leftOut(t, ns, podOf(t, ns, "host")) // wait until its agent knows it
 	var failed []string
 	for _, c := range check(t, "--proxy", "-n", ns).Categories {
 		for _, line := range c.Checks {
 			if line.Result != "success" {
 				failed = append(failed, line.Error)
 				if line.Hint == "" {
-					t.Errorf("%s: no hint", line.Description)
+					t.Errorf("%s: got no hint, want one", line.Description)
 				}
 			}
 		}
 	}
 	if !strings.Contains(strings.Join(failed, "\n"), "host network") {
-		t.Errorf("nothing is said of the pod on the host's network: %q", failed)
+		t.Errorf("got the failed checks %q, want one about the pod on the host's network", failed)
 	}
 }
 
-// The issuer's certificate is replaced under traffic, and nothing is lost.
+// TestRotation checks that replacing the issuer's certificate under traffic breaks no
+// request.
 func TestRotation(t *testing.T) {
 	tr := startTraffic(t, 130*time.Second)
 	before := underlane(t, "identity", "-n", tr.ns, strings.TrimPrefix(tr.client, "pod/"))

@@ -5,12 +5,11 @@ import (
 	"strings"
 )
 
-// image holds the servers and clients of the tests.
+// image is the image with the servers and clients of the tests.
 const image = "registry.underlane.test/labtest:dev"
 
-// deployment is a Deployment with the label app=NAME whose one container runs
-// labtest with args. extra is YAML put into the pod's template at the given
-// places, see the option functions.
+// deployment returns a Deployment with the label app=NAME. Its only container runs
+// labtest with args. Options add YAML to the pod's template.
 func deployment(name string, args []string, options ...option) string {
 	p := podTemplate{name: name, args: args, replicas: 1}
 	for _, o := range options {
@@ -33,7 +32,7 @@ spec:
 `, name, p.replicas, p.labels, strings.Join(p.annotations, ", "), p.spec("      "))
 }
 
-// pod is a bare Pod with the label app=NAME.
+// pod returns a bare Pod with the label app=NAME.
 func pod(name string, args []string, options ...option) string {
 	p := podTemplate{name: name, args: args}
 	for _, o := range options {
@@ -52,8 +51,8 @@ spec:
 `, name, p.labels, strings.Join(p.annotations, ", "), p.spec("  "))
 }
 
-// service is a Service over app=NAME with the given ports "80:8080" and extra
-// lines of its spec.
+// service returns a Service for app=NAME with ports such as "80:8080" and extra lines
+// in its spec.
 func service(name string, ports []string, extra ...string) string {
 	var list []string
 	for _, p := range ports {

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// Pods of every node are captured, both as clients and as servers, whatever the
-// node has of cgroups, and again by agents that were started anew. The servers
-// are strict: a request that passes by the mesh is refused.
+// TestEveryNodeCaptures checks that pods of every node are captured, as clients and as
+// servers, whatever cgroup hierarchies the node has, and also by restarted agents. The
+// servers are strict: a request that bypasses the mesh is refused.
 func TestEveryNodeCaptures(t *testing.T) {
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("a", httpArgs, strict, node("node-1"))+service("a", []string{"80:8080"})+

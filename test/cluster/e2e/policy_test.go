@@ -9,8 +9,9 @@ import (
 
 var strict = annotation("underlane.io/policy", "strict")
 
-// Probes of all kinds reach a strict pod; whoever has no identity does not,
-// not by a NodePort either, which makes the caller look like the node.
+// TestProbesOfStrictPods checks that probes of all kinds reach a strict pod, and that
+// clients without an identity do not. That includes clients of a NodePort, which have
+// the node's address.
 func TestProbesOfStrictPods(t *testing.T) {
 	ns := newNamespace(t)
 	kinds := map[string]string{
@@ -19,8 +20,7 @@ func TestProbesOfStrictPods(t *testing.T) {
 		"grpc": "grpc: {port: 9090}",
 		"exec": `exec: {command: [/labtest, get, "http://127.0.0.1:8080/ready"]}`,
 	}
-	// Who is not let in is refused at once: to be slow, as a busy machine is, is no
-	// refusal.
+	// A refusal comes at once. A slow response on a busy machine is not a refusal.
 	var manifests, names string
 	for kind, probe := range kinds {
 		manifests += deployment(kind, serveAll, meshed, strict, node("node-2"), container(fmt.Sprintf(`startupProbe: {%[1]s, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 60}
@@ -34,7 +34,7 @@ readinessProbe: {%[1]s, periodSeconds: 1, timeoutSeconds: 10}`, probe)))
 	ready(t, ns, strings.Fields(names)...)
 	ready(t, ns, "deploy/outsider", "deploy/insider")
 	enrolled(t, ns, podOf(t, ns, "insider"))
-	time.Sleep(10 * time.Second) // some rounds of liveness, once every pod is enrolled
+	time.Sleep(10 * time.Second) // several liveness probes after all pods are enrolled
 	for kind := range kinds {
 		pod := podOf(t, ns, kind)
 		enrolled(t, ns, pod)
@@ -53,18 +53,19 @@ readinessProbe: {%[1]s, periodSeconds: 1, timeoutSeconds: 10}`, probe)))
 		"by a NodePort of the other node": "http://" + nodeIP(t, "node-1") + ":" + port + "/",
 	} {
 		if s := requests(t, ns, outsider, url); s.Status["200"] > 0 {
-			t.Errorf("outsider %s: let in: %+v", name, s)
+			t.Errorf("client %s without an identity: got %+v, want it refused", name, s)
 		}
 	}
-	// A pod on the host's network has the node's address and is no kubelet.
+	// A pod on the host's network has the node's address, but it is not the kubelet.
 	apply(t, ns, deployment("host", clientArgs, node("node-2"), podSpec("hostNetwork: true\ndnsPolicy: ClusterFirstWithHostNet")))
 	ready(t, ns, "deploy/host")
 	if s := requests(t, ns, podOf(t, ns, "host"), "http://http/"); s.Status["200"] > 0 {
-		t.Errorf("a pod on the host's network: let in: %+v", s)
+		t.Errorf("a pod on the host's network: got %+v, want it refused", s)
 	}
 }
 
-// Pods cannot talk to the agents' and the controller's APIs.
+// TestPodsHaveNoWayIn checks that pods cannot use the APIs of the agents and the
+// controller.
 func TestPodsHaveNoWayIn(t *testing.T) {
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("hostile", clientArgs, node("node-1")))
@@ -80,13 +81,13 @@ func TestPodsHaveNoWayIn(t *testing.T) {
 	} {
 		s := requests(t, ns, hostile, "-H", "X-Remote-User: admin", "-H", "X-Remote-Group: system:masters", "-X", "GET", url)
 		if s.Status["200"] > 0 {
-			t.Errorf("%s answers a pod: %+v", name, s)
+			t.Errorf("%s: a pod got %+v, want it refused", name, s)
 		}
 	}
 	// The pod's own token is not an agent's.
 	out, err := in(t, ns, hostile, "/labtest", "get", "-H", "Content-Type: application/grpc", "--http2", "-X", "POST", "-i",
 		"https://"+controller+":8443/underlane.control.v1.Control/Bootstrap")
 	if err == nil && strings.Contains(strings.ToLower(out), "grpc-status: 0") {
-		t.Errorf("bootstrap without an agent's token: %s", out)
+		t.Errorf("bootstrap without an agent's token: got %s, want it refused", out)
 	}
 }

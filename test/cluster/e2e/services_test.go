@@ -24,7 +24,7 @@ func summarise(out string) (s summary, err error) {
 	return s, nil
 }
 
-// tryRequests makes requests from a pod. That some fail is no error.
+// tryRequests makes requests from a pod. Failed requests are not an error.
 func tryRequests(t testing.TB, ns, pod string, args ...string) (summary, error) {
 	out, err := in(t, ns, pod, append([]string{"/labtest", "get", "--summary"}, args...)...)
 	if out == "" {
@@ -42,7 +42,7 @@ func requests(t testing.TB, ns, pod string, args ...string) summary {
 	return s
 }
 
-// requestsBeside makes them while the test goes on.
+// requestsBeside makes requests while the test continues.
 func requestsBeside(t testing.TB, ns, pod string, args ...string) <-chan summary {
 	done := make(chan summary, 1)
 	go func() {
@@ -55,8 +55,8 @@ func requestsBeside(t testing.TB, ns, pod string, args ...string) <-chan summary
 	return done
 }
 
-// Every way to name a server leads to it, and with mTLS where the server is in
-// the mesh.
+// TestWaysToName checks that a server is reached by all of its names and addresses,
+// and with mTLS if it is in the mesh.
 func TestWaysToName(t *testing.T) {
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, fmt.Sprintf(`
@@ -89,7 +89,7 @@ spec: {type: ExternalName, externalName: front.`+ns+`.svc.cluster.local}
 	ip := kubectl(t, "get", "-n", ns, "pod/db-1", "-o", "jsonpath={.status.podIP}")
 	port := kubectl(t, "get", "-n", ns, "svc/front", "-o", "jsonpath={.spec.ports[0].nodePort}")
 
-	// A Service without a selector, to what somebody else says.
+	// A Service without a selector, with endpoints that are written by hand.
 	apply(t, ns, `
 apiVersion: v1
 kind: Service
@@ -105,7 +105,7 @@ endpoints: [{addresses: ["`+ip+`"]}]
 `)
 	type way struct {
 		url  string
-		mesh bool // the mesh knows who is asked
+		mesh bool // the mesh knows the server
 	}
 	ways := map[string]way{
 		"ClusterIP":        {"http://front/clusterip", true},
@@ -122,7 +122,7 @@ endpoints: [{addresses: ["`+ip+`"]}]
 	for name, c := range ways {
 		t.Run(name, func(t *testing.T) {
 			path := c.url[strings.LastIndex(c.url, "/"):]
-			watched(t, []string{"-n", ns, client}, func() error { // a name may be new to the DNS
+			watched(t, []string{"-n", ns, client}, func() error { // DNS may not know the name yet
 				_, err := in(t, ns, client, "/labtest", "get", c.url)
 				return err
 			}, func(lines []string) error {
@@ -145,8 +145,8 @@ endpoints: [{addresses: ["`+ip+`"]}]
 	})
 }
 
-// What a Service says of its endpoints holds: affinity, readiness, and that
-// those that end are not asked any more.
+// TestEndpoints checks what a Service promises about its endpoints: affinity,
+// readiness, and no new requests to terminating ones.
 func TestEndpoints(t *testing.T) {
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	probe := container("readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}")
@@ -158,13 +158,13 @@ func TestEndpoints(t *testing.T) {
 	client := podOf(t, ns, "client")
 	enrolled(t, ns, client)
 
-	eventually(t, patience, func() error { // the slices follow the pods
+	eventually(t, patience, func() error { // EndpointSlices follow the pods after a moment
 		if s := requests(t, ns, client, "--count", "60", "http://web/"); len(s.Hosts) != 3 || s.Failed > 0 {
 			return fmt.Errorf("plain: %+v", s)
 		}
 		return nil
 	})
-	eventually(t, patience, func() error { // each Service has slices of its own
+	eventually(t, patience, func() error { // each Service has its own slices
 		if s := requests(t, ns, client, "--count", "60", "--fresh", "http://sticky/"); len(s.Hosts) != 1 || s.Failed > 0 {
 			return fmt.Errorf("sessionAffinity: %+v", s)
 		}
@@ -180,7 +180,7 @@ func TestEndpoints(t *testing.T) {
 		return nil
 	})
 
-	// Not ready: no new request, and none is lost.
+	// A pod that is not ready gets no new request, and no request is lost.
 	off := podOf(t, ns, "web")
 	mustIn(t, ns, off, "/labtest", "get", "http://127.0.0.1:8080/ready/off")
 	kubectl(t, "wait", "-n", ns, "--for=condition=Ready=false", "--timeout=90s", off)
@@ -197,7 +197,7 @@ func TestEndpoints(t *testing.T) {
 	mustIn(t, ns, off, "/labtest", "get", "http://127.0.0.1:8080/ready/on")
 	kubectl(t, "wait", "-n", ns, "--for=condition=Ready", "--timeout=90s", off)
 
-	// A rolling restart under traffic loses nothing.
+	// A rolling restart under traffic loses no request.
 	done := requestsBeside(t, ns, client, "--count", "0", "--duration", "20s", "--interval", "20ms", "http://web/")
 	time.Sleep(2 * time.Second)
 	kubectl(t, "rollout", "restart", "-n", ns, "deploy/web")
@@ -209,8 +209,9 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// Where a NetworkPolicy selects a pod, or the namespace says so, the shortcut
-// on the node is not taken: the packets pass both veths, where the CNI enforces.
+// TestSameNodeShortcutYieldsToPolicies checks that the same-node shortcut is not used
+// if a NetworkPolicy selects a pod or the namespace disables it. Packets then pass both
+// veths, where the CNI enforces policies.
 func TestSameNodeShortcutYieldsToPolicies(t *testing.T) {
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("server", httpArgs, node("node-1"))+service("server", []string{"80:8080"})+

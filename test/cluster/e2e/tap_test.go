@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// tap and top see both ends of a connection between nodes, and whom they may
-// not show they name.
+// TestTapAcrossNodes checks that tap and top see both ends of a connection between
+// nodes, and that they name what they may not show.
 func TestTapAcrossNodes(t *testing.T) {
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("server", httpArgs, node("node-2"))+service("server", []string{"80:8080"})+
@@ -42,17 +42,18 @@ func TestTapAcrossNodes(t *testing.T) {
 	}
 }
 
-// Who may tap is RBAC's to say, and the refusal says what to ask for.
+// TestTapNeedsTheRight checks that RBAC decides who may tap, and that a refusal says
+// which right is missing.
 func TestTapNeedsTheRight(t *testing.T) {
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("web", httpArgs)+service("web", []string{"80:8080"})+deployment("client", clientArgs))
 	ready(t, ns, "deploy/web", "deploy/client")
 	enrolled(t, ns, podOf(t, ns, "web"), podOf(t, ns, "client"))
 	kubectl(t, "create", "rolebinding", "viewer", "-n", ns, "--clusterrole=view", "--user=jane")
-	eventually(t, patience, func() error { // the API server takes notice
+	eventually(t, patience, func() error { // the API server needs a moment
 		out, err := tryUnderlane(t, "tap", "-n", ns, "deploy/web", "--as", "jane")
 		if err == nil {
-			t.Fatalf("jane may tap: %s", out)
+			t.Fatalf("jane may tap, want her refused: %s", out)
 		}
 		for _, word := range []string{"jane", ns, "underlane-tap-admin"} {
 			if !strings.Contains(err.Error(), word) {
@@ -71,7 +72,7 @@ func TestTapNeedsTheRight(t *testing.T) {
 		return err
 	}, has("req ", ":path=/seen"))
 	if out, err := tryUnderlane(t, "tap", "ns/kube-system", "--as", "jane"); err == nil {
-		t.Errorf("jane may tap another namespace: %s", out)
+		t.Errorf("jane may tap another namespace, want her refused: %s", out)
 	}
 }
 
@@ -99,15 +100,16 @@ func TestIdentityAndDiagnostics(t *testing.T) {
 	}
 }
 
-// mesh and unmesh work in a pipe of kubectl, as inject and uninject do.
+// TestMeshInAPipe checks that mesh and unmesh work in a pipe with kubectl, like inject
+// and uninject.
 func TestMeshInAPipe(t *testing.T) {
 	ns := newNamespace(t)
 	apply(t, ns, deployment("web", httpArgs))
 	ready(t, ns, "deploy/web")
 	pipe := func(verb string) {
 		t.Helper()
-		// What is applied says which version it was made of. Kubernetes writes the
-		// Deployment's status too, after its pods are gone at the latest.
+		// The applied object has the version that it was made from. Kubernetes also writes
+		// the Deployment's status, for the last time after its pods are gone.
 		eventually(t, patience, func() error {
 			yaml := kubectl(t, "get", "-n", ns, "deploy/web", "-o", "yaml")
 			meshed, err := try(t.Context(), yaml, "exec", "--", root+"/bin/underlane", verb, "-")

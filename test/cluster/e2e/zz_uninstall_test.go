@@ -5,8 +5,9 @@ import (
 	"testing"
 )
 
-// The last test, by its file's name: uninstall refuses while anything is
-// labelled, and afterwards nothing is left in the cluster and on no node.
+// TestUninstallLeavesNothing checks that uninstall refuses while anything is labelled,
+// and that it leaves nothing in the cluster and on the nodes. By its file's name it is
+// the last test.
 func TestUninstallLeavesNothing(t *testing.T) {
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("web", httpArgs)+service("web", []string{"80:8080"})+deployment("client", clientArgs))
@@ -15,21 +16,21 @@ func TestUninstallLeavesNothing(t *testing.T) {
 	enrolled(t, ns, client, podOf(t, ns, "web"))
 
 	if out, err := tryUnderlane(t, "uninstall", "--apply"); err == nil {
-		t.Fatalf("uninstalled although %s is labelled:\n%s", ns, out)
+		t.Fatalf("uninstalled while %s is labelled, want it refused:\n%s", ns, out)
 	} else if !strings.Contains(err.Error(), ns) || !strings.Contains(err.Error(), "--force") {
-		t.Errorf("the refusal does not say what is labelled, or how to go on: %v", err)
+		t.Errorf("got the refusal %v, want it to name the labelled namespace and --force", err)
 	}
 	underlane(t, "uninstall", "--apply", "--force")
 
 	for _, kind := range []string{"clusterrole", "clusterrolebinding", "apiservice", "crd", "namespace"} {
 		if left := kubectl(t, "get", kind, "-o", "name"); strings.Contains(left, "underlane") {
-			t.Errorf("%s is left: %s", kind, left)
+			t.Errorf("%s: got %s, want nothing left", kind, left)
 		}
 	}
-	// The user's own labels stay; what was written on pods goes.
+	// The user's own labels stay; annotations that the controller wrote on pods go.
 	for line := range strings.Lines(kubectl(t, "get", "pods", "-A", "-o", `jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations}{"\n"}{end}`)) {
 		if strings.Contains(line, "underlane.io/status") || strings.Contains(line, "underlane.io/enrolled") {
-			t.Errorf("an annotation is left: %s", line)
+			t.Errorf("got the annotation %s, want none left", line)
 		}
 	}
 	for _, node := range []string{"node-1", "node-2"} {
@@ -38,10 +39,10 @@ func TestUninstallLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.TrimSpace(left) != "" {
-			t.Errorf("%s has left-overs:\n%s", node, left)
+			t.Errorf("%s: want nothing left, got:\n%s", node, left)
 		}
 	}
-	// The pods live on without the mesh, and were not restarted.
+	// The pods continue without the mesh and were not restarted.
 	eventually(t, patience, func() error {
 		_, err := in(t, ns, client, "/labtest", "get", "http://web/after")
 		return err

@@ -12,25 +12,25 @@ import (
 
 const (
 	goarch = runtime.GOARCH
-	// Registry begins every image's name. There is no such registry: images
-	// are imported into the nodes.
+	// Registry is the prefix of all image names. There is no such registry: images are
+	// imported into the nodes.
 	Registry = "registry.underlane.test/"
 )
 
-// Source is an image and the commands that are in it, each at the root of the
-// image by the last element of its package's path.
+// Source is an image and its commands. Each command is in the root of the image, with
+// the last element of its package's path as its name.
 type Source struct {
 	Name       string
 	Module     string   // directory in the source tree
 	Packages   []string // of that module; the first is the entrypoint
 	User       string
-	Cluster    bool   // the cluster itself needs it
-	Tests      bool   // of Packages, one, its tests and not its command
-	Asked      bool   // built only when it is asked for by name
-	Executable string // instead of Packages: a program that is built elsewhere
+	Cluster    bool   // needed by the cluster itself
+	Tests      bool   // build the tests of the only package, not its command
+	Asked      bool   // built only if it is named
+	Executable string // instead of Packages: a program that was built elsewhere
 }
 
-// Sources are the images built from the source tree.
+// Sources has the images that are built from the source tree.
 var Sources = []Source{
 	{Name: "pause", Module: "test/cluster", Packages: []string{"./cmd/pause"}, User: "65535:65535", Cluster: true},
 	{Name: "agent", Packages: []string{"./cmd/agent"}},
@@ -42,7 +42,7 @@ var Sources = []Source{
 	{Name: "conformance", Module: "test/conformance", Packages: []string{"."}, Tests: true, User: "65532:65532", Asked: true},
 }
 
-// CoreDNS is the image of a CoreDNS that was built before.
+// CoreDNS returns the image of a CoreDNS that was built before.
 func CoreDNS(executable string) Source {
 	return Source{Name: "coredns", Executable: executable, Cluster: true}
 }
@@ -52,12 +52,12 @@ type Builder struct {
 	Repo     string // the source tree
 	Out      string // directory of the tars
 	Tag      string
-	Version  string // that our programs say they are
+	Version  string // version of our programs
 	Progress io.Writer
 }
 
-// Build builds the image's programs and its tar, whose path it returns. What
-// did not change is neither linked nor written again.
+// Build builds the image's programs and its tar, and returns the tar's path. It neither
+// links nor writes again what has not changed.
 func (b Builder) Build(s Source) (string, error) {
 	spec := Spec{Ref: Registry + s.Name + ":" + b.Tag, Files: map[string]string{}, User: s.User}
 	bin := filepath.Join(b.Out, "bin")

@@ -1,5 +1,5 @@
-// Package image makes container images of static binaries: one layer, no
-// distribution under it, as tars in the OCI image layout.
+// Package image makes container images of static binaries, as tars in the OCI image
+// layout. They have one layer and no base image.
 package image
 
 import (
@@ -20,16 +20,16 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Spec is what an image holds.
+// Spec is the content of an image.
 type Spec struct {
 	Ref        string            // registry/name:tag
-	Files      map[string]string // path in the image, from the root, without slash: file to put there, executable
+	Files      map[string]string // path in the image, without the leading slash → file to copy there as an executable
 	Entrypoint []string
 	User       string // empty: root
 }
 
-// Write makes the image and writes it to path as a tar, unless the same image
-// is there already. It returns the image's digest.
+// Write makes the image and writes it to path as a tar, unless path already has the
+// same image. It returns the image's digest.
 func Write(path string, s Spec) (string, error) {
 	img, err := build(s)
 	if err != nil {
@@ -48,11 +48,11 @@ func Write(path string, s Spec) (string, error) {
 	return digest.String(), os.WriteFile(path+digestSuffix, []byte(digest.String()), 0o644)
 }
 
-// digestSuffix ends the name of the file, beside a tar, with its digest.
+// digestSuffix is the suffix of the file, beside a tar, that has the tar's digest.
 const digestSuffix = ".digest"
 
-// Digest is the digest of the image in a tar that Write wrote, and empty for
-// a tar of anybody else's.
+// Digest returns the digest of the image in a tar that Write has written. It is empty
+// for any other tar.
 func Digest(path string) (string, error) {
 	if _, err := os.Stat(path); err != nil {
 		return "", err
@@ -69,7 +69,7 @@ func build(s Spec) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Not compressed: it goes no further than this disk.
+	// Not compressed, because it does not leave this disk.
 	layer := static.NewLayer(content, types.OCIUncompressedLayer)
 	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	img, err := mutate.AppendLayers(base, layer)
@@ -88,7 +88,7 @@ func build(s Spec) (v1.Image, error) {
 	return mutate.ConfigFile(img, config)
 }
 
-// layerTar is the same bytes for the same files, whenever it is made.
+// layerTar returns a layer. The bytes depend only on the files, not on the time.
 func layerTar(files map[string]string) ([]byte, error) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -120,8 +120,8 @@ func layerTar(files map[string]string) ([]byte, error) {
 	return buf.Bytes(), w.Close()
 }
 
-// writeLayout writes an OCI image layout as a tar. containerd names the image
-// by the annotation.
+// writeLayout writes an OCI image layout as a tar. containerd takes the image's name
+// from the annotation.
 func writeLayout(path, ref string, img v1.Image) error {
 	dir, err := os.MkdirTemp(filepath.Dir(path), "layout-")
 	if err != nil {

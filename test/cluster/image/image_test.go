@@ -37,7 +37,7 @@ func TestWrite(t *testing.T) {
 		t.Fatalf("index %+v, want the manifest %s", index, digest)
 	}
 	if got := index.Manifests[0].Annotations["io.containerd.image.name"]; got != spec.Ref {
-		t.Errorf("containerd would call it %q", got)
+		t.Errorf("containerd would name it %q, want its reference", got)
 	}
 	blob := func(h v1.Hash) []byte { return files["blobs/"+h.Algorithm+"/"+h.Hex] }
 	var manifest v1.Manifest
@@ -58,13 +58,13 @@ func TestWrite(t *testing.T) {
 		t.Errorf("the program is %q", got)
 	}
 
-	// The same again is not written; another program is.
+	// The same image is not written again; one with another program is.
 	before, _ := os.Stat(path)
 	if again, err := Write(path, spec); err != nil || again != digest {
 		t.Errorf("again: %s, %v", again, err)
 	}
 	if after, _ := os.Stat(path); !after.ModTime().Equal(before.ModTime()) {
-		t.Error("the same image was written again")
+		t.Error("the same image was written again, want it left alone")
 	}
 	put("two")
 	other, err := Write(path, spec)
@@ -79,13 +79,13 @@ func TestWrite(t *testing.T) {
 func TestDigestOfForeignTar(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.tar")
 	if _, err := Digest(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("no tar: %v", err)
+		t.Errorf("no tar: got %v, want that it does not exist", err)
 	}
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if d, err := Digest(path); d != "" || err != nil {
-		t.Errorf("a tar of somebody else's: %q, %v", d, err)
+		t.Errorf("a tar without a digest: got %q, %v; want an empty digest and no error", d, err)
 	}
 }
 

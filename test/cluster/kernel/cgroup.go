@@ -1,4 +1,4 @@
-// Package kernel is the cluster's hold on the machine: cgroups, and processes in
+// Package kernel is the cluster's interface to the kernel: cgroups, and processes in
 // them. It needs root.
 package kernel
 
@@ -14,16 +14,16 @@ import (
 	"time"
 )
 
-// Hierarchy is one mounted cgroup hierarchy. A machine has version 1
-// hierarchies, or version 2, or both (hybrid).
+// Hierarchy is a mounted cgroup hierarchy. A machine has version 1 hierarchies, the
+// version 2 hierarchy, or both (hybrid).
 type Hierarchy struct {
 	Mount   string   // where it is mounted
-	V2      bool     // version 2, of which there is at most one
-	Only    bool     // there is no other: it has the controllers
-	Options []string // version 1: the mount options that choose it, "cpu" or "none","name=systemd"
+	V2      bool     // version 2; at most one
+	Only    bool     // the only hierarchy, which then has the controllers
+	Options []string // version 1: the mount options that select it, such as "cpu" or "none","name=systemd"
 }
 
-// Hierarchies lists those that the calling process sees.
+// Hierarchies lists the hierarchies that the calling process sees.
 func Hierarchies() ([]Hierarchy, error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -39,8 +39,8 @@ func Hierarchies() ([]Hierarchy, error) {
 	return hs, nil
 }
 
-// parseHierarchies reads /proc/PID/mountinfo: the fields before " - " end
-// with options, those after it are type, source and super block options.
+// parseHierarchies parses /proc/PID/mountinfo. The fields before " - " end with
+// options; those after it are type, source and super block options.
 func parseHierarchies(mountinfo string) []Hierarchy {
 	var hs []Hierarchy
 	for line := range strings.Lines(mountinfo) {
@@ -65,8 +65,8 @@ func parseHierarchies(mountinfo string) []Hierarchy {
 	return hs
 }
 
-// controllers keeps of a super block's options those that say which hierarchy
-// it is; a named one has no controllers, and mount wants that said.
+// controllers returns the super block options that identify the hierarchy. A named
+// hierarchy has no controllers, which mount needs to be told explicitly.
 func controllers(super string) []string {
 	var options []string
 	for _, o := range strings.Split(super, ",") {
@@ -82,8 +82,8 @@ func controllers(super string) []string {
 	return options
 }
 
-// delegate gives the children of a version 2 cgroup what controllers it has
-// itself. Beside version 1 it has none worth giving.
+// delegate enables the controllers of a version 2 cgroup for its children. Beside
+// version 1 hierarchies it has no useful ones.
 func (h Hierarchy) delegate(dir string) error {
 	if !h.Only {
 		return nil
@@ -100,7 +100,7 @@ func (h Hierarchy) delegate(dir string) error {
 	return nil
 }
 
-// Unified is the version 2 hierarchy.
+// Unified returns the version 2 hierarchy.
 func Unified() (Hierarchy, error) {
 	hs, err := Hierarchies()
 	if err != nil {
@@ -109,7 +109,7 @@ func Unified() (Hierarchy, error) {
 	return hs[slices.IndexFunc(hs, func(h Hierarchy) bool { return h.V2 })], nil
 }
 
-// MakeCgroup makes the cgroup in the hierarchy, and those above it.
+// MakeCgroup makes the cgroup in the hierarchy, and its parents.
 func (h Hierarchy) MakeCgroup(name string) (string, error) {
 	dir := h.Mount
 	for _, part := range strings.Split(name, "/") {
@@ -124,7 +124,7 @@ func (h Hierarchy) MakeCgroup(name string) (string, error) {
 		if !slices.Contains(h.Options, "cpuset") {
 			continue
 		}
-		// A new cpuset is empty, and nobody may join an empty one.
+		// A new cpuset is empty, and a process cannot join an empty one.
 		for _, f := range []string{"cpuset.cpus", "cpuset.mems"} {
 			text, err := os.ReadFile(filepath.Join(parent, f))
 			if err != nil {
@@ -146,7 +146,7 @@ func JoinCgroup(dir string) error {
 	return nil
 }
 
-// CgroupProcs lists the processes in the cgroup itself; no cgroup, no process.
+// CgroupProcs lists the processes in the cgroup itself, none if there is no cgroup.
 func CgroupProcs(dir string) []int {
 	text, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	var pids []int
@@ -158,15 +158,15 @@ func CgroupProcs(dir string) []int {
 	return pids
 }
 
-// RemoveCgroup kills every process of the cgroup and of those below it, and
-// removes their directories in every hierarchy. No cgroup is no error.
+// RemoveCgroup kills all processes in the cgroup and below it, and removes the
+// directories in all hierarchies. It is no error if there is no cgroup.
 func RemoveCgroup(name string) error {
 	hs, err := Hierarchies()
 	if err != nil {
 		return err
 	}
-	// Version 2 first, for it has the order to kill; a killed process leaves
-	// all its cgroups when it is done exiting.
+	// Version 2 first, because only it can kill. A killed process leaves all its cgroups
+	// at the end of its exit.
 	slices.SortFunc(hs, func(a, b Hierarchy) int { return strings.Compare(strconv.FormatBool(b.V2), strconv.FormatBool(a.V2)) })
 	for _, h := range hs {
 		dir := filepath.Join(h.Mount, name)
@@ -208,7 +208,7 @@ func cgroupTree(dir string) []string {
 		if err == nil && d.IsDir() {
 			dirs = append(dirs, path)
 		}
-		return nil // what vanished meanwhile need not be walked
+		return nil // skip what has disappeared in the meantime
 	})
 	return dirs
 }

@@ -44,8 +44,8 @@ func TestParseHierarchies(t *testing.T) {
 	}
 }
 
-// A process in a cgroup's child is killed with the cgroup, and no directory is
-// left in any hierarchy.
+// TestRemoveCgroup checks that a process in a child cgroup is killed with the cgroup,
+// and that no directory is left in any hierarchy.
 func TestRemoveCgroup(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("cgroups are root's")
@@ -78,14 +78,14 @@ func TestRemoveCgroup(t *testing.T) {
 	case <-ended:
 	case <-time.After(10 * time.Second):
 		cmd.Process.Kill()
-		t.Error("the process lives")
+		t.Error("the process still runs, want it killed")
 	}
 	for _, h := range hs {
 		if _, err := os.Stat(filepath.Join(h.Mount, name)); !os.IsNotExist(err) {
-			t.Errorf("%s is left: %v", filepath.Join(h.Mount, name), err)
+			t.Errorf("%s: got %v, want it removed", filepath.Join(h.Mount, name), err)
 		}
 	}
 	if err := RemoveCgroup(name); err != nil {
-		t.Errorf("once more: %v", err)
+		t.Errorf("removing it a second time: got %v, want no error", err)
 	}
 }

@@ -17,11 +17,11 @@ type Process struct {
 	Netns      string   // path
 	Cgroup     string   // directory in the version 2 hierarchy
 	Log        string   // file for its output
-	Cloneflags uintptr  // namespaces of its own
+	Cloneflags uintptr  // new namespaces
 }
 
-// Start starts the process in a session of its own, so that it outlives the
-// caller. It is in the cgroup from its first instruction.
+// Start starts the process in a new session, so that it survives the caller. It is in
+// the cgroup from its first instruction on.
 func (p Process) Start() (*os.Process, error) {
 	log, err := os.OpenFile(p.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
@@ -48,13 +48,13 @@ func (p Process) Start() (*os.Process, error) {
 	return cmd.Process, nil
 }
 
-// InitOf finds among the processes the one that is the first of its own pid
-// namespace, seen from one level above it. 0: there is none.
+// InitOf returns the process that is the first of its pid namespace, as seen from one
+// level above that namespace. It returns 0 if there is none.
 func InitOf(pids []int) int {
 	for _, pid := range pids {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil {
-			continue // it has gone
+			continue // it has ended
 		}
 		for line := range strings.Lines(string(status)) {
 			fields := strings.Fields(line)

@@ -1,5 +1,5 @@
-// Package layout says what a test cluster's parts are called and where they
-// are: names, paths, addresses. It touches nothing.
+// Package layout defines the names, paths and addresses of a test cluster's parts. It
+// changes nothing on the machine, except for a cluster's own directory.
 package layout
 
 import (
@@ -13,8 +13,8 @@ import (
 // NetnsDir is where named network namespaces are, as for `ip netns`.
 const NetnsDir = "/run/netns"
 
-// Addresses, the same in every cluster: each has networks of its own.
-// IPv6 is for clusters of two stacks.
+// Addresses. They are the same in all clusters, because each has its own networks. The
+// IPv6 addresses are for dual-stack clusters.
 const (
 	serviceCIDR4 = "10.96.0.0/16"
 	serviceCIDR6 = "fd00:10:96::/112"
@@ -28,32 +28,33 @@ const (
 	APIServer       = "https://10.89.0.1:6443"
 )
 
-// Spec is what a cluster was asked to be.
+// Spec has the options of a cluster.
 type Spec struct {
 	Name      string `json:"name"`
 	Nodes     int    `json:"nodes"`
 	ProxyMode string `json:"proxyMode"` // kube-proxy's: nftables or iptables
-	DualStack bool   `json:"dualStack"` // IPv6 beside IPv4
-	Cgroup    string `json:"cgroup"`    // what nodes show of cgroups: a Cgroup for each node, by commas, the last for the rest
+	DualStack bool   `json:"dualStack"` // IPv6 in addition to IPv4
+	Cgroup    string `json:"cgroup"`    // cgroup hierarchies of the nodes: a Cgroup constant for each node, separated by commas; the last one is for all others
 }
 
-// What a node shows of the machine's cgroup hierarchies.
+// The cgroup hierarchies of the machine that a node has.
 const (
-	CgroupMachine = "machine" // all, where the machine has them
-	CgroupV1      = "v1"      // version 1 alone
-	CgroupV2      = "v2"      // version 2 alone
+	CgroupMachine = "machine" // all that the machine has
+	CgroupV1      = "v1"      // only version 1
+	CgroupV2      = "v2"      // only version 2
 )
 
-// Cluster is a cluster's place on the machine.
+// Cluster is a cluster on the machine.
 type Cluster struct {
 	Spec
-	Base string // directory of all clusters' state
+	Base string // directory with the state of all clusters
 }
 
-// validName has no dash: a dash ends the name in those of namespaces.
+// validName allows no dash, because a dash ends the cluster's name in the names of
+// namespaces.
 var validName = regexp.MustCompile(`^[a-z0-9]{1,20}$`)
 
-// ValidName refuses names that would not do for files and namespaces.
+// ValidName returns an error for a name that cannot be used for files and namespaces.
 func ValidName(name string) error {
 	if !validName.MatchString(name) {
 		return fmt.Errorf("cluster name %q: 1 to 20 lower-case letters and digits", name)
@@ -61,7 +62,7 @@ func ValidName(name string) error {
 	return nil
 }
 
-// Validate refuses what could not be built.
+// Validate returns an error for options that cannot be built.
 func (s Spec) Validate() error {
 	if err := ValidName(s.Name); err != nil {
 		return err
@@ -80,16 +81,16 @@ func (s Spec) Validate() error {
 	return nil
 }
 
-// CgroupOf is what the node shows of cgroups.
+// CgroupOf returns the cgroup hierarchies of a node.
 func (s Spec) CgroupOf(n Node) string {
 	kinds := strings.Split(s.Cgroup, ",")
 	return kinds[min(n.Index, len(kinds))-1]
 }
 
-// ServiceCIDR is the networks of Services' addresses, as flags take them.
+// ServiceCIDR returns the networks of Services' addresses, in the form of flags.
 func (s Spec) ServiceCIDR() string { return s.join(serviceCIDR4, serviceCIDR6) }
 
-// PodCIDR is the networks of all pods' addresses, as flags take them.
+// PodCIDR returns the networks of all pods' addresses, in the form of flags.
 func (s Spec) PodCIDR() string { return s.join(podCIDR4, podCIDR6) }
 
 func (s Spec) join(v4, v6 string) string {
@@ -99,13 +100,13 @@ func (s Spec) join(v4, v6 string) string {
 	return v4
 }
 
-// Gateways are the control plane's addresses, by which nodes reach what they
-// have no other route to. One for each family.
+// Gateways returns the control plane's addresses, one for each family. They are the
+// nodes' default gateways.
 func (s Spec) Gateways() []netip.Addr {
 	return s.families(netip.MustParseAddr(ControlPlaneIP), netip.MustParseAddr(ControlPlaneIP6))
 }
 
-// NodeIPs are the node's InternalIPs, one for each family.
+// NodeIPs returns the node's InternalIPs, one for each family.
 func (s Spec) NodeIPs(n Node) []netip.Addr { return s.families(n.IP(), n.IP6()) }
 
 func (s Spec) families(v4, v6 netip.Addr) []netip.Addr {
@@ -115,7 +116,7 @@ func (s Spec) families(v4, v6 netip.Addr) []netip.Addr {
 	return []netip.Addr{v4}
 }
 
-// PodCIDRs are the node's share of PodCIDR, one for each family.
+// PodCIDRs returns the node's part of PodCIDR, one for each family.
 func (s Spec) PodCIDRs(n Node) []netip.Prefix {
 	v4 := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(n.Index), 0}), 24)
 	if !s.DualStack {
@@ -124,7 +125,7 @@ func (s Spec) PodCIDRs(n Node) []netip.Prefix {
 	return []netip.Prefix{v4, netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:%d::/64", n.Index))}
 }
 
-// Dir is the directory of everything the cluster keeps on disk.
+// Dir is the directory for everything that the cluster stores on disk.
 func (c Cluster) Dir() string { return filepath.Join(c.Base, c.Name) }
 
 // File is a path below Dir.
@@ -132,13 +133,13 @@ func (c Cluster) File(elem ...string) string {
 	return filepath.Join(append([]string{c.Dir()}, elem...)...)
 }
 
-// Kubeconfig is the administrator's.
+// Kubeconfig is the path of the administrator's kubeconfig.
 func (c Cluster) Kubeconfig() string { return c.File("kubeconfig") }
 
-// Cgroup is the name of the cluster's directory in every cgroup hierarchy.
+// Cgroup is the name of the cluster's directory in all cgroup hierarchies.
 func (c Cluster) Cgroup() string { return "ulc-" + c.Name }
 
-// NetnsPrefix begins the names of the cluster's network namespaces.
+// NetnsPrefix is the prefix of the names of the cluster's network namespaces.
 func (c Cluster) NetnsPrefix() string { return "ulc-" + c.Name + "-" }
 
 // Netns is the path of a part's network namespace.
@@ -168,20 +169,20 @@ func (c Cluster) Node(name string) (Node, error) {
 	return Node{}, fmt.Errorf("cluster %s has no node %q: it has node-1 to node-%d", c.Name, name, c.Nodes)
 }
 
-// NodeFile is a path below the node's own directory, its disk.
+// NodeFile is a path below the node's own directory, which is its disk.
 func (c Cluster) NodeFile(n Node, elem ...string) string {
 	return c.File(append([]string{n.Name()}, elem...)...)
 }
 
-// Node is one machine of the cluster.
+// Node is a machine of the cluster.
 type Node struct {
-	Index int // from 1
+	Index int // counted from 1
 }
 
 // Name is the node's host name and Kubernetes name.
 func (n Node) Name() string { return fmt.Sprintf("node-%d", n.Index) }
 
-// IP6 is the node's second InternalIP, in a cluster of two stacks.
+// IP6 is the node's second InternalIP, in a dual-stack cluster.
 func (n Node) IP6() netip.Addr { return netip.MustParseAddr(fmt.Sprintf("fd00:10:89::1%d", n.Index)) }
 
 // IP is the node's InternalIP.

@@ -19,7 +19,7 @@ func TestNodesAreApart(t *testing.T) {
 	for _, n := range c.AllNodes() {
 		for _, s := range []string{n.Name(), n.IP().String(), fmt.Sprint(c.PodCIDRs(n)[0]), fmt.Sprint(c.PodCIDRs(n)[1]), n.IP6().String(), c.NodeFile(n), c.Netns(n.Name())} {
 			if seen[s] {
-				t.Errorf("%s has %s, and another node as well", n.Name(), s)
+				t.Errorf("%s has %s like another node, want it unique", n.Name(), s)
 			}
 			seen[s] = true
 		}
@@ -28,15 +28,16 @@ func TestNodesAreApart(t *testing.T) {
 		}
 	}
 	if _, err := c.Node("node-10"); err == nil || !strings.Contains(err.Error(), "node-9") {
-		t.Errorf("a node that is not there: %v", err)
+		t.Errorf("a node that does not exist: got %v, want an error that names the nodes", err)
 	}
 }
 
-// One cluster's prefix must not catch another's namespaces.
+// TestPrefixesAreApart checks that the prefix of a cluster does not match namespaces
+// of another.
 func TestPrefixesAreApart(t *testing.T) {
 	a, b := Cluster{Spec: Spec{Name: "a"}}, Cluster{Spec: Spec{Name: "ab"}}
 	if strings.HasPrefix(b.Netns("cp"), NetnsDir+"/"+a.NetnsPrefix()) {
-		t.Errorf("%s begins with %s", b.Netns("cp"), a.NetnsPrefix())
+		t.Errorf("%s has the prefix %s, want it not to", b.Netns("cp"), a.NetnsPrefix())
 	}
 }
 
@@ -57,7 +58,7 @@ func TestValidate(t *testing.T) {
 		s := good
 		spoil(&s)
 		if err := s.Validate(); err == nil {
-			t.Errorf("%s: %+v is valid", name, s)
+			t.Errorf("%s: %+v is valid, want an error", name, s)
 		}
 	}
 	if err := good.Validate(); err != nil {
@@ -76,7 +77,7 @@ func TestCgroupOf(t *testing.T) {
 func TestSaveLoad(t *testing.T) {
 	c := Cluster{Spec: Spec{Name: "dev", Nodes: 3, ProxyMode: "iptables", Cgroup: "machine,v1"}, Base: t.TempDir()}
 	if _, err := Load(c.Base, c.Name); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("before it is there: %v", err)
+		t.Errorf("loading a cluster that does not exist: got %v, want that it does not exist", err)
 	}
 	if err := c.Save(); err != nil {
 		t.Fatal(err)
@@ -94,7 +95,7 @@ func TestRemove(t *testing.T) {
 	base := t.TempDir()
 	c := Cluster{Spec: Spec{Name: "dev", Nodes: 1, ProxyMode: "nftables", Cgroup: CgroupMachine}, Base: base}
 	if err := c.Remove(); err != nil {
-		t.Errorf("nothing there: %v", err)
+		t.Errorf("removing a cluster that does not exist: got %v, want no error", err)
 	}
 	precious := c.File("precious")
 	if err := os.MkdirAll(c.Dir(), 0o755); err != nil {
@@ -104,7 +105,7 @@ func TestRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := c.Remove(); err == nil {
-		t.Error("removed a directory that is not a cluster's")
+		t.Error("a directory that is not a cluster's: removed, want an error")
 	}
 	if _, err := os.Stat(precious); err != nil {
 		t.Error(err)
@@ -116,6 +117,6 @@ func TestRemove(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(c.Dir()); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("left: %v", err)
+		t.Errorf("after Remove: got %v, want the directory gone", err)
 	}
 }

@@ -10,17 +10,17 @@ import (
 
 const specFile = "cluster.json"
 
-// Save keeps the spec with the cluster's state.
+// Save stores the spec with the cluster's state.
 func (c Cluster) Save() error {
 	if err := os.MkdirAll(c.Dir(), 0o755); err != nil {
 		return err
 	}
-	text, _ := json.Marshal(c.Spec) // plain values: it cannot fail
+	text, _ := json.Marshal(c.Spec) // cannot fail for plain values
 	return os.WriteFile(c.File(specFile), append(text, '\n'), 0o644)
 }
 
-// Load reads the spec of the cluster called name below base. The error is
-// os.ErrNotExist where there is no such cluster.
+// Load reads the spec of the cluster called name below base. The error wraps
+// os.ErrNotExist if there is no such cluster.
 func Load(base, name string) (Spec, error) {
 	path := filepath.Join(base, name, specFile)
 	text, err := os.ReadFile(path)
@@ -34,9 +34,9 @@ func Load(base, name string) (Spec, error) {
 	return s, s.Validate()
 }
 
-// Remove removes the cluster's directory, and refuses a directory that is not
-// a cluster's. The spec goes last, so that what was interrupted can be
-// repeated. No directory is no error.
+// Remove removes the cluster's directory. It refuses a directory that is not a
+// cluster's. It removes the spec last, so that an interrupted removal can be repeated.
+// It is no error if there is no directory.
 func (c Cluster) Remove() error {
 	entries, err := os.ReadDir(c.Dir())
 	if errors.Is(err, os.ErrNotExist) {

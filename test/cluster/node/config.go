@@ -8,10 +8,10 @@ import (
 	"github.com/underlane/underlane/test/cluster/layout"
 )
 
-// PauseImage holds a pod's namespaces.
+// PauseImage is the image of the container that keeps a pod's namespaces.
 const PauseImage = "registry.underlane.test/pause:dev"
 
-// Where a node finds what it is started with.
+// Paths on a node of the files that it is started with.
 const (
 	runDir           = "/run/node"
 	confDir          = runDir + "/conf"
@@ -20,8 +20,8 @@ const (
 	containerdSocket = "/run/containerd/containerd.sock"
 )
 
-// containerdConfig is containerd's config.toml. NRI is on by default. On a node
-// without cgroup controllers containers are given no limits.
+// containerdConfig returns containerd's config.toml. NRI is on by default. On a node
+// without cgroup controllers (bare) containers get no limits.
 func containerdConfig(bare bool) string {
 	binary := runc
 	if bare {
@@ -63,8 +63,8 @@ disabled_plugins = [
 `
 }
 
-// cniConfig gives each pod a veth pair, an address out of each network and a
-// route, and needs no bridge.
+// cniConfig returns a CNI configuration that gives each pod a veth pair, an address
+// from each network and a route. It needs no bridge.
 func cniConfig(cidrs []netip.Prefix) string {
 	type object = map[string]any
 	var ranges [][]object
@@ -74,7 +74,7 @@ func cniConfig(cidrs []netip.Prefix) string {
 		routes = append(routes, object{"dst": everywhere(cidr.Addr())})
 	}
 	ipam := object{"type": "host-local", "dataDir": "/run/cni-ipam", "ranges": ranges, "routes": routes}
-	text, _ := json.MarshalIndent(object{ // plain values: it cannot fail
+	text, _ := json.MarshalIndent(object{ // cannot fail for plain values
 		"cniVersion": "1.0.0",
 		"name":       "pods",
 		"plugins": []object{
@@ -85,7 +85,7 @@ func cniConfig(cidrs []netip.Prefix) string {
 	return string(text) + "\n"
 }
 
-// everywhere is the default route's destination, of the address's family.
+// everywhere returns the destination of the default route, of the address's family.
 func everywhere(ip netip.Addr) netip.Prefix {
 	if ip.Is6() {
 		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
@@ -93,8 +93,8 @@ func everywhere(ip netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
-// kubeletConfig is the kubelet's configuration file. On a node without cgroup
-// controllers there are no cgroups of pods' classes.
+// kubeletConfig returns the kubelet's configuration file. On a node without cgroup
+// controllers (bare) there are no cgroups for pods' QoS classes.
 func kubeletConfig(n layout.Node, bare bool) string {
 	qos := ""
 	if bare {
@@ -130,8 +130,8 @@ makeIPTablesUtilChains: false
 `) + qos
 }
 
-// kubeProxyArgs are kube-proxy's. The conntrack limits are the machine's, and
-// stay as they are.
+// kubeProxyArgs returns kube-proxy's arguments. The conntrack limits belong to the
+// machine and stay as they are.
 func kubeProxyArgs(n layout.Node, s layout.Spec) []string {
 	return []string{
 		kubernetesBin, "kube-proxy",
@@ -159,7 +159,7 @@ func kubeletArgs(n layout.Node, s layout.Spec) []string {
 	}
 }
 
-// Ctr is containerd's client, on a node.
+// Ctr is the path of containerd's client on a node.
 const Ctr = containerdDir + "/ctr"
 
 func containerdArgs() []string {

@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// forkExec starts a program in a session of its own, with its output in log.
+// forkExec starts a program in a new session, with its output in log.
 func forkExec(argv, env []string, log *os.File) (int, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {

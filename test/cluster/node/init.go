@@ -16,22 +16,22 @@ import (
 	"github.com/underlane/underlane/test/cluster/layout"
 )
 
-// initCgroup is where the daemons are, below the node's root, if they cannot
-// be in it.
+// initCgroup is the cgroup, below the node's root, for the daemons if they cannot be
+// in the root itself.
 const initCgroup = "init"
 
-// Init is a node's init process: what it has to know.
+// Init has the settings of a node's init process.
 type Init struct {
 	Node     layout.Node
 	Spec     layout.Spec
 	Dir      string   // the node's disk
-	Cgroups  []string // to become the roots of the node's hierarchies
-	Unified  string   // that of version 2
-	Inside   bool     // in the cgroup namespace already
+	Cgroups  []string // the roots of the node's hierarchies
+	Unified  string   // the one of version 2
+	Inside   bool     // already in the cgroup namespace
 	Binaries Binaries
 }
 
-// DecodeInit reads what encode wrote.
+// DecodeInit parses what encode returned.
 func DecodeInit(text string) (Init, error) {
 	var in Init
 	err := json.Unmarshal([]byte(text), &in)
@@ -39,11 +39,11 @@ func DecodeInit(text string) (Init, error) {
 }
 
 func (in Init) encode() string {
-	text, _ := json.Marshal(in) // plain values: it cannot fail
+	text, _ := json.Marshal(in) // cannot fail for plain values
 	return string(text)
 }
 
-// Run is the node. It returns only when the node cannot come up.
+// Run runs the node. It returns only if the node cannot start.
 func (in Init) Run() error {
 	if os.Getpid() != 1 {
 		return fmt.Errorf("%s is for the first process of a pid namespace: use up", InitCommand)
@@ -63,7 +63,7 @@ func (in Init) Run() error {
 	}}
 	s.start("containerd", containerdArgs())
 	if err := waitFor(containerdSocket, 30*time.Second); err != nil {
-		return err // its own log says why
+		return err // the log says why
 	}
 	s.start("kubelet", kubeletArgs(in.Node, in.Spec))
 	s.start("kube-proxy", kubeProxyArgs(in.Node, in.Spec))
@@ -71,8 +71,8 @@ func (in Init) Run() error {
 	return nil
 }
 
-// enterCgroups makes the node's cgroups the roots of a cgroup namespace. A
-// namespace is entered by a thread and kept by exec, which leaves one thread.
+// enterCgroups makes the node's cgroups the roots of a cgroup namespace. A thread
+// enters a namespace. exec keeps it and leaves only that thread.
 func (in Init) enterCgroups() error {
 	runtime.LockOSThread()
 	for _, dir := range in.Cgroups {
@@ -84,8 +84,8 @@ func (in Init) enterCgroups() error {
 		return fmt.Errorf("new cgroup namespace: %w", err)
 	}
 	if in.Spec.CgroupOf(in.Node) == layout.CgroupV2 || len(in.Cgroups) == 1 {
-		// A version 2 cgroup with processes gives its children no controllers,
-		// and the kubelet wants some for pods.
+		// A version 2 cgroup with processes cannot enable controllers for its children,
+		// but the kubelet needs some for pods.
 		dir := filepath.Join(in.Unified, initCgroup)
 		if err := errors.Join(os.Mkdir(dir, 0o755), kernel.JoinCgroup(dir)); err != nil {
 			return err
@@ -104,7 +104,7 @@ func waitFor(path string, limit time.Duration) error {
 	return fmt.Errorf("%s is not there after %s", path, limit)
 }
 
-// supervisor runs the node's daemons and buries whoever dies.
+// supervisor runs the node's daemons and reaps all processes that end.
 type supervisor struct {
 	env     []string
 	daemons []daemon
@@ -129,15 +129,15 @@ func (s *supervisor) exec(d *daemon) {
 		return
 	}
 	defer log.Close()
-	// Not os/exec: its Wait and this process's duty to wait for everybody
-	// would take each other's children.
+	// os/exec cannot be used: its Wait would compete with the loop that reaps all
+	// children of this process.
 	d.pid, err = forkExec(d.argv, s.env, log)
 	if err != nil {
 		slog.Error("start daemon", "daemon", d.name, "err", err)
 	}
 }
 
-// run waits for children for ever, and starts a daemon that ended again.
+// run waits for children for ever, and restarts a daemon that has ended.
 func (s *supervisor) run() {
 	for {
 		var status unix.WaitStatus
@@ -152,7 +152,7 @@ func (s *supervisor) run() {
 		for i := range s.daemons {
 			if d := &s.daemons[i]; d.pid == pid {
 				slog.Warn("daemon ended, starting it again", "daemon", d.name, "exit", status.ExitStatus(), "signal", status.Signal())
-				time.Sleep(time.Second) // one that dies at once must not eat a core
+				time.Sleep(time.Second) // a daemon that ends at once must not use up a core
 				s.exec(d)
 			}
 		}

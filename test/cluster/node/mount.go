@@ -12,11 +12,11 @@ import (
 	"github.com/underlane/underlane/test/cluster/kernel"
 )
 
-// mount turns the machine's file systems, in this mount namespace, into the
-// node's: read-only but for directories of its own, and with a /proc, /sys,
-// cgroups and BPF pins that show the node and nothing of the machine.
+// mount turns the file systems of this mount namespace into the node's. They are
+// read-only, except for the node's own directories. /proc, /sys, cgroups and BPF pins
+// show the node and nothing of the machine.
 func (in Init) mount() error {
-	// Cgroups first: what the machine has mounted says what the node gets.
+	// Cgroups first: what the machine has mounted determines what the node gets.
 	hierarchies, err := kernel.Hierarchies()
 	if err != nil {
 		return err
@@ -27,7 +27,7 @@ func (in Init) mount() error {
 	m := mounter{}
 	m.mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 
-	// Hold what is needed before it is covered, wherever it is.
+	// Keep what is needed before another mount covers it.
 	disk := func(name string) int { return m.hold(filepath.Join(in.Dir, name)) }
 	conf, lib, logs := disk("conf"), disk("lib"), disk("log")
 	etc, opt := disk("etc"), disk("opt")
@@ -51,13 +51,13 @@ func (in Init) mount() error {
 	}
 	m.sys(hierarchies)
 	m.mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
-	// Pods' mounts propagate where a pod asks for it.
+	// Mounts of pods propagate if a pod asks for it.
 	m.mount("", "/", "", unix.MS_REC|unix.MS_SHARED, "")
 	return m.err
 }
 
-// sys mounts a /sys that shows the node's network devices, and below it each
-// cgroup hierarchy from the node's root on, and a BPF file system of its own.
+// sys mounts a /sys that shows the node's network devices. Below it, it mounts each
+// cgroup hierarchy from the node's root on, and a new BPF file system.
 func (m *mounter) sys(hierarchies []kernel.Hierarchy) {
 	m.unmount("/sys")
 	m.mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
@@ -78,7 +78,7 @@ func (m *mounter) sys(hierarchies []kernel.Hierarchy) {
 	}
 }
 
-// mounter mounts until the first error.
+// mounter does nothing after its first error.
 type mounter struct{ err error }
 
 func (m *mounter) mount(source, target, kind string, flags uintptr, data string) {
@@ -96,11 +96,11 @@ func (m *mounter) mkdir(dir string) {
 	}
 }
 
-// unmount takes away everything at and below dir.
+// unmount removes all mounts at and below dir.
 func (m *mounter) unmount(dir string) {
 	for m.err == nil {
 		err := unix.Unmount(dir, unix.MNT_DETACH)
-		if errors.Is(err, unix.EINVAL) { // no more of them
+		if errors.Is(err, unix.EINVAL) { // no mount is left
 			return
 		}
 		if err != nil {
@@ -109,7 +109,7 @@ func (m *mounter) unmount(dir string) {
 	}
 }
 
-// hold clones the directory as a mount that is nowhere yet.
+// hold clones the directory as a mount that is not attached yet.
 func (m *mounter) hold(dir string) int {
 	if m.err != nil {
 		return -1
@@ -121,7 +121,7 @@ func (m *mounter) hold(dir string) int {
 	return fd
 }
 
-// attach puts a held mount somewhere.
+// attach attaches a mount from hold at target.
 func (m *mounter) attach(tree int, target string) {
 	if m.err != nil {
 		return

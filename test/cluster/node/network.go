@@ -15,11 +15,11 @@ import (
 	"github.com/underlane/underlane/test/lab/host"
 )
 
-// bridge joins the nodes, in the control plane's network namespace.
+// bridge is the bridge between the nodes, in the control plane's network namespace.
 const bridge = "br0"
 
-// Fabric makes the network that nodes are connected to: the control plane's
-// network namespace with a bridge that has the API server's address.
+// Fabric makes the network that connects the nodes: the control plane's network
+// namespace, with a bridge that has the API server's address.
 func Fabric(c layout.Cluster) error {
 	path := c.ControlPlaneNetns()
 	if err := host.NewNetns(path); err != nil {
@@ -39,8 +39,8 @@ func Fabric(c layout.Cluster) error {
 	})
 }
 
-// connect makes the node's network namespace, a cable to the bridge, and
-// everybody's routes to everybody's pods.
+// connect makes the node's network namespace, a veth pair to the bridge, and the
+// routes of all nodes to the pods of all others.
 func connect(c layout.Cluster, n layout.Node) error {
 	path := c.Netns(n.Name())
 	if err := host.NewNetns(path); err != nil {
@@ -89,12 +89,12 @@ func connect(c layout.Cluster, n layout.Node) error {
 	return routes(c)
 }
 
-// routes gives the control plane and every node that is there a route to the
-// pods of every other.
+// routes gives the control plane and all existing nodes a route to the pods of every
+// other node.
 func routes(c layout.Cluster) error {
 	to := func(path, but string) error {
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-			return nil // it has its routes when it comes
+			return nil // a missing node gets its routes when it is made
 		}
 		return inside(path, func(h *netlink.Handle) error {
 			for _, n := range c.AllNodes() {
@@ -117,14 +117,14 @@ func routes(c layout.Cluster) error {
 	return err
 }
 
-// disconnect pulls the cable at once: a namespace without a name is taken
-// apart only in the kernel's own time.
+// disconnect removes the veth pair at once. The kernel destroys a namespace without a
+// name only at some later time.
 func disconnect(c layout.Cluster, n layout.Node) error {
 	if _, err := os.Stat(c.ControlPlaneNetns()); err == nil {
 		err := inside(c.ControlPlaneNetns(), func(h *netlink.Handle) error {
 			link, err := h.LinkByName(n.Name())
 			if err != nil {
-				return nil // there is no such cable
+				return nil // there is no such veth pair
 			}
 			return h.LinkDel(link)
 		})
@@ -135,7 +135,7 @@ func disconnect(c layout.Cluster, n layout.Node) error {
 	return host.DropNetns(c.Netns(n.Name()))
 }
 
-// inside gives f a netlink socket in the network namespace at path.
+// inside runs f with a netlink socket in the network namespace at path.
 func inside(path string, f func(*netlink.Handle) error) error {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
@@ -161,8 +161,8 @@ func up(h *netlink.Handle, name string) error {
 	return nil
 }
 
-// addresses gives the link addresses and sets it up. Nobody else has them:
-// IPv6 need not ask.
+// addresses gives the link its addresses and sets it up. It disables IPv6 duplicate
+// address detection, because the addresses are unique.
 func addresses(h *netlink.Handle, name string, ips []netip.Addr) error {
 	link, err := h.LinkByName(name)
 	if err != nil {

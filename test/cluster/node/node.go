@@ -1,6 +1,6 @@
-// Package node makes a Kubernetes node of namespaces: a network namespace
-// with a name, and a process that is init in mount, UTS, IPC, pid and cgroup
-// namespaces of its own and runs containerd, the kubelet and kube-proxy.
+// Package node makes a Kubernetes node from namespaces: a named network namespace, and
+// an init process in its own mount, UTS, IPC, pid and cgroup namespaces. The init
+// process runs containerd, the kubelet and kube-proxy.
 package node
 
 import (
@@ -17,14 +17,14 @@ import (
 	"github.com/underlane/underlane/test/cluster/pki"
 )
 
-// InitCommand is the hidden subcommand of the tool that is a node's init. Its
-// arguments are Init's, as JSON.
+// InitCommand is the hidden subcommand that runs a node's init process. Its argument is
+// an Init as JSON.
 const InitCommand = "node-init"
 
 // Binaries are the directories of the programs on a node.
 type Binaries struct{ Kubernetes, Containerd string }
 
-// Start makes the node and starts it. It runs on a clean place: see Remove.
+// Start makes a node and starts it. Nothing of an earlier node may be left: see Remove.
 func Start(c layout.Cluster, n layout.Node, bin Binaries) error {
 	hs, err := kernel.Hierarchies()
 	if err != nil {
@@ -68,8 +68,8 @@ func Start(c layout.Cluster, n layout.Node, bin Binaries) error {
 	return proc.Release()
 }
 
-// Remove is the node's loss: its processes, its cgroups and its network are
-// gone at once. Its disk stays. What is not there is no error.
+// Remove removes a node's processes, cgroups and network at once, like the loss of a
+// machine. Its disk stays. It is no error if something does not exist.
 func Remove(c layout.Cluster, n layout.Node) error {
 	return errors.Join(
 		kernel.RemoveCgroup(c.Cgroup()+"/"+n.Name()),
@@ -77,7 +77,7 @@ func Remove(c layout.Cluster, n layout.Node) error {
 	)
 }
 
-// Pid is the node's init process; 0 when the node is not up.
+// Pid returns the pid of the node's init process, 0 if the node is not up.
 func Pid(c layout.Cluster, n layout.Node) (int, error) {
 	unified, err := kernel.Unified()
 	if err != nil {
@@ -87,7 +87,7 @@ func Pid(c layout.Cluster, n layout.Node) (int, error) {
 	return kernel.InitOf(append(kernel.CgroupProcs(root), kernel.CgroupProcs(filepath.Join(root, initCgroup))...)), nil
 }
 
-// WaitRuntime waits until the node's containerd takes orders.
+// WaitRuntime waits until the node's containerd accepts requests.
 func WaitRuntime(ctx context.Context, c layout.Cluster, n layout.Node) error {
 	for ctx.Err() == nil {
 		pid, err := Pid(c, n)
@@ -105,8 +105,8 @@ func WaitRuntime(ctx context.Context, c layout.Cluster, n layout.Node) error {
 	return fmt.Errorf("containerd of %s is not up (see %s): %w", n.Name(), c.NodeFile(n, "log"), ctx.Err())
 }
 
-// writeConfig lays out the node's disk: its configuration, and the
-// directories that become its /var/lib and /var/log.
+// writeConfig prepares the node's disk: its configuration, and the directories that
+// become its /var/lib and /var/log.
 func writeConfig(c layout.Cluster, n layout.Node, bare bool) error {
 	for _, dir := range []string{"conf/cni", "lib", "log", "etc/upper", "etc/work", "opt/upper", "opt/work"} {
 		if err := os.MkdirAll(c.NodeFile(n, dir), 0o755); err != nil {

@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RuncCommand is the hidden subcommand of the tool that containerd runs as runc
-// on a node without cgroup controllers. Its arguments are runc's.
+// RuncCommand is the hidden subcommand that containerd runs as runc on a node without
+// cgroup controllers. Its arguments are those of runc.
 const RuncCommand = "node-runc"
 
 const (
 	runc          = "/usr/sbin/runc"
 	limitlessFile = "runc"
-	// limitless is a program for containerd, which takes no arguments: the
-	// node's init is this tool.
+	// limitless is a script, because containerd cannot add arguments to runc's path. The
+	// executable of the node's init process is this tool.
 	limitless = "#!/bin/sh\nexec /proc/1/exe " + RuncCommand + ` "$@"` + "\n"
 )
 
-// Runc becomes runc, and takes from a container that is made the limits that no
-// controller is there for: containerd always asks for some.
+// Runc executes runc. From a new container it first removes the limits, because there
+// is no controller for them; containerd always sets some.
 func Runc(args []string) error {
 	if i := slices.Index(args, "--bundle"); slices.Contains(args, "create") && i >= 0 && i+1 < len(args) {
 		if err := dropLimits(filepath.Join(args[i+1], "config.json")); err != nil {
@@ -33,8 +33,8 @@ func Runc(args []string) error {
 	return fmt.Errorf("run %s: %w", runc, unix.Exec(runc, append([]string{runc}, args...), os.Environ()))
 }
 
-// dropLimits leaves of linux.resources in an OCI bundle's configuration the
-// rules for devices, which are programs and need no controller.
+// dropLimits removes linux.resources from an OCI bundle's configuration, except the
+// rules for devices, which are BPF programs and need no controller.
 func dropLimits(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 
 const cgroupMount = "/sys/fs/cgroup"
 
-// view is what a node shows of the machine's hierarchies, mounted where a host
-// that has just these has them. What it does not show is there all the same:
-// the node's processes are in a cgroup of its own in each.
+// view returns the hierarchies of the machine that a node has, mounted where a host
+// with only these has them. The node's processes are in a cgroup of the node in all
+// hierarchies, including those that it does not show.
 func view(machine []kernel.Hierarchy, kind string) ([]kernel.Hierarchy, error) {
 	v2 := func(h kernel.Hierarchy) bool { return h.V2 }
 	switch kind {
@@ -23,15 +23,15 @@ func view(machine []kernel.Hierarchy, kind string) ([]kernel.Hierarchy, error) {
 		}
 		return v1, nil
 	case layout.CgroupV2:
-		h := machine[slices.IndexFunc(machine, v2)] // kernel.Hierarchies sees to it that there is one
+		h := machine[slices.IndexFunc(machine, v2)] // kernel.Hierarchies fails if there is none
 		h.Mount = cgroupMount
 		return []kernel.Hierarchy{h}, nil
 	}
 	return machine, nil
 }
 
-// bare says that the hierarchies have no controllers to limit pods with: the
-// machine's version 1 has them, and it is not shown.
+// bare reports whether the hierarchies have no controllers to limit pods. That is so
+// if the machine's version 1 hierarchies, which have them, are not shown.
 func bare(seen []kernel.Hierarchy) bool {
 	return len(seen) == 1 && seen[0].V2 && !seen[0].Only
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/underlane/underlane/test/cluster/layout"
 )
 
-// Names of the files below a cluster's pki directory, with .crt and .key.
+// Names of files in a cluster's pki directory, to which .crt or .key is added.
 const (
 	CA            = "ca"
 	FrontProxyCA  = "front-proxy-ca"
@@ -20,9 +20,9 @@ const (
 	Signing       = "service-accounts" // .key and .pub
 )
 
-// Write makes everything that a cluster's parts prove themselves with:
-// dir/NAME.crt and NAME.key, and dir/USER.kubeconfig for admin,
-// controller-manager, scheduler, kube-proxy and each node.
+// Write makes all credentials of a cluster's parts: dir/NAME.crt and dir/NAME.key, and
+// dir/USER.kubeconfig for admin, controller-manager, scheduler, kube-proxy and each
+// node.
 func Write(dir string, nodes []layout.Node) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -57,7 +57,7 @@ func Write(dir string, nodes []layout.Node) error {
 	w.kubeconfig(ca, "scheduler", Subject{User: "system:kube-scheduler"})
 	w.kubeconfig(ca, "kube-proxy", Subject{User: "system:kube-proxy"})
 	for _, n := range nodes {
-		// One certificate both serves the kubelet's port and speaks to the API.
+		// The same certificate serves the kubelet's port and is its client certificate.
 		w.kubeconfig(ca, n.Name(), Subject{
 			User:   "system:node:" + n.Name(),
 			Groups: []string{"system:nodes"},
@@ -68,7 +68,7 @@ func Write(dir string, nodes []layout.Node) error {
 	return w.err
 }
 
-// writer writes until the first error.
+// writer does nothing after its first error.
 type writer struct {
 	dir string
 	err error
@@ -102,11 +102,11 @@ func (w *writer) kubeconfig(a *Authority, name string, s Subject) {
 	w.file(name+".kubeconfig", Kubeconfig(layout.APIServer, a.Cert, s.User, pair))
 }
 
-// Kubeconfig is a file that needs no other: the certificates are inside.
-// JSON is YAML.
+// Kubeconfig returns a kubeconfig file with the certificates inside, so that it needs
+// no other file. It is JSON, which is valid YAML.
 func Kubeconfig(server string, ca []byte, user string, p Pair) []byte {
 	type object = map[string]any
-	text, _ := json.MarshalIndent(object{ // strings and bytes: it cannot fail
+	text, _ := json.MarshalIndent(object{ // cannot fail for strings and bytes
 		"apiVersion":      "v1",
 		"kind":            "Config",
 		"clusters":        []object{{"name": "underlane", "cluster": object{"server": server, "certificate-authority-data": ca}}},

@@ -15,26 +15,26 @@ import (
 	"time"
 )
 
-// lifetime of everything signed: longer than any test cluster's.
+// lifetime is the lifetime of all certificates, longer than that of any test cluster.
 const lifetime = 10 * 365 * 24 * time.Hour
 
 // Pair is a certificate and its private key, both PEM.
 type Pair struct{ Cert, Key []byte }
 
-// Authority signs.
+// Authority signs certificates.
 type Authority struct {
 	Pair
 	cert *x509.Certificate
 	key  crypto.Signer
 }
 
-// Subject is whom a certificate is for: Kubernetes takes the common name for
-// the user and the organizations for its groups.
+// Subject is the subject of a certificate. For Kubernetes the common name is the user
+// and the organizations are the groups.
 type Subject struct {
 	User   string
 	Groups []string
-	DNS    []string     // names it serves as
-	IPs    []netip.Addr // addresses it serves at
+	DNS    []string     // DNS names of a server
+	IPs    []netip.Addr // addresses of a server
 }
 
 // NewAuthority makes a self-signed authority.
@@ -58,7 +58,7 @@ func NewAuthority(name string) (*Authority, error) {
 	return &Authority{Pair: pair, cert: cert, key: key}, err
 }
 
-// Issue makes a key and a certificate for a client or a server or both.
+// Issue makes a key and a certificate for a client, a server, or both.
 func (a *Authority) Issue(s Subject) (Pair, error) {
 	key, err := newKey()
 	if err != nil {
@@ -78,8 +78,8 @@ func (a *Authority) Issue(s Subject) (Pair, error) {
 	return encode(der, key)
 }
 
-// SigningKey makes a key pair for service account tokens: the private and the
-// public key, PEM.
+// SigningKey makes a key pair for service account tokens and returns the private and
+// the public key as PEM.
 func SigningKey() (private, public []byte, err error) {
 	key, err := newKey()
 	if err != nil {

@@ -46,7 +46,7 @@ func TestWrite(t *testing.T) {
 			}
 			for name, other := range cas {
 				if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: other, KeyUsages: []x509.ExtKeyUsage{usage}}); name != test.ca && err == nil {
-					t.Errorf("%s vouches for it as well", name)
+					t.Errorf("verified with %s too, want only its own authority", name)
 				}
 			}
 			if pair.Leaf.Subject.CommonName != test.user {
@@ -96,7 +96,7 @@ func TestSigningKeyIsAPair(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !key.PublicKey.Equal(pub) {
-		t.Error("the public key is another's")
+		t.Error("the public key does not belong to the private key, want a pair")
 	}
 }
 
@@ -108,7 +108,7 @@ func pool(t *testing.T, dir, name string) *x509.CertPool {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		t.Fatalf("%s holds no certificate", name)
+		t.Fatalf("%s: got no certificate, want one", name)
 	}
 	return pool
 }

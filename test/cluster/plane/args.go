@@ -10,14 +10,14 @@ const (
 	etcdPeer   = "http://127.0.0.1:2380"
 )
 
-// args are the part's command line.
+// args returns the part's command line.
 func args(c layout.Cluster, p Part) []string {
 	file := func(name string) string { return c.File("pki", name) }
 	switch p {
 	case Etcd:
 		return []string{
 			"--data-dir=" + c.File("etcd"),
-			"--unsafe-no-fsync", // it need not outlive the machine
+			"--unsafe-no-fsync", // the data need not survive a crash of the machine
 			"--listen-client-urls=" + etcdClient, "--advertise-client-urls=" + etcdClient,
 			"--listen-peer-urls=" + etcdPeer, "--initial-advertise-peer-urls=" + etcdPeer,
 			"--initial-cluster=default=" + etcdPeer,
@@ -35,8 +35,8 @@ func args(c layout.Cluster, p Part) []string {
 			"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 			"--service-cluster-ip-range=" + c.ServiceCIDR(),
 			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged",
-			// Aggregated APIs are served by pods, and the API server has a
-			// route to pods but no kube-proxy: it dials endpoints, not Services.
+			// Pods serve aggregated APIs. The API server has routes to pods but no
+			// kube-proxy, so it must connect to endpoints and not to Services.
 			"--enable-aggregator-routing",
 			"--requestheader-client-ca-file=" + file(pki.FrontProxyCA+".crt"), "--requestheader-allowed-names=" + pki.FrontProxy,
 			"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group",
@@ -50,8 +50,8 @@ func args(c layout.Cluster, p Part) []string {
 			"--service-account-private-key-file=" + file(pki.Signing+".key"), "--root-ca-file=" + file(pki.CA+".crt"),
 			"--cluster-signing-cert-file=" + file(pki.CA+".crt"), "--cluster-signing-key-file=" + file(pki.CA+".key"),
 			"--use-service-account-credentials", "--leader-elect=false", "--bind-address=127.0.0.1",
-			// Above the kubelet's 8 s of lease, and above an API server's
-			// absence of 15 s, after which no node should be suspect.
+			// Longer than the kubelet's lease of 8 s, and longer than an absence of the
+			// API server of 15 s, which must not make nodes unhealthy.
 			"--node-monitor-period=2s", "--node-monitor-grace-period=20s",
 		}
 	case Scheduler:

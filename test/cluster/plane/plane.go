@@ -1,6 +1,6 @@
-// Package plane runs the control plane: etcd, the API server, the controller
-// manager and the scheduler, each a process in a cgroup of its own, all in the
-// control plane's network namespace.
+// Package plane runs the control plane: etcd, the API server, the controller manager
+// and the scheduler. Each is a process in its own cgroup, and all are in the control
+// plane's network namespace.
 package plane
 
 import (
@@ -60,8 +60,8 @@ func Start(c layout.Cluster, p Part, binary string) error {
 	return proc.Release()
 }
 
-// Stop kills the part. SIGKILL: an API server that is asked to stop while
-// etcd is gone takes minutes over it.
+// Stop kills the part with SIGKILL. An API server that is asked to stop while etcd is
+// gone would take minutes.
 func Stop(c layout.Cluster, p Part) error {
 	return kernel.RemoveCgroup(c.Cgroup() + "/" + string(p))
 }
@@ -72,7 +72,7 @@ func Running(c layout.Cluster, p Part) bool {
 	return err == nil && len(kernel.CgroupProcs(filepath.Join(unified.Mount, c.Cgroup(), string(p)))) > 0
 }
 
-// WaitReady waits until the API server serves.
+// WaitReady waits until the API server is ready.
 func WaitReady(ctx context.Context, c layout.Cluster) error {
 	client, err := client(c)
 	if err != nil {
@@ -108,7 +108,8 @@ func ready(ctx context.Context, client *http.Client) error {
 	return nil
 }
 
-// client speaks to the API server from the control plane's namespace.
+// client returns a client that talks to the API server from the control plane's
+// namespace.
 func client(c layout.Cluster) (*http.Client, error) {
 	ca, err := os.ReadFile(c.File("pki", pki.CA+".crt"))
 	if err != nil {
@@ -123,7 +124,7 @@ func client(c layout.Cluster) (*http.Client, error) {
 	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{cert}},
 		DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-			// The address is numeric: the socket is made on this thread.
+			// The address is numeric, so the socket is made on this thread.
 			err = host.InNetns(c.ControlPlaneNetns(), func() (err error) {
 				conn, err = new(net.Dialer).DialContext(ctx, network, addr)
 				return err

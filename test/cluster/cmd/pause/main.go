@@ -1,5 +1,5 @@
-// Command pause holds a pod's namespaces open, and buries its orphans where
-// the pod shares its processes' namespace.
+// Command pause keeps a pod's namespaces open. If the pod's containers share a pid
+// namespace, it also reaps orphaned processes.
 package main
 
 import (

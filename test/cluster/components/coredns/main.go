@@ -1,5 +1,5 @@
-// Command coredns is the cluster's DNS server with the plugins that the test
-// cluster's Corefile names, and no others.
+// Command coredns is the cluster's DNS server with only the plugins that the test
+// cluster's Corefile names.
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 )
 
 func main() {
-	// The order in which plugins see a query, whatever the Corefile's order.
+	// The order in which plugins see a query. The order in the Corefile does not matter.
 	dnsserver.Directives = []string{"health", "ready", "errors", "cache", "kubernetes"}
 	coremain.Run()
 }

@@ -1,6 +1,6 @@
-// Command kubernetes is every component of a cluster in one binary, told apart
-// by its first argument or by the name it was called by: they share most of
-// their code, so that one link takes the place of seven.
+// Command kubernetes has all components of a cluster in one binary. The first argument
+// or the name of the program selects the component. They share most of their code, so
+// one link replaces seven.
 package main
 
 import (
