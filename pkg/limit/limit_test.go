@@ -24,7 +24,7 @@ func TestBurstThenRate(t *testing.T) {
 	now := time.Hour
 	for i := range 5 {
 		if ok, _ := b.Take(now, r); !ok {
-			t.Fatalf("event %d of a burst of 5 was refused", i)
+			t.Fatalf("event %d of a burst of 5: refused, want allowed", i)
 		}
 	}
 	ok, wait := b.Take(now, r)
@@ -65,7 +65,7 @@ func TestNeverMore(t *testing.T) {
 			for j := i; j < len(allowed); j++ {
 				window := allowed[j] - allowed[i]
 				if most := burst + int(window/r.every); j-i+1 > most {
-					t.Fatalf("%d events in %v, at most %d are allowed (%d/s, burst %d)", j-i+1, window, most, count, burst)
+					t.Fatalf("%d events in %v, want at most %d (%d/s, burst %d)", j-i+1, window, most, count, burst)
 				}
 			}
 		}
@@ -120,7 +120,7 @@ func TestKeysAreBounded(t *testing.T) {
 	now := time.Minute
 	for key := range 3 {
 		if ok, _ := k.Take(now, key); !ok {
-			t.Fatalf("key %d was refused", key)
+			t.Fatalf("key %d: refused, want allowed", key)
 		}
 	}
 	if ok, _ := k.Take(now, 3); ok {

@@ -37,7 +37,7 @@ func (e *entrances) enter(name string, from netip.Addr, own bool, n int, compute
 			turn, err := e.gate.Enter(context.Background(), from, own)
 			if err != nil {
 				if !errors.Is(err, ErrBusy) {
-					e.t.Error(err)
+					e.t.Errorf("Enter: got %v, want no error or ErrBusy", err)
 				}
 				e.mu.Lock()
 				e.busy++

@@ -263,7 +263,7 @@ func TestRotationLosesNoHandshake(t *testing.T) {
 			}
 			for _, o := range []outcome{between(m, n, web, store), between(n, m, store, web)} {
 				if o.err() != nil {
-					t.Fatalf("handshake %d, after %s: %v", made, time.Since(start), o.err())
+					t.Fatalf("handshake %d, after %s: %v, want success", made, time.Since(start), o.err())
 				}
 			}
 			serials[serial(m, web)] = true
@@ -300,7 +300,7 @@ func TestRotationOverLoopback(t *testing.T) {
 					return
 				}
 				if o := connectTCP(t, client, server); o.err() != nil {
-					t.Error(o.err())
+					t.Errorf("handshake: %v, want success", o.err())
 					return
 				}
 				time.Sleep(5 * time.Millisecond)

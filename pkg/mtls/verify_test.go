@@ -26,7 +26,7 @@ func TestMutualHandshake(t *testing.T) {
 		}
 		o := connectPipe(client, server)
 		if o.err() != nil {
-			t.Fatal(o.err())
+			t.Fatalf("%s: handshake: %v, want success", alpn, o.err())
 		}
 		if o.clientID != web || o.serverID != store {
 			t.Errorf("%s: the server saw the client %s, want %s; the client saw the server %s, want %s", alpn, o.clientID, web, o.serverID, store)
@@ -130,7 +130,7 @@ func TestBadPeersAreRefused(t *testing.T) {
 	}
 	// Control: a good certificate from the same root is accepted.
 	if o := connectPipe(client, badConfig(trusted.issue(t, nil, store.String()))); o.err() != nil {
-		t.Fatalf("control: %v", o.err())
+		t.Fatalf("control: %v, want success", o.err())
 	}
 	for name, tc := range badPeers(t, trusted, unknown) {
 		t.Run(name+"/server", func(t *testing.T) {
@@ -220,7 +220,7 @@ func TestResumption(t *testing.T) {
 		s.SessionTicketsDisabled, c.SessionTicketsDisabled = false, false
 		c.ClientSessionCache, c.ServerName = tls.NewLRUClientSessionCache(4), "x"
 		if o := connectTCP(t, c, s); o.err() != nil {
-			t.Fatal(o.err())
+			t.Fatalf("first handshake: %v, want success", o.err())
 		}
 		if o := connectTCP(t, c, s); o.err() != nil || !o.resumed {
 			t.Fatalf("control: resumed %t, %v; want true and no error", o.resumed, o.err())

@@ -45,7 +45,7 @@ func TestHarness(t *testing.T) {
 	for _, c := range r.Cells {
 		name := c.Subject + ", " + string(c.Topology) + ", " + c.Work
 		if c.Errors > 0 {
-			t.Errorf("%s: %d errors: %s", name, c.Errors, c.Error)
+			t.Errorf("%s: %d errors, want none: %s", name, c.Errors, c.Error)
 		}
 		if !(c.Rate.Median() > 0) {
 			t.Errorf("%s: got no rate, want one", name)
@@ -76,7 +76,7 @@ func TestHarness(t *testing.T) {
 		}
 	}
 	if got := command(context.Background(), []string{"plot", dir}); got != nil {
-		t.Errorf("plot: %v", got)
+		t.Errorf("plot: got %v, want no error", got)
 	}
 }
 
@@ -148,6 +148,6 @@ func TestReportSurvivesJSON(t *testing.T) {
 	}
 	var back report.Report
 	if err := json.Unmarshal(text, &back); err != nil || back.Find("a", rig.CrossNode, "grpc").P99[0] != 1 || back.Find("b", rig.CrossNode, "grpc") != nil {
-		t.Errorf("%+v, %v", back, err)
+		t.Errorf("read again: got %+v, %v; want the same report", back, err)
 	}
 }

@@ -108,10 +108,10 @@ func TestManifests(t *testing.T) {
 	after := objects(t, manifests{ReadFileFS: conformance.Manifests}, name)
 	isImage := func(p cmp.Path) bool { return p.Last().String() == `["image"]` }
 	if diff := cmp.Diff(before, after, cmp.FilterPath(isImage, cmp.Ignore())); diff != "" {
-		t.Errorf("more than images was changed (-suite +ours):\n%s", diff)
+		t.Errorf("want only images changed (-suite +ours):\n%s", diff)
 	}
 	text, err := fs.ReadFile(manifests{ReadFileFS: conformance.Manifests}, name)
 	if err != nil || !bytes.Contains(text, []byte("image: registry.underlane.test/echo:dev")) || bytes.Contains(text, []byte("registry.k8s.io")) {
-		t.Errorf("the images are not all ours: %v\n%s", err, text)
+		t.Errorf("got %v, want only images of ours in\n%s", err, text)
 	}
 }

@@ -64,7 +64,7 @@ func TestRoutes(t *testing.T) {
 	opts.NamespaceLabels = map[string]string{"underlane.io/mesh": "enabled"}
 	chosen := forMeshes()
 	if opts.RunTest != "" && !slices.ContainsFunc(chosen, func(test suite.ConformanceTest) bool { return test.ShortName == opts.RunTest }) {
-		t.Fatalf("%s is not one of the tests", opts.RunTest)
+		t.Fatalf("-run-test %s: want the name of one of the tests", opts.RunTest)
 	}
 	opts.SupportedFeatures = everyFeature(chosen)
 	s, err := suite.NewConformanceTestSuite(opts)

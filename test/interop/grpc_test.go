@@ -59,7 +59,7 @@ func TestGRPCInterop(t *testing.T) {
 						"--service_config_json", orcaBalancer, "--test_case", name,
 					}, soakLimits...)...)
 					if r.Code != 0 {
-						t.Error(r)
+						t.Errorf("got %s, want exit code 0", r)
 					}
 				})
 			}

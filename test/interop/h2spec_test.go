@@ -45,7 +45,7 @@ func TestH2spec(t *testing.T) {
 			r := l.TryExec("client", "h2spec", "--host", l.Pod(p.server).IP().String(), "--port", "8080", "--timeout", "5", "--junit-report", file)
 			text, err := os.ReadFile(file)
 			if err != nil {
-				t.Fatalf("%v: %s", err, r)
+				t.Fatalf("h2spec wrote no report, want one: %v: %s", err, r)
 			}
 			var report junit
 			if err := xml.Unmarshal(text, &report); err != nil {
@@ -66,7 +66,7 @@ func TestH2spec(t *testing.T) {
 					case excepted:
 						t.Logf("as expected, %s fails: %s", name, why)
 					case failure != nil:
-						t.Errorf("%s: %s", name, *failure)
+						t.Errorf("%s: got a failure, want it to pass: %s", name, *failure)
 					default:
 						t.Errorf("%s: skipped, want it run", name)
 					}
@@ -74,7 +74,7 @@ func TestH2spec(t *testing.T) {
 			}
 			t.Logf("%d of %d cases passed", passed, all)
 			if passed < h2specCases-len(h2specExceptions) || all != h2specCases {
-				t.Errorf("%d of %d cases passed, h2spec has %d", passed, all, h2specCases)
+				t.Errorf("%d of %d cases passed, want all but the exceptions of %d", passed, all, h2specCases)
 			}
 			throughMesh(t, l, p.server)
 		})

@@ -44,7 +44,7 @@ func TestKilledSupervisorLeavesNothing(t *testing.T) {
 			}
 			awaitEnd(l, pid)
 			if r := lab.Run(l.Command("pods")); r.Code == 0 {
-				t.Errorf("a dead lab answers: %s", r)
+				t.Errorf("`lab pods` of a dead lab: got %s, want a failure", r)
 			}
 			if cure == "up" {
 				must(t, lab.Run(l.Command("up", "--no-mesh", "--nodes", "1", "testdata/late.yaml")))
@@ -125,7 +125,7 @@ func watchRemains(t *testing.T, l *lab.Lab) func() {
 	}
 	pids := append(host.CgroupProcs(lay.CgroupRoot()), supervisor(t, l))
 	if len(pids) < 3 {
-		t.Fatalf("the lab has processes %v only", pids)
+		t.Fatalf("the lab has the processes %v, want 3 or more", pids)
 	}
 	spaces := map[string]string{}
 	for _, path := range host.NetnsWithPrefix(layout.NetnsDir, lay.NetnsPrefix()) {
@@ -141,7 +141,7 @@ func watchRemains(t *testing.T, l *lab.Lab) func() {
 		spaces[fmt.Sprintf("net:[%d]", inode(st))] = path
 	}
 	if len(spaces) < 4 {
-		t.Fatalf("the lab has namespaces %v only", spaces)
+		t.Fatalf("the lab has the namespaces %v, want 4 or more", spaces)
 	}
 	return func() {
 		t.Helper()
@@ -152,7 +152,7 @@ func watchRemains(t *testing.T, l *lab.Lab) func() {
 		for _, link := range links {
 			ns, _ := os.Readlink(link) // if it is gone, it is in no namespace
 			if path := spaces[ns]; path != "" {
-				t.Errorf("%s holds the namespace that was %s", link, path)
+				t.Errorf("%s still refers to the namespace %s, want it gone", link, path)
 			}
 		}
 	}
@@ -182,7 +182,7 @@ func assertNothingLeft(t *testing.T, name string) {
 		}
 	}
 	if len(left) > 0 {
-		t.Errorf("left over: %q", left)
+		t.Errorf("got the left-overs %q, want none", left)
 	}
 }
 

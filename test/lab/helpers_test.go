@@ -79,6 +79,6 @@ func killIn(t *testing.T, cgroup, name string) {
 		}
 	}
 	if killed == 0 {
-		t.Fatalf("no process %s in %s", name, cgroup)
+		t.Fatalf("found no process %s in %s, want one", name, cgroup)
 	}
 }

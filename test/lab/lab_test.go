@@ -69,7 +69,7 @@ func TestPods(t *testing.T) {
 			}
 			// The chance that all 60 connections choose the same of two is 1 in 2^59.
 			if s.Failed != 0 || len(s.Hosts) != 2 {
-				t.Errorf("%s: %s", host, out)
+				t.Errorf("%s: got %s, want answers from both pods", host, out)
 			}
 		}
 	})
@@ -79,12 +79,12 @@ func TestPods(t *testing.T) {
 		cmd.Stdin = strings.NewReader("hello\n")
 		r := lab.Run(cmd)
 		if r.Code != 0 || !strings.HasPrefix(r.Stdout, "220 web-") || !strings.HasSuffix(r.Stdout, "hello\n") {
-			t.Errorf("banner: %s", r)
+			t.Errorf("banner: got %s, want the greeting of web and an echo", r)
 		}
 		l.Exec("shop/client-1", "labtest", "send", "web:7002", "--bytes", "3000000")
 		out := l.Exec("shop/client-1", "labtest", "get", "--http2", "http://web/", "--body", "100000")
 		if !strings.Contains(out, `"proto":"HTTP/2.0"`) || !strings.Contains(out, `"bodyBytes":100000`) {
-			t.Errorf("http2: %s", out)
+			t.Errorf("HTTP/2: got %s, want HTTP/2.0 with 100000 bytes", out)
 		}
 	})
 
@@ -114,7 +114,7 @@ func TestPods(t *testing.T) {
 				t.Errorf("%s: %s, want %q", url, r, want)
 			}
 			if took := time.Since(began); took > 8*time.Second {
-				t.Errorf("%s took %s to fail", url, took)
+				t.Errorf("%s took %s to fail, want at most 8s", url, took)
 			}
 		}
 	})
@@ -124,10 +124,10 @@ func TestPods(t *testing.T) {
 		cmd.Stdin = strings.NewReader("in\n")
 		r := lab.Run(cmd)
 		if r.Code != 7 || r.Stdout != "in\nclient-1\n" || r.Stderr != "err\n" {
-			t.Error(r)
+			t.Errorf("got %s, want code 7 and the input, the pod's name and err", r)
 		}
 		if out := l.Exec("shop/client-1", "tail", "-1", "/proc/self/cgroup"); !strings.HasSuffix(strings.TrimSpace(out), "/node-1/pods/shop_client-1") {
-			t.Errorf("exec runs in cgroup %s", out)
+			t.Errorf("exec runs in the cgroup %s, want that of the pod", out)
 		}
 	})
 
@@ -178,12 +178,12 @@ func TestChangesWhileRunning(t *testing.T) {
 		t.Errorf("%d replicas after scaling to 1, want 1", n)
 	}
 	if got := l.Exec("shop/client-1", "labtest", "get", "http://web/", "-n", "10", "--fresh", "--summary"); !strings.Contains(got, `"failed":0`) {
-		t.Errorf("with one replica: %s (name %s)", got, out)
+		t.Errorf("with one replica: got %s (name %s), want no failed request", got, out)
 	}
 
 	l.Apply("testdata/late.yaml")
 	if a := ask(t, l, "shop/client-1", "http://late.other/"); a.Hostname != "late" {
-		t.Errorf("late service: %+v", a)
+		t.Errorf("late service: got %+v, want an answer from late", a)
 	}
 	l.Delete("testdata/late.yaml")
 	if r := l.TryExec("shop/client-1", "labtest", "get", "http://late.other/"); r.Code == 0 {

@@ -60,14 +60,14 @@ func TestAgentsAndController(t *testing.T) {
 
 	l.KillAgent("node-1")
 	if a := l.State().Nodes[0].Agent; a.Pid != 0 || !strings.Contains(a.Exit, "killed") {
-		t.Errorf("after SIGKILL: %+v", a)
+		t.Errorf("after SIGKILL: got %+v, want the agent killed", a)
 	}
 	if r := lab.Run(l.Command("kill-agent", "node-1")); r.Code == 0 || !strings.Contains(r.Stderr, "not running") {
-		t.Errorf("second kill: %s", r)
+		t.Errorf("second kill: got %s, want an error: not running", r)
 	}
 	l.StartAgent("node-1")
 	if a := l.State().Nodes[0].Agent; a.Pid == 0 {
-		t.Errorf("after start: %+v", a)
+		t.Errorf("after start: got %+v, want the agent running", a)
 	}
 	pid := l.State().Nodes[1].Agent.Pid
 	for _, signal := range []string{"STOP", "CONT", "TERM"} {
@@ -82,12 +82,12 @@ func TestAgentsAndController(t *testing.T) {
 		}
 	}
 	if a := l.State().Nodes[1].Agent; a.Exit != "exit status 0" {
-		t.Errorf("after SIGTERM: %+v", a)
+		t.Errorf("after SIGTERM: got %+v, want exit status 0", a)
 	}
 	before := s.Controller.Pid
 	l.RestartController()
 	if now := l.State().Controller.Pid; now == 0 || now == before {
-		t.Errorf("controller had pid %d and has %d", before, now)
+		t.Errorf("the controller has pid %d, want a new one, not %d", now, before)
 	}
 }
 
@@ -102,7 +102,7 @@ func TestUpSaysWhyTheMeshIsNotReady(t *testing.T) {
 	assertNothingLeft(t, l.Name())
 	r = lab.Run(l.Command("up", "--bin", t.TempDir(), "testdata/late.yaml"))
 	if r.Code != 1 || !strings.Contains(r.Stderr, "make build") {
-		t.Errorf("without programs: %s", r)
+		t.Errorf("without programs: got %s, want an error that names `make build`", r)
 	}
 }
 

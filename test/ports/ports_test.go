@@ -13,7 +13,7 @@ func TestReserve(t *testing.T) {
 	refused := func() {
 		t.Helper()
 		if c, err := net.Dial("tcp", addr.String()); !errors.Is(err, unix.ECONNREFUSED) {
-			t.Errorf("%v, %v", c, err)
+			t.Errorf("dial: got %v, %v; want %v", c, err, unix.ECONNREFUSED)
 		}
 	}
 	refused()

@@ -114,7 +114,7 @@ func TestWorkloadCertificateSaysOnlyWhatTheAuthorityKnows(t *testing.T) {
 		t.Errorf("got notAfter %s, want that of the certificate: %s", notAfter, leaf.NotAfter)
 	}
 	if err := verify(parse(t, chain), a.Anchors()); err != nil {
-		t.Errorf("verify the chain with the anchors: %v", err)
+		t.Errorf("verify the chain with the anchors: %v, want no error", err)
 	}
 }
 
@@ -215,7 +215,7 @@ func TestServingCertificate(t *testing.T) {
 	roots.AppendCertsFromPEM(a.AnchorsPEM())
 	for _, name := range []string{"controller.underlane-system.svc", "10.0.0.1", "fd00::1"} {
 		if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name}); err != nil {
-			t.Errorf("verify for %s: %v", name, err)
+			t.Errorf("verify for %s: %v, want no error", name, err)
 		}
 	}
 	if _, err := a.ServingCertificate(nil, nil); err == nil {
@@ -276,7 +276,7 @@ func TestConcurrentFirstOpenMakesOneRoot(t *testing.T) {
 	wg.Wait()
 	for _, g := range got[1:] {
 		if g != got[0] {
-			t.Fatalf("two opens made different roots: %q and %q", g, got[0])
+			t.Fatalf("two opens made the roots %q and %q, want the same", g, got[0])
 		}
 	}
 }
@@ -307,7 +307,7 @@ func TestRotateOverlaps(t *testing.T) {
 		"new certificate, old root removed":     {after, newAnchors[:1]},
 	} {
 		if err := verify(tc.chain, tc.anchors); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: verify: %v, want no error", name, err)
 		}
 	}
 	if err := verify(before, newAnchors[:1]); err == nil {
@@ -320,7 +320,7 @@ func TestRotateOverlaps(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := verify(sign(), newAnchors); err != nil {
-		t.Errorf("after a second rotation, verify with the bundle before it: %v", err)
+		t.Errorf("after a second rotation, verify with the bundle before it: %v, want no error", err)
 	}
 	if got := len(a.Anchors()); got != 3 {
 		t.Errorf("%d anchors after two rotations, want 3", got)

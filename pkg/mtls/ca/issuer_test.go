@@ -173,7 +173,7 @@ func TestSuccessorLeadsToOldAndNewRoot(t *testing.T) {
 	}
 	for name, anchors := range map[string][]*x509.Certificate{"old": old.Chain, "new": next.Chain[:1]} {
 		if err := next.LeadsTo(anchors); err != nil {
-			t.Errorf("the new issuer does not lead to the %s root: %v", name, err)
+			t.Errorf("new issuer and %s root: got %v, want no error", name, err)
 		}
 	}
 	if old.LeadsTo(next.Chain[:1]) == nil {

@@ -13,13 +13,13 @@ func TestBucketsAreContiguousAndTight(t *testing.T) {
 	for i := 1; i < buckets; i++ {
 		low, high := upper(i-1)+1, upper(i)
 		if index(low) != i || index(high) != i {
-			t.Fatalf("bucket %d is %d to %d, but index says %d and %d", i, low, high, index(low), index(high))
+			t.Fatalf("bucket %d is %d to %d: index gives %d and %d, want %d", i, low, high, index(low), index(high), i)
 		}
 		if high > math.MaxInt64 {
 			break
 		}
 		if float64(high-low) > float64(low)/sub {
-			t.Fatalf("bucket %d, %d to %d, is too wide", i, low, high)
+			t.Fatalf("bucket %d is %d to %d, want a width of at most %v", i, low, high, float64(low)/sub)
 		}
 	}
 	if i := index(math.MaxInt64); i >= buckets {
@@ -80,7 +80,7 @@ func TestAddAndJSON(t *testing.T) {
 	a.Add(&back)
 	a.Add(&Histogram{})
 	if !slices.Equal(a.counts, sum.counts) || a.Count() != sum.Count() || a.Max() != sum.Max() {
-		t.Errorf("the sum of the parts has %d up to %v, the whole %d up to %v", a.Count(), a.Max(), sum.Count(), sum.Max())
+		t.Errorf("the sum of the parts has %d up to %v, want %d up to %v", a.Count(), a.Max(), sum.Count(), sum.Max())
 	}
 }
 

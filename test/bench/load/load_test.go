@@ -78,7 +78,7 @@ func TestClosedLoop(t *testing.T) {
 				Warm: 20 * time.Millisecond, For: 150 * time.Millisecond, Watch: []int{os.Getpid()},
 			})
 			if err != nil || r.Errors > 0 {
-				t.Fatalf("%v, %d errors: %s", err, r.Errors, r.Error)
+				t.Fatalf("got %v, %d errors (%s); want none", err, r.Errors, r.Error)
 			}
 			if r.Requests < 10 || r.Seconds < 0.15 || r.Usage.CPU == 0 || r.Usage.RSS == 0 {
 				t.Errorf("%d requests in %v s, usage %+v; want all above 0", r.Requests, r.Seconds, r.Usage)
@@ -99,13 +99,13 @@ func TestOpenLoop(t *testing.T) {
 			w.Conns = min(w.Conns, 8)
 			r, err := Run(t.Context(), Options{Target: server(t, w.Port().Mode), Work: w, Rate: 500, For: 400 * time.Millisecond})
 			if err != nil || r.Errors > 0 {
-				t.Fatalf("%v, %d errors: %s", err, r.Errors, r.Error)
+				t.Fatalf("got %v, %d errors (%s); want none", err, r.Errors, r.Error)
 			}
 			if r.Requests < 80 || r.Requests > 320 { // about 200
 				t.Errorf("%d requests at 500/s in %v s, want 80 to 320", r.Requests, r.Seconds)
 			}
 			if r.Late.Count() == 0 || r.Latency.Max() == 0 {
-				t.Errorf("%d late, longest %v", r.Late.Count(), r.Latency.Max())
+				t.Errorf("%d times late, longest latency %v; want both measured", r.Late.Count(), r.Latency.Max())
 			}
 		})
 	}
@@ -144,7 +144,7 @@ func TestNoCoordinatedOmission(t *testing.T) {
 		Target: l.Addr(), Work: work.Work{Mode: work.HTTP1, Conns: 1, Streams: 1}, Rate: 1000, For: 400 * time.Millisecond,
 	})
 	if err != nil || r.Errors > 0 {
-		t.Fatalf("%v, %s", err, r.Error)
+		t.Fatalf("got %v, %s; want no error", err, r.Error)
 	}
 	// About half of all requests were due in these 200 ms, evenly spread.
 	if p75 := r.Latency.Quantile(0.75); p75 < 50*time.Millisecond {
@@ -161,7 +161,7 @@ func TestIdle(t *testing.T) {
 		Target: addr, Work: work.Works[0], Idle: conns, For: 50 * time.Millisecond, Watch: []int{pid},
 	})
 	if err != nil || r.Errors > 0 || r.Requests != conns || r.Growth < conns*1024 {
-		t.Errorf("%v %+v", err, r)
+		t.Errorf("got %v, %+v; want %d requests without an error and a growth of 1 KiB or more each", err, r, conns)
 	}
 }
 
@@ -224,7 +224,7 @@ func TestWhole(t *testing.T) {
 		{"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", 0, false},
 	} {
 		if n, err := whole([]byte(c.text)); n != c.n || (err == nil) != c.ok {
-			t.Errorf("%.60q: %d, %v", c.text, n, err)
+			t.Errorf("%.60q: got %d, %v; want %d, without error: %v", c.text, n, err, c.n, c.ok)
 		}
 	}
 }

@@ -149,7 +149,7 @@ func TestPeersCarryTheWork(t *testing.T) {
 					r, err = load.Run(t.Context(), o)
 				}
 				if err != nil || r.Errors > 0 || r.Requests == 0 {
-					t.Errorf("%s: %v, %d requests, %d errors: %+v", w.Name, err, r.Requests, r.Errors, r.Error)
+					t.Errorf("%s: got %v, %d requests, %d errors (%+v); want requests without errors", w.Name, err, r.Requests, r.Errors, r.Error)
 				}
 			}
 		})
@@ -200,7 +200,7 @@ func TestCommandMakesItsFiles(t *testing.T) {
 	}
 	cmd.Args = []string{"cat", "a"}
 	if out, err := cmd.Output(); string(out) != "text" || err != nil {
-		t.Errorf("%q, %v", out, err)
+		t.Errorf("got %q, %v; want \"text\"", out, err)
 	}
 	if _, err := exec.LookPath("no such program"); err == nil {
 		t.Fatal("a program with that name exists, want none")

@@ -25,20 +25,20 @@ const status = "Name:\tVmRSS: no\nVmHWM:\t  99 kB\nVmRSS:\t    1234 kB\nvoluntar
 
 func TestParseStatus(t *testing.T) {
 	if got, err := ParseRSS([]byte(status)); got != 1234<<10 || err != nil {
-		t.Errorf("resident: %d, %v", got, err)
+		t.Errorf("ParseRSS = %d, %v; want %d", got, err, 1234<<10)
 	}
 	if _, err := ParseRSS([]byte("Name:\tzombie\n")); err == nil {
 		t.Error("a status without a resident size: got no error, want one")
 	}
 	if got := ParseSwitches([]byte(status)); got != 42 {
-		t.Errorf("switches: %d", got)
+		t.Errorf("ParseSwitches = %d, want 42", got)
 	}
 }
 
 func TestParseMetric(t *testing.T) {
 	const text = "# TYPE go_mallocs counter\ngo_mallocs_total 1.5e+06\ngo_mallocs 3\n"
 	if got, err := ParseMetric(text, "go_mallocs"); got != 3 || err != nil {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("ParseMetric = %v, %v; want 3", got, err)
 	}
 	if _, err := ParseMetric(text, "go_malloc"); err == nil {
 		t.Error("a metric that does not exist: got no error, want one")
@@ -66,7 +66,7 @@ func TestClockAgreesWithStat(t *testing.T) {
 		t.Errorf("got %v by the clock, want about %v as in /proc/PID/stat", u.CPU, stat)
 	}
 	if u.RSS < 1<<20 || u.Switches == 0 {
-		t.Errorf("%+v", u)
+		t.Errorf("got %+v, want 1 MiB resident or more, and some switches", u)
 	}
 	if _, err := Of([]int{1 << 30}); err == nil {
 		t.Error("a process that does not exist: got no error, want one")

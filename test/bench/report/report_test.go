@@ -70,15 +70,15 @@ func TestChartsAreWellFormed(t *testing.T) {
 				break
 			}
 			if err != nil {
-				t.Fatalf("%s: %v\n%s", name, err, c.SVG())
+				t.Fatalf("%s: got %v, want well-formed XML:\n%s", name, err, c.SVG())
 			}
 		}
 		if strings.Contains(c.SVG(), "NaN") || strings.Contains(c.SVG(), "Inf") {
-			t.Errorf("%s: got a bar that is not a number:\n%s", name, c.SVG())
+			t.Errorf("%s: got a bar that is not a number, want none:\n%s", name, c.SVG())
 		}
 	}
 	if bars := charts["cpu-cross-node"].Groups[0].Bars; len(bars) != 3 || !bars[0].Ours || bars[1].Ours {
-		t.Errorf("bars: %+v", bars)
+		t.Errorf("got the bars %+v, want 3 with ours first", bars)
 	}
 }
 
@@ -98,6 +98,6 @@ func TestReadWhatWasWritten(t *testing.T) {
 	}
 	back, err := Read(dir + "/results.json")
 	if err != nil || back.Markdown() != r.Markdown() {
-		t.Errorf("%v\n%s", err, back.Markdown())
+		t.Errorf("read again: got %v, want the same report:\n%s", err, back.Markdown())
 	}
 }

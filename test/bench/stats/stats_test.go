@@ -40,10 +40,10 @@ func TestMedianAndSpread(t *testing.T) {
 func TestRatioIsByRound(t *testing.T) {
 	r := Sample{1, 2, 4}.Ratio(Sample{2, 4, 8})
 	if r.Median() != 0.5 || r.Spread() != 0 {
-		t.Errorf("%v", r)
+		t.Errorf("ratio: got %v, want a median of 0.5 without spread", r)
 	}
 	if r := (Sample{1, 2, 3}).Ratio(Sample{0, 1}); len(r) != 2 || !math.IsNaN(r[0]) || r[1] != 2 {
-		t.Errorf("with a zero and a missing round: %v", r)
+		t.Errorf("with a zero and a missing round: got %v, want NaN and 2", r)
 	}
 }
 
@@ -69,11 +69,11 @@ func TestWorse(t *testing.T) {
 func TestJSON(t *testing.T) {
 	text, err := json.Marshal(Sample{1.5, nan, 2})
 	if string(text) != "[1.5,null,2]" || err != nil {
-		t.Fatalf("%s, %v", text, err)
+		t.Fatalf("MarshalJSON: got %s, %v; want [1.5,null,2]", text, err)
 	}
 	var back Sample
 	if err := json.Unmarshal(text, &back); err != nil || len(back) != 3 || back[0] != 1.5 || !math.IsNaN(back[1]) || back[2] != 2 {
-		t.Errorf("%v, %v", back, err)
+		t.Errorf("UnmarshalJSON: got %v, %v; want 1.5, NaN and 2", back, err)
 	}
 	if err := json.Unmarshal([]byte(`{}`), &back); err == nil {
 		t.Error("a JSON object: got no error, want one")

@@ -6,7 +6,7 @@ func TestEveryWorkHasItsPort(t *testing.T) {
 	names := map[string]bool{}
 	for _, w := range Works {
 		if names[w.Name] {
-			t.Errorf("two works are named %s", w.Name)
+			t.Errorf("two works are named %s, want different names", w.Name)
 		}
 		names[w.Name] = true
 		want := map[Mode]string{HTTP1: "http", HTTP1New: "http", HTTP2: "h2", GRPC: "grpc", Stream: "stream", Echo: "echo", Bulk: "sink"}[w.Mode]
@@ -14,7 +14,7 @@ func TestEveryWorkHasItsPort(t *testing.T) {
 			t.Errorf("%s goes to port %s, want %s", w.Name, got, want)
 		}
 		if w.Conns < 1 || w.Streams < 1 {
-			t.Errorf("%+v", w)
+			t.Errorf("got %+v, want at least one connection and one stream", w)
 		}
 	}
 }
@@ -23,7 +23,7 @@ func TestSelect(t *testing.T) {
 	for pattern, want := range map[string]int{"": len(Works), "grpc": 1, "grpc.*": 2, "http1-16|tcp-1": 2, "none": 0, "(": 0} {
 		got, err := Select(pattern)
 		if len(got) != want || (err != nil) != (want == 0) {
-			t.Errorf("%q: %v, %v", pattern, got, err)
+			t.Errorf("Select(%q) = %v, %v; want %d works", pattern, got, err, want)
 		}
 	}
 }

@@ -15,7 +15,7 @@ func TestFingerprintOfTheTree(t *testing.T) {
 			t.Fatal(err)
 		}
 		if version[0] != 'v' || len(hash) != 10 || seen[hash] {
-			t.Errorf("%s: version %q, hash %q", c.Name, version, hash)
+			t.Errorf("%s: version %q, hash %q; want a version and a unique hash of 10 digits", c.Name, version, hash)
 		}
 		seen[hash] = true
 	}
@@ -84,13 +84,13 @@ func TestBuildOnce(t *testing.T) {
 	}
 	again, err := fake.Build(src, cache, io.Discard)
 	if err != nil || again != dir {
-		t.Fatalf("again: %s, %v", again, err)
+		t.Fatalf("built again: got %s, %v; want %s", again, err, dir)
 	}
 	if now, err := os.Stat(filepath.Join(dir, "fake")); err != nil || !now.ModTime().Equal(built.ModTime()) {
 		t.Errorf("it was built again, want it from the cache: %v", err)
 	}
 	left, err := os.ReadDir(cache)
 	if err != nil || len(left) != 1 {
-		t.Errorf("the cache holds %v, %v", left, err)
+		t.Errorf("the cache holds %v, %v; want one entry", left, err)
 	}
 }

@@ -39,7 +39,7 @@ func TestLabelRunningPod(t *testing.T) {
 	}
 	out := bufio.NewReader(output)
 	if line, err := out.ReadString('\n'); err != nil || line != "holding\n" {
-		t.Fatalf("no connection before the mesh: %q, %v, %v", line, err, held.Wait())
+		t.Fatalf("connection before the mesh: got %q, %v, %v; want it held", line, err, held.Wait())
 	}
 
 	for _, pod := range []string{server, client} {
@@ -68,11 +68,11 @@ func TestLabelRunningPod(t *testing.T) {
 	input.Close()
 	line, err := out.ReadString('\n')
 	if err := errors.Join(err, held.Wait()); err != nil || !strings.HasPrefix(line, "rounds ") {
-		t.Errorf("the connection that predates the mesh did not survive: %v, %q", err, line)
+		t.Errorf("connection that predates the mesh: got %v, %q; want it to survive", err, line)
 	}
 	after := kubectl(t, "get", "-n", ns, server, "-o", "jsonpath={.metadata.uid} {.status.containerStatuses[0].restartCount}")
 	if before != after {
-		t.Errorf("the pod was restarted: %s, then %s", before, after)
+		t.Errorf("restarts: got %s, want %s as before", after, before)
 	}
 }
 
@@ -129,7 +129,7 @@ func TestInitContainerIsCaptured(t *testing.T) {
 		ready(t, ns, "pod/"+name)
 		enrolled(t, ns, "pod/"+name) // the status follows the enrolment after a moment
 		if s := status(t, ns, "pod/"+name); strings.Contains(s, "predate") {
-			t.Errorf("%s: status %q", name, s)
+			t.Errorf("%s: status %q, want no connection that predates the mesh", name, s)
 		}
 	}
 }

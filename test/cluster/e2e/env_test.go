@@ -256,7 +256,7 @@ func podOf(t testing.TB, namespace, app string) string {
 	pods := strings.Fields(kubectl(t, "get", "pods", "-n", namespace, "-l", "app="+app,
 		"--field-selector=status.phase=Running", "-o", `jsonpath={.items[*].metadata.name}`))
 	if len(pods) == 0 {
-		t.Fatalf("no pod with app=%s in %s", app, namespace)
+		t.Fatalf("got no pod with app=%s in %s, want one", app, namespace)
 	}
 	return "pod/" + pods[0]
 }
@@ -290,7 +290,7 @@ func watched(t testing.TB, args []string, during func() error, want func(lines [
 		select {
 		case err := <-ended:
 			ended <- err
-			t.Fatalf("tap %v ended: %v\n%s", args, err, errs.lines())
+			t.Fatalf("tap %v ended, want it running: %v\n%s", args, err, errs.lines())
 		default:
 		}
 		if time.Now().After(deadline) {

@@ -41,7 +41,7 @@ func (tr *traffic) check(t *testing.T, what string, mayFail int) {
 	t.Logf("%s: %d requests, %d without answer, by status %v, errors %v", what, s.Requests, s.Failed, s.Status, s.Errors)
 	bad := s.Requests - s.Status["200"]
 	if bad > mayFail {
-		t.Errorf("%s: %d of %d requests were not answered 200, at most %d may be: %+v", what, bad, s.Requests, mayFail, s)
+		t.Errorf("%s: %d of %d requests were not answered 200, want at most %d: %+v", what, bad, s.Requests, mayFail, s)
 	}
 	if s.Requests < 100 {
 		t.Errorf("%s: %d requests were made, want more: traffic stalled", what, s.Requests)
@@ -96,7 +96,7 @@ func TestAPIServerLoss(t *testing.T) {
 	}
 	t.Logf("API server away for 15 s: %d requests, %d failed, %v", s.Requests, s.Failed, s.Status)
 	if s.Failed > 0 || s.Status["200"] != s.Requests || s.Requests < 500 {
-		t.Errorf("%+v", s)
+		t.Errorf("got %+v, want 500 requests or more, all answered 200", s)
 	}
 	eventually(t, patience, func() error {
 		_, err := tryUnderlane(t, "check")

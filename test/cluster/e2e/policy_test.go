@@ -40,7 +40,7 @@ readinessProbe: {%[1]s, periodSeconds: 1, timeoutSeconds: 10}`, probe)))
 		enrolled(t, ns, pod)
 		got := kubectl(t, "get", "-n", ns, pod, "-o", "jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}")
 		if got != "0 true" {
-			t.Errorf("%s probes: restarts and readiness %q\n%s", kind, got, kubectl(t, "get", "events", "-n", ns, "--field-selector=type=Warning"))
+			t.Errorf("%s probes: restarts and readiness %q, want \"0 true\"\n%s", kind, got, kubectl(t, "get", "events", "-n", ns, "--field-selector=type=Warning"))
 		}
 	}
 

@@ -138,7 +138,7 @@ endpoints: [{addresses: ["`+ip+`"]}]
 		eventually(t, patience, func() error {
 			got, err := in(t, ns, client, "/labtest", "dial", "db-0.db:7001")
 			if err == nil && !strings.Contains(got, "220 db-0 ready") {
-				t.Errorf("banner %q", got)
+				t.Errorf("banner %q, want that of db-0", got)
 			}
 			return err
 		})
@@ -187,7 +187,7 @@ func TestEndpoints(t *testing.T) {
 	eventually(t, patience, func() error {
 		s := requests(t, ns, client, "--count", "30", "http://web/")
 		if s.Failed > 0 {
-			t.Errorf("requests failed: %+v", s)
+			t.Errorf("got %+v, want no failed request", s)
 		}
 		if len(s.Hosts) != 2 {
 			return fmt.Errorf("hosts %v", s.Hosts)
@@ -203,7 +203,7 @@ func TestEndpoints(t *testing.T) {
 	kubectl(t, "rollout", "restart", "-n", ns, "deploy/web")
 	ready(t, ns, "deploy/web")
 	if s := <-done; s.Failed > 0 || s.Status["200"] != s.Requests {
-		t.Errorf("rolling restart: %+v", s)
+		t.Errorf("rolling restart: got %+v, want all requests answered 200", s)
 	} else {
 		t.Logf("rolling restart: %d requests, none lost", s.Requests)
 	}

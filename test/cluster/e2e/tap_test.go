@@ -83,7 +83,7 @@ func TestIdentityAndDiagnostics(t *testing.T) {
 	pod := podOf(t, ns, "web")
 	enrolled(t, ns, pod)
 	if out := underlane(t, "identity", "-n", ns, strings.TrimPrefix(pod, "pod/")); !strings.Contains(out, "spiffe://cluster.local/ns/"+ns+"/sa/default") {
-		t.Errorf("identity:\n%s", out)
+		t.Errorf("identity: want that of the pod, got:\n%s", out)
 	}
 	eventually(t, patience, func() error {
 		out, err := tryUnderlane(t, "diagnostics", "endpoints", "web."+ns+".svc.cluster.local:80")
@@ -93,10 +93,10 @@ func TestIdentityAndDiagnostics(t *testing.T) {
 		return err
 	})
 	if out := underlane(t, "diagnostics", "proxy-metrics", "-n", ns, pod); !strings.Contains(out, "underlane_") {
-		t.Errorf("diagnostics proxy-metrics:\n%.600s", out)
+		t.Errorf("diagnostics proxy-metrics: want metrics, got:\n%.600s", out)
 	}
 	if out := underlane(t, "version"); !strings.Contains(strings.ToLower(out), "client version") {
-		t.Errorf("version:\n%s", out)
+		t.Errorf("version: want the client's version, got:\n%s", out)
 	}
 }
 
@@ -130,6 +130,6 @@ func TestMeshInAPipe(t *testing.T) {
 	pipe("unmesh")
 	kubectl(t, "wait", "-n", ns, "--for=delete", "--timeout=170s", "pod", "-l", "app=web,underlane.io/mesh=enabled")
 	if s := status(t, ns, podOf(t, ns, "web")); s != "" {
-		t.Errorf("status after unmesh: %q", s)
+		t.Errorf("status after unmesh: %q, want none", s)
 	}
 }

@@ -43,7 +43,7 @@ func TestWrite(t *testing.T) {
 	var manifest v1.Manifest
 	decode(t, blob(index.Manifests[0].Digest), &manifest)
 	if manifest.MediaType != types.OCIManifestSchema1 || manifest.Config.MediaType != types.OCIConfigJSON {
-		t.Errorf("media types %s, %s", manifest.MediaType, manifest.Config.MediaType)
+		t.Errorf("media types %s and %s, want those of OCI", manifest.MediaType, manifest.Config.MediaType)
 	}
 	var config v1.ConfigFile
 	decode(t, blob(manifest.Config.Digest), &config)
@@ -55,13 +55,13 @@ func TestWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := string(readTar(t, layer)["run-it"]); got != "one" {
-		t.Errorf("the program is %q", got)
+		t.Errorf("the program is %q, want one", got)
 	}
 
 	// The same image is not written again; one with another program is.
 	before, _ := os.Stat(path)
 	if again, err := Write(path, spec); err != nil || again != digest {
-		t.Errorf("again: %s, %v", again, err)
+		t.Errorf("written again: got %s, %v; want %s", again, err, digest)
 	}
 	if after, _ := os.Stat(path); !after.ModTime().Equal(before.ModTime()) {
 		t.Error("the same image was written again, want it left alone")
@@ -69,7 +69,7 @@ func TestWrite(t *testing.T) {
 	put("two")
 	other, err := Write(path, spec)
 	if err != nil || other == digest {
-		t.Errorf("another program: %s, %v", other, err)
+		t.Errorf("another program: got %s, %v; want another digest", other, err)
 	}
 	if kept, err := Digest(path); err != nil || kept != other {
 		t.Errorf("Digest = %s, %v; want %s", kept, err, other)

@@ -24,7 +24,7 @@ func TestNodesAreApart(t *testing.T) {
 			seen[s] = true
 		}
 		if found, err := c.Node(n.Name()); err != nil || found != n {
-			t.Errorf("Node(%s) = %v, %v", n.Name(), found, err)
+			t.Errorf("Node(%s) = %v, %v; want %v", n.Name(), found, err, n)
 		}
 	}
 	if _, err := c.Node("node-10"); err == nil || !strings.Contains(err.Error(), "node-9") {

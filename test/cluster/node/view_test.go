@@ -33,7 +33,7 @@ func TestView(t *testing.T) {
 				t.Errorf("error %v (-want +got):\n%s", err, diff)
 			}
 			if bare(got) != test.bare {
-				t.Errorf("bare = %v", bare(got))
+				t.Errorf("bare = %v, want %v", bare(got), test.bare)
 			}
 		})
 	}

@@ -68,7 +68,7 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("header of the request (-want +got):\n%s\n%s", diff, text)
 	}
 	if got := r.ResponseHeaders.Get("Content-Type"); got != "text/plain" {
-		t.Errorf("the answer's Content-Type is %q\n%s", got, text)
+		t.Errorf("Content-Type of the response: got %q, want text/plain\n%s", got, text)
 	}
 }
 
@@ -94,11 +94,11 @@ func TestCount(t *testing.T) {
 		text := strings.TrimSpace(output(t, Call{URL: scheme + "://" + addr, Count: 20}))
 		parts := strings.Split(text, "\n\n")
 		if len(parts) != 20 {
-			t.Fatalf("%s: %d parts:\n%s", scheme, len(parts), text)
+			t.Fatalf("%s: %d parts, want 20:\n%s", scheme, len(parts), text)
 		}
 		for _, p := range parts {
 			if r := echo.ParseResponse(p); r.Code != "200" || r.Hostname == "" {
-				t.Errorf("%s: %+v", scheme, r)
+				t.Errorf("%s: got %+v, want code 200 and a hostname", scheme, r)
 			}
 		}
 	}
@@ -167,7 +167,7 @@ func TestServeTCP(t *testing.T) {
 	buf := make([]byte, 4)
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if n, err := c.Read(buf); err != nil || string(buf[:n]) != "ping" {
-		t.Errorf("read %q, %v", buf[:n], err)
+		t.Errorf("read %q, %v; want ping", buf[:n], err)
 	}
 }
 
@@ -188,6 +188,6 @@ func TestSelfSigned(t *testing.T) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Errorf("status %d", resp.StatusCode)
+		t.Errorf("status %d, want 200", resp.StatusCode)
 	}
 }

@@ -45,7 +45,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := parseHandshake(payload); seq != 0 || got != ServerVersion || err != nil {
-		t.Errorf("handshake: seq %d, version %q, %v", seq, got, err)
+		t.Errorf("handshake: seq %d, version %q, %v; want 0 and %q", seq, got, err, ServerVersion)
 	}
 }
 
@@ -57,7 +57,7 @@ func TestVisit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.Greeting != Greeting || got.ServerVersion != ServerVersion || got.Spoke > got.Answered {
-		t.Errorf("got %+v", got)
+		t.Errorf("got %+v, want the greeting %q and the version %q", got, Greeting, ServerVersion)
 	}
 }
 
@@ -85,7 +85,7 @@ func TestQueries(t *testing.T) {
 	}
 	for range 2 {
 		if got, err := query(conn, QueryGreeting); got != Greeting || err != nil {
-			t.Errorf("got %q, %v", got, err)
+			t.Errorf("query: got %q, %v; want %q", got, err, Greeting)
 		}
 	}
 	if _, err := query(conn, "DROP TABLE banner"); err == nil || !strings.Contains(err.Error(), "unknown query") {

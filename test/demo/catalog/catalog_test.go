@@ -19,10 +19,10 @@ func TestMethod(t *testing.T) {
 func TestEveryMethodLeadsBackToItsEmoji(t *testing.T) {
 	for _, e := range All {
 		if got, ok := FindMethod(e.Method()); !ok || got != e {
-			t.Errorf("%s: method %s leads to %+v (%v)", e.Shortcode, e.Method(), got, ok)
+			t.Errorf("FindMethod(%s) = %+v, %v; want %s", e.Method(), got, ok, e.Shortcode)
 		}
 		if got, ok := Find(e.Shortcode); !ok || got != e {
-			t.Errorf("%s: listed twice, or not found: %+v (%v)", e.Shortcode, got, ok)
+			t.Errorf("Find(%s) = %+v, %v; want %+v, listed once", e.Shortcode, got, ok, e)
 		}
 	}
 	if _, ok := Find(":nope:"); ok {

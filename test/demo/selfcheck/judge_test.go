@@ -42,7 +42,7 @@ func TestParsePods(t *testing.T) {
 	got := pods[3]
 	want := Pod{Namespace, "voting-77-x3", "node-2", []netip.Addr{netip.MustParseAddr("10.77.2.2"), netip.MustParseAddr("fd77:1:2::2")}}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
-		t.Error(diff)
+		t.Errorf("pods (-want +got):\n%s", diff)
 	}
 	for _, bad := range []string{"NAMESPACE NAME IP\na b\n", "NAMESPACE NAME IP\na b c\n"} {
 		if _, err := ParsePods(bad); err == nil {
@@ -186,7 +186,7 @@ func TestCheckFailingVote(t *testing.T) {
 			t.Fatal(err)
 		}
 		if saw, err := CheckFailingVote(rows); (err == nil) != c.good {
-			t.Errorf("%s: saw %q, error %v", name, saw, err)
+			t.Errorf("%s: saw %q, error %v; want success: %v", name, saw, err, c.good)
 		}
 	}
 }
@@ -257,7 +257,7 @@ func TestWrite(t *testing.T) {
 	}
 	want := "   CHECK       SAW\n√  one         all well\n×  the second  file does not exist\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
-		t.Error(diff)
+		t.Errorf("table (-want +got):\n%s", diff)
 	}
 	if !Write(&out, []Result{{"one", "all well", nil}}) || Write(&out, nil) {
 		t.Error("want one good check to be good, and no check not to be")

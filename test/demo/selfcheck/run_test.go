@@ -81,11 +81,11 @@ func runFake(t *testing.T, ctx context.Context, fault string) ([]Result, error) 
 func TestRun(t *testing.T) {
 	results, err := runFake(t, t.Context(), "good")
 	if err != nil || len(results) != 5 {
-		t.Fatalf("%d results, %v", len(results), err)
+		t.Fatalf("got %d results, %v; want 5 and no error", len(results), err)
 	}
 	for _, r := range results {
 		if r.Err != nil {
-			t.Errorf("%s: %v", r.Check, r.Err)
+			t.Errorf("%s: got %v, want no error", r.Check, r.Err)
 		}
 	}
 }
@@ -98,7 +98,7 @@ func TestRunGoesOnAfterAFault(t *testing.T) {
 	for _, r := range results {
 		isTop := strings.HasPrefix(r.Check, "top")
 		if (r.Err != nil) != isTop || isTop && !strings.Contains(r.Err.Error(), "no agent socket") {
-			t.Errorf("%s: saw %q, %v", r.Check, r.Saw, r.Err)
+			t.Errorf("%s: saw %q, %v; want an error only of top", r.Check, r.Saw, r.Err)
 		}
 	}
 }
@@ -107,7 +107,7 @@ func TestRunStops(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := runFake(t, ctx, "good"); err == nil {
-		t.Error("no error")
+		t.Error("Run with a context that ends: got no error, want one")
 	}
 }
 
@@ -125,10 +125,10 @@ func TestLabRunIsBounded(t *testing.T) {
 
 func TestLabForFailsWhenTheCommandEnds(t *testing.T) {
 	if _, err := (Lab{Command: []string{"true"}}).For(t.Context(), time.Minute); err == nil {
-		t.Error("no error")
+		t.Error("For a command that ends: got no error, want one")
 	}
 	out, err := Lab{Command: []string{"sh", "-c", "echo hello; sleep 60"}}.For(t.Context(), 2*time.Second)
 	if err != nil || string(out) != "hello\n" {
-		t.Errorf("got %q, %v", out, err)
+		t.Errorf("got %q, %v; want hello and no error", out, err)
 	}
 }

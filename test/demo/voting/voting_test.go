@@ -24,7 +24,7 @@ func TestDoughnutFailsWithUnknownAndDoesNotCount(t *testing.T) {
 	}
 	results, err := client.Results(t.Context(), &pb.ResultsRequest{})
 	if diff := cmp.Diff(&pb.ResultsResponse{}, results, protocmp.Transform()); err != nil || diff != "" {
-		t.Error(err, diff)
+		t.Errorf("results: error %v (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -53,7 +53,7 @@ func TestWatchSendsAtOnceAndAfterVotes(t *testing.T) {
 	} {
 		got, err := stream.Recv()
 		if diff := cmp.Diff(want, got, protocmp.Transform()); err != nil || diff != "" {
-			t.Fatal(err, diff)
+			t.Fatalf("results: error %v (-want +got):\n%s", err, diff)
 		}
 		if _, err := client.VoteFire(ctx, &pb.VoteRequest{}); err != nil {
 			t.Fatal(err)

@@ -43,10 +43,10 @@ func getJSON[T any](t *testing.T, url string) (value T) {
 	t.Helper()
 	status, body := get(t, url)
 	if status != http.StatusOK {
-		t.Fatalf("%s: %d %s", url, status, body)
+		t.Fatalf("%s: got %d %s, want 200", url, status, body)
 	}
 	if err := json.Unmarshal([]byte(body), &value); err != nil {
-		t.Fatalf("%s: %v in %s", url, err, body)
+		t.Fatalf("%s: got %v, want JSON: %s", url, err, body)
 	}
 	return value
 }
@@ -58,7 +58,7 @@ func TestListIsTheBallotInOrder(t *testing.T) {
 	}
 	got := getJSON[[]web.Choice](t, demotest.Start(t).URL+"/api/list")
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -76,7 +76,7 @@ func TestVotesCount(t *testing.T) {
 	}
 	got := getJSON[[]web.Standing](t, app.URL+"/api/leaderboard")
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -97,7 +97,7 @@ func TestVoteForNothingOnTheBallot(t *testing.T) {
 	app := demotest.Start(t)
 	for _, choice := range []string{"", ":nope:", "pizza"} {
 		if got, body := get(t, app.URL+"/api/vote?choice="+choice); got != http.StatusNotFound || !strings.Contains(body, "ballot") {
-			t.Errorf("%q: %d %s", choice, got, body)
+			t.Errorf("vote for %q: got %d %s, want 404 and a word about the ballot", choice, got, body)
 		}
 	}
 }
@@ -107,7 +107,7 @@ func TestPageHasEveryEmojiAndTheGreeting(t *testing.T) {
 	status, page := get(t, app.URL+"/")
 	page = html.UnescapeString(page)
 	if status != http.StatusOK || !strings.Contains(page, banner.Greeting) {
-		t.Errorf("status %d, page:\n%s", status, page)
+		t.Errorf("got status %d, want 200 and the greeting in the page:\n%s", status, page)
 	}
 	for _, e := range catalog.All {
 		if !strings.Contains(page, e.Unicode) || !strings.Contains(page, `data-choice="`+e.Shortcode+`"`) {
@@ -116,7 +116,7 @@ func TestPageHasEveryEmojiAndTheGreeting(t *testing.T) {
 	}
 	for _, part := range []string{"/static/app.js", "/static/style.css"} {
 		if status, _ := get(t, app.URL+part); status != http.StatusOK || !strings.Contains(page, part) {
-			t.Errorf("%s: status %d, or not on the page", part, status)
+			t.Errorf("%s: got status %d, want 200 and a link to it in the page", part, status)
 		}
 	}
 }
@@ -138,7 +138,7 @@ func TestEventsFollowTheVotes(t *testing.T) {
 		return "end of stream"
 	}
 	if got := next(); got != "[]" {
-		t.Errorf("first event: %s", got)
+		t.Errorf("first event: got %s, want []", got)
 	}
 	getJSON[any](t, app.URL+"/api/vote?choice=:crab:")
 	if got, want := next(), `[{"shortcode":":crab:","unicode":"🦀","votes":1}]`; got != want {

@@ -33,7 +33,7 @@ func TestRules(t *testing.T) {
 		cmd := exec.Command("unshare", "-rn", "nft", "-c", "-f", "-")
 		cmd.Stdin = strings.NewReader(text)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("nft refused the rules: %v: %s\n%s", err, out, text)
+			t.Errorf("nft refused the rules, want them accepted: %v: %s\n%s", err, out, text)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func TestThreadsLeaveNamespacesBehind(t *testing.T) {
 		return errors.New("passed on")
 	})
 	if err == nil || err.Error() != "passed on" || inside == own || inside == "" {
-		t.Errorf("inside %s (own %s), error %v", inside, own, err)
+		t.Errorf("inside %s (own %s), error %v; want another namespace and the error passed on", inside, own, err)
 	}
 	for range 20 { // threads that continue must not have been moved
 		err := onThread(func() error {
@@ -117,10 +117,10 @@ func TestPauseAndStart(t *testing.T) {
 		t.Errorf("inside the pod: %q, want %q", got, want)
 	}
 	if after, _ := os.ReadFile("/etc/hosts"); string(after) != string(before) {
-		t.Error("the machine's own hosts file changed")
+		t.Error("the machine's own hosts file changed, want it unchanged")
 	}
 	if name, _ := os.Hostname(); name == "a-pod" {
-		t.Error("the machine's own name changed")
+		t.Error("the machine's own name changed, want it unchanged")
 	}
 	if pids := CgroupProcs(cgroup); len(pids) != 1 || pids[0] != pause.Process.Pid {
 		t.Errorf("processes %v, want %d", pids, pause.Process.Pid)
@@ -200,11 +200,11 @@ func TestLookPath(t *testing.T) {
 	}
 	env := []string{"PATH=/nowhere:" + dir}
 	if got, err := LookPath("prog", env); err != nil || got != filepath.Join(dir, "prog") {
-		t.Errorf("%s, %v", got, err)
+		t.Errorf("LookPath(prog) = %s, %v; want %s", got, err, filepath.Join(dir, "prog"))
 	}
 	for _, name := range []string{"data", "none", "./prog", ".."} {
 		if got, err := LookPath(name, env); err == nil {
-			t.Errorf("%s found at %s", name, got)
+			t.Errorf("LookPath(%s) = %s, want an error", name, got)
 		}
 	}
 }

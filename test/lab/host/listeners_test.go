@@ -27,7 +27,7 @@ func TestListeners(t *testing.T) {
 		}
 		got, err := l.Ports()
 		if diff := cmp.Diff(all, got); err != nil || diff != "" {
-			t.Errorf("%v %s", err, diff)
+			t.Errorf("error %v, ports (-want +got):\n%s", err, diff)
 		}
 	}
 	want()

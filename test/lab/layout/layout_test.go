@@ -55,7 +55,7 @@ func TestPodNetnsIsUniqueAndFits(t *testing.T) {
 	long := strings.Repeat("x", 250)
 	one, two := l.PodNetns("ns", long+"1"), l.PodNetns("ns", long+"2")
 	if one == two || len(one) > 255 {
-		t.Errorf("long names: %d bytes, equal %v", len(one), one == two)
+		t.Errorf("long names: %d bytes, equal: %v; want up to 255 bytes and different names", len(one), one == two)
 	}
 }
 

@@ -40,7 +40,7 @@ func FuzzExpand(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in, value string) {
 		got := Expand(in, map[string]string{"A": value})
 		if !strings.Contains(in, "$") && got != in {
-			t.Errorf("Expand(%q) = %q", in, got)
+			t.Errorf("Expand(%q) = %q, want it unchanged", in, got)
 		}
 	})
 }
@@ -69,13 +69,13 @@ func TestEnvironment(t *testing.T) {
 	}
 	want := []string{"PATH=/bin", "NAME=web", "IPS=10.0.0.1,fd::1", "LABEL=c", "WHERE=web $(LATER)", "LATER=x"}
 	if diff := cmp.Diff(want, env); diff != "" {
-		t.Error(diff)
+		t.Errorf("environment (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"web", "--at=web $(LATER)", "/bin", "$(NONE)"}, Command(c, env)); diff != "" {
-		t.Error(diff)
+		t.Errorf("command (-want +got):\n%s", diff)
 	}
 	c.Env = []corev1.EnvVar{{Name: "X", ValueFrom: ref("spec.nope")}}
 	if _, err := Environment(pod, c, nil); err == nil || !strings.Contains(err.Error(), "spec.nope") {
-		t.Errorf("error %v", err)
+		t.Errorf("got %v, want an error that names spec.nope", err)
 	}
 }

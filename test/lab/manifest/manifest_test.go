@@ -99,10 +99,10 @@ func TestEncodeIsReadBack(t *testing.T) {
 		}
 		again, _, err := Parse([]File{{"again", string(text)}})
 		if err != nil || len(again) != 1 {
-			t.Fatalf("%v\n%s", err, text)
+			t.Fatalf("got %d objects, %v; want one of\n%s", len(again), err, text)
 		}
 		if diff := cmp.Diff(o.Object, again[0].Object); diff != "" {
-			t.Error(diff)
+			t.Errorf("object read again (-want +got):\n%s", diff)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func TestRead(t *testing.T) {
 		got = append(got, f.Text)
 	}
 	if diff := cmp.Diff([]string{"a.json", "b.yaml", "notes.txt"}, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("files (-want +got):\n%s", diff)
 	}
 	for _, bad := range []string{t.TempDir(), filepath.Join(dir, "none.yaml")} {
 		if _, err := Read(bad); err == nil {
@@ -139,7 +139,7 @@ func FuzzParse(f *testing.F) {
 		docs := split(text)
 		for _, d := range docs {
 			if d.line < 1 || d.line > strings.Count(text, "\n")+1 {
-				t.Errorf("document at line %d of %q", d.line, text)
+				t.Errorf("got a document at line %d, want a line of %q", d.line, text)
 			}
 		}
 		Parse([]File{{"f", text}})

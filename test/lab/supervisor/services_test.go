@@ -85,7 +85,7 @@ fd78::1 web.shop.svc.cluster.local web.shop.svc web.shop web
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if got := hostsFile(objects[4].(*corev1.Pod), objects); strings.Contains(got, " web\n") || !strings.Contains(got, " web.shop\n") {
-		t.Errorf("names in another namespace:\n%s", got)
+		t.Errorf("hosts file in another namespace: want web.shop and no web, got:\n%s", got)
 	}
 }
 
@@ -122,18 +122,18 @@ func TestScheduleSpreads(t *testing.T) {
 		t.Errorf("index %d, %v: an address was reused at once, want a new one", index, err)
 	}
 	if _, _, err := place(at("g", "node-3")); err == nil || !strings.Contains(err.Error(), "node-1 to node-2") {
-		t.Errorf("error %v", err)
+		t.Errorf("node-3: got %v, want an error that names node-1 to node-2", err)
 	}
 	for n := 0; ; n++ {
 		_, index, err := place(at(strings.Repeat("x", n+1), "node-1"))
 		if err != nil {
 			if n != 250 { // 253 addresses without those of a, b and f
-				t.Errorf("full after %d: %v", n, err)
+				t.Errorf("full after %d pods, want 250: %v", n, err)
 			}
 			break
 		}
 		if index < layout.FirstPod || index > layout.LastPod {
-			t.Fatalf("index %d", index)
+			t.Fatalf("index %d, want %d to %d", index, layout.FirstPod, layout.LastPod)
 		}
 	}
 }
@@ -142,10 +142,10 @@ func TestDeploymentOf(t *testing.T) {
 	d := &deployment{obj: newDeployment("web-front"), hash: "5d4f", set: "uid"}
 	p := podOf(d)
 	if deploymentOf(p) != "web-front" || !strings.HasPrefix(p.Name, "web-front-5d4f-") || len(p.Name) != len("web-front-5d4f-")+5 {
-		t.Errorf("pod %s of %q", p.Name, deploymentOf(p))
+		t.Errorf("got pod %s of %q, want web-front-5d4f-… of web-front", p.Name, deploymentOf(p))
 	}
 	if p.Labels["pod-template-hash"] != "5d4f" || d.obj.Spec.Template.Labels["pod-template-hash"] != "" {
-		t.Errorf("labels of pod %v and template %v", p.Labels, d.obj.Spec.Template.Labels)
+		t.Errorf("labels of pod %v and template %v, want the hash only in the pod's", p.Labels, d.obj.Spec.Template.Labels)
 	}
 	if got := deploymentOf(readyPod("a", "", "", true)); got != "" {
 		t.Errorf("a bare pod belongs to %q, want none", got)
@@ -181,7 +181,7 @@ func TestMeshed(t *testing.T) {
 		{with("disabled"), ns, false},
 	} {
 		if got := meshed(c.pod, c.ns); got != c.want {
-			t.Errorf("case %d: %v", i, got)
+			t.Errorf("case %d: meshed = %v, want %v", i, got, c.want)
 		}
 	}
 }

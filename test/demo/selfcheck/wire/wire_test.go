@@ -31,7 +31,7 @@ func TestParseFrameReadsWhatNewFrameWrites(t *testing.T) {
 			t.Fatalf("%v: not parsed, want it parsed", want)
 		}
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
-			t.Error(diff)
+			t.Errorf("segment (-want +got):\n%s", diff)
 		}
 	}
 }
@@ -117,7 +117,7 @@ func TestCapture(t *testing.T) {
 	defer cancel()
 	if os.Geteuid() != 0 {
 		if err := Capture(ctx, io.Discard, "lo"); err == nil || !strings.Contains(err.Error(), "are you root?") {
-			t.Errorf("got error %v", err)
+			t.Errorf("without root: got %v, want an error that asks for root", err)
 		}
 		return
 	}
@@ -171,7 +171,7 @@ func FuzzParseFrame(f *testing.F) {
 	f.Add(NewFrame(Segment{netip.MustParseAddrPort("[fd77::2]:40000"), netip.MustParseAddrPort("[fd77::3]:8080"), []byte("hello")}))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if s, ok := ParseFrame(frame); ok && len(s.Payload) > len(frame)-ethernetHeader-40 {
-			t.Errorf("payload of %d bytes in a frame of %d", len(s.Payload), len(frame))
+			t.Errorf("payload of %d bytes in a frame of %d, want it to fit", len(s.Payload), len(frame))
 		}
 	})
 }
@@ -185,7 +185,7 @@ func FuzzReadFrame(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{0xff}, pcapRecord))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if frame, err := ReadFrame(bytes.NewReader(data)); err == nil && len(frame) > len(data)-pcapRecord {
-			t.Errorf("frame of %d bytes from %d", len(frame), len(data))
+			t.Errorf("frame of %d bytes from %d, want it to fit", len(frame), len(data))
 		}
 	})
 }
