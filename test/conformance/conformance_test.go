@@ -45,7 +45,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// patientOptions returns the suite's own options, with longer time-outs where the
+// patientOptions returns the suite's own options, with longer timeouts where the
 // suite's are shortest, for a busy machine.
 func patientOptions(t *testing.T) suite.ConformanceOptions {
 	opts := conformance.DefaultOptions(t)

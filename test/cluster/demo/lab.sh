@@ -1,12 +1,12 @@
 #!/bin/sh
-# What democheck asks of the lab, answered by the cluster: pods, exec, node-exec
-# and agent, with the arguments that bin/lab takes.
+# Runs the commands of the lab that democheck uses on the cluster: pods, exec,
+# node-exec and agent, with the arguments of bin/lab.
 set -eu
 cd "$(dirname "$0")/../../.."
 
 kubectl() { bin/cluster kubectl -- "$@"; }
 
-# agent_on NAME is the agent's pod on a node.
+# agent_on NAME prints the name of the agent's pod on a node.
 agent_on() {
     kubectl get pods -n underlane-system -l app.kubernetes.io/name=underlane-agent \
         --field-selector "spec.nodeName=$1" -o 'jsonpath={.items[0].metadata.name}'

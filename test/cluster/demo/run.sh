@@ -30,8 +30,8 @@ for deployment in web emoji voting banner vote-bot; do
     kubectl rollout status -n emojivote "deploy/$deployment" --timeout 300s
 done
 kubectl wait --for=condition=Ready --timeout=300s pod/outsider
-# Rolled out is no more than started: the page is whole once all listen and the
-# DNS and the endpoints have followed.
+# A rolled out deployment has only started. The page is complete when all servers
+# listen and DNS and endpoints are up to date.
 page() { kubectl exec -n emojivote deploy/vote-bot -- emojivote get http://web/ | grep -q 'May the best emoji win!'; }
 tries=60
 until page; do

@@ -50,7 +50,7 @@ disabled_plugins = [
   sandbox = "` + PauseImage + `"
 
 [plugins."io.containerd.cri.v1.runtime"]
-  # Without CAP_SYS_RESOURCE nobody may lower an OOM score.
+  # Lowering an OOM score needs CAP_SYS_RESOURCE.
   restrict_oom_score_adj = true
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["/usr/lib/cni"]
@@ -118,11 +118,11 @@ clusterDNS: [@dns]
 clusterDomain: cluster.local
 resolvConf: ""
 volumePluginDir: /run/node/volume-plugins
-# A node that is lost is known to be lost in seconds, not in minutes.
+# Detect the loss of a node in seconds, not in minutes.
 nodeLeaseDurationSeconds: 8
 nodeStatusUpdateFrequency: 5s
 syncFrequency: 10s
-# The disk is the machine's, and none of the cluster's business.
+# The disk belongs to the machine, so the cluster does not manage it.
 evictionHard: {memory.available: "0%", nodefs.available: "0%", nodefs.inodesFree: "0%", imagefs.available: "0%"}
 imageGCHighThresholdPercent: 100
 localStorageCapacityIsolation: false

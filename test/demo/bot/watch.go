@@ -12,7 +12,7 @@ import (
 // watch keeps the leaderboard's event stream open, like a page in a browser, and
 // reopens it when it ends. It returns when ctx ends.
 func (b *Bot) watch(ctx context.Context) {
-	client := http.Client{Transport: b.client.Transport} // no time-out: the stream is endless
+	client := http.Client{Transport: b.client.Transport} // no timeout: the stream is endless
 	for {
 		err := follow(ctx, &client, b.Web+"/api/events")
 		select {

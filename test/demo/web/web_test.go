@@ -147,7 +147,7 @@ func TestEventsFollowTheVotes(t *testing.T) {
 }
 
 // TestBackendsAway checks that a gRPC call without a server ends with the page's
-// time-out, and that the health check does not depend on backends.
+// timeout, and that the health check does not depend on backends.
 func TestBackendsAway(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The floor of the benchmark: a forwarder that does nothing but move bytes,
-// one thread, epoll, with OpenSSL where mutual TLS is asked for. No parsing, no
-// pools, no time limits. What a proxy costs above it is what it does.
+// The floor of the benchmark: a forwarder that only moves bytes, with one thread,
+// epoll, and OpenSSL for mutual TLS. It has no parser, no pools and no timeouts.
+// The cost of a proxy above the floor is the cost of its features.
 //
 // Usage: floor [-c CERT -k KEY -a ANCHORS] LISTEN=CONNECT[+in|+out]...
 // LISTEN and CONNECT are IPv4:PORT. +in: TLS on the listening side; +out: TLS on
@@ -28,21 +28,21 @@ struct pair;
 // One end of a forwarded connection, or a listener (pair is NULL).
 struct end {
 	int fd;
-	uint32_t events; // registered
+	uint32_t events; // registered with epoll
 	SSL *ssl;
 	struct pair *pair;
 	struct route *route;
-	int ready; // connected, and its handshake done
-	int eof;   // nothing more comes from it
-	int shut;  // it was told that nothing more comes
-	char *out; // what it did not take yet
+	int ready; // connected, and the handshake is complete
+	int eof;   // the peer has ended its direction
+	int shut;  // our direction to the peer is shut down
+	char *out; // bytes that still have to be written to it
 	size_t len;
 };
 
 struct pair {
 	struct end a, b; // client, server
 	int dead;
-	struct pair *next; // of those to free
+	struct pair *next; // next pair to free
 };
 
 struct route {
@@ -79,7 +79,8 @@ static void end_close(struct end *e) {
 	free(e->out);
 }
 
-// bury closes a pair. Its memory is kept until the events at hand are over.
+// bury closes a pair. Its memory is freed after the current batch of events, which
+// may still refer to it.
 static void bury(struct pair *p) {
 	if (p->dead)
 		return;
@@ -90,7 +91,7 @@ static void bury(struct pair *p) {
 	graves = p;
 }
 
-// again says what a TLS call that could not finish waits for; 0 is failure.
+// again returns the event that an unfinished TLS call waits for, 0 after a failure.
 static uint32_t again(struct end *e, int ret) {
 	switch (SSL_get_error(e->ssl, ret)) {
 	case SSL_ERROR_WANT_READ: return EPOLLIN;
@@ -100,7 +101,8 @@ static uint32_t again(struct end *e, int ret) {
 	return 0;
 }
 
-// put writes; what is not taken is -1, and errno is EAGAIN if it may be later.
+// put is like write(2). If nothing was written it returns -1, with errno EAGAIN if
+// the caller may try again later.
 static ssize_t put(struct end *e, const char *p, size_t n) {
 	if (!e->ssl)
 		return write(e->fd, p, n);
@@ -111,7 +113,7 @@ static ssize_t put(struct end *e, const char *p, size_t n) {
 	return -1;
 }
 
-// get reads like read(2).
+// get is like read(2).
 static ssize_t get(struct end *e, char *p, size_t n) {
 	if (!e->ssl)
 		return read(e->fd, p, n);
@@ -124,7 +126,8 @@ static ssize_t get(struct end *e, char *p, size_t n) {
 	return -1;
 }
 
-// settle registers for what both ends wait for, and ends what is over.
+// settle registers the events that both ends wait for, and shuts down directions
+// that are complete.
 static void settle(struct pair *p) {
 	struct end *ends[] = {&p->a, &p->b};
 	for (int i = 0; i < 2; i++) {
@@ -152,7 +155,7 @@ static void settle(struct pair *p) {
 	}
 }
 
-// forward brings n bytes to an end, or keeps what it does not take.
+// forward writes n bytes to an end and keeps those that cannot be written yet.
 static int forward(struct end *to, const char *p, size_t n) {
 	while (n) {
 		ssize_t w = put(to, p, n);
@@ -171,7 +174,7 @@ static int forward(struct end *to, const char *p, size_t n) {
 	return 0;
 }
 
-// advance goes on with connecting and handshaking; 0 while that takes longer.
+// advance continues connecting and the handshake. It returns 0 until both are done.
 static int advance(struct end *e) {
 	if (e->ready)
 		return 1;
@@ -199,10 +202,10 @@ static int advance(struct end *e) {
 	return !e->pair->dead;
 }
 
-// flows says whether bytes of an end can be brought to the other now.
+// flows reports whether bytes can be moved from an end to the other now.
 static int flows(struct end *e) { return e->ready && !e->eof && other(e)->ready && !other(e)->len; }
 
-// pull brings what an end has said to the other.
+// pull moves received bytes from an end to the other.
 static int pull(struct end *e) {
 	do {
 		ssize_t n = get(e, chunk, sizeof chunk);
@@ -228,7 +231,7 @@ static void moved(struct end *e, uint32_t events) {
 		bury(p);
 		return;
 	}
-	// What OpenSSL has read already makes no event.
+	// epoll reports no event for bytes that OpenSSL has already read.
 	struct end *ends[] = {&p->a, &p->b};
 	for (int i = 0; i < 2; i++)
 		if (ends[i]->ssl && flows(ends[i]) && SSL_has_pending(ends[i]->ssl) && pull(ends[i]) < 0) {
