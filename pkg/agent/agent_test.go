@@ -78,7 +78,7 @@ func TestTranslate(t *testing.T) {
 		return &e
 	}
 	out := tap.Event{
-		Origin: tap.FromKernel, Direction: mesh.Outbound, TLS: tap.TLSPassed, Protocol: "tcp", Process: "curl", Retransmits: 3,
+		Origin: tap.FromKernel, Direction: mesh.Outbound, TLS: tap.TLSNotProxied, Protocol: "tcp", Process: "curl", Retransmits: 3,
 		Source: tap.Peer{Addr: own, Workload: web}, Destination: tap.Peer{Addr: other},
 		ReadBytes: 10, WriteBytes: 20, Duration: time.Second,
 	}

@@ -40,7 +40,7 @@ func (a *Agent) translate(e *redirect.Event, pod *mesh.Workload) tap.Event {
 	out := tap.Event{
 		Origin: tap.FromKernel, Kind: tap.ConnClose, Time: time.Now(),
 		Source: own, Destination: other, Direction: mesh.Outbound,
-		TLS: tap.TLSPassed, Protocol: "tcp",
+		TLS: tap.TLSNotProxied, Protocol: "tcp",
 		Process: e.Process, SRTT: e.SRTT, Retransmits: e.Retransmits,
 		Duration: e.Duration, ReadBytes: e.Sent, WriteBytes: e.Received,
 	}

@@ -24,7 +24,7 @@ type Budget struct {
 	hasMin  bool
 
 	minimum limit.Bucket
-	turning sync.Mutex
+	clearMu sync.Mutex // held while at clears a slot
 	ring    [slots]slotCount
 }
 
@@ -87,8 +87,8 @@ func (b *Budget) at(now time.Duration) *slotCount {
 	if s.number.Load() >= n {
 		return s
 	}
-	b.turning.Lock()
-	defer b.turning.Unlock()
+	b.clearMu.Lock()
+	defer b.clearMu.Unlock()
 	if s.number.Load() < n {
 		s.requests.Store(0)
 		s.retries.Store(0)

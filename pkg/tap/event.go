@@ -43,7 +43,7 @@ const (
 	TLSSameNode   = "same-node"   // never left this kernel, which vouches for the identities
 	TLSNoIdentity = "no-identity" // the peer is outside the mesh
 	TLSAgentDown  = "agent-down"  // fell back to plaintext: the peer's agent did not answer
-	TLSPassed     = "not-proxied" // kernel event of a connection that is not proxied
+	TLSNotProxied = "not-proxied" // kernel event of a connection that is not proxied
 )
 
 // Event is one record. A request makes up to three (RequestInit, ResponseInit,

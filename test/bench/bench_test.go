@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 // TestHarness runs everything in the smallest setting and checks that each figure
 // is there. It does not check their values.
 func TestHarness(t *testing.T) {
-	lab.Bare(t) // skips the test without root
+	lab.New(t) // skips the test without root
 	bin := lab.Bin(t)
 	s := &settings{
 		quick: true, works: "http1-16|grpc|tcp-1", topologies: "cross-node",

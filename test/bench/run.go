@@ -143,8 +143,8 @@ func noteErrors(c *report.Cell, res *load.Result) {
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// each1 returns total divided by n, NaN if n is 0.
-func each1(total, n float64) float64 {
+// ratio returns total divided by n, NaN if n is 0.
+func ratio(total, n float64) float64 {
 	if n == 0 {
 		return math.NaN()
 	}
@@ -154,8 +154,8 @@ func each1(total, n float64) float64 {
 func saturated(c *report.Cell, w work.Work, res *load.Result) {
 	n := float64(res.Requests)
 	c.Rate = append(c.Rate, n/res.Seconds)
-	c.CPU = append(c.CPU, each1(res.Usage.CPU.Seconds()*unit(w), n))
-	c.Switches = append(c.Switches, each1(float64(res.Usage.Switches), n))
+	c.CPU = append(c.CPU, ratio(res.Usage.CPU.Seconds()*unit(w), n))
+	c.Switches = append(c.Switches, ratio(float64(res.Usage.Switches), n))
 	c.RSS = append(c.RSS, float64(res.Usage.RSS))
 	if w.Mode == work.Echo {
 		quantiles(c, res)
@@ -164,7 +164,7 @@ func saturated(c *report.Cell, w work.Work, res *load.Result) {
 }
 
 func paced(c *report.Cell, w work.Work, res *load.Result) {
-	c.PacedCPU = append(c.PacedCPU, each1(res.Usage.CPU.Seconds()*unit(w), float64(res.Requests)))
+	c.PacedCPU = append(c.PacedCPU, ratio(res.Usage.CPU.Seconds()*unit(w), float64(res.Requests)))
 	c.Late = append(c.Late, micros(res.Late.Quantile(0.99)))
 	quantiles(c, res)
 	noteErrors(c, res)

@@ -124,10 +124,10 @@ func used() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// Bearable fails the test if a handshake with a bomb costs, for both ends together,
+// CheckCost fails the test if a handshake with a bomb costs, for both ends together,
 // many times as much as one with an ordinary untrusted chain. Without bounds, 99
 // CAs with the same name and P-521 keys cost three hundred times as much.
-func Bearable(t testing.TB, id string, handshake func(tls.Certificate)) {
+func CheckCost(t testing.TB, id string, handshake func(tls.Certificate)) {
 	t.Helper()
 	const times = 30
 	ordinary := Chain(t, id, elliptic.P256(), 1, false)

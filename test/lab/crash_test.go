@@ -74,7 +74,7 @@ func TestHungSupervisorIsTakenDown(t *testing.T) {
 }
 
 func TestLabFollowsItsOwner(t *testing.T) {
-	l := lab.Bare(t)
+	l := lab.New(t)
 	owner := exec.Command("sleep", "1000")
 	if err := owner.Start(); err != nil {
 		t.Fatal(err)

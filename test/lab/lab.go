@@ -63,7 +63,7 @@ var serial atomic.Int32
 // goes down at the end of the test or of the test's process.
 func Up(t testing.TB, opts Options, manifests ...string) *Lab {
 	t.Helper()
-	l := Bare(t)
+	l := New(t)
 	l.opts = opts
 	args := []string{"up", "--nodes", strconv.Itoa(cmp.Or(opts.Nodes, 2))}
 	if os.Getenv(KeepVariable) == "" {
@@ -88,8 +88,8 @@ func Up(t testing.TB, opts Options, manifests ...string) *Lab {
 	return l
 }
 
-// Bare returns a lab that is not up, for tests that call its commands themselves.
-func Bare(t testing.TB) *Lab {
+// New returns a lab that is not up, for tests that call its commands themselves.
+func New(t testing.TB) *Lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("left out: the lab makes namespaces and cgroups, and that needs root")

@@ -235,7 +235,7 @@ func TestUpSaysWhyAPodIsNotReady(t *testing.T) {
 			if err := os.WriteFile(file, []byte(c.manifest), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			l := lab.Bare(t)
+			l := lab.New(t)
 			r := lab.Run(l.Command("up", "--no-mesh", "--nodes", "1", "--wait", "3s", file))
 			if r.Code != 1 {
 				t.Fatalf("want failure: %s", r)

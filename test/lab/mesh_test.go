@@ -92,7 +92,7 @@ func TestAgentsAndController(t *testing.T) {
 }
 
 func TestUpSaysWhyTheMeshIsNotReady(t *testing.T) {
-	l := lab.Bare(t)
+	l := lab.New(t)
 	r := lab.Run(l.Command("up", "--bin", fakeBin, "--agent-arg=--fail", "testdata/late.yaml"))
 	for _, want := range []string{"the agent of node-1", "exit status 1", "cannot work like this"} {
 		if r.Code != 1 || !strings.Contains(r.Stderr, want) {

@@ -21,7 +21,7 @@ func TestCertificateBombs(t *testing.T) {
 	if err := creds.TLS().VerifyConnection(tls.ConnectionState{PeerCertificates: bombs.Parse(t, bomb)}); !errors.Is(err, certchain.ErrBounds) {
 		t.Error(err)
 	}
-	bombs.Bearable(t, controllerID, func(c tls.Certificate) {
+	bombs.CheckCost(t, controllerID, func(c tls.Certificate) {
 		if err := bombs.Refused(n.addr, bombs.Client(c, "h2")); err == nil {
 			t.Error("not refused")
 		}

@@ -29,7 +29,7 @@ func TestCertificateBombs(t *testing.T) {
 	if !errors.Is(err, certchain.ErrBounds) || mtls.HandshakeReason(err) != mesh.ReasonTLSPeer {
 		t.Error(err)
 	}
-	bombs.Bearable(t, nodeID, func(cert tls.Certificate) {
+	bombs.CheckCost(t, nodeID, func(cert tls.Certificate) {
 		// A bomb of that size is cut off; what is smaller gets an alert.
 		if err := bombs.Refused(c.addr, bombs.Client(cert, "h2")); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("not refused: %v", err)

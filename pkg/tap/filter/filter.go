@@ -82,8 +82,8 @@ func (f *Filter) Match(e *tap.Event) bool {
 }
 
 func (f *Filter) matchEnds(e *tap.Event) bool {
-	source := f.target.matchSource(e) && f.counts(e.Source.Workload)
-	destination := f.target.matchDestination(e) && f.counts(e.Destination.Workload)
+	source := f.target.matchSource(e) && f.selects(e.Source.Workload)
+	destination := f.target.matchDestination(e) && f.selects(e.Destination.Workload)
 	if f.directed {
 		source, destination = source && f.to.matchDestination(e), false
 	}
@@ -100,8 +100,8 @@ func (f *Filter) matchEnds(e *tap.Event) bool {
 	return destination && (f.view == TargetSide || !source)
 }
 
-// counts reports whether w is one of the pods that the request is restricted to.
-func (f *Filter) counts(w *mesh.Workload) bool {
+// selects reports whether w is one of the pods that the request is restricted to.
+func (f *Filter) selects(w *mesh.Workload) bool {
 	return f.pods == nil || w != nil && f.pods[w.UID]
 }
 

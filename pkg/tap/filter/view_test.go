@@ -35,8 +35,8 @@ func TestView(t *testing.T) {
 		"target is a service":   {Request{Target: "svc/voting-svc"}, tap.TLSTrue, tap.FromProxy, [3]seen{{true, false}, {true, false}, {true, false}}},
 		"server, agent away":    {Request{Target: "deploy/voting"}, tap.TLSAgentDown, tap.FromProxy, [3]seen{{true, true}, {true, true}, {true, true}}},
 		"server, same node":     {Request{Target: "deploy/voting"}, tap.TLSSameNode, tap.FromProxy, [3]seen{{true, true}, {true, true}, {true, true}}},
-		"kernel, both":          {Request{Target: "ns/emojivoto"}, tap.TLSPassed, tap.FromKernel, [3]seen{{true, true}, {true, true}, {true, false}}},
-		"kernel, server":        {Request{Target: "deploy/voting"}, tap.TLSPassed, tap.FromKernel, [3]seen{{true, true}, {true, true}, {true, true}}},
+		"kernel, both":          {Request{Target: "ns/emojivoto"}, tap.TLSNotProxied, tap.FromKernel, [3]seen{{true, true}, {true, true}, {true, false}}},
+		"kernel, server":        {Request{Target: "deploy/voting"}, tap.TLSNotProxied, tap.FromKernel, [3]seen{{true, true}, {true, true}, {true, true}}},
 		"target is neither":     {Request{Target: "deploy/db"}, tap.TLSTrue, tap.FromProxy, [3]seen{}},
 	} {
 		for view, want := range c.want {

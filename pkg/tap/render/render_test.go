@@ -65,7 +65,7 @@ func TestLine(t *testing.T) {
 		"close": {event(tap.ConnClose, nil), "close " + flow + " duration=2001700µs sent=17B received=5B"},
 		"close, kernel": {
 			event(tap.ConnClose, func(e *tap.Event) {
-				e.Origin, e.TLS, e.Process, e.SRTT, e.Retransmits = tap.FromKernel, tap.TLSPassed, "curl", 250*time.Microsecond, 2
+				e.Origin, e.TLS, e.Process, e.SRTT, e.Retransmits = tap.FromKernel, tap.TLSNotProxied, "curl", 250*time.Microsecond, 2
 			}),
 			"close id=3:12 proxy=out src=10.42.1.2:49152 dst=[fd42::9]:8080 tls=not-proxied process=curl duration=2001700µs sent=17B received=5B srtt=250µs retransmits=2",
 		},

@@ -34,7 +34,7 @@ func end(path string, d time.Duration, status int) *tap.Event {
 func conn(kind tap.Kind, d time.Duration, reason mesh.Reason) *tap.Event {
 	return &tap.Event{
 		Kind: kind, Time: epoch, Source: peer("web", "node-1", "10.0.0.1:999"), Destination: peer("", "", "192.0.2.1:443"),
-		SNI: "example.org", Duration: d, Reason: reason, TLS: tap.TLSPassed,
+		SNI: "example.org", Duration: d, Reason: reason, TLS: tap.TLSNotProxied,
 	}
 }
 
@@ -159,9 +159,9 @@ func TestSameNodeCountsOnce(t *testing.T) {
 		want   uint64
 	}{
 		"mutual TLS":            {tap.FromProxy, tap.TLSTrue, true, 1},
-		"kernel":                {tap.FromKernel, tap.TLSPassed, true, 1},
+		"kernel":                {tap.FromKernel, tap.TLSNotProxied, true, 1},
 		"unmeshed client":       {tap.FromProxy, tap.TLSNoIdentity, false, 2},
-		"unmeshed client, bare": {tap.FromKernel, tap.TLSPassed, false, 2},
+		"unmeshed client, bare": {tap.FromKernel, tap.TLSNotProxied, false, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := NewTable(false, 0)

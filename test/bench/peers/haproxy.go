@@ -39,7 +39,7 @@ defaults
 			out = fmt.Sprintf(" ssl crt %s ca-file %s verify required verifyhost %s sni str(%s)%s%s", s.PKI.Both, s.PKI.Anchors, pki.Name, pki.Name, alpn, proto)
 		}
 		fmt.Fprintf(&b, "listen %s\n  mode %s\n%s  bind %s%s\n  server s %s%s pool-max-conn -1\n",
-			h.Port.Name+"-"+fmt.Sprint(h.Listen.Port()), mode, word(mode == "http", "  http-reuse always\n"), h.Listen, in, h.Connect, out)
+			h.Port.Name+"-"+fmt.Sprint(h.Listen.Port()), mode, textIf(mode == "http", "  http-reuse always\n"), h.Listen, in, h.Connect, out)
 	}
 	return map[string]string{"haproxy.cfg": b.String()}, []string{"-db", "-f", "haproxy.cfg"}
 }

@@ -33,16 +33,16 @@ func nginxConfig(s Setup) (map[string]string, []string) {
 	for i, h := range s.Hops {
 		if h.Port.Proto == work.ProtoTCP {
 			fmt.Fprintf(&stream, "  server {\n    listen %s%s;\n    tcp_nodelay on;\n%s    proxy_pass %s;\n%s  }\n",
-				h.Listen, word(h.TLSIn, " ssl"), nginxIn(s, h), h.Connect, nginxOut(s, h, "proxy", "    proxy_ssl on;\n"))
+				h.Listen, textIf(h.TLSIn, " ssl"), nginxIn(s, h), h.Connect, nginxOut(s, h, "proxy", "    proxy_ssl on;\n"))
 			continue
 		}
 		fmt.Fprintf(&http, "  upstream up%d { server %s; keepalive 512; keepalive_requests 1000000000; }\n", i, h.Connect)
 		if h.Port.Proto == work.ProtoHTTP2 {
 			fmt.Fprintf(&http, "  server {\n    listen %s%s http2;\n%s    location / {\n      grpc_pass grpc%s://up%d;\n%s    }\n  }\n",
-				h.Listen, word(h.TLSIn, " ssl"), nginxIn(s, h), word(h.TLSOut, "s"), i, nginxOut(s, h, "grpc", ""))
+				h.Listen, textIf(h.TLSIn, " ssl"), nginxIn(s, h), textIf(h.TLSOut, "s"), i, nginxOut(s, h, "grpc", ""))
 		} else {
 			fmt.Fprintf(&http, "  server {\n    listen %s%s;\n%s    location / {\n      proxy_pass http%s://up%d;\n      proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n      proxy_set_header Host $http_host;\n%s    }\n  }\n",
-				h.Listen, word(h.TLSIn, " ssl"), nginxIn(s, h), word(h.TLSOut, "s"), i, nginxOut(s, h, "proxy", ""))
+				h.Listen, textIf(h.TLSIn, " ssl"), nginxIn(s, h), textIf(h.TLSOut, "s"), i, nginxOut(s, h, "proxy", ""))
 		}
 	}
 	text := fmt.Sprintf(`%suser root;
@@ -59,7 +59,7 @@ http {
   http2_max_concurrent_streams 1024;
   grpc_read_timeout 1h; grpc_send_timeout 1h; client_body_timeout 1h; client_max_body_size 0;
 %s}
-`, word(stream.Len() > 0, "load_module "+nginxStream+";\n"), s.CPUs, http.String())
+`, textIf(stream.Len() > 0, "load_module "+nginxStream+";\n"), s.CPUs, http.String())
 	if stream.Len() > 0 {
 		text += "stream {\n  proxy_timeout 1h;\n" + stream.String() + "}\n"
 	}
@@ -94,9 +94,9 @@ func nginxOut(s Setup, h Hop, module, first string) string {
 	return out
 }
 
-// word returns text if applies is true.
-func word(applies bool, text string) string {
-	if applies {
+// textIf returns text if cond is true, and "" otherwise.
+func textIf(cond bool, text string) string {
+	if cond {
 		return text
 	}
 	return ""

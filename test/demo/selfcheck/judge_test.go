@@ -116,7 +116,7 @@ func TestCheckIdentities(t *testing.T) {
 		"plaintext": {extra(tapEvent("web", "voting", mesh.Outbound, tap.TLSAgentDown), func(e *tap.Event) {
 			e.Destination.Identity = mesh.Identity{}
 		}), "tls=agent-down"},
-		"around the proxy": {extra(tapEvent("web", "banner", mesh.Outbound, tap.TLSPassed), func(e *tap.Event) {
+		"around the proxy": {extra(tapEvent("web", "banner", mesh.Outbound, tap.TLSNotProxied), func(e *tap.Event) {
 			e.Kind, e.Origin = tap.ConnClose, tap.FromKernel
 		}), "tls=not-proxied"},
 		"another's identity": {extra(tapEvent("vote-bot", "web", mesh.Inbound, tap.TLSTrue), func(e *tap.Event) {

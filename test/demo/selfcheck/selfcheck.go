@@ -99,12 +99,12 @@ func (d demo) exec(ctx context.Context, namespace, pod string, subcommand ...str
 // observation may see it, because the machine may be busy.
 var errNotSeen = errors.New("it shows nothing")
 
-// looks is the number of observations, each twice as long as the one before.
-const looks = 3
+// observations is the number of observations, each twice as long as the one before.
+const observations = 3
 
-func longer(long time.Duration, look func(time.Duration) (string, error)) (saw string, err error) {
-	for range looks {
-		if saw, err = look(long); !errors.Is(err, errNotSeen) {
+func longer(long time.Duration, observe func(time.Duration) (string, error)) (saw string, err error) {
+	for range observations {
+		if saw, err = observe(long); !errors.Is(err, errNotSeen) {
 			break
 		}
 		long *= 2

@@ -27,7 +27,7 @@ func Pause(cgroup, hostname string, files map[string]string) (*exec.Cmd, error) 
 	if err := Start(cmd, Place{Cgroup: cgroup}); err != nil {
 		return nil, fmt.Errorf("start the pod's pause process: %w", err)
 	}
-	err := InProcess(cmd.Process.Pid, func() error { return dress(hostname, files) })
+	err := InProcess(cmd.Process.Pid, func() error { return setUpNamespaces(hostname, files) })
 	if err != nil {
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -36,8 +36,8 @@ func Pause(cgroup, hostname string, files map[string]string) (*exec.Cmd, error) 
 	return cmd, nil
 }
 
-// dress prepares the UTS and mount namespaces of the calling thread.
-func dress(hostname string, files map[string]string) error {
+// setUpNamespaces prepares the UTS and mount namespaces of the calling thread.
+func setUpNamespaces(hostname string, files map[string]string) error {
 	if err := unix.Sethostname([]byte(hostname)); err != nil {
 		return fmt.Errorf("set host name %q: %w", hostname, err)
 	}

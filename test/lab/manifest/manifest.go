@@ -95,7 +95,7 @@ func Parse(files []File) (objects []Object, warnings []string, err error) {
 				continue
 			}
 			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", exactly(f.Name, doc.line, err), err))
+				errs = append(errs, fmt.Errorf("%s: %w", position(f.Name, doc.line, err), err))
 				continue
 			}
 			o := Object{where, obj}
@@ -166,9 +166,9 @@ func split(text string) []document {
 
 var yamlLine = regexp.MustCompile(`\bline (\d+)`)
 
-// exactly returns file:line of an error. The YAML parser counts lines from the
+// position returns file:line of an error. The YAML parser counts lines from the
 // start of the document.
-func exactly(file string, start int, err error) string {
+func position(file string, start int, err error) string {
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 		if n, e := strconv.Atoi(m[1]); e == nil {
 			return fmt.Sprintf("%s:%d", file, start+n-1)
