@@ -100,3 +100,13 @@ func ExampleEndpoint_Same() {
 	// true
 	// false
 }
+
+func ExampleDirection() {
+	fmt.Println(mesh.Outbound, mesh.Inbound)
+	// Output: outbound inbound
+}
+
+func ExamplePolicyMode() {
+	fmt.Println(mesh.PolicyAllow, mesh.PolicyStrict)
+	// Output: allow strict
+}

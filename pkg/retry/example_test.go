@@ -128,3 +128,19 @@ func ExampleReplay() {
 	// true "hello world"
 	// false ""
 }
+
+// With and Drop let a driver reuse the memory of a body for the next request.
+func ExampleReplay_Drop() {
+	var body retry.Replay
+	body.With(make([]byte, 0, 4096))
+	body.Keep([]byte("first"))
+	memory := body.Drop()
+	fmt.Println(cap(memory), body.Whole(), len(body.Body()))
+	body.With(memory)
+	body.Keep([]byte("second"))
+	body.Lose() // for example, because trailers were sent
+	fmt.Println(body.Whole())
+	// Output:
+	// 4096 true 0
+	// false
+}
