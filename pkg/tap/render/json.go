@@ -8,7 +8,7 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// jsonEvent has Linkerd's keys first, spelled as there, and then our own.
+// jsonEvent has Linkerd's keys first, in Linkerd's spelling, and then our own.
 type jsonEvent struct {
 	Source            jsonPeer          `json:"source"`
 	Destination       jsonPeer          `json:"destination"`
