@@ -45,14 +45,14 @@ func TestAffinityHolds(t *testing.T) {
 	}
 	for addr, n := range share {
 		if n < clients/3*8/10 || n > clients/3*12/10 {
-			t.Errorf("%s has %d of %d clients", addr, n, clients)
+			t.Errorf("%s has %d of %d clients, want %d ± 20%%", addr, n, clients, clients/3)
 		}
 	}
 	gone := list[1].Addr
 	b.Update(at, append(endpoints(1), list[2]), nil, true)
 	for i, a := range before {
 		if now := pickFor(t, b, client(i)); now != a && a != gone {
-			t.Errorf("client %d moved from %s, which is still there, to %s", i, a, now)
+			t.Errorf("client %d got %s, want %s, which is still there", i, now, a)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func TestAffinityExcludes(t *testing.T) {
 	first := pickFor(t, b, client(1))
 	second := pickFor(t, b, client(1), first)
 	if first == second {
-		t.Error("the excluded endpoint was picked")
+		t.Errorf("got %s, want another one than the excluded", second)
 	}
 	if _, ok := b.PickFor(at, client(1), first, second); ok {
 		t.Error("an endpoint although all are excluded")
@@ -75,6 +75,6 @@ func TestAffinityAllocates(t *testing.T) {
 		e, _ := b.PickFor(at, client(7))
 		b.Done(e, at, none)
 	}); n > 0 {
-		t.Errorf("%v allocations a pick", n)
+		t.Errorf("%v allocations, want 0", n)
 	}
 }

@@ -84,7 +84,7 @@ func TestSpreadAmongEquals(t *testing.T) {
 		}
 	}
 	if len(count) != n {
-		t.Errorf("%d of %d endpoints were picked", len(count), n)
+		t.Errorf("%d endpoints were picked, want %d", len(count), n)
 	}
 }
 
@@ -100,7 +100,7 @@ func TestSpreadOfLoad(t *testing.T) {
 	}
 	for addr, e := range last {
 		if over := pending(e) - picks/n; over > 10 || over < -25 {
-			t.Errorf("%v: %d in flight, %+d of the mean", addr, pending(e), over)
+			t.Errorf("%v: %d in flight, want %d - 25 to %d + 10", addr, pending(e), picks/n, picks/n)
 		}
 	}
 }
@@ -118,7 +118,7 @@ func TestSlowEndpoint(t *testing.T) {
 	}
 	b.Done(slow, at, none)
 	if pending(slow.Endpoint) != 0 {
-		t.Errorf("%d in flight after the end", pending(slow.Endpoint))
+		t.Errorf("%d in flight after the end, want 0", pending(slow.Endpoint))
 	}
 }
 
@@ -132,7 +132,7 @@ func TestExclude(t *testing.T) {
 		b.Done(e, at, none)
 	}
 	if len(seen) != 2 || !seen[list[0].Addr] || !seen[list[2].Addr] {
-		t.Errorf("picked %v", seen)
+		t.Errorf("picked %v, want the two that are not excluded", seen)
 	}
 	if _, ok := b.Pick(at, list[0].Addr, list[1].Addr, list[2].Addr, list[3].Addr); ok {
 		t.Error("an excluded endpoint was picked")
@@ -148,12 +148,12 @@ func TestAddressFamily(t *testing.T) {
 	for _, v4 := range []bool{true, false} {
 		b.Update(at, list, nil, v4)
 		if e := pick(t, b); e.Endpoint.Addr.Addr().Is4() != v4 || b.Len() != 1 {
-			t.Errorf("v4 %v: picked %v of %d", v4, e.Endpoint.Addr, b.Len())
+			t.Errorf("v4 %v: picked %v of %d, want the only one of the family", v4, e.Endpoint.Addr, b.Len())
 		}
 	}
 	b.Update(at, list[:1], nil, false)
 	if e := pick(t, b); !e.Endpoint.Addr.Addr().Is4() {
-		t.Errorf("picked %v", e.Endpoint.Addr)
+		t.Errorf("picked %v, want the IPv4 endpoint", e.Endpoint.Addr)
 	}
 }
 
@@ -186,7 +186,7 @@ func TestUpdateKeepsLoad(t *testing.T) {
 	b.Update(at, nil, nil, true)
 	b.Done(held, at, none) // after removal
 	if _, ok := b.Pick(at); ok || pending(held.Endpoint) != 0 {
-		t.Errorf("after removal: picked %v, %d in flight", ok, pending(held.Endpoint))
+		t.Errorf("after removal: picked %v, %d in flight; want false, 0", ok, pending(held.Endpoint))
 	}
 }
 

@@ -70,7 +70,7 @@ func TestConsecutiveFailures(t *testing.T) {
 		t.Error("two trials at a time")
 	}
 	if c := o.Report(Report{Now: now, Result: Success, Trial: trial, Endpoints: 10}); c != Returned || !o.Admits(now) || e.Out() != 0 {
-		t.Errorf("a good trial: %d, %d out", c, e.Out())
+		t.Errorf("a good trial: got %d, %d out; want %d, 0 out", c, e.Out(), Returned)
 	}
 	if c := report(t, o, now, false); c != Unchanged {
 		t.Error("the failures from before count after its return")
@@ -106,7 +106,7 @@ func TestBackoffGrowsAndIsForgotten(t *testing.T) {
 	// It was healthy for long: the back-off starts anew.
 	now += time.Minute
 	if c := report(t, o, now, false); c != Ejected {
-		t.Fatalf("%d", c)
+		t.Fatalf("got %d, want %d", c, Ejected)
 	}
 	wait(time.Second)
 }
@@ -124,10 +124,10 @@ func TestLostTrial(t *testing.T) {
 		t.Fatal("nothing was heard of the trial, and there is no second one")
 	}
 	if c := o.Report(Report{Now: now, Result: Success, Trial: second, Endpoints: 10}); c != Returned {
-		t.Fatalf("%d", c)
+		t.Fatalf("the second trial: got %d, want %d", c, Returned)
 	}
 	if c := o.Report(Report{Now: now, Result: Success, Trial: first, Endpoints: 10}); c != Unchanged || e.Out() != 0 {
-		t.Errorf("a late trial: %d, %d out", c, e.Out())
+		t.Errorf("a late trial: got %d, %d out; want %d, 0 out", c, e.Out(), Unchanged)
 	}
 }
 
@@ -178,19 +178,19 @@ func TestFloor(t *testing.T) {
 			changes[o.Report(Report{Now: now, Result: result, Endpoints: n})]++
 		}
 		if changes[Ejected]+changes[Away] != 3 || changes[Kept] != 1 || e.Out() != 3 {
-			t.Errorf("%v of four, %d out; want one kept", changes, e.Out())
+			t.Errorf("got changes %v, %d out; want three ejected and one kept", changes, e.Out())
 		}
 		all[0].Forget()
 		all[0].Forget()
 		if e.Out() != 2 {
-			t.Errorf("%d out after one of three was removed", e.Out())
+			t.Errorf("%d out after one of three was removed, want 2", e.Out())
 		}
 		if c := all[3].Report(Report{Now: now, Result: result, Endpoints: n}); c == Kept {
-			t.Error("the place of one that was removed is not free")
+			t.Errorf("after one was removed: got %d, want an ejection", c)
 		}
 		alone := e.Outlier()
 		if c := alone.Report(Report{Now: now, Result: result, Endpoints: 1}); c != Kept || !alone.Admits(now) {
-			t.Errorf("the only endpoint: %d", c)
+			t.Errorf("the only endpoint: got %d, want %d", c, Kept)
 		}
 	}
 }
@@ -203,35 +203,35 @@ func TestAway(t *testing.T) {
 	now := time.Minute
 	unreachable := Report{Now: now, Began: now, Result: Unreachable, Endpoints: 3}
 	if c := o.Report(Report{Now: now, Result: Failure, Endpoints: 3}); c != Unchanged {
-		t.Errorf("failures count without a policy: %d", c)
+		t.Errorf("a failure without a policy: got %d, want %d", c, Unchanged)
 	}
 	if c := o.Report(Report{Now: now, Result: Unknown, Endpoints: 3}); c != Unchanged {
-		t.Errorf("a client that goes away: %d", c)
+		t.Errorf("a client that goes away: got %d, want %d", c, Unchanged)
 	}
 	if c := o.Report(unreachable); c != Away || e.Out() != 1 {
-		t.Fatalf("%d, %d out", c, e.Out())
+		t.Fatalf("unreachable: got %d, %d out; want %d, 1 out", c, e.Out(), Away)
 	}
 	if c := o.Report(unreachable); c != Unchanged || e.Out() != 1 {
-		t.Errorf("the second report: %d, %d out", c, e.Out())
+		t.Errorf("the second report: got %d, %d out; want %d, 1 out", c, e.Out(), Unchanged)
 	}
 	if o.Admits(now+24*time.Hour) || o.In() {
-		t.Error("it came back by itself")
+		t.Errorf("after a day: admitted %v, in %v; want false, false", o.Admits(now+24*time.Hour), o.In())
 	}
 	if c := o.Report(Report{Now: now + 1, Began: now - 1, Result: Success, Endpoints: 3}); c != Unchanged {
-		t.Errorf("an answer to a request from before: %d", c)
+		t.Errorf("an answer to an earlier request: got %d, want %d", c, Unchanged)
 	}
 	if c := o.Report(Report{Now: now + 1, Began: now + 1, Result: Unknown, Endpoints: 3}); c != Unchanged {
-		t.Errorf("a client that goes away: %d", c)
+		t.Errorf("a client that goes away: got %d, want %d", c, Unchanged)
 	}
 	if c := o.Report(Report{Now: now + 1, Began: now + 1, Result: Failure, Endpoints: 3}); c != Returned || !o.In() || e.Out() != 0 {
-		t.Errorf("it was reached: %d, %d out", c, e.Out())
+		t.Errorf("it was reached: got %d, %d out; want %d, 0 out", c, e.Out(), Returned)
 	}
 	o.Report(unreachable)
 	if c := o.Return(now + 2); c != Returned || !o.In() || e.Out() != 0 {
-		t.Errorf("%d, %d out", c, e.Out())
+		t.Errorf("Return: got %d, %d out; want %d, 0 out", c, e.Out(), Returned)
 	}
 	if c := o.Return(now + 2); c != Unchanged || e.Out() != 0 {
-		t.Errorf("again: %d, %d out", c, e.Out())
+		t.Errorf("Return again: got %d, %d out; want %d, 0 out", c, e.Out(), Unchanged)
 	}
 }
 
@@ -245,10 +245,10 @@ func TestAwayAndFailing(t *testing.T) {
 	now += 2 * time.Second
 	_, trial := o.Begin(now)
 	if c := o.Report(Report{Now: now, Began: now, Trial: trial, Result: Unreachable, Endpoints: 3}); c != Away || e.Out() != 1 {
-		t.Errorf("%d, %d out", c, e.Out())
+		t.Errorf("unreachable: got %d, %d out; want %d, 1 out", c, e.Out(), Away)
 	}
 	if c := o.Return(now); c != Returned || e.Out() != 0 {
-		t.Errorf("%d, %d out", c, e.Out())
+		t.Errorf("Return: got %d, %d out; want %d, 0 out", c, e.Out(), Returned)
 	}
 }
 
@@ -327,7 +327,7 @@ func TestEjectConcurrently(t *testing.T) {
 					o.Report(Report{Now: now, Began: now, Result: resultOf(rand.IntN(2) == 0), Trial: trial, Endpoints: 4, Random: rand.Uint64()})
 				}
 				if out := e.Out(); out < 0 || out > 3 {
-					t.Errorf("%d of 4 out, at most 3 may be", out)
+					t.Errorf("%d of 4 out, want 0 to 3", out)
 				}
 			}
 		})
@@ -349,7 +349,7 @@ func TestRefusedEjectPolicies(t *testing.T) {
 		p := fine
 		change(&p)
 		if new(Ejector).Set(p) == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("%s: got no error, want one", name)
 		}
 	}
 	o := ejector(t, fine).Outlier()

@@ -81,10 +81,10 @@ func TestPeakEWMAConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 	if n := m.pending.Load(); n != 0 {
-		t.Errorf("%d requests in flight after all ended", n)
+		t.Errorf("%d requests in flight after all ended, want 0", n)
 	}
 	if got := time.Duration(m.Cost(5 * time.Second)); got < 10*ms || got > 50*ms {
-		t.Errorf("cost %v of latencies from 10 to 40 ms", got)
+		t.Errorf("cost %v of latencies from 10 to 40 ms, want 10 to 50 ms", got)
 	}
 }
 
@@ -180,7 +180,7 @@ func TestPeakEWMAAvoidsTheSlow(t *testing.T) {
 	}
 	for i, n := range share[:4] {
 		if n < 3500 || n > 6500 {
-			t.Errorf("endpoint %d got %d of 20000: equals should get alike", i, n)
+			t.Errorf("endpoint %d got %d of 20000, want 3500 to 6500, as its equals", i, n)
 		}
 	}
 }
@@ -189,7 +189,7 @@ func TestPeakEWMAAllocations(t *testing.T) {
 	m := NewPeakEWMA(ms, time.Second, 0)
 	now := time.Duration(0)
 	if n := testing.AllocsPerRun(1000, func() { now += ms; m.Begin(now); m.Cost(now); m.End(now, ms) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("%v allocations, want 0", n)
 	}
 }
 

@@ -17,7 +17,7 @@ func leave(t *testing.T, b *Balancer, addr netip.AddrPort) {
 		got := pick(t, b)
 		if got.Endpoint.Addr == addr {
 			if c := b.Done(got, at, unreachable); c != Away {
-				t.Fatalf("%d", c)
+				t.Fatalf("got %d, want %d", c, Away)
 			}
 			return
 		}
@@ -42,31 +42,31 @@ func TestPickLeavesEjectedAlone(t *testing.T) {
 	b := balancer(list)
 	leave(t, b, list[0].Addr)
 	if seen := picked(t, b); seen[list[0].Addr] || len(seen) != 2 {
-		t.Errorf("picked %v", seen)
+		t.Errorf("picked %v, want the two that are in", seen)
 	}
 	if b.Away(list[0].Addr) == nil || b.Away(list[1].Addr) != nil || b.Out() != 1 || b.Len() != 3 {
-		t.Errorf("%d of %d are out", b.Out(), b.Len())
+		t.Errorf("%d of %d are out, want only %s of 3", b.Out(), b.Len(), list[0].Addr)
 	}
 	leave(t, b, list[1].Addr)
 	if seen := picked(t, b); len(seen) != 1 || !seen[list[2].Addr] {
-		t.Errorf("picked %v", seen)
+		t.Errorf("picked %v, want only %s", seen, list[2].Addr)
 	}
 	// The last one stays in. If a request excludes it, Pick chooses ejected ones.
 	b.Done(pick(t, b), at, unreachable)
 	if seen := picked(t, b, list[2].Addr); len(seen) != 2 {
-		t.Errorf("without the last: picked %v", seen)
+		t.Errorf("without the last: picked %v, want both ejected ones", seen)
 	}
 	if c := b.Return(at, list[0].Addr); c != Returned {
-		t.Errorf("%d", c)
+		t.Errorf("Return: got %d, want %d", c, Returned)
 	}
 	if seen := picked(t, b, list[2].Addr); len(seen) != 1 || !seen[list[0].Addr] {
-		t.Errorf("after its return: picked %v", seen)
+		t.Errorf("after its return: picked %v, want only %s", seen, list[0].Addr)
 	}
 	if c := b.Leave(at, list[0].Addr); c != Away {
-		t.Errorf("%d", c)
+		t.Errorf("Leave: got %d, want %d", c, Away)
 	}
 	if c := b.Leave(at, netip.MustParseAddrPort("192.0.2.1:80")); c != Unchanged {
-		t.Errorf("an endpoint of another service: %d", c)
+		t.Errorf("an endpoint of another service: got %d, want %d", c, Unchanged)
 	}
 }
 
@@ -103,10 +103,10 @@ func TestFailuresEject(t *testing.T) {
 		b.Done(got, later, none)
 	}
 	if trials != 1 {
-		t.Errorf("%d requests at a time tried it", trials)
+		t.Errorf("%d trials at a time, want 1", trials)
 	}
 	if b.SetPolicy(EjectPolicy{Failures: -1}) == nil {
-		t.Error("a policy without sense is taken")
+		t.Error("an invalid policy: got no error, want one")
 	}
 	if err := b.SetPolicy(PolicyOf(nil)); err != nil {
 		t.Error(err)
@@ -150,17 +150,17 @@ func TestAffinityLeavesEjectedAlone(t *testing.T) {
 	b.Leave(at, first)
 	second := pickFor(t, b, client(1))
 	if second == first {
-		t.Error("the client was sent to an endpoint that cannot be reached")
+		t.Errorf("got %s, want an endpoint that can be reached", second)
 	}
 	b.Return(at, first)
 	if back := pickFor(t, b, client(1)); back != first {
-		t.Errorf("sent to %s after %s came back", back, first)
+		t.Errorf("got %s, want %s, which has returned", back, first)
 	}
 	b.Leave(at, first)
 	b.Leave(at, second)
 	third := pickFor(t, b, client(1))
 	if got := pickFor(t, b, client(1), third); got != first {
-		t.Errorf("without the last: sent to %s", got)
+		t.Errorf("without the last: got %s, want %s", got, first)
 	}
 }
 
@@ -171,18 +171,18 @@ func TestNearFirst(t *testing.T) {
 	b := New()
 	b.Update(at, near, far, true)
 	if seen := picked(t, b); len(seen) != 2 || !seen[near[0].Addr] || !seen[near[1].Addr] {
-		t.Errorf("picked %v", seen)
+		t.Errorf("picked %v, want both near ones", seen)
 	}
 	leave(t, b, near[0].Addr)
 	leave(t, b, near[1].Addr)
 	if seen := picked(t, b); len(seen) != 2 || !seen[far[0].Addr] || !seen[far[1].Addr] {
-		t.Errorf("with the near ones out: picked %v", seen)
+		t.Errorf("with the near ones out: picked %v, want both far ones", seen)
 	}
 	if seen := picked(t, b, far[0].Addr, far[1].Addr); len(seen) != 2 || !seen[near[0].Addr] {
-		t.Errorf("with nothing else left: picked %v", seen)
+		t.Errorf("with nothing else left: picked %v, want both near ones", seen)
 	}
 	if addr := pickFor(t, b, client(1)); addr != far[0].Addr && addr != far[1].Addr {
-		t.Errorf("with affinity: %s", addr)
+		t.Errorf("with affinity: got %s, want a far one", addr)
 	}
 	if n := len(b.Ready()); n != 4 {
 		t.Errorf("%d ready, want 4", n)
