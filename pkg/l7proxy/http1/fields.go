@@ -94,10 +94,6 @@ func (k known) framing() bool {
 // learn records the meaning of one known field.
 func (h *Head) learn(f *field) error {
 	value, at := h.at(f.value), int(f.value.from)
-	if h.bodiless() && (f.known == fieldContentLength || f.known == fieldTransferEncoding) {
-		h.ignoreFraming(f, value)
-		return nil
-	}
 	switch f.known {
 	case fieldConnection:
 		f.drop = true
@@ -107,6 +103,10 @@ func (h *Head) learn(f *field) error {
 		}
 		return h.learnConnection(value, at)
 	case fieldContentLength:
+		if h.bodiless() {
+			h.ignoreFraming(f, value)
+			return nil
+		}
 		length, ok := parseLength(value)
 		if !ok {
 			return syntax(at, "Content-Length is not one number in range")
@@ -117,6 +117,10 @@ func (h *Head) learn(f *field) error {
 		f.drop = h.hasLength
 		h.length, h.hasLength, h.lengthText = length, true, f.value
 	case fieldTransferEncoding:
+		if h.bodiless() {
+			h.ignoreFraming(f, value)
+			return nil
+		}
 		if h.chunked || !equalFold(value, "chunked") {
 			return syntax(at, "Transfer-Encoding is not chunked alone")
 		}

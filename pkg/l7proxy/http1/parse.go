@@ -160,20 +160,11 @@ func (h *Head) parseField(from, end int) error {
 		return syntax(end, "a field line has no colon")
 	}
 	colon := length
-	if h.response && length > 0 {
-		for colon < len(line)-1 && (line[colon] == ' ' || line[colon] == '\t') {
-			colon++
+	if length == 0 || line[length] != ':' {
+		var err error
+		if colon, err = h.oddColon(line, from, length); err != nil {
+			return err
 		}
-	}
-	switch {
-	case length == 0 && (line[0] == ' ' || line[0] == '\t'):
-		return syntax(from, "a field line begins with white space (line folding is obsolete)")
-	case length == 0 && line[0] == ':':
-		return syntax(from, "a field has no name")
-	case line[colon] == ' ' || line[colon] == '\t' || colon > length && line[colon] != ':':
-		return syntax(from+length, "white space within or after a field name")
-	case line[colon] != ':':
-		return syntax(from+length, "a field name has a byte that is not allowed")
 	}
 	value, valueEnd := trimOWS(h.buf, from+colon+1, end)
 	if i := indexNot(h.buf[value:valueEnd], cValue); i >= 0 {
@@ -194,4 +185,21 @@ func (h *Head) parseField(from, end int) error {
 	}
 	h.fields = append(h.fields, f)
 	return nil
+}
+
+// oddColon returns the position of the colon in a field line whose name, of that length,
+// is empty or is not followed by the colon.
+func (h *Head) oddColon(line []byte, from, length int) (int, error) {
+	space, _ := trimOWS(line, length, len(line))
+	switch {
+	case length == 0 && space > 0:
+		return 0, syntax(from, "a field line begins with white space (line folding is obsolete)")
+	case length == 0 && line[0] == ':':
+		return 0, syntax(from, "a field has no name")
+	case space > length && h.response && space < len(line) && line[space] == ':':
+		return space, nil
+	case space > length:
+		return 0, syntax(from+length, "white space within or after a field name")
+	}
+	return 0, syntax(from+length, "a field name has a byte that is not allowed")
 }
