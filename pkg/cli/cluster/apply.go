@@ -19,7 +19,7 @@ import (
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
-// fieldManager is who owns the fields that are applied.
+// fieldManager owns the fields that are applied.
 const fieldManager = "underlane"
 
 // objectClient reaches objects of any kind.
@@ -52,8 +52,8 @@ func (c *objectClient) resource(gvk schema.GroupVersionKind, namespace string) (
 	return c.dynamic.Resource(m.Resource).Namespace(namespace), nil
 }
 
-// apply makes the cluster's objects what they are to be, tells each, and waits
-// until what they describe runs.
+// apply applies the objects, prints a line for each, and waits until controller and
+// agents run as described.
 func (f *Flags) apply(ctx context.Context, objects []chart.Object, wait time.Duration, progress io.Writer) error {
 	c, err := f.objects()
 	if err != nil {

@@ -60,7 +60,7 @@ func cleanupPod(t *corev1.PodTemplateSpec, namespace, node string) *corev1.Pod {
 	spec.ServiceAccountName, spec.DeprecatedServiceAccount = "", ""
 	c := spec.Containers[0]
 	c.Name = "cleanup"
-	// Where the agent was told to pin is where to look.
+	// The pins are where the agent's flags say.
 	args := []string{"cleanup"}
 	for _, a := range c.Args {
 		for _, shared := range []string{"--pin-root=", "--cgroup-root=", "--socket="} {

@@ -58,7 +58,7 @@ func withoutKeys(overrides map[string]any) (map[string]any, error) {
 	return kept, nil
 }
 
-// installed reads what the installation was told.
+// installed reads the values that the user gave to the installation.
 func installed(ctx context.Context, client kubernetes.Interface, namespace string) (map[string]any, error) {
 	record, err := client.CoreV1().ConfigMaps(namespace).Get(ctx, installation.Config, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -74,7 +74,7 @@ func installed(ctx context.Context, client kubernetes.Interface, namespace strin
 	return values, nil
 }
 
-// notByCommand says why there is no record.
+// notByCommand returns an error that says why there is no record.
 func notByCommand(ctx context.Context, client kubernetes.Interface, namespace string) error {
 	d, err := client.AppsV1().Deployments(namespace).Get(ctx, installation.Controller, metav1.GetOptions{})
 	switch {

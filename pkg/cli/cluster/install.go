@@ -16,7 +16,7 @@ import (
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
-// applyFlags say what becomes of rendered objects.
+// applyFlags say whether rendered objects are printed or applied, and how.
 type applyFlags struct {
 	apply         bool
 	output        string
@@ -66,8 +66,8 @@ func InstallCommand(f *Flags) *cobra.Command {
 	return cmd
 }
 
-// notInstalled refuses where Underlane is already. No cluster configured at all
-// is no reason not to print.
+// notInstalled returns an error when the cluster has an installation. Without a
+// configured cluster the manifests are printed all the same.
 func (f *Flags) notInstalled(ctx context.Context, apply bool, errw io.Writer) error {
 	client, err := f.Client()
 	if err != nil {

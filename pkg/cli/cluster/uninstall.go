@@ -75,7 +75,7 @@ next boot; so does a node that is not ready.`,
 // shownMeshed is how many of the pods that are in the way are named.
 const shownMeshed = 10
 
-// nobodyMeshed refuses while somebody wants to be in the mesh.
+// nobodyMeshed returns an error while a pod or a namespace is labelled.
 func nobodyMeshed(ctx context.Context, client kubernetes.Interface) error {
 	enabled := metav1.ListOptions{LabelSelector: mesh.LabelMesh + "=" + mesh.LabelEnabled}
 	namespaces, err := client.CoreV1().Namespaces().List(ctx, enabled)
@@ -116,10 +116,9 @@ type uninstaller struct {
 	progress  io.Writer
 }
 
-// run deletes in an order in which nothing is left without its keeper: the API
-// service while there is somebody behind it (a dead one blocks the deletion of
-// every namespace), the agents before what they hold in the kernel, the
-// controller before what it writes on pods.
+// run deletes in this order: the API service while the controller still serves it
+// (one without a server blocks the deletion of every namespace), the agents before
+// their kernel objects, the controller before the annotations that it writes.
 func (u *uninstaller) run(ctx context.Context, all []chart.Object) error {
 	template, err := u.agentTemplate(ctx)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // UpgradeCommand is `underlane upgrade`: the manifests of this version with
-// what the installation was told, and what is told now over it.
+// the values that the installation has. Values of this command override them.
 func UpgradeCommand(f *Flags) *cobra.Command {
 	var values valueFlags
 	var apply applyFlags

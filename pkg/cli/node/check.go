@@ -122,8 +122,8 @@ func agentProbes(st **agentv1.StatusResponse) []check.Probe {
 	}
 }
 
-// renewalLate is the part of its life after which a certificate ought to have
-// been renewed: renewal starts at 0.7.
+// renewalLate is the part of a certificate's life after which a check warns that it
+// was not renewed. Renewal starts at 0.7.
 const renewalLate = 0.8
 
 func identityProbes(st **agentv1.StatusResponse, now func() time.Time) []check.Probe {

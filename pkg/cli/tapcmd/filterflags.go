@@ -63,7 +63,7 @@ func (f *filterFlags) request(args []string) *agentv1.TapRequest {
 	}
 }
 
-// isNamespace tells a resource that is a namespace itself.
+// isNamespace says whether the resource is a namespace.
 func isNamespace(args []string) bool {
 	kind, _, _ := strings.Cut(strings.Join(args, "/"), "/")
 	return strings.HasPrefix(strings.ToLower(kind), "n")

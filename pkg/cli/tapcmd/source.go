@@ -42,7 +42,8 @@ type Stream interface {
 	Recv() (*agentv1.TapEvents, error)
 }
 
-// ended: ending because the user or the caller wants it is no error.
+// ended returns nil for a stream that ended because its context was cancelled or its
+// sender closed it, and an error for people otherwise.
 func (s *Source) ended(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil, errors.Is(err, io.EOF), errors.Is(err, context.Canceled), status.Code(err) == codes.Canceled, status.Code(err) == codes.DeadlineExceeded:
@@ -71,7 +72,8 @@ func (s *Source) request(f *filterFlags, args []string, view agentv1.TapRequest_
 	return r, nil
 }
 
-// tell writes what a batch says besides its events. It is told where it happened.
+// tell writes the warnings of a batch and how many events were lost before it, in
+// the place among the events where that happened.
 func tell(w io.Writer, batch *agentv1.TapEvents) {
 	for _, text := range batch.GetWarnings() {
 		fmt.Fprintf(w, "‼ %s\n", render.Clean(text))

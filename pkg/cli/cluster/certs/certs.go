@@ -63,7 +63,7 @@ func ParsePEM(text []byte) ([]*x509.Certificate, error) {
 }
 
 // IssuedBy says whether the issuer (its certificate, then intermediates) can
-// sign certificates that those who trust roots accept.
+// sign certificates that lead to roots.
 func IssuedBy(chain, roots []*x509.Certificate, now time.Time) error {
 	issuer := chain[0]
 	if !issuer.IsCA {
@@ -86,8 +86,8 @@ func IssuedBy(chain, roots []*x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// Accepted says whether agents take chains with the issuer's certificates in them:
-// all that are not self-signed are sent along.
+// Accepted says whether agents accept chains that hold the issuer's certificates.
+// Those that are not self-signed are sent with each workload certificate.
 func Accepted(chain []*x509.Certificate) error {
 	sent := slices.DeleteFunc(slices.Clone(chain), func(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) })
 	if err := certchain.CheckIssuer(sent); err != nil {

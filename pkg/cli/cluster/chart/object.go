@@ -18,9 +18,9 @@ type Object struct {
 	Text string // YAML that ends with a line feed, without a separator
 }
 
-// order is the order of making; of kinds that are not here after them all. What
-// others refer to comes first, what runs comes late, and the API service when
-// there is somebody to serve it.
+// order is the order in which kinds are created; other kinds follow. Objects that
+// others refer to come first, workloads later, and the API service last, when the
+// controller can serve it.
 var order = []string{
 	"Namespace", "CustomResourceDefinition", "ServiceAccount", "Secret", "ConfigMap", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
 	"Service", "PodDisruptionBudget", "Deployment", "DaemonSet", "APIService",

@@ -111,7 +111,7 @@ func fatal(name, hint string, run func(context.Context) error) check.Probe {
 	return p
 }
 
-// patient waits for a check that may yet succeed.
+// patient repeats a check that fails until it succeeds or the wait is over.
 func (c *checker) patient(run func(context.Context) error) func(context.Context) error {
 	return patientFor(c.wait, c.progress, run)
 }

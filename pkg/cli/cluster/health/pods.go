@@ -17,7 +17,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// meshed is who is labelled.
+// meshed is the namespaces that are checked and the labelled pods in them.
 type meshed struct {
 	namespaces []corev1.Namespace // all that are looked at
 	pods       []corev1.Pod       // labelled, themselves or by their namespace

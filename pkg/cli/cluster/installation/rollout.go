@@ -105,8 +105,8 @@ func AgentRollout(ctx context.Context, client kubernetes.Interface, namespace st
 		return Rollout{}, err
 	}
 	s := d.Status
-	// Not scheduled anywhere yet is not "0 of 0 and done": the status of a new
-	// DaemonSet is empty until its controller has seen it.
+	// The status of a new DaemonSet is empty until its controller has seen it, which
+	// must not count as "0 of 0 ready".
 	return Rollout{"agents", min(s.UpdatedNumberScheduled, s.NumberReady), s.DesiredNumberScheduled, s.ObservedGeneration >= d.Generation}, nil
 }
 
@@ -145,7 +145,7 @@ func NotReady(p *corev1.Pod) string {
 	return ""
 }
 
-// NodeReady tells a node that runs pods.
+// NodeReady says whether the node's condition Ready is true.
 func NodeReady(n *corev1.Node) bool {
 	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
 		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
