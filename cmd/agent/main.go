@@ -14,19 +14,18 @@ import (
 	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/cli/node"
+	"github.com/underlane/underlane/pkg/cli/wait"
 	"github.com/underlane/underlane/pkg/redirect"
 )
 
 func main() {
 	root := &cobra.Command{
-		Use:           "agent",
-		Short:         "Underlane's node agent",
-		Version:       version.Version,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Use:     "agent",
+		Short:   "Underlane's node agent",
+		Version: version.Version,
 	}
 	flags := node.AddFlags(root)
-	root.AddCommand(runCommand(flags))
+	root.AddCommand(runCommand(flags), wait.Command("agent"))
 	root.AddCommand(node.Commands(flags, node.Kernel{
 		Probes:  func(f *node.Flags) []check.Probe { return probes(redirect.KernelProbes(f.CgroupRoot, f.PinRoot)) },
 		Pins:    func(f *node.Flags) []check.Probe { return probes(redirect.PinProbes(f.PinRoot)) },

@@ -41,6 +41,7 @@ var layers = map[string]int{
 	"pkg/cli/node":                    4,
 	"pkg/cli/tapcmd":                  4,
 	"pkg/cli/topui":                   4,
+	"pkg/cli/wait":                    4,
 	"pkg/controller/fanin":            4,
 	"pkg/controller/tapapi":           4,
 	"pkg/controller/agentauth":        4,

@@ -5,6 +5,7 @@ import (
 
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/cli/cluster/health"
+	"github.com/underlane/underlane/pkg/cli/wait"
 )
 
 // Command is the root of the command line; display is how people call it:
@@ -28,7 +29,7 @@ func Command(display string) *cobra.Command {
 	flags := AddFlags(root.PersistentFlags())
 	root.AddCommand(
 		InstallCommand(flags), UpgradeCommand(flags), UninstallCommand(flags), VersionCommand(flags),
-		health.Command(flags), MeshCommand(), UnmeshCommand(),
+		health.Command(flags), MeshCommand(), UnmeshCommand(), wait.Command("underlane"),
 	)
 	root.AddCommand(TapCommands(flags)...)
 	return root
