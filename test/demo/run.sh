@@ -11,7 +11,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 for program in lab agent controller emojivote democheck; do
     if [ ! -x "bin/$program" ]; then
-        echo "bin/$program is missing: run 'make demo', or 'make build' first" >&2
+        echo "bin/$program is missing: run 'make demo', or 'make build-demo' first" >&2
         exit 1
     fi
 done
