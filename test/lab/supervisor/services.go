@@ -90,7 +90,29 @@ func backends(s *corev1.Service, objects []metav1.Object) []*corev1.Pod {
 	return out
 }
 
-// vips returns the ports of the ClusterIPs of all services, in a stable order.
+// addresses are the ClusterIPs of a service and, unless it is headless, its
+// external addresses: as kube-proxy serves them to clients within the cluster.
+func addresses(s *corev1.Service) []netip.Addr {
+	out := clusterIPs(s)
+	if len(out) == 0 {
+		return nil
+	}
+	external := slices.Clone(s.Spec.ExternalIPs)
+	for _, i := range s.Status.LoadBalancer.Ingress {
+		if i.IPMode == nil || *i.IPMode == corev1.LoadBalancerIPModeVIP {
+			external = append(external, i.IP)
+		}
+	}
+	for _, text := range external {
+		if a, err := netip.ParseAddr(text); err == nil && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// vips is what the nodes must do for the addresses of all services, in a stable
+// order.
 func vips(objects []metav1.Object) []fabric.VIP {
 	var out []fabric.VIP
 	for _, obj := range objects {
@@ -100,7 +122,7 @@ func vips(objects []metav1.Object) []fabric.VIP {
 		}
 		pods := backends(s, objects)
 		for _, port := range s.Spec.Ports {
-			for _, a := range clusterIPs(s) {
+			for _, a := range addresses(s) {
 				v := fabric.VIP{Addr: netip.AddrPortFrom(a, uint16(port.Port)), Protocol: "tcp"}
 				if port.Protocol == corev1.ProtocolUDP {
 					v.Protocol = "udp"
