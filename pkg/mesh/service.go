@@ -31,6 +31,10 @@ type ServicePort struct {
 	Port        uint16
 	AppProtocol string
 	Endpoints   []Endpoint
+	// External are addresses besides VIPs at which this port is reached: external
+	// IPs and those of load balancers. At another port they may belong to another
+	// Service, or to something outside the mesh.
+	External []netip.Addr
 }
 
 // Endpoint is one backend of a service port.

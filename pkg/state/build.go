@@ -16,6 +16,7 @@ func build(last *View, names map[string]Resource, changed map[string]bool, node 
 		services:  make(map[string]*mesh.Service, len(last.services)),
 		byAddr:    make(map[netip.Addr]*mesh.Workload, len(last.byAddr)),
 		byVIP:     make(map[netip.Addr]*mesh.Service, len(last.byVIP)),
+		external:  make(map[netip.AddrPort]servicePort, len(last.external)),
 		answered:  make(map[netip.Addr]struct{}, len(last.answered)),
 		byName:    make(map[serviceName]*mesh.Service, len(last.byName)),
 		routes:    make(map[serviceName][]*mesh.Route, len(last.routes)),
@@ -58,8 +59,24 @@ func build(last *View, names map[string]Resource, changed map[string]bool, node 
 				v.byVIP[vip] = s
 			}
 		}
+		v.addExternal(s)
 	}
 	return v
+}
+
+// addExternal indexes the addresses of s besides its VIPs. The controller gives
+// each of them, with its port, to one Service; while a change is under way two may
+// have it for a moment.
+func (v *View) addExternal(s *mesh.Service) {
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		for _, addr := range p.External {
+			at := netip.AddrPortFrom(addr.Unmap(), p.Port)
+			if old, taken := v.external[at]; !taken || serviceLess(old.svc, s) {
+				v.external[at] = servicePort{s, p}
+			}
+		}
+	}
 }
 
 func (v *View) addWorkload(w *mesh.Workload, node string) {

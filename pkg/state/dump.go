@@ -35,8 +35,12 @@ func (v *View) Dump() Dump {
 		d.Services = append(d.Services, v.services[name])
 		d.Routes = append(d.Routes, v.Routes(v.services[name])...)
 	}
+	external := map[netip.Addr]bool{}
+	for at := range v.external {
+		external[at.Addr()] = true
+	}
 	for addr := range v.answered {
-		if v.byAddr[addr] == nil && v.byVIP[addr] == nil {
+		if v.byAddr[addr] == nil && v.byVIP[addr] == nil && !external[addr] {
 			d.Unknown = append(d.Unknown, addr)
 		}
 	}

@@ -94,6 +94,49 @@ func TestLookups(t *testing.T) {
 	}
 }
 
+// TestExternalAddresses belong to a service port by port, and to a pod before that.
+func TestExternalAddresses(t *testing.T) {
+	external := func(name string, port uint16, addrs ...netip.Addr) Resource {
+		return Resource{Name: ServiceName("ns", name), Version: "1", Service: &mesh.Service{
+			Name: name, Namespace: "ns", Ports: []mesh.ServicePort{{Port: port, External: addrs}},
+		}}
+	}
+	s := NewStore("n1")
+	v := apply(t, s, Delta{Resources: []Resource{
+		external("shop", 80, far, podA), external("db", 3306, far), workload("a", "n1", true, podA),
+		address(far), service("1", nil), external("thief", 80, vip),
+	}})
+	mapped := netip.AddrFrom16(far.As16())
+	for at, want := range map[netip.AddrPort]string{
+		netip.AddrPortFrom(far, 80):    "shop",
+		netip.AddrPortFrom(mapped, 80): "shop",
+		netip.AddrPortFrom(far, 3306):  "db",
+		netip.AddrPortFrom(far, 443):   "", // not a service's, unlike a ClusterIP's other ports
+		netip.AddrPortFrom(podA, 80):   "", // a pod's
+		netip.AddrPortFrom(vip, 80):    "web",
+		netip.AddrPortFrom(podB, 80):   "",
+	} {
+		svc, port, ok := v.Service(at)
+		got := ""
+		if svc != nil {
+			got = svc.Name
+		}
+		if got != want || ok != (want != "") || ok && port.Port != at.Port() {
+			t.Errorf("%s: got %q %v %v, want %q", at, got, port, ok, want)
+		}
+	}
+	if _, ok := v.ServiceVIP(far); ok {
+		t.Error("an external address counts as a ClusterIP")
+	}
+	if d := v.Dump(); len(d.Unknown) != 0 {
+		t.Errorf("unknown: %v", d.Unknown)
+	}
+	v = apply(t, s, Delta{Removed: []string{ServiceName("ns", "shop")}})
+	if _, _, ok := v.Service(netip.AddrPortFrom(far, 80)); ok {
+		t.Error("the address outlived its service")
+	}
+}
+
 func TestPointerIdentityMeansUnchanged(t *testing.T) {
 	s := NewStore("n1")
 	first := apply(t, s, Delta{Resources: []Resource{
@@ -206,10 +249,12 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 	s := NewStore("n1")
 	apply(t, s, Delta{Resources: []Resource{workload("b", "n1", true, podB), service("1", map[string]netip.Addr{"b": podB}), address(far)}})
 	mapped := netip.AddrPortFrom(netip.AddrFrom16(vip.As16()), 80)
+	external := netip.AddrPortFrom(far, 80)
 	n := testing.AllocsPerRun(100, func() {
 		v := s.View()
 		v.Workload(podB)
 		v.Service(mapped)
+		v.Service(external)
 		v.ServiceVIP(vip)
 		v.Answered(far)
 		v.Local()

@@ -23,6 +23,7 @@ type View struct {
 	routes   map[serviceName][]*mesh.Route // by parent
 	byAddr   map[netip.Addr]*mesh.Workload
 	byVIP    map[netip.Addr]*mesh.Service
+	external map[netip.AddrPort]servicePort
 	answered map[netip.Addr]struct{}
 	local    []*mesh.Workload
 	anchors  *Anchors
@@ -30,6 +31,11 @@ type View struct {
 }
 
 type serviceName struct{ namespace, name string }
+
+type servicePort struct {
+	svc  *mesh.Service
+	port *mesh.ServicePort
+}
 
 // Workload returns the pod that has addr. Pods on the host's network are not
 // found by address: they share it with their node.
@@ -44,13 +50,14 @@ func (v *View) WorkloadByUID(uid string) (*mesh.Workload, bool) {
 	return w, ok
 }
 
-// Service returns the service with this ClusterIP and its port. When the
-// address is a service's but the port is not, it returns the service, nil and
-// false.
+// Service returns the service that is reached at this address and port, by its
+// ClusterIP or an external address. If the address is a ClusterIP and the port is
+// not the service's, it returns the service, nil and false: nothing else can be
+// there. At an external address something else can.
 func (v *View) Service(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, bool) {
 	s, ok := v.byVIP[addr.Addr().Unmap()]
 	if !ok {
-		return nil, nil, false
+		return v.externalService(netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()))
 	}
 	for i := range s.Ports {
 		if s.Ports[i].Port == addr.Port() {
@@ -58,6 +65,16 @@ func (v *View) Service(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, b
 		}
 	}
 	return s, nil, false
+}
+
+// externalService returns the service with this external address and port. A pod
+// keeps its address whatever a service claims.
+func (v *View) externalService(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, bool) {
+	at, ok := v.external[addr]
+	if !ok || v.byAddr[addr.Addr()] != nil {
+		return nil, nil, false
+	}
+	return at.svc, at.port, true
 }
 
 // ServiceVIP returns the service with this ClusterIP.

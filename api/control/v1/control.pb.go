@@ -1595,11 +1595,15 @@ func (x *RetryBudget) GetMinInterval() *durationpb.Duration {
 }
 
 type ServicePort struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
-	AppProtocol   string                 `protobuf:"bytes,3,opt,name=app_protocol,json=appProtocol,proto3" json:"app_protocol,omitempty"`
-	Endpoints     []*Endpoint            `protobuf:"bytes,4,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Port        uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	AppProtocol string                 `protobuf:"bytes,3,opt,name=app_protocol,json=appProtocol,proto3" json:"app_protocol,omitempty"`
+	Endpoints   []*Endpoint            `protobuf:"bytes,4,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// Addresses besides the service's vips at which the port is reached: external
+	// IPs and those of load balancers. Another port there may be another service's,
+	// or none's.
+	External      [][]byte `protobuf:"bytes,5,rep,name=external,proto3" json:"external,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1658,6 +1662,13 @@ func (x *ServicePort) GetAppProtocol() string {
 func (x *ServicePort) GetEndpoints() []*Endpoint {
 	if x != nil {
 		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *ServicePort) GetExternal() [][]byte {
+	if x != nil {
+		return x.External
 	}
 	return nil
 }
@@ -3184,12 +3195,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12\x1f\n" +
 	"\vmin_retries\x18\x03 \x01(\rR\n" +
 	"minRetries\x12<\n" +
-	"\fmin_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vminInterval\"\x96\x01\n" +
+	"\fmin_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vminInterval\"\xb2\x01\n" +
 	"\vServicePort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12!\n" +
 	"\fapp_protocol\x18\x03 \x01(\tR\vappProtocol\x12<\n" +
-	"\tendpoints\x18\x04 \x03(\v2\x1e.underlane.control.v1.EndpointR\tendpoints\"\xa5\x01\n" +
+	"\tendpoints\x18\x04 \x03(\v2\x1e.underlane.control.v1.EndpointR\tendpoints\x12\x1a\n" +
+	"\bexternal\x18\x05 \x03(\fR\bexternal\"\xa5\x01\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\fR\x04addr\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12!\n" +

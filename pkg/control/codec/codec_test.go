@@ -72,6 +72,7 @@ func TestEncodingKeepsEverything(t *testing.T) {
 	accrual, budget := mesh.DefaultFailureAccrual, mesh.DefaultRetryBudget
 	svc.FailureAccrual, svc.RetryBudget = &accrual, &budget
 	svc.Ports[0].Endpoints[0].ForZones, svc.Ports[0].Endpoints[0].ForNodes = []string{"a", "b"}, []string{"n1"}
+	svc.Ports[0].External = []netip.Addr{far, netip.MustParseAddr("2001:db8::1")}
 	for _, v := range []any{*w, *svc, svc.Ports[0], svc.Ports[0].Endpoints[0], accrual, budget, w.Settings, *w.Settings.RateLimit} {
 		noZeros(t, v) // what is added is to be looked at here
 	}

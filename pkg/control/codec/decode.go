@@ -160,6 +160,9 @@ func decodeService(s *pb.Service) (*mesh.Service, error) {
 		if port.Port, err = decodePort(p.GetPort()); err != nil {
 			return nil, err
 		}
+		if port.External, err = decodeAddrs(p.GetExternal()); err != nil {
+			return nil, err
+		}
 		for _, e := range p.GetEndpoints() {
 			addr, err := DecodeAddr(e.GetAddr())
 			if err != nil {

@@ -65,7 +65,7 @@ func EncodeService(s *mesh.Service) *pb.Resource {
 		FailureAccrual: encodeAccrual(s.FailureAccrual), RetryBudget: encodeBudget(s.RetryBudget),
 	}
 	for _, p := range s.Ports {
-		port := &pb.ServicePort{Name: p.Name, Port: uint32(p.Port), AppProtocol: p.AppProtocol}
+		port := &pb.ServicePort{Name: p.Name, Port: uint32(p.Port), AppProtocol: p.AppProtocol, External: EncodeAddrs(p.External)}
 		for _, e := range p.Endpoints {
 			port.Endpoints = append(port.Endpoints, &pb.Endpoint{
 				Addr: e.Addr.Addr().Unmap().AsSlice(), Port: uint32(e.Addr.Port()), WorkloadUid: e.WorkloadUID, Ready: e.Ready,

@@ -13,33 +13,47 @@ import (
 const (
 	rangeBits4, fewestBits4 = 24, 8
 	rangeBits6, fewestBits6 = 64, 16
+	externalBits4           = 32 // beside external addresses there are others than the mesh's
+	externalBits6           = 128
 	rangesAtMost            = 64 // of one address family; where there would be more, each is made larger
 )
 
 // rangesOf returns the ranges in which the addresses of meshed pods lie, and
-// those of Services that lead to meshed pods: sorted.
+// those of Services that lead to meshed pods. Those of one kind are sorted.
 func rangesOf(c *Content) []netip.Prefix {
-	var v4, v6 []netip.Addr
-	add := func(all []netip.Addr) {
-		for _, a := range all {
-			if a = a.Unmap(); a.Is4() {
-				v4 = append(v4, a)
-			} else {
-				v6 = append(v6, a)
-			}
-		}
-	}
+	var inside, external addrs
 	for _, w := range c.Workloads {
 		if w.Meshed {
-			add(w.Addrs)
+			inside.add(w.Addrs)
 		}
 	}
 	for _, s := range c.Services {
 		if slices.ContainsFunc(s.Ports, leadsIntoMesh) {
-			add(s.VIPs)
+			inside.add(s.VIPs)
+		}
+		for _, p := range s.Ports {
+			if leadsIntoMesh(p) {
+				external.add(p.External)
+			}
 		}
 	}
-	return append(cover(v4, rangeBits4, fewestBits4), cover(v6, rangeBits6, fewestBits6)...)
+	return slices.Concat(
+		cover(inside.v4, rangeBits4, fewestBits4), cover(inside.v6, rangeBits6, fewestBits6),
+		cover(external.v4, externalBits4, fewestBits4), cover(external.v6, externalBits6, fewestBits6),
+	)
+}
+
+// addrs are addresses by family.
+type addrs struct{ v4, v6 []netip.Addr }
+
+func (l *addrs) add(all []netip.Addr) {
+	for _, a := range all {
+		if a = a.Unmap(); a.Is4() {
+			l.v4 = append(l.v4, a)
+		} else {
+			l.v6 = append(l.v6, a)
+		}
+	}
 }
 
 func leadsIntoMesh(p mesh.ServicePort) bool {

@@ -20,11 +20,17 @@ func TestRanges(t *testing.T) {
 			Ports: []mesh.ServicePort{{Port: 80, Endpoints: []mesh.Endpoint{{Workload: w}}}},
 		}
 	}
+	inside, past := service("10.96.0.7", pod), service("10.97.0.7", outside)
+	inside.Ports[0].External = []netip.Addr{addr("192.0.2.7"), addr("2001:db8::7")}
+	past.Ports[0].External = []netip.Addr{addr("192.0.2.8")}
 	got := rangesOf(&Content{
 		Workloads: []*mesh.Workload{pod, near, outside},
-		Services:  []*mesh.Service{service("10.96.0.7", pod), service("10.97.0.7", outside)},
+		Services:  []*mesh.Service{inside, past},
 	})
-	want := []netip.Prefix{netip.MustParsePrefix("10.1.2.0/24"), netip.MustParsePrefix("10.96.0.0/24"), netip.MustParsePrefix("fd00:1::/64")}
+	want := []netip.Prefix{
+		netip.MustParsePrefix("10.1.2.0/24"), netip.MustParsePrefix("10.96.0.0/24"), netip.MustParsePrefix("fd00:1::/64"),
+		netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::7/128"),
+	}
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}

@@ -30,8 +30,11 @@ type Snapshot struct {
 	byName  map[string]*pb.Resource
 	byNode  map[string][]*mesh.Workload
 	byAddr  map[netip.Addr]string // a pod's or service's address to the name of its resource
-	behind  map[string][]string   // service to its endpoints' workloads
-	routed  map[string][]routed   // service to its routes
+	// external has the services that a port of an address besides their VIPs leads
+	// to: several, if they share it.
+	external map[netip.Addr][]string
+	behind   map[string][]string // service to its endpoints' workloads
+	routed   map[string][]routed // service to its routes
 }
 
 // NewSnapshot encodes c. version must be greater than that of the Snapshot
@@ -39,12 +42,13 @@ type Snapshot struct {
 // for the first.
 func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
 	s := &Snapshot{
-		version: version,
-		byName:  make(map[string]*pb.Resource, len(c.Workloads)+len(c.Services)),
-		byNode:  map[string][]*mesh.Workload{},
-		byAddr:  make(map[netip.Addr]string, len(c.Workloads)+len(c.Services)),
-		behind:  make(map[string][]string, len(c.Services)),
-		routed:  map[string][]routed{},
+		version:  version,
+		byName:   make(map[string]*pb.Resource, len(c.Workloads)+len(c.Services)),
+		byNode:   map[string][]*mesh.Workload{},
+		byAddr:   make(map[netip.Addr]string, len(c.Workloads)+len(c.Services)),
+		behind:   make(map[string][]string, len(c.Services)),
+		external: map[netip.Addr][]string{},
+		routed:   map[string][]routed{},
 	}
 	owner := map[netip.Addr]*mesh.Workload{}
 	for _, w := range c.Workloads {
@@ -65,6 +69,13 @@ func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
 		r := s.add(codec.EncodeService(svc), last)
 		for _, a := range svc.VIPs {
 			s.byAddr[a.Unmap()] = r.Name
+		}
+		for _, p := range svc.Ports {
+			for _, a := range p.External {
+				if a = a.Unmap(); !slices.Contains(s.external[a], r.Name) {
+					s.external[a] = append(s.external[a], r.Name)
+				}
+			}
 		}
 		s.behind[r.Name] = workloadsBehind(svc)
 	}
@@ -153,6 +164,10 @@ func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds
 	for addr := range subs {
 		yield(codec.EncodeAddress(addr))
 		if name, ok := s.byAddr[addr]; ok {
+			s.withBehind(name, yield)
+			s.withRoutes(name, clients, yield)
+		}
+		for _, name := range s.external[addr] {
 			s.withBehind(name, yield)
 			s.withRoutes(name, clients, yield)
 		}

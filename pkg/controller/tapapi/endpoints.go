@@ -62,7 +62,9 @@ func parseAuthority(text string) (authority, error) {
 
 func (a authority) matches(s *mesh.Service) bool {
 	if a.addr.IsValid() {
-		return slices.Contains(s.VIPs, a.addr)
+		return slices.Contains(s.VIPs, a.addr) || slices.ContainsFunc(s.Ports, func(p mesh.ServicePort) bool {
+			return p.Port == a.port && slices.Contains(p.External, a.addr)
+		})
 	}
 	return a.name == s.Name && a.namespace == s.Namespace
 }

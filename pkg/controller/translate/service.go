@@ -61,6 +61,7 @@ func (t *translation) addService(s *corev1.Service, bySlice []*discoveryv1.Endpo
 	}
 	t.Services = append(t.Services, out)
 	t.services[key(s.Namespace, s.Name)] = out
+	t.claimExternal(s, out)
 }
 
 func (t *translation) clusterIPs(s *corev1.Service) []netip.Addr {

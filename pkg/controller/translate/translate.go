@@ -90,6 +90,7 @@ func Translate(o *Objects, trustDomain string) Result {
 	for _, s := range o.Services {
 		t.addService(s, bySvc[key(s.Namespace, s.Name)])
 	}
+	t.settleClaims()
 	t.addTrafficPolicies(o.TrafficPolicies)
 	for _, f := range o.HTTPFaults {
 		t.faults[key(f.Namespace, f.Name)] = f
@@ -118,6 +119,7 @@ type translation struct {
 	byName      map[string]*pod
 	byAddr      map[netip.Addr]*pod
 	services    map[string]*mesh.Service // nil for one of type ExternalName
+	claims      []claim                  // to external addresses
 	policies    map[*mesh.Service]requestPolicy
 	routeGroups map[string]*custom.HTTPRouteGroup
 	faults      map[string]*custom.HTTPFault

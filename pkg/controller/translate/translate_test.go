@@ -89,6 +89,9 @@ func render(r translate.Result) string {
 		}
 		for _, p := range s.Ports {
 			fmt.Fprintf(&b, "  %d %s %s\n", p.Port, p.Name, p.AppProtocol)
+			if len(p.External) > 0 {
+				fmt.Fprintf(&b, "    external %v\n", p.External)
+			}
 			for _, e := range p.Endpoints {
 				name := "-"
 				if e.Workload != nil {

@@ -176,6 +176,40 @@ func TestWhatTheMeshDoesNotReadIsNoChange(t *testing.T) {
 	}
 }
 
+// TestAddressOfALoadBalancerIsAChange: it comes after the Service.
+func TestAddressOfALoadBalancerIsAChange(t *testing.T) {
+	k := watchCluster(t)
+	ctx := t.Context()
+	k.waitSynced()
+	s := must(k.client.CoreV1().Services("default").Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer},
+	}, metav1.CreateOptions{}))
+	k.until("the Service", func() bool { return len(k.Objects().Services) == 1 })
+	if got := k.Objects().Services[0]; !got.CreationTimestamp.Equal(&s.CreationTimestamp) {
+		t.Errorf("created %v, want %v", got.CreationTimestamp, s.CreationTimestamp)
+	}
+	k.until("no signal is on its way", func() bool {
+		k.debouncer.mu.Lock()
+		defer k.debouncer.mu.Unlock()
+		return !k.debouncer.waiting
+	})
+	for len(k.Changes()) > 0 {
+		<-k.Changes()
+	}
+	proxy := corev1.LoadBalancerIPModeProxy
+	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1", IPMode: &proxy, Hostname: "lb.example"}}
+	must(k.client.CoreV1().Services("default").Update(ctx, s, metav1.UpdateOptions{}))
+	select {
+	case <-k.Changes():
+	case <-time.After(patience):
+		t.Fatal("no signal for the address of the load balancer")
+	}
+	want := []corev1.LoadBalancerIngress{{IP: "192.0.2.1", IPMode: &proxy}}
+	if diff := cmp.Diff(want, k.Objects().Services[0].Status.LoadBalancer.Ingress); diff != "" {
+		t.Error("-want +got:", diff)
+	}
+}
+
 func TestBurstsAreCoalesced(t *testing.T) {
 	k := watchCluster(t)
 	k.waitSynced()

@@ -124,14 +124,20 @@ func stripNode(n *corev1.Node) *corev1.Node {
 }
 
 func stripService(s *corev1.Service) *corev1.Service {
-	return &corev1.Service{
+	out := &corev1.Service{
 		ObjectMeta: stripMeta(s.ObjectMeta),
 		Spec: corev1.ServiceSpec{
 			Type: s.Spec.Type, ClusterIP: s.Spec.ClusterIP, ClusterIPs: s.Spec.ClusterIPs, Ports: s.Spec.Ports, Selector: s.Spec.Selector,
 			PublishNotReadyAddresses: s.Spec.PublishNotReadyAddresses, SessionAffinity: s.Spec.SessionAffinity,
 			InternalTrafficPolicy: s.Spec.InternalTrafficPolicy,
+			ExternalIPs:           s.Spec.ExternalIPs, LoadBalancerSourceRanges: s.Spec.LoadBalancerSourceRanges,
 		},
 	}
+	out.CreationTimestamp = s.CreationTimestamp // the older claim to an address counts
+	for _, i := range s.Status.LoadBalancer.Ingress {
+		out.Status.LoadBalancer.Ingress = append(out.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: i.IP, IPMode: i.IPMode})
+	}
+	return out
 }
 
 func stripEndpointSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {

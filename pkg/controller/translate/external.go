@@ -1,0 +1,118 @@
+package translate
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// claim is a Service's claim to addresses from outside the cluster.
+type claim struct {
+	service *mesh.Service
+	created time.Time
+	addrs   []netip.Addr
+}
+
+// claimExternal notes the addresses besides its ClusterIPs at which kube-proxy
+// makes s reachable from within the cluster (kubernetes/pkg/proxy/serviceport.go):
+// spec.externalIPs and, of a load balancer, status.loadBalancer.ingress[].ip. It
+// does so only in the address families of the ClusterIPs. externalTrafficPolicy
+// is not about clients within the cluster.
+func (t *translation) claimExternal(s *corev1.Service, out *mesh.Service) {
+	if out.NodeLocal {
+		// internalTrafficPolicy is about ClusterIPs only, and agents have one policy
+		// for all addresses of a Service: left to kube-proxy.
+		return
+	}
+	c := claim{service: out, created: s.CreationTimestamp.Time}
+	add := func(field, ip string) {
+		addr, err := netip.ParseAddr(ip)
+		if addr = addr.Unmap(); err != nil || !claimable(addr) {
+			t.problem(KindService, s.Namespace, s.Name, "%s: %q is no IP address that a Service can have", field, ip)
+			return
+		}
+		sameFamily := func(vip netip.Addr) bool { return vip.Is4() == addr.Is4() }
+		if slices.ContainsFunc(out.VIPs, sameFamily) && !slices.Contains(c.addrs, addr) {
+			c.addrs = append(c.addrs, addr)
+		}
+	}
+	for _, ip := range s.Spec.ExternalIPs {
+		add("spec.externalIPs", ip)
+	}
+	for _, ip := range loadBalancerIPs(s) {
+		add("status.loadBalancer.ingress", ip)
+	}
+	if len(c.addrs) > 0 {
+		t.claims = append(t.claims, c)
+	}
+}
+
+// claimable is what the API server demands of external IPs.
+func claimable(a netip.Addr) bool {
+	return a.IsValid() && a.Zone() == "" && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.IsLinkLocalUnicast()
+}
+
+// loadBalancerIPs returns the addresses of the load balancer for which kube-proxy
+// sends clients within the cluster to the endpoints, past the load balancer: not
+// those with ipMode Proxy. Where spec.loadBalancerSourceRanges says which clients
+// may use them, which kube-proxy enforces and the mesh does not, there are none.
+func loadBalancerIPs(s *corev1.Service) (out []string) {
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer || len(s.Spec.LoadBalancerSourceRanges) > 0 {
+		return nil
+	}
+	for _, i := range s.Status.LoadBalancer.Ingress {
+		if i.IP != "" && (i.IPMode == nil || *i.IPMode == corev1.LoadBalancerIPModeVIP) {
+			out = append(out, i.IP)
+		}
+	}
+	return out
+}
+
+// settleClaims gives each external address, port by port, to one Service. Whoever
+// may write a Service can claim any address (CVE-2020-8554). So a claim to a
+// ClusterIP or a pod's address has no effect. Of several claims to one port the
+// oldest counts, and of those of the same age the first by namespace and name. The
+// address of a node, and of pods on its host network, can be claimed: some load
+// balancers run on the nodes.
+func (t *translation) settleClaims() {
+	slices.SortFunc(t.claims, func(a, b claim) int {
+		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.service.Namespace, b.service.Namespace), cmp.Compare(a.service.Name, b.service.Name))
+	})
+	vips := map[netip.Addr]*mesh.Service{}
+	for _, s := range t.Services {
+		for _, a := range s.VIPs {
+			vips[a] = s
+		}
+	}
+	taken := map[netip.AddrPort]*mesh.Service{}
+	for _, c := range t.claims {
+		refuse := func(format string, args ...any) {
+			t.problem(KindService, c.service.Namespace, c.service.Name, format, args...)
+		}
+		for _, addr := range c.addrs {
+			if owner := vips[addr]; owner != nil {
+				refuse("the external address %s is the cluster IP of Service %s/%s", addr, owner.Namespace, owner.Name)
+				continue
+			}
+			if owner := t.byAddr[addr]; owner != nil {
+				refuse("the external address %s is that of pod %s/%s", addr, owner.Namespace, owner.Name)
+				continue
+			}
+			for i := range c.service.Ports {
+				p := &c.service.Ports[i]
+				at := netip.AddrPortFrom(addr, p.Port)
+				if owner := taken[at]; owner != nil {
+					refuse("the external address %s is that of Service %s/%s", at, owner.Namespace, owner.Name)
+					continue
+				}
+				taken[at] = c.service
+				p.External = append(p.External, addr)
+			}
+		}
+	}
+}
