@@ -136,11 +136,9 @@ func (c *Client) Status() Status {
 	return s
 }
 
-// Subscribe asks for addr to be kept current in the store. It does not block.
+// Subscribe asks for addr to be kept current in the store, and records that it is
+// in use, so that it stays subscribed to. It does not block.
 func (c *Client) Subscribe(addr netip.Addr) { c.interest.add(addr.Unmap()) }
-
-// Touch records that addr is in use, so that it stays subscribed to.
-func (c *Client) Touch(addr netip.Addr) { c.interest.touch(addr.Unmap()) }
 
 // InUse returns the addresses that are subscribed to, at most limit: those that
 // were used last.
