@@ -34,13 +34,6 @@ type Resource struct {
 	Ranges   *Ranges
 }
 
-// The values of a service are the mesh's own.
-type (
-	Service     = mesh.Service
-	ServicePort = mesh.ServicePort
-	Endpoint    = mesh.Endpoint
-)
-
 // Address says that the controller has answered a subscription to Addr. Which
 // workload or service has the address follows from those; if none has it, it is
 // known to be outside the mesh.

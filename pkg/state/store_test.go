@@ -26,12 +26,12 @@ func workload(uid, node string, ready bool, addrs ...netip.Addr) Resource {
 }
 
 func service(version string, uids map[string]netip.Addr) Resource {
-	s := &Service{Name: "web", Namespace: "ns", VIPs: []netip.Addr{vip}}
-	port := ServicePort{Name: "http", Port: 80}
+	s := &mesh.Service{Name: "web", Namespace: "ns", VIPs: []netip.Addr{vip}}
+	port := mesh.ServicePort{Name: "http", Port: 80}
 	for uid, addr := range uids {
-		port.Endpoints = append(port.Endpoints, Endpoint{Addr: netip.AddrPortFrom(addr, 8080), WorkloadUID: uid, Ready: true})
+		port.Endpoints = append(port.Endpoints, mesh.Endpoint{Addr: netip.AddrPortFrom(addr, 8080), WorkloadUID: uid, Ready: true})
 	}
-	s.Ports = []ServicePort{port}
+	s.Ports = []mesh.ServicePort{port}
 	return Resource{Name: ServiceName("ns", "web"), Version: version, Service: s}
 }
 
