@@ -23,7 +23,7 @@ func (m *meshState) Resolve(ctx context.Context, addr netip.Addr) error {
 	return m.client.Resolve(ctx, addr)
 }
 
-func (m *meshState) Touch(addr netip.Addr) { m.client.Subscribe(addr) }
+func (m *meshState) Subscribe(addr netip.Addr) { m.client.Subscribe(addr) }
 
 // IsNode: the node's own processes are known by more than their address, and do
 // not come this way (bpf/host.c); these are addresses that somebody vouches for.

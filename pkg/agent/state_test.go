@@ -8,12 +8,12 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// Touch is all that the proxy does for an inbound client: it must ask the
+// Subscribe is all that the proxy does for an inbound client: it must ask the
 // controller whose address it is, or tap and metrics never name the client.
-func TestTouchAsksForUnknownAddresses(t *testing.T) {
+func TestSubscribeAsksForUnknownAddresses(t *testing.T) {
 	m := &meshState{client: client.New(client.Options{Node: "n", Store: state.NewStore("n")})}
 	for range 2 {
-		m.Touch(netip.MustParseAddr("10.0.0.9"))
+		m.Subscribe(netip.MustParseAddr("10.0.0.9"))
 	}
 	if n := m.client.Status().Subscriptions; n != 1 {
 		t.Errorf("%d subscriptions after touching one address, want 1", n)

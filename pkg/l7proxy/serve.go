@@ -55,7 +55,7 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
 	defer c.Close()
 	client := c.Remote().Addr()
-	p.State.Touch(client)
+	p.State.Subscribe(client)
 	source, _ := p.State.View().Workload(client)
 	fromNode := p.State.IsNode(client)
 	target := p.directory.Inbound(local, c.Local(), fromNode)

@@ -58,7 +58,7 @@ func (d *Directory) Forget() {
 
 // Resolve makes sure that the view knows dst, if the controller does.
 func (d *Directory) Resolve(ctx context.Context, dst netip.Addr) {
-	d.State.Touch(dst)
+	d.State.Subscribe(dst)
 	if d.State.View().Answered(dst) {
 		return
 	}

@@ -82,7 +82,7 @@ func (t *Outbound) Ruled() bool {
 func (t *Outbound) look() *knowledge {
 	d, addr := t.directory, t.dst.Addr()
 	if now, last := time.Now().Unix(), t.touched.Load(); now-last >= touchEvery && t.touched.CompareAndSwap(last, now) {
-		d.State.Touch(addr)
+		d.State.Subscribe(addr)
 	}
 	was, v := t.known.Load(), d.State.View()
 	if was.version == v.Version() {

@@ -123,8 +123,8 @@ func (s *State) View() *state.View { return s.Store.View() }
 // Resolve implements l7proxy.State.
 func (*State) Resolve(context.Context, netip.Addr) error { return nil }
 
-// Touch implements l7proxy.State.
-func (*State) Touch(netip.Addr) {}
+// Subscribe implements l7proxy.State.
+func (*State) Subscribe(netip.Addr) {}
 
 // IsNode implements l7proxy.State.
 func (*State) IsNode(netip.Addr) bool { return false }

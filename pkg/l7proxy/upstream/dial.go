@@ -102,7 +102,7 @@ func (p *Pool) withoutAgent(ctx context.Context, ep *Endpoint) (conn.Conn, Resul
 
 // resolve makes sure that the view knows addr, if the controller does.
 func (p *Pool) resolve(ctx context.Context, addr netip.Addr) {
-	p.State.Touch(addr)
+	p.State.Subscribe(addr)
 	if p.State.View().Answered(addr) {
 		return
 	}

@@ -32,8 +32,8 @@ type State interface {
 	// Resolve waits, briefly, until the controller has said whose addr is; an
 	// error means that it has not, and the view does not know.
 	Resolve(ctx context.Context, addr netip.Addr) error
-	// Touch asks for addr without waiting, and marks it as used.
-	Touch(addr netip.Addr)
+	// Subscribe asks for addr without waiting, and marks it as used.
+	Subscribe(addr netip.Addr)
 }
 
 // Limits are times; none is zero.
