@@ -100,8 +100,8 @@ func (v *View) Routes(s *mesh.Service) []*mesh.Route {
 // Local returns the pods of this node, meshed or not, sorted by UID.
 func (v *View) Local() []*mesh.Workload { return v.local }
 
-// Answered reports whether the controller has said whose addr is: a workload's,
-// a service's, or nobody's.
+// Answered reports whether the controller has answered about addr: that it is a
+// workload's, a service's, or unknown.
 func (v *View) Answered(addr netip.Addr) bool {
 	addr = addr.Unmap()
 	if _, ok := v.answered[addr]; ok {
@@ -114,8 +114,8 @@ func (v *View) Answered(addr netip.Addr) bool {
 	return ok
 }
 
-// InRange reports whether addr lies where the mesh has addresses: while there is no
-// answer about it, it may be a pod's of the mesh.
+// InRange reports whether addr lies where the mesh has addresses: without an answer
+// about it, it may be that of a meshed pod.
 func (v *View) InRange(addr netip.Addr) bool {
 	addr = addr.Unmap()
 	return slices.ContainsFunc(v.ranges, func(p netip.Prefix) bool { return p.Contains(addr) })

@@ -23,7 +23,7 @@ type credential struct {
 
 	mu    sync.Mutex
 	cert  *tls.Certificate
-	extra [][]byte // trust anchors learnt from the controller, DER
+	extra [][]byte // trust anchors from the controller, DER
 }
 
 // valid returns the certificate while it has some life left.

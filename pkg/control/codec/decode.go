@@ -11,9 +11,9 @@ import (
 )
 
 // DecodeDelta is strict: a value out of its range refuses the whole delta, so
-// that half-understood state is never acted on. What stands by itself, a route
-// and whatever a newer controller sends of kinds that are not known here, is
-// left out instead, and so is what was known of it before; skipped says why.
+// that half-understood state is never acted on. A resource that nothing else needs
+// (a route, ranges, a kind that only a newer controller knows) is left out
+// instead, and removed if it was known before; skipped has the reasons.
 func DecodeDelta(d *pb.Delta) (out state.Delta, skipped []error, err error) {
 	out, err = decodeResources(d, func(name string, err error) {
 		skipped = append(skipped, fmt.Errorf("resource %q: %w", name, err))

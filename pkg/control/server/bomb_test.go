@@ -37,8 +37,8 @@ func TestCertificateBombs(t *testing.T) {
 	})
 }
 
-// Whoever shows a certificate is refused in the handshake unless it is the
-// mesh's, for clients, and of now.
+// A peer's certificate is refused in the handshake unless it is of the mesh, for
+// clients, and valid now.
 func TestForeignClientCertificatesAreRefused(t *testing.T) {
 	c := newController(t)
 	chain := bombs.Chain(t, nodeID, elliptic.P256(), 1, false)

@@ -77,7 +77,7 @@ func TestAgentsReportTheirPods(t *testing.T) {
 	agent.ReportPods([]control.PodStatus{enrolled})
 	j.until(t, `n1: b "" "" 0`)
 
-	// What happened while nobody listened is said to whoever comes next.
+	// What happened without a controller is reported to the next one.
 	c.front.Stop()
 	j.until(t, "n1 disconnected")
 	agent.ReportPods([]control.PodStatus{enrolled, {UID: "c", State: "left-out", Reason: "host network"}})

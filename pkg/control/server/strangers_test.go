@@ -41,7 +41,7 @@ func (c *controller) stranger(certs ...tls.Certificate) *grpc.ClientConn {
 	return conn
 }
 
-// strange is a TLS connection of somebody without a certificate, from an address
+// strange is a TLS connection of a peer without a certificate, from an address
 // of loopback.
 func (c *controller) strange(from string) *tls.Conn {
 	c.t.Helper()
@@ -183,7 +183,7 @@ func TestStrangersStreams(t *testing.T) {
 	}
 }
 
-// Who says nothing, at whatever stage, is hung up on.
+// A silent peer is disconnected, at whatever stage it is.
 func TestSilentStrangers(t *testing.T) {
 	c := newController(t, func(c *controller) {
 		c.limits.handshake, c.limits.idle, c.limits.age, c.limits.grace = 3*time.Second, 3*time.Second, 4*time.Second, time.Second
@@ -223,7 +223,7 @@ func TestSilentStrangers(t *testing.T) {
 	})
 }
 
-// Strangers without number keep out neither agents nor each other.
+// Any number of strangers keep out neither agents nor each other.
 func TestManyStrangers(t *testing.T) {
 	c := newController(t, func(c *controller) {
 		c.limits.conns, c.limits.fromOne = 8, 3
@@ -270,7 +270,7 @@ func TestManyStrangers(t *testing.T) {
 	}
 }
 
-// What a stranger calls itself is checked, and cut where it is shown.
+// The name that a stranger gives is checked, and cut where it is shown.
 func TestStrangersNames(t *testing.T) {
 	var log lockedBuffer
 	c := newController(t, func(c *controller) { c.log = slog.New(slog.NewTextHandler(&log, nil)) })

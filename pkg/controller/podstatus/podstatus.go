@@ -1,6 +1,6 @@
-// Package podstatus shows on a pod what became of it in the mesh: it writes
-// what agents report into the annotation underlane.io/status, and into
-// underlane.io/enrolled that it was in the mesh once.
+// Package podstatus writes onto pods what agents report of them: their state into
+// the annotation underlane.io/status, and into underlane.io/enrolled that they
+// were enrolled once.
 package podstatus
 
 import (
@@ -38,8 +38,8 @@ const (
 	writesPerSecond, writeBurst = 20, 100
 	// A write that failed is tried again after retryFirst, then ever later.
 	retryFirst, retryLast = 200 * time.Millisecond, time.Minute
-	// An agent may know a pod from another replica that this one's watch has yet
-	// to bring: it is looked for so many times.
+	// An agent may know a pod from another replica before this one's watch has it:
+	// the pod is looked up so many times.
 	lookups = 6
 )
 
@@ -50,7 +50,7 @@ type Pods interface {
 	Pod(uid string) *corev1.Pod
 }
 
-// Writer is a server.Observer that writes what it hears onto the pods.
+// Writer is a server.Observer that writes what agents report onto the pods.
 type Writer struct {
 	client kubernetes.Interface
 	pods   Pods
@@ -60,11 +60,11 @@ type Writer struct {
 	written, failed atomic.Uint64
 
 	mu     sync.Mutex
-	wanted map[string]report // by UID: what is to be written
+	wanted map[string]report // by UID: to be written
 	done   map[string]report // by UID: what was written last
 }
 
-// report is an agent's word on a pod.
+// report is what an agent reported of a pod.
 type report struct {
 	node, state, text string
 	at                time.Time // of the write, in done
@@ -85,11 +85,11 @@ func New(client kubernetes.Interface, pods Pods, log *slog.Logger) *Writer {
 // Stats returns how many annotations were written, and how many writes failed.
 func (w *Writer) Stats() (written, failed uint64) { return w.written.Load(), w.failed.Load() }
 
-// AgentConnected is server.Observer's.
+// AgentConnected implements server.Observer.
 func (w *Writer) AgentConnected(server.AgentInfo) {}
 
-// AgentDisconnected is server.Observer's. What the agent said stays true of
-// its pods, as far as anybody knows.
+// AgentDisconnected implements server.Observer. The last reports on the node's
+// pods stay.
 func (w *Writer) AgentDisconnected(node string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -100,7 +100,7 @@ func (w *Writer) AgentDisconnected(node string) {
 	}
 }
 
-// PodsReported is server.Observer's.
+// PodsReported implements server.Observer.
 func (w *Writer) PodsReported(node string, pods []control.PodStatus) {
 	for _, p := range pods {
 		text, ok := annotation(p)
@@ -108,7 +108,7 @@ func (w *Writer) PodsReported(node string, pods []control.PodStatus) {
 			w.log.Warn("an agent reported a state that is none", "node", node, "pod", p.UID, "state", p.State)
 			continue
 		}
-		// It must not take the place of what the pod's own node said.
+		// It must not replace what the pod's own node reported.
 		if pod := w.pods.Pod(p.UID); pod != nil && w.foreign(pod, node) {
 			continue
 		}
@@ -205,17 +205,17 @@ func (w *Writer) work(ctx context.Context, uid string) {
 	}
 }
 
-// write puts the annotation on the pod where it is not there yet. A pod of
-// another node is left alone.
+// write writes the annotations onto the pod, unless it has them. A pod of another
+// node is not changed.
 func (w *Writer) write(ctx context.Context, uid string, want report) error {
 	pod := w.pods.Pod(uid)
 	switch {
 	case pod == nil && want.text != "":
 		return errUnknown
 	case pod == nil:
-		return nil // it went, and its status with it
+		return nil // deleted
 	case pod.Spec.NodeName == "":
-		return errUnknown // where it is the watch has yet to bring
+		return errUnknown // the watch does not say yet on which node it is
 	case w.foreign(pod, want.node):
 		return nil
 	}
@@ -225,11 +225,11 @@ func (w *Writer) write(ctx context.Context, uid string, want report) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	// The status subresource lets annotations through, and no change of a spec:
-	// so much less that the controller must be allowed.
+	// The status subresource accepts annotations, but no change of a spec: the
+	// controller needs less permission.
 	_, err = w.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil // gone; another has its name
+		return nil // deleted; another pod has its name
 	}
 	if err == nil {
 		w.written.Add(1)
@@ -237,7 +237,7 @@ func (w *Writer) write(ctx context.Context, uid string, want report) error {
 	return err
 }
 
-// foreign reports whether a pod is not on the node, whose agent told of it.
+// foreign reports whether a pod is on another node than the one that reported it.
 func (w *Writer) foreign(pod *corev1.Pod, node string) bool {
 	if on := pod.Spec.NodeName; on == node || on == "" {
 		return false
@@ -246,9 +246,9 @@ func (w *Writer) foreign(pod *corev1.Pod, node string) bool {
 	return true
 }
 
-// patchOf is a merge patch for the pod with this UID only, nil where it says
-// already what is wanted. That it was enrolled is never taken back, but with the
-// label.
+// patchOf returns a merge patch for the pod with this UID only, nil if it has the
+// annotations. underlane.io/enrolled is removed only when the pod is no longer
+// labelled.
 func patchOf(pod *corev1.Pod, uid string, want report) ([]byte, error) {
 	change := map[string]*string{} // nil removes
 	set := func(name, value string) {

@@ -12,8 +12,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// annotations are read one by one; what is wrong with them gathers, so that
-// all of it is told and nothing is half applied.
+// annotations are read one by one. Their problems are collected, so that all are
+// reported and nothing is half applied.
 type annotations struct {
 	all  map[string]string
 	read map[string]bool
@@ -74,7 +74,7 @@ func (a *annotations) duration(name string, absent time.Duration) time.Duration 
 	return d
 }
 
-// unknown notes annotations that begin with prefix and that nobody has read.
+// unknown notes the annotations with this prefix that were not read.
 func (a *annotations) unknown(prefix string) {
 	for name := range a.all {
 		if strings.HasPrefix(name, prefix) && !a.read[name] {
@@ -112,7 +112,7 @@ func parseDuration(s string) (time.Duration, error) {
 	return time.Duration(n) * unit, nil
 }
 
-// accrualOf reads how a Service's endpoints are to be ejected; nil: as always.
+// accrualOf reads how a Service's endpoints are ejected; nil: the default.
 func accrualOf(all map[string]string) (*mesh.FailureAccrual, []string) {
 	if len(all) == 0 {
 		return nil, nil
@@ -151,7 +151,7 @@ func accrualOf(all map[string]string) (*mesh.FailureAccrual, []string) {
 	return &out, nil
 }
 
-// requestPolicy is what annotations say of retries and timeouts.
+// requestPolicy has the retries and timeouts of annotations.
 type requestPolicy struct {
 	retry    *mesh.RouteRetry
 	timeouts mesh.RouteTimeouts

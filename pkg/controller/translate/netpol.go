@@ -8,9 +8,9 @@ import (
 
 type podSelector = labels.Selector
 
-// addNetworkPolicy remembers whom np selects; what it allows is the CNI's
-// business. A selector that cannot be read selects everything: better a detour
-// over the wire than a way around a filter.
+// addNetworkPolicy notes which pods np selects; the CNI enforces what it allows. A
+// selector that cannot be read selects everything: a detour over the wire is
+// better than a bypass of the policy.
 func (t *translation) addNetworkPolicy(np *networkingv1.NetworkPolicy) {
 	sel, err := metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
 	if err != nil {

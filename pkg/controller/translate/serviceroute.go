@@ -2,9 +2,9 @@ package translate
 
 import "github.com/underlane/underlane/pkg/mesh"
 
-// addServiceRoutes makes routes of what Services' annotations say of retries
-// and timeouts: one for each port that no other route of the Service's
-// namespace is for. Routes of clients' namespaces go before them anyway.
+// addServiceRoutes makes routes of the retries and timeouts in annotations of
+// Services: one for each port without another route of the Service's namespace.
+// Routes of clients' namespaces have precedence over these anyway.
 func (t *translation) addServiceRoutes() {
 	taken := t.producerParents()
 	for svc, policy := range t.policies {

@@ -10,7 +10,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// namespace is what a Namespace says for its pods.
+// namespace holds the settings that pods inherit from their Namespace.
 type namespace struct {
 	meshed   bool
 	settings mesh.Settings
@@ -18,8 +18,8 @@ type namespace struct {
 	policies []podSelector // of its NetworkPolicies
 }
 
-// namespace returns what is known of a namespace, be it only that a pod is in
-// it.
+// namespace returns the namespace of this name. It is made if it is not known,
+// since a pod may be seen before its Namespace.
 func (t *translation) namespace(name string) *namespace {
 	ns := t.namespaces[name]
 	if ns == nil {
@@ -39,7 +39,7 @@ func (t *translation) addNamespace(o *corev1.Namespace) {
 	case v == "wire":
 		ns.wire = true
 	default:
-		// As with a NetworkPolicy that cannot be read: better a detour.
+		// As with a NetworkPolicy that cannot be read: the detour is safe.
 		report("annotation %s: %q is neither shortcut nor wire; taken for wire", mesh.AnnotationSameNode, v)
 		ns.wire = true
 	}
@@ -63,7 +63,7 @@ func optedIn(labels map[string]string, inherited bool, report reporter) bool {
 }
 
 // settingsOf reads the annotations, each of which wins over inherited. A value
-// that makes no sense is reported and counts as not given.
+// that is not valid is reported and ignored.
 func settingsOf(annotations map[string]string, inherited mesh.Settings, report reporter) mesh.Settings {
 	s := inherited
 	if len(annotations) == 0 {

@@ -28,7 +28,7 @@ func (t *translation) addTrafficPolicies(all []*gatewayx.XBackendTrafficPolicy) 
 	}
 }
 
-// addTrafficPolicy: taken says which policy a Service has already.
+// addTrafficPolicy adds one; taken has the Services that have a policy.
 func (t *translation) addTrafficPolicy(p *gatewayx.XBackendTrafficPolicy, taken map[*mesh.Service]string) {
 	kind := custom.BackendTrafficPolicies.Kind
 	budget, err := budgetOf(p.Spec.RetryConstraint)
@@ -76,8 +76,8 @@ func (t *translation) addTrafficPolicy(p *gatewayx.XBackendTrafficPolicy, taken 
 	}
 }
 
-// budgetOf is nil where no budget is asked for. What is not given is as the API
-// server would fill it in.
+// budgetOf returns nil if p has no budget. Absent fields have the API server's
+// defaults.
 func budgetOf(c *gatewayx.RetryConstraint) (*mesh.RetryBudget, error) {
 	if c == nil {
 		return nil, nil

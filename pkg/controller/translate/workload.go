@@ -16,7 +16,7 @@ const labelTemplateHash = "pod-template-hash"
 
 func (t *translation) addPod(p *corev1.Pod) {
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
-		return // its processes are gone and its address may be another's already
+		return // its processes have ended, and another pod may have its address
 	}
 	report := func(format string, args ...any) { t.problem("Pod", p.Namespace, p.Name, format, args...) }
 	addrs := podAddrs(p, report)
@@ -53,7 +53,7 @@ func (t *translation) addPod(p *corev1.Pod) {
 	t.byName[key(p.Namespace, p.Name)] = known
 }
 
-// leftOut says why p cannot be meshed though it is labelled, "" when it can.
+// leftOut returns why p cannot be meshed, "" if it can.
 func leftOut(p *corev1.Pod) string {
 	switch {
 	case p.Spec.HostNetwork:
@@ -92,8 +92,8 @@ func ready(p *corev1.Pod, hasAddr bool) bool {
 	return p.DeletionTimestamp == nil && serving(p, hasAddr)
 }
 
-// serving: the Ready condition, or, where nobody keeps conditions (plain
-// manifests), having an address.
+// serving: the Ready condition, or, without conditions (plain manifests), having
+// an address.
 func serving(p *corev1.Pod, hasAddr bool) bool {
 	if !hasAddr {
 		return false
@@ -109,8 +109,8 @@ func serving(p *corev1.Pod, hasAddr bool) bool {
 	return false
 }
 
-// owner returns what people call the pod's owner: the Deployment rather than
-// its ReplicaSet, whose name is the Deployment's plus the template's hash.
+// owner returns the pod's owner as people know it: the Deployment, not its
+// ReplicaSet, whose name is the Deployment's plus the template's hash.
 func owner(p *corev1.Pod) (kind, name string) {
 	ref := metav1.GetControllerOf(p)
 	if ref == nil {
@@ -126,8 +126,8 @@ func owner(p *corev1.Pod) (kind, name string) {
 }
 
 // indexAddresses indexes pods by address and reports addresses that two pods
-// have. A dying pod's address may be its successor's already: then it is no
-// longer its own.
+// have. If the address of a terminating pod has been given to another pod, the
+// terminating one no longer has it.
 func (t *translation) indexAddresses() {
 	var living, dying []*pod
 	for _, pods := range t.pods {
