@@ -32,7 +32,7 @@ static __always_inline void report_refused(const struct address *dst, __u16 port
 /* Returns 1 when the connection is to be rewritten to the agent's listener on
  * the loopback address of dst's family; otherwise *verdict stands. */
 static __always_inline int capture(struct bpf_sock_addr *ctx, const struct address *dst, enum verdict *verdict,
-				   __u16 *listener_port)
+				   __u16 *listener_port, enum captured *how)
 {
 	*verdict = PASS;
 	if (ctx->type != SOCK_STREAM || !ctx->sk)
@@ -40,7 +40,7 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct addre
 	/* A socket may connect again after a failure: what it has stored is old. */
 	struct socket_info *info = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
 	if (info)
-		info->captured = 0;
+		info->captured = NOT_CAPTURED;
 	__u64 cookie = bpf_get_netns_cookie(ctx);
 	struct pod *pod = bpf_map_lookup_elem(&pods, &cookie);
 	if (!pod)
@@ -100,8 +100,9 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct addre
 	info->remote = *dst;
 	info->local = v4 ? pod->addr4 : pod->addr6;
 	info->remote_port = port;
-	info->captured = 1;
+	info->captured = pod->steered && ctx->sk->src_port ? CAPTURED_VIA : CAPTURED;
 	info->server = 0;
+	*how = info->captured;
 	count(COUNT_CAPTURED_OUTBOUND);
 	return 1;
 }
@@ -111,10 +112,12 @@ int connect4(struct bpf_sock_addr *ctx)
 {
 	struct address dst;
 	enum verdict verdict;
+	enum captured how;
 	__u16 port = 0;
 	set_addr4(&dst, ctx->user_ip4);
-	if (capture(ctx, &dst, &verdict, &port)) {
-		ctx->user_ip4 = bpf_htonl(0x7f000001);
+	__u16 dst_port = bpf_ntohs(ctx->user_port);
+	if (capture(ctx, &dst, &verdict, &port, &how)) {
+		ctx->user_ip4 = how == CAPTURED_VIA ? via_addr4(&dst, dst_port) : bpf_htonl(0x7f000001);
 		ctx->user_port = bpf_htons(port);
 	}
 	return verdict;
@@ -126,14 +129,19 @@ int connect6(struct bpf_sock_addr *ctx)
 {
 	struct address dst;
 	enum verdict verdict;
+	enum captured how;
 	__u16 port = 0;
 	set_addr6(&dst, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
-	if (capture(ctx, &dst, &verdict, &port)) {
+	__u16 dst_port = bpf_ntohs(ctx->user_port);
+	if (capture(ctx, &dst, &verdict, &port, &how)) {
 		int v4 = is_v4(&dst);
+		__u32 addr4 = how == CAPTURED_VIA ? via_addr4(&dst, dst_port) : bpf_htonl(0x7f000001);
+		if (!v4 && how == CAPTURED_VIA)
+			port = via_port6(&dst, dst_port, port, ctx->sk);
 		ctx->user_ip6[0] = 0;
 		ctx->user_ip6[1] = 0;
 		ctx->user_ip6[2] = v4 ? bpf_htonl(0xffff) : 0;
-		ctx->user_ip6[3] = v4 ? bpf_htonl(0x7f000001) : bpf_htonl(1);
+		ctx->user_ip6[3] = v4 ? addr4 : bpf_htonl(1);
 		ctx->user_port = bpf_htons(port);
 	}
 	return verdict;

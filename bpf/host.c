@@ -60,7 +60,7 @@ static __always_inline void file_host_flow(struct bpf_sock_ops *ctx, __u64 cooki
 		return;
 	struct flow_key key = { .client_port = ctx->local_port, .server_port = remote_port(ctx) };
 	remote_addr(ctx, &key.server);
-	/* To whatever address: nobody knows which a pod may have. */
+	/* To any address: a pod may have some that the cluster does not know. */
 	if (is_loopback(&key.server) || in_pod_cgroup(st))
 		return;
 	local_addr(ctx, &key.client);

@@ -21,6 +21,26 @@ static __always_inline void both_addrs(struct bpf_sk_lookup *ctx, struct address
 	}
 }
 
+/* What a pod connects to at loopback is its own, but for its captured connections. */
+static __always_inline int steer_via(struct bpf_sk_lookup *ctx, const struct address *local, const struct address *remote)
+{
+	__u64 netns_cookie = own_netns_cookie;
+	if (!is_captured_via(netns_cookie, remote, bpf_ntohs(ctx->remote_port), local, ctx->local_port))
+		return SK_PASS;
+	struct listener_key key = {
+		.netns_cookie = netns_cookie,
+		.kind = is_v4(local) ? LISTENER_OUTBOUND4 : LISTENER_OUTBOUND6,
+	};
+	struct bpf_sock *listener = bpf_map_lookup_elem(&listeners, &key);
+	if (!listener)
+		return SK_PASS; /* there is no listener: refused */
+	long err = bpf_sk_assign(ctx, listener, 0);
+	bpf_sk_release(listener);
+	if (err)
+		count(COUNT_ASSIGN_FAILED);
+	return SK_PASS;
+}
+
 SEC("sk_lookup")
 int steer_inbound(struct bpf_sk_lookup *ctx)
 {
@@ -28,6 +48,8 @@ int steer_inbound(struct bpf_sk_lookup *ctx)
 	if (ctx->protocol != IPPROTO_TCP)
 		return SK_PASS;
 	both_addrs(ctx, &local, &remote);
+	if (is_loopback(&local))
+		return steer_via(ctx, &local, &remote);
 	/* The agent's dial to the application, or the pod's to itself, has the same
 	 * address on both ends. A packet from outside that has them cannot make a
 	 * connection: the answer stays in the pod. */

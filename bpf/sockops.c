@@ -49,6 +49,11 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock
 	struct client_key key = { .netns_cookie = cookie, .port = ctx->local_port };
 	struct original_dst dst = { .addr = info->remote, .port = info->remote_port, .pid = info->pid };
 	local_addr(ctx, &key.addr);
+	if (info->captured == CAPTURED_VIA) {
+		struct address name;
+		remote_addr(ctx, &name);
+		set_via(&key, &name, remote_port(ctx));
+	}
 	__builtin_memcpy(dst.process, info->process, sizeof(dst.process));
 	if (bpf_map_update_elem(&original_dsts, &key, &dst, BPF_ANY))
 		count(COUNT_ORIGINAL_DST_FAILED);
@@ -117,7 +122,7 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ctx, struct bpf_so
 	info->remote = peer->addr;
 	info->remote_port = peer->port;
 	info->server = 1;
-	info->captured = 1;
+	info->captured = CAPTURED;
 	bpf_map_delete_elem(&peer_names, &key);
 }
 
@@ -145,7 +150,7 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock 
 	info->netns_cookie = cookie;
 	info->opened_ns = bpf_ktime_get_ns();
 	info->server = 1;
-	info->captured = 0;
+	info->captured = NOT_CAPTURED;
 	info->remote = remote;
 	info->remote_port = remote_port(ctx);
 	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);

@@ -10,6 +10,7 @@
 
 #include "host.c"
 #include "inner.c"
+#include "via.c"
 #include "connect.c"
 #include "names.c"
 #include "sockops.c"

@@ -33,7 +33,8 @@ type UnderlaneClientKey struct {
 	NetnsCookie uint64
 	Addr        UnderlaneAddress
 	Port        uint16
-	Pad         [3]uint16
+	ViaPort     uint16
+	Via         [4]uint8
 }
 
 type UnderlaneCounter uint32
@@ -168,7 +169,8 @@ type UnderlanePod struct {
 	OutboundPort6     uint16
 	FailClosed        uint8
 	InboundFailClosed uint8
-	Pad               [2]uint8
+	Steered           uint8
+	Pad               uint8
 	SkipOutbound      [8]UnderlanePortRange
 	SkipInbound       [8]UnderlanePortRange
 }

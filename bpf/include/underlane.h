@@ -33,7 +33,8 @@ struct pod {
 	__u16 outbound_port6; /* and on ::1 */
 	__u8 fail_closed; /* refuse, rather than pass, while the agent is away: what it opens */
 	__u8 inbound_fail_closed; /* the same for what it is sent: also of a strict pod that fails open */
-	__u8 pad[2];
+	__u8 steered; /* sk_lookup is attached: listeners are reached by other loopback names, too */
+	__u8 pad;
 	struct port_range skip_outbound[MAX_PORT_RANGES];
 	struct port_range skip_inbound[MAX_PORT_RANGES];
 };
@@ -61,12 +62,14 @@ struct listener_key {
 };
 
 /* A client socket as its namespace knows it, for the agent to find by what
- * accept() tells it. */
+ * accept() tells it. via is zero where the connection goes to the listener's own
+ * address. */
 struct client_key {
 	__u64 netns_cookie;
 	struct address addr;
 	__u16 port;
-	__u16 pad[3];
+	__u16 via_port; /* the port that was connected to instead of the listener's */
+	__u8 via[4]; /* and the IPv4 address; zero for IPv6 */
 };
 
 struct original_dst {
@@ -91,6 +94,12 @@ struct peer_name {
 	__u16 pad;
 };
 
+enum captured {
+	NOT_CAPTURED,
+	CAPTURED, /* to the listener's own address */
+	CAPTURED_VIA, /* to another loopback name of it: see via.c */
+};
+
 /* What is known of one socket of an enrolled pod. */
 struct socket_info {
 	__u64 netns_cookie;
@@ -98,7 +107,7 @@ struct socket_info {
 	struct address remote; /* where the application thinks it is connected to */
 	struct address local; /* captured client: the pod's address, not loopback */
 	__u16 remote_port;
-	__u8 captured; /* the connection goes through the agent */
+	__u8 captured; /* enum captured: the connection goes through the agent */
 	__u8 server; /* accepted, not connected */
 	__u32 pid;
 	char process[16];

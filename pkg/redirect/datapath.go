@@ -89,7 +89,7 @@ func Load(opts Options) (*Datapath, error) {
 		pods:  make(map[string]*Pod),
 	}
 	if err := d.load(); err != nil {
-		if first { // what is pinned already is nobody's
+		if first { // no agent has used what is pinned by now
 			err = errors.Join(err, removePins(opts.PinRoot))
 		}
 		lock.Close()

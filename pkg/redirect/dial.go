@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/underlane/underlane/bpf"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -36,14 +37,15 @@ func (p *Pod) DialApp(ctx context.Context, dst, client netip.AddrPort) (*rawio.C
 	}
 	c, err := rawio.Connect(ctx, fd, dst)
 	if err != nil {
-		// Nobody accepted: the port must not name a client to whom it meets next.
+		// No application accepted: the entry must not name a client for the next
+		// connection from this port.
 		_ = p.d.objs.PeerNames.Delete(&key)
 	}
 	return c, err
 }
 
 // introduce binds the socket, so that its port is known before it connects,
-// and files whose connection this will be.
+// and files which client the connection stands for.
 func (p *Pod) introduce(fd int, dst, client netip.AddrPort) (key bpf.UnderlanePeerKey, err error) {
 	if err := unix.Bind(fd, rawio.Sockaddr(netip.AddrPortFrom(dst.Addr(), 0))); err != nil {
 		return key, os.NewSyscallError("bind to the pod's address", err)
@@ -76,14 +78,24 @@ type Original struct {
 	PID     uint32
 }
 
-// Original takes the original destination of the connection accepted from
-// client on one of the pod's outbound listeners. False: the client connected
-// to the listener itself.
-func (p *Pod) Original(client netip.AddrPort) (Original, bool) {
+// Original takes the original destination of the connection that one of the pod's
+// outbound listeners accepted from client, at local. False: the client connected to
+// the listener itself.
+func (p *Pod) Original(local, client netip.AddrPort) (Original, bool) {
 	key := bpf.UnderlaneClientKey{NetnsCookie: p.Cookie(), Addr: mapAddress(client.Addr()), Port: client.Port()}
+	if !p.listensAt(local) { // bpf/via.c
+		key.ViaPort = local.Port()
+		if addr := local.Addr().Unmap(); addr.Is4() {
+			key.Via = addr.As4()
+		}
+	}
 	var dst bpf.UnderlaneOriginalDst
 	if err := p.d.objs.OriginalDsts.LookupAndDelete(&key, &dst); err != nil {
 		return Original{}, false
 	}
 	return Original{Addr: fromMap(dst.Addr, dst.Port), Process: cString(dst.Process[:]), PID: dst.Pid}, true
+}
+
+func (p *Pod) listensAt(addr netip.AddrPort) bool {
+	return slices.ContainsFunc(p.Outbound, func(l *rawio.Listener) bool { return l.Addr() == addr })
 }

@@ -16,7 +16,7 @@ func TestRepair(t *testing.T) {
 	captured := func(when string) {
 		t.Helper()
 		mustDial(t, r.pod, netip.AddrPortFrom(peer4, 8080))
-		if _, ok := r.enrolled.Original(accept(t, r.enrolled.Outbound[0]).Remote()); !ok {
+		if _, ok := original(r.enrolled, accept(t, r.enrolled.Outbound[0])); !ok {
 			t.Errorf("%s: an outbound connection has no original destination", when)
 		}
 		mustDial(t, r.peer, netip.AddrPortFrom(pod4, 8080))

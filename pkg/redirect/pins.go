@@ -100,7 +100,7 @@ func dropIncompatible(root string) error {
 	return nil
 }
 
-// removePins unpins links first: once the hooks are gone the maps are nobody's.
+// removePins unpins links first: once the hooks are gone no program uses the maps.
 func removePins(root string) error {
 	var errs []error
 	for _, dir := range []string{filepath.Join(root, linksDir), root} {

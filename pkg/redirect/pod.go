@@ -85,9 +85,8 @@ func (d *Datapath) Enroll(w *mesh.Workload, ns *netns.NS) (*Pod, error) {
 	return p, nil
 }
 
-// Shut closes a strict pod that cannot be enrolled yet: nobody but the node's own
-// processes gets into it, until Enroll lets the agent have its connections or
-// Withdraw opens it. What the pod opens is left alone. Shut owns ns from now on.
+// Shut closes a strict pod that cannot be enrolled yet: only the node's own processes
+// reach it, until Enroll gives its connections to the agent or Withdraw opens it. What the pod opens is left alone. Shut owns ns from now on.
 func (d *Datapath) Shut(w *mesh.Workload, ns *netns.NS) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -137,16 +136,20 @@ func (p *Pod) enroll(w *mesh.Workload) error {
 		return err
 	}
 	// Not before: what an earlier agent has left in the pods map may say another
-	// port, where nobody listens any more.
+	// port, where there is no listener any more.
 	for _, l := range p.kinds {
 		if err := p.publish(l.kind, l.listener); err != nil {
 			return err
 		}
 	}
-	if p.lookup != nil {
-		return nil // it was shut
+	if p.lookup == nil { // else it was shut
+		if err := p.attach(); err != nil {
+			return err
+		}
 	}
-	return p.attach()
+	// Not before: the listeners' other names (bpf/via.c) lead nowhere without it.
+	p.config.Steered = 1
+	return p.file(w)
 }
 
 // close has the programs know a pod that has no listeners. Those of an agent before
@@ -236,8 +239,7 @@ func (p *Pod) configure(w *mesh.Workload) {
 		}
 	}
 	p.config.FailClosed = flag(w.Settings.FailClosed)
-	// strict says that nobody comes in without an identity, and nobody else than
-	// the agent can look at one.
+	// strict lets in only clients with an identity, which only the agent can check.
 	p.config.InboundFailClosed = flag(w.Settings.FailClosed || w.Settings.Policy == mesh.PolicyStrict)
 	p.d.copyRanges(&p.config.SkipOutbound, w.Settings.SkipOutboundPorts, p.Name)
 	p.d.copyRanges(&p.config.SkipInbound, w.Settings.SkipInboundPorts, p.Name)

@@ -104,6 +104,8 @@ func listen(t *testing.T, ns *netns.NS, addr netip.Addr, port uint16) *rawio.Lis
 	return l
 }
 
+func original(p *Pod, c *rawio.Conn) (Original, bool) { return p.Original(c.Local(), c.Remote()) }
+
 func accept(t *testing.T, l *rawio.Listener) *rawio.Conn {
 	t.Helper()
 	type result struct {
@@ -163,14 +165,14 @@ func TestOutboundCapture(t *testing.T) {
 				listener, own = r.enrolled.Outbound[1], pod6
 			}
 			server := accept(t, listener)
-			got, ok := r.enrolled.Original(server.Remote())
+			got, ok := original(r.enrolled, server)
 			if !ok || got.Addr != dst {
 				t.Fatalf("original destination = %v, %v; want %s", got.Addr, ok, dst)
 			}
 			if got.PID != uint32(os.Getpid()) || got.Process == "" {
 				t.Errorf("process = %q (%d), want this one (%d)", got.Process, got.PID, os.Getpid())
 			}
-			if _, again := r.enrolled.Original(server.Remote()); again {
+			if _, again := original(r.enrolled, server); again {
 				t.Error("the original destination is there a second time")
 			}
 			local, remote := names(t, client)
@@ -208,7 +210,7 @@ func TestOutboundCaptureMapped(t *testing.T) {
 		t.Fatalf("connect: %v", err)
 	}
 	server := accept(t, r.enrolled.Outbound[0])
-	if got, ok := r.enrolled.Original(server.Remote()); !ok || got.Addr != dst {
+	if got, ok := original(r.enrolled, server); !ok || got.Addr != dst {
 		t.Fatalf("original destination = %v, %v; want %s", got.Addr, ok, dst)
 	}
 	for what, name := range map[string]func(int) (unix.Sockaddr, error){"getpeername": unix.Getpeername, "getsockname": unix.Getsockname} {

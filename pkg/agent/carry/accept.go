@@ -25,7 +25,7 @@ func (c *Carrier) outbound(p *pod, conn *rawio.Conn) {
 		return
 	}
 	defer c.end(p)
-	original, ok := p.Original(conn.Remote())
+	original, ok := p.Original(conn.Local(), conn.Remote())
 	if !ok {
 		c.stray(conn, w, mesh.Outbound)
 		return
