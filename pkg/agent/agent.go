@@ -82,7 +82,8 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	a.metrics = telemetry.New(telemetry.Options{Agent: a})
 	a.hub = tap.NewHub(a.metrics)
 	a.conns = &listener.Group{Log: log}
-	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub})
+	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
+	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub, State: known})
 	a.network = carry.NewNetwork(a.carrier)
 	a.pods = enrol.New(enrol.Options{
 		Store: a.store, Controller: a.client, Certs: a.certs, Carrier: a.carrier,
@@ -94,7 +95,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	}
 	a.proxy = l7proxy.New(l7proxy.Options{
 		Network: a.network,
-		State:   &meshState{store: a.store, client: a.client, nodes: config.NodeIPs},
+		State:   known,
 		Certs:   a.certs,
 		Tap:     a.hub,
 		Log:     log,

@@ -127,6 +127,7 @@ func (a *Agent) load() (err error) {
 func (a *Agent) live(life *parts) {
 	life.start("controller stream", a.client.Run)
 	life.start("certificates", func(ctx context.Context) error { a.certs.Run(ctx); return nil })
+	life.start("connections of pods that end", a.carrier.Run)
 	life.start("proxy", func(ctx context.Context) error { a.proxy.Run(ctx); return nil })
 }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/agent/nri"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/redirect/netns"
 	"github.com/underlane/underlane/pkg/redirect/netns/nstest"
@@ -311,4 +313,44 @@ func TestLeftOutPodsAreShown(t *testing.T) {
 	w.Meshed = false
 	n.publish(w)
 	n.until("no label any more", func() bool { return n.state() == "" })
+}
+
+// When the runtime stops a sandbox its connections end, but not those of another
+// sandbox of the same pod: the kubelet stops old ones again before it removes them.
+func TestStoppedSandboxLosesItsConnections(t *testing.T) {
+	n := newNode(t)
+	n.publish(web())
+	first, _ := sandbox(t, podAddr, "")
+	second, ns := sandbox(t, podAddr, "")
+	for _, s := range []nri.Sandbox{first, second} {
+		if outcome, _ := n.run(s); outcome != nri.Enrolled {
+			t.Fatal(outcome)
+		}
+	}
+	fd, err := ns.Socket(podAddr, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	c, err := rawio.Connect(ctx, fd, netip.AddrPortFrom(netip.MustParseAddr("10.98.0.9"), 80))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	n.until("it is carried", func() bool { return n.conns.Open() == 1 })
+	gone := first
+	gone.Netns = "/nonexistent"
+	for _, s := range []nri.Sandbox{first, gone} {
+		n.sandboxes.StopSandbox(s)
+	}
+	time.Sleep(50 * time.Millisecond) // nothing is to happen
+	if !c.Idle() {
+		t.Error("a connection was cut when another sandbox of the pod stopped")
+	}
+	n.sandboxes.StopSandbox(second)
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the pod's connection: %v, want %v", err, unix.ECONNRESET)
+	}
 }

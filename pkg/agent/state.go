@@ -9,15 +9,13 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// meshState is what the proxy asks: the store, and the controller for what the
-// store has not got.
+// meshState is what the proxy and the carrier ask: the store, and the controller for
+// what the store has not got.
 type meshState struct {
-	store  *state.Store
+	*state.Store
 	client *client.Client
 	nodes  []netip.Addr
 }
-
-func (m *meshState) View() *state.View { return m.store.View() }
 
 func (m *meshState) Resolve(ctx context.Context, addr netip.Addr) error {
 	return m.client.Resolve(ctx, addr)
@@ -25,6 +23,6 @@ func (m *meshState) Resolve(ctx context.Context, addr netip.Addr) error {
 
 func (m *meshState) Subscribe(addr netip.Addr) { m.client.Subscribe(addr) }
 
-// IsNode: the node's own processes are known by more than their address, and do
-// not come this way (bpf/host.c); these are addresses that somebody vouches for.
+// IsNode: the node's own processes are known by more than their address, and do not
+// come this way (bpf/host.c). These are the addresses of --node-ip.
 func (m *meshState) IsNode(addr netip.Addr) bool { return slices.Contains(m.nodes, addr.Unmap()) }

@@ -9,6 +9,7 @@
 package rawio
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -39,6 +40,7 @@ type Conn struct {
 	peek        func(fd uintptr)
 	idle        bool // what peek found
 	read, write atomic.Uint64
+	closed      func() // see OnClose
 }
 
 // operation is a system call in progress. It lives in the Conn, with its
@@ -180,8 +182,18 @@ func (c *Conn) opError(op string, errno syscall.Errno) error {
 	return &net.OpError{Op: op, Net: "tcp", Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
 }
 
+// OnClose has f called once, when the connection is closed. It must be called
+// before any other goroutine has the connection.
+func (c *Conn) OnClose(f func()) { c.closed = f }
+
 // Close closes the connection; blocked reads and writes return.
-func (c *Conn) Close() error { return c.file.Close() }
+func (c *Conn) Close() error {
+	err := c.file.Close()
+	if c.closed != nil && !errors.Is(err, os.ErrClosed) {
+		c.closed()
+	}
+	return err
+}
 
 // CloseWrite sends a FIN: the half-close of one direction.
 func (c *Conn) CloseWrite() error {
@@ -197,7 +209,7 @@ func (c *Conn) Reset() error {
 }
 
 // Idle reports whether the connection is alive with nothing to read: what a
-// pool asks before it hands out a connection again. It is for whoever may read.
+// pool asks before it hands out a connection again. Only the reader may call it.
 func (c *Conn) Idle() bool {
 	c.idle = false
 	return c.raw.Control(c.peek) == nil && c.idle

@@ -20,11 +20,11 @@ type Handler interface {
 }
 
 func (c *Carrier) outbound(p *pod, conn *rawio.Conn) {
-	w := c.begin(p)
+	w := c.begin(p, conn)
 	if w == nil {
 		return
 	}
-	defer c.end(p)
+	defer c.end(p, conn)
 	original, ok := p.Original(conn.Local(), conn.Remote())
 	if !ok {
 		c.stray(conn, w, mesh.Outbound)
@@ -34,11 +34,11 @@ func (c *Carrier) outbound(p *pod, conn *rawio.Conn) {
 }
 
 func (c *Carrier) inbound(p *pod, conn *rawio.Conn) {
-	w := c.begin(p)
+	w := c.begin(p, conn)
 	if w == nil {
 		return
 	}
-	defer c.end(p)
+	defer c.end(p, conn)
 	if conn.Local().Addr().IsLoopback() {
 		c.stray(conn, w, mesh.Inbound)
 		return

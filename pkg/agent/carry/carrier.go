@@ -3,6 +3,7 @@
 package carry
 
 import (
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ const Linger = 2 * time.Second
 type Options struct {
 	Conns *listener.Group // counts the accepted connections
 	Tap   tap.Sink        // hears of connections that are not for the proxy
+	State State
 }
 
 // Carrier knows the pods whose connections this agent carries: those that are
@@ -37,15 +39,20 @@ type Carrier struct {
 	pods     map[*redirect.Pod]*pod
 	byUID    map[string]*pod // those that are enrolled
 	byCookie map[uint64]*pod // the same, by the cookie of their network namespace
+	// endpoints are the pods that were dialled, by the address.
+	endpoints map[netip.Addr]*endpoint
 }
 
 // pod is a pod whose connections are carried. Carrier.mu guards what changes.
 type pod struct {
 	*redirect.Pod
 	workload  *mesh.Workload
-	leaving   bool // it was taken out: what it has is served to its end
-	lingering bool // it was taken out, and its listeners are still open
-	open      int  // accepted connections that are being served
+	leaving   bool                     // it was taken out: what it has is served to its end
+	lingering bool                     // it was taken out, and its listeners are still open
+	known     bool                     // the state has had it
+	ended     bool                     // its containers have ended
+	open      int                      // accepted connections that are being served
+	conns     map[*rawio.Conn]struct{} // accepted ones, and those that were dialled from or into the pod
 }
 
 // New makes a Carrier without pods. Serve must be called before the first Carry.
@@ -53,6 +60,7 @@ func New(o Options) *Carrier {
 	return &Carrier{
 		Options: o,
 		pods:    make(map[*redirect.Pod]*pod), byUID: make(map[string]*pod), byCookie: make(map[uint64]*pod),
+		endpoints: make(map[netip.Addr]*endpoint),
 	}
 }
 
@@ -61,7 +69,8 @@ func (c *Carrier) Serve(h Handler) { c.handler = h }
 
 // Carry accepts and dials for w, which is enrolled as e, until Retire.
 func (c *Carrier) Carry(w *mesh.Workload, e *redirect.Pod) {
-	p := &pod{Pod: e, workload: w}
+	p := &pod{Pod: e, workload: w, conns: make(map[*rawio.Conn]struct{})}
+	_, p.known = c.State.View().WorkloadByUID(w.UID)
 	c.mu.Lock()
 	c.pods[e], c.byUID[w.UID], c.byCookie[e.Cookie()] = p, p, p
 	c.mu.Unlock()
@@ -118,23 +127,26 @@ func (c *Carrier) forget(p *pod) {
 	}
 }
 
-// begin counts an accepted connection of the pod. nil: the pod was dropped.
-func (c *Carrier) begin(p *pod) *mesh.Workload {
+// begin counts an accepted connection of the pod. nil: the pod was dropped, or has
+// ended.
+func (c *Carrier) begin(p *pod, conn *rawio.Conn) *mesh.Workload {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pods[p.Pod] != p {
+	if c.pods[p.Pod] != p || p.ended {
 		return nil
 	}
 	p.open++
+	p.conns[conn] = struct{}{}
 	p.Hold()
 	return p.workload
 }
 
-func (c *Carrier) end(p *pod) {
+func (c *Carrier) end(p *pod, conn *rawio.Conn) {
 	defer p.Release()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p.open--
+	delete(p.conns, conn)
 	c.forget(p)
 }
 

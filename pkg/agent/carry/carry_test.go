@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/redirect/netns"
 	"github.com/underlane/underlane/pkg/redirect/netns/nstest"
+	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -35,6 +37,33 @@ type rig struct {
 	pod, peer *netns.NS
 	workload  *mesh.Workload
 	events    sink
+	state     *nodeState
+	version   int
+}
+
+// nodeState is a node's state, as deltas from a controller make it.
+type nodeState struct {
+	*state.Store
+	mu      sync.Mutex
+	touched []netip.Addr
+}
+
+func (s *nodeState) Subscribe(addr netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.touched = append(s.touched, addr)
+}
+
+// set applies changes to the state; remove are names of resources.
+func (r *rig) set(remove []string, changed ...state.Resource) {
+	r.t.Helper()
+	r.version++
+	for i := range changed {
+		changed[i].Version = strconv.Itoa(r.version)
+	}
+	if err := r.state.Apply(state.Delta{Resources: changed, Removed: remove, Synced: true}); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 type sink struct {
@@ -53,7 +82,7 @@ func newRig(t *testing.T, h Handler) *rig {
 	nstest.RequireRoot(t)
 	r := &rig{
 		t: t, pod: nstest.New(t), peer: nstest.New(t),
-		workload: &mesh.Workload{UID: "uid-a", Namespace: "test", Name: "a", Meshed: true, Addrs: []netip.Addr{podAddr}},
+		workload: &mesh.Workload{UID: "uid-a", Namespace: "test", Name: "a", Node: "n1", Meshed: true, Addrs: []netip.Addr{podAddr}},
 	}
 	nstest.Join(t, r.pod, r.peer, []netip.Prefix{netip.PrefixFrom(podAddr, 24)}, []netip.Prefix{netip.PrefixFrom(peerAddr, 24)})
 	var err error
@@ -61,8 +90,18 @@ func newRig(t *testing.T, h Handler) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Carrier = New(Options{Conns: &listener.Group{Log: slog.New(slog.DiscardHandler)}, Tap: &r.events})
+	r.state = &nodeState{Store: state.NewStore("n1")}
+	r.Carrier = New(Options{Conns: &listener.Group{Log: slog.New(slog.DiscardHandler)}, Tap: &r.events, State: r.state})
 	r.Serve(h)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 	t.Cleanup(func() {
 		r.CloseListeners()
 		r.drain()
@@ -155,7 +194,7 @@ func TestConnectionsWhileAPodLeaves(t *testing.T) {
 	h := new(handler)
 	r := newRig(t, h)
 	var captured atomic.Int64
-	for range 20 { // the moment is short
+	for range 2 {
 		e := r.enrol()
 		var left atomic.Bool
 		var clients sync.WaitGroup
@@ -170,15 +209,21 @@ func TestConnectionsWhileAPodLeaves(t *testing.T) {
 				}
 			})
 		}
-		r.retire(e)
+		r.Retire(e, func() {
+			// It is being taken out, and the kernel still captures for it.
+			for n := captured.Load(); captured.Load() < n+8; {
+				runtime.Gosched()
+			}
+			r.d.Withdraw(e.UID)
+		})
 		left.Store(true)
 		clients.Wait()
 		if c, err := dial(t, r.pod, netip.MustParseAddrPort("192.0.2.1:80")); err == nil {
 			c.Close()
 			t.Fatal("a connection of a pod that has left was captured")
 		}
+		r.drain() // the listeners end after Linger
 	}
-	r.drain() // the listeners end after Linger
 	if got, want := h.outbound.Load(), captured.Load(); got != want {
 		t.Errorf("%d connections were served, want %d", got, want)
 	}

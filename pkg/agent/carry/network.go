@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/underlane/underlane/pkg/rawio"
-	"github.com/underlane/underlane/pkg/redirect"
 )
 
 // Network makes connections inside the namespaces of the pods of a Carrier. It
@@ -22,20 +21,32 @@ func NewNetwork(c *Carrier) *Network { return &Network{carrier: c} }
 
 // Dial implements l7proxy.Network.
 func (n *Network) Dial(ctx context.Context, from string, dst netip.AddrPort) (*rawio.Conn, error) {
-	e, err := n.pod(from)
+	p, err := n.pod(from)
 	if err != nil {
 		return nil, err
 	}
-	return e.Dial(ctx, dst)
+	ep, err := n.carrier.endpoint(dst.Addr())
+	if err != nil {
+		return nil, fmt.Errorf("dial %s from %s: %w", dst, p.Name, err)
+	}
+	conn, err := p.Dial(ctx, dst)
+	if err != nil {
+		return nil, err
+	}
+	return n.carrier.track(conn, p, ep)
 }
 
 // DialApp implements l7proxy.Network.
 func (n *Network) DialApp(ctx context.Context, into string, dst, client netip.AddrPort) (*rawio.Conn, error) {
-	e, err := n.pod(into)
+	p, err := n.pod(into)
 	if err != nil {
 		return nil, err
 	}
-	return e.DialApp(ctx, dst, client)
+	conn, err := p.DialApp(ctx, dst, client)
+	if err != nil {
+		return nil, err
+	}
+	return n.carrier.track(conn, p, nil)
 }
 
 // Enrolled implements l7proxy.Network.
@@ -53,16 +64,22 @@ func (n *Network) SetShared(on bool) { n.shared.Store(on) }
 
 // pod returns the pod to dial in: the enrolled one, else one that was taken out and
 // is still carried.
-func (n *Network) pod(uid string) (*redirect.Pod, error) {
+func (n *Network) pod(uid string) (*pod, error) {
 	n.carrier.mu.RLock()
 	defer n.carrier.mu.RUnlock()
-	if p := n.carrier.byUID[uid]; p != nil {
-		return p.Pod, nil
-	}
-	for e := range n.carrier.pods {
-		if e.UID == uid {
-			return e, nil
+	p := n.carrier.byUID[uid]
+	if p == nil {
+		for _, other := range n.carrier.pods {
+			if other.UID == uid {
+				p = other
+			}
 		}
+	}
+	switch {
+	case p != nil && p.ended:
+		return nil, fmt.Errorf("pod %s: %w", p.Name, errEnded)
+	case p != nil:
+		return p, nil
 	}
 	return nil, fmt.Errorf("pod %s is not enrolled any more", uid)
 }

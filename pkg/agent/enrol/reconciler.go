@@ -42,6 +42,7 @@ type Carrier interface {
 	Carry(w *mesh.Workload, e *redirect.Pod)
 	Update(w *mesh.Workload)
 	Retire(e *redirect.Pod, withdraw func())
+	SandboxEnded(uid string, cookie uint64)
 	Leaving() []*mesh.Workload
 	Closing() bool
 }
@@ -74,8 +75,8 @@ type Reconciler struct {
 	pods map[string]*pod // by UID
 	// leftOut are labelled pods that cannot be meshed.
 	leftOut map[string]*pod
-	// announced are pods that the runtime told of and the controller has not: their
-	// own label says that they are to be enrolled.
+	// announced are pods that the state does not have yet and that the runtime has
+	// announced: their own label says that they are of the mesh.
 	announced map[string]announced
 
 	repaired atomic.Uint64
@@ -120,7 +121,8 @@ func (r *Reconciler) Use(d Datapath) { r.datapath = d }
 // before this one counted. It must be called before Run.
 func (r *Reconciler) Inherit(preMesh map[string]uint32) { r.inherited = preMesh }
 
-// Pause waits until no pod is being taken in or out, and has none be until Resume.
+// Pause waits until no pod is being enrolled or withdrawn, and keeps it so until
+// Resume.
 func (r *Reconciler) Pause() { r.busy <- struct{}{} }
 
 // Resume undoes Pause.
@@ -144,8 +146,8 @@ const (
 	// certificateWait bounds how long a pod waits for its certificate before
 	// it is enrolled without.
 	certificateWait = 5 * time.Second
-	// unknownWait is how long a connected controller may take to tell of a pod
-	// that the runtime told of.
+	// unknownWait is how long a connected controller may take to know of a pod that
+	// the runtime has announced.
 	unknownWait = 10 * time.Second
 )
 
@@ -200,9 +202,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 }
 
-// reconcile makes the enrolled pods those that the view says. deep: looks also
-// at those of which nothing changed. False: some are not there yet, and are to
-// be tried again. busy is held.
+// reconcile makes the enrolled pods those that the view says. deep: it looks also at
+// those that did not change. false: some could not be enrolled yet, and have to be
+// tried again. busy is held.
 func (r *Reconciler) reconcile(view *state.View, deep bool) (settled bool) {
 	wanted, leftOut := r.unknown(view), make(map[string]*mesh.Workload)
 	identities := make(map[mesh.Identity]bool)
@@ -211,8 +213,8 @@ func (r *Reconciler) reconcile(view *state.View, deep bool) (settled bool) {
 		case w.LeftOut != "":
 			leftOut[w.UID] = w
 		case w.Meshed:
-			// The certificate is to be there when the pod starts. One without an
-			// address is scheduled and has not: the runtime tells when it does.
+			// The certificate has to be there when the pod starts. A pod without an
+			// address has not started: the runtime announces it when it does.
 			identities[w.Identity] = true
 			if len(w.Addrs) > 0 || r.has(w.UID) {
 				wanted[w.UID] = w

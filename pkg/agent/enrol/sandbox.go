@@ -87,7 +87,7 @@ func (s *Sandboxes) Enrol(ctx context.Context, box nri.Sandbox) (nri.Outcome, er
 	w, err := s.await(waiting, box.UID)
 	switch {
 	case err != nil && label != mesh.LabelEnabled && !s.r.Controller.Connected():
-		return nri.Unlabeled, nil // its namespace may be labelled: who could tell
+		return nri.Unlabeled, nil // its namespace may be labelled, but only the controller knows
 	case err != nil && label != mesh.LabelEnabled:
 		return nri.Late, err
 	case err != nil:
@@ -96,7 +96,7 @@ func (s *Sandboxes) Enrol(ctx context.Context, box nri.Sandbox) (nri.Outcome, er
 		return nri.Unlabeled, nil
 	}
 	for err == nil && !s.r.certified(w.Identity) && waiting.Err() == nil {
-		time.Sleep(pollEvery) // without one it is enrolled all the same
+		time.Sleep(pollEvery) // it is enrolled also without one
 	}
 	if err := s.enrolSandbox(ctx, w, box); err != nil {
 		return nri.Failed, err
@@ -104,7 +104,8 @@ func (s *Sandboxes) Enrol(ctx context.Context, box nri.Sandbox) (nri.Outcome, er
 	return nri.Enrolled, nil
 }
 
-// await waits until the state has the pod; not at all while nobody could tell of it.
+// await waits until the state has the pod; it fails at once while there is no
+// controller.
 func (s *Sandboxes) await(ctx context.Context, uid string) (*mesh.Workload, error) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -191,12 +192,18 @@ func (s *Sandboxes) openSandbox(box nri.Sandbox) (*netns.NS, error) {
 	return nil, errors.Join(failures...)
 }
 
-// StopSandbox implements nri.Handler: a pod that only the runtime told of has
-// ended. Others end when the controller says so.
-func (s *Sandboxes) StopSandbox(uid string) {
+// StopSandbox implements nri.Handler: it ends the pod's connections while its
+// network can still carry the resets. A pod that only the runtime knew is forgotten;
+// others stay enrolled until the state has them no more, or until they have another
+// sandbox. Where the namespace is gone already, the state ends the connections.
+func (s *Sandboxes) StopSandbox(box nri.Sandbox) {
+	if ns, err := s.openSandbox(box); err == nil {
+		s.r.Carrier.SandboxEnded(box.UID, ns.Cookie())
+		closeNS(ns)
+	}
 	s.r.mu.Lock()
-	_, ok := s.r.announced[uid]
-	delete(s.r.announced, uid)
+	_, ok := s.r.announced[box.UID]
+	delete(s.r.announced, box.UID)
 	s.r.mu.Unlock()
 	if ok {
 		s.r.Look()

@@ -11,8 +11,8 @@ import (
 	"github.com/underlane/underlane/pkg/redirect/netns"
 )
 
-// settle brings one wanted pod to where it should be, as far as it can now.
-// busy is held.
+// settle enrols one wanted pod, or puts its changes in force, as far as is possible
+// now; false: it has to be tried again. busy is held.
 func (r *Reconciler) settle(w *mesh.Workload, deep bool) bool {
 	have, changed := r.note(w)
 	var ns *netns.NS // nil: to be found
@@ -189,7 +189,7 @@ func Certified(certs *mtls.Manager, id mesh.Identity) bool {
 // repair puts right what another program detached or deleted.
 func (r *Reconciler) repair() {
 	if r.Carrier.Closing() {
-		return // listeners that are closed are to be missing
+		return // closed listeners are meant to be missing
 	}
 	repaired, err := r.datapath.Repair()
 	for _, what := range repaired {

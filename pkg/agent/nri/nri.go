@@ -21,8 +21,8 @@ import (
 // DefaultSocket is where containerd and CRI-O listen for plugins.
 const DefaultSocket = "/var/run/nri/nri.sock"
 
-// Sandbox is a pod that is about to start: it has its network namespace and
-// addresses, and no container runs in it.
+// Sandbox is what a pod's containers run in: it has the network namespace and the
+// addresses.
 type Sandbox struct {
 	UID, Namespace, Name string
 	Labels, Annotations  map[string]string // of the pod
@@ -50,8 +50,11 @@ type Handler interface {
 	// RunSandbox is called when a pod has its network. The pod starts when it
 	// has returned, and it must before ctx ends.
 	RunSandbox(ctx context.Context, s Sandbox)
-	// StopSandbox is called when a pod's containers have ended.
-	StopSandbox(uid string)
+	// StopSandbox is called when a sandbox's containers have ended and its network
+	// is about to be removed. It may be called again later, also when there is
+	// another sandbox for the same pod: the kubelet stops sandboxes once more before
+	// it removes them.
+	StopSandbox(s Sandbox)
 }
 
 // Plugin keeps connected to the runtime.
@@ -215,7 +218,7 @@ func (s *session) RunPodSandbox(ctx context.Context, pod *api.PodSandbox) error 
 
 // StopPodSandbox implements stub.StopPodInterface.
 func (s *session) StopPodSandbox(_ context.Context, pod *api.PodSandbox) error {
-	s.plugin.Handler.StopSandbox(pod.GetUid())
+	s.plugin.Handler.StopSandbox(sandboxOf(pod))
 	return nil
 }
 

@@ -125,10 +125,10 @@ func (h *handler) RunSandbox(ctx context.Context, s Sandbox) {
 	h.run, h.until, h.left = append(h.run, s), until, left
 }
 
-func (h *handler) StopSandbox(uid string) {
+func (h *handler) StopSandbox(s Sandbox) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stopped = append(h.stopped, uid)
+	h.stopped = append(h.stopped, s.UID)
 }
 
 func start(t *testing.T, h Handler) (*Plugin, string) {
