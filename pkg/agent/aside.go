@@ -6,22 +6,21 @@ import (
 	"time"
 )
 
-// aside is a server beside the pods' traffic, which goes on whatever becomes of
-// the server.
+// aside is a server beside the pods' traffic: the traffic does not depend on it.
 type aside struct {
 	name   string
-	opened net.Listener // to begin with; nil: none yet
-	must   bool         // the agent ends if it cannot listen at its start
+	opened net.Listener // what it begins with; nil: open makes it
+	must   bool         // the agent ends if the first open fails
 	open   func(ctx context.Context) (net.Listener, error)
 	serve  func(ctx context.Context, ln net.Listener) error // until ctx ends, and closes ln
 }
 
-// asidePause is between the end of a server, or of an attempt to listen, and the
-// next.
+// asidePause is the time between the end of a server, or a failure to listen, and the
+// next attempt.
 const asidePause = 2 * time.Second
 
-// aside runs s until ctx ends. Once it listens it never fails: a lack of descriptors
-// is waited out (listener.Patient), and a server that ended all the same is started
+// aside runs s until ctx ends. Once it listens it never fails: it waits out a lack of
+// descriptors (listener.Patient), and starts a server that ended for another cause
 // again.
 func (a *Agent) aside(s aside) func(context.Context) error {
 	return func(ctx context.Context) error {

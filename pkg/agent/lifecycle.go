@@ -14,12 +14,11 @@ import (
 	"github.com/underlane/underlane/pkg/telemetry"
 )
 
-// run is the agent's life: it begins with the node for itself or by taking it
-// over, and ends with ctx, or with a failure.
+// run runs the agent until ctx is done or a part fails. It begins as the only agent of
+// the node, or takes the node over.
 func (a *Agent) run(ctx context.Context) error {
 	failed := make(chan error, 16)
-	// Everything but the pods' traffic ends with life; the traffic is drained
-	// first.
+	// The pods' traffic is drained before life ends, and with it everything else.
 	life := newParts(ctx, failed)
 	defer life.end()
 	predecessor, err := a.predecessor()
@@ -160,8 +159,8 @@ func (a *Agent) work(work *parts) {
 	}
 }
 
-// acceptTime is how long a stopping agent accepts connections that were on their
-// way to it: those that a listener has when it is closed are reset.
+// acceptTime is how long a stopping agent still accepts the connections that were sent
+// to it before: closing a listener resets those that it has not accepted.
 const acceptTime = 500 * time.Millisecond
 
 // drain is shutdown for an agent without a successor. One that comes while it drains
@@ -221,7 +220,7 @@ func (p *parts) start(name string, f func(context.Context) error) {
 	})
 }
 
-// end ends all and waits for them; a second time is no harm.
+// end ends all parts and waits for them. It may be called again.
 func (p *parts) end() {
 	p.stop()
 	p.group.Wait()

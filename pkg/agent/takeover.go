@@ -24,18 +24,19 @@ const (
 	// for the node, while there is a controller to sign them.
 	warmUpLimit = 10 * time.Second
 	warmUpPoll  = 20 * time.Millisecond
-	// knowLimit bounds how long a new agent waits to be told whose the addresses
-	// are that pods use.
+	// knowLimit bounds how long a new agent waits for the controller to say which
+	// pods have the addresses that are in use.
 	knowLimit = 2 * time.Second
 	// releaseLimit bounds how long a predecessor may take to let go.
 	releaseLimit = 10 * time.Second
 	// takeLimit bounds how long a new agent waits for pods that cannot be
 	// enrolled before it has the predecessor end.
 	takeLimit = 10 * time.Second
-	// awaitLimit is how long an agent that is stopped waits for a successor that
-	// gets ready to be so, before it asks. Kubernetes may take a new agent for
-	// ready by the old one's answers, for they share the node's ports. The pod's
-	// grace period has room for it, for yieldLimit and for the drain.
+	// awaitLimit is how long a stopped agent waits for a successor that is getting
+	// ready and has not asked for the node yet. Both share the node's ports, so
+	// Kubernetes may take the answers of the old agent for readiness of the new one,
+	// and stop the old one early. The pod's grace period covers awaitLimit,
+	// yieldLimit and the drain.
 	awaitLimit = 30 * time.Second
 	// yieldLimit is how long an agent that is stopped waits for the successor
 	// that is about to take the node.
@@ -216,7 +217,7 @@ func (a *Agent) takeBack(ctx context.Context) error {
 func (a *Agent) retire(ctx context.Context, life *parts, s *handover.Successor) error {
 	defer s.Close()
 	a.proxy.Retire()
-	// Connections whose handshake is under way are the old listeners' still.
+	// The old listeners still get the connections whose handshake is under way.
 	time.Sleep(carry.Linger)
 	a.shutdown()
 	life.end()

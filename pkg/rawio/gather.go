@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gathered is what is to go out in one call. Whoever is between Gather and Send
+// gathered is what is to go out in one call. The goroutine between Gather and Send
 // is not the only writer: TLS answers a peer from where it reads.
 type gathered struct {
 	mu  sync.Mutex
@@ -22,7 +22,7 @@ const gatherAtMost = 64<<10 + 1<<10
 
 var gatherBuffers = sync.Pool{New: func() any { return new([gatherAtMost]byte) }}
 
-// MayGather is called before the first Gather, by whoever is alone with the
+// MayGather must be called before the first Gather, while no other goroutine has the
 // connection. Writes may then come from several goroutines.
 func (c *Conn) MayGather() { c.gathers = true }
 

@@ -1,6 +1,6 @@
 // Package nodeapi serves the node API: it adapts the tap hub and the agent's
 // status and dump to gRPC. There are two doors: the node's unix socket, for
-// whoever may open it (root), and TCP with mutual TLS, for the controller alone.
+// programs that may open it (root's), and TCP with mutual TLS, for the controller alone.
 package nodeapi
 
 import (
@@ -28,7 +28,7 @@ func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the socket's directory: %w", err)
 	}
-	// Bind where nobody else may look and rename: the socket is never open to
+	// Bind where no other user may look and rename: the socket is never open to
 	// others, not even for the moment before chmod.
 	private, err := os.MkdirTemp(dir, ".sock")
 	if err != nil {

@@ -91,8 +91,8 @@ const (
 	lastTry  = 5 * time.Second
 )
 
-// Run keeps connected to the runtime until ctx ends. A runtime without the
-// interface is no failure: it may come.
+// Run keeps connected to the runtime until ctx ends. A runtime without the interface
+// is no failure: it may get it later.
 func (p *Plugin) Run(ctx context.Context) error {
 	wait := firstTry
 	for {
@@ -113,7 +113,7 @@ func (p *Plugin) Run(ctx context.Context) error {
 	}
 }
 
-// lost records why there is no connection, and logs it when it is news.
+// lost records why there is no connection, and logs a cause that is new.
 func (p *Plugin) lost(was bool, err error) {
 	text := "the runtime ended the connection"
 	switch {
@@ -207,8 +207,8 @@ func (s *session) Configure(_ context.Context, _, runtime, version string) (api.
 	return 0, nil // what there are methods for
 }
 
-// RunPodSandbox implements stub.RunPodInterface. It never fails: a pod that
-// cannot be enrolled starts all the same.
+// RunPodSandbox implements stub.RunPodInterface. It never fails: a pod starts also if
+// it cannot be enrolled.
 func (s *session) RunPodSandbox(ctx context.Context, pod *api.PodSandbox) error {
 	ctx, cancel := context.WithTimeout(ctx, min(ourTime, s.stub.RequestTimeout()*3/4))
 	defer cancel()
