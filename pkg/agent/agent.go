@@ -79,7 +79,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Version:    version.Version,
 	})
 	a.certs = mtls.NewManager(a.client, config.TrustDomain, log)
-	a.metrics = telemetry.New(telemetry.Options{Agent: a})
+	a.metrics = telemetry.New(telemetry.Options{Agent: reporter{a}})
 	a.hub = tap.NewHub(a.metrics)
 	a.conns = &listener.Group{Log: log}
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}

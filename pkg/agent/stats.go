@@ -10,11 +10,11 @@ import (
 	"github.com/underlane/underlane/pkg/telemetry"
 )
 
-var _ telemetry.Agent = (*Agent)(nil)
+var _ telemetry.Agent = reporter{}
 
 // Stats implements telemetry.Agent. Kernel counters that cannot be read are left
 // out: NotReady says why.
-func (a *Agent) Stats() telemetry.Stats {
+func (a reporter) Stats() telemetry.Stats {
 	kernel, _ := a.datapath.Counters()
 	lost := kernel[redirect.CounterEventLost]
 	delete(kernel, redirect.CounterEventLost)
@@ -47,7 +47,7 @@ func (a *Agent) Stats() telemetry.Stats {
 }
 
 // NotReady implements telemetry.Agent.
-func (a *Agent) NotReady() []string {
+func (a reporter) NotReady() []string {
 	st := a.Status(context.Background())
 	nodeapi.Judge(st)
 	return st.NotReady

@@ -17,8 +17,11 @@ import (
 	"github.com/underlane/underlane/pkg/redirect"
 )
 
+// reporter tells the node API and the metrics what the agent does.
+type reporter struct{ *Agent }
+
 // Status tells the facts of the agent, for `agent status` and `agent check`.
-func (a *Agent) Status(context.Context) *agentv1.StatusResponse {
+func (a reporter) Status(context.Context) *agentv1.StatusResponse {
 	controller := a.client.Status()
 	view := a.store.View()
 	st := &agentv1.StatusResponse{
@@ -73,7 +76,7 @@ func (a *Agent) Status(context.Context) *agentv1.StatusResponse {
 
 func byName(x, y *agentv1.Counter) int { return cmp.Compare(x.Name, y.Name) }
 
-func (a *Agent) runtimeStatus() *agentv1.Runtime {
+func (a reporter) runtimeStatus() *agentv1.Runtime {
 	if a.runtime == nil {
 		return nil
 	}
@@ -91,7 +94,7 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 }
 
 // Dump writes the agent's maps and state as one JSON object.
-func (a *Agent) Dump(context.Context) ([]byte, error) {
+func (a reporter) Dump(context.Context) ([]byte, error) {
 	maps, err := a.datapath.Dump()
 	if err != nil {
 		return nil, fmt.Errorf("dump maps: %w", err)

@@ -39,7 +39,6 @@ var errEnded = fmt.Errorf("the pod has ended: %w", unix.EHOSTUNREACH)
 // endpoint is a pod that pods of this node dialled by its address. Carrier.mu guards
 // it.
 type endpoint struct {
-	addr  netip.Addr
 	uid   string
 	conns map[*rawio.Conn]struct{}
 	ended time.Time // zero: it has not
@@ -59,8 +58,12 @@ func (c *Carrier) endpoint(addr netip.Addr) (*endpoint, error) {
 	case !known:
 		return nil, nil
 	case ep == nil || ep.uid != w.UID || !ep.ended.IsZero():
-		ep = &endpoint{addr: addr, uid: w.UID, conns: make(map[*rawio.Conn]struct{})}
-		c.replace(ep)
+		if ep != nil { // the connections to the pod that had its address end
+			ep.ended = time.Now()
+			go cut(appendKeys(nil, ep.conns)) // which takes mu
+		}
+		ep = &endpoint{uid: w.UID, conns: make(map[*rawio.Conn]struct{})}
+		c.endpoints[addr] = ep
 	}
 	return ep, nil
 }
@@ -83,16 +86,6 @@ func (n *Network) Gone(addr netip.Addr) bool {
 		return p != nil && p.ended
 	}
 	return c.endpoints[addr].gone()
-}
-
-// replace files ep, and ends the connections to the pod that had its address. mu is
-// held.
-func (c *Carrier) replace(ep *endpoint) {
-	if before := c.endpoints[ep.addr]; before != nil {
-		before.ended = time.Now()
-		go cut(appendKeys(nil, before.conns)) // which takes mu
-	}
-	c.endpoints[ep.addr] = ep
 }
 
 // track notes that conn was dialled from or into p, and to ep unless that is nil.
@@ -182,7 +175,7 @@ func (c *Carrier) vacate(p *pod) (conns []*rawio.Conn) {
 	for _, addr := range p.workload.Addrs {
 		switch ep := c.endpoints[addr]; {
 		case ep == nil:
-			c.endpoints[addr] = &endpoint{addr: addr, uid: p.UID, ended: time.Now()}
+			c.endpoints[addr] = &endpoint{uid: p.UID, ended: time.Now()}
 		case ep.uid == p.UID && ep.ended.IsZero():
 			ep.ended = time.Now()
 			conns = appendKeys(conns, ep.conns)

@@ -71,13 +71,7 @@ type Reconciler struct {
 	busy chan struct{}
 	wake chan struct{} // has Run look again
 
-	mu   sync.RWMutex
-	pods map[string]*pod // by UID
-	// leftOut are labelled pods that cannot be meshed.
-	leftOut map[string]*pod
-	// announced are pods that the state does not have yet and that the runtime has
-	// announced: their own label says that they are of the mesh.
-	announced map[string]announced
+	records
 
 	repaired atomic.Uint64
 
@@ -88,29 +82,12 @@ type Reconciler struct {
 	inherited   map[string]uint32 // see Inherit
 }
 
-type announced struct {
-	workload *mesh.Workload
-	since    time.Time
-}
-
-// pod is a labelled pod of this node.
-type pod struct {
-	source   *mesh.Workload // as the state has it
-	workload *mesh.Workload // with the addresses that the runtime knew before
-	state    string         // nodeapi.Pod…
-	reason   string
-	since    time.Time
-	preMesh  uint32        // connections that were open before it was enrolled
-	enrolled *redirect.Pod // nil unless state is PodEnrolled
-	shut     bool          // closed until it is enrolled; busy is held
-}
-
 // New makes a Reconciler. Use must be called before Run.
 func New(o Options) *Reconciler {
 	return &Reconciler{
 		Options: o, looked: make(chan struct{}), settled: make(chan struct{}),
 		busy: make(chan struct{}, 1), wake: make(chan struct{}, 1),
-		pods: make(map[string]*pod), leftOut: make(map[string]*pod), announced: make(map[string]announced),
+		records: records{pods: make(map[string]*pod), leftOut: make(map[string]*pod), announced: make(map[string]announced)},
 	}
 }
 
@@ -206,7 +183,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // those that did not change. false: some could not be enrolled yet, and have to be
 // tried again. busy is held.
 func (r *Reconciler) reconcile(view *state.View, deep bool) (settled bool) {
-	wanted, leftOut := r.unknown(view), make(map[string]*mesh.Workload)
+	wanted, leftOut := r.unknown(view, r.Controller.Connected()), make(map[string]*mesh.Workload)
 	identities := make(map[mesh.Identity]bool)
 	for _, w := range view.Local() {
 		switch {
@@ -232,29 +209,6 @@ func (r *Reconciler) reconcile(view *state.View, deep bool) (settled bool) {
 		settled = r.settle(w, deep) && settled
 	}
 	return settled
-}
-
-func (r *Reconciler) has(uid string) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.pods[uid] != nil
-}
-
-// unknown returns the pods that were announced and that the view does not know yet.
-// It forgets those that the view ought to know by now.
-func (r *Reconciler) unknown(view *state.View) map[string]*mesh.Workload {
-	list := make(map[string]*mesh.Workload)
-	connected := r.Controller.Connected()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for uid, t := range r.announced {
-		if _, known := view.WorkloadByUID(uid); known || (connected && time.Since(t.since) > unknownWait) {
-			delete(r.announced, uid)
-			continue
-		}
-		list[uid] = t.workload
-	}
-	return list
 }
 
 func (r *Reconciler) leaveOut(list map[string]*mesh.Workload) {

@@ -95,7 +95,7 @@ func (s *Sandboxes) Enrol(ctx context.Context, box nri.Sandbox) (nri.Outcome, er
 	case !w.Meshed:
 		return nri.Unlabeled, nil
 	}
-	for err == nil && !s.r.certified(w.Identity) && waiting.Err() == nil {
+	for err == nil && !Certified(s.r.Certs, w.Identity) && waiting.Err() == nil {
 		time.Sleep(pollEvery) // it is enrolled also without one
 	}
 	if err := s.enrolSandbox(ctx, w, box); err != nil {

@@ -7,7 +7,6 @@ import (
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
-	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/redirect/netns"
 )
 
@@ -31,7 +30,7 @@ func (r *Reconciler) settle(w *mesh.Workload, deep bool) bool {
 		r.Log.Info("pod has a new sandbox", "pod", e.Name)
 		r.retire(have)
 	}
-	if !r.certified(w.Identity) && time.Since(have.since) < certificateWait {
+	if !Certified(r.Certs, w.Identity) && time.Since(have.since) < certificateWait {
 		r.shut(have, ns)
 		r.set(have, nodeapi.PodPending, "waiting for its certificate", nil, 0)
 		return false
@@ -167,18 +166,6 @@ func (r *Reconciler) failed(have *pod, err error) {
 	}
 	r.set(have, nodeapi.PodFailed, err.Error(), nil, 0)
 }
-
-func (r *Reconciler) set(have *pod, state, reason string, e *redirect.Pod, preMesh uint32) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if have.state != state {
-		have.since = time.Now()
-	}
-	have.state, have.reason, have.enrolled, have.preMesh = state, reason, e, preMesh
-}
-
-// certified reports whether there is a certificate to serve the identity with.
-func (r *Reconciler) certified(id mesh.Identity) bool { return Certified(r.Certs, id) }
 
 // Certified reports whether certs has a certificate to serve the identity with.
 func Certified(certs *mtls.Manager, id mesh.Identity) bool {

@@ -12,7 +12,7 @@ import (
 )
 
 // Status lists the labelled pods, for `agent status`.
-func (r *Reconciler) Status() []*agentv1.Pod {
+func (r *records) Status() []*agentv1.Pod {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	list := make([]*agentv1.Pod, 0, len(r.pods)+len(r.leftOut))
@@ -36,7 +36,7 @@ func (r *Reconciler) Status() []*agentv1.Pod {
 }
 
 // PreMesh counts by UID the connections from before the mesh.
-func (r *Reconciler) PreMesh() map[string]uint32 {
+func (r *records) PreMesh() map[string]uint32 {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	counts := make(map[string]uint32, len(r.pods))
