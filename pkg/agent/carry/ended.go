@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,7 +42,43 @@ var errEnded = fmt.Errorf("the pod has ended: %w", unix.EHOSTUNREACH)
 type endpoint struct {
 	uid   string
 	conns map[*rawio.Conn]struct{}
-	ended time.Time // zero: it has not
+	ended time.Time       // zero: it has not
+	over  context.Context // done when it has ended
+	end   context.CancelFunc
+
+	dials atomic.Int32 // under way
+}
+
+func newEndpoint(uid string) *endpoint {
+	ep := &endpoint{uid: uid, conns: make(map[*rawio.Conn]struct{})}
+	ep.over, ep.end = context.WithCancel(context.Background())
+	return ep
+}
+
+// finish notes that the endpoint has ended: dials that are under way fail. It returns
+// the connections, which are to be cut. mu is held.
+func (ep *endpoint) finish() []*rawio.Conn {
+	ep.ended = time.Now()
+	ep.end()
+	return appendKeys(nil, ep.conns)
+}
+
+// dial connects by how, for as long as the endpoint has not ended. nil is an endpoint
+// that is not known.
+func (ep *endpoint) dial(ctx context.Context, how func(context.Context) (*rawio.Conn, error)) (*rawio.Conn, error) {
+	if ep == nil {
+		return how(ctx)
+	}
+	ep.dials.Add(1)
+	defer ep.dials.Add(-1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ep.over, cancel)()
+	conn, err := how(ctx)
+	if err != nil && ep.over.Err() != nil {
+		return nil, errEnded
+	}
+	return conn, err
 }
 
 // endpoint returns the pod at addr, nil where the state knows none. The error is
@@ -59,10 +96,9 @@ func (c *Carrier) endpoint(addr netip.Addr) (*endpoint, error) {
 		return nil, nil
 	case ep == nil || ep.uid != w.UID || !ep.ended.IsZero():
 		if ep != nil { // the connections to the pod that had its address end
-			ep.ended = time.Now()
-			go cut(appendKeys(nil, ep.conns)) // which takes mu
+			go cut(ep.finish()) // which takes mu
 		}
-		ep = &endpoint{uid: w.UID, conns: make(map[*rawio.Conn]struct{})}
+		ep = newEndpoint(w.UID)
 		c.endpoints[addr] = ep
 	}
 	return ep, nil
@@ -175,10 +211,11 @@ func (c *Carrier) vacate(p *pod) (conns []*rawio.Conn) {
 	for _, addr := range p.workload.Addrs {
 		switch ep := c.endpoints[addr]; {
 		case ep == nil:
-			c.endpoints[addr] = &endpoint{uid: p.UID, ended: time.Now()}
+			ep = newEndpoint(p.UID)
+			ep.finish()
+			c.endpoints[addr] = ep
 		case ep.uid == p.UID && ep.ended.IsZero():
-			ep.ended = time.Now()
-			conns = appendKeys(conns, ep.conns)
+			conns = append(conns, ep.finish()...)
 		}
 	}
 	return conns
@@ -208,9 +245,8 @@ func (c *Carrier) follow(view *state.View) {
 				delete(c.endpoints, addr)
 			}
 		case there || view.Answered(addr):
-			ep.ended = time.Now()
-			ended = appendKeys(ended, ep.conns)
-		case len(ep.conns) == 0:
+			ended = append(ended, ep.finish()...)
+		case len(ep.conns) == 0 && ep.dials.Load() == 0:
 			delete(c.endpoints, addr)
 		default:
 			// It was an endpoint of a service, or it was not used for long: the

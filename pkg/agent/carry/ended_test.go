@@ -229,3 +229,54 @@ func TestEndpointEnds(t *testing.T) {
 		})
 	}
 }
+
+// A connection that is being made to a pod that ends fails at once.
+func TestDialEndsWithItsEndpoint(t *testing.T) {
+	r := newRig(t, new(handler))
+	far := &mesh.Workload{UID: "uid-far", Namespace: "test", Name: "far", Node: "n2", Addrs: []netip.Addr{peerAddr}}
+	r.set(nil, r.tells(r.workload), r.tells(far))
+	r.enrol()
+	there := r.listenDeaf(peerAddr)
+	const limit = 20 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := NewNetwork(r.Carrier).Dial(ctx, "uid-a", there)
+		failed <- err
+	}()
+	until(t, "it is dialled", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		ep := r.endpoints[peerAddr]
+		return ep != nil && ep.dials.Load() == 1
+	})
+	began := time.Now()
+	r.set([]string{state.WorkloadName("uid-far")}, state.Resource{Name: state.AddressName(peerAddr), Address: &state.Address{Addr: peerAddr}})
+	if err := <-failed; !errors.Is(err, errEnded) || time.Since(began) >= limit/2 {
+		t.Errorf("dial: %v after %s, want %v at once", err, time.Since(began), errEnded)
+	}
+}
+
+// listenDeaf listens in the peer's namespace, and drops what comes.
+func (r *rig) listenDeaf(addr netip.Addr) netip.AddrPort {
+	r.t.Helper()
+	fd, err := r.peer.Socket(addr, redirect.Mark)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, rawio.Sockaddr(netip.AddrPortFrom(addr, 0))), unix.Listen(fd, 0)); err != nil {
+		r.t.Fatal(err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c, err := dial(r.t, r.peer, rawio.AddrPort(sa)) // fills the queue
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { c.Close() })
+	return rawio.AddrPort(sa)
+}

@@ -29,7 +29,7 @@ func (n *Network) Dial(ctx context.Context, from string, dst netip.AddrPort) (*r
 	if err != nil {
 		return nil, fmt.Errorf("dial %s from %s: %w", dst, p.Name, err)
 	}
-	conn, err := p.Dial(ctx, dst)
+	conn, err := ep.dial(ctx, func(ctx context.Context) (*rawio.Conn, error) { return p.Dial(ctx, dst) })
 	if err != nil {
 		return nil, err
 	}
