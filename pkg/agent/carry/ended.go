@@ -2,12 +2,10 @@ package carry
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net/netip"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/state"
@@ -33,9 +31,9 @@ type State interface {
 // refused, while no other pod has it.
 const refuseFor = 10 * time.Second
 
-// errEnded is a failure to reach a pod that has ended. It is EHOSTUNREACH, which is
-// what the kernel would say of the address after some seconds.
-var errEnded = fmt.Errorf("the pod has ended: %w", unix.EHOSTUNREACH)
+// errEnded is a failure to reach a pod that has ended. It is no error of the network:
+// other pods of the same node can be reached.
+var errEnded = errors.New("the pod has ended")
 
 // endpoint is a pod that pods of this node dialled by its address. Carrier.mu guards
 // it.
