@@ -28,6 +28,8 @@ for group in "$@"; do
         need openssl openssl
         need busybox busybox-static
         need socat socat
+        need nc.openbsd netcat-openbsd
+        need h2load nghttp2-client
         need nginx nginx-light
         need apache2 apache2
         need psql postgresql-client
@@ -48,12 +50,10 @@ for group in "$@"; do
         need vsftpd vsftpd
         need lftp lftp
         need node nodejs
-        [ -e /usr/share/nodejs/ws ] || missing="$missing node-ws"
+        need npm npm # its libraries, and those of Python, are in test/programs/testdata
         need javac default-jdk-headless
         [ -e /usr/bin/python3 ] || missing="$missing python3"
-        for module in requests aiohttp uvicorn websockets; do
-            [ -e /usr/lib/python3/dist-packages/$module ] || missing="$missing python3-$module"
-        done ;;
+        [ -e /usr/lib/python3/dist-packages/pip ] || missing="$missing python3-pip" ;;
     cluster) # a node's own programs: the rest is built from Go modules
         need runc runc
         [ -e /usr/lib/cni/ptp ] || missing="$missing containernetworking-plugins"

@@ -74,8 +74,8 @@ func testRow(t *testing.T, r *row, bare, meshed *side) {
 	}
 }
 
-// slack is how much longer a client may take with the mesh: the machine is slow
-// and shared, and what is looked for are waits, which are longer than that.
+// slack is how much longer a client may take with the mesh where the machine has
+// nothing else to do: what is looked for are waits, which are longer than that.
 const slack = time.Second
 
 // compare runs a case on both sides. What is slow is run again: only what is slow
@@ -90,16 +90,21 @@ func compare(t *testing.T, name string, c *testCase, w way, bare, meshed *side, 
 	if got.String() != want.String() {
 		diff = "-bare +meshed:\n" + gocmp.Diff(strings.Split(want.String(), "\n"), strings.Split(got.String(), "\n"))
 	}
-	for try := 0; diff == "" && slower(got, want) && known == nil && try < 2; try++ {
+	allowed := slack
+	slower := func() bool { return got.took > want.took+allowed }
+	for try := 0; diff == "" && slower() && known == nil && try < 3; try++ {
+		if allowed = time.Duration(float64(slack) * max(1, busy()-1)); !slower() {
+			break
+		}
 		wantAgain, gotAgain := both(t, c, w, bare, meshed, base, dir)
 		want.took, got.took = min(want.took, wantAgain.took), min(got.took, gotAgain.took)
 	}
-	if diff == "" && slower(got, want) {
+	if diff == "" && slower() {
 		diff = fmt.Sprintf("slow: bare %s, meshed %s", want.took, got.took)
 	}
 	t.Logf("bare %s, meshed %s: %s", want.took.Round(time.Millisecond), got.took.Round(time.Millisecond), want)
 	switch {
-	case diff == "" && known != nil:
+	case diff == "" && known != nil && !known.rare:
 		t.Errorf("the known difference %q is not there any more: take it off the list", known.why)
 	case diff == "":
 	case known == nil:
@@ -110,8 +115,6 @@ func compare(t *testing.T, name string, c *testCase, w way, bare, meshed *side, 
 		t.Logf("known: %s", known.why)
 	}
 }
-
-func slower(got, want outcome) bool { return got.took > want.took+slack }
 
 // both runs a client once on each side, at the same time: then both have the same
 // machine.
@@ -138,7 +141,7 @@ func one(c *testCase, w way, s *side, base []string, own string) (outcome, error
 		urlHost = "[" + urlHost + "]"
 	}
 	vars := append(base[:len(base):len(base)], "OWN="+own, "HOST="+addr.String(), "URLHOST="+urlHost, "SERVER="+w.server)
-	o, err := runClient(script(s.lab.PodCommand("client", "sh", "-euc", c.client), vars...), cmp.Or(c.limit, 20*time.Second))
+	o, err := runClient(script(s.lab.PodCommand("client", "sh", "-euc", c.client), vars...), cmp.Or(c.limit, time.Minute))
 	o.output = mask(strings.ReplaceAll(o.output, own, "OWN"), c.masks, s, filepath.Dir(own))
 	return o, err
 }

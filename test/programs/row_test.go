@@ -35,7 +35,7 @@ type testCase struct {
 // rows are all of them.
 var rows = func() []row {
 	var all []row
-	for _, some := range [][]row{httpRows, databaseRows, messageRows, fileRows, languageRows, tcpRows} {
+	for _, some := range [][]row{httpRows, databaseRows, messageRows, fileRows, languageRows, grpcRows, tcpRows} {
 		all = append(all, some...)
 	}
 	return all

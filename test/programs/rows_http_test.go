@@ -27,7 +27,7 @@ var httpRows = []row{
 		name:    "nginx",
 		prepare: wwwTree + certificate,
 		server:  `sed "s|OWN|$OWN|g;s|SHARED|$SHARED|g" $DATA/nginx.conf >$OWN/nginx.conf; exec nginx -c $OWN/nginx.conf`,
-		ports:   []uint16{80, 81, 82, 443},
+		ports:   []uint16{80, 81, 82, 84, 85, 443},
 		cases: []testCase{
 			{name: "curl", client: `curl -sS http://$URLHOST/hello.txt`},
 			{name: "curl-headers", client: `curl -sSi http://$URLHOST/hello.txt`, masks: []string{httpDate}},
@@ -40,6 +40,15 @@ var httpRows = []row{
 			{name: "curl-put", client: `seq 1 300000 >$OWN/in; curl -sS -T $OWN/in -w '%{http_code}\n' http://$URLHOST/put/$SERVER && curl -sS http://$URLHOST/put/$SERVER | cmp - $OWN/in && curl -sS -X DELETE -w '%{http_code}\n' http://$URLHOST/put/$SERVER`},
 			{name: "curl-put-chunked", client: `seq 1 300000 | curl -sS -T - -w '%{http_code}\n' http://$URLHOST/put/$SERVER && curl -sS http://$URLHOST/put/$SERVER | md5sum && curl -sS -X DELETE -w '%{http_code}\n' http://$URLHOST/put/$SERVER`},
 			{name: "curl-too-large", client: `seq 1 300000 | curl -sS -o /dev/null -w '%{http_code}\n' --data-binary @- http://$URLHOST/small`},
+			{
+				// Each upload is answered early; what others send afterwards must not suffer.
+				name: "curl-early-answer",
+				client: `for size in 400 1000 2000 4000 400 1000 2000 4000 400 1000 2000 4000; do
+head -c ${size}000 /dev/zero | curl -sS -o /dev/null -H Expect: -w '%{http_code} ' --data-binary @- http://$URLHOST/small || :
+curl -sS -o /dev/null -d ab -w '%{http_code}\n' http://$URLHOST/ok
+done`,
+			},
+			{name: "requests-early-answer", client: python + ` $DATA/early_answer.py http://$URLHOST /small /ok`},
 			{name: "curl-redirect", client: `curl -sS -L -w '%{url_effective} %{num_redirects}' http://$URLHOST/dir`},
 			{name: "curl-auth", client: `curl -sS -o /dev/null -w '%{http_code} ' http://$URLHOST/auth/ -u alice:no http://$URLHOST/auth/; curl -sS -u alice:secret http://$URLHOST/auth/`},
 			{name: "curl-refused", client: `curl -sf -m 5 http://$URLHOST:83/ || echo failed`},
@@ -47,6 +56,9 @@ var httpRows = []row{
 			{name: "curl-h2c", client: `curl -sS --http2-prior-knowledge -w '%{http_version} %{size_download}\n' -o /dev/null http://$URLHOST:81/big.txt http://$URLHOST:81/hello.txt`},
 			{name: "curl-proxy-protocol", client: `curl -sS --haproxy-protocol http://$URLHOST:82/peer`, masks: []string{`:\d+$`}},
 			{name: "curl-peer", client: `curl -sS http://$URLHOST/peer`},
+			{name: "node-1-stream", client: `node $DATA/client.js few $HOST 84 /hello.txt`},
+			{name: "node-20-streams", client: `node $DATA/client.js few $HOST 85 /big.txt`},
+			{name: "h2load", client: `h2load -n 100 -c 4 -m 25 http://$URLHOST:81/big.txt | grep -E '^(requests|status)'`},
 			{name: "curl-https-h2", client: `curl -sS --cacert $SHARED/cert.pem --connect-to server:443:$URLHOST:443 -w '%{http_version} %{size_download}\n' -o /dev/null https://server/big.txt https://server/hello.txt`},
 			{name: "curl-https-stranger", client: `curl -sS https://$URLHOST/`},
 			{name: "wget", client: `cd $OWN; wget -nv -r -nH http://$URLHOST/dir/ 2>&1 | sed 's/^[^U]*//'; find . -type f | sort`, masks: []string{`in [0-9.]*s`}},
@@ -71,6 +83,10 @@ var httpRows = []row{
 			{name: "h2c-upgrade", client: `curl -sS --http2 -H 'Host: server' -w '%{http_version}\n' http://$URLHOST/hello.txt`},
 			{name: "trace", client: `curl -sS -X TRACE -A me http://$URLHOST/x`},
 			{name: "options", client: `curl -sS -i -X OPTIONS --request-target '*' http://$URLHOST/ | grep -iv -e ^connection -e ^upgrade`, masks: []string{httpDate}},
+			// They close their side after the request.
+			{name: "busybox-wget-slow", client: `busybox wget -q -O - "http://$URLHOST/env.cgi?slow"`},
+			{name: "busybox-wget-post-slow", client: `busybox wget -q -O - --post-data=hello "http://$URLHOST/env.cgi?slow"`},
+			{name: "nc-half-close-slow", client: `printf 'GET /env.cgi?slow HTTP/1.0\r\n\r\n' | nc -N $HOST 80 | tail -1`},
 			{name: "slow-cgi", client: `curl -sS --no-buffer "http://$URLHOST/env.cgi?sleep" | while read -r line; do echo "$line"; done`},
 			{name: "wget-continue", client: `cd $OWN; wget -nv -O big.txt http://$URLHOST/big.txt 2>/dev/null; truncate -s 1000 big.txt; wget -q -c -O big.txt http://$URLHOST/big.txt; md5sum <big.txt`},
 		},

@@ -7,11 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // script is a command that runs sh with more variables, as a process group.
@@ -20,6 +23,7 @@ func script(cmd *exec.Cmd, vars ...string) *exec.Cmd {
 		cmd.Env = os.Environ()
 	}
 	cmd.Env = append(cmd.Env, "LC_ALL=C.UTF-8", "TZ=UTC", "HOME=/nonexistent", "no_proxy=*", "NO_PROXY=*")
+	cmd.Env = append(cmd.Env, scriptEnv...)
 	cmd.Env = append(cmd.Env, vars...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = time.Second // a child of a child may hold the pipes
@@ -188,4 +192,23 @@ func startServers(t *testing.T, r *row, sides []*side, base []string, dir string
 	if t.Failed() {
 		t.FailNow()
 	}
+}
+
+// busy is how many times longer a computation takes now than on a processor of its
+// own: with the mesh there is more to compute, which takes as much longer, too.
+func busy() float64 {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	computed := func() time.Duration {
+		var u unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
+			return 0
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	const sample = 50 * time.Millisecond
+	began, until := time.Now(), computed()+sample
+	for computed() < until && time.Since(began) < time.Minute {
+	}
+	return float64(time.Since(began)) / float64(sample)
 }

@@ -1,9 +1,9 @@
 'use strict';
 const http = require('http');
 const http2 = require('http2');
-const WebSocket = require('/usr/share/nodejs/ws');
+const WebSocket = require('ws');
 
-const [, , kind, host, port] = process.argv;
+const [, , kind, host, port, file = '/slow'] = process.argv;
 const authority = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 const shown = (h) => h && { seen: h['x-seen'], length: h['content-length'], encoding: h['transfer-encoding'] };
 
@@ -76,6 +76,74 @@ async function two() {
   session.close();
 }
 
+// More requests at once than the server allows: they wait.
+async function few() {
+  const session = http2.connect(`http://${authority}`);
+  session.on('error', (e) => console.log('session', e.code));
+  await new Promise((resolve) => { session.on('remoteSettings', resolve); });
+  const all = await Promise.all([...Array(100).keys()].map((i) => stream(session, { ':path': `${file}?${i}` })));
+  const count = {};
+  all.forEach((e) => { count[e[0]] = (count[e[0]] || 0) + 1; });
+  console.log(count);
+  session.close();
+}
+
+// Uploads that are answered early, each followed by a request of another connection.
+async function early() {
+  for (let i = 0; i < 20; i++) {
+    await request(false, 'POST', '/early', {}, Buffer.alloc([400000, 1000000, 2000000, 4000000][i % 4]));
+    console.log(JSON.stringify(await request(false, 'POST', '/b', {}, 'ab')));
+  }
+}
+
+const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+
+// Prints how many requests still hang at the server, a moment after.
+async function told(ask) {
+  let hanging;
+  for (let i = 0; i < 100 && hanging !== '0'; i++) {
+    await pause(20);
+    hanging = await ask();
+  }
+  console.log('still hanging', hanging);
+}
+
+// Clients that go before the answer, or in its midst.
+async function leave() {
+  for (let i = 0; i < 10; i++) {
+    const req = http.request({ agent: false, host, port, path: '/hang', headers: i % 2 ? { 'x-part': 1 } : {} });
+    req.on('error', () => {});
+    if (i % 2) req.on('response', (res) => { res.on('error', () => {}); res.resume(); });
+    req.end();
+    setTimeout(() => req.destroy(), 300);
+  }
+  await pause(400);
+  await told(async () => (await fetch(`http://${authority}/hanging`)).text());
+}
+
+async function leaveHttp2() {
+  const session = http2.connect(`http://${authority}`);
+  const other = http2.connect(`http://${authority}`);
+  for (const s of [session, other]) s.on('error', (e) => console.log('session', e.code));
+  for (let i = 0; i < 20; i++) {
+    const s = (i < 10 ? session : other).request({ ':path': '/hang', ...(i % 2 ? { 'x-part': 1 } : {}) });
+    s.on('error', () => {});
+    s.resume();
+    if (i < 10) setTimeout(() => s.close(http2.constants.NGHTTP2_CANCEL), 300);
+  }
+  setTimeout(() => other.destroy(), 300);
+  await pause(400);
+  await told(() => new Promise((resolve) => {
+    let text = '';
+    const s = session.request({ ':path': '/hanging' });
+    s.setEncoding('utf8');
+    s.on('data', (d) => { text += d; });
+    s.on('error', (e) => { text = e.code; });
+    s.on('close', () => resolve(text));
+  }));
+  session.close();
+}
+
 function ws() {
   const sizes = [0, 125, 126, 65536, 500000];
   const w = new WebSocket(`ws://${authority}/`);
@@ -95,4 +163,4 @@ async function withFetch() {
   console.log(r.status, r.headers.get('x-seen'));
 }
 
-({ http: http1, http2: two, abort, ws, fetch: withFetch })[kind]();
+({ http: http1, http2: two, abort, few, early, leave, leaveHttp2, ws, fetch: withFetch })[kind]();

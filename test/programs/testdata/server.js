@@ -1,11 +1,21 @@
-// HTTP/1.1 and WebSocket at 8000, HTTP/2 without TLS at 8001.
+// HTTP/1.1 and WebSocket at 8000, HTTP/2 without TLS at 8001, and at 8002 and 8003
+// with few streams at once.
 'use strict';
 const http = require('http');
 const http2 = require('http2');
-const { WebSocketServer } = require('/usr/share/nodejs/ws');
+const { WebSocketServer } = require('ws');
+
+let hanging = 0;
 
 function answer(req, res) {
   let size = 0;
+  if (req.url === '/early') { res.writeHead(413); res.end(); return; }
+  if (req.url === '/hang') {
+    hanging += 1;
+    res.on('close', () => { hanging -= 1; });
+    if (req.headers['x-part']) res.write('part');
+    return;
+  }
   req.on('data', (d) => { size += d.length; });
   req.on('end', () => {
     res.setHeader('x-seen', `${req.method} ${req.url} ${size}`);
@@ -22,6 +32,10 @@ function answer(req, res) {
     } else if (req.url === '/hints') {
       res.writeEarlyHints({ link: '</a.css>; rel=preload' });
       setTimeout(() => res.end('after hints'), 50);
+    } else if (req.url === '/hanging') {
+      res.end(`${hanging}`);
+    } else if (req.url.startsWith('/slow')) {
+      setTimeout(() => res.end('slow'), 20);
     } else if (req.url === '/big') {
       res.end('b'.repeat(2000000));
     } else if (req.url === '/abort') {
@@ -45,3 +59,5 @@ wss.on('connection', (ws) => {
 });
 one.listen(8000, '::');
 http2.createServer(answer).listen(8001, '::');
+http2.createServer({ settings: { maxConcurrentStreams: 1 } }, answer).listen(8002, '::');
+http2.createServer({ settings: { maxConcurrentStreams: 20 } }, answer).listen(8003, '::');

@@ -6,7 +6,7 @@ import websockets
 
 async def main():
     async with websockets.connect(sys.argv[1], subprotocols=["echo"], max_size=None) as ws:
-        print(ws.subprotocol, ws.response_headers.get("sec-websocket-extensions"))
+        print(ws.subprotocol, ws.response.headers.get("sec-websocket-extensions"))
         for n in 1, 125, 126, 65536, 1000000:
             await ws.send("z" * n)
             print(len(await ws.recv()))
