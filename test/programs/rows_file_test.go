@@ -56,7 +56,7 @@ mkdir $SHARED/tree; for i in 1 2 3; do seq 1 ${i}0000 >$SHARED/tree/f$i; done; t
 		cases: []testCase{
 			{name: "command", client: `sh $SHARED/ssh root@$HOST 'echo $SSH_CONNECTION | cut -d" " -f1,3,4; exit 3'`},
 			{name: "stdin", client: `seq 1 200000 | sh $SHARED/ssh root@$HOST md5sum`},
-			{name: "forward", client: `port=2222; [ $SERVER = near ] || port=2223; sh $SHARED/ssh -o ExitOnForwardFailure=yes -N -L 127.0.0.1:$port:127.0.0.1:22 root@$HOST & p=$!; sleep 0.7; sh $SHARED/ssh -p $port root@127.0.0.1 echo through; kill $p`},
+			{name: "forward", client: `port=2222; [ $SERVER = near ] || port=2223; sh $SHARED/ssh -o ExitOnForwardFailure=yes -N -L 127.0.0.1:$port:127.0.0.1:22 root@$HOST & p=$!; until nc -z 127.0.0.1 $port; do sleep 0.05; done; sh $SHARED/ssh -p $port root@127.0.0.1 echo through; kill $p`},
 			{name: "sftp", client: `printf "get $SHARED/tree/f3 $OWN/f3\nls -l $SHARED/tree/f1\n" | sftp -q -F /dev/null -S $DATA/ssh.sh -b - root@[$HOST] | grep -v sftp; md5sum <$OWN/f3`},
 			{name: "rsync", client: `rsync -a --stats -e "sh $SHARED/ssh" root@[$HOST]:$SHARED/tree/ $OWN/tree/ | grep -E 'Number of (files|regular)|Literal'; md5sum <$OWN/tree/f3; rsync -ai -e "sh $SHARED/ssh" root@[$HOST]:$SHARED/tree/ $OWN/tree/`},
 			{name: "refused-key", client: `ssh-keygen -q -t ed25519 -N '' -f $OWN/k; ssh -F /dev/null -i $OWN/k -o IdentitiesOnly=yes -o BatchMode=yes -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR root@$HOST true`},
@@ -72,12 +72,13 @@ mkdir $SHARED/tree; for i in 1 2 3; do seq 1 ${i}0000 >$SHARED/tree/f$i; done; t
 			{name: "modules", client: `rsync rsync://$URLHOST/`},
 			{name: "download", client: `rsync -ai rsync://$URLHOST/tree/ $OWN/t/; md5sum <$OWN/t/f3`},
 			{name: "upload", client: `rsync -ai $SHARED/tree/ rsync://$URLHOST/up/$$/ | grep -v -e cd++ -e created; rsync -r rsync://$URLHOST/up/$$/ | wc -l`},
+			{name: "delta", client: `cp -r $SHARED/tree $OWN/t; echo more >>$OWN/t/f3; rm $OWN/t/f1; rsync -ai --stats --no-whole-file rsync://$URLHOST/tree/ $OWN/t/ | grep -E '^[>c]|Matched|Literal'; md5sum <$OWN/t/f3`},
 			{name: "none", client: `rsync rsync://$URLHOST/none/`},
 		},
 	},
 	{
 		name:    "ftp",
-		prepare: `mkdir $SHARED/pub; seq 1 100000 >$SHARED/pub/f; touch -d 2020-01-01 $SHARED/pub/f; chmod -R 755 $SHARED/pub`,
+		prepare: `mkdir -m 777 $SHARED/pub $SHARED/pub/up; seq 1 100000 >$SHARED/pub/f; touch -d 2020-01-01 $SHARED/pub/f; chmod 755 $SHARED/pub; chmod 644 $SHARED/pub/f`,
 		server: `cat >$OWN/conf <<EOF
 listen=NO
 listen_ipv6=YES
@@ -86,6 +87,10 @@ anon_root=$SHARED/pub
 no_anon_password=YES
 background=NO
 seccomp_sandbox=NO
+write_enable=YES
+anon_upload_enable=YES
+anon_umask=022
+anon_other_write_enable=YES
 pasv_min_port=40000
 pasv_max_port=40100
 secure_chroot_dir=/var/empty
@@ -99,6 +104,9 @@ mkdir -p /var/empty; exec vsftpd $OWN/conf`,
 			{name: "curl-pasv-address", v4only: true, client: `curl -sS --disable-epsv --no-ftp-skip-pasv-ip ftp://$URLHOST/f | md5sum`},
 			{name: "curl-active", client: `curl -sS -P - ftp://$URLHOST/f | md5sum`},
 			{name: "lftp", client: `lftp -c "set net:max-retries 1; set net:timeout 5; open ftp://$URLHOST; cls -l; get f -o $OWN/f"; md5sum <$OWN/f`},
+			{name: "lftp-active", client: `lftp -c "set net:max-retries 1; set net:timeout 5; set ftp:passive-mode off; open ftp://$URLHOST; get f -o $OWN/f"; md5sum <$OWN/f`},
+			{name: "upload", client: `seq 1 300000 >$OWN/in; curl -sS -T $OWN/in ftp://$URLHOST/up/$$; curl -sS ftp://$URLHOST/up/$$ | cmp - $OWN/in; curl -sS -Q "DELE up/$$" -o /dev/null ftp://$URLHOST/f`},
+			{name: "upload-active", client: `seq 1 300000 >$OWN/in; curl -sS -P - -T $OWN/in ftp://$URLHOST/up/$$; curl -sS ftp://$URLHOST/up/$$ | cmp - $OWN/in; curl -sS -Q "DELE up/$$" -o /dev/null ftp://$URLHOST/f`},
 			{name: "none", client: `curl -sS ftp://$URLHOST/none`},
 		},
 	},

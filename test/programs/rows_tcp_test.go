@@ -8,20 +8,23 @@ var tcpRows = []row{
 exec openssl s_server -quiet -rev -accept 8444 -cert $SHARED/cert.pem -key $SHARED/key.pem`,
 		ports: []uint16{8443, 8444},
 		cases: []testCase{
-			{name: "tls1.3", client: `(echo hello; sleep 0.5) | openssl s_client -quiet -connect $URLHOST:8444 -CAfile $SHARED/cert.pem -tls1_3 -no_ign_eof 2>&1`},
-			{name: "tls1.2", client: `(echo hello; sleep 0.5) | openssl s_client -quiet -connect $URLHOST:8444 -CAfile $SHARED/cert.pem -tls1_2 -no_ign_eof 2>&1`},
+			{name: "tls1.3", client: `(echo hello; sleep 1.5) | openssl s_client -quiet -connect $URLHOST:8444 -CAfile $SHARED/cert.pem -tls1_3 -no_ign_eof 2>&1`},
+			{name: "tls1.2", client: `(echo hello; sleep 1.5) | openssl s_client -quiet -connect $URLHOST:8444 -CAfile $SHARED/cert.pem -tls1_2 -no_ign_eof 2>&1`},
 			{name: "version-refused", client: `openssl s_client -quiet -connect $URLHOST:8444 -tls1_1 </dev/null >/dev/null 2>&1 || echo failed`},
 			{name: "plaintext", client: `echo hello | busybox nc $HOST 8444 | od -c`},
 			{name: "curl", client: `curl -sS --cacert $SHARED/cert.pem --connect-to server:8443:$URLHOST:8443 https://server:8443/ | grep -c Ciphers`},
 		},
 	},
 	{
-		name: "slapd",
+		name:    "slapd",
+		prepare: certificate,
 		server: `mkdir $OWN/db; cat >$OWN/conf <<EOF
 include /etc/ldap/schema/core.schema
 modulepath /usr/lib/ldap
 moduleload back_mdb
 pidfile $OWN/pid
+TLSCertificateFile $SHARED/cert.pem
+TLSCertificateKeyFile $SHARED/key.pem
 database mdb
 suffix "dc=example"
 rootdn "cn=admin,dc=example"
@@ -29,11 +32,14 @@ rootpw secret
 maxsize 10000000
 directory $OWN/db
 EOF
-exec slapd -d 0 -f $OWN/conf -h 'ldap://:389/'`,
-		ports: []uint16{389},
+exec slapd -d 0 -f $OWN/conf -h 'ldap://:389/ ldaps://:636/'`,
+		ports: []uint16{389, 636},
 		ready: `printf 'dn: dc=example\nobjectClass: dcObject\nobjectClass: organization\no: x\ndc: example\n' | ldapadd -c -x -H ldap://127.0.0.1 -D cn=admin,dc=example -w secret || ldapsearch -x -H ldap://127.0.0.1 -b dc=example`,
 		cases: []testCase{
 			{name: "search", client: `ldapsearch -x -LLL -H ldap://$URLHOST -b dc=example`},
+			{name: "starttls", client: `LDAPTLS_REQCERT=allow ldapsearch -x -LLL -ZZ -H ldap://$URLHOST -b dc=example`},
+			{name: "ldaps", client: `LDAPTLS_REQCERT=allow ldapsearch -x -LLL -H ldaps://$URLHOST -b dc=example`},
+			{name: "paged", client: `for i in $(seq 200); do printf 'dn: o=p%s,dc=example\nobjectClass: organization\no: p%s\n\n' $i $i; done | ldapadd -c -x -H ldap://$URLHOST -D cn=admin,dc=example -w secret >/dev/null 2>&1 || :; ldapsearch -x -LLL -E pr=30/noprompt -H ldap://$URLHOST -b dc=example '(o=p*)' o | grep -c ^dn`},
 			{name: "wrong-password", client: `ldapsearch -x -H ldap://$URLHOST -D cn=admin,dc=example -w no -b dc=example`},
 			{name: "add-delete", client: `printf 'dn: o=a%s,dc=example\nobjectClass: organization\no: a%s\n' $$ $$ | ldapadd -x -H ldap://$URLHOST -D cn=admin,dc=example -w secret; ldapdelete -x -H ldap://$URLHOST -D cn=admin,dc=example -w secret "o=a$$,dc=example"`, masks: []string{`o=a\d+`}},
 			{name: "whoami", client: `ldapwhoami -x -H ldap://$URLHOST -D cn=admin,dc=example -w secret`},

@@ -249,7 +249,7 @@ func aged(ctx context.Context, c *caller) error {
 		}
 		good++
 	}
-	fmt.Println(good > 20)
+	fmt.Println(good > 5)
 	return nil
 }
 
