@@ -13,7 +13,8 @@ type difference struct {
 	server string // "near" or "far", both if empty
 	bare   string // what the ends see only without the mesh
 	meshed string // and only with it
-	late   bool   // or: the same, at another time
+	late   bool   // or: the same, but later
+	race   bool   // it does not show every time
 	why    string
 }
 
@@ -68,6 +69,18 @@ var byDesign = []difference{
 		why: "A request goes to the server when its head is whole.",
 	},
 	{
+		rows: "http1/connection/server-closes", bare: `Connection: close\r\n`,
+		why: "Connection belongs to one connection: it is taken out, and written anew only where it says something (docs/reference/http.md).",
+	},
+	{
+		rows: "http1/connection/client-closes http1/connection/client-closes-end", bare: `Host: x\r\nConnection: close\r\n`,
+		why: "Connection belongs to one connection: it is taken out, and written anew only where it says something (docs/reference/http.md).",
+	},
+	{
+		rows: "http1/connection/http10-server", meshed: `Connection: close\r\n`,
+		why: "Connection belongs to one connection: it is taken out, and written anew only where it says something (docs/reference/http.md).",
+	},
+	{
 		rows: "pipeline/answers-at-once", bare: `server: recv "GET /b`,
 		why: "Requests of one connection go on one at a time: each may go elsewhere.",
 	},
@@ -119,6 +132,45 @@ var byDesign = []difference{
 		rows: "interim/http10", bare: "103 Early Hints",
 		why: "Interim responses do not go to HTTP/1.0 clients (docs/reference/http.md).",
 	},
+	{
+		rows: "http2/end/server-closes-before-answer http2/end/server-resets-before-answer http2/end/server-closes-in-upload " +
+			"http2/end/server-closes-on-two http2/goaway/server-error grpc/connection-closes grpc/connection-closes-after-head",
+		meshed: "<the mesh's>",
+		why:    "A server whose connection ends before its answer is told to an HTTP client by 502, or by grpc-status (docs/reference/reasons.md).",
+	},
+	{
+		rows: "http2/end/server-closes http2/end/server-resets", meshed: "rst INTERNAL_ERROR",
+		why: "The end of a server's connection ends its streams, and not the client's connection.",
+	},
+	{
+		rows: "http2/end/server-closes-silent http2/goaway/server-idle", meshed: "client: ended: time-out",
+		why: "A client's connection is not the server's: it stays when that one ends.",
+	},
+	{
+		rows:   "http2/end/client-closes-idle http2/goaway/client-idle http2/end/client-resets-in-download",
+		meshed: "server: ended: time-out",
+		why:    "A server's connection is kept for other requests when the client's ends.",
+	},
+	{
+		rows: "http2/end/client-closes-in-upload", meshed: "rst CANCEL",
+		why: "The end of a client's connection ends its streams, and not the server's connection.",
+	},
+	{
+		rows: "http2/end/client-shuts http2/end/client-shuts-late-answer", meshed: "rst CANCEL",
+		why: "HTTP/2 knows no half-close of a connection: its end is the client's leaving.",
+	},
+	{
+		rows: "http2/goaway/server-not-processed http2/rst/server-refuses http2/rst/server-refuses-post", meshed: `a: body "ok", end`,
+		why: "A request that the server has not processed is sent again (docs/reference/http.md).",
+	},
+	{
+		rows: "http2/length-short", meshed: "rst INTERNAL_ERROR",
+		why: "A response that breaks the protocol is refused (docs/reference/http.md).",
+	},
+	{
+		rows: "http2/connection-field", meshed: "<the mesh's>",
+		why: "A response that breaks the protocol is refused (docs/reference/http.md).",
+	},
 }
 
 var faults = []difference{
@@ -152,8 +204,16 @@ var faults = []difference{
 		why: "A server's reset inside a request's body arrives as FIN, without a 502.",
 	},
 	{
-		rows: "early/413-close interim/417", late: true,
+		rows: "early/413-close interim/417", late: true, race: true,
 		why: "A connection on which an early answer says close is closed a second late.",
+	},
+	{
+		rows: "http1/connection/http10-server-keeps", bare: `Connection: keep-alive\r\n`,
+		why: "That an HTTP/1.0 server keeps the connection is not told to an HTTP/1.1 client, whose connection is kept.",
+	},
+	{
+		rows: "http1/connection/early-answer", bare: `Connection: close\r\n`,
+		why: "An early answer does not say that the connection is closed after it, as it then is.",
 	},
 	{
 		rows: "http1/large/head-70k http1/large/300-fields", meshed: "<502 bad-response>",
@@ -162,6 +222,34 @@ var faults = []difference{
 	{
 		rows: "silent/client-resets silent/client-resets-later", bare: `server: end "", reset`, meshed: `server: end "", fin`,
 		why: "The reset of a client that has said nothing arrives as FIN.",
+	},
+	{
+		rows: "http2/empty-data", meshed: "rst INTERNAL_ERROR",
+		why: "3,000 empty DATA frames of a server are a flood.",
+	},
+	{
+		rows: "http2/space-around-value http2/space-in-response grpc/space-in-status", meshed: "<the mesh's>",
+		why: "White space around a value of HTTP/2 is refused instead of taken out.",
+	},
+	{
+		rows: "http2/space-in-trailers", meshed: "rst INTERNAL_ERROR",
+		why: "White space around a value of HTTP/2 is refused instead of taken out.",
+	},
+	{
+		rows: "http2/many/251 http2/many/beside-250", bare: `a: body "ok", end`,
+		why: "Streams that are reset because their deadline has passed count as a flood.",
+	},
+	{
+		rows: "http2/deadlines/400 http2/deadlines/other-client", bare: "client: many: 10 × 200 end",
+		why: "Streams that are reset because their deadline has passed count as a flood.",
+	},
+	{
+		rows: "http2/stall/downloads http2/stall/other-client", server: "far", meshed: "20 × 200 time-out",
+		why: "Twenty streams whose client does not read stop all others of the pod to that endpoint.",
+	},
+	{
+		rows: "opaque/source-port/two-destinations", meshed: "EADDRNOTAVAIL",
+		why: "One source address and port cannot be used to two destinations.",
 	},
 	{
 		rows: "opaque/urgent opaque/urgent-by-server opaque/urgent-apart urgent/in-body", bare: "!",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -81,5 +82,29 @@ func (s *side) scene(w way, port int, limit time.Duration) *scene {
 	return &scene{
 		client: s.players["client"], server: s.players[w.server],
 		addr: netip.AddrPortFrom(s.addrs[w.server][family], uint16(port)).String(), port: port, limit: limit,
+	}
+}
+
+// checkCarried fails if traffic went past the mesh: then the rows say nothing.
+func (s *side) checkCarried(t *testing.T) {
+	var carried, past float64
+	for line := range strings.Lines(s.lab.NodeExec("node-1", "labtest", "get", "http://127.0.0.1:4191/metrics")) {
+		name, rest, _ := strings.Cut(line, "{")
+		labels, value, _ := strings.Cut(rest, "} ")
+		if name != "request_total" && name != "tcp_open_total" || !strings.Contains(labels, `direction="outbound"`) {
+			continue
+		}
+		n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+		switch {
+		case err != nil:
+			t.Errorf("metrics: %q: %v", line, err)
+		case strings.Contains(labels, `tls="agent-down"`), strings.Contains(labels, `tls="not-proxied"`):
+			past += n
+		default:
+			carried += n
+		}
+	}
+	if t.Logf("the mesh has carried %v, and %v went past it", carried, past); carried == 0 || past != 0 {
+		t.Errorf("did the traffic go past the mesh? %v carried, %v not", carried, past)
 	}
 }

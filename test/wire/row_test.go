@@ -20,18 +20,21 @@ type options struct {
 const (
 	defaultLimit = 5 * time.Second
 	// The machine is slow and shared, and what is looked for are waits.
-	defaultSlack = 400 * time.Millisecond
+	defaultSlack = 700 * time.Millisecond
 )
 
 var (
 	v6    = options{v6: true}
+	exact = options{exact: true}
+	// Fifty turns and more: a wait of 40 ms in each of them is longer than that.
+	turns = options{limit: 10 * time.Second, slack: 1500 * time.Millisecond}
 	short = options{limit: 3 * time.Second} // where somebody waits in vain
 )
 
 // rows are all of them.
 var rows = func() []row {
 	var all []row
-	for _, some := range [][]row{silentRows, opaqueRows, endRows, halfRows, http1Rows, turnRows} {
+	for _, some := range [][]row{silentRows, opaqueRows, endRows, halfRows, http1Rows, turnRows, http2Rows, grpcRows} {
 		all = append(all, some...)
 	}
 	return all

@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // http1Rows are requests and responses of HTTP/1 that end well, framed in every
@@ -71,6 +72,15 @@ var http1Rows = []row{
 	bodyless("http1/large/300-fields", "200 OK", "Content-Length: 0\r\n"+strings.Repeat("Set-Cookie: a=b\r\n", 300)),
 	{"http1/large/request-60k", `send "GET / HTTP/1.1\r\nHost: x\r\nX-Big: " "a"*60000 "\r\n\r\n"; recv "ok"`, `recv head; send $ok`, options{}},
 	{"http1/large/request-70k", `send "GET / HTTP/1.1\r\nHost: x\r\nX-Big: " "a"*70000 "\r\n\r\n"; recv "ok"`, `recv head; send $ok`, short},
+
+	// What is said of connections.
+	{"http1/connection/server-closes", `send $get; recv "ok"`, `recv head; send $ok-close`, exact},
+	{"http1/connection/client-closes", `send "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"; recv "ok"`, `recv head; send $ok`, exact},
+	{"http1/connection/client-closes-end", `send "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"; recv head; end`, `recv head; send $ok-close; close`, exact},
+	{"http1/connection/http10-server", `send $get; recv head; end`, `recv head; send "HTTP/1.0 200 OK\r\n\r\nhello"; close`, exact},
+	{"http1/connection/http10-server-keeps", `send $get; recv "ok"`, `recv head; send "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok"`, exact},
+	{"http1/connection/http10-client-keeps", `send "GET / HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\r\n"; recv "ok"`, `recv head; send "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok"`, exact},
+	{"http1/connection/early-answer", `send $post-1m; recv "big"; tell got; end`, `recv head; send $big-close; await got; close`, options{exact: true, slack: 3 * time.Second}},
 
 	{"http1/trailers", `send $get; recv "Sum: 1\r\n\r\n"`, `recv head; send "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"`, options{}},
 }

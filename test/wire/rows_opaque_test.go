@@ -6,8 +6,8 @@ import "time"
 var opaqueRows = []row{
 	{"opaque/server-first", `recv "\n"; send "quit\n"; end`, `send "hello\n"; recv "\n"; send "bye\n"; close`, v6},
 	{"opaque/client-first", `send "hello\n"; recv "\n"; shut; end`, `recv "\n"; send "welcome\n"; end; close`, v6},
-	{"opaque/many-turns", `repeat 50 { send "hello\n"; recv "\n" }; close`, `repeat 50 { recv "\n"; send "hi\n" }; end`, options{}},
-	{"opaque/many-turns-in-pieces", `nagle; repeat 20 { send "hel"; send "lo\n"; recv "\n" }; close`, `nagle; repeat 20 { recv "\n"; send "h"; send "i\n" }; end`, options{}},
+	{"opaque/many-turns", `repeat 100 { send "hello\n"; recv "\n" }; close`, `repeat 100 { recv "\n"; send "hi\n" }; end`, turns},
+	{"opaque/many-turns-in-pieces", `nagle; repeat 50 { send "hel"; send "lo\n"; recv "\n" }; close`, `nagle; repeat 50 { recv "\n"; send "h"; send "i\n" }; end`, turns},
 	{"opaque/one-byte-writes", `drip "hello, how are you?\n"; recv "\n"; end`, `recv "\n"; drip "thank you, and you?\n"; close`, options{}},
 
 	{"opaque/half-close/at-once", `send "hello\n"; shut; end`, `recv "\n"; end; send "late\n"; close`, v6},
@@ -36,16 +36,18 @@ var opaqueRows = []row{
 	{"opaque/much/download", `send "get\n"; end`, `recv "\n"; send #5000000; close`, v6},
 	{"opaque/much/upload", `send "put\n" #5000000; shut; end`, `end; send "thanks\n"; close`, v6},
 	{"opaque/much/both-ways", `send "both\n" #40000; recv 5; send #200000; shut; end`, `recv "\n"; send "here\n" #100000; end; close`, options{}},
-	{"opaque/much/through-a-small-window", `rcvbuf 4096; send "get\n"; end`, `sndbuf 4096; recv "\n"; send #1000000; close`, options{}},
-	{"opaque/much/into-a-small-window", `sndbuf 4096; send #1000000; shut; end`, `rcvbuf 4096; end; send "thanks\n"; close`, options{}},
-	{"opaque/much/stalled-download", `send "get\n"; await full; recv 100000`, `recv "\n"; fill 100000000; tell full`, options{}},
-	{"opaque/much/stalled-upload", `send "put\n"; fill 100000000; tell full; recv "thanks"`, `await full; recv "\n"; recv 100000; send "thanks"`, options{}},
-	{"opaque/much/never-read", `send "put\n"; fill 100000000; tell full; end`, `await full; reset`, options{}},
+	{"opaque/much/through-a-small-window", `rcvbuf 4096; send "get\n"; end`, `sndbuf 4096; recv "\n"; send #50000; close`, options{}},
+	{"opaque/much/into-a-small-window", `sndbuf 4096; send #50000; shut; end`, `rcvbuf 4096; end; send "thanks\n"; close`, options{}},
+	{"opaque/much/stalled-download", `send "get\n"; await full; recv 100000`, `recv "\n"; fill 100000000; tell full`, options{slack: 3 * time.Second}},
+	{"opaque/much/stalled-upload", `send "put\n"; fill 100000000; tell full; recv "thanks"`, `await full; recv "\n"; recv 100000; send "thanks"`, options{slack: 3 * time.Second}},
+	{"opaque/much/never-read", `send "put\n"; fill 100000000; tell full; end`, `await full; reset`, options{slack: 3 * time.Second}},
 
 	{"opaque/urgent", `send "hello"; urgent "!"; send "there\n"; recv "ok\n"`, `oobinline; recv "\n"; send "ok\n"`, v6},
 	{"opaque/urgent-apart", `send "hello"; recv "a"; urgent "!"; await oob; send "there\n"; recv "ok\n"`, `recv 5; send "a"; recv oob; tell oob; recv "\n"; send "ok\n"`, options{}},
 	{"opaque/urgent-by-server", `oobinline; send "hello\n"; recv "\n"`, `recv "\n"; send "a"; urgent "!"; send "b\n"`, options{}},
 	{"opaque/urgent-first", `urgent "!"; send "hello\n"; recv "ok\n"`, `oobinline; recv "\n"; send "ok\n"`, options{}},
 
+	{"opaque/source-port/own", `dial b own; send "a\n"; recv "\n"; close`, `loop { recv "\n"; send "ok\n" }`, v6},
+	{"opaque/source-port/two-destinations", `dial b own; send "b\n"; recv "\n"; dial c own second; send "c\n"; recv "\n"`, `second; loop { recv "\n"; send "ok\n" }`, v6},
 	{"opaque/many-connections", `send "a\n"; recv "\n"; dial b; send "b\n"; recv "\n"; dial c; send "c\n"; recv "\n"; use b; send "again\n"; recv "\n"`, `loop { recv "\n"; send "ok\n" }`, options{}},
 }

@@ -9,10 +9,10 @@ import (
 // turnRows are about who writes when: in how many writes, before it is asked,
 // before the other is through.
 var turnRows = append([]row{
-	{"pieces/head-and-body", `nagle; repeat 20 { send $get; recv "half!" }`, `nagle; loop { recv head; send "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"; send "half!" }`, options{}},
-	{"pieces/chunks", `nagle; repeat 20 { send $get; recv "0\r\n\r\n" }`, `nagle; loop { recv head; send $head-te; send "2\r\nok\r\n"; send "0\r\n\r\n" }`, options{}},
-	{"pieces/request", `nagle; repeat 20 { send $post-5; send "hello"; recv "ok" }`, `nagle; loop { recv head; recv "hello"; send $ok }`, options{}},
-	{"pieces/request-line", `nagle; repeat 20 { send "GET / HTTP/1.1\r\n"; send "Host: x\r\n\r\n"; recv "ok" }`, `nagle; loop { recv head; send $ok }`, options{}},
+	{"pieces/head-and-body", `nagle; repeat 50 { send $get; recv "half!" }`, `nagle; loop { recv head; send "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"; send "half!" }`, turns},
+	{"pieces/chunks", `nagle; repeat 50 { send $get; recv "0\r\n\r\n" }`, `nagle; loop { recv head; send $head-te; send "2\r\nok\r\n"; send "0\r\n\r\n" }`, turns},
+	{"pieces/request", `nagle; repeat 50 { send $post-5; send "hello"; recv "ok" }`, `nagle; loop { recv head; recv "hello"; send $ok }`, turns},
+	{"pieces/request-line", `nagle; repeat 50 { send "GET / HTTP/1.1\r\n"; send "Host: x\r\n\r\n"; recv "ok" }`, `nagle; loop { recv head; send $ok }`, turns},
 	{"pieces/one-byte-request", `drip $get; recv "ok"`, `recv head; send $ok`, v6},
 	{"pieces/one-byte-slow-request", `drip $get 70ms; recv "ok"`, `recv head; send $ok`, options{}},
 	{"pieces/one-byte-second-request", `send $get; recv "ok"; drip $get 20ms; recv "ok"`, `recv head; send $ok; recv head; send $ok`, options{}},

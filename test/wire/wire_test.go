@@ -20,6 +20,7 @@ import (
 // TestWire plays every row without a mesh and with it.
 func TestWire(t *testing.T) {
 	sides := map[bool]*side{false: upSide(t, false), true: upSide(t, true)}
+	t.Cleanup(func() { sides[true].checkCarried(t) })
 	for i := range rows {
 		for _, w := range ways {
 			if r := &rows[i]; !w.v6 || r.row.v6 {
@@ -53,6 +54,7 @@ func compare(t *testing.T, r *row, w way, bare, meshed *side) {
 	}
 	scripts := fmt.Sprintf("client: %s\nserver: %s\n", r.client, r.server)
 	switch {
+	case diff == "" && known != nil && known.race:
 	case diff == "" && known != nil:
 		t.Errorf("the known difference is not there any more, take it off the list: %s", known.why)
 	case diff == "":
@@ -79,7 +81,7 @@ func again(t *testing.T, r *row, w way, bare, meshed *side) string {
 }
 
 // many and few are how many rows are played at once: they wait most of the time.
-var many, few = make(chan struct{}, 64), make(chan struct{}, 4)
+var many, few = make(chan struct{}, 64), make(chan struct{}, 2)
 
 var nextPort atomic.Int32
 
@@ -99,16 +101,18 @@ func both(t *testing.T, r *row, w way, bare, meshed *side) (want, got seen) {
 			t.Fatalf("play: %v", err)
 		}
 	}
-	want.server, got.server = tidy(want.server, nil), tidy(got.server, want.server)
+	drop := !slices.ContainsFunc(want.server, silent)
+	want.server, got.server = tidy(want.server, false), tidy(got.server, drop)
 	return want, got
 }
 
-// tidy puts a server's notes into the order of its connections, and takes out
-// those of a connection without a byte if there is none such without the mesh: it
-// was made ahead of need.
-func tidy(notes, bare []script.Note) []script.Note {
-	silent := func(n script.Note) bool { return n.Silent }
-	if bare != nil && !slices.ContainsFunc(bare, silent) {
+// silent is of a note about a connection without a byte. If there is none such
+// without the mesh, it was made ahead of need.
+func silent(n script.Note) bool { return n.Silent }
+
+// tidy puts a server's notes into the order of its connections.
+func tidy(notes []script.Note, dropSilent bool) []script.Note {
+	if dropSilent {
 		notes = slices.DeleteFunc(notes, silent)
 	}
 	slices.SortStableFunc(notes, func(a, b script.Note) int { return a.Conn - b.Conn })

@@ -117,10 +117,17 @@ func sum(b []byte) string {
 }
 
 // options are of sockets that are not open yet.
-type options struct{ rcvbuf, sndbuf int }
+type options struct {
+	rcvbuf, sndbuf int
+	second         bool // of a server: listen at a second port
+}
 
 func optionsOf(steps []step) (o options) {
 	for _, s := range steps {
+		if s.verb == "second" {
+			o.second = true
+			continue
+		}
 		n, err := s.number(0)
 		if err != nil {
 			continue

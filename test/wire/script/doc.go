@@ -32,13 +32,15 @@
 //	oobinline           leave urgent bytes in the stream
 //	nagle               clear TCP_NODELAY
 //	rcvbuf N, sndbuf N  sizes of the socket's buffers; hold for the whole script
+//	second              a server's: listen at a second port, too
 //	repeat N { … }      the steps N times
 //	loop { … }          the steps for as long as something comes; the end of the
 //	                    stream between two rounds is not noted
 //
 // Steps of the client. The first connection is made without a word:
 //
-//	dial NAME [PORT]    make another connection, from that port, and use it
+//	dial NAME [own] [second]  make another connection and use it: from a port that
+//	                    is this script's alone, to the server's second port
 //	use NAME            go on with an earlier one; the first is "first"
 //
 // Steps of HTTP/2, of both ends unless it is said; k=v are fields (_ is a space),
@@ -49,6 +51,7 @@
 //	accept NAME                       a server's: the next stream
 //	answer NAME STATUS [end] k=v…     a server's: HEADERS
 //	data NAME STRING… [end]           DATA, as the windows allow
+//	pour NAME N                       N bytes of DATA in the background
 //	trailers NAME k=v…                HEADERS with the end
 //	empties NAME N                    N empty DATA frames
 //	head NAME                         wait for the head of the answer
@@ -60,7 +63,8 @@
 //	ended                             wait for the end of the connection
 //	many N METHOD PATH [reset=TIME]   a client's: N requests, as many at a time as
 //	                                  there is room for; reset if not answered in time
-//	serve [delay=TIME]                a server's: answer all streams, but those to /hang
+//	serve [delay=TIME]                a server's: answer all streams; those to /hang
+//	                                  are not even read, those to /big get 10 MiB
 //
 // The script of a server begins anew for each connection; several, separated by
 // a line "--", are for the first, the second and so on, in the order in which

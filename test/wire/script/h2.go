@@ -18,6 +18,7 @@ type h2 struct {
 	c      *conn
 	server bool
 
+	opening sync.Mutex // streams: their ids go out in order
 	writing sync.Mutex // of frames
 	framer  *http2.Framer
 	block   bytes.Buffer
@@ -265,7 +266,7 @@ func (h *h2) data(s *stream, b []byte, end bool, deadline time.Time) string {
 		why := ""
 		if !h.wait(deadline, func() bool {
 			switch {
-			case h.err != nil:
+			case h.err != nil && !errors.Is(h.err, io.EOF): // that one may read on
 				why = how(h.err)
 			case s.rst != "":
 				why = "rst " + s.rst

@@ -16,7 +16,7 @@ import (
 func h2verbs() map[string]func(*end, *step) error {
 	return map[string]func(*end, *step) error{
 		"h2": (*end).h2, "open": (*end).open, "accept": (*end).accept, "answer": (*end).answer,
-		"data": (*end).dataStep, "trailers": (*end).trailers, "empties": (*end).empties,
+		"data": (*end).dataStep, "trailers": (*end).trailers, "empties": (*end).empties, "pour": (*end).pour,
 		"head": (*end).head, "body": (*end).body, "got": (*end).got, "stall": (*end).stall,
 		"rst": (*end).rst, "goaway": (*end).goaway, "ended": (*end).ended,
 		"many": (*end).many, "serve": (*end).serve,
@@ -77,8 +77,11 @@ func (e *end) named(s *step) (*h2, *stream, error) {
 	return nil, nil, fmt.Errorf("%s: there is no stream %q", s.verb, s.word(0))
 }
 
-// newStream opens a stream when the peer allows another.
-func (h *h2) newStream(deadline time.Time) *stream {
+// request opens a stream when the peer allows another, and sends the head of a
+// request. It gives no stream if there is no room, or no connection.
+func (h *h2) request(method, path string, rest []arg, deadline time.Time) (*stream, error) {
+	h.opening.Lock()
+	defer h.opening.Unlock()
 	var st *stream
 	h.wait(deadline, func() bool {
 		if h.err != nil || h.goaway != "" {
@@ -98,32 +101,9 @@ func (h *h2) newStream(deadline time.Time) *stream {
 		h.streams[st.id] = st
 		return true
 	})
-	return st
-}
-
-func (e *end) open(s *step) error {
-	h := e.conn.h2
-	if h == nil || len(s.args) < 3 {
-		return fmt.Errorf("open wants h2 first, and NAME METHOD PATH")
-	}
-	st := h.newStream(e.deadline())
 	if st == nil {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if h.err != nil || h.goaway != "" {
-			e.note("open %s: %s", s.word(0), h.ending())
-		} else {
-			e.note("open %s: too many streams", s.word(0))
-		}
-		return errEnded
+		return nil, nil
 	}
-	h.mu.Lock()
-	h.names[s.word(0)] = st
-	h.mu.Unlock()
-	return e.sent(s, h.request(st, s.word(1), s.word(2), s.args[3:]))
-}
-
-func (h *h2) request(st *stream, method, path string, rest []arg) error {
 	pseudo := []hpack.HeaderField{{Name: ":method", Value: method}}
 	if method == "CONNECT" {
 		pseudo = append(pseudo, hpack.HeaderField{Name: ":authority", Value: path})
@@ -131,7 +111,27 @@ func (h *h2) request(st *stream, method, path string, rest []arg) error {
 		pseudo = append(pseudo, hpack.HeaderField{Name: ":scheme", Value: "http"},
 			hpack.HeaderField{Name: ":authority", Value: "x"}, hpack.HeaderField{Name: ":path", Value: path})
 	}
-	return h.head(st.id, pseudo, rest)
+	return st, h.head(st.id, pseudo, rest)
+}
+
+func (e *end) open(s *step) error {
+	h := e.conn.h2
+	if h == nil || len(s.args) < 3 {
+		return fmt.Errorf("open wants h2 first, and NAME METHOD PATH")
+	}
+	st, err := h.request(s.word(1), s.word(2), s.args[3:], e.deadline())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case st != nil:
+		h.names[s.word(0)] = st
+		return e.sent(s, err)
+	case h.err != nil || h.goaway != "":
+		e.note("open %s: %s", s.word(0), h.ending())
+	default:
+		e.note("open %s: too many streams", s.word(0))
+	}
+	return errEnded
 }
 
 // sent notes a frame that did not go.
@@ -177,6 +177,17 @@ func (e *end) answer(s *step) error {
 		return err
 	}
 	return e.sent(s, h.head(st.id, []hpack.HeaderField{{Name: ":status", Value: s.word(1)}}, s.args[2:]))
+}
+
+// pour sends DATA in the background.
+func (e *end) pour(s *step) error {
+	h, st, err := e.named(s)
+	if err != nil {
+		return err
+	}
+	n, err := s.number(1)
+	go h.data(st, []byte(pattern(n)), false, e.deadline())
+	return err
 }
 
 func (e *end) trailers(s *step) error {
@@ -379,11 +390,11 @@ func (e *end) many(s *step) error {
 
 // call makes one request, and resets it after some patience.
 func (h *h2) call(method, path string, deadline time.Time, patience time.Duration) string {
-	st := h.newStream(deadline)
-	if st == nil {
+	st, err := h.request(method, path, []arg{{text: "end"}}, deadline)
+	switch {
+	case st == nil:
 		return "not opened"
-	}
-	if err := h.request(st, method, path, []arg{{text: "end"}}); err != nil {
+	case err != nil:
 		return how(err)
 	}
 	until := deadline
@@ -405,8 +416,8 @@ func (h *h2) call(method, path string, deadline time.Time, patience time.Duratio
 	return h.outcome(st)
 }
 
-// serve answers every stream with 200 and "ok", but those to /hang, which are
-// not answered, and after a while if it has delay=.
+// serve answers every stream with 200 and "ok", after a while if it has delay=.
+// Those to /hang are neither answered nor read, those to /big get ten megabytes.
 func (e *end) serve(s *step) error {
 	h := e.conn.h2
 	if h == nil {
@@ -427,7 +438,7 @@ func (e *end) serve(s *step) error {
 	}()
 	for {
 		var st *stream
-		hang := false
+		hang, body := false, "ok"
 		h.wait(time.Now().Add(time.Hour), func() bool {
 			select {
 			case <-stop:
@@ -437,6 +448,10 @@ func (e *end) serve(s *step) error {
 			if len(h.incoming) > 0 {
 				st, h.incoming = h.incoming[0], h.incoming[1:]
 				hang = len(st.heads) == 0 || strings.Contains(st.heads[0], "/hang")
+				st.stalled = hang
+				if len(st.heads) > 0 && strings.Contains(st.heads[0], "/big") {
+					body = pattern(10 << 20)
+				}
 			}
 			return st != nil || h.err != nil
 		})
@@ -449,7 +464,7 @@ func (e *end) serve(s *step) error {
 		go func() {
 			time.Sleep(delay)
 			if h.head(st.id, []hpack.HeaderField{{Name: ":status", Value: "200"}}, nil) == nil {
-				h.data(st, []byte("ok"), true, e.deadline())
+				h.data(st, []byte(body), true, e.deadline())
 			}
 		}()
 	}

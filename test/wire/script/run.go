@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -99,7 +100,7 @@ func (j *job) dialAndPlay() error {
 	}
 	e := &end{job: j, conns: map[string]*conn{}, options: optionsOf(steps)}
 	defer e.closeAll()
-	if err := e.dial("first", 0); err == nil {
+	if err := e.dial("first", false, false); err == nil {
 		err = e.play(steps)
 		if err != nil && !errors.Is(err, errEnded) {
 			return err
@@ -120,21 +121,41 @@ func (j *job) serve() error {
 	if err != nil {
 		return err
 	}
-	context.AfterFunc(j.ctx, func() { l.Close() })
+	listeners := []net.Listener{l}
+	if optionsOf(scripts[0]).second {
+		other, err := config.Listen(j.ctx, "tcp", ":"+strconv.Itoa(j.order.Port+secondPort))
+		if err != nil {
+			l.Close()
+			return err
+		}
+		listeners = append(listeners, other)
+	}
+	conns := make(chan *net.TCPConn)
+	var wg, accepting sync.WaitGroup
+	for _, l := range listeners {
+		context.AfterFunc(j.ctx, func() { l.Close() })
+		accepting.Go(func() {
+			for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+				conns <- c.(*net.TCPConn)
+			}
+		})
+	}
+	go func() {
+		accepting.Wait()
+		close(conns)
+	}()
 	j.say(Event{Listening: true})
-	var wg sync.WaitGroup
 	var failed error
 	var order struct {
 		sync.Mutex
 		next int
 	}
-	for n := 0; ; n++ {
-		c, err := l.Accept()
-		if err != nil {
-			break
-		}
+	n := -1
+	for c := range conns {
+		n++
+		number := n
 		wg.Go(func() {
-			e := &end{job: j, number: n, conns: map[string]*conn{"first": newConn(c.(*net.TCPConn))}}
+			e := &end{job: j, number: number, conns: map[string]*conn{"first": newConn(c)}}
 			e.conn = e.conns["first"]
 			defer e.closeAll()
 			if e.wait(scripts) {
@@ -184,7 +205,7 @@ func (e *end) wait(scripts [][]step) bool {
 func readsFirst(steps []step) bool {
 	for _, s := range steps {
 		switch s.verb {
-		case "rcvbuf", "sndbuf", "oobinline", "nagle":
+		case "rcvbuf", "sndbuf", "second", "oobinline", "nagle":
 		default:
 			return slices.Contains([]string{"recv", "loop", "end", "h2"}, s.verb)
 		}
@@ -226,17 +247,30 @@ func (e *end) play(steps []step) error {
 
 func (e *end) deadline() time.Time { return time.Now().Add(e.job.order.Limit) }
 
-func (e *end) dial(name string, port int) error {
+// secondPort is how far a server's second port is from its first.
+const secondPort = 20_000
+
+// dial makes a connection. With own its source port is the number of the server's
+// port, which no other job of the pod uses; with second it is to the server's
+// second port.
+func (e *end) dial(name string, own, second bool) error {
 	o := e.options
 	d := net.Dialer{Deadline: e.deadline(), Control: o.control}
-	if port != 0 {
-		d.LocalAddr = &net.TCPAddr{Port: port}
+	addr, err := netip.ParseAddrPort(e.job.order.Addr)
+	if err != nil {
+		return err
+	}
+	if own {
+		d.LocalAddr = &net.TCPAddr{Port: int(addr.Port())}
+	}
+	if second {
+		addr = netip.AddrPortFrom(addr.Addr(), addr.Port()+secondPort)
 	}
 	if e.name = name; name == "first" {
 		e.name = ""
 	}
 	e.conn = nil
-	c, err := d.Dial("tcp", e.job.order.Addr)
+	c, err := d.Dial("tcp", addr.String())
 	if err != nil {
 		e.note("connect: %s", how(err))
 		return errEnded

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +34,7 @@ func init() {
 		"nagle":     func(e *end, _ *step) error { return e.conn.SetNoDelay(false) },
 		"rcvbuf":    func(*end, *step) error { return nil }, // when the socket was made
 		"sndbuf":    func(*end, *step) error { return nil },
+		"second":    func(*end, *step) error { return nil },
 		"repeat":    (*end).repeat,
 		"loop":      (*end).loop,
 		"dial":      (*end).dialStep,
@@ -259,14 +259,7 @@ func (e *end) loop(s *step) error {
 }
 
 func (e *end) dialStep(s *step) error {
-	port := 0
-	if len(s.args) > 1 {
-		var err error
-		if port, err = strconv.Atoi(s.word(1)); err != nil {
-			return err
-		}
-	}
-	return e.dial(s.word(0), port)
+	return e.dial(s.word(0), s.has("own"), s.has("second"))
 }
 
 func (e *end) use(s *step) error {
