@@ -316,12 +316,16 @@ func (d *session) linger() {
 	}
 }
 
-// discardBody reads the rest of the request's body away, within the bounds of
-// linger, and reports whether it has come to its end.
+// discardBytes bounds what is read away of a request that its server has refused
+// early: its client is at liberty to send all of it, and the next request after it.
+const discardBytes = 16 << 20
+
+// discardBody reads the rest of the request's body away, and reports whether it has
+// come to its end. A client that pauses for longer than lingerTime has no end.
 func (d *session) discardBody() bool {
-	_ = d.s.Client.SetReadDeadline(time.Now().Add(lingerTime))
 	defer d.s.Client.SetReadDeadline(time.Time{})
-	for left := lingerBytes; left > 0; {
+	for left := discardBytes; left > 0; {
+		_ = d.s.Client.SetReadDeadline(time.Now().Add(lingerTime))
 		n, _, err := d.body.Next(d.in)
 		d.in = d.in[n:]
 		if err != nil || d.body.Done() {

@@ -3,7 +3,6 @@ package h1
 import (
 	"errors"
 	"io"
-	"net/http"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
@@ -93,9 +92,6 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		*keep = false
 	}
 	reuse = d.resp.KeepAlive() && !body.NeedsClose()
-	if pump.running() && d.resp.Status() >= http.StatusBadRequest {
-		reuse = false // a server that refuses a body early may stop reading it, and close
-	}
 	if !reuse && d.s.Bound() {
 		*keep = false // the login ends with the endpoint's connection, and the client is to know
 	}
