@@ -178,8 +178,7 @@ var faults = []difference{
 		rows: "http1/half/2500ms http1/half/3000ms http1/half/keep-alive-2500ms http1/half/server-sees-end http1/half/http10 " +
 			"http1/half/head http1/half/to-end http1/half/post http1/half/post-chunked http1/half/inside-* http1/half/slowly-after " +
 			"http1/half/two-requests http1/half/second-request http1/half/late-shut",
-		meshed: "server: send: reset",
-		why:    "The end of a client's stream is taken for its leaving after one to two seconds: the answer is lost.",
+		why: "The end of a client's stream is taken for its leaving after one to two seconds: the answer is lost.",
 	},
 	{
 		rows: "http1/half/then-client-resets", bare: `server: end "", fin`,

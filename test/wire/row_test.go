@@ -18,7 +18,7 @@ type options struct {
 }
 
 const (
-	defaultLimit = 5 * time.Second
+	defaultLimit = 15 * time.Second
 	// The machine is slow and shared, and what is looked for are waits.
 	defaultSlack = 700 * time.Millisecond
 )
