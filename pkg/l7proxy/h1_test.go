@@ -351,7 +351,10 @@ func TestH1EarlyRefusal(t *testing.T) {
 			}
 			post := "POST /next HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\ny"
 			c.send(post)
-			next := b.request()
+			next := srv
+			if closes {
+				next = b.request()
+			}
 			next.expect(post)
 			next.send(okAnswer)
 			c.expect(okAnswer)
