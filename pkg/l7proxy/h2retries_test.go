@@ -398,7 +398,7 @@ func TestH2ReplayWindow(t *testing.T) {
 
 	// The client goes on, as its window lets it.
 	window := 256<<10 - body
-	conn := 1<<20 - body
+	conn := 250*256<<10 - body
 	done := make(chan struct{})
 	go func() { defer close(done); take(id, more) }()
 	for left := more; left > 0; {

@@ -92,9 +92,13 @@ type session struct {
 	deadlines deadlines
 }
 
+// connWindow is the receive window of a client's connection: those of all its streams
+// together, so that uploads that no server reads never stop the client's other streams.
+const connWindow = http2.DefaultMaxStreams * http2.DefaultStreamWindow
+
 // Serve proxies an HTTP/2 connection to its end.
 func (d *Driver) Serve(s *request.Session) {
-	config := http2.Config{Role: http2.Server, ConnectProtocol: true}
+	config := http2.Config{Role: http2.Server, ConnectProtocol: true, ConnWindow: connWindow}
 	if s.Direction == mesh.Inbound && s.TLS == tap.TLSTrue {
 		// The client's agent: it has held each of its clients to the limit, and many
 		// of them share the connection.

@@ -95,6 +95,9 @@ func (c *HTTP2Conn) Open(st Stream, attempt int32, fields []http2.Field, bodyles
 	if c.Closed() {
 		return 0, http2.ErrGoingAway
 	}
+	if c.streams.Len() >= http2StreamsPerConn {
+		return 0, http2.ErrTooManyStreams
+	}
 	id, err := c.Engine.OpenStream(fields, bodyless)
 	if err != nil {
 		if errors.Is(err, http2.ErrNoSettings) {

@@ -17,9 +17,13 @@ const (
 	http2WaitersADial = 100 // streams that a new connection surely takes (RFC 9113 §6.5.2)
 )
 
-// http2Window is the window of a connection that many clients share: a few that do
-// not read must not stop the others.
-const http2Window = 4 << 20
+// http2Window is the receive window of a connection. It is larger than the windows of all
+// its streams together, so that streams whose clients do not read never stop the others.
+// Memory is bounded by the windows of streams, and by what a pod may hold (package quota).
+const http2Window = 1 << 30
+
+// http2StreamsPerConn is how many streams the window of a connection covers.
+const http2StreamsPerConn = http2Window / http2.DefaultStreamWindow
 
 // http2Pool holds the HTTP/2 connections to endpoints, shared by all requests of one
 // Key.
