@@ -167,6 +167,7 @@ func (st *stream) leave(b *h2conn.Batch) {
 	st.turn++
 	stopTimer(&st.timer)
 	st.dropHead()
+	st.forgetWait()
 	st.attempt.Done()
 	st.attempt = nil
 	st.grpcStatus = -1
@@ -178,6 +179,13 @@ func (st *stream) leave(b *h2conn.Batch) {
 	st.up = nil
 	st.resp.src = nil
 	st.rewind()
+}
+
+// forgetWait ends the wait for a connection, if the attempt waits.
+func (st *stream) forgetWait() {
+	if st.up == nil {
+		st.client.s.Upstream.ForgetHTTP2(&st.attempt.Endpoint, st)
+	}
 }
 
 // rewind makes what was sent of the request wait before what was not. The

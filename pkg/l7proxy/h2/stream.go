@@ -398,6 +398,7 @@ func (st *stream) end(e request.End) {
 		e.GRPCStatus = st.finalGRPCStatus(&e)
 	}
 	if a := st.attempt; a != nil {
+		st.forgetWait()
 		a.Failed(e.Reason)
 		if st.grpc && e.Reason == mesh.ReasonNone {
 			a.AnsweredCall(e.GRPCStatus)

@@ -92,6 +92,7 @@ func (c *Conn) Close() { c.closed = true }
 // that each is flushed once. The zero value is ready.
 type Batch struct {
 	dirty []*Conn
+	then  []Waiter
 	// Fields is memory for a field section that is changed on its way.
 	Fields []http2.Field
 }
@@ -103,8 +104,21 @@ func (b *Batch) Add(c *Conn) {
 	}
 }
 
-// Flush sends what the connections have to send, and does not wait.
+// Then has Flush resume w: that needs locks which the caller may hold.
+func (b *Batch) Then(w Waiter) {
+	if !slices.Contains(b.then, w) {
+		b.then = append(b.then, w)
+	}
+}
+
+// Flush sends what the connections have to send, and does not wait. The caller holds no
+// lock.
 func (b *Batch) Flush() {
+	for len(b.then) > 0 {
+		w := b.then[0]
+		b.then = slices.Delete(b.then, 0, 1)
+		w.Resume(b)
+	}
 	for i, c := range b.dirty {
 		c.Send()
 		b.dirty[i] = nil

@@ -2,12 +2,14 @@ package upstream
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // HTTP2Conn is a pooled connection to an endpoint, with streams of many clients'
@@ -16,23 +18,35 @@ type HTTP2Conn struct {
 	*h2conn.Conn
 	Result Result
 
-	pool    *http2Pool
-	key     Key
-	client  Client // whose alone it is, nil if it is shared
-	streams h2conn.Streams[Stream]
+	pool      *http2Pool
+	key       Key
+	client    Client // whose alone it is, nil if it is shared
+	streams   h2conn.Streams[Stream]
+	agentDown bool         // it is in plaintext, because no agent answered
+	early     int          // streams that it takes before the endpoint's SETTINGS
+	limit     atomic.Int64 // streams that the endpoint allows at once; -1: its SETTINGS have not arrived
 
 	// The connection's lock guards these.
-	unsettled []waiter // for the endpoint's settings
+	unsettled []unsettled
+	promised  *waiter // whom the next stream is for, or nil
 	idleSince time.Time
 	idleTimer *time.Timer
 }
 
+// unsettled is an attempt that waits for the endpoint's settings.
+type unsettled struct {
+	stream  Stream
+	attempt int32
+}
+
 func newHTTP2Conn(p *http2Pool, nc conn.Conn, key Key, result Result) *HTTP2Conn {
 	c := h2conn.New(nc, http2.Config{Role: http2.Client, ConnWindow: http2Window})
-	return &HTTP2Conn{
-		Conn: c, Result: result, pool: p, key: key,
+	h := &HTTP2Conn{
+		Conn: c, Result: result, pool: p, key: key, agentDown: result.TLS == tap.TLSAgentDown,
 		streams: h2conn.NewStreams[Stream](c), idleSince: time.Now(),
 	}
+	h.limit.Store(-1)
+	return h
 }
 
 func (c *HTTP2Conn) serve(idleTimeout time.Duration) {
@@ -49,6 +63,10 @@ func (c *HTTP2Conn) serve(idleTimeout time.Duration) {
 	for _, w := range c.takeUnsettled() {
 		w.stream.Connected(w.attempt, c, mesh.Fail(HTTP2Reason(err), err), &b)
 	}
+	if c.limit.Load() < 0 { // it was made in vain
+		c.pool.lose(c.key, mesh.Fail(HTTP2Reason(err), err), &b)
+	}
+	c.wake(&b)
 	b.Flush()
 	c.End()
 }
@@ -83,25 +101,64 @@ func (c *HTTP2Conn) closeIfIdle(limit time.Duration) {
 func (c *HTTP2Conn) retire() {
 	c.pool.remove(c.key, c)
 	c.Drain()
+	var b h2conn.Batch
+	c.wake(&b)
+	b.Flush()
 }
 
-// Open starts a request on the connection, for an attempt of st. The error is the
-// engine's: http2.ErrTooManyStreams, ErrGoingAway, ErrHeaderTooLarge,
-// ErrNoConnectProtocol, or ErrNoSettings: Connected is called as soon as they are
-// there.
+// room is how many more requests the connection takes now: no more than the endpoint
+// allows, and until that is known one, because streams over the limit may be refused, or
+// none where there are other connections. The caller holds the lock.
+func (c *HTTP2Conn) room() int {
+	if c.Closed() {
+		return 0
+	}
+	most := http2StreamsPerConn
+	if _, known := c.Engine.PeerMaxStreams(); !known {
+		most = c.early
+	}
+	return min(c.Engine.MaxOpen(), most-c.Engine.Streams())
+}
+
+// promise keeps a stream for w, if there is room, until withdraw. Only one is promised at
+// a time.
+func (c *HTTP2Conn) promise(w *waiter) bool {
+	c.Lock()
+	defer c.Unlock()
+	if c.room() <= 0 {
+		return false
+	}
+	c.promised = w
+	return true
+}
+
+// withdraw ends what promise began.
+func (c *HTTP2Conn) withdraw() {
+	c.Lock()
+	defer c.Unlock()
+	c.promised = nil
+}
+
+// Open starts a request on the connection, for an attempt of st. The error is
+// http2.ErrTooManyStreams, ErrGoingAway, ErrHeaderTooLarge, ErrNoConnectProtocol, or
+// ErrNoSettings: Connected is called as soon as they are there.
 func (c *HTTP2Conn) Open(st Stream, attempt int32, fields []http2.Field, bodyless bool, b *h2conn.Batch) (uint32, error) {
 	c.Lock()
 	defer c.Unlock()
 	if c.Closed() {
 		return 0, http2.ErrGoingAway
 	}
-	if c.streams.Len() >= http2StreamsPerConn {
+	room := c.room()
+	if w := c.promised; w != nil && (w.stream != st || w.attempt != attempt) {
+		room--
+	}
+	if room <= 0 {
 		return 0, http2.ErrTooManyStreams
 	}
 	id, err := c.Engine.OpenStream(fields, bodyless)
 	if err != nil {
 		if errors.Is(err, http2.ErrNoSettings) {
-			c.unsettled = append(c.unsettled, waiter{st, attempt})
+			c.unsettled = append(c.unsettled, unsettled{st, attempt})
 		}
 		return 0, err
 	}
@@ -110,12 +167,20 @@ func (c *HTTP2Conn) Open(st Stream, attempt int32, fields []http2.Field, bodyles
 	return id, nil
 }
 
-func (c *HTTP2Conn) takeUnsettled() []waiter {
+func (c *HTTP2Conn) takeUnsettled() []unsettled {
 	c.Lock()
 	defer c.Unlock()
 	all := c.unsettled
 	c.unsettled = nil
 	return all
+}
+
+// settled notes the limit that the endpoint has set.
+func (c *HTTP2Conn) settled() {
+	c.Lock()
+	n, _ := c.Engine.PeerMaxStreams()
+	c.Unlock()
+	c.limit.Store(int64(min(n, http2StreamsPerConn)))
 }
 
 // Leave takes a stream off the connection.
@@ -127,6 +192,7 @@ func (c *HTTP2Conn) Leave(id uint32, b *h2conn.Batch) {
 	}
 	c.Unlock()
 	b.Add(c.Conn) // its flusher closes a drained connection after the last stream
+	c.wake(b)
 }
 
 // Event implements h2conn.Owner.
@@ -134,11 +200,14 @@ func (c *HTTP2Conn) Event(ev *http2.Event, b *h2conn.Batch) {
 	switch ev.Kind {
 	case http2.EventGoAway:
 		c.pool.remove(c.key, c)
+		c.wake(b)
 		return
 	case http2.EventSettings:
+		c.settled()
 		for _, w := range c.takeUnsettled() {
 			w.stream.Connected(w.attempt, c, nil, b)
 		}
+		c.wake(b)
 		return
 	}
 	st, ok := c.streams.Get(ev.Stream)

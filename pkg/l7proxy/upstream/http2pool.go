@@ -8,13 +8,12 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/mtls"
-	"github.com/underlane/underlane/pkg/tap"
 )
 
 // Bounds of the pool for one key.
 const (
 	http2ConnsPerKey  = 64
-	http2WaitersADial = 100 // streams that a new connection surely takes (RFC 9113 §6.5.2)
+	http2WaitersADial = 100 // streams that a new connection takes, if nothing is known of the endpoint (RFC 9113 §6.5.2)
 )
 
 // http2Window is the receive window of a connection. It is larger than the windows of all
@@ -28,10 +27,15 @@ const http2StreamsPerConn = http2Window / http2.DefaultStreamWindow
 // http2Pool holds the HTTP/2 connections to endpoints, shared by all requests of one
 // Key.
 type http2Pool struct {
-	pool[*HTTP2Conn, waiter]
-	owner *Pool
+	pool[*HTTP2Conn, struct{}] // what waits is in queues
+	owner                      *Pool
 
-	refused atomic.Uint64 // requests, for want of connections to their endpoint
+	// mu guards these as well.
+	queues map[Key]*http2Queue
+	ended  bool // drain was called: no connection is kept any more
+
+	waiting atomic.Int64  // requests, for a stream
+	refused atomic.Uint64 // requests, because too many wait for a stream to their endpoint
 }
 
 // Stream is a request of the HTTP/2 driver's. Its methods are called by one
@@ -55,83 +59,71 @@ type Stream interface {
 	ServerRoom(b *h2conn.Batch)
 }
 
-// waiter is an attempt of a stream that waits for a connection.
-type waiter struct {
-	stream  Stream
-	attempt int32
-}
-
-// OpenHTTP2 puts a stream's attempt on a connection to the endpoint: one that is
-// there, or one that is being made; then Connected follows later. not, if any, is a
-// connection that refused the stream. False: the endpoint has as many connections as
-// it may, and all are busy. The caller holds the stream's lock.
+// OpenHTTP2 puts a stream's attempt on a connection to the endpoint: on one that is
+// there, or on the first one that has room for it or is made; then Connected follows
+// later, unless ForgetHTTP2 does before. not, if any, is a connection that refused the
+// stream: another one is preferred. False: the connections are busy, and too many
+// requests wait. The caller holds the stream's lock.
 func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, not *HTTP2Conn, b *h2conn.Batch) bool {
 	pool := &p.http2
 	for i := 0; ; i++ {
 		pool.mu.Lock()
 		conns := pool.conns[ep.Key]
-		if i >= len(conns) {
-			break // with mu: nothing slips between the look and the dial
+		if i >= len(conns) || pool.queued(ep.Key) {
+			break // with mu
 		}
 		c := conns[i]
 		pool.mu.Unlock()
-		if c != not && (ep.Fallback || c.Result.TLS != tap.TLSAgentDown) && st.Attach(c, b) {
+		if c != not && c.fits(ep) && st.Attach(c, b) {
 			return true
 		}
 	}
 	defer pool.mu.Unlock()
-	w := waiter{st, attempt}
-	if pool.join(ep.Key, w, http2WaitersADial) {
-		return true
-	}
-	if pool.size(ep.Key) >= http2ConnsPerKey {
-		pool.refused.Add(1)
-		return false
-	}
-	go pool.dial(*ep, client, pool.begin(ep.Key, w))
-	return true
+	return pool.wait(&waiter{stream: st, attempt: attempt, ep: *ep, client: client, not: not}, b)
 }
 
-// dial connects to the endpoint and puts the waiters' streams on the connection.
-func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[waiter]) {
+// dial connects to the endpoint, for the streams that wait.
+func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[struct{}]) {
 	// Not the context of the first stream: others wait for the connection as well.
 	nc, result, err := p.owner.Dial(p.owner.Lifetime.Ended, &ep, client.ClientAddr(), mtls.ALPNHTTP2)
 	if ep.Balanced && err != nil && !OwnFault(err) && TriesNextEndpoint(ReasonOf(err)) {
 		p.owner.OnUnreachable(&ep, ReasonOf(err)) // the requests that waited may be over by now
 	}
-	var c *HTTP2Conn
-	if err == nil {
-		c = newHTTP2Conn(p, nc, ep.Key, result)
-		if ep.Key.Session != 0 {
-			c.client = client
-		}
-		if result.TLS == tap.TLSAgentDown { // not for longer than the agent is thought to be away
-			time.AfterFunc(p.owner.Limits.AgentDownMemory, c.retire)
-		}
+	var b h2conn.Batch
+	if err != nil {
+		p.mu.Lock()
+		p.dialled(ep.Key, d)
+		p.mu.Unlock()
+		p.lose(ep.Key, err, &b)
+		b.Flush()
+		return
+	}
+	c := newHTTP2Conn(p, nc, ep.Key, result)
+	if ep.Key.Session != 0 {
+		c.client = client
+	}
+	if c.agentDown { // not for longer than the agent is thought to be away
+		time.AfterFunc(p.owner.Limits.AgentDownMemory, c.retire)
 	}
 	p.mu.Lock()
-	waiters := p.dialled(ep.Key, d)
-	if c != nil && !p.ending() {
+	p.dialled(ep.Key, d)
+	ended := p.ended
+	if len(p.conns[ep.Key]) == 0 {
+		c.early = 1
+	}
+	if !ended {
 		p.add(ep.Key, c)
 	}
 	p.mu.Unlock()
-	var b h2conn.Batch
-	for _, w := range waiters {
-		w.stream.Connected(w.attempt, c, err, &b)
-	}
+	c.wake(&b)
 	b.Flush()
-	if c != nil {
-		// Not before: a connection that ends at once must find itself in the
-		// pool, to take itself out, and its streams, to tell them.
-		go c.serve(p.owner.Limits.Idle)
-		if p.ending() { // nobody else would end it
-			c.Drain()
-		}
+	// Not before: a connection that ends at once must find itself in the pool, to take
+	// itself out.
+	go c.serve(p.owner.Limits.Idle)
+	if ended { // nobody else would end it
+		c.Drain()
 	}
 }
-
-// ending: connections are kept no more.
-func (p *http2Pool) ending() bool { return p.owner.Lifetime.Draining.Err() != nil }
 
 // DropHTTP2 drains the connections of some keys: those private to a session that
 // ended.
@@ -153,8 +145,11 @@ func (p *Pool) HTTP2At(keys []Key) (at []netip.AddrPort) {
 	return at
 }
 
-// drain ends the connections after their last stream.
+// drain ends the connections after their last stream, and keeps none any more.
 func (p *http2Pool) drain() {
+	p.mu.Lock()
+	p.ended = true
+	p.mu.Unlock()
 	for _, c := range p.sweep(func(*HTTP2Conn) bool { return true }) {
 		c.Drain()
 	}

@@ -136,8 +136,8 @@ func (p *Pool) Fallbacks() uint64 { return p.fallbacks.Load() }
 // Overdue counts handshakes that gave up waiting for their turn.
 func (p *Pool) Overdue() uint64 { return p.turns.overdue.Load() }
 
-// Refused counts requests that were refused for want of connections to their
-// endpoint.
+// Refused counts requests that were refused because too many wait for a stream of a
+// connection to their endpoint.
 func (p *Pool) Refused() uint64 { return p.http2.refused.Load() }
 
 // CloseIdle closes the HTTP/1 connections that have been idle for longer than limit.
@@ -151,6 +151,7 @@ type Stats struct {
 	IdleHTTP1    int // connections, streams of shared ones among them
 	HTTP2        int // connections that many sessions may use
 	PrivateHTTP2 int // connections that one session uses
+	WaitingHTTP2 int // requests that wait for a stream of a connection
 }
 
 // Stats counts what the pool holds now.
@@ -160,6 +161,7 @@ func (p *Pool) Stats() (s Stats) {
 		s.IdleHTTP1 += idle.total
 		idle.mu.Unlock()
 	}
+	s.WaitingHTTP2 = int(p.http2.waiting.Load())
 	p.http2.mu.Lock()
 	defer p.http2.mu.Unlock()
 	for key, conns := range p.http2.conns {

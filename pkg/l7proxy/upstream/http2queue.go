@@ -1,0 +1,267 @@
+package upstream
+
+import (
+	"slices"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
+)
+
+const (
+	// http2Waiters bounds the requests of a key that wait for a stream, those not
+	// counted that connections which are being made will take.
+	http2Waiters = 1000
+	// redialPause is how long requests that can wait for a stream of a connection that
+	// is there do so before another connection is tried again.
+	redialPause = time.Second
+)
+
+// waiter is an attempt of a stream that waits for a connection.
+type waiter struct {
+	stream  Stream
+	attempt int32
+	ep      Endpoint
+	client  Client
+	not     *HTTP2Conn // it refused the request; nil: none did, or there is no other
+}
+
+// fits reports whether the connection may carry requests to the endpoint.
+func (c *HTTP2Conn) fits(ep *Endpoint) bool { return ep.Fallback || !c.agentDown }
+
+// http2Queue are the attempts that wait for a stream to one endpoint, in their order. Its
+// Resume gives them the streams that there are, and makes connections where these do
+// not suffice. The pool's mu guards it.
+type http2Queue struct {
+	pool    *http2Pool
+	key     Key
+	waiters []*waiter
+
+	serving     bool // Resume runs
+	again       bool // it is to look again
+	pausedUntil time.Time
+	timer       *time.Timer // has Resume called then, or nil
+}
+
+// wait adds a waiter. False: too many wait. The caller holds mu.
+func (p *http2Pool) wait(w *waiter, b *h2conn.Batch) bool {
+	q := p.queues[w.ep.Key]
+	if q == nil {
+		q = &http2Queue{pool: p, key: w.ep.Key}
+		if p.queues == nil {
+			p.queues = make(map[Key]*http2Queue)
+		}
+		p.queues[q.key] = q
+	}
+	_, coming := q.supply()
+	if len(q.waiters)-coming >= http2Waiters {
+		p.refused.Add(1)
+		return false
+	}
+	q.waiters = append(q.waiters, w)
+	p.waiting.Add(1)
+	b.Then(q) // the caller holds the stream's lock
+	return true
+}
+
+// queued reports whether requests wait for a stream of that key. The caller holds mu.
+func (p *http2Pool) queued(key Key) bool {
+	q := p.queues[key]
+	return q != nil && len(q.waiters) > 0
+}
+
+// wake has the requests looked at that wait for a connection as c.
+func (c *HTTP2Conn) wake(b *h2conn.Batch) {
+	p := c.pool
+	if p.waiting.Load() == 0 {
+		return
+	}
+	p.mu.Lock()
+	q := p.queues[c.key]
+	p.mu.Unlock()
+	if q != nil {
+		b.Then(q)
+	}
+}
+
+// ForgetHTTP2 takes back what a stream waits for, if it does.
+func (p *Pool) ForgetHTTP2(ep *Endpoint, st Stream) {
+	pool := &p.http2
+	if pool.waiting.Load() == 0 {
+		return
+	}
+	pool.mu.Lock()
+	defer pool.mu.Unlock()
+	if q := pool.queues[ep.Key]; q != nil {
+		q.remove(func(w *waiter) bool { return w.stream == st })
+		q.tidy()
+	}
+}
+
+// remove takes waiters out, and returns how many. The caller holds mu.
+func (q *http2Queue) remove(gone func(*waiter) bool) int {
+	before := len(q.waiters)
+	q.waiters = slices.DeleteFunc(q.waiters, gone)
+	n := before - len(q.waiters)
+	q.pool.waiting.Add(int64(-n))
+	return n
+}
+
+// tidy forgets a queue that nothing needs. The caller holds mu.
+func (q *http2Queue) tidy() {
+	if q.serving || len(q.waiters) > 0 {
+		return
+	}
+	if q.timer != nil {
+		q.timer.Stop()
+	}
+	if q.pool.queues[q.key] == q {
+		delete(q.pool.queues, q.key)
+	}
+}
+
+// Resume implements h2conn.Waiter. The caller holds no lock.
+func (q *http2Queue) Resume(b *h2conn.Batch) {
+	q.pool.mu.Lock()
+	defer q.pool.mu.Unlock()
+	q.again = true
+	if q.serving {
+		return
+	}
+	q.serving = true
+	for q.again {
+		q.again = false
+		for q.serve(b) {
+		}
+		q.connect()
+	}
+	q.serving = false
+	q.tidy()
+}
+
+// serve gives the first waiter a stream, if there is one. The caller holds mu, which it
+// gives up meanwhile.
+func (q *http2Queue) serve(b *h2conn.Batch) bool {
+	if len(q.waiters) == 0 {
+		return false
+	}
+	w, not, conns := q.waiters[0], q.waiters[0].not, q.pool.conns[q.key]
+	q.pool.mu.Unlock()
+	var c *HTTP2Conn
+	for _, one := range conns {
+		if one != not && one.fits(&w.ep) && one.promise(w) {
+			c = one
+			break
+		}
+	}
+	q.pool.mu.Lock()
+	if c == nil {
+		return false
+	}
+	if q.remove(func(o *waiter) bool { return o == w }) > 0 { // else it was forgotten
+		q.pool.mu.Unlock()
+		w.stream.Connected(w.attempt, c, nil, b)
+		q.pool.mu.Lock()
+	}
+	c.withdraw()
+	return true
+}
+
+// supply is how many streams a connection to the endpoint has, as far as is known, and
+// how many those have that are being made. The caller holds mu.
+func (q *http2Queue) supply() (each, coming int) {
+	each = http2WaitersADial
+	fresh := len(q.pool.dials[q.key])
+	for _, c := range q.pool.conns[q.key] {
+		if n := int(c.limit.Load()); n >= 0 {
+			each = n
+		} else {
+			fresh++
+		}
+	}
+	return each, fresh * max(each, 1)
+}
+
+// connect makes connections for the waiters that those under way will not take. Where
+// the endpoint is known to allow few streams on each, it makes no more at a time than
+// there are: with quick requests, far fewer connections than requests do. The caller
+// holds mu.
+func (q *http2Queue) connect() {
+	p := q.pool
+	each, coming := q.supply()
+	for ; len(q.waiters) > coming && !p.ended; coming += max(each, 1) {
+		conns, dials := len(p.conns[q.key]), len(p.dials[q.key])
+		switch pause := time.Until(q.pausedUntil); {
+		case conns+dials >= http2ConnsPerKey:
+			q.takeAny()
+			return
+		case conns > 0 && pause > 0:
+			q.lookIn(pause)
+			return
+		case each < http2WaitersADial && dials >= max(conns, 1), each == 0 && conns > 0:
+			return
+		}
+		w := q.waiters[coming]
+		go p.dial(w.ep, w.client, p.begin(q.key, struct{}{}))
+	}
+}
+
+// takeAny has waiters use also connections that refused them: there will be no other.
+func (q *http2Queue) takeAny() {
+	for _, w := range q.waiters {
+		if w.not != nil {
+			w.not, q.again = nil, true
+		}
+	}
+}
+
+func (q *http2Queue) lookIn(d time.Duration) {
+	if q.timer != nil {
+		q.timer.Reset(d)
+		return
+	}
+	q.timer = time.AfterFunc(d, func() {
+		var b h2conn.Batch
+		q.Resume(&b)
+		b.Flush()
+	})
+}
+
+// failed takes out the waiters that a connection was made for in vain: those that can
+// wait for a stream of another connection stay. The caller holds mu.
+func (q *http2Queue) failed() (lost []*waiter) {
+	most, _ := q.supply()
+	if len(q.pool.dials[q.key]) == 0 {
+		most = len(q.waiters)
+	}
+	q.remove(func(w *waiter) bool {
+		w.not = nil
+		for _, c := range q.pool.conns[q.key] {
+			if c.fits(&w.ep) {
+				q.pausedUntil = time.Now().Add(redialPause)
+				return false
+			}
+		}
+		if len(lost) >= max(most, 1) {
+			return false
+		}
+		lost = append(lost, w)
+		return true
+	})
+	return lost
+}
+
+// lose fails the waiters that a connection was made for in vain, and has the others
+// looked at.
+func (p *http2Pool) lose(key Key, err error, b *h2conn.Batch) {
+	p.mu.Lock()
+	q := p.queues[key]
+	var lost []*waiter
+	if q != nil {
+		lost = q.failed()
+		b.Then(q)
+	}
+	p.mu.Unlock()
+	for _, w := range lost {
+		w.stream.Connected(w.attempt, nil, err, b)
+	}
+}
