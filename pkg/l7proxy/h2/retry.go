@@ -21,8 +21,16 @@ import (
 // retryState is what became of the attempts of a stream so far.
 type retryState struct {
 	tried   request.Tried
-	refused bool // a server said that it had not begun with the request
+	refused int // times that a server said that it had not begun with the request
 }
+
+// A request that a server refused is sent again up to refusedMost times: at once, then
+// after refusedPause, and after three times as long each time, 400 ms in all. A server
+// refuses streams while it is over a limit, which passes as others of its streams end.
+const (
+	refusedMost  = 5
+	refusedPause = 10 * time.Millisecond
+)
 
 // noEndpoint is the address of no endpoint.
 var noEndpoint netip.AddrPort
@@ -78,16 +86,31 @@ func (st *stream) state() *retryState {
 	return st.again
 }
 
-// resendRefused sends a request that the server says it has not begun with (RFC
-// 9113 §8.7) once more. False: the failure stands.
+// resendRefused sends a request once more that the server says it has not begun with
+// (RFC 9113 §8.7), on another connection if that can be. False: the failure stands.
 func (st *stream) resendRefused(b *h2conn.Batch) bool {
-	if st.again != nil && st.again.refused || st.answered || !st.keeping {
+	if st.answered || !st.keeping {
 		return false
 	}
-	st.state().refused = true
+	again := st.state()
+	pause := time.Duration(0)
+	if again.refused > 0 {
+		pause = refusedPause
+		for range again.refused - 1 {
+			pause *= 3
+		}
+	}
+	if again.refused == refusedMost || st.deadline != 0 && balance.Now()+pause >= st.deadline {
+		return false
+	}
+	again.refused++
 	not, refused := st.attempt.Peer.Addr, st.up
 	st.leave(b)
-	st.start(not, refused, b)
+	if pause == 0 {
+		st.start(not, refused, b)
+	} else {
+		st.timer = st.after(pause, st.turn, func(st *stream, b *h2conn.Batch) { st.start(not, refused, b) })
+	}
 	return true
 }
 
