@@ -83,9 +83,11 @@ func TestH2RefusedOften(t *testing.T) {
 			if got := streams.Load(); got != tc.streams && (tc.timeout == "" || got > tc.streams) {
 				t.Errorf("got %d attempts, want %d", got, tc.streams)
 			}
+			e.target.mu.Lock()
 			if got := e.target.dials; got > 2 {
 				t.Errorf("got %d connections, want 2 at most", got)
 			}
+			e.target.mu.Unlock()
 			ev := e.tap.end(t, 0)
 			want := mesh.ReasonNone
 			if !tc.ok {

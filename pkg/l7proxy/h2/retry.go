@@ -58,7 +58,7 @@ func (st *stream) send(a *endpoints.Attempt, refused *upstream.HTTP2Conn, b *h2c
 // open puts the attempt on a connection.
 func (st *stream) open(refused *upstream.HTTP2Conn, b *h2conn.Batch) {
 	s := st.client.s
-	if !s.Upstream.OpenHTTP2(&st.attempt.Endpoint, s, st, st.turn, refused, b) {
+	if !s.Upstream.OpenHTTP2(&st.attempt.Endpoint, s, st, st.turn, st.bodyless, refused, b) {
 		st.fail(mesh.ReasonOverload, b)
 	}
 }

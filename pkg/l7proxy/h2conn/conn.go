@@ -170,8 +170,7 @@ func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {
 	for i := range events {
 		ev := &events[i]
 		if ev.Kind == http2.EventWindowOpened && ev.Stream == 0 {
-			c.resume(b)
-			continue
+			c.resume(b) // before the owner lets others write
 		}
 		owner.Event(ev, b)
 	}

@@ -28,7 +28,8 @@ type HTTP2Conn struct {
 
 	// The connection's lock guards these.
 	unsettled []unsettled
-	promised  *waiter // whom the next stream is for, or nil
+	promised  *waiter   // whom the next stream is for, or nil
+	openedAt  time.Time // when the endpoint last gave window that was waited for
 	idleSince time.Time
 	idleTimer *time.Timer
 }
@@ -120,16 +121,31 @@ func (c *HTTP2Conn) room() int {
 	return min(c.Engine.MaxOpen(), most-c.Engine.Streams())
 }
 
-// promise keeps a stream for w, if there is room, until withdraw. Only one is promised at
-// a time.
-func (c *HTTP2Conn) promise(w *waiter) bool {
+// ErrNoWindow: the endpoint does not read the bodies that it has on the connection, and
+// the window of the connection is used up.
+var ErrNoWindow = errors.New("the connection's window is used up")
+
+// stalled reports whether a request with a body cannot be sent. The caller holds the lock.
+func (c *HTTP2Conn) stalled() bool {
+	send, _ := c.Engine.Windows()
+	return send == 0
+}
+
+// promise keeps a stream for w until withdraw, unless it returns
+// http2.ErrTooManyStreams, or ErrNoWindow: the latter not where the endpoint has read
+// something since w began to wait, for then each body gets its turn. Only one stream is
+// promised at a time.
+func (c *HTTP2Conn) promise(w *waiter) error {
 	c.Lock()
 	defer c.Unlock()
-	if c.room() <= 0 {
-		return false
+	switch {
+	case c.room() <= 0:
+		return http2.ErrTooManyStreams
+	case !w.bodyless && c.stalled() && !c.openedAt.After(w.since):
+		return ErrNoWindow
 	}
 	c.promised = w
-	return true
+	return nil
 }
 
 // withdraw ends what promise began.
@@ -140,20 +156,24 @@ func (c *HTTP2Conn) withdraw() {
 }
 
 // Open starts a request on the connection, for an attempt of st. The error is
-// http2.ErrTooManyStreams, ErrGoingAway, ErrHeaderTooLarge, ErrNoConnectProtocol, or
-// ErrNoSettings: Connected is called as soon as they are there.
+// http2.ErrTooManyStreams, ErrGoingAway, ErrHeaderTooLarge, ErrNoConnectProtocol,
+// ErrNoSettings: Connected is called as soon as they are there, or ErrNoWindow.
 func (c *HTTP2Conn) Open(st Stream, attempt int32, fields []http2.Field, bodyless bool, b *h2conn.Batch) (uint32, error) {
 	c.Lock()
 	defer c.Unlock()
 	if c.Closed() {
 		return 0, http2.ErrGoingAway
 	}
-	room := c.room()
-	if w := c.promised; w != nil && (w.stream != st || w.attempt != attempt) {
+	room, w := c.room(), c.promised
+	promised := w != nil && w.stream == st && w.attempt == attempt
+	if w != nil && !promised {
 		room--
 	}
-	if room <= 0 {
+	switch {
+	case room <= 0:
 		return 0, http2.ErrTooManyStreams
+	case !promised && !bodyless && c.stalled():
+		return 0, ErrNoWindow
 	}
 	id, err := c.Engine.OpenStream(fields, bodyless)
 	if err != nil {
@@ -183,6 +203,14 @@ func (c *HTTP2Conn) settled() {
 	c.limit.Store(int64(min(n, http2StreamsPerConn)))
 }
 
+// opened notes that the endpoint has given window to the connection.
+func (c *HTTP2Conn) opened(b *h2conn.Batch) {
+	c.Lock()
+	c.openedAt = time.Now()
+	c.Unlock()
+	c.wake(b)
+}
+
 // Leave takes a stream off the connection.
 func (c *HTTP2Conn) Leave(id uint32, b *h2conn.Batch) {
 	c.Lock()
@@ -209,6 +237,11 @@ func (c *HTTP2Conn) Event(ev *http2.Event, b *h2conn.Batch) {
 		}
 		c.wake(b)
 		return
+	case http2.EventWindowOpened:
+		if ev.Stream == 0 {
+			c.opened(b)
+			return
+		}
 	}
 	st, ok := c.streams.Get(ev.Stream)
 	if !ok {

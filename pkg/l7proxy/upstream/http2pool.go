@@ -62,9 +62,9 @@ type Stream interface {
 // OpenHTTP2 puts a stream's attempt on a connection to the endpoint: on one that is
 // there, or on the first one that has room for it or is made; then Connected follows
 // later, unless ForgetHTTP2 does before. not, if any, is a connection that refused the
-// stream: another one is preferred. False: the connections are busy, and too many
+// stream: another one is preferred. bodyless: the request has no body. False: the connections are busy, and too many
 // requests wait. The caller holds the stream's lock.
-func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, not *HTTP2Conn, b *h2conn.Batch) bool {
+func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, bodyless bool, not *HTTP2Conn, b *h2conn.Batch) bool {
 	pool := &p.http2
 	for i := 0; ; i++ {
 		pool.mu.Lock()
@@ -79,7 +79,10 @@ func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, 
 		}
 	}
 	defer pool.mu.Unlock()
-	return pool.wait(&waiter{stream: st, attempt: attempt, ep: *ep, client: client, not: not}, b)
+	return pool.wait(&waiter{
+		stream: st, attempt: attempt, ep: *ep, client: client, not: not,
+		bodyless: bodyless, since: time.Now(),
+	}, b)
 }
 
 // dial connects to the endpoint, for the streams that wait.

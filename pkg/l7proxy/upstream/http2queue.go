@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -14,6 +15,10 @@ const (
 	// redialPause is how long requests that can wait for a stream of a connection that
 	// is there do so before another connection is tried again.
 	redialPause = time.Second
+	// stallGrace is how long a request with a body waits for an endpoint to read the
+	// bodies before it, which have used up the windows of its connections, before it
+	// gets another connection.
+	stallGrace = 50 * time.Millisecond
 )
 
 // waiter is an attempt of a stream that waits for a connection.
@@ -23,6 +28,9 @@ type waiter struct {
 	ep      Endpoint
 	client  Client
 	not     *HTTP2Conn // it refused the request; nil: none did, or there is no other
+
+	bodyless bool
+	since    time.Time
 }
 
 // fits reports whether the connection may carry requests to the endpoint.
@@ -38,6 +46,7 @@ type http2Queue struct {
 
 	serving     bool // Resume runs
 	again       bool // it is to look again
+	stalled     bool // the first waiter was turned away for want of window, not of streams
 	pausedUntil time.Time
 	timer       *time.Timer // has Resume called then, or nil
 }
@@ -138,22 +147,20 @@ func (q *http2Queue) Resume(b *h2conn.Batch) {
 	q.tidy()
 }
 
-// serve gives the first waiter a stream, if there is one. The caller holds mu, which it
-// gives up meanwhile.
+// serve gives the first waiter a stream, if there is one, or the first that has no body:
+// that needs no window. The caller holds mu, which it gives up meanwhile.
 func (q *http2Queue) serve(b *h2conn.Batch) bool {
 	if len(q.waiters) == 0 {
 		return false
 	}
-	w, not, conns := q.waiters[0], q.waiters[0].not, q.pool.conns[q.key]
-	q.pool.mu.Unlock()
 	var c *HTTP2Conn
-	for _, one := range conns {
-		if one != not && one.fits(&w.ep) && one.promise(w) {
-			c = one
-			break
+	w := q.waiters[0]
+	if c, q.stalled = q.place(w); c == nil && q.stalled {
+		if i := slices.IndexFunc(q.waiters, func(w *waiter) bool { return w.bodyless }); i >= 0 {
+			w = q.waiters[i]
+			c, _ = q.place(w)
 		}
 	}
-	q.pool.mu.Lock()
 	if c == nil {
 		return false
 	}
@@ -164,6 +171,26 @@ func (q *http2Queue) serve(b *h2conn.Batch) bool {
 	}
 	c.withdraw()
 	return true
+}
+
+// place finds a connection that promises w a stream. If there is none, stalled reports
+// whether one has a stream and no window. The caller holds mu, which it gives up
+// meanwhile.
+func (q *http2Queue) place(w *waiter) (c *HTTP2Conn, stalled bool) {
+	not, conns := w.not, q.pool.conns[q.key]
+	q.pool.mu.Unlock()
+	defer q.pool.mu.Lock()
+	for _, c := range conns {
+		if c == not || !c.fits(&w.ep) {
+			continue
+		}
+		err := c.promise(w)
+		if err == nil {
+			return c, false
+		}
+		stalled = stalled || errors.Is(err, ErrNoWindow)
+	}
+	return nil, stalled
 }
 
 // supply is how many streams a connection to the endpoint has, as far as is known, and
@@ -196,6 +223,9 @@ func (q *http2Queue) connect() {
 			return
 		case conns > 0 && pause > 0:
 			q.lookIn(pause)
+			return
+		case q.stalled && time.Since(q.waiters[0].since) < stallGrace:
+			q.lookIn(stallGrace - time.Since(q.waiters[0].since))
 			return
 		case each < http2WaitersADial && dials >= max(conns, 1), each == 0 && conns > 0:
 			return
