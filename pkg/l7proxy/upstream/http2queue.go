@@ -74,6 +74,9 @@ func (p *http2Pool) wait(w *waiter, b *h2conn.Batch) bool {
 
 // queued reports whether requests wait for a stream of that key. The caller holds mu.
 func (p *http2Pool) queued(key Key) bool {
+	if p.waiting.Load() == 0 {
+		return false
+	}
 	q := p.queues[key]
 	return q != nil && len(q.waiters) > 0
 }
