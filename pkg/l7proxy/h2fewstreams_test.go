@@ -199,3 +199,37 @@ func TestH2StreamOver(t *testing.T) {
 	s.headers(3, true, ":status", "204")
 	c.want("HEADERS 3 :status=204 END")
 }
+
+// TestH2ConnectionInVain: calls that wait for a connection fail with it where it ends
+// before the server has said anything, rather than each trying another one.
+func TestH2ConnectionInVain(t *testing.T) {
+	b := newBackend(t)
+	e := newH2Env(t, b.addr)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var closing sync.WaitGroup
+	closing.Go(func() {
+		for {
+			select {
+			case nc := <-b.conns:
+				nc.Close()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	const calls = 50
+	for _, err := range e.calls(ctx, calls)() {
+		if got := status.Code(err); got != codes.Unavailable {
+			t.Errorf("got %v, want %v", err, codes.Unavailable)
+		}
+	}
+	cancel()
+	closing.Wait()
+	e.target.mu.Lock()
+	defer e.target.mu.Unlock()
+	t.Logf("%d connections", e.target.dials)
+	if got := e.target.dials; got >= calls {
+		t.Errorf("got %d connections for %d calls, want fewer", got, calls)
+	}
+}
