@@ -37,10 +37,8 @@ func serve() error {
 	return <-failed
 }
 
-var (
-	givenUp atomic.Int64 // calls of Sleep that their clients did not wait for
-	endless atomic.Int64 // calls of Unread and Flood that go on
-)
+// endless counts the calls of Sleep, Unread and Flood that go on.
+var endless atomic.Int64
 
 func handle(_ any, s grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(s)
@@ -69,16 +67,15 @@ func handle(_ any, s grpc.ServerStream) error {
 			if err != nil {
 				return status.Error(codes.InvalidArgument, err.Error())
 			}
+			endless.Add(1)
+			defer endless.Add(-1)
 			select {
 			case <-time.After(d):
 				return s.SendMsg(&m)
 			case <-s.Context().Done():
-				givenUp.Add(1)
 				return s.Context().Err()
 			}
 		})
-	case "GivenUp":
-		return send(s, strconv.FormatInt(givenUp.Load(), 10))
 	case "Endless":
 		return send(s, strconv.FormatInt(endless.Load(), 10))
 	case "Meta": // the metadata of the request, and some in head and trailers
