@@ -304,6 +304,25 @@ func TestH1HalfClose(t *testing.T) {
 	}
 }
 
+// TestH1HalfCloseOnUsedConnection: the same on a connection to the endpoint that has
+// been used before.
+func TestH1HalfCloseOnUsedConnection(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	c.send(get)
+	srv := b.request()
+	srv.expect(get)
+	srv.send(okAnswer)
+	c.expect(okAnswer)
+	c.send(get)
+	srv.expect(get)
+	_ = c.CloseWrite()
+	srv.expectEnd(nil)
+	srv.send(okAnswer)
+	c.expect(okAnswer)
+	c.expectEnd(nil)
+}
+
 // TestH1ClientLeavesAStream: a client that has closed cannot be told from one that has
 // ended its side until something is written to it. Then the endpoint's stream is cut.
 func TestH1ClientLeavesAStream(t *testing.T) {

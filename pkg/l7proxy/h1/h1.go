@@ -357,13 +357,15 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 			up.Hold()
 		}
 		_, err = up.Write(d.out)
+		if err == nil && body.Done() {
+			d.sent()
+		}
 		if err == nil && up.Reused && body.Done() && retry.Idempotent(unsafeString(d.req.Method())) {
 			err = d.await(up)
 		}
 		if err == nil {
 			d.x.Chose(a)
 			if body.Done() {
-				d.sent()
 				return up, nil, nil
 			}
 			return up, d.startPump(up), nil
