@@ -113,7 +113,7 @@ func compare(t *testing.T, name string, c *testCase, w way, bare, meshed *side, 
 	case !known.shows(got, want):
 		t.Errorf("another difference than the known one, %q:\n%s", known.why, diff)
 	default:
-		t.Logf("known: %s", known.why)
+		t.Logf("known: %s\n%s", known.why, diff)
 	}
 }
 

@@ -5,14 +5,14 @@ const http = require('http');
 const http2 = require('http2');
 const { WebSocketServer } = require('ws');
 
-let hanging = 0;
+const hanging = { 1: 0, 2: 0 }; // by the version of HTTP
 
 function answer(req, res) {
   let size = 0;
   if (req.url === '/early') { res.writeHead(413); res.end(); return; }
   if (req.url === '/hang') {
-    hanging += 1;
-    res.on('close', () => { hanging -= 1; });
+    hanging[req.httpVersionMajor] += 1;
+    res.on('close', () => { hanging[req.httpVersionMajor] -= 1; });
     if (req.headers['x-part']) res.write('part');
     return;
   }
@@ -33,7 +33,7 @@ function answer(req, res) {
       res.writeEarlyHints({ link: '</a.css>; rel=preload' });
       setTimeout(() => res.end('after hints'), 50);
     } else if (req.url === '/hanging') {
-      res.end(`${hanging}`);
+      res.end(`${hanging[req.httpVersionMajor]}`);
     } else if (req.url.startsWith('/slow')) {
       setTimeout(() => res.end('slow'), 20);
     } else if (req.url === '/big') {
