@@ -45,6 +45,12 @@ func newH2Env(t testing.TB, backends ...string) *h2env {
 func newH2EnvWith(t testing.TB, limits Limits, backends ...string) *h2env {
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
+	return startH2Env(t, limits, backends...)
+}
+
+// startH2Env is newH2EnvWith without the check, for an env in front of another one,
+// which has it.
+func startH2Env(t testing.TB, limits Limits, backends ...string) *h2env {
 	rec := &h2recorder{}
 	e := &h2env{t: t, tap: rec, target: &h2target{}}
 	for _, b := range backends {

@@ -43,10 +43,6 @@ var differences = []difference{
 		why: "A client that closes its side before the answer may be one that waits for it: the server learns of it up to two seconds later for each agent on the way, and of some not at all.",
 	},
 	{
-		testCase: "grpc-go/stalled-downloads", bare: "the server goes on with 0", rare: true,
-		why: "Some streams that their client does not read and cancels go on at the server of another node.",
-	},
-	{
 		testCase: "grpc-go/open-streams", bare: "300", meshed: "250",
 		why: "A client's connection has 250 streams at once at most; the others wait (docs/reference/limits.md).",
 	},

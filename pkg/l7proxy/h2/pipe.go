@@ -22,6 +22,7 @@ type pipe struct {
 	end      bool   // src ended
 	done     bool   // the end went to dst, or nothing goes any more
 	sink     bool   // there is no dst: what comes is dropped
+	lost     bool   // dst takes nothing any more, which is no end: its event is on the way
 
 	waiting bool // for room on dst; whose lock guards it
 }
@@ -31,7 +32,7 @@ func (p *pipe) data(payload []byte, end bool, b *h2conn.Batch) {
 	p.length += uint64(len(payload))
 	p.end = p.end || end
 	p.done = p.done || p.sink && end
-	if p.done || p.sink {
+	if p.done || p.sink || p.lost {
 		p.credit(len(payload), b)
 		return
 	}
@@ -40,7 +41,7 @@ func (p *pipe) data(payload []byte, end bool, b *h2conn.Batch) {
 		p.credit(n, b)
 		payload = payload[n:]
 	}
-	if len(payload) > 0 && !p.done {
+	if len(payload) > 0 && !p.done && !p.lost {
 		p.hold(payload)
 	} else {
 		p.credit(len(payload), b) // dst is gone
@@ -57,7 +58,7 @@ func (p *pipe) hold(payload []byte) {
 func (p *pipe) finish(trailers []http2.Field, b *h2conn.Batch) {
 	p.end = true
 	p.done = p.done || p.sink
-	if p.done {
+	if p.done || p.lost {
 		return
 	}
 	if p.dst == nil || p.pending.Len() > 0 {
@@ -71,7 +72,7 @@ func (p *pipe) finish(trailers []http2.Field, b *h2conn.Batch) {
 
 // push sends what is pending, as much as dst takes now.
 func (p *pipe) push(b *h2conn.Batch) {
-	if p.done || p.dst == nil {
+	if p.done || p.lost || p.dst == nil {
 		return
 	}
 	if p.pending.Len() > 0 {
@@ -98,7 +99,11 @@ func (p *pipe) offer(payload []byte, b *h2conn.Batch) int {
 	b.Add(d)
 	switch {
 	case err != nil:
-		p.abandon(b)
+		// The peer has reset the stream, and the engine knows before the stream's
+		// owner is told. To count this as the end of the stream would leave the other
+		// side without the reset.
+		p.lost, p.trailers = true, nil
+		p.shift(p.pending.Len(), b)
 	case n == len(payload) && end:
 		p.done = true
 	case n == len(payload) && p.end:
