@@ -129,7 +129,7 @@ var byDesign = []difference{
 		why: "An urgent byte stays in its place in the stream, and is not urgent any more (docs/reference/limits.md).",
 	},
 	{
-		rows: "http2/many/251", late: true,
+		rows: "http2/many/251", late: true, race: true,
 		why: "A client's connection has 250 streams at once at most: the next one waits (docs/reference/limits.md).",
 	},
 	{
@@ -228,10 +228,6 @@ var faults = []difference{
 	{
 		rows: "silent/client-resets silent/client-resets-later", bare: `server: end "", reset`, meshed: `server: end "", fin`,
 		why: "The reset of a client that has said nothing arrives as FIN.",
-	},
-	{
-		rows: "http2/stall/downloads http2/stall/other-client", server: "far", meshed: "20 × 200 time-out",
-		why: "Twenty streams whose client does not read stop all others of the pod to that endpoint.",
 	},
 }
 
