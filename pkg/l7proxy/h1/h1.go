@@ -160,7 +160,6 @@ func (d *session) exchange() bool {
 	}
 	up := response.up
 	reuse, end := d.respond(response, kind, &keep)
-	reuse = reuse && !d.halfClosed()
 	attempt.Failed(end.Reason)
 	end.RequestLen = uint64(d.body.Payload())
 	d.x.End(end)
@@ -321,11 +320,17 @@ func (d *session) linger() {
 const discardBytes = 16 << 20
 
 // discardBody reads the rest of the request's body away, and reports whether it has
-// come to its end. A client that pauses for longer than lingerTime has no end.
+// come to its end. A client that pauses for longer than lingerTime, or takes longer
+// than headTime in all, has no end.
 func (d *session) discardBody() bool {
 	defer d.s.Client.SetReadDeadline(time.Time{})
+	end := time.Now().Add(headTime)
 	for left := discardBytes; left > 0; {
-		_ = d.s.Client.SetReadDeadline(time.Now().Add(lingerTime))
+		by := time.Now().Add(lingerTime)
+		if by.After(end) {
+			by = end
+		}
+		_ = d.s.Client.SetReadDeadline(by)
 		n, _, err := d.body.Next(d.in)
 		d.in = d.in[n:]
 		if err != nil || d.body.Done() {
@@ -414,8 +419,10 @@ func (d *session) acquire(a *endpoints.Attempt) (*appConn, error) {
 	return d.s.DialHTTP1(ctx, a)
 }
 
-// release is done with a connection, which is kept if it can be used again.
+// release is done with a connection, which is kept if it can be used again. The wait
+// for it has ended: the watch does nothing to it any more.
 func (d *session) release(up *appConn, reuse bool) {
+	reuse = reuse && !d.halfClosed()
 	d.unlimit(up)
 	if d.s.Bound() {
 		up.Key.Session = d.s.ID // the login that was offered follows on the same connection

@@ -62,8 +62,8 @@ type Stream interface {
 // OpenHTTP2 puts a stream's attempt on a connection to the endpoint: on one that is
 // there, or on the first one that has room for it or is made; then Connected follows
 // later, unless ForgetHTTP2 does before. not, if any, is a connection that refused the
-// stream: another one is preferred. bodyless: the request has no body. False: the connections are busy, and too many
-// requests wait. The caller holds the stream's lock.
+// stream: another one is preferred. bodyless: the request has no body. False: the
+// connections are busy, and too many requests wait. The caller holds the stream's lock.
 func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, bodyless bool, not *HTTP2Conn, b *h2conn.Batch) bool {
 	pool := &p.http2
 	for i := 0; ; i++ {
