@@ -140,14 +140,15 @@ func (c memoryConn) CloseWrite() error {
 	}
 	return c.Close()
 }
-func (c memoryConn) Reset() error               { return c.Close() }
-func (memoryConn) Idle() bool                   { return true }
-func (memoryConn) PeerClosed() (_, _ bool)      { return false, false }
-func (memoryConn) ReadMore([]byte) (int, error) { return 0, nil }
-func (memoryConn) ReadAhead(bool)               {}
-func (memoryConn) QuickAck()                    {}
-func (memoryConn) WriteFailure(err error) error { return err }
-func (memoryConn) Raw() *rawio.Conn             { return nil }
+func (c memoryConn) Reset() error                        { return c.Close() }
+func (memoryConn) Idle() bool                            { return true }
+func (memoryConn) PeerClosed() (_, _ bool)               { return false, false }
+func (memoryConn) OnHangup(*rawio.Hangups, func()) error { return nil }
+func (memoryConn) ReadMore([]byte) (int, error)          { return 0, nil }
+func (memoryConn) ReadAhead(bool)                        {}
+func (memoryConn) QuickAck()                             {}
+func (memoryConn) WriteFailure(err error) error          { return err }
+func (memoryConn) Raw() *rawio.Conn                      { return nil }
 
 // TestH2IdleStream: neither a WebSocket over HTTP/2 nor a gRPC stream is cut for
 // being silent, and no time limit of a connection counts while it carries one.

@@ -175,6 +175,7 @@ func (p *Proxy) Run(ctx context.Context) {
 			p.endpoints.Wait()
 			p.core.Mirrors.Wait()
 			<-pool
+			p.h1.Close()
 			p.h2.CloseAll()
 			p.muxes.Each(func(c *mux.Conn) { c.NC.Close() })
 			return

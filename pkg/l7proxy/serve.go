@@ -105,7 +105,7 @@ func (s *session) serve() {
 	head, up, err := s.firstBytes(ctx, *buf)
 	if err != nil {
 		conn.PutBuffer(buf)
-		defer up.Discard()
+		defer up.Cut()
 		var tried *endpoints.Attempt
 		if up != nil {
 			tried = up.Attempt

@@ -33,6 +33,7 @@ type Conn struct {
 	in, out     operation
 	held        []byte // written by the next Read: see Hold
 	holds       bool
+	heldSent    func() // see Hold
 	later       backlog
 	gathered    gathered
 	gathers     bool // MayGather was called
@@ -40,7 +41,9 @@ type Conn struct {
 	peek        func(fd uintptr)
 	idle        bool // what peek found
 	read, write atomic.Uint64
-	closed      func() // see OnClose
+	closed      func()                  // see OnClose
+	hangups     atomic.Pointer[Hangups] // see OnHangup
+	closing     atomic.Bool
 }
 
 // operation is a system call in progress. It lives in the Conn, with its
@@ -188,6 +191,7 @@ func (c *Conn) OnClose(f func()) { c.closed = f }
 
 // Close closes the connection; blocked reads and writes return.
 func (c *Conn) Close() error {
+	c.unwatch()
 	err := c.file.Close()
 	if c.closed != nil && !errors.Is(err, os.ErrClosed) {
 		c.closed()

@@ -12,7 +12,7 @@ func TestGather(t *testing.T) {
 	for name, prepare := range map[string]func(*Conn){
 		"":          func(*Conn) {},
 		"impatient": (*Conn).Impatient,
-		"holding":   (*Conn).Hold,
+		"holding":   func(c *Conn) { c.Hold(nil) },
 	} {
 		client, server := pair(t, "127.0.0.1:0")
 		client.MayGather()

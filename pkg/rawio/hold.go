@@ -11,13 +11,19 @@ const heldAtMost = 32 << 10
 // in vain. What Write returned nil for may so fail in Read. A Hold ends with
 // that Read, or with Release. Write, Read, Hold and Release are then for one
 // goroutine.
-func (c *Conn) Hold() { c.holds = true }
+//
+// sent, if it is not nil, is called when what was held has gone out whole. It must
+// not wait, and not use the connection.
+func (c *Conn) Hold(sent func()) { c.holds, c.heldSent = true, sent }
 
 // Release sends what is held without reading, and ends the Hold.
 func (c *Conn) Release() error {
-	held := c.held
+	held, sent := c.held, c.heldSent
 	c.drop()
 	_, err := c.writeNow(held)
+	if err == nil && sent != nil {
+		sent()
+	}
 	return err
 }
 
@@ -26,7 +32,7 @@ func (c *Conn) Release() error {
 func (c *Conn) Held() bool { return len(c.held) > 0 }
 
 func (c *Conn) drop() {
-	c.holds = false
+	c.holds, c.heldSent = false, nil
 	c.held = c.held[:0]
 	if cap(c.held) > keepHeld {
 		c.held = nil
@@ -58,7 +64,11 @@ func (c *Conn) writeHeld(fd uintptr) bool {
 		c.held = c.held[:copy(c.held, c.held[n:])]
 		return true
 	}
+	sent := c.heldSent
 	c.drop()
+	if sent != nil {
+		sent()
+	}
 	return false
 }
 

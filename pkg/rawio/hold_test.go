@@ -14,7 +14,7 @@ import (
 
 // ask holds a request back and reads the answer.
 func ask(c *Conn, request []byte, answer []byte) (int, error) {
-	c.Hold()
+	c.Hold(nil)
 	if n, err := c.Write(request); n != len(request) || err != nil {
 		return n, err
 	}
@@ -23,7 +23,7 @@ func ask(c *Conn, request []byte, answer []byte) (int, error) {
 
 func TestHeldGoesOutWithTheRead(t *testing.T) {
 	client, server := pair(t, "127.0.0.1:0")
-	client.Hold()
+	client.Hold(nil)
 	for _, part := range []string{"he", "llo"} {
 		if _, err := client.Write([]byte(part)); err != nil {
 			t.Fatal(err)
@@ -140,7 +140,7 @@ func TestHeldIsDroppedWithTheDeadline(t *testing.T) {
 
 func TestRelease(t *testing.T) {
 	client, server := pair(t, "127.0.0.1:0")
-	client.Hold()
+	client.Hold(nil)
 	_, _ = client.Write([]byte("abc"))
 	if err := client.Release(); err != nil || client.Held() {
 		t.Fatal(err)

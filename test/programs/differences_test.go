@@ -12,8 +12,6 @@ type difference struct {
 	ways     []string // all if empty
 	bare     string   // what the outcome has in it only without the mesh
 	meshed   string   // and only with it
-	slow     bool     // it may also be that it only takes longer
-	rare     bool     // it does not show in every run
 	why      string
 }
 
@@ -39,10 +37,6 @@ var differences = []difference{
 		why: "Upgrade to h2c is taken out of a request: it goes on in HTTP/1 (docs/reference/http.md).",
 	},
 	{
-		testCase: "node/leave", bare: "still hanging 0", slow: true, rare: true,
-		why: "A client that closes its side before the answer may be one that waits for it: the server learns of it up to two seconds later for each agent on the way, and of some not at all.",
-	},
-	{
 		testCase: "grpc-go/open-streams", bare: "300", meshed: "250",
 		why: "A client's connection has 250 streams at once at most; the others wait (docs/reference/limits.md).",
 	},
@@ -60,9 +54,6 @@ func differenceOf(name string, w way) *difference {
 
 func (d *difference) shows(got, want outcome) bool {
 	g, w := got.String(), want.String()
-	if g == w {
-		return d.slow
-	}
 	return d.bare+d.meshed != "" && (d.bare == "" || strings.Contains(w, d.bare) && !strings.Contains(g, d.bare)) &&
 		(d.meshed == "" || strings.Contains(g, d.meshed) && !strings.Contains(w, d.meshed))
 }

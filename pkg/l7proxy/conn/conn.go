@@ -22,6 +22,9 @@ type Conn interface {
 	// PeerClosed reports whether the peer has ended its side, and everything that it
 	// sent was read; and whether it is gone: nothing reaches it any more.
 	PeerClosed() (ended, gone bool)
+	// OnHangup has f called soon after the peer has ended its side or is gone, also
+	// where nothing reads. f must not wait. It is called once at most.
+	OnHangup(h *rawio.Hangups, f func()) error
 	// ReadMore reads what is there already, after a Read. It does not wait.
 	ReadMore(p []byte) (int, error)
 	// ReadAhead makes reads below TLS take in what the network has, rather than a

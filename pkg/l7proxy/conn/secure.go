@@ -58,6 +58,9 @@ func (c *Secure) PeerClosed() (ended, gone bool) {
 	return ended && (gone || c.below.Pending() <= closeNotify), gone
 }
 
+// OnHangup implements Conn.
+func (c *Secure) OnHangup(h *rawio.Hangups, f func()) error { return c.below.OnHangup(h, f) }
+
 // CloseWrite implements Conn. A FIN follows the alert, so that the peer can see the
 // end without reading.
 func (c *Secure) CloseWrite() error {

@@ -16,6 +16,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/retry"
 	"github.com/underlane/underlane/pkg/route"
 )
@@ -24,9 +25,10 @@ import (
 type Driver struct {
 	core     *request.Core
 	sessions *lifetime.Group[*session]
+	hangups  rawio.Hangups // of clients
 }
 
-// New makes a driver. Watch is to be called at regular intervals.
+// New makes a driver. Watch is to be called about once a second, and Close at last.
 func New(core *request.Core) *Driver {
 	return &Driver{core: core, sessions: lifetime.NewGroup(core.Lifetime.Draining, (*session).wakeIdle)}
 }
@@ -66,7 +68,9 @@ type session struct {
 	private []*appConn // connections of the session alone, kept between exchanges; inbound all are
 	interim bool       // an interim response came: d.out is not the request any more
 
-	phase phase
+	phase   phase
+	hangups *rawio.Hangups // nil: the client is watched
+	onSent  func()         // sent
 }
 
 // idleBytes hold the heads of most requests.
@@ -81,7 +85,8 @@ const headTime = 30 * time.Second
 // Serve carries a session to its end. It takes buf over, which s.Head lies at the
 // start of.
 func (r *Driver) Serve(s *request.Session, buf *[]byte) {
-	d := &session{s: s, buf: buf, in: (*buf)[:len(s.Head)], got: len(s.Head)}
+	d := &session{s: s, buf: buf, in: (*buf)[:len(s.Head)], got: len(s.Head), hangups: &r.hangups}
+	d.onSent = d.sent
 	s.Head = nil
 	r.sessions.Enter(d)
 	defer func() {
@@ -359,10 +364,10 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		d.limit(up)
 		d.beginWait(up)
 		if body.Done() {
-			up.Hold()
+			up.Hold(d.onSent)
 		}
 		_, err = up.Write(d.out)
-		if err == nil && body.Done() {
+		if err == nil && body.Done() && !up.Held() {
 			d.sent()
 		}
 		if err == nil && up.Reused && body.Done() && retry.Idempotent(unsafeString(d.req.Method())) {

@@ -9,12 +9,18 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Watch looks after the clients of requests that wait for a response: meanwhile
-// nothing reads from them, and so nothing sees them go. The request of a client that
-// is gone is given up: an endpoint must not work, or stream, for nobody. The end of a
-// client that may still read (a FIN) is passed on to the endpoint, which sees then
-// what it would see without a mesh. Watch is called about once a second.
+// While a request waits for its response nothing reads from its client, so the kernel
+// tells when the client hangs up. The request of a client that is gone is given up: an
+// endpoint must not work, or stream, for nobody. The end of a client that may still
+// read (a FIN) is passed on to the endpoint, which then sees what it would see without
+// the mesh.
+
+// Watch looks for what no event tells: clients that are gone while their request waits
+// for an endpoint that does not take it.
 func (r *Driver) Watch() { r.sessions.Each((*session).watch) }
+
+// Close ends the driver, after its sessions.
+func (r *Driver) Close() { _ = r.hangups.Close() }
 
 // Idle counts sessions that wait for a next request.
 func (r *Driver) Idle() (n int) {
@@ -36,10 +42,11 @@ type phase struct {
 	waits   conn.Conn // the endpoint's connection, while it waits for a response there
 	more    bool      // the client has sent more than this request
 	sent    bool      // the request has gone out whole
-	ended   bool      // the client has ended its side, which the endpoint was told
+	hungUp  bool      // the client has ended its side, or is gone
+	ended   bool      // the client's end was passed on to the endpoint
 	turn    uint64
 	watched uint64 // the turn that the watch saw last
-	gaveUp  bool   // the watch has reset the endpoint's connection
+	gaveUp  bool   // the endpoint's connection was reset: the client is gone
 }
 
 func (d *session) beginIdle() {
@@ -68,6 +75,10 @@ func (d *session) wakeIdle() {
 }
 
 func (d *session) beginWait(server conn.Conn) {
+	if d.hangups != nil {
+		_ = d.s.Client.OnHangup(d.hangups, d.clientHungUp) // at worst the client is seen to go later
+		d.hangups = nil
+	}
 	d.phase.mu.Lock()
 	d.phase.waits, d.phase.more = server, len(d.in) > 0
 	d.phase.sent, d.phase.ended = false, false
@@ -78,8 +89,22 @@ func (d *session) beginWait(server conn.Conn) {
 // sent notes that the request has gone out whole.
 func (d *session) sent() {
 	d.phase.mu.Lock()
+	defer d.phase.mu.Unlock()
 	d.phase.sent = true
-	d.phase.mu.Unlock()
+	if d.phase.hungUp {
+		go d.passHangup()
+	}
+}
+
+// clientHungUp is told by the kernel, or by the connection that the client's is a
+// stream of.
+func (d *session) clientHungUp() {
+	d.phase.mu.Lock()
+	defer d.phase.mu.Unlock()
+	d.phase.hungUp = true
+	if d.phase.waits != nil && d.phase.sent {
+		go d.passHangup() // it may wait for the endpoint
+	}
 }
 
 // halfClosed reports whether the endpoint was told of the client's end: its
@@ -102,11 +127,25 @@ func (d *session) watch() {
 	ph := &d.phase
 	ph.mu.Lock()
 	defer ph.mu.Unlock()
-	if ph.waits == nil {
-		return
+	if ph.watched == ph.turn {
+		d.look()
 	}
-	if ph.watched != ph.turn {
-		ph.watched = ph.turn // new since the last look
+	ph.watched = ph.turn // a request that is new since the last look has the time to go out
+}
+
+func (d *session) passHangup() {
+	d.phase.mu.Lock()
+	defer d.phase.mu.Unlock()
+	if d.phase.sent {
+		d.look()
+	}
+}
+
+// look looks whether the client of a request that waits has ended its side. phase.mu
+// is held.
+func (d *session) look() {
+	ph := &d.phase
+	if ph.waits == nil {
 		return
 	}
 	ended, gone := d.s.Client.PeerClosed()

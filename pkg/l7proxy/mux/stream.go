@@ -32,11 +32,12 @@ type Stream struct {
 	want   []byte // a Read that waits: the bytes go straight there
 	got    int    // what it got
 	held   quota.Backlog
-	ended  bool  // the peer has ended its side
-	done   bool  // this side has
-	closed bool  // Close or Reset was called
-	err    error // why the stream was cut
-	room   bool  // the windows have opened since the last write
+	ended  bool   // the peer has ended its side
+	done   bool   // this side has
+	closed bool   // Close or Reset was called
+	err    error  // why the stream was cut
+	hangup func() // see OnHangup
+	room   bool   // the windows have opened since the last write
 
 	read, write deadline
 	usage       *quota.Usage // what waits in held is charged to it
@@ -67,8 +68,12 @@ func (s *Stream) deliver(p []byte, end bool) {
 		s.account()
 	}
 	s.ended = s.ended || end
+	hangup := s.hangup
 	s.mu.Unlock()
 	s.readable.Signal()
+	if end && hangup != nil {
+		hangup()
+	}
 	if taken > 0 {
 		s.c.Consume(s.id, taken)
 	}
@@ -81,9 +86,13 @@ func (s *Stream) fail(err error) {
 	if s.err == nil {
 		s.err = err
 	}
+	hangup := s.hangup
 	s.mu.Unlock()
 	s.readable.Signal()
 	s.writable.Signal()
+	if hangup != nil {
+		hangup()
+	}
 }
 
 // Resume implements h2conn.Waiter: it lets a writer go on.
@@ -249,6 +258,18 @@ func (s *Stream) PeerClosed() (ended, gone bool) {
 	defer s.mu.Unlock()
 	gone = s.err != nil || s.closed
 	return gone || s.ended && s.held.Len() == 0, gone
+}
+
+// OnHangup implements conn.Conn: the connection's reader makes the call.
+func (s *Stream) OnHangup(_ *rawio.Hangups, f func()) error {
+	s.mu.Lock()
+	s.hangup = f
+	gone := s.ended || s.err != nil
+	s.mu.Unlock()
+	if gone {
+		f()
+	}
+	return nil
 }
 
 // ReadMore implements conn.Conn: Read has taken in what there was.

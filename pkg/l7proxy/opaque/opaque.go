@@ -30,6 +30,15 @@ func (o *Opened) Discard() {
 	}
 }
 
+// Cut is Discard for a connection whose client is gone: the server sees a reset, as it
+// would without the mesh. It is safe on nil.
+func (o *Opened) Cut() {
+	if o != nil && o.Conn != nil {
+		_ = o.Conn.Reset()
+	}
+	o.Discard()
+}
+
 // Serve carries a session to its end. up is the connection to the endpoint, nil if
 // there is none yet. protocol is what tap shows.
 func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string) {

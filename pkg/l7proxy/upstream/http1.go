@@ -105,11 +105,11 @@ func (c *HTTP1Conn) charge(usage *quota.Usage) {
 	}
 }
 
-// Hold has the next write go out with the read of the response. On a shared
-// connection it goes out with what others write.
-func (c *HTTP1Conn) Hold() {
+// Hold has the next write go out with the read of the response, and sent called then.
+// On a shared connection it goes out with what others write, and sent is not called.
+func (c *HTTP1Conn) Hold(sent func()) {
 	if c.raw != nil {
-		c.raw.Hold()
+		c.raw.Hold(sent)
 	}
 }
 

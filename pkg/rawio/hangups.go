@@ -1,0 +1,146 @@
+package rawio
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Hangups tells when the peers of connections end their side, while nothing reads
+// from the connections: one epoll descriptor for all of them, which one goroutine
+// waits for under Go's netpoller. A connection costs one system call, and nothing more
+// until its peer hangs up: the event that is asked for is EPOLLRDHUP, and the kernel
+// passes over bytes that arrive. The zero value is ready; the first connection starts
+// the goroutine, and Close ends it.
+type Hangups struct {
+	mu     sync.Mutex
+	file   *os.File // owns the epoll descriptor
+	epoll  int
+	calls  map[int32]func() // by descriptor
+	closed bool
+}
+
+// hangupsAtOnce is how many events one system call takes in.
+const hangupsAtOnce = 64
+
+// open makes the descriptor and starts the goroutine. mu is held.
+func (h *Hangups) open() error {
+	if h.closed {
+		return os.ErrClosed
+	}
+	if h.file != nil {
+		return nil
+	}
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // os.File polls no other
+		unix.Close(fd)
+		return os.NewSyscallError("fcntl", err)
+	}
+	file := os.NewFile(uintptr(fd), "hangups")
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return err
+	}
+	h.file, h.epoll, h.calls = file, fd, make(map[int32]func())
+	// The callback never says that it is done: the netpoller then remembers what
+	// becomes ready between two waits, and each wait costs one system call.
+	go raw.Read(func(fd uintptr) bool { return !h.take(int(fd)) })
+	return nil
+}
+
+// take makes the calls of all events that are there. False: there are none to come.
+func (h *Hangups) take(epoll int) bool {
+	var events [hangupsAtOnce]unix.EpollEvent
+	for {
+		n, err := unix.EpollWait(epoll, events[:], 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return false // of a descriptor that is not epoll's: it cannot be
+		}
+		for i := range events[:n] {
+			if call := h.call(events[i].Fd); call != nil {
+				call()
+			}
+		}
+		if n < len(events) {
+			return true
+		}
+	}
+}
+
+func (h *Hangups) call(fd int32) func() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.calls[fd]
+}
+
+// Close ends the goroutine. No call is made for connections that are still watched.
+func (h *Hangups) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	file := h.file
+	h.mu.Unlock()
+	if file == nil {
+		return nil
+	}
+	return file.Close() // it waits for a take under way
+}
+
+// add watches the socket fd.
+func (h *Hangups) add(fd int, f func()) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.open(); err != nil {
+		return err
+	}
+	h.calls[int32(fd)] = f
+	err := unix.EpollCtl(h.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(fd)})
+	if err != nil {
+		delete(h.calls, int32(fd))
+	}
+	return os.NewSyscallError("epoll_ctl", err)
+}
+
+// remove forgets the socket fd. The kernel takes it off when it is closed.
+func (h *Hangups) remove(fd int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.calls, int32(fd))
+}
+
+// OnHangup has f called soon after c's peer has ended its side, by a FIN or a reset; at
+// once if it already has. f may be called more than once, and without cause while c is
+// being closed. It must not wait: other connections' calls come after it. A connection
+// is watched once.
+func (c *Conn) OnHangup(h *Hangups, f func()) error {
+	if !c.hangups.CompareAndSwap(nil, h) {
+		return errors.New("watch for a hang-up: the connection is watched already")
+	}
+	var failure error
+	err := c.raw.Control(func(fd uintptr) {
+		if failure = h.add(int(fd), f); failure == nil && c.closing.Load() {
+			h.remove(int(fd)) // Close may have looked before it was there
+		}
+	})
+	if err = errors.Join(err, failure); err != nil {
+		return fmt.Errorf("watch for a hang-up: %w", err)
+	}
+	return nil
+}
+
+// unwatch is for Close: the number of the descriptor may be another connection's next.
+func (c *Conn) unwatch() {
+	c.closing.Store(true)
+	if h := c.hangups.Load(); h != nil {
+		_ = c.raw.Control(func(fd uintptr) { h.remove(int(fd)) }) // an error: it was closed before
+	}
+}
