@@ -21,7 +21,7 @@ func Example() {
 	}
 	now := time.Minute // since any fixed moment
 	budget.Request(now)
-	failed := retry.Attempt{Cause: retry.Status, Status: 503, Method: "GET", Body: true}
+	failed := retry.Attempt{Cause: retry.Status, Status: 503, Method: "GET", BodyKept: true}
 	for {
 		decision := policy.Decide(&failed)
 		if decision != retry.Retry || !budget.Retry(now) {
@@ -55,13 +55,13 @@ func ExamplePolicy_Decide() {
 		panic(err)
 	}
 	for _, a := range []retry.Attempt{
-		{Cause: retry.Status, Status: 503, Method: "POST", Body: true},
-		{Cause: retry.Status, Status: 404, Method: "GET", Body: true},
-		{Cause: retry.Broken, Method: "GET", Body: true},
-		{Cause: retry.Broken, Method: "POST", Body: true},
-		{Cause: retry.Unsent, Method: "POST", Body: true},
+		{Cause: retry.Status, Status: 503, Method: "POST", BodyKept: true},
+		{Cause: retry.Status, Status: 404, Method: "GET", BodyKept: true},
+		{Cause: retry.Broken, Method: "GET", BodyKept: true},
+		{Cause: retry.Broken, Method: "POST", BodyKept: true},
+		{Cause: retry.Unsent, Method: "POST", BodyKept: true},
 		{Cause: retry.Unsent, Method: "POST"}, // the body was too long to keep
-		{Cause: retry.Broken, Method: "GET", Body: true, Retries: 1},
+		{Cause: retry.Broken, Method: "GET", BodyKept: true, Retries: 1},
 	} {
 		fmt.Println(policy.Decide(&a))
 	}
@@ -75,12 +75,12 @@ func ExamplePolicy_Decide() {
 	// exhausted
 }
 
-func ExamplePolicy_Resends() {
+func ExamplePolicy_RetriesSent() {
 	policy, err := retry.New(&mesh.RouteRetry{Codes: []uint16{503}, Attempts: 1})
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(policy.Resends(), retry.Default.Resends())
+	fmt.Println(policy.RetriesSent(), retry.Default.RetriesSent())
 	// Output: true false
 }
 
@@ -121,25 +121,25 @@ func ExampleReplay() {
 	var body retry.Replay
 	body.Keep([]byte("hello "))
 	body.Keep([]byte("world"))
-	fmt.Printf("%v %q\n", body.Whole(), body.Body())
+	fmt.Printf("%v %q\n", body.Complete(), body.Body())
 	body.Keep(make([]byte, retry.ReplayLimit)) // more than is kept
-	fmt.Printf("%v %q\n", body.Whole(), body.Body())
+	fmt.Printf("%v %q\n", body.Complete(), body.Body())
 	// Output:
 	// true "hello world"
 	// false ""
 }
 
 // With and Drop let a driver reuse the memory of a body for the next request.
-func ExampleReplay_Drop() {
+func ExampleReplay_Reset() {
 	var body retry.Replay
-	body.With(make([]byte, 0, 4096))
+	body.UseBuffer(make([]byte, 0, 4096))
 	body.Keep([]byte("first"))
-	memory := body.Drop()
-	fmt.Println(cap(memory), body.Whole(), len(body.Body()))
-	body.With(memory)
+	memory := body.Reset()
+	fmt.Println(cap(memory), body.Complete(), len(body.Body()))
+	body.UseBuffer(memory)
 	body.Keep([]byte("second"))
-	body.Lose() // for example, because trailers were sent
-	fmt.Println(body.Whole())
+	body.Discard() // for example, because trailers were sent
+	fmt.Println(body.Complete())
 	// Output:
 	// 4096 true 0
 	// false

@@ -31,10 +31,10 @@ type Attempt struct {
 	GRPCStatus int    // with Cause Status and GRPC: grpc-status of trailers that came without a body
 	Method     string // the request's method
 	Retries    int    // retries before this attempt; 0 for the first attempt
-	// Answered: a part of the response has been sent to the client.
-	Answered bool
-	// Body: all of the request's body that was sent is kept and can be sent again.
-	Body bool
+	// ResponseStarted: a part of the response has been sent to the client.
+	ResponseStarted bool
+	// BodyKept: all of the request's body that was sent is kept and can be sent again.
+	BodyKept bool
 }
 
 // Decision says whether to send a failed request again and, if not, why.
@@ -44,7 +44,7 @@ const (
 	Retry         Decision = iota
 	NotRetryable           // this failure is final
 	NotIdempotent          // the server may have acted on the request
-	NoBody                 // the body was not kept
+	BodyNotKept            // the body was not kept
 	Exhausted              // all attempts that the policy allows were made
 )
 
@@ -67,9 +67,9 @@ type Policy struct {
 // that no server has begun to process.
 var Default = &Policy{attempts: 1, unsent: true}
 
-// Resends reports whether the policy may repeat a request that a server has
+// RetriesSent reports whether the policy may retry a request that a server has
 // begun to process. If so, the request's body has to be kept.
-func (p *Policy) Resends() bool { return !p.unsent && p.attempts > 0 }
+func (p *Policy) RetriesSent() bool { return !p.unsent && p.attempts > 0 }
 
 // defaultBackoff is used if the route gives no back-off.
 const defaultBackoff = 25 * time.Millisecond
@@ -118,7 +118,7 @@ const (
 // ask the budget as well.
 func (p *Policy) Decide(a *Attempt) Decision {
 	switch {
-	case a.Answered:
+	case a.ResponseStarted:
 		return NotRetryable
 	case a.Cause == Unsent:
 	case p.unsent:
@@ -130,8 +130,8 @@ func (p *Policy) Decide(a *Attempt) Decision {
 		return NotIdempotent
 	}
 	switch {
-	case !a.Body:
-		return NoBody
+	case !a.BodyKept:
+		return BodyNotKept
 	case a.Retries >= p.attempts:
 		return Exhausted
 	}

@@ -26,35 +26,35 @@ func TestDecide(t *testing.T) {
 		attempt Attempt
 		want    Decision
 	}{
-		"listed status":             {some, Attempt{Status: 503, Method: "GET", Body: true}, Retry},
-		"listed status below 500":   {some, Attempt{Status: 429, Method: "GET", Body: true}, Retry},
-		"listed status of a POST":   {some, Attempt{Status: 500, Method: "POST", Body: true}, Retry},
-		"other status":              {some, Attempt{Status: 502, Method: "GET", Body: true}, NotRetryable},
-		"no status at all":          {some, Attempt{Status: 0, Method: "GET", Body: true}, NotRetryable},
-		"a status out of range":     {some, Attempt{Status: 999, Method: "GET", Body: true}, NotRetryable},
-		"second retry":              {some, Attempt{Status: 503, Method: "GET", Body: true, Retries: 1}, Retry},
-		"third retry":               {some, Attempt{Status: 503, Method: "GET", Body: true, Retries: 2}, Exhausted},
-		"body gone":                 {some, Attempt{Status: 503, Method: "PUT"}, NoBody},
-		"answered":                  {some, Attempt{Status: 503, Method: "GET", Body: true, Answered: true}, NotRetryable},
-		"reset of a GET":            {some, Attempt{Cause: Broken, Method: "GET", Body: true}, Retry},
-		"reset of a POST":           {some, Attempt{Cause: Broken, Method: "POST", Body: true}, NotIdempotent},
-		"reset of a POST, any":      {any, Attempt{Cause: Broken, Method: "POST", Body: true}, Retry},
-		"timeout of a PUT":          {some, Attempt{Cause: TimedOut, Method: "PUT", Body: true}, Retry},
-		"timeout of a PATCH":        {some, Attempt{Cause: TimedOut, Method: "PATCH", Body: true}, NotIdempotent},
-		"unsent POST":               {some, Attempt{Cause: Unsent, Method: "POST", Body: true}, Retry},
-		"unsent, body gone":         {some, Attempt{Cause: Unsent, Method: "POST"}, NoBody},
-		"gRPC listed":               {some, Attempt{GRPC: true, Status: 200, GRPCStatus: 14, Method: "POST", Body: true}, Retry},
-		"gRPC other":                {some, Attempt{GRPC: true, Status: 200, GRPCStatus: 13, Method: "POST", Body: true}, NotRetryable},
-		"gRPC nonsense":             {some, Attempt{GRPC: true, Status: 200, GRPCStatus: -1, Method: "POST", Body: true}, NotRetryable},
-		"gRPC nonsense, high":       {some, Attempt{GRPC: true, Status: 200, GRPCStatus: 46, Method: "POST", Body: true}, NotRetryable},
-		"gRPC behind an HTTP 503":   {some, Attempt{GRPC: true, Status: 503, GRPCStatus: -1, Method: "POST", Body: true}, Retry},
-		"gRPC reset, 14 listed":     {some, Attempt{GRPC: true, Cause: Broken, Method: "POST", Body: true}, Retry},
-		"gRPC timeout, 4 unlisted":  {some, Attempt{GRPC: true, Cause: TimedOut, Method: "POST", Body: true}, NotIdempotent},
-		"default, status":           {Default, Attempt{Status: 503, Method: "GET", Body: true}, NotRetryable},
-		"default, reset":            {Default, Attempt{Cause: Broken, Method: "GET", Body: true}, NotRetryable},
-		"default, unsent":           {Default, Attempt{Cause: Unsent, Method: "POST", Body: true}, Retry},
-		"default, unsent again":     {Default, Attempt{Cause: Unsent, Method: "POST", Body: true, Retries: 1}, Exhausted},
-		"default, unsent, answered": {Default, Attempt{Cause: Unsent, Method: "POST", Body: true, Answered: true}, NotRetryable},
+		"listed status":             {some, Attempt{Status: 503, Method: "GET", BodyKept: true}, Retry},
+		"listed status below 500":   {some, Attempt{Status: 429, Method: "GET", BodyKept: true}, Retry},
+		"listed status of a POST":   {some, Attempt{Status: 500, Method: "POST", BodyKept: true}, Retry},
+		"other status":              {some, Attempt{Status: 502, Method: "GET", BodyKept: true}, NotRetryable},
+		"no status at all":          {some, Attempt{Status: 0, Method: "GET", BodyKept: true}, NotRetryable},
+		"a status out of range":     {some, Attempt{Status: 999, Method: "GET", BodyKept: true}, NotRetryable},
+		"second retry":              {some, Attempt{Status: 503, Method: "GET", BodyKept: true, Retries: 1}, Retry},
+		"third retry":               {some, Attempt{Status: 503, Method: "GET", BodyKept: true, Retries: 2}, Exhausted},
+		"body gone":                 {some, Attempt{Status: 503, Method: "PUT"}, BodyNotKept},
+		"answered":                  {some, Attempt{Status: 503, Method: "GET", BodyKept: true, ResponseStarted: true}, NotRetryable},
+		"reset of a GET":            {some, Attempt{Cause: Broken, Method: "GET", BodyKept: true}, Retry},
+		"reset of a POST":           {some, Attempt{Cause: Broken, Method: "POST", BodyKept: true}, NotIdempotent},
+		"reset of a POST, any":      {any, Attempt{Cause: Broken, Method: "POST", BodyKept: true}, Retry},
+		"timeout of a PUT":          {some, Attempt{Cause: TimedOut, Method: "PUT", BodyKept: true}, Retry},
+		"timeout of a PATCH":        {some, Attempt{Cause: TimedOut, Method: "PATCH", BodyKept: true}, NotIdempotent},
+		"unsent POST":               {some, Attempt{Cause: Unsent, Method: "POST", BodyKept: true}, Retry},
+		"unsent, body gone":         {some, Attempt{Cause: Unsent, Method: "POST"}, BodyNotKept},
+		"gRPC listed":               {some, Attempt{GRPC: true, Status: 200, GRPCStatus: 14, Method: "POST", BodyKept: true}, Retry},
+		"gRPC other":                {some, Attempt{GRPC: true, Status: 200, GRPCStatus: 13, Method: "POST", BodyKept: true}, NotRetryable},
+		"gRPC nonsense":             {some, Attempt{GRPC: true, Status: 200, GRPCStatus: -1, Method: "POST", BodyKept: true}, NotRetryable},
+		"gRPC nonsense, high":       {some, Attempt{GRPC: true, Status: 200, GRPCStatus: 46, Method: "POST", BodyKept: true}, NotRetryable},
+		"gRPC behind an HTTP 503":   {some, Attempt{GRPC: true, Status: 503, GRPCStatus: -1, Method: "POST", BodyKept: true}, Retry},
+		"gRPC reset, 14 listed":     {some, Attempt{GRPC: true, Cause: Broken, Method: "POST", BodyKept: true}, Retry},
+		"gRPC timeout, 4 unlisted":  {some, Attempt{GRPC: true, Cause: TimedOut, Method: "POST", BodyKept: true}, NotIdempotent},
+		"default, status":           {Default, Attempt{Status: 503, Method: "GET", BodyKept: true}, NotRetryable},
+		"default, reset":            {Default, Attempt{Cause: Broken, Method: "GET", BodyKept: true}, NotRetryable},
+		"default, unsent":           {Default, Attempt{Cause: Unsent, Method: "POST", BodyKept: true}, Retry},
+		"default, unsent again":     {Default, Attempt{Cause: Unsent, Method: "POST", BodyKept: true, Retries: 1}, Exhausted},
+		"default, unsent, answered": {Default, Attempt{Cause: Unsent, Method: "POST", BodyKept: true, ResponseStarted: true}, NotRetryable},
 	} {
 		if got := tc.policy.Decide(&tc.attempt); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
@@ -71,7 +71,7 @@ func TestEveryCode(t *testing.T) {
 			if status == int(listed) {
 				want = Retry
 			}
-			if got := p.Decide(&Attempt{Status: status, Method: "GET", Body: true}); got != want {
+			if got := p.Decide(&Attempt{Status: status, Method: "GET", BodyKept: true}); got != want {
 				t.Fatalf("listed %d, status %d: %v, want %v", listed, status, got, want)
 			}
 		}
@@ -119,9 +119,9 @@ func TestBackoff(t *testing.T) {
 
 func TestReplay(t *testing.T) {
 	var r Replay
-	r.With(make([]byte, 10, 100))
-	if !r.Whole() || len(r.Body()) != 0 {
-		t.Fatalf("new Replay: Whole() = %v, Body() = %q; want true and empty", r.Whole(), r.Body())
+	r.UseBuffer(make([]byte, 10, 100))
+	if !r.Complete() || len(r.Body()) != 0 {
+		t.Fatalf("new Replay: Complete() = %v, Body() = %q; want true and empty", r.Complete(), r.Body())
 	}
 	if !r.Keep([]byte("hello ")) || !r.Keep([]byte("world")) || string(r.Body()) != "hello world" {
 		t.Fatalf("kept %q, want %q", r.Body(), "hello world")
@@ -129,24 +129,24 @@ func TestReplay(t *testing.T) {
 	if !r.Keep(make([]byte, ReplayLimit-11)) || len(r.Body()) != ReplayLimit {
 		t.Fatalf("kept %d bytes, want a body of %d kept", len(r.Body()), ReplayLimit)
 	}
-	if r.Keep([]byte{1}) || r.Whole() || r.Body() != nil || r.Keep(nil) {
-		t.Fatalf("above the limit: Whole() = %v with %d bytes, want the body lost", r.Whole(), len(r.Body()))
+	if r.Keep([]byte{1}) || r.Complete() || r.Body() != nil || r.Keep(nil) {
+		t.Fatalf("above the limit: Complete() = %v with %d bytes, want the body lost", r.Complete(), len(r.Body()))
 	}
-	buf := r.Drop()
-	if cap(buf) < ReplayLimit || !r.Whole() {
-		t.Fatalf("Drop returned %d bytes of memory, Whole() = %v; want %d or more, and true", cap(buf), r.Whole(), ReplayLimit)
+	buf := r.Reset()
+	if cap(buf) < ReplayLimit || !r.Complete() {
+		t.Fatalf("Reset returned %d bytes of memory, Complete() = %v; want %d or more, and true", cap(buf), r.Complete(), ReplayLimit)
 	}
-	r.With(buf)
+	r.UseBuffer(buf)
 	n := testing.AllocsPerRun(100, func() {
 		r.Keep([]byte("a body"))
-		r.With(r.Drop())
+		r.UseBuffer(r.Reset())
 	})
 	if n != 0 {
 		t.Errorf("%v allocations with given memory, want 0", n)
 	}
-	r.Lose()
-	if r.Whole() || r.Keep([]byte("x")) {
-		t.Errorf("after Lose: Whole() = %v, want false, and Keep to report false", r.Whole())
+	r.Discard()
+	if r.Complete() || r.Keep([]byte("x")) {
+		t.Errorf("after Discard: Complete() = %v, want false, and Keep to report false", r.Complete())
 	}
 }
 
@@ -162,7 +162,7 @@ func TestReplayKeepsACopy(t *testing.T) {
 
 func BenchmarkDecide(b *testing.B) {
 	p := policy(b, &mesh.RouteRetry{Codes: []uint16{500, 503}, Attempts: 2})
-	a := Attempt{Cause: Broken, Method: "GET", Body: true}
+	a := Attempt{Cause: Broken, Method: "GET", BodyKept: true}
 	for b.Loop() {
 		p.Decide(&a)
 	}

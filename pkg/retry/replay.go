@@ -12,10 +12,10 @@ type Replay struct {
 	lost bool
 }
 
-// With gives r memory to keep the body in. Drop returns it. The length of buf
-// does not matter. Without a call of With, r allocates memory with the first
+// UseBuffer gives r memory to keep the body in. Reset returns it. The length of buf
+// does not matter. Without a call of UseBuffer, r allocates memory with the first
 // byte.
-func (r *Replay) With(buf []byte) { r.body = buf[:0] }
+func (r *Replay) UseBuffer(buf []byte) { r.body = buf[:0] }
 
 // Keep copies p, which is about to be sent, and reports whether the body is
 // still complete. Once it has grown above ReplayLimit, it stays lost.
@@ -31,13 +31,13 @@ func (r *Replay) Keep(p []byte) bool {
 	return true
 }
 
-// Lose drops the body, so that the request cannot be sent again. It is for a
+// Discard drops the body, so that the request cannot be sent again. It is for a
 // request of which something was sent that is not kept, such as trailers, or
 // whose response has begun.
-func (r *Replay) Lose() { r.lost = true }
+func (r *Replay) Discard() { r.lost = true }
 
-// Whole reports whether everything that was sent is kept.
-func (r *Replay) Whole() bool { return !r.lost }
+// Complete reports whether everything that was sent is kept.
+func (r *Replay) Complete() bool { return !r.lost }
 
 // Body returns what was sent so far, or nil if it is lost. It is valid until the
 // next Keep.
@@ -48,9 +48,9 @@ func (r *Replay) Body() []byte {
 	return r.body
 }
 
-// Drop empties r for the next request and returns its memory, so that the caller
+// Reset empties r for the next request and returns its memory, so that the caller
 // can reuse it. The result is nil if r had none.
-func (r *Replay) Drop() []byte {
+func (r *Replay) Reset() []byte {
 	buf := r.body
 	*r = Replay{}
 	return buf

@@ -40,7 +40,7 @@ func (d *session) startMirrors(kind http1.Kind) {
 func (d *session) mirrorBody(kind http1.Kind) {
 	switch {
 	case len(d.mirror.to) == 0:
-	case d.body.Done() && d.retry.body.Whole():
+	case d.body.Done() && d.retry.body.Complete():
 		d.mirror.head = append(d.mirror.head, d.retry.body.Body()...)
 		d.mirrorNow(kind)
 	default:

@@ -28,7 +28,7 @@ type retryState struct {
 // others while it fails and may be sent again. The attempt is the last one,
 // and is to be Done with.
 func (d *session) attempts(kind http1.Kind) (*endpoints.Attempt, head) {
-	d.retry = retryState{wanted: d.plan.Policy().Resends()}
+	d.retry = retryState{wanted: d.plan.Policy().RetriesSent()}
 	d.retry.keep = d.retry.wanted || len(d.mirror.to) > 0
 	if d.retry.wanted {
 		d.retry.method = unsafeString(d.req.Method())
@@ -76,7 +76,7 @@ func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 // again chooses an endpoint for another attempt where the routes want one, after
 // they want to wait; nil: the response stands.
 func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *endpoints.Attempt {
-	failure := retry.Attempt{GRPC: kind&http1.KindGRPC != 0, Method: d.retry.method, Answered: d.interim, Body: true}
+	failure := retry.Attempt{GRPC: kind&http1.KindGRPC != 0, Method: d.retry.method, ResponseStarted: d.interim, BodyKept: true}
 	if !d.describe(&failure, h) {
 		return nil
 	}
@@ -91,7 +91,7 @@ func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *en
 	switch {
 	case !h.pump.halt():
 		return nil
-	case h.pump != nil && !d.retry.body.Whole():
+	case h.pump != nil && !d.retry.body.Complete():
 		if !d.body.Done() {
 			h.pump = d.startPump(h.up)
 		}

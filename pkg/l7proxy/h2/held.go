@@ -27,7 +27,7 @@ type heldHead struct {
 
 // holdHead holds the head of a response that may turn out to be a failed call's.
 func (st *stream) holdHead(ev *http2.Event, status int) bool {
-	if !st.grpc || ev.EndStream || st.answered || !st.plan.Policy().Resends() || !st.resendable() {
+	if !st.grpc || ev.EndStream || st.answered || !st.plan.Policy().RetriesSent() || !st.resendable() {
 		return false
 	}
 	st.held = &heldHead{fields: slices.Clone(ev.Fields), status: status}

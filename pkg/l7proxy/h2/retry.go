@@ -117,11 +117,11 @@ func (st *stream) resendRefused(b *h2conn.Batch) bool {
 // retry sends a request that failed again where the routes want that, after
 // they want to wait. False: the failure stands.
 func (st *stream) retry(failure retry.Attempt, b *h2conn.Batch) bool {
-	if !st.plan.Policy().Resends() {
+	if !st.plan.Policy().RetriesSent() {
 		return false
 	}
 	failure.GRPC, failure.Method = st.grpc, fieldValue(st.fields, ":method")
-	failure.Answered, failure.Body = st.answered, st.resendable()
+	failure.ResponseStarted, failure.BodyKept = st.answered, st.resendable()
 	left := request.Unlimited
 	if st.deadline != 0 {
 		left = st.deadline - balance.Now()
@@ -149,7 +149,7 @@ func (st *stream) unanswered(status int, fields []http2.Field, b *h2conn.Batch) 
 	if why != mesh.ReasonNone && st.failover(why, b) {
 		return true
 	}
-	if !st.plan.Policy().Resends() {
+	if !st.plan.Policy().RetriesSent() {
 		return false
 	}
 	if st.grpcStatus > 0 {

@@ -20,7 +20,7 @@ const Unlimited = time.Duration(math.MaxInt64)
 // left is the time until the request's deadline. The Service's budget is charged.
 func (r *Retries) Next(s *Session, p *Plan, failure retry.Attempt, left time.Duration) (wait time.Duration, ok bool) {
 	policy := p.Policy()
-	if !policy.Resends() {
+	if !policy.RetriesSent() {
 		return 0, false
 	}
 	failure.Retries = r.n
