@@ -84,7 +84,7 @@ func (t *telling) read(c conn.Conn, buf, head []byte) ([]byte, told) {
 			break
 		}
 		if got > 0 {
-			conn.AwaitRest(c, got)
+			conn.QuickAckPartial(c, got)
 		}
 		_ = c.SetReadDeadline(by)
 		n, err := c.Read(buf[len(head):])

@@ -59,7 +59,7 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 			}
 			was := full
 			if full = m == len(*buf); !full {
-				AwaitMore(src, m, was)
+				QuickAckOpaque(src, m, was)
 			}
 		}
 		if m == BufferSize && err == nil {

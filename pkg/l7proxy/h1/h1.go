@@ -129,7 +129,7 @@ func (d *session) exchange() bool {
 		return d.fail(mesh.ReasonBadRequest, kind, false)
 	}
 	if !d.body.Done() {
-		conn.AwaitRest(d.s.Client, d.got)
+		conn.QuickAckPartial(d.s.Client, d.got)
 	}
 	edits := http1.Edits{}
 	if kind&http1.KindHTTP10 != 0 {
@@ -190,7 +190,7 @@ func (d *session) readRequest() (int, error) {
 				began = true
 				_ = d.s.Client.SetReadDeadline(time.Now().Add(headTime))
 			}
-			conn.AwaitRest(d.s.Client, d.got)
+			conn.QuickAckPartial(d.s.Client, d.got)
 		}
 		if err := d.readMore(len(d.in) == 0); err != nil {
 			return 0, err

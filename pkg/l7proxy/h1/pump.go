@@ -49,7 +49,7 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 		}
 		n, _, err := body.Next(d.in)
 		if !body.Done() {
-			conn.AwaitRest(d.s.Client, d.got)
+			conn.QuickAckPartial(d.s.Client, d.got)
 		}
 		now := d.in[:n]
 		d.in = d.in[n:]

@@ -164,7 +164,7 @@ func (d *session) readResponse(up *appConn, kind http1.Kind) (n int, reason mesh
 			}
 		}
 		if len(up.In) > 0 || d.interim {
-			conn.AwaitRest(up, up.Got)
+			conn.QuickAckPartial(up, up.Got)
 		}
 		if err := d.readUpstream(up); err != nil {
 			return 0, d.readReason(err)
@@ -203,7 +203,7 @@ var errUnasked = errors.New("the endpoint spoke before it was asked")
 func (d *session) responseBody(up *appConn, body *http1.Body) mesh.Reason {
 	n, _, err := body.Next(up.In)
 	if !body.Done() {
-		conn.AwaitRest(up, up.Got)
+		conn.QuickAckPartial(up, up.Got)
 	}
 	d.out = append(d.out, up.In[:n]...)
 	up.In = up.In[n:]
@@ -223,7 +223,7 @@ func (d *session) responseBody(up *appConn, body *http1.Body) mesh.Reason {
 		}
 		n, _, err = body.Next(up.In)
 		if !body.Done() {
-			conn.AwaitRest(up, up.Got)
+			conn.QuickAckPartial(up, up.Got)
 		}
 		if _, werr := d.s.Client.Write(up.In[:n]); werr != nil {
 			return mesh.ReasonClientReset

@@ -151,7 +151,7 @@ func (c *Conn) read(owner Owner, head []byte) error {
 				return err
 			}
 			if c.inside {
-				conn.AwaitRest(c.NC, n)
+				conn.QuickAckPartial(c.NC, n)
 			}
 		}
 		if err != nil {
