@@ -29,7 +29,7 @@ func ExampleParseIdentity() {
 
 func ExampleReason() {
 	r := mesh.ReasonConnectTimeout
-	fmt.Println(r, r.HTTPStatus(), r.GRPCCode(), r.Unreached())
+	fmt.Println(r, r.HTTPStatus(), r.GRPCCode(), r.NotReached())
 	fmt.Println(r.Text())
 	fmt.Println(mesh.ParseReason("connect-timeout") == r)
 	// Output:

@@ -110,9 +110,9 @@ func (r Reason) GRPCCode() int { return reasonTable[r].grpc }
 // Text returns a sentence for people: what happened and the likely cause.
 func (r Reason) Text() string { return reasonTable[r].text }
 
-// Unreached reports whether r means that no application has seen the request.
+// NotReached reports whether r means that no application has seen the request.
 // Such a request may be sent to another endpoint, whatever its method.
-func (r Reason) Unreached() bool {
+func (r Reason) NotReached() bool {
 	return r == ReasonConnectRefused || r == ReasonConnectTimeout || r == ReasonConnectFailed
 }
 

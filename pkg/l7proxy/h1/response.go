@@ -45,7 +45,7 @@ func (d *session) unreached(a *endpoints.Attempt, h head, kind http1.Kind) mesh.
 	if h.reason != mesh.ReasonNone || d.interim {
 		return mesh.ReasonNone
 	}
-	return request.Unreached(a, kind&http1.KindGRPC != 0, d.resp.Status(), unsafeString(d.resp.Get(reply.ReasonHeader)))
+	return request.NotReached(a, kind&http1.KindGRPC != 0, d.resp.Status(), unsafeString(d.resp.Get(reply.ReasonHeader)))
 }
 
 // reasonField is taken out of the responses of applications.

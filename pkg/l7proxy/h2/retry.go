@@ -143,7 +143,7 @@ func (st *stream) unanswered(status int, fields []http2.Field, b *h2conn.Batch) 
 	st.attempt.Answered(status)
 	why := mesh.ReasonNone
 	if !st.answered {
-		why = request.Unreached(st.attempt, st.grpc, status, fieldValue(fields, reply.ReasonHeader))
+		why = request.NotReached(st.attempt, st.grpc, status, fieldValue(fields, reply.ReasonHeader))
 	}
 	st.attempt.Failed(why)
 	if why != mesh.ReasonNone && st.failover(why, b) {

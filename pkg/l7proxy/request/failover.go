@@ -51,15 +51,16 @@ func (s *Session) PickOther(to *destination.Backend, not netip.AddrPort) (*endpo
 	return a, s.Pick(a, to)
 }
 
-// Unreached is why the agent of the endpoint's node answered, which could not give
-// the request to the application; ReasonNone where the application did. Only an
-// agent can say so: it takes the field out of what applications answer. said is the
-// value of that field.
-func Unreached(a *endpoints.Attempt, grpc bool, status int, said string) mesh.Reason {
+// NotReached returns the reason of a response that the agent of the endpoint's node made
+// because it could not pass the request to the application. It returns ReasonNone for a
+// response of the application. said is the value of the response's underlane-reason
+// field. Only an agent can set it: agents remove the field from the responses of
+// applications.
+func NotReached(a *endpoints.Attempt, grpc bool, status int, said string) mesh.Reason {
 	if !a.Balanced || a.Found.TLS != tap.TLSTrue || !grpc && status < http.StatusInternalServerError {
 		return mesh.ReasonNone
 	}
-	if why := mesh.ParseReason(said); why.Unreached() {
+	if why := mesh.ParseReason(said); why.NotReached() {
 		return why
 	}
 	return mesh.ReasonNone

@@ -60,7 +60,7 @@ func TriesNextEndpoint(why mesh.Reason) bool {
 	case mesh.ReasonTLSPeer, mesh.ReasonTLSIdentity, mesh.ReasonTLSFailed, mesh.ReasonTLSRefused, mesh.ReasonAgentDown:
 		return true
 	}
-	return why.Unreached()
+	return why.NotReached()
 }
 
 // agentAway reports whether a failed handshake means that what answered, or
