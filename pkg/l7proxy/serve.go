@@ -221,7 +221,7 @@ const alertTime = time.Second
 // sending a request already, for a client of TLS 1.3 is done first: a reset
 // now would take the alert from it, and its tap would not say tls-refused.
 func (s *session) refuse(err error) {
-	s.TellFailure(nil, err)
+	s.ReportFailure(nil, err)
 	if s.raw.CloseWrite() != nil {
 		return
 	}

@@ -93,7 +93,7 @@ func (r *Driver) Serve(s *request.Session, buf *[]byte) {
 		r.sessions.Leave(d)
 		conn.PutBuffer(d.buf)
 		closeAll(d.private)
-		s.Over()
+		s.ClientGone()
 	}()
 	for d.exchange() {
 	}
@@ -119,7 +119,7 @@ func (d *session) exchange() bool {
 	kind := d.req.Kind()
 	d.begin(kind)
 	if d.req.BindsConnection() {
-		d.s.Bind(d.s.Draw())
+		d.s.BindLogin(d.s.RouteRandom())
 	}
 	keep := d.req.KeepAlive() && d.s.Lifetime.Retiring.Err() == nil
 
@@ -146,10 +146,10 @@ func (d *session) exchange() bool {
 	d.out = append(d.out, d.in[n:n+m]...)
 	d.in = d.in[n+m:]
 
-	if d.s.Bound() {
+	if d.s.HasLogin() {
 		d.checkPrivate()
 	}
-	d.tried = request.Tried{To: d.plan.To()}
+	d.tried = request.Tried{To: d.plan.Backend()}
 	d.startMirrors(kind)
 	if err := d.s.Pick(&d.first, d.tried.To); err != nil {
 		d.mirrorBody(kind)
@@ -161,7 +161,7 @@ func (d *session) exchange() bool {
 	if response.err != nil {
 		d.x.Chose(attempt)
 		d.mirrorBody(kind)
-		return d.fail(upstream.ReasonOf(response.err), kind, keep && d.body.Done() && !d.s.Bound())
+		return d.fail(upstream.ReasonOf(response.err), kind, keep && d.body.Done() && !d.s.HasLogin())
 	}
 	up := response.up
 	reuse, end := d.respond(response, kind, &keep)
@@ -268,7 +268,7 @@ func (d *session) refuseRequest(err error) bool {
 func (d *session) begin(kind http1.Kind) {
 	d.exchanges++
 	line := request.Line{Protocol: "http1", GRPC: kind&http1.KindGRPC != 0, Scheme: "http"}
-	if d.s.Watched() {
+	if d.s.TapActive() {
 		line.Method = string(d.req.Method())
 		line.Authority = string(d.req.Authority())
 		line.Path = string(d.req.Path())
@@ -429,7 +429,7 @@ func (d *session) acquire(a *endpoints.Attempt) (*appConn, error) {
 func (d *session) release(up *appConn, reuse bool) {
 	reuse = reuse && !d.halfClosed()
 	d.unlimit(up)
-	if d.s.Bound() {
+	if d.s.HasLogin() {
 		up.Key.Session = d.s.ID // the login that was offered follows on the same connection
 	}
 	switch {

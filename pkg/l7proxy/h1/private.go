@@ -52,7 +52,7 @@ func (d *session) checkPrivate() {
 	for i := len(d.private) - 1; i >= 0; i-- {
 		at = append(at, d.private[i].Key.Addr)
 	}
-	d.s.BoundTo(at)
+	d.s.SetLoginEndpoints(at)
 }
 
 func closeAll(conns []*appConn) {

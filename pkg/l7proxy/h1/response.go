@@ -63,7 +63,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		case mesh.ReasonClientReset, mesh.ReasonBadRequest:
 			reason = sent
 		}
-		if pump != nil || d.s.Bound() { // a login ended with the endpoint's connection
+		if pump != nil || d.s.HasLogin() { // a login ended with the endpoint's connection
 			*keep = false
 		}
 		answer := reply.Of(reason)
@@ -76,9 +76,9 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		return false, request.End{Reason: reason, GRPCStatus: reason.GRPCCode()}
 	}
 	if d.resp.Status() >= 400 {
-		d.x.Said(string(d.resp.Get(reply.ReasonHeader)))
+		d.x.PeerReason(string(d.resp.Get(reply.ReasonHeader)))
 		if d.resp.BindsConnection() {
-			d.s.Bind(d.plan.Draw)
+			d.s.BindLogin(d.plan.Random)
 		}
 	}
 	d.x.Response(d.resp.Status())
@@ -92,7 +92,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		*keep = false
 	}
 	reuse = d.resp.KeepAlive() && !body.NeedsClose()
-	if !reuse && d.s.Bound() {
+	if !reuse && d.s.HasLogin() {
 		*keep = false // the login ends with the endpoint's connection, and the client is to know
 	}
 	edits := http1.Edits{Connection: connectionField(kind, *keep)}

@@ -29,7 +29,7 @@ func requestLine(fields []http2.Field) request.Line {
 		case "host":
 			host = f.Value
 		case "authorization", "proxy-authorization":
-			line.Binds = line.Binds || http1.CredentialsBind(f.Value)
+			line.BindsLogin = line.BindsLogin || http1.CredentialsBind(f.Value)
 		case "content-type":
 			if isGRPC(f.Value) {
 				line.GRPC, line.Protocol = true, "grpc"

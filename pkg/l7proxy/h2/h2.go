@@ -114,7 +114,7 @@ func (d *Driver) Serve(s *request.Session) {
 		d.floods.Add(1)
 	}
 	if reason != mesh.ReasonClientReset {
-		s.TellFailure(nil, mesh.Fail(reason, err)) // there may be no stream to tell of it
+		s.ReportFailure(nil, mesh.Fail(reason, err)) // there may be no stream to tell of it
 	}
 	var b h2conn.Batch
 	for _, st := range srv.streams.TakeAll() {
@@ -123,7 +123,7 @@ func (d *Driver) Serve(s *request.Session) {
 	b.Flush()
 	srv.stopLooking()
 	srv.End()
-	s.Over()
+	s.ClientGone()
 	s.Upstream.DropHTTP2(srv.private)
 }
 
@@ -178,8 +178,8 @@ func (srv *session) Event(ev *http2.Event, b *h2conn.Batch) {
 func (srv *session) pick(st *stream, not netip.AddrPort) (a *endpoints.Attempt, err error) {
 	srv.picking.Lock()
 	defer srv.picking.Unlock()
-	if st.copy == nil && srv.s.Bound() {
-		srv.s.BoundTo(srv.s.Upstream.HTTP2At(srv.private))
+	if st.copy == nil && srv.s.HasLogin() {
+		srv.s.SetLoginEndpoints(srv.s.Upstream.HTTP2At(srv.private))
 	}
 	if not.IsValid() {
 		a, err = srv.s.PickOther(st.to(), not)

@@ -179,7 +179,7 @@ func (st *stream) to() *destination.Backend {
 	if st.copy != nil {
 		return st.copy.to
 	}
-	return st.plan.To()
+	return st.plan.Backend()
 }
 
 // resendable: all of the request that was sent is here still.

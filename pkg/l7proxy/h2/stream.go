@@ -91,8 +91,8 @@ func (st *stream) begin(ev *http2.Event, b *h2conn.Batch) {
 		st.fail(mesh.ReasonOverload, b)
 		return
 	}
-	if line.Binds {
-		st.client.s.Bind(st.client.s.Draw())
+	if line.BindsLogin {
+		st.client.s.BindLogin(st.client.s.RouteRandom())
 	}
 	st.keepRequest(ev.Fields)
 	if st.grpc {
@@ -220,7 +220,7 @@ func (st *stream) ServerHeaders(u *upstream.HTTP2Conn, ev *http2.Event, b *h2con
 // head forwarded.
 func (st *stream) finalHead(fields []http2.Field, status int, end bool, b *h2conn.Batch) {
 	if request.OffersLogin(status, fields) {
-		st.client.s.Bind(st.plan.Draw)
+		st.client.s.BindLogin(st.plan.Random)
 	}
 	if !st.unanswered(status, fields, b) {
 		st.forwardHead(st.editedResponse(fields, b), status, end, b)
@@ -235,7 +235,7 @@ func (st *stream) forwardHead(fields []http2.Field, status int, end bool, b *h2c
 	if status >= 200 {
 		st.headed = true
 		if status >= 400 || end {
-			st.exchange.Said(fieldValue(fields, reply.ReasonHeader))
+			st.exchange.PeerReason(fieldValue(fields, reply.ReasonHeader))
 		}
 		st.exchange.Response(status)
 	}

@@ -45,12 +45,12 @@ func (s *Session) Emit(e *tap.Event, kind tap.Kind, at time.Time) {
 // FailConn ends a connection that got no further: the client sees a reset, tap
 // the reason. a is the attempt that failed, if there was one.
 func (s *Session) FailConn(a *endpoints.Attempt, err error) {
-	s.TellFailure(a, err)
+	s.ReportFailure(a, err)
 	_ = s.Client.Reset()
 }
 
-// TellFailure shows tap a connection that got no further.
-func (s *Session) TellFailure(a *endpoints.Attempt, err error) {
+// ReportFailure reports to tap a connection that has failed.
+func (s *Session) ReportFailure(a *endpoints.Attempt, err error) {
 	e := s.ConnEvent(a)
 	e.Reason, e.Reset = upstream.ReasonOf(err), true
 	s.Emit(&e, tap.ConnClose, time.Now())

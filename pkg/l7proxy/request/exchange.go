@@ -21,13 +21,13 @@ type Exchange struct {
 	said    mesh.Reason
 }
 
-// Line is what is known of a request from its head. The strings may be
-// empty when Session.Watched is false.
+// Line is what is known of a request from its head. The strings may be empty if
+// Session.TapActive is false.
 type Line struct {
 	Protocol                        string // http1, http2, grpc
 	GRPC                            bool
 	Method, Scheme, Authority, Path string
-	Binds                           bool // it authenticates its connection
+	BindsLogin                      bool // the request authenticates its connection
 }
 
 // Begin starts an exchange: stream is unique within the session.
@@ -79,10 +79,10 @@ func (x *Exchange) Response(status int) {
 	x.emit(tap.ResponseInit, now)
 }
 
-// Said takes the value of the response's field underlane-reason: where the agent
-// of the server's node answered in the application's stead, the client's tap
-// tells why too. Anybody may send such a field; an mTLS peer is believed.
-func (x *Exchange) Said(reason string) {
+// PeerReason records the value of the response's field underlane-reason. If the agent of
+// the server's node answered instead of the application, the client's tap then shows
+// why. Any server can send such a field, so it counts only from an mTLS peer.
+func (x *Exchange) PeerReason(reason string) {
 	if x.event.Direction == mesh.Outbound && x.event.TLS == tap.TLSTrue {
 		x.said = mesh.ParseReason(reason)
 	}

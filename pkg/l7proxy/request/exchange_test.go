@@ -43,7 +43,7 @@ func TestSaid(t *testing.T) {
 		var x request.Exchange
 		x.Begin(s, 1, request.Line{})
 		x.Chose(&endpoints.Attempt{Found: upstream.Result{TLS: tls}})
-		x.Said("no-identity")
+		x.PeerReason("no-identity")
 		x.Response(403)
 		x.End(request.End{})
 		if got := r.Wait(t, tap.ResponseEnd, 0); got.Reason != want || got.Status != 403 {

@@ -9,22 +9,23 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 )
 
-// NTLM and Negotiate authenticate a connection (RFC 4559 §6): what follows on it is
-// answered as to that user. From the first request with such credentials on, or the
-// first response that offers them, a session has connections to endpoints of its
-// own, and none that it shares has ever carried credentials. The agents at both ends
-// do so: the client's connection, that between the agents and the application's
-// belong together, and end together.
+// NTLM and Negotiate authenticate a connection (RFC 4559 §6): the server answers all
+// later requests on the connection as those of that user. From the first request with
+// such credentials on, or from the first response that offers them, a session uses
+// private connections to endpoints. Shared connections therefore never carry such
+// credentials. The agents of both nodes do this: the client's connection, the one
+// between the agents and the one to the application belong together and end together.
 
-// login is of such a session. It is immutable.
+// login is the state of such a session. It is immutable.
 type login struct {
-	draw uint64           // in place of chance where routes split by weight: the same backend each time
-	at   []netip.AddrPort // endpoints that the session has connections of its own to
+	draw uint64           // used instead of a random number in weighted routes, so that they choose the same backend each time
+	at   []netip.AddrPort // endpoints to which the session has private connections
 }
 
-// Bind gives the session connections of its own from now on.
-func (s *Session) Bind(draw uint64) {
-	if draw == 0 { // no route had a say
+// BindLogin makes the session use private connections from now on. draw is the number
+// by which the routes chose the backend; 0: there was none.
+func (s *Session) BindLogin(draw uint64) {
+	if draw == 0 { // no route applied
 		draw = rand.Uint64()
 	}
 	if s.login.Load() == nil {
@@ -32,26 +33,27 @@ func (s *Session) Bind(draw uint64) {
 	}
 }
 
-// Bound reports whether the session has connections of its own.
-func (s *Session) Bound() bool { return s.login.Load() != nil }
+// HasLogin reports whether the session uses private connections.
+func (s *Session) HasLogin() bool { return s.login.Load() != nil }
 
-// Draw is any 64 bits for the routes to choose a backend by.
-func (s *Session) Draw() uint64 {
+// RouteRandom returns 64 random bits by which the routes choose a backend. They are the
+// same for all requests of a session with a login.
+func (s *Session) RouteRandom() uint64 {
 	if l := s.login.Load(); l != nil {
 		return l.draw
 	}
 	return rand.Uint64()
 }
 
-// BoundTo says which endpoints the session, which is bound, has connections of its
-// own to.
-func (s *Session) BoundTo(at []netip.AddrPort) {
+// SetLoginEndpoints sets the endpoints to which a session with a login has private
+// connections.
+func (s *Session) SetLoginEndpoints(at []netip.AddrPort) {
 	if l := s.login.Load(); !slices.Equal(l.at, at) {
 		s.login.Store(&login{draw: l.draw, at: at})
 	}
 }
 
-// preferred are the endpoints that the session has connections of its own to.
+// preferred returns the endpoints to which the session has private connections.
 func (s *Session) preferred() []netip.AddrPort {
 	if l := s.login.Load(); l != nil {
 		return l.at
@@ -59,7 +61,7 @@ func (s *Session) preferred() []netip.AddrPort {
 	return nil
 }
 
-// OffersLogin reports whether the head of a response, which has that status, offers
+// OffersLogin reports whether a response with this status and these header fields offers
 // to authenticate the connection.
 func OffersLogin(status int, fields []http2.Field) bool {
 	if status != 401 && status != 407 {

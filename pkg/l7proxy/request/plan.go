@@ -12,17 +12,17 @@ import (
 	"github.com/underlane/underlane/pkg/route"
 )
 
-// Plan is what the routes make of one request: where it goes, and changed how. The
-// zero value is of a request that no route has a say in.
+// Plan is the result of the routes for one request: the backend and the changes. The
+// zero value is the plan of a request to which no route applies.
 type Plan struct {
-	Action *route.Action // nil: no route has a say
+	Action *route.Action // nil: no route applies
 	Hit    route.Hit
-	Draw   uint64 // what Action was chosen by
+	Random uint64 // the random bits by which Action was chosen
 
 	routing *destination.Routing
 }
 
-// Policy says when a failed request is sent again.
+// Policy returns the policy that decides whether a failed request is retried.
 func (p *Plan) Policy() *retry.Policy {
 	if p.Action == nil {
 		return retry.Default
@@ -30,16 +30,16 @@ func (p *Plan) Policy() *retry.Policy {
 	return p.Hit.Rule.Retry
 }
 
-// To is the backend that the routes send the request to, nil where it goes where
-// its client wanted.
-func (p *Plan) To() *destination.Backend {
+// Backend returns the backend that the routes have chosen. It is nil if no route applies,
+// so that the request goes to its client's destination.
+func (p *Plan) Backend() *destination.Backend {
 	if p.Action == nil {
 		return nil
 	}
 	return &p.routing.Backends[p.Action.At]
 }
 
-// Timeouts are those of the rule that the request matched.
+// Timeouts returns the timeouts of the rule that the request matched.
 func (p *Plan) Timeouts() (t mesh.RouteTimeouts) {
 	if p.Action != nil {
 		t = p.Hit.Rule.Timeouts
@@ -47,17 +47,17 @@ func (p *Plan) Timeouts() (t mesh.RouteTimeouts) {
 	return t
 }
 
-// Route plans a request, and tells x of the rule that it matched. With a status in
-// answer the proxy answers the request itself. Whatever becomes of it, it is held back
-// for delay before: a fault of the route's.
+// Route plans a request, and records in x the rule that it matched. If answer has a
+// status, the proxy answers the request itself. delay is the delay of the route's fault:
+// the driver waits for it before it answers or forwards the request.
 func (s *Session) Route(r *destination.Routing, asked *route.Request, p *Plan, x *Exchange) (answer reply.Reply, delay time.Duration) {
-	draw := s.Draw()
+	draw := s.RouteRandom()
 	hit, verdict := r.Table.Match(asked)
 	switch verdict {
 	case route.NoRule:
 		return reply.Of(mesh.ReasonNoRoute), 0
 	case route.Matched:
-		*p = Plan{routing: r, Hit: hit, Action: hit.Rule.Choose(draw), Draw: draw}
+		*p = Plan{routing: r, Hit: hit, Action: hit.Rule.Choose(draw), Random: draw}
 	default:
 		return reply.Reply{}, 0
 	}
@@ -68,7 +68,7 @@ func (s *Session) Route(r *destination.Routing, asked *route.Request, p *Plan, x
 		return reply.Fault(abort, asked.GRPC), delay
 	}
 	a := p.Action
-	if a.Kind == route.Refuse || a.Kind == route.Forward && p.To().Service == nil {
+	if a.Kind == route.Refuse || a.Kind == route.Forward && p.Backend().Service == nil {
 		return reply.Of(mesh.ReasonBadBackend), delay
 	}
 	if a.Kind == route.Redirect {
@@ -78,8 +78,8 @@ func (s *Session) Route(r *destination.Routing, asked *route.Request, p *Plan, x
 	return reply.Reply{}, delay
 }
 
-// fault is what the route does to the request on purpose: hold it back, and answer
-// it with status (for gRPC the code of grpc-status) where that is not 0.
+// fault returns what the route's fault does with the request: a delay, and a status (for
+// gRPC a grpc-status) with which the proxy answers it; 0: it is forwarded.
 func (p *Plan) fault(grpc bool) (delay time.Duration, status int) {
 	f := p.Action.Fault
 	if f == nil {

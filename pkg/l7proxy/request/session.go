@@ -1,6 +1,6 @@
-// Package request is what becomes of a request, whatever protocol it is of: what the
-// routes plan for it, which endpoints are tried and when again, what is copied, and
-// what tap is told.
+// Package request has the steps of a request that do not depend on its protocol: the plan
+// that the routes make, the choice of endpoints, failover, retries, mirrors, and the
+// events for tap.
 package request
 
 import (
@@ -19,14 +19,14 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Observer takes tap events. Active reports whether they have a reader, beyond
-// the metrics.
+// Observer receives tap events. Active reports whether a reader other than the metrics
+// receives them.
 type Observer interface {
 	tap.Sink
 	Active() bool
 }
 
-// Core is what all sessions of a proxy share.
+// Core has what all sessions of a proxy share.
 type Core struct {
 	Upstream *upstream.Pool
 	State    upstream.State
@@ -38,7 +38,7 @@ type Core struct {
 	retriesRefused atomic.Uint64
 }
 
-// RetriesRefused counts retries that a Service's budget did not allow.
+// RetriesRefused counts retries that the budget of a Service did not allow.
 func (c *Core) RetriesRefused() uint64 { return c.retriesRefused.Load() }
 
 // Session is one client connection being proxied, from the moment its protocol
@@ -47,23 +47,23 @@ type Session struct {
 	*Core
 
 	ID        uint32    // unique on this agent; Base of its tap events
-	Client    conn.Conn // the client's side, decrypted
-	Head      []byte    // bytes already read from Client: the driver starts with them
+	Client    conn.Conn // the client's connection, decrypted
+	Head      []byte    // bytes that were read from Client already: the driver starts with them
 	Direction mesh.Direction
 	Source    tap.Peer       // the client
-	Original  netip.AddrPort // where the client wanted to go
-	TLS       string         // a tap.TLS value: inbound of the client's side, outbound until an endpoint is chosen
-	SNI       string         // of foreign TLS
+	Original  netip.AddrPort // original destination: the address that the client connected to
+	TLS       string         // a tap.TLS value: inbound that of the client's connection, outbound the initial value until an endpoint is chosen
+	SNI       string         // server name of TLS that is not the mesh's
 	Process   string         // name of the client's program (outbound only)
 	Target    destination.Target
-	Quota     *quota.Usage // of the pod on this node; nil: not bounded
+	Quota     *quota.Usage // of the pod on this node; nil: no limits
 
-	login atomic.Pointer[login] // nil: connections to endpoints are shared
-	over  atomic.Bool           // the client's connection has ended
+	login atomic.Pointer[login] // nil: the session uses shared connections
+	gone  atomic.Bool           // the client's connection has ended
 }
 
-// Over notes that the client's connection has ended.
-func (s *Session) Over() { s.over.Store(true) }
+// ClientGone records that the client's connection has ended.
+func (s *Session) ClientGone() { s.gone.Store(true) }
 
 // ClientAddr implements upstream.Client.
 func (s *Session) ClientAddr() netip.AddrPort { return s.Source.Addr }
@@ -71,25 +71,25 @@ func (s *Session) ClientAddr() netip.AddrPort { return s.Source.Addr }
 // Usage implements upstream.Client.
 func (s *Session) Usage() *quota.Usage { return s.Quota }
 
-// KeepsConnections implements upstream.Client: a login is kept as long as its client
-// is there.
-func (s *Session) KeepsConnections() bool { return s.Bound() && !s.over.Load() }
+// KeepsConnections implements upstream.Client: connections with a login are kept while
+// the client's connection is open.
+func (s *Session) KeepsConnections() bool { return s.HasLogin() && !s.gone.Load() }
 
-// Pick chooses the endpoint of one request, none of exclude, where to sends it;
-// nil: where the client wanted. It sets a, which is not in use. The error is a
-// *mesh.ReasonError. Pick is for one goroutine at a time.
+// Pick chooses the endpoint of one request among those of the backend to, or of the
+// client's destination if to is nil. It chooses none of exclude. It sets a, which must be
+// new. The error is a *mesh.ReasonError. Only one goroutine at a time may call Pick.
 func (s *Session) Pick(a *endpoints.Attempt, to *destination.Backend, exclude ...netip.AddrPort) error {
 	err := s.Target.Pick(a, destination.Query{
 		Client: &s.Source, Session: s.ID, To: to, Exclude: exclude, Prefer: s.preferred(),
 	})
-	if s.Bound() {
+	if s.HasLogin() {
 		a.Private(s.ID)
 	}
 	return err
 }
 
-// Dial opens a connection to the chosen endpoint that speaks alpn inside the
-// mesh (one of mtls.ALPN…). The error is a *mesh.ReasonError, which a notes.
+// Dial opens a connection to the chosen endpoint, with the protocol alpn (one of
+// mtls.ALPN…) if it is mTLS. The error is a *mesh.ReasonError, which Dial records in a.
 func (s *Session) Dial(ctx context.Context, a *endpoints.Attempt, alpn string) (conn.Conn, error) {
 	c, found, err := s.Upstream.Dial(ctx, &a.Endpoint, s.Source.Addr, alpn)
 	a.Reached(&found)
@@ -97,15 +97,15 @@ func (s *Session) Dial(ctx context.Context, a *endpoints.Attempt, alpn string) (
 	return c, err
 }
 
-// IdleHTTP1 is a connection to the chosen endpoint for one HTTP/1 exchange that has
-// become free, nil if there is none.
+// IdleHTTP1 returns an idle pooled connection to the chosen endpoint for one HTTP/1
+// exchange, or nil if there is none.
 func (s *Session) IdleHTTP1(a *endpoints.Attempt) *upstream.HTTP1Conn {
 	return s.Upstream.IdleHTTP1(&a.Endpoint, s)
 }
 
-// DialHTTP1 makes a connection to the chosen endpoint for HTTP/1 exchanges. A
-// deadline of ctx bounds only how long it waits. The error is a *mesh.ReasonError,
-// which a notes.
+// DialHTTP1 makes a connection to the chosen endpoint for HTTP/1 exchanges. ctx bounds
+// how long the caller waits, not the dial. The error is a *mesh.ReasonError, which
+// DialHTTP1 records in a.
 func (s *Session) DialHTTP1(ctx context.Context, a *endpoints.Attempt) (*upstream.HTTP1Conn, error) {
 	c, err := s.Upstream.DialHTTP1(ctx, &a.Endpoint, s)
 	noteDial(ctx, a, err)
@@ -113,14 +113,14 @@ func (s *Session) DialHTTP1(ctx context.Context, a *endpoints.Attempt) (*upstrea
 }
 
 func noteDial(ctx context.Context, a *endpoints.Attempt, err error) {
-	if err != nil && ctx.Err() == nil && !upstream.OwnFault(err) { // else it was the caller that gave up
+	if err != nil && ctx.Err() == nil && !upstream.OwnFault(err) { // otherwise the caller gave up, or this node failed
 		a.Failed(upstream.ReasonOf(err))
 	}
 	a.Dialled()
 }
 
-// source is the client, as far as is known by now: at the start of an inbound
-// session the controller may not have said yet whose address it is.
+// source returns the client. It looks up the workload of an inbound client again if it
+// was not known before: the controller may have answered meanwhile.
 func (s *Session) source() tap.Peer {
 	if s.Direction == mesh.Inbound && s.Source.Workload == nil {
 		s.Source.Workload, _ = s.State.View().Workload(s.Source.Addr.Addr())
@@ -128,6 +128,6 @@ func (s *Session) source() tap.Peer {
 	return s.Source
 }
 
-// Watched reports whether tap events have a reader now: only then are the strings of
-// a request worth building.
-func (s *Session) Watched() bool { return s.Tap.Active() }
+// TapActive reports whether tap events have a reader now. If not, the strings of a
+// request need not be built.
+func (s *Session) TapActive() bool { return s.Tap.Active() }
