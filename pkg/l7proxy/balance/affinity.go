@@ -37,7 +37,7 @@ func (b *Balancer) PickFor(now time.Duration, client netip.Addr, exclude ...neti
 func heaviest(list []*Endpoint, client netip.Addr, now time.Duration, in bool, exclude []netip.AddrPort) (chosen *Endpoint) {
 	var best uint64
 	for _, e := range list {
-		if in && !e.outlier.Admits(now) || slices.Contains(exclude, e.Addr) {
+		if in && !e.outlier.MayPick(now) || slices.Contains(exclude, e.Addr) {
 			continue
 		}
 		if w := weight(client, e.Addr); chosen == nil || w > best {

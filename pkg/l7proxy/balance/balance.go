@@ -29,11 +29,11 @@ type Endpoint struct {
 // multiplied by the requests in flight and one more.
 func (e *Endpoint) Cost(now time.Duration) int64 { return e.meter.Cost(now) }
 
-// In reports whether the endpoint is not ejected.
-func (e *Endpoint) In() bool { return e.outlier.In() }
+// Admitted reports whether the endpoint is neither ejected nor on trial.
+func (e *Endpoint) Admitted() bool { return e.outlier.Admitted() }
 
-// Away reports whether the endpoint is ejected because it cannot be reached.
-func (e *Endpoint) Away() bool { return e.outlier.gate.Load() == away }
+// Unreachable reports whether the endpoint is ejected because it cannot be reached.
+func (e *Endpoint) Unreachable() bool { return e.outlier.gate.Load() == never }
 
 // Balancer holds the endpoints of one service port. All methods are safe for
 // concurrent use.
@@ -130,8 +130,8 @@ func (b *Balancer) Len() int {
 	return len(t.near) + len(t.far)
 }
 
-// Out is the number of endpoints that are ejected.
-func (b *Balancer) Out() int { return b.ejector.Out() }
+// Ejected is the number of endpoints that are ejected or on trial.
+func (b *Balancer) Ejected() int { return b.ejector.Ejected() }
 
 // Ready returns the endpoints that Pick chooses from, ejected ones included.
 func (b *Balancer) Ready() []*Endpoint {
@@ -144,7 +144,7 @@ func (b *Balancer) Ready() []*Endpoint {
 // no endpoint is left.
 func (b *Balancer) Pick(now time.Duration, exclude ...netip.AddrPort) (Ticket, bool) {
 	t := b.ready.Load()
-	if b.ejector.Out() == 0 && len(exclude) == 0 && len(t.near) > 0 {
+	if b.ejector.Ejected() == 0 && len(exclude) == 0 && len(t.near) > 0 {
 		return cheaper(now, two(t.near)).begin(now, false), true
 	}
 	for _, list := range [...][]*Endpoint{t.near, t.far} {
@@ -155,7 +155,7 @@ func (b *Balancer) Pick(now time.Duration, exclude ...netip.AddrPort) (Ticket, b
 			}
 			if ok, trial := e.outlier.Begin(now); ok {
 				return e.begin(now, trial), true
-			} // else another request has begun the trial, and the endpoint is ejected again
+			} // otherwise another request has begun the trial, and the endpoint may not be picked
 		}
 	}
 	for _, list := range [...][]*Endpoint{t.near, t.far} {
@@ -193,12 +193,12 @@ func two(list []*Endpoint) pair {
 	return pair{list[i], list[j]}
 }
 
-// sample draws two endpoints from list that are not in exclude. With in set they are
-// not ejected either.
+// sample draws two endpoints from list that are not in exclude. With in set it draws
+// only endpoints that may be picked although others are ejected.
 func sample(list []*Endpoint, now time.Duration, in bool, exclude []netip.AddrPort) (p pair) {
 	n := 0
 	for _, e := range list {
-		if in && !e.outlier.Admits(now) || slices.Contains(exclude, e.Addr) {
+		if in && !e.outlier.MayPick(now) || slices.Contains(exclude, e.Addr) {
 			continue
 		}
 		n++ // reservoir sampling: each of the n is in the pair with the same probability
@@ -236,27 +236,27 @@ func (b *Balancer) Done(t Ticket, now time.Duration, o Outcome) Change {
 	})
 }
 
-// Leave ejects the endpoint at addr, because it cannot be reached, until Return.
-func (b *Balancer) Leave(now time.Duration, addr netip.AddrPort) Change {
+// Eject ejects the endpoint at addr, because it cannot be reached, until Readmit.
+func (b *Balancer) Eject(now time.Duration, addr netip.AddrPort) Change {
 	if e := b.at(addr); e != nil {
 		return e.outlier.Report(Report{Now: now, Result: Unreachable, Endpoints: b.Len()})
 	}
 	return Unchanged
 }
 
-// Return readmits the endpoint at addr after Leave, or after an outcome with the
-// result Unreachable.
-func (b *Balancer) Return(now time.Duration, addr netip.AddrPort) Change {
+// Readmit readmits the endpoint at addr after Eject, or after an outcome with the result
+// Unreachable.
+func (b *Balancer) Readmit(now time.Duration, addr netip.AddrPort) Change {
 	if e := b.at(addr); e != nil {
-		return e.outlier.Return(now)
+		return e.outlier.Readmit(now)
 	}
 	return Unchanged
 }
 
-// Away returns the endpoint at addr if it is ejected because it cannot be
+// EjectedUnreachable returns the endpoint at addr if it is ejected because it cannot be
 // reached, nil otherwise.
-func (b *Balancer) Away(addr netip.AddrPort) *Endpoint {
-	if e := b.at(addr); e != nil && e.Away() {
+func (b *Balancer) EjectedUnreachable(addr netip.AddrPort) *Endpoint {
+	if e := b.at(addr); e != nil && e.Unreachable() {
 		return e
 	}
 	return nil

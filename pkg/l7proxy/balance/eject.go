@@ -75,36 +75,37 @@ func (e *Ejector) now() *EjectPolicy {
 	return &onlyUnreachable
 }
 
-// Outlier is the state of one endpoint: in, ejected until a time, on trial with one
-// request, or away until Return. It is safe for concurrent use.
+// Outlier is the state of one endpoint: admitted, ejected until a time, on trial with one
+// request, or ejected until Readmit. It is safe for concurrent use.
 type Outlier struct {
 	of *Ejector
-	// gate is 0 while the endpoint is in, and away while it cannot be reached. Else it
-	// is the time from which one request may try the endpoint.
+	// gate is the time from which one request may try the endpoint. It is 0 while the
+	// endpoint is admitted, and never while it cannot be reached.
 	gate atomic.Int64
 
 	mu          sync.Mutex
 	row         int     // consecutive failures
 	good, total float64 // requests, which fade with time
 	last        time.Duration
-	left        time.Duration // when it was ejected
+	ejected     time.Duration // when it was ejected
 	backoff     time.Duration // of the last ejection
-	returned    time.Duration // when it was readmitted
+	readmitted  time.Duration // when it was readmitted
 	forgotten   bool
 }
 
-const away = math.MaxInt64
+const never = math.MaxInt64
 
 // Outlier makes the state of a new endpoint.
 func (e *Ejector) Outlier() *Outlier { return &Outlier{of: e} }
 
-// In reports whether the endpoint is in, and not on trial.
-func (o *Outlier) In() bool { return o.gate.Load() == 0 }
+// Admitted reports whether the endpoint is neither ejected nor on trial.
+func (o *Outlier) Admitted() bool { return o.gate.Load() == 0 }
 
-// Admits reports whether the endpoint may be picked. It takes no lock.
-func (o *Outlier) Admits(now time.Duration) bool { return int64(now) >= o.gate.Load() }
+// MayPick reports whether the endpoint may be picked: it is admitted, or a trial may
+// begin. It takes no lock.
+func (o *Outlier) MayPick(now time.Duration) bool { return int64(now) >= o.gate.Load() }
 
-// Begin gives the endpoint a request. ok is false if the endpoint may not have it,
+// Begin gives the endpoint a request. ok is false if the endpoint may not get it,
 // because another request has begun the trial meanwhile. Pass trial to Report.
 func (o *Outlier) Begin(now time.Duration) (ok, trial bool) {
 	for {
@@ -128,12 +129,12 @@ func (o *Outlier) Begin(now time.Duration) (ok, trial bool) {
 type Change uint8
 
 const (
-	Unchanged Change = iota
-	Ejected          // because its answers are failures
-	Away             // ejected because it cannot be reached
-	Returned
-	// Kept: it should be ejected, but is the last one that is in.
-	Kept
+	Unchanged          Change = iota
+	Ejected                   // because its answers are failures
+	EjectedUnreachable        // ejected because it cannot be reached
+	Readmitted
+	// LastKept: it should be ejected, but is the last one that is admitted.
+	LastKept
 )
 
 // Report is how a request ended that Begin gave to the endpoint.
@@ -149,7 +150,7 @@ type Report struct {
 // Report records how a request ended.
 func (o *Outlier) Report(r Report) Change {
 	p := o.of.now()
-	if r.Result == Unknown || r.Result == Success && !p.counts() && o.In() {
+	if r.Result == Unknown || r.Result == Success && !p.counts() && o.Admitted() {
 		return Unchanged
 	}
 	o.mu.Lock()
@@ -160,69 +161,69 @@ func (o *Outlier) Report(r Report) Change {
 	case o.forgotten:
 		return Unchanged
 	case r.Result == Unreachable:
-		return o.leave(r)
-	case gate == away:
-		if r.Began < o.left {
+		return o.ejectUnreachable(r)
+	case gate == never:
+		if r.Began < o.ejected {
 			return Unchanged // the request began before the ejection: its result is old
 		}
-		return o.comeBack(r.Now)
+		return o.readmit(r.Now)
 	case gate != 0 && !r.Trial:
 		return Unchanged
 	case gate != 0 && ok:
-		return o.comeBack(r.Now)
+		return o.readmit(r.Now)
 	case gate != 0:
 		o.eject(p, r)
 		return Unchanged
 	}
-	// The endpoint is in, or this was a trial and another trial ended before it.
+	// The endpoint is admitted, or this was a trial and another trial ended before it.
 	o.count(p, r.Now, ok)
 	if ok || !o.failing(p) {
 		return Unchanged
 	}
-	if !o.of.place(r.Endpoints) {
-		return Kept
+	if !o.of.reserve(r.Endpoints) {
+		return LastKept
 	}
-	if o.backoff == 0 || r.Now-o.returned > o.backoff {
+	if o.backoff == 0 || r.Now-o.readmitted > o.backoff {
 		o.backoff = 0 // it was healthy for long enough
 	}
 	o.eject(p, r)
 	return Ejected
 }
 
-// leave ejects the endpoint until Return.
-func (o *Outlier) leave(r Report) Change {
+// ejectUnreachable ejects the endpoint until Readmit.
+func (o *Outlier) ejectUnreachable(r Report) Change {
 	gate := o.gate.Load()
 	switch {
-	case gate == away:
+	case gate == never:
 		return Unchanged
-	case gate == 0 && !o.of.place(r.Endpoints):
-		return Kept
+	case gate == 0 && !o.of.reserve(r.Endpoints):
+		return LastKept
 	}
-	o.left = r.Now
-	o.gate.Store(away)
-	return Away
+	o.ejected = r.Now
+	o.gate.Store(never)
+	return EjectedUnreachable
 }
 
-// Return readmits an endpoint that could not be reached and can be reached again.
-func (o *Outlier) Return(now time.Duration) Change {
+// Readmit readmits an endpoint that could not be reached and can be reached again.
+func (o *Outlier) Readmit(now time.Duration) Change {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.forgotten || o.gate.Load() != away {
+	if o.forgotten || o.gate.Load() != never {
 		return Unchanged
 	}
-	return o.comeBack(now)
+	return o.readmit(now)
 }
 
-func (o *Outlier) comeBack(now time.Duration) Change {
+func (o *Outlier) readmit(now time.Duration) Change {
 	o.of.out.Add(-1)
-	o.row, o.good, o.total, o.returned = 0, 0, 0, now
+	o.row, o.good, o.total, o.readmitted = 0, 0, 0, now
 	o.gate.Store(0)
-	return Returned
+	return Readmitted
 }
 
 // eject ejects the endpoint for twice as long as the last time.
 func (o *Outlier) eject(p *EjectPolicy, r Report) {
-	o.left = r.Now
+	o.ejected = r.Now
 	o.backoff = min(max(2*o.backoff, p.MinBackoff), p.MaxBackoff)
 	jitter := float64(o.backoff) / 4 * (float64(r.Random>>11) / (1 << 53))
 	o.gate.Store(int64(r.Now + o.backoff + time.Duration(jitter)))
@@ -252,8 +253,8 @@ func (o *Outlier) failing(p *EjectPolicy) bool {
 		p.SuccessRate > 0 && o.total >= p.MinRequests && o.good < p.SuccessRate*o.total
 }
 
-// place reserves an ejection. It returns false if no endpoint would be left in.
-func (e *Ejector) place(endpoints int) bool {
+// reserve counts an ejection. It returns false if no admitted endpoint would be left.
+func (e *Ejector) reserve(endpoints int) bool {
 	for {
 		out := e.out.Load()
 		if out >= int64(endpoints-1) {
@@ -265,8 +266,8 @@ func (e *Ejector) place(endpoints int) bool {
 	}
 }
 
-// Out is the number of endpoints that are ejected.
-func (e *Ejector) Out() int { return int(e.out.Load()) }
+// Ejected is the number of endpoints that are ejected or on trial.
+func (e *Ejector) Ejected() int { return int(e.out.Load()) }
 
 // Forget ends the ejection of an endpoint that was removed or is no longer ready.
 func (o *Outlier) Forget() {

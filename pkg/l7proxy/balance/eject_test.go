@@ -48,29 +48,29 @@ func TestConsecutiveFailures(t *testing.T) {
 		}
 	}
 	_, late := o.Begin(now) // still in flight when the endpoint is ejected
-	if c := report(t, o, now, false); c != Ejected || e.Out() != 1 {
-		t.Fatalf("three failures: %d, %d out", c, e.Out())
+	if c := report(t, o, now, false); c != Ejected || e.Ejected() != 1 {
+		t.Fatalf("three failures: %d, %d out", c, e.Ejected())
 	}
-	if o.Admits(now) || o.Admits(now+time.Second-1) {
+	if o.MayPick(now) || o.MayPick(now+time.Second-1) {
 		t.Error("admitted while it is out")
 	}
-	if c := o.Report(Report{Now: now, Result: Success, Trial: late, Endpoints: 10}); c != Unchanged || o.Admits(now) {
+	if c := o.Report(Report{Now: now, Result: Success, Trial: late, Endpoints: 10}); c != Unchanged || o.MayPick(now) {
 		t.Error("a request from before brought it back")
 	}
 	// The trial: one request, and no second one until it ends.
 	now += time.Second
-	if !o.Admits(now) {
+	if !o.MayPick(now) {
 		t.Fatal("not admitted after its time")
 	}
 	ok, trial := o.Begin(now)
-	if !ok || !trial || o.Admits(now) {
-		t.Fatalf("trial: admitted %v, trial %v, and others %v", ok, trial, o.Admits(now))
+	if !ok || !trial || o.MayPick(now) {
+		t.Fatalf("trial: admitted %v, trial %v, and others %v", ok, trial, o.MayPick(now))
 	}
 	if again, _ := o.Begin(now); again {
 		t.Error("two trials at a time")
 	}
-	if c := o.Report(Report{Now: now, Result: Success, Trial: trial, Endpoints: 10}); c != Returned || !o.Admits(now) || e.Out() != 0 {
-		t.Errorf("a good trial: got %d, %d out; want %d, 0 out", c, e.Out(), Returned)
+	if c := o.Report(Report{Now: now, Result: Success, Trial: trial, Endpoints: 10}); c != Readmitted || !o.MayPick(now) || e.Ejected() != 0 {
+		t.Errorf("a good trial: got %d, %d out; want %d, 0 out", c, e.Ejected(), Readmitted)
 	}
 	if c := report(t, o, now, false); c != Unchanged {
 		t.Error("the failures from before count after its return")
@@ -84,11 +84,11 @@ func TestBackoffGrowsAndIsForgotten(t *testing.T) {
 	report(t, o, now, false)
 	wait := func(want time.Duration) {
 		t.Helper()
-		if o.Admits(now + want - 1) {
+		if o.MayPick(now + want - 1) {
 			t.Errorf("admitted before %v", want)
 		}
 		now += want
-		if !o.Admits(now) {
+		if !o.MayPick(now) {
 			t.Errorf("not admitted after %v", want)
 		}
 	}
@@ -123,11 +123,11 @@ func TestLostTrial(t *testing.T) {
 	if !ok || !second {
 		t.Fatal("nothing was heard of the trial, and there is no second one")
 	}
-	if c := o.Report(Report{Now: now, Result: Success, Trial: second, Endpoints: 10}); c != Returned {
-		t.Fatalf("the second trial: got %d, want %d", c, Returned)
+	if c := o.Report(Report{Now: now, Result: Success, Trial: second, Endpoints: 10}); c != Readmitted {
+		t.Fatalf("the second trial: got %d, want %d", c, Readmitted)
 	}
-	if c := o.Report(Report{Now: now, Result: Success, Trial: first, Endpoints: 10}); c != Unchanged || e.Out() != 0 {
-		t.Errorf("a late trial: got %d, %d out; want %d, 0 out", c, e.Out(), Unchanged)
+	if c := o.Report(Report{Now: now, Result: Success, Trial: first, Endpoints: 10}); c != Unchanged || e.Ejected() != 0 {
+		t.Errorf("a late trial: got %d, %d out; want %d, 0 out", c, e.Ejected(), Unchanged)
 	}
 }
 
@@ -177,20 +177,20 @@ func TestFloor(t *testing.T) {
 			all = append(all, o)
 			changes[o.Report(Report{Now: now, Result: result, Endpoints: n})]++
 		}
-		if changes[Ejected]+changes[Away] != 3 || changes[Kept] != 1 || e.Out() != 3 {
-			t.Errorf("got changes %v, %d out; want three ejected and one kept", changes, e.Out())
+		if changes[Ejected]+changes[EjectedUnreachable] != 3 || changes[LastKept] != 1 || e.Ejected() != 3 {
+			t.Errorf("got changes %v, %d out; want three ejected and one kept", changes, e.Ejected())
 		}
 		all[0].Forget()
 		all[0].Forget()
-		if e.Out() != 2 {
-			t.Errorf("%d out after one of three was removed, want 2", e.Out())
+		if e.Ejected() != 2 {
+			t.Errorf("%d out after one of three was removed, want 2", e.Ejected())
 		}
-		if c := all[3].Report(Report{Now: now, Result: result, Endpoints: n}); c == Kept {
+		if c := all[3].Report(Report{Now: now, Result: result, Endpoints: n}); c == LastKept {
 			t.Errorf("after one was removed: got %d, want an ejection", c)
 		}
 		alone := e.Outlier()
-		if c := alone.Report(Report{Now: now, Result: result, Endpoints: 1}); c != Kept || !alone.Admits(now) {
-			t.Errorf("the only endpoint: got %d, want %d", c, Kept)
+		if c := alone.Report(Report{Now: now, Result: result, Endpoints: 1}); c != LastKept || !alone.MayPick(now) {
+			t.Errorf("the only endpoint: got %d, want %d", c, LastKept)
 		}
 	}
 }
@@ -208,14 +208,14 @@ func TestAway(t *testing.T) {
 	if c := o.Report(Report{Now: now, Result: Unknown, Endpoints: 3}); c != Unchanged {
 		t.Errorf("a client that goes away: got %d, want %d", c, Unchanged)
 	}
-	if c := o.Report(unreachable); c != Away || e.Out() != 1 {
-		t.Fatalf("unreachable: got %d, %d out; want %d, 1 out", c, e.Out(), Away)
+	if c := o.Report(unreachable); c != EjectedUnreachable || e.Ejected() != 1 {
+		t.Fatalf("unreachable: got %d, %d out; want %d, 1 out", c, e.Ejected(), EjectedUnreachable)
 	}
-	if c := o.Report(unreachable); c != Unchanged || e.Out() != 1 {
-		t.Errorf("the second report: got %d, %d out; want %d, 1 out", c, e.Out(), Unchanged)
+	if c := o.Report(unreachable); c != Unchanged || e.Ejected() != 1 {
+		t.Errorf("the second report: got %d, %d out; want %d, 1 out", c, e.Ejected(), Unchanged)
 	}
-	if o.Admits(now+24*time.Hour) || o.In() {
-		t.Errorf("after a day: admitted %v, in %v; want false, false", o.Admits(now+24*time.Hour), o.In())
+	if o.MayPick(now+24*time.Hour) || o.Admitted() {
+		t.Errorf("after a day: admitted %v, in %v; want false, false", o.MayPick(now+24*time.Hour), o.Admitted())
 	}
 	if c := o.Report(Report{Now: now + 1, Began: now - 1, Result: Success, Endpoints: 3}); c != Unchanged {
 		t.Errorf("an answer to an earlier request: got %d, want %d", c, Unchanged)
@@ -223,15 +223,15 @@ func TestAway(t *testing.T) {
 	if c := o.Report(Report{Now: now + 1, Began: now + 1, Result: Unknown, Endpoints: 3}); c != Unchanged {
 		t.Errorf("a client that goes away: got %d, want %d", c, Unchanged)
 	}
-	if c := o.Report(Report{Now: now + 1, Began: now + 1, Result: Failure, Endpoints: 3}); c != Returned || !o.In() || e.Out() != 0 {
-		t.Errorf("it was reached: got %d, %d out; want %d, 0 out", c, e.Out(), Returned)
+	if c := o.Report(Report{Now: now + 1, Began: now + 1, Result: Failure, Endpoints: 3}); c != Readmitted || !o.Admitted() || e.Ejected() != 0 {
+		t.Errorf("it was reached: got %d, %d out; want %d, 0 out", c, e.Ejected(), Readmitted)
 	}
 	o.Report(unreachable)
-	if c := o.Return(now + 2); c != Returned || !o.In() || e.Out() != 0 {
-		t.Errorf("Return: got %d, %d out; want %d, 0 out", c, e.Out(), Returned)
+	if c := o.Readmit(now + 2); c != Readmitted || !o.Admitted() || e.Ejected() != 0 {
+		t.Errorf("Readmit: got %d, %d out; want %d, 0 out", c, e.Ejected(), Readmitted)
 	}
-	if c := o.Return(now + 2); c != Unchanged || e.Out() != 0 {
-		t.Errorf("Return again: got %d, %d out; want %d, 0 out", c, e.Out(), Unchanged)
+	if c := o.Readmit(now + 2); c != Unchanged || e.Ejected() != 0 {
+		t.Errorf("Readmit again: got %d, %d out; want %d, 0 out", c, e.Ejected(), Unchanged)
 	}
 }
 
@@ -244,11 +244,11 @@ func TestAwayAndFailing(t *testing.T) {
 	report(t, o, now, false)
 	now += 2 * time.Second
 	_, trial := o.Begin(now)
-	if c := o.Report(Report{Now: now, Began: now, Trial: trial, Result: Unreachable, Endpoints: 3}); c != Away || e.Out() != 1 {
-		t.Errorf("unreachable: got %d, %d out; want %d, 1 out", c, e.Out(), Away)
+	if c := o.Report(Report{Now: now, Began: now, Trial: trial, Result: Unreachable, Endpoints: 3}); c != EjectedUnreachable || e.Ejected() != 1 {
+		t.Errorf("unreachable: got %d, %d out; want %d, 1 out", c, e.Ejected(), EjectedUnreachable)
 	}
-	if c := o.Return(now); c != Returned || e.Out() != 0 {
-		t.Errorf("Return: got %d, %d out; want %d, 0 out", c, e.Out(), Returned)
+	if c := o.Readmit(now); c != Readmitted || e.Ejected() != 0 {
+		t.Errorf("Readmit: got %d, %d out; want %d, 0 out", c, e.Ejected(), Readmitted)
 	}
 }
 
@@ -279,12 +279,12 @@ func TestEjectRandomly(t *testing.T) {
 			all[i].Forget()
 			all[i] = e.Outlier()
 		case 10:
-			all[i].Return(now)
+			all[i].Readmit(now)
 		case 1, 2, 3, 4, 5, 6, 7, 8, 9:
-			admits := all[i].Admits(now)
+			admits := all[i].MayPick(now)
 			ok, trial := all[i].Begin(now)
 			if ok != admits {
-				t.Fatalf("Admits %v, Begin %v", admits, ok)
+				t.Fatalf("MayPick %v, Begin %v", admits, ok)
 			}
 			if ok {
 				open = append(open, request{all[i], trial, now})
@@ -307,8 +307,8 @@ func TestEjectRandomly(t *testing.T) {
 				closed++
 			}
 		}
-		if closed != e.Out() || closed > n-1 {
-			t.Fatalf("%d gates are closed, %d counted, at most all but one allowed", closed, e.Out())
+		if closed != e.Ejected() || closed > n-1 {
+			t.Fatalf("%d gates are closed, %d counted, at most all but one allowed", closed, e.Ejected())
 		}
 	}
 }
@@ -326,7 +326,7 @@ func TestEjectConcurrently(t *testing.T) {
 				if ok, trial := o.Begin(now); ok {
 					o.Report(Report{Now: now, Began: now, Result: resultOf(rand.IntN(2) == 0), Trial: trial, Endpoints: 4, Random: rand.Uint64()})
 				}
-				if out := e.Out(); out < 0 || out > 3 {
+				if out := e.Ejected(); out < 0 || out > 3 {
 					t.Errorf("%d of 4 out, want 0 to 3", out)
 				}
 			}
@@ -353,7 +353,7 @@ func TestRefusedEjectPolicies(t *testing.T) {
 		}
 	}
 	o := ejector(t, fine).Outlier()
-	if o.Admits(0) != true {
+	if o.MayPick(0) != true {
 		t.Error("a new endpoint is not admitted")
 	}
 	_ = o.Report(Report{Now: 1, Result: Failure, Endpoints: math.MaxInt32, Random: math.MaxUint64})

@@ -22,7 +22,7 @@ func ExampleBalancer() {
 
 	first, _ := b.Pick(now)
 	change := b.Done(first, now, balance.Outcome{Latency: -1, Result: balance.Unreachable})
-	fmt.Println(change == balance.Away, b.Out(), "of", b.Len())
+	fmt.Println(change == balance.EjectedUnreachable, b.Ejected(), "of", b.Len())
 
 	for range 100 { // never the one that cannot be reached
 		t, _ := b.Pick(now)
@@ -31,7 +31,7 @@ func ExampleBalancer() {
 		}
 		b.Done(t, now, balance.Outcome{Latency: time.Millisecond, Result: balance.Success})
 	}
-	fmt.Println(b.Return(now, first.Endpoint.Addr) == balance.Returned, b.Out())
+	fmt.Println(b.Readmit(now, first.Endpoint.Addr) == balance.Readmitted, b.Ejected())
 	// Output:
 	// true 1 of 2
 	// true 0

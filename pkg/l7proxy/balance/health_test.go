@@ -16,8 +16,8 @@ func leave(t *testing.T, b *Balancer, addr netip.AddrPort) {
 	for range 1000 {
 		got := pick(t, b)
 		if got.Endpoint.Addr == addr {
-			if c := b.Done(got, at, unreachable); c != Away {
-				t.Fatalf("got %d, want %d", c, Away)
+			if c := b.Done(got, at, unreachable); c != EjectedUnreachable {
+				t.Fatalf("got %d, want %d", c, EjectedUnreachable)
 			}
 			return
 		}
@@ -44,8 +44,8 @@ func TestPickLeavesEjectedAlone(t *testing.T) {
 	if seen := picked(t, b); seen[list[0].Addr] || len(seen) != 2 {
 		t.Errorf("picked %v, want the two that are in", seen)
 	}
-	if b.Away(list[0].Addr) == nil || b.Away(list[1].Addr) != nil || b.Out() != 1 || b.Len() != 3 {
-		t.Errorf("%d of %d are out, want only %s of 3", b.Out(), b.Len(), list[0].Addr)
+	if b.EjectedUnreachable(list[0].Addr) == nil || b.EjectedUnreachable(list[1].Addr) != nil || b.Ejected() != 1 || b.Len() != 3 {
+		t.Errorf("%d of %d are out, want only %s of 3", b.Ejected(), b.Len(), list[0].Addr)
 	}
 	leave(t, b, list[1].Addr)
 	if seen := picked(t, b); len(seen) != 1 || !seen[list[2].Addr] {
@@ -56,16 +56,16 @@ func TestPickLeavesEjectedAlone(t *testing.T) {
 	if seen := picked(t, b, list[2].Addr); len(seen) != 2 {
 		t.Errorf("without the last: picked %v, want both ejected ones", seen)
 	}
-	if c := b.Return(at, list[0].Addr); c != Returned {
-		t.Errorf("Return: got %d, want %d", c, Returned)
+	if c := b.Readmit(at, list[0].Addr); c != Readmitted {
+		t.Errorf("Readmit: got %d, want %d", c, Readmitted)
 	}
 	if seen := picked(t, b, list[2].Addr); len(seen) != 1 || !seen[list[0].Addr] {
 		t.Errorf("after its return: picked %v, want only %s", seen, list[0].Addr)
 	}
-	if c := b.Leave(at, list[0].Addr); c != Away {
-		t.Errorf("Leave: got %d, want %d", c, Away)
+	if c := b.Eject(at, list[0].Addr); c != EjectedUnreachable {
+		t.Errorf("Eject: got %d, want %d", c, EjectedUnreachable)
 	}
-	if c := b.Leave(at, netip.MustParseAddrPort("192.0.2.1:80")); c != Unchanged {
+	if c := b.Eject(at, netip.MustParseAddrPort("192.0.2.1:80")); c != Unchanged {
 		t.Errorf("an endpoint of another service: got %d, want %d", c, Unchanged)
 	}
 }
@@ -77,7 +77,7 @@ func TestFailuresEject(t *testing.T) {
 	for range 100 {
 		b.Done(pick(t, b), at, failure)
 	}
-	if b.Out() != 0 {
+	if b.Ejected() != 0 {
 		t.Fatal("failures count although nobody asked for it")
 	}
 	accrual := &mesh.FailureAccrual{Consecutive: 3, MinPenalty: time.Second, MaxPenalty: time.Minute}
@@ -87,8 +87,8 @@ func TestFailuresEject(t *testing.T) {
 	for range 100 {
 		b.Done(pick(t, b), at, failure)
 	}
-	if b.Out() != 1 {
-		t.Fatalf("%d of two are out, want all but the last one", b.Out())
+	if b.Ejected() != 1 {
+		t.Fatalf("%d of two are out, want all but the last one", b.Ejected())
 	}
 	// One request tries it when the back-off has passed.
 	later := at + 2*time.Second
@@ -120,25 +120,25 @@ func TestUpdateKeepsHealth(t *testing.T) {
 	newer := *list[0].Workload
 	list[0].Workload = &newer
 	b.Update(at, list, nil, true)
-	if b.Away(list[0].Addr) == nil || b.Out() != 1 {
+	if b.EjectedUnreachable(list[0].Addr) == nil || b.Ejected() != 1 {
 		t.Error("an update forgot that the endpoint cannot be reached")
 	}
 	list[0].Ready = false
 	b.Update(at, list, nil, true)
 	list[0].Ready = true
 	b.Update(at, list, nil, true)
-	if b.Away(list[0].Addr) != nil || b.Out() != 0 {
+	if b.EjectedUnreachable(list[0].Addr) != nil || b.Ejected() != 0 {
 		t.Error("it is ready again, and not trusted")
 	}
 	leave(t, b, list[0].Addr)
 	list[0].Workload = &mesh.Workload{UID: "another pod with this address"}
 	b.Update(at, list, nil, true)
-	if b.Away(list[0].Addr) != nil || b.Out() != 0 {
+	if b.EjectedUnreachable(list[0].Addr) != nil || b.Ejected() != 0 {
 		t.Error("another pod has to answer for the one before")
 	}
 	leave(t, b, list[0].Addr)
 	b.Update(at, list[1:], nil, true)
-	if b.Out() != 0 {
+	if b.Ejected() != 0 {
 		t.Error("its place was not given back when it was removed")
 	}
 }
@@ -147,17 +147,17 @@ func TestAffinityLeavesEjectedAlone(t *testing.T) {
 	list := endpoints(3)
 	b := balancer(list)
 	first := pickFor(t, b, client(1))
-	b.Leave(at, first)
+	b.Eject(at, first)
 	second := pickFor(t, b, client(1))
 	if second == first {
 		t.Errorf("got %s, want an endpoint that can be reached", second)
 	}
-	b.Return(at, first)
+	b.Readmit(at, first)
 	if back := pickFor(t, b, client(1)); back != first {
 		t.Errorf("got %s, want %s, which has returned", back, first)
 	}
-	b.Leave(at, first)
-	b.Leave(at, second)
+	b.Eject(at, first)
+	b.Eject(at, second)
 	third := pickFor(t, b, client(1))
 	if got := pickFor(t, b, client(1), third); got != first {
 		t.Errorf("without the last: got %s, want %s", got, first)
@@ -188,9 +188,9 @@ func TestNearFirst(t *testing.T) {
 		t.Errorf("%d ready, want 4", n)
 	}
 	// An endpoint that was far and is near now keeps its state.
-	b.Return(at, near[0].Addr)
+	b.Readmit(at, near[0].Addr)
 	b.Update(at, list, nil, true)
-	if b.Away(near[1].Addr) == nil || b.Out() != 1 {
+	if b.EjectedUnreachable(near[1].Addr) == nil || b.Ejected() != 1 {
 		t.Error("the health was forgotten")
 	}
 }
@@ -199,7 +199,7 @@ func TestPickAmongEjectedDoesNotAllocate(t *testing.T) {
 	list := endpoints(5)
 	b := New()
 	b.Update(at, list[:2], list[2:], true)
-	b.Leave(at, list[0].Addr)
+	b.Eject(at, list[0].Addr)
 	if n := testing.AllocsPerRun(1000, func() {
 		got, _ := b.Pick(at, list[1].Addr)
 		b.Done(got, at, none)

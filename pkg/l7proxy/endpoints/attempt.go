@@ -111,7 +111,7 @@ func (a *Attempt) Done() {
 	}
 	a.balancer = nil
 	switch b.Done(a.ticket, a.heard, a.outcome) {
-	case balance.Away:
+	case balance.EjectedUnreachable:
 		a.set.unreachable(&a.Endpoint, a.why, b)
 	case balance.Ejected:
 		a.set.ejections.failures.Add(1)

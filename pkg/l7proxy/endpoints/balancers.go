@@ -131,7 +131,7 @@ func (b *balancers) all() []*balance.Balancer {
 // eject ejects the endpoint at addr, and returns the balancers that had it in.
 func (b *balancers) eject(addr netip.AddrPort) (out []*balance.Balancer) {
 	now := balance.Now()
-	return slices.DeleteFunc(b.all(), func(b *balance.Balancer) bool { return b.Leave(now, addr) != balance.Away })
+	return slices.DeleteFunc(b.all(), func(b *balance.Balancer) bool { return b.Eject(now, addr) != balance.EjectedUnreachable })
 }
 
 // onNode are the addresses of a node's endpoints that are in.
@@ -139,7 +139,7 @@ func (b *balancers) onNode(node string) map[netip.AddrPort]bool {
 	addrs := map[netip.AddrPort]bool{}
 	for _, one := range b.all() {
 		for _, e := range one.Ready() {
-			if e.Workload != nil && e.Workload.Node == node && e.In() {
+			if e.Workload != nil && e.Workload.Node == node && e.Admitted() {
 				addrs[e.Addr] = true
 			}
 		}

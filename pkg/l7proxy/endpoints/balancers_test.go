@@ -96,7 +96,7 @@ func TestServicePolicy(t *testing.T) {
 			ticket, _ := one.Pick(balance.Now())
 			one.Done(ticket, balance.Now(), balance.Outcome{Latency: time.Millisecond, Result: balance.Failure})
 		}
-		return one.Out()
+		return one.Ejected()
 	}
 	plain := &mesh.Service{Name: "s", Namespace: "n"}
 	strict := *plain

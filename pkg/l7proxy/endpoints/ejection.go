@@ -118,7 +118,7 @@ func (s *Set) ejected(e *ejection) *balance.Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range e.balancers {
-		if ep := b.Away(e.addr); ep != nil {
+		if ep := b.EjectedUnreachable(e.addr); ep != nil {
 			return ep
 		}
 	}
@@ -131,7 +131,7 @@ func (s *Set) readmit(e *ejection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range e.balancers {
-		b.Return(balance.Now(), e.addr)
+		b.Readmit(balance.Now(), e.addr)
 	}
 	e.over, e.balancers = time.Now(), nil
 }

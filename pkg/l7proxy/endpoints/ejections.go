@@ -33,7 +33,7 @@ func (s *Set) Counts() []Count {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key, pb := range b.byPort {
-		ejected := pb.Out()
+		ejected := pb.Ejected()
 		out = append(out, Count{
 			Namespace: key.namespace, Service: key.name, Port: key.port,
 			In: max(pb.Len()-ejected, 0), Ejected: ejected,
@@ -59,11 +59,11 @@ func (s *Set) Ejected() []Ejected {
 	defer b.mu.Unlock()
 	for key, pb := range b.byPort {
 		for _, e := range pb.Ready() {
-			if e.In() {
+			if e.Admitted() {
 				continue
 			}
 			is := Ejected{Service: fmt.Sprintf("%s/%s:%d", key.namespace, key.name, key.port), Endpoint: e.Addr, Cause: "failures"}
-			if e.Away() {
+			if e.Unreachable() {
 				is.Cause = "unreachable"
 			}
 			if w := e.Workload; w != nil {
