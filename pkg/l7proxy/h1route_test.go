@@ -249,7 +249,7 @@ func TestH1Mirror(t *testing.T) {
 	if _, body := c.response("POST"); body != "40000" {
 		t.Errorf("the request itself: %q", body)
 	}
-	if took := time.Since(began); took > request.MirrorTime/2 { // after which a copy is given up
+	if took := time.Since(began); took > request.MirrorTimeout/2 { // after which a copy is given up
 		t.Errorf("two requests took %v: the copies hold them up", took)
 	}
 	copied := map[string]bool{<-copies: true, <-copies: true} // before the first is answered: each has a connection of its own

@@ -100,7 +100,7 @@ func TestH2Chaos(t *testing.T) {
 		t.Errorf("%d exchanges for %d requests", n, clients*streams*requests)
 	}
 	s.proxy.lifetime.End() // the copies end with it
-	proxytest.Eventually(t, "no copy is left", func() bool { return s.proxy.core.Mirrors.UnderWay() == 0 })
+	proxytest.Eventually(t, "no copy is left", func() bool { return s.proxy.core.Mirrors.Active() == 0 })
 	later := balance.Now() + 24*time.Hour // when latencies are forgotten
 	view := s.store.View()
 	for key, vip := range s.services {

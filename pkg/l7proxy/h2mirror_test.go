@@ -69,7 +69,7 @@ func TestH2Mirror(t *testing.T) {
 		t.Errorf("the request itself: %q", body)
 	}
 	c.do("GET", "/stalled", nil)
-	if took := time.Since(began); took > request.MirrorTime/2 { // after which a copy is given up
+	if took := time.Since(began); took > request.MirrorTimeout/2 { // after which a copy is given up
 		t.Errorf("four requests took %v: the copies hold them up", took)
 	}
 	answer()
@@ -89,7 +89,7 @@ func TestH2Mirror(t *testing.T) {
 	}
 	// Six to nobody, and one that is too large.
 	proxytest.Eventually(t, "seven copies are counted as dropped", func() bool { return s.proxy.MirrorsDropped() == 7 })
-	proxytest.Eventually(t, "all but the stalled copy end", func() bool { return s.proxy.core.Mirrors.UnderWay() == 1 })
+	proxytest.Eventually(t, "all but the stalled copy end", func() bool { return s.proxy.core.Mirrors.Active() == 1 })
 	s.tap.Wait(t, tap.ResponseEnd, 5)
 
 	for _, ev := range s.tap.Events() {
@@ -104,7 +104,7 @@ func TestH2Mirror(t *testing.T) {
 func TestH2MirroredCalls(t *testing.T) {
 	s := newShop(t)
 	s.service("apex", grpcAnswers(t, echoes))
-	copies := make(chan struct{}, 2*request.MirrorsAtOnce)
+	copies := make(chan struct{}, 2*request.MaxMirrors)
 	s.service("shadow", grpcAnswers(t, func(s grpc.ServerStream) error {
 		copies <- struct{}{}
 		stalled(s.Context())
@@ -119,7 +119,7 @@ func TestH2MirroredCalls(t *testing.T) {
 	var calls atomic.Int64
 	for range 16 {
 		clients.Go(func() {
-			for calls.Add(1) <= request.MirrorsAtOnce+more {
+			for calls.Add(1) <= request.MaxMirrors+more {
 				got := new(wrapperspb.StringValue)
 				if err := cc.Invoke(t.Context(), "/t.T/Unary", wrapperspb.String("hello"), got); err != nil || got.Value != "hello" {
 					t.Errorf("%q %v", got.Value, err)
@@ -128,10 +128,10 @@ func TestH2MirroredCalls(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	for range request.MirrorsAtOnce {
+	for range request.MaxMirrors {
 		<-copies
 	}
-	if now, dropped := s.proxy.core.Mirrors.UnderWay(), s.proxy.MirrorsDropped(); now != request.MirrorsAtOnce || dropped != more {
-		t.Errorf("%d copies under way and %d dropped, want %d and %d", now, dropped, request.MirrorsAtOnce, more)
+	if now, dropped := s.proxy.core.Mirrors.Active(), s.proxy.MirrorsDropped(); now != request.MaxMirrors || dropped != more {
+		t.Errorf("%d copies under way and %d dropped, want %d and %d", now, dropped, request.MaxMirrors, more)
 	}
 }

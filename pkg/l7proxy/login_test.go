@@ -183,7 +183,7 @@ func TestLoginOfACopy(t *testing.T) {
 			s.route(rule)
 			alice := &loginClient{t, "http://" + s.to(s.services["apex"].String()), clientOf(t, http2)}
 			alice.says("Negotiate alice", "200 alice")
-			proxytest.Eventually(t, "the copy is made", func() bool { return s.proxy.core.Mirrors.UnderWay() == 0 })
+			proxytest.Eventually(t, "the copy is made", func() bool { return s.proxy.core.Mirrors.Active() == 0 })
 			stranger := &loginClient{t, "http://" + s.to(s.services["shadow"].String()), clientOf(t, http2)}
 			for range 5 {
 				stranger.says("", "401 ")

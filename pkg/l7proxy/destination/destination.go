@@ -94,7 +94,7 @@ type Target interface {
 type Query struct {
 	Client  *tap.Peer // its identity is proved, or empty
 	Session uint32    // whose connections to the application are its own
-	To      *Backend  // where routes send the request, nil if they do not say
+	Backend *Backend  // where routes send the request, nil if they do not say
 	Exclude []netip.AddrPort
 	Prefer  []netip.AddrPort // endpoints that the session has connections of its own to
 }

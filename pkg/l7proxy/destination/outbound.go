@@ -137,7 +137,7 @@ var errUnsaid = errors.New("the controller does not say whose address it is, and
 // Pick implements Target.
 func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 	d, k := t.directory, t.look()
-	to := q.To
+	to := q.Backend
 	if to == nil {
 		to = &k.Backend
 	}

@@ -149,9 +149,9 @@ func (d *session) exchange() bool {
 	if d.s.HasLogin() {
 		d.checkPrivate()
 	}
-	d.tried = request.Tried{To: d.plan.Backend()}
+	d.tried = request.Tried{Backend: d.plan.Backend()}
 	d.startMirrors(kind)
-	if err := d.s.Pick(&d.first, d.tried.To); err != nil {
+	if err := d.s.Pick(&d.first, d.tried.Backend); err != nil {
 		d.mirrorBody(kind)
 		return d.fail(upstream.ReasonOf(err), kind, keep && d.body.Done())
 	}

@@ -80,7 +80,7 @@ func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *en
 	if !d.describe(&failure, h) {
 		return nil
 	}
-	left := request.Unlimited
+	left := request.NoDeadline
 	if !d.deadline.IsZero() {
 		left = time.Until(d.deadline)
 	}
@@ -101,7 +101,7 @@ func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *en
 	if !d.pause(wait) {
 		return nil
 	}
-	next, err := d.s.PickOther(d.tried.To, failed.Peer.Addr)
+	next, err := d.s.PickOther(d.tried.Backend, failed.Peer.Addr)
 	if err != nil {
 		return nil
 	}

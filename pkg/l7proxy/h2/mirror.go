@@ -62,7 +62,7 @@ func (st *stream) startCopy(to *destination.Backend, b *h2conn.Batch) {
 	copied.resp.dst, copied.resp.sink = nil, true
 	copied.mu.Lock()
 	defer copied.mu.Unlock()
-	copied.limit = copied.after(request.MirrorTime, wholeStream, (*stream).requestLate)
+	copied.limit = copied.after(request.MirrorTimeout, wholeStream, (*stream).requestLate)
 	copied.copy.unhook = context.AfterFunc(st.client.s.Lifetime.Ended, func() {
 		var b h2conn.Batch
 		copied.clientGone(mesh.ReasonClientReset, http2.Cancel, &b)

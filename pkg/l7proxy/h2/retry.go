@@ -81,7 +81,7 @@ func (st *stream) failover(why mesh.Reason, b *h2conn.Batch) bool {
 // state is what became of the attempts so far.
 func (st *stream) state() *retryState {
 	if st.again == nil {
-		st.again = &retryState{tried: request.Tried{To: st.to()}}
+		st.again = &retryState{tried: request.Tried{Backend: st.to()}}
 	}
 	return st.again
 }
@@ -122,7 +122,7 @@ func (st *stream) retry(failure retry.Attempt, b *h2conn.Batch) bool {
 	}
 	failure.GRPC, failure.Method = st.grpc, fieldValue(st.fields, ":method")
 	failure.ResponseStarted, failure.BodyKept = st.answered, st.resendable()
-	left := request.Unlimited
+	left := request.NoDeadline
 	if st.deadline != 0 {
 		left = st.deadline - balance.Now()
 	}

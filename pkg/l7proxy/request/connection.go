@@ -9,8 +9,8 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// ConnEvent is what tap is told of a connection that carries no requests; a is nil
-// where no endpoint was chosen.
+// ConnEvent makes the tap event of a connection that carries no requests. a is nil if no
+// endpoint was chosen.
 func (s *Session) ConnEvent(a *endpoints.Attempt) tap.Event {
 	e := tap.Event{
 		Direction: s.Direction, Base: s.ID,
@@ -36,14 +36,14 @@ func (s *Session) destination() tap.Peer {
 	return s.Target.Peer()
 }
 
-// Emit tells tap.
+// Emit sends the event to tap, with this kind and time.
 func (s *Session) Emit(e *tap.Event, kind tap.Kind, at time.Time) {
 	e.Kind, e.Time = kind, at
 	s.Tap.Emit(e)
 }
 
-// FailConn ends a connection that got no further: the client sees a reset, tap
-// the reason. a is the attempt that failed, if there was one.
+// FailConn resets the client's connection after a failure, and reports the reason to tap.
+// a is the attempt that failed; nil: there was none.
 func (s *Session) FailConn(a *endpoints.Attempt, err error) {
 	s.ReportFailure(a, err)
 	_ = s.Client.Reset()

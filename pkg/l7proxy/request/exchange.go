@@ -10,15 +10,15 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Exchange is one request and its response as tap and the metrics see them.
-// A driver calls Begin, then Chose, Response and End as far as the request
-// gets; End exactly once. The zero value is ready and can be reused.
+// Exchange reports one request and its response to tap and the metrics. A driver calls
+// Begin, then Chose and Response if the request gets that far, and then End, exactly
+// once. The zero value is ready to use, and can be reused after End.
 type Exchange struct {
 	session *Session
 	event   tap.Event
 	began   time.Time
-	shown   bool // RequestInit was emitted
-	said    mesh.Reason
+	shown   bool        // RequestInit was emitted
+	said    mesh.Reason // see PeerReason
 }
 
 // Line is what is known of a request from its head. The strings may be empty if
@@ -46,16 +46,16 @@ func (x *Exchange) Begin(s *Session, stream uint64, line Line) {
 	}
 }
 
-// Began is when the exchange began.
+// Began returns the time when the exchange began.
 func (x *Exchange) Began() time.Time { return x.began }
 
 // Routed records the rule that the request matched.
 func (x *Exchange) Routed(rule *route.Rule) { x.event.Route, x.event.Rule = rule.Route, rule.Label }
 
-// Retried counts an attempt for which the routes asked.
+// Retried counts a retry.
 func (x *Exchange) Retried() { x.event.Retries++ }
 
-// Chose records the endpoint and shows the request to the readers of tap.
+// Chose records the endpoint, and reports the request to tap if it was not reported yet.
 func (x *Exchange) Chose(a *endpoints.Attempt) {
 	x.event.Destination = a.Found.Peer
 	if x.event.Direction == mesh.Outbound {
@@ -90,15 +90,15 @@ func (x *Exchange) PeerReason(reason string) {
 
 // End is how an exchange ended.
 type End struct {
-	Reason                  mesh.Reason // ReasonNone: complete
-	Status                  int         // HTTP, of an answer of the proxy's own; 0: the reason's
+	Reason                  mesh.Reason // ReasonNone: the response is complete
+	Status                  int         // HTTP status of a response of the proxy itself; 0: that of Reason
 	GRPCStatus              int         // of a gRPC call
 	Reset                   bool
 	ResetCode               uint32 // HTTP/2 error code
 	RequestLen, ResponseLen uint64 // body bytes
 }
 
-// End closes the exchange.
+// End ends the exchange and reports it to tap.
 func (x *Exchange) End(end End) {
 	x.show()
 	now := time.Now()
@@ -119,7 +119,7 @@ func (x *Exchange) End(end End) {
 
 func (x *Exchange) emit(kind tap.Kind, at time.Time) {
 	if x.session == nil {
-		return // it is of a mirrored copy
+		return // the exchange is a mirrored copy, which is not reported
 	}
 	x.event.Kind, x.event.Time = kind, at
 	x.session.Core.Tap.Emit(&x.event)

@@ -13,20 +13,20 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// furtherEndpoints is how many other endpoints are tried when one cannot be
+// furtherEndpoints is the number of other endpoints that are tried if one cannot be
 // reached.
 const furtherEndpoints = 2
 
 // Tried are the endpoints that were tried for one request or connection.
 type Tried struct {
-	To    *destination.Backend // where the routes send it, nil where they do not say
-	n     int
-	addrs [furtherEndpoints]netip.AddrPort
+	Backend *destination.Backend // chosen by the routes; nil: no route applies
+	n       int
+	addrs   [furtherEndpoints]netip.AddrPort
 }
 
-// Failover chooses an endpoint in place of one that could not be reached; nil if
-// there is none, or enough were tried. The attempt that failed is still to be
-// Done with.
+// Failover chooses another endpoint after one that could not be reached. It returns nil
+// if there is none, or if enough were tried. The caller must still call Done of the
+// failed attempt.
 func (s *Session) Failover(failed *endpoints.Attempt, why mesh.Reason, tried *Tried) *endpoints.Attempt {
 	if !failed.Balanced || !upstream.TriesNextEndpoint(why) && why != mesh.ReasonOverload || tried.n == len(tried.addrs) {
 		return nil
@@ -34,14 +34,13 @@ func (s *Session) Failover(failed *endpoints.Attempt, why mesh.Reason, tried *Tr
 	tried.addrs[tried.n] = failed.Peer.Addr
 	tried.n++
 	next := new(endpoints.Attempt)
-	if s.Pick(next, tried.To, tried.addrs[:tried.n]...) != nil {
+	if s.Pick(next, tried.Backend, tried.addrs[:tried.n]...) != nil {
 		return nil
 	}
 	return next
 }
 
-// PickOther chooses another endpoint than not, or that one again where there is
-// no other.
+// PickOther chooses another endpoint than not, or the same one if there is no other.
 func (s *Session) PickOther(to *destination.Backend, not netip.AddrPort) (*endpoints.Attempt, error) {
 	a := new(endpoints.Attempt)
 	if s.Pick(a, to, not) == nil {
@@ -66,9 +65,9 @@ func NotReached(a *endpoints.Attempt, grpc bool, status int, said string) mesh.R
 	return mesh.ReasonNone
 }
 
-// Reach picks an endpoint and connects to it, or to another where it cannot be
-// reached: nothing was sent yet. The attempt is nil when no endpoint could be
-// chosen, and is to be Done with only when the error is nil.
+// Reach picks an endpoint and connects to it. If it cannot be reached, Reach tries others:
+// nothing was sent yet. The attempt is nil if no endpoint could be picked. The caller must
+// call Done of the attempt only if the error is nil.
 func (s *Session) Reach(ctx context.Context, alpn string) (*endpoints.Attempt, conn.Conn, error) {
 	a := new(endpoints.Attempt)
 	if err := s.Pick(a, nil); err != nil {

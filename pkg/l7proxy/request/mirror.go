@@ -10,33 +10,35 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 )
 
-// Bounds of mirroring: no request waits for the answers, and so nothing slows down
-// the clients whose requests are copied.
+// Limits of mirroring. They are needed because no request waits for the responses to its
+// copies, so that slow copies do not slow down the clients.
 const (
-	MirrorsAtOnce = 256
-	MirrorTime    = 15 * time.Second // that a copy may take
+	MaxMirrors    = 256
+	MirrorTimeout = 15 * time.Second // of one copy
 )
 
-// Mirrors are the copies of requests that are under way. The zero value is ready.
+// Mirrors counts the copies of requests that are under way. The zero value is ready to
+// use.
 type Mirrors struct {
 	running sync.WaitGroup
 	now     atomic.Int64
 	dropped atomic.Uint64
 }
 
-// Dropped counts copies that were not made: too many at once, no endpoint, a body
-// over the replay limit, or no whole answer.
+// Dropped counts copies that were not made or got no complete response: because too many
+// were under way, there was no endpoint, or the body exceeded the replay limit.
 func (m *Mirrors) Dropped() uint64 { return m.dropped.Load() }
 
-// UnderWay counts copies that were begun and have not ended.
-func (m *Mirrors) UnderWay() int { return int(m.now.Load()) }
+// Active counts copies that were begun and have not ended.
+func (m *Mirrors) Active() int { return int(m.now.Load()) }
 
-// Drop counts copies that were not made.
+// Drop counts n copies that were not made.
 func (m *Mirrors) Drop(n int) { m.dropped.Add(uint64(n)) }
 
-// Enter begins a copy, if there are not too many; Leave ends it.
+// Enter begins a copy and returns true, or counts it as dropped if MaxMirrors are under
+// way. Leave must be called when the copy ends.
 func (m *Mirrors) Enter() bool {
-	if m.now.Add(1) > MirrorsAtOnce {
+	if m.now.Add(1) > MaxMirrors {
 		m.now.Add(-1)
 		m.dropped.Add(1)
 		return false
@@ -45,32 +47,32 @@ func (m *Mirrors) Enter() bool {
 	return true
 }
 
-// Leave ends a copy. whole: it was answered.
-func (m *Mirrors) Leave(whole bool) {
-	if !whole {
+// Leave ends a copy. complete: it got a complete response.
+func (m *Mirrors) Leave(complete bool) {
+	if !complete {
 		m.dropped.Add(1)
 	}
 	m.now.Add(-1)
 	m.running.Done()
 }
 
-// Start runs send in a goroutine of its own, if there are not too many. ctx ends
-// with parent, or when the copy has had its time.
+// Start begins a copy by running send in a new goroutine, unless MaxMirrors are under
+// way. ctx ends with parent, or after MirrorTimeout.
 func (m *Mirrors) Start(parent context.Context, send func(ctx context.Context) error) {
 	if !m.Enter() {
 		return
 	}
 	go func() {
-		ctx, cancel := context.WithTimeout(parent, MirrorTime)
+		ctx, cancel := context.WithTimeout(parent, MirrorTimeout)
 		defer cancel()
 		m.Leave(send(ctx) == nil)
 	}()
 }
 
-// Wait waits for those under way.
+// Wait waits until no copy is under way.
 func (m *Mirrors) Wait() { m.running.Wait() }
 
-// Mirrored yields the backends that get a copy of this request.
+// Mirrored yields the backends to which a copy of this request is sent.
 func (p *Plan) Mirrored(yield func(*destination.Backend) bool) {
 	if p.Action == nil {
 		return

@@ -10,14 +10,15 @@ import (
 	"github.com/underlane/underlane/pkg/retry"
 )
 
-// Retries are the attempts of one request that the routes asked for.
+// Retries counts the retries of one request.
 type Retries struct{ n int }
 
-// Unlimited stands for a request without a deadline.
-const Unlimited = time.Duration(math.MaxInt64)
+// NoDeadline is the time left for a request without a deadline.
+const NoDeadline = time.Duration(math.MaxInt64)
 
-// Next decides whether a request that failed so is sent again, and after how long.
-// left is the time until the request's deadline. The Service's budget is charged.
+// Next decides whether a request that has failed is retried, and how long to wait before.
+// left is the time until the request's deadline. It takes the retry from the Service's
+// budget.
 func (r *Retries) Next(s *Session, p *Plan, failure retry.Attempt, left time.Duration) (wait time.Duration, ok bool) {
 	policy := p.Policy()
 	if !policy.RetriesSent() {
@@ -38,14 +39,15 @@ func (r *Retries) Next(s *Session, p *Plan, failure retry.Attempt, left time.Dur
 	return wait, true
 }
 
-// Begin counts an attempt that Next has allowed.
+// Begin counts a retry that Next has allowed.
 func (r *Retries) Begin(x *Exchange) {
 	r.n++
 	x.Retried()
 }
 
-// Cause is what a failure without an answer is to the retry policy; false: such a
-// request is not sent again. unsent: the endpoint was not connected to.
+// Cause converts the reason of a failure without a response to a cause for the retry
+// policy. It returns false if such a request is not retried. unsent: there was no
+// connection to the endpoint.
 func Cause(why mesh.Reason, unsent bool) (retry.Cause, bool) {
 	switch {
 	case why == mesh.ReasonTimeout:
@@ -58,5 +60,5 @@ func Cause(why mesh.Reason, unsent bool) (retry.Cause, bool) {
 	return 0, false
 }
 
-// Count is how many attempts were begun.
+// Count is the number of retries that were begun.
 func (r *Retries) Count() int { return r.n }

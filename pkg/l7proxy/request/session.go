@@ -80,7 +80,7 @@ func (s *Session) KeepsConnections() bool { return s.HasLogin() && !s.gone.Load(
 // new. The error is a *mesh.ReasonError. Only one goroutine at a time may call Pick.
 func (s *Session) Pick(a *endpoints.Attempt, to *destination.Backend, exclude ...netip.AddrPort) error {
 	err := s.Target.Pick(a, destination.Query{
-		Client: &s.Source, Session: s.ID, To: to, Exclude: exclude, Prefer: s.preferred(),
+		Client: &s.Source, Session: s.ID, Backend: to, Exclude: exclude, Prefer: s.preferred(),
 	})
 	if s.HasLogin() {
 		a.Private(s.ID)
