@@ -17,6 +17,7 @@ var (
 	qualified  = regexp.MustCompile(`^([a-z]\w*)\.[A-Z]\w*(?:\.\w+)?(?:\(\))?$`)
 	// Between two names of one list, and between a name and where it is.
 	alongside = regexp.MustCompile(`^(?:,|,? and|,? or)\s+$`)
+	ourPath   = regexp.MustCompile(`^[\w*./-]*$`)
 	inside    = regexp.MustCompile(`^(?:,? (?:in|of)|,|:| \()\s*$`)
 )
 
@@ -88,7 +89,7 @@ func trimPath(word string) string {
 // isOurs tells a path that begins with a directory at the top of the repository.
 func (c *code) isOurs(word string) bool {
 	top, rest, ok := strings.Cut(trimPath(word), "/")
-	return ok && c.paths[top] && regexp.MustCompile(`^[\w*./-]*$`).MatchString(rest)
+	return ok && c.paths[top] && ourPath.MatchString(rest)
 }
 
 // dirs are the directories that the spans name, and those of the files they name.
@@ -127,7 +128,7 @@ func TestClaims(t *testing.T) {
 	}
 	// Were the form of the pages to change, the check would find nothing to look at.
 	const page, few = "docs/ARCHITECTURE.md", 20
-	empty := &code{files: map[string]map[string]bool{}, packages: c.packages, paths: c.paths}
+	empty := &code{files: map[string]map[string]bool{}, packages: c.packages, inDir: c.inDir, paths: c.paths}
 	for p := range c.files {
 		empty.files[p] = map[string]bool{}
 	}

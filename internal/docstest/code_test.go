@@ -16,15 +16,19 @@ import (
 type code struct {
 	files    map[string]map[string]bool // by path: names, and Type.Member
 	packages map[string][]string        // directories by name of package
+	inDir    map[string][]string        // the paths of files, by directory
 	paths    map[string]bool            // all files and directories
 }
 
-var comment = regexp.MustCompile(`(?s)/\*.*?\*/|//[^\n]*`)
+var (
+	comment = regexp.MustCompile(`(?s)/\*.*?\*/|//[^\n]*`)
+	word    = regexp.MustCompile(`\w+`)
+)
 
 // newCode reads the sources; paths are all paths of the repository.
 func newCode(t *testing.T, paths []string, read func(path string) string) *code {
 	t.Helper()
-	c := &code{files: map[string]map[string]bool{}, packages: map[string][]string{}, paths: map[string]bool{}}
+	c := &code{files: map[string]map[string]bool{}, packages: map[string][]string{}, inDir: map[string][]string{}, paths: map[string]bool{}}
 	for _, p := range paths {
 		for dir := p; dir != "."; dir = path.Dir(dir) {
 			c.paths[dir] = true
@@ -41,9 +45,12 @@ func newCode(t *testing.T, paths []string, read func(path string) string) *code 
 			}
 		case ".c", ".h", ".proto", ".sh":
 			c.files[p] = map[string]bool{}
-			for _, word := range regexp.MustCompile(`\w+`).FindAllString(comment.ReplaceAllString(read(p), ""), -1) {
+			for _, word := range word.FindAllString(comment.ReplaceAllString(read(p), ""), -1) {
 				c.files[p][word] = true
 			}
+		}
+		if c.files[p] != nil {
+			c.inDir[path.Dir(p)] = append(c.inDir[path.Dir(p)], p)
 		}
 	}
 	return c
@@ -136,26 +143,29 @@ func (c *code) exists(name string) bool {
 // declares says whether the file, or one of the files of the directory, at p
 // declares name, which may be qualified by its package, its type, or both.
 func (c *code) declares(p, name string) bool {
-	name = strings.TrimSuffix(name, "()")
-	for file, names := range c.files {
-		if file != p && (path.Dir(file) != p || strings.HasSuffix(file, "_test.go")) {
-			continue
-		}
-		if names[name] {
-			return true
-		}
-		if pkg, rest, ok := strings.Cut(name, "."); ok && names[rest] && slices.Contains(c.packages[pkg], path.Dir(file)) {
-			return true
-		}
+	if c.files[p] != nil {
+		return c.fileDeclares(p, name)
 	}
-	return false
+	return slices.ContainsFunc(c.inDir[p], func(file string) bool {
+		return !strings.HasSuffix(file, "_test.go") && c.fileDeclares(file, name)
+	})
 }
 
-// where lists the files that declare name, for people who look for it.
+// fileDeclares is declares for one file.
+func (c *code) fileDeclares(file, name string) bool {
+	name = strings.TrimSuffix(name, "()")
+	if c.files[file][name] {
+		return true
+	}
+	pkg, rest, ok := strings.Cut(name, ".")
+	return ok && c.files[file][rest] && slices.Contains(c.packages[pkg], path.Dir(file))
+}
+
+// where lists some files that declare name, so that the message says where it is.
 func (c *code) where(name string) []string {
 	var out []string
 	for file := range maps.Keys(c.files) {
-		if c.declares(file, name) && !strings.HasSuffix(file, "_test.go") {
+		if c.fileDeclares(file, name) && !strings.HasSuffix(file, "_test.go") {
 			out = append(out, file)
 		}
 	}

@@ -1,6 +1,7 @@
 package docstest
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -72,27 +73,32 @@ func pages(t *testing.T) []string {
 	return out
 }
 
-var built = struct {
-	sync.Mutex
-	programs map[string]string
-}{programs: map[string]string{}}
+// programs are the commands of this repository whose help the tests read.
+var programs = []string{"cmd/agent", "cmd/controller", "cmd/underlane", "test/lab/cmd/lab"}
 
-// program builds a command of this repository, once.
-func program(t *testing.T, pkg string) string {
-	t.Helper()
-	built.Lock()
-	defer built.Unlock()
-	if path := built.programs[pkg]; path != "" {
-		return path
+// buildPrograms builds them all at once, because a linker alone leaves processors idle.
+var buildPrograms = sync.OnceValue(func() error {
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", dir+"/")
+	for _, pkg := range programs {
+		cmd.Args = append(cmd.Args, "./"+pkg)
 	}
-	path := filepath.Join(dir, filepath.Base(pkg))
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "./"+pkg)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", pkg, err, out)
+		return fmt.Errorf("build %v: %w\n%s", programs, err, out)
 	}
-	built.programs[pkg] = path
-	return path
+	return nil
+})
+
+// program returns the path of a command of this repository.
+func program(t *testing.T, pkg string) string {
+	t.Helper()
+	if !slices.Contains(programs, pkg) {
+		t.Fatalf("%s is not among the programs that are built", pkg)
+	}
+	if err := buildPrograms(); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, filepath.Base(pkg))
 }
 
 var dir string
