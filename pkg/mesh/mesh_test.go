@@ -28,6 +28,14 @@ func TestReasonTable(t *testing.T) {
 			t.Errorf("ParseReason(%q) = %d, want ReasonNone", name, got)
 		}
 	}
+	// A pod may end while it works on a request: that another endpoint gets it without
+	// regard to its method is for connections that were not made.
+	for r := ReasonNone; r < NumReasons; r++ {
+		want := r == ReasonConnectRefused || r == ReasonConnectTimeout || r == ReasonConnectFailed
+		if got := r.Unreached(); got != want {
+			t.Errorf("%q.Unreached() = %v, want %v", r, got, want)
+		}
+	}
 	err := Fail(ReasonTimeout, io.EOF)
 	if !errors.Is(err, io.EOF) {
 		t.Errorf("errors.Is(%v, io.EOF) = false, want true", err)

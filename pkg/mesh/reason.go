@@ -37,6 +37,7 @@ const (
 	ReasonFault                 // the route makes requests fail on purpose
 	ReasonRateLimited           // the server's workload is over its rate limit
 	ReasonNotSupported          // the endpoint does not support the protocol that the request asks for
+	ReasonPodGone               // the endpoint's pod has ended
 
 	NumReasons
 )
@@ -82,6 +83,7 @@ var reasonTable = [NumReasons]reasonRow{
 	ReasonFault:          {"fault", 503, 14, "the route makes this request fail on purpose"},
 	ReasonRateLimited:    {"rate-limited", 429, 8, "the server's workload lets in no more requests for now"},
 	ReasonNotSupported:   {"not-supported", 501, 12, "the endpoint does not take the protocol that the request asks for"},
+	ReasonPodGone:        {"pod-gone", 503, 14, "the endpoint's pod has ended"},
 }
 
 var reasonByName = func() map[string]Reason {
@@ -111,7 +113,8 @@ func (r Reason) GRPCCode() int { return reasonTable[r].grpc }
 func (r Reason) Text() string { return reasonTable[r].text }
 
 // NotReached reports whether r means that no application has seen the request.
-// Such a request may be sent to another endpoint, whatever its method.
+// Such a request may be sent to another endpoint, whatever its method. It is false of
+// ReasonPodGone: a pod can end while it works on a request.
 func (r Reason) NotReached() bool {
 	return r == ReasonConnectRefused || r == ReasonConnectTimeout || r == ReasonConnectFailed
 }

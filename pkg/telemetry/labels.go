@@ -169,4 +169,5 @@ var errnos = [mesh.NumReasons]string{
 	mesh.ReasonReset:          "ECONNRESET",
 	mesh.ReasonUpstreamReset:  "ECONNRESET",
 	mesh.ReasonClientReset:    "ECONNRESET",
+	mesh.ReasonPodGone:        "ECONNRESET",
 }

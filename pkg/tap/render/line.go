@@ -69,7 +69,7 @@ func closeVerb(e *tap.Event) string {
 		return "close"
 	case mesh.ReasonRefused, mesh.ReasonConnectRefused:
 		return "refused"
-	case mesh.ReasonReset, mesh.ReasonUpstreamReset, mesh.ReasonClientReset:
+	case mesh.ReasonReset, mesh.ReasonUpstreamReset, mesh.ReasonClientReset, mesh.ReasonPodGone:
 		return "reset"
 	case mesh.ReasonPolicyDenied, mesh.ReasonNoIdentity, mesh.ReasonFailClosed:
 		return "denied"
