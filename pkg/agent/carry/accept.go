@@ -20,11 +20,14 @@ type Handler interface {
 }
 
 func (c *Carrier) outbound(p *pod, conn *rawio.Conn) {
-	w := c.begin(p, conn)
+	w, ended := c.begin(p, conn, p.conns)
 	if w == nil {
 		return
 	}
-	defer c.end(p, conn)
+	defer c.end(p, conn, p.conns)
+	if ended {
+		return // it was made by a program that has ended, too
+	}
 	original, ok := p.Original(conn.Local(), conn.Remote())
 	if !ok {
 		c.stray(conn, w, mesh.Outbound)
@@ -34,14 +37,18 @@ func (c *Carrier) outbound(p *pod, conn *rawio.Conn) {
 }
 
 func (c *Carrier) inbound(p *pod, conn *rawio.Conn) {
-	w := c.begin(p, conn)
+	w, ended := c.begin(p, conn, p.callers)
 	if w == nil {
 		return
 	}
-	defer c.end(p, conn)
+	defer c.end(p, conn, p.callers)
 	if conn.Local().Addr().IsLoopback() {
 		c.stray(conn, w, mesh.Inbound)
 		return
+	}
+	if ended { // the client is told that, as far as the pod's network still carries it
+		timer := time.AfterFunc(c.farewell, func() { cut([]*rawio.Conn{conn}) })
+		defer timer.Stop()
 	}
 	c.handler.ServeInbound(conn, w)
 }

@@ -31,7 +31,8 @@ type Options struct {
 // are safe for concurrent use.
 type Carrier struct {
 	Options
-	handler Handler // set once, before the first pod
+	handler  Handler       // set once, before the first pod
+	farewell time.Duration // farewellTime
 
 	closing atomic.Bool // the listeners are closed, or are about to be
 
@@ -52,14 +53,15 @@ type pod struct {
 	known     bool                     // the state has had it
 	ended     bool                     // its containers have ended
 	open      int                      // accepted connections that are being served
-	conns     map[*rawio.Conn]struct{} // accepted ones, and those that were dialled from or into the pod
+	conns     map[*rawio.Conn]struct{} // accepted from the pod, and dialled from it or into it
+	callers   map[*rawio.Conn]struct{} // accepted from its clients
 }
 
 // New makes a Carrier without pods. Serve must be called before the first Carry.
 func New(o Options) *Carrier {
 	return &Carrier{
-		Options: o,
-		pods:    make(map[*redirect.Pod]*pod), byUID: make(map[string]*pod), byCookie: make(map[uint64]*pod),
+		Options: o, farewell: farewellTime,
+		pods: make(map[*redirect.Pod]*pod), byUID: make(map[string]*pod), byCookie: make(map[uint64]*pod),
 		endpoints: make(map[netip.Addr]*endpoint),
 	}
 }
@@ -69,7 +71,7 @@ func (c *Carrier) Serve(h Handler) { c.handler = h }
 
 // Carry accepts and dials for w, which is enrolled as e, until Retire.
 func (c *Carrier) Carry(w *mesh.Workload, e *redirect.Pod) {
-	p := &pod{Pod: e, workload: w, conns: make(map[*rawio.Conn]struct{})}
+	p := &pod{Pod: e, workload: w, conns: make(map[*rawio.Conn]struct{}), callers: make(map[*rawio.Conn]struct{})}
 	_, p.known = c.State.View().WorkloadByUID(w.UID)
 	c.mu.Lock()
 	c.pods[e], c.byUID[w.UID], c.byCookie[e.Cookie()] = p, p, p
@@ -127,26 +129,27 @@ func (c *Carrier) forget(p *pod) {
 	}
 }
 
-// begin counts an accepted connection of the pod. nil: the pod was dropped, or has
-// ended.
-func (c *Carrier) begin(p *pod, conn *rawio.Conn) *mesh.Workload {
+// begin counts an accepted connection of the pod among those of set, its conns or
+// callers. nil: the pod was dropped. ended: it has ended.
+func (c *Carrier) begin(p *pod, conn *rawio.Conn, set map[*rawio.Conn]struct{}) (w *mesh.Workload, ended bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pods[p.Pod] != p || p.ended {
-		return nil
+	if c.pods[p.Pod] != p {
+		return nil, false
 	}
 	p.open++
-	p.conns[conn] = struct{}{}
+	set[conn] = struct{}{}
 	p.Hold()
-	return p.workload
+	return p.workload, p.ended
 }
 
-func (c *Carrier) end(p *pod, conn *rawio.Conn) {
+// end is the end of what begin began.
+func (c *Carrier) end(p *pod, conn *rawio.Conn, set map[*rawio.Conn]struct{}) {
 	defer p.Release()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p.open--
-	delete(p.conns, conn)
+	delete(set, conn)
 	c.forget(p)
 }
 

@@ -252,7 +252,7 @@ func TestConnectionsOutliveTheMesh(t *testing.T) {
 	}
 	if _, err := network.Dial(t.Context(), "uid-a", netip.AddrPortFrom(peerAddr, 1)); err == nil {
 		t.Error("a connection to a port without a listener")
-	} else if _, gone := network.pod("uid-a"); gone != nil {
+	} else if _, gone := network.pod("uid-a", errEnded); gone != nil {
 		t.Errorf("a pod with connections cannot be dialled in: %v", gone)
 	}
 	if !client.Idle() {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/state"
 )
@@ -31,9 +32,20 @@ type State interface {
 // refused, while no other pod has it.
 const refuseFor = 10 * time.Second
 
-// errEnded is a failure to reach a pod that has ended. It is no error of the network:
-// other pods of the same node can be reached.
-var errEnded = errors.New("the pod has ended")
+// farewellTime is how long the connections of a pod's clients outlive the pod. Meanwhile
+// the requests on them are answered with the reason. A reset alone would not tell the
+// agent of the client's node that the pod has ended. The container runtime waits for this
+// time, so it is short.
+const farewellTime = 50 * time.Millisecond
+
+var (
+	// errEnded is a failure to reach a pod that has ended. It is no error of the
+	// network: other pods of the same node can be reached.
+	errEnded = mesh.Fail(mesh.ReasonPodGone, errors.New("the pod has ended"))
+	// errClientEnded is the failure of a connection whose own pod has ended. It says
+	// nothing about the endpoint.
+	errClientEnded = mesh.Fail(mesh.ReasonClientReset, errors.New("the client's pod has ended"))
+)
 
 // endpoint is a pod that pods of this node dialled by its address. Carrier.mu guards
 // it.
@@ -88,7 +100,7 @@ func (c *Carrier) endpoint(addr netip.Addr) (*endpoint, error) {
 	defer c.mu.Unlock()
 	ep := c.endpoints[addr]
 	switch {
-	case !known && ep.gone():
+	case c.gone(addr, w, known):
 		return nil, errEnded
 	case !known:
 		return nil, nil
@@ -102,42 +114,41 @@ func (c *Carrier) endpoint(addr netip.Addr) (*endpoint, error) {
 	return ep, nil
 }
 
-// gone reports whether the endpoint has ended a moment ago. Carrier.mu is held.
+// gone reports whether the endpoint ended within the last refuseFor. Carrier.mu is held.
 func (ep *endpoint) gone() bool {
 	return ep != nil && !ep.ended.IsZero() && time.Since(ep.ended) < refuseFor
 }
 
-// Gone reports whether the pod that had addr has ended within the last seconds, and no
-// other pod has it: then that is why a connection to it ended or was not made.
-func (n *Network) Gone(addr netip.Addr) bool {
-	c := n.carrier
-	addr = addr.Unmap()
-	w, known := c.State.View().Workload(addr)
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if known {
+// gone reports whether the pod at addr has ended, and no other pod has the address. w is
+// the pod that the state has there, if known is set. mu is held.
+func (c *Carrier) gone(addr netip.Addr, w *mesh.Workload, known bool) bool {
+	if known { // the runtime is quicker than the state
 		p := c.byUID[w.UID]
 		return p != nil && p.ended
 	}
 	return c.endpoints[addr].gone()
 }
 
-// track notes that conn was dialled from or into p, and to ep unless that is nil.
-// If one of them has ended meanwhile, conn is closed and the error is errEnded.
-func (c *Carrier) track(conn *rawio.Conn, p *pod, ep *endpoint) (*rawio.Conn, error) {
+// track notes that conn was dialled from or into p, and to ep unless that is nil. If ep
+// has ended meanwhile, conn is closed and the error is errEnded; if p has, it is ended.
+func (c *Carrier) track(conn *rawio.Conn, p *pod, ep *endpoint, ended error) (*rawio.Conn, error) {
 	c.mu.Lock()
-	if p.ended || ep != nil && !ep.ended.IsZero() {
+	switch {
+	case p.ended:
+	case ep != nil && !ep.ended.IsZero():
+		ended = errEnded
+	default:
+		conn.OnClose(func() { c.untrack(conn, p, ep) })
+		p.conns[conn] = struct{}{}
+		if ep != nil {
+			ep.conns[conn] = struct{}{}
+		}
 		c.mu.Unlock()
-		conn.Close()
-		return nil, errEnded
-	}
-	conn.OnClose(func() { c.untrack(conn, p, ep) })
-	p.conns[conn] = struct{}{}
-	if ep != nil {
-		ep.conns[conn] = struct{}{}
+		return conn, nil
 	}
 	c.mu.Unlock()
-	return conn, nil
+	conn.Close()
+	return nil, ended
 }
 
 func (c *Carrier) untrack(conn *rawio.Conn, p *pod, ep *endpoint) {
@@ -157,25 +168,51 @@ func cut(conns []*rawio.Conn) {
 	}
 }
 
-// SandboxEnded ends all connections of a pod of this node whose containers have
-// ended: the one that has the network namespace with the cookie. Another sandbox of
-// the same pod is left alone.
-func (c *Carrier) SandboxEnded(uid string, cookie uint64) {
-	cut(c.endPods(func(p *pod) bool { return p.UID == uid && p.Cookie() == cookie }))
+// last is what pods that have ended still had open.
+type last struct {
+	conns   []*rawio.Conn // from the pods, into them and to them
+	callers []*rawio.Conn // accepted from the pods' clients
 }
 
-// endPods marks some pods of this node as ended, and returns their connections, which
-// are to be cut.
-func (c *Carrier) endPods(which func(*pod) bool) (conns []*rawio.Conn) {
+// cut resets the connections, those of clients after the time farewell. It does not wait
+// for that: done is closed then. The caller holds no lock.
+func (l *last) cut(farewell time.Duration) (done <-chan struct{}) {
+	cut(l.conns)
+	over := make(chan struct{})
+	if len(l.callers) == 0 {
+		close(over)
+		return over
+	}
+	time.AfterFunc(farewell, func() {
+		cut(l.callers)
+		close(over)
+	})
+	return over
+}
+
+// SandboxEnded ends all connections of a pod of this node whose containers have
+// ended: the pod that has the network namespace with the cookie. Another sandbox of
+// the same pod is left alone. It returns when the connections are cut.
+func (c *Carrier) SandboxEnded(uid string, cookie uint64) {
+	var l last
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, p := range c.pods {
-		if !p.ended && which(p) {
-			p.ended = true
-			conns = appendKeys(conns, p.conns)
+		if p.UID == uid && p.Cookie() == cookie {
+			p.end(&l)
 		}
 	}
-	return conns
+	c.mu.Unlock()
+	<-l.cut(c.farewell)
+}
+
+// end marks a pod of this node as ended, and adds its connections to l, which are to be
+// cut. Carrier.mu is held.
+func (p *pod) end(l *last) {
+	if p.ended {
+		return
+	}
+	p.ended = true
+	l.conns, l.callers = appendKeys(l.conns, p.conns), appendKeys(l.callers, p.callers)
 }
 
 func appendKeys(list []*rawio.Conn, set map[*rawio.Conn]struct{}) []*rawio.Conn {
@@ -202,38 +239,35 @@ func (c *Carrier) Run(ctx context.Context) error {
 	}
 }
 
-// vacate notes that a pod of this node has left its addresses, and returns the
-// connections to them. There may be none: what is on the same node is reached in its
-// namespace. mu is held.
-func (c *Carrier) vacate(p *pod) (conns []*rawio.Conn) {
+// vacate notes that a pod of this node has left its addresses, and adds the connections
+// to them to l. There may be none: a pod of the same node is reached in its namespace.
+// mu is held.
+func (c *Carrier) vacate(p *pod, l *last) {
 	for _, addr := range p.workload.Addrs {
-		switch ep := c.endpoints[addr]; {
-		case ep == nil:
+		ep := c.endpoints[addr]
+		if ep == nil || ep.uid != p.UID && !ep.ended.IsZero() {
 			ep = newEndpoint(p.UID)
-			ep.finish()
 			c.endpoints[addr] = ep
-		case ep.uid == p.UID && ep.ended.IsZero():
-			conns = append(conns, ep.finish()...)
+		}
+		if ep.uid == p.UID && ep.ended.IsZero() {
+			l.conns = append(l.conns, ep.finish()...)
 		}
 	}
-	return conns
 }
 
 // follow ends the connections of pods that view does not have any more, and those to
 // addresses that are another pod's now, or no pod's.
 func (c *Carrier) follow(view *state.View) {
-	var toThem []*rawio.Conn
-	ended := c.endPods(func(p *pod) bool {
-		was := p.known
-		_, p.known = view.WorkloadByUID(p.UID)
-		if was && !p.known {
-			toThem = append(toThem, c.vacate(p)...)
-		}
-		return was && !p.known
-	})
-	ended = append(ended, toThem...)
+	var l last
 	var unsaid []netip.Addr
 	c.mu.Lock()
+	for _, p := range c.pods {
+		was := p.known
+		if _, p.known = view.WorkloadByUID(p.UID); was && !p.known {
+			p.end(&l)
+			c.vacate(p, &l)
+		}
+	}
 	for addr, ep := range c.endpoints {
 		w, there := view.Workload(addr)
 		switch {
@@ -243,7 +277,7 @@ func (c *Carrier) follow(view *state.View) {
 				delete(c.endpoints, addr)
 			}
 		case there || view.Answered(addr):
-			ended = append(ended, ep.finish()...)
+			l.conns = append(l.conns, ep.finish()...)
 		case len(ep.conns) == 0 && ep.dials.Load() == 0:
 			delete(c.endpoints, addr)
 		default:
@@ -253,7 +287,7 @@ func (c *Carrier) follow(view *state.View) {
 		}
 	}
 	c.mu.Unlock()
-	cut(ended)
+	l.cut(c.farewell)
 	for _, addr := range unsaid {
 		c.State.Subscribe(addr)
 	}

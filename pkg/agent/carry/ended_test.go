@@ -27,6 +27,30 @@ func cutConn(c *rawio.Conn) bool {
 	return err != nil
 }
 
+// reasonOf is the reason that err carries.
+func reasonOf(err error) mesh.Reason {
+	said, _ := errors.AsType[*mesh.ReasonError](err)
+	if said == nil {
+		return mesh.ReasonNone
+	}
+	return said.Reason
+}
+
+// follows waits until the Carrier has followed the state as it is now.
+func follows(r *rig) {
+	r.t.Helper()
+	until(r.t, "the Carrier has followed the state", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, p := range r.pods {
+			if _, known := r.state.View().WorkloadByUID(p.UID); p.known != known {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // listenIn accepts in ns, and keeps what it accepts to the end of the test.
 func (r *rig) listenIn(ns *netns.NS, addr netip.Addr) (netip.AddrPort, chan *rawio.Conn) {
 	r.t.Helper()
@@ -71,6 +95,10 @@ func TestPodEnds(t *testing.T) {
 			r.set([]string{state.WorkloadName("uid-a")})
 		}, true},
 		"its sandbox stops": {func(r *rig, e *redirect.Pod) { r.SandboxEnded("uid-a", e.Cookie()) }, true},
+		"its sandbox stops, then the state has it no more": {func(r *rig, e *redirect.Pod) {
+			r.SandboxEnded("uid-a", e.Cookie())
+			r.set([]string{state.WorkloadName("uid-a")})
+		}, true},
 		"another sandbox of it stops": {func(r *rig, e *redirect.Pod) {
 			r.SandboxEnded("uid-a", e.Cookie()+1)
 			r.SandboxEnded("uid-b", e.Cookie())
@@ -131,15 +159,17 @@ func TestPodEnds(t *testing.T) {
 						t.Errorf("the other end: %v, want a reset", err)
 					}
 				}
-				if _, err := network.DialApp(t.Context(), "uid-a", app, there); !errors.Is(err, errEnded) {
-					t.Errorf("another connection: %v, want %v", err, errEnded)
+				if _, err := network.DialApp(t.Context(), "uid-a", app, there); reasonOf(err) != mesh.ReasonPodGone {
+					t.Errorf("another connection into it: %v, want %s", err, mesh.ReasonPodGone)
+				}
+				if _, err := network.Dial(t.Context(), "uid-a", there); reasonOf(err) != mesh.ReasonClientReset {
+					t.Errorf("another connection from it: %v, want %s", err, mesh.ReasonClientReset)
+				}
+				if _, err := network.carrier.endpoint(podAddr); reasonOf(err) != mesh.ReasonPodGone {
+					t.Errorf("another pod dials the address: %v, want %s", err, mesh.ReasonPodGone)
 				}
 			}
-			if _, known := r.state.View().WorkloadByUID("uid-a"); !known {
-				if _, err := network.carrier.endpoint(podAddr); !errors.Is(err, errEnded) {
-					t.Errorf("another pod dials the address: %v, want %v", err, errEnded)
-				}
-			}
+			follows(r)
 			if got := network.Gone(podAddr); got != how.ends {
 				t.Errorf("the pod is gone: %v, want %v", got, how.ends)
 			}
@@ -158,11 +188,70 @@ func TestPodEnds(t *testing.T) {
 	}
 }
 
-func (p *pod) connsOf() map[*rawio.Conn]struct{} {
+func (p *pod) connsOf() []*rawio.Conn {
 	if p == nil {
 		return nil
 	}
-	return p.conns
+	return appendKeys(appendKeys(nil, p.conns), p.callers)
+}
+
+// answering plays the proxy: it answers a client when the connection to the pod's
+// application ends.
+type answering struct {
+	handler
+	app   chan *rawio.Conn
+	began chan struct{}
+}
+
+func (h *answering) ServeInbound(c *rawio.Conn, _ *mesh.Workload) {
+	app := <-h.app
+	h.began <- struct{}{}
+	_, _ = io.Copy(io.Discard, app)
+	_, _ = c.Write([]byte("gone"))
+	_, _ = io.Copy(io.Discard, c)
+}
+
+// A client of a pod that ends is told, and cut after that; and so is a client that comes
+// later, while the pod's network is there.
+func TestClientsAreToldThatThePodHasEnded(t *testing.T) {
+	for name, how := range map[string]func(r *rig, e *redirect.Pod){
+		"by the state":   func(r *rig, _ *redirect.Pod) { r.set([]string{state.WorkloadName("uid-a")}) },
+		"by the runtime": func(r *rig, e *redirect.Pod) { r.SandboxEnded("uid-a", e.Cookie()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &answering{app: make(chan *rawio.Conn, 2), began: make(chan struct{}, 2)}
+			r := newRig(t, h)
+			r.farewell = 2 * time.Second // ample for an answer on a busy machine
+			r.set(nil, r.tells(r.workload))
+			e := r.enrol()
+			app, _ := r.listenIn(r.pod, podAddr)
+			intoPod, err := NewNetwork(r.Carrier).DialApp(t.Context(), "uid-a", app, netip.AddrPortFrom(peerAddr, 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer intoPod.Close()
+			h.app <- intoPod
+			client, err := dial(t, r.peer, netip.AddrPortFrom(podAddr, 8080))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			<-h.began
+			how(r, e)
+			h.app <- intoPod
+			late, err := dial(t, r.peer, netip.AddrPortFrom(podAddr, 8080))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer late.Close()
+			for which, c := range map[string]*rawio.Conn{"a client": client, "one that comes later": late} {
+				_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+				if got, err := io.ReadAll(c); string(got) != "gone" || !errors.Is(err, unix.ECONNRESET) {
+					t.Errorf("%s reads %q, then %v; want %q and a reset", which, got, err, "gone")
+				}
+			}
+		})
+	}
 }
 
 // Connections to a pod of another node end when the state says that its address is

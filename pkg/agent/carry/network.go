@@ -10,7 +10,9 @@ import (
 )
 
 // Network makes connections inside the namespaces of the pods of a Carrier. It
-// implements l7proxy.Network.
+// implements l7proxy.Network. A pod that has ended is told by a *mesh.ReasonError:
+// mesh.ReasonPodGone of the pod that was dialled, and mesh.ReasonClientReset of the pod
+// that the connection is made from.
 type Network struct {
 	carrier *Carrier
 	shared  atomic.Bool
@@ -21,7 +23,7 @@ func NewNetwork(c *Carrier) *Network { return &Network{carrier: c} }
 
 // Dial implements l7proxy.Network.
 func (n *Network) Dial(ctx context.Context, from string, dst netip.AddrPort) (*rawio.Conn, error) {
-	p, err := n.pod(from)
+	p, err := n.pod(from, errClientEnded)
 	if err != nil {
 		return nil, err
 	}
@@ -33,12 +35,12 @@ func (n *Network) Dial(ctx context.Context, from string, dst netip.AddrPort) (*r
 	if err != nil {
 		return nil, err
 	}
-	return n.carrier.track(conn, p, ep)
+	return n.carrier.track(conn, p, ep, errClientEnded)
 }
 
 // DialApp implements l7proxy.Network.
 func (n *Network) DialApp(ctx context.Context, into string, dst, client netip.AddrPort) (*rawio.Conn, error) {
-	p, err := n.pod(into)
+	p, err := n.pod(into, errEnded)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +48,7 @@ func (n *Network) DialApp(ctx context.Context, into string, dst, client netip.Ad
 	if err != nil {
 		return nil, err
 	}
-	return n.carrier.track(conn, p, nil)
+	return n.carrier.track(conn, p, nil, errEnded)
 }
 
 // Enrolled implements l7proxy.Network.
@@ -62,9 +64,19 @@ func (n *Network) Shared() bool { return n.shared.Load() }
 // SetShared says whether the node is being handed over, to this agent or from it.
 func (n *Network) SetShared(on bool) { n.shared.Store(on) }
 
+// Gone implements l7proxy.Network.
+func (n *Network) Gone(addr netip.Addr) bool {
+	c := n.carrier
+	addr = addr.Unmap()
+	w, known := c.State.View().Workload(addr)
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.gone(addr, w, known)
+}
+
 // pod returns the pod to dial in: the enrolled one, else one that was taken out and
-// is still carried.
-func (n *Network) pod(uid string) (*pod, error) {
+// is still carried. The error wraps ended if the pod has ended.
+func (n *Network) pod(uid string, ended error) (*pod, error) {
 	n.carrier.mu.RLock()
 	defer n.carrier.mu.RUnlock()
 	p := n.carrier.byUID[uid]
@@ -77,7 +89,7 @@ func (n *Network) pod(uid string) (*pod, error) {
 	}
 	switch {
 	case p != nil && p.ended:
-		return nil, fmt.Errorf("pod %s: %w", p.Name, errEnded)
+		return nil, fmt.Errorf("pod %s: %w", p.Name, ended)
 	case p != nil:
 		return p, nil
 	}
