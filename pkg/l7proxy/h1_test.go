@@ -412,19 +412,6 @@ func TestH1BadChunkLater(t *testing.T) {
 	}
 }
 
-func TestH1ClientCutsItsBody(t *testing.T) {
-	e, b := newEnv(t), newBackend(t)
-	c := e.dial(b.addr)
-	c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
-	srv := b.request()
-	srv.expect("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
-	c.Close()
-	srv.expectEnd(unix.ECONNRESET)
-	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset || ev.ReadBytes != 3 {
-		t.Errorf("%+v", ev)
-	}
-}
-
 // TestH1BadResponses: before the head is out the client is told, after it the
 // stream is cut so that it cannot take a part for the whole.
 func TestH1BadResponses(t *testing.T) {

@@ -24,7 +24,7 @@ var differences = append(byDesign, faults...)
 var byDesign = []difference{
 	{
 		rows: "http1/end/answer/server-* http1/end/response-head/server-* http1/half/server-shuts-before-answer " +
-			"http1/half/then-server-* interim/cut interim/reset",
+			"http1/half/then-server-* interim/cut interim/reset http1/end/request-body*/server-* http1/end/request-chunk/server-*",
 		meshed: "<502 upstream-reset>",
 		why:    "A server that ends the connection before its answer is told to an HTTP client by 502 (docs/reference/reasons.md).",
 	},
@@ -57,12 +57,6 @@ var byDesign = []difference{
 			"http1/end/response-chunk*/server-closes http1/end/response-trailer/server-closes",
 		bare: ", fin", meshed: ", reset",
 		why: "A response that its server cuts off with FIN ends in a reset, which clients cannot take for its end.",
-	},
-	{
-		rows: "http1/end/request-body*/client-closes http1/end/request-chunk/client-closes " +
-			"early/413-keep-alive-client-leaves early/413-keep-alive-many interim/417-keep-alive",
-		bare: ", fin", meshed: ", reset",
-		why: "A request that its client cuts off with FIN ends in a reset, which servers cannot take for its end.",
 	},
 	{
 		rows: "http1/end/response-head/client-closes", bare: `server: end "", reset`, meshed: `server: end "", fin`,
@@ -194,14 +188,6 @@ var byDesign = []difference{
 }
 
 var faults = []difference{
-	{
-		rows: "http1/end/request-body*/client-shuts http1/end/request-chunk/client-shuts", bare: "400 Bad Request",
-		why: "The server's answer to a request that its client has cut off by a half-close is lost.",
-	},
-	{
-		rows: "http1/end/request-body*/server-resets http1/end/request-chunk/server-resets", meshed: `client: end "", fin`,
-		why: "A server's reset inside a request's body arrives as FIN, without a 502.",
-	},
 	{
 		rows: "early/413-close interim/417", late: true, race: true,
 		why: "A connection on which an early answer says close is closed a second late.",

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -17,9 +18,10 @@ type pump struct {
 	server conn.Conn
 	moved  atomic.Uint64 // bytes
 	keep   bool          // what goes is kept, for another attempt
-	halted atomic.Bool   // another attempt goes on with the body
+	halted atomic.Bool   // stop ends it: that its reads fail is not the client's doing
 	done   chan struct{}
-	reason mesh.Reason // ReasonNone: the whole body went through
+	ended  bool        // the client has ended its side inside the body
+	reason mesh.Reason // ReasonNone: the whole body went through, or stop has ended it
 }
 
 func (d *session) startPump(up *appConn) *pump {
@@ -27,10 +29,14 @@ func (d *session) startPump(up *appConn) *pump {
 	go func() {
 		defer close(p.done)
 		p.reason = p.run(&d.body)
-		if p.reason == mesh.ReasonNone && d.body.Done() {
+		switch {
+		case p.reason == mesh.ReasonNone && d.body.Done():
 			d.sent()
-		}
-		if p.reason == mesh.ReasonClientReset || p.reason == mesh.ReasonBadRequest {
+		case p.ended:
+			// The client may wait for an answer to what it has sent: the endpoint decides.
+			// It sees that the body is not whole, and its connection is not used again.
+			_ = p.server.CloseWrite()
+		case p.reason == mesh.ReasonClientReset, p.reason == mesh.ReasonBadRequest:
 			_ = p.server.Reset() // the endpoint would wait for the rest for ever
 		}
 	}()
@@ -45,6 +51,7 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 			if p.halted.Load() {
 				return mesh.ReasonNone
 			}
+			p.ended = err == io.EOF
 			return mesh.ReasonClientReset
 		}
 		n, _, err := body.Next(d.in)
@@ -88,9 +95,10 @@ func (p *pump) failed() bool {
 	return p != nil && !p.running() && p.reason != mesh.ReasonNone
 }
 
-// stop waits for the pump. A server may answer early and go on reading, so the
-// pump goes on as long as it moves bytes, and is ended when it has not for
-// grace. It is safe on a nil pump.
+// stop waits for the pump as long as it moves bytes, because a server may answer early
+// and go on reading, and ends it when it has not for grace. It returns why the body did
+// not go through; ReasonNone also where the body is not whole because stop has ended the
+// pump. It is safe on a nil pump.
 func (p *pump) stop(grace time.Duration) mesh.Reason {
 	if p == nil {
 		return mesh.ReasonNone
@@ -103,11 +111,12 @@ func (p *pump) stop(grace time.Duration) mesh.Reason {
 	default:
 	}
 	// It waits for the client's bytes or for the endpoint to take them.
+	p.halted.Store(true)
 	_ = p.server.SetWriteDeadline(aLongTimeAgo)
 	_ = p.d.s.Client.SetReadDeadline(aLongTimeAgo)
 	<-p.done
 	_ = p.d.s.Client.SetReadDeadline(time.Time{})
-	_ = p.server.SetWriteDeadline(time.Time{})
+	_ = p.server.SetWriteDeadline(p.d.attemptDeadline)
 	return p.reason
 }
 
@@ -117,7 +126,6 @@ func (p *pump) halt() bool {
 	if p == nil {
 		return true
 	}
-	p.halted.Store(true)
 	switch p.stop(0) {
 	case mesh.ReasonNone, mesh.ReasonUpstreamReset:
 		return true

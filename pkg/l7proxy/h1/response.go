@@ -19,6 +19,7 @@ type head struct {
 	pump   *pump
 	length int         // of the head, at the start of up.In
 	reason mesh.Reason // why there is none
+	cut    bool        // and the endpoint's connection has not just ended
 	err    error       // why the request could not even be sent
 	// unreached says why another endpoint may be asked instead: no application
 	// has seen the request.
@@ -68,7 +69,12 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		}
 		answer := reply.Of(reason)
 		d.out = reply.AppendHTTP1(d.out[:0], &answer, kind, !*keep)
-		if _, err := d.s.Client.Write(d.out); err != nil || len(d.out) == 0 {
+		if len(d.out) == 0 { // the client has ended its side, or is gone
+			*keep = false
+			if h.cut {
+				_ = d.s.Client.Reset()
+			}
+		} else if _, err := d.s.Client.Write(d.out); err != nil {
 			*keep = false
 		} else if !*keep {
 			d.linger()
@@ -88,7 +94,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		return false, d.tunnel(up, pump, n)
 	}
 	oldEnd := d.resp.Minor() == 0 && !d.resp.KeepAlive() // of HTTP/1.0: the client expects the end
-	if body.NeedsClose() || pump.failed() || oldEnd {
+	if body.NeedsClose() || oldEnd || pump.failed() {
 		*keep = false
 	}
 	reuse = d.resp.KeepAlive() && !body.NeedsClose()
@@ -113,7 +119,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		if reason != mesh.ReasonNone {
 			grace = 0
 		}
-		if why := pump.stop(grace); why != mesh.ReasonNone {
+		if why := pump.stop(grace); why != mesh.ReasonNone || !d.body.Done() {
 			reuse = false
 			// The client may still be sending. If the rest of its request is read, its
 			// connection can be used again, as it has been told; otherwise it must not
@@ -136,27 +142,30 @@ func connectionField(kind http1.Kind, keep bool) http1.Connection {
 	return http1.ConnectionDefault
 }
 
-// readResponse reads the final response's head, n bytes at the start of up.In,
-// and forwards interim ones on the way. There may be any number of them: each costs
-// its server as much as the proxy.
-func (d *session) readResponse(up *appConn, kind http1.Kind) (n int, reason mesh.Reason) {
+// readResponse reads the head of the final response, and forwards interim ones on the
+// way. There may be any number of them: each costs its server as much as the proxy.
+func (d *session) readResponse(h *head, kind http1.Kind) {
+	up := h.up
 	d.resp.Reset()
 	d.interim = false
 	for {
 		if len(up.In) > 0 {
 			n, err := http1.ParseResponse(up.In, &d.resp, kind)
 			if err != nil {
-				return 0, mesh.ReasonBadResponse
+				h.reason = mesh.ReasonBadResponse
+				return
 			}
 			if n > 0 && !d.resp.Interim() {
-				return n, mesh.ReasonNone
+				h.length = n
+				return
 			}
 			if n > 0 {
 				d.interim = true
 				if kind&http1.KindHTTP10 == 0 {
 					d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &http1.Edits{})
 					if _, err := d.s.Client.Write(d.out); err != nil {
-						return 0, mesh.ReasonClientReset
+						h.reason = mesh.ReasonClientReset
+						return
 					}
 				}
 				up.In = up.In[n:]
@@ -167,7 +176,8 @@ func (d *session) readResponse(up *appConn, kind http1.Kind) (n int, reason mesh
 			conn.QuickAckPartial(up, up.Got)
 		}
 		if err := d.readUpstream(up); err != nil {
-			return 0, d.readReason(err)
+			h.reason, h.cut = d.readReason(err), err != io.EOF
+			return
 		}
 	}
 }
@@ -241,7 +251,7 @@ func (d *session) responseBody(up *appConn, body *http1.Body) mesh.Reason {
 func (d *session) tunnel(up *appConn, pump *pump, n int) request.End {
 	d.endWait() // the tunnel sees for itself when the client goes
 	d.unlimit(up)
-	if pump.stop(lingerTime) != mesh.ReasonNone {
+	if pump.stop(lingerTime) != mesh.ReasonNone || !d.body.Done() {
 		_ = d.s.Client.Reset()
 		return request.End{Reason: mesh.ReasonClientReset, Reset: true}
 	}

@@ -61,7 +61,7 @@ func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 		}
 		return h
 	}
-	h.length, h.reason = d.readResponse(h.up, kind)
+	d.readResponse(&h, kind)
 	why := d.unreached(a, h, kind)
 	if h.pump == nil {
 		h.unreached = why
@@ -92,7 +92,7 @@ func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *en
 	case !h.pump.halt():
 		return nil
 	case h.pump != nil && !d.retry.body.Complete():
-		if !d.body.Done() {
+		if h.pump.reason == mesh.ReasonNone && !d.body.Done() { // else a part of the body is lost
 			h.pump = d.startPump(h.up)
 		}
 		return nil
