@@ -1,7 +1,6 @@
 package l7proxy
 
 import (
-	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -202,52 +201,6 @@ func TestH1RetryOfDeadConnection(t *testing.T) {
 	}
 }
 
-// TestH1EarlyAnswer: the server answers before it has read the body, and goes
-// on reading, or closes, or does nothing more.
-func TestH1EarlyAnswer(t *testing.T) {
-	const size = 32 << 20 // more than all sockets on the way hold
-	head := fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size)
-	for _, then := range []string{"reads on", "closes", "stalls"} {
-		t.Run(then, func(t *testing.T) {
-			e, b := newEnv(t), newBackend(t)
-			c := e.dial(b.addr)
-			c.send(head)
-			srv := b.request()
-			srv.expect(head)
-			sent := make(chan error, 1)
-			go func() {
-				_, err := io.Copy(c.TCPConn, proxytest.NewPattern(size))
-				sent <- err
-			}()
-			srv.send(okAnswer)
-			c.expect(okAnswer)
-			switch then {
-			case "reads on":
-				got, n, err := proxytest.Sum(io.LimitReader(srv.r, size))
-				if err != nil || n != size || got != proxytest.PatternSum(size) {
-					t.Errorf("the server got %d bytes, %v", n, err)
-				}
-				if err := <-sent; err != nil {
-					t.Error(err)
-				}
-				c.send(get) // and the connection serves on
-				srv.expect(get)
-				srv.send(okAnswer)
-				c.expect(okAnswer)
-			case "closes":
-				srv.Close()
-				<-sent
-			case "stalls":
-				if err := <-sent; err == nil {
-					t.Error("the body went nowhere and nobody said so")
-				}
-			}
-			c.Close()
-			proxytest.Eventually(t, "session over", func() bool { return e.group.Open() == 0 })
-		})
-	}
-}
-
 // TestH1ClientGone: the endpoint's work is given up when the client's connection is
 // reset before the answer, or in the middle of it.
 func TestH1ClientGone(t *testing.T) {
@@ -341,43 +294,6 @@ func TestH1ClientLeavesAStream(t *testing.T) {
 	})
 	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset {
 		t.Errorf("got %v, want %v: %+v", ev.Reason, mesh.ReasonClientReset, ev)
-	}
-}
-
-// TestH1EarlyRefusal: a server that refuses an upload early, and closes, costs the next
-// request nothing: neither side's connection is used again where it may not be, and
-// where the client was told that it may, it may.
-func TestH1EarlyRefusal(t *testing.T) {
-	const size = 200 << 10 // within the bounds of what is read away
-	refusal := "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno"
-	for name, closes := range map[string]bool{"the server closes": true, "the server reads on": false} {
-		t.Run(name, func(t *testing.T) {
-			e, b := newEnv(t), newBackend(t)
-			c := e.dial(b.addr)
-			head := fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size)
-			c.send(head)
-			srv := b.request()
-			srv.expect(head)
-			srv.send(refusal)
-			c.expect(refusal)
-			if closes {
-				_ = srv.SetLinger(0)
-				srv.Close()
-			}
-			c.send(strings.Repeat("x", size))
-			if !closes {
-				srv.expect(strings.Repeat("x", size))
-			}
-			post := "POST /next HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\ny"
-			c.send(post)
-			next := srv
-			if closes {
-				next = b.request()
-			}
-			next.expect(post)
-			next.send(okAnswer)
-			c.expect(okAnswer)
-		})
 	}
 }
 

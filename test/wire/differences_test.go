@@ -30,8 +30,7 @@ var byDesign = []difference{
 	},
 	{
 		rows: "http1/end/idle/server-closes http1/end/idle/server-resets http1/end/idle/server-closes-with-it " +
-			"http1/end/closing/server-closes http1/end/closing/server-resets http1/half/server-shuts-after-answer " +
-			"http1/half/server-shuts-in-upload early/413-close-lingering",
+			"http1/end/closing/server-closes http1/end/closing/server-resets http1/half/server-shuts-after-answer",
 		meshed: `", time-out`,
 		why:    "A client's connection is not the server's: it stays when that one ends after a whole response.",
 	},
@@ -61,6 +60,10 @@ var byDesign = []difference{
 	{
 		rows: "http1/end/response-head/client-closes", bare: `server: end "", reset`, meshed: `server: end "", fin`,
 		why: "A part of a response's head is not passed on, so the client that closes has nothing unread: its end is a FIN.",
+	},
+	{
+		rows: "http1/half/server-shuts-in-upload early/413-close-lingering", bare: ", time-out",
+		why: "After a whole request, and a response that says close, the server's connection ends before the client's does.",
 	},
 	{
 		rows: "early/413-close-in-upload", bare: ", reset", meshed: ", fin",
@@ -188,14 +191,6 @@ var byDesign = []difference{
 }
 
 var faults = []difference{
-	{
-		rows: "early/413-close interim/417", late: true, race: true,
-		why: "A connection on which an early answer says close is closed a second late.",
-	},
-	{
-		rows: "http1/connection/early-answer", bare: `Connection: close\r\n`,
-		why: "An early answer does not say that the connection is closed after it, as it then is.",
-	},
 	{
 		rows: "http1/large/head-70k http1/large/300-fields", meshed: "<502 bad-response>",
 		why: "A response's header section over the limit is told as one that breaks the protocol.",

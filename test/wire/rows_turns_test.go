@@ -38,6 +38,7 @@ var turnRows = append([]row{
 	{"early/413-keep-alive-client-leaves", `send $post-1m #100000; recv "big"; close; dial b; send $get-b; recv "ok"`, "recv head; send $big; end; close\n--\nrecv head; send $ok", options{}},
 	{"early/413-keep-alive-client-resets", `send $post-1m #100000; recv "big"; reset; dial b; send $get-b; recv "ok"`, "recv head; send $big; end; close\n--\nrecv head; send $ok", options{}},
 	{"early/413-keep-alive-many", `send $post-5; recv "big"; close; dial b; repeat 20 { send $post-5 "hello"; recv "ok" }`, "recv head; send $big; end; close\n--\nrecv \"hello\"; send $ok; loop { recv \"hello\"; send $ok }", options{}},
+	{"early/413-keep-alive-slowly", `send $post-5 "he"; recv "big"; pause 1500ms; send "llo" $get; recv "ok"`, `recv "he"; send $big; recv "llo"; recv head; send $ok`, options{}},
 	{"early/413-then-next-post", `send $post-5; recv "big"; send "hello" $post-5 "again"; recv "ok"`, `recv head; send $big; recv "hello"; recv "again"; send $ok`, options{}},
 	{"early/401-chunked", `send $post-te "5\r\nhello\r\n"; recv "big"; send "0\r\n\r\n" $get; recv "ok"`, `recv head; send $big; recv "0\r\n\r\n"; recv head; send $ok`, options{}},
 	{"early/answer-while-uploading", `send $post-te "5\r\nhello\r\n"; recv "hello"; send "5\r\nagain\r\n"; recv "again"; send "0\r\n\r\n"; recv "0\r\n\r\n"`, `recv "hello\r\n"; send $head-te "5\r\nhello\r\n"; recv "again\r\n"; send "5\r\nagain\r\n"; recv "0\r\n\r\n"; send "0\r\n\r\n"`, v6},

@@ -297,21 +297,25 @@ func (d *session) answer(r *reply.Reply, kind http1.Kind, keep bool) bool {
 	return keep
 }
 
-// Bounds of linger.
+// Bounds of what is read away of a client's bytes. It may have that much on the way
+// when it gets its response, and is at liberty to send all of a request that its server
+// has refused early.
 const (
-	lingerTime  = time.Second
-	lingerBytes = 256 << 10
+	lingerTime   = time.Second // that the client may pause
+	discardTime  = headTime    // in all
+	discardBytes = 16 << 20
 )
 
-// linger reads away what the client still sends after the last answer: a close
-// with unread bytes is a reset, and the client might lose the answer to it
-// (RFC 9112 §9.6).
+// linger ends the connection behind its last response. What the client still sends is
+// read away: a close with unread bytes is a reset, and the client might lose the
+// response to it (RFC 9112 §9.6).
 func (d *session) linger() {
 	if d.s.Client.CloseWrite() != nil {
 		return
 	}
-	_ = d.s.Client.SetReadDeadline(time.Now().Add(lingerTime))
-	for left := lingerBytes; left > 0; {
+	end := time.Now().Add(discardTime)
+	for left := discardBytes; left > 0; {
+		d.awaitClient(end)
 		n, err := d.s.Client.Read(*d.buf)
 		if err != nil {
 			return
@@ -320,33 +324,33 @@ func (d *session) linger() {
 	}
 }
 
-// discardBytes bounds what is read away of a request that its server has refused
-// early: its client is at liberty to send all of it, and the next request after it.
-const discardBytes = 16 << 20
-
 // discardBody reads the rest of the request's body away, and reports whether it has
-// come to its end. A client that pauses for longer than lingerTime, or takes longer
-// than headTime in all, has no end.
+// come to its end within the bounds.
 func (d *session) discardBody() bool {
 	defer d.s.Client.SetReadDeadline(time.Time{})
-	end := time.Now().Add(headTime)
+	end := time.Now().Add(discardTime)
 	for left := discardBytes; left > 0; {
-		by := time.Now().Add(lingerTime)
-		if by.After(end) {
-			by = end
-		}
-		_ = d.s.Client.SetReadDeadline(by)
 		n, _, err := d.body.Next(d.in)
 		d.in = d.in[n:]
 		if err != nil || d.body.Done() {
 			return err == nil
 		}
+		d.awaitClient(end)
 		if d.readMore(false) != nil {
 			return false
 		}
 		left -= d.got
 	}
 	return false
+}
+
+// awaitClient gives the client lingerTime to send something, but not beyond end.
+func (d *session) awaitClient(end time.Time) {
+	by := time.Now().Add(lingerTime)
+	if by.After(end) {
+		by = end
+	}
+	_ = d.s.Client.SetReadDeadline(by)
 }
 
 // send sends the endpoint d.out, the request as far as it is there; the rest of

@@ -94,7 +94,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		return false, d.tunnel(up, pump, n)
 	}
 	oldEnd := d.resp.Minor() == 0 && !d.resp.KeepAlive() // of HTTP/1.0: the client expects the end
-	if body.NeedsClose() || oldEnd || pump.failed() {
+	if body.NeedsClose() || oldEnd || d.cutsRequest(pump) {
 		*keep = false
 	}
 	reuse = d.resp.KeepAlive() && !body.NeedsClose()
@@ -114,20 +114,12 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		_ = d.s.Client.Reset()
 		reuse, *keep = false, false
 	}
-	if pump != nil {
-		grace := lingerTime
-		if reason != mesh.ReasonNone {
-			grace = 0
-		}
-		if why := pump.stop(grace); why != mesh.ReasonNone || !d.body.Done() {
-			reuse = false
-			// The client may still be sending. If the rest of its request is read, its
-			// connection can be used again, as it has been told; otherwise it must not
-			// lose the response to a reset.
-			if *keep = *keep && why == mesh.ReasonUpstreamReset && reason == mesh.ReasonNone && d.discardBody(); !*keep && reason == mesh.ReasonNone {
-				d.linger()
-			}
-		}
+	switch {
+	case pump == nil:
+	case reason != mesh.ReasonNone:
+		pump.stop(0)
+	case !d.finishRequest(up, pump, keep):
+		reuse = false
 	}
 	return reuse, request.End{Reason: reason, ResponseLen: uint64(body.Payload()), Reset: reason != mesh.ReasonNone}
 }
