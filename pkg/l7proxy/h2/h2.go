@@ -122,9 +122,9 @@ func (d *Driver) Serve(s *request.Session) {
 	}
 	b.Flush()
 	srv.stopLooking()
-	srv.End()
 	s.ClientGone()
 	s.Upstream.DropHTTP2(srv.private)
+	srv.End()
 }
 
 // forget takes a stream out; its events are dropped from then on.

@@ -15,7 +15,6 @@ package h2conn
 import (
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
@@ -23,10 +22,7 @@ import (
 	"github.com/underlane/underlane/pkg/rawio"
 )
 
-const (
-	readSize = 32 << 10
-	linger   = 2 * time.Second // how long the peer has to close after we did
-)
+const readSize = 32 << 10
 
 // Owner is told what arrives on a connection.
 type Owner interface {
@@ -48,10 +44,12 @@ type Conn struct {
 	wake sync.Cond // the flusher waits for output
 
 	inside  bool      // what was fed ended inside a message; the reader's
+	excess  int       // bytes that came after this side's FIN; the reader's
 	waiting []waiting // first come, first served
 	closed  bool      // no more reading, or a write failed
 	writing bool      // somebody writes to NC, without mu
 	behind  bool      // raw has a backlog
+	shut    bool      // this side's FIN was sent, or is about to be: nothing is written any more
 	flushed chan struct{}
 }
 
@@ -162,6 +160,10 @@ func (c *Conn) read(owner Owner, head []byte) error {
 
 func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {
 	c.mu.Lock()
+	if c.shut {
+		c.mu.Unlock()
+		return c.drop(len(p))
+	}
 	c.Engine.Tick(balance.Now())
 	events, err := c.Engine.Feed(p)
 	c.inside = c.Engine.Inside()
@@ -176,30 +178,6 @@ func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {
 	}
 	b.Flush()
 	return err
-}
-
-// finish closes a connection whose work is done: a FIN first, so that what was
-// sent is not lost to a reset, and the reader waits for the peer's.
-func (c *Conn) finish() {
-	_ = c.NC.SetReadDeadline(time.Now().Add(linger))
-	if c.raw != nil {
-		c.raw.SetPatient(true) // nobody else writes any more
-	}
-	if c.NC.CloseWrite() != nil {
-		c.NC.Close()
-	}
-}
-
-// End stops the flusher after it wrote what is queued, for which the socket
-// has a moment, and closes the connection.
-func (c *Conn) End() {
-	_ = c.NC.SetWriteDeadline(time.Now().Add(linger))
-	c.mu.Lock()
-	c.closed = true
-	c.mu.Unlock()
-	c.wake.Signal()
-	<-c.flushed
-	c.NC.Close()
 }
 
 // Reset resets a stream.

@@ -22,7 +22,10 @@ func (c *Conn) Send() {
 	n := c.Engine.OutputLen()
 	switch {
 	case c.writing && c.raw != nil:
-		c.mu.Unlock() // whoever writes looks again
+		c.mu.Unlock() // the writer looks again
+		return
+	case c.shut:
+		c.mu.Unlock()
 		return
 	case n == 0 && !c.behind && !c.closed && !c.Engine.Done():
 		c.mu.Unlock()
@@ -78,7 +81,8 @@ func (c *Conn) flush() {
 				c.mu.Unlock()
 				return
 			}
-			if !c.writing && c.Engine.Done() {
+			if !c.writing && c.Engine.Done() && c.Engine.Err() == nil { // else End does it
+				c.shut = true
 				c.mu.Unlock()
 				c.finish()
 				return

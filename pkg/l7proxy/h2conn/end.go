@@ -1,0 +1,70 @@
+package h2conn
+
+import (
+	"errors"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+)
+
+// A close with unread input is a reset, which takes from the peer what it has not read
+// yet: the GOAWAY and the last responses. So a connection that this side ends is shut
+// first, and what the peer still sends is read and dropped until the peer closes, within
+// these bounds.
+const (
+	writeTime   = 2 * time.Second // time for the peer to take the last output
+	lingerTime  = time.Second     // time for the peer to close after this side
+	lingerBytes = 4 << 20         // what a peer may have sent before it sees the end: about two socket buffers
+)
+
+// errExcess ends the reading of a connection whose peer does not stop to send.
+var errExcess = errors.New("the peer sends on after the end of the connection")
+
+// finish shuts a connection whose work is done. The reader then waits for the peer's
+// end, and closes the connection.
+func (c *Conn) finish() {
+	_ = c.NC.SetReadDeadline(time.Now().Add(lingerTime))
+	if c.raw != nil {
+		c.raw.SetPatient(true) // the flusher is the only writer now
+	}
+	if c.NC.CloseWrite() != nil {
+		c.NC.Close()
+	}
+}
+
+// drop drops n bytes that came after this side's FIN.
+func (c *Conn) drop(n int) error {
+	if c.excess += n; c.excess > lingerBytes {
+		return errExcess
+	}
+	return nil
+}
+
+// End waits until the flusher has written what is queued, and closes the connection. It
+// takes no longer than writeTime and lingerTime together.
+func (c *Conn) End() {
+	_ = c.NC.SetWriteDeadline(time.Now().Add(writeTime))
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.wake.Signal()
+	<-c.flushed
+	if c.Engine.Err() != nil {
+		c.linger()
+	}
+	c.NC.Close()
+}
+
+// linger shuts a connection that was ended because of what the peer sent, and reads on.
+// No other goroutine uses the connection any more.
+func (c *Conn) linger() {
+	c.finish()
+	buf := conn.GetBuffer()
+	defer conn.PutBuffer(buf)
+	for {
+		n, err := c.NC.Read(*buf)
+		if err != nil || c.drop(n) != nil {
+			return
+		}
+	}
+}
