@@ -233,3 +233,68 @@ func TestH2ConnectionInVain(t *testing.T) {
 		t.Errorf("got %d connections for %d calls, want fewer", got, calls)
 	}
 }
+
+// TestH2NoLimit: a server that sets no limit on streams gets all requests at once, on the
+// connection that there is, and further connections are made meanwhile. Where there can be
+// no other, it gets them all the same.
+func TestH2NoLimit(t *testing.T) {
+	const most = 300
+	for name, settings := range map[string][]xhttp2.Setting{
+		"none is set":    nil,
+		"one of 100,000": {{ID: xhttp2.SettingMaxConcurrentStreams, Val: 100_000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBackend(t)
+			e := newH2Env(t, b.addr)
+			c := dialFrames(t, e.addr)
+			ask := func(n uint32) {
+				c.headers(2*n+1, true, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a")
+			}
+			ask(0)
+			s := serveFrames(b.accept(), settings...)
+			b.l.Close() // there will be no other connection
+			for n := range uint32(most) {
+				if n > 0 {
+					if n%(most/2) == 0 {
+						c = dialFrames(t, e.addr) // a client's connection has a limit, too
+					}
+					ask(n)
+				}
+				s.want(fmt.Sprintf("HEADERS %d :method=GET :scheme=http :path=/ :authority=a END", 2*n+1))
+			}
+			if got := e.proxy.upstream.Stats().WaitingHTTP2; got != 0 {
+				t.Errorf("got %d waiting requests, want 0", got)
+			}
+		})
+	}
+	t.Run("other connections", func(t *testing.T) {
+		b := newBackend(t)
+		e := newH2Env(t, b.addr)
+		c := dialFrames(t, e.addr)
+		var s *frames
+		for n := range uint32(most / 2) {
+			c.headers(2*n+1, true, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a")
+			if n == 0 {
+				s = serveFrames(b.accept())
+				s.want("HEADERS 1 :method=GET :scheme=http :path=/ :authority=a END")
+				s.headers(1, true, ":status", "204")
+				c.want("HEADERS 1 :status=204 END") // by now the proxy knows that there is no limit
+			}
+		}
+		// One more request at a time, until the proxy knows that the other connection has no limit either.
+		other := serveFrames(b.accept())
+		got := make(chan string, 1)
+		go func() { got <- other.next() }()
+		for n := uint32(most / 2); ; n++ {
+			select {
+			case got := <-got:
+				if want := "HEADERS 1 :method=GET :scheme=http :path=/ :authority=a END"; got != want {
+					t.Errorf("got  %s\nwant %s", got, want)
+				}
+				return
+			case <-time.After(time.Millisecond):
+				c.headers(2*n+1, true, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a")
+			}
+		}
+	})
+}

@@ -30,6 +30,8 @@ const (
 	maxWindow        = 1<<31 - 1 // RFC 9113 §6.9.1
 	maxStreamID      = 1<<31 - 1
 	headerTableSize  = 4096 // table of our HPACK decoder and encoder
+	earlyStreams     = 100  // streams that are opened at once before the peer's SETTINGS arrive; §6.5.2 recommends no lower limit
+	noLimit          = 1<<32 - 1
 )
 
 // Config sets limits. The zero value of a field selects its default.

@@ -73,9 +73,9 @@ func New(cfg Config) *Conn {
 		send:    initialWindow,
 		peer: peerSettings{
 			maxFrame:      16 << 10,
-			maxStreams:    100, // until its SETTINGS arrive; §6.5.2 recommends no less
+			maxStreams:    earlyStreams,
 			initialWindow: initialWindow,
-			maxHeaderList: 1<<32 - 1,
+			maxHeaderList: noLimit,
 		},
 		abuse: abuse{
 			resets: newBucket(cfg.Resets.Burst, cfg.Resets.PerSecond),

@@ -15,7 +15,6 @@ func (c *Conn) frame(b []byte) error {
 		if h.typ != xhttp2.FrameSettings || h.flags.Has(xhttp2.FlagSettingsAck) {
 			return connErr(ProtocolError, "the first frame is not SETTINGS")
 		}
-		c.gotSettings = true
 	}
 	if h.typ == xhttp2.FrameData {
 		return c.data(h, b[frameHeaderLen:])

@@ -14,7 +14,8 @@ func (c *Conn) MaxOpen() int {
 
 // PeerMaxStreams is the number of streams that the peer allows to be open at once (RFC
 // 9113 §5.1.2). known is false until its SETTINGS arrive. Until then 100 is assumed, the
-// least that §6.5.2 recommends, and the peer may refuse streams.
+// least that §6.5.2 recommends, and the peer may refuse streams. A peer whose SETTINGS
+// set no limit has none: n is 1<<30.
 func (c *Conn) PeerMaxStreams() (n int, known bool) {
 	return int(min(c.peer.maxStreams, 1<<30)), c.gotSettings
 }

@@ -145,3 +145,38 @@ func TestStalled(t *testing.T) {
 	w.c.WriteReset(3, Cancel)
 	check("it is gone", state{Streams: [2]Stall{StallStream, StallNone}, Send: 3<<20 - n, Recv: 70_000})
 }
+
+// TestMaxStreamsOfSettings: a peer's limit on streams is 100 until its SETTINGS arrive,
+// then what they say, and none if they say nothing (RFC 9113 §6.5.2). Later SETTINGS
+// without the value leave it as it is.
+func TestMaxStreamsOfSettings(t *testing.T) {
+	const none = 1 << 30
+	limit := func(n uint32) []xhttp2.Setting {
+		return []xhttp2.Setting{{ID: xhttp2.SettingMaxConcurrentStreams, Val: n}}
+	}
+	other := []xhttp2.Setting{{ID: xhttp2.SettingInitialWindowSize, Val: 1000}}
+	for _, test := range []struct {
+		name     string
+		settings [][]xhttp2.Setting
+		want     []int
+	}{
+		{"none", [][]xhttp2.Setting{nil, nil}, []int{none, none}},
+		{"another", [][]xhttp2.Setting{other}, []int{none}},
+		{"a low one, then none", [][]xhttp2.Setting{limit(7), other}, []int{7, 7}},
+		{"none, then a low one", [][]xhttp2.Setting{other, limit(0), limit(5000)}, []int{none, 0, 5000}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := rawWire(t, Config{Role: Client})
+			if got, known := w.c.PeerMaxStreams(); got != earlyStreams || known {
+				t.Errorf("PeerMaxStreams = %d, %v before SETTINGS; want %d, false", got, known, earlyStreams)
+			}
+			for i, s := range test.settings {
+				must(t, w.fr.WriteSettings(s...))
+				w.feed("SETTINGS")
+				if got, known := w.c.PeerMaxStreams(); got != test.want[i] || !known {
+					t.Errorf("PeerMaxStreams = %d, %v after SETTINGS number %d; want %d, true", got, known, i+1, test.want[i])
+				}
+			}
+		})
+	}
+}

@@ -12,6 +12,10 @@ func (c *Conn) settingsFrame(f *xhttp2.SettingsFrame) error {
 		c.acked = true
 		return nil
 	}
+	if !c.gotSettings {
+		c.gotSettings = true
+		c.peer.maxStreams = noLimit // unless this frame sets one (§6.5.2)
+	}
 	window := c.peer.initialWindow
 	for i := range f.NumSettings() {
 		s := f.Setting(i)

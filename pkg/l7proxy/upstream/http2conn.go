@@ -25,6 +25,8 @@ type HTTP2Conn struct {
 	agentDown bool         // it is in plaintext, because no agent answered
 	early     int          // streams that it takes before the endpoint's SETTINGS
 	limit     atomic.Int64 // streams that the endpoint allows at once; -1: its SETTINGS have not arrived
+	open      atomic.Int64 // streams that are open
+	grew      atomic.Int64 // time, by balance.Now, when another connection was made beside it; 0: never
 
 	// The connection's lock guards these.
 	unsettled []unsettled
@@ -121,6 +123,15 @@ func (c *HTTP2Conn) room() int {
 	return min(c.Engine.MaxOpen(), most-c.Engine.Streams())
 }
 
+// load is how many requests the connection carries, if the endpoint sets no limit that
+// matters; else 0.
+func (c *HTTP2Conn) load() int {
+	if c.limit.Load() < http2StreamsPerConn {
+		return 0
+	}
+	return int(c.open.Load())
+}
+
 // ErrNoWindow: the endpoint does not read the bodies that it has on the connection, and
 // the window of the connection is used up.
 var ErrNoWindow = errors.New("the connection's window is used up")
@@ -183,6 +194,7 @@ func (c *HTTP2Conn) Open(st Stream, attempt int32, fields []http2.Field, bodyles
 		return 0, err
 	}
 	c.streams.Put(id, st)
+	c.open.Store(int64(c.streams.Len()))
 	b.Add(c.Conn)
 	return id, nil
 }
@@ -215,6 +227,7 @@ func (c *HTTP2Conn) opened(b *h2conn.Batch) {
 func (c *HTTP2Conn) Leave(id uint32, b *h2conn.Batch) {
 	c.Lock()
 	c.streams.Delete(id)
+	c.open.Store(int64(c.streams.Len()))
 	if c.streams.Len() == 0 {
 		c.idleSince = time.Now()
 	}

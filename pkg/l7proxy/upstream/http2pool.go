@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/mtls"
@@ -23,6 +24,11 @@ const http2Window = 1 << 30
 
 // http2StreamsPerConn is how many streams the window of a connection covers.
 const http2StreamsPerConn = http2Window / http2.DefaultStreamWindow
+
+// http2Crowd is how many requests make another connection to an endpoint worthwhile that
+// allows as many as there are: one thread at a time carries a connection, here and there.
+// No request waits for the other connection.
+const http2Crowd = 100
 
 // http2Pool holds the HTTP/2 connections to endpoints, shared by all requests of one
 // Key.
@@ -66,15 +72,22 @@ type Stream interface {
 // connections are busy, and too many requests wait. The caller holds the stream's lock.
 func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, bodyless bool, not *HTTP2Conn, b *h2conn.Batch) bool {
 	pool := &p.http2
+	load := http2Crowd
 	for i := 0; ; i++ {
 		pool.mu.Lock()
 		conns := pool.conns[ep.Key]
+		if i == len(conns) && load < http2StreamsPerConn {
+			i, load = 0, 2*load
+		}
 		if i >= len(conns) || pool.queued(ep.Key) {
 			break // with mu
 		}
 		c := conns[i]
 		pool.mu.Unlock()
-		if c != not && c.fits(ep) && st.Attach(c, b) {
+		if c != not && c.load() < load && c.fits(ep) && st.Attach(c, b) {
+			if load > http2Crowd {
+				pool.grow(ep, client, c)
+			}
 			return true
 		}
 	}
@@ -83,6 +96,21 @@ func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, 
 		stream: st, attempt: attempt, ep: *ep, client: client, not: not,
 		bodyless: bodyless, since: time.Now(),
 	}, b)
+}
+
+// grow makes another connection beside c, which carries many requests. It does so once in
+// a while for each connection, so that an endpoint that takes no further one is not asked
+// for each request.
+func (p *http2Pool) grow(ep *Endpoint, client Client, c *HTTP2Conn) {
+	now, last := int64(balance.Now()), c.grew.Load()
+	if last != 0 && now-last < int64(redialPause) || !c.grew.CompareAndSwap(last, now) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended && p.size(ep.Key) < http2ConnsPerKey {
+		go p.dial(*ep, client, p.begin(ep.Key, struct{}{}))
+	}
 }
 
 // dial connects to the endpoint, for the streams that wait.

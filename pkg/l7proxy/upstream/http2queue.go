@@ -170,6 +170,9 @@ func (q *http2Queue) serve(b *h2conn.Batch) bool {
 	if q.remove(func(o *waiter) bool { return o == w }) > 0 { // else it was forgotten
 		q.pool.mu.Unlock()
 		w.stream.Connected(w.attempt, c, nil, b)
+		if c.load() > http2Crowd {
+			q.pool.grow(&w.ep, w.client, c)
+		}
 		q.pool.mu.Lock()
 	}
 	c.withdraw()
