@@ -102,8 +102,8 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		// Longer than the kernel takes to notice a hung agent: the plaintext
 		// connection that follows must not be steered to that agent again.
 		Limits: l7proxy.Limits{
-			HandshakePause: config.HeartbeatTimeout + time.Second,
-			PodConnections: config.PodConnections, PodBuffer: config.PodBuffer,
+			HandshakeSilence: config.HeartbeatTimeout + time.Second,
+			PodConnections:   config.PodConnections, PodBuffer: config.PodBuffer,
 		},
 	})
 	a.carrier.Serve(a.proxy)

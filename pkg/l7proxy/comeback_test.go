@@ -177,7 +177,7 @@ func TestDialThatIsNobodysFault(t *testing.T) {
 	if n := p.Ejections()["unreachable"]; n != 0 {
 		t.Error("ejected for a client that went away")
 	}
-	if !upstream.OwnFault(mesh.Fail(mesh.ReasonConnectFailed, errors.Join(unix.EMFILE))) || upstream.OwnFault(unix.ETIMEDOUT) {
+	if !upstream.LocalFault(mesh.Fail(mesh.ReasonConnectFailed, errors.Join(unix.EMFILE))) || upstream.LocalFault(unix.ETIMEDOUT) {
 		t.Error("whose fault it is")
 	}
 	if err := s.Pick(c, nil); err != nil {

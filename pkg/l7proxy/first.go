@@ -27,7 +27,7 @@ func (s *session) firstBytes(ctx context.Context, buf []byte) (head []byte, up *
 	pause := p.hints.pause(s.Original)
 	n, err := readWithin(c, buf, pause)
 	if errors.Is(err, os.ErrDeadlineExceeded) && s.Direction == mesh.Inbound && s.expectsAgent(ctx) {
-		n, err = readWithin(c, buf, p.Limits.HandshakePause)
+		n, err = readWithin(c, buf, p.Limits.HandshakeSilence)
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		if n > 0 {

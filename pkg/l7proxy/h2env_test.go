@@ -137,9 +137,9 @@ func (h *h2target) dial(ctx context.Context, ep *upstream.Endpoint, _ netip.Addr
 	h.mu.Unlock()
 	nc, err := (&proxytest.Network{}).Dial(ctx, "", ep.Peer.Addr)
 	if err != nil {
-		return nil, ep.Planned(), mesh.Fail(mesh.ReasonConnectRefused, err)
+		return nil, ep.Expected(), mesh.Fail(mesh.ReasonConnectRefused, err)
 	}
-	return conn.Plain{Conn: nc}, ep.Planned(), nil
+	return conn.Plain{Conn: nc}, ep.Expected(), nil
 }
 
 func (*h2target) Service() *mesh.Service        { return nil }

@@ -119,7 +119,7 @@ type memoryTarget struct {
 func (m *memoryTarget) dial(_ context.Context, ep *upstream.Endpoint, _ netip.AddrPort, _ string) (conn.Conn, upstream.Result, error) {
 	proxy, server := memoryPipe(m.t)
 	m.servers <- server
-	return memoryConn{proxy}, ep.Planned(), nil
+	return memoryConn{proxy}, ep.Expected(), nil
 }
 
 // newMemoryProxy is a proxy whose connections to endpoints lie in memory.

@@ -68,7 +68,7 @@ func TestPodBuffer(t *testing.T) {
 		}
 	})
 	e := newEnv(t)
-	e.proxy.pods.MaxHeld = 300 << 10
+	e.proxy.pods.MaxBuffered = 300 << 10
 	// The window of the connection is all there is until it is given more.
 	c := dialFrames(t, e.to(backend), xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 0})
 	ask := func(id uint32, path string) {

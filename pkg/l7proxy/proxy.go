@@ -49,12 +49,12 @@ type Observer = request.Observer
 // Limits bound what one connection may take. The zero value of a field means
 // its default.
 type Limits struct {
-	ConnectTimeout  time.Duration // of TCP to an endpoint; default 5 s
-	FailoverTimeout time.Duration // the same while there are other endpoints to try; default 2 s
-	HandshakePause  time.Duration // a peer silent for so long in the handshake counts as no agent; default 3 s
-	ResolveTimeout  time.Duration // waiting for the controller's word on an address; default 5 s
-	IdleTimeout     time.Duration // of pooled upstream connections; default 60 s
-	AgentDownMemory time.Duration // before a peer found without agent is tried again; default 5 s
+	ConnectTimeout   time.Duration // of TCP to an endpoint; default 5 s
+	FailoverTimeout  time.Duration // the same while there are other endpoints to try; default 2 s
+	HandshakeSilence time.Duration // a peer silent for so long in the handshake counts as no agent; default 3 s
+	ResolveTimeout   time.Duration // waiting for the controller's word on an address; default 5 s
+	IdleTimeout      time.Duration // of pooled upstream connections; default 60 s
+	AgentDownTTL     time.Duration // before a peer found without agent is tried again; default 5 s
 
 	// PodConnections bounds the connections that a pod has open to others by way
 	// of the proxy, and as many that others have open to it.
@@ -82,12 +82,12 @@ func (l Limits) withDefaults() Limits {
 		// Longer than an agent's heartbeat time-out (2 s): when a hung agent is
 		// given up, its node's kernel has begun to pass connections by it, and
 		// the next attempt reaches the application.
-		{&l.HandshakePause, 3 * time.Second},
+		{&l.HandshakeSilence, 3 * time.Second},
 		// Longer than an agent takes to find the next controller (3 s): an address
 		// that is taken for unknown is reached in plaintext.
 		{&l.ResolveTimeout, 5 * time.Second},
 		{&l.IdleTimeout, time.Minute},
-		{&l.AgentDownMemory, 5 * time.Second},
+		{&l.AgentDownTTL, 5 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
@@ -131,14 +131,14 @@ type Proxy struct {
 func New(o Options) *Proxy {
 	o.Limits = o.Limits.withDefaults()
 	p := &Proxy{Options: o, lifetime: lifetime.New()}
-	p.pods.MaxConns, p.pods.MaxHeld = o.Limits.PodConnections, o.Limits.PodBuffer
+	p.pods.MaxConns, p.pods.MaxBuffered = o.Limits.PodConnections, o.Limits.PodBuffer
 	p.hints.firstSpeaker = make(map[netip.AddrPort]speaker)
 	p.upstream = upstream.New(upstream.Options{
 		Network: o.Network, State: o.State, Certs: o.Certs, Log: o.Log, Lifetime: p.lifetime,
 		Limits: upstream.Limits{
 			Connect: o.Limits.ConnectTimeout, Failover: o.Limits.FailoverTimeout,
-			HandshakePause: o.Limits.HandshakePause, Resolve: o.Limits.ResolveTimeout,
-			Idle: o.Limits.IdleTimeout, AgentDownMemory: o.Limits.AgentDownMemory,
+			HandshakeSilence: o.Limits.HandshakeSilence, Resolve: o.Limits.ResolveTimeout,
+			Idle: o.Limits.IdleTimeout, AgentDownTTL: o.Limits.AgentDownTTL,
 		},
 		OnUnreachable: func(ep *upstream.Endpoint, why mesh.Reason) { p.endpoints.Unreachable(ep, why) },
 	})

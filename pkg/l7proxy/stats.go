@@ -36,9 +36,9 @@ func (p *Proxy) LimitHits() map[string]uint64 {
 		"pod-connections-outbound": p.pods.RefusedConns(mesh.Outbound),
 		"pod-connections-inbound":  p.pods.RefusedConns(mesh.Inbound),
 		"pod-buffer":               p.pods.RefusedStreams(),
-		"endpoint-connections":     p.upstream.Refused(),
+		"endpoint-connections":     p.upstream.RefusedRequests(),
 		"http2-flood":              p.h2.Floods() + p.muxFloods.Load(),
 		"handshakes-inbound":       p.upstream.Gate().Stats().Refused,
-		"handshakes-outbound":      p.upstream.Overdue(),
+		"handshakes-outbound":      p.upstream.HandshakesTimedOut(),
 	}
 }

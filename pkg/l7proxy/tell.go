@@ -131,7 +131,7 @@ func (t *telling) until(head []byte) (by time.Time, last bool) {
 		if t.s.Direction == mesh.Inbound {
 			// Of another node's agent, perhaps, with a segment lost. Nobody else's
 			// server would answer half a hello either.
-			wait, dial = t.s.proxy.Limits.HandshakePause, false
+			wait, dial = t.s.proxy.Limits.HandshakeSilence, false
 		}
 	case t.s.opaque, likely == detect.Opaque && t.known():
 		wait = 0

@@ -28,7 +28,7 @@ type Attempt struct {
 
 // To sets the attempt to an endpoint that no balancer chose.
 func (a *Attempt) To(ep upstream.Endpoint) {
-	*a = Attempt{Endpoint: ep, Found: ep.Planned()}
+	*a = Attempt{Endpoint: ep, Found: ep.Expected()}
 }
 
 // Balanced has the balancer that chose the endpoint, by that ticket, hear of the

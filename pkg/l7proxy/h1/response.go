@@ -165,7 +165,7 @@ func (d *session) readResponse(h *head, kind http1.Kind) {
 			}
 		}
 		if len(up.In) > 0 || d.interim {
-			conn.QuickAckPartial(up, up.Got)
+			conn.QuickAckPartial(up, up.LastRead)
 		}
 		if err := d.readUpstream(up); err != nil {
 			h.reason, h.cut = d.readReason(err), err != io.EOF
@@ -189,7 +189,7 @@ func (d *session) readUpstream(up *appConn) error {
 	if up.Held() {
 		return errUnasked
 	}
-	up.In, up.Got = up.In[:len(up.In)+n], n
+	up.In, up.LastRead = up.In[:len(up.In)+n], n
 	if n > 0 {
 		return nil
 	}
@@ -205,7 +205,7 @@ var errUnasked = errors.New("the endpoint spoke before it was asked")
 func (d *session) responseBody(up *appConn, body *http1.Body) mesh.Reason {
 	n, _, err := body.Next(up.In)
 	if !body.Done() {
-		conn.QuickAckPartial(up, up.Got)
+		conn.QuickAckPartial(up, up.LastRead)
 	}
 	d.out = append(d.out, up.In[:n]...)
 	up.In = up.In[n:]
@@ -225,7 +225,7 @@ func (d *session) responseBody(up *appConn, body *http1.Body) mesh.Reason {
 		}
 		n, _, err = body.Next(up.In)
 		if !body.Done() {
-			conn.QuickAckPartial(up, up.Got)
+			conn.QuickAckPartial(up, up.LastRead)
 		}
 		if _, werr := d.s.Client.Write(up.In[:n]); werr != nil {
 			return mesh.ReasonClientReset

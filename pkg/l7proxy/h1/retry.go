@@ -179,14 +179,14 @@ func (d *session) orLate(err error) error {
 // limit bounds what the endpoint may take over the attempt.
 func (d *session) limit(up *appConn) {
 	if !d.attemptDeadline.IsZero() {
-		up.Timed = true
+		up.DeadlineSet = true
 		_ = up.SetDeadline(d.attemptDeadline)
 	}
 }
 
 func (d *session) unlimit(up *appConn) {
-	if up.Timed {
-		up.Timed = false
+	if up.DeadlineSet {
+		up.DeadlineSet = false
 		_ = up.SetDeadline(time.Time{})
 	}
 }

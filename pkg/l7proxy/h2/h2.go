@@ -179,7 +179,7 @@ func (srv *session) pick(st *stream, not netip.AddrPort) (a *endpoints.Attempt, 
 	srv.picking.Lock()
 	defer srv.picking.Unlock()
 	if st.copy == nil && srv.s.HasLogin() {
-		srv.s.SetLoginEndpoints(srv.s.Upstream.HTTP2At(srv.private))
+		srv.s.SetLoginEndpoints(srv.s.Upstream.HTTP2Endpoints(srv.private))
 	}
 	if not.IsValid() {
 		a, err = srv.s.PickOther(st.to(), not)

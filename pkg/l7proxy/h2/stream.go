@@ -144,7 +144,7 @@ func (st *stream) Connected(turn int32, u *upstream.HTTP2Conn, err error, b *h2c
 		}
 	default:
 		reason := upstream.ReasonOf(err)
-		if !upstream.OwnFault(err) {
+		if !upstream.LocalFault(err) {
 			st.attempt.Failed(reason)
 		}
 		if !st.failover(reason, b) && !st.retry(retry.Attempt{Cause: retry.Unsent}, b) {

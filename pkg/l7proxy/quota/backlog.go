@@ -14,21 +14,20 @@ const (
 
 var pendings = sync.Pool{New: func() any { return new([pendingLarge]byte) }}
 
-// Backlog is bytes that wait for a receiver: at most a stream's window. While they
-// are few they lie in a slice of their own. A stream that is held up takes a buffer
-// with room for its whole window, rather than growing and moving a slice all the
-// time.
+// Backlog has bytes that wait for a receiver: at most a stream's window. Few bytes are in
+// a slice of their own. For more, the Backlog takes a buffer with room for the whole
+// window, so that it need not enlarge and move a slice again and again.
 type Backlog struct {
-	// Bytes are what waits. They may be set where there are none.
+	// Bytes are the bytes that wait. They may be set while there are none.
 	Bytes   []byte
-	backing *[pendingLarge]byte // of Bytes, once that is large; nil while it is small
-	charged int                 // of Bytes, what a pod's usage knows of
+	backing *[pendingLarge]byte // the buffer in which Bytes are; nil: they are in a slice of their own
+	charged int                 // bytes that are counted in the pod's usage
 }
 
-// Len is how many bytes wait.
+// Len is the number of bytes that wait.
 func (l *Backlog) Len() int { return len(l.Bytes) }
 
-// Add takes p in.
+// Add appends a copy of p.
 func (l *Backlog) Add(p []byte) {
 	need := len(l.Bytes) + len(p)
 	switch {
@@ -39,14 +38,14 @@ func (l *Backlog) Add(p []byte) {
 			l.backing = pendings.Get().(*[pendingLarge]byte)
 		}
 		l.Bytes = l.backing[:copy(l.backing[:], l.Bytes)] // to the front
-	case need > pendingLarge: // a replay before it
+	case need > pendingLarge: // the replay of a retried request is before it
 		l.Bytes = append(slices.Grow([]byte(nil), need), l.Bytes...)
 		l.release()
 	}
 	l.Bytes = append(l.Bytes, p...)
 }
 
-// Take moves what is there into p.
+// Take moves bytes from the front into p, and returns how many.
 func (l *Backlog) Take(p []byte) int {
 	n := copy(p, l.Bytes)
 	l.Shift(n)
@@ -62,13 +61,13 @@ func (l *Backlog) Shift(n int) {
 	l.Drop()
 }
 
-// Drop drops everything.
+// Drop drops all bytes.
 func (l *Backlog) Drop() {
 	l.Bytes = nil
 	l.release()
 }
 
-// release gives the buffer back: no bytes may lie in it.
+// release gives the buffer back. Bytes must not be in it any more.
 func (l *Backlog) release() {
 	if l.backing != nil {
 		pendings.Put(l.backing)
@@ -76,7 +75,8 @@ func (l *Backlog) release() {
 	}
 }
 
-// Charge tells usage that so many bytes wait here now; usage may be nil.
+// Charge sets the number of bytes that usage counts for this Backlog to now. usage may be
+// nil.
 func (l *Backlog) Charge(now int, usage *Usage) {
 	if usage != nil && now != l.charged {
 		usage.held.Add(int64(now - l.charged))

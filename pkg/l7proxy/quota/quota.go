@@ -1,7 +1,7 @@
-// Package quota bounds what one pod may take of the node's proxy, so that it cannot
-// take it from the others: client connections, and bytes that wait for a receiver.
-// The latter are those of HTTP/2, where one connection may have a window's worth
-// for each of many streams; HTTP/1 and opaque connections hold two buffers each.
+// Package quota limits how much of the node's proxy one pod uses, so that enough is left
+// for the other pods. It limits client connections, and bytes that wait for a receiver.
+// Only HTTP/2 bytes are counted, because one HTTP/2 connection may have a window of bytes
+// for each of its many streams. An HTTP/1 or opaque connection has two buffers.
 package quota
 
 import (
@@ -15,12 +15,12 @@ import (
 // ErrConnections refuses a connection.
 var ErrConnections = errors.New("the pod has as many connections as it may (--pod-connections)")
 
-// Usage is what a pod uses in one direction.
+// Usage is how much one pod uses in one direction.
 type Usage struct {
 	pods  *Pods
 	key   Key
-	conns int          // Pods.mu guards it
-	held  atomic.Int64 // bytes
+	conns int          // guarded by Pods.mu
+	held  atomic.Int64 // bytes that wait
 }
 
 // Key is a pod and a direction.
@@ -29,11 +29,11 @@ type Key struct {
 	Direction mesh.Direction
 }
 
-// Pods are the pods that have connections. The zero value is ready, but for its
-// bounds.
+// Pods has the usage of all pods that have connections. The zero value is ready to use
+// when its limits are set.
 type Pods struct {
-	MaxConns int // of a pod, in each direction
-	MaxHeld  int // bytes that wait, likewise: where there are more no further request begins
+	MaxConns    int // connections of a pod in each direction
+	MaxBuffered int // bytes that wait, of a pod in each direction; while there are more, no further request begins
 
 	mu    sync.Mutex
 	byKey map[Key]*Usage
@@ -42,8 +42,8 @@ type Pods struct {
 	refusedStreams atomic.Uint64
 }
 
-// Enter counts a connection of a pod in; Leave takes it back. It returns nil if the
-// pod has as many as it may.
+// Enter counts a connection of a pod, until Leave. It returns nil if the pod has MaxConns
+// connections.
 func (p *Pods) Enter(key Key) *Usage {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,7 +63,7 @@ func (p *Pods) Enter(key Key) *Usage {
 	return usage
 }
 
-// Leave counts a connection out.
+// Leave ends the connection that Enter has counted.
 func (u *Usage) Leave() {
 	u.pods.mu.Lock()
 	defer u.pods.mu.Unlock()
@@ -79,7 +79,7 @@ func index(d mesh.Direction) int {
 	return 0
 }
 
-// Of is what a pod uses in a direction: connections, and bytes that wait.
+// Of returns how much a pod uses in a direction: connections, and bytes that wait.
 func (p *Pods) Of(key Key) (conns int, held int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,13 +89,14 @@ func (p *Pods) Of(key Key) (conns int, held int64) {
 	return conns, held
 }
 
-// Over reports whether more bytes wait for the pod's streams than may. It is safe on
-// a nil Usage, which is not bounded.
-func (u *Usage) Over() bool { return u != nil && u.held.Load() > int64(u.pods.MaxHeld) }
+// OverLimit reports whether more than MaxBuffered bytes wait. It is false for a nil Usage,
+// which has no limits.
+func (u *Usage) OverLimit() bool { return u != nil && u.held.Load() > int64(u.pods.MaxBuffered) }
 
-// RefuseStream is Over for a stream that is about to begin: it counts the refusal.
+// RefuseStream is OverLimit for a stream that is about to begin. If it returns true, it
+// counts the stream as refused.
 func (u *Usage) RefuseStream() bool {
-	if !u.Over() {
+	if !u.OverLimit() {
 		return false
 	}
 	u.pods.refusedStreams.Add(1)

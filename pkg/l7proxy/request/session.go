@@ -113,7 +113,7 @@ func (s *Session) DialHTTP1(ctx context.Context, a *endpoints.Attempt) (*upstrea
 }
 
 func noteDial(ctx context.Context, a *endpoints.Attempt, err error) {
-	if err != nil && ctx.Err() == nil && !upstream.OwnFault(err) { // otherwise the caller gave up, or this node failed
+	if err != nil && ctx.Err() == nil && !upstream.LocalFault(err) { // otherwise the caller gave up, or this node failed
 		a.Failed(upstream.ReasonOf(err))
 	}
 	a.Dialled()

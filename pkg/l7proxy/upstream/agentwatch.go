@@ -206,7 +206,7 @@ func (p *Pool) probeAgent(c *monitoredConn) {
 	}
 	switch {
 	case hangs:
-		p.down.remember(addr, p.Limits.AgentDownMemory)
+		p.down.remember(addr, p.Limits.AgentDownTTL)
 		p.Log.Warn("the agent of an endpoint's node hangs: its connections are cut", "endpoint", addr, "cause", err)
 		p.OnUnreachable(&c.ep, mesh.ReasonAgentDown)
 	case lost:

@@ -66,10 +66,10 @@ func (p *Pool) dialMesh(ctx context.Context, ep *Endpoint, alpn string) (conn.Co
 			return p.withoutAgent(ctx, ep)
 		}
 		if !agentAway(err) && (ep.Fallback || !refusedForAgent(err)) {
-			return nil, ep.Planned(), err
+			return nil, ep.Expected(), err
 		}
 		p.Log.Debug("the agent of the endpoint's node does not answer", "endpoint", ep.Peer.Addr, "cause", err)
-		memory := p.Limits.AgentDownMemory
+		memory := p.Limits.AgentDownTTL
 		if !ep.Fallback && !mtls.Silent(err) {
 			memory /= 10 // to ask costs little, and there is no other way
 		}
@@ -86,7 +86,7 @@ var errDown = mesh.Fail(mesh.ReasonAgentDown, nil)
 
 // withoutAgent is what becomes of a connection when no agent answers.
 func (p *Pool) withoutAgent(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
-	result := ep.Planned()
+	result := ep.Expected()
 	if !ep.Fallback {
 		return nil, result, errDown
 	}
@@ -129,7 +129,7 @@ func (p *Pool) Probe(ctx context.Context, ep *Endpoint, client netip.AddrPort) (
 func (p *Pool) probePlain(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
 	raw, err := p.dialPlain(ctx, ep, ep.Peer.Addr)
 	if err != nil {
-		return nil, ep.Planned(), err
+		return nil, ep.Expected(), err
 	}
 	return conn.Plain{Conn: raw}, Result{TLS: tap.TLSAgentDown, Peer: ep.Peer}, nil
 }

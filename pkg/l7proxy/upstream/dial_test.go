@@ -23,8 +23,8 @@ func newPool(t *testing.T, change func(*Options)) *Pool {
 		Network: &proxytest.Network{}, State: &proxytest.State{Store: state.NewStore("node-1")},
 		Log: slog.New(slog.DiscardHandler), Lifetime: lifetime.New(),
 		Limits: Limits{
-			Connect: 5 * time.Second, Failover: 2 * time.Second, HandshakePause: 3 * time.Second,
-			Resolve: 5 * time.Second, Idle: time.Minute, AgentDownMemory: 5 * time.Second,
+			Connect: 5 * time.Second, Failover: 2 * time.Second, HandshakeSilence: 3 * time.Second,
+			Resolve: 5 * time.Second, Idle: time.Minute, AgentDownTTL: 5 * time.Second,
 		},
 		OnUnreachable: func(*Endpoint, mesh.Reason) {},
 	}

@@ -60,8 +60,8 @@ type Result struct {
 	ALPN string   // what the endpoint's agent chose; "" without one
 }
 
-// Planned is the result as it is when nothing unexpected happens.
-func (e *Endpoint) Planned() Result { return Result{TLS: e.Mode.TLS(), Peer: e.Peer} }
+// Expected is the result as it is when nothing unexpected happens.
+func (e *Endpoint) Expected() Result { return Result{TLS: e.Mode.TLS(), Peer: e.Peer} }
 
 // Client is whom a connection is made for.
 type Client interface {

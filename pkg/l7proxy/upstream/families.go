@@ -77,9 +77,9 @@ func (p *Pool) dialOutside(ctx context.Context, ep *Endpoint) (conn.Conn, Result
 // dialled is the outcome of a dial of the endpoint as it is.
 func (e *Endpoint) dialled(raw *rawio.Conn, err error) (conn.Conn, Result, error) {
 	if err != nil {
-		return nil, e.Planned(), err
+		return nil, e.Expected(), err
 	}
-	return conn.Plain{Conn: raw}, e.Planned(), nil
+	return conn.Plain{Conn: raw}, e.Expected(), nil
 }
 
 // instead connects to the other address of an endpoint that refused with err.
@@ -89,7 +89,7 @@ func (e *Endpoint) instead(dial func(dst, client netip.AddrPort) (*rawio.Conn, e
 	if otherErr != nil {
 		return e.dialled(nil, err) // as it was before there was another
 	}
-	result := e.Planned()
+	result := e.Expected()
 	result.Peer.Addr = dst
 	return conn.Plain{Conn: raw}, result, nil
 }

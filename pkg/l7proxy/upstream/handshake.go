@@ -83,7 +83,7 @@ func (p *Pool) Handshake(ctx context.Context, from netip.Addr, own bool, c *tls.
 	if err != nil {
 		return mesh.Fail(mesh.ReasonTimeout, err)
 	}
-	below.Handshake = (&shaking{turn: turn, left: p.Limits.HandshakePause}).read
+	below.Handshake = (&shaking{turn: turn, left: p.Limits.HandshakeSilence}).read
 	_ = below.SetWriteDeadline(time.Now().Add(shakeWrite))
 	proved := false
 	defer func() {
@@ -184,14 +184,14 @@ func (p *Pool) handshakeInTurn(ctx context.Context, ep *Endpoint, alpn string) (
 	defer cancel()
 	turn, err := one.gate.Enter(waits, netip.Addr{}, true)
 	if err != nil {
-		return nil, ep.Planned(), p.overdue(ctx, errQueue)
+		return nil, ep.Expected(), p.overdue(ctx, errQueue)
 	}
 	defer turn.Leave(false)
 	if p.down.is(ep.Peer.Addr) {
-		return nil, ep.Planned(), errDown
+		return nil, ep.Expected(), errDown
 	}
 	if err := p.turns.gone(one, came); err != nil {
-		return nil, ep.Planned(), err
+		return nil, ep.Expected(), err
 	}
 	limit := queueLimit
 	if ep.HasOthers {
@@ -209,12 +209,12 @@ func (p *Pool) handshakeInTurn(ctx context.Context, ep *Endpoint, alpn string) (
 		}
 		pause := wait + rand.N(wait)
 		if time.Until(giveUp) < pause {
-			return nil, ep.Planned(), p.overdue(ctx, err)
+			return nil, ep.Expected(), p.overdue(ctx, err)
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil, ep.Planned(), mesh.Fail(mesh.ReasonTimeout, ctx.Err())
+			return nil, ep.Expected(), mesh.Fail(mesh.ReasonTimeout, ctx.Err())
 		}
 	}
 }
@@ -249,11 +249,11 @@ func (p *Pool) handshake(ctx context.Context, ep *Endpoint, alpn string) (conn.C
 func (p *Pool) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
 	config, err := p.Certs.ClientConfig(ep.Client.Identity, ep.Key.Identity, alpn)
 	if err != nil {
-		return nil, ep.Planned(), err
+		return nil, ep.Expected(), err
 	}
 	raw, err := p.dialPlain(ctx, ep, ep.Peer.Addr)
 	if err != nil {
-		return nil, ep.Planned(), err
+		return nil, ep.Expected(), err
 	}
 	below := &monitoredConn{
 		Transport: conn.Transport{Conn: raw}, ep: *ep, all: &p.agents,
@@ -263,11 +263,11 @@ func (p *Pool) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string) (co
 	c := tls.Client(below, config)
 	if err := p.Handshake(ctx, sourceOf(ep.Client), true, c, &below.Transport); err != nil {
 		raw.Close()
-		return nil, ep.Planned(), err
+		return nil, ep.Expected(), err
 	}
 	p.down.back(ep.Peer.Addr)
 	p.agents.add(below)
-	result := ep.Planned()
+	result := ep.Expected()
 	result.ALPN = c.ConnectionState().NegotiatedProtocol
 	return conn.NewSecure(c, &below.Transport), result, nil
 }

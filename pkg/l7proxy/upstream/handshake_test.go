@@ -134,7 +134,7 @@ func (s *shaker) open(ctx context.Context) (conn.Conn, error) {
 
 // handshakePause sets what a silent peer is given.
 func handshakePause(d time.Duration) func(*Options) {
-	return func(o *Options) { o.Limits.HandshakePause = d }
+	return func(o *Options) { o.Limits.HandshakeSilence = d }
 }
 
 // accept is an agent: it takes the handshake and echoes.
@@ -223,7 +223,7 @@ func TestBusyAgentIsTriedAgain(t *testing.T) {
 	if s.down.is(s.ep.Peer.Addr) || s.Fallbacks() > 0 {
 		t.Error("a busy agent was taken for one that is away")
 	}
-	if n := s.Overdue(); n != 1 {
+	if n := s.HandshakesTimedOut(); n != 1 {
 		t.Errorf("%d are overdue after %s, want 1", n, took)
 	}
 	if _, _, err := s.Probe(t.Context(), &s.ep, netip.AddrPort{}); !mtls.Busy(err) {

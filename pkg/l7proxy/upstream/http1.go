@@ -22,9 +22,9 @@ type HTTP1Conn struct {
 	Reused bool
 
 	// These are its user's. They lie here so that an exchange allocates nothing.
-	In    []byte // bytes of the endpoint that are not consumed yet
-	Got   int    // bytes of the last read
-	Timed bool   // a deadline is set
+	In          []byte // bytes of the endpoint that are not consumed yet
+	LastRead    int    // bytes of the last read
+	DeadlineSet bool   // a deadline is set
 
 	raw    *rawio.Conn // below Conn; nil: a stream of a shared connection
 	stream *mux.Stream // Conn, where it is one
@@ -61,7 +61,7 @@ func (p *Pool) DialHTTP1(ctx context.Context, ep *Endpoint, client Client) (*HTT
 // dialHTTP1 makes a connection to the endpoint: between nodes a stream of a shared
 // one, if there are some already that are not shared.
 func (p *Pool) dialHTTP1(ctx context.Context, ep *Endpoint, client Client) (*HTTP1Conn, error) {
-	if ep.Mode == MTLS && !client.Usage().Over() {
+	if ep.Mode == MTLS && !client.Usage().OverLimit() {
 		if p.mux.reserve(ep.Key) {
 			defer p.mux.release(ep.Key)
 		} else {
@@ -70,7 +70,7 @@ func (p *Pool) dialHTTP1(ctx context.Context, ep *Endpoint, client Client) (*HTT
 			case err != nil:
 				return nil, err
 			case stream != nil:
-				c := &HTTP1Conn{Conn: stream, Key: ep.Key, Result: ep.Planned(), stream: stream}
+				c := &HTTP1Conn{Conn: stream, Key: ep.Key, Result: ep.Expected(), stream: stream}
 				c.charge(client.Usage())
 				return c, nil
 			}

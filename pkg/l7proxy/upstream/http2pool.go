@@ -117,7 +117,7 @@ func (p *http2Pool) grow(ep *Endpoint, client Client, c *HTTP2Conn) {
 func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[struct{}]) {
 	// Not the context of the first stream: others wait for the connection as well.
 	nc, result, err := p.owner.Dial(p.owner.Lifetime.Ended, &ep, client.ClientAddr(), mtls.ALPNHTTP2)
-	if ep.Balanced && err != nil && !OwnFault(err) && TriesNextEndpoint(ReasonOf(err)) {
+	if ep.Balanced && err != nil && !LocalFault(err) && TriesNextEndpoint(ReasonOf(err)) {
 		p.owner.OnUnreachable(&ep, ReasonOf(err)) // the requests that waited may be over by now
 	}
 	var b h2conn.Batch
@@ -134,7 +134,7 @@ func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[struct{}]) {
 		c.client = client
 	}
 	if c.agentDown { // not for longer than the agent is thought to be away
-		time.AfterFunc(p.owner.Limits.AgentDownMemory, c.retire)
+		time.AfterFunc(p.owner.Limits.AgentDownTTL, c.retire)
 	}
 	p.mu.Lock()
 	p.dialled(ep.Key, d)
@@ -164,8 +164,8 @@ func (p *Pool) DropHTTP2(keys []Key) {
 	}
 }
 
-// HTTP2At are the endpoints of those keys that there are connections for, or dials.
-func (p *Pool) HTTP2At(keys []Key) (at []netip.AddrPort) {
+// HTTP2Endpoints are the endpoints of those keys that there are connections for, or dials.
+func (p *Pool) HTTP2Endpoints(keys []Key) (at []netip.AddrPort) {
 	p.http2.mu.Lock()
 	defer p.http2.mu.Unlock()
 	for _, key := range keys {

@@ -86,7 +86,7 @@ func (p *Pool) dialledLate(ep *Endpoint, c *HTTP1Conn, err error, judge bool) {
 		c.Close()
 	case err == nil:
 		p.Keep(c)
-	case judge && !OwnFault(err) && TriesNextEndpoint(ReasonOf(err)):
+	case judge && !LocalFault(err) && TriesNextEndpoint(ReasonOf(err)):
 		p.OnUnreachable(ep, ReasonOf(err))
 	}
 }

@@ -21,8 +21,8 @@ func connectReason(err error) mesh.Reason {
 	return mesh.ReasonConnectFailed
 }
 
-// OwnFault reports whether a connection failed for want of something here.
-func OwnFault(err error) bool {
+// LocalFault reports whether a connection failed for want of something here.
+func LocalFault(err error) bool {
 	for _, e := range [...]error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL} {
 		if errors.Is(err, e) {
 			return true

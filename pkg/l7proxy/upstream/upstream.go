@@ -38,12 +38,12 @@ type State interface {
 
 // Limits are times; none is zero.
 type Limits struct {
-	Connect         time.Duration // of TCP to an endpoint
-	Failover        time.Duration // the same while there are other endpoints to try
-	HandshakePause  time.Duration // a peer silent for so long in the handshake counts as no agent
-	Resolve         time.Duration // waiting for the controller's word on an address
-	Idle            time.Duration // of pooled connections
-	AgentDownMemory time.Duration // before a peer found without agent is tried again
+	Connect          time.Duration // of TCP to an endpoint
+	Failover         time.Duration // the same while there are other endpoints to try
+	HandshakeSilence time.Duration // a peer silent for so long in the handshake counts as no agent
+	Resolve          time.Duration // waiting for the controller's word on an address
+	Idle             time.Duration // of pooled connections
+	AgentDownTTL     time.Duration // before a peer found without agent is tried again
 }
 
 // Options are what a Pool works with.
@@ -133,12 +133,12 @@ func (p *Pool) settle() {
 // node did not answer.
 func (p *Pool) Fallbacks() uint64 { return p.fallbacks.Load() }
 
-// Overdue counts handshakes that gave up waiting for their turn.
-func (p *Pool) Overdue() uint64 { return p.turns.overdue.Load() }
+// HandshakesTimedOut counts handshakes that gave up waiting for their turn.
+func (p *Pool) HandshakesTimedOut() uint64 { return p.turns.overdue.Load() }
 
-// Refused counts requests that were refused because too many wait for a stream of a
+// RefusedRequests counts requests that were refused because too many wait for a stream of a
 // connection to their endpoint.
-func (p *Pool) Refused() uint64 { return p.http2.refused.Load() }
+func (p *Pool) RefusedRequests() uint64 { return p.http2.refused.Load() }
 
 // CloseIdle closes the HTTP/1 connections that have been idle for longer than limit.
 func (p *Pool) CloseIdle(limit time.Duration) {
