@@ -222,12 +222,12 @@ func TestBackends(t *testing.T) {
 	}
 	for _, r := range table.Rules() {
 		for _, a := range r.actions {
-			if all[a.At] != a.Backend {
-				t.Errorf("backend %v: At = %d, want its index in %v", a.Backend, a.At, all)
+			if all[a.BackendIndex] != a.Backend {
+				t.Errorf("backend %v: BackendIndex = %d, want its index in %v", a.Backend, a.BackendIndex, all)
 			}
 			for _, m := range a.Mirrors {
-				if all[m.At] != m.Backend {
-					t.Errorf("mirror %v: At = %d, want its index in %v", m.Backend, m.At, all)
+				if all[m.BackendIndex] != m.Backend {
+					t.Errorf("mirror %v: BackendIndex = %d, want its index in %v", m.Backend, m.BackendIndex, all)
 				}
 			}
 		}

@@ -122,7 +122,7 @@ func ExampleTable_Backends() {
 	table := compile(canary())
 	fmt.Println(len(table.Backends()))
 	action := table.Rules()[1].Choose(0)
-	fmt.Println(table.Backends()[action.At] == action.Backend)
+	fmt.Println(table.Backends()[action.BackendIndex] == action.Backend)
 	// Output:
 	// 2
 	// true

@@ -114,8 +114,9 @@ func lowerHost(buf *[maxHost]byte, authority string) []byte {
 	return buf[:len(host)]
 }
 
-// hostOf is an authority without its port. Of an IPv6 address without brackets, as
-// some clients of HTTP/2 send it, it is "": where its port begins cannot be told.
+// hostOf returns an authority without its port. It returns "" for an IPv6 address without
+// brackets, as some clients of HTTP/2 send it: such an address and its port cannot be
+// separated.
 func hostOf(authority string) string {
 	if strings.HasPrefix(authority, "[") {
 		if end := strings.IndexByte(authority, ']'); end > 0 {

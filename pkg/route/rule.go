@@ -33,12 +33,12 @@ const (
 // Action says what to do with a request. It merges the filters of the rule and
 // of the chosen backend. It is immutable.
 type Action struct {
-	Kind    Kind
-	Backend mesh.ServicePortRef // for Forward
-	At      int                 // for Forward: index of Backend in Table.Backends
-	Status  int                 // for Redirect
-	Why     string              // for Refuse: what is wrong with the route
-	Host    string              // new value of Host and :authority; "" keeps the old one
+	Kind         Kind
+	Backend      mesh.ServicePortRef // for Forward
+	BackendIndex int                 // for Forward: index of Backend in Table.Backends
+	Status       int                 // for Redirect
+	Why          string              // for Refuse: what is wrong with the route
+	Host         string              // new value of Host and :authority; "" keeps the old one
 
 	Request, Response Edits
 	Mirrors           []Mirror
@@ -65,9 +65,9 @@ func (r *Rule) Choose(random uint64) *Action {
 
 // Mirror is a backend that gets copies of requests.
 type Mirror struct {
-	Backend mesh.ServicePortRef
-	At      int // index of Backend in Table.Backends
-	share   mesh.Fraction
+	Backend      mesh.ServicePortRef
+	BackendIndex int // index of Backend in Table.Backends
+	share        mesh.Fraction
 }
 
 // Wants reports whether to copy a request. random is 64 random bits; each mirror

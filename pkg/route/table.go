@@ -77,8 +77,8 @@ func (t *Table) Rules() []*Rule {
 }
 
 // Backends returns all backends to which the rules send requests or copies of
-// requests, each once. Action.At and Mirror.At are indices into it, so that
-// callers can keep state for each backend in a slice and need no look-up.
+// requests, each once. Action.BackendIndex and Mirror.BackendIndex are indices into it,
+// so that callers can keep state for each backend in a slice and need no look-up.
 func (t *Table) Backends() []mesh.ServicePortRef {
 	if t == nil {
 		return nil
@@ -98,10 +98,10 @@ func (t *Table) number(r *Rule) {
 	for i := range r.actions {
 		a := &r.actions[i]
 		if a.Kind == Forward {
-			a.At = at(a.Backend)
+			a.BackendIndex = at(a.Backend)
 		}
 		for j := range a.Mirrors {
-			a.Mirrors[j].At = at(a.Mirrors[j].Backend)
+			a.Mirrors[j].BackendIndex = at(a.Mirrors[j].Backend)
 		}
 	}
 }

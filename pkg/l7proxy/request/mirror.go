@@ -78,7 +78,7 @@ func (p *Plan) Mirrored(yield func(*destination.Backend) bool) {
 		return
 	}
 	for i := range p.Action.Mirrors {
-		if m := &p.Action.Mirrors[i]; m.Wants(rand.Uint64()) && !yield(&p.routing.Backends[m.At]) {
+		if m := &p.Action.Mirrors[i]; m.Wants(rand.Uint64()) && !yield(&p.routing.Backends[m.BackendIndex]) {
 			return
 		}
 	}

@@ -36,7 +36,7 @@ func (p *Plan) Backend() *destination.Backend {
 	if p.Action == nil {
 		return nil
 	}
-	return &p.routing.Backends[p.Action.At]
+	return &p.routing.Backends[p.Action.BackendIndex]
 }
 
 // Timeouts returns the timeouts of the rule that the request matched.
