@@ -36,14 +36,14 @@ type Gate struct {
 
 // GateOptions are the limits of a Gate. Zero means no limit, except for Slots.
 type GateOptions struct {
-	Slots     int // handshakes that compute at a time; at least one
-	Strangers int // slots that strangers may hold together
+	Slots         int // handshakes that compute at a time; at least one
+	StrangerSlots int // of these, handshakes of strangers
 	// Limits on active handshakes from outside the node, whether they compute or
-	// wait: of all sources of one class together, of one source, and of one
-	// stranger.
-	Most, MostOfSource, MostOfStranger int
-	// Patience is the longest time that a handshake from outside waits to begin.
-	Patience time.Duration
+	// wait: of all known sources together, and of all strangers together (MaxActive);
+	// of one source (MaxPerSource), or of one stranger, if MaxPerStranger is set.
+	MaxActive, MaxPerSource, MaxPerStranger int
+	// MaxWait is the longest time that a handshake from outside waits to begin.
+	MaxWait time.Duration
 }
 
 // ErrBusy refuses a handshake from outside because there are too many.
@@ -98,7 +98,7 @@ type Turn struct {
 type GateStats struct {
 	Running int    // handshakes that compute
 	Waiting int    // handshakes that wait for a slot
-	Under   int    // all active handshakes, including those that wait for their peer
+	Active  int    // all active handshakes, including those that wait for their peer
 	Waits   uint64 // handshakes that had to wait to begin
 	Refused uint64
 }
@@ -131,17 +131,17 @@ func (g *Gate) Enter(ctx context.Context, from netip.Addr, own bool) (*Turn, err
 	g.enqueue(t, &s.fresh)
 	g.mu.Unlock()
 
-	var patience <-chan time.Time
-	if !own && g.Patience > 0 {
-		timer := time.NewTimer(g.Patience)
+	var maxWait <-chan time.Time
+	if !own && g.MaxWait > 0 {
+		timer := time.NewTimer(g.MaxWait)
 		defer timer.Stop()
-		patience = timer.C
+		maxWait = timer.C
 	}
 	err := ErrBusy
 	select {
 	case <-t.ready:
 		return t, nil
-	case <-patience:
+	case <-maxWait:
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -159,14 +159,14 @@ func (g *Gate) Enter(ctx context.Context, from netip.Addr, own bool) (*Turn, err
 	return nil, err
 }
 
-// Rest gives the slot back while the handshake waits for its peer's bytes.
-func (t *Turn) Rest() {
+// Pause gives the slot back while the handshake waits for its peer's bytes.
+func (t *Turn) Pause() {
 	t.gate.mu.Lock()
 	defer t.gate.mu.Unlock()
 	t.gate.releaseSlot(t.source)
 }
 
-// Resume waits for a slot after Rest. A handshake that has begun goes before
+// Resume waits for a slot after Pause. A handshake that has begun goes before
 // those of its source that have not.
 func (t *Turn) Resume() {
 	g, s := t.gate, t.source
@@ -200,7 +200,7 @@ func (g *Gate) Stats() GateStats {
 	s := GateStats{Running: g.running[known] + g.running[stranger], Waits: g.waits, Refused: g.refused}
 	for _, from := range g.sources {
 		s.Waiting += from.resumed.Len() + from.fresh.Len()
-		s.Under += from.active
+		s.Active += from.active
 	}
 	return s
 }
@@ -229,11 +229,11 @@ func (g *Gate) dropIdle(s *gateSource) {
 // atLimit reports whether another handshake of this source, from outside, would
 // be above a limit.
 func (g *Gate) atLimit(s *gateSource) bool {
-	most := g.MostOfSource
-	if s.class == stranger && g.MostOfStranger > 0 {
-		most = g.MostOfStranger
+	most := g.MaxPerSource
+	if s.class == stranger && g.MaxPerStranger > 0 {
+		most = g.MaxPerStranger
 	}
-	return most > 0 && s.active >= most || g.Most > 0 && g.classes[s.class].active >= g.Most
+	return most > 0 && s.active >= most || g.MaxActive > 0 && g.classes[s.class].active >= g.MaxActive
 }
 
 func (g *Gate) addActive(s *gateSource, n int) {
@@ -249,7 +249,7 @@ func (g *Gate) hasSlot(class int) bool {
 	if g.running[known]+g.running[stranger] >= g.Slots {
 		return false
 	}
-	return class == known || g.Strangers <= 0 || g.running[stranger] < g.Strangers
+	return class == known || g.StrangerSlots <= 0 || g.running[stranger] < g.StrangerSlots
 }
 
 func (g *Gate) takeSlot(s *gateSource) bool {

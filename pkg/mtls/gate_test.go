@@ -56,7 +56,7 @@ func (e *entrances) enter(name string, from netip.Addr, own bool, n int, compute
 
 func (e *entrances) order() string {
 	e.wg.Wait()
-	if s := e.gate.Stats(); s.Running != 0 || s.Waiting != 0 || s.Under != 0 || len(e.gate.sources) != 0 {
+	if s := e.gate.Stats(); s.Running != 0 || s.Waiting != 0 || s.Active != 0 || len(e.gate.sources) != 0 {
 		e.t.Errorf("at the end: %+v and %d sources, want none active", s, len(e.gate.sources))
 	}
 	return strings.Join(e.log, " ")
@@ -117,7 +117,7 @@ func TestGateKnownFirst(t *testing.T) {
 // handshakes of the same source to the known ones.
 func TestGateProofCountsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &entrances{t: t, gate: NewGate(GateOptions{Slots: 1, Most: 4})}
+		e := &entrances{t: t, gate: NewGate(GateOptions{Slots: 1, MaxActive: 4})}
 		first, err := e.gate.Enter(t.Context(), source(1), false)
 		if err != nil {
 			t.Fatal(err)
@@ -138,7 +138,7 @@ func TestGateProofCountsAtOnce(t *testing.T) {
 // slots, and no more strangers than their share.
 func TestGateIsNeverOverrun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGate(GateOptions{Slots: 4, Strangers: 2, Patience: 50 * time.Millisecond})
+		g := NewGate(GateOptions{Slots: 4, StrangerSlots: 2, MaxWait: 50 * time.Millisecond})
 		prove(t, g, source(0))
 		var mu sync.Mutex
 		var running, strangers, most, mostStrangers, done int
@@ -167,7 +167,7 @@ func TestGateIsNeverOverrun(t *testing.T) {
 					compute(isStranger, 1)
 					time.Sleep(time.Millisecond)
 					compute(isStranger, -1)
-					turn.Rest()
+					turn.Pause()
 					time.Sleep(time.Duration(i%9) * time.Millisecond)
 					turn.Resume()
 				}
@@ -181,7 +181,7 @@ func TestGateIsNeverOverrun(t *testing.T) {
 		if most != 4 || mostStrangers != 2 || done < 100 {
 			t.Errorf("at most %d computed at once and %d strangers, want 4 and 2; %d were admitted, want 100 or more", most, mostStrangers, done)
 		}
-		if s := g.Stats(); s.Running+s.Waiting+s.Under != 0 || len(g.sources) != 0 || s.Refused == 0 {
+		if s := g.Stats(); s.Running+s.Waiting+s.Active != 0 || len(g.sources) != 0 || s.Refused == 0 {
 			t.Errorf("at the end: %+v and %d sources, want none active and some refused", s, len(g.sources))
 		}
 	})
@@ -191,14 +191,14 @@ func TestGateIsNeverOverrun(t *testing.T) {
 // other handshakes from computing.
 func TestGateStallingPeersHoldNoSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGate(GateOptions{Slots: 1, Strangers: 1})
+		g := NewGate(GateOptions{Slots: 1, StrangerSlots: 1})
 		var stalled []*Turn
 		for i := range 50 {
 			turn, err := g.Enter(t.Context(), source(i), false)
 			if err != nil {
 				t.Fatal(err)
 			}
-			turn.Rest()
+			turn.Pause()
 			stalled = append(stalled, turn)
 		}
 		began := time.Now()
@@ -225,7 +225,7 @@ func TestGateStallingPeersHoldNoSlot(t *testing.T) {
 			stalled[0].Leave(false)
 		})
 		synctest.Wait()
-		if s := g.Stats(); s.Running != 1 || s.Waiting != 2 || s.Under != 52 {
+		if s := g.Stats(); s.Running != 1 || s.Waiting != 2 || s.Active != 52 {
 			t.Errorf("got %+v, want 1 running and 2 waiting of 52", s)
 		}
 		turn.Leave(false)
@@ -237,17 +237,17 @@ func TestGateStallingPeersHoldNoSlot(t *testing.T) {
 			turn.Resume()
 			turn.Leave(false)
 		}
-		if s := g.Stats(); s.Under != 0 || s.Running != 0 {
+		if s := g.Stats(); s.Active != 0 || s.Running != 0 {
 			t.Errorf("at the end: %+v, want none active", s)
 		}
 	})
 }
 
 // TestGateBounds checks that a handshake from outside is refused at once above a
-// limit and after Patience otherwise, and that own handshakes wait without limit.
+// limit and after MaxWait otherwise, and that own handshakes wait without limit.
 func TestGateBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGate(GateOptions{Slots: 1, Most: 20, MostOfSource: 8, MostOfStranger: 3, Patience: time.Second})
+		g := NewGate(GateOptions{Slots: 1, MaxActive: 20, MaxPerSource: 8, MaxPerStranger: 3, MaxWait: time.Second})
 		prove(t, g, source(9))
 		holder, err := g.Enter(t.Context(), source(7), true)
 		if err != nil {
@@ -284,7 +284,7 @@ func TestGateBounds(t *testing.T) {
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
 		if s := g.Stats(); s.Waiting != 100 || s.Refused != 22+28 {
-			t.Errorf("after Patience: %+v, want 100 waiting and 50 refused", s)
+			t.Errorf("after MaxWait: %+v, want 100 waiting and 50 refused", s)
 		}
 		holder.Leave(false)
 		for _, e := range all {
@@ -293,7 +293,7 @@ func TestGateBounds(t *testing.T) {
 		if got := len(all["own"].log); got != 100 {
 			t.Errorf("%d own handshakes were admitted, want 100", got)
 		}
-		if s := g.Stats(); s.Under != 0 || len(g.sources) != 0 {
+		if s := g.Stats(); s.Active != 0 || len(g.sources) != 0 {
 			t.Errorf("at the end: %+v and %d sources, want none active", s, len(g.sources))
 		}
 	})
@@ -328,7 +328,7 @@ func TestGateCancelled(t *testing.T) {
 			time.Sleep(time.Second) // the deadline and the release come together
 			holder.Leave(false)
 			wg.Wait()
-			if s := g.Stats(); s.Running+s.Waiting+s.Under != 0 || len(g.sources) != 0 || results.Load() != 3 || s.Refused != 0 {
+			if s := g.Stats(); s.Running+s.Waiting+s.Active != 0 || len(g.sources) != 0 || results.Load() != 3 || s.Refused != 0 {
 				t.Fatalf("got %+v, %d sources and %d results; want none active, none refused and 3 results", s, len(g.sources), results.Load())
 			}
 			if turn, err := g.Enter(t.Context(), source(5), false); err != nil {
@@ -361,11 +361,11 @@ func TestGateProvedIsBounded(t *testing.T) {
 }
 
 func BenchmarkGate(b *testing.B) {
-	g := NewGate(GateOptions{Slots: 1, Patience: time.Second})
+	g := NewGate(GateOptions{Slots: 1, MaxWait: time.Second})
 	b.ReportAllocs()
 	for b.Loop() {
 		turn, _ := g.Enter(b.Context(), source(1), false)
-		turn.Rest()
+		turn.Pause()
 		turn.Resume()
 		turn.Leave(true)
 	}

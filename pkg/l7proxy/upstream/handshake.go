@@ -42,9 +42,9 @@ const (
 func newGate() *mtls.Gate {
 	slots := (runtime.GOMAXPROCS(0) + 1) / 2
 	return mtls.NewGate(mtls.GateOptions{
-		Slots: slots, Strangers: max(slots/2, 1),
-		Most: shakesMost, MostOfSource: shakesOfSource, MostOfStranger: shakesOfStranger,
-		Patience: queuePatience,
+		Slots: slots, StrangerSlots: max(slots/2, 1),
+		MaxActive: shakesMost, MaxPerSource: shakesOfSource, MaxPerStranger: shakesOfStranger,
+		MaxWait: queuePatience,
 	})
 }
 
@@ -62,7 +62,7 @@ func (s *shaking) read(t *conn.Transport, p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
 	t.Eager(false)
 	if errors.Is(err, rawio.ErrNotNow) {
-		s.turn.Rest()
+		s.turn.Pause()
 		began := time.Now()
 		_ = t.SetReadDeadline(began.Add(s.left))
 		n, err = t.Conn.Read(p)

@@ -166,7 +166,7 @@ func (s *shaker) dial(n int) (reasons map[mesh.Reason]int, took time.Duration) {
 		})
 	}
 	wg.Wait()
-	if st := s.gate.Stats(); st.Under+st.Running+st.Waiting > 0 || len(s.turns.byKey) > 0 {
+	if st := s.gate.Stats(); st.Active+st.Running+st.Waiting > 0 || len(s.turns.byKey) > 0 {
 		s.t.Errorf("left behind: %+v, %d endpoints", st, len(s.turns.byKey))
 	}
 	return reasons, time.Since(began)
@@ -340,7 +340,7 @@ func TestQueueIsNotSilence(t *testing.T) {
 // Peers that stall in their handshakes hold no slot, and are given up.
 func TestStallingClientHoldsNoSlot(t *testing.T) {
 	s := newShaker(t, handshakePause(2*time.Second), saysNothing)
-	s.gate = mtls.NewGate(mtls.GateOptions{Slots: 1, Strangers: 1})
+	s.gate = mtls.NewGate(mtls.GateOptions{Slots: 1, StrangerSlots: 1})
 	serve := func(c *rawio.Conn) error {
 		below := &conn.Transport{Conn: c}
 		return s.Handshake(t.Context(), c.Remote().Addr(), false, tls.Server(below, s.server), below)
@@ -363,7 +363,7 @@ func TestStallingClientHoldsNoSlot(t *testing.T) {
 			}
 		})
 	}
-	for deadline := time.Now().Add(10 * time.Second); s.gate.Stats().Under < 10; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); s.gate.Stats().Active < 10; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v", s.gate.Stats())
 		}
@@ -378,7 +378,7 @@ func TestStallingClientHoldsNoSlot(t *testing.T) {
 		t.Error(err)
 	}
 	stalled.Wait()
-	if st := s.gate.Stats(); st.Under+st.Running > 0 {
+	if st := s.gate.Stats(); st.Active+st.Running > 0 {
 		t.Errorf("%+v", st)
 	}
 }
