@@ -118,7 +118,7 @@ func TestOtherFamily(t *testing.T) {
 			if tt.outside {
 				ep.Mode = upstream.Plaintext
 			}
-			as := netip.AddrPortFrom(destination.OwnAddress(tt.client, dst.Addr(), netip.Addr{}), 999)
+			as := netip.AddrPortFrom(destination.PodAddress(tt.client, dst.Addr(), netip.Addr{}), 999)
 			c, found, err := e.proxy.upstream.Dial(t.Context(), &ep, as, "")
 			if (err == nil) != tt.ok || !tt.ok && upstream.ReasonOf(err) != map[error]mesh.Reason{unix.ECONNREFUSED: mesh.ReasonConnectRefused, unix.EHOSTUNREACH: mesh.ReasonConnectFailed}[tt.fails] {
 				t.Errorf("%v", err)

@@ -31,7 +31,7 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 		Core: &p.core, ID: p.ids.Add(1), Client: conn.Plain{Conn: c},
 		Direction: mesh.Outbound,
 		Source: tap.Peer{
-			Addr:     netip.AddrPortFrom(destination.OwnAddress(local, dst.Addr(), c.Remote().Addr()), c.Remote().Port()),
+			Addr:     netip.AddrPortFrom(destination.PodAddress(local, dst.Addr(), c.Remote().Addr()), c.Remote().Port()),
 			Workload: local, Identity: local.Identity,
 		},
 		Original: dst,

@@ -48,7 +48,7 @@ func (s *session) tell(ctx context.Context, buf, head []byte, dialled bool) ([]b
 	if result.NeedMore {
 		t := telling{
 			s: s, began: time.Now(),
-			ruled: sync.OnceValue(s.Target.Ruled),
+			ruled: sync.OnceValue(s.Target.HasRequestRules),
 			known: sync.OnceValue(func() bool { return p.hints.opaque(s.Original) }),
 		}
 		if !dialled {

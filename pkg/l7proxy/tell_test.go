@@ -240,7 +240,7 @@ func TestRuled(t *testing.T) {
 	free := &mesh.Workload{UID: "free", Settings: mesh.Settings{Policy: mesh.PolicyStrict}}
 	s := newShop(t)
 	for _, w := range []*mesh.Workload{limited, free} {
-		if got := s.proxy.directory.Inbound(w, mustAddr("10.7.0.1:80"), false).Ruled(); got != (w == limited) {
+		if got := s.proxy.directory.Inbound(w, mustAddr("10.7.0.1:80"), false).HasRequestRules(); got != (w == limited) {
 			t.Errorf("inbound, %s: %t", w.UID, got)
 		}
 	}
@@ -270,7 +270,7 @@ func TestRuled(t *testing.T) {
 		s.services["plain"]:     false,
 		s.services["apex"]:      true, // has a route
 	} {
-		if got := s.proxy.directory.Outbound(s.local, dst).Ruled(); got != want {
+		if got := s.proxy.directory.Outbound(s.local, dst).HasRequestRules(); got != want {
 			t.Errorf("to %s: %t", dst, got)
 		}
 	}

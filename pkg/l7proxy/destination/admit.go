@@ -8,26 +8,26 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// rateLimits hold what this node's pods let in: requests, and connections that
-// are not looked into.
+// rateLimits has the rate limits of this node's pods, for requests and for opaque
+// connections.
 type rateLimits struct {
 	mu    sync.RWMutex
 	byPod map[string]*podLimit // by UID
 }
 
-// podLimit is what one pod lets in. It is made anew when what it allows changes.
+// podLimit has the rate limits of one pod. It is replaced when the pod's settings change.
 type podLimit struct {
-	total, client *mesh.RateLimit // as its settings say
+	total, client *mesh.RateLimit // of the pod's settings
 	rate          limit.Rate      // of total
 	bucket        limit.Bucket
 	clients       *limit.Keyed[mesh.Identity] // of client
 }
 
-// limitedClients bounds the identities that are told apart at a time.
+// limitedClients bounds the clients of a pod that are limited separately at a time.
 const limitedClients = 10000
 
-// admit takes one request of a client from what w lets in. Clients without an
-// identity are one client together.
+// admit counts one request of a client at w. It fails if the request is over a limit. All
+// clients without an identity together count as one client.
 func (r *rateLimits) admit(w *mesh.Workload, client mesh.Identity) error {
 	if w.Settings.RateLimit == nil && w.Settings.ClientRateLimit == nil {
 		return nil
@@ -36,8 +36,8 @@ func (r *rateLimits) admit(w *mesh.Workload, client mesh.Identity) error {
 	if err != nil {
 		return mesh.Fail(mesh.ReasonOverload, err)
 	}
-	// A client's own limit first: what it may not do must not use up what the
-	// others may.
+	// Check the client's own limit first, so that a request over it does not use up the
+	// total that all clients share.
 	now := balance.Now()
 	if p.clients != nil {
 		if ok, _ := p.clients.Take(now, client); !ok {
@@ -77,7 +77,7 @@ func (r *rateLimits) of(w *mesh.Workload) (*podLimit, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if was := r.byPod[w.UID]; was != nil && same(was.total, p.total) && same(was.client, p.client) {
-		return was, nil // somebody was quicker
+		return was, nil // another goroutine has made it meanwhile
 	}
 	if r.byPod == nil {
 		r.byPod = make(map[string]*podLimit)

@@ -10,8 +10,8 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// choose decides how local reaches ep, which it sets a to, and at once whether it
-// may where that is decided here.
+// choose sets a to ep, and decides how local reaches it. If ep is on this node and policy
+// is decided here, it returns the error of the policy.
 func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep mesh.Endpoint) error {
 	w := ep.Workload
 	to := upstream.Endpoint{
@@ -34,7 +34,7 @@ func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep mesh.E
 	return err
 }
 
-// mode is how local reaches ep.
+// mode returns how local reaches ep.
 func (d *Directory) mode(local *mesh.Workload, ep mesh.Endpoint) upstream.Mode {
 	w := ep.Workload
 	switch {
@@ -43,24 +43,24 @@ func (d *Directory) mode(local *mesh.Workload, ep mesh.Endpoint) upstream.Mode {
 	case w.Node != local.Node:
 		return upstream.MTLS
 	case !d.Network.Enrolled(w.UID):
-		// Its enrolment is under way, or has failed: the handshake would not be
-		// answered, but by another agent of this node.
+		// The pod's enrolment is under way or has failed. Only another agent of this
+		// node, during a handover, could answer a handshake.
 		if d.Network.Shared() {
 			return upstream.MTLS
 		}
 		return upstream.Plaintext
 	case w.NetworkPolicy || local.NetworkPolicy:
-		// A dial inside the pod's namespace would pass its veth by, and with
-		// it whatever the CNI enforces there.
+		// A connection made inside the pod's namespace does not go through its veth,
+		// where the CNI enforces the NetworkPolicy.
 		return upstream.MTLS
 	}
 	return upstream.SameNode
 }
 
-// admit decides whether local may come in at ep, which is on this node.
+// admit decides whether local may connect to ep, which is on this node.
 func (d *Directory) admit(local *mesh.Workload, ep mesh.Endpoint) error {
 	verdict := policy.Decide(policy.Input{
-		Client: local.Identity, ClientAddr: OwnAddress(local, ep.Addr.Addr(), netip.Addr{}), Server: ep.Workload, Port: ep.Addr.Port(),
+		Client: local.Identity, ClientAddr: PodAddress(local, ep.Addr.Addr(), netip.Addr{}), Server: ep.Workload, Port: ep.Addr.Port(),
 	})
 	if !verdict.Allowed {
 		return mesh.Fail(verdict.Reason, nil)
@@ -68,10 +68,10 @@ func (d *Directory) admit(local *mesh.Workload, ep mesh.Endpoint) error {
 	return d.rateLimits.admit(ep.Workload, local.Identity)
 }
 
-// mayFallBack reports whether local may reach w in plaintext when no agent answers
-// for it. An attacker on the path can see to that, so what the network says is no
-// reason for it: either both sides were told to, or the controller has never heard
-// that w is in the mesh, as where its node has no agent.
+// mayFallBack reports whether local may reach w in plaintext if no agent answers for w.
+// An attacker on the path can cause that, so it is not enough that no agent answers.
+// Either the settings of both sides must allow plaintext, or the controller has never
+// learned that w was enrolled, for example because its node has no agent.
 func mayFallBack(local, w *mesh.Workload) bool {
 	from, to := &local.Settings, &w.Settings
 	return from.Policy == mesh.PolicyAllow && to.Policy == mesh.PolicyAllow && !from.FailClosed &&

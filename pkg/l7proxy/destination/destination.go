@@ -1,6 +1,6 @@
-// Package destination knows where connections want to go: a service's port, a pod,
-// or an address outside the mesh; what routes say of it; and, for pods of this node,
-// who may come in. It picks an endpoint for each request.
+// Package destination knows the destinations of connections: a service's port, a pod, or
+// an address outside the mesh. It picks an endpoint for each request, finds the routes of
+// the destination, and decides which clients may connect to pods of this node.
 package destination
 
 import (
@@ -19,21 +19,21 @@ import (
 type Network interface {
 	// Enrolled reports whether the pod's traffic goes through this agent.
 	Enrolled(uid string) bool
-	// Shared reports whether the node is being handed over: pods that are not
-	// enrolled here may be with another agent.
+	// Shared reports whether the node is being handed over: another agent may then have
+	// the pods that are not enrolled here.
 	Shared() bool
 }
 
-// Options are what a Directory works with.
+// Options configure a Directory.
 type Options struct {
 	State          upstream.State
 	Network        Network
 	Endpoints      *endpoints.Set
-	ResolveTimeout time.Duration // waiting for the controller's word on an address
+	ResolveTimeout time.Duration // for the controller's answer about an address
 	Log            *slog.Logger
 }
 
-// Directory is what all destinations share. Its methods are safe for concurrent use.
+// Directory has what all destinations share. Its methods are safe for concurrent use.
 type Directory struct {
 	Options
 	routings   routings
@@ -49,14 +49,14 @@ func New(o Options) *Directory {
 	return d
 }
 
-// Forget drops what has not been asked for in a while. It is called at regular
-// intervals.
+// Forget drops data that was not used for a while. Call it at regular intervals.
 func (d *Directory) Forget() {
 	d.routings.forget()
 	d.rateLimits.forget(func(uid string) bool { _, ok := d.State.View().WorkloadByUID(uid); return ok })
 }
 
-// Resolve makes sure that the view knows dst, if the controller does.
+// Resolve subscribes to dst, and waits until the view has the controller's answer about
+// it, at most for ResolveTimeout.
 func (d *Directory) Resolve(ctx context.Context, dst netip.Addr) {
 	d.State.Subscribe(dst)
 	if d.State.View().Answered(dst) {
@@ -69,39 +69,40 @@ func (d *Directory) Resolve(ctx context.Context, dst netip.Addr) {
 	}
 }
 
-// Target says where the requests of a session go.
+// Target is the destination of a session.
 type Target interface {
 	// Pick sets a to the endpoint of one request or connection. The error is a
-	// *mesh.ReasonError: no endpoint, or the policy of a server on this node.
+	// *mesh.ReasonError: there is no endpoint, or the policy of a server on this node
+	// refuses the client.
 	Pick(a *endpoints.Attempt, q Query) error
-	// Service is the apex service, nil where the destination is none.
+	// Service is the Service that the client connected to; nil: the destination is none.
 	Service() *mesh.Service
-	// Peer is the destination as far as it is known before an endpoint is chosen.
+	// Peer is what is known of the destination before an endpoint is chosen.
 	Peer() tap.Peer
-	// Routing is what routes say of the requests, nil if they say nothing. A driver
-	// asks once a request: only if there is something is the request worth
-	// describing.
+	// Routing has the routes of the requests; nil: there are none. A driver calls it
+	// once for each request, and needs to describe the request for a match only if
+	// there are routes.
 	Routing() *Routing
-	// Ruled reports whether requests are subject to what opaque connections are
-	// not: routes, and limits that count requests.
-	Ruled() bool
-	// Opaque reports whether a setting says that the bytes are not to be looked
-	// into.
+	// HasRequestRules reports whether rules apply to requests that do not apply to
+	// opaque connections: routes, and limits that count requests.
+	HasRequestRules() bool
+	// Opaque reports whether a setting makes connections to the destination opaque.
 	Opaque() bool
 }
 
-// Query is for one endpoint.
+// Query asks for one endpoint.
 type Query struct {
-	Client  *tap.Peer // its identity is proved, or empty
-	Session uint32    // whose connections to the application are its own
-	Backend *Backend  // where routes send the request, nil if they do not say
+	Client  *tap.Peer // its identity is proven, or empty
+	Session uint32    // connections to an application of this node are private to it
+	Backend *Backend  // that the routes have chosen; nil: no route applies
 	Exclude []netip.AddrPort
-	Prefer  []netip.AddrPort // endpoints that the session has connections of its own to
+	Prefer  []netip.AddrPort // endpoints to which the session has private connections
 }
 
-// OwnAddress is the pod's address as dst would see it; accepted is what accept()
-// said, which is loopback.
-func OwnAddress(local *mesh.Workload, dst, accepted netip.Addr) netip.Addr {
+// PodAddress returns the address of the pod that dst would see as its client: the one of
+// the same family. If the pod has none, it returns accepted, the loopback address that
+// accept() gave.
+func PodAddress(local *mesh.Workload, dst, accepted netip.Addr) netip.Addr {
 	for _, a := range local.Addrs {
 		if a.Is4() == dst.Unmap().Is4() {
 			return a

@@ -12,24 +12,24 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Inbound is a pod of this node, at the address that the client asked for. Its
-// policy is decided here, for each request.
+// Inbound is the target for connections to a pod of this node, at the address that the
+// client connected to. It decides the pod's policy for each request.
 type Inbound struct {
 	directory *Directory
-	local     atomic.Pointer[mesh.Workload] // picking refreshes it while streams begin
+	local     atomic.Pointer[mesh.Workload] // Pick replaces it, while other streams of the session begin
 	addr      netip.AddrPort
 	fromNode  bool
 }
 
-// Inbound is the target of a connection to local, a pod of this node, at addr.
-// fromNode: it was made by the node itself.
+// Inbound returns the target of a connection to local, a pod of this node, at addr.
+// fromNode: the client counts as the node itself.
 func (d *Directory) Inbound(local *mesh.Workload, addr netip.AddrPort, fromNode bool) *Inbound {
 	t := &Inbound{directory: d, addr: addr, fromNode: fromNode}
 	t.local.Store(local)
 	return t
 }
 
-// Local is the pod.
+// Local returns the pod.
 func (t *Inbound) Local() *mesh.Workload { return t.local.Load() }
 
 // FromNode reports whether the client is the node itself.
@@ -38,7 +38,7 @@ func (t *Inbound) FromNode() bool { return t.fromNode }
 // Service implements Target.
 func (t *Inbound) Service() *mesh.Service { return nil }
 
-// Routing implements Target: routes are for clients.
+// Routing implements Target. Routes apply at the client's side only.
 func (t *Inbound) Routing() *Routing { return nil }
 
 // Peer implements Target.
@@ -47,8 +47,8 @@ func (t *Inbound) Peer() tap.Peer {
 	return tap.Peer{Addr: t.addr, Workload: local, Identity: local.Identity}
 }
 
-// Ruled implements Target.
-func (t *Inbound) Ruled() bool { return limited(t.local.Load()) }
+// HasRequestRules implements Target.
+func (t *Inbound) HasRequestRules() bool { return limited(t.local.Load()) }
 
 // Opaque implements Target.
 func (t *Inbound) Opaque() bool {
@@ -58,7 +58,7 @@ func (t *Inbound) Opaque() bool {
 // Pick implements Target.
 func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
 	if slices.Contains(q.Exclude, t.addr) {
-		return mesh.Fail(mesh.ReasonNoEndpoints, nil) // there is no other
+		return mesh.Fail(mesh.ReasonNoEndpoints, nil) // the pod is the only endpoint
 	}
 	// The settings may have changed since the connection was accepted.
 	local := t.local.Load()
@@ -76,7 +76,7 @@ func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
 	if !verdict.Allowed {
 		return mesh.Fail(verdict.Reason, nil)
 	}
-	if !t.fromNode { // probes are not refused
+	if !t.fromNode { // kubelet probes have no rate limit
 		if err := t.directory.rateLimits.admit(local, q.Client.Identity); err != nil {
 			return err
 		}

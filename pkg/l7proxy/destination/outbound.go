@@ -14,34 +14,33 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Outbound is where a pod of this node wants to go: a service's port, a pod, or an
-// address that the mesh does not know.
+// Outbound is the target for a connection of a pod of this node: a service's port, a pod,
+// or an address that the mesh does not know.
 type Outbound struct {
 	directory *Directory
 	dst       netip.AddrPort
-	// known is replaced when the state changes: picking does that while other
-	// streams of the session begin.
+	// known is replaced when the state changes. Pick does that, while other streams of
+	// the session begin.
 	known atomic.Pointer[knowledge]
-	// touched is when the state was last told that dst is in use, in unix
-	// seconds: addresses that are not used are forgotten.
+	// touched is the Unix time in seconds of the last subscription to dst. The state
+	// forgets addresses that are not subscribed to again.
 	touched atomic.Int64
 }
 
-// touchEvery is well below the time after which an address is forgotten.
+// touchEvery is far below the time after which the state forgets an address.
 const touchEvery = 30 // seconds
 
-// knowledge is what one view says of a target. It is immutable.
+// knowledge is what one view knows of a target. It is immutable.
 type knowledge struct {
-	version uint64         // of the view
-	local   *mesh.Workload // the client
-	Backend                // without Service: the destination is no service
-	pod     *mesh.Workload // the destination where it is no service, nil if unknown
-	unsaid  bool           // the controller has not said whose address it is
-	routing *Routing       // of the service's port, nil: no route has a say
+	version    uint64         // of the view
+	local      *mesh.Workload // the client
+	Backend                   // without Service: the destination is not a service
+	pod        *mesh.Workload // the destination, if it is a pod
+	unanswered bool           // the controller has not answered about the address
+	routing    *Routing       // of the service's port; nil: no route applies
 }
 
-// Outbound is the target of a connection that local, a pod of this node, made to
-// dst.
+// Outbound returns the target of a connection that local, a pod of this node, made to dst.
 func (d *Directory) Outbound(local *mesh.Workload, dst netip.AddrPort) *Outbound {
 	t := &Outbound{directory: d, dst: dst}
 	t.known.Store(&knowledge{local: local})
@@ -58,8 +57,8 @@ func (t *Outbound) Peer() tap.Peer { return tap.Peer{Addr: t.dst, Workload: t.kn
 // Routing implements Target.
 func (t *Outbound) Routing() *Routing { return t.look().routing }
 
-// Ruled implements Target.
-func (t *Outbound) Ruled() bool {
+// HasRequestRules implements Target.
+func (t *Outbound) HasRequestRules() bool {
 	k := t.look()
 	if k.routing != nil || limited(k.pod) {
 		return true
@@ -74,11 +73,11 @@ func (t *Outbound) Ruled() bool {
 	return false
 }
 
-// look returns what the newest view says; what it does not know the controller is
-// asked for. That is so at first, and later, for a session may outlive what the
-// state keeps of addresses that are not used: until there is an answer the last one
-// holds then. A destination in the mesh must not turn into an unknown one, which is
-// reached in plaintext.
+// look returns what the newest view knows of the target. If the view does not have the
+// address, look asks the controller. This happens at the beginning of a session, and also
+// later, because a session may last longer than the state keeps an address that is not
+// used. In that case the last answer stays valid until there is a new one: a destination
+// in the mesh must not become an unknown one, which is reached in plaintext.
 func (t *Outbound) look() *knowledge {
 	d, addr := t.directory, t.dst.Addr()
 	if now, last := time.Now().Unix(), t.touched.Load(); now-last >= touchEvery && t.touched.CompareAndSwap(last, now) {
@@ -95,10 +94,10 @@ func (t *Outbound) look() *knowledge {
 	now := *was
 	now.version = v.Version()
 	if w, ok := v.WorkloadByUID(was.local.UID); ok {
-		now.local = w // its settings may have changed
+		now.local = w // the client's settings may have changed
 	}
 	if v.Answered(addr) || was.version == 0 {
-		now.unsaid = !v.Answered(addr)
+		now.unanswered = !v.Answered(addr)
 		now.pod, _ = v.Workload(addr)
 		now.Backend.Service, now.Port, _ = v.Service(t.dst)
 		now.routing = nil
@@ -130,9 +129,10 @@ func (t *Outbound) Opaque() bool {
 	return false
 }
 
-// errUnsaid: an attacker between the node and the controller could otherwise have
-// plaintext sent to a pod of the mesh.
-var errUnsaid = errors.New("the controller does not say whose address it is, and it may be in the mesh, or the client fails closed")
+// errUnanswered refuses a connection to an address about which the controller has not
+// answered. Otherwise an attacker who cuts the node off from the controller could make
+// the agent send plaintext to a pod of the mesh.
+var errUnanswered = errors.New("the controller does not say whose address it is, and it may be in the mesh, or the client fails closed")
 
 // Pick implements Target.
 func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
@@ -142,8 +142,8 @@ func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 		to = &k.Backend
 	}
 	if to.Service == nil {
-		if k.unsaid && (k.local.Settings.FailClosed || d.State.View().InRange(t.dst.Addr())) {
-			return mesh.Fail(mesh.ReasonTimeout, errUnsaid)
+		if k.unanswered && (k.local.Settings.FailClosed || d.State.View().InRange(t.dst.Addr())) {
+			return mesh.Fail(mesh.ReasonTimeout, errUnanswered)
 		}
 		return d.choose(a, k.local, mesh.Endpoint{Addr: t.dst, Workload: k.pod, Ready: true})
 	}
@@ -165,8 +165,8 @@ func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 	return err
 }
 
-// prefer picks the first endpoint that the session has a connection of its own to,
-// ejected or not.
+// prefer picks the first endpoint to which the session has a private connection, ejected
+// or not.
 func (to *Backend) prefer(q *Query) (balance.Ticket, bool) {
 	for _, addr := range q.Prefer {
 		if slices.Contains(q.Exclude, addr) {
@@ -179,12 +179,11 @@ func (to *Backend) prefer(q *Query) (balance.Ticket, bool) {
 	return balance.Ticket{}, false
 }
 
-// balance picks among the endpoints of the backend for local, a client that wants
-// to go to dst.
+// balance picks an endpoint of the backend for local, a client that connected to dst.
 func (to *Backend) balance(local *mesh.Workload, dst netip.Addr, exclude []netip.AddrPort) (balance.Ticket, bool) {
 	now := balance.Now()
 	if to.Service.SessionAffinity {
-		return to.Balancer.PickFor(now, OwnAddress(local, dst, netip.Addr{}), exclude...)
+		return to.Balancer.PickFor(now, PodAddress(local, dst, netip.Addr{}), exclude...)
 	}
 	return to.Balancer.Pick(now, exclude...)
 }

@@ -15,12 +15,13 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// settleTime is how long an agent has to say that it cannot reach the
-// application behind it.
+// settleTime is how long Probe waits for an agent to cut the connection because it cannot
+// reach its application.
 const settleTime = time.Second
 
-// Probe finds out whether from, a pod of this node, reaches an endpoint, its
-// application if possible. Where from is gone, requests are to find out: no error.
+// Probe tests whether from, a pod of this node, can reach an endpoint, and its application
+// if that can be tested. It returns nil if so, and also if from is gone or may not connect
+// to the endpoint: then only requests can find out.
 func (d *Directory) Probe(ctx context.Context, pool *upstream.Pool, from *mesh.Workload, ep mesh.Endpoint) error {
 	if w, ok := d.State.View().WorkloadByUID(from.UID); ok {
 		from = w
@@ -30,13 +31,13 @@ func (d *Directory) Probe(ctx context.Context, pool *upstream.Pool, from *mesh.W
 	}
 	var a endpoints.Attempt
 	if d.choose(&a, from, ep) != nil {
-		return nil // reached or not, requests will not be let through
+		return nil // the policy refuses the requests, whether the endpoint can be reached or not
 	}
 	a.HasOthers = true
-	client := OwnAddress(from, ep.Addr.Addr(), netip.Addr{})
+	client := PodAddress(from, ep.Addr.Addr(), netip.Addr{})
 	c, found, err := pool.Probe(ctx, &a.Endpoint, netip.AddrPortFrom(client, 0))
 	if mtls.Busy(err) {
-		return nil // it is there
+		return nil // the agent answers, so it is there
 	}
 	if err != nil {
 		return err
@@ -45,7 +46,7 @@ func (d *Directory) Probe(ctx context.Context, pool *upstream.Pool, from *mesh.W
 	if found.TLS != tap.TLSTrue {
 		return nil
 	}
-	// The agent is there. It cuts the connection where the application is not.
+	// The agent answers. If it cannot reach the application, it cuts the connection.
 	_ = c.SetReadDeadline(time.Now().Add(settleTime))
 	if _, err := c.Read(make([]byte, 1)); err != nil && err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err

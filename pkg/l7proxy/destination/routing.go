@@ -11,31 +11,30 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// Backend is a port of a service, and how busy its endpoints are.
+// Backend is a port of a service, with the balancer of its endpoints.
 type Backend struct {
 	Service  *mesh.Service     // nil: no service
 	Port     *mesh.ServicePort // nil: the service has no such port
 	Balancer *balance.Balancer // of Port
 }
 
-// Routing is what the routes of a service port make of the requests of one
-// namespace's clients, as one view has it. It is immutable.
+// Routing has the compiled routes of a service port for the clients of one namespace, in
+// one view. It is immutable.
 type Routing struct {
 	Table    *route.Table
-	Backends []Backend // as Table.Backends; without Service where there is no such service
+	Backends []Backend // same order as Table.Backends; without Service: there is no such service
 	Budget   *retry.Budget
 
 	version uint64
-	routes  []*mesh.Route // what Table was compiled of
+	routes  []*mesh.Route // that Table was compiled from
 }
 
-// routings keeps what was compiled of routes, for all sessions that it holds
-// for.
+// routings caches compiled routes, so that sessions share them.
 type routings struct {
 	mu     sync.Mutex
 	byPort map[routingKey]*Routing
-	round  uint64
-	used   map[routingKey]uint64 // in which round
+	round  uint64                // counts the calls of forget
+	used   map[routingKey]uint64 // round of the last use
 }
 
 type routingKey struct {
@@ -45,8 +44,8 @@ type routingKey struct {
 	v4     bool
 }
 
-// routing returns the routing of a service port for local's requests, nil if no
-// route has a say.
+// routing returns the routing of a service port for local's requests, or nil if no route
+// applies.
 func (d *Directory) routing(v *state.View, svc *mesh.Service, port *mesh.ServicePort, local *mesh.Workload, v4 bool) *Routing {
 	all := v.Routes(svc)
 	if len(all) == 0 {
@@ -78,7 +77,7 @@ func (d *Directory) routing(v *state.View, svc *mesh.Service, port *mesh.Service
 	return now.orNil()
 }
 
-// orNil is nil where no route has a say.
+// orNil returns r, or nil if it has no routes.
 func (r *Routing) orNil() *Routing {
 	if len(r.routes) == 0 {
 		return nil
@@ -100,7 +99,7 @@ func (d *Directory) backend(v *state.View, ref mesh.ServicePortRef, local *mesh.
 	return Backend{Service: svc, Port: port, Balancer: d.Endpoints.Balancer(svc, port, local, v4, v.Version())}
 }
 
-// forget drops what no session has asked for in a while.
+// forget drops the routings that were not used in the last 60 rounds.
 func (r *routings) forget() {
 	const rounds = 60
 	r.mu.Lock()
@@ -125,7 +124,7 @@ type serviceBudget struct {
 	spec mesh.RetryBudget
 }
 
-// get returns the budget of a service: a new one when what it allows has
+// get returns the budget of a service. It makes a new one if the service's setting has
 // changed.
 func (b *budgets) get(svc *mesh.Service) *retry.Budget {
 	spec := mesh.DefaultRetryBudget
@@ -139,7 +138,7 @@ func (b *budgets) get(svc *mesh.Service) *retry.Budget {
 		return was.Budget
 	}
 	budget, err := retry.NewBudget(spec)
-	if err != nil { // the controller has checked it: a newer one's is not understood
+	if err != nil { // the controller has checked it, so it comes from a newer version
 		budget, _ = retry.NewBudget(mesh.DefaultRetryBudget)
 	}
 	b.byName[name] = &serviceBudget{budget, spec}
