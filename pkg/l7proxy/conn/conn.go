@@ -1,6 +1,6 @@
-// Package conn has the byte streams that the proxy moves bytes between: plain TCP,
-// mTLS between agents, and (by package mux) streams of a shared connection. To the
-// drivers of the protocols they are all alike.
+// Package conn has the byte streams that the proxy copies bytes between: plain TCP, mTLS
+// between agents, and (in package mux) streams of a shared connection. The drivers treat
+// all of them alike.
 package conn
 
 import (
@@ -12,30 +12,31 @@ import (
 // Conn is a byte stream. At most one goroutine reads and one writes at a time.
 type Conn interface {
 	net.Conn
-	// CloseWrite ends this side in order; reading goes on.
+	// CloseWrite ends this side of the stream in an orderly way. Reads are still possible.
 	CloseWrite() error
-	// Reset closes the connection so that the peer sees that it was cut.
+	// Reset closes the connection in such a way that the peer sees that it was cut.
 	Reset() error
-	// Idle reports whether the peer has neither ended its side nor sent anything
-	// that was not read.
+	// Idle reports whether the peer has not ended its side and all bytes that it sent
+	// were read.
 	Idle() bool
-	// PeerClosed reports whether the peer has ended its side, and everything that it
-	// sent was read; and whether it is gone: nothing reaches it any more.
+	// PeerClosed reports whether the peer has ended its side and all bytes that it sent
+	// were read (ended), and whether no bytes reach the peer any more (gone).
 	PeerClosed() (ended, gone bool)
 	// OnHangup has f called soon after the peer has ended its side or is gone, also
 	// where nothing reads. f must not wait. It is called once at most.
 	OnHangup(h *rawio.Hangups, f func()) error
-	// ReadMore reads what is there already, after a Read. It does not wait.
+	// ReadMore reads further bytes that have arrived already, after a Read. It does not
+	// wait.
 	ReadMore(p []byte) (int, error)
-	// ReadAhead makes reads below TLS take in what the network has, rather than a
-	// record. What was read ahead is lost when it is turned off.
+	// ReadAhead sets whether the reads below TLS take all bytes that have arrived, rather
+	// than one record. Bytes that were read ahead are lost when it is turned off.
 	ReadAhead(on bool)
-	// QuickAck acknowledges what was received. It does nothing where the peer is
-	// an agent: agents write without Nagle's algorithm.
+	// QuickAck acknowledges received bytes at once. It does nothing if the peer is an
+	// agent, because agents do not use Nagle's algorithm.
 	QuickAck()
-	// WriteFailure is the likely cause of err, from the first write.
+	// WriteFailure returns the likely cause of err, the error of the first write.
 	WriteFailure(err error) error
-	// Raw is the TCP connection below; nil for a stream of a shared connection.
+	// Raw returns the TCP connection below; nil for a stream of a shared connection.
 	Raw() *rawio.Conn
 }
 
@@ -55,7 +56,8 @@ func (c Plain) PeerClosed() (ended, gone bool) {
 	return ended && (gone || c.Pending() == 0), gone
 }
 
-// ReadMore implements Conn: Read has taken in what there was.
+// ReadMore implements Conn. It returns nothing, because Read has returned all bytes that
+// had arrived.
 func (c Plain) ReadMore([]byte) (int, error) { return 0, nil }
 
 // ReadAhead implements Conn.

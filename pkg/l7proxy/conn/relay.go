@@ -9,19 +9,19 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Relay copies bytes both ways, each direction in a goroutine of its own. An
-// end of one direction is passed on as such; a failure cuts both.
+// Relay copies bytes in both directions, each in its own goroutine. The end of one
+// direction is forwarded to the other side. A failure cuts both connections.
 type Relay struct {
 	Client, Server     Conn
 	ToServer, ToClient atomic.Uint64 // bytes
 
 	cutOnce sync.Once
-	reason  mesh.Reason // why it was cut: the first failure, the others follow from it
+	reason  mesh.Reason // why it was cut: the first failure, which causes the later ones
 }
 
-// Run copies until both directions have ended: first the bytes that were read
-// already. It returns why the relay was cut, ReasonNone if both sides ended in
-// order.
+// Run copies until both directions have ended. It begins with fromClient and fromServer,
+// bytes that were read before. It returns why the relay was cut, or ReasonNone if both
+// directions ended in an orderly way.
 func (r *Relay) Run(fromClient, fromServer []byte) mesh.Reason {
 	var down sync.WaitGroup
 	down.Go(func() {
@@ -32,8 +32,8 @@ func (r *Relay) Run(fromClient, fromServer []byte) mesh.Reason {
 	return r.reason
 }
 
-// copy moves one direction to its end. readFails and writeFails name the side
-// that a failure is put down to, where the error itself has no reason.
+// copy copies one direction to its end. readFails and writeFails are the reasons of
+// failures whose error has no reason.
 func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, writeFails mesh.Reason) {
 	if len(first) > 0 {
 		if _, err := dst.Write(first); err != nil {
@@ -83,7 +83,7 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 	}
 }
 
-// Cut resets both connections, for a reason that Run returns.
+// Cut resets both connections. Run then returns reason, if it was the first.
 func (r *Relay) Cut(reason mesh.Reason) {
 	r.cutOnce.Do(func() {
 		r.reason = reason

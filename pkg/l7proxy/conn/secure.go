@@ -15,17 +15,17 @@ type Secure struct {
 	below *Transport
 }
 
-// NewSecure is a connection whose handshake is done; below is what carries it.
+// NewSecure returns a connection whose handshake is complete. below is the transport of c.
 func NewSecure(c *tls.Conn, below *Transport) *Secure {
 	below.MayGather()
 	return &Secure{c, below}
 }
 
-// maxPlaintext is what one record holds (RFC 8446 §5.1).
+// maxPlaintext is the most bytes that one record holds (RFC 8446 §5.1).
 const maxPlaintext = 16 << 10
 
-// Write writes p. crypto/tls makes a system call of each record: where there
-// are several they go out together.
+// Write writes p. crypto/tls makes one system call for each record, so Write gathers
+// several records into one system call.
 func (c *Secure) Write(p []byte) (int, error) {
 	if len(p) <= maxPlaintext {
 		return c.Conn.Write(p)
@@ -39,7 +39,7 @@ func (c *Secure) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Reset implements Conn. No alert is sent: that would be an end in order.
+// Reset implements Conn. It sends no close_notify alert, which would mean an orderly end.
 func (c *Secure) Reset() error {
 	err := c.below.Conn.Reset()
 	c.NetConn().Close()
@@ -49,7 +49,7 @@ func (c *Secure) Reset() error {
 // Idle implements Conn.
 func (c *Secure) Idle() bool { return c.below.Idle() }
 
-// closeNotify is about the size of the alert that ends a TLS connection.
+// closeNotify is about the size in bytes of the alert that ends a TLS connection.
 const closeNotify = 64
 
 // PeerClosed implements Conn.
@@ -61,7 +61,7 @@ func (c *Secure) PeerClosed() (ended, gone bool) {
 // OnHangup implements Conn.
 func (c *Secure) OnHangup(h *rawio.Hangups, f func()) error { return c.below.OnHangup(h, f) }
 
-// CloseWrite implements Conn. A FIN follows the alert, so that the peer can see the
+// CloseWrite implements Conn. It sends a FIN after the alert, so that the peer can see the
 // end without reading.
 func (c *Secure) CloseWrite() error {
 	if err := c.Conn.CloseWrite(); err != nil {
@@ -70,7 +70,7 @@ func (c *Secure) CloseWrite() error {
 	return c.below.CloseWrite()
 }
 
-// ReadMore implements Conn: crypto/tls returns after each record.
+// ReadMore implements Conn. It is needed because crypto/tls returns after each record.
 func (c *Secure) ReadMore(p []byte) (n int, err error) {
 	raw := c.below.Conn
 	raw.Eager(true)
@@ -95,8 +95,8 @@ func (c *Secure) QuickAck() {}
 // alertWait is how long the peer's alert may take to arrive.
 const alertWait = 100 * time.Millisecond
 
-// WriteFailure implements Conn: in TLS 1.3 the peer's refusal of our certificate
-// waits to be read.
+// WriteFailure implements Conn. In TLS 1.3 the peer may have refused our certificate, and
+// its alert must be read to learn that.
 func (c *Secure) WriteFailure(err error) error {
 	_ = c.SetReadDeadline(time.Now().Add(alertWait))
 	if _, rerr := c.Read(make([]byte, 1)); mtls.Refused(rerr) {

@@ -10,19 +10,19 @@ import (
 // Transport is the TCP connection below mTLS.
 type Transport struct {
 	*rawio.Conn
-	// Head is bytes that were read already.
+	// Head has bytes that were read already. Read returns them first.
 	Head []byte
-	// Handshake reads while the handshake is under way, if it is not nil.
+	// Handshake replaces Read during the handshake, if it is not nil.
 	Handshake func(t *Transport, p []byte) (int, error)
 
-	// ahead is read into, rather than what crypto/tls asks for, which is hardly
-	// more than one record: nil but for bulk. It is the reader's.
+	// ahead is the buffer for reads ahead; nil: off. crypto/tls asks for little more
+	// than one record at a time. Only the reader uses it.
 	ahead *[]byte
 }
 
-// errTruncated: a FIN without the close_notify that every agent sends first.
-// Anybody on the path can forge a FIN, and crypto/tls would take it for a proper
-// end of the stream.
+// errTruncated is the error of a FIN without a close_notify alert before it, which every
+// agent sends. An attacker on the path can forge a FIN, and crypto/tls would treat it as
+// an orderly end of the stream.
 var errTruncated = fmt.Errorf("mTLS connection ended without close_notify: %w", io.ErrUnexpectedEOF)
 
 func (t *Transport) Read(p []byte) (int, error) {
@@ -44,7 +44,8 @@ func (t *Transport) Read(p []byte) (int, error) {
 	return n, EOFIsTruncation(err)
 }
 
-// EOFIsTruncation is err, where the end of TCP below TLS is a truncation.
+// EOFIsTruncation returns err, or an error for a truncated stream if err is io.EOF. It is
+// for errors of reads below TLS.
 func EOFIsTruncation(err error) error {
 	if err == io.EOF {
 		return errTruncated
@@ -52,8 +53,8 @@ func EOFIsTruncation(err error) error {
 	return err
 }
 
-// readAhead makes reads take in what the network has, or no more than was asked
-// for. What was read ahead is lost when it is turned off.
+// readAhead sets whether reads take all bytes that have arrived, or only as many as they
+// were asked for. Bytes that were read ahead are lost when it is turned off.
 func (t *Transport) readAhead(on bool) {
 	switch {
 	case on && t.ahead == nil && len(t.Head) == 0:
