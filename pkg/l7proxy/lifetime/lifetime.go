@@ -1,5 +1,5 @@
-// Package lifetime says how far the end of a proxy has come. Each stage is a
-// context, so that whoever has to know of it can wait for it.
+// Package lifetime has the stages of a proxy's end. Each stage is a context, so that other
+// packages can wait for it.
 package lifetime
 
 import (
@@ -7,12 +7,12 @@ import (
 	"sync"
 )
 
-// Lifetime is that of one proxy. Its stages begin in this order; one that is left
-// out begins with the next.
+// Lifetime has the stages of one proxy. They begin in this order. A stage that was skipped
+// begins together with the next one.
 type Lifetime struct {
-	// Retiring: connections end as they can without a client noticing.
+	// Retiring: connections end where a client does not notice it.
 	Retiring context.Context
-	// Draining: every connection is asked to end soon.
+	// Draining: all connections end soon.
 	Draining context.Context
 	// Ended: everything is closed.
 	Ended context.Context
@@ -20,7 +20,7 @@ type Lifetime struct {
 	retire, drain, end context.CancelFunc
 }
 
-// New is a lifetime that has just begun.
+// New returns a lifetime in which no stage has begun.
 func New() *Lifetime {
 	l := new(Lifetime)
 	l.Ended, l.end = context.WithCancel(context.Background())
@@ -29,16 +29,17 @@ func New() *Lifetime {
 	return l
 }
 
-// Retire begins the first stage.
+// Retire begins the stage Retiring.
 func (l *Lifetime) Retire() { l.retire() }
 
-// Drain begins the second.
+// Drain begins the stage Draining.
 func (l *Lifetime) Drain() { l.drain() }
 
-// End begins the last.
+// End begins the stage Ended.
 func (l *Lifetime) End() { l.end() }
 
-// Group are connections that are told when a stage begins.
+// Group is a set of connections for each of which a function is called when a stage
+// begins.
 type Group[C comparable] struct {
 	stage context.Context
 	tell  func(C)
@@ -47,15 +48,16 @@ type Group[C comparable] struct {
 	all map[C]struct{}
 }
 
-// NewGroup makes a group. tell is called for each connection when the stage begins,
-// and for each that enters later; it may be called twice, and must not wait.
+// NewGroup makes a group. tell is called for each connection when the stage begins, and
+// for each one that enters later. It may be called twice for one connection, and must not
+// wait.
 func NewGroup[C comparable](stage context.Context, tell func(C)) *Group[C] {
 	g := &Group[C]{stage: stage, tell: tell, all: make(map[C]struct{})}
 	context.AfterFunc(stage, func() { g.Each(tell) })
 	return g
 }
 
-// Enter adds a connection.
+// Enter adds a connection. Leave removes it.
 func (g *Group[C]) Enter(c C) {
 	g.mu.Lock()
 	g.all[c] = struct{}{}
@@ -65,14 +67,14 @@ func (g *Group[C]) Enter(c C) {
 	}
 }
 
-// Leave takes a connection out.
+// Leave removes a connection.
 func (g *Group[C]) Leave(c C) {
 	g.mu.Lock()
 	delete(g.all, c)
 	g.mu.Unlock()
 }
 
-// Each calls f for each connection, none of which leaves meanwhile.
+// Each calls f for each connection. No connection enters or leaves meanwhile.
 func (g *Group[C]) Each(f func(C)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

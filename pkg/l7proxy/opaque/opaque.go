@@ -1,5 +1,5 @@
-// Package opaque carries connections that are not looked into: bytes both ways until
-// both sides have ended theirs.
+// Package opaque carries opaque connections: it copies bytes in both directions until both
+// sides have ended.
 package opaque
 
 import (
@@ -18,11 +18,11 @@ import (
 type Opened struct {
 	Attempt *endpoints.Attempt
 	Conn    conn.Conn
-	First   []byte // what the server has said already
-	Err     error  // and how it ended then, if it was cut
+	First   []byte // bytes that the server has sent already
+	Err     error  // why the connection was cut after them; nil: it was not
 }
 
-// Discard closes the connection; it is safe on nil.
+// Discard closes the connection. It does nothing if o is nil.
 func (o *Opened) Discard() {
 	if o != nil && o.Conn != nil {
 		o.Conn.Close()
@@ -39,8 +39,8 @@ func (o *Opened) Cut() {
 	o.Discard()
 }
 
-// Serve carries a session to its end. up is the connection to the endpoint, nil if
-// there is none yet. protocol is what tap shows.
+// Serve carries a session to its end. up is the connection to the endpoint; nil: Serve
+// makes it. protocol is shown by tap.
 func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string) {
 	if up == nil {
 		a, c, err := s.Reach(ctx, mtls.ALPNTCP)

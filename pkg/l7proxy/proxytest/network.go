@@ -1,5 +1,5 @@
-// Package proxytest has what the tests of the proxy's packages share: a network on
-// loopback, pairs of connections, and a reader of tap events.
+// Package proxytest has helpers for the tests of the proxy's packages: a network on
+// loopback, pairs of connections, and a recorder of tap events.
 package proxytest
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// Listen is a listener on loopback.
+// Listen returns a listener on loopback, which is closed when the test ends.
 func Listen(t testing.TB) *rawio.Listener {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -38,7 +38,7 @@ func Listen(t testing.TB) *rawio.Listener {
 	return l
 }
 
-// Network makes connections on loopback as the pods' network would.
+// Network makes connections on loopback. It implements l7proxy.Network.
 type Network struct {
 	mu    sync.Mutex
 	conns []*rawio.Conn
@@ -76,7 +76,7 @@ func (*Network) Enrolled(string) bool { return true }
 // Shared implements l7proxy.Network.
 func (*Network) Shared() bool { return false }
 
-// Open counts the connections that are not closed.
+// Open returns the number of connections that are not closed.
 func (n *Network) Open() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -96,7 +96,7 @@ func (n *Network) Unread() bool {
 	return slices.ContainsFunc(n.conns, func(c *rawio.Conn) bool { return c.Pending() > 0 })
 }
 
-// Pair is a connection's two ends. All that is done with them has 30 s.
+// Pair returns the two ends of a connection, with deadlines in 30 s.
 func Pair(t testing.TB) (a, b *rawio.Conn) {
 	t.Helper()
 	l := Listen(t)
@@ -114,7 +114,7 @@ func Pair(t testing.TB) (a, b *rawio.Conn) {
 	return a, b
 }
 
-// State is a store to which the controller has nothing to add.
+// State implements l7proxy.State with a store only: there is no controller.
 type State struct{ Store *state.Store }
 
 // View implements l7proxy.State.
@@ -129,7 +129,7 @@ func (*State) Subscribe(netip.Addr) {}
 // IsNode implements l7proxy.State.
 func (*State) IsNode(netip.Addr) bool { return false }
 
-// Eventually waits for what happens in its own time.
+// Eventually waits until ok returns true, for at most 10 s. what describes the condition.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for range 2000 {

@@ -6,10 +6,10 @@ import (
 	"io"
 )
 
-// Pattern reads as so many bytes that do not repeat soon.
+// Pattern is a reader of n bytes that repeat only after a long distance.
 type Pattern struct{ at, n int64 }
 
-// NewPattern is a pattern of n bytes.
+// NewPattern returns a pattern of n bytes.
 func NewPattern(n int64) *Pattern { return &Pattern{n: n} }
 
 // Read implements io.Reader.
@@ -25,14 +25,14 @@ func (p *Pattern) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Sum is a checksum of what r has, and how many bytes that is.
+// Sum reads r to its end. It returns a checksum and the number of bytes.
 func Sum(r io.Reader) (string, int64, error) {
 	h := sha256.New()
 	n, err := io.Copy(h, r)
 	return fmt.Sprintf("%x", h.Sum(nil)), n, err
 }
 
-// PatternSum is the Sum of a pattern of n bytes.
+// PatternSum returns the checksum of a pattern of n bytes.
 func PatternSum(n int64) string {
 	s, _, _ := Sum(NewPattern(n))
 	return s

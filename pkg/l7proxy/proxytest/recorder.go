@@ -16,7 +16,7 @@ type Recorder struct {
 	more   chan struct{} // closed and replaced at each event
 }
 
-// NewRecorder is an empty recorder.
+// NewRecorder returns an empty recorder.
 func NewRecorder() *Recorder { return &Recorder{more: make(chan struct{})} }
 
 // Active implements l7proxy.Observer.
@@ -31,7 +31,7 @@ func (r *Recorder) Emit(e *tap.Event) {
 	r.more = make(chan struct{})
 }
 
-// Wait gives the n-th event of a kind, from 0.
+// Wait waits for the n-th event of a kind, counted from 0, and returns it.
 func (r *Recorder) Wait(t testing.TB, kind tap.Kind, n int) tap.Event {
 	t.Helper()
 	limit := time.After(10 * time.Second)
@@ -57,7 +57,7 @@ func (r *Recorder) Wait(t testing.TB, kind tap.Kind, n int) tap.Event {
 	}
 }
 
-// Count is how many events of a kind have that reason.
+// Count returns the number of events of a kind with that reason.
 func (r *Recorder) Count(kind tap.Kind, reason mesh.Reason) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,7 +69,7 @@ func (r *Recorder) Count(kind tap.Kind, reason mesh.Reason) (n int) {
 	return n
 }
 
-// Events are all events so far.
+// Events returns all events so far.
 func (r *Recorder) Events() []tap.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 	"github.com/underlane/underlane/pkg/rawio"
 )
 
-// TLSPair is a TLS connection's two ends after the handshake, and the TCP connection
-// below the server's.
+// TLSPair returns the two ends of a TLS connection after the handshake, and the TCP
+// connection below the server's end.
 func TLSPair(t testing.TB, alpn ...string) (client, server *conn.Secure, raw *rawio.Conn) {
 	t.Helper()
 	c, s := Pair(t)

@@ -7,8 +7,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// HTTP2 is the head of a response that the proxy itself gives over HTTP/2, and its
-// body. A gRPC request that fails gets the code in grpc-status, and no body.
+// HTTP2 returns the head and the body of a response of the proxy itself over HTTP/2. The
+// response to a failed gRPC request has the code in grpc-status and no body.
 func HTTP2(r *Reply, grpc bool) (fields []http2.Field, body string) {
 	if grpc && r.Reason != mesh.ReasonNone {
 		return GRPC(r), ""
@@ -21,7 +21,7 @@ func HTTP2(r *Reply, grpc bool) (fields []http2.Field, body string) {
 		body = r.Reason.Text() + "\n"
 		fields = append(fields, http2.Field{Name: ReasonHeader, Value: r.Reason.String()})
 	}
-	if r.Status == 204 || r.Status == 304 { // a fault's: no body can follow
+	if r.Status == 204 || r.Status == 304 { // the status of a route's fault, which has no body
 		return fields, ""
 	}
 	if body != "" {
@@ -30,7 +30,7 @@ func HTTP2(r *Reply, grpc bool) (fields []http2.Field, body string) {
 	return append(fields, http2.Field{Name: "content-length", Value: strconv.Itoa(len(body))}), body
 }
 
-// GRPC is a whole response: Trailers-Only of gRPC's PROTOCOL-HTTP2.
+// GRPC returns a complete response: the Trailers-Only form of gRPC's PROTOCOL-HTTP2.
 func GRPC(r *Reply) []http2.Field {
 	return append([]http2.Field{
 		{Name: ":status", Value: "200"},
@@ -38,7 +38,7 @@ func GRPC(r *Reply) []http2.Field {
 	}, GRPCTrailers(r)...)
 }
 
-// GRPCTrailers end a response of which a part has gone out.
+// GRPCTrailers returns trailers that end a response of which a part was sent.
 func GRPCTrailers(r *Reply) []http2.Field {
 	return []http2.Field{
 		{Name: "grpc-status", Value: strconv.Itoa(r.GRPC)},

@@ -1,5 +1,5 @@
-// Package reply makes the responses that the proxy itself gives, over HTTP/1, HTTP/2
-// and gRPC, of one table: that of reasons in package mesh.
+// Package reply makes the responses of the proxy itself, over HTTP/1, HTTP/2 and gRPC,
+// from the table of reasons in package mesh.
 package reply
 
 import (
@@ -9,26 +9,26 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// ReasonHeader is the field of every response that the proxy itself gives: its value
-// is the reason's name.
+// ReasonHeader is a field of every response of the proxy itself, except redirects. Its
+// value is the name of the reason.
 const ReasonHeader = "underlane-reason"
 
-// Reply is a response that the proxy itself gives.
+// Reply is a response of the proxy itself.
 type Reply struct {
-	Status   int         // of HTTP; a gRPC request is answered with 200
+	Status   int         // HTTP status; a failed gRPC request is answered with 200
 	GRPC     int         // value of grpc-status
 	Reason   mesh.Reason // ReasonNone: a redirect
-	Location string      // of a redirect, else ""
+	Location string      // of a redirect; "" otherwise
 }
 
-// Of is the reply that reason has in the table of package mesh; without a status
-// where no response is ever made for it.
+// Of returns the reply for reason from the table of package mesh. Its status is 0 if no
+// response is ever made for the reason.
 func Of(reason mesh.Reason) Reply {
 	return Reply{Status: reason.HTTPStatus(), GRPC: reason.GRPCCode(), Reason: reason}
 }
 
-// Fault answers a request that a route makes to fail: with status, for gRPC the code
-// of grpc-status.
+// Fault returns the reply to a request that a route makes fail. status is the HTTP status
+// or, for gRPC, the grpc-status.
 func Fault(status int, grpc bool) Reply {
 	if grpc {
 		return Reply{Status: 200, GRPC: status, Reason: mesh.ReasonFault}
@@ -36,8 +36,8 @@ func Fault(status int, grpc bool) Reply {
 	return Reply{Status: status, Reason: mesh.ReasonFault}
 }
 
-// Codes of gRPC (its doc/statuscodes.md) that are made here, beside those of mesh's
-// table.
+// gRPC status codes (doc/statuscodes.md of gRPC) that this package uses in addition to
+// those of the table in package mesh.
 const (
 	grpcCancelled   = 1
 	grpcUnknown     = 2
@@ -46,10 +46,11 @@ const (
 	grpcUnavailable = 14
 )
 
-// NoGRPCStatus stands for a gRPC status that was not seen.
+// NoGRPCStatus stands for a missing gRPC status.
 const NoGRPCStatus = -1
 
-// GRPCStatus is the number in a field grpc-status, NoGRPCStatus if there is none.
+// GRPCStatus returns the number in the value of a grpc-status field, or NoGRPCStatus if it
+// is not a number.
 func GRPCStatus(value string) int {
 	if n, err := strconv.Atoi(value); err == nil {
 		return n
@@ -57,7 +58,7 @@ func GRPCStatus(value string) int {
 	return NoGRPCStatus
 }
 
-// GRPCOfReset is the status that RST_STREAM with that code is for a gRPC client
+// GRPCOfReset returns the gRPC status that a client makes of an RST_STREAM with this code
 // (PROTOCOL-HTTP2 of gRPC, "Errors").
 func GRPCOfReset(code http2.ErrCode) int {
 	switch code {
@@ -71,8 +72,8 @@ func GRPCOfReset(code http2.ErrCode) int {
 	return grpcInternal
 }
 
-// FinalGRPCStatus is the status that the client of a gRPC call sees, also where none
-// was sent.
+// FinalGRPCStatus returns the status that the client of a gRPC call sees: seen, or UNKNOWN
+// if seen is NoGRPCStatus.
 func FinalGRPCStatus(seen int) int {
 	if seen < 0 {
 		return grpcUnknown
@@ -80,7 +81,8 @@ func FinalGRPCStatus(seen int) int {
 	return seen
 }
 
-// appendPercent encodes a grpc-message: printable ASCII but '%' stands for itself.
+// appendPercent appends s encoded as a grpc-message: printable ASCII except '%' stays as it
+// is.
 func appendPercent(dst []byte, s string) []byte {
 	const digits = "0123456789ABCDEF"
 	for i := range len(s) {
