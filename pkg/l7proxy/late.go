@@ -8,16 +8,16 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// errLate ends a connection that was passed on as opaque and turned out to be of
-// requests, where those are subject to rules.
+// errLate ends a connection that was forwarded as opaque and turned out to carry requests,
+// to a destination with rules for requests.
 var errLate = mesh.Fail(mesh.ReasonRequestTimeout, errors.New("the first request line came too late"))
 
-// watchedFirst is the client's side of an opaque connection whose first bytes may
-// still become a request line: as soon as they do it fails. The server has at most
-// the beginning of that line then.
+// watchedFirst is the client's side of an opaque connection whose first bytes may still
+// become a request line. As soon as they do, Read fails. The server has got at most the
+// beginning of that line then.
 type watchedFirst struct {
 	conn.Conn
-	first   []byte // what came so far
+	first   []byte // all bytes so far
 	decided bool
 }
 

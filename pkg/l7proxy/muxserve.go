@@ -11,8 +11,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// serveMux carries the shared connection of another agent to its end: each stream
-// is a session of its own.
+// serveMux serves a shared connection of another agent to its end. Each of its streams is
+// a session.
 func (s *session) serveMux() {
 	p := s.proxy
 	var sessions sync.WaitGroup
@@ -28,7 +28,7 @@ func (s *session) serveMux() {
 	c.End()
 }
 
-// serveStream serves a stream as a connection of the same client.
+// serveStream serves a stream like a connection of the same client.
 func (s *session) serveStream(stream *mux.Stream) {
 	defer stream.Close()
 	p, local := s.proxy, s.inbound.Local()
@@ -48,8 +48,8 @@ func (s *session) serveStream(stream *mux.Stream) {
 	p.h1.Serve(one, conn.GetBuffer())
 }
 
-// contain cuts a stream whose serving panics: a defect that one connection's bytes
-// bring out must not end the traffic of the whole node.
+// contain recovers from a panic while a stream is served, and cuts the stream. A defect
+// that the bytes of one connection trigger must not end the traffic of the whole node.
 func (s *session) contain(stream *mux.Stream) {
 	if defect := recover(); defect != nil {
 		s.proxy.panics.Add(1)

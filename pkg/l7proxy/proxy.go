@@ -1,11 +1,12 @@
-// Package l7proxy is the node's proxy: it takes captured connections, finds out
-// what they speak, chooses endpoints per request, carries the bytes, between
-// nodes under mutual TLS, and tells tap what happened.
+// Package l7proxy is the node's proxy. It accepts captured connections, detects their
+// protocol, picks an endpoint for each request, carries the bytes (between nodes in mutual
+// TLS), and reports to tap.
 //
-// The life of a connection: serve.go (where it wants to go, package destination) →
-// first.go (which side speaks first, and what) → packages h1, h2 or opaque (the driver
-// of its protocol) → package request (what becomes of each request: routes, retries,
-// failover) → packages endpoints and upstream (the endpoint, and the connection to it).
+// The life of a connection: serve.go (its destination, from package destination) →
+// first.go (which side speaks first) → tell.go (the protocol, from package detect) →
+// package h1, h2 or opaque (the driver of its protocol) → package request (routes,
+// retries and failover of each request) → packages endpoints and upstream (the endpoint,
+// and the connection to it).
 package l7proxy
 
 import (
@@ -29,8 +30,8 @@ import (
 	"github.com/underlane/underlane/pkg/mtls"
 )
 
-// Network makes connections inside the namespaces of this node's pods, and knows
-// which of them are enrolled.
+// Network makes connections from the namespaces of this node's pods, and knows which of
+// the pods are enrolled.
 type Network interface {
 	upstream.Network
 	destination.Network
@@ -39,28 +40,28 @@ type Network interface {
 // State is what the node knows of the mesh.
 type State interface {
 	upstream.State
-	// IsNode reports whether addr is admitted as the node itself is.
+	// IsNode reports whether a client with this address counts as the node itself.
 	IsNode(addr netip.Addr) bool
 }
 
-// Observer takes tap events.
+// Observer receives tap events.
 type Observer = request.Observer
 
-// Limits bound what one connection may take. The zero value of a field means
-// its default.
+// Limits are time and size limits of connections. The zero value of a field means its
+// default.
 type Limits struct {
 	ConnectTimeout   time.Duration // of TCP to an endpoint; default 5 s
-	FailoverTimeout  time.Duration // the same while there are other endpoints to try; default 2 s
-	HandshakeSilence time.Duration // a peer silent for so long in the handshake counts as no agent; default 3 s
-	ResolveTimeout   time.Duration // waiting for the controller's word on an address; default 5 s
+	FailoverTimeout  time.Duration // of TCP to an endpoint if there are others to try; default 2 s
+	HandshakeSilence time.Duration // a peer that sends nothing in the handshake for this time is no agent; default 3 s
+	ResolveTimeout   time.Duration // for the controller's answer about an address; default 5 s
 	IdleTimeout      time.Duration // of pooled upstream connections; default 60 s
-	AgentDownTTL     time.Duration // before a peer found without agent is tried again; default 5 s
+	AgentDownTTL     time.Duration // how long a peer counts as without agent before it is tried again; default 5 s
 
-	// PodConnections bounds the connections that a pod has open to others by way
-	// of the proxy, and as many that others have open to it.
+	// PodConnections bounds the connections of a pod that go through the proxy,
+	// separately for those that the pod opens and those that it accepts.
 	PodConnections int // default DefaultPodConnections
-	// PodBuffer bounds the bytes of HTTP/2 bodies that wait for their receivers,
-	// of each of these two: where there are more, no further request begins.
+	// PodBuffer bounds the bytes of HTTP/2 bodies that wait for their receivers, of a
+	// pod and separately in each direction. While there are more, no request begins.
 	PodBuffer int // default DefaultPodBuffer
 }
 
@@ -76,15 +77,15 @@ func (l Limits) withDefaults() Limits {
 		value time.Duration
 	}{
 		{&l.ConnectTimeout, 5 * time.Second},
-		// A lost SYN is sent again after 1 s (RFC 6298), and leaves 1 s for the
+		// A lost SYN is retransmitted after 1 s (RFC 6298), which leaves 1 s for the
 		// answer.
 		{&l.FailoverTimeout, 2 * time.Second},
-		// Longer than an agent's heartbeat time-out (2 s): when a hung agent is
-		// given up, its node's kernel has begun to pass connections by it, and
-		// the next attempt reaches the application.
+		// Longer than an agent's heartbeat timeout (2 s). When this agent gives a hung
+		// agent up, the kernel of that node does not steer connections to it any more,
+		// and the next attempt reaches the application.
 		{&l.HandshakeSilence, 3 * time.Second},
-		// Longer than an agent takes to find the next controller (3 s): an address
-		// that is taken for unknown is reached in plaintext.
+		// Longer than an agent takes to find the next controller (3 s), because an
+		// address without an answer is reached in plaintext.
 		{&l.ResolveTimeout, 5 * time.Second},
 		{&l.IdleTimeout, time.Minute},
 		{&l.AgentDownTTL, 5 * time.Second},
@@ -98,7 +99,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Options are what a proxy works with.
+// Options configure a Proxy.
 type Options struct {
 	Network Network
 	State   State
@@ -127,7 +128,7 @@ type Proxy struct {
 	ids       atomic.Uint32
 }
 
-// New makes a proxy. Run must be called for as long as it serves.
+// New makes a proxy. Run must run for as long as the proxy serves.
 func New(o Options) *Proxy {
 	o.Limits = o.Limits.withDefaults()
 	p := &Proxy{Options: o, lifetime: lifetime.New()}
@@ -158,7 +159,8 @@ func New(o Options) *Proxy {
 	return p
 }
 
-// Run keeps the proxy's pools tidy until ctx is done, then closes them.
+// Run does the proxy's periodic work, such as closing idle pooled connections, until ctx
+// is done. It then closes all connections to endpoints and agents.
 func (p *Proxy) Run(ctx context.Context) {
 	pool := make(chan struct{})
 	go func() {
@@ -188,11 +190,11 @@ func (p *Proxy) Run(ctx context.Context) {
 	}
 }
 
-// Retire has responses say that their HTTP/1 connections end with them. Drain is
-// to follow: what was in use until then is gone by itself, and is not cut while a
-// client sends the next request.
+// Retire makes HTTP/1 responses say that their connection closes after them. Call Drain
+// some time later: connections in use have then ended by themselves, so that Drain does
+// not cut them while their client sends the next request.
 func (p *Proxy) Retire() { p.lifetime.Retire() }
 
-// Drain asks every session to end soon: idle ones at once, HTTP/1 ones after
-// the response in progress, HTTP/2 ones by GOAWAY. It does not wait.
+// Drain makes every session end soon: idle ones at once, HTTP/1 sessions after the
+// response in progress, HTTP/2 sessions by GOAWAY. It does not wait.
 func (p *Proxy) Drain() { p.lifetime.Drain() }

@@ -22,9 +22,8 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// ServeOutbound proxies a connection that local, a pod of this node, made to
-// dst; process is the name of the program that did, for tap. It returns when the
-// connection is over.
+// ServeOutbound proxies a connection that local, a pod of this node, made to dst. process
+// is the name of the client's program, for tap. It returns when the connection has ended.
 func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.AddrPort, process string) {
 	defer c.Close()
 	s := &session{proxy: p, raw: c, Session: request.Session{
@@ -50,8 +49,8 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 	s.serve()
 }
 
-// ServeInbound proxies a connection that a client made to local, a pod of this
-// node. It returns when the connection is over.
+// ServeInbound proxies a connection that a client made to local, a pod of this node. It
+// returns when the connection has ended.
 func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
 	defer c.Close()
 	client := c.Remote().Addr()
@@ -67,19 +66,20 @@ func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
 		TLS:       tap.TLSNoIdentity,
 		Target:    target,
 	}}
-	if !fromNode { // a pod that others keep busy must not fail its probes
+	if !fromNode { // kubelet probes must not fail because other clients have too many connections
 		if !p.enter(&s.Session, local) {
 			return
 		}
 		defer s.Quota.Leave()
 	}
-	// The mesh's own TLS comes first: it is looked for in any case.
+	// Connections to an opaque port may be mTLS of the mesh, so serve detects TLS also
+	// for these.
 	s.opaque = target.Opaque()
 	s.serve()
 }
 
-// enter counts a session as one of its pod. Where the pod may have no more, the
-// session is refused.
+// enter counts a session as a connection of the pod. It refuses the session and returns
+// false if the pod has too many.
 func (p *Proxy) enter(s *request.Session, local *mesh.Workload) bool {
 	s.Quota = p.pods.Enter(quota.Key{UID: local.UID, Direction: s.Direction})
 	if s.Quota == nil {
@@ -93,15 +93,15 @@ type session struct {
 	request.Session
 	proxy   *Proxy
 	raw     *rawio.Conn          // the client's connection
-	inbound *destination.Inbound // Target, where it is one
-	opaque  bool                 // a setting says that the bytes are not to be looked into
+	inbound *destination.Inbound // Target of an inbound session; nil: outbound
+	opaque  bool                 // a setting makes the connection opaque, unless it is mTLS of the mesh
 }
 
-// serve finds out which side speaks first and what, and hands the session to the
-// driver of its protocol.
+// serve detects which side speaks first and which protocol, and passes the session to the
+// driver of the protocol.
 func (s *session) serve() {
 	p, ctx := s.proxy, s.proxy.lifetime.Ended
-	buf := conn.GetBuffer() // the HTTP/1 driver takes it over, and all others a copy of what is in it
+	buf := conn.GetBuffer() // the HTTP/1 driver gets the buffer, the other drivers a copy of the bytes in it
 	head, up, err := s.firstBytes(ctx, *buf)
 	if err != nil {
 		conn.PutBuffer(buf)
@@ -113,7 +113,7 @@ func (s *session) serve() {
 		s.FailConn(tried, err)
 		return
 	}
-	if up != nil && (len(up.First) > 0 && !detect.HTTP2Server(up.First) || up.Err != nil) { // the server spoke first: nothing to look into
+	if up != nil && (len(up.First) > 0 && !detect.HTTP2Server(up.First) || up.Err != nil) { // the server spoke first: the connection is opaque
 		s.Head = bytes.Clone(head)
 		conn.PutBuffer(buf)
 		s.serveOpaque(up, detect.Opaque)
@@ -180,8 +180,9 @@ func (s *session) serveOpaque(up *opaque.Opened, proto detect.Protocol) {
 	opaque.Serve(s.proxy.lifetime.Ended, &s.Session, up, protocol)
 }
 
-// acceptMesh takes the client's mTLS: from then on the session's client side is
-// decrypted and its identity is known. The protocol is what the ALPN says.
+// acceptMesh does the server's side of the client's mTLS handshake. Afterwards the
+// session's client side is decrypted and the client's identity is known. It returns the
+// protocol that the ALPN name stands for.
 func (s *session) acceptMesh(ctx context.Context, hello []byte) (detect.Protocol, error) {
 	p := s.proxy
 	config, err := p.Certs.ServerConfig(s.inbound.Local().Identity)
@@ -214,12 +215,13 @@ func (s *session) acceptMesh(ctx context.Context, hello []byte) (detect.Protocol
 	return detect.Opaque, nil
 }
 
-// alertTime is how long a refused peer has to read the alert that says why.
+// alertTime is how long a refused peer has to read the alert with the cause.
 const alertTime = time.Second
 
-// refuse ends a connection whose handshake failed. The peer's agent may be
-// sending a request already, for a client of TLS 1.3 is done first: a reset
-// now would take the alert from it, and its tap would not say tls-refused.
+// refuse ends a connection whose handshake has failed. In TLS 1.3 the client finishes the
+// handshake first, so the peer's agent may be sending a request already. A reset at this
+// moment would discard the alert before the peer has read it, and its tap would not show
+// tls-refused.
 func (s *session) refuse(err error) {
 	s.ReportFailure(nil, err)
 	if s.raw.CloseWrite() != nil {

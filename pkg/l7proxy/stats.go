@@ -5,22 +5,20 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// PlaintextFallbacks counts connections made without TLS because the agent of
+// PlaintextFallbacks counts connections that were made without TLS because the agent of
 // the server's node did not answer.
 func (p *Proxy) PlaintextFallbacks() uint64 { return p.upstream.Fallbacks() }
 
-// Panics counts streams of shared connections that were cut because serving them
-// panicked.
+// Panics counts streams of shared connections that were cut because of a panic.
 func (p *Proxy) Panics() uint64 { return p.panics.Load() }
 
 // RetriesRefused counts retries that a Service's budget did not allow.
 func (p *Proxy) RetriesRefused() uint64 { return p.core.RetriesRefused() }
 
-// MirrorsDropped counts copies of requests that were not made, or not answered.
+// MirrorsDropped counts copies of requests that were not made or got no complete response.
 func (p *Proxy) MirrorsDropped() uint64 { return p.core.Mirrors.Dropped() }
 
-// Ejections counts endpoints that were ejected: "unreachable" or for their
-// "failures".
+// Ejections counts ejections of endpoints by cause: "unreachable" or "failures".
 func (p *Proxy) Ejections() map[string]uint64 { return p.endpoints.Ejections() }
 
 // Endpoints counts the endpoints of all service ports in use.
@@ -29,8 +27,8 @@ func (p *Proxy) Endpoints() []endpoints.Count { return p.endpoints.Counts() }
 // Ejected returns the endpoints that are ejected now.
 func (p *Proxy) Ejected() []endpoints.Ejected { return p.endpoints.Ejected() }
 
-// LimitHits counts what was refused since a limit was reached, by the limit's
-// name in the metrics.
+// LimitHits counts what was refused because a limit was reached, by the limit's name in
+// the metrics.
 func (p *Proxy) LimitHits() map[string]uint64 {
 	return map[string]uint64{
 		"pod-connections-outbound": p.pods.RefusedConns(mesh.Outbound),

@@ -16,37 +16,37 @@ import (
 )
 
 const (
-	// tellTime bounds how long first bytes are held that do not tell their
-	// protocol, counted from the first: the server may have to answer them before
-	// the client says more.
+	// tellTime bounds how long first bytes are held whose protocol is not known yet,
+	// counted from the first byte. It must be short: the client may wait for the
+	// server's answer to these bytes.
 	tellTime = 50 * time.Millisecond
-	// dialAfter is when the endpoint is dialled meanwhile. The rest of a request
-	// line that comes in two segments is there by then.
+	// dialAfter is when the endpoint is dialled while the bytes are held. The rest of a
+	// request line in two segments arrives before that.
 	dialAfter = 2 * time.Millisecond
-	// ruledTime bounds the same for the beginning of a request line where requests
-	// are subject to rules: what is slow must not get around them.
+	// ruledTime replaces tellTime for the beginning of a request line if the destination
+	// has rules for requests: a slow client must not get around them.
 	ruledTime = 10 * time.Second
 )
 
-// told is what first bytes are.
-type told struct {
+// detected is the result of detection.
+type detected struct {
 	detect.Result
-	late bool // the beginning of a request whose rest did not come in time
-	// watch: it is passed on as opaque, and must not turn out to be a request.
+	late bool // the bytes begin a request whose rest did not arrive in time
+	// watch: the connection is forwarded as opaque, but must not carry requests.
 	watch bool
-	ahead *ahead // the endpoint's connection, if it was dialled meanwhile
+	ahead *ahead // the connection to the endpoint, if it was dialled meanwhile
 }
 
-// tell reads on until the protocol is known, and no longer than is good for a
-// protocol that is none of those that are known: such bytes are opaque.
-func (s *session) tell(ctx context.Context, buf, head []byte, dialled bool) ([]byte, told) {
+// tell reads until the protocol is known, for a limited time. Bytes whose protocol is
+// still not known then are opaque.
+func (s *session) tell(ctx context.Context, buf, head []byte, dialled bool) ([]byte, detected) {
 	p := s.proxy
 	if len(head) == 0 {
-		return head, told{Result: detect.Result{Protocol: detect.Opaque}}
+		return head, detected{Result: detect.Result{Protocol: detect.Opaque}}
 	}
-	result := told{Result: detect.Detect(head)}
+	result := detected{Result: detect.Detect(head)}
 	if result.NeedMore {
-		t := telling{
+		t := detection{
 			s: s, began: time.Now(),
 			ruled: sync.OnceValue(s.Target.HasRequestRules),
 			known: sync.OnceValue(func() bool { return p.hints.opaque(s.Original) }),
@@ -64,17 +64,17 @@ func (s *session) tell(ctx context.Context, buf, head []byte, dialled bool) ([]b
 	return head, result
 }
 
-// telling is the reading on where the first bytes are not enough.
-type telling struct {
+// detection reads more bytes if the first ones do not show the protocol.
+type detection struct {
 	s     *session
 	began time.Time
-	ruled func() bool   // requests to the destination are subject to rules
-	known func() bool   // it is known for first bytes that tell nothing
-	dial  func() *ahead // nil: the endpoint is dialled
+	ruled func() bool   // the destination has rules for requests
+	known func() bool   // a hint says that the destination is opaque
+	dial  func() *ahead // starts to dial the endpoint; nil: it is being dialled
 	ahead *ahead
 }
 
-func (t *telling) read(c conn.Conn, buf, head []byte) ([]byte, told) {
+func (t *detection) read(c conn.Conn, buf, head []byte) ([]byte, detected) {
 	result := detect.Result{NeedMore: true}
 	timedOut := false
 	defer c.SetReadDeadline(time.Time{})
@@ -96,16 +96,16 @@ func (t *telling) read(c conn.Conn, buf, head []byte) ([]byte, told) {
 			if !last {
 				t.ahead, t.dial = t.dial(), nil
 			}
-		default: // the driver meets it again
+		default: // the driver's next read returns the error again
 			return head, t.opaque(head, result, false)
 		}
 	}
 	return head, t.opaque(head, result, timedOut)
 }
 
-// opaque is what becomes of bytes that are not enough still.
-func (t *telling) opaque(head []byte, result detect.Result, timedOut bool) told {
-	now := told{Result: result, ahead: t.ahead}
+// opaque makes the result if the bytes still do not show the protocol.
+func (t *detection) opaque(head []byte, result detect.Result, timedOut bool) detected {
+	now := detected{Result: result, ahead: t.ahead}
 	if !result.NeedMore {
 		return now
 	}
@@ -122,15 +122,15 @@ func (t *telling) opaque(head []byte, result detect.Result, timedOut bool) told 
 	return now
 }
 
-// until is when the next read is to end. If it is not the last one, the endpoint
-// is dialled then.
-func (t *telling) until(head []byte) (by time.Time, last bool) {
+// until returns the deadline of the next read. If that read is not the last one, the
+// endpoint is dialled after it.
+func (t *detection) until(head []byte) (by time.Time, last bool) {
 	wait, dial := tellTime, t.dial != nil
 	switch likely := detect.Likely(head); {
 	case likely == detect.TLS:
 		if t.s.Direction == mesh.Inbound {
-			// Of another node's agent, perhaps, with a segment lost. Nobody else's
-			// server would answer half a hello either.
+			// The hello may come from another node's agent, with a segment lost. Waiting
+			// does no harm: no server answers half a hello.
 			wait, dial = t.s.proxy.Limits.HandshakeSilence, false
 		}
 	case t.s.opaque, likely == detect.Opaque && t.known():
@@ -144,8 +144,8 @@ func (t *telling) until(head []byte) (by time.Time, last bool) {
 	return t.began.Add(wait), true
 }
 
-// ahead is an opaque connection to the endpoint that is made while nobody knows
-// yet whether there is to be one.
+// ahead is an opaque connection to the endpoint that is made before it is known whether
+// the protocol is opaque.
 type ahead struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
@@ -164,8 +164,8 @@ func (s *session) dialAhead(ctx context.Context) *ahead {
 	return a
 }
 
-// take waits for the connection. With an error, tried is at most where that is
-// from.
+// take waits for the connection. If there is an error, tried is the attempt that failed;
+// nil: there was none.
 func (a *ahead) take() (up *opaque.Opened, tried *endpoints.Attempt, err error) {
 	<-a.done
 	a.cancel()
@@ -175,7 +175,7 @@ func (a *ahead) take() (up *opaque.Opened, tried *endpoints.Attempt, err error) 
 	return &opaque.Opened{Attempt: a.attempt, Conn: a.conn}, a.attempt, nil
 }
 
-// drop gives the connection up; a may be nil.
+// drop cancels the dial and closes the connection. a may be nil.
 func (a *ahead) drop() {
 	if a == nil {
 		return

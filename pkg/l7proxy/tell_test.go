@@ -93,7 +93,7 @@ func TestTell(t *testing.T) {
 				})
 				var dialledAt time.Duration
 				began := time.Now()
-				tell := telling{
+				tell := detection{
 					s: s, began: began,
 					ruled: func() bool { return test.ruled }, known: func() bool { return test.known },
 					dial: func() *ahead { dialledAt = time.Since(began); return &ahead{} },
