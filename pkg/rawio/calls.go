@@ -7,27 +7,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The system calls of a connection's bytes. They are those of sockets: read and
-// write do the same after a detour through the file system.
+// The system calls that move a connection's bytes. They are recvfrom and sendto:
+// read and write do the same, but go through the file system layer first.
 
-// receive reads what is there; it never waits.
+// receive reads the bytes that have arrived. It never waits.
 func receive(fd uintptr, p []byte, flags uintptr) (int, syscall.Errno) {
 	return raw(unix.SYS_RECVFROM, fd, p, unix.MSG_DONTWAIT|flags)
 }
 
-// send writes what the socket takes; it never waits.
+// send writes as many bytes as the socket accepts. It never waits.
 func send(fd uintptr, p []byte) (int, syscall.Errno) {
 	return raw(unix.SYS_SENDTO, fd, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
-// nothingToRead reports whether the peer has neither said anything nor gone.
+// nothingToRead reports whether the peer has sent no byte and no end of the
+// connection that was not read.
 func nothingToRead(fd uintptr) bool {
 	var b [1]byte
 	_, errno := receive(fd, b[:], unix.MSG_PEEK)
 	return errno == unix.EAGAIN
 }
 
-// quickAck sends an acknowledgement that is due, and ends the delay of further
+// quickAck sends a delayed acknowledgement now and turns the delay off for the next
 // ones (tcp(7), TCP_QUICKACK).
 func quickAck(fd uintptr) {
 	on := int32(1)

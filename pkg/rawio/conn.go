@@ -1,11 +1,12 @@
-// Package rawio is TCP without the scheduler's help: connections whose reads,
-// writes and accepts are raw non-blocking system calls under Go's netpoller.
+// Package rawio has TCP connections whose reads, writes and accepts are raw
+// non-blocking system calls. Go's netpoller waits for readiness.
 //
-// An ordinary net.Conn tells the runtime about each system call, and a write
-// into a veth runs the receiver's whole stack inside the call: long enough for
-// the runtime to take the processor away and wake another thread for it. A raw
-// call is invisible to it. That is sound only because these calls never block:
-// every descriptor here is non-blocking, and waiting is the netpoller's.
+// An ordinary net.Conn tells the runtime about each system call. A write into a
+// veth runs the receiver's whole network stack inside the call. This takes long
+// enough for the runtime to take the processor from the thread and to wake another
+// thread for it. The runtime does not see a raw call. Raw calls are safe here only
+// because they never block: every descriptor is non-blocking, and only the
+// netpoller waits.
 package rawio
 
 import (
@@ -22,8 +23,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Conn is a TCP connection. One goroutine may read while another writes; all
-// other methods are safe at any time.
+// Conn is a TCP connection. One goroutine may read while another one writes. All
+// other methods may be called at any time, unless their comment says otherwise.
 type Conn struct {
 	file   *os.File // owns the descriptor and its place in the netpoller
 	raw    syscall.RawConn
@@ -31,7 +32,7 @@ type Conn struct {
 	remote netip.AddrPort
 
 	in, out     operation
-	held        []byte // written by the next Read: see Hold
+	held        []byte // the next Read writes them: see Hold
 	holds       bool
 	heldSent    func() // see Hold
 	later       backlog
@@ -39,21 +40,22 @@ type Conn struct {
 	gathers     bool // MayGather was called
 	eager       bool // reads do not wait
 	peek        func(fd uintptr)
-	idle        bool // what peek found
+	idle        bool // result of peek
 	read, write atomic.Uint64
 	closed      func()                  // see OnClose
 	hangups     atomic.Pointer[Hangups] // see OnHangup
 	closing     atomic.Bool
 }
 
-// operation is a system call in progress. It lives in the Conn, with its
-// callback made once, so that reading and writing do not allocate.
+// operation is a system call in progress. It is a part of the Conn, and its callback
+// is made once, so that reads and writes do not allocate.
 type operation struct {
 	buf []byte
 	n   int
 	err syscall.Errno
 	try func(fd uintptr) bool
-	// once does not wait: of eager reads only, made at the first.
+	// once is like try, but does not wait. Only eager reads use it. The first call of
+	// Eager makes it.
 	once func(fd uintptr) bool
 }
 
@@ -62,9 +64,9 @@ var (
 	_ syscall.Conn = (*Conn)(nil)
 )
 
-// NewConn takes over a connected, non-blocking socket; it is closed with the
-// Conn, and also when NewConn fails. The addresses are what the caller knows
-// from accept or connect, and what LocalAddr and RemoteAddr return.
+// NewConn takes ownership of a connected, non-blocking socket. It closes the socket
+// if it fails; otherwise Close does. LocalAddr and RemoteAddr return the addresses
+// given here, which the caller has from accept or connect.
 func NewConn(fd int, local, remote netip.AddrPort) (*Conn, error) {
 	file := os.NewFile(uintptr(fd), "tcp")
 	if file == nil {
@@ -93,10 +95,10 @@ func (c *Conn) tryWrite(fd uintptr) bool {
 	return c.out.send(fd)
 }
 
-// receive reads; false means wait for readiness and try again.
+// receive reads. False: the socket has nothing; wait for readiness and try again.
 func (op *operation) receive(fd uintptr) bool { return op.done(receive(fd, op.buf, 0)) }
 
-// send writes; false means wait for readiness and try again.
+// send writes. False: the socket is full; wait for readiness and try again.
 func (op *operation) send(fd uintptr) bool { return op.done(send(fd, op.buf)) }
 
 func (op *operation) done(n int, errno syscall.Errno) bool {
@@ -107,8 +109,8 @@ func (op *operation) done(n int, errno syscall.Errno) bool {
 	return true
 }
 
-// Read reads what is there, waiting only when there is nothing. At the end of
-// the stream it returns io.EOF.
+// Read reads the bytes that have arrived. It waits only if there are none. At the
+// end of the stream it returns io.EOF.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -137,8 +139,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return c.in.n, nil
 }
 
-// Write writes all of p, waiting as long as the socket takes no more; see Hold
-// and Impatient for connections that do not.
+// Write writes all of p. It waits while the socket is full, unless Hold or Impatient
+// was called.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.gathers {
 		return c.gather(p)
@@ -146,7 +148,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return c.pass(p)
 }
 
-// pass writes p by what the connection is: impatient, holding, or neither.
+// pass writes p in the connection's mode: impatient, holding, or neither.
 func (c *Conn) pass(p []byte) (int, error) {
 	if c.later.on {
 		return c.writeImpatient(p)
@@ -185,11 +187,11 @@ func (c *Conn) opError(op string, errno syscall.Errno) error {
 	return &net.OpError{Op: op, Net: "tcp", Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
 }
 
-// OnClose has f called once, when the connection is closed. It must be called
-// before any other goroutine has the connection.
+// OnClose makes Close call f, once. OnClose must be called before another goroutine
+// uses the connection.
 func (c *Conn) OnClose(f func()) { c.closed = f }
 
-// Close closes the connection; blocked reads and writes return.
+// Close closes the connection. Reads and writes that wait return an error.
 func (c *Conn) Close() error {
 	c.unwatch()
 	err := c.file.Close()
@@ -204,16 +206,16 @@ func (c *Conn) CloseWrite() error {
 	return c.control("shutdown", func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
 }
 
-// Reset makes Close send an RST rather than a FIN, so that the peer sees that
-// the stream was cut.
+// Reset makes Close send an RST rather than a FIN, which tells the peer that the
+// stream was cut. It does not close the connection.
 func (c *Conn) Reset() error {
 	return c.control("linger", func(fd int) error {
 		return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	})
 }
 
-// Idle reports whether the connection is alive with nothing to read: what a
-// pool asks before it hands out a connection again. Only the reader may call it.
+// Idle reports whether the connection is open and has nothing to read. A pool calls
+// it before it reuses a connection. Only the goroutine that reads may call it.
 func (c *Conn) Idle() bool {
 	c.idle = false
 	return c.raw.Control(c.peek) == nil && c.idle
@@ -223,16 +225,16 @@ func (c *Conn) tryPeek(fd uintptr) {
 	c.idle = nothingToRead(fd)
 }
 
-// HungUp reports whether the peer has sent its FIN or a reset, even while
-// there is still something to read.
+// HungUp reports whether the peer has sent a FIN or a reset, also if there is still
+// something to read.
 func (c *Conn) HungUp() bool {
 	ended, _ := c.PeerState()
 	return ended
 }
 
-// PeerState reports whether the peer has ended its side (a FIN, or a reset), and
-// whether it is gone: a reset, or both sides have ended. A FIN alone does not tell
-// whether the peer still reads.
+// PeerState reports whether the peer has ended its side (with a FIN or a reset), and
+// whether the connection is gone (by a reset, or because both sides have ended). A
+// FIN alone does not say whether the peer still reads.
 func (c *Conn) PeerState() (ended, gone bool) {
 	err := c.control("poll", func(fd int) error {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
@@ -244,14 +246,15 @@ func (c *Conn) PeerState() (ended, gone bool) {
 	return err != nil || ended, err != nil || gone
 }
 
-// QuickAck has the kernel acknowledge at once what was received, and, until
-// something is written, what is read after it. Otherwise it waits up to 40 ms for
-// an answer to carry the acknowledgement, and a peer with Nagle's algorithm holds
-// the next piece of its message back until it has that. It does not last, and
-// costs a system call.
+// QuickAck makes the kernel acknowledge the received bytes at once, and those of the
+// next reads too until something is written. Otherwise the kernel waits up to 40 ms
+// for a write that can carry the acknowledgement, and a peer that uses Nagle's
+// algorithm does not send the next part of its message until then. The effect does
+// not last. A call costs one system call.
 func (c *Conn) QuickAck() { _ = c.raw.Control(quickAck) }
 
-// Pending is how many bytes wait to be read, 0 where that cannot be told.
+// Pending is the number of bytes that have arrived and were not read. It is 0 if the
+// kernel does not tell.
 func (c *Conn) Pending() int {
 	n := 0
 	_ = c.control("ioctl", func(fd int) (err error) {
@@ -261,8 +264,8 @@ func (c *Conn) Pending() int {
 	return n
 }
 
-// How a dead peer is noticed on a connection that says nothing: the
-// application's own keep-alive reaches no further than its node's agent.
+// Settings of TCP keep-alive, which detects a dead peer of a silent connection. The
+// keep-alive of the application reaches only the agent of its node.
 const (
 	keepAliveIdle     = 60 // seconds
 	keepAliveInterval = 15
@@ -276,8 +279,9 @@ func keepAlive(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveProbes)
 }
 
-// urgentInline keeps urgent bytes (MSG_OOB) in the stream: without it the kernel takes
-// them out, and a plain read never sees them. That they were urgent is lost.
+// urgentInline keeps urgent bytes (MSG_OOB) in the stream. Without it the kernel takes
+// them out of the stream, and a plain read never returns them. The receiver does not
+// learn that the bytes were urgent.
 func urgentInline(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) }
 
 func (c *Conn) control(op string, f func(fd int) error) error {
@@ -288,7 +292,7 @@ func (c *Conn) control(op string, f func(fd int) error) error {
 	return os.NewSyscallError(op, failure)
 }
 
-// Bytes returns how many bytes were read and written so far.
+// Bytes returns the numbers of bytes that were read and written so far.
 func (c *Conn) Bytes() (read, written uint64) { return c.read.Load(), c.write.Load() }
 
 // Local is the address of this end.

@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Connect connects fd, a fresh non-blocking TCP socket of dst's family, and
-// takes it over; it is closed when Connect fails. It gives up when ctx is
-// done; the error then is ctx.Err().
+// Connect connects fd, a new non-blocking TCP socket of dst's family, to dst and takes
+// ownership of it. It closes fd if it fails. When ctx is done it returns ctx.Err().
 func Connect(ctx context.Context, fd int, dst netip.AddrPort) (*Conn, error) {
 	err := unix.Connect(fd, Sockaddr(dst))
 	if err != nil && err != unix.EINPROGRESS {
@@ -42,7 +41,7 @@ func (c *Conn) awaitConnected(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = c.file.SetWriteDeadline(deadline)
 	}
-	// A past deadline is how a waiting write is woken.
+	// A deadline in the past wakes a write that waits.
 	stop := context.AfterFunc(ctx, func() { _ = c.file.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var failure error
@@ -56,7 +55,7 @@ func (c *Conn) awaitConnected(ctx context.Context) error {
 			failure = os.NewSyscallError("connect", unix.Errno(soerr))
 			return true
 		}
-		// The netpoller wakes up for no reason at times: believe the kernel.
+		// The netpoller may wake up without a cause, so ask the kernel.
 		_, err = unix.Getpeername(int(fd))
 		return err == nil
 	})
@@ -73,13 +72,14 @@ func (c *Conn) awaitConnected(ctx context.Context) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	if !stop() {
-		return ctx.Err() // the past deadline may be about to be set
+		return ctx.Err() // the callback may be about to set the deadline in the past
 	}
 	return c.file.SetWriteDeadline(time.Time{})
 }
 
-// Sockaddr is addr for the kernel: AF_INET for IPv4, AF_INET6 otherwise. A zone is
-// an interface's index, in the network namespace of the socket.
+// Sockaddr converts addr for the kernel: to AF_INET for IPv4 (also v4-mapped), to
+// AF_INET6 otherwise. A zone must be the index of an interface in the network
+// namespace of the socket.
 func Sockaddr(addr netip.AddrPort) unix.Sockaddr {
 	ip := addr.Addr().Unmap()
 	if ip.Is4() {
@@ -93,8 +93,8 @@ func Sockaddr(addr netip.AddrPort) unix.Sockaddr {
 	return sa
 }
 
-// AddrPort is the inverse of Sockaddr; a v4-mapped address comes out as IPv4.
-// Other families give the zero AddrPort.
+// AddrPort is the inverse of Sockaddr. It returns a v4-mapped address as IPv4, and the
+// zero AddrPort for another address family.
 func AddrPort(sa unix.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:

@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gathered is what is to go out in one call. The goroutine between Gather and Send
-// is not the only writer: TLS answers a peer from where it reads.
+// gathered collects writes for one system call. It has a lock because the goroutine
+// that calls Gather and Send is not the only writer: crypto/tls also writes while it
+// reads, to answer the peer.
 type gathered struct {
 	mu  sync.Mutex
 	on  bool
@@ -17,18 +18,19 @@ type gathered struct {
 	n   int
 }
 
-// gatherAtMost is what the kernel makes one packet of, and the framing of TLS.
+// gatherAtMost is the size of the largest packet that the kernel makes of one write
+// (64 KiB), plus the framing of TLS.
 const gatherAtMost = 64<<10 + 1<<10
 
 var gatherBuffers = sync.Pool{New: func() any { return new([gatherAtMost]byte) }}
 
-// MayGather must be called before the first Gather, while no other goroutine has the
-// connection. Writes may then come from several goroutines.
+// MayGather must be called before the first Gather, while no other goroutine uses the
+// connection. Several goroutines may call Write afterwards.
 func (c *Conn) MayGather() { c.gathers = true }
 
-// Gather makes what is written until Send go out in as few calls as possible. It
-// is for a layer above that writes in small pieces what is there whole: each
-// call into the network runs the receiver's stack.
+// Gather makes Write collect bytes until Send, which sends them in as few system calls
+// as possible. It is for a layer above that has a whole message and writes it in small
+// pieces: each system call runs the receiver's network stack.
 func (c *Conn) Gather() {
 	g := &c.gathered
 	g.mu.Lock()
@@ -36,8 +38,8 @@ func (c *Conn) Gather() {
 	g.mu.Unlock()
 }
 
-// Send sends what was written since Gather, as Write does, and ends that. What
-// Write returned nil for may fail here.
+// Send ends the collecting and sends, as Write does, the bytes that were written since
+// Gather. It returns the error of bytes for which Write has returned nil.
 func (c *Conn) Send() error {
 	g := &c.gathered
 	g.mu.Lock()
@@ -62,7 +64,7 @@ func (c *Conn) sendLocked() error {
 	return err
 }
 
-// gather keeps p until Send, or writes it at once where there is no Gather.
+// gather keeps p until Send. Without a Gather it writes p at once.
 func (c *Conn) gather(p []byte) (int, error) {
 	g := &c.gathered
 	g.mu.Lock()
@@ -86,8 +88,8 @@ func (c *Conn) gather(p []byte) (int, error) {
 	return taken, nil
 }
 
-// ErrNotNow is what an eager Read returns where it would have to wait. It is a
-// temporary net.Error, which TLS lets through and gets over.
+// ErrNotNow is the error of an eager Read that would have to wait. It is a temporary
+// net.Error: crypto/tls returns such an error and can read on afterwards.
 var ErrNotNow net.Error = notNow{}
 
 type notNow struct{}
@@ -96,8 +98,8 @@ func (notNow) Error() string   { return "nothing to read now" }
 func (notNow) Timeout() bool   { return false }
 func (notNow) Temporary() bool { return true }
 
-// Eager makes reads return ErrNotNow rather than wait, or wait again. It is for
-// whoever reads.
+// Eager sets whether Read returns ErrNotNow where it would have to wait. Only the
+// goroutine that reads may call it.
 func (c *Conn) Eager(on bool) {
 	if c.in.once == nil {
 		c.in.once = c.tryReadOnce

@@ -2,21 +2,21 @@ package rawio
 
 import "golang.org/x/sys/unix"
 
-// heldAtMost bounds what is held back: more would not go out in one call.
+// heldAtMost bounds the bytes that are held. More would need a second system call.
 const heldAtMost = 32 << 10
 
-// Hold makes the next Read send what is written until then, before it waits.
-// It is for a request whose answer cannot come before it was sent: the wait is
-// prepared first, so the answer's arrival cannot be missed, and no read is made
-// in vain. What Write returned nil for may so fail in Read. A Hold ends with
-// that Read, or with Release. Write, Read, Hold and Release are then for one
-// goroutine.
+// Hold makes Write keep its bytes, and the next Read send them before it waits. It is
+// for a request whose response cannot arrive before the request was sent. The netpoller
+// is prepared to wait before the bytes are sent, so the response's arrival is not
+// missed, and there is no read that returns nothing. Read may therefore return an
+// error of bytes for which Write has returned nil. A Hold ends with that Read, or with
+// Release. Until then only one goroutine may call Write, Read, Hold and Release.
 //
-// sent, if it is not nil, is called when what was held has gone out whole. It must
-// not wait, and not use the connection.
+// sent, if it is not nil, is called when the held bytes have gone out. It must not wait,
+// and must not use the connection.
 func (c *Conn) Hold(sent func()) { c.holds, c.heldSent = true, sent }
 
-// Release sends what is held without reading, and ends the Hold.
+// Release sends the held bytes without a read, and ends the Hold.
 func (c *Conn) Release() error {
 	held, sent := c.held, c.heldSent
 	c.drop()
@@ -27,8 +27,8 @@ func (c *Conn) Release() error {
 	return err
 }
 
-// Held reports whether something is held: after a Read it means that the layer
-// above had an answer before there was a request.
+// Held reports whether bytes are held. After a Read it means that the layer above
+// already had bytes of a response before the request was sent.
 func (c *Conn) Held() bool { return len(c.held) > 0 }
 
 func (c *Conn) drop() {
@@ -42,8 +42,8 @@ func (c *Conn) drop() {
 // keepHeld bounds the memory that an idle connection keeps for the next Hold.
 const keepHeld = 2 << 10
 
-// writeHeld is the first try of a Read after Hold. False: all is sent, wait for
-// the answer. True: the socket does not take all, and what is left stays held.
+// writeHeld is the first try of a Read after Hold. False: all bytes were sent; wait
+// for the response. True: the socket did not accept all bytes, and the rest stays held.
 func (c *Conn) writeHeld(fd uintptr) bool {
 	n, errno := send(fd, c.held)
 	switch errno {
@@ -51,7 +51,8 @@ func (c *Conn) writeHeld(fd uintptr) bool {
 	case unix.EAGAIN:
 		return true
 	default:
-		// What the peer said before it went tells more than that it is gone.
+		// Bytes that the peer sent before it closed the connection say more than the
+		// error does.
 		c.drop()
 		if c.in.receive(fd) && c.in.err == 0 && c.in.n > 0 {
 			return true
@@ -72,7 +73,7 @@ func (c *Conn) writeHeld(fd uintptr) bool {
 	return false
 }
 
-// readAfterHeld goes on when the socket did not take all at once.
+// readAfterHeld continues a Read after the socket did not accept all held bytes at once.
 func (c *Conn) readAfterHeld(p []byte) (int, error) {
 	if err := c.Release(); err != nil {
 		return 0, err

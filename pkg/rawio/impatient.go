@@ -2,9 +2,9 @@ package rawio
 
 import "sync"
 
-// backlog is what an impatient connection's socket did not take.
+// backlog holds the bytes that the socket of an impatient connection did not accept.
 type backlog struct {
-	on      bool // for good
+	on      bool // never reset
 	mu      sync.Mutex
 	patient bool
 	buf     []byte
@@ -12,7 +12,7 @@ type backlog struct {
 	once    func(fd uintptr) bool
 }
 
-// keepBacklog bounds the memory that is kept for the next backlog.
+// keepBacklog bounds the memory in bytes that is kept for the next backlog.
 const keepBacklog = 4 << 10
 
 // Impatient makes Write return at once: bytes that the socket does not take are
@@ -25,14 +25,15 @@ func (c *Conn) Impatient() {
 	c.later.on = true
 }
 
-// SetPatient makes writes wait, as those of other connections do, or not.
+// SetPatient sets whether Write waits while the socket is full, as it does on a
+// connection that is not impatient.
 func (c *Conn) SetPatient(on bool) {
 	c.later.mu.Lock()
 	c.later.patient = on
 	c.later.mu.Unlock()
 }
 
-// Backlog is how many bytes wait for a Flush.
+// Backlog is the number of bytes that wait for a Flush.
 func (c *Conn) Backlog() int {
 	c.later.mu.Lock()
 	defer c.later.mu.Unlock()
@@ -90,7 +91,7 @@ func (c *Conn) writeImpatient(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// tryOnce writes what the socket takes now, be it nothing.
+// tryOnce writes the bytes that the socket accepts now, possibly none.
 func (c *Conn) tryOnce(fd uintptr) bool {
 	if !c.out.send(fd) {
 		c.out.n, c.out.err = 0, 0

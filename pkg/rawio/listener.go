@@ -18,7 +18,8 @@ type Listener struct {
 	addr netip.AddrPort
 }
 
-// NewListener takes over a listening, non-blocking socket.
+// NewListener takes ownership of a listening, non-blocking socket. It closes the
+// socket if it fails.
 func NewListener(fd int) (*Listener, error) {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
@@ -38,10 +39,10 @@ func NewListener(fd int) (*Listener, error) {
 	return &Listener{file: file, raw: raw, addr: AddrPort(sa)}, nil
 }
 
-// Accept waits for a connection. Its Local address is the one the client
-// asked for, which under sk_lookup is not the listener's. The error is
-// net.ErrClosed after Close; any other one concerns a single connection, or a
-// shortage that passes, and Accept is to be called again.
+// Accept waits for a connection. The connection's Local address is the one that the
+// client connected to, which is not the listener's address where sk_lookup has assigned
+// the connection. The error is net.ErrClosed after Close. Any other error concerns a
+// single connection or a temporary shortage: call Accept again.
 func (l *Listener) Accept() (*Conn, error) {
 	var (
 		fd      int
@@ -74,13 +75,14 @@ func (l *Listener) Accept() (*Conn, error) {
 	return NewConn(fd, AddrPort(local), AddrPort(peer))
 }
 
-// Addr is the address the listener is bound to.
+// Addr is the address that the listener is bound to.
 func (l *Listener) Addr() netip.AddrPort { return l.addr }
 
-// Close stops Accept.
+// Close closes the listener. An Accept that waits returns net.ErrClosed.
 func (l *Listener) Close() error { return l.file.Close() }
 
-// Control gives access to the descriptor, for as long as the listener is open.
+// Control calls f with the descriptor, which is open until f returns. It fails after
+// Close.
 func (l *Listener) Control(f func(fd int) error) error {
 	var failure error
 	if err := l.raw.Control(func(fd uintptr) { failure = f(int(fd)) }); err != nil {
@@ -89,8 +91,8 @@ func (l *Listener) Control(f func(fd int) error) error {
 	return failure
 }
 
-// Exhausted reports whether an accept failed for want of descriptors or
-// memory.
+// Exhausted reports whether an accept failed because the process or the machine has no
+// descriptor or no memory left.
 func Exhausted(err error) bool {
 	for _, errno := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM} {
 		if errors.Is(err, errno) {
