@@ -13,7 +13,7 @@ var (
 	v6Loopback = netip.IPv6Loopback()
 )
 
-// mapAddress is a as the maps have it: 16 bytes, IPv4 as ::ffff:a.b.c.d.
+// mapAddress converts a to its form in the maps: 16 bytes, IPv4 as ::ffff:a.b.c.d.
 func mapAddress(a netip.Addr) bpf.UnderlaneAddress {
 	return bpf.UnderlaneAddress{Bytes: a.As16()}
 }
@@ -22,7 +22,7 @@ func fromMap(a bpf.UnderlaneAddress, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(a.Bytes).Unmap(), port)
 }
 
-// flag is a truth value as C has it.
+// flag converts b to a C truth value.
 func flag(b bool) uint8 {
 	if b {
 		return 1
@@ -30,7 +30,7 @@ func flag(b bool) uint8 {
 	return 0
 }
 
-// cString is a NUL-terminated C string.
+// cString converts a C string, which ends at the first NUL or with c.
 func cString(c []int8) string {
 	b := make([]byte, 0, len(c))
 	for _, ch := range c {
@@ -49,7 +49,8 @@ func copyName(dst *[64]int8, name string) {
 	}
 }
 
-// copyRanges copies as many port ranges as the kernel side holds.
+// copyRanges copies port ranges. The kernel's list has room for 8; it logs if there
+// are more.
 func (d *Datapath) copyRanges(dst *[8]bpf.UnderlanePortRange, ranges []mesh.PortRange, pod string) {
 	*dst = [8]bpf.UnderlanePortRange{}
 	for i, r := range ranges {
@@ -61,7 +62,8 @@ func (d *Datapath) copyRanges(dst *[8]bpf.UnderlanePortRange, ranges []mesh.Port
 	}
 }
 
-// asEvent views a ring-buffer sample as the struct it is.
+// asEvent returns a ring-buffer sample as its struct, without a copy. It returns false
+// if the sample is too short.
 func asEvent(sample []byte) (*bpf.UnderlaneEvent, bool) {
 	if len(sample) < int(unsafe.Sizeof(bpf.UnderlaneEvent{})) {
 		return nil, false

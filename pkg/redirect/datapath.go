@@ -1,5 +1,5 @@
-// Package redirect is the kernel side of a node: it loads and pins the eBPF
-// programs, takes pods in and out, makes sockets in pods' namespaces, and
+// Package redirect controls the kernel side of a node. It loads and pins the eBPF
+// programs, enrols and withdraws pods, makes sockets in the pods' namespaces, and
 // reads kernel events.
 package redirect
 
@@ -26,21 +26,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mark is the SO_MARK of the agent's own sockets: the hooks leave them alone.
-// A pod with CAP_NET_ADMIN can set it too and so leave the mesh outbound, which
-// is its right; what it may reach is decided at the server's node.
+// Mark is the SO_MARK of the agent's own sockets. The hooks do not capture sockets with
+// this mark. A pod with CAP_NET_ADMIN can set the mark too and so keep its outbound
+// connections out of the mesh. This is allowed: the policy is enforced at the server's
+// node.
 const Mark = 0x756c616e // "ulan"
 
 // Options of Load. The zero value of a field means its default.
 type Options struct {
 	CgroupRoot       string        // cgroup v2 directory whose processes are hooked; "" or AutoCgroup: the host's root
 	PinRoot          string        // bpffs directory of pins; default /sys/fs/bpf/underlane
-	HeartbeatTimeout time.Duration // after which a silent agent counts as hung; default 2 s
+	HeartbeatTimeout time.Duration // an agent without a heartbeat for this time counts as hung; default 2 s
 	Proc             string        // proc file system of the host; default /proc
 	Log              *slog.Logger
 }
 
-// DefaultPinRoot is where everything is pinned unless asked otherwise.
+// DefaultPinRoot is the default of Options.PinRoot.
 const DefaultPinRoot = mesh.DefaultPinRoot
 
 const linksDir = "links"
@@ -58,14 +59,15 @@ type Datapath struct {
 	pods map[string]*Pod // by UID
 
 	hostCookie uint64 // of the node's own network namespace
-	cgroupRoot uint64 // its id
+	cgroupRoot uint64 // id of the cgroup root
 
 	heart *heartbeat.Thread // nil: not loaded yet
 }
 
-// Load loads the programs, pins everything under PinRoot, attaches to the
-// cgroup and starts the heartbeat. Pins of an earlier agent are taken over:
-// maps keep their content, links are updated in place without a gap.
+// Load loads the programs, pins everything below PinRoot, attaches the programs to the
+// cgroup and starts the heartbeat. It takes over the pins of an earlier agent: maps
+// keep their content, and links are updated in place, so that no connection passes
+// without the programs.
 func Load(opts Options) (*Datapath, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
@@ -89,7 +91,7 @@ func Load(opts Options) (*Datapath, error) {
 		pods:  make(map[string]*Pod),
 	}
 	if err := d.load(); err != nil {
-		if first { // no agent has used what is pinned by now
+		if first { // no agent has used the pins yet
 			err = errors.Join(err, removePins(opts.PinRoot))
 		}
 		lock.Close()
@@ -121,8 +123,9 @@ func (opts Options) withDefaults() (Options, error) {
 	return opts, nil
 }
 
-// identify finds out what tells the node's own processes from those of pods: the
-// agent shares its network namespace with them.
+// identify reads the cookie of the host's network namespace, which the agent shares
+// with the node's own processes, and the id of the cgroup root. The programs tell the
+// node's own processes from those of pods by these.
 func (d *Datapath) identify() error {
 	host, err := netns.Open("/proc/self/ns/net")
 	if err != nil {
@@ -159,9 +162,9 @@ func (d *Datapath) loadObjects() error {
 	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.opts.PinRoot}}
 	err := bpf.LoadUnderlaneObjects(&d.objs, opts)
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
-		// The pins are of another version whose structs differ. Links stay: a
-		// pod's sk_lookup goes on with the old program, which keeps its own maps,
-		// until the pod is enrolled anew. Without it a strict pod were open.
+		// The pins are of another version, whose structs differ. The links stay: a
+		// pod's sk_lookup link keeps the old program, which has its own maps, until
+		// the pod is enrolled again. Without that link a strict pod would be open.
 		d.log.Warn("pinned maps are of another version: starting with new ones", "pins", d.opts.PinRoot, "cause", err)
 		if err := dropIncompatible(d.opts.PinRoot); err != nil {
 			return err
@@ -177,8 +180,8 @@ func (d *Datapath) loadObjects() error {
 	return nil
 }
 
-// explain says what the kernel or the process lacks, when that is why loading
-// failed: the error of the system call alone rarely tells.
+// explain adds to an error of loading what the kernel or the process lacks. The error
+// of the system call alone rarely says it.
 func (d *Datapath) explain(err error) error {
 	var verifier *ebpf.VerifierError
 	if errors.As(err, &verifier) {
@@ -216,7 +219,7 @@ func (d *Datapath) hooks() []hook {
 	}
 }
 
-// attachCgroup attaches the hooks, or updates the links that an earlier agent
+// attachCgroup attaches the hooks, or updates the links that an earlier agent has
 // pinned.
 func (d *Datapath) attachCgroup() error {
 	for _, h := range d.hooks() {
@@ -245,13 +248,14 @@ func (d *Datapath) lookupPin(cookie string) string { return d.linkPin("sk_lookup
 // cgroupLinks are the names of the hooks.
 var cgroupLinks = []string{"connect4", "connect6", "getpeername4", "getpeername6", "getsockname4", "getsockname6", "sock_ops"}
 
-// pinnedLink takes over the link pinned at path, or attaches and pins one.
+// pinnedLink takes over the link that is pinned at path. If there is none, it attaches
+// and pins one.
 func pinnedLink(path string, prog *ebpf.Program, attach func() (link.Link, error)) (link.Link, error) {
 	if l, err := link.LoadPinnedLink(path, nil); err == nil {
 		if err := l.Update(prog); err == nil {
 			return l, nil
 		}
-		// A dead link (its cgroup or namespace is gone) cannot be updated.
+		// A link whose cgroup or namespace is gone cannot be updated.
 		l.Close()
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("remove dead pin: %w", err)
@@ -268,8 +272,9 @@ func pinnedLink(path string, prog *ebpf.Program, attach func() (link.Link, error
 	return l, nil
 }
 
-// Close stops the heartbeat and lets the pins stand: pods then fail open or
-// closed, as they say, until another agent takes over.
+// Close stops the heartbeat and closes the listeners. The pins stay: new connections
+// of the pods then fail open or closed, by each pod's fail mode, until another agent
+// takes over.
 func (d *Datapath) Close() error {
 	d.mu.Lock()
 	for _, p := range d.pods {
@@ -282,17 +287,17 @@ func (d *Datapath) Close() error {
 	return d.closeAll()
 }
 
-// Yield lets another process load the datapath, while this one goes on: its
-// listeners, its sockets and its heartbeat stay. Until Resume nothing may be
-// enrolled, withdrawn, updated or repaired.
+// Yield lets another process load the datapath. This process keeps its listeners,
+// sockets and heartbeat. Until Resume, the caller must not enrol, withdraw, update or
+// repair anything.
 func (d *Datapath) Yield() error {
 	lock := d.lock
 	d.lock = nil
 	return lock.Close()
 }
 
-// Resume undoes Yield when the other process has ended: the pods are this one's
-// again. It returns what had to be repaired.
+// Resume undoes Yield after the other process has ended: this process owns the pods
+// again. It returns what it had to repair.
 func (d *Datapath) Resume(ctx context.Context) (repaired []string, err error) {
 	for limit := time.Now().Add(resumeLimit); ; time.Sleep(10 * time.Millisecond) {
 		d.lock, err = lockPins(d.opts.PinRoot)
@@ -305,7 +310,7 @@ func (d *Datapath) Resume(ctx context.Context) (repaired []string, err error) {
 	}
 }
 
-// resumeLimit bounds how long Resume waits for a process to be gone.
+// resumeLimit bounds how long Resume waits for the other process to release the pins.
 const resumeLimit = 3 * time.Second
 
 func (d *Datapath) closeAll() error {
@@ -320,7 +325,7 @@ func (d *Datapath) closeAll() error {
 	return err
 }
 
-// startHeartbeat shows the kernel that the agent lives, from now on.
+// startHeartbeat writes the first heartbeat and starts the thread that writes the others.
 func (d *Datapath) startHeartbeat() error {
 	if err := d.beat(); err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
@@ -334,7 +339,7 @@ func (d *Datapath) startHeartbeat() error {
 	return nil
 }
 
-// agentState is what the kernel knows of the agent, as of now.
+// agentState returns the entry of the agent map, with the current time as heartbeat.
 func (d *Datapath) agentState() bpf.UnderlaneAgentState {
 	return bpf.UnderlaneAgentState{
 		HeartbeatNs:        monotonicNow(),
@@ -351,7 +356,7 @@ func (d *Datapath) beat() error {
 	return d.objs.Agent.Put(uint32(0), &st)
 }
 
-// monotonicNow is the clock of bpf_ktime_get_ns.
+// monotonicNow returns the time of bpf_ktime_get_ns, in nanoseconds.
 func monotonicNow() uint64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {

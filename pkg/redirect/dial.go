@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dial connects to dst from inside the pod's namespace: the source address is
-// the pod's, and the hooks leave the connection alone.
+// Dial connects to dst from the pod's namespace. The source address is the pod's, and
+// the hooks do not capture the connection.
 func (p *Pod) Dial(ctx context.Context, dst netip.AddrPort) (*rawio.Conn, error) {
 	fd, err := p.ns.Socket(dst.Addr(), Mark)
 	if err != nil {
@@ -22,9 +22,9 @@ func (p *Pod) Dial(ctx context.Context, dst netip.AddrPort) (*rawio.Conn, error)
 	return rawio.Connect(ctx, fd, dst)
 }
 
-// DialApp connects to the pod's own application at dst, an address of the pod,
-// from inside its namespace. The application sees client as its peer, in
-// getpeername() and accept().
+// DialApp connects to the pod's own application at dst, an address of the pod, from
+// the pod's namespace. getpeername() and accept() give the application client as the
+// address of its peer.
 func (p *Pod) DialApp(ctx context.Context, dst, client netip.AddrPort) (*rawio.Conn, error) {
 	fd, err := p.ns.Socket(dst.Addr(), Mark)
 	if err != nil {
@@ -37,15 +37,15 @@ func (p *Pod) DialApp(ctx context.Context, dst, client netip.AddrPort) (*rawio.C
 	}
 	c, err := rawio.Connect(ctx, fd, dst)
 	if err != nil {
-		// No application accepted: the entry must not name a client for the next
-		// connection from this port.
+		// No application has accepted: without the deletion the entry would name this
+		// client for the next connection from the port.
 		_ = p.d.objs.PeerNames.Delete(&key)
 	}
 	return c, err
 }
 
-// introduce binds the socket, so that its port is known before it connects,
-// and files which client the connection stands for.
+// introduce binds the socket, so that its port is known before it connects, and writes
+// the client that the connection stands for into the map peer_names.
 func (p *Pod) introduce(fd int, dst, client netip.AddrPort) (key bpf.UnderlanePeerKey, err error) {
 	if err := unix.Bind(fd, rawio.Sockaddr(netip.AddrPortFrom(dst.Addr(), 0))); err != nil {
 		return key, os.NewSyscallError("bind to the pod's address", err)
@@ -71,16 +71,17 @@ func (p *Pod) introduce(fd int, dst, client netip.AddrPort) (key bpf.UnderlanePe
 	return key, nil
 }
 
-// Original is where a captured client wanted to go, and which process it is.
+// Original is the original destination of a captured connection, and the process that
+// made the connection.
 type Original struct {
 	Addr    netip.AddrPort
 	Process string
 	PID     uint32
 }
 
-// Original takes the original destination of the connection that one of the pod's
-// outbound listeners accepted from client, at local. False: the client connected to
-// the listener itself.
+// Original takes from the map the original destination of a connection that one of the
+// pod's outbound listeners has accepted; client and local are the addresses of its two
+// ends. It returns false if the client connected to the listener itself.
 func (p *Pod) Original(local, client netip.AddrPort) (Original, bool) {
 	key := bpf.UnderlaneClientKey{NetnsCookie: p.Cookie(), Addr: mapAddress(client.Addr()), Port: client.Port()}
 	if !p.listensAt(local) { // bpf/via.c

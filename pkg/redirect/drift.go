@@ -15,15 +15,15 @@ import (
 	"github.com/underlane/underlane/pkg/redirect/netns"
 )
 
-// Addrs are the addresses that lead to the pod.
+// Addrs returns the pod's addresses.
 func (p *Pod) Addrs() []netip.Addr {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	return p.addrs
 }
 
-// Owns reports whether the pod's namespace has all of addrs: after a sandbox was
-// made anew they are another namespace's.
+// Owns reports whether the pod's namespace has all of addrs. It has not if the pod got
+// a new sandbox.
 func (p *Pod) Owns(addrs []netip.Addr) (bool, error) {
 	have, err := p.ns.Addresses()
 	if err != nil {
@@ -32,9 +32,10 @@ func (p *Pod) Owns(addrs []netip.Addr) (bool, error) {
 	return netns.Owns(have, addrs), nil
 }
 
-// Repair looks whether everything that was attached and filed for the node and
-// for its pods still is, and puts right what is not: an administrator, or
-// another program, may have detached or deleted it. It returns what it repaired.
+// Repair checks that the programs of the node and of its pods are attached and pinned
+// and that the pods' map entries are there, and restores those that are not: an
+// administrator or another program may have detached or deleted them. It returns what
+// it repaired.
 func (d *Datapath) Repair() (repaired []string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,7 +72,7 @@ func (d *Datapath) Repair() (repaired []string, err error) {
 
 var errUnpinned = errors.New("was unpinned")
 
-// attached says why a link does not do its work any more.
+// attached returns why a link no longer works, or nil if it does.
 func attached(l link.Link, pin string) error {
 	if l == nil {
 		return errors.New("was not attached")
@@ -92,10 +93,10 @@ func attached(l link.Link, pin string) error {
 	return nil
 }
 
-// repin pins a link that works where it was pinned before. A second link beside
-// it would run the program twice for a moment.
+// repin pins a link that works at its old path again. A second link beside it would
+// run the program twice for a moment.
 func repin(l link.Link, pin string) error {
-	if err := l.Pin(pin + "-again"); err != nil { // to the same path it does nothing
+	if err := l.Pin(pin + "-again"); err != nil { // Pin does nothing if the path is the same as before
 		return err
 	}
 	return l.Pin(pin)
@@ -148,13 +149,13 @@ func (p *Pod) published(kind bpf.UnderlaneListenerKind) error {
 	return nil
 }
 
-// forget takes a pod out of all maps.
+// forget deletes a pod from all maps.
 func (d *Datapath) forget(cookie uint64) {
 	d.gone(d.objs.Pods.Delete(cookie), d.objs.Pods)
 	d.unpublish(cookie)
 }
 
-// unpublish takes a pod's listeners out of their map.
+// unpublish deletes a pod's listeners from their map.
 func (d *Datapath) unpublish(cookie uint64) {
 	for kind := bpf.UnderlaneListenerKindLISTENER_OUTBOUND4; kind <= bpf.UnderlaneListenerKindLISTENER_INBOUND6; kind++ {
 		key := bpf.UnderlaneListenerKey{NetnsCookie: cookie, Kind: uint32(kind)}
@@ -162,16 +163,16 @@ func (d *Datapath) unpublish(cookie uint64) {
 	}
 }
 
-// gone logs a deletion that failed, but for what was gone already.
+// gone logs the error of a deletion, unless the entry did not exist.
 func (d *Datapath) gone(err error, m *ebpf.Map) {
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		d.log.Error("forget pod", "map", m.String(), "err", err)
 	}
 }
 
-// RemoveStale forgets what an earlier agent enrolled and this one has not:
-// pods that have gone, or lost their label, while no agent ran. Call it when
-// the first full state of the node has been applied.
+// RemoveStale removes the pods that an earlier agent enrolled and this one has not:
+// pods that ended or lost their label while no agent ran. Call it when the first
+// complete state of the node has been applied.
 func (d *Datapath) RemoveStale() (removed int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -194,7 +195,7 @@ func (d *Datapath) RemoveStale() (removed int, err error) {
 		d.log.Info("forgetting a pod of an earlier agent", "pod", cString(config.Name[:]))
 		d.forget(cookie)
 	}
-	// Also those whose pods map was another version's.
+	// Also remove the links of pods that were in the pods map of another version.
 	pins, _ := filepath.Glob(d.lookupPin("*"))
 	for _, pin := range pins {
 		cookie, err := strconv.ParseUint(strings.TrimPrefix(pin, d.lookupPin("")), 10, 64)
@@ -202,7 +203,7 @@ func (d *Datapath) RemoveStale() (removed int, err error) {
 			os.Remove(pin)
 		}
 	}
-	// A map of versions before, in which sk_lookup looked for its pod.
+	// In earlier versions sk_lookup looked for its pod in this map.
 	os.Remove(filepath.Join(d.opts.PinRoot, "pod_addresses"))
 	return len(stale), pods.Err()
 }

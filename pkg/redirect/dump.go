@@ -11,7 +11,7 @@ import (
 	"github.com/underlane/underlane/bpf"
 )
 
-// Dump is the content of the maps, in words.
+// Dump is the content of the maps, for people and JSON.
 type Dump struct {
 	Pods         []PodDump         `json:"pods"`
 	OriginalDsts []OriginalDump    `json:"originalDsts"` // captured connections that the agent has not accepted yet

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EventKind is what the kernel saw of a connection that no proxy carries.
+// EventKind is what a kernel event reports of a connection that no proxy carries.
 type EventKind uint8
 
 const (
@@ -36,32 +36,32 @@ type Event struct {
 	Received      uint64
 	SRTT          time.Duration
 	Retransmits   uint32
-	Err           error // why it failed or was reset; nil for an orderly close
+	Err           error // why the connection failed or was reset; nil for an orderly close
 	Process       string
 	PID           uint32
 }
 
-// The reader polls: the kernel side never wakes it. It polls fast while there
-// are events, and slows down on a quiet node.
+// The reader polls, because the kernel side never wakes it. It polls at the short
+// interval while there are events, and slows down on a quiet node.
 const (
 	pollFast = 5 * time.Millisecond
 	pollSlow = 25 * time.Millisecond
 )
 
-// ReadEvents calls handle for each kernel event until ctx is done. The Event
-// is valid during the call only. The ring holds 4 MiB, some 30,000 events;
-// when it is full, events are lost and counted (Counters).
+// ReadEvents calls handle for each kernel event until ctx is done. The Event is valid
+// only during the call. The ring buffer has 4 MiB, for about 30,000 events. When it is
+// full, events are lost and counted (Counters).
 func (d *Datapath) ReadEvents(ctx context.Context, handle func(*Event)) error {
 	reader, err := ringbuf.NewReader(d.objs.Events)
 	if err != nil {
 		return fmt.Errorf("kernel events: %w", err)
 	}
 	defer reader.Close()
-	reader.SetDeadline(time.Unix(0, 0)) // take what is there, and never wait
+	reader.SetDeadline(time.Unix(0, 0)) // read the events that are there, and never wait
 	for pause := pollFast; ; {
-		// A wait in the reader would be a system call that keeps a processor
-		// from the goroutines of connections until the runtime notices, which
-		// takes up to 10 ms.
+		// If the reader waited, its system call would keep a processor from the
+		// goroutines of connections until the runtime takes the processor back,
+		// which can take 10 ms.
 		select {
 		case <-ctx.Done():
 			return nil
@@ -78,7 +78,7 @@ func (d *Datapath) ReadEvents(ctx context.Context, handle func(*Event)) error {
 	}
 }
 
-// drain calls handle for each event that is there, until ctx is done.
+// drain calls handle for each event in the ring buffer, until ctx is done.
 func drain(ctx context.Context, reader *ringbuf.Reader, handle func(*Event)) error {
 	var (
 		record ringbuf.Record

@@ -15,18 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AutoCgroup asks for the cgroup v2 root of the host: of process 1, also where
-// the agent runs in a container with a view of its own.
+// AutoCgroup asks for the cgroup v2 root of the host, that is, of process 1. It works
+// also in a container that has its own view of the cgroup file system.
 const AutoCgroup = "auto"
 
 const (
 	bpffsMount   = "/sys/fs/bpf"
-	cgroup2Mount = "/run/underlane/cgroup" // of a host that has none
+	cgroup2Mount = "/run/underlane/cgroup" // mounted on a host that has only cgroup v1
 )
 
-// hostCgroup returns the cgroup v2 root of a v2 or hybrid host, and mounts it for
-// this process on a host that has only v1. proc is the proc file system of the
-// host.
+// hostCgroup returns the cgroup v2 root of the host. On a host that has only v1 it
+// mounts one for this process. proc is the proc file system of the host.
 func hostCgroup(proc string) (string, error) {
 	root, err := findHostCgroup(proc)
 	if root == "" && err == nil {
@@ -35,7 +34,7 @@ func hostCgroup(proc string) (string, error) {
 	return root, err
 }
 
-// findHostCgroup returns "" where the host has only cgroup v1.
+// findHostCgroup returns "" if the host has only cgroup v1.
 func findHostCgroup(proc string) (string, error) {
 	if os.Getpid() == 1 && proc == "/proc" {
 		return "", errors.New("find cgroup v2: the agent is process 1: its container must share the host's PID namespace (hostPID: true), or --cgroup-root be given")
@@ -49,8 +48,9 @@ func findHostCgroup(proc string) (string, error) {
 	if mount == "" {
 		return "", nil
 	}
-	// In a container the same path is often the container's own cgroup, and
-	// nothing else would be hooked: the host's is reached through process 1.
+	// In a container this path often leads to the container's own cgroup, and a hook
+	// there would see only the container's sockets. The host's cgroup is reached
+	// through the root directory of process 1.
 	hosts := filepath.Join(proc, "1/root", mount)
 	theirs, err := os.Stat(hosts)
 	if err != nil {
@@ -62,7 +62,7 @@ func findHostCgroup(proc string) (string, error) {
 	return hosts, nil
 }
 
-// findCgroup2 returns where cgroup v2 is mounted, "" for nowhere.
+// findCgroup2 returns the path where cgroup v2 is mounted, or "" if it is not mounted.
 func findCgroup2(mountinfo io.Reader) string {
 	var found []string
 	for lines := bufio.NewScanner(mountinfo); lines.Scan(); {
@@ -84,8 +84,8 @@ func findCgroup2(mountinfo io.Reader) string {
 	return ""
 }
 
-// mountCgroup2 mounts the host's cgroup v2 hierarchy: it exists on a v1 host
-// too, with every process in its root.
+// mountCgroup2 mounts the host's cgroup v2 hierarchy. It exists on a v1 host too, and
+// all processes are in its root.
 func mountCgroup2(proc string) (string, error) {
 	if onFileSystem(cgroup2Mount, unix.CGROUP2_SUPER_MAGIC, "") == nil {
 		return cgroup2Mount, nil
@@ -105,8 +105,8 @@ func mountCgroup2(proc string) (string, error) {
 	return cgroup2Mount, nil
 }
 
-// dropCgroup2 takes away what mountCgroup2 made at dir: the mount, where it is in
-// this mount namespace, and the directory. Nothing there is no error.
+// dropCgroup2 removes what mountCgroup2 has made at dir: the mount, if it is in this
+// mount namespace, and the directory. It is no error if dir does not exist.
 func dropCgroup2(dir string) error {
 	if onFileSystem(dir, unix.CGROUP2_SUPER_MAGIC, "") == nil {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
@@ -119,9 +119,10 @@ func dropCgroup2(dir string) error {
 	return nil
 }
 
-// ensureBPFFS mounts the bpf file system where the host has none, in the host's
-// mount namespace: what is pinned must outlive the agent's container. Pins
-// elsewhere than below the usual mount point are their owner's affair.
+// ensureBPFFS mounts the bpf file system if the host has none. It mounts it in the
+// host's mount namespace, because the pins must outlive the agent's container. If the
+// pin root is not below the usual mount point, ensureBPFFS does nothing: the
+// administrator has chosen another file system.
 func ensureBPFFS(proc, pinRoot string) error {
 	if pinRoot != bpffsMount && !strings.HasPrefix(pinRoot, bpffsMount+"/") {
 		return nil
@@ -150,14 +151,14 @@ func ensureBPFFS(proc, pinRoot string) error {
 	return nil
 }
 
-// onThread runs f on a thread of its own, which ends with it: whatever
-// namespaces f entered stay behind.
+// onThread runs f on a new thread, which ends with f. The namespaces that f enters
+// therefore affect no other goroutine.
 func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked
 		if unix.Gettid() == unix.Getpid() {
-			// The main thread cannot end: hold it while another does it.
+			// The main thread cannot end: block it here and use another thread.
 			done <- onThread(f)
 			runtime.UnlockOSThread()
 			return

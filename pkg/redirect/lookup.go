@@ -8,10 +8,10 @@ import (
 	"github.com/underlane/underlane/bpf"
 )
 
-// lookups load the copies of sk_lookup's program, one for each pod: it has the
-// cookie of its pod's namespace as a constant. All of them share the node's maps.
+// lookups loads the copies of the sk_lookup program, one for each pod. A copy has the
+// cookie of its pod's namespace as a constant. All copies share the node's maps.
 type lookups struct {
-	spec *ebpf.CollectionSpec // of that program alone
+	spec *ebpf.CollectionSpec // of the sk_lookup program only
 	maps map[string]*ebpf.Map
 }
 
@@ -35,11 +35,11 @@ func newLookups(objs *bpf.UnderlaneObjects) (*lookups, error) {
 	return &lookups{spec: spec, maps: shared}, nil
 }
 
-// rodata is the section of the programs' constants, a map of each copy's own.
+// rodata is the section of the programs' constants. Each copy has its own map of it.
 const rodata = ".rodata"
 
-// load loads the program for a namespace. It is the caller's to close: a link
-// keeps it.
+// load loads the program for a namespace. The caller must close it, and can do so as
+// soon as it is attached: the link keeps it loaded.
 func (l *lookups) load(cookie uint64) (*ebpf.Program, error) {
 	spec := l.spec.Copy()
 	if err := spec.Variables[bpf.UnderlaneVarOwnNetnsCookie].Set(cookie); err != nil {
@@ -54,8 +54,8 @@ func (l *lookups) load(cookie uint64) (*ebpf.Program, error) {
 	return objs.SteerInbound, nil
 }
 
-// attach attaches the pod's copy of the program to its namespace, in place of
-// what an earlier agent has attached there.
+// attach attaches the pod's copy of the program to its namespace. It replaces the
+// program that an earlier agent has attached there.
 func (p *Pod) attach() error {
 	prog, err := p.d.lookups.load(p.Cookie())
 	if err != nil {

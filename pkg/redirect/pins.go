@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockPins makes the pin directory and holds it for this process: a second
-// agent on the node is told so.
+// lockPins makes the pin directory and locks it for this process. It fails if another
+// agent of the node has the lock.
 func lockPins(root string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Join(root, linksDir), 0o700); err != nil {
 		return nil, fmt.Errorf("pin directory: %w", err)
@@ -41,10 +41,10 @@ func lockPins(root string) (*os.File, error) {
 	return dir, nil
 }
 
-// Cleanup removes every pin under root, and with them every program, link and
-// map of ours: traffic is as if Underlane had never been there. Where cgroupRoot
-// is not the user's own ("" or AutoCgroup) what was mounted for a v1 host goes
-// too. It refuses while an agent runs.
+// Cleanup removes all pins below root, and with them all programs, links and maps of
+// Underlane: traffic then flows as if Underlane had never been installed. If cgroupRoot
+// is "" or AutoCgroup, so that the user has not chosen it, Cleanup also removes the
+// mount that was made for a v1 host. It fails while an agent runs.
 func Cleanup(root, cgroupRoot string) error {
 	if root == "" {
 		root = DefaultPinRoot
@@ -74,7 +74,7 @@ func dropIf(ours bool) error {
 	return dropCgroup2(cgroup2Mount)
 }
 
-// dropIncompatible unpins the maps that this version's programs cannot use.
+// dropIncompatible removes the pins of maps that this version's programs cannot use.
 func dropIncompatible(root string) error {
 	spec, err := bpf.LoadUnderlane()
 	if err != nil {
@@ -100,7 +100,8 @@ func dropIncompatible(root string) error {
 	return nil
 }
 
-// removePins unpins links first: once the hooks are gone no program uses the maps.
+// removePins removes the pins of links first: without the hooks, no program uses the
+// maps any more.
 func removePins(root string) error {
 	var errs []error
 	for _, dir := range []string{filepath.Join(root, linksDir), root} {

@@ -16,15 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// In-pod ports. The outbound one is what the hooks rewrite connections to; when
-// a pod's application has taken it, another port serves.
+// Ports of the agent's listeners in a pod. The hooks rewrite outbound connections to
+// OutboundPort. If the pod's application uses a port already, another one is taken.
 const (
 	OutboundPort = 15001
 	InboundPort  = 15006
 )
 
-// Pod is an enrolled pod: its namespace, and the listeners in it that its
-// traffic is steered to.
+// Pod is an enrolled pod: its namespace, and the listeners in it that receive its
+// traffic.
 type Pod struct {
 	UID      string
 	Name     string // namespace/name
@@ -38,19 +38,19 @@ type Pod struct {
 	linkPin string
 	config  bpf.UnderlanePod
 	kinds   []listening
-	shut    bool         // it has no listeners yet
-	users   atomic.Int64 // of ns: the pod while enrolled, and each Hold
+	shut    bool         // it has no listeners yet: see Shut
+	users   atomic.Int64 // users of ns: the enrolment, and each Hold
 }
 
-// listening is a listener as the programs know it.
+// listening is a listener and its kind in the listeners map.
 type listening struct {
 	kind     bpf.UnderlaneListenerKind
 	listener *rawio.Listener
 }
 
-// Hold keeps the pod's namespace open for Dial and DialApp, also after the pod
-// was withdrawn: connections that it had are served to their end. Release must
-// be called once for each Hold.
+// Hold keeps the pod's namespace open for Dial and DialApp, also after the pod was
+// withdrawn, so that its open connections are served to their end. Release must be
+// called once for each Hold.
 func (p *Pod) Hold() { p.users.Add(1) }
 
 // Release undoes a Hold.
@@ -60,13 +60,13 @@ func (p *Pod) Release() {
 	}
 }
 
-// Cookie identifies the pod's namespace in the maps.
+// Cookie returns the cookie of the pod's namespace, which identifies it in the maps.
 func (p *Pod) Cookie() uint64 { return p.ns.Cookie() }
 
-// Enroll takes a pod in: from when it returns, new connections from and to it
-// go through the listeners of the returned Pod. Established connections are
-// not touched. On failure nothing of it is left, but that a strict pod is shut
-// (Shut). Enroll owns ns from now on.
+// Enroll enrols a pod. When it returns, new connections from and to the pod go through
+// the listeners of the returned Pod. Established connections do not change. If it
+// fails, it undoes everything, except that a strict pod is then shut (Shut). Enroll
+// takes ownership of ns in any case.
 func (d *Datapath) Enroll(w *mesh.Workload, ns *netns.NS) (*Pod, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -85,8 +85,9 @@ func (d *Datapath) Enroll(w *mesh.Workload, ns *netns.NS) (*Pod, error) {
 	return p, nil
 }
 
-// Shut closes a strict pod that cannot be enrolled yet: only the node's own processes
-// reach it, until Enroll gives its connections to the agent or Withdraw opens it. What the pod opens is left alone. Shut owns ns from now on.
+// Shut closes a strict pod that cannot be enrolled yet. Only the node's own processes
+// can connect to it, until Enroll gives its connections to the agent or Withdraw opens
+// it. Connections that the pod opens are not affected. Shut takes ownership of ns.
 func (d *Datapath) Shut(w *mesh.Workload, ns *netns.NS) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -102,8 +103,8 @@ func (d *Datapath) Shut(w *mesh.Workload, ns *netns.NS) error {
 	return nil
 }
 
-// entry is the pod that is to be taken in: that which is shut already, or a new
-// one.
+// entry returns the pod to enrol or shut: the one that is shut already, or a new one.
+// It takes ownership of ns.
 func (d *Datapath) entry(w *mesh.Workload, ns *netns.NS) (*Pod, error) {
 	p := d.pods[w.UID]
 	switch {
@@ -135,25 +136,26 @@ func (p *Pod) enroll(w *mesh.Workload) error {
 	if err := p.file(w); err != nil {
 		return err
 	}
-	// Not before: what an earlier agent has left in the pods map may say another
-	// port, where there is no listener any more.
+	// The listeners follow after the pods map: the entry of an earlier agent may have
+	// another port, at which there is no listener any more.
 	for _, l := range p.kinds {
 		if err := p.publish(l.kind, l.listener); err != nil {
 			return err
 		}
 	}
-	if p.lookup == nil { // else it was shut
+	if p.lookup == nil { // otherwise Shut has attached it
 		if err := p.attach(); err != nil {
 			return err
 		}
 	}
-	// Not before: the listeners' other names (bpf/via.c) lead nowhere without it.
+	// Set last: without sk_lookup the other loopback addresses of the listeners
+	// (bpf/via.c) lead to no listener.
 	p.config.Steered = 1
 	return p.file(w)
 }
 
-// close has the programs know a pod that has no listeners. Those of an agent before
-// this one may be there yet, and serve.
+// close makes a pod known to the programs without making listeners. Listeners of an
+// earlier agent may still exist and serve: their ports stay in the map.
 func (p *Pod) close(w *mesh.Workload) error {
 	var before bpf.UnderlanePod
 	if p.config.OutboundPort4|p.config.OutboundPort6 == 0 && p.d.objs.Pods.Lookup(p.Cookie(), &before) == nil {
@@ -180,8 +182,8 @@ func (p *Pod) unlisten() {
 	p.Outbound, p.Inbound, p.kinds = nil, nil, nil
 }
 
-// listen makes the listeners. A family that the namespace has not got is left
-// out.
+// listen makes the listeners, except those of an address family that the namespace
+// does not have.
 func (p *Pod) listen() error {
 	for _, l := range []struct {
 		kind bpf.UnderlaneListenerKind
@@ -213,7 +215,7 @@ func (p *Pod) listen() error {
 	return nil
 }
 
-// publish puts a listener where the programs find it.
+// publish puts a listener into the map in which the programs look for it.
 func (p *Pod) publish(kind bpf.UnderlaneListenerKind, listener *rawio.Listener) error {
 	key := p.listenerKey(kind)
 	err := listener.Control(func(fd int) error { return p.d.objs.Listeners.Put(&key, uint64(fd)) })
@@ -227,7 +229,7 @@ func (p *Pod) listenerKey(kind bpf.UnderlaneListenerKind) bpf.UnderlaneListenerK
 	return bpf.UnderlaneListenerKey{NetnsCookie: p.Cookie(), Kind: uint32(kind)}
 }
 
-// configure fills in what the hooks need of the workload's settings.
+// configure sets the entry of the pods map from the workload's settings and addresses.
 func (p *Pod) configure(w *mesh.Workload) {
 	copyName(&p.config.Name, p.Name)
 	p.config.Addr4, p.config.Addr6 = bpf.UnderlaneAddress{}, bpf.UnderlaneAddress{}
@@ -239,14 +241,16 @@ func (p *Pod) configure(w *mesh.Workload) {
 		}
 	}
 	p.config.FailClosed = flag(w.Settings.FailClosed)
-	// strict lets in only clients with an identity, which only the agent can check.
+	// A strict pod accepts only clients with an identity, and only the agent can check
+	// an identity.
 	p.config.InboundFailClosed = flag(w.Settings.FailClosed || w.Settings.Policy == mesh.PolicyStrict)
 	p.d.copyRanges(&p.config.SkipOutbound, w.Settings.SkipOutboundPorts, p.Name)
 	p.d.copyRanges(&p.config.SkipInbound, w.Settings.SkipInboundPorts, p.Name)
 }
 
-// Update puts changed settings and addresses of the workload in force. One that
-// has no addresses, for they are not known yet, keeps those it was enrolled with.
+// Update puts changed settings and addresses of the workload into force. If the
+// workload has no addresses, because they are not known yet, the pod keeps the ones
+// that it was enrolled with.
 func (d *Datapath) Update(w *mesh.Workload) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -268,9 +272,9 @@ func (d *Datapath) Update(w *mesh.Workload) error {
 	return nil
 }
 
-// Withdraw takes a pod out: new connections are as if it had never been
-// enrolled. Accepted connections live on, and the listeners stay open for those
-// that were on their way to them: CloseListeners is the caller's to call.
+// Withdraw takes a pod out of the mesh: new connections are as if it had never been
+// enrolled. Accepted connections continue. The listeners stay open for connections
+// that were on their way to them: the caller must call CloseListeners later.
 func (d *Datapath) Withdraw(uid string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -285,20 +289,20 @@ func (d *Datapath) remove(p *Pod) {
 	p.Release()
 }
 
-// Unpublish takes the pod's listeners from where the programs find them: new
-// connections fail open or closed, as the pod says. CloseListeners is to follow,
-// when those are accepted that were on their way.
+// Unpublish removes the pod's listeners from the map in which the programs look for
+// them. New connections then fail open or closed, by the pod's fail mode. Call
+// CloseListeners after the connections that were on their way have been accepted.
 func (p *Pod) Unpublish() { p.d.unpublish(p.Cookie()) }
 
-// CloseListeners ends the pod's listeners; a second time is no error.
+// CloseListeners closes the pod's listeners. It may be called again.
 func (p *Pod) CloseListeners() {
 	for _, l := range append(p.Outbound, p.Inbound...) {
 		l.Close()
 	}
 }
 
-// unhook undoes enroll but for the listeners, as far as it got: they go last,
-// so that nothing is steered to a listener that is gone.
+// unhook undoes as much of enroll as was done, except for the listeners. These are
+// closed last, so that the programs steer no connection to a closed listener.
 func (p *Pod) unhook() {
 	p.d.forget(p.Cookie())
 	if p.lookup != nil {

@@ -16,15 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Probe is one thing that the kernel or the node must have.
+// Probe tests one thing that the kernel or the node must have.
 type Probe struct {
 	Name string // true when Run succeeds
 	Run  func() error
 	Hint string
 }
 
-// KernelProbes say, one by one, what Load needs of the kernel: it is the answer
-// to a Load that failed.
+// KernelProbes returns a probe for each feature of the kernel that Load needs. After a
+// Load that failed they say which one is missing.
 func KernelProbes(cgroupRoot, pinRoot string) []Probe {
 	const newer = "Underlane needs Linux 5.15 or later"
 	return []Probe{
@@ -74,7 +74,7 @@ func helper(t ebpf.ProgramType, fn asm.BuiltinFunc) func() error {
 
 func probeCgroup(root string) error {
 	if root == "" || root == AutoCgroup {
-		_, err := findHostCgroup("/proc") // the agent mounts what is missing
+		_, err := findHostCgroup("/proc") // the agent mounts cgroup v2 if the host has not
 		return err
 	}
 	return onFileSystem(root, unix.CGROUP2_SUPER_MAGIC, "cgroup v2")
@@ -101,7 +101,7 @@ func onFileSystem(path string, magic int64, name string) error {
 	return nil
 }
 
-// PinProbes say whether the pins of an agent are there and alive.
+// PinProbes returns probes that test whether the pins of an agent exist and work.
 func PinProbes(pinRoot string) []Probe {
 	const hint = "start the agent: it makes the pins; its log says why it could not"
 	probes := []Probe{{"pin directory exists", func() error { _, err := os.Stat(pinRoot); return err }, hint}}

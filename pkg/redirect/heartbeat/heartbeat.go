@@ -1,17 +1,15 @@
-// Package heartbeat says in an eBPF map that this process lives, from a thread
-// of its own that neither the load of the other goroutines nor a garbage
-// collection holds up.
+// Package heartbeat writes into an eBPF map that this process is alive. It does so
+// from a thread of its own, which neither the load of other goroutines nor a garbage
+// collection delays.
 //
-// A goroutine cannot do that: it runs when the scheduler gets to it. With some
-// thousand goroutines that have work it waits for seconds after each system
-// call, also where it is locked to a thread, and a process that is merely busy
-// counts as hung. The beating thread stays inside one long "system call", as C
-// code would. It stands still with the process (SIGSTOP, a freezer, a processor
-// limit that is used up).
+// A goroutine cannot do this, because it runs only when the scheduler runs it. With a
+// few thousand goroutines that have work, it waits for seconds after each system call,
+// even if it is locked to a thread, and a process that is only busy would count as
+// hung. The heartbeat's thread stays inside one long "system call", as C code would. It
+// stops when the process stops (SIGSTOP, a freezer, a processor limit that is used up).
 //
-// That a process with a live thread does its work is not said. So a goroutine
-// gives the thread a sign now and then, and without one for Limit the thread
-// beats no more.
+// A live thread does not mean that the process does its work. So a goroutine gives the
+// thread a sign at intervals. Without a sign for Limit the thread stops the heartbeat.
 package heartbeat
 
 import (
@@ -31,11 +29,11 @@ type Config struct {
 	Map      int    // descriptor of an array map: entry 0 is written
 	Value    []byte // of the entry; its first 8 bytes are set to the time of each beat (CLOCK_MONOTONIC, ns)
 	Interval time.Duration
-	Limit    time.Duration // without a sign of the other goroutines for so long, no more beats
+	Limit    time.Duration // without a sign of the other goroutines for this time, the heartbeat stops
 	Log      *slog.Logger
 }
 
-// Thread beats until Stop.
+// Thread writes the heartbeat until Stop.
 type Thread struct {
 	loop *loop
 	log  *slog.Logger
@@ -44,26 +42,26 @@ type Thread struct {
 	ends sync.WaitGroup
 }
 
-// loop is all that the thread touches. It is on the heap, which does not move.
+// loop is all memory that the thread uses. It is on the heap, which does not move.
 type loop struct {
 	stop     uint32 // a futex
 	key      uint32
 	interval unix.Timespec
 	now      unix.Timespec
 	value    []byte
-	time     *int64   // its head
+	time     *int64   // the first 8 bytes of value
 	update   struct { // union bpf_attr, as BPF_MAP_UPDATE_ELEM has it
 		fd, _             uint32
 		key, value, flags uint64
 	}
 	limit int64
 	sign  int64 // when another goroutine last ran
-	beat  int64 // the last one
-	gap   int64 // the longest between two
+	beat  int64 // time of the last beat
+	gap   int64 // longest time between two beats
 	errno uintptr
 }
 
-// Start beats at once, and then once in every interval.
+// Start starts a thread that writes a heartbeat at once, and then one in every interval.
 func Start(c Config) *Thread {
 	l := &loop{
 		interval: unix.NsecToTimespec(int64(c.Interval)), limit: int64(c.Limit),
@@ -75,7 +73,7 @@ func Start(c Config) *Thread {
 	l.update.value = uint64(uintptr(unsafe.Pointer(&l.value[0])))
 	t := &Thread{loop: l, log: c.Log, stop: make(chan struct{})}
 	t.ends.Go(func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with its priority
+		runtime.LockOSThread() // never unlocked, so that no other goroutine gets the thread's priority
 		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, -20); err != nil {
 			t.log.Debug("the heartbeat has no higher priority than other threads", "cause", err)
 		}
@@ -85,7 +83,7 @@ func Start(c Config) *Thread {
 	return t
 }
 
-// Stop ends the beats and waits for the last.
+// Stop ends the heartbeat and waits until the thread has ended.
 func (t *Thread) Stop() {
 	t.once.Do(func() {
 		close(t.stop)
@@ -98,7 +96,7 @@ func (t *Thread) Stop() {
 // Gap is the longest time between two beats so far.
 func (t *Thread) Gap() time.Duration { return time.Duration(atomic.LoadInt64(&t.loop.gap)) }
 
-// sign gives the sign of life of a goroutine like any other.
+// sign gives the thread a sign in every interval, from an ordinary goroutine.
 func (t *Thread) sign(interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -126,8 +124,8 @@ const (
 	mapUpdateElem = 2
 )
 
-// run beats until stop is set. No scheduler runs it: see runtime.go for what it
-// must not do. The race detector knows nothing of it, either.
+// run writes heartbeats until stop is set. The Go scheduler does not control it:
+// runtime.go says what it must not do. The race detector does not see it either.
 //
 //go:nosplit
 //go:norace
@@ -145,7 +143,7 @@ func (l *loop) run() {
 			}
 			l.beat = now
 		}
-		// Returns at once when stop is set already.
+		// Returns at once if stop is set already.
 		syscall.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&l.stop)), futexWait, 0, uintptr(unsafe.Pointer(&l.interval)), 0, 0)
 	}
 	exitsyscall()

@@ -2,9 +2,10 @@ package heartbeat
 
 import _ "unsafe" // for linkname
 
-// What syscall.Syscall calls around a system call: in between the goroutine has a
-// thread and no P, and the scheduler does not wait for it. Between the two nothing
-// may be called that is not nosplit, nothing allocated, and no pointer written.
+// syscall.Syscall calls these two functions around a system call. Between them the
+// goroutine has a thread but no P, and the scheduler does not wait for it. Code between
+// them must call only nosplit functions, must not allocate, and must not write a
+// pointer.
 
 //go:linkname entersyscall runtime.entersyscall
 func entersyscall()

@@ -38,8 +38,8 @@ func Owns(have, want []netip.Addr) bool {
 	return !slices.ContainsFunc(want, func(w netip.Addr) bool { return !slices.Contains(have, w) })
 }
 
-// Established counts the namespace's established TCP connections, without
-// those that stay in it.
+// Established counts the namespace's established TCP connections, without those that
+// have both ends in the namespace.
 func (ns *NS) Established() (int, error) {
 	handle, err := netlink.NewHandleAt(vns.NsHandle(ns.FD()), unix.NETLINK_INET_DIAG)
 	if err != nil {

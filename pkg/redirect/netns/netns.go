@@ -1,8 +1,8 @@
 // Package netns enters network namespaces and makes sockets in them.
 //
-// A socket belongs to the namespace that its thread was in when it was made,
-// for ever. So entering is short: lock the thread, enter, make the socket,
-// come back.
+// A socket always belongs to the namespace that its thread was in when the socket was
+// made. So a thread is in a foreign namespace only for a short time: it is locked,
+// enters, makes the socket, and comes back.
 package netns
 
 import (
@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NS is an open network namespace: it stays alive while NS is open.
+// NS is an open network namespace. The kernel keeps the namespace while NS is open.
 type NS struct {
 	file   *os.File
 	inode  uint64
@@ -67,21 +67,21 @@ func IsOwn(ns *NS) (bool, error) {
 	return st.Ino == ns.inode, nil
 }
 
-// Inode identifies the namespace among those alive now.
+// Inode identifies the namespace among those that exist now.
 func (ns *NS) Inode() uint64 { return ns.inode }
 
-// Cookie identifies the namespace among all since boot: what eBPF programs
-// know it by.
+// Cookie identifies the namespace among all since boot. eBPF programs identify a
+// namespace by it.
 func (ns *NS) Cookie() uint64 { return ns.cookie }
 
-// FD is the namespace's descriptor, for as long as ns is open.
+// FD is the namespace's descriptor. It is valid while ns is open.
 func (ns *NS) FD() int { return int(ns.file.Fd()) }
 
-// Close lets the namespace go.
+// Close closes the descriptor. The namespace may end then.
 func (ns *NS) Close() error { return ns.file.Close() }
 
-// home is the process's own namespace, where every thread is that is not
-// inside Do.
+// home returns a descriptor of the process's own namespace. Every thread is in it,
+// except inside Do.
 var home = sync.OnceValues(func() (int, error) {
 	fd, err := unix.Open("/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -90,9 +90,8 @@ var home = sync.OnceValues(func() (int, error) {
 	return fd, nil
 })
 
-// Do runs f on a thread that is in ns. Sockets that f makes belong to ns; f
-// must not start goroutines that rely on it. Entering and leaving is two
-// system calls.
+// Do runs f on a thread that is in ns. Sockets that f makes belong to ns. Goroutines
+// that f starts are not in ns. Entering and leaving take two system calls.
 func (ns *NS) Do(f func() error) error {
 	home, err := home()
 	if err != nil {
@@ -105,8 +104,8 @@ func (ns *NS) Do(f func() error) error {
 	}
 	failure := f()
 	if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
-		// The thread is lost in the pod: nothing else may ever run on it. It
-		// stays locked to this goroutine and dies with it.
+		// The thread is still in the pod's namespace, so no other goroutine may use
+		// it. It stays locked to this goroutine and ends with it.
 		return fmt.Errorf("leave network namespace: %w (the thread is abandoned)", err)
 	}
 	runtime.UnlockOSThread()
@@ -140,8 +139,8 @@ func (ns *NS) Socket(addr netip.Addr, mark uint32) (fd int, err error) {
 	return fd, nil
 }
 
-// Listen makes a non-blocking TCP listener in ns on addr. Where the port is
-// taken it listens on another; the listener's Addr tells.
+// Listen makes a non-blocking TCP listener in ns on addr. If the port is in use, it
+// listens on another one, which the listener's Addr has.
 func (ns *NS) Listen(addr netip.Addr, port uint16, mark uint32) (*rawio.Listener, error) {
 	fd, err := ns.Socket(addr, mark)
 	if err != nil {
@@ -155,7 +154,7 @@ func (ns *NS) Listen(addr netip.Addr, port uint16, mark uint32) (*rawio.Listener
 }
 
 func listenOn(fd int, addr netip.AddrPort) error {
-	// An earlier agent's connections may linger on the port.
+	// The port may still have connections of an earlier agent.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return os.NewSyscallError("setsockopt SO_REUSEADDR", err)
 	}

@@ -1,8 +1,8 @@
-// Package podns finds the network namespace of a pod by its IP addresses, among
-// the namespaces that processes are in. It needs no container runtime and no path
-// convention of one. Where the kubelet has named a process's cgroup after its pod
-// that is minded too: an address may be another pod's by now, above all after the
-// node was started anew.
+// Package podns finds the network namespace of a pod by its IP addresses, among the
+// namespaces of the running processes. It needs no container runtime and no path
+// convention of one. If the kubelet has named a process's cgroup after its pod, the
+// name must match too: the address may belong to another pod by now, above all after
+// the node was restarted.
 package podns
 
 import (
@@ -21,8 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Finder finds namespaces. What it learned of a namespace it keeps while some
-// process is in it, so that a scan looks only into new ones.
+// Finder finds namespaces. It caches the addresses of a namespace while a process is in
+// it, so that a scan enters only new namespaces.
 type Finder struct {
 	proc   string
 	cgroup string // "": all processes
@@ -34,18 +34,18 @@ type known struct {
 	addrs []netip.Addr
 }
 
-// New returns a Finder over a proc file system, usually "/proc" (of the host:
-// in a container it must be in the host's PID namespace). Where cgroup is given
-// only processes below that directory count: where several nodes share a
-// kernel, another's pod may have the same addresses.
+// New returns a Finder that uses a proc file system, usually "/proc". It must be that
+// of the host's PID namespace. If cgroup is not "", only processes below that directory
+// count: where several nodes share a kernel, a pod of another node may have the same
+// addresses.
 func New(proc, cgroup string) *Finder {
 	return &Finder{proc: proc, cgroup: cgroup, seen: make(map[uint64]known)}
 }
 
-// Find opens the namespace that owns all of addrs and is not known to be another
-// pod's than that with this UID. A namespace that merely
-// some process of the pod passes through is no match: it does not own the
-// addresses. The host's own namespace never matches.
+// Find opens the namespace that has all of addrs and is not known to belong to another
+// pod than the one with this UID. A namespace that a process of the pod only visits is
+// no match, because it does not have the addresses. The host's own namespace never
+// matches.
 func (f *Finder) Find(uid string, addrs []netip.Addr) (*netns.NS, error) {
 	if len(addrs) == 0 {
 		return nil, fmt.Errorf("find pod's network namespace: the pod has no IP address yet")
@@ -57,13 +57,13 @@ func (f *Finder) Find(uid string, addrs []netip.Addr) (*netns.NS, error) {
 		return nil, err
 	}
 	other := false
-	// A cached answer may be older than the addresses: look twice.
+	// The cache may be older than the addresses: if it has no match, read again.
 	for _, fresh := range []bool{false, true} {
 		for inode, pids := range namespaces {
 			path := f.path(pids[0])
 			have, ok := f.addresses(inode, path, fresh)
 			if ok && !fresh && netns.Owns(have, addrs) {
-				have, ok = f.addresses(inode, path, true) // the inode may be another's by now
+				have, ok = f.addresses(inode, path, true) // another namespace may have the inode by now
 			}
 			if ok && netns.Owns(have, addrs) {
 				if !f.mayBe(pids, uid) {
@@ -72,7 +72,7 @@ func (f *Finder) Find(uid string, addrs []netip.Addr) (*netns.NS, error) {
 				}
 				ns, err := netns.Open(path)
 				if err != nil || ns.Inode() != inode {
-					continue // its process has gone and the pid is another's
+					continue // its process has ended, and another process has the pid
 				}
 				return ns, nil
 			}
@@ -86,12 +86,13 @@ func (f *Finder) Find(uid string, addrs []netip.Addr) (*netns.NS, error) {
 
 func (f *Finder) path(pid string) string { return filepath.Join(f.proc, pid, "ns/net") }
 
-// podCgroup is how the kubelet names a pod's cgroup, by either of its drivers. Those
-// of static pods are named otherwise.
+// podCgroup matches the kubelet's name of a pod's cgroup, of both cgroup drivers. The
+// cgroups of static pods have other names.
 var podCgroup = regexp.MustCompile(`pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})`)
 
-// mayBe reports whether the processes are the pod's with this UID, as far as their
-// cgroups tell. Others may have entered its namespace.
+// mayBe reports whether the processes may belong to the pod with this UID, by the names
+// of their cgroups. It is true if one name has the UID, because processes of other pods
+// may have entered the namespace, and if no name has a pod's UID.
 func (f *Finder) mayBe(pids []string, uid string) bool {
 	others := false
 	for _, pid := range pids {
@@ -132,7 +133,7 @@ func (f *Finder) scan() (map[uint64][]string, error) {
 	return namespaces, nil
 }
 
-// processes are the ids of those that count.
+// processes returns the ids of the processes that count: see New.
 func (f *Finder) processes() (pids []string, err error) {
 	if f.cgroup == "" {
 		entries, err := os.ReadDir(f.proc)
@@ -145,12 +146,12 @@ func (f *Finder) processes() (pids []string, err error) {
 	}
 	err = filepath.WalkDir(f.cgroup, func(path string, e fs.DirEntry, err error) error {
 		if path != f.cgroup && errors.Is(err, fs.ErrNotExist) {
-			return nil // a cgroup that went just now
+			return nil // the cgroup was removed meanwhile
 		}
 		if err != nil || !e.IsDir() {
 			return err
 		}
-		list, _ := os.ReadFile(filepath.Join(path, "cgroup.procs")) // of a threaded cgroup it cannot be read
+		list, _ := os.ReadFile(filepath.Join(path, "cgroup.procs")) // cannot be read in a threaded cgroup
 		pids = append(pids, strings.Fields(string(list))...)
 		return nil
 	})

@@ -1,5 +1,5 @@
-// Package nstest makes network namespaces, links and a cgroup for tests. All
-// of it is gone when the test ends.
+// Package nstest makes network namespaces, links and a cgroup for tests. It removes
+// them when the test ends.
 package nstest
 
 import (
@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RequireRoot leaves a test out where it does not run as root; scripts/test.sh
-// names the packages that this concerns.
+// RequireRoot skips a test that does not run as root. scripts/test.sh lists the
+// packages that have such tests.
 func RequireRoot(tb testing.TB) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
@@ -39,10 +39,10 @@ func New(tb testing.TB) *netns.NS {
 	made := make(chan result)
 	var enter func()
 	enter = func() {
-		runtime.LockOSThread() // never unlocked: the thread dies in its new namespace
+		runtime.LockOSThread() // never unlocked: the thread ends in its new namespace
 		if unix.Gettid() == unix.Getpid() {
-			// The main thread cannot die, and would be the process's namespace
-			// from now on: hold it while another thread does it.
+			// The main thread cannot end, and its namespace would be the process's
+			// from now on: block it here and use another thread.
 			done := make(chan struct{})
 			go func() { defer close(done); enter() }()
 			<-done
@@ -122,9 +122,9 @@ func AddAddr(tb testing.TB, ns *netns.NS, p netip.Prefix) {
 	})
 }
 
-// awaitLocal waits until the kernel takes addr for one of the namespace's own: of
-// IPv6 addresses it does a moment after they are added, and until then it looks for
-// a neighbour that has them.
+// awaitLocal waits until the kernel treats addr as an address of the namespace. For an
+// IPv6 address this is a moment after it was added; until then the kernel looks for a
+// neighbour that has it.
 func awaitLocal(h *netlink.Handle, addr netip.Addr) error {
 	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		routes, err := h.RouteGet(addr.AsSlice())
@@ -150,7 +150,7 @@ func add(h *netlink.Handle, eth netlink.Link, p netip.Prefix) error {
 	return nil
 }
 
-// Index is that of eth0 of a namespace.
+// Index returns the interface index of eth0 in a namespace.
 func Index(tb testing.TB, ns *netns.NS) (index int) {
 	tb.Helper()
 	in(tb, ns, func(h *netlink.Handle) error {
@@ -176,8 +176,8 @@ func in(tb testing.TB, ns *netns.NS, f func(h *netlink.Handle) error) {
 	}
 }
 
-// Cgroup makes a cgroup v2 directory and moves this process into it for the
-// test's duration. Programs are to be attached to it, never to the root.
+// Cgroup makes a cgroup v2 directory and moves this process into it until the test
+// ends. Attach programs to it, never to the root.
 func Cgroup(tb testing.TB) string {
 	tb.Helper()
 	root := cgroup2(tb)
@@ -203,14 +203,14 @@ func Cgroup(tb testing.TB) string {
 
 const dirPrefix = "underlane-test-"
 
-// ownDir is this process's directory in parent. Those of processes that were
-// killed, and so could not clean up, are removed.
+// ownDir returns the path of this process's directory in parent. It removes the
+// directories of processes that were killed and so could not clean up.
 func ownDir(parent string, remove func(string) error) string {
 	dirs, _ := filepath.Glob(filepath.Join(parent, dirPrefix+"*"))
 	for _, dir := range dirs {
 		pid := strings.TrimPrefix(filepath.Base(dir), dirPrefix)
 		if _, err := os.Stat(filepath.Join("/proc", pid)); os.IsNotExist(err) {
-			_ = remove(dir) // or the next one does
+			_ = remove(dir) // if it fails, the next test process tries again
 		}
 	}
 	return filepath.Join(parent, dirPrefix+strconv.Itoa(os.Getpid()))
@@ -231,7 +231,7 @@ func cgroup2(tb testing.TB) string {
 	return ""
 }
 
-// own is the process's place in the cgroup v2 tree.
+// own returns the path of the process's cgroup in the v2 tree.
 func own(tb testing.TB) string {
 	tb.Helper()
 	list, err := os.ReadFile("/proc/self/cgroup")
@@ -246,7 +246,8 @@ func own(tb testing.TB) string {
 	return "/"
 }
 
-// BPFFS makes a directory on the bpf file system, mounting it where it is not.
+// BPFFS returns the path of a directory on the bpf file system, which does not exist
+// yet and is removed when the test ends. It mounts the file system if it is not mounted.
 func BPFFS(tb testing.TB) string {
 	tb.Helper()
 	const mount = "/sys/fs/bpf"
@@ -268,7 +269,7 @@ func BPFFS(tb testing.TB) string {
 	return dir
 }
 
-// Unjoin takes away what Join made of a.
+// Unjoin removes eth0 of a, and so the veth pair that Join has made.
 func Unjoin(tb testing.TB, a *netns.NS) {
 	tb.Helper()
 	in(tb, a, func(h *netlink.Handle) error {
