@@ -1,5 +1,5 @@
-// Package agent puts a node's agent together: the datapath in the kernel, the
-// proxy, the state from the controller, the certificates, and tap.
+// Package agent assembles a node's agent: the datapath in the kernel, the proxy, the
+// state from the controller, the certificates, and tap.
 package agent
 
 import (
@@ -41,19 +41,19 @@ type Agent struct {
 	network   *carry.Network
 	pods      *enrol.Reconciler
 	sandboxes *enrol.Sandboxes
-	runtime   *nri.Plugin // nil: not asked
+	runtime   *nri.Plugin // nil: the agent does not connect to the container runtime
 	hub       *tap.Hub
 	metrics   *telemetry.Metrics
 
 	socket           net.Listener // of the node API
 	handoverListener net.Listener // of successors
 	successors       *handover.Server
-	worked           bool // it has had the node before
+	worked           bool // work was called before
 }
 
-// Run runs an agent until ctx is done, and then lets open connections end. It
-// fails at once where the node cannot carry it; a controller that is away is
-// no failure.
+// Run runs an agent until ctx is done, and then lets open connections end. It fails at
+// once if the node does not have what an agent needs. It does not fail while the
+// controller is away.
 func Run(ctx context.Context, config Config, log *slog.Logger) error {
 	a, err := newAgent(config, log)
 	if err != nil {
@@ -62,7 +62,7 @@ func Run(ctx context.Context, config Config, log *slog.Logger) error {
 	return a.run(ctx)
 }
 
-// newAgent makes an agent that touches neither the kernel nor a socket yet.
+// newAgent makes an agent. It opens no socket and changes nothing in the kernel.
 func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	if _, err := config.token(); err != nil {
 		return nil, err
@@ -99,8 +99,9 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Certs:   a.certs,
 		Tap:     a.hub,
 		Log:     log,
-		// Longer than the kernel takes to notice a hung agent: the plaintext
-		// connection that follows must not be steered to that agent again.
+		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so
+		// that the kernel does not steer the plaintext connection that follows to that
+		// agent again.
 		Limits: l7proxy.Limits{
 			HandshakeSilence: config.HeartbeatTimeout + time.Second,
 			PodConnections:   config.PodConnections, PodBuffer: config.PodBuffer,

@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// aside is a server beside the pods' traffic: the traffic does not depend on it.
+// aside is a server that the pods' traffic does not depend on.
 type aside struct {
 	name   string
-	opened net.Listener // what it begins with; nil: open makes it
+	opened net.Listener // the first listener; nil: open makes it
 	must   bool         // the agent ends if the first open fails
 	open   func(ctx context.Context) (net.Listener, error)
-	serve  func(ctx context.Context, ln net.Listener) error // until ctx ends, and closes ln
+	serve  func(ctx context.Context, ln net.Listener) error // serves until ctx ends, and closes ln
 }
 
-// asidePause is the time between the end of a server, or a failure to listen, and the
+// asidePause is the time from the end of a server, or from a failure to listen, to the
 // next attempt.
 const asidePause = 2 * time.Second
 
-// aside runs s until ctx ends. Once it listens it never fails: it waits out a lack of
-// descriptors (listener.Patient), and starts a server that ended for another cause
-// again.
+// aside runs s until ctx ends. After it has listened once it never fails: it waits while
+// there are no descriptors (listener.Patient), and restarts a server that ended for
+// another cause.
 func (a *Agent) aside(s aside) func(context.Context) error {
 	return func(ctx context.Context) error {
 		logged := ""

@@ -17,33 +17,33 @@ import (
 	"github.com/underlane/underlane/pkg/telemetry"
 )
 
-// Config is what an agent is told. Each field is a flag and, by the same name,
-// a key of the config file; a flag that was given wins.
+// Config configures an agent. Each field is a flag and, by the same name, a key of the
+// config file. A flag on the command line overrides the file.
 type Config struct {
 	Node             string        // this node's name
 	Controller       string        // host:port
 	TrustDomain      string        // of the mesh
-	TrustAnchors     string        // PEM file: the roots that the controller's certificate must chain to
+	TrustAnchors     string        // PEM file with the roots that the controller's certificate must chain to
 	TokenFile        string        // the node's bootstrap token
 	CgroupRoot       string        // cgroup v2 directory whose processes are hooked
 	PinRoot          string        // bpffs directory of pins
 	Socket           string        // node API
 	APIAddr          string        // node API for the controller, over mutual TLS; "" for none
-	NRISocket        string        // the container runtime's, for plugins; "" for none
+	NRISocket        string        // socket of the container runtime for plugins; "" for none
 	MetricsAddr      string        // metrics and health; "" for none
-	NodeIPs          []netip.Addr  // addresses that are let in like a process of the node
+	NodeIPs          []netip.Addr  // clients with these addresses are treated like processes of the node
 	Proc             string        // proc file system of the host
-	HeartbeatTimeout time.Duration // a silent agent counts as hung after it
-	DrainTimeout     time.Duration // connections that are open after it are cut at a stop
-	TakeOver         bool          // the node from an agent that runs, instead of refusing to run beside it
-	Cleanup          bool          // remove programs and pins at a stop
-	PodConnections   int           // l7proxy.Limits
-	PodBuffer        int           // bytes; the same
+	HeartbeatTimeout time.Duration // an agent without a heartbeat for this time counts as hung
+	DrainTimeout     time.Duration // a stopping agent cuts the connections that are still open after this time
+	TakeOver         bool          // take the node over from a running agent; false: refuse to run beside it
+	Cleanup          bool          // remove programs and pins when the agent stops
+	PodConnections   int           // l7proxy.Limits.PodConnections
+	PodBuffer        int           // l7proxy.Limits.PodBuffer, in bytes
 	LogLevel         string
 }
 
-// Flags declares c's fields, with their defaults, in f: all but those that the
-// node CLI shares (socket, pin-root, cgroup-root).
+// Flags declares c's fields with their defaults as flags in f, except for those that
+// the node CLI shares (socket, pin-root, cgroup-root).
 func (c *Config) Flags(f *pflag.FlagSet) {
 	host, _ := os.Hostname()
 	f.StringVar(&c.Node, "node", host, "name of this node")
@@ -65,7 +65,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
 
-// ReadFile takes the keys of a YAML file for those flags that were not given.
+// ReadFile sets flags from the keys of a YAML file, except for flags that were set
+// already.
 func ReadFile(path string, f *pflag.FlagSet) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -98,8 +99,8 @@ func ReadFile(path string, f *pflag.FlagSet) error {
 	return nil
 }
 
-// podCgroup is the directory below which pods are looked for: only where
-// several nodes share a kernel is it not the whole host.
+// podCgroup is the directory below which the agent looks for pods. "" is the whole
+// host; it is another one only if several nodes share a kernel.
 func (c *Config) podCgroup() string {
 	if c.CgroupRoot == redirect.AutoCgroup {
 		return ""
@@ -107,8 +108,8 @@ func (c *Config) podCgroup() string {
 	return c.CgroupRoot
 }
 
-// token reads the bootstrap token anew: Kubernetes replaces a projected one
-// before it expires.
+// token reads the bootstrap token from its file each time, because Kubernetes replaces
+// a projected token before it expires.
 func (c *Config) token() (string, error) {
 	token, err := os.ReadFile(c.TokenFile)
 	if err != nil {

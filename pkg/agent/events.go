@@ -13,9 +13,11 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// readKernelEvents brings what the kernel saw of un-proxied connections to tap.
+// readKernelEvents reports to tap the connections that no proxy carries, from the
+// kernel's events.
 func (a *Agent) readKernelEvents(ctx context.Context) error {
-	// What is in the ring already is of pods that are about to be enrolled.
+	// The ring buffer may have events of pods that an earlier agent enrolled: wait
+	// until this agent knows those pods.
 	select {
 	case <-a.pods.Looked():
 	case <-ctx.Done():
@@ -29,13 +31,13 @@ func (a *Agent) readKernelEvents(ctx context.Context) error {
 	})
 }
 
-// translate makes a tap event of a kernel event of a pod: its source is the side that
-// connected.
+// translate makes a tap event of a kernel event of a pod. The source of the tap event
+// is the side that connected.
 func (a *Agent) translate(e *redirect.Event, pod *mesh.Workload) tap.Event {
 	view := a.store.View()
 	own := tap.Peer{Addr: e.Local, Workload: pod}
 	other := tap.Peer{Addr: e.Remote}
-	a.client.Subscribe(e.Remote.Addr()) // no proxy asks who that is: the next event knows
+	a.client.Subscribe(e.Remote.Addr()) // no proxy subscribes to the address: the next event will have its workload
 	other.Workload, _ = view.Workload(e.Remote.Addr())
 	out := tap.Event{
 		Origin: tap.FromKernel, Kind: tap.ConnClose, Time: time.Now(),

@@ -18,7 +18,7 @@ import (
 // the node, or takes the node over.
 func (a *Agent) run(ctx context.Context) error {
 	failed := make(chan error, 16)
-	// The pods' traffic is drained before life ends, and with it everything else.
+	// life ends last, after the pods' traffic was drained.
 	life := newParts(ctx, failed)
 	defer life.end()
 	predecessor, err := a.predecessor()
@@ -30,11 +30,12 @@ func (a *Agent) run(ctx context.Context) error {
 		a.live(life)
 		a.warmUp(ctx, predecessor)
 		if ctx.Err() != nil {
-			return nil // the predecessor was asked for nothing, and carries on
+			return nil // this agent has not asked for the node yet: the predecessor continues
 		}
 		a.succeed(ctx, predecessor)
 	}
-	// First of all: a second agent ends here, before it touches the kernel.
+	// listen comes first: here a second agent ends, before it changes anything in the
+	// kernel.
 	if err := a.listen(ctx); err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (a *Agent) run(ctx context.Context) error {
 	return errors.Join(err, a.datapath.Close())
 }
 
-// listen makes the sockets that only one agent of a node has.
+// listen makes the sockets that only one agent of a node can have.
 func (a *Agent) listen(ctx context.Context) (err error) {
 	a.socket, a.handoverListener = nil, nil
 	if a.socket, err = a.claimSocket(ctx); err != nil {
@@ -122,7 +123,7 @@ func (a *Agent) load() (err error) {
 	return err
 }
 
-// live starts what an agent does for as long as it carries traffic.
+// live starts the parts that run for as long as the agent carries traffic.
 func (a *Agent) live(life *parts) {
 	life.start("controller stream", a.client.Run)
 	life.start("certificates", func(ctx context.Context) error { a.certs.Run(ctx); return nil })
@@ -130,7 +131,7 @@ func (a *Agent) live(life *parts) {
 	life.start("proxy", func(ctx context.Context) error { a.proxy.Run(ctx); return nil })
 }
 
-// work starts what only one agent of a node does.
+// work starts the parts that only one agent of a node may run.
 func (a *Agent) work(work *parts) {
 	work.start("kernel events", a.readKernelEvents)
 	asides := []aside{
@@ -159,13 +160,13 @@ func (a *Agent) work(work *parts) {
 	}
 }
 
-// acceptTime is how long a stopping agent still accepts the connections that were sent
-// to it before: closing a listener resets those that it has not accepted.
+// acceptTime is how long a stopping agent continues to accept connections that are on
+// their way to it. Closing a listener resets the connections that it has not accepted.
 const acceptTime = 500 * time.Millisecond
 
-// drain is shutdown for an agent without a successor. One that comes while it drains
-// gets the node at once: this agent takes no new connections any more. drain reports
-// whether one came.
+// drain shuts down an agent that has no successor. If a successor asks for the node
+// meanwhile, it gets the node at once, because this agent accepts no new connections any
+// more. drain reports whether that happened.
 func (a *Agent) drain(ctx context.Context, work *parts) (yielded bool) {
 	drained := make(chan struct{})
 	go func() {
@@ -186,7 +187,8 @@ func (a *Agent) drain(ctx context.Context, work *parts) (yielded bool) {
 	return yielded
 }
 
-// shutdown takes no new connection and lets the open ones end.
+// shutdown closes the listeners and lets the open connections end. It cuts those that
+// are still open after DrainTimeout.
 func (a *Agent) shutdown() {
 	a.log.Info("agent stops", "open connections", a.conns.Open())
 	a.carrier.CloseListeners()
@@ -198,7 +200,8 @@ func (a *Agent) shutdown() {
 	}
 }
 
-// parts are goroutines that end together, later than the agent's context.
+// parts are goroutines that end together, when end is called. They may run longer than
+// the agent's context.
 type parts struct {
 	ctx    context.Context
 	stop   context.CancelFunc
@@ -220,7 +223,7 @@ func (p *parts) start(name string, f func(context.Context) error) {
 	})
 }
 
-// end ends all parts and waits for them. It may be called again.
+// end stops all parts and waits for them. It may be called again.
 func (p *parts) end() {
 	p.stop()
 	p.group.Wait()

@@ -8,11 +8,12 @@ import (
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 )
 
-// maxRemoteTaps bounds the taps that people in the cluster run on this node at
-// once: each costs a copy of every event that it matches.
+// maxRemoteTaps bounds the taps that the controller runs on this node at once for its
+// users. Each tap costs a copy of every event that it matches.
 const maxRemoteTaps = 16
 
-// openAPI may find the port taken by a predecessor that has not ended.
+// openAPI listens on the API address. It fails if a predecessor still has the port:
+// aside tries again.
 func (a *Agent) openAPI(ctx context.Context) (net.Listener, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.config.APIAddr)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// meshState is what the proxy and the carrier ask: the store, and the controller for
-// what the store has not got.
+// meshState is the state of the mesh for the proxy and the carrier. It asks the
+// controller for what the store does not have.
 type meshState struct {
 	*state.Store
 	client *client.Client
@@ -23,6 +23,6 @@ func (m *meshState) Resolve(ctx context.Context, addr netip.Addr) error {
 
 func (m *meshState) Subscribe(addr netip.Addr) { m.client.Subscribe(addr) }
 
-// IsNode: the node's own processes are known by more than their address, and do not
-// come this way (bpf/host.c). These are the addresses of --node-ip.
+// IsNode reports whether addr is one of --node-ip. Connections of the node's own
+// processes do not reach the proxy (bpf/host.c).
 func (m *meshState) IsNode(addr netip.Addr) bool { return slices.Contains(m.nodes, addr.Unmap()) }

@@ -12,8 +12,8 @@ import (
 
 var _ telemetry.Agent = reporter{}
 
-// Stats implements telemetry.Agent. Kernel counters that cannot be read are left
-// out: NotReady says why.
+// Stats implements telemetry.Agent. If the kernel counters cannot be read, they are
+// missing, and NotReady says why.
 func (a reporter) Stats() telemetry.Stats {
 	kernel, _ := a.datapath.Counters()
 	lost := kernel[redirect.CounterEventLost]

@@ -17,10 +17,10 @@ import (
 	"github.com/underlane/underlane/pkg/redirect"
 )
 
-// reporter tells the node API and the metrics what the agent does.
+// reporter reports the agent's status to the node API and the metrics.
 type reporter struct{ *Agent }
 
-// Status tells the facts of the agent, for `agent status` and `agent check`.
+// Status returns the status of the agent, for `agent status` and `agent check`.
 func (a reporter) Status(context.Context) *agentv1.StatusResponse {
 	controller := a.client.Status()
 	view := a.store.View()
@@ -93,7 +93,7 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-// Dump writes the agent's maps and state as one JSON object.
+// Dump returns the agent's maps and state as one JSON object.
 func (a reporter) Dump(context.Context) ([]byte, error) {
 	maps, err := a.datapath.Dump()
 	if err != nil {
@@ -108,7 +108,7 @@ func (a reporter) Dump(context.Context) ([]byte, error) {
 	})
 }
 
-// certificateState is a certificate's state in the node API.
+// certificateState converts the state of a certificate to its name in the node API.
 func certificateState(c mtls.CertStatus) string {
 	switch c.State {
 	case mtls.CertValid, mtls.CertStale:

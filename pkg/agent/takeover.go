@@ -20,26 +20,26 @@ import (
 )
 
 const (
-	// warmUpLimit bounds how long a new agent waits for certificates before it asks
-	// for the node, while there is a controller to sign them.
+	// warmUpLimit bounds how long a new agent that has a controller waits for
+	// certificates before it asks for the node.
 	warmUpLimit = 10 * time.Second
 	warmUpPoll  = 20 * time.Millisecond
-	// knowLimit bounds how long a new agent waits for the controller to say which
-	// pods have the addresses that are in use.
+	// knowLimit bounds how long a new agent waits for the controller's answers about the
+	// addresses that are in use.
 	knowLimit = 2 * time.Second
-	// releaseLimit bounds how long a predecessor may take to let go.
+	// releaseLimit bounds how long a predecessor may take to release the node.
 	releaseLimit = 10 * time.Second
-	// takeLimit bounds how long a new agent waits for pods that cannot be
-	// enrolled before it has the predecessor end.
+	// takeLimit bounds how long a new agent waits for pods that cannot be enrolled
+	// before it tells the predecessor to end.
 	takeLimit = 10 * time.Second
-	// awaitLimit is how long a stopped agent waits for a successor that is getting
-	// ready and has not asked for the node yet. Both share the node's ports, so
-	// Kubernetes may take the answers of the old agent for readiness of the new one,
-	// and stop the old one early. The pod's grace period covers awaitLimit,
-	// yieldLimit and the drain.
+	// awaitLimit is how long a stopped agent waits for a successor that is getting ready
+	// and has not asked for the node yet. Both agents share the node's ports, so
+	// Kubernetes may interpret answers of the old agent as readiness of the new one and
+	// stop the old one early. The pod's grace period covers awaitLimit, yieldLimit and
+	// the drain.
 	awaitLimit = 30 * time.Second
-	// yieldLimit is how long an agent that is stopped waits for the successor
-	// that is about to take the node.
+	// yieldLimit is how long a stopped agent waits for a successor that is taking the
+	// node.
 	yieldLimit = 8 * time.Second
 )
 
@@ -48,8 +48,8 @@ func (c *Config) handoverPath() string {
 	return strings.TrimSuffix(c.Socket, ".sock") + "-handover.sock"
 }
 
-// predecessor is the agent that has the node; nil where there is none, or where
-// this agent was not told to take over.
+// predecessor connects to the agent that has the node. It returns nil if there is none,
+// or if this agent is not configured to take over.
 func (a *Agent) predecessor() (*handover.Predecessor, error) {
 	if !a.config.TakeOver {
 		return nil, nil
@@ -61,8 +61,8 @@ func (a *Agent) predecessor() (*handover.Predecessor, error) {
 	return p, err
 }
 
-// claimSocket makes the node API's socket. One that takes over waits for an
-// agent that cannot hand over: it is about to end.
+// claimSocket makes the node API's socket. An agent that takes over waits while another
+// agent has the socket: that one cannot hand over, so it is about to end.
 func (a *Agent) claimSocket(ctx context.Context) (net.Listener, error) {
 	announced := false
 	for {
@@ -82,9 +82,9 @@ func (a *Agent) claimSocket(ctx context.Context) (net.Listener, error) {
 	}
 }
 
-// warmUp gets ready what takes time while the predecessor has the node still:
-// the node's state, and its pods' certificates. While no controller answers the
-// predecessor serves the pods better than an agent that knows nothing.
+// warmUp waits for the node's state and its pods' certificates while the predecessor
+// still has the node. The limit counts only while a controller answers: without one, the
+// predecessor serves the pods better than an agent without state.
 func (a *Agent) warmUp(ctx context.Context, p *handover.Predecessor) {
 	began := time.Now()
 	limit := began.Add(warmUpLimit)
@@ -107,8 +107,8 @@ func (a *Agent) warmUp(ctx context.Context, p *handover.Predecessor) {
 	a.log.Info("ready to take over", "after", time.Since(began).Round(time.Millisecond))
 }
 
-// prepared asks for the certificates of the node's pods, and reports whether
-// they are there.
+// prepared requests the certificates of the node's pods, and reports whether all of them
+// were issued.
 func (a *Agent) prepared(view *state.View) bool {
 	if anchors := view.Anchors(); anchors == nil || a.certs.SetAnchors(anchors) != nil {
 		return false
@@ -128,8 +128,8 @@ func (a *Agent) prepared(view *state.View) bool {
 	return true
 }
 
-// succeed has the predecessor let go of what only one agent may hold. A predecessor
-// that does not is ending or has ended: listen waits for its socket.
+// succeed asks the predecessor to release what only one agent may hold. A predecessor
+// that does not answer is ending or has ended, and listen waits for its socket.
 func (a *Agent) succeed(ctx context.Context, p *handover.Predecessor) {
 	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
 	defer cancel()
@@ -142,8 +142,8 @@ func (a *Agent) succeed(ctx context.Context, p *handover.Predecessor) {
 	a.know(ctx, last.Addresses)
 }
 
-// know waits until the controller has said which pods have addrs: a destination that
-// is not known yet counts as outside the mesh.
+// know waits for the controller's answers about addrs, because an address without an
+// answer counts as outside the mesh.
 func (a *Agent) know(ctx context.Context, addrs []netip.Addr) {
 	ctx, cancel := context.WithTimeout(ctx, knowLimit)
 	defer cancel()
@@ -158,8 +158,8 @@ func (a *Agent) know(ctx context.Context, addrs []netip.Addr) {
 	}
 }
 
-// tellTaken has the predecessor end its listeners, once the pods' new connections
-// come here.
+// tellTaken tells the predecessor to close its listeners, when the pods' new connections
+// come to this agent.
 func (a *Agent) tellTaken(p *handover.Predecessor) {
 	select {
 	case <-a.pods.Settled():
@@ -171,13 +171,13 @@ func (a *Agent) tellTaken(p *handover.Predecessor) {
 	}
 }
 
-// yield lets a successor have the node, and carries traffic meanwhile. False: the
-// successor ended before it had the node.
+// yield gives the node to a successor. This agent carries traffic meanwhile. It returns
+// false if the successor ended before it had the node.
 func (a *Agent) yield(ctx context.Context, s *handover.Successor) bool {
 	a.log.Info("another agent takes the node over")
 	a.network.SetShared(true)
-	// A hook of the runtime may be under way still: from here to takeBack none
-	// takes a pod in.
+	// Wait for a hook of the container runtime that is enrolling a pod. Until takeBack
+	// no hook can enrol one.
 	a.pods.Pause()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(yieldLimit, s.Close) })
 	defer stop()
@@ -195,7 +195,7 @@ func (a *Agent) yield(ctx context.Context, s *handover.Successor) bool {
 	return err == nil
 }
 
-// takeBack has the node again after a successor that ended too early.
+// takeBack takes the node again after the successor has ended too early.
 func (a *Agent) takeBack(ctx context.Context) error {
 	if err := a.listen(ctx); errors.Is(err, nodeapi.ErrInUse) {
 		return err
@@ -212,12 +212,14 @@ func (a *Agent) takeBack(ctx context.Context) error {
 	return nil
 }
 
-// retire ends an agent that another one has succeeded. It stays until it is
-// stopped: its container would be started again, and take the node over anew.
+// retire drains an agent that has a successor. It then waits until the agent is stopped:
+// if the process ended by itself, its container would be restarted and would take the
+// node over again. It returns an error if the successor ends first, so that the container
+// is restarted.
 func (a *Agent) retire(ctx context.Context, life *parts, s *handover.Successor) error {
 	defer s.Close()
 	a.proxy.Retire()
-	// The old listeners still get the connections whose handshake is under way.
+	// Connections whose TCP handshake is under way still arrive at the old listeners.
 	time.Sleep(carry.Linger)
 	a.shutdown()
 	life.end()

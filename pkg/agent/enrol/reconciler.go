@@ -1,5 +1,5 @@
-// Package enrol decides which pods of a node are in the mesh, and enrols them: as
-// the controller's state says, and as the container runtime announces them.
+// Package enrol enrols the node's pods that belong to the mesh. It learns of them from
+// the controller's state and from the container runtime.
 package enrol
 
 import (
@@ -57,27 +57,27 @@ type Options struct {
 	Log        *slog.Logger
 }
 
-// Reconciler takes this node's pods in and out as the state says: labelled ones are
-// enrolled, the others are not. The container runtime tells of new sandboxes
-// (Sandboxes) before their first container starts; everything else, and what the
-// runtime did not tell, Run finds.
+// Reconciler enrols and withdraws this node's pods by the state: labelled pods are
+// enrolled, the others are not. The container runtime announces a new sandbox
+// (Sandboxes) before its first container starts. Run does everything else, also for
+// pods that the runtime did not announce.
 type Reconciler struct {
 	Options
 	datapath Datapath // set by Use
 
-	// busy is held while pods are taken in and out, by Run or by the hook of a new
-	// sandbox. It is a channel, for the hook has no time to wait for long. While
-	// another agent has the node it is held, too (Pause).
+	// busy is a lock that Run and the hook of a new sandbox hold while they enrol and
+	// withdraw pods. It is a channel because the hook must give up after its time
+	// limit. While another agent has the node, Pause holds it.
 	busy chan struct{}
-	wake chan struct{} // has Run look again
+	wake chan struct{} // wakes Run
 
 	records
 
 	repaired atomic.Uint64
 
-	looked      chan struct{} // closed when the node's pods were looked at once
+	looked      chan struct{} // closed when Run has reconciled once
 	lookedOnce  sync.Once
-	settled     chan struct{} // closed when all of them were where they should be once
+	settled     chan struct{} // closed when all wanted pods were enrolled once
 	settledOnce sync.Once
 	inherited   map[string]uint32 // see Inherit
 }
@@ -91,40 +91,41 @@ func New(o Options) *Reconciler {
 	}
 }
 
-// Use says which datapath pods are enrolled in.
+// Use sets the datapath in which pods are enrolled.
 func (r *Reconciler) Use(d Datapath) { r.datapath = d }
 
-// Inherit gives the connections from before the mesh, by a pod's UID, that an agent
-// before this one counted. It must be called before Run.
+// Inherit sets the counts, by pod UID, of connections that were open before the pod was
+// enrolled, as the previous agent counted them. It must be called before Run.
 func (r *Reconciler) Inherit(preMesh map[string]uint32) { r.inherited = preMesh }
 
-// Pause waits until no pod is being enrolled or withdrawn, and keeps it so until
-// Resume.
+// Pause waits until no pod is being enrolled or withdrawn, and prevents it until Resume.
 func (r *Reconciler) Pause() { r.busy <- struct{}{} }
 
 // Resume undoes Pause.
 func (r *Reconciler) Resume() { <-r.busy }
 
-// Looked is closed when Run has looked at all of the node's pods once.
+// Looked returns a channel that is closed when Run has looked at all of the node's pods
+// once.
 func (r *Reconciler) Looked() <-chan struct{} { return r.looked }
 
-// Settled is closed when all of the node's pods were where they should be once.
+// Settled returns a channel that is closed when all of the node's wanted pods were
+// enrolled once.
 func (r *Reconciler) Settled() <-chan struct{} { return r.settled }
 
-// Repaired counts the kernel objects that another program had changed, and that
-// were put right.
+// Repaired counts the kernel objects that another program had changed and that were
+// restored.
 func (r *Reconciler) Repaired() uint64 { return r.repaired.Load() }
 
 const (
 	// retry is how often a pod that could not be enrolled is tried again.
 	retry = 250 * time.Millisecond
-	// drift is how often everything is looked at without a change.
+	// drift is how often everything is checked without a change of the state.
 	drift = 10 * time.Second
-	// certificateWait bounds how long a pod waits for its certificate before
-	// it is enrolled without.
+	// certificateWait bounds how long a pod waits for its certificate before it is
+	// enrolled without one.
 	certificateWait = 5 * time.Second
-	// unknownWait is how long a connected controller may take to know of a pod that
-	// the runtime has announced.
+	// unknownWait is how long a connected controller may take to send a pod that the
+	// runtime has announced.
 	unknownWait = 10 * time.Second
 )
 
@@ -147,7 +148,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		view := r.Store.View()
 		if !view.Synced() {
 			r.report()
-			continue // pods of an earlier agent stay as they are
+			continue // pods that an earlier agent enrolled stay as they are
 		}
 		if anchors := view.Anchors(); anchors != nil {
 			if err := r.Certs.SetAnchors(anchors); err != nil {
@@ -179,9 +180,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 }
 
-// reconcile makes the enrolled pods those that the view says. deep: it looks also at
-// those that did not change. false: some could not be enrolled yet, and have to be
-// tried again. busy is held.
+// reconcile enrols and withdraws pods by the view. If deep is set, it also checks the
+// pods that did not change. It returns false if some pods could not be enrolled yet: the
+// caller must try again. The caller holds busy.
 func (r *Reconciler) reconcile(view *state.View, deep bool) (settled bool) {
 	wanted, leftOut := r.unknown(view, r.Controller.Connected()), make(map[string]*mesh.Workload)
 	identities := make(map[mesh.Identity]bool)
@@ -190,8 +191,8 @@ func (r *Reconciler) reconcile(view *state.View, deep bool) (settled bool) {
 		case w.LeftOut != "":
 			leftOut[w.UID] = w
 		case w.Meshed:
-			// The certificate has to be there when the pod starts. A pod without an
-			// address has not started: the runtime announces it when it does.
+			// Request the certificate before the pod starts. A pod without an address
+			// has not started: the runtime announces it when it starts.
 			identities[w.Identity] = true
 			if len(w.Addrs) > 0 || r.has(w.UID) {
 				wanted[w.UID] = w
@@ -230,7 +231,7 @@ func (r *Reconciler) leaveOut(list map[string]*mesh.Workload) {
 	}
 }
 
-// withdraw takes out the pods that are not wanted any more.
+// withdraw withdraws the pods that are no longer wanted.
 func (r *Reconciler) withdraw(wanted map[string]*mesh.Workload) {
 	gone := make(map[string]*pod)
 	r.mu.RLock()
@@ -243,10 +244,10 @@ func (r *Reconciler) withdraw(wanted map[string]*mesh.Workload) {
 	for uid, have := range gone {
 		e := r.retire(have)
 		if e == nil {
-			r.datapath.Withdraw(uid) // it may be shut
+			r.datapath.Withdraw(uid) // the pod may be shut
 		}
-		// Not before: until the kernel sends no more, what comes is the pod's, and
-		// the pod has left only then.
+		// Delete the record last: until the kernel steers no more connections here,
+		// connections of the pod arrive.
 		r.mu.Lock()
 		delete(r.pods, uid)
 		r.mu.Unlock()
@@ -256,8 +257,8 @@ func (r *Reconciler) withdraw(wanted map[string]*mesh.Workload) {
 	}
 }
 
-// retire takes a pod out of the kernel; the connections that it has live on.
-// nil: it was not enrolled.
+// retire withdraws a pod from the datapath. Its open connections continue. It returns
+// nil if the pod was not enrolled.
 func (r *Reconciler) retire(have *pod) *redirect.Pod {
 	r.mu.Lock()
 	e := have.enrolled
@@ -271,7 +272,7 @@ func (r *Reconciler) retire(have *pod) *redirect.Pod {
 	return e
 }
 
-// setWorkload changes what is known of a pod. mu is held.
+// setWorkload replaces the workload of a pod. The caller holds mu.
 func (r *Reconciler) setWorkload(have *pod, w *mesh.Workload) {
 	have.workload = w
 	if have.enrolled != nil {

@@ -9,14 +9,14 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// records are what is known of the node's labelled pods, by UID.
+// records has the node's labelled pods, by UID.
 type records struct {
 	mu   sync.RWMutex
 	pods map[string]*pod
 	// leftOut are labelled pods that cannot be meshed.
 	leftOut map[string]*pod
-	// announced are pods that the state does not have yet and that the runtime has
-	// announced: their own label says that they are of the mesh.
+	// announced are labelled pods that the runtime has announced and that the state does
+	// not have yet.
 	announced map[string]announced
 }
 
@@ -27,14 +27,14 @@ type announced struct {
 
 // pod is a labelled pod of this node.
 type pod struct {
-	source   *mesh.Workload // as the state has it
-	workload *mesh.Workload // with the addresses that the runtime knew before
+	source   *mesh.Workload // in the state
+	workload *mesh.Workload // the same with the addresses that the runtime announced
 	state    string         // nodeapi.Pod…
 	reason   string
 	since    time.Time
 	preMesh  uint32        // connections that were open before it was enrolled
 	enrolled *redirect.Pod // nil unless state is PodEnrolled
-	shut     bool          // closed until it is enrolled; busy is held
+	shut     bool          // closed until it is enrolled; guarded by busy
 }
 
 func (r *records) has(uid string) bool {
@@ -43,8 +43,9 @@ func (r *records) has(uid string) bool {
 	return r.pods[uid] != nil
 }
 
-// unknown returns the pods that were announced and that the view does not know yet. It
-// forgets those that the view, of a connected controller, ought to know by now.
+// unknown returns the announced pods that the view does not have yet. It forgets pods
+// that the view has, and pods that a connected controller did not send within
+// unknownWait.
 func (r *records) unknown(view *state.View, connected bool) map[string]*mesh.Workload {
 	list := make(map[string]*mesh.Workload)
 	r.mu.Lock()

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// enrolTime is what is kept of a hook's time for the enrolment itself: what
-	// is waited for must come before.
+	// enrolTime is the part of a hook's time that is reserved for the enrolment itself.
+	// The hook waits for state and certificate only until then.
 	enrolTime = 300 * time.Millisecond
 	pollEvery = 20 * time.Millisecond
 )
@@ -41,7 +41,7 @@ func NewSandboxes(r *Reconciler, node, proc string) *Sandboxes {
 	return s
 }
 
-// Counts returns what became of the sandboxes that the runtime announced.
+// Counts returns the number of announced sandboxes by outcome.
 func (s *Sandboxes) Counts() map[string]uint64 {
 	counts := make(map[string]uint64, len(s.counts))
 	for outcome, n := range s.counts {
@@ -71,12 +71,12 @@ func (s *Sandboxes) RunSandbox(ctx context.Context, box nri.Sandbox) {
 	s.r.Look()
 }
 
-// Enrol enrols a pod of the mesh, and says what became of it; the error is the
-// cause of Late and Failed.
+// Enrol enrols the pod of a sandbox if it belongs to the mesh. The error is the cause of
+// the outcomes Late and Failed.
 func (s *Sandboxes) Enrol(ctx context.Context, box nri.Sandbox) (nri.Outcome, error) {
 	label := box.Labels[mesh.LabelMesh]
 	if label == mesh.LabelDisabled || box.Netns == "" {
-		return nri.Unlabeled, nil // on the host's network it is left out
+		return nri.Unlabeled, nil // "" netns: the pod is on the host's network
 	}
 	limit := time.Now().Add(time.Second)
 	if deadline, ok := ctx.Deadline(); ok {
@@ -87,7 +87,7 @@ func (s *Sandboxes) Enrol(ctx context.Context, box nri.Sandbox) (nri.Outcome, er
 	w, err := s.await(waiting, box.UID)
 	switch {
 	case err != nil && label != mesh.LabelEnabled && !s.r.Controller.Connected():
-		return nri.Unlabeled, nil // its namespace may be labelled, but only the controller knows
+		return nri.Unlabeled, nil // only the controller knows whether its namespace is labelled
 	case err != nil && label != mesh.LabelEnabled:
 		return nri.Late, err
 	case err != nil:
@@ -96,7 +96,7 @@ func (s *Sandboxes) Enrol(ctx context.Context, box nri.Sandbox) (nri.Outcome, er
 		return nri.Unlabeled, nil
 	}
 	for err == nil && !Certified(s.r.Certs, w.Identity) && waiting.Err() == nil {
-		time.Sleep(pollEvery) // it is enrolled also without one
+		time.Sleep(pollEvery) // after the wait it is enrolled also without a certificate
 	}
 	if err := s.enrolSandbox(ctx, w, box); err != nil {
 		return nri.Failed, err
@@ -104,8 +104,8 @@ func (s *Sandboxes) Enrol(ctx context.Context, box nri.Sandbox) (nri.Outcome, er
 	return nri.Enrolled, nil
 }
 
-// await waits until the state has the pod; it fails at once while there is no
-// controller.
+// await waits until the state has the pod. It fails at once if the agent is not
+// connected to the controller.
 func (s *Sandboxes) await(ctx context.Context, uid string) (*mesh.Workload, error) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -124,8 +124,8 @@ func (s *Sandboxes) await(ctx context.Context, uid string) (*mesh.Workload, erro
 	}
 }
 
-// fromLabel makes what can be known of a pod without the controller: it has no
-// identity before that is back.
+// fromLabel makes a workload of what is known of a pod without the controller. It has
+// no identity until the controller is back.
 func (s *Sandboxes) fromLabel(box nri.Sandbox) *mesh.Workload {
 	w := &mesh.Workload{
 		UID: box.UID, Name: box.Name, Namespace: box.Namespace, Node: s.Node,
@@ -154,7 +154,7 @@ func (s *Sandboxes) enrolSandbox(ctx context.Context, w *mesh.Workload, box nri.
 		closeNS(ns)
 		return errors.New("it has no address")
 	}
-	// The state may still have the addresses of the sandbox before.
+	// The state may still have the addresses of the pod's previous sandbox.
 	fresh := *w
 	fresh.Addrs = addrs
 	select {
@@ -167,8 +167,8 @@ func (s *Sandboxes) enrolSandbox(ctx context.Context, w *mesh.Workload, box nri.
 	return s.r.take(w, &fresh, ns)
 }
 
-// openSandbox opens a sandbox's namespace: by a process in it, or by the host's
-// path, which is not ours in a container.
+// openSandbox opens a sandbox's namespace through a process in it, or by its path on the
+// host, which in a container is reached through the root directory of process 1.
 func (s *Sandboxes) openSandbox(box nri.Sandbox) (*netns.NS, error) {
 	proc := s.Proc
 	paths := []string{filepath.Join(proc, "1/root", box.Netns), box.Netns}
@@ -192,10 +192,11 @@ func (s *Sandboxes) openSandbox(box nri.Sandbox) (*netns.NS, error) {
 	return nil, errors.Join(failures...)
 }
 
-// StopSandbox implements nri.Handler: it ends the pod's connections while its
-// network can still carry the resets. A pod that only the runtime knew is forgotten;
-// others stay enrolled until the state has them no more, or until they have another
-// sandbox. Where the namespace is gone already, the state ends the connections.
+// StopSandbox implements nri.Handler. It ends the pod's connections while its network
+// can still carry the resets. It forgets a pod that only the runtime has announced.
+// Other pods stay enrolled until the state does not have them any more, or until they
+// get another sandbox. If the namespace is gone already, the connections end when the
+// state removes the pod.
 func (s *Sandboxes) StopSandbox(box nri.Sandbox) {
 	if ns, err := s.openSandbox(box); err == nil {
 		s.r.Carrier.SandboxEnded(box.UID, ns.Cookie())

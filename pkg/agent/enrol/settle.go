@@ -10,11 +10,11 @@ import (
 	"github.com/underlane/underlane/pkg/redirect/netns"
 )
 
-// settle enrols one wanted pod, or puts its changes in force, as far as is possible
-// now; false: it has to be tried again. busy is held.
+// settle enrols one wanted pod, or puts its changes into force. It returns false if that
+// is not possible yet: the caller must try again. The caller holds busy.
 func (r *Reconciler) settle(w *mesh.Workload, deep bool) bool {
 	have, changed := r.note(w)
-	var ns *netns.NS // nil: to be found
+	var ns *netns.NS // nil: not found yet
 	if e := have.enrolled; e != nil {
 		if changed || deep {
 			ns = r.moved(have, w)
@@ -45,21 +45,22 @@ func (r *Reconciler) settle(w *mesh.Workload, deep bool) bool {
 	return r.enrol(have, ns)
 }
 
-// shut closes a strict pod that has to wait: until it is enrolled it would be open
-// to every client, and where shut fails it is. shut owns ns; nil: it is to be found.
+// shut closes a strict pod that has to wait for its enrolment. Otherwise, and if shut
+// fails, the pod is open to every client until then. shut takes ownership of ns; if ns
+// is nil, it looks for the namespace.
 func (r *Reconciler) shut(have *pod, ns *netns.NS) {
 	w := have.workload
 	if have.shut || w.Settings.Policy != mesh.PolicyStrict {
 		closeNS(ns)
 		if have.shut {
-			_ = r.datapath.Update(w) // it may not be strict any more
+			_ = r.datapath.Update(w) // the pod may not be strict any more
 		}
 		return
 	}
 	if ns == nil {
 		var err error
 		if ns, err = r.Finder.Find(w.UID, w.Addrs); err != nil {
-			return // it is tried again
+			return // reconcile tries again
 		}
 	}
 	err := r.datapath.Shut(w, ns)
@@ -75,8 +76,7 @@ func closeNS(ns *netns.NS) {
 	}
 }
 
-// note records that w is wanted. changed: the state says something else of it
-// than before.
+// note records that w is wanted. changed reports whether the state has changed it.
 func (r *Reconciler) note(w *mesh.Workload) (have *pod, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,17 +96,17 @@ func (r *Reconciler) note(w *mesh.Workload) (have *pod, changed bool) {
 	return have, true
 }
 
-// withAddrs is w with other addresses.
+// withAddrs returns a copy of w with other addresses.
 func withAddrs(w *mesh.Workload, addrs []netip.Addr) *mesh.Workload {
 	with := *w
 	with.Addrs = addrs
 	return &with
 }
 
-// moved returns the namespace that owns the pod's addresses now, nil where that
-// is the one which is enrolled. While there is no other, the pod stays as it is,
-// with the addresses that it was enrolled with: its sandbox is being torn down,
-// or the state has not heard of the new one's addresses.
+// moved returns the namespace that has the pod's addresses now, or nil if that is the
+// enrolled one. If no namespace has them, the pod keeps the addresses that it was
+// enrolled with: its sandbox is being removed, or the state does not have the addresses
+// of the new sandbox yet.
 func (r *Reconciler) moved(have *pod, w *mesh.Workload) *netns.NS {
 	e := have.enrolled
 	if len(w.Addrs) == 0 {
@@ -130,7 +130,7 @@ func (r *Reconciler) moved(have *pod, w *mesh.Workload) *netns.NS {
 	return nil
 }
 
-// enrol takes a pod in, with its namespace, which is the pod's from now on.
+// enrol enrols a pod with its namespace. It takes ownership of ns.
 func (r *Reconciler) enrol(have *pod, ns *netns.NS) bool {
 	w := have.workload
 	preMesh := r.countPreMesh(w, ns)
@@ -145,9 +145,9 @@ func (r *Reconciler) enrol(have *pod, ns *netns.NS) bool {
 	return true
 }
 
-// countPreMesh counts the connections that were opened before the pod is
-// enrolled. Those that an agent before this one carries are none of them, and
-// cannot be told from them: its count stands.
+// countPreMesh counts the connections that were opened before the pod is enrolled. If a
+// previous agent has enrolled the pod, its count is used: the connections that it
+// carries cannot be distinguished from older ones.
 func (r *Reconciler) countPreMesh(w *mesh.Workload, ns *netns.NS) uint32 {
 	if n, ok := r.inherited[w.UID]; ok {
 		delete(r.inherited, w.UID)
@@ -167,16 +167,16 @@ func (r *Reconciler) failed(have *pod, err error) {
 	r.set(have, nodeapi.PodFailed, err.Error(), nil, 0)
 }
 
-// Certified reports whether certs has a certificate to serve the identity with.
+// Certified reports whether certs has a valid certificate of the identity.
 func Certified(certs *mtls.Manager, id mesh.Identity) bool {
 	_, err := certs.ServerConfig(id)
 	return err == nil
 }
 
-// repair puts right what another program detached or deleted.
+// repair restores what another program has detached or deleted.
 func (r *Reconciler) repair() {
 	if r.Carrier.Closing() {
-		return // closed listeners are meant to be missing
+		return // the listeners are missing on purpose
 	}
 	repaired, err := r.datapath.Repair()
 	for _, what := range repaired {

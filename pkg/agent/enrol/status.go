@@ -35,7 +35,8 @@ func (r *records) Status() []*agentv1.Pod {
 	return list
 }
 
-// PreMesh counts by UID the connections from before the mesh.
+// PreMesh returns, by pod UID, the number of connections that were open before the pod
+// was enrolled.
 func (r *records) PreMesh() map[string]uint32 {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -55,7 +56,7 @@ func firstAddr(w *mesh.Workload) string {
 	return w.Addrs[0].String()
 }
 
-// report tells the controller what became of the labelled pods.
+// report sends the controller the states of the labelled pods.
 func (r *Reconciler) report() {
 	r.mu.RLock()
 	list := make([]control.PodStatus, 0, len(r.pods)+len(r.leftOut))

@@ -9,7 +9,7 @@ import (
 	"github.com/underlane/underlane/pkg/redirect/netns"
 )
 
-// Look has Run look at the pods soon.
+// Look makes Run reconcile soon.
 func (r *Reconciler) Look() {
 	select {
 	case r.wake <- struct{}{}:
@@ -17,14 +17,15 @@ func (r *Reconciler) Look() {
 	}
 }
 
-// LookAtAll looks at the pods now, also at those of which nothing changed.
+// LookAtAll reconciles now, including the pods that did not change.
 func (r *Reconciler) LookAtAll() {
 	r.Pause()
 	defer r.Resume()
 	r.reconcile(r.Store.View(), true)
 }
 
-// take enrols a pod from a sandbox that the runtime told of. busy is held.
+// take enrols a pod in a sandbox that the runtime has announced. w is the workload in the
+// state, fresh the same with the sandbox's addresses. The caller holds busy.
 func (r *Reconciler) take(w, fresh *mesh.Workload, ns *netns.NS) error {
 	r.mu.Lock()
 	have := r.pods[w.UID]

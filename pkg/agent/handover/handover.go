@@ -1,14 +1,14 @@
-// Package handover is how a new agent takes a node over from the one that runs,
-// while both run:
+// Package handover is the protocol by which a new agent takes a node over from the
+// running one, while both run:
 //
 //	successor              predecessor
-//	{"kind":"hello"}    →                       it does not end before the successor has asked
-//	{"kind":"release"}  →                       it stops whatever only one agent may do
-//	                    ←  {"kind":"released"}  pins, sockets and ports are free; it carries traffic still
-//	{"kind":"taken"}    →                       new connections are the successor's: it drains
+//	{"kind":"hello"}    →                       the predecessor does not end before the successor has asked
+//	{"kind":"release"}  →                       it stops everything that only one agent may do
+//	                    ←  {"kind":"released"}  pins, sockets and ports are free; it still carries traffic
+//	{"kind":"taken"}    →                       new connections go to the successor; the predecessor drains
 //
-// The connection stays open for as long as the successor lives. When it ends
-// before "taken", the predecessor takes everything back.
+// The connection stays open for as long as the successor runs. If it ends before
+// "taken", the predecessor takes everything back.
 package handover
 
 import (
@@ -27,18 +27,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// State is what a predecessor knows and its successor could not find out.
+// State is what a predecessor knows and its successor cannot find out.
 type State struct {
-	// PreMesh counts by a pod's UID the connections that were opened before the
-	// pod was enrolled: those that the predecessor carries are none.
+	// PreMesh is the number of connections, by pod UID, that were opened before the pod
+	// was enrolled. Connections that the predecessor carries do not count.
 	PreMesh map[string]uint32 `json:"preMesh,omitempty"`
-	// Addresses are those that pods use: the successor has to know whose they are
-	// before a pod connects to them.
+	// Addresses are the addresses that pods use. The successor must know their workloads
+	// and services before a pod connects to them.
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 }
 
-// MaxAddresses bounds State.Addresses, to those used last: more than a node's pods talk
-// to at a time, and far below maxMessage.
+// MaxAddresses bounds State.Addresses to those that were used last. It is more than a
+// node's pods use at a time, and the list is far below maxMessage.
 const MaxAddresses = 8192
 
 // The kinds of messages.
@@ -51,10 +51,10 @@ const (
 
 type message struct {
 	Kind  string `json:"kind"`
-	State *State `json:"legacy,omitempty"` // agents of earlier versions know it by this key
+	State *State `json:"legacy,omitempty"` // agents of earlier versions use this key
 }
 
-// maxMessage is above what 4096 pods and MaxAddresses take.
+// maxMessage bounds a message in bytes. 4096 pods and MaxAddresses need less.
 const maxMessage = 1 << 20
 
 // link is one end of the connection.
@@ -74,7 +74,7 @@ func (l *link) send(m message) error {
 	return err
 }
 
-// receive reads a message that must be of kind.
+// receive reads a message. It fails if the message has another kind.
 func (l *link) receive(kind string) (message, error) {
 	m, err := read(l.in)
 	if err == nil && m.Kind != kind {
@@ -83,7 +83,7 @@ func (l *link) receive(kind string) (message, error) {
 	return m, err
 }
 
-// read reads a line with a message.
+// read reads one line and decodes it as a message.
 func read(in *bufio.Reader) (m message, err error) {
 	var line []byte
 	for {
@@ -100,11 +100,11 @@ func read(in *bufio.Reader) (m message, err error) {
 	}
 }
 
-// Predecessor is the agent that has the node, as its successor sees it.
+// Predecessor is a successor's connection to the agent that has the node.
 type Predecessor struct{ link *link }
 
-// Find connects to the agent that listens at path, and tells it that Release
-// will be asked for. Nil: there is none.
+// Find connects to the agent that listens at path, and announces that Release will
+// follow. It returns nil if there is no such agent.
 func Find(path string) (*Predecessor, error) {
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	switch {
@@ -121,8 +121,8 @@ func Find(path string) (*Predecessor, error) {
 	return p, nil
 }
 
-// Release has the predecessor let go of what only one agent may hold, and
-// returns when it has. A predecessor that hangs has not by ctx's end.
+// Release asks the predecessor to release what only one agent may hold, and returns when
+// it has done so. It fails when ctx ends, for example because the predecessor hangs.
 func (p *Predecessor) Release(ctx context.Context) (State, error) {
 	stop := context.AfterFunc(ctx, func() { _ = p.link.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -140,8 +140,8 @@ func (p *Predecessor) Release(ctx context.Context) (State, error) {
 	return *m.State, nil
 }
 
-// Gone reports whether the predecessor has hung up: it has ended, or is about to.
-// It is not to be called while Release is under way.
+// Gone reports whether the predecessor has closed the connection: it has ended, or is
+// about to. Do not call it during Release.
 func (p *Predecessor) Gone() bool {
 	conn, ok := p.link.conn.(syscall.Conn)
 	if !ok {
@@ -160,13 +160,13 @@ func (p *Predecessor) Gone() bool {
 	return n == 0 && err != unix.EAGAIN
 }
 
-// Taken tells the predecessor that new connections do not come to it any more.
+// Taken tells the predecessor that it gets no new connections any more.
 func (p *Predecessor) Taken() error { return p.link.send(message{Kind: kindTaken}) }
 
-// Close ends the connection. A predecessor that was told Taken starts anew then.
+// Close closes the connection. A predecessor that has received Taken then restarts.
 func (p *Predecessor) Close() { _ = p.link.conn.Close() }
 
-// Successor is an agent that asks for the node.
+// Successor is the predecessor's connection to an agent that asks for the node.
 type Successor struct{ link *link }
 
 // Released tells the successor that it may have the node.
@@ -174,15 +174,15 @@ func (s *Successor) Released(last State) error {
 	return s.link.send(message{Kind: kindReleased, State: &last})
 }
 
-// Taken waits until the successor has taken the node. An error: it has ended, or
-// Close was called.
+// Taken waits until the successor has taken the node. It fails if the successor ends or
+// Close is called.
 func (s *Successor) Taken() error {
 	_, err := s.link.receive(kindTaken)
 	return err
 }
 
-// Ended waits until the successor has ended, or Close was called.
+// Ended waits until the successor has ended or Close is called.
 func (s *Successor) Ended() { _, _ = io.Copy(io.Discard, s.link.in) }
 
-// Close hangs up.
+// Close closes the connection.
 func (s *Successor) Close() { _ = s.link.conn.Close() }

@@ -15,23 +15,23 @@ type Server struct {
 	asked chan *Successor
 
 	mu       sync.Mutex
-	expected map[*Successor]bool // those that have come and not asked yet
-	left     chan struct{}       // closed when one of expected has gone
+	expected map[*Successor]bool // connected successors that have not asked for the node yet
+	left     chan struct{}       // closed and replaced when one is removed from expected
 }
 
-// NewServer returns a Server that logs to log which agents come.
+// NewServer returns a Server that logs successors to log.
 func NewServer(log *slog.Logger) *Server {
 	return &Server{log: log, asked: make(chan *Successor), expected: map[*Successor]bool{}, left: make(chan struct{})}
 }
 
-// helloTimeout is for the first message of a new connection.
+// helloTimeout bounds the wait for the first message of a new connection.
 const helloTimeout = 5 * time.Second
 
-// Asked delivers the successor that asks for the node.
+// Asked returns the channel that delivers the successor that asks for the node.
 func (s *Server) Asked() <-chan *Successor { return s.asked }
 
-// Await returns the successor that asks for the node: it waits while one that has
-// connected may still ask, at most for limit. nil: none did.
+// Await returns the successor that asks for the node. It waits, at most for limit, while
+// there is a connected successor that has not asked yet. It returns nil if none asks.
 func (s *Server) Await(limit time.Duration) *Successor {
 	timeout := time.After(limit)
 	for {
@@ -51,8 +51,8 @@ func (s *Server) Await(limit time.Duration) *Successor {
 	}
 }
 
-// Serve accepts successors on ln until ctx ends, and closes ln. A Successor that was
-// delivered outlives it; the connections of the others are closed.
+// Serve accepts successors on ln until ctx ends, and closes ln. The connection of a
+// Successor that was delivered stays open after that; the other connections are closed.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var guests sync.WaitGroup
 	defer guests.Wait()
@@ -68,8 +68,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			return fmt.Errorf("wait for a successor: %w", err)
 		}
-		// A connection counts as a successor's before it says hello: the agent may be
-		// stopped right after a successor has found it.
+		// Count the connection as a successor's before its hello arrives: this agent
+		// may be stopped right after a successor has connected.
 		c := &Successor{newLink(conn)}
 		s.expect(c, true)
 		guests.Go(func() {
@@ -84,7 +84,7 @@ func (s *Server) receive(ctx context.Context, c *Successor) {
 	hangUp := context.AfterFunc(ctx, c.Close)
 	_ = c.link.conn.SetReadDeadline(time.Now().Add(helloTimeout))
 	if _, err := c.link.receive(kindHello); err != nil {
-		c.Close() // not a successor
+		c.Close() // the peer is not a successor
 		hangUp()
 		return
 	}

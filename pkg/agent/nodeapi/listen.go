@@ -1,6 +1,6 @@
-// Package nodeapi serves the node API: it adapts the tap hub and the agent's
-// status and dump to gRPC. There are two doors: the node's unix socket, for
-// programs that may open it (root's), and TCP with mutual TLS, for the controller alone.
+// Package nodeapi serves the node API: it adapts the tap hub and the agent's status and
+// dump to gRPC. It is served on the node's unix socket, which only root may open, and on
+// TCP with mutual TLS, for the controller only.
 package nodeapi
 
 import (
@@ -16,9 +16,9 @@ import (
 // ErrInUse is returned by Listen when an agent already answers on the socket.
 var ErrInUse = errors.New("another agent is running on this node")
 
-// Listen makes the socket at path, readable by its owner only, and replaces a
-// dead one. The directory is made if need be. Closing the listener removes the
-// socket, unless it has been replaced since.
+// Listen makes the socket at path, with access for its owner only. It makes the
+// directory, and replaces a socket on which no agent answers. Closing the listener
+// removes the socket, unless another one has replaced it.
 func Listen(path string) (net.Listener, error) {
 	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		_ = conn.Close()
@@ -28,8 +28,8 @@ func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the socket's directory: %w", err)
 	}
-	// Bind where no other user may look and rename: the socket is never open to
-	// others, not even for the moment before chmod.
+	// Bind in a directory that no other user may open, then rename: otherwise the socket
+	// would be open to other users until chmod.
 	private, err := os.MkdirTemp(dir, ".sock")
 	if err != nil {
 		return nil, fmt.Errorf("make the socket's directory: %w", err)
@@ -69,10 +69,10 @@ type listener struct {
 	info fs.FileInfo
 }
 
-// Addr is the socket's address after the rename.
+// Addr returns the socket's address after the rename.
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
-// Close stops listening and removes the socket if it is still this one.
+// Close closes the listener, and removes the socket if no other one has replaced it.
 func (l *listener) Close() error {
 	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.info) {
 		_ = os.Remove(l.path)

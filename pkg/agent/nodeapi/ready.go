@@ -15,14 +15,14 @@ const (
 	PodLeftOut  = mesh.PodLeftOut
 
 	CertValid   = "valid"
-	CertPending = "pending" // asked for
+	CertPending = "pending" // requested
 	CertExpired = "expired"
-	CertFailed  = "failed" // the last request failed and there is none
+	CertFailed  = "failed" // there is none, and the last request failed
 )
 
-// Judge fills in Ready and NotReady from the facts of st: a snapshot to serve
-// from, programs attached, and a valid certificate for every enrolled pod. What
-// NotReady says already stays.
+// Judge sets Ready and adds to NotReady from the other fields of st. An agent is ready
+// if it has a snapshot, the programs are attached, every enrolled pod has a valid
+// certificate, and NotReady was empty before.
 func Judge(st *agentv1.StatusResponse) {
 	if !st.GetSynced() && st.GetSnapshotVersion() == 0 {
 		st.NotReady = append(st.NotReady, "no state from the controller yet: "+controllerProblem(st.GetController()))

@@ -12,9 +12,9 @@ import (
 	"github.com/underlane/underlane/pkg/listener/crowd"
 )
 
-// ServeTLS serves the controller, and nobody else, on ln until ctx ends. Those who
-// have not shown that they are the controller are bounded: they take neither the
-// descriptors that the pods' traffic needs, nor the controller's turn.
+// ServeTLS serves only the controller, on ln until ctx ends. The number of connections
+// that have not authenticated as the controller is bounded, so that they use up neither
+// the descriptors that the pods' traffic needs nor the controller's share.
 func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, c Credentials) error {
 	strangers := &crowd.Crowd{Total: maxStrangers, Each: maxFromOne}
 	return s.Serve(ctx, strangers.Listen(ln),
@@ -26,8 +26,8 @@ func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, c Credentials) e
 	)
 }
 
-// admitting are credentials that take a connection out of the crowd when its peer
-// has shown whose it is.
+// admitting wraps credentials. When a peer has authenticated, its connection does not
+// count as a stranger's any more.
 type admitting struct {
 	credentials.TransportCredentials
 }

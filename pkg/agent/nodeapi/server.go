@@ -19,9 +19,8 @@ import (
 	"github.com/underlane/underlane/pkg/tap/wire"
 )
 
-// StatusProvider tells the facts of the agent. Ready and NotReady are the
-// server's to fill in (see Judge); the provider may add sentences of its own to
-// NotReady.
+// StatusProvider returns the status of the agent. The server sets Ready and adds to
+// NotReady (see Judge); the provider may put sentences of its own into NotReady.
 type StatusProvider interface {
 	Status(ctx context.Context) *agentv1.StatusResponse
 }
@@ -36,19 +35,20 @@ type Exporter interface {
 	WriteText(w io.Writer) error
 }
 
-// Server implements the node API. Its fields do not change once it serves.
+// Server implements the node API. Its fields must not change while it serves.
 type Server struct {
 	agentv1.UnimplementedNodeServer
 	Hub      *tap.Hub
 	Source   StatusProvider
 	Dumper   Dumper   // nil: Dump is not implemented
-	Exporter Exporter // nil: Metrics is not
-	MaxTaps  int64    // at once; 0 is no limit
+	Exporter Exporter // nil: Metrics is not implemented
+	MaxTaps  int64    // taps at once; 0: no limit
 
 	taps atomic.Int64
 }
 
-// maxBatch bounds one message: a thousand events are well under gRPC's 4 MiB.
+// maxBatch bounds the events in one message. A thousand are well below gRPC's limit of
+// 4 MiB.
 const maxBatch = 1000
 
 // Serve serves on ln until ctx ends, then cuts the streams and closes ln.
@@ -77,7 +77,7 @@ func (s *Server) Tap(r *agentv1.TapRequest, stream grpc.ServerStreamingServer[ag
 	defer cancel()
 	sub := s.Hub.Subscribe(f.Match, int(r.GetBuffer()))
 	defer sub.Close()
-	// The header tells the reader that nothing from now on is missed.
+	// The header tells the reader that the subscription has begun.
 	if err := stream.SendHeader(nil); err != nil {
 		return err
 	}

@@ -15,21 +15,22 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
-// Credentials are what the node API shows and demands on the network. All are
-// asked for at each handshake, so that renewal and rotation need no restart.
+// Credentials are the node's certificate and the trust anchors for the node API on the
+// network. The functions are called at each handshake, so that renewal and rotation need
+// no restart.
 type Credentials struct {
 	Certificate func() (*tls.Certificate, error) // the node's
 	Anchors     func() (*x509.CertPool, error)   // of the mesh
 	TrustDomain string
 }
 
-// controllerPath is that of the only SPIFFE ID that may call.
+// controllerPath is the path of the only SPIFFE ID that may call.
 const controllerPath = "/controller"
 
-// TLS is the server's configuration: TLS 1.3, and a client certificate of the
-// mesh's CA for spiffe://<trust-domain>/controller. Pods and other nodes have
-// certificates of that CA too, with names of their own: they are refused like
-// anybody else. Sessions are not resumed, so each connection is checked.
+// TLS returns the server's configuration. It requires TLS 1.3 and a client certificate
+// of the mesh's CA for spiffe://<trust-domain>/controller. Pods and other nodes have
+// certificates of the same CA with other names, and are refused. Sessions are not
+// resumed, so that the certificate is checked for each connection.
 func (c Credentials) TLS() *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
@@ -63,8 +64,8 @@ func (c Credentials) verify(cs tls.ConnectionState) error {
 	return nil
 }
 
-// untilExpiry ends with the certificate that the caller came with, if it came
-// with one: a stream must not outlive it.
+// untilExpiry returns a context that ends when the caller's certificate expires, if the
+// caller has one. A stream must not last longer than the certificate.
 func untilExpiry(ctx context.Context) (context.Context, context.CancelFunc) {
 	if p, ok := peer.FromContext(ctx); ok {
 		if info, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(info.State.PeerCertificates) > 0 {
@@ -74,10 +75,10 @@ func untilExpiry(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, func() {}
 }
 
-// Bounds of what may come from the network.
+// Limits for connections from the network.
 const (
 	maxStrangers     = 128 // connections in their handshake
 	maxFromOne       = 32  // of these from one address
 	handshakeTimeout = 5 * time.Second
-	maxConnAge       = time.Hour // then the next call shakes hands anew: a removed anchor, an expired certificate
+	maxConnAge       = time.Hour // the next call then has a new handshake, which checks anchors and certificate again
 )

@@ -1,5 +1,5 @@
-// Package nri hears from the container runtime, by its Node Resource Interface,
-// of pods before their first container starts.
+// Package nri is a plugin of the container runtime's Node Resource Interface. The runtime
+// calls it for each pod before the pod's first container starts.
 package nri
 
 import (
@@ -21,43 +21,42 @@ import (
 // DefaultSocket is where containerd and CRI-O listen for plugins.
 const DefaultSocket = "/var/run/nri/nri.sock"
 
-// Sandbox is what a pod's containers run in: it has the network namespace and the
+// Sandbox is the environment of a pod's containers. It has the network namespace and the
 // addresses.
 type Sandbox struct {
 	UID, Namespace, Name string
 	Labels, Annotations  map[string]string // of the pod
-	Netns                string            // path, as the host sees it; "" on the host's network
-	PID                  uint32            // of a process in it; 0: not known
-	Addrs                []netip.Addr      // as far as the runtime tells
+	Netns                string            // path on the host; "" if the pod is on the host's network
+	PID                  uint32            // of a process in the sandbox; 0: not known
+	Addrs                []netip.Addr      // may be empty: not every runtime sends them
 }
 
-// Outcome is what became of a new sandbox.
+// Outcome is the result of the call for a new sandbox.
 type Outcome string
 
 // Outcomes.
 const (
-	Enrolled  Outcome = "enrolled"  // before its first container
-	Unlabeled Outcome = "unlabeled" // not a pod of the mesh
-	Late      Outcome = "late"      // it was not known in time whether it is
-	Failed    Outcome = "failed"    // is tried again without the runtime
+	Enrolled  Outcome = "enrolled"  // the pod was enrolled before its first container started
+	Unlabeled Outcome = "unlabeled" // the pod does not belong to the mesh
+	Late      Outcome = "late"      // the agent did not learn in time whether it belongs to the mesh
+	Failed    Outcome = "failed"    // the enrolment failed; the agent tries again after the pod has started
 )
 
-// Outcomes are all of them.
+// Outcomes are all outcomes.
 var Outcomes = []Outcome{Enrolled, Unlabeled, Late, Failed}
 
-// Handler is told of pods.
+// Handler receives the runtime's calls.
 type Handler interface {
-	// RunSandbox is called when a pod has its network. The pod starts when it
-	// has returned, and it must before ctx ends.
+	// RunSandbox is called when a pod's network is set up. The pod's containers start
+	// after it has returned. It must return before ctx ends.
 	RunSandbox(ctx context.Context, s Sandbox)
-	// StopSandbox is called when a sandbox's containers have ended and its network
-	// is about to be removed. It may be called again later, also when there is
-	// another sandbox for the same pod: the kubelet stops sandboxes once more before
-	// it removes them.
+	// StopSandbox is called when a sandbox's containers have ended and its network is
+	// about to be removed. It may be called again later, even if the pod has another
+	// sandbox by then: the kubelet stops a sandbox again before it removes it.
 	StopSandbox(s Sandbox)
 }
 
-// Plugin keeps connected to the runtime.
+// Plugin is the connection to the runtime.
 type Plugin struct {
 	Socket  string
 	Handler Handler
@@ -67,7 +66,7 @@ type Plugin struct {
 	status Status
 }
 
-// Status is how the connection is.
+// Status is the state of the connection.
 type Status struct {
 	Connected  bool
 	Runtime    string // name and version; "" before the first connection
@@ -76,7 +75,7 @@ type Status struct {
 	Reconnects uint64 // connections that were lost
 }
 
-// Status returns how the connection is.
+// Status returns the state of the connection.
 func (p *Plugin) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,15 +83,15 @@ func (p *Plugin) Status() Status {
 }
 
 const (
-	// ourTime is the longest that a pod's start is held up. The runtime drops a
-	// plugin that takes longer than its limit, 2 s unless configured.
+	// ourTime is the longest time by which the plugin delays a pod's start. The runtime
+	// disconnects a plugin that takes longer than the runtime's limit, by default 2 s.
 	ourTime  = 1500 * time.Millisecond
 	firstTry = 50 * time.Millisecond
 	lastTry  = 5 * time.Second
 )
 
-// Run keeps connected to the runtime until ctx ends. A runtime without the interface
-// is no failure: it may get it later.
+// Run connects to the runtime, and again when the connection ends, until ctx ends. It
+// does not fail if the runtime does not have the interface: that may change.
 func (p *Plugin) Run(ctx context.Context) error {
 	wait := firstTry
 	for {
@@ -113,7 +112,7 @@ func (p *Plugin) Run(ctx context.Context) error {
 	}
 }
 
-// lost records why there is no connection, and logs a cause that is new.
+// lost records why there is no connection, and logs the cause if it has changed.
 func (p *Plugin) lost(was bool, err error) {
 	text := "the runtime ended the connection"
 	switch {
@@ -137,7 +136,7 @@ func (p *Plugin) lost(was bool, err error) {
 	}
 }
 
-// connect serves one connection to its end. connected: it was set up.
+// connect serves one connection to its end. connected reports whether it was set up.
 func (p *Plugin) connect(ctx context.Context) (connected bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -158,8 +157,8 @@ func (p *Plugin) connect(ctx context.Context) (connected bool, err error) {
 	select {
 	case err = <-done:
 	case <-ctx.Done():
-		// The stub waits for a runtime that went away while it was being set up,
-		// for ever: then its goroutine is left behind.
+		// If the runtime went away during the setup, the stub waits for ever: its
+		// goroutine is then abandoned.
 		_ = conn.Close()
 		select {
 		case err = <-done:
@@ -169,7 +168,7 @@ func (p *Plugin) connect(ctx context.Context) (connected bool, err error) {
 	return session.configured(), err
 }
 
-// watched tells when a connection is broken.
+// watched calls broken when a read from the connection fails.
 type watched struct {
 	net.Conn
 	broken func()
@@ -204,11 +203,11 @@ func (s *session) Configure(_ context.Context, _, runtime, version string) (api.
 	s.plugin.status.Runtime, s.plugin.status.Since = runtime+" "+version, time.Now()
 	s.plugin.mu.Unlock()
 	s.plugin.Log.Info("connected to the container runtime (NRI)", "runtime", runtime, "version", version)
-	return 0, nil // what there are methods for
+	return 0, nil // 0: the stub subscribes to the events that session has methods for
 }
 
-// RunPodSandbox implements stub.RunPodInterface. It never fails: a pod starts also if
-// it cannot be enrolled.
+// RunPodSandbox implements stub.RunPodInterface. It never fails, so that a pod starts
+// even if it cannot be enrolled.
 func (s *session) RunPodSandbox(ctx context.Context, pod *api.PodSandbox) error {
 	ctx, cancel := context.WithTimeout(ctx, min(ourTime, s.stub.RequestTimeout()*3/4))
 	defer cancel()
@@ -240,7 +239,7 @@ func sandboxOf(pod *api.PodSandbox) Sandbox {
 	return out
 }
 
-// logger is the stub's log: all of it is detail to us.
+// logger writes the stub's log messages at level debug.
 type logger struct{ log *slog.Logger }
 
 var _ nrilog.Logger = logger{}
