@@ -2,7 +2,6 @@ package interop
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -39,23 +38,8 @@ spec:
 `, p.name, p.node, strings.Join(p.argv, `", "`), p.ports)
 	}
 	l := lab.Up(t, lab.Options{}, b.String())
-	l.Eventually(patience, func() error {
-		for _, node := range []string{"node-1", "node-2"} {
-			out := l.TryAgent(node, "status").Stdout
-			for _, name := range map[string][]string{"node-1": {"client", "near"}, "node-2": {"far"}}[node] {
-				if !enrolled(out, name) {
-					return fmt.Errorf("the pod %s is not enrolled yet:\n%s", name, out)
-				}
-			}
-		}
-		return nil
-	})
+	l.WaitEnrolled(patience, "client", "near", "far")
 	return l
-}
-
-// enrolled reports whether `agent status` shows a pod as enrolled.
-func enrolled(status, pod string) bool {
-	return regexp.MustCompile(`(?m)^default\s+` + pod + `\s+\S+\s+enrolled\b`).MatchString(status)
 }
 
 // paths has the two cases of a request: to a pod on another node and on the same

@@ -20,7 +20,7 @@ import (
 
 // TestPrograms runs every row without a mesh and with it.
 func TestPrograms(t *testing.T) {
-	bare, meshed := upSide(t, false), upSide(t, true)
+	bare, meshed := upSides(t)
 	for i := range rows {
 		t.Run(rows[i].name, func(t *testing.T) { testRow(t, &rows[i], bare, meshed) })
 	}
@@ -46,7 +46,7 @@ func testRow(t *testing.T, r *row, bare, meshed *side) {
 		}
 	}
 	startServers(t, r, []*side{bare, meshed}, base, dir)
-	before, served := meshed.carried(t), map[string]bool{}
+	before, served := meshed.Carried(), map[string]bool{}
 	for i := range r.cases {
 		c := &r.cases[i]
 		t.Run(c.name, func(t *testing.T) {
@@ -162,7 +162,7 @@ func one(c *testCase, w way, s *side, base []string, own string) (outcome, error
 		urlHost = "[" + urlHost + "]"
 	}
 	vars := append(base[:len(base):len(base)], "OWN="+own, "HOST="+addr.String(), "URLHOST="+urlHost, "SERVER="+w.server)
-	o, err := runClient(script(s.lab.PodCommand("client", "sh", "-euc", c.client), vars...), cmp.Or(c.limit, time.Minute))
+	o, err := runClient(script(s.PodCommand("client", "sh", "-euc", c.client), vars...), cmp.Or(c.limit, time.Minute))
 	o.output = mask(strings.ReplaceAll(o.output, own, "OWN"), c.masks, s, filepath.Dir(own))
 	return o, err
 }
@@ -171,7 +171,7 @@ func one(c *testCase, w way, s *side, base []string, own string) (outcome, error
 func mask(out string, masks []string, s *side, dir string) string {
 	out = strings.ReplaceAll(out, dir, "DIR")
 	for _, pod := range []string{"client", "near", "far"} {
-		for _, addr := range s.addrs[pod] {
+		for _, addr := range s.Addrs[pod] {
 			out = regexp.MustCompile(`\b`+regexp.QuoteMeta(addr.String())+`\b`).ReplaceAllString(out, strings.ToUpper(pod))
 		}
 	}

@@ -79,7 +79,7 @@ func startServer(s *side, r *row, pod string, vars []string, dir string) (*serve
 		return nil, err
 	}
 	defer log.Close()
-	cmd := script(s.lab.PodCommand(pod, "sh", "-euc", r.server), vars...)
+	cmd := script(s.PodCommand(pod, "sh", "-euc", r.server), vars...)
 	cmd.Stdout, cmd.Stderr = log, log
 	srv := &server{cmd: cmd, log: log.Name(), done: make(chan struct{})}
 	if err := cmd.Start(); err != nil {
@@ -124,7 +124,7 @@ func notReady(s *side, r *row, pod string, vars []string) error {
 	if r.ready == "" {
 		return nil
 	}
-	o, err := runClient(script(s.lab.PodCommand(pod, "sh", "-euc", r.ready), vars...), patience)
+	o, err := runClient(script(s.PodCommand(pod, "sh", "-euc", r.ready), vars...), patience)
 	if err == nil && o.code != 0 {
 		err = errors.New(o.String())
 	}
@@ -158,7 +158,7 @@ func startServers(t *testing.T, r *row, sides []*side, base []string, dir string
 	servers, failed := map[string]*server{}, map[string]error{}
 	for _, s := range sides {
 		for _, pod := range []string{"near", "far"} {
-			name := s.name + "-" + pod
+			name := s.String() + "-" + pod
 			own := emptyDir(t, dir, name)
 			logs := emptyDir(t, dir, name+"-log")
 			wg.Go(func() {

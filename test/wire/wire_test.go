@@ -19,15 +19,15 @@ import (
 
 // TestWire plays every row without a mesh and with it.
 func TestWire(t *testing.T) {
-	sides := map[bool]*side{false: upSide(t, false), true: upSide(t, true)}
-	t.Cleanup(func() { sides[true].checkCarried(t) })
+	bare, meshed := upSides(t)
+	t.Cleanup(func() { meshed.checkCarried(t) })
 	for i := range rows {
 		for _, w := range ways {
 			if r := &rows[i]; !w.v6 || r.row.v6 {
 				t.Run(r.name+"/"+w.name, func(t *testing.T) {
 					firsts.Add(1)
 					t.Parallel()
-					compare(t, r, w, sides[false], sides[true])
+					compare(t, r, w, bare, meshed)
 				})
 			}
 		}
