@@ -13,11 +13,14 @@ import (
 	"strconv"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
-	"k8s.io/client-go/kubernetes/scheme"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -70,11 +73,15 @@ func Read(paths ...string) ([]File, error) {
 	return files, nil
 }
 
-// kinds has the types of Kubernetes and of the Gateway API.
+// kinds has the API groups of the kinds that check knows. client-go's scheme would
+// have all groups of Kubernetes: fifty packages that the demo would compile for it.
 var kinds = func() *runtime.Scheme {
 	s := runtime.NewScheme()
-	utilruntime.Must(scheme.AddToScheme(s)) // fails only for conflicting types
-	utilruntime.Must(gatewayv1.Install(s))
+	for _, add := range []func(*runtime.Scheme) error{
+		appsv1.AddToScheme, corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, gatewayv1.Install,
+	} {
+		utilruntime.Must(add(s)) // fails only for types that contradict each other
+	}
 	return s
 }()
 
