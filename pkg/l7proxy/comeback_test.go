@@ -145,7 +145,7 @@ func TestAbsenceEnds(t *testing.T) {
 func TestWhatEjects(t *testing.T) {
 	for why, want := range map[mesh.Reason]uint64{
 		mesh.ReasonClientReset: 0, mesh.ReasonBadRequest: 0, mesh.ReasonNoCertificate: 0, mesh.ReasonOverload: 0,
-		mesh.ReasonUpstreamReset: 0, mesh.ReasonTimeout: 0, mesh.ReasonBadResponse: 0,
+		mesh.ReasonUpstreamReset: 0, mesh.ReasonTimeout: 0, mesh.ReasonBadResponse: 0, mesh.ReasonResponseHeader: 0,
 		mesh.ReasonConnectRefused: 1, mesh.ReasonConnectFailed: 1, mesh.ReasonTLSIdentity: 1,
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -333,12 +333,15 @@ func TestH1BadChunkLater(t *testing.T) {
 func TestH1BadResponses(t *testing.T) {
 	for response, want := range map[string]mesh.Reason{
 		"nonsense\r\n\r\n": mesh.ReasonBadResponse,
-		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab":      mesh.ReasonBadResponse,
-		"HTTP/1.1 200 OK\r\nContent-Le":                                            mesh.ReasonUpstreamReset,
-		"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc":                         mesh.ReasonUpstreamReset,
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n":        mesh.ReasonUpstreamReset,
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n": mesh.ReasonBadResponse,
-		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 70_000) + "\r\n\r\n":        mesh.ReasonBadResponse,
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab":                                                  mesh.ReasonBadResponse,
+		"HTTP/1.1 200 OK\r\nContent-Le":                                                                                        mesh.ReasonUpstreamReset,
+		"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc":                                                                     mesh.ReasonUpstreamReset,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n":                                                    mesh.ReasonUpstreamReset,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n":                                             mesh.ReasonBadResponse,
+		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 70_000) + "\r\n\r\n":                                                    mesh.ReasonResponseHeader,
+		"HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 300) + "\r\n":                                                       mesh.ReasonResponseHeader,
+		"HTTP/1.1 103 Early Hints\r\n" + strings.Repeat("X: y\r\n", 300) + "\r\n":                                              mesh.ReasonResponseHeader,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: " + strings.Repeat("y", 20_000) + "\r\n\r\n": mesh.ReasonResponseHeader,
 	} {
 		t.Run(response[:min(60, len(response))], func(t *testing.T) {
 			e, b := newEnv(t), newBackend(t)

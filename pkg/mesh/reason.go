@@ -23,6 +23,7 @@ const (
 	ReasonUpstreamReset         // the server closed or reset the connection before its response was complete
 	ReasonClientReset           // the client went away before the response was complete
 	ReasonHeaderTooLarge        // the header section is over the limit
+	ReasonResponseHeader        // the response's header section is over the limit
 	ReasonOverload              // a limit of the proxy was reached
 	ReasonNoDestination         // the connection's original destination is not known
 	ReasonTimeout               // a time limit expired
@@ -69,6 +70,7 @@ var reasonTable = [NumReasons]reasonRow{
 	ReasonUpstreamReset:  {"upstream-reset", 502, 14, "the server closed the connection before its response was complete"},
 	ReasonClientReset:    {"client-reset", 0, 0, "the client went away before the response was complete"},
 	ReasonHeaderTooLarge: {"header-too-large", 431, 8, "the header section is over the limit"},
+	ReasonResponseHeader: {"response-header-too-large", 502, 8, "the response's header section is over the limit"},
 	ReasonOverload:       {"overload", 503, 8, "a limit of the proxy was reached"},
 	ReasonNoDestination:  {"no-destination", 0, 0, "the original destination is not known: the connection was made to the proxy's own port"},
 	ReasonTimeout:        {"timeout", 504, 4, "a time limit passed"},

@@ -97,7 +97,7 @@ func resultOf(why mesh.Reason) balance.Result {
 	switch {
 	case upstream.TriesNextEndpoint(why):
 		return balance.Unreachable
-	case why == mesh.ReasonUpstreamReset, why == mesh.ReasonBadResponse, why == mesh.ReasonTimeout:
+	case why == mesh.ReasonUpstreamReset, why == mesh.ReasonBadResponse, why == mesh.ReasonResponseHeader, why == mesh.ReasonTimeout:
 		return balance.Failure
 	}
 	return balance.Unknown // the client's doing, or our own

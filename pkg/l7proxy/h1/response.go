@@ -144,7 +144,7 @@ func (d *session) readResponse(h *head, kind http1.Kind) {
 		if len(up.In) > 0 {
 			n, err := http1.ParseResponse(up.In, &d.resp, kind)
 			if err != nil {
-				h.reason = mesh.ReasonBadResponse
+				h.reason = badResponse(err)
 				return
 			}
 			if n > 0 && !d.resp.Interim() {
@@ -233,9 +233,17 @@ func (d *session) responseBody(up *appConn, body *http1.Body) mesh.Reason {
 		up.In = up.In[n:]
 	}
 	if err != nil {
-		return mesh.ReasonBadResponse
+		return badResponse(err)
 	}
 	return mesh.ReasonNone
+}
+
+// badResponse is the reason why http1 refuses a response.
+func badResponse(err error) mesh.Reason {
+	if errors.Is(err, http1.ErrHeaderTooLarge) {
+		return mesh.ReasonResponseHeader
+	}
+	return mesh.ReasonBadResponse
 }
 
 // tunnel carries what follows a 101 response, or a 2xx one to CONNECT: bytes

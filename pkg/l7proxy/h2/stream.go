@@ -243,7 +243,7 @@ func (st *stream) forwardHead(fields []http2.Field, status int, end bool, b *h2c
 	case errors.Is(err, http2.ErrStreamClosed):
 		return // the client cancelled it: clientGone is on its way
 	case err != nil: // over the limit that the client set
-		st.cut(mesh.ReasonBadResponse, http2.InternalError, http2.Cancel, b)
+		st.cut(mesh.ReasonResponseHeader, http2.InternalError, http2.Cancel, b)
 		return
 	}
 	if end {
@@ -303,6 +303,8 @@ func (st *stream) ServerReset(u *upstream.HTTP2Conn, ev *http2.Event, b *h2conn.
 		st.afterwards, st.afterCode = true, ev.Code
 		st.settle(b)
 	case ev.Retryable && (st.resendRefused(b) || st.retry(retry.Attempt{Cause: retry.Unsent}, b)):
+	case ev.TooLarge:
+		st.failAfter(mesh.ReasonResponseHeader, b)
 	case ev.Local:
 		st.failAfter(mesh.ReasonBadResponse, b)
 	case st.broken(mesh.ReasonUpstreamReset, b):
