@@ -21,10 +21,6 @@ var differences = []difference{
 		why: "A server that closes without an answer is told to an HTTP client by 502 (docs/reference/reasons.md).",
 	},
 	{
-		testCase: "mosquitto/paho-websockets", ways: []string{"same-node-IPv6", "cross-node-IPv6"}, bare: "connected Success", meshed: "WebSocket handshake error",
-		why: "For an IPv6 address paho sends a Host without brackets; that is no authority, and refused (docs/reference/http.md).",
-	},
-	{
 		testCase: "node/http-abort", bare: `"ECONNRESET",4,false`,
 		why: "A response that its server cuts off with FIN ends in a reset, which clients cannot take for its end.",
 	},

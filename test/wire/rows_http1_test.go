@@ -65,6 +65,9 @@ var http1Rows = []row{
 	{"http1/space/chunk-size-padded", `send $get; recv "0\r\n\r\n"`, `recv head; send $head-te "2  \r\nok\r\n0\r\n\r\n"`, short},
 	{"http1/space/chunk-size-zeros", `send $get; recv "\r\n000\r\n\r\n"`, `recv head; send $head-te "0002\r\nok\r\n000\r\n\r\n"`, short},
 
+	{"http1/host/ipv6", `send "GET / HTTP/1.1\r\nHost: fd00::1\r\n\r\n"; recv "ok"`, `recv head; send $ok`, options{}},
+	{"http1/host/ipv6-port", `send "GET / HTTP/1.1\r\nHost: fd00::1:8080\r\n\r\n"; recv "ok"`, `recv head; send $ok`, options{}},
+
 	bodyless("http1/large/head-60k", "200 OK", "Content-Length: 0\r\nX-Big: "+strings.Repeat("a", 60<<10)+"\r\n"),
 	bodyless("http1/large/head-70k", "200 OK", "Content-Length: 0\r\nX-Big: "+strings.Repeat("a", 70<<10)+"\r\n"),
 	bodyless("http1/large/200-fields", "200 OK", "Content-Length: 0\r\n"+strings.Repeat("Set-Cookie: a=b\r\n", 200)),

@@ -132,7 +132,7 @@ func (h *Head) learn(f *field) error {
 		if h.hasHost {
 			return syntax(at, "more than one Host field")
 		}
-		if len(value) > 0 && !validAuthority(value, false) {
+		if len(value) > 0 && !validAuthority(value, false) && !bareAddress(value) {
 			return syntax(at, "Host is not a host and port")
 		}
 		h.host, h.hasHost = f.value, true

@@ -69,6 +69,7 @@ var headSeeds = []string{
 	"HTTP/1.1 200 OK\r\nContent-Length \t: 3\r\nX : y\r\n\r\nabcd",
 	"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\nabcde", "HTTP/1.1 103 E\r\nTransfer-Encoding: chunked\r\n\r\nHTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n",
 	"GET / HTTP/1.2\r\nHost: a\r\n\r\n", "HTTP/1.9 200 OK\r\nContent-Length: 1\r\n\r\na",
+	"GET / HTTP/1.1\r\nHost: fd00::1:80\r\n\r\n",
 	typicalRequest, typicalResponse,
 }
 

@@ -60,6 +60,7 @@ func TestParseRequest(t *testing.T) {
 		{"absolute target without path", "GET http://[::1] HTTP/1.1\r\nHost: [::1]\r\n\r\n", seen{Method: "GET", Target: "http://[::1]", Authority: "[::1]", Minor: 1, KeepAlive: true}},
 		{"asterisk", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", seen{Method: "OPTIONS", Target: "*", Path: "*", Authority: "a", Minor: 1, KeepAlive: true}},
 		{"CONNECT", "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", seen{Method: "CONNECT", Target: "a:443", Authority: "a:443", Minor: 1, KeepAlive: true, Kind: KindCONNECT}},
+		{"IPv6 address without brackets", "GET / HTTP/1.1\r\nHost: fd00::1:8080\r\n\r\n", seen{Method: "GET", Target: "/", Path: "/", Authority: "fd00::1:8080", Minor: 1, KeepAlive: true}},
 		{"HEAD", "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", seen{Method: "HEAD", Target: "/", Path: "/", Authority: "a", Minor: 1, KeepAlive: true, Kind: KindHEAD}},
 		{"length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n", seen{Method: "POST", Target: "/", Path: "/", Authority: "a", Minor: 1, KeepAlive: true, Body: BodyLength}},
 		{"length nought", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", seen{Method: "POST", Target: "/", Path: "/", Authority: "a", Minor: 1, KeepAlive: true}},

@@ -1,6 +1,9 @@
 package http1
 
-import "bytes"
+import (
+	"bytes"
+	"net/netip"
+)
 
 // parseTarget parses the request target according to its form (RFC 9112 §3.2).
 func (h *Head) parseTarget() error {
@@ -84,4 +87,23 @@ func validAuthority(b []byte, needPort bool) bool {
 	}
 	digits := port[1:]
 	return port[0] == ':' && indexNot(digits, cDigit) < 0 && len(digits) <= 5 && (len(digits) > 0 || !needPort)
+}
+
+// bareAddress reports whether a value of Host is an IPv6 address without brackets, with
+// or without a port. Some clients (paho) send [fd00::1]:8080 as fd00::1:8080. RFC 3986 does
+// not allow it, but most servers accept it, so the server decides. Whether the last number
+// is a port is ambiguous, but the proxy does not need to know: no hostname of a route
+// matches, and a target is not read so (CONNECT, absolute form). No parser can find the
+// end of a field or of a message in it.
+func bareAddress(b []byte) bool {
+	if bytes.Count(b, []byte(":")) < 2 {
+		return false
+	}
+	if ip, err := netip.ParseAddr(string(b)); err == nil {
+		return ip.Zone() == ""
+	}
+	i := bytes.LastIndexByte(b, ':')
+	ip, err := netip.ParseAddr(string(b[:i]))
+	port := b[i+1:]
+	return err == nil && ip.Is6() && ip.Zone() == "" && len(port) > 0 && len(port) <= 5 && indexNot(port, cDigit) < 0
 }

@@ -125,3 +125,53 @@ func TestMinorVersions(t *testing.T) {
 		})
 	}
 }
+
+// TestHostWithoutBrackets: an IPv6 address without brackets is accepted as the value of
+// Host, with or without a port, and forwarded unchanged. As a target it is refused.
+func TestHostWithoutBrackets(t *testing.T) {
+	for host, accepted := range map[string]bool{
+		"::1:8080":             true,
+		"::1":                  true,
+		"::":                   true,
+		"fd00::7:443":          true,
+		"1:2:3:4:5:6:7:8":      true,
+		"1:2:3:4:5:6:7:8:80":   true,
+		"::ffff:10.0.0.1:80":   true,
+		"FE80::A:80":           true,
+		"a:80:80":              false,
+		"10.0.0.1:80:80":       false,
+		"::1:":                 false,
+		"::1:123456":           false,
+		"::1:8x":               false,
+		"::g:80":               false,
+		":::":                  false,
+		"1:2:3:4:5:6:7:8:9:80": false,
+		"fe80::1%eth0":         false,
+		"fe80::1%eth0:80":      false,
+		"u@::1:80":             false,
+		"::1:80/x":             false,
+		"::1:80,a":             false,
+		"::1]:80":              false,
+		"::1 :80":              false,
+	} {
+		t.Run(host, func(t *testing.T) {
+			in := "GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n"
+			var h Head
+			n, err := ParseRequest([]byte(in), &h)
+			if got := err == nil && n == len(in); got != accepted {
+				t.Errorf("ParseRequest(%q) = %d, %v; want accepted %v", in, n, err, accepted)
+			}
+			if accepted {
+				if out := string(AppendRequestHead(nil, &h, &Edits{})); out != in || string(h.Authority()) != host {
+					t.Errorf("forwarded as %q with authority %q, want %q with %q", out, h.Authority(), in, host)
+				}
+			}
+			for _, line := range []string{"GET http://" + host + "/", "CONNECT " + host} {
+				in := line + " HTTP/1.1\r\nHost: a\r\n\r\n"
+				if n, err := ParseRequest([]byte(in), new(Head)); err == nil {
+					t.Errorf("ParseRequest(%q) = %d, want a syntax error", in, n)
+				}
+			}
+		})
+	}
+}
