@@ -27,14 +27,17 @@ type pump struct {
 func (d *session) startPump(up *appConn) *pump {
 	p := &pump{d: d, server: up, keep: d.retry.keep, done: make(chan struct{})}
 	go func() {
-		defer close(p.done)
 		p.reason = p.run(&d.body)
-		switch {
-		case p.reason == mesh.ReasonNone && d.body.Done():
+		if p.reason == mesh.ReasonNone && d.body.Done() {
 			d.sent()
+		}
+		// The end of the pump is seen before the endpoint's answer to what follows. With a
+		// reason the endpoint's connection is not used again.
+		close(p.done)
+		switch {
 		case p.ended:
 			// The client may wait for an answer to what it has sent: the endpoint decides.
-			// It sees that the body is not whole, and its connection is not used again.
+			// It sees that the body is not whole.
 			_ = p.server.CloseWrite()
 		case p.reason == mesh.ReasonClientReset, p.reason == mesh.ReasonBadRequest:
 			_ = p.server.Reset() // the endpoint would wait for the rest for ever
