@@ -1,8 +1,8 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Outbound capture: a connect() of an enrolled pod is sent to the agent's
- * listener inside the pod's own namespace; where the application wanted to go
- * stays with the socket. sockops.c files it for the agent. */
+/* Outbound capture: these programs rewrite a connect() of an enrolled pod to the
+ * agent's listener in the pod's own namespace. They keep the original destination
+ * with the socket, and sockops.c writes it into a map for the agent. */
 
 enum verdict { REFUSE = 0, PASS = 1 };
 
@@ -29,15 +29,15 @@ static __always_inline void report_refused(const struct address *dst, __u16 port
 	event_end(e);
 }
 
-/* Returns 1 when the connection is to be rewritten to the agent's listener on
- * the loopback address of dst's family; otherwise *verdict stands. */
+/* Returns 1 if the caller has to rewrite the connection to the agent's listener on
+ * the loopback address of dst's family. Otherwise *verdict is the result. */
 static __always_inline int capture(struct bpf_sock_addr *ctx, const struct address *dst, enum verdict *verdict,
 				   __u16 *listener_port, enum captured *how)
 {
 	*verdict = PASS;
 	if (ctx->type != SOCK_STREAM || !ctx->sk)
 		return 0;
-	/* A socket may connect again after a failure: what it has stored is old. */
+	/* A socket may connect again after a failure: its stored data is then old. */
 	struct socket_info *info = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
 	if (info)
 		info->captured = NOT_CAPTURED;
@@ -49,7 +49,7 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct addre
 	if (st && st->mark && ctx->sk->mark == st->mark)
 		return 0; /* the agent's own socket */
 	if (is_loopback(dst) || is_unspecified(dst) || same_addr(dst, &pod->addr4) || same_addr(dst, &pod->addr6))
-		return 0; /* to the pod itself */
+		return 0; /* the destination is the pod itself */
 	if (is_link_local6(dst)) {
 		count(COUNT_PASSED_LINK_LOCAL);
 		return 0;
@@ -89,8 +89,8 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct addre
 		*verdict = REFUSE;
 		return 0;
 	}
-	/* The port again, after its listener: the agent files it before it publishes
-	 * the listener, and what was read above may be from before both. */
+	/* Read the port again after the listener. The agent writes the port before it
+	 * publishes the listener, and the port above may be older than both. */
 	pod = bpf_map_lookup_elem(&pods, &cookie);
 	*listener_port = !pod ? 0 : v4 ? pod->outbound_port4 : pod->outbound_port6;
 	if (!*listener_port)
@@ -123,7 +123,8 @@ int connect4(struct bpf_sock_addr *ctx)
 	return verdict;
 }
 
-/* A v4-mapped destination runs only this hook, and keeps its family. */
+/* For a v4-mapped destination the kernel calls only this hook. The rewritten
+ * destination is v4-mapped too. */
 SEC("cgroup/connect6")
 int connect6(struct bpf_sock_addr *ctx)
 {

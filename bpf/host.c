@@ -1,13 +1,14 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The node's own processes, the kubelet first of all, reach pods past the agent:
- * a probe asks the application, and needs no identity. An address of the node
- * does not tell: what came in at a NodePort has it too, and so have pods on the
- * host's network. So the connection is filed while the process that makes it is
- * at hand, and its first packet is known by that at the pod. */
+/* Connections of the node's own processes, above all of the kubelet, do not go
+ * through the agent: a kubelet probe tests the application and needs no identity.
+ * The node's address does not identify these processes, because connections through
+ * a NodePort and pods on the host's network have it too. So the connection is written
+ * into a map when a process makes it, and sk_lookup recognises its SYN at the pod by
+ * the map. */
 
 #define MAX_CGROUP_DEPTH 16
-#define FLOW_LIFETIME_NS 10000000000ULL /* of a SYN and its repetitions */
+#define FLOW_LIFETIME_NS 10000000000ULL /* time for a SYN and its retransmissions */
 
 struct kernfs_node {
 	struct kernfs_node *__parent; /* since Linux 6.15 */
@@ -35,7 +36,7 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *kn)
 }
 
 /* The kubelet puts every pod below a cgroup kubepods, kubepods.slice, or
- * kubelet-kubepods.slice. One too deep to tell counts as a pod's. */
+ * kubelet-kubepods.slice. A cgroup deeper than MAX_CGROUP_DEPTH counts as a pod's. */
 static __always_inline int in_pod_cgroup(const struct agent_state *st)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -52,7 +53,7 @@ static __always_inline int in_pod_cgroup(const struct agent_state *st)
 	return 1;
 }
 
-/* In the process that connects, before its SYN leaves. */
+/* Runs in the process that connects, before its SYN leaves. */
 static __always_inline void file_host_flow(struct bpf_sock_ops *ctx, __u64 cookie)
 {
 	struct agent_state *st = agent_state();
@@ -60,7 +61,8 @@ static __always_inline void file_host_flow(struct bpf_sock_ops *ctx, __u64 cooki
 		return;
 	struct flow_key key = { .client_port = ctx->local_port, .server_port = remote_port(ctx) };
 	remote_addr(ctx, &key.server);
-	/* To any address: a pod may have some that the cluster does not know. */
+	/* Any destination may be a pod's: a pod can have addresses that the cluster does
+	 * not know. */
 	if (is_loopback(&key.server) || in_pod_cgroup(st))
 		return;
 	local_addr(ctx, &key.client);
@@ -70,7 +72,7 @@ static __always_inline void file_host_flow(struct bpf_sock_ops *ctx, __u64 cooki
 		count(COUNT_HOST_FLOW_FAILED);
 }
 
-/* At the pod. */
+/* Runs in the pod's sk_lookup program. */
 static __always_inline int is_host_flow(const struct address *client, __u16 client_port, const struct address *server,
 					__u16 server_port)
 {

@@ -1,9 +1,9 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A pod that connects from one of its addresses to another one of its own talks
- * to itself. Its SYN is delivered by loopback but counts as come in at the
- * interface that has the address, so that sk_lookup cannot tell it from one that
- * came from outside: it is filed here, by the client's side. */
+/* A pod can connect from one of its own addresses to another one. The loopback device
+ * delivers the SYN of such a connection, but for the kernel it has arrived at the
+ * interface that has the address. So sk_lookup cannot distinguish it from a SYN from
+ * outside, and the client's side writes the connection into a map here. */
 
 struct net_device {
 	int ifindex;
@@ -13,8 +13,8 @@ struct dst_entry {
 	struct net_device *dev;
 } __attribute__((preserve_access_index));
 
-/* Before the SYN of a connection leaves that a socket in an enrolled pod makes.
- * Its route is known by then: that to an address of the namespace leads to lo. */
+/* Runs before the SYN of a connection leaves that a socket in an enrolled pod makes.
+ * The route is known then, and to an address of the namespace it goes over lo. */
 static __always_inline void file_inner_flow(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __u64 cookie)
 {
 	struct inner_flow_key key = { .netns_cookie = cookie };
@@ -24,7 +24,7 @@ static __always_inline void file_inner_flow(struct bpf_sock_ops *ctx, struct bpf
 	local_addr(ctx, &key.flow.client);
 	remote_addr(ctx, &key.flow.server);
 	if (is_loopback(&key.flow.server) || same_addr(&key.flow.client, &key.flow.server))
-		return; /* those are known by themselves */
+		return; /* sk_lookup recognises these by their addresses */
 	key.flow.client_port = ctx->local_port;
 	key.flow.server_port = remote_port(ctx);
 	__u64 now = bpf_ktime_get_ns();
@@ -32,7 +32,7 @@ static __always_inline void file_inner_flow(struct bpf_sock_ops *ctx, struct bpf
 		count(COUNT_INNER_FLOW_FAILED);
 }
 
-/* At the pod. */
+/* Runs in the pod's sk_lookup program. */
 static __always_inline int is_inner_flow(__u64 cookie, const struct address *client, __u16 client_port,
 					 const struct address *server, __u16 server_port)
 {

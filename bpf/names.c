@@ -1,8 +1,9 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What an application sees of its own connections: the destination it asked
- * for, the pod's address rather than loopback, and as a server the client's
- * address rather than the agent's. accept() asks the getpeername hook too. */
+/* The addresses that an application sees of its own connections. A client sees the
+ * destination that it connected to, and the pod's address rather than loopback. A
+ * server sees the client's address rather than the agent's. accept() calls the
+ * getpeername hook too. */
 
 static __always_inline struct socket_info *captured_socket(struct bpf_sock_addr *ctx)
 {

@@ -1,12 +1,12 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Inbound capture: a SYN to an enrolled pod finds the agent's inbound listener
- * rather than the application's, whichever address of the pod it is for: there may
- * be some that the cluster does not know, IPv6 link-local ones first of all.
- * getsockname() on the accepted socket is the address the client asked for.
+/* Inbound capture: a SYN to any address of an enrolled pod goes to the agent's inbound
+ * listener rather than to the application's. A pod may have addresses that the cluster
+ * does not know, such as IPv6 link-local ones. getsockname() of the accepted socket
+ * returns the address that the client connected to.
  *
- * sk_lookup has no way to ask for its namespace, so each enrolled pod has a copy
- * of the program, loaded with the pod's cookie and attached to its namespace. */
+ * An sk_lookup program cannot read the cookie of its namespace. So each enrolled pod
+ * has a copy of the program, with the cookie as a constant, attached to its namespace. */
 
 const volatile __u64 own_netns_cookie = 0;
 
@@ -21,7 +21,8 @@ static __always_inline void both_addrs(struct bpf_sk_lookup *ctx, struct address
 	}
 }
 
-/* What a pod connects to at loopback is its own, but for its captured connections. */
+/* A connection to a loopback address is the pod's own and passes, unless it is a
+ * captured one. */
 static __always_inline int steer_via(struct bpf_sk_lookup *ctx, const struct address *local, const struct address *remote)
 {
 	__u64 netns_cookie = own_netns_cookie;
@@ -33,7 +34,7 @@ static __always_inline int steer_via(struct bpf_sk_lookup *ctx, const struct add
 	};
 	struct bpf_sock *listener = bpf_map_lookup_elem(&listeners, &key);
 	if (!listener)
-		return SK_PASS; /* there is no listener: refused */
+		return SK_PASS; /* without a listener the kernel refuses the connection */
 	long err = bpf_sk_assign(ctx, listener, 0);
 	bpf_sk_release(listener);
 	if (err)
@@ -50,9 +51,9 @@ int steer_inbound(struct bpf_sk_lookup *ctx)
 	both_addrs(ctx, &local, &remote);
 	if (is_loopback(&local))
 		return steer_via(ctx, &local, &remote);
-	/* The agent's dial to the application, or the pod's to itself, has the same
-	 * address on both ends. A packet from outside that has them cannot make a
-	 * connection: the answer stays in the pod. */
+	/* A connection of the agent to the application, or of the pod to itself, has the
+	 * same address at both ends. A forged packet from outside with such addresses
+	 * cannot open a connection, because the answer does not leave the pod. */
 	if (ctx->ingress_ifindex == LOOPBACK_IFINDEX || same_addr(&local, &remote))
 		return SK_PASS;
 

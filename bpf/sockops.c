@@ -1,8 +1,8 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The life of a pod's connections: files the original destination of captured
- * ones before their SYN leaves, gives accepted ones their client's name, and
- * reports those that no proxy carries. */
+/* This program follows the connections of pods. It writes the original destination of
+ * a captured connection into a map before the SYN leaves, gives an accepted connection
+ * the address of its client, and reports connections that no proxy carries. */
 
 #define TCP_SYN_SENT 2
 #define TCP_FIN_WAIT2 5
@@ -21,8 +21,8 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);
 	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, 0);
-	/* A captured connection is on its way to the agent, whether or not the pod
-	 * has left the mesh meanwhile. */
+	/* A captured connection goes to the agent also if the pod has left the mesh
+	 * meanwhile. */
 	if (!info || !info->captured) {
 		file_host_flow(ctx, cookie);
 		if (!bpf_map_lookup_elem(&pods, &cookie))
@@ -59,8 +59,8 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock
 		count(COUNT_ORIGINAL_DST_FAILED);
 }
 
-/* accept() runs in no process: the name is the listener's. Recorded for every
- * pod, so that it is there when a pod is enrolled later. */
+/* Connections are accepted outside of any process, so they get the process name of the
+ * listener. It is recorded in every namespace, because a pod may be enrolled later. */
 static __always_inline void on_listen(struct bpf_sock *sk)
 {
 	if (agents_own(sk))
@@ -98,9 +98,9 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 	event_end(e);
 }
 
-/* Is this the agent's connection to an application? Then the application is to
- * see the client that it stands for. The pod may have left the mesh meanwhile:
- * connections that it had are served to their end. */
+/* If this is the agent's connection to an application, the application will see the
+ * client that the connection stands for. The pod may have left the mesh meanwhile: its
+ * open connections are served to their end. */
 static __always_inline void adopt_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __u64 cookie,
 					const struct address *local)
 {
@@ -112,7 +112,7 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ctx, struct bpf_so
 	};
 	struct peer_name *peer = bpf_map_lookup_elem(&peer_names, &key);
 	if (!peer)
-		return; /* the pod talks to itself */
+		return; /* the pod connects to itself */
 	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!info) {
 		count(COUNT_STORAGE_FAILED);
@@ -170,8 +170,8 @@ static __always_inline void on_close(struct bpf_sock_ops *ctx, struct bpf_sock *
 	if (!e)
 		return;
 	fill(e, ctx, info);
-	/* bytes_acked counts our SYN and our FIN once acknowledged, bytes_received
-	 * the peer's FIN. */
+	/* bytes_acked includes our SYN and our FIN once they are acknowledged.
+	 * bytes_received includes the peer's FIN. */
 	__u32 state = ctx->args[0];
 	__u64 ours = 1 + (state == TCP_FIN_WAIT2 || state == TCP_TIME_WAIT || state == TCP_LAST_ACK);
 	__u64 theirs = 0;

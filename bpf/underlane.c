@@ -1,7 +1,7 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* All programs make one object: they share one set of maps and one set of
- * generated Go types. Each capability is a file of its own. */
+/* All programs are one object, so that they share one set of maps and one set of
+ * generated Go types. Each capability has its own file. */
 
 #include "include/underlane.h"
 #include "include/process.h"
@@ -18,7 +18,7 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Types that only a ring buffer, or only the agent, uses reach BTF by these. */
+/* These put types into BTF that only the ring buffer or only the agent uses. */
 const enum event_kind unused_event_kind __attribute__((unused));
 const enum counter unused_counter __attribute__((unused));
 const enum listener_kind unused_listener_kind __attribute__((unused));

@@ -1,14 +1,15 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A program may bind one address and port and connect it to several destinations.
- * All of these connections are captured, and with one listener's address at the other
- * end the kernel would take them for one connection: EADDRNOTAVAIL. So a socket that
- * has a port before it connects goes to another loopback name of the listener, made
- * of the destination: an address in 127.0.0.0/8 for IPv4, a port of ::1 for IPv6,
- * which has no other loopback address. sk_lookup, which sees these SYNs as well,
- * gives them to the listener: those that are filed as captured, and no others. Two
- * destinations have the same name, and only one of them is reached from a port at a
- * time, in one case of eight million, or of 64,000 for IPv6. */
+/* A program may bind sockets to one address and port and connect them to several
+ * destinations. If all of these connections were rewritten to the listener's own
+ * address, they would have the same address and port at both ends, and connect()
+ * would fail with EADDRNOTAVAIL. So a socket that has a port before it connects is
+ * rewritten to another loopback name of the listener, which is a hash of the
+ * destination: an address in 127.0.0.0/8 for IPv4, a port of ::1 for IPv6, which has
+ * only one loopback address. sk_lookup assigns these SYNs to the listener, if they are
+ * in the map of captured connections. Two destinations have the same name in one case
+ * of eight million, or of 64,000 for IPv6; then only one of them can be reached from a
+ * port at a time. */
 
 static __always_inline __u32 hash_dst(const struct address *dst, __u16 port)
 {
@@ -24,14 +25,14 @@ static __always_inline __u32 hash_dst(const struct address *dst, __u16 port)
 	return h ^ h >> 16;
 }
 
-/* An address of 127.128.0.0/9, which programs hardly use. */
+/* Returns an address of 127.128.0.0/9, which few programs use. */
 static __always_inline __u32 via_addr4(const struct address *dst, __u16 port)
 {
 	return bpf_htonl(0x7f800000 | (hash_dst(dst, port) & 0x7fffff));
 }
 
-/* Neither the listener's own port nor the client's, with which the connection would be
- * one of the socket with itself. */
+/* Returns a port that is neither the listener's nor the client's. With the client's own
+ * port the socket would connect to itself. */
 static __always_inline __u16 via_port6(const struct address *dst, __u16 port, __u16 listener, struct bpf_sock *client)
 {
 	__u16 via = 1024 + hash_dst(dst, port) % 64000;
@@ -42,7 +43,7 @@ static __always_inline __u16 via_port6(const struct address *dst, __u16 port, __
 	return via;
 }
 
-/* The key of a captured connection to a loopback name. */
+/* Sets the part of the key that stands for the loopback name of a connection. */
 static __always_inline void set_via(struct client_key *key, const struct address *name, __u16 port)
 {
 	key->via_port = port;
@@ -50,7 +51,8 @@ static __always_inline void set_via(struct client_key *key, const struct address
 		__builtin_memcpy(key->via, &name->bytes[12], 4);
 }
 
-/* At the pod: is this a captured connection to another loopback name? */
+/* Runs in the pod's sk_lookup program. Returns whether this is a captured connection to
+ * a loopback name of the listener. */
 static __always_inline int is_captured_via(__u64 cookie, const struct address *client, __u16 client_port,
 					   const struct address *name, __u16 port)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The socket that a sockops program is called for: its two ends, and the kernel's
- * own of it, for the fields that no context has. */
+/* The socket that a sockops program is called for: the addresses of its two ends, and
+ * the kernel's struct for fields that the context does not have. */
 #pragma once
 
 struct sock_common {

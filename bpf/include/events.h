@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 #pragma once
 
-/* Never wakes the reader: a wake-up costs 100 times what the event does. The
- * agent polls. */
+/* Events never wake the reader, because a wake-up costs 100 times as much as an event.
+ * The agent polls. */
 static __always_inline struct event *event_begin(__u8 kind, __u64 netns_cookie)
 {
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);

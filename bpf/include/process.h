@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The running process's name, by CO-RE: the helper for it is not allowed in
- * these program types before Linux 6.10. Only the fields used are declared. */
+/* The name of the running process, read with CO-RE: these program types may not call
+ * the helper for it before Linux 6.10. Only the fields that are used are declared. */
 #pragma once
 
 #include <bpf/bpf_core_read.h>

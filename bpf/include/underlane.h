@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Structs and maps shared by all programs, and with the agent (the Go types
- * are generated from these). Fields are named for the person who reads
- * `bpftool map dump pinned`: addresses are byte arrays in network order (IPv4
- * as ::ffff:a.b.c.d), ports are in host order. */
+/* Structs and maps that all programs and the agent share (the Go types are generated
+ * from these). The fields are meant to be read in `bpftool map dump pinned`: addresses
+ * are byte arrays in network order (IPv4 as ::ffff:a.b.c.d), ports are in host order. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -30,20 +29,20 @@ struct pod {
 	char name[64]; /* namespace/name, cut to fit */
 	struct address addr4, addr6;
 	__u16 outbound_port4; /* of the agent's listener on 127.0.0.1; 0: none */
-	__u16 outbound_port6; /* and on ::1 */
-	__u8 fail_closed; /* refuse, rather than pass, while the agent is away: what it opens */
-	__u8 inbound_fail_closed; /* the same for what it is sent: also of a strict pod that fails open */
-	__u8 steered; /* sk_lookup is attached: listeners are reached by other loopback names, too */
+	__u16 outbound_port6; /* of the agent's listener on ::1; 0: none */
+	__u8 fail_closed; /* refuse connections from the pod while the agent is away */
+	__u8 inbound_fail_closed; /* refuse connections to the pod while the agent is away; also set for every strict pod */
+	__u8 steered; /* sk_lookup is attached: the listeners have other loopback names too */
 	__u8 pad;
 	struct port_range skip_outbound[MAX_PORT_RANGES];
 	struct port_range skip_inbound[MAX_PORT_RANGES];
 };
 
 struct agent_state {
-	__u64 heartbeat_ns; /* CLOCK_MONOTONIC of the agent's last sign of life */
+	__u64 heartbeat_ns; /* CLOCK_MONOTONIC of the agent's last heartbeat */
 	__u64 heartbeat_timeout_ns;
-	__u64 host_netns_cookie; /* where the node's own processes live */
-	__u64 cgroup_root_id; /* that the programs are attached to */
+	__u64 host_netns_cookie; /* of the namespace of the node's own processes */
+	__u64 cgroup_root_id; /* of the cgroup that the programs are attached to */
 	__u32 mark; /* SO_MARK of the agent's own sockets */
 	__u32 pid;
 };
@@ -61,15 +60,15 @@ struct listener_key {
 	__u32 pad;
 };
 
-/* A client socket as its namespace knows it, for the agent to find by what
- * accept() tells it. via is zero where the connection goes to the listener's own
- * address. */
+/* A client's socket in its namespace. The agent makes the key from the addresses that
+ * accept() returns. via_port and via are zero if the connection goes to the listener's
+ * own address. */
 struct client_key {
 	__u64 netns_cookie;
 	struct address addr;
 	__u16 port;
-	__u16 via_port; /* the port that was connected to instead of the listener's */
-	__u8 via[4]; /* and the IPv4 address; zero for IPv6 */
+	__u16 via_port; /* port that was connected to instead of the listener's */
+	__u8 via[4]; /* IPv4 address that was connected to; zero for IPv6 */
 };
 
 struct original_dst {
@@ -80,7 +79,8 @@ struct original_dst {
 	char process[16];
 };
 
-/* The agent's connection to an application, and the client it stands for. */
+/* A connection of the agent to an application. The value is the client that it stands
+ * for. */
 struct peer_key {
 	__u64 netns_cookie;
 	__u16 agent_port;
@@ -96,16 +96,16 @@ struct peer_name {
 
 enum captured {
 	NOT_CAPTURED,
-	CAPTURED, /* to the listener's own address */
-	CAPTURED_VIA, /* to another loopback name of it: see via.c */
+	CAPTURED, /* rewritten to the listener's own address */
+	CAPTURED_VIA, /* rewritten to another loopback name of the listener: see via.c */
 };
 
-/* What is known of one socket of an enrolled pod. */
+/* The data that is kept with a socket. */
 struct socket_info {
 	__u64 netns_cookie;
 	__u64 opened_ns;
-	struct address remote; /* where the application thinks it is connected to */
-	struct address local; /* captured client: the pod's address, not loopback */
+	struct address remote; /* the peer that the application sees */
+	struct address local; /* of a captured client: the pod's address, not loopback */
 	__u16 remote_port;
 	__u8 captured; /* enum captured: the connection goes through the agent */
 	__u8 server; /* accepted, not connected */
@@ -113,8 +113,8 @@ struct socket_info {
 	char process[16];
 };
 
-/* A connection that a process of the node itself, no pod's, makes to a pod of
- * the node: kubelet probes. */
+/* A connection that one of the node's own processes makes to a pod of the node, such as
+ * a kubelet probe. */
 struct flow_key {
 	struct address client, server;
 	__u16 client_port, server_port;
@@ -127,8 +127,8 @@ struct host_flow {
 	char process[16];
 };
 
-/* A connection that stays in the namespace of an enrolled pod, from one of its
- * addresses to another one. */
+/* A connection within the namespace of an enrolled pod, from one of its addresses to
+ * another one. */
 struct inner_flow_key {
 	__u64 netns_cookie;
 	struct flow_key flow;
@@ -139,8 +139,8 @@ enum event_kind {
 	EVENT_CONNECT = 1, /* established by connect() */
 	EVENT_ACCEPT = 2, /* established by accept() */
 	EVENT_CLOSE = 3,
-	EVENT_FAILED = 4, /* connect() did not get through; error says why */
-	EVENT_REFUSED = 5, /* refused by us: the agent is away, the pod fails closed */
+	EVENT_FAILED = 4, /* connect() failed; error says why */
+	EVENT_REFUSED = 5, /* refused by a hook: the agent is away and the pod fails closed */
 };
 
 struct event {
@@ -160,23 +160,24 @@ struct event {
 	__u32 pad;
 };
 
-/* Every early exit that is not plain "not ours" is counted here. */
+/* Counters of the reasons for which a program passes or refuses a connection of an
+ * enrolled pod, and of failures. */
 enum counter {
 	COUNT_CAPTURED_OUTBOUND,
 	COUNT_CAPTURED_INBOUND,
 	COUNT_PASSED_BOUND_DEVICE, /* SO_BINDTODEVICE cannot reach loopback */
 	COUNT_PASSED_MPTCP,
-	COUNT_PASSED_LINK_LOCAL, /* needs an interface, which the agent would not know */
+	COUNT_PASSED_LINK_LOCAL, /* the address needs an interface, which the agent does not know */
 	COUNT_PASSED_SKIPPED_PORT,
-	COUNT_PASSED_NO_LISTENER, /* agent away, fail open */
-	COUNT_PASSED_STALE_AGENT, /* agent hung, fail open */
-	COUNT_REFUSED_NO_LISTENER, /* agent away, fail closed, or to a strict pod */
-	COUNT_REFUSED_STALE_AGENT, /* agent hung, fail closed, or to a strict pod */
+	COUNT_PASSED_NO_LISTENER, /* the agent is away, the pod fails open */
+	COUNT_PASSED_STALE_AGENT, /* the agent hangs, the pod fails open */
+	COUNT_REFUSED_NO_LISTENER, /* the agent is away; the pod fails closed, or is strict (inbound) */
+	COUNT_REFUSED_STALE_AGENT, /* the agent hangs; the pod fails closed, or is strict (inbound) */
 	COUNT_EVENT_LOST, /* ring buffer full */
 	COUNT_STORAGE_FAILED, /* no memory for socket_info */
 	COUNT_ORIGINAL_DST_FAILED, /* map update failed */
 	COUNT_ASSIGN_FAILED, /* bpf_sk_assign refused the listener */
-	COUNT_PASSED_HOST_PROCESS, /* inbound from a process of the node itself */
+	COUNT_PASSED_HOST_PROCESS, /* inbound from one of the node's own processes */
 	COUNT_HOST_FLOW_FAILED, /* map update failed */
 	COUNT_INNER_FLOW_FAILED, /* map update failed */
 	NUM_COUNTERS,
@@ -238,7 +239,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } inner_flows SEC(".maps");
 
-/* BPF_F_CLONE: what listen() recorded is inherited by accepted sockets. */
+/* BPF_F_CLONE: accepted sockets inherit the data of their listener. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
@@ -261,9 +262,9 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } counters SEC(".maps");
 
-/* One word of a context's array. The verifier allows only loads of a single
- * word at a constant offset from the context's own pointer; left to itself the
- * compiler merges words and moves the pointer. */
+/* One word of a context's array. The verifier allows only loads of a single word at a
+ * constant offset from the context's own pointer. Plain C does not ensure that: the
+ * compiler merges loads and moves the pointer. */
 #define CTX_WORD(ctx, type, field, i)                                                       \
 	({                                                                                  \
 		__u32 word_;                                                                \
@@ -286,7 +287,7 @@ static __always_inline struct agent_state *agent_state(void)
 	return bpf_map_lookup_elem(&agent, &zero);
 }
 
-/* a.b.c.d, as an IPv4 word in network order, as ::ffff:a.b.c.d */
+/* Sets a to ::ffff:a.b.c.d. ip4 is in network order. */
 static __always_inline void set_addr4(struct address *a, __u32 ip4)
 {
 	__builtin_memset(a, 0, sizeof(*a));
@@ -325,14 +326,14 @@ static __always_inline int is_loopback(const struct address *a)
 	       addr_word(a, 3) == bpf_htonl(1);
 }
 
-/* 0.0.0.0 and ::, which connect() takes for loopback. */
+/* 0.0.0.0 and ::, which mean loopback in connect(). */
 static __always_inline int is_unspecified(const struct address *a)
 {
 	return addr_word(a, 0) == 0 && addr_word(a, 1) == 0 && addr_word(a, 3) == 0 &&
 	       (addr_word(a, 2) == 0 || addr_word(a, 2) == bpf_htonl(0xffff));
 }
 
-/* fe80::/10: means something only together with an interface. */
+/* fe80::/10. Such an address is valid only together with an interface. */
 static __always_inline int is_link_local6(const struct address *a)
 {
 	return a->bytes[0] == 0xfe && (a->bytes[1] & 0xc0) == 0x80;
@@ -355,7 +356,8 @@ static __always_inline int in_ranges(const struct port_range *ranges, __u16 port
 	return 0;
 }
 
-/* The agent's heartbeat is fresh. A hung agent still has its listeners. */
+/* Returns whether the agent's heartbeat is recent. The listeners do not say it: a hung
+ * agent still has them. */
 static __always_inline int agent_alive(const struct agent_state *st)
 {
 	return st && bpf_ktime_get_ns() - st->heartbeat_ns < st->heartbeat_timeout_ns;
