@@ -128,19 +128,3 @@ func ExampleReplay() {
 	// true "hello world"
 	// false ""
 }
-
-// With and Drop let a driver reuse the memory of a body for the next request.
-func ExampleReplay_Reset() {
-	var body retry.Replay
-	body.UseBuffer(make([]byte, 0, 4096))
-	body.Keep([]byte("first"))
-	memory := body.Reset()
-	fmt.Println(cap(memory), body.Complete(), len(body.Body()))
-	body.UseBuffer(memory)
-	body.Keep([]byte("second"))
-	body.Discard() // for example, because trailers were sent
-	fmt.Println(body.Complete())
-	// Output:
-	// 4096 true 0
-	// false
-}

@@ -12,11 +12,6 @@ type Replay struct {
 	lost bool
 }
 
-// UseBuffer gives r memory to keep the body in. Reset returns it. The length of buf
-// does not matter. Without a call of UseBuffer, r allocates memory with the first
-// byte.
-func (r *Replay) UseBuffer(buf []byte) { r.body = buf[:0] }
-
 // Keep copies p, which is about to be sent, and reports whether the body is
 // still complete. Once it has grown above ReplayLimit, it stays lost.
 func (r *Replay) Keep(p []byte) bool {
@@ -31,11 +26,6 @@ func (r *Replay) Keep(p []byte) bool {
 	return true
 }
 
-// Discard drops the body, so that the request cannot be sent again. It is for a
-// request of which something was sent that is not kept, such as trailers, or
-// whose response has begun.
-func (r *Replay) Discard() { r.lost = true }
-
 // Complete reports whether everything that was sent is kept.
 func (r *Replay) Complete() bool { return !r.lost }
 
@@ -46,12 +36,4 @@ func (r *Replay) Body() []byte {
 		return nil
 	}
 	return r.body
-}
-
-// Reset empties r for the next request and returns its memory, so that the caller
-// can reuse it. The result is nil if r had none.
-func (r *Replay) Reset() []byte {
-	buf := r.body
-	*r = Replay{}
-	return buf
 }
