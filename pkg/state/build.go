@@ -64,9 +64,8 @@ func build(last *View, names map[string]Resource, changed map[string]bool, node 
 	return v
 }
 
-// addExternal indexes the addresses of s besides its VIPs. The controller gives
-// each of them, with its port, to one Service; while a change is under way two may
-// have it for a moment.
+// addExternal indexes the external addresses of s. The controller gives each of them, with
+// its port, to one Service only. During a change two services may have it for a moment.
 func (v *View) addExternal(s *mesh.Service) {
 	for i := range s.Ports {
 		p := &s.Ports[i]
@@ -95,8 +94,8 @@ func (v *View) addWorkload(w *mesh.Workload, node string) {
 	}
 }
 
-// Supersedes reports whether a, not b, owns an address that both claim. That
-// happens for a moment when the address of a terminating pod is given to another.
+// Supersedes reports whether an address that both a and b have counts as a's. Two pods have
+// the same address for a moment when a new pod gets the address of a terminating one.
 func Supersedes(a, b *mesh.Workload) bool {
 	if a.Ready != b.Ready {
 		return a.Ready
@@ -108,7 +107,7 @@ func serviceLess(a, b *mesh.Service) bool {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name)) < 0
 }
 
-// routeOrder is by age, so that a list does not depend on the order of arrival.
+// routeOrder sorts by age, so that a list does not depend on the order of arrival.
 func routeOrder(a, b *mesh.Route) int {
 	return cmp.Or(
 		a.Created.Compare(b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name),
@@ -116,7 +115,7 @@ func routeOrder(a, b *mesh.Route) int {
 	)
 }
 
-// relinked reports whether a workload behind s appeared, changed or went.
+// relinked reports whether a workload of an endpoint of s was added, changed or removed.
 func relinked(s *mesh.Service, changed map[string]bool) bool {
 	if len(changed) == 0 {
 		return false

@@ -7,8 +7,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Delta is one step from a state of the mesh to a newer one. It is applied
-// whole or not at all.
+// Delta is one step from a state of the mesh to a newer one. Apply applies all of it or
+// nothing.
 type Delta struct {
 	Version   uint64     // the controller's snapshot that this delta leads to
 	Resources []Resource // new or changed
@@ -22,21 +22,20 @@ type Delta struct {
 // Version is opaque: two resources with the same name and version have the same
 // content.
 //
-// Once a Resource was applied the Store owns what it points to.
+// After a Resource was applied, the Store owns what it points to.
 type Resource struct {
 	Name     string
 	Version  string
 	Workload *mesh.Workload
-	Service  *mesh.Service // its endpoints' Workload is not set: the Store does, by WorkloadUID
+	Service  *mesh.Service // its endpoints' Workload is nil: the Store sets it, by WorkloadUID
 	Address  *Address
 	Anchors  *Anchors
 	Route    *mesh.Route
 	Ranges   *Ranges
 }
 
-// Address says that the controller has answered a subscription to Addr. Which
-// workload or service has the address follows from those; if none has it, it is
-// known to be outside the mesh.
+// Address says that the controller has answered a subscription to Addr. The workloads and
+// services say which of them has the address. If none has it, it is outside the mesh.
 type Address struct{ Addr netip.Addr }
 
 // Anchors is the trust bundle: every CA certificate (DER) that peers'
@@ -61,12 +60,13 @@ func ServiceName(namespace, name string) string { return "service/" + namespace 
 // AddressName is the resource name of the answer about addr.
 func AddressName(addr netip.Addr) string { return "address/" + addr.Unmap().String() }
 
-// RouteName is the resource name of a route: of an object for one parent.
+// RouteName is the resource name of a route. A route object with several parents is
+// several routes.
 func RouteName(r *mesh.Route) string {
 	return fmt.Sprintf("route/%s/%s/%d/%s/%s/%s", r.Parent.Namespace, r.Parent.Name, r.Parent.Port, r.Kind, r.Namespace, r.Name)
 }
 
-// check reports why r cannot be applied.
+// check returns why r cannot be applied, or nil.
 func (r *Resource) check() error {
 	kinds, want := 0, ""
 	if r.Workload != nil {

@@ -1,6 +1,6 @@
-// Package state holds what a node knows of the mesh: a Store takes deltas and
-// publishes immutable Views. A reader loads one pointer and then looks up
-// without locks and without allocation; a writer builds the next View beside
-// the current one. Values that did not change keep their pointer from View to
-// View, so comparing pointers tells whether a workload or service changed.
+// Package state holds what a node knows of the mesh. A Store applies deltas and publishes
+// immutable Views. A reader loads one pointer and then needs neither locks nor
+// allocations. A writer builds the next View while readers use the current one. Values
+// that did not change keep their pointer in the next View, so that callers can compare
+// pointers to learn whether a workload or service has changed.
 package state

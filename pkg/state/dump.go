@@ -7,8 +7,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Dump is a View for people and JSON: endpoints name workloads by UID, and
-// everything is sorted.
+// Dump is the content of a View for people and JSON. Endpoints name workloads by UID, and
+// all lists are sorted.
 type Dump struct {
 	Node      string           `json:"node,omitempty"`
 	Version   uint64           `json:"version"`

@@ -27,13 +27,13 @@ func NewStore(node string) *Store {
 	return s
 }
 
-// Node is the name that the Store was made for.
+// Node returns the node's name, as given to NewStore.
 func (s *Store) Node() string { return s.node }
 
-// View returns the current state: one atomic load.
+// View returns the current state. It costs one atomic load.
 func (s *Store) View() *View { return s.view.Load() }
 
-// Apply makes d the current state. On error nothing has changed.
+// Apply applies d to the current state. If it returns an error, nothing has changed.
 func (s *Store) Apply(d Delta) error {
 	for i := range d.Resources {
 		if err := d.Resources[i].check(); err != nil {
@@ -71,8 +71,8 @@ func (s *Store) Apply(d Delta) error {
 	return nil
 }
 
-// Versions returns the version of each resource held, by name: what a client
-// sends to resume.
+// Versions returns the version of each resource in the Store, by name. A client sends them
+// to the controller to resume.
 func (s *Store) Versions() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

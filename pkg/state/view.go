@@ -7,10 +7,9 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// View is the state of the mesh at one moment, as far as this node subscribes
-// to it. It is immutable; its methods are safe for concurrent use and allocate
-// nothing. Addresses may be given v4-mapped. What the methods return is shared:
-// do not modify it.
+// View is the part of the mesh's state that this node subscribes to, at one moment. It is
+// immutable. Its methods are safe for concurrent use and allocate nothing. Addresses may
+// be given v4-mapped. The methods return shared values: do not modify them.
 type View struct {
 	version  uint64
 	upstream uint64
@@ -51,9 +50,9 @@ func (v *View) WorkloadByUID(uid string) (*mesh.Workload, bool) {
 }
 
 // Service returns the service that is reached at this address and port, by its
-// ClusterIP or an external address. If the address is a ClusterIP and the port is
-// not the service's, it returns the service, nil and false: nothing else can be
-// there. At an external address something else can.
+// ClusterIP or an external address. If the address is a ClusterIP and the service does
+// not have the port, it returns the service, nil and false, because no other server can
+// have this address. At an external address there may be another server.
 func (v *View) Service(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, bool) {
 	s, ok := v.byVIP[addr.Addr().Unmap()]
 	if !ok {
@@ -67,8 +66,8 @@ func (v *View) Service(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, b
 	return s, nil, false
 }
 
-// externalService returns the service with this external address and port. A pod
-// keeps its address whatever a service claims.
+// externalService returns the service with this external address and port. If a pod has
+// the address too, the address counts as the pod's.
 func (v *View) externalService(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, bool) {
 	at, ok := v.external[addr]
 	if !ok || v.byAddr[addr.Addr()] != nil {
@@ -92,7 +91,7 @@ func (v *View) ServiceByName(namespace, name string) (*mesh.Service, bool) {
 
 // Routes returns the routes whose parent is s, for any of its ports and for
 // clients of any namespace, the oldest first. The slice keeps its identity while
-// they stay the same, so that what is made of them can be kept.
+// they stay the same, so that callers can cache what they make of it.
 func (v *View) Routes(s *mesh.Service) []*mesh.Route {
 	return v.routes[serviceName{s.Namespace, s.Name}]
 }
@@ -114,8 +113,8 @@ func (v *View) Answered(addr netip.Addr) bool {
 	return ok
 }
 
-// InRange reports whether addr lies where the mesh has addresses: without an answer
-// about it, it may be that of a meshed pod.
+// InRange reports whether addr is in a range in which the mesh has addresses. Until the
+// controller answers about it, it may be the address of a meshed pod.
 func (v *View) InRange(addr netip.Addr) bool {
 	addr = addr.Unmap()
 	return slices.ContainsFunc(v.ranges, func(p netip.Prefix) bool { return p.Contains(addr) })
@@ -130,8 +129,8 @@ func (v *View) Anchors() [][]byte {
 	return v.anchors.DER
 }
 
-// Synced reports whether the controller has sent all of the node's pods at
-// least once. It stays true while the controller is away.
+// Synced reports whether the controller has sent all of the node's pods at least once. It
+// stays true while the controller is away.
 func (v *View) Synced() bool { return v.synced }
 
 // Version counts the Views of this Store: a newer View has a greater version.
