@@ -133,7 +133,7 @@ func (s *session) serve() {
 		return
 	}
 
-	if proto == detect.TLS && seen.Underlane && s.inbound != nil {
+	if proto == detect.TLS && seen.OffersMesh && s.inbound != nil {
 		giveUp()
 		if proto, err = s.acceptMesh(ctx, bytes.Clone(head)); err != nil {
 			conn.PutBuffer(buf)

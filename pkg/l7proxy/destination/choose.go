@@ -30,7 +30,7 @@ func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep mesh.E
 			to.Peer.Identity = w.Identity
 		}
 	}
-	a.To(to)
+	a.SetEndpoint(to)
 	return err
 }
 

@@ -82,7 +82,7 @@ func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
 		}
 	}
 	peer := tap.Peer{Addr: t.addr, Workload: local, Identity: local.Identity}
-	a.To(upstream.Endpoint{
+	a.SetEndpoint(upstream.Endpoint{
 		Key:  upstream.Key{Session: q.Session, Addr: t.addr},
 		Peer: peer,
 		Mode: upstream.SameNode,

@@ -57,10 +57,10 @@ const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 // Result is what the bytes so far say. If NeedMore is true, Protocol is Unknown and the
 // other fields are zero.
 type Result struct {
-	Protocol  Protocol
-	NeedMore  bool
-	SNI       string // TLS only: server name, "" if none or not a host name
-	Underlane bool   // TLS only: the client offers an ALPN protocol of the mesh
+	Protocol   Protocol
+	NeedMore   bool
+	SNI        string // TLS only: server name, "" if none or not a host name
+	OffersMesh bool   // TLS only: the client offers an ALPN protocol of the mesh
 }
 
 var needMore = Result{NeedMore: true}

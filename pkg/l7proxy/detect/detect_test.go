@@ -113,7 +113,7 @@ func TestClientHello(t *testing.T) {
 		{"name", &tls.Config{ServerName: "voting.emoji.svc"}, Result{Protocol: TLS, SNI: "voting.emoji.svc"}},
 		{"no name", &tls.Config{}, Result{Protocol: TLS}},
 		{"foreign ALPN", &tls.Config{ServerName: "a.b", NextProtos: []string{"h2", "http/1.1"}}, Result{Protocol: TLS, SNI: "a.b"}},
-		{"mesh ALPN", &tls.Config{NextProtos: []string{"h2", "underlane/tcp"}}, Result{Protocol: TLS, Underlane: true}},
+		{"mesh ALPN", &tls.Config{NextProtos: []string{"h2", "underlane/tcp"}}, Result{Protocol: TLS, OffersMesh: true}},
 		{"TLS 1.2", &tls.Config{ServerName: "old", MaxVersion: tls.VersionTLS12}, Result{Protocol: TLS, SNI: "old"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestClientHello(t *testing.T) {
 			}
 			spoilt := append([]byte(nil), hello...)
 			spoilt[recordHeader+handshakeHeader+2+32] = 255 // a session id longer than allowed
-			if got := Detect(spoilt); got.Underlane || got.SNI != "" {
+			if got := Detect(spoilt); got.OffersMesh || got.SNI != "" {
 				t.Errorf("a broken hello: got %+v, want no SNI and not Underlane", got)
 			}
 		})
@@ -157,7 +157,7 @@ func TestExtensions(t *testing.T) {
 		{"empty name", "\x00\x00\x00\x05\x00\x03\x00\x00\x00", plain},
 		{"name longer than its list", "\x00\x00\x00\x08\x00\x06\x00\x00\x04a.b", plain},
 		{"other kind of name first", "\x00\x00\x00\x0c\x00\x0a\x01\x00\x01x\x00\x00\x03a.b", Result{Protocol: TLS, SNI: "a.b"}},
-		{"ALPN of the mesh second", "\x00\x10\x00\x11\x00\x0f\x02h2\x0bunderlane/x", Result{Protocol: TLS, Underlane: true}},
+		{"ALPN of the mesh second", "\x00\x10\x00\x11\x00\x0f\x02h2\x0bunderlane/x", Result{Protocol: TLS, OffersMesh: true}},
 		{"ALPN cut short", "\x00\x10\x00\x05\x00\x0f\x0bun", plain},
 		{"extension longer than the hello", "\x00\x00\x00\x09\x00\x06\x00\x00\x03a.b", opaque},
 		{"half an extension", "\x00\x10\x00", opaque},

@@ -111,7 +111,7 @@ func parseHello(hello []byte) Result {
 		case kind == extensionSNI:
 			result.SNI = serverName(body)
 		case kind == extensionALPN:
-			result.Underlane = offersMesh(body)
+			result.OffersMesh = offersMesh(body)
 		}
 	}
 	if !extensions.ok {

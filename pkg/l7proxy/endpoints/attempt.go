@@ -26,8 +26,8 @@ type Attempt struct {
 	heard    time.Duration // when outcome was set
 }
 
-// To sets the attempt to an endpoint that no balancer chose.
-func (a *Attempt) To(ep upstream.Endpoint) {
+// SetEndpoint sets the attempt to an endpoint that no balancer chose.
+func (a *Attempt) SetEndpoint(ep upstream.Endpoint) {
 	*a = Attempt{Endpoint: ep, Found: ep.Expected()}
 }
 
