@@ -19,7 +19,7 @@ func (a *Agent) readKernelEvents(ctx context.Context) error {
 	// The ring buffer may have events of pods that an earlier agent enrolled: wait
 	// until this agent knows those pods.
 	select {
-	case <-a.pods.Looked():
+	case <-a.pods.Reconciled():
 	case <-ctx.Done():
 		return nil
 	}

@@ -118,7 +118,7 @@ func TestLabelIsEnoughWithoutController(t *testing.T) {
 			if outcome, _ := n.run(s); outcome != nri.Enrolled || !captured(t, ns) {
 				t.Fatalf("%s", outcome)
 			}
-			n.pods.Look()
+			n.pods.Wake()
 			time.Sleep(50 * time.Millisecond)
 			if got := n.state(); got != nodeapi.PodEnrolled {
 				t.Errorf("after a look at everything it is %q", got)
@@ -219,7 +219,7 @@ func TestNamespaceIsFollowed(t *testing.T) {
 	}
 	old.end(t)
 	now := process(t, n.config.CgroupRoot, podAddr)
-	n.pods.LookAtAll()
+	n.pods.ReconcileAll()
 	if !captured(t, now.ns) {
 		t.Error("the pod's new namespace is not captured")
 	}

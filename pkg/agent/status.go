@@ -53,7 +53,7 @@ func (a reporter) Status(context.Context) *agentv1.StatusResponse {
 		})
 	}
 	select {
-	case <-a.pods.Looked():
+	case <-a.pods.Reconciled():
 	default:
 		if st.Synced {
 			st.NotReady = append(st.NotReady, "the node's pods have not been looked at yet")

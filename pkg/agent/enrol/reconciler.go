@@ -75,17 +75,17 @@ type Reconciler struct {
 
 	repaired atomic.Uint64
 
-	looked      chan struct{} // closed when Run has reconciled once
-	lookedOnce  sync.Once
-	settled     chan struct{} // closed when all wanted pods were enrolled once
-	settledOnce sync.Once
-	inherited   map[string]uint32 // see Inherit
+	reconciled     chan struct{} // closed when Run has reconciled once
+	reconciledOnce sync.Once
+	settled        chan struct{} // closed when all wanted pods were enrolled once
+	settledOnce    sync.Once
+	inherited      map[string]uint32 // see Inherit
 }
 
 // New makes a Reconciler. Use must be called before Run.
 func New(o Options) *Reconciler {
 	return &Reconciler{
-		Options: o, looked: make(chan struct{}), settled: make(chan struct{}),
+		Options: o, reconciled: make(chan struct{}), settled: make(chan struct{}),
 		busy: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		records: records{pods: make(map[string]*pod), leftOut: make(map[string]*pod), announced: make(map[string]announced)},
 	}
@@ -104,9 +104,9 @@ func (r *Reconciler) Pause() { r.busy <- struct{}{} }
 // Resume undoes Pause.
 func (r *Reconciler) Resume() { <-r.busy }
 
-// Looked returns a channel that is closed when Run has looked at all of the node's pods
+// Reconciled returns a channel that is closed when Run has reconciled all of the node's pods
 // once.
-func (r *Reconciler) Looked() <-chan struct{} { return r.looked }
+func (r *Reconciler) Reconciled() <-chan struct{} { return r.reconciled }
 
 // Settled returns a channel that is closed when all of the node's wanted pods were
 // enrolled once.
@@ -162,7 +162,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			r.repair()
 			checked = time.Now()
 		}
-		r.lookedOnce.Do(func() { close(r.looked) })
+		r.reconciledOnce.Do(func() { close(r.reconciled) })
 		if settled && !swept {
 			swept = true
 			if _, err := r.datapath.RemoveStale(); err != nil {

@@ -68,7 +68,7 @@ func (s *Sandboxes) RunSandbox(ctx context.Context, box nri.Sandbox) {
 	if outcome == nri.Enrolled {
 		s.r.report()
 	}
-	s.r.Look()
+	s.r.Wake()
 }
 
 // Enrol enrols the pod of a sandbox if it belongs to the mesh. The error is the cause of
@@ -207,6 +207,6 @@ func (s *Sandboxes) StopSandbox(box nri.Sandbox) {
 	delete(s.r.announced, box.UID)
 	s.r.mu.Unlock()
 	if ok {
-		s.r.Look()
+		s.r.Wake()
 	}
 }

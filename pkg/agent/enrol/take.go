@@ -9,16 +9,16 @@ import (
 	"github.com/underlane/underlane/pkg/redirect/netns"
 )
 
-// Look makes Run reconcile soon.
-func (r *Reconciler) Look() {
+// Wake makes Run reconcile soon.
+func (r *Reconciler) Wake() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
 	}
 }
 
-// LookAtAll reconciles now, including the pods that did not change.
-func (r *Reconciler) LookAtAll() {
+// ReconcileAll reconciles now, including the pods that did not change.
+func (r *Reconciler) ReconcileAll() {
 	r.Pause()
 	defer r.Resume()
 	r.reconcile(r.Store.View(), true)
