@@ -1,5 +1,5 @@
-// Package listener accepts the connections of pods and keeps count of those
-// that are open, so that an agent can end without cutting them.
+// Package listener accepts the connections of pods and tracks the open ones, so that an
+// agent can wait for their end before it ends.
 package listener
 
 import (
@@ -29,14 +29,13 @@ type Group struct {
 	empty chan struct{} // closed when the last connection ends while Drain waits
 }
 
-// exhaustedPause is how long an accept loop rests after a failure, most likely
-// because the process is out of descriptors: long enough for some to be closed.
-// The loop must never end for that, or the pod would be cut off silently.
+// exhaustedPause is how long an accept loop waits after a failure. The likely cause is that
+// the process has no descriptors left, and some may be closed in that time. The loop must
+// not end because of a failure: the pod would be cut off without a message.
 const exhaustedPause = 50 * time.Millisecond
 
-// Serve accepts from l until it is closed, and calls handle for each
-// connection in a goroutine of its own. The connection is closed when handle
-// returns.
+// Serve accepts connections from l until it is closed, and calls handle for each one in a
+// new goroutine. It closes the connection when handle returns.
 func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
 	g.loops.Add(1)
 	go func() {
@@ -45,7 +44,7 @@ func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
 			c, err := l.Accept()
 			switch {
 			case err == nil:
-				g.enter(c) // here, so that Drain does not miss it
+				g.enter(c) // before the goroutine starts, so that Drain does not miss it
 				go g.serve(c, handle)
 			case errors.Is(err, net.ErrClosed):
 				return
@@ -60,8 +59,8 @@ func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
 func (g *Group) serve(c *rawio.Conn, handle func(*rawio.Conn)) {
 	defer g.leave(c)
 	defer func() {
-		// A defect that one connection's bytes bring out must not end the
-		// traffic of the whole node.
+		// A defect that the bytes of one connection trigger must not end the traffic
+		// of the whole node.
 		if defect := recover(); defect != nil {
 			g.panics.Add(1)
 			g.Log.Error("connection cut by a defect: please report this", "client", c.Remote(), "destination", c.Local(),
@@ -95,18 +94,17 @@ func (g *Group) leave(c *rawio.Conn) {
 	g.mu.Unlock()
 }
 
-// Open is how many connections are open.
+// Open is the number of open connections.
 func (g *Group) Open() int { return int(g.open.Load()) }
 
-// Exhausted counts accepts that failed for want of descriptors or memory.
+// Exhausted counts accepts that failed because no descriptor or memory was left.
 func (g *Group) Exhausted() uint64 { return g.exhausted.Load() }
 
-// Panics counts connections that were cut because serving them panicked.
+// Panics counts connections that were cut because of a panic.
 func (g *Group) Panics() uint64 { return g.panics.Load() }
 
-// Drain waits until every connection has ended by itself, or ctx is done; those
-// that are open then are reset. It returns how many were. The listeners are to
-// be closed before.
+// Drain waits until every connection has ended by itself or ctx is done. It then resets the
+// connections that are still open, and returns their number. Close the listeners first.
 func (g *Group) Drain(ctx context.Context) (cut int) {
 	g.loops.Wait()
 	g.mu.Lock()

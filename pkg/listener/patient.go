@@ -9,10 +9,10 @@ import (
 	"github.com/underlane/underlane/pkg/rawio"
 )
 
-// Patient makes ln one whose Accept fails only when it is closed, for servers
-// that end at the first error (net/http and gRPC wait out some of them). As in
-// Serve, a lack of descriptors or memory is waited out and counted, and a
-// connection that is lost before it is accepted is of no concern.
+// Patient returns a listener whose Accept fails only after Close. It is for servers that
+// end at an error of Accept (net/http and gRPC continue after some errors). After any other
+// error Accept waits and tries again, as Serve does, and a lack of descriptors or memory is
+// counted.
 func (g *Group) Patient(ln net.Listener) net.Listener {
 	return &patient{Listener: ln, group: g, closed: make(chan struct{})}
 }
@@ -39,13 +39,13 @@ func (p *patient) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends Accept, also one that waits.
+// Close closes the listener. An Accept that waits returns net.ErrClosed.
 func (p *patient) Close() error {
 	p.once.Do(func() { close(p.closed) })
 	return p.Listener.Close()
 }
 
-// failed counts and tells a failure of accept.
+// failed counts and logs a failure of accept.
 func (g *Group) failed(listener any, err error) {
 	if !rawio.Exhausted(err) {
 		g.Log.Warn("accept: a connection is lost", "listener", listener, "err", err)

@@ -1,5 +1,5 @@
-// Package crowd bounds the connections of peers that nobody knows yet, so that
-// strangers take neither the descriptors nor the turn of those who are known.
+// Package crowd limits the connections of strangers, so that these use up neither the
+// descriptors nor the share of known peers.
 package crowd
 
 import (
@@ -11,12 +11,12 @@ import (
 	"sync/atomic"
 )
 
-// Crowd is the connections of strangers. One more than there may be closes the
-// oldest: who has something to say is done soon and leaves, while those who only
-// hold their place lose it. So a crowd that is full keeps nobody out.
+// Crowd is the connections of strangers. A connection above a limit closes the oldest one.
+// A peer that authenticates leaves the crowd soon; a peer that only keeps its connection
+// open loses it. So a full crowd does not keep new peers out.
 type Crowd struct {
-	Total int // strangers' connections, all together
-	Each  int // of these, from one address
+	Total int // limit of connections
+	Each  int // limit of connections from one address
 
 	mu      sync.Mutex
 	members list.List // of *member, the oldest first
@@ -27,21 +27,21 @@ type Crowd struct {
 type member struct {
 	conn  io.Closer
 	from  netip.Addr
-	place *list.Element // nil: it has left
+	place *list.Element // nil: it has left the crowd
 }
 
-// Len is how many are in the crowd.
+// Len is the number of connections in the crowd.
 func (c *Crowd) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.members.Len()
 }
 
-// Evicted counts the connections that were closed for others.
+// Evicted counts the connections that were closed because of newer ones.
 func (c *Crowd) Evicted() uint64 { return c.evicted.Load() }
 
-// enter adds a connection, and closes the oldest of its address, or of all, if it
-// is one too many.
+// enter adds a connection. If that is above a limit, it closes the oldest one from the
+// same address, or the oldest of all.
 func (c *Crowd) enter(conn io.Closer, from netip.Addr) *member {
 	c.mu.Lock()
 	victim := c.tooMany(from)
@@ -62,7 +62,7 @@ func (c *Crowd) enter(conn io.Closer, from netip.Addr) *member {
 	return m
 }
 
-// tooMany is who goes if one more comes from an address; nil: nobody.
+// tooMany returns the connection to close if another one comes from an address; nil: none.
 func (c *Crowd) tooMany(from netip.Addr) *member {
 	e := c.members.Front()
 	switch {
@@ -82,7 +82,7 @@ func (c *Crowd) leave(m *member) {
 	c.remove(m)
 }
 
-// remove takes m out, if it is in. mu is held.
+// remove removes m, if it is in the crowd. The caller holds mu.
 func (c *Crowd) remove(m *member) {
 	if m.place == nil {
 		return
@@ -94,7 +94,7 @@ func (c *Crowd) remove(m *member) {
 	}
 }
 
-// Listen returns ln with whoever connects in the crowd, as *Conn.
+// Listen returns a listener whose connections are in the crowd. They are of type *Conn.
 func (c *Crowd) Listen(ln net.Listener) net.Listener { return &listener{ln, c} }
 
 type listener struct {
@@ -117,8 +117,8 @@ type Conn struct {
 	place *member
 }
 
-// Known takes the connection out of the crowd: its peer has shown who it is. A
-// second time is no harm.
+// Known takes the connection out of the crowd, because its peer has authenticated. It may
+// be called again.
 func (c *Conn) Known() { c.crowd.leave(c.place) }
 
 // Close closes the connection.
@@ -127,8 +127,8 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Known takes conn, or the connection below it if it is one of TLS, out of its
-// crowd, if it is in one.
+// Known takes conn out of its crowd, if it is in one. If conn is a TLS connection, it takes
+// out the connection below it.
 func Known(conn net.Conn) {
 	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = over.NetConn()
@@ -138,8 +138,8 @@ func Known(conn net.Conn) {
 	}
 }
 
-// Source is the address that a connection comes from; the zero Addr if it is no
-// IP address.
+// Source returns the IP address of a connection's peer, or the zero Addr if the connection
+// is not TCP.
 func Source(conn net.Conn) netip.Addr {
 	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		return tcp.AddrPort().Addr().Unmap().WithZone("")
