@@ -22,7 +22,7 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// lostNetwork reaches nobody, and knows when somebody tried.
+// lostNetwork reaches no endpoint, and records the times of the dials.
 type lostNetwork struct {
 	proxytest.Network
 	began time.Time
@@ -83,9 +83,9 @@ func fail(t *testing.T, s *request.Session, node string, why mesh.Reason) netip.
 	return netip.AddrPort{}
 }
 
-// TestAbsence: the dials come less and less often, and an endpoint of the same
-// node is looked at when one of them does not answer.
-func TestAbsence(t *testing.T) {
+// TestEjectionProbes: the probes become rarer, and another endpoint of the same
+// node is probed when one does not answer.
+func TestEjectionProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, network, s := awayEnv(t)
 		addr := fail(t, s, "node-2", mesh.ReasonConnectTimeout)
@@ -120,8 +120,8 @@ func TestAbsence(t *testing.T) {
 	})
 }
 
-// TestAbsenceEnds: with the endpoint, and after an hour in any case.
-func TestAbsenceEnds(t *testing.T) {
+// TestEjectionEnds: an ejection ends with the endpoint, and after an hour in any case.
+func TestEjectionEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, network, s := awayEnv(t)
 		fail(t, s, "node-3", mesh.ReasonConnectRefused)
@@ -141,7 +141,7 @@ func TestAbsenceEnds(t *testing.T) {
 	})
 }
 
-// TestWhatEjects: what says nothing about an endpoint leaves it in.
+// TestWhatEjects: a failure that says nothing about the endpoint does not eject it.
 func TestWhatEjects(t *testing.T) {
 	for why, want := range map[mesh.Reason]uint64{
 		mesh.ReasonClientReset: 0, mesh.ReasonBadRequest: 0, mesh.ReasonNoCertificate: 0, mesh.ReasonOverload: 0,
@@ -159,9 +159,9 @@ func TestWhatEjects(t *testing.T) {
 	}
 }
 
-// TestDialThatIsNobodysFault: neither a client that goes away while its endpoint
-// is dialled nor a want of descriptors here ejects the endpoint.
-func TestDialThatIsNobodysFault(t *testing.T) {
+// TestLocalFaultEjectsNothing: an endpoint is not ejected when its client goes away
+// during the dial, nor when this process has no descriptors left.
+func TestLocalFaultEjectsNothing(t *testing.T) {
 	p, _, s := awayEnv(t)
 	t.Cleanup(func() { stop(p) })
 	c := new(endpoints.Attempt)

@@ -32,7 +32,7 @@ func (e *env) serviceOf(endpoints ...string) (vip string) {
 	return "10.9.0.1:80"
 }
 
-func TestAnotherEndpoint(t *testing.T) {
+func TestFailover(t *testing.T) {
 	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		fmt.Fprintf(w, "%s %d", r.Method, len(body))
@@ -75,7 +75,7 @@ func TestAnotherEndpoint(t *testing.T) {
 	}
 }
 
-func TestNoOtherEndpoint(t *testing.T) {
+func TestFailoverWithoutAnother(t *testing.T) {
 	e := newEnv(t)
 	url := "http://" + e.to(e.serviceOf(nobody(t), nobody(t), nobody(t), nobody(t)))
 	transport := &http.Transport{DisableKeepAlives: true}
@@ -89,7 +89,7 @@ func TestNoOtherEndpoint(t *testing.T) {
 	}
 }
 
-func TestAnotherEndpointOpaque(t *testing.T) {
+func TestFailoverOpaque(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
