@@ -10,17 +10,13 @@ import (
 	"github.com/underlane/underlane/test/lab"
 )
 
-// programs are the programs that run in the pods in addition to the lab's: where
-// to build them, and what.
-var programs = []struct{ dir, out, pkg string }{
-	{"../..", "agent", "./cmd/agent"},
-	{"../..", "controller", "./cmd/controller"},
-	{"../..", "lab", "./test/lab/cmd/lab"},
-	{"../..", "labtest", "./test/lab/labtest"},
-	{"programs", "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"},
-	{"programs", "grpc-interop-client", "google.golang.org/grpc/interop/client"},
-	{"programs", "grpc-interop-server", "google.golang.org/grpc/interop/server"},
-	{"programs", "wstest", "./wstest"},
+// programs are the programs that run in the pods in addition to the lab's, as
+// packages of the module in programs.
+var programs = []struct{ out, pkg string }{
+	{"h2spec", "github.com/summerwind/h2spec/cmd/h2spec"},
+	{"grpc-interop-client", "google.golang.org/grpc/interop/client"},
+	{"grpc-interop-server", "google.golang.org/grpc/interop/server"},
+	{"wstest", "./wstest"},
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -30,6 +26,12 @@ func run(m *testing.M) int {
 		fmt.Println("left out: all of test/interop: the lab makes namespaces and cgroups and loads eBPF programs, and that needs root")
 		return 0
 	}
+	remove, err := lab.BuildForRun()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build the programs of the lab:", err)
+		return 1
+	}
+	defer remove()
 	bin, err := os.MkdirTemp("", "underlane-interop-bin-")
 	if err == nil {
 		defer os.RemoveAll(bin)
@@ -43,11 +45,15 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds the programs into a directory in the pods' PATH.
+// build fills a directory for the lab, which has it in the pods' PATH: with the lab's
+// programs and those of this package.
 func build(bin string) error {
+	if err := os.CopyFS(bin, os.DirFS(os.Getenv(lab.BinVariable))); err != nil {
+		return err
+	}
 	for _, p := range programs {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(bin, p.out), p.pkg)
-		cmd.Dir = p.dir
+		cmd.Dir = "programs"
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w\n%s", p.pkg, err, out)
 		}

@@ -18,9 +18,12 @@ import (
 // build` and labtest). Without it the tests build what they need.
 const BinVariable = "UNDERLANE_TEST_BIN"
 
-// Bin returns the directory of the built programs: lab, labtest, and agent and
-// controller if this tree has them. They are built once for all tests of all
-// packages, and again when a source file has changed.
+// programs are the programs of the lab.
+var programs = []string{"./cmd/agent", "./cmd/controller", "./test/lab/cmd/lab", "./test/lab/labtest"}
+
+// Bin returns the directory of the built programs: lab, labtest, agent and
+// controller. They are built once for all tests of all packages, and again when a
+// source file has changed.
 func Bin(t testing.TB) string {
 	t.Helper()
 	dir, err := build()
@@ -54,12 +57,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return "", err
 	}
-	args := []string{"build", "-o", dir + "/", "./test/lab/cmd/lab", "./test/lab/labtest"}
-	for _, program := range []string{"agent", "controller"} {
-		if _, err := os.Stat(filepath.Join(root, "cmd", program, "main.go")); err == nil {
-			args = append(args, "./cmd/"+program)
-		}
-	}
+	args := append([]string{"build", "-o", dir + "/"}, programs...)
 	cmd := exec.Command("go", args...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -67,6 +65,33 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	return dir, nil
 })
+
+// BuildForRun builds the programs of the lab into a directory of this process, so that
+// no other build changes them under its tests, and sets BinVariable. If that is set
+// already, as by `make test` for all packages, it builds nothing. remove removes what
+// it built. It is for TestMain.
+func BuildForRun() (remove func(), err error) {
+	if os.Getenv(BinVariable) != "" {
+		return func() {}, nil
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "underlane-test-bin-")
+	if err != nil {
+		return nil, err
+	}
+	args := append([]string{"build", "-o", dir + "/"}, programs...)
+	cmd := exec.Command("go", args...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("go %v: %w\n%s", args, err, bytes.TrimSpace(out))
+	}
+	os.Setenv(BinVariable, dir)
+	return func() { os.RemoveAll(dir) }, nil
+}
 
 func moduleRoot() (string, error) {
 	dir, err := os.Getwd()

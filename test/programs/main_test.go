@@ -20,6 +20,12 @@ func run(m *testing.M) int {
 		fmt.Println("left out: all of test/programs: the lab makes namespaces and cgroups and loads eBPF programs, and that needs root")
 		return 0
 	}
+	remove, err := lab.BuildForRun()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build the programs of the lab:", err)
+		return 1
+	}
+	defer remove()
 	bin, err := os.MkdirTemp("", "underlane-programs-bin-")
 	if err == nil {
 		defer os.RemoveAll(bin)
@@ -35,27 +41,12 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds our programs into a directory of this run, so that no other
-// build changes them under it. The mesh's own are left out where the lab has been
-// told of a directory that has them.
+// build builds the program of this package into a directory.
 func build(bin string) error {
-	builds := []struct{ dir, out, pkg string }{{"grpctest", "grpctest", "."}}
-	if os.Getenv(lab.BinVariable) == "" {
-		root := filepath.Join("..", "..")
-		builds = append(builds, []struct{ dir, out, pkg string }{
-			{root, "agent", "./cmd/agent"},
-			{root, "controller", "./cmd/controller"},
-			{root, "lab", "./test/lab/cmd/lab"},
-			{root, "labtest", "./test/lab/labtest"},
-		}...)
-		os.Setenv(lab.BinVariable, bin)
-	}
-	for _, b := range builds {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(bin, b.out), b.pkg)
-		cmd.Dir = b.dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", b.pkg, err, out)
-		}
+	cmd := exec.Command("go", "build", "-o", filepath.Join(bin, "grpctest"), ".")
+	cmd.Dir = "grpctest"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("grpctest: %w\n%s", err, out)
 	}
 	return nil
 }

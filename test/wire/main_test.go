@@ -4,8 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/underlane/underlane/test/lab"
@@ -24,31 +22,11 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if os.Getenv(lab.BinVariable) == "" {
-		dir, err := build()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "build the programs:", err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		os.Setenv(lab.BinVariable, dir)
-	}
-	return m.Run()
-}
-
-// build builds our programs into a directory of this run, so that no other
-// build changes them under it.
-func build() (string, error) {
-	dir, err := os.MkdirTemp("", "underlane-wire-bin-")
+	remove, err := lab.BuildForRun()
 	if err != nil {
-		return "", err
+		fmt.Fprintln(os.Stderr, "build the programs:", err)
+		return 1
 	}
-	args := []string{"build", "-o", dir + "/", "./cmd/agent", "./cmd/controller", "./test/lab/cmd/lab", "./test/lab/labtest"}
-	cmd := exec.Command("go", args...)
-	cmd.Dir = filepath.Join("..", "..")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		os.RemoveAll(dir)
-		return "", fmt.Errorf("go %v: %w\n%s", args, err, out)
-	}
-	return dir, nil
+	defer remove()
+	return m.Run()
 }
