@@ -278,7 +278,9 @@ func TestAgentIsBack(t *testing.T) {
 		if refused == 0 {
 			t.Fatal("no connection was refused while the agent was away")
 		}
-		best = min(best, last.Sub(there))
+		if best = min(best, last.Sub(there)); best <= time.Second {
+			break
+		}
 	}
 	if best > time.Second {
 		t.Errorf("connections were refused for %s after the agent was back", best)

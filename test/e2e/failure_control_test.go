@@ -26,6 +26,7 @@ func layoutOf(t *testing.T, l *lab.Lab) layout.Layout {
 }
 
 func TestControllerAway(t *testing.T) {
+	t.Parallel()
 	late := clientPod("late", node1)
 	late.Labels = nil
 	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), late, serverPod("web", node2)))
@@ -85,6 +86,7 @@ func TestControllerAway(t *testing.T) {
 // A controller that is slow to say whose an address is is waited for: what is taken
 // for unknown is reached in plaintext, which a strict server refuses.
 func TestControllerStalls(t *testing.T) {
+	t.Parallel()
 	server := serverPod("server", node2)
 	server.Annotations = map[string]string{"underlane.io/policy": "strict"}
 	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), server))
@@ -112,6 +114,7 @@ func TestControllerStalls(t *testing.T) {
 // A controller that says nothing, for it hangs or somebody keeps its words from
 // the node, does not have a client send plaintext to a pod of the mesh.
 func TestControllerIsSilent(t *testing.T) {
+	t.Parallel()
 	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), serverPod("server", node2)))
 	waitEnrolled(t, l, "default/client", "default/server")
 	tap := startTap(t, l, node1)
@@ -154,6 +157,7 @@ spec:
 `
 
 func TestBrokenManifest(t *testing.T) {
+	t.Parallel()
 	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), serverPod("web", node2)))
 	waitEnrolled(t, l, "default/client", "default/web")
 	dir := layoutOf(t, l).Manifests()

@@ -100,6 +100,7 @@ func TestAgentsThatCannotStart(t *testing.T) {
 }
 
 func TestMetricsPortTaken(t *testing.T) {
+	t.Parallel()
 	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), serverPod("web", node2)))
 	waitEnrolled(t, l, "default/client", "default/web")
 	argv := agentArgv(t, l, node1)
@@ -125,6 +126,7 @@ func TestMetricsPortTaken(t *testing.T) {
 // An application may listen on the agent's ports: the agent takes others, and
 // the application's stay reachable.
 func TestAgentsPortsTaken(t *testing.T) {
+	t.Parallel()
 	web := serverPod("web", node2)
 	web.Command = []string{"sh", "-c", "labtest echo --listen :15001 & labtest echo --listen 0.0.0.0:15006 & exec labtest all"}
 	web.Ports = append(web.Ports, 15001, 15006)
@@ -157,6 +159,7 @@ func TestAgentsPortsTaken(t *testing.T) {
 }
 
 func TestPodsThatVanishMidway(t *testing.T) {
+	t.Parallel()
 	l := lab.Up(t, lab.Options{Nodes: 1}, manifests(clientPod("client", node1), serverPod("web", node1)))
 	waitEnrolled(t, l, "default/client", "default/web")
 	pins := nodeOf(t, l, node1).Pins

@@ -12,6 +12,7 @@ import (
 // it is not ready, its pods fail open or closed, and it takes them in when the
 // controller is back.
 func TestAgentStartsWithoutController(t *testing.T) {
+	t.Parallel()
 	closed := clientPod("closed", node1)
 	closed.Annotations = map[string]string{"underlane.io/fail-mode": "closed"}
 	l := lab.Up(t, lab.Options{}, manifests(clientPod("open", node1), closed, serverPod("web", node2)))

@@ -20,6 +20,7 @@ var strictServers = []string{"default/server", "vault/vault"}
 // strict pod while its agent is hung, killed, stopping, or back without having
 // taken its pods in. What the pod itself opens follows its fail-mode.
 func TestStrictWithoutItsAgent(t *testing.T) {
+	t.Parallel()
 	outsider, near := clientPod("outsider", node1), clientPod("near-outsider", node2)
 	outsider.Labels, near.Labels = nil, nil
 	server := serverPod("server", node2)

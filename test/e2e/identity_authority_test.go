@@ -67,6 +67,7 @@ func newCSR(t *testing.T) (*ecdsa.PrivateKey, []byte) {
 // TestAuthorityRefuses: a node proves its name by its own token and gets
 // certificates for the pods that run on it and are in the mesh; for no others.
 func TestAuthorityRefuses(t *testing.T) {
+	t.Parallel()
 	here, there, unmeshed := clientPod("here", node1), clientPod("there", node2), clientPod("unmeshed", node1)
 	here.Account, there.Account, unmeshed.Account, unmeshed.Labels = "here", "there", "unmeshed", nil
 	l := lab.Up(t, lab.Options{}, manifests(here, there, unmeshed))

@@ -20,6 +20,7 @@ import (
 // certificate that this mesh gave, and that is valid now, is refused, and tap
 // and the metrics say so.
 func TestImpostorClients(t *testing.T) {
+	t.Parallel()
 	outsider := clientPod("outsider", node1)
 	outsider.Labels = nil
 	server := serverPod("server", node2)
@@ -176,6 +177,7 @@ func (i *impostor) got() (plain, heard []string) {
 // the client's agent tells it by its certificate and sends it nothing, not in
 // plaintext either, although both sides would allow that.
 func TestImpostorServers(t *testing.T) {
+	t.Parallel()
 	victim := clientPod("victim", node2)
 	victim.Account = "victim"
 	neighbour := clientPod("neighbour", node2)

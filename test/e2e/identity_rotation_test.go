@@ -98,6 +98,7 @@ func traffic(t *testing.T, l *lab.Lab) (end func()) {
 // TestRenewalLosesNothing: certificates are renewed several times under
 // traffic of all kinds, and no request notices.
 func TestRenewalLosesNothing(t *testing.T) {
+	t.Parallel()
 	l := rotationLab(t)
 	end := traffic(t, l)
 	seen := map[string]map[string]bool{"default/client": {}, "default/server": {}}
@@ -121,6 +122,7 @@ func TestRenewalLosesNothing(t *testing.T) {
 // TestRootRotationLosesNothing: a new root, for a while beside the old one and
 // then alone, under traffic.
 func TestRootRotationLosesNothing(t *testing.T) {
+	t.Parallel()
 	l := rotationLab(t)
 	end := traffic(t, l)
 	own := authority(t, l)
@@ -203,6 +205,7 @@ func serverLeaf(t *testing.T, l *lab.Lab) *x509.Certificate {
 
 // TestSecondAnchor: a root in anchors.d is trusted while it is there.
 func TestSecondAnchor(t *testing.T) {
+	t.Parallel()
 	l := rotationLab(t)
 	partner := openCA(t, t.TempDir(), trustDomain)
 	cert := certificate(t, partner, identityOf("default", "client"), time.Hour)

@@ -43,6 +43,7 @@ metadata:
 // TestStrict: a strict pod lets in mesh identities and its own node, and
 // refuses all others in a way that each protocol understands.
 func TestStrict(t *testing.T) {
+	t.Parallel()
 	l := guarded(t)
 	tap := startTap(t, l, node2)
 	for _, server := range []string{"default/server", "vault/vault"} {
@@ -116,6 +117,7 @@ func refusals(t *testing.T, l *lab.Lab, tap *tapReader, ip netip.Addr, url strin
 // TestStrictGoesByIdentity: an address is no identity. Plaintext with the
 // address of a meshed pod, past that pod's agent, is refused.
 func TestStrictGoesByIdentity(t *testing.T) {
+	t.Parallel()
 	l := guarded(t)
 	address := addrPort(l.Pod("server").IP(), 8080)
 	c, err := inNetns(t, l.Pod("client").Netns, func() (net.Conn, error) { return net.DialTimeout("tcp", address, patience) })
@@ -151,6 +153,7 @@ func ask(t *testing.T, c net.Conn, r *bufio.Reader) *http.Response {
 // TestStrictIsLive: the annotation of a pod or a namespace works for the next
 // request, on connections that are open too.
 func TestStrictIsLive(t *testing.T) {
+	t.Parallel()
 	l := guarded(t)
 	for ref, target := range map[string]string{"default/server": "default/pod/server", "vault/vault": "ns/vault"} {
 		address := addrPort(l.Pod(ref).IP(), 8080)

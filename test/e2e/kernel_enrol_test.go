@@ -51,6 +51,7 @@ func (c connections) end(t *testing.T) {
 }
 
 func TestPodsJoinAndLeaveWhileTheyRun(t *testing.T) {
+	t.Parallel()
 	a, b := serverPod("a", node1), serverPod("b", node2)
 	a.Labels, b.Labels = nil, nil
 	l := lab.Up(t, lab.Options{}, manifests(a, b))

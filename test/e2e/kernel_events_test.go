@@ -49,6 +49,7 @@ func upWithUnproxied(t *testing.T) *lab.Lab {
 }
 
 func TestUnproxiedConnectionsAreSeen(t *testing.T) {
+	t.Parallel()
 	l := upWithUnproxied(t)
 	for _, ip := range l.Pod("web").IPs {
 		t.Run(family(ip.Is4()), func(t *testing.T) {
@@ -134,6 +135,7 @@ type top struct {
 }
 
 func TestUnproxiedConnectionsAreInTop(t *testing.T) {
+	t.Parallel()
 	l := upWithUnproxied(t)
 	web := l.Pod("web").IP().String()
 	stop, stopped := make(chan struct{}), make(chan struct{})

@@ -307,6 +307,7 @@ func TestStatusCheckAndDump(t *testing.T) {
 
 // The command itself: the other tests read the same stream without it.
 func TestTapCommand(t *testing.T) {
+	t.Parallel()
 	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), serverPod("web", node2)))
 	waitEnrolled(t, l, "default/client", "default/web")
 	for format, want := range map[string]string{

@@ -56,6 +56,7 @@ spec:
 // the mesh to the Service's endpoints, as they do without a mesh; with it also where
 // those take nothing but mTLS, and by the Service's routes.
 func TestExternalAddresses(t *testing.T) {
+	t.Parallel()
 	strict := func(name, node string) podSpec {
 		p := serverPod(name, node)
 		p.Annotations = map[string]string{"underlane.io/policy": "strict"}

@@ -71,6 +71,7 @@ spec:
 // who try the next address when one is refused. It sees its client's address of its
 // own family.
 func TestFamilies(t *testing.T) {
+	t.Parallel()
 	outside := serverPod("outside", node2)
 	outside.Labels = nil
 	l := upL7(t, outside)

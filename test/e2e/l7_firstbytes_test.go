@@ -82,6 +82,7 @@ func TestFirstBytes(t *testing.T) {
 // TestSlowRequestsAreLimited: what a rate limit holds back is not let through for
 // coming in pieces, on whatever side of the network it is counted.
 func TestSlowRequestsAreLimited(t *testing.T) {
+	t.Parallel()
 	limited := func(name, node string) podSpec {
 		p := serverPod(name, node)
 		p.Annotations = map[string]string{"underlane.io/rate-limit": "1/h burst=2"}

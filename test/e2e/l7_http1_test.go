@@ -10,6 +10,7 @@ import (
 
 // TestHTTP1 plays both sides by hand: what goes in comes out, byte for byte.
 func TestHTTP1(t *testing.T) {
+	t.Parallel()
 	l := upL7(t)
 	near, far := listenIn(t, l.Lab, "near", 9000), listenIn(t, l.Lab, "far", 9000)
 	tap := startTap(t, l.Lab, node1)
@@ -115,6 +116,7 @@ func bracket(ip string) string {
 // TestHTTPBodies sends bodies of many sizes both ways, by net/http at both
 // ends, over HTTP/1.1 and HTTP/2.
 func TestHTTPBodies(t *testing.T) {
+	t.Parallel()
 	l := upL7(t)
 	for _, http2 := range []bool{false, true} {
 		client := l.client(t, http2)

@@ -14,6 +14,7 @@ import (
 // TestPodConnections: what the agents are told bounds the connections of a pod,
 // on the client's node and on the server's, and what is refused is counted.
 func TestPodConnections(t *testing.T) {
+	t.Parallel()
 	const most = 5
 	l := lab.Up(t, lab.Options{AgentArgs: []string{"--pod-connections=5"}}, manifests(
 		clientPod("client", node1), clientPod("other", node1), serverPod("far", node2),

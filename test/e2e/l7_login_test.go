@@ -60,6 +60,7 @@ func serveLogins(t *testing.T, l *l7Lab, pod string, port int) {
 // TestConnectionLogin: a login belongs to the connection that it was made on, and
 // nobody else is answered as that user.
 func TestConnectionLogin(t *testing.T) {
+	t.Parallel()
 	bareAndMeshed(t, func(t *testing.T, l *l7Lab) {
 		for _, pod := range []string{"near", "far"} {
 			serveLogins(t, l, pod, 9200)

@@ -46,6 +46,7 @@ spec:
 // TestRoutes: requests to a Service go by its HTTPRoute, whatever the node of
 // the pods, and tap and metrics say by which rule.
 func TestRoutes(t *testing.T) {
+	t.Parallel()
 	version := func(name, node, version string) podSpec {
 		p := serverPod(name, node)
 		p.Labels = merge(p.Labels, map[string]string{"shop": "web", "version": version})

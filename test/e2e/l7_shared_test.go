@@ -67,6 +67,7 @@ func (s *sharedServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Where a client has many HTTP/1 requests under way to an endpoint of another node
 // they share connections between the agents, and none sees that it does.
 func TestSharedConnections(t *testing.T) {
+	t.Parallel()
 	l := upL7(t)
 	server := &sharedServer{busy: make(chan struct{}), come: make(chan struct{}, 1), left: make(chan struct{}, 1)}
 	ln := listenIn(t, l.Lab, "far", 9000)

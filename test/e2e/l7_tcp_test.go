@@ -11,6 +11,7 @@ import (
 )
 
 func TestOpaqueHalfCloses(t *testing.T) {
+	t.Parallel()
 	l := upL7(t)
 	near, far := listenIn(t, l.Lab, "near", 9000), listenIn(t, l.Lab, "far", 9000)
 	tap := startTap(t, l.Lab, node1)
@@ -128,6 +129,7 @@ func TestBannerFirst(t *testing.T) {
 // TestApplicationTLS: an application's own TLS passes through, under the
 // mesh's, with its server name in tap.
 func TestApplicationTLS(t *testing.T) {
+	t.Parallel()
 	l := upL7(t)
 	at := listenIn(t, l.Lab, "far", 9443)
 	id := certificate(t, authority(t, l.Lab), identityOf("default", "own"), time.Hour) // any will do

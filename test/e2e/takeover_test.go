@@ -156,6 +156,7 @@ func TestTakeOver(t *testing.T) {
 // has it. Once it has the node it knows whom the pods connect to, although the
 // controller may go again.
 func TestTakeOverWithoutController(t *testing.T) {
+	t.Parallel()
 	strict := map[string]string{"underlane.io/policy": "strict"}
 	server, other := serverPod("server", node2), serverPod("other", node2)
 	server.Annotations, other.Annotations = strict, strict

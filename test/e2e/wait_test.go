@@ -19,6 +19,7 @@ func waited(l *l7Lab, args ...string) (result func() lab.Result) {
 // TestWait: `agent wait` tells a server that answers from one that does not, where
 // the agent accepts for both, as it does without a mesh.
 func TestWait(t *testing.T) {
+	t.Parallel()
 	bareAndMeshed(t, func(t *testing.T, l *l7Lab) {
 		const nobody = 9
 		for _, w := range l.ways {

@@ -80,6 +80,7 @@ func onLink(t *testing.T, l *lab.Lab, node string, http2 bool) *http.Client {
 // it has, also for those that no API tells of: secondary ones, and the link-local
 // ones of IPv6. What happens at them without a mesh happens with the policy allow.
 func TestAddressesThatNobodyKnows(t *testing.T) {
+	t.Parallel()
 	outsider, bare, strict := clientPod("outsider", node1), serverPod("bare", node2), serverPod("strict", node2)
 	outsider.Labels, bare.Labels = nil, nil
 	strict.Annotations = map[string]string{"underlane.io/policy": "strict"}

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/underlane/underlane/test/demo/selfcheck/wire"
 	"github.com/underlane/underlane/test/lab"
 )
@@ -258,6 +260,7 @@ func nothingInPlaintext(t *testing.T, l *lab.Lab, tap *tapReader) {
 // in plaintext, as it was before it was labelled; once it is enrolled, never
 // again.
 func TestNeverEnrolled(t *testing.T) {
+	t.Parallel()
 	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), serverPod("first", node2)))
 	waitEnrolled(t, l, "default/client", "default/first")
 	l.KillAgent(node2)
@@ -311,7 +314,7 @@ func TestAgentHangs(t *testing.T) {
 	url := func(who string) string { return "http://" + addrPort(l.Pod(who+"server").IP(), 8080) + "/" }
 	for _, who := range []string{"lenient-", ""} {
 		for _, args := range []string{"--fresh", "--http2=false", "--http2"} {
-			argv := []string{"labtest", "get", "--summary", "-n", "0", "--duration", "25s", "--interval", "50ms", "--timeout", hangs.String(), "-c", fmt.Sprint(workers), args}
+			argv := []string{"labtest", "get", "--summary", "-n", "0", "--duration", "2m", "--interval", "50ms", "--timeout", hangs.String(), "-c", fmt.Sprint(workers), args}
 			traffic = append(traffic, flow{who, args, inPod(t, l, who+"client", append(argv, url(who))...)})
 		}
 	}
@@ -328,6 +331,10 @@ func TestAgentHangs(t *testing.T) {
 		return e.Time.After(stopped) && e.ResponseEndEvent != nil && e.Reason == "agent-down" && e.Source.Metadata["pod"] == "client"
 	})
 	t.Logf("refused after %s", time.Since(stopped))
+	time.Sleep(4 * time.Second) // dozens of requests of each kind
+	for _, f := range traffic {
+		_ = f.cmd.Process.Signal(unix.SIGTERM) // what is under way ends, or fails at its time-out
+	}
 	for _, f := range traffic {
 		s := summary(t, f.background)
 		name := f.who + "client " + f.args

@@ -226,6 +226,7 @@ func TestServiceWithoutThePodThatWent(t *testing.T) {
 // TestTerminatingPodKeepsItsConnections: a pod that is being deleted and still runs
 // answers on the connections that there are.
 func TestTerminatingPodKeepsItsConnections(t *testing.T) {
+	t.Parallel()
 	l := upL7(t)
 	for _, node := range []string{node1, node2} {
 		for _, http2 := range []bool{false, true} {

@@ -9,6 +9,7 @@ import (
 // TestUrgentBytes: an urgent byte (MSG_OOB) arrives in its place, both ways, as at a
 // program with SO_OOBINLINE without the mesh.
 func TestUrgentBytes(t *testing.T) {
+	t.Parallel()
 	bareAndMeshed(t, func(t *testing.T, l *l7Lab) {
 		for _, w := range l.ways {
 			for _, inline := range []bool{true, false} {
@@ -33,6 +34,7 @@ func TestUrgentBytes(t *testing.T) {
 
 // TestOneSourcePort: a program may connect one source port to several destinations.
 func TestOneSourcePort(t *testing.T) {
+	t.Parallel()
 	bareAndMeshed(t, func(t *testing.T, l *l7Lab) {
 		for i, ways := range [][]way{{l.ways[0], l.ways[2]}, {l.ways[1], l.ways[3]}} { // far and near, by family
 			port := fmt.Sprint(23000 + i)
