@@ -13,6 +13,7 @@ import (
 // than a second and without a restart. Connections from before are left alone and
 // counted.
 func TestLabelRunningPod(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t)
 	apply(t, ns, deployment("server", serveAll, node("node-2"))+service("server", []string{"80:8080", "7000:7000"})+
 		deployment("client", clientArgs, node("node-1")))
@@ -80,6 +81,7 @@ func TestLabelRunningPod(t *testing.T) {
 // mesh, except those that opt out and those on the host's network. The status of the
 // latter says so.
 func TestLabelNamespace(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t)
 	no := func(p *podTemplate) { p.labels += ", underlane.io/mesh: disabled" }
 	apply(t, ns, deployment("a", httpArgs)+deployment("b", clientArgs, no)+
@@ -105,6 +107,7 @@ func TestLabelNamespace(t *testing.T) {
 // TestInitContainerIsCaptured checks that no packet bypasses the mesh: an init
 // container that connects at once is already captured.
 func TestInitContainerIsCaptured(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("server", httpArgs, annotation("underlane.io/policy", "strict"))+service("server", []string{"80:8080"})+
 		deployment("first", clientArgs, node("node-1"))+deployment("second", clientArgs, node("node-2")))
@@ -137,6 +140,7 @@ func TestInitContainerIsCaptured(t *testing.T) {
 // TestJobsAndCrashLoops checks that jobs end by themselves, and that replacement pods
 // and pods in a crash loop are in the mesh.
 func TestJobsAndCrashLoops(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("server", httpArgs)+service("server", []string{"80:8080"})+
 		deployment("first", clientArgs, node("node-1"))+deployment("second", clientArgs, node("node-2")))

@@ -11,10 +11,17 @@ import (
 // nodes.
 type traffic struct {
 	ns, client string
-	result     <-chan summary
+	end        func() summary
 }
 
-func startTraffic(t *testing.T, duration time.Duration, options ...option) *traffic {
+// before and afterwards are how long traffic runs before something happens to it, and
+// after that is over.
+const (
+	before     = 2 * time.Second
+	afterwards = 5 * time.Second
+)
+
+func startTraffic(t *testing.T, options ...option) *traffic {
 	t.Helper()
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("web", httpArgs, append([]option{
@@ -26,18 +33,28 @@ func startTraffic(t *testing.T, duration time.Duration, options ...option) *traf
 	ready(t, ns, "deploy/web", "deploy/client")
 	tr := &traffic{ns: ns, client: podOf(t, ns, "client")}
 	enrolled(t, ns, tr.client)
-	for _, pod := range strings.Fields(kubectl(t, "get", "pods", "-n", ns, "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}")) {
-		enrolled(t, ns, "pod/"+pod)
-	}
+	enrolled(t, ns, tr.servers(t)...)
 	reachable(t, ns, tr.client, "http://web/")
-	tr.result = requestsBeside(t, ns, tr.client, "--count", "0", "--duration", duration.String(), "--interval", "20ms", "--timeout", "8s", "http://web/")
-	time.Sleep(2 * time.Second)
+	tr.end = requestsUntil(t, ns, tr.client, "--interval", "20ms", "--timeout", "8s", "http://web/")
+	time.Sleep(before)
 	return tr
 }
 
+// servers returns the servers' pods, as "pod/NAME".
+func (tr *traffic) servers(t *testing.T) []string {
+	t.Helper()
+	return strings.Fields(kubectl(t, "get", "pods", "-n", tr.ns, "-l", "app=web", "-o", "jsonpath={range .items[*]}pod/{.metadata.name} {end}"))
+}
+
+// check ends the traffic some time after what was to be tested, and judges it.
 func (tr *traffic) check(t *testing.T, what string, mayFail int) {
 	t.Helper()
-	s := <-tr.result
+	time.Sleep(afterwards)
+	judge(t, what, tr.end(), mayFail)
+}
+
+func judge(t *testing.T, what string, s summary, mayFail int) {
+	t.Helper()
 	t.Logf("%s: %d requests, %d without answer, by status %v, errors %v", what, s.Requests, s.Failed, s.Status, s.Errors)
 	bad := s.Requests - s.Status["200"]
 	if bad > mayFail {
@@ -51,7 +68,7 @@ func (tr *traffic) check(t *testing.T, what string, mayFail int) {
 // TestControllerLoss checks that traffic continues without controllers, and that new
 // pods are enrolled when one is back.
 func TestControllerLoss(t *testing.T) {
-	tr := startTraffic(t, 40*time.Second)
+	tr := startTraffic(t)
 	kubectl(t, "scale", "-n", system, "deploy/underlane-controller", "--replicas=0")
 	kubectl(t, "wait", "-n", system, "--for=delete", "--timeout=120s", "pod", "-l", "app.kubernetes.io/name=underlane-controller")
 	time.Sleep(10 * time.Second)
@@ -73,7 +90,7 @@ func TestAPIServerLoss(t *testing.T) {
 		service("web", []string{"80:8080"})+deployment("first", clientArgs, meshed, node("node-1")))
 	ready(t, ns, "deploy/web", "deploy/first")
 	reachable(t, ns, podOf(t, ns, "first"), "http://web/")
-	apply(t, ns, pod("client", []string{"get", "--summary", "--count", "0", "--duration", "40s", "--interval", "20ms", "http://web/"},
+	apply(t, ns, pod("client", []string{"get", "--summary", "--count", "0", "--duration", "25s", "--interval", "20ms", "http://web/"},
 		meshed, node("node-1"), podSpec("restartPolicy: Never")))
 	ready(t, ns, "pod/client")
 	if _, err := try(t.Context(), "", "apiserver", "stop"); err != nil {
@@ -107,7 +124,7 @@ func TestAPIServerLoss(t *testing.T) {
 // TestAgentPodDeleted checks that deleting an agent's pod breaks at most the active
 // requests, and that the replacement takes over the pods.
 func TestAgentPodDeleted(t *testing.T) {
-	tr := startTraffic(t, 40*time.Second)
+	tr := startTraffic(t)
 	agent := kubectl(t, "get", "pods", "-n", system, "-l", "app.kubernetes.io/name=underlane-agent",
 		"--field-selector=spec.nodeName=node-2", "-o", "jsonpath={.items[0].metadata.name}")
 	kubectl(t, "delete", "pod", "-n", system, agent)
@@ -120,9 +137,10 @@ func TestAgentPodDeleted(t *testing.T) {
 }
 
 // TestNodeLoss checks that the death of a node breaks only the active requests to it,
-// and that all others go to the remaining endpoints.
+// and that all others go to the remaining endpoints: first of what the agents notice,
+// then of what Kubernetes does about the node.
 func TestNodeLoss(t *testing.T) {
-	tr := startTraffic(t, 60*time.Second)
+	tr := startTraffic(t)
 	if _, err := try(t.Context(), "", "node", "kill", "node-2"); err != nil {
 		t.Fatal(err)
 	}
@@ -136,6 +154,7 @@ func TestNodeLoss(t *testing.T) {
 	defer back()
 	// A request that is active when the node dies, and one that is sent to a dead
 	// endpoint, wait until that is detected. Then they go to another endpoint.
+	kubectl(t, "wait", "--for=condition=Ready=Unknown", "--timeout=120s", "node/node-2")
 	tr.check(t, "node of half of the servers killed", 2)
 }
 
@@ -144,14 +163,12 @@ func TestNodeLoss(t *testing.T) {
 // are strict, so an attempt that bypasses the mesh while an agent is missing is
 // refused.
 func TestUpgradeUnderTraffic(t *testing.T) {
-	const duration = 75 * time.Second
-	tr := startTraffic(t, duration, strict)
-	attempts := requestsBeside(t, tr.ns, tr.client, "--count", "0", "--duration", duration.String(), "--interval", "20ms", "--timeout", "30s", "--fresh", "http://web/")
+	tr := startTraffic(t, strict)
+	attempts := requestsUntil(t, tr.ns, tr.client, "--interval", "20ms", "--timeout", "30s", "--fresh", "http://web/")
 	kubectl(t, "rollout", "restart", "-n", system, "deploy/underlane-controller", "daemonset/underlane-agent")
 	ready(t, system, "deploy/underlane-controller", "daemonset/underlane-agent")
 	tr.check(t, "rolling update of controllers and agents", 0)
-	tr.result = attempts
-	tr.check(t, "the same, each request on a connection of its own", 0)
+	judge(t, "the same, each request on a connection of its own", attempts(), 0)
 	eventually(t, patience, func() error {
 		_, err := tryUnderlane(t, "check", "--proxy", "-n", tr.ns)
 		return err

@@ -64,16 +64,26 @@ func TestCheck(t *testing.T) {
 }
 
 // TestRotation checks that replacing the issuer's certificate under traffic breaks no
-// request.
+// request: until all pods have a certificate of the new one, and afterwards.
 func TestRotation(t *testing.T) {
-	tr := startTraffic(t, 130*time.Second)
-	before := underlane(t, "identity", "-n", tr.ns, strings.TrimPrefix(tr.client, "pod/"))
+	tr := startTraffic(t)
+	pods := append(tr.servers(t), tr.client)
+	certificate := func(pod string) string {
+		t.Helper()
+		return underlane(t, "identity", "-n", tr.ns, strings.TrimPrefix(pod, "pod/"))
+	}
+	old := map[string]string{}
+	for _, pod := range pods {
+		old[pod] = certificate(pod)
+	}
 	kubectl(t, "delete", "secret", "-n", system, "underlane-identity-issuer")
-	eventually(t, 150*time.Second, func() error {
-		if now := underlane(t, "identity", "-n", tr.ns, strings.TrimPrefix(tr.client, "pod/")); now == before {
-			return fmt.Errorf("the pod's certificate is still the old one")
-		}
-		return nil
-	})
+	for _, pod := range pods {
+		eventually(t, 150*time.Second, func() error {
+			if certificate(pod) == old[pod] {
+				return fmt.Errorf("%s still has its old certificate", pod)
+			}
+			return nil
+		})
+	}
 	tr.check(t, "rotation of the root", 0)
 }

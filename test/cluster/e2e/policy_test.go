@@ -13,6 +13,7 @@ var strict = annotation("underlane.io/policy", "strict")
 // clients without an identity do not. That includes clients of a NodePort, which have
 // the node's address.
 func TestProbesOfStrictPods(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t)
 	kinds := map[string]string{
 		"http": "httpGet: {path: /ready, port: 8080}",
@@ -67,6 +68,7 @@ readinessProbe: {%[1]s, periodSeconds: 1, timeoutSeconds: 10}`, probe)))
 // TestPodsHaveNoWayIn checks that pods cannot use the APIs of the agents and the
 // controller.
 func TestPodsHaveNoWayIn(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("hostile", clientArgs, node("node-1")))
 	ready(t, ns, "deploy/hostile")

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,22 +43,40 @@ func requests(t testing.TB, ns, pod string, args ...string) summary {
 	return s
 }
 
-// requestsBeside makes requests while the test continues.
-func requestsBeside(t testing.TB, ns, pod string, args ...string) <-chan summary {
-	done := make(chan summary, 1)
-	go func() {
-		s, err := tryRequests(t, ns, pod, args...)
-		if err != nil && t.Context().Err() == nil {
-			t.Error(err)
+// requestsUntil makes requests from a pod until end is called, which returns what came
+// of them.
+func requestsUntil(t testing.TB, ns, pod string, args ...string) (end func() summary) {
+	t.Helper()
+	args = append([]string{"kubectl", "--", "exec", "-i", "-n", ns, pod, "--", "/labtest", "get", "--summary", "--count", "0", "--until-eof"}, args...)
+	cmd := command(t.Context(), args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	input, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() summary {
+		t.Helper()
+		input.Close()
+		err := cmd.Wait() // failed requests are an error, but the summary is there
+		if out.Len() == 0 {
+			t.Fatalf("requests from %s: %v\n%s", pod, err, errs.String())
 		}
-		done <- s
-	}()
-	return done
+		s, err := summarise(out.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
 }
 
 // TestWaysToName checks that a server is reached by all of its names and addresses,
 // and with mTLS if it is in the mesh.
 func TestWaysToName(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, fmt.Sprintf(`
 apiVersion: apps/v1
@@ -148,6 +167,7 @@ endpoints: [{addresses: ["`+ip+`"]}]
 // TestEndpoints checks what a Service promises about its endpoints: affinity,
 // readiness, and no new requests to terminating ones.
 func TestEndpoints(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	probe := container("readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}")
 	apply(t, ns, deployment("web", httpArgs, replicas(3), probe)+service("web", []string{"80:8080"})+
@@ -198,11 +218,12 @@ func TestEndpoints(t *testing.T) {
 	kubectl(t, "wait", "-n", ns, "--for=condition=Ready", "--timeout=90s", off)
 
 	// A rolling restart under traffic loses no request.
-	done := requestsBeside(t, ns, client, "--count", "0", "--duration", "20s", "--interval", "20ms", "http://web/")
-	time.Sleep(2 * time.Second)
+	end := requestsUntil(t, ns, client, "--interval", "20ms", "http://web/")
+	time.Sleep(before)
 	kubectl(t, "rollout", "restart", "-n", ns, "deploy/web")
 	ready(t, ns, "deploy/web")
-	if s := <-done; s.Failed > 0 || s.Status["200"] != s.Requests {
+	time.Sleep(afterwards)
+	if s := end(); s.Failed > 0 || s.Status["200"] != s.Requests {
 		t.Errorf("rolling restart: got %+v, want all requests answered 200", s)
 	} else {
 		t.Logf("rolling restart: %d requests, none lost", s.Requests)
@@ -213,6 +234,7 @@ func TestEndpoints(t *testing.T) {
 // if a NetworkPolicy selects a pod or the namespace disables it. Packets then pass both
 // veths, where the CNI enforces policies.
 func TestSameNodeShortcutYieldsToPolicies(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("server", httpArgs, node("node-1"))+service("server", []string{"80:8080"})+
 		deployment("client", clientArgs, node("node-1")))

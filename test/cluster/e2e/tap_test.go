@@ -10,6 +10,7 @@ import (
 // TestTapAcrossNodes checks that tap and top see both ends of a connection between
 // nodes, and that they name what they may not show.
 func TestTapAcrossNodes(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("server", httpArgs, node("node-2"))+service("server", []string{"80:8080"})+
 		deployment("client", clientArgs, node("node-1")))
@@ -45,6 +46,7 @@ func TestTapAcrossNodes(t *testing.T) {
 // TestTapNeedsTheRight checks that RBAC decides who may tap, and that a refusal says
 // which right is missing.
 func TestTapNeedsTheRight(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("web", httpArgs)+service("web", []string{"80:8080"})+deployment("client", clientArgs))
 	ready(t, ns, "deploy/web", "deploy/client")
@@ -77,6 +79,7 @@ func TestTapNeedsTheRight(t *testing.T) {
 }
 
 func TestIdentityAndDiagnostics(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("web", httpArgs)+service("web", []string{"80:8080"}))
 	ready(t, ns, "deploy/web")
@@ -103,6 +106,7 @@ func TestIdentityAndDiagnostics(t *testing.T) {
 // TestMeshInAPipe checks that mesh and unmesh work in a pipe with kubectl, like inject
 // and uninject.
 func TestMeshInAPipe(t *testing.T) {
+	t.Parallel()
 	ns := newNamespace(t)
 	apply(t, ns, deployment("web", httpArgs))
 	ready(t, ns, "deploy/web")

@@ -6,8 +6,8 @@ import (
 )
 
 // TestUninstallLeavesNothing checks that uninstall refuses while anything is labelled,
-// and that it leaves nothing in the cluster and on the nodes. By its file's name it is
-// the last test.
+// and that it leaves nothing in the cluster and on the nodes. It takes away what the
+// other tests use, so scripts/test-cluster.sh runs it alone, after them.
 func TestUninstallLeavesNothing(t *testing.T) {
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("web", httpArgs)+service("web", []string{"80:8080"})+deployment("client", clientArgs))

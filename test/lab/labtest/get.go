@@ -38,6 +38,7 @@ type getOptions struct {
 	concurrency int
 	interval    time.Duration
 	duration    time.Duration
+	untilEOF    bool
 	timeout     time.Duration
 	bodyBytes   int64
 	http2       bool
@@ -61,6 +62,7 @@ func get() *cobra.Command {
 	f.IntVarP(&o.concurrency, "concurrency", "c", 1, "how many at a time")
 	f.DurationVar(&o.interval, "interval", 0, "pause after each request")
 	f.DurationVar(&o.duration, "duration", 0, "end after this time; SIGTERM ends too, and what was is summed up")
+	f.BoolVar(&o.untilEOF, "until-eof", false, "end when standard input ends, too, and sum up what was")
 	f.DurationVar(&o.timeout, "timeout", 10*time.Second, "of one request")
 	f.Int64Var(&o.bodyBytes, "body", 0, "bytes of request body")
 	f.BoolVar(&o.http2, "http2", false, "HTTP/2 with prior knowledge")
@@ -84,6 +86,15 @@ func runGet(ctx context.Context, url string, o getOptions) error {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.duration)
 		defer cancel()
+	}
+	if o.untilEOF {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			cancel()
+		}()
 	}
 	client := newHTTPClient(o)
 	jobs := make(chan struct{})
