@@ -13,15 +13,31 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// Chain makes a leaf for id, with its own key on curve, and n CAs. With sameName
+// chains has the chains of this process by their arguments. A large one takes seconds
+// to make under the race detector.
+var chains sync.Map
+
+// Chain returns a leaf for id, with its own key on curve, and n CAs. With sameName
 // all CAs have the same name, otherwise each is above the one before it. The chain
-// leads to no trust anchor, so a verifier tries all combinations.
+// leads to no trust anchor, so a verifier tries all combinations. Equal arguments give the same chain.
 func Chain(t testing.TB, id string, curve elliptic.Curve, n int, sameName bool) tls.Certificate {
+	t.Helper()
+	arguments := fmt.Sprint(id, curve.Params().Name, n, sameName)
+	if c, ok := chains.Load(arguments); ok {
+		return c.(tls.Certificate)
+	}
+	c := newChain(t, id, curve, n, sameName)
+	chains.Store(arguments, c)
+	return c
+}
+
+func newChain(t testing.TB, id string, curve elliptic.Curve, n int, sameName bool) tls.Certificate {
 	t.Helper()
 	name := func(i int) pkix.Name {
 		if sameName {
