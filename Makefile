@@ -56,9 +56,11 @@ bench-build: build
 
 ##@ Check
 
-.PHONY: test
+.PHONY: test test-full
 test: deps-test ## all tests: unit, eBPF on this kernel, and the lab end to end (root)
 	scripts/test.sh
+test-full: deps-test ## the same with what takes long and rarely fails: before a larger change is called done
+	FULL=1 scripts/test.sh
 
 .PHONY: test-cluster
 test-cluster: deps-cluster build images ## install on a real cluster and prove what is promised (root); RUN=, KEEP=1, CGROUP=v1,v2
@@ -69,8 +71,8 @@ conformance: deps-cluster build images ## the Gateway API's conformance suite on
 	scripts/conformance.sh
 
 .PHONY: test-programs
-test-programs: deps-programs ## other people's programs in pods, without the mesh and with it (root); RUN=nginx/curl
-	$(GO) test -count=1 -timeout 15m -run 'TestPrograms/$(RUN)' ./test/programs/...
+test-programs: deps-programs ## other people's programs in pods, without the mesh and with it, in all ways (root); RUN=nginx/curl
+	UNDERLANE_TEST_FULL=1 $(GO) test -count=1 -timeout 15m -run 'TestPrograms/$(RUN)' ./test/programs/...
 
 .PHONY: lint
 lint: ## go vet, staticcheck, gofumpt

@@ -7,5 +7,6 @@
 // A row (rows_*_test.go) is a server and what clients do with it. It runs in the
 // same pods of both labs, to a server of the same node and of another, over IPv4
 // and IPv6. What is known to differ is in differences_test.go, and only that.
-// `make test-programs` runs it alone.
+// `make test-programs` runs it alone, and each case in all four ways; `make test` runs
+// each in two of them.
 package programs

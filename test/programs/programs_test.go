@@ -49,20 +49,15 @@ func testRow(t *testing.T, r *row, bare, meshed *side) {
 	before, served := meshed.Carried(), map[string]bool{}
 	for i := range r.cases {
 		c := &r.cases[i]
+		name := r.name + "/" + c.name
 		t.Run(c.name, func(t *testing.T) {
-			for _, family := range []string{"IPv4", "IPv6"} {
-				if family == "IPv6" && c.v4only {
-					continue
-				}
-				t.Run(family, func(t *testing.T) {
-					for _, w := range ways {
-						if w.v6 != (family == "IPv6") {
-							continue
-						}
+			for _, together := range waysOf(name, c) {
+				t.Run(together[0].name+"+"+together[1].name, func(t *testing.T) {
+					for _, w := range together {
 						served[w.server] = true
-						t.Run(w.server, func(t *testing.T) {
+						t.Run(w.name, func(t *testing.T) {
 							t.Parallel() // with the other server's: most of the time is waiting
-							compare(t, r.name+"/"+c.name, c, w, bare, meshed, base, dir)
+							compare(t, name, c, w, bare, meshed, base, dir)
 						})
 					}
 				})
