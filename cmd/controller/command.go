@@ -7,7 +7,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/underlane/underlane/pkg/controller"
-	"github.com/underlane/underlane/pkg/controller/tapapi"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -34,12 +33,8 @@ func command() *cobra.Command {
 	}
 	f := root.Flags()
 	f.StringVar(&opt.Manifests, "manifests", "", "work without a cluster: directory of Kubernetes manifests, read and then watched")
-	f.StringVar(&opt.Cluster.Kubeconfig, "kubeconfig", "", "file that says where the API server is (default: that of the pod's service account)")
-	f.StringVar(&opt.Cluster.Namespace, "namespace", "", "namespace of controller and agents (default: the pod's own, else underlane-system)")
-	f.BoolVar(&opt.Cluster.LeaderElection, "leader-election", true, "of several replicas let one write, chosen by a Lease; false: this one writes")
-	f.BoolVar(&opt.Cluster.ExternalIssuer, "identity-external-issuer", false, "the Secret underlane-identity-issuer is brought by somebody else: never make, rotate or change it")
+	addCluster(f, &opt)
 	f.StringVar(&opt.Listen, "listen", controller.DefaultListen, "address that agents connect to")
-	f.StringVar(&opt.Cluster.TapAddr, "tap-addr", tapapi.DefaultAddr, "address where the API server passes on calls of underlane tap and its like; empty for none")
 	f.StringVar(&opt.MetricsAddr, "metrics-addr", controller.DefaultMetricsAddr, "address of /metrics, /status and /healthz; empty for none")
 	f.DurationVar(&opt.WorkloadLifetime, "workload-cert-lifetime", controller.DefaultWorkloadLifetime, "lifetime of workload certificates")
 	f.DurationVar(&opt.NodeLifetime, "node-cert-lifetime", controller.DefaultNodeLifetime, "lifetime of node certificates")

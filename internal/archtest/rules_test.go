@@ -46,12 +46,16 @@ var layers = map[string]int{
 	"pkg/controller/tapapi":           4,
 	"pkg/controller/agentauth":        4,
 	"pkg/controller/apitest":          4,
+	"pkg/controller/cluster":          4,
 	"pkg/controller/custom":           4,
+	"pkg/controller/customclient":     4,
 	"pkg/controller/issuer":           4,
+	"pkg/controller/kind":             4,
 	"pkg/controller/podstatus":        4,
 	"pkg/controller/routestatus":      4,
 	"pkg/controller/translate":        4,
 	"pkg/controller/watch":            4,
+	"pkg/controller/watch/apiserver":  4,
 
 	"pkg/mtls/ca": 2,
 

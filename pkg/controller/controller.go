@@ -19,9 +19,9 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/underlane/underlane/pkg/control/server"
-	"github.com/underlane/underlane/pkg/controller/tapapi"
 	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/listener"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // Defaults of Options.
@@ -39,11 +39,13 @@ const (
 )
 
 // Options configure a Controller. With Manifests it reads a directory, and keeps
-// its keys in DataDir; otherwise it asks the API server of a cluster.
+// its keys in DataDir; otherwise it works for a cluster.
 type Options struct {
 	Manifests string // directory of Kubernetes manifests
 	DataDir   string // with Manifests: keys, and anchors.pem for the agents
-	Cluster   ClusterOptions
+	// Cluster opens the platform of a cluster (package cluster) where there are no
+	// Manifests. nil: this program has none.
+	Cluster func(Options) (Platform, error)
 
 	Listen           string // agents connect here
 	MetricsAddr      string // Prometheus metrics, health and status over HTTP; "" is off
@@ -55,7 +57,7 @@ type Options struct {
 
 // Controller is a control plane.
 type Controller struct {
-	backend   backend
+	platform  Platform
 	source    Source
 	authority Authority
 	writer    Writer
@@ -66,7 +68,7 @@ type Controller struct {
 	accepts  *listener.Group // of all ports: none stops accepting for want of descriptors
 	listener net.Listener
 	web      *web                         // nil when off
-	tap      *tapapi.Server               // nil when off
+	tap      Tap                          // nil when off
 	front    atomic.Pointer[server.Front] // nil before there is something to serve
 	serving  atomic.Bool
 
@@ -84,15 +86,18 @@ func New(opt Options) (*Controller, error) {
 	if opt.WorkloadLifetime <= 0 || opt.NodeLifetime <= 0 {
 		return nil, fmt.Errorf("lifetimes of certificates must be above zero: workload %s, node %s", opt.WorkloadLifetime, opt.NodeLifetime)
 	}
-	open := openCluster
+	open := opt.Cluster
 	if opt.Manifests != "" {
 		open = openFiles
 	}
-	b, err := open(opt)
+	if open == nil {
+		return nil, errors.New("name a directory of --manifests: this program was built without the code for clusters (tag nocluster)")
+	}
+	p, err := open(opt)
 	if err != nil {
 		return nil, err
 	}
-	enrolments, err := newEnrolments(b.writer(), b.enrolledFile(), opt.Log)
+	enrolments, err := newEnrolments(p.Writer(), p.EnrolledFile(), opt.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -102,9 +107,9 @@ func New(opt Options) (*Controller, error) {
 		return nil, fmt.Errorf("listen for agents: %w", err)
 	}
 	c := &Controller{
-		backend: b, source: b.source(), authority: b.authority(), writer: b.writer(), opt: opt, accepts: accepts, listener: accepts.Patient(ln), health: health.NewServer(), enrolments: enrolments,
+		platform: p, source: p.Source(), authority: p.Authority(), writer: p.Writer(), opt: opt, accepts: accepts, listener: accepts.Patient(ln), health: health.NewServer(), enrolments: enrolments,
 		server: server.New(server.Options{
-			Authority: b.authority(), Authenticate: b.authenticate, NodeExists: b.hasNode, Observer: enrolments,
+			Authority: p.Authority(), Authenticate: p.Authenticate, NodeExists: p.HasNode, Observer: enrolments,
 			NodeLifetime: opt.NodeLifetime, WorkloadLifetime: opt.WorkloadLifetime, Log: opt.Log,
 		}),
 	}
@@ -112,7 +117,7 @@ func New(opt Options) (*Controller, error) {
 		c.web, err = newWeb(opt.MetricsAddr, c)
 	}
 	if err == nil {
-		c.tap, err = b.openTap(c)
+		c.tap, err = p.OpenTap(c)
 	}
 	if err != nil {
 		c.Close()
@@ -132,6 +137,26 @@ func (c *Controller) Close() {
 	}
 }
 
+// Accepts is the group of all listeners of c, which go on accepting after descriptors
+// were exhausted.
+func (c *Controller) Accepts() *listener.Group { return c.accepts }
+
+// Workloads returns those that agents are told of. The slice is not changed later.
+func (c *Controller) Workloads() []*mesh.Workload {
+	if r := c.latest.Load(); r != nil {
+		return r.Workloads
+	}
+	return nil
+}
+
+// Services returns those that agents are told of. The slice is not changed later.
+func (c *Controller) Services() []*mesh.Service {
+	if r := c.latest.Load(); r != nil {
+		return r.Services
+	}
+	return nil
+}
+
 // Addr is where agents connect.
 func (c *Controller) Addr() net.Addr { return c.listener.Addr() }
 
@@ -149,7 +174,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer c.Close()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.source.Run(ctx) })
-	g.Go(func() error { return c.backend.run(ctx) })
+	g.Go(func() error { return c.platform.Run(ctx) })
 	if c.web != nil {
 		g.Go(c.web.serve)
 		g.Go(func() error {
@@ -169,7 +194,7 @@ func (c *Controller) Run(ctx context.Context) error {
 
 // serve waits until there is something to serve, and then serves until ctx ends.
 func (c *Controller) serve(ctx context.Context) error {
-	if err := c.backend.ready(ctx); err != nil {
+	if err := c.platform.Ready(ctx); err != nil {
 		return err
 	}
 	names, ips := servingNames(c.opt.Listen)

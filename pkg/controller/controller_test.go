@@ -328,7 +328,7 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 
 func TestRotatedRootIsTakenUp(t *testing.T) {
 	p := start(t, shop)
-	f := p.backend.(*files)
+	f := p.platform.(*files)
 	if err := f.Rotate(); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/underlane/underlane/pkg/controller/tapapi"
 	"github.com/underlane/underlane/pkg/controller/watch"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 )
@@ -21,7 +20,7 @@ const reloadEvery = 10 * time.Second // the authority's files: another process m
 // AuthorityDir is the directory of the authority's files.
 func AuthorityDir(dataDir string) string { return filepath.Join(dataDir, "ca") }
 
-// files is the backend of a controller without a cluster: a directory of
+// files is the platform of a controller without a cluster: a directory of
 // manifests, and an authority that keeps its files in the data directory. Beside
 // them it writes anchors.pem, by which agents verify the controller.
 type files struct {
@@ -32,8 +31,8 @@ type files struct {
 	changed   chan struct{}
 }
 
-// openFiles opens the backend of a directory of manifests.
-func openFiles(opt Options) (backend, error) {
+// openFiles opens the platform of a directory of manifests.
+func openFiles(opt Options) (Platform, error) {
 	if opt.DataDir == "" {
 		return nil, errors.New("a data directory is needed, for the authority's keys")
 	}
@@ -55,10 +54,17 @@ func openFiles(opt Options) (backend, error) {
 	return f, nil
 }
 
-func (f *files) source() Source       { return f.manifests }
-func (f *files) authority() Authority { return f }
-func (f *files) writer() Writer       { return noWriter{} }
-func (f *files) enrolledFile() string { return filepath.Join(f.dataDir, "enrolled.json") }
+// Source implements Platform.
+func (f *files) Source() Source { return f.manifests }
+
+// Authority implements Platform.
+func (f *files) Authority() Authority { return f }
+
+// Writer implements Platform: manifests are not written to.
+func (f *files) Writer() Writer { return noWriter{} }
+
+// EnrolledFile implements Platform.
+func (f *files) EnrolledFile() string { return filepath.Join(f.dataDir, "enrolled.json") }
 
 // Changes implements Authority.
 func (f *files) Changes() <-chan struct{} { return f.changed }
@@ -66,19 +72,17 @@ func (f *files) Changes() <-chan struct{} { return f.changed }
 // Problem implements Authority: files that cannot be read are logged.
 func (f *files) Problem() string { return "" }
 
-func (f *files) authenticate(ctx context.Context, node, token string) error {
-	return f.Authenticate(ctx, node, token)
-}
+// HasNode is always true: manifests need not name the nodes.
+func (f *files) HasNode(string) bool { return true }
 
-// hasNode is always true: manifests need not name the nodes.
-func (f *files) hasNode(string) bool { return true }
+// Ready returns at once: everything was read when the platform was opened.
+func (f *files) Ready(context.Context) error { return nil }
 
-// ready is so at once: everything was read when the backend was opened.
-func (f *files) ready(context.Context) error { return nil }
+// OpenTap implements Platform: there is no API server that would call it.
+func (f *files) OpenTap(*Controller) (Tap, error) { return nil, nil }
 
-func (f *files) openTap(*Controller) (*tapapi.Server, error) { return nil, nil }
-
-func (f *files) run(ctx context.Context) error {
+// Run reads the authority's files again from time to time.
+func (f *files) Run(ctx context.Context) error {
 	reload := time.NewTicker(reloadEvery)
 	defer reload.Stop()
 	for {

@@ -81,9 +81,9 @@ func (col collector) Collect(ch chan<- prometheus.Metric) {
 	if col.c.tap == nil {
 		return
 	}
-	taps := col.c.tap.Stats()
-	gauge(descTaps, int(taps.Taps))
-	for why, n := range taps.Refused {
+	taps, refused := col.c.tap.Stats()
+	gauge(descTaps, int(taps))
+	for why, n := range refused {
 		counter(descTapRefused, n, why)
 	}
 }

@@ -27,7 +27,7 @@ func newWeb(addr string, c *Controller) (*web, error) {
 		return nil, fmt.Errorf("listen for metrics: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", metricsHandler(c))
+	mux.Handle("GET /metrics", c.MetricsHandler())
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(c.Status())
@@ -50,7 +50,8 @@ func newWeb(addr string, c *Controller) (*web, error) {
 // clients of the web server cannot use up the descriptors that agents need.
 func webConns() *crowd.Crowd { return &crowd.Crowd{Total: 256, Each: 64} }
 
-func metricsHandler(c *Controller) http.Handler {
+// MetricsHandler returns what answers with the metrics of c.
+func (c *Controller) MetricsHandler() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{c}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

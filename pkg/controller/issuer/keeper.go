@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/underlane/underlane/pkg/controller/watch"
+	"github.com/underlane/underlane/pkg/controller/watch/apiserver"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 )
 
@@ -101,7 +101,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		{"configmaps", AnchorsName, &corev1.ConfigMap{}, k.anchors},
 	} {
 		lw := cache.NewListWatchFromClient(core, r.resource, k.opt.Namespace, fields.OneTermEqualSelector("metadata.name", r.name))
-		g.Go(func() { watch.Reflect(ctx, r.name, lw, r.object, r.store) })
+		g.Go(func() { apiserver.Reflect(ctx, r.name, lw, r.object, r.store) })
 	}
 	for {
 		var announced <-chan time.Time

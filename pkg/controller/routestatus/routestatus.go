@@ -21,6 +21,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/customclient"
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
@@ -48,7 +49,7 @@ type route struct{ kind, namespace, name string }
 
 // Writer writes the status of routes.
 type Writer struct {
-	clients *custom.Clients
+	clients *customclient.Clients
 	log     *slog.Logger
 	calls   *rate.Limiter
 
@@ -61,7 +62,7 @@ type Writer struct {
 }
 
 // New returns a Writer that writes nothing before Lead.
-func New(clients *custom.Clients, log *slog.Logger) *Writer {
+func New(clients *customclient.Clients, log *slog.Logger) *Writer {
 	return &Writer{
 		clients: clients, log: log, calls: rate.NewLimiter(callsPerSecond, callBurst), last: map[route]time.Time{},
 	}

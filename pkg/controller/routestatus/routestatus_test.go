@@ -16,6 +16,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/controller/apitest"
 	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/customclient"
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
@@ -71,7 +72,7 @@ type fixture struct {
 	*Writer
 	t       *testing.T
 	server  *apitest.Server
-	clients *custom.Clients
+	clients *customclient.Clients
 	client  rest.Interface // of routes
 }
 
@@ -79,7 +80,7 @@ func newFixture(t *testing.T) *fixture {
 	f := &fixture{t: t, server: apitest.New(t)}
 	f.server.Install("httproutes", true)
 	var err error
-	if f.clients, err = custom.NewClients(f.server.Config()); err != nil {
+	if f.clients, err = customclient.New(f.server.Config()); err != nil {
 		t.Fatal(err)
 	}
 	f.client = f.clients.Of(custom.HTTPRoutes.GroupVersions()[0])

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -168,19 +169,10 @@ func (s *Server) count(what string) {
 	s.counts[what]++
 }
 
-// Stats are the counters since the start.
-type Stats struct {
-	Taps    int64             // running
-	Refused map[string]uint64 // calls, by why: unauthenticated, denied, authorization-failed
-}
-
-// Stats returns the counters.
-func (s *Server) Stats() Stats {
+// Stats returns how many taps run, and how many calls were refused since the start,
+// by why: unauthenticated, denied, authorization-failed.
+func (s *Server) Stats() (taps int64, refused map[string]uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := Stats{Taps: s.taps.Load(), Refused: map[string]uint64{}}
-	for k, v := range s.counts {
-		out.Refused[k] = v
-	}
-	return out
+	return s.taps.Load(), maps.Clone(s.counts)
 }

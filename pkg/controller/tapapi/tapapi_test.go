@@ -162,7 +162,7 @@ func TestTapThroughTheAPIServer(t *testing.T) {
 		t.Error(diff)
 	}
 	cancel() // the caller hangs up
-	for deadline := time.Now().Add(10 * time.Second); a.Hub.Active() || w.server.Stats().Taps > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); a.Hub.Active() || w.server.taps.Load() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the tap outlives its caller")
 		}

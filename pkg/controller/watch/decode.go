@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/kind"
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
@@ -49,9 +50,9 @@ func (e *lineError) Unwrap() error { return e.err }
 // skipped.
 var readable = func() map[string]bool {
 	out := map[string]bool{"v1/ServiceAccount": true}
-	for _, k := range kinds {
-		for _, gv := range k.of().GroupVersions() {
-			out[gv.String()+"/"+k.of().Kind] = true
+	for _, k := range kind.All {
+		for _, gv := range k.Of().GroupVersions() {
+			out[gv.String()+"/"+k.Of().Kind] = true
 		}
 	}
 	return out
@@ -60,9 +61,9 @@ var readable = func() map[string]bool {
 // clusterScoped are the kinds without a namespace.
 var clusterScoped = func() map[string]bool {
 	out := map[string]bool{}
-	for _, k := range kinds {
-		if k.of().clusterScoped {
-			out[k.of().Kind] = true
+	for _, k := range kind.All {
+		if k.Of().ClusterScoped {
+			out[k.Of().Kind] = true
 		}
 	}
 	return out

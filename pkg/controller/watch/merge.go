@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/underlane/underlane/pkg/controller/kind"
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
@@ -41,8 +42,8 @@ func merge(files map[string]*file) (*translate.Objects, map[string]string, []Pro
 // add puts o into its slot. A ServiceAccount has none: it is read for its
 // mistakes only.
 func add(to *translate.Objects, o object) {
-	for _, k := range kinds {
-		if k.add(to, o.Object) {
+	for _, k := range kind.All {
+		if k.Add(to, o.Object) {
 			return
 		}
 	}

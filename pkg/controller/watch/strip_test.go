@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/underlane/underlane/pkg/controller/kind"
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
@@ -32,18 +33,18 @@ func TestStripLeavesWhatTranslateReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		whole, stripped := &translate.Objects{}, &translate.Objects{}
-		var stores []objectStore
-		for _, k := range kinds {
-			stores = append(stores, k.newStore(func() {}))
+		var stores []kind.Store
+		for _, k := range kind.All {
+			stores = append(stores, k.NewStore(func() {}))
 		}
 		for _, decoded := range objects {
 			o := decoded.Object
 			o.SetUID(types.UID(fmt.Sprintf("%T %s/%s", o, o.GetNamespace(), o.GetName())))
-			for i, k := range kinds {
-				if !k.add(whole, o) {
+			for i, k := range kind.All {
+				if !k.Add(whole, o) {
 					continue
 				}
-				once, err := stores[i].Transformer()(o)
+				once, err := stores[i].Strip(o)
 				if err == nil {
 					err = stores[i].Update(once) // strips it again
 				}
@@ -53,7 +54,7 @@ func TestStripLeavesWhatTranslateReads(t *testing.T) {
 			}
 		}
 		for _, s := range stores {
-			s.fill(stripped)
+			s.Fill(stripped)
 		}
 		before, _ := json.Marshal(whole)
 		want, got := translate.Translate(whole, "cluster.local"), translate.Translate(stripped, "cluster.local")

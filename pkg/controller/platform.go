@@ -6,33 +6,43 @@ import (
 
 	"github.com/underlane/underlane/pkg/control"
 	"github.com/underlane/underlane/pkg/control/server"
-	"github.com/underlane/underlane/pkg/controller/tapapi"
 	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/controller/watch"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 )
 
-// backend is what differs between a directory of manifests (files) and a cluster.
-// All methods may be called concurrently.
-type backend interface {
-	source() Source
-	authority() Authority
-	writer() Writer
-	// authenticate returns nil when token proves that its bearer is the agent of
+// Platform is what differs between a directory of manifests (files) and a cluster
+// (package cluster). All methods may be called concurrently.
+type Platform interface {
+	Source() Source
+	Authority() Authority
+	Writer() Writer
+	// Authenticate returns nil when token proves that its bearer is the agent of
 	// node; otherwise see server.Options.
-	authenticate(ctx context.Context, node, token string) error
-	// hasNode reports whether a node may have its certificate renewed.
-	hasNode(name string) bool
-	// enrolledFile is the path of the file that keeps which pods were enrolled;
+	Authenticate(ctx context.Context, node, token string) error
+	// HasNode reports whether a node may have its certificate renewed.
+	HasNode(name string) bool
+	// EnrolledFile is the path of the file that keeps which pods were enrolled;
 	// "" where their annotations do.
-	enrolledFile() string
-	// ready returns when there is something to serve, or ctx's error.
-	ready(ctx context.Context) error
-	// run does the backend's own work until ctx ends, and returns its error.
-	run(ctx context.Context) error
-	// openTap opens the API through which people hear the agents; nil for none.
-	// It is called once, before run.
-	openTap(c *Controller) (*tapapi.Server, error)
+	EnrolledFile() string
+	// Ready returns when there is something to serve, or ctx's error.
+	Ready(ctx context.Context) error
+	// Run does the platform's own work until ctx ends, and returns its error.
+	Run(ctx context.Context) error
+	// OpenTap opens the API that lets people hear the agents; nil for none. It is
+	// called once, before Run.
+	OpenTap(c *Controller) (Tap, error)
+}
+
+// Tap is the API that lets people hear the agents.
+type Tap interface {
+	// Run serves until ctx ends; running taps are cut then.
+	Run(ctx context.Context) error
+	// Close releases the listener of a Tap that is never run.
+	Close()
+	// Stats returns how many taps run, and how many calls were refused since the
+	// start, by why.
+	Stats() (taps int64, refused map[string]uint64)
 }
 
 // Source is where Kubernetes objects come from.

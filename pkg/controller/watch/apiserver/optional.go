@@ -1,4 +1,4 @@
-package watch
+package apiserver
 
 import (
 	"context"
@@ -40,7 +40,7 @@ func (o *optionals) synced() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, r := range o.all {
-		if r.cancel != nil && !r.store.synced() {
+		if r.cancel != nil && !r.store.Synced() {
 			return false
 		}
 	}
@@ -132,7 +132,7 @@ func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served served) {
 	c.optional.known = true
 	var gone, fresh []*optional
 	for _, r := range c.optional.all {
-		version := served.version(&r.of().Resource)
+		version := served.version(&r.Of().Resource)
 		if r.cancel != nil && version != r.version {
 			gone = append(gone, r)
 		}
@@ -147,7 +147,7 @@ func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served served) {
 	}
 	c.optional.mu.Lock()
 	for _, r := range fresh {
-		c.follow(ctx, g, r, served.version(&r.of().Resource))
+		c.follow(ctx, g, r, served.version(&r.Of().Resource))
 	}
 	c.optional.mu.Unlock()
 	if first {
@@ -157,10 +157,10 @@ func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served served) {
 
 // follow begins to watch r. The lock is held.
 func (c *Cluster) follow(ctx context.Context, g *sync.WaitGroup, r *optional, version string) {
-	name := r.of().Name
+	name := r.Of().Name
 	watching, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	client := c.custom.Of(schema.GroupVersion{Group: r.of().Group, Version: version})
+	client := c.custom.Of(schema.GroupVersion{Group: r.Of().Group, Version: version})
 	g.Go(func() {
 		defer close(done)
 		lw := &noted{
@@ -171,10 +171,10 @@ func (c *Cluster) follow(ctx context.Context, g *sync.WaitGroup, r *optional, ve
 				}
 			},
 		}
-		Reflect(watching, name, lw, r.object(), r.store)
+		Reflect(watching, name, lw, r.Object(), stripping{r.store})
 	})
 	r.version, r.cancel = version, func() { cancel(); <-done }
-	c.log.Info("custom resource is followed", "resource", name, "group", r.of().Group, "version", version)
+	c.log.Info("custom resource is followed", "resource", name, "group", r.Of().Group, "version", version)
 }
 
 func (c *Cluster) forget(r *optional) {
@@ -183,6 +183,6 @@ func (c *Cluster) forget(r *optional) {
 	r.cancel, r.version = nil, ""
 	c.optional.mu.Unlock()
 	_ = r.store.Replace(nil, "") // fails only for objects of another kind
-	c.note(r.of().Name, nil)
-	c.log.Info("custom resource is gone with its CustomResourceDefinition", "resource", r.of().Name)
+	c.note(r.Of().Name, nil)
+	c.log.Info("custom resource is gone with its CustomResourceDefinition", "resource", r.Of().Name)
 }

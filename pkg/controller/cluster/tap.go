@@ -1,4 +1,4 @@
-package controller
+package cluster
 
 import (
 	"cmp"
@@ -6,44 +6,29 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes"
 
+	"github.com/underlane/underlane/pkg/controller"
 	"github.com/underlane/underlane/pkg/controller/fanin"
 	"github.com/underlane/underlane/pkg/controller/tapapi"
-	"github.com/underlane/underlane/pkg/controller/watch"
-	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/controller/watch/apiserver"
 )
 
 // serviceName is that of the Service in front of controllers.
 const serviceName = "underlane-controller"
 
-// newTap opens the API through which people hear the agents.
-func (c *Controller) newTap(client kubernetes.Interface, authority tapapi.Authority, namespace string, source *watch.Cluster) (*tapapi.Server, error) {
+// newTap opens the API that lets people hear the agents.
+func (c *cluster) newTap(of *controller.Controller) (*tapapi.Server, error) {
 	return tapapi.New(tapapi.Options{
-		Addr: c.opt.Cluster.TapAddr, Client: client, Authority: authority, Cluster: published{c, source},
-		Namespace: namespace, Service: serviceName,
-		State: func() any { return c.Status() }, Metrics: metricsHandler(c), Accepts: c.accepts, Log: c.opt.Log,
+		Addr: c.tapAddr, Client: c.client, Authority: c.issuer.Authority, Cluster: published{of, c.objects},
+		Namespace: c.namespace, Service: serviceName,
+		State: func() any { return of.Status() }, Metrics: of.MetricsHandler(), Accepts: of.Accepts(), Log: c.lease.log,
 	})
 }
 
 // published is the cluster as the agents are told of it.
 type published struct {
-	c      *Controller
-	source *watch.Cluster
-}
-
-func (p published) Workloads() []*mesh.Workload {
-	if r := p.c.latest.Load(); r != nil {
-		return r.Workloads
-	}
-	return nil
-}
-
-func (p published) Services() []*mesh.Service {
-	if r := p.c.latest.Load(); r != nil {
-		return r.Services
-	}
-	return nil
+	*controller.Controller
+	source *apiserver.Cluster
 }
 
 func (p published) Labels(uid string) map[string]string {

@@ -1,4 +1,4 @@
-package controller
+package cluster
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/customclient"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -28,7 +29,7 @@ func TestCanary(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	clients, err := custom.NewClients(k.Config())
+	clients, err := customclient.New(k.Config())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +44,10 @@ func TestCanary(t *testing.T) {
 	r := k.replica()
 	r.waitServing()
 	client, store := k.agent(r, "node-1", token("node-1"))
-	eventually(t, "connected", func() bool { return meshed(store.View(), "web") })
-	resolve(t, client, netip.MustParseAddr("10.96.0.1"))
+	eventually(t, "connected", func() bool { return meshed(store, "web") })
+	if err := client.Resolve(t.Context(), netip.MustParseAddr("10.96.0.1")); err != nil {
+		t.Fatal(err)
+	}
 	weights := func() (out []uint32) {
 		root, ok := store.View().ServiceByName("shop", "podinfo")
 		if !ok {

@@ -1,4 +1,4 @@
-package watch
+package apiserver
 
 import (
 	"context"
@@ -8,12 +8,11 @@ import (
 	"sync"
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/underlane/underlane/pkg/controller/apitest"
 	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/customclient"
 )
 
 // addRoute makes a custom object.
@@ -64,7 +63,7 @@ func TestRoutesComeAndGoWithTheirCRDs(t *testing.T) {
 func TestRoutesArePartOfTheFirstState(t *testing.T) {
 	k := watchCluster(t, func(s *apitest.Server) {
 		s.Install("httproutes", true)
-		(&kube{t: t, server: s, Cluster: &Cluster{custom: must(custom.NewClients(s.Config()))}}).addRoute("httproutes", "a")
+		(&kube{t: t, server: s, Cluster: &Cluster{custom: must(customclient.New(s.Config()))}}).addRoute("httproutes", "a")
 		s.Refuse("httproutes", true)
 	})
 	k.until("it is said what is missing", func() bool {
@@ -116,7 +115,7 @@ func TestThePreferredVersionIsWatched(t *testing.T) {
 func TestANewVersionIsTakenUp(t *testing.T) {
 	server := apitest.New(t)
 	server.Install("trafficsplits", true)
-	c := NewCluster(server.Client(), must(custom.NewClients(server.Config())), slog.New(slog.DiscardHandler))
+	c := NewCluster(server.Client(), must(customclient.New(server.Config())), slog.New(slog.DiscardHandler))
 	k := &kube{Cluster: c, t: t, server: server}
 	k.addRoute("trafficsplits", "a")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -131,19 +130,9 @@ func TestANewVersionIsTakenUp(t *testing.T) {
 		}
 		k.until(version, func() bool { return len(k.Objects().TrafficSplits) == want })
 		for _, r := range c.optional.all {
-			if r.of().Name == "trafficsplits" && r.version != version {
+			if r.Of().Name == "trafficsplits" && r.version != version {
 				t.Errorf("step %d: watched in %q", i, r.version)
 			}
-		}
-	}
-}
-
-func TestStripRoutes(t *testing.T) {
-	meta := metav1.ObjectMeta{Name: "a", ResourceVersion: "1", Annotations: map[string]string{"a": "b"}, ManagedFields: []metav1.ManagedFieldsEntry{{}}}
-	a, b := stripHTTPRoute(&gatewayv1.HTTPRoute{ObjectMeta: meta}), stripGRPCRoute(&gatewayv1.GRPCRoute{ObjectMeta: meta})
-	for _, m := range []metav1.ObjectMeta{a.ObjectMeta, b.ObjectMeta} {
-		if m.Name != "a" || m.Annotations != nil || m.ManagedFields != nil || m.ResourceVersion != "" {
-			t.Errorf("%+v", m)
 		}
 	}
 }

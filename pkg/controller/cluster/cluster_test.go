@@ -1,4 +1,4 @@
-package controller
+package cluster
 
 import (
 	"bytes"
@@ -16,11 +16,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	authv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -28,12 +30,17 @@ import (
 
 	"github.com/underlane/underlane/pkg/control"
 	"github.com/underlane/underlane/pkg/control/client"
+	"github.com/underlane/underlane/pkg/controller"
 	"github.com/underlane/underlane/pkg/controller/agentauth"
 	"github.com/underlane/underlane/pkg/controller/apitest"
 	"github.com/underlane/underlane/pkg/controller/issuer"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/state"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var idWeb = mesh.Identity{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "web"}
 
 const (
 	patience  = 20 * time.Second
@@ -79,29 +86,36 @@ func (k *kube) pod(name, node, ip, mesh string) {
 
 // replica is a running controller of a cluster.
 type replica struct {
-	*Controller
-	t    *testing.T
-	stop func()
+	*controller.Controller
+	cluster *cluster
+	t       *testing.T
+	stop    func()
 }
 
-func (k *kube) replica(edit ...func(*Options)) *replica {
+func (k *kube) replica(edit ...func(*controller.Options, *Options)) *replica {
 	k.t.Helper()
-	opt := Options{
-		Cluster: ClusterOptions{REST: k.Config(), Namespace: "underlane-system", LeaderElection: true},
-		Listen:  "127.0.0.1:0", MetricsAddr: "127.0.0.1:0", TrustDomain: "cluster.local", WorkloadLifetime: time.Hour, NodeLifetime: time.Hour,
+	r := &replica{t: k.t}
+	in := &Options{REST: k.Config(), Namespace: "underlane-system", LeaderElection: true}
+	opt := controller.Options{
+		Cluster: func(opt controller.Options) (controller.Platform, error) {
+			var err error
+			r.cluster, err = in.open(opt)
+			return r.cluster, err
+		},
+		Listen: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0", TrustDomain: "cluster.local", WorkloadLifetime: time.Hour, NodeLifetime: time.Hour,
 		Log: slog.New(slog.NewTextHandler(k.t.Output(), nil)),
 	}
 	for _, e := range edit {
-		e(&opt)
+		e(&opt, in)
 	}
-	c, err := New(opt)
+	c, err := controller.New(opt)
 	if err != nil {
 		k.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- c.Run(ctx) }()
-	r := &replica{Controller: c, t: k.t}
+	r.Controller = c
 	r.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -110,6 +124,11 @@ func (k *kube) replica(edit ...func(*Options)) *replica {
 	})
 	k.t.Cleanup(r.stop)
 	return r
+}
+
+// meshed reports whether a pod of the store's own node has the label.
+func meshed(store *state.Store, name string) bool {
+	return slices.ContainsFunc(store.View().Local(), func(w *mesh.Workload) bool { return w.Name == name && w.Meshed })
 }
 
 func eventually(t *testing.T, what string, cond func() bool) {
@@ -125,7 +144,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 
 func (r *replica) waitServing() {
 	r.t.Helper()
-	eventually(r.t, "serving", r.serving.Load)
+	eventually(r.t, "serving", func() bool { return r.Status().Serving })
 }
 
 // bundle is what the ConfigMap gives to agents.
@@ -161,7 +180,7 @@ func TestClusterEndToEnd(t *testing.T) {
 	r := k.replica()
 	r.waitServing()
 	client, store := k.agent(r, "node-1", token("node-1"))
-	eventually(t, "its pod", func() bool { return meshed(store.View(), "web") })
+	eventually(t, "its pod", func() bool { return meshed(store, "web") })
 	if _, err := client.SignWorkload(t.Context(), idWeb, second(newRequest(t))); err != nil {
 		t.Error(err)
 	}
@@ -184,7 +203,7 @@ func TestClusterEndToEnd(t *testing.T) {
 		if _, err := pods.Update(t.Context(), p, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "label "+value, func() bool { return meshed(store.View(), "web") == (value == mesh.LabelEnabled) })
+		eventually(t, "label "+value, func() bool { return meshed(store, "web") == (value == mesh.LabelEnabled) })
 		took = append(took, time.Since(start))
 	}
 	t.Logf("from label to agent: %s", took)
@@ -197,10 +216,10 @@ func TestClusterEndToEnd(t *testing.T) {
 // meanwhile takes effect when it is back.
 func TestAPIServerAway(t *testing.T) {
 	k := newKube(t)
-	r := k.replica(func(o *Options) { o.Cluster.LeaderElection = false })
+	r := k.replica(func(_ *controller.Options, o *Options) { o.LeaderElection = false })
 	r.waitServing()
 	client, store := k.agent(r, "node-1", token("node-1"))
-	eventually(t, "its pod", func() bool { return meshed(store.View(), "web") })
+	eventually(t, "its pod", func() bool { return meshed(store, "web") })
 	k.Stop()
 	eventually(t, "noticed", func() bool { return len(r.Status().Manifests) > 0 })
 	if _, err := client.SignWorkload(t.Context(), idWeb, second(newRequest(t))); err != nil || !client.Connected() {
@@ -208,7 +227,7 @@ func TestAPIServerAway(t *testing.T) {
 	}
 	k.Start()
 	k.pod("late", "node-1", "10.1.0.2", mesh.LabelEnabled)
-	eventually(t, "caught up", func() bool { return meshed(store.View(), "late") && len(r.Status().Manifests) == 0 })
+	eventually(t, "caught up", func() bool { return meshed(store, "late") && len(r.Status().Manifests) == 0 })
 }
 
 // TestNodeThatIsGoneIsNotRenewed: who has taken a node's certificate keeps it
@@ -219,18 +238,18 @@ func TestNodeThatIsGoneIsNotRenewed(t *testing.T) {
 	if _, err := nodes.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	r := k.replica(func(o *Options) { o.NodeLifetime = 2 * time.Second })
+	r := k.replica(func(o *controller.Options, _ *Options) { o.NodeLifetime = 2 * time.Second })
 	r.waitServing()
 	client, _ := k.agent(r, "node-1", token("node-1"))
 	eventually(t, "connected", client.Connected)
-	eventually(t, "renewed", func() bool { return r.server.Stats().Bootstrapped > 1 })
-	if n := r.server.Stats().BootstrapsRefused; n != 0 {
+	eventually(t, "renewed", func() bool { return r.nodeCertificates("signed") > 1 })
+	if n := r.nodeCertificates("refused"); n != 0 {
 		t.Errorf("%d refused", n)
 	}
 	if err := nodes.Delete(t.Context(), "node-1", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "refused", func() bool { return r.server.Stats().BootstrapsRefused > 0 })
+	eventually(t, "refused", func() bool { return r.nodeCertificates("refused") > 0 })
 }
 
 // TestReplicasShareOneIssuer: what one signs the other accepts, and an agent
@@ -242,12 +261,12 @@ func TestReplicasShareOneIssuer(t *testing.T) {
 	b.waitServing()
 	_, one := k.agent(a, "node-1", token("node-1"))
 	_, two := k.agent(b, "node-1", token("node-1"))
-	eventually(t, "both", func() bool { return meshed(one.View(), "web") && meshed(two.View(), "web") })
-	if !bytes.Equal(a.authority.IssuerID(), b.authority.IssuerID()) {
+	eventually(t, "both", func() bool { return meshed(one, "web") && meshed(two, "web") })
+	if !bytes.Equal(a.cluster.issuer.IssuerID(), b.cluster.issuer.IssuerID()) {
 		t.Error("two issuers")
 	}
-	eventually(t, "one leads", func() bool { return a.writer.Leading() || b.writer.Leading() })
-	if a.writer.Leading() && b.writer.Leading() {
+	eventually(t, "one leads", func() bool { return a.cluster.lease.leading.Load() || b.cluster.lease.leading.Load() })
+	if a.cluster.lease.leading.Load() && b.cluster.lease.leading.Load() {
 		t.Error("both lead")
 	}
 	versions := one.Versions()
@@ -256,6 +275,18 @@ func TestReplicasShareOneIssuer(t *testing.T) {
 			t.Errorf("%s has other versions at the two", name)
 		}
 	}
+}
+
+// nodeCertificates is what the metrics say of requests for nodes' certificates.
+func (r *replica) nodeCertificates(result string) int {
+	r.t.Helper()
+	_, rest, found := strings.Cut(scrape(r.t, r), `underlane_controller_certificates_total{kind="node",result="`+result+`"} `)
+	text, _, _ := strings.Cut(rest, "\n")
+	n, err := strconv.Atoi(text)
+	if !found || err != nil {
+		r.t.Fatalf("metrics: %s certificates of nodes: got %q, want a number", result, text)
+	}
+	return n
 }
 
 func (k *kube) holder() string {
@@ -277,11 +308,11 @@ func TestLeaderHandsOver(t *testing.T) {
 	k := newKube(t)
 	a := k.replica()
 	a.waitServing()
-	eventually(t, "a leads", a.writer.Leading)
+	eventually(t, "a leads", a.cluster.lease.leading.Load)
 	led := k.holder()
 	b := k.replica()
 	b.waitServing()
-	if b.writer.Leading() {
+	if b.cluster.lease.leading.Load() {
 		t.Fatal("both lead")
 	}
 	a.stop()
@@ -289,7 +320,7 @@ func TestLeaderHandsOver(t *testing.T) {
 		t.Error("the lease was not released: held by", h)
 	}
 	start := time.Now()
-	eventually(t, "b leads", b.writer.Leading)
+	eventually(t, "b leads", b.cluster.lease.leading.Load)
 	if took := time.Since(start); took > leaseDuration {
 		t.Errorf("took %s, as if the leader had died", took)
 	}
@@ -366,7 +397,7 @@ func TestNothingWithoutCredentials(t *testing.T) {
 
 func TestNotReadyUntilThereIsAnIssuer(t *testing.T) {
 	k := newKube(t)
-	r := k.replica(func(o *Options) { o.Cluster.ExternalIssuer = true })
+	r := k.replica(func(_ *controller.Options, o *Options) { o.ExternalIssuer = true })
 	ready := func() (int, string) {
 		resp, err := http.Get("http://" + r.MetricsAddr().String() + "/readyz")
 		if err != nil {
@@ -403,7 +434,8 @@ func second[A, B any](_ A, b B) B { return b }
 
 func scrape(t *testing.T, r *replica) string {
 	t.Helper()
-	resp, err := http.Get("http://" + r.MetricsAddr().String() + "/metrics")
+	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := web.Get("http://" + r.MetricsAddr().String() + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

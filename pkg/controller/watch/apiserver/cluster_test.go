@@ -1,15 +1,18 @@
-package watch
+package apiserver
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -17,9 +20,11 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/underlane/underlane/pkg/controller/apitest"
-	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/customclient"
 	"github.com/underlane/underlane/pkg/mesh"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 20 * time.Second
 
@@ -29,16 +34,18 @@ type kube struct {
 	t      *testing.T
 	server *apitest.Server
 	client kubernetes.Interface
-	log    *buffer
+	log    string // path of the log
 }
 
 func watchCluster(t *testing.T, prepare ...func(*apitest.Server)) *kube {
-	k := &kube{t: t, server: apitest.New(t), log: &buffer{}}
+	k := &kube{t: t, server: apitest.New(t), log: filepath.Join(t.TempDir(), "log")}
+	log := must(os.Create(k.log))
+	t.Cleanup(func() { log.Close() })
 	k.client = k.server.Client()
 	for _, p := range prepare {
 		p(k.server)
 	}
-	k.Cluster = NewCluster(k.server.Client(), must(custom.NewClients(k.server.Config())), slog.New(slog.NewTextHandler(k.log, nil)))
+	k.Cluster = NewCluster(k.server.Client(), must(customclient.New(k.server.Config())), slog.New(slog.NewTextHandler(log, nil)))
 	k.discoverEvery = 10 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -252,10 +259,11 @@ func TestOutageIsSurvived(t *testing.T) {
 	k.addPod("b")
 	k.until("caught up", func() bool { return cmp.Equal(k.pods(), []string{"a", "b"}) })
 	k.until("mended", func() bool { return len(k.Problems()) == 0 })
-	if n := strings.Count(k.log.String(), "resource=pods err="); n > 3 { // cut off, refused
+	log := string(must(os.ReadFile(k.log)))
+	if n := strings.Count(log, "resource=pods err="); n > 3 { // cut off, refused
 		t.Errorf("an outage of pods is logged %d times", n)
 	}
-	if log := k.log.String(); !strings.Contains(log, "cannot be watched") || !strings.Contains(log, "watched again") {
+	if !strings.Contains(log, "cannot be watched") || !strings.Contains(log, "watched again") {
 		t.Error(log)
 	}
 }

@@ -1,4 +1,6 @@
-package controller
+// Package cluster is the platform of a controller in a Kubernetes cluster: it reads
+// from the API server and writes to it.
+package cluster
 
 import (
 	"context"
@@ -13,20 +15,20 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/underlane/underlane/internal/version"
+	"github.com/underlane/underlane/pkg/controller"
 	"github.com/underlane/underlane/pkg/controller/agentauth"
-	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/customclient"
 	"github.com/underlane/underlane/pkg/controller/issuer"
 	"github.com/underlane/underlane/pkg/controller/podstatus"
 	"github.com/underlane/underlane/pkg/controller/routestatus"
-	"github.com/underlane/underlane/pkg/controller/tapapi"
 	"github.com/underlane/underlane/pkg/controller/translate"
-	"github.com/underlane/underlane/pkg/controller/watch"
+	"github.com/underlane/underlane/pkg/controller/watch/apiserver"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 )
 
-// ClusterOptions say which cluster it is, and which part of it the controller is.
-type ClusterOptions struct {
+// Options say which cluster it is, and which part of it the controller is.
+type Options struct {
 	Kubeconfig     string // path; "" is that of the pod's service account
 	Namespace      string // of controller and agents; "" is the pod's own
 	ExternalIssuer bool   // the issuer's Secret is the user's: never made or changed
@@ -40,7 +42,7 @@ type ClusterOptions struct {
 // namespaceFile names the pod's namespace.
 const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
-func (o *ClusterOptions) namespace() string {
+func (o *Options) namespace() string {
 	if o.Namespace != "" {
 		return o.Namespace
 	}
@@ -51,7 +53,7 @@ func (o *ClusterOptions) namespace() string {
 }
 
 // config is how to talk to the API server.
-func (o *ClusterOptions) config() (*rest.Config, error) {
+func (o *Options) config() (*rest.Config, error) {
 	var cfg *rest.Config
 	var err error
 	switch {
@@ -75,21 +77,30 @@ func (o *ClusterOptions) config() (*rest.Config, error) {
 	return cfg, nil
 }
 
-// cluster is the backend of a Kubernetes cluster.
+// cluster is the platform of a Kubernetes cluster.
 type cluster struct {
+	tapAddr   string
 	client    kubernetes.Interface
 	namespace string
-	objects   *watch.Cluster
-	issuer    clusterAuthority
+	objects   *apiserver.Cluster
+	issuer    authority
 	agents    *agentauth.Reviewer
 	pods      *podstatus.Writer
 	routes    *routestatus.Writer
 	lease     *lease
 }
 
-// openCluster opens the backend of a cluster.
-func openCluster(opt Options) (backend, error) {
-	cfg, err := opt.Cluster.config()
+// Open opens the platform of a cluster: it is what controller.Options.Cluster calls.
+func (o *Options) Open(opt controller.Options) (controller.Platform, error) {
+	c, err := o.open(opt)
+	if err != nil {
+		return nil, err // not c, which would make a Platform that is not nil
+	}
+	return c, nil
+}
+
+func (o *Options) open(opt controller.Options) (*cluster, error) {
+	cfg, err := o.config()
 	if err != nil {
 		return nil, err
 	}
@@ -97,43 +108,47 @@ func openCluster(opt Options) (backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("API server: %w", err)
 	}
-	authority, err := ca.New(opt.TrustDomain)
+	signer, err := ca.New(opt.TrustDomain)
 	if err != nil {
 		return nil, err
 	}
-	clients, err := custom.NewClients(cfg)
+	clients, err := customclient.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	namespace := opt.Cluster.namespace()
+	namespace := o.namespace()
 	c := &cluster{
-		client: client, namespace: namespace, objects: watch.NewCluster(client, clients, opt.Log),
-		issuer: clusterAuthority{authority, issuer.New(issuer.Options{
-			Client: client, Namespace: namespace, Authority: authority, External: opt.Cluster.ExternalIssuer, Log: opt.Log,
+		tapAddr: o.TapAddr, client: client, namespace: namespace, objects: apiserver.NewCluster(client, clients, opt.Log),
+		issuer: authority{signer, issuer.New(issuer.Options{
+			Client: client, Namespace: namespace, Authority: signer, External: o.ExternalIssuer, Log: opt.Log,
 		})},
 		agents: agentauth.New(client, namespace),
 		routes: routestatus.New(clients, opt.Log),
 	}
 	c.pods = podstatus.New(client, c.objects, opt.Log)
 	c.lease = &lease{
-		client: client, namespace: namespace, elect: opt.Cluster.LeaderElection,
+		client: client, namespace: namespace, elect: o.LeaderElection,
 		tasks: []task{c.issuer.keeper.Lead, c.routes.Lead}, log: opt.Log,
 	}
 	return c, nil
 }
 
-func (c *cluster) source() Source       { return c.objects }
-func (c *cluster) authority() Authority { return c.issuer }
-func (c *cluster) writer() Writer       { return clusterWriter{c.pods, c} }
-func (c *cluster) enrolledFile() string { return "" }
+// Source implements controller.Platform, as do the methods below.
+func (c *cluster) Source() controller.Source { return c.objects }
 
-func (c *cluster) authenticate(ctx context.Context, node, token string) error {
+func (c *cluster) Authority() controller.Authority { return c.issuer }
+
+func (c *cluster) Writer() controller.Writer { return writer{c.pods, c} }
+
+func (c *cluster) EnrolledFile() string { return "" }
+
+func (c *cluster) Authenticate(ctx context.Context, node, token string) error {
 	return c.agents.Authenticate(ctx, node, token)
 }
 
-func (c *cluster) hasNode(name string) bool { return c.objects.HasNode(name) }
+func (c *cluster) HasNode(name string) bool { return c.objects.HasNode(name) }
 
-func (c *cluster) ready(ctx context.Context) error {
+func (c *cluster) Ready(ctx context.Context) error {
 	for _, ready := range []<-chan struct{}{c.objects.Synced(), c.issuer.keeper.Ready()} {
 		select {
 		case <-ready:
@@ -144,7 +159,7 @@ func (c *cluster) ready(ctx context.Context) error {
 	return nil
 }
 
-func (c *cluster) run(ctx context.Context) error {
+func (c *cluster) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.issuer.keeper.Run(ctx) })
 	g.Go(func() error { return c.lease.run(ctx) })
@@ -152,46 +167,47 @@ func (c *cluster) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (c *cluster) openTap(of *Controller) (*tapapi.Server, error) {
-	if of.opt.Cluster.TapAddr == "" {
+func (c *cluster) OpenTap(of *controller.Controller) (controller.Tap, error) {
+	if c.tapAddr == "" {
 		return nil, nil
 	}
-	server, err := of.newTap(c.client, c.issuer.Authority, c.namespace, c.objects)
-	if err == nil {
-		c.lease.tasks = append(c.lease.tasks, server.KeepCABundle)
+	server, err := c.newTap(of)
+	if err != nil {
+		return nil, err
 	}
-	return server, err
+	c.lease.tasks = append(c.lease.tasks, server.KeepCABundle)
+	return server, nil
 }
 
-// clusterAuthority is the authority whose issuer a Keeper keeps in the cluster.
-type clusterAuthority struct {
+// authority is the authority whose issuer a Keeper keeps in the cluster.
+type authority struct {
 	*ca.Authority
 	keeper *issuer.Keeper
 }
 
-// Changes implements Authority.
-func (a clusterAuthority) Changes() <-chan struct{} { return a.keeper.Changes() }
+// Changes implements controller.Authority.
+func (a authority) Changes() <-chan struct{} { return a.keeper.Changes() }
 
-// Problem implements Authority.
-func (a clusterAuthority) Problem() string { return a.keeper.Problem() }
+// Problem implements controller.Authority.
+func (a authority) Problem() string { return a.keeper.Problem() }
 
-// clusterWriter writes to the API server: annotations on pods, and the status of
+// writer writes to the API server: annotations on pods, and the status of
 // routes.
-type clusterWriter struct {
+type writer struct {
 	*podstatus.Writer
 	c *cluster
 }
 
-// UpdateRoutes implements Writer.
-func (w clusterWriter) UpdateRoutes(o *translate.Objects, statuses []translate.RouteStatus) {
+// UpdateRoutes implements controller.Writer.
+func (w writer) UpdateRoutes(o *translate.Objects, statuses []translate.RouteStatus) {
 	w.c.routes.Update(o, statuses)
 }
 
-// Leading implements Writer.
-func (w clusterWriter) Leading() bool { return w.c.lease.leading.Load() }
+// Leading implements controller.Writer.
+func (w writer) Leading() bool { return w.c.lease.leading.Load() }
 
-// Writes implements Writer.
-func (w clusterWriter) Writes() (out Writes) {
+// Writes implements controller.Writer.
+func (w writer) Writes() (out controller.Writes) {
 	out.Pods, out.PodsFailed = w.c.pods.Stats()
 	out.Routes, out.RoutesFailed = w.c.routes.Stats()
 	return out

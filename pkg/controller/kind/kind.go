@@ -1,12 +1,12 @@
-package watch
+// Package kind knows the kinds of Kubernetes objects that the mesh reads: their
+// resources, what of an object the mesh needs, and a store for the objects of each.
+package kind
 
 import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
@@ -14,10 +14,10 @@ import (
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
-// kinds are the kinds of objects that the mesh reads. To have it read another,
+// All are the kinds of objects that the mesh reads. To have it read another,
 // add it here and to translate.Objects, and to package custom if a
 // CustomResourceDefinition brings it.
-var kinds = []anyKind{
+var All = []Kind{
 	&kind[*corev1.Namespace]{
 		builtIn("", "namespaces", "Namespace", true), &corev1.Namespace{}, stripNamespace,
 		func(o *translate.Objects) *[]*corev1.Namespace { return &o.Namespaces }, nil,
@@ -70,55 +70,47 @@ var kinds = []anyKind{
 
 // kind is all that the package knows of one kind of objects.
 type kind[T metav1.Object] struct {
-	resource
+	Resource
 	empty T
 	strip func(T) T                     // returns a new value with what the mesh reads; stripping twice changes nothing
 	slot  func(*translate.Objects) *[]T // where the objects go
 	same  func(a, b T) bool             // whether two stripped objects are the same for the mesh; nil: semantically equal
 }
 
-// anyKind is a kind, whatever its type of objects.
-type anyKind interface {
-	of() *resource
-	object() metav1.Object // an empty one
-	newStore(changed func()) objectStore
-	// add appends o to its slot in to, if it is of this kind.
-	add(to *translate.Objects, o metav1.Object) bool
+// Kind is one kind of objects, whatever their Go type.
+type Kind interface {
+	Of() *Resource
+	Object() metav1.Object // an empty one
+	// NewStore returns an empty store, which calls changed after each change that
+	// the mesh reads.
+	NewStore(changed func()) Store
+	// Add appends o to its list in to, if it is of this kind, and reports whether
+	// it is.
+	Add(to *translate.Objects, o metav1.Object) bool
 }
 
-// resource is the resource of a kind in the API.
-type resource struct {
+// Resource is the resource of a kind in the API.
+type Resource struct {
 	custom.Resource
-	clusterScoped bool
-	// optional resources are those of CustomResourceDefinitions, which may come
-	// and go. The others every API server has.
-	optional bool
+	ClusterScoped bool
+	// Optional resources are those of CustomResourceDefinitions, which may come
+	// and go. Every API server has the others.
+	Optional bool
 }
 
-func builtIn(group, name, kind string, clusterScoped bool) resource {
-	return resource{Resource: custom.Resource{Group: group, Versions: []string{"v1"}, Name: name, Kind: kind}, clusterScoped: clusterScoped}
+func builtIn(group, name, kind string, clusterScoped bool) Resource {
+	return Resource{Resource: custom.Resource{Group: group, Versions: []string{"v1"}, Name: name, Kind: kind}, ClusterScoped: clusterScoped}
 }
 
-func ofCRD(r custom.Resource) resource { return resource{Resource: r, optional: true} }
+func ofCRD(r custom.Resource) Resource { return Resource{Resource: r, Optional: true} }
 
-// getter returns the client for a built-in resource.
-func (r *resource) getter(client kubernetes.Interface) cache.Getter {
-	switch r.Group {
-	case discoveryv1.GroupName:
-		return client.DiscoveryV1().RESTClient()
-	case networkingv1.GroupName:
-		return client.NetworkingV1().RESTClient()
-	}
-	return client.CoreV1().RESTClient()
-}
+func (k *kind[T]) Of() *Resource { return &k.Resource }
 
-func (k *kind[T]) of() *resource { return &k.resource }
+func (k *kind[T]) Object() metav1.Object { return k.empty }
 
-func (k *kind[T]) object() metav1.Object { return k.empty }
+func (k *kind[T]) NewStore(changed func()) Store { return newStore(k, changed) }
 
-func (k *kind[T]) newStore(changed func()) objectStore { return newStore(k, changed) }
-
-func (k *kind[T]) add(to *translate.Objects, o metav1.Object) bool {
+func (k *kind[T]) Add(to *translate.Objects, o metav1.Object) bool {
 	v, ok := o.(T)
 	if ok {
 		slot := k.slot(to)

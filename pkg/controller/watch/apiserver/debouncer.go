@@ -1,9 +1,12 @@
-package watch
+package apiserver
 
 import (
 	"sync"
 	"time"
 )
+
+// debounce is the shortest time between two signals: the changes of a burst are one.
+const debounce = 20 * time.Millisecond
 
 // debouncer passes on that something changed: the first change at once, those
 // that follow within the debounce time as one, at its end.

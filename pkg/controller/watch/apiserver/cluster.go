@@ -1,4 +1,6 @@
-package watch
+// Package apiserver keeps the Kubernetes objects that the mesh is made from equal to
+// what an API server has.
+package apiserver
 
 import (
 	"context"
@@ -11,6 +13,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,57 +24,59 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/customclient"
+	"github.com/underlane/underlane/pkg/controller/kind"
 	"github.com/underlane/underlane/pkg/controller/translate"
+	"github.com/underlane/underlane/pkg/controller/watch"
 )
 
-// Cluster is a Kubernetes cluster kept in view through its API server. While
-// that is away the last known state stays.
+// Cluster has the objects of a Kubernetes cluster. While its API server is away the
+// last known objects stay.
 type Cluster struct {
 	log       *slog.Logger
 	client    kubernetes.Interface
 	debouncer *debouncer
 
-	custom        *custom.Clients
+	custom        *customclient.Clients
 	optional      optionals
 	discoverEvery time.Duration
 
-	stores   []objectStore // of all kinds
-	builtIn  []followed    // what every API server has
-	pods     *store[*corev1.Pod]
-	nodes    *store[*corev1.Node]
+	stores   []kind.Store // of all kinds
+	builtIn  []followed   // what every API server has
+	pods     *kind.StoreOf[*corev1.Pod]
+	nodes    *kind.StoreOf[*corev1.Node]
 	synced   chan struct{}
 	syncOnce sync.Once
 
 	mu       sync.Mutex
-	problems map[string]Problem // by resource
+	problems map[string]watch.Problem // by resource
 	failures uint64
 }
 
 // followed is a kind whose objects a store holds.
 type followed struct {
-	anyKind
-	store objectStore
+	kind.Kind
+	store kind.Store
 }
 
 // NewCluster returns a Cluster that is empty before Run.
-func NewCluster(client kubernetes.Interface, clients *custom.Clients, log *slog.Logger) *Cluster {
+func NewCluster(client kubernetes.Interface, clients *customclient.Clients, log *slog.Logger) *Cluster {
 	c := &Cluster{
 		log: log, client: client, custom: clients, debouncer: newDebouncer(), synced: make(chan struct{}),
-		discoverEvery: discoverEvery, problems: map[string]Problem{},
+		discoverEvery: discoverEvery, problems: map[string]watch.Problem{},
 	}
-	for _, k := range kinds {
-		s := k.newStore(c.changed)
+	for _, k := range kind.All {
+		s := k.NewStore(c.changed)
 		c.stores = append(c.stores, s)
-		if k.of().optional {
+		if k.Of().Optional {
 			c.optional.all = append(c.optional.all, &optional{followed: followed{k, s}})
 		} else {
 			c.builtIn = append(c.builtIn, followed{k, s})
 		}
 		switch s := s.(type) {
-		case *store[*corev1.Pod]:
+		case *kind.StoreOf[*corev1.Pod]:
 			c.pods = s
-		case *store[*corev1.Node]:
+		case *kind.StoreOf[*corev1.Node]:
 			c.nodes = s
 		}
 	}
@@ -81,17 +87,34 @@ func NewCluster(client kubernetes.Interface, clients *custom.Clients, log *slog.
 func (c *Cluster) Run(ctx context.Context) error {
 	var g sync.WaitGroup
 	for _, f := range c.builtIn {
-		name := f.of().Name
+		name := f.Of().Name
 		lw := &noted{
-			ListWatch: cache.NewListWatchFromClient(f.of().getter(c.client), name, metav1.NamespaceAll, fields.Everything()),
+			ListWatch: cache.NewListWatchFromClient(getter(c.client, f.Of()), name, metav1.NamespaceAll, fields.Everything()),
 			note:      func(err error) { c.note(name, err) },
 		}
-		g.Go(func() { Reflect(ctx, name, lw, f.object(), f.store) })
+		g.Go(func() { Reflect(ctx, name, lw, f.Object(), stripping{f.store}) })
 	}
 	g.Go(func() { c.followOptional(ctx) })
 	g.Wait()
 	return ctx.Err()
 }
+
+// getter returns the client for a built-in resource.
+func getter(client kubernetes.Interface, of *kind.Resource) cache.Getter {
+	switch of.Group {
+	case discoveryv1.GroupName:
+		return client.DiscoveryV1().RESTClient()
+	case networkingv1.GroupName:
+		return client.NetworkingV1().RESTClient()
+	}
+	return client.CoreV1().RESTClient()
+}
+
+// stripping has a Reflector strip the objects of a list before it stores them.
+type stripping struct{ kind.Store }
+
+// Transformer implements cache.TransformingStore.
+func (s stripping) Transformer() cache.TransformFunc { return s.Strip }
 
 // Reflect keeps store equal to what lw lists and watches until ctx ends. It
 // comes back to an API server that was away within seconds, where client-go's
@@ -109,7 +132,7 @@ func (c *Cluster) Synced() <-chan struct{} { return c.synced }
 // changed is called after each change of a store.
 func (c *Cluster) changed() {
 	for _, f := range c.builtIn {
-		if !f.store.synced() {
+		if !f.store.Synced() {
 			return
 		}
 	}
@@ -124,7 +147,7 @@ func (c *Cluster) changed() {
 func (c *Cluster) Objects() *translate.Objects {
 	out := &translate.Objects{}
 	for _, s := range c.stores {
-		s.fill(out)
+		s.Fill(out)
 	}
 	return out
 }
@@ -136,17 +159,17 @@ func (c *Cluster) Kind() string { return "resource" }
 func (c *Cluster) AsOf() time.Time { return time.Now() }
 
 // Nodes returns the cluster's nodes: names and internal addresses.
-func (c *Cluster) Nodes() []*corev1.Node { return c.nodes.all() }
+func (c *Cluster) Nodes() []*corev1.Node { return c.nodes.All() }
 
 // HasNode reports whether the cluster has a node of this name.
 func (c *Cluster) HasNode(name string) bool {
-	return slices.ContainsFunc(c.nodes.all(), func(n *corev1.Node) bool { return n.Name == name })
+	return slices.ContainsFunc(c.nodes.All(), func(n *corev1.Node) bool { return n.Name == name })
 }
 
 // Pod returns the pod with this UID, stripped to what the mesh reads; nil when
 // there is none.
 func (c *Cluster) Pod(uid string) *corev1.Pod {
-	p, _ := c.pods.get(types.UID(uid))
+	p, _ := c.pods.Get(types.UID(uid))
 	return p
 }
 
@@ -154,10 +177,10 @@ func (c *Cluster) Pod(uid string) *corev1.Pod {
 func (c *Cluster) Changes() <-chan struct{} { return c.debouncer.c }
 
 // Problems returns which resources cannot be watched now, sorted by name.
-func (c *Cluster) Problems() []Problem {
+func (c *Cluster) Problems() []watch.Problem {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var out []Problem
+	var out []watch.Problem
 	for _, resource := range slices.Sorted(maps.Keys(c.problems)) {
 		out = append(out, c.problems[resource])
 	}
@@ -187,7 +210,7 @@ func (c *Cluster) note(resource string, err error) {
 		return
 	}
 	c.failures++
-	now := Problem{Resource: resource, Reason: cause(err).Error()}
+	now := watch.Problem{Resource: resource, Reason: cause(err).Error()}
 	c.problems[resource] = now
 	if !had || was != now {
 		c.log.Warn("resource cannot be watched: going on with its last known state", "resource", resource, "err", err)

@@ -1,4 +1,4 @@
-package watch
+package kind
 
 import (
 	"reflect"
@@ -19,9 +19,9 @@ func TestKindsAreComplete(t *testing.T) {
 	for i := range objects.NumField() {
 		want = append(want, objects.Field(i).Name)
 	}
-	for _, k := range kinds {
+	for _, k := range All {
 		o := &translate.Objects{}
-		k.add(o, k.object())
+		k.Add(o, k.Object())
 		for i := range objects.NumField() {
 			if reflect.ValueOf(o).Elem().Field(i).Len() > 0 {
 				got = append(got, objects.Field(i).Name)
@@ -34,9 +34,9 @@ func TestKindsAreComplete(t *testing.T) {
 		t.Error("lists of Objects that are filled, -want +got:", diff)
 	}
 	got, want = nil, nil
-	for _, k := range kinds {
-		if k.of().optional {
-			got = append(got, k.of().Name)
+	for _, k := range All {
+		if k.Of().Optional {
+			got = append(got, k.Of().Name)
 		}
 	}
 	for _, r := range custom.Resources {

@@ -1,4 +1,6 @@
-package custom
+// Package customclient has the API server's clients for the resources of package
+// custom.
+package customclient
 
 import (
 	"fmt"
@@ -7,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
 )
 
 // Clients has a client for each version of each group.
@@ -14,10 +18,10 @@ type Clients struct {
 	of map[schema.GroupVersion]rest.Interface
 }
 
-// NewClients makes the clients. They share their connections and limits.
-func NewClients(cfg *rest.Config) (*Clients, error) {
+// New makes the clients. They share their connections and limits.
+func New(cfg *rest.Config) (*Clients, error) {
 	scheme := runtime.NewScheme()
-	if err := Install(scheme); err != nil {
+	if err := custom.Install(scheme); err != nil {
 		return nil, err
 	}
 	cfg = rest.CopyConfig(cfg)
@@ -29,8 +33,8 @@ func NewClients(cfg *rest.Config) (*Clients, error) {
 		return nil, fmt.Errorf("client of custom resources: %w", err)
 	}
 	c := &Clients{of: map[schema.GroupVersion]rest.Interface{}}
-	for i := range Resources {
-		for _, gv := range Resources[i].GroupVersions() {
+	for i := range custom.Resources {
+		for _, gv := range custom.Resources[i].GroupVersions() {
 			if c.of[gv] != nil {
 				continue
 			}
@@ -43,6 +47,6 @@ func NewClients(cfg *rest.Config) (*Clients, error) {
 	return c, nil
 }
 
-// Of returns the client for a version that one of Resources is understood in,
+// Of returns the client for a version that one of custom.Resources is understood in,
 // nil for others.
 func (c *Clients) Of(gv schema.GroupVersion) rest.Interface { return c.of[gv] }

@@ -1,0 +1,154 @@
+package kind
+
+import (
+	"fmt"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/underlane/underlane/pkg/controller/translate"
+)
+
+// StoreOf holds the objects of one kind, as a Reflector of client-go brings them.
+// Of each it keeps only what the kind's strip leaves, and it calls changed only for
+// a change in that: most updates of a Node or a Pod are none for the mesh.
+type StoreOf[T metav1.Object] struct {
+	kind    *kind[T]
+	changed func()
+
+	mu      sync.Mutex
+	objects map[types.UID]T
+	list    []T // of objects; nil when it is to be made anew
+	listed  bool
+}
+
+// Store is a store, whatever its type of objects. Its methods may be called
+// concurrently.
+type Store interface {
+	// Strip returns of an object what Add, Update and Replace keep of it, and
+	// anything else as it is. A list that was stripped before it is stored takes less
+	// memory.
+	Strip(obj any) (any, error)
+
+	// These are what a Reflector calls. They fail for an object of another kind.
+	Add(obj any) error
+	Update(obj any) error
+	Delete(obj any) error
+	Replace(list []any, resourceVersion string) error
+	Resync() error
+
+	// Synced reports whether the resource has been listed once.
+	Synced() bool
+	// Fill puts the objects into their list in to.
+	Fill(to *translate.Objects)
+}
+
+func newStore[T metav1.Object](k *kind[T], changed func()) *StoreOf[T] {
+	return &StoreOf[T]{kind: k, changed: changed, objects: map[types.UID]T{}}
+}
+
+// All returns every object, in no order. The slice is not changed later.
+func (s *StoreOf[T]) All() []T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.list == nil {
+		s.list = make([]T, 0, len(s.objects))
+		for _, o := range s.objects {
+			s.list = append(s.list, o)
+		}
+	}
+	return s.list
+}
+
+// Get returns the object with this UID, if there is one.
+func (s *StoreOf[T]) Get(uid types.UID) (T, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, ok := s.objects[uid]
+	return o, ok
+}
+
+// Synced implements Store.
+func (s *StoreOf[T]) Synced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listed
+}
+
+// Fill implements Store.
+func (s *StoreOf[T]) Fill(to *translate.Objects) { *s.kind.slot(to) = s.All() }
+
+func (s *StoreOf[T]) same(a, b T) bool {
+	if s.kind.same != nil {
+		return s.kind.same(a, b)
+	}
+	return equality.Semantic.DeepEqual(a, b)
+}
+
+// Strip implements Store.
+func (s *StoreOf[T]) Strip(obj any) (any, error) {
+	o, ok := obj.(T)
+	if !ok {
+		return obj, nil // a tombstone or a bookmark
+	}
+	return s.kind.strip(o), nil
+}
+
+// Add is Update.
+func (s *StoreOf[T]) Add(obj any) error { return s.Update(obj) }
+
+// Update replaces the object with the UID of obj.
+func (s *StoreOf[T]) Update(obj any) error {
+	o, ok := obj.(T)
+	if !ok {
+		return fmt.Errorf("a %T among %Ts", obj, o)
+	}
+	o = s.kind.strip(o)
+	s.mu.Lock()
+	old, known := s.objects[o.GetUID()]
+	news := !known || !s.same(old, o)
+	s.objects[o.GetUID()] = o
+	s.list = nil
+	s.mu.Unlock()
+	if news {
+		s.changed()
+	}
+	return nil
+}
+
+// Delete removes the object with the UID of obj.
+func (s *StoreOf[T]) Delete(obj any) error {
+	o, ok := obj.(T)
+	if !ok {
+		return fmt.Errorf("a %T among %Ts", obj, o)
+	}
+	s.mu.Lock()
+	delete(s.objects, o.GetUID())
+	s.list = nil
+	s.mu.Unlock()
+	s.changed()
+	return nil
+}
+
+// Replace replaces all objects by those of list.
+func (s *StoreOf[T]) Replace(list []any, _ string) error {
+	objects := make(map[types.UID]T, len(list))
+	for _, obj := range list {
+		o, ok := obj.(T)
+		if !ok {
+			return fmt.Errorf("a %T among %Ts", obj, o)
+		}
+		o = s.kind.strip(o)
+		objects[o.GetUID()] = o
+	}
+	s.mu.Lock()
+	s.objects, s.list, s.listed = objects, nil, true
+	s.mu.Unlock()
+	s.changed()
+	return nil
+}
+
+// Resync does nothing: what did not change is not passed on again.
+func (s *StoreOf[T]) Resync() error { return nil }
