@@ -40,9 +40,9 @@ LAB := ./cmd/agent ./cmd/controller ./test/lab/cmd/lab ./test/demo/cmd/...
 build: ## bin/agent, bin/controller, bin/underlane, bin/lab and the demo's programs
 	$(BUILD) -o bin/ $(LAB) ./cmd/underlane
 	ln -sf underlane bin/kubectl-underlane
-# nocluster leaves client-go out of the controller, which is half of what there would
-# be to compile: on the lab it reads manifests.
-build-demo: ## what make demo needs: no bin/underlane, and a bin/controller for manifests only
+# nocluster leaves client-go out of the controller, which on the lab reads manifests,
+# and NRI out of the agent: half of what there would be to compile.
+build-demo: ## what make demo needs: no bin/underlane, agent and controller without a cluster's parts
 	$(BUILD) -tags nocluster -o bin/ $(LAB)
 
 ##@ Measure
@@ -79,7 +79,7 @@ test-programs: deps-programs ## other people's programs in pods, without the mes
 .PHONY: lint
 lint: ## go vet, staticcheck, gofumpt
 	$(GO) vet ./...
-	$(GO) vet -tags nocluster ./cmd/...
+	$(GO) vet -tags nocluster ./cmd/... ./pkg/agent/nri
 	cd test/cluster && $(GO) vet ./...
 	cd test/conformance && $(GO) vet ./...
 	cd test/interop/programs && $(GO) vet ./...

@@ -11,7 +11,7 @@ import (
 
 // notInDemo are the modules that `make demo` does not build: a newcomer would wait
 // for them, and the lab has no use for them.
-var notInDemo = []string{"k8s.io/client-go", "helm.sh/helm"}
+var notInDemo = []string{"k8s.io/client-go", "helm.sh/helm", "github.com/containerd/nri", "github.com/tetratelabs/wazero"}
 
 // TestDemoBuildsNoCluster asks make how it builds the demo, and go what that needs.
 func TestDemoBuildsNoCluster(t *testing.T) {
