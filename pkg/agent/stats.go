@@ -27,6 +27,7 @@ func (a reporter) Stats() telemetry.Stats {
 		PlaintextFallbacks: a.proxy.PlaintextFallbacks(),
 		RetriesRefused:     a.proxy.RetriesRefused(),
 		MirrorsDropped:     a.proxy.MirrorsDropped(),
+		HTTP2Waiting:       a.proxy.HTTP2Waiting(),
 		LimitHits:          a.proxy.LimitHits(),
 		Sandboxes:          a.sandboxes.Counts(),
 		Repairs:            a.pods.Repaired(),

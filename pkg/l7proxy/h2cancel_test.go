@@ -33,6 +33,7 @@ func TestH2CancelledDownloads(t *testing.T) {
 	for range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
+		var answered atomic.Int64
 		for range streams {
 			all.Go(func() {
 				req, err := http.NewRequestWithContext(ctx, http.MethodGet, client.url("/"), nil)
@@ -45,11 +46,12 @@ func TestH2CancelledDownloads(t *testing.T) {
 					t.Error(err)
 					return
 				}
+				answered.Add(1)
 				<-ctx.Done()
 				resp.Body.Close()
 			})
 		}
-		proxytest.Eventually(t, "all streams run", func() bool { return running.Load() == streams })
+		proxytest.Eventually(t, "all streams run", func() bool { return running.Load() == streams && answered.Load() == streams })
 		time.Sleep(100 * time.Millisecond) // until their windows are full
 		cancel()
 		all.Wait()

@@ -18,6 +18,10 @@ func (p *Proxy) RetriesRefused() uint64 { return p.core.RetriesRefused() }
 // MirrorsDropped counts copies of requests that were not made or got no complete response.
 func (p *Proxy) MirrorsDropped() uint64 { return p.core.Mirrors.Dropped() }
 
+// HTTP2Waiting counts the requests that wait for a stream of an HTTP/2 connection to
+// their endpoint now.
+func (p *Proxy) HTTP2Waiting() int { return p.upstream.Stats().WaitingHTTP2 }
+
 // Ejections counts ejections of endpoints by cause: "unreachable" or "failures".
 func (p *Proxy) Ejections() map[string]uint64 { return p.endpoints.Ejections() }
 

@@ -20,7 +20,7 @@ type Agent interface {
 }
 
 // Stats are the counts of an agent that are no events. Counts are since the agent
-// started; Pods, CertificateExpiry and Endpoints are of this moment. The keys of the
+// started; HTTP2Waiting, Pods, CertificateExpiry and Endpoints are of this moment. The keys of the
 // maps are the values of the metric's label.
 type Stats struct {
 	RingbufLost        uint64            // kernel events lost because the ring buffer was full
@@ -31,6 +31,7 @@ type Stats struct {
 	PlaintextFallbacks uint64            // connections made without TLS: the peer's agent did not answer
 	RetriesRefused     uint64            // retries that a Service's budget did not allow
 	MirrorsDropped     uint64            // copies of requests that were not made, or not answered
+	HTTP2Waiting       int               // requests that wait for a stream of an HTTP/2 connection to their endpoint
 	LimitHits          map[string]uint64 // refused by the proxy, by the limit that was reached
 	Sandboxes          map[string]uint64 // reported by the container runtime, by what became of them
 	Repairs            uint64            // kernel objects that another program had changed, put right
@@ -52,6 +53,7 @@ var (
 	fallbackDesc     = prometheus.NewDesc("underlane_plaintext_fallback_total", "Connections sent in plaintext because the peer's agent did not answer.", nil, nil)
 	budgetDesc       = prometheus.NewDesc("underlane_retries_refused_total", "Retries that a route asked for and the Service's budget did not allow.", nil, nil)
 	mirrorsDesc      = prometheus.NewDesc("underlane_mirrors_dropped_total", "Copies of requests that were not made, or not answered.", nil, nil)
+	http2WaitingDesc = prometheus.NewDesc("underlane_http2_waiting_requests", "Requests that wait for a stream of an HTTP/2 connection to their endpoint.", nil, nil)
 	limitsDesc       = prometheus.NewDesc("underlane_limit_hits_total", "Connections and requests refused because a limit of the proxy was reached.", []string{"limit"}, nil)
 	exhaustedDesc    = prometheus.NewDesc("underlane_accept_exhausted_total", "Accepts that failed for want of descriptors or memory, and were tried again.", nil, nil)
 	panicsDesc       = prometheus.NewDesc("underlane_connection_panics_total", "Connections cut because serving them panicked.", nil, nil)
@@ -63,7 +65,7 @@ var (
 // Describe implements prometheus.Collector.
 func (agentCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, limitsDesc, exhaustedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
+		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
 		ejectionsDesc, endpointsDesc,
 	} {
 		out <- d
@@ -96,6 +98,7 @@ func (s *Stats) collect(out chan<- prometheus.Metric) {
 			counterOf(out, desc, n, label)
 		}
 	}
+	gauge(out, http2WaitingDesc, float64(s.HTTP2Waiting))
 	for state, n := range s.Pods {
 		gauge(out, podsDesc, float64(n), state)
 	}

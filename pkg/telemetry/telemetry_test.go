@@ -300,7 +300,7 @@ func TestConcurrent(t *testing.T) {
 func TestAgentMetrics(t *testing.T) {
 	m := New(Options{Agent: &agent{stats: Stats{
 		RingbufLost: 1, TapLost: 2, PlaintextFallbacks: 3, RetriesRefused: 8, MirrorsDropped: 9,
-		AcceptsExhausted: 6, ConnectionPanics: 7, Repairs: 12,
+		AcceptsExhausted: 6, ConnectionPanics: 7, Repairs: 12, HTTP2Waiting: 14,
 		LimitHits:    map[string]uint64{"pod-buffer": 11},
 		KernelEvents: map[string]uint64{"no_pod": 4},
 		Sandboxes:    map[string]uint64{"enrolled": 13},
@@ -319,6 +319,7 @@ func TestAgentMetrics(t *testing.T) {
 		`underlane_ejections_total{reason="unreachable"} 10`,
 		`underlane_endpoints{dst_namespace="shop",dst_port="80",dst_service="web",state="ejected"} 1`,
 		`underlane_endpoints{dst_namespace="shop",dst_port="80",dst_service="web",state="in"} 3`,
+		`underlane_http2_waiting_requests 14`,
 		`underlane_kernel_events_total{reason="no_pod"} 4`,
 		`underlane_limit_hits_total{limit="pod-buffer"} 11`,
 		`underlane_mirrors_dropped_total 9`,
@@ -330,7 +331,7 @@ func TestAgentMetrics(t *testing.T) {
 		`underlane_sandboxes_total{outcome="enrolled"} 13`,
 		`underlane_tap_lost_total 2`,
 	}
-	if diff := cmp.Diff(want, scrape(t, m, "identity_", "underlane_accept", "underlane_connection", "underlane_e", "underlane_kernel", "underlane_limit", "underlane_mirrors", "underlane_p", "underlane_re", "underlane_ring", "underlane_sandboxes", "underlane_tap")); diff != "" {
+	if diff := cmp.Diff(want, scrape(t, m, "identity_", "underlane_accept", "underlane_connection", "underlane_e", "underlane_http2", "underlane_kernel", "underlane_limit", "underlane_mirrors", "underlane_p", "underlane_re", "underlane_ring", "underlane_sandboxes", "underlane_tap")); diff != "" {
 		t.Error(diff)
 	}
 	if len(scrape(t, m, "go_goroutines ", "process_open_fds ")) != 2 {
