@@ -187,7 +187,7 @@ func (r *h2recorder) end(t *testing.T, n int) tap.Event {
 }
 
 // serveH2C starts net/http's HTTP/2 server.
-func serveH2C(t *testing.T, h http.HandlerFunc) (addr string, srv *http.Server) {
+func serveH2C(t testing.TB, h http.HandlerFunc) (addr string, srv *http.Server) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

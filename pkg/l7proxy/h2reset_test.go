@@ -1,35 +1,191 @@
 package l7proxy
 
 import (
+	"bytes"
+	"fmt"
+	"io"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	xhttp2 "golang.org/x/net/http2"
+	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
 )
 
-// TestH2Deadlines: calls that run into a deadline, however many, cost a client nothing
-// but these calls.
+// hangingBackend answers nothing, but to /ok.
+func hangingBackend(t testing.TB) (addr string) {
+	addr, _ = serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/ok" {
+			<-r.Context().Done()
+		}
+	})
+	return addr
+}
+
+// ask begins a request.
+func (f *frames) ask(id uint32, path string) {
+	f.t.Helper()
+	f.headers(id, true, ":method", "GET", ":scheme", "http", ":path", path, ":authority", "a")
+}
+
+// TestH2Deadlines: calls that run into a deadline, however short it is and however many
+// they are, cost a client nothing but these calls.
 func TestH2Deadlines(t *testing.T) {
-	backend, _ := serveH2C(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	e := newH2Env(t, backend)
-	c := dialFrames(t, e.addr)
-	const rounds, calls = 5, 200
-	id := uint32(1)
-	for range rounds {
-		first := id
-		for range calls {
-			c.headers(id, true, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a")
-			id += 2
-		}
-		c.ping()
-		time.Sleep(http2.DefaultResetYoung) // the deadline
-		for old := first; old < id; old += 2 {
-			c.must(c.fr.WriteRSTStream(old, xhttp2.ErrCodeCancel))
-		}
-		c.ping()
+	const calls = 200
+	for _, deadline := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond} {
+		t.Run(fmt.Sprint(deadline), func(t *testing.T) {
+			e := newEnv(t)
+			c := dialFrames(t, e.to(hangingBackend(t)))
+			id := uint32(1)
+			for range quota.VainBurst / calls { // so many pass at once
+				first := id
+				for range calls {
+					c.ask(id, "/")
+					id += 2
+				}
+				c.ping()
+				time.Sleep(deadline)
+				for old := first; old < id; old += 2 {
+					c.must(c.fr.WriteRSTStream(old, xhttp2.ErrCodeCancel))
+				}
+				c.ping()
+			}
+			c.ask(id, "/ok")
+			if got := c.next(); !bytes.HasPrefix([]byte(got), fmt.Appendf(nil, "HEADERS %d :status=200 ", id)) {
+				t.Errorf("got %s, want an answer to stream %d", got, id)
+			}
+			if got := e.proxy.LimitHits()["http2-resets"]; got != 0 {
+				t.Errorf("got %d resets over the limit, want 0", got)
+			}
+		})
 	}
+}
+
+// rapidReset is a client's requests, each given up at once, as bytes.
+func (f *frames) rapidReset(first uint32, n int) []byte {
+	var b bytes.Buffer
+	fr := xhttp2.NewFramer(&b, nil)
+	for id := first; n > 0; id, n = id+2, n-1 {
+		_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{
+			StreamID: id, EndStream: true, EndHeaders: true,
+			BlockFragment: f.encode(":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a"),
+		})
+		_ = fr.WriteRSTStream(id, xhttp2.ErrCodeCancel)
+	}
+	return b.Bytes()
+}
+
+// TestH2RapidReset (CVE-2023-44487): a pod's clients that give up requests as fast as they
+// can are read no faster than the limit, all together, and they are not cut. Another
+// client of the pod does not notice.
+func TestH2RapidReset(t *testing.T) {
+	const clients, each = 4, quota.VainRate
+	e := newEnv(t)
+	to := e.to(hangingBackend(t))
+	other := dialFrames(t, to)
+	var flooding sync.WaitGroup
+	began := time.Now()
+	for range clients {
+		c := dialFrames(t, to)
+		flooding.Go(func() {
+			flood := c.rapidReset(1, each)
+			if _, err := c.nc.Write(flood); err != nil {
+				t.Errorf("flood: %v", err)
+				return
+			}
+			c.ask(2*each+1, "/ok")
+			if got := c.next(); !bytes.HasPrefix([]byte(got), fmt.Appendf(nil, "HEADERS %d :status=200 ", 2*each+1)) {
+				t.Errorf("got %s, want an answer to stream %d", got, 2*each+1)
+			}
+		})
+	}
+	proxytest.Eventually(t, "the limit is reached", func() bool { return e.proxy.LimitHits()["http2-resets"] > 0 })
+	other.ask(1, "/ok")
+	other.next()
+	answered := time.Since(began)
+	flooding.Wait()
+	took := time.Since(began)
+	// What the last read of each client has brought is not waited for.
+	least := time.Second * (clients*each - quota.VainBurst) / quota.VainRate / 2
+	if took < least {
+		t.Errorf("the clients gave up %d requests in %v, want at least %v", clients*each, took, least)
+	}
+	if answered > took/2 {
+		t.Errorf("another client was answered after %v of %v, want at once", answered, took)
+	}
+	if got := e.proxy.LimitHits()["http2-flood"]; got != 0 {
+		t.Errorf("got %d clients sent away, want 0", got)
+	}
+}
+
+// BenchmarkH2RapidReset is what one pod costs whose clients give up requests as fast as
+// they can. The processor time is that of the clients as well, which is little.
+func BenchmarkH2RapidReset(b *testing.B) {
+	const clients = 16
+	e := newEnv(b)
+	e.proxy.core.Tap = unwatched{}
+	to := e.to(sink(b))
+	var flooding sync.WaitGroup
+	stop := make(chan struct{})
+	for range clients {
+		c := dialFrames(b, to)
+		flooding.Go(func() {
+			for id := uint32(1); ; id += 2000 {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := c.nc.Write(c.rapidReset(id, 1000)); err != nil {
+					return
+				}
+			}
+		})
+	}
+	time.Sleep(time.Second) // the burst
+	before, began := cpu(b), time.Now()
+	for b.Loop() {
+		time.Sleep(time.Second)
+	}
+	b.ReportMetric(float64((cpu(b)-before).Milliseconds())/time.Since(began).Seconds(), "cpu-ms/s")
+	close(stop)
+	e.proxy.h2.CloseAll()
+	flooding.Wait()
+}
+
+// sink is an endpoint that reads requests and knows nothing of them.
+func sink(t testing.TB) (addr string) {
+	l := proxytest.Listen(t)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer nc.Close()
+				if xhttp2.NewFramer(nc, nil).WriteSettings() == nil {
+					_, _ = io.Copy(io.Discard, nc)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); serving.Wait() })
+	return l.Addr().String()
+}
+
+// cpu is the processor time of this process.
+func cpu(t testing.TB) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // ping fails unless the peer answers, and nothing else comes before.

@@ -40,6 +40,7 @@ func (p *Proxy) LimitHits() map[string]uint64 {
 		"pod-buffer":               p.pods.RefusedStreams(),
 		"endpoint-connections":     p.upstream.RefusedRequests(),
 		"http2-flood":              p.h2.Floods() + p.muxFloods.Load(),
+		"http2-resets":             p.h2.Paced(),
 		"handshakes-inbound":       p.upstream.Gate().Stats().Refused,
 		"handshakes-outbound":      p.upstream.HandshakesTimedOut(),
 	}

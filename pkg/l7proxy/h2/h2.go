@@ -20,10 +20,12 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/l7proxy/lifetime"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -34,6 +36,7 @@ import (
 type Driver struct {
 	sessions *lifetime.Group[*session]
 	floods   atomic.Uint64
+	paced    atomic.Uint64
 }
 
 // New makes a driver.
@@ -43,6 +46,10 @@ func New(core *request.Core) *Driver {
 
 // Floods counts clients that were sent away for flooding.
 func (d *Driver) Floods() uint64 { return d.floods.Load() }
+
+// Paced counts requests that clients gave up faster than they may: what the clients sent
+// next was read later.
+func (d *Driver) Paced() uint64 { return d.paced.Load() }
 
 // Stats counts what a driver serves.
 type Stats struct {
@@ -83,8 +90,10 @@ func (d *Driver) CloseAll() { d.sessions.Each(func(srv *session) { srv.NC.Close(
 // each becomes a stream.
 type session struct {
 	*h2conn.Conn
+	driver  *Driver
 	s       *request.Session
 	streams h2conn.Streams[*stream]
+	pace    *quota.Pace // of requests that the client gives up; nil: it is not limited
 
 	picking sync.Mutex     // request.Session.Pick is for one goroutine at a time
 	private []upstream.Key // keys used that no other session has
@@ -99,13 +108,19 @@ const connWindow = http2.DefaultMaxStreams * http2.DefaultStreamWindow
 // Serve proxies an HTTP/2 connection to its end.
 func (d *Driver) Serve(s *request.Session) {
 	config := http2.Config{Role: http2.Server, ConnectProtocol: true, ConnWindow: connWindow}
-	if s.Direction == mesh.Inbound && s.TLS == tap.TLSTrue {
-		// The client's agent: it has held each of its clients to the limit, and many
+	srv := &session{driver: d, s: s}
+	switch {
+	case s.Direction == mesh.Inbound && s.TLS == tap.TLSTrue:
+		// The client's agent: it has held each of its clients to the limits, and many
 		// of them share the connection.
 		config.Resets.Burst = -1
+	case s.Direction == mesh.Outbound && s.Quota != nil:
+		srv.pace = &s.Quota.Vain // all connections of the pod share it
+	default: // clients outside the mesh are not to wait for each other
+		srv.pace = new(quota.Pace)
 	}
-	c := h2conn.New(s.Client, config)
-	srv := &session{Conn: c, s: s, streams: h2conn.NewStreams[*stream](c)}
+	srv.Conn = h2conn.New(s.Client, config)
+	srv.streams = h2conn.NewStreams[*stream](srv.Conn)
 	d.sessions.Enter(srv)
 	defer d.sessions.Leave(srv)
 	err := srv.Run(srv, s.Head)
@@ -159,6 +174,9 @@ func (srv *session) Event(ev *http2.Event, b *h2conn.Batch) {
 			srv.Consume(ev.Stream, len(ev.Payload))
 		}
 	case http2.EventReset:
+		if ev.Vain {
+			srv.gaveUp(b)
+		}
 		if st, ok := srv.streams.Get(ev.Stream); ok {
 			reason, code := mesh.ReasonClientReset, ev.Code
 			if ev.Local {
@@ -170,6 +188,19 @@ func (srv *session) Event(ev *http2.Event, b *h2conn.Batch) {
 		if st, ok := srv.streams.Get(ev.Stream); ok {
 			st.pushResponse(b)
 		}
+	}
+}
+
+// gaveUp counts a request that the client has given up before its response began. Over
+// the limit the client waits, and keeps its connection: most of those that give up so
+// often have short deadlines, and a slow server.
+func (srv *session) gaveUp(b *h2conn.Batch) {
+	if srv.pace == nil {
+		return
+	}
+	if wait := srv.pace.Add(balance.Now()); wait > 0 {
+		srv.driver.paced.Add(1)
+		b.Pause(wait)
 	}
 }
 

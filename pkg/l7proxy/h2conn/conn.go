@@ -15,6 +15,7 @@ package h2conn
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
@@ -91,6 +92,7 @@ func (c *Conn) Close() { c.closed = true }
 type Batch struct {
 	dirty []*Conn
 	then  []Waiter
+	pause time.Duration
 	// Fields is memory for a field section that is changed on its way.
 	Fields []http2.Field
 }
@@ -108,6 +110,10 @@ func (b *Batch) Then(w Waiter) {
 		b.then = append(b.then, w)
 	}
 }
+
+// Pause has the reader whose events are handled wait for d before it reads on: what the
+// peer did is to happen less often.
+func (b *Batch) Pause(d time.Duration) { b.pause = max(b.pause, d) }
 
 // Flush sends what the connections have to send, and does not wait. The caller holds no
 // lock.
@@ -140,6 +146,7 @@ func (c *Conn) read(owner Owner, head []byte) error {
 			return err
 		}
 		head = head[n:]
+		c.hold(&batch)
 	}
 	buf := make([]byte, readSize)
 	for {
@@ -151,9 +158,27 @@ func (c *Conn) read(owner Owner, head []byte) error {
 			if c.inside {
 				conn.QuickAckPartial(c.NC, n)
 			}
+			c.hold(&batch)
 		}
 		if err != nil {
 			return err
+		}
+	}
+}
+
+// holdLook is how often a connection that waits is looked at.
+const holdLook = 250 * time.Millisecond
+
+// hold waits as long as the batch says, or until the connection is closed.
+func (c *Conn) hold(b *Batch) {
+	left := b.pause
+	b.pause = 0
+	for left > 0 {
+		time.Sleep(min(left, holdLook))
+		if left -= holdLook; left > 0 {
+			if _, gone := c.NC.PeerClosed(); gone {
+				return
+			}
 		}
 	}
 }

@@ -50,7 +50,7 @@ type Config struct {
 	// OutputLimit is the length of the output in bytes at which WriteData stops taking
 	// bytes.
 	OutputLimit int
-	// Resets limits the streams that the peer opens in vain. Server role.
+	// Resets limits the streams that the peer makes this end reset or refuse. Server role.
 	Resets ResetLimit
 	// ConnectProtocol allows the peer to bootstrap other protocols with extended CONNECT
 	// (RFC 8441). Server role.

@@ -62,5 +62,6 @@ type Event struct {
 	Local      bool    // Reset: the peer violated the protocol and this end reset the stream
 	Retryable  bool    // Reset: the peer has not processed the request (RFC 9113 §8.7): it may be sent again
 	GoingAway  bool    // Reset: because of the peer's GOAWAY, not RST_STREAM: no further stream can be opened on this connection
+	Vain       bool    // Reset, server role: the peer gave up a request whose response had not begun
 	LastStream uint32  // GoAway
 }

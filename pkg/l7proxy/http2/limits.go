@@ -5,45 +5,39 @@ import "time"
 // Defaults of ResetLimit, and the bound on empty DATA frames.
 const (
 	DefaultResetBurst = 500
-	DefaultResetRate  = 100                   // a second
-	DefaultResetYoung = 50 * time.Millisecond // age
+	DefaultResetRate  = 100 // a second
 
 	emptyBurst      = 1000 // empty DATA frames without another DATA or HEADERS frame in between
 	emptyRate       = 100  // empty DATA frames a second that do not count
 	maxRefusedEarly = 1000 // refused streams that do not count before the peer acknowledged MaxStreams
 )
 
-// ResetLimit limits the streams that a client opens in vain: streams that it opens and
-// resets (rapid reset, CVE-2023-44487), streams that it makes this end reset (made you
-// reset, CVE-2025-8671), malformed requests, and streams that exceed MaxStreams. Each of
-// these makes room for another stream at once, so that MaxStreams does not limit the
-// work. The zero value is the default limit.
+// ResetLimit limits the streams that a client makes this end reset or refuse: streams
+// that are reset because of what the client sent (made you reset, CVE-2025-8671),
+// malformed requests, and streams that exceed MaxStreams. Each of these makes room for
+// another stream at once, so that MaxStreams does not limit the work. A correct client
+// causes none of them. The zero value is the default limit.
 //
-// The limit is a leaky bucket. If it overflows, the connection ends with
-// ENHANCE_YOUR_CALM. A stream is added
+// The limit is a leaky bucket of Burst streams. If it overflows, the connection ends with
+// ENHANCE_YOUR_CALM. PerSecond streams leak in a second, and one for each stream whose
+// response begins. A stream that exceeds MaxStreams counts after the client acknowledged
+// that setting.
 //
-//   - if the client resets it before its response began and at an age below Young. An
-//     older stream has occupied one of MaxStreams for a while, as any request does, and
-//     clients with deadlines reset many of these;
-//   - if this end resets it because of what the client sent, at any age, or if the
-//     request is malformed: a correct client does neither;
-//   - if it is refused because of MaxStreams after the client acknowledged that setting.
+// Streams that the client itself resets (rapid reset, CVE-2023-44487) do not count here:
+// a client whose calls have a deadline of 20 ms resets hundreds a second when its server
+// is slow, and a limit that ends the connection punishes it for that. No property of a
+// single reset tells the two apart. So the driver limits the rate of these resets instead
+// of their number: see Event.Vain.
 //
-// PerSecond streams leak in a second, and one for each stream whose response begins: a
-// client that gets responses to half of its streams is using the connection.
-//
-// What others count: nghttp2 counts every RST_STREAM (burst 1000, 33 a second). Envoy
+// What others do: nghttp2 counts every RST_STREAM (burst 1000, 33 a second), and Envoy
 // ends a connection if half of its streams, from 500 on, were reset within their first
-// second. Clients with a deadline of up to a second exceed both when their server hangs.
-// h2 (Rust) counts streams that are reset before the application accepts them (20), and
-// resets for violations (1024 per connection). Go's server limits the requests that wait
-// for a handler. nginx limits the new streams of one event to twice its
-// max_concurrent_streams. These three protect queues, which this engine does not have:
-// it passes a request on at once.
+// second; such a client exceeds both. h2 (Rust) counts streams that are reset before the
+// application accepts them (20). Go's server limits the requests that wait for a handler.
+// nginx limits the new streams of one event. These three protect queues, which this
+// engine does not have: it passes a request on at once.
 type ResetLimit struct {
-	Burst     int           // size of the bucket in streams; negative: no limit, for a trusted peer
-	PerSecond int           // streams that leak in a second
-	Young     time.Duration // a reset by the client counts below this age
+	Burst     int // size of the bucket in streams; negative: no limit, for a trusted peer
+	PerSecond int // streams that leak in a second
 }
 
 func (l ResetLimit) withDefaults() ResetLimit {
@@ -52,9 +46,6 @@ func (l ResetLimit) withDefaults() ResetLimit {
 	}
 	if l.PerSecond <= 0 {
 		l.PerSecond = DefaultResetRate
-	}
-	if l.Young <= 0 {
-		l.Young = DefaultResetYoung
 	}
 	return l
 }
@@ -97,15 +88,7 @@ func (c *Conn) inVain(n int) error {
 	if c.cfg.Role != Server || c.cfg.Resets.Burst < 0 || !c.abuse.resets.add(c.now, n) {
 		return nil
 	}
-	return connErr(EnhanceYourCalm, "too many streams were opened in vain: reset at once, malformed or refused")
-}
-
-// resetByPeer counts a stream that the peer has reset, if it is young and unanswered.
-func (c *Conn) resetByPeer(s *stream) error {
-	if s.sentHeaders || c.now-s.opened >= c.cfg.Resets.Young {
-		return nil
-	}
-	return c.inVain(1)
+	return connErr(EnhanceYourCalm, "too many streams were opened in vain: malformed, refused, or reset for what was sent")
 }
 
 // violation counts a stream that is reset because of what the peer sent. s is nil if the

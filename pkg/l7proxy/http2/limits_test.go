@@ -76,32 +76,17 @@ func TestResetLimit(t *testing.T) {
 		turn func(c *crowd)
 		want int // turns until the end
 	}{
-		{"reset at once", Config{}, func(c *crowd) { c.reset(c.open()) }, DefaultResetBurst},
-		{"reset just before it was old", Config{}, func(c *crowd) {
-			first := c.next
-			for range 100 {
-				c.open()
-			}
-			c.now += DefaultResetYoung - 1 // 5 leak meanwhile
-			for id := first; id < c.next; id += 2 {
-				c.reset(id)
-			}
-		}, 5},
-		{"reset when old: a deadline", Config{}, func(c *crowd) {
-			id := c.open()
-			c.now += DefaultResetYoung
-			c.reset(id)
-		}, forever},
-		{"answered, then reset at once", Config{}, func(c *crowd) { id := c.open(); c.answer(id); c.reset(id) }, forever},
-		{"one of two answered: a hedge", Config{}, func(c *crowd) { c.answer(c.open()); c.reset(c.open()); c.reset(c.next - 4) }, forever},
+		{"reset at once by the client", Config{}, func(c *crowd) { c.reset(c.open()) }, forever},
+		{"reset by the client when answered", Config{}, func(c *crowd) { id := c.open(); c.answer(id); c.reset(id) }, forever},
+		{"one of two answered", Config{}, func(c *crowd) { c.answer(c.open()); c.violate(c.open()); c.reset(c.next - 4) }, forever},
 		{"one of three answered", Config{}, func(c *crowd) {
 			c.answer(c.open())
-			c.reset(c.open())
-			c.reset(c.open())
+			c.violate(c.open())
+			c.violate(c.open())
 			c.reset(c.next - 6)
 		}, DefaultResetBurst - 1},
-		{"as many as leak", Config{}, func(c *crowd) { c.reset(c.open()); each(time.Second / DefaultResetRate)(c) }, forever},
-		{"twice as many as leak", Config{}, func(c *crowd) { c.reset(c.open()); each(time.Second / DefaultResetRate / 2)(c) }, 2*DefaultResetBurst - 1},
+		{"as many as leak", Config{}, func(c *crowd) { c.violate(c.open()); each(time.Second / DefaultResetRate)(c) }, forever},
+		{"twice as many as leak", Config{}, func(c *crowd) { c.violate(c.open()); each(time.Second / DefaultResetRate / 2)(c) }, 2*DefaultResetBurst - 1},
 		{"for a violation, at once", Config{}, func(c *crowd) { c.violate(c.open()) }, DefaultResetBurst},
 		{"for a violation, when old", Config{}, func(c *crowd) {
 			id := c.open()
@@ -123,10 +108,10 @@ func TestResetLimit(t *testing.T) {
 			c.c.WriteReset(c.next, ProtocolError)
 			c.next += 2
 		}, DefaultResetBurst},
-		{"a limit of its own", Config{Resets: ResetLimit{Burst: 10, PerSecond: 1, Young: time.Hour}}, func(c *crowd) {
+		{"a limit of its own", Config{Resets: ResetLimit{Burst: 10, PerSecond: 1}}, func(c *crowd) {
 			id := c.open()
 			c.now += 100 * time.Millisecond
-			c.reset(id)
+			c.violate(id)
 		}, 11},
 		{"no limit", Config{Resets: ResetLimit{Burst: -1}}, func(c *crowd) { c.reset(c.open()); c.violate(c.open()) }, forever},
 	} {
@@ -144,28 +129,34 @@ func TestResetLimit(t *testing.T) {
 	}
 }
 
-// TestDeadlines: 400 calls that all exceed a deadline of a second, 200 at a time.
-func TestDeadlines(t *testing.T) {
-	c := newCrowd(t, Config{Role: Server})
-	for range 2 {
-		var ids []uint32
-		for range 200 {
-			ids = append(ids, c.open())
-		}
-		c.now += time.Second
-		for _, id := range ids {
-			c.reset(id)
-		}
-	}
-	if c.err != nil {
-		t.Errorf("the connection ends with %v, want no end", c.err)
+// TestVain: an event says that its client gave up a request, unless the response had
+// begun. An interim response is none.
+func TestVain(t *testing.T) {
+	for name, test := range map[string]struct {
+		status string
+		want   bool
+	}{"not answered": {"", true}, "interim": {"103", true}, "answered": {"200", false}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWire(t, Config{Role: Server})
+			w.get(1, true)
+			w.feed("HEADERS 1 " + getEvent + " END")
+			if test.status != "" {
+				must(t, w.c.WriteHeaders(1, fieldList(":status", test.status), false))
+			}
+			must(t, w.fr.WriteRSTStream(1, Cancel))
+			events, err := w.c.Feed(w.in.Bytes())
+			must(t, err)
+			if len(events) != 1 || events[0].Kind != EventReset || events[0].Vain != test.want {
+				t.Errorf("got %+v, want a RESET with Vain = %v", events, test.want)
+			}
+		})
 	}
 }
 
 // TestBurstOfResets: the bucket takes its burst, and the same again after it has leaked.
 func TestBurstOfResets(t *testing.T) {
 	c := newCrowd(t, Config{Role: Server})
-	burst := func() { c.reset(c.open()) }
+	burst := func() { c.violate(c.open()) }
 	for i := range 10 {
 		if got := c.over(DefaultResetBurst, burst); got != DefaultResetBurst {
 			t.Fatalf("burst %d: %d resets are let pass, want %d", i, got, DefaultResetBurst)

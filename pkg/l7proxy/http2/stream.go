@@ -1,7 +1,5 @@
 package http2
 
-import "time"
-
 // stream is the state of one open or half-closed stream (RFC 9113 §5.1). Idle streams
 // have an id above those used so far. closedRing has the latest closed streams.
 type stream struct {
@@ -16,8 +14,6 @@ type stream struct {
 	blocked     bool // WriteData did not take all bytes because of this stream's window
 	malformed   bool // the request is malformed
 	credited    bool // the response took one stream out of the bucket of resets
-
-	opened time.Duration // time when the stream was opened
 
 	send    int64 // send window
 	recv    int64 // rest of the receive window
@@ -36,7 +32,7 @@ func (c *Conn) addStream(id uint32) *stream {
 	} else {
 		s = new(stream)
 	}
-	*s = stream{id: id, opened: c.now, send: c.peer.initialWindow, recv: int64(c.cfg.StreamWindow), contentLength: -1}
+	*s = stream{id: id, send: c.peer.initialWindow, recv: int64(c.cfg.StreamWindow), contentLength: -1}
 	c.streams[id] = s
 	return s
 }

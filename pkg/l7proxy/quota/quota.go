@@ -21,6 +21,7 @@ type Usage struct {
 	key   Key
 	conns int          // guarded by Pods.mu
 	held  atomic.Int64 // bytes that wait
+	Vain  Pace         // of requests that the pod's clients give up
 }
 
 // Key is a pod and a direction.
