@@ -32,8 +32,8 @@ func TestReasonTable(t *testing.T) {
 	// regard to its method is for connections that were not made.
 	for r := ReasonNone; r < NumReasons; r++ {
 		want := r == ReasonConnectRefused || r == ReasonConnectTimeout || r == ReasonConnectFailed
-		if got := r.Unreached(); got != want {
-			t.Errorf("%q.Unreached() = %v, want %v", r, got, want)
+		if got := r.NotReached(); got != want {
+			t.Errorf("%q.NotReached() = %v, want %v", r, got, want)
 		}
 	}
 	err := Fail(ReasonTimeout, io.EOF)

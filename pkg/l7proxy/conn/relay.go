@@ -37,7 +37,7 @@ func (r *Relay) Run(fromClient, fromServer []byte) mesh.Reason {
 func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, writeFails mesh.Reason) {
 	if len(first) > 0 {
 		if _, err := dst.Write(first); err != nil {
-			r.Cut(writeFails)
+			r.Cut(reasonOf(err, writeFails))
 			return
 		}
 	}
@@ -54,7 +54,7 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 		if m > 0 {
 			n.Add(uint64(m))
 			if _, err := dst.Write((*buf)[:m]); err != nil {
-				r.Cut(writeFails)
+				r.Cut(reasonOf(err, writeFails))
 				return
 			}
 			was := full
@@ -74,13 +74,18 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 			return
 		}
 		if err != nil {
-			if said, ok := errors.AsType[*mesh.ReasonError](err); ok {
-				readFails = said.Reason
-			}
-			r.Cut(readFails)
+			r.Cut(reasonOf(err, readFails))
 			return
 		}
 	}
+}
+
+// reasonOf is the reason that err carries, else otherwise.
+func reasonOf(err error, otherwise mesh.Reason) mesh.Reason {
+	if said, ok := errors.AsType[*mesh.ReasonError](err); ok {
+		return said.Reason
+	}
+	return otherwise
 }
 
 // Cut resets both connections. Run then returns reason, if it was the first.

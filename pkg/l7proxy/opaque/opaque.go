@@ -9,6 +9,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/tap"
@@ -59,10 +60,11 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 	r := conn.Relay{Client: s.Client, Server: up.Conn}
 	r.ToServer.Add(uint64(len(s.Head)))
 	r.ToClient.Add(uint64(len(up.First)))
-	reason := mesh.ReasonUpstreamReset
+	var reason mesh.Reason
 	if up.Err == nil {
 		reason = r.Run(s.Head, up.First)
 	} else {
+		reason = upstream.ReadReason(up.Err)
 		r.Cut(reason)
 	}
 	e.ReadBytes, e.WriteBytes = r.ToServer.Load(), r.ToClient.Load()

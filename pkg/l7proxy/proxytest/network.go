@@ -4,6 +4,7 @@ package proxytest
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/state"
 )
@@ -42,10 +44,17 @@ func Listen(t testing.TB) *rawio.Listener {
 type Network struct {
 	mu    sync.Mutex
 	conns []*rawio.Conn
+	gone  map[netip.Addr]bool
 }
+
+// errGone is what a dial to a pod that has ended fails with.
+var errGone = mesh.Fail(mesh.ReasonPodGone, errors.New("the pod has ended"))
 
 // Dial implements l7proxy.Network.
 func (n *Network) Dial(ctx context.Context, _ string, dst netip.AddrPort) (*rawio.Conn, error) {
+	if n.Gone(dst.Addr()) {
+		return nil, errGone
+	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -57,12 +66,17 @@ func (n *Network) Dial(ctx context.Context, _ string, dst netip.AddrPort) (*rawi
 		return nil, err
 	}
 	c, err := rawio.Connect(ctx, fd, dst)
-	if err == nil {
-		n.mu.Lock()
-		n.conns = append(n.conns, c)
-		n.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone[dst.Addr()] { // meanwhile
+		c.Close()
+		return nil, errGone
+	}
+	n.conns = append(n.conns, c)
+	return c, nil
 }
 
 // DialApp implements l7proxy.Network.
@@ -76,7 +90,31 @@ func (*Network) Enrolled(string) bool { return true }
 // Shared implements l7proxy.Network.
 func (*Network) Shared() bool { return false }
 
-// Open returns the number of connections that are not closed.
+// Gone implements l7proxy.Network.
+func (n *Network) Gone(addr netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.gone[addr]
+}
+
+// End ends the pod at addr, as the Network of an agent does: its connections are reset,
+// and it cannot be dialled any more.
+func (n *Network) End(addr netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone == nil {
+		n.gone = make(map[netip.Addr]bool)
+	}
+	n.gone[addr] = true
+	for _, c := range n.conns {
+		if c.Remote().Addr() == addr {
+			_ = c.Reset()
+			c.Close()
+		}
+	}
+}
+
+// Open counts the connections that are not closed.
 func (n *Network) Open() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

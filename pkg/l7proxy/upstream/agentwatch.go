@@ -30,10 +30,10 @@ type monitoredConn struct {
 	conn.Transport
 	ep        Endpoint
 	dedicated bool // it carries one HTTP/1 connection
-	all       *monitoredConns
+	pool      *Pool
 
-	waiting atomic.Bool // written to since the last read
-	cut     atomic.Bool
+	waiting atomic.Bool  // written to since the last read
+	cut     atomic.Int32 // the mesh.Reason for which the watch cut it, or 0
 
 	// Of the watch alone.
 	read    uint64 // bytes, when it last looked
@@ -43,7 +43,11 @@ type monitoredConn struct {
 
 func (c *monitoredConn) Write(p []byte) (int, error) {
 	c.waiting.Store(true)
-	return c.Transport.Write(p)
+	n, err := c.Transport.Write(p)
+	if err != nil {
+		err = c.failure(err)
+	}
+	return n, err
 }
 
 func (c *monitoredConn) Read(p []byte) (int, error) {
@@ -51,14 +55,22 @@ func (c *monitoredConn) Read(p []byte) (int, error) {
 	switch {
 	case n > 0:
 		c.waiting.Store(false)
-	case c.cut.Load():
-		err = mesh.Fail(mesh.ReasonAgentDown, err)
+	case err != nil:
+		err = c.failure(err)
 	}
 	return n, err
 }
 
+// failure is err with the reason for which the connection was cut, if it was.
+func (c *monitoredConn) failure(err error) error {
+	if why := mesh.Reason(c.cut.Load()); why != mesh.ReasonNone {
+		return mesh.Fail(why, err)
+	}
+	return c.pool.failure(c.Conn, err)
+}
+
 func (c *monitoredConn) Close() error {
-	c.all.remove(c)
+	c.pool.agents.remove(c)
 	return c.Transport.Close()
 }
 
@@ -200,21 +212,25 @@ func (p *Pool) probeAgent(c *monitoredConn) {
 	if err == nil {
 		probe.Close()
 	}
-	hangs, lost := err != nil && (agentAway(err) || refusedForAgent(err)), nodeLost(err)
+	hangs := err != nil && (agentAway(err) || refusedForAgent(err))
 	if hangs && mtls.Silent(err) && p.agents.more(addr, before) {
 		hangs = false // it has no time for the question, but it has spoken
 	}
+	why := mesh.ReasonNone
 	switch {
 	case hangs:
+		why = mesh.ReasonAgentDown
 		p.down.remember(addr, p.Limits.AgentDownTTL)
 		p.Log.Warn("the agent of an endpoint's node hangs: its connections are cut", "endpoint", addr, "cause", err)
-		p.OnUnreachable(&c.ep, mesh.ReasonAgentDown)
-	case lost:
+	case nodeLost(err):
+		why = mesh.ReasonConnectTimeout
 		p.Log.Warn("an endpoint's node does not answer: its connections are cut", "endpoint", addr, "cause", err)
-		p.OnUnreachable(&c.ep, mesh.ReasonConnectTimeout)
 	}
-	for _, c := range p.agents.answered(addr, hangs || lost) {
-		c.cut.Store(true)
+	if why != mesh.ReasonNone {
+		p.OnUnreachable(&c.ep, why)
+	}
+	for _, c := range p.agents.answered(addr, why != mesh.ReasonNone) {
+		c.cut.Store(int32(why))
 		_ = c.Reset()
 		c.Close()
 	}

@@ -17,7 +17,7 @@ import (
 // TestSilenceIsAskedAfter: only a connection that was written to is asked
 // after, less and less often while nothing comes, and anew after an answer.
 func TestSilenceIsAskedAfter(t *testing.T) {
-	c, peer := monitoredPair(t)
+	c, peer := monitoredPair(t, &Pool{})
 	asked := func(seconds int) (at []int) {
 		for s := 1; s <= seconds; s++ {
 			if c.look() {
@@ -55,12 +55,13 @@ func TestSilenceIsAskedAfter(t *testing.T) {
 // TestOneQuestionAnEndpoint: all connections to an endpoint share one question,
 // and its answer.
 func TestOneQuestionAnEndpoint(t *testing.T) {
-	var all monitoredConns
+	pool := new(Pool)
+	all := &pool.agents
 	addr := netip.MustParseAddrPort("10.0.0.1:80")
 	var conns []*monitoredConn
 	for range 3 {
-		c, _ := monitoredPair(t)
-		c.ep.Peer, c.all = tap.Peer{Addr: addr}, &all
+		c, _ := monitoredPair(t, pool)
+		c.ep.Peer = tap.Peer{Addr: addr}
 		all.add(c)
 		conns = append(conns, c)
 		if _, err := c.Write([]byte("question")); err != nil {
@@ -89,7 +90,7 @@ func TestOneQuestionAnEndpoint(t *testing.T) {
 	}
 }
 
-func monitoredPair(t *testing.T) (*monitoredConn, net.Conn) {
+func monitoredPair(t *testing.T, pool *Pool) (*monitoredConn, net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -110,5 +111,5 @@ func monitoredPair(t *testing.T) (*monitoredConn, net.Conn) {
 	}
 	t.Cleanup(func() { raw.Close(); peer.Close() })
 	_ = raw.SetDeadline(time.Now().Add(10 * time.Second))
-	return &monitoredConn{Transport: conn.Transport{Conn: raw}, all: &monitoredConns{}}, peer
+	return &monitoredConn{Transport: conn.Transport{Conn: raw}, pool: pool}, peer
 }

@@ -39,7 +39,7 @@ func (p *Pool) connect(ctx context.Context, ep *Endpoint, dial func(context.Cont
 	defer cancel()
 	raw, err := dial(ctx)
 	if err != nil {
-		return nil, mesh.Fail(connectReason(err), err)
+		return nil, p.dialError(ep, err)
 	}
 	return raw, nil
 }
@@ -87,6 +87,9 @@ var errDown = mesh.Fail(mesh.ReasonAgentDown, nil)
 // withoutAgent is what becomes of a connection when no agent answers.
 func (p *Pool) withoutAgent(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
 	result := ep.Expected()
+	if p.Network.Gone(ep.Peer.Addr.Addr()) {
+		return nil, result, mesh.Fail(mesh.ReasonPodGone, nil)
+	}
 	if !ep.Fallback {
 		return nil, result, errDown
 	}
@@ -97,7 +100,7 @@ func (p *Pool) withoutAgent(ctx context.Context, ep *Endpoint) (conn.Conn, Resul
 	p.fallbacks.Add(1)
 	result.TLS = tap.TLSAgentDown
 	result.Peer.Identity = mesh.Identity{} // it was not proved
-	return conn.Plain{Conn: raw}, result, nil
+	return p.plain(raw), result, nil
 }
 
 // resolve makes sure that the view knows addr, if the controller does.
@@ -131,7 +134,7 @@ func (p *Pool) probePlain(ctx context.Context, ep *Endpoint) (conn.Conn, Result,
 	if err != nil {
 		return nil, ep.Expected(), err
 	}
-	return conn.Plain{Conn: raw}, Result{TLS: tap.TLSAgentDown, Peer: ep.Peer}, nil
+	return p.plain(raw), Result{TLS: tap.TLSAgentDown, Peer: ep.Peer}, nil
 }
 
 // downPeers remembers, for a while, endpoints whose agent did not answer, so

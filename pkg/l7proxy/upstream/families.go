@@ -41,11 +41,11 @@ func (p *Pool) dialApp(ctx context.Context, ep *Endpoint, client netip.AddrPort)
 	}
 	raw, err := dial(ep.Peer.Addr, client)
 	if !errors.Is(err, unix.ECONNREFUSED) {
-		return ep.dialled(raw, err)
+		return p.dialled(ep, raw, err)
 	}
 	other, ok := otherFamily(ep.Peer.Workload, ep.Peer.Addr.Addr())
 	if !ok {
-		return ep.dialled(nil, err)
+		return p.dialled(ep, nil, err)
 	}
 	from := ep.Client
 	if from == nil { // inbound
@@ -54,42 +54,42 @@ func (p *Pool) dialApp(ctx context.Context, ep *Endpoint, client netip.AddrPort)
 	}
 	as, ok := otherFamily(from, client.Addr())
 	if !ok {
-		return ep.dialled(nil, err)
+		return p.dialled(ep, nil, err)
 	}
-	return ep.instead(dial, other, netip.AddrPortFrom(as, client.Port()), err)
+	return p.instead(ep, dial, other, netip.AddrPortFrom(as, client.Port()), err)
 }
 
 // dialOutside connects to an endpoint outside the mesh.
 func (p *Pool) dialOutside(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
 	raw, err := p.dialPlain(ctx, ep, ep.Peer.Addr)
 	if !errors.Is(err, unix.ECONNREFUSED) {
-		return ep.dialled(raw, err)
+		return p.dialled(ep, raw, err)
 	}
 	other, ok := otherFamily(ep.Peer.Workload, ep.Peer.Addr.Addr())
 	if !ok {
-		return ep.dialled(nil, err)
+		return p.dialled(ep, nil, err)
 	}
-	return ep.instead(func(dst, _ netip.AddrPort) (*rawio.Conn, error) {
+	return p.instead(ep, func(dst, _ netip.AddrPort) (*rawio.Conn, error) {
 		return p.dialPlain(ctx, ep, dst)
 	}, other, netip.AddrPort{}, err)
 }
 
 // dialled is the outcome of a dial of the endpoint as it is.
-func (e *Endpoint) dialled(raw *rawio.Conn, err error) (conn.Conn, Result, error) {
+func (p *Pool) dialled(ep *Endpoint, raw *rawio.Conn, err error) (conn.Conn, Result, error) {
 	if err != nil {
-		return nil, e.Expected(), err
+		return nil, ep.Expected(), err
 	}
-	return conn.Plain{Conn: raw}, e.Expected(), nil
+	return p.plain(raw), ep.Expected(), nil
 }
 
 // instead connects to the other address of an endpoint that refused with err.
-func (e *Endpoint) instead(dial func(dst, client netip.AddrPort) (*rawio.Conn, error), other netip.Addr, client netip.AddrPort, err error) (conn.Conn, Result, error) {
-	dst := netip.AddrPortFrom(other, e.Peer.Addr.Port())
+func (p *Pool) instead(ep *Endpoint, dial func(dst, client netip.AddrPort) (*rawio.Conn, error), other netip.Addr, client netip.AddrPort, err error) (conn.Conn, Result, error) {
+	dst := netip.AddrPortFrom(other, ep.Peer.Addr.Port())
 	raw, otherErr := dial(dst, client)
 	if otherErr != nil {
-		return e.dialled(nil, err) // as it was before there was another
+		return p.dialled(ep, nil, err) // as it was before there was another
 	}
-	result := e.Expected()
+	result := ep.Expected()
 	result.Peer.Addr = dst
-	return conn.Plain{Conn: raw}, result, nil
+	return p.plain(raw), result, nil
 }

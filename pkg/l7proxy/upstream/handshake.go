@@ -229,7 +229,7 @@ func (p *Pool) overdue(ctx context.Context, err error) error {
 
 // sourceOf is the address of the pod that a handshake is counted to.
 func sourceOf(local *mesh.Workload) netip.Addr {
-	if len(local.Addrs) == 0 {
+	if local == nil || len(local.Addrs) == 0 {
 		return netip.Addr{}
 	}
 	return local.Addrs[0]
@@ -256,14 +256,14 @@ func (p *Pool) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string) (co
 		return nil, ep.Expected(), err
 	}
 	below := &monitoredConn{
-		Transport: conn.Transport{Conn: raw}, ep: *ep, all: &p.agents,
+		Transport: conn.Transport{Conn: raw}, ep: *ep, pool: p,
 		dedicated: alpn == mtls.ALPNHTTP1,
 	}
 	below.ep.HasOthers = true // its agent is asked with little patience
 	c := tls.Client(below, config)
 	if err := p.Handshake(ctx, sourceOf(ep.Client), true, c, &below.Transport); err != nil {
 		raw.Close()
-		return nil, ep.Expected(), err
+		return nil, ep.Expected(), p.dialError(ep, err)
 	}
 	p.down.back(ep.Peer.Addr)
 	p.agents.add(below)

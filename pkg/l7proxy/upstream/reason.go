@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connectReason is why a TCP connection was not made.
+// connectReason is what the system's error means, of a TCP connection that was not made.
 func connectReason(err error) mesh.Reason {
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED):
@@ -57,10 +57,18 @@ func ReasonOf(err error) mesh.Reason {
 // node's, so that another may do.
 func TriesNextEndpoint(why mesh.Reason) bool {
 	switch why {
-	case mesh.ReasonTLSPeer, mesh.ReasonTLSIdentity, mesh.ReasonTLSFailed, mesh.ReasonTLSRefused, mesh.ReasonAgentDown:
+	case mesh.ReasonTLSPeer, mesh.ReasonTLSIdentity, mesh.ReasonTLSFailed, mesh.ReasonTLSRefused, mesh.ReasonAgentDown, mesh.ReasonPodGone:
 		return true
 	}
 	return why.NotReached()
+}
+
+// Deserted reports whether a connection on which a request was under way ended because
+// nothing is at its other end any more: the pod has ended, its agent hangs, or its node is
+// lost. Another endpoint may be asked at once if the request can be repeated, because the
+// application may have seen it.
+func Deserted(why mesh.Reason) bool {
+	return why == mesh.ReasonPodGone || why == mesh.ReasonAgentDown || why == mesh.ReasonConnectTimeout
 }
 
 // agentAway reports whether a failed handshake means that what answered, or

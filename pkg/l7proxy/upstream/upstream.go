@@ -24,6 +24,10 @@ type Network interface {
 	// DialApp connects to the pod's own application at dst, which sees client
 	// as its peer.
 	DialApp(ctx context.Context, into string, dst, client netip.AddrPort) (*rawio.Conn, error)
+	// Gone reports whether the pod that had addr has ended within the last seconds, and
+	// no other pod has the address: then a connection to addr ended, or was not made,
+	// because of that.
+	Gone(addr netip.Addr) bool
 }
 
 // State is what the node knows of the mesh.
