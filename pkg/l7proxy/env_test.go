@@ -33,7 +33,9 @@ type env struct {
 	store *state.Store
 	tap   *proxytest.Recorder
 	local *mesh.Workload
-	conns func() int // connections to backends that are open
+	// network is where the proxy dials.
+	network *proxytest.Network
+	conns   func() int // connections to backends that are open
 	// unread reports whether one of them has bytes that the proxy has not read.
 	unread func() bool
 }
@@ -48,7 +50,7 @@ func newEnv(t testing.TB) *env {
 	}
 	e.group.Log = slog.New(slog.DiscardHandler)
 	network := &proxytest.Network{}
-	e.conns, e.unread = network.Open, network.Unread
+	e.network, e.conns, e.unread = network, network.Open, network.Unread
 	e.proxy = New(Options{Network: network, State: &proxytest.State{Store: e.store}, Tap: e.tap, Log: e.group.Log})
 	ctx, stop := context.WithCancel(context.Background())
 	var run sync.WaitGroup

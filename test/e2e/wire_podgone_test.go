@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"os"
@@ -15,6 +16,9 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
 
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/test/lab"
@@ -25,10 +29,10 @@ import (
 // find out that an agent hangs (2 s at least), nor for a connect time-out.
 const goneLimit = 1900 * time.Millisecond
 
-// goneReasons are true of a pod that is gone, whatever noticed it first. That the
-// agent of its node is away is not.
+// goneReasons are true of a pod that is going, whatever was noticed first: its program
+// ends before the mesh hears of it. That the agent of its node is away is not true.
 var goneReasons = []mesh.Reason{
-	mesh.ReasonUpstreamReset, mesh.ReasonConnectRefused, mesh.ReasonConnectFailed, mesh.ReasonNoEndpoints,
+	mesh.ReasonPodGone, mesh.ReasonUpstreamReset, mesh.ReasonConnectRefused, mesh.ReasonConnectFailed, mesh.ReasonNoEndpoints,
 }
 
 // goneCall is a call and how it ended.
@@ -43,16 +47,21 @@ func (c goneCall) String() string {
 	return fmt.Sprintf("after %s: %d %q %v", c.ended.Sub(c.began).Round(time.Millisecond), c.code, strings.TrimSpace(c.text), c.err)
 }
 
-func call(client *http.Client, url string) goneCall { return callTelling(client, url, func() {}) }
+func call(client *http.Client, url string) goneCall { return callMethod(client, "GET", url) }
 
-// callTelling is call that says when the request is written.
-func callTelling(client *http.Client, url string, wrote func()) (c goneCall) {
+// callMethod is call with another method than GET.
+func callMethod(client *http.Client, method, url string) goneCall {
+	return callTelling(client, method, url, func() {})
+}
+
+// callTelling is callMethod that says when the request is written.
+func callTelling(client *http.Client, method, url string, wrote func()) (c goneCall) {
 	c.began = time.Now()
 	defer func() { c.ended = time.Now() }()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { wrote() }})
-	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return goneCall{err: err}
 	}
@@ -72,7 +81,7 @@ func underWay(client *http.Client, url string) (ended chan goneCall) {
 	ended = make(chan goneCall, 1)
 	wrote := make(chan struct{})
 	var once sync.Once
-	go func() { ended <- callTelling(client, url, func() { once.Do(func() { close(wrote) }) }) }()
+	go func() { ended <- callTelling(client, "GET", url, func() { once.Do(func() { close(wrote) }) }) }()
 	<-wrote
 	return ended
 }
@@ -176,6 +185,14 @@ func TestPodGone(t *testing.T) {
 					t.Errorf("call %d: %s, want a reason of %v", i, c, goneReasons)
 				}
 			}
+			// When the mesh has heard of it, that is the reason.
+			l.Eventually(patience, func() error {
+				c := call(client, base+"/after")
+				if strings.TrimSpace(c.text) != mesh.ReasonPodGone.Text() {
+					return fmt.Errorf("%s, want %s", c, mesh.ReasonPodGone)
+				}
+				return nil
+			})
 			for _, e := range tap.all(func(e event) bool {
 				return e.ResponseEndEvent != nil && e.ProxyDirection == "OUTBOUND" && e.ResponseEndEvent.HTTPStatus != http.StatusOK
 			}) {
@@ -184,6 +201,235 @@ func TestPodGone(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// stage serves requests and connections in a pod's network, in this process: the end of
+// the pod's own programs ends none of them. Only the mesh can.
+type stage struct {
+	http, grpc, raw string
+	waits           chan struct{} // an exchange is under way
+}
+
+func newStage(t *testing.T, l *l7Lab, pod string) *stage {
+	t.Helper()
+	s := &stage{waits: make(chan struct{}, 64)}
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	listen := func(port int) (net.Listener, string) {
+		t.Helper()
+		var ln net.Listener
+		err := host.InNetns(l.Pod(pod).Netns, func() (err error) {
+			ln, err = net.Listen("tcp", fmt.Sprintf(":%d", port))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ln.Close() })
+		return ln, addrPort(l.Pod(pod).IP(), port)
+	}
+	ln, addr := listen(9100)
+	s.http = "http://" + addr
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	web := &http.Server{Protocols: protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path == "/hold" {
+			s.waits <- struct{}{}
+			<-over
+		}
+		_, _ = io.WriteString(w, pod)
+	})}
+	go func() { _ = web.Serve(ln) }()
+	t.Cleanup(func() { _ = web.Close() })
+
+	ln, s.grpc = listen(9101)
+	calls := grpc.NewServer()
+	grpc_testing.RegisterTestServiceServer(calls, &grpcServer{name: pod})
+	go func() { _ = calls.Serve(ln) }()
+	t.Cleanup(calls.Stop)
+
+	ln, s.raw = listen(9102)
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+			go func() { _, _ = io.Copy(c, c) }()
+		}
+	}()
+	return s
+}
+
+// TestPodGoneIsTheReason: whatever a pod that goes was doing, the mesh ends it at once and
+// says that the pod has ended: HTTP/1, on connections of its own and shared ones, HTTP/2,
+// gRPC and opaque, under way, on idle connections and on new ones.
+func TestPodGoneIsTheReason(t *testing.T) {
+	const together = 12 // HTTP/1 connections: across nodes most of them share one
+	l := upL7(t, serverPod("near-gone", node1), serverPod("far-gone", node2))
+	waitEnrolled(t, l.Lab, "default/near-gone", "default/far-gone")
+	for _, v := range []podSpec{serverPod("near-gone", node1), serverPod("far-gone", node2)} {
+		t.Run(v.Name, func(t *testing.T) {
+			s := newStage(t, l, v.Name)
+			tap := startTap(t, l.Lab, node1)
+			http1, http2, calls := l.client(t, false), l.client(t, true), dialGRPC(t, l, s.grpc)
+			http1.Transport.(*http.Transport).MaxIdleConnsPerHost = together
+
+			idle1, idle2 := l.client(t, false), l.client(t, true) // after their first call
+			for _, c := range []*http.Client{idle1, idle2} {
+				if got := call(c, s.http); got.code != http.StatusOK {
+					t.Fatal(got)
+				}
+			}
+			var running []chan goneCall
+			for range together {
+				running = append(running, underWay(http1, s.http+"/hold"))
+			}
+			running = append(running, underWay(http2, s.http+"/hold"))
+			for range running {
+				<-s.waits
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			stream, err := calls.FullDuplexCall(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			exchange(t, stream, 10)
+			opaque, err := l.from.DialContext(ctx, "tcp", s.raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer opaque.Close()
+			_ = opaque.SetDeadline(time.Now().Add(patience))
+			echo := []byte("\x00\x01opaque")
+			if _, err := opaque.Write(echo); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(opaque, make([]byte, len(echo))); err != nil {
+				t.Fatal(err)
+			}
+
+			l.Delete(v.manifest())
+			gone := time.Now()
+			soon := func(what string) {
+				t.Helper()
+				if took := time.Since(gone); took > goneLimit {
+					t.Errorf("%s ended %s after the pod had gone, want %s at most", what, took.Round(time.Millisecond), goneLimit)
+				}
+			}
+			isGone := func(what string, c goneCall) {
+				t.Helper()
+				if c.code != mesh.ReasonPodGone.HTTPStatus() || strings.TrimSpace(c.text) != mesh.ReasonPodGone.Text() {
+					t.Errorf("%s: %s, want %d %q", what, c, mesh.ReasonPodGone.HTTPStatus(), mesh.ReasonPodGone.Text())
+				}
+			}
+			grpcGone := func(what string, err error) {
+				t.Helper()
+				if st := status.Convert(err); int(st.Code()) != mesh.ReasonPodGone.GRPCCode() || st.Message() != mesh.ReasonPodGone.Text() {
+					t.Errorf("%s: %v, want code %d and %q", what, err, mesh.ReasonPodGone.GRPCCode(), mesh.ReasonPodGone.Text())
+				}
+			}
+			for i, ended := range running {
+				isGone(fmt.Sprintf("call %d that was under way", i), <-ended)
+			}
+			_, err = stream.Recv()
+			grpcGone("a gRPC call that was under way", err)
+			if n, err := opaque.Read(echo); err == nil {
+				t.Errorf("an opaque connection reads %q, want its end", echo[:n])
+			}
+			soon("what was under way")
+			gone = time.Now()
+			isGone("HTTP/1 on an idle connection", call(idle1, s.http))
+			isGone("HTTP/2 on an idle connection", call(idle2, s.http))
+			isGone("HTTP/1 on a new connection", call(l.client(t, false), s.http))
+			isGone("HTTP/2 on a new connection", call(l.client(t, true), s.http))
+			_, err = dialGRPC(t, l, s.grpc).UnaryCall(ctx, &grpc_testing.SimpleRequest{})
+			grpcGone("another gRPC call", err)
+			if again, err := l.from.DialContext(ctx, "tcp", s.raw); err == nil {
+				_ = again.SetDeadline(time.Now().Add(patience))
+				_, _ = again.Write(echo)
+				if n, err := again.Read(echo); err == nil {
+					t.Errorf("another opaque connection reads %q, want its end", echo[:n])
+				}
+				again.Close()
+			}
+			soon("the next requests")
+			tap.wait("the end of two opaque connections", func() func(event) bool {
+				n := 0
+				return func(e event) bool {
+					if e.ConnCloseEvent != nil && e.ProxyDirection == "OUTBOUND" && e.Destination.Port == 9102 {
+						n++
+					}
+					return n == 2
+				}
+			}())
+			failed := tap.all(func(e event) bool {
+				return e.ProxyDirection == "OUTBOUND" && (e.ConnCloseEvent != nil || e.ResponseEndEvent != nil && !e.ResponseEndEvent.Success)
+			})
+			if len(failed) < together+8 {
+				t.Errorf("tap shows %d failures, want %d at least", len(failed), together+8)
+			}
+			for _, e := range failed {
+				if e.Reason != mesh.ReasonPodGone.String() {
+					t.Errorf("tap shows reason %q, want %q: %s", e.Reason, mesh.ReasonPodGone, e)
+				}
+			}
+		})
+	}
+}
+
+// TestRequestMovesOnFromAPodThatGoes: a request of a service that can be repeated is
+// answered by another endpoint at once when the pod that has it goes. What cannot be is
+// answered with the reason.
+func TestRequestMovesOnFromAPodThatGoes(t *testing.T) {
+	l := upL7(t)
+	for _, node := range []string{node1, node2} {
+		for _, http2 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("from %s, HTTP/2 %v", node, http2), func(t *testing.T) {
+				going, stays := webPod("going", node), webPod("stays", node2)
+				l.Apply(manifests(going, stays), strings.Replace(webService, "targetPort: 8080", "targetPort: 9100", 1))
+				waitEnrolled(t, l.Lab, "default/going", "default/stays")
+				defer l.Delete(stays.manifest())
+				first, second := newStage(t, l, "going"), newStage(t, l, "stays")
+				service := "http://" + addrPort(l.ServiceIPs("default/web")[0], 80)
+				client := l.client(t, http2)
+				held := func(method string) chan goneCall {
+					t.Helper()
+					for {
+						ended := make(chan goneCall, 1)
+						go func() { ended <- callMethod(client, method, service+"/hold") }()
+						select {
+						case <-first.waits:
+							return ended
+						case <-second.waits: // it stays there
+						case <-time.After(patience):
+							t.Fatal("no endpoint has the request")
+						}
+					}
+				}
+				get, post := held("GET"), held("POST")
+				l.Delete(going.manifest())
+				gone := time.Now()
+				select {
+				case <-second.waits: // the GET
+				case c := <-get:
+					t.Fatalf("GET: %s, want that it is at the other endpoint", c)
+				case <-time.After(patience):
+					t.Fatal("the GET does not move on")
+				}
+				if c := <-post; c.code != mesh.ReasonPodGone.HTTPStatus() || strings.TrimSpace(c.text) != mesh.ReasonPodGone.Text() {
+					t.Errorf("POST: %s, want %d %q", c, mesh.ReasonPodGone.HTTPStatus(), mesh.ReasonPodGone.Text())
+				}
+				if took := time.Since(gone); took > goneLimit {
+					t.Errorf("it took %s after the pod had gone, want %s at most", took.Round(time.Millisecond), goneLimit)
+				}
+			})
+		}
 	}
 }
 

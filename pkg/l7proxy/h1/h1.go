@@ -397,10 +397,10 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 			return nil, nil, mesh.Fail(upstream.ReadReason(err), err)
 		}
 		if !body.Done() || !retry.Idempotent(unsafeString(d.req.Method())) {
-			return nil, nil, mesh.Fail(mesh.ReasonUpstreamReset, err)
+			return nil, nil, mesh.Fail(upstream.ReadReason(err), err)
 		}
-		if why := upstream.ReadReason(err); why == mesh.ReasonAgentDown && a.HasOthers {
-			// It was cut because nobody is there: another endpoint does better.
+		if why := upstream.ReadReason(err); upstream.Deserted(why) && a.HasOthers {
+			// Nothing is there any more: another endpoint does better.
 			a.Failed(why)
 			return nil, nil, notConnected{mesh.Fail(why, err)}
 		}

@@ -21,8 +21,8 @@ type head struct {
 	reason mesh.Reason // why there is none
 	cut    bool        // and the endpoint's connection has not just ended
 	err    error       // why the request could not even be sent
-	// unreached says why another endpoint may be asked instead: no application
-	// has seen the request.
+	// unreached says why another endpoint may be asked instead: no application has
+	// seen the request, or the one that has is gone and the request can be repeated.
 	unreached mesh.Reason
 }
 

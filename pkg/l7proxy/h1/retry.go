@@ -63,12 +63,16 @@ func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 	}
 	d.readResponse(&h, kind)
 	why := d.unreached(a, h, kind)
-	if h.pump == nil {
-		h.unreached = why
-	}
 	if h.reason == mesh.ReasonNone {
 		a.Answered(d.resp.Status())
 		a.Failed(why)
+	}
+	switch method := unsafeString(d.req.Method()); {
+	case h.pump != nil: // a part of the request is not here any more
+	case request.MovesOn(why, method):
+		h.unreached = why
+	case upstream.Deserted(h.reason) && !d.interim && retry.Idempotent(method):
+		h.unreached = h.reason
 	}
 	return h
 }

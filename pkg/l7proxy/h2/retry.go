@@ -146,7 +146,7 @@ func (st *stream) unanswered(status int, fields []http2.Field, b *h2conn.Batch) 
 		why = request.NotReached(st.attempt, st.grpc, status, fieldValue(fields, reply.ReasonHeader))
 	}
 	st.attempt.Failed(why)
-	if why != mesh.ReasonNone && st.failover(why, b) {
+	if request.MovesOn(why, fieldValue(st.fields, ":method")) && st.failover(why, b) {
 		return true
 	}
 	if !st.plan.Policy().RetriesSent() {
@@ -166,9 +166,9 @@ func (st *stream) broken(why mesh.Reason, b *h2conn.Batch) bool {
 		return false
 	}
 	st.attempt.Failed(why)
-	// A connection that was cut because nobody is there: as of HTTP/1, what may
-	// be sent twice goes elsewhere, whatever the routes say.
-	if why == mesh.ReasonAgentDown && !st.answered && retry.Idempotent(fieldValue(st.fields, ":method")) && st.failover(why, b) {
+	// Where nothing is at the other end any more, what may be sent twice goes to another
+	// endpoint, whatever the routes say.
+	if upstream.Deserted(why) && !st.answered && retry.Idempotent(fieldValue(st.fields, ":method")) && st.failover(why, b) {
 		return true
 	}
 	return st.retry(retry.Attempt{Cause: cause}, b)

@@ -10,6 +10,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/retry"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -50,16 +51,23 @@ func (s *Session) PickOther(to *destination.Backend, not netip.AddrPort) (*endpo
 	return a, s.Pick(a, to)
 }
 
+// MovesOn reports whether a request that failed for the reason why may be sent to another
+// endpoint at once: no application has seen it, or the pod has ended and the request can
+// be repeated.
+func MovesOn(why mesh.Reason, method string) bool {
+	return why.NotReached() || why == mesh.ReasonPodGone && retry.Idempotent(method)
+}
+
 // NotReached returns the reason of a response that the agent of the endpoint's node made
-// because it could not pass the request to the application. It returns ReasonNone for a
-// response of the application. said is the value of the response's underlane-reason
-// field. Only an agent can set it: agents remove the field from the responses of
-// applications.
+// because it could not pass the request to the application, or because the application's
+// pod has ended. It returns ReasonNone for a response of the application. said is the
+// value of the response's underlane-reason field. Only an agent can set it: agents remove
+// the field from the responses of applications.
 func NotReached(a *endpoints.Attempt, grpc bool, status int, said string) mesh.Reason {
 	if !a.Balanced || a.Found.TLS != tap.TLSTrue || !grpc && status < http.StatusInternalServerError {
 		return mesh.ReasonNone
 	}
-	if why := mesh.ParseReason(said); why.NotReached() {
+	if why := mesh.ParseReason(said); why.NotReached() || why == mesh.ReasonPodGone {
 		return why
 	}
 	return mesh.ReasonNone

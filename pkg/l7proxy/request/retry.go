@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/retry"
 )
@@ -54,7 +55,7 @@ func Cause(why mesh.Reason, unsent bool) (retry.Cause, bool) {
 		return retry.TimedOut, true
 	case unsent:
 		return retry.Unsent, true
-	case why == mesh.ReasonUpstreamReset, why == mesh.ReasonAgentDown:
+	case why == mesh.ReasonUpstreamReset, upstream.Deserted(why):
 		return retry.Broken, true
 	}
 	return 0, false
