@@ -10,20 +10,20 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Attempt is one try at one endpoint, and what its balancer is to hear of it. It is
-// to be Done with exactly once.
+// Attempt is one try at one endpoint, with the outcome that its balancer is told. Done
+// must be called exactly once.
 type Attempt struct {
 	upstream.Endpoint
-	// Found is what the dial has found, and before it what it is likely to find.
+	// Found is the result of the dial; before the dial, the expected one.
 	Found upstream.Result
 
 	set      *Set
-	balancer *balance.Balancer // nil: no balancer wants to hear
+	balancer *balance.Balancer // nil: no balancer has chosen the endpoint
 	ticket   balance.Ticket
 	outcome  balance.Outcome
-	sent     time.Duration // from when the endpoint has had the request, at most
+	sent     time.Duration // when the endpoint got the request, at the earliest; by balance.Now
 	why      mesh.Reason   // of a failure
-	heard    time.Duration // when outcome was set
+	heard    time.Duration // when outcome was set; by balance.Now
 }
 
 // SetEndpoint sets the attempt to an endpoint that no balancer chose.
@@ -31,29 +31,28 @@ func (a *Attempt) SetEndpoint(ep upstream.Endpoint) {
 	*a = Attempt{Endpoint: ep, Found: ep.Expected()}
 }
 
-// Balanced has the balancer that chose the endpoint, by that ticket, hear of the
-// attempt. others: it has others to try.
+// Balanced records the balancer that has chosen the endpoint, and its ticket: the balancer
+// is told the outcome. others is set if it has other endpoints to try.
 func (s *Set) Balanced(a *Attempt, b *balance.Balancer, t balance.Ticket, others bool) {
 	a.set, a.balancer, a.ticket, a.sent = s, b, t, t.Began
 	a.outcome = balance.Outcome{Latency: -1}
 	a.Endpoint.Balanced, a.HasOthers = true, others
 }
 
-// Reached notes what the connection has found that carries the request.
+// Reached records the result of the dial of the connection that carries the request.
 func (a *Attempt) Reached(r *upstream.Result) {
 	a.Found.TLS, a.Found.Peer.Addr, a.Found.Peer.Identity = r.TLS, r.Peer.Addr, r.Peer.Identity
 }
 
-// Dialled notes that a connection had to be made first: that takes long once,
-// and tells nothing of the requests to come.
+// Dialled records that a connection was made first. The time that this took does not count
+// as latency, because the next requests do not need it.
 func (a *Attempt) Dialled() {
 	if a.balancer != nil {
 		a.sent = balance.Now()
 	}
 }
 
-// Answered notes the head of the final response: its status, and that it came
-// now.
+// Answered records the status of the final response, whose head came now.
 func (a *Attempt) Answered(status int) {
 	if a.balancer == nil {
 		return
@@ -65,16 +64,15 @@ func (a *Attempt) Answered(status int) {
 	}
 }
 
-// AnsweredCall is Answered for the status of a gRPC call, which comes at its
-// end.
+// AnsweredCall records the status of a gRPC call, which comes at the end of the response.
 func (a *Attempt) AnsweredCall(status int) {
 	if a.balancer != nil && a.outcome.Result == balance.Success && tap.GRPCFailure(status) {
 		a.heard, a.outcome.Result = balance.Now(), balance.Failure
 	}
 }
 
-// Failed notes why the endpoint gave no answer, or no complete one. What tells
-// nothing of the endpoint changes nothing.
+// Failed records why the endpoint gave no answer, or no complete one. It does nothing if
+// the reason says nothing about the endpoint.
 func (a *Attempt) Failed(why mesh.Reason) {
 	if a.balancer == nil {
 		return
@@ -84,15 +82,15 @@ func (a *Attempt) Failed(why mesh.Reason) {
 	}
 }
 
-// Connected notes that the endpoint was reached, where nothing else tells how
-// it is: the connection is opaque.
+// Connected records that the endpoint of an opaque connection was reached. Nothing else
+// tells the state of such an endpoint.
 func (a *Attempt) Connected() {
 	if a.balancer != nil {
 		a.heard, a.outcome.Result = balance.Now(), balance.Success
 	}
 }
 
-// resultOf is what a failure tells about the endpoint.
+// resultOf returns what a failure says about the endpoint.
 func resultOf(why mesh.Reason) balance.Result {
 	switch {
 	case upstream.TriesNextEndpoint(why):
@@ -100,10 +98,10 @@ func resultOf(why mesh.Reason) balance.Result {
 	case why == mesh.ReasonUpstreamReset, why == mesh.ReasonBadResponse, why == mesh.ReasonResponseHeader, why == mesh.ReasonTimeout:
 		return balance.Failure
 	}
-	return balance.Unknown // the client's doing, or our own
+	return balance.Unknown // the client or this node has caused it
 }
 
-// Done tells the balancer that the attempt is over, and how it ended.
+// Done tells the balancer that the attempt has ended, and its outcome.
 func (a *Attempt) Done() {
 	b := a.balancer
 	if b == nil {

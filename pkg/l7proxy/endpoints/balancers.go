@@ -10,8 +10,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// balancers keeps one balancer for each service port and address family, so
-// that load is known across connections and snapshots.
+// balancers holds one balancer for each service port and address family. It outlives
+// connections and snapshots, so that the load of endpoints stays known.
 type balancers struct {
 	log    *slog.Logger
 	mu     sync.Mutex
@@ -28,14 +28,14 @@ type portKey struct {
 type portBalancer struct {
 	*balance.Balancer
 	endpoints *mesh.ServicePort // what it was last updated with: compared by identity
-	zone      string            // of this node, then
-	version   uint64            // of the view that endpoints is of
-	used      uint64            // in which round
+	zone      string            // of this node, at that update
+	version   uint64            // of the view that had endpoints
+	used      uint64            // the round in which it was last used
 }
 
-// get returns the balancer of a service port, updated to what port says in the
-// view of that version, for clients like local. Sessions hold views of different
-// ages for a moment: an older one must not bring back endpoints that are gone.
+// get returns the balancer of a service port for clients like local, updated to port as the
+// view of that version has it. Sessions can hold views of different versions at the same
+// time: an older one must not bring back endpoints that are gone.
 func (b *balancers) get(svc *mesh.Service, port *mesh.ServicePort, local *mesh.Workload, v4 bool, version uint64) *balance.Balancer {
 	key := portKey{svc.Namespace, svc.Name, port.Port, v4}
 	b.mu.Lock()
@@ -57,8 +57,8 @@ func (b *balancers) get(svc *mesh.Service, port *mesh.ServicePort, local *mesh.W
 	return pb.Balancer
 }
 
-// eligible are the endpoints that clients like local may be sent to: near ones
-// and, for when none of them can be had, far ones.
+// eligible returns the endpoints that clients like local may be sent to: near ones, and far
+// ones for the case that no near one is available.
 func eligible(svc *mesh.Service, port *mesh.ServicePort, local *mesh.Workload) (near, far []mesh.Endpoint) {
 	if svc.NodeLocal {
 		return split(port.Endpoints, func(e *mesh.Endpoint) bool { return e.Workload != nil && e.Workload.Node == local.Node }), nil
@@ -79,9 +79,10 @@ func split(all []mesh.Endpoint, has func(*mesh.Endpoint) bool) (some []mesh.Endp
 	return some
 }
 
-// hint says which endpoints are for clients like local, as kube-proxy goes by
-// the hints of EndpointSlices: those of nodes before those of zones, and only if
-// each ready endpoint has one and some are for local's. nil: all are.
+// hint returns which endpoints are for clients like local. It follows the hints of
+// EndpointSlices as kube-proxy does: hints for nodes come before hints for zones, and
+// hints count only if each ready endpoint has one and some match local. nil: all endpoints
+// are for local.
 func hint(all []mesh.Endpoint, local *mesh.Workload) func(*mesh.Endpoint) bool {
 	forNode := func(e *mesh.Endpoint) bool { return slices.Contains(e.ForNodes, local.Node) }
 	forZone := func(e *mesh.Endpoint) bool { return slices.Contains(e.ForZones, local.Zone) }
@@ -104,7 +105,7 @@ func hint(all []mesh.Endpoint, local *mesh.Workload) func(*mesh.Endpoint) bool {
 	return nil
 }
 
-// forget drops the balancers that no connection has asked for in a while.
+// forget drops the balancers that were not used in the last rounds.
 func (b *balancers) forget() {
 	const rounds = 60
 	b.mu.Lock()
@@ -117,7 +118,7 @@ func (b *balancers) forget() {
 	}
 }
 
-// all are the balancers that there are.
+// all returns all balancers.
 func (b *balancers) all() []*balance.Balancer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -128,13 +129,13 @@ func (b *balancers) all() []*balance.Balancer {
 	return all
 }
 
-// eject ejects the endpoint at addr, and returns the balancers that had it in.
+// eject ejects the endpoint at addr, and returns the balancers that have ejected it now.
 func (b *balancers) eject(addr netip.AddrPort) (out []*balance.Balancer) {
 	now := balance.Now()
 	return slices.DeleteFunc(b.all(), func(b *balance.Balancer) bool { return b.Eject(now, addr) != balance.EjectedUnreachable })
 }
 
-// onNode are the addresses of a node's endpoints that are in.
+// onNode returns the addresses of a node's endpoints that are not ejected.
 func (b *balancers) onNode(node string) map[netip.AddrPort]bool {
 	addrs := map[netip.AddrPort]bool{}
 	for _, one := range b.all() {

@@ -10,50 +10,54 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// An endpoint that cannot be reached is ejected from all balancers that have it. No
-// request is spent on finding out whether it is back: it is probed now and then.
+// An endpoint that cannot be reached is ejected from all balancers that have it. Probes find
+// out when it is back, so that no request has to try.
 
-// Times between the probes of an ejected endpoint: they double. One that comes
-// back and is ejected again soon goes on where it was.
+// The time between two probes of an ejected endpoint doubles from probeFirst to probeMost.
+// An endpoint that is ejected again soon after its return continues with the time that it
+// had.
 const (
 	probeFirst = time.Second
 	probeMost  = time.Minute
-	// ejectionLimit is after how long requests find out all the same.
+	// ejectionLimit is the longest ejection: then requests find out whether the endpoint
+	// is back.
 	ejectionLimit = time.Hour
 	probesAtOnce  = 8
 )
 
-// ejection is of one address, from the probes of one client pod.
+// ejection is the ejection of one address. One client pod of this node probes it.
 type ejection struct {
 	addr      netip.AddrPort
 	from      *mesh.Workload
-	balancers []*balance.Balancer // that ejected it
-	wait      time.Duration       // until the next probe
-	over      time.Time           // zero: it lasts
+	balancers []*balance.Balancer // those that have ejected it
+	wait      time.Duration       // before the next probe
+	over      time.Time           // when it ended; zero: it has not
 }
 
-// unreachable is Unreachable. already is a balancer that has ejected the endpoint.
+// unreachable is Unreachable. already is a balancer that has ejected the endpoint itself,
+// or nil.
 func (s *Set) unreachable(ep *upstream.Endpoint, why mesh.Reason, already *balance.Balancer) {
 	s.eject(ep.Client, ep.Peer.Addr, probeFirst, already)
 	w := ep.Peer.Workload
 	if w == nil || w.Node == ep.Client.Node || why != mesh.ReasonConnectTimeout && why != mesh.ReasonAgentDown {
 		return
 	}
-	// Maybe its whole node is gone, or hangs: to notice once is to be enough. An
-	// endpoint that is there after all is back in a moment.
+	// The whole node may be gone, or its agent may hang: one failure should be enough to
+	// notice that. Other endpoints of the node that can be reached are back after their
+	// first probe, which follows at once.
 	for addr := range s.balancers.onNode(w.Node) {
 		s.eject(ep.Client, addr, 0, nil)
 	}
 }
 
-// eject ejects an endpoint everywhere, and probes it in so long.
+// eject ejects an endpoint from all balancers, and has it probed after wait.
 func (s *Set) eject(from *mesh.Workload, addr netip.AddrPort, wait time.Duration, already *balance.Balancer) {
 	out := s.balancers.eject(addr)
 	if already != nil {
 		out = append(out, already)
 	}
 	if len(out) == 0 {
-		return // its only endpoint everywhere, or known
+		return // it is ejected already, or the only endpoint of each balancer
 	}
 	s.ejections.unreachable.Add(uint64(len(out)))
 	s.mu.Lock()
@@ -83,15 +87,14 @@ func nextWait(wait time.Duration) time.Duration {
 	return min(max(2*wait, probeFirst), probeMost)
 }
 
-// awaitReturn probes an ejected endpoint until it answers or is no endpoint any
-// more.
+// awaitReturn probes an ejected endpoint until it answers, or no service has it any more.
 func (s *Set) awaitReturn(e *ejection) {
 	began := time.Now()
 	for wait := e.wait; ; wait = nextWait(wait) {
 		s.mu.Lock()
 		e.wait = wait
 		s.mu.Unlock()
-		pause := wait + rand.N(wait/4+1) // not all nodes at once
+		pause := wait + rand.N(wait/4+1) // so that nodes do not probe at the same time
 		select {
 		case <-s.Lifetime.Ended.Done():
 			return
@@ -101,7 +104,7 @@ func (s *Set) awaitReturn(e *ejection) {
 		if ep == nil {
 			return
 		}
-		s.probes <- struct{}{} // those before are bounded in time
+		s.probes <- struct{}{} // waits at most as long as a probe takes
 		err := s.Probe(s.Lifetime.Ended, e.from, ep.Endpoint)
 		<-s.probes
 		if err == nil || time.Since(began) > ejectionLimit {
@@ -112,8 +115,8 @@ func (s *Set) awaitReturn(e *ejection) {
 	}
 }
 
-// ejected is the endpoint, as its service says now; nil, and the end of the
-// ejection, if it is not one any more.
+// ejected returns the endpoint as its service has it now. If no service has it any more,
+// ejected ends the ejection and returns nil.
 func (s *Set) ejected(e *ejection) *balance.Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +129,7 @@ func (s *Set) ejected(e *ejection) *balance.Endpoint {
 	return nil
 }
 
-// readmit lets an ejected endpoint in again.
+// readmit ends the ejection of an endpoint in all balancers.
 func (s *Set) readmit(e *ejection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +139,7 @@ func (s *Set) readmit(e *ejection) {
 	e.over, e.balancers = time.Now(), nil
 }
 
-// forgetEjections drops what was over so long ago that it does not count any more.
+// forgetEjections drops the ejections that ended too long ago to count for the next one.
 func (s *Set) forgetEjections() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,25 +8,24 @@ import (
 	"sync/atomic"
 )
 
-// ejections counts endpoints that were taken out, by reason.
+// ejections counts ejected endpoints, by cause.
 type ejections struct{ unreachable, failures atomic.Uint64 }
 
-// Ejections counts endpoints that were ejected: "unreachable" or for their
+// Ejections returns how many endpoints were ejected, by cause: "unreachable" or
 // "failures".
 func (s *Set) Ejections() map[string]uint64 {
 	e := &s.ejections
 	return map[string]uint64{"unreachable": e.unreachable.Load(), "failures": e.failures.Load()}
 }
 
-// Count says how many endpoints of a service port are in and ejected, as
-// this node has it.
+// Count is how many endpoints of a service port this node uses (In) and has ejected.
 type Count struct {
 	Namespace, Service string
 	Port               uint16
 	In, Ejected        int
 }
 
-// Counts counts the endpoints of all service ports in use.
+// Counts returns the counts of all service ports in use.
 func (s *Set) Counts() []Count {
 	var out []Count
 	b := &s.balancers
@@ -42,13 +41,13 @@ func (s *Set) Counts() []Count {
 	return out
 }
 
-// Ejected is an endpoint that is ejected, for people.
+// Ejected is an ejected endpoint, as it is shown to users.
 type Ejected struct {
 	Service  string         `json:"service"` // namespace/name:port
 	Endpoint netip.AddrPort `json:"endpoint"`
 	Pod      string         `json:"pod,omitempty"`  // namespace/name
 	Node     string         `json:"node,omitempty"` // of the pod
-	Cause    string         `json:"cause"`          // as Ejections has them
+	Cause    string         `json:"cause"`          // one of Ejections
 }
 
 // Ejected returns the endpoints that are ejected now.

@@ -11,15 +11,15 @@ import (
 	"github.com/underlane/underlane/pkg/mtls"
 )
 
-// An agent that hangs keeps its connections, and its kernel goes on taking what
-// they carry: requests on them would wait for ever. Nothing in the bytes tells
-// it from a slow application, so a connection that was written to and has been
-// silent since has its agent asked, by a handshake on a new connection. A live
-// agent answers that at once; otherwise the connections to the endpoint are cut.
-// The same is done to those to a node that is gone without a word.
+// An agent that hangs keeps its connections open, and its kernel still accepts data for
+// them: requests on them would wait for ever. The bytes alone do not tell a hung agent
+// from a slow application. So when a connection was written to and nothing came since,
+// the pool probes the agent by a handshake on a new connection. An agent that runs
+// answers at once. If it does not, the pool cuts the connections to the endpoint. It does
+// the same if the node has gone without closing its connections.
 
-// Bounds of the silence after which an agent is asked: it doubles while the
-// agent is well and the application slow.
+// Bounds of the silence after which an agent is probed. The time doubles with each probe
+// that the agent answers: the application is slow then.
 const (
 	hungFirst = 2 * time.Second
 	hungMost  = time.Minute
@@ -29,16 +29,16 @@ const (
 type monitoredConn struct {
 	conn.Transport
 	ep        Endpoint
-	dedicated bool // it carries one HTTP/1 connection
+	dedicated bool // it carries one HTTP/1 connection, not streams
 	pool      *Pool
 
 	waiting atomic.Bool  // written to since the last read
 	cut     atomic.Int32 // the mesh.Reason for which the watch cut it, or 0
 
-	// Of the watch alone.
-	read    uint64 // bytes, when it last looked
-	silent  time.Duration
-	patient time.Duration
+	// Only the watch uses these.
+	read    uint64        // bytes read, at the last look
+	silent  time.Duration // since something was last read
+	patient time.Duration // silence before the next probe
 }
 
 func (c *monitoredConn) Write(p []byte) (int, error) {
@@ -74,8 +74,8 @@ func (c *monitoredConn) Close() error {
 	return c.Transport.Close()
 }
 
-// look is what the watch does once in every WatchEvery; true: the agent is to be
-// asked.
+// look updates how long the connection has been silent, and reports whether the agent is
+// to be probed. The watch calls it once in every WatchEvery.
 func (c *monitoredConn) look() bool {
 	read, _ := c.Bytes()
 	if read != c.read || !c.waiting.Load() || c.patient == 0 {
@@ -90,14 +90,14 @@ func (c *monitoredConn) look() bool {
 	return true
 }
 
-// monitoredConns are all connections to agents, by endpoint.
+// monitoredConns holds all connections to agents, by endpoint.
 type monitoredConns struct {
 	mu     sync.Mutex
 	conns  map[netip.AddrPort]map[*monitoredConn]struct{}
-	http1  map[Key]int // those of them that carry one HTTP/1 connection
-	asking map[netip.AddrPort]bool
+	http1  map[Key]int             // how many of them are dedicated
+	asking map[netip.AddrPort]bool // endpoints whose agents are being probed
 
-	questions sync.WaitGroup // under way
+	questions sync.WaitGroup // probes that are under way
 }
 
 func (w *monitoredConns) add(c *monitoredConn) {
@@ -117,7 +117,7 @@ func (w *monitoredConns) add(c *monitoredConn) {
 	}
 }
 
-// dedicatedTo counts the connections that carry one HTTP/1 connection each.
+// dedicatedTo returns the number of dedicated connections for key.
 func (w *monitoredConns) dedicatedTo(key Key) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -139,8 +139,8 @@ func (w *monitoredConns) remove(c *monitoredConn) {
 	}
 }
 
-// overdue are connections whose agents are to be asked, one of each endpoint. Each
-// must be given to answered.
+// overdue returns connections whose agents are to be probed, one for each endpoint. For
+// each of them answered must be called.
 func (w *monitoredConns) overdue() []*monitoredConn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -160,13 +160,13 @@ func (w *monitoredConns) overdue() []*monitoredConn {
 	return out
 }
 
-// answered ends the asking of an endpoint's agent. Where it hangs, the
-// connections that are returned are to be cut.
-func (w *monitoredConns) answered(addr netip.AddrPort, hangs bool) (cut []*monitoredConn) {
+// answered ends the probe of an endpoint's agent. If the agent is lost, it returns the
+// connections that are to be cut.
+func (w *monitoredConns) answered(addr netip.AddrPort, lost bool) (cut []*monitoredConn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.asking, addr)
-	if hangs {
+	if lost {
 		for c := range w.conns[addr] {
 			cut = append(cut, c)
 		}
@@ -174,7 +174,7 @@ func (w *monitoredConns) answered(addr netip.AddrPort, hangs bool) (cut []*monit
 	return cut
 }
 
-// heard is how many bytes came on each connection to an endpoint.
+// heard returns how many bytes were read from each connection to an endpoint.
 func (w *monitoredConns) heard(addr netip.AddrPort) map[*monitoredConn]uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -185,7 +185,7 @@ func (w *monitoredConns) heard(addr netip.AddrPort) map[*monitoredConn]uint64 {
 	return counts
 }
 
-// more reports whether anything came since heard gave counts.
+// more reports whether anything was read since heard returned counts.
 func (w *monitoredConns) more(addr netip.AddrPort, counts map[*monitoredConn]uint64) bool {
 	for c, n := range w.heard(addr) {
 		if n > counts[c] {
@@ -195,7 +195,7 @@ func (w *monitoredConns) more(addr netip.AddrPort, counts map[*monitoredConn]uin
 	return false
 }
 
-// askAgents asks after agents that have been silent for too long. It is called
+// askAgents starts to probe the agents that have been silent for too long. It is called
 // once in every WatchEvery and does not wait.
 func (p *Pool) askAgents() {
 	for _, c := range p.agents.overdue() {
@@ -203,18 +203,19 @@ func (p *Pool) askAgents() {
 	}
 }
 
-// probeAgent has the agent that c goes to prove that it lives.
+// probeAgent probes the agent at the other end of c, and cuts the connections to the
+// endpoint if the agent or its node does not answer.
 func (p *Pool) probeAgent(c *monitoredConn) {
 	addr := c.ep.Peer.Addr
 	before := p.agents.heard(addr)
-	// HTTP/1: the agent waits for a request, and troubles no application.
+	// With HTTP/1 the agent waits for a request: it does not connect to the application.
 	probe, _, err := p.handshake(p.Lifetime.Ended, &c.ep, mtls.ALPNHTTP1)
 	if err == nil {
 		probe.Close()
 	}
 	hangs := err != nil && (agentAway(err) || refusedForAgent(err))
 	if hangs && mtls.Silent(err) && p.agents.more(addr, before) {
-		hangs = false // it has no time for the question, but it has spoken
+		hangs = false // it was too busy to answer the probe, but it sent something
 	}
 	why := mesh.ReasonNone
 	switch {

@@ -13,9 +13,10 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Dial opens a connection to the endpoint for client that speaks alpn inside the
-// mesh (one of mtls.ALPN…): TCP and, between nodes, mTLS are done when it returns.
-// The error is a *mesh.ReasonError. It is bounded by the connect timeout.
+// Dial opens a connection to the endpoint on behalf of client. alpn (one of mtls.ALPN…)
+// names the protocol inside mTLS. When Dial returns, TCP is connected and, between nodes,
+// the mTLS handshake is done. The connect timeout bounds it. The error wraps a
+// *mesh.ReasonError.
 func (p *Pool) Dial(ctx context.Context, ep *Endpoint, client netip.AddrPort, alpn string) (conn.Conn, Result, error) {
 	if p.Connect != nil {
 		return p.Connect(ctx, ep, client, alpn)
@@ -29,7 +30,7 @@ func (p *Pool) Dial(ctx context.Context, ep *Endpoint, client netip.AddrPort, al
 	return p.dialOutside(ctx, ep)
 }
 
-// connect bounds a dial by the connect timeout and names its failure.
+// connect bounds a dial by the connect timeout and gives its failure a reason.
 func (p *Pool) connect(ctx context.Context, ep *Endpoint, dial func(context.Context) (*rawio.Conn, error)) (*rawio.Conn, error) {
 	limit := p.Limits.Connect
 	if ep.HasOthers {
@@ -51,11 +52,11 @@ func (p *Pool) dialPlain(ctx context.Context, ep *Endpoint, dst netip.AddrPort) 
 	})
 }
 
-// dialMesh connects to the agent of the endpoint's node and proves that it
-// speaks for the endpoint's identity. Where that agent is away and its pod
-// fails open, the application itself answers, which is not our TLS even where
-// it is TLS: where plaintext is allowed (Endpoint.Fallback) the connection is made
-// again without, otherwise there is none.
+// dialMesh connects to the agent of the endpoint's node, which has to prove the
+// endpoint's identity. While that agent is away and the pod fails open, the application
+// itself answers the handshake, which then fails even if the application speaks TLS. If
+// plaintext is allowed (Endpoint.Fallback), dialMesh connects again without TLS, else it
+// fails with ReasonAgentDown.
 func (p *Pool) dialMesh(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
 	if !p.down.is(ep.Peer.Addr) {
 		c, result, err := p.handshakeInTurn(ctx, ep, alpn)
@@ -71,20 +72,21 @@ func (p *Pool) dialMesh(ctx context.Context, ep *Endpoint, alpn string) (conn.Co
 		p.Log.Debug("the agent of the endpoint's node does not answer", "endpoint", ep.Peer.Addr, "cause", err)
 		memory := p.Limits.AgentDownTTL
 		if !ep.Fallback && !mtls.Silent(err) {
-			memory /= 10 // to ask costs little, and there is no other way
+			memory /= 10 // trying again costs little, and there is no other way to connect
 		}
 		p.down.remember(ep.Peer.Addr, memory)
-		if mtls.Silent(err) { // that took time: no other request is to wait for it
+		if mtls.Silent(err) { // it took the time of HandshakePause: no other request should wait so long
 			p.OnUnreachable(ep, mesh.ReasonAgentDown)
 		}
 	}
 	return p.withoutAgent(ctx, ep)
 }
 
-// errDown: no agent has answered at the endpoint's address a moment ago.
+// errDown means that no agent answered at the endpoint's address, now or a moment ago.
 var errDown = mesh.Fail(mesh.ReasonAgentDown, nil)
 
-// withoutAgent is what becomes of a connection when no agent answers.
+// withoutAgent makes the connection in plaintext if that is allowed, because no agent
+// answers.
 func (p *Pool) withoutAgent(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
 	result := ep.Expected()
 	if p.Network.Gone(ep.Peer.Addr.Addr()) {
@@ -99,11 +101,11 @@ func (p *Pool) withoutAgent(ctx context.Context, ep *Endpoint) (conn.Conn, Resul
 	}
 	p.fallbacks.Add(1)
 	result.TLS = tap.TLSAgentDown
-	result.Peer.Identity = mesh.Identity{} // it was not proved
+	result.Peer.Identity = mesh.Identity{} // the peer has not proved it
 	return p.plain(raw), result, nil
 }
 
-// resolve makes sure that the view knows addr, if the controller does.
+// resolve waits, for a limited time, until the controller has said whose addr is.
 func (p *Pool) resolve(ctx context.Context, addr netip.Addr) {
 	p.State.Subscribe(addr)
 	if p.State.View().Answered(addr) {
@@ -116,8 +118,8 @@ func (p *Pool) resolve(ctx context.Context, addr netip.Addr) {
 	}
 }
 
-// Probe finds out whether an endpoint can be reached, by a connection that no
-// request uses. An agent that is busy is there.
+// Probe finds out whether an endpoint can be reached. No request uses the connection. If
+// the endpoint's agent is there but busy, the error is one of mtls.Busy.
 func (p *Pool) Probe(ctx context.Context, ep *Endpoint, client netip.AddrPort) (conn.Conn, Result, error) {
 	if ep.Mode != MTLS {
 		return p.Dial(ctx, ep, client, mtls.ALPNTCP)
@@ -137,8 +139,8 @@ func (p *Pool) probePlain(ctx context.Context, ep *Endpoint) (conn.Conn, Result,
 	return p.plain(raw), Result{TLS: tap.TLSAgentDown, Peer: ep.Peer}, nil
 }
 
-// downPeers remembers, for a while, endpoints whose agent did not answer, so
-// that not each connection finds out again.
+// downPeers remembers for a limited time the endpoints whose agents did not answer, so
+// that further connections do not wait for those agents again.
 type downPeers struct {
 	mu    sync.Mutex
 	until map[netip.AddrPort]time.Time
@@ -157,7 +159,7 @@ func (d *downPeers) remember(addr netip.AddrPort, how time.Duration) {
 	d.until[addr] = time.Now().Add(how)
 }
 
-// back forgets that no agent answered at addr: it has.
+// back forgets addr, because an agent has answered there.
 func (d *downPeers) back(addr netip.AddrPort) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

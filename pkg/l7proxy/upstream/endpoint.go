@@ -13,12 +13,12 @@ type Mode uint8
 
 // The modes.
 const (
-	Plaintext Mode = iota // outside the mesh: as the application would have
-	SameNode              // into its namespace on this node; policy was decided here
-	MTLS                  // by mutual TLS to its node's agent
+	Plaintext Mode = iota // outside the mesh: as the application itself would connect
+	SameNode              // in the endpoint's network namespace on this node; policy was decided here
+	MTLS                  // by mutual TLS to the agent of the endpoint's node
 )
 
-// TLS is the mode as tap has it.
+// TLS returns the mode as a value of tap's field tls.
 func (m Mode) TLS() string {
 	switch m {
 	case SameNode:
@@ -29,11 +29,11 @@ func (m Mode) TLS() string {
 	return tap.TLSNoIdentity
 }
 
-// Key says which connections may carry whose requests: a connection is shared only
-// by requests of one client workload to one endpoint under one server identity.
+// Key identifies the connections that a request may use: only requests of one client
+// workload to one endpoint under one server identity share a connection.
 type Key struct {
 	Source   string // UID of the client workload
-	Session  uint32 // non-zero: private to one session
+	Session  uint32 // not 0: only this session may use the connection
 	Identity mesh.Identity
 	Addr     netip.AddrPort
 }
@@ -44,35 +44,36 @@ type Endpoint struct {
 	Peer   tap.Peer       // the endpoint, at the address that its service names
 	Client *mesh.Workload // outbound: the client's pod; inbound nil
 	Mode   Mode
-	// Fallback to plaintext is allowed where the server's agent is away.
+	// Fallback allows plaintext while the server's agent is away.
 	Fallback bool
-	// HasOthers: there are other endpoints to try, so that a dead one may cost
-	// less time.
+	// HasOthers is set if there are other endpoints to try: connecting is given less
+	// time then.
 	HasOthers bool
-	// Balanced: the endpoint was chosen among others, or could have been.
+	// Balanced is set if a balancer has chosen the endpoint.
 	Balanced bool
 }
 
-// Result is what a dial has found.
+// Result is what a dial has found out about the endpoint.
 type Result struct {
 	TLS  string   // a tap.TLS value
 	Peer tap.Peer // the endpoint, at the address where it was reached
-	ALPN string   // what the endpoint's agent chose; "" without one
+	ALPN string   // what the endpoint's agent chose; "" without an agent
 }
 
-// Expected is the result as it is when nothing unexpected happens.
+// Expected returns the result that a dial has if nothing unexpected happens.
 func (e *Endpoint) Expected() Result { return Result{TLS: e.Mode.TLS(), Peer: e.Peer} }
 
-// Client is whom a connection is made for.
+// Client is the client that a connection is made for.
 type Client interface {
-	// ClientAddr is the client's address, which an application on this node sees.
+	// ClientAddr returns the client's address, as an application on this node sees it.
 	ClientAddr() netip.AddrPort
-	// Usage is charged with what waits for a receiver; nil: nothing is.
+	// Usage returns what is charged with the bytes that wait for a receiver. nil: they
+	// are not counted.
 	Usage() *quota.Usage
-	// KeepsConnections reports whether connections that are private to the client
-	// are kept, idle as they may be.
+	// KeepsConnections reports whether connections that are private to the client stay
+	// open while they are idle.
 	KeepsConnections() bool
 }
 
-// Private makes Key private to one session.
+// Private makes the connections of the endpoint private to one session.
 func (e *Endpoint) Private(session uint32) { e.Key.Session = session }

@@ -12,13 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A captured connection is accepted before it is known whether the application
-// listens at that address. Without the mesh a client whose connection is refused
-// tries the next address of a dual-stack name; here it would get an error instead.
-// So where an application refuses a connection at one address of its pod, the
-// address of the other family is tried.
+// The agent accepts a captured connection before it knows whether the application listens
+// at the destination address. Without the mesh, a client whose connection is refused
+// tries the next address of a dual-stack name; with it, the client would get an error. So
+// where an application refuses a connection at one address of its pod, the pool tries the
+// pod's address of the other family.
 
-// otherFamily is w's address of the other family than addr, which is its own too.
+// otherFamily returns w's address of the family that addr is not of. addr must be an
+// address of w.
 func otherFamily(w *mesh.Workload, addr netip.Addr) (netip.Addr, bool) {
 	if w == nil || !slices.Contains(w.Addrs, addr.Unmap()) {
 		return netip.Addr{}, false
@@ -30,9 +31,9 @@ func otherFamily(w *mesh.Workload, addr netip.Addr) (netip.Addr, bool) {
 	return w.Addrs[i], true
 }
 
-// dialApp connects to the application of an endpoint on this node, for client,
-// whose address it sees. A client that has no address of the other family, as far as
-// is known, could not have gone there.
+// dialApp connects to the application of an endpoint on this node. The application sees
+// the address client. The other family is tried only if the client is known to have an
+// address of it: without the mesh it could not connect there otherwise.
 func (p *Pool) dialApp(ctx context.Context, ep *Endpoint, client netip.AddrPort) (conn.Conn, Result, error) {
 	dial := func(dst, client netip.AddrPort) (*rawio.Conn, error) {
 		return p.connect(ctx, ep, func(ctx context.Context) (*rawio.Conn, error) {
@@ -74,7 +75,7 @@ func (p *Pool) dialOutside(ctx context.Context, ep *Endpoint) (conn.Conn, Result
 	}, other, netip.AddrPort{}, err)
 }
 
-// dialled is the outcome of a dial of the endpoint as it is.
+// dialled returns the outcome of a dial to the endpoint's own address.
 func (p *Pool) dialled(ep *Endpoint, raw *rawio.Conn, err error) (conn.Conn, Result, error) {
 	if err != nil {
 		return nil, ep.Expected(), err
@@ -82,12 +83,12 @@ func (p *Pool) dialled(ep *Endpoint, raw *rawio.Conn, err error) (conn.Conn, Res
 	return p.plain(raw), ep.Expected(), nil
 }
 
-// instead connects to the other address of an endpoint that refused with err.
+// instead connects to another address of an endpoint that refused with err at its own.
 func (p *Pool) instead(ep *Endpoint, dial func(dst, client netip.AddrPort) (*rawio.Conn, error), other netip.Addr, client netip.AddrPort, err error) (conn.Conn, Result, error) {
 	dst := netip.AddrPortFrom(other, ep.Peer.Addr.Port())
 	raw, otherErr := dial(dst, client)
 	if otherErr != nil {
-		return p.dialled(ep, nil, err) // as it was before there was another
+		return p.dialled(ep, nil, err) // of the address that the client asked for
 	}
 	result := ep.Expected()
 	result.Peer.Addr = dst

@@ -18,24 +18,26 @@ import (
 	"github.com/underlane/underlane/pkg/rawio"
 )
 
-// Bounds of mTLS handshakes. Each takes about a millisecond of processor on either
-// side. At most half of the processors compute them, and an agent is given a few of
-// one pod at a time: the others wait here and not in the queue of a node that hears
-// from many.
+// Bounds of mTLS handshakes. Each takes about a millisecond of processor time on either
+// side. At most half of the processors compute them. A pod has a few of them under way
+// with one agent at a time: the others wait here, and not in the queue of a node that
+// gets handshakes from many.
 const (
 	turnsAtOnce = 8 // handshakes of one pod with one endpoint
 	// queueLimit is how long a connection waits for its turn, or for an agent that
 	// says that it is busy.
 	queueLimit = time.Minute
-	busyFirst  = 50 * time.Millisecond // before a busy agent is tried again; it doubles
-	busyMost   = 400 * time.Millisecond
-	// queuePatience is well below the silence after which an agent counts as away.
+	// busyFirst is the pause before a busy agent is tried again. It doubles up to
+	// busyMost.
+	busyFirst = 50 * time.Millisecond
+	busyMost  = 400 * time.Millisecond
+	// queuePatience is well below HandshakePause, after which an agent counts as away.
 	queuePatience = time.Second
-	// From outside, under way at a time.
+	// Inbound handshakes that are under way at a time.
 	shakesMost       = 4096
 	shakesOfSource   = 1024
 	shakesOfStranger = 64
-	// shakeWrite bounds what a peer may take over reading the handshake.
+	// shakeWrite bounds the time that a peer takes to read the handshake.
 	shakeWrite = 30 * time.Second
 )
 
@@ -48,15 +50,15 @@ func newGate() *mtls.Gate {
 	})
 }
 
-// shaking is what a connection has while its handshake is under way: a turn at the
-// gate, and how long its peer may keep it waiting in all.
+// shaking is the state of a handshake that is under way: its turn at the gate, and how
+// much longer the peer may make it wait in all.
 type shaking struct {
 	turn *mtls.Turn
 	left time.Duration
 }
 
-// read takes what is there. To wait for more it gives the turn's slot away: only
-// time that the peer takes counts against it.
+// read returns what is there. If it has to wait, it gives the turn's slot away meanwhile.
+// Only that wait counts against the peer, not the wait for a slot.
 func (s *shaking) read(t *conn.Transport, p []byte) (int, error) {
 	t.Eager(true)
 	n, err := t.Conn.Read(p)
@@ -72,9 +74,9 @@ func (s *shaking) read(t *conn.Transport, p []byte) (int, error) {
 	return n, conn.EOFIsTruncation(err)
 }
 
-// Handshake does the handshake of c, which is on below, at the gate. from is whom
-// it is done for: the pod of this node that connects (own), or the client that has
-// come.
+// Handshake does the handshake of c in its turn at the gate. below carries c. from is the
+// address that the handshake is counted to: the pod of this node that connects (own is
+// set), or the client that has connected. The error wraps a *mesh.ReasonError.
 func (p *Pool) Handshake(ctx context.Context, from netip.Addr, own bool, c *tls.Conn, below *conn.Transport) error {
 	turn, err := p.gate.Enter(ctx, from, own)
 	if errors.Is(err, mtls.ErrBusy) {
@@ -96,17 +98,17 @@ func (p *Pool) Handshake(ctx context.Context, from netip.Addr, own bool, c *tls.
 	return err
 }
 
-// turns are the handshakes of pods with agents of other nodes, those that wait
-// for their turn among them.
+// turns are the handshakes of pods with agents of other nodes, including those that wait
+// for their turn.
 type turns struct {
 	mu    sync.Mutex
 	byKey map[turnKey]*queue
 
-	overdue atomic.Uint64 // gave up waiting
+	overdue atomic.Uint64 // handshakes that gave up waiting
 }
 
-// turnKey: one pod's connections to one endpoint wait for each other alone, for
-// where packets of one are dropped, or one says nothing, each takes seconds.
+// turnKey separates the queues: connections of one pod to one endpoint wait only for each
+// other. Where the network drops packets, or an agent is silent, each takes seconds.
 type turnKey struct {
 	source string // UID
 	to     netip.AddrPort
@@ -115,12 +117,12 @@ type turnKey struct {
 type queue struct {
 	gate     *mtls.Gate
 	users    int
-	answered time.Time // when an agent last did
-	lost     time.Time // when nobody last did, not even to TCP
-	cause    error     // of that
+	answered time.Time // when an agent last completed a handshake
+	lost     time.Time // when a connection last failed because the node did not answer
+	cause    error     // of that failure
 }
 
-// board joins the handshakes with an endpoint, until leave.
+// board returns the queue of handshakes with an endpoint. The caller must call leave.
 func (f *turns) board(key turnKey) (one *queue, leave func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -142,7 +144,7 @@ func (f *turns) board(key turnKey) (one *queue, leave func()) {
 	}
 }
 
-// ended notes how a handshake ended.
+// ended records how a handshake ended.
 func (f *turns) ended(one *queue, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -154,15 +156,16 @@ func (f *turns) ended(one *queue, err error) {
 	}
 }
 
-// heard reports whether an agent has answered after a time.
+// heard reports whether the agent has completed a handshake after a time.
 func (f *turns) heard(one *queue, after time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return one.answered.After(after)
 }
 
-// gone is an error that another got after a time, because nobody is there.
-func (f *turns) gone(one *queue, after time.Time) error {
+// lostSince returns the failure of another handshake if it found, after that time, that
+// the node does not answer, and no agent has answered since. nil: there was none.
+func (f *turns) lostSince(one *queue, after time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if one.lost.After(after) && !one.answered.After(one.lost) {
@@ -173,9 +176,9 @@ func (f *turns) gone(one *queue, after time.Time) error {
 
 var errQueue = fmt.Errorf("its turn did not come within %s", queueLimit)
 
-// handshakeInTurn is handshake, when its turn has come. An agent that says that it
-// is busy is tried again for a while, and so is one that was silent while others
-// got an answer from it. What others found out meanwhile is not found out again.
+// handshakeInTurn waits for its turn and calls handshake. It tries again, for a limited
+// time, if the agent says that it is busy, or was silent here while it answered others.
+// If others have found meanwhile that the agent or its node is away, it fails at once.
 func (p *Pool) handshakeInTurn(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
 	came := time.Now()
 	one, leave := p.turns.board(turnKey{ep.Client.UID, ep.Peer.Addr})
@@ -190,7 +193,7 @@ func (p *Pool) handshakeInTurn(ctx context.Context, ep *Endpoint, alpn string) (
 	if p.down.is(ep.Peer.Addr) {
 		return nil, ep.Expected(), errDown
 	}
-	if err := p.turns.gone(one, came); err != nil {
+	if err := p.turns.lostSince(one, came); err != nil {
 		return nil, ep.Expected(), err
 	}
 	limit := queueLimit
@@ -227,7 +230,8 @@ func (p *Pool) overdue(ctx context.Context, err error) error {
 	return mesh.Fail(mesh.ReasonOverload, err)
 }
 
-// sourceOf is the address of the pod that a handshake is counted to.
+// sourceOf returns the address of a pod, under which its handshakes are counted. local may
+// be nil: then the address is not valid.
 func sourceOf(local *mesh.Workload) netip.Addr {
 	if local == nil || len(local.Addrs) == 0 {
 		return netip.Addr{}
@@ -235,8 +239,8 @@ func sourceOf(local *mesh.Workload) netip.Addr {
 	return local.Addrs[0]
 }
 
-// handshake gives a connection to the endpoint's agent. Where this process
-// stood still meanwhile a failure is no word about the agent: it tries again.
+// handshake returns a connection to the endpoint's agent. If this process stood still
+// meanwhile, a failure says nothing about the agent, and handshake tries once more.
 func (p *Pool) handshake(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
 	began := time.Now()
 	c, result, err := p.handshakeOnce(ctx, ep, alpn)
@@ -259,7 +263,7 @@ func (p *Pool) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string) (co
 		Transport: conn.Transport{Conn: raw}, ep: *ep, pool: p,
 		dedicated: alpn == mtls.ALPNHTTP1,
 	}
-	below.ep.HasOthers = true // its agent is asked with little patience
+	below.ep.HasOthers = true // a probe of its agent is given less time
 	c := tls.Client(below, config)
 	if err := p.Handshake(ctx, sourceOf(ep.Client), true, c, &below.Transport); err != nil {
 		raw.Close()

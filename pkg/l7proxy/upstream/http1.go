@@ -12,28 +12,30 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// HTTP1Conn is a connection to an endpoint that carries one HTTP/1 exchange after
-// the other.
+// HTTP1Conn is a connection to an endpoint that carries HTTP/1 exchanges, one after
+// another.
 type HTTP1Conn struct {
 	conn.Conn
 	Key    Key
 	Result Result
-	// Reused: it has carried exchanges before, and may have died since.
+	// Reused is set if it has carried exchanges before. The endpoint may have closed it
+	// since.
 	Reused bool
 
-	// These are its user's. They lie here so that an exchange allocates nothing.
-	In          []byte // bytes of the endpoint that are not consumed yet
+	// The user of the connection owns these. They are here so that an exchange
+	// allocates nothing.
+	In          []byte // bytes from the endpoint that are not consumed yet
 	LastRead    int    // bytes of the last read
 	DeadlineSet bool   // a deadline is set
 
-	raw    *rawio.Conn // below Conn; nil: a stream of a shared connection
-	stream *mux.Stream // Conn, where it is one
+	raw    *rawio.Conn // below Conn; nil: Conn is a stream of a shared connection
+	stream *mux.Stream // Conn, if it is a stream
 	since  time.Time   // when it became idle
 }
 
-// IdleHTTP1 is a connection to the endpoint that has become free, nil if there is
-// none. A dedicated one comes first: with little to do it costs less than a shared
-// one, because nothing has to be handed from one goroutine to another.
+// IdleHTTP1 returns an idle connection to the endpoint, nil if there is none. It prefers a
+// dedicated one: with little traffic that costs less than a shared one, because no bytes
+// pass from one goroutine to another.
 func (p *Pool) IdleHTTP1(ep *Endpoint, client Client) *HTTP1Conn {
 	if ep.Key.Session != 0 {
 		return nil
@@ -49,8 +51,8 @@ func (p *Pool) IdleHTTP1(ep *Endpoint, client Client) *HTTP1Conn {
 	return c
 }
 
-// DialHTTP1 makes a connection to the endpoint. A deadline of ctx bounds only how
-// long the caller waits. The error is a *mesh.ReasonError.
+// DialHTTP1 makes a connection to the endpoint. A deadline of ctx bounds only how long the
+// caller waits: the dial itself may go on. The error wraps a *mesh.ReasonError.
 func (p *Pool) DialHTTP1(ctx context.Context, ep *Endpoint, client Client) (*HTTP1Conn, error) {
 	if _, limited := ctx.Deadline(); limited {
 		return p.dialBefore(ctx, ep, client)
@@ -58,8 +60,8 @@ func (p *Pool) DialHTTP1(ctx context.Context, ep *Endpoint, client Client) (*HTT
 	return p.dialHTTP1(ctx, ep, client)
 }
 
-// dialHTTP1 makes a connection to the endpoint: between nodes a stream of a shared
-// one, if there are some already that are not shared.
+// dialHTTP1 makes a connection to the endpoint. Between nodes it is a stream of a shared
+// connection if muxFrom dedicated ones exist already.
 func (p *Pool) dialHTTP1(ctx context.Context, ep *Endpoint, client Client) (*HTTP1Conn, error) {
 	if ep.Mode == MTLS && !client.Usage().OverLimit() {
 		if p.mux.reserve(ep.Key) {
@@ -83,11 +85,11 @@ func (p *Pool) dialHTTP1(ctx context.Context, ep *Endpoint, client Client) (*HTT
 	return &HTTP1Conn{Conn: nc, Key: ep.Key, Result: result, raw: nc.Raw()}, nil
 }
 
-// Keep gives a connection back whose exchange is complete, so that another request
-// of its key may use it. One that was made in plaintext for want of an agent is
-// closed: the next one finds out whether the agent is back.
+// Keep returns a connection whose exchange is complete to the pool, for other requests of
+// its key. If it was made in plaintext because no agent answered, Keep closes it: the next
+// dial finds out whether the agent is back.
 func (p *Pool) Keep(c *HTTP1Conn) {
-	c.In = nil // it lies in a buffer that others get
+	c.In = nil // its buffer is used again
 	switch {
 	case c.Result.TLS == tap.TLSAgentDown:
 		c.Close()
@@ -98,20 +100,21 @@ func (p *Pool) Keep(c *HTTP1Conn) {
 	}
 }
 
-// charge has what waits on the connection counted as usage's.
+// charge counts the bytes that wait on the connection as usage's.
 func (c *HTTP1Conn) charge(usage *quota.Usage) {
 	if c.stream != nil {
 		c.stream.Charge(usage)
 	}
 }
 
-// Hold has the next write go out with the read of the response, and sent called then.
-// On a shared connection it goes out with what others write, and sent is not called.
+// Hold delays the next write: the read of the response sends it, and calls sent. On a
+// shared connection Hold does nothing, because the connection sends together what its
+// streams write; sent is not called.
 func (c *HTTP1Conn) Hold(sent func()) {
 	if c.raw != nil {
 		c.raw.Hold(sent)
 	}
 }
 
-// Held reports whether a write still waits for a read.
+// Held reports whether a write is still delayed.
 func (c *HTTP1Conn) Held() bool { return c.raw != nil && c.raw.Held() }

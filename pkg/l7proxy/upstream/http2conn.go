@@ -12,31 +12,31 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// HTTP2Conn is a pooled connection to an endpoint, with streams of many clients'
-// connections on it.
+// HTTP2Conn is a pooled connection to an endpoint. It carries streams of several client
+// connections.
 type HTTP2Conn struct {
 	*h2conn.Conn
 	Result Result
 
 	pool      *http2Pool
 	key       Key
-	client    Client // whose alone it is, nil if it is shared
+	client    Client // the only one that may use it, nil if it is shared
 	streams   h2conn.Streams[Stream]
 	agentDown bool         // it is in plaintext, because no agent answered
-	early     int          // streams that it takes before the endpoint's SETTINGS
+	early     int          // how many streams it takes before the endpoint's SETTINGS arrive
 	limit     atomic.Int64 // streams that the endpoint allows at once; -1: its SETTINGS have not arrived
 	open      atomic.Int64 // streams that are open
 	grew      atomic.Int64 // time, by balance.Now, when another connection was made beside it; 0: never
 
 	// The connection's lock guards these.
 	unsettled []unsettled
-	promised  *waiter   // whom the next stream is for, or nil
-	openedAt  time.Time // when the endpoint last gave window that was waited for
+	promised  *waiter   // the one that the next stream is kept for, or nil
+	openedAt  time.Time // when the connection's window, which was used up, last opened
 	idleSince time.Time
 	idleTimer *time.Timer
 }
 
-// unsettled is an attempt that waits for the endpoint's settings.
+// unsettled is an attempt that waits for the endpoint's SETTINGS.
 type unsettled struct {
 	stream  Stream
 	attempt int32
@@ -66,7 +66,7 @@ func (c *HTTP2Conn) serve(idleTimeout time.Duration) {
 	for _, w := range c.takeUnsettled() {
 		w.stream.Connected(w.attempt, c, mesh.Fail(HTTP2Reason(err), err), &b)
 	}
-	if c.limit.Load() < 0 { // it was made in vain
+	if c.limit.Load() < 0 { // it ended before its SETTINGS: it has served nothing
 		c.pool.lose(c.key, mesh.Fail(HTTP2Reason(err), err), &b)
 	}
 	c.wake(&b)
@@ -74,7 +74,7 @@ func (c *HTTP2Conn) serve(idleTimeout time.Duration) {
 	c.End()
 }
 
-// HTTP2Reason is why a connection to an endpoint ended.
+// HTTP2Reason returns why an HTTP/2 connection to an endpoint ended with err.
 func HTTP2Reason(err error) mesh.Reason {
 	if _, broken := errors.AsType[*http2.ConnError](err); broken {
 		return mesh.ReasonBadResponse
@@ -82,8 +82,9 @@ func HTTP2Reason(err error) mesh.Reason {
 	return ReadReason(err)
 }
 
-// closeIfIdle closes the connection when it has had no stream for limit, and
-// looks again when that may be. A login is kept as long as its client is there.
+// closeIfIdle closes the connection if it has had no stream for limit. Otherwise it sets
+// the timer for the earliest time at which that can be so. A connection that carries a
+// login is kept as long as its client is connected.
 func (c *HTTP2Conn) closeIfIdle(limit time.Duration) {
 	kept := c.client != nil && c.client.KeepsConnections()
 	c.Lock()
@@ -100,7 +101,7 @@ func (c *HTTP2Conn) closeIfIdle(limit time.Duration) {
 	c.retire()
 }
 
-// retire takes the connection out of use: its streams are finished.
+// retire takes the connection out of the pool, and drains it: its streams may end.
 func (c *HTTP2Conn) retire() {
 	c.pool.remove(c.key, c)
 	c.Drain()
@@ -109,9 +110,10 @@ func (c *HTTP2Conn) retire() {
 	b.Flush()
 }
 
-// room is how many more requests the connection takes now: no more than the endpoint
-// allows, and until that is known one, because streams over the limit may be refused, or
-// none where there are other connections. The caller holds the lock.
+// room returns how many more requests the connection takes now: as many as the endpoint
+// allows. Until that is known it takes few (early), because the endpoint may refuse
+// streams over its limit: one, or none if there are other connections. The caller holds
+// the lock.
 func (c *HTTP2Conn) room() int {
 	if c.Closed() {
 		return 0
@@ -132,20 +134,21 @@ func (c *HTTP2Conn) load() int {
 	return int(c.open.Load())
 }
 
-// ErrNoWindow: the endpoint does not read the bodies that it has on the connection, and
-// the window of the connection is used up.
+// ErrNoWindow means that the window of the connection is used up, because the endpoint does
+// not read the bodies of requests on it.
 var ErrNoWindow = errors.New("the connection's window is used up")
 
-// stalled reports whether a request with a body cannot be sent. The caller holds the lock.
+// stalled reports whether the connection has no window for a body. The caller holds the
+// lock.
 func (c *HTTP2Conn) stalled() bool {
 	send, _ := c.Engine.Windows()
 	return send == 0
 }
 
 // promise keeps a stream for w until withdraw, unless it returns
-// http2.ErrTooManyStreams, or ErrNoWindow: the latter not where the endpoint has read
-// something since w began to wait, for then each body gets its turn. Only one stream is
-// promised at a time.
+// http2.ErrTooManyStreams or ErrNoWindow. It does not return ErrNoWindow if the endpoint
+// has read something since w began to wait: each body gets its turn then. Only one stream
+// is promised at a time.
 func (c *HTTP2Conn) promise(w *waiter) error {
 	c.Lock()
 	defer c.Unlock()
@@ -166,9 +169,9 @@ func (c *HTTP2Conn) withdraw() {
 	c.promised = nil
 }
 
-// Open starts a request on the connection, for an attempt of st. The error is
-// http2.ErrTooManyStreams, ErrGoingAway, ErrHeaderTooLarge, ErrNoConnectProtocol,
-// ErrNoSettings: Connected is called as soon as they are there, or ErrNoWindow.
+// Open starts a request on the connection, for an attempt of st. The error is ErrNoWindow,
+// http2.ErrTooManyStreams, ErrGoingAway, ErrHeaderTooLarge, ErrNoConnectProtocol, or
+// ErrNoSettings: then Connected is called when the SETTINGS have arrived.
 func (c *HTTP2Conn) Open(st Stream, attempt int32, fields []http2.Field, bodyless bool, b *h2conn.Batch) (uint32, error) {
 	c.Lock()
 	defer c.Unlock()
@@ -207,7 +210,7 @@ func (c *HTTP2Conn) takeUnsettled() []unsettled {
 	return all
 }
 
-// settled notes the limit that the endpoint has set.
+// settled records the limit of streams that the endpoint has set.
 func (c *HTTP2Conn) settled() {
 	c.Lock()
 	n, _ := c.Engine.PeerMaxStreams()
@@ -215,7 +218,7 @@ func (c *HTTP2Conn) settled() {
 	c.limit.Store(int64(min(n, http2StreamsPerConn)))
 }
 
-// opened notes that the endpoint has given window to the connection.
+// opened records that the connection's window has opened.
 func (c *HTTP2Conn) opened(b *h2conn.Batch) {
 	c.Lock()
 	c.openedAt = time.Now()
@@ -232,7 +235,7 @@ func (c *HTTP2Conn) Leave(id uint32, b *h2conn.Batch) {
 		c.idleSince = time.Now()
 	}
 	c.Unlock()
-	b.Add(c.Conn) // its flusher closes a drained connection after the last stream
+	b.Add(c.Conn) // after the last stream the flusher closes a connection that drains
 	c.wake(b)
 }
 

@@ -14,7 +14,7 @@ import (
 // Bounds of the pool for one key.
 const (
 	http2ConnsPerKey  = 64
-	http2WaitersADial = 100 // streams that a new connection takes, if nothing is known of the endpoint (RFC 9113 §6.5.2)
+	http2WaitersADial = 100 // streams that a new connection is expected to take, before the endpoint has said (RFC 9113 §6.5.2)
 )
 
 // http2Window is the receive window of a connection. It is larger than the windows of all
@@ -33,43 +33,43 @@ const http2Crowd = 100
 // http2Pool holds the HTTP/2 connections to endpoints, shared by all requests of one
 // Key.
 type http2Pool struct {
-	pool[*HTTP2Conn, struct{}] // what waits is in queues
+	pool[*HTTP2Conn, struct{}] // requests wait in queues
 	owner                      *Pool
 
 	// mu guards these as well.
 	queues map[Key]*http2Queue
 	ended  bool // drain was called: no connection is kept any more
 
-	waiting atomic.Int64  // requests, for a stream
-	refused atomic.Uint64 // requests, because too many wait for a stream to their endpoint
+	waiting atomic.Int64  // requests that wait for a stream
+	refused atomic.Uint64 // requests that were refused because too many wait already
 }
 
-// Stream is a request of the HTTP/2 driver's. Its methods are called by one
-// goroutine at a time for one connection, and must not wait.
+// Stream is a request of the HTTP/2 driver. For one connection, one goroutine at a time
+// calls its methods. They must not wait.
 type Stream interface {
 	// Attach sends the request on c (see HTTP2Conn.Open), and reports whether c
 	// took it. The caller of OpenHTTP2 holds the stream's lock.
 	Attach(c *HTTP2Conn, b *h2conn.Batch) bool
-	// Connected is how the dial ended that an attempt waits for. The stream may
-	// have given the attempt up meanwhile.
+	// Connected tells an attempt that waits for a connection which one it gets, or why
+	// there is none. The stream may have given the attempt up meanwhile.
 	Connected(attempt int32, c *HTTP2Conn, err error, b *h2conn.Batch)
-	// ServerHeaders takes a response's head, an interim one, or trailers.
+	// ServerHeaders takes the head of a response, also of an interim one, or trailers.
 	ServerHeaders(c *HTTP2Conn, ev *http2.Event, b *h2conn.Batch)
 	// ServerData takes bytes of the response's body.
 	ServerData(c *HTTP2Conn, ev *http2.Event, b *h2conn.Batch)
 	// ServerReset takes RST_STREAM, or what counts as one.
 	ServerReset(c *HTTP2Conn, ev *http2.Event, b *h2conn.Batch)
-	// ServerGone is for the end of the connection.
+	// ServerGone is called when the connection has ended, with err.
 	ServerGone(c *HTTP2Conn, err error, b *h2conn.Batch)
-	// ServerRoom: more of the request may be sent.
+	// ServerRoom is called when more of the request can be sent.
 	ServerRoom(b *h2conn.Batch)
 }
 
-// OpenHTTP2 puts a stream's attempt on a connection to the endpoint: on one that is
-// there, or on the first one that has room for it or is made; then Connected follows
-// later, unless ForgetHTTP2 does before. not, if any, is a connection that refused the
-// stream: another one is preferred. bodyless: the request has no body. False: the
-// connections are busy, and too many requests wait. The caller holds the stream's lock.
+// OpenHTTP2 puts a stream's attempt on a connection to the endpoint. If none has room, the
+// attempt waits until one has room or is made: Connected is called then, unless
+// ForgetHTTP2 was called before. not is a connection that refused the stream, or nil:
+// another one is preferred. bodyless is set if the request has no body. OpenHTTP2 returns
+// false if too many requests wait already. The caller holds the stream's lock.
 func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, bodyless bool, not *HTTP2Conn, b *h2conn.Batch) bool {
 	pool := &p.http2
 	load := http2Crowd
@@ -113,12 +113,12 @@ func (p *http2Pool) grow(ep *Endpoint, client Client, c *HTTP2Conn) {
 	}
 }
 
-// dial connects to the endpoint, for the streams that wait.
+// dial connects to the endpoint, for the streams that wait. It does not use the context
+// of the stream that caused it, because others wait for the connection as well.
 func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[struct{}]) {
-	// Not the context of the first stream: others wait for the connection as well.
 	nc, result, err := p.owner.Dial(p.owner.Lifetime.Ended, &ep, client.ClientAddr(), mtls.ALPNHTTP2)
 	if ep.Balanced && err != nil && !LocalFault(err) && TriesNextEndpoint(ReasonOf(err)) {
-		p.owner.OnUnreachable(&ep, ReasonOf(err)) // the requests that waited may be over by now
+		p.owner.OnUnreachable(&ep, ReasonOf(err)) // the requests that waited may have ended
 	}
 	var b h2conn.Batch
 	if err != nil {
@@ -133,7 +133,7 @@ func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[struct{}]) {
 	if ep.Key.Session != 0 {
 		c.client = client
 	}
-	if c.agentDown { // not for longer than the agent is thought to be away
+	if c.agentDown { // it is used no longer than the agent counts as away
 		time.AfterFunc(p.owner.Limits.AgentDownTTL, c.retire)
 	}
 	p.mu.Lock()
@@ -148,15 +148,14 @@ func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[struct{}]) {
 	p.mu.Unlock()
 	c.wake(&b)
 	b.Flush()
-	// Not before: a connection that ends at once must find itself in the pool, to take
-	// itself out.
+	// serve takes the connection out of the pool when it ends, so it must be in before.
 	go c.serve(p.owner.Limits.Idle)
-	if ended { // nobody else would end it
+	if ended { // drain has not seen it
 		c.Drain()
 	}
 }
 
-// DropHTTP2 drains the connections of some keys: those private to a session that
+// DropHTTP2 drains the connections of some keys, which are private to a session that has
 // ended.
 func (p *Pool) DropHTTP2(keys []Key) {
 	for _, c := range p.http2.take(keys) {
@@ -164,7 +163,7 @@ func (p *Pool) DropHTTP2(keys []Key) {
 	}
 }
 
-// HTTP2Endpoints are the endpoints of those keys that there are connections for, or dials.
+// HTTP2Endpoints returns the endpoints of those keys that have connections or dials.
 func (p *Pool) HTTP2Endpoints(keys []Key) (at []netip.AddrPort) {
 	p.http2.mu.Lock()
 	defer p.http2.mu.Unlock()
@@ -176,7 +175,7 @@ func (p *Pool) HTTP2Endpoints(keys []Key) (at []netip.AddrPort) {
 	return at
 }
 
-// drain ends the connections after their last stream, and keeps none any more.
+// drain ends each connection after its last stream. From then on none is kept.
 func (p *http2Pool) drain() {
 	p.mu.Lock()
 	p.ended = true

@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// http2Waiters bounds the requests of a key that wait for a stream, those not
-	// counted that connections which are being made will take.
+	// http2Waiters bounds the requests of a key that wait for a stream. Those that fit on
+	// connections which are being made do not count.
 	http2Waiters = 1000
-	// redialPause is how long requests that can wait for a stream of a connection that
-	// is there do so before another connection is tried again.
+	// redialPause is the time between a dial that failed and the next one, while there
+	// are other connections whose streams the requests can wait for.
 	redialPause = time.Second
-	// stallGrace is how long a request with a body waits for an endpoint to read the
-	// bodies before it, which have used up the windows of its connections, before it
-	// gets another connection.
+	// stallGrace is how long a request with a body waits when the windows of the
+	// endpoint's connections are used up. If the endpoint has read nothing by then, the
+	// request gets a new connection.
 	stallGrace = 50 * time.Millisecond
 )
 
@@ -27,31 +27,32 @@ type waiter struct {
 	attempt int32
 	ep      Endpoint
 	client  Client
-	not     *HTTP2Conn // it refused the request; nil: none did, or there is no other
+	not     *HTTP2Conn // a connection that refused the request; nil: any will do
 
 	bodyless bool
 	since    time.Time
 }
 
-// fits reports whether the connection may carry requests to the endpoint.
+// fits reports whether the connection may carry requests to the endpoint: one in plaintext
+// only if that is allowed.
 func (c *HTTP2Conn) fits(ep *Endpoint) bool { return ep.Fallback || !c.agentDown }
 
-// http2Queue are the attempts that wait for a stream to one endpoint, in their order. Its
-// Resume gives them the streams that there are, and makes connections where these do
-// not suffice. The pool's mu guards it.
+// http2Queue holds the attempts that wait for a stream to one endpoint, in their order.
+// Resume gives them the streams that are free, and makes connections if those are too few.
+// The pool's mu guards it.
 type http2Queue struct {
 	pool    *http2Pool
 	key     Key
 	waiters []*waiter
 
-	serving     bool // Resume runs
-	again       bool // it is to look again
-	stalled     bool // the first waiter was turned away for want of window, not of streams
-	pausedUntil time.Time
-	timer       *time.Timer // has Resume called then, or nil
+	serving     bool        // Resume runs
+	again       bool        // Resume has to look again before it returns
+	stalled     bool        // the first waiter found a stream but no window
+	pausedUntil time.Time   // no dial before, if there are connections
+	timer       *time.Timer // calls Resume, or nil
 }
 
-// wait adds a waiter. False: too many wait. The caller holds mu.
+// wait adds a waiter. It returns false if too many wait already. The caller holds mu.
 func (p *http2Pool) wait(w *waiter, b *h2conn.Batch) bool {
 	q := p.queues[w.ep.Key]
 	if q == nil {
@@ -68,7 +69,7 @@ func (p *http2Pool) wait(w *waiter, b *h2conn.Batch) bool {
 	}
 	q.waiters = append(q.waiters, w)
 	p.waiting.Add(1)
-	b.Then(q) // the caller holds the stream's lock
+	b.Then(q) // later, because the caller holds the stream's lock
 	return true
 }
 
@@ -81,7 +82,7 @@ func (p *http2Pool) queued(key Key) bool {
 	return q != nil && len(q.waiters) > 0
 }
 
-// wake has the requests looked at that wait for a connection as c.
+// wake resumes the requests that wait for a connection like c.
 func (c *HTTP2Conn) wake(b *h2conn.Batch) {
 	p := c.pool
 	if p.waiting.Load() == 0 {
@@ -95,7 +96,7 @@ func (c *HTTP2Conn) wake(b *h2conn.Batch) {
 	}
 }
 
-// ForgetHTTP2 takes back what a stream waits for, if it does.
+// ForgetHTTP2 takes a stream out of the queue of the endpoint, if it waits there.
 func (p *Pool) ForgetHTTP2(ep *Endpoint, st Stream) {
 	pool := &p.http2
 	if pool.waiting.Load() == 0 {
@@ -109,7 +110,8 @@ func (p *Pool) ForgetHTTP2(ep *Endpoint, st Stream) {
 	}
 }
 
-// remove takes waiters out, and returns how many. The caller holds mu.
+// remove takes the waiters out for which gone returns true, and returns how many. The
+// caller holds mu.
 func (q *http2Queue) remove(gone func(*waiter) bool) int {
 	before := len(q.waiters)
 	q.waiters = slices.DeleteFunc(q.waiters, gone)
@@ -118,7 +120,7 @@ func (q *http2Queue) remove(gone func(*waiter) bool) int {
 	return n
 }
 
-// tidy forgets a queue that nothing needs. The caller holds mu.
+// tidy removes the queue if nothing waits in it. The caller holds mu.
 func (q *http2Queue) tidy() {
 	if q.serving || len(q.waiters) > 0 {
 		return
@@ -150,8 +152,9 @@ func (q *http2Queue) Resume(b *h2conn.Batch) {
 	q.tidy()
 }
 
-// serve gives the first waiter a stream, if there is one, or the first that has no body:
-// that needs no window. The caller holds mu, which it gives up meanwhile.
+// serve gives the first waiter a stream. If there are streams but no window, it gives one
+// to the first waiter without a body, which needs none. It returns false if no waiter got
+// a stream. The caller holds mu, which serve unlocks meanwhile.
 func (q *http2Queue) serve(b *h2conn.Batch) bool {
 	if len(q.waiters) == 0 {
 		return false
@@ -167,7 +170,7 @@ func (q *http2Queue) serve(b *h2conn.Batch) bool {
 	if c == nil {
 		return false
 	}
-	if q.remove(func(o *waiter) bool { return o == w }) > 0 { // else it was forgotten
+	if q.remove(func(o *waiter) bool { return o == w }) > 0 { // else ForgetHTTP2 took it out
 		q.pool.mu.Unlock()
 		w.stream.Connected(w.attempt, c, nil, b)
 		if c.load() > http2Crowd {
@@ -180,8 +183,8 @@ func (q *http2Queue) serve(b *h2conn.Batch) bool {
 }
 
 // place finds a connection that promises w a stream. If there is none, stalled reports
-// whether one has a stream and no window. The caller holds mu, which it gives up
-// meanwhile.
+// whether a connection has a stream but no window. The caller holds mu, which place
+// unlocks meanwhile.
 func (q *http2Queue) place(w *waiter) (c *HTTP2Conn, stalled bool) {
 	not, conns := w.not, q.pool.conns[q.key]
 	q.pool.mu.Unlock()
@@ -199,8 +202,8 @@ func (q *http2Queue) place(w *waiter) (c *HTTP2Conn, stalled bool) {
 	return nil, stalled
 }
 
-// supply is how many streams a connection to the endpoint has, as far as is known, and
-// how many those have that are being made. The caller holds mu.
+// supply returns how many streams a connection to the endpoint takes, as far as is known,
+// and how many the connections that are being made will take. The caller holds mu.
 func (q *http2Queue) supply() (each, coming int) {
 	each = http2WaitersADial
 	fresh := len(q.pool.dials[q.key])
@@ -214,10 +217,10 @@ func (q *http2Queue) supply() (each, coming int) {
 	return each, fresh * max(each, 1)
 }
 
-// connect makes connections for the waiters that those under way will not take. Where
-// the endpoint is known to allow few streams on each, it makes no more at a time than
-// there are: with quick requests, far fewer connections than requests do. The caller
-// holds mu.
+// connect makes connections for the waiters that do not fit on those being made. If the
+// endpoint allows few streams on each, connect at most doubles their number at a time:
+// while requests are quick, far fewer connections than requests suffice. The caller holds
+// mu.
 func (q *http2Queue) connect() {
 	p := q.pool
 	each, coming := q.supply()
@@ -241,7 +244,8 @@ func (q *http2Queue) connect() {
 	}
 }
 
-// takeAny has waiters use also connections that refused them: there will be no other.
+// takeAny lets waiters use the connections that refused them, because there will be no
+// others.
 func (q *http2Queue) takeAny() {
 	for _, w := range q.waiters {
 		if w.not != nil {
@@ -250,6 +254,7 @@ func (q *http2Queue) takeAny() {
 	}
 }
 
+// lookIn has Resume called after d.
 func (q *http2Queue) lookIn(d time.Duration) {
 	if q.timer != nil {
 		q.timer.Reset(d)
@@ -262,8 +267,8 @@ func (q *http2Queue) lookIn(d time.Duration) {
 	})
 }
 
-// failed takes out the waiters that a connection was made for in vain: those that can
-// wait for a stream of another connection stay. The caller holds mu.
+// failed takes out the waiters of a connection that could not be made. Those that can wait
+// for a stream of another connection stay. The caller holds mu.
 func (q *http2Queue) failed() (lost []*waiter) {
 	most, _ := q.supply()
 	if len(q.pool.dials[q.key]) == 0 {
@@ -286,8 +291,7 @@ func (q *http2Queue) failed() (lost []*waiter) {
 	return lost
 }
 
-// lose fails the waiters that a connection was made for in vain, and has the others
-// looked at.
+// lose fails the waiters of a connection that could not be made, and resumes the others.
 func (p *http2Pool) lose(key Key, err error, b *h2conn.Batch) {
 	p.mu.Lock()
 	q := p.queues[key]

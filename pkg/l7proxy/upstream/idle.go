@@ -2,20 +2,20 @@ package upstream
 
 import "time"
 
-// idlePool holds idle HTTP/1 connections to endpoints, newest first out: the others
-// age and are closed. The zero value is ready.
+// idlePool holds idle HTTP/1 connections to endpoints. The newest is used first, so that
+// those that are not needed grow old and are closed. The zero value is ready.
 type idlePool struct {
 	pool[*HTTP1Conn, struct{}]
 	closed bool
 }
 
-// Bounds of what is kept idle.
+// Bounds of the connections that are kept idle.
 const (
 	idlePerKey = 256
 	idleTotal  = 8192
 )
 
-// get takes an idle connection that is still alive, nil if there is none.
+// get takes an idle connection out that is still open, nil if there is none.
 func (p *idlePool) get(key Key) *HTTP1Conn {
 	for {
 		p.mu.Lock()
@@ -41,7 +41,7 @@ func (p *idlePool) put(c *HTTP1Conn) {
 	}
 }
 
-// closeIdle closes what has been idle for longer than limit.
+// closeIdle closes the connections that have been idle for longer than limit.
 func (p *idlePool) closeIdle(limit time.Duration) {
 	cutoff := time.Now().Add(-limit)
 	for _, c := range p.sweep(func(c *HTTP1Conn) bool { return c.since.Before(cutoff) }) {
@@ -49,7 +49,7 @@ func (p *idlePool) closeIdle(limit time.Duration) {
 	}
 }
 
-// closeAll closes what is idle, and from now on whatever is put.
+// closeAll closes the idle connections, and from then on each that is put.
 func (p *idlePool) closeAll() {
 	p.mu.Lock()
 	p.closed = true

@@ -10,10 +10,10 @@ import (
 // lateDialsPerKey bounds the dials to an endpoint that go on after their request.
 const lateDialsPerKey = 4
 
-// lateDials counts the dials that go on after the time of the request that they
-// were made for. The end of that time tells nothing of the endpoint. How the dial
-// ends does: an endpoint that cannot be reached is noticed however short the
-// requests' time limits are, and a connection that took long serves the next one.
+// lateDials counts the dials that go on after the time limit of their request has passed.
+// The limit says nothing about the endpoint, but the outcome of the dial does: an endpoint
+// that cannot be reached is noticed even if the limits of requests are short, and a
+// connection that took long serves the next request.
 type lateDials struct {
 	mu sync.Mutex
 	n  map[Key]int
@@ -40,9 +40,9 @@ func (l *lateDials) end(key Key) {
 	}
 }
 
-// dialBefore is dialHTTP1 for a request whose time is limited: ctx has a deadline.
+// dialBefore is dialHTTP1 for a request with a time limit, which is ctx's deadline.
 func (p *Pool) dialBefore(ctx context.Context, ep *Endpoint, client Client) (*HTTP1Conn, error) {
-	dialled := *ep // it may outlive ep
+	dialled := *ep // the dial may outlive ep
 	unlimited, cancel := context.WithCancel(p.Lifetime.Ended)
 	type result struct {
 		c   *HTTP1Conn
@@ -78,8 +78,8 @@ func (p *Pool) dialBefore(ctx context.Context, ep *Endpoint, client Client) (*HT
 	}
 }
 
-// dialledLate ends a dial that no request waits for. judge says whether its failure
-// counts.
+// dialledLate takes the outcome of a dial that no request waits for any more. judge is set
+// if a failure counts against the endpoint.
 func (p *Pool) dialledLate(ep *Endpoint, c *HTTP1Conn, err error, judge bool) {
 	switch {
 	case err == nil && ep.Key.Session != 0:
@@ -91,7 +91,8 @@ func (p *Pool) dialledLate(ep *Endpoint, c *HTTP1Conn, err error, judge bool) {
 	}
 }
 
-// start runs f before the pool ends. False: it has ended.
+// start runs f in a goroutine that the end of the pool waits for. It returns false if the
+// pool has ended.
 func (p *Pool) start(f func()) bool {
 	p.startMu.Lock()
 	defer p.startMu.Unlock()

@@ -12,27 +12,27 @@ import (
 )
 
 const (
-	// muxConnsPerKey bounds the shared connections to an endpoint. Beyond, each
-	// HTTP/1 connection has one of its own.
+	// muxConnsPerKey bounds the shared connections to an endpoint. Further HTTP/1
+	// connections are dedicated.
 	muxConnsPerKey = 64
-	// muxFrom is how many connections to an endpoint are dedicated: those that
-	// little traffic takes.
+	// muxFrom is how many connections to an endpoint are dedicated before others are
+	// shared: with little traffic, dedicated ones cost less.
 	muxFrom = 4
-	// unsupportedMemory is how long a peer is remembered that shares no connections:
-	// one of an older version, or an application whose agent is away.
+	// unsupportedMemory is how long the pool remembers that a peer does not support shared
+	// connections: an agent of an older version, or an application whose agent is away.
 	unsupportedMemory = 5 * time.Second
 	unboundedWaiters  = 1 << 30
 )
 
 // muxPool holds the shared connections to agents.
 type muxPool struct {
-	pool[*mux.Conn, chan error] // a waiter is told how the dial ended
+	pool[*mux.Conn, chan error] // a waiter receives the outcome of the dial
 	owner                       *Pool
 	connect                     func(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error)
 
 	// mu guards these as well.
-	reserved         map[Key]int       // connections that are being made and are dedicated
-	unsupportedUntil map[Key]time.Time // until when peers are thought to share none
+	reserved         map[Key]int       // dedicated connections that are being made
+	unsupportedUntil map[Key]time.Time // when to try again whether peers support sharing
 }
 
 func (p *muxPool) init(owner *Pool) {
@@ -43,11 +43,11 @@ func (p *muxPool) init(owner *Pool) {
 	p.reserved, p.unsupportedUntil = make(map[Key]int), make(map[Key]time.Time)
 }
 
-// ending: no connection is shared any more.
+// ending reports whether the proxy retires: no connection is shared any more.
 func (p *muxPool) ending() bool { return p.owner.Lifetime.Retiring.Err() != nil }
 
-// reserve reports whether a further connection for key is to be dedicated: there are
-// few of them. Then release is to be called when it is made, or was not.
+// reserve reports whether the next connection for key is to be dedicated, because there
+// are few of them. If so, the caller must call release when the dial has ended.
 func (p *muxPool) reserve(key Key) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,7 +66,7 @@ func (p *muxPool) release(key Key) {
 	}
 }
 
-// shares reports whether a further connection for key is to be shared.
+// shares reports whether the next connection for key is to be shared.
 func (p *muxPool) shares(key Key) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,12 +85,12 @@ func (p *muxPool) unsupported(key Key) bool {
 	return known && time.Now().Before(until)
 }
 
-// stream returns a stream of a shared connection to ep, which is made where none has
-// room: once for all who want one. Nil without an error: the peer shares none, or
-// has as many as there may be.
+// stream returns a stream of a shared connection to ep. If none has room, one is made, for
+// all callers that wait together. stream returns nil without an error if the peer does not
+// support sharing, or if there are muxConnsPerKey connections already.
 func (p *muxPool) stream(ctx context.Context, ep *Endpoint) (*mux.Stream, error) {
 	key := ep.Key
-	for range muxConnsPerKey { // a peer that drains takes no stream of what it accepts
+	for range muxConnsPerKey { // a peer that drains accepts connections, but no streams
 		p.mu.Lock()
 		for _, c := range p.conns[key] {
 			if s := c.Open(); s != nil {
@@ -104,7 +104,7 @@ func (p *muxPool) stream(ctx context.Context, ep *Endpoint) (*mux.Stream, error)
 		}
 		done := make(chan error, 1)
 		if !p.join(key, done, unboundedWaiters) {
-			// Not the first one's context: others wait for it as well.
+			// Without the first caller's cancellation: others wait for it as well.
 			go p.dial(context.WithoutCancel(ctx), *ep, p.begin(key, done))
 		}
 		p.mu.Unlock()
@@ -146,8 +146,8 @@ func (p *muxPool) dial(ctx context.Context, ep Endpoint, d *dial[chan error]) {
 	}
 }
 
-// closeIdle ends the connections that have had no stream for limit, and forgets
-// what is known of peers for too long.
+// closeIdle ends the connections that have had no stream for limit, and forgets which
+// peers did not support sharing when that is long ago.
 func (p *muxPool) closeIdle(limit time.Duration) {
 	p.mu.Lock()
 	maps.DeleteFunc(p.unsupportedUntil, func(_ Key, until time.Time) bool { return time.Now().After(until) })
@@ -157,7 +157,7 @@ func (p *muxPool) closeIdle(limit time.Duration) {
 	}
 }
 
-// drain ends the connections after their last stream.
+// drain ends each connection after its last stream.
 func (p *muxPool) drain() {
 	for _, c := range p.sweep(func(*mux.Conn) bool { return true }) {
 		c.Drain()

@@ -5,13 +5,13 @@ import (
 	"sync"
 )
 
-// pool holds connections to endpoints by key, and those that are being made. C is a
-// connection, W is what waits for one. The zero value is ready.
+// pool holds the connections to endpoints by key, and the dials. C is a connection, W is
+// what waits for a dial. The zero value is ready.
 type pool[C comparable, W any] struct {
 	mu    sync.Mutex
 	conns map[Key][]C
 	dials map[Key][]*dial[W]
-	total int // of conns
+	total int // number of conns, of all keys
 }
 
 // dial is a connection that is being made.
@@ -36,20 +36,20 @@ func (p *pool[C, W]) newest(key Key) (c C, ok bool) {
 	}
 	last := len(list) - 1
 	c, list[last] = list[last], c
-	p.conns[key] = list[:last] // an empty one is used again soon
+	p.conns[key] = list[:last] // kept even if it is empty: it is used again soon
 	p.total--
 	return c, true
 }
 
-// remove takes a connection out. Readers may hold the old list.
+// remove takes a connection out. It makes a new list, because readers may hold the old one.
 func (p *pool[C, W]) remove(key Key, c C) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.removeIf(key, func(o C) bool { return o == c })
 }
 
-// removeIf takes those connections of a key out for which gone is true. The caller
-// holds mu.
+// removeIf takes the connections of a key out for which gone returns true. The caller holds
+// mu.
 func (p *pool[C, W]) removeIf(key Key, gone func(C) bool) (removed []C) {
 	old := p.conns[key]
 	rest := make([]C, 0, len(old))
@@ -70,7 +70,7 @@ func (p *pool[C, W]) removeIf(key Key, gone func(C) bool) (removed []C) {
 	return removed
 }
 
-// sweep takes all connections out for which gone is true.
+// sweep takes the connections of all keys out for which gone returns true.
 func (p *pool[C, W]) sweep(gone func(C) bool) (removed []C) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,8 +90,8 @@ func (p *pool[C, W]) take(keys []Key) (removed []C) {
 	return removed
 }
 
-// join has w wait for a dial that is under way, if there is one with fewer than
-// most waiters. The caller holds mu.
+// join makes w wait for the latest dial of key. It returns false if there is none, or if
+// that has most waiters already. The caller holds mu.
 func (p *pool[C, W]) join(key Key, w W, most int) bool {
 	dials := p.dials[key]
 	if n := len(dials); n > 0 && len(dials[n-1].waiters) < most {
@@ -101,8 +101,8 @@ func (p *pool[C, W]) join(key Key, w W, most int) bool {
 	return false
 }
 
-// begin notes a dial that w waits for. The caller holds mu, makes the connection,
-// and calls dialled.
+// begin records a dial that w waits for. The caller holds mu, makes the connection and
+// calls dialled.
 func (p *pool[C, W]) begin(key Key, w W) *dial[W] {
 	d := &dial[W]{waiters: []W{w}}
 	if p.dials == nil {
@@ -122,6 +122,5 @@ func (p *pool[C, W]) dialled(key Key, d *dial[W]) []W {
 	return d.waiters
 }
 
-// size counts the connections of a key, those being made included. The caller
-// holds mu.
+// size returns the number of connections and dials of a key. The caller holds mu.
 func (p *pool[C, W]) size(key Key) int { return len(p.conns[key]) + len(p.dials[key]) }

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connectReason is what the system's error means, of a TCP connection that was not made.
+// connectReason returns the reason that a system's error stands for when a TCP connection
+// could not be made.
 func connectReason(err error) mesh.Reason {
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED):
@@ -21,7 +22,8 @@ func connectReason(err error) mesh.Reason {
 	return mesh.ReasonConnectFailed
 }
 
-// LocalFault reports whether a connection failed for want of something here.
+// LocalFault reports whether a connection failed because this node lacks something:
+// descriptors, memory or ports.
 func LocalFault(err error) bool {
 	for _, e := range [...]error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL} {
 		if errors.Is(err, e) {
@@ -31,7 +33,7 @@ func LocalFault(err error) bool {
 	return false
 }
 
-// ReadReason is why reading a response failed.
+// ReadReason returns why reading a response, or writing a request, failed.
 func ReadReason(err error) mesh.Reason {
 	if mtls.Refused(err) {
 		return mesh.ReasonTLSRefused
@@ -45,7 +47,7 @@ func ReadReason(err error) mesh.Reason {
 	return mesh.ReasonUpstreamReset
 }
 
-// ReasonOf is the reason that err carries.
+// ReasonOf returns the reason that err carries, ReasonConnectFailed if it carries none.
 func ReasonOf(err error) mesh.Reason {
 	if reason, ok := errors.AsType[*mesh.ReasonError](err); ok {
 		return reason.Reason
@@ -53,8 +55,8 @@ func ReasonOf(err error) mesh.Reason {
 	return mesh.ReasonConnectFailed
 }
 
-// TriesNextEndpoint reports whether a failure to connect is the endpoint's or its
-// node's, so that another may do.
+// TriesNextEndpoint reports whether a failure to connect is the fault of the endpoint or
+// its node, so that another endpoint should be tried.
 func TriesNextEndpoint(why mesh.Reason) bool {
 	switch why {
 	case mesh.ReasonTLSPeer, mesh.ReasonTLSIdentity, mesh.ReasonTLSFailed, mesh.ReasonTLSRefused, mesh.ReasonAgentDown, mesh.ReasonPodGone:
@@ -71,18 +73,18 @@ func Deserted(why mesh.Reason) bool {
 	return why == mesh.ReasonPodGone || why == mesh.ReasonAgentDown || why == mesh.ReasonConnectTimeout
 }
 
-// agentAway reports whether a failed handshake means that what answered, or
-// kept silent, is an application rather than an agent. Our own overload and an
-// endpoint that cannot be reached are not that.
+// agentAway reports whether a failed handshake means that the peer, which answered or kept
+// silent, is an application rather than an agent. Overload of this node, and an endpoint
+// that cannot be reached, do not mean that.
 func agentAway(err error) bool { return mtls.NotAgent(err) || mtls.Silent(err) }
 
-// refusedForAgent reports whether a handshake failed because the connection was
-// refused. No agent does that, whatever the port: the kernel does, while the agent
-// of a pod that is strict, or fails closed, is away.
+// refusedForAgent reports whether a handshake failed because the connection was refused.
+// An agent accepts at every port. The kernel refuses while the agent of a pod that is
+// strict, or fails closed, is away.
 func refusedForAgent(err error) bool { return ReasonOf(err) == mesh.ReasonConnectRefused }
 
-// nodeLost reports whether a connection failed because nothing at that address
-// answers, not even that the port is closed.
+// nodeLost reports whether a connection failed because nothing answers at that address, not
+// even to say that the port is closed.
 func nodeLost(err error) bool {
 	return err != nil && (ReasonOf(err) == mesh.ReasonConnectTimeout ||
 		errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ENETUNREACH))

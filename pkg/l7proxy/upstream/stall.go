@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// stallDetector knows whether this process stood still for a while: it was
-// stopped, or its machine was frozen. Time limits that passed meanwhile say
-// nothing about the peers.
+// stallDetector knows whether this process stood still for some time, because it was
+// stopped or its machine was frozen. Time limits that passed meanwhile say nothing about
+// the peers.
 type stallDetector struct {
 	mu   sync.Mutex
-	seen time.Time // when it was last seen to run
-	end  time.Time // of the last standstill
+	seen time.Time // the last tick
+	end  time.Time // when the last standstill ended
 }
 
-// stallAtLeast is the shortest gap that counts; tick is to be called in
-// half that time or less.
+// stallAtLeast is the shortest time between two ticks that counts as a standstill. tick
+// must be called at least twice as often.
 const stallAtLeast = 2 * WatchEvery
 
-// tick tells that the process runs.
+// tick records that the process runs.
 func (s *stallDetector) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -29,14 +29,14 @@ func (s *stallDetector) tick() {
 	s.seen = now
 }
 
-// since reports whether the process stood still at some time after began. It
-// does not rely on a tick after the standstill.
+// since reports whether the process stood still at some time after began. It ticks itself,
+// so that it sees a standstill that has just ended.
 func (s *stallDetector) since(began time.Time) bool {
 	s.mu.Lock()
 	running := !s.seen.IsZero()
 	s.mu.Unlock()
 	if !running {
-		return false // nobody ticks
+		return false // tick was never called
 	}
 	s.tick()
 	s.mu.Lock()

@@ -18,11 +18,11 @@ import (
 
 // Network makes connections inside the namespaces of this node's pods.
 type Network interface {
-	// Dial connects to dst from the pod with this UID: the source address is
-	// the pod's.
+	// Dial connects to dst from the pod with the UID from: the source address is the
+	// pod's. The error may carry a reason, as *mesh.ReasonError.
 	Dial(ctx context.Context, from string, dst netip.AddrPort) (*rawio.Conn, error)
-	// DialApp connects to the pod's own application at dst, which sees client
-	// as its peer.
+	// DialApp connects to the application of the pod with the UID into, at dst. The
+	// application sees client as its peer. The error may carry a reason.
 	DialApp(ctx context.Context, into string, dst, client netip.AddrPort) (*rawio.Conn, error)
 	// Gone reports whether the pod that had addr has ended within the last seconds, and
 	// no other pod has the address: then a connection to addr ended, or was not made,
@@ -33,21 +33,21 @@ type Network interface {
 // State is what the node knows of the mesh.
 type State interface {
 	View() *state.View
-	// Resolve waits, briefly, until the controller has said whose addr is; an
-	// error means that it has not, and the view does not know.
+	// Resolve waits until the controller has said whose addr is. An error means that it
+	// has not done so in time, and that the view does not know.
 	Resolve(ctx context.Context, addr netip.Addr) error
-	// Subscribe asks for addr without waiting, and marks it as used.
+	// Subscribe asks the controller for addr without waiting, and marks addr as used.
 	Subscribe(addr netip.Addr)
 }
 
 // Limits are times; none is zero.
 type Limits struct {
-	Connect          time.Duration // of TCP to an endpoint
+	Connect          time.Duration // to connect to an endpoint by TCP
 	Failover         time.Duration // the same while there are other endpoints to try
-	HandshakeSilence time.Duration // a peer silent for so long in the handshake counts as no agent
-	Resolve          time.Duration // waiting for the controller's word on an address
-	Idle             time.Duration // of pooled connections
-	AgentDownTTL     time.Duration // before a peer found without agent is tried again
+	HandshakeSilence time.Duration // a peer that is silent for so long in the handshake is no agent
+	Resolve          time.Duration // to wait for the controller to say whose an address is
+	Idle             time.Duration // after which pooled connections are closed
+	AgentDownTTL     time.Duration // before a peer that was found without an agent is tried again
 }
 
 // Options are what a Pool works with.
@@ -58,10 +58,10 @@ type Options struct {
 	Log      *slog.Logger
 	Limits   Limits
 	Lifetime *lifetime.Lifetime
-	// OnUnreachable is told of endpoints that cannot be reached, and why. It must
-	// not wait.
+	// OnUnreachable is called for endpoints that cannot be reached, with the reason. It
+	// must not wait.
 	OnUnreachable func(ep *Endpoint, why mesh.Reason)
-	// Connect takes the place of TCP and mTLS by way of Network, if it is not nil.
+	// Connect replaces TCP and mTLS by way of Network, if it is not nil.
 	Connect func(ctx context.Context, ep *Endpoint, client netip.AddrPort, alpn string) (conn.Conn, Result, error)
 }
 
@@ -77,7 +77,7 @@ type Pool struct {
 	stall     stallDetector
 	lateDials lateDials
 	startMu   sync.Mutex     // nothing starts once the lifetime has ended
-	running   sync.WaitGroup // dials that no request waits for
+	running   sync.WaitGroup // dials that may outlive their requests
 
 	idle       idlePool
 	idleShared idlePool // streams of shared connections
@@ -96,7 +96,7 @@ func New(o Options) *Pool {
 	return p
 }
 
-// WatchEvery is how often agents that are silent are looked at.
+// WatchEvery is the time between two looks of the watch over agents.
 const WatchEvery = time.Second
 
 // Run keeps the pool tidy until its lifetime has ended, and closes what is idle.
@@ -121,26 +121,26 @@ func (p *Pool) Run() {
 			p.askAgents()
 		case <-tick.C:
 			p.CloseIdle(p.Limits.Idle)
-			p.mux.closeIdle(p.Limits.Idle / 6) // of their streams, those that were idle are closed by now
+			p.mux.closeIdle(p.Limits.Idle / 6) // CloseIdle has closed their idle streams
 			p.down.forget()
 		}
 	}
 }
 
-// settle waits for what was about to start when the lifetime ended.
+// settle waits for start, if that runs while the lifetime ends.
 func (p *Pool) settle() {
 	p.startMu.Lock()
 	defer p.startMu.Unlock()
 }
 
-// Fallbacks counts connections made without TLS because the agent of the server's
-// node did not answer.
+// Fallbacks returns how many connections were made without TLS because the agent of the
+// server's node did not answer.
 func (p *Pool) Fallbacks() uint64 { return p.fallbacks.Load() }
 
-// HandshakesTimedOut counts handshakes that gave up waiting for their turn.
+// HandshakesTimedOut returns how many handshakes gave up waiting for their turn.
 func (p *Pool) HandshakesTimedOut() uint64 { return p.turns.overdue.Load() }
 
-// RefusedRequests counts requests that were refused because too many wait for a stream of a
+// RefusedRequests returns how many requests were refused because too many waited for a stream of a
 // connection to their endpoint.
 func (p *Pool) RefusedRequests() uint64 { return p.http2.refused.Load() }
 
@@ -150,15 +150,15 @@ func (p *Pool) CloseIdle(limit time.Duration) {
 	p.idleShared.closeIdle(limit)
 }
 
-// Stats counts what a pool holds.
+// Stats are counts of what a pool holds.
 type Stats struct {
-	IdleHTTP1    int // connections, streams of shared ones among them
+	IdleHTTP1    int // connections, including streams of shared ones
 	HTTP2        int // connections that many sessions may use
 	PrivateHTTP2 int // connections that one session uses
 	WaitingHTTP2 int // requests that wait for a stream of a connection
 }
 
-// Stats counts what the pool holds now.
+// Stats returns what the pool holds now.
 func (p *Pool) Stats() (s Stats) {
 	for _, idle := range []*idlePool{&p.idle, &p.idleShared} {
 		idle.mu.Lock()
@@ -178,5 +178,5 @@ func (p *Pool) Stats() (s Stats) {
 	return s
 }
 
-// Gate has the handshakes of peers that have connected.
+// Gate returns the gate that all mTLS handshakes pass, inbound and outbound.
 func (p *Pool) Gate() *mtls.Gate { return p.gate }
