@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/l7proxy/h2"
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 )
 
@@ -186,14 +187,27 @@ func TestH2StreamOver(t *testing.T) {
 		c.headers(id, true, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a")
 	}
 	ask(1)
-	s := serveFrames(b.accept(), xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 1000})
+	s := serveFrames(b.accept(), xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 2 * h2.MaxStreams})
+	b.l.Close() // there will be no other connection
 	s.want("HEADERS 1 :method=GET :scheme=http :path=/ :authority=a END")
 	s.headers(1, true, ":status", "204")
 	c.want("HEADERS 1 :status=204 END") // by now the proxy knows the server's limit
-	for i := range uint32(http2.DefaultMaxStreams + 1) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range uint32(h2.MaxStreams) {
 		ask(2*i + 3)
 	}
-	over := uint32(2*http2.DefaultMaxStreams + 3)
+	c.ping()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / h2.MaxStreams; each > 4<<10 {
+		t.Errorf("a stream that is open takes %d bytes, want at most %d", each, 4<<10)
+	} else {
+		t.Logf("a stream that is open takes %d bytes", each)
+	}
+	over := uint32(2*h2.MaxStreams + 3)
+	ask(over)
 	c.want(fmt.Sprintf("RST_STREAM %d REFUSED_STREAM", over))
 	s.want("HEADERS 3 :method=GET :scheme=http :path=/ :authority=a END")
 	s.headers(3, true, ":status", "204")

@@ -104,6 +104,41 @@ func TestPodBuffer(t *testing.T) {
 	proxytest.Eventually(t, "nothing waits", func() bool { return held() == 0 })
 }
 
+// TestPodStreams: a pod has so many streams of HTTP/2 open at a time, on all of its
+// connections; when one ends another may begin.
+func TestPodStreams(t *testing.T) {
+	e := newEnv(t)
+	to := e.to(hangingBackend(t))
+	usage := e.proxy.pods.Enter(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+	defer usage.Leave()
+	for range quota.MaxStreams - 2 {
+		if !usage.BeginStream() {
+			t.Fatal("a stream below the limit is refused")
+		}
+	}
+	first, second := dialFrames(t, to), dialFrames(t, to)
+	first.ask(1, "/")
+	first.ping()
+	second.ask(1, "/")
+	second.ping()
+	second.ask(3, "/ok")
+	if got := second.next(); !strings.HasPrefix(got, "HEADERS 3 :status=503 underlane-reason=overload ") {
+		t.Errorf("one stream more: got %s, want 503", got)
+	}
+	if hits := e.proxy.LimitHits()["pod-streams"]; hits != 1 {
+		t.Errorf("got %d hits, want 1", hits)
+	}
+	first.must(first.fr.WriteRSTStream(1, xhttp2.ErrCodeCancel))
+	first.ping()
+	second.must(second.fr.WriteRSTStream(3, xhttp2.ErrCodeCancel))
+	second.ask(5, "/ok")
+	for got := ""; !strings.HasPrefix(got, "HEADERS 5 "); {
+		if got = second.next(); strings.HasPrefix(got, "HEADERS 5 ") && !strings.HasPrefix(got, "HEADERS 5 :status=200 ") {
+			t.Errorf("with room again: got %s, want 200", got)
+		}
+	}
+}
+
 // TestH2Floods: a client that floods is sent away with the right code, is told of
 // and counted; other clients do not notice.
 func TestH2Floods(t *testing.T) {

@@ -38,6 +38,7 @@ func (p *Proxy) LimitHits() map[string]uint64 {
 		"pod-connections-outbound": p.pods.RefusedConns(mesh.Outbound),
 		"pod-connections-inbound":  p.pods.RefusedConns(mesh.Inbound),
 		"pod-buffer":               p.pods.RefusedStreams(),
+		"pod-streams":              p.pods.RefusedMany(),
 		"endpoint-connections":     p.upstream.RefusedRequests(),
 		"http2-flood":              p.h2.Floods() + p.muxFloods.Load(),
 		"http2-resets":             p.h2.Paced(),

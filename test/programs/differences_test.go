@@ -32,10 +32,6 @@ var differences = []difference{
 		testCase: "apache/h2c-upgrade", bare: "hello\n2", meshed: "hello\n1.1",
 		why: "Upgrade to h2c is taken out of a request: it goes on in HTTP/1 (docs/reference/http.md).",
 	},
-	{
-		testCase: "grpc-go/open-streams", bare: "300", meshed: "250",
-		why: "A client's connection has 250 streams at once at most; the others wait (docs/reference/limits.md).",
-	},
 }
 
 func differenceOf(name string, w way) *difference {

@@ -135,10 +135,6 @@ var differences = []difference{
 		why: "An urgent byte stays in its place in the stream, and is not urgent any more (docs/reference/limits.md).",
 	},
 	{
-		rows: "http2/many/251", late: true, race: true,
-		why: "A client's connection has 250 streams at once at most: the next one waits (docs/reference/limits.md).",
-	},
-	{
 		rows: "opaque/urgent-first", meshed: "!hello",
 		why: "An urgent byte stays in its place in the stream, which the first one without the mesh does not (docs/reference/limits.md).",
 	},

@@ -85,6 +85,7 @@ var http2Rows = []row{
 	{"http2/many/300", `h2; many 300 GET /`, `h2; serve delay=100ms`, options{limit: 10 * time.Second}},
 	{"http2/many/beside-250", `h2; many 249 GET /hang reset=1s; open a GET /a end; body a`, `h2; serve`, options{limit: 10 * time.Second}},
 	{"http2/many/251", `h2; many 251 GET /hang reset=1s; open a GET /a end; body a`, `h2; serve`, options{limit: 10 * time.Second}},
+	{"http2/many/beside-600", `h2; repeat 600 { open a GET /hang end }; many 100 GET /`, `h2; serve`, options{limit: 10 * time.Second}},
 	{"http2/deadlines/150", `h2; many 150 GET /hang reset=1s; many 10 GET /`, `h2; serve`, deadlines},
 	{"http2/deadlines/400", `h2; many 200 GET /hang reset=1s; many 200 GET /hang reset=1s; many 10 GET /`, `h2; serve`, deadlines},
 	{"http2/deadlines/20ms", `h2; repeat 8 { many 100 GET /hang reset=20ms }; many 10 GET /`, `h2; serve`, deadlines},

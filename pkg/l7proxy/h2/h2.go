@@ -101,24 +101,31 @@ type session struct {
 	deadlines deadlines
 }
 
-// connWindow is the receive window of a client's connection: those of all its streams
-// together, so that uploads that no server reads never stop the client's other streams.
-const connWindow = http2.DefaultMaxStreams * http2.DefaultStreamWindow
+// MaxStreams is the number of streams that a client may have open at once. Servers of gRPC
+// set no limit, and a client whose streams stay open, as those of a watch do, would wait
+// for one for ever. What bounds the memory is the number of streams of a pod (package
+// quota).
+const MaxStreams = 4096
 
 // Serve proxies an HTTP/2 connection to its end.
 func (d *Driver) Serve(s *request.Session) {
-	config := http2.Config{Role: http2.Server, ConnectProtocol: true, ConnWindow: connWindow}
+	config := http2.Config{Role: http2.Server, ConnectProtocol: true, MaxStreams: MaxStreams}
 	srv := &session{driver: d, s: s}
 	switch {
 	case s.Direction == mesh.Inbound && s.TLS == tap.TLSTrue:
 		// The client's agent: it has held each of its clients to the limits, and many
 		// of them share the connection.
 		config.Resets.Burst = -1
+		// It makes another connection for more streams, which another thread carries.
+		config.MaxStreams = http2.DefaultMaxStreams
 	case s.Direction == mesh.Outbound && s.Quota != nil:
 		srv.pace = &s.Quota.Vain // all connections of the pod share it
 	default: // clients outside the mesh are not to wait for each other
 		srv.pace = new(quota.Pace)
 	}
+	// The window of the connection is that of all its streams, so that uploads that no
+	// server reads never stop the client's other streams.
+	config.ConnWindow = config.MaxStreams * http2.DefaultStreamWindow
 	srv.Conn = h2conn.New(s.Client, config)
 	srv.streams = h2conn.NewStreams[*stream](srv.Conn)
 	d.sessions.Enter(srv)

@@ -44,6 +44,7 @@ type stream struct {
 	headed   bool    // the head of the final response did
 	ended    bool    // exchange.End was called
 	gone     bool    // taken off both connections
+	counted  bool    // the pod's usage counts it
 	copying  bool    // copies are to be made when the request is whole
 
 	grpc, head bool
@@ -87,7 +88,7 @@ func (st *stream) begin(ev *http2.Event, b *h2conn.Batch) {
 		st.fail(mesh.ReasonHeaderTooLarge, b)
 		return
 	}
-	if st.client.s.Quota.RefuseStream() {
+	if st.counted = st.client.s.Quota.BeginStream(); !st.counted {
 		st.fail(mesh.ReasonOverload, b)
 		return
 	}
@@ -375,6 +376,9 @@ func (st *stream) cut(reason mesh.Reason, client, server http2.ErrCode, b *h2con
 // takeOff removes the stream from both connections.
 func (st *stream) takeOff(b *h2conn.Batch) {
 	st.gone = true
+	if st.counted {
+		st.client.s.Quota.EndStream()
+	}
 	st.req.account()
 	st.resp.account()
 	st.forgetRequest()

@@ -30,6 +30,7 @@ const (
 	maxWindow        = 1<<31 - 1 // RFC 9113 §6.9.1
 	maxStreamID      = 1<<31 - 1
 	headerTableSize  = 4096 // table of our HPACK decoder and encoder
+	maxFree          = 256  // stream states that are kept for the next streams
 	earlyStreams     = 100  // streams that are opened at once before the peer's SETTINGS arrive; §6.5.2 recommends no lower limit
 	noLimit          = 1<<32 - 1
 )

@@ -78,8 +78,9 @@ func New(cfg Config) *Conn {
 			maxHeaderList: noLimit,
 		},
 		abuse: abuse{
-			resets: newBucket(cfg.Resets.Burst, cfg.Resets.PerSecond),
-			empty:  newBucket(emptyBurst, emptyRate),
+			resets:  newBucket(cfg.Resets.Burst, cfg.Resets.PerSecond),
+			empty:   newBucket(emptyBurst, emptyRate),
+			windows: newBucket(windowsBurst, windowsRate),
 		},
 		away: awayState{sentLast: maxStreamID, recvLast: maxStreamID},
 	}

@@ -127,8 +127,12 @@ func (c *Conn) data(h header, p []byte) error {
 	s := c.streams[h.stream]
 	if s == nil || s.remoteClosed {
 		c.creditConn(flow)
-		if s == nil && (c.away.discards(h.stream) || c.closed.cause(h.stream) == closedByUs) {
-			return nil
+		if s == nil {
+			// If how the stream ended is not known any more, this end may have reset it:
+			// with many streams more frames may be on their way than closedRing holds.
+			if how := c.closed.cause(h.stream); how == closedByUs || how == closedUnknown || c.away.discards(h.stream) {
+				return nil
+			}
 		}
 		return c.streamError(h.stream, StreamClosed)
 	}

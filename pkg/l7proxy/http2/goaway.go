@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"maps"
 	"slices"
 
 	xhttp2 "golang.org/x/net/http2"
@@ -74,19 +73,25 @@ func (c *Conn) Ping() {
 }
 
 func (c *Conn) goAwayFrame(f *xhttp2.GoAwayFrame) error {
+	lowered := f.LastStreamID < c.away.recvLast
 	c.away.received = true
 	// It must not increase (§6.8). If it does, the smaller one stays valid.
 	c.away.recvLast = min(c.away.recvLast, f.LastStreamID)
 	c.emit(Event{Kind: EventGoAway, LastStream: c.away.recvLast, Code: f.ErrCode})
-	if c.cfg.Role == Server {
+	if c.cfg.Role == Server || !lowered {
 		return nil
 	}
-	// In the order of their ids: the order of events must not depend on the map.
-	for _, id := range slices.Sorted(maps.Keys(c.streams)) {
-		if s := c.streams[id]; id > c.away.recvLast {
-			c.closeStream(s, closedByUs)
-			c.emit(Event{Kind: EventReset, Stream: id, Code: RefusedStream, Retryable: !s.gotHeaders, GoingAway: true})
+	var excluded []uint32
+	for id := range c.streams {
+		if id > c.away.recvLast {
+			excluded = append(excluded, id)
 		}
+	}
+	slices.Sort(excluded) // the order of events must not depend on the map
+	for _, id := range excluded {
+		s := c.streams[id]
+		c.closeStream(s, closedByUs)
+		c.emit(Event{Kind: EventReset, Stream: id, Code: RefusedStream, Retryable: !s.gotHeaders, GoingAway: true})
 	}
 	return nil
 }

@@ -7,9 +7,11 @@ const (
 	DefaultResetBurst = 500
 	DefaultResetRate  = 100 // a second
 
-	emptyBurst      = 1000 // empty DATA frames without another DATA or HEADERS frame in between
-	emptyRate       = 100  // empty DATA frames a second that do not count
-	maxRefusedEarly = 1000 // refused streams that do not count before the peer acknowledged MaxStreams
+	emptyBurst      = 1000      // empty DATA frames without another DATA or HEADERS frame in between
+	emptyRate       = 100       // empty DATA frames a second that do not count
+	windowsBurst    = 1_000_000 // windows of streams that SETTINGS change, of all streams at a time
+	windowsRate     = 100_000   // such changes a second that do not count
+	maxRefusedEarly = 1000      // refused streams that do not count before the peer acknowledged MaxStreams
 )
 
 // ResetLimit limits the streams that a client makes this end reset or refuse: streams
@@ -75,6 +77,7 @@ func (b *bucket) leak() { b.empty -= b.drop }
 type abuse struct {
 	resets  bucket
 	empty   bucket // empty DATA frames since the last useful frame
+	windows bucket // windows that SETTINGS changed: a frame of 15 bytes changes those of all streams
 	refused int    // streams that were refused before the peer acknowledged our SETTINGS
 }
 
@@ -114,6 +117,14 @@ func (c *Conn) answered(s *stream) {
 func (c *Conn) emptyFrame() error {
 	if c.cfg.Role == Server && c.abuse.empty.add(c.now, 1) {
 		return connErr(EnhanceYourCalm, "too many empty frames")
+	}
+	return nil
+}
+
+// windowsChanged counts a change of all streams' windows. Server role.
+func (c *Conn) windowsChanged() error {
+	if c.cfg.Role == Server && c.abuse.windows.add(c.now, len(c.streams)) {
+		return connErr(EnhanceYourCalm, "SETTINGS_INITIAL_WINDOW_SIZE changed too often")
 	}
 	return nil
 }

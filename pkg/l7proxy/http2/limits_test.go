@@ -266,3 +266,51 @@ func TestServersMayReset(t *testing.T) {
 		w.c.TakeOutput(nil)
 	}
 }
+
+// TestLateData: what a client has sent before it sees that its streams were reset does not
+// count against it, however many streams these are.
+func TestLateData(t *testing.T) {
+	c := newCrowd(t, Config{Role: Server, MaxStreams: 1000})
+	for range 1000 {
+		c.open()
+	}
+	for id := uint32(1); id < c.next; id += 2 {
+		c.c.WriteReset(id, Cancel)
+	}
+	for range 3 {
+		for id := uint32(1); id < c.next; id += 2 {
+			must(t, c.fr.WriteData(id, false, []byte("late")))
+			c.feed()
+		}
+	}
+	if c.err != nil {
+		t.Errorf("the connection ends with %v, want no end", c.err)
+	}
+}
+
+// TestWindowChanges: SETTINGS that change the windows of many streams end the connection
+// if there are too many, and not if a client sends one now and then.
+func TestWindowChanges(t *testing.T) {
+	const streams = 1000
+	for name, test := range map[string]struct {
+		every time.Duration
+		want  int
+	}{"at once": {0, windowsBurst / streams}, "in time": {streams * time.Second / windowsRate, 5000}} {
+		t.Run(name, func(t *testing.T) {
+			c := newCrowd(t, Config{Role: Server, MaxStreams: streams})
+			for range streams {
+				c.open()
+			}
+			n := uint32(0)
+			got := c.over(5000, func() {
+				n++
+				must(t, c.fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: n}))
+				c.now += test.every
+				c.feed()
+			})
+			if got != test.want {
+				t.Errorf("the connection takes %d changes, want %d (%v)", got, test.want, c.err)
+			}
+		})
+	}
+}

@@ -62,6 +62,9 @@ func (c *Conn) setInitialWindow(window int64) error {
 	if delta == 0 {
 		return nil
 	}
+	if err := c.windowsChanged(); err != nil {
+		return err
+	}
 	c.peer.initialWindow = window
 	var opened []uint32
 	for _, s := range c.streams {

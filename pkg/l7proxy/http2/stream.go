@@ -41,7 +41,7 @@ func (c *Conn) addStream(id uint32) *stream {
 func (c *Conn) closeStream(s *stream, how closeCause) {
 	delete(c.streams, s.id)
 	c.closed.add(s.id, how)
-	if len(c.free) < c.cfg.MaxStreams {
+	if len(c.free) < min(c.cfg.MaxStreams, maxFree) {
 		c.free = append(c.free, s)
 	}
 }

@@ -15,13 +15,19 @@ import (
 // ErrConnections refuses a connection.
 var ErrConnections = errors.New("the pod has as many connections as it may (--pod-connections)")
 
-// Usage is how much one pod uses in one direction.
+// MaxStreams is the number of HTTP/2 streams that a pod may have open at once, in each
+// direction. A stream that carries nothing takes some 2 KiB.
+const MaxStreams = 50_000
+
+// Usage is what a pod uses in one direction.
 type Usage struct {
 	pods  *Pods
 	key   Key
 	conns int          // guarded by Pods.mu
 	held  atomic.Int64 // bytes that wait
 	Vain  Pace         // of requests that the pod's clients give up
+
+	streams atomic.Int64 // of HTTP/2 that are open
 }
 
 // Key is a pod and a direction.
@@ -41,6 +47,7 @@ type Pods struct {
 
 	refusedConns   [2]atomic.Uint64 // outbound, inbound
 	refusedStreams atomic.Uint64
+	refusedMany    atomic.Uint64
 }
 
 // Enter counts a connection of a pod, until Leave. It returns nil if the pod has MaxConns
@@ -94,14 +101,28 @@ func (p *Pods) Of(key Key) (conns int, held int64) {
 // which has no limits.
 func (u *Usage) OverLimit() bool { return u != nil && u.held.Load() > int64(u.pods.MaxBuffered) }
 
-// RefuseStream is OverLimit for a stream that is about to begin. If it returns true, it
-// counts the stream as refused.
-func (u *Usage) RefuseStream() bool {
-	if !u.OverLimit() {
+// BeginStream counts a stream of HTTP/2 in; EndStream takes it back. It returns false, and
+// counts the refusal, if the pod has as many as it may, or more bytes wait than may.
+func (u *Usage) BeginStream() bool {
+	switch {
+	case u == nil:
+		return true
+	case u.OverLimit():
+		u.pods.refusedStreams.Add(1)
+		return false
+	case u.streams.Add(1) > MaxStreams:
+		u.streams.Add(-1)
+		u.pods.refusedMany.Add(1)
 		return false
 	}
-	u.pods.refusedStreams.Add(1)
 	return true
+}
+
+// EndStream is the end of BeginStream.
+func (u *Usage) EndStream() {
+	if u != nil {
+		u.streams.Add(-1)
+	}
 }
 
 // RefusedConns counts connections that were refused in a direction.
@@ -109,3 +130,6 @@ func (p *Pods) RefusedConns(d mesh.Direction) uint64 { return p.refusedConns[ind
 
 // RefusedStreams counts requests that were refused because too many bytes wait.
 func (p *Pods) RefusedStreams() uint64 { return p.refusedStreams.Load() }
+
+// RefusedMany counts requests that were refused because a pod had too many streams.
+func (p *Pods) RefusedMany() uint64 { return p.refusedMany.Load() }
