@@ -22,6 +22,7 @@ var endRows = []row{
 	{"http1/end/request-body/server-closes", `send $post-5 "he"; end`, `recv "he"; close`, short},
 	{"http1/end/request-body/server-resets", `send $post-5 "he"; end`, `recv "he"; reset`, short},
 	{"http1/end/request-body/client-shuts-late-answer", `send $post-5 "he"; shut; end`, `recv "he"; end; pause 2500ms; send "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"; close`, options{}},
+	{"http1/end/request-body/client-shuts-then-resets", `send $post-5 "he"; shut; await got; reset; tell gone`, `recv "he"; end; tell got; await gone; pause 700ms; send "x"; pause 300ms; send "y"`, short},
 	{"http1/end/request-body/client-shuts-server-closes", `send $post-5 "he"; shut; end`, `recv "he"; end; close`, short},
 	{"http1/end/request-body/client-shuts-server-resets", `send $post-5 "he"; shut; end`, `recv "he"; end; reset`, short},
 	{"http1/end/request-chunk/client-closes", `send $post-te "5\r\nhe"; await got; close`, `recv "he"; tell got; end`, short},

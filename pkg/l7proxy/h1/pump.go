@@ -39,6 +39,7 @@ func (d *session) startPump(up *appConn) *pump {
 			// The client may wait for an answer to what it has sent: the endpoint decides.
 			// It sees that the body is not whole.
 			_ = p.server.CloseWrite()
+			d.endPassed()
 		case p.reason == mesh.ReasonClientReset, p.reason == mesh.ReasonBadRequest:
 			_ = p.server.Reset() // the endpoint would wait for the rest for ever
 		}

@@ -96,6 +96,17 @@ func (d *session) sent() {
 	}
 }
 
+// endPassed notes that the client's end, inside its request's body, was passed on to the
+// endpoint: what is left to see of the client is that it is gone.
+func (d *session) endPassed() {
+	d.phase.mu.Lock()
+	defer d.phase.mu.Unlock()
+	d.phase.sent, d.phase.ended = true, true
+	if d.phase.hungUp {
+		go d.passHangup()
+	}
+}
+
 // clientHungUp is told by the kernel, or by the connection that the client's is a
 // stream of.
 func (d *session) clientHungUp() {
