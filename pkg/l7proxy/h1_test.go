@@ -4,12 +4,8 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
-	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -131,45 +127,6 @@ func TestH1Upgrade(t *testing.T) {
 	proxytest.Eventually(t, "closed", func() bool { return e.conns() == 0 })
 }
 
-func TestH1UnaskedUpgradeIsBad(t *testing.T) {
-	e, b := newEnv(t), newBackend(t)
-	c := e.dial(b.addr)
-	c.send(get)
-	srv := b.request()
-	srv.expect(get)
-	srv.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nGET / ")
-	if resp, _ := c.response("GET"); resp.StatusCode != 502 || resp.Header.Get("underlane-reason") != "bad-response" {
-		t.Errorf("%d %v", resp.StatusCode, resp.Header)
-	}
-}
-
-// TestH1LeftOverBytesAreNobodysAnswer: a server that says more than it was
-// asked must not answer the next request with it.
-func TestH1LeftOverBytesAreNobodysAnswer(t *testing.T) {
-	for _, late := range []bool{false, true} {
-		e, b := newEnv(t), newBackend(t)
-		c := e.dial(b.addr)
-		c.send(get)
-		srv := b.request()
-		srv.expect(get)
-		evil := "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
-		if late {
-			srv.send(okAnswer)
-			c.expect(okAnswer)
-			srv.send(evil)
-			proxytest.Eventually(t, "it came to the proxy", func() bool { return e.conns() == 0 || e.unread() })
-		} else {
-			srv.send(okAnswer + evil)
-			c.expect(okAnswer)
-		}
-		c.send(get)
-		again := b.request()
-		again.expect(get)
-		again.send(okAnswer)
-		c.expect(okAnswer)
-	}
-}
-
 // TestH1RetryOfDeadConnection: a request is repeated when the connection it was
 // sent on again turns out to be dead, if it may be.
 func TestH1RetryOfDeadConnection(t *testing.T) {
@@ -197,173 +154,6 @@ func TestH1RetryOfDeadConnection(t *testing.T) {
 				t.Errorf("%d %v", resp.StatusCode, resp.Header)
 			}
 			b.none()
-		})
-	}
-}
-
-// TestH1ClientGone: the endpoint's work is given up when the client's connection is
-// reset before the answer, or in the middle of it.
-func TestH1ClientGone(t *testing.T) {
-	for _, begun := range []bool{false, true} {
-		e, b := newEnv(t), newBackend(t)
-		c := e.dial(b.addr)
-		c.send(get)
-		srv := b.request()
-		srv.expect(get)
-		if begun {
-			srv.send(begunAnswer)
-			c.expect(begunAnswer)
-		}
-		_ = c.SetLinger(0)
-		c.Close()
-		srv.expectEnd(unix.ECONNRESET)
-		if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset {
-			t.Errorf("begun %v: got %v, want %v: %+v", begun, ev.Reason, mesh.ReasonClientReset, ev)
-		}
-		proxytest.Eventually(t, "session over", func() bool { return e.group.Open() == 0 && e.conns() == 0 })
-	}
-}
-
-const begunAnswer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
-
-// TestH1HalfClose: the endpoint sees the end of a client that may still read, and the
-// client gets its answer, however long that takes. The endpoint's connection is not
-// used again.
-func TestH1HalfClose(t *testing.T) {
-	for name, request := range map[string]string{
-		"GET":     get,
-		"POST":    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
-		"chunked": "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-	} {
-		t.Run(name, func(t *testing.T) {
-			e, b := newEnv(t), newBackend(t)
-			c := e.dial(b.addr)
-			c.send(request[:len(request)-1])
-			time.Sleep(20 * time.Millisecond) // the rest comes by itself
-			c.send(request[len(request)-1:])
-			srv := b.request()
-			srv.expect(request)
-			_ = c.CloseWrite()
-			srv.expectEnd(nil)
-			time.Sleep(2*upstream.WatchEvery + upstream.WatchEvery/2)
-			srv.send(okAnswer)
-			c.expect(okAnswer)
-			c.expectEnd(nil)
-			if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonNone {
-				t.Errorf("got %v, want no reason: %+v", ev.Reason, ev)
-			}
-			proxytest.Eventually(t, "all is closed", func() bool { return e.group.Open() == 0 && e.conns() == 0 })
-		})
-	}
-}
-
-// TestH1HalfCloseOnUsedConnection: the same on a connection to the endpoint that has
-// been used before.
-func TestH1HalfCloseOnUsedConnection(t *testing.T) {
-	e, b := newEnv(t), newBackend(t)
-	c := e.dial(b.addr)
-	c.send(get)
-	srv := b.request()
-	srv.expect(get)
-	srv.send(okAnswer)
-	c.expect(okAnswer)
-	c.send(get)
-	srv.expect(get)
-	_ = c.CloseWrite()
-	srv.expectEnd(nil)
-	srv.send(okAnswer)
-	c.expect(okAnswer)
-	c.expectEnd(nil)
-}
-
-// TestH1ClientLeavesAStream: a client that has closed cannot be told from one that has
-// ended its side until something is written to it. Then the endpoint's stream is cut.
-func TestH1ClientLeavesAStream(t *testing.T) {
-	e, b := newEnv(t), newBackend(t)
-	c := e.dial(b.addr)
-	c.send(get)
-	srv := b.request()
-	srv.expect(get)
-	srv.send(begunAnswer)
-	c.expect(begunAnswer)
-	c.Close()
-	srv.expectEnd(nil)
-	proxytest.Eventually(t, "the stream is cut", func() bool {
-		_, err := io.WriteString(srv.TCPConn, "1\r\nx\r\n")
-		return err != nil
-	})
-	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonClientReset {
-		t.Errorf("got %v, want %v: %+v", ev.Reason, mesh.ReasonClientReset, ev)
-	}
-}
-
-// TestH1SlowAnswer: the watch for clients that went leaves those alone that
-// wait, for longer than it takes.
-func TestH1SlowAnswer(t *testing.T) {
-	e, b := newEnv(t), newBackend(t)
-	c := e.dial(b.addr)
-	c.send(get + get) // pipelined, then a half-close: the answers are wanted
-	_ = c.CloseWrite()
-	srv := b.request()
-	srv.expect(get)
-	time.Sleep(2*upstream.WatchEvery + upstream.WatchEvery/2)
-	srv.send(okAnswer)
-	c.expect(okAnswer)
-}
-
-// TestH1BadChunkLater: a body that breaks once the endpoint has part of it.
-func TestH1BadChunkLater(t *testing.T) {
-	e, b := newEnv(t), newBackend(t)
-	c := e.dial(b.addr)
-	c.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
-	srv := b.request()
-	srv.expect("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
-	c.send("zz\r\n")
-	if resp, _ := c.response("POST"); resp.StatusCode != 400 || !resp.Close {
-		t.Errorf("%d %v", resp.StatusCode, resp.Header)
-	}
-	srv.expectEnd(unix.ECONNRESET)
-	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonBadRequest {
-		t.Errorf("%+v", ev)
-	}
-}
-
-// TestH1BadResponses: before the head is out the client is told, after it the
-// stream is cut so that it cannot take a part for the whole.
-func TestH1BadResponses(t *testing.T) {
-	for response, want := range map[string]mesh.Reason{
-		"nonsense\r\n\r\n": mesh.ReasonBadResponse,
-		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab":                                                  mesh.ReasonBadResponse,
-		"HTTP/1.1 200 OK\r\nContent-Le":                                                                                        mesh.ReasonUpstreamReset,
-		"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc":                                                                     mesh.ReasonUpstreamReset,
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n":                                                    mesh.ReasonUpstreamReset,
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n":                                             mesh.ReasonBadResponse,
-		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 70_000) + "\r\n\r\n":                                                    mesh.ReasonResponseHeader,
-		"HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 300) + "\r\n":                                                       mesh.ReasonResponseHeader,
-		"HTTP/1.1 103 Early Hints\r\n" + strings.Repeat("X: y\r\n", 300) + "\r\n":                                              mesh.ReasonResponseHeader,
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: " + strings.Repeat("y", 20_000) + "\r\n\r\n": mesh.ReasonResponseHeader,
-	} {
-		t.Run(response[:min(60, len(response))], func(t *testing.T) {
-			e, b := newEnv(t), newBackend(t)
-			c := e.dial(b.addr)
-			c.send(get)
-			srv := b.request()
-			srv.expect(get)
-			srv.send(response)
-			_ = srv.CloseWrite()
-			ev := e.tap.Wait(t, tap.ResponseEnd, 0)
-			if ev.Reason != want {
-				t.Errorf("%+v", ev)
-			}
-			if !ev.Reset {
-				if resp, _ := c.response("GET"); resp.StatusCode != 502 || resp.Header.Get("underlane-reason") != want.String() {
-					t.Errorf("%d %v", resp.StatusCode, resp.Header)
-				}
-				return
-			}
-			if got, err := io.ReadAll(c.r); err == nil {
-				t.Errorf("%q passes for a whole response", got)
-			}
 		})
 	}
 }
@@ -425,28 +215,4 @@ func TestH1LargeHeads(t *testing.T) {
 	if resp, _ := c.response("GET"); resp.StatusCode != 431 || !resp.Close {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
-}
-
-func TestH1Drain(t *testing.T) {
-	e, b := newEnv(t), newBackend(t)
-	to := e.to(b.addr)
-	idle, busy := dialTCP(t, to), dialTCP(t, to)
-	idle.send(get)
-	srv := b.request()
-	srv.expect(get)
-	srv.send(okAnswer)
-	idle.expect(okAnswer)
-	proxytest.Eventually(t, "its connection is idle", e.oneIdle)
-	busy.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
-	srv.expect("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
-	proxytest.Eventually(t, "the first is idle", func() bool {
-		return e.proxy.h1.Idle() == 1
-	})
-	e.proxy.Drain()
-	idle.expectEnd(nil)
-	busy.send("b") // what is in progress is let finish
-	srv.expect("b")
-	srv.send(okAnswer)
-	busy.expect("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-	busy.expectEnd(nil)
 }

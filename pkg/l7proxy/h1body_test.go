@@ -4,11 +4,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
+	"golang.org/x/sys/unix"
 )
 
 // halfBodies are requests that end inside their body, which each server can see.
@@ -129,5 +128,22 @@ func TestH1FailureInsideBody(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestH1BadChunkLater: a body that breaks once the endpoint has part of it.
+func TestH1BadChunkLater(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	c.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+	srv := b.request()
+	srv.expect("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+	c.send("zz\r\n")
+	if resp, _ := c.response("POST"); resp.StatusCode != 400 || !resp.Close {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	srv.expectEnd(unix.ECONNRESET)
+	if ev := e.tap.Wait(t, tap.ResponseEnd, 0); ev.Reason != mesh.ReasonBadRequest {
+		t.Errorf("%+v", ev)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/reply"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
-	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -24,20 +23,6 @@ type head struct {
 	// unreached says why another endpoint may be asked instead: no application has
 	// seen the request, or the one that has is gone and the request can be repeated.
 	unreached mesh.Reason
-}
-
-// notConnected is a failure to connect: nothing was sent.
-type notConnected struct{ error }
-
-func (e notConnected) Unwrap() error { return e.error }
-
-// unsent is the reason of a failure before anything was sent, ReasonNone
-// otherwise.
-func unsent(err error) mesh.Reason {
-	if errors.As(err, new(notConnected)) {
-		return upstream.ReasonOf(err)
-	}
-	return mesh.ReasonNone
 }
 
 // unreached is why the agent of the endpoint's node could not give the request
@@ -244,23 +229,4 @@ func badResponse(err error) mesh.Reason {
 		return mesh.ReasonResponseHeader
 	}
 	return mesh.ReasonBadResponse
-}
-
-// tunnel carries what follows a 101 response, or a 2xx one to CONNECT: bytes
-// both ways, no messages.
-func (d *session) tunnel(up *appConn, pump *pump, n int) request.End {
-	d.endWait() // the tunnel sees for itself when the client goes
-	d.unlimit(up)
-	if pump.stop(lingerTime) != mesh.ReasonNone || !d.body.Done() {
-		_ = d.s.Client.Reset()
-		return request.End{Reason: mesh.ReasonClientReset, Reset: true}
-	}
-	d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &http1.Edits{})
-	d.out = append(d.out, up.In[n:]...)
-	r := conn.Relay{Client: d.s.Client, Server: up}
-	r.ToServer.Add(uint64(len(d.in)))
-	r.ToClient.Add(uint64(len(up.In) - n))
-	reason := r.Run(d.in, d.out)
-	up.In = nil
-	return request.End{Reason: reason, ResponseLen: r.ToClient.Load(), Reset: reason != mesh.ReasonNone}
 }

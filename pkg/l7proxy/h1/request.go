@@ -1,0 +1,107 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http1"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// headTime bounds how long a client may take over one head.
+const headTime = 30 * time.Second
+
+// readRequest returns the length of the next request's head, which is in d.in.
+func (d *session) readRequest() (int, error) {
+	began := false
+	for {
+		if len(d.in) > 0 {
+			n, err := http1.ParseRequest(d.in, &d.req)
+			if n > 0 || err != nil {
+				if began {
+					_ = d.s.Client.SetReadDeadline(time.Time{})
+				}
+				return n, err
+			}
+			if !began {
+				began = true
+				_ = d.s.Client.SetReadDeadline(time.Now().Add(headTime))
+			}
+			conn.QuickAckPartial(d.s.Client, d.got)
+		}
+		if err := d.readMore(len(d.in) == 0); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// readMore adds bytes of the client to d.in. Between requests the session
+// counts as idle, and is woken when the proxy drains.
+func (d *session) readMore(idle bool) error {
+	if len(d.in) == cap(d.in) || len(d.in) == 0 { // make room at the end
+		if len(d.in) == len(*d.buf) {
+			bigger := make([]byte, 2*len(*d.buf))
+			copy(bigger, d.in)
+			d.buf = &bigger
+		} else {
+			copy(*d.buf, d.in)
+		}
+		d.in = (*d.buf)[:len(d.in)]
+	}
+	if idle && d.exchanges > 0 { // before its first request nobody would know that there was none
+		return d.readIdle()
+	}
+	n, err := d.s.Client.Read(d.in[len(d.in):cap(d.in)])
+	d.in, d.got = d.in[:len(d.in)+n], n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// readIdle waits for the first bytes of the next request, and holds no buffer
+// meanwhile.
+func (d *session) readIdle() error {
+	if cap(d.out) > keepOut {
+		d.out = nil
+	}
+	conn.PutBuffer(d.buf)
+	d.beginIdle()
+	var n int
+	err := io.EOF
+	if d.s.Lifetime.Draining.Err() == nil {
+		n, err = d.s.Client.Read(d.idleBuf[:])
+	}
+	d.endIdle()
+	d.buf = conn.GetBuffer()
+	d.in, d.got = (*d.buf)[:copy(*d.buf, d.idleBuf[:n])], n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// refuseRequest ends a connection whose next request cannot be read.
+func (d *session) refuseRequest(err error) bool {
+	var syntax *http1.SyntaxError
+	var reason mesh.Reason
+	switch {
+	case errors.Is(err, http1.ErrHeaderTooLarge):
+		reason = mesh.ReasonHeaderTooLarge
+	case errors.As(err, &syntax):
+		reason = mesh.ReasonBadRequest
+	case len(d.in) == 0:
+		return false // the client is done, or the proxy drains
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		reason = mesh.ReasonRequestTimeout
+	default:
+		reason = mesh.ReasonClientReset
+	}
+	d.exchanges++
+	d.x.Begin(d.s, d.exchanges, request.Line{Protocol: "http1"})
+	return d.fail(reason, 0, false)
+}

@@ -1,0 +1,118 @@
+package h1
+
+import (
+	"errors"
+	"os"
+
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/retry"
+)
+
+// notConnected is a failure to connect: nothing was sent.
+type notConnected struct{ error }
+
+func (e notConnected) Unwrap() error { return e.error }
+
+// unsent is the reason of a failure before anything was sent, ReasonNone
+// otherwise.
+func unsent(err error) mesh.Reason {
+	if errors.As(err, new(notConnected)) {
+		return upstream.ReasonOf(err)
+	}
+	return mesh.ReasonNone
+}
+
+// send sends the endpoint d.out, the request as far as it is there; the rest of
+// the body follows by the returned pump, nil if there is none. A connection that
+// turns out to be dead when it is used again is replaced by another, if the
+// request may be sent twice.
+func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
+	body := &d.body
+	for {
+		up, err := d.acquire(a)
+		if err != nil {
+			return nil, nil, notConnected{d.orLate(err)}
+		}
+		a.Reached(&up.Result)
+		d.limit(up)
+		d.beginWait(up)
+		if body.Done() {
+			up.Hold(d.onSent)
+		}
+		_, err = up.Write(d.out)
+		if err == nil && body.Done() && !up.Held() {
+			d.sent()
+		}
+		if err == nil && up.Reused && body.Done() && retry.Idempotent(unsafeString(d.req.Method())) {
+			err = d.await(up)
+		}
+		if err == nil {
+			d.x.Chose(a)
+			if body.Done() {
+				return up, nil, nil
+			}
+			return up, d.startPump(up), nil
+		}
+		d.endWait()
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		if !up.Reused && !late {
+			err = up.WriteFailure(err)
+		}
+		up.Close()
+		if d.phase.gaveUp {
+			return nil, nil, mesh.Fail(mesh.ReasonClientReset, err)
+		}
+		if !up.Reused || late { // the connection was well: the time for the attempt is over
+			return nil, nil, mesh.Fail(upstream.ReadReason(err), err)
+		}
+		if !body.Done() || !retry.Idempotent(unsafeString(d.req.Method())) {
+			return nil, nil, mesh.Fail(upstream.ReadReason(err), err)
+		}
+		if why := upstream.ReadReason(err); upstream.Deserted(why) && a.HasOthers {
+			// Nothing is there any more: another endpoint does better.
+			a.Failed(why)
+			return nil, nil, notConnected{mesh.Fail(why, err)}
+		}
+	}
+}
+
+// await sends the request and waits for the first byte of the response.
+func (d *session) await(up *appConn) error {
+	up.In = (*d.respBuf)[:0]
+	return d.readUpstream(up)
+}
+
+// acquire is a connection to the endpoint: the session's own, an idle one, or a new
+// one.
+func (d *session) acquire(a *endpoints.Attempt) (*appConn, error) {
+	if up := d.takePrivate(a.Key); up != nil {
+		up.Reused, up.In = true, nil
+		return up, nil
+	}
+	if up := d.s.IdleHTTP1(a); up != nil {
+		return up, nil
+	}
+	ctx, cancel := d.dialContext()
+	defer cancel()
+	return d.s.DialHTTP1(ctx, a)
+}
+
+// release is done with a connection, which is kept if it can be used again. The wait
+// for it has ended: the watch does nothing to it any more.
+func (d *session) release(up *appConn, reuse bool) {
+	reuse = reuse && !d.halfClosed()
+	d.unlimit(up)
+	if d.s.HasLogin() {
+		up.Key.Session = d.s.ID // the login that was offered follows on the same connection
+	}
+	switch {
+	case !reuse || len(up.In) > 0:
+		up.Close()
+	case up.Key.Session == 0:
+		d.s.Upstream.Keep(up)
+	default:
+		d.keepPrivate(up)
+	}
+}

@@ -1,0 +1,27 @@
+package h1
+
+import (
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http1"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// tunnel carries what follows a 101 response, or a 2xx one to CONNECT: bytes
+// both ways, no messages.
+func (d *session) tunnel(up *appConn, pump *pump, n int) request.End {
+	d.endWait() // the tunnel sees for itself when the client goes
+	d.unlimit(up)
+	if pump.stop(lingerTime) != mesh.ReasonNone || !d.body.Done() {
+		_ = d.s.Client.Reset()
+		return request.End{Reason: mesh.ReasonClientReset, Reset: true}
+	}
+	d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &http1.Edits{})
+	d.out = append(d.out, up.In[n:]...)
+	r := conn.Relay{Client: d.s.Client, Server: up}
+	r.ToServer.Add(uint64(len(d.in)))
+	r.ToClient.Add(uint64(len(up.In) - n))
+	reason := r.Run(d.in, d.out)
+	up.In = nil
+	return request.End{Reason: reason, ResponseLen: r.ToClient.Load(), Reset: reason != mesh.ReasonNone}
+}
