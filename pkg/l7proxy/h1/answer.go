@@ -9,13 +9,15 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// fail gives the proxy's own response to a request that failed.
+// fail answers a request that failed with the response for reason. It returns keep, or
+// false if the client's connection cannot be used again.
 func (d *session) fail(reason mesh.Reason, kind http1.Kind, keep bool) bool {
 	answer := reply.Of(reason)
 	return d.answer(&answer, kind, keep)
 }
 
-// answer gives the response that the proxy itself makes.
+// answer sends a response of the proxy's own. With keep unset it ends the connection
+// after it. It returns keep, or false if the client did not take the response.
 func (d *session) answer(r *reply.Reply, kind http1.Kind, keep bool) bool {
 	d.out = reply.AppendHTTP1(d.out[:0], r, kind, !keep)
 	d.x.End(request.End{Reason: r.Reason, Status: r.Status, GRPCStatus: r.GRPC})
@@ -30,18 +32,18 @@ func (d *session) answer(r *reply.Reply, kind http1.Kind, keep bool) bool {
 	return keep
 }
 
-// Bounds of what is read away of a client's bytes. It may have that much on the way
-// when it gets its response, and is at liberty to send all of a request that its server
-// has refused early.
+// Limits for reading and discarding what a client still sends. Megabytes may be in flight
+// when it gets its response, and a client may send the whole body of a request that the
+// server has refused early.
 const (
-	lingerTime   = time.Second // that the client may pause
-	discardTime  = headTime    // in all
+	lingerTime   = time.Second // the longest pause of the client
+	discardTime  = headTime    // the whole time
 	discardBytes = 16 << 20
 )
 
-// linger ends the connection behind its last response. What the client still sends is
-// read away: a close with unread bytes is a reset, and the client might lose the
-// response to it (RFC 9112 §9.6).
+// linger ends the connection after its last response. It first reads and discards what
+// the client still sends, because a close with unread bytes is a reset, which can make
+// the client lose the response (RFC 9112 §9.6).
 func (d *session) linger() {
 	if d.s.Client.CloseWrite() != nil {
 		return
@@ -57,8 +59,8 @@ func (d *session) linger() {
 	}
 }
 
-// discardBody reads the rest of the request's body away, and reports whether it has
-// come to its end within the bounds.
+// discardBody reads and discards the rest of the request's body. It reports whether the
+// body has ended within the limits.
 func (d *session) discardBody() bool {
 	defer d.s.Client.SetReadDeadline(time.Time{})
 	end := time.Now().Add(discardTime)
@@ -77,7 +79,8 @@ func (d *session) discardBody() bool {
 	return false
 }
 
-// awaitClient gives the client lingerTime to send something, but not beyond end.
+// awaitClient sets the deadline of the next read from the client: lingerTime from now,
+// but not later than end.
 func (d *session) awaitClient(end time.Time) {
 	by := time.Now().Add(lingerTime)
 	if by.After(end) {

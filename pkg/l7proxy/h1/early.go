@@ -6,33 +6,34 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// An early response is one whose request's body has not gone through yet. Whether the
-// client's connection goes on after it is for the endpoint to say, as without the mesh:
-// one that says close does not want the rest of the body.
+// A response is early if it begins before the whole body of its request was sent to the
+// endpoint. The endpoint decides whether the client's connection persists after it, as
+// without the mesh: a response that says close means that the endpoint does not want the
+// rest of the body.
 
-// cutsRequest reports whether the response, whose head is in d.resp, is an early one
-// after which the client's connection ends.
+// cutsRequest reports whether the response in d.resp is early and ends the client's
+// connection.
 func (d *session) cutsRequest(p *pump) bool {
 	return p.running() && !d.resp.KeepAlive() || p.failed()
 }
 
-// finishRequest waits for the rest of the request's body when the response is through,
-// and reports whether all of it went to the endpoint. It clears keep where the client's
-// connection cannot be used again.
+// finishRequest is called after an early response was sent. It waits for the rest of the
+// request's body, and reports whether all of it was sent to the endpoint. It clears keep
+// if the client's connection cannot be used again.
 func (d *session) finishRequest(up *appConn, p *pump, keep *bool) (whole bool) {
 	if *keep {
 		d.awaitEnd(up, p)
 	} else {
-		// The client was told that this is the end, and sees it at once. What it still
-		// sends goes to the endpoint as long as that reads (RFC 9112 §9.6).
+		// The response said close, so the client gets the FIN at once. What it still sends
+		// goes to the endpoint for as long as the endpoint reads (RFC 9112 §9.6).
 		_ = d.s.Client.CloseWrite()
 	}
 	why := p.stop(lingerTime)
 	if why == mesh.ReasonNone && d.body.Done() {
 		return true
 	}
-	// The endpoint takes no more of the request. Where the client was told that its
-	// connection goes on, the rest is read away, and it does.
+	// The endpoint takes no more of the request. If the response has promised the client
+	// that its connection persists, the rest of the request is discarded to keep that.
 	*keep = *keep && why != mesh.ReasonClientReset && why != mesh.ReasonBadRequest && d.discardBody()
 	if !*keep {
 		d.linger()
@@ -40,8 +41,8 @@ func (d *session) finishRequest(up *appConn, p *pump, keep *bool) (whole bool) {
 	return false
 }
 
-// awaitEnd waits until the pump has ended, however long the client takes, or the endpoint
-// has: its connection ends, or has bytes that belong to no response.
+// awaitEnd waits without a time limit until the pump ends, or until the endpoint ends its
+// connection or sends bytes that belong to no response.
 func (d *session) awaitEnd(up *appConn, p *pump) {
 	if len(up.In) > 0 || !p.running() {
 		return

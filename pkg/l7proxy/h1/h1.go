@@ -1,5 +1,5 @@
-// Package h1 drives HTTP/1: between a client and the endpoints that are picked for
-// its requests.
+// Package h1 is the HTTP/1 driver: it moves messages between the sockets of a client and
+// of the endpoints that are chosen for its requests. Package http1 parses them.
 package h1
 
 import (
@@ -24,59 +24,60 @@ type Driver struct {
 	hangups  rawio.Hangups // of clients
 }
 
-// New makes a driver. Watch is to be called about once a second, and Close at last.
+// New makes a driver. The caller calls Watch about once a second, and Close when all
+// sessions have ended.
 func New(core *request.Core) *Driver {
 	return &Driver{core: core, sessions: lifetime.NewGroup(core.Lifetime.Draining, (*session).wakeIdle)}
 }
 
-// session drives one HTTP/1 client connection: one exchange after the other, each to
-// the endpoint that is picked for it. A request that is there whole takes one
-// write to the endpoint, and a response that comes whole one to the client.
+// session serves one HTTP/1 connection of a client. It carries one exchange after the
+// other, each with the endpoint that is chosen for it. A request that has arrived
+// completely takes one write to the endpoint, and such a response one to the client.
 type session struct {
 	s *request.Session
 
-	in  []byte // bytes of the client that are not consumed yet; within buf
+	in  []byte // the client's bytes that are not consumed yet; a part of buf
 	buf *[]byte
-	got int // bytes of the client's last read
-	// idleBuf is where the next request begins while the client is idle: a buffer is
-	// there only while bytes are in flight.
+	got int // number of bytes of the last read from the client
+	// idleBuf receives the first bytes of the next request. An idle session holds no other
+	// buffer.
 	idleBuf [idleBytes]byte
 	req     http1.Head
 	body    http1.Body // of the request
 	resp    http1.Head
-	out     []byte  // what is to be written next
-	respBuf *[]byte // buffer of the endpoint's bytes
+	out     []byte  // the bytes to be written next
+	respBuf *[]byte // receives the endpoint's bytes
 
 	exchanges uint64
 	x         request.Exchange
 
-	// Of a request.
+	// These belong to the current request.
 	first           endpoints.Attempt
 	tried           request.Tried
 	plan            request.Plan
-	asked           route.Request // its strings lie in in
-	target          []byte        // rewritten
+	asked           route.Request // its strings lie in session.in
+	target          []byte        // the rewritten target
 	deadline        time.Time     // of the whole exchange; zero: none
-	attemptDeadline time.Time     // of the attempt under way
+	attemptDeadline time.Time     // of the current attempt; zero: none
 	retry           retryState
 	mirror          mirrorRequest
 
-	private []*appConn // connections of the session alone, kept between exchanges; inbound all are
-	interim bool       // an interim response came: d.out is not the request any more
+	private []*appConn // idle connections that only this session may use; inbound that is all of them
+	interim bool       // an interim response was forwarded, so that out is not the request any more
 
 	phase   phase
 	hangups *rawio.Hangups // nil: the client is watched
-	onSent  func()         // sent
+	onSent  func()         // calls sent; kept so that an exchange does not allocate it
 }
 
-// idleBytes hold the heads of most requests.
+// idleBytes is enough for the heads of most requests.
 const idleBytes = 1 << 10
 
-// keepOut bounds the output buffer that an idle session keeps.
+// keepOut is the largest output buffer that an idle session keeps.
 const keepOut = 4 << 10
 
-// Serve carries a session to its end. It takes buf over, which s.Head lies at the
-// start of.
+// Serve serves a session until it ends. It takes ownership of buf, at whose start s.Head
+// lies.
 func (r *Driver) Serve(s *request.Session, buf *[]byte) {
 	d := &session{s: s, buf: buf, in: (*buf)[:len(s.Head)], got: len(s.Head), hangups: &r.hangups}
 	d.onSent = d.sent
@@ -92,16 +93,16 @@ func (r *Driver) Serve(s *request.Session, buf *[]byte) {
 	}
 }
 
-// RefuseLate answers a request that is no more than begun, and came too late. It
-// takes buf over, as Serve does.
+// RefuseLate answers a request of which only a part arrived in time. It takes ownership
+// of buf, as Serve does.
 func (r *Driver) RefuseLate(s *request.Session, buf *[]byte) {
 	d := &session{s: s, buf: buf, in: (*buf)[:len(s.Head)]}
 	defer func() { conn.PutBuffer(d.buf) }()
 	d.refuseRequest(os.ErrDeadlineExceeded)
 }
 
-// exchange carries one request and its response. False: the client's
-// connection is over.
+// exchange carries one request and its response. It reports whether the client's
+// connection can carry another.
 func (d *session) exchange() bool {
 	n, err := d.readRequest()
 	if err != nil {

@@ -12,13 +12,14 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// mirrorRequest is a request that is to be mirrored once its body is there.
+// mirrorRequest is a request that is copied when its whole body has arrived.
 type mirrorRequest struct {
 	to   []*destination.Backend
-	head []byte // and as much of the body as came with it
+	head []byte // the head, and the part of the body that arrived with it
 }
 
-// startMirrors makes the copies of the request in d.out, now if it is whole.
+// startMirrors chooses the backends that get a copy of the request in d.out. If the
+// request is complete it sends the copies.
 func (d *session) startMirrors(kind http1.Kind) {
 	d.mirror = mirrorRequest{}
 	if d.plan.Action == nil || len(d.plan.Action.Mirrors) == 0 || kind&(http1.KindCONNECT|http1.KindUpgrade) != 0 {
@@ -36,7 +37,8 @@ func (d *session) startMirrors(kind http1.Kind) {
 	}
 }
 
-// mirrorBody makes the copies that waited for the body.
+// mirrorBody sends the copies that waited for the body, or drops them if the body is not
+// complete or was too large to keep.
 func (d *session) mirrorBody(kind http1.Kind) {
 	switch {
 	case len(d.mirror.to) == 0:
@@ -64,7 +66,7 @@ func (d *session) mirrorNow(kind http1.Kind) {
 	d.mirror = mirrorRequest{}
 }
 
-// sendCopy sends a whole HTTP/1 request, and reads the answer away.
+// sendCopy sends a complete HTTP/1 request, and discards the response.
 func sendCopy(ctx context.Context, s *request.Session, a *endpoints.Attempt, message []byte, kind http1.Kind) error {
 	up := s.IdleHTTP1(a)
 	if up == nil {
@@ -77,7 +79,7 @@ func sendCopy(ctx context.Context, s *request.Session, a *endpoints.Attempt, mes
 	answer := discard{up: up}
 	err := answer.run(message, kind)
 	if !stop() && err == nil {
-		err = ctx.Err() // the connection has its deadline
+		err = ctx.Err() // the connection has a deadline now and cannot be reused
 	}
 	if answer.head.Status() != 0 {
 		a.Answered(answer.head.Status())
@@ -92,7 +94,7 @@ func sendCopy(ctx context.Context, s *request.Session, a *endpoints.Attempt, mes
 	return nil
 }
 
-// discard reads a response away.
+// discard sends a request and discards its response.
 type discard struct {
 	up   *appConn
 	head http1.Head
@@ -127,7 +129,8 @@ func (a *discard) run(message []byte, kind http1.Kind) error {
 	}
 }
 
-// readHead reads the final response's head, n bytes at the start of up.In.
+// readHead reads the head of the final response, and skips interim ones. The head is the
+// first n bytes of up.In.
 func (a *discard) readHead(buf []byte, kind http1.Kind) (n int, err error) {
 	in := buf[:0]
 	for len(in) < len(buf) {

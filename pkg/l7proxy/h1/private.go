@@ -10,10 +10,11 @@ import (
 // appConn is a connection to an endpoint.
 type appConn = upstream.HTTP1Conn
 
-// privateAtMost bounds the connections that a session keeps to itself.
+// privateAtMost is how many idle connections of its own a session keeps.
 const privateAtMost = 8
 
-// keepPrivate keeps a connection for the session's next request.
+// keepPrivate keeps a connection for the next request of the session. If there are too
+// many it closes the oldest.
 func (d *session) keepPrivate(up *appConn) {
 	if len(d.private) == privateAtMost {
 		d.private[0].Close()
@@ -22,8 +23,8 @@ func (d *session) keepPrivate(up *appConn) {
 	d.private = append(d.private, up)
 }
 
-// takePrivate is the session's own connection for key that is still alive, nil if
-// there is none: the newest one.
+// takePrivate returns the newest of the session's own connections for key that is still
+// alive, or nil. It closes the dead ones that it finds.
 func (d *session) takePrivate(key upstream.Key) *appConn {
 	for i := len(d.private) - 1; i >= 0; i-- {
 		up := d.private[i]
@@ -39,7 +40,8 @@ func (d *session) takePrivate(key upstream.Key) *appConn {
 	return nil
 }
 
-// checkPrivate drops what is not alive, before an endpoint is picked.
+// checkPrivate closes the dead ones among the session's own connections, and tells the
+// choice of an endpoint where the others lead.
 func (d *session) checkPrivate() {
 	d.private = slices.DeleteFunc(d.private, func(up *appConn) bool {
 		if up.Idle() {

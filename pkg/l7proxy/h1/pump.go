@@ -10,18 +10,18 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// pump brings the rest of a request's body to the endpoint, in a goroutine of
-// its own: the response may begin before the request has ended. While it runs,
-// the client's bytes are its own.
+// pump sends the rest of a request's body to the endpoint in a goroutine of its own,
+// because the response may begin before the request has ended. While it runs, nothing else
+// reads from the client or uses session.in and session.body.
 type pump struct {
 	d      *session
 	server conn.Conn
-	moved  atomic.Uint64 // bytes
-	keep   bool          // what goes is kept, for another attempt
-	halted atomic.Bool   // stop ends it: that its reads fail is not the client's doing
-	done   chan struct{}
-	ended  bool        // the client has ended its side inside the body
-	reason mesh.Reason // ReasonNone: the whole body went through, or stop has ended it
+	moved  atomic.Uint64 // number of bytes sent
+	keep   bool          // the bytes are kept for another attempt
+	halted atomic.Bool   // stop was called: a failed read is not the client's fault
+	done   chan struct{} // closed at the end; ended and reason are valid after that
+	ended  bool          // the client has ended its side inside the body
+	reason mesh.Reason   // ReasonNone: the whole body was sent, or stop was called
 }
 
 func (d *session) startPump(up *appConn) *pump {
@@ -31,17 +31,17 @@ func (d *session) startPump(up *appConn) *pump {
 		if p.reason == mesh.ReasonNone && d.body.Done() {
 			d.sent()
 		}
-		// The end of the pump is seen before the endpoint's answer to what follows. With a
-		// reason the endpoint's connection is not used again.
+		// First close done: the endpoint's response to what follows must find that the pump
+		// has ended. If there is a reason, the endpoint's connection is never used again.
 		close(p.done)
 		switch {
 		case p.ended:
-			// The client may wait for an answer to what it has sent: the endpoint decides.
-			// It sees that the body is not whole.
+			// The client may still wait for a response, so the endpoint decides what the
+			// FIN means. It can see that the body is incomplete.
 			_ = p.server.CloseWrite()
 			d.endPassed()
 		case p.reason == mesh.ReasonClientReset, p.reason == mesh.ReasonBadRequest:
-			_ = p.server.Reset() // the endpoint would wait for the rest for ever
+			_ = p.server.Reset() // otherwise the endpoint waits for the rest forever
 		}
 	}()
 	return p
@@ -80,7 +80,7 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 	return mesh.ReasonNone
 }
 
-// running reports whether the pump has not ended. It is safe on a nil pump.
+// running reports whether the pump has not ended yet. A nil pump has ended.
 func (p *pump) running() bool {
 	if p == nil {
 		return false
@@ -93,16 +93,16 @@ func (p *pump) running() bool {
 	}
 }
 
-// failed reports whether the pump has ended without the whole body. One that
-// still runs may well finish while the response is read.
+// failed reports whether the pump has ended without sending the whole body. A pump that
+// still runs may finish while the response is read.
 func (p *pump) failed() bool {
 	return p != nil && !p.running() && p.reason != mesh.ReasonNone
 }
 
-// stop waits for the pump as long as it moves bytes, because a server may answer early
-// and go on reading, and ends it when it has not for grace. It returns why the body did
-// not go through; ReasonNone also where the body is not whole because stop has ended the
-// pump. It is safe on a nil pump.
+// stop waits for the pump while it sends bytes, because a server may respond early and
+// continue to read. It ends the pump after grace without a byte. It returns why the body
+// was not sent; ReasonNone also if the body is incomplete because stop has ended the pump.
+// It does nothing on a nil pump.
 func (p *pump) stop(grace time.Duration) mesh.Reason {
 	if p == nil {
 		return mesh.ReasonNone
@@ -114,7 +114,7 @@ func (p *pump) stop(grace time.Duration) mesh.Reason {
 		return p.reason
 	default:
 	}
-	// It waits for the client's bytes or for the endpoint to take them.
+	// The pump waits for bytes of the client, or until the endpoint takes them.
 	p.halted.Store(true)
 	_ = p.server.SetWriteDeadline(aLongTimeAgo)
 	_ = p.d.s.Client.SetReadDeadline(aLongTimeAgo)
@@ -124,8 +124,8 @@ func (p *pump) stop(grace time.Duration) mesh.Reason {
 	return p.reason
 }
 
-// halt stops the pump at once, so that the body goes on in another attempt. It
-// reports whether it can: the client is there, and its body is no nonsense.
+// halt ends the pump at once, so that another attempt can continue with the body. It
+// reports whether that is possible: the client has not gone, and its body is valid.
 func (p *pump) halt() bool {
 	if p == nil {
 		return true
@@ -137,7 +137,8 @@ func (p *pump) halt() bool {
 	return false
 }
 
-// moving watches the pump for grace: has it moved bytes, and not ended?
+// moving waits for grace, or until the pump ends. It reports whether the pump has sent
+// bytes meanwhile and still runs.
 func (p *pump) moving(grace time.Duration) bool {
 	if grace == 0 {
 		return false
@@ -153,5 +154,5 @@ func (p *pump) moving(grace time.Duration) bool {
 	}
 }
 
-// aLongTimeAgo is a deadline that wakes a pending read or write.
+// aLongTimeAgo is a deadline that makes a pending read or write return.
 var aLongTimeAgo = time.Unix(1, 0)

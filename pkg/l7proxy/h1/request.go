@@ -12,10 +12,11 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// headTime bounds how long a client may take over one head.
+// headTime is how long a client may take to send a head, from its first byte.
 const headTime = 30 * time.Second
 
-// readRequest returns the length of the next request's head, which is in d.in.
+// readRequest reads the head of the next request, and returns its length. The head lies
+// at the start of d.in.
 func (d *session) readRequest() (int, error) {
 	began := false
 	for {
@@ -39,10 +40,10 @@ func (d *session) readRequest() (int, error) {
 	}
 }
 
-// readMore adds bytes of the client to d.in. Between requests the session
-// counts as idle, and is woken when the proxy drains.
+// readMore appends bytes of the client to d.in. With idle set it waits for the next
+// request: the session then counts as idle, and a drain ends the wait.
 func (d *session) readMore(idle bool) error {
-	if len(d.in) == cap(d.in) || len(d.in) == 0 { // make room at the end
+	if len(d.in) == cap(d.in) || len(d.in) == 0 { // move the bytes to the start of a buffer with room
 		if len(d.in) == len(*d.buf) {
 			bigger := make([]byte, 2*len(*d.buf))
 			copy(bigger, d.in)
@@ -52,7 +53,7 @@ func (d *session) readMore(idle bool) error {
 		}
 		d.in = (*d.buf)[:len(d.in)]
 	}
-	if idle && d.exchanges > 0 { // before its first request nobody would know that there was none
+	if idle && d.exchanges > 0 { // a drain must not end a connection before its first request
 		return d.readIdle()
 	}
 	n, err := d.s.Client.Read(d.in[len(d.in):cap(d.in)])
@@ -63,8 +64,8 @@ func (d *session) readMore(idle bool) error {
 	return err
 }
 
-// readIdle waits for the first bytes of the next request, and holds no buffer
-// meanwhile.
+// readIdle waits for the first bytes of the next request. It holds no pooled buffer while
+// it waits.
 func (d *session) readIdle() error {
 	if cap(d.out) > keepOut {
 		d.out = nil
@@ -85,7 +86,8 @@ func (d *session) readIdle() error {
 	return err
 }
 
-// refuseRequest ends a connection whose next request cannot be read.
+// refuseRequest ends a connection whose next request could not be read because of err. It
+// answers where a part of a request has arrived. It returns false, as exchange does.
 func (d *session) refuseRequest(err error) bool {
 	var syntax *http1.SyntaxError
 	var reason mesh.Reason
@@ -95,7 +97,7 @@ func (d *session) refuseRequest(err error) bool {
 	case errors.As(err, &syntax):
 		reason = mesh.ReasonBadRequest
 	case len(d.in) == 0:
-		return false // the client is done, or the proxy drains
+		return false // the client has closed the connection, or the proxy drains
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		reason = mesh.ReasonRequestTimeout
 	default:

@@ -12,21 +12,22 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// head is how an attempt got as far as the head of the response.
+// head is the result of an attempt: the head of the response, or why there is none.
 type head struct {
 	up     *appConn
 	pump   *pump
-	length int         // of the head, at the start of up.In
-	reason mesh.Reason // why there is none
-	cut    bool        // and the endpoint's connection has not just ended
-	err    error       // why the request could not even be sent
-	// unreached says why another endpoint may be asked instead: no application has
-	// seen the request, or the one that has is gone and the request can be repeated.
+	length int         // of the head, which is at the start of up.In
+	reason mesh.Reason // why there is no response; ReasonNone: there is one
+	cut    bool        // with reason: reading failed, rather than the endpoint ended its side
+	err    error       // why the request could not be sent; up is nil then
+	// unreached is why the request may be sent to another endpoint: no application has
+	// seen it, or the one that has is gone and the request can be repeated. ReasonNone: it
+	// may not.
 	unreached mesh.Reason
 }
 
-// unreached is why the agent of the endpoint's node could not give the request
-// to the application, ReasonNone where the application answered.
+// unreached returns why the agent of the endpoint's node could not pass the request to
+// the application, ReasonNone if the application has responded.
 func (d *session) unreached(a *endpoints.Attempt, h head, kind http1.Kind) mesh.Reason {
 	if h.reason != mesh.ReasonNone || d.interim {
 		return mesh.ReasonNone
@@ -34,12 +35,12 @@ func (d *session) unreached(a *endpoints.Attempt, h head, kind http1.Kind) mesh.
 	return request.NotReached(a, kind&http1.KindGRPC != 0, d.resp.Status(), unsafeString(d.resp.Get(reply.ReasonHeader)))
 }
 
-// reasonField is taken out of the responses of applications.
+// reasonField is removed from the responses of applications.
 var reasonField = []string{reply.ReasonHeader}
 
-// respond brings the response to the client. It reports whether the endpoint's
-// connection can be used again, clears keep where the client's cannot, and
-// never returns before the pump has.
+// respond sends the response to the client, or one of the proxy's own if there is none.
+// It reports whether the endpoint's connection can be used again, and clears keep if the
+// client's cannot. When it returns, the pump has ended.
 func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end request.End) {
 	up, pump, n, reason := h.up, h.pump, h.length, h.reason
 	if reason != mesh.ReasonNone {
@@ -49,12 +50,12 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		case mesh.ReasonClientReset, mesh.ReasonBadRequest:
 			reason = sent
 		}
-		if pump != nil || d.s.HasLogin() { // a login ended with the endpoint's connection
+		if pump != nil || d.s.HasLogin() { // a login ends with the endpoint's connection
 			*keep = false
 		}
 		answer := reply.Of(reason)
 		d.out = reply.AppendHTTP1(d.out[:0], &answer, kind, !*keep)
-		if len(d.out) == 0 { // the client has ended its side, or is gone
+		if len(d.out) == 0 { // the client has ended its side inside its request, or is gone
 			*keep = false
 			if h.cut {
 				_ = d.s.Client.Reset()
@@ -78,13 +79,13 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		*keep = false
 		return false, d.tunnel(up, pump, n)
 	}
-	oldEnd := d.resp.Minor() == 0 && !d.resp.KeepAlive() // of HTTP/1.0: the client expects the end
+	oldEnd := d.resp.Minor() == 0 && !d.resp.KeepAlive() // HTTP/1.0: the client expects the connection to end
 	if body.NeedsClose() || oldEnd || d.cutsRequest(pump) {
 		*keep = false
 	}
 	reuse = d.resp.KeepAlive() && !body.NeedsClose()
 	if !reuse && d.s.HasLogin() {
-		*keep = false // the login ends with the endpoint's connection, and the client is to know
+		*keep = false // the login ends with the endpoint's connection, and the client must learn that
 	}
 	edits := http1.Edits{Connection: connectionField(kind, *keep)}
 	d.editResponse(&edits)
@@ -95,7 +96,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 	up.In = up.In[n:]
 	reason = d.responseBody(up, &body)
 	if reason != mesh.ReasonNone {
-		// The head is out: all that can be said is that the stream was cut.
+		// The head was sent. Only a reset can tell the client that the response is incomplete.
 		_ = d.s.Client.Reset()
 		reuse, *keep = false, false
 	}
@@ -119,8 +120,8 @@ func connectionField(kind http1.Kind, keep bool) http1.Connection {
 	return http1.ConnectionDefault
 }
 
-// readResponse reads the head of the final response, and forwards interim ones on the
-// way. There may be any number of them: each costs its server as much as the proxy.
+// readResponse reads the head of the final response into h, and forwards interim responses
+// before it. Their number is not limited: each costs the server as much as the proxy.
 func (d *session) readResponse(h *head, kind http1.Kind) {
 	up := h.up
 	d.resp.Reset()
@@ -159,7 +160,7 @@ func (d *session) readResponse(h *head, kind http1.Kind) {
 	}
 }
 
-// readUpstream adds bytes of the endpoint to up.In, which lies in d.respBuf.
+// readUpstream appends bytes of the endpoint to up.In, which lies in d.respBuf.
 func (d *session) readUpstream(up *appConn) error {
 	if len(up.In) == 0 {
 		up.In = (*d.respBuf)[:0]
@@ -181,12 +182,12 @@ func (d *session) readUpstream(up *appConn) error {
 	return err
 }
 
-// errUnasked: TLS had a response before the request was sent. It is not the
-// response to this request.
-var errUnasked = errors.New("the endpoint spoke before it was asked")
+// errUnasked: the TLS layer had bytes of a response before the request was sent. They are
+// not the response to this request.
+var errUnasked = errors.New("the endpoint sent a response before the request")
 
-// responseBody writes d.out, the head, and the body after it. What came with
-// the head goes out with it.
+// responseBody sends d.out, which is the head, and the body after it. The part of the body
+// that arrived with the head goes out in the same write.
 func (d *session) responseBody(up *appConn, body *http1.Body) mesh.Reason {
 	n, _, err := body.Next(up.In)
 	if !body.Done() {
@@ -223,7 +224,7 @@ func (d *session) responseBody(up *appConn, body *http1.Body) mesh.Reason {
 	return mesh.ReasonNone
 }
 
-// badResponse is the reason why http1 refuses a response.
+// badResponse returns the reason for an error of package http1 about a response.
 func badResponse(err error) mesh.Reason {
 	if errors.Is(err, http1.ErrHeaderTooLarge) {
 		return mesh.ReasonResponseHeader

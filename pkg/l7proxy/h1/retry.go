@@ -14,26 +14,26 @@ import (
 	"github.com/underlane/underlane/pkg/retry"
 )
 
-// retryState is what an HTTP/1 request needs to be sent again.
+// retryState is what is needed to send the request again.
 type retryState struct {
-	wanted bool // the routes may ask for it
-	keep   bool // what goes of the body is kept, for that or for a mirror
+	wanted bool // the route may ask for a retry
+	keep   bool // the bytes of the body are kept, for a retry or a mirror
 	done   request.Retries
 	method string
-	body   retry.Replay // what the pump has sent
-	copied int          // of body, in session.out
+	body   retry.Replay // the part of the body that the pump has sent
+	copied int          // number of bytes of body that are in session.out
 }
 
-// attempts sends the request to the endpoint that was picked first, and to
-// others while it fails and may be sent again. The attempt is the last one,
-// and is to be Done with.
+// attempts sends the request to the endpoint that was chosen first, and to others while
+// it fails and may be sent again. It returns the last attempt, whose Done the caller must
+// call.
 func (d *session) attempts(kind http1.Kind) (*endpoints.Attempt, head) {
 	d.retry = retryState{wanted: d.plan.Policy().RetriesSent()}
 	d.retry.keep = d.retry.wanted || len(d.mirror.to) > 0
 	if d.retry.wanted {
 		d.retry.method = unsafeString(d.req.Method())
 		if !d.body.Done() {
-			d.retry.method = strings.Clone(d.retry.method) // the body comes over it
+			d.retry.method = strings.Clone(d.retry.method) // the body overwrites the head's buffer
 		}
 	}
 	for a := &d.first; ; {
@@ -52,12 +52,12 @@ func (d *session) attempts(kind http1.Kind) (*endpoints.Attempt, head) {
 	}
 }
 
-// attempt sends the request to an endpoint and reads the head of the response.
+// attempt sends the request to an endpoint, and reads the head of the response.
 func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 	d.attemptDeadline = d.until()
 	if h.up, h.pump, h.err = d.send(a); h.err != nil {
 		if h.unreached = unsent(h.err); h.unreached == mesh.ReasonNone {
-			a.Failed(upstream.ReasonOf(h.err)) // of the others the dial has told
+			a.Failed(upstream.ReasonOf(h.err)) // failures to connect were reported by the dial
 		}
 		return h
 	}
@@ -77,8 +77,8 @@ func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 	return h
 }
 
-// again chooses an endpoint for another attempt where the routes want one, after
-// they want to wait; nil: the response stands.
+// again chooses an endpoint for a retry if the route asks for one, and waits as the route
+// says. It returns nil if there is no retry: then h is the result.
 func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *endpoints.Attempt {
 	failure := retry.Attempt{GRPC: kind&http1.KindGRPC != 0, Method: d.retry.method, ResponseStarted: d.interim, BodyKept: true}
 	if !d.describe(&failure, h) {
@@ -96,7 +96,8 @@ func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *en
 	case !h.pump.halt():
 		return nil
 	case h.pump != nil && !d.retry.body.Complete():
-		if h.pump.reason == mesh.ReasonNone && !d.body.Done() { // else a part of the body is lost
+		// If the pump has failed in a write, a part of the body is lost, and it cannot continue.
+		if h.pump.reason == mesh.ReasonNone && !d.body.Done() {
 			h.pump = d.startPump(h.up)
 		}
 		return nil
@@ -116,8 +117,8 @@ func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *en
 	return next
 }
 
-// describe says how an attempt failed; false: it did not, or not in a way that
-// could be retried.
+// describe fills in how an attempt failed. It reports whether a retry is possible after
+// such a failure.
 func (d *session) describe(a *retry.Attempt, h *head) (ok bool) {
 	switch {
 	case h.err != nil:
@@ -134,8 +135,8 @@ func (d *session) describe(a *retry.Attempt, h *head) (ok bool) {
 	return true
 }
 
-// abandon is done with an attempt that another one follows. The connection can
-// be used again where the whole response is there.
+// abandon ends an attempt that is followed by another. Its connection is kept if the
+// whole response has arrived, and closed otherwise.
 func (d *session) abandon(h head) {
 	d.endWait()
 	if h.up == nil {
@@ -153,7 +154,7 @@ func (d *session) abandon(h head) {
 	h.up.Close()
 }
 
-// until is when the attempt that begins now has to be over; zero: whenever.
+// until returns the deadline of an attempt that begins now; zero: none.
 func (d *session) until() time.Time {
 	until := d.deadline
 	if limit := d.plan.Timeouts().BackendRequest; limit > 0 {
@@ -171,8 +172,8 @@ func (d *session) dialContext() (context.Context, context.CancelFunc) {
 	return d.s.Lifetime.Ended, func() {}
 }
 
-// orLate is err, of a connection that was not made, or that the time for it is
-// over.
+// orLate returns err, the failure of a dial, as a timeout if the attempt's deadline has
+// passed.
 func (d *session) orLate(err error) error {
 	if !d.attemptDeadline.IsZero() && !time.Now().Before(d.attemptDeadline) {
 		return mesh.Fail(mesh.ReasonTimeout, err)
@@ -180,7 +181,7 @@ func (d *session) orLate(err error) error {
 	return err
 }
 
-// limit bounds what the endpoint may take over the attempt.
+// limit sets the attempt's deadline on the connection, if there is one; unlimit clears it.
 func (d *session) limit(up *appConn) {
 	if !d.attemptDeadline.IsZero() {
 		up.DeadlineSet = true

@@ -11,7 +11,7 @@ import (
 	"github.com/underlane/underlane/pkg/route"
 )
 
-// fields shows a head's fields to the routes.
+// fields gives the routes access to the fields of a head.
 type fields http1.Head
 
 func (f *fields) Get(name string) (string, bool) {
@@ -19,11 +19,11 @@ func (f *fields) Get(name string) (string, bool) {
 	return unsafeString(value), value != nil
 }
 
-// unsafeString shows bytes as a string, without a copy: it holds as long as they do.
+// unsafeString returns b as a string without a copy. It is valid while b is unchanged.
 func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// route finds what the routes make of the request, and adds its changes to
-// edits. With a status in the answer the proxy gives it itself.
+// route applies the routes to the request: it sets d.plan and adds the changes to edits.
+// If the returned reply has a status, the proxy answers the request with it.
 func (d *session) route(r *destination.Routing, edits *http1.Edits) reply.Reply {
 	d.asked = route.Request{
 		GRPC:      d.req.IsGRPC(),
@@ -51,10 +51,11 @@ func (d *session) route(r *destination.Routing, edits *http1.Edits) reply.Reply 
 	return answer
 }
 
-// clientLook is how often a client is looked for while its request is held back.
+// clientLook is how often pause checks that the client is still there.
 const clientLook = time.Second
 
-// pause holds the request back. False: its time is over, or its client has gone.
+// pause delays the request. It returns false if the deadline has passed or the client has
+// gone.
 func (d *session) pause(wait time.Duration) bool {
 	for end := time.Now().Add(wait); ; {
 		left := time.Until(end)
@@ -75,7 +76,7 @@ func (d *session) pause(wait time.Duration) bool {
 	}
 }
 
-// editResponse adds the changes that the routes make to the response.
+// editResponse adds the route's changes of the response to edits.
 func (d *session) editResponse(edits *http1.Edits) {
 	if a := d.plan.Action; a != nil && !a.Response.Empty() {
 		edits.Remove, edits.Add = a.Response.Remove, a.Response.Add

@@ -10,12 +10,12 @@ import (
 	"github.com/underlane/underlane/pkg/retry"
 )
 
-// notConnected is a failure to connect: nothing was sent.
+// notConnected is a failure to connect, after which nothing of the request was sent.
 type notConnected struct{ error }
 
 func (e notConnected) Unwrap() error { return e.error }
 
-// unsent is the reason of a failure before anything was sent, ReasonNone
+// unsent returns the reason of err if nothing of the request was sent, ReasonNone
 // otherwise.
 func unsent(err error) mesh.Reason {
 	if errors.As(err, new(notConnected)) {
@@ -24,10 +24,9 @@ func unsent(err error) mesh.Reason {
 	return mesh.ReasonNone
 }
 
-// send sends the endpoint d.out, the request as far as it is there; the rest of
-// the body follows by the returned pump, nil if there is none. A connection that
-// turns out to be dead when it is used again is replaced by another, if the
-// request may be sent twice.
+// send writes d.out to the endpoint: the request as far as it has arrived. The returned
+// pump sends the rest of the body; it is nil if there is no rest. If a reused connection
+// turns out to be dead, and the request may be sent twice, send tries another.
 func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 	body := &d.body
 	for {
@@ -64,7 +63,7 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		if d.phase.gaveUp {
 			return nil, nil, mesh.Fail(mesh.ReasonClientReset, err)
 		}
-		if !up.Reused || late { // the connection was well: the time for the attempt is over
+		if !up.Reused || late { // late: the time of the attempt is over, the connection is not dead
 			return nil, nil, mesh.Fail(upstream.ReadReason(err), err)
 		}
 		if !body.Done() || !retry.Idempotent(unsafeString(d.req.Method())) {
@@ -78,14 +77,14 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 	}
 }
 
-// await sends the request and waits for the first byte of the response.
+// await sends a request that is held, and waits for the first bytes of the response.
 func (d *session) await(up *appConn) error {
 	up.In = (*d.respBuf)[:0]
 	return d.readUpstream(up)
 }
 
-// acquire is a connection to the endpoint: the session's own, an idle one, or a new
-// one.
+// acquire returns a connection to the endpoint: one of the session's own, an idle one of
+// the pool, or a new one.
 func (d *session) acquire(a *endpoints.Attempt) (*appConn, error) {
 	if up := d.takePrivate(a.Key); up != nil {
 		up.Reused, up.In = true, nil
@@ -99,13 +98,14 @@ func (d *session) acquire(a *endpoints.Attempt) (*appConn, error) {
 	return d.s.DialHTTP1(ctx, a)
 }
 
-// release is done with a connection, which is kept if it can be used again. The wait
-// for it has ended: the watch does nothing to it any more.
+// release returns a connection to the pool or to the session if reuse is set, and closes
+// it otherwise. The caller has called endWait, after which nothing else closes or resets
+// the connection.
 func (d *session) release(up *appConn, reuse bool) {
 	reuse = reuse && !d.halfClosed()
 	d.unlimit(up)
 	if d.s.HasLogin() {
-		up.Key.Session = d.s.ID // the login that was offered follows on the same connection
+		up.Key.Session = d.s.ID // the client continues its login on the same connection
 	}
 	switch {
 	case !reuse || len(up.In) > 0:

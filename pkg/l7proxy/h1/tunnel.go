@@ -7,10 +7,10 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// tunnel carries what follows a 101 response, or a 2xx one to CONNECT: bytes
-// both ways, no messages.
+// tunnel sends a 101 response, or a 2xx response to CONNECT, and relays the bytes that
+// follow in both directions. They are not messages any more.
 func (d *session) tunnel(up *appConn, pump *pump, n int) request.End {
-	d.endWait() // the tunnel sees for itself when the client goes
+	d.endWait() // the relay reads from the client, and sees when it has gone
 	d.unlimit(up)
 	if pump.stop(lingerTime) != mesh.ReasonNone || !d.body.Done() {
 		_ = d.s.Client.Reset()
