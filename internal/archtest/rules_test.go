@@ -1,7 +1,7 @@
 package archtest
 
 // layers places every package: the longest entry that holds it counts. A
-// package imports only packages of lower layers. What nobody imports (tests,
+// package imports only packages of lower layers. What no package imports (tests,
 // tools) is on top.
 var layers = map[string]int{
 	"cmd": 5,
@@ -194,7 +194,7 @@ var pure = []string{"pkg/mesh", "pkg/policy", "pkg/control/codec", "pkg/l7proxy/
 // impure is what they must not import.
 var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/sys", "context"}
 
-// fuzzed packages read bytes that somebody else wrote.
+// fuzzed packages read bytes that come from outside the process.
 var fuzzed = []string{
 	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",

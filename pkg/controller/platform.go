@@ -29,14 +29,14 @@ type Platform interface {
 	Ready(ctx context.Context) error
 	// Run does the platform's own work until ctx ends, and returns its error.
 	Run(ctx context.Context) error
-	// OpenTap opens the API that lets people hear the agents; nil for none. It is
-	// called once, before Run.
+	// OpenTap opens the API that passes the agents' events on to users; nil for none.
+	// It is called once, before Run.
 	OpenTap(c *Controller) (Tap, error)
 }
 
-// Tap is the API that lets people hear the agents.
+// Tap is the API that passes the agents' events on to users.
 type Tap interface {
-	// Run serves until ctx ends; running taps are cut then.
+	// Run serves until ctx ends, and then ends the taps that still run.
 	Run(ctx context.Context) error
 	// Close releases the listener of a Tap that is never run.
 	Close()

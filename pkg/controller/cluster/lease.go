@@ -30,8 +30,8 @@ const (
 // task is work of the leader. It ends when ctx does.
 type task func(ctx context.Context) error
 
-// lease has one of several replicas do the tasks. All of them serve agents and
-// sign; one of them writes to the API server.
+// lease makes one of several replicas do the tasks. All replicas serve agents and sign
+// certificates; one of them writes to the API server.
 type lease struct {
 	client    kubernetes.Interface
 	namespace string
@@ -60,7 +60,7 @@ func (l *lease) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// campaign waits for the lease and leads for as long as it is held.
+// campaign waits for the lease and leads for as long as it holds the lease.
 func (l *lease) campaign(ctx context.Context, identity string) error {
 	begun, done := make(chan struct{}), make(chan struct{})
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{

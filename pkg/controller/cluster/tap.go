@@ -16,7 +16,7 @@ import (
 // serviceName is that of the Service in front of controllers.
 const serviceName = "underlane-controller"
 
-// newTap opens the API that lets people hear the agents.
+// newTap opens the API that passes the agents' events on to users.
 func (c *cluster) newTap(of *controller.Controller) (*tapapi.Server, error) {
 	return tapapi.New(tapapi.Options{
 		Addr: c.tapAddr, Client: c.client, Authority: c.issuer.Authority, Cluster: published{of, c.objects},

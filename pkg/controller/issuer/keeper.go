@@ -20,9 +20,9 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/ca"
 )
 
-// announce is how long the anchors of an issuer that nobody has heard of are
-// told before it is put to use: agents learn of them within a second, a mounted
-// ConfigMap within a minute or two, for agents that start.
+// announce is the time between the publication of a new issuer's anchors and its first
+// use. Running agents learn the anchors within a second; a mounted ConfigMap, which
+// starting agents read, has them within a minute or two.
 const announce = 30 * time.Second
 
 // Options configure a Keeper. All but External are needed.

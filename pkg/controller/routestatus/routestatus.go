@@ -28,8 +28,8 @@ import (
 const (
 	workers = 2
 	timeout = 10 * time.Second
-	// quiet is how long a route is left alone after a write: should somebody
-	// else write in our name, the two do not chase each other.
+	// quiet is the shortest time between two writes to a route: if another program
+	// writes in our name, the two do not overwrite each other in a loop.
 	quiet = time.Second
 	// Calls to the API server, of all routes together.
 	callsPerSecond, callBurst = 20, 100
@@ -161,7 +161,7 @@ func (w *Writer) work(ctx context.Context, queue workqueue.TypedRateLimitingInte
 		return
 	}
 	err := w.write(ctx, r, want)
-	if apierrors.IsConflict(err) { // somebody was faster: to be read again
+	if apierrors.IsConflict(err) { // another client wrote first: read the route again
 		queue.AddRateLimited(r)
 		return
 	}

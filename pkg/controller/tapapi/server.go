@@ -1,8 +1,8 @@
-// Package tapapi serves tap.underlane.io: the API that lets people who have the
-// right in the cluster's RBAC hear the agents of all nodes. It is an aggregated
-// API: an APIService has the cluster's API server pass calls on, authenticated
-// by its front-proxy certificate; each call is then authorised once more here, by
-// a SubjectAccessReview in the user's name.
+// Package tapapi serves tap.underlane.io: the API that passes the events of all nodes'
+// agents on to users who have the right in the cluster's RBAC. It is an aggregated
+// API: an APIService makes the cluster's API server forward the calls, and its
+// front-proxy certificate authenticates them. This package then authorises each call
+// by a SubjectAccessReview in the user's name.
 package tapapi
 
 import (

@@ -295,7 +295,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Whoever is not the front proxy gets nothing, whatever the headers say.
+// A client that is not the front proxy gets nothing, whatever its headers say.
 func TestOnlyTheFrontProxyIsBelieved(t *testing.T) {
 	w := newWorld(t)
 	other := fakekube.Start(t)
