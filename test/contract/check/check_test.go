@@ -1,0 +1,306 @@
+package check
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/underlane/underlane/test/contract/history"
+	"github.com/underlane/underlane/test/contract/schedule"
+)
+
+var mesh = Mesh{
+	Clients: map[string]Client{
+		"open": {Node: "node-1", Meshed: true}, "closed": {Node: "node-1", Meshed: true, FailClosed: true}, "outsider": {Node: "node-1"},
+	},
+	Targets: map[string]Target{
+		"far":    {Pods: []string{"far"}, Nodes: []string{"node-2"}},
+		"near":   {Pods: []string{"near"}, Nodes: []string{"node-1"}},
+		"strict": {Pods: []string{"strict"}, Nodes: []string{"node-2"}, Strict: true},
+		"web":    {Pods: []string{"web-1", "web-2"}, Nodes: []string{"node-1", "node-2"}},
+	},
+	Heartbeat: 2 * time.Second,
+}
+
+// addrs are those of the pods, and of the service.
+var addrs = map[string]netip.Addr{
+	"open": addr("10.77.1.2"), "closed": addr("10.77.1.3"), "outsider": addr("10.77.1.4"), "near": addr("10.77.1.5"), "web-1": addr("10.77.1.6"),
+	"far": addr("10.77.2.2"), "strict": addr("10.77.2.3"), "web-2": addr("10.77.2.4"), "web": addr("10.78.0.1"),
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// at is a number of seconds into the run.
+func at(seconds float64) time.Time { return epoch.Add(time.Duration(seconds * float64(time.Second))) }
+
+// story is a history that a test tells.
+type story struct {
+	history.History
+	n int
+}
+
+func newStory() *story {
+	s := &story{}
+	for pod, a := range addrs {
+		if pod != "web" {
+			s.Tenures = append(s.Tenures, history.Tenure{Pod: pod, Addrs: []netip.Addr{a}, From: at(0)})
+		}
+	}
+	return s
+}
+
+// attempt adds one of 10 ms. If it is OK the pod answers it.
+func (s *story) attempt(client, to string, how history.How, start float64, outcome, by string) history.Attempt {
+	s.n++
+	a := history.Attempt{
+		ID: history.NewID(client, s.n), Client: client, To: to, Addr: netip.AddrPortFrom(addrs[to], 7000), How: how,
+		Start: at(start), End: at(start + 0.01), Outcome: outcome,
+	}
+	if outcome == history.OK {
+		a.By, a.Run = by, by+"-1"
+		s.deliver(a, by)
+	}
+	s.Attempts = append(s.Attempts, a)
+	return a
+}
+
+func (s *story) deliver(a history.Attempt, server string) {
+	s.Deliveries = append(s.Deliveries, history.Delivery{At: a.End, ID: a.ID, Server: server, Run: server + "-1", From: netip.AddrPortFrom(addrs[a.Client], 40000)})
+}
+
+// clear has the link carry an attempt in the clear, on a connection from a port.
+func (s *story) clear(a history.Attempt, port uint16) {
+	s.Sightings = append(s.Sightings, history.Sighting{At: a.Start, ID: a.ID, From: netip.AddrPortFrom(addrs[a.Client], port), To: a.Addr})
+}
+
+// fault begins and strikes at a time, and is healed a second before and at the end.
+func (s *story) fault(kind schedule.Kind, where string, began, healed float64) {
+	f := history.Fault{Fault: schedule.Fault{Kind: kind}, Began: at(began), Struck: at(began + 0.1), Healing: at(healed - 1), Healed: at(healed)}
+	if kind.OfPod() {
+		f.Pod = where
+	} else {
+		f.Node = where
+	}
+	s.Faults = append(s.Faults, f)
+}
+
+// TestAll tells stories and wants their violations.
+func TestAll(t *testing.T) {
+	type tell = func(s *story)
+	for name, c := range map[string]struct {
+		tell tell
+		want []string
+	}{
+		"nothing happens": {tell: func(s *story) {
+			for _, how := range history.Ways {
+				s.attempt("open", "far", how, 1, history.OK, "far")
+				s.attempt("closed", "strict", how, 2, history.OK, "strict")
+				s.attempt("outsider", "near", how, 3, history.OK, "near")
+				s.attempt("outsider", "strict", how, 3, "status 403", "")
+				s.attempt("open", "web", how, 4, history.OK, "web-2")
+			}
+		}},
+
+		// Past strict.
+		"an outsider is answered": {func(s *story) { s.attempt("outsider", "strict", history.TCP, 1, history.OK, "strict") }, []string{"past-strict"}},
+		"an outsider is heard": {func(s *story) {
+			s.fault(schedule.AgentStopped, "node-2", 0, 5)
+			s.deliver(s.attempt("outsider", "strict", history.TCP, 4, "eof", ""), "strict")
+		}, []string{"past-strict"}},
+		"an outsider that ended without a word is heard": {func(s *story) {
+			s.deliver(history.Attempt{ID: history.NewID("outsider", 9), Client: "outsider"}, "strict")
+		}, []string{"past-strict"}},
+		"a client that is in the mesh comes in the clear": {func(s *story) {
+			s.fault(schedule.AgentKilled, "node-1", 0, 5)
+			s.clear(s.attempt("open", "strict", history.TCP, 2, history.OK, "strict"), 1)
+		}, []string{"past-strict"}},
+
+		// In the clear.
+		"in the clear":                                 {func(s *story) { s.clear(s.attempt("open", "far", history.TCP, 1, history.OK, "far"), 1) }, []string{"in-the-clear"}},
+		"in the clear, from outside the mesh":          {tell: func(s *story) { s.clear(s.attempt("outsider", "far", history.TCP, 1, history.OK, "far"), 1) }},
+		"in the clear, the server's agent is away":     {clearIn(schedule.AgentKilled, "node-2", "open"), []string{"in-the-clear"}},
+		"in the clear, the client's agent is away":     {tell: clearIn(schedule.AgentKilled, "node-1", "open")},
+		"in the clear, and the client fails closed":    {clearIn(schedule.AgentStopped, "node-1", "closed"), []string{"in-the-clear", "failed-open"}},
+		"in the clear, the agent is replaced":          {clearIn(schedule.AgentUpgraded, "node-1", "open"), []string{"in-the-clear"}},
+		"in the clear, the pod is new":                 {tell: clearIn(schedule.PodReplaced, "far", "open")},
+		"in the clear, another pod is new":             {clearIn(schedule.PodReplaced, "near", "open"), []string{"in-the-clear"}},
+		"in the clear, the pod is not in the mesh":     {tell: clearIn(schedule.PodUnlabelled, "far", "closed")},
+		"a connection stays in the clear":              {tell: keptClear(1)},
+		"a later connection is in the clear":           {keptClear(2), []string{"in-the-clear"}},
+		"in the clear, and the client ended meanwhile": {func(s *story) { s.clear(history.Attempt{ID: history.NewID("open", 9), Client: "open"}, 1) }, []string{"in-the-clear"}},
+		"in the clear twice is one violation": {func(s *story) {
+			a := s.attempt("open", "far", history.TCP, 1, history.OK, "far")
+			s.clear(a, 1)
+			s.clear(a, 1)
+		}, []string{"in-the-clear"}},
+		"in the clear, long after the agent was back": {func(s *story) {
+			s.fault(schedule.AgentKilled, "node-1", 0, 2)
+			s.clear(s.attempt("open", "far", history.TCP, 9, history.OK, "far"), 1)
+		}, []string{"in-the-clear"}},
+		"in the clear, no fault is related to the agent": {clearIn(schedule.ControllerKilled, "", "open"), []string{"in-the-clear"}},
+
+		// The wrong pod.
+		"another pod answers":                       {func(s *story) { s.attempt("open", "far", history.TCP, 1, history.OK, "near") }, []string{"wrong-pod", "wrong-pod"}},
+		"a pod answers that is none of the service": {func(s *story) { s.attempt("open", "web", history.TCP, 1, history.OK, "far") }, []string{"wrong-pod", "wrong-pod"}},
+		"the pod that has the address now answers": {tell: func(s *story) {
+			s.handOver("far", "new", 2)
+			s.attempt("open", "far", history.TCP, 1, history.OK, "far")
+			s.attempt("open", "far", history.TCP, 3, history.OK, "new")
+			s.attempt("open", "far", history.TCP, 1.995, history.OK, "far")
+			s.attempt("open", "far", history.TCP, 1.995, history.OK, "new")
+		}},
+		"the pod that had the address answers": {func(s *story) {
+			s.handOver("far", "new", 2)
+			s.attempt("open", "far", history.TCP, 3, history.OK, "far")
+		}, []string{"wrong-pod", "wrong-pod"}},
+		"a pod receives what is another's": {func(s *story) {
+			s.deliver(s.attempt("open", "far", history.HTTPGet, 1, history.OK, "far"), "near")
+		}, []string{"wrong-pod"}},
+		"the server sees another client": {func(s *story) {
+			s.attempt("open", "far", history.TCP, 1, history.OK, "far")
+			s.Deliveries[0].From = netip.AddrPortFrom(addrs["closed"], 1)
+		}, []string{"wrong-pod"}},
+		"an answer to nothing": {func(s *story) {
+			s.attempt("open", "far", history.TCP, 1, history.OK, "far")
+			s.Deliveries = nil
+		}, []string{"wrong-pod"}},
+		"the answer of another": {func(s *story) { s.attempt("open", "far", history.TCP, 1, "wrong-answer", "") }, []string{"wrong-pod", "lost"}},
+
+		// More than once.
+		"a POST arrives twice": {twice(history.HTTPPost, "web-1"), []string{"more-than-once"}},
+		"bytes arrive at two":  {twice(history.TCP, "web-2"), []string{"more-than-once"}},
+		"a GET arrives twice":  {tell: twice(history.HTTPGet, "web-1")},
+
+		// Closed, and open all the same.
+		"a client fails open": {func(s *story) {
+			s.fault(schedule.AgentKilled, "node-1", 0, 5)
+			s.attempt("closed", "near", history.TCP, 2, history.OK, "near")
+		}, []string{"failed-open"}},
+		"a stopped agent is not noticed yet": {tell: func(s *story) {
+			s.fault(schedule.AgentStopped, "node-1", 0, 5)
+			s.attempt("closed", "near", history.TCP, 1, history.OK, "near")
+		}},
+		"a connection that was there": {tell: func(s *story) {
+			s.fault(schedule.AgentStopped, "node-1", 0, 5)
+			s.attempt("closed", "near", history.HTTPKept, 3, history.OK, "near")
+		}},
+
+		// Lost.
+		"lost for nothing":                            {func(s *story) { s.attempt("open", "far", history.TCP, 1, "ECONNRESET", "") }, []string{"lost"}},
+		"lost, the server's agent is away":            {tell: lostIn(schedule.AgentKilled, "node-2", "open", "far")},
+		"lost, another node's agent is away":          {lostIn(schedule.AgentKilled, "node-1", "outsider", "far"), []string{"lost"}},
+		"lost, the client's agent is away":            {lostIn(schedule.AgentKilled, "node-1", "open", "far"), []string{"lost"}},
+		"lost, the client's agent is away, closed":    {tell: lostIn(schedule.AgentKilled, "node-1", "closed", "far")},
+		"lost, the client's agent is away, strict":    {tell: lostIn(schedule.AgentKilled, "node-1", "open", "strict")},
+		"lost, of the same node":                      {tell: lostIn(schedule.AgentTerminated, "node-1", "open", "near")},
+		"lost, an outsider and an agent that is away": {lostIn(schedule.AgentKilled, "node-2", "outsider", "far"), []string{"lost"}},
+		"lost, an outsider, the agent stops in that time": {tell: func(s *story) {
+			s.fault(schedule.AgentStopped, "node-2", 0, 8)
+			s.attempt("outsider", "far", history.TCP, 1, "eof", "")
+		}},
+		"lost, the agent is replaced":        {lostIn(schedule.AgentUpgraded, "node-2", "open", "far"), []string{"lost"}},
+		"lost, the controller is away":       {lostIn(schedule.ControllerKilled, "", "open", "far"), []string{"lost"}},
+		"lost, the controller is slow":       {lostIn(schedule.ControllerStopped, "", "open", "far"), []string{"lost"}},
+		"lost, the root is rotated":          {lostIn(schedule.RootRotated, "", "open", "far"), []string{"lost"}},
+		"lost, in a storm":                   {lostIn(schedule.HandshakeStorm, "far", "open", "far"), []string{"lost"}},
+		"lost, the node is cut off":          {tell: lostIn(schedule.NodeCut, "node-2", "open", "far")},
+		"lost, another node is cut off":      {lostIn(schedule.NodeCut, "node-2", "open", "near"), []string{"lost"}},
+		"lost, the pod is replaced":          {tell: lostIn(schedule.PodReplaced, "far", "open", "far")},
+		"lost, one pod of a service is gone": {lostIn(schedule.PodReplaced, "web-1", "open", "web"), []string{"lost"}},
+		"lost, it was under way when the pod went": {tell: func(s *story) {
+			s.fault(schedule.PodReplaced, "web-1", 0, 5)
+			s.attempt("open", "web", history.HTTPPost, 0.05, "status 503", "")
+		}},
+		"lost long after the fault": {func(s *story) {
+			s.fault(schedule.AgentKilled, "node-2", 0, 5)
+			s.attempt("open", "far", history.TCP, 9, "ECONNRESET", "")
+		}, []string{"lost"}},
+
+		// Hung.
+		"it hangs": {hang(16), []string{"hung"}},
+		"it hangs for as long as the agent is stopped": {tell: func(s *story) {
+			s.fault(schedule.AgentStopped, "node-2", 0, 5)
+			hang(16)(s)
+		}},
+		"it hangs for longer": {func(s *story) {
+			s.fault(schedule.AgentStopped, "node-2", 0, 5)
+			hang(21)(s)
+		}, []string{"hung"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory()
+			c.tell(s)
+			var got []string
+			for _, v := range All(mesh, &s.History) {
+				got = append(got, v.Invariant)
+				t.Log(v)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("violations (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// clearIn has an attempt to far go in the clear in the middle of a fault.
+func clearIn(kind schedule.Kind, where, client string) func(s *story) {
+	return func(s *story) {
+		s.fault(kind, where, 0, 6)
+		s.clear(s.attempt(client, "far", history.TCP, 4, history.OK, "far"), 1)
+	}
+}
+
+// keptClear makes a connection in the clear while that is allowed, and later uses the
+// one of a port.
+func keptClear(port uint16) func(s *story) {
+	return func(s *story) {
+		clearIn(schedule.AgentKilled, "node-1", "open")(s)
+		s.clear(s.attempt("open", "far", history.HTTPKept, 30, history.OK, "far"), port)
+	}
+}
+
+func twice(how history.How, second string) func(s *story) {
+	return func(s *story) { s.deliver(s.attempt("open", "web", how, 1, history.OK, "web-1"), second) }
+}
+
+// lostIn loses an attempt in the middle of a fault.
+func lostIn(kind schedule.Kind, where, client, to string) func(s *story) {
+	return func(s *story) {
+		s.fault(kind, where, 0, 10)
+		s.attempt(client, to, history.TCP, 5, "ECONNREFUSED", "")
+	}
+}
+
+func hang(seconds float64) func(s *story) {
+	return func(s *story) {
+		s.attempt("open", "far", history.TCP, 1, history.OK, "far")
+		s.Attempts[len(s.Attempts)-1].End = at(1 + seconds)
+	}
+}
+
+// handOver gives a pod's address to another pod.
+func (s *story) handOver(pod, other string, when float64) {
+	for i := range s.Tenures {
+		if s.Tenures[i].Pod == pod {
+			s.Tenures[i].To = at(when)
+		}
+	}
+	s.Tenures = append(s.Tenures, history.Tenure{Pod: other, Addrs: []netip.Addr{addrs[pod]}, From: at(when)})
+}
+
+func ExampleAll() {
+	s := newStory()
+	s.fault(schedule.AgentStopped, "node-2", 1, 6)
+	s.attempt("outsider", "strict", history.TCP, 4, history.OK, "strict")
+	for _, v := range All(mesh, &s.History) {
+		fmt.Println(strings.ReplaceAll(v.String(), "\n", " "))
+	}
+	// Output:
+	// past-strict: strict received it from outside the mesh: ulc.outsider.1.z, tcp to strict at 10.77.2.3:7000, took 10ms, ok  by "strict"    during: agent-stopped node-2 for 0s (3s before, healed 2s after the attempt began)
+}
