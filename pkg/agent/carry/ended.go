@@ -199,6 +199,7 @@ func (c *Carrier) SandboxEnded(uid string, cookie uint64) {
 	for _, p := range c.pods {
 		if p.UID == uid && p.Cookie() == cookie {
 			p.end(&l)
+			c.vacate(p, &l)
 		}
 	}
 	c.mu.Unlock()
