@@ -18,6 +18,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -223,6 +224,25 @@ func TestPodHasEnded(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestInboundOfAPodThatHasEnded: the agent of the pod's node tells its clients.
+func TestInboundOfAPodThatHasEnded(t *testing.T) {
+	for name, http2 := range protocolsOfHTTP {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t)
+			l := proxytest.Listen(t)
+			addr := l.Addr()
+			e.network.End(addr.Addr())
+			pod := &mesh.Workload{UID: "pod", Name: "pod", Node: "node-1", Meshed: true, Addrs: []netip.Addr{addr.Addr()}}
+			e.group.Serve(l, func(c *rawio.Conn) { e.proxy.ServeInbound(c, pod) })
+			for _, method := range []string{"GET", "POST"} {
+				if got := ask(t, clientOf(t, http2), method, "http://"+addr.String()); got != podGone {
+					t.Errorf("%s: got %+v, want %+v", method, got, podGone)
+				}
+			}
+		})
 	}
 }
 
