@@ -75,7 +75,7 @@ func (p *Pool) dialMesh(ctx context.Context, ep *Endpoint, alpn string) (conn.Co
 			memory /= 10 // trying again costs little, and there is no other way to connect
 		}
 		p.down.remember(ep.Peer.Addr, memory)
-		if mtls.Silent(err) { // it took the time of HandshakePause: no other request should wait so long
+		if mtls.Silent(err) { // it took the time of HandshakeSilence: no other request should wait so long
 			p.OnUnreachable(ep, mesh.ReasonAgentDown)
 		}
 	}

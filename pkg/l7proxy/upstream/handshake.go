@@ -31,7 +31,7 @@ const (
 	// busyMost.
 	busyFirst = 50 * time.Millisecond
 	busyMost  = 400 * time.Millisecond
-	// queuePatience is well below HandshakePause, after which an agent counts as away.
+	// queuePatience is well below HandshakeSilence, after which an agent counts as away.
 	queuePatience = time.Second
 	// Inbound handshakes that are under way at a time.
 	shakesMost       = 4096

@@ -107,7 +107,7 @@ func (c *HTTP1Conn) charge(usage *quota.Usage) {
 	}
 }
 
-// Hold delays the next write: the read of the response sends it, and calls sent. On a
+// Hold delays the next write: the read of the response sends it, and calls sent then. On a
 // shared connection Hold does nothing, because the connection sends together what its
 // streams write; sent is not called.
 func (c *HTTP1Conn) Hold(sent func()) {

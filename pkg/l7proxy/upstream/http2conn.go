@@ -125,8 +125,8 @@ func (c *HTTP2Conn) room() int {
 	return min(c.Engine.MaxOpen(), most-c.Engine.Streams())
 }
 
-// load is how many requests the connection carries, if the endpoint sets no limit that
-// matters; else 0.
+// load returns how many requests the connection carries if the endpoint sets no limit that
+// matters, else 0.
 func (c *HTTP2Conn) load() int {
 	if c.limit.Load() < http2StreamsPerConn {
 		return 0

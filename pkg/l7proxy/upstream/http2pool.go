@@ -98,9 +98,9 @@ func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, 
 	}, b)
 }
 
-// grow makes another connection beside c, which carries many requests. It does so once in
-// a while for each connection, so that an endpoint that takes no further one is not asked
-// for each request.
+// grow makes another connection beside c, which carries many requests. For each connection
+// it does so at most once in redialPause, so that an endpoint that accepts no further
+// connection does not get a dial for each request.
 func (p *http2Pool) grow(ep *Endpoint, client Client, c *HTTP2Conn) {
 	now, last := int64(balance.Now()), c.grew.Load()
 	if last != 0 && now-last < int64(redialPause) || !c.grew.CompareAndSwap(last, now) {
