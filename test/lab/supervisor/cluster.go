@@ -141,7 +141,7 @@ func (c *cluster) schedule(obj *corev1.Pod) (node, index int, err error) {
 	if node == 0 {
 		return 0, 0, fmt.Errorf("there is no node %q: this lab has node-1 to %s", wanted, layout.NodeName(c.opts.Nodes))
 	}
-	index, err = c.freeIndex(node)
+	index, err = c.index(obj, node)
 	return node, index, err
 }
 
