@@ -32,9 +32,9 @@ func TestBindsConnection(t *testing.T) {
 		"Proxy-Authenticate: Basic realm=a\r\nProxy-Authenticate: NTLM": true,
 		"WWW-Authenticate: Basic realm=\"NTLM\"":                        false,
 		"WWW-Authenticate: Digest realm=\"x\", qop=\"auth\", nonce=1":   false,
-		"WWW-Authenticate:":                                             false,
-		"WWW-Authenticate: ,":                                           false,
-		"Authorization: NTLM":                                           false,
+		"WWW-Authenticate:":   false,
+		"WWW-Authenticate: ,": false,
+		"Authorization: NTLM": false,
 	} {
 		h, _ := response(t, "HTTP/1.1 401 U\r\n"+fields+"\r\nContent-Length: 0\r\n\r\n", 0)
 		if h.BindsConnection() != want {
