@@ -1,6 +1,7 @@
 package l7proxy
 
 import (
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -144,4 +145,31 @@ func TestH1Drain(t *testing.T) {
 	srv.send(okAnswer)
 	busy.expect("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 	busy.expectEnd(nil)
+}
+
+// TestH1ClientLeavesWithItsResponse: a client that closes as soon as it has its response
+// takes no connection to the endpoint with it.
+func TestH1ClientLeavesWithItsResponse(t *testing.T) {
+	for name, response := range map[string]string{
+		"whole":   okAnswer,
+		"chunked": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, b := newEnv(t), newBackend(t)
+			to := e.to(b.addr)
+			var srv *client
+			for i := range 200 {
+				c := dialTCP(t, to)
+				c.send(get)
+				if srv == nil {
+					srv = b.request()
+				}
+				srv.expect(get)
+				srv.send(response)
+				c.expect(response)
+				c.Close()
+				proxytest.Eventually(t, fmt.Sprintf("the endpoint's connection is kept after %d clients", i+1), e.oneIdle)
+			}
+		})
+	}
 }

@@ -94,7 +94,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 	}
 	d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &edits)
 	up.In = up.In[n:]
-	reason = d.responseBody(up, &body)
+	reason = d.responseBody(up, &body, pump)
 	if reason != mesh.ReasonNone {
 		// The head was sent. Only a reset can tell the client that the response is incomplete.
 		_ = d.s.Client.Reset()
@@ -186,16 +186,27 @@ func (d *session) readUpstream(up *appConn) error {
 // not the response to this request.
 var errUnasked = errors.New("the endpoint sent a response before the request")
 
+// writeClient sends a part of the response. With the last one the client may take the
+// exchange for complete, and close its connection: that is not passed on to the endpoint,
+// whose connection serves other requests.
+func (d *session) writeClient(p []byte, last bool) error {
+	if last {
+		d.endWait()
+	}
+	_, err := d.s.Client.Write(p)
+	return err
+}
+
 // responseBody sends d.out, which is the head, and the body after it. The part of the body
 // that arrived with the head goes out in the same write.
-func (d *session) responseBody(up *appConn, body *http1.Body) mesh.Reason {
+func (d *session) responseBody(up *appConn, body *http1.Body, pump *pump) mesh.Reason {
 	n, _, err := body.Next(up.In)
 	if !body.Done() {
 		conn.QuickAckPartial(up, up.LastRead)
 	}
 	d.out = append(d.out, up.In[:n]...)
 	up.In = up.In[n:]
-	if _, werr := d.s.Client.Write(d.out); werr != nil {
+	if d.writeClient(d.out, body.Done() && !pump.running()) != nil {
 		return mesh.ReasonClientReset
 	}
 	for err == nil && !body.Done() {
@@ -213,7 +224,7 @@ func (d *session) responseBody(up *appConn, body *http1.Body) mesh.Reason {
 		if !body.Done() {
 			conn.QuickAckPartial(up, up.LastRead)
 		}
-		if _, werr := d.s.Client.Write(up.In[:n]); werr != nil {
+		if d.writeClient(up.In[:n], body.Done() && !pump.running()) != nil {
 			return mesh.ReasonClientReset
 		}
 		up.In = up.In[n:]
