@@ -72,7 +72,7 @@ type Stream interface {
 // false if too many requests wait already. The caller holds the stream's lock.
 func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, bodyless bool, not *HTTP2Conn, b *h2conn.Batch) bool {
 	pool := &p.http2
-	load := http2Crowd
+	load := http2Crowd // those that carry fewer requests than this come first, then than twice as many
 	for i := 0; ; i++ {
 		pool.mu.Lock()
 		conns := pool.conns[ep.Key]
@@ -84,8 +84,11 @@ func (p *Pool) OpenHTTP2(ep *Endpoint, client Client, st Stream, attempt int32, 
 		}
 		c := conns[i]
 		pool.mu.Unlock()
-		if c != not && c.load() < load && c.fits(ep) && st.Attach(c, b) {
-			if load > http2Crowd {
+		if c == not || !c.fits(ep) {
+			continue
+		}
+		if n := c.load(); n < load && (n >= load/2 || load == http2Crowd) && st.Attach(c, b) {
+			if n >= http2Crowd {
 				pool.grow(ep, client, c)
 			}
 			return true
