@@ -11,7 +11,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// requestLine is what tap shows of a request's field section.
+// requestLine returns the parts of a request's field section that tap shows.
 func requestLine(fields []http2.Field) request.Line {
 	line := request.Line{Protocol: "http2"}
 	host := ""
@@ -42,7 +42,8 @@ func requestLine(fields []http2.Field) request.Line {
 	return line
 }
 
-// isGRPC: application/grpc, or with a subtype or parameter; not grpc-web.
+// isGRPC reports whether a content type is application/grpc, also with a subtype or
+// parameter. It is false for grpc-web.
 func isGRPC(contentType string) bool {
 	rest, ok := strings.CutPrefix(contentType, "application/grpc")
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
@@ -57,7 +58,7 @@ func (st *stream) noteGRPCStatus(fields []http2.Field) {
 	}
 }
 
-// fieldValue is the value of the first field of that name, "" if there is none.
+// fieldValue returns the value of the first field of that name, "" if there is none.
 func fieldValue(fields []http2.Field, name string) string {
 	for i := range fields {
 		if fields[i].Name == name {
@@ -67,8 +68,8 @@ func fieldValue(fields []http2.Field, name string) string {
 	return ""
 }
 
-// finalGRPCStatus is the status that the client of a gRPC call sees, also
-// where none was sent.
+// finalGRPCStatus is the status that the client of a gRPC call sees, also if the response
+// had none.
 func (st *stream) finalGRPCStatus(e *request.End) int {
 	switch {
 	case e.Reset:
@@ -79,13 +80,13 @@ func (st *stream) finalGRPCStatus(e *request.End) int {
 	return reply.FinalGRPCStatus(st.grpcStatus)
 }
 
-// fail answers a request that the server did not.
+// fail answers a request with a failure of the proxy's own.
 func (st *stream) fail(reason mesh.Reason, b *h2conn.Batch) {
 	r := reply.Of(reason)
 	st.answer(&r, b)
 }
 
-// answer gives the whole response that the proxy itself makes.
+// answer sends a response that the proxy itself makes.
 func (st *stream) answer(r *reply.Reply, b *h2conn.Batch) {
 	if st.ended {
 		return
@@ -102,16 +103,16 @@ func (st *stream) answer(r *reply.Reply, b *h2conn.Batch) {
 	_ = st.sendHead(fields, whole, b)
 	st.resp.end, st.resp.done = true, whole
 	if !whole {
-		st.resp.src = nil // these bytes are nobody's window
+		st.resp.src = nil // the bytes came from no peer: no window is to be returned
 		st.resp.data([]byte(body), true, b)
 	}
 	st.end(request.End{Reason: r.Reason, Status: r.Status, GRPCStatus: r.GRPC})
-	// The request may be unfinished; nobody wants the rest of it.
+	// The request may be unfinished, and the rest of it is not needed.
 	st.afterwards, st.afterCode = true, http2.NoError
 	st.settle(b)
 }
 
-// failAfter fails a request of which a part of the answer may have gone out.
+// failAfter fails a request; the client may have a part of the response.
 func (st *stream) failAfter(reason mesh.Reason, b *h2conn.Batch) {
 	if st.up != nil {
 		st.up.Reset(st.upID, http2.Cancel, b)
@@ -120,7 +121,7 @@ func (st *stream) failAfter(reason mesh.Reason, b *h2conn.Batch) {
 	case !st.headed:
 		st.fail(reason, b)
 	case st.grpc:
-		// The call's own way to fail, rather than a reset that says nothing.
+		// Trailers tell the client the status. A reset would not.
 		st.req.abandon(b)
 		r := reply.Of(reason)
 		st.resp.finish(reply.GRPCTrailers(&r), b)
@@ -132,7 +133,7 @@ func (st *stream) failAfter(reason mesh.Reason, b *h2conn.Batch) {
 	}
 }
 
-// sendHead sends the client a head, or drops it where there is no client.
+// sendHead sends the client a head. A copy has no client: the head is dropped.
 func (st *stream) sendHead(fields []http2.Field, end bool, b *h2conn.Batch) error {
 	if st.copy != nil {
 		return nil
@@ -140,7 +141,7 @@ func (st *stream) sendHead(fields []http2.Field, end bool, b *h2conn.Batch) erro
 	return st.client.Headers(st.id, fields, end, b)
 }
 
-// resetClient resets the stream of the client, if there is one.
+// resetClient resets the client's stream. A copy has none.
 func (st *stream) resetClient(code http2.ErrCode, b *h2conn.Batch) {
 	if st.copy == nil {
 		st.client.Reset(st.id, code, b)

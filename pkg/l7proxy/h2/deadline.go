@@ -9,17 +9,17 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 )
 
-// A gRPC call has its deadline in grpc-timeout, and client and server act upon
-// it themselves: the proxy only ends a call that both have left alone for a
-// while after it. That is looked for now and then on each client's connection,
-// for a timer a call would cost more than all else about it.
+// The field grpc-timeout tells a gRPC call's deadline. Client and server both end the call
+// themselves at that time. The proxy ends it only if neither has done so DeadlineGrace
+// later. Each client's connection checks its calls every DeadlineLook, because a timer for
+// each call would cost more than the rest of the call.
 const (
 	DeadlineGrace = time.Second
 	DeadlineLook  = time.Second
 )
 
-// grpcTimeout is the value of grpc-timeout (PROTOCOL-HTTP2 of gRPC). False:
-// there is none, or it is malformed, or longer than can be said.
+// grpcTimeout parses the value of grpc-timeout (PROTOCOL-HTTP2 of gRPC). It returns false
+// if the value is empty, malformed, or too long for a time.Duration.
 func grpcTimeout(value string) (time.Duration, bool) {
 	const digits = 8
 	if len(value) < 2 || len(value) > digits+1 {
@@ -52,15 +52,14 @@ func grpcTimeout(value string) (time.Duration, bool) {
 	return time.Duration(n) * unit, true
 }
 
-// deadlines watches the deadlines of a connection's calls. The connection's mu
-// guards it.
+// deadlines checks the deadlines of a connection's calls. The connection's lock guards it.
 type deadlines struct {
 	timer    *time.Timer
-	watching bool
-	more     bool // a call with a deadline came since the last look
+	watching bool // the timer runs
+	more     bool // a call with a deadline began since the last check
 }
 
-// boundCall makes a gRPC call end by its deadline.
+// boundCall notes the deadline of a gRPC call, and has it checked.
 func (st *stream) boundCall() {
 	d, ok := grpcTimeout(fieldValue(st.fields, "grpc-timeout"))
 	if !ok {
@@ -76,7 +75,7 @@ func (st *stream) boundCall() {
 	}
 }
 
-// lookLater is called with mu held.
+// lookLater starts the timer of the next check. The caller holds the connection's lock.
 func (srv *session) lookLater() {
 	d := &srv.deadlines
 	d.watching = !srv.Closed()
@@ -89,7 +88,7 @@ func (srv *session) lookLater() {
 	}
 }
 
-// endLateCalls ends what is long past its deadline.
+// endLateCalls ends the calls whose deadline passed more than DeadlineGrace ago.
 func (srv *session) endLateCalls() {
 	srv.Lock()
 	srv.deadlines.more = false
@@ -117,7 +116,7 @@ func (srv *session) endLateCalls() {
 	}
 }
 
-// stopLooking is for the end of the connection.
+// stopLooking stops the checks, at the end of the connection.
 func (srv *session) stopLooking() {
 	srv.Lock()
 	defer srv.Unlock()

@@ -1,17 +1,16 @@
-// Package h2 drives HTTP/2: it moves streams between a client's connection and
-// connections to endpoints that many clients' streams share.
+// Package h2 drives HTTP/2: it forwards streams between a client's connection and
+// connections to endpoints, which the streams of many clients share.
 //
-// Goroutines are those of package h2conn: the reader of one connection writes into
-// the engine of the other. What takes its time, as a delay, a time-out or the wait
-// before a retry, is a timer (timer.go), and what comes of the stream meanwhile waits
-// in its pipe.
+// Goroutines are those of package h2conn: the reader of one connection writes into the
+// engine of the other. Delays, timeouts and the waits before retries are timers
+// (timer.go). Bytes of the stream that arrive meanwhile wait in its pipe.
 //
-// Locks, in this order: stream.mu, that of a copy of it (mirror.go), then one of a
-// connection's lock or the pool's.
+// Locks are taken in this order: stream.mu, the mu of a copy of that stream (mirror.go),
+// then either a connection's lock or the pool's.
 //
-// Back-pressure: a stream's bytes that the other side does not take yet wait in its
-// pipe, and their window is given back only as they leave it, so a stream holds at
-// most one receive window.
+// Back-pressure: bytes of a stream that the other side does not take yet wait in the
+// stream's pipe. Their window is returned to the sender when they leave the pipe, so a
+// stream holds at most one receive window.
 package h2
 
 import (
@@ -44,19 +43,19 @@ func New(core *request.Core) *Driver {
 	return &Driver{sessions: lifetime.NewGroup(core.Lifetime.Draining, func(srv *session) { srv.Drain() })}
 }
 
-// Floods counts clients that were sent away for flooding.
+// Floods counts the clients whose connection ended with ENHANCE_YOUR_CALM.
 func (d *Driver) Floods() uint64 { return d.floods.Load() }
 
 // Paced counts requests that clients gave up faster than they may: what the clients sent
 // next was read later.
 func (d *Driver) Paced() uint64 { return d.paced.Load() }
 
-// Stats counts what a driver serves.
+// Stats are the counts of what a driver serves.
 type Stats struct {
 	Sessions int // clients' connections
 	Streams  int // requests under way
-	Retrying int // of them, those that wait for their next attempt
-	// WatchingDeadlines are sessions that look for calls past their deadlines.
+	Retrying int // of Streams: those that wait for their next attempt
+	// WatchingDeadlines counts the sessions that check the deadlines of calls.
 	WatchingDeadlines int
 }
 
@@ -83,11 +82,11 @@ func (d *Driver) Stats() (s Stats) {
 	return s
 }
 
-// CloseAll cuts the clients' connections.
+// CloseAll closes the clients' connections.
 func (d *Driver) CloseAll() { d.sessions.Each(func(srv *session) { srv.NC.Close() }) }
 
-// session is the client's side of a session: the engine accepts streams, and
-// each becomes a stream.
+// session is a client's connection. For each stream that its engine accepts, it has a
+// stream.
 type session struct {
 	*h2conn.Conn
 	driver  *Driver
@@ -95,8 +94,8 @@ type session struct {
 	streams h2conn.Streams[*stream]
 	pace    *quota.Pace // of requests that the client gives up; nil: it is not limited
 
-	picking sync.Mutex     // request.Session.Pick is for one goroutine at a time
-	private []upstream.Key // keys used that no other session has
+	picking sync.Mutex     // held for request.Session.Pick, which one goroutine at a time may call
+	private []upstream.Key // keys of connections that only this session uses
 
 	deadlines deadlines
 }
@@ -107,7 +106,7 @@ type session struct {
 // quota).
 const MaxStreams = 4096
 
-// Serve proxies an HTTP/2 connection to its end.
+// Serve proxies an HTTP/2 connection until it ends.
 func (d *Driver) Serve(s *request.Session) {
 	config := http2.Config{Role: http2.Server, ConnectProtocol: true, MaxStreams: MaxStreams}
 	srv := &session{driver: d, s: s}
@@ -149,7 +148,7 @@ func (d *Driver) Serve(s *request.Session) {
 	srv.End()
 }
 
-// forget takes a stream out; its events are dropped from then on.
+// forget removes a stream; its later events are dropped.
 func (srv *session) forget(id uint32, b *h2conn.Batch) {
 	srv.Lock()
 	srv.streams.Delete(id)
@@ -211,8 +210,8 @@ func (srv *session) gaveUp(b *h2conn.Batch) {
 	}
 }
 
-// pick chooses an endpoint for a stream: with an address in not, another one if
-// that can be.
+// pick chooses an endpoint for a stream. If not is an address, it chooses another one than
+// that if there is one.
 func (srv *session) pick(st *stream, not netip.AddrPort) (a *endpoints.Attempt, err error) {
 	srv.picking.Lock()
 	defer srv.picking.Unlock()
@@ -232,7 +231,7 @@ func (srv *session) pick(st *stream, not netip.AddrPort) (a *endpoints.Attempt, 
 	return a, nil
 }
 
-// failover is request.Session.Failover for any goroutine.
+// failover is request.Session.Failover, and safe for concurrent use.
 func (srv *session) failover(failed *endpoints.Attempt, why mesh.Reason, tried *request.Tried) *endpoints.Attempt {
 	srv.picking.Lock()
 	defer srv.picking.Unlock()

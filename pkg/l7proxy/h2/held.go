@@ -8,24 +8,24 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 )
 
-// A gRPC call that fails at once has its status in the head (Trailers-Only), or in
-// trailers after a head without messages: so do servers that send their metadata
-// early. Where the routes may want the call to be sent again, such a head is held until
-// a message, the trailers or the end follow, for what the client has seen of a
-// response stands.
+// A gRPC call that fails at once has its status in the head (Trailers-Only), or in trailers
+// after a head without messages, if the server sends its metadata early. A call cannot be
+// sent again once the client has a part of the response. So if the routes may ask for a
+// retry, the head is held until a message, the trailers or the end follow.
 
-// holdTime bounds how long a head is held: a server that streams may send the first
+// holdTime is the longest time that a head is held. A streaming server may send the first
 // message much later.
 const holdTime = 250 * time.Millisecond
 
-// heldHead is a final response's head that the client has not got yet.
+// heldHead is the head of a final response that was not sent to the client yet.
 type heldHead struct {
 	fields []http2.Field
 	status int
 	timer  *timer
 }
 
-// holdHead holds the head of a response that may turn out to be a failed call's.
+// holdHead holds the head of a response if the call may fail and be sent again. It returns
+// false if the head is to be forwarded now.
 func (st *stream) holdHead(ev *http2.Event, status int) bool {
 	if !st.grpc || ev.EndStream || st.answered || !st.plan.Policy().RetriesSent() || !st.resendable() {
 		return false
@@ -35,7 +35,7 @@ func (st *stream) holdHead(ev *http2.Event, status int) bool {
 	return true
 }
 
-// releaseHead goes on with a head that was held, if there is one.
+// releaseHead processes a head that was held, if there is one.
 func (st *stream) releaseHead(b *h2conn.Batch) {
 	if h := st.held; h != nil {
 		st.dropHead()
@@ -43,7 +43,7 @@ func (st *stream) releaseHead(b *h2conn.Batch) {
 	}
 }
 
-// dropHead forgets a head that was held.
+// dropHead discards a head that was held, if there is one.
 func (st *stream) dropHead() {
 	if st.held != nil {
 		stopTimer(&st.held.timer)

@@ -11,9 +11,9 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// malformed refuses a request that breaks the protocol (RFC 9113 §8.1.1). The
-// answer says why, and has no end but the reset, which is what the protocol wants.
-// A gRPC call's answer is whole: its status is the reason.
+// malformed refuses a malformed request (RFC 9113 §8.1.1). The response names the reason,
+// and is ended by the RST_STREAM that the protocol requires. The response to a gRPC call is
+// complete before that, because its status is the reason.
 func (srv *session) malformed(ev *http2.Event, b *h2conn.Batch) {
 	const reason = mesh.ReasonBadRequest
 	s := srv.s
@@ -21,7 +21,7 @@ func (srv *session) malformed(ev *http2.Event, b *h2conn.Batch) {
 	line := requestLine(ev.Fields)
 	grpc := line.GRPC
 	var x request.Exchange
-	x.Begin(s, uint64(ev.Stream), request.Line{Protocol: line.Protocol, GRPC: grpc}) // its strings may be anything
+	x.Begin(s, uint64(ev.Stream), request.Line{Protocol: line.Protocol, GRPC: grpc}) // its fields are not validated: none is shown
 	r := reply.Of(reason)
 	fields := []http2.Field{{Name: ":status", Value: strconv.Itoa(r.Status)}, {Name: reply.ReasonHeader, Value: reason.String()}}
 	if grpc {
@@ -32,7 +32,7 @@ func (srv *session) malformed(ev *http2.Event, b *h2conn.Batch) {
 	x.End(request.End{Reason: reason, Status: r.Status, GRPCStatus: r.GRPC, Reset: true, ResetCode: uint32(http2.ProtocolError)})
 }
 
-// EndReason says why reading from an HTTP/2 client ended.
+// EndReason is the reason for which reading from an HTTP/2 client ended with err.
 func EndReason(err error) mesh.Reason {
 	broken := new(http2.ConnError)
 	switch {

@@ -11,16 +11,16 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// mirrorCopy makes a stream a copy of a request: it has no client, and what would
-// go to one is dropped. It is made when the whole request is there, which it is not
-// where the answer begins before.
+// mirrorCopy belongs to a stream that is a copy of a request. The copy has no client, and
+// its response is dropped. It is made when the whole request has arrived, and not at all if
+// the response begins before.
 type mirrorCopy struct {
 	to      *destination.Backend
 	mirrors *request.Mirrors
-	unhook  func() bool // from the end of the proxy
+	unhook  func() bool // stops the callback for the end of the proxy
 }
 
-// mirror makes the copies of the request that the routes want, if it is whole.
+// mirror makes the copies of the request that the routes ask for, if it is complete.
 func (st *stream) mirror(b *h2conn.Batch) {
 	if !st.copying || !st.req.end || !st.keeping || st.answered {
 		return
@@ -31,7 +31,7 @@ func (st *stream) mirror(b *h2conn.Batch) {
 	}
 }
 
-// dropCopies counts those that could not be made.
+// dropCopies counts the copies that could not be made.
 func (st *stream) dropCopies() {
 	if !st.copying {
 		return
@@ -56,7 +56,7 @@ func (st *stream) startCopy(to *destination.Backend, b *h2conn.Batch) {
 	copied.fields = slices.Clone(st.fields)
 	copied.replay = append([]byte(nil), st.replay...)
 	copied.grpc, copied.head, copied.bodyless = st.grpc, st.head, st.bodyless
-	copied.req.src = nil // what is sent is nobody's window
+	copied.req.src = nil // the bytes are a copy: no window is to be returned
 	copied.req.pending.Bytes, copied.req.prepaid = slices.Clone(st.replay), len(st.replay)
 	copied.req.end, copied.req.done = true, st.bodyless
 	copied.resp.dst, copied.resp.sink = nil, true
@@ -71,7 +71,7 @@ func (st *stream) startCopy(to *destination.Backend, b *h2conn.Batch) {
 	copied.start(noEndpoint, nil, b)
 }
 
-// end is for the end of a copy.
+// end notes the end of a copy.
 func (c *mirrorCopy) end(why mesh.Reason) {
 	c.unhook()
 	c.mirrors.Leave(why == mesh.ReasonNone)

@@ -12,22 +12,22 @@ import (
 // END_STREAM and trailers after them. The stream's mu guards it.
 type pipe struct {
 	stream       *stream
-	src, dst     *h2conn.Conn // dst is nil until it is there
+	src, dst     *h2conn.Conn // dst is nil while there is no connection
 	srcID, dstID uint32
 
-	pending  quota.Backlog // came and did not go yet; at most src's stream window (and a replay)
-	prepaid  int           // leading bytes of pending whose window src got back already
+	pending  quota.Backlog // bytes that were received and not sent; at most src's stream window (and a replay)
+	prepaid  int           // leading bytes of pending whose window was returned to src already
 	trailers []http2.Field
-	length   uint64 // body bytes that came
-	end      bool   // src ended
-	done     bool   // the end went to dst, or nothing goes any more
-	sink     bool   // there is no dst: what comes is dropped
-	lost     bool   // dst takes nothing any more, which is no end: its event is on the way
+	length   uint64 // bytes of the body that were received
+	end      bool   // src has ended
+	done     bool   // the end was sent to dst, or nothing is sent any more
+	sink     bool   // there is no dst: received bytes are dropped
+	lost     bool   // dst's engine has closed the stream, and the event that says so follows
 
-	waiting bool // for room on dst; whose lock guards it
+	waiting bool // it waits for room on dst; dst's lock guards it
 }
 
-// data takes body bytes from src: straight on to dst, as far as it takes them.
+// data takes bytes of the body from src, and sends them to dst as far as it takes them now.
 func (p *pipe) data(payload []byte, end bool, b *h2conn.Batch) {
 	p.length += uint64(len(payload))
 	p.end = p.end || end
@@ -44,17 +44,17 @@ func (p *pipe) data(payload []byte, end bool, b *h2conn.Batch) {
 	if len(payload) > 0 && !p.done && !p.lost {
 		p.hold(payload)
 	} else {
-		p.credit(len(payload), b) // dst is gone
+		p.credit(len(payload), b) // dst takes nothing any more
 	}
 }
 
-// hold adds to pending.
+// hold appends to pending.
 func (p *pipe) hold(payload []byte) {
 	p.pending.Add(payload)
 	p.account()
 }
 
-// finish takes the end of src: with trailers, or none.
+// finish takes the end of src, with trailers or none.
 func (p *pipe) finish(trailers []http2.Field, b *h2conn.Batch) {
 	p.end = true
 	p.done = p.done || p.sink
@@ -70,7 +70,7 @@ func (p *pipe) finish(trailers []http2.Field, b *h2conn.Batch) {
 	p.trailers = nil
 }
 
-// push sends what is pending, as much as dst takes now.
+// push sends pending bytes, as many as dst takes now.
 func (p *pipe) push(b *h2conn.Batch) {
 	if p.done || p.lost || p.dst == nil {
 		return
@@ -85,8 +85,8 @@ func (p *pipe) push(b *h2conn.Batch) {
 	}
 }
 
-// offer gives bytes to dst and returns how many it took. Once all went and src
-// has ended, dst is ended too.
+// offer sends bytes to dst and returns how many it took. If it took all and src has ended,
+// offer also sends the end.
 func (p *pipe) offer(payload []byte, b *h2conn.Batch) int {
 	d := p.dst
 	end := p.end && p.trailers == nil
@@ -99,9 +99,8 @@ func (p *pipe) offer(payload []byte, b *h2conn.Batch) int {
 	b.Add(d)
 	switch {
 	case err != nil:
-		// The peer has reset the stream, and the engine knows before the stream's
-		// owner is told. To count this as the end of the stream would leave the other
-		// side without the reset.
+		// The peer has reset the stream, and the event was not handled yet. This is not the
+		// end of the stream: the event's handler still has to reset the other side.
 		p.lost, p.trailers = true, nil
 		p.shift(p.pending.Len(), b)
 	case n == len(payload) && end:
@@ -125,7 +124,7 @@ func (p *pipe) sendEnd(b *h2conn.Batch) {
 	b.Add(d)
 }
 
-// shift drops the first n bytes of pending, which dst took.
+// shift removes the first n bytes of pending, which dst took.
 func (p *pipe) shift(n int, b *h2conn.Batch) {
 	p.pending.Shift(n)
 	p.account()
@@ -134,14 +133,14 @@ func (p *pipe) shift(n int, b *h2conn.Batch) {
 	p.credit(n-paid, b)
 }
 
-// abandon drops what is pending: nothing goes to dst any more.
+// abandon drops the pending bytes: nothing is sent to dst any more.
 func (p *pipe) abandon(b *h2conn.Batch) {
 	p.done = true
 	p.trailers = nil
 	p.shift(p.pending.Len(), b)
 }
 
-// credit gives src its window back.
+// credit returns n bytes of window to src.
 func (p *pipe) credit(n int, b *h2conn.Batch) {
 	if n == 0 || p.src == nil {
 		return
@@ -158,7 +157,7 @@ func (p *pipe) Resume(b *h2conn.Batch) {
 	p.stream.settle(b)
 }
 
-// account tells the pod's usage how much waits in p now.
+// account charges the pending bytes to the pod's usage.
 func (p *pipe) account() {
 	now := p.pending.Len()
 	if p.stream.gone {

@@ -18,25 +18,25 @@ import (
 	"github.com/underlane/underlane/pkg/retry"
 )
 
-// retryState is what became of the attempts of a stream so far.
+// retryState is the history of a stream's attempts.
 type retryState struct {
 	tried   request.Tried
-	refused int // times that a server said that it had not begun with the request
+	refused int // number of times that a server refused the request without processing it
 }
 
 // A request that a server refused is sent again up to refusedMost times: at once, then
-// after refusedPause, and after three times as long each time, 400 ms in all. A server
-// refuses streams while it is over a limit, which passes as others of its streams end.
+// after refusedPause, then each time after three times the last pause, 400 ms in all. A
+// server refuses streams while it is over a limit, and other streams that end make room.
 const (
 	refusedMost  = 5
 	refusedPause = 10 * time.Millisecond
 )
 
-// noEndpoint is the address of no endpoint.
+// noEndpoint stands for no endpoint.
 var noEndpoint netip.AddrPort
 
-// start chooses an endpoint, another than not if that can be, and sends the
-// request there, but not on a connection that refused it.
+// start chooses an endpoint, another than not if there is one, and sends the request
+// there, on another connection than refused if there can be one.
 func (st *stream) start(not netip.AddrPort, refused *upstream.HTTP2Conn, b *h2conn.Batch) {
 	a, err := st.client.pick(st, not)
 	if err != nil {
@@ -63,8 +63,8 @@ func (st *stream) open(refused *upstream.HTTP2Conn, b *h2conn.Batch) {
 	}
 }
 
-// failover sends a request that no application has seen, for this reason, to
-// another endpoint. False: the failure stands.
+// failover sends a request that no application has seen to another endpoint, because the
+// attempt failed for the reason why. It returns false if there is no other attempt.
 func (st *stream) failover(why mesh.Reason, b *h2conn.Batch) bool {
 	if !upstream.TriesNextEndpoint(why) || !st.resendable() {
 		return false
@@ -78,7 +78,7 @@ func (st *stream) failover(why mesh.Reason, b *h2conn.Batch) bool {
 	return true
 }
 
-// state is what became of the attempts so far.
+// state returns the history of the attempts, which it makes if there is none.
 func (st *stream) state() *retryState {
 	if st.again == nil {
 		st.again = &retryState{tried: request.Tried{Backend: st.to()}}
@@ -86,8 +86,9 @@ func (st *stream) state() *retryState {
 	return st.again
 }
 
-// resendRefused sends a request once more that the server says it has not begun with
-// (RFC 9113 §8.7), on another connection if that can be. False: the failure stands.
+// resendRefused sends a request again that the server refused without processing it (RFC
+// 9113 §8.7), on another connection if there can be one. It returns false if there is no
+// other attempt.
 func (st *stream) resendRefused(b *h2conn.Batch) bool {
 	if st.answered || !st.keeping {
 		return false
@@ -114,8 +115,8 @@ func (st *stream) resendRefused(b *h2conn.Batch) bool {
 	return true
 }
 
-// retry sends a request that failed again where the routes want that, after
-// they want to wait. False: the failure stands.
+// retry sends a failed request again if the routes ask for that, after the pause that they
+// ask for. It returns false if there is no other attempt.
 func (st *stream) retry(failure retry.Attempt, b *h2conn.Batch) bool {
 	if !st.plan.Policy().RetriesSent() {
 		return false
@@ -137,8 +138,8 @@ func (st *stream) retry(failure retry.Attempt, b *h2conn.Batch) bool {
 	return true
 }
 
-// unanswered reports whether the head of a final response is not for the client,
-// because the request is sent again.
+// unanswered judges the head of a final response. It returns true if the request is sent
+// again, and the head is not for the client.
 func (st *stream) unanswered(status int, fields []http2.Field, b *h2conn.Batch) bool {
 	st.attempt.Answered(status)
 	why := mesh.ReasonNone
@@ -158,8 +159,8 @@ func (st *stream) unanswered(status int, fields []http2.Field, b *h2conn.Batch) 
 	return st.retry(retry.Attempt{Cause: retry.Status, Status: status, GRPCStatus: st.grpcStatus}, b)
 }
 
-// broken reports whether a request is sent again whose connection or stream
-// ended.
+// broken sends a request again whose connection or stream ended, for the reason why. It
+// returns false if there is no other attempt.
 func (st *stream) broken(why mesh.Reason, b *h2conn.Batch) bool {
 	cause, ok := request.Cause(why, false)
 	if !ok {
@@ -174,7 +175,7 @@ func (st *stream) broken(why mesh.Reason, b *h2conn.Batch) bool {
 	return st.retry(retry.Attempt{Cause: cause}, b)
 }
 
-// to is where the request is sent to, nil where its client wanted.
+// to is the backend that the request is sent to; nil: the destination of the client.
 func (st *stream) to() *destination.Backend {
 	if st.copy != nil {
 		return st.copy.to
@@ -182,10 +183,10 @@ func (st *stream) to() *destination.Backend {
 	return st.plan.Backend()
 }
 
-// resendable: all of the request that was sent is here still.
+// resendable reports whether all of the request that was sent is still stored.
 func (st *stream) resendable() bool { return st.up == nil || st.keeping }
 
-// leave ends an attempt that another one follows.
+// leave ends an attempt. Another one follows.
 func (st *stream) leave(b *h2conn.Batch) {
 	st.turn++
 	stopTimer(&st.timer)
@@ -204,15 +205,15 @@ func (st *stream) leave(b *h2conn.Batch) {
 	st.rewind()
 }
 
-// forgetWait ends the wait for a connection, if the attempt waits.
+// forgetWait ends the attempt's wait for a connection, if it waits.
 func (st *stream) forgetWait() {
 	if st.up == nil {
 		st.client.s.Upstream.ForgetHTTP2(&st.attempt.Endpoint, st)
 	}
 }
 
-// rewind makes what was sent of the request wait before what was not. The
-// pipe is a new one, because the old one may be waiting in its connection.
+// rewind puts the body that was sent in front of what was not sent. It makes a new pipe,
+// because the old one may be waiting for room on its connection.
 func (st *stream) rewind() {
 	old := st.req
 	st.req = &pipe{
@@ -226,21 +227,21 @@ func (st *stream) rewind() {
 	st.req.account()
 }
 
-// due makes the request end in d at the latest.
+// due sets the deadline of the request to d from now, unless it has an earlier one.
 func (st *stream) due(d time.Duration) {
 	if at := balance.Now() + d; st.deadline == 0 || at < st.deadline {
 		st.deadline = at
 	}
 }
 
-// requestLate: the time for the request with all its attempts is over.
+// requestLate ends the request, because the time for all of its attempts is over.
 func (st *stream) requestLate(b *h2conn.Batch) {
-	if !st.resp.end { // else the rest is the client's
+	if !st.resp.end { // else the whole response has arrived, and the client is slow
 		st.failLate(b)
 	}
 }
 
-// attemptLate: the time for this attempt is over.
+// attemptLate ends the attempt, because its time is over.
 func (st *stream) attemptLate(b *h2conn.Batch) {
 	if st.resp.end {
 		return
@@ -253,7 +254,7 @@ func (st *stream) attemptLate(b *h2conn.Batch) {
 
 func (st *stream) failLate(b *h2conn.Batch) {
 	if st.attempt != nil && st.up == nil {
-		st.exchange.Chose(st.attempt) // in vain: tap tells where
+		st.exchange.Chose(st.attempt) // tap shows the endpoint that was not reached
 	}
 	st.failAfter(mesh.ReasonTimeout, b)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/underlane/underlane/pkg/route"
 )
 
-// headFields shows a head's fields to the routes.
+// headFields gives the routes access to a head's fields.
 type headFields []http2.Field
 
 func (f *headFields) Get(name string) (string, bool) {
@@ -24,7 +24,7 @@ func (f *headFields) Get(name string) (string, bool) {
 	return "", false
 }
 
-// route does with the request what the routes say of it.
+// route plans the request by the routes, and starts it.
 func (st *stream) route(r *destination.Routing, line *request.Line, b *h2conn.Batch) {
 	asked := route.Request{
 		GRPC: line.GRPC, Method: line.Method, Scheme: line.Scheme, Authority: line.Authority, Path: line.Path,
@@ -49,13 +49,12 @@ func (st *stream) route(r *destination.Routing, line *request.Line, b *h2conn.Ba
 	st.startOr(&answer, b)
 }
 
-// startIn is startOr after a delay. What comes of the body meanwhile waits in
-// its pipe.
+// startIn is startOr after a delay. Bytes of the body that arrive meanwhile wait in the pipe.
 func (st *stream) startIn(delay time.Duration, answer reply.Reply) {
 	st.timer = st.after(delay, st.turn, func(st *stream, b *h2conn.Batch) { st.startOr(&answer, b) })
 }
 
-// startOr sends the request, unless there is an answer to it.
+// startOr sends the request, or answers it if answer has a status.
 func (st *stream) startOr(answer *reply.Reply, b *h2conn.Batch) {
 	if answer.Status != 0 {
 		st.answer(answer, b)
@@ -66,7 +65,7 @@ func (st *stream) startOr(answer *reply.Reply, b *h2conn.Batch) {
 	st.start(noEndpoint, nil, b)
 }
 
-// edit makes the routes' changes to the request.
+// edit applies the routes' changes to the request.
 func (st *stream) edit(asked *route.Request) {
 	a := st.plan.Action
 	if a.RewritesTarget() {
@@ -83,12 +82,13 @@ func (st *stream) edit(asked *route.Request) {
 		old := st.fields
 		st.fields = appendEdited(old[:0], old, &a.Request)
 		if len(st.fields) < len(old) {
-			clear(old[len(st.fields):]) // the memory is used again: their strings are free to go
+			clear(old[len(st.fields):]) // the memory is used again: let their strings be collected
 		}
 	}
 }
 
-// setField changes a field of the request's head, if there is one of that name.
+// setField sets the first field of that name in the request's head. It returns false if
+// there is none.
 func (st *stream) setField(name, value string) bool {
 	for i := range st.fields {
 		if st.fields[i].Name == name {
@@ -99,9 +99,8 @@ func (st *stream) setField(name, value string) bool {
 	return false
 }
 
-// editedResponse is the head of the final response with the changes that the
-// routes make to it. It is valid as long as the event, or until b is used for
-// another.
+// editedResponse returns the head of the final response with the routes' changes. It is
+// valid as long as fields, and until the next use of b.Fields.
 func (st *stream) editedResponse(fields []http2.Field, b *h2conn.Batch) []http2.Field {
 	if a := st.plan.Action; a != nil && !a.Response.Empty() {
 		b.Fields = appendEdited(b.Fields[:0], fields, &a.Response)
@@ -110,8 +109,8 @@ func (st *stream) editedResponse(fields []http2.Field, b *h2conn.Batch) []http2.
 	return fields
 }
 
-// appendEdited appends fields with changes, which are never of pseudo-fields or
-// of those of the connection. dst may be the beginning of fields.
+// appendEdited appends fields with the changes, which never concern pseudo-fields or
+// fields of the connection. dst may be the beginning of fields.
 func appendEdited(dst, fields []http2.Field, edits *route.Edits) []http2.Field {
 	for i := range fields {
 		if !slices.Contains(edits.Remove, fields[i].Name) {

@@ -32,7 +32,7 @@ func (st *stream) Attach(u *upstream.HTTP2Conn, b *h2conn.Batch) bool {
 		st.fail(mesh.ReasonNotSupported, b)
 		return true
 	case errors.Is(err, http2.ErrNoSettings):
-		return true // u comes back to it
+		return true // u calls Connected when they have arrived
 	case err != nil:
 		return false
 	}
@@ -99,8 +99,8 @@ func (st *stream) ServerHeaders(u *upstream.HTTP2Conn, ev *http2.Event, b *h2con
 	}
 }
 
-// finalHead takes the head of a final response: the request is sent again, or the
-// head forwarded.
+// finalHead takes the head of a final response. It sends the request again, or forwards the
+// head.
 func (st *stream) finalHead(fields []http2.Field, status int, end bool, b *h2conn.Batch) {
 	if request.OffersLogin(status, fields) {
 		st.client.s.BindLogin(st.plan.Random)
@@ -135,7 +135,7 @@ func (st *stream) forwardHead(fields []http2.Field, status int, end bool, b *h2c
 	st.settle(b)
 }
 
-// serverTrailers ends a response.
+// serverTrailers takes the trailers of a response.
 func (st *stream) serverTrailers(fields []http2.Field, b *h2conn.Batch) {
 	turn := st.turn
 	if st.releaseHead(b); st.ended || st.turn != turn {
@@ -147,8 +147,8 @@ func (st *stream) serverTrailers(fields []http2.Field, b *h2conn.Batch) {
 	st.settle(b)
 }
 
-// withoutReason drops what an application says in the field for reasons: only agents
-// give them.
+// withoutReason removes the field for reasons from an application's response: only agents
+// may set it.
 func (st *stream) withoutReason(fields []http2.Field) []http2.Field {
 	if st.client.s.Direction != mesh.Inbound {
 		return fields
@@ -181,7 +181,7 @@ func (st *stream) ServerReset(u *upstream.HTTP2Conn, ev *http2.Event, b *h2conn.
 	defer st.mu.Unlock()
 	switch {
 	case st.up != u || st.gone:
-	case st.resp.end: // a complete response first: only the request is cut short (RFC 9113 §8.1)
+	case st.resp.end: // the response is complete: only the request is cut (RFC 9113 §8.1)
 		st.req.abandon(b)
 		st.afterwards, st.afterCode = true, ev.Code
 		st.settle(b)

@@ -17,7 +17,7 @@ const replayMax = 64 << 10
 type stream struct {
 	client *session
 	id     uint32      // on the client's connection
-	copy   *mirrorCopy // it is a copy, which has no client; nil: it is none
+	copy   *mirrorCopy // if the stream is a copy, which has no client; else nil
 
 	mu       sync.Mutex
 	upID     uint32              // on up
@@ -28,31 +28,31 @@ type stream struct {
 	first    endpoints.Attempt // memory of the first attempt
 	exchange request.Exchange
 
-	fields   []http2.Field // the request's head, until an answer begins
-	replay   []byte
-	kept     *memory // memory of fields and replay
-	bodyless bool    // END_STREAM came with the head
-	keeping  bool    // replay is all that came of the body: another attempt is possible
-	answered bool    // something of a response went to the client
-	headed   bool    // the head of the final response did
-	ended    bool    // exchange.End was called
-	gone     bool    // taken off both connections
-	counted  bool    // the pod's usage counts it
-	copying  bool    // copies are to be made when the request is whole
+	fields   []http2.Field // the request's head, until the response begins
+	replay   []byte        // the body that was received so far, while keeping is set
+	kept     *memory       // memory of fields and replay
+	bodyless bool          // the head had END_STREAM
+	keeping  bool          // replay has all of the body so far: another attempt is possible
+	answered bool          // a part of the response was sent to the client
+	headed   bool          // the head of the final response was
+	ended    bool          // exchange.End was called
+	gone     bool          // the stream was removed from both connections
+	counted  bool          // the pod's usage counts it
+	copying  bool          // copies are to be made when the request is complete
 
 	grpc, head bool
-	afterwards bool          // the server wants no more of the request: reset it once the response is through
-	afterCode  http2.ErrCode // with this code
-	grpcStatus int           // -1: not seen
+	afterwards bool          // the rest of the request is not wanted: reset the stream when the response was sent
+	afterCode  http2.ErrCode // the code of that reset
+	grpcStatus int           // -1: none was seen
 
-	held     *heldHead // of a gRPC response, until it is known whether it fails
+	held     *heldHead // head of a gRPC response, until it is known whether the call fails
 	plan     request.Plan
-	turn     int32       // counts attempts
+	turn     int32       // number of the attempt
 	again    *retryState // nil: no attempt has failed
 	retries  request.Retries
-	deadline time.Duration // of the whole exchange, by balance.Now; 0: none
-	limit    *timer        // of the whole exchange, or nil
-	timer    *timer        // of the attempt, or of the wait for the next, or nil
+	deadline time.Duration // time, by balance.Now, when the whole exchange must end; 0: none
+	limit    *timer        // timer of the whole exchange, or nil
+	timer    *timer        // timer of the attempt, or of the wait for the next one, or nil
 }
 
 func newStream(client *session, id uint32) *stream {
@@ -145,7 +145,7 @@ func (st *stream) settle(b *h2conn.Batch) {
 		st.resetClient(st.afterCode, b)
 		st.req.abandon(b)
 		st.takeOff(b)
-	case st.copy != nil: // nobody waits for the server to read the rest
+	case st.copy != nil: // a copy does not wait until the server has read the rest
 		st.up.Reset(st.upID, http2.Cancel, b)
 		st.req.abandon(b)
 		st.takeOff(b)

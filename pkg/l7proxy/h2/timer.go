@@ -7,8 +7,8 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 )
 
-// timer has something done with a stream after a while. Most are stopped
-// before, and used again.
+// timer calls a function for a stream after a time. Most timers are stopped before, and go
+// back to a pool.
 type timer struct {
 	timer  *time.Timer
 	stream *stream
@@ -16,13 +16,13 @@ type timer struct {
 	do     func(*stream, *h2conn.Batch)
 }
 
-// wholeStream stands for any attempt.
+// wholeStream is the turn of a timer that concerns all attempts.
 const wholeStream int32 = -1
 
 var timers = sync.Pool{New: func() any { return new(timer) }}
 
-// after has do called in d with st.mu held, unless the stream or that attempt is
-// over by then.
+// after calls do in d, with st.mu held, unless the stream or the attempt of that turn has
+// ended by then.
 func (st *stream) after(d time.Duration, turn int32, do func(*stream, *h2conn.Batch)) *timer {
 	t := timers.Get().(*timer)
 	t.stream, t.turn, t.do = st, turn, do
@@ -49,7 +49,7 @@ func (t *timer) fire() {
 func stopTimer(p **timer) {
 	t := *p
 	*p = nil
-	if t != nil && t.timer.Stop() { // else fire runs, or ran: t stays its own
+	if t != nil && t.timer.Stop() { // else fire has begun, and still uses t
 		t.stream, t.do = nil, nil
 		timers.Put(t)
 	}

@@ -1,15 +1,17 @@
 // Package h2conn carries one HTTP/2 connection: it moves bytes between a byte stream
 // and the engine, and hands the engine's events to an owner.
 //
-// Goroutines: each connection has one reader, which feeds its engine and hands the
-// events straight to the streams they are for, which write into other connections'
-// engines. When it has handled what one read brought, it sends what has come of that
-// (send.go), as far as the sockets take it at once. Each connection's flusher waits
-// for the sockets that do not, so that nobody else has to.
+// Goroutines: a connection has a reader and a flusher. The reader feeds the engine and
+// hands the events to their streams, which write into the engines of other connections.
+// After each read it sends the output that resulted, on all of these connections, as far
+// as the sockets take it at once (send.go). A flusher waits for its socket, so that
+// readers never wait.
 //
-// Locks: engine and stream table of a connection are under its lock; but what a Feed
-// returned belongs to the reader, the only one that feeds. No two connections' locks
-// are ever held together, and none across a system call or a call to the owner.
+// Locks: a connection's lock guards its engine and its table of streams. The events of a
+// Feed belong to the reader, which is the only caller of Feed. No goroutine holds two
+// connections' locks at once, or a lock during a system call or a call to the owner.
+//
+// The end of a connection is in end.go.
 package h2conn
 
 import (
@@ -25,13 +27,15 @@ import (
 
 const readSize = 32 << 10
 
-// Owner is told what arrives on a connection.
+// Owner takes the events of a connection. Its method must not wait.
 type Owner interface {
 	Event(ev *http2.Event, b *Batch)
 }
 
-// Waiter is a writer that the connection turned away, not its own window.
+// Waiter is a writer that waits for room on a connection: the connection's window or its
+// output buffer was full.
 type Waiter interface {
+	// Resume has the waiter write on. It is called without a lock.
 	Resume(b *Batch)
 }
 
@@ -40,15 +44,15 @@ type Conn struct {
 	NC     conn.Conn
 	Engine *http2.Conn // Lock guards it
 
-	raw  *rawio.Conn // below NC; nil: only the flusher writes
+	raw  *rawio.Conn // the TCP connection of NC; nil: only the flusher writes
 	mu   sync.Mutex
 	wake sync.Cond // the flusher waits for output
 
-	inside  bool      // what was fed ended inside a message; the reader's
-	excess  int       // bytes that came after this side's FIN; the reader's
-	waiting []waiting // first come, first served
-	closed  bool      // no more reading, or a write failed
-	writing bool      // somebody writes to NC, without mu
+	inside  bool      // the last input ended inside a message; only the reader uses it
+	excess  int       // bytes that came after this side's FIN; only the reader uses it
+	waiting []waiting // writers that wait for room, in their order
+	closed  bool      // the reader has ended, or a write failed
+	writing bool      // a goroutine writes to NC, without holding mu
 	behind  bool      // raw has a backlog
 	shut    bool      // this side's FIN was sent, or is about to be: nothing is written any more
 	flushed chan struct{}
@@ -56,7 +60,7 @@ type Conn struct {
 
 type waiting struct {
 	waiter Waiter
-	queued *bool
+	queued *bool // set while the waiter is in the list
 }
 
 // New makes a connection. Run carries it.
@@ -74,26 +78,26 @@ func New(nc conn.Conn, config http2.Config) *Conn {
 	return c
 }
 
-// Lock guards the engine, and what the owner keeps of the connection.
+// Lock locks the engine, and what the owner keeps for the connection.
 func (c *Conn) Lock() { c.mu.Lock() }
 
-// Unlock is the end of Lock.
+// Unlock undoes Lock.
 func (c *Conn) Unlock() { c.mu.Unlock() }
 
-// Closed reports whether the connection takes no further stream. The caller holds
+// Closed reports whether the connection accepts no further stream. The caller holds
 // the lock.
 func (c *Conn) Closed() bool { return c.closed }
 
 // Close makes Closed true. The caller holds the lock.
 func (c *Conn) Close() { c.closed = true }
 
-// Batch collects the connections that got output while one wake-up was handled, so
-// that each is flushed once. The zero value is ready.
+// Batch collects the connections that got output while the events of one read were
+// handled, so that each is flushed once. The zero value is ready.
 type Batch struct {
 	dirty []*Conn
 	then  []Waiter
 	pause time.Duration
-	// Fields is memory for a field section that is changed on its way.
+	// Fields is memory for a field section that is edited before it is forwarded.
 	Fields []http2.Field
 }
 
@@ -104,7 +108,7 @@ func (b *Batch) Add(c *Conn) {
 	}
 }
 
-// Then has Flush resume w: that needs locks which the caller may hold.
+// Then makes Flush call w.Resume, which may need locks that the caller holds now.
 func (b *Batch) Then(w Waiter) {
 	if !slices.Contains(b.then, w) {
 		b.then = append(b.then, w)
@@ -115,8 +119,8 @@ func (b *Batch) Then(w Waiter) {
 // peer did is to happen less often.
 func (b *Batch) Pause(d time.Duration) { b.pause = max(b.pause, d) }
 
-// Flush sends what the connections have to send, and does not wait. The caller holds no
-// lock.
+// Flush sends the output of the connections. It does not wait for sockets. The caller
+// holds no lock.
 func (b *Batch) Flush() {
 	for len(b.then) > 0 {
 		w := b.then[0]
@@ -130,9 +134,9 @@ func (b *Batch) Flush() {
 	b.dirty = b.dirty[:0]
 }
 
-// Run feeds the engine until the connection ends, and then says why; head are bytes
-// that were read already. The error is an *http2.ConnError if the peer broke the
-// protocol. End is to be called after it.
+// Run feeds the engine until the connection ends, and returns the cause: an
+// *http2.ConnError if the peer violated the protocol, else the error of the read. head has
+// bytes that were read already. The caller calls End afterwards.
 func (c *Conn) Run(owner Owner, head []byte) error {
 	go c.flush()
 	return c.read(owner, head)
@@ -169,7 +173,7 @@ func (c *Conn) read(owner Owner, head []byte) error {
 // holdLook is how often a connection that waits is looked at.
 const holdLook = 250 * time.Millisecond
 
-// hold waits as long as the batch says, or until the connection is closed.
+// hold waits for the pause that the batch asks for, or until the connection is closed.
 func (c *Conn) hold(b *Batch) {
 	left := b.pause
 	b.pause = 0
@@ -222,15 +226,15 @@ func (c *Conn) Headers(id uint32, fields []http2.Field, end bool, b *Batch) erro
 	return err
 }
 
-// Consume gives the peer n bytes of window back; it is told with the next send.
+// Consume returns n bytes of window to the peer. The update goes out with the next send.
 func (c *Conn) Consume(id uint32, n int) {
 	c.mu.Lock()
 	c.Engine.Consume(id, n)
 	c.mu.Unlock()
 }
 
-// Drain tells the peer to open no further stream, and ends the connection after the
-// last one.
+// Drain asks the peer to open no further stream, and ends the connection after the last
+// one.
 func (c *Conn) Drain() {
 	c.mu.Lock()
 	c.Engine.Drain()
@@ -238,9 +242,9 @@ func (c *Conn) Drain() {
 	c.wake.Signal()
 }
 
-// AwaitRoom has w resumed when the connection has room again, if it was the
-// connection that took less than all of what w had to write. queued tells that w
-// waits already. The caller holds the lock.
+// AwaitRoom registers w, which could not write everything, to be resumed when the
+// connection has room again. It does nothing if the connection is not what stopped w, or
+// if *queued says that w is registered. The caller holds the lock.
 func (c *Conn) AwaitRoom(w Waiter, queued *bool) {
 	if c.Engine.Blocked() && !*queued {
 		*queued = true
@@ -248,8 +252,8 @@ func (c *Conn) AwaitRoom(w Waiter, queued *bool) {
 	}
 }
 
-// resume lets writers go on that the connection turned away, each in its turn,
-// until it is full again.
+// resume resumes the writers that wait for room, in their order, until the connection is
+// full again.
 func (c *Conn) resume(b *Batch) {
 	for {
 		c.mu.Lock()

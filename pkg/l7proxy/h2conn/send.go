@@ -6,17 +6,17 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 )
 
-// Bounds of what a reader sends itself. Larger output is a body's, of which
-// there is more: its encryption is the flusher's, beside the reading.
+// Bounds of what a reader sends itself. More output than that is a body's, and more of it
+// follows: the flusher encrypts and sends it while the reader reads on.
 const (
 	sendMost   = 16 << 10
 	sendRounds = 2
-	sendSmall  = 4 << 10 // output that is worth a look for more,
-	sendCrowd  = 16      // where so many streams are open
+	sendSmall  = 4 << 10 // output below this size waits a moment for more,
+	sendCrowd  = 16      // if at least so many streams are open
 )
 
-// Send sends the output of one wake-up as far as the socket takes it now, or
-// has the flusher do it. It never waits.
+// Send sends the connection's output as far as the socket takes it now, or makes the
+// flusher send it. It never waits.
 func (c *Conn) Send() {
 	c.mu.Lock()
 	n := c.Engine.OutputLen()
@@ -37,8 +37,8 @@ func (c *Conn) Send() {
 	}
 	c.writing = true
 	if n < sendSmall && c.Engine.Streams() >= sendCrowd {
-		// With so much in flight other readers are likely to be ready that have
-		// more to send: it goes out in the same record.
+		// With so many streams, other readers are likely to be ready and to have more
+		// output for this connection. It then goes out in the same record.
 		c.mu.Unlock()
 		runtime.Gosched()
 		c.mu.Lock()
@@ -69,7 +69,7 @@ func (c *Conn) Send() {
 	}
 }
 
-// flush writes what Send leaves to it, until the connection ends.
+// flush is the flusher: it writes the output that Send did not, until the connection ends.
 func (c *Conn) flush() {
 	defer close(c.flushed)
 	var buf []byte
@@ -115,7 +115,7 @@ func (c *Conn) flush() {
 	}
 }
 
-// write writes everything, waiting for the socket.
+// write writes all of the backlog and of buf, and waits for the socket.
 func (c *Conn) write(buf []byte) error {
 	if c.raw == nil {
 		_, err := c.NC.Write(buf)

@@ -1,7 +1,7 @@
 package h2conn
 
-// Streams are the streams of a connection, as its owner has them. The connection's
-// lock guards them.
+// Streams is the table of a connection's streams, in the owner's type. The connection's
+// lock guards it.
 type Streams[S any] struct {
 	conn *Conn
 	byID map[uint32]S
@@ -10,7 +10,7 @@ type Streams[S any] struct {
 // NewStreams makes an empty table of the streams of c.
 func NewStreams[S any](c *Conn) Streams[S] { return Streams[S]{c, make(map[uint32]S)} }
 
-// Get is the stream of that number, and whether there is one.
+// Get returns the stream of that id, and whether there is one. It takes the lock.
 func (s *Streams[S]) Get(id uint32) (S, bool) {
 	s.conn.Lock()
 	defer s.conn.Unlock()
@@ -21,22 +21,21 @@ func (s *Streams[S]) Get(id uint32) (S, bool) {
 // Put adds a stream. The caller holds the lock.
 func (s *Streams[S]) Put(id uint32, one S) { s.byID[id] = one }
 
-// Delete takes a stream out: further events of it are dropped. The caller holds
-// the lock.
+// Delete removes a stream: its later events are dropped. The caller holds the lock.
 func (s *Streams[S]) Delete(id uint32) { delete(s.byID, id) }
 
-// Len counts them. The caller holds the lock.
+// Len is the number of streams. The caller holds the lock.
 func (s *Streams[S]) Len() int { return len(s.byID) }
 
-// All are the streams now.
+// All returns the streams of this moment. It takes the lock.
 func (s *Streams[S]) All() []S {
 	s.conn.Lock()
 	defer s.conn.Unlock()
 	return s.list()
 }
 
-// TakeAll closes the connection, so that no stream joins it any more, and returns
-// those that it carried.
+// TakeAll closes the connection, so that no further stream is added, and removes and
+// returns its streams. It takes the lock.
 func (s *Streams[S]) TakeAll() []S {
 	s.conn.Lock()
 	defer s.conn.Unlock()

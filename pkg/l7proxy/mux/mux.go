@@ -1,9 +1,9 @@
-// Package mux makes shared connections of HTTP/1 between two agents. The HTTP/1
-// connections of one client workload to one endpoint are streams of shared mTLS
-// connections: what many of them write at a time goes out in one record by one
-// system call, and a new one costs no handshake. The bytes are HTTP/1's as they are.
-// A stream is an HTTP/2 CONNECT (RFC 9113 §8.5), with HTTP/2's windows, and to the
-// HTTP/1 driver it is a connection like any other.
+// Package mux carries many HTTP/1 connections on one mTLS connection between two agents.
+// The HTTP/1 connections of one client workload to one endpoint are streams of a few
+// shared connections. What several streams write at the same time goes out in one record
+// and one system call, and a new stream needs no handshake. The HTTP/1 bytes are not
+// changed. A stream is an HTTP/2 CONNECT (RFC 9113 §8.5) with HTTP/2's windows. The
+// HTTP/1 driver uses it like any connection.
 package mux
 
 import (
@@ -14,8 +14,9 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 )
 
-// MaxStreams are the streams of one shared connection. All of their windows fit into
-// the connection's: none that is not read stops the others.
+// MaxStreams is the number of streams of one shared connection. The connection's window
+// covers the windows of all of them, so that a stream that is not read does not stop the
+// others.
 const MaxStreams = 64
 
 var (
@@ -26,22 +27,22 @@ var (
 // Conn is one end of a shared connection.
 type Conn struct {
 	*h2conn.Conn
-	accept    func(*Stream) // server: what a new stream is given to; it must not wait
-	goingAway func()        // client: called when the peer takes no further stream
+	accept    func(*Stream) // server: takes a new stream; it must not wait
+	goingAway func()        // client: called when the peer accepts no further stream
 
 	open h2conn.Streams[*Stream]
-	idle time.Time // since when there is no stream
+	idle time.Time // time when the last stream ended
 }
 
-// NewClient makes the end that opens streams. goingAway is called when the peer
-// takes no further one.
+// NewClient makes the end that opens streams. goingAway is called when the peer accepts
+// no further stream.
 func NewClient(nc conn.Conn, goingAway func()) *Conn {
 	c := newConn(nc, http2.Client)
 	c.goingAway = goingAway
 	return c
 }
 
-// NewServer makes the end that accepts streams. accept is given each and must not
+// NewServer makes the end that accepts streams. accept is called for each, and must not
 // wait.
 func NewServer(nc conn.Conn, accept func(*Stream)) *Conn {
 	c := newConn(nc, http2.Server)
@@ -56,8 +57,8 @@ func newConn(nc conn.Conn, role http2.Role) *Conn {
 	return &Conn{Conn: c, open: h2conn.NewStreams[*Stream](c), idle: time.Now()}
 }
 
-// Run carries the connection to its end, which is that of its streams. head are
-// bytes that were read already. End is to be called when the streams are served.
+// Run carries the connection until it ends, and then fails its streams. head has bytes that
+// were read already. The caller calls End when the streams have been served.
 func (c *Conn) Run(head []byte) error {
 	err := c.Conn.Run(c, head)
 	for _, s := range c.open.TakeAll() {
@@ -66,7 +67,7 @@ func (c *Conn) Run(head []byte) error {
 	return err
 }
 
-// Open opens a stream. It returns nil if the connection takes no more.
+// Open opens a stream. It returns nil if the connection accepts no further one.
 func (c *Conn) Open() *Stream {
 	c.Lock()
 	defer c.Unlock()
@@ -82,7 +83,7 @@ func (c *Conn) Open() *Stream {
 	return s
 }
 
-// forget takes a stream off the connection.
+// forget removes a stream from the connection.
 func (c *Conn) forget(id uint32) {
 	c.Lock()
 	c.open.Delete(id)
@@ -130,7 +131,7 @@ func (c *Conn) Event(ev *http2.Event, b *h2conn.Batch) {
 		}
 		c.Consume(ev.Stream, len(ev.Payload))
 		if len(ev.Payload) > 0 {
-			c.Reset(ev.Stream, http2.Cancel, b) // nobody reads it any more
+			c.Reset(ev.Stream, http2.Cancel, b) // the stream was closed at this end
 		}
 	case http2.EventReset:
 		if s != nil {
@@ -143,7 +144,7 @@ func (c *Conn) Event(ev *http2.Event, b *h2conn.Batch) {
 	}
 }
 
-// take makes a stream of one that the peer opened.
+// take accepts a stream that the peer has opened.
 func (c *Conn) take(id uint32, b *h2conn.Batch) *Stream {
 	s := newStream(c, id)
 	c.Lock()
@@ -154,7 +155,7 @@ func (c *Conn) take(id uint32, b *h2conn.Batch) *Stream {
 	return s
 }
 
-// offer writes as much of p as the windows take now.
+// offer writes as much of p as the windows allow now.
 func (c *Conn) offer(s *Stream, p []byte) (int, error) {
 	c.Lock()
 	n, err := c.Engine.WriteData(s.id, p, false)
@@ -175,8 +176,8 @@ func (c *Conn) finishWriting(id uint32) error {
 	return err
 }
 
-// leave ends both sides of a stream in order, this one's as well if end is set:
-// what the peer still says is dropped (NO_ERROR, RFC 9113 §8.1).
+// leave ends a stream in order: this side with END_STREAM if end is set, and the peer's by
+// RST_STREAM with NO_ERROR (RFC 9113 §8.1). What the peer still sends is dropped.
 func (c *Conn) leave(id uint32, end bool) {
 	c.Lock()
 	if end {

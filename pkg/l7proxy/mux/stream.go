@@ -21,7 +21,7 @@ var _ conn.Conn = (*Stream)(nil)
 type Stream struct {
 	c      *Conn
 	id     uint32
-	queued bool // it waits for room on the connection; whose lock guards it
+	queued bool // it waits for room on the connection; the connection's lock guards it
 
 	reading, writing sync.Mutex // one Read and one Write at a time
 
@@ -29,8 +29,8 @@ type Stream struct {
 	readable sync.Cond
 	writable sync.Cond
 
-	want   []byte // a Read that waits: the bytes go straight there
-	got    int    // what it got
+	want   []byte // buffer of a Read that waits; deliver copies into it
+	got    int    // bytes that deliver has copied there
 	held   quota.Backlog
 	ended  bool   // the peer has ended its side
 	done   bool   // this side has
@@ -40,7 +40,7 @@ type Stream struct {
 	room   bool   // the windows have opened since the last write
 
 	read, write deadline
-	usage       *quota.Usage // what waits in held is charged to it
+	usage       *quota.Usage // the bytes in held are charged to it
 }
 
 // errReset: the peer's agent has cut the stream.
@@ -52,7 +52,7 @@ func newStream(c *Conn, id uint32) *Stream {
 	return s
 }
 
-// deliver takes what came, from the connection's reader.
+// deliver takes bytes that have arrived. The connection's reader calls it.
 func (s *Stream) deliver(p []byte, end bool) {
 	s.mu.Lock()
 	taken := 0
@@ -79,7 +79,8 @@ func (s *Stream) deliver(p []byte, end bool) {
 	}
 }
 
-// fail cuts the stream: both ways end with err, after what came before.
+// fail cuts the stream: reads return err after the bytes that arrived before, writes at
+// once.
 func (s *Stream) fail(err error) {
 	s.c.forget(s.id)
 	s.mu.Lock()
@@ -95,7 +96,7 @@ func (s *Stream) fail(err error) {
 	}
 }
 
-// Resume implements h2conn.Waiter: it lets a writer go on.
+// Resume implements h2conn.Waiter: it wakes the writer.
 func (s *Stream) Resume(*h2conn.Batch) {
 	s.mu.Lock()
 	s.room = true
@@ -184,7 +185,7 @@ func (s *Stream) mayNotWrite() error {
 	return nil
 }
 
-// cause is why the engine does not know the stream any more.
+// cause is the error of a write after the engine has closed the stream.
 func (s *Stream) cause(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,7 +207,7 @@ func (s *Stream) CloseWrite() error {
 	return s.c.finishWriting(s.id)
 }
 
-// Close ends the stream in order, where the peer has nothing more to say.
+// Close ends the stream in order. If bytes have not been read, it cuts the stream.
 func (s *Stream) Close() error { return s.end(false) }
 
 // Reset cuts the stream.
@@ -229,7 +230,7 @@ func (s *Stream) end(cut bool) error {
 	s.readable.Signal()
 	s.writable.Signal()
 	s.c.forget(s.id)
-	if unread > 0 { // of a stream that is gone as well: the connection's window is all streams'
+	if unread > 0 { // also if the stream is gone: all streams share the connection's window
 		s.c.Consume(s.id, unread)
 	}
 	switch {
@@ -245,7 +246,7 @@ func (s *Stream) end(cut bool) error {
 	return nil
 }
 
-// Idle reports whether the stream is alive with nothing to read.
+// Idle reports whether the stream is open and has nothing to read.
 func (s *Stream) Idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -284,10 +285,10 @@ func (s *Stream) QuickAck() {}
 // WriteFailure implements conn.Conn.
 func (s *Stream) WriteFailure(err error) error { return err }
 
-// Raw implements conn.Conn: the stream shares it.
+// Raw implements conn.Conn. It is nil, because streams share the TCP connection.
 func (s *Stream) Raw() *rawio.Conn { return nil }
 
-// Charge has what waits in the stream counted as usage's.
+// Charge charges the bytes that wait in the stream to usage.
 func (s *Stream) Charge(usage *quota.Usage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
