@@ -162,7 +162,7 @@ func (c *HTTP2Conn) promise(w *waiter) error {
 	return nil
 }
 
-// withdraw ends what promise began.
+// withdraw undoes promise.
 func (c *HTTP2Conn) withdraw() {
 	c.Lock()
 	defer c.Unlock()
@@ -226,7 +226,7 @@ func (c *HTTP2Conn) opened(b *h2conn.Batch) {
 	c.wake(b)
 }
 
-// Leave takes a stream off the connection.
+// Leave removes a stream from the connection.
 func (c *HTTP2Conn) Leave(id uint32, b *h2conn.Batch) {
 	c.Lock()
 	c.streams.Delete(id)

@@ -17,9 +17,9 @@ const (
 	http2WaitersADial = 100 // streams that a new connection is expected to take, before the endpoint has said (RFC 9113 §6.5.2)
 )
 
-// http2Window is the receive window of a connection. It is larger than the windows of all
-// its streams together, so that streams whose clients do not read never stop the others.
-// Memory is bounded by the windows of streams, and by what a pod may hold (package quota).
+// http2Window is the receive window of a connection. It covers the windows of all its
+// streams, so that streams whose clients do not read never stop the others. What bounds the
+// memory is the window of each stream, and the limit of each pod (package quota).
 const http2Window = 1 << 30
 
 // http2StreamsPerConn is how many streams the window of a connection covers.
@@ -47,8 +47,8 @@ type http2Pool struct {
 // Stream is a request of the HTTP/2 driver. For one connection, one goroutine at a time
 // calls its methods. They must not wait.
 type Stream interface {
-	// Attach sends the request on c (see HTTP2Conn.Open), and reports whether c
-	// took it. The caller of OpenHTTP2 holds the stream's lock.
+	// Attach sends the request on c (see HTTP2Conn.Open), and reports whether c accepted
+	// it. The caller of OpenHTTP2 holds the stream's lock.
 	Attach(c *HTTP2Conn, b *h2conn.Batch) bool
 	// Connected tells an attempt that waits for a connection which one it gets, or why
 	// there is none. The stream may have given the attempt up meanwhile.
@@ -57,7 +57,7 @@ type Stream interface {
 	ServerHeaders(c *HTTP2Conn, ev *http2.Event, b *h2conn.Batch)
 	// ServerData takes bytes of the response's body.
 	ServerData(c *HTTP2Conn, ev *http2.Event, b *h2conn.Batch)
-	// ServerReset takes RST_STREAM, or what counts as one.
+	// ServerReset takes RST_STREAM, or an event that has the same meaning.
 	ServerReset(c *HTTP2Conn, ev *http2.Event, b *h2conn.Batch)
 	// ServerGone is called when the connection has ended, with err.
 	ServerGone(c *HTTP2Conn, err error, b *h2conn.Batch)
