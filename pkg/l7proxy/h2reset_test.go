@@ -119,6 +119,24 @@ func TestH2RapidReset(t *testing.T) {
 	}
 }
 
+// TestH2PacedEnds: a client that waits for its turn does not keep the proxy from closing
+// its connection.
+func TestH2PacedEnds(t *testing.T) {
+	e := newEnv(t)
+	c := dialFrames(t, e.to(hangingBackend(t)))
+	usage := e.proxy.pods.Enter(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+	defer usage.Leave()
+	for range quota.VainBurst + 120*quota.VainRate {
+		usage.Vain.Add(balance.Now())
+	}
+	if _, err := c.nc.Write(c.rapidReset(1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	proxytest.Eventually(t, "the client waits", func() bool { return e.proxy.LimitHits()["http2-resets"] == 1 })
+	e.proxy.h2.CloseAll()
+	proxytest.Eventually(t, "the session is over", func() bool { return e.proxy.h2.Stats().Sessions == 0 })
+}
+
 // BenchmarkH2RapidReset is what one pod costs whose clients give up requests as fast as
 // they can. The processor time is that of the clients as well, which is little.
 func BenchmarkH2RapidReset(b *testing.B) {
