@@ -76,6 +76,10 @@ conformance: deps-cluster build images ## the Gateway API's conformance suite on
 test-programs: deps-programs ## other people's programs in pods, without the mesh and with it, in all ways (root); RUN=nginx/curl
 	UNDERLANE_TEST_FULL=1 $(GO) test -count=1 -timeout 15m -run 'TestPrograms/$(RUN)' ./test/programs/...
 
+.PHONY: hostile
+hostile: deps-test ## attack the mesh, and measure what quiet pods feel (root); RUN=http2/ping
+	$(GO) test -count=1 -v -timeout 90m -run 'TestHostile/$(RUN)' ./test/hostile -args -full
+
 .PHONY: lint
 lint: ## go vet, staticcheck, gofumpt
 	$(GO) vet ./...

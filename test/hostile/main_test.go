@@ -1,0 +1,59 @@
+package hostile
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/underlane/underlane/test/lab"
+)
+
+var (
+	full   = flag.Bool("full", false, "all attacks, with a lab without the mesh beside: make hostile")
+	rounds = flag.Int("rounds", 2, "of calm and attack, in the full form")
+	tries  = flag.Int("tries", 3, "of an attack that does what the open list does not say, in the full form")
+)
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(orderVariable); text != "" {
+		os.Exit(perform(text)) // in a pod
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if os.Geteuid() != 0 {
+		fmt.Println("left out: all of test/hostile: the lab makes namespaces and cgroups and loads eBPF programs, and that needs root")
+		return 0
+	}
+	if os.Getenv(lab.BinVariable) == "" {
+		dir, err := build()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "build the programs:", err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		os.Setenv(lab.BinVariable, dir)
+	}
+	return m.Run()
+}
+
+// build builds our programs into a directory of this run, so that no other build
+// changes them under it.
+func build() (string, error) {
+	dir, err := os.MkdirTemp("", "underlane-hostile-bin-")
+	if err != nil {
+		return "", err
+	}
+	args := []string{"build", "-o", dir + "/", "./cmd/agent", "./cmd/controller", "./test/lab/cmd/lab", "./test/lab/labtest"}
+	cmd := exec.Command("go", args...)
+	cmd.Dir = filepath.Join("..", "..")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		os.RemoveAll(dir)
+		return "", fmt.Errorf("go %v: %w\n%s", args, err, out)
+	}
+	return dir, nil
+}
