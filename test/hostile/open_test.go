@@ -19,6 +19,79 @@ type shortcoming struct {
 
 var open = []shortcoming{
 	{
+		attacks: "tls/bomb",
+		rules:   ruleLatency, may: ruleRate,
+		figure: "p99 from 1–3 ms to 61 ms (near) and 156 ms (far) at 350 a second",
+		cause: "No signature is checked, but crypto/tls reads 60 KB and parses 100 certificates before pkg/mtls/certchain may look at them: 1.9 ms a handshake, " +
+			"which is twice what an ordinary one costs, without a pause.",
+	},
+	{
+		attacks: "tls/bad tls/stalled tls/valid",
+		may:     ruleLatency,
+		figure:  "p99 from 2–10 ms to 12–28 ms at 700 to 870 a second",
+		cause:   "Half of the processors are for handshakes (pkg/mtls/gate.go). With two of them the traffic shares what is left with accepting and reading for the handshakes.",
+	},
+	{
+		attacks: "tls/storm",
+		rules:   ruleLatency, may: ruleRate,
+		figure: "p99 from 6 to 59 ms (near) and 593 ms (far); the last of 5,000 after 14 s; node-2 37 to 370 MB, 10,087 descriptors",
+		cause: "The quiet pod's own connections wait for no handshake, but 5,000 goroutines of the other pod become ready with each turn (pkg/l7proxy/upstream/handshake.go), and pods have no turns outside the gate. " +
+			"Each connection keeps some 65 KB at the server's agent: two buffers and the TLS state.",
+	},
+	{
+		attacks: "conns/idle",
+		rules:   ruleLatency, may: ruleRate + " " + ruleAnswered,
+		figure: "all 20,000 descriptors of node-2; p99 from 2 ms to 0.6 s, new connections 4 s",
+		cause: "A client that says nothing costs two descriptors: the endpoint is dialled meanwhile (firstBytes in pkg/l7proxy/first.go). " +
+			"No descriptors are kept for others, and 10,000 connections of one client are a pod's whole --pod-connections.",
+	},
+	{
+		attacks: "conns/idle-strict",
+		rules:   ruleLatency,
+		figure:  "p99 from 2 to 210 ms; 10,084 descriptors, 239 MB",
+		cause:   "A client without an identity gets as many connections to a strict pod as a pod of the mesh. Each is a goroutine that becomes ready twice in its first milliseconds.",
+	},
+	{
+		attacks: "conns/slow-heads",
+		may:     ruleLatency,
+		figure:  "725 MB of node-2 for 10,000 heads; p99 from 3 to 106 ms, as without the mesh",
+		cause: "Each head that is under way keeps a buffer of 32 KiB or more for 30 s (headTime in pkg/l7proxy/h1/h1.go), in no account of its pod: " +
+			"four pods under this attack take what the container has.",
+	},
+	{
+		attacks: "conns/slow-heads-inside",
+		rules:   ruleLatency,
+		figure:  "p99 from 3 to 370 ms (far); node-1 from 35 to 321 MB",
+		cause:   "The same at the agent of the client, where 5,000 goroutines become ready together.",
+	},
+	{
+		attacks: "conns/slow-readers",
+		may:     ruleLatency,
+		figure:  "p99 from 5 to 132 ms",
+		cause:   "Until their receivers' buffers are full 500 responses go at full speed; pods have no turns.",
+	},
+	{
+		attacks: "conns/slow-readers-inside conns/greedy",
+		rules:   ruleLatency, may: ruleRate,
+		figure: "greedy: p50 from 0.3 to 54 ms (near) and 282 ms (far), p99 from 2–5 ms to 0.6–0.9 s, 16 ms without the mesh",
+		cause: "One run queue for all pods: the goroutines of 256 busy connections are ready at all times, and those of the quiet pod wait behind them at each of their steps, " +
+			"in both agents. Nothing knows whose work a goroutine does.",
+	},
+	{
+		attacks: "doors/metrics",
+		rules:   ruleLatency, may: ruleRate,
+		figure: "p50 from 0.5 to 287 ms, p99 from 8 to 459 ms; 236 µs for each reading",
+		cause: "Reading /metrics is bounded in connections and not in time or rate (pkg/telemetry): 64 connections of one address may read at full speed, " +
+			"and each reading collects everything anew.",
+	},
+	{
+		attacks: "doors/node-api doors/node-api-idle doors/metrics-idle doors/controller doors/controller-idle",
+		may:     ruleLatency,
+		figure:  "p99 from 3–11 ms to 12–70 ms",
+		cause: "These ports close the oldest connection for each new one (pkg/listener/crowd), some thousands a second, and the handshakes at the node API pass no gate. " +
+			"Some of it is the machine's, which has no figure here: nothing listens there without the mesh.",
+	},
+	{
 		attacks: "http2/settings http2/settings-inside http2/priority http2/unknown http2/update-1 http2/update-connection http2/continuation",
 		rules:   ruleLatency, may: ruleRate,
 		figure: "p99 from 2–7 ms to 0.8–1.1 s; 38 of 200 requests a second",
@@ -49,8 +122,9 @@ var open = []shortcoming{
 		attacks: "peer/reset peer/shared-reset",
 		rules:   ruleLatency, may: ruleRate + " " + ruleMemory,
 		figure: "p99 from 18–36 ms to 1.0–1.1 s; memory from 42 to 484 MB within 2.5 s",
-		cause: "Streams of agents may be opened and reset without end (Resets.Burst = -1 of newConn in pkg/l7proxy/mux/mux.go), " +
-			"and each leaves a goroutine with its buffers that finds out later than the next stream comes (pkg/l7proxy/muxserve.go).",
+		cause: "Agents may open and reset streams without end (Resets.Burst = -1 in Driver.Serve of pkg/l7proxy/h2/h2.go and in newConn of pkg/l7proxy/mux/mux.go). " +
+			"On a shared connection each leaves a goroutine with a buffer of 32 KiB that comes to its end later than the next stream comes (serveMux in pkg/l7proxy/muxserve.go): " +
+			"only --pod-connections bounds how many.",
 	},
 	{
 		attacks: "peer/shared-ping",

@@ -31,7 +31,7 @@ const (
 var attacks = []attack{
 	{name: "tls/bomb", what: "handshakes with 99 CAs of one name and P-521 keys, 64 at a time", do: "handshakes", from: "outsider", cert: "bomb", alpn: mtls.ALPNHTTP1, to: vault, conns: 64, short: 16},
 	{name: "tls/bad", what: "handshakes with a certificate of its own making, 8 at a time", do: "handshakes", from: "outsider", cert: "bad", alpn: mtls.ALPNHTTP1, to: vault, conns: 8, short: 8},
-	{name: "tls/stalled", what: "1,000 handshakes that stop after the ClientHello", do: "stalled", from: "outsider", cert: "bad", alpn: mtls.ALPNTCP, to: vault, conns: 1000, short: 200},
+	{name: "tls/stalled", what: "1,000 handshakes that stop after the ClientHello", do: "stalled", from: "outsider", cert: "bad", alpn: mtls.ALPNTCP, to: vault, conns: 1000},
 	{name: "tls/valid", what: "handshakes with a valid certificate, 8 at a time", do: "handshakes", from: "outsider", cert: "peer", alpn: mtls.ALPNHTTP1, to: web, conns: 8},
 	{name: "tls/storm", what: "a pod of the mesh opens 5,000 opaque connections at once", do: "atOnce", from: "insider", to: echo, conns: 5000, short: 500, lasts: 20 * time.Second, bare: true, honest: true},
 
@@ -44,7 +44,7 @@ var attacks = []attack{
 	{name: "conns/greedy", what: "256 HTTP/1 connections of a pod of the mesh at full speed", do: "greedy", from: "insider", to: web, conns: 256, short: 64, bare: true, honest: true},
 
 	{name: "http1/chunks", what: "bodies in chunks of 1 byte, 4 connections", do: "chunks", from: "outsider", to: web, conns: 4, short: 4, bare: true},
-	{name: "http1/pipeline", what: "pipelined requests for what is not there, 4 connections", do: "pipeline", from: "outsider", to: web, conns: 4, short: 4, bare: true},
+	{name: "http1/pipeline", what: "pipelined requests for what is not there, 4 connections", do: "pipeline", from: "outsider", to: web, conns: 4, bare: true},
 	{name: "http1/fields", what: "pipelined requests of 250 fields, 4 connections", do: "fields", from: "outsider", to: web, conns: 4, bare: true},
 	{name: "http1/pipeline-inside", what: "pipelined requests from a pod of the mesh, 4 connections", do: "pipeline", from: "insider", to: web, conns: 4, bare: true},
 
