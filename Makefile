@@ -80,6 +80,12 @@ test-programs: deps-programs ## other people's programs in pods, without the mes
 hostile: deps-test ## attack the mesh, and measure what quiet pods feel (root); RUN=http2/ping
 	$(GO) test -count=1 -v -timeout 90m -run 'TestHostile/$(RUN)' ./test/hostile -args -full
 
+.PHONY: contract
+contract: deps-test ## the mesh's promises under faults, by seed (root); SEED=7, TIME=10m, FAULTS=8, KINDS=agent-killed,node-cut
+	$(GO) test -count=1 -timeout 0 -v -run 'TestContract$$' ./test/contract -args \
+	  -contract.seed=$(or $(SEED),0) -contract.time=$(or $(TIME),$(if $(SEED),0s,1m)) \
+	  -contract.faults=$(or $(FAULTS),8) -contract.kinds=$(KINDS)
+
 .PHONY: lint
 lint: ## go vet, staticcheck, gofumpt
 	$(GO) vet ./...

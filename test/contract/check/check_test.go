@@ -211,12 +211,16 @@ func TestAll(t *testing.T) {
 		"lost, in a storm":                   {lostIn(schedule.HandshakeStorm, "far", "open", "far"), []string{"lost"}},
 		"lost, the node is cut off":          {tell: lostIn(schedule.NodeCut, "node-2", "open", "far")},
 		"lost, another node is cut off":      {lostIn(schedule.NodeCut, "node-2", "open", "near"), []string{"lost"}},
+		"lost, on the node that is cut off":  {lostIn(schedule.NodeCut, "node-1", "open", "near"), []string{"lost"}},
 		"lost, the pod is replaced":          {tell: lostIn(schedule.PodReplaced, "far", "open", "far")},
 		"lost, one pod of a service is gone": {lostIn(schedule.PodReplaced, "web-1", "open", "web"), []string{"lost"}},
 		"lost, it was under way when the pod went": {tell: func(s *story) {
 			s.fault(schedule.PodReplaced, "web-1", 0, 5)
 			s.attempt("open", "web", history.HTTPPost, 0.05, "status 503", "")
 		}},
+		"a connection that was made outside the mesh stays there": {tell: func(s *story) { s.refused("agent-killed", 20, 20) }},
+		"a connection that was made in the mesh has its identity": {func(s *story) { s.refused("agent-killed", 20, 21) }, []string{"lost"}},
+		"a connection that was made while the agent was replaced": {func(s *story) { s.refused("agent-upgraded", 20, 20) }, []string{"lost"}},
 		"lost long after the fault": {func(s *story) {
 			s.fault(schedule.AgentKilled, "node-2", 0, 5)
 			s.attempt("open", "far", history.TCP, 9, "ECONNRESET", "")
@@ -267,6 +271,20 @@ func keptClear(port uint16) func(s *story) {
 
 func twice(how history.How, second string) func(s *story) {
 	return func(s *story) { s.deliver(s.attempt("open", "web", how, 1, history.OK, "web-1"), second) }
+}
+
+// refused has a client make a connection to a strict pod in a fault, and later have
+// another attempt refused on one from the port used.
+func (s *story) refused(kind schedule.Kind, port, used uint16) {
+	s.fault(kind, "node-1", 0, 5)
+	for start, port := range map[float64]uint16{2: port, 60: used} {
+		s.attempt("open", "strict", history.HTTPKept, start, history.OK, "strict")
+		a := &s.Attempts[len(s.Attempts)-1]
+		a.From = netip.AddrPortFrom(addrs["open"], port)
+		if start > 5 {
+			a.Outcome, a.Reason = "status 403", "no-identity"
+		}
+	}
 }
 
 // lostIn loses an attempt in the middle of a fault.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -12,14 +13,35 @@ import (
 // documentation says that it is lost while something fails (docs/ARCHITECTURE.md, When
 // things fail; docs/operations.md, Losing parts).
 func Lost(m Mesh, h *history.History) (out []Violation) {
+	outside := madeOutside(m, h)
 	for _, a := range h.Attempts {
 		c, t := m.Clients[a.Client], m.Targets[a.To]
-		if a.Outcome == history.OK || t.Strict && !c.Meshed {
+		if a.Outcome == history.OK || t.Strict && !c.Meshed || a.Reason == "no-identity" && outside[a.From] {
 			continue
 		}
 		if !slices.ContainsFunc(during(h, a), func(f history.Fault) bool { return mayBeLost(m, h, f, a) }) {
 			out = append(out, violate(h, "lost", a, "it has no answer, and nothing that was amiss explains it"))
 		}
+	}
+	return out
+}
+
+// madeOutside returns the connections, by their clients' addresses, that clients made while
+// their agents were away. They stay outside the mesh to their end, so that strict pods
+// refuse them.
+func madeOutside(m Mesh, h *history.History) map[netip.AddrPort]bool {
+	first := map[netip.AddrPort]history.Attempt{}
+	for _, a := range h.Attempts {
+		if f, ok := first[a.From]; !fresh(a.How) && a.From.IsValid() && (!ok || a.Start.Before(f.Start)) {
+			first[a.From] = a
+		}
+	}
+	out := map[netip.AddrPort]bool{}
+	for from, a := range first {
+		out[from] = slices.ContainsFunc(during(h, a), func(f history.Fault) bool {
+			c := m.Clients[a.Client]
+			return slices.Contains(agentAway, f.Kind) && f.Node == c.Node && c.Meshed
+		})
 	}
 	return out
 }
@@ -38,7 +60,9 @@ func mayBeLost(m Mesh, h *history.History, f history.Fault, a history.Attempt) b
 		// Accepting pauses and goes on.
 		return carries
 	case schedule.NodeCut:
-		return c.Node == f.Node || at(f.Node)
+		// What stays on a node goes on.
+		crosses := slices.ContainsFunc(t.Nodes, func(n string) bool { return n != c.Node })
+		return crosses && (c.Node == f.Node || at(f.Node))
 	case schedule.PodReplaced:
 		// A service has other pods, and what was under way to this one is lost.
 		return of(m, f.Pod, a.To) && (len(t.Pods) == 1 || a.Start.Before(f.Struck))

@@ -25,6 +25,7 @@ type Attempt struct {
 	Client  string         `json:"client"`
 	To      string         `json:"to"`   // the target: a pod or a service
 	Addr    netip.AddrPort `json:"addr"` // what the client dialled
+	From    netip.AddrPort `json:"from"` // of the client's socket; zero if it has not connected
 	How     How            `json:"how"`
 	Start   time.Time      `json:"start"`
 	End     time.Time      `json:"end"`

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -69,6 +71,7 @@ func (c clients) line(a *history.Attempt) (got answer, err error) {
 		return got, err
 	}
 	defer conn.Close()
+	a.From = localAddr(conn)
 	_ = conn.SetDeadline(a.Start.Add(c.timeout))
 	if _, err := io.WriteString(conn, a.ID+"\n"); err != nil {
 		return got, err
@@ -78,6 +81,15 @@ func (c clients) line(a *history.Attempt) (got answer, err error) {
 		return got, err
 	}
 	return got, json.Unmarshal(text, &got)
+}
+
+func localAddr(c net.Conn) netip.AddrPort {
+	addr, ok := c.LocalAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	a := addr.AddrPort()
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // statusError is an answer that is not 200.
@@ -93,7 +105,10 @@ func request(client *http.Client, a *history.Attempt) (got answer, err error) {
 	if a.How == history.HTTPGet {
 		method, at, body = http.MethodGet, at+"?id="+url.QueryEscape(a.ID), nil
 	}
-	req, err := http.NewRequestWithContext(context.Background(), method, at, body)
+	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { a.From = localAddr(info.Conn) },
+	})
+	req, err := http.NewRequestWithContext(ctx, method, at, body)
 	if err != nil {
 		return got, err
 	}

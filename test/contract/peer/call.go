@@ -18,19 +18,24 @@ import (
 func callCommand() *cobra.Command {
 	var name string
 	var interval, timeout time.Duration
-	var most int
+	var most, first, atOnce int
 	cmd := &cobra.Command{
 		Use: "call", Args: cobra.NoArgs,
 		Short: "Make attempts, until standard input ends, and print each as a line of JSON when it ends. A line of standard input is a target: {\"to\": name, \"addrs\": addresses}; it replaces the one of that name",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := &caller{name: name, timeout: timeout, out: json.NewEncoder(os.Stdout), clients: newClients(timeout)}
+			if atOnce > 0 {
+				return c.storm(first, atOnce)
+			}
 			go c.readTargets()
-			return c.run(cmd.Context(), interval, most)
+			return c.run(cmd.Context(), first, interval, most)
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "of the client, part of its attempts' IDs")
 	cmd.Flags().DurationVar(&interval, "interval", 20*time.Millisecond, "between the beginnings of attempts")
 	cmd.Flags().DurationVar(&timeout, "timeout", 20*time.Second, "of an attempt")
+	cmd.Flags().IntVar(&first, "first", 0, "number of the first attempt")
+	cmd.Flags().IntVar(&atOnce, "at-once", 0, "so many connections at once to one target, and nothing else")
 	cmd.Flags().IntVar(&most, "most", 256, "attempts under way; while there are so many, none begins")
 	return cmd
 }
@@ -83,13 +88,13 @@ func (c *caller) setTarget(t target) {
 
 // run makes attempts of each way to each target in turns. It returns when those that
 // are under way at the end have ended.
-func (c *caller) run(ctx context.Context, interval time.Duration, most int) error {
+func (c *caller) run(ctx context.Context, first int, interval time.Duration, most int) error {
 	under := make(chan struct{}, most)
 	var going sync.WaitGroup
 	defer going.Wait()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for n := 0; ; {
+	for n := first; ; {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -115,6 +120,24 @@ func (c *caller) run(ctx context.Context, interval time.Duration, most int) erro
 			c.print(a)
 		})
 	}
+}
+
+// storm makes attempts at once, each with a connection of its own, to the first target.
+func (c *caller) storm(first, n int) error {
+	var t target
+	if err := json.NewDecoder(os.Stdin).Decode(&t); err != nil {
+		return fmt.Errorf("read the target: %w", err)
+	}
+	var going sync.WaitGroup
+	for i := range n {
+		a := c.attempt(first+i, i, t, history.TCP)
+		going.Go(func() {
+			c.clients.do(&a)
+			c.print(a)
+		})
+	}
+	going.Wait()
+	return nil
 }
 
 // next returns the target and the way of attempt n, and how often all ways to all targets

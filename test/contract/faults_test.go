@@ -1,0 +1,164 @@
+package contract
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/mtls/ca"
+	"github.com/underlane/underlane/test/contract/history"
+	"github.com/underlane/underlane/test/contract/schedule"
+	"github.com/underlane/underlane/test/lab/api"
+	"github.com/underlane/underlane/test/lab/fabric"
+)
+
+// strike has a fault come and go, and writes it down. It returns when all is healed.
+func (s *stage) strike(f schedule.Fault) {
+	s.t.Helper()
+	h := history.Fault{Fault: f, Began: time.Now()}
+	heal := injections[f.Kind](s, f)
+	h.Struck = time.Now()
+	time.Sleep(f.For)
+	h.Healing = time.Now()
+	heal()
+	s.whole()
+	h.Healed = time.Now()
+	s.faults = append(s.faults, h)
+	s.t.Logf("%s: struck in %s, healed in %s", f, h.Struck.Sub(h.Began).Round(time.Millisecond), h.Healed.Sub(h.Healing).Round(time.Millisecond))
+}
+
+// injections strike, and return what heals.
+var injections = map[schedule.Kind]func(*stage, schedule.Fault) (heal func()){
+	schedule.AgentKilled: func(s *stage, f schedule.Fault) func() {
+		s.KillAgent(f.Node)
+		return func() { s.StartAgent(f.Node) }
+	},
+	schedule.AgentStopped: func(s *stage, f schedule.Fault) func() {
+		s.SignalAgent(f.Node, "STOP")
+		return func() { s.SignalAgent(f.Node, "CONT") }
+	},
+	schedule.AgentTerminated: func(s *stage, f schedule.Fault) func() {
+		s.SignalAgent(f.Node, "TERM")
+		return func() { s.StartAgent(f.Node) }
+	},
+	schedule.AgentUpgraded: upgradeAgent,
+	schedule.AgentStarved:  func(s *stage, f schedule.Fault) func() { return s.starve(s.node(f.Node).Agent.Pid) },
+	schedule.ControllerKilled: func(s *stage, _ schedule.Fault) func() {
+		s.KillController()
+		return s.StartController
+	},
+	schedule.ControllerStopped: func(s *stage, _ schedule.Fault) func() {
+		pid := s.State().Controller.Pid
+		s.signal(pid, unix.SIGSTOP)
+		return func() { s.signal(pid, unix.SIGCONT) }
+	},
+	schedule.NodeCut: func(s *stage, f schedule.Fault) func() {
+		s.NodeExec(f.Node, "nft", "add table inet cut; add chain inet cut in { type filter hook prerouting priority -400; }; add rule inet cut in iifname "+fabric.Uplink+" drop")
+		return func() { s.NodeExec(f.Node, "nft", "delete table inet cut") }
+	},
+	schedule.PodReplaced: func(s *stage, f schedule.Fault) func() {
+		p := podNamed(f.Pod)
+		s.replace(p, guest(p))
+		return func() { s.replace(guest(p), p) }
+	},
+	schedule.PodUnlabelled: func(s *stage, f schedule.Fault) func() {
+		s.Label("default/pod/"+f.Pod, "underlane.io/mesh-")
+		return func() { s.Label("default/pod/"+f.Pod, "underlane.io/mesh=enabled") }
+	},
+	schedule.RootRotated: func(s *stage, _ schedule.Fault) func() {
+		before := s.anchors(node1)
+		authority, err := ca.Open(filepath.Join("/run", s.Name(), "controller", "ca"), "cluster.local")
+		if err == nil {
+			err = authority.Rotate()
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return func() {
+			for _, node := range []string{node1, node2} {
+				s.Eventually(patience, func() error {
+					if n := s.anchors(node); n <= before {
+						return fmt.Errorf("%s has %d trust anchors, want more", node, n)
+					}
+					return nil
+				})
+			}
+		}
+	},
+	schedule.HandshakeStorm: func(s *stage, f schedule.Fault) func() {
+		s.storms++
+		storm := s.startPeer("storm-"+strings.TrimPrefix(f.Node, "node-"), []string{f.Pod}, "--at-once", "300", "--first", fmt.Sprint(1000*s.storms))
+		return storm.end
+	},
+}
+
+// replace deletes a pod, and gives its addresses to another.
+func (s *stage) replace(old, new pod) {
+	s.t.Helper()
+	s.Delete(old.manifest(s.dir))
+	now := time.Now()
+	for i := range s.tenures {
+		if t := &s.tenures[i]; t.Pod == old.name && t.To.IsZero() {
+			t.To = now
+			s.tenures = append(s.tenures, history.Tenure{Pod: new.name, Node: t.Node, Addrs: t.Addrs, From: now})
+			break
+		}
+	}
+	s.Apply(new.manifest(s.dir))
+}
+
+// node is a node's place in the lab.
+func (s *stage) node(name string) api.Node {
+	s.t.Helper()
+	for _, n := range s.State().Nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	s.t.Fatalf("there is no node %q in the lab", name)
+	return api.Node{}
+}
+
+func (s *stage) signal(pid int, signal unix.Signal) {
+	s.t.Helper()
+	if err := unix.Kill(pid, signal); err != nil {
+		s.t.Fatalf("%v to process %d: %v", signal, pid, err)
+	}
+}
+
+// starve lets a process open a few more files than it has, until the returned function.
+func (s *stage) starve(pid int) (feed func()) {
+	s.t.Helper()
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var before unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &before); err != nil {
+		s.t.Fatal(err)
+	}
+	low := unix.Rlimit{Cur: uint64(len(fds) + 8), Max: before.Max}
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &low, nil); err != nil {
+		s.t.Fatal(err)
+	}
+	return func() {
+		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &before, nil); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// anchors is how many roots a node's agent trusts.
+func (s *stage) anchors(node string) int {
+	s.t.Helper()
+	var dump struct{ State struct{ Anchors int } }
+	if err := json.Unmarshal([]byte(s.Agent(node, "dump")), &dump); err != nil {
+		s.t.Fatal(err)
+	}
+	return dump.State.Anchors
+}

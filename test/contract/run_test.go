@@ -1,0 +1,227 @@
+package contract
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/test/contract/history"
+	"github.com/underlane/underlane/test/contract/schedule"
+	"github.com/underlane/underlane/test/lab"
+)
+
+// stage is a lab with its clients, on which the faults of a schedule are played.
+type stage struct {
+	*lab.Lab
+	t       *testing.T
+	dir     string // where servers write what arrives
+	clients []*client
+	addrs   map[string][]netip.Addr // of pods and the service
+	storms  int                     // so far
+
+	mu       sync.Mutex
+	attempts []history.Attempt
+	tenures  []history.Tenure
+	faults   []history.Fault
+}
+
+// play plays a schedule on a lab of its own and returns what happened.
+func play(t *testing.T, faults []schedule.Fault) *history.History {
+	t.Helper()
+	s := &stage{t: t, dir: t.TempDir()}
+	began := time.Now()
+	s.Lab = lab.Up(t, lab.Options{
+		AgentArgs:      []string{"--take-over", "--heartbeat-timeout=" + heartbeat.String(), "--drain-timeout=" + drain.String()},
+		ControllerArgs: []string{"--workload-cert-lifetime=" + certLifetime.String()},
+	}, manifests(s.dir))
+	s.addrs = map[string][]netip.Addr{"web": s.ServiceIPs("default/web")}
+	for _, p := range s.State().Pods {
+		s.addrs[p.Name] = p.IPs
+		s.tenures = append(s.tenures, history.Tenure{Pod: p.Name, Node: p.Node, Addrs: p.IPs, From: began})
+	}
+	s.whole()
+	capture := startCapture(t, s.Lab, node2)
+	for name, interval := range callers {
+		s.clients = append(s.clients, s.startPeer(name, slices.Sorted(maps.Keys(targets)), "--interval", interval.String()))
+	}
+	s.warm()
+	for _, f := range faults {
+		time.Sleep(f.After)
+		s.strike(f)
+	}
+	time.Sleep(time.Second) // some attempts when all is healed
+	for _, c := range s.clients {
+		c.end()
+	}
+	return &history.History{Attempts: s.attempts, Deliveries: s.deliveries(), Sightings: capture(), Tenures: s.tenures, Faults: s.faults}
+}
+
+// whole waits until the agents of both nodes are ready and connected to the controller,
+// and have all labelled pods enrolled.
+func (s *stage) whole() {
+	s.t.Helper()
+	for _, node := range []string{node1, node2} {
+		s.Eventually(patience, func() error { return s.agentWhole(node) })
+	}
+}
+
+func (s *stage) agentWhole(node string) error {
+	var st struct {
+		Ready      bool
+		NotReady   []string
+		Controller struct{ Connected bool }
+		Pods       []struct{ Name, State string }
+	}
+	r := s.TryAgent(node, "status", "-o", "json")
+	if err := json.Unmarshal([]byte(r.Stdout), &st); err != nil {
+		return fmt.Errorf("status of %s: %w: %s", node, err, r)
+	}
+	if !st.Ready || !st.Controller.Connected {
+		return fmt.Errorf("the agent of %s is not ready (%v) or not connected (%v)", node, st.NotReady, st.Controller.Connected)
+	}
+	for _, p := range pods {
+		if p.node != node || !p.meshed {
+			continue
+		}
+		i := slices.IndexFunc(st.Pods, func(got struct{ Name, State string }) bool { return got.Name == p.name })
+		if i < 0 || st.Pods[i].State != "enrolled" {
+			return fmt.Errorf("the agent of %s has not enrolled %s: %v", node, p.name, st.Pods)
+		}
+	}
+	return nil
+}
+
+// warm waits until every client has been answered, in each way, by all targets that let
+// it in: their addresses are known to its agent then.
+func (s *stage) warm() {
+	s.t.Helper()
+	m := mesh()
+	s.Eventually(patience, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		answered := map[string]int{}
+		for _, a := range s.attempts {
+			if a.Outcome == history.OK {
+				answered[fmt.Sprintf("%s to %s, %s, IPv4 %v", a.Client, a.To, a.How, a.Addr.Addr().Is4())]++
+			}
+		}
+		for client := range callers {
+			for to, t := range targets {
+				for _, how := range history.Ways {
+					for _, v4 := range []bool{true, false} {
+						what := fmt.Sprintf("%s to %s, %s, IPv4 %v", client, to, how, v4)
+						if answered[what] == 0 && (m.Clients[client].Meshed || !t.Strict) {
+							return errors.New("no answer yet: " + what)
+						}
+					}
+				}
+			}
+		}
+		return nil
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attempts = nil // what the mesh did before all was known is not part of the run
+}
+
+// deliveries are what the servers have written down.
+func (s *stage) deliveries() []history.Delivery {
+	s.t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.dir, "*.jsonl"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var out []history.Delivery
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for line := range bytes.Lines(text) {
+			var d history.Delivery
+			if err := json.Unmarshal(line, &d); err != nil {
+				continue // the last line of a server that was killed
+			}
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// client is a client that runs in its pod.
+type client struct {
+	s     *stage
+	name  string
+	stdin interface{ Close() error }
+	done  chan error
+}
+
+// startPeer starts a client in its pod, which makes attempts to targets.
+func (s *stage) startPeer(name string, to []string, args ...string) *client {
+	s.t.Helper()
+	cmd := s.PodCommand(name, append([]string{peerBinary, "call", "--name", name}, args...)...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	c := &client{s: s, name: name, stdin: in, done: make(chan error, 1)}
+	go func() {
+		err := s.read(bufio.NewScanner(out))
+		c.done <- errors.Join(err, cmd.Wait())
+	}()
+	s.t.Cleanup(func() { c.end() })
+	for _, name := range to {
+		if err := json.NewEncoder(in).Encode(map[string]any{"to": name, "addrs": s.addrs[name]}); err != nil {
+			s.t.Fatalf("tell the client %s its targets: %v", c.name, err)
+		}
+	}
+	return c
+}
+
+func (s *stage) read(lines *bufio.Scanner) error {
+	for lines.Scan() {
+		var a history.Attempt
+		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
+			return fmt.Errorf("a client printed %q: %w", lines.Text(), err)
+		}
+		s.mu.Lock()
+		s.attempts = append(s.attempts, a)
+		s.mu.Unlock()
+	}
+	return lines.Err()
+}
+
+// end ends the client, when its attempts have ended.
+func (c *client) end() {
+	if c.done == nil {
+		return
+	}
+	_ = c.stdin.Close()
+	select {
+	case err := <-c.done:
+		if err != nil {
+			c.s.t.Errorf("the client %s: %v", c.name, err)
+		}
+	case <-time.After(patience):
+		c.s.t.Errorf("the client %s does not end", c.name)
+	}
+	c.done = nil
+}
