@@ -1,8 +1,11 @@
 package l7proxy
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +89,45 @@ func TestH1HalfCloseOnUsedConnection(t *testing.T) {
 	srv.send(okAnswer)
 	c.expect(okAnswer)
 	c.expectEnd(nil)
+}
+
+// TestH1HalfCloseBehindAnotherRequest: the end of a client is behind all of its requests,
+// so an endpoint that has only the first of them does not see it. It does not matter when
+// the next request came: with the first one, or with the end of its body.
+func TestH1HalfCloseBehindAnotherRequest(t *testing.T) {
+	const post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
+	for name, parts := range map[string][]string{
+		"with it":                  {get + get},
+		"with all of the body":     {post + "hello" + get},
+		"with the end of the body": {post + "he", "llo" + get},
+		"with the body":            {post, "hello" + get},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, b := newEnv(t), newBackend(t)
+			c := e.dial(b.addr)
+			var srv *client
+			for _, part := range parts {
+				c.send(part)
+				if srv == nil {
+					srv = b.request()
+				}
+				srv.expect(strings.TrimSuffix(part, get))
+			}
+			_ = c.CloseWrite()
+			_ = srv.SetReadDeadline(time.Now().Add(upstream.WatchEvery / 4))
+			if got, err := srv.r.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("while its response is awaited the endpoint reads %q, %v; want nothing", got, err)
+			}
+			_ = srv.SetReadDeadline(time.Now().Add(20 * time.Second))
+			srv.send(okAnswer)
+			c.expect(okAnswer)
+			srv.expect(get)
+			srv.expectEnd(nil)
+			srv.send(okAnswer)
+			c.expect(okAnswer)
+			c.expectEnd(nil)
+		})
+	}
 }
 
 // TestH1ClientLeavesAStream: a client that has closed cannot be told from one that has

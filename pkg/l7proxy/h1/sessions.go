@@ -40,7 +40,7 @@ type phase struct {
 	idle    bool      // waits for a next request
 	woken   bool      // its read was made to fail, for a drain
 	waits   conn.Conn // the endpoint's connection, while it waits for a response there
-	more    bool      // the client has sent more than this request
+	more    bool      // the client has sent more than this request; valid if sent
 	sent    bool      // the request has gone out whole
 	hungUp  bool      // the client has ended its side, or is gone
 	ended   bool      // the client's end was passed on to the endpoint
@@ -80,17 +80,18 @@ func (d *session) beginWait(server conn.Conn) {
 		d.hangups = nil
 	}
 	d.phase.mu.Lock()
-	d.phase.waits, d.phase.more = server, len(d.in) > 0
+	d.phase.waits = server
 	d.phase.sent, d.phase.ended = false, false
 	d.phase.turn++
 	d.phase.mu.Unlock()
 }
 
-// sent notes that the request has gone out whole.
+// sent notes that the request has gone out whole. The goroutine that reads from the client
+// calls it: the bytes behind the request's body may have come with the end of that.
 func (d *session) sent() {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
-	d.phase.sent = true
+	d.phase.sent, d.phase.more = true, len(d.in) > 0
 	if d.phase.hungUp {
 		go d.passHangup()
 	}
