@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"container/list"
 	"errors"
 	"slices"
 	"time"
@@ -31,6 +32,7 @@ type waiter struct {
 
 	bodyless bool
 	since    time.Time
+	place    *list.Element // in the queue; nil: it does not wait any more
 }
 
 // fits reports whether the connection may carry requests to the endpoint: one in plaintext
@@ -43,7 +45,8 @@ func (c *HTTP2Conn) fits(ep *Endpoint) bool { return ep.Fallback || !c.agentDown
 type http2Queue struct {
 	pool    *http2Pool
 	key     Key
-	waiters []*waiter
+	waiters list.List          // of *waiter
+	of      map[Stream]*waiter // those in waiters, of which a stream has one: thousands may wait, and each may go
 
 	serving     bool        // Resume runs
 	again       bool        // Resume has to look again before it returns
@@ -56,18 +59,19 @@ type http2Queue struct {
 func (p *http2Pool) wait(w *waiter, b *h2conn.Batch) bool {
 	q := p.queues[w.ep.Key]
 	if q == nil {
-		q = &http2Queue{pool: p, key: w.ep.Key}
+		q = &http2Queue{pool: p, key: w.ep.Key, of: make(map[Stream]*waiter)}
 		if p.queues == nil {
 			p.queues = make(map[Key]*http2Queue)
 		}
 		p.queues[q.key] = q
 	}
 	_, coming := q.supply()
-	if len(q.waiters)-coming >= http2Waiters {
+	if q.waiters.Len()-coming >= http2Waiters {
 		p.refused.Add(1)
 		return false
 	}
-	q.waiters = append(q.waiters, w)
+	w.place = q.waiters.PushBack(w)
+	q.of[w.stream] = w
 	p.waiting.Add(1)
 	b.Then(q) // later, because the caller holds the stream's lock
 	return true
@@ -79,7 +83,7 @@ func (p *http2Pool) queued(key Key) bool {
 		return false
 	}
 	q := p.queues[key]
-	return q != nil && len(q.waiters) > 0
+	return q != nil && q.waiters.Len() > 0
 }
 
 // wake resumes the requests that wait for a connection like c.
@@ -105,24 +109,47 @@ func (p *Pool) ForgetHTTP2(ep *Endpoint, st Stream) {
 	pool.mu.Lock()
 	defer pool.mu.Unlock()
 	if q := pool.queues[ep.Key]; q != nil {
-		q.remove(func(w *waiter) bool { return w.stream == st })
+		if w := q.of[st]; w != nil {
+			q.remove(w)
+		}
 		q.tidy()
 	}
 }
 
-// remove takes the waiters out for which gone returns true, and returns how many. The
-// caller holds mu.
-func (q *http2Queue) remove(gone func(*waiter) bool) int {
-	before := len(q.waiters)
-	q.waiters = slices.DeleteFunc(q.waiters, gone)
-	n := before - len(q.waiters)
-	q.pool.waiting.Add(int64(-n))
-	return n
+// remove takes a waiter out, and reports whether it still waited. The caller holds mu.
+func (q *http2Queue) remove(w *waiter) bool {
+	if w.place == nil {
+		return false
+	}
+	q.waiters.Remove(w.place)
+	w.place = nil
+	delete(q.of, w.stream)
+	q.pool.waiting.Add(-1)
+	return true
+}
+
+// at returns the waiter behind n others. The caller holds mu.
+func (q *http2Queue) at(n int) *waiter {
+	at := q.waiters.Front()
+	for range n {
+		at = at.Next()
+	}
+	return at.Value.(*waiter)
+}
+
+// bodyless returns the first waiter without a body, or nil. The caller holds mu.
+func (q *http2Queue) bodyless() *waiter {
+	for at := q.waiters.Front(); at != nil; at = at.Next() {
+		if w := at.Value.(*waiter); w.bodyless {
+			return w
+		}
+	}
+	return nil
 }
 
 // tidy removes the queue if nothing waits in it. The caller holds mu.
 func (q *http2Queue) tidy() {
-	if q.serving || len(q.waiters) > 0 {
+	if q.serving || q.waiters.Len() > 0 {
 		return
 	}
 	if q.timer != nil {
@@ -156,21 +183,21 @@ func (q *http2Queue) Resume(b *h2conn.Batch) {
 // to the first waiter without a body, which needs none. It returns false if no waiter got
 // a stream. The caller holds mu, which serve unlocks meanwhile.
 func (q *http2Queue) serve(b *h2conn.Batch) bool {
-	if len(q.waiters) == 0 {
+	if q.waiters.Len() == 0 {
 		return false
 	}
 	var c *HTTP2Conn
-	w := q.waiters[0]
+	w := q.at(0)
 	if c, q.stalled = q.place(w); c == nil && q.stalled {
-		if i := slices.IndexFunc(q.waiters, func(w *waiter) bool { return w.bodyless }); i >= 0 {
-			w = q.waiters[i]
+		if bodyless := q.bodyless(); bodyless != nil {
+			w = bodyless
 			c, _ = q.place(w)
 		}
 	}
 	if c == nil {
 		return false
 	}
-	if q.remove(func(o *waiter) bool { return o == w }) > 0 { // else ForgetHTTP2 took it out
+	if q.remove(w) { // else ForgetHTTP2 took it out
 		q.pool.mu.Unlock()
 		w.stream.Connected(w.attempt, c, nil, b)
 		if c.load() > http2Crowd {
@@ -224,7 +251,7 @@ func (q *http2Queue) supply() (each, coming int) {
 func (q *http2Queue) connect() {
 	p := q.pool
 	each, coming := q.supply()
-	for ; len(q.waiters) > coming && !p.ended; coming += max(each, 1) {
+	for ; q.waiters.Len() > coming && !p.ended; coming += max(each, 1) {
 		conns, dials := len(p.conns[q.key]), len(p.dials[q.key])
 		switch pause := time.Until(q.pausedUntil); {
 		case conns+dials >= http2ConnsPerKey:
@@ -233,13 +260,13 @@ func (q *http2Queue) connect() {
 		case conns > 0 && pause > 0:
 			q.lookIn(pause)
 			return
-		case q.stalled && time.Since(q.waiters[0].since) < stallGrace:
-			q.lookIn(stallGrace - time.Since(q.waiters[0].since))
+		case q.stalled && time.Since(q.at(0).since) < stallGrace:
+			q.lookIn(stallGrace - time.Since(q.at(0).since))
 			return
 		case each < http2WaitersADial && dials >= max(conns, 1), each == 0 && conns > 0:
 			return
 		}
-		w := q.waiters[coming]
+		w := q.at(coming)
 		go p.dial(w.ep, w.client, p.begin(q.key, struct{}{}))
 	}
 }
@@ -247,8 +274,8 @@ func (q *http2Queue) connect() {
 // takeAny lets waiters use the connections that refused them, because there will be no
 // others.
 func (q *http2Queue) takeAny() {
-	for _, w := range q.waiters {
-		if w.not != nil {
+	for at := q.waiters.Front(); at != nil; at = at.Next() {
+		if w := at.Value.(*waiter); w.not != nil {
 			w.not, q.again = nil, true
 		}
 	}
@@ -272,22 +299,21 @@ func (q *http2Queue) lookIn(d time.Duration) {
 func (q *http2Queue) failed() (lost []*waiter) {
 	most, _ := q.supply()
 	if len(q.pool.dials[q.key]) == 0 {
-		most = len(q.waiters)
+		most = q.waiters.Len()
 	}
-	q.remove(func(w *waiter) bool {
+	var next *list.Element
+	for at := q.waiters.Front(); at != nil; at = next {
+		next = at.Next()
+		w := at.Value.(*waiter)
 		w.not = nil
-		for _, c := range q.pool.conns[q.key] {
-			if c.fits(&w.ep) {
-				q.pausedUntil = time.Now().Add(redialPause)
-				return false
-			}
+		switch {
+		case slices.ContainsFunc(q.pool.conns[q.key], func(c *HTTP2Conn) bool { return c.fits(&w.ep) }):
+			q.pausedUntil = time.Now().Add(redialPause)
+		case len(lost) < max(most, 1):
+			q.remove(w)
+			lost = append(lost, w)
 		}
-		if len(lost) >= max(most, 1) {
-			return false
-		}
-		lost = append(lost, w)
-		return true
-	})
+	}
 	return lost
 }
 
