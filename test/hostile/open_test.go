@@ -121,7 +121,7 @@ var open = []shortcoming{
 	{
 		attacks: "peer/reset peer/shared-reset",
 		rules:   ruleLatency, may: ruleRate + " " + ruleMemory,
-		figure: "p99 from 18–36 ms to 1.0–1.1 s; memory from 42 to 484 MB within 2.5 s",
+		figure: "p99 from 18–36 ms to 0.8–1.7 s; 10 of 200 requests a second; memory from 41 to 722 MB within 8 s",
 		cause: "Agents may open and reset streams without end (Resets.Burst = -1 in Driver.Serve of pkg/l7proxy/h2/h2.go and in newConn of pkg/l7proxy/mux/mux.go). " +
 			"On a shared connection each leaves a goroutine with a buffer of 32 KiB that comes to its end later than the next stream comes (serveMux in pkg/l7proxy/muxserve.go): " +
 			"only --pod-connections bounds how many.",
