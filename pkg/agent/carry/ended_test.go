@@ -204,9 +204,11 @@ type answering struct {
 }
 
 func (h *answering) ServeInbound(c *rawio.Conn, _ *mesh.Workload) {
-	app := <-h.app
+	app := <-h.app // nil: it has ended
 	h.began <- struct{}{}
-	_, _ = io.Copy(io.Discard, app)
+	if app != nil {
+		_, _ = io.Copy(io.Discard, app)
+	}
 	_, _ = c.Write([]byte("gone"))
 	_, _ = io.Copy(io.Discard, c)
 }
@@ -238,7 +240,7 @@ func TestClientsAreToldThatThePodHasEnded(t *testing.T) {
 			defer client.Close()
 			<-h.began
 			how(r, e)
-			h.app <- intoPod
+			h.app <- nil
 			late, err := dial(t, r.peer, netip.AddrPortFrom(podAddr, 8080))
 			if err != nil {
 				t.Fatal(err)

@@ -104,7 +104,7 @@ type session struct {
 // set no limit, and a client whose streams stay open, as those of a watch do, would wait
 // for one for ever. What bounds the memory is the number of streams of a pod (package
 // quota).
-const MaxStreams = 4096
+const MaxStreams = 1024
 
 // Serve proxies an HTTP/2 connection until it ends.
 func (d *Driver) Serve(s *request.Session) {

@@ -14,10 +14,6 @@ import (
 	"github.com/underlane/underlane/pkg/retry"
 )
 
-// replayMax bounds the request body that is kept for a second attempt.
-// stream is one request and its response.
-// newStream makes a stream, in one piece of memory.
-// begin starts a request whose head arrived.
 // Attach implements upstream.Stream.
 func (st *stream) Attach(u *upstream.HTTP2Conn, b *h2conn.Batch) bool {
 	st.attempt.Reached(&u.Result)
@@ -212,9 +208,3 @@ func (st *stream) ServerGone(u *upstream.HTTP2Conn, err error, b *h2conn.Batch) 
 		st.failAfter(reason, b)
 	}
 }
-
-// clientGone: the client cancelled the stream, or its connection ended.
-// settle ends what is complete.
-// cut resets the stream towards both sides, with codes of their own.
-// takeOff removes the stream from both connections.
-// end closes the exchange, once.

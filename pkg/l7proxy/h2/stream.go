@@ -12,8 +12,10 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
+// replayMax is the largest request body, in bytes, that is kept for another attempt.
 const replayMax = 64 << 10
 
+// stream is one request and its response.
 type stream struct {
 	client *session
 	id     uint32      // on the client's connection
@@ -55,6 +57,7 @@ type stream struct {
 	timer    *timer        // timer of the attempt, or of the wait for the next one, or nil
 }
 
+// newStream makes a stream, in one allocation.
 func newStream(client *session, id uint32) *stream {
 	m := &struct {
 		stream    stream
@@ -67,6 +70,7 @@ func newStream(client *session, id uint32) *stream {
 	return st
 }
 
+// begin starts a request whose head has arrived.
 func (st *stream) begin(ev *http2.Event, b *h2conn.Batch) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -127,12 +131,15 @@ func (st *stream) pushResponse(b *h2conn.Batch) {
 	st.settle(b)
 }
 
+// clientGone ends a stream that the client cancelled, or whose connection ended.
 func (st *stream) clientGone(reason mesh.Reason, code http2.ErrCode, b *h2conn.Batch) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.cut(reason, code, code, b)
 }
 
+// settle ends the exchange if the response is complete, and the stream if the request is
+// complete or not wanted any more.
 func (st *stream) settle(b *h2conn.Batch) {
 	if st.gone || !st.resp.done {
 		return
@@ -152,6 +159,7 @@ func (st *stream) settle(b *h2conn.Batch) {
 	}
 }
 
+// cut resets the stream on both connections, with a code for each.
 func (st *stream) cut(reason mesh.Reason, client, server http2.ErrCode, b *h2conn.Batch) {
 	if st.gone {
 		return
@@ -166,6 +174,7 @@ func (st *stream) cut(reason mesh.Reason, client, server http2.ErrCode, b *h2con
 	st.takeOff(b)
 }
 
+// takeOff removes the stream from both connections. It is called once for each stream.
 func (st *stream) takeOff(b *h2conn.Batch) {
 	st.gone = true
 	if st.counted {
@@ -182,6 +191,7 @@ func (st *stream) takeOff(b *h2conn.Batch) {
 	}
 }
 
+// end ends the exchange. Further calls do nothing.
 func (st *stream) end(e request.End) {
 	if st.ended {
 		return
