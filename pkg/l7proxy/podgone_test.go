@@ -237,9 +237,11 @@ func TestInboundOfAPodThatHasEnded(t *testing.T) {
 			e.network.End(addr.Addr())
 			pod := &mesh.Workload{UID: "pod", Name: "pod", Node: "node-1", Meshed: true, Addrs: []netip.Addr{addr.Addr()}}
 			e.group.Serve(l, func(c *rawio.Conn) { e.proxy.ServeInbound(c, pod) })
+			want := podGone
+			want.reason = "pod-gone; unsent"
 			for _, method := range []string{"GET", "POST"} {
-				if got := ask(t, clientOf(t, http2), method, "http://"+addr.String()); got != podGone {
-					t.Errorf("%s: got %+v, want %+v", method, got, podGone)
+				if got := ask(t, clientOf(t, http2), method, "http://"+addr.String()); got != want {
+					t.Errorf("%s: got %+v, want %+v", method, got, want)
 				}
 			}
 		})
@@ -295,20 +297,23 @@ func TestPodEndsUnderAnOpaqueConnection(t *testing.T) {
 }
 
 // TestAgentTellsThatAPodHasEnded: the agent of the server's node answers with pod-gone.
-// It does not say whether the application has seen the request, so only what can be
-// repeated goes to another pod.
+// What can be repeated goes to another pod, and so does any request of which the agent
+// says that no application has seen it.
 func TestAgentTellsThatAPodHasEnded(t *testing.T) {
 	for name, http2 := range protocolsOfHTTP {
 		for _, c := range []struct {
 			method string
 			pods   int
+			said   string
 			want   answered
 		}{
-			{"GET", 1, answered{status: http.StatusServiceUnavailable, reason: "pod-gone", body: "gone"}},
-			{"GET", 2, answered{status: http.StatusOK, body: "ok"}},
-			{"POST", 2, answered{status: http.StatusServiceUnavailable, reason: "pod-gone", body: "gone"}},
+			{"GET", 1, "pod-gone", answered{status: http.StatusServiceUnavailable, reason: "pod-gone", body: "gone"}},
+			{"GET", 2, "pod-gone", answered{status: http.StatusOK, body: "ok"}},
+			{"POST", 1, "pod-gone; unsent", answered{status: http.StatusServiceUnavailable, reason: "pod-gone; unsent", body: "gone"}},
+			{"POST", 2, "pod-gone; unsent", answered{status: http.StatusOK, body: "ok"}},
+			{"POST", 2, "pod-gone", answered{status: http.StatusServiceUnavailable, reason: "pod-gone", body: "gone"}},
 		} {
-			t.Run(fmt.Sprintf("%s %s, %d pods", name, c.method, c.pods), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s %s, %d pods, %s", name, c.method, c.pods, c.said), func(t *testing.T) {
 				m := newMortals(t, c.pods, true)
 				var told atomic.Int32
 				alive, _ := counted(t, func(w http.ResponseWriter, r *http.Request) {
@@ -318,7 +323,7 @@ func TestAgentTellsThatAPodHasEnded(t *testing.T) {
 				gone, _ := counted(t, func(w http.ResponseWriter, r *http.Request) {
 					told.Add(1)
 					_, _ = io.Copy(io.Discard, r.Body)
-					w.Header().Set("Underlane-Reason", "pod-gone")
+					w.Header().Set("Underlane-Reason", c.said)
 					w.WriteHeader(http.StatusServiceUnavailable)
 					io.WriteString(w, "gone")
 				})

@@ -155,7 +155,12 @@ func (d *session) exchange() bool {
 	if response.err != nil {
 		d.x.Chose(attempt)
 		d.mirrorBody(kind)
-		return d.fail(upstream.ReasonOf(response.err), kind, keep && d.body.Done() && !d.s.HasLogin())
+		keep = keep && d.body.Done() && !d.s.HasLogin()
+		if why := unsent(response.err); why != mesh.ReasonNone {
+			answer := d.s.Unreached(why)
+			return d.answer(&answer, kind, keep)
+		}
+		return d.fail(upstream.ReasonOf(response.err), kind, keep)
 	}
 	up := response.up
 	reuse, end := d.respond(response, kind, &keep)

@@ -26,13 +26,12 @@ type head struct {
 	unreached mesh.Reason
 }
 
-// unreached returns why the agent of the endpoint's node could not pass the request to
-// the application, ReasonNone if the application has responded.
-func (d *session) unreached(a *endpoints.Attempt, h head, kind http1.Kind) mesh.Reason {
+// missed judges the response in d.resp.
+func (d *session) missed(a *endpoints.Attempt, h head, kind http1.Kind) request.Miss {
 	if h.reason != mesh.ReasonNone || d.interim {
-		return mesh.ReasonNone
+		return request.Miss{}
 	}
-	return request.NotReached(a, kind&http1.KindGRPC != 0, d.resp.Status(), unsafeString(d.resp.Get(reply.ReasonHeader)))
+	return request.Missed(a, kind&http1.KindGRPC != 0, d.resp.Status(), unsafeString(d.resp.Get(reply.ReasonHeader)))
 }
 
 // reasonField is removed from the responses of applications.

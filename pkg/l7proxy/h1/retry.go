@@ -62,15 +62,15 @@ func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 		return h
 	}
 	d.readResponse(&h, kind)
-	why := d.unreached(a, h, kind)
+	miss := d.missed(a, h, kind)
 	if h.reason == mesh.ReasonNone {
 		a.Answered(d.resp.Status())
-		a.Failed(why)
+		a.Failed(miss.Reason)
 	}
 	switch method := unsafeString(d.req.Method()); {
 	case h.pump != nil: // a part of the request is not here any more
-	case request.MovesOn(why, method):
-		h.unreached = why
+	case miss.MovesOn(method):
+		h.unreached = miss.Reason
 	case upstream.Deserted(h.reason) && !d.interim && retry.Idempotent(method):
 		h.unreached = h.reason
 	}

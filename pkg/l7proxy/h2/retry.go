@@ -142,12 +142,12 @@ func (st *stream) retry(failure retry.Attempt, b *h2conn.Batch) bool {
 // again, and the head is not for the client.
 func (st *stream) unanswered(status int, fields []http2.Field, b *h2conn.Batch) bool {
 	st.attempt.Answered(status)
-	why := mesh.ReasonNone
+	var miss request.Miss
 	if !st.answered {
-		why = request.NotReached(st.attempt, st.grpc, status, fieldValue(fields, reply.ReasonHeader))
+		miss = request.Missed(st.attempt, st.grpc, status, fieldValue(fields, reply.ReasonHeader))
 	}
-	st.attempt.Failed(why)
-	if request.MovesOn(why, fieldValue(st.fields, ":method")) && st.failover(why, b) {
+	st.attempt.Failed(miss.Reason)
+	if miss.MovesOn(fieldValue(st.fields, ":method")) && st.failover(miss.Reason, b) {
 		return true
 	}
 	if !st.plan.Policy().RetriesSent() {

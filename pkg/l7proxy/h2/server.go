@@ -58,7 +58,8 @@ func (st *stream) Connected(turn int32, u *upstream.HTTP2Conn, err error, b *h2c
 		}
 		if !st.failover(reason, b) && !st.retry(retry.Attempt{Cause: retry.Unsent}, b) {
 			st.exchange.Chose(st.attempt)
-			st.fail(reason, b)
+			r := st.client.s.Unreached(reason)
+			st.answer(&r, b)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func AppendHTTP1(dst []byte, r *Reply, asked http1.Kind, closing bool) []byte {
 	if r.Reason != mesh.ReasonNone {
 		text = r.Reason.Text()
 		dst = append(dst, ReasonHeader+": "...)
-		dst = append(dst, r.Reason.String()...)
+		dst = append(dst, r.reason()...)
 		dst = append(dst, "\r\n"...)
 	}
 	if r.Location != "" {

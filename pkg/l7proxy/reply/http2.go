@@ -19,7 +19,7 @@ func HTTP2(r *Reply, grpc bool) (fields []http2.Field, body string) {
 	}
 	if r.Reason != mesh.ReasonNone {
 		body = r.Reason.Text() + "\n"
-		fields = append(fields, http2.Field{Name: ReasonHeader, Value: r.Reason.String()})
+		fields = append(fields, http2.Field{Name: ReasonHeader, Value: r.reason()})
 	}
 	if r.Status == 204 || r.Status == 304 { // the status of a route's fault, which has no body
 		return fields, ""
@@ -43,6 +43,6 @@ func GRPCTrailers(r *Reply) []http2.Field {
 	return []http2.Field{
 		{Name: "grpc-status", Value: strconv.Itoa(r.GRPC)},
 		{Name: "grpc-message", Value: string(appendPercent(nil, r.Reason.Text()))},
-		{Name: ReasonHeader, Value: r.Reason.String()},
+		{Name: ReasonHeader, Value: r.reason()},
 	}
 }

@@ -4,20 +4,32 @@ package reply
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // ReasonHeader is a field of every response of the proxy itself, except redirects. Its
-// value is the name of the reason.
+// value is the name of the reason, followed by "; unsent" if the agent adds that the
+// request was not sent to an application.
 const ReasonHeader = "underlane-reason"
+
+const unsentSuffix = "; unsent"
+
+// ParseReason parses a value of ReasonHeader. reason is ReasonNone if it is none.
+func ParseReason(value string) (reason mesh.Reason, unsent bool) {
+	value, unsent = strings.CutSuffix(value, unsentSuffix)
+	reason = mesh.ParseReason(value)
+	return reason, unsent && reason != mesh.ReasonNone
+}
 
 // Reply is a response of the proxy itself.
 type Reply struct {
 	Status   int         // HTTP status; a failed gRPC request is answered with 200
 	GRPC     int         // value of grpc-status
 	Reason   mesh.Reason // ReasonNone: a redirect
+	Unsent   bool        // no application has seen the request, which Reason leaves open
 	Location string      // of a redirect; "" otherwise
 }
 
@@ -25,6 +37,14 @@ type Reply struct {
 // response is ever made for the reason.
 func Of(reason mesh.Reason) Reply {
 	return Reply{Status: reason.HTTPStatus(), GRPC: reason.GRPCCode(), Reason: reason}
+}
+
+// reason returns the value of ReasonHeader.
+func (r *Reply) reason() string {
+	if r.Unsent {
+		return r.Reason.String() + unsentSuffix
+	}
+	return r.Reason.String()
 }
 
 // Fault returns the reply to a request that a route makes fail. status is the HTTP status

@@ -102,3 +102,29 @@ func TestHTTP2(t *testing.T) {
 		}
 	}
 }
+
+// Values of the header are read as they are written.
+func TestParseReason(t *testing.T) {
+	for _, unsent := range []bool{false, true} {
+		r := Of(mesh.ReasonPodGone)
+		r.Unsent = unsent
+		for form, fields := range map[string][]http2.Field{"gRPC": GRPC(&r), "HTTP/2": func() []http2.Field { f, _ := HTTP2(&r, false); return f }()} {
+			for _, f := range fields {
+				if f.Name != ReasonHeader {
+					continue
+				}
+				if got, was := ParseReason(f.Value); got != r.Reason || was != unsent {
+					t.Errorf("%s: %q is %v, %v; want %v, %v", form, f.Value, got, was, r.Reason, unsent)
+				}
+			}
+		}
+		if got := string(AppendHTTP1(nil, &r, 0, true)); !strings.Contains(got, "\r\n"+ReasonHeader+": "+r.reason()+"\r\n") {
+			t.Errorf("HTTP/1: %q has no %q", got, r.reason())
+		}
+	}
+	for _, value := range []string{"", "nonsense", "; unsent", "pod-gone;unsent", "nonsense; unsent"} {
+		if got, unsent := ParseReason(value); got != mesh.ReasonNone || unsent {
+			t.Errorf("%q is %v, %v; want no reason", value, got, unsent)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/reply"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/route"
 	"github.com/underlane/underlane/pkg/tap"
@@ -84,7 +85,7 @@ func (x *Exchange) Response(status int) {
 // why. Any server can send such a field, so it counts only from an mTLS peer.
 func (x *Exchange) PeerReason(reason string) {
 	if x.event.Direction == mesh.Outbound && x.event.TLS == tap.TLSTrue {
-		x.said = mesh.ParseReason(reason)
+		x.said, _ = reply.ParseReason(reason)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/reply"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/retry"
@@ -51,26 +52,41 @@ func (s *Session) PickOther(to *destination.Backend, not netip.AddrPort) (*endpo
 	return a, s.Pick(a, to)
 }
 
-// MovesOn reports whether a request that failed for the reason why may be sent to another
-// endpoint at once: no application has seen it, or the pod has ended and the request can
-// be repeated.
-func MovesOn(why mesh.Reason, method string) bool {
-	return why.NotReached() || why == mesh.ReasonPodGone && retry.Idempotent(method)
+// Miss is a response that the agent of the endpoint's node made because it could not pass
+// the request to the application, or because the application's pod has ended. The zero
+// value is a response of the application.
+type Miss struct {
+	Reason mesh.Reason
+	unsent bool // no application has seen the request
 }
 
-// NotReached returns the reason of a response that the agent of the endpoint's node made
-// because it could not pass the request to the application, or because the application's
-// pod has ended. It returns ReasonNone for a response of the application. said is the
-// value of the response's underlane-reason field. Only an agent can set it: agents remove
-// the field from the responses of applications.
-func NotReached(a *endpoints.Attempt, grpc bool, status int, said string) mesh.Reason {
+// MovesOn reports whether a request with this method may be sent to another endpoint at
+// once: no application has seen it, or the pod has ended and the request can be repeated.
+func (m Miss) MovesOn(method string) bool {
+	return m.unsent || m.Reason == mesh.ReasonPodGone && retry.Idempotent(method)
+}
+
+// Missed judges a response of the endpoint. said is the value of the response's
+// underlane-reason field. Only an agent can set it: agents remove the field from the
+// responses of applications.
+func Missed(a *endpoints.Attempt, grpc bool, status int, said string) Miss {
 	if !a.Balanced || a.Found.TLS != tap.TLSTrue || !grpc && status < http.StatusInternalServerError {
-		return mesh.ReasonNone
+		return Miss{}
 	}
-	if why := mesh.ParseReason(said); why.NotReached() || why == mesh.ReasonPodGone {
-		return why
+	why, unsent := reply.ParseReason(said)
+	if unsent = unsent || why.NotReached(); unsent || why == mesh.ReasonPodGone {
+		return Miss{why, unsent}
 	}
-	return mesh.ReasonNone
+	return Miss{}
+}
+
+// Unreached returns the reply to a request for which the endpoint could not be reached. An
+// agent tells the client's agent that the request was not sent, where the reason leaves
+// that open.
+func (s *Session) Unreached(why mesh.Reason) reply.Reply {
+	r := reply.Of(why)
+	r.Unsent = s.Direction == mesh.Inbound && why == mesh.ReasonPodGone
+	return r
 }
 
 // Reach picks an endpoint and connects to it. If it cannot be reached, Reach tries others:
