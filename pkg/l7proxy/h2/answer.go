@@ -135,7 +135,7 @@ func (st *stream) failAfter(reason mesh.Reason, b *h2conn.Batch) {
 
 // sendHead sends the client a head. A copy has no client: the head is dropped.
 func (st *stream) sendHead(fields []http2.Field, end bool, b *h2conn.Batch) error {
-	if st.copy != nil {
+	if st.mirrored != nil {
 		return nil
 	}
 	return st.client.Headers(st.id, fields, end, b)
@@ -143,7 +143,7 @@ func (st *stream) sendHead(fields []http2.Field, end bool, b *h2conn.Batch) erro
 
 // resetClient resets the client's stream. A copy has none.
 func (st *stream) resetClient(code http2.ErrCode, b *h2conn.Batch) {
-	if st.copy == nil {
+	if st.mirrored == nil {
 		st.client.Reset(st.id, code, b)
 	}
 }

@@ -215,7 +215,7 @@ func (srv *session) gaveUp(b *h2conn.Batch) {
 func (srv *session) pick(st *stream, not netip.AddrPort) (a *endpoints.Attempt, err error) {
 	srv.picking.Lock()
 	defer srv.picking.Unlock()
-	if st.copy == nil && srv.s.HasLogin() {
+	if st.mirrored == nil && srv.s.HasLogin() {
 		srv.s.SetLoginEndpoints(srv.s.Upstream.HTTP2Endpoints(srv.private))
 	}
 	if not.IsValid() {

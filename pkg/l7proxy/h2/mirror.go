@@ -52,7 +52,7 @@ func (st *stream) startCopy(to *destination.Backend, b *h2conn.Batch) {
 		return
 	}
 	copied := newStream(st.client, 0)
-	copied.copy = &mirrorCopy{to: to, mirrors: m}
+	copied.mirrored = &mirrorCopy{to: to, mirrors: m}
 	copied.fields = slices.Clone(st.fields)
 	copied.replay = append([]byte(nil), st.replay...)
 	copied.grpc, copied.head, copied.bodyless = st.grpc, st.head, st.bodyless
@@ -63,7 +63,7 @@ func (st *stream) startCopy(to *destination.Backend, b *h2conn.Batch) {
 	copied.mu.Lock()
 	defer copied.mu.Unlock()
 	copied.limit = copied.after(request.MirrorTimeout, wholeStream, (*stream).requestLate)
-	copied.copy.unhook = context.AfterFunc(st.client.s.Lifetime.Ended, func() {
+	copied.mirrored.unhook = context.AfterFunc(st.client.s.Lifetime.Ended, func() {
 		var b h2conn.Batch
 		copied.clientGone(mesh.ReasonClientReset, http2.Cancel, &b)
 		b.Flush()

@@ -80,10 +80,10 @@ func (st *stream) failover(why mesh.Reason, b *h2conn.Batch) bool {
 
 // state returns the history of the attempts, which it makes if there is none.
 func (st *stream) state() *retryState {
-	if st.again == nil {
-		st.again = &retryState{tried: request.Tried{Backend: st.to()}}
+	if st.history == nil {
+		st.history = &retryState{tried: request.Tried{Backend: st.to()}}
 	}
-	return st.again
+	return st.history
 }
 
 // resendRefused sends a request again that the server refused without processing it (RFC
@@ -93,18 +93,18 @@ func (st *stream) resendRefused(b *h2conn.Batch) bool {
 	if st.answered || !st.keeping {
 		return false
 	}
-	again := st.state()
+	history := st.state()
 	pause := time.Duration(0)
-	if again.refused > 0 {
+	if history.refused > 0 {
 		pause = refusedPause
-		for range again.refused - 1 {
+		for range history.refused - 1 {
 			pause *= 3
 		}
 	}
-	if again.refused == refusedMost || st.deadline != 0 && balance.Now()+pause >= st.deadline {
+	if history.refused == refusedMost || st.deadline != 0 && balance.Now()+pause >= st.deadline {
 		return false
 	}
-	again.refused++
+	history.refused++
 	not, refused := st.attempt.Peer.Addr, st.up
 	st.leave(b)
 	if pause == 0 {
@@ -177,8 +177,8 @@ func (st *stream) broken(why mesh.Reason, b *h2conn.Batch) bool {
 
 // to is the backend that the request is sent to; nil: the destination of the client.
 func (st *stream) to() *destination.Backend {
-	if st.copy != nil {
-		return st.copy.to
+	if st.mirrored != nil {
+		return st.mirrored.to
 	}
 	return st.plan.Backend()
 }

@@ -17,9 +17,9 @@ const replayMax = 64 << 10
 
 // stream is one request and its response.
 type stream struct {
-	client *session
-	id     uint32      // on the client's connection
-	copy   *mirrorCopy // if the stream is a copy, which has no client; else nil
+	client   *session
+	id       uint32      // on the client's connection
+	mirrored *mirrorCopy // if the stream is a copy, which has no client; else nil
 
 	mu       sync.Mutex
 	upID     uint32              // on up
@@ -50,7 +50,7 @@ type stream struct {
 	held     *heldHead // head of a gRPC response, until it is known whether the call fails
 	plan     request.Plan
 	turn     int32       // number of the attempt
-	again    *retryState // nil: no attempt has failed
+	history  *retryState // nil: no attempt has failed
 	retries  request.Retries
 	deadline time.Duration // time, by balance.Now, when the whole exchange must end; 0: none
 	limit    *timer        // timer of the whole exchange, or nil
@@ -152,7 +152,7 @@ func (st *stream) settle(b *h2conn.Batch) {
 		st.resetClient(st.afterCode, b)
 		st.req.abandon(b)
 		st.takeOff(b)
-	case st.copy != nil: // a copy does not wait until the server has read the rest
+	case st.mirrored != nil: // a copy does not wait until the server has read the rest
 		st.up.Reset(st.upID, http2.Cancel, b)
 		st.req.abandon(b)
 		st.takeOff(b)
@@ -183,7 +183,7 @@ func (st *stream) takeOff(b *h2conn.Batch) {
 	st.req.account()
 	st.resp.account()
 	st.forgetRequest()
-	if st.copy == nil {
+	if st.mirrored == nil {
 		st.client.forget(st.id, b)
 	}
 	if st.up != nil {
@@ -212,8 +212,8 @@ func (st *stream) end(e request.End) {
 		}
 		a.Done()
 	}
-	if st.copy != nil {
-		st.copy.end(e.Reason)
+	if st.mirrored != nil {
+		st.mirrored.end(e.Reason)
 		return
 	}
 	st.dropCopies()
