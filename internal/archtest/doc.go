@@ -1,5 +1,5 @@
 // Package archtest holds the rules of the code base as tests: who may import
 // whom, how long files are, and what every package owes its readers. A rule
-// that bends has its exception in a table here, with the reason beside it; an
-// exception that nobody needs any more fails, too.
+// with an exception has it in a table here, with the reason beside it. An exception
+// that is not needed any more fails the tests, too.
 package archtest

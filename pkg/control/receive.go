@@ -4,8 +4,8 @@ import "context"
 
 // Receive turns a stream's Recv into a channel, so that either end can wait for
 // messages and for other things at once. ended gets the error that ends the
-// stream. The goroutine behind it ends when recv fails, or when ctx has ended
-// and a message arrives that nobody takes: end the stream with ctx.
+// stream. Its goroutine ends when recv fails, or when ctx has ended and another
+// message arrives. The caller must therefore end the stream with ctx.
 func Receive[T any](ctx context.Context, recv func() (T, error)) (messages <-chan T, ended <-chan error) {
 	out, failed := make(chan T), make(chan error, 1)
 	go func() {

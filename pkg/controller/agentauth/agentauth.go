@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	// Audience is whom an agent's token must be made out to, so that nobody it
-	// is shown to can use it elsewhere, nor a token for elsewhere here.
+	// Audience is the audience that an agent's token must have. A token for the
+	// controller is not valid at other servers, and their tokens are not valid here.
 	Audience = "underlane.io/controller"
 	// ServiceAccount is that of the agents.
 	ServiceAccount = "underlane-agent"

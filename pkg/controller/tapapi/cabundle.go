@@ -12,8 +12,8 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 )
 
-// bundleEvery is how often the APIService is looked at: its caBundle must follow
-// the trust anchors, and come back after somebody has applied it without one.
+// bundleEvery is how often the APIService is checked. Its caBundle must follow the
+// trust anchors, and must be set again after a user has applied a manifest without it.
 const bundleEvery = 15 * time.Second
 
 const apiServicePath = "/apis/apiregistration.k8s.io/v1/apiservices/" + tapv1alpha1.APIService

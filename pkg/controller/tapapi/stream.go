@@ -29,8 +29,8 @@ type stream struct {
 	stopped bool
 }
 
-// idleAfter is how long a stream is silent at most: whoever is in between must
-// not take it for dead.
+// idleAfter is the longest time for which a stream is silent. Proxies on the way
+// close streams that are silent for longer.
 const idleAfter = 20 * time.Second
 
 func newStream(w http.ResponseWriter, accept string) *stream {

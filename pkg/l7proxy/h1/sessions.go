@@ -9,14 +9,14 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// While a request waits for its response nothing reads from its client, so the kernel
-// tells when the client hangs up. The request of a client that is gone is given up: an
-// endpoint must not work, or stream, for nobody. The end of a client that may still
-// read (a FIN) is passed on to the endpoint, which then sees what it would see without
-// the mesh.
+// While a request waits for its response the driver does not read from the client. The
+// kernel tells when the client hangs up (rawio.Hangups). If the client is gone, the request
+// is cancelled: the endpoint's connection is reset, so that the endpoint stops its work. If
+// the client has sent a FIN and may still read, the FIN is passed on to the endpoint, which
+// then sees what it would see without the mesh.
 
-// Watch looks for what no event tells: clients that are gone while their request waits
-// for an endpoint that does not take it.
+// Watch cancels the requests of clients that are gone while the endpoint does not take the
+// request's body: the driver waits for the endpoint then, and acts on no event.
 func (r *Driver) Watch() { r.sessions.Each((*session).watch) }
 
 // Close ends the driver, after its sessions.
@@ -108,7 +108,7 @@ func (d *session) endPassed() {
 	}
 }
 
-// clientHungUp is told by the kernel, or by the connection that the client's is a
+// clientHungUp is called by rawio.Hangups, or by the connection that the client's is a
 // stream of.
 func (d *session) clientHungUp() {
 	d.phase.mu.Lock()
