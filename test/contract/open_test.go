@@ -16,7 +16,7 @@ var open = []struct {
 	is   func(v check.Violation) bool
 	why  string
 }{
-	{2, staysAway, "an agent that was silent in a handshake counts as away for 5 s, at that address and port, also where there is no plaintext to fall back to and the documentation says half a second (dialMesh in pkg/l7proxy/upstream/dial.go)"},
+	{2, staysAway, "an agent that was silent in a handshake counts as away for 5 s, at that address and port, also after it has come back, which a successful handshake at another port does not change (dialMesh in pkg/l7proxy/upstream/dial.go)"},
 	{1, idleToPodThatWent, "an idle connection of a client outside the mesh stays open when the server's program closes its side of it, and the reset at the end of the pod is lost with its network: the next request of the client fails (session.readIdle in pkg/l7proxy/h1/h1.go, pkg/agent/carry/ended.go)"},
 }
 
