@@ -8,34 +8,34 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Agent is the agent whose metrics and health are served. Its methods are called
+// Agent is the source of the agent's own metrics and health. Its methods are called
 // at each scrape and each probe, from several goroutines at once.
 type Agent interface {
-	// Stats returns the agent's counts at this moment. The caller may keep the
-	// maps and the slice.
+	// Stats returns the agent's current counts. The caller may keep the maps and the
+	// slice.
 	Stats() Stats
-	// NotReady says why the agent is not ready, one sentence for each cause;
-	// empty: it is ready.
+	// NotReady returns why the agent is not ready, one sentence for each cause. An
+	// empty result means that the agent is ready.
 	NotReady() []string
 }
 
-// Stats are the counts of an agent that are no events. Counts are since the agent
-// started; HTTP2Waiting, Pods, CertificateExpiry and Endpoints are of this moment. The keys of the
-// maps are the values of the metric's label.
+// Stats are the agent's counts that do not come from tap events. The counts start
+// with the agent; HTTP2Waiting, Pods, CertificateExpiry and Endpoints are current
+// values. The keys of the maps are the values of the metric's label.
 type Stats struct {
 	RingbufLost        uint64            // kernel events lost because the ring buffer was full
 	KernelEvents       map[string]uint64 // kernel-side failures by reason
 	TapLost            uint64            // events that slow readers of tap and top missed
-	AcceptsExhausted   uint64            // accepts that failed for want of descriptors or memory
-	ConnectionPanics   uint64            // connections cut because serving them panicked
-	PlaintextFallbacks uint64            // connections made without TLS: the peer's agent did not answer
+	AcceptsExhausted   uint64            // accepts that failed for lack of descriptors or memory
+	ConnectionPanics   uint64            // connections that were closed because serving them panicked
+	PlaintextFallbacks uint64            // connections without TLS, because the peer's agent did not answer
 	RetriesRefused     uint64            // retries that a Service's budget did not allow
-	MirrorsDropped     uint64            // copies of requests that were not made, or not answered
+	MirrorsDropped     uint64            // copies of requests that were not sent, or got no answer
 	HTTP2Waiting       int               // requests that wait for a stream of an HTTP/2 connection to their endpoint
-	LimitHits          map[string]uint64 // refused by the proxy, by the limit that was reached
-	Sandboxes          map[string]uint64 // reported by the container runtime, by what became of them
-	Repairs            uint64            // kernel objects that another program had changed, put right
-	Ejections          map[string]uint64 // endpoints taken out, by reason
+	LimitHits          map[string]uint64 // refusals by the proxy, by the limit that was reached
+	Sandboxes          map[string]uint64 // sandboxes that the container runtime reported, by result
+	Repairs            uint64            // kernel objects that another program had changed and the agent restored
+	Ejections          map[string]uint64 // endpoints that were ejected, by reason
 	Pods               map[string]int    // by state
 	CertificateExpiry  map[mesh.Identity]time.Time
 	Endpoints          []Endpoints

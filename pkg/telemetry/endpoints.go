@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Endpoints says how many endpoints of a service port this node's proxy sends
-// requests to, and how many it has ejected.
+// Endpoints has the number of endpoints of a service port to which this node's
+// proxy sends requests, and the number that it has ejected.
 type Endpoints struct {
 	Namespace, Service string
 	Port               uint16
@@ -19,8 +19,8 @@ var (
 	endpointsDesc = prometheus.NewDesc("underlane_endpoints", "Endpoints of the service ports in use, by state.", []string{"dst_namespace", "dst_service", "dst_port", "state"}, nil)
 )
 
-// collectEndpoints exports Endpoints. A port has a balancer for each address
-// family: their counts are added up.
+// collectEndpoints exports Endpoints. A port has one balancer for each address
+// family, so the counts of both are added.
 func (s *Stats) collectEndpoints(out chan<- prometheus.Metric) {
 	sums := make(map[Endpoints][2]int)
 	for _, e := range s.Endpoints {

@@ -20,7 +20,7 @@ import (
 const DefaultAddr = "0.0.0.0:4191"
 
 // Handler serves /metrics, /live (the process runs) and /ready (503 with the
-// reasons while it is not).
+// reasons while the agent is not ready).
 func (m *Metrics) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
@@ -39,7 +39,7 @@ func (m *Metrics) Handler() http.Handler {
 	return mux
 }
 
-// WriteText writes what /metrics says.
+// WriteText writes the content of /metrics to w.
 func (m *Metrics) WriteText(w io.Writer) error {
 	var text bytes.Buffer
 	answer := &answer{head: http.Header{}, body: &text}
@@ -51,7 +51,7 @@ func (m *Metrics) WriteText(w io.Writer) error {
 	return err
 }
 
-// answer is a response that is not sent over HTTP.
+// answer is an http.ResponseWriter that keeps the response in memory.
 type answer struct {
 	head http.Header
 	code int
@@ -62,7 +62,7 @@ func (a *answer) Header() http.Header         { return a.head }
 func (a *answer) WriteHeader(code int)        { a.code = code }
 func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
-// Listen makes the listener of Serve.
+// Listen opens the listener for Serve.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -71,12 +71,12 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// Limits of open connections; one more closes the oldest. A client that only holds
-// connections open must not take the descriptors that the pods' traffic needs, and
-// must not keep probes out.
+// Limits of open connections. A connection above the limit closes the oldest one. A
+// client that only holds connections open must not exhaust the descriptors that the
+// pods' traffic needs, and must not block probes.
 const (
 	maxConns   = 256
-	maxFromOne = 64 // of these from one address
+	maxFromOne = 64 // connections from one address
 )
 
 // Serve serves handler on ln until ctx ends, and closes ln.

@@ -10,7 +10,7 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// owner is a workload as labels see it.
+// owner has the fields of a workload that become labels.
 type owner struct{ namespace, kind, name, pod string }
 
 func ownerOf(w *mesh.Workload) owner {
@@ -20,25 +20,26 @@ func ownerOf(w *mesh.Workload) owner {
 	return owner{w.Namespace, w.OwnerKind, w.OwnerName, w.Name}
 }
 
-// target is what the series of requests and connections are told apart by, with
-// Linkerd's meaning: namespace, deployment, pod… are the workload on whose side
-// the proxy is (outbound: the client, inbound: the server), dst_… is whom an
-// outbound request goes to, client_id is set inbound and server_id outbound.
+// target identifies the series of requests and connections. The labels have
+// Linkerd's meaning: namespace, deployment, pod and so on are the workload at the
+// proxy's side (outbound the client, inbound the server). dst_… is the destination
+// of an outbound request. client_id is set for inbound series, server_id for
+// outbound ones.
 type target struct {
 	direction mesh.Direction
 	tls       string
 	peer      mesh.Identity // client_id, server_id
 	own, dst  owner
-	// The apex service of an outbound request is its authority. authority is
-	// what the request says, for the rest: it is the client's to choose, so it
-	// is the label that is folded.
+	// The authority label of an outbound request is its apex service. Otherwise it
+	// is authority, the value in the request. The client chooses that value, so this
+	// label is the one that is folded.
 	service, serviceNamespace string
 	authority                 string
 }
 
 const foldedAuthority = "other"
 
-// targetOf is seen from direction's side of the event.
+// targetOf returns the target of an event for one direction.
 func targetOf(e *tap.Event, direction mesh.Direction) target {
 	t := target{direction: direction, tls: e.TLS}
 	if direction == mesh.Inbound {
@@ -61,7 +62,7 @@ func (t target) fold() target {
 	return t
 }
 
-// labels are those that have a value.
+// labels returns the labels that have a value.
 func (t target) labels(clusterDomain string) prometheus.Labels {
 	l := prometheus.Labels{}
 	set(l, "direction", t.direction.String())
@@ -91,8 +92,8 @@ func (o owner) labels(l prometheus.Labels, prefix string) {
 	}
 }
 
-// ownerLabels are the labels of the kinds of owner; a kind from elsewhere has
-// none, for its name may not do as a label.
+// ownerLabels maps the kind of an owner to its label. An owner of another kind gets
+// no label, because its name may not be a valid label name.
 var ownerLabels = map[string]string{
 	"deployment": "deployment", "statefulset": "statefulset", "daemonset": "daemonset",
 	"replicaset": "replicaset", "job": "k8s_job", "cronjob": "k8s_cronjob",
@@ -104,11 +105,11 @@ func set(l prometheus.Labels, name, value string) {
 	}
 }
 
-// response tells the series of response_total and response_latency_ms apart.
+// response identifies the series of response_total and response_latency_ms.
 type response struct {
 	target
 	status     int
-	grpcStatus int // -1: not gRPC
+	grpcStatus int // -1 for a response that is not gRPC
 	success    bool
 	reason     mesh.Reason
 }
@@ -146,7 +147,7 @@ func classification(success bool) string {
 	return "failure"
 }
 
-// closing tells the series of tcp_close_total apart.
+// closing identifies the series of tcp_close_total.
 type closing struct {
 	target
 	reason mesh.Reason
@@ -160,7 +161,8 @@ func (c closing) labels(clusterDomain string) prometheus.Labels {
 	return l
 }
 
-// errnos are what Linkerd says of the reasons that are a failed system call.
+// errnos has Linkerd's errno label for the reasons that come from a failed system
+// call.
 var errnos = [mesh.NumReasons]string{
 	mesh.ReasonConnectRefused: "ECONNREFUSED",
 	mesh.ReasonRefused:        "ECONNREFUSED",

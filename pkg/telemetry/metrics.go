@@ -1,6 +1,6 @@
-// Package telemetry turns tap events into Prometheus metrics with Linkerd's
-// names and labels, so that dashboards made for Linkerd work, and serves them
-// with the health of the agent.
+// Package telemetry turns tap events into Prometheus metrics with Linkerd's names
+// and labels, so that dashboards made for Linkerd work. It serves the metrics and
+// the agent's health over HTTP.
 package telemetry
 
 import (
@@ -14,21 +14,21 @@ import (
 )
 
 const (
-	// DefaultMaxSeries bounds each family of metrics.
+	// DefaultMaxSeries is the default limit on the series of each family of metrics.
 	DefaultMaxSeries = 5000
-	// idleAfter is how long a series without an event stays, as in Linkerd.
+	// idleAfter is how long a series stays without an event, as in Linkerd.
 	idleAfter = 10 * time.Minute
 )
 
-// Options are what Metrics are made with. All may be left zero.
+// Options configure Metrics. All fields may be zero.
 type Options struct {
 	ClusterDomain string // for the authority label; default cluster.local
-	MaxSeries     int    // of each family, before authorities become "other"; default DefaultMaxSeries
-	Agent         Agent  // nil: only what events say, and always ready
+	MaxSeries     int    // limit of each family, above which authorities become "other"; default DefaultMaxSeries
+	Agent         Agent  // nil: only metrics from events, and always ready
 }
 
-// Metrics is a tap.Sink, a prometheus.Collector of what it saw, and the HTTP
-// handler of both metrics and health (see Handler).
+// Metrics is a tap.Sink and a prometheus.Collector of the events that it received.
+// Handler serves its metrics and the agent's health.
 type Metrics struct {
 	options  Options
 	registry *prometheus.Registry
@@ -40,8 +40,8 @@ type Metrics struct {
 	routes    *table[routed, routeSeries]
 }
 
-// New makes the metrics, on a registry of their own that also has the Go
-// runtime's and the process's.
+// New returns Metrics with a registry of its own, which also has the metrics of the
+// Go runtime and of the process.
 func New(o Options) *Metrics {
 	if o.ClusterDomain == "" {
 		o.ClusterDomain = mesh.DefaultClusterDomain
@@ -88,14 +88,14 @@ func newConnDescs(labels prometheus.Labels, peer string) connDescs {
 	}
 }
 
-// Registry is where further collectors may register.
+// Registry returns the registry, where the caller may register further collectors.
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
-// Emit implements tap.Sink. It allocates nothing for a series that exists.
+// Emit implements tap.Sink. It allocates nothing for an event whose series exists.
 //
-// One pass of the proxy stands for both sides of a same-node request: it counts
-// outbound for the client and inbound for the server, so that the server's
-// numbers are whole wherever its clients run.
+// A request between two pods of one node passes the proxy once. Emit counts it for
+// both sides: outbound for the client and inbound for the server. The server's
+// numbers are therefore complete, whichever node its clients run on.
 func (m *Metrics) Emit(e *tap.Event) {
 	m.count(e, e.Direction)
 	if e.TLS == tap.TLSSameNode && e.Direction == mesh.Outbound {
@@ -121,17 +121,17 @@ func (m *Metrics) count(e *tap.Event, direction mesh.Direction) {
 	case tap.ConnClose:
 		t := targetOf(e, direction)
 		m.closes.update(closing{t, e.Reason}, now, func(s *closeSeries) { s.total.Add(1) })
-		if e.Duration > 0 { // else the attempt failed: there was no connection
+		if e.Duration > 0 { // otherwise the attempt failed and there was no connection
 			m.conns.update(t, now, func(s *connSeries) { s.close(e.ReadBytes, e.WriteBytes) })
 		}
 	}
 }
 
-// Describe makes m an unchecked collector: series of one family differ in their
-// labels.
+// Describe makes m an unchecked collector, because the series of one family have
+// different labels.
 func (m *Metrics) Describe(chan<- *prometheus.Desc) {}
 
-// Collect drops idle series and gives the others.
+// Collect drops idle series and exports the others.
 func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	before := time.Now().Add(-idleAfter)
 	m.requests.sweep(before, nil)
@@ -146,7 +146,7 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	m.routes.each(func(s *routeSeries) { s.collect(out) })
 }
 
-// folded and dropped are over all families.
+// overflow returns the folded and the dropped keys of all families.
 func (m *Metrics) overflow() (folded, dropped uint64) {
 	folded = m.requests.folded.Load() + m.responses.folded.Load() + m.conns.folded.Load() + m.closes.folded.Load()
 	dropped = m.requests.dropped.Load() + m.responses.dropped.Load() + m.conns.dropped.Load() + m.closes.dropped.Load() + m.routes.dropped.Load()

@@ -10,8 +10,8 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// routed tells the series of the route_… families apart: a client's requests to
-// a service, by the rule that they matched.
+// routed identifies the series of the route_… families: a client's requests to a
+// service, by the rule that they matched.
 type routed struct {
 	own                       owner
 	service, serviceNamespace string
@@ -30,7 +30,8 @@ func routedOf(e *tap.Event) routed {
 	return r
 }
 
-// fold: routes are bounded by what people wrote.
+// fold returns r unchanged. Clients cannot create new route labels, so the number
+// of configured routes already bounds these series.
 func (r routed) fold() routed { return r }
 
 func (r routed) labels() prometheus.Labels {
@@ -45,8 +46,8 @@ func (r routed) labels() prometheus.Labels {
 	return l
 }
 
-// routeSeries are the counters of one rule: of requests as their client sees
-// them (effective), and of the attempts that they took (actual).
+// routeSeries has the counters of one rule: the requests as the client sees them
+// (effective), and the attempts that they took (actual).
 type routeSeries struct {
 	responses, attempts [2]*prometheus.Desc // failure, success
 	retries             *prometheus.Desc
@@ -70,7 +71,7 @@ func newRouteSeries(r routed) *routeSeries {
 	return s
 }
 
-// observe takes in the end of a request.
+// observe counts the end of a request.
 func (s *routeSeries) observe(e *tap.Event) {
 	success := 0
 	if e.Success() {
@@ -78,7 +79,7 @@ func (s *routeSeries) observe(e *tap.Event) {
 	}
 	s.ended[success].Add(1)
 	s.made[success].Add(1)
-	s.made[0].Add(uint64(e.Retries)) // else there had been no next attempt
+	s.made[0].Add(uint64(e.Retries)) // each retry follows an attempt that failed
 	s.retried.Add(uint64(e.Retries))
 	s.took.observe(e.Latency)
 }
@@ -92,7 +93,7 @@ func (s *routeSeries) collect(out chan<- prometheus.Metric) {
 	s.took.collect(out, s.latency)
 }
 
-// histogram counts latencies by Linkerd's buckets.
+// histogram counts latencies in Linkerd's buckets.
 type histogram struct {
 	buckets   [len(latencyBuckets) + 1]atomic.Uint64 // not cumulative; the last is +Inf
 	sumMicros atomic.Uint64
@@ -108,7 +109,7 @@ func (h *histogram) observe(latency time.Duration) {
 	h.sumMicros.Add(uint64(max(0, latency.Microseconds())))
 }
 
-// collect returns the number of latencies.
+// collect exports the histogram's buckets and returns the number of latencies.
 func (h *histogram) collect(out chan<- prometheus.Metric, desc *prometheus.Desc) (count uint64) {
 	cumulative := make(map[float64]uint64, len(latencyBuckets))
 	for i := range h.buckets {

@@ -13,7 +13,7 @@ var latencyBuckets = [...]float64{
 	1000, 2000, 3000, 4000, 5000, 10000, 20000, 30000, 40000, 50000,
 }
 
-// requestSeries is one child of request_total.
+// requestSeries is one series of request_total.
 type requestSeries struct {
 	desc  *prometheus.Desc
 	total atomic.Uint64
@@ -21,7 +21,7 @@ type requestSeries struct {
 
 func (s *requestSeries) collect(out chan<- prometheus.Metric) { counter(out, s.desc, s.total.Load()) }
 
-// responseSeries is one child of response_total and response_latency_ms.
+// responseSeries is one series each of response_total and response_latency_ms.
 type responseSeries struct {
 	total, latency *prometheus.Desc
 	took           histogram
@@ -33,19 +33,19 @@ func (s *responseSeries) collect(out chan<- prometheus.Metric) {
 	counter(out, s.total, s.took.collect(out, s.latency))
 }
 
-// connSeries is the tcp_… of one target. Linkerd counts a connection at both of
-// its peers; what one reads the other writes.
+// connSeries has the tcp_… series of one target. Linkerd counts a connection at
+// both peers: the bytes that one peer reads are those that the other writes.
 type connSeries struct {
 	src, dst    connDescs
 	opened      atomic.Uint64
 	open        atomic.Int64
-	read, wrote atomic.Uint64 // from and to the source
+	read, wrote atomic.Uint64 // bytes read from the source and written to it
 }
 
 type connDescs struct{ opened, open, read, wrote *prometheus.Desc }
 
-// close counts the end of one connection. The gauge does not go below zero: a
-// connection may have been open before we were.
+// close counts the end of one connection. The gauge does not go below zero, because
+// a connection may have been open before the agent started.
 func (s *connSeries) close(read, wrote uint64) {
 	s.read.Add(read)
 	s.wrote.Add(wrote)
@@ -70,7 +70,7 @@ func (s *connSeries) collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// closeSeries is one child of tcp_close_total, at both peers.
+// closeSeries holds the series of tcp_close_total of both peers.
 type closeSeries struct {
 	src, dst *prometheus.Desc
 	total    atomic.Uint64
@@ -82,18 +82,18 @@ func (s *closeSeries) collect(out chan<- prometheus.Metric) {
 }
 
 func counter(out chan<- prometheus.Metric, desc *prometheus.Desc, value uint64) {
-	// A float64 holds integers up to 2^53; beyond that a counter wraps, which
-	// Prometheus takes for a restart.
+	// A float64 represents integers exactly up to 2^53. Above that the counter
+	// starts at zero again, which Prometheus treats as a restart.
 	out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value&(1<<53-1)))
 }
 
-// desc describes one series: the labels are its own, so that those without a
-// value are left out.
+// desc describes one series. Each series has its own set of labels, so that labels
+// without a value can be left out.
 func desc(name, help string, labels prometheus.Labels) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, nil, labels)
 }
 
-// withPeer is a copy of labels with Linkerd's peer=src|dst.
+// withPeer returns a copy of labels with Linkerd's peer=src or peer=dst.
 func withPeer(labels prometheus.Labels, peer string) prometheus.Labels {
 	l := make(prometheus.Labels, len(labels)+1)
 	for k, v := range labels {

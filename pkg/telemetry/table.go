@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// table holds the series of one family by a comparable key. A hit is a read
-// lock and a map lookup, and allocates nothing.
+// table holds the series of one family by a comparable key. Finding an existing
+// series takes a read lock and a map lookup, and allocates nothing.
 //
-// It is bounded twice: beyond max series a new key is folded into a coarser one
-// (the authority becomes "other"); beyond twice max, what is still new is
-// dropped. Both are counted.
+// The table has two limits. When it has max series, a new key is folded into a
+// coarser one (the authority becomes "other"). When it has twice max, a new key is
+// dropped. Both cases are counted.
 type table[K comparable, S any] struct {
 	max  int
 	fold func(K) K
@@ -31,9 +31,9 @@ func newTable[K comparable, S any](limit int, fold func(K) K, makeSeries func(K)
 	return &table[K, S]{max: limit, fold: fold, make: makeSeries, series: map[K]*entry[S]{}}
 }
 
-// update calls change with the series of key, made if need be. change runs
-// under the read lock, so that a series is never dropped between its lookup and
-// its change; it must only touch atomics.
+// update calls change with the series of key, which it creates if necessary. change
+// runs under the read lock, so that a series is never dropped between its lookup
+// and its change. It must use only atomic operations.
 func (t *table[K, S]) update(key K, now time.Time, change func(*S)) {
 	for !t.updateExisting(key, now, change) {
 		var ok bool
@@ -56,8 +56,8 @@ func (t *table[K, S]) updateExisting(key K, now time.Time, change func(*S)) bool
 	return true
 }
 
-// insert makes the series of key, or of what key folds into, and returns the
-// key that is in the table now.
+// insert creates the series of key, or of the key that key folds into, and returns
+// the key that is now in the table.
 func (t *table[K, S]) insert(key K) (K, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -91,8 +91,8 @@ func (t *table[K, S]) each(f func(*S)) {
 	}
 }
 
-// sweep drops the series that were not used since before and that idle, if not
-// nil, agrees to lose.
+// sweep drops the series that were last used before the given time. idle, if not
+// nil, must also agree to drop a series.
 func (t *table[K, S]) sweep(before time.Time, idle func(*S) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
