@@ -2,10 +2,10 @@ package control
 
 import "context"
 
-// Receive turns a stream's Recv into a channel, so that either end can wait for
-// messages and for other things at once. ended gets the error that ends the
-// stream. Its goroutine ends when recv fails, or when ctx has ended and another
-// message arrives. The caller must therefore end the stream with ctx.
+// Receive turns a stream's Recv into a channel, so that a caller can wait for
+// messages and other events in one select. ended receives the error that ends the
+// stream. The goroutine of Receive ends when recv fails, or when ctx has ended and
+// another message arrives. The caller must therefore end the stream when ctx ends.
 func Receive[T any](ctx context.Context, recv func() (T, error)) (messages <-chan T, ended <-chan error) {
 	out, failed := make(chan T), make(chan error, 1)
 	go func() {

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// backoff spaces retries: 50 ms, growing by half again up to 5 s, each drawn
-// from the upper half so that the agents of a cluster do not return together.
+// backoff spaces retries. The delay starts at 50 ms and grows by half each time, up
+// to 5 s. Each delay is a random value from its upper half, so that the agents of a
+// cluster do not reconnect at the same time.
 type backoff struct{ last time.Duration }
 
 func (b *backoff) reset() { b.last = 0 }

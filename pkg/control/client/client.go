@@ -1,6 +1,6 @@
-// Package client is an agent's end of the state stream (pkg/control): a Client
-// keeps a state.Store current, asks for certificates, and reports what became of
-// the node's pods. While the controller is away the Store keeps its state.
+// Package client is the agent's end of the state stream (pkg/control). A Client
+// keeps a state.Store current, requests certificates, and reports the state of the
+// node's pods. While the controller is away the Store keeps its state.
 package client
 
 import (
@@ -21,7 +21,8 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// ErrDisconnected is returned while there is no stream to the controller.
+// ErrDisconnected is the error of calls that need a stream to the controller while
+// there is none.
 var ErrDisconnected = errors.New("not connected to the controller")
 
 // Options configure a Client.
@@ -33,17 +34,17 @@ type Options struct {
 	Store      *state.Store           // kept current
 	Log        *slog.Logger
 
-	Version string // of the agent, for people
+	Version string // of the agent, shown to users
 
-	// IdleAfter is how long an address stays subscribed to without being
-	// used. 0 is ten minutes.
+	// IdleAfter is how long the agent stays subscribed to an address that it does
+	// not use. 0 stands for ten minutes.
 	IdleAfter time.Duration
 	// Dial connects to Controller; nil is a net.Dialer.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
-// Client is an agent's end of the stream. Its methods are safe for concurrent
-// use; those that ask for something work only while Run does.
+// Client is the agent's end of the stream. Its methods are safe for concurrent use.
+// The methods that request something work only while Run runs.
 type Client struct {
 	opt      Options
 	creds    *credential
@@ -54,7 +55,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	conn    *grpc.ClientConn // nil while disconnected
-	lost    time.Time        // when there last was one
+	lost    time.Time        // when the last connection was lost
 	changed chan struct{}    // closed and replaced when the store or conn changed
 	status  Status
 }
@@ -63,12 +64,12 @@ type Client struct {
 type Status struct {
 	Controller      string
 	Connected       bool
-	Since           time.Time // of Connected being what it is
-	LastError       string    // why it is not, or was last not, connected
+	Since           time.Time // when Connected last changed
+	LastError       string    // why the Client is not connected, or why it last was not
 	NodeCertificate time.Time // expiry; zero without one
 	Subscriptions   int
-	Nacks           uint64 // deltas refused
-	Skipped         uint64 // resources left out because they were not understood
+	Nacks           uint64 // deltas that the agent refused
+	Skipped         uint64 // resources that were left out because the agent did not understand them
 }
 
 // New returns a Client that does nothing before Run.
@@ -91,8 +92,7 @@ func New(opt Options) *Client {
 	}
 }
 
-// Run keeps a stream to the controller until ctx ends, and then returns its
-// error.
+// Run keeps a stream to the controller until ctx ends. Then it returns ctx's error.
 func (c *Client) Run(ctx context.Context) error {
 	defer c.setConn(nil, context.Canceled)
 	var wait backoff
@@ -108,8 +108,8 @@ func (c *Client) Run(ctx context.Context) error {
 		if ready {
 			wait.reset()
 		} else {
-			// Whatever failed, a bootstrap with the token gives a certificate that
-			// this controller accepts.
+			// The cause of the failure does not matter: a bootstrap with the token
+			// gives a certificate that this controller accepts.
 			c.creds.forget()
 		}
 		wait.sleep(ctx)
@@ -136,25 +136,23 @@ func (c *Client) Status() Status {
 	return s
 }
 
-// Subscribe asks for addr to be kept current in the store, and records that it is
-// in use, so that it stays subscribed to. It does not block.
+// Subscribe requests that the store is kept current for addr, and records that addr
+// is in use, so that the subscription stays. It does not block.
 func (c *Client) Subscribe(addr netip.Addr) { c.interest.add(addr.Unmap()) }
 
-// InUse returns the addresses that are subscribed to, at most limit: those that
-// were used last.
+// InUse returns the subscribed addresses that were used last, at most limit.
 func (c *Client) InUse(limit int) []netip.Addr { return c.interest.latest(limit) }
 
-// ReportPods sets what became of this node's labelled pods: all of them, each
-// time. It does not block. The controller is told what changed, now or at the
-// next connection.
+// ReportPods sets the statuses of this node's labelled pods. Each call gives all of
+// them. It does not block. The Client sends the changes to the controller now, or
+// at the next connection.
 func (c *Client) ReportPods(pods []control.PodStatus) { c.reports.set(pods) }
 
-// Resolve returns when the store has the controller's answer about addr: at
-// once when it has it already, or when addr is of a kind that no pod or
-// service has. If the stream was lost less than 3 s ago Resolve waits for a new
-// one, because another controller takes over from one that is replaced. After
-// that it fails with ErrDisconnected; addr stays subscribed to, for the next
-// stream.
+// Resolve returns when the store has the controller's answer about addr. It returns
+// at once if the store has it already, or if no pod and no service can have addr.
+// If the stream was lost less than 3 s ago Resolve waits for a new one, because
+// another controller takes over when one is replaced. After that it fails with
+// ErrDisconnected, and addr stays subscribed for the next stream.
 func (c *Client) Resolve(ctx context.Context, addr netip.Addr) error {
 	addr = addr.Unmap()
 	if c.opt.Store.View().Answered(addr) {
@@ -184,17 +182,17 @@ func (c *Client) Resolve(ctx context.Context, addr netip.Addr) error {
 	}
 }
 
-// failover is the time that an agent has to find the next controller.
+// failover is how long Resolve waits for a stream to the next controller.
 const failover = 3 * time.Second
 
-// inCluster reports whether a pod or service can have addr.
+// inCluster reports whether a pod or a service can have addr.
 func inCluster(addr netip.Addr) bool {
 	return addr.IsValid() && addr.Zone() == "" && !addr.IsUnspecified() && !addr.IsLoopback() &&
 		!addr.IsMulticast() && !addr.IsLinkLocalUnicast()
 }
 
-// setConn records that the stream runs over conn, or why there is none. It logs
-// changes only: not each retry that fails for the same reason as the one before.
+// setConn records the connection that the stream runs over, or why there is none.
+// It logs only changes, not each retry that fails for the same reason.
 func (c *Client) setConn(conn *grpc.ClientConn, cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -221,7 +219,7 @@ func (c *Client) setConn(conn *grpc.ClientConn, cause error) {
 	c.broadcast()
 }
 
-// wakeWaiters has the calls of Resolve that wait look at the store again.
+// wakeWaiters makes the waiting calls of Resolve look at the store again.
 func (c *Client) wakeWaiters() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -234,7 +232,7 @@ func (c *Client) broadcast() {
 	c.changed = make(chan struct{})
 }
 
-// connected returns the connection to make calls on.
+// connected returns the connection for calls, or ErrDisconnected.
 func (c *Client) connected() (*grpc.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

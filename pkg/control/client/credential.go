@@ -16,7 +16,8 @@ import (
 	pb "github.com/underlane/underlane/api/control/v1"
 )
 
-// credential is a node's certificate. The private key never leaves memory.
+// credential is a node's certificate. Its private key stays in memory and is never
+// written or sent.
 type credential struct {
 	node  string
 	token func() (string, error)
@@ -26,7 +27,7 @@ type credential struct {
 	extra [][]byte // trust anchors from the controller, DER
 }
 
-// valid returns the certificate while it has some life left.
+// valid returns the certificate unless it has expired.
 func (c *credential) valid() (*tls.Certificate, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -57,7 +58,7 @@ func (c *credential) anchors() [][]byte {
 	return c.extra
 }
 
-// bootstrap gets a certificate for the token.
+// bootstrap requests a certificate with the token.
 func (c *credential) bootstrap(ctx context.Context, conn *grpc.ClientConn) error {
 	token, err := c.token()
 	if err != nil {
@@ -68,14 +69,15 @@ func (c *credential) bootstrap(ctx context.Context, conn *grpc.ClientConn) error
 	})
 }
 
-// renew gets a certificate for the one that conn was made with.
+// renew requests a certificate with the one that conn presents.
 func (c *credential) renew(ctx context.Context, conn *grpc.ClientConn) error {
 	return c.obtain(func(csr []byte) (*pb.BootstrapResponse, error) {
 		return pb.NewControlClient(conn).Renew(ctx, &pb.RenewRequest{Csr: csr})
 	})
 }
 
-// obtain makes a key, has sign sign it, and takes the certificate into use.
+// obtain generates a key, gets the certificate for it from sign, and starts to use
+// both.
 func (c *credential) obtain(sign func(csr []byte) (*pb.BootstrapResponse, error)) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -87,7 +89,7 @@ func (c *credential) obtain(sign func(csr []byte) (*pb.BootstrapResponse, error)
 	}
 	resp, err := sign(csr)
 	if err != nil {
-		return err // a status: its text is the controller's
+		return err // a gRPC status with the controller's text
 	}
 	cert := &tls.Certificate{Certificate: resp.GetChain(), PrivateKey: key}
 	if len(cert.Certificate) == 0 {

@@ -16,7 +16,7 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
-// dial makes a connection that presents cert, or no certificate.
+// dial makes a connection that presents cert. A nil cert presents no certificate.
 func (c *Client) dial(cert *tls.Certificate) (*grpc.ClientConn, error) {
 	pool, err := c.pool()
 	if err != nil {
@@ -51,8 +51,8 @@ func (c *Client) dial(cert *tls.Certificate) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// pool holds the trust anchors of the controller's certificate: the configured
-// bundle and, for rotations, those that the controller has sent since.
+// pool returns the trust anchors for the controller's certificate: the configured
+// bundle and, for rotations, the anchors that the controller has sent since.
 func (c *Client) pool() (*x509.CertPool, error) {
 	pem, err := c.opt.Anchors()
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 	"github.com/underlane/underlane/pkg/control"
 )
 
-// interest is the set of addresses that a Client subscribes to, with the time
-// of each one's last use. Changes collect until the session takes them; of
-// several changes to one address the last counts.
+// interest is the set of addresses that a Client subscribes to, with the time of
+// their last use. Changes are collected until the session takes them. If an address
+// changes several times, only the last change counts.
 type interest struct {
 	idleAfter time.Duration
 	limit     int
@@ -68,7 +68,7 @@ func (i *interest) add(addr netip.Addr) {
 	i.change(addr, true)
 }
 
-// sweep drops the addresses that were not used for idleAfter.
+// sweep removes the addresses that were not used for idleAfter.
 func (i *interest) sweep() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -80,8 +80,9 @@ func (i *interest) sweep() {
 	}
 }
 
-// evict drops the n addresses whose last use is oldest: a pod that scans the
-// network must not make its node, or the controller, grow without bound.
+// evict removes the n addresses whose last use is the oldest. Without this limit a
+// pod that scans the network would make its node and the controller grow without
+// bound.
 func (i *interest) evict(n int) {
 	addrs := i.byUse()
 	for _, addr := range addrs[:min(max(n, 1), len(addrs))] {
@@ -89,7 +90,7 @@ func (i *interest) evict(n int) {
 	}
 }
 
-// latest returns the n addresses that were used last, or all.
+// latest returns the n addresses that were used last, or all if there are fewer.
 func (i *interest) latest(n int) []netip.Addr {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
@@ -97,7 +98,8 @@ func (i *interest) latest(n int) []netip.Addr {
 	return addrs[max(len(addrs)-n, 0):]
 }
 
-// byUse returns all addresses, by last use, the latest at the end. mu is held.
+// byUse returns all addresses in the order of their last use, the latest last. The
+// caller holds mu.
 func (i *interest) byUse() []netip.Addr {
 	type use struct {
 		addr netip.Addr
@@ -128,8 +130,8 @@ func (i *interest) change(addr netip.Addr, subscribe bool) {
 	}
 }
 
-// all returns every address, for a new stream, and clears the changes, which
-// are included.
+// all returns every address, for a new stream. It clears the collected changes,
+// because the result includes them.
 func (i *interest) all() []netip.Addr {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 )
 
 // NodeCertificate returns the node's current certificate, for the node's own
-// servers: ask at each handshake, so that renewals take effect. It fails while
-// there is none.
+// servers. A server calls it at each handshake, so that renewals take effect. It
+// fails while there is no certificate.
 func (c *Client) NodeCertificate() (*tls.Certificate, error) {
 	cert, ok := c.creds.valid()
 	if !ok {
@@ -17,6 +17,6 @@ func (c *Client) NodeCertificate() (*tls.Certificate, error) {
 	return cert, nil
 }
 
-// TrustAnchors returns the mesh's current trust anchors: those that the agent
-// was given and those that the controller has sent since.
+// TrustAnchors returns the mesh's current trust anchors: the agent's configured
+// anchors and those that the controller has sent since.
 func (c *Client) TrustAnchors() (*x509.CertPool, error) { return c.pool() }

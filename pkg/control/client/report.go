@@ -11,8 +11,7 @@ import (
 	"github.com/underlane/underlane/pkg/control/codec"
 )
 
-// reports holds what a Client has to report of its node's pods: the newest
-// status of each.
+// reports holds the newest status of each of the node's pods.
 type reports struct {
 	wake chan struct{} // receives when there are changes to take
 
@@ -25,7 +24,7 @@ func newReports() *reports {
 	return &reports{wake: make(chan struct{}, 1), pods: map[string]control.PodStatus{}}
 }
 
-// set makes pods the statuses to report.
+// set replaces the statuses to report.
 func (r *reports) set(pods []control.PodStatus) {
 	now := make(map[string]control.PodStatus, len(pods))
 	for _, p := range pods {
@@ -51,8 +50,8 @@ func (r *reports) all() []*pb.PodStatus {
 	return r.take()
 }
 
-// take returns what changed since the last take or all. A pod that is no longer
-// reported has no state.
+// take returns the changes since the last call of take or all. A pod that the agent
+// no longer reports has an empty state.
 func (r *reports) take() []*pb.PodStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()

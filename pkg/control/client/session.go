@@ -13,11 +13,11 @@ import (
 	"github.com/underlane/underlane/pkg/control/codec"
 )
 
-// errRenewed ends a session whose node certificate was renewed: the next one
-// uses the new certificate.
+// errRenewed ends a session after the node certificate was renewed. The next
+// session uses the new certificate.
 var errRenewed = errors.New("the node certificate was renewed")
 
-// bootstrapTimeout bounds the calls that a session begins with.
+// bootstrapTimeout bounds the calls at the start of a session.
 const bootstrapTimeout = 10 * time.Second
 
 // session runs one stream. ready reports whether a delta has arrived on it.
@@ -94,18 +94,18 @@ func (c *Client) session(ctx context.Context) (ready bool, err error) {
 	}
 }
 
-// cause returns why the stream ended: the error of Send is only io.EOF.
+// cause returns why the stream ended, because the error of Send is only io.EOF.
 func cause(deltas <-chan *pb.Delta, ended <-chan error) error {
 	for {
 		select {
-		case <-deltas: // cannot be answered any more; the next stream sends it again
+		case <-deltas: // the answer can no longer be sent; the next stream sends the delta again
 		case err := <-ended:
 			return err
 		}
 	}
 }
 
-// bootstrap makes sure that there is a node certificate.
+// bootstrap gets a node certificate if there is no valid one.
 func (c *Client) bootstrap(ctx context.Context) error {
 	if _, ok := c.creds.valid(); ok {
 		return nil
@@ -145,8 +145,9 @@ func (c *Client) apply(d *pb.Delta) *pb.Answer {
 	return answer
 }
 
-// renewIn is the time from now to 70 % of what is left of a certificate's life,
-// give or take 5 %, so that nodes that started together do not renew together.
+// renewIn returns the time from now until 70 % of the remaining life of a
+// certificate has passed. It varies by 5 % at random, so that nodes that started
+// together do not renew together.
 func renewIn(notAfter, now time.Time) time.Duration {
 	share := 0.65 + 0.1*rand.Float64()
 	return max(time.Duration(float64(notAfter.Sub(now))*share), 0)

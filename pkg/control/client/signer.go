@@ -11,8 +11,8 @@ import (
 
 var _ mtls.Signer = (*Client)(nil)
 
-// SignWorkload has the controller issue a certificate for id. The controller
-// refuses an identity that no meshed pod of this node has.
+// SignWorkload requests a certificate for id from the controller. The controller
+// refuses it unless a meshed pod of this node has the identity.
 func (c *Client) SignWorkload(ctx context.Context, id mesh.Identity, csrDER []byte) (mtls.Issued, error) {
 	conn, err := c.connected()
 	if err != nil {

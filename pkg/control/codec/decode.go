@@ -10,10 +10,11 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// DecodeDelta is strict: a value out of its range refuses the whole delta, so
-// that half-understood state is never acted on. A resource that nothing else needs
-// (a route, ranges, a kind that only a newer controller knows) is left out
-// instead, and removed if it was known before; skipped has the reasons.
+// DecodeDelta is strict: a value out of its range makes it refuse the whole delta,
+// so that the agent never acts on state that it understands only in part. A
+// resource that no other resource needs (a route, ranges, a kind that only a newer
+// controller knows) is left out instead, and removed if it was known before.
+// skipped has the reasons.
 func DecodeDelta(d *pb.Delta) (out state.Delta, skipped []error, err error) {
 	out, err = decodeResources(d, func(name string, err error) {
 		skipped = append(skipped, fmt.Errorf("resource %q: %w", name, err))
@@ -38,8 +39,7 @@ func decodeResources(d *pb.Delta, skip func(name string, err error)) (state.Delt
 	return out, nil
 }
 
-// standsAlone reports whether nothing is wrong with the rest of a delta when r
-// is not understood.
+// standsAlone reports whether the rest of a delta stays correct when r is left out.
 func standsAlone(r *pb.Resource) bool {
 	return r.GetContent() == nil || r.GetRoute() != nil || r.GetRanges() != nil
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// decodeRoute checks that everything is in its range. What the values mean is
-// checked where they are compiled.
+// decodeRoute checks that every value is in its range. The meaning of the values is
+// checked where a route is compiled.
 func decodeRoute(r *pb.Route) (*mesh.Route, error) {
 	out := &mesh.Route{
 		GRPC: r.GetGrpc(), Kind: r.GetKind(), Namespace: r.GetNamespace(), Name: r.GetName(), Hostnames: r.GetHostnames(),
@@ -34,7 +34,7 @@ func decodeRoute(r *pb.Route) (*mesh.Route, error) {
 	return out, nil
 }
 
-// decodeRef takes 0 for a port: a parent means all by it.
+// decodeRef accepts port 0, which stands for all ports of a parent.
 func decodeRef(r *pb.ServicePortRef) (mesh.ServicePortRef, error) {
 	if r.GetPort() > math.MaxUint16 {
 		return mesh.ServicePortRef{}, fmt.Errorf("%d is not a port", r.GetPort())

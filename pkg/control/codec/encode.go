@@ -83,7 +83,7 @@ func EncodeService(s *mesh.Service) *pb.Resource {
 func EncodeAddress(addr netip.Addr) *pb.Resource {
 	return &pb.Resource{
 		Name:    state.AddressName(addr),
-		Version: "1", // its content is its name
+		Version: "1", // its name is its whole content, which never changes
 		Content: &pb.Resource_Address{Address: &pb.Address{Addr: addr.Unmap().AsSlice()}},
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"github.com/underlane/underlane/pkg/control"
 )
 
-// EncodePods encodes what an agent reports of its node's pods.
+// EncodePods encodes an agent's report on its node's pods.
 func EncodePods(pods []control.PodStatus) []*pb.PodStatus {
 	out := make([]*pb.PodStatus, 0, len(pods))
 	for _, p := range pods {
@@ -14,8 +14,8 @@ func EncodePods(pods []control.PodStatus) []*pb.PodStatus {
 	return out
 }
 
-// DecodePods decodes what EncodePods makes. The texts are those of the sender:
-// of any length, and not necessarily printable.
+// DecodePods decodes the output of EncodePods. It does not check the texts: they
+// may be of any length and may contain characters that are not printable.
 func DecodePods(pods []*pb.PodStatus) []control.PodStatus {
 	out := make([]control.PodStatus, 0, len(pods))
 	for _, p := range pods {

@@ -8,7 +8,8 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// EncodeRanges is the resource that tells agents where the addresses of the mesh lie.
+// EncodeRanges returns the resource that gives agents the address ranges of the
+// mesh.
 func EncodeRanges(prefixes []netip.Prefix) *pb.Resource {
 	out := &pb.Ranges{}
 	for _, p := range prefixes {

@@ -18,7 +18,7 @@ func encodeRateLimit(l *mesh.RateLimit) *pb.RateLimit {
 	return &pb.RateLimit{Count: encodeCount(l.Count), Period: encodeDuration(l.Period), Burst: encodeCount(l.Burst)}
 }
 
-// encodeCount makes 0 of what no number of things can be.
+// encodeCount replaces a negative number by 0 and limits a large one to MaxInt32.
 func encodeCount(n int) uint32 { return uint32(min(max(n, 0), math.MaxInt32)) }
 
 func encodeAccrual(a *mesh.FailureAccrual) *pb.FailureAccrual {

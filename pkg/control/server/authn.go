@@ -19,12 +19,13 @@ import (
 )
 
 // TLSConfig returns the controller's TLS configuration: TLS 1.3, and a serving
-// certificate for control.ServerName and the given names and addresses, which is
-// replaced before it expires and when the issuer changes. Client certificates
-// are optional, because Bootstrap is called without one, and verified when
-// given: after the handshake a peer has either none or one of the mesh.
-// Authority.Anchors is called at each handshake, so that a rotation needs no
-// restart. Sessions are not resumed, so each connection is checked.
+// certificate for control.ServerName and the given names and addresses. The
+// certificate is replaced before it expires and when the issuer changes. A client
+// certificate is optional, because a node calls Bootstrap without one. If the
+// client sends one it is verified, so after the handshake a peer has either no
+// certificate or one of the mesh. Authority.Anchors is called at each handshake, so
+// that a rotation needs no restart. Sessions are not resumed, so each connection is
+// checked.
 func TLSConfig(a Authority, dnsNames []string, ips []net.IP) (*tls.Config, error) {
 	serving := &OwnCertificate{
 		Issue: func() (tls.Certificate, error) {
@@ -67,16 +68,16 @@ type caller struct {
 	expiry time.Time // of its certificate
 }
 
-// caller returns the node whose certificate the connection was made with. The
-// handshake has verified the chain; the expiry is checked again, because a
-// connection may outlive its certificate.
+// caller returns the node whose certificate the connection presented. The handshake
+// has verified the chain. The expiry is checked again, because a connection may
+// outlive its certificate.
 func (s *Server) caller(ctx context.Context) (caller, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return caller{}, status.Error(codes.Unauthenticated, "no peer")
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.PeerCertificates) == 0 { // verifyNode has checked it otherwise
+	if !ok || len(info.State.PeerCertificates) == 0 { // verifyNode has checked every certificate that is present
 		return caller{}, status.Error(codes.Unauthenticated, "a node certificate is needed: call Bootstrap first")
 	}
 	leaf := info.State.PeerCertificates[0]

@@ -14,17 +14,17 @@ import (
 	"github.com/underlane/underlane/pkg/listener/crowd"
 )
 
-// limits bound peers without a certificate: strangers, among them each agent
-// until it has bootstrapped. Bootstrap is one small call, during which the API
-// server reviews the token.
+// limits bound the peers without a certificate. Every agent is such a peer until it
+// has bootstrapped. Bootstrap is one small call, during which the API server
+// reviews the token.
 type limits struct {
-	conns     int           // including those whose handshake is under way
-	fromOne   int           // of these from one address
-	handshake time.Duration // for TLS, and again for HTTP/2
-	call      time.Duration // for a call, from the arrival of its message
-	idle      time.Duration // without a call
-	age       time.Duration // after it no further call is accepted
-	grace     time.Duration // after age; then calls under way are cut
+	conns     int           // connections, including those whose handshake is not finished
+	fromOne   int           // connections from one address
+	handshake time.Duration // time for the TLS handshake, and again for HTTP/2's
+	call      time.Duration // time for a call, from the arrival of its message
+	idle      time.Duration // time without a call until the connection is closed
+	age       time.Duration // of a connection; after this it accepts no further call
+	grace     time.Duration // time after age until running calls are cut
 }
 
 var strangers = limits{
@@ -33,16 +33,16 @@ var strangers = limits{
 }
 
 const (
-	maxShakeBytes     = 32 << 10 // what a peer may send in its handshake
+	maxShakeBytes     = 32 << 10 // bytes that a peer may send in its handshake
 	maxStrangeMessage = 64 << 10
-	maxStrangeStreams = 4       // at once on a connection
+	maxStrangeStreams = 4       // concurrent streams of a connection
 	maxStrangeHeaders = 8 << 10 // bytes of a call's metadata
 )
 
-// Front serves the controller's port. It does the TLS handshake before gRPC sees
-// a connection, and then gives the connection to one of two gRPC servers: the
-// limits of gRPC are set for a whole server, and peers without a certificate get
-// tighter ones.
+// Front serves the controller's port. It does the TLS handshake before gRPC sees a
+// connection, and then gives the connection to one of two gRPC servers. There are
+// two because gRPC sets limits for a whole server, and peers without a certificate
+// get tighter limits.
 type Front struct {
 	tls       *tls.Config
 	limits    limits
@@ -56,8 +56,8 @@ type Front struct {
 	shaking sync.WaitGroup
 }
 
-// NewFront returns a Front with the TLS configuration of TLSConfig. Both of its
-// gRPC servers serve what register registers.
+// NewFront returns a Front with the configuration from TLSConfig. Both of its gRPC
+// servers serve the services that register adds.
 func NewFront(cfg *tls.Config, register func(grpc.ServiceRegistrar)) *Front {
 	return newFront(cfg, strangers, register)
 }
@@ -66,7 +66,7 @@ func newFront(cfg *tls.Config, l limits, register func(grpc.ServiceRegistrar)) *
 	f := &Front{
 		tls: cfg, limits: l, strangers: crowd.Crowd{Total: l.conns, Each: l.fromOne},
 		known: newGRPCEnd(
-			grpc.MaxRecvMsgSize(16<<20), // the first request of a large node names the versions that it holds
+			grpc.MaxRecvMsgSize(16<<20), // the first request of a large node is long: it names all versions that the node holds
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: control.KeepaliveTime, Timeout: control.KeepaliveTimeout}),
 		),
 		unknown: newGRPCEnd(
@@ -94,7 +94,7 @@ func newFront(cfg *tls.Config, l limits, register func(grpc.ServiceRegistrar)) *
 }
 
 // Serve serves on ln until Stop or GracefulStop, and closes ln. It fails when
-// accepting does.
+// Accept fails.
 func (f *Front) Serve(ln net.Listener) error {
 	defer ln.Close()
 	f.mu.Lock()
@@ -139,8 +139,8 @@ func (f *Front) accept(ln net.Listener) error {
 	}
 }
 
-// admit does the handshake and gives the connection to a gRPC server. The bound
-// on strangers also bounds how many handshakes run at once.
+// admit does the handshake and gives the connection to a gRPC server. The limit on
+// peers without a certificate also limits the handshakes that run at once.
 func (f *Front) admit(conn net.Conn) {
 	below := &metered{Conn: conn, left: maxShakeBytes}
 	over := tls.Server(below, f.tls)
@@ -167,8 +167,8 @@ func (f *Front) Stop() {
 	f.shaking.Wait()
 }
 
-// GracefulStop closes the listener and the connections of strangers, and waits
-// for the calls of the others to end.
+// GracefulStop closes the listener and the connections without a certificate, and
+// waits for the calls of the others to end.
 func (f *Front) GracefulStop() {
 	f.close()
 	f.unknown.grpc.Stop()
@@ -176,8 +176,8 @@ func (f *Front) GracefulStop() {
 	f.shaking.Wait()
 }
 
-// Evicted counts the connections without a certificate that were closed because
-// there were too many.
+// Evicted returns the number of connections without a certificate that were closed
+// because there were too many.
 func (f *Front) Evicted() uint64 { return f.strangers.Evicted() }
 
 func (f *Front) close() {

@@ -14,7 +14,7 @@ import (
 	"github.com/underlane/underlane/pkg/control"
 )
 
-// metered is a connection from which left more bytes can be read; -1 is no
+// metered is a connection that allows reading left more bytes; -1 stands for no
 // limit.
 type metered struct {
 	net.Conn
@@ -35,11 +35,11 @@ func (m *metered) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// NetConn is the connection below.
+// NetConn returns the wrapped connection.
 func (m *metered) NetConn() net.Conn { return m.Conn }
 
-// grpcEnd is a gRPC server, and the listener from which it accepts: the
-// connections that it is given by take.
+// grpcEnd is a gRPC server and its listener. Accept returns the connections that
+// were passed to take.
 type grpcEnd struct {
 	grpc  *grpc.Server
 	addr  net.Addr
@@ -51,7 +51,7 @@ type grpcEnd struct {
 func newGRPCEnd(opts ...grpc.ServerOption) *grpcEnd {
 	opts = append(opts,
 		grpc.Creds(shaken{}),
-		// Agents ping as often as control.KeepaliveTime says.
+		// Agents ping every control.KeepaliveTime.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: control.KeepaliveTime / 2, PermitWithoutStream: true}),
 	)
 	return &grpcEnd{grpc: grpc.NewServer(opts...), conns: make(chan net.Conn), ended: make(chan struct{})}
@@ -65,7 +65,7 @@ func (b *grpcEnd) take(conn net.Conn) {
 	}
 }
 
-// Accept returns the next connection that was given to take.
+// Accept returns the next connection that was passed to take.
 func (b *grpcEnd) Accept() (net.Conn, error) {
 	select {
 	case conn := <-b.conns:
@@ -81,10 +81,10 @@ func (b *grpcEnd) Close() error {
 	return nil
 }
 
-// Addr is the address of the Front's listener.
+// Addr returns the address of the Front's listener.
 func (b *grpcEnd) Addr() net.Addr { return b.addr }
 
-// shaken are the credentials of connections whose handshake is done.
+// shaken are transport credentials for connections whose handshake is already done.
 type shaken struct{}
 
 func (shaken) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {

@@ -6,15 +6,15 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of a peer's texts, in bytes, where people are shown them: in logs,
-// errors and status.
+// Limits in bytes for texts from a peer that are shown to users: in logs, errors
+// and status.
 const (
 	maxShownName = 64
 	maxShownText = 512
 )
 
-// shown makes a peer's text fit to be shown: one line of printable characters,
-// of at most limit bytes.
+// shown makes a text from a peer safe to show: one line of printable characters, at
+// most limit bytes long.
 func shown(text string, limit int) string {
 	cut := len(text) > limit
 	if cut {
@@ -35,10 +35,10 @@ func shown(text string, limit int) string {
 	return text
 }
 
-// maxNodeName is the limit of Kubernetes.
+// maxNodeName is Kubernetes' limit.
 const maxNodeName = 253
 
-// isNodeName reports whether Kubernetes would accept name as a node's: a
+// isNodeName reports whether Kubernetes accepts name as the name of a node: a
 // DNS-1123 subdomain.
 func isNodeName(name string) bool {
 	if len(name) > maxNodeName {

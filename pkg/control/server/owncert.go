@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// OwnCertificate is one of the controller's own certificates. It is replaced
-// when 70 % of its life has passed, and when the issuer changes, because the
-// anchor of the old issuer may be removed.
+// OwnCertificate is one of the controller's own certificates. It is replaced when
+// 70 % of its life has passed. It is also replaced when the issuer changes, because
+// the anchor of the old issuer may be removed.
 type OwnCertificate struct {
 	Issue  func() (tls.Certificate, error)
 	Issuer func() []byte // changes with the key that signs; Authority.IssuerID
 
 	mu    sync.Mutex
 	cert  *tls.Certificate
-	by    []byte // what Issuer returned
+	by    []byte // the result of Issuer when cert was issued
 	renew time.Time
 }
 
-// Get returns the current certificate; the value is not modified later. It fails
-// when Issue does.
+// Get returns the current certificate. The value is not modified later. Get fails
+// when Issue fails.
 func (o *OwnCertificate) Get() (*tls.Certificate, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -42,7 +42,8 @@ func (o *OwnCertificate) Get() (*tls.Certificate, error) {
 	return o.cert, nil
 }
 
-// renewalTime is when 70 % of c's lifetime from now on has passed.
+// renewalTime returns the time at which 70 % of c's remaining life will have
+// passed.
 func renewalTime(c *x509.Certificate) time.Time {
 	now := time.Now()
 	return now.Add(c.NotAfter.Sub(now) * 7 / 10)

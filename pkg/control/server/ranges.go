@@ -8,18 +8,18 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Bounds of ranges. All agents get them, and get them again when one appears or
-// goes.
+// Limits of ranges. All agents get the ranges, and get them again when a range is
+// added or removed.
 const (
 	rangeBits4, fewestBits4 = 24, 8
 	rangeBits6, fewestBits6 = 64, 16
-	externalBits4           = 32 // beside external addresses there are others than the mesh's
+	externalBits4           = 32 // single addresses: the neighbours of an external address may belong to others
 	externalBits6           = 128
-	rangesAtMost            = 64 // of one address family; where there would be more, each is made larger
+	rangesAtMost            = 64 // per address family; if there would be more, each range is made larger
 )
 
-// rangesOf returns the ranges in which the addresses of meshed pods lie, and
-// those of Services that lead to meshed pods. Those of one kind are sorted.
+// rangesOf returns the ranges that contain the addresses of meshed pods, and of the
+// Services that lead to meshed pods. The ranges of one kind are sorted.
 func rangesOf(c *Content) []netip.Prefix {
 	var inside, external addrs
 	for _, w := range c.Workloads {
@@ -43,7 +43,7 @@ func rangesOf(c *Content) []netip.Prefix {
 	)
 }
 
-// addrs are addresses by family.
+// addrs holds addresses by family.
 type addrs struct{ v4, v6 []netip.Addr }
 
 func (l *addrs) add(all []netip.Addr) {

@@ -14,29 +14,28 @@ type AgentInfo struct {
 	Version string
 }
 
-// Observer is told what the agents of a Server report. The node is
-// authenticated. What its agent says of pods is a claim: the observer checks
-// whether a UID belongs to a pod on that node. The calls, for all nodes, are
-// made one at a time, in order, and must not block.
+// Observer receives the reports of a Server's agents. The node is authenticated.
+// The statements about pods are only claims of its agent: the observer checks
+// whether a UID belongs to a pod on that node. The Server makes the calls for all
+// nodes one at a time and in order. They must not block.
 type Observer interface {
-	// AgentConnected is called for each new stream of a node, also while an
-	// older one still is open, as when a node's certificate was renewed.
+	// AgentConnected is called for each new stream of a node. An older stream may
+	// still be open, for example when the node's certificate was renewed.
 	AgentConnected(a AgentInfo)
-	// PodsReported gives the pods that changed; right after AgentConnected it
+	// PodsReported gives the pods that changed. The first call after AgentConnected
 	// gives all labelled pods of the node.
 	PodsReported(node string, pods []control.PodStatus)
 	// AgentDisconnected is called when the last stream of a node has ended.
 	AgentDisconnected(node string)
 }
 
-// Bounds of what an agent says of one pod, in bytes: the reason is shown to
-// people.
+// Limits in bytes for an agent's report on one pod. The reason is shown to users.
 const (
 	maxReason = 512
 	maxUID    = 253
 )
 
-// decodeReports decodes and bounds what an agent reports of pods.
+// decodeReports decodes an agent's report on its pods and cuts it to the limits.
 func decodeReports(list []*pb.PodStatus) []control.PodStatus {
 	out := codec.DecodePods(list)
 	for i := range out {
@@ -48,7 +47,7 @@ func decodeReports(list []*pb.PodStatus) []control.PodStatus {
 	return out
 }
 
-// connected tells the observer of a new stream, and joins it.
+// connected reports a new stream to the observer, and joins it.
 func (s *Server) connected(node string, first *pb.SyncRequest) (published <-chan struct{}, leave func()) {
 	s.observing.Lock()
 	defer s.observing.Unlock()
@@ -67,7 +66,7 @@ func (s *Server) connected(node string, first *pb.SyncRequest) (published <-chan
 	}
 }
 
-// reported tells the observer what a later request says of pods.
+// reported passes the pod statuses of a later request to the observer.
 func (s *Server) reported(node string, req *pb.SyncRequest) {
 	if len(req.GetPods()) == 0 || s.opt.Observer == nil {
 		return

@@ -1,6 +1,6 @@
-// Package server is the controller's end of the state streams (pkg/control): a
-// Front on the port, a Server that sends each agent what it lacks of one
-// immutable Snapshot, and the signing of node and workload certificates.
+// Package server is the controller's end of the state streams (pkg/control). It has
+// a Front for the port, a Server that sends each agent the parts of one immutable
+// Snapshot that the agent lacks, and the signing of node and workload certificates.
 package server
 
 import (
@@ -24,17 +24,18 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Authority is the certificate authority, as the Server needs it; ca.Authority
-// is one. Chains are DER, leaf first; CSRs are PKCS #10 in DER, of which only
-// the public key is used.
+// Authority is the certificate authority that the Server needs; ca.Authority
+// implements it. Chains are DER, leaf first. CSRs are PKCS #10 in DER, of which
+// only the public key is used.
 type Authority interface {
 	SignWorkload(csrDER []byte, id mesh.Identity, lifetime time.Duration) (chain [][]byte, notAfter time.Time, err error)
 	SignNode(csrDER []byte, node string, lifetime time.Duration) (chain [][]byte, notAfter time.Time, err error)
 	ServingCertificate(dnsNames []string, ips []net.IP) (tls.Certificate, error)
 	Anchors() []*x509.Certificate
-	// IssuerID changes with the key that signs.
+	// IssuerID returns a value that changes with the signing key.
 	IssuerID() []byte
-	// NodeName returns the node that a verified certificate of SignNode is for.
+	// NodeName returns the name of the node that a verified certificate from
+	// SignNode belongs to.
 	NodeName(cert *x509.Certificate) (string, error)
 }
 
@@ -44,19 +45,19 @@ type Options struct {
 	Authority        Authority
 	NodeLifetime     time.Duration // of node certificates
 	WorkloadLifetime time.Duration // of workload certificates
-	// Authenticate returns nil when token proves that its bearer is the agent of
-	// node. A gRPC status is passed on as it is (Unavailable where the token could
-	// not be checked); any other error is a refusal, and the caller is shown its
-	// text.
+	// Authenticate returns nil when token proves that the caller is the agent of
+	// node. The Server passes a gRPC status on unchanged (Unavailable when the token
+	// could not be checked). Any other error is a refusal, and the Server sends its
+	// text to the caller.
 	Authenticate func(ctx context.Context, node, token string) error
-	// NodeExists reports whether the cluster still has a node, which may then have
-	// its certificate renewed. nil: every node may.
+	// NodeExists reports whether the cluster still has the node. Only then may its
+	// certificate be renewed. With nil every node may renew.
 	NodeExists func(node string) bool
 	Log        *slog.Logger
 	Observer   Observer // may be nil
 }
 
-// Server is the controller's end of the streams. Serve it by a Front.
+// Server is the controller's end of the streams. A Front serves it.
 type Server struct {
 	pb.UnimplementedControlServer
 	opt      Options
@@ -65,11 +66,11 @@ type Server struct {
 
 	snapshot atomic.Pointer[Snapshot]
 	mu       sync.Mutex
-	streams  map[chan struct{}]string // signalled on Publish; the node's name
+	streams  map[chan struct{}]string // channels that Publish signals, with the name of the node
 	closed   chan struct{}
 	close    sync.Once
 
-	observing sync.Mutex // held for each call of the Observer; before mu
+	observing sync.Mutex // held during each call of the Observer; locked before mu
 }
 
 // New returns a Server that sends nothing before the first Publish.
@@ -83,8 +84,8 @@ func (s *Server) Close() { s.close.Do(func() { close(s.closed) }) }
 // Register adds the Control service to r.
 func (s *Server) Register(r grpc.ServiceRegistrar) { pb.RegisterControlServer(r, s) }
 
-// Publish makes snap the state that agents get. An agent that has not answered
-// its last delta goes straight to the newest snapshot when it has.
+// Publish sets the state that agents get. An agent that has not answered its last
+// delta gets the newest snapshot once it has answered; it skips those between.
 func (s *Server) Publish(snap *Snapshot) {
 	s.snapshot.Store(snap)
 	s.mu.Lock()
@@ -97,11 +98,11 @@ func (s *Server) Publish(snap *Snapshot) {
 	}
 }
 
-// Snapshot returns what was published last, nil before the first.
+// Snapshot returns the snapshot that was published last, nil before the first.
 func (s *Server) Snapshot() *Snapshot { return s.snapshot.Load() }
 
-// join registers a stream of node: published is signalled at each Publish until
-// leave, which reports whether this was the node's last stream.
+// join registers a stream of node. published is signalled at each Publish until
+// leave is called. leave reports whether this was the node's last stream.
 func (s *Server) join(node string) (published <-chan struct{}, leave func() (last bool)) {
 	c := make(chan struct{}, 1)
 	s.mu.Lock()

@@ -13,12 +13,12 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Bootstrap gives a node its first certificate for its token.
+// Bootstrap issues a node's first certificate in exchange for its token.
 func (s *Server) Bootstrap(ctx context.Context, req *pb.BootstrapRequest) (*pb.BootstrapResponse, error) {
 	if err := s.authenticate(ctx, req.GetNode(), req.GetToken()); err != nil {
 		s.stats.bootRefused.Add(1)
 		level := slog.LevelDebug
-		if s.refusals.allow(time.Now()) { // anybody can cause refusals, at any rate
+		if s.refusals.allow(time.Now()) { // any peer can cause refusals, at any rate
 			level = slog.LevelWarn
 		}
 		s.opt.Log.Log(ctx, level, "bootstrap refused", "node", shown(req.GetNode(), maxShownName), "code", status.Code(err).String(), "err", status.Convert(err).Message())
@@ -27,7 +27,7 @@ func (s *Server) Bootstrap(ctx context.Context, req *pb.BootstrapRequest) (*pb.B
 	return s.signNode(req.GetNode(), req.GetCsr())
 }
 
-// authenticate returns nil or a status, whose text is fit to be shown.
+// authenticate returns nil or a status whose text is safe to show.
 func (s *Server) authenticate(ctx context.Context, node, token string) error {
 	if node == "" || token == "" {
 		return status.Error(codes.Unauthenticated, "a node's name and its token are needed")
@@ -36,13 +36,13 @@ func (s *Server) authenticate(ctx context.Context, node, token string) error {
 		return status.Errorf(codes.InvalidArgument, "%q is no name of a node", shown(node, maxShownName))
 	}
 	err := s.opt.Authenticate(ctx, node, token)
-	if st, isStatus := status.FromError(err); isStatus { // nil too
+	if st, isStatus := status.FromError(err); isStatus { // also for nil
 		return status.Error(st.Code(), shown(st.Message(), maxShownText))
 	}
-	return status.Error(codes.Unauthenticated, shown(err.Error(), maxShownText)) // it may quote the token
+	return status.Error(codes.Unauthenticated, shown(err.Error(), maxShownText)) // the text may quote the token
 }
 
-// Renew gives the calling node its next certificate.
+// Renew issues the next certificate of the calling node.
 func (s *Server) Renew(ctx context.Context, req *pb.RenewRequest) (*pb.BootstrapResponse, error) {
 	caller, err := s.caller(ctx)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// Content is all that the controller knows of the mesh at one moment.
+// Content is the controller's whole state of the mesh at one moment.
 type Content struct {
 	Workloads []*mesh.Workload
 	Services  []*mesh.Service
@@ -22,24 +22,25 @@ type Content struct {
 	Anchors   [][]byte // DER
 }
 
-// Snapshot is Content, encoded and indexed for the streams. It is immutable.
+// Snapshot is a Content that is encoded and indexed for the streams. It is
+// immutable.
 type Snapshot struct {
 	version uint64
 	anchors *pb.Resource
 	ranges  *pb.Resource
 	byName  map[string]*pb.Resource
 	byNode  map[string][]*mesh.Workload
-	byAddr  map[netip.Addr]string // a pod's or service's address to the name of its resource
-	// external has the services that a port of an address besides their VIPs leads
-	// to: several, if they share it.
+	byAddr  map[netip.Addr]string // name of the resource, by the address of a pod or service
+	// external has, by address, the services that are reached at a port of an
+	// address that is not one of their VIPs. Several services may share one address.
 	external map[netip.Addr][]string
-	behind   map[string][]string // service to its endpoints' workloads
-	routed   map[string][]routed // service to its routes
+	behind   map[string][]string // names of the workloads behind a service, by service
+	routed   map[string][]routed // routes of a service, by service
 }
 
-// NewSnapshot encodes c. version must be greater than that of the Snapshot
-// published before, last, from which equal resources are reused; last is nil
-// for the first.
+// NewSnapshot encodes c. version must be greater than the version of last, the
+// Snapshot that was published before. Equal resources are reused from last. last is
+// nil for the first Snapshot.
 func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
 	s := &Snapshot{
 		version:  version,
@@ -102,12 +103,12 @@ func workloadsBehind(svc *mesh.Service) []string {
 	return slices.Compact(names)
 }
 
-// add gives r the version of its content and stores it by name.
+// add sets the version of r to a hash of its content and stores r by its name.
 func (s *Snapshot) add(r *pb.Resource, last *Snapshot) *pb.Resource {
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
 	if err != nil {
-		// This happens only for a string that is not UTF-8, and all strings come
-		// from Kubernetes objects that were JSON or YAML.
+		// This happens only for a string that is not UTF-8. All strings come from
+		// Kubernetes objects, which were JSON or YAML.
 		b = []byte(r.Name)
 	}
 	sum := sha256.Sum256(b)
@@ -121,7 +122,7 @@ func (s *Snapshot) add(r *pb.Resource, last *Snapshot) *pb.Resource {
 	return r
 }
 
-// Version is the number given to NewSnapshot.
+// Version returns the version that was given to NewSnapshot.
 func (s *Snapshot) Version() uint64 { return s.version }
 
 // Equal reports whether s and other hold the same resources.
@@ -137,16 +138,16 @@ func (s *Snapshot) Equal(other *Snapshot) bool {
 	return true
 }
 
-// hasIdentity reports whether a meshed pod of node runs as id.
+// hasIdentity reports whether a meshed pod of node has the identity id.
 func (s *Snapshot) hasIdentity(node string, id mesh.Identity) bool {
 	return slices.ContainsFunc(s.byNode[node], func(w *mesh.Workload) bool {
 		return w.Meshed && w.Identity == id
 	})
 }
 
-// wanted calls yield for each resource that a node with these subscriptions
-// should have, for some of them more than once. Routes and ranges are included
-// if kinds has them.
+// wanted calls yield for each resource that a node with these subscriptions should
+// have. It may yield a resource more than once. Routes and ranges are included if
+// kinds has them.
 func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds, yield func(*pb.Resource)) {
 	if s.anchors != nil {
 		yield(s.anchors)
@@ -189,8 +190,9 @@ func (s *Snapshot) withBehind(name string, yield func(*pb.Resource)) {
 }
 
 // withRoutes yields the routes of a service that apply to clients of these
-// namespaces, and the services that they lead to; not the routes of those
-// services, which do not apply to requests that a route has sent there.
+// namespaces, and the services that the routes name. It does not yield the routes
+// of those services, because they do not apply to requests that a route has sent
+// there.
 func (s *Snapshot) withRoutes(name string, clients map[string]bool, yield func(*pb.Resource)) {
 	for i := range s.routed[name] {
 		r := &s.routed[name][i]
@@ -215,11 +217,11 @@ func (s *Snapshot) clients(node string) map[string]bool {
 	return out
 }
 
-// routed is a route as it is stored with the Service that is its parent.
+// routed is a route as it is stored with its parent Service.
 type routed struct {
 	route  *pb.Resource
-	client string   // the namespace whose clients it applies to; "": all
-	leadTo []string // the services that it names
+	client string   // the namespace whose clients the route applies to; "" stands for all
+	leadTo []string // the services that the route names
 }
 
 func (s *Snapshot) addRoute(r *mesh.Route, last *Snapshot) {

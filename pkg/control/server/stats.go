@@ -8,7 +8,7 @@ type serverCounters struct {
 	bootstrapped, bootRefused atomic.Uint64
 }
 
-// Stats are counts since the Server was made; Agents, Version and Workloads are
+// Stats are counts since the Server was created. Agents, Version and Workloads are
 // current values.
 type Stats struct {
 	Agents            int    // nodes with a stream

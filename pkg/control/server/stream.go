@@ -15,25 +15,25 @@ import (
 	"github.com/underlane/underlane/pkg/control/codec"
 )
 
-// maxDeltaBytes is about the most that one Delta carries; gRPC refuses 4 MiB.
+// maxDeltaBytes is the approximate maximum size of one Delta. gRPC refuses 4 MiB.
 const maxDeltaBytes = 1 << 20
 
 var errTooManySubscriptions = errors.New("too many subscriptions")
 
-// syncState is the server's state of one stream: what the agent wants and what
-// it has. It does no I/O.
+// syncState is the server's state of one stream: the agent's subscriptions, and the
+// resources that it has. It does no I/O.
 type syncState struct {
 	node    string
 	subs    map[netip.Addr]struct{}
 	sent    map[string]string // resources the agent has or was sent: name to version
 	nonce   uint64            // of the last Delta
 	pending bool              // the last Delta is not answered yet
-	synced  bool              // the agent was told that its first request is answered
+	synced  bool              // the agent has received the end of the answer to its first request
 	kinds   kinds
 }
 
-// kinds are the resources that the agent understands besides those that every
-// agent does: control.KindRoute and control.KindRanges.
+// kinds are the optional kinds of resources that the agent understands:
+// control.KindRoute and control.KindRanges.
 type kinds struct{ routes, ranges bool }
 
 func newSyncState(node string, first *pb.SyncRequest) (*syncState, error) {
@@ -49,9 +49,9 @@ func newSyncState(node string, first *pb.SyncRequest) (*syncState, error) {
 	return s, err
 }
 
-// handle applies a request. refused is the agent's error when the request
-// refuses the last Delta. That delta counts as sent nevertheless: sent again, it
-// would be refused again.
+// handle applies a request. refused is the agent's error when the request refuses
+// the last Delta. That delta still counts as sent, because the agent would refuse
+// it again.
 func (s *syncState) handle(req *pb.SyncRequest) (refused string, err error) {
 	for _, b := range req.GetUnsubscribe() {
 		addr, err := codec.DecodeAddr(b)
@@ -77,8 +77,8 @@ func (s *syncState) handle(req *pb.SyncRequest) (refused string, err error) {
 	return refused, nil
 }
 
-// next returns the Delta to send now, nil when there is none: an answer is
-// awaited, or the agent has everything.
+// next returns the Delta to send now. It returns nil while an answer is awaited,
+// and when the agent has everything.
 func (s *syncState) next(snap *Snapshot) *pb.Delta {
 	if s.pending {
 		return nil
@@ -109,10 +109,10 @@ func (s *syncState) next(snap *Snapshot) *pb.Delta {
 	return d
 }
 
-// diff returns the resources that the agent lacks and the names of those that it
-// should no longer have. The resources are in the order in which they can be
-// applied piecemeal: workloads before the services that point to them, routes
-// after the services that they name, answers last.
+// diff returns the resources that the agent lacks, and the names of those that it
+// should no longer have. The order of the resources allows the agent to apply them
+// in parts: workloads come before the services that point to them, routes after the
+// services that they name, and answers last.
 func (s *syncState) diff(snap *Snapshot) (resources []*pb.Resource, removed []string) {
 	wanted := make(map[string]bool, len(s.sent))
 	snap.wanted(s.node, s.subs, s.kinds, func(r *pb.Resource) {
