@@ -11,14 +11,14 @@ func (c *Controller) anchors() [][]byte {
 	return der
 }
 
-// servingNames returns what the serving certificate is valid for besides
-// control.ServerName: the host of the listen address, or all addresses of this
-// host when it listens on all.
+// servingNames returns the names and addresses of the serving certificate in
+// addition to control.ServerName: the host of the listen address, or all addresses
+// of this host when the controller listens on all.
 func servingNames(listen string) (names []string, ips []net.IP) {
 	names = []string{"localhost"}
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
-		return names, nil // listening says what is wrong with it
+		return names, nil // Listen reports what is wrong with the address
 	}
 	ip := net.ParseIP(host)
 	switch {
@@ -27,7 +27,7 @@ func servingNames(listen string) (names []string, ips []net.IP) {
 	case ip != nil && !ip.IsUnspecified():
 		return names, []net.IP{ip}
 	}
-	addrs, _ := net.InterfaceAddrs() // agents go by the name; addresses are a convenience
+	addrs, _ := net.InterfaceAddrs() // best effort: agents check the name and need no address
 	for _, a := range addrs {
 		if n, ok := a.(*net.IPNet); ok {
 			ips = append(ips, n.IP)

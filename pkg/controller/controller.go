@@ -1,6 +1,6 @@
-// Package controller is the control plane put together: it reads Kubernetes
-// objects from a source, translates them, streams the result to the agents,
-// and is the mesh's certificate authority.
+// Package controller is the control plane. It reads Kubernetes objects from a
+// source, translates them, streams the result to the agents, and is the mesh's
+// certificate authority.
 package controller
 
 import (
@@ -38,16 +38,16 @@ const (
 	maxPause    = time.Second // between two translations, however long one takes
 )
 
-// Options configure a Controller. With Manifests it reads a directory, and keeps
-// its keys in DataDir; otherwise it works for a cluster.
+// Options configure a Controller. With Manifests it reads a directory and keeps its
+// keys in DataDir. Otherwise it works for a cluster.
 type Options struct {
 	Manifests string // directory of Kubernetes manifests
 	DataDir   string // with Manifests: keys, and anchors.pem for the agents
-	// Cluster opens the platform of a cluster (package cluster) where there are no
-	// Manifests. nil: this program has none.
+	// Cluster opens the platform of a cluster (package cluster). New calls it when
+	// Manifests is empty. nil means that this program does not support clusters.
 	Cluster func(Options) (Platform, error)
 
-	Listen           string // agents connect here
+	Listen           string // address that agents connect to
 	MetricsAddr      string // Prometheus metrics, health and status over HTTP; "" is off
 	TrustDomain      string
 	WorkloadLifetime time.Duration // of workload certificates
@@ -65,23 +65,23 @@ type Controller struct {
 	opt      Options
 	server   *server.Server
 	health   *health.Server
-	accepts  *listener.Group // of all ports: none stops accepting for want of descriptors
+	accepts  *listener.Group // of all ports: they continue to accept after descriptors were exhausted
 	listener net.Listener
-	web      *web                         // nil when off
-	tap      Tap                          // nil when off
-	front    atomic.Pointer[server.Front] // nil before there is something to serve
+	web      *web                         // nil when turned off
+	tap      Tap                          // nil when turned off
+	front    atomic.Pointer[server.Front] // nil until the controller starts to serve
 	serving  atomic.Bool
 
-	latest atomic.Pointer[translate.Result] // what was published
-	asOf   atomic.Pointer[time.Time]        // of what was published
+	latest atomic.Pointer[translate.Result] // the result that was published last
+	asOf   atomic.Pointer[time.Time]        // the age of the objects in latest: see Source.AsOf
 	report report
 
 	enrolments *enrolments
 }
 
-// New opens what a controller needs: the authority (made at first start), the
-// source of objects and the listeners. It serves nothing before Run. Close
-// releases the listeners of a Controller that is never run.
+// New opens the parts that a controller needs: the authority (created at the first
+// start), the source of objects and the listeners. It serves nothing before Run.
+// Close releases the listeners of a Controller that is never run.
 func New(opt Options) (*Controller, error) {
 	if opt.WorkloadLifetime <= 0 || opt.NodeLifetime <= 0 {
 		return nil, fmt.Errorf("lifetimes of certificates must be above zero: workload %s, node %s", opt.WorkloadLifetime, opt.NodeLifetime)
@@ -137,11 +137,12 @@ func (c *Controller) Close() {
 	}
 }
 
-// Accepts is the group of all listeners of c, which go on accepting after descriptors
-// were exhausted.
+// Accepts returns the group of all listeners of c. They continue to accept after
+// descriptors were exhausted.
 func (c *Controller) Accepts() *listener.Group { return c.accepts }
 
-// Workloads returns those that agents are told of. The slice is not changed later.
+// Workloads returns the workloads that the controller has published to the agents.
+// The slice is not changed later.
 func (c *Controller) Workloads() []*mesh.Workload {
 	if r := c.latest.Load(); r != nil {
 		return r.Workloads
@@ -149,7 +150,8 @@ func (c *Controller) Workloads() []*mesh.Workload {
 	return nil
 }
 
-// Services returns those that agents are told of. The slice is not changed later.
+// Services returns the services that the controller has published to the agents.
+// The slice is not changed later.
 func (c *Controller) Services() []*mesh.Service {
 	if r := c.latest.Load(); r != nil {
 		return r.Services
@@ -157,10 +159,10 @@ func (c *Controller) Services() []*mesh.Service {
 	return nil
 }
 
-// Addr is where agents connect.
+// Addr returns the address that agents connect to.
 func (c *Controller) Addr() net.Addr { return c.listener.Addr() }
 
-// MetricsAddr is where metrics are served, nil when they are not.
+// MetricsAddr returns the address of the metrics server, nil when there is none.
 func (c *Controller) MetricsAddr() net.Addr {
 	if c.web == nil {
 		return nil
@@ -168,8 +170,8 @@ func (c *Controller) MetricsAddr() net.Addr {
 	return c.web.listener.Addr()
 }
 
-// Run serves until ctx ends, then stops gracefully and returns nil; it returns
-// an error when something that it needs fails.
+// Run serves until ctx ends, then stops gracefully and returns nil. It returns an
+// error when a part that it needs fails.
 func (c *Controller) Run(ctx context.Context) error {
 	defer c.Close()
 	g, ctx := errgroup.WithContext(ctx)
@@ -192,7 +194,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-// serve waits until there is something to serve, and then serves until ctx ends.
+// serve waits until the platform is ready, and then serves until ctx ends.
 func (c *Controller) serve(ctx context.Context) error {
 	if err := c.platform.Ready(ctx); err != nil {
 		return err
@@ -221,9 +223,9 @@ func (c *Controller) serve(ctx context.Context) error {
 	return g.Wait()
 }
 
-// follow publishes whenever the source, the authority or an enrolment changed.
-// After each time it pauses for as long as that took, so that a large state does
-// not keep the controller busy all the time.
+// follow publishes each time the source, the authority or an enrolment has changed.
+// After each publication it pauses for as long as the publication took, so that a
+// large state does not keep the controller busy all the time.
 func (c *Controller) follow(ctx context.Context) error {
 	for {
 		select {
@@ -243,8 +245,8 @@ func (c *Controller) follow(ctx context.Context) error {
 	}
 }
 
-// publish translates the newest objects and, when the result is new, makes it
-// what agents get.
+// publish translates the newest objects. If the result is new it becomes the state
+// that agents get.
 func (c *Controller) publish() {
 	start, asOf := time.Now(), c.source.AsOf()
 	defer func() { c.asOf.Store(&asOf) }()

@@ -16,13 +16,13 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// enrolments remembers which pods their agents have enrolled. Clients do not
-// fall back to plaintext for such a pod when no agent answers, be the agent away
-// or kept from answering. A pod stays enrolled until it or its label goes. In a
-// cluster the annotation underlane.io/enrolled keeps this over a restart and for
-// other replicas; otherwise a file does.
+// enrolments records which pods their agents have enrolled. Clients do not fall
+// back to plaintext for such a pod when its agent does not answer, whether the
+// agent is away or an attacker blocks it. A pod stays enrolled until the pod or its
+// label is removed. In a cluster the annotation underlane.io/enrolled preserves
+// this over a restart and for other replicas. Without a cluster a file does.
 type enrolments struct {
-	server.Observer // is told everything too
+	server.Observer // receives every call too
 	path            string
 	log             *slog.Logger
 	changed         chan struct{}
@@ -32,21 +32,21 @@ type enrolments struct {
 	written map[string]string // content of the file: nodes by UID
 }
 
-// claim is a node's statement on a pod. Claims are kept by node, so that those of
-// a node on which the pod is not cannot displace those of its own node.
+// claim is a node's statement about a pod. Claims are stored by node, so that a
+// claim of another node cannot displace that of the pod's own node.
 type claim struct{ uid, node string }
 
 type enrolment struct {
 	since time.Time
-	known bool // the source has had such a pod
+	known bool // the source has had this pod
 }
 
-// unknownFor is how long a claim is kept on a pod that the source does not have:
-// an agent may know a pod earlier.
+// unknownFor is how long the claim on a pod stays while the source does not have
+// the pod: an agent may learn of a pod before the source does.
 const unknownFor = 10 * time.Minute
 
-// newEnrolments reads the file at path; "" is no file. next is told everything
-// too.
+// newEnrolments reads the file at path; "" stands for no file. It passes every call
+// on to next.
 func newEnrolments(next server.Observer, path string, log *slog.Logger) (*enrolments, error) {
 	e := &enrolments{Observer: next, path: path, log: log, changed: make(chan struct{}, 1), pods: map[claim]enrolment{}}
 	if path == "" {
@@ -68,8 +68,8 @@ func newEnrolments(next server.Observer, path string, log *slog.Logger) (*enrolm
 	return e, nil
 }
 
-// PodsReported implements server.Observer. AgentDisconnected is only passed on: a
-// node's pods stay enrolled without its agent.
+// PodsReported implements server.Observer. AgentDisconnected is only passed on,
+// because the pods of a node stay enrolled without its agent.
 func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 	e.Observer.PodsReported(node, pods)
 	e.mu.Lock()
@@ -89,8 +89,8 @@ func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 	}
 }
 
-// mark sets Enrolled of the workloads that are, and drops claims on pods that are
-// gone. A claim counts only if it is of the node on which the pod is.
+// mark sets Enrolled of the enrolled workloads, and removes the claims on pods that
+// are gone. A claim counts only if it comes from the node of the pod.
 func (e *enrolments) mark(workloads []*mesh.Workload) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -115,7 +115,7 @@ func (e *enrolments) mark(workloads []*mesh.Workload) {
 	e.save()
 }
 
-// save writes the file if it is out of date. mu is held.
+// save writes the file if its content is out of date. The caller holds mu.
 func (e *enrolments) save() {
 	if e.path == "" {
 		return

@@ -15,14 +15,14 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/ca"
 )
 
-const reloadEvery = 10 * time.Second // the authority's files: another process may rotate the root
+const reloadEvery = 10 * time.Second // how often the authority's files are read again: another process may rotate the root
 
-// AuthorityDir is the directory of the authority's files.
+// AuthorityDir returns the directory of the authority's files.
 func AuthorityDir(dataDir string) string { return filepath.Join(dataDir, "ca") }
 
 // files is the platform of a controller without a cluster: a directory of
-// manifests, and an authority that keeps its files in the data directory. Beside
-// them it writes anchors.pem, by which agents verify the controller.
+// manifests, and an authority that keeps its files in the data directory. It also
+// writes anchors.pem there, with which agents verify the controller.
 type files struct {
 	*ca.Directory
 	manifests *watch.Manifests
@@ -60,7 +60,7 @@ func (f *files) Source() Source { return f.manifests }
 // Authority implements Platform.
 func (f *files) Authority() Authority { return f }
 
-// Writer implements Platform: manifests are not written to.
+// Writer implements Platform. The controller does not write to manifests.
 func (f *files) Writer() Writer { return noWriter{} }
 
 // EnrolledFile implements Platform.
@@ -69,19 +69,20 @@ func (f *files) EnrolledFile() string { return filepath.Join(f.dataDir, "enrolle
 // Changes implements Authority.
 func (f *files) Changes() <-chan struct{} { return f.changed }
 
-// Problem implements Authority: files that cannot be read are logged.
+// Problem implements Authority. Files that cannot be read are only logged.
 func (f *files) Problem() string { return "" }
 
-// HasNode is always true: manifests need not name the nodes.
+// HasNode always returns true, because manifests need not name the nodes.
 func (f *files) HasNode(string) bool { return true }
 
-// Ready returns at once: everything was read when the platform was opened.
+// Ready returns at once, because openFiles has read everything.
 func (f *files) Ready(context.Context) error { return nil }
 
-// OpenTap implements Platform: there is no API server that would call it.
+// OpenTap implements Platform. It returns nil, because there is no API server that
+// would call the tap API.
 func (f *files) OpenTap(*Controller) (Tap, error) { return nil, nil }
 
-// Run reads the authority's files again from time to time.
+// Run reads the authority's files every reloadEvery.
 func (f *files) Run(ctx context.Context) error {
 	reload := time.NewTicker(reloadEvery)
 	defer reload.Stop()
@@ -109,7 +110,7 @@ func (f *files) refresh() {
 	}
 }
 
-// writeAnchors brings anchors.pem up to date, atomically.
+// writeAnchors updates anchors.pem atomically.
 func (f *files) writeAnchors() error {
 	path := filepath.Join(f.dataDir, "anchors.pem")
 	text := f.AnchorsPEM()

@@ -36,10 +36,10 @@ func (c *Controller) evicted() uint64 {
 	return 0
 }
 
-// Describe is prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (col collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(col, ch) }
 
-// Collect is prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (col collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)

@@ -11,58 +11,61 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/ca"
 )
 
-// Platform is what differs between a directory of manifests (files) and a cluster
-// (package cluster). All methods may be called concurrently.
+// Platform has the parts that differ between a directory of manifests (files) and a
+// cluster (package cluster). All methods may be called concurrently.
 type Platform interface {
 	Source() Source
 	Authority() Authority
 	Writer() Writer
-	// Authenticate returns nil when token proves that its bearer is the agent of
-	// node; otherwise see server.Options.
+	// Authenticate returns nil when token proves that the caller is the agent of
+	// node. For its errors see server.Options.
 	Authenticate(ctx context.Context, node, token string) error
-	// HasNode reports whether a node may have its certificate renewed.
+	// HasNode reports whether the node exists, so that its certificate may be
+	// renewed.
 	HasNode(name string) bool
-	// EnrolledFile is the path of the file that keeps which pods were enrolled;
-	// "" where their annotations do.
+	// EnrolledFile returns the path of the file that records which pods were
+	// enrolled. It returns "" when the pods' annotations record it.
 	EnrolledFile() string
-	// Ready returns when there is something to serve, or ctx's error.
+	// Ready waits until there is something to serve. It returns ctx's error if ctx
+	// ends before.
 	Ready(ctx context.Context) error
 	// Run does the platform's own work until ctx ends, and returns its error.
 	Run(ctx context.Context) error
-	// OpenTap opens the API that passes the agents' events on to users; nil for none.
-	// It is called once, before Run.
+	// OpenTap opens the API that passes the agents' events on to users. It returns
+	// nil if there is none. It is called once, before Run.
 	OpenTap(c *Controller) (Tap, error)
 }
 
 // Tap is the API that passes the agents' events on to users.
 type Tap interface {
-	// Run serves until ctx ends, and then ends the taps that still run.
+	// Run serves until ctx ends, and then ends the running taps.
 	Run(ctx context.Context) error
 	// Close releases the listener of a Tap that is never run.
 	Close()
-	// Stats returns how many taps run, and how many calls were refused since the
-	// start, by why.
+	// Stats returns the number of running taps, and the number of refused calls
+	// since the start, by reason.
 	Stats() (taps int64, refused map[string]uint64)
 }
 
-// Source is where Kubernetes objects come from.
+// Source is the source of Kubernetes objects.
 type Source interface {
-	// Kind is what a problem of the source is about, in metrics: "manifest" or
-	// "resource".
+	// Kind returns the label value of the source's problems in metrics: "manifest"
+	// or "resource".
 	Kind() string
 	// Run keeps the source current until ctx ends.
 	Run(ctx context.Context) error
 	// Objects returns the newest objects; they are never changed.
 	Objects() *translate.Objects
-	// AsOf is a time: what the source had learnt by then is in Objects.
+	// AsOf returns a time. Objects includes everything that the source had learnt by
+	// then.
 	AsOf() time.Time
-	// Changes receives after Objects or Problems changed.
+	// Changes returns a channel that receives after Objects or Problems changed.
 	Changes() <-chan struct{}
-	// Problems returns what cannot be used now, and Failures how many
-	// problems there were.
+	// Problems returns the objects or resources that cannot be used now. Failures
+	// returns the number of problems since the start.
 	Problems() []watch.Problem
 	Failures() uint64
-	// Origin returns where an object was read from, "" if not known.
+	// Origin returns where an object was read from, "" if that is not known.
 	Origin(kind, namespace, name string) string
 }
 
@@ -70,26 +73,27 @@ type Source interface {
 type Authority interface {
 	server.Authority
 	Issuer() (ca.Issuer, bool)
-	// Changes receives after the issuer or the anchors changed.
+	// Changes returns a channel that receives after the issuer or the anchors
+	// changed.
 	Changes() <-chan struct{}
-	// Problem says why the newest issuer cannot be used; "" for none.
+	// Problem returns why the newest issuer cannot be used, "" if it can.
 	Problem() string
 }
 
-// Writer writes back to where the objects came from.
+// Writer writes back to the origin of the objects.
 type Writer interface {
-	server.Observer // what agents report of pods is written on them
-	// UpdateRoutes is given the status of each route in o. It does not block.
+	server.Observer // the Writer writes the agents' reports onto the pods
+	// UpdateRoutes receives the status of each route in o. It does not block.
 	UpdateRoutes(o *translate.Objects, statuses []translate.RouteStatus)
 	// Leading reports whether this replica is the one that writes.
 	Leading() bool
 	Writes() Writes
 }
 
-// Writes counts what a Writer has written, and the attempts that failed.
+// Writes counts the writes of a Writer, and the attempts that failed.
 type Writes struct{ Pods, PodsFailed, Routes, RoutesFailed uint64 }
 
-// noWriter is the Writer of manifests, which are not written to.
+// noWriter is the Writer for manifests, to which the controller does not write.
 type noWriter struct{}
 
 func (noWriter) AgentConnected(server.AgentInfo)                          {}

@@ -8,15 +8,15 @@ import (
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
-// report is what is wrong with objects that were read well but say something
-// that makes no sense. Each problem is logged when it appears.
+// report has the problems of objects that could be read but have invalid values.
+// Each problem is logged when it appears.
 type report struct {
 	mu       sync.Mutex
 	problems []ObjectProblem
 	total    uint64
 }
 
-// ObjectProblem is a value in an object that is ignored.
+// ObjectProblem is an invalid value in an object, which the controller ignores.
 type ObjectProblem struct {
 	Object string `json:"object"`
 	Origin string `json:"origin,omitempty"` // FILE:LINE of the object

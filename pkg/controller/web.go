@@ -46,11 +46,12 @@ func newWeb(addr string, c *Controller) (*web, error) {
 	}}, nil
 }
 
-// webConns bounds the connections at once; one more closes the oldest, so that
-// clients of the web server cannot use up the descriptors that agents need.
+// webConns limits the concurrent connections. A connection above the limit closes
+// the oldest one, so that clients of the web server cannot use up the descriptors
+// that agents need.
 func webConns() *crowd.Crowd { return &crowd.Crowd{Total: 256, Each: 64} }
 
-// MetricsHandler returns what answers with the metrics of c.
+// MetricsHandler returns the handler for the metrics of c.
 func (c *Controller) MetricsHandler() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{c}, collectors.NewGoCollector(),
@@ -60,15 +61,15 @@ func (c *Controller) MetricsHandler() http.Handler {
 
 func (w *web) serve() error { return w.http.Serve(w.listener) }
 
-// Status is what a controller is doing; /status shows it.
+// Status is the state of a controller, which /status shows.
 type Status struct {
 	Version   uint64          `json:"version"` // of the published state
-	AsOf      time.Time       `json:"asOf"`    // what the manifests or the API server said by then is in the state
+	AsOf      time.Time       `json:"asOf"`    // the state includes everything that the manifests or the API server had by then
 	Serving   bool            `json:"serving"`
-	Authority string          `json:"authorityProblem,omitempty"` // why the newest issuer cannot be used; the one before it is in use
+	Authority string          `json:"authorityProblem,omitempty"` // why the newest issuer cannot be used; the previous one stays in use
 	Workloads int             `json:"workloads"`
 	Agents    int             `json:"agents"`
-	Manifests []watch.Problem `json:"manifestProblems"` // broken files, and resources that cannot be watched; their last good objects are in use
+	Manifests []watch.Problem `json:"manifestProblems"` // invalid files, and resources that cannot be watched; their last valid objects stay in use
 	Objects   []ObjectProblem `json:"objectProblems"`   // values that are ignored
 }
 
@@ -88,7 +89,7 @@ func (c *Controller) Status() Status {
 	}
 }
 
-// waitsFor says why nothing is served.
+// waitsFor returns why the controller serves nothing yet.
 func (c *Controller) waitsFor() string {
 	for _, p := range c.source.Problems() {
 		return p.String()

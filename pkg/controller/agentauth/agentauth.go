@@ -1,4 +1,4 @@
-// Package agentauth tells by a Kubernetes token whether its bearer is the agent
+// Package agentauth checks with a Kubernetes token whether the caller is the agent
 // of a node.
 package agentauth
 
@@ -30,12 +30,12 @@ const (
 	// Audience is the audience that an agent's token must have. A token for the
 	// controller is not valid at other servers, and their tokens are not valid here.
 	Audience = "underlane.io/controller"
-	// ServiceAccount is that of the agents.
+	// ServiceAccount is the service account of the agents.
 	ServiceAccount = "underlane-agent"
 )
 
-// What the API server says of a token that is bound to a pod. The node is said
-// from Kubernetes 1.30 on.
+// Keys of the extra fields that the API server returns for a token that is bound to
+// a pod. The node is included since Kubernetes 1.30.
 const (
 	extraNode   = "authentication.kubernetes.io/node-name"
 	extraPod    = "authentication.kubernetes.io/pod-name"
@@ -45,15 +45,15 @@ const (
 const (
 	maxToken      = 16 << 10
 	reviewTimeout = 8 * time.Second
-	// Anybody in the cluster may connect and offer tokens: what looks like an
-	// agent's is put to the API server at this rate at most, in all and from one
-	// address, so that a pod takes no agent's turn.
+	// Every pod in the cluster may connect and send tokens. A token that looks like
+	// an agent's is sent to the API server at no more than this rate, in total and
+	// for one address, so that a pod does not use up the agents' share.
 	reviewsPerSecond, reviewBurst  = 50, 200
 	fromOnePerSecond, fromOneBurst = 0.5, 10
 	maxSources                     = 4096
 )
 
-// Reviewer asks the API server about tokens.
+// Reviewer validates tokens with the API server.
 type Reviewer struct {
 	client    kubernetes.Interface
 	namespace string
@@ -75,8 +75,8 @@ func (r *Reviewer) username() string {
 	return "system:serviceaccount:" + r.namespace + ":" + ServiceAccount
 }
 
-// Authenticate returns nil when token is a valid one of the agents' service
-// account, made out to Audience, and bound to a pod of node. The error is a
+// Authenticate returns nil when the token is valid, belongs to the agents' service
+// account, has the audience Audience, and is bound to a pod of node. The error is a
 // status with code Unavailable when the API server could not be asked, and a
 // refusal otherwise.
 func (r *Reviewer) Authenticate(ctx context.Context, node, token string) error {
@@ -116,8 +116,8 @@ func (r *Reviewer) Authenticate(ctx context.Context, node, token string) error {
 	return nil
 }
 
-// admit counts a token against the address that it comes from. Agents come from
-// their nodes', pods from their own.
+// admit counts a token against the address that it comes from. An agent connects
+// from its node's address, a pod from its own.
 func (r *Reviewer) admit(ctx context.Context) bool {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -133,7 +133,7 @@ func (r *Reviewer) admit(ctx context.Context) bool {
 	limit := r.sources[from]
 	if limit == nil {
 		if len(r.sources) >= maxSources {
-			clear(r.sources) // all begin anew; the limit of all together holds
+			clear(r.sources) // all addresses start again; the total limit still applies
 		}
 		limit = flowcontrol.NewTokenBucketRateLimiter(fromOnePerSecond, fromOneBurst)
 		r.sources[from] = limit
@@ -141,8 +141,9 @@ func (r *Reviewer) admit(ctx context.Context) bool {
 	return limit.TryAccept()
 }
 
-// plausible spares the API server what is no agent's token at first sight. It
-// believes nothing: the signature is the API server's to check.
+// plausible refuses a token that cannot be an agent's, to save a call to the API
+// server. It does not check the signature: the API server does that for every token
+// that passes.
 func (r *Reviewer) plausible(token string) error {
 	if len(token) > maxToken {
 		return fmt.Errorf("the token is longer than %d bytes", maxToken)
@@ -185,7 +186,7 @@ func (a *audience) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(a))
 }
 
-// node is the node of the pod that a token is bound to.
+// node returns the node of the pod that the token is bound to.
 func (r *Reviewer) node(ctx context.Context, extra map[string]authv1.ExtraValue) (string, error) {
 	if node := only(extra[extraNode]); node != "" {
 		return node, nil

@@ -1,6 +1,6 @@
-// Package apitest is a Kubernetes API server for tests: as much of one as the
-// controller talks to, over HTTP, so that the real client-go runs against it.
-// It can be stopped and started, forget its history and refuse.
+// Package apitest is a Kubernetes API server for tests. It implements over HTTP the
+// parts that the controller uses, so that tests run the real client-go. A test can
+// stop and start it, and make it forget its history or refuse requests.
 package apitest
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/underlane/underlane/test/ports"
 )
 
-// kinds are the resources that are served.
+// kinds are the resources that are always served.
 var kinds = map[string]string{
 	"namespaces": "v1/Namespace", "nodes": "v1/Node", "pods": "v1/Pod", "services": "v1/Service",
 	"secrets": "v1/Secret", "configmaps": "v1/ConfigMap",
@@ -29,8 +29,8 @@ var kinds = map[string]string{
 	"leases": "coordination.k8s.io/v1/Lease",
 }
 
-// optional are the resources that are served once they are installed, in the
-// preferred version.
+// optional are the resources that are served after Install, in their preferred
+// version.
 var optional = func() map[string]string {
 	out := map[string]string{}
 	for i := range custom.Resources {
@@ -50,7 +50,7 @@ type Server struct {
 	version  int                          // the last resourceVersion
 	objects  map[string]map[string]object // by resource, by namespace/name
 	history  []event
-	oldest   int // watches from before are answered with 410 Gone
+	oldest   int // watches from an older version get 410 Gone
 	changed  chan struct{}
 	refused  map[string]bool
 	custom   map[string]bool // installed
@@ -78,7 +78,7 @@ func New(t testing.TB) *Server {
 	return s
 }
 
-// Start takes up work, after Stop with the state and address from before.
+// Start starts the Server again after Stop, with the same state and address.
 func (s *Server) Start() {
 	s.t.Helper()
 	l, err := net.Listen("tcp", s.addr)
@@ -92,7 +92,7 @@ func (s *Server) Start() {
 	go func() { _ = server.Serve(l) }()
 }
 
-// Stop cuts every connection and takes no more.
+// Stop closes every connection and the listener.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	server := s.http
@@ -103,12 +103,12 @@ func (s *Server) Stop() {
 	}
 }
 
-// Config is how to reach the Server.
+// Config returns a client configuration for the Server.
 func (s *Server) Config() *rest.Config {
 	return &rest.Config{Host: "http://" + s.addr, ContentConfig: rest.ContentConfig{ContentType: "application/json"}, QPS: -1}
 }
 
-// Client is a client of the Server.
+// Client returns a client of the Server.
 func (s *Server) Client() kubernetes.Interface {
 	s.t.Helper()
 	client, err := kubernetes.NewForConfig(s.Config())
@@ -118,14 +118,14 @@ func (s *Server) Client() kubernetes.Interface {
 	return client
 }
 
-// Refuse answers requests for a resource with 403, or no longer does.
+// Refuse turns 403 answers for requests for a resource on or off.
 func (s *Server) Refuse(resource string, refuse bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refused[resource] = refuse
 }
 
-// Install serves a custom resource, or no longer does.
+// Install turns serving a custom resource on or off.
 func (s *Server) Install(resource string, install bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,14 +148,14 @@ func gvk(resource string) string {
 	return optional[resource]
 }
 
-// groups answers which groups of custom resources there are.
+// groups answers with the groups of custom resources.
 func (s *Server) groups(w http.ResponseWriter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	groups := []object{}
 	for name, installed := range s.custom {
 		apiVersion, _ := split(optional[name])
-		if group, version := split(apiVersion); installed { // the same twice does no harm
+		if group, version := split(apiVersion); installed { // a group that is listed twice does no harm
 			of := []object{{"groupVersion": apiVersion, "version": version}}
 			groups = append(groups, object{"name": group, "versions": of, "preferredVersion": of[0]})
 		}
@@ -163,7 +163,7 @@ func (s *Server) groups(w http.ResponseWriter) {
 	reply(w, http.StatusOK, object{"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
-// discovery answers which custom resources there are in a version.
+// discovery answers with the custom resources of a version.
 func (s *Server) discovery(w http.ResponseWriter, groupVersion string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,14 +180,14 @@ func (s *Server) discovery(w http.ResponseWriter, groupVersion string) {
 	reply(w, http.StatusOK, object{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": groupVersion, "resources": resources})
 }
 
-// Forget drops the history: a watch from before gets 410 Gone.
+// Forget drops the history: a watch from an older version gets 410 Gone.
 func (s *Server) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.history, s.oldest = nil, s.version
 }
 
-// Delete deletes an object, also while the Server is stopped.
+// Delete deletes an object. It also works while the Server is stopped.
 func (s *Server) Delete(resource, namespace, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,27 +201,27 @@ func (s *Server) Delete(resource, namespace, name string) {
 	s.record(t, "DELETED", clone(o))
 }
 
-// Requests returns how many requests there were: "PATCH pods".
+// Requests returns the number of requests of one kind, such as "PATCH pods".
 func (s *Server) Requests(what string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.requests[what]
 }
 
-// Review sets how TokenReviews are answered.
+// Review sets the function that answers TokenReviews.
 func (s *Server) Review(f func(token string, audiences []string) authv1.TokenReviewStatus) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.review = f
 }
 
-// target is what a request is about.
+// target is the object or the list that a request is for.
 type target struct{ resource, namespace, name string }
 
 func (t target) key() string { return t.namespace + "/" + t.name }
 
-// parse takes /api/v1/… and /apis/GROUP/VERSION/… apart. Subresources are
-// taken for the object itself.
+// parse splits /api/v1/… and /apis/GROUP/VERSION/…. A subresource stands for its
+// object.
 func parse(path string) (target, bool) {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	skip := 2
@@ -336,8 +336,8 @@ func split(gvk string) (apiVersion, kind string) {
 	return gvk[:i], gvk[i+1:]
 }
 
-// since returns the events after version, and what is closed when there are
-// more.
+// since returns the events after version, and a channel that is closed at the next
+// event. gone reports that the history no longer goes back to version.
 func (s *Server) since(version int) (events []event, more <-chan struct{}, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

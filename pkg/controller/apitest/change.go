@@ -63,7 +63,7 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request, t target) {
 	}
 }
 
-// store files o, with s.mu held, and returns it.
+// store stores o and returns it. The caller holds s.mu.
 func (s *Server) store(t target, kind string, o object) object {
 	o["apiVersion"], o["kind"] = split(gvk(t.resource))
 	if s.objects[t.resource] == nil {
@@ -74,7 +74,7 @@ func (s *Server) store(t target, kind string, o object) object {
 	return o
 }
 
-// record gives o the next version and tells the watchers, with s.mu held.
+// record gives o the next version and notifies the watches. The caller holds s.mu.
 func (s *Server) record(t target, kind string, o object) {
 	s.version++
 	meta(o)["resourceVersion"] = strconv.Itoa(s.version)

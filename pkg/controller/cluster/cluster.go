@@ -1,4 +1,4 @@
-// Package cluster is the platform of a controller in a Kubernetes cluster: it reads
+// Package cluster is the controller's platform in a Kubernetes cluster. It reads
 // from the API server and writes to it.
 package cluster
 
@@ -27,19 +27,19 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/ca"
 )
 
-// Options say which cluster it is, and which part of it the controller is.
+// Options select the cluster, and configure the controller's part in it.
 type Options struct {
-	Kubeconfig     string // path; "" is that of the pod's service account
-	Namespace      string // of controller and agents; "" is the pod's own
-	ExternalIssuer bool   // the issuer's Secret is the user's: never made or changed
-	LeaderElection bool   // of several replicas one writes; without, this one does
-	TapAddr        string // the API server calls the tap API here; "" is off
+	Kubeconfig     string // path; "" uses the pod's service account
+	Namespace      string // of controller and agents; "" stands for the pod's own
+	ExternalIssuer bool   // the user provides the issuer's Secret: the controller never creates or changes it
+	LeaderElection bool   // one of several replicas writes; without election this one does
+	TapAddr        string // the address at which the API server calls the tap API; "" turns it off
 
-	// REST is used in place of Kubeconfig when it is not nil.
+	// REST replaces Kubeconfig when it is not nil.
 	REST *rest.Config
 }
 
-// namespaceFile names the pod's namespace.
+// namespaceFile contains the namespace of the pod.
 const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 func (o *Options) namespace() string {
@@ -52,7 +52,7 @@ func (o *Options) namespace() string {
 	return mesh.SystemNamespace
 }
 
-// config is how to talk to the API server.
+// config returns the client configuration for the API server.
 func (o *Options) config() (*rest.Config, error) {
 	var cfg *rest.Config
 	var err error
@@ -90,11 +90,11 @@ type cluster struct {
 	lease     *lease
 }
 
-// Open opens the platform of a cluster: it is what controller.Options.Cluster calls.
+// Open opens the platform of a cluster. controller.Options.Cluster is set to it.
 func (o *Options) Open(opt controller.Options) (controller.Platform, error) {
 	c, err := o.open(opt)
 	if err != nil {
-		return nil, err // not c, which would make a Platform that is not nil
+		return nil, err // not c: a nil *cluster would make a Platform that is not nil
 	}
 	return c, nil
 }
@@ -179,7 +179,8 @@ func (c *cluster) OpenTap(of *controller.Controller) (controller.Tap, error) {
 	return server, nil
 }
 
-// authority is the authority whose issuer a Keeper keeps in the cluster.
+// authority is the certificate authority whose issuer a Keeper keeps in the
+// cluster.
 type authority struct {
 	*ca.Authority
 	keeper *issuer.Keeper
@@ -191,8 +192,7 @@ func (a authority) Changes() <-chan struct{} { return a.keeper.Changes() }
 // Problem implements controller.Authority.
 func (a authority) Problem() string { return a.keeper.Problem() }
 
-// writer writes to the API server: annotations on pods, and the status of
-// routes.
+// writer writes to the API server: annotations of pods, and the status of routes.
 type writer struct {
 	*podstatus.Writer
 	c *cluster

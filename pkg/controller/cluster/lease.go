@@ -16,32 +16,33 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// leaseName is the Lease by which replicas choose who writes.
+// leaseName is the Lease with which the replicas elect the one that writes.
 const leaseName = "underlane-controller"
 
-// A leader that vanished is followed by another within leaseDuration; one that
-// stops gracefully hands over at once.
+// When a leader vanishes, another replica takes over within leaseDuration. A leader
+// that stops gracefully releases the lease at once.
 const (
 	leaseDuration = 15 * time.Second
 	renewDeadline = 10 * time.Second
 	retryPeriod   = 2 * time.Second
 )
 
-// task is work of the leader. It ends when ctx does.
+// task is work that only the leader does. It ends when ctx ends.
 type task func(ctx context.Context) error
 
-// lease makes one of several replicas do the tasks. All replicas serve agents and sign
-// certificates; one of them writes to the API server.
+// lease lets one of several replicas run the tasks. All replicas serve agents and
+// sign certificates; only one writes to the API server.
 type lease struct {
 	client    kubernetes.Interface
 	namespace string
-	elect     bool // false: this replica does the tasks
+	elect     bool // false: this replica runs the tasks without an election
 	tasks     []task
 	log       *slog.Logger
 	leading   atomic.Bool
 }
 
-// run takes part in the election until ctx ends, also after a lost lease.
+// run takes part in elections until ctx ends. After it has lost the lease it
+// campaigns again.
 func (l *lease) run(ctx context.Context) error {
 	if !l.elect {
 		l.lead(ctx)
@@ -60,7 +61,7 @@ func (l *lease) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// campaign waits for the lease and leads for as long as it holds the lease.
+// campaign waits for the lease and leads while it holds it.
 func (l *lease) campaign(ctx context.Context, identity string) error {
 	begun, done := make(chan struct{}), make(chan struct{})
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
@@ -92,12 +93,12 @@ func (l *lease) campaign(ctx context.Context, identity string) error {
 	select {
 	case <-begun:
 		<-done
-	default: // never led
+	default: // this replica never led
 	}
 	return nil
 }
 
-// lead does the tasks until ctx ends.
+// lead runs the tasks until ctx ends.
 func (l *lease) lead(ctx context.Context) {
 	l.log.Info("this replica leads")
 	l.leading.Store(true)

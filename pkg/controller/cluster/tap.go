@@ -13,7 +13,7 @@ import (
 	"github.com/underlane/underlane/pkg/controller/watch/apiserver"
 )
 
-// serviceName is that of the Service in front of controllers.
+// serviceName is the name of the Service in front of the controllers.
 const serviceName = "underlane-controller"
 
 // newTap opens the API that passes the agents' events on to users.
@@ -25,7 +25,7 @@ func (c *cluster) newTap(of *controller.Controller) (*tapapi.Server, error) {
 	})
 }
 
-// published is the cluster as the agents are told of it.
+// published is the state of the cluster that the controller has sent to the agents.
 type published struct {
 	*controller.Controller
 	source *apiserver.Cluster
@@ -38,8 +38,9 @@ func (p published) Labels(uid string) map[string]string {
 	return nil
 }
 
-// Nodes are those that have an address, by name. The agents of all nodes are
-// called there, also of those that have their stream with another replica.
+// Nodes returns the nodes that have an address, by name. The controller calls the
+// agents of all nodes at these addresses, including agents whose stream is with
+// another replica.
 func (p published) Nodes() []fanin.Node {
 	var out []fanin.Node
 	for _, n := range p.source.Nodes() {

@@ -1,6 +1,6 @@
-// Package custom knows the resources that CustomResourceDefinitions bring: the
-// Gateway API's, SMI's and our own. What has no Go types elsewhere has them
-// here.
+// Package custom describes the resources of CustomResourceDefinitions: those of the
+// Gateway API, of SMI, and Underlane's own. It defines the Go types that no library
+// provides.
 package custom
 
 import (
@@ -19,18 +19,18 @@ const (
 	GatewayXGroup = "gateway.networking.x-k8s.io"
 	SplitGroup    = "split.smi-spec.io"
 	SpecsGroup    = "specs.smi-spec.io"
-	Group         = "underlane.io" // our own
+	Group         = "underlane.io" // Underlane's own
 )
 
 // Resource is a resource of a group.
 type Resource struct {
 	Group    string
-	Versions []string // that are understood, the preferred first
+	Versions []string // supported versions, the preferred first
 	Name     string   // plural, as in URLs
 	Kind     string
 }
 
-// The resources. All versions of one have the same Go type.
+// The resources. All versions of a resource use the same Go type.
 var (
 	HTTPRoutes             = Resource{GatewayGroup, []string{"v1"}, "httproutes", "HTTPRoute"}
 	GRPCRoutes             = Resource{GatewayGroup, []string{"v1"}, "grpcroutes", "GRPCRoute"}
@@ -40,10 +40,10 @@ var (
 	HTTPFaults             = Resource{Group, []string{"v1alpha1"}, "httpfaults", "HTTPFault"}
 )
 
-// Resources are all of them.
+// Resources are all of these resources.
 var Resources = []Resource{HTTPRoutes, GRPCRoutes, BackendTrafficPolicies, TrafficSplits, HTTPRouteGroups, HTTPFaults}
 
-// GroupVersions are those that r is understood in.
+// GroupVersions returns the supported versions of r with its group.
 func (r *Resource) GroupVersions() []schema.GroupVersion {
 	out := make([]schema.GroupVersion, len(r.Versions))
 	for i, v := range r.Versions {

@@ -8,31 +8,31 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// HTTPFault is Underlane's own: what a filter of a route does that makes
-// requests fail on purpose. It is experimental.
+// HTTPFault is one of Underlane's own resources. A filter of a route that refers to
+// it makes requests fail on purpose. It is experimental.
 type HTTPFault struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 	Spec              HTTPFaultSpec `json:"spec"`
 }
 
-// HTTPFaultSpec has one of the two at least.
+// HTTPFaultSpec has at least one of the two.
 type HTTPFaultSpec struct {
 	Delay *HTTPFaultDelay `json:"delay,omitempty"`
 	Abort *HTTPFaultAbort `json:"abort,omitempty"`
 }
 
-// HTTPFaultDelay holds requests before they are sent.
+// HTTPFaultDelay delays requests before they are sent.
 type HTTPFaultDelay struct {
 	Duration gatewayv1.Duration `json:"duration"`
 	Percent  *int32             `json:"percent,omitempty"` // of the requests, 0 to 100; nil: all
 }
 
-// HTTPFaultAbort answers requests.
+// HTTPFaultAbort answers requests instead of sending them.
 type HTTPFaultAbort struct {
 	Status     int32  `json:"status,omitempty"`     // 200 to 599
 	GRPCStatus int32  `json:"grpcStatus,omitempty"` // of gRPC calls, 1 to 16
-	Percent    *int32 `json:"percent,omitempty"`    // likewise
+	Percent    *int32 `json:"percent,omitempty"`    // as in HTTPFaultDelay
 }
 
 // HTTPFaultList is a list of them.
@@ -42,7 +42,7 @@ type HTTPFaultList struct {
 	Items           []HTTPFault `json:"items"`
 }
 
-// DeepCopyObject is runtime.Object's.
+// DeepCopyObject implements runtime.Object.
 func (f *HTTPFault) DeepCopyObject() runtime.Object { return f.deepCopy() }
 
 func (f *HTTPFault) deepCopy() *HTTPFault {
@@ -65,7 +65,7 @@ func copyOf[T any](v *T) *T {
 	return &out
 }
 
-// DeepCopyObject copies the items too.
+// DeepCopyObject implements runtime.Object. It also copies the items.
 func (l *HTTPFaultList) DeepCopyObject() runtime.Object {
 	out := *l
 	l.ListMeta.DeepCopyInto(&out.ListMeta)

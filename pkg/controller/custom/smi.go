@@ -10,24 +10,24 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// TrafficSplit is SMI's, of any version.
+// TrafficSplit is SMI's resource. The type fits all of its versions.
 type TrafficSplit struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 	Spec              TrafficSplitSpec `json:"spec"`
 }
 
-// TrafficSplitSpec says where requests to a Service go.
+// TrafficSplitSpec has the Services that requests to a Service are sent to.
 type TrafficSplitSpec struct {
 	Service  string                `json:"service"`
 	Backends []TrafficSplitBackend `json:"backends"`
-	Matches  []TrafficSplitMatch   `json:"matches,omitempty"` // from v1alpha3 on
+	Matches  []TrafficSplitMatch   `json:"matches,omitempty"` // since v1alpha3
 }
 
 // TrafficSplitBackend is a Service of the same namespace.
 type TrafficSplitBackend struct {
 	Service string            `json:"service"`
-	Weight  resource.Quantity `json:"weight"` // a share; a number from v1alpha2 on
+	Weight  resource.Quantity `json:"weight"` // a share; a plain number since v1alpha2
 }
 
 // TrafficSplitMatch names an HTTPRouteGroup of the same namespace.
@@ -44,7 +44,7 @@ type TrafficSplitList struct {
 	Items           []TrafficSplit `json:"items"`
 }
 
-// HTTPRouteGroup is SMI's, of any version.
+// HTTPRouteGroup is SMI's resource. The type fits all of its versions.
 type HTTPRouteGroup struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -52,24 +52,24 @@ type HTTPRouteGroup struct {
 	Matches           []HTTPMatch        `json:"matches,omitempty"` // before v1alpha3
 }
 
-// HTTPRouteGroupSpec matches requests that one of Matches does.
+// HTTPRouteGroupSpec matches a request if one of Matches does.
 type HTTPRouteGroupSpec struct {
 	Matches []HTTPMatch `json:"matches,omitempty"`
 }
 
-// HTTPMatch matches requests that all its parts do.
+// HTTPMatch matches a request if all its parts do.
 type HTTPMatch struct {
 	Name      string      `json:"name,omitempty"`
-	Methods   []string    `json:"methods,omitempty"` // "*": all
+	Methods   []string    `json:"methods,omitempty"` // "*" stands for all
 	PathRegex string      `json:"pathRegex,omitempty"`
 	Headers   HTTPHeaders `json:"headers,omitempty"`
 }
 
-// HTTPHeaders are regular expressions by name. The specification has a map, its
-// examples a list of maps.
+// HTTPHeaders are regular expressions by header name. SMI's specification shows a
+// map, its examples a list of maps.
 type HTTPHeaders map[string]string
 
-// UnmarshalJSON reads either.
+// UnmarshalJSON accepts both forms.
 func (h *HTTPHeaders) UnmarshalJSON(text []byte) error {
 	var list []map[string]string
 	if json.Unmarshal(text, &list) != nil {
@@ -89,7 +89,7 @@ type HTTPRouteGroupList struct {
 	Items           []HTTPRouteGroup `json:"items"`
 }
 
-// DeepCopyObject is runtime.Object's, as it is of the other types.
+// DeepCopyObject implements runtime.Object, as on the other types.
 func (s *TrafficSplit) DeepCopyObject() runtime.Object { return s.deepCopy() }
 
 func (s *TrafficSplit) deepCopy() *TrafficSplit {
@@ -103,7 +103,7 @@ func (s *TrafficSplit) deepCopy() *TrafficSplit {
 	return &out
 }
 
-// DeepCopyObject copies the items too.
+// DeepCopyObject implements runtime.Object. It also copies the items.
 func (l *TrafficSplitList) DeepCopyObject() runtime.Object {
 	out := *l
 	l.ListMeta.DeepCopyInto(&out.ListMeta)
@@ -114,7 +114,7 @@ func (l *TrafficSplitList) DeepCopyObject() runtime.Object {
 	return &out
 }
 
-// DeepCopyObject copies the matches too.
+// DeepCopyObject implements runtime.Object. It also copies the matches.
 func (g *HTTPRouteGroup) DeepCopyObject() runtime.Object { return g.deepCopy() }
 
 func (g *HTTPRouteGroup) deepCopy() *HTTPRouteGroup {
@@ -132,7 +132,7 @@ func copyMatches(all []HTTPMatch) []HTTPMatch {
 	return out
 }
 
-// DeepCopyObject copies the items too.
+// DeepCopyObject implements runtime.Object. It also copies the items.
 func (l *HTTPRouteGroupList) DeepCopyObject() runtime.Object {
 	out := *l
 	l.ListMeta.DeepCopyInto(&out.ListMeta)

@@ -1,5 +1,4 @@
-// Package customclient has the API server's clients for the resources of package
-// custom.
+// Package customclient has API clients for the resources of package custom.
 package customclient
 
 import (
@@ -27,7 +26,7 @@ func New(cfg *rest.Config) (*Clients, error) {
 	cfg = rest.CopyConfig(cfg)
 	cfg.APIPath = "/apis"
 	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON // custom resources have no other
+	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON // the API server serves custom resources only as JSON
 	http, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("client of custom resources: %w", err)
@@ -47,6 +46,6 @@ func New(cfg *rest.Config) (*Clients, error) {
 	return c, nil
 }
 
-// Of returns the client for a version that one of custom.Resources is understood in,
-// nil for others.
+// Of returns the client for a supported version of one of custom.Resources, nil for
+// other versions.
 func (c *Clients) Of(gv schema.GroupVersion) rest.Interface { return c.of[gv] }

@@ -1,5 +1,5 @@
-// Package fanin calls the agents of many nodes for one caller: it merges their
-// taps into one stream and gathers what they say of themselves.
+// Package fanin calls the agents of many nodes for one caller. It merges their taps
+// into one stream and collects their statuses.
 package fanin
 
 import (
@@ -20,29 +20,29 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
-// Node is a node and where its agent's API is.
+// Node is a node and the address of its agent's API.
 type Node struct {
 	Name    string
 	Address string // host:port
 }
 
-// Agents is how agents are called: over mutual TLS, by the controller's
-// certificate, and an agent is believed only with its own node's.
+// Agents calls agents over mutual TLS. It presents the controller's certificate,
+// and accepts an agent only with the certificate of that agent's node.
 type Agents struct {
-	Certificate func() (*tls.Certificate, error) // the controller's, asked for at each call
-	Anchors     func() []*x509.Certificate       // the mesh's, asked for at each call
+	Certificate func() (*tls.Certificate, error) // returns the controller's; called for each call
+	Anchors     func() []*x509.Certificate       // returns the mesh's; called for each call
 	TrustDomain string
 }
 
 const (
-	// callTimeout bounds how long an agent may take to answer, connecting
-	// included: people wait.
+	// callTimeout bounds the time until an agent answers, including the connection
+	// setup. It is short because a user waits.
 	callTimeout = 5 * time.Second
-	// maxMessage is for the dump of a large node.
+	// maxMessage allows for the dump of a large node.
 	maxMessage = 256 << 20
 )
 
-// dial prepares a connection to n; it is made at the first call.
+// dial prepares a connection to n. gRPC makes it at the first call.
 func (a *Agents) dial(n Node) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+n.Address,
 		grpc.WithTransportCredentials(credentials.NewTLS(a.tls(n.Name))),
@@ -63,7 +63,7 @@ func (a *Agents) tls(node string) *tls.Config {
 	return &tls.Config{
 		MinVersion:           tls.VersionTLS13,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return a.Certificate() },
-		// The standard checks are about host names; an agent has a SPIFFE ID.
+		// The standard check is for host names, but an agent has a SPIFFE ID.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			return verify(cs.PeerCertificates, a.Anchors(), want.String())
@@ -85,7 +85,7 @@ func verify(chain, anchors []*x509.Certificate, want string) error {
 	})
 }
 
-// Call makes one call to n's agent. The error is for people.
+// Call makes one call to n's agent. Its error is written for users.
 func (a *Agents) Call(ctx context.Context, n Node, call func(context.Context, agentv1.NodeClient) error) error {
 	conn, err := a.dial(n)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 )
 
-// follower keeps the tap of one node going, and tells when it cannot.
+// follower keeps the tap of one node running, and warns while it cannot.
 type follower struct {
 	node    Node
 	number  int
@@ -20,7 +20,7 @@ type follower struct {
 	request *agentv1.TapRequest
 	out     chan<- report
 
-	ready chan struct{} // closed when the node is heard, or cannot be for now
+	ready chan struct{} // closed when the tap has begun or has failed for the first time
 	once  sync.Once
 }
 
@@ -59,7 +59,7 @@ func (f *follower) run(ctx context.Context) {
 
 func (f *follower) settled() { f.once.Do(func() { close(f.ready) }) }
 
-// listen passes on one stream. heard is called when it has begun.
+// listen passes on one stream. It calls heard when the stream has begun.
 func (f *follower) listen(ctx context.Context, heard func()) error {
 	conn, err := f.agents.dial(f.node)
 	if err != nil {
@@ -73,7 +73,7 @@ func (f *follower) listen(ctx context.Context, heard func()) error {
 	if err != nil {
 		return err
 	}
-	// An agent that refuses sends no header: Recv says why.
+	// An agent that refuses sends no header: Recv returns its error.
 	if head, err := stream.Header(); err != nil || head == nil {
 		if _, err = stream.Recv(); err != nil && !tooLong.Stop() {
 			return fmt.Errorf("its agent (%s) does not answer", f.node.Address)
@@ -108,7 +108,7 @@ func (f *follower) pass(ctx context.Context, batch *agentv1.TapEvents) bool {
 	}
 }
 
-// why is err in words.
+// why returns a description of err for users.
 func why(err error) string {
 	st, ok := status.FromError(err)
 	if !ok {

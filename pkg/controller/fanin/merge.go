@@ -6,16 +6,17 @@ import (
 	"github.com/underlane/underlane/pkg/tap/wire"
 )
 
-// report is a batch of one agent.
+// report is a batch of events from one agent.
 type report struct {
 	agent int
 	batch *agentv1.TapEvents
 }
 
-// merger makes one stream of the agents' batches, in the order in which they
-// come: what one agent tells stays in order, and nothing waits for a slower one.
+// merger merges the agents' batches into one stream, in the order in which they
+// arrive. The events of one agent stay in order, and no agent waits for a slower
+// one.
 type merger struct {
-	limit *filter.Limiter // over all agents; nil for none
+	limit *filter.Limiter // for all agents together; nil for no limit
 }
 
 func newMerger(maxRPS float64) *merger {
@@ -26,7 +27,7 @@ func newMerger(maxRPS float64) *merger {
 	return m
 }
 
-// pass returns what the caller gets of r, nil when that is nothing.
+// pass returns the part of r that the caller gets, nil when there is none.
 func (m *merger) pass(r report) *agentv1.TapEvents {
 	if m.limit != nil {
 		kept := r.batch.Events[:0]

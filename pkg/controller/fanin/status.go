@@ -7,11 +7,11 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 )
 
-// maxCalls bounds the calls that are made for one answer at once.
+// maxCalls bounds the concurrent calls for one answer.
 const maxCalls = 64
 
-// Statuses asks the agents of nodes how they are. The i-th status or error is of
-// the i-th node.
+// Statuses gets the status of each node's agent. The i-th status or error belongs
+// to the i-th node.
 func (a *Agents) Statuses(ctx context.Context, nodes []Node) ([]*agentv1.StatusResponse, []error) {
 	statuses, errs := make([]*agentv1.StatusResponse, len(nodes)), make([]error, len(nodes))
 	slots := make(chan struct{}, maxCalls)

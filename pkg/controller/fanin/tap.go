@@ -13,26 +13,26 @@ import (
 // Tap is one caller's tap of several nodes.
 type Tap struct {
 	Agents *Agents
-	// Request returns what goes to each agent. It is asked again and again, as
-	// Nodes is: when it is another, all agents are asked anew, and what happens in
-	// that moment is missed. Its limit is that of the whole too: the merge holds
-	// back what is too much together.
+	// Request returns the request for each agent. Run calls it regularly, like
+	// Nodes. When it returns another request, Run opens all taps again; events
+	// during that moment are missed. The request's limit also applies to the merged
+	// stream, which drops events above it.
 	Request func() *agentv1.TapRequest
-	// Nodes returns the nodes that the request concerns now. It is asked again
-	// and again: pods move, nodes come and go.
+	// Nodes returns the nodes that the request currently concerns. Run calls it
+	// regularly, because pods move, and nodes are added and removed.
 	Nodes func() []Node
-	// Started is called once, when every node of the first hour is listened to
-	// or has failed: nothing from then on is missed.
+	// Started is called once, when the tap of each initial node has begun or has
+	// failed. No event after that is missed.
 	Started func() error
-	// Send takes the merged stream. While it blocks nothing is read from the
-	// agents, which count what is lost.
+	// Send receives the merged stream. While it blocks, nothing is read from the
+	// agents, which count the events that they drop.
 	Send func(*agentv1.TapEvents) error
 }
 
-// lookEvery is how often Nodes is asked.
+// lookEvery is the interval between calls of Nodes.
 const lookEvery = 2 * time.Second
 
-// Run taps until ctx ends or Send fails, and returns why.
+// Run taps until ctx ends or Send fails, and returns the reason.
 func (t *Tap) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -41,7 +41,7 @@ func (t *Tap) Run(ctx context.Context) error {
 
 	in := make(chan report)
 	followed := map[Node]context.CancelFunc{}
-	agents := 0 // numbers them, for the merge
+	agents := 0 // the number of the last agent, for the merger
 	request := t.Request()
 	look := func() (ready []<-chan struct{}) {
 		if again := t.Request(); !proto.Equal(again, request) {
@@ -96,7 +96,7 @@ func (t *Tap) Run(ctx context.Context) error {
 	}
 }
 
-// awaitAll waits for all channels to be closed, for as long as a call may take.
+// awaitAll waits until all channels are closed, at most for the time of one call.
 func awaitAll(ctx context.Context, all []<-chan struct{}) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

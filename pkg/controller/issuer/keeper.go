@@ -1,5 +1,5 @@
-// Package issuer keeps the mesh's issuer in a Secret, shared by all replicas of
-// the controller, and its trust anchors in a ConfigMap for the agents.
+// Package issuer keeps the mesh's issuer in a Secret, which all replicas of the
+// controller share, and its trust anchors in a ConfigMap for the agents.
 package issuer
 
 import (
@@ -20,34 +20,34 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/ca"
 )
 
-// announce is the time between the publication of a new issuer's anchors and its first
-// use. Running agents learn the anchors within a second; a mounted ConfigMap, which
-// starting agents read, has them within a minute or two.
+// announce is the time between the publication of a new issuer's anchors and the
+// first use of the issuer. Running agents receive the anchors within a second. A
+// mounted ConfigMap, which starting agents read, has them within a minute or two.
 const announce = 30 * time.Second
 
-// Options configure a Keeper. All but External are needed.
+// Options configure a Keeper. All fields but External are required.
 type Options struct {
 	Client    kubernetes.Interface
 	Namespace string
-	Authority *ca.Authority // kept current
-	External  bool          // the Secret is the user's: never made or changed here
+	Authority *ca.Authority // the authority that the Keeper updates
+	External  bool          // the user provides the issuer's Secret: the Keeper never creates or changes it
 	Log       *slog.Logger
 }
 
-// Keeper keeps an Authority equal to what Secret and ConfigMap say.
+// Keeper keeps an Authority equal to the content of the Secret and the ConfigMap.
 type Keeper struct {
 	opt     Options
 	secret  *object[*corev1.Secret]
 	anchors *object[*corev1.ConfigMap]
-	wake    chan struct{} // an object changed: for Run
-	lead    chan struct{} // the same, for Lead
+	wake    chan struct{} // signals Run that an object changed
+	lead    chan struct{} // signals Lead likewise
 	ready   chan struct{}
 	changes chan struct{}
 
 	mu      sync.Mutex
 	problem string
-	since   time.Time // of the announcement of an issuer; zero when there is none
-	next    []byte    // key of the announced issuer
+	since   time.Time // start of the announcement of an issuer
+	next    []byte    // certificate of the announced issuer; nil when there is none
 }
 
 // New returns a Keeper that does nothing before Run.
@@ -63,11 +63,11 @@ func New(opt Options) *Keeper {
 // Ready is closed when the Authority has its first issuer.
 func (k *Keeper) Ready() <-chan struct{} { return k.ready }
 
-// Changes receives after the Authority changed.
+// Changes returns a channel that receives after the Authority changed.
 func (k *Keeper) Changes() <-chan struct{} { return k.changes }
 
-// Problem says why Secret or ConfigMap cannot be used, "" when they can. The
-// Authority then goes on with what they said before.
+// Problem returns why the Secret or the ConfigMap cannot be used, "" when both can.
+// The Authority then continues with their previous content.
 func (k *Keeper) Problem() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -86,8 +86,8 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Run keeps the Authority current until ctx ends, and then returns its error.
-// Every replica does it.
+// Run keeps the Authority current until ctx ends, and then returns ctx's error.
+// Every replica runs it.
 func (k *Keeper) Run(ctx context.Context) error {
 	core := k.opt.Client.CoreV1().RESTClient()
 	var g sync.WaitGroup
@@ -117,8 +117,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-// apply brings the Authority up to date. When an issuer has yet to be announced
-// it returns for how long.
+// apply updates the Authority. While an issuer is being announced it returns the
+// time that remains.
 func (k *Keeper) apply(now time.Time) time.Duration {
 	if !k.secret.filled() || !k.anchors.filled() {
 		return 0
@@ -130,7 +130,7 @@ func (k *Keeper) apply(now time.Time) time.Duration {
 	if err != nil {
 		problem = err.Error()
 	}
-	if problem != "" && problem != k.problem && (k.opt.External || k.secret.exists()) { // else the leader is making it
+	if problem != "" && problem != k.problem && (k.opt.External || k.secret.exists()) { // otherwise the leader is about to create it
 		k.opt.Log.Error("the identity issuer cannot be used: going on with the one before, if there was one", "err", err)
 	}
 	k.problem = problem
@@ -147,7 +147,7 @@ func (k *Keeper) use(now time.Time) (time.Duration, error) {
 	anchors := bundle(now, own, before)
 	if has && issuer.LeadsTo(a.Anchors()) != nil || k.announcing(issuer) {
 		if wait := k.wait(now, issuer); wait > 0 {
-			// The old issuer's anchors stay for as long as it signs.
+			// The old issuer's anchors stay while it still signs.
 			err := k.put(old, ca.Distinct(append(anchors, a.Anchors()...)))
 			return wait, err
 		}
@@ -164,7 +164,7 @@ func (k *Keeper) use(now time.Time) (time.Duration, error) {
 	return 0, nil
 }
 
-// put makes the Authority use what it does not use yet.
+// put gives the Authority the issuer and the anchors, if it does not use them yet.
 func (k *Keeper) put(issuer ca.Issuer, anchors []*x509.Certificate) error {
 	a := k.opt.Authority
 	before := a.AnchorsPEM()
@@ -180,15 +180,16 @@ func (k *Keeper) put(issuer ca.Issuer, anchors []*x509.Certificate) error {
 	return nil
 }
 
-// announcing reports whether issuer is being announced: its anchors are known
-// by now, but not for long enough.
+// announcing reports whether the announcement of issuer has begun and is not over:
+// its anchors are published, but not for long enough.
 func (k *Keeper) announcing(issuer ca.Issuer) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return bytes.Equal(k.next, issuer.Cert().Raw)
 }
 
-// wait begins the announcement of issuer, or returns how long it still takes.
+// wait starts the announcement of issuer if necessary, and returns the time that
+// remains.
 func (k *Keeper) wait(now time.Time, issuer ca.Issuer) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -205,7 +206,7 @@ func (k *Keeper) announced() {
 	k.next = nil
 }
 
-// read returns what the Secret and the ConfigMap say.
+// read returns the content of the Secret and the ConfigMap.
 func (k *Keeper) read() (issuer ca.Issuer, own, before []*x509.Certificate, err error) {
 	secret, ok := k.secret.get()
 	if !ok {
@@ -218,7 +219,8 @@ func (k *Keeper) read() (issuer ca.Issuer, own, before []*x509.Certificate, err 
 	return issuer, own, before, err
 }
 
-// former are the anchors of the ConfigMap; where there is none, those in use.
+// former returns the anchors of the ConfigMap, or those in use if there is no
+// ConfigMap.
 func (k *Keeper) former() ([]*x509.Certificate, error) {
 	cm, ok := k.anchors.get()
 	if !ok {

@@ -13,14 +13,15 @@ import (
 )
 
 const (
-	lookEvery  = 10 * time.Minute // for what only time changes: anchors expire, an issuer is due
+	lookEvery  = 10 * time.Minute // checks what only time changes: an anchor expires, an issuer is due for rotation
 	retryAfter = 5 * time.Second
 	timeout    = 10 * time.Second // of one request
 )
 
-// Lead makes the Secret when there is none, rotates it when it is ours and 80 %
-// of its life has passed, and keeps the ConfigMap up to date, until ctx ends.
-// One replica does it at a time; should two, the API server lets one win.
+// Lead creates the Secret when there is none, rotates it when it is Underlane's own
+// and 80 % of its life has passed, and keeps the ConfigMap up to date, until ctx
+// ends. One replica runs it at a time. If two do, the API server accepts only the
+// first write.
 func (k *Keeper) Lead(ctx context.Context) error {
 	wait := lookEvery
 	for {
@@ -46,13 +47,13 @@ func (k *Keeper) look(ctx context.Context, now time.Time) error {
 	secret, exists := k.secret.get()
 	if !exists {
 		if k.opt.External {
-			return nil // apply says that it is missing
+			return nil // apply reports that it is missing
 		}
 		return k.create(ctx)
 	}
 	issuer, own, before, err := k.read()
 	if err != nil {
-		return nil //nolint:nilerr // apply says so; there is nothing to write
+		return nil //nolint:nilerr // apply reports the error; there is nothing to write
 	}
 	if !k.opt.External && isOurs(secret) && issuer.DueForRotation(now) {
 		return k.rotate(ctx, secret, issuer)
@@ -71,7 +72,7 @@ func (k *Keeper) create(ctx context.Context) error {
 	}
 	_, err = k.opt.Client.CoreV1().Secrets(k.opt.Namespace).Create(ctx, secret, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		return nil // the watch brings it
+		return nil // another replica created it; the watch delivers it
 	}
 	if err != nil {
 		return fmt.Errorf("make Secret %s: %w", SecretName, err)
@@ -80,7 +81,7 @@ func (k *Keeper) create(ctx context.Context) error {
 	return nil
 }
 
-// Rotate replaces the issuer by its successor now, rather than when it is due.
+// Rotate replaces the issuer by its successor now, without waiting until it is due.
 func (k *Keeper) Rotate(ctx context.Context) error {
 	secret, exists := k.secret.get()
 	if !exists || k.opt.External || !isOurs(secret) {
@@ -93,8 +94,8 @@ func (k *Keeper) Rotate(ctx context.Context) error {
 	return k.rotate(ctx, secret, issuer)
 }
 
-// rotate replaces the issuer by one that it cross-signs. Its anchors stay in
-// the bundle until they expire.
+// rotate replaces the issuer by a new one, which the old one cross-signs. The old
+// issuer's anchors stay in the bundle until they expire.
 func (k *Keeper) rotate(ctx context.Context, secret *corev1.Secret, issuer ca.Issuer) error {
 	next, err := issuer.Successor(k.opt.Authority.TrustDomain())
 	if err != nil {
@@ -108,7 +109,7 @@ func (k *Keeper) rotate(ctx context.Context, secret *corev1.Secret, issuer ca.Is
 	if err != nil {
 		return err
 	}
-	updated := secret.DeepCopy() // its resourceVersion lets the first of two win
+	updated := secret.DeepCopy() // its resourceVersion makes the API server refuse the second of two writes
 	updated.Data = replacement.Data
 	if _, err := k.opt.Client.CoreV1().Secrets(k.opt.Namespace).Update(ctx, updated, metav1.UpdateOptions{}); err != nil {
 		return fmt.Errorf("rotate the identity issuer: %w", err)
@@ -117,7 +118,7 @@ func (k *Keeper) rotate(ctx context.Context, secret *corev1.Secret, issuer ca.Is
 	return nil
 }
 
-// writeAnchors makes text the ConfigMap's bundle.
+// writeAnchors writes text as the ConfigMap's bundle.
 func (k *Keeper) writeAnchors(ctx context.Context, text string) error {
 	client := k.opt.Client.CoreV1().ConfigMaps(k.opt.Namespace)
 	cm, exists := k.anchors.get()
@@ -129,7 +130,7 @@ func (k *Keeper) writeAnchors(ctx context.Context, text string) error {
 			Data:       map[string]string{AnchorsKey: text},
 		}, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) {
-			return nil // the watch brings it
+			return nil // another replica created it; the watch delivers it
 		}
 	case cm.Data[AnchorsKey] != text:
 		updated := cm.DeepCopy()
@@ -139,7 +140,7 @@ func (k *Keeper) writeAnchors(ctx context.Context, text string) error {
 		updated.Data[AnchorsKey] = text
 		_, err = client.Update(ctx, updated, metav1.UpdateOptions{})
 		if apierrors.IsConflict(err) {
-			return nil // the watch brings what is newer
+			return nil // another client wrote first; the watch delivers its version
 		}
 	}
 	if err != nil {

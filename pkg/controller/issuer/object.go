@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// object holds the one object that a Reflector with the selector of its name
-// brings.
+// object holds the single object that a Reflector delivers. The Reflector selects
+// it by name.
 type object[T any] struct {
 	changed func()
 
@@ -29,7 +29,7 @@ func (o *object[T]) exists() bool {
 	return ok
 }
 
-// filled reports whether it is known if the object exists.
+// filled reports whether the API server has told if the object exists.
 func (o *object[T]) filled() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -48,16 +48,16 @@ func (o *object[T]) set(obj any, exists bool) error {
 	return nil
 }
 
-// Add is cache.ReflectorStore's, as are the other methods.
+// Add implements cache.ReflectorStore, as do the other methods.
 func (o *object[T]) Add(obj any) error { return o.set(obj, true) }
 
 // Update replaces the object.
 func (o *object[T]) Update(obj any) error { return o.set(obj, true) }
 
-// Delete forgets it.
+// Delete removes the object.
 func (o *object[T]) Delete(any) error { return o.set(nil, false) }
 
-// Replace takes the one of list, if it is not empty.
+// Replace stores the object of list, or none if list is empty.
 func (o *object[T]) Replace(list []any, _ string) error {
 	o.mu.Lock()
 	o.listed = true
@@ -68,5 +68,5 @@ func (o *object[T]) Replace(list []any, _ string) error {
 	return o.set(list[0], true)
 }
 
-// Resync has nothing to do.
+// Resync does nothing.
 func (o *object[T]) Resync() error { return nil }

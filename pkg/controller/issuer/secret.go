@@ -12,20 +12,21 @@ import (
 )
 
 const (
-	// SecretName is the Secret that holds the issuer: tls.crt, its certificate
-	// and what leads from there to a trust anchor; tls.key; ca.crt, the anchors.
-	// It is what cert-manager writes for a Certificate with isCA.
+	// SecretName is the Secret that holds the issuer. tls.crt has the issuer's
+	// certificate and the intermediates up to a trust anchor, tls.key its key, and
+	// ca.crt the anchors. cert-manager writes the same form for a Certificate with
+	// isCA.
 	SecretName = "underlane-identity-issuer"
 	// AnchorsName is the ConfigMap that holds the trust bundle for agents.
 	AnchorsName = "underlane-trust-anchors"
-	// AnchorsKey is the key of the bundle in it.
+	// AnchorsKey is the bundle's key in that ConfigMap.
 	AnchorsKey = "anchors.pem"
 
 	keyAnchors = "ca.crt"
 )
 
-// The label that tells the Secret of ours, which is ours to rotate, from one
-// that a user brought.
+// The label that marks a Secret as created by the controller. The controller
+// rotates only such a Secret, not one that a user has provided.
 const (
 	labelManagedBy = "app.kubernetes.io/managed-by"
 	labelPartOf    = "app.kubernetes.io/part-of"
@@ -38,8 +39,8 @@ func labels() map[string]string {
 
 func isOurs(s *corev1.Secret) bool { return s.Labels[labelManagedBy] == managedBy }
 
-// newSecret is a Secret with an issuer of ours. anchors are the issuer's own
-// and those before it.
+// newSecret returns a Secret with an issuer that the controller has created.
+// anchors are the issuer's own and those of earlier issuers.
 func newSecret(namespace string, i ca.Issuer, anchors []*x509.Certificate) (*corev1.Secret, error) {
 	key, err := i.KeyPEM()
 	if err != nil {
@@ -54,8 +55,8 @@ func newSecret(namespace string, i ca.Issuer, anchors []*x509.Certificate) (*cor
 	}, nil
 }
 
-// parseSecret returns a Secret's issuer and the anchors that come with it: those
-// of ca.crt, or the issuer itself.
+// parseSecret returns a Secret's issuer and its anchors: those of ca.crt, or the
+// end of the issuer's chain if there are none.
 func parseSecret(s *corev1.Secret) (ca.Issuer, []*x509.Certificate, error) {
 	i, err := ca.ParseIssuer(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey])
 	if err != nil {
@@ -66,15 +67,15 @@ func parseSecret(s *corev1.Secret) (ca.Issuer, []*x509.Certificate, error) {
 		return ca.Issuer{}, nil, fmt.Errorf("%s of Secret %s: %w", keyAnchors, s.Name, err)
 	}
 	if len(anchors) == 0 {
-		// Without a bundle the last of the chain is all that can be one. Whether
-		// the issuer leads to it is checked when it is put to use.
+		// Without ca.crt only the last certificate of the chain can be an anchor.
+		// put checks whether the issuer leads to it.
 		anchors = i.Chain[len(i.Chain)-1:]
 	}
 	return i, anchors, nil
 }
 
-// bundle is the trust bundle: the issuer's anchors, then those that were in it
-// before and have not expired or been removed from the ConfigMap.
+// bundle returns the trust bundle: the issuer's anchors, then the previous anchors
+// that have not expired and are still in the ConfigMap.
 func bundle(now time.Time, own, before []*x509.Certificate) []*x509.Certificate {
 	var out []*x509.Certificate
 	for _, c := range ca.Distinct(append(own[:len(own):len(own)], before...)) {

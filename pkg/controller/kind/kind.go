@@ -1,5 +1,6 @@
-// Package kind knows the kinds of Kubernetes objects that the mesh reads: their
-// resources, what of an object the mesh needs, and a store for the objects of each.
+// Package kind describes the kinds of Kubernetes objects that the mesh reads: their
+// resources, the fields that the mesh needs, and a store for the objects of each
+// kind.
 package kind
 
 import (
@@ -14,9 +15,9 @@ import (
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
-// All are the kinds of objects that the mesh reads. To have it read another,
-// add it here and to translate.Objects, and to package custom if a
-// CustomResourceDefinition brings it.
+// All are the kinds of objects that the mesh reads. A new kind must be added here
+// and to translate.Objects, and to package custom if a CustomResourceDefinition
+// defines it.
 var All = []Kind{
 	&kind[*corev1.Namespace]{
 		builtIn("", "namespaces", "Namespace", true), &corev1.Namespace{}, stripNamespace,
@@ -68,24 +69,24 @@ var All = []Kind{
 	},
 }
 
-// kind is all that the package knows of one kind of objects.
+// kind describes one kind of objects.
 type kind[T metav1.Object] struct {
 	Resource
 	empty T
-	strip func(T) T                     // returns a new value with what the mesh reads; stripping twice changes nothing
-	slot  func(*translate.Objects) *[]T // where the objects go
-	same  func(a, b T) bool             // whether two stripped objects are the same for the mesh; nil: semantically equal
+	strip func(T) T                     // returns a new value with the fields that the mesh reads; idempotent
+	slot  func(*translate.Objects) *[]T // the list in Objects for this kind
+	same  func(a, b T) bool             // whether two stripped objects are equal for the mesh; nil: semantic equality
 }
 
-// Kind is one kind of objects, whatever their Go type.
+// Kind is one kind of objects. It hides their Go type.
 type Kind interface {
 	Of() *Resource
-	Object() metav1.Object // an empty one
-	// NewStore returns an empty store, which calls changed after each change that
-	// the mesh reads.
+	Object() metav1.Object // an empty object
+	// NewStore returns an empty store. The store calls changed after each change in
+	// the fields that the mesh reads.
 	NewStore(changed func()) Store
-	// Add appends o to its list in to, if it is of this kind, and reports whether
-	// it is.
+	// Add appends o to its list in to if o is of this kind. It reports whether it
+	// is.
 	Add(to *translate.Objects, o metav1.Object) bool
 }
 
@@ -93,8 +94,8 @@ type Kind interface {
 type Resource struct {
 	custom.Resource
 	ClusterScoped bool
-	// Optional resources are those of CustomResourceDefinitions, which may come
-	// and go. Every API server has the others.
+	// Optional marks the resources of CustomResourceDefinitions, which can be
+	// installed and removed. Every API server has the others.
 	Optional bool
 }
 

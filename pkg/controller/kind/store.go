@@ -11,28 +11,29 @@ import (
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
-// StoreOf holds the objects of one kind, as a Reflector of client-go brings them.
-// Of each it keeps only what the kind's strip leaves, and it calls changed only for
-// a change in that: most updates of a Node or a Pod are none for the mesh.
+// StoreOf holds the objects of one kind, which a Reflector of client-go delivers.
+// It keeps only the fields that the kind's strip leaves, and calls changed only
+// when these have changed: most updates of a Node or a Pod change nothing for the
+// mesh.
 type StoreOf[T metav1.Object] struct {
 	kind    *kind[T]
 	changed func()
 
 	mu      sync.Mutex
 	objects map[types.UID]T
-	list    []T // of objects; nil when it is to be made anew
+	list    []T // of objects; nil when All must build it again
 	listed  bool
 }
 
-// Store is a store, whatever its type of objects. Its methods may be called
+// Store is a StoreOf of any type of objects. Its methods may be called
 // concurrently.
 type Store interface {
-	// Strip returns of an object what Add, Update and Replace keep of it, and
-	// anything else as it is. A list that was stripped before it is stored takes less
-	// memory.
+	// Strip returns the part of an object that Add, Update and Replace store. It
+	// returns other values unchanged. A list whose objects are stripped before they
+	// are stored takes less memory.
 	Strip(obj any) (any, error)
 
-	// These are what a Reflector calls. They fail for an object of another kind.
+	// A Reflector calls these methods. They fail for an object of another kind.
 	Add(obj any) error
 	Update(obj any) error
 	Delete(obj any) error
@@ -41,7 +42,7 @@ type Store interface {
 
 	// Synced reports whether the resource has been listed once.
 	Synced() bool
-	// Fill puts the objects into their list in to.
+	// Fill stores the objects in their list in to.
 	Fill(to *translate.Objects)
 }
 
@@ -49,7 +50,7 @@ func newStore[T metav1.Object](k *kind[T], changed func()) *StoreOf[T] {
 	return &StoreOf[T]{kind: k, changed: changed, objects: map[types.UID]T{}}
 }
 
-// All returns every object, in no order. The slice is not changed later.
+// All returns every object, in no particular order. The slice is not changed later.
 func (s *StoreOf[T]) All() []T {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +97,7 @@ func (s *StoreOf[T]) Strip(obj any) (any, error) {
 	return s.kind.strip(o), nil
 }
 
-// Add is Update.
+// Add does the same as Update.
 func (s *StoreOf[T]) Add(obj any) error { return s.Update(obj) }
 
 // Update replaces the object with the UID of obj.
@@ -150,5 +151,5 @@ func (s *StoreOf[T]) Replace(list []any, _ string) error {
 	return nil
 }
 
-// Resync does nothing: what did not change is not passed on again.
+// Resync does nothing, because unchanged objects are not reported again.
 func (s *StoreOf[T]) Resync() error { return nil }

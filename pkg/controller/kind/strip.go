@@ -13,9 +13,9 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// The strip functions copy from an object what translate reads. A cluster has
-// many pods, and the mesh does not read most of a Pod: its spec, managedFields,
-// foreign annotations.
+// The strip functions copy the fields of an object that translate reads. A cluster
+// has many pods, and the mesh does not read most of a Pod: its spec, managedFields
+// and foreign annotations.
 
 // isOurs reports whether an annotation belongs to underlane.io or a domain below
 // it.
@@ -62,7 +62,8 @@ func stripPod(p *corev1.Pod) *corev1.Pod {
 	return out
 }
 
-// stripContainers keeps the containers that have ports: a Service may name one.
+// stripContainers keeps the containers that have ports, because a Service may name
+// a port.
 func stripContainers(all []corev1.Container) []corev1.Container {
 	var out []corev1.Container
 	for i := range all {
@@ -73,8 +74,8 @@ func stripContainers(all []corev1.Container) []corev1.Container {
 	return out
 }
 
-// stripConditions keeps whether the pod is ready, and whether it has conditions
-// at all: a pod of a plain manifest, without a kubelet, has none.
+// stripConditions keeps the Ready condition. It also preserves whether there are
+// conditions at all: a pod of a plain manifest, without a kubelet, has none.
 func stripConditions(all []corev1.PodCondition) []corev1.PodCondition {
 	for _, c := range all {
 		if c.Type == corev1.PodReady {
@@ -133,7 +134,7 @@ func stripService(s *corev1.Service) *corev1.Service {
 			ExternalIPs:           s.Spec.ExternalIPs, LoadBalancerSourceRanges: s.Spec.LoadBalancerSourceRanges,
 		},
 	}
-	out.CreationTimestamp = s.CreationTimestamp // the older claim to an address counts
+	out.CreationTimestamp = s.CreationTimestamp // the oldest claim to an address counts
 	for _, i := range s.Status.LoadBalancer.Ingress {
 		out.Status.LoadBalancer.Ingress = append(out.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: i.IP, IPMode: i.IPMode})
 	}

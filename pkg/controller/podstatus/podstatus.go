@@ -1,6 +1,6 @@
-// Package podstatus writes onto pods what agents report of them: their state into
-// the annotation underlane.io/status, and into underlane.io/enrolled that they
-// were enrolled once.
+// Package podstatus writes the agents' reports onto pods. The annotation
+// underlane.io/status has a pod's state. The annotation underlane.io/enrolled
+// records that the pod was enrolled once.
 package podstatus
 
 import (
@@ -31,26 +31,27 @@ import (
 const (
 	workers = 4
 	timeout = 10 * time.Second
-	// quiet is how long a pod is left alone when only details changed, such as
-	// the number of connections that are draining away.
+	// quiet is the shortest time between two writes to a pod when only details
+	// changed, such as the number of connections that are draining.
 	quiet = 10 * time.Second
-	// Writes to the API server, of all pods together.
+	// Rate limit of writes to the API server, for all pods together.
 	writesPerSecond, writeBurst = 20, 100
-	// A write that failed is tried again after retryFirst, then ever later.
+	// A failed write is tried again after retryFirst. The delay grows up to
+	// retryLast.
 	retryFirst, retryLast = 200 * time.Millisecond, time.Minute
-	// An agent may know a pod from another replica before this one's watch has it:
-	// the pod is looked up so many times.
+	// An agent may learn of a pod from another replica before this replica's watch
+	// has the pod. The pod is looked up this many times.
 	lookups = 6
 )
 
 var errUnknown = errors.New("no such pod is known")
 
-// Pods finds a pod by its UID, nil when there is none.
+// Pods finds a pod by its UID. Pod returns nil when there is none.
 type Pods interface {
 	Pod(uid string) *corev1.Pod
 }
 
-// Writer is a server.Observer that writes what agents report onto the pods.
+// Writer is a server.Observer that writes the agents' reports onto the pods.
 type Writer struct {
 	client kubernetes.Interface
 	pods   Pods
@@ -60,14 +61,14 @@ type Writer struct {
 	written, failed atomic.Uint64
 
 	mu     sync.Mutex
-	wanted map[string]report // by UID: to be written
-	done   map[string]report // by UID: what was written last
+	wanted map[string]report // reports to write, by UID
+	done   map[string]report // reports that were written last, by UID
 }
 
-// report is what an agent reported of a pod.
+// report is an agent's report on a pod.
 type report struct {
 	node, state, text string
-	at                time.Time // of the write, in done
+	at                time.Time // time of the write, in done
 }
 
 // New returns a Writer that writes nothing before Run.
@@ -82,14 +83,14 @@ func New(client kubernetes.Interface, pods Pods, log *slog.Logger) *Writer {
 	}
 }
 
-// Stats returns how many annotations were written, and how many writes failed.
+// Stats returns the number of annotations written, and the number of failed writes.
 func (w *Writer) Stats() (written, failed uint64) { return w.written.Load(), w.failed.Load() }
 
 // AgentConnected implements server.Observer.
 func (w *Writer) AgentConnected(server.AgentInfo) {}
 
-// AgentDisconnected implements server.Observer. The last reports on the node's
-// pods stay.
+// AgentDisconnected implements server.Observer. The last reports on the node's pods
+// stay.
 func (w *Writer) AgentDisconnected(node string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -108,7 +109,7 @@ func (w *Writer) PodsReported(node string, pods []control.PodStatus) {
 			w.log.Warn("an agent reported a state that is none", "node", node, "pod", p.UID, "state", p.State)
 			continue
 		}
-		// It must not replace what the pod's own node reported.
+		// A report from another node must not replace that of the pod's own node.
 		if pod := w.pods.Pod(p.UID); pod != nil && w.foreign(pod, node) {
 			continue
 		}
@@ -123,7 +124,7 @@ func (w *Writer) PodsReported(node string, pods []control.PodStatus) {
 	}
 }
 
-// annotation is the text for a pod, "" for none.
+// annotation returns the text of a pod's annotation, "" for none.
 func annotation(p control.PodStatus) (text string, ok bool) {
 	reason := strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -205,8 +206,8 @@ func (w *Writer) work(ctx context.Context, uid string) {
 	}
 }
 
-// write writes the annotations onto the pod, unless it has them. A pod of another
-// node is not changed.
+// write writes the annotations onto the pod unless the pod has them already. It
+// does not change a pod of another node.
 func (w *Writer) write(ctx context.Context, uid string, want report) error {
 	pod := w.pods.Pod(uid)
 	switch {
@@ -215,7 +216,7 @@ func (w *Writer) write(ctx context.Context, uid string, want report) error {
 	case pod == nil:
 		return nil // deleted
 	case pod.Spec.NodeName == "":
-		return errUnknown // the watch does not say yet on which node it is
+		return errUnknown // the watch has not delivered the pod's node yet
 	case w.foreign(pod, want.node):
 		return nil
 	}
@@ -225,11 +226,11 @@ func (w *Writer) write(ctx context.Context, uid string, want report) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	// The status subresource accepts annotations, but no change of a spec: the
-	// controller needs less permission.
+	// The status subresource accepts changes of annotations but not of the spec. The
+	// controller therefore needs less permission.
 	_, err = w.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil // deleted; another pod has its name
+		return nil // deleted; another pod has its name now
 	}
 	if err == nil {
 		w.written.Add(1)
@@ -237,7 +238,7 @@ func (w *Writer) write(ctx context.Context, uid string, want report) error {
 	return err
 }
 
-// foreign reports whether a pod is on another node than the one that reported it.
+// foreign reports whether a pod is on a node other than node, which reported it.
 func (w *Writer) foreign(pod *corev1.Pod, node string) bool {
 	if on := pod.Spec.NodeName; on == node || on == "" {
 		return false
@@ -246,11 +247,11 @@ func (w *Writer) foreign(pod *corev1.Pod, node string) bool {
 	return true
 }
 
-// patchOf returns a merge patch for the pod with this UID only, nil if it has the
-// annotations. underlane.io/enrolled is removed only when the pod is no longer
-// labelled.
+// patchOf returns a merge patch that applies only to the pod with this UID. It
+// returns nil if the pod has the annotations. The patch removes
+// underlane.io/enrolled only when the pod is no longer labelled.
 func patchOf(pod *corev1.Pod, uid string, want report) ([]byte, error) {
-	change := map[string]*string{} // nil removes
+	change := map[string]*string{} // nil removes the annotation
 	set := func(name, value string) {
 		if now, has := pod.Annotations[name]; now == value && has == (value != "") {
 			return

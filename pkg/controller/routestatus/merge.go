@@ -11,7 +11,8 @@ import (
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
-// mostParents is how many the API allows in a status.
+// mostParents returns the maximum number of parents that the API allows in a
+// status.
 func mostParents(kind string) int {
 	if isPolicy(kind) {
 		return 16
@@ -19,12 +20,13 @@ func mostParents(kind string) int {
 	return 32
 }
 
-// Merge returns the parents that a route's status is to have: those that others
-// wrote as they are, and want for ours. A condition keeps the time of its last
-// transition while its status stays, and conditions of other types on our
-// parents stay. changed says whether there is anything to write.
+// Merge returns the new parents of a route's status. It keeps the entries of other
+// controllers as they are, and replaces Underlane's by want. A condition keeps the
+// time of its last transition while its status stays the same. Conditions of other
+// types on Underlane's parents stay. changed reports whether there is anything to
+// write.
 func Merge(now []gatewayv1.RouteParentStatus, want []gatewayv1.RouteParentStatus, at metav1.Time, most int) (merged []gatewayv1.RouteParentStatus, changed bool) {
-	merged = []gatewayv1.RouteParentStatus{} // required by the API: never null
+	merged = []gatewayv1.RouteParentStatus{} // the API requires a list, not null
 	ours := map[int]bool{}
 	for _, have := range now {
 		if have.ControllerName != translate.ControllerName {
@@ -33,7 +35,7 @@ func Merge(now []gatewayv1.RouteParentStatus, want []gatewayv1.RouteParentStatus
 		}
 		i := slices.IndexFunc(want, func(w gatewayv1.RouteParentStatus) bool { return sameParent(&w.ParentRef, &have.ParentRef) })
 		if i < 0 || ours[i] {
-			continue // the route has no such parent any more
+			continue // the route no longer has this parent
 		}
 		ours[i] = true
 		merged = append(merged, update(*have.DeepCopy(), want[i].Conditions, at))

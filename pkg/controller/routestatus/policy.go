@@ -6,7 +6,7 @@ import (
 	"github.com/underlane/underlane/pkg/controller/custom"
 )
 
-// isPolicy reports a kind whose status has ancestors where a route's has
+// isPolicy reports whether the status of a kind has ancestors where a route's has
 // parents (GEP-713).
 func isPolicy(kind string) bool { return kind == custom.BackendTrafficPolicies.Kind }
 
@@ -18,7 +18,7 @@ func fromAncestors(all []gatewayv1.PolicyAncestorStatus) []gatewayv1.RouteParent
 	return out
 }
 
-// toAncestors is never null: the API wants a list.
+// toAncestors never returns nil, because the API requires a list.
 func toAncestors(all []gatewayv1.RouteParentStatus) []gatewayv1.PolicyAncestorStatus {
 	out := []gatewayv1.PolicyAncestorStatus{}
 	for _, p := range all {

@@ -1,6 +1,6 @@
-// Package routestatus writes what became of routes into their status, as the
-// Gateway API wants it: whether each parent accepted the route, and whether its
-// references lead somewhere.
+// Package routestatus writes the status of routes in the form that the Gateway API
+// requires: whether each parent accepted the route, and whether the route's
+// references could be resolved.
 package routestatus
 
 import (
@@ -28,23 +28,25 @@ import (
 const (
 	workers = 2
 	timeout = 10 * time.Second
-	// quiet is the shortest time between two writes to a route: if another program
-	// writes in our name, the two do not overwrite each other in a loop.
+	// quiet is the shortest time between two writes to a route. If another program
+	// writes with the same controller name, the two do not overwrite each other in a
+	// fast loop.
 	quiet = time.Second
-	// Calls to the API server, of all routes together.
+	// Rate limit of calls to the API server, for all routes together.
 	callsPerSecond, callBurst = 20, 100
-	// A write that failed is tried again after retryFirst, then ever later.
+	// A failed write is tried again after retryFirst. The delay grows up to
+	// retryLast.
 	retryFirst, retryLast = 200 * time.Millisecond, time.Minute
 )
 
-// resources are those with a status, by kind.
+// resources are the resources with a status, by kind.
 var resources = map[string]*custom.Resource{
 	custom.HTTPRoutes.Kind: &custom.HTTPRoutes, custom.GRPCRoutes.Kind: &custom.GRPCRoutes,
 	custom.BackendTrafficPolicies.Kind: &custom.BackendTrafficPolicies,
 }
 
-// route names a route, or a policy: what is said of its ancestors has the same
-// shape.
+// route names a route or a policy. The status of a policy's ancestors has the same
+// shape as that of a route's parents.
 type route struct{ kind, namespace, name string }
 
 // Writer writes the status of routes.
@@ -56,8 +58,8 @@ type Writer struct {
 	written, failed atomic.Uint64
 
 	mu     sync.Mutex
-	wanted map[route][]gatewayv1.RouteParentStatus // that the objects do not have yet
-	last   map[route]time.Time                     // of the last write
+	wanted map[route][]gatewayv1.RouteParentStatus // statuses that the objects do not have yet
+	last   map[route]time.Time                     // time of the last write
 	queue  workqueue.TypedRateLimitingInterface[route]
 }
 
@@ -68,10 +70,10 @@ func New(clients *customclient.Clients, log *slog.Logger) *Writer {
 	}
 }
 
-// Stats returns how many statuses were written, and how many writes failed.
+// Stats returns the number of statuses written, and the number of failed writes.
 func (w *Writer) Stats() (written, failed uint64) { return w.written.Load(), w.failed.Load() }
 
-// Update takes in what translation says of the routes in o. It does not block.
+// Update receives the translation's statuses of the routes in o. It does not block.
 func (w *Writer) Update(o *translate.Objects, statuses []translate.RouteStatus) {
 	wanted := outdated(o, statuses)
 	w.mu.Lock()
@@ -81,8 +83,9 @@ func (w *Writer) Update(o *translate.Objects, statuses []translate.RouteStatus) 
 	w.enqueue()
 }
 
-// outdated returns the statuses that differ from those that the objects have. A
-// route that lost its parents loses what was written of them.
+// outdated returns the statuses that differ from those of the objects. For a route
+// that has no parents any more it returns an empty status, which removes
+// Underlane's entries.
 func outdated(o *translate.Objects, statuses []translate.RouteStatus) map[route][]gatewayv1.RouteParentStatus {
 	want := make(map[route][]gatewayv1.RouteParentStatus, len(statuses))
 	for i := range statuses {
@@ -108,7 +111,7 @@ func outdated(o *translate.Objects, statuses []translate.RouteStatus) map[route]
 	return out
 }
 
-// enqueue is called with w.mu held.
+// enqueue queues all routes in wanted. The caller holds w.mu.
 func (w *Writer) enqueue() {
 	if w.queue == nil {
 		return
@@ -118,8 +121,8 @@ func (w *Writer) enqueue() {
 	}
 }
 
-// Lead writes until ctx ends, and then returns its error. Of several replicas
-// the leader does.
+// Lead writes until ctx ends, and then returns ctx's error. Only the leader of
+// several replicas runs it.
 func (w *Writer) Lead(ctx context.Context) error {
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[route](retryFirst, retryLast))
 	w.mu.Lock()
@@ -156,7 +159,7 @@ func (w *Writer) work(ctx context.Context, queue workqueue.TypedRateLimitingInte
 	if !ok || ctx.Err() != nil {
 		return
 	}
-	if wait > 0 { // asked for again while it was being written
+	if wait > 0 { // the route was queued again while it was written
 		queue.AddAfter(r, wait)
 		return
 	}
@@ -175,8 +178,8 @@ func (w *Writer) work(ctx context.Context, queue workqueue.TypedRateLimitingInte
 	queue.Forget(r)
 }
 
-// write brings the status of r up to date. It is read first: the list of
-// parents is shared with other controllers, and written whole.
+// write updates the status of r. It reads the status first, because the list of
+// parents is shared with other controllers and must be written as a whole.
 func (w *Writer) write(ctx context.Context, r route, want []gatewayv1.RouteParentStatus) error {
 	if err := w.calls.Wait(ctx); err != nil {
 		return err
@@ -187,7 +190,7 @@ func (w *Writer) write(ctx context.Context, r route, want []gatewayv1.RouteParen
 	client := w.clients.Of(resource.GroupVersions()[0])
 	text, err := client.Get().Namespace(r.namespace).Resource(resource.Name).Name(r.name).DoRaw(ctx)
 	if apierrors.IsNotFound(err) {
-		return nil // gone, or its CRD is
+		return nil // the route or its CRD is gone
 	}
 	if err != nil {
 		return err

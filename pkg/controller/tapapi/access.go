@@ -13,13 +13,13 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 )
 
-// resource is what a call is about, as RBAC sees it: the attributes that the
-// API server itself takes from the call's path.
+// resource is the RBAC resource of a call: the attributes that the API server
+// itself derives from the call's path.
 type resource struct {
 	verb                        string
 	namespace                   string
 	resource, subresource, name string
-	whatFor                     string // what the user does, for the refusal: tap, see
+	whatFor                     string // the user's action, for the text of a refusal: tap, see
 }
 
 func (r resource) String() string {
@@ -36,7 +36,8 @@ func (r resource) String() string {
 	return s
 }
 
-// mayCall asks the cluster's authorizer. A nil error means allowed.
+// mayCall asks the cluster's authorizer. A nil error means that the call is
+// allowed.
 func (s *Server) mayCall(ctx context.Context, u user, r resource) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -59,7 +60,7 @@ func (s *Server) mayCall(ctx context.Context, u user, r resource) error {
 	return nil
 }
 
-// forbidden is apierrors.NewForbidden with a sentence of our own.
+// forbidden is like apierrors.NewForbidden, but with the given text.
 func forbidden(text string) error {
 	return failure(http.StatusForbidden, metav1.StatusReasonForbidden, text)
 }

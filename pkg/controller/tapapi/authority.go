@@ -7,13 +7,14 @@ import (
 	"time"
 )
 
-// Authority is the mesh's, as this package needs it; ca.Authority is one.
+// Authority is the certificate authority that this package needs; ca.Authority
+// implements it.
 type Authority interface {
 	ServingCertificate(dnsNames []string, ips []net.IP) (tls.Certificate, error)
 	ControllerCertificate(lifetime time.Duration) (tls.Certificate, error)
 	Anchors() []*x509.Certificate
 	AnchorsPEM() []byte
-	// IssuerID changes with the key that signs.
+	// IssuerID returns a value that changes with the signing key.
 	IssuerID() []byte
 	TrustDomain() string
 }

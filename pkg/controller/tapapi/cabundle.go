@@ -18,9 +18,9 @@ const bundleEvery = 15 * time.Second
 
 const apiServicePath = "/apis/apiregistration.k8s.io/v1/apiservices/" + tapv1alpha1.APIService
 
-// KeepCABundle keeps the caBundle of the APIService equal to the trust anchors,
-// so that the API server believes the serving certificate, until ctx ends. One
-// replica, the leader, does it.
+// KeepCABundle keeps the caBundle of the APIService equal to the trust anchors
+// until ctx ends, so that the API server accepts the serving certificate. Only the
+// leader runs it.
 func (s *Server) KeepCABundle(ctx context.Context) error {
 	tick := time.NewTicker(bundleEvery)
 	defer tick.Stop()
@@ -42,7 +42,7 @@ func (s *Server) KeepCABundle(ctx context.Context) error {
 	}
 }
 
-// apiService is the part of the object that is read and written here.
+// apiService has the fields of the object that this package reads and writes.
 type apiService struct {
 	Spec struct {
 		CABundle []byte `json:"caBundle"`

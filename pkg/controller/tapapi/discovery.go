@@ -7,9 +7,9 @@ import (
 	"github.com/underlane/underlane/internal/version"
 )
 
-// discovery is what the API tells of itself, by path: enough for the API server
-// to list it and for kubectl not to complain. There are no schemas: nothing here
-// is created or changed.
+// discovery returns the API's discovery documents by path. They are sufficient for
+// the API server to list the API and for kubectl to work without errors. There are
+// no schemas, because no object can be created or changed here.
 func discovery() map[string]any {
 	gv := metav1.GroupVersionForDiscovery{GroupVersion: tapv1alpha1.GroupVersion, Version: tapv1alpha1.Version}
 	group := metav1.APIGroup{
@@ -35,9 +35,9 @@ func discovery() map[string]any {
 	}
 }
 
-// resources are those that RBAC rules can name. What stands before a slash is
-// listed too, for `kubectl create role` looks it up. Only nodes are objects that
-// tools which list everything could read: nothing else says that it can be listed.
+// resources are the resources that RBAC rules can name. The part before a slash is
+// listed too, because `kubectl create role` looks it up. Tools that list everything
+// can list only nodes: no other resource has the verb list.
 func resources() []metav1.APIResource {
 	of := func(name, kind string, namespaced bool, verb string) metav1.APIResource {
 		return metav1.APIResource{Name: name, Kind: kind, Namespaced: namespaced, Verbs: metav1.Verbs{verb}}

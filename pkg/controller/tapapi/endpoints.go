@@ -15,8 +15,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// endpoints answers where requests for an authority may go, as the controller
-// tells the agents.
+// endpoints answers with the endpoints of an authority, as the controller sends
+// them to the agents.
 func (s *Server) endpoints(w http.ResponseWriter, r *http.Request) error {
 	a, err := parseAuthority(r.URL.Query().Get("authority"))
 	if err != nil {
@@ -29,11 +29,11 @@ func (s *Server) endpoints(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, tapv1alpha1.EndpointList{Kind: "EndpointList", APIVersion: tapv1alpha1.GroupVersion, Items: items})
 }
 
-// authority names a port of a service, by the service's name or address.
+// authority is a port of a service. It has the service's name or its address.
 type authority struct {
 	text            string
 	name, namespace string
-	addr            netip.Addr // valid: instead of the name
+	addr            netip.Addr // if valid, it replaces the name
 	port            uint16
 }
 
@@ -101,12 +101,13 @@ func endpointOf(s *mesh.Service, e mesh.Endpoint) tapv1alpha1.Endpoint {
 	return out
 }
 
-// state is what the controller itself is doing.
+// state answers with the state of the controller itself.
 func (s *Server) state(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, s.opt.State())
 }
 
-// metrics are the controller's own: of the replica that answers.
+// metrics answers with the metrics of the controller's replica that serves the
+// call.
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
 	s.opt.Metrics.ServeHTTP(w, r)
 	return nil

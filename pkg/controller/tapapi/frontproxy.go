@@ -20,19 +20,19 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
-// The ConfigMap in which an API server tells the servers behind it how it makes
-// itself known, and in which headers it names the user.
+// The ConfigMap in which an API server publishes, for the servers behind it, the CA
+// of its client certificate and the names of the headers that carry the user.
 const (
 	frontNamespace = "kube-system"
 	frontConfigMap = "extension-apiserver-authentication"
 )
 
-// front is what the ConfigMap says. Immutable.
+// front is the content of the ConfigMap. Immutable.
 type front struct {
 	roots         *x509.CertPool
 	names         []string // common names of the front proxy's certificate; empty: any
-	user, uid     []string // headers, the first that is there counts
-	group         []string // headers, all count
+	user, uid     []string // headers; the first that is present counts
+	group         []string // headers; all count
 	extraPrefixes []string
 }
 
@@ -60,15 +60,15 @@ func parseFront(data map[string]string) (*front, error) {
 	return f, nil
 }
 
-// user is who the front proxy says is asking.
+// user is the user that the front proxy names.
 type user struct {
 	name, uid string
 	groups    []string
 	extra     map[string]authorizationv1.ExtraValue
 }
 
-// authenticate reads the user from a request whose TLS connection is the front
-// proxy's. The headers of anybody else are worth nothing.
+// authenticate reads the user from a request over the front proxy's TLS connection.
+// It does not trust the headers of any other client.
 func (f *front) authenticate(r *http.Request) (user, error) {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return user{}, errors.New("no client certificate: this API is reached through the API server")
@@ -119,9 +119,9 @@ func (f *front) extraOf(h http.Header) map[string]authorizationv1.ExtraValue {
 	return extra
 }
 
-// frontSource keeps a front that is at most frontAge old. It is asked for again,
-// though not more often than every frontRetry, when a request does not pass: the
-// API server may have got a new CA.
+// frontSource keeps a front that is at most frontAge old. When a request fails the
+// check, the source reads the ConfigMap again, because the API server may have a
+// new CA. It does so at most once in frontRetry.
 type frontSource struct {
 	client kubernetes.Interface
 
@@ -152,8 +152,8 @@ func (s *frontSource) authenticate(r *http.Request) (user, error) {
 	return newer.authenticate(r)
 }
 
-// get reads the ConfigMap when what is known is older than age. What is known
-// stays in use while the API server is away.
+// get reads the ConfigMap when the front is older than age. The old front stays in
+// use while the API server does not answer.
 func (s *frontSource) get(ctx context.Context, age time.Duration) (*front, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

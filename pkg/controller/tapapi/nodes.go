@@ -12,7 +12,7 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 )
 
-// nodes asks every agent how it is.
+// nodes answers with the status of every agent.
 func (s *Server) nodes(w http.ResponseWriter, r *http.Request) error {
 	nodes := s.opt.Cluster.Nodes()
 	statuses, errs := s.agents.Statuses(r.Context(), nodes)
@@ -31,7 +31,7 @@ func (s *Server) nodes(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, list)
 }
 
-// call makes one call to the agent that r's path names.
+// callAgent makes one call to the agent of the node in r's path.
 func (s *Server) callAgent(r *http.Request, call func(context.Context, agentv1.NodeClient) error) error {
 	name := r.PathValue("name")
 	for _, n := range s.opt.Cluster.Nodes() {

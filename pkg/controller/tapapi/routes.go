@@ -11,10 +11,10 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 )
 
-// handler answers an authorised call, or returns why not.
+// handler answers an authorised call. An error means that it has not answered.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
-// routes is every path there is. Each says what RBAC must allow.
+// routes has all paths of the API. Each names the permission that RBAC must grant.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	alive := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) }
@@ -51,7 +51,7 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// call lets an authenticated and authorised caller through to h.
+// call authenticates and authorises the caller and then calls h.
 func (s *Server) call(h handler, about func(*http.Request) resource) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		u, err := s.authenticate(r)
@@ -67,9 +67,10 @@ func (s *Server) call(h handler, about func(*http.Request) resource) http.Handle
 	}
 }
 
-// document answers with a value that never changes, and so says nothing of the
-// cluster: the API server's word that it may be read is enough. Its own collector
-// of schemas has no rights at all. nil is for paths that there are none of.
+// document answers with a constant value. The value reveals nothing about the
+// cluster, so the call is authenticated but not authorised: the API server's own
+// collector of schemas has no permissions. nil stands for a path that does not
+// exist.
 func (s *Server) document(value any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, err := s.authenticate(r)
@@ -106,10 +107,10 @@ func writeJSON(w http.ResponseWriter, value any) error {
 	return err
 }
 
-// refuse answers with a Status object, as any server of Kubernetes does.
+// refuse answers with a Status object, like any Kubernetes server.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
-		return // the caller has gone
+		return // the caller has disconnected
 	}
 	var known apierrors.APIStatus
 	if !errors.As(err, &known) {

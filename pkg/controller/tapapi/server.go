@@ -1,8 +1,8 @@
-// Package tapapi serves tap.underlane.io: the API that passes the events of all nodes'
-// agents on to users who have the right in the cluster's RBAC. It is an aggregated
-// API: an APIService makes the cluster's API server forward the calls, and its
-// front-proxy certificate authenticates them. This package then authorises each call
-// by a SubjectAccessReview in the user's name.
+// Package tapapi serves tap.underlane.io, the API that passes the events of all
+// nodes' agents on to users with the required RBAC permission. It is an aggregated
+// API: an APIService makes the cluster's API server forward the calls. The API
+// server's front-proxy certificate authenticates them. This package then authorises
+// each call by a SubjectAccessReview in the user's name.
 package tapapi
 
 import (
@@ -28,11 +28,11 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
-// DefaultAddr is where the API is served.
+// DefaultAddr is the default address of the API.
 const DefaultAddr = ":8444"
 
-// AgentPort is that of every agent's node API. An agent cannot name another: it
-// is called by all replicas, and has its stream with one.
+// AgentPort is the port of every agent's node API. An agent cannot announce another
+// port: all replicas call the agent, but it has a stream with only one.
 const AgentPort = "4193"
 
 const (
@@ -40,36 +40,38 @@ const (
 	callTimeout        = 10 * time.Second // of calls to the API server
 	stopTimeout        = time.Second
 	maxTaps            = 64
-	// Connections that the API server has made no call on: one more closes the oldest.
+	// Limit on connections without a call from the API server. A connection above
+	// the limit closes the oldest one.
 	maxStrangers = 256
-	maxFromOne   = 64 // of these from one address
+	maxFromOne   = 64 // connections from one address
 )
 
-// Cluster is what the controller knows of the cluster now. The slices are not
-// changed once returned.
+// Cluster is the controller's current state of the cluster. The slices are not
+// changed after they were returned.
 type Cluster interface {
 	Nodes() []fanin.Node
 	Workloads() []*mesh.Workload
 	Services() []*mesh.Service
-	// Labels are those of the pod with this UID; nil when there is none.
+	// Labels returns the labels of the pod with this UID, nil when there is no such
+	// pod.
 	Labels(uid string) map[string]string
 }
 
-// Options configure a Server. All are needed.
+// Options configure a Server. All fields are required.
 type Options struct {
 	Addr      string // TCP address to listen on
 	Client    kubernetes.Interface
 	Authority Authority
 	Cluster   Cluster
-	Namespace string       // that Underlane is installed in
-	Service   string       // name of the Service that the APIService points to
-	State     func() any   // what …/state answers, as JSON
+	Namespace string       // namespace of the installation
+	Service   string       // name of the Service in the APIService
+	State     func() any   // returns the answer to …/state, which is sent as JSON
 	Metrics   http.Handler // what …/metrics answers
 	Accepts   *listener.Group
 	Log       *slog.Logger
 }
 
-// Server is the API's server.
+// Server serves the API.
 type Server struct {
 	opt       Options
 	listener  net.Listener
@@ -82,7 +84,7 @@ type Server struct {
 	counts map[string]uint64
 }
 
-// New listens, and serves nothing before Run. Close releases the listener of a
+// New listens. It serves nothing before Run. Close releases the listener of a
 // Server that is never run.
 func New(opt Options) (*Server, error) {
 	ln, err := net.Listen("tcp", opt.Addr)
@@ -101,13 +103,13 @@ func New(opt Options) (*Server, error) {
 	}, nil
 }
 
-// Addr is where the API is served.
+// Addr returns the address of the API.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Close releases the listener. Run does it too.
 func (s *Server) Close() { _ = s.listener.Close() }
 
-// Run serves until ctx ends; running taps are cut then.
+// Run serves until ctx ends, and then cuts the running taps.
 func (s *Server) Run(ctx context.Context) error {
 	serving := &server.OwnCertificate{
 		Issue: func() (tls.Certificate, error) {
@@ -124,8 +126,9 @@ func (s *Server) Run(ctx context.Context) error {
 		ErrorLog: slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug),
 		TLSConfig: &tls.Config{
 			MinVersion: tls.VersionTLS13,
-			// Who is behind the certificate is decided for each call: the CA is
-			// in a ConfigMap and may change. What would be costly to decide ends here.
+			// authenticate verifies the certificate at each call, because the CA is
+			// in a ConfigMap and may change. certchain.Check already refuses chains
+			// that would be expensive to verify.
 			ClientAuth:       tls.RequestClientCert,
 			VerifyConnection: func(cs tls.ConnectionState) error { return certchain.Check(cs.PeerCertificates) },
 			GetCertificate:   func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return serving.Get() },
@@ -148,10 +151,11 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// connKey is that of a call's connection in its context.
+// connKey is the context key of a call's connection.
 type connKey struct{}
 
-// known takes the connection of a call of the API server's out of the crowd.
+// known marks the connection of a call as the API server's, so that it no longer
+// counts as a stranger's.
 func known(ctx context.Context) {
 	if conn, ok := ctx.Value(connKey{}).(net.Conn); ok {
 		crowd.Known(conn)
@@ -169,8 +173,8 @@ func (s *Server) count(what string) {
 	s.counts[what]++
 }
 
-// Stats returns how many taps run, and how many calls were refused since the start,
-// by why: unauthenticated, denied, authorization-failed.
+// Stats returns the number of running taps, and the number of refused calls since
+// the start, by reason: unauthenticated, denied, authorization-failed.
 func (s *Server) Stats() (taps int64, refused map[string]uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,7 +16,8 @@ import (
 	"github.com/underlane/underlane/pkg/tap/wire"
 )
 
-// stream writes batches to one caller, and a sign of life when there are none.
+// stream writes batches to one caller, and an empty batch when there were none for
+// idleAfter.
 type stream struct {
 	w      http.ResponseWriter
 	flush  *http.ResponseController
@@ -29,7 +30,7 @@ type stream struct {
 	stopped bool
 }
 
-// idleAfter is the longest time for which a stream is silent. Proxies on the way
+// idleAfter is the longest time that a stream stays silent. Proxies on the way
 // close streams that are silent for longer.
 const idleAfter = 20 * time.Second
 
@@ -41,7 +42,7 @@ func newStream(w http.ResponseWriter, accept string) *stream {
 	return s
 }
 
-// start sends the head of the response.
+// start sends the response's header.
 func (s *stream) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +70,7 @@ func (s *stream) send(batch *agentv1.TapEvents) error {
 	return s.flush.Flush()
 }
 
-// close keeps the timer from writing to a response that has ended.
+// close stops the timer, so that it does not write to a response that has ended.
 func (s *stream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +85,7 @@ func encodeProtobuf(b *bytes.Buffer, batch *agentv1.TapEvents) error {
 	return err
 }
 
-// encodeJSON writes an object a line; an empty batch is an empty line.
+// encodeJSON writes one object per line. An empty batch is an empty line.
 func encodeJSON(b *bytes.Buffer, batch *agentv1.TapEvents) error {
 	for _, m := range batch.GetEvents() {
 		e := wire.FromProto(m)

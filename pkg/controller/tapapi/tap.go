@@ -17,8 +17,8 @@ import (
 	"github.com/underlane/underlane/pkg/tap/wire"
 )
 
-// tapOf answers taps of one kind of resource; "" is for all of a namespace, or
-// of all.
+// tapOf answers taps of one kind of resource. "" stands for all pods of a
+// namespace, or of all namespaces.
 func (s *Server) tapOf(kind string) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		request, target, err := s.readTap(r, kind)
@@ -61,7 +61,7 @@ func (s *Server) tapOf(kind string) handler {
 	}
 }
 
-// readTap reads what a call wants from its path and query, and checks it.
+// readTap reads the request from a call's path and query, and checks it.
 func (s *Server) readTap(r *http.Request, kind string) (*agentv1.TapRequest, selection, error) {
 	request, all, err := tapv1alpha1.ParseQuery(r.URL.Query())
 	if err != nil {

@@ -12,19 +12,21 @@ import (
 	"github.com/underlane/underlane/pkg/tap/filter"
 )
 
-// selection is a target and what the labels of its pods must be.
+// selection is a target and a selector for the labels of its pods.
 type selection struct {
 	filter.Resource
-	selector labels.Selector // nil: anything
+	selector labels.Selector // nil selects every pod
 	labels   func(uid string) map[string]string
 }
 
-// Matches reports whether w is a pod of the target, with the right labels.
+// Matches reports whether w is a pod of the target and the selector selects its
+// labels.
 func (s selection) Matches(w *mesh.Workload) bool {
 	return s.Resource.Matches(w) && (s.selector == nil || s.selector.Matches(labels.Set(s.labels(w.UID))))
 }
 
-// pods are the pods that match, for agents; nil when the target says it all.
+// pods returns the pods that match, for the agents. It returns nil when the target
+// alone is sufficient.
 func (s selection) pods(workloads []*mesh.Workload) *agentv1.TapRequest_PodSet {
 	if s.selector == nil {
 		return nil
@@ -39,7 +41,7 @@ func (s selection) pods(workloads []*mesh.Workload) *agentv1.TapRequest_PodSet {
 	return set
 }
 
-// String names the target, with its selector.
+// String returns the target's name and selector.
 func (s selection) String() string {
 	if s.selector == nil {
 		return s.Resource.String()
@@ -47,10 +49,10 @@ func (s selection) String() string {
 	return s.Resource.String() + " with labels " + s.selector.String()
 }
 
-// concerned are the nodes whose agents have something to tell of target: those
-// that its meshed pods run on. What goes to a service is told by the agents of
-// its clients, and so is what meshed pods do with a target that has none: then it
-// is every node that has a meshed pod.
+// concerned returns the nodes whose agents report events of target. These are the
+// nodes of its meshed pods. Traffic to a service is reported by the agents of its
+// clients, and so is the traffic of meshed pods to a target without meshed pods. In
+// both cases the result is every node that has a meshed pod.
 func concerned(target selection, workloads []*mesh.Workload, nodes []fanin.Node) []fanin.Node {
 	own, all := map[string]bool{}, map[string]bool{}
 	for _, w := range workloads {
@@ -72,8 +74,8 @@ func concerned(target selection, workloads []*mesh.Workload, nodes []fanin.Node)
 	return out
 }
 
-// examine says what is wrong with a named target: err when there is nothing to
-// tap, a warning when less can be seen than one might think.
+// examine checks a named target. It returns err when there is nothing to tap, and a
+// warning when the tap shows less than the user may expect.
 func examine(target selection, workloads []*mesh.Workload, services []*mesh.Service) (warning string, err error) {
 	if target.Kind == filter.KindService {
 		for _, s := range services {

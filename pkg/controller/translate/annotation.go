@@ -12,8 +12,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// annotations are read one by one. Their problems are collected, so that all are
-// reported and nothing is half applied.
+// annotations reads annotations one by one. It collects their problems, so that all
+// are reported and the caller applies either all values or none.
 type annotations struct {
 	all  map[string]string
 	read map[string]bool
@@ -33,7 +33,7 @@ func (a *annotations) wrong(name, format string, args ...any) {
 	a.errs = append(a.errs, "annotation "+name+": "+fmt.Sprintf(format, args...))
 }
 
-// number is at most limit.
+// number reads a number from 0 to limit.
 func (a *annotations) number(name string, absent, limit int) int {
 	v, ok := a.get(name)
 	if !ok {
@@ -47,7 +47,7 @@ func (a *annotations) number(name string, absent, limit int) int {
 	return int(n)
 }
 
-// ratio is from 0 to limit.
+// ratio reads a number from 0 to limit, which may have decimals.
 func (a *annotations) ratio(name string, absent, limit float64) float64 {
 	v, ok := a.get(name)
 	if !ok {
@@ -74,7 +74,7 @@ func (a *annotations) duration(name string, absent time.Duration) time.Duration 
 	return d
 }
 
-// unknown notes the annotations with this prefix that were not read.
+// unknown reports the annotations with this prefix that were not read.
 func (a *annotations) unknown(prefix string) {
 	for name := range a.all {
 		if strings.HasPrefix(name, prefix) && !a.read[name] {
@@ -83,20 +83,21 @@ func (a *annotations) unknown(prefix string) {
 	}
 }
 
-// problems are in the order of the annotations' names.
+// problems returns the problems in the order of the annotations' names.
 func (a *annotations) problems() []string {
 	slices.Sort(a.errs)
 	return a.errs
 }
 
-// durationForm is Linkerd's: one number and a unit, days among them.
+// durationForm is Linkerd's form of a duration: one number and a unit, which may be
+// d for days.
 var durationForm = regexp.MustCompile(`^([0-9]{1,9})(ms|s|m|h|d)$`)
 
 var durationUnits = map[string]time.Duration{
 	"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
 }
 
-// maxDuration keeps sums of durations from overflowing.
+// maxDuration prevents overflows when durations are added.
 const maxDuration = 365 * 24 * time.Hour
 
 func parseDuration(s string) (time.Duration, error) {
@@ -112,7 +113,8 @@ func parseDuration(s string) (time.Duration, error) {
 	return time.Duration(n) * unit, nil
 }
 
-// accrualOf reads how a Service's endpoints are ejected; nil: the default.
+// accrualOf reads when a Service's endpoints are ejected. nil stands for the
+// default.
 func accrualOf(all map[string]string) (*mesh.FailureAccrual, []string) {
 	if len(all) == 0 {
 		return nil, nil
@@ -151,7 +153,7 @@ func accrualOf(all map[string]string) (*mesh.FailureAccrual, []string) {
 	return &out, nil
 }
 
-// requestPolicy has the retries and timeouts of annotations.
+// requestPolicy has the retries and timeouts from annotations.
 type requestPolicy struct {
 	retry    *mesh.RouteRetry
 	timeouts mesh.RouteTimeouts
@@ -191,7 +193,7 @@ func requestPolicyOf(all map[string]string) (requestPolicy, []string) {
 	return out, nil
 }
 
-// maxAttempts bounds what can be asked for, as pkg/retry does.
+// maxAttempts bounds the configurable number of retries, as pkg/retry does.
 const maxAttempts = 100
 
 // statuses reads a list such as "5xx,gateway-error,429,500-502".

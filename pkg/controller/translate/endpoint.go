@@ -9,21 +9,21 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// candidate may become an endpoint of a service's port.
+// candidate is a possible endpoint of a service's port.
 type candidate struct {
 	addr     netip.AddrPort
-	workload *mesh.Workload // nil when no pod is known
+	workload *mesh.Workload // nil when the pod is not known
 	node     string
 	ready    bool
-	draining bool     // terminating, and serving still
+	draining bool     // terminating but still serving
 	zones    []string // hints
 	nodes    []string
 }
 
-// usable picks as kube-proxy does (pkg/proxy/topology.go): the ready ones, and
-// only where there are none those that terminate and still serve. Where clients
-// stay on their node that is decided for each node. The result is sorted,
-// without doubles.
+// usable selects endpoints like kube-proxy (pkg/proxy/topology.go). It selects the
+// ready ones. If there are none, it selects those that terminate but still serve.
+// With nodeLocal it decides this for each node. The result is sorted and has no
+// duplicates.
 func usable(all []candidate, nodeLocal bool) []mesh.Endpoint {
 	group := func(c *candidate) string {
 		if nodeLocal {
@@ -53,9 +53,9 @@ func usable(all []candidate, nodeLocal bool) []mesh.Endpoint {
 	return out
 }
 
-// dropPartialHints: hints that not all endpoints have say nothing (a slice is
-// being written, or a controller that knows none has written another), as for
-// kube-proxy.
+// dropPartialHints removes the hints unless all endpoints have hints, like
+// kube-proxy. Partial hints mean that a slice is being updated, or that a
+// controller without support for hints has written one.
 func dropPartialHints(all []mesh.Endpoint) {
 	zones, nodes := 0, 0
 	for i := range all {

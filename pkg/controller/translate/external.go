@@ -18,15 +18,17 @@ type claim struct {
 	addrs   []netip.Addr
 }
 
-// claimExternal notes the addresses besides its ClusterIPs at which kube-proxy
-// makes s reachable from within the cluster (kubernetes/pkg/proxy/serviceport.go):
-// spec.externalIPs and, of a load balancer, status.loadBalancer.ingress[].ip. It
-// does so only in the address families of the ClusterIPs. externalTrafficPolicy
-// is not about clients within the cluster.
+// claimExternal records the addresses, in addition to its ClusterIPs, at which
+// kube-proxy makes s reachable from within the cluster
+// (kubernetes/pkg/proxy/serviceport.go): spec.externalIPs and, for a load balancer,
+// status.loadBalancer.ingress[].ip. kube-proxy uses only the address families of
+// the ClusterIPs. externalTrafficPolicy does not apply to clients within the
+// cluster.
 func (t *translation) claimExternal(s *corev1.Service, out *mesh.Service) {
 	if out.NodeLocal {
-		// internalTrafficPolicy is about ClusterIPs only, and agents have one policy
-		// for all addresses of a Service: left to kube-proxy.
+		// internalTrafficPolicy applies only to ClusterIPs, but agents have one
+		// policy for all addresses of a Service. The external addresses therefore
+		// stay with kube-proxy.
 		return
 	}
 	c := claim{service: out, created: s.CreationTimestamp.Time}
@@ -52,15 +54,15 @@ func (t *translation) claimExternal(s *corev1.Service, out *mesh.Service) {
 	}
 }
 
-// claimable is what the API server demands of external IPs.
+// claimable checks the API server's requirements for external IPs.
 func claimable(a netip.Addr) bool {
 	return a.IsValid() && a.Zone() == "" && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.IsLinkLocalUnicast()
 }
 
-// loadBalancerIPs returns the addresses of the load balancer for which kube-proxy
-// sends clients within the cluster to the endpoints, past the load balancer: not
-// those with ipMode Proxy. Where spec.loadBalancerSourceRanges says which clients
-// may use them, which kube-proxy enforces and the mesh does not, there are none.
+// loadBalancerIPs returns the load balancer's addresses for which kube-proxy sends
+// clients within the cluster directly to the endpoints. Addresses with ipMode Proxy
+// are not among them. The result is empty if spec.loadBalancerSourceRanges limits
+// the clients, because kube-proxy enforces these ranges and the mesh does not.
 func loadBalancerIPs(s *corev1.Service) (out []string) {
 	if s.Spec.Type != corev1.ServiceTypeLoadBalancer || len(s.Spec.LoadBalancerSourceRanges) > 0 {
 		return nil
@@ -73,12 +75,12 @@ func loadBalancerIPs(s *corev1.Service) (out []string) {
 	return out
 }
 
-// settleClaims gives each external address, port by port, to one Service. Whoever
-// may write a Service can claim any address (CVE-2020-8554). So a claim to a
-// ClusterIP or a pod's address has no effect. Of several claims to one port the
-// oldest counts, and of those of the same age the first by namespace and name. The
-// address of a node, and of pods on its host network, can be claimed: some load
-// balancers run on the nodes.
+// settleClaims assigns each port of each external address to one Service. A user
+// who may write a Service can claim any address (CVE-2020-8554). Therefore a claim
+// to a ClusterIP or to a pod's address has no effect. Of several claims to one port
+// the oldest counts; of those of the same age the first by namespace and name. A
+// Service can claim the address of a node and of pods on its host network, because
+// some load balancers run on the nodes.
 func (t *translation) settleClaims() {
 	slices.SortFunc(t.claims, func(a, b claim) int {
 		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.service.Namespace, b.service.Namespace), cmp.Compare(a.service.Name, b.service.Name))

@@ -11,16 +11,16 @@ import (
 	"github.com/underlane/underlane/pkg/route"
 )
 
-// reasonFilterNotFound is of the condition ResolvedRefs: the specification has
-// none for filters.
+// reasonFilterNotFound is a reason of the condition ResolvedRefs. The specification
+// has no reason for filters.
 const reasonFilterNotFound gatewayv1.RouteConditionReason = "FilterNotFound"
 
 func isFault(ref *gatewayv1.LocalObjectReference) bool {
 	return ref != nil && ref.Group == custom.Group && string(ref.Kind) == custom.HTTPFaults.Kind
 }
 
-// fault looks up a filter of type ExtensionRef. A filter must not be skipped:
-// where there is no such fault the requests are refused.
+// fault resolves a filter of type ExtensionRef. A filter must not be skipped: if
+// the fault does not exist, the requests are refused.
 func (d *routeDraft) fault(ref *gatewayv1.LocalObjectReference, out *mesh.RouteFilters, where string) {
 	found := d.t.faults[key(d.meta.Namespace, string(ref.Name))]
 	if found == nil {
@@ -58,11 +58,11 @@ func faultOf(spec *custom.HTTPFaultSpec) (*mesh.RouteFault, error) {
 			return nil, fmt.Errorf("abort: %w", err)
 		}
 	}
-	// In a route it would take that with it.
+	// Otherwise an invalid fault would make the whole route invalid.
 	return out, route.Check(&mesh.Route{Rules: []mesh.RouteRule{{Filters: mesh.RouteFilters{Fault: out}}}})
 }
 
-// percent of nothing is all.
+// percent converts a percentage. nil stands for all requests.
 func percent(p *int32) (mesh.Fraction, error) {
 	switch {
 	case p == nil:

@@ -8,9 +8,9 @@ import (
 
 type podSelector = labels.Selector
 
-// addNetworkPolicy notes which pods np selects; the CNI enforces what it allows. A
-// selector that cannot be read selects everything: a detour over the wire is
-// better than a bypass of the policy.
+// addNetworkPolicy records which pods np selects. The CNI enforces the policy's
+// rules. A selector that cannot be read selects every pod: traffic then takes the
+// longer way over the network, which is safer than bypassing the policy.
 func (t *translation) addNetworkPolicy(np *networkingv1.NetworkPolicy) {
 	sel, err := metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 var rateForm = regexp.MustCompile(`^([0-9]{1,9})/(ms|s|m|h)(?:\s+burst=([0-9]{1,9}))?$`)
 
 // parseRateLimit parses "100/s" or "100/s burst=200"; "none" is nil. Without a
-// burst as many may come at once as in the whole period.
+// burst, the number for one period may come at once.
 func parseRateLimit(s string) (*mesh.RateLimit, error) {
 	s = strings.TrimSpace(s)
 	if s == "none" {

@@ -18,24 +18,26 @@ import (
 const (
 	KindHTTPRoute = "HTTPRoute"
 	KindGRPCRoute = "GRPCRoute"
-	// KindService is of the routes that a Service's annotations stand for.
+	// KindService is the kind of the routes that are made from a Service's
+	// annotations.
 	KindService = "Service"
 )
 
-// routeDraft is a route in the making, and what there is to say about it.
+// routeDraft is a route during its translation, with its problems.
 type routeDraft struct {
 	t     *translation
 	kind  string
 	meta  *metav1.ObjectMeta
 	rules []mesh.RouteRule
-	// policy is of the annotations, for rules that do not say it themselves.
+	// policy has the annotations' values, for rules that do not set their own.
 	policy requestPolicy
 
-	rejected   []verdict // the route cannot be used as it is
-	unresolved []verdict // references that lead nowhere
+	rejected   []verdict // why the route cannot be used as it is
+	unresolved []verdict // references that do not resolve
 	ignored    []string  // fields that have no effect
-	// refusals is how many of rejected are no reason to leave the route out: what
-	// it asks for must not be skipped, so its requests are refused.
+	// refusals is the number of entries in rejected for which the route is still
+	// used. The requested behaviour must not be skipped, so the route refuses the
+	// requests.
 	refusals int
 }
 
@@ -49,10 +51,10 @@ func (t *translation) draft(kind string, meta *metav1.ObjectMeta) *routeDraft {
 	return d
 }
 
-// usable reports whether the route is to be in effect.
+// usable reports whether the route should take effect.
 func (d *routeDraft) usable() bool { return len(d.rejected) == d.refusals }
 
-// verdict is a reason of a condition, and words for people.
+// verdict is the reason of a condition, and a text for users.
 type verdict struct {
 	reason gatewayv1.RouteConditionReason
 	text   string
@@ -88,10 +90,11 @@ func (t *translation) addGRPCRoute(r *gatewayv1.GRPCRoute) {
 	d.finish(r.Spec.ParentRefs, r.Spec.Hostnames)
 }
 
-// finish makes a mesh.Route for each parent that is a Service, and the status.
+// finish makes a mesh.Route for each parent that is a Service, and adds the route's
+// status.
 func (d *routeDraft) finish(parents []gatewayv1.ParentReference, hostnames []gatewayv1.Hostname) {
 	if len(hostnames) > 0 {
-		d.ignore("hostnames") // reserved: GEP-1294
+		d.ignore("hostnames") // reserved by GEP-1294
 	}
 	base := mesh.Route{
 		GRPC: d.kind == KindGRPCRoute, Kind: d.kind, Namespace: d.meta.Namespace, Name: d.meta.Name,
@@ -132,12 +135,12 @@ func (d *routeDraft) problem(format string, args ...any) {
 	d.t.problem(d.kind, d.meta.Namespace, d.meta.Name, format, args...)
 }
 
-// has reports whether the object has a route for this parent already.
+// has reports whether the object already has a route for this parent.
 func (d *routeDraft) has(parent mesh.ServicePortRef) bool {
 	all := d.t.Routes
 	for i := len(all) - 1; i >= 0; i-- {
 		if r := all[i]; r.Kind != d.kind || r.Namespace != d.meta.Namespace || r.Name != d.meta.Name {
-			return false // an object's routes follow each other
+			return false // the routes of one object are adjacent
 		}
 		if all[i].Parent == parent {
 			return true
@@ -150,16 +153,17 @@ func hasServiceParent(refs []gatewayv1.ParentReference) bool {
 	return slices.ContainsFunc(refs, func(r gatewayv1.ParentReference) bool { return isServiceParent(&r) })
 }
 
-// isServiceParent: other parents, Gateways most of all, are others' business.
+// isServiceParent reports whether a parent is a Service. Other controllers handle
+// other parents, mainly Gateways.
 func isServiceParent(ref *gatewayv1.ParentReference) bool {
 	return ref.Kind != nil && *ref.Kind == "Service" && ref.Group != nil && isCore(*ref.Group)
 }
 
-// isCore: the group of Services has no name; Linkerd's users write "core".
+// isCore reports whether group is the group of Services. Its name is empty;
+// Linkerd's users write "core".
 func isCore(group gatewayv1.Group) bool { return group == "" || group == "core" }
 
-// parent finds the Service and port that ref names; problem says why there are
-// none.
+// parent finds the Service and port of ref. problem says why they were not found.
 func (d *routeDraft) parent(ref *gatewayv1.ParentReference) (at mesh.ServicePortRef, problem string) {
 	at = mesh.ServicePortRef{Namespace: d.meta.Namespace, Name: string(ref.Name)}
 	if ref.Namespace != nil {
@@ -186,10 +190,10 @@ func (d *routeDraft) parent(ref *gatewayv1.ParentReference) (at mesh.ServicePort
 	return at, fmt.Sprintf("Service %s/%s has no such TCP port", at.Namespace, at.Name)
 }
 
-// backend finds the Service and port that ref names. Where there are none, why
-// is not "" and the reference is noted as unresolved. A reference into another
-// namespace needs no ReferenceGrant: from within the mesh every client can send
-// requests there without a route (GEP-1294).
+// backend finds the Service and port of ref. If they do not exist, why is not empty
+// and the reference is recorded as unresolved. A reference into another namespace
+// needs no ReferenceGrant, because every client in the mesh can send requests there
+// without a route (GEP-1294).
 func (d *routeDraft) backend(ref *gatewayv1.BackendObjectReference, where string) (at mesh.ServicePortRef, why string) {
 	at = mesh.ServicePortRef{Namespace: d.meta.Namespace, Name: string(ref.Name)}
 	if ref.Namespace != nil {

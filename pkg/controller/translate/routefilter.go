@@ -8,7 +8,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// httpFilters: those of gRPC routes are fewer, and mean the same.
+// httpFilters converts the filters of a gRPC route. They are a subset of those of
+// HTTP routes, with the same meaning.
 func httpFilters(filters []gatewayv1.GRPCRouteFilter) []gatewayv1.HTTPRouteFilter {
 	out := make([]gatewayv1.HTTPRouteFilter, len(filters))
 	for i, f := range filters {
@@ -20,7 +21,8 @@ func httpFilters(filters []gatewayv1.GRPCRouteFilter) []gatewayv1.HTTPRouteFilte
 	return out
 }
 
-// filters translates those of a rule or backend, which where names to people.
+// filters translates the filters of a rule or backend. where is its name in
+// problems.
 func (d *routeDraft) filters(filters []gatewayv1.HTTPRouteFilter, where string) (out mesh.RouteFilters) {
 	seen := map[gatewayv1.HTTPRouteFilterType]bool{}
 	for i := range filters {
@@ -39,7 +41,7 @@ func (d *routeDraft) filters(filters []gatewayv1.HTTPRouteFilter, where string) 
 	return out
 }
 
-// filter adds f to out, and reports whether f is complete.
+// filter adds f to out. It reports whether f has the field that its type requires.
 func (d *routeDraft) filter(f *gatewayv1.HTTPRouteFilter, out *mesh.RouteFilters, where string) bool {
 	switch f.Type {
 	case gatewayv1.HTTPRouteFilterRequestHeaderModifier:
@@ -62,7 +64,8 @@ func (d *routeDraft) filter(f *gatewayv1.HTTPRouteFilter, out *mesh.RouteFilters
 		if f.RequestMirror == nil {
 			return false
 		}
-		// A mirror that leads nowhere is left out; the requests go on.
+		// A mirror whose backend does not resolve is left out. The requests are
+		// still sent.
 		if to, why := d.backend(&f.RequestMirror.BackendRef, where); why == "" {
 			out.Mirrors = append(out.Mirrors, mesh.RouteMirror{Service: to, Share: d.share(f.RequestMirror, where)})
 		}
@@ -124,7 +127,8 @@ func (d *routeDraft) path(m *gatewayv1.HTTPPathModifier, where string) mesh.Path
 	return mesh.PathRewrite{}
 }
 
-// share of the requests that are mirrored: all, where nothing is said.
+// share returns the share of the requests that are mirrored. Without a value all
+// are mirrored.
 func (d *routeDraft) share(f *gatewayv1.HTTPRequestMirrorFilter, where string) mesh.Fraction {
 	n, of := int32(0), int32(0)
 	switch {

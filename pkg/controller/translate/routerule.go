@@ -11,11 +11,11 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// defaultAttempts is how often a request is sent again where a rule wants
-// retries and does not say how many.
+// defaultAttempts is the number of retries for a rule that enables retries without
+// a number.
 const defaultAttempts = 1
 
-// httpRule translates a rule; where names it to people.
+// httpRule translates a rule. where is its name in problems.
 func (d *routeDraft) httpRule(r *gatewayv1.HTTPRouteRule, where string) mesh.RouteRule {
 	out := mesh.RouteRule{Name: valueOf(r.Name), Filters: d.filters(r.Filters, where)}
 	for i := range r.Matches {
@@ -39,7 +39,7 @@ func (d *routeDraft) httpRule(r *gatewayv1.HTTPRouteRule, where string) mesh.Rou
 	return out
 }
 
-// grpcRule translates a rule; where names it to people.
+// grpcRule translates a rule. where is its name in problems.
 func (d *routeDraft) grpcRule(r *gatewayv1.GRPCRouteRule, where string) mesh.RouteRule {
 	out := mesh.RouteRule{
 		Name: valueOf(r.Name), Filters: d.filters(httpFilters(r.Filters), where),
@@ -114,8 +114,8 @@ func (d *routeDraft) value(name, value, kind, where string) mesh.ValueMatch {
 	return mesh.ValueMatch{Name: name, Value: value, Regex: d.isRegex(kind, where)}
 }
 
-// isRegex reads the type of a match of headers, query parameters or methods,
-// which all have the same names.
+// isRegex reads the type of a match. The types have the same names for headers,
+// query parameters and methods.
 func (d *routeDraft) isRegex(kind, where string) bool {
 	switch kind {
 	case "", string(gatewayv1.HeaderMatchExact):
@@ -131,10 +131,10 @@ func (d *routeDraft) unknown(where, kind string) {
 	d.reject(gatewayv1.RouteReasonUnsupportedValue, "%s: type %q is not known", where, kind)
 }
 
-// gepDuration is a duration as the Gateway API writes it (GEP-2257).
+// gepDuration is the Gateway API's form of a duration (GEP-2257).
 var gepDuration = regexp.MustCompile(`^([0-9]{1,5}(h|m|s|ms)){1,4}$`)
 
-// duration of nothing is 0, which stands for no bound; so does "0s".
+// duration returns 0, which stands for no limit, for nil and for "0s".
 func (d *routeDraft) duration(v *gatewayv1.Duration, where string) time.Duration {
 	if v == nil {
 		return 0
@@ -169,7 +169,7 @@ func (d *routeDraft) retry(r *gatewayv1.HTTPRouteRetry, where string) *mesh.Rout
 	return out
 }
 
-// valueOf is "" for nil.
+// valueOf returns "" for nil.
 func valueOf[T ~string](v *T) string {
 	if v == nil {
 		return ""

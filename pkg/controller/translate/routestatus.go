@@ -8,21 +8,22 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// ControllerName is the one that statuses of routes name as their writer.
+// ControllerName is the controller's name in the statuses of routes.
 const ControllerName gatewayv1.GatewayController = "underlane.io/controller"
 
-// RouteStatus is what a route's status should say about those of its parents
-// that are Services; or an XBackendTrafficPolicy's about its targets, which have the
+// RouteStatus is the desired status of a route for its parents that are Services.
+// It is also the status of an XBackendTrafficPolicy for its targets, which has the
 // same shape (PolicyAncestorStatus).
 type RouteStatus struct {
 	Kind, Namespace, Name string
-	// Parents are in the order of the route's parentRefs. Their conditions have
-	// no LastTransitionTime: when something changed, only the object tells.
+	// Parents are in the order of the route's parentRefs. Their conditions have no
+	// LastTransitionTime, because only a comparison with the object shows what has
+	// changed.
 	Parents []gatewayv1.RouteParentStatus
 }
 
-// parentStatus is the status of a parent; problem says why there is no such
-// parent, or is "".
+// parentStatus returns the status of a parent. problem says why the parent was not
+// found; "" means that it was.
 func (d *routeDraft) parentStatus(ref *gatewayv1.ParentReference, problem string) gatewayv1.RouteParentStatus {
 	accepted := verdict{gatewayv1.RouteReasonAccepted, "in effect"}
 	isAccepted := false
@@ -55,7 +56,7 @@ func (d *routeDraft) parentStatus(ref *gatewayv1.ParentReference, problem string
 	}
 }
 
-// maxMessage bounds a condition's message, as the API does.
+// maxMessage is the API's limit on the length of a condition's message.
 const maxMessage = 32768
 
 func condition(kind gatewayv1.RouteConditionType, is bool, v verdict, generation int64) metav1.Condition {
@@ -69,7 +70,8 @@ func condition(kind gatewayv1.RouteConditionType, is bool, v verdict, generation
 	}
 }
 
-// join makes one verdict of several: the first's reason, and the words of all.
+// join combines several verdicts into one: the reason of the first, and the texts
+// of all.
 func join(all []verdict) verdict {
 	texts := make([]string, len(all))
 	for i, v := range all {

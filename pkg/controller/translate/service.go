@@ -14,8 +14,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// addService adds s with its endpoints: those of its EndpointSlices where
-// there are any, the ready pods that its selector matches otherwise.
+// addService adds s with its endpoints. They come from its EndpointSlices if there
+// are any, and otherwise from the ready pods that its selector matches.
 func (t *translation) addService(s *corev1.Service, bySlice []*discoveryv1.EndpointSlice) {
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		t.services[key(s.Namespace, s.Name)] = nil
@@ -104,8 +104,8 @@ func (t *translation) selectedEndpoints(s *corev1.Service, port *corev1.ServiceP
 	return out
 }
 
-// targetPort returns the pod's port behind a service port. A pod that has no
-// port of the name is no endpoint, as in Kubernetes.
+// targetPort returns the pod's port for a service port. As in Kubernetes, a pod
+// without a port of that name is not an endpoint.
 func targetPort(p *corev1.Pod, port *corev1.ServicePort) (uint16, bool) {
 	n := cmp.Or(port.TargetPort.IntVal, port.Port)
 	if port.TargetPort.Type == intstr.String && port.TargetPort.StrVal != "" {
@@ -118,7 +118,7 @@ func namedPort(p *corev1.Pod, name string) int32 {
 	containers := p.Spec.Containers
 	for i := range p.Spec.InitContainers {
 		if c := &p.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			containers = append(containers[:len(containers):len(containers)], *c) // runs beside the others
+			containers = append(containers[:len(containers):len(containers)], *c) // a sidecar: it runs beside the others
 		}
 	}
 	for i := range containers {
@@ -173,7 +173,7 @@ func (t *translation) sliceEndpoints(all []*discoveryv1.EndpointSlice, port stri
 	return out
 }
 
-// isTrue reads a condition, which has a meaning when it is absent too
+// isTrue reads a condition. absent is its value when it is not set
 // (discovery.k8s.io/v1 EndpointConditions).
 func isTrue(condition *bool, absent bool) bool {
 	if condition == nil {
@@ -193,8 +193,8 @@ func slicePort(s *discoveryv1.EndpointSlice, name string) (uint16, bool) {
 	return 0, false
 }
 
-// behind returns the workload of an endpoint: the pod it names, else the pod
-// with its address, else nil.
+// behind returns the workload of an endpoint: the pod that the endpoint names, or
+// else the pod with its address, or else nil.
 func (t *translation) behind(namespace string, e *discoveryv1.Endpoint, addr netip.Addr) *mesh.Workload {
 	if ref := e.TargetRef; ref != nil && ref.Kind == "Pod" {
 		p := t.byName[key(cmp.Or(ref.Namespace, namespace), ref.Name)]

@@ -2,9 +2,9 @@ package translate
 
 import "github.com/underlane/underlane/pkg/mesh"
 
-// addServiceRoutes makes routes of the retries and timeouts in annotations of
-// Services: one for each port without another route of the Service's namespace.
-// Routes of clients' namespaces have precedence over these anyway.
+// addServiceRoutes makes routes from the retries and timeouts in annotations of
+// Services: one route for each port that has no other route of the Service's
+// namespace. Routes of clients' namespaces have precedence over these in any case.
 func (t *translation) addServiceRoutes() {
 	taken := t.producerParents()
 	for svc, policy := range t.policies {
@@ -33,7 +33,7 @@ func (t *translation) addServiceRoutes() {
 	}
 }
 
-// producerParents are the Services' ports that have routes of their own
+// producerParents returns the Services' ports that have routes of the Service's own
 // namespace.
 func (t *translation) producerParents() map[mesh.ServicePortRef]bool {
 	out := map[mesh.ServicePortRef]bool{}

@@ -14,12 +14,12 @@ import (
 type namespace struct {
 	meshed   bool
 	settings mesh.Settings
-	wire     bool          // the same-node shortcut is closed
+	wire     bool          // true turns the same-node shortcut off
 	policies []podSelector // of its NetworkPolicies
 }
 
-// namespace returns the namespace of this name. It is made if it is not known,
-// since a pod may be seen before its Namespace.
+// namespace returns the namespace with this name. It creates an unknown one,
+// because a pod may be read before its Namespace.
 func (t *translation) namespace(name string) *namespace {
 	ns := t.namespaces[name]
 	if ns == nil {
@@ -39,7 +39,7 @@ func (t *translation) addNamespace(o *corev1.Namespace) {
 	case v == "wire":
 		ns.wire = true
 	default:
-		// As with a NetworkPolicy that cannot be read: the detour is safe.
+		// wire is the safe choice, as for a NetworkPolicy that cannot be read.
 		report("annotation %s: %q is neither shortcut nor wire; taken for wire", mesh.AnnotationSameNode, v)
 		ns.wire = true
 	}
@@ -47,7 +47,7 @@ func (t *translation) addNamespace(o *corev1.Namespace) {
 
 type reporter func(format string, args ...any)
 
-// optedIn reads the label, which wins over inherited.
+// optedIn reads the label, which has precedence over inherited.
 func optedIn(labels map[string]string, inherited bool, report reporter) bool {
 	switch v, ok := labels[mesh.LabelMesh]; {
 	case !ok:
@@ -62,8 +62,8 @@ func optedIn(labels map[string]string, inherited bool, report reporter) bool {
 	}
 }
 
-// settingsOf reads the annotations, each of which wins over inherited. A value
-// that is not valid is reported and ignored.
+// settingsOf reads the annotations, each of which has precedence over inherited. An
+// invalid value is reported and ignored.
 func settingsOf(annotations map[string]string, inherited mesh.Settings, report reporter) mesh.Settings {
 	s := inherited
 	if len(annotations) == 0 {

@@ -13,8 +13,8 @@ import (
 	"github.com/underlane/underlane/pkg/route"
 )
 
-// addTrafficSplits makes routes of SMI's TrafficSplits, for ports without
-// another route. Of several for one Service the oldest counts.
+// addTrafficSplits makes routes from SMI's TrafficSplits, for ports without another
+// route. Of several for one Service the oldest counts.
 func (t *translation) addTrafficSplits(all []*custom.TrafficSplit) {
 	all = slices.Clone(all)
 	slices.SortFunc(all, func(a, b *custom.TrafficSplit) int {
@@ -28,7 +28,8 @@ func (t *translation) addTrafficSplits(all []*custom.TrafficSplit) {
 	}
 }
 
-// addTrafficSplit: taken are the ports that have a route.
+// addTrafficSplit makes the routes of one TrafficSplit. taken has the ports that
+// already have a route.
 func (t *translation) addTrafficSplit(s *custom.TrafficSplit, taken map[mesh.ServicePortRef]bool) error {
 	root, err := t.splitService(s, s.Spec.Service)
 	if err != nil {
@@ -69,8 +70,8 @@ func (t *translation) addTrafficSplit(s *custom.TrafficSplit, taken map[mesh.Ser
 	return nil
 }
 
-// splitRoute is the route for one port: backends have the same port. What the
-// matches leave over goes to the Service itself.
+// splitRoute returns the route for one port. The backends use the same port.
+// Requests that no match selects go to the Service itself.
 func (t *translation) splitRoute(s *custom.TrafficSplit, root *mesh.Service, at mesh.ServicePortRef, weights []uint32, matches []mesh.RouteMatch) *mesh.Route {
 	policy := t.policies[root]
 	split := mesh.RouteRule{Matches: matches, Timeouts: policy.timeouts, Retry: policy.retry}
@@ -111,7 +112,7 @@ func (t *translation) splitPort(s *custom.TrafficSplit, port uint16) bool {
 	})
 }
 
-// splitService finds a Service by its name, or by its name in the cluster's DNS.
+// splitService finds a Service by its name, or by its DNS name in the cluster.
 func (t *translation) splitService(s *custom.TrafficSplit, name string) (*mesh.Service, error) {
 	short, domain, qualified := strings.Cut(name, ".")
 	if namespace, _, _ := strings.Cut(domain, "."); qualified && namespace != s.Namespace {
@@ -127,8 +128,8 @@ func (t *translation) splitService(s *custom.TrafficSplit, name string) (*mesh.S
 	return svc, nil
 }
 
-// splitWeights are those of the backends. v1alpha1 has quantities, such as 500m:
-// then all are counted in thousandths.
+// splitWeights returns the weights of the backends. v1alpha1 has quantities such as
+// 500m; in that case all weights are counted in thousandths.
 func splitWeights(s *custom.TrafficSplit) ([]uint32, error) {
 	const most = math.MaxUint32 / 1000
 	thousandths := false
@@ -149,7 +150,7 @@ func splitWeights(s *custom.TrafficSplit) ([]uint32, error) {
 	return out, nil
 }
 
-// splitMatches are those of the HTTPRouteGroups that are named.
+// splitMatches returns the matches of the HTTPRouteGroups that s names.
 func (t *translation) splitMatches(s *custom.TrafficSplit) ([]mesh.RouteMatch, error) {
 	var out []mesh.RouteMatch
 	for i, ref := range s.Spec.Matches {
@@ -170,7 +171,7 @@ func (t *translation) splitMatches(s *custom.TrafficSplit) ([]mesh.RouteMatch, e
 	return out, nil
 }
 
-// smiMatches is one match for each method. SMI's expressions match the whole
+// smiMatches returns one match for each method. SMI's expressions match the whole
 // path or value.
 func smiMatches(m *custom.HTTPMatch) []mesh.RouteMatch {
 	var base mesh.RouteMatch

@@ -15,7 +15,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// addTrafficPolicies gives Services their retry budgets. Of several policies for
+// addTrafficPolicies sets the retry budgets of Services. Of several policies for
 // one Service the oldest counts (GEP-713).
 func (t *translation) addTrafficPolicies(all []*gatewayx.XBackendTrafficPolicy) {
 	all = slices.Clone(all)
@@ -28,7 +28,7 @@ func (t *translation) addTrafficPolicies(all []*gatewayx.XBackendTrafficPolicy) 
 	}
 }
 
-// addTrafficPolicy adds one; taken has the Services that have a policy.
+// addTrafficPolicy adds one policy. taken has the Services that already have one.
 func (t *translation) addTrafficPolicy(p *gatewayx.XBackendTrafficPolicy, taken map[*mesh.Service]string) {
 	kind := custom.BackendTrafficPolicies.Kind
 	budget, err := budgetOf(p.Spec.RetryConstraint)
@@ -36,7 +36,7 @@ func (t *translation) addTrafficPolicy(p *gatewayx.XBackendTrafficPolicy, taken 
 	for i := range p.Spec.TargetRefs {
 		ref := &p.Spec.TargetRefs[i]
 		if !isCore(ref.Group) || ref.Kind != "Service" {
-			continue // others' business
+			continue // another controller handles it
 		}
 		svc := t.services[key(p.Namespace, string(ref.Name))]
 		is, v := true, verdict{gatewayv1.RouteConditionReason(gatewayv1.PolicyReasonAccepted), "in effect"}
@@ -76,8 +76,8 @@ func (t *translation) addTrafficPolicy(p *gatewayx.XBackendTrafficPolicy, taken 
 	}
 }
 
-// budgetOf returns nil if p has no budget. Absent fields have the API server's
-// defaults.
+// budgetOf returns nil if p has no budget. Fields that are not set have the API
+// server's defaults.
 func budgetOf(c *gatewayx.RetryConstraint) (*mesh.RetryBudget, error) {
 	if c == nil {
 		return nil, nil

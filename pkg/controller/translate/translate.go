@@ -1,5 +1,5 @@
-// Package translate turns Kubernetes objects into the mesh's own values. It is
-// pure: the same objects always give the same result, in the same order.
+// Package translate converts Kubernetes objects to the mesh's own values. It is a
+// pure function: the same objects always give the same result, in the same order.
 package translate
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Objects are the Kubernetes objects of a cluster that matter to the mesh.
-// They are read only.
+// Objects are the Kubernetes objects of a cluster that the mesh reads. They must
+// not be changed.
 type Objects struct {
 	Namespaces      []*corev1.Namespace
 	Nodes           []*corev1.Node
@@ -35,20 +35,20 @@ type Objects struct {
 	HTTPFaults      []*custom.HTTPFault
 }
 
-// Result is what the objects mean. Workloads are sorted by namespace and name,
-// Services too; endpoints point to the values in Workloads. Routes are sorted by
-// their parent.
+// Result is the translation of the objects. Workloads and Services are sorted by
+// namespace and name. Endpoints point to the values in Workloads. Routes are sorted
+// by their parent.
 type Result struct {
 	Workloads     []*mesh.Workload
 	Services      []*mesh.Service
 	Routes        []*mesh.Route
-	RouteStatuses []RouteStatus // of all routes with a Service for a parent, and policies for one
+	RouteStatuses []RouteStatus // of all routes that have a Service as parent, and policies that have one as target
 	Problems      []Problem
 }
 
-// Problem is something in an object that is ignored because it makes no sense.
+// Problem is an invalid part of an object, which is ignored.
 type Problem struct {
-	Kind, Namespace, Name string // of the object; no Namespace for a Namespace
+	Kind, Namespace, Name string // of the object; Namespace is empty for a Namespace
 	Reason                string
 }
 
@@ -59,7 +59,7 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s %s/%s: %s", p.Kind, p.Namespace, p.Name, p.Reason)
 }
 
-// Translate does the translation. Identities are of trustDomain.
+// Translate translates o. Identities belong to trustDomain.
 func Translate(o *Objects, trustDomain string) Result {
 	t := &translation{
 		trustDomain: trustDomain,
@@ -109,7 +109,7 @@ func Translate(o *Objects, trustDomain string) Result {
 	return t.sorted()
 }
 
-// translation is a Result in the making.
+// translation is the state of one call of Translate.
 type translation struct {
 	Result
 	trustDomain string
@@ -125,7 +125,7 @@ type translation struct {
 	faults      map[string]*custom.HTTPFault
 }
 
-// pod is a Pod that became a workload.
+// pod is a Pod and the workload that was made from it.
 type pod struct {
 	*corev1.Pod
 	workload *mesh.Workload
@@ -149,7 +149,7 @@ func (t *translation) sorted() Result {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 	})
 	slices.SortFunc(t.Problems, func(a, b Problem) int { return cmp.Compare(a.String(), b.String()) })
-	t.Problems = slices.Compact(t.Problems) // an endpoint's address is met once per port
+	t.Problems = slices.Compact(t.Problems) // an endpoint's address is checked once per port
 	return t.Result
 }
 

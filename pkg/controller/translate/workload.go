@@ -59,7 +59,7 @@ func leftOut(p *corev1.Pod) string {
 	case p.Spec.HostNetwork:
 		return "host network"
 	case p.Namespace == mesh.SystemNamespace:
-		return "part of the mesh itself" // it must come up before there is one
+		return "part of the mesh itself" // it must run before the mesh works
 	}
 	return ""
 }
@@ -87,13 +87,13 @@ func podAddrs(p *corev1.Pod, report reporter) []netip.Addr {
 	return out
 }
 
-// ready: serving, and not on its way out.
+// ready reports whether the pod serves and is not terminating.
 func ready(p *corev1.Pod, hasAddr bool) bool {
 	return p.DeletionTimestamp == nil && serving(p, hasAddr)
 }
 
-// serving: the Ready condition, or, without conditions (plain manifests), having
-// an address.
+// serving returns the pod's Ready condition. A pod without conditions (from a plain
+// manifest) serves if it has an address.
 func serving(p *corev1.Pod, hasAddr bool) bool {
 	if !hasAddr {
 		return false
@@ -109,8 +109,9 @@ func serving(p *corev1.Pod, hasAddr bool) bool {
 	return false
 }
 
-// owner returns the pod's owner as people know it: the Deployment, not its
-// ReplicaSet, whose name is the Deployment's plus the template's hash.
+// owner returns the owner that users know. For a pod of a Deployment this is the
+// Deployment and not its ReplicaSet, whose name is the Deployment's name and a hash
+// of the template.
 func owner(p *corev1.Pod) (kind, name string) {
 	ref := metav1.GetControllerOf(p)
 	if ref == nil {
@@ -125,9 +126,9 @@ func owner(p *corev1.Pod) (kind, name string) {
 	return strings.ToLower(ref.Kind), ref.Name
 }
 
-// indexAddresses indexes pods by address and reports addresses that two pods
-// have. If the address of a terminating pod has been given to another pod, the
-// terminating one no longer has it.
+// indexAddresses indexes pods by address and reports addresses that two pods share.
+// If another pod has got the address of a terminating pod, the address is removed
+// from the terminating pod.
 func (t *translation) indexAddresses() {
 	var living, dying []*pod
 	for _, pods := range t.pods {

@@ -27,7 +27,7 @@ import (
 type object struct {
 	metav1.Object
 	kind string
-	line int // where its document begins, from 1
+	line int // the line where its document begins, from 1
 }
 
 func (o object) String() string {
@@ -37,7 +37,7 @@ func (o object) String() string {
 	return o.kind + " " + o.GetNamespace() + "/" + o.GetName()
 }
 
-// lineError is an error in a line, from 1, of a file.
+// lineError is an error in a line of a file; lines count from 1.
 type lineError struct {
 	line int
 	err  error
@@ -46,7 +46,7 @@ type lineError struct {
 func (e *lineError) Error() string { return fmt.Sprintf("line %d: %v", e.line, e.err) }
 func (e *lineError) Unwrap() error { return e.err }
 
-// readable are the kinds that are decoded, by "APIVERSION/KIND". Others are
+// readable are the kinds that are decoded, by "APIVERSION/KIND". Other kinds are
 // skipped.
 var readable = func() map[string]bool {
 	out := map[string]bool{"v1/ServiceAccount": true}
@@ -69,7 +69,7 @@ var clusterScoped = func() map[string]bool {
 	return out
 }()
 
-// strict decodes as the API server does for kubectl apply.
+// strict is the decoder. It is as strict as the API server for kubectl apply.
 var strict = func() runtime.Decoder {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, custom.Install} {
@@ -78,9 +78,9 @@ var strict = func() runtime.Decoder {
 	return serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 }()
 
-// Decode returns the objects of a manifest: YAML or JSON, several documents,
-// Lists. It is as strict as kubectl apply: a field that Kubernetes does not
-// know is an error. Errors name the line.
+// Decode returns the objects of a manifest: YAML or JSON, several documents, Lists.
+// It is as strict as kubectl apply: a field that Kubernetes does not know is an
+// error. Errors include the line.
 func Decode(manifest []byte) (*translate.Objects, error) {
 	objects, err := decode(manifest)
 	if err != nil {
@@ -105,13 +105,13 @@ func decode(manifest []byte) ([]object, error) {
 	return out, nil
 }
 
-// document is one YAML document and the line of the file in which it begins.
+// document is one YAML document, and the line of the file in which it begins.
 type document struct {
 	text []byte
 	line int
 }
 
-// split cuts a manifest at the lines that are "---" (YAML 1.2 §9.1.4).
+// split cuts a manifest at the "---" lines (YAML 1.2 §9.1.4).
 func split(manifest []byte) []document {
 	var docs []document
 	start, line, first := 0, 1, 1
@@ -138,7 +138,7 @@ func split(manifest []byte) []document {
 	return docs
 }
 
-// leading is the length of the blank and comment lines that text begins with.
+// leading returns the length of the blank and comment lines at the start of text.
 func leading(text []byte) int {
 	n := 0
 	for line := range bytes.Lines(text) {
@@ -210,13 +210,13 @@ func decodeItems(items []map[string]any, line int) ([]object, error) {
 	return out, nil
 }
 
-// check checks the names of an object and sets its namespace.
+// check validates the names of an object and sets its namespace.
 func check(o metav1.Object, kind string) error {
 	if o.GetName() == "" {
 		return errors.New("metadata.name is missing")
 	}
 	names := map[string]string{"metadata.name": o.GetName(), "metadata.namespace": o.GetNamespace()}
-	if p, ok := o.(*corev1.Pod); ok { // these two become part of certificates
+	if p, ok := o.(*corev1.Pod); ok { // the namespace and the service account become part of certificates
 		names["spec.serviceAccountName"], names["spec.nodeName"] = p.Spec.ServiceAccountName, p.Spec.NodeName
 	}
 	for field, name := range names {
@@ -238,15 +238,17 @@ var (
 	fieldPath = regexp.MustCompile(`(?:unknown field|duplicate field|struct field) "?([A-Za-z0-9_./\[\]-]+)"?`)
 )
 
-// locate finds the line of an error in d. Errors of the YAML reader name it.
-// Errors of the conversion to Kubernetes' types name a field, whose line is
-// looked up. For the others it is the line where the document begins.
+// locate finds the line of an error in d. Errors of the YAML reader include the
+// line. Errors of the conversion to Kubernetes' types include a field, and locate
+// looks up the field's line. For other errors it is the line where the document
+// begins.
 func (d document) locate(err error) error {
 	text := strings.Join(strings.Fields(err.Error()), " ")
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		if n, convErr := strconv.Atoi(m[1]); convErr == nil {
 			text = strings.Replace(text, m[0], "", 1)
-			// YAML also ends lines at a carriage return alone: the file has fewer.
+			// The YAML reader also counts a carriage return alone as a line end, so
+			// its number may exceed the lines of the file.
 			n = min(n, bytes.Count(d.text, []byte("\n"))+1)
 			return &lineError{line: d.line + n - 1, err: errors.New(text)}
 		}
@@ -260,8 +262,8 @@ func (d document) locate(err error) error {
 	return &lineError{line: line, err: errors.New(text)}
 }
 
-// find returns the line of the field at path (a.b[0].c): each name is looked
-// for below the one before it.
+// find returns the line of the field at path (a.b[0].c). It searches each name
+// below the name before it.
 func (d document) find(path string) (int, bool) {
 	names := strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '/' })
 	lines := strings.Split(string(d.text), "\n")

@@ -1,4 +1,5 @@
-// Package watch finds the Kubernetes objects that the mesh is made from: Manifests
-// reads a directory. Its package apiserver asks an API server instead; it stands
-// alone because it needs client-go, which takes long to compile.
+// Package watch reads the Kubernetes objects that the mesh uses. Manifests reads
+// them from a directory. The package apiserver below it reads them from an API
+// server. It is a separate package because it needs client-go, which takes long to
+// compile.
 package watch

@@ -10,21 +10,21 @@ import (
 	"strings"
 )
 
-// maxManifest bounds what is read of one file.
+// maxManifest bounds the size of a file that is read.
 const maxManifest = 16 << 20
 
-// file is one manifest: its objects when it was last valid, and its problem, if
-// it has one now.
+// file is one manifest. It has the objects of its last valid content, and its
+// current problem, if any.
 type file struct {
 	path    string
-	info    os.FileInfo // of what was read; nil before the first read
+	info    os.FileInfo // of the content that was read; nil before the first read
 	text    []byte
 	objects []object
 	problem *Problem
 }
 
-// refresh reads the file again if its size, time or inode changed, or by force,
-// and reports whether its objects or its problem may have changed.
+// refresh reads the file again if its size, time or inode changed, or if force is
+// set. It reports whether the objects or the problem may have changed.
 func (f *file) refresh(info os.FileInfo, force bool) bool {
 	same := f.info != nil && os.SameFile(f.info, info) && f.info.Size() == info.Size() && f.info.ModTime().Equal(info.ModTime())
 	if same && !force {
@@ -32,7 +32,7 @@ func (f *file) refresh(info os.FileInfo, force bool) bool {
 	}
 	text, err := readManifest(f.path)
 	if errors.Is(err, os.ErrNotExist) {
-		return false // removed since the listing; the next scan does not find it
+		return false // removed after the listing; the next scan does not list it
 	}
 	if err == nil && f.info != nil && f.problem == nil && bytes.Equal(text, f.text) {
 		f.info = info
@@ -45,7 +45,7 @@ func (f *file) refresh(info os.FileInfo, force bool) bool {
 	}
 	f.text = text
 	if len(text) == 0 && len(f.objects) > 0 {
-		// Most likely a writer has truncated it and is about to fill it.
+		// Most likely a writer has truncated the file and will fill it next.
 		f.problem = &Problem{File: f.path, Reason: "the file is empty: to remove its objects, remove the file"}
 		return true
 	}
@@ -83,10 +83,10 @@ func isManifest(path string) bool {
 	return false
 }
 
-// walk calls visit for dir and everything below it that is not hidden, in the
-// order of names. Links to files are followed, because a mounted ConfigMap is
-// made of them; links to directories are not. The error says which directories
-// could not be read; the rest was visited.
+// walk calls visit for dir and everything below it that is not hidden, in the order
+// of names. It follows links to files, because a mounted ConfigMap consists of
+// them, but not links to directories. The error names the directories that could
+// not be read. walk visits the rest in any case.
 func walk(dir string, visit func(path string, info os.FileInfo)) error {
 	info, err := os.Stat(dir)
 	if err != nil {

@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	debounce = 20 * time.Millisecond // a writer's several system calls are one change
+	debounce = 20 * time.Millisecond // several system calls of one writer count as one change
 	poll     = 2 * time.Second       // for file systems without notifications
 )
 
-// Problem is a manifest, or a part of one, that cannot be used, or a resource
-// that cannot be watched. The last good objects stay in use.
+// Problem is a manifest, or a part of one, that cannot be used, or a resource that
+// cannot be watched. The last valid objects stay in use.
 type Problem struct {
 	File     string `json:"file,omitempty"`
-	Line     int    `json:"line,omitempty"` // from 1; 0: the whole file
+	Line     int    `json:"line,omitempty"` // from 1; 0 stands for the whole file
 	Resource string `json:"resource,omitempty"`
 	Reason   string `json:"reason"`
 }
@@ -36,8 +36,8 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Reason)
 }
 
-// Manifests is a directory of Kubernetes manifests that is kept in view: *.yaml,
-// *.yml and *.json, in subdirectories too, except hidden ones.
+// Manifests watches a directory of Kubernetes manifests: *.yaml, *.yml and *.json,
+// including subdirectories except hidden ones.
 type Manifests struct {
 	dir     string
 	log     *slog.Logger
@@ -50,11 +50,12 @@ type Manifests struct {
 	origins  map[string]string
 	problems []Problem
 	failures uint64
-	// unreadable is why a directory could not be listed, "" when all could.
+	// unreadable says which directory could not be listed and why; "" when all
+	// could.
 	unreadable string
 }
 
-// NewManifests reads dir, which must exist. Broken manifests in it are
+// NewManifests reads dir, which must exist. Invalid manifests in it become
 // Problems, not an error.
 func NewManifests(dir string, log *slog.Logger) (*Manifests, error) {
 	info, err := os.Stat(dir)
@@ -72,51 +73,52 @@ func NewManifests(dir string, log *slog.Logger) (*Manifests, error) {
 	return m, nil
 }
 
-// Objects returns what the manifests hold now. It is not changed later.
+// Objects returns the current objects of the manifests. The value is not changed
+// later.
 func (m *Manifests) Objects() *translate.Objects {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.objects
 }
 
-// Kind returns what its problems are about: manifests.
+// Kind returns the kind of its problems: manifests.
 func (m *Manifests) Kind() string { return "manifest" }
 
-// AsOf is a time: what the directory held then is in Objects.
+// AsOf returns a time. Objects has the content that the directory had then.
 func (m *Manifests) AsOf() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.asOf
 }
 
-// Changes receives after Objects or Problems changed, or a file was written;
-// changes are coalesced.
+// Changes returns a channel that receives after Objects or Problems changed, or a
+// file was written. Several changes may give one signal.
 func (m *Manifests) Changes() <-chan struct{} { return m.changes }
 
-// Problems returns what is wrong now, sorted by file and line.
+// Problems returns the current problems, sorted by file and line.
 func (m *Manifests) Problems() []Problem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.problems)
 }
 
-// Failures counts the problems that have appeared.
+// Failures returns the number of problems that have appeared.
 func (m *Manifests) Failures() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.failures
 }
 
-// Origin returns the file and line, "FILE:LINE", of an object, "" when there
-// is no such object.
+// Origin returns the file and line of an object, "FILE:LINE", or "" when there is
+// no such object.
 func (m *Manifests) Origin(kind, namespace, name string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.origins[originKey(kind, namespace, name)]
 }
 
-// Run keeps the directory in view until ctx ends, and then returns its error.
-// Where the kernel cannot notify, changes are found by polling alone.
+// Run watches the directory until ctx ends, and then returns ctx's error. If the
+// kernel cannot notify it finds changes only by polling.
 func (m *Manifests) Run(ctx context.Context) error {
 	var events <-chan fsnotify.Event
 	var lost <-chan error
@@ -128,7 +130,7 @@ func (m *Manifests) Run(ctx context.Context) error {
 		events, lost = watcher.Events, watcher.Errors
 	}
 	m.watchDirs(watcher)
-	m.scan(nil) // what changed between NewManifests and here
+	m.scan(nil) // changes since NewManifests
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
 	var settled <-chan time.Time
@@ -155,7 +157,7 @@ func (m *Manifests) Run(ctx context.Context) error {
 	}
 }
 
-// watchDirs adds new directories to w, which drops removed ones by itself.
+// watchDirs adds new directories to w. w removes deleted ones by itself.
 func (m *Manifests) watchDirs(w *fsnotify.Watcher) {
 	if w == nil {
 		return
@@ -169,12 +171,13 @@ func (m *Manifests) watchDirs(w *fsnotify.Watcher) {
 	})
 }
 
-// scan brings files up to date with the directory, and publishes the result
-// when anything changed. Files in dirty are read even if they look the same.
+// scan updates files from the directory, and publishes the result when something
+// changed. It reads the files in dirty even if their size and time have not
+// changed.
 func (m *Manifests) scan(dirty map[string]bool) {
 	start := time.Now()
 	seen := map[string]bool{}
-	changed := len(dirty) > 0 // a client may wait for AsOf
+	changed := len(dirty) > 0 // a client may wait for AsOf to advance
 	err := walk(m.dir, func(path string, info os.FileInfo) {
 		if info.IsDir() || !isManifest(path) {
 			return
@@ -220,7 +223,7 @@ func (m *Manifests) publish(asOf time.Time, changed bool, walkErr error) {
 	}
 }
 
-// report logs each problem when it appears and when it is gone.
+// report logs each problem when it appears and when it is resolved.
 func (m *Manifests) report(problems []Problem) {
 	for _, p := range problems {
 		if !slices.Contains(m.problems, p) {

@@ -10,8 +10,8 @@ import (
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
-// merge collects the objects of all files. If two have the same name the first
-// counts, in the order of file names, and the other is a problem.
+// merge collects the objects of all files. If two objects have the same name, the
+// first counts, in the order of file names. The other is reported as a problem.
 func merge(files map[string]*file) (*translate.Objects, map[string]string, []Problem) {
 	objects, origins := &translate.Objects{}, map[string]string{}
 	var problems []Problem
@@ -39,8 +39,8 @@ func merge(files map[string]*file) (*translate.Objects, map[string]string, []Pro
 	return objects, origins, problems
 }
 
-// add puts o into its slot. A ServiceAccount has none: it is read for its
-// mistakes only.
+// add adds o to its list in to. A ServiceAccount has no list: it is decoded only so
+// that its errors are reported.
 func add(to *translate.Objects, o object) {
 	for _, k := range kind.All {
 		if k.Add(to, o.Object) {

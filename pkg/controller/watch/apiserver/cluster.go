@@ -1,5 +1,5 @@
-// Package apiserver keeps the Kubernetes objects that the mesh is made from equal to
-// what an API server has.
+// Package apiserver keeps a copy of the Kubernetes objects that the mesh reads
+// equal to those of an API server.
 package apiserver
 
 import (
@@ -30,8 +30,8 @@ import (
 	"github.com/underlane/underlane/pkg/controller/watch"
 )
 
-// Cluster has the objects of a Kubernetes cluster. While its API server is away the
-// last known objects stay.
+// Cluster has the objects of a Kubernetes cluster. While the API server does not
+// answer, the last known objects stay.
 type Cluster struct {
 	log       *slog.Logger
 	client    kubernetes.Interface
@@ -42,7 +42,7 @@ type Cluster struct {
 	discoverEvery time.Duration
 
 	stores   []kind.Store // of all kinds
-	builtIn  []followed   // what every API server has
+	builtIn  []followed   // kinds that every API server has
 	pods     *kind.StoreOf[*corev1.Pod]
 	nodes    *kind.StoreOf[*corev1.Node]
 	synced   chan struct{}
@@ -53,7 +53,7 @@ type Cluster struct {
 	failures uint64
 }
 
-// followed is a kind whose objects a store holds.
+// followed is a kind and the store of its objects.
 type followed struct {
 	kind.Kind
 	store kind.Store
@@ -83,7 +83,7 @@ func NewCluster(client kubernetes.Interface, clients *customclient.Clients, log 
 	return c
 }
 
-// Run keeps the cluster in view until ctx ends, and then returns its error.
+// Run keeps the objects current until ctx ends, and then returns ctx's error.
 func (c *Cluster) Run(ctx context.Context) error {
 	var g sync.WaitGroup
 	for _, f := range c.builtIn {
@@ -110,15 +110,15 @@ func getter(client kubernetes.Interface, of *kind.Resource) cache.Getter {
 	return client.CoreV1().RESTClient()
 }
 
-// stripping has a Reflector strip the objects of a list before it stores them.
+// stripping makes a Reflector strip the objects of a list before it stores them.
 type stripping struct{ kind.Store }
 
 // Transformer implements cache.TransformingStore.
 func (s stripping) Transformer() cache.TransformFunc { return s.Strip }
 
-// Reflect keeps store equal to what lw lists and watches until ctx ends. It
-// comes back to an API server that was away within seconds, where client-go's
-// informers may take half a minute.
+// Reflect keeps store equal to the objects that lw lists and watches, until ctx
+// ends. When the API server returns after an outage, Reflect reconnects within
+// seconds. client-go's informers may take half a minute.
 func Reflect(ctx context.Context, name string, lw cache.ListerWatcher, object any, store cache.ReflectorStore) {
 	cache.NewReflectorWithOptions(lw, object, store, cache.ReflectorOptions{
 		Name:    name,
@@ -126,7 +126,7 @@ func Reflect(ctx context.Context, name string, lw cache.ListerWatcher, object an
 	}).RunWithContext(ctx)
 }
 
-// Synced is closed when everything has been listed once.
+// Synced returns a channel that is closed when every kind has been listed once.
 func (c *Cluster) Synced() <-chan struct{} { return c.synced }
 
 // changed is called after each change of a store.
@@ -143,7 +143,8 @@ func (c *Cluster) changed() {
 	c.debouncer.trigger()
 }
 
-// Objects returns what the cluster holds now; it is incomplete before Synced.
+// Objects returns the cluster's current objects. They are incomplete before Synced
+// is closed.
 func (c *Cluster) Objects() *translate.Objects {
 	out := &translate.Objects{}
 	for _, s := range c.stores {
@@ -152,10 +153,11 @@ func (c *Cluster) Objects() *translate.Objects {
 	return out
 }
 
-// Kind returns what its problems are about: resources.
+// Kind returns the kind of its problems: resources.
 func (c *Cluster) Kind() string { return "resource" }
 
-// AsOf is now: Objects is what the API server has told.
+// AsOf returns the current time, because Objects has everything that the API server
+// has sent.
 func (c *Cluster) AsOf() time.Time { return time.Now() }
 
 // Nodes returns the cluster's nodes: names and internal addresses.
@@ -166,17 +168,18 @@ func (c *Cluster) HasNode(name string) bool {
 	return slices.ContainsFunc(c.nodes.All(), func(n *corev1.Node) bool { return n.Name == name })
 }
 
-// Pod returns the pod with this UID, stripped to what the mesh reads; nil when
-// there is none.
+// Pod returns the pod with this UID, with the fields that the mesh reads. It
+// returns nil when there is no such pod.
 func (c *Cluster) Pod(uid string) *corev1.Pod {
 	p, _ := c.pods.Get(types.UID(uid))
 	return p
 }
 
-// Changes receives after Objects or Problems changed; changes are coalesced.
+// Changes returns a channel that receives after Objects or Problems changed.
+// Several changes may give one signal.
 func (c *Cluster) Changes() <-chan struct{} { return c.debouncer.c }
 
-// Problems returns which resources cannot be watched now, sorted by name.
+// Problems returns the resources that cannot be watched now, sorted by name.
 func (c *Cluster) Problems() []watch.Problem {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -187,14 +190,14 @@ func (c *Cluster) Problems() []watch.Problem {
 	return out
 }
 
-// Failures counts lists and watches that failed.
+// Failures returns the number of lists and watches that failed.
 func (c *Cluster) Failures() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.failures
 }
 
-// Origin returns "": an object's name says where it is.
+// Origin returns "": in a cluster the object's name is sufficient to find it.
 func (c *Cluster) Origin(string, string, string) string { return "" }
 
 // note records whether a list or watch of resource failed.
@@ -217,8 +220,8 @@ func (c *Cluster) note(resource string, err error) {
 	}
 }
 
-// cause leaves out the URL, which differs between attempts, so that a problem
-// that lasts is logged once.
+// cause removes the URL, which differs between attempts, so that a lasting problem
+// is logged once.
 func cause(err error) error {
 	var of *url.Error
 	if errors.As(err, &of) {
@@ -227,7 +230,7 @@ func cause(err error) error {
 	return err
 }
 
-// noted calls note after each list and watch, with its error.
+// noted is a ListerWatcher that calls note with the result of each list and watch.
 type noted struct {
 	*cache.ListWatch
 	note func(error)

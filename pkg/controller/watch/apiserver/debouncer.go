@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// debounce is the shortest time between two signals: the changes of a burst are one.
+// debounce is the shortest time between two signals. The changes of a burst become
+// one signal.
 const debounce = 20 * time.Millisecond
 
-// debouncer passes on that something changed: the first change at once, those
-// that follow within the debounce time as one, at its end.
+// debouncer signals changes. The first change is signalled at once. The changes
+// within the debounce time after it give one signal at the end of that time.
 type debouncer struct {
 	c chan struct{} // buffered, one
 
@@ -39,7 +40,7 @@ func (d *debouncer) trigger() {
 	d.fire()
 }
 
-// fire is called with d.mu held.
+// fire sends the signal. The caller holds d.mu.
 func (d *debouncer) fire() {
 	d.last = time.Now()
 	select {

@@ -16,22 +16,22 @@ import (
 	"github.com/underlane/underlane/pkg/controller/custom"
 )
 
-// discoverEvery is how often the API server is asked which custom resources it
-// has: their CRDs come and go. Discovery needs no permission; to watch the CRDs
-// would.
+// discoverEvery is the interval at which the API server is asked for its custom
+// resources, because their CRDs can be installed and removed. Discovery needs no
+// permission; watching the CRDs would need one.
 const discoverEvery = 15 * time.Second
 
 // optional is a resource that is watched while the API server has it.
 type optional struct {
 	followed
-	version string             // that is watched
-	cancel  context.CancelFunc // nil while it is not there
+	version string             // the version that is watched
+	cancel  context.CancelFunc // nil while the API server does not have the resource
 }
 
-// optionals are the optional resources, watched or not.
+// optionals are the optional resources, whether they are watched or not.
 type optionals struct {
 	mu    sync.Mutex
-	known bool // the API server has said which it has
+	known bool // the API server has answered which of them it has
 	all   []*optional
 }
 
@@ -47,10 +47,11 @@ func (o *optionals) synced() bool {
 	return o.known
 }
 
-// served are the names of the resources that the API server has.
+// served has the names of the resources that the API server has.
 type served map[schema.GroupVersion][]string
 
-// version is the preferred one of those that r is served in, "" if it is not.
+// version returns the preferred version among those in which the API server has r,
+// "" if there is none.
 func (s served) version(r *custom.Resource) string {
 	for _, gv := range r.GroupVersions() {
 		if slices.Contains(s[gv], r.Name) {
@@ -60,7 +61,7 @@ func (s served) version(r *custom.Resource) string {
 	return ""
 }
 
-// followOptional watches the optional resources that the API server has until
+// followOptional watches those optional resources that the API server has, until
 // ctx ends.
 func (c *Cluster) followOptional(ctx context.Context) {
 	var g sync.WaitGroup
@@ -86,7 +87,8 @@ func (c *Cluster) followOptional(ctx context.Context) {
 	}
 }
 
-// discover asks for the groups, and then for the resources of those that matter.
+// discover requests the list of groups, and then the resources of the groups that
+// the mesh reads.
 func (c *Cluster) discover(ctx context.Context) (served, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -124,8 +126,8 @@ func (c *Cluster) get(ctx context.Context, path string, to any) error {
 	return nil
 }
 
-// adapt begins to watch the resources that are new, and forgets those that are
-// gone. One that is served in another version than before is both.
+// adapt starts to watch the resources that are new, and forgets those that are
+// gone. A resource whose served version has changed is both.
 func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served served) {
 	c.optional.mu.Lock()
 	first := !c.optional.known
@@ -141,7 +143,8 @@ func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served served) {
 		}
 	}
 	c.optional.mu.Unlock()
-	// Not under the lock: forget changes the store, whose changed takes it.
+	// The lock must not be held here: forget changes the store, and the store's
+	// changed function takes the lock.
 	for _, r := range gone {
 		c.forget(r)
 	}
@@ -155,7 +158,7 @@ func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served served) {
 	}
 }
 
-// follow begins to watch r. The lock is held.
+// follow starts to watch r. The caller holds the lock.
 func (c *Cluster) follow(ctx context.Context, g *sync.WaitGroup, r *optional, version string) {
 	name := r.Of().Name
 	watching, cancel := context.WithCancel(ctx)
