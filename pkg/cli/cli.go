@@ -1,6 +1,6 @@
-// Package cli is what all command lines share: how a command runs, prints its
-// error and ends. The commands are in its sub-packages: node for `agent`, cluster
-// for `underlane`.
+// Package cli has the code that all command lines share: it runs a command, prints
+// its error and returns its exit status. The commands are in the sub-packages: node
+// for `agent`, cluster for `underlane`.
 package cli
 
 import (
@@ -14,11 +14,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// ErrSilent makes Execute return 1 without a word: the command has said it.
+// ErrSilent makes Execute return 1 without printing an error, because the command
+// has already reported it.
 var ErrSilent = errors.New("failed")
 
-// Execute runs root until it is done or a signal (interrupt, terminate) ends
-// its context, prints its error and returns the process's exit status.
+// Execute runs root until it returns. A signal (interrupt, terminate) cancels its
+// context. Execute prints the command's error and returns the exit status of the
+// process.
 func Execute(root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

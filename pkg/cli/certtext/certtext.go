@@ -1,5 +1,5 @@
-// Package certtext writes certificates for people, in the shape of openssl's
-// and of `linkerd identity`.
+// Package certtext prints certificates in a readable form, like openssl and
+// `linkerd identity`.
 package certtext
 
 import (
@@ -13,8 +13,8 @@ import (
 
 const timeFormat = "Jan _2 15:04:05 2006 MST"
 
-// Write writes c. A SPIFFE certificate has its name among the alternative names,
-// and an empty subject.
+// Write prints c. A SPIFFE certificate has its name in the subject alternative
+// names, and its subject is empty.
 func Write(w io.Writer, c *x509.Certificate) error {
 	var b strings.Builder
 	line := func(indent int, format string, args ...any) {

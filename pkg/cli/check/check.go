@@ -1,6 +1,6 @@
-// Package check runs named checks and prints them in Linkerd's style: a
-// category, dashes, and a line for each check with √, ‼ or ×. A check that
-// fails says what to do about it.
+// Package check runs named checks and prints them in Linkerd's style: a category,
+// dashes, and a line for each check with √, ‼ or ×. A failed check includes a hint
+// for the user.
 package check
 
 import (
@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// Probe is one check. Run returns nil when all is well, a Warn error when it
-// works but wants attention, any other error when it is broken.
+// Probe is one check. Run returns nil for success, a Warn error for a warning, and
+// any other error for a failure.
 type Probe struct {
-	Name string // what is true when it passes: "kernel supports sk_lookup"
+	Name string // the statement that holds when it passes: "kernel supports sk_lookup"
 	Run  func(ctx context.Context) error
-	Hint string // what to do when it fails; an error's own hint (see Hinted) goes before it
-	// Fatal probes end the run when they fail: what follows could only fail
+	Hint string // what the user should do when it fails; an error's own hint (see Hinted) replaces it
+	// A Fatal probe ends the run when it fails, because the later probes would fail
 	// for the same cause.
 	Fatal bool
 }
@@ -40,7 +40,7 @@ func Warn(err error) error {
 	return warning{err}
 }
 
-// Lines makes one error of what is wrong, a line for each; nil for nothing.
+// Lines joins texts into one error with a line for each. It returns nil for none.
 func Lines(bad []string) error {
 	if len(bad) == 0 {
 		return nil
@@ -56,11 +56,11 @@ type hinted struct {
 func (h hinted) Error() string { return h.err.Error() }
 func (h hinted) Unwrap() error { return h.err }
 
-// Hinted attaches to err what to do about it, where the probe's Hint is too
-// general.
+// Hinted adds a hint for the user to err. It is for cases where the probe's Hint is
+// too general.
 func Hinted(err error, hint string) error { return hinted{err, hint} }
 
-// Outcome is how a check ended, in Linkerd's words.
+// Outcome is the result of a check, in Linkerd's words.
 type Outcome string
 
 // The outcomes.
@@ -90,8 +90,8 @@ type Report struct {
 	Categories []CategoryResult `json:"categories"`
 }
 
-// Run runs the categories in order and tells each result to progress (which
-// may be nil) as it comes.
+// Run runs the categories in order. It passes each result to progress, which may be
+// nil, as soon as the result is known.
 func Run(ctx context.Context, categories []Category, progress func(category string, r Result)) Report {
 	report := Report{Success: true, Categories: []CategoryResult{}}
 	for _, c := range categories {

@@ -10,8 +10,8 @@ import (
 	"github.com/underlane/underlane/pkg/cli"
 )
 
-// Output is the flag --output of a check command: table, json or short, which is
-// a table of what is wrong.
+// Output is the flag --output of a check command: table, json or short. short is a
+// table with only the warnings and failures.
 type Output struct{ format string }
 
 // AddFlag defines the flag on f.
@@ -19,13 +19,13 @@ func (o *Output) AddFlag(f *pflag.FlagSet) {
 	f.StringVarP(&o.format, "output", "o", "table", "table, json or short (only what is wrong)")
 }
 
-// IsTable says whether a person watches the results come, as opposed to a program
-// that reads them.
+// IsTable reports whether the results are printed for a user while they arrive, and
+// not for a program that reads them.
 func (o *Output) IsTable() bool { return o.format == "table" }
 
-// Run runs the categories and writes their results to out. It returns
-// cli.ErrSilent when a check failed, since out says so already; any other error
-// is about the flag or about out.
+// Run runs the categories and writes their results to out. It returns cli.ErrSilent
+// when a check failed, because out already reports that. Any other error concerns
+// the flag or out.
 func (o *Output) Run(ctx context.Context, out io.Writer, categories []Category) error {
 	var report Report
 	switch o.format {

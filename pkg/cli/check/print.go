@@ -10,14 +10,16 @@ import (
 
 var marks = map[Outcome]string{Success: "√", Warning: "‼", Failure: "×"}
 
-// Printer prints results as they come; its Progress is for Run.
+// Printer prints results as they arrive. Its Progress method is an argument for
+// Run.
 type Printer struct {
 	Out      io.Writer
-	OnlyBad  bool // Linkerd's -o short: only what is not a success
+	OnlyBad  bool // Linkerd's -o short: omits successes
 	category string
 }
 
-// Progress prints one result, under the title of its category.
+// Progress prints one result. It prints the title before the first result of a
+// category.
 func (p *Printer) Progress(category string, r Result) {
 	if p.OnlyBad && r.Result == Success {
 		return

@@ -19,10 +19,11 @@ import (
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
-// fieldManager owns the fields that are applied.
+// fieldManager is the field manager of server-side apply, which owns the applied
+// fields.
 const fieldManager = "underlane"
 
-// objectClient reaches objects of any kind.
+// objectClient reads and writes objects of any kind.
 type objectClient struct {
 	dynamic dynamic.Interface
 	mapper  meta.RESTMapper
@@ -52,8 +53,8 @@ func (c *objectClient) resource(gvk schema.GroupVersionKind, namespace string) (
 	return c.dynamic.Resource(m.Resource).Namespace(namespace), nil
 }
 
-// apply applies the objects, prints a line for each, and waits until controller and
-// agents run as described.
+// apply applies the objects, prints a line for each, and waits until the controller
+// and the agents run in the applied version.
 func (f *Flags) apply(ctx context.Context, objects []chart.Object, wait time.Duration, progress io.Writer) error {
 	c, err := f.objects()
 	if err != nil {
@@ -77,7 +78,7 @@ func (f *Flags) apply(ctx context.Context, objects []chart.Object, wait time.Dur
 	return installation.AwaitRollout(ctx, client, f.System, wait, progress)
 }
 
-// apply applies one object and says what that came to, in kubectl's words.
+// apply applies one object and returns the result in kubectl's words.
 func (c *objectClient) apply(ctx context.Context, o *chart.Object) (string, error) {
 	r, err := c.resource(o.GroupVersionKind(), o.GetNamespace())
 	if err != nil {
@@ -88,8 +89,9 @@ func (c *objectClient) apply(ctx context.Context, o *chart.Object) (string, erro
 		return "", err
 	}
 	existed := err == nil
-	// Fields of others stay theirs (the tap API's caBundle, a HorizontalPodAutoscaler's
-	// replicas unless rendered); what is rendered is ours.
+	// Fields that other managers own and the chart does not render stay unchanged
+	// (the tap API's caBundle, a HorizontalPodAutoscaler's replicas). The rendered
+	// fields are overwritten.
 	after, err := r.Apply(ctx, o.GetName(), &o.Unstructured, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
 	switch {
 	case err != nil:
@@ -102,7 +104,7 @@ func (c *objectClient) apply(ctx context.Context, o *chart.Object) (string, erro
 	return "configured", nil
 }
 
-// title is an object's name in kubectl's form: deployment.apps/web.
+// title returns an object's name in kubectl's form: deployment.apps/web.
 func title(o *chart.Object) string {
 	kind := strings.ToLower(o.GetKind())
 	if group := o.GroupVersionKind().Group; group != "" {

@@ -19,9 +19,9 @@ import (
 
 const cleanupName = "underlane-cleanup"
 
-// agentTemplate is the pod template of the agents; when the DaemonSet is gone
-// already (an uninstall that was interrupted), what the record of the
-// installation renders to. Nil when neither is there.
+// agentTemplate returns the pod template of the agents. If the DaemonSet is already
+// deleted (by an interrupted uninstall), it renders the template from the record of
+// the installation. It returns nil when neither exists.
 func (u *uninstaller) agentTemplate(ctx context.Context) (*corev1.PodTemplateSpec, error) {
 	d, err := u.client.AppsV1().DaemonSets(u.namespace).Get(ctx, installation.Agent, metav1.GetOptions{})
 	switch {
@@ -50,17 +50,17 @@ func (u *uninstaller) agentTemplate(ctx context.Context) (*corev1.PodTemplateSpe
 	return nil, nil
 }
 
-// cleanupPod is the agent's pod, with its image, mounts and rights, that runs
+// cleanupPod returns a pod with the agent's image, mounts and permissions that runs
 // `agent cleanup` once on a node instead of the agent.
 func cleanupPod(t *corev1.PodTemplateSpec, namespace, node string) *corev1.Pod {
 	spec := *t.Spec.DeepCopy()
-	spec.NodeName = node // past the scheduler: cordoned nodes too
+	spec.NodeName = node // without the scheduler, so that it also runs on cordoned nodes
 	spec.NodeSelector, spec.Affinity = nil, nil
 	spec.RestartPolicy = corev1.RestartPolicyOnFailure
 	spec.ServiceAccountName, spec.DeprecatedServiceAccount = "", ""
 	c := spec.Containers[0]
 	c.Name = "cleanup"
-	// The pins are where the agent's flags say.
+	// The agent's flags name the directory of the pins.
 	args := []string{"cleanup"}
 	for _, a := range c.Args {
 		for _, shared := range []string{"--pin-root=", "--cgroup-root=", "--socket="} {
@@ -71,7 +71,7 @@ func cleanupPod(t *corev1.PodTemplateSpec, namespace, node string) *corev1.Pod {
 	}
 	c.Args, c.Ports, c.Env = args, nil, nil
 	c.StartupProbe, c.LivenessProbe, c.ReadinessProbe = nil, nil, nil
-	// Certificates and token are not needed, and may be gone.
+	// The cleanup does not need certificates and token, which may be deleted.
 	host := func(name string) bool {
 		return slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == name && v.HostPath != nil })
 	}
@@ -87,8 +87,8 @@ func cleanupPod(t *corev1.PodTemplateSpec, namespace, node string) *corev1.Pod {
 	}
 }
 
-// cleanNodes removes pins and programs from every node that can be reached, by
-// a pod on each.
+// cleanNodes removes pins and programs from every reachable node. It runs a pod on
+// each.
 func (u *uninstaller) cleanNodes(ctx context.Context, t *corev1.PodTemplateSpec) error {
 	nodes, err := u.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(t.Spec.NodeSelector).String()})
 	if err != nil {
@@ -96,7 +96,7 @@ func (u *uninstaller) cleanNodes(ctx context.Context, t *corev1.PodTemplateSpec)
 	}
 	defer u.dropCleanupPods(context.WithoutCancel(ctx))
 	var left []string
-	pods := map[string]string{} // pod to node
+	pods := map[string]string{} // name of the node by name of the pod
 	for i := range nodes.Items {
 		n := &nodes.Items[i]
 		if !installation.NodeReady(n) {

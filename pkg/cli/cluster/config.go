@@ -18,8 +18,9 @@ import (
 
 const overridesKey = "overrides.yaml"
 
-// configMap records what the user set, so that an upgrade keeps it. Keys are
-// not recorded: they are in the Secret, which an upgrade leaves alone.
+// configMap records the values that the user has set, so that an upgrade keeps
+// them. It does not record keys: they are in the Secret, which an upgrade does not
+// change.
 func configMap(namespace string, overrides map[string]any) (chart.Object, error) {
 	kept, err := withoutKeys(overrides)
 	if err != nil {
@@ -40,9 +41,10 @@ func configMap(namespace string, overrides map[string]any) (chart.Object, error)
 	})
 }
 
-// withoutKeys replaces PEM texts by what they come to: an issuer that is there.
+// withoutKeys replaces the PEM texts of an issuer by the statement that an issuer
+// exists.
 func withoutKeys(overrides map[string]any) (map[string]any, error) {
-	text, err := yaml.Marshal(overrides) // a deep copy
+	text, err := yaml.Marshal(overrides) // makes a deep copy
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +60,7 @@ func withoutKeys(overrides map[string]any) (map[string]any, error) {
 	return kept, nil
 }
 
-// installed reads the values that the user gave to the installation.
+// installed reads the values with which the user has installed Underlane.
 func installed(ctx context.Context, client kubernetes.Interface, namespace string) (map[string]any, error) {
 	record, err := client.CoreV1().ConfigMaps(namespace).Get(ctx, installation.Config, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -74,7 +76,7 @@ func installed(ctx context.Context, client kubernetes.Interface, namespace strin
 	return values, nil
 }
 
-// notByCommand returns an error that says why there is no record.
+// notByCommand returns an error that explains why there is no record.
 func notByCommand(ctx context.Context, client kubernetes.Interface, namespace string) error {
 	d, err := client.AppsV1().Deployments(namespace).Get(ctx, installation.Controller, metav1.GetOptions{})
 	switch {

@@ -17,8 +17,8 @@ import (
 	"github.com/underlane/underlane/pkg/cli"
 )
 
-// DiagnosticsCommand is `underlane diagnostics`: what controller and agents know
-// and count.
+// DiagnosticsCommand is `underlane diagnostics`: the state and the metrics of the
+// controller and the agents.
 func DiagnosticsCommand(flags *Flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "diagnostics",
@@ -181,7 +181,8 @@ whose a series is.`,
 	return cmd
 }
 
-// nodesOf are the nodes that args mean, each once; no args mean all.
+// nodesOf returns the nodes that args name, without duplicates. Without args it
+// returns all nodes.
 func (c *Flags) nodesOf(ctx context.Context, namespace string, args []string) ([]string, error) {
 	var nodes []string
 	if len(args) == 0 {

@@ -11,8 +11,8 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 )
 
-// explain says what a refusal of the controller's API, or of the API server in
-// front of it, most likely means.
+// explain adds the most likely cause to a refusal from the controller's API or from
+// the API server in front of it.
 func explain(err error) error {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
@@ -30,15 +30,15 @@ func explain(err error) error {
 	return errors.New(text)
 }
 
-// apiServerRefusal is how the API server says no:
+// apiServerRefusal matches the text of a refusal by the API server:
 //
 //	deployments.tap.underlane.io "web" is forbidden: User "jane" cannot watch
 //	resource "deployments/tap" in API group "tap.underlane.io" in the namespace "shop"
 var apiServerRefusal = regexp.MustCompile(
 	`^([a-z]+)\.` + regexp.QuoteMeta(tapv1alpha1.Group) + `(?: "([^"]*)")? is forbidden: User "([^"]*)" cannot (\w+) resource(?:.* in the namespace "([^"]*)")?`)
 
-// refusal puts the API server's no in the controller's words, which say what to
-// ask for.
+// refusal rewrites a refusal of the API server in the controller's words, which
+// name the missing permission.
 func refusal(text string) string {
 	m := apiServerRefusal.FindStringSubmatch(text)
 	if m == nil {

@@ -1,7 +1,7 @@
-// Package cluster holds the commands of `underlane`: what people do with a mesh
-// from outside its nodes, over the Kubernetes API and with their own rights in
-// it. The node's own commands are in pkg/cli/node. The agent never links this
-// package.
+// Package cluster has the commands of `underlane`. With them a user works with a
+// mesh from outside its nodes, over the Kubernetes API and with the user's own
+// permissions. The node's own commands are in pkg/cli/node. The agent never links
+// this package.
 package cluster
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
-// Flags are the settings that all commands share: which cluster, as
-// whom, and where in it Underlane is.
+// Flags are the settings that all commands share: the cluster, the user, and the
+// namespace of Underlane.
 type Flags struct {
 	Kubeconfig string   // --kubeconfig; empty: $KUBECONFIG, ~/.kube/config, or in a pod its service account
 	Context    string   // --context of the kubeconfig; empty: the current one
@@ -54,16 +54,17 @@ func (c *Flags) loader() clientcmd.ClientConfig {
 	})
 }
 
-// RESTConfig is how to reach the API server. It does not connect.
+// RESTConfig returns the client configuration for the API server. It does not
+// connect.
 func (c *Flags) RESTConfig() (*rest.Config, error) {
 	config, err := c.loader().ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("no cluster to talk to: %w: give --kubeconfig, or set KUBECONFIG", err)
 	}
 	config.UserAgent = "underlane/" + version.Version
-	// One person's commands ask for a lot at once and then end: the client's
-	// default of 5 requests a second would only make them wait. The API server
-	// has limits of its own.
+	// A command makes many requests at once and then ends. The client's default of 5
+	// requests a second would only make the user wait. The API server has its own
+	// limits.
 	config.QPS, config.Burst = 50, 100
 	if c.Verbose {
 		config.Wrap(transport.DebugWrappers)
@@ -71,7 +72,7 @@ func (c *Flags) RESTConfig() (*rest.Config, error) {
 	return config, nil
 }
 
-// Client is a client of the API server. It does not connect.
+// Client returns a client of the API server. It does not connect.
 func (c *Flags) Client() (kubernetes.Interface, error) {
 	config, err := c.RESTConfig()
 	if err != nil {
@@ -80,7 +81,7 @@ func (c *Flags) Client() (kubernetes.Interface, error) {
 	return kubernetes.NewForConfig(config)
 }
 
-// Dynamic is a client for objects of any kind. It does not connect.
+// Dynamic returns a client for objects of any kind. It does not connect.
 func (c *Flags) Dynamic() (dynamic.Interface, error) {
 	config, err := c.RESTConfig()
 	if err != nil {
@@ -89,8 +90,8 @@ func (c *Flags) Dynamic() (dynamic.Interface, error) {
 	return dynamic.NewForConfig(config)
 }
 
-// Namespace is the namespace that a command's -n flag stands for: named, or
-// that of the kubeconfig's context when named is empty.
+// Namespace returns the namespace for a command's -n flag: named, or the namespace
+// of the kubeconfig's context when named is empty.
 func (c *Flags) Namespace(named string) (string, error) {
 	if named != "" {
 		return named, nil
@@ -102,7 +103,7 @@ func (c *Flags) Namespace(named string) (string, error) {
 	return namespace, nil
 }
 
-// Clients are both clients. They do not connect.
+// Clients returns both clients. It does not connect.
 func (c *Flags) Clients() (kubernetes.Interface, dynamic.Interface, error) {
 	client, err := c.Client()
 	if err != nil {
@@ -112,5 +113,5 @@ func (c *Flags) Clients() (kubernetes.Interface, dynamic.Interface, error) {
 	return client, dyn, err
 }
 
-// SystemNamespace is the namespace that Underlane is installed in.
+// SystemNamespace returns the namespace of the installation.
 func (c *Flags) SystemNamespace() string { return c.System }

@@ -57,8 +57,8 @@ pod's node keeps it, in memory: one for each service account of the node's pods.
 	return cmd
 }
 
-// pods gets the pods that are named, or those that selector selects; there is at
-// least one.
+// pods returns the named pods, or those that selector selects. It fails if there is
+// none.
 func (c *Flags) pods(ctx context.Context, namespace, selector string, names []string) ([]corev1.Pod, error) {
 	namespace, err := c.Namespace(namespace)
 	if err != nil {
@@ -89,7 +89,7 @@ func (c *Flags) pods(ctx context.Context, namespace, selector string, names []st
 	return pods, nil
 }
 
-// certificate asks the agent of the pod's node.
+// certificate asks the agent of the pod's node for the pod's certificate.
 func (c *Flags) certificate(ctx context.Context, pod *corev1.Pod) (*x509.Certificate, error) {
 	if pod.Spec.NodeName == "" {
 		return nil, fmt.Errorf("pod %s is not on a node yet", pod.Name)
@@ -105,7 +105,7 @@ func (c *Flags) certificate(ctx context.Context, pod *corev1.Pod) (*x509.Certifi
 	return certificateOf(st, pod.Namespace, pod.Name)
 }
 
-// certificateOf finds the certificate that st's agent presents for a pod.
+// certificateOf finds the certificate in st that the agent presents for a pod.
 func certificateOf(st *agentv1.StatusResponse, namespace, name string) (*x509.Certificate, error) {
 	for _, p := range st.GetPods() {
 		if p.GetNamespace() != namespace || p.GetName() != name {

@@ -16,7 +16,7 @@ import (
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
-// applyFlags say whether rendered objects are printed or applied, and how.
+// applyFlags select whether the rendered objects are printed or applied, and how.
 type applyFlags struct {
 	apply         bool
 	output        string
@@ -66,8 +66,8 @@ func InstallCommand(f *Flags) *cobra.Command {
 	return cmd
 }
 
-// notInstalled returns an error when the cluster has an installation. Without a
-// configured cluster the manifests are printed all the same.
+// notInstalled returns an error when the cluster already has an installation.
+// Without a configured cluster the manifests are still printed.
 func (f *Flags) notInstalled(ctx context.Context, apply bool, errw io.Writer) error {
 	client, err := f.Client()
 	if err != nil {
@@ -87,8 +87,8 @@ func (f *Flags) notInstalled(ctx context.Context, apply bool, errw io.Writer) er
 	return fmt.Errorf("namespace %s has Underlane already: use `underlane upgrade`, or --ignore-cluster to print anyway", f.System)
 }
 
-// manifests are the chart's objects, and the record of overrides that upgrade
-// starts from.
+// manifests returns the chart's objects and the record of overrides, which an
+// upgrade reads.
 func manifests(ctx context.Context, namespace string, overrides map[string]any) ([]chart.Object, error) {
 	objects, err := chart.Render(ctx, namespace, chart.Merge(InstallDefaults(), overrides))
 	if err != nil {

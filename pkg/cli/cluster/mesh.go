@@ -18,7 +18,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// MeshCommand is `underlane mesh`, inject's successor: it adds the label.
+// MeshCommand is `underlane mesh`, which adds the label. It replaces Linkerd's
+// inject.
 func MeshCommand() *cobra.Command {
 	annotations := map[string]*string{}
 	cmd := &cobra.Command{
@@ -54,7 +55,7 @@ in without a restart, label the pods or their namespace with kubectl.`,
 	return cmd
 }
 
-// UnmeshCommand is `underlane unmesh`: it takes the label off.
+// UnmeshCommand is `underlane unmesh`, which removes the label.
 func UnmeshCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "unmesh FILE|DIRECTORY|URL|-...",
@@ -67,8 +68,8 @@ func UnmeshCommand() *cobra.Command {
 	}
 }
 
-// transform changes all sources to one stream. Nothing is printed when one of
-// them cannot be read: half a stream would be applied.
+// transform edits all sources and writes them as one stream. It writes nothing when
+// a source cannot be read, so that the user does not apply an incomplete stream.
 func transform(cmd *cobra.Command, change *manifest.Change, done string, sources []string) error {
 	var out bytes.Buffer
 	var reports []manifest.Report
@@ -96,7 +97,8 @@ func transform(cmd *cobra.Command, change *manifest.Change, done string, sources
 	return nil
 }
 
-// join puts a separator between two sources where there is none.
+// join prepares out for the next source: it ends the last line, and adds a
+// separator unless next starts with one.
 func join(out *bytes.Buffer, next []byte) {
 	if !bytes.HasSuffix(out.Bytes(), []byte("\n")) {
 		out.WriteByte('\n')
@@ -106,7 +108,7 @@ func join(out *bytes.Buffer, next []byte) {
 	}
 }
 
-// printReports writes a line for each object, as `linkerd inject` does.
+// printReports writes a line for each object, like `linkerd inject`.
 func printReports(w io.Writer, reports []manifest.Report, done string) {
 	fmt.Fprintln(w)
 	for _, r := range reports {

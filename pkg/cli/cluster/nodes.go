@@ -14,9 +14,10 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 )
 
-// NodeStatuses asks the agents of all nodes how they are, through the
-// controller. A node whose agent does not answer is in the second map. When
-// nothing could be asked at all, the only entry of both is an error under "".
+// NodeStatuses asks the agents of all nodes for their status, through the
+// controller. A node whose agent does not answer is in the second map. When no
+// agent could be asked, the first map is empty and the second has one error with
+// the key "".
 func (c *Flags) NodeStatuses(ctx context.Context) (map[string]*agentv1.StatusResponse, map[string]error) {
 	nodes, err := c.nodes(ctx)
 	if err != nil {
@@ -38,7 +39,7 @@ func readStatus(n *tapv1alpha1.Node) (*agentv1.StatusResponse, error) {
 		return nil, errors.New(n.Error)
 	}
 	st := &agentv1.StatusResponse{}
-	// An agent may be newer than this program.
+	// An agent may be newer than this program and send unknown fields.
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(n.Status, st); err != nil {
 		return nil, fmt.Errorf("the agent's status cannot be read: %w", err)
 	}
@@ -57,7 +58,7 @@ func (c *Flags) nodes(ctx context.Context) ([]tapv1alpha1.Node, error) {
 	return list.Items, nil
 }
 
-// get asks the controller's API for a whole answer.
+// get returns the complete answer of the controller's API to one request.
 func (c *Flags) get(ctx context.Context, path string, query map[string]string) ([]byte, error) {
 	client, err := c.rest()
 	if err != nil {
@@ -68,13 +69,14 @@ func (c *Flags) get(ctx context.Context, path string, query map[string]string) (
 		r = r.Param(k, v)
 	}
 	result := r.Do(ctx)
-	if err := result.Error(); err != nil { // DoRaw's does not say what the server said
+	if err := result.Error(); err != nil { // the error of DoRaw does not include the server's text
 		return nil, explain(err)
 	}
 	return result.Raw()
 }
 
-// rest is a client for paths of any API. It has no time limit: a tap lasts.
+// rest returns a client for paths of any API. It has no timeout, because a tap has
+// no end.
 func (c *Flags) rest() (rest.Interface, error) {
 	config, err := c.RESTConfig()
 	if err != nil {

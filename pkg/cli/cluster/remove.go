@@ -17,11 +17,11 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// removable are the kinds that an installation has, in the order of deletion,
-// and where they are.
+// removable are the kinds and places of an installation's objects, in the order of
+// deletion.
 var removable = []struct {
 	schema.GroupVersionKind
-	namespace string // system: Underlane's own; empty: cluster-wide
+	namespace string // system stands for Underlane's own; empty: cluster-wide
 	names     []string
 }{
 	{GroupVersionKind: kind("apiregistration.k8s.io/v1", "APIService")},
@@ -39,19 +39,20 @@ var removable = []struct {
 	{GroupVersionKind: kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding")},
 	{GroupVersionKind: kind("rbac.authorization.k8s.io/v1", "ClusterRole")},
 	{kind("v1", "ServiceAccount"), system, nil},
-	{GroupVersionKind: kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")}, // and with it all its objects
+	{GroupVersionKind: kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")}, // its deletion also deletes all its objects
 	{GroupVersionKind: kind("v1", "Namespace")},
 }
 
-// system stands for the namespace of the installation.
+// system stands for the namespace of the installation in removable.
 const system = "\x00"
 
 func kind(groupVersion, name string) schema.GroupVersionKind {
 	return schema.FromAPIVersionAndKind(groupVersion, name)
 }
 
-// installed finds what belongs to the installation, by label, and what the
-// controller made, by name; in the order of deletion.
+// installed returns the objects of the installation in the order of deletion. It
+// finds the installed objects by label, and those that the controller created by
+// name.
 func (c *objectClient) installed(ctx context.Context, namespace string) ([]chart.Object, error) {
 	var out []chart.Object
 	seen := map[string]bool{}
@@ -62,7 +63,7 @@ func (c *objectClient) installed(ctx context.Context, namespace string) ([]chart
 		}
 		r, err := c.resource(k.GroupVersionKind, where)
 		if meta.IsNoMatchError(err) {
-			continue // PodMonitor, where there is no Prometheus operator
+			continue // for example PodMonitor without the Prometheus operator
 		}
 		if err != nil {
 			return nil, err
@@ -83,7 +84,7 @@ func (c *objectClient) installed(ctx context.Context, namespace string) ([]chart
 			items = append(items, *o)
 		}
 		for i := range items {
-			// Another installation's namespace is not ours.
+			// A namespace with another name belongs to another installation.
 			if k.Kind == "Namespace" && items[i].GetName() != namespace {
 				continue
 			}
@@ -91,7 +92,7 @@ func (c *objectClient) installed(ctx context.Context, namespace string) ([]chart
 			if err != nil {
 				return nil, err
 			}
-			if !seen[o.Text] { // by label and by name
+			if !seen[o.Text] { // an object may be found both by label and by name
 				seen[o.Text] = true
 				out = append(out, o)
 			}
@@ -100,7 +101,7 @@ func (c *objectClient) installed(ctx context.Context, namespace string) ([]chart
 	return out, nil
 }
 
-// reference is an object reduced to what names it.
+// reference reduces an object to the fields that identify it.
 func reference(o *unstructured.Unstructured, k schema.GroupVersionKind) (chart.Object, error) {
 	metadata := map[string]any{"name": o.GetName()}
 	if o.GetNamespace() != "" {
@@ -110,7 +111,7 @@ func reference(o *unstructured.Unstructured, k schema.GroupVersionKind) (chart.O
 	return chart.NewObject("", map[string]any{"apiVersion": version, "kind": name, "metadata": metadata})
 }
 
-// delete deletes an object that may be gone already.
+// delete deletes an object, which may already be deleted.
 func (u *uninstaller) delete(ctx context.Context, o *chart.Object) error {
 	r, err := u.objects.resource(o.GroupVersionKind(), o.GetNamespace())
 	if err != nil {
@@ -118,7 +119,7 @@ func (u *uninstaller) delete(ctx context.Context, o *chart.Object) error {
 	}
 	background := metav1.DeletePropagationBackground
 	switch err := r.Delete(ctx, o.GetName(), metav1.DeleteOptions{PropagationPolicy: &background}); {
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // gone, or going
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // deleted, or being deleted
 		return nil
 	case err != nil:
 		return fmt.Errorf("delete %s: %w", title(o), err)
@@ -127,7 +128,7 @@ func (u *uninstaller) delete(ctx context.Context, o *chart.Object) error {
 	return nil
 }
 
-// podsGone waits until no pod of these names is left.
+// podsGone waits until no pod with one of these names exists.
 func (u *uninstaller) podsGone(ctx context.Context, names ...string) error {
 	selector := fmt.Sprintf("%s in (%s)", installation.NameLabel, strings.Join(names, ","))
 	return installation.Poll(ctx, u.limit, u.progress, func(ctx context.Context) (string, bool, error) {
@@ -137,8 +138,8 @@ func (u *uninstaller) podsGone(ctx context.Context, names ...string) error {
 		}
 		left := 0
 		for i := range pods.Items {
-			// A pod on a lost node stays until the node is back or deleted: it
-			// must not keep the others.
+			// A pod on a lost node stays until the node returns or is deleted. It
+			// must not block the others.
 			if p := &pods.Items[i]; p.DeletionTimestamp == nil || p.Status.Reason != "NodeLost" {
 				left++
 			}
@@ -147,7 +148,8 @@ func (u *uninstaller) podsGone(ctx context.Context, names ...string) error {
 	})
 }
 
-// gone waits until nothing of the list is left; a namespace takes its time.
+// gone waits until none of the objects exists. The deletion of a namespace takes
+// some time.
 func (u *uninstaller) gone(ctx context.Context, all []chart.Object) error {
 	return installation.Poll(ctx, u.limit, u.progress, func(ctx context.Context) (string, bool, error) {
 		for i := range all {
@@ -163,7 +165,7 @@ func (u *uninstaller) gone(ctx context.Context, all []chart.Object) error {
 	})
 }
 
-// forgetStatus removes the annotations that the controller wrote on pods.
+// forgetStatus removes the annotations that the controller has written on pods.
 func (u *uninstaller) forgetStatus(ctx context.Context) error {
 	pods, err := u.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
 	if err != nil {

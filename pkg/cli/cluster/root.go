@@ -8,8 +8,8 @@ import (
 	"github.com/underlane/underlane/pkg/cli/wait"
 )
 
-// Command is the root of the command line; display is how people call it:
-// underlane, or kubectl underlane.
+// Command is the root of the command line. display is the name with which the user
+// calls it: underlane, or kubectl underlane.
 func Command(display string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "underlane",

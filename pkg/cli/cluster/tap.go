@@ -19,15 +19,15 @@ import (
 	"github.com/underlane/underlane/pkg/tap/filter"
 )
 
-// TapCommands are the commands that listen to agents through the controller:
-// tap, top, identity and diagnostics.
+// TapCommands are the commands that read from agents through the controller: tap,
+// top, identity and diagnostics.
 func TapCommands(flags *Flags) []*cobra.Command {
 	return []*cobra.Command{
 		tapcmd.Tap(tapSource(flags)), tapcmd.Top(tapSource(flags)), IdentityCommand(flags), DiagnosticsCommand(flags),
 	}
 }
 
-// tapSource makes the source of one command: the agents of all nodes.
+// tapSource returns the source for one command: the agents of all nodes.
 func tapSource(flags *Flags) *tapcmd.Source {
 	all := false
 	return &tapcmd.Source{
@@ -56,7 +56,7 @@ func tapSource(flags *Flags) *tapcmd.Source {
 	}
 }
 
-// tapURL is what to ask for r.
+// tapURL returns the path and the query for r.
 func tapURL(r *agentv1.TapRequest) (string, url.Values, error) {
 	target, err := filter.ParseResource(r.GetTarget(), r.GetNamespace())
 	if err != nil {
@@ -73,8 +73,8 @@ func tapURL(r *agentv1.TapRequest) (string, url.Values, error) {
 	return tapv1alpha1.TapPath(target.Namespace, string(target.Kind)+"s", target.Name), tapv1alpha1.Query(r, ""), nil
 }
 
-// clusterStream is a tap through the API server. When it breaks, as it does when
-// the controller's replica that serves it ends, it is opened again.
+// clusterStream is a tap through the API server. When the stream breaks, for
+// example because the replica that serves it ends, clusterStream opens it again.
 type clusterStream struct {
 	flags *Flags
 	ctx   context.Context
@@ -86,7 +86,7 @@ type clusterStream struct {
 }
 
 const (
-	// maxBatch is more than any message of an agent.
+	// maxBatch is larger than any message of an agent.
 	maxBatch     = 64 << 20
 	reopenFor    = 30 * time.Second
 	reopenPeriod = time.Second

@@ -72,10 +72,10 @@ next boot; so does a node that is not ready.`,
 	return cmd
 }
 
-// shownMeshed is how many of the pods that are in the way are named.
+// shownMeshed limits how many of the pods that block the uninstall are named.
 const shownMeshed = 10
 
-// nobodyMeshed returns an error while a pod or a namespace is labelled.
+// nobodyMeshed returns an error if a pod or a namespace is labelled.
 func nobodyMeshed(ctx context.Context, client kubernetes.Interface) error {
 	enabled := metav1.ListOptions{LabelSelector: mesh.LabelMesh + "=" + mesh.LabelEnabled}
 	namespaces, err := client.CoreV1().Namespaces().List(ctx, enabled)
@@ -117,8 +117,9 @@ type uninstaller struct {
 }
 
 // run deletes in this order: the API service while the controller still serves it
-// (one without a server blocks the deletion of every namespace), the agents before
-// their kernel objects, the controller before the annotations that it writes.
+// (an API service without a server blocks the deletion of every namespace), the
+// agents before their kernel objects, and the controller before the annotations
+// that it writes.
 func (u *uninstaller) run(ctx context.Context, all []chart.Object) error {
 	template, err := u.agentTemplate(ctx)
 	if err != nil {
@@ -140,7 +141,7 @@ func (u *uninstaller) run(ctx context.Context, all []chart.Object) error {
 	if template == nil {
 		fmt.Fprintln(u.progress, "the DaemonSet of the agents and the record of the installation are gone: the nodes cannot be cleaned; `agent cleanup` does it on a node")
 	} else {
-		// What cannot be cleaned must not keep the rest.
+		// A node that cannot be cleaned must not block the rest.
 		failed = u.cleanNodes(ctx, template)
 	}
 	failed = errors.Join(failed, u.forgetStatus(ctx))

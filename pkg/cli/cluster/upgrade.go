@@ -12,8 +12,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// UpgradeCommand is `underlane upgrade`: the manifests of this version with
-// the values that the installation has. Values of this command override them.
+// UpgradeCommand is `underlane upgrade`. It renders the manifests of this version
+// with the values of the installation. Values in the command override them.
 func UpgradeCommand(f *Flags) *cobra.Command {
 	var values valueFlags
 	var apply applyFlags
@@ -40,15 +40,15 @@ change it. The CA and its certificates stay.`,
 			if reset {
 				kept = map[string]any{}
 			}
-			if values.keyFile != "" { // keys that are given now replace an issuer that was there
+			if values.keyFile != "" { // new keys replace an existing issuer
 				kept = chart.Merge(kept, map[string]any{"identity": map[string]any{"issuer": map[string]any{"existing": false}}})
 			}
 			overrides, err := values.values(kept, cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
-			// The trust domain is in every certificate: pods whose agents have the
-			// old one and those with the new would refuse each other.
+			// The trust domain is in every certificate. Pods with the old trust
+			// domain and pods with the new one would refuse each other.
 			if d, err := client.AppsV1().Deployments(f.System).Get(ctx, installation.Controller, metav1.GetOptions{}); err == nil && len(d.Spec.Template.Spec.Containers) > 0 {
 				if err := sameTrustDomain(d.Spec.Template.Spec.Containers[0].Args, overrides); err != nil {
 					return err
@@ -63,7 +63,7 @@ change it. The CA and its certificates stay.`,
 	}
 	values.add(cmd.Flags())
 	apply.add(cmd)
-	_ = cmd.Flags().MarkHidden("ignore-cluster") // there is nothing to upgrade without one
+	_ = cmd.Flags().MarkHidden("ignore-cluster") // an upgrade needs a cluster
 	cmd.Flags().BoolVar(&reset, "reset-values", false, "forget what was set at the installation")
 	return cmd
 }

@@ -13,13 +13,14 @@ import (
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
 )
 
-// InstallDefaults are the values by which an installation by command differs
-// from the chart's own: the namespace, which with Helm is Helm's business.
+// InstallDefaults returns the values in which an installation by command differs
+// from the chart's defaults: the command creates the namespace, which Helm would
+// otherwise do.
 func InstallDefaults() map[string]any {
 	return map[string]any{"namespace": map[string]any{"create": true}}
 }
 
-// valueFlags are the flags that say how to install, with Linkerd's names.
+// valueFlags are the flags that configure the installation, with Linkerd's names.
 type valueFlags struct {
 	files, set, setString            []string
 	ha, external                     bool
@@ -42,7 +43,8 @@ func (v *valueFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&v.external, "identity-external-issuer", false, "the Secret underlane-identity-issuer is made by others, such as cert-manager")
 }
 
-// values are what the flags say, over base: files, then flags, then --set.
+// values returns base with the values of the flags added: first files, then flags,
+// then --set. Later values have precedence.
 func (v *valueFlags) values(base map[string]any, stdin io.Reader) (map[string]any, error) {
 	out := base
 	if v.ha {
@@ -85,7 +87,7 @@ func (v *valueFlags) values(base map[string]any, stdin io.Reader) (map[string]an
 	return out, nil
 }
 
-// named are the values of the flags that have a name of their own.
+// named returns the values of the flags that stand for a single value.
 func (v *valueFlags) named() (map[string]any, error) {
 	out := map[string]any{}
 	if v.replicas != 0 {

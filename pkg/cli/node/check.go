@@ -14,8 +14,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// CheckCommand is `agent check`: what must be true on this node, and what to do
-// where it is not.
+// CheckCommand is `agent check`. It checks the requirements on this node, and
+// prints a hint where one is not met.
 func CheckCommand(f *Flags, k Kernel) *cobra.Command {
 	var output check.Output
 	cmd := &cobra.Command{
@@ -43,7 +43,7 @@ func (f *Flags) checks(k Kernel) []check.Category {
 	if k.Pins != nil {
 		add("pinned-objects", k.Pins(f))
 	}
-	// The first probe asks the agent, is fatal, and the others read its answer.
+	// The first probe asks the agent and is fatal. The other probes read its answer.
 	st := &agentv1.StatusResponse{}
 	add("node-agent", append([]check.Probe{{
 		Name: "agent answers on " + f.Socket, Fatal: true,
@@ -58,7 +58,8 @@ func (f *Flags) checks(k Kernel) []check.Category {
 	return all
 }
 
-// statusTimeout bounds the wait for an agent that hangs. Tests shorten it.
+// statusTimeout bounds the wait for an agent that does not answer. Tests shorten
+// it.
 var statusTimeout = 5 * time.Second
 
 func (f *Flags) status(ctx context.Context) (*agentv1.StatusResponse, error) {
@@ -122,8 +123,8 @@ func agentProbes(st **agentv1.StatusResponse) []check.Probe {
 	}
 }
 
-// renewalLate is the part of a certificate's life after which a check warns that it
-// was not renewed. Renewal starts at 0.7.
+// renewalLate is the fraction of a certificate's life after which a check warns
+// that the certificate was not renewed. Renewal starts at 0.7.
 const renewalLate = 0.8
 
 func identityProbes(st **agentv1.StatusResponse, now func() time.Time) []check.Probe {
@@ -158,7 +159,7 @@ func identityProbes(st **agentv1.StatusResponse, now func() time.Time) []check.P
 	}
 }
 
-// pendingLimit is how long enrolment may take before it counts as a failure.
+// pendingLimit is the time after which a pending enrolment counts as a failure.
 const pendingLimit = 30 * time.Second
 
 func podProbes(st **agentv1.StatusResponse, now func() time.Time) []check.Probe {
@@ -203,7 +204,7 @@ func podLine(p *agentv1.Pod) string {
 	return fmt.Sprintf("%s/%s is %s: %s", p.GetNamespace(), p.GetName(), p.GetState(), p.GetReason())
 }
 
-// each joins what is wrong with the items, a line for each.
+// each joins the problems of the items into one error, a line for each.
 func each[T any](items []T, wrong func(T) string) error {
 	var bad []string
 	for _, item := range items {

@@ -38,8 +38,8 @@ func DumpCommand(f *Flags) *cobra.Command {
 	}
 }
 
-// CleanupCommand is `agent cleanup`: it removes every kernel object of this
-// node's agent. With an agent running it refuses.
+// CleanupCommand is `agent cleanup`. It removes every kernel object of this node's
+// agent. It refuses while an agent runs.
 func CleanupCommand(f *Flags, k Kernel) *cobra.Command {
 	return &cobra.Command{
 		Use:   "cleanup",

@@ -1,6 +1,6 @@
-// Package node holds the commands of `agent` that people type on a node. They talk
-// to the agent over its socket only; what needs the kernel (probes, cleanup) is
-// handed in by the main package.
+// Package node has the commands of `agent` that a user runs on a node. They use
+// only the agent's socket. The main package passes in the functions that need the
+// kernel (probes, cleanup).
 package node
 
 import (
@@ -20,21 +20,21 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Where a node keeps its things unless a flag or the environment says otherwise.
+// Default paths on a node. A flag or the environment can change them.
 const (
 	DefaultSocket  = "/run/underlane/agent.sock"
 	DefaultPinRoot = mesh.DefaultPinRoot
 	DefaultCgroup  = "auto"
 )
 
-// Flags are the settings that every command of one node shares.
+// Flags are the settings that all commands of a node share.
 type Flags struct {
 	Socket     string // --socket, $UNDERLANE_SOCKET
 	PinRoot    string // --pin-root, $UNDERLANE_PIN_ROOT
 	CgroupRoot string // --cgroup-root, $UNDERLANE_CGROUP_ROOT; auto is the host's cgroup v2 root
 }
 
-// AddFlags defines the shared flags on root, for all of its commands.
+// AddFlags defines the shared flags as persistent flags of root.
 func AddFlags(root *cobra.Command) *Flags {
 	f := &Flags{}
 	p := root.PersistentFlags()
@@ -47,19 +47,19 @@ func AddFlags(root *cobra.Command) *Flags {
 	return f
 }
 
-// Kernel is what the commands need of the kernel's side. Any may be nil.
+// Kernel has the functions that access the kernel. Each may be nil.
 type Kernel struct {
 	// Probes are the checks of category kernel-features.
 	Probes func(*Flags) []check.Probe
 	// Pins are the checks of category pinned-objects.
 	Pins func(*Flags) []check.Probe
-	// Cleanup detaches and unpins everything under the flags' roots and
-	// returns what it removed, a line each.
+	// Cleanup detaches and unpins everything under the flags' roots. It returns a
+	// line for each removed object.
 	Cleanup func(ctx context.Context, f *Flags) (removed []string, err error)
 }
 
-// Commands are the commands of `agent` without run: tap, top, status, check, dump
-// and cleanup.
+// Commands returns the commands of `agent` except run: tap, top, status, check,
+// dump and cleanup.
 func Commands(f *Flags, k Kernel) []*cobra.Command {
 	return []*cobra.Command{
 		TapCommand(f), TopCommand(f), StatusCommand(f),
@@ -67,11 +67,11 @@ func Commands(f *Flags, k Kernel) []*cobra.Command {
 	}
 }
 
-// maxMessage is for Dump: the state of a large node in one message.
+// maxMessage allows for Dump, which sends the state of a large node in one message.
 const maxMessage = 256 << 20
 
-// dial opens the node API on the agent's socket. The connection is made at the
-// first call: explain turns its error into one that people can act on.
+// dial opens the node API on the agent's socket. gRPC connects at the first call;
+// explain makes the error of that call clear to users.
 func (f *Flags) dial() (agentv1.NodeClient, func(), error) {
 	conn, err := grpc.NewClient("unix:"+f.Socket,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -82,7 +82,7 @@ func (f *Flags) dial() (agentv1.NodeClient, func(), error) {
 	return agentv1.NewNodeClient(conn), func() { _ = conn.Close() }, nil
 }
 
-// explain says what a failed call to the agent most likely means.
+// explain adds the most likely cause to the error of a failed call to the agent.
 func (f *Flags) explain(err error) error {
 	st, ok := status.FromError(err)
 	if !ok {

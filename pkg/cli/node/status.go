@@ -114,7 +114,7 @@ func expiry(c *agentv1.Certificate, now time.Time) string {
 	return age(left)
 }
 
-// age is a duration as kubectl shows it: its two largest units.
+// age formats a duration like kubectl: its two largest units.
 func age(d time.Duration) string {
 	switch d = d.Truncate(time.Second); {
 	case d < 2*time.Minute:

@@ -9,13 +9,14 @@ import (
 	"github.com/underlane/underlane/pkg/cli/tapcmd"
 )
 
-// TapCommand is `agent tap`: a line for each event of this node's traffic.
+// TapCommand is `agent tap`, which prints a line for each event of this node's
+// traffic.
 func TapCommand(f *Flags) *cobra.Command { return tapcmd.Tap(f.source()) }
 
-// TopCommand is `agent top`: a live table of this node's traffic.
+// TopCommand is `agent top`, which shows a live table of this node's traffic.
 func TopCommand(f *Flags) *cobra.Command { return tapcmd.Top(f.source()) }
 
-// source is this node's agent.
+// source returns this node's agent as a source.
 func (f *Flags) source() *tapcmd.Source {
 	return &tapcmd.Source{Program: "agent", Scope: "this node", Open: f.tap, Explain: f.explain}
 }

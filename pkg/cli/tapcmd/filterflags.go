@@ -8,7 +8,7 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 )
 
-// resourceHelp is for tap and top.
+// resourceHelp is the help text on resources for tap and top.
 func (s *Source) resourceHelp() string {
 	text := `RESOURCE is TYPE/NAME, TYPE NAME or TYPE: deploy/web, sts, ns/shop, pod/web-5d4f,
 svc/web. Traffic into and out of it is shown; with --to, only from it to that
@@ -41,7 +41,7 @@ func (f *filterFlags) add(cmd *cobra.Command, s *Source, maxRPS float64) {
 	p.StringVar(&f.authority, "authority", "", "show only requests with this :authority, and TLS connections with this server name")
 	p.StringVar(&f.path, "path", "", "show only requests whose path starts with this")
 	p.Float64Var(&f.maxRPS, "max-rps", maxRPS, "most requests per second to show, 0 for no limit")
-	if s.Merged { // a node's agent knows no labels
+	if s.Merged { // the agent of a node does not know labels
 		p.StringVarP(&f.selector, "selector", "l", "", "show only pods of RESOURCE with these labels, as kubectl takes them: app=web,tier!=db")
 	}
 	if s.Flags != nil {
@@ -49,9 +49,9 @@ func (f *filterFlags) add(cmd *cobra.Command, s *Source, maxRPS float64) {
 	}
 }
 
-// request joins the flags and the arguments. A --to resource is looked for in
-// the namespace of RESOURCE, as with Linkerd, unless --to-namespace is given or
-// it is a namespace itself.
+// request builds the request from the flags and the arguments. As in Linkerd, a
+// --to resource is in the namespace of RESOURCE, unless --to-namespace is given or
+// the resource is a namespace.
 func (f *filterFlags) request(args []string) *agentv1.TapRequest {
 	toNamespace := f.toNamespace
 	if toNamespace == "" && f.to != "" && !isNamespace([]string{f.to}) {
@@ -63,7 +63,7 @@ func (f *filterFlags) request(args []string) *agentv1.TapRequest {
 	}
 }
 
-// isNamespace says whether the resource is a namespace.
+// isNamespace reports whether the resource is a namespace.
 func isNamespace(args []string) bool {
 	kind, _, _ := strings.Cut(strings.Join(args, "/"), "/")
 	return strings.HasPrefix(strings.ToLower(kind), "n")

@@ -1,5 +1,5 @@
-// Package tapcmd is the commands tap and top, of one node and of a cluster: they
-// differ in where the events come from.
+// Package tapcmd has the commands tap and top for one node and for a cluster. The
+// two differ only in the source of the events.
 package tapcmd
 
 import (
@@ -16,34 +16,35 @@ import (
 	"github.com/underlane/underlane/pkg/tap/render"
 )
 
-// Source is where events come from.
+// Source is a source of events.
 type Source struct {
-	Program string // in examples: agent, underlane
-	Scope   string // whose traffic it is, in help: this node, the cluster
-	// Merged says that events are of several nodes' agents, two of which may
-	// report one request.
+	Program string // name of the program in examples: agent, underlane
+	Scope   string // in help texts: this node, the cluster
+	// Merged is true if the events come from the agents of several nodes. Two agents
+	// may then report the same request.
 	Merged bool
-	// NeedsTarget refuses a command that names no resource.
+	// NeedsTarget makes a command without a resource an error.
 	NeedsTarget bool
-	// Flags adds flags of the source's own; it may be nil.
+	// Flags adds the source's own flags. It may be nil.
 	Flags func(*pflag.FlagSet)
-	// Namespace is the namespace of a resource for which the user gave named,
-	// which may be "". A nil Namespace takes it as it is: "" is any.
+	// Namespace returns the namespace of a resource. named is the user's value,
+	// which may be "". If Namespace is nil the value is used unchanged, and ""
+	// stands for any namespace.
 	Namespace func(named string) (string, error)
-	// Open opens a stream; when it returns, nothing is missed any more. Its
-	// errors are for people.
+	// Open opens a stream. No event is missed after it has returned. Its errors are
+	// written for users.
 	Open func(ctx context.Context, r *agentv1.TapRequest) (Stream, func(), error)
-	// Explain turns an error of a stream into one for people.
+	// Explain turns an error of a stream into one that is written for users.
 	Explain func(error) error
 }
 
-// Stream is a tap that runs.
+// Stream is a running tap.
 type Stream interface {
 	Recv() (*agentv1.TapEvents, error)
 }
 
-// ended returns nil for a stream that ended because its context was cancelled or its
-// sender closed it, and an error for people otherwise.
+// ended returns nil for a stream that ended because its context was cancelled or
+// its sender closed it. It returns any other error in a form for users.
 func (s *Source) ended(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil, errors.Is(err, io.EOF), errors.Is(err, context.Canceled), status.Code(err) == codes.Canceled, status.Code(err) == codes.DeadlineExceeded:
@@ -52,7 +53,7 @@ func (s *Source) ended(ctx context.Context, err error) error {
 	return s.Explain(err)
 }
 
-// request is what the flags and arguments of a command ask for.
+// request returns the request for the flags and arguments of a command.
 func (s *Source) request(f *filterFlags, args []string, view agentv1.TapRequest_View) (*agentv1.TapRequest, error) {
 	if s.NeedsTarget && len(args) == 0 {
 		return nil, errors.New("which resource? TYPE/NAME, as in deploy/web or ns/shop")
@@ -72,8 +73,8 @@ func (s *Source) request(f *filterFlags, args []string, view agentv1.TapRequest_
 	return r, nil
 }
 
-// tell writes the warnings of a batch and how many events were lost before it, in
-// the place among the events where that happened.
+// tell writes a batch's warnings and its number of lost events. The caller calls it
+// right after it has written the batch's events, because the loss belongs there.
 func tell(w io.Writer, batch *agentv1.TapEvents) {
 	for _, text := range batch.GetWarnings() {
 		fmt.Fprintf(w, "‼ %s\n", render.Clean(text))

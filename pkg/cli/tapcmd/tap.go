@@ -58,7 +58,7 @@ func (s *Source) argument() string {
 	return "[RESOURCE]"
 }
 
-// format appends an event and the end of its line.
+// format appends an event and a line end.
 type format func(dst []byte, e *tap.Event) ([]byte, error)
 
 func lineFormat(output string) (format, error) {
@@ -76,8 +76,8 @@ func lineFormat(output string) (format, error) {
 	return nil, fmt.Errorf("output format %q: use wide or json", output)
 }
 
-// writeEvents writes batches until recv fails. What there is to tell besides
-// goes to errw.
+// writeEvents writes batches until recv fails. It writes warnings and losses to
+// errw.
 func writeEvents(recv func() (*agentv1.TapEvents, error), write format, out, errw io.Writer) error {
 	w := bufio.NewWriter(out)
 	var buf []byte

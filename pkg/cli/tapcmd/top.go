@@ -61,7 +61,7 @@ func (o *topOptions) run(cmd *cobra.Command, s *Source, filter *filterFlags, arg
 		return fmt.Errorf("output format %q: use table or json", o.output)
 	}
 	if !o.once && o.output == "json" {
-		o.once = true // a program reads it
+		o.once = true // a program reads JSON, and needs one result
 	}
 	out := cmd.OutOrStdout()
 	if !o.once && !isTerminal(out) {
@@ -104,7 +104,7 @@ func (o *topOptions) run(cmd *cobra.Command, s *Source, filter *filterFlags, arg
 	return table.WriteTable(out, order)
 }
 
-// live runs the table on the terminal until q or the end of the stream.
+// live shows the table on the terminal until the user presses q or the stream ends.
 func (o *topOptions) live(ctx context.Context, cancel func(), stream Stream, table *top.Table, order top.Order) error {
 	program := tea.NewProgram(topui.New(table, order), tea.WithContext(ctx), tea.WithoutSignalHandler())
 	received := make(chan error, 1)
@@ -118,13 +118,13 @@ func (o *topOptions) live(ctx context.Context, cancel func(), stream Stream, tab
 	_, err := program.Run()
 	cancel()
 	streamErr := <-received
-	if errors.Is(err, tea.ErrProgramKilled) { // by ctx: a signal
+	if errors.Is(err, tea.ErrProgramKilled) { // a signal has cancelled ctx
 		err = nil
 	}
 	return errors.Join(err, streamErr)
 }
 
-// receive hands every batch to add until the stream ends.
+// receive passes every batch to add until the stream ends.
 func receive(stream Stream, add func(*agentv1.TapEvents, []tap.Event)) error {
 	for {
 		batch, err := stream.Recv()

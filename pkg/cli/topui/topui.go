@@ -1,5 +1,5 @@
 // Package topui is the live table of `agent top` on a terminal. Update and View
-// are functions of the model and the message alone.
+// depend only on the model and the message.
 package topui
 
 import (
@@ -15,14 +15,14 @@ import (
 	"github.com/underlane/underlane/pkg/tap/top"
 )
 
-// Events is the message that carries a batch of events into the model.
+// Events is the message that delivers a batch of events to the model.
 type Events struct {
 	Events   []tap.Event
 	Lost     uint64
 	Warnings []string // the last one is shown
 }
 
-// Refresh is the message that takes a new look at the table.
+// Refresh is the message that makes the model read the table again.
 type Refresh struct{}
 
 const (
@@ -35,21 +35,21 @@ const (
 type Model struct {
 	table *top.Table
 	order top.Order
-	lines []string // of the table, heading first, as of the last look
+	lines []string // of the table, heading first, as last read
 	warn  string   // the last warning
 
 	width, height int
-	left, first   int // scrolling: columns of text, rows
+	left, first   int // scroll position: columns of text, rows
 }
 
-// New makes a model over table, which is the model's from now on.
+// New returns a model for table. Afterwards only the model may use table.
 func New(table *top.Table, order top.Order) Model {
 	m := Model{table: table, order: order, width: 80, height: 24}
 	m.look()
 	return m
 }
 
-// Init starts the refreshing.
+// Init starts the periodic refresh.
 func (m Model) Init() tea.Cmd { return tick() }
 
 func tick() tea.Cmd { return tea.Tick(refreshEvery, func(time.Time) tea.Msg { return Refresh{} }) }
@@ -104,7 +104,8 @@ func (m Model) key(key string) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-// sortKey: 1 to 9 sort by that column, the same key again the other way round.
+// sortKey handles the keys 1 to 9. A key sorts by its column; the same key again
+// reverses the order.
 func (m *Model) sortKey(key string) {
 	if len(key) != 1 || key[0] < '1' || top.Column(key[0]-'1') >= top.NumColumns {
 		return
@@ -136,7 +137,7 @@ func (m *Model) scroll(right, down int) {
 
 var bold = lipgloss.NewStyle().Bold(true)
 
-// View draws the whole screen.
+// View renders the whole screen.
 func (m Model) View() tea.View {
 	out := []string{
 		m.cut(0, "(press q to quit, 1-9 to sort by a column, r to reverse)"),
@@ -170,7 +171,7 @@ func (m *Model) notes() string {
 	return strings.Join(notes, ", ")
 }
 
-// cut is the part of line that is on the screen.
+// cut returns the part of line that is on the screen.
 func (m *Model) cut(left int, line string) string {
 	runes := []rune(line)
 	runes = runes[min(left, len(runes)):]

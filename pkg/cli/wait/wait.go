@@ -1,6 +1,6 @@
-// Package wait is the command wait: it ends when a server answers. In a pod of the
-// mesh a connection that opens is no sign of that, for the agent of the node accepts
-// it before it has reached the server.
+// Package wait is the command wait, which ends when a server answers. In a meshed
+// pod it is not enough that a connection opens, because the node's agent accepts
+// the connection before it has reached the server.
 package wait
 
 import (
@@ -21,17 +21,17 @@ import (
 
 // waiter waits for servers.
 type waiter struct {
-	settle   time.Duration // how long a connection must stand, of a server that says nothing
+	settle   time.Duration // how long a connection must stay open if the server sends nothing
 	every    time.Duration // between attempts
 	dial     time.Duration // limit of a connect()
 	progress io.Writer
 }
 
-// responseTime is how long a request may take before another is made: its server
-// may be gone without a trace.
+// responseTime limits the time for one request before the next attempt. The server
+// may have vanished without closing the connection.
 const responseTime = 30 * time.Second
 
-// Command is `wait TARGET...`; program is the name of the command line.
+// Command is `wait TARGET...`. program is the name of the command line.
 func Command(program string) *cobra.Command {
 	w := waiter{every: time.Second, dial: 5 * time.Second}
 	var timeout time.Duration
@@ -74,7 +74,7 @@ but for responses of an agent (underlane-reason).`,
 	return cmd
 }
 
-// wait makes attempts until one succeeds, and tells why they fail.
+// wait makes attempts until one succeeds, and prints why they fail.
 func (w *waiter) wait(ctx context.Context, target string) error {
 	attempt, err := w.attempt(target)
 	if err != nil {
@@ -87,7 +87,7 @@ func (w *waiter) wait(ctx context.Context, target string) error {
 			fmt.Fprintf(w.progress, "%s answers, after %s\n", target, time.Since(start).Round(time.Millisecond))
 			return nil
 		}
-		over := isOver(ctx) // then err may say only that
+		over := isOver(ctx) // err may then say only that the time has passed
 		if last == "" || !over && err.Error() != last {
 			last = err.Error()
 			if !over {
@@ -105,14 +105,14 @@ func (w *waiter) wait(ctx context.Context, target string) error {
 	}
 }
 
-// isOver says whether ctx has ended. A dial ends by the context's deadline, a moment
-// before the context does.
+// isOver reports whether ctx has ended or its deadline has passed. A dial fails at
+// the deadline, shortly before the context itself ends.
 func isOver(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
-// attempt is one attempt at a target.
+// attempt returns a function that makes one attempt at a target.
 func (w *waiter) attempt(target string) (func(context.Context) error, error) {
 	if host, port, err := net.SplitHostPort(target); err == nil && host != "" && port != "" && !strings.Contains(target, "://") {
 		return func(ctx context.Context) error { return w.tcp(ctx, target) }, nil
@@ -124,8 +124,8 @@ func (w *waiter) attempt(target string) (func(context.Context) error, error) {
 	return func(ctx context.Context) error { return w.http(ctx, target) }, nil
 }
 
-// tcp connects and says that it has nothing to say. The agent resets the
-// connection when it cannot reach the server; a server ends it, or lets it stand.
+// tcp connects and closes its sending side. The agent resets the connection when it
+// cannot reach the server. A server closes the connection or keeps it open.
 func (w *waiter) tcp(ctx context.Context, address string) error {
 	dialer := net.Dialer{Timeout: w.dial}
 	c, err := dialer.DialContext(ctx, "tcp", address)
@@ -150,7 +150,8 @@ func (w *waiter) tcp(ctx context.Context, address string) error {
 
 var errReset = errors.New("the connection was accepted, and then reset")
 
-// cause is what went wrong, without ports of this side, which differ each time.
+// cause returns the cause of err without the local port, which differs in each
+// attempt.
 func cause(err error) error {
 	var dns *net.DNSError
 	var errno syscall.Errno
@@ -163,7 +164,7 @@ func cause(err error) error {
 	return err
 }
 
-// http asks once, and follows no redirect.
+// http sends one request, and follows no redirect.
 func (w *waiter) http(ctx context.Context, address string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package certs checks trust anchors and issuers that users bring.
+// Package certs checks trust anchors and issuers that the user provides.
 package certs
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
-// CheckIssuer finds mistakes in a user's issuer before a cluster has to.
+// CheckIssuer finds errors in a user's issuer before it is installed.
 func CheckIssuer(anchors, certificate, key []byte) error {
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
@@ -38,7 +38,7 @@ func CheckIssuer(anchors, certificate, key []byte) error {
 	return errors.Join(IssuedBy(chain, roots, time.Now()), Accepted(chain))
 }
 
-// ParsePEM reads all certificates of a PEM text; there must be one.
+// ParsePEM parses all certificates of a PEM text. It fails if there is none.
 func ParsePEM(text []byte) ([]*x509.Certificate, error) {
 	var out []*x509.Certificate
 	for {
@@ -62,8 +62,8 @@ func ParsePEM(text []byte) ([]*x509.Certificate, error) {
 	return out, nil
 }
 
-// IssuedBy says whether the issuer (its certificate, then intermediates) can
-// sign certificates that lead to roots.
+// IssuedBy returns an error unless the issuer (its certificate, then intermediates)
+// can sign certificates that lead to roots.
 func IssuedBy(chain, roots []*x509.Certificate, now time.Time) error {
 	issuer := chain[0]
 	if !issuer.IsCA {
@@ -86,8 +86,9 @@ func IssuedBy(chain, roots []*x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// Accepted says whether agents accept chains that hold the issuer's certificates.
-// Those that are not self-signed are sent with each workload certificate.
+// Accepted returns an error unless agents accept chains that contain the issuer's
+// certificates. The certificates of chain that are not self-signed are sent with
+// each workload certificate.
 func Accepted(chain []*x509.Certificate) error {
 	sent := slices.DeleteFunc(slices.Clone(chain), func(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) })
 	if err := certchain.CheckIssuer(sent); err != nil {
@@ -96,7 +97,7 @@ func Accepted(chain []*x509.Certificate) error {
 	return nil
 }
 
-// SupportedKey refuses keys that are weak, or that TLS 1.3 cannot use.
+// SupportedKey refuses weak keys, and keys that TLS 1.3 does not support.
 func SupportedKey(c *x509.Certificate) error {
 	switch k := c.PublicKey.(type) {
 	case *ecdsa.PublicKey:

@@ -1,4 +1,5 @@
-// Package chart renders the embedded Helm chart to manifests, as Helm would.
+// Package chart renders the embedded Helm chart to manifests, with the same result
+// as Helm.
 package chart
 
 import (
@@ -21,7 +22,7 @@ import (
 	"github.com/underlane/underlane/daemonset"
 )
 
-// HAFile is the chart's file of values for high availability.
+// HAFile is the chart's values file for high availability.
 const HAFile = "values-ha.yaml"
 
 // Load reads the embedded chart.
@@ -45,7 +46,7 @@ func Load() (*v2.Chart, error) {
 	return c, nil
 }
 
-// File is the text of a file of the chart.
+// File returns the text of a file of the chart.
 func File(name string) ([]byte, error) {
 	data, err := daemonset.Chart.ReadFile(daemonset.ChartRoot + "/" + name)
 	if err != nil {
@@ -54,9 +55,9 @@ func File(name string) ([]byte, error) {
 	return data, nil
 }
 
-// Render renders the chart for a namespace with values that go before the
-// chart's own. Unknown keys and values of a wrong kind are refused. The objects
-// come in the order in which they are to be made.
+// Render renders the chart for a namespace. values have precedence over the chart's
+// own. Unknown keys and values of a wrong type are errors. The objects are in the
+// order in which they must be created.
 func Render(ctx context.Context, namespace string, values map[string]any) ([]Object, error) {
 	c, err := Load()
 	if err != nil {
@@ -85,7 +86,7 @@ func Render(ctx context.Context, namespace string, values map[string]any) ([]Obj
 	return Sort(objects), nil
 }
 
-// ParseValues reads a YAML text of values.
+// ParseValues parses values in YAML.
 func ParseValues(text []byte) (map[string]any, error) {
 	values := map[string]any{}
 	if err := yaml.Unmarshal(text, &values); err != nil {
@@ -94,12 +95,12 @@ func ParseValues(text []byte) (map[string]any, error) {
 	return values, nil
 }
 
-// Merge lays over on top of base; maps are merged, everything else replaced.
-// Neither is changed.
+// Merge returns base with the values of over added. Maps are merged, other values
+// are replaced. It changes neither argument.
 func Merge(base, over map[string]any) map[string]any { return loader.MergeMaps(base, over) }
 
-// Set writes what a --set argument says (a.b=1,c[0]=x; with text, every value
-// is a string) into values.
+// Set adds the values of a --set argument (a.b=1,c[0]=x) to values. With text,
+// every value is a string.
 func Set(values map[string]any, argument string, text bool) error {
 	parse := strvals.ParseInto
 	if text {

@@ -12,15 +12,15 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Object is one rendered manifest: its text, with comments, and what it says.
+// Object is one rendered manifest: its text with comments, and the parsed object.
 type Object struct {
 	unstructured.Unstructured
 	Text string // YAML that ends with a line feed, without a separator
 }
 
 // order is the order in which kinds are created; other kinds follow. Objects that
-// others refer to come first, workloads later, and the API service last, when the
-// controller can serve it.
+// others refer to come first. Workloads come later. The API service comes last,
+// because the controller must run to serve it.
 var order = []string{
 	"Namespace", "CustomResourceDefinition", "ServiceAccount", "Secret", "ConfigMap", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
 	"Service", "PodDisruptionBudget", "Deployment", "DaemonSet", "APIService",
@@ -37,8 +37,8 @@ func (o *Object) rank() int {
 
 var separator = regexp.MustCompile(`(?m)^---[ \t]*\n`)
 
-// split takes a template's output apart; documents of blanks and comments alone
-// are left out.
+// split splits a template's output into objects. It omits documents that have only
+// blanks and comments.
 func split(text string) ([]Object, error) {
 	var out []Object
 	for _, part := range separator.Split(text, -1) {
@@ -58,7 +58,7 @@ func split(text string) ([]Object, error) {
 	return out, nil
 }
 
-// YAML joins objects to one stream.
+// YAML joins objects into one stream.
 func YAML(objects []Object) []byte {
 	var b bytes.Buffer
 	for i := range objects {
@@ -68,13 +68,13 @@ func YAML(objects []Object) []byte {
 	return b.Bytes()
 }
 
-// Sort puts objects into the order of making.
+// Sort sorts objects into the order of creation.
 func Sort(objects []Object) []Object {
 	slices.SortStableFunc(objects, func(a, b Object) int { return a.rank() - b.rank() })
 	return objects
 }
 
-// NewObject is an object that is not of the chart, with a comment before it.
+// NewObject returns an object that is not from the chart, with a comment before it.
 func NewObject(comment string, object map[string]any) (Object, error) {
 	text, err := yaml.Marshal(object)
 	if err != nil {
@@ -83,7 +83,7 @@ func NewObject(comment string, object map[string]any) (Object, error) {
 	return Object{Unstructured: unstructured.Unstructured{Object: object}, Text: comment + string(text)}, nil
 }
 
-// JSON is a List of the objects.
+// JSON returns a List of the objects.
 func JSON(objects []Object) ([]byte, error) {
 	items := []any{}
 	for i := range objects {

@@ -80,7 +80,7 @@ func (c *checker) rolledOut(ctx context.Context, r installation.Rollout, err err
 	return errors.New(strings.TrimSpace(r.String() + "\n" + installation.PodProblems(ctx, c.client, c.system)))
 }
 
-// api checks the way of tap: the API server's registration.
+// api checks what tap needs: the registration of the API at the API server.
 func (c *checker) api() check.Category {
 	return check.Category{Name: "underlane-api", Probes: []check.Probe{
 		probe("tap API service is available", "the API server must reach the controller's pods, port 8444; kubectl get apiservice "+tapv1alpha1.APIService+" -o yaml", c.patient(func(ctx context.Context) error {
@@ -103,11 +103,11 @@ func (c *checker) api() check.Category {
 	}}
 }
 
-// answerWait is how long --wait waits for agents to answer at most: one on a
-// lost node never will.
+// answerWait limits how long --wait waits for the agents' answers: an agent on a
+// lost node never answers.
 const answerWait = 30 * time.Second
 
-// ask asks all agents, once.
+// ask asks all agents for their status, once.
 func (c *checker) ask(ctx context.Context) {
 	if !c.asked {
 		c.agents, c.silent = c.statuses(ctx)
@@ -116,7 +116,8 @@ func (c *checker) ask(ctx context.Context) {
 }
 
 func (c *checker) agentProbes() check.Category {
-	// each agent's problem, with its node's name.
+	// every returns a check that lists each agent's problem with the name of its
+	// node.
 	every := func(wrong func(*agentv1.StatusResponse) string) func(context.Context) error {
 		return func(ctx context.Context) error {
 			c.ask(ctx)

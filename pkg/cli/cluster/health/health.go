@@ -1,5 +1,6 @@
-// Package health is `underlane check`: whether Underlane can be installed in a
-// cluster, whether an installation is well, and whether the meshed pods are captured.
+// Package health is `underlane check`. It checks whether Underlane can be installed
+// in a cluster, whether an installation works, and whether the meshed pods are
+// captured.
 package health
 
 import (
@@ -20,15 +21,15 @@ import (
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
-// Cluster is what the checks ask of a cluster.
+// Cluster is the access to a cluster that the checks need.
 type Cluster interface {
 	// SystemNamespace is the namespace of the installation.
 	SystemNamespace() string
-	// Clients are clients of the API server. They do not connect.
+	// Clients returns clients of the API server. It does not connect.
 	Clients() (kubernetes.Interface, dynamic.Interface, error)
-	// NodeStatuses asks the agents of all nodes how they are. A node whose agent
-	// does not answer is in the second map; when nothing could be asked, the only
-	// entry of both is an error under "".
+	// NodeStatuses asks the agents of all nodes for their status. A node whose agent
+	// does not answer is in the second map. When no agent could be asked, the first
+	// map is empty and the second has one error with the key "".
 	NodeStatuses(ctx context.Context) (map[string]*agentv1.StatusResponse, map[string]error)
 }
 
@@ -75,10 +76,10 @@ func Command(cluster Cluster) *cobra.Command {
 	return cmd
 }
 
-// checker runs checks; what one learns the later ones use.
+// checker runs checks. Later checks use the results of earlier ones.
 type checker struct {
 	system    string // namespace of the installation
-	namespace string // of the pods to check, empty for all
+	namespace string // namespace of the pods to check; empty for all
 	wait      time.Duration
 	now       func() time.Time
 	progress  io.Writer
@@ -88,12 +89,12 @@ type checker struct {
 	client kubernetes.Interface
 	any    dynamic.Interface
 	server *version.Info
-	asked  bool // the agents
+	asked  bool // the agents were asked
 	agents map[string]*agentv1.StatusResponse
 	silent map[string]error
 }
 
-// probe is a check by a method.
+// probe returns a check that calls run.
 func probe(name, hint string, run func(context.Context) error) check.Probe {
 	return check.Probe{Name: name, Hint: hint, Run: func(ctx context.Context) error {
 		err := run(ctx)
@@ -104,14 +105,15 @@ func probe(name, hint string, run func(context.Context) error) check.Probe {
 	}}
 }
 
-// fatal is a check without which the others make no sense.
+// fatal returns a check that ends the run when it fails, because the later checks
+// need what it checks.
 func fatal(name, hint string, run func(context.Context) error) check.Probe {
 	p := probe(name, hint, run)
 	p.Fatal = true
 	return p
 }
 
-// patient repeats a check that fails until it succeeds or the wait is over.
+// patient repeats a failed check until it succeeds or the wait has passed.
 func (c *checker) patient(run func(context.Context) error) func(context.Context) error {
 	return patientFor(c.wait, c.progress, run)
 }
@@ -127,7 +129,7 @@ func patientFor(limit time.Duration, progress io.Writer, run func(context.Contex
 			if err == nil {
 				return "", true, nil
 			}
-			if ctx.Err() == nil { // else it says only that the time is over
+			if ctx.Err() == nil { // otherwise err says only that the time has passed
 				last = err
 			}
 			first, _, _ := strings.Cut(last.Error(), "\n")
@@ -140,17 +142,17 @@ func patientFor(limit time.Duration, progress io.Writer, run func(context.Contex
 	}
 }
 
-// before are the checks of --pre.
+// before returns the checks of --pre.
 func (c *checker) before() []check.Category {
 	return append(c.kubernetes(), c.setup(), c.nodes(), c.neighbours())
 }
 
-// installation are the checks of an installation.
+// installation returns the checks of an installation.
 func (c *checker) installation() []check.Category {
 	return append(c.kubernetes(), c.existence(), c.identity(), c.api(), c.agentProbes(), c.versionProbes(), c.highAvailability())
 }
 
-// dataPlane are the further checks of --proxy.
+// dataPlane returns the additional checks of --proxy.
 func (c *checker) dataPlane() []check.Category {
 	return []check.Category{c.pods(), c.settings(), c.neighbours()}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
-// expirySoon is Linkerd's limit; certificates that live less long anyway are
-// late when a fifth of their life is left.
+// expirySoon is Linkerd's limit. For a certificate with a shorter life, the warning
+// comes when a fifth of its life remains.
 const expirySoon = 60 * 24 * time.Hour
 
 func (c *checker) identity() check.Category {
@@ -58,8 +58,8 @@ func (c *checker) identity() check.Category {
 	}}
 }
 
-// certificates reads what agents trust, and the issuer's chain; that is nil
-// where the caller may not read the Secret.
+// certificates reads the agents' trust anchors and the issuer's chain. chain is nil
+// when the caller may not read the Secret.
 func (c *checker) certificates(ctx context.Context) (anchors, chain []*x509.Certificate, err error) {
 	m, err := c.client.CoreV1().ConfigMaps(c.system).Get(ctx, installation.Anchors, metav1.GetOptions{})
 	if err != nil {

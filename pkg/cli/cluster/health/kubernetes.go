@@ -16,8 +16,8 @@ import (
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
-// minKubernetes names nodes in service account tokens, by which agents are
-// told apart.
+// minKubernetes is the first version that includes the node in service account
+// tokens. The controller identifies agents by it.
 var minKubernetes = utilversion.MustParseGeneric("1.30.0")
 
 func (c *checker) kubernetes() []check.Category {
@@ -103,7 +103,7 @@ func (c *checker) setup() check.Category {
 	return check.Category{Name: "pre-kubernetes-setup", Probes: probes}
 }
 
-// may asks whether the caller may do something.
+// may returns an error unless the caller is allowed to do something.
 func (c *checker) may(ctx context.Context, verb, group, resource, namespace string) error {
 	r, err := c.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
@@ -120,12 +120,12 @@ func (c *checker) may(ctx context.Context, verb, group, resource, namespace stri
 }
 
 const (
-	clockAhead  = 5 * time.Second  // no more can a lease be from the future
-	clockBehind = 60 * time.Second // leases are renewed every ten seconds
+	clockAhead  = 5 * time.Second  // the most by which a lease may be in the future
+	clockBehind = 60 * time.Second // kubelets renew their leases every ten seconds
 )
 
-// clocks compares the nodes' clocks with this one by the leases that kubelets
-// renew.
+// clocks compares the nodes' clocks with the local clock. It uses the leases that
+// the kubelets renew.
 func (c *checker) clocks(ctx context.Context) error {
 	nodes, err := c.readyNodes(ctx)
 	if err != nil {

@@ -16,11 +16,11 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// minKernel has what the agent's programs need: sk_lookup, bpf_link for
-// cgroups, netns cookies in sock_addr programs.
+// minKernel has the features that the agent's programs need: sk_lookup, bpf_link
+// for cgroups, and netns cookies in sock_addr programs.
 var minKernel = utilversion.MustParseGeneric("5.15")
 
-// readyNodes are the Linux nodes that are up.
+// readyNodes returns the Linux nodes that are ready.
 func (c *checker) readyNodes(ctx context.Context) ([]corev1.Node, error) {
 	list, err := c.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -32,7 +32,7 @@ func (c *checker) readyNodes(ctx context.Context) ([]corev1.Node, error) {
 	}), nil
 }
 
-// nodes are the checks of what agents need of nodes.
+// nodes returns the checks of the agents' requirements for nodes.
 func (c *checker) nodes() check.Category {
 	return check.Category{Name: "node-features", Probes: []check.Probe{
 		probe("all nodes run Linux "+minKernel.String()+" or newer", "upgrade these nodes, or keep agents off them with --set agent.nodeSelector.KEY=VALUE", c.kernels),
@@ -63,7 +63,8 @@ func (c *checker) kernels(ctx context.Context) error {
 	return check.Lines(bad)
 }
 
-// nriSince is the first version of a runtime with NRI on by default.
+// nriSince has the first version of each runtime in which NRI is enabled by
+// default.
 var nriSince = map[string]*utilversion.Version{
 	"containerd": utilversion.MustParseGeneric("2.0.0"),
 	"cri-o":      utilversion.MustParseGeneric("1.30.0"),
@@ -112,7 +113,7 @@ func (c *checker) hostPorts(ctx context.Context) error {
 	return check.Lines(bad)
 }
 
-// neighbours are the checks of what else changes the way of connections.
+// neighbours returns the checks for other programs that redirect connections.
 func (c *checker) neighbours() check.Category {
 	return check.Category{Name: "other-meshes-and-cni", Probes: []check.Probe{
 		probe("Cilium's socket load balancer leaves pods alone", "set socketLB.hostNamespaceOnly=true in Cilium's Helm values and restart its agents: with both at the connect call, a Service's address may be replaced by a pod's before Underlane sees it, and its requests are not balanced", c.cilium),
@@ -139,7 +140,8 @@ func (c *checker) cilium(ctx context.Context) error {
 	return nil
 }
 
-// otherMesh names the mesh that labels and annotations put something into.
+// otherMesh returns the name of another mesh that the labels and annotations of o
+// select.
 func otherMesh(o metav1.Object) string {
 	l, a := o.GetLabels(), o.GetAnnotations()
 	switch {

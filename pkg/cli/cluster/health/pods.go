@@ -17,10 +17,10 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// meshed is the namespaces that are checked and the labelled pods in them.
+// meshed has the namespaces to check and the labelled pods in them.
 type meshed struct {
-	namespaces []corev1.Namespace // all that are looked at
-	pods       []corev1.Pod       // labelled, themselves or by their namespace
+	namespaces []corev1.Namespace // all namespaces to check
+	pods       []corev1.Pod       // labelled themselves or by their namespace
 }
 
 func (c *checker) meshedPods(ctx context.Context) (meshed, error) {
@@ -50,8 +50,8 @@ func (c *checker) meshedPods(ctx context.Context) (meshed, error) {
 }
 
 const (
-	enrolmentTime = 10 * time.Second // what a pod that just started is given
-	enrolmentWait = 30 * time.Second // how long --wait waits for it at most: a failure seldom heals
+	enrolmentTime = 10 * time.Second // time until a pod that just started must be enrolled
+	enrolmentWait = 30 * time.Second // the longest time that --wait waits for it: a failure is seldom temporary
 )
 
 func (c *checker) pods() check.Category {
@@ -73,7 +73,7 @@ func (c *checker) pods() check.Category {
 			if m, err = c.meshedPods(ctx); err != nil {
 				return err
 			}
-			// Ask anew: the pods are new, too.
+			// The pods were read again, so the agents must be asked again.
 			c.asked = false
 			c.ask(ctx)
 			return check.Lines(c.notCaptured(m.pods))
@@ -99,7 +99,7 @@ func (c *checker) pods() check.Category {
 	}}
 }
 
-// notCaptured are the labelled pods that run without the mesh.
+// notCaptured returns a line for each labelled pod that runs without the mesh.
 func (c *checker) notCaptured(pods []corev1.Pod) []string {
 	var bad []string
 	for i := range pods {
@@ -122,7 +122,8 @@ func (c *checker) notCaptured(pods []corev1.Pod) []string {
 	return bad
 }
 
-// statusOf is what the agent of a pod's node says of it, nil if nothing.
+// statusOf returns the status that the agent of a pod's node reports for the pod,
+// nil if none.
 func (c *checker) statusOf(p *corev1.Pod) *agentv1.Pod {
 	for _, s := range c.agents[p.Spec.NodeName].GetPods() {
 		if s.GetNamespace() == p.Namespace && s.GetName() == p.Name {
@@ -132,7 +133,8 @@ func (c *checker) statusOf(p *corev1.Pod) *agentv1.Pod {
 	return nil
 }
 
-// settings checks the annotations of what is in the mesh.
+// settings returns the checks of the annotations of meshed pods, their namespaces
+// and Services.
 func (c *checker) settings() check.Category {
 	return check.Category{Name: "underlane-settings", Probes: []check.Probe{
 		probe("annotations of pods and namespaces make sense", "values that make no sense count as not given; see docs/reference/settings.md", func(ctx context.Context) error {
@@ -181,7 +183,7 @@ func badSettings(what string, o metav1.Object) []string {
 	return bad
 }
 
-// validPorts checks a list like 25,3306,9000-9100.
+// validPorts validates a list such as 25,3306,9000-9100.
 func validPorts(list string) error {
 	for part := range strings.SplitSeq(list, ",") {
 		from, to, ranged := strings.Cut(strings.TrimSpace(part), "-")
@@ -197,8 +199,8 @@ func validPorts(list string) error {
 	return nil
 }
 
-// opaquePorts finds the annotation where it does nothing, and pods of one
-// Service that differ: clients go by what the pod they reach says.
+// opaquePorts finds annotations that have no effect, and pods of one Service whose
+// annotations differ: a client uses the annotation of the pod that it reaches.
 func (c *checker) opaquePorts(ctx context.Context) error {
 	m, err := c.meshedPods(ctx)
 	if err != nil {

@@ -1,11 +1,12 @@
-// Package installation is what the commands know of Underlane in a cluster: the
-// names of its objects, how far their rollout is, and which versions run.
+// Package installation describes an installation in a cluster for the commands: the
+// names of its objects, the progress of its rollout, and the running versions.
 package installation
 
-// DefaultNamespace is where Underlane is installed unless a flag says otherwise.
+// DefaultNamespace is the namespace of the installation unless a flag names
+// another.
 const DefaultNamespace = "underlane-system"
 
-// Names of the objects that are installed.
+// Names of the installed objects.
 const (
 	Controller = "underlane-controller"
 	Agent      = "underlane-agent"
@@ -14,7 +15,7 @@ const (
 	Config     = "underlane-config" // records the values that the user set
 )
 
-// Labels of everything that belongs to an installation.
+// Labels of all objects of an installation.
 const (
 	PartOfLabel = "app.kubernetes.io/part-of"
 	PartOf      = "underlane"

@@ -14,11 +14,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// pollEvery is how often something that is waited for is looked at.
+// pollEvery is the interval at which Poll calls step.
 const pollEvery = 500 * time.Millisecond
 
-// Poll calls step until it says done, fails, or limit is over; step's line is
-// shown whenever it changes. When the time is over, the last line is the error.
+// Poll calls step until it reports done, fails, or limit has passed. It prints
+// step's line when the line changes. When the limit has passed, the error has the
+// last line.
 func Poll(ctx context.Context, limit time.Duration, progress io.Writer, step func(context.Context) (line string, done bool, err error)) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -46,7 +47,8 @@ func Poll(ctx context.Context, limit time.Duration, progress io.Writer, step fun
 	}
 }
 
-// AwaitRollout waits until controller and agents run as they are now described.
+// AwaitRollout waits until the controller and the agents run in the version that
+// their objects now describe.
 func AwaitRollout(ctx context.Context, client kubernetes.Interface, namespace string, limit time.Duration, progress io.Writer) error {
 	start := time.Now()
 	err := Poll(ctx, limit, progress, func(ctx context.Context) (string, bool, error) {
@@ -70,14 +72,14 @@ func AwaitRollout(ctx context.Context, client kubernetes.Interface, namespace st
 	return nil
 }
 
-// Rollout is how far a workload has been rolled out. Ready and Desired count pods.
+// Rollout is the progress of a workload's rollout. Ready and Desired count pods.
 type Rollout struct {
 	name           string
 	Ready, Desired int32
-	seen           bool // the status is about the newest description
+	seen           bool // the status describes the newest version of the object
 }
 
-// Done says whether all pods run as the workload now describes them.
+// Done reports whether all pods run in the version that the workload now describes.
 func (r Rollout) Done() bool { return r.seen && r.Ready >= r.Desired }
 
 func (r Rollout) String() string {
@@ -105,12 +107,12 @@ func AgentRollout(ctx context.Context, client kubernetes.Interface, namespace st
 		return Rollout{}, err
 	}
 	s := d.Status
-	// The status of a new DaemonSet is empty until its controller has seen it, which
-	// must not count as "0 of 0 ready".
+	// The status of a new DaemonSet is empty until its controller has processed the
+	// object. This must not count as "0 of 0 ready".
 	return Rollout{"agents", min(s.UpdatedNumberScheduled, s.NumberReady), s.DesiredNumberScheduled, s.ObservedGeneration >= d.Generation}, nil
 }
 
-// PodProblems says what keeps Underlane's own pods from running, a line each.
+// PodProblems returns why Underlane's own pods do not run, one line each.
 func PodProblems(ctx context.Context, client kubernetes.Interface, namespace string) string {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -127,7 +129,7 @@ func PodProblems(ctx context.Context, client kubernetes.Interface, namespace str
 	return strings.Join(lines, "\n")
 }
 
-// NotReady says why a pod does not serve, or nothing.
+// NotReady returns why a pod does not serve, "" if it does.
 func NotReady(p *corev1.Pod) string {
 	for _, c := range p.Status.ContainerStatuses {
 		if w := c.State.Waiting; w != nil {
@@ -145,7 +147,7 @@ func NotReady(p *corev1.Pod) string {
 	return ""
 }
 
-// NodeReady says whether the node's condition Ready is true.
+// NodeReady reports whether the node's condition Ready is true.
 func NodeReady(n *corev1.Node) bool {
 	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
 		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue

@@ -12,12 +12,13 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// Versions are the tags of the images that run, with the number of pods of each.
+// Versions has the image tags of the running pods, with the number of pods for
+// each.
 type Versions struct {
 	Controllers, Agents map[string]int
 }
 
-// ImageVersions reads the versions from the images of the pods that run.
+// ImageVersions reads the versions from the images of the running pods.
 func ImageVersions(ctx context.Context, client kubernetes.Interface, namespace string) (Versions, error) {
 	v := Versions{map[string]int{}, map[string]int{}}
 	pods, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: Selector})
@@ -35,14 +36,14 @@ func ImageVersions(ctx context.Context, client kubernetes.Interface, namespace s
 	return v, nil
 }
 
-// Controller is the version of the controllers: "unavailable" without one, and each
-// with its number of pods where they differ.
+// Controller returns the controllers' version. It returns "unavailable" when there
+// is no controller. If versions differ it returns each with its number of pods.
 func (v Versions) Controller() string { return countVersions(v.Controllers) }
 
-// Agent is the version of the agents, in the same form.
+// Agent returns the agents' version, in the same form.
 func (v Versions) Agent() string { return countVersions(v.Agents) }
 
-// countVersions is one version, or each with the number of pods.
+// countVersions returns the only version, or each version with its number of pods.
 func countVersions(v map[string]int) string {
 	switch len(v) {
 	case 0:
@@ -59,7 +60,7 @@ func countVersions(v map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// imageTag is the tag of the pod's image: registry:5000/name:TAG@digest.
+// imageTag returns the tag of the pod's image: registry:5000/name:TAG@digest.
 func imageTag(p *corev1.Pod) string {
 	if len(p.Spec.Containers) == 0 {
 		return "unknown"

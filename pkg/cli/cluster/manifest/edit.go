@@ -11,15 +11,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// edit sets, or removes, one key of a mapping of strings.
+// edit sets or removes one key of a mapping of strings.
 type edit struct {
-	at     path // of the mapping; it is made where it is missing
+	at     path // of the mapping, which is created if it is missing
 	key    string
 	value  string
 	remove bool
 }
 
-// edits are c's, on the object or template at a path; in a fixed order.
+// edits returns c's edits of the object or template at a path, in a fixed order.
 func (c *Change) edits(at path) []edit {
 	var out []edit
 	set := func(field string, values map[string]string) {
@@ -35,14 +35,14 @@ func (c *Change) edits(at path) []edit {
 	return out
 }
 
-// apply makes the edits in a text and its tree: by changing lines of the text
-// where that is possible, else (flow style, JSON, aliases) by writing the whole
-// document anew. The tree says what has to come out in both cases.
+// apply makes the edits in a text and its tree. It changes only lines of the text
+// if that is possible. Otherwise (flow style, JSON, aliases) it writes the whole
+// document again. In both cases the tree determines the correct result.
 func apply(text []byte, root *yaml.Node, edits []edit) ([]byte, error) {
 	if len(edits) == 0 {
 		return text, nil
 	}
-	lines := inLines(text, root.Content[0], edits) // before the tree changes
+	lines := inLines(text, root.Content[0], edits) // computed before the tree changes
 	for i := range edits {
 		edits[i].inTree(root.Content[0])
 	}
@@ -67,7 +67,7 @@ func apply(text []byte, root *yaml.Node, edits []edit) ([]byte, error) {
 	}
 	var pretty bytes.Buffer
 	if json.Valid(text) && json.Indent(&pretty, out.Bytes(), "", "    ") == nil {
-		return pretty.Bytes(), nil // as kubectl prints it
+		return pretty.Bytes(), nil // in kubectl's format
 	}
 	return out.Bytes(), nil
 }
@@ -80,7 +80,7 @@ func (e *edit) already(root *yaml.Node) bool {
 	return v != nil && v.Kind == yaml.ScalarNode && v.Value == e.value
 }
 
-// possible says why an edit cannot be made.
+// possible returns why an edit cannot be made.
 func (e *edit) possible(root *yaml.Node) error {
 	for i := range len(e.at) + 1 {
 		n := e.at[:i].get(root)
@@ -101,7 +101,7 @@ func (e *edit) possible(root *yaml.Node) error {
 
 func isIndex(step any) bool { _, ok := step.(int); return ok }
 
-// inTree makes the edit in the tree. It is a possible one.
+// inTree makes the edit in the tree. The caller has checked that it is possible.
 func (e *edit) inTree(root *yaml.Node) {
 	var parent *yaml.Node
 	n := root
@@ -112,7 +112,7 @@ func (e *edit) inTree(root *yaml.Node) {
 			put(n, step.(string), next)
 		}
 		if next.Kind == yaml.AliasNode {
-			// The alias' keys, and ours: a merge.
+			// Merge the alias' keys with the new one.
 			alias := *next
 			*next = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!merge", Value: "<<"}, &alias}}
 		}
@@ -127,7 +127,7 @@ func (e *edit) inTree(root *yaml.Node) {
 	}
 	style := yaml.Style(0)
 	if n.Style&yaml.FlowStyle != 0 {
-		style = yaml.DoubleQuotedStyle // JSON stays JSON
+		style = yaml.DoubleQuotedStyle // in JSON strings need quotes
 	}
 	put(n, e.key, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: e.value, Style: style})
 }

@@ -10,16 +10,16 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// splice replaces lines of a text by others.
+// splice replaces lines of a text.
 type splice struct {
-	first, count int  // lines that go, from 0
-	missing      path // the steps that the first of the new lines make
+	first, count int  // lines to remove, counted from 0
+	missing      path // steps of the path for which new mappings are written first
 	indent       int
-	key, value   string // then the line that sets this; none when empty
+	key, value   string // the line to write after them; none when key is empty
 }
 
-// inLines makes the edits by adding, replacing or deleting whole lines, nil
-// where that is not possible. In odd cases what comes out is wrong: the caller
+// inLines makes the edits by adding, replacing or deleting whole lines. It returns
+// nil when that is not possible. In rare cases the result is wrong, so the caller
 // compares it with the tree.
 func inLines(text []byte, root *yaml.Node, edits []edit) []byte {
 	all := bytes.SplitAfter(text, []byte("\n"))
@@ -45,7 +45,7 @@ func inLines(text []byte, root *yaml.Node, edits []edit) []byte {
 		}
 		out.Write(bytes.Join(all[at:s.first], nil))
 		at = s.first + s.count
-		have := 0 // steps that the splice before has just made
+		have := 0 // steps that the splice before has just written
 		if i > 0 && splices[i-1].first == s.first && splices[i-1].indent == s.indent {
 			for have < len(s.missing) && have < len(splices[i-1].missing) && s.missing[have] == splices[i-1].missing[have] {
 				have++
@@ -70,7 +70,7 @@ func (s *splice) write(out *bytes.Buffer, have int) {
 }
 
 func (e *edit) splice(all [][]byte, root *yaml.Node) (splice, bool) {
-	// The deepest mapping of the path that exists.
+	// Find the deepest existing mapping of the path.
 	var parent *yaml.Node
 	n, depth := root, 0
 	for depth < len(e.at) {
@@ -86,7 +86,7 @@ func (e *edit) splice(all [][]byte, root *yaml.Node) (splice, bool) {
 	if key := keyNode(n, e.key); key != nil && depth == len(e.at) {
 		return e.spliceKey(all, parent, n, key)
 	}
-	// Before a key that starts its line; comments above it stay with it.
+	// Insert before a key that starts its line. Comments above the key stay with it.
 	for i := 0; i < len(n.Content); i += 2 {
 		if line := n.Content[i].Line - 1; startsLine(all, n.Content[i]) {
 			for line > 0 && bytes.HasPrefix(bytes.TrimSpace(all[line-1]), []byte("#")) {
@@ -98,8 +98,8 @@ func (e *edit) splice(all [][]byte, root *yaml.Node) (splice, bool) {
 	return splice{}, false
 }
 
-// spliceKey changes or deletes the line of a key; with it its mapping's, when
-// nothing else is in it.
+// spliceKey changes or deletes the line of a key. If the mapping has no other key,
+// it also deletes the line of the mapping.
 func (e *edit) spliceKey(all [][]byte, parent, n, key *yaml.Node) (splice, bool) {
 	if !startsLine(all, key) {
 		return splice{}, false
@@ -118,13 +118,13 @@ func (e *edit) spliceKey(all [][]byte, parent, n, key *yaml.Node) (splice, bool)
 	return splice{first: line - 1, count: 2}, true
 }
 
-// startsLine: nothing but blanks is before the key.
+// startsLine reports whether only blanks precede the key in its line.
 func startsLine(all [][]byte, key *yaml.Node) bool {
 	line, indent := key.Line-1, key.Column-1
 	return line >= 0 && line < len(all) && indent <= len(all[line]) && len(bytes.TrimSpace(all[line][:indent])) == 0
 }
 
-// scalar is a string as a YAML value on one line.
+// scalar returns a string as a YAML value on one line.
 func scalar(s string) string {
 	out, err := yaml.Marshal(s)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package manifest edits streams of Kubernetes manifests (YAML or JSON) as
-// texts: what is not to be changed comes out byte for byte as it went in, with
-// its comments, its order and its blanks.
+// Package manifest edits streams of Kubernetes manifests (YAML or JSON) as texts.
+// The parts that it does not edit stay the same byte for byte, with their comments,
+// order and blanks.
 package manifest
 
 import (
@@ -11,34 +11,34 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Change is what is done to everything that pods come from.
+// Change is the edit of every object that creates pods.
 type Change struct {
-	Labels      map[string]string // set
-	Annotations map[string]string // set
+	Labels      map[string]string // to set
+	Annotations map[string]string // to set
 	Remove      []string          // keys of labels to remove
 }
 
-// Outcome is what became of an object.
+// Outcome is the result for an object.
 type Outcome int
 
 // The outcomes.
 const (
 	Changed   Outcome = iota
-	Unchanged         // it is so already
-	Skipped           // nothing that pods come from, or Reason says why
+	Unchanged         // the object already has the values
+	Skipped           // the object creates no pods, or Reason says why
 )
 
-// Report is about one object of the stream.
+// Report is the result for one object of the stream.
 type Report struct {
 	Kind, Name string
 	Outcome    Outcome
-	Reason     string // why it was skipped, where that is not plain
+	Reason     string // why it was skipped, if the kind alone does not explain it
 }
 
 var separator = regexp.MustCompile(`(?m)^---[ \t]*(#.*)?(\r?\n|\z)`)
 
-// Apply changes every document of a stream and reports on each object. An error
-// names the document that cannot be read, counted from 1.
+// Apply edits every document of a stream and returns a Report for each object. If a
+// document cannot be read, the error has its number, counted from 1.
 func (c *Change) Apply(stream []byte) ([]byte, []Report, error) {
 	var out bytes.Buffer
 	var reports []Report
@@ -54,7 +54,7 @@ func (c *Change) Apply(stream []byte) ([]byte, []Report, error) {
 		return nil
 	}
 	for _, mark := range separator.FindAllIndex(stream, -1) {
-		// A separator before anything else separates nothing.
+		// A separator before the first document has no effect.
 		if text := stream[at:mark[0]]; len(bytes.TrimSpace(text)) > 0 {
 			if err := document(text); err != nil {
 				return nil, nil, err
@@ -79,7 +79,7 @@ func (c *Change) document(text []byte) ([]byte, []Report, error) {
 	if err := yaml.Unmarshal(text, &root); err != nil {
 		return nil, nil, err
 	}
-	if len(root.Content) == 0 { // comments
+	if len(root.Content) == 0 { // only comments
 		return text, nil, nil
 	}
 	var reports []Report
@@ -93,12 +93,11 @@ func (c *Change) document(text []byte) ([]byte, []Report, error) {
 	return changed, reports, err
 }
 
-// nesting is how deep Lists of Lists are looked into; an alias can make it
-// endless.
+// nesting limits the depth of Lists in Lists. An alias can make the depth infinite.
 const nesting = 4
 
-// objects are the paths of the objects of a document: of its root, or of the
-// items of a List.
+// objects returns the paths of the objects of a document: the root, or the items of
+// a List.
 func objects(root *yaml.Node, at path) []path {
 	items := path{"items"}.get(root)
 	if items == nil || items.Kind != yaml.SequenceNode || str(root, "kind") == "" || len(at) >= 2*nesting {
@@ -111,8 +110,8 @@ func objects(root *yaml.Node, at path) []path {
 	return out
 }
 
-// templates is where the kinds that pods come from have the metadata that pods
-// get; a pod and a namespace carry it themselves.
+// templates has the path to the metadata of the pods for each kind that creates
+// pods. Pods and namespaces have it themselves.
 var templates = map[string]path{
 	"Pod":                   {},
 	"Namespace":             {},
@@ -122,11 +121,11 @@ var templates = map[string]path{
 	"ReplicaSet":            {"spec", "template"},
 	"ReplicationController": {"spec", "template"},
 	"Job":                   {"spec", "template"},
-	"Rollout":               {"spec", "template"}, // Argo's
+	"Rollout":               {"spec", "template"}, // Argo Rollouts
 	"CronJob":               {"spec", "jobTemplate", "spec", "template"},
 }
 
-// object says what is to be done to the object at a path of a document.
+// object returns the edits for the object at a path of a document.
 func (c *Change) object(root *yaml.Node, at path) (Report, []edit) {
 	o := at.get(root)
 	r := Report{Kind: str(o, "kind"), Name: str(path{"metadata"}.get(o), "name"), Outcome: Skipped}
@@ -155,7 +154,7 @@ func (c *Change) object(root *yaml.Node, at path) (Report, []edit) {
 		if e.already(root) {
 			continue
 		}
-		if err := e.possible(root); err != nil { // leave all of it as it is
+		if err := e.possible(root); err != nil { // leave the whole object unchanged
 			r.Outcome, r.Reason = Skipped, err.Error()
 			return r, nil
 		}

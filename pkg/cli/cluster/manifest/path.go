@@ -6,15 +6,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// path leads from a node to one below it: strings are keys of mappings, ints
-// indexes of sequences.
+// path leads from a node to a node below it. A string is a key of a mapping, an int
+// is an index of a sequence.
 type path []any
 
 func (p path) join(more ...any) path {
 	return append(append(path{}, p...), more...)
 }
 
-// get is the node at the path, nil if there is none.
+// get returns the node at the path, nil if there is none.
 func (p path) get(n *yaml.Node) *yaml.Node {
 	for _, step := range p {
 		if n == nil {
@@ -36,7 +36,7 @@ func (p path) get(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// value is that of a key of a mapping.
+// value returns the value of a key of a mapping.
 func value(n *yaml.Node, key string) *yaml.Node {
 	if n.Kind != yaml.MappingNode {
 		return nil
@@ -49,7 +49,7 @@ func value(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// keyNode is the node of a mapping's key itself.
+// keyNode returns the node of a mapping's key.
 func keyNode(n *yaml.Node, key string) *yaml.Node {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key {
@@ -59,7 +59,7 @@ func keyNode(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// str is the text of a scalar at a key, empty if there is none.
+// str returns the text of the scalar at a key, "" if there is none.
 func str(n *yaml.Node, key string) string {
 	if n == nil {
 		return ""

@@ -20,7 +20,7 @@ type CA struct {
 	PEM  []byte // the certificate
 }
 
-// New makes a CA that by issued, or that issued itself when by is nil.
+// New creates a CA. The CA by issues its certificate; with nil it is self-signed.
 func New(t *testing.T, name string, from, to time.Time, by *CA) *CA {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
