@@ -82,7 +82,7 @@ hostile: deps-test ## attack the mesh, and measure what quiet pods feel (root); 
 
 .PHONY: contract
 contract: deps-test ## the mesh's promises under faults, by seed (root); SEED=7, TIME=10m, FAULTS=8, KINDS=agent-killed,node-cut
-	$(GO) test -count=1 -timeout 0 -v -run 'TestContract$$' ./test/contract -args \
+	$(GO) test -count=1 -timeout 0 -v -run 'TestFullContract$$' ./test/contract -args \
 	  -contract.seed=$(or $(SEED),0) -contract.time=$(or $(TIME),$(if $(SEED),0s,1m)) \
 	  -contract.faults=$(or $(FAULTS),8) -contract.kinds=$(KINDS)
 

@@ -26,8 +26,8 @@ var fixed = []struct {
 	{4, 5, []schedule.Kind{schedule.ControllerKilled, schedule.NodeCut, schedule.PodUnlabelled, schedule.RootRotated, schedule.HandshakeStorm}},
 }
 
-// TestContract plays schedules, and wants none to violate an invariant.
-func TestContract(t *testing.T) {
+// TestFullContract plays schedules, and wants none to violate an invariant.
+func TestFullContract(t *testing.T) {
 	if *seedFlag == 0 && *timeFlag == 0 {
 		for _, f := range fixed {
 			t.Run(fmt.Sprintf("seed=%d", f.seed), func(t *testing.T) { contract(t, f.seed, f.faults, f.kinds) })
