@@ -35,9 +35,15 @@ func TestEveryNodeCaptures(t *testing.T) {
 	}
 	captured("as installed")
 	// A rolling update with less patience than the manifest's: a new agent takes its
-	// node over in a second or two.
-	kubectl(t, "patch", "-n", system, "daemonset/underlane-agent", "-p",
-		`{"spec": {"minReadySeconds": 5, "template": {"metadata": {"annotations": {"restarted-by": "test"}}}}}`)
-	ready(t, system, "daemonset/underlane-agent")
+	// node over in a second or two. It begins when the agents that it replaces count as
+	// available: Kubernetes makes all pods anew at once for those that do not, and may
+	// then wait for minutes before it goes on.
+	patch := func(spec string) {
+		t.Helper()
+		kubectl(t, "patch", "-n", system, "daemonset/underlane-agent", "-p", `{"spec": {`+spec+`}}`)
+		ready(t, system, "daemonset/underlane-agent")
+	}
+	patch(`"minReadySeconds": 5`)
+	patch(`"template": {"metadata": {"annotations": {"restarted-by": "test"}}}`)
 	captured("with new agents")
 }
