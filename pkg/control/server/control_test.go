@@ -29,6 +29,7 @@ func TestNodeGetsItsPodsAndWhatItAsksFor(t *testing.T) {
 	c.publish([]*mesh.Workload{a, b, other}, serviceOf(b))
 	agent := c.agent("n1")
 	agent.until("synced", (*state.View).Synced)
+	agent.untilConnected() // the state is there a moment before; Resolve needs both
 
 	v := agent.store.View()
 	if len(v.Local()) != 1 || v.Local()[0].Name != "a" {
