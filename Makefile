@@ -63,6 +63,7 @@ test: deps-test ## all tests: unit, eBPF on this kernel, and the lab end to end 
 	scripts/test.sh
 test-full: deps-test ## the same with what takes long and rarely fails: before a larger change is called done
 	FULL=1 scripts/test.sh
+	scripts/fuzz.sh
 
 .PHONY: test-cluster
 test-cluster: deps-cluster build images ## install on a real cluster and prove what is promised (root); RUN=, KEEP=1, CGROUP=v1,v2
