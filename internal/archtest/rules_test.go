@@ -61,6 +61,7 @@ var layers = map[string]int{
 
 	"pkg/policy":           1,
 	"pkg/rawio":            1,
+	"pkg/fairshare":        1,
 	"pkg/mtls/certchain":   1,
 	"pkg/listener/crowd":   1,
 	"pkg/l7proxy/balance":  1,

@@ -57,6 +57,17 @@ type operation struct {
 	// once is like try, but does not wait. Only eager reads use it. The first call of
 	// Eager makes it.
 	once func(fd uintptr) bool
+
+	turns  Turns // see ReadsInTurn; nil: none
+	paused bool  // turns.Pause was called for this operation
+}
+
+// Turns decides when a goroutine may work.
+type Turns interface {
+	// Pause says that the goroutine waits now.
+	Pause()
+	// Resume waits until the goroutine may go on.
+	Resume()
 }
 
 var (
@@ -86,14 +97,30 @@ func NewConn(fd int, local, remote netip.AddrPort) (*Conn, error) {
 
 func (c *Conn) tryRead(fd uintptr) bool {
 	if len(c.held) > 0 {
-		return c.writeHeld(fd)
+		return c.writeHeld(fd) || c.in.pause()
 	}
-	return c.in.receive(fd)
+	return c.in.receive(fd) || c.in.pause()
 }
 
 func (c *Conn) tryWrite(fd uintptr) bool {
-	return c.out.send(fd)
+	return c.out.send(fd) || c.out.pause()
 }
+
+// pause tells turns that the operation waits. It returns false.
+func (op *operation) pause() bool {
+	if op.turns != nil && !op.paused {
+		op.paused = true
+		op.turns.Pause()
+	}
+	return false
+}
+
+// ReadsInTurn makes each Read that has waited return only when turns lets it go on. nil:
+// at once. The goroutine that reads calls it.
+func (c *Conn) ReadsInTurn(turns Turns) { c.in.turns = turns }
+
+// WritesInTurn is ReadsInTurn for Write.
+func (c *Conn) WritesInTurn(turns Turns) { c.out.turns = turns }
 
 // receive reads. False: the socket has nothing; wait for readiness and try again.
 func (op *operation) receive(fd uintptr) bool { return op.done(receive(fd, op.buf, 0)) }
@@ -121,6 +148,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 	c.in.buf = p
 	err := c.raw.Read(c.in.try)
 	c.in.buf = nil
+	if c.in.turns != nil {
+		c.in.paused = false
+		c.in.turns.Resume()
+	}
 	if len(c.held) > 0 {
 		if err == nil {
 			return c.readAfterHeld(p)
@@ -171,6 +202,10 @@ func (c *Conn) writeNow(p []byte) (int, error) {
 		c.out.buf = p[done:]
 		err := c.raw.Write(c.out.try)
 		c.out.buf = nil
+		if c.out.paused {
+			c.out.paused = false
+			c.out.turns.Resume()
+		}
 		if err != nil {
 			return done, err
 		}

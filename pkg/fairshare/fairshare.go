@@ -1,0 +1,275 @@
+// Package fairshare shares the processors of the node's proxy between pods.
+//
+// Go runs goroutines in the order in which they become ready, whoever they work for. A pod
+// with hundreds of busy connections, or with a few that never run out of bytes, would so
+// make every other pod wait. Here a goroutine works for a pod while it has a slot, and
+// there are as many slots as processors. Who finds no free slot waits, and the pod whose
+// goroutines have used the least time is served first: start-time fair queueing (Goyal,
+// Vin and Cheng, SIGCOMM 1996), as the shares of cgroups are. While there are free slots,
+// nobody waits and nothing is locked.
+//
+// The program must have a processor of Go's more than slots (see SpareProcessor): its thread
+// waits in the netpoller. Without it Go looks for ready sockets only every 10 ms while all
+// processors are busy.
+package fairshare
+
+import (
+	"container/heap"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// slice is how long a goroutine works before it lets another one go first.
+	slice = 100 * time.Microsecond
+	// overtime is how long a goroutine may keep a slot from one that waits. Who keeps it
+	// longer is likely to wait for something else, such as a lock or a peer.
+	overtime = time.Millisecond
+	// credit is how far an account that begins to wait may be behind the others, and debt
+	// how far it may be before them. What it did not use long ago is not kept for it, and
+	// what it used while nobody waited was nobody's loss.
+	credit = 2 * time.Millisecond
+	debt   = 10 * time.Millisecond
+)
+
+var started = time.Now()
+
+// now is the time in nanoseconds since a fixed moment.
+func now() int64 { return int64(time.Since(started)) }
+
+// Scheduler has the slots, and the accounts of those that wait for one. Its methods are
+// safe for concurrent use.
+type Scheduler struct {
+	slots   []slot
+	keep    time.Duration // overtime, but in tests
+	waiting atomic.Int64  // tasks in the queues; changed under mu
+
+	mu      sync.Mutex
+	queue   accounts // that have waiting tasks
+	virtual int64    // virtual time: that of the account served last
+	timer   *time.Timer
+	armed   bool // the timer runs
+}
+
+// slot has the task that holds it. Each is in a cache line of its own.
+type slot struct {
+	task atomic.Pointer[Task]
+	_    [56]byte
+}
+
+// New makes a scheduler with a number of slots, at least 1.
+func New(slots int) *Scheduler {
+	s := &Scheduler{slots: make([]slot, max(slots, 1)), keep: overtime}
+	s.timer = time.AfterFunc(time.Hour, s.look)
+	s.timer.Stop()
+	return s
+}
+
+// SpareProcessor gives Go's scheduler a processor more than it has. The program calls it
+// once, after it has made its Scheduler with runtime.GOMAXPROCS(0) slots.
+func SpareProcessor() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1) }
+
+// Account is what the processor time of a pod is charged to. An Account must have a
+// Scheduler; the nil Account has none, and its tasks never wait.
+type Account struct {
+	scheduler *Scheduler
+	used      atomic.Int64 // nanoseconds with a slot
+	waited    atomic.Int64 // nanoseconds without one
+	waits     atomic.Uint64
+
+	// The scheduler's mu guards these.
+	settled     int64 // the part of used that is in virtual
+	virtual     int64 // the account's virtual time
+	first, last *Task // those that wait
+	index       int   // in the queue
+}
+
+// Account makes an account. It is nil for a nil Scheduler.
+func (s *Scheduler) Account() *Account {
+	if s == nil {
+		return nil
+	}
+	return &Account{scheduler: s}
+}
+
+// Busy returns how many slots are held, and how many goroutines wait for one.
+func (s *Scheduler) Busy() (held, waiting int) {
+	for n := range s.slots {
+		if s.slots[n].task.Load() != nil {
+			held++
+		}
+	}
+	return held, int(s.waiting.Load())
+}
+
+// Used is what the goroutines of an account have used and waited for.
+type Used struct {
+	Processor time.Duration // time with a slot
+	Waited    time.Duration // time without one, for all goroutines together
+	Waits     uint64
+}
+
+// Used returns what was used so far.
+func (a *Account) Used() Used {
+	if a == nil {
+		return Used{}
+	}
+	return Used{time.Duration(a.used.Load()), time.Duration(a.waited.Load()), a.waits.Load()}
+}
+
+// settle moves the account's virtual time on by what was used.
+func (a *Account) settle() {
+	used := a.used.Load()
+	a.virtual += used - a.settled
+	a.settled = used
+}
+
+// take takes a free slot for t, and reports whether there was one.
+func (s *Scheduler) take(t *Task) bool {
+	at := now()
+	hint := int(t.slot.Load())
+	for i := range s.slots {
+		n := hint + i
+		if n >= len(s.slots) {
+			n -= len(s.slots)
+		}
+		if p := &s.slots[n].task; p.Load() == nil {
+			t.began.Store(at)
+			if p.CompareAndSwap(nil, t) {
+				t.slot.Store(int32(n))
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// wait waits for a slot for t.
+func (s *Scheduler) wait(t *Task) {
+	a := t.account
+	s.mu.Lock()
+	if t.queued { // another goroutine waits as this task: that one has the turn
+		s.mu.Unlock()
+		return
+	}
+	if t.wake == nil {
+		t.wake = make(chan struct{}, 1)
+	}
+	t.queued, t.next = true, nil
+	if a.first == nil {
+		a.settle()
+		a.virtual = min(max(a.virtual, s.virtual-int64(credit)), s.virtual+int64(debt))
+		a.first, a.last = t, t
+		heap.Push(&s.queue, a)
+	} else {
+		a.last.next = t
+		a.last = t
+	}
+	s.waiting.Add(1) // before the slots are looked at: who frees one later sees it
+	began := now()
+	s.revoke(began)
+	s.grant()
+	if s.waiting.Load() > 0 && !s.armed {
+		s.armed = true
+		s.timer.Reset(s.keep)
+	}
+	s.mu.Unlock()
+	<-t.wake
+	a.waits.Add(1)
+	a.waited.Add(now() - began)
+}
+
+// grant gives free slots to the tasks that wait, in turn. The caller holds mu.
+func (s *Scheduler) grant() {
+	for n := range s.slots {
+		if len(s.queue) == 0 {
+			return
+		}
+		if s.slots[n].task.Load() == nil {
+			s.next(n)
+		}
+	}
+}
+
+// next gives slot n, which was free, to the task whose turn it is. The caller holds mu, and
+// there is such a task.
+func (s *Scheduler) next(n int) {
+	a := s.queue[0]
+	for { // what an account has used since it was put into the queue counts
+		a.settle()
+		heap.Fix(&s.queue, 0)
+		if s.queue[0] == a {
+			break
+		}
+		a = s.queue[0]
+	}
+	t := a.first
+	t.began.Store(now())
+	if !s.slots[n].task.CompareAndSwap(nil, t) {
+		return // taken by a task that has not seen that others wait
+	}
+	t.slot.Store(int32(n))
+	s.virtual = max(s.virtual, a.virtual)
+	if a.first = t.next; a.first == nil {
+		a.last = nil
+		heap.Pop(&s.queue)
+	}
+	t.next, t.queued = nil, false
+	s.waiting.Add(-1)
+	t.wake <- struct{}{}
+}
+
+// release gives the slots that have become free to those that wait.
+func (s *Scheduler) release() {
+	s.mu.Lock()
+	s.grant()
+	s.mu.Unlock()
+}
+
+// revoke frees the slots that were kept too long. The caller holds mu.
+func (s *Scheduler) revoke(at int64) {
+	for n := range s.slots {
+		p := &s.slots[n].task
+		if t := p.Load(); t != nil && at-t.began.Load() > int64(s.keep) && p.CompareAndSwap(t, nil) {
+			t.account.used.Add(at - t.began.Load())
+			t.began.Store(at)
+		}
+	}
+}
+
+// look is the timer's: it frees slots that were kept too long while tasks wait.
+func (s *Scheduler) look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revoke(now())
+	s.grant()
+	if s.armed = s.waiting.Load() > 0; s.armed {
+		s.timer.Reset(s.keep)
+	}
+}
+
+// accounts is a heap by virtual time.
+type accounts []*Account
+
+func (q accounts) Len() int           { return len(q) }
+func (q accounts) Less(i, j int) bool { return q[i].virtual < q[j].virtual }
+func (q accounts) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+
+func (q *accounts) Push(x any) {
+	a := x.(*Account)
+	a.index = len(*q)
+	*q = append(*q, a)
+}
+
+func (q *accounts) Pop() any {
+	last := len(*q) - 1
+	a := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return a
+}

@@ -1,0 +1,231 @@
+package fairshare
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// spin works for d.
+func spin(d time.Duration) {
+	for began := now(); now()-began < int64(d); {
+	}
+}
+
+// TestSlots: no more tasks run at once than there are slots.
+func TestSlots(t *testing.T) {
+	for _, slots := range []int{1, 2, 5} {
+		s := New(slots)
+		s.keep = time.Hour // however slow the machine is
+		var running, most atomic.Int64
+		var tasks sync.WaitGroup
+		for range 4 {
+			a := s.Account()
+			for range 8 {
+				tasks.Go(func() {
+					var task Task
+					task.Charge(a)
+					for range 300 {
+						task.Resume()
+						n := running.Add(1)
+						for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+						}
+						runtime.Gosched()
+						running.Add(-1)
+						task.Pause()
+					}
+				})
+			}
+		}
+		tasks.Wait()
+		if got := most.Load(); got > int64(slots) {
+			t.Errorf("%d slots: %d tasks ran at once", slots, got)
+		}
+		if held, waiting := s.Busy(); held != 0 || waiting != 0 || len(s.queue) != 0 {
+			t.Errorf("%d slots: at the end %d are held, %d tasks wait, %d accounts are in the queue", slots, held, waiting, len(s.queue))
+		}
+	}
+}
+
+// crowd makes tasks of an account wait for the only slot, and returns when all of them do.
+// Each adds its name to the order when it gets the slot, and leaves it.
+type crowd struct {
+	t     *testing.T
+	s     *Scheduler
+	tasks sync.WaitGroup
+	mu    sync.Mutex
+	order []string
+}
+
+func (c *crowd) wait(name string, a *Account, tasks int) {
+	c.t.Helper()
+	_, before := c.s.Busy()
+	for range tasks {
+		c.tasks.Go(func() {
+			var task Task
+			task.Charge(a)
+			task.Resume()
+			c.mu.Lock()
+			c.order = append(c.order, name)
+			c.mu.Unlock()
+			a.used.Add(int64(50 * time.Microsecond)) // beside what it really takes
+			task.Pause()
+		})
+	}
+	for {
+		if _, waiting := c.s.Busy(); waiting == before+tasks {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// held returns a scheduler with one slot, and a task that holds it.
+func held() (*Scheduler, *Task) {
+	s := New(1)
+	s.keep = time.Hour
+	holder := new(Task)
+	holder.Charge(s.Account())
+	holder.Resume()
+	return s, holder
+}
+
+// TestQuietGoesFirst: who comes last, of an account that has used little, goes before all
+// tasks of the account that has used much, however little it has used in itself.
+func TestQuietGoesFirst(t *testing.T) {
+	s, holder := held()
+	c := crowd{t: t, s: s}
+	greedy, quiet := s.Account(), s.Account()
+	s.virtual = int64(time.Second)
+	greedy.virtual = s.virtual
+	c.wait("greedy", greedy, 32)
+	c.wait("quiet", quiet, 1)
+	holder.Pause()
+	c.tasks.Wait()
+	if c.order[0] != "quiet" {
+		t.Errorf("got the order %v, want the quiet one first", c.order)
+	}
+}
+
+// TestAccountsTakeTurns: accounts that wait get the same time, however many tasks they have.
+func TestAccountsTakeTurns(t *testing.T) {
+	s, holder := held()
+	c := crowd{t: t, s: s}
+	c.wait("many", s.Account(), 90)
+	c.wait("few", s.Account(), 10)
+	holder.Pause()
+	c.tasks.Wait()
+	few := 0
+	for _, name := range c.order[:24] {
+		if name == "few" {
+			few++
+		}
+	}
+	// What a turn takes on a busy machine differs: 50 µs of it are the same for all.
+	if few < 7 {
+		t.Errorf("got %d of the first 24 turns for the account with fewer tasks, want all its 10, or 7 at least: %v", few, c.order[:24])
+	}
+}
+
+// TestPast: an account is neither ahead for what it did not use while it was idle, nor
+// behind for what it used while nobody waited.
+func TestPast(t *testing.T) {
+	s, holder := held()
+	s.virtual = int64(time.Hour)
+	c := crowd{t: t, s: s}
+	idle, busy := s.Account(), s.Account()
+	busy.virtual, busy.settled = s.virtual, 0
+	busy.used.Store(int64(time.Minute))
+	c.wait("idle", idle, 1)
+	c.wait("busy", busy, 1)
+	if got, want := idle.virtual, s.virtual-int64(credit); got != want {
+		t.Errorf("idle: got the virtual time %v, want %v", time.Duration(got), time.Duration(want))
+	}
+	if got, want := busy.virtual, s.virtual+int64(debt); got != want {
+		t.Errorf("busy: got the virtual time %v, want %v", time.Duration(got), time.Duration(want))
+	}
+	holder.Pause()
+	c.tasks.Wait()
+}
+
+// TestOvertime: who keeps a slot too long loses it to one that waits, and takes nothing
+// from that one when it ends.
+func TestOvertime(t *testing.T) {
+	s := New(1)
+	var keeper, other Task
+	keeper.Charge(s.Account())
+	other.Charge(s.Account())
+	keeper.Resume()
+	other.Resume() // returns because of the timer
+	if used := keeper.Account().Used().Processor; used < overtime {
+		t.Errorf("the keeper is charged with %v, want %v at least", used, overtime)
+	}
+	keeper.Pause()
+	if held, _ := s.Busy(); held != 1 {
+		t.Errorf("%d slots are held, want the other one's", held)
+	}
+	other.Pause()
+	if held, _ := s.Busy(); held != 0 {
+		t.Errorf("%d slots are held at the end", held)
+	}
+	if w := other.Account().Used(); w.Waits != 1 || w.Waited <= 0 {
+		t.Errorf("got %+v, want a wait", w)
+	}
+}
+
+// TestLongWorkYields: in the middle of long work, a task lets another one go first.
+func TestLongWorkYields(t *testing.T) {
+	s, holder := held()
+	c := crowd{t: t, s: s}
+	c.wait("other", s.Account(), 1)
+	spin(2 * slice)
+	holder.Resume()
+	if c.tasks.Wait(); len(c.order) != 1 {
+		t.Errorf("got the order %v, want the other one", c.order)
+	}
+	holder.Pause()
+}
+
+// TestNoAccount: a task without an account never waits, nor does the nil Task.
+func TestNoAccount(t *testing.T) {
+	var task, none *Task = new(Task), nil
+	var scheduler *Scheduler
+	task.Charge(scheduler.Account())
+	for _, t := range []*Task{task, none} {
+		t.Resume()
+		t.Pause()
+	}
+	if used := none.Account().Used(); used != (Used{}) {
+		t.Errorf("got %+v, want nothing used", used)
+	}
+}
+
+func BenchmarkResumePause(b *testing.B) {
+	s := New(2)
+	var task Task
+	task.Charge(s.Account())
+	for b.Loop() {
+		task.Resume()
+		task.Pause()
+	}
+}
+
+func BenchmarkContended(b *testing.B) {
+	s := New(2)
+	a := s.Account()
+	var tasks sync.WaitGroup
+	for range 64 {
+		tasks.Go(func() {
+			var task Task
+			task.Charge(a)
+			for range b.N / 64 {
+				task.Resume()
+				task.Pause()
+				runtime.Gosched()
+			}
+		})
+	}
+	tasks.Wait()
+}
