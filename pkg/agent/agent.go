@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/underlane/underlane/internal/version"
@@ -15,6 +16,7 @@ import (
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nri"
 	"github.com/underlane/underlane/pkg/control/client"
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy"
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mtls"
@@ -59,6 +61,7 @@ func Run(ctx context.Context, config Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	fairshare.SpareProcessor()
 	return a.run(ctx)
 }
 
@@ -99,6 +102,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Certs:   a.certs,
 		Tap:     a.hub,
 		Log:     log,
+		Shares:  fairshare.New(runtime.GOMAXPROCS(0)),
 		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so
 		// that the kernel does not steer the plaintext connection that follows to that
 		// agent again.

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
+
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
@@ -43,7 +45,11 @@ type env struct {
 func newEnv(t testing.TB) *env {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
+	shares := fairshare.New(2)
+	t.Cleanup(func() {
+		goleak.VerifyNone(t, leaks)
+		checkShares(t, shares)
+	})
 	e := &env{
 		t: t, store: state.NewStore("node-1"), tap: proxytest.NewRecorder(),
 		local: &mesh.Workload{UID: "client", Name: "client", Node: "node-1", Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
@@ -51,7 +57,7 @@ func newEnv(t testing.TB) *env {
 	e.group.Log = slog.New(slog.DiscardHandler)
 	network := &proxytest.Network{}
 	e.network, e.conns, e.unread = network, network.Open, network.Unread
-	e.proxy = New(Options{Network: network, State: &proxytest.State{Store: e.store}, Tap: e.tap, Log: e.group.Log})
+	e.proxy = New(Options{Shares: shares, Network: network, State: &proxytest.State{Store: e.store}, Tap: e.tap, Log: e.group.Log})
 	ctx, stop := context.WithCancel(context.Background())
 	var run sync.WaitGroup
 	run.Go(func() { e.proxy.Run(ctx) })
@@ -64,6 +70,15 @@ func newEnv(t testing.TB) *env {
 		run.Wait()
 	})
 	return e
+}
+
+// checkShares fails if goroutines that have ended hold slots, or wait for one: each misses
+// a Pause.
+func checkShares(t testing.TB, shares *fairshare.Scheduler) {
+	t.Helper()
+	if held, waiting := shares.Busy(); held != 0 || waiting != 0 {
+		t.Errorf("at the end %d slots of processors are held, and %d goroutines wait for one; want none", held, waiting)
+	}
 }
 
 // oneIdle reports whether one connection waits in the pool.

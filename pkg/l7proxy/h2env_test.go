@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
+
 	"go.uber.org/goleak"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
@@ -51,13 +53,15 @@ func newH2EnvWith(t testing.TB, limits Limits, backends ...string) *h2env {
 // startH2Env is newH2EnvWith without the check, for an env in front of another one,
 // which has it.
 func startH2Env(t testing.TB, limits Limits, backends ...string) *h2env {
+	shares := fairshare.New(2)
 	rec := &h2recorder{}
 	e := &h2env{t: t, tap: rec, target: &h2target{}}
 	for _, b := range backends {
 		e.target.backends = append(e.target.backends, netip.MustParseAddrPort(b))
 	}
 	e.proxy = New(Options{
-		Tap: rec, Log: slog.New(slog.DiscardHandler), Limits: limits,
+		Shares: shares,
+		Tap:    rec, Log: slog.New(slog.DiscardHandler), Limits: limits,
 		Network: &proxytest.Network{}, State: &proxytest.State{Store: state.NewStore("node-1")},
 	})
 	e.proxy.upstream.Connect, e.target.set = e.target.dial, e.proxy.endpoints
@@ -71,9 +75,11 @@ func startH2Env(t testing.TB, limits Limits, backends ...string) *h2env {
 				return
 			}
 			sessions.Go(func() {
-				e.proxy.h2.Serve(&request.Session{
+				s := &request.Session{
 					Core: &e.proxy.core, ID: e.proxy.ids.Add(1), Client: conn.Plain{Conn: nc}, Target: e.target,
-				})
+				}
+				s.Task.Charge(shares.Account())
+				e.proxy.h2.Serve(s)
 			})
 		}
 	})
@@ -84,6 +90,7 @@ func startH2Env(t testing.TB, limits Limits, backends ...string) *h2env {
 		sessions.Wait()
 		e.proxy.endpoints.Wait()
 		e.proxy.upstream.Run() // closes what is left
+		checkShares(t, shares)
 	})
 	return e
 }

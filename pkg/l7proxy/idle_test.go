@@ -144,6 +144,8 @@ func (c memoryConn) Reset() error                        { return c.Close() }
 func (memoryConn) Idle() bool                            { return true }
 func (memoryConn) PeerClosed() (_, _ bool)               { return false, false }
 func (memoryConn) OnHangup(*rawio.Hangups, func()) error { return nil }
+func (memoryConn) ReadsInTurn(rawio.Turns)               {}
+func (memoryConn) WritesInTurn(rawio.Turns)              {}
 func (memoryConn) ReadMore([]byte) (int, error)          { return 0, nil }
 func (memoryConn) ReadAhead(bool)                        {}
 func (memoryConn) QuickAck()                             {}

@@ -16,7 +16,7 @@ import (
 func (s *session) serveMux() {
 	p := s.proxy
 	var sessions sync.WaitGroup
-	c := mux.NewServer(s.Client, func(stream *mux.Stream) {
+	c := mux.NewServer(s.Client, &s.Task, func(stream *mux.Stream) {
 		sessions.Go(func() { s.serveStream(stream) })
 	})
 	p.muxes.Enter(c)
@@ -24,6 +24,7 @@ func (s *session) serveMux() {
 	if h2.EndReason(c.Run(s.Head)) == mesh.ReasonOverload {
 		p.muxFloods.Add(1)
 	}
+	s.Task.Pause()
 	sessions.Wait()
 	c.End()
 }
@@ -42,6 +43,7 @@ func (s *session) serveStream(stream *mux.Stream) {
 			return
 		}
 		defer one.Quota.Leave()
+		defer one.Task.Pause()
 	}
 	stream.Charge(one.Quota)
 	defer s.contain(stream)

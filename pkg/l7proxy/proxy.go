@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/h1"
@@ -107,6 +108,8 @@ type Options struct {
 	Tap     Observer
 	Log     *slog.Logger
 	Limits  Limits
+	// Shares shares the processors between pods. nil: pods take what they want.
+	Shares *fairshare.Scheduler
 }
 
 // Proxy is the proxy of one node. Its methods are safe for concurrent use.
@@ -133,6 +136,7 @@ func New(o Options) *Proxy {
 	o.Limits = o.Limits.withDefaults()
 	p := &Proxy{Options: o, lifetime: lifetime.New()}
 	p.pods.MaxConns, p.pods.MaxBuffered = o.Limits.PodConnections, o.Limits.PodBuffer
+	p.pods.Shares = o.Shares
 	p.hints.firstSpeaker = make(map[netip.AddrPort]speaker)
 	p.upstream = upstream.New(upstream.Options{
 		Network: o.Network, State: o.State, Certs: o.Certs, Log: o.Log, Lifetime: p.lifetime,

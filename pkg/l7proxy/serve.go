@@ -42,6 +42,7 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 		return
 	}
 	defer s.Quota.Leave()
+	defer s.Task.Pause()
 	if s.Target.Opaque() {
 		s.serveOpaque(nil, detect.Opaque)
 		return
@@ -71,6 +72,7 @@ func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
 			return
 		}
 		defer s.Quota.Leave()
+		defer s.Task.Pause()
 	}
 	// Connections to an opaque port may be mTLS of the mesh, so serve detects TLS also
 	// for these.
@@ -78,14 +80,21 @@ func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
 	s.serve()
 }
 
-// enter counts a session as a connection of the pod. It refuses the session and returns
+// enter counts a session as a connection of the pod, and begins its Task. It refuses the session and returns
 // false if the pod has too many.
 func (p *Proxy) enter(s *request.Session, local *mesh.Workload) bool {
 	s.Quota = p.pods.Enter(quota.Key{UID: local.UID, Direction: s.Direction})
 	if s.Quota == nil {
 		s.FailConn(nil, mesh.Fail(mesh.ReasonOverload, quota.ErrConnections))
 	}
-	return s.Quota != nil
+	if s.Quota == nil {
+		return false
+	}
+	s.Task.Charge(s.Quota.Account())
+	s.Client.ReadsInTurn(s.Turns())
+	s.Client.WritesInTurn(s.Turns())
+	s.Task.Resume()
+	return true
 }
 
 // session is a client connection until its protocol is known.

@@ -36,6 +36,11 @@ type Conn interface {
 	QuickAck()
 	// WriteFailure returns the likely cause of err, the error of the first write.
 	WriteFailure(err error) error
+	// ReadsInTurn makes each Read that has waited return only when turns lets it go on. nil:
+	// at once. The goroutine that reads calls it.
+	ReadsInTurn(turns rawio.Turns)
+	// WritesInTurn is ReadsInTurn for Write.
+	WritesInTurn(turns rawio.Turns)
 	// Raw returns the TCP connection below; nil for a stream of a shared connection.
 	Raw() *rawio.Conn
 }

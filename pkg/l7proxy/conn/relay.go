@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -13,7 +14,8 @@ import (
 // direction is forwarded to the other side. A failure cuts both connections.
 type Relay struct {
 	Client, Server     Conn
-	ToServer, ToClient atomic.Uint64 // bytes
+	ToServer, ToClient atomic.Uint64   // bytes
+	Task               *fairshare.Task // of the goroutine that calls Run; it is running
 
 	cutOnce sync.Once
 	reason  mesh.Reason // why it was cut: the first failure, which causes the later ones
@@ -24,10 +26,19 @@ type Relay struct {
 // directions ended in an orderly way.
 func (r *Relay) Run(fromClient, fromServer []byte) mesh.Reason {
 	var down sync.WaitGroup
+	var other fairshare.Task
+	if other.Charge(r.Task.Account()); r.Task.Account() != nil {
+		r.Client.ReadsInTurn(r.Task)
+		r.Server.WritesInTurn(r.Task)
+		r.Server.ReadsInTurn(&other)
+		r.Client.WritesInTurn(&other)
+	}
 	down.Go(func() {
+		defer other.Pause()
 		r.copy(r.Client, r.Server, fromServer, &r.ToClient, mesh.ReasonUpstreamReset, mesh.ReasonClientReset)
 	})
 	r.copy(r.Server, r.Client, fromClient, &r.ToServer, mesh.ReasonClientReset, mesh.ReasonUpstreamReset)
+	r.Task.Pause()
 	down.Wait()
 	return r.reason
 }

@@ -105,5 +105,11 @@ func (c *Secure) WriteFailure(err error) error {
 	return err
 }
 
+// ReadsInTurn implements Conn.
+func (c *Secure) ReadsInTurn(turns rawio.Turns) { c.below.ReadsInTurn(turns) }
+
+// WritesInTurn implements Conn.
+func (c *Secure) WritesInTurn(turns rawio.Turns) { c.below.WritesInTurn(turns) }
+
 // Raw implements Conn.
 func (c *Secure) Raw() *rawio.Conn { return c.below.Conn }

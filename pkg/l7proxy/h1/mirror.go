@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
@@ -75,6 +76,12 @@ func sendCopy(ctx context.Context, s *request.Session, a *endpoints.Attempt, mes
 			return err
 		}
 	}
+	var task fairshare.Task
+	if task.Charge(s.Task.Account()); s.Turns() != nil {
+		defer task.Pause()
+		up.ReadsInTurn(&task)
+		up.WritesInTurn(&task)
+	}
 	stop := context.AfterFunc(ctx, func() { _ = up.SetDeadline(aLongTimeAgo) })
 	answer := discard{up: up}
 	err := answer.run(message, kind)
@@ -90,6 +97,8 @@ func sendCopy(ctx context.Context, s *request.Session, a *endpoints.Attempt, mes
 		up.Close()
 		return err
 	}
+	up.ReadsInTurn(nil)
+	up.WritesInTurn(nil)
 	s.Upstream.Keep(up)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -21,13 +22,22 @@ type pump struct {
 	halted atomic.Bool   // stop was called: a failed read is not the client's fault
 	done   chan struct{} // closed at the end; ended and reason are valid after that
 	ended  bool          // the client has ended its side inside the body
-	reason mesh.Reason   // ReasonNone: the whole body was sent, or stop was called
+	task   fairshare.Task
+	reason mesh.Reason // ReasonNone: the whole body was sent, or stop was called
 }
 
 func (d *session) startPump(up *appConn) *pump {
 	p := &pump{d: d, server: up, keep: d.retry.keep, done: make(chan struct{})}
+	if turns := d.s.Turns(); turns != nil {
+		p.task.Charge(d.s.Task.Account())
+		d.s.Client.ReadsInTurn(&p.task)
+		up.WritesInTurn(&p.task)
+	}
 	go func() {
 		p.reason = p.run(&d.body)
+		p.task.Pause()
+		d.s.Client.ReadsInTurn(d.s.Turns())
+		up.WritesInTurn(d.s.Turns())
 		if p.reason == mesh.ReasonNone && d.body.Done() {
 			d.sent()
 		}
@@ -107,6 +117,10 @@ func (p *pump) stop(grace time.Duration) mesh.Reason {
 	if p == nil {
 		return mesh.ReasonNone
 	}
+	if grace > 0 {
+		p.d.s.Task.Pause()
+		defer p.d.s.Task.Resume()
+	}
 	for p.moving(grace) {
 	}
 	select {
@@ -114,6 +128,8 @@ func (p *pump) stop(grace time.Duration) mesh.Reason {
 		return p.reason
 	default:
 	}
+	p.d.s.Task.Pause()
+	defer p.d.s.Task.Resume()
 	// The pump waits for bytes of the client, or until the endpoint takes them.
 	p.halted.Store(true)
 	_ = p.server.SetWriteDeadline(aLongTimeAgo)

@@ -90,12 +90,20 @@ func (d *session) acquire(a *endpoints.Attempt) (*appConn, error) {
 		up.Reused, up.In = true, nil
 		return up, nil
 	}
-	if up := d.s.IdleHTTP1(a); up != nil {
-		return up, nil
+	up := d.s.IdleHTTP1(a)
+	if up == nil {
+		ctx, cancel := d.dialContext()
+		defer cancel()
+		d.s.Task.Pause()
+		defer d.s.Task.Resume()
+		var err error
+		if up, err = d.s.DialHTTP1(ctx, a); err != nil {
+			return nil, err
+		}
 	}
-	ctx, cancel := d.dialContext()
-	defer cancel()
-	return d.s.DialHTTP1(ctx, a)
+	up.ReadsInTurn(d.s.Turns())
+	up.WritesInTurn(d.s.Turns())
+	return up, nil
 }
 
 // release returns a connection to the pool or to the session if reuse is set, and closes
@@ -111,6 +119,8 @@ func (d *session) release(up *appConn, reuse bool) {
 	case !reuse || len(up.In) > 0:
 		up.Close()
 	case up.Key.Session == 0:
+		up.ReadsInTurn(nil)
+		up.WritesInTurn(nil)
 		d.s.Upstream.Keep(up)
 	default:
 		d.keepPrivate(up)

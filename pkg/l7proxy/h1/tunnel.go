@@ -18,7 +18,7 @@ func (d *session) tunnel(up *appConn, pump *pump, n int) request.End {
 	}
 	d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &http1.Edits{})
 	d.out = append(d.out, up.In[n:]...)
-	r := conn.Relay{Client: d.s.Client, Server: up}
+	r := conn.Relay{Client: d.s.Client, Server: up, Task: &d.s.Task}
 	r.ToServer.Add(uint64(len(d.in)))
 	r.ToClient.Add(uint64(len(up.In) - n))
 	reason := r.Run(d.in, d.out)

@@ -125,7 +125,7 @@ func (d *Driver) Serve(s *request.Session) {
 	// The window of the connection is that of all its streams, so that uploads that no
 	// server reads never stop the client's other streams.
 	config.ConnWindow = config.MaxStreams * http2.DefaultStreamWindow
-	srv.Conn = h2conn.New(s.Client, config)
+	srv.Conn = h2conn.New(s.Client, config, &s.Task)
 	srv.streams = h2conn.NewStreams[*stream](srv.Conn)
 	d.sessions.Enter(srv)
 	defer d.sessions.Leave(srv)

@@ -19,13 +19,20 @@ import (
 	"sync"
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/rawio"
 )
 
-const readSize = 32 << 10
+const (
+	readSize = 32 << 10
+	// pieceTime is about how long the engine is fed at once, and pieceLeast the fewest
+	// bytes.
+	pieceTime  = 100 * time.Microsecond
+	pieceLeast = 512
+)
 
 // Owner takes the events of a connection. Its method must not wait.
 type Owner interface {
@@ -44,10 +51,13 @@ type Conn struct {
 	NC     conn.Conn
 	Engine *http2.Conn // Lock guards it
 
+	reader, flusher *fairshare.Task
+
 	raw  *rawio.Conn // the TCP connection of NC; nil: only the flusher writes
 	mu   sync.Mutex
 	wake sync.Cond // the flusher waits for output
 
+	piece   int       // bytes that the engine is fed at once; only the reader uses it
 	inside  bool      // the last input ended inside a message; only the reader uses it
 	excess  int       // bytes that came after this side's FIN; only the reader uses it
 	waiting []waiting // writers that wait for room, in their order
@@ -63,15 +73,24 @@ type waiting struct {
 	queued *bool // set while the waiter is in the list
 }
 
-// New makes a connection. Run carries it.
-func New(nc conn.Conn, config http2.Config) *Conn {
+// New makes a connection. Run carries it, as reader: the goroutine that calls Run works
+// under that Task. nil: under none.
+func New(nc conn.Conn, config http2.Config, reader *fairshare.Task) *Conn {
 	c := &Conn{
 		NC:      nc,
 		Engine:  http2.New(config),
+		reader:  reader,
+		piece:   readSize,
 		raw:     nc.Raw(),
 		flushed: make(chan struct{}),
 	}
 	c.wake.L = &c.mu
+	if account := reader.Account(); account != nil {
+		c.flusher = new(fairshare.Task)
+		c.flusher.Charge(account)
+		nc.ReadsInTurn(reader)
+		nc.WritesInTurn(c.flusher)
+	}
 	if c.raw != nil {
 		c.raw.Impatient()
 	}
@@ -144,30 +163,47 @@ func (c *Conn) Run(owner Owner, head []byte) error {
 
 func (c *Conn) read(owner Owner, head []byte) error {
 	var batch Batch
-	for len(head) > 0 {
-		n := min(len(head), readSize)
-		if err := c.feed(owner, head[:n], &batch); err != nil {
-			return err
-		}
-		head = head[n:]
-		c.hold(&batch)
+	if err := c.take(owner, head, &batch); err != nil {
+		return err
 	}
 	buf := make([]byte, readSize)
 	for {
 		n, err := c.NC.Read(buf)
 		if n > 0 {
-			if err := c.feed(owner, buf[:n], &batch); err != nil {
+			if err := c.take(owner, buf[:n], &batch); err != nil {
 				return err
 			}
 			if c.inside {
 				conn.QuickAckPartial(c.NC, n)
 			}
-			c.hold(&batch)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// take feeds the engine with what was read, in pieces that do not take long: small frames
+// cost much for their bytes, and other pods have their turns between the pieces.
+func (c *Conn) take(owner Owner, p []byte, b *Batch) error {
+	for len(p) > 0 {
+		began := balance.Now()
+		n := min(len(p), c.piece)
+		if err := c.feed(owner, p[:n], b); err != nil {
+			return err
+		}
+		switch took := balance.Now() - began; {
+		case took > 2*pieceTime && n > pieceLeast:
+			c.piece = max(n/2, pieceLeast)
+		case took < pieceTime/2 && n == c.piece:
+			c.piece = min(2*n, readSize)
+		}
+		if p = p[n:]; len(p) > 0 {
+			c.reader.Resume()
+		}
+		c.hold(b)
+	}
+	return nil
 }
 
 // holdLook is how often a connection that waits is looked at.
@@ -177,6 +213,10 @@ const holdLook = 250 * time.Millisecond
 func (c *Conn) hold(b *Batch) {
 	left := b.pause
 	b.pause = 0
+	if left > 0 {
+		c.reader.Pause()
+		defer c.reader.Resume()
+	}
 	for left > 0 {
 		time.Sleep(min(left, holdLook))
 		if left -= holdLook; left > 0 {

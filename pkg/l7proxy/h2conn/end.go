@@ -43,6 +43,8 @@ func (c *Conn) drop(n int) error {
 // End waits until the flusher has written what is queued, and closes the connection. It
 // takes no longer than writeTime and lingerTime together.
 func (c *Conn) End() {
+	c.reader.Pause()
+	defer c.reader.Pause() // linger resumes it
 	_ = c.NC.SetWriteDeadline(time.Now().Add(writeTime))
 	c.mu.Lock()
 	c.closed = true

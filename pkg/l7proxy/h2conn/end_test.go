@@ -56,7 +56,7 @@ func endings(t *testing.T, test func(*ending)) {
 					t.Fatal(err)
 				}
 				e := &ending{
-					T: t, c: h2conn.New(nc, http2.Config{Role: role}), peer: peer,
+					T: t, c: h2conn.New(nc, http2.Config{Role: role}, nil), peer: peer,
 					fr: xhttp2.NewFramer(peer, peer), ended: make(chan error, 1),
 				}
 				go func() {

@@ -72,6 +72,7 @@ func (c *Conn) Send() {
 // flush is the flusher: it writes the output that Send did not, until the connection ends.
 func (c *Conn) flush() {
 	defer close(c.flushed)
+	defer c.flusher.Pause()
 	var buf []byte
 	var batch Batch
 	for {
@@ -93,12 +94,14 @@ func (c *Conn) flush() {
 			}
 			http2.Recycle(buf)
 			buf = nil
+			c.flusher.Pause()
 			c.wake.Wait()
 		}
 		c.writing = true
 		buf = c.Engine.TakeOutput(buf)
 		c.mu.Unlock()
 
+		c.flusher.Resume()
 		err := c.write(buf)
 		c.mu.Lock()
 		c.writing, c.behind = false, false

@@ -9,6 +9,7 @@ package mux
 import (
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
@@ -36,24 +37,27 @@ type Conn struct {
 
 // NewClient makes the end that opens streams. goingAway is called when the peer accepts
 // no further stream.
-func NewClient(nc conn.Conn, goingAway func()) *Conn {
-	c := newConn(nc, http2.Client)
+// account, if it is not nil, is charged with the processor time.
+func NewClient(nc conn.Conn, account *fairshare.Account, goingAway func()) *Conn {
+	task := new(fairshare.Task)
+	task.Charge(account)
+	c := newConn(nc, http2.Client, task)
 	c.goingAway = goingAway
 	return c
 }
 
 // NewServer makes the end that accepts streams. accept is called for each, and must not
-// wait.
-func NewServer(nc conn.Conn, accept func(*Stream)) *Conn {
-	c := newConn(nc, http2.Server)
+// wait. reader is the Task of the goroutine that calls Run.
+func NewServer(nc conn.Conn, reader *fairshare.Task, accept func(*Stream)) *Conn {
+	c := newConn(nc, http2.Server, reader)
 	c.accept = accept
 	return c
 }
 
-func newConn(nc conn.Conn, role http2.Role) *Conn {
+func newConn(nc conn.Conn, role http2.Role, reader *fairshare.Task) *Conn {
 	config := http2.Config{Role: role, MaxStreams: MaxStreams, ConnWindow: MaxStreams * http2.DefaultStreamWindow}
 	config.Resets.Burst = -1 // the peer is an agent, and one client of many must not cut the others' streams
-	c := h2conn.New(nc, config)
+	c := h2conn.New(nc, config, reader)
 	return &Conn{Conn: c, open: h2conn.NewStreams[*Stream](c), idle: time.Now()}
 }
 

@@ -39,8 +39,9 @@ type Stream struct {
 	hangup func() // see OnHangup
 	room   bool   // the windows have opened since the last write
 
-	read, write deadline
-	usage       *quota.Usage // the bytes in held are charged to it
+	read, write               deadline
+	readsInTurn, writesInTurn rawio.Turns  // see conn.Conn
+	usage                     *quota.Usage // the bytes in held are charged to it
 }
 
 // errReset: the peer's agent has cut the stream.
@@ -119,7 +120,13 @@ func (s *Stream) Read(p []byte) (int, error) {
 		s.c.Send() // the window's update, if there is one
 		return n, nil
 	}
-	defer s.mu.Unlock()
+	turns := s.readsInTurn
+	defer func() {
+		s.mu.Unlock()
+		if turns != nil {
+			turns.Resume()
+		}
+	}()
 	for {
 		switch {
 		case s.got > 0:
@@ -137,6 +144,9 @@ func (s *Stream) Read(p []byte) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		}
 		s.want = p
+		if turns != nil {
+			turns.Pause()
+		}
 		s.readable.Wait()
 		if s.got == 0 {
 			s.want = nil
@@ -165,11 +175,20 @@ func (s *Stream) Write(p []byte) (int, error) {
 		if written == len(p) {
 			return written, nil
 		}
-		s.mu.Lock()
-		for !s.room && s.mayNotWrite() == nil {
-			s.writable.Wait()
-		}
-		s.mu.Unlock()
+		s.awaitRoom()
+	}
+}
+
+// awaitRoom waits until more can be written, or nothing can.
+func (s *Stream) awaitRoom() {
+	if s.writesInTurn != nil {
+		s.writesInTurn.Pause()
+		defer s.writesInTurn.Resume()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.room && s.mayNotWrite() == nil {
+		s.writable.Wait()
 	}
 }
 
@@ -284,6 +303,12 @@ func (s *Stream) QuickAck() {}
 
 // WriteFailure implements conn.Conn.
 func (s *Stream) WriteFailure(err error) error { return err }
+
+// ReadsInTurn implements conn.Conn.
+func (s *Stream) ReadsInTurn(turns rawio.Turns) { s.readsInTurn = turns }
+
+// WritesInTurn implements conn.Conn.
+func (s *Stream) WritesInTurn(turns rawio.Turns) { s.writesInTurn = turns }
 
 // Raw implements conn.Conn. It is nil, because streams share the TCP connection.
 func (s *Stream) Raw() *rawio.Conn { return nil }

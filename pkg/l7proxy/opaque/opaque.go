@@ -44,11 +44,13 @@ func (o *Opened) Cut() {
 // makes it. protocol is shown by tap.
 func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string) {
 	if up == nil {
+		s.Task.Pause()
 		a, c, err := s.Reach(ctx, mtls.ALPNTCP)
 		if err != nil {
 			s.FailConn(a, err)
 			return
 		}
+		s.Task.Resume()
 		up = &Opened{Attempt: a, Conn: c}
 	}
 	defer up.Discard()
@@ -57,7 +59,7 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 	e := s.ConnEvent(up.Attempt)
 	e.Protocol = protocol
 	s.Emit(&e, tap.ConnOpen, began)
-	r := conn.Relay{Client: s.Client, Server: up.Conn}
+	r := conn.Relay{Client: s.Client, Server: up.Conn, Task: &s.Task}
 	r.ToServer.Add(uint64(len(s.Head)))
 	r.ToClient.Add(uint64(len(up.First)))
 	var reason mesh.Reason

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -28,6 +29,7 @@ type Usage struct {
 	Vain  Pace         // of requests that the pod's clients give up
 
 	streams atomic.Int64 // of HTTP/2 that are open
+	account *fairshare.Account
 }
 
 // Key is a pod and a direction.
@@ -41,6 +43,8 @@ type Key struct {
 type Pods struct {
 	MaxConns    int // connections of a pod in each direction
 	MaxBuffered int // bytes that wait, of a pod in each direction; while there are more, no further request begins
+
+	Shares *fairshare.Scheduler // of the processors; nil: pods take what they want
 
 	mu    sync.Mutex
 	byKey map[Key]*Usage
@@ -57,7 +61,7 @@ func (p *Pods) Enter(key Key) *Usage {
 	defer p.mu.Unlock()
 	usage := p.byKey[key]
 	if usage == nil {
-		usage = &Usage{pods: p, key: key}
+		usage = &Usage{pods: p, key: key, account: p.Shares.Account()}
 		if p.byKey == nil {
 			p.byKey = make(map[Key]*Usage)
 		}
@@ -95,6 +99,14 @@ func (p *Pods) Of(key Key) (conns int, held int64) {
 		conns, held = u.conns, u.held.Load()
 	}
 	return conns, held
+}
+
+// Account returns what the pod's processor time is charged to. It is nil for a nil Usage.
+func (u *Usage) Account() *fairshare.Account {
+	if u == nil {
+		return nil
+	}
+	return u.account
 }
 
 // OverLimit reports whether more than MaxBuffered bytes wait. It is false for a nil Usage,

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
@@ -16,6 +17,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -56,7 +58,8 @@ type Session struct {
 	SNI       string         // server name of TLS that is not the mesh's
 	Process   string         // name of the client's program (outbound only)
 	Target    destination.Target
-	Quota     *quota.Usage // of the pod on this node; nil: no limits
+	Quota     *quota.Usage   // of the pod on this node; nil: no limits
+	Task      fairshare.Task // of the goroutine that serves the session
 
 	login atomic.Pointer[login] // nil: the session uses shared connections
 	gone  atomic.Bool           // the client's connection has ended
@@ -117,6 +120,15 @@ func noteDial(ctx context.Context, a *endpoints.Attempt, err error) {
 		a.Failed(upstream.ReasonOf(err))
 	}
 	a.Dialled()
+}
+
+// Turns returns the session's Task for the connections that its goroutine uses, or nil if
+// the session has none.
+func (s *Session) Turns() rawio.Turns {
+	if s.Task.Account() == nil {
+		return nil
+	}
+	return &s.Task
 }
 
 // source returns the client. It looks up the workload of an inbound client again if it

@@ -67,7 +67,7 @@ func (p *Pool) dialHTTP1(ctx context.Context, ep *Endpoint, client Client) (*HTT
 		if p.mux.reserve(ep.Key) {
 			defer p.mux.release(ep.Key)
 		} else {
-			stream, err := p.mux.stream(ctx, ep)
+			stream, err := p.mux.stream(ctx, ep, client.Usage().Account())
 			switch {
 			case err != nil:
 				return nil, err

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
@@ -42,8 +43,10 @@ type unsettled struct {
 	attempt int32
 }
 
-func newHTTP2Conn(p *http2Pool, nc conn.Conn, key Key, result Result) *HTTP2Conn {
-	c := h2conn.New(nc, http2.Config{Role: http2.Client, ConnWindow: http2Window})
+func newHTTP2Conn(p *http2Pool, nc conn.Conn, key Key, result Result, account *fairshare.Account) *HTTP2Conn {
+	reader := new(fairshare.Task)
+	reader.Charge(account)
+	c := h2conn.New(nc, http2.Config{Role: http2.Client, ConnWindow: http2Window}, reader)
 	h := &HTTP2Conn{
 		Conn: c, Result: result, pool: p, key: key, agentDown: result.TLS == tap.TLSAgentDown,
 		streams: h2conn.NewStreams[Stream](c), idleSince: time.Now(),

@@ -132,7 +132,7 @@ func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[struct{}]) {
 		b.Flush()
 		return
 	}
-	c := newHTTP2Conn(p, nc, ep.Key, result)
+	c := newHTTP2Conn(p, nc, ep.Key, result, client.Usage().Account())
 	if ep.Key.Session != 0 {
 		c.client = client
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/mux"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -88,7 +89,7 @@ func (p *muxPool) unsupported(key Key) bool {
 // stream returns a stream of a shared connection to ep. If none has room, one is made, for
 // all callers that wait together. stream returns nil without an error if the peer does not
 // support sharing, or if there are muxConnsPerKey connections already.
-func (p *muxPool) stream(ctx context.Context, ep *Endpoint) (*mux.Stream, error) {
+func (p *muxPool) stream(ctx context.Context, ep *Endpoint, account *fairshare.Account) (*mux.Stream, error) {
 	key := ep.Key
 	for range muxConnsPerKey { // a peer that drains accepts connections, but no streams
 		p.mu.Lock()
@@ -105,7 +106,7 @@ func (p *muxPool) stream(ctx context.Context, ep *Endpoint) (*mux.Stream, error)
 		done := make(chan error, 1)
 		if !p.join(key, done, unboundedWaiters) {
 			// Without the first caller's cancellation: others wait for it as well.
-			go p.dial(context.WithoutCancel(ctx), *ep, p.begin(key, done))
+			go p.dial(context.WithoutCancel(ctx), *ep, account, p.begin(key, done))
 		}
 		p.mu.Unlock()
 		select {
@@ -121,7 +122,7 @@ func (p *muxPool) stream(ctx context.Context, ep *Endpoint) (*mux.Stream, error)
 }
 
 // dial makes a shared connection and carries it to its end.
-func (p *muxPool) dial(ctx context.Context, ep Endpoint, d *dial[chan error]) {
+func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Account, d *dial[chan error]) {
 	c, result, err := p.connect(ctx, &ep)
 	var m *mux.Conn
 	p.mu.Lock()
@@ -129,7 +130,7 @@ func (p *muxPool) dial(ctx context.Context, ep Endpoint, d *dial[chan error]) {
 	switch {
 	case err != nil:
 	case result.ALPN == mtls.ALPNMux && !p.ending():
-		m = mux.NewClient(c, func() { p.remove(ep.Key, m) })
+		m = mux.NewClient(c, account, func() { p.remove(ep.Key, m) })
 		p.add(ep.Key, m)
 	default:
 		p.unsupportedUntil[ep.Key] = time.Now().Add(unsupportedMemory)

@@ -57,7 +57,7 @@ func (p *muxPeers) dial(context.Context, *Endpoint) (conn.Conn, Result, error) {
 			return
 		}
 		var streams sync.WaitGroup
-		c := mux.NewServer(there, func(s *mux.Stream) { streams.Go(func() { echo(s) }) })
+		c := mux.NewServer(there, nil, func(s *mux.Stream) { streams.Go(func() { echo(s) }) })
 		served.Enter(c)
 		defer served.Leave(c)
 		_ = c.Run(nil)
@@ -90,7 +90,7 @@ func TestMuxShare(t *testing.T) {
 	there.Add(3 * mux.MaxStreams)
 	for range 3 * mux.MaxStreams {
 		clients.Go(func() {
-			s, err := p.stream(t.Context(), new(Endpoint))
+			s, err := p.stream(t.Context(), new(Endpoint), nil)
 			there.Done()
 			if err != nil || s == nil {
 				t.Errorf("%v, %v", s, err)
@@ -105,7 +105,7 @@ func TestMuxShare(t *testing.T) {
 	if n := peers.dials.Load(); n != 3 {
 		t.Errorf("%d connections for %d streams", n, 3*mux.MaxStreams)
 	}
-	if s, _ := p.stream(t.Context(), &Endpoint{Key: Key{Source: "another"}}); s == nil || peers.dials.Load() != 4 {
+	if s, _ := p.stream(t.Context(), &Endpoint{Key: Key{Source: "another"}}, nil); s == nil || peers.dials.Load() != 4 {
 		t.Error("another client's streams are on the same connection")
 	}
 }
@@ -114,7 +114,7 @@ func TestMuxShare(t *testing.T) {
 func TestMuxUnsupported(t *testing.T) {
 	p, peers := newMuxPeers(t, mtls.ALPNHTTP1)
 	for range 3 {
-		if s, err := p.stream(t.Context(), new(Endpoint)); s != nil || err != nil {
+		if s, err := p.stream(t.Context(), new(Endpoint), nil); s != nil || err != nil {
 			t.Fatalf("%v, %v from a peer that shares none", s, err)
 		}
 	}
@@ -126,7 +126,7 @@ func TestMuxUnsupported(t *testing.T) {
 		t.Error("it counts as one that shares")
 	}
 	p.unsupportedUntil[Key{}] = time.Now()
-	if _, err := p.stream(t.Context(), new(Endpoint)); err != nil || peers.dials.Load() != 2 {
+	if _, err := p.stream(t.Context(), new(Endpoint), nil); err != nil || peers.dials.Load() != 2 {
 		t.Error("it is never asked again")
 	}
 }
@@ -146,13 +146,13 @@ func TestMuxDialFails(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := p.stream(ctx, new(Endpoint)); !errors.Is(err, context.Canceled) {
+		if _, err := p.stream(ctx, new(Endpoint), nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("who cannot wait: %v", err)
 		}
 		var waiters sync.WaitGroup
 		for range 5 {
 			waiters.Go(func() {
-				if _, err := p.stream(t.Context(), new(Endpoint)); err != refused {
+				if _, err := p.stream(t.Context(), new(Endpoint), nil); err != refused {
 					t.Errorf("who waits: %v", err)
 				}
 			})
@@ -165,7 +165,7 @@ func TestMuxDialFails(t *testing.T) {
 		}
 	})
 	p.connect = peers.dial
-	s, err := p.stream(t.Context(), new(Endpoint))
+	s, err := p.stream(t.Context(), new(Endpoint), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestMuxDialFails(t *testing.T) {
 // one without streams is closed.
 func TestMuxDrainAndIdle(t *testing.T) {
 	p, peers := newMuxPeers(t, mtls.ALPNMux)
-	s, err := p.stream(t.Context(), new(Endpoint))
+	s, err := p.stream(t.Context(), new(Endpoint), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestMuxDrainAndIdle(t *testing.T) {
 	s.Close()
 
 	peers.again() // another agent has come
-	s, err = p.stream(t.Context(), new(Endpoint))
+	s, err = p.stream(t.Context(), new(Endpoint), nil)
 	if err != nil || peers.dials.Load() != 2 {
 		t.Fatalf("%v, %d dials", err, peers.dials.Load())
 	}
@@ -211,7 +211,7 @@ func TestMuxPeerDrains(t *testing.T) {
 	p, peers := newMuxPeers(t, mtls.ALPNMux)
 	peers.life.Retire()
 	for range 3 {
-		s, err := p.stream(t.Context(), new(Endpoint))
+		s, err := p.stream(t.Context(), new(Endpoint), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
