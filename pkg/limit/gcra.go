@@ -50,6 +50,9 @@ func (b *Bucket) Take(now time.Duration, rate Rate) (ok bool, wait time.Duration
 	}
 }
 
+// Return takes an event back that Take has counted, as if it had not come.
+func (b *Bucket) Return(rate Rate) { b.due.Add(-int64(rate.every)) }
+
 // Idle reports whether the state of the bucket at now equals that of an unused
 // one, so that it can be dropped.
 func (b *Bucket) Idle(now time.Duration) bool { return time.Duration(b.due.Load()) <= now }

@@ -45,6 +45,22 @@ func TestBurstThenRate(t *testing.T) {
 	}
 }
 
+// TestReturn: an event that was taken back leaves room for another one.
+func TestReturn(t *testing.T) {
+	r := rate(t, 10, time.Second, 1)
+	var b Bucket
+	now := time.Hour
+	for range 3 {
+		if ok, _ := b.Take(now, r); !ok {
+			t.Fatal("after each event was returned: refused, want allowed")
+		}
+		b.Return(r)
+	}
+	if !b.Idle(now) {
+		t.Error("all events were returned: Idle() = false, want true")
+	}
+}
+
 // TestNeverMore checks that no window of time has more events than the burst and
 // the rate allow together, whenever the events come.
 func TestNeverMore(t *testing.T) {

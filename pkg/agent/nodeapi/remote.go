@@ -16,7 +16,7 @@ import (
 // that have not authenticated as the controller is bounded, so that they use up neither
 // the descriptors that the pods' traffic needs nor the controller's share.
 func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, c Credentials) error {
-	strangers := &crowd.Crowd{Total: maxStrangers, Each: maxFromOne}
+	strangers := &crowd.Crowd{Total: maxStrangers, Each: maxFromOne, PerSecond: connsPerSecond}
 	return s.Serve(ctx, strangers.Listen(ln),
 		grpc.Creds(admitting{credentials.NewTLS(c.TLS())}),
 		grpc.ConnectionTimeout(handshakeTimeout),

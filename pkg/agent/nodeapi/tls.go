@@ -79,6 +79,7 @@ func untilExpiry(ctx context.Context) (context.Context, context.CancelFunc) {
 const (
 	maxStrangers     = 128 // connections in their handshake
 	maxFromOne       = 32  // of these from one address
+	connsPerSecond   = 10  // new connections from one address, beyond maxFromOne at once
 	handshakeTimeout = 5 * time.Second
 	maxConnAge       = time.Hour // the next call then has a new handshake, which checks anchors and certificate again
 )

@@ -20,6 +20,8 @@ import (
 type limits struct {
 	conns     int           // connections, including those whose handshake is not finished
 	fromOne   int           // connections from one address
+	perSecond int           // new connections from one address, beyond burst; 0: no limit
+	burst     int           // new connections from one address at once
 	handshake time.Duration // time for the TLS handshake, and again for HTTP/2's
 	call      time.Duration // time for a call, from the arrival of its message
 	idle      time.Duration // time without a call until the connection is closed
@@ -28,7 +30,7 @@ type limits struct {
 }
 
 var strangers = limits{
-	conns: 512, fromOne: 32,
+	conns: 512, fromOne: 32, perSecond: 20, burst: 64,
 	handshake: 5 * time.Second, call: 15 * time.Second, idle: 5 * time.Second, age: 20 * time.Second, grace: 10 * time.Second,
 }
 
@@ -64,7 +66,7 @@ func NewFront(cfg *tls.Config, register func(grpc.ServiceRegistrar)) *Front {
 
 func newFront(cfg *tls.Config, l limits, register func(grpc.ServiceRegistrar)) *Front {
 	f := &Front{
-		tls: cfg, limits: l, strangers: crowd.Crowd{Total: l.conns, Each: l.fromOne},
+		tls: cfg, limits: l, strangers: crowd.Crowd{Total: l.conns, Each: l.fromOne, PerSecond: l.perSecond, Burst: l.burst},
 		known: newGRPCEnd(
 			grpc.MaxRecvMsgSize(16<<20), // the first request of a large node is long: it names all versions that the node holds
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: control.KeepaliveTime, Timeout: control.KeepaliveTimeout}),

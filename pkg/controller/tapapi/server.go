@@ -44,6 +44,8 @@ const (
 	// the limit closes the oldest one.
 	maxStrangers = 256
 	maxFromOne   = 64 // connections from one address
+	// connsPerSecond limits the new connections from one address.
+	connsPerSecond = 10
 )
 
 // Cluster is the controller's current state of the cluster. The slices are not
@@ -95,7 +97,7 @@ func New(opt Options) (*Server, error) {
 		Issue:  func() (tls.Certificate, error) { return opt.Authority.ControllerCertificate(controllerLifetime) },
 		Issuer: opt.Authority.IssuerID,
 	}
-	strangers := &crowd.Crowd{Total: maxStrangers, Each: maxFromOne}
+	strangers := &crowd.Crowd{Total: maxStrangers, Each: maxFromOne, PerSecond: connsPerSecond}
 	return &Server{
 		opt: opt, strangers: strangers, listener: strangers.Listen(opt.Accepts.Patient(ln)), front: &frontSource{client: opt.Client},
 		counts: map[string]uint64{"unauthenticated": 0, "denied": 0, "authorization-failed": 0},
