@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/underlane/underlane/pkg/controller/watch"
-	"github.com/underlane/underlane/pkg/listener/crowd"
+	"github.com/underlane/underlane/pkg/listener/httpport"
 )
 
 // web serves metrics, status and health over HTTP.
@@ -27,11 +27,11 @@ func newWeb(addr string, c *Controller) (*web, error) {
 		return nil, fmt.Errorf("listen for metrics: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", c.MetricsHandler())
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+	mux.Handle("GET /metrics", httpport.Cached(c.MetricsHandler()))
+	mux.Handle("GET /status", httpport.Cached(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(c.Status())
-	})
+	})))
 	alive := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
 	mux.HandleFunc("GET /healthz", alive)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
@@ -41,15 +41,10 @@ func newWeb(addr string, c *Controller) (*web, error) {
 		}
 		alive(w, r)
 	})
-	return &web{listener: webConns().Listen(c.accepts.Patient(ln)), http: &http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-	}}, nil
+	// Callers must not use up the descriptors and the processor that agents need.
+	port := httpport.New()
+	return &web{listener: port.Listen(c.accepts.Patient(ln)), http: port.Server(mux)}, nil
 }
-
-// webConns limits the concurrent connections. A connection above the limit closes
-// the oldest one, so that clients of the web server cannot use up the descriptors
-// that agents need.
-func webConns() *crowd.Crowd { return &crowd.Crowd{Total: 256, Each: 64} }
 
 // MetricsHandler returns the handler for the metrics of c.
 func (c *Controller) MetricsHandler() http.Handler {

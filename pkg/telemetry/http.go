@@ -9,11 +9,10 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/underlane/underlane/pkg/listener/crowd"
+	"github.com/underlane/underlane/pkg/listener/httpport"
 )
 
 // DefaultAddr is where the agent serves metrics and health.
@@ -23,9 +22,7 @@ const DefaultAddr = "0.0.0.0:4191"
 // reasons while the agent is not ready).
 func (m *Metrics) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		MaxRequestsInFlight: 4, Timeout: 10 * time.Second, EnableOpenMetrics: true,
-	}))
+	mux.Handle("GET /metrics", httpport.Cached(promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})))
 	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "live") })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
 		if agent := m.options.Agent; agent != nil {
@@ -71,27 +68,19 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// Limits of open connections. A connection above the limit closes the oldest one. A
-// client that only holds connections open must not exhaust the descriptors that the
-// pods' traffic needs, and must not block probes.
-const (
-	maxConns   = 256
-	maxFromOne = 64 // connections from one address
-)
-
-// Serve serves handler on ln until ctx ends, and closes ln.
+// Serve serves handler on ln until ctx ends, and closes ln. Clients must not exhaust the
+// descriptors or the processor that the pods' traffic needs, and must not keep probes
+// out: httpport bounds them.
 func Serve(ctx context.Context, ln net.Listener, handler http.Handler) error {
 	addr := ln.Addr()
-	srv := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
-	}
+	port := httpport.New()
+	srv := port.Server(handler)
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)
 		_ = srv.Close()
 	})
-	err := srv.Serve((&crowd.Crowd{Total: maxConns, Each: maxFromOne}).Listen(ln))
+	err := srv.Serve(port.Listen(ln))
 	if stop() { // ctx has not ended
 		return fmt.Errorf("serve metrics on %s: %w", addr, err)
 	}
