@@ -29,5 +29,6 @@ func (a *Agent) serveController(ctx context.Context, ln net.Listener) error {
 		Certificate: a.client.NodeCertificate,
 		Anchors:     a.client.TrustAnchors,
 		TrustDomain: a.config.TrustDomain,
+		Gate:        a.proxy.Gate(),
 	})
 }

@@ -227,6 +227,10 @@ func (s *session) acceptMesh(ctx context.Context, hello []byte) (detect.Protocol
 // alertTime is how long a refused peer has to read the alert with the cause.
 const alertTime = time.Second
 
+// afterRefusal is how many bytes of a refused peer are read and discarded, so that it gets
+// the alert: the rest of its handshake and the first request.
+const afterRefusal = 64 << 10
+
 // refuse ends a connection whose handshake has failed. In TLS 1.3 the client finishes the
 // handshake first, so the peer's agent may be sending a request already. A reset at this
 // moment would discard the alert before the peer has read it, and its tap would not show
@@ -237,5 +241,5 @@ func (s *session) refuse(err error) {
 		return
 	}
 	_ = s.raw.SetReadDeadline(time.Now().Add(alertTime))
-	_, _ = io.Copy(io.Discard, s.raw)
+	_, _ = io.Copy(io.Discard, io.LimitReader(s.raw, afterRefusal))
 }

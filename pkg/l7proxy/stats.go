@@ -3,7 +3,11 @@ package l7proxy
 import (
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls"
 )
+
+// Gate returns the gate of the node's mTLS handshakes.
+func (p *Proxy) Gate() *mtls.Gate { return p.upstream.Gate() }
 
 // PlaintextFallbacks counts connections that were made without TLS because the agent of
 // the server's node did not answer.

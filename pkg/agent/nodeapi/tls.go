@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
+	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
@@ -22,6 +23,7 @@ type Credentials struct {
 	Certificate func() (*tls.Certificate, error) // the node's
 	Anchors     func() (*x509.CertPool, error)   // of the mesh
 	TrustDomain string
+	Gate        *mtls.Gate // which the handshakes pass; nil: one of this port alone
 }
 
 // controllerPath is the path of the only SPIFFE ID that may call.

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -88,6 +90,7 @@ type remote struct {
 	t       *testing.T
 	addr    string
 	hub     *tap.Hub
+	gate    *mtls.Gate
 	anchors atomic.Pointer[x509.CertPool]
 	cert    atomic.Pointer[tls.Certificate]
 }
@@ -101,7 +104,7 @@ func (n *remote) trust(r root) {
 
 func startRemote(t *testing.T, r root, s *Server) *remote {
 	t.Helper()
-	n := &remote{t: t, hub: tap.NewHub()}
+	n := &remote{t: t, hub: tap.NewHub(), gate: mtls.NewGate(mtls.GateOptions{Slots: 1, MaxWait: time.Minute})}
 	n.trust(r)
 	s.Hub, s.Source = n.hub, fake{}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -115,7 +118,7 @@ func startRemote(t *testing.T, r root, s *Server) *remote {
 		done <- s.ServeTLS(ctx, ln, Credentials{
 			Certificate: func() (*tls.Certificate, error) { return n.cert.Load(), nil },
 			Anchors:     func() (*x509.CertPool, error) { return n.anchors.Load(), nil },
-			TrustDomain: "mesh",
+			TrustDomain: "mesh", Gate: n.gate,
 		})
 	}()
 	t.Cleanup(func() {
@@ -325,5 +328,50 @@ func TestStrangersAreBounded(t *testing.T) {
 	n.hub.Emit(&tap.Event{})
 	if _, err := stream.Recv(); err != nil {
 		t.Error("the tap that runs:", err)
+	}
+}
+
+// TestHandshakesPassTheGate: none is computed while others have all slots, and one that
+// waits for its peer has none.
+func TestHandshakesPassTheGate(t *testing.T) {
+	ours := newRoot(t)
+	n := startRemote(t, ours, &Server{})
+	waitListening(t, n.addr)
+	stalled, err := net.Dial("tcp", n.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stalled.Close()
+	for n.gate.Stats().Active < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := n.call(ours.sign(controllerID)); err != nil {
+		t.Fatalf("beside a peer that says nothing: %v", err)
+	}
+	turn, err := n.gate.Enter(t.Context(), netip.MustParseAddr("10.0.0.1"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := n.call(ours.sign(controllerID))
+		done <- err
+	}()
+	for n.gate.Stats().Waiting < 1 {
+		select {
+		case err := <-done:
+			t.Fatalf("the handshake did not wait: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	turn.Leave(false)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	stalled.Close()
+	for deadline := time.Now().Add(10 * time.Second); n.gate.Stats().Active > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after all have ended: %+v", n.gate.Stats())
+		}
 	}
 }

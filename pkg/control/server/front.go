@@ -12,6 +12,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/control"
 	"github.com/underlane/underlane/pkg/listener/crowd"
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 )
 
 // limits bound the peers without a certificate. Every agent is such a peer until it
@@ -35,7 +36,6 @@ var strangers = limits{
 }
 
 const (
-	maxShakeBytes     = 32 << 10 // bytes that a peer may send in its handshake
 	maxStrangeMessage = 64 << 10
 	maxStrangeStreams = 4       // concurrent streams of a connection
 	maxStrangeHeaders = 8 << 10 // bytes of a call's metadata
@@ -144,7 +144,7 @@ func (f *Front) accept(ln net.Listener) error {
 // admit does the handshake and gives the connection to a gRPC server. The limit on
 // peers without a certificate also limits the handshakes that run at once.
 func (f *Front) admit(conn net.Conn) {
-	below := &metered{Conn: conn, left: maxShakeBytes}
+	below := certchain.NewConn(conn)
 	over := tls.Server(below, f.tls)
 	_ = conn.SetDeadline(time.Now().Add(f.limits.handshake))
 	if over.Handshake() != nil || over.ConnectionState().NegotiatedProtocol != "h2" {
@@ -152,7 +152,7 @@ func (f *Front) admit(conn net.Conn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	below.left = -1
+	below.Done()
 	if len(over.ConnectionState().PeerCertificates) == 0 {
 		f.unknown.take(over)
 		return

@@ -14,30 +14,6 @@ import (
 	"github.com/underlane/underlane/pkg/control"
 )
 
-// metered is a connection that allows reading left more bytes; -1 stands for no
-// limit.
-type metered struct {
-	net.Conn
-	left int
-}
-
-var errTooMuch = errors.New("more bytes than a handshake needs")
-
-func (m *metered) Read(p []byte) (int, error) {
-	if m.left < 0 {
-		return m.Conn.Read(p)
-	}
-	if m.left == 0 {
-		return 0, errTooMuch
-	}
-	n, err := m.Conn.Read(p[:min(len(p), m.left)])
-	m.left -= n
-	return n, err
-}
-
-// NetConn returns the wrapped connection.
-func (m *metered) NetConn() net.Conn { return m.Conn }
-
 // grpcEnd is a gRPC server and its listener. Accept returns the connections that
 // were passed to take.
 type grpcEnd struct {

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"testing"
 
@@ -35,4 +37,43 @@ func TestCertificateBombs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestBombIsNotRead: a chain that is much too large ends the handshake before the
+// certificates are parsed. Sizes after the handshake are not bounded by it.
+func TestBombIsNotRead(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := bombs.Chain(t, "spiffe://x/y", elliptic.P256(), 0, false)
+	ln := &tlsListener{inner, &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, ClientAuth: tls.RequestClientCert,
+	}}
+	defer ln.Close()
+	shake := func(c tls.Certificate) (net.Conn, error) {
+		go func() {
+			conn, err := tls.Dial("tcp", inner.Addr().String(), bombs.Client(c, "http/1.1"))
+			if err == nil {
+				_, _ = conn.Write(make([]byte, 100<<10))
+				_ = conn.Close()
+			}
+		}()
+		conn, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn, conn.(*tls.Conn).Handshake()
+	}
+	if _, err := shake(bombs.Chain(t, "spiffe://x/y", elliptic.P256(), 99, true)); !errors.Is(err, certchain.ErrHandshake) {
+		t.Errorf("a bomb: %v, want %v", err, certchain.ErrHandshake)
+	}
+	conn, err := shake(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, conn); n != 100<<10 || err != nil {
+		t.Errorf("read %d, %v after the handshake", n, err)
+	}
 }

@@ -126,15 +126,6 @@ func (s *Server) Run(ctx context.Context) error {
 		},
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug),
-		TLSConfig: &tls.Config{
-			MinVersion: tls.VersionTLS13,
-			// authenticate verifies the certificate at each call, because the CA is
-			// in a ConfigMap and may change. certchain.Check already refuses chains
-			// that would be expensive to verify.
-			ClientAuth:       tls.RequestClientCert,
-			VerifyConnection: func(cs tls.ConnectionState) error { return certchain.Check(cs.PeerCertificates) },
-			GetCertificate:   func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return serving.Get() },
-		},
 	}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -145,12 +136,42 @@ func (s *Server) Run(ctx context.Context) error {
 			_ = server.Close()
 		}
 	})
-	err := server.ServeTLS(s.listener, "", "")
+	err := server.Serve(&tlsListener{s.listener, &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"},
+		// authenticate verifies the certificate at each call, because the CA is in a
+		// ConfigMap and may change.
+		ClientAuth:     tls.RequestClientCert,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return serving.Get() },
+		// A session that is resumed would keep the certificate of the first one.
+		SessionTicketsDisabled: true,
+	}})
 	if stop() || !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the tap API: %w", err)
 	}
 	<-ended
 	return nil
+}
+
+// tlsListener makes TLS connections of those that it accepts. http.Server does the
+// handshakes. The bounds of certchain hold for what the peer sends in the handshake, and
+// for the certificates in it.
+type tlsListener struct {
+	net.Listener
+	config *tls.Config
+}
+
+func (l *tlsListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	below := certchain.NewConn(conn)
+	config := l.config.Clone()
+	config.VerifyConnection = func(cs tls.ConnectionState) error {
+		below.Done()
+		return certchain.Check(cs.PeerCertificates)
+	}
+	return tls.Server(below, config), nil
 }
 
 // connKey is the context key of a call's connection.

@@ -15,6 +15,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 	"github.com/underlane/underlane/pkg/rawio"
 )
 
@@ -50,16 +51,23 @@ func newGate() *mtls.Gate {
 	})
 }
 
+var errTooLarge = mesh.Fail(mesh.ReasonTLSPeer, certchain.ErrHandshake)
+
 // shaking is the state of a handshake that is under way: its turn at the gate, and how
 // much longer the peer may make it wait in all.
 type shaking struct {
 	turn *mtls.Turn
 	left time.Duration
+	room int // bytes that the peer may still send
 }
 
 // read returns what is there. If it has to wait, it gives the turn's slot away meanwhile.
 // Only that wait counts against the peer, not the wait for a slot.
 func (s *shaking) read(t *conn.Transport, p []byte) (int, error) {
+	if s.room <= 0 {
+		return 0, errTooLarge
+	}
+	p = p[:min(len(p), s.room)]
 	t.Eager(true)
 	n, err := t.Conn.Read(p)
 	t.Eager(false)
@@ -71,6 +79,7 @@ func (s *shaking) read(t *conn.Transport, p []byte) (int, error) {
 		s.left -= time.Since(began)
 		s.turn.Resume()
 	}
+	s.room -= n
 	return n, conn.EOFIsTruncation(err)
 }
 
@@ -85,7 +94,7 @@ func (p *Pool) Handshake(ctx context.Context, from netip.Addr, own bool, c *tls.
 	if err != nil {
 		return mesh.Fail(mesh.ReasonTimeout, err)
 	}
-	below.Handshake = (&shaking{turn: turn, left: p.Limits.HandshakeSilence}).read
+	below.Handshake = (&shaking{turn: turn, left: p.Limits.HandshakeSilence, room: certchain.MaxHandshake - len(below.Head)}).read
 	_ = below.SetWriteDeadline(time.Now().Add(shakeWrite))
 	proved := false
 	defer func() {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log/slog"
 	"math/big"
@@ -23,8 +24,10 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/mtls/certchain"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/test/bombs"
 )
 
 // miniCA signs what it is asked to.
@@ -395,4 +398,57 @@ func (c *firstWrite) Write(p []byte) (int, error) {
 	}
 	c.written = true
 	return c.Conn.Write(p)
+}
+
+// TestHandshakeBytes: a chain that is much too large is not even read, on either side, and
+// what follows a handshake is not counted.
+func TestHandshakeBytes(t *testing.T) {
+	s := newShaker(t, handshakePause(2*time.Second), saysNothing)
+	client, err := s.Certs.ClientConfig(s.ep.Key.Identity, s.ep.Key.Identity, mtls.ALPNTCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bomb := bombs.Chain(t, s.ep.Key.Identity.String(), elliptic.P256(), 99, true)
+	bad := bombs.Client(bomb, mtls.ALPNTCP)
+	bad.Certificates = []tls.Certificate{bomb}
+	for name, tc := range map[string]struct {
+		client, server *tls.Config
+		ours           string // the side that sees the bomb; "": none
+	}{
+		"server":   {bad, s.server, "server"},
+		"client":   {client, bad, "client"},
+		"ordinary": {client, s.server, ""},
+	} {
+		a, b := proxytest.Pair(t)
+		belowA, belowB := &conn.Transport{Conn: a}, &conn.Transport{Conn: b}
+		tlsA, tlsB := tls.Client(belowA, tc.client), tls.Server(belowB, tc.server)
+		errs := map[string]error{}
+		done := make(chan error, 1)
+		go func() {
+			err := s.Handshake(t.Context(), netip.Addr{}, true, tlsA, belowA)
+			if err != nil {
+				a.Close()
+			} else if tc.ours == "" {
+				_, err = tlsA.Write(make([]byte, 100<<10))
+			}
+			done <- err
+		}()
+		errs["server"] = s.Handshake(t.Context(), netip.Addr{}, true, tlsB, belowB)
+		if tc.ours == "" {
+			if _, err := io.ReadFull(tlsB, make([]byte, 100<<10)); err != nil {
+				t.Errorf("%s: after the handshake: %v", name, err)
+			}
+		}
+		b.Close()
+		errs["client"] = <-done
+		if tc.ours == "" {
+			if errs["server"] != nil || errs["client"] != nil {
+				t.Errorf("%s: %v", name, errs)
+			}
+			continue
+		}
+		if err := errs[tc.ours]; !errors.Is(err, certchain.ErrHandshake) || mtls.HandshakeReason(err) != mesh.ReasonTLSPeer {
+			t.Errorf("the %s sees %v, want %v", name, err, certchain.ErrHandshake)
+		}
+	}
 }

@@ -225,14 +225,19 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Known takes conn out of its crowd, if it is in one. If conn is a TLS connection, it takes
-// out the connection below it.
+// Known takes conn out of its crowd, if it is in one, or the connection below it, as that
+// of a TLS connection.
 func Known(conn net.Conn) {
-	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+	for {
+		if c, ok := conn.(*Conn); ok {
+			c.Known()
+			return
+		}
+		over, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return
+		}
 		conn = over.NetConn()
-	}
-	if c, ok := conn.(*Conn); ok {
-		c.Known()
 	}
 }
 

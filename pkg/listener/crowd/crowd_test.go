@@ -74,7 +74,7 @@ func TestListener(t *testing.T) {
 		return client, server
 	}
 	known, server := dial()
-	Known(over{server})
+	Known(over{over{server}})
 	idle, _ := dial()
 	_, last := dial()
 	dial()

@@ -18,10 +18,10 @@ import (
 // the same name and P-521 keys would cost a hundred checks, a third of a second
 // of processor time.
 const (
-	MaxLen    = 4        // certificates: the leaf and the intermediates up to a trust anchor
-	MaxBytes  = 16 << 10 // of DER, which also bounds names, constraints and policies
-	leafBytes = 1 << 10  // part of MaxBytes that CheckIssuer reserves for the leaf
-	minRSA    = 2048     // bits
+	MaxLen    = 4       // certificates: the leaf and the intermediates up to a trust anchor
+	MaxBytes  = 8 << 10 // of DER, which also bounds names, constraints and policies
+	leafBytes = 1 << 10 // part of MaxBytes that CheckIssuer reserves for the leaf
+	minRSA    = 2048    // bits
 	maxRSA    = 4096
 )
 

@@ -38,7 +38,7 @@ func TestBounds(t *testing.T) {
 		"P-521":                     {chain(t, elliptic.P521(), 0, false), "1 of 1: ECDSA key of curve P-521"},
 		"P-224":                     {chain(t, elliptic.P224(), 0, false), "curve P-224"},
 		"P-521 above":               {mixed, "2 of 2: ECDSA key of curve P-521"},
-		"large":                     {large, "larger than 16384 bytes"},
+		"large":                     {large, "larger than 8192 bytes"},
 		"none":                      {nil, ""},
 	} {
 		err := Check(tc.chain)
