@@ -20,10 +20,13 @@ var ErrSilent = errors.New("failed")
 
 // Execute runs root until it returns. A signal (interrupt, terminate) cancels its
 // context. Execute prints the command's error and returns the exit status of the
-// process.
+// process. What the command writes to its output and to its error output goes through
+// Terminal.
 func Execute(root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	root.SetOut(Terminal(os.Stdout))
+	root.SetErr(Terminal(os.Stderr))
 	root.SilenceErrors, root.SilenceUsage = true, true
 	err := root.ExecuteContext(ctx)
 	switch {

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
@@ -58,7 +59,7 @@ func InstallCommand(f *Flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return apply.deliver(ctx, f, objects, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return apply.deliver(ctx, f, objects, cli.Raw(cmd.OutOrStdout()), cmd.ErrOrStderr())
 		},
 	}
 	values.add(cmd.Flags())

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -61,7 +62,7 @@ next boot; so does a node that is not ready.`,
 				return u.run(ctx, all)
 			}
 			fmt.Fprintln(errw, "deleting these leaves the programs pinned in the nodes' kernels, where without an agent they let all traffic pass; --apply removes them too")
-			return write(cmd.OutOrStdout(), all, output)
+			return write(cli.Raw(cmd.OutOrStdout()), all, output)
 		},
 	}
 	p := cmd.Flags()

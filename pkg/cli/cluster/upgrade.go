@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -58,7 +59,7 @@ change it. The CA and its certificates stay.`,
 			if err != nil {
 				return err
 			}
-			return apply.deliver(ctx, f, objects, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return apply.deliver(ctx, f, objects, cli.Raw(cmd.OutOrStdout()), cmd.ErrOrStderr())
 		},
 	}
 	values.add(cmd.Flags())

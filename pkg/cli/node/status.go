@@ -11,6 +11,7 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/cli"
+	"github.com/underlane/underlane/pkg/tap/render"
 )
 
 // StatusCommand is `agent status`. It succeeds only when the agent is ready.
@@ -50,7 +51,7 @@ func writeStatus(out io.Writer, st *agentv1.StatusResponse, now time.Time) error
 	fmt.Fprintf(w, "Agent\t%s, version %s, up %s\n", st.GetNode(), st.GetVersion(), age(now.Sub(st.GetStarted().AsTime())))
 	fmt.Fprintf(w, "Ready\t%s\n", yesNo(st.GetReady()))
 	for _, why := range st.GetNotReady() {
-		fmt.Fprintf(w, "\t%s\n", why)
+		fmt.Fprintf(w, "\t%s\n", render.Clean(why))
 	}
 	fmt.Fprintf(w, "Controller\t%s\n", controllerLine(st.GetController(), now))
 	fmt.Fprintf(w, "Snapshot\tversion %d%s\n", st.GetSnapshotVersion(), choose(st.GetSynced(), "", ", not synced"))
@@ -67,11 +68,11 @@ func writeStatus(out io.Writer, st *agentv1.StatusResponse, now time.Time) error
 	fmt.Fprintln(w, "\nNAMESPACE\tPOD\tIP\tSTATE\tPRE-MESH CONNECTIONS\tSINCE\tREASON")
 	for _, p := range st.GetPods() {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", p.GetNamespace(), p.GetName(), p.GetIp(), p.GetState(),
-			p.GetPreMeshConnections(), age(now.Sub(p.GetSince().AsTime())), p.GetReason())
+			p.GetPreMeshConnections(), age(now.Sub(p.GetSince().AsTime())), render.Clean(p.GetReason()))
 	}
 	fmt.Fprintln(w, "\nIDENTITY\tSTATE\tEXPIRES IN\tERROR")
 	for _, c := range st.GetCertificates() {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.GetIdentity(), c.GetState(), expiry(c, now), c.GetLastError())
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.GetIdentity(), c.GetState(), expiry(c, now), render.Clean(c.GetLastError()))
 	}
 	if len(st.GetKernelEvents()) > 0 {
 		fmt.Fprintln(w, "\nKERNEL EVENT\tCOUNT")

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/topui"
 	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/pkg/tap/top"
@@ -140,7 +141,7 @@ func receive(stream Stream, add func(*agentv1.TapEvents, []tap.Event)) error {
 }
 
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := cli.Raw(w).(*os.File)
 	if !ok {
 		return false
 	}

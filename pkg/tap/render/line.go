@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 
@@ -139,9 +138,7 @@ func (l *line) pair(key, value string) *line {
 
 // str appends s, cleaned as by Clean.
 func (l *line) str(s string) *line {
-	for _, r := range s {
-		*l = utf8.AppendRune(*l, cleanRune(r))
-	}
+	*l = AppendClean(*l, s)
 	return l
 }
 

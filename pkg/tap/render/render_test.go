@@ -87,7 +87,7 @@ func TestLine(t *testing.T) {
 		},
 		"control characters": {
 			event(tap.RequestInit, func(e *tap.Event) { e.Path = "/\x1b[2J\n\u0085\xff/é" }),
-			"req " + flow + " :method=POST :authority=voting-svc:8080 :path=/?[2J???/é",
+			"req " + flow + " :method=POST :authority=voting-svc:8080 :path=/\\u001b[2J\\u000a\\u0085?/é",
 		},
 		"nothing known": {&tap.Event{}, "unknown id=0:0 proxy=out src=- dst=- tls="},
 	} {
