@@ -10,6 +10,9 @@
 #define MAX_CGROUP_DEPTH 16
 #define FLOW_LIFETIME_NS 10000000000ULL /* time for a SYN and its retransmissions */
 
+/* A flow is deleted when its connection ends: another client may then have the same
+ * address and port, such as a pod behind the node's SNAT. */
+
 struct kernfs_node {
 	struct kernfs_node *__parent; /* since Linux 6.15 */
 	const char *name;
@@ -53,23 +56,44 @@ static __always_inline int in_pod_cgroup(const struct agent_state *st)
 	return 1;
 }
 
+static __always_inline void host_flow_key(struct bpf_sock_ops *ctx, struct flow_key *key)
+{
+	local_addr(ctx, &key->client);
+	remote_addr(ctx, &key->server);
+	key->client_port = ctx->local_port;
+	key->server_port = remote_port(ctx);
+}
+
 /* Runs in the process that connects, before its SYN leaves. */
 static __always_inline void file_host_flow(struct bpf_sock_ops *ctx, __u64 cookie)
 {
 	struct agent_state *st = agent_state();
 	if (!st || st->host_netns_cookie != cookie)
 		return;
-	struct flow_key key = { .client_port = ctx->local_port, .server_port = remote_port(ctx) };
-	remote_addr(ctx, &key.server);
+	struct flow_key key = {};
+	host_flow_key(ctx, &key);
 	/* Any destination may be a pod's: a pod can have addresses that the cluster does
 	 * not know. */
 	if (is_loopback(&key.server) || in_pod_cgroup(st))
 		return;
-	local_addr(ctx, &key.client);
 	struct host_flow flow = { .opened_ns = bpf_ktime_get_ns() };
 	set_process(flow.process, &flow.pid);
-	if (bpf_map_update_elem(&host_flows, &key, &flow, BPF_ANY))
+	if (bpf_map_update_elem(&host_flows, &key, &flow, BPF_ANY)) {
 		count(COUNT_HOST_FLOW_FAILED);
+		return;
+	}
+	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+/* Runs when a connection ends. That is also when it begins to wait in TIME_WAIT. */
+static __always_inline void delete_host_flow(struct bpf_sock_ops *ctx)
+{
+	struct agent_state *st = agent_state();
+	if (!st || st->host_netns_cookie != bpf_get_netns_cookie(ctx))
+		return;
+	struct flow_key key = {};
+	host_flow_key(ctx, &key);
+	bpf_map_delete_elem(&host_flows, &key);
 }
 
 /* Runs in the pod's sk_lookup program. */

@@ -163,6 +163,7 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock 
 
 static __always_inline void on_close(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
+	delete_host_flow(ctx);
 	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (!info)
 		return;

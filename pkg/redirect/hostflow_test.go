@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/underlane/underlane/bpf"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -128,5 +129,77 @@ func TestHostFlowsAge(t *testing.T) {
 		} else {
 			accept(t, app)
 		}
+	}
+}
+
+// TestHostFlowEndsWithItsConnection: a client that gets the address and the port of a
+// connection of the node's own processes after its end, such as a pod behind SNAT, is not
+// taken for the node.
+func TestHostFlowEndsWithItsConnection(t *testing.T) {
+	r := newRig(t, mesh.Settings{})
+	r.d.heart.Stop()
+	r.d.hostCookie = r.peer.Cookie()
+	if err := r.d.beat(); err != nil {
+		t.Fatal(err)
+	}
+	app := listen(t, r.pod, pod4, 0)
+	from := func(port uint16, to netip.AddrPort) (*rawio.Conn, error) {
+		fd, err := r.peer.Socket(peer4, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Bind(fd, rawio.Sockaddr(netip.AddrPortFrom(peer4, port))); err != nil {
+			t.Fatal(err)
+		}
+		return rawio.Connect(t.Context(), fd, to)
+	}
+	flows := func() (n int) {
+		var key bpf.UnderlaneFlowKey
+		var flow bpf.UnderlaneHostFlow
+		for all := r.d.objs.HostFlows.Iterate(); all.Next(&key, &flow); {
+			n++
+		}
+		return n
+	}
+	for name, end := range map[string]func(ours, theirs *rawio.Conn){
+		"reset":      func(ours, _ *rawio.Conn) { _ = ours.Reset(); ours.Close() },
+		"peer first": func(ours, theirs *rawio.Conn) { theirs.Close(); _, _ = ours.Read(make([]byte, 1)); ours.Close() },
+	} {
+		conn, err := from(0, app.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := conn.Local().Port()
+		served := accept(t, app)
+		if n := flows(); n != 1 {
+			t.Errorf("%s: %d flows while the connection is open, want 1", name, n)
+		}
+		end(conn, served)
+		for range 1000 { // the last ACK is on its way
+			if flows() == 0 {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if n := flows(); n != 0 {
+			t.Errorf("%s: %d flows after the connection's end, want 0", name, n)
+		}
+		inCgroup(t, r.options.CgroupRoot, "kubepods/besteffort", func() {
+			again, err := from(port, app.Addr())
+			if err != nil {
+				t.Fatalf("%s: the same port again: %v", name, err)
+			}
+			defer again.Close()
+			accept(t, r.enrolled.Inbound[0])
+		})
+	}
+	if _, err := from(0, netip.AddrPortFrom(pod4, 9)); err == nil {
+		t.Error("a port that nobody listens on was open")
+	}
+	if n := flows(); n != 0 {
+		t.Errorf("%d flows after a refused connection, want 0", n)
 	}
 }
