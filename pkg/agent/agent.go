@@ -92,6 +92,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Store: a.store, Controller: a.client, Certs: a.certs, Carrier: a.carrier,
 		Finder: podns.New(config.Proc, config.podCgroup()), Log: log,
 	})
+	a.conns.OnRevived = a.pods.RepairSoon
 	a.sandboxes = enrol.NewSandboxes(a.pods, config.Node, config.Proc)
 	if config.NRISocket != "" {
 		a.runtime = &nri.Plugin{Socket: config.NRISocket, Handler: a.sandboxes, Log: log}

@@ -23,6 +23,7 @@ func (a reporter) Stats() telemetry.Stats {
 		KernelEvents:       kernel,
 		TapLost:            a.hub.Lost(),
 		AcceptsExhausted:   a.conns.Exhausted(),
+		ListenersRevived:   a.conns.Revived(),
 		ConnectionPanics:   a.conns.Panics() + a.proxy.Panics(),
 		PlaintextFallbacks: a.proxy.PlaintextFallbacks(),
 		RetriesRefused:     a.proxy.RetriesRefused(),

@@ -18,11 +18,17 @@ import (
 // Group is the accept loops and open connections of an agent.
 type Group struct {
 	Log *slog.Logger
+	// OnRevived, if set, is called when a listener that another program had destroyed
+	// listens again. Maps of the kernel that had the listener have lost it.
+	OnRevived func()
 
 	loops     sync.WaitGroup
 	open      atomic.Int64
 	exhausted atomic.Uint64
 	panics    atomic.Uint64
+	revived   atomic.Uint64
+	warned    atomic.Int64  // when warn last logged, Unix time in ns
+	quiet     atomic.Uint64 // what warn has not logged since then
 
 	mu    sync.Mutex
 	conns map[*rawio.Conn]struct{}
@@ -40,6 +46,7 @@ func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
 	g.loops.Add(1)
 	go func() {
 		defer g.loops.Done()
+		var r revival
 		for {
 			c, err := l.Accept()
 			switch {
@@ -48,6 +55,9 @@ func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
 				go g.serve(c, handle)
 			case errors.Is(err, net.ErrClosed):
 				return
+			case destroyed(err):
+				time.Sleep(r.wait(time.Now()))
+				g.revive(l.Addr(), l.Control)
 			default:
 				g.failed(l.Addr(), err)
 				time.Sleep(exhaustedPause)

@@ -27,6 +27,7 @@ type Stats struct {
 	KernelEvents       map[string]uint64 // kernel-side failures by reason
 	TapLost            uint64            // events that slow readers of tap and top missed
 	AcceptsExhausted   uint64            // accepts that failed for lack of descriptors or memory
+	ListenersRevived   uint64            // listeners that another program had destroyed and that listen again
 	ConnectionPanics   uint64            // connections that were closed because serving them panicked
 	PlaintextFallbacks uint64            // connections without TLS, because the peer's agent did not answer
 	RetriesRefused     uint64            // retries that a Service's budget did not allow
@@ -56,6 +57,7 @@ var (
 	http2WaitingDesc = prometheus.NewDesc("underlane_http2_waiting_requests", "Requests that wait for a stream of an HTTP/2 connection to their endpoint.", nil, nil)
 	limitsDesc       = prometheus.NewDesc("underlane_limit_hits_total", "Connections and requests refused because a limit of the proxy was reached.", []string{"limit"}, nil)
 	exhaustedDesc    = prometheus.NewDesc("underlane_accept_exhausted_total", "Accepts that failed for want of descriptors or memory, and were tried again.", nil, nil)
+	revivedDesc      = prometheus.NewDesc("underlane_listeners_revived_total", "Listeners that another program had destroyed and that listen again.", nil, nil)
 	panicsDesc       = prometheus.NewDesc("underlane_connection_panics_total", "Connections cut because serving them panicked.", nil, nil)
 	sandboxesDesc    = prometheus.NewDesc("underlane_sandboxes_total", "Pods that the container runtime told of before they started, by what became of them.", []string{"outcome"}, nil)
 	repairsDesc      = prometheus.NewDesc("underlane_repairs_total", "Attached programs and map entries that somebody else had changed, put right.", nil, nil)
@@ -65,7 +67,7 @@ var (
 // Describe implements prometheus.Collector.
 func (agentCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
+		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, revivedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
 		ejectionsDesc, endpointsDesc,
 	} {
 		out <- d
@@ -87,7 +89,7 @@ func (s *Stats) collect(out chan<- prometheus.Metric) {
 	for desc, n := range map[*prometheus.Desc]uint64{
 		ringbufLostDesc: s.RingbufLost, tapLostDesc: s.TapLost, fallbackDesc: s.PlaintextFallbacks,
 		budgetDesc: s.RetriesRefused, mirrorsDesc: s.MirrorsDropped,
-		exhaustedDesc: s.AcceptsExhausted, panicsDesc: s.ConnectionPanics, repairsDesc: s.Repairs,
+		exhaustedDesc: s.AcceptsExhausted, revivedDesc: s.ListenersRevived, panicsDesc: s.ConnectionPanics, repairsDesc: s.Repairs,
 	} {
 		counter(out, desc, n)
 	}

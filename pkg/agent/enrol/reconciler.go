@@ -73,7 +73,10 @@ type Reconciler struct {
 
 	records
 
-	repaired atomic.Uint64
+	repaired     atomic.Uint64
+	broken       atomic.Bool // set by RepairSoon
+	repairedAt   time.Time   // of the last repair
+	repairLogged time.Time   // of the last one that was logged as a warning
 
 	reconciled     chan struct{} // closed when Run has reconciled once
 	reconciledOnce sync.Once
@@ -116,7 +119,18 @@ func (r *Reconciler) Settled() <-chan struct{} { return r.settled }
 // restored.
 func (r *Reconciler) Repaired() uint64 { return r.repaired.Load() }
 
+// RepairSoon makes Run check the kernel's objects soon, because another program has changed
+// some of them.
+func (r *Reconciler) RepairSoon() {
+	r.broken.Store(true)
+	r.Wake()
+}
+
 const (
+	// repairPause is the least time between two repairs, and repairQuiet between two
+	// warnings about them: a pod may break its listeners again and again.
+	repairPause = 500 * time.Millisecond
+	repairQuiet = 10 * time.Second
 	// retry is how often a pod that could not be enrolled is tried again.
 	retry = 250 * time.Millisecond
 	// drift is how often everything is checked without a change of the state.
@@ -159,8 +173,11 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		deep := time.Since(checked) >= drift
 		settled := r.reconcile(view, deep)
 		if deep {
-			r.repair()
 			checked = time.Now()
+		}
+		if deep || r.broken.Load() && time.Since(r.repairedAt) >= repairPause {
+			r.broken.Store(false)
+			r.repair()
 		}
 		r.reconciledOnce.Do(func() { close(r.reconciled) })
 		if settled && !swept {
@@ -172,10 +189,13 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		}
 		r.Resume()
 		r.report()
-		if settled {
-			timer.Reset(drift)
-		} else {
+		switch {
+		case !settled:
 			timer.Reset(retry)
+		case r.broken.Load():
+			timer.Reset(repairPause)
+		default:
+			timer.Reset(drift)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package enrol
 
 import (
+	"context"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -178,9 +180,16 @@ func (r *Reconciler) repair() {
 	if r.Carrier.Closing() {
 		return // the listeners are missing on purpose
 	}
+	r.repairedAt = time.Now()
 	repaired, err := r.datapath.Repair()
-	for _, what := range repaired {
-		r.Log.Warn("repaired: somebody else changed it", "what", what)
+	if len(repaired) > 0 {
+		level := slog.LevelDebug
+		if r.repairedAt.Sub(r.repairLogged) >= repairQuiet {
+			level, r.repairLogged = slog.LevelWarn, r.repairedAt
+		}
+		for _, what := range repaired {
+			r.Log.Log(context.Background(), level, "repaired: another program had changed it", "what", what)
+		}
 	}
 	r.repaired.Add(uint64(len(repaired)))
 	if err != nil {
