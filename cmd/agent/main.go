@@ -11,6 +11,7 @@ import (
 
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/agent"
+	"github.com/underlane/underlane/pkg/agent/confine"
 	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/cli/node"
@@ -54,7 +55,7 @@ func runCommand(flags *node.Flags) *cobra.Command {
 				return fmt.Errorf("--log-level: %w", err)
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			config.Socket, config.PinRoot, config.CgroupRoot = flags.Socket, flags.PinRoot, flags.CgroupRoot
+			config.Socket, config.PinRoot, config.CgroupRoot, config.Confine = flags.Socket, flags.PinRoot, flags.CgroupRoot, confine.Process
 			return agent.Run(cmd.Context(), config, log)
 		},
 	}

@@ -25,6 +25,7 @@ var layers = map[string]int{
 	"pkg/control/server": 2,
 
 	"pkg/agent/carry":                 4,
+	"pkg/agent/confine":               4,
 	"pkg/agent/enrol":                 4,
 	"pkg/agent/handover":              4,
 	"pkg/agent/nodeapi":               4,

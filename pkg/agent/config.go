@@ -37,9 +37,12 @@ type Config struct {
 	DrainTimeout     time.Duration // a stopping agent cuts the connections that are still open after this time
 	TakeOver         bool          // take the node over from a running agent; false: refuse to run beside it
 	Cleanup          bool          // remove programs and pins when the agent stops
-	PodConnections   int           // l7proxy.Limits.PodConnections
-	PodBuffer        int           // l7proxy.Limits.PodBuffer, in bytes
-	LogLevel         string
+	// Confine, if set, is called when the agent has started: it takes from the process what
+	// the agent does not need any more (confine.Process).
+	Confine        func(unmounts bool) error
+	PodConnections int // l7proxy.Limits.PodConnections
+	PodBuffer      int // l7proxy.Limits.PodBuffer, in bytes
+	LogLevel       string
 }
 
 // Flags declares c's fields with their defaults as flags in f, except for those that

@@ -42,6 +42,7 @@ func (a *Agent) run(ctx context.Context) error {
 	if err := a.load(); err != nil {
 		return errors.Join(err, a.unlisten())
 	}
+	a.confine()
 	if predecessor == nil {
 		a.live(life)
 	} else {
@@ -121,6 +122,17 @@ func (a *Agent) load() (err error) {
 		a.pods.Use(a.datapath)
 	}
 	return err
+}
+
+// confine takes from the process what only the start needed. An agent that cannot do it
+// works as well.
+func (a *Agent) confine() {
+	if a.config.Confine == nil {
+		return
+	}
+	if err := a.config.Confine(a.config.Cleanup); err != nil {
+		a.log.Warn("the agent keeps rights that it does not need", "cause", err)
+	}
 }
 
 // live starts the parts that run for as long as the agent carries traffic.
