@@ -38,6 +38,6 @@ export UNDERLANE_TEST_BIN
 trap 'rm -rf "$UNDERLANE_TEST_BIN"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
-go build -o "$UNDERLANE_TEST_BIN/" ./cmd/agent ./cmd/controller ./test/lab/cmd/lab ./test/lab/labtest
+CGO_ENABLED=0 go build -o "$UNDERLANE_TEST_BIN/" ./cmd/agent ./cmd/controller ./test/lab/cmd/lab ./test/lab/labtest
 # shellcheck disable=SC2046
 go test -vet=off -count=1 -p 1 -timeout 40m -skip "$skip" $(echo "$packages" | grep -E "$kernel")

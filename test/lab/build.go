@@ -60,6 +60,7 @@ var build = sync.OnceValues(func() (string, error) {
 	args := append([]string{"build", "-o", dir + "/"}, programs...)
 	cmd := exec.Command("go", args...)
 	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as the programs that users get
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go %v: %w\n%s", args, err, bytes.TrimSpace(out))
 	}
@@ -85,6 +86,7 @@ func BuildForRun() (remove func(), err error) {
 	args := append([]string{"build", "-o", dir + "/"}, programs...)
 	cmd := exec.Command("go", args...)
 	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as the programs that users get
 	if out, err := cmd.CombinedOutput(); err != nil {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("go %v: %w\n%s", args, err, bytes.TrimSpace(out))

@@ -138,6 +138,9 @@ func inside() error {
 	denied("io_uring_setup", errno)
 	_, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	denied("clone with a namespace", errno)
+	if _, _, errno := syscall.RawSyscall(unix.SYS_CLONE3, 0, 0, 0); errno != unix.ENOSYS {
+		fail("clone3: got %v, want %v", errno, unix.ENOSYS)
+	}
 	if runtime.GOARCH == "amd64" {
 		_, _, errno = syscall.RawSyscall(0x40000000|unix.SYS_GETPID, 0, 0, 0)
 		denied("x32", errno)
