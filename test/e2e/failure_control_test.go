@@ -202,7 +202,7 @@ func TestBrokenManifest(t *testing.T) {
 						Line         int
 					}
 				}
-				out := l.NodeExec(node1, "labtest", "get", "http://192.168.77.254:4192/status")
+				out := l.NodeExec("controller", "labtest", "get", "http://127.0.0.1:4192/status")
 				if err := json.Unmarshal([]byte(out), &s); err != nil {
 					return err
 				}
@@ -218,7 +218,7 @@ func TestBrokenManifest(t *testing.T) {
 			if log := l.Logs("controller"); !strings.Contains(log, "extra.yaml") || !strings.Contains(log, fmt.Sprint(problem.Line)) {
 				t.Errorf("the controller's log does not say so:\n%s", log)
 			}
-			m := scrape(t, l, node1, "http://192.168.77.254:4192/metrics")
+			m := scrape(t, l, "controller", "http://127.0.0.1:4192/metrics")
 			if n := metric(m, "underlane_controller_problems", "kind=manifest"); n != 1 {
 				t.Errorf("the controller counts %v broken manifests", n)
 			}
@@ -227,7 +227,7 @@ func TestBrokenManifest(t *testing.T) {
 			}
 			write(meshOnly)
 			l.Eventually(patience, func() error {
-				if n := metric(scrape(t, l, node1, "http://192.168.77.254:4192/metrics"), "underlane_controller_problems", "kind=manifest"); n != 0 {
+				if n := metric(scrape(t, l, "controller", "http://127.0.0.1:4192/metrics"), "underlane_controller_problems", "kind=manifest"); n != 0 {
 					return fmt.Errorf("still %v broken manifests", n)
 				}
 				return nil

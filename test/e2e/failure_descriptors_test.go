@@ -172,7 +172,7 @@ func TestControllerOutOfDescriptors(t *testing.T) {
 			if now := l.State().Controller; now.Pid != before.Pid {
 				t.Fatalf("the controller was %+v and is %+v", before, now)
 			}
-			if n := metric(scrape(t, l, node1, "http://192.168.77.254:4192/metrics"), "underlane_controller_accept_exhausted_total"); n == 0 {
+			if n := metric(scrape(t, l, "controller", "http://127.0.0.1:4192/metrics"), "underlane_controller_accept_exhausted_total"); n == 0 {
 				t.Error("not counted")
 			}
 			l.Eventually(patience, func() error {

@@ -29,7 +29,7 @@ func TestAgentsAndController(t *testing.T) {
 			t.Errorf("controller log: got %s, want %q in it", controller, want)
 		}
 	}
-	for i, node := range s.Nodes {
+	for _, node := range s.Nodes {
 		netns, err := os.Stat(node.Netns)
 		if err != nil {
 			t.Fatal(err)
@@ -43,7 +43,6 @@ func TestAgentsAndController(t *testing.T) {
 			"--cgroup-root " + node.Cgroup, "--pin-root /sys/fs/bpf/" + l.Name() + "/" + node.Name,
 			"--socket " + filepath.Join(state, node.Name, "agent.sock"),
 			"--metrics-addr 0.0.0.0:4191",
-			fmt.Sprintf("--node-ip 192.168.77.%d,fd77::%[1]d", i+1),
 			"--extra=1",
 			"token: token of " + node.Name + " anchors: anchors",
 			"/" + node.Name + "/agent\n",
@@ -52,6 +51,10 @@ func TestAgentsAndController(t *testing.T) {
 			if !strings.Contains(log, want) {
 				t.Errorf("log of the agent of %s: got %s, want %q in it", node.Name, log, want)
 			}
+		}
+		// As in a cluster by default: what has only the node's address has no rights.
+		if strings.Contains(log, "--node-ip") {
+			t.Errorf("the agent of %s trusts addresses: %s", node.Name, log)
 		}
 	}
 	if got, want := l.Agent("node-2", "env"), s.Nodes[1].Socket+" "+s.Nodes[1].Pins+" "+s.Nodes[1].Cgroup+"\n"; got != want {

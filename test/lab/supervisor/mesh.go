@@ -41,10 +41,6 @@ func controllerArgs(l layout.Layout, bin string, extra []string) []string {
 // agentArgs returns an agent's command line, the contract with cmd/agent.
 func agentArgs(l layout.Layout, bin string, n int, extra []string) []string {
 	node := layout.NodeName(n)
-	var ips []string
-	for _, a := range layout.NodeAddrs(n) {
-		ips = append(ips, a.String())
-	}
 	return append([]string{
 		filepath.Join(bin, "agent"), "run",
 		"--node", node,
@@ -56,7 +52,6 @@ func agentArgs(l layout.Layout, bin string, n int, extra []string) []string {
 		"--socket", l.AgentSocket(node),
 		"--metrics-addr", "0.0.0.0:4191",
 		"--nri-socket=", // the machine's container runtime, if any, does not run the lab's pods
-		"--node-ip", strings.Join(ips, ","),
 	}, extra...)
 }
 
@@ -64,11 +59,9 @@ func controllerAddr() string {
 	return netip.AddrPortFrom(layout.ControllerAddrs()[0], 8443).String()
 }
 
-// controllerStatusAddr returns the address of the controller's status page by
-// default.
-func controllerStatusAddr() string {
-	return netip.AddrPortFrom(layout.ControllerAddrs()[0], 4192).String()
-}
+// controllerStatusAddr is the address of the controller's status page by default, in its
+// own namespace. Over loopback the page shows the values of the moment, at any rate.
+const controllerStatusAddr = "127.0.0.1:4192"
 
 func anchors(l layout.Layout) string { return filepath.Join(l.ControllerDir(), "anchors.pem") }
 
@@ -179,7 +172,7 @@ func (c *cluster) controllerAsOf(ctx context.Context) (time.Time, error) {
 			return conn, err
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+controllerStatusAddr()+"/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+controllerStatusAddr+"/status", nil)
 	if err != nil {
 		return time.Time{}, err
 	}
