@@ -11,7 +11,10 @@
 // differences.
 package control
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // ServerName is the name in the controller's certificate. It does not depend on the
 // address that the agent connects to.
@@ -42,4 +45,27 @@ type PodStatus struct {
 	State   string // mesh.PodEnrolled and so on; "" when the pod has lost its label or is gone
 	Reason  string // why it is pending, failed or left out
 	PreMesh uint32 // connections that were open before the pod was enrolled; the mesh does not carry them
+	// Addrs are the IPv4 and the IPv6 address of an enrolled pod. The agent has them from
+	// the pod's sandbox, and often before the cluster has them. The zero Addr stands for
+	// none.
+	Addrs [2]netip.Addr
+	// Leaving, with State "", says that the pod is not in the mesh any more, and that the
+	// agent still carries connections that it opened before.
+	Leaving bool
+}
+
+// ByFamily returns the first IPv4 and the first IPv6 address of addrs, for
+// PodStatus.Addrs.
+func ByFamily(addrs []netip.Addr) (first [2]netip.Addr) {
+	for _, a := range addrs {
+		a = a.Unmap()
+		i := 0
+		if a.Is6() {
+			i = 1
+		}
+		if !first[i].IsValid() {
+			first[i] = a
+		}
+	}
+	return first
 }

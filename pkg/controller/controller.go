@@ -253,6 +253,7 @@ func (c *Controller) publish() {
 	objects := c.source.Objects()
 	result := translate.Translate(objects, c.opt.TrustDomain)
 	c.enrolments.mark(result.Workloads)
+	c.enrolments.addAddresses(result.Workloads, result.Services)
 	c.latest.Store(&result)
 	c.report.update(c.source, result.Problems, c.opt.Log)
 	c.writer.UpdateRoutes(objects, result.RouteStatuses)

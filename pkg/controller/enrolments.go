@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type enrolments struct {
 	mu      sync.Mutex
 	pods    map[claim]enrolment
 	written map[string]string // content of the file: nodes by UID
+	leaving map[claim]bool    // pods that are not meshed any more: see Workload.Leaving
 }
 
 // claim is a node's statement about a pod. Claims are stored by node, so that a
@@ -39,6 +41,7 @@ type claim struct{ uid, node string }
 type enrolment struct {
 	since time.Time
 	known bool // the source has had this pod
+	addrs [2]netip.Addr
 }
 
 // unknownFor is how long the claim on a pod stays while the source does not have
@@ -48,7 +51,7 @@ const unknownFor = 10 * time.Minute
 // newEnrolments reads the file at path; "" stands for no file. It passes every call
 // on to next.
 func newEnrolments(next server.Observer, path string, log *slog.Logger) (*enrolments, error) {
-	e := &enrolments{Observer: next, path: path, log: log, changed: make(chan struct{}, 1), pods: map[claim]enrolment{}}
+	e := &enrolments{Observer: next, path: path, log: log, changed: make(chan struct{}, 1), pods: map[claim]enrolment{}, leaving: map[claim]bool{}}
 	if path == "" {
 		return e, nil
 	}
@@ -76,8 +79,21 @@ func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 	defer e.mu.Unlock()
 	news := false
 	for _, p := range pods {
-		if _, known := e.pods[claim{p.UID, node}]; p.State == mesh.PodEnrolled && !known {
-			e.pods[claim{p.UID, node}] = enrolment{since: time.Now()}
+		is := claim{p.UID, node}
+		if p.State == "" && e.leaving[is] != p.Leaving {
+			e.leave(is, p.Leaving)
+			news = true
+		}
+		if p.State != mesh.PodEnrolled {
+			continue
+		}
+		was, known := e.pods[is]
+		if !known {
+			was.since = time.Now()
+		}
+		if !known || was.addrs != p.Addrs {
+			was.addrs = p.Addrs
+			e.pods[is] = was
 			news = true
 		}
 	}
@@ -89,12 +105,13 @@ func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 	}
 }
 
-// mark sets Enrolled of the enrolled workloads, and removes the claims on pods that
-// are gone. A claim counts only if it comes from the node of the pod.
+// mark sets Enrolled and Leaving of workloads, and removes the claims on pods that are
+// gone. A claim counts only if it comes from the node of the pod.
 func (e *enrolments) mark(workloads []*mesh.Workload) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	meshed := make(map[claim]bool, len(e.pods))
+	e.markLeaving(workloads)
 	for _, w := range workloads {
 		if !w.Meshed {
 			continue
@@ -105,7 +122,8 @@ func (e *enrolments) mark(workloads []*mesh.Workload) {
 			continue
 		}
 		w.Enrolled, meshed[is] = true, true
-		e.pods[is] = enrolment{since: was.since, known: true}
+		was.known = true
+		e.pods[is] = was
 	}
 	for is, was := range e.pods {
 		if !meshed[is] && (was.known || time.Since(was.since) > unknownFor) {

@@ -1,14 +1,17 @@
 package controller
 
 import (
+	"context"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/underlane/underlane/pkg/control"
+	"github.com/underlane/underlane/pkg/control/server"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/state"
 )
@@ -101,4 +104,126 @@ func TestEnrolledReachesOtherNodes(t *testing.T) {
 	if !enrolled(store.View()) {
 		t.Error("a controller that was started anew has forgotten who was enrolled")
 	}
+}
+
+// TestReportedAddresses: an agent has the address of a pod that has just started before
+// the cluster has it. Until then the agent's report counts, unless the address belongs to
+// another pod or a Service, or the agent is not the one of the pod's node.
+func TestReportedAddresses(t *testing.T) {
+	e, err := newEnrolments(noWriter{}, "", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, v6, taken, vip, external := netip.MustParseAddr("10.1.0.7"), netip.MustParseAddr("fd00::7"),
+		netip.MustParseAddr("10.1.0.8"), netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("192.0.2.1")
+	report := func(node, state string, addrs ...netip.Addr) {
+		e.PodsReported(node, []control.PodStatus{{UID: "a", State: state, Addrs: control.ByFamily(addrs)}})
+	}
+	expect := func(when string, known []netip.Addr, want ...netip.Addr) {
+		t.Helper()
+		pods := append(meshedPods("a", "b"), &mesh.Workload{UID: "plain", Node: "node-2", HostNetwork: true})
+		pods[0].Addrs, pods[1].Addrs = known, []netip.Addr{taken}
+		services := []*mesh.Service{{VIPs: []netip.Addr{vip}, Ports: []mesh.ServicePort{{External: []netip.Addr{external}}}}}
+		e.mark(pods)
+		e.addAddresses(pods, services)
+		if !slices.Equal(pods[0].Addrs, want) || len(pods[1].Addrs) != 1 || len(pods[2].Addrs) != 0 {
+			t.Errorf("%s: got %v, want %v; other pods %v %v", when, pods[0].Addrs, want, pods[1].Addrs, pods[2].Addrs)
+		}
+	}
+	report("node-1", "enrolled", own)
+	expect("another node's report", nil)
+	report("node-2", "pending", own)
+	expect("not enrolled", nil)
+	<-e.changed
+	report("node-2", "enrolled", own, v6)
+	<-e.changed
+	expect("reported", nil, own, v6)
+	expect("the cluster knows it", []netip.Addr{v6}, v6)
+	report("node-2", "enrolled", own, v6)
+	select {
+	case <-e.changed:
+		t.Error("the same report is published again")
+	default:
+	}
+	for _, addr := range []netip.Addr{taken, vip, external} {
+		report("node-2", "enrolled", addr)
+		<-e.changed
+		expect("an address of another", nil)
+	}
+	report("node-2", "enrolled", own)
+	e.AgentDisconnected("node-2")
+	expect("its agent is away", nil, own)
+	e.mark(nil)
+	expect("the pod was gone meanwhile", nil)
+}
+
+// TestReportedAddressReachesOtherNodes: the node of a server learns of a pod's address
+// before the cluster does.
+func TestReportedAddressReachesOtherNodes(t *testing.T) {
+	p := start(t, shop)
+	p.write("new.yaml", `
+apiVersion: v1
+kind: Pod
+metadata: {name: new, namespace: shop, labels: {underlane.io/mesh: enabled}}
+spec: {nodeName: node-1, containers: [{name: main}]}
+`)
+	client, store := p.agent("node-1")
+	server, atServer := p.agent("node-2")
+	addr := netip.MustParseAddr("10.1.0.77")
+	resolve(t, server, addr)
+	p.until(store, "the pod", func(v *state.View) bool { _, ok := v.WorkloadByUID("shop/new"); return ok })
+	client.ReportPods([]control.PodStatus{{UID: "shop/new", State: "enrolled", Addrs: control.ByFamily([]netip.Addr{addr})}})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := server.Await(ctx, addr, func(v *state.View) bool { w, ok := v.Workload(addr); return ok && w.Name == "new" }); err != nil {
+		t.Errorf("%v; the node knows %+v", err, atServer.View().Dump().Workloads)
+	}
+}
+
+// TestLeaving: a pod that has lost its label may use its identity until its agent carries
+// nothing of it any more.
+func TestLeaving(t *testing.T) {
+	e, err := newEnrolments(noWriter{}, "", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func(node string, s control.PodStatus) {
+		s.UID = "a"
+		e.PodsReported(node, []control.PodStatus{s})
+	}
+	expect := func(when string, meshed, want bool) {
+		t.Helper()
+		pods := meshedPods("a")
+		pods[0].Meshed = meshed
+		e.mark(pods)
+		if pods[0].Leaving != want {
+			t.Errorf("%s: leaving %v, want %v", when, pods[0].Leaving, want)
+		}
+	}
+	expect("never enrolled", false, false)
+	say("node-2", control.PodStatus{State: "enrolled"})
+	expect("enrolled", true, false)
+	expect("the label is gone", false, true)
+	say("node-1", control.PodStatus{})
+	expect("another node says that it has left", false, true)
+	say("node-2", control.PodStatus{Leaving: true})
+	expect("its agent has connections of it", false, true)
+	e.AgentConnected(server.AgentInfo{Node: "node-2"})
+	say("node-2", control.PodStatus{Leaving: true})
+	expect("its agent has reconnected", false, true)
+	say("node-2", control.PodStatus{})
+	expect("it has left", false, false)
+	say("node-1", control.PodStatus{Leaving: true})
+	expect("another node's word", false, false)
+
+	say("node-2", control.PodStatus{State: "enrolled"})
+	expect("enrolled again", true, false)
+	expect("the label is gone again", false, true)
+	e.AgentConnected(server.AgentInfo{Node: "node-2"})
+	expect("its agent has reconnected and has nothing of it", false, false)
+	say("node-2", control.PodStatus{State: "enrolled"})
+	expect("enrolled once more", true, false)
+	expect("the label is gone once more", false, true)
+	e.mark(nil)
+	expect("a pod of this name comes anew", false, false)
 }

@@ -599,8 +599,14 @@ type PodStatus struct {
 	State              string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`                                                        // enrolled | pending | failed | left-out; empty: not labelled any more
 	Reason             string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`                                                      // why it is pending, failed or left out
 	PreMeshConnections uint32                 `protobuf:"varint,4,opt,name=pre_mesh_connections,json=preMeshConnections,proto3" json:"pre_mesh_connections,omitempty"` // opened before enrolment, not carried
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Addresses (4 or 16 bytes) of an enrolled pod, which the agent has from its
+	// sandbox. They count while the cluster does not know the pod's addresses.
+	Addrs [][]byte `protobuf:"bytes,5,rep,name=addrs,proto3" json:"addrs,omitempty"`
+	// With an empty state: the pod is not in the mesh any more, and the agent still
+	// carries connections that it opened before.
+	Leaving       bool `protobuf:"varint,6,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PodStatus) Reset() {
@@ -659,6 +665,20 @@ func (x *PodStatus) GetPreMeshConnections() uint32 {
 		return x.PreMeshConnections
 	}
 	return 0
+}
+
+func (x *PodStatus) GetAddrs() [][]byte {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
+}
+
+func (x *PodStatus) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
 }
 
 // Answer acknowledges the Delta with this nonce, or refuses it.
@@ -977,6 +997,7 @@ type Workload struct {
 	LeftOut        string                 `protobuf:"bytes,15,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"` // why a labelled pod is not meshed; empty when it is, or is not labelled
 	Zone           string                 `protobuf:"bytes,16,opt,name=zone,proto3" json:"zone,omitempty"`                      // its node's; empty: not known
 	Enrolled       bool                   `protobuf:"varint,17,opt,name=enrolled,proto3" json:"enrolled,omitempty"`             // has been in the mesh: its agent said so once
+	Leaving        bool                   `protobuf:"varint,18,opt,name=leaving,proto3" json:"leaving,omitempty"`               // not meshed any more, and its agent still carries connections of it
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1126,6 +1147,13 @@ func (x *Workload) GetZone() string {
 func (x *Workload) GetEnrolled() bool {
 	if x != nil {
 		return x.Enrolled
+	}
+	return false
+}
+
+func (x *Workload) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
 	}
 	return false
 }
@@ -3103,12 +3131,14 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
 	"\x05Agent\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x14\n" +
-	"\x05kinds\x18\x03 \x03(\tR\x05kindsJ\x04\b\x02\x10\x03\"}\n" +
+	"\x05kinds\x18\x03 \x03(\tR\x05kindsJ\x04\b\x02\x10\x03\"\xad\x01\n" +
 	"\tPodStatus\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x120\n" +
-	"\x14pre_mesh_connections\x18\x04 \x01(\rR\x12preMeshConnections\"4\n" +
+	"\x14pre_mesh_connections\x18\x04 \x01(\rR\x12preMeshConnections\x12\x14\n" +
+	"\x05addrs\x18\x05 \x03(\fR\x05addrs\x12\x18\n" +
+	"\aleaving\x18\x06 \x01(\bR\aleaving\"4\n" +
 	"\x06Answer\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\"\xbb\x01\n" +
@@ -3127,7 +3157,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aanchors\x18\x06 \x01(\v2\x1d.underlane.control.v1.AnchorsH\x00R\aanchors\x123\n" +
 	"\x05route\x18\a \x01(\v2\x1b.underlane.control.v1.RouteH\x00R\x05route\x126\n" +
 	"\x06ranges\x18\b \x01(\v2\x1c.underlane.control.v1.RangesH\x00R\x06rangesB\t\n" +
-	"\acontent\"\xfa\x03\n" +
+	"\acontent\"\x94\x04\n" +
 	"\bWorkload\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -3148,7 +3178,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bsettings\x18\x0e \x01(\v2\x1e.underlane.control.v1.SettingsR\bsettings\x12\x19\n" +
 	"\bleft_out\x18\x0f \x01(\tR\aleftOut\x12\x12\n" +
 	"\x04zone\x18\x10 \x01(\tR\x04zone\x12\x1a\n" +
-	"\benrolled\x18\x11 \x01(\bR\benrolled\"\xab\x04\n" +
+	"\benrolled\x18\x11 \x01(\bR\benrolled\x12\x18\n" +
+	"\aleaving\x18\x12 \x01(\bR\aleaving\"\xab\x04\n" +
 	"\bSettings\x12=\n" +
 	"\x06policy\x18\x01 \x01(\x0e2%.underlane.control.v1.Settings.PolicyR\x06policy\x12\x1f\n" +
 	"\vfail_closed\x18\x02 \x01(\bR\n" +

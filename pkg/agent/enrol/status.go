@@ -56,13 +56,23 @@ func firstAddr(w *mesh.Workload) string {
 	return w.Addrs[0].String()
 }
 
-// report sends the controller the states of the labelled pods.
+// report sends the controller the states of the labelled pods, and which others still have
+// connections.
 func (r *Reconciler) report() {
 	r.mu.RLock()
 	list := make([]control.PodStatus, 0, len(r.pods)+len(r.leftOut))
 	for _, all := range []map[string]*pod{r.pods, r.leftOut} {
 		for uid, have := range all {
-			list = append(list, control.PodStatus{UID: uid, State: have.state, Reason: have.reason, PreMesh: have.preMesh})
+			status := control.PodStatus{UID: uid, State: have.state, Reason: have.reason, PreMesh: have.preMesh}
+			if have.enrolled != nil {
+				status.Addrs = control.ByFamily(have.workload.Addrs)
+			}
+			list = append(list, status)
+		}
+	}
+	for _, w := range r.Carrier.Leaving() {
+		if r.pods[w.UID] == nil && r.leftOut[w.UID] == nil {
+			list = append(list, control.PodStatus{UID: w.UID, Leaving: true})
 		}
 	}
 	r.mu.RUnlock()

@@ -150,9 +150,7 @@ func (c *Client) ReportPods(pods []control.PodStatus) { c.reports.set(pods) }
 
 // Resolve returns when the store has the controller's answer about addr. It returns
 // at once if the store has it already, or if no pod and no service can have addr.
-// If the stream was lost less than 3 s ago Resolve waits for a new one, because
-// another controller takes over when one is replaced. After that it fails with
-// ErrDisconnected, and addr stays subscribed for the next stream.
+// Otherwise it waits as Await does.
 func (c *Client) Resolve(ctx context.Context, addr netip.Addr) error {
 	addr = addr.Unmap()
 	if c.opt.Store.View().Answered(addr) {
@@ -162,12 +160,24 @@ func (c *Client) Resolve(ctx context.Context, addr netip.Addr) error {
 	if !inCluster(addr) {
 		return nil
 	}
+	return c.Await(ctx, addr, func(v *state.View) bool { return v.Answered(addr) })
+}
+
+// Await subscribes to addr and returns when known is true of the store's view. If the
+// stream was lost less than 3 s ago Await waits for a new one, because another
+// controller takes over when one is replaced. After that it fails with
+// ErrDisconnected, and addr stays subscribed for the next stream.
+func (c *Client) Await(ctx context.Context, addr netip.Addr, known func(*state.View) bool) error {
+	addr = addr.Unmap()
 	c.interest.add(addr)
+	if known(c.opt.Store.View()) {
+		return nil
+	}
 	for {
 		c.mu.Lock()
 		changed, connected, away := c.changed, c.conn != nil, time.Since(c.lost)
 		c.mu.Unlock()
-		if c.opt.Store.View().Answered(addr) {
+		if known(c.opt.Store.View()) {
 			return nil
 		}
 		if !connected && away > failover {
@@ -182,7 +192,7 @@ func (c *Client) Resolve(ctx context.Context, addr netip.Addr) error {
 	}
 }
 
-// failover is how long Resolve waits for a stream to the next controller.
+// failover is how long Await waits for a stream to the next controller.
 const failover = 3 * time.Second
 
 // inCluster reports whether a pod or a service can have addr.

@@ -94,6 +94,7 @@ func decodeWorkload(w *pb.Workload) (*mesh.Workload, error) {
 		Identity:       id,
 		Meshed:         w.GetMeshed(),
 		Enrolled:       w.GetEnrolled(),
+		Leaving:        w.GetLeaving(),
 		HostNetwork:    w.GetHostNetwork(),
 		Ready:          w.GetReady(),
 		NetworkPolicy:  w.GetNetworkPolicy(),

@@ -23,6 +23,7 @@ func EncodeWorkload(w *mesh.Workload) *pb.Resource {
 			Identity:       w.Identity.String(),
 			Meshed:         w.Meshed,
 			Enrolled:       w.Enrolled,
+			Leaving:        w.Leaving,
 			HostNetwork:    w.HostNetwork,
 			Ready:          w.Ready,
 			NetworkPolicy:  w.NetworkPolicy,
