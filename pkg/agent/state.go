@@ -21,6 +21,12 @@ func (m *meshState) Resolve(ctx context.Context, addr netip.Addr) error {
 	return m.client.Resolve(ctx, addr)
 }
 
+func (m *meshState) Await(ctx context.Context, addr netip.Addr, known func(*state.View) bool) error {
+	return m.client.Await(ctx, addr, known)
+}
+
+func (m *meshState) Connected() bool { return m.client.Connected() }
+
 func (m *meshState) Subscribe(addr netip.Addr) { m.client.Subscribe(addr) }
 
 // IsNode reports whether addr is one of --node-ip. Connections of the node's own

@@ -16,6 +16,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/opaque"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -198,19 +199,22 @@ func (s *session) acceptMesh(ctx context.Context, hello []byte) (detect.Protocol
 	if err != nil {
 		return detect.Unknown, err
 	}
-	below := &conn.Transport{Conn: s.raw, Head: hello}
-	c := tls.Server(below, config)
-	if err := p.upstream.Handshake(ctx, s.raw.Remote().Addr(), false, c, below); err != nil {
+	below, from := &conn.Transport{Conn: s.raw, Head: hello}, s.raw.Remote().Addr()
+	var aside upstream.Aside
+	var identity mesh.Identity
+	c := tls.Server(below, mtls.Admitting(config, func(id mesh.Identity) (err error) {
+		if identity, err = p.directory.AdmitPeer(ctx, from, id, s.inbound.Local(), aside.Do); err != nil {
+			s.Source.Identity = id // the one that is used elsewhere, for tap
+		}
+		return err
+	}))
+	if err := p.upstream.Handshake(ctx, from, false, c, below, &aside); err != nil {
 		if errors.Is(err, mtls.ErrBusy) {
 			_, _ = s.raw.Write(mtls.BusyAlert)
 		}
 		return detect.Unknown, err
 	}
 	cs := c.ConnectionState()
-	identity, err := mtls.PeerIdentity(cs)
-	if err != nil {
-		return detect.Unknown, mesh.Fail(mesh.ReasonTLSPeer, err)
-	}
 	s.Client, s.Head, s.TLS = conn.NewSecure(c, below), nil, tap.TLSTrue
 	s.Source.Identity = identity
 	switch cs.NegotiatedProtocol {

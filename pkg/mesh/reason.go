@@ -39,6 +39,7 @@ const (
 	ReasonRateLimited           // the server's workload is over its rate limit
 	ReasonNotSupported          // the endpoint does not support the protocol that the request asks for
 	ReasonPodGone               // the endpoint's pod has ended
+	ReasonElsewhere             // the peer's certificate is valid, but no pod with its identity has the peer's address
 
 	NumReasons
 )
@@ -86,6 +87,7 @@ var reasonTable = [NumReasons]reasonRow{
 	ReasonRateLimited:    {"rate-limited", 429, 8, "the server's workload lets in no more requests for now"},
 	ReasonNotSupported:   {"not-supported", 501, 12, "the endpoint does not take the protocol that the request asks for"},
 	ReasonPodGone:        {"pod-gone", 503, 14, "the endpoint's pod has ended"},
+	ReasonElsewhere:      {"identity-elsewhere", 0, 0, "no pod that has the identity of the peer's certificate is known at the peer's address: was a key stolen?"},
 }
 
 var reasonByName = func() map[string]Reason {

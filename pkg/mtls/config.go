@@ -162,3 +162,26 @@ func (m *Manager) verifyConnection(expect mesh.Identity, usage x509.ExtKeyUsage)
 		return nil
 	}
 }
+
+// Admitting returns a copy of a ServerConfig for one connection. When the peer's
+// certificate is verified, admit decides whether the peer may use the identity in
+// it; an error refuses the peer. admit may wait: the client sends nothing more until
+// its handshake is answered.
+//
+// crypto/tls has not checked yet that the peer has the certificate's key. The
+// identity is proved when the handshake is complete.
+func Admitting(config *tls.Config, admit func(mesh.Identity) error) *tls.Config {
+	c := config.Clone()
+	verify := c.VerifyConnection
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		if err := verify(cs); err != nil {
+			return err
+		}
+		id, err := PeerIdentity(cs)
+		if err != nil {
+			return err
+		}
+		return admit(id)
+	}
+	return c
+}

@@ -21,11 +21,9 @@ import (
 // and the metrics say so.
 func TestImpostorClients(t *testing.T) {
 	t.Parallel()
-	outsider := clientPod("outsider", node1)
-	outsider.Labels = nil
 	server := serverPod("server", node2)
 	server.Account = "server"
-	l := lab.Up(t, lab.Options{}, manifests(outsider, clientPod("client", node1), server))
+	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), server))
 	waitEnrolled(t, l, "default/client", "default/server")
 	own := authority(t, l)
 	impersonated := identityOf("default", "default")
@@ -49,7 +47,7 @@ func TestImpostorClients(t *testing.T) {
 		for _, ip := range l.Pod("server").IPs {
 			t.Run(fmt.Sprintf("%s over %s", tc.name, ip), func(t *testing.T) {
 				before := metric(metrics(t, l, node2), "tcp_close_total", "direction=inbound", "peer=src", "reason=tls-peer")
-				from, answer, err := askAsMesh(t, l.Pod("outsider").Netns, addrPort(ip, 8080), tc.certs)
+				from, answer, err := askAsMesh(t, l.Pod("client").Netns, addrPort(ip, 8080), tc.certs)
 				port, _ := strconv.Atoi(from[strings.LastIndex(from, ":")+1:])
 				if tc.reason == "" {
 					if err != nil || !strings.HasPrefix(answer, "HTTP/1.1 200") {

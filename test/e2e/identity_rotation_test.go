@@ -212,7 +212,7 @@ func TestSecondAnchor(t *testing.T) {
 	address := addrPort(l.Pod("server").IP(), 8080)
 	accepted := func(want bool) func() error {
 		return func() error {
-			_, answer, err := askAsMesh(t, l.Pod("outsider").Netns, address, []tls.Certificate{cert})
+			_, answer, err := askAsMesh(t, l.Pod("client").Netns, address, []tls.Certificate{cert})
 			if got := strings.HasPrefix(answer, "HTTP/1.1 200"); got != want {
 				return fmt.Errorf("accepted %t, want %t: %w", got, want, err)
 			}

@@ -3,14 +3,18 @@ package hostile
 import (
 	"cmp"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/redirect"
 )
 
 // attackers are the attacks by the names that the table calls them by.
@@ -112,7 +116,11 @@ func (a *assault) each(f func(i int)) {
 // dial opens a connection, as a pod or, with a certificate, as an agent. It ends when
 // the attack does, by a reset, so that no port is kept.
 func (a *assault) dial() (net.Conn, error) {
-	raw, err := net.DialTimeout("tcp", a.To, 5*time.Second)
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	if a.Cert != nil {
+		dialer.Control = passBy
+	}
+	raw, err := dialer.Dial("tcp", a.To)
 	if err != nil {
 		a.refused.Add(1)
 		a.note(err)
@@ -132,6 +140,16 @@ func (a *assault) dial() (net.Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// passBy marks a socket as the agent marks its own, so that it is not captured in a pod of
+// the mesh. An agent accepts a certificate only from an address of its identity's pods.
+func passBy(_, _ string, raw syscall.RawConn) error {
+	var failed error
+	err := raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, redirect.Mark)
+	})
+	return errors.Join(err, failed)
 }
 
 func (a *assault) tlsConfig() *tls.Config {

@@ -97,8 +97,8 @@ spec:
 
 const trustDomain = "cluster.local"
 
-// authority is the lab's CA. An attacker with its certificate is an agent that was
-// taken over, or has what was stolen from one.
+// cert returns an attacker's certificate. That of a peer is signed by the lab's CA for the
+// identity of all pods: the attacker is an agent that was taken over.
 func (s *stage) cert(t *testing.T, name string) *wireCert {
 	t.Helper()
 	if name == "" || !s.meshed && name == "peer" {

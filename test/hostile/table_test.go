@@ -12,7 +12,7 @@ type attack struct {
 	what   string // what the attacker does, for docs/isolation.md
 	do     string // a name in attackers or floods
 	from   string // the pod: outsider, insider
-	cert   string // of an attacker that speaks mTLS: bad, bomb, peer (valid, as an agent has it)
+	cert   string // of an attacker that speaks mTLS: bad, bomb, peer (valid, as the insider's agent has it)
 	alpn   string
 	to     string // see stage.place
 	conns  int
@@ -32,7 +32,7 @@ var attacks = []attack{
 	{name: "tls/bomb", what: "handshakes with 99 CAs of one name and P-521 keys, 64 at a time", do: "handshakes", from: "outsider", cert: "bomb", alpn: mtls.ALPNHTTP1, to: vault, conns: 64, short: 16},
 	{name: "tls/bad", what: "handshakes with a certificate of its own making, 8 at a time", do: "handshakes", from: "outsider", cert: "bad", alpn: mtls.ALPNHTTP1, to: vault, conns: 8, short: 8},
 	{name: "tls/stalled", what: "1,000 handshakes that stop after the ClientHello", do: "stalled", from: "outsider", cert: "bad", alpn: mtls.ALPNTCP, to: vault, conns: 1000},
-	{name: "tls/valid", what: "handshakes with a valid certificate, 8 at a time", do: "handshakes", from: "outsider", cert: "peer", alpn: mtls.ALPNHTTP1, to: web, conns: 8},
+	{name: "tls/valid", what: "handshakes with a valid certificate, 8 at a time", do: "handshakes", from: "insider", cert: "peer", alpn: mtls.ALPNHTTP1, to: web, conns: 8},
 	{name: "tls/storm", what: "a pod of the mesh opens 5,000 opaque connections at once", do: "atOnce", from: "insider", to: echo, conns: 5000, short: 500, lasts: 20 * time.Second, bare: true, honest: true},
 
 	{name: "conns/idle", what: "10,000 connections that say nothing", do: "idle", from: "outsider", to: web, conns: 10_000, short: 1000, lasts: 6 * time.Second, bare: true},
@@ -64,14 +64,14 @@ var attacks = []attack{
 	{name: "http2/reset", what: "streams that are opened and reset", do: "reset", from: "outsider", to: web, conns: 4, short: 4, bare: true},
 	{name: "http2/not-found", what: "requests for what is not there, all at once", do: "notFound", from: "outsider", to: web, conns: 4, bare: true},
 
-	{name: "peer/settings", what: "with a valid certificate: SETTINGS as above", do: "settings", from: "outsider", cert: "peer", alpn: mtls.ALPNHTTP2, to: web, conns: 4},
-	{name: "peer/data-1", what: "with a valid certificate: DATA of 1 byte", do: "data1", from: "outsider", cert: "peer", alpn: mtls.ALPNHTTP2, to: web, conns: 4},
-	{name: "peer/window-1", what: "with a valid certificate: windows of 1 byte", do: "window1", from: "outsider", cert: "peer", alpn: mtls.ALPNHTTP2, to: web, conns: 4},
-	{name: "peer/reset", what: "with a valid certificate: streams that are opened and reset", do: "reset", from: "outsider", cert: "peer", alpn: mtls.ALPNHTTP2, to: web, conns: 4},
-	{name: "peer/shared-reset", what: "on a shared connection of HTTP/1: streams that are opened and reset", do: "muxReset", from: "outsider", cert: "peer", alpn: mtls.ALPNMux, to: web, conns: 4, short: 2, lasts: 8 * time.Second},
-	{name: "peer/shared-data-1", what: "on a shared connection of HTTP/1: DATA of 1 byte", do: "muxData1", from: "outsider", cert: "peer", alpn: mtls.ALPNMux, to: web, conns: 4},
-	{name: "peer/shared-settings", what: "on a shared connection of HTTP/1: SETTINGS that change the windows of 60 streams", do: "muxSettings", from: "outsider", cert: "peer", alpn: mtls.ALPNMux, to: web, conns: 4},
-	{name: "peer/shared-ping", what: "on a shared connection of HTTP/1: PING", do: "muxPing", from: "outsider", cert: "peer", alpn: mtls.ALPNMux, to: web, conns: 4},
+	{name: "peer/settings", what: "with a valid certificate: SETTINGS as above", do: "settings", from: "insider", cert: "peer", alpn: mtls.ALPNHTTP2, to: web, conns: 4},
+	{name: "peer/data-1", what: "with a valid certificate: DATA of 1 byte", do: "data1", from: "insider", cert: "peer", alpn: mtls.ALPNHTTP2, to: web, conns: 4},
+	{name: "peer/window-1", what: "with a valid certificate: windows of 1 byte", do: "window1", from: "insider", cert: "peer", alpn: mtls.ALPNHTTP2, to: web, conns: 4},
+	{name: "peer/reset", what: "with a valid certificate: streams that are opened and reset", do: "reset", from: "insider", cert: "peer", alpn: mtls.ALPNHTTP2, to: web, conns: 4},
+	{name: "peer/shared-reset", what: "on a shared connection of HTTP/1: streams that are opened and reset", do: "muxReset", from: "insider", cert: "peer", alpn: mtls.ALPNMux, to: web, conns: 4, short: 2, lasts: 8 * time.Second},
+	{name: "peer/shared-data-1", what: "on a shared connection of HTTP/1: DATA of 1 byte", do: "muxData1", from: "insider", cert: "peer", alpn: mtls.ALPNMux, to: web, conns: 4},
+	{name: "peer/shared-settings", what: "on a shared connection of HTTP/1: SETTINGS that change the windows of 60 streams", do: "muxSettings", from: "insider", cert: "peer", alpn: mtls.ALPNMux, to: web, conns: 4},
+	{name: "peer/shared-ping", what: "on a shared connection of HTTP/1: PING", do: "muxPing", from: "insider", cert: "peer", alpn: mtls.ALPNMux, to: web, conns: 4},
 
 	{name: "doors/node-api", what: "handshakes without a good certificate at the node API (4193), 8 at a time", do: "handshakes", from: "outsider", cert: "bad", alpn: "h2", to: "node-2:4193", conns: 8, short: 8},
 	{name: "doors/node-api-idle", what: "5,000 connections to the node API", do: "idle", from: "outsider", to: "node-2:4193", conns: 5000},

@@ -39,6 +39,7 @@ type Directory struct {
 	routings   routings
 	budgets    budgets
 	rateLimits rateLimits
+	elsewhere  peerClaims
 }
 
 // New makes a directory.

@@ -152,7 +152,8 @@ func Pair(t testing.TB) (a, b *rawio.Conn) {
 	return a, b
 }
 
-// State implements l7proxy.State with a store only: there is no controller.
+// State implements l7proxy.State with a store only, which stands for a controller that
+// has answered about every address.
 type State struct{ Store *state.Store }
 
 // View implements l7proxy.State.
@@ -160,6 +161,23 @@ func (s *State) View() *state.View { return s.Store.View() }
 
 // Resolve implements l7proxy.State.
 func (*State) Resolve(context.Context, netip.Addr) error { return nil }
+
+// Await implements l7proxy.State. It waits for changes of the store.
+func (s *State) Await(ctx context.Context, _ netip.Addr, known func(*state.View) bool) error {
+	changes, cancel := s.Store.Watch()
+	defer cancel()
+	for !known(s.View()) {
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Connected implements l7proxy.State.
+func (*State) Connected() bool { return true }
 
 // Subscribe implements l7proxy.State.
 func (*State) Subscribe(netip.Addr) {}

@@ -83,16 +83,30 @@ func (s *shaking) read(t *conn.Transport, p []byte) (int, error) {
 	return n, conn.EOFIsTruncation(err)
 }
 
+// Aside lets a callback of a handshake wait without its slot at the gate.
+type Aside struct{ turn *mtls.Turn }
+
+// Do calls f, which may wait. Do must be called in the handshake's goroutine.
+func (a *Aside) Do(f func()) {
+	a.turn.Pause()
+	defer a.turn.Resume()
+	f()
+}
+
 // Handshake does the handshake of c in its turn at the gate. below carries c. from is the
 // address that the handshake is counted to: the pod of this node that connects (own is
-// set), or the client that has connected. The error wraps a *mesh.ReasonError.
-func (p *Pool) Handshake(ctx context.Context, from netip.Addr, own bool, c *tls.Conn, below *conn.Transport) error {
+// set), or the client that has connected. aside, if it is not nil, works for as long as
+// the handshake. The error wraps a *mesh.ReasonError.
+func (p *Pool) Handshake(ctx context.Context, from netip.Addr, own bool, c *tls.Conn, below *conn.Transport, aside *Aside) error {
 	turn, err := p.gate.Enter(ctx, from, own)
 	if errors.Is(err, mtls.ErrBusy) {
 		return mesh.Fail(mesh.ReasonOverload, err)
 	}
 	if err != nil {
 		return mesh.Fail(mesh.ReasonTimeout, err)
+	}
+	if aside != nil {
+		aside.turn = turn
 	}
 	below.Handshake = (&shaking{turn: turn, left: p.Limits.HandshakeSilence, room: certchain.MaxHandshake - len(below.Head)}).read
 	_ = below.SetWriteDeadline(time.Now().Add(shakeWrite))
@@ -274,7 +288,7 @@ func (p *Pool) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string) (co
 	}
 	below.ep.HasOthers = true // a probe of its agent is given less time
 	c := tls.Client(below, config)
-	if err := p.Handshake(ctx, sourceOf(ep.Client), true, c, &below.Transport); err != nil {
+	if err := p.Handshake(ctx, sourceOf(ep.Client), true, c, &below.Transport, nil); err != nil {
 		raw.Close()
 		return nil, ep.Expected(), p.dialError(ep, err)
 	}

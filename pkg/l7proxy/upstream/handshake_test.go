@@ -346,7 +346,7 @@ func TestStallingClientHoldsNoSlot(t *testing.T) {
 	s.gate = mtls.NewGate(mtls.GateOptions{Slots: 1, StrangerSlots: 1})
 	serve := func(c *rawio.Conn) error {
 		below := &conn.Transport{Conn: c}
-		return s.Handshake(t.Context(), c.Remote().Addr(), false, tls.Server(below, s.server), below)
+		return s.Handshake(t.Context(), c.Remote().Addr(), false, tls.Server(below, s.server), below, nil)
 	}
 	config, err := s.Certs.ClientConfig(s.ep.Key.Identity, s.ep.Key.Identity, mtls.ALPNTCP)
 	if err != nil {

@@ -36,6 +36,11 @@ type State interface {
 	// Resolve waits until the controller has said whose addr is. An error means that it
 	// has not done so in time, and that the view does not know.
 	Resolve(ctx context.Context, addr netip.Addr) error
+	// Await asks the controller for addr, and waits until known is true of the view. An
+	// error means that this did not happen in time, or that the controller is away.
+	Await(ctx context.Context, addr netip.Addr, known func(*state.View) bool) error
+	// Connected reports whether the controller is there.
+	Connected() bool
 	// Subscribe asks the controller for addr without waiting, and marks addr as used.
 	Subscribe(addr netip.Addr)
 }
