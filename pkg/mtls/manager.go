@@ -48,6 +48,7 @@ type entry struct {
 	clients map[clientKey]*tls.Config
 	lastErr error // of the latest attempt; nil after a success
 	started bool  // Run has started a goroutine that keeps it fresh
+	dropped bool  // the node no longer needs the identity
 }
 
 // certificate is an issued certificate with its key. Immutable.
@@ -72,8 +73,8 @@ func NewManager(signer Signer, trustDomain string, log *slog.Logger) *Manager {
 
 // SetIdentities sets the identities for which the node needs certificates.
 // Certificates of new ones are requested at once. Those of identities that are no
-// longer listed are deleted together with their keys; connections that use them
-// continue.
+// longer listed are forgotten at once, together with their keys: also handshakes that
+// are under way fail. Connections that were made with them continue.
 func (m *Manager) SetIdentities(ids []mesh.Identity) {
 	want := make(map[mesh.Identity]bool, len(ids))
 	for _, id := range ids {
@@ -86,7 +87,7 @@ func (m *Manager) SetIdentities(ids []mesh.Identity) {
 	for id, e := range m.entries {
 		if !want[id] {
 			delete(m.entries, id)
-			e.drop()
+			e.forget()
 		}
 	}
 	for id := range want {
@@ -105,6 +106,27 @@ func (m *Manager) newEntry(id mesh.Identity) *entry {
 	e.life, e.drop = context.WithCancel(context.Background())
 	e.server = m.newServerConfig(e)
 	return e
+}
+
+// forget drops the certificate with its key, and the configs. A config that a
+// handshake or a connection still has refers to e, so the key would live as long as
+// they do.
+func (e *entry) forget() {
+	e.drop()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dropped = true
+	e.cert.Store(nil)
+	clear(e.clients)
+}
+
+// use makes cert the certificate of e, unless e was dropped meanwhile.
+func (e *entry) use(cert *certificate) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.dropped {
+		e.cert.Store(cert)
+	}
 }
 
 func (m *Manager) entry(id mesh.Identity) *entry {

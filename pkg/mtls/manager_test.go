@@ -316,3 +316,32 @@ func TestRotationOverLoopback(t *testing.T) {
 		t.Errorf("%d certificates issued, want 2 or more: a renewal within the test", got)
 	}
 }
+
+// TestForgottenKey: the key of an identity that the node no longer needs is gone at once,
+// also for a handshake that has its config already, and a late renewal does not bring it
+// back.
+func TestForgottenKey(t *testing.T) {
+	a := newAuthority(t, time.Hour)
+	m := ready(t, startManager(t, a, web, store))
+	server, err := m.ServerConfig(web)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := m.ClientConfig(web, store, ALPNHTTP1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := m.entry(web)
+	late := e.cert.Load()
+	m.SetIdentities([]mesh.Identity{store})
+	e.use(late)
+	if _, err := server.GetCertificate(nil); HandshakeReason(err) != mesh.ReasonNoCertificate {
+		t.Errorf("server: got %v, want %s", err, mesh.ReasonNoCertificate)
+	}
+	if _, err := client.GetClientCertificate(nil); HandshakeReason(err) != mesh.ReasonNoCertificate {
+		t.Errorf("client: got %v, want %s", err, mesh.ReasonNoCertificate)
+	}
+	if e.cert.Load() != nil || len(e.clients) > 0 {
+		t.Errorf("certificate %v and %d configs are kept", e.cert.Load(), len(e.clients))
+	}
+}

@@ -51,7 +51,7 @@ func (m *Manager) keepFresh(ctx context.Context, e *entry) {
 			due = time.Now().Add(retryDelay(backoff, e.cert.Load(), time.Now()))
 			backoff = min(2*backoff, maxBackoff)
 		default:
-			e.cert.Store(cert)
+			e.use(cert)
 			m.refreshes.Add(1)
 			m.noteSuccess(e, cert)
 			due = renewalTime(cert, mathrand.Float64())

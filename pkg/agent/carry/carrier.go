@@ -24,6 +24,8 @@ type Options struct {
 	Conns *listener.Group // counts the accepted connections
 	Tap   tap.Sink        // hears of connections that are not for the proxy
 	State State
+	// OnLeft, if it is not nil, is called when Leaving has a pod less. It must not wait.
+	OnLeft func()
 }
 
 // Carrier knows the pods whose connections this agent carries: those that are
@@ -122,10 +124,25 @@ func (c *Carrier) lingered(p *pod) {
 	c.forget(p)
 }
 
-// forget drops a pod that was taken out once nothing of it is left. mu is held.
+// forget drops a pod that was taken out once nothing of it is left. It closes the pooled
+// connections from the pod to endpoints, so that nothing uses its identity any more. Other
+// pods' connections into the pod go on. mu is held.
 func (c *Carrier) forget(p *pod) {
-	if p.leaving && p.open == 0 && !p.lingering {
-		delete(c.pods, p.Pod)
+	if !p.leaving || p.open > 0 || p.lingering || c.pods[p.Pod] != p {
+		return
+	}
+	delete(c.pods, p.Pod)
+	var pooled []*rawio.Conn
+	for conn := range p.conns {
+		if conn.Remote().Addr() != conn.Local().Addr() { // not one into the pod
+			pooled = append(pooled, conn)
+		}
+	}
+	if len(pooled) > 0 {
+		go cut(pooled) // which takes mu
+	}
+	if c.OnLeft != nil {
+		c.OnLeft()
 	}
 }
 

@@ -3,6 +3,7 @@ package carry
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/netip"
 	"runtime"
@@ -291,5 +292,53 @@ func TestStray(t *testing.T) {
 		if e := r.events.events[i]; e.Direction != want || e.Reason != mesh.ReasonNoDestination {
 			t.Errorf("event %d: %s %s, want %s %s", i, e.Direction, e.Reason, want, mesh.ReasonNoDestination)
 		}
+	}
+}
+
+// When the last connection that a pod had in the mesh has ended, the pooled connections
+// from it to endpoints are closed, and those of its neighbours into it are not. The
+// reconciler is told, which drops the pod's identity.
+func TestPooledConnectionsOfAPodThatHasLeft(t *testing.T) {
+	h := &handler{began: make(chan *rawio.Conn), release: make(chan struct{})}
+	r := newRig(t, h)
+	left := make(chan struct{}, 8)
+	r.OnLeft = func() { left <- struct{}{} }
+	network := NewNetwork(r.Carrier)
+	e := r.enrol()
+	to, accepted := r.listenIn(r.peer, peerAddr)
+	pooled, err := network.Dial(t.Context(), "uid-a", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pooled.Close()
+	atEndpoint := <-accepted
+	app, appAccepted := r.listenIn(r.pod, podAddr)
+	into, err := network.DialApp(t.Context(), "uid-a", app, netip.AddrPortFrom(peerAddr, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer into.Close()
+	<-appAccepted
+	client, err := dial(t, r.peer, netip.AddrPortFrom(podAddr, 8080))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	<-h.began
+	r.retire(e)
+	if cutConn(pooled) || len(left) > 0 {
+		t.Error("the pod was forgotten while it had a connection")
+	}
+	close(h.release)
+	<-left
+	_ = atEndpoint.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.Copy(io.Discard, atEndpoint); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the pooled connection ended with %v, want a reset", err)
+	}
+	if cutConn(into) {
+		t.Error("a connection of another pod into the pod was cut")
+	}
+	if n := len(r.Leaving()); n > 0 {
+		t.Errorf("%d pods are leaving, want none", n)
 	}
 }
