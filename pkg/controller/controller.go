@@ -29,7 +29,7 @@ const (
 	DefaultDataDir          = "/var/lib/underlane"
 	DefaultListen           = ":8443"
 	DefaultMetricsAddr      = "0.0.0.0:4192"
-	DefaultWorkloadLifetime = 24 * time.Hour
+	DefaultWorkloadLifetime = time.Hour
 	DefaultNodeLifetime     = 24 * time.Hour
 )
 

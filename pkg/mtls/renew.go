@@ -63,12 +63,12 @@ func (m *Manager) keepFresh(ctx context.Context, e *entry) {
 	}
 }
 
-// renewalTime returns when to renew a certificate: at 65 to 70 % of its lifetime,
-// so that certificates issued together are not renewed together. jitter is in
-// [0, 1).
+// renewalTime returns when to renew a certificate: at 45 to 50 % of its lifetime.
+// Half of it is left for the case that the controller is away. Certificates that were
+// issued together are not renewed together. jitter is in [0, 1).
 func renewalTime(c *certificate, jitter float64) time.Time {
 	life := c.leaf.NotAfter.Sub(c.issued)
-	return c.issued.Add(time.Duration(float64(life) * (0.70 - 0.05*jitter)))
+	return c.issued.Add(time.Duration(float64(life) * (0.50 - 0.05*jitter)))
 }
 
 // retryDelay returns the back-off with jitter. It is shorter if the certificate

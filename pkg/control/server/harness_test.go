@@ -53,7 +53,7 @@ func serviceOf(pods ...*mesh.Workload) *mesh.Service {
 
 // controller is a Server on loopback TCP that can be stopped and started again.
 type controller struct {
-	t         *testing.T
+	t         testing.TB
 	dir       string
 	authority *ca.Directory
 	server    *Server
@@ -67,7 +67,7 @@ type controller struct {
 	auth      func(ctx context.Context, node, token string) error // nil: the authority's
 }
 
-func newController(t *testing.T, edit ...func(*controller)) *controller {
+func newController(t testing.TB, edit ...func(*controller)) *controller {
 	c := &controller{t: t, dir: t.TempDir(), addr: ports.Reserve(t).String(), lifetime: time.Hour, limits: strangers, log: quiet()}
 	for _, e := range edit {
 		e(c)
@@ -141,7 +141,7 @@ func (c *controller) agent(node string, edit ...func(*client.Options)) *agent {
 
 type agent struct {
 	*client.Client
-	t     *testing.T
+	t     testing.TB
 	store *state.Store
 	stop  func()
 	done  chan struct{}
@@ -183,12 +183,12 @@ func (a *agent) resolve(addr netip.Addr) *state.View {
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-func csr(t *testing.T) []byte {
+func csr(t testing.TB) []byte {
 	_, der := keyAndCSR(t)
 	return der
 }
 
-func keyAndCSR(t *testing.T) (*ecdsa.PrivateKey, []byte) {
+func keyAndCSR(t testing.TB) (*ecdsa.PrivateKey, []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
