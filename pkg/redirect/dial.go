@@ -12,12 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dial connects to dst from the pod's namespace. The source address is the pod's, and
-// the hooks do not capture the connection.
-func (p *Pod) Dial(ctx context.Context, dst netip.AddrPort) (*rawio.Conn, error) {
+// Dial connects to dst from the pod's namespace. The hooks do not capture the connection.
+// The source address is from, if from is valid and the pod has it. Otherwise the kernel
+// chooses one of the pod's addresses.
+func (p *Pod) Dial(ctx context.Context, from netip.Addr, dst netip.AddrPort) (*rawio.Conn, error) {
 	fd, err := p.ns.Socket(dst.Addr(), Mark)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s from %s: %w", dst, p.Name, err)
+	}
+	// With this option bind chooses no port: connect does, so that connections to
+	// different destinations can share one.
+	if from.IsValid() && unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) == nil {
+		_ = unix.Bind(fd, rawio.Sockaddr(netip.AddrPortFrom(from, 0)))
 	}
 	return rawio.Connect(ctx, fd, dst)
 }

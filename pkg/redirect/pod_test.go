@@ -94,7 +94,7 @@ func TestDialAfterWithdraw(t *testing.T) {
 		t.Errorf("the application sees %s, want the client %s", served.Remote(), client)
 	}
 	r.enrolled.Release()
-	if _, err := r.enrolled.Dial(t.Context(), client); err == nil {
+	if _, err := r.enrolled.Dial(t.Context(), netip.Addr{}, client); err == nil {
 		t.Error("the namespace is still open after the last release")
 	}
 }

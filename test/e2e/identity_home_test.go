@@ -192,3 +192,42 @@ func TestPeersWithoutController(t *testing.T) {
 		return nil
 	})
 }
+
+// TestClientWithMoreAddresses: a pod has its identity also where the kernel would choose an
+// address for its connections that the cluster does not know.
+func TestClientWithMoreAddresses(t *testing.T) {
+	t.Parallel()
+	strict := serverPod("strict", node2)
+	strict.Annotations = map[string]string{"underlane.io/policy": "strict"}
+	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), strict))
+	waitEnrolled(t, l, "default/client", "default/strict")
+	more := netip.MustParseAddr("fd77:1:1::210")
+	addAddress(t, l, "client", more)
+	var v6 netip.Addr
+	for _, ip := range l.Pod("strict").IPs {
+		if ip.Is6() {
+			v6 = ip
+		}
+	}
+	chosen, err := inNetns(t, l.Pod("client").Netns, func() (netip.AddrPort, error) {
+		c, err := net.Dial("udp", addrPort(v6, 8080)) // sends nothing
+		if err != nil {
+			return netip.AddrPort{}, err
+		}
+		defer c.Close()
+		return c.LocalAddr().(*net.UDPAddr).AddrPort(), nil
+	})
+	if err != nil || chosen.Addr() != more {
+		t.Fatalf("the kernel chooses %s, %v; the test needs %s", chosen.Addr(), err, more)
+	}
+	for _, ip := range l.Pod("strict").IPs {
+		for _, version := range []string{"--http2=false", "--http2=true"} {
+			if out := l.Exec("client", "labtest", "get", "-i", version, "http://"+addrPort(ip, 8080)); !strings.Contains(out, " 200 OK\n") {
+				t.Errorf("%s, %s: %s", ip, version, out)
+			}
+		}
+		if r := say(l, "client", addrPort(ip, 7000), "let me in"); r.Code != 0 || !strings.HasSuffix(r.Stdout, "let me in") {
+			t.Errorf("%s, opaque: %s", ip, r)
+		}
+	}
+}

@@ -31,11 +31,30 @@ func (n *Network) Dial(ctx context.Context, from string, dst netip.AddrPort) (*r
 	if err != nil {
 		return nil, fmt.Errorf("dial %s from %s: %w", dst, p.Name, err)
 	}
-	conn, err := ep.dial(ctx, func(ctx context.Context) (*rawio.Conn, error) { return p.Dial(ctx, dst) })
+	source := n.carrier.source(p, dst.Addr())
+	conn, err := ep.dial(ctx, func(ctx context.Context) (*rawio.Conn, error) { return p.Dial(ctx, source, dst) })
 	if err != nil {
 		return nil, err
 	}
 	return n.carrier.track(conn, p, ep, errClientEnded)
+}
+
+// source returns the address from which p connects to dst; the zero Addr stands for the
+// kernel's choice. The node of a pod of the mesh accepts the client's identity only from an
+// address that the cluster knows (AdmitPeer in pkg/l7proxy/destination). A pod may have
+// others that the kernel prefers, such as an IPv6 address that it got later.
+func (c *Carrier) source(p *pod, dst netip.Addr) netip.Addr {
+	if w, ok := c.State.View().Workload(dst); !ok || !w.Meshed {
+		return netip.Addr{}
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, addr := range p.workload.Addrs {
+		if addr.Unmap().Is4() == dst.Unmap().Is4() {
+			return addr.Unmap()
+		}
+	}
+	return netip.Addr{}
 }
 
 // DialApp implements l7proxy.Network.
