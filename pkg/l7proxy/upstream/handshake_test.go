@@ -425,7 +425,7 @@ func TestHandshakeBytes(t *testing.T) {
 		errs := map[string]error{}
 		done := make(chan error, 1)
 		go func() {
-			err := s.Handshake(t.Context(), netip.Addr{}, true, tlsA, belowA)
+			err := s.Handshake(t.Context(), netip.Addr{}, true, tlsA, belowA, nil)
 			if err != nil {
 				a.Close()
 			} else if tc.ours == "" {
@@ -433,7 +433,7 @@ func TestHandshakeBytes(t *testing.T) {
 			}
 			done <- err
 		}()
-		errs["server"] = s.Handshake(t.Context(), netip.Addr{}, true, tlsB, belowB)
+		errs["server"] = s.Handshake(t.Context(), netip.Addr{}, true, tlsB, belowB, nil)
 		if tc.ours == "" {
 			if _, err := io.ReadFull(tlsB, make([]byte, 100<<10)); err != nil {
 				t.Errorf("%s: after the handshake: %v", name, err)
