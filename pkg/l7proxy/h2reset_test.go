@@ -16,7 +16,6 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
-	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // hangingBackend answers nothing, but to /ok.
@@ -90,12 +89,10 @@ func TestH2RapidReset(t *testing.T) {
 	e := newEnv(t)
 	to := e.to(hangingBackend(t))
 	other, c := dialFrames(t, to), dialFrames(t, to)
-	usage := e.proxy.pods.Enter(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
-	defer usage.Leave()
+	other.ping() // a session that begins when the limit is reached waits, too
+	c.ping()
 	began, now := time.Now(), balance.Now()
-	for range quota.VainBurst + int(owed.Seconds())*quota.VainRate {
-		usage.Vain.Add(now)
-	}
+	e.proxy.core.Paces.Add(quota.PodSource(e.local.UID), now, quota.VainBurst+int(owed.Seconds())*quota.VainRate)
 	const requests = 100
 	if _, err := c.nc.Write(c.rapidReset(1, requests)); err != nil {
 		t.Fatal(err)
@@ -119,16 +116,48 @@ func TestH2RapidReset(t *testing.T) {
 	}
 }
 
+// TestH2Abandoned: requests that a client gives up by closing its connection count as those
+// that it resets. The pod's next session waits for its turn, and is then served; clients of
+// others do not wait. The count outlives the pod's last connection.
+func TestH2Abandoned(t *testing.T) {
+	const owed = time.Second
+	e := newEnv(t)
+	to := e.to(hangingBackend(t))
+	began := time.Now()
+	for left := quota.VainBurst + int(owed.Seconds())*quota.VainRate; left > 0; left -= 1000 {
+		c := dialFrames(t, to)
+		for i := range uint32(1000) {
+			c.ask(2*i+1, "/")
+		}
+		c.ping()
+		c.nc.Close()
+		proxytest.Eventually(t, "the session is over", func() bool { return e.proxy.h2.Stats().Sessions == 0 })
+	}
+	source := quota.PodSource(e.local.UID)
+	now := balance.Now()
+	if wait := e.proxy.core.Paces.Start(source, now); wait <= 0 {
+		t.Errorf("after %v the next session waits %v, want more than 0", time.Since(began), wait)
+	}
+	if wait := e.proxy.core.Paces.Start(quota.PodSource("another"), now); wait != 0 {
+		t.Errorf("a session of another pod waits %v, want 0", wait)
+	}
+	c := dialFrames(t, to)
+	c.ask(1, "/ok")
+	if got, want := c.next(), "HEADERS 1 :status=200 "; !strings.HasPrefix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := e.proxy.LimitHits()["http2-resets"]; got == 0 {
+		t.Error("no session that waited is counted")
+	}
+}
+
 // TestH2PacedEnds: a client that waits for its turn does not keep the proxy from closing
 // its connection.
 func TestH2PacedEnds(t *testing.T) {
 	e := newEnv(t)
 	c := dialFrames(t, e.to(hangingBackend(t)))
-	usage := e.proxy.pods.Enter(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
-	defer usage.Leave()
-	for range quota.VainBurst + 120*quota.VainRate {
-		usage.Vain.Add(balance.Now())
-	}
+	c.ping()
+	e.proxy.core.Paces.Add(quota.PodSource(e.local.UID), balance.Now(), quota.VainBurst+120*quota.VainRate)
 	if _, err := c.nc.Write(c.rapidReset(1, 1)); err != nil {
 		t.Fatal(err)
 	}

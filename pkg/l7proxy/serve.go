@@ -36,6 +36,7 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 		},
 		Original: dst,
 		Process:  process,
+		From:     quota.PodSource(local.UID),
 		TLS:      tap.TLSNoIdentity,
 		Target:   p.directory.Outbound(local, dst),
 	}}
@@ -65,6 +66,7 @@ func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
 		Direction: mesh.Inbound,
 		Source:    tap.Peer{Addr: c.Remote(), Workload: source},
 		Original:  c.Local(),
+		From:      quota.ClientSource(client, mesh.Identity{}),
 		TLS:       tap.TLSNoIdentity,
 		Target:    target,
 	}}
@@ -217,6 +219,7 @@ func (s *session) acceptMesh(ctx context.Context, hello []byte) (detect.Protocol
 	cs := c.ConnectionState()
 	s.Client, s.Head, s.TLS = conn.NewSecure(c, below), nil, tap.TLSTrue
 	s.Source.Identity = identity
+	s.From = quota.ClientSource(s.Source.Addr.Addr(), identity)
 	switch cs.NegotiatedProtocol {
 	case mtls.ALPNHTTP1:
 		return detect.HTTP1, nil

@@ -18,13 +18,13 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/l7proxy/lifetime"
-	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -92,7 +92,6 @@ type session struct {
 	driver  *Driver
 	s       *request.Session
 	streams h2conn.Streams[*stream]
-	pace    *quota.Pace // of requests that the client gives up; nil: it is not limited
 
 	picking sync.Mutex     // held for request.Session.Pick, which one goroutine at a time may call
 	private []upstream.Key // keys of connections that only this session uses
@@ -110,17 +109,12 @@ const MaxStreams = 1024
 func (d *Driver) Serve(s *request.Session) {
 	config := http2.Config{Role: http2.Server, ConnectProtocol: true, MaxStreams: MaxStreams}
 	srv := &session{driver: d, s: s}
-	switch {
-	case s.Direction == mesh.Inbound && s.TLS == tap.TLSTrue:
+	if s.Direction == mesh.Inbound && s.TLS == tap.TLSTrue {
 		// The client's agent: it has held each of its clients to the limits, and many
 		// of them share the connection.
 		config.Resets.Burst = -1
 		// It makes another connection for more streams, which another thread carries.
 		config.MaxStreams = http2.DefaultMaxStreams
-	case s.Direction == mesh.Outbound && s.Quota != nil:
-		srv.pace = &s.Quota.Vain // all connections of the pod share it
-	default: // clients outside the mesh are not to wait for each other
-		srv.pace = new(quota.Pace)
 	}
 	// The window of the connection is that of all its streams, so that uploads that no
 	// server reads never stop the client's other streams.
@@ -129,6 +123,10 @@ func (d *Driver) Serve(s *request.Session) {
 	srv.streams = h2conn.NewStreams[*stream](srv.Conn)
 	d.sessions.Enter(srv)
 	defer d.sessions.Leave(srv)
+	if wait := s.Paces.Start(s.From, balance.Now()); wait > 0 {
+		d.paced.Add(1)
+		srv.wait(wait)
+	}
 	err := srv.Run(srv, s.Head)
 	reason := EndReason(err)
 	if reason == mesh.ReasonOverload {
@@ -138,14 +136,32 @@ func (d *Driver) Serve(s *request.Session) {
 		s.ReportFailure(nil, mesh.Fail(reason, err)) // there may be no stream to tell of it
 	}
 	var b h2conn.Batch
+	vain := 0
 	for _, st := range srv.streams.TakeAll() {
-		st.clientGone(reason, http2.Cancel, &b)
+		if st.clientGone(reason, http2.Cancel, &b) {
+			vain++
+		}
 	}
 	b.Flush()
+	// The client has given up these, too. Its source waits when it connects again.
+	s.Paces.Add(s.From, balance.Now(), vain)
 	srv.stopLooking()
 	s.ClientGone()
 	s.Upstream.DropHTTP2(srv.private)
 	srv.End()
+}
+
+// waitLook is how often a client that waits is looked at.
+const waitLook = 250 * time.Millisecond
+
+// wait waits before the client is read, or until it is gone.
+func (srv *session) wait(d time.Duration) {
+	for ; d > 0; d -= waitLook {
+		time.Sleep(min(d, waitLook))
+		if _, gone := srv.NC.PeerClosed(); gone {
+			return
+		}
+	}
 }
 
 // forget removes a stream; its later events are dropped.
@@ -201,10 +217,7 @@ func (srv *session) Event(ev *http2.Event, b *h2conn.Batch) {
 // the limit the client waits, and keeps its connection: most of those that give up so
 // often have short deadlines, and a slow server.
 func (srv *session) gaveUp(b *h2conn.Batch) {
-	if srv.pace == nil {
-		return
-	}
-	if wait := srv.pace.Add(balance.Now()); wait > 0 {
+	if wait := srv.s.Paces.Add(srv.s.From, balance.Now(), 1); wait > 0 {
 		srv.driver.paced.Add(1)
 		b.Pause(wait)
 	}

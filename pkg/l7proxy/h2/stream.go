@@ -131,11 +131,14 @@ func (st *stream) pushResponse(b *h2conn.Batch) {
 	st.settle(b)
 }
 
-// clientGone ends a stream that the client cancelled, or whose connection ended.
-func (st *stream) clientGone(reason mesh.Reason, code http2.ErrCode, b *h2conn.Batch) {
+// clientGone ends a stream that the client cancelled, or whose connection ended. It reports
+// whether the client had got nothing of the response.
+func (st *stream) clientGone(reason mesh.Reason, code http2.ErrCode, b *h2conn.Batch) (vain bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	vain = !st.gone && !st.answered
 	st.cut(reason, code, code, b)
+	return vain
 }
 
 // settle ends the exchange if the response is complete, and the stream if the request is

@@ -26,7 +26,6 @@ type Usage struct {
 	key   Key
 	conns int          // guarded by Pods.mu
 	held  atomic.Int64 // bytes that wait
-	Vain  Pace         // of requests that the pod's clients give up
 
 	streams atomic.Int64 // of HTTP/2 that are open
 	account *fairshare.Account

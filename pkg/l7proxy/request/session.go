@@ -36,6 +36,7 @@ type Core struct {
 	Log      *slog.Logger
 	Lifetime *lifetime.Lifetime
 	Mirrors  Mirrors
+	Paces    quota.Paces // of requests that clients give up
 
 	retriesRefused atomic.Uint64
 }
@@ -60,6 +61,7 @@ type Session struct {
 	Target    destination.Target
 	Quota     *quota.Usage   // of the pod on this node; nil: no limits
 	Task      fairshare.Task // of the goroutine that serves the session
+	From      quota.Source   // what the client is counted as
 
 	login atomic.Pointer[login] // nil: the session uses shared connections
 	gone  atomic.Bool           // the client's connection has ended
