@@ -3,10 +3,12 @@ package l7proxy
 import (
 	"runtime/debug"
 	"sync"
+	"time"
 
-	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/h2"
 	"github.com/underlane/underlane/pkg/l7proxy/mux"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/mesh"
 )
@@ -15,9 +17,14 @@ import (
 // a session.
 func (s *session) serveMux() {
 	p := s.proxy
-	var sessions sync.WaitGroup
-	c := mux.NewServer(s.Client, &s.Task, func(stream *mux.Stream) {
-		sessions.Go(func() { s.serveStream(stream) })
+	line := streamLine{serve: s.serveStream, usage: s.Quota}
+	c := mux.NewServer(s.Client, &s.Task, line.add)
+	c.OnVain(func() time.Duration {
+		wait := p.core.Paces.Add(s.From, balance.Now(), 1)
+		if wait > 0 {
+			p.muxPaced.Add(1)
+		}
+		return wait
 	})
 	p.muxes.Enter(c)
 	defer p.muxes.Leave(c)
@@ -25,7 +32,7 @@ func (s *session) serveMux() {
 		p.muxFloods.Add(1)
 	}
 	s.Task.Pause()
-	sessions.Wait()
+	line.end()
 	c.End()
 }
 
@@ -35,7 +42,7 @@ func (s *session) serveStream(stream *mux.Stream) {
 	p, local := s.proxy, s.inbound.Local()
 	one := &request.Session{
 		Core: &p.core, ID: p.ids.Add(1), Client: stream,
-		Direction: s.Direction, Source: s.Source, Original: s.Original, TLS: s.TLS,
+		Direction: s.Direction, Source: s.Source, Original: s.Original, TLS: s.TLS, From: s.From,
 		Target: p.directory.Inbound(local, s.Original, s.inbound.FromNode()),
 	}
 	if !s.inbound.FromNode() {
@@ -47,7 +54,7 @@ func (s *session) serveStream(stream *mux.Stream) {
 	}
 	stream.Charge(one.Quota)
 	defer s.contain(stream)
-	p.h1.Serve(one, conn.GetBuffer())
+	p.h1.Serve(one, nil)
 }
 
 // contain recovers from a panic while a stream is served, and cuts the stream. A defect
@@ -60,3 +67,79 @@ func (s *session) contain(stream *mux.Stream) {
 		_ = stream.Reset()
 	}
 }
+
+// servedMost is how many streams of one shared connection are served at a time. The peer
+// may have mux.MaxStreams open. It may open another one as soon as it has reset one, and
+// the service of that one ends a moment later: as many may be ending.
+const servedMost = 2 * mux.MaxStreams
+
+// streamLine serves the streams of a shared connection, at most servedMost at a time.
+// Others wait. Those that the peer resets meanwhile are dropped.
+type streamLine struct {
+	serve func(*mux.Stream)
+	usage *quota.Usage // the bytes of streams that wait are charged to it
+
+	mu       sync.Mutex
+	serving  int
+	waiting  []*mux.Stream
+	sessions sync.WaitGroup
+}
+
+// add takes a new stream. It does not wait.
+func (l *streamLine) add(stream *mux.Stream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.serving < servedMost {
+		l.serving++
+		l.sessions.Go(func() { l.run(stream) })
+		return
+	}
+	if len(l.waiting) >= 2*mux.MaxStreams {
+		l.dropGone()
+	}
+	stream.Charge(l.usage)
+	l.waiting = append(l.waiting, stream)
+}
+
+// dropGone drops the streams that were reset while they waited: all but mux.MaxStreams at
+// most. The caller holds the lock.
+func (l *streamLine) dropGone() {
+	kept := l.waiting[:0]
+	for _, stream := range l.waiting {
+		if _, gone := stream.PeerClosed(); gone {
+			_ = stream.Close()
+		} else {
+			kept = append(kept, stream)
+		}
+	}
+	clear(l.waiting[len(kept):])
+	l.waiting = kept
+}
+
+// run serves a stream, and then those that wait.
+func (l *streamLine) run(stream *mux.Stream) {
+	for stream != nil {
+		l.serve(stream)
+		stream = l.next()
+	}
+}
+
+func (l *streamLine) next() *mux.Stream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.waiting) > 0 {
+		stream := l.waiting[0]
+		l.waiting[0] = nil
+		l.waiting = l.waiting[1:]
+		if _, gone := stream.PeerClosed(); !gone {
+			return stream
+		}
+		_ = stream.Close()
+	}
+	l.waiting = nil
+	l.serving--
+	return nil
+}
+
+// end waits for the end of all streams. The connection has ended.
+func (l *streamLine) end() { l.sessions.Wait() }

@@ -127,6 +127,7 @@ type Proxy struct {
 	muxes     *lifetime.Group[*mux.Conn] // that agents of other nodes have made
 	hints     hints
 	muxFloods atomic.Uint64
+	muxPaced  atomic.Uint64
 	panics    atomic.Uint64
 	ids       atomic.Uint32
 }

@@ -45,7 +45,7 @@ func (p *Proxy) LimitHits() map[string]uint64 {
 		"pod-streams":              p.pods.RefusedMany(),
 		"endpoint-connections":     p.upstream.RefusedRequests(),
 		"http2-flood":              p.h2.Floods() + p.muxFloods.Load(),
-		"http2-resets":             p.h2.Paced(),
+		"http2-resets":             p.h2.Paced() + p.muxPaced.Load(),
 		"handshakes-inbound":       p.upstream.Gate().Stats().Refused,
 		"handshakes-outbound":      p.upstream.HandshakesTimedOut(),
 	}

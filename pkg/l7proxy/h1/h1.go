@@ -77,15 +77,18 @@ const idleBytes = 1 << 10
 const keepOut = 4 << 10
 
 // Serve serves a session until it ends. It takes ownership of buf, at whose start s.Head
-// lies.
+// lies. buf is nil if nothing was read yet: Serve then takes a buffer when bytes come.
 func (r *Driver) Serve(s *request.Session, buf *[]byte) {
-	d := &session{s: s, buf: buf, in: (*buf)[:len(s.Head)], got: len(s.Head), hangups: &r.hangups}
+	d := &session{s: s, buf: buf, got: len(s.Head), hangups: &r.hangups}
+	if buf != nil {
+		d.in = (*buf)[:len(s.Head)]
+	}
 	d.onSent = d.sent
 	s.Head = nil
 	r.sessions.Enter(d)
 	defer func() {
 		r.sessions.Leave(d)
-		conn.PutBuffer(d.buf)
+		d.putBuffer()
 		closeAll(d.private)
 		s.ClientGone()
 	}()

@@ -43,6 +43,10 @@ func (d *session) readRequest() (int, error) {
 // readMore appends bytes of the client to d.in. With idle set it waits for the next
 // request: the session then counts as idle, and a drain ends the wait.
 func (d *session) readMore(idle bool) error {
+	if d.buf == nil {
+		n, err := d.s.Client.Read(d.idleBuf[:])
+		return d.took(n, err)
+	}
 	if len(d.in) == cap(d.in) || len(d.in) == 0 { // move the bytes to the start of a buffer with room
 		if len(d.in) == len(*d.buf) {
 			bigger := make([]byte, 2*len(*d.buf))
@@ -70,7 +74,7 @@ func (d *session) readIdle() error {
 	if cap(d.out) > keepOut {
 		d.out = nil
 	}
-	conn.PutBuffer(d.buf)
+	d.putBuffer()
 	d.beginIdle()
 	var n int
 	err := io.EOF
@@ -78,12 +82,25 @@ func (d *session) readIdle() error {
 		n, err = d.s.Client.Read(d.idleBuf[:])
 	}
 	d.endIdle()
+	return d.took(n, err)
+}
+
+// took takes a buffer for the n bytes that were read into idleBuf.
+func (d *session) took(n int, err error) error {
 	d.buf = conn.GetBuffer()
 	d.in, d.got = (*d.buf)[:copy(*d.buf, d.idleBuf[:n])], n
 	if n > 0 {
 		return nil
 	}
 	return err
+}
+
+// putBuffer gives the buffer back, if there is one.
+func (d *session) putBuffer() {
+	if d.buf != nil {
+		conn.PutBuffer(d.buf)
+		d.buf = nil
+	}
 }
 
 // refuseRequest ends a connection whose next request could not be read because of err. It

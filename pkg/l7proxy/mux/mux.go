@@ -30,6 +30,7 @@ type Conn struct {
 	*h2conn.Conn
 	accept    func(*Stream) // server: takes a new stream; it must not wait
 	goingAway func()        // client: called when the peer accepts no further stream
+	vain      func() time.Duration
 
 	open h2conn.Streams[*Stream]
 	idle time.Time // time when the last stream ended
@@ -53,6 +54,10 @@ func NewServer(nc conn.Conn, reader *fairshare.Task, accept func(*Stream)) *Conn
 	c.accept = accept
 	return c
 }
+
+// OnVain has f called for each stream that the peer has reset before this end wrote to it.
+// What the peer sends next is read after the time that f returns. Call it before Run.
+func (c *Conn) OnVain(f func() (wait time.Duration)) { c.vain = f }
 
 func newConn(nc conn.Conn, role http2.Role, reader *fairshare.Task) *Conn {
 	config := http2.Config{Role: role, MaxStreams: MaxStreams, ConnWindow: MaxStreams * http2.DefaultStreamWindow}
@@ -139,12 +144,25 @@ func (c *Conn) Event(ev *http2.Event, b *h2conn.Batch) {
 		}
 	case http2.EventReset:
 		if s != nil {
+			c.countVain(s, b) // before fail, which has the stream's writer try again
 			s.fail(errReset)
 		}
 	case http2.EventWindowOpened:
 		if s != nil {
 			s.Resume(b)
 		}
+	}
+}
+
+func (c *Conn) countVain(s *Stream, b *h2conn.Batch) {
+	if c.vain == nil {
+		return
+	}
+	c.Lock()
+	wrote := s.wrote
+	c.Unlock()
+	if !wrote {
+		b.Pause(c.vain())
 	}
 }
 
@@ -163,6 +181,7 @@ func (c *Conn) take(id uint32, b *h2conn.Batch) *Stream {
 func (c *Conn) offer(s *Stream, p []byte) (int, error) {
 	c.Lock()
 	n, err := c.Engine.WriteData(s.id, p, false)
+	s.wrote = true
 	if err == nil && n < len(p) {
 		c.AwaitRoom(s, &s.queued)
 	}

@@ -22,6 +22,7 @@ type Stream struct {
 	c      *Conn
 	id     uint32
 	queued bool // it waits for room on the connection; the connection's lock guards it
+	wrote  bool // bytes were written; the connection's lock guards it
 
 	reading, writing sync.Mutex // one Read and one Write at a time
 
