@@ -27,7 +27,7 @@ func muxPair(t *testing.T, serve func(*rawio.Conn)) *mux.Conn {
 		_ = c.SetDeadline(time.Now().Add(time.Minute))
 	}
 	var running sync.WaitGroup
-	client := mux.NewClient(conn.Plain{Conn: a}, nil)
+	client := mux.NewClient(conn.Plain{Conn: a}, nil, nil)
 	running.Go(func() { serve(b) })
 	running.Go(func() {
 		_ = client.Run(nil)
@@ -85,7 +85,7 @@ func TestMuxStreamsThatEndLate(t *testing.T) {
 			<-release
 			_, _ = io.CopyN(s, struct{ io.Reader }{s}, 1)
 		}}
-		server := mux.NewServer(conn.Plain{Conn: c}, line.add)
+		server := mux.NewServer(conn.Plain{Conn: c}, nil, line.add)
 		_ = server.Run(nil)
 		line.end()
 		server.End()

@@ -40,6 +40,7 @@ const (
 	ReasonNotSupported          // the endpoint does not support the protocol that the request asks for
 	ReasonPodGone               // the endpoint's pod has ended
 	ReasonElsewhere             // the peer's certificate is valid, but no pod with its identity has the peer's address
+	ReasonExhausted             // this node's agent has no file descriptors, or no memory for sockets, left
 
 	NumReasons
 )
@@ -88,6 +89,7 @@ var reasonTable = [NumReasons]reasonRow{
 	ReasonNotSupported:   {"not-supported", 501, 12, "the endpoint does not take the protocol that the request asks for"},
 	ReasonPodGone:        {"pod-gone", 503, 14, "the endpoint's pod has ended"},
 	ReasonElsewhere:      {"identity-elsewhere", 0, 0, "no pod that has the identity of the peer's certificate is known at the peer's address: was a key stolen?"},
+	ReasonExhausted:      {"exhausted", 503, 8, "the agent has no file descriptors, or no memory for sockets, left"},
 }
 
 var reasonByName = func() map[string]Reason {

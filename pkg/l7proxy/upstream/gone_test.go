@@ -169,7 +169,8 @@ func TestSystemErrorsOfAPodThatHasEnded(t *testing.T) {
 		unix.EHOSTUNREACH:        mesh.ReasonPodGone,
 		unix.ETIMEDOUT:           mesh.ReasonPodGone,
 		context.DeadlineExceeded: mesh.ReasonPodGone,
-		unix.EMFILE:              mesh.ReasonConnectFailed,
+		unix.EMFILE:              mesh.ReasonExhausted,
+		unix.EADDRNOTAVAIL:       mesh.ReasonConnectFailed,
 	} {
 		for _, mode := range []Mode{Plaintext, SameNode, MTLS} {
 			network := &failingNetwork{err: err}
@@ -177,7 +178,7 @@ func TestSystemErrorsOfAPodThatHasEnded(t *testing.T) {
 			s := newShaker(t, func(o *Options) { o.Network = network }, saysNothing)
 			s.ep.Mode = mode
 			_, got := s.open(t.Context())
-			if ReasonOf(got) != want || LocalFault(got) != (want == mesh.ReasonConnectFailed) || nodeLost(got) || refusedForAgent(got) {
+			if ReasonOf(got) != want || LocalFault(got) != (want == mesh.ReasonConnectFailed || want == mesh.ReasonExhausted) || nodeLost(got) || refusedForAgent(got) {
 				t.Errorf("%v, %s: %v, its own fault %v, the node's %v, refused %v; want %s", err, mode.TLS(), got, LocalFault(got), nodeLost(got), refusedForAgent(got), want)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/rawio"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,6 +17,8 @@ func connectReason(err error) mesh.Reason {
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED):
 		return mesh.ReasonConnectRefused
+	case rawio.Exhausted(err):
+		return mesh.ReasonExhausted
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, unix.ETIMEDOUT), os.IsTimeout(err):
 		return mesh.ReasonConnectTimeout
 	}
