@@ -97,6 +97,8 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	if config.NRISocket != "" {
 		a.runtime = &nri.Plugin{Socket: config.NRISocket, Handler: a.sandboxes, Log: log}
 	}
+	has := resourcesOfProcess()
+	log.Info("budgets", "openFiles", has.openFiles, "memory", has.memory, "descriptors", has.descriptors(), "buffers", has.buffers())
 	a.proxy = l7proxy.New(l7proxy.Options{
 		Network: a.network,
 		State:   known,
@@ -110,6 +112,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Limits: l7proxy.Limits{
 			HandshakeSilence: config.HeartbeatTimeout + time.Second,
 			PodConnections:   config.PodConnections, PodBuffer: config.PodBuffer,
+			Descriptors: has.descriptors(), Memory: has.buffers(),
 		},
 	})
 	a.carrier.Serve(a.proxy)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	xhttp2 "golang.org/x/net/http2"
@@ -68,7 +69,7 @@ func TestPodBuffer(t *testing.T) {
 		}
 	})
 	e := newEnv(t)
-	e.proxy.pods.MaxBuffered = 300 << 10
+	e.proxy.pods.MaxBuffered = 400 << 10
 	// The window of the connection is all there is until it is given more.
 	c := dialFrames(t, e.to(backend), xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 0})
 	ask := func(id uint32, path string) {
@@ -109,7 +110,10 @@ func TestPodBuffer(t *testing.T) {
 func TestPodStreams(t *testing.T) {
 	e := newEnv(t)
 	to := e.to(hangingBackend(t))
-	usage := e.proxy.pods.Enter(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+	usage, err := e.proxy.pods.Enter(quota.Key{UID: e.local.UID, Direction: mesh.Outbound}, quota.PodSource(e.local.UID), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer usage.Leave()
 	for range quota.MaxStreams - 2 {
 		if !usage.BeginStream() {
@@ -137,6 +141,104 @@ func TestPodStreams(t *testing.T) {
 			t.Errorf("with room again: got %s, want 200", got)
 		}
 	}
+}
+
+// uploads opens streams to an endpoint, sends so many bytes on each of them afterwards, and
+// returns how many of them the proxy has answered when it has read all but for the last
+// ones.
+func uploads(t *testing.T, c *frames, streams, each int) (refused int) {
+	t.Helper()
+	for i := range streams {
+		c.headers(uint32(2*i+1), false, ":method", "POST", ":scheme", "http", ":path", "/", ":authority", "a")
+	}
+	c.ping()
+	sent := make(chan error, 1)
+	go func() {
+		for i := range streams {
+			for left := each; left > 0; left -= 15 << 10 {
+				if err := c.fr.WriteData(uint32(2*i+1), false, make([]byte, 15<<10)); err != nil {
+					sent <- err
+					return
+				}
+			}
+		}
+		sent <- c.fr.WritePing(false, [8]byte{})
+	}()
+	for got := false; !got; {
+		fr, err := c.fr.ReadFrame()
+		c.must(err)
+		switch fr := fr.(type) {
+		case *xhttp2.MetaHeadersFrame:
+			refused++
+		case *xhttp2.PingFrame:
+			got = fr.IsAck()
+		}
+	}
+	c.must(<-sent)
+	return refused
+}
+
+// TestPodBufferOfOpenStreams: a pod that opens its streams before any byte waits cannot
+// have many more bytes wait than it may. What waits is dropped with the streams that end.
+func TestPodBufferOfOpenStreams(t *testing.T) {
+	const streams, each, most = 256, 60 << 10, 2 << 20
+	backend := sink(t) // whose window of a connection is 64 KiB
+	e := newEnv(t)
+	e.proxy.pods.MaxBuffered = 1 << 20
+	c := dialFrames(t, e.to(backend))
+	refused := uploads(t, c, streams, each)
+	_, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+	if held > most || refused == 0 {
+		t.Errorf("%d bytes wait and %d streams were refused, want at most %d bytes and some streams", held, refused, most)
+	}
+	if hits := e.proxy.LimitHits()["pod-buffer-ended"]; hits < uint64(refused) {
+		t.Errorf("%d hits are counted, want at least %d", hits, refused)
+	}
+	for i := range streams {
+		c.must(c.fr.WriteRSTStream(uint32(2*i+1), xhttp2.ErrCodeCancel))
+	}
+	proxytest.Eventually(t, "nothing waits", func() bool {
+		_, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+		return held == 0
+	})
+}
+
+// TestPodBufferCountsReplays: the bodies that are kept for another attempt count, and no
+// more are kept than may wait.
+func TestPodBufferCountsReplays(t *testing.T) {
+	const streams, each, limit = 64, 60 << 10, 1 << 20
+	backend := readingSink(t)
+	e := newEnv(t)
+	e.proxy.pods.MaxBuffered = limit
+	c := dialFrames(t, e.to(backend))
+	uploads(t, c, streams, each)
+	proxytest.Eventually(t, "about the limit is held", func() bool {
+		_, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+		return held >= limit/2 && held <= limit+2*each
+	})
+}
+
+// readingSink is a sink with windows for all that comes.
+func readingSink(t testing.TB) (addr string) {
+	l := proxytest.Listen(t)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer nc.Close()
+				fr := xhttp2.NewFramer(nc, nil)
+				if fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 1 << 20}) == nil && fr.WriteWindowUpdate(0, 1<<30) == nil {
+					_, _ = io.Copy(io.Discard, nc)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); serving.Wait() })
+	return l.Addr().String()
 }
 
 // TestH2Floods: a client that floods is sent away with the right code, is told of

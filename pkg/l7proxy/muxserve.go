@@ -46,7 +46,7 @@ func (s *session) serveStream(stream *mux.Stream) {
 		Target: p.directory.Inbound(local, s.Original, s.inbound.FromNode()),
 	}
 	if !s.inbound.FromNode() {
-		if !p.enter(one, local) {
+		if !p.enter(one, local, streamDescriptors) {
 			return
 		}
 		defer one.Quota.Leave()

@@ -1,8 +1,10 @@
 package l7proxy
 
 import (
+	"errors"
 	"io"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,7 +51,7 @@ func servedMux(t *testing.T, e *env, dst string, from quota.Source) *mux.Conn {
 			Core: &e.proxy.core, ID: e.proxy.ids.Add(1), Client: conn.Plain{Conn: c}, Direction: mesh.Inbound,
 			Source: tap.Peer{Addr: c.Remote()}, Original: netip.MustParseAddrPort(dst), TLS: tap.TLSTrue, Target: target, From: from,
 		}}
-		if e.proxy.enter(&s.Session, e.local) {
+		if e.proxy.enter(&s.Session, e.local, connDescriptors) {
 			s.serveMux()
 			s.Quota.Leave()
 		}
@@ -148,5 +150,38 @@ func TestSilentStreamMemory(t *testing.T) {
 	proxytest.Eventually(t, "all are served", func() bool { n, _ := e.proxy.pods.Of(key); return n == 1+mux.MaxStreams })
 	if each := (memoryInUse() - before) / mux.MaxStreams; each > budget {
 		t.Errorf("got %d bytes for each silent stream, want at most %d", each, budget)
+	}
+}
+
+// TestMuxBuffer: where far too many bytes of a pod wait, the streams for which more come are
+// cut.
+func TestMuxBuffer(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	e.proxy.pods.MaxBuffered = 512 << 10
+	client := servedMux(t, e, b.addr, quota.ClientSource(netip.MustParseAddr("10.0.0.1"), mesh.Identity{Namespace: "a"}))
+	var cut atomic.Int64
+	var sending sync.WaitGroup
+	for range 32 {
+		s := openStream(t, client, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+		_ = s.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		sending.Go(func() {
+			defer s.Close()
+			for {
+				if _, err := s.Write(make([]byte, 64<<10)); err != nil {
+					if !errors.Is(err, os.ErrDeadlineExceeded) {
+						cut.Add(1)
+					}
+					return
+				}
+			}
+		})
+	}
+	proxytest.Eventually(t, "streams are cut", func() bool { return e.proxy.LimitHits()["pod-buffer-ended"] > 0 })
+	sending.Wait()
+	if cut.Load() == 0 {
+		t.Error("no stream was cut for its client, want some")
+	}
+	if _, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Inbound}); held > 1<<20 {
+		t.Errorf("%d bytes wait, want at most %d", held, 1<<20)
 	}
 }

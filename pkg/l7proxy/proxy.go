@@ -64,6 +64,10 @@ type Limits struct {
 	// PodBuffer bounds the bytes of HTTP/2 bodies that wait for their receivers, of a
 	// pod and separately in each direction. While there are more, no request begins.
 	PodBuffer int // default DefaultPodBuffer
+
+	// Descriptors bounds the file descriptors of all clients' connections and of those to
+	// their endpoints, Memory the bytes that wait, of all pods. 0: no limit.
+	Descriptors, Memory int
 }
 
 // Defaults of Limits.
@@ -138,6 +142,7 @@ func New(o Options) *Proxy {
 	p := &Proxy{Options: o, lifetime: lifetime.New()}
 	p.pods.MaxConns, p.pods.MaxBuffered = o.Limits.PodConnections, o.Limits.PodBuffer
 	p.pods.Shares = o.Shares
+	p.pods.Descriptors, p.pods.Memory = o.Limits.Descriptors, o.Limits.Memory
 	p.hints.firstSpeaker = make(map[netip.AddrPort]speaker)
 	p.upstream = upstream.New(upstream.Options{
 		Network: o.Network, State: o.State, Certs: o.Certs, Log: o.Log, Lifetime: p.lifetime,

@@ -40,7 +40,7 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 		TLS:      tap.TLSNoIdentity,
 		Target:   p.directory.Outbound(local, dst),
 	}}
-	if !p.enter(&s.Session, local) {
+	if !p.enter(&s.Session, local, connDescriptors) {
 		return
 	}
 	defer s.Quota.Leave()
@@ -71,7 +71,7 @@ func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
 		Target:    target,
 	}}
 	if !fromNode { // kubelet probes must not fail because other clients have too many connections
-		if !p.enter(&s.Session, local) {
+		if !p.enter(&s.Session, local, connDescriptors) {
 			return
 		}
 		defer s.Quota.Leave()
@@ -83,17 +83,23 @@ func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
 	s.serve()
 }
 
-// enter counts a session as a connection of the pod, and begins its Task. It refuses the session and returns
-// false if the pod has too many.
-func (p *Proxy) enter(s *request.Session, local *mesh.Workload) bool {
-	s.Quota = p.pods.Enter(quota.Key{UID: local.UID, Direction: s.Direction})
-	if s.Quota == nil {
-		s.FailConn(nil, mesh.Fail(mesh.ReasonOverload, quota.ErrConnections))
-	}
-	if s.Quota == nil {
+// Descriptors that are counted for a session: for a connection of a client also the one to
+// its endpoint, which follows in most cases, at the latest when the client is silent.
+const (
+	connDescriptors   = 2
+	streamDescriptors = 1 // of a shared connection
+)
+
+// enter counts a session as a connection of the pod, and begins its Task. It refuses the
+// session and returns false if the pod, or the client, has too many.
+func (p *Proxy) enter(s *request.Session, local *mesh.Workload, descriptors int) bool {
+	usage, err := p.pods.Enter(quota.Key{UID: local.UID, Direction: s.Direction}, s.From, descriptors)
+	if err != nil {
+		s.FailConn(nil, mesh.Fail(mesh.ReasonOverload, err))
 		return false
 	}
-	s.Task.Charge(s.Quota.Account())
+	s.Quota = usage
+	s.Task.Charge(usage.Account())
 	s.Client.ReadsInTurn(s.Turns())
 	s.Client.WritesInTurn(s.Turns())
 	s.Task.Resume()
@@ -220,6 +226,9 @@ func (s *session) acceptMesh(ctx context.Context, hello []byte) (detect.Protocol
 	s.Client, s.Head, s.TLS = conn.NewSecure(c, below), nil, tap.TLSTrue
 	s.Source.Identity = identity
 	s.From = quota.ClientSource(s.Source.Addr.Addr(), identity)
+	if err := s.Quota.Move(s.From); err != nil {
+		return detect.Unknown, mesh.Fail(mesh.ReasonOverload, err)
+	}
 	switch cs.NegotiatedProtocol {
 	case mtls.ALPNHTTP1:
 		return detect.HTTP1, nil

@@ -1,7 +1,10 @@
 package l7proxy
 
 import (
+	"iter"
+
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 )
@@ -35,13 +38,19 @@ func (p *Proxy) Endpoints() []endpoints.Count { return p.endpoints.Counts() }
 // Ejected returns the endpoints that are ejected now.
 func (p *Proxy) Ejected() []endpoints.Ejected { return p.endpoints.Ejected() }
 
+// PodUsage returns what each pod uses now that has connections.
+func (p *Proxy) PodUsage() iter.Seq[quota.Used] { return p.pods.All() }
+
 // LimitHits counts what was refused because a limit was reached, by the limit's name in
 // the metrics.
 func (p *Proxy) LimitHits() map[string]uint64 {
 	return map[string]uint64{
 		"pod-connections-outbound": p.pods.RefusedConns(mesh.Outbound),
 		"pod-connections-inbound":  p.pods.RefusedConns(mesh.Inbound),
+		"source-connections":       p.pods.RefusedSources(),
+		"source-descriptors":       p.pods.RefusedDescriptors(),
 		"pod-buffer":               p.pods.RefusedStreams(),
+		"pod-buffer-ended":         p.pods.Ended(),
 		"pod-streams":              p.pods.RefusedMany(),
 		"endpoint-connections":     p.upstream.RefusedRequests(),
 		"http2-flood":              p.h2.Floods() + p.muxFloods.Load(),

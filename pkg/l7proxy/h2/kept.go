@@ -31,6 +31,7 @@ func (st *stream) forgetBody() {
 		st.kept.replay = st.replay[:0]
 	}
 	st.keeping, st.replay = false, nil
+	st.req.account()
 }
 
 // forgetRequest releases the stored request: it will not be sent again.

@@ -157,9 +157,13 @@ func (p *pipe) Resume(b *h2conn.Batch) {
 	p.stream.settle(b)
 }
 
-// account charges the pending bytes to the pod's usage.
+// account charges the pending bytes, and those of the request that are kept for another
+// attempt, to the pod's usage.
 func (p *pipe) account() {
 	now := p.pending.Len()
+	if kept := p.stream.replay; p == p.stream.req && len(kept) > replayFree {
+		now += cap(kept)
+	}
 	if p.stream.gone {
 		now = 0
 	}

@@ -169,7 +169,9 @@ func (st *stream) ServerData(u *upstream.HTTP2Conn, ev *http2.Event, b *h2conn.B
 		}
 	}
 	st.resp.data(ev.Payload, ev.EndStream, b)
-	st.settle(b)
+	if !st.exhausts(st.resp, b) {
+		st.settle(b)
+	}
 }
 
 // ServerReset implements upstream.Stream.

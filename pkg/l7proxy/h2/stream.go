@@ -15,6 +15,10 @@ import (
 // replayMax is the largest request body, in bytes, that is kept for another attempt.
 const replayMax = 64 << 10
 
+// replayFree is the largest one, in bytes, that is not charged to the pod: most requests
+// have one of less, for a moment.
+const replayFree = 1 << 10
+
 // stream is one request and its response.
 type stream struct {
 	client   *session
@@ -105,15 +109,28 @@ func (st *stream) clientData(payload []byte, end bool, b *h2conn.Batch) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.keeping {
-		if len(st.replay)+len(payload) > replayMax {
-			st.forgetBody() // too much for a second attempt
+		if len(st.replay)+len(payload) > replayMax || st.client.s.Quota.OverLimit() {
+			st.forgetBody() // too much for a second attempt, or too much waits already
 		} else {
 			st.replay = append(st.replay, payload...)
 		}
 	}
 	st.req.data(payload, end, b)
+	st.req.account() // what is kept for another attempt, too
+	if st.exhausts(st.req, b) {
+		return
+	}
 	st.mirror(b)
 	st.settle(b)
+}
+
+// exhausts ends a stream of which bytes wait while far too many of its pod's wait.
+func (st *stream) exhausts(p *pipe, b *h2conn.Batch) bool {
+	if p.pending.Len() == 0 || !st.client.s.Quota.Exhausted() {
+		return false
+	}
+	st.failAfter(mesh.ReasonOverload, b)
+	return true
 }
 
 func (st *stream) clientTrailers(fields []http2.Field, b *h2conn.Batch) {

@@ -11,6 +11,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"golang.org/x/sys/unix"
 )
@@ -48,6 +49,9 @@ type Stream struct {
 // errReset: the peer's agent has cut the stream.
 var errReset = &net.OpError{Op: "read", Net: "mux", Err: os.NewSyscallError("stream", unix.ECONNRESET)}
 
+// errExcess: far too many bytes of the pod wait, and some of this stream.
+var errExcess = mesh.Fail(mesh.ReasonOverload, nil)
+
 func newStream(c *Conn, id uint32) *Stream {
 	s := &Stream{c: c, id: id}
 	s.readable.L, s.writable.L = &s.mu, &s.mu
@@ -71,7 +75,12 @@ func (s *Stream) deliver(p []byte, end bool) {
 	}
 	s.ended = s.ended || end
 	hangup := s.hangup
+	excess := s.held.Len() > 0 && s.err == nil && s.usage.Exhausted()
 	s.mu.Unlock()
+	if excess {
+		s.fail(errExcess)
+		s.c.cancel(s.id)
+	}
 	s.readable.Signal()
 	if end && hangup != nil {
 		hangup()

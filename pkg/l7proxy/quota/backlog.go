@@ -21,7 +21,7 @@ type Backlog struct {
 	// Bytes are the bytes that wait. They may be set while there are none.
 	Bytes   []byte
 	backing *[pendingLarge]byte // the buffer in which Bytes are; nil: they are in a slice of their own
-	charged int                 // bytes that are counted in the pod's usage
+	charged Charge
 }
 
 // Len is the number of bytes that wait.
@@ -77,9 +77,16 @@ func (l *Backlog) release() {
 
 // Charge sets the number of bytes that usage counts for this Backlog to now. usage may be
 // nil.
-func (l *Backlog) Charge(now int, usage *Usage) {
-	if usage != nil && now != l.charged {
-		usage.held.Add(int64(now - l.charged))
-		l.charged = now
+func (l *Backlog) Charge(now int, usage *Usage) { l.charged.Set(now, usage) }
+
+// Charge is a number of bytes that a Usage counts. The zero value is 0.
+type Charge struct{ bytes int }
+
+// Set sets the number to now. usage may be nil; it is the same each time that the number
+// is not 0.
+func (c *Charge) Set(now int, usage *Usage) {
+	if usage != nil && now != c.bytes {
+		usage.hold(int64(now - c.bytes))
+		c.bytes = now
 	}
 }

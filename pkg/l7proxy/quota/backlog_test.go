@@ -10,7 +10,7 @@ import (
 // did not go.
 func TestBacklogKeepsItsBytes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	usage := new(Usage)
+	usage := &Usage{pods: new(Pods), pod: new(pod), party: new(party)}
 	for round := range 24 {
 		var l Backlog
 		var want []byte
@@ -32,7 +32,7 @@ func TestBacklogKeepsItsBytes(t *testing.T) {
 			if !bytes.Equal(l.Bytes, want) {
 				t.Fatalf("round %d: what waits differs at %d bytes", round, len(want))
 			}
-			if held := usage.held.Load(); held != int64(len(want)) {
+			if held := usage.pod.held.Load(); held != int64(len(want)) {
 				t.Fatalf("round %d: %d bytes are accounted for, want %d", round, held, len(want))
 			}
 			if len(want) == 0 && l.backing != nil {

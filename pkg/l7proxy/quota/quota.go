@@ -1,11 +1,15 @@
-// Package quota limits how much of the node's proxy one pod uses, so that enough is left
-// for the other pods. It limits client connections, and bytes that wait for a receiver.
-// Only HTTP/2 bytes are counted, because one HTTP/2 connection may have a window of bytes
-// for each of its many streams. An HTTP/1 or opaque connection has two buffers.
+// Package quota limits how much of the node's proxy one pod, and one source of clients,
+// uses, so that enough is left for the others: connections, descriptors, streams, and
+// bytes that wait. A pod has a limit of its own, which does not depend on others. What is
+// shared (the descriptors and the memory of the node, and the connections to a pod) is
+// divided by dynamic thresholds (Choudhury and Hahne 1998): a source may have a multiple
+// of what is free. One alone gets most of it, several get equal parts, and there is always
+// some left for the next one.
 package quota
 
 import (
 	"errors"
+	"iter"
 	"sync"
 	"sync/atomic"
 
@@ -13,23 +17,22 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// ErrConnections refuses a connection.
-var ErrConnections = errors.New("the pod has as many connections as it may (--pod-connections)")
+// Errors of Enter: why a connection is refused.
+var (
+	ErrConnections = errors.New("the pod has as many connections as it may (--pod-connections)")
+	ErrSource      = errors.New("the client has too large a part of the pod's connections (--pod-connections)")
+	ErrDescriptors = errors.New("the client has too large a part of the agent's file descriptors")
+)
 
 // MaxStreams is the number of HTTP/2 streams that a pod may have open at once, in each
 // direction. A stream that carries nothing takes some 2 KiB.
 const MaxStreams = 50_000
 
-// Usage is what a pod uses in one direction.
-type Usage struct {
-	pods  *Pods
-	key   Key
-	conns int          // guarded by Pods.mu
-	held  atomic.Int64 // bytes that wait
-
-	streams atomic.Int64 // of HTTP/2 that are open
-	account *fairshare.Account
-}
+// Multiples of what is free that one source may have.
+const (
+	provedFactor   = 2 // whose client it is is known
+	strangerFactor = 1
+)
 
 // Key is a pod and a direction.
 type Key struct {
@@ -42,44 +45,150 @@ type Key struct {
 type Pods struct {
 	MaxConns    int // connections of a pod in each direction
 	MaxBuffered int // bytes that wait, of a pod in each direction; while there are more, no further request begins
+	Descriptors int // of all connections; 0: no limit. Half of them is for clients that have proved nothing, at most
+	Memory      int // bytes that wait, of all pods; 0: no limit
 
 	Shares *fairshare.Scheduler // of the processors; nil: pods take what they want
 
-	mu    sync.Mutex
-	byKey map[Key]*Usage
+	held atomic.Int64 // bytes that wait
 
-	refusedConns   [2]atomic.Uint64 // outbound, inbound
-	refusedStreams atomic.Uint64
-	refusedMany    atomic.Uint64
+	mu          sync.Mutex
+	byKey       map[Key]*pod
+	descriptors shares
+	strangers   shares // the part of descriptors that clients have that have proved nothing
+
+	refusedConns       [2]atomic.Uint64 // outbound, inbound
+	refusedSources     atomic.Uint64
+	refusedDescriptors atomic.Uint64
+	refusedStreams     atomic.Uint64
+	refusedMany        atomic.Uint64
+	ended              atomic.Uint64
 }
 
-// Enter counts a connection of a pod, until Leave. It returns nil if the pod has MaxConns
-// connections.
-func (p *Pods) Enter(key Key) *Usage {
+// pod is what a pod uses in one direction.
+type pod struct {
+	key     Key
+	held    atomic.Int64 // bytes that wait
+	streams atomic.Int64 // of HTTP/2 that are open
+	account *fairshare.Account // of processor time
+
+	// Pods.mu guards these.
+	conns       int
+	descriptors int
+	sources     map[Source]*party
+}
+
+// party is what one source uses of a pod in one direction.
+type party struct {
+	held  atomic.Int64
+	conns int // guarded by Pods.mu
+}
+
+// Usage is what a connection is charged to. A nil Usage has no limits.
+type Usage struct {
+	pods        *Pods
+	pod         *pod
+	party       *party
+	source      Source
+	descriptors int
+}
+
+// Enter counts a connection of a pod, until Leave. from is who uses it, descriptors how
+// many file descriptors it takes. The error is ErrConnections, ErrSource or
+// ErrDescriptors.
+func (p *Pods) Enter(key Key, from Source, descriptors int) (*Usage, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	usage := p.byKey[key]
-	if usage == nil {
-		usage = &Usage{pods: p, key: key, account: p.Shares.Account()}
-		if p.byKey == nil {
-			p.byKey = make(map[Key]*Usage)
-		}
-		p.byKey[key] = usage
+	u := &Usage{pods: p, pod: p.byKey[key], descriptors: descriptors}
+	if u.pod == nil {
+		u.pod = &pod{key: key, account: p.Shares.Account(), sources: make(map[Source]*party)}
 	}
-	if usage.conns >= p.MaxConns {
+	if u.pod.conns >= p.MaxConns {
 		p.refusedConns[index(key.Direction)].Add(1)
+		return nil, ErrConnections
+	}
+	if err := u.join(from); err != nil {
+		return nil, err
+	}
+	if p.byKey == nil {
+		p.byKey = make(map[Key]*pod)
+	}
+	p.byKey[key] = u.pod
+	u.pod.conns++
+	u.pod.descriptors += descriptors
+	return u, nil
+}
+
+// join counts the connection to its source. Pods.mu is held.
+func (u *Usage) join(from Source) error {
+	p, of := u.pods, u.pod.sources[from]
+	if of == nil {
+		of = &party{}
+	}
+	if from.Pod == "" && of.conns+1 > factor(from)*(p.MaxConns-u.pod.conns) {
+		p.refusedSources.Add(1)
+		return ErrSource
+	}
+	if !p.descriptors.take(from, u.descriptors, p.Descriptors) {
+		p.refusedDescriptors.Add(1)
+		return ErrDescriptors
+	}
+	if !from.Proved() && !p.strangers.take(from, u.descriptors, p.Descriptors/2) {
+		p.descriptors.give(from, u.descriptors)
+		p.refusedDescriptors.Add(1)
+		return ErrDescriptors
+	}
+	of.conns++
+	u.pod.sources[from] = of
+	u.source, u.party = from, of
+	return nil
+}
+
+// part takes the connection from its source. Pods.mu is held.
+func (u *Usage) part() {
+	p := u.pods
+	p.descriptors.give(u.source, u.descriptors)
+	if !u.source.Proved() {
+		p.strangers.give(u.source, u.descriptors)
+	}
+	if u.party.conns--; u.party.conns == 0 {
+		delete(u.pod.sources, u.source)
+	}
+}
+
+// Move counts the connection to another source, because its client has proved an identity.
+// Nothing may be charged to it yet. The error is one of Enter; the connection then still
+// counts to the source that it had.
+func (u *Usage) Move(to Source) error {
+	if u == nil || u.source == to {
 		return nil
 	}
-	usage.conns++
-	return usage
+	u.pods.mu.Lock()
+	defer u.pods.mu.Unlock()
+	was := *u
+	if err := u.join(to); err != nil {
+		return err
+	}
+	was.part()
+	return nil
+}
+
+// Account returns what the pod's processor time is charged to. It is nil for a nil Usage.
+func (u *Usage) Account() *fairshare.Account {
+	if u == nil {
+		return nil
+	}
+	return u.pod.account
 }
 
 // Leave ends the connection that Enter has counted.
 func (u *Usage) Leave() {
 	u.pods.mu.Lock()
 	defer u.pods.mu.Unlock()
-	if u.conns--; u.conns == 0 {
-		delete(u.pods.byKey, u.key)
+	u.part()
+	u.pod.descriptors -= u.descriptors
+	if u.pod.conns--; u.pod.conns == 0 {
+		delete(u.pods.byKey, u.pod.key)
 	}
 }
 
@@ -90,27 +199,83 @@ func index(d mesh.Direction) int {
 	return 0
 }
 
+func factor(s Source) int {
+	if s.Proved() {
+		return provedFactor
+	}
+	return strangerFactor
+}
+
+// shares divides a number between sources.
+type shares struct {
+	used     int
+	bySource map[Source]int
+}
+
+// take takes n for the source, of total. It returns false if the source would have more
+// than it may. There is no limit if total is 0.
+func (s *shares) take(source Source, n, total int) bool {
+	if total > 0 && s.bySource[source]+n > factor(source)*(total-s.used) {
+		return false
+	}
+	if s.bySource == nil {
+		s.bySource = make(map[Source]int)
+	}
+	s.used += n
+	s.bySource[source] += n
+	return true
+}
+
+func (s *shares) give(source Source, n int) {
+	s.used -= n
+	if s.bySource[source] -= n; s.bySource[source] <= 0 {
+		delete(s.bySource, source)
+	}
+}
+
+// Used is what a pod uses in one direction.
+type Used struct {
+	Key
+	Connections int
+	Descriptors int
+	Streams     int   // of HTTP/2 that are open
+	Bytes       int64 // that wait for a receiver, or for the rest of a head
+	Sources     int   // who uses these connections
+}
+
+// All returns what each pod uses that has connections.
+func (p *Pods) All() iter.Seq[Used] {
+	return func(yield func(Used) bool) {
+		p.mu.Lock()
+		all := make([]Used, 0, len(p.byKey))
+		for _, one := range p.byKey {
+			all = append(all, one.used())
+		}
+		p.mu.Unlock()
+		for _, one := range all {
+			if !yield(one) {
+				return
+			}
+		}
+	}
+}
+
+func (o *pod) used() Used {
+	return Used{
+		Key: o.key, Connections: o.conns, Descriptors: o.descriptors, Sources: len(o.sources),
+		Streams: int(o.streams.Load()), Bytes: o.held.Load(),
+	}
+}
+
 // Of returns how much a pod uses in a direction: connections, and bytes that wait.
 func (p *Pods) Of(key Key) (conns int, held int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if u := p.byKey[key]; u != nil {
-		conns, held = u.conns, u.held.Load()
+	if one := p.byKey[key]; one != nil {
+		conns, held = one.conns, one.held.Load()
 	}
 	return conns, held
 }
-
-// Account returns what the pod's processor time is charged to. It is nil for a nil Usage.
-func (u *Usage) Account() *fairshare.Account {
-	if u == nil {
-		return nil
-	}
-	return u.account
-}
-
-// OverLimit reports whether more than MaxBuffered bytes wait. It is false for a nil Usage,
-// which has no limits.
-func (u *Usage) OverLimit() bool { return u != nil && u.held.Load() > int64(u.pods.MaxBuffered) }
 
 // BeginStream counts a stream of HTTP/2 in; EndStream takes it back. It returns false, and
 // counts the refusal, if the pod has as many as it may, or more bytes wait than may.
@@ -121,8 +286,8 @@ func (u *Usage) BeginStream() bool {
 	case u.OverLimit():
 		u.pods.refusedStreams.Add(1)
 		return false
-	case u.streams.Add(1) > MaxStreams:
-		u.streams.Add(-1)
+	case u.pod.streams.Add(1) > MaxStreams:
+		u.pod.streams.Add(-1)
 		u.pods.refusedMany.Add(1)
 		return false
 	}
@@ -132,15 +297,26 @@ func (u *Usage) BeginStream() bool {
 // EndStream is the end of BeginStream.
 func (u *Usage) EndStream() {
 	if u != nil {
-		u.streams.Add(-1)
+		u.pod.streams.Add(-1)
 	}
 }
 
 // RefusedConns counts connections that were refused in a direction.
 func (p *Pods) RefusedConns(d mesh.Direction) uint64 { return p.refusedConns[index(d)].Load() }
 
+// RefusedSources counts connections that were refused because their client has too large a
+// part of a pod's connections.
+func (p *Pods) RefusedSources() uint64 { return p.refusedSources.Load() }
+
+// RefusedDescriptors counts connections that were refused because their client has too
+// large a part of the descriptors.
+func (p *Pods) RefusedDescriptors() uint64 { return p.refusedDescriptors.Load() }
+
 // RefusedStreams counts requests that were refused because too many bytes wait.
 func (p *Pods) RefusedStreams() uint64 { return p.refusedStreams.Load() }
 
 // RefusedMany counts requests that were refused because a pod had too many streams.
 func (p *Pods) RefusedMany() uint64 { return p.refusedMany.Load() }
+
+// Ended counts requests that were ended because too many bytes wait.
+func (p *Pods) Ended() uint64 { return p.ended.Load() }
