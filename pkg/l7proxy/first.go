@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/opaque"
@@ -21,19 +22,20 @@ import (
 // a moment may be waiting for the server to speak: then the endpoint is dialled
 // meanwhile, and whichever side speaks first decides. Where servers are known
 // to speak first, it is dialled at once. With an error, up is at most where
-// that came from.
-func (s *session) firstBytes(ctx context.Context, buf []byte) (head []byte, up *opaque.Opened, err error) {
+// that came from. The bytes are in *buf, which is given back while the client is silent, and
+// is another one afterwards.
+func (s *session) firstBytes(ctx context.Context, buf **[]byte) (head []byte, up *opaque.Opened, err error) {
 	p, c := s.proxy, s.raw
 	pause := p.hints.pause(s.Original)
-	n, err := readWithin(c, buf, pause)
+	n, err := readWithin(c, **buf, pause)
 	if errors.Is(err, os.ErrDeadlineExceeded) && s.Direction == mesh.Inbound && s.expectsAgent(ctx) {
-		n, err = readWithin(c, buf, p.Limits.HandshakeSilence)
+		n, err = readWithin(c, **buf, p.Limits.HandshakeSilence)
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		if n > 0 {
 			p.hints.learn(s.Original, clientSpeaks)
 		}
-		return buf[:n], nil, ignoreEOF(err)
+		return (**buf)[:n], nil, ignoreEOF(err)
 	}
 	r := race{client: c, done: make(chan struct{}), grace: pauseClient}
 	switch {
@@ -46,17 +48,17 @@ func (s *session) firstBytes(ctx context.Context, buf []byte) (head []byte, up *
 	defer cancel()
 	go r.server(dialCtx, s)
 
-	n, err = c.Read(buf)
+	n, err = readSilent(c, buf)
 	if !errors.Is(err, os.ErrDeadlineExceeded) && r.claim(clientSpeaks) {
 		if n > 0 {
 			p.hints.learn(s.Original, clientSpeaks)
 		}
-		if n > 0 && !opaqueSoFar(buf[:n]) || ignoreEOF(err) != nil {
+		if n > 0 && !opaqueSoFar((**buf)[:n]) || ignoreEOF(err) != nil {
 			cancel() // its connection is to be another one, or none
 		}
 		<-r.done
 		_ = c.SetReadDeadline(time.Time{})
-		return buf[:n], r.take(), ignoreEOF(err)
+		return (**buf)[:n], r.take(), ignoreEOF(err)
 	}
 	<-r.done
 	_ = c.SetReadDeadline(time.Time{})
@@ -67,7 +69,20 @@ func (s *session) firstBytes(ctx context.Context, buf []byte) (head []byte, up *
 		return nil, &opaque.Opened{Attempt: r.tried}, r.err
 	}
 	p.hints.learn(s.Original, serverSpeaks)
-	return buf[:n], r.take(), ignoreEOF(err)
+	return (**buf)[:n], r.take(), ignoreEOF(err)
+}
+
+// silentBytes is what a client that was silent is read with first: a buffer for each of
+// those that stay so would be most of their memory.
+const silentBytes = 512
+
+// readSilent reads from a client that may stay silent, into *buf.
+func readSilent(c *rawio.Conn, buf **[]byte) (int, error) {
+	conn.PutBuffer(*buf)
+	few := make([]byte, silentBytes)
+	n, err := c.Read(few)
+	*buf = conn.GetBuffer()
+	return copy(**buf, few[:n]), err
 }
 
 // opaqueSoFar reports whether what the client said is opaque, or likely to be.

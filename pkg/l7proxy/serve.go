@@ -120,7 +120,7 @@ type session struct {
 func (s *session) serve() {
 	p, ctx := s.proxy, s.proxy.lifetime.Ended
 	buf := conn.GetBuffer() // the HTTP/1 driver gets the buffer, the other drivers a copy of the bytes in it
-	head, up, err := s.firstBytes(ctx, *buf)
+	head, up, err := s.firstBytes(ctx, &buf)
 	if err != nil {
 		conn.PutBuffer(buf)
 		defer up.Cut()

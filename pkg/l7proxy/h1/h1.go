@@ -10,6 +10,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/lifetime"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -39,6 +40,8 @@ type session struct {
 	in  []byte // the client's bytes that are not consumed yet; a part of buf
 	buf *[]byte
 	got int // number of bytes of the last read from the client
+	// waiting is the size of the buffer of a head that is under way.
+	waiting quota.Charge
 	// idleBuf receives the first bytes of the next request. An idle session holds no other
 	// buffer.
 	idleBuf [idleBytes]byte
@@ -88,6 +91,7 @@ func (r *Driver) Serve(s *request.Session, buf *[]byte) {
 	r.sessions.Enter(d)
 	defer func() {
 		r.sessions.Leave(d)
+		d.waiting.Set(0, s.Quota)
 		d.putBuffer()
 		closeAll(d.private)
 		s.ClientGone()

@@ -12,32 +12,93 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// headTime is how long a client may take to send a head, from its first byte.
-const headTime = 30 * time.Second
+// headTime is how long a client may take to send a head, from its first byte. The more
+// bytes of its pod's clients wait, the less it is, down to headTimeLeast.
+const (
+	headTime      = 30 * time.Second
+	headTimeLeast = 2 * time.Second
+	headLook      = 4 * time.Second // how often a head that is under way is looked at
+)
+
+// headBuffer is the least size of the buffer of a head that comes slowly.
+const headBuffer = 4 << 10
+
+// errCrowded: too many bytes of the pod's clients wait for the rest of a head to be waited
+// for.
+var errCrowded = errors.New("too many bytes of the pod's clients wait (--pod-buffer)")
 
 // readRequest reads the head of the next request, and returns its length. The head lies
 // at the start of d.in.
 func (d *session) readRequest() (int, error) {
-	began := false
+	var began time.Time
 	for {
 		if len(d.in) > 0 {
 			n, err := http1.ParseRequest(d.in, &d.req)
 			if n > 0 || err != nil {
-				if began {
+				if !began.IsZero() {
 					_ = d.s.Client.SetReadDeadline(time.Time{})
+					d.waiting.Set(0, d.s.Quota)
 				}
 				return n, err
 			}
-			if !began {
-				began = true
-				_ = d.s.Client.SetReadDeadline(time.Now().Add(headTime))
-			}
 			conn.QuickAckPartial(d.s.Client, d.got)
+			if began.IsZero() {
+				began = time.Now()
+			}
+			if err := d.readHead(began); err != nil {
+				return 0, err
+			}
+			continue
 		}
-		if err := d.readMore(len(d.in) == 0); err != nil {
+		if err := d.readMore(true); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// readHead reads more of a head that has begun. Meanwhile it holds a buffer for what there
+// is, which is charged to the pod.
+func (d *session) readHead(began time.Time) error {
+	d.fitBuffer()
+	d.waiting.Set(len(*d.buf), d.s.Quota)
+	if !d.s.Quota.MayWait() {
+		return errCrowded
+	}
+	for {
+		now := time.Now()
+		by := began.Add(headPatience(d.s.Quota.Fill()))
+		if !now.Before(by) {
+			return os.ErrDeadlineExceeded
+		}
+		if look := now.Add(headLook); look.Before(by) {
+			by = look
+		}
+		_ = d.s.Client.SetReadDeadline(by)
+		if err := d.readMore(false); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+	}
+}
+
+// headPatience is how long a head may take while the pod has that part of the bytes that
+// may wait.
+func headPatience(fill float64) time.Duration {
+	return max(headTimeLeast, time.Duration((1-fill)*float64(headTime)))
+}
+
+// fitBuffer moves the bytes into a buffer that is not much larger.
+func (d *session) fitBuffer() {
+	size := headBuffer
+	for size <= len(d.in) {
+		size *= 2
+	}
+	if size >= len(*d.buf) {
+		return
+	}
+	few := make([]byte, size)
+	d.in = few[:copy(few, d.in)]
+	d.putBuffer()
+	d.buf = &few
 }
 
 // readMore appends bytes of the client to d.in. With idle set it waits for the next
@@ -46,6 +107,9 @@ func (d *session) readMore(idle bool) error {
 	if d.buf == nil {
 		n, err := d.s.Client.Read(d.idleBuf[:])
 		return d.took(n, err)
+	}
+	if len(d.in) == 0 && len(*d.buf) < conn.BufferSize {
+		d.buf = conn.GetBuffer()
 	}
 	if len(d.in) == cap(d.in) || len(d.in) == 0 { // move the bytes to the start of a buffer with room
 		if len(d.in) == len(*d.buf) {
@@ -117,6 +181,8 @@ func (d *session) refuseRequest(err error) bool {
 		return false // the client has closed the connection, or the proxy drains
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		reason = mesh.ReasonRequestTimeout
+	case errors.Is(err, errCrowded):
+		reason = mesh.ReasonOverload
 	default:
 		reason = mesh.ReasonClientReset
 	}

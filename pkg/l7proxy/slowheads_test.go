@@ -1,0 +1,73 @@
+package l7proxy
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// TestSlowHeadsAreCounted: a head that is under way takes a buffer for what there is of
+// it, which is charged to the pod until the head is complete; over the limit the pod's next
+// slow head is refused, and whole ones are not.
+func TestSlowHeadsAreCounted(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	to := e.to(b.addr)
+	held := func() int64 {
+		_, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+		return held
+	}
+	few, much := dialTCP(t, to), dialTCP(t, to)
+	few.send("GET / HTTP/1.1\r\n")
+	proxytest.Eventually(t, "4 KiB are charged", func() bool { return held() == 4<<10 })
+	value := strings.Repeat("a", 20_000)
+	much.send("GET / HTTP/1.1\r\nA: " + value)
+	proxytest.Eventually(t, "32 KiB more are charged", func() bool { return held() == 36<<10 })
+	e.proxy.pods.MaxBuffered = 30 << 10
+	over := dialTCP(t, to)
+	over.send("GET / HTTP/1.1\r\n")
+	if resp, _ := over.response("GET"); resp.StatusCode != 503 || resp.Header.Get("underlane-reason") != "overload" {
+		t.Errorf("a slow head over the limit: got %v, want 503, overload", resp)
+	}
+	if hits := e.proxy.LimitHits()["pod-buffer"]; hits != 1 {
+		t.Errorf("%d hits are counted, want 1", hits)
+	}
+	for name, c := range map[string]struct {
+		*client
+		rest, want string
+	}{
+		"whole": {dialTCP(t, to), get, get},
+		"few":   {few, "Host: x\r\n\r\n", get},
+		"much":  {much, "\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nA: " + value + "\r\nHost: x\r\n\r\n"},
+	} {
+		c.send(c.rest)
+		srv := b.request()
+		srv.expect(c.want)
+		srv.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		if resp, _ := c.response("GET"); resp.StatusCode != 200 {
+			t.Errorf("%s: got %v, want 200", name, resp.Status)
+		}
+	}
+	proxytest.Eventually(t, "nothing is charged", func() bool { return held() == 0 })
+}
+
+// TestBodyAfterSlowHead: what follows a head that came slowly is read with a whole buffer.
+func TestBodyAfterSlowHead(t *testing.T) {
+	const size = 300_000
+	e, b := newEnv(t), newBackend(t)
+	c := e.dial(b.addr)
+	head := "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n"
+	c.send(head[:20])
+	proxytest.Eventually(t, "the head waits", func() bool {
+		_, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+		return held > 0
+	})
+	body := strings.Repeat("0123456789", size/10)
+	c.send(head[20:] + body)
+	srv := b.request()
+	srv.expect(head + body)
+	srv.send(okAnswer)
+	c.expect(okAnswer)
+}
