@@ -25,13 +25,56 @@ const (
 	bulkFrom = 8 << 10 // after a read of this many bytes more are likely to follow
 )
 
+// A direction of opaque bytes whose reads are small has a small buffer: most connections of
+// most protocols are idle, or carry little at a time.
+const (
+	smallSize  = 4 << 10
+	smallAfter = 64 // reads in a row that would have fitted, before a larger buffer is given back
+)
+
+var smalls = sync.Pool{New: func() any { b := make([]byte, smallSize); return &b }}
+
 var bulks = sync.Pool{New: func() any { b := make([]byte, bulkSize); return &b }}
 
-// putBulk gives back a buffer of either size.
-func putBulk(b *[]byte) {
-	if len(*b) == bulkSize {
+// putAny gives back a buffer of any of the sizes.
+func putAny(b *[]byte) {
+	switch len(*b) {
+	case bulkSize:
 		bulks.Put(b)
-		return
+	case smallSize:
+		smalls.Put(b)
+	default:
+		PutBuffer(b)
 	}
-	PutBuffer(b)
+}
+
+// flow has the buffer of one direction of opaque bytes, of a size that its reads need.
+type flow struct {
+	buf *[]byte
+	few int // reads in a row that a small buffer would have held
+}
+
+func newFlow() flow { return flow{buf: smalls.Get().(*[]byte)} }
+
+// fit changes the buffer after a read of n bytes. It reports whether that is a bulk buffer
+// from now on, which stays.
+func (f *flow) fit(n int) (bulk bool) {
+	if f.few++; n >= smallSize {
+		f.few = 0
+	}
+	switch size := len(*f.buf); {
+	case n == smallSize && size == smallSize:
+		f.replace(GetBuffer())
+	case n == BufferSize && size == BufferSize:
+		f.replace(bulks.Get().(*[]byte))
+		return true
+	case size == BufferSize && f.few >= smallAfter:
+		f.replace(smalls.Get().(*[]byte))
+	}
+	return false
+}
+
+func (f *flow) replace(b *[]byte) {
+	putAny(f.buf)
+	f.buf, f.few = b, 0
 }

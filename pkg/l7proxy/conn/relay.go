@@ -52,30 +52,29 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 			return
 		}
 	}
-	buf := GetBuffer()
-	defer func() { putBulk(buf) }()
+	f := newFlow()
+	defer func() { putAny(f.buf) }()
 	defer src.ReadAhead(false)
 	for full := false; ; {
-		m, err := src.Read(*buf)
+		buf := *f.buf
+		m, err := src.Read(buf)
 		if err == nil && m >= bulkFrom {
 			var more int
-			more, err = src.ReadMore((*buf)[m:])
+			more, err = src.ReadMore(buf[m:])
 			m += more
 		}
 		if m > 0 {
 			n.Add(uint64(m))
-			if _, err := dst.Write((*buf)[:m]); err != nil {
+			if _, err := dst.Write(buf[:m]); err != nil {
 				r.Cut(reasonOf(err, writeFails))
 				return
 			}
 			was := full
-			if full = m == len(*buf); !full {
+			if full = m == len(buf); !full {
 				QuickAckOpaque(src, m, was)
 			}
 		}
-		if m == BufferSize && err == nil {
-			putBulk(buf)
-			buf = bulks.Get().(*[]byte)
+		if err == nil && f.fit(m) {
 			src.ReadAhead(true)
 		}
 		if err == io.EOF {
