@@ -25,6 +25,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/l7proxy/lifetime"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -92,6 +93,7 @@ type session struct {
 	driver  *Driver
 	s       *request.Session
 	streams h2conn.Streams[*stream]
+	unread  quota.Charge // output that the client does not read; only the reader uses it
 
 	picking sync.Mutex     // held for request.Session.Pick, which one goroutine at a time may call
 	private []upstream.Key // keys of connections that only this session uses
@@ -145,11 +147,17 @@ func (d *Driver) Serve(s *request.Session) {
 	b.Flush()
 	// The client has given up these, too. Its source waits when it connects again.
 	s.Paces.Add(s.From, balance.Now(), vain)
+	srv.unread.Set(0, s.Quota)
 	srv.stopLooking()
 	s.ClientGone()
 	s.Upstream.DropHTTP2(srv.private)
 	srv.End()
 }
+
+// unreadFree is the output, in bytes, that a client may leave unread and is not charged to
+// its pod: more than what DATA frames fill. It is looked at when a request begins, because
+// only heads of responses make it larger.
+const unreadFree = 128 << 10
 
 // waitLook is how often a client that waits is looked at.
 const waitLook = 250 * time.Millisecond
@@ -185,7 +193,12 @@ func (srv *session) Event(ev *http2.Event, b *h2conn.Batch) {
 		st := newStream(srv, ev.Stream)
 		srv.Lock()
 		srv.streams.Put(ev.Stream, st)
+		unread := srv.Engine.OutputLen()
 		srv.Unlock()
+		if unread <= unreadFree {
+			unread = 0
+		}
+		srv.unread.Set(unread, srv.s.Quota)
 		st.begin(ev, b)
 	case http2.EventMalformed:
 		srv.malformed(ev, b)

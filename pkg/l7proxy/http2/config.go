@@ -26,6 +26,7 @@ const (
 	maxFrameOut      = 16 << 10  // largest frame that is sent, even if the peer allows more: keeps streams interleaved
 	maxContinuations = 64        // CONTINUATION frames in one field section (flood: CVE-2024-27316)
 	maxControlOut    = 128 << 10 // bytes of replies (PING, SETTINGS, RST_STREAM) that were not taken yet
+	maxUnread        = 2 << 20   // bytes of output that were not taken yet, with which a further stream begins
 	initialWindow    = 65535     // RFC 9113 §6.9.2
 	maxWindow        = 1<<31 - 1 // RFC 9113 §6.9.1
 	maxStreamID      = 1<<31 - 1

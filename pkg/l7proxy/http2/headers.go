@@ -133,7 +133,8 @@ func (c *Conn) openedByPeer(b *block, fields []Field) error {
 	case !b.tooLarge:
 		req, reason = checkRequest(fields, c.cfg.ConnectProtocol)
 	}
-	if len(c.streams) >= c.cfg.MaxStreams {
+	// Heads have no window: a peer that does not read what it gets may not ask for more.
+	if len(c.streams) >= c.cfg.MaxStreams || len(c.out) >= maxUnread {
 		return c.refuse(b.stream)
 	}
 	s := c.addStream(b.stream)

@@ -3,9 +3,10 @@ package http2
 // This file tells a driver what prevents a new stream, or the bytes of a stream, so that
 // it can wait or use another connection.
 
-// MaxOpen is the number of further streams that OpenStream would open now. Client role.
+// MaxOpen is the number of further streams that OpenStream would open now. It is 0 also
+// while much output was not taken, because the peer does not read. Client role.
 func (c *Conn) MaxOpen() int {
-	if c.Draining() || c.cfg.Role != Client || c.nextID > maxStreamID {
+	if c.Draining() || c.cfg.Role != Client || c.nextID > maxStreamID || len(c.out) >= maxUnread {
 		return 0
 	}
 	n, _ := c.PeerMaxStreams()
