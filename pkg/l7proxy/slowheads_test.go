@@ -3,6 +3,7 @@ package l7proxy
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
@@ -24,12 +25,19 @@ func TestSlowHeadsAreCounted(t *testing.T) {
 	proxytest.Eventually(t, "4 KiB are charged", func() bool { return held() == 4<<10 })
 	value := strings.Repeat("a", 20_000)
 	much.send("GET / HTTP/1.1\r\nA: " + value)
-	proxytest.Eventually(t, "32 KiB more are charged", func() bool { return held() == 36<<10 })
-	e.proxy.pods.MaxBuffered = 30 << 10
+	proxytest.Eventually(t, "20 KiB more are charged", func() bool { return held() == 24<<10 })
+	e.proxy.pods.MaxBuffered = 20 << 10
 	over := dialTCP(t, to)
 	over.send("GET / HTTP/1.1\r\n")
 	if resp, _ := over.response("GET"); resp.StatusCode != 503 || resp.Header.Get("underlane-reason") != "overload" {
 		t.Errorf("a slow head over the limit: got %v, want 503, overload", resp)
+	}
+	stop := time.Now().Add(5 * time.Second)
+	for err := error(nil); err == nil; _, err = over.Write([]byte("a")) {
+		if time.Sleep(100 * time.Millisecond); time.Now().After(stop) {
+			t.Error("a client that was refused and sends on keeps its connection for 5 s, want about 1 s")
+			break
+		}
 	}
 	if hits := e.proxy.LimitHits()["pod-buffer"]; hits != 1 {
 		t.Errorf("%d hits are counted, want 1", hits)

@@ -49,6 +49,9 @@ func (d *session) linger() {
 		return
 	}
 	end := time.Now().Add(discardTime)
+	if d.hurry {
+		end = time.Now().Add(lingerTime)
+	}
 	for left := discardBytes; left > 0; {
 		d.awaitClient(end)
 		n, err := d.s.Client.Read(*d.buf)

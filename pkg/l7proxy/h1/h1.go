@@ -42,6 +42,7 @@ type session struct {
 	got int // number of bytes of the last read from the client
 	// waiting is the size of the buffer of a head that is under way.
 	waiting quota.Charge
+	hurry   bool // the end of the client is not waited for long
 	// idleBuf receives the first bytes of the next request. An idle session holds no other
 	// buffer.
 	idleBuf [idleBytes]byte

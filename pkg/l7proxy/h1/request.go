@@ -20,7 +20,7 @@ const (
 	headLook      = 4 * time.Second // how often a head that is under way is looked at
 )
 
-// headBuffer is the least size of the buffer of a head that comes slowly.
+// headBuffer is the unit of the size of the buffer of a head that comes slowly.
 const headBuffer = 4 << 10
 
 // errCrowded: too many bytes of the pod's clients wait for the rest of a head to be waited
@@ -88,10 +88,7 @@ func headPatience(fill float64) time.Duration {
 
 // fitBuffer moves the bytes into a buffer that is not much larger.
 func (d *session) fitBuffer() {
-	size := headBuffer
-	for size <= len(d.in) {
-		size *= 2
-	}
+	size := (len(d.in)/headBuffer + 1) * headBuffer
 	if size >= len(*d.buf) {
 		return
 	}
@@ -167,6 +164,15 @@ func (d *session) putBuffer() {
 	}
 }
 
+// dropHead drops a head that is not waited for, and does not wait long for the end of the
+// client either.
+func (d *session) dropHead() {
+	d.putBuffer()
+	few := make([]byte, headBuffer)
+	d.buf, d.in, d.hurry = &few, nil, true
+	d.waiting.Set(len(few), d.s.Quota)
+}
+
 // refuseRequest ends a connection whose next request could not be read because of err. It
 // answers where a part of a request has arrived. It returns false, as exchange does.
 func (d *session) refuseRequest(err error) bool {
@@ -183,6 +189,7 @@ func (d *session) refuseRequest(err error) bool {
 		reason = mesh.ReasonRequestTimeout
 	case errors.Is(err, errCrowded):
 		reason = mesh.ReasonOverload
+		d.dropHead()
 	default:
 		reason = mesh.ReasonClientReset
 	}
