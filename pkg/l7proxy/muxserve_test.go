@@ -181,7 +181,7 @@ func TestMuxBuffer(t *testing.T) {
 	if cut.Load() == 0 {
 		t.Error("no stream was cut for its client, want some")
 	}
-	if _, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Inbound}); held > 1<<20 {
-		t.Errorf("%d bytes wait, want at most %d", held, 1<<20)
+	if _, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Inbound}); held > 3<<19 {
+		t.Errorf("%d bytes wait, want at most %d", held, 3<<19)
 	}
 }

@@ -160,7 +160,7 @@ func (p *pipe) Resume(b *h2conn.Batch) {
 // account charges the pending bytes, and those of the request that are kept for another
 // attempt, to the pod's usage.
 func (p *pipe) account() {
-	now := p.pending.Len()
+	now := p.pending.Size()
 	if kept := p.stream.replay; p == p.stream.req && len(kept) > replayFree {
 		now += cap(kept)
 	}

@@ -332,7 +332,7 @@ func (s *Stream) Charge(usage *quota.Usage) {
 	s.account()
 }
 
-func (s *Stream) account() { s.held.Charge(s.held.Len(), s.usage) }
+func (s *Stream) account() { s.held.Charge(s.held.Size(), s.usage) }
 
 // LocalAddr implements net.Conn.
 func (s *Stream) LocalAddr() net.Addr { return s.c.NC.LocalAddr() }

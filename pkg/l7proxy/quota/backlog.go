@@ -8,24 +8,36 @@ import (
 )
 
 const (
-	pendingSmall = 16 << 10
-	pendingLarge = http2.DefaultStreamWindow
+	pendingSmall  = 16 << 10
+	pendingMedium = 64 << 10
+	pendingLarge  = http2.DefaultStreamWindow
 )
 
-var pendings = sync.Pool{New: func() any { return new([pendingLarge]byte) }}
+var (
+	mediums = sync.Pool{New: func() any { b := make([]byte, pendingMedium); return &b }}
+	larges  = sync.Pool{New: func() any { b := make([]byte, pendingLarge); return &b }}
+)
 
 // Backlog has bytes that wait for a receiver: at most a stream's window. Few bytes are in
-// a slice of their own. For more, the Backlog takes a buffer with room for the whole
-// window, so that it need not enlarge and move a slice again and again.
+// a slice of their own. For more, the Backlog takes a buffer with room for 64 KiB, and then
+// one for the whole window, so that it need not enlarge and move a slice again and again.
 type Backlog struct {
 	// Bytes are the bytes that wait. They may be set while there are none.
 	Bytes   []byte
-	backing *[pendingLarge]byte // the buffer in which Bytes are; nil: they are in a slice of their own
+	backing *[]byte // the buffer in which Bytes are; nil: they are in a slice of their own
 	charged Charge
 }
 
 // Len is the number of bytes that wait.
 func (l *Backlog) Len() int { return len(l.Bytes) }
+
+// Size is the memory in bytes that they take.
+func (l *Backlog) Size() int {
+	if l.backing != nil {
+		return len(*l.backing)
+	}
+	return len(l.Bytes)
+}
 
 // Add appends a copy of p.
 func (l *Backlog) Add(p []byte) {
@@ -34,10 +46,7 @@ func (l *Backlog) Add(p []byte) {
 	case len(p) == 0:
 		return
 	case need > cap(l.Bytes) && need > pendingSmall && need <= pendingLarge:
-		if l.backing == nil {
-			l.backing = pendings.Get().(*[pendingLarge]byte)
-		}
-		l.Bytes = l.backing[:copy(l.backing[:], l.Bytes)] // to the front
+		l.fit(need)
 	case need > pendingLarge: // the replay of a retried request is before it
 		l.Bytes = append(slices.Grow([]byte(nil), need), l.Bytes...)
 		l.release()
@@ -67,11 +76,35 @@ func (l *Backlog) Drop() {
 	l.release()
 }
 
+// fit moves the bytes to the front of a buffer with room for need bytes.
+func (l *Backlog) fit(need int) {
+	old := l.backing
+	switch {
+	case old != nil && need <= len(*old):
+		l.Bytes = (*old)[:copy(*old, l.Bytes)]
+		return
+	case need <= pendingMedium:
+		l.backing = mediums.Get().(*[]byte)
+	default:
+		l.backing = larges.Get().(*[]byte)
+	}
+	l.Bytes = (*l.backing)[:copy(*l.backing, l.Bytes)]
+	giveBack(old)
+}
+
 // release gives the buffer back. Bytes must not be in it any more.
 func (l *Backlog) release() {
-	if l.backing != nil {
-		pendings.Put(l.backing)
-		l.backing = nil
+	giveBack(l.backing)
+	l.backing = nil
+}
+
+func giveBack(b *[]byte) {
+	switch {
+	case b == nil:
+	case len(*b) == pendingMedium:
+		mediums.Put(b)
+	default:
+		larges.Put(b)
 	}
 }
 
