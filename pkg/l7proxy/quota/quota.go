@@ -68,8 +68,8 @@ type Pods struct {
 // pod is what a pod uses in one direction.
 type pod struct {
 	key     Key
-	held    atomic.Int64 // bytes that wait
-	streams atomic.Int64 // of HTTP/2 that are open
+	held    atomic.Int64       // bytes that wait
+	streams atomic.Int64       // of HTTP/2 that are open
 	account *fairshare.Account // of processor time
 
 	// Pods.mu guards these.
