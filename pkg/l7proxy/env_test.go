@@ -44,6 +44,11 @@ type env struct {
 
 func newEnv(t testing.TB) *env {
 	t.Helper()
+	return newEnvWith(t, Limits{})
+}
+
+func newEnvWith(t testing.TB, limits Limits) *env {
+	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	shares := fairshare.New(2)
 	t.Cleanup(func() {
@@ -57,7 +62,7 @@ func newEnv(t testing.TB) *env {
 	e.group.Log = slog.New(slog.DiscardHandler)
 	network := &proxytest.Network{}
 	e.network, e.conns, e.unread = network, network.Open, network.Unread
-	e.proxy = New(Options{Shares: shares, Network: network, State: &proxytest.State{Store: e.store}, Tap: e.tap, Log: e.group.Log})
+	e.proxy = New(Options{Shares: shares, Network: network, State: &proxytest.State{Store: e.store}, Tap: e.tap, Log: e.group.Log, Limits: limits})
 	ctx, stop := context.WithCancel(context.Background())
 	var run sync.WaitGroup
 	run.Go(func() { e.proxy.Run(ctx) })

@@ -22,7 +22,7 @@ import (
 type Driver struct {
 	core     *request.Core
 	sessions *lifetime.Group[*session]
-	hangups  rawio.Hangups // of clients
+	hangups  rawio.Hangups // of clients, and of endpoints whose connections are private
 }
 
 // New makes a driver. The caller calls Watch about once a second, and Close when all
@@ -70,8 +70,9 @@ type session struct {
 	interim bool       // an interim response was forwarded, so that out is not the request any more
 
 	phase   phase
-	hangups *rawio.Hangups // nil: the client is watched
-	onSent  func()         // calls sent; kept so that an exchange does not allocate it
+	hangups *rawio.Hangups
+	watched bool   // the client is watched by hangups
+	onSent  func() // calls sent; kept so that an exchange does not allocate it
 }
 
 // idleBytes is enough for the heads of most requests.
@@ -155,7 +156,11 @@ func (d *session) exchange() bool {
 	d.startMirrors(kind)
 	if err := d.s.Pick(&d.first, d.tried.Backend); err != nil {
 		d.mirrorBody(kind)
-		return d.fail(upstream.ReasonOf(err), kind, keep && d.body.Done())
+		why := upstream.ReasonOf(err)
+		// The client's next connection may have an identity: its agent was away when it made
+		// this one.
+		keep = keep && !(why == mesh.ReasonNoIdentity && d.s.Paired())
+		return d.fail(why, kind, keep && d.body.Done())
 	}
 	attempt, response := d.attempts(kind)
 	defer attempt.Done()
@@ -163,7 +168,7 @@ func (d *session) exchange() bool {
 	if response.err != nil {
 		d.x.Chose(attempt)
 		d.mirrorBody(kind)
-		keep = keep && d.body.Done() && !d.s.HasLogin()
+		keep = keep && d.body.Done() && !d.s.Paired()
 		if why := unsent(response.err); why != mesh.ReasonNone {
 			answer := d.s.Unreached(why)
 			return d.answer(&answer, kind, keep)

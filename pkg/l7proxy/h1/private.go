@@ -21,6 +21,17 @@ func (d *session) keepPrivate(up *appConn) {
 		d.private = slices.Delete(d.private, 0, 1)
 	}
 	d.private = append(d.private, up)
+	if d.s.Paired() {
+		up.WatchHangup(d.hangups, func() { d.endpointHungUp(up) })
+	}
+}
+
+// partner returns the connection that an idle session ends with; nil: there is none.
+func (d *session) partner() *appConn {
+	if len(d.private) == 0 || !d.s.Paired() {
+		return nil
+	}
+	return d.private[len(d.private)-1]
 }
 
 // takePrivate returns the newest of the session's own connections for key that is still

@@ -136,13 +136,15 @@ func (d *session) readIdle() error {
 		d.out = nil
 	}
 	d.putBuffer()
-	d.beginIdle()
 	var n int
 	err := io.EOF
-	if d.s.Lifetime.Draining.Err() == nil {
+	if d.beginIdle() && d.s.Lifetime.Draining.Err() == nil {
 		n, err = d.s.Client.Read(d.idleBuf[:])
 	}
 	d.endIdle()
+	if c, plain := d.s.Client.(conn.Plain); n == 0 && plain && c.Pending() > 0 {
+		n, err = c.Read(d.idleBuf[:]) // it came just before the wait was ended: it is served
+	}
 	return d.took(n, err)
 }
 

@@ -49,7 +49,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		case mesh.ReasonClientReset, mesh.ReasonBadRequest:
 			reason = sent
 		}
-		if pump != nil || d.s.HasLogin() { // a login ends with the endpoint's connection
+		if pump != nil || d.s.Paired() {
 			*keep = false
 		}
 		answer := reply.Of(reason)
@@ -83,8 +83,8 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		*keep = false
 	}
 	reuse = d.resp.KeepAlive() && !body.NeedsClose()
-	if !reuse && d.s.HasLogin() {
-		*keep = false // the login ends with the endpoint's connection, and the client must learn that
+	if !reuse && d.s.Paired() {
+		*keep = false
 	}
 	edits := http1.Edits{Connection: connectionField(kind, *keep)}
 	d.editResponse(&edits)

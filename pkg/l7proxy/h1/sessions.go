@@ -14,6 +14,9 @@ import (
 // is cancelled: the endpoint's connection is reset, so that the endpoint stops its work. If
 // the client has sent a FIN and may still read, the FIN is passed on to the endpoint, which
 // then sees what it would see without the mesh.
+//
+// An idle session ends when the endpoint ends the connection that its last exchange used,
+// if the two are a pair (request.Session.Paired).
 
 // Watch cancels the requests of clients that are gone while the endpoint does not take the
 // request's body: the driver waits for the endpoint then, and acts on no event.
@@ -38,7 +41,8 @@ func (r *Driver) Idle() (n int) {
 type phase struct {
 	mu      sync.Mutex
 	idle    bool      // waits for a next request
-	woken   bool      // its read was made to fail, for a drain
+	woken   bool      // its read was made to fail, for a drain or because partner has ended
+	partner *appConn  // the connection that the session ends with, while it is idle; nil: none
 	waits   conn.Conn // the endpoint's connection, while it waits for a response there
 	more    bool      // the client has sent more than this request; valid if sent
 	sent    bool      // the request has gone out whole
@@ -49,15 +53,29 @@ type phase struct {
 	gaveUp  bool   // the endpoint's connection was reset: the client is gone
 }
 
-func (d *session) beginIdle() {
+// beginIdle notes that the session waits for a next request. It returns false if there
+// cannot be one, because the endpoint has ended the session's connection to it.
+func (d *session) beginIdle() bool {
 	d.phase.mu.Lock()
+	defer d.phase.mu.Unlock()
 	d.phase.idle = true
-	d.phase.mu.Unlock()
+	d.phase.partner = d.partner()
+	return d.phase.partner == nil || !d.phase.partner.HungUp
+}
+
+// endpointHungUp is called by rawio.Hangups for a private connection of the session.
+func (d *session) endpointHungUp(up *appConn) {
+	d.phase.mu.Lock()
+	defer d.phase.mu.Unlock()
+	up.HungUp = true
+	if d.phase.idle && d.phase.partner == up {
+		d.phase.wake(d.s.Client)
+	}
 }
 
 func (d *session) endIdle() {
 	d.phase.mu.Lock()
-	d.phase.idle = false
+	d.phase.idle, d.phase.partner = false, nil
 	if d.phase.woken { // a request has come all the same: it is served
 		d.phase.woken = false
 		_ = d.s.Client.SetReadDeadline(time.Time{})
@@ -69,15 +87,20 @@ func (d *session) wakeIdle() {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	if d.phase.idle {
-		d.phase.woken = true
-		_ = d.s.Client.SetReadDeadline(aLongTimeAgo)
+		d.phase.wake(d.s.Client)
 	}
 }
 
+// wake makes the client's pending read fail. mu is held.
+func (ph *phase) wake(client conn.Conn) {
+	ph.woken = true
+	_ = client.SetReadDeadline(aLongTimeAgo)
+}
+
 func (d *session) beginWait(server conn.Conn) {
-	if d.hangups != nil {
+	if !d.watched {
+		d.watched = true
 		_ = d.s.Client.OnHangup(d.hangups, d.clientHungUp) // at worst the client is seen to go later
-		d.hangups = nil
 	}
 	d.phase.mu.Lock()
 	d.phase.waits = server

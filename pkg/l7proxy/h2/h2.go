@@ -123,6 +123,7 @@ func (d *Driver) Serve(s *request.Session) {
 	config.ConnWindow = config.MaxStreams * http2.DefaultStreamWindow
 	srv.Conn = h2conn.New(s.Client, config, &s.Task)
 	srv.streams = h2conn.NewStreams[*stream](srv.Conn)
+	s.EndClient = srv.Drain
 	d.sessions.Enter(srv)
 	defer d.sessions.Leave(srv)
 	if wait := s.Paces.Start(s.From, balance.Now()); wait > 0 {

@@ -40,7 +40,13 @@ var noEndpoint netip.AddrPort
 func (st *stream) start(not netip.AddrPort, refused *upstream.HTTP2Conn, b *h2conn.Batch) {
 	a, err := st.client.pick(st, not)
 	if err != nil {
-		st.fail(upstream.ReasonOf(err), b)
+		why := upstream.ReasonOf(err)
+		st.fail(why, b)
+		if why == mesh.ReasonNoIdentity && st.mirrored == nil {
+			// The client's next connection may have one: its agent was away when it made
+			// this one.
+			st.client.s.ConnectionEnded()
+		}
 		return
 	}
 	st.send(a, refused, b)

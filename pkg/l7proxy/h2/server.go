@@ -60,6 +60,9 @@ func (st *stream) Connected(turn int32, u *upstream.HTTP2Conn, err error, b *h2c
 			st.exchange.Chose(st.attempt)
 			r := st.client.s.Unreached(reason)
 			st.answer(&r, b)
+			if st.mirrored == nil {
+				st.client.s.ConnectionEnded() // it was not made
+			}
 		}
 	}
 }

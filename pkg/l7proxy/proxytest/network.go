@@ -127,6 +127,13 @@ func (n *Network) Open() int {
 	return open
 }
 
+// AllHungUp reports whether the other ends of all connections have ended them.
+func (n *Network) AllHungUp() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !slices.ContainsFunc(n.conns, func(c *rawio.Conn) bool { return !c.HungUp() })
+}
+
 // Unread reports whether one of the connections has bytes that were not read.
 func (n *Network) Unread() bool {
 	n.mu.Lock()

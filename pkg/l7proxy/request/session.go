@@ -63,6 +63,10 @@ type Session struct {
 	Task      fairshare.Task // of the goroutine that serves the session
 	From      quota.Source   // what the client is counted as
 
+	// EndClient ends the client's connection in order, after the requests that are under
+	// way. The driver sets it; nil: the driver does that itself. It does not wait.
+	EndClient func()
+
 	login atomic.Pointer[login] // nil: the session uses shared connections
 	gone  atomic.Bool           // the client's connection has ended
 }
@@ -76,9 +80,27 @@ func (s *Session) ClientAddr() netip.AddrPort { return s.Source.Addr }
 // Usage implements upstream.Client.
 func (s *Session) Usage() *quota.Usage { return s.Quota }
 
-// KeepsConnections implements upstream.Client: connections with a login are kept while
+// Paired reports whether the client's connection and the endpoint's end together, because
+// they stand for one connection. That is so for a login, and for a client that is no agent
+// and has connected to this pod. Such a client finds another pod by connecting again, and
+// nothing tells it that this one has ended: when the pod's network is removed, what its
+// sockets send is lost. So it has to see what the application does with its connection, as
+// without the mesh. An agent that is the client hears of the pod's end from the controller,
+// and gets requests back that have reached no application.
+func (s *Session) Paired() bool {
+	return s.HasLogin() || s.Direction == mesh.Inbound && s.TLS != tap.TLSTrue
+}
+
+// KeepsConnections implements upstream.Client: the connections of a pair are kept while
 // the client's connection is open.
-func (s *Session) KeepsConnections() bool { return s.HasLogin() && !s.gone.Load() }
+func (s *Session) KeepsConnections() bool { return s.Paired() && !s.gone.Load() }
+
+// ConnectionEnded implements upstream.Client.
+func (s *Session) ConnectionEnded() {
+	if s.Paired() && s.EndClient != nil {
+		s.EndClient()
+	}
+}
 
 // Pick chooses the endpoint of one request among those of the backend to, or of the
 // client's destination if to is nil. It chooses none of exclude. It sets a, which must be

@@ -73,6 +73,10 @@ type Client interface {
 	// KeepsConnections reports whether connections that are private to the client stay
 	// open while they are idle.
 	KeepsConnections() bool
+	// ConnectionEnded is called when an endpoint has ended an HTTP/2 connection that is
+	// private to the client, or takes no further request on it. It must not wait. It may
+	// be called more than once for a connection.
+	ConnectionEnded()
 }
 
 // Private makes the connections of the endpoint private to one session.

@@ -27,10 +27,12 @@ type HTTP1Conn struct {
 	In          []byte // bytes from the endpoint that are not consumed yet
 	LastRead    int    // bytes of the last read
 	DeadlineSet bool   // a deadline is set
+	HungUp      bool   // what OnHangup was given has been called
 
 	raw    *rawio.Conn // below Conn; nil: Conn is a stream of a shared connection
 	stream *mux.Stream // Conn, if it is a stream
 	since  time.Time   // when it became idle
+	watch  bool        // OnHangup was called
 }
 
 // IdleHTTP1 returns an idle connection to the endpoint, nil if there is none. It prefers a
@@ -113,6 +115,14 @@ func (c *HTTP1Conn) charge(usage *quota.Usage) {
 func (c *HTTP1Conn) Hold(sent func()) {
 	if c.raw != nil {
 		c.raw.Hold(sent)
+	}
+}
+
+// WatchHangup is OnHangup for the first call, and does nothing when it is called again.
+func (c *HTTP1Conn) WatchHangup(h *rawio.Hangups, f func()) {
+	if !c.watch {
+		c.watch = true
+		_ = c.OnHangup(h, f) // at worst the end is seen when the connection is used again
 	}
 }
 

@@ -61,7 +61,7 @@ func (c *HTTP2Conn) serve(idleTimeout time.Duration) {
 	c.Unlock()
 	defer c.idleTimer.Stop()
 	err := c.Run(c, nil)
-	c.pool.remove(c.key, c)
+	c.leavesPool()
 	var b h2conn.Batch
 	for _, st := range c.streams.TakeAll() {
 		st.ServerGone(c, err, &b)
@@ -85,9 +85,18 @@ func HTTP2Reason(err error) mesh.Reason {
 	return ReadReason(err)
 }
 
+// leavesPool takes the connection out of the pool, because the endpoint has ended it or
+// takes no further stream on it.
+func (c *HTTP2Conn) leavesPool() {
+	c.pool.remove(c.key, c)
+	if c.client != nil {
+		c.client.ConnectionEnded()
+	}
+}
+
 // closeIfIdle closes the connection if it has had no stream for limit. Otherwise it sets
-// the timer for the earliest time at which that can be so. A connection that carries a
-// login is kept as long as its client is connected.
+// the timer for the earliest time at which that can be so. A connection that its client
+// keeps stays open as long as the client is connected.
 func (c *HTTP2Conn) closeIfIdle(limit time.Duration) {
 	kept := c.client != nil && c.client.KeepsConnections()
 	c.Lock()
@@ -246,7 +255,7 @@ func (c *HTTP2Conn) Leave(id uint32, b *h2conn.Batch) {
 func (c *HTTP2Conn) Event(ev *http2.Event, b *h2conn.Batch) {
 	switch ev.Kind {
 	case http2.EventGoAway:
-		c.pool.remove(c.key, c)
+		c.leavesPool()
 		c.wake(b)
 		return
 	case http2.EventSettings:
