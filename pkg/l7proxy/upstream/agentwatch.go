@@ -221,7 +221,7 @@ func (p *Pool) probeAgent(c *monitoredConn) {
 	switch {
 	case hangs:
 		why = mesh.ReasonAgentDown
-		p.down.remember(addr, p.Limits.AgentDownTTL)
+		p.remember(&c.ep, true)
 		p.Log.Warn("the agent of an endpoint's node hangs: its connections are cut", "endpoint", addr, "cause", err)
 	case nodeLost(err):
 		why = mesh.ReasonConnectTimeout

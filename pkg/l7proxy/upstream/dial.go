@@ -3,8 +3,6 @@ package upstream
 import (
 	"context"
 	"net/netip"
-	"sync"
-	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -70,11 +68,7 @@ func (p *Pool) dialMesh(ctx context.Context, ep *Endpoint, alpn string) (conn.Co
 			return nil, ep.Expected(), err
 		}
 		p.Log.Debug("the agent of the endpoint's node does not answer", "endpoint", ep.Peer.Addr, "cause", err)
-		memory := p.Limits.AgentDownTTL
-		if !ep.Fallback && !mtls.Silent(err) {
-			memory /= 10 // trying again costs little, and there is no other way to connect
-		}
-		p.down.remember(ep.Peer.Addr, memory)
+		p.remember(ep, mtls.Silent(err))
 		if mtls.Silent(err) { // it took the time of HandshakeSilence: no other request should wait so long
 			p.OnUnreachable(ep, mesh.ReasonAgentDown)
 		}
@@ -137,42 +131,4 @@ func (p *Pool) probePlain(ctx context.Context, ep *Endpoint) (conn.Conn, Result,
 		return nil, ep.Expected(), err
 	}
 	return p.plain(raw), Result{TLS: tap.TLSAgentDown, Peer: ep.Peer}, nil
-}
-
-// downPeers remembers for a limited time the endpoints whose agents did not answer, so
-// that further connections do not wait for those agents again.
-type downPeers struct {
-	mu    sync.Mutex
-	until map[netip.AddrPort]time.Time
-}
-
-func (d *downPeers) is(addr netip.AddrPort) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	until, ok := d.until[addr]
-	return ok && time.Now().Before(until)
-}
-
-func (d *downPeers) remember(addr netip.AddrPort, how time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.until[addr] = time.Now().Add(how)
-}
-
-// back forgets addr, because an agent has answered there.
-func (d *downPeers) back(addr netip.AddrPort) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.until, addr)
-}
-
-func (d *downPeers) forget() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := time.Now()
-	for addr, until := range d.until {
-		if now.After(until) {
-			delete(d.until, addr)
-		}
-	}
 }

@@ -292,7 +292,7 @@ func (p *Pool) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string) (co
 		raw.Close()
 		return nil, ep.Expected(), p.dialError(ep, err)
 	}
-	p.down.back(ep.Peer.Addr)
+	p.down.back(ep)
 	p.agents.add(below)
 	result := ep.Expected()
 	result.ALPN = c.ConnectionState().NegotiatedProtocol

@@ -95,7 +95,7 @@ type Pool struct {
 // New makes a pool. Run must be called for as long as it is used.
 func New(o Options) *Pool {
 	p := &Pool{Options: o, gate: newGate()}
-	p.down.until = make(map[netip.AddrPort]time.Time)
+	p.down.peers = make(map[netip.AddrPort]*downPeer)
 	p.mux.init(p)
 	p.http2.owner = p
 	return p

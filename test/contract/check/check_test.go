@@ -219,6 +219,10 @@ func TestAll(t *testing.T) {
 			s.attempt("open", "web", history.HTTPPost, 0.05, "status 503", "")
 		}},
 		"a connection that was made outside the mesh stays there": {tell: func(s *story) { s.refused("agent-killed", 20, 20) }},
+		"a connection that was made outside the mesh is refused twice": {func(s *story) {
+			s.refused("agent-killed", 20, 20)
+			s.refusedAgain(20)
+		}, []string{"lost"}},
 		"a connection that was made in the mesh has its identity": {func(s *story) { s.refused("agent-killed", 20, 21) }, []string{"lost"}},
 		"a connection that was made while the agent was replaced": {func(s *story) { s.refused("agent-upgraded", 20, 20) }, []string{"lost"}},
 		"lost long after the fault": {func(s *story) {
@@ -285,6 +289,13 @@ func (s *story) refused(kind schedule.Kind, port, used uint16) {
 			a.Outcome, a.Reason = "status 403", "no-identity"
 		}
 	}
+}
+
+// refusedAgain has another attempt refused on the connection from a port.
+func (s *story) refusedAgain(port uint16) {
+	s.attempt("open", "strict", history.HTTPKept, 61, "status 403", "")
+	a := &s.Attempts[len(s.Attempts)-1]
+	a.From, a.Reason = netip.AddrPortFrom(addrs["open"], port), "no-identity"
 }
 
 // lostIn loses an attempt in the middle of a fault.

@@ -14,9 +14,10 @@ import (
 // things fail; docs/operations.md, Losing parts).
 func Lost(m Mesh, h *history.History) (out []Violation) {
 	outside := madeOutside(m, h)
+	refused := firstRefused(h)
 	for _, a := range h.Attempts {
 		c, t := m.Clients[a.Client], m.Targets[a.To]
-		if a.Outcome == history.OK || t.Strict && !c.Meshed || a.Reason == "no-identity" && outside[a.From] {
+		if a.Outcome == history.OK || t.Strict && !c.Meshed || outside[a.From] && refused[a.From] == a.ID {
 			continue
 		}
 		if !slices.ContainsFunc(during(h, a), func(f history.Fault) bool { return mayBeLost(m, h, f, a) }) {
@@ -26,9 +27,26 @@ func Lost(m Mesh, h *history.History) (out []Violation) {
 	return out
 }
 
+// firstRefused returns the first attempt on each connection, by its client's address, that
+// was refused for lack of an identity. The connection ends with it, so that there is no
+// second.
+func firstRefused(h *history.History) map[netip.AddrPort]string {
+	first := map[netip.AddrPort]history.Attempt{}
+	for _, a := range h.Attempts {
+		if f, ok := first[a.From]; a.Reason == "no-identity" && a.From.IsValid() && (!ok || a.Start.Before(f.Start)) {
+			first[a.From] = a
+		}
+	}
+	out := map[netip.AddrPort]string{}
+	for from, a := range first {
+		out[from] = a.ID
+	}
+	return out
+}
+
 // madeOutside returns the connections, by their clients' addresses, that clients made while
-// their agents were away. They stay outside the mesh to their end, so that strict pods
-// refuse them.
+// their agents were away. They stay outside the mesh, until a strict pod refuses a request
+// on them.
 func madeOutside(m Mesh, h *history.History) map[netip.AddrPort]bool {
 	first := map[netip.AddrPort]history.Attempt{}
 	for _, a := range h.Attempts {

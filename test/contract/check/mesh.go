@@ -69,7 +69,7 @@ func All(m Mesh, h *history.History) []Violation {
 }
 
 // grace is for how long after its healing a fault may still show: an agent that was away
-// is asked again after half a second, and the machine may be busy.
+// is asked for every 250 ms, and the machine may be busy.
 const grace = 3 * time.Second
 
 // during returns the faults that an attempt may show.

@@ -1,0 +1,155 @@
+package upstream
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/underlane/underlane/pkg/mtls"
+)
+
+// An endpoint whose agent did not answer is remembered for a limited time, so that further
+// connections do not wait for that agent again. Where they have no other way, they fail
+// meanwhile, and the pool asks for the agent in the background, so that they go on as soon
+// as it is back.
+
+// askDownEvery is the time between two probes of an agent that is away. Only one probe of
+// an endpoint is under way at a time: that of an agent which keeps silent is answered when
+// the agent goes on.
+const askDownEvery = 250 * time.Millisecond
+
+// downPeer is an endpoint whose agent did not answer.
+type downPeer struct {
+	uid    string // of the endpoint's pod
+	node   string
+	silent bool // the agent, or what is in its place, accepted the connection and kept silent
+	until  time.Time
+	memory time.Duration // until is so long after the last use, if asked is set
+	asked  bool          // the agent is probed in the background
+}
+
+// downPeers are the endpoints whose agents did not answer.
+type downPeers struct {
+	mu    sync.Mutex
+	peers map[netip.AddrPort]*downPeer
+}
+
+// remember notes that the agent of an endpoint did not answer. silent: the connection was
+// accepted.
+func (p *Pool) remember(ep *Endpoint, silent bool) {
+	memory := p.Limits.AgentDownTTL
+	if !ep.Fallback && !silent {
+		memory /= 10 // trying again costs little, and there is no other way to connect
+	}
+	if one := p.down.put(ep, silent, memory); one != nil {
+		asked := *ep
+		asked.HasOthers = true // a probe is given less time
+		p.start(func() { p.askDown(&asked, one) })
+	}
+}
+
+// askDown probes the agent of an endpoint until it answers, or until no connection has
+// asked for the endpoint for some time.
+func (p *Pool) askDown(ep *Endpoint, one *downPeer) {
+	tick := time.NewTicker(askDownEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.Lifetime.Ended.Done():
+			return
+		case <-tick.C:
+		}
+		if !p.down.goesOn(ep.Peer.Addr, one) {
+			return
+		}
+		// With HTTP/1 the agent waits for a request: it does not connect to the application.
+		c, _, err := p.handshake(p.Lifetime.Ended, ep, mtls.ALPNHTTP1)
+		switch {
+		case err == nil: // handshake has called back
+			c.Close()
+		case mtls.Busy(err): // it is the agent that says so
+			p.down.back(ep)
+		}
+	}
+}
+
+// is reports whether the agent of the endpoint at addr counts as away.
+func (d *downPeers) is(addr netip.AddrPort) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	one, now := d.peers[addr], time.Now()
+	if one == nil || now.After(one.until) {
+		return false
+	}
+	if one.asked {
+		one.until = now.Add(one.memory)
+	}
+	return true
+}
+
+// put adds an endpoint. It returns the endpoint if the caller has to probe its agent in the
+// background, else nil. A connection that may be made in plaintext needs no probe: the next one
+// after the memory asks for the agent.
+func (d *downPeers) put(ep *Endpoint, silent bool, memory time.Duration) (ask *downPeer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	one := d.peers[ep.Peer.Addr]
+	if one == nil {
+		one = new(downPeer)
+		d.peers[ep.Peer.Addr] = one
+	}
+	one.uid, one.node = podOf(ep)
+	one.silent, one.memory, one.until = silent, memory, time.Now().Add(memory)
+	if ep.Fallback || one.asked {
+		return nil
+	}
+	one.asked = true
+	return one
+}
+
+// goesOn reports whether the endpoint's agent still counts as away. If not, it forgets the
+// endpoint, and the caller stops to probe it.
+func (d *downPeers) goesOn(addr netip.AddrPort, one *downPeer) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.peers[addr] != one { // its agent was back meanwhile
+		return false
+	}
+	if time.Now().After(one.until) {
+		delete(d.peers, addr)
+		return false
+	}
+	return true
+}
+
+// back notes that the agent of ep has answered. It carries all addresses and ports of its
+// pod, and an agent that answers for one pod is not silent for another one of its node.
+func (d *downPeers) back(ep *Endpoint) {
+	uid, node := podOf(ep)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for addr, one := range d.peers {
+		if addr == ep.Peer.Addr || uid != "" && one.uid == uid || node != "" && one.silent && one.node == node {
+			delete(d.peers, addr)
+		}
+	}
+}
+
+// forget drops the endpoints whose time is over and that are not probed.
+func (d *downPeers) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for addr, one := range d.peers {
+		if !one.asked && now.After(one.until) {
+			delete(d.peers, addr)
+		}
+	}
+}
+
+func podOf(ep *Endpoint) (uid, node string) {
+	if w := ep.Peer.Workload; w != nil {
+		return w.UID, w.Node
+	}
+	return "", ""
+}
