@@ -2,6 +2,7 @@ package contract
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/test/contract/history"
+	"github.com/underlane/underlane/test/contract/inject"
 	"github.com/underlane/underlane/test/contract/schedule"
 	"github.com/underlane/underlane/test/lab/api"
 	"github.com/underlane/underlane/test/lab/fabric"
@@ -56,6 +58,22 @@ var injections = map[schedule.Kind]func(*stage, schedule.Fault) (heal func()){
 		pid := s.State().Controller.Pid
 		s.signal(pid, unix.SIGSTOP)
 		return func() { s.signal(pid, unix.SIGCONT) }
+	},
+	schedule.ControllerSlowed: func(s *stage, _ schedule.Fault) func() { return s.slow(s.State().Controller.Pid) },
+	schedule.AgentClock: func(s *stage, f schedule.Fault) func() {
+		return s.stepClock(s.node(f.Node).Agent.Pid, f.Step)
+	},
+	schedule.ControllerClock: func(s *stage, f schedule.Fault) func() { return s.stepClock(s.State().Controller.Pid, f.Step) },
+	schedule.MapsFull: func(s *stage, f schedule.Fault) func() {
+		empty, err := inject.FillMaps(s.node(f.Node).Pins)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return func() {
+			if err := empty(); err != nil {
+				s.t.Fatal(err)
+			}
+		}
 	},
 	schedule.NodeCut: func(s *stage, f schedule.Fault) func() {
 		s.NodeExec(f.Node, "nft", "add table inet cut; add chain inet cut in { type filter hook prerouting priority -400; }; add rule inet cut in iifname "+fabric.Uplink+" drop")
@@ -151,6 +169,55 @@ func (s *stage) starve(pid int) (feed func()) {
 			s.t.Fatal(err)
 		}
 	}
+}
+
+// slow lets a process run for a twentieth of the time, until the returned function.
+func (s *stage) slow(pid int) (heal func()) {
+	s.t.Helper()
+	end, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			err = unix.Kill(pid, unix.SIGSTOP)
+			select {
+			case <-end:
+				ended <- errors.Join(err, unix.Kill(pid, unix.SIGCONT))
+				return
+			case <-time.After(95 * time.Millisecond):
+			}
+			err = errors.Join(err, unix.Kill(pid, unix.SIGCONT))
+			time.Sleep(5 * time.Millisecond)
+		}
+		ended <- err
+	}()
+	return func() {
+		s.t.Helper()
+		close(end)
+		if err := <-ended; err != nil {
+			s.t.Fatalf("stop and continue process %d: %v", pid, err)
+		}
+	}
+}
+
+// stepClock steps the wall clock of a process, until the returned function.
+func (s *stage) stepClock(pid int, by time.Duration) (heal func()) {
+	s.t.Helper()
+	clock := s.clocks[pid]
+	step := func(by time.Duration) {
+		s.t.Helper()
+		if err := clock.Step(by); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if clock == nil {
+		var err error
+		if clock, err = inject.OpenClock(pid); err != nil {
+			s.t.Fatal(err)
+		}
+		s.clocks[pid] = clock
+	}
+	step(by)
+	return func() { step(0) }
 }
 
 // anchors is how many roots a node's agent trusts.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/test/contract/history"
+	"github.com/underlane/underlane/test/contract/inject"
 	"github.com/underlane/underlane/test/contract/schedule"
 	"github.com/underlane/underlane/test/lab"
 )
@@ -28,6 +29,7 @@ type stage struct {
 	clients []*client
 	addrs   map[string][]netip.Addr // of pods and the service
 	storms  int                     // so far
+	clocks  map[int]*inject.Clock   // of processes
 
 	mu       sync.Mutex
 	attempts []history.Attempt
@@ -38,7 +40,7 @@ type stage struct {
 // play plays a schedule on a lab of its own and returns what happened.
 func play(t *testing.T, faults []schedule.Fault) *history.History {
 	t.Helper()
-	s := &stage{t: t, dir: t.TempDir()}
+	s := &stage{t: t, dir: t.TempDir(), clocks: make(map[int]*inject.Clock)}
 	began := time.Now()
 	s.Lab = lab.Up(t, lab.Options{
 		AgentArgs:      []string{"--take-over", "--heartbeat-timeout=" + heartbeat.String(), "--drain-timeout=" + drain.String()},

@@ -209,6 +209,8 @@ func TestAll(t *testing.T) {
 		"lost, the controller is slow":       {lostIn(schedule.ControllerStopped, "", "open", "far"), []string{"lost"}},
 		"lost, the root is rotated":          {lostIn(schedule.RootRotated, "", "open", "far"), []string{"lost"}},
 		"lost, in a storm":                   {lostIn(schedule.HandshakeStorm, "far", "open", "far"), []string{"lost"}},
+		"lost, a clock is stepped":           {lostIn(schedule.AgentClock, "node-2", "open", "far"), []string{"lost"}},
+		"lost, the maps are full":            {lostIn(schedule.MapsFull, "node-2", "open", "far"), []string{"lost"}},
 		"lost, the node is cut off":          {tell: lostIn(schedule.NodeCut, "node-2", "open", "far")},
 		"lost, another node is cut off":      {lostIn(schedule.NodeCut, "node-2", "open", "near"), []string{"lost"}},
 		"lost, on the node that is cut off":  {lostIn(schedule.NodeCut, "node-1", "open", "near"), []string{"lost"}},

@@ -90,9 +90,14 @@ func mayBeLost(m Mesh, h *history.History, f history.Fault, a history.Attempt) b
 		return settling && of(m, f.Pod, a.To)
 	case schedule.AgentUpgraded, // without a connection attempt lost
 		schedule.ControllerKilled, schedule.ControllerStopped, // agents go on with what they have
-		schedule.RootRotated,    // connections that are open go on
-		schedule.HandshakeStorm: // handshakes wait for their turn
+		schedule.ControllerSlowed,
+		schedule.RootRotated,                          // connections that are open go on
+		schedule.HandshakeStorm,                       // handshakes wait for their turn
+		schedule.AgentClock, schedule.ControllerClock: // certificates are backdated, and renewed in time
 		return false
+	case schedule.MapsFull:
+		// Connections that were captured when the maps filled up, and not accepted yet.
+		return carries && a.Start.Before(f.Struck)
 	}
 	return false
 }

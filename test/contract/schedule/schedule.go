@@ -27,6 +27,11 @@ const (
 	PodUnlabelled     Kind = "pod-unlabelled"     // Pod leaves the mesh, and later joins it again
 	RootRotated       Kind = "root-rotated"       // the controller signs with a new root
 	HandshakeStorm    Kind = "handshake-storm"    // hundreds of connections at once, from a pod of Node to Pod
+
+	AgentClock       Kind = "agent-clock"       // the agent's wall clock is stepped by Step, and back
+	ControllerClock  Kind = "controller-clock"  // the controller's wall clock is stepped by Step, and back
+	ControllerSlowed Kind = "controller-slowed" // runs for a twentieth of the time
+	MapsFull         Kind = "maps-full"         // the kernel's maps of a node are full
 )
 
 // Fault is one fault of a schedule.
@@ -36,9 +41,13 @@ type Fault struct {
 	Pod   string        `json:"pod,omitempty"`  // which, for the kinds of pods
 	After time.Duration `json:"after"`          // from when the fault before it is healed
 	For   time.Duration `json:"for"`            // from when it has struck until its healing begins
+	Step  time.Duration `json:"step,omitempty"` // for the kinds of clocks: by how much
 }
 
 func (f Fault) String() string {
+	if f.Step != 0 {
+		return fmt.Sprintf("%s %s by %s for %s", f.Kind, cmp.Or(f.Node, "controller"), f.Step, f.For)
+	}
 	return fmt.Sprintf("%s %s for %s", f.Kind, cmp.Or(f.Pod, f.Node, "controller"), f.For)
 }
 
@@ -48,6 +57,11 @@ const (
 	minAfter, maxAfter = 500 * time.Millisecond, 2 * time.Second
 	minFor, maxFor     = 100 * time.Millisecond, 4 * time.Second
 )
+
+// maxStep is by how much a clock is stepped at most, in either direction: less than a
+// third of the lifetime of the run's certificates, and than the minute by which the
+// authority backdates them. The mesh promises nothing beyond.
+const maxStep = 10 * time.Second
 
 // Options are what a schedule is made of. Without Nodes, or without Pods, the kinds that
 // need one do not occur.
@@ -62,17 +76,21 @@ type Options struct {
 var Kinds = []Kind{
 	AgentKilled, AgentStopped, AgentTerminated, AgentUpgraded, AgentStarved,
 	ControllerKilled, ControllerStopped, NodeCut, PodReplaced, PodUnlabelled, RootRotated, HandshakeStorm,
+	AgentClock, ControllerClock, ControllerSlowed, MapsFull,
 }
 
 // OfNode reports whether a fault of this kind is one of a node.
 func (k Kind) OfNode() bool {
-	return slices.Contains([]Kind{AgentKilled, AgentStopped, AgentTerminated, AgentUpgraded, AgentStarved, NodeCut, HandshakeStorm}, k)
+	return slices.Contains([]Kind{AgentKilled, AgentStopped, AgentTerminated, AgentUpgraded, AgentStarved, NodeCut, HandshakeStorm, AgentClock, MapsFull}, k)
 }
 
 // OfPod reports whether a fault of this kind is one of a pod.
 func (k Kind) OfPod() bool {
 	return slices.Contains([]Kind{PodReplaced, PodUnlabelled, HandshakeStorm}, k)
 }
+
+// OfClock reports whether a fault of this kind steps a clock.
+func (k Kind) OfClock() bool { return k == AgentClock || k == ControllerClock }
 
 // New returns the first n faults of a seed. A schedule of more faults begins with those
 // of a shorter one. Every kind occurs once before one occurs again.
@@ -98,6 +116,12 @@ func New(seed uint64, n int, o Options) []Fault {
 		}
 		if f.Kind.OfPod() {
 			f.Pod = o.Pods[r.IntN(len(o.Pods))]
+		}
+		if f.Kind.OfClock() {
+			f.Step = time.Second + time.Duration(r.Int64N(int64(maxStep/time.Second)))*time.Second
+			if r.IntN(2) == 0 {
+				f.Step = -f.Step
+			}
 		}
 		out = append(out, f)
 	}

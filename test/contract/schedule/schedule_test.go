@@ -15,10 +15,10 @@ func ExampleNew() {
 		fmt.Printf("after %s: %s\n", f.After, f)
 	}
 	// Output:
-	// after 612ms: controller-killed controller for 3.88s
-	// after 731ms: controller-stopped controller for 3.543s
-	// after 865ms: pod-replaced near for 3.182s
-	// after 1.762s: agent-stopped node-2 for 603ms
+	// after 865ms: pod-unlabelled near for 3.182s
+	// after 1.762s: node-cut node-2 for 603ms
+	// after 1.312s: maps-full node-2 for 829ms
+	// after 1.055s: agent-starved node-1 for 3.425s
 }
 
 func TestASeedIsASchedule(t *testing.T) {
@@ -43,6 +43,9 @@ func TestASeedIsASchedule(t *testing.T) {
 			}
 			if f.After < minAfter || f.After > maxAfter || f.For < minFor || f.For > maxFor {
 				t.Errorf("seed %d: got %+v, want times in their bounds", seed, f)
+			}
+			if f.Kind.OfClock() != (f.Step != 0) || f.Step.Abs() > maxStep {
+				t.Errorf("seed %d: got %+v, want a step of %s at most where a clock is stepped", seed, f, maxStep)
 			}
 		}
 	}
