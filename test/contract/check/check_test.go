@@ -238,6 +238,11 @@ func TestAll(t *testing.T) {
 			s.fault(schedule.AgentStopped, "node-2", 0, 5)
 			hang(16)(s)
 		}},
+		"it hangs, from outside the mesh, when the pod's network is removed": {tell: func(s *story) {
+			s.fault(schedule.PodReplaced, "far", 0.95, 5)
+			s.attempt("outsider", "far", history.HTTPPost, 1, "ECONNRESET", "")
+			s.Attempts[len(s.Attempts)-1].End = at(16.3)
+		}},
 		"it hangs for longer": {func(s *story) {
 			s.fault(schedule.AgentStopped, "node-2", 0, 5)
 			hang(21)(s)

@@ -119,6 +119,10 @@ func passesBy(m Mesh, h *history.History, a history.Attempt) bool {
 // Limits of the time that an attempt may take, whatever becomes of it.
 const hangs = 15 * time.Second
 
+// keepAlive is when a client's own keep-alive finds out, at the latest, that its connection
+// leads nowhere.
+const keepAlive = 18 * time.Second
+
 // Hung: no attempt hangs for longer than a fault that holds it up.
 func Hung(m Mesh, h *history.History) (out []Violation) {
 	for _, a := range h.Attempts {
@@ -126,6 +130,11 @@ func Hung(m Mesh, h *history.History) (out []Violation) {
 		for _, f := range during(h, a) {
 			if slices.Contains([]schedule.Kind{schedule.AgentStopped, schedule.AgentStarved, schedule.NodeCut}, f.Kind) {
 				limit += f.Healed.Sub(f.Began)
+			}
+			if f.Kind == schedule.PodReplaced && of(m, f.Pod, a.To) && !m.Clients[a.Client].Meshed && a.Start.Before(f.Struck) {
+				// The agent accepts until the pod's network is removed, and the answer to
+				// what came just before is lost with it.
+				limit = max(limit, keepAlive)
 			}
 		}
 		if took := a.End.Sub(a.Start); took > limit {
