@@ -56,7 +56,7 @@ func (p *Pool) dialPlain(ctx context.Context, ep *Endpoint, dst netip.AddrPort) 
 // plaintext is allowed (Endpoint.Fallback), dialMesh connects again without TLS, else it
 // fails with ReasonAgentDown.
 func (p *Pool) dialMesh(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
-	if !p.down.is(ep.Peer.Addr) {
+	if !p.down.is(ep) {
 		c, result, err := p.handshakeInTurn(ctx, ep, alpn)
 		if err == nil {
 			return c, result, nil

@@ -69,16 +69,22 @@ func (p *Pool) askDown(ep *Endpoint, one *downPeer) {
 			c.Close()
 		case mtls.Busy(err): // it is the agent that says so
 			p.down.back(ep)
+		case !agentAway(err) && !refusedForAgent(err): // connections find out what is wrong now
+			p.down.drop(ep.Peer.Addr, one)
 		}
 	}
 }
 
-// is reports whether the agent of the endpoint at addr counts as away.
-func (d *downPeers) is(addr netip.AddrPort) bool {
+// is reports whether the agent of the endpoint counts as away. What was found of another
+// pod that had the address does not count.
+func (d *downPeers) is(ep *Endpoint) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	one, now := d.peers[addr], time.Now()
+	one, now := d.peers[ep.Peer.Addr], time.Now()
 	if one == nil || now.After(one.until) {
+		return false
+	}
+	if uid, _ := podOf(ep); uid != one.uid {
 		return false
 	}
 	if one.asked {
@@ -93,12 +99,12 @@ func (d *downPeers) is(addr netip.AddrPort) bool {
 func (d *downPeers) put(ep *Endpoint, silent bool, memory time.Duration) (ask *downPeer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	uid, node := podOf(ep)
 	one := d.peers[ep.Peer.Addr]
-	if one == nil {
-		one = new(downPeer)
+	if one == nil || one.uid != uid {
+		one = &downPeer{uid: uid, node: node}
 		d.peers[ep.Peer.Addr] = one
 	}
-	one.uid, one.node = podOf(ep)
 	one.silent, one.memory, one.until = silent, memory, time.Now().Add(memory)
 	if ep.Fallback || one.asked {
 		return nil
@@ -120,6 +126,15 @@ func (d *downPeers) goesOn(addr netip.AddrPort, one *downPeer) bool {
 		return false
 	}
 	return true
+}
+
+// drop forgets an endpoint.
+func (d *downPeers) drop(addr netip.AddrPort, one *downPeer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.peers[addr] == one {
+		delete(d.peers, addr)
+	}
 }
 
 // back notes that the agent of ep has answered. It carries all addresses and ports of its

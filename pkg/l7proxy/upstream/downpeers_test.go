@@ -118,7 +118,7 @@ func TestAnAnswerEndsTheAbsence(t *testing.T) {
 		p.down.back(answered)
 		got := map[string]bool{}
 		for name, ep := range others {
-			if p.down.is(ep.Peer.Addr) {
+			if p.down.is(ep) {
 				got[name] = true
 			}
 		}
@@ -126,4 +126,46 @@ func TestAnAnswerEndsTheAbsence(t *testing.T) {
 			t.Errorf("silent %v: those that count as away (-want +got):\n%s", silent, diff)
 		}
 	}
+}
+
+// TestAbsenceIsOfAPod: what was found of the pod that had an address says nothing about
+// the pod that has it now.
+func TestAbsenceIsOfAPod(t *testing.T) {
+	p := newPool(t, nil)
+	old, now := &Endpoint{Fallback: true}, &Endpoint{Fallback: true}
+	old.Peer = tap.Peer{Addr: netip.MustParseAddrPort("10.0.0.1:80"), Workload: &mesh.Workload{UID: "old", Node: "node-2"}}
+	now.Peer = tap.Peer{Addr: old.Peer.Addr, Workload: &mesh.Workload{UID: "new", Node: "node-2"}}
+	p.remember(old, true)
+	if !p.down.is(old) || p.down.is(now) {
+		t.Errorf("away: the old pod %v, the new one %v; want the old one alone", p.down.is(old), p.down.is(now))
+	}
+	p.remember(now, true)
+	if !p.down.is(now) {
+		t.Error("the new pod's agent is not found to be away")
+	}
+}
+
+// TestAnotherAnswerEndsTheAbsence: if an agent answers, and cannot prove the identity, the
+// connections fail for that reason.
+func TestAnotherAnswerEndsTheAbsence(t *testing.T) {
+	back := make(chan struct{})
+	limits := func(o *Options) {
+		o.Limits.HandshakeSilence, o.Limits.AgentDownTTL = 400*time.Millisecond, 10*time.Hour
+	}
+	s := newShaker(t, limits, func(s *shaker, c *rawio.Conn) {
+		select {
+		case <-back:
+			s.accept(c)
+		default:
+			saysNothing(s, c)
+		}
+	})
+	s.ep.Key.Identity.ServiceAccount = "other"
+	reasons, _ := s.dial(1)
+	s.expect(reasons, mesh.ReasonAgentDown, 1)
+	close(back)
+	proxytest.Eventually(t, "the identity is what connections fail for", func() bool {
+		_, err := s.open(t.Context())
+		return ReasonOf(err) == mesh.ReasonTLSIdentity
+	})
 }

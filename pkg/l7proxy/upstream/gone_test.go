@@ -128,8 +128,8 @@ func TestHandshakeOfAPodThatEnds(t *testing.T) {
 				})
 				reasons, _ := s.dial(1)
 				s.expect(reasons, c.want, 1)
-				if s.down.is(s.ep.Peer.Addr) || blamed.Load() > 0 {
-					t.Errorf("the agent counts as away: %v, the node as unreachable: %d times; want neither", s.down.is(s.ep.Peer.Addr), blamed.Load())
+				if s.down.is(&s.ep) || blamed.Load() > 0 {
+					t.Errorf("the agent counts as away: %v, the node as unreachable: %d times; want neither", s.down.is(&s.ep), blamed.Load())
 				}
 			})
 		}

@@ -213,7 +213,7 @@ func (p *Pool) handshakeInTurn(ctx context.Context, ep *Endpoint, alpn string) (
 		return nil, ep.Expected(), p.overdue(ctx, errQueue)
 	}
 	defer turn.Leave(false)
-	if p.down.is(ep.Peer.Addr) {
+	if p.down.is(ep) {
 		return nil, ep.Expected(), errDown
 	}
 	if err := p.turns.lostSince(one, came); err != nil {

@@ -226,7 +226,7 @@ func TestBusyAgentIsTriedAgain(t *testing.T) {
 	s.came.Store(-1 << 40)
 	reasons, took := s.dial(1)
 	s.expect(reasons, mesh.ReasonOverload, 1)
-	if s.down.is(s.ep.Peer.Addr) || s.Fallbacks() > 0 {
+	if s.down.is(&s.ep) || s.Fallbacks() > 0 {
 		t.Error("a busy agent was taken for one that is away")
 	}
 	if n := s.HandshakesTimedOut(); n != 1 {
@@ -338,7 +338,7 @@ func TestQueueIsNotSilence(t *testing.T) {
 	if _, err := s.open(ctx); ReasonOf(err) != mesh.ReasonTimeout {
 		t.Errorf("%v", err)
 	}
-	if s.down.is(s.ep.Peer.Addr) {
+	if s.down.is(&s.ep) {
 		t.Error("the end of a request's time is taken for an agent that is away")
 	}
 }
