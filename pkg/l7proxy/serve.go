@@ -216,7 +216,13 @@ func (s *session) acceptMesh(ctx context.Context, hello []byte) (detect.Protocol
 		}
 		return err
 	}))
-	if err := p.upstream.Handshake(ctx, from, false, c, below, &aside); err != nil {
+	// Handshakes have turns of their own.
+	s.Task.Pause()
+	s.raw.ReadsInTurn(nil)
+	err = p.upstream.Handshake(ctx, from, false, c, below, &aside)
+	s.raw.ReadsInTurn(s.Turns())
+	s.Task.Resume()
+	if err != nil {
 		if errors.Is(err, mtls.ErrBusy) {
 			_, _ = s.raw.Write(mtls.BusyAlert)
 		}
