@@ -179,8 +179,8 @@ func (f *Front) GracefulStop() {
 }
 
 // Evicted returns the number of connections without a certificate that were closed
-// because there were too many.
-func (f *Front) Evicted() uint64 { return f.strangers.Evicted() }
+// because there were too many, or too many in a short time.
+func (f *Front) Evicted() uint64 { return f.strangers.Evicted() + f.strangers.Refused() }
 
 func (f *Front) close() {
 	f.mu.Lock()
