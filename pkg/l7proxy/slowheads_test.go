@@ -14,7 +14,7 @@ import (
 // it, which is charged to the pod until the head is complete; over the limit the pod's next
 // slow head is refused, and whole ones are not.
 func TestSlowHeadsAreCounted(t *testing.T) {
-	e, b := newEnv(t), newBackend(t)
+	e, b := newEnvWith(t, Limits{PodBuffer: 25 << 10}), newBackend(t)
 	to := e.to(b.addr)
 	held := func() int64 {
 		_, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
@@ -26,7 +26,6 @@ func TestSlowHeadsAreCounted(t *testing.T) {
 	value := strings.Repeat("a", 20_000)
 	much.send("GET / HTTP/1.1\r\nA: " + value)
 	proxytest.Eventually(t, "20 KiB more are charged", func() bool { return held() == 24<<10 })
-	e.proxy.pods.MaxBuffered = 20 << 10
 	over := dialTCP(t, to)
 	over.send("GET / HTTP/1.1\r\n")
 	if resp, _ := over.response("GET"); resp.StatusCode != 503 || resp.Header.Get("underlane-reason") != "overload" {
