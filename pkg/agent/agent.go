@@ -61,7 +61,6 @@ func Run(ctx context.Context, config Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	fairshare.SpareProcessor()
 	return a.run(ctx)
 }
 

@@ -2,20 +2,19 @@
 //
 // Go runs goroutines in the order in which they become ready, whoever they work for. A pod
 // with hundreds of busy connections, or with a few that never run out of bytes, would so
-// make every other pod wait. Here a goroutine works for a pod while it has a slot, and
-// there are as many slots as processors. Who finds no free slot waits, and the pod whose
-// goroutines have used the least time is served first: start-time fair queueing (Goyal,
-// Vin and Cheng, SIGCOMM 1996), as the shares of cgroups are. While there are free slots,
-// nobody waits and nothing is locked.
+// make every other pod wait. While several pods want the processors, a goroutine here works
+// for its pod only while it has a slot. Who finds no free slot waits, and the pod whose
+// goroutines have used the least time is served first: start-time fair queueing (Goyal, Vin
+// and Cheng, SIGCOMM 1996), as the shares of cgroups are.
 //
-// The program must have a processor of Go's more than slots (see SpareProcessor): its thread
-// waits in the netpoller. Without it Go looks for ready sockets only every 10 ms while all
-// processors are busy.
+// There is a slot less than processors. The last processor waits in the netpoller: Go looks
+// for ready sockets only every 10 ms while all processors are busy. While one pod has the
+// processors for itself, or next to nothing is to be done, nobody needs a slot or waits,
+// and all that is done is to add up the time (contention.go).
 package fairshare
 
 import (
 	"container/heap"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +41,8 @@ func now() int64 { return int64(time.Since(started)) }
 // Scheduler has the slots, and the accounts of those that wait for one. Its methods are
 // safe for concurrent use.
 type Scheduler struct {
+	contention
+
 	slots   []slot
 	keep    time.Duration // overtime, but in tests
 	waiting atomic.Int64  // tasks in the queues; changed under mu
@@ -59,17 +60,23 @@ type slot struct {
 	_    [56]byte
 }
 
-// New makes a scheduler with a number of slots, at least 1.
-func New(slots int) *Scheduler {
-	s := &Scheduler{slots: make([]slot, max(slots, 1)), keep: overtime}
+// New makes a scheduler for a number of processors.
+func New(processors int) *Scheduler {
+	s := &Scheduler{slots: make([]slot, max(processors-1, 1)), keep: overtime}
+	s.processors = processors
 	s.timer = time.AfterFunc(time.Hour, s.look)
 	s.timer.Stop()
 	return s
 }
 
-// SpareProcessor gives Go's scheduler a processor more than it has. The program calls it
-// once, after it has made its Scheduler with runtime.GOMAXPROCS(0) slots.
-func SpareProcessor() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1) }
+// NewContended makes a scheduler that takes the processors to be contended at all times. It
+// is for tests.
+func NewContended(processors int) *Scheduler {
+	s := New(processors)
+	s.always = true
+	s.gated.Store(true)
+	return s
+}
 
 // Account is what the processor time of a pod is charged to. An Account must have a
 // Scheduler; the nil Account has none, and its tasks never wait.
@@ -129,7 +136,7 @@ func (a *Account) settle() {
 // take takes a free slot for t, and reports whether there was one.
 func (s *Scheduler) take(t *Task) bool {
 	at := now()
-	hint := int(t.slot.Load())
+	hint := max(int(t.slot.Load()), 0)
 	for i := range s.slots {
 		n := hint + i
 		if n >= len(s.slots) {
@@ -150,6 +157,12 @@ func (s *Scheduler) take(t *Task) bool {
 func (s *Scheduler) wait(t *Task) {
 	a := t.account
 	s.mu.Lock()
+	if !s.gated.Load() {
+		s.mu.Unlock()
+		t.slot.Store(none)
+		t.began.Store(now())
+		return
+	}
 	if t.queued { // another goroutine waits as this task: that one has the turn
 		s.mu.Unlock()
 		return

@@ -17,7 +17,7 @@ func spin(d time.Duration) {
 // TestSlots: no more tasks run at once than there are slots.
 func TestSlots(t *testing.T) {
 	for _, slots := range []int{1, 2, 5} {
-		s := New(slots)
+		s := NewContended(slots + 1)
 		s.keep = time.Hour // however slow the machine is
 		var running, most atomic.Int64
 		var tasks sync.WaitGroup
@@ -84,7 +84,7 @@ func (c *crowd) wait(name string, a *Account, tasks int) {
 
 // held returns a scheduler with one slot, and a task that holds it.
 func held() (*Scheduler, *Task) {
-	s := New(1)
+	s := NewContended(2)
 	s.keep = time.Hour
 	holder := new(Task)
 	holder.Charge(s.Account())
@@ -153,7 +153,7 @@ func TestPast(t *testing.T) {
 // TestOvertime: who keeps a slot too long loses it to one that waits, and takes nothing
 // from that one when it ends.
 func TestOvertime(t *testing.T) {
-	s := New(1)
+	s := NewContended(2)
 	var keeper, other Task
 	keeper.Charge(s.Account())
 	other.Charge(s.Account())
@@ -202,8 +202,46 @@ func TestNoAccount(t *testing.T) {
 	}
 }
 
-func BenchmarkResumePause(b *testing.B) {
+// TestContention: work needs slots while two accounts keep the program busy, and for a
+// second after that, and not where one does.
+func TestContention(t *testing.T) {
 	s := New(2)
+	one, two := new(Task), new(Task)
+	one.Charge(s.Account())
+	two.Charge(s.Account())
+	work := func(tasks ...*Task) {
+		for began := now(); now()-began < int64(10*window); {
+			for _, task := range tasks {
+				task.Resume()
+				spin(time.Millisecond)
+				task.Pause()
+			}
+		}
+	}
+	work(one)
+	if s.gated.Load() {
+		t.Error("one account alone needs slots")
+	}
+	// What the program gets of the processors depends on the machine.
+	for began := now(); !s.gated.Load() && now()-began < int64(10*time.Second); {
+		work(one, two)
+	}
+	if !s.gated.Load() {
+		t.Error("two busy accounts need no slots")
+	}
+	work(one)
+	s.until = 0
+	work(one)
+	if s.gated.Load() {
+		t.Error("slots are needed for ever")
+	}
+}
+
+func BenchmarkAlone(b *testing.B) { benchmark(b, New(3)) }
+
+func BenchmarkSlot(b *testing.B) { benchmark(b, NewContended(3)) }
+
+func benchmark(b *testing.B, s *Scheduler) {
 	var task Task
 	task.Charge(s.Account())
 	for b.Loop() {
@@ -213,7 +251,7 @@ func BenchmarkResumePause(b *testing.B) {
 }
 
 func BenchmarkContended(b *testing.B) {
-	s := New(2)
+	s := NewContended(3)
 	a := s.Account()
 	var tasks sync.WaitGroup
 	for range 64 {

@@ -8,14 +8,17 @@ import "sync/atomic"
 type Task struct {
 	account *Account
 	running atomic.Bool  // between Resume and Pause
-	slot    atomic.Int32 // the one that it holds, or held last
-	began   atomic.Int64 // when it got the slot
+	slot    atomic.Int32 // the one that it holds, or none
+	began   atomic.Int64 // when it got the slot, or resumed without one
 
 	// The scheduler's mu guards these.
 	queued bool
 	next   *Task
 	wake   chan struct{} // made when the task first waits
 }
+
+// none is the slot of a task that works without one.
+const none = -1
 
 // Charge makes the task work for an account. It must not be running.
 func (t *Task) Charge(a *Account) { t.account = a }
@@ -28,8 +31,14 @@ func (t *Task) Account() *Account {
 	return t.account
 }
 
-// Resume begins or goes on with work. It waits until the account has a slot for it. In the
-// middle of long work it lets others go first that wait.
+// Contended reports whether others may want the processor: long work is to be done in
+// pieces, with a Resume before each.
+func (t *Task) Contended() bool {
+	return t != nil && t.account != nil && t.account.scheduler.gated.Load()
+}
+
+// Resume begins or goes on with work. Under contention it waits until the account has a
+// slot for it, and in the middle of long work it lets others go first that wait.
 func (t *Task) Resume() {
 	if t == nil || t.account == nil {
 		return
@@ -42,10 +51,13 @@ func (t *Task) Resume() {
 		t.Pause()
 	}
 	t.running.Store(true)
-	if s.waiting.Load() == 0 && s.take(t) {
-		return
+	switch {
+	case !s.gated.Load():
+		t.slot.Store(none)
+		t.began.Store(now())
+	case s.waiting.Load() != 0 || !s.take(t):
+		s.wait(t)
 	}
-	s.wait(t)
 }
 
 // Pause ends work for now: the goroutine is about to wait, or ends. It does nothing if the
@@ -55,13 +67,13 @@ func (t *Task) Pause() {
 		return
 	}
 	t.running.Store(false)
-	s := t.account.scheduler
-	began := t.began.Load()
-	if !s.slots[t.slot.Load()].task.CompareAndSwap(t, nil) {
+	s, slot, began, at := t.account.scheduler, t.slot.Load(), t.began.Load(), now()
+	if slot != none && !s.slots[slot].task.CompareAndSwap(t, nil) {
 		return // it was kept too long, and charged then
 	}
-	t.account.used.Add(now() - began)
-	if s.waiting.Load() > 0 {
+	t.account.used.Add(at - began)
+	if slot != none && s.waiting.Load() > 0 {
 		s.release()
 	}
+	s.paused(t.account, at)
 }

@@ -50,7 +50,7 @@ func newEnv(t testing.TB) *env {
 func newEnvWith(t testing.TB, limits Limits) *env {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
-	shares := fairshare.New(2)
+	shares := fairshare.NewContended(3)
 	t.Cleanup(func() {
 		goleak.VerifyNone(t, leaks)
 		checkShares(t, shares)

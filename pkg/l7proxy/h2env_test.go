@@ -53,7 +53,7 @@ func newH2EnvWith(t testing.TB, limits Limits, backends ...string) *h2env {
 // startH2Env is newH2EnvWith without the check, for an env in front of another one,
 // which has it.
 func startH2Env(t testing.TB, limits Limits, backends ...string) *h2env {
-	shares := fairshare.New(2)
+	shares := fairshare.NewContended(3)
 	rec := &h2recorder{}
 	e := &h2env{t: t, tap: rec, target: &h2target{}}
 	for _, b := range backends {

@@ -28,9 +28,10 @@ import (
 
 const (
 	readSize = 32 << 10
-	// pieceTime is about how long the engine is fed at once, and pieceLeast the fewest
-	// bytes.
-	pieceTime  = 100 * time.Microsecond
+	// pieceTime is about how long the engine is fed at once under contention, pieceFirst
+	// how many bytes at first, and pieceLeast the fewest.
+	pieceTime  = 200 * time.Microsecond
+	pieceFirst = 2 << 10
 	pieceLeast = 512
 )
 
@@ -80,7 +81,7 @@ func New(nc conn.Conn, config http2.Config, reader *fairshare.Task) *Conn {
 		NC:      nc,
 		Engine:  http2.New(config),
 		reader:  reader,
-		piece:   readSize,
+		piece:   pieceFirst,
 		raw:     nc.Raw(),
 		flushed: make(chan struct{}),
 	}
@@ -183,12 +184,16 @@ func (c *Conn) read(owner Owner, head []byte) error {
 	}
 }
 
-// take feeds the engine with what was read, in pieces that do not take long: small frames
-// cost much for their bytes, and other pods have their turns between the pieces.
+// take feeds the engine with what was read. Where other pods want the processors it does so
+// in pieces that do not take long, because small frames cost much for their bytes: others
+// have their turns between the pieces.
 func (c *Conn) take(owner Owner, p []byte, b *Batch) error {
 	for len(p) > 0 {
 		began := balance.Now()
-		n := min(len(p), c.piece)
+		n := len(p)
+		if c.reader.Contended() {
+			n = min(n, c.piece)
+		}
 		if err := c.feed(owner, p[:n], b); err != nil {
 			return err
 		}

@@ -21,7 +21,7 @@ import (
 // shake does a handshake in which both sides show a certificate, and returns the errors of
 // the server, whose transport is a Conn, and how many bytes the server read meanwhile.
 // Then the client sends much more.
-func shake(t *testing.T, ours, theirs tls.Certificate) (err error, read int) {
+func shake(t *testing.T, ours, theirs tls.Certificate) (read int, err error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -58,14 +58,14 @@ func shake(t *testing.T, ours, theirs tls.Certificate) (err error, read int) {
 		if parsed && errors.Is(err, ErrHandshake) {
 			t.Error("the chain was parsed, and refused for its size in the handshake")
 		}
-		return err, read
+		return read, err
 	}
 	below.Done()
 	got := make([]byte, len(data))
 	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("after the handshake: %v", err)
 	}
-	return nil, read
+	return read, nil
 }
 
 // large returns a chain of three certificates that has almost MaxBytes.
@@ -104,7 +104,7 @@ func TestHandshakeBytes(t *testing.T) {
 	small := bombs.Chain(t, id, elliptic.P256(), 0, false)
 	for name, theirs := range map[string]tls.Certificate{"a leaf": small, "a chain of the largest size": large(t)} {
 		for range 20 {
-			if err, _ := shake(t, small, theirs); err != nil {
+			if _, err := shake(t, small, theirs); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -113,7 +113,7 @@ func TestHandshakeBytes(t *testing.T) {
 		"99 CAs, P-521": bombs.Chain(t, id, elliptic.P521(), 99, true),
 		"99 CAs, P-256": bombs.Chain(t, id, elliptic.P256(), 99, true),
 	} {
-		err, read := shake(t, small, theirs)
+		read, err := shake(t, small, theirs)
 		if !errors.Is(err, ErrHandshake) || !errors.Is(err, ErrBounds) || read > MaxHandshake {
 			t.Errorf("%s: %v after %d bytes, want %v", name, err, read, ErrHandshake)
 		}

@@ -1,0 +1,71 @@
+package fairshare
+
+import (
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// window is how often contention is looked for, where there is work at all.
+	window = 20 * time.Millisecond
+	// afterwards is how long slots are needed after there was contention.
+	afterwards = time.Second
+	// busyShare of the processors, in percent, is what the program uses at least where
+	// there is contention.
+	busyShare = 10
+)
+
+// contention tells whether several accounts want the processors.
+type contention struct {
+	processors int
+	always     bool        // in tests
+	gated      atomic.Bool // work needs a slot; changed under mu
+
+	owner  atomic.Pointer[Account] // whose task has paused last
+	mixed  atomic.Bool             // it was another one's, within the window
+	window atomic.Int64            // when the window began
+
+	// The scheduler's mu guards these.
+	used  int64 // processor time of the program at the begin of the window
+	until int64 // slots are needed until then
+}
+
+// paused notes that a task of an account has worked until a time.
+func (s *Scheduler) paused(a *Account, at int64) {
+	if last := s.owner.Load(); last != a {
+		s.owner.Store(a)
+		if last != nil {
+			s.mixed.Store(true)
+		}
+	}
+	if began := s.window.Load(); at-began > int64(window) && s.window.CompareAndSwap(began, at) {
+		s.judge(at, at-began)
+	}
+}
+
+// judge decides at the end of a window whether work needs slots.
+func (s *Scheduler) judge(at, length int64) {
+	mixed := s.mixed.Swap(false)
+	used := processTime()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	busy := 100*(used-s.used) >= busyShare*int64(s.processors)*length
+	s.used = used
+	switch {
+	case s.always:
+	case mixed && busy:
+		s.gated.Store(true)
+		s.until = at + int64(afterwards)
+	case at > s.until && s.waiting.Load() == 0:
+		s.gated.Store(false)
+	}
+}
+
+// processTime is the processor time of this program, in nanoseconds.
+func processTime() int64 {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // 0: nothing is busy
+	return u.Utime.Nano() + u.Stime.Nano()
+}
