@@ -188,6 +188,35 @@ func TestLongWorkYields(t *testing.T) {
 	holder.Pause()
 }
 
+// TestRunningTaskTakesSlot: a task that runs without a slot, because there was no contention
+// when it began or because it kept its slot too long, takes one when it goes on.
+func TestRunningTaskTakesSlot(t *testing.T) {
+	s := New(2)
+	task, other := new(Task), new(Task)
+	task.Charge(s.Account())
+	other.Charge(s.Account())
+	holds := func(want *Task) {
+		t.Helper()
+		if got := s.slots[0].task.Load(); got != want {
+			t.Errorf("got %p in the slot, want %p", got, want)
+		}
+	}
+	task.Resume()
+	holds(nil)
+	s.always = true
+	s.gated.Store(true)
+	task.Resume()
+	holds(task)
+	other.Resume() // task is in overtime
+	holds(other)
+	other.Pause()
+	holds(nil)
+	task.Resume()
+	holds(task)
+	task.Pause()
+	holds(nil)
+}
+
 // TestNoAccount: a task without an account never waits, nor does the nil Task.
 func TestNoAccount(t *testing.T) {
 	var task, none *Task = new(Task), nil

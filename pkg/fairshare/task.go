@@ -45,7 +45,7 @@ func (t *Task) Resume() {
 	}
 	s := t.account.scheduler
 	if t.running.Load() {
-		if s.waiting.Load() == 0 || now()-t.began.Load() < int64(slice) {
+		if t.mayGoOn() {
 			return
 		}
 		t.Pause()
@@ -58,6 +58,16 @@ func (t *Task) Resume() {
 	case s.waiting.Load() != 0 || !s.take(t):
 		s.wait(t)
 	}
+}
+
+// mayGoOn reports whether a task that runs may work on as it is. One that has no slot, as
+// it began before there was contention or kept its slot too long, needs one.
+func (t *Task) mayGoOn() bool {
+	s, slot := t.account.scheduler, t.slot.Load()
+	if slot == none {
+		return !s.gated.Load()
+	}
+	return s.slots[slot].task.Load() == t && (s.waiting.Load() == 0 || now()-t.began.Load() < int64(slice))
 }
 
 // Pause ends work for now: the goroutine is about to wait, or ends. It does nothing if the

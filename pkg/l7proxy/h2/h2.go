@@ -165,6 +165,7 @@ const waitLook = 250 * time.Millisecond
 
 // wait waits before the client is read, or until it is gone.
 func (srv *session) wait(d time.Duration) {
+	srv.s.Task.Pause() // the first read resumes it
 	for ; d > 0; d -= waitLook {
 		time.Sleep(min(d, waitLook))
 		if _, gone := srv.NC.PeerClosed(); gone {
