@@ -206,8 +206,8 @@ func (c *Conn) take(owner Owner, p []byte, b *Batch) error {
 		if p = p[n:]; len(p) > 0 {
 			c.reader.Resume()
 		}
-		c.hold(b)
 	}
+	c.hold(b)
 	return nil
 }
 
