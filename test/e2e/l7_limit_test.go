@@ -17,12 +17,12 @@ func TestPodConnections(t *testing.T) {
 	t.Parallel()
 	const most = 5
 	l := lab.Up(t, lab.Options{AgentArgs: []string{"--pod-connections=5"}}, manifests(
-		clientPod("client", node1), clientPod("other", node1), serverPod("far", node2),
+		clientPod("client", node1), clientPod("other", node1), serverPod("far", node2), serverPod("far-2", node2),
 	))
-	waitEnrolled(t, l, "default/client", "default/other", "default/far")
-	addr := addrPort(l.Pod("far").IP(), 7000) // echo: each connection is one between the nodes
-	echo := func(d *podDialer) (net.Conn, error) {
-		c, err := d.DialContext(t.Context(), "tcp", addr)
+	waitEnrolled(t, l, "default/client", "default/other", "default/far", "default/far-2")
+	echo := func(d *podDialer, server string) (net.Conn, error) {
+		// The echo port: each connection is one between the nodes.
+		c, err := d.DialContext(t.Context(), "tcp", addrPort(l.Pod(server).IP(), 7000))
 		if err != nil {
 			return nil, err
 		}
@@ -39,14 +39,19 @@ func TestPodConnections(t *testing.T) {
 		return metric(metrics(t, l, node), "underlane_limit_hits_total", "limit="+limit)
 	}
 	client, other := dialFrom(t, l, "client"), dialFrom(t, l, "other")
-	for i := range most {
-		if _, err := echo(client); err != nil {
-			t.Fatalf("connection %d: %v", i+1, err)
+	accepted := func(d *podDialer, server string, n int) {
+		t.Helper()
+		for i := range n {
+			if _, err := echo(d, server); err != nil {
+				t.Fatalf("connection %d: %v", i+1, err)
+			}
 		}
 	}
+	accepted(client, "far", most-2) // one client does not get all connections of a server
+	accepted(client, "far-2", 2)
 	refused := func(d *podDialer) {
 		t.Helper()
-		if _, err := echo(d); err == nil || !cut(err) {
+		if _, err := echo(d, "far"); err == nil || !cut(err) {
 			t.Errorf("a connection too many: %v", err)
 		}
 	}
@@ -57,6 +62,7 @@ func TestPodConnections(t *testing.T) {
 	if n := hits(node2, "pod-connections-inbound"); n != 0 {
 		t.Errorf("%v are counted at the server's node, which has seen none too many", n)
 	}
+	accepted(other, "far", 2)
 	refused(other) // has room for itself: the server has none
 	if n := hits(node2, "pod-connections-inbound"); n == 0 {
 		t.Error("none is counted at the server's node")

@@ -339,7 +339,13 @@ func TestAgentHangs(t *testing.T) {
 		s := summary(t, f.background)
 		name := f.who + "client " + f.args
 		t.Logf("%s: %+v", name, s)
-		if s.Failed > 0 {
+		failed := s.Failed
+		for why, n := range s.Errors {
+			if strings.HasPrefix(why, "body: ") && n <= workers {
+				failed -= n // its response had begun when the agent stopped
+			}
+		}
+		if failed > 0 {
 			t.Errorf("%s: requests hung or had no answer: %+v", name, s)
 		}
 		switch {

@@ -107,7 +107,7 @@ func (p *Pods) Enter(key Key, from Source, descriptors int) (*Usage, error) {
 		p.refusedConns[index(key.Direction)].Add(1)
 		return nil, ErrConnections
 	}
-	if err := u.join(from); err != nil {
+	if err := u.join(from, u.pod.conns); err != nil {
 		return nil, err
 	}
 	if p.byKey == nil {
@@ -119,13 +119,14 @@ func (p *Pods) Enter(key Key, from Source, descriptors int) (*Usage, error) {
 	return u, nil
 }
 
-// join counts the connection to its source. Pods.mu is held.
-func (u *Usage) join(from Source) error {
+// join counts the connection to its source. others is the number of the pod's other
+// connections. Pods.mu is held.
+func (u *Usage) join(from Source, others int) error {
 	p, of := u.pods, u.pod.sources[from]
 	if of == nil {
 		of = &party{}
 	}
-	if from.Pod == "" && of.conns+1 > factor(from)*(p.MaxConns-u.pod.conns) {
+	if from.Pod == "" && of.conns+1 > factor(from)*(p.MaxConns-others) {
 		p.refusedSources.Add(1)
 		return ErrSource
 	}
@@ -166,7 +167,7 @@ func (u *Usage) Move(to Source) error {
 	u.pods.mu.Lock()
 	defer u.pods.mu.Unlock()
 	was := *u
-	if err := u.join(to); err != nil {
+	if err := u.join(to, u.pod.conns-1); err != nil {
 		return err
 	}
 	was.part()
