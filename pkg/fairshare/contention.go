@@ -34,11 +34,10 @@ type contention struct {
 
 // paused notes that a task of an account has worked until a time.
 func (s *Scheduler) paused(a *Account, at int64) {
-	if last := s.owner.Load(); last != a {
+	// Once in a window: all processors read what lies beside these.
+	if last := s.owner.Load(); last != a && !s.mixed.Load() {
 		s.owner.Store(a)
-		if last != nil {
-			s.mixed.Store(true)
-		}
+		s.mixed.Store(last != nil)
 	}
 	if began := s.window.Load(); at-began > int64(window) && s.window.CompareAndSwap(began, at) {
 		s.judge(at, at-began)

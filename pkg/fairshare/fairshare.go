@@ -82,15 +82,14 @@ func NewContended(processors int) *Scheduler {
 // Scheduler; the nil Account has none, and its tasks never wait.
 type Account struct {
 	scheduler *Scheduler
-	used      atomic.Int64 // nanoseconds with a slot
-	waited    atomic.Int64 // nanoseconds without one
+	used      atomic.Int64 // nanoseconds of work
+	waited    atomic.Int64 // nanoseconds of waiting for a slot
 	waits     atomic.Uint64
 
 	// The scheduler's mu guards these.
 	settled     int64 // the part of used that is in virtual
 	virtual     int64 // the account's virtual time
 	first, last *Task // those that wait
-	index       int   // in the queue
 }
 
 // Account makes an account. It is nil for a nil Scheduler.
@@ -113,8 +112,8 @@ func (s *Scheduler) Busy() (held, waiting int) {
 
 // Used is what the goroutines of an account have used and waited for.
 type Used struct {
-	Processor time.Duration // time with a slot
-	Waited    time.Duration // time without one, for all goroutines together
+	Processor time.Duration // time of work
+	Waited    time.Duration // time of waiting for a slot, of all goroutines together
 	Waits     uint64
 }
 
@@ -268,16 +267,8 @@ type accounts []*Account
 
 func (q accounts) Len() int           { return len(q) }
 func (q accounts) Less(i, j int) bool { return q[i].virtual < q[j].virtual }
-func (q accounts) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-func (q *accounts) Push(x any) {
-	a := x.(*Account)
-	a.index = len(*q)
-	*q = append(*q, a)
-}
+func (q accounts) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q *accounts) Push(x any)        { *q = append(*q, x.(*Account)) }
 
 func (q *accounts) Pop() any {
 	last := len(*q) - 1

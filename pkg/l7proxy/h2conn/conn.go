@@ -189,11 +189,13 @@ func (c *Conn) read(owner Owner, head []byte) error {
 // have their turns between the pieces.
 func (c *Conn) take(owner Owner, p []byte, b *Batch) error {
 	for len(p) > 0 {
-		began := balance.Now()
-		n := len(p)
-		if c.reader.Contended() {
-			n = min(n, c.piece)
+		if !c.reader.Contended() {
+			if err := c.feed(owner, p, b); err != nil {
+				return err
+			}
+			break
 		}
+		began, n := balance.Now(), min(len(p), c.piece)
 		if err := c.feed(owner, p[:n], b); err != nil {
 			return err
 		}
