@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"net/netip"
 	"sync"
 	"time"
@@ -13,25 +14,31 @@ import (
 // meanwhile, and the pool asks for the agent in the background, so that they go on as soon
 // as it is back.
 
-// askDownEvery is the time between two probes of an agent that is away. Only one probe of
-// an endpoint is under way at a time: that of an agent which keeps silent is answered when
-// the agent goes on.
-const askDownEvery = 250 * time.Millisecond
+const (
+	// askDownEvery is the time between two probes of an agent that is away. Only one probe
+	// of a pod is under way at a time, whatever ports of it clients try: that of an agent
+	// which keeps silent is answered when the agent goes on.
+	askDownEvery = 250 * time.Millisecond
+	// downMost bounds the endpoints that are remembered. Connections to another one find
+	// out for themselves.
+	downMost = 4096
+)
 
 // downPeer is an endpoint whose agent did not answer.
 type downPeer struct {
 	uid    string // of the endpoint's pod
+	key    string // of the pod, in downPeers.asked
 	node   string
 	silent bool // the agent, or what is in its place, accepted the connection and kept silent
 	until  time.Time
-	memory time.Duration // until is so long after the last use, if asked is set
-	asked  bool          // the agent is probed in the background
+	memory time.Duration // until is so long after the last use, if the pod's agent is probed
 }
 
 // downPeers are the endpoints whose agents did not answer.
 type downPeers struct {
 	mu    sync.Mutex
 	peers map[netip.AddrPort]*downPeer
+	asked map[string]*downPeer // by pod: the endpoint at which its agent is probed
 }
 
 // remember notes that the agent of an endpoint did not answer. silent: the connection was
@@ -87,8 +94,8 @@ func (d *downPeers) is(ep *Endpoint) bool {
 	if uid, _ := podOf(ep); uid != one.uid {
 		return false
 	}
-	if one.asked {
-		one.until = now.Add(one.memory)
+	if asked := d.asked[one.key]; asked != nil {
+		one.until, asked.until = now.Add(one.memory), now.Add(asked.memory)
 	}
 	return true
 }
@@ -102,15 +109,31 @@ func (d *downPeers) put(ep *Endpoint, silent bool, memory time.Duration) (ask *d
 	uid, node := podOf(ep)
 	one := d.peers[ep.Peer.Addr]
 	if one == nil || one.uid != uid {
-		one = &downPeer{uid: uid, node: node}
+		if one == nil && len(d.peers) >= downMost {
+			return nil
+		}
+		one = &downPeer{uid: uid, key: cmp.Or(uid, ep.Peer.Addr.String()), node: node}
 		d.peers[ep.Peer.Addr] = one
 	}
 	one.silent, one.memory, one.until = silent, memory, time.Now().Add(memory)
-	if ep.Fallback || one.asked {
+	if ep.Fallback || d.asked[one.key] != nil {
 		return nil
 	}
-	one.asked = true
+	d.asked[one.key] = one
 	return one
+}
+
+// remove forgets an endpoint. The caller holds mu.
+func (d *downPeers) remove(addr netip.AddrPort, one *downPeer) {
+	delete(d.peers, addr)
+	d.stopped(one)
+}
+
+// stopped notes that an endpoint's agent is not probed, or not any more. The caller holds mu.
+func (d *downPeers) stopped(one *downPeer) {
+	if d.asked[one.key] == one {
+		delete(d.asked, one.key)
+	}
 }
 
 // goesOn reports whether the endpoint's agent still counts as away. If not, it forgets the
@@ -118,11 +141,12 @@ func (d *downPeers) put(ep *Endpoint, silent bool, memory time.Duration) (ask *d
 func (d *downPeers) goesOn(addr netip.AddrPort, one *downPeer) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.peers[addr] != one { // its agent was back meanwhile
+	if d.peers[addr] != one { // its agent was back meanwhile, or another pod has the address
+		d.stopped(one)
 		return false
 	}
 	if time.Now().After(one.until) {
-		delete(d.peers, addr)
+		d.remove(addr, one)
 		return false
 	}
 	return true
@@ -133,7 +157,7 @@ func (d *downPeers) drop(addr netip.AddrPort, one *downPeer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.peers[addr] == one {
-		delete(d.peers, addr)
+		d.remove(addr, one)
 	}
 }
 
@@ -145,7 +169,7 @@ func (d *downPeers) back(ep *Endpoint) {
 	defer d.mu.Unlock()
 	for addr, one := range d.peers {
 		if addr == ep.Peer.Addr || uid != "" && one.uid == uid || node != "" && one.silent && one.node == node {
-			delete(d.peers, addr)
+			d.remove(addr, one)
 		}
 	}
 }
@@ -156,7 +180,7 @@ func (d *downPeers) forget() {
 	defer d.mu.Unlock()
 	now := time.Now()
 	for addr, one := range d.peers {
-		if !one.asked && now.After(one.until) {
+		if d.asked[one.key] != one && now.After(one.until) {
 			delete(d.peers, addr)
 		}
 	}

@@ -128,6 +128,46 @@ func TestAnAnswerEndsTheAbsence(t *testing.T) {
 	}
 }
 
+// TestProbesAreBounded: however many ports of a pod a client tries, its agent is probed at
+// one of them. A use of any of them keeps that probe going, and when it has ended the next
+// failure begins another. The endpoints that are remembered are bounded.
+func TestProbesAreBounded(t *testing.T) {
+	at := func(uid string, port int) *Endpoint {
+		return &Endpoint{Peer: tap.Peer{
+			Addr:     netip.AddrPortFrom(netip.MustParseAddr("10.0.0.1"), uint16(port)),
+			Workload: &mesh.Workload{UID: uid, Node: "node-2"},
+		}}
+	}
+	p := newPool(t, nil)
+	first := p.down.put(at("a", 1), false, time.Hour)
+	if first == nil {
+		t.Fatal("the first endpoint is not probed")
+	}
+	for port := 2; port <= 2*downMost; port++ {
+		if p.down.put(at("a", port), false, time.Hour) != nil {
+			t.Fatalf("port %d is probed beside another one of the pod", port)
+		}
+	}
+	if n := len(p.down.peers); n != downMost {
+		t.Errorf("%d endpoints are remembered, want %d", n, downMost)
+	}
+	first.until = time.Now()
+	if !p.down.is(at("a", 2)) || !p.down.goesOn(at("a", 1).Peer.Addr, first) {
+		t.Error("the probe ends while another port of the pod is used")
+	}
+	first.until = time.Time{}
+	if p.down.goesOn(at("a", 1).Peer.Addr, first) {
+		t.Error("the probe goes on after its time")
+	}
+	if p.down.put(at("a", 2), false, time.Hour) == nil {
+		t.Error("nothing is probed after the first probe has ended")
+	}
+	p.down.back(at("a", 3))
+	if len(p.down.peers)+len(p.down.asked) != 0 {
+		t.Errorf("%d endpoints and %d probes are left when the agent is back", len(p.down.peers), len(p.down.asked))
+	}
+}
+
 // TestAbsenceIsOfAPod: what was found of the pod that had an address says nothing about
 // the pod that has it now.
 func TestAbsenceIsOfAPod(t *testing.T) {

@@ -95,7 +95,7 @@ type Pool struct {
 // New makes a pool. Run must be called for as long as it is used.
 func New(o Options) *Pool {
 	p := &Pool{Options: o, gate: newGate()}
-	p.down.peers = make(map[netip.AddrPort]*downPeer)
+	p.down.peers, p.down.asked = make(map[netip.AddrPort]*downPeer), make(map[string]*downPeer)
 	p.mux.init(p)
 	p.http2.owner = p
 	return p
