@@ -25,10 +25,42 @@ type pipe struct {
 	lost     bool   // dst's engine has closed the stream, and the event that says so follows
 
 	waiting bool // it waits for room on dst; dst's lock guards it
+
+	round     uint32 // the batch in which small were counted
+	small     uint8  // small payloads that came in it
+	gathering bool   // small payloads are in pending until the batch is flushed
 }
 
-// data takes bytes of the body from src, and sends them to dst as far as it takes them now.
+// A peer that sends many payloads of at most gatherSize bytes in one read gets them sent on
+// together, from the one after gatherAfter on: a frame costs the agent, the other agent and
+// the application much more than its bytes.
+const (
+	gatherSize  = 64
+	gatherAfter = 1
+)
+
+// gathers reports whether a payload is to be sent with those that follow in the same batch.
+func (p *pipe) gathers(size int, b *h2conn.Batch) bool {
+	if size > gatherSize {
+		return false
+	}
+	if round := b.Round(); p.round != round {
+		p.round, p.small = round, 0
+	}
+	if p.small < gatherAfter {
+		p.small++
+		return false
+	}
+	return true
+}
+
+// data takes bytes of the body from src, and sends them to dst as far as it takes them now,
+// or with the others of the batch that are small.
 func (p *pipe) data(payload []byte, end bool, b *h2conn.Batch) {
+	gathers := !end && p.gathers(len(payload), b)
+	if !gathers {
+		p.scatter(b)
+	}
 	p.length += uint64(len(payload))
 	p.end = p.end || end
 	p.done = p.done || p.sink && end
@@ -36,7 +68,11 @@ func (p *pipe) data(payload []byte, end bool, b *h2conn.Batch) {
 		p.credit(len(payload), b)
 		return
 	}
-	if p.dst != nil && p.pending.Len() == 0 {
+	if p.dst != nil && (p.gathering || p.pending.Len() == 0) {
+		if gathers {
+			p.gather(payload, b)
+			return
+		}
 		n := p.offer(payload, b)
 		p.credit(n, b)
 		payload = payload[n:]
@@ -48,6 +84,26 @@ func (p *pipe) data(payload []byte, end bool, b *h2conn.Batch) {
 	}
 }
 
+// gather keeps a small payload until the batch is flushed.
+func (p *pipe) gather(payload []byte, b *h2conn.Batch) {
+	p.pending.Add(payload)
+	if !p.gathering {
+		p.gathering = true
+		b.Then(p)
+	}
+}
+
+// scatter sends what was gathered, as far as dst takes it.
+func (p *pipe) scatter(b *h2conn.Batch) {
+	if !p.gathering {
+		return
+	}
+	p.gathering = false
+	if p.dst != nil && p.pending.Len() > 0 && !p.done && !p.lost {
+		p.shift(p.offer(p.pending.Bytes, b), b)
+	}
+}
+
 // hold appends to pending.
 func (p *pipe) hold(payload []byte) {
 	p.pending.Add(payload)
@@ -56,6 +112,7 @@ func (p *pipe) hold(payload []byte) {
 
 // finish takes the end of src, with trailers or none.
 func (p *pipe) finish(trailers []http2.Field, b *h2conn.Batch) {
+	p.scatter(b)
 	p.end = true
 	p.done = p.done || p.sink
 	if p.done || p.lost {
@@ -72,6 +129,7 @@ func (p *pipe) finish(trailers []http2.Field, b *h2conn.Batch) {
 
 // push sends pending bytes, as many as dst takes now.
 func (p *pipe) push(b *h2conn.Batch) {
+	p.gathering = false
 	if p.done || p.lost || p.dst == nil {
 		return
 	}

@@ -116,6 +116,7 @@ func (c *Conn) Close() { c.closed = true }
 type Batch struct {
 	dirty []*Conn
 	then  []Waiter
+	round uint32
 	pause time.Duration
 	// Fields is memory for a field section that is edited before it is forwarded.
 	Fields []http2.Field
@@ -127,6 +128,9 @@ func (b *Batch) Add(c *Conn) {
 		b.dirty = append(b.dirty, c)
 	}
 }
+
+// Round is another number for each read, or piece of one, whose events are handled.
+func (b *Batch) Round() uint32 { return b.round }
 
 // Then makes Flush call w.Resume, which may need locks that the caller holds now.
 func (b *Batch) Then(w Waiter) {
@@ -142,6 +146,7 @@ func (b *Batch) Pause(d time.Duration) { b.pause = max(b.pause, d) }
 // Flush sends the output of the connections. It does not wait for sockets. The caller
 // holds no lock.
 func (b *Batch) Flush() {
+	b.round++
 	for len(b.then) > 0 {
 		w := b.then[0]
 		b.then = slices.Delete(b.then, 0, 1)
