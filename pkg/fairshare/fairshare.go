@@ -85,6 +85,7 @@ type Account struct {
 	used      atomic.Int64 // nanoseconds of work
 	waited    atomic.Int64 // nanoseconds of waiting for a slot
 	waits     atomic.Uint64
+	weight    atomic.Int64 // 0: DefaultWeight
 
 	// The scheduler's mu guards these.
 	settled     int64 // the part of used that is in virtual
@@ -125,10 +126,10 @@ func (a *Account) Used() Used {
 	return Used{time.Duration(a.used.Load()), time.Duration(a.waited.Load()), a.waits.Load()}
 }
 
-// settle moves the account's virtual time on by what was used.
+// settle moves the account's virtual time on by what was used, divided by its weight.
 func (a *Account) settle() {
 	used := a.used.Load()
-	a.virtual += used - a.settled
+	a.virtual += a.cost(used - a.settled)
 	a.settled = used
 }
 
