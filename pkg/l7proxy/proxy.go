@@ -151,6 +151,9 @@ func New(o Options) *Proxy {
 			HandshakeSilence: o.Limits.HandshakeSilence, Resolve: o.Limits.ResolveTimeout,
 			Idle: o.Limits.IdleTimeout, AgentDownTTL: o.Limits.AgentDownTTL,
 		},
+		OnHandshake: func(client *mesh.Workload, computed time.Duration) {
+			p.pods.Handshake(quota.Key{UID: client.UID, Direction: mesh.Outbound}, computed)
+		},
 		OnUnreachable: func(ep *upstream.Endpoint, why mesh.Reason) { p.endpoints.Unreachable(ep, why) },
 	})
 	p.endpoints = endpoints.New(endpoints.Options{

@@ -220,6 +220,7 @@ func (s *session) acceptMesh(ctx context.Context, hello []byte) (detect.Protocol
 	s.Task.Pause()
 	s.raw.ReadsInTurn(nil)
 	err = p.upstream.Handshake(ctx, from, false, c, below, &aside)
+	p.pods.Handshake(quota.Key{UID: s.inbound.Local().UID, Direction: mesh.Inbound}, aside.Computed())
 	s.raw.ReadsInTurn(s.Turns())
 	s.Task.Resume()
 	if err != nil {

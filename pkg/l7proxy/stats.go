@@ -38,8 +38,18 @@ func (p *Proxy) Endpoints() []endpoints.Count { return p.endpoints.Counts() }
 // Ejected returns the endpoints that are ejected now.
 func (p *Proxy) Ejected() []endpoints.Ejected { return p.endpoints.Ejected() }
 
-// PodUsage returns what each pod uses now that has connections.
+// PodUsage returns what each pod of this node uses, and has used, in each direction in
+// which it has had connections.
 func (p *Proxy) PodUsage() iter.Seq[quota.Used] { return p.pods.All() }
+
+// SetPodWeight sets a pod's weight, by which it gets processor time while several pods want
+// it. It is that of cpu.weight (cgroup v2), and is brought into the bounds of
+// fairshare.Account.SetWeight.
+func (p *Proxy) SetPodWeight(uid string, weight int) { p.pods.SetWeight(uid, weight) }
+
+// RetainPods forgets what the pods have used for whose UID keep returns false and that have
+// no connections. It must be called now and then.
+func (p *Proxy) RetainPods(keep func(uid string) bool) { p.pods.Retain(keep) }
 
 // LimitHits counts what was refused because a limit was reached, by the limit's name in
 // the metrics.

@@ -92,6 +92,9 @@ type Turn struct {
 	source  *gateSource
 	ready   chan struct{} // receives a value when this waiting handshake gets a slot
 	inQueue *list.Element // position in a queue of its source; nil: not waiting
+
+	since    time.Time // when it got the slot that it holds
+	computed time.Duration
 }
 
 // GateStats are the counters of a Gate. Refused and Waits count since the start.
@@ -125,6 +128,7 @@ func (g *Gate) Enter(ctx context.Context, from netip.Addr, own bool) (*Turn, err
 	t := &Turn{gate: g, source: s}
 	if g.takeSlot(s) {
 		g.mu.Unlock()
+		t.since = time.Now()
 		return t, nil
 	}
 	g.waits++
@@ -140,6 +144,7 @@ func (g *Gate) Enter(ctx context.Context, from netip.Addr, own bool) (*Turn, err
 	err := ErrBusy
 	select {
 	case <-t.ready:
+		t.since = time.Now()
 		return t, nil
 	case <-maxWait:
 	case <-ctx.Done():
@@ -161,6 +166,7 @@ func (g *Gate) Enter(ctx context.Context, from netip.Addr, own bool) (*Turn, err
 
 // Pause gives the slot back while the handshake waits for its peer's bytes.
 func (t *Turn) Pause() {
+	t.computed += time.Since(t.since)
 	t.gate.mu.Lock()
 	defer t.gate.mu.Unlock()
 	t.gate.releaseSlot(t.source)
@@ -173,16 +179,19 @@ func (t *Turn) Resume() {
 	g.mu.Lock()
 	if g.takeSlot(s) {
 		g.mu.Unlock()
+		t.since = time.Now()
 		return
 	}
 	g.enqueue(t, &s.resumed)
 	g.mu.Unlock()
 	<-t.ready
+	t.since = time.Now()
 }
 
 // Leave ends a handshake that holds a slot. proved says that its peer has proved
 // an identity; the source is then known.
 func (t *Turn) Leave(proved bool) {
+	t.computed += time.Since(t.since)
 	g, s := t.gate, t.source
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -192,6 +201,9 @@ func (t *Turn) Leave(proved bool) {
 	g.releaseSlot(s)
 	g.addActive(s, -1)
 }
+
+// Computed returns how long the handshake has held a slot, up to its last Pause or Leave.
+func (t *Turn) Computed() time.Duration { return t.computed }
 
 // Stats returns the counters.
 func (g *Gate) Stats() GateStats {

@@ -370,3 +370,37 @@ func BenchmarkGate(b *testing.B) {
 		turn.Leave(true)
 	}
 }
+
+// TestComputed: a handshake has computed while it held a slot, and not while it waited for
+// one or for its peer.
+func TestComputed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := NewGate(GateOptions{Slots: 1})
+		first, err := gate.Enter(t.Context(), source(1), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var second *Turn
+		wg.Go(func() { // waits 5 ms for the slot, holds it for 7 ms
+			if second, err = gate.Enter(t.Context(), source(2), true); err == nil {
+				time.Sleep(7 * time.Millisecond)
+				second.Leave(true)
+			}
+		})
+		time.Sleep(5 * time.Millisecond)
+		first.Pause()
+		time.Sleep(time.Millisecond) // for the peer
+		first.Resume()               // waits for the slot
+		time.Sleep(2 * time.Millisecond)
+		first.Leave(true)
+		wg.Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []time.Duration{first.Computed(), second.Computed()}
+		if diff := cmp.Diff([]time.Duration{7 * time.Millisecond, 7 * time.Millisecond}, got); diff != "" {
+			t.Errorf("computed (-want +got):\n%s", diff)
+		}
+	})
+}

@@ -9,7 +9,6 @@ package quota
 
 import (
 	"errors"
-	"iter"
 	"sync"
 	"sync/atomic"
 
@@ -54,6 +53,7 @@ type Pods struct {
 
 	mu          sync.Mutex
 	byKey       map[Key]*pod
+	accounts    accounts
 	descriptors shares
 	strangers   shares // the part of descriptors that clients have that have proved nothing
 
@@ -101,7 +101,7 @@ func (p *Pods) Enter(key Key, from Source, descriptors int) (*Usage, error) {
 	defer p.mu.Unlock()
 	u := &Usage{pods: p, pod: p.byKey[key], descriptors: descriptors}
 	if u.pod == nil {
-		u.pod = &pod{key: key, account: p.Shares.Account(), sources: make(map[Source]*party)}
+		u.pod = &pod{key: key, account: p.account(key).Account, sources: make(map[Source]*party)}
 	}
 	if u.pod.conns >= p.MaxConns {
 		p.refusedConns[index(key.Direction)].Add(1)
@@ -231,40 +231,6 @@ func (s *shares) give(source Source, n int) {
 	s.used -= n
 	if s.bySource[source] -= n; s.bySource[source] <= 0 {
 		delete(s.bySource, source)
-	}
-}
-
-// Used is what a pod uses in one direction.
-type Used struct {
-	Key
-	Connections int
-	Descriptors int
-	Streams     int   // of HTTP/2 that are open
-	Bytes       int64 // that wait for a receiver, or for the rest of a head
-	Sources     int   // who uses these connections
-}
-
-// All returns what each pod uses that has connections.
-func (p *Pods) All() iter.Seq[Used] {
-	return func(yield func(Used) bool) {
-		p.mu.Lock()
-		all := make([]Used, 0, len(p.byKey))
-		for _, one := range p.byKey {
-			all = append(all, one.used())
-		}
-		p.mu.Unlock()
-		for _, one := range all {
-			if !yield(one) {
-				return
-			}
-		}
-	}
-}
-
-func (o *pod) used() Used {
-	return Used{
-		Key: o.key, Connections: o.conns, Descriptors: o.descriptors, Sources: len(o.sources),
-		Streams: int(o.streams.Load()), Bytes: o.held.Load(),
 	}
 }
 

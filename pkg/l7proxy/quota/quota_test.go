@@ -131,7 +131,7 @@ func TestLeaveGivesAllBack(t *testing.T) {
 		all = append(all, u)
 	}
 	for used := range p.All() {
-		want := Used{Key: inbound, Connections: 10, Descriptors: 20, Sources: 10, Bytes: 100}
+		want := Used{Key: inbound, Weight: 100, Connections: 10, Descriptors: 20, Sources: 10, Bytes: 100}
 		if used != want {
 			t.Errorf("got %+v, want %+v", used, want)
 		}

@@ -83,7 +83,8 @@ func (s *shaking) read(t *conn.Transport, p []byte) (int, error) {
 	return n, conn.EOFIsTruncation(err)
 }
 
-// Aside lets a callback of a handshake wait without its slot at the gate.
+// Aside lets a callback of a handshake wait without its slot at the gate. Afterwards it
+// tells how long the handshake has computed.
 type Aside struct{ turn *mtls.Turn }
 
 // Do calls f, which may wait. Do must be called in the handshake's goroutine.
@@ -91,6 +92,15 @@ func (a *Aside) Do(f func()) {
 	a.turn.Pause()
 	defer a.turn.Resume()
 	f()
+}
+
+// Computed returns how long the handshake has held its slot. It is 0 if the handshake got
+// none.
+func (a *Aside) Computed() time.Duration {
+	if a.turn == nil {
+		return 0
+	}
+	return a.turn.Computed()
 }
 
 // Handshake does the handshake of c in its turn at the gate. below carries c. from is the
@@ -288,7 +298,12 @@ func (p *Pool) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string) (co
 	}
 	below.ep.HasOthers = true // a probe of its agent is given less time
 	c := tls.Client(below, config)
-	if err := p.Handshake(ctx, sourceOf(ep.Client), true, c, &below.Transport, nil); err != nil {
+	var aside Aside
+	err = p.Handshake(ctx, sourceOf(ep.Client), true, c, &below.Transport, &aside)
+	if p.OnHandshake != nil && ep.Client != nil {
+		p.OnHandshake(ep.Client, aside.Computed())
+	}
+	if err != nil {
 		raw.Close()
 		return nil, ep.Expected(), p.dialError(ep, err)
 	}

@@ -63,6 +63,9 @@ type Options struct {
 	Log      *slog.Logger
 	Limits   Limits
 	Lifetime *lifetime.Lifetime
+	// OnHandshake is called with the time that each mTLS handshake of a pod of this node with
+	// an agent has computed. nil: not wanted.
+	OnHandshake func(client *mesh.Workload, computed time.Duration)
 	// OnUnreachable is called for endpoints that cannot be reached, with the reason. It
 	// must not wait.
 	OnUnreachable func(ep *Endpoint, why mesh.Reason)
