@@ -75,12 +75,13 @@ func (agentStats) NotReady() []string       { return nil }
 func scrape(t *testing.T) string {
 	t.Helper()
 	id := mesh.Identity{TrustDomain: "d", Namespace: "n", ServiceAccount: "s"}
-	m := telemetry.New(telemetry.Options{Agent: agentStats{
+	m := telemetry.New(telemetry.Options{MaxPods: 1, Agent: agentStats{
 		KernelEvents:      map[string]uint64{"x": 1},
 		LimitHits:         map[string]uint64{"x": 1},
 		Sandboxes:         map[string]uint64{"enrolled": 1},
 		Ejections:         map[string]uint64{"failures": 1},
 		Pods:              map[string]int{"enrolled": 1},
+		PodCosts:          []telemetry.PodCost{{Namespace: "n", Name: "p"}},
 		Endpoints:         []telemetry.Endpoints{{Namespace: "n", Service: "s"}},
 		CertificateExpiry: map[mesh.Identity]time.Time{id: time.Now()},
 	}})

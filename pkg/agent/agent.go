@@ -12,6 +12,7 @@ import (
 
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/agent/carry"
+	"github.com/underlane/underlane/pkg/agent/costs"
 	"github.com/underlane/underlane/pkg/agent/enrol"
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nri"
@@ -19,6 +20,7 @@ import (
 	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy"
 	"github.com/underlane/underlane/pkg/listener"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/redirect/podns"
@@ -46,6 +48,7 @@ type Agent struct {
 	runtime   *nri.Plugin // nil: the agent does not connect to the container runtime
 	hub       *tap.Hub
 	metrics   *telemetry.Metrics
+	ledger    *costs.Ledger
 
 	socket           net.Listener // of the node API
 	handoverListener net.Listener // of successors
@@ -81,7 +84,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Version:    version.Version,
 	})
 	a.certs = mtls.NewManager(a.client, config.TrustDomain, log)
-	a.metrics = telemetry.New(telemetry.Options{Agent: reporter{a}})
+	a.metrics = telemetry.New(telemetry.Options{Agent: reporter{a}, MaxPods: config.PodMetrics})
 	a.hub = tap.NewHub(a.metrics)
 	a.conns = &listener.Group{Log: log}
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
@@ -115,5 +118,9 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		},
 	})
 	a.carrier.Serve(a.proxy)
+	a.ledger = costs.New(costs.Options{
+		Node: config.Node, Usage: a.proxy.PodUsage,
+		Local: func() []*mesh.Workload { return a.store.View().Local() },
+	})
 	return a, nil
 }

@@ -148,7 +148,7 @@ func (a *Agent) work(work *parts) {
 	work.start("kernel events", a.readKernelEvents)
 	asides := []aside{
 		{name: "node API", opened: a.socket, open: a.claimSocket, serve: func(ctx context.Context, ln net.Listener) error {
-			return (&nodeapi.Server{Hub: a.hub, Source: reporter{a}, Dumper: reporter{a}, Exporter: a.metrics}).Serve(ctx, ln)
+			return (&nodeapi.Server{Hub: a.hub, Source: reporter{a}, Dumper: reporter{a}, Exporter: a.metrics, Ledger: reporter{a}}).Serve(ctx, ln)
 		}},
 		{name: "successors", opened: a.handoverListener, open: a.listenHandover, serve: a.successors.Serve},
 	}

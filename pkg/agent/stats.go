@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/redirect"
@@ -45,6 +46,12 @@ func (a reporter) Stats() telemetry.Stats {
 	for _, e := range a.proxy.Endpoints() {
 		stats.Endpoints = append(stats.Endpoints, telemetry.Endpoints(e))
 	}
+	for _, p := range a.ledger.Costs().GetPods() {
+		stats.PodCosts = append(stats.PodCosts, telemetry.PodCost{
+			Namespace: p.GetNamespace(), Name: p.GetName(), Weight: int(p.GetWeight()),
+			Sides: [2]telemetry.Cost{mesh.Outbound: cost(p.GetOutbound()), mesh.Inbound: cost(p.GetInbound())},
+		})
+	}
 	return stats
 }
 
@@ -54,3 +61,13 @@ func (a reporter) NotReady() []string {
 	nodeapi.Judge(st)
 	return st.NotReady
 }
+
+func cost(c *agentv1.Cost) telemetry.Cost {
+	return telemetry.Cost{
+		Processor: c.GetProcessor().AsDuration(), Waited: c.GetWaited().AsDuration(), Waits: c.GetWaits(),
+		Connections: c.GetConnections(), Descriptors: c.GetDescriptors(), Bytes: c.GetBytes(),
+	}
+}
+
+// Costs implements nodeapi.CostProvider.
+func (a reporter) Costs(context.Context) *agentv1.CostsResponse { return a.ledger.Costs() }

@@ -40,6 +40,7 @@ type Stats struct {
 	Pods               map[string]int    // by state
 	CertificateExpiry  map[mesh.Identity]time.Time
 	Endpoints          []Endpoints
+	PodCosts           []PodCost // in the order in which they get metrics, where Options.MaxPods is too little for all
 }
 
 // agentCollector exports Stats.
@@ -69,6 +70,7 @@ func (agentCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, revivedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
 		ejectionsDesc, endpointsDesc,
+		podProcessorDesc, podWaitedDesc, podWaitsDesc, podConnectionsDesc, podDescriptorsDesc, podBytesDesc, podWeightDesc, podsOmittedDesc,
 	} {
 		out <- d
 	}
@@ -79,6 +81,7 @@ func (c agentCollector) Collect(out chan<- prometheus.Metric) {
 	if agent := c.m.options.Agent; agent != nil {
 		stats := agent.Stats()
 		stats.collect(out)
+		c.m.pods.collect(out, stats.PodCosts)
 	}
 	folded, dropped := c.m.overflow()
 	counterOf(out, overflowDesc, folded, "folded")

@@ -24,6 +24,7 @@ const (
 type Options struct {
 	ClusterDomain string // for the authority label; default cluster.local
 	MaxSeries     int    // limit of each family, above which authorities become "other"; default DefaultMaxSeries
+	MaxPods       int    // pods that have metrics of their own (underlane_pod_…); 0: none
 	Agent         Agent  // nil: only metrics from events, and always ready
 }
 
@@ -38,6 +39,7 @@ type Metrics struct {
 	conns     *table[target, connSeries]
 	closes    *table[closing, closeSeries]
 	routes    *table[routed, routeSeries]
+	pods      podBudget
 }
 
 // New returns Metrics with a registry of its own, which also has the metrics of the
@@ -49,7 +51,7 @@ func New(o Options) *Metrics {
 	if o.MaxSeries <= 0 {
 		o.MaxSeries = DefaultMaxSeries
 	}
-	m := &Metrics{options: o, registry: prometheus.NewRegistry()}
+	m := &Metrics{options: o, registry: prometheus.NewRegistry(), pods: podBudget{most: o.MaxPods}}
 	m.requests = newTable(o.MaxSeries, target.fold, func(t target) *requestSeries {
 		return &requestSeries{desc: desc("request_total", "Requests.", t.labels(o.ClusterDomain))}
 	})

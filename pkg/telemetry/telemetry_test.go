@@ -325,6 +325,7 @@ func TestAgentMetrics(t *testing.T) {
 		`underlane_mirrors_dropped_total 9`,
 		`underlane_plaintext_fallback_total 3`,
 		`underlane_pods{state="enrolled"} 5`,
+		`underlane_pods_without_metrics 0`,
 		`underlane_repairs_total 12`,
 		`underlane_retries_refused_total 8`,
 		`underlane_ringbuf_lost_total 1`,

@@ -1620,6 +1620,297 @@ func (x *MetricsResponse) GetText() []byte {
 	return nil
 }
 
+type CostsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CostsRequest) Reset() {
+	*x = CostsRequest{}
+	mi := &file_agent_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CostsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CostsRequest) ProtoMessage() {}
+
+func (x *CostsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CostsRequest.ProtoReflect.Descriptor instead.
+func (*CostsRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{17}
+}
+
+type CostsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`       // of these figures
+	Process       *durationpb.Duration   `protobuf:"bytes,3,opt,name=process,proto3" json:"process,omitempty"` // processor time of the agent's process, since its start
+	Pods          []*PodCost             `protobuf:"bytes,4,rep,name=pods,proto3" json:"pods,omitempty"`       // those of the mesh on this node, by namespace and name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CostsResponse) Reset() {
+	*x = CostsResponse{}
+	mi := &file_agent_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CostsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CostsResponse) ProtoMessage() {}
+
+func (x *CostsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CostsResponse.ProtoReflect.Descriptor instead.
+func (*CostsResponse) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CostsResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CostsResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *CostsResponse) GetProcess() *durationpb.Duration {
+	if x != nil {
+		return x.Process
+	}
+	return nil
+}
+
+func (x *CostsResponse) GetPods() []*PodCost {
+	if x != nil {
+		return x.Pods
+	}
+	return nil
+}
+
+type PodCost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Uid           string                 `protobuf:"bytes,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	Weight        uint32                 `protobuf:"varint,4,opt,name=weight,proto3" json:"weight,omitempty"`    // its share of the processors: 100 is the default, as of cpu.weight
+	Outbound      *Cost                  `protobuf:"bytes,5,opt,name=outbound,proto3" json:"outbound,omitempty"` // connections that the pod opens
+	Inbound       *Cost                  `protobuf:"bytes,6,opt,name=inbound,proto3" json:"inbound,omitempty"`   // connections that others open to it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodCost) Reset() {
+	*x = PodCost{}
+	mi := &file_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodCost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodCost) ProtoMessage() {}
+
+func (x *PodCost) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodCost.ProtoReflect.Descriptor instead.
+func (*PodCost) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PodCost) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *PodCost) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PodCost) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *PodCost) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *PodCost) GetOutbound() *Cost {
+	if x != nil {
+		return x.Outbound
+	}
+	return nil
+}
+
+func (x *PodCost) GetInbound() *Cost {
+	if x != nil {
+		return x.Inbound
+	}
+	return nil
+}
+
+// Cost is what a pod costs the agent in one direction.
+type Cost struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sums since this agent has the pod.
+	Processor *durationpb.Duration `protobuf:"bytes,1,opt,name=processor,proto3" json:"processor,omitempty"` // processor time
+	Waited    *durationpb.Duration `protobuf:"bytes,2,opt,name=waited,proto3" json:"waited,omitempty"`       // for turns at the processors, of all goroutines together
+	Waits     uint64               `protobuf:"varint,3,opt,name=waits,proto3" json:"waits,omitempty"`
+	// What it has now.
+	Connections   uint64 `protobuf:"varint,4,opt,name=connections,proto3" json:"connections,omitempty"`
+	Descriptors   uint64 `protobuf:"varint,5,opt,name=descriptors,proto3" json:"descriptors,omitempty"`
+	Streams       uint64 `protobuf:"varint,6,opt,name=streams,proto3" json:"streams,omitempty"` // of HTTP/2
+	Bytes         uint64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`     // that wait for a receiver, or for the rest of a head
+	Clients       uint64 `protobuf:"varint,8,opt,name=clients,proto3" json:"clients,omitempty"` // who uses the connections: pods by address and identity, others by address
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cost) Reset() {
+	*x = Cost{}
+	mi := &file_agent_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cost) ProtoMessage() {}
+
+func (x *Cost) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cost.ProtoReflect.Descriptor instead.
+func (*Cost) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Cost) GetProcessor() *durationpb.Duration {
+	if x != nil {
+		return x.Processor
+	}
+	return nil
+}
+
+func (x *Cost) GetWaited() *durationpb.Duration {
+	if x != nil {
+		return x.Waited
+	}
+	return nil
+}
+
+func (x *Cost) GetWaits() uint64 {
+	if x != nil {
+		return x.Waits
+	}
+	return 0
+}
+
+func (x *Cost) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Cost) GetDescriptors() uint64 {
+	if x != nil {
+		return x.Descriptors
+	}
+	return 0
+}
+
+func (x *Cost) GetStreams() uint64 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
+func (x *Cost) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Cost) GetClients() uint64 {
+	if x != nil {
+		return x.Clients
+	}
+	return 0
+}
+
 type TapRequest_PodSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uids          []string               `protobuf:"bytes,1,rep,name=uids,proto3" json:"uids,omitempty"`
@@ -1629,7 +1920,7 @@ type TapRequest_PodSet struct {
 
 func (x *TapRequest_PodSet) Reset() {
 	*x = TapRequest_PodSet{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1932,7 @@ func (x *TapRequest_PodSet) String() string {
 func (*TapRequest_PodSet) ProtoMessage() {}
 
 func (x *TapRequest_PodSet) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,12 +2119,35 @@ const file_agent_proto_rawDesc = "" +
 	"\x04json\x18\x01 \x01(\fR\x04json\"\x10\n" +
 	"\x0eMetricsRequest\"%\n" +
 	"\x0fMetricsResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\fR\x04text2\xbe\x02\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\"\x0e\n" +
+	"\fCostsRequest\"\xb9\x01\n" +
+	"\rCostsResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x123\n" +
+	"\aprocess\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\aprocess\x12/\n" +
+	"\x04pods\x18\x04 \x03(\v2\x1b.underlane.agent.v1.PodCostR\x04pods\"\xcf\x01\n" +
+	"\aPodCost\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03uid\x18\x03 \x01(\tR\x03uid\x12\x16\n" +
+	"\x06weight\x18\x04 \x01(\rR\x06weight\x124\n" +
+	"\boutbound\x18\x05 \x01(\v2\x18.underlane.agent.v1.CostR\boutbound\x122\n" +
+	"\ainbound\x18\x06 \x01(\v2\x18.underlane.agent.v1.CostR\ainbound\"\x96\x02\n" +
+	"\x04Cost\x127\n" +
+	"\tprocessor\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\tprocessor\x121\n" +
+	"\x06waited\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06waited\x12\x14\n" +
+	"\x05waits\x18\x03 \x01(\x04R\x05waits\x12 \n" +
+	"\vconnections\x18\x04 \x01(\x04R\vconnections\x12 \n" +
+	"\vdescriptors\x18\x05 \x01(\x04R\vdescriptors\x12\x18\n" +
+	"\astreams\x18\x06 \x01(\x04R\astreams\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x04R\x05bytes\x12\x18\n" +
+	"\aclients\x18\b \x01(\x04R\aclients2\x8c\x03\n" +
 	"\x04Node\x12F\n" +
 	"\x03Tap\x12\x1e.underlane.agent.v1.TapRequest\x1a\x1d.underlane.agent.v1.TapEvents0\x01\x12O\n" +
 	"\x06Status\x12!.underlane.agent.v1.StatusRequest\x1a\".underlane.agent.v1.StatusResponse\x12I\n" +
 	"\x04Dump\x12\x1f.underlane.agent.v1.DumpRequest\x1a .underlane.agent.v1.DumpResponse\x12R\n" +
-	"\aMetrics\x12\".underlane.agent.v1.MetricsRequest\x1a#.underlane.agent.v1.MetricsResponseB5Z3github.com/underlane/underlane/api/agent/v1;agentv1b\x06proto3"
+	"\aMetrics\x12\".underlane.agent.v1.MetricsRequest\x1a#.underlane.agent.v1.MetricsResponse\x12L\n" +
+	"\x05Costs\x12 .underlane.agent.v1.CostsRequest\x1a!.underlane.agent.v1.CostsResponseB5Z3github.com/underlane/underlane/api/agent/v1;agentv1b\x06proto3"
 
 var (
 	file_agent_proto_rawDescOnce sync.Once
@@ -1848,7 +2162,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_agent_proto_goTypes = []any{
 	(TapRequest_View)(0),          // 0: underlane.agent.v1.TapRequest.View
 	(TapEvent_Kind)(0),            // 1: underlane.agent.v1.TapEvent.Kind
@@ -1869,48 +2183,61 @@ var file_agent_proto_goTypes = []any{
 	(*DumpResponse)(nil),          // 16: underlane.agent.v1.DumpResponse
 	(*MetricsRequest)(nil),        // 17: underlane.agent.v1.MetricsRequest
 	(*MetricsResponse)(nil),       // 18: underlane.agent.v1.MetricsResponse
-	(*TapRequest_PodSet)(nil),     // 19: underlane.agent.v1.TapRequest.PodSet
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(*CostsRequest)(nil),          // 19: underlane.agent.v1.CostsRequest
+	(*CostsResponse)(nil),         // 20: underlane.agent.v1.CostsResponse
+	(*PodCost)(nil),               // 21: underlane.agent.v1.PodCost
+	(*Cost)(nil),                  // 22: underlane.agent.v1.Cost
+	(*TapRequest_PodSet)(nil),     // 23: underlane.agent.v1.TapRequest.PodSet
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
 }
 var file_agent_proto_depIdxs = []int32{
 	0,  // 0: underlane.agent.v1.TapRequest.view:type_name -> underlane.agent.v1.TapRequest.View
-	19, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
+	23, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
 	4,  // 2: underlane.agent.v1.TapEvents.events:type_name -> underlane.agent.v1.TapEvent
 	1,  // 3: underlane.agent.v1.TapEvent.kind:type_name -> underlane.agent.v1.TapEvent.Kind
-	20, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
+	24, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
 	6,  // 5: underlane.agent.v1.TapEvent.source:type_name -> underlane.agent.v1.Peer
 	6,  // 6: underlane.agent.v1.TapEvent.destination:type_name -> underlane.agent.v1.Peer
-	21, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
-	21, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
-	21, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
+	25, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
+	25, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
+	25, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
 	5,  // 10: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
 	7,  // 11: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
-	20, // 12: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	24, // 12: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
 	11, // 13: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
 	12, // 14: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
 	13, // 15: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
 	14, // 16: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
 	10, // 17: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
 	14, // 18: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
-	20, // 19: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
-	20, // 20: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
-	20, // 21: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
-	20, // 22: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	20, // 23: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	2,  // 24: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
-	8,  // 25: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
-	15, // 26: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
-	17, // 27: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
-	3,  // 28: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
-	9,  // 29: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
-	16, // 30: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
-	18, // 31: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
-	28, // [28:32] is the sub-list for method output_type
-	24, // [24:28] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	24, // 19: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
+	24, // 20: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
+	24, // 21: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
+	24, // 22: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	24, // 23: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	24, // 24: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
+	25, // 25: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
+	21, // 26: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
+	22, // 27: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
+	22, // 28: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
+	25, // 29: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
+	25, // 30: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
+	2,  // 31: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
+	8,  // 32: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
+	15, // 33: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
+	17, // 34: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
+	19, // 35: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
+	3,  // 36: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
+	9,  // 37: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
+	16, // 38: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
+	18, // 39: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
+	20, // 40: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
+	36, // [36:41] is the sub-list for method output_type
+	31, // [31:36] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -1924,7 +2251,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	Node_Status_FullMethodName  = "/underlane.agent.v1.Node/Status"
 	Node_Dump_FullMethodName    = "/underlane.agent.v1.Node/Dump"
 	Node_Metrics_FullMethodName = "/underlane.agent.v1.Node/Metrics"
+	Node_Costs_FullMethodName   = "/underlane.agent.v1.Node/Costs"
 )
 
 // NodeClient is the client API for Node service.
@@ -41,6 +42,8 @@ type NodeClient interface {
 	Dump(ctx context.Context, in *DumpRequest, opts ...grpc.CallOption) (*DumpResponse, error)
 	// Metrics gives what the agent's /metrics gives.
 	Metrics(ctx context.Context, in *MetricsRequest, opts ...grpc.CallOption) (*MetricsResponse, error)
+	// Costs gives what the agent has spent for each pod of its node.
+	Costs(ctx context.Context, in *CostsRequest, opts ...grpc.CallOption) (*CostsResponse, error)
 }
 
 type nodeClient struct {
@@ -100,6 +103,16 @@ func (c *nodeClient) Metrics(ctx context.Context, in *MetricsRequest, opts ...gr
 	return out, nil
 }
 
+func (c *nodeClient) Costs(ctx context.Context, in *CostsRequest, opts ...grpc.CallOption) (*CostsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CostsResponse)
+	err := c.cc.Invoke(ctx, Node_Costs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeServer is the server API for Node service.
 // All implementations must embed UnimplementedNodeServer
 // for forward compatibility.
@@ -112,6 +125,8 @@ type NodeServer interface {
 	Dump(context.Context, *DumpRequest) (*DumpResponse, error)
 	// Metrics gives what the agent's /metrics gives.
 	Metrics(context.Context, *MetricsRequest) (*MetricsResponse, error)
+	// Costs gives what the agent has spent for each pod of its node.
+	Costs(context.Context, *CostsRequest) (*CostsResponse, error)
 	mustEmbedUnimplementedNodeServer()
 }
 
@@ -133,6 +148,9 @@ func (UnimplementedNodeServer) Dump(context.Context, *DumpRequest) (*DumpRespons
 }
 func (UnimplementedNodeServer) Metrics(context.Context, *MetricsRequest) (*MetricsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Metrics not implemented")
+}
+func (UnimplementedNodeServer) Costs(context.Context, *CostsRequest) (*CostsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Costs not implemented")
 }
 func (UnimplementedNodeServer) mustEmbedUnimplementedNodeServer() {}
 func (UnimplementedNodeServer) testEmbeddedByValue()              {}
@@ -220,6 +238,24 @@ func _Node_Metrics_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Node_Costs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CostsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServer).Costs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Node_Costs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServer).Costs(ctx, req.(*CostsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Node_ServiceDesc is the grpc.ServiceDesc for Node service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -238,6 +274,10 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Metrics",
 			Handler:    _Node_Metrics_Handler,
+		},
+		{
+			MethodName: "Costs",
+			Handler:    _Node_Costs_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -30,6 +30,11 @@ type Dumper interface {
 	Dump(ctx context.Context) ([]byte, error)
 }
 
+// CostProvider returns what the agent has spent for the pods of its node.
+type CostProvider interface {
+	Costs(ctx context.Context) *agentv1.CostsResponse
+}
+
 // Exporter writes the agent's metrics in the Prometheus text format.
 type Exporter interface {
 	WriteText(w io.Writer) error
@@ -40,9 +45,10 @@ type Server struct {
 	agentv1.UnimplementedNodeServer
 	Hub      *tap.Hub
 	Source   StatusProvider
-	Dumper   Dumper   // nil: Dump is not implemented
-	Exporter Exporter // nil: Metrics is not implemented
-	MaxTaps  int64    // taps at once; 0: no limit
+	Dumper   Dumper       // nil: Dump is not implemented
+	Exporter Exporter     // nil: Metrics is not implemented
+	Ledger   CostProvider // nil: Costs is not implemented
+	MaxTaps  int64        // taps at once; 0: no limit
 
 	taps atomic.Int64
 }
@@ -133,4 +139,12 @@ func (s *Server) Metrics(context.Context, *agentv1.MetricsRequest) (*agentv1.Met
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return &agentv1.MetricsResponse{Text: text.Bytes()}, nil
+}
+
+// Costs implements the rpc.
+func (s *Server) Costs(ctx context.Context, _ *agentv1.CostsRequest) (*agentv1.CostsResponse, error) {
+	if s.Ledger == nil {
+		return nil, status.Error(codes.Unimplemented, "this agent does not tell what pods cost")
+	}
+	return s.Ledger.Costs(ctx), nil
 }
