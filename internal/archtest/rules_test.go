@@ -41,6 +41,7 @@ var layers = map[string]int{
 	"pkg/cli/cluster/installation":    4,
 	"pkg/cli/cluster/manifest":        4,
 	"pkg/cli/node":                    4,
+	"pkg/cli/podtop":                  4,
 	"pkg/cli/tapcmd":                  4,
 	"pkg/cli/topui":                   4,
 	"pkg/cli/wait":                    4,

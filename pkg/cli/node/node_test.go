@@ -11,12 +11,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
@@ -34,10 +36,24 @@ type node struct {
 	hub    *tap.Hub
 	status *agentv1.StatusResponse
 	socket string
+	asked  atomic.Int64 // calls of Costs
 }
 
 func (n *node) Status(context.Context) *agentv1.StatusResponse { return n.status }
-func (n *node) Dump(context.Context) ([]byte, error)           { return []byte(`{"maps":{"pods":[]}}`), nil }
+
+// Costs returns costs that grow with each call.
+func (n *node) Costs(context.Context) *agentv1.CostsResponse {
+	spent := durationpb.New(time.Duration(n.asked.Add(1)) * time.Second)
+	return &agentv1.CostsResponse{
+		Node: "node-1", Time: timestamppb.Now(), Process: spent,
+		Pods: []*agentv1.PodCost{
+			{Namespace: "base", Name: "db", Uid: "1", Weight: 100},
+			{Namespace: "shop", Name: "web", Uid: "2", Weight: 39, Outbound: &agentv1.Cost{Processor: spent}},
+		},
+	}
+}
+
+func (n *node) Dump(context.Context) ([]byte, error) { return []byte(`{"maps":{"pods":[]}}`), nil }
 
 func startNode(t *testing.T) *node {
 	t.Helper()
@@ -48,7 +64,7 @@ func startNode(t *testing.T) *node {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- (&nodeapi.Server{Hub: n.hub, Source: n, Dumper: n}).Serve(ctx, ln) }()
+	go func() { done <- (&nodeapi.Server{Hub: n.hub, Source: n, Dumper: n, Ledger: n}).Serve(ctx, ln) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -198,6 +214,42 @@ func TestTopOnce(t *testing.T) {
 	}
 	if r := run(ctx, Kernel{}, "top", "--socket", n.socket); r.code != 1 || !strings.Contains(r.err, "--once") {
 		t.Errorf("without a terminal: %+v", r)
+	}
+}
+
+func TestTopPods(t *testing.T) {
+	n := startNode(t)
+	r := run(t.Context(), Kernel{}, "top", "--pods", "--once", "--duration", "1ms", "-n", "shop", "--socket", n.socket)
+	if want := "\nshop/web  "; r.code != 0 || r.err != "" || !strings.Contains(r.out, want) || strings.Contains(r.out, "base/db") {
+		t.Errorf("got %+v, want a line with %q and none of other namespaces", r, want)
+	}
+	r = run(t.Context(), Kernel{}, "top", "--pods", "-o", "json", "--duration", "1ms", "--sort", "-pod", "--socket", n.socket)
+	var got struct {
+		Node string
+		Pods []struct {
+			Namespace, Pod string
+			Weight         int
+			Outbound       struct{ CPU, CPUSeconds float64 }
+		}
+	}
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil || r.code != 0 {
+		t.Fatalf("%v: %+v", err, r)
+	}
+	if len(got.Pods) != 2 || got.Node != "node-1" || got.Pods[0].Pod != "web" || got.Pods[0].Outbound.CPU <= 0 || got.Pods[0].Weight != 39 {
+		t.Errorf("got %+v, want two pods of node-1, web first, which uses the processor, with weight 39", got)
+	}
+	for want, args := range map[string][]string{
+		"--path is not for --pods":        {"--path", "/a"},
+		"leave \"deploy/web\" away":       {"deploy/web"},
+		"use one of pod, cpu":             {"--sort", "count"},
+		"use table or json":               {"-o", "yaml"},
+		"--once":                          nil, // no terminal
+		"is the agent running on this no": {"--once", "--socket", n.socket + "x"},
+	} {
+		r := run(t.Context(), Kernel{}, append([]string{"top", "--pods", "--socket", n.socket}, args...)...)
+		if r.code != 1 || !strings.Contains(r.err, want) {
+			t.Errorf("%q: got %+v, want an error with %q", args, r, want)
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ func TopCommand(f *Flags) *cobra.Command { return tapcmd.Top(f.source()) }
 
 // source returns this node's agent as a source.
 func (f *Flags) source() *tapcmd.Source {
-	return &tapcmd.Source{Program: "agent", Scope: "this node", Open: f.tap, Explain: f.explain}
+	return &tapcmd.Source{Program: "agent", Scope: "this node", Open: f.tap, Costs: f.costs, Explain: f.explain}
 }
 
 func (f *Flags) tap(ctx context.Context, r *agentv1.TapRequest) (tapcmd.Stream, func(), error) {
@@ -35,4 +35,14 @@ func (f *Flags) tap(ctx context.Context, r *agentv1.TapRequest) (tapcmd.Stream, 
 		return nil, nil, f.explain(err)
 	}
 	return stream, done, nil
+}
+
+func (f *Flags) costs() (ask func(context.Context) (*agentv1.CostsResponse, error), done func(), err error) {
+	client, done, err := f.dial()
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(ctx context.Context) (*agentv1.CostsResponse, error) {
+		return client.Costs(ctx, &agentv1.CostsRequest{})
+	}, done, nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/underlane/underlane/pkg/tap/render"
 )
 
-// Source is a source of events.
+// Source is a source of events and figures.
 type Source struct {
 	Program string // name of the program in examples: agent, underlane
 	Scope   string // in help texts: this node, the cluster
@@ -34,6 +34,9 @@ type Source struct {
 	// Open opens a stream. No event is missed after it has returned. Its errors are
 	// written for users.
 	Open func(ctx context.Context, r *agentv1.TapRequest) (Stream, func(), error)
+	// Costs connects to the agent and returns a function that asks it what pods cost. If
+	// Costs is nil, top has no --pods.
+	Costs func() (ask func(context.Context) (*agentv1.CostsResponse, error), done func(), err error)
 	// Explain turns an error of a stream into one that is written for users.
 	Explain func(error) error
 }

@@ -32,6 +32,9 @@ func Top(s *Source) *cobra.Command {
 		Example: s.examples("top deploy/web", "top ns/shop --sort success", "top deploy/web --once --duration 10s -o json"),
 		Args:    cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.pods {
+				return o.runPods(cmd, s, &filter, args)
+			}
 			return o.run(cmd, s, &filter, args)
 		},
 	}
@@ -42,12 +45,16 @@ func Top(s *Source) *cobra.Command {
 	p.DurationVar(&o.duration, "duration", 5*time.Second, "how long --once collects")
 	p.StringVarP(&o.output, "output", "o", "table", "with --once: table or json")
 	p.StringVar(&o.sort, "sort", "count", "column to sort by, -column for the other way round")
+	if s.Costs != nil {
+		p.BoolVar(&o.pods, "pods", false, "show what each pod of "+s.Scope+" costs: processor time, waits, memory, connections")
+	}
 	p.IntVar(&o.maxRows, "max-rows", top.DefaultMaxRows, "rows kept; those unseen for longest go first")
 	return cmd
 }
 
 type topOptions struct {
 	hideSources, once bool
+	pods              bool
 	duration          time.Duration
 	output, sort      string
 	maxRows           int
@@ -58,15 +65,9 @@ func (o *topOptions) run(cmd *cobra.Command, s *Source, filter *filterFlags, arg
 	if err != nil {
 		return err
 	}
-	if o.output != "table" && o.output != "json" {
-		return fmt.Errorf("output format %q: use table or json", o.output)
-	}
-	if !o.once && o.output == "json" {
-		o.once = true // a program reads JSON, and needs one result
-	}
 	out := cmd.OutOrStdout()
-	if !o.once && !isTerminal(out) {
-		return errors.New("top needs a terminal: use --once for a table, and -o json for a program")
+	if err := o.check(out); err != nil {
+		return err
 	}
 	request, err := s.request(filter, args, agentv1.TapRequest_ONCE)
 	if err != nil {
@@ -105,24 +106,45 @@ func (o *topOptions) run(cmd *cobra.Command, s *Source, filter *filterFlags, arg
 	return table.WriteTable(out, order)
 }
 
+// check checks the flags for an output. JSON is for a program, which needs one result.
+func (o *topOptions) check(out io.Writer) error {
+	if o.output != "table" && o.output != "json" {
+		return fmt.Errorf("output format %q: use table or json", o.output)
+	}
+	o.once = o.once || o.output == "json"
+	if !o.once && !isTerminal(out) {
+		return errors.New("top needs a terminal: use --once for a table, and -o json for a program")
+	}
+	return nil
+}
+
 // live shows the table on the terminal until the user presses q or the stream ends.
 func (o *topOptions) live(ctx context.Context, cancel func(), stream Stream, table *top.Table, order top.Order) error {
-	program := tea.NewProgram(topui.New(table, order), tea.WithContext(ctx), tea.WithoutSignalHandler())
-	received := make(chan error, 1)
-	go func() {
-		err := receive(stream, func(batch *agentv1.TapEvents, events []tap.Event) {
-			program.Send(topui.Events{Events: events, Lost: batch.GetLost(), Warnings: batch.GetWarnings()})
+	model := topui.New(&topui.Traffic{Table: table}, order)
+	return show(ctx, cancel, model, func(send func(tea.Msg)) error {
+		return receive(stream, func(batch *agentv1.TapEvents, events []tap.Event) {
+			send(topui.Events{Events: events, Lost: batch.GetLost(), Warnings: batch.GetWarnings()})
 		})
+	})
+}
+
+// show runs a program on the terminal until the user presses q, or feed returns. feed sends
+// it data, and returns when cancel was called.
+func show(ctx context.Context, cancel func(), model tea.Model, feed func(send func(tea.Msg)) error) error {
+	program := tea.NewProgram(model, tea.WithContext(ctx), tea.WithoutSignalHandler())
+	fed := make(chan error, 1)
+	go func() {
+		err := feed(program.Send)
 		program.Quit()
-		received <- err
+		fed <- err
 	}()
 	_, err := program.Run()
 	cancel()
-	streamErr := <-received
+	feedErr := <-fed
 	if errors.Is(err, tea.ErrProgramKilled) { // a signal has cancelled ctx
 		err = nil
 	}
-	return errors.Join(err, streamErr)
+	return errors.Join(err, feedErr)
 }
 
 // receive passes every batch to add until the stream ends.

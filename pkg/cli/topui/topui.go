@@ -1,26 +1,16 @@
-// Package topui is the live table of `agent top` on a terminal. Update and View
-// depend only on the model and the message.
+// Package topui is the live table of `agent top` on a terminal: of traffic, or of what pods
+// cost. Update and View depend only on the model and the message.
 package topui
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
 	"charm.land/lipgloss/v2"
 
-	"github.com/underlane/underlane/pkg/tap"
-	"github.com/underlane/underlane/pkg/tap/render"
 	"github.com/underlane/underlane/pkg/tap/top"
 )
-
-// Events is the message that delivers a batch of events to the model.
-type Events struct {
-	Events   []tap.Event
-	Lost     uint64
-	Warnings []string // the last one is shown
-}
 
 // Refresh is the message that makes the model read the table again.
 type Refresh struct{}
@@ -31,19 +21,31 @@ const (
 	headerLines  = 4
 )
 
+// Table is what a model shows.
+type Table interface {
+	// Receive takes a message with data. It ignores messages of other types.
+	Receive(msg tea.Msg)
+	// Lines returns the heading and the rows in an order. mark is appended to the heading
+	// of the column by which they are sorted.
+	Lines(order top.Order, mark string) []string
+	// Columns returns the number of columns.
+	Columns() top.Column
+	// Notes returns what is shown above the table.
+	Notes() []string
+}
+
 // Model is the program's state: a bubbletea model.
 type Model struct {
-	table *top.Table
+	table Table
 	order top.Order
 	lines []string // of the table, heading first, as last read
-	warn  string   // the last warning
 
 	width, height int
 	left, first   int // scroll position: columns of text, rows
 }
 
 // New returns a model for table. Afterwards only the model may use table.
-func New(table *top.Table, order top.Order) Model {
+func New(table Table, order top.Order) Model {
 	m := Model{table: table, order: order, width: 80, height: 24}
 	m.look()
 	return m
@@ -57,14 +59,6 @@ func tick() tea.Cmd { return tea.Tick(refreshEvery, func(time.Time) tea.Msg { re
 // Update handles events, keys, and the size of the terminal.
 func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
-	case Events:
-		for i := range msg.Events {
-			m.table.Add(&msg.Events[i])
-		}
-		m.table.Lost += msg.Lost
-		if n := len(msg.Warnings); n > 0 {
-			m.warn = render.Clean(msg.Warnings[n-1])
-		}
 	case Refresh:
 		m.look()
 		return m, tick()
@@ -73,6 +67,8 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.scroll(0, 0)
 	case tea.KeyPressMsg:
 		return m.key(msg.String())
+	default:
+		m.table.Receive(msg)
 	}
 	return m, nil
 }
@@ -107,7 +103,7 @@ func (m Model) key(key string) (tea.Model, tea.Cmd) {
 // sortKey handles the keys 1 to 9. A key sorts by its column; the same key again
 // reverses the order.
 func (m *Model) sortKey(key string) {
-	if len(key) != 1 || key[0] < '1' || top.Column(key[0]-'1') >= top.NumColumns {
+	if len(key) != 1 || key[0] < '1' || top.Column(key[0]-'1') >= m.table.Columns() {
 		return
 	}
 	by := top.Column(key[0] - '1')
@@ -120,7 +116,7 @@ func (m *Model) look() {
 	if m.order.Reverse {
 		mark = "↑"
 	}
-	m.lines = top.Lines(m.table.Rows(m.order), m.table.HideSources(), m.order.By, mark)
+	m.lines = m.table.Lines(m.order, mark)
 	m.scroll(0, 0)
 }
 
@@ -142,7 +138,7 @@ func (m Model) View() tea.View {
 	out := []string{
 		m.cut(0, "(press q to quit, 1-9 to sort by a column, r to reverse)"),
 		m.cut(0, "(press a/LeftArrowKey to scroll left, d/RightArrowKey to scroll right)"),
-		m.cut(0, m.notes()),
+		m.cut(0, strings.Join(m.table.Notes(), ", ")),
 	}
 	for i, line := range m.lines {
 		switch {
@@ -155,20 +151,6 @@ func (m Model) View() tea.View {
 	view := tea.NewView(strings.Join(out, "\n"))
 	view.AltScreen = true
 	return view
-}
-
-func (m *Model) notes() string {
-	var notes []string
-	if n := m.table.Lost; n > 0 {
-		notes = append(notes, fmt.Sprintf("%d events lost: counts are too low", n))
-	}
-	if n := m.table.Evicted; n > 0 {
-		notes = append(notes, fmt.Sprintf("%d rows dropped (--max-rows)", n))
-	}
-	if m.warn != "" {
-		notes = append(notes, m.warn)
-	}
-	return strings.Join(notes, ", ")
 }
 
 // cut returns the part of line that is on the screen.

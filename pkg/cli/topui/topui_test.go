@@ -9,7 +9,11 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/cli/podtop"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/pkg/tap/top"
@@ -55,7 +59,9 @@ func key(s string) tea.KeyPressMsg {
 	return tea.KeyPressMsg{Code: rune(s[0]), Text: s}
 }
 
-func start() tea.Model { return New(top.NewTable(false, 0), top.Order{By: top.Count}) }
+func start() tea.Model {
+	return New(&Traffic{Table: top.NewTable(false, 0)}, top.Order{By: top.Count})
+}
 
 const help = `(press q to quit, 1-9 to sort by a column, r to reverse)
 (press a/LeftArrowKey to scroll left, d/RightArrowKey to scroll right)
@@ -158,5 +164,32 @@ func TestQuit(t *testing.T) {
 	}
 	if m, cmd := start().Update(key("z")); cmd != nil || screen(m) != screen(start()) {
 		t.Error("z does something")
+	}
+}
+
+// TestPods: the same screen shows what pods cost, and sorts by its columns.
+func TestPods(t *testing.T) {
+	answer := func(at, spent time.Duration) Costs {
+		return Costs{&agentv1.CostsResponse{
+			Time: timestamppb.New(time.Unix(0, int64(at))), Process: durationpb.New(2 * spent),
+			Pods: []*agentv1.PodCost{
+				{Namespace: "shop", Name: "idle", Uid: "1", Weight: 100},
+				{Namespace: "shop", Name: "web", Uid: "2", Weight: 39, Inbound: &agentv1.Cost{Processor: durationpb.New(spent), Connections: 1, Descriptors: 2}},
+			},
+		}}
+	}
+	m := send(t, New(Pods{new(podtop.Table)}, top.Order{By: podtop.CPU}), tea.WindowSizeMsg{Width: 100, Height: 20},
+		answer(time.Second, time.Second), answer(2*time.Second, time.Second+100*time.Millisecond), Refresh{})
+	want := help + `
+Pod         CPU↓  CPU Time  Wait  Waits/s  Memory  Conns  FDs  Weight
+shop/web   10.0%      1.1s  0.0%        0      0B      1    2      39
+shop/idle   0.0%        0s  0.0%        0      0B      0    0     100
+(agent)    10.0%         -     -        -       -      -    -       -`
+	if diff := cmp.Diff(want, screen(m)); diff != "" {
+		t.Errorf("screen (-want +got):\n%s", diff)
+	}
+	m = send(t, m, key("9"))
+	if got, want := strings.Fields(strings.Split(screen(m), "\n")[headerLines])[0], "shop/idle"; got != want {
+		t.Errorf("by weight: got %s first, want %s", got, want)
 	}
 }
