@@ -16,6 +16,7 @@ import (
 	"github.com/underlane/underlane/pkg/agent/enrol"
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nri"
+	"github.com/underlane/underlane/pkg/agent/weights"
 	"github.com/underlane/underlane/pkg/control/client"
 	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy"
@@ -49,6 +50,7 @@ type Agent struct {
 	hub       *tap.Hub
 	metrics   *telemetry.Metrics
 	ledger    *costs.Ledger
+	weights   *weights.Follower
 
 	socket           net.Listener // of the node API
 	handoverListener net.Listener // of successors
@@ -122,5 +124,6 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Node: config.Node, Usage: a.proxy.PodUsage,
 		Local: func() []*mesh.Workload { return a.store.View().Local() },
 	})
+	a.weights = &weights.Follower{Proc: config.Proc, CgroupRoot: config.CgroupRoot, State: a.store, Shares: a.proxy, Log: log}
 	return a, nil
 }

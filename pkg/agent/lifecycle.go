@@ -140,6 +140,7 @@ func (a *Agent) live(life *parts) {
 	life.start("controller stream", a.client.Run)
 	life.start("certificates", func(ctx context.Context) error { a.certs.Run(ctx); return nil })
 	life.start("connections of pods that end", a.carrier.Run)
+	life.start("weights of pods", a.weights.Run)
 	life.start("proxy", func(ctx context.Context) error { a.proxy.Run(ctx); return nil })
 }
 
