@@ -23,6 +23,7 @@ type Workload struct {
 	LeftOut        string // why a labelled pod is not meshed, such as "host network"; "" if it is meshed or has no label
 	HostNetwork    bool
 	Ready          bool
+	Terminating    bool // it is being deleted, and may still run
 	NetworkPolicy  bool // selected by a NetworkPolicy, or set by AnnotationSameNode: the same-node shortcut is disabled
 	Settings       Settings
 }

@@ -998,6 +998,7 @@ type Workload struct {
 	Zone           string                 `protobuf:"bytes,16,opt,name=zone,proto3" json:"zone,omitempty"`                      // its node's; empty: not known
 	Enrolled       bool                   `protobuf:"varint,17,opt,name=enrolled,proto3" json:"enrolled,omitempty"`             // has been in the mesh: its agent said so once
 	Leaving        bool                   `protobuf:"varint,18,opt,name=leaving,proto3" json:"leaving,omitempty"`               // not meshed any more, and its agent still carries connections of it
+	Terminating    bool                   `protobuf:"varint,19,opt,name=terminating,proto3" json:"terminating,omitempty"`       // it is being deleted, and may still run
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1154,6 +1155,13 @@ func (x *Workload) GetEnrolled() bool {
 func (x *Workload) GetLeaving() bool {
 	if x != nil {
 		return x.Leaving
+	}
+	return false
+}
+
+func (x *Workload) GetTerminating() bool {
+	if x != nil {
+		return x.Terminating
 	}
 	return false
 }
@@ -3157,7 +3165,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aanchors\x18\x06 \x01(\v2\x1d.underlane.control.v1.AnchorsH\x00R\aanchors\x123\n" +
 	"\x05route\x18\a \x01(\v2\x1b.underlane.control.v1.RouteH\x00R\x05route\x126\n" +
 	"\x06ranges\x18\b \x01(\v2\x1c.underlane.control.v1.RangesH\x00R\x06rangesB\t\n" +
-	"\acontent\"\x94\x04\n" +
+	"\acontent\"\xb6\x04\n" +
 	"\bWorkload\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -3179,7 +3187,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bleft_out\x18\x0f \x01(\tR\aleftOut\x12\x12\n" +
 	"\x04zone\x18\x10 \x01(\tR\x04zone\x12\x1a\n" +
 	"\benrolled\x18\x11 \x01(\bR\benrolled\x12\x18\n" +
-	"\aleaving\x18\x12 \x01(\bR\aleaving\"\xab\x04\n" +
+	"\aleaving\x18\x12 \x01(\bR\aleaving\x12 \n" +
+	"\vterminating\x18\x13 \x01(\bR\vterminating\"\xab\x04\n" +
 	"\bSettings\x12=\n" +
 	"\x06policy\x18\x01 \x01(\x0e2%.underlane.control.v1.Settings.PolicyR\x06policy\x12\x1f\n" +
 	"\vfail_closed\x18\x02 \x01(\bR\n" +

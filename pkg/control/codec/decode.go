@@ -97,6 +97,7 @@ func decodeWorkload(w *pb.Workload) (*mesh.Workload, error) {
 		Leaving:        w.GetLeaving(),
 		HostNetwork:    w.GetHostNetwork(),
 		Ready:          w.GetReady(),
+		Terminating:    w.GetTerminating(),
 		NetworkPolicy:  w.GetNetworkPolicy(),
 		LeftOut:        w.GetLeftOut(),
 		Settings:       settings,

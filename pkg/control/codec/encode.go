@@ -26,6 +26,7 @@ func EncodeWorkload(w *mesh.Workload) *pb.Resource {
 			Leaving:        w.Leaving,
 			HostNetwork:    w.HostNetwork,
 			Ready:          w.Ready,
+			Terminating:    w.Terminating,
 			NetworkPolicy:  w.NetworkPolicy,
 			LeftOut:        w.LeftOut,
 			Settings:       encodeSettings(&w.Settings),

@@ -39,6 +39,7 @@ func (t *translation) addPod(p *corev1.Pod) {
 		Identity:       mesh.Identity{TrustDomain: t.trustDomain, Namespace: p.Namespace, ServiceAccount: account},
 		HostNetwork:    p.Spec.HostNetwork,
 		Ready:          ready(p, len(addrs) > 0),
+		Terminating:    p.DeletionTimestamp != nil,
 		NetworkPolicy:  ns.wire || ns.selectedByPolicy(p.Labels),
 		Settings:       settingsOf(p.Annotations, ns.settings, report),
 	}
