@@ -20,6 +20,8 @@ const (
 	ResponseEnd                  // response complete, reset, or synthesised
 	ConnOpen                     // proxied opaque connection opened, or kernel: connection established
 	ConnClose                    // such a connection closed or failed; failures carry a Reason
+	LegOpen                      // TCP connection of the proxy that carries requests opened: see Side
+	LegClose                     // such a connection closed; Legs has the kernel's facts
 )
 
 // Origin is the source of an Event.
@@ -29,6 +31,62 @@ const (
 	FromProxy  Origin = iota
 	FromKernel        // ring-buffer event: a connection that no proxy carries
 )
+
+// Side tells the two TCP connections of the proxy apart. A proxied opaque connection
+// consists of one of each. The two that a request passes live and end independently of
+// each other, because requests share those to servers: so each has events of its own,
+// LegOpen and LegClose.
+type Side uint8
+
+const (
+	ClientSide Side = iota + 1 // between the client and the proxy
+	ServerSide                 // between the proxy and the server
+)
+
+// String returns "client" or "server", and "" for the zero Side.
+func (s Side) String() string {
+	switch s {
+	case ClientSide:
+		return "client"
+	case ServerSide:
+		return "server"
+	}
+	return ""
+}
+
+// Leg is what the kernel knows of one TCP connection of the proxy when it closes. With
+// mTLS the bytes are those of the records. The zero value means that nothing is known.
+type Leg struct {
+	SRTT        time.Duration // smoothed round-trip time
+	Retransmits uint32        // segments that the proxy's side sent again
+	Received    uint64        // bytes that the proxy read
+	Sent        uint64        // bytes that the proxy wrote
+	// Unread is how long the other side's receive window was full: its program did not
+	// read what the proxy sent.
+	Unread time.Duration
+}
+
+// Legs are the two TCP connections of a proxied connection.
+type Legs struct{ Client, Server Leg }
+
+// Split says where the time of a call went. The parts add up to Event.Duration. Times of
+// several attempts are added up.
+type Split struct {
+	// Queue is the time in the proxy: from the request's head until it is sent, except
+	// for the next two; the wait for a stream or for the turn of a handshake; and the
+	// pauses of retries and of delays that a route asks for.
+	Queue time.Duration
+	// Connect is the time in which a TCP connection to the endpoint was made, and for
+	// HTTP/2 until the endpoint has sent its SETTINGS.
+	Connect time.Duration
+	TLS     time.Duration // the handshake with the endpoint's agent
+	// FirstByte is the time from the end of the request to the head of the response: the
+	// server works, or the network is slow.
+	FirstByte time.Duration
+	// Body is the time in which bodies are sent: the rest of the request's, if it ends
+	// before the response begins, and the response's.
+	Body time.Duration
+}
 
 // Peer is one end of a connection.
 type Peer struct {
@@ -47,7 +105,8 @@ const (
 )
 
 // Event is one record. A request makes up to three (RequestInit, ResponseInit,
-// ResponseEnd); a connection makes ConnOpen and ConnClose. Each has all fields
+// ResponseEnd); a connection makes ConnOpen and ConnClose, and the proxy's own
+// connections that carry requests make LegOpen and LegClose. Each has all fields
 // that are known by then. A ConnClose without Duration reports a connection that
 // was never open. The request's strings may be empty if there is no reader
 // (Hub.Active is false).
@@ -56,6 +115,7 @@ const (
 type Event struct {
 	Kind      Kind
 	Origin    Origin
+	Side      Side // of LegOpen and LegClose
 	Direction mesh.Direction
 	Time      time.Time
 	Base      uint32 // together with Stream: the id of a request, unique on this agent
@@ -84,6 +144,7 @@ type Event struct {
 
 	Latency  time.Duration // request head to response head
 	Duration time.Duration // request head to response end; lifetime of a connection
+	Split    Split         // of a request, as far as it has got
 	// Bytes read from and written to the source's side. For HTTP, WriteBytes
 	// is the length of the response body and ReadBytes of the request body.
 	ReadBytes, WriteBytes uint64
@@ -92,9 +153,20 @@ type Event struct {
 
 	Process string // command name of the pod's program, up to 15 bytes; "" for proxied inbound
 
-	// Kernel events only.
-	SRTT        time.Duration // smoothed round-trip time at close
+	// What the kernel knows when a connection closes, towards its other end: of kernel
+	// events, and of a proxied connection the leg between the two nodes.
+	SRTT        time.Duration // smoothed round-trip time
 	Retransmits uint32
+	Legs        *Legs // of proxied connections, at their close; nil: not known
+}
+
+// Wire returns the leg that leads to the other node, or to the other pod of this node: the
+// server's of an outbound connection, the client's of an inbound one.
+func (l *Legs) Wire(d mesh.Direction) *Leg {
+	if d == mesh.Inbound {
+		return &l.Client
+	}
+	return &l.Server
 }
 
 // Success classifies a ResponseEnd or ConnClose as Linkerd does. Failures are

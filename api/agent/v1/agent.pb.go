@@ -87,6 +87,8 @@ const (
 	TapEvent_RESPONSE_END     TapEvent_Kind = 3
 	TapEvent_CONN_OPEN        TapEvent_Kind = 4
 	TapEvent_CONN_CLOSE       TapEvent_Kind = 5
+	TapEvent_LEG_OPEN         TapEvent_Kind = 6
+	TapEvent_LEG_CLOSE        TapEvent_Kind = 7
 )
 
 // Enum value maps for TapEvent_Kind.
@@ -98,6 +100,8 @@ var (
 		3: "RESPONSE_END",
 		4: "CONN_OPEN",
 		5: "CONN_CLOSE",
+		6: "LEG_OPEN",
+		7: "LEG_CLOSE",
 	}
 	TapEvent_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -106,6 +110,8 @@ var (
 		"RESPONSE_END":     3,
 		"CONN_OPEN":        4,
 		"CONN_CLOSE":       5,
+		"LEG_OPEN":         6,
+		"LEG_CLOSE":        7,
 	}
 )
 
@@ -153,7 +159,8 @@ type TapRequest struct {
 	// A label selector that pods of target must match. Agents know no labels: the
 	// controller reads it, and tells them the pods.
 	Selector      string             `protobuf:"bytes,12,opt,name=selector,proto3" json:"selector,omitempty"`
-	Pods          *TapRequest_PodSet `protobuf:"bytes,13,opt,name=pods,proto3" json:"pods,omitempty"` // the pods of target that count; absent: all
+	Pods          *TapRequest_PodSet `protobuf:"bytes,13,opt,name=pods,proto3" json:"pods,omitempty"`  // the pods of target that count; absent: all
+	Legs          bool               `protobuf:"varint,14,opt,name=legs,proto3" json:"legs,omitempty"` // the agents' own connections that carry requests, too: LEG_OPEN, LEG_CLOSE
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -279,6 +286,13 @@ func (x *TapRequest) GetPods() *TapRequest_PodSet {
 	return nil
 }
 
+func (x *TapRequest) GetLegs() bool {
+	if x != nil {
+		return x.Legs
+	}
+	return false
+}
+
 // TapEvents is a batch; lost events belong right after it.
 type TapEvents struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -373,8 +387,12 @@ type TapEvent struct {
 	Process          string                 `protobuf:"bytes,28,opt,name=process,proto3" json:"process,omitempty"`
 	Srtt             *durationpb.Duration   `protobuf:"bytes,29,opt,name=srtt,proto3" json:"srtt,omitempty"`
 	Retransmits      uint32                 `protobuf:"varint,30,opt,name=retransmits,proto3" json:"retransmits,omitempty"`
-	Route            *Route                 `protobuf:"bytes,31,opt,name=route,proto3" json:"route,omitempty"`      // absent: no route had a say in the request
-	Retries          uint32                 `protobuf:"varint,32,opt,name=retries,proto3" json:"retries,omitempty"` // attempts after the first, for which the route asked
+	Route            *Route                 `protobuf:"bytes,31,opt,name=route,proto3" json:"route,omitempty"`                          // absent: no route had a say in the request
+	Retries          uint32                 `protobuf:"varint,32,opt,name=retries,proto3" json:"retries,omitempty"`                     // attempts after the first, for which the route asked
+	Split            *Split                 `protobuf:"bytes,33,opt,name=split,proto3" json:"split,omitempty"`                          // absent: nothing is known
+	Side             uint32                 `protobuf:"varint,34,opt,name=side,proto3" json:"side,omitempty"`                           // of LEG_OPEN and LEG_CLOSE: 1 the client's, 2 the server's
+	ClientLeg        *Leg                   `protobuf:"bytes,35,opt,name=client_leg,json=clientLeg,proto3" json:"client_leg,omitempty"` // at close; absent: not known
+	ServerLeg        *Leg                   `protobuf:"bytes,36,opt,name=server_leg,json=serverLeg,proto3" json:"server_leg,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -633,6 +651,189 @@ func (x *TapEvent) GetRetries() uint32 {
 	return 0
 }
 
+func (x *TapEvent) GetSplit() *Split {
+	if x != nil {
+		return x.Split
+	}
+	return nil
+}
+
+func (x *TapEvent) GetSide() uint32 {
+	if x != nil {
+		return x.Side
+	}
+	return 0
+}
+
+func (x *TapEvent) GetClientLeg() *Leg {
+	if x != nil {
+		return x.ClientLeg
+	}
+	return nil
+}
+
+func (x *TapEvent) GetServerLeg() *Leg {
+	if x != nil {
+		return x.ServerLeg
+	}
+	return nil
+}
+
+// Split says where the time of a call went, in nanoseconds. The parts add up to its
+// duration.
+type Split struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Queue         int64                  `protobuf:"varint,1,opt,name=queue,proto3" json:"queue,omitempty"`                          // in the proxy
+	Connect       int64                  `protobuf:"varint,2,opt,name=connect,proto3" json:"connect,omitempty"`                      // TCP, and HTTP/2's SETTINGS
+	Tls           int64                  `protobuf:"varint,3,opt,name=tls,proto3" json:"tls,omitempty"`                              // handshake
+	FirstByte     int64                  `protobuf:"varint,4,opt,name=first_byte,json=firstByte,proto3" json:"first_byte,omitempty"` // from the end of the request to the head of the response
+	Body          int64                  `protobuf:"varint,5,opt,name=body,proto3" json:"body,omitempty"`                            // of request and response
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Split) Reset() {
+	*x = Split{}
+	mi := &file_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Split) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Split) ProtoMessage() {}
+
+func (x *Split) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Split.ProtoReflect.Descriptor instead.
+func (*Split) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Split) GetQueue() int64 {
+	if x != nil {
+		return x.Queue
+	}
+	return 0
+}
+
+func (x *Split) GetConnect() int64 {
+	if x != nil {
+		return x.Connect
+	}
+	return 0
+}
+
+func (x *Split) GetTls() int64 {
+	if x != nil {
+		return x.Tls
+	}
+	return 0
+}
+
+func (x *Split) GetFirstByte() int64 {
+	if x != nil {
+		return x.FirstByte
+	}
+	return 0
+}
+
+func (x *Split) GetBody() int64 {
+	if x != nil {
+		return x.Body
+	}
+	return 0
+}
+
+// Leg is what the kernel knows of one TCP connection of the proxy.
+type Leg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Srtt          *durationpb.Duration   `protobuf:"bytes,1,opt,name=srtt,proto3" json:"srtt,omitempty"`
+	Retransmits   uint32                 `protobuf:"varint,2,opt,name=retransmits,proto3" json:"retransmits,omitempty"`
+	Received      uint64                 `protobuf:"varint,3,opt,name=received,proto3" json:"received,omitempty"` // bytes that the proxy read
+	Sent          uint64                 `protobuf:"varint,4,opt,name=sent,proto3" json:"sent,omitempty"`         // bytes that the proxy wrote
+	Unread        *durationpb.Duration   `protobuf:"bytes,5,opt,name=unread,proto3" json:"unread,omitempty"`      // how long the other side's receive window was full
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leg) Reset() {
+	*x = Leg{}
+	mi := &file_agent_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leg) ProtoMessage() {}
+
+func (x *Leg) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leg.ProtoReflect.Descriptor instead.
+func (*Leg) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Leg) GetSrtt() *durationpb.Duration {
+	if x != nil {
+		return x.Srtt
+	}
+	return nil
+}
+
+func (x *Leg) GetRetransmits() uint32 {
+	if x != nil {
+		return x.Retransmits
+	}
+	return 0
+}
+
+func (x *Leg) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *Leg) GetSent() uint64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *Leg) GetUnread() *durationpb.Duration {
+	if x != nil {
+		return x.Unread
+	}
+	return nil
+}
+
 // Route is the rule of a route that a request matched.
 type Route struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -646,7 +847,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +859,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +872,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Route) GetKind() string {
@@ -714,7 +915,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +927,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +940,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Peer) GetAddress() string {
@@ -778,7 +979,7 @@ type Workload struct {
 
 func (x *Workload) Reset() {
 	*x = Workload{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +991,7 @@ func (x *Workload) String() string {
 func (*Workload) ProtoMessage() {}
 
 func (x *Workload) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +1004,7 @@ func (x *Workload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Workload.ProtoReflect.Descriptor instead.
 func (*Workload) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Workload) GetName() string {
@@ -863,7 +1064,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1076,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1089,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 type StatusResponse struct {
@@ -918,7 +1119,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1131,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1144,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -1093,7 +1294,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1306,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1319,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Runtime) GetConnected() bool {
@@ -1168,7 +1369,7 @@ type Controller struct {
 
 func (x *Controller) Reset() {
 	*x = Controller{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1381,7 @@ func (x *Controller) String() string {
 func (*Controller) ProtoMessage() {}
 
 func (x *Controller) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1394,7 @@ func (x *Controller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Controller.ProtoReflect.Descriptor instead.
 func (*Controller) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Controller) GetAddress() string {
@@ -1240,7 +1441,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1453,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1466,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Pod) GetNamespace() string {
@@ -1338,7 +1539,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1551,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1564,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Certificate) GetIdentity() string {
@@ -1418,7 +1619,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1631,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1644,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Counter) GetName() string {
@@ -1468,7 +1669,7 @@ type DumpRequest struct {
 
 func (x *DumpRequest) Reset() {
 	*x = DumpRequest{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1681,7 @@ func (x *DumpRequest) String() string {
 func (*DumpRequest) ProtoMessage() {}
 
 func (x *DumpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1694,7 @@ func (x *DumpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpRequest.ProtoReflect.Descriptor instead.
 func (*DumpRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 type DumpResponse struct {
@@ -1505,7 +1706,7 @@ type DumpResponse struct {
 
 func (x *DumpResponse) Reset() {
 	*x = DumpResponse{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1718,7 @@ func (x *DumpResponse) String() string {
 func (*DumpResponse) ProtoMessage() {}
 
 func (x *DumpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1731,7 @@ func (x *DumpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpResponse.ProtoReflect.Descriptor instead.
 func (*DumpResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DumpResponse) GetJson() []byte {
@@ -1548,7 +1749,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1761,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1774,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 type MetricsResponse struct {
@@ -1585,7 +1786,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1798,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1811,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *MetricsResponse) GetText() []byte {
@@ -1628,7 +1829,7 @@ type CostsRequest struct {
 
 func (x *CostsRequest) Reset() {
 	*x = CostsRequest{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +1841,7 @@ func (x *CostsRequest) String() string {
 func (*CostsRequest) ProtoMessage() {}
 
 func (x *CostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +1854,7 @@ func (x *CostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsRequest.ProtoReflect.Descriptor instead.
 func (*CostsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 type CostsResponse struct {
@@ -1668,7 +1869,7 @@ type CostsResponse struct {
 
 func (x *CostsResponse) Reset() {
 	*x = CostsResponse{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +1881,7 @@ func (x *CostsResponse) String() string {
 func (*CostsResponse) ProtoMessage() {}
 
 func (x *CostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +1894,7 @@ func (x *CostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsResponse.ProtoReflect.Descriptor instead.
 func (*CostsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CostsResponse) GetNode() string {
@@ -1738,7 +1939,7 @@ type PodCost struct {
 
 func (x *PodCost) Reset() {
 	*x = PodCost{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +1951,7 @@ func (x *PodCost) String() string {
 func (*PodCost) ProtoMessage() {}
 
 func (x *PodCost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +1964,7 @@ func (x *PodCost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodCost.ProtoReflect.Descriptor instead.
 func (*PodCost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PodCost) GetNamespace() string {
@@ -1827,7 +2028,7 @@ type Cost struct {
 
 func (x *Cost) Reset() {
 	*x = Cost{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +2040,7 @@ func (x *Cost) String() string {
 func (*Cost) ProtoMessage() {}
 
 func (x *Cost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +2053,7 @@ func (x *Cost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cost.ProtoReflect.Descriptor instead.
 func (*Cost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Cost) GetProcessor() *durationpb.Duration {
@@ -1920,7 +2121,7 @@ type TapRequest_PodSet struct {
 
 func (x *TapRequest_PodSet) Reset() {
 	*x = TapRequest_PodSet{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2133,7 @@ func (x *TapRequest_PodSet) String() string {
 func (*TapRequest_PodSet) ProtoMessage() {}
 
 func (x *TapRequest_PodSet) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1959,7 +2160,7 @@ var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
 	"\n" +
-	"\vagent.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x03\n" +
+	"\vagent.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x03\n" +
 	"\n" +
 	"TapRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1c\n" +
@@ -1975,7 +2176,8 @@ const file_agent_proto_rawDesc = "" +
 	" \x01(\rR\x06buffer\x127\n" +
 	"\x04view\x18\v \x01(\x0e2#.underlane.agent.v1.TapRequest.ViewR\x04view\x12\x1a\n" +
 	"\bselector\x18\f \x01(\tR\bselector\x129\n" +
-	"\x04pods\x18\r \x01(\v2%.underlane.agent.v1.TapRequest.PodSetR\x04pods\x1a\x1c\n" +
+	"\x04pods\x18\r \x01(\v2%.underlane.agent.v1.TapRequest.PodSetR\x04pods\x12\x12\n" +
+	"\x04legs\x18\x0e \x01(\bR\x04legs\x1a\x1c\n" +
 	"\x06PodSet\x12\x12\n" +
 	"\x04uids\x18\x01 \x03(\tR\x04uids\"&\n" +
 	"\x04View\x12\b\n" +
@@ -1986,7 +2188,8 @@ const file_agent_proto_rawDesc = "" +
 	"\tTapEvents\x124\n" +
 	"\x06events\x18\x01 \x03(\v2\x1c.underlane.agent.v1.TapEventR\x06events\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\x04R\x04lost\x12\x1a\n" +
-	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xa8\t\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xfb\n" +
+	"\n" +
 	"\bTapEvent\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.underlane.agent.v1.TapEvent.KindR\x04kind\x12\x1f\n" +
 	"\vfrom_kernel\x18\x02 \x01(\bR\n" +
@@ -2025,7 +2228,13 @@ const file_agent_proto_rawDesc = "" +
 	"\x04srtt\x18\x1d \x01(\v2\x19.google.protobuf.DurationR\x04srtt\x12 \n" +
 	"\vretransmits\x18\x1e \x01(\rR\vretransmits\x12/\n" +
 	"\x05route\x18\x1f \x01(\v2\x19.underlane.agent.v1.RouteR\x05route\x12\x18\n" +
-	"\aretries\x18  \x01(\rR\aretries\"r\n" +
+	"\aretries\x18  \x01(\rR\aretries\x12/\n" +
+	"\x05split\x18! \x01(\v2\x19.underlane.agent.v1.SplitR\x05split\x12\x12\n" +
+	"\x04side\x18\" \x01(\rR\x04side\x126\n" +
+	"\n" +
+	"client_leg\x18# \x01(\v2\x17.underlane.agent.v1.LegR\tclientLeg\x126\n" +
+	"\n" +
+	"server_leg\x18$ \x01(\v2\x17.underlane.agent.v1.LegR\tserverLeg\"\x8f\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fREQUEST_INIT\x10\x01\x12\x11\n" +
@@ -2033,7 +2242,22 @@ const file_agent_proto_rawDesc = "" +
 	"\fRESPONSE_END\x10\x03\x12\r\n" +
 	"\tCONN_OPEN\x10\x04\x12\x0e\n" +
 	"\n" +
-	"CONN_CLOSE\x10\x05\"a\n" +
+	"CONN_CLOSE\x10\x05\x12\f\n" +
+	"\bLEG_OPEN\x10\x06\x12\r\n" +
+	"\tLEG_CLOSE\x10\a\"|\n" +
+	"\x05Split\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\x03R\x05queue\x12\x18\n" +
+	"\aconnect\x18\x02 \x01(\x03R\aconnect\x12\x10\n" +
+	"\x03tls\x18\x03 \x01(\x03R\x03tls\x12\x1d\n" +
+	"\n" +
+	"first_byte\x18\x04 \x01(\x03R\tfirstByte\x12\x12\n" +
+	"\x04body\x18\x05 \x01(\x03R\x04body\"\xb9\x01\n" +
+	"\x03Leg\x12-\n" +
+	"\x04srtt\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04srtt\x12 \n" +
+	"\vretransmits\x18\x02 \x01(\rR\vretransmits\x12\x1a\n" +
+	"\breceived\x18\x03 \x01(\x04R\breceived\x12\x12\n" +
+	"\x04sent\x18\x04 \x01(\x04R\x04sent\x121\n" +
+	"\x06unread\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06unread\"a\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -2162,82 +2386,89 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_agent_proto_goTypes = []any{
 	(TapRequest_View)(0),          // 0: underlane.agent.v1.TapRequest.View
 	(TapEvent_Kind)(0),            // 1: underlane.agent.v1.TapEvent.Kind
 	(*TapRequest)(nil),            // 2: underlane.agent.v1.TapRequest
 	(*TapEvents)(nil),             // 3: underlane.agent.v1.TapEvents
 	(*TapEvent)(nil),              // 4: underlane.agent.v1.TapEvent
-	(*Route)(nil),                 // 5: underlane.agent.v1.Route
-	(*Peer)(nil),                  // 6: underlane.agent.v1.Peer
-	(*Workload)(nil),              // 7: underlane.agent.v1.Workload
-	(*StatusRequest)(nil),         // 8: underlane.agent.v1.StatusRequest
-	(*StatusResponse)(nil),        // 9: underlane.agent.v1.StatusResponse
-	(*Runtime)(nil),               // 10: underlane.agent.v1.Runtime
-	(*Controller)(nil),            // 11: underlane.agent.v1.Controller
-	(*Pod)(nil),                   // 12: underlane.agent.v1.Pod
-	(*Certificate)(nil),           // 13: underlane.agent.v1.Certificate
-	(*Counter)(nil),               // 14: underlane.agent.v1.Counter
-	(*DumpRequest)(nil),           // 15: underlane.agent.v1.DumpRequest
-	(*DumpResponse)(nil),          // 16: underlane.agent.v1.DumpResponse
-	(*MetricsRequest)(nil),        // 17: underlane.agent.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 18: underlane.agent.v1.MetricsResponse
-	(*CostsRequest)(nil),          // 19: underlane.agent.v1.CostsRequest
-	(*CostsResponse)(nil),         // 20: underlane.agent.v1.CostsResponse
-	(*PodCost)(nil),               // 21: underlane.agent.v1.PodCost
-	(*Cost)(nil),                  // 22: underlane.agent.v1.Cost
-	(*TapRequest_PodSet)(nil),     // 23: underlane.agent.v1.TapRequest.PodSet
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
+	(*Split)(nil),                 // 5: underlane.agent.v1.Split
+	(*Leg)(nil),                   // 6: underlane.agent.v1.Leg
+	(*Route)(nil),                 // 7: underlane.agent.v1.Route
+	(*Peer)(nil),                  // 8: underlane.agent.v1.Peer
+	(*Workload)(nil),              // 9: underlane.agent.v1.Workload
+	(*StatusRequest)(nil),         // 10: underlane.agent.v1.StatusRequest
+	(*StatusResponse)(nil),        // 11: underlane.agent.v1.StatusResponse
+	(*Runtime)(nil),               // 12: underlane.agent.v1.Runtime
+	(*Controller)(nil),            // 13: underlane.agent.v1.Controller
+	(*Pod)(nil),                   // 14: underlane.agent.v1.Pod
+	(*Certificate)(nil),           // 15: underlane.agent.v1.Certificate
+	(*Counter)(nil),               // 16: underlane.agent.v1.Counter
+	(*DumpRequest)(nil),           // 17: underlane.agent.v1.DumpRequest
+	(*DumpResponse)(nil),          // 18: underlane.agent.v1.DumpResponse
+	(*MetricsRequest)(nil),        // 19: underlane.agent.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 20: underlane.agent.v1.MetricsResponse
+	(*CostsRequest)(nil),          // 21: underlane.agent.v1.CostsRequest
+	(*CostsResponse)(nil),         // 22: underlane.agent.v1.CostsResponse
+	(*PodCost)(nil),               // 23: underlane.agent.v1.PodCost
+	(*Cost)(nil),                  // 24: underlane.agent.v1.Cost
+	(*TapRequest_PodSet)(nil),     // 25: underlane.agent.v1.TapRequest.PodSet
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
 }
 var file_agent_proto_depIdxs = []int32{
 	0,  // 0: underlane.agent.v1.TapRequest.view:type_name -> underlane.agent.v1.TapRequest.View
-	23, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
+	25, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
 	4,  // 2: underlane.agent.v1.TapEvents.events:type_name -> underlane.agent.v1.TapEvent
 	1,  // 3: underlane.agent.v1.TapEvent.kind:type_name -> underlane.agent.v1.TapEvent.Kind
-	24, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
-	6,  // 5: underlane.agent.v1.TapEvent.source:type_name -> underlane.agent.v1.Peer
-	6,  // 6: underlane.agent.v1.TapEvent.destination:type_name -> underlane.agent.v1.Peer
-	25, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
-	25, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
-	25, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
-	5,  // 10: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
-	7,  // 11: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
-	24, // 12: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	11, // 13: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
-	12, // 14: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
-	13, // 15: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
-	14, // 16: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
-	10, // 17: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
-	14, // 18: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
-	24, // 19: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
-	24, // 20: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
-	24, // 21: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
-	24, // 22: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	24, // 23: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	24, // 24: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
-	25, // 25: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
-	21, // 26: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
-	22, // 27: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
-	22, // 28: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
-	25, // 29: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
-	25, // 30: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
-	2,  // 31: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
-	8,  // 32: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
-	15, // 33: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
-	17, // 34: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
-	19, // 35: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
-	3,  // 36: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
-	9,  // 37: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
-	16, // 38: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
-	18, // 39: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
-	20, // 40: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
-	36, // [36:41] is the sub-list for method output_type
-	31, // [31:36] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	26, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
+	8,  // 5: underlane.agent.v1.TapEvent.source:type_name -> underlane.agent.v1.Peer
+	8,  // 6: underlane.agent.v1.TapEvent.destination:type_name -> underlane.agent.v1.Peer
+	27, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
+	27, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
+	27, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
+	7,  // 10: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
+	5,  // 11: underlane.agent.v1.TapEvent.split:type_name -> underlane.agent.v1.Split
+	6,  // 12: underlane.agent.v1.TapEvent.client_leg:type_name -> underlane.agent.v1.Leg
+	6,  // 13: underlane.agent.v1.TapEvent.server_leg:type_name -> underlane.agent.v1.Leg
+	27, // 14: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
+	27, // 15: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
+	9,  // 16: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
+	26, // 17: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	13, // 18: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
+	14, // 19: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
+	15, // 20: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
+	16, // 21: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
+	12, // 22: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
+	16, // 23: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
+	26, // 24: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
+	26, // 25: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
+	26, // 26: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
+	26, // 27: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	26, // 28: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	26, // 29: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
+	27, // 30: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
+	23, // 31: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
+	24, // 32: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
+	24, // 33: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
+	27, // 34: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
+	27, // 35: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
+	2,  // 36: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
+	10, // 37: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
+	17, // 38: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
+	19, // 39: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
+	21, // 40: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
+	3,  // 41: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
+	11, // 42: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
+	18, // 43: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
+	20, // 44: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
+	22, // 45: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
+	41, // [41:46] is the sub-list for method output_type
+	36, // [36:41] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2251,7 +2482,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,9 @@ type Request struct {
 	Path            string // prefix
 	MaxRPS          float64
 	View            View
+	// Legs selects the proxy's own connections that carry requests, too (tap.LegOpen,
+	// tap.LegClose).
+	Legs bool
 }
 
 // View chooses between the two reports of traffic between two agents: the
@@ -47,6 +50,7 @@ type Filter struct {
 	authority  string
 	path       string
 	limit      *Limiter
+	legs       bool
 }
 
 // New checks r and makes a Filter of it. Its errors tell the user what to type
@@ -66,7 +70,7 @@ func New(r Request) (*Filter, error) {
 	f := &Filter{
 		target: target, pods: r.Pods, to: to, directed: !to.all(), view: r.View,
 		scheme: strings.ToLower(r.Scheme), method: strings.ToUpper(r.Method),
-		authority: r.Authority, path: r.Path,
+		authority: r.Authority, path: r.Path, legs: r.Legs,
 	}
 	if r.MaxRPS > 0 {
 		f.limit = NewLimiter(r.MaxRPS)
@@ -78,6 +82,9 @@ func New(r Request) (*Filter, error) {
 // traffic to it and from it. A request within a node is reported once, as
 // outbound, so Match looks for the target at both ends of each event.
 func (f *Filter) Match(e *tap.Event) bool {
+	if e.Side != 0 && !f.legs {
+		return false
+	}
 	return f.matchEnds(e) && f.matchRequest(e) && (f.limit == nil || f.limit.Allow(0, e))
 }
 

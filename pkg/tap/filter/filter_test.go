@@ -32,11 +32,16 @@ func TestMatch(t *testing.T) {
 	outside.Source.Workload = nil
 	tls := &tap.Event{Kind: tap.ConnOpen, Source: tap.Peer{Workload: web}, Protocol: "tls", SNI: "example.org"}
 
+	leg := request()
+	leg.Kind, leg.Side = tap.LegClose, tap.ServerSide
+
 	for name, c := range map[string]struct {
 		request Request
 		event   *tap.Event
 		want    bool
 	}{
+		"leg":                       {Request{Target: "deploy/web", Legs: true}, leg, true},
+		"leg, not asked for":        {Request{Target: "deploy/web"}, leg, false},
 		"everything":                {Request{}, request(), true},
 		"everything, no workloads":  {Request{}, &tap.Event{}, true},
 		"source":                    {Request{Target: "deploy/web"}, request(), true},

@@ -54,13 +54,13 @@ func (l *Limiter) Allow(agent int, e *tap.Event) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch e.Kind {
-	case tap.RequestInit, tap.ConnOpen:
+	case tap.RequestInit, tap.ConnOpen, tap.LegOpen:
 		if len(l.admitted) >= maxAdmitted || !l.take(e.Time) {
 			return false
 		}
 		l.admitted[key] = struct{}{}
 		return true
-	case tap.ResponseEnd, tap.ConnClose:
+	case tap.ResponseEnd, tap.ConnClose, tap.LegClose:
 		_, ok := l.admitted[key]
 		delete(l.admitted, key)
 		// A connection that could not be opened has no first event.

@@ -72,24 +72,43 @@ type jsonResponseEnd struct {
 	GRPCStatusCode    int          `json:"grpcStatusCode"`
 	ResetErrorCode    uint32       `json:"resetErrorCode,omitempty"`
 
-	GRPC         bool   `json:"grpc"`
-	Retries      int    `json:"retries,omitempty"`
-	Reset        bool   `json:"reset,omitempty"`
-	RequestBytes uint64 `json:"requestBytes"`
-	Method       string `json:"method"`
-	Authority    string `json:"authority"`
-	Path         string `json:"path"`
-	HTTPStatus   int    `json:"httpStatus"`
-	Success      bool   `json:"success"`
+	Split        *jsonSplit `json:"split,omitempty"`
+	GRPC         bool       `json:"grpc"`
+	Retries      int        `json:"retries,omitempty"`
+	Reset        bool       `json:"reset,omitempty"`
+	RequestBytes uint64     `json:"requestBytes"`
+	Method       string     `json:"method"`
+	Authority    string     `json:"authority"`
+	Path         string     `json:"path"`
+	HTTPStatus   int        `json:"httpStatus"`
+	Success      bool       `json:"success"`
+}
+
+// jsonSplit says where the time went: its parts add up to sinceRequestInit.
+type jsonSplit struct {
+	Queue     jsonDuration `json:"queue"` // in the proxy
+	Connect   jsonDuration `json:"connect"`
+	TLS       jsonDuration `json:"tls"`
+	FirstByte jsonDuration `json:"firstByte"` // from the end of the request to the response's head
+	Body      jsonDuration `json:"body"`
+}
+
+func splitJSON(s tap.Split) *jsonSplit {
+	if s == (tap.Split{}) {
+		return nil
+	}
+	return &jsonSplit{durationJSON(s.Queue), durationJSON(s.Connect), durationJSON(s.TLS), durationJSON(s.FirstByte), durationJSON(s.Body)}
 }
 
 type jsonConnOpen struct {
 	ID      jsonID `json:"id"`
+	Leg     string `json:"leg,omitempty"` // client, server: a connection of the agent that carries requests
 	Process string `json:"process,omitempty"`
 }
 
 type jsonConnClose struct {
 	ID            jsonID       `json:"id"`
+	Leg           string       `json:"leg,omitempty"`
 	Event         string       `json:"event"` // close, refused, reset, denied, unreachable, failed
 	Duration      jsonDuration `json:"duration"`
 	SentBytes     uint64       `json:"sentBytes"`
@@ -97,6 +116,35 @@ type jsonConnClose struct {
 	SRTT          jsonDuration `json:"srtt"`
 	Retransmits   uint32       `json:"retransmits"`
 	Process       string       `json:"process,omitempty"`
+	Legs          *jsonLegs    `json:"legs,omitempty"`
+}
+
+// jsonLegs has the agent's connections with the client and with the server.
+type jsonLegs struct {
+	Client *jsonLeg `json:"client,omitempty"`
+	Server *jsonLeg `json:"server,omitempty"`
+}
+
+type jsonLeg struct {
+	SRTT          jsonDuration `json:"srtt"`
+	Retransmits   uint32       `json:"retransmits"`
+	ReceivedBytes uint64       `json:"receivedBytes"` // by the agent
+	SentBytes     uint64       `json:"sentBytes"`
+	Unread        jsonDuration `json:"unread"` // the other side's receive window was full
+}
+
+func legsJSON(l *tap.Legs) *jsonLegs {
+	if l == nil {
+		return nil
+	}
+	return &jsonLegs{legJSON(&l.Client), legJSON(&l.Server)}
+}
+
+func legJSON(l *tap.Leg) *jsonLeg {
+	if *l == (tap.Leg{}) {
+		return nil
+	}
+	return &jsonLeg{durationJSON(l.SRTT), l.Retransmits, l.Received, l.Sent, durationJSON(l.Unread)}
 }
 
 // JSON returns e as a JSON object on one line, without a newline at the end.
@@ -119,15 +167,15 @@ func JSON(e *tap.Event) ([]byte, error) {
 		out.ResponseEndEvent = &jsonResponseEnd{
 			ID: id, SinceRequestInit: durationJSON(e.Duration), SinceResponseInit: durationJSON(max(0, e.Duration-e.Latency)),
 			ResponseBytes: e.WriteBytes, Trailers: []any{}, GRPCStatusCode: e.GRPCStatus, ResetErrorCode: e.ResetCode,
-			GRPC: e.GRPC, Retries: e.Retries, Reset: e.Reset, RequestBytes: e.ReadBytes,
+			Split: splitJSON(e.Split), GRPC: e.GRPC, Retries: e.Retries, Reset: e.Reset, RequestBytes: e.ReadBytes,
 			Method: e.Method, Authority: e.Authority, Path: e.Path, HTTPStatus: e.Status, Success: e.Success(),
 		}
-	case tap.ConnOpen:
-		out.ConnOpenEvent = &jsonConnOpen{ID: id, Process: e.Process}
-	case tap.ConnClose:
+	case tap.ConnOpen, tap.LegOpen:
+		out.ConnOpenEvent = &jsonConnOpen{ID: id, Leg: e.Side.String(), Process: e.Process}
+	case tap.ConnClose, tap.LegClose:
 		out.ConnCloseEvent = &jsonConnClose{
-			ID: id, Event: closeVerb(e), Duration: durationJSON(e.Duration), SentBytes: e.ReadBytes, ReceivedBytes: e.WriteBytes,
-			SRTT: durationJSON(e.SRTT), Retransmits: e.Retransmits, Process: e.Process,
+			ID: id, Leg: e.Side.String(), Event: closeVerb(e), Duration: durationJSON(e.Duration), SentBytes: e.ReadBytes, ReceivedBytes: e.WriteBytes,
+			SRTT: durationJSON(e.SRTT), Retransmits: e.Retransmits, Process: e.Process, Legs: legsJSON(e.Legs),
 		}
 	}
 	return json.Marshal(out)

@@ -33,12 +33,13 @@ func Line(dst []byte, e *tap.Event, wide bool) []byte {
 		l.str(" :status=").uint(uint64(e.Status)).str(" latency=").micros(e.Latency)
 	case tap.ResponseEnd:
 		l.responseEnd(e)
-	case tap.ConnOpen:
-		l.pair("sni", e.SNI).pair("process", e.Process)
-	case tap.ConnClose:
-		l.connClose(e)
+	case tap.ConnOpen, tap.LegOpen:
+		l.pair("leg", e.Side.String()).pair("sni", e.SNI).pair("process", e.Process)
+	case tap.ConnClose, tap.LegClose:
+		l.pair("leg", e.Side.String()).connClose(e)
 	}
 	if wide {
+		l.split(&e.Split, e.Kind).legs(e.Legs)
 		l.labels("src", &e.Source).labels("dst", &e.Destination).route(e)
 	}
 	l.pair("reason", e.Reason.String())
@@ -54,9 +55,9 @@ func verb(e *tap.Event) string {
 		return "rsp"
 	case tap.ResponseEnd:
 		return "end"
-	case tap.ConnOpen:
+	case tap.ConnOpen, tap.LegOpen:
 		return "open"
-	case tap.ConnClose:
+	case tap.ConnClose, tap.LegClose:
 		return closeVerb(e)
 	}
 	return "unknown"
@@ -105,6 +106,48 @@ func (l *line) connClose(e *tap.Event) {
 	if e.Origin == tap.FromKernel || e.SRTT > 0 {
 		l.str(" srtt=").micros(e.SRTT).str(" retransmits=").uint(uint64(e.Retransmits))
 	}
+}
+
+// split appends where the time of a call went, without the parts that took none.
+func (l *line) split(s *tap.Split, kind tap.Kind) *line {
+	if kind != tap.ResponseEnd || *s == (tap.Split{}) {
+		return l
+	}
+	l.str(" split=")
+	sep := ""
+	for _, part := range [...]struct {
+		name string
+		time time.Duration
+	}{
+		{"queue", s.Queue}, {"connect", s.Connect}, {"tls", s.TLS}, {"first-byte", s.FirstByte}, {"body", s.Body},
+	} {
+		if part.time > 0 {
+			l.str(sep).str(part.name).str(":").micros(part.time)
+			sep = ","
+		}
+	}
+	return l
+}
+
+// legs appends what the kernel knew of the agent's connections with the client and with
+// the server.
+func (l *line) legs(legs *tap.Legs) *line {
+	if legs == nil {
+		return l
+	}
+	return l.leg("client", &legs.Client).leg("server", &legs.Server)
+}
+
+func (l *line) leg(name string, leg *tap.Leg) *line {
+	if *leg == (tap.Leg{}) {
+		return l
+	}
+	l.str(" ").str(name).str("=srtt:").micros(leg.SRTT).str(",retransmits:").uint(uint64(leg.Retransmits))
+	l.str(",received:").uint(leg.Received).str("B,sent:").uint(leg.Sent).str("B")
+	if leg.Unread > 0 {
+		l.str(",unread:").micros(leg.Unread)
+	}
+	return l
 }
 
 func (l *line) labels(end string, p *tap.Peer) *line {

@@ -69,6 +69,18 @@ func TestLine(t *testing.T) {
 			}),
 			"close id=3:12 proxy=out src=10.42.1.2:49152 dst=[fd42::9]:8080 tls=not-proxied process=curl duration=2001700µs sent=17B received=5B srtt=250µs retransmits=2",
 		},
+		"close, proxied": {
+			event(tap.ConnClose, func(e *tap.Event) { e.SRTT, e.Retransmits = 900*time.Microsecond, 1 }),
+			"close " + flow + " duration=2001700µs sent=17B received=5B srtt=900µs retransmits=1",
+		},
+		"leg opens": {
+			event(tap.LegOpen, func(e *tap.Event) { e.Side = tap.ClientSide }),
+			"open " + flow + " leg=client",
+		},
+		"leg closes": {
+			event(tap.LegClose, func(e *tap.Event) { e.Side, e.SRTT = tap.ServerSide, time.Millisecond }),
+			"close " + flow + " leg=server duration=2001700µs sent=17B received=5B srtt=1000µs retransmits=0",
+		},
 		"refused": {
 			event(tap.ConnClose, func(e *tap.Event) { none(e); e.Reason = mesh.ReasonRefused }),
 			"refused " + flow + " reason=refused",
@@ -100,8 +112,12 @@ func TestLine(t *testing.T) {
 }
 
 func TestLineWide(t *testing.T) {
-	e := event(tap.ResponseEnd, func(e *tap.Event) { e.Reason = mesh.ReasonTLSIdentity })
+	e := event(tap.ResponseEnd, func(e *tap.Event) {
+		e.Reason = mesh.ReasonTLSIdentity
+		e.Split = tap.Split{Queue: 40 * time.Microsecond, TLS: 1460 * time.Microsecond, Body: 2*time.Second + 200*time.Microsecond}
+	})
 	want := "end " + flow + " duration=2000200µs response-length=5B" +
+		" split=queue:40µs,tls:1460µs,body:2000200µs" +
 		" src_deployment=web src_identity=spiffe://cluster.local/ns/emojivoto/sa/web src_node=node-1 src_ns=emojivoto src_pod=web-1 src_sa=web" +
 		" dst_node=node-2 dst_ns=emojivoto dst_pod=voting-0 dst_statefulset=voting" +
 		" rt_protocol=grpc rt_service=voting-svc rt_service_ns=emojivoto reason=tls-identity"
@@ -110,9 +126,38 @@ func TestLineWide(t *testing.T) {
 	}
 }
 
+// TestLegs checks what the kernel knew of both connections, on a wide line and in JSON.
+func TestLegs(t *testing.T) {
+	e := event(tap.ConnClose, func(e *tap.Event) {
+		e.Legs = &tap.Legs{
+			Client: tap.Leg{SRTT: 30 * time.Microsecond, Received: 17, Sent: 5},
+			Server: tap.Leg{SRTT: 900 * time.Microsecond, Retransmits: 1, Received: 100, Sent: 200, Unread: time.Second},
+		}
+	})
+	want := " client=srtt:30µs,retransmits:0,received:17B,sent:5B server=srtt:900µs,retransmits:1,received:100B,sent:200B,unread:1000000µs "
+	if got := string(Line(nil, e, true)); !strings.Contains(got, want) {
+		t.Errorf("wide line %q, want one with %q", got, want)
+	}
+	if got := string(Line(nil, e, false)); strings.Contains(got, "client=") {
+		t.Errorf("line %q has the legs, which belong to wide lines only", got)
+	}
+	data, err := JSON(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantJSON := `"legs":{"client":{"srtt":{"nanos":30000},"retransmits":0,"receivedBytes":17,"sentBytes":5,"unread":{}},` +
+		`"server":{"srtt":{"nanos":900000},"retransmits":1,"receivedBytes":100,"sentBytes":200,"unread":{"seconds":1}}}`
+	if !strings.Contains(string(data), wantJSON) {
+		t.Errorf("JSON %s, want it to have %s", data, wantJSON)
+	}
+}
+
 // TestJSON checks the keys that a program written for Linkerd's JSON reads.
 func TestJSON(t *testing.T) {
-	e := event(tap.ResponseEnd, func(e *tap.Event) { e.GRPC, e.GRPCStatus, e.Reason = true, 7, mesh.ReasonPolicyDenied })
+	e := event(tap.ResponseEnd, func(e *tap.Event) {
+		e.GRPC, e.GRPCStatus, e.Reason = true, 7, mesh.ReasonPolicyDenied
+		e.Split = tap.Split{FirstByte: 3 * time.Millisecond}
+	})
 	data, err := JSON(e)
 	if err != nil {
 		t.Fatal(err)
@@ -139,6 +184,10 @@ func TestJSON(t *testing.T) {
 			"sinceRequestInit": map[string]any{"seconds": 2.0, "nanos": 1700000.0}, "sinceResponseInit": map[string]any{"seconds": 2.0, "nanos": 200000.0},
 			"responseBytes": 5.0, "requestBytes": 17.0, "trailers": []any{}, "grpcStatusCode": 7.0, "grpc": true, "success": false,
 			"method": "POST", "authority": "voting-svc:8080", "path": "/emojivote.v1.VotingService/VoteDoughnut", "httpStatus": 200.0,
+			"split": map[string]any{
+				"queue": map[string]any{}, "connect": map[string]any{}, "tls": map[string]any{},
+				"firstByte": map[string]any{"nanos": 3e6}, "body": map[string]any{},
+			},
 		},
 		"time": "2023-11-14T22:13:20Z", "origin": "proxy", "tls": "true", "protocol": "grpc",
 		"reason": "policy-denied", "reasonText": mesh.ReasonPolicyDenied.Text(),
@@ -152,6 +201,7 @@ func TestJSONOneEventEach(t *testing.T) {
 	for kind, key := range map[tap.Kind]string{
 		tap.RequestInit: "requestInitEvent", tap.ResponseInit: "responseInitEvent", tap.ResponseEnd: "responseEndEvent",
 		tap.ConnOpen: "connOpenEvent", tap.ConnClose: "connCloseEvent",
+		tap.LegOpen: "connOpenEvent", tap.LegClose: "connCloseEvent",
 	} {
 		data, err := JSON(event(kind, nil))
 		if err != nil {

@@ -30,7 +30,7 @@ func Filter(r *agentv1.TapRequest) filter.Request {
 		Pods:   pods,
 		Target: r.GetTarget(), Namespace: r.GetNamespace(), To: r.GetTo(), ToNamespace: r.GetToNamespace(),
 		Scheme: r.GetScheme(), Method: r.GetMethod(), Authority: r.GetAuthority(), Path: r.GetPath(),
-		MaxRPS: r.GetMaxRps(), View: filter.View(r.GetView()),
+		MaxRPS: r.GetMaxRps(), View: filter.View(r.GetView()), Legs: r.GetLegs(),
 	}
 }
 
@@ -76,6 +76,11 @@ func ToProto(e *tap.Event) *agentv1.TapEvent {
 		Srtt:        duration(e.SRTT),
 		Retransmits: e.Retransmits,
 		Retries:     uint32(e.Retries),
+		Split:       splitToProto(&e.Split),
+		Side:        uint32(e.Side),
+	}
+	if e.Legs != nil {
+		m.ClientLeg, m.ServerLeg = legToProto(&e.Legs.Client), legToProto(&e.Legs.Server)
 	}
 	if e.Service != nil {
 		m.ServiceName, m.ServiceNamespace = e.Service.Name, e.Service.Namespace
@@ -117,6 +122,11 @@ func FromProto(m *agentv1.TapEvent) tap.Event {
 		SRTT:        m.GetSrtt().AsDuration(),
 		Retransmits: m.GetRetransmits(),
 		Retries:     int(m.GetRetries()),
+		Split:       splitFromProto(m.GetSplit()),
+		Side:        tap.Side(m.GetSide()),
+	}
+	if m.GetClientLeg() != nil || m.GetServerLeg() != nil {
+		e.Legs = &tap.Legs{Client: legFromProto(m.GetClientLeg()), Server: legFromProto(m.GetServerLeg())}
 	}
 	if m.GetFromKernel() {
 		e.Origin = tap.FromKernel
@@ -142,6 +152,39 @@ func duration(d time.Duration) *durationpb.Duration {
 		return nil
 	}
 	return durationpb.New(d)
+}
+
+func splitToProto(s *tap.Split) *agentv1.Split {
+	if *s == (tap.Split{}) {
+		return nil
+	}
+	return &agentv1.Split{
+		Queue: int64(s.Queue), Connect: int64(s.Connect), Tls: int64(s.TLS),
+		FirstByte: int64(s.FirstByte), Body: int64(s.Body),
+	}
+}
+
+func splitFromProto(m *agentv1.Split) tap.Split {
+	return tap.Split{
+		Queue: time.Duration(m.GetQueue()), Connect: time.Duration(m.GetConnect()), TLS: time.Duration(m.GetTls()),
+		FirstByte: time.Duration(m.GetFirstByte()), Body: time.Duration(m.GetBody()),
+	}
+}
+
+func legToProto(l *tap.Leg) *agentv1.Leg {
+	if *l == (tap.Leg{}) {
+		return nil
+	}
+	return &agentv1.Leg{
+		Srtt: duration(l.SRTT), Retransmits: l.Retransmits, Received: l.Received, Sent: l.Sent, Unread: duration(l.Unread),
+	}
+}
+
+func legFromProto(m *agentv1.Leg) tap.Leg {
+	return tap.Leg{
+		SRTT: m.GetSrtt().AsDuration(), Retransmits: m.GetRetransmits(),
+		Received: m.GetReceived(), Sent: m.GetSent(), Unread: m.GetUnread().AsDuration(),
+	}
 }
 
 func peerToProto(p *tap.Peer) *agentv1.Peer {
