@@ -34,3 +34,6 @@ var started = time.Now().Add(-time.Second)
 // Now is the monotonic time since the process started. Pass it as now to the methods of
 // Balancer.
 func Now() time.Duration { return time.Since(started) }
+
+// At returns what Now has returned at t, a time that has a monotonic reading.
+func At(t time.Time) time.Duration { return t.Sub(started) }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/fairshare"
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -23,7 +24,8 @@ type pump struct {
 	done   chan struct{} // closed at the end; ended and reason are valid after that
 	ended  bool          // the client has ended its side inside the body
 	task   fairshare.Task
-	reason mesh.Reason // ReasonNone: the whole body was sent, or stop was called
+	reason mesh.Reason   // ReasonNone: the whole body was sent, or stop was called
+	at     time.Duration // when the pump ended, by balance.Now; valid as ended is
 }
 
 func (d *session) startPump(up *appConn) *pump {
@@ -35,6 +37,7 @@ func (d *session) startPump(up *appConn) *pump {
 	}
 	go func() {
 		p.reason = p.run(&d.body)
+		p.at = balance.Now()
 		p.task.Pause()
 		d.s.Client.ReadsInTurn(d.s.Turns())
 		up.WritesInTurn(d.s.Turns())

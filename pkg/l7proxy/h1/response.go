@@ -72,6 +72,9 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 			d.s.BindLogin(d.plan.Random)
 		}
 	}
+	if pump != nil && !pump.running() {
+		d.x.UploadedAt(pump.at)
+	}
 	d.x.Response(d.resp.Status())
 	body := d.resp.Body()
 	if body.Kind() == http1.BodyTunnel {

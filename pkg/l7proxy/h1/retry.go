@@ -103,6 +103,7 @@ func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *en
 		return nil
 	}
 	d.endWait()
+	d.x.Waits(nil)
 	if !d.pause(wait) {
 		return nil
 	}
@@ -139,6 +140,7 @@ func (d *session) describe(a *retry.Attempt, h *head) (ok bool) {
 // whole response has arrived, and closed otherwise.
 func (d *session) abandon(h head) {
 	d.endWait()
+	d.x.Waits(nil)
 	if h.up == nil {
 		return
 	}

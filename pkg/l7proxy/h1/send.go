@@ -32,6 +32,7 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 	for {
 		up, err := d.acquire(a)
 		if err != nil {
+			d.x.Waits(&a.Took)
 			return nil, nil, notConnected{d.orLate(err)}
 		}
 		a.Reached(&up.Result)
@@ -40,6 +41,7 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		if body.Done() {
 			up.Hold(d.onSent)
 		}
+		d.x.Sent(&a.Took)
 		_, err = up.Write(d.out)
 		if err == nil && body.Done() && !up.Held() {
 			d.sent()
@@ -55,6 +57,7 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 			return up, d.startPump(up), nil
 		}
 		d.endWait()
+		d.x.Waits(nil)
 		late := errors.Is(err, os.ErrDeadlineExceeded)
 		if !up.Reused && !late {
 			err = up.WriteFailure(err)

@@ -163,14 +163,23 @@ func (p *pipe) offer(payload []byte, b *h2conn.Batch) int {
 		p.shift(p.pending.Len(), b)
 	case n == len(payload) && end:
 		p.done = true
+		p.ended()
 	case n == len(payload) && p.end:
 		p.sendEnd(b)
 	}
 	return n
 }
 
+// ended notes that the end was sent.
+func (p *pipe) ended() {
+	if p == p.stream.req {
+		p.stream.exchange.Uploaded()
+	}
+}
+
 func (p *pipe) sendEnd(b *h2conn.Batch) {
 	p.done = true
+	p.ended()
 	d := p.dst
 	d.Lock()
 	if p.trailers != nil {

@@ -197,7 +197,7 @@ func (st *stream) leave(b *h2conn.Batch) {
 	st.turn++
 	stopTimer(&st.timer)
 	st.dropHead()
-	st.forgetWait()
+	st.stopWaiting()
 	st.attempt.Done()
 	st.attempt = nil
 	st.grpcStatus = -1
@@ -211,11 +211,13 @@ func (st *stream) leave(b *h2conn.Batch) {
 	st.rewind()
 }
 
-// forgetWait ends the attempt's wait for a connection, if it waits.
-func (st *stream) forgetWait() {
+// stopWaiting ends the attempt's wait for a connection, or for the response.
+func (st *stream) stopWaiting() {
+	var took upstream.Took
 	if st.up == nil {
-		st.client.s.Upstream.ForgetHTTP2(&st.attempt.Endpoint, st)
+		took = st.client.s.Upstream.ForgetHTTP2(&st.attempt.Endpoint, st)
 	}
+	st.exchange.Waits(&took)
 }
 
 // rewind puts the body that was sent in front of what was not sent. It makes a new pipe,

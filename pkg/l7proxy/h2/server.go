@@ -28,11 +28,13 @@ func (st *stream) Attach(u *upstream.HTTP2Conn, b *h2conn.Batch) bool {
 		st.fail(mesh.ReasonNotSupported, b)
 		return true
 	case errors.Is(err, http2.ErrNoSettings):
+		st.exchange.Settles(&u.Took)
 		return true // u calls Connected when they have arrived
 	case err != nil:
 		return false
 	}
 	st.up, st.upID = u, id
+	st.exchange.Sent(&u.Took)
 	st.exchange.Chose(st.attempt)
 	st.resp.src, st.resp.srcID = u.Conn, id
 	st.req.dst, st.req.dstID = u.Conn, id
@@ -52,6 +54,8 @@ func (st *stream) Connected(turn int32, u *upstream.HTTP2Conn, err error, b *h2c
 			st.open(nil, b)
 		}
 	default:
+		took := upstream.TookOf(err)
+		st.exchange.Waits(&took)
 		reason := upstream.ReasonOf(err)
 		if !upstream.LocalFault(err) {
 			st.attempt.Failed(reason)

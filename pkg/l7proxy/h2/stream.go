@@ -225,7 +225,9 @@ func (st *stream) end(e request.End) {
 		e.GRPCStatus = st.finalGRPCStatus(&e)
 	}
 	if a := st.attempt; a != nil {
-		st.forgetWait()
+		if st.up == nil {
+			st.stopWaiting()
+		}
 		a.Failed(e.Reason)
 		if st.grpc && e.Reason == mesh.ReasonNone {
 			a.AnsweredCall(e.GRPCStatus)

@@ -18,6 +18,8 @@ type Exchange struct {
 	session *Session
 	event   tap.Event
 	began   time.Time
+	since   time.Duration // when phase began, counted from began
+	phase   phase
 	shown   bool        // RequestInit was emitted
 	said    mesh.Reason // see PeerReason
 }
@@ -34,6 +36,7 @@ type Line struct {
 // Begin starts an exchange: stream is unique within the session.
 func (x *Exchange) Begin(s *Session, stream uint64, line Line) {
 	x.session, x.began, x.shown, x.said = s, time.Now(), false, mesh.ReasonNone
+	x.phase, x.since = queued, 0
 	x.event = tap.Event{
 		Direction: s.Direction,
 		Base:      s.ID, Stream: stream,
@@ -74,10 +77,11 @@ func (x *Exchange) show() {
 
 // Response records the status of the response's head (not of interim ones).
 func (x *Exchange) Response(status int) {
-	now := time.Now()
+	now := time.Since(x.began)
+	x.enter(responding, now)
 	x.event.Status = status
-	x.event.Latency = now.Sub(x.began)
-	x.emit(tap.ResponseInit, now)
+	x.event.Latency = now
+	x.emit(tap.ResponseInit, x.began.Add(now))
 }
 
 // PeerReason records the value of the response's field underlane-reason. If the agent of
@@ -102,19 +106,20 @@ type End struct {
 // End ends the exchange and reports it to tap.
 func (x *Exchange) End(end End) {
 	x.show()
-	now := time.Now()
+	now := time.Since(x.began)
+	x.enter(responding, now)
 	e := &x.event
 	e.Reason, e.GRPCStatus, e.Reset, e.ResetCode = end.Reason, end.GRPCStatus, end.Reset, end.ResetCode
 	if e.Reason == mesh.ReasonNone {
 		e.Reason = x.said
 	}
 	e.ReadBytes, e.WriteBytes = end.RequestLen, end.ResponseLen
-	e.Duration = now.Sub(x.began)
+	e.Duration = now
 	if e.Status == 0 {
 		e.Status = cmp.Or(end.Status, end.Reason.HTTPStatus())
 		e.Latency = e.Duration
 	}
-	x.emit(tap.ResponseEnd, now)
+	x.emit(tap.ResponseEnd, x.began.Add(now))
 	x.session = nil
 }
 

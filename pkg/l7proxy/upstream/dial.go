@@ -36,7 +36,9 @@ func (p *Pool) connect(ctx context.Context, ep *Endpoint, dial func(context.Cont
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	ep.Took.connecting()
 	raw, err := dial(ctx)
+	ep.Took.connected()
 	if err != nil {
 		return nil, p.dialError(ep, err)
 	}

@@ -51,6 +51,9 @@ type Endpoint struct {
 	HasOthers bool
 	// Balanced is set if a balancer has chosen the endpoint.
 	Balanced bool
+	// Took has the times of the last dial to the endpoint. The dial sets it; it is zero
+	// before, and if a request uses a connection that was there.
+	Took Took
 }
 
 // Result is what a dial has found out about the endpoint.

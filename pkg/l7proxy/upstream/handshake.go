@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
@@ -85,7 +86,10 @@ func (s *shaking) read(t *conn.Transport, p []byte) (int, error) {
 
 // Aside lets a callback of a handshake wait without its slot at the gate. Afterwards it
 // tells how long the handshake has computed.
-type Aside struct{ turn *mtls.Turn }
+type Aside struct {
+	turn  *mtls.Turn
+	began time.Duration // when the turn came, by balance.Now
+}
 
 // Do calls f, which may wait. Do must be called in the handshake's goroutine.
 func (a *Aside) Do(f func()) {
@@ -116,7 +120,7 @@ func (p *Pool) Handshake(ctx context.Context, from netip.Addr, own bool, c *tls.
 		return mesh.Fail(mesh.ReasonTimeout, err)
 	}
 	if aside != nil {
-		aside.turn = turn
+		aside.turn, aside.began = turn, balance.Now()
 	}
 	below.Handshake = (&shaking{turn: turn, left: p.Limits.HandshakeSilence, room: certchain.MaxHandshake - len(below.Head)}).read
 	_ = below.SetWriteDeadline(time.Now().Add(shakeWrite))
@@ -303,6 +307,7 @@ func (p *Pool) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string) (co
 	if p.OnHandshake != nil && ep.Client != nil {
 		p.OnHandshake(ep.Client, aside.Computed())
 	}
+	ep.Took.shook(aside.began)
 	if err != nil {
 		raw.Close()
 		return nil, ep.Expected(), p.dialError(ep, err)

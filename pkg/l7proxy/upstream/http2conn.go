@@ -18,6 +18,7 @@ import (
 type HTTP2Conn struct {
 	*h2conn.Conn
 	Result Result
+	Took   Took // when it was made
 
 	pool      *http2Pool
 	key       Key

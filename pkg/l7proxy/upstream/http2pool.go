@@ -128,11 +128,12 @@ func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[struct{}]) {
 		p.mu.Lock()
 		p.dialled(ep.Key, d)
 		p.mu.Unlock()
-		p.lose(ep.Key, err, &b)
+		p.lose(ep.Key, &failedDial{err, ep.Took}, &b)
 		b.Flush()
 		return
 	}
 	c := newHTTP2Conn(p, nc, ep.Key, result, client.Usage().Account())
+	c.Took = ep.Took
 	if ep.Key.Session != 0 {
 		c.client = client
 	}

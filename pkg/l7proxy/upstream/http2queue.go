@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 )
 
@@ -100,20 +101,27 @@ func (c *HTTP2Conn) wake(b *h2conn.Batch) {
 	}
 }
 
-// ForgetHTTP2 takes a stream out of the queue of the endpoint, if it waits there.
-func (p *Pool) ForgetHTTP2(ep *Endpoint, st Stream) {
+// ForgetHTTP2 takes a stream out of the queue of the endpoint, if it waits there. If it has
+// waited for the endpoint's first connection, took says how long that is being made already.
+func (p *Pool) ForgetHTTP2(ep *Endpoint, st Stream) (took Took) {
 	pool := &p.http2
 	if pool.waiting.Load() == 0 {
-		return
+		return took
 	}
 	pool.mu.Lock()
 	defer pool.mu.Unlock()
-	if q := pool.queues[ep.Key]; q != nil {
-		if w := q.of[st]; w != nil {
-			q.remove(w)
-		}
-		q.tidy()
+	q := pool.queues[ep.Key]
+	if q == nil {
+		return took
 	}
+	if w := q.of[st]; w != nil {
+		q.remove(w)
+		if dials := pool.dials[ep.Key]; len(dials) > 0 && len(pool.conns[ep.Key]) == 0 {
+			took = Took{Began: dials[0].began, Connected: balance.Now()}
+		}
+	}
+	q.tidy()
+	return took
 }
 
 // remove takes a waiter out, and reports whether it still waited. The caller holds mu.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -43,6 +44,7 @@ func (l *lateDials) end(key Key) {
 // dialBefore is dialHTTP1 for a request with a time limit, which is ctx's deadline.
 func (p *Pool) dialBefore(ctx context.Context, ep *Endpoint, client Client) (*HTTP1Conn, error) {
 	dialled := *ep // the dial may outlive ep
+	began := balance.Now()
 	unlimited, cancel := context.WithCancel(p.Lifetime.Ended)
 	type result struct {
 		c   *HTTP1Conn
@@ -67,8 +69,10 @@ func (p *Pool) dialBefore(ctx context.Context, ep *Endpoint, client Client) (*HT
 	}
 	select {
 	case r := <-done:
+		ep.Took = dialled.Took
 		return r.c, r.err
 	case <-ctx.Done():
+		ep.Took = Took{Began: began, Connected: balance.Now()} // the dial still uses its own
 		on := ctx.Err() == context.DeadlineExceeded && p.lateDials.begin(ep.Key)
 		if !on {
 			cancel()

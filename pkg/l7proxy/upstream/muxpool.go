@@ -27,13 +27,19 @@ const (
 
 // muxPool holds the shared connections to agents.
 type muxPool struct {
-	pool[*mux.Conn, chan error] // a waiter receives the outcome of the dial
-	owner                       *Pool
-	connect                     func(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error)
+	pool[*mux.Conn, chan muxDialled] // a waiter receives the outcome of the dial
+	owner                            *Pool
+	connect                          func(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error)
 
 	// mu guards these as well.
 	reserved         map[Key]int       // dedicated connections that are being made
 	unsupportedUntil map[Key]time.Time // when to try again whether peers support sharing
+}
+
+// muxDialled is the outcome of a dial.
+type muxDialled struct {
+	err  error
+	took Took
 }
 
 func (p *muxPool) init(owner *Pool) {
@@ -103,16 +109,17 @@ func (p *muxPool) stream(ctx context.Context, ep *Endpoint, account *fairshare.A
 			p.mu.Unlock()
 			return nil, nil
 		}
-		done := make(chan error, 1)
+		done := make(chan muxDialled, 1)
 		if !p.join(key, done, unboundedWaiters) {
 			// Without the first caller's cancellation: others wait for it as well.
 			go p.dial(context.WithoutCancel(ctx), *ep, account, p.begin(key, done))
 		}
 		p.mu.Unlock()
 		select {
-		case err := <-done:
-			if err != nil {
-				return nil, err
+		case d := <-done:
+			ep.Took = d.took
+			if d.err != nil {
+				return nil, d.err
 			}
 		case <-ctx.Done():
 			return nil, mesh.Fail(mesh.ReasonConnectTimeout, ctx.Err())
@@ -122,7 +129,7 @@ func (p *muxPool) stream(ctx context.Context, ep *Endpoint, account *fairshare.A
 }
 
 // dial makes a shared connection and carries it to its end.
-func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Account, d *dial[chan error]) {
+func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Account, d *dial[chan muxDialled]) {
 	c, result, err := p.connect(ctx, &ep)
 	var m *mux.Conn
 	p.mu.Lock()
@@ -138,7 +145,7 @@ func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Acco
 	}
 	p.mu.Unlock()
 	for _, done := range waiters {
-		done <- err
+		done <- muxDialled{err, ep.Took}
 	}
 	if m != nil {
 		_ = m.Run(nil)

@@ -3,6 +3,9 @@ package upstream
 import (
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 )
 
 // pool holds the connections to endpoints by key, and the dials. C is a connection, W is
@@ -17,6 +20,7 @@ type pool[C comparable, W any] struct {
 // dial is a connection that is being made.
 type dial[W any] struct {
 	waiters []W
+	began   time.Duration // by balance.Now
 }
 
 // add puts a connection in, as the newest. The caller holds mu.
@@ -104,7 +108,7 @@ func (p *pool[C, W]) join(key Key, w W, most int) bool {
 // begin records a dial that w waits for. The caller holds mu, makes the connection and
 // calls dialled.
 func (p *pool[C, W]) begin(key Key, w W) *dial[W] {
-	d := &dial[W]{waiters: []W{w}}
+	d := &dial[W]{waiters: []W{w}, began: balance.Now()}
 	if p.dials == nil {
 		p.dials = make(map[Key][]*dial[W])
 	}

@@ -1,0 +1,83 @@
+package request
+
+import (
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+)
+
+// phase is what an exchange waits for. All of its time is in one of the parts of
+// tap.Split, so that they add up to its duration.
+type phase uint8
+
+const (
+	queued     phase = iota // Split.Queue
+	settling                // Split.Connect: a connection is there, and its SETTINGS are not
+	sent                    // Split.FirstByte
+	responding              // Split.Body
+)
+
+// enter begins another phase. now is counted from began.
+func (x *Exchange) enter(next phase, now time.Duration) {
+	part := &x.event.Split.Queue
+	switch x.phase {
+	case settling:
+		part = &x.event.Split.Connect
+	case sent:
+		part = &x.event.Split.FirstByte
+	case responding:
+		part = &x.event.Split.Body
+	}
+	*part += now - x.since
+	x.phase, x.since = next, now
+}
+
+// after is enter for the end of a wait for a connection that took was made for; nil: for
+// none.
+func (x *Exchange) after(took *upstream.Took, next phase) {
+	if x.session == nil {
+		return // the exchange is a mirrored copy, which is not reported, or has ended
+	}
+	now := time.Since(x.began)
+	if took != nil && x.phase == queued && took.Began > 0 {
+		began := balance.At(x.began)
+		connect, tls := took.Within(began+x.since, began+now)
+		x.event.Split.Connect += connect
+		x.event.Split.TLS += tls
+		x.since += connect + tls // what is left is time in the queue
+	}
+	x.enter(next, now)
+}
+
+// Sent records that the request's head is sent now. took says when the connection was
+// made.
+func (x *Exchange) Sent(took *upstream.Took) { x.after(took, sent) }
+
+// Settles records that the request has a connection, and waits for its SETTINGS.
+func (x *Exchange) Settles(took *upstream.Took) { x.after(took, settling) }
+
+// Waits records that the request waits in the proxy again, because an attempt has failed.
+// took says when the connection was made that has failed; nil: there was one.
+func (x *Exchange) Waits(took *upstream.Took) { x.after(took, queued) }
+
+// Uploaded records that the whole request has been sent now.
+func (x *Exchange) Uploaded() {
+	if x.session != nil && x.phase == sent {
+		x.uploaded(time.Since(x.began))
+	}
+}
+
+// UploadedAt is Uploaded for a time in the past, by balance.Now.
+func (x *Exchange) UploadedAt(at time.Duration) {
+	if at -= balance.At(x.began); x.session != nil && x.phase == sent && at > x.since {
+		x.uploaded(at)
+	}
+}
+
+// uploaded counts the time until now as that of a body: how long it took depends on the
+// client as well.
+func (x *Exchange) uploaded(now time.Duration) {
+	x.event.Split.Body += now - x.since
+	x.since = now
+}

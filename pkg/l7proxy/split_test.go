@@ -1,0 +1,156 @@
+package l7proxy
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// slowDials is a network in which a connection takes a while.
+type slowDials struct {
+	*proxytest.Network
+	wait time.Duration
+}
+
+func (n slowDials) Dial(ctx context.Context, from string, dst netip.AddrPort) (*rawio.Conn, error) {
+	select {
+	case <-time.After(n.wait):
+		return n.Network.Dial(ctx, from, dst)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// slowBody is a body of two halves, of which the second comes later.
+type slowBody struct {
+	wait time.Duration
+	read int
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	if b.read++; b.read == 2 {
+		time.Sleep(b.wait)
+	}
+	if b.read > 2 {
+		return 0, io.EOF
+	}
+	return copy(p, strings.Repeat("x", 100)), nil
+}
+
+// TestSplit: where the time of a call goes is in the right part of its split, in both
+// protocols. The parts add up to its duration.
+func TestSplit(t *testing.T) {
+	const wait = 200 * time.Millisecond
+	flush := func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
+	answer := func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }
+	parts := map[string]func(*tap.Split) time.Duration{
+		"queue":      func(s *tap.Split) time.Duration { return s.Queue },
+		"connect":    func(s *tap.Split) time.Duration { return s.Connect },
+		"tls":        func(s *tap.Split) time.Duration { return s.TLS },
+		"first byte": func(s *tap.Split) time.Duration { return s.FirstByte },
+		"body":       func(s *tap.Split) time.Duration { return s.Body },
+	}
+	for name, c := range map[string]struct {
+		want   string // part
+		serve  http.HandlerFunc
+		dial   time.Duration
+		rules  mesh.RouteRule
+		upload bool // the client is slow to send the request's body
+		warm   bool // on a connection that is there
+	}{
+		"slow dial":     {want: "connect", serve: answer, dial: wait},
+		"dial too slow": {want: "connect", serve: answer, dial: time.Hour, rules: mesh.RouteRule{Timeouts: mesh.RouteTimeouts{Request: wait}}},
+		"attempt's dial too slow": {
+			want: "connect", serve: answer, dial: time.Hour, rules: mesh.RouteRule{Timeouts: mesh.RouteTimeouts{BackendRequest: wait}},
+		},
+		"delay by a route": {want: "queue", serve: answer, rules: mesh.RouteRule{Filters: mesh.RouteFilters{
+			Fault: &mesh.RouteFault{Delay: wait, DelayShare: mesh.Fraction{Numerator: 1, Denominator: 1}},
+		}}},
+		"pause of a retry": {want: "queue", serve: func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}, rules: mesh.RouteRule{Retry: &mesh.RouteRetry{Codes: []uint16{503}, Attempts: 1, Backoff: wait}}},
+		"slow server": {want: "first byte", serve: func(http.ResponseWriter, *http.Request) { time.Sleep(wait) }},
+		"slow server, warm": {want: "first byte", serve: func(_ http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodPut {
+				time.Sleep(wait)
+			}
+		}, warm: true},
+		"server slower than the attempt may be": {want: "first byte", serve: func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+		}, rules: mesh.RouteRule{Timeouts: mesh.RouteTimeouts{BackendRequest: wait}}},
+		"slow body": {want: "body", serve: func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "first")
+			flush(w)
+			time.Sleep(wait)
+			_, _ = io.WriteString(w, "last")
+		}},
+		"slow upload": {want: "body", serve: answer, upload: true},
+	} {
+		for protocol, http2 := range protocolsOfHTTP {
+			t.Run(protocol+" "+name, func(t *testing.T) {
+				s := newShop(t)
+				addr, _ := counted(t, c.serve)
+				s.service("apex", addr)
+				if c.rules.Timeouts != (mesh.RouteTimeouts{}) || c.rules.Retry != nil || c.rules.Filters.Fault != nil {
+					rule := c.rules
+					rule.Backends = []mesh.RouteBackend{to("apex", 1)}
+					s.route(rule)
+				}
+				if c.dial > 0 {
+					s.proxy.upstream.Network = slowDials{s.network, c.dial}
+				}
+				client, url := clientOf(t, http2), "http://"+s.to(s.services["apex"].String())
+				send := func(method string, body io.Reader) {
+					request, err := http.NewRequest(method, url, body)
+					if err != nil {
+						t.Fatal(err)
+					}
+					response, err := client.Do(request)
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, _ = io.Copy(io.Discard, response.Body)
+					response.Body.Close()
+				}
+				n := 0
+				if c.warm {
+					send(http.MethodPut, nil)
+					n = 1
+				}
+				if c.upload {
+					send(http.MethodPost, &slowBody{wait: wait})
+				} else {
+					send(http.MethodGet, nil)
+				}
+				e := s.tap.Wait(t, tap.ResponseEnd, n)
+				var sum, most time.Duration
+				largest := ""
+				for part, of := range parts {
+					d := of(&e.Split)
+					if d < 0 {
+						t.Errorf("%s is %v, want none below 0", part, d)
+					}
+					if sum += d; d > most {
+						most, largest = d, part
+					}
+				}
+				if sum != e.Duration {
+					t.Errorf("the parts of %+v add up to %v, want the duration %v", e.Split, sum, e.Duration)
+				}
+				// A timer of a client or server may have begun before the part that it is in.
+				if largest != c.want || most < wait*9/10 {
+					t.Errorf("%+v: got the most in %s, want at least %v in %s", e.Split, largest, wait, c.want)
+				}
+			})
+		}
+	}
+}
