@@ -10,6 +10,7 @@ var layers = map[string]int{
 	"pkg/controller": 4,
 	"pkg/cli":        4,
 
+	"pkg/figures":   3,
 	"pkg/l7proxy":   3,
 	"pkg/redirect":  3,
 	"pkg/telemetry": 3,

@@ -1,0 +1,279 @@
+package figures
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"sync/atomic"
+	"time"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// live counts the window that is being filled. It is changed by atomic operations only.
+// What few pairs of workloads have is allocated at its first use.
+type live struct {
+	success, retries atomic.Uint64
+	latency          Histogram
+	parts            [NumParts]atomic.Int64 // nanoseconds
+	failures         atomic.Pointer[[mesh.NumReasons]atomic.Uint64]
+	conns            atomic.Pointer[liveConns]
+}
+
+// liveConns counts connections. open is not reset when a window ends.
+type liveConns struct {
+	opened, closed, failed atomic.Uint64
+	open                   atomic.Int64
+	read, written          atomic.Uint64
+	srtt                   atomic.Int64 // nanoseconds
+	srtts, retransmits     atomic.Uint64
+}
+
+// count counts an event. Events of other kinds than these have no figures.
+func (l *live) count(e *tap.Event) {
+	switch e.Kind {
+	case tap.ResponseEnd:
+		l.request(e)
+	case tap.ConnOpen:
+		c := lazily(&l.conns)
+		c.opened.Add(1)
+		c.open.Add(1)
+	case tap.ConnClose:
+		lazily(&l.conns).close(e)
+	}
+}
+
+func (l *live) request(e *tap.Event) {
+	if e.Success() {
+		l.success.Add(1)
+	} else {
+		lazily(&l.failures)[e.Reason].Add(1)
+	}
+	if e.Retries > 0 {
+		l.retries.Add(uint64(e.Retries))
+	}
+	l.latency.Observe(e.Latency)
+	l.parts[FirstByte].Add(int64(e.Latency))
+	l.parts[Body].Add(int64(max(0, e.Duration-e.Latency)))
+}
+
+func (c *liveConns) close(e *tap.Event) {
+	if e.Duration <= 0 { // the attempt failed: there was no connection
+		c.failed.Add(1)
+		return
+	}
+	c.closed.Add(1)
+	c.read.Add(e.ReadBytes)
+	c.written.Add(e.WriteBytes)
+	if e.SRTT > 0 {
+		c.srtt.Add(int64(e.SRTT))
+		c.srtts.Add(1)
+	}
+	c.retransmits.Add(uint64(e.Retransmits))
+	for { // not below zero: the connection may be older than this agent
+		n := c.open.Load()
+		if n <= 0 || c.open.CompareAndSwap(n, n-1) {
+			return
+		}
+	}
+}
+
+// lazily returns what p points to, and allocates it if p is nil.
+func lazily[T any](p *atomic.Pointer[T]) *T {
+	v := p.Load()
+	if v == nil {
+		p.CompareAndSwap(nil, new(T))
+		v = p.Load()
+	}
+	return v
+}
+
+// The encoding of a window of one pair is a mask that says what follows, and that in the
+// order of the bits. Numbers are varints, times are microseconds. The mask is one byte,
+// or two if the upper bit of the first is set.
+const (
+	hasFailures = 1 << iota // their number, and for each a reason and a count
+	hasLatency
+	hasParts   // a mask of the parts, and for each a short
+	hasSuccess // absent: all latencies but those of the failures
+	hasRetries
+	hasOpen
+	hasOpened
+	hasMore // the second byte of the mask
+	hasClosed
+	hasFailed
+	hasBytes // read, written
+	hasSRTT  // sum, connections
+	hasRetransmits
+)
+
+// encode appends what was counted, nothing if nothing was. With drain the counters, other
+// than the one of open connections, begin anew.
+func (l *live) encode(b []byte, drain bool) []byte {
+	w := writer{buf: append(b, 0, 0), drain: drain}
+	var failed uint64
+	if f := l.failures.Load(); f != nil {
+		failed = w.failures(f)
+	}
+	latencies := w.latency(&l.latency)
+	w.parts(&l.parts)
+	if success := w.get(&l.success); success+failed != latencies {
+		w.put(hasSuccess, success)
+	}
+	w.number(hasRetries, &l.retries)
+	if c := l.conns.Load(); c != nil {
+		w.conns(c)
+	}
+	if w.mask == 0 {
+		return b
+	}
+	if w.mask > 0xff {
+		w.buf[len(b)], w.buf[len(b)+1] = byte(w.mask|hasMore), byte(w.mask>>8)
+		return w.buf
+	}
+	w.buf[len(b)] = byte(w.mask)
+	return append(w.buf[:len(b)+1], w.buf[len(b)+2:]...)
+}
+
+func (w *writer) conns(c *liveConns) {
+	if n := c.open.Load(); n > 0 {
+		w.put(hasOpen, uint64(n))
+	}
+	w.number(hasOpened, &c.opened)
+	w.number(hasClosed, &c.closed)
+	w.number(hasFailed, &c.failed)
+	if read, written := w.get(&c.read), w.get(&c.written); read+written > 0 {
+		w.put(hasBytes, read, written)
+	}
+	if srtt, n := w.time(&c.srtt), w.get(&c.srtts); n > 0 {
+		w.put(hasSRTT, srtt, n)
+	}
+	w.number(hasRetransmits, &c.retransmits)
+}
+
+// writer writes the encoding.
+type writer struct {
+	buf   []byte // begins with room for the mask
+	mask  uint16
+	drain bool
+}
+
+func (w *writer) get(n *atomic.Uint64) uint64 {
+	if v := n.Load(); v == 0 || !w.drain {
+		return v
+	}
+	return n.Swap(0)
+}
+
+// time returns a time in microseconds.
+func (w *writer) time(n *atomic.Int64) uint64 {
+	v := n.Load()
+	if w.drain && v != 0 {
+		v = n.Swap(0)
+	}
+	return uint64(max(0, time.Duration(v).Microseconds()))
+}
+
+func (w *writer) put(bit uint16, values ...uint64) {
+	w.mask |= bit
+	for _, v := range values {
+		w.buf = binary.AppendUvarint(w.buf, v)
+	}
+}
+
+func (w *writer) number(bit uint16, n *atomic.Uint64) {
+	if v := w.get(n); v > 0 {
+		w.put(bit, v)
+	}
+}
+
+// failures returns the number of all failures.
+func (w *writer) failures(f *[mesh.NumReasons]atomic.Uint64) (total uint64) {
+	var counts [mesh.NumReasons]uint64
+	reasons := uint64(0)
+	for i := range f {
+		if counts[i] = w.get(&f[i]); counts[i] > 0 {
+			total += counts[i]
+			reasons++
+		}
+	}
+	if reasons == 0 {
+		return 0
+	}
+	w.put(hasFailures, reasons)
+	for reason, n := range counts {
+		if n > 0 {
+			w.put(hasFailures, uint64(reason), n)
+		}
+	}
+	return total
+}
+
+func (w *writer) parts(p *[NumParts]atomic.Int64) {
+	at := len(w.buf)
+	w.buf = append(w.buf, 0)
+	for i := range p {
+		if v := w.time(&p[i]); v > 0 {
+			w.buf[at] |= 1 << i
+			w.buf = binary.LittleEndian.AppendUint16(w.buf, short(v))
+		}
+	}
+	if w.buf[at] == 0 {
+		w.buf = w.buf[:at]
+		return
+	}
+	w.put(hasParts)
+}
+
+// short is a number in 16 bits, rounded to 11 of them: the lower 11 bits, shifted by the
+// upper 5. It is off by at most 0.05 %.
+func short(v uint64) uint16 {
+	const most = 1<<11 - 1
+	v = min(v, most<<31)
+	shift := max(0, bits.Len64(v)-11)
+	if shift > 0 {
+		v += 1 << (shift - 1)
+		shift = max(0, bits.Len64(v)-11)
+	}
+	return uint16(min(shift, 31))<<11 | uint16(min(v>>shift, most))
+}
+
+func long(v uint16) uint64 { return uint64(v&(1<<11-1)) << (v >> 11) }
+
+// The encoding of a histogram is the number of its buckets that are not empty, and a byte
+// for each: in its upper 3 bits how many empty buckets are before it, in the lower 5 bits
+// its count less one. If a number does not fit, the bits are all ones and the rest of the
+// number follows as a varint, that of the empty buckets first.
+const (
+	maxGap   = 1<<3 - 1
+	maxCount = 1<<5 - 1
+)
+
+// latency returns the number of all latencies.
+func (w *writer) latency(h *Histogram) (total uint64) {
+	number := len(w.buf)
+	w.buf = append(w.buf, 0)
+	filled, next := 0, MinBucket
+	each := h.Buckets()
+	if w.drain {
+		each = h.drain()
+	}
+	for bucket, n := range each {
+		gap, count := uint64(bucket-next), n-1
+		w.buf = append(w.buf, byte(min(gap, maxGap)<<5|min(count, maxCount)))
+		if gap >= maxGap {
+			w.buf = binary.AppendUvarint(w.buf, gap-maxGap)
+		}
+		if count >= maxCount {
+			w.buf = binary.AppendUvarint(w.buf, count-maxCount)
+		}
+		filled, next, total = filled+1, bucket+1, total+n
+	}
+	if filled == 0 {
+		w.buf = w.buf[:number]
+		return 0
+	}
+	w.buf[number] = byte(filled)
+	w.put(hasLatency)
+	return total
+}
