@@ -42,10 +42,9 @@ type Edge struct {
 func (e *Edge) Total() *Sums {
 	total := new(Sums)
 	for _, p := range e.Points {
-		if p == nil {
-			p = new(Sums)
+		if p != nil {
+			total.Then(p)
 		}
-		total.Then(p)
 	}
 	return total
 }
@@ -80,9 +79,6 @@ func (s *Store) Query(q Query, now time.Time) *Result {
 	}
 	for _, w := range windows {
 		a.add(w)
-	}
-	for i := range a.Edges {
-		a.settle(i)
 	}
 	return r
 }
@@ -122,30 +118,16 @@ func (a *answer) add(w window) {
 		if e.Points == nil {
 			e.Points = make([]*Sums, a.points)
 		}
-		if a.last[i] != w.number {
-			if a.last[i] >= 0 && a.point(a.last[i]) < point {
-				a.settle(i)
-			}
-			a.last[i] = w.number
-			if e.Points[point] != nil {
-				e.Points[point].Open = 0 // only those of the last window count
-			}
-		}
 		if e.Points[point] == nil {
 			e.Points[point] = new(Sums)
 		}
 		sums := e.Points[point]
+		if a.last[i] != w.number {
+			// Only what is open in the last window counts. A window in which connections
+			// are open, or closed, is never empty.
+			a.last[i], sums.Open = w.number, 0
+		}
 		sums.Open += in.add(sums)
-	}
-}
-
-// settle ends the last point that was added to. If the point's last window had nothing,
-// no connection was open at its end.
-func (a *answer) settle(i int) {
-	point := a.point(a.last[i])
-	end := min(a.first+int64(point+1)*int64(a.Step/Window), a.end)
-	if a.last[i] < end-1 {
-		a.Edges[i].Points[point].Open = 0
 	}
 }
 
