@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/underlane/underlane/pkg/tap/top"
 )
@@ -26,41 +25,20 @@ const own = "(agent)"
 func (t *Table) Lines(order top.Order, mark string) []string {
 	head := titles
 	head[order.By] += mark
-	grid := [][numColumns]string{head}
+	grid := [][]string{head[:]}
 	for _, r := range t.Rows(order) {
 		grid = append(grid, r.cells())
 	}
-	rest := [numColumns]string{own, percent(t.Own())}
-	for c := Total; c < numColumns; c++ {
-		rest[c] = "-"
+	rest := []string{own, percent(t.Own())}
+	for range numColumns - Total {
+		rest = append(rest, "-")
 	}
-	grid = append(grid, rest)
-
-	var width [numColumns]int
-	for _, cells := range grid {
-		for c, text := range cells {
-			width[c] = max(width[c], utf8.RuneCountInString(text))
-		}
-	}
-	lines := make([]string, len(grid))
-	for i, cells := range grid {
-		var b strings.Builder
-		for c, text := range cells {
-			pad := strings.Repeat(" ", width[c]-utf8.RuneCountInString(text))
-			if top.Column(c) == Pod {
-				b.WriteString(text + pad)
-			} else {
-				b.WriteString("  " + pad + text)
-			}
-		}
-		lines[i] = b.String()
-	}
-	return lines
+	return top.Align(append(grid, rest), 1)
 }
 
-func (r *Row) cells() [numColumns]string {
+func (r *Row) cells() []string {
 	s := r.sum()
-	return [numColumns]string{
+	return []string{
 		r.name(), percent(s.CPU), seconds(s.Total), percent(s.Wait), strconv.FormatFloat(s.Waits, 'f', 0, 64), size(s.Bytes),
 		strconv.FormatUint(s.Connections, 10), strconv.FormatUint(s.Descriptors, 10), strconv.FormatUint(uint64(r.Weight), 10),
 	}

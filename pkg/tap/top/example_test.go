@@ -115,3 +115,13 @@ func ExampleFormatDuration() {
 	// 13ms
 	// 2s
 }
+
+func ExampleAlign() {
+	for _, line := range top.Align([][]string{{"Pod", "CPU"}, {"web", "12.0%"}, {"store-0", "0.5%"}}, 1) {
+		fmt.Println(line)
+	}
+	// Output:
+	// Pod        CPU
+	// web      12.0%
+	// store-0   0.5%
+}

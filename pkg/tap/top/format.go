@@ -63,43 +63,47 @@ const columnGap = "  "
 // to the left, numbers to the right. mark is appended to the heading of column
 // by.
 func Lines(rows []Row, hideSources bool, by Column, mark string) []string {
-	grid := make([][NumColumns]string, 0, len(rows)+1)
+	first := Source
+	if hideSources {
+		first = Destination
+	}
 	head := Titles
 	head[by] += mark
-	grid = append(grid, head)
+	grid := [][]string{head[first:]}
 	for i := range rows {
-		grid = append(grid, rows[i].Cells())
+		cells := rows[i].Cells()
+		grid = append(grid, cells[first:])
 	}
-	var width [NumColumns]int
+	return Align(grid, int(Count-first))
+}
+
+// Align returns the lines of a table with aligned columns: the first ones, which
+// are text, to the left, and the others, which are numbers, to the right.
+func Align(grid [][]string, text int) []string {
+	var width []int
 	for _, cells := range grid {
-		for c, text := range cells {
-			width[c] = max(width[c], utf8.RuneCountInString(text))
+		width = append(width, make([]int, max(0, len(cells)-len(width)))...)
+		for c, cell := range cells {
+			width[c] = max(width[c], utf8.RuneCountInString(cell))
 		}
 	}
 	lines := make([]string, len(grid))
 	for i, cells := range grid {
-		lines[i] = joinCells(cells, width, hideSources)
+		var b strings.Builder
+		for c, cell := range cells {
+			pad := strings.Repeat(" ", width[c]-utf8.RuneCountInString(cell))
+			if c > 0 {
+				b.WriteString(columnGap)
+			}
+			if c < text {
+				b.WriteString(cell + pad)
+			} else {
+				b.WriteString(pad + cell)
+			}
+		}
+		lines[i] = b.String()
 	}
 	return lines
-}
-
-func joinCells(cells [NumColumns]string, width [NumColumns]int, hideSources bool) string {
-	var b strings.Builder
-	for c, text := range cells {
-		if Column(c) == Source && hideSources {
-			continue
-		}
-		pad := strings.Repeat(" ", width[c]-utf8.RuneCountInString(text))
-		if b.Len() > 0 {
-			b.WriteString(columnGap)
-		}
-		if Column(c) >= Count {
-			b.WriteString(pad + text)
-		} else {
-			b.WriteString(text + pad)
-		}
-	}
-	return b.String()
 }
 
 // WriteTable writes the table as text.
