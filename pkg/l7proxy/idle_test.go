@@ -151,6 +151,13 @@ func (memoryConn) ReadAhead(bool)                        {}
 func (memoryConn) QuickAck()                             {}
 func (memoryConn) WriteFailure(err error) error          { return err }
 func (memoryConn) Raw() *rawio.Conn                      { return nil }
+func (memoryConn) Yield() int                            { return 0 }
+func (memoryConn) Flush() error                          { return nil }
+
+func (c memoryConn) Offer(p []byte) (int, error) {
+	_, err := c.Write(p)
+	return 0, err
+}
 
 // TestH2IdleStream: neither a WebSocket over HTTP/2 nor a gRPC stream is cut for
 // being silent, and no time limit of a connection counts while it carries one.

@@ -181,7 +181,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 // pass writes p in the connection's mode: impatient, holding, or neither.
 func (c *Conn) pass(p []byte) (int, error) {
-	if c.later.on {
+	if c.later.on && !c.holds {
 		return c.writeImpatient(p)
 	}
 	if c.holds {

@@ -21,8 +21,8 @@ const keepBacklog = 4 << 10
 // is slow. The backlog has no limit: callers check Backlog after each Write.
 // Several goroutines may call Write afterwards.
 func (c *Conn) Impatient() {
-	c.later.once = c.tryOnce
-	c.later.on = true
+	c.MayOffer()
+	c.SetPatient(false)
 }
 
 // SetPatient sets whether Write waits while the socket is full, as it does on a

@@ -31,6 +31,9 @@ type Conn interface {
 	// ReadAhead sets whether the reads below TLS take all bytes that have arrived, rather
 	// than one record. Bytes that were read ahead are lost when it is turned off.
 	ReadAhead(on bool)
+	// Yield gives back the buffer of ReadAhead until the next Read. It returns the number of
+	// bytes that were read ahead and still wait.
+	Yield() (held int)
 	// QuickAck acknowledges received bytes at once. It does nothing if the peer is an
 	// agent, because agents do not use Nagle's algorithm.
 	QuickAck()
@@ -41,6 +44,13 @@ type Conn interface {
 	ReadsInTurn(turns rawio.Turns)
 	// WritesInTurn is ReadsInTurn for Write.
 	WritesInTurn(turns rawio.Turns)
+	// Offer is a Write that does not wait, so that the caller needs no buffer while the peer
+	// is slow. The connection keeps a copy of the bytes that cannot be sent now; kept is the
+	// size of that copy. If it is not 0, the caller calls Flush before it writes again or
+	// ends its side.
+	Offer(p []byte) (kept int, err error)
+	// Flush waits until the bytes that Offer has kept are sent.
+	Flush() error
 	// Raw returns the TCP connection below; nil for a stream of a shared connection.
 	Raw() *rawio.Conn
 }
@@ -68,8 +78,19 @@ func (c Plain) ReadMore([]byte) (int, error) { return 0, nil }
 // ReadAhead implements Conn.
 func (c Plain) ReadAhead(bool) {}
 
+// Yield implements Conn.
+func (c Plain) Yield() (held int) { return 0 }
+
 // WriteFailure implements Conn.
 func (c Plain) WriteFailure(err error) error { return err }
+
+// Offer implements Conn.
+func (c Plain) Offer(p []byte) (kept int, err error) {
+	c.MayOffer()
+	c.BeginOffer()
+	_, err = c.Write(p)
+	return c.EndOffer(), err
+}
 
 // Raw implements Conn.
 func (c Plain) Raw() *rawio.Conn { return c.Conn }

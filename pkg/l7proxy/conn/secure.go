@@ -18,6 +18,7 @@ type Secure struct {
 // NewSecure returns a connection whose handshake is complete. below is the transport of c.
 func NewSecure(c *tls.Conn, below *Transport) *Secure {
 	below.MayGather()
+	below.MayOffer()
 	return &Secure{c, below}
 }
 
@@ -38,6 +39,17 @@ func (c *Secure) Write(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Offer implements Conn. The kept bytes are encrypted.
+func (c *Secure) Offer(p []byte) (kept int, err error) {
+	raw := c.below.Conn
+	raw.BeginOffer()
+	_, err = c.Write(p)
+	return raw.EndOffer(), err
+}
+
+// Flush implements Conn.
+func (c *Secure) Flush() error { return c.below.Flush() }
 
 // Reset implements Conn. It sends no close_notify alert, which would mean an orderly end.
 func (c *Secure) Reset() error {
@@ -88,6 +100,9 @@ func (c *Secure) ReadMore(p []byte) (n int, err error) {
 
 // ReadAhead implements Conn.
 func (c *Secure) ReadAhead(on bool) { c.below.readAhead(on) }
+
+// Yield implements Conn.
+func (c *Secure) Yield() (held int) { return c.below.yield() }
 
 // QuickAck implements Conn.
 func (c *Secure) QuickAck() {}

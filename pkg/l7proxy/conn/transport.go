@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 
@@ -15,9 +16,10 @@ type Transport struct {
 	// Handshake replaces Read during the handshake, if it is not nil.
 	Handshake func(t *Transport, p []byte) (int, error)
 
-	// ahead is the buffer for reads ahead; nil: off. crypto/tls asks for little more
-	// than one record at a time. Only the reader uses it.
-	ahead *[]byte
+	// ahead is the buffer for reads ahead, which readsAhead turns on: crypto/tls asks for
+	// little more than one record at a time. Only the reader uses both.
+	ahead      *[]byte
+	readsAhead bool
 }
 
 // errTruncated is the error of a FIN without a close_notify alert before it, which every
@@ -34,7 +36,10 @@ func (t *Transport) Read(p []byte) (int, error) {
 	if t.Handshake != nil {
 		return t.Handshake(t, p)
 	}
-	if t.ahead != nil && len(p) < len(*t.ahead) {
+	if t.readsAhead && len(p) < bulkSize {
+		if t.ahead == nil {
+			t.ahead = bulks.Get().(*[]byte)
+		}
 		n, err := t.Conn.Read(*t.ahead)
 		copied := copy(p, (*t.ahead)[:n])
 		t.Head = (*t.ahead)[copied:n]
@@ -56,11 +61,20 @@ func EOFIsTruncation(err error) error {
 // readAhead sets whether reads take all bytes that have arrived, or only as many as they
 // were asked for. Bytes that were read ahead are lost when it is turned off.
 func (t *Transport) readAhead(on bool) {
-	switch {
-	case on && t.ahead == nil && len(t.Head) == 0:
-		t.ahead = bulks.Get().(*[]byte)
-	case !on && t.ahead != nil:
-		bulks.Put(t.ahead)
-		t.ahead, t.Head = nil, nil
+	if t.readsAhead && !on {
+		t.yield()
+		t.Head = nil
 	}
+	t.readsAhead = on
+}
+
+// yield gives the buffer for reads ahead back until the next read that needs it. It returns
+// the number of bytes that were read ahead, which move into memory of their size.
+func (t *Transport) yield() (held int) {
+	if t.ahead != nil {
+		t.Head = bytes.Clone(t.Head)
+		bulks.Put(t.ahead)
+		t.ahead = nil
+	}
+	return len(t.Head)
 }

@@ -26,6 +26,7 @@ type Stream struct {
 	wrote  bool // bytes were written; the connection's lock guards it
 
 	reading, writing sync.Mutex // one Read and one Write at a time
+	kept             []byte     // see conn.Conn.Offer; only the goroutine that writes uses it
 
 	mu       sync.Mutex
 	readable sync.Cond
@@ -170,23 +171,29 @@ func (s *Stream) Write(p []byte) (int, error) {
 	defer s.writing.Unlock()
 	written := 0
 	for {
-		s.mu.Lock()
-		err := s.mayNotWrite()
-		s.room = false
-		s.mu.Unlock()
-		if err != nil {
-			return written, err
-		}
-		n, err := s.c.offer(s, p[written:])
+		n, err := s.writeNow(p[written:])
 		written += n
-		if err != nil {
-			return written, s.cause(err)
-		}
-		if written == len(p) {
-			return written, nil
+		if err != nil || written == len(p) {
+			return written, err
 		}
 		s.awaitRoom()
 	}
+}
+
+// writeNow writes as much of p as the windows allow now.
+func (s *Stream) writeNow(p []byte) (int, error) {
+	s.mu.Lock()
+	err := s.mayNotWrite()
+	s.room = false
+	s.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	n, err := s.c.offer(s, p)
+	if err != nil {
+		err = s.cause(err)
+	}
+	return n, err
 }
 
 // awaitRoom waits until more can be written, or nothing can.

@@ -1,0 +1,26 @@
+package mux
+
+import "bytes"
+
+// Offer implements conn.Conn.
+func (s *Stream) Offer(p []byte) (kept int, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	n, err := s.writeNow(p)
+	if n < len(p) && err == nil {
+		s.kept = bytes.Clone(p[n:])
+	}
+	return len(s.kept), err
+}
+
+// Yield implements conn.Conn.
+func (s *Stream) Yield() (held int) { return 0 }
+
+// Flush implements conn.Conn.
+func (s *Stream) Flush() error {
+	n, err := s.Write(s.kept)
+	if s.kept = s.kept[n:]; len(s.kept) == 0 {
+		s.kept = nil
+	}
+	return err
+}
