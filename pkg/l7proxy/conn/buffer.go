@@ -48,13 +48,34 @@ func putAny(b *[]byte) {
 	}
 }
 
-// flow has the buffer of one direction of opaque bytes, of a size that its reads need.
-type flow struct {
-	buf *[]byte
-	few int // reads in a row that a small buffer would have held
+// getAny returns a buffer of one of the sizes.
+func getAny(size int) *[]byte {
+	switch size {
+	case bulkSize:
+		return bulks.Get().(*[]byte)
+	case smallSize:
+		return smalls.Get().(*[]byte)
+	default:
+		return GetBuffer()
+	}
 }
 
-func newFlow() flow { return flow{buf: smalls.Get().(*[]byte)} }
+// flow has the buffer of one direction of opaque bytes, of a size that its reads need.
+type flow struct {
+	buf  *[]byte
+	size int // of buf
+	few  int // reads in a row that a small buffer would have held
+}
+
+func newFlow() flow { return flow{buf: getAny(smallSize), size: smallSize} }
+
+// yield gives the buffer back until resume.
+func (f *flow) yield() {
+	putAny(f.buf)
+	f.buf = nil
+}
+
+func (f *flow) resume() { f.buf = getAny(f.size) }
 
 // fit changes the buffer after a read of n bytes. It reports whether that is a bulk buffer
 // from now on, which stays.
@@ -62,19 +83,19 @@ func (f *flow) fit(n int) (bulk bool) {
 	if f.few++; n >= smallSize {
 		f.few = 0
 	}
-	switch size := len(*f.buf); {
-	case n == smallSize && size == smallSize:
-		f.replace(GetBuffer())
-	case n == BufferSize && size == BufferSize:
-		f.replace(bulks.Get().(*[]byte))
+	switch {
+	case n == smallSize && f.size == smallSize:
+		f.replace(BufferSize)
+	case n == BufferSize && f.size == BufferSize:
+		f.replace(bulkSize)
 		return true
-	case size == BufferSize && f.few >= smallAfter:
-		f.replace(smalls.Get().(*[]byte))
+	case f.size == BufferSize && f.few >= smallAfter:
+		f.replace(smallSize)
 	}
 	return false
 }
 
-func (f *flow) replace(b *[]byte) {
+func (f *flow) replace(size int) {
 	putAny(f.buf)
-	f.buf, f.few = b, 0
+	f.buf, f.size, f.few = getAny(size), size, 0
 }

@@ -16,10 +16,21 @@ type Relay struct {
 	Client, Server     Conn
 	ToServer, ToClient atomic.Uint64   // bytes
 	Task               *fairshare.Task // of the goroutine that calls Run; it is running
+	Budget             Budget          // of bytes that a slow receiver makes wait; nil: no limit
 
 	cutOnce sync.Once
 	reason  mesh.Reason // why it was cut: the first failure, which causes the later ones
 }
+
+// Budget counts bytes that wait, as quota.Usage does.
+type Budget interface {
+	// Wait counts n bytes until Waited. It returns false if there are too many.
+	Wait(n int) bool
+	Waited(n int)
+}
+
+// errTooMuch: so many bytes wait that the connection is cut.
+var errTooMuch = mesh.Fail(mesh.ReasonOverload, nil)
 
 // Run copies until both directions have ended. It begins with fromClient and fromServer,
 // bytes that were read before. It returns why the relay was cut, or ReasonNone if both
@@ -46,14 +57,14 @@ func (r *Relay) Run(fromClient, fromServer []byte) mesh.Reason {
 // copy copies one direction to its end. readFails and writeFails are the reasons of
 // failures whose error has no reason.
 func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, writeFails mesh.Reason) {
+	f := newFlow()
+	defer func() { putAny(f.buf) }()
 	if len(first) > 0 {
-		if _, err := dst.Write(first); err != nil {
+		if err := r.write(dst, src, &f, first); err != nil {
 			r.Cut(reasonOf(err, writeFails))
 			return
 		}
 	}
-	f := newFlow()
-	defer func() { putAny(f.buf) }()
 	defer src.ReadAhead(false)
 	for full := false; ; {
 		buf := *f.buf
@@ -65,7 +76,7 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 		}
 		if m > 0 {
 			n.Add(uint64(m))
-			if _, err := dst.Write(buf[:m]); err != nil {
+			if err := r.write(dst, src, &f, buf[:m]); err != nil {
 				r.Cut(reasonOf(err, writeFails))
 				return
 			}
@@ -88,6 +99,30 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 			return
 		}
 	}
+}
+
+// write writes p, which may be in the buffer of f. While the receiver is slow, that buffer
+// is given back: only the rest of p is kept, and counted.
+func (r *Relay) write(dst, src Conn, f *flow, p []byte) error {
+	kept, err := dst.Offer(p)
+	if err != nil || kept == 0 {
+		return err
+	}
+	return r.await(dst, src, f, kept)
+}
+
+// await waits until dst has sent the bytes that it has kept.
+func (r *Relay) await(dst, src Conn, f *flow, kept int) error {
+	f.yield()
+	defer f.resume()
+	if r.Budget != nil {
+		held := kept + src.Yield()
+		defer r.Budget.Waited(held)
+		if !r.Budget.Wait(held) {
+			return errTooMuch
+		}
+	}
+	return dst.Flush()
 }
 
 // reasonOf is the reason that err carries, else otherwise.

@@ -22,7 +22,7 @@ func (d *session) answer(r *reply.Reply, kind http1.Kind, keep bool) bool {
 	d.out = reply.AppendHTTP1(d.out[:0], r, kind, !keep)
 	d.x.End(request.End{Reason: r.Reason, Status: r.Status, GRPCStatus: r.GRPC})
 	if len(d.out) > 0 {
-		if _, err := d.s.Client.Write(d.out); err != nil {
+		if d.write(d.out, nil, true) != nil {
 			return false
 		}
 	}

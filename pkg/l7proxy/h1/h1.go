@@ -58,6 +58,7 @@ type session struct {
 	// These belong to the current request.
 	first           endpoints.Attempt
 	tried           request.Tried
+	upload          *pump // sends the rest of the request's body; nil: it needed none
 	plan            request.Plan
 	asked           route.Request // its strings lie in session.in
 	target          []byte        // the rewritten target
@@ -118,7 +119,13 @@ func (d *session) exchange() bool {
 		return d.refuseRequest(err)
 	}
 	d.respBuf = conn.GetBuffer()
-	defer func() { conn.PutBuffer(d.respBuf) }()
+	defer func() {
+		if d.respBuf != nil {
+			conn.PutBuffer(d.respBuf)
+			d.respBuf = nil
+		}
+	}()
+	d.upload = nil
 	kind := d.req.Kind()
 	d.begin(kind)
 	if d.req.BindsConnection() {

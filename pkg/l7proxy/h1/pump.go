@@ -35,6 +35,10 @@ func (d *session) startPump(up *appConn) *pump {
 		d.s.Client.ReadsInTurn(&p.task)
 		up.WritesInTurn(&p.task)
 	}
+	d.upload = p
+	if !d.retry.wanted && cap(d.out) > keepOut { // it was sent, and is not sent again
+		d.out = nil
+	}
 	go func() {
 		p.reason = p.run(&d.body)
 		p.at = balance.Now()
@@ -53,7 +57,7 @@ func (d *session) startPump(up *appConn) *pump {
 			// FIN means. It can see that the body is incomplete.
 			_ = p.server.CloseWrite()
 			d.endPassed()
-		case p.reason == mesh.ReasonClientReset, p.reason == mesh.ReasonBadRequest:
+		case p.reason == mesh.ReasonClientReset, p.reason == mesh.ReasonBadRequest, p.reason == mesh.ReasonOverload:
 			_ = p.server.Reset() // otherwise the endpoint waits for the rest forever
 		}
 	}()
@@ -81,8 +85,8 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 			d.retry.body.Keep(now)
 		}
 		if n > 0 {
-			if _, werr := p.server.Write(now); werr != nil {
-				return mesh.ReasonUpstreamReset
+			if werr := p.write(now); werr != nil {
+				return writeReason(werr, mesh.ReasonUpstreamReset)
 			}
 		}
 		p.moved.Add(uint64(n))

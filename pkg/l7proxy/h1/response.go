@@ -46,7 +46,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		d.endWait()
 		up.Close()
 		switch sent := pump.stop(0); sent {
-		case mesh.ReasonClientReset, mesh.ReasonBadRequest:
+		case mesh.ReasonClientReset, mesh.ReasonBadRequest, mesh.ReasonOverload:
 			reason = sent
 		}
 		if pump != nil || d.s.Paired() {
@@ -59,7 +59,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 			if h.cut {
 				_ = d.s.Client.Reset()
 			}
-		} else if _, err := d.s.Client.Write(d.out); err != nil {
+		} else if d.write(d.out, nil, true) != nil {
 			*keep = false
 		} else if !*keep {
 			d.linger()
@@ -141,14 +141,14 @@ func (d *session) readResponse(h *head, kind http1.Kind) {
 			}
 			if n > 0 {
 				d.interim = true
+				up.In = up.In[n:]
 				if kind&http1.KindHTTP10 == 0 {
 					d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &http1.Edits{})
-					if _, err := d.s.Client.Write(d.out); err != nil {
-						h.reason = mesh.ReasonClientReset
+					if err := d.write(d.out, up, false); err != nil {
+						h.reason = writeReason(err, mesh.ReasonClientReset)
 						return
 					}
 				}
-				up.In = up.In[n:]
 				continue
 			}
 		}
@@ -191,12 +191,14 @@ var errUnasked = errors.New("the endpoint sent a response before the request")
 // writeClient sends a part of the response. With the last one the client may take the
 // exchange for complete, and close its connection: that is not passed on to the endpoint,
 // whose connection serves other requests.
-func (d *session) writeClient(p []byte, last bool) error {
+func (d *session) writeClient(p []byte, up *appConn, last bool) mesh.Reason {
 	if last {
 		d.endWait()
 	}
-	_, err := d.s.Client.Write(p)
-	return err
+	if err := d.write(p, up, true); err != nil {
+		return writeReason(err, mesh.ReasonClientReset)
+	}
+	return mesh.ReasonNone
 }
 
 // responseBody sends d.out, which is the head, and the body after it. The part of the body
@@ -208,8 +210,8 @@ func (d *session) responseBody(up *appConn, body *http1.Body, pump *pump) mesh.R
 	}
 	d.out = append(d.out, up.In[:n]...)
 	up.In = up.In[n:]
-	if d.writeClient(d.out, body.Done() && !pump.running()) != nil {
-		return mesh.ReasonClientReset
+	if why := d.writeClient(d.out, up, body.Done() && !pump.running()); why != mesh.ReasonNone {
+		return why
 	}
 	for err == nil && !body.Done() {
 		rerr := d.readUpstream(up)
@@ -226,10 +228,11 @@ func (d *session) responseBody(up *appConn, body *http1.Body, pump *pump) mesh.R
 		if !body.Done() {
 			conn.QuickAckPartial(up, up.LastRead)
 		}
-		if d.writeClient(up.In[:n], body.Done() && !pump.running()) != nil {
-			return mesh.ReasonClientReset
-		}
+		now := up.In[:n]
 		up.In = up.In[n:]
+		if why := d.writeClient(now, up, body.Done() && !pump.running()); why != mesh.ReasonNone {
+			return why
+		}
 	}
 	if err != nil {
 		return badResponse(err)

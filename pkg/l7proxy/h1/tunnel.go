@@ -1,6 +1,8 @@
 package h1
 
 import (
+	"bytes"
+
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
@@ -18,10 +20,11 @@ func (d *session) tunnel(up *appConn, pump *pump, n int) request.End {
 	}
 	d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &http1.Edits{})
 	d.out = append(d.out, up.In[n:]...)
-	r := conn.Relay{Client: d.s.Client, Server: up, Task: &d.s.Task}
+	r := conn.Relay{Client: d.s.Client, Server: up, Task: &d.s.Task, Budget: d.s.Quota}
 	r.ToServer.Add(uint64(len(d.in)))
 	r.ToClient.Add(uint64(len(up.In) - n))
-	reason := r.Run(d.in, d.out)
-	up.In = nil
+	in, out := bytes.Clone(d.in), d.out
+	d.dropBuffers(up) // a tunnel may be idle for long
+	reason := r.Run(in, out)
 	return request.End{Reason: reason, ResponseLen: r.ToClient.Load(), Reset: reason != mesh.ReasonNone}
 }

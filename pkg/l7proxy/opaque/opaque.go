@@ -59,12 +59,14 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 	e := s.ConnEvent(up.Attempt)
 	e.Protocol = protocol
 	s.Emit(&e, tap.ConnOpen, began)
-	r := conn.Relay{Client: s.Client, Server: up.Conn, Task: &s.Task}
-	r.ToServer.Add(uint64(len(s.Head)))
-	r.ToClient.Add(uint64(len(up.First)))
+	r := conn.Relay{Client: s.Client, Server: up.Conn, Task: &s.Task, Budget: s.Quota}
+	fromClient, fromServer := s.Head, up.First
+	s.Head, up.First = nil, nil // not kept for as long as the connection
+	r.ToServer.Add(uint64(len(fromClient)))
+	r.ToClient.Add(uint64(len(fromServer)))
 	var reason mesh.Reason
 	if up.Err == nil {
-		reason = r.Run(s.Head, up.First)
+		reason = r.Run(fromClient, fromServer)
 	} else {
 		reason = upstream.ReadReason(up.Err)
 		r.Cut(reason)

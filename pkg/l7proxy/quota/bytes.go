@@ -68,6 +68,24 @@ func (u *Usage) Exhausted() bool {
 	return true
 }
 
+// Wait counts n bytes of buffers that are held while a receiver is slow, until Waited. It
+// returns false, and counts the refusal, if so many bytes wait that the connection is to be
+// ended; Waited is called all the same. A nil Usage counts nothing.
+func (u *Usage) Wait(n int) bool {
+	if u == nil {
+		return true
+	}
+	u.hold(int64(n))
+	return !u.Exhausted()
+}
+
+// Waited is the end of Wait.
+func (u *Usage) Waited(n int) {
+	if u != nil {
+		u.hold(-int64(n))
+	}
+}
+
 // Fill is the part of what the source may have waiting that it has: 1 when its next request
 // is refused. It is 0 for a nil Usage.
 func (u *Usage) Fill() float64 {
