@@ -30,8 +30,10 @@ type enrolments struct {
 
 	mu      sync.Mutex
 	pods    map[claim]enrolment
-	written map[string]string // content of the file: nodes by UID
-	leaving map[claim]bool    // pods that are not meshed any more: see Workload.Leaving
+	written map[string]string   // content of the file: nodes by UID
+	leaving map[claim]bool      // pods that are not meshed any more: see Workload.Leaving
+	waiting map[claim]time.Time // pods that are not enrolled yet, since when: see markOverdue
+	timer   *time.Timer         // for the next of them; nil: there is none
 }
 
 // claim is a node's statement about a pod. Claims are stored by node, so that a
@@ -98,10 +100,7 @@ func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 		}
 	}
 	if news {
-		select {
-		case e.changed <- struct{}{}:
-		default:
-		}
+		e.change()
 	}
 }
 
@@ -125,6 +124,7 @@ func (e *enrolments) mark(workloads []*mesh.Workload) {
 		was.known = true
 		e.pods[is] = was
 	}
+	e.markOverdue(workloads)
 	for is, was := range e.pods {
 		if !meshed[is] && (was.known || time.Since(was.since) > unknownFor) {
 			delete(e.pods, is)

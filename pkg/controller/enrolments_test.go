@@ -227,3 +227,61 @@ func TestLeaving(t *testing.T) {
 	e.mark(nil)
 	expect("a pod of this name comes anew", false, false)
 }
+
+// A labelled pod that its agent does not enrol may be reached in plaintext for a while, as
+// before it had the label, and not for ever. On a node without an agent it may.
+func TestOverdueEnrolment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, err := newEnrolments(noWriter{}, "", slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect := func(when string, enrolled ...string) {
+			t.Helper()
+			pods := meshedPods("old", "new", "unstarted", "alone", "plain")
+			for i, w := range pods {
+				w.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{10, 1, 0, byte(i)})}
+			}
+			pods[2].Addrs, pods[3].Node, pods[4].Meshed = nil, "node-3", false
+			e.mark(pods)
+			var got []string
+			for _, w := range pods {
+				if w.Enrolled {
+					got = append(got, w.UID)
+				}
+			}
+			if !slices.Equal(got, enrolled) {
+				t.Errorf("%s: got %v enrolled, want %v", when, got, enrolled)
+			}
+		}
+		quiet := func() {
+			t.Helper()
+			synctest.Wait()
+			select {
+			case <-e.changed:
+				t.Error("a change is announced, want none")
+			default:
+			}
+		}
+		expect("no agent has said anything")
+		time.Sleep(2 * enrolWithin)
+		quiet()
+		expect("there is still no agent")
+		e.PodsReported("node-2", []control.PodStatus{{UID: "old", State: "enrolled"}})
+		<-e.changed
+		expect("the node has an agent", "old")
+		time.Sleep(enrolWithin - time.Second)
+		quiet()
+		expect("the new pod has some time left", "old")
+		<-e.changed
+		expect("its time is over", "old", "new")
+		time.Sleep(2 * enrolWithin)
+		quiet()
+		expect("and stays so", "old", "new")
+		e.mark(meshedPods("old"))
+		expect("a pod of this name comes anew", "old")
+		e.mark(nil)
+		time.Sleep(2 * enrolWithin)
+		quiet()
+	})
+}

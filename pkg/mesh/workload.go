@@ -18,7 +18,7 @@ type Workload struct {
 	Addrs          []netip.Addr
 	Identity       Identity
 	Meshed         bool   // opted in by label, and not on the host network
-	Enrolled       bool   // an agent has enrolled it at some time: plaintext to it then needs Settings.PlaintextFallback
+	Enrolled       bool   // an agent has enrolled it at some time, or should have: plaintext to it then needs Settings.PlaintextFallback
 	Leaving        bool   // not meshed any more, and its agent still carries connections that it opened in the mesh
 	LeftOut        string // why a labelled pod is not meshed, such as "host network"; "" if it is meshed or has no label
 	HostNetwork    bool
