@@ -42,6 +42,7 @@ type Balancer struct {
 
 	mu    sync.Mutex
 	known map[netip.AddrPort]*Endpoint // ready or not, of both address families
+	left  []*Endpoint                  // those that were removed last: see PickAt
 
 	ready atomic.Pointer[tiers]
 }
@@ -91,10 +92,15 @@ func (b *Balancer) Update(now time.Duration, near, far []mesh.Endpoint, v4 bool)
 		add(e, &preferred.far, &others.far)
 	}
 	for addr, was := range b.known {
-		if is := known[addr]; is == nil || is.outlier != was.outlier {
+		is := known[addr]
+		if is == nil || is.outlier != was.outlier {
 			was.outlier.Forget()
 		}
+		if is == nil || uid(is.Workload) != uid(was.Workload) {
+			b.left = append(b.left, was)
+		}
 	}
+	b.left = slices.Delete(b.left, 0, max(0, len(b.left)-leftAtMost))
 	b.known = known
 	if len(preferred.near)+len(preferred.far) == 0 {
 		preferred = others
@@ -166,13 +172,37 @@ func (b *Balancer) Pick(now time.Duration, exclude ...netip.AddrPort) (Ticket, b
 	return Ticket{}, false
 }
 
-// PickAt is Pick for the endpoint at addr, ejected or not. It returns false if no
-// ready endpoint has that address.
+// leftAtMost bounds the endpoints that are remembered after they were removed.
+const leftAtMost = 64
+
+// PickAt is Pick for the endpoint at addr, to which the caller has a connection: ejected or
+// not, ready or not, and also if it was removed lately. A pod that is being deleted is no
+// endpoint of its service any more, and its open connections go on. PickAt returns false if
+// it does not know the address.
 func (b *Balancer) PickAt(now time.Duration, addr netip.AddrPort) (Ticket, bool) {
-	if e := b.at(addr); e != nil {
-		return e.begin(now, false), true
+	e := b.at(addr)
+	if e == nil {
+		e = b.notReady(addr)
 	}
-	return Ticket{}, false
+	if e == nil {
+		return Ticket{}, false
+	}
+	return e.begin(now, false), true
+}
+
+// notReady returns the endpoint at addr that is not ready, or was removed lately, or nil.
+func (b *Balancer) notReady(addr netip.AddrPort) *Endpoint {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.known[addr]; e != nil {
+		return e
+	}
+	for _, e := range slices.Backward(b.left) {
+		if e.Addr == addr {
+			return e
+		}
+	}
+	return nil
 }
 
 // pair is two endpoints in random order, so that the choice between equal ones is

@@ -3,6 +3,7 @@ package balance
 import (
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -255,4 +256,54 @@ func BenchmarkPick(b *testing.B) {
 			bal.Done(e, Now(), none)
 		}
 	})
+}
+
+// A caller that has a connection to an endpoint is given that endpoint also while it is not
+// ready, and when it is not the service's any more. Nobody else is.
+func TestPickAtEndpointsThatLeave(t *testing.T) {
+	list := endpoints(3)
+	unready := slices.Clone(list)
+	unready[0].Ready = false
+	next := slices.Clone(list)
+	next[0].Workload = &mesh.Workload{UID: "next"}
+	for name, c := range map[string]struct {
+		update []mesh.Endpoint
+		want   string // UID of the endpoint at the first address
+	}{
+		"as before":            {list, list[0].Workload.UID},
+		"not ready":            {unready, list[0].Workload.UID},
+		"removed":              {list[1:], list[0].Workload.UID},
+		"the last one":         {nil, list[0].Workload.UID},
+		"another pod is there": {next, "next"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := balancer(list)
+			b.Update(at, c.update, nil, true)
+			got, ok := b.PickAt(at, list[0].Addr)
+			if !ok || got.Endpoint.Workload.UID != c.want {
+				t.Fatalf("got %+v, %v; want the endpoint of %s", got.Endpoint, ok, c.want)
+			}
+			if change := b.Done(got, at, none); change != Unchanged {
+				t.Errorf("the outcome changes %d, want nothing", change)
+			}
+			if n := pending(got.Endpoint); n != 0 {
+				t.Errorf("%d in flight after the end, want 0", n)
+			}
+			if name != "as before" && name != "another pod is there" && len(c.update) > 0 {
+				for range 200 {
+					if e := pick(t, b); e.Endpoint.Addr == list[0].Addr {
+						t.Fatal("it was picked for a caller that has no connection to it")
+					}
+				}
+			}
+		})
+	}
+	if _, ok := balancer(list).PickAt(at, netip.MustParseAddrPort("192.0.2.1:80")); ok {
+		t.Error("an address that no endpoint had was picked")
+	}
+	b := balancer(endpoints(200))
+	b.Update(at, nil, nil, true)
+	if len(b.left) != leftAtMost {
+		t.Errorf("%d endpoints are remembered, want %d", len(b.left), leftAtMost)
+	}
 }
