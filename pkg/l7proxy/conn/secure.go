@@ -49,7 +49,13 @@ func (c *Secure) Offer(p []byte) (kept int, err error) {
 }
 
 // Flush implements Conn.
-func (c *Secure) Flush() error { return c.below.Flush() }
+func (c *Secure) Flush() error {
+	err := c.below.Flush()
+	if c.below.Failures != nil {
+		err = c.below.Failures.Failure(err)
+	}
+	return err
+}
 
 // Reset implements Conn. It sends no close_notify alert, which would mean an orderly end.
 func (c *Secure) Reset() error {

@@ -16,10 +16,20 @@ type Transport struct {
 	// Handshake replaces Read during the handshake, if it is not nil.
 	Handshake func(t *Transport, p []byte) (int, error)
 
+	// Failures gives the error of a Flush its reason, as what is above the Transport does
+	// for Read and Write. nil: the error stays as it is.
+	Failures Failures
+
 	// ahead is the buffer for reads ahead, which readsAhead turns on: crypto/tls asks for
 	// little more than one record at a time. Only the reader uses both.
 	ahead      *[]byte
 	readsAhead bool
+}
+
+// Failures knows why a connection failed.
+type Failures interface {
+	// Failure is err with its reason. nil stays nil.
+	Failure(err error) error
 }
 
 // errTruncated is the error of a FIN without a close_notify alert before it, which every

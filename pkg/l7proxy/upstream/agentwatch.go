@@ -9,6 +9,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/rawio"
 )
 
 // An agent that hangs keeps its connections open, and its kernel still accepts data for
@@ -41,11 +42,17 @@ type monitoredConn struct {
 	patient time.Duration // silence before the next probe
 }
 
+func (p *Pool) monitor(raw *rawio.Conn, ep *Endpoint) *monitoredConn {
+	c := &monitoredConn{Transport: conn.Transport{Conn: raw}, ep: *ep, pool: p}
+	c.Failures = c
+	return c
+}
+
 func (c *monitoredConn) Write(p []byte) (int, error) {
 	c.waiting.Store(true)
 	n, err := c.Transport.Write(p)
 	if err != nil {
-		err = c.failure(err)
+		err = c.Failure(err)
 	}
 	return n, err
 }
@@ -56,13 +63,17 @@ func (c *monitoredConn) Read(p []byte) (int, error) {
 	case n > 0:
 		c.waiting.Store(false)
 	case err != nil:
-		err = c.failure(err)
+		err = c.Failure(err)
 	}
 	return n, err
 }
 
-// failure is err with the reason for which the connection was cut, if it was.
-func (c *monitoredConn) failure(err error) error {
+// Failure implements conn.Failures: err with the reason for which the connection was cut, if
+// it was.
+func (c *monitoredConn) Failure(err error) error {
+	if err == nil {
+		return nil
+	}
 	if why := mesh.Reason(c.cut.Load()); why != mesh.ReasonNone {
 		return mesh.Fail(why, err)
 	}

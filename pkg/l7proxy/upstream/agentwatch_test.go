@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -90,6 +93,34 @@ func TestOneQuestionAnEndpoint(t *testing.T) {
 	}
 }
 
+// TestFailuresHaveTheCause: a read, a write and a flush all fail with the reason for which
+// the watch has cut the connection.
+func TestFailuresHaveTheCause(t *testing.T) {
+	c, _ := monitoredPair(t, &Pool{})
+	secure := conn.NewSecure(tls.Client(c, &tls.Config{}), &c.Transport)
+	for raw, p := c.Conn, make([]byte, 1<<20); ; {
+		raw.BeginOffer()
+		if _, err := raw.Write(p); err != nil {
+			t.Fatal(err)
+		}
+		if raw.EndOffer() > 0 {
+			break // the socket is full
+		}
+	}
+	c.cut.Store(int32(mesh.ReasonAgentDown))
+	_ = c.Conn.Reset()
+	for name, do := range map[string]func() error{
+		"read":  func() error { _, err := c.Read(make([]byte, 1)); return err },
+		"write": func() error { _, err := c.Write([]byte("x")); return err },
+		"flush": secure.Flush,
+	} {
+		why, _ := errors.AsType[*mesh.ReasonError](do())
+		if why == nil || why.Reason != mesh.ReasonAgentDown {
+			t.Errorf("%s: got %v, want the reason %s", name, why, mesh.ReasonAgentDown)
+		}
+	}
+}
+
 func monitoredPair(t *testing.T, pool *Pool) (*monitoredConn, net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -111,5 +142,5 @@ func monitoredPair(t *testing.T, pool *Pool) (*monitoredConn, net.Conn) {
 	}
 	t.Cleanup(func() { raw.Close(); peer.Close() })
 	_ = raw.SetDeadline(time.Now().Add(10 * time.Second))
-	return &monitoredConn{Transport: conn.Transport{Conn: raw}, pool: pool}, peer
+	return pool.monitor(raw, &Endpoint{}), peer
 }

@@ -79,3 +79,12 @@ func (c *plainConn) Write(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+func (c *plainConn) Offer(b []byte) (kept int, err error) {
+	if kept, err = c.Plain.Offer(b); err != nil {
+		err = c.pool.failure(c.Conn, err)
+	}
+	return kept, err
+}
+
+func (c *plainConn) Flush() error { return c.pool.failure(c.Conn, c.Plain.Flush()) }

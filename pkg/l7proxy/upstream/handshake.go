@@ -296,10 +296,8 @@ func (p *Pool) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string) (co
 	if err != nil {
 		return nil, ep.Expected(), err
 	}
-	below := &monitoredConn{
-		Transport: conn.Transport{Conn: raw}, ep: *ep, pool: p,
-		dedicated: alpn == mtls.ALPNHTTP1,
-	}
+	below := p.monitor(raw, ep)
+	below.dedicated = alpn == mtls.ALPNHTTP1
 	below.ep.HasOthers = true // a probe of its agent is given less time
 	c := tls.Client(below, config)
 	var aside Aside
