@@ -67,8 +67,11 @@ func (c *Secure) Reset() error {
 // Idle implements Conn.
 func (c *Secure) Idle() bool { return c.below.Idle() }
 
-// closeNotify is about the size in bytes of the alert that ends a TLS connection.
-const closeNotify = 64
+// closeNotify is the size in bytes of the record of an alert, such as close_notify, in TLS
+// 1.3 with the ciphers that Go supports: its header, the alert, the content type, and the
+// authentication tag (RFC 8446 §5.2, §6). A record of data that a peer has sent before it is
+// not counted as a part of the end: the smallest one has 23 bytes.
+const closeNotify = 5 + 2 + 1 + 16
 
 // PeerClosed implements Conn.
 func (c *Secure) PeerClosed() (ended, gone bool) {
