@@ -25,13 +25,10 @@ func PodSource(uid string) Source { return Source{Pod: uid} }
 // ClientSource is the source of connections to pods of this node. id is the identity that
 // the client has proved; the zero value if it has proved none.
 func ClientSource(addr netip.Addr, id mesh.Identity) Source {
-	addr = addr.Unmap().WithZone("")
-	if addr.Is6() && id == (mesh.Identity{}) {
-		if network, err := addr.Prefix(64); err == nil {
-			addr = network.Addr()
-		}
+	if id == (mesh.Identity{}) {
+		return Source{Addr: mesh.CountedAs(addr)}
 	}
-	return Source{Addr: addr, Identity: id}
+	return Source{Addr: addr.Unmap().WithZone(""), Identity: id}
 }
 
 // Proved reports whether it is known whose the source is: a pod of this node, or a client

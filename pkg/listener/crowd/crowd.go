@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/limit"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // Crowd is the connections of strangers. A connection above a limit closes the oldest one.
@@ -241,11 +242,11 @@ func Known(conn net.Conn) {
 	}
 }
 
-// Source returns the IP address of a connection's peer, or the zero Addr if the connection
-// is not TCP.
+// Source returns the IP address that a connection's peer is counted as (mesh.CountedAs), or
+// the zero Addr if the connection is not TCP.
 func Source(conn net.Conn) netip.Addr {
 	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap().WithZone("")
+		return mesh.CountedAs(tcp.AddrPort().Addr())
 	}
 	return netip.Addr{}
 }

@@ -166,6 +166,27 @@ func TestRate(t *testing.T) {
 	})
 }
 
+// TestNetworkIsOneSource: a neighbour with a network of IPv6 has one rate and one share for
+// all of its addresses.
+func TestNetworkIsOneSource(t *testing.T) {
+	c := &Crowd{Total: 100, Each: 50, PerSecond: 1, Burst: 3}
+	allowed := map[string]int{}
+	for i := range 10 {
+		for _, network := range []string{"fd00::", "fd00:0:0:1::"} {
+			addr := &net.TCPAddr{IP: net.ParseIP(fmt.Sprint(network, i+1)), Port: 1}
+			if c.allow(Source(from{addr: addr})) {
+				allowed[network]++
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"fd00::": 3, "fd00:0:0:1::": 3}, allowed); diff != "" {
+		t.Errorf("connections that are allowed (-want +got):\n%s", diff)
+	}
+	if got := Source(from{addr: &net.TCPAddr{IP: net.IPv6loopback, Port: 1}}); !got.IsLoopback() {
+		t.Errorf("loopback is counted as %s, want as itself", got)
+	}
+}
+
 // TestRateSpares checks what has no rate: the node's own connections, and a crowd without
 // one.
 func TestRateSpares(t *testing.T) {
