@@ -3,8 +3,10 @@ package upstream
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,4 +145,51 @@ func monitoredPair(t *testing.T, pool *Pool) (*monitoredConn, net.Conn) {
 	t.Cleanup(func() { raw.Close(); peer.Close() })
 	_ = raw.SetDeadline(time.Now().Add(10 * time.Second))
 	return pool.monitor(raw, &Endpoint{}), peer
+}
+
+// TestBusyAgentKeepsItsConnections: an agent that does not answer a probe in time but still
+// carries bytes does not count as hung, and its connections stay.
+func TestBusyAgentKeepsItsConnections(t *testing.T) {
+	var mute atomic.Bool
+	s := newShaker(t, handshakePause(1500*time.Millisecond), func(s *shaker, c *rawio.Conn) {
+		if s.came.Load() > 1 {
+			saysNothing(s, c)
+			return
+		}
+		served := tls.Server(&conn.Transport{Conn: c}, s.server)
+		for !mute.Load() {
+			if _, err := served.Write([]byte(".")); err != nil {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		saysNothing(s, c)
+	})
+	c, err := s.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, c)
+		ended <- err
+	}()
+	var monitored *monitoredConn
+	s.agents.mu.Lock()
+	for monitored = range s.agents.conns[s.ep.Peer.Addr] {
+	}
+	s.agents.mu.Unlock()
+	s.probeAgent(monitored)
+	select {
+	case err := <-ended:
+		t.Fatalf("the connection of a busy agent was cut: %v", err)
+	default:
+	}
+	mute.Store(true)
+	time.Sleep(100 * time.Millisecond)
+	s.probeAgent(monitored)
+	if err := <-ended; ReasonOf(err) != mesh.ReasonAgentDown {
+		t.Errorf("a hung agent: %v", err)
+	}
 }

@@ -1,0 +1,134 @@
+package upstream
+
+import (
+	"crypto/elliptic"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/mtls/certchain"
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/test/bombs"
+)
+
+// TestStallingClientHoldsNoSlot: peers that stall in their handshakes hold no slot, and are
+// given up.
+func TestStallingClientHoldsNoSlot(t *testing.T) {
+	s := newShaker(t, handshakePause(2*time.Second), saysNothing)
+	s.gate = mtls.NewGate(mtls.GateOptions{Slots: 1, StrangerSlots: 1})
+	serve := func(c *rawio.Conn) error {
+		below := &conn.Transport{Conn: c}
+		return s.Handshake(t.Context(), c.Remote().Addr(), false, tls.Server(below, s.server), below, nil)
+	}
+	config, err := s.Certs.ClientConfig(s.ep.Key.Identity, s.ep.Key.Identity, mtls.ALPNTCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stalled sync.WaitGroup
+	for range 10 {
+		client, server := proxytest.Pair(t)
+		stalled.Go(func() { // sends its hello, reads, and says no more
+			hello := &firstWrite{Conn: client}
+			_ = hello.SetDeadline(time.Now().Add(4 * time.Second))
+			_ = tls.Client(hello, config).HandshakeContext(t.Context())
+		})
+		stalled.Go(func() {
+			if why := mtls.HandshakeReason(serve(server)); why != mesh.ReasonTimeout {
+				t.Errorf("a client that stalls: %v", why)
+			}
+		})
+	}
+	for deadline := time.Now().Add(10 * time.Second); s.gate.Stats().Active < 10; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v", s.gate.Stats())
+		}
+	}
+	client, server := proxytest.Pair(t)
+	stalled.Go(func() {
+		if err := tls.Client(&conn.Transport{Conn: client}, config).HandshakeContext(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := serve(server); err != nil {
+		t.Error(err)
+	}
+	stalled.Wait()
+	if st := s.gate.Stats(); st.Active+st.Running > 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// firstWrite drops all writes but the first.
+type firstWrite struct {
+	*rawio.Conn
+	written bool
+}
+
+func (c *firstWrite) Write(p []byte) (int, error) {
+	if c.written {
+		return len(p), nil
+	}
+	c.written = true
+	return c.Conn.Write(p)
+}
+
+// TestHandshakeBytes: a chain that is much too large is not even read, on either side, and
+// what follows a handshake is not counted.
+func TestHandshakeBytes(t *testing.T) {
+	s := newShaker(t, handshakePause(2*time.Second), saysNothing)
+	client, err := s.Certs.ClientConfig(s.ep.Key.Identity, s.ep.Key.Identity, mtls.ALPNTCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bomb := bombs.Chain(t, s.ep.Key.Identity.String(), elliptic.P256(), 99, true)
+	bad := bombs.Client(bomb, mtls.ALPNTCP)
+	bad.Certificates = []tls.Certificate{bomb}
+	for name, tc := range map[string]struct {
+		client, server *tls.Config
+		ours           string // the side that sees the bomb; "": none
+	}{
+		"server":   {bad, s.server, "server"},
+		"client":   {client, bad, "client"},
+		"ordinary": {client, s.server, ""},
+	} {
+		a, b := proxytest.Pair(t)
+		belowA, belowB := &conn.Transport{Conn: a}, &conn.Transport{Conn: b}
+		tlsA, tlsB := tls.Client(belowA, tc.client), tls.Server(belowB, tc.server)
+		errs := map[string]error{}
+		done := make(chan error, 1)
+		go func() {
+			err := s.Handshake(t.Context(), netip.Addr{}, true, tlsA, belowA, nil)
+			if err != nil {
+				a.Close()
+			} else if tc.ours == "" {
+				_, err = tlsA.Write(make([]byte, 100<<10))
+			}
+			done <- err
+		}()
+		errs["server"] = s.Handshake(t.Context(), netip.Addr{}, true, tlsB, belowB, nil)
+		if tc.ours == "" {
+			if _, err := io.ReadFull(tlsB, make([]byte, 100<<10)); err != nil {
+				t.Errorf("%s: after the handshake: %v", name, err)
+			}
+		}
+		b.Close()
+		errs["client"] = <-done
+		if tc.ours == "" {
+			if errs["server"] != nil || errs["client"] != nil {
+				t.Errorf("%s: %v", name, errs)
+			}
+			continue
+		}
+		if err := errs[tc.ours]; !errors.Is(err, certchain.ErrHandshake) || mtls.HandshakeReason(err) != mesh.ReasonTLSPeer {
+			t.Errorf("the %s sees %v, want %v", name, err, certchain.ErrHandshake)
+		}
+	}
+}
