@@ -130,7 +130,7 @@ func (p *Pool) Handshake(ctx context.Context, from netip.Addr, own bool, c *tls.
 		turn.Leave(proved)
 		_ = below.SetDeadline(time.Time{})
 	}()
-	err = mtls.Handshake(ctx, c)
+	err = onItsOwnStack(func() error { return mtls.Handshake(ctx, c) })
 	proved = err == nil
 	return err
 }

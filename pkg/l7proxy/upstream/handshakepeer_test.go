@@ -4,8 +4,11 @@ import (
 	"crypto/elliptic"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -131,4 +134,45 @@ func TestHandshakeBytes(t *testing.T) {
 			t.Errorf("the %s sees %v, want %v", name, err, certchain.ErrHandshake)
 		}
 	}
+}
+
+// TestHandshakeStack: a handshake leaves no large stack with the goroutine that waits for
+// it, and a panic in it goes on in that goroutine, where it ends one connection only.
+func TestHandshakeStack(t *testing.T) {
+	const most = 8 << 10
+	var deep func(n int) byte
+	deep = func(n int) byte {
+		var frame [1 << 10]byte
+		if n > 0 {
+			frame[n] = deep(n - 1)
+		}
+		return frame[n]
+	}
+	const waiting = 200
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	release := make(chan struct{})
+	var done, ended sync.WaitGroup
+	for range waiting {
+		done.Add(1)
+		ended.Go(func() {
+			_ = onItsOwnStack(func() error { deep(60); return nil })
+			done.Done()
+			<-release
+		})
+	}
+	done.Wait()
+	runtime.ReadMemStats(&after)
+	close(release)
+	ended.Wait()
+	if each := (int64(after.StackInuse) - int64(before.StackInuse)) / waiting; each > most {
+		t.Errorf("%d bytes of stack for each goroutine that has waited, want at most %d", each, most)
+	}
+
+	defer func() {
+		if defect := recover(); defect == nil || !strings.Contains(fmt.Sprint(defect), "a defect") {
+			t.Errorf("got the panic %v, want that of the handshake", defect)
+		}
+	}()
+	_ = onItsOwnStack(func() error { panic("a defect") })
 }
