@@ -177,6 +177,29 @@ func (c *client) response(method string) (*http.Response, string) {
 	return resp, string(body)
 }
 
+// serveConns returns the address of a server on loopback. It calls serve for each
+// connection, in a goroutine, and closes the connection afterwards. The end of the test
+// waits for all of them.
+func serveConns(t testing.TB, serve func(nc net.Conn)) (addr string) {
+	t.Helper()
+	l := proxytest.Listen(t)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer nc.Close()
+				serve(nc)
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); serving.Wait() })
+	return l.Addr().String()
+}
+
 // backend is a server that a test plays by hand.
 type backend struct {
 	t     *testing.T

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -201,24 +202,11 @@ func BenchmarkH2RapidReset(b *testing.B) {
 
 // sink is an endpoint that reads requests and knows nothing of them.
 func sink(t testing.TB) (addr string) {
-	l := proxytest.Listen(t)
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			nc, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer nc.Close()
-				if xhttp2.NewFramer(nc, nil).WriteSettings() == nil {
-					_, _ = io.Copy(io.Discard, nc)
-				}
-			})
+	return serveConns(t, func(nc net.Conn) {
+		if xhttp2.NewFramer(nc, nil).WriteSettings() == nil {
+			_, _ = io.Copy(io.Discard, nc)
 		}
 	})
-	t.Cleanup(func() { l.Close(); serving.Wait() })
-	return l.Addr().String()
 }
 
 // cpu is the processor time of this process.

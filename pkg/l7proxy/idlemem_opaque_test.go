@@ -3,10 +3,7 @@ package l7proxy
 import (
 	"io"
 	"net"
-	"sync"
 	"testing"
-
-	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 )
 
 // TestIdleOpaqueMemory is the budget of an opaque connection that is open and carries
@@ -16,24 +13,12 @@ func TestIdleOpaqueMemory(t *testing.T) {
 		clients = 300
 		budget  = memoryFactor * 24 << 10
 	)
-	l := proxytest.Listen(t)
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			nc, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer nc.Close()
-				_, _ = io.CopyBuffer(struct{ io.Writer }{nc}, struct{ io.Reader }{nc}, make([]byte, 16))
-			})
-		}
+	addr := serveConns(t, func(nc net.Conn) {
+		_, _ = io.CopyBuffer(struct{ io.Writer }{nc}, struct{ io.Reader }{nc}, make([]byte, 16))
 	})
-	t.Cleanup(func() { l.Close(); serving.Wait() })
 	e := newEnv(t)
 	e.proxy.core.Tap = unwatched{}
-	to := e.to(l.Addr().String())
+	to := e.to(addr)
 	echo := func(nc net.Conn) {
 		if _, err := nc.Write([]byte{0}); err != nil {
 			t.Fatal(err)
@@ -62,7 +47,7 @@ func TestIdleOpaqueMemory(t *testing.T) {
 		}
 		return held
 	}
-	direct := measure(l.Addr().String())
+	direct := measure(addr)
 	each := (measure(to) - direct) / clients
 	t.Logf("%d bytes for each idle connection", each)
 	if each > budget {

@@ -5,7 +5,6 @@ import (
 	"math"
 	"net"
 	"runtime"
-	"sync"
 	"testing"
 	"time"
 )
@@ -79,31 +78,15 @@ func memoryInUse() int64 {
 
 // idleServer answers each connection's one request, and waits for its end.
 func idleServer(t *testing.T) (addr string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
+	return serveConns(t, func(c net.Conn) {
+		buf := make([]byte, 256)
 		for {
-			c, err := l.Accept()
-			if err != nil {
+			if _, err := c.Read(buf); err != nil {
 				return
 			}
-			serving.Go(func() {
-				defer c.Close()
-				buf := make([]byte, 256)
-				for {
-					if _, err := c.Read(buf); err != nil {
-						return
-					}
-					if _, err := io.WriteString(c, benchResponse); err != nil {
-						return
-					}
-				}
-			})
+			if _, err := io.WriteString(c, benchResponse); err != nil {
+				return
+			}
 		}
 	})
-	t.Cleanup(func() { l.Close(); serving.Wait() })
-	return l.Addr().String()
 }

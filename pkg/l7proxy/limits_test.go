@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	xhttp2 "golang.org/x/net/http2"
@@ -220,25 +219,12 @@ func TestPodBufferCountsReplays(t *testing.T) {
 
 // readingSink is a sink with windows for all that comes.
 func readingSink(t testing.TB) (addr string) {
-	l := proxytest.Listen(t)
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			nc, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer nc.Close()
-				fr := xhttp2.NewFramer(nc, nil)
-				if fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 1 << 20}) == nil && fr.WriteWindowUpdate(0, 1<<30) == nil {
-					_, _ = io.Copy(io.Discard, nc)
-				}
-			})
+	return serveConns(t, func(nc net.Conn) {
+		fr := xhttp2.NewFramer(nc, nil)
+		if fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 1 << 20}) == nil && fr.WriteWindowUpdate(0, 1<<30) == nil {
+			_, _ = io.Copy(io.Discard, nc)
 		}
 	})
-	t.Cleanup(func() { l.Close(); serving.Wait() })
-	return l.Addr().String()
 }
 
 // TestH2Floods: a client that floods is sent away with the right code, is told of

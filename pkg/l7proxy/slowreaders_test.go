@@ -69,30 +69,19 @@ func (f *flood) stops(t *testing.T) {
 
 // serve serves the server's end. stop ends the connections of a server that does not send.
 func (p slowPeers) serve(t *testing.T, f *flood) (addr string, stop func()) {
-	l := proxytest.Listen(t)
-	var serving sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
-	serving.Go(func() {
-		for {
-			nc, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer nc.Close()
-				if _, err := nc.Read(make([]byte, 256)); err != nil {
-					return
-				}
-				if p.upload {
-					<-ctx.Done()
-				} else if _, err := io.WriteString(nc, p.answer); err == nil {
-					f.to(nc)
-				}
-			})
+	addr = serveConns(t, func(nc net.Conn) {
+		if _, err := nc.Read(make([]byte, 256)); err != nil {
+			return
+		}
+		if p.upload {
+			<-ctx.Done()
+		} else if _, err := io.WriteString(nc, p.answer); err == nil {
+			f.to(nc)
 		}
 	})
-	t.Cleanup(func() { cancel(); l.Close(); serving.Wait() })
-	return l.Addr().String(), cancel
+	t.Cleanup(cancel)
+	return addr, cancel
 }
 
 // dial makes the client's end of a connection, which receives next to nothing.
