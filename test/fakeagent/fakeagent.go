@@ -54,6 +54,7 @@ type Agent struct {
 	Hub  *tap.Hub
 	St   *agentv1.StatusResponse
 	Text string // metrics
+	Cost *agentv1.CostsResponse
 
 	t         testing.TB
 	authority *ca.Authority
@@ -71,7 +72,8 @@ func Start(t testing.TB, authority *ca.Authority, name, certName string) *Agent 
 	}
 	a := &Agent{
 		Name: name, Addr: ports.Reserve(t).String(), Hub: tap.NewHub(), Text: "fake_metric 1\n", t: t, authority: authority,
-		St: &agentv1.StatusResponse{Node: name, Version: "v0.0-test", Synced: true, ProgramsAttached: true, SnapshotVersion: 1},
+		Cost: &agentv1.CostsResponse{Node: name},
+		St:   &agentv1.StatusResponse{Node: name, Version: "v0.0-test", Synced: true, ProgramsAttached: true, SnapshotVersion: 1},
 	}
 	a.cert = a.sign(certName)
 	a.Restart()
@@ -97,7 +99,7 @@ func (a *Agent) Restart() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel, a.done = cancel, make(chan struct{})
-	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a}
+	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a, Ledger: a}
 	go func(done chan struct{}) {
 		defer close(done)
 		if err := server.ServeTLS(ctx, ln, nodeapi.Credentials{
@@ -109,6 +111,9 @@ func (a *Agent) Restart() {
 		}
 	}(a.done)
 }
+
+// Costs implements nodeapi.CostProvider.
+func (a *Agent) Costs(context.Context) *agentv1.CostsResponse { return a.Cost }
 
 // Stop ends the agent. It may be called twice.
 func (a *Agent) Stop() {

@@ -8,6 +8,7 @@
 //	GET …/watch/tap                           of all of them (verb watch of tap, everywhere)
 //	GET …/nodes                               NodeList: every agent's status (verb list of nodes)
 //	GET …/nodes/NAME/status|dump|metrics      one agent's (verb get of nodes/status …)
+//	GET …/costs                               NodeList: what pods cost every agent (verb list of costs)
 //	GET …/endpoints?authority=HOST:PORT       EndpointList: where requests for it may go (verb list of endpoints)
 //	GET …/state, …/metrics                    the controller's own (verb list of state, metrics)
 //
@@ -70,7 +71,7 @@ type Meta struct {
 	Name string `json:"name,omitempty"`
 }
 
-// NodeList is the answer of …/nodes.
+// NodeList is the answer of …/nodes and …/costs.
 type NodeList struct {
 	Kind       string `json:"kind"`
 	APIVersion string `json:"apiVersion"`
@@ -82,7 +83,8 @@ type NodeList struct {
 type Node struct {
 	Metadata Meta            `json:"metadata"`
 	Address  string          `json:"address"`          // of the agent's API
-	Status   json.RawMessage `json:"status,omitempty"` // agentv1.StatusResponse; absent when the agent did not answer
+	Status   json.RawMessage `json:"status,omitempty"` // of …/nodes: agentv1.StatusResponse; absent when the agent did not answer
+	Costs    json.RawMessage `json:"costs,omitempty"`  // of …/costs: agentv1.CostsResponse, likewise
 	Error    string          `json:"error,omitempty"`  // why it did not
 }
 

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -98,8 +97,8 @@ func (c *Flags) certificate(ctx context.Context, pod *corev1.Pod) (*x509.Certifi
 	if err != nil {
 		return nil, err
 	}
-	st, err := readStatus(&tapv1alpha1.Node{Status: json.RawMessage(data)})
-	if err != nil {
+	st := new(agentv1.StatusResponse)
+	if err := read(data, "", st); err != nil {
 		return nil, err
 	}
 	return certificateOf(st, pod.Namespace, pod.Name)

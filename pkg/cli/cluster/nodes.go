@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 
@@ -25,29 +26,51 @@ func (c *Flags) NodeStatuses(ctx context.Context) (map[string]*agentv1.StatusRes
 	}
 	statuses, failed := map[string]*agentv1.StatusResponse{}, map[string]error{}
 	for _, n := range nodes {
-		if st, err := readStatus(&n); err != nil {
+		st := new(agentv1.StatusResponse)
+		if err := read(n.Status, n.Error, st); err != nil {
 			failed[n.Metadata.Name] = err
-		} else {
-			statuses[n.Metadata.Name] = st
+			continue
 		}
+		statuses[n.Metadata.Name] = st
 	}
 	return statuses, failed
 }
 
-func readStatus(n *tapv1alpha1.Node) (*agentv1.StatusResponse, error) {
-	if n.Error != "" {
-		return nil, errors.New(n.Error)
+// read reads an agent's answer into m. failed is why there is none, or "".
+func read(answer []byte, failed string, m proto.Message) error {
+	if failed != "" {
+		return errors.New(failed)
 	}
-	st := &agentv1.StatusResponse{}
 	// An agent may be newer than this program and send unknown fields.
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(n.Status, st); err != nil {
-		return nil, fmt.Errorf("the agent's status cannot be read: %w", err)
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(answer, m); err != nil {
+		return fmt.Errorf("the agent's answer cannot be read: %w", err)
 	}
-	return st, nil
+	return nil
 }
 
-func (c *Flags) nodes(ctx context.Context) ([]tapv1alpha1.Node, error) {
-	data, err := c.get(ctx, tapv1alpha1.Prefix+"/nodes", nil)
+// Costs asks the agents of all nodes what their pods cost, through the controller. warnings
+// has a sentence for each agent that did not answer.
+func (c *Flags) Costs(ctx context.Context) (costs []*agentv1.CostsResponse, warnings []string, err error) {
+	nodes, err := c.list(ctx, "/costs")
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, n := range nodes {
+		r := new(agentv1.CostsResponse)
+		if err := read(n.Costs, n.Error, r); err != nil {
+			warnings = append(warnings, fmt.Sprintf("node %s is not in the table: %v", n.Metadata.Name, err))
+			continue
+		}
+		costs = append(costs, r)
+	}
+	return costs, warnings, nil
+}
+
+func (c *Flags) nodes(ctx context.Context) ([]tapv1alpha1.Node, error) { return c.list(ctx, "/nodes") }
+
+// list asks for an answer of each node's agent.
+func (c *Flags) list(ctx context.Context, what string) ([]tapv1alpha1.Node, error) {
+	data, err := c.get(ctx, tapv1alpha1.Prefix+what, nil)
 	if err != nil {
 		return nil, err
 	}

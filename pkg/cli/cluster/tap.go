@@ -52,6 +52,7 @@ func tapSource(flags *Flags) *tapcmd.Source {
 			}
 			return s, s.close, nil
 		},
+		Costs:   func() (tapcmd.Ask, func(), error) { return flags.Costs, func() {}, nil },
 		Explain: explain,
 	}
 }

@@ -405,3 +405,39 @@ func TestIdentity(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestTopPods: what pods cost on all nodes is one table, and a node that does not answer is
+// named.
+func TestTopPods(t *testing.T) {
+	w, agents := newWorld(t, "a", "b", "gone")
+	for i, a := range agents {
+		a.Cost.Pods = []*agentv1.PodCost{
+			{Namespace: "shop", Name: "web-" + a.Name, Uid: a.Name, Weight: 39, Outbound: &agentv1.Cost{Connections: uint64(i + 1)}},
+			{Namespace: "base", Name: "db-" + a.Name, Uid: "db-" + a.Name, Weight: 100},
+		}
+	}
+	agents[2].Stop()
+	got := w.run(t.Context(), "alice", "top", "--pods", "--once", "--duration", "1ms", "--sort", "conns")
+	want := `Pod          CPU  CPU Time  Wait  Waits/s  Memory  Conns  FDs  Weight  Node
+shop/web-b  0.0%        0s  0.0%        0      0B      2    0      39     b
+shop/web-a  0.0%        0s  0.0%        0      0B      1    0      39     a
+(agent)     0.0%         -     -        -       -      -    -       -     a
+(agent)     0.0%         -     -        -       -      -    -       -     b
+`
+	if diff := cmp.Diff(want, got.out); diff != "" || got.code != 0 {
+		t.Errorf("code %d, stderr %q (-want +got):\n%s", got.code, got.err, diff)
+	}
+	if strings.Count(got.err, "‼ node gone is not in the table: the agent of gone") != 1 {
+		t.Errorf("stderr: got %q, want the node that does not answer, once", got.err)
+	}
+	got = w.run(t.Context(), "alice", "top", "--pods", "-A", "-o", "json", "--duration", "1ms")
+	for _, want := range []string{`"pod": "db-a"`, `"pod": "web-b"`, `"node": "b"`} {
+		if got.code != 0 || !strings.Contains(got.out, want) {
+			t.Errorf("all namespaces: got %+v, want %s", got, want)
+		}
+	}
+	w.kube.Allow = func(s authorizationv1.SubjectAccessReviewSpec) bool { return s.User == "alice" }
+	if got = w.run(t.Context(), "jane", "top", "--pods", "--once"); got.code == 0 || !strings.Contains(got.err, "may not see costs") {
+		t.Errorf("without the right: got %+v, want an error that says so", got)
+	}
+}

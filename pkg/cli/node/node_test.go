@@ -225,8 +225,8 @@ func TestTopPods(t *testing.T) {
 	}
 	r = run(t.Context(), Kernel{}, "top", "--pods", "-o", "json", "--duration", "1ms", "--sort", "-pod", "--socket", n.socket)
 	var got struct {
-		Node string
-		Pods []struct {
+		Agents []struct{ Node string }
+		Pods   []struct {
 			Namespace, Pod string
 			Weight         int
 			Outbound       struct{ CPU, CPUSeconds float64 }
@@ -235,7 +235,7 @@ func TestTopPods(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &got); err != nil || r.code != 0 {
 		t.Fatalf("%v: %+v", err, r)
 	}
-	if len(got.Pods) != 2 || got.Node != "node-1" || got.Pods[0].Pod != "web" || got.Pods[0].Outbound.CPU <= 0 || got.Pods[0].Weight != 39 {
+	if len(got.Pods) != 2 || len(got.Agents) != 1 || got.Agents[0].Node != "node-1" || got.Pods[0].Pod != "web" || got.Pods[0].Outbound.CPU <= 0 || got.Pods[0].Weight != 39 {
 		t.Errorf("got %+v, want two pods of node-1, web first, which uses the processor, with weight 39", got)
 	}
 	for want, args := range map[string][]string{

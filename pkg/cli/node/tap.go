@@ -37,12 +37,13 @@ func (f *Flags) tap(ctx context.Context, r *agentv1.TapRequest) (tapcmd.Stream, 
 	return stream, done, nil
 }
 
-func (f *Flags) costs() (ask func(context.Context) (*agentv1.CostsResponse, error), done func(), err error) {
+func (f *Flags) costs() (tapcmd.Ask, func(), error) {
 	client, done, err := f.dial()
 	if err != nil {
 		return nil, nil, err
 	}
-	return func(ctx context.Context) (*agentv1.CostsResponse, error) {
-		return client.Costs(ctx, &agentv1.CostsRequest{})
+	return func(ctx context.Context) ([]*agentv1.CostsResponse, []string, error) {
+		r, err := client.Costs(ctx, &agentv1.CostsRequest{})
+		return []*agentv1.CostsResponse{r}, nil, err
 	}, done, nil
 }

@@ -17,23 +17,32 @@ var titles = [numColumns]string{"Pod", "CPU", "CPU Time", "Wait", "Waits/s", "Me
 // Columns returns the number of columns.
 func (t *Table) Columns() top.Column { return numColumns }
 
-// own is the name of the row of what the agent uses for no pod.
-const own = "(agent)"
-
-// Lines returns the heading and a line for each row, and one for what the agent uses for no
+// Lines returns the heading and a line for each row, and one for what each agent uses for no
 // pod. mark is appended to the heading of the column by which they are sorted.
 func (t *Table) Lines(order top.Order, mark string) []string {
 	head := titles
 	head[order.By] += mark
-	grid := [][]string{head[:]}
+	grid := [][]string{t.line(head[:], "Node")}
 	for _, r := range t.Rows(order) {
-		grid = append(grid, r.cells())
+		grid = append(grid, t.line(r.cells(), r.Node))
 	}
-	rest := []string{own, percent(t.Own())}
-	for range numColumns - Total {
-		rest = append(rest, "-")
+	for _, s := range t.nodes {
+		own := []string{"(agent)", percent(s.own())}
+		for range numColumns - Total {
+			own = append(own, "-")
+		}
+		grid = append(grid, t.line(own, s.last.GetNode()))
 	}
-	return top.Align(append(grid, rest), 1)
+	return top.Align(grid, 1)
+}
+
+// line appends the node to the cells of a line, if nodes are shown. It is the last column,
+// so that the keys of the others do not depend on it.
+func (t *Table) line(cells []string, node string) []string {
+	if t.Nodes {
+		cells = append(cells, node)
+	}
+	return cells
 }
 
 func (r *Row) cells() []string {
@@ -99,6 +108,7 @@ type jsonSide struct {
 }
 
 type jsonRow struct {
+	Node      string   `json:"node"`
 	Namespace string   `json:"namespace"`
 	Pod       string   `json:"pod"`
 	UID       string   `json:"uid"`
@@ -107,19 +117,26 @@ type jsonRow struct {
 	Inbound   jsonSide `json:"inbound"`
 }
 
+type jsonAgent struct {
+	Node    string  `json:"node"`
+	Seconds float64 `json:"seconds"` // over which the rates of its pods are
+	CPU     float64 `json:"cpu"`     // processors that it has used for no pod
+}
+
 type jsonTable struct {
-	Node     string    `json:"node"`
-	Seconds  float64   `json:"seconds"`  // over which the rates are
-	AgentCPU float64   `json:"agentCpu"` // processors that the agent has used for no pod
-	Pods     []jsonRow `json:"pods"`
+	Agents []jsonAgent `json:"agents"`
+	Pods   []jsonRow   `json:"pods"`
 }
 
 // WriteJSON writes the table as one JSON object.
 func (t *Table) WriteJSON(w io.Writer, order top.Order) error {
-	doc := jsonTable{Node: t.last.GetNode(), Seconds: t.Interval().Seconds(), AgentCPU: t.Own(), Pods: []jsonRow{}}
+	doc := jsonTable{Agents: []jsonAgent{}, Pods: []jsonRow{}}
+	for _, s := range t.nodes {
+		doc.Agents = append(doc.Agents, jsonAgent{s.last.GetNode(), s.interval().Seconds(), s.own()})
+	}
 	for _, r := range t.Rows(order) {
 		doc.Pods = append(doc.Pods, jsonRow{
-			Namespace: r.Namespace, Pod: r.Name, UID: r.UID, Weight: r.Weight,
+			Node: r.Node, Namespace: r.Namespace, Pod: r.Name, UID: r.UID, Weight: r.Weight,
 			Outbound: r.Outbound.json(), Inbound: r.Inbound.json(),
 		})
 	}

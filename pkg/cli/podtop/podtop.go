@@ -1,5 +1,6 @@
-// Package podtop is the table of `agent top --pods`: what each pod of a node costs its
-// agent. It is pure: its only clock is the time of the figures, and it does no I/O.
+// Package podtop is the table of `agent top --pods` and `underlane top --pods`: what each pod
+// costs the agent of its node. It is pure: its only clock is the time of the figures, and it
+// does no I/O.
 package podtop
 
 import (
@@ -54,6 +55,7 @@ type Side struct {
 
 // Row is a pod.
 type Row struct {
+	Node                 string
 	Namespace, Name, UID string
 	Weight               uint32
 	Outbound, Inbound    Side
@@ -71,29 +73,43 @@ func (r *Row) sum() Side {
 	}
 }
 
-// Table has the figures of two moments. It is not safe for concurrent use.
+// Table has the figures of nodes at two moments. It is not safe for concurrent use.
 type Table struct {
 	Namespace string // show only its pods; "": all
+	Nodes     bool   // show the nodes of pods
 
-	first, last *agentv1.CostsResponse
+	nodes []span // in the order of their names
 }
 
-// Add adds the agent's answer. Rates are those between the last two.
-func (t *Table) Add(r *agentv1.CostsResponse) {
-	if t.first, t.last = t.last, r; t.first == nil {
-		t.first = r
+// span has the last two answers of a node. Both are the same before the second one.
+type span struct{ first, last *agentv1.CostsResponse }
+
+// Add adds an answer of each node. Nodes that have not answered are left out until they do.
+// Rates are those between a node's last two answers.
+func (t *Table) Add(answers ...*agentv1.CostsResponse) {
+	before := t.nodes
+	t.nodes = nil
+	for _, last := range answers {
+		s := span{last, last}
+		for _, b := range before {
+			if b.last.GetNode() == last.GetNode() {
+				s.first = b.last
+			}
+		}
+		t.nodes = append(t.nodes, s)
 	}
+	slices.SortFunc(t.nodes, func(a, b span) int { return cmp.Compare(a.last.GetNode(), b.last.GetNode()) })
 }
 
-// Interval returns the time between the last two answers: 0 before the second one.
-func (t *Table) Interval() time.Duration {
-	return t.last.GetTime().AsTime().Sub(t.first.GetTime().AsTime())
+// interval returns the time between the two answers.
+func (s *span) interval() time.Duration {
+	return s.last.GetTime().AsTime().Sub(s.first.GetTime().AsTime())
 }
 
 // before returns the pods of the first answer by UID.
-func (t *Table) before() map[string]*agentv1.PodCost {
+func (s *span) before() map[string]*agentv1.PodCost {
 	pods := make(map[string]*agentv1.PodCost)
-	for _, p := range t.first.GetPods() {
+	for _, p := range s.first.GetPods() {
 		pods[p.GetUid()] = p
 	}
 	return pods
@@ -101,18 +117,20 @@ func (t *Table) before() map[string]*agentv1.PodCost {
 
 // Rows returns the pods in an order. Names begin at A, figures at the highest.
 func (t *Table) Rows(order top.Order) []Row {
-	before := t.before()
 	rows := []Row{}
-	for _, p := range t.last.GetPods() {
-		if t.Namespace != "" && p.GetNamespace() != t.Namespace {
-			continue
+	for _, s := range t.nodes {
+		before := s.before()
+		for _, p := range s.last.GetPods() {
+			if t.Namespace != "" && p.GetNamespace() != t.Namespace {
+				continue
+			}
+			was := before[p.GetUid()]
+			rows = append(rows, Row{
+				Node: s.last.GetNode(), Namespace: p.GetNamespace(), Name: p.GetName(), UID: p.GetUid(), Weight: p.GetWeight(),
+				Outbound: side(was.GetOutbound(), p.GetOutbound(), s.interval()),
+				Inbound:  side(was.GetInbound(), p.GetInbound(), s.interval()),
+			})
 		}
-		was := before[p.GetUid()]
-		rows = append(rows, Row{
-			Namespace: p.GetNamespace(), Name: p.GetName(), UID: p.GetUid(), Weight: p.GetWeight(),
-			Outbound: side(was.GetOutbound(), p.GetOutbound(), t.Interval()),
-			Inbound:  side(was.GetInbound(), p.GetInbound(), t.Interval()),
-		})
 	}
 	slices.SortFunc(rows, func(a, b Row) int {
 		c := compare(order.By, &a, &b)
@@ -151,16 +169,16 @@ func growth[N time.Duration | uint64](was, is N) N {
 	return is - was
 }
 
-// Own returns how many processors the agent has used for no pod, on average of the interval.
-func (t *Table) Own() float64 {
-	before := t.before()
-	own := growth(t.first.GetProcess().AsDuration(), t.last.GetProcess().AsDuration())
-	for _, p := range t.last.GetPods() {
+// own returns how many processors the agent has used for no pod, on average of the interval.
+func (s *span) own() float64 {
+	before := s.before()
+	own := growth(s.first.GetProcess().AsDuration(), s.last.GetProcess().AsDuration())
+	for _, p := range s.last.GetPods() {
 		was := before[p.GetUid()]
 		own -= growth(was.GetOutbound().GetProcessor().AsDuration(), p.GetOutbound().GetProcessor().AsDuration())
 		own -= growth(was.GetInbound().GetProcessor().AsDuration(), p.GetInbound().GetProcessor().AsDuration())
 	}
-	return rate(0, max(own, 0), t.Interval())
+	return rate(0, max(own, 0), s.interval())
 }
 
 func compare(by top.Column, a, b *Row) int {

@@ -27,7 +27,7 @@ func table() *Table {
 	idle := &agentv1.PodCost{Namespace: "shop", Name: "idle", Uid: "3", Weight: 39}
 	t := &Table{}
 	t.Add(&agentv1.CostsResponse{
-		Time: timestamppb.New(at), Process: durationpb.New(time.Minute),
+		Node: "node-1", Time: timestamppb.New(at), Process: durationpb.New(time.Minute),
 		Pods: []*agentv1.PodCost{
 			{Namespace: "shop", Name: "web", Uid: "1", Weight: 100, Outbound: cost(10*time.Second, time.Second, 50)},
 			{Namespace: "base", Name: "db", Uid: "2", Weight: 5, Inbound: cost(30*time.Second, 0, 0)}, // is replaced
@@ -104,14 +104,59 @@ func TestSort(t *testing.T) {
 // nothing.
 func TestOneAnswer(t *testing.T) {
 	empty, one := &Table{}, &Table{}
-	if rows := empty.Rows(top.Order{}); len(rows) != 0 || len(empty.Lines(top.Order{}, "")) != 2 {
+	if rows := empty.Rows(top.Order{}); len(rows) != 0 || len(empty.Lines(top.Order{}, "")) != 1 {
 		t.Errorf("without an answer: got %v, want no rows", rows)
 	}
-	one.Add(table().last)
+	one.Add(table().nodes[0].last)
 	row := one.Rows(top.Order{})[2]
-	if s := row.sum(); s.CPU != 0 || s.Wait != 0 || s.Waits != 0 || s.Total != 11100*time.Millisecond || one.Own() != 0 {
-		t.Errorf("with one answer: got %+v and %v of the agent's own, want a sum of 11.1s and no rates", s, one.Own())
+	if s := row.sum(); s.CPU != 0 || s.Wait != 0 || s.Waits != 0 || s.Total != 11100*time.Millisecond || one.nodes[0].own() != 0 {
+		t.Errorf("with one answer: got %+v and %v of the agent's own, want a sum of 11.1s and no rates", s, one.nodes[0].own())
 	}
+}
+
+// TestNodes: the pods of several nodes are in one table, each with its node. A node that does
+// not answer is left out, and has no rates when it is back.
+func TestNodes(t *testing.T) {
+	answer := func(node string, at, spent time.Duration) *agentv1.CostsResponse {
+		return &agentv1.CostsResponse{
+			Node: node, Time: timestamppb.New(time.Unix(0, int64(at))), Process: durationpb.New(spent),
+			Pods: []*agentv1.PodCost{{Namespace: "shop", Name: "web-" + node, Uid: node, Weight: 100, Inbound: &agentv1.Cost{Processor: durationpb.New(spent)}}},
+		}
+	}
+	table := &Table{Nodes: true}
+	check := func(what, want string) {
+		t.Helper()
+		var got bytes.Buffer
+		if err := table.WriteTable(&got, top.Order{By: CPU}); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want[1:], got.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	table.Add(answer("b", time.Second, time.Second), answer("a", time.Second, time.Second))
+	table.Add(answer("a", 2*time.Second, 1100*time.Millisecond), answer("b", 3*time.Second, 1400*time.Millisecond))
+	check("two nodes", `
+Pod           CPU  CPU Time  Wait  Waits/s  Memory  Conns  FDs  Weight  Node
+shop/web-b  20.0%      1.4s  0.0%        0      0B      0    0     100     b
+shop/web-a  10.0%      1.1s  0.0%        0      0B      0    0     100     a
+(agent)      0.0%         -     -        -       -      -    -       -     a
+(agent)      0.0%         -     -        -       -      -    -       -     b
+`)
+	table.Add(answer("b", 4*time.Second, 2*time.Second))
+	check("one does not answer", `
+Pod           CPU  CPU Time  Wait  Waits/s  Memory  Conns  FDs  Weight  Node
+shop/web-b  60.0%        2s  0.0%        0      0B      0    0     100     b
+(agent)      0.0%         -     -        -       -      -    -       -     b
+`)
+	table.Add(answer("a", 5*time.Second, 3*time.Second), answer("b", 5*time.Second, 2*time.Second))
+	check("it is back", `
+Pod          CPU  CPU Time  Wait  Waits/s  Memory  Conns  FDs  Weight  Node
+shop/web-a  0.0%        3s  0.0%        0      0B      0    0     100     a
+shop/web-b  0.0%        2s  0.0%        0      0B      0    0     100     b
+(agent)     0.0%         -     -        -       -      -    -       -     a
+(agent)     0.0%         -     -        -       -      -    -       -     b
+`)
 }
 
 func TestJSON(t *testing.T) {
@@ -122,11 +167,16 @@ func TestJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `{
-  "node": "node-1",
-  "seconds": 2,
-  "agentCpu": 0.2,
+  "agents": [
+    {
+      "node": "node-1",
+      "seconds": 2,
+      "cpu": 0.2
+    }
+  ],
   "pods": [
     {
+      "node": "node-1",
       "namespace": "base",
       "pod": "db",
       "uid": "2",

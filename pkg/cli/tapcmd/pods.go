@@ -15,11 +15,15 @@ import (
 	"github.com/underlane/underlane/pkg/cli/topui"
 )
 
-// askEvery is how often the live table of pods asks the agent.
-const askEvery = time.Second
+// The live table of pods asks the agent of a node askEvery, and those of a cluster, through
+// its controller, askAllEvery.
+const (
+	askEvery    = time.Second
+	askAllEvery = 3 * time.Second
+)
 
 // podFlags are the flags of top that --pods knows.
-var podFlags = []string{"pods", "namespace", "once", "duration", "output", "sort", "help"}
+var podFlags = []string{"pods", "namespace", "all-namespaces", "once", "duration", "output", "sort", "help"}
 
 // runPods is top with --pods.
 func (o *topOptions) runPods(cmd *cobra.Command, s *Source, filter *filterFlags, args []string) (err error) {
@@ -45,6 +49,12 @@ func (o *topOptions) runPods(cmd *cobra.Command, s *Source, filter *filterFlags,
 	if err := o.check(out); err != nil {
 		return err
 	}
+	namespace := filter.namespace
+	if s.Namespace != nil {
+		if namespace, err = s.Namespace(namespace); err != nil {
+			return err
+		}
+	}
 	ask, done, err := s.Costs()
 	if err != nil {
 		return err
@@ -52,15 +62,26 @@ func (o *topOptions) runPods(cmd *cobra.Command, s *Source, filter *filterFlags,
 	defer done()
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	table := &podtop.Table{Namespace: filter.namespace}
+	table := &podtop.Table{Namespace: namespace, Nodes: s.Merged}
 	if !o.once {
-		return s.ended(ctx, show(ctx, cancel, topui.New(topui.Pods{Table: table}, order), func(send func(tea.Msg)) error {
-			return poll(ctx, ask, askEvery, 0, func(r *agentv1.CostsResponse) { send(topui.Costs{CostsResponse: r}) })
+		every := askEvery
+		if s.Merged {
+			every = askAllEvery
+		}
+		return s.ended(ctx, show(ctx, cancel, topui.New(&topui.Pods{Table: table}, order), func(send func(tea.Msg)) error {
+			return poll(ctx, ask, every, 0, func(costs []*agentv1.CostsResponse, warnings []string) {
+				send(topui.Costs{Costs: costs, Warnings: warnings})
+			})
 		}))
 	}
-	if err := poll(ctx, ask, o.duration, 2, table.Add); err != nil {
+	var missing []string
+	if err := poll(ctx, ask, o.duration, 2, func(costs []*agentv1.CostsResponse, warnings []string) {
+		table.Add(costs...)
+		missing = warnings
+	}); err != nil {
 		return s.ended(ctx, err)
 	}
+	tell(cmd.ErrOrStderr(), &agentv1.TapEvents{Warnings: missing})
 	if o.output == "json" {
 		return table.WriteJSON(out, order)
 	}
@@ -69,15 +90,15 @@ func (o *topOptions) runPods(cmd *cobra.Command, s *Source, filter *filterFlags,
 
 // poll asks at once and then periodically, and passes the answers to add: a number of times,
 // or until ctx is done if times is 0. It then returns the error of ctx.
-func poll(ctx context.Context, ask func(context.Context) (*agentv1.CostsResponse, error), every time.Duration, times int, add func(*agentv1.CostsResponse)) error {
+func poll(ctx context.Context, ask Ask, every time.Duration, times int, add func([]*agentv1.CostsResponse, []string)) error {
 	timer := time.NewTicker(max(every, time.Millisecond))
 	defer timer.Stop()
 	for n := 1; ; n++ {
-		r, err := ask(ctx)
+		costs, warnings, err := ask(ctx)
 		if err != nil {
 			return err
 		}
-		if add(r); n == times {
+		if add(costs, warnings); n == times {
 			return nil
 		}
 		select {

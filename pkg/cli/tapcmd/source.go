@@ -34,12 +34,15 @@ type Source struct {
 	// Open opens a stream. No event is missed after it has returned. Its errors are
 	// written for users.
 	Open func(ctx context.Context, r *agentv1.TapRequest) (Stream, func(), error)
-	// Costs connects to the agent and returns a function that asks it what pods cost. If
-	// Costs is nil, top has no --pods.
-	Costs func() (ask func(context.Context) (*agentv1.CostsResponse, error), done func(), err error)
+	// Costs connects to the agents for top --pods.
+	Costs func() (ask Ask, done func(), err error)
 	// Explain turns an error of a stream into one that is written for users.
 	Explain func(error) error
 }
+
+// Ask asks agents what pods cost. It returns the answers, and a sentence for each agent that
+// did not answer.
+type Ask func(context.Context) (costs []*agentv1.CostsResponse, warnings []string, err error)
 
 // Stream is a running tap.
 type Stream interface {

@@ -45,9 +45,7 @@ func Top(s *Source) *cobra.Command {
 	p.DurationVar(&o.duration, "duration", 5*time.Second, "how long --once collects")
 	p.StringVarP(&o.output, "output", "o", "table", "with --once: table or json")
 	p.StringVar(&o.sort, "sort", "count", "column to sort by, -column for the other way round")
-	if s.Costs != nil {
-		p.BoolVar(&o.pods, "pods", false, "show what each pod of "+s.Scope+" costs: processor time, waits, memory, connections")
-	}
+	p.BoolVar(&o.pods, "pods", false, "show what each pod of "+s.Scope+" costs its agent: processor time, waits, memory, connections")
 	p.IntVar(&o.maxRows, "max-rows", top.DefaultMaxRows, "rows kept; those unseen for longest go first")
 	return cmd
 }

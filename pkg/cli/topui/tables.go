@@ -63,18 +63,28 @@ func (t *Traffic) Notes() []string {
 	return notes
 }
 
-// Costs is the message that delivers the agent's answer to a Pods.
-type Costs struct{ *agentv1.CostsResponse }
+// Costs is the message that delivers the answers of agents to a Pods.
+type Costs struct {
+	Costs    []*agentv1.CostsResponse
+	Warnings []string
+}
 
-// Pods shows what the pods of a node cost its agent.
-type Pods struct{ *podtop.Table }
+// Pods shows what pods cost the agents of their nodes.
+type Pods struct {
+	*podtop.Table
+	warnings []string // of the last message
+}
 
 // Receive implements Table.
-func (p Pods) Receive(msg tea.Msg) {
+func (p *Pods) Receive(msg tea.Msg) {
 	if costs, ok := msg.(Costs); ok {
-		p.Add(costs.CostsResponse)
+		p.Add(costs.Costs...)
+		p.warnings = nil
+		for _, text := range costs.Warnings {
+			p.warnings = append(p.warnings, render.Clean(text))
+		}
 	}
 }
 
 // Notes implements Table.
-func (p Pods) Notes() []string { return nil }
+func (p *Pods) Notes() []string { return p.warnings }

@@ -170,17 +170,17 @@ func TestQuit(t *testing.T) {
 // TestPods: the same screen shows what pods cost, and sorts by its columns.
 func TestPods(t *testing.T) {
 	answer := func(at, spent time.Duration) Costs {
-		return Costs{&agentv1.CostsResponse{
+		return Costs{Costs: []*agentv1.CostsResponse{{
 			Time: timestamppb.New(time.Unix(0, int64(at))), Process: durationpb.New(2 * spent),
 			Pods: []*agentv1.PodCost{
 				{Namespace: "shop", Name: "idle", Uid: "1", Weight: 100},
 				{Namespace: "shop", Name: "web", Uid: "2", Weight: 39, Inbound: &agentv1.Cost{Processor: durationpb.New(spent), Connections: 1, Descriptors: 2}},
 			},
-		}}
+		}}, Warnings: []string{"node-2 is not in the table"}}
 	}
-	m := send(t, New(Pods{new(podtop.Table)}, top.Order{By: podtop.CPU}), tea.WindowSizeMsg{Width: 100, Height: 20},
+	m := send(t, New(&Pods{Table: new(podtop.Table)}, top.Order{By: podtop.CPU}), tea.WindowSizeMsg{Width: 100, Height: 20},
 		answer(time.Second, time.Second), answer(2*time.Second, time.Second+100*time.Millisecond), Refresh{})
-	want := help + `
+	want := help + `node-2 is not in the table
 Pod         CPU↓  CPU Time  Wait  Waits/s  Memory  Conns  FDs  Weight
 shop/web   10.0%      1.1s  0.0%        0      0B      1    2      39
 shop/idle   0.0%        0s  0.0%        0      0B      0    0     100

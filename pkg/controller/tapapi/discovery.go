@@ -51,6 +51,7 @@ func resources() []metav1.APIResource {
 		of("nodes/status", "Agent", false, "get"),
 		of("nodes/dump", "Agent", false, "get"),
 		of("nodes/metrics", "Agent", false, "get"),
+		of("costs", "AgentCostsList", false, "get"),
 		of("endpoints", "EndpointList", false, "get"),
 		of("state", "State", false, "get"),
 		of("metrics", "Metrics", false, "get"),

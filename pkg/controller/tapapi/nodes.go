@@ -10,18 +10,38 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/controller/fanin"
 )
 
 // nodes answers with the status of every agent.
 func (s *Server) nodes(w http.ResponseWriter, r *http.Request) error {
 	nodes := s.opt.Cluster.Nodes()
 	statuses, errs := s.agents.Statuses(r.Context(), nodes)
-	list := tapv1alpha1.NodeList{Kind: "AgentList", APIVersion: tapv1alpha1.GroupVersion, Items: []tapv1alpha1.Node{}}
+	return writeNodes(w, "AgentList", nodes, errs, func(i int, item *tapv1alpha1.Node) (err error) {
+		item.Status, err = protojson.Marshal(statuses[i])
+		return err
+	})
+}
+
+// costs answers with what pods cost every agent.
+func (s *Server) costs(w http.ResponseWriter, r *http.Request) error {
+	nodes := s.opt.Cluster.Nodes()
+	costs, errs := s.agents.Costs(r.Context(), nodes)
+	return writeNodes(w, "AgentCostsList", nodes, errs, func(i int, item *tapv1alpha1.Node) (err error) {
+		item.Costs, err = protojson.Marshal(costs[i])
+		return err
+	})
+}
+
+// writeNodes writes an item for each node: what fill sets in it, or the error of the call to
+// its agent.
+func writeNodes(w http.ResponseWriter, kind string, nodes []fanin.Node, errs []error, fill func(int, *tapv1alpha1.Node) error) error {
+	list := tapv1alpha1.NodeList{Kind: kind, APIVersion: tapv1alpha1.GroupVersion, Items: []tapv1alpha1.Node{}}
 	for i, n := range nodes {
 		item := tapv1alpha1.Node{Metadata: tapv1alpha1.Meta{Name: n.Name}, Address: n.Address}
 		err := errs[i]
 		if err == nil {
-			item.Status, err = protojson.Marshal(statuses[i])
+			err = fill(i, &item)
 		}
 		if err != nil {
 			item.Error = err.Error()

@@ -44,6 +44,7 @@ func (s *Server) routes() http.Handler {
 	call("/nodes/{name}/status", "get", "nodes", "see the status of", "status", s.nodeStatus)
 	call("/nodes/{name}/dump", "get", "nodes", "dump", "dump", s.nodeDump)
 	call("/nodes/{name}/metrics", "get", "nodes", "see metrics of", "metrics", s.nodeMetrics)
+	call("/costs", "list", "costs", "see", "", s.costs)
 	call("/endpoints", "list", "endpoints", "see", "", s.endpoints)
 	call("/state", "list", "state", "see", "", s.state)
 	call("/metrics", "list", "metrics", "see", "", s.metrics)

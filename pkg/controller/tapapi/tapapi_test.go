@@ -364,6 +364,14 @@ func TestNodes(t *testing.T) {
 	if g := list.Items[1]; g.Status != nil || !strings.Contains(g.Error, "the agent of gone") {
 		t.Errorf("gone: %+v", g)
 	}
+	code, body = w.body("alice", tapv1alpha1.Prefix+"/costs")
+	var costs tapv1alpha1.NodeList
+	if err := json.Unmarshal([]byte(body), &costs); err != nil || code != 200 || len(costs.Items) != 2 {
+		t.Fatalf("costs: %d %v %s", code, err, body)
+	}
+	if a, g := costs.Items[0], costs.Items[1]; !strings.Contains(string(a.Costs), `"node":"a"`) || g.Costs != nil || !strings.Contains(g.Error, "the agent of gone") {
+		t.Errorf("costs: %+v", costs)
+	}
 	for what, want := range map[string]string{"status": `"v0.0-test"`, "dump": `{"node":"a"}`, "metrics": "fake_metric 1"} {
 		if code, body := w.body("alice", tapv1alpha1.NodePath("a", what)); code != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s", what, code, body)
