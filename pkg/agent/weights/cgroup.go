@@ -72,13 +72,18 @@ func cpuMounts(mountinfo io.Reader) (v1, v2 string) {
 	return v1, v2
 }
 
-// hostPath returns the way to a directory of the host: in a container the same path often
-// leads to another one. "" remains "".
+// hostPath returns the path by which a directory of the host is reached: in a container the
+// same path often leads to another directory. If the root directory of process 1 must not be
+// used, it is the same path. "" remains "".
 func hostPath(proc, dir string) string {
 	if dir == "" {
 		return ""
 	}
-	return filepath.Join(proc, "1/root", dir)
+	hosts := filepath.Join(proc, "1/root", dir)
+	if _, err := os.Stat(hosts); err != nil {
+		return dir
+	}
+	return hosts
 }
 
 // pods finds the cgroups of pods, by UID.

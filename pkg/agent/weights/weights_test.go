@@ -121,6 +121,7 @@ func TestHierarchies(t *testing.T) {
 		mounts []string
 		root   string // --cgroup-root, in the host's directory
 		files  map[string]string
+		shut   bool // the root directory of process 1 cannot be used
 	}{
 		"v2, systemd": {[]string{mount2}, "", map[string]string{
 			"cgroup/cgroup.controllers":                                 "cpuset cpu io memory",
@@ -128,32 +129,42 @@ func TestHierarchies(t *testing.T) {
 			"cgroup/" + systemd("burstable", 2) + "cpu.weight":          "39",
 			"cgroup/" + systemd("burstable", 2) + "cri-x/cpu.weight":    "7", // a container
 			"cgroup/kubelet/" + cgroupfs("burstable", 3) + "cpu.weight": "157",
-		}},
+		}, false},
 		"v1": {[]string{mount1s, mount1}, "", map[string]string{
 			"cgroup/cpu/" + cgroupfs("besteffort", 1) + "cpu.shares": "2",
 			"cgroup/cpu/" + cgroupfs("burstable", 2) + "cpu.shares":  "400",
 			"cgroup/cpu/" + systemd("burstable", 3) + "cpu.shares":   "1608",
-		}},
+		}, false},
+		"v1, in a container that may not look at process 1": {[]string{mount1}, "", map[string]string{
+			"cgroup/cpu/" + cgroupfs("besteffort", 1) + "cpu.shares": "11",
+			"cgroup/cpu/" + cgroupfs("burstable", 2) + "cpu.shares":  "400",
+			"cgroup/cpu/" + cgroupfs("burstable", 3) + "cpu.shares":  "1608",
+		}, true},
 		"hybrid": {[]string{mount2h, mount1}, "", map[string]string{
 			"cgroup/unified/cgroup.controllers":                      "",
 			"cgroup/unified/" + cgroupfs("besteffort", 1) + "tasks":  "",
 			"cgroup/cpu/" + cgroupfs("besteffort", 1) + "cpu.shares": "11",
 			"cgroup/cpu/" + cgroupfs("burstable", 2) + "cpu.shares":  "400",
 			"cgroup/cpu/" + cgroupfs("burstable", 3) + "cpu.shares":  "1608",
-		}},
+		}, false},
 		"a node of several": {[]string{mount2}, "cgroup/node-1", map[string]string{
 			"cgroup/cgroup.controllers":                                 "cpu",
 			"cgroup/node-1/cgroup.controllers":                          "cpu",
 			"cgroup/node-1/" + cgroupfs("besteffort", 1) + "cpu.weight": "1",
 			"cgroup/node-1/" + cgroupfs("burstable", 2) + "cpu.weight":  "39",
 			"cgroup/node-1/" + cgroupfs("burstable", 3) + "cpu.weight":  "157",
-		}},
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHost(t, tt.mounts...)
 				for path, text := range tt.files {
 					h.write(path, text)
+				}
+				if tt.shut {
+					if err := os.Remove(filepath.Join(h.proc, "1/root")); err != nil {
+						t.Fatal(err)
+					}
 				}
 				root := redirect.AutoCgroup
 				if tt.root != "" {
