@@ -90,7 +90,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	a.hub = tap.NewHub(a.metrics)
 	a.conns = &listener.Group{Log: log}
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
-	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub, State: known, OnLeft: func() { a.pods.Wake() }})
+	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub, State: known, Log: a.log, OnLeft: func() { a.pods.Wake() }})
 	a.network = carry.NewNetwork(a.carrier)
 	a.pods = enrol.New(enrol.Options{
 		Store: a.store, Controller: a.client, Certs: a.certs, Carrier: a.carrier,

@@ -39,6 +39,7 @@ type Pod struct {
 	config  bpf.UnderlanePod
 	kinds   []listening
 	shut    bool         // it has no listeners yet: see Shut
+	refuses bool         // see Refuse
 	users   atomic.Int64 // users of ns: the enrolment, and each Hold
 }
 
@@ -243,7 +244,7 @@ func (p *Pod) configure(w *mesh.Workload) {
 	p.config.FailClosed = flag(w.Settings.FailClosed)
 	// A strict pod accepts only clients with an identity, and only the agent can check
 	// an identity.
-	p.config.InboundFailClosed = flag(w.Settings.FailClosed || w.Settings.Policy == mesh.PolicyStrict)
+	p.config.InboundFailClosed = flag(w.Settings.FailClosed || w.Settings.Policy == mesh.PolicyStrict || p.refuses)
 	p.d.copyRanges(&p.config.SkipOutbound, w.Settings.SkipOutboundPorts, p.Name)
 	p.d.copyRanges(&p.config.SkipInbound, w.Settings.SkipInboundPorts, p.Name)
 }

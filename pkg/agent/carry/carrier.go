@@ -3,6 +3,7 @@
 package carry
 
 import (
+	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ type Options struct {
 	Conns *listener.Group // counts the accepted connections
 	Tap   tap.Sink        // hears of connections that are not for the proxy
 	State State
+	Log   *slog.Logger
 	// OnLeft, if it is not nil, is called when Leaving has a pod less. It must not wait.
 	OnLeft func()
 }
@@ -54,6 +56,8 @@ type pod struct {
 	lingering bool                     // it was taken out, and its listeners are still open
 	known     bool                     // the state has had it
 	ended     bool                     // its containers have ended
+	closed    bool                     // it is being deleted, and its programs accept no connections any more
+	looked    time.Time                // when that was looked for last
 	open      int                      // accepted connections that are being served
 	conns     map[*rawio.Conn]struct{} // accepted from the pod, and dialled from it or into it
 	callers   map[*rawio.Conn]struct{} // accepted from its clients

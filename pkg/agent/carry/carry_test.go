@@ -92,7 +92,7 @@ func newRig(t *testing.T, h Handler) *rig {
 		t.Fatal(err)
 	}
 	r.state = &nodeState{Store: state.NewStore("n1")}
-	r.Carrier = New(Options{Conns: &listener.Group{Log: slog.New(slog.DiscardHandler)}, Tap: &r.events, State: r.state})
+	r.Carrier = New(Options{Conns: &listener.Group{Log: slog.New(slog.DiscardHandler)}, Tap: &r.events, State: r.state, Log: slog.New(slog.DiscardHandler)})
 	r.Serve(h)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -196,14 +196,30 @@ func (l *last) cut(farewell time.Duration) (done <-chan struct{}) {
 func (c *Carrier) SandboxEnded(uid string, cookie uint64) {
 	var l last
 	c.mu.Lock()
+	var ended []*pod
 	for _, p := range c.pods {
 		if p.UID == uid && p.Cookie() == cookie {
 			p.end(&l)
 			c.vacate(p, &l)
+			ended = append(ended, p)
 		}
 	}
 	c.mu.Unlock()
+	for _, p := range ended {
+		// A pod that stays gets another sandbox. Until then, agents of other nodes would
+		// take a refused connection for an agent that is away.
+		if _, known := c.State.View().WorkloadByUID(uid); !known || c.terminating(p) {
+			c.refuse(p)
+		}
+	}
 	<-l.cut(c.farewell)
+	var late last // what was on its way to the listeners
+	c.mu.Lock()
+	for _, p := range ended {
+		late.callers = appendKeys(late.callers, p.callers)
+	}
+	c.mu.Unlock()
+	<-late.cut(0)
 }
 
 // end marks a pod of this node as ended, and adds its connections to l, which are to be

@@ -64,6 +64,9 @@ func (n *Network) DialApp(ctx context.Context, into string, dst, client netip.Ad
 		return nil, err
 	}
 	conn, err := p.DialApp(ctx, dst, client)
+	if n.carrier.refused(p, err) {
+		return nil, fmt.Errorf("dial application %s of %s: %w", dst, p.Name, errEnded)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -224,7 +224,7 @@ func (p *Pool) probeAgent(c *monitoredConn) {
 	if err == nil {
 		probe.Close()
 	}
-	hangs := err != nil && (agentAway(err) || refusedForAgent(err))
+	hangs := err != nil && (agentAway(err) || refusedForAgent(err) && !p.terminating(&c.ep))
 	if hangs && mtls.Silent(err) && p.agents.more(addr, before) {
 		hangs = false // it was too busy to answer the probe, but it sent something
 	}

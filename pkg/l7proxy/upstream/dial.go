@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
@@ -65,6 +66,9 @@ func (p *Pool) dialMesh(ctx context.Context, ep *Endpoint, alpn string) (conn.Co
 		}
 		if err == errDown {
 			return p.withoutAgent(ctx, ep)
+		}
+		if refusedForAgent(err) && p.terminating(ep) {
+			return nil, ep.Expected(), mesh.Fail(mesh.ReasonPodGone, fmt.Errorf("%v", err))
 		}
 		if !agentAway(err) && (ep.Fallback || !refusedForAgent(err)) {
 			return nil, ep.Expected(), err

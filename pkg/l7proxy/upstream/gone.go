@@ -43,6 +43,17 @@ func (p *Pool) dialError(ep *Endpoint, err error) error {
 	return mesh.Fail(connectReason(err), err)
 }
 
+// terminating reports whether the endpoint's pod is being deleted. Its node's kernel refuses
+// connections to it once its programs do not listen any more (pkg/agent/carry/closed.go),
+// which does not mean that the agent is away.
+func (p *Pool) terminating(ep *Endpoint) bool {
+	if ep.Peer.Workload == nil {
+		return false
+	}
+	w, known := p.State.View().WorkloadByUID(ep.Peer.Workload.UID)
+	return known && w.Terminating
+}
+
 // failure is err, of a read or a write on a connection between two addresses, with the
 // reason if a pod has ended. An end in order, and what the caller has caused by a
 // deadline, stay what they are.
