@@ -161,7 +161,7 @@ var podAddr = netip.MustParseAddr("10.98.0.2")
 // web is a pod that is scheduled and has no address yet.
 func web() *mesh.Workload {
 	return &mesh.Workload{
-		UID: "uid-web", Name: "web", Namespace: "shop", ServiceAccount: "web", Node: "n1", Meshed: true,
+		UID: "uid-web", Name: "web", Namespace: "shop", ServiceAccount: "web", Node: "n1", Meshed: true, OwnLabel: true,
 		OwnerKind: "pod", OwnerName: "web",
 		Identity: mesh.Identity{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "web"},
 	}

@@ -299,6 +299,54 @@ func process(t *testing.T, cgroup string, addr netip.Addr) proc {
 	return proc{ns, end}
 }
 
+// While the controller is away, other pods show what a new one inherits from its namespace.
+// A policy that nothing shows is strict: nobody gets in who should not.
+func TestNamespaceIsKnownWithoutController(t *testing.T) {
+	for name, c := range map[string]struct {
+		known   *mesh.Workload
+		label   string
+		want    nri.Outcome
+		strict  bool
+		annotes map[string]string
+	}{
+		"nothing is known":                      {nil, mesh.LabelEnabled, nri.Enrolled, true, nil},
+		"nothing is known, and it says allow":   {nil, mesh.LabelEnabled, nri.Enrolled, false, map[string]string{mesh.AnnotationPolicy: "allow"}},
+		"nothing is known, and it has no label": {nil, "", nri.Unlabeled, false, nil},
+		"a strict namespace":                    {&mesh.Workload{Settings: mesh.Settings{Policy: mesh.PolicyStrict}}, mesh.LabelEnabled, nri.Enrolled, true, nil},
+		"an open namespace":                     {&mesh.Workload{}, mesh.LabelEnabled, nri.Enrolled, false, nil},
+		"a labelled namespace":                  {&mesh.Workload{Meshed: true}, "", nri.Enrolled, false, nil},
+		"a labelled and strict namespace":       {&mesh.Workload{Meshed: true, Settings: mesh.Settings{Policy: mesh.PolicyStrict}}, "", nri.Enrolled, true, nil},
+		"a namespace without a label":           {&mesh.Workload{}, "", nri.Unlabeled, false, nil},
+		"a pod that is labelled itself":         {&mesh.Workload{Meshed: true, OwnLabel: true}, "", nri.Unlabeled, false, nil},
+		"a pod that is open itself":             {&mesh.Workload{OwnSettings: true}, mesh.LabelEnabled, nri.Enrolled, true, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			if c.known == nil {
+				n.publish()
+			} else {
+				w := *c.known
+				w.UID, w.Name, w.Namespace, w.Node, w.Identity = "uid-other", "other", "shop", "n1", web().Identity
+				n.publish(&w)
+			}
+			n.front.Stop()
+			n.until("disconnected", func() bool { return !n.client.Connected() })
+			s, _ := sandbox(t, podAddr, c.label)
+			s.Annotations = c.annotes
+			if outcome, _ := n.run(s); outcome != c.want {
+				t.Fatalf("%s, want %s", outcome, c.want)
+			}
+			if c.want != nri.Enrolled {
+				return
+			}
+			dump, err := n.datapath.Dump()
+			if err != nil || len(dump.Pods) != 1 || dump.Pods[0].InboundClosed != c.strict {
+				t.Errorf("the kernel has %+v, %v; want one pod, strict %v", dump.Pods, err, c.strict)
+			}
+		})
+	}
+}
+
 func TestLeftOutPodsAreShown(t *testing.T) {
 	n := newNode(t)
 	w := web()

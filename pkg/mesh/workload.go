@@ -19,6 +19,7 @@ type Workload struct {
 	Identity       Identity
 	Meshed         bool   // opted in by label, and not on the host network
 	Enrolled       bool   // an agent has enrolled it at some time, or should have: plaintext to it then needs Settings.PlaintextFallback
+	OwnLabel       bool   // the pod itself has LabelMesh, whatever its namespace has
 	Leaving        bool   // not meshed any more, and its agent still carries connections that it opened in the mesh
 	LeftOut        string // why a labelled pod is not meshed, such as "host network"; "" if it is meshed or has no label
 	HostNetwork    bool
@@ -26,6 +27,7 @@ type Workload struct {
 	Terminating    bool // it is being deleted, and may still run
 	NetworkPolicy  bool // selected by a NetworkPolicy, or set by AnnotationSameNode: the same-node shortcut is disabled
 	Settings       Settings
+	OwnSettings    bool // the policy or the fail mode is the pod's own annotation, not its namespace's
 }
 
 // Settings are the settings made by annotations of a pod and its namespace.

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -98,6 +99,18 @@ func (v *View) Routes(s *mesh.Service) []*mesh.Route {
 
 // Local returns the pods of this node, meshed or not, sorted by UID.
 func (v *View) Local() []*mesh.Workload { return v.local }
+
+// InNamespace returns the pods of a namespace that this node knows, of all nodes and in no
+// particular order. It visits all pods.
+func (v *View) InNamespace(namespace string) iter.Seq[*mesh.Workload] {
+	return func(yield func(*mesh.Workload) bool) {
+		for _, w := range v.workloads {
+			if w.Namespace == namespace && !yield(w) {
+				return
+			}
+		}
+	}
+}
 
 // Answered reports whether the controller has answered about addr: that it is a
 // workload's, a service's, or unknown.

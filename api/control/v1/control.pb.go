@@ -994,11 +994,13 @@ type Workload struct {
 	Ready          bool                   `protobuf:"varint,12,opt,name=ready,proto3" json:"ready,omitempty"`
 	NetworkPolicy  bool                   `protobuf:"varint,13,opt,name=network_policy,json=networkPolicy,proto3" json:"network_policy,omitempty"`
 	Settings       *Settings              `protobuf:"bytes,14,opt,name=settings,proto3" json:"settings,omitempty"`
-	LeftOut        string                 `protobuf:"bytes,15,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"` // why a labelled pod is not meshed; empty when it is, or is not labelled
-	Zone           string                 `protobuf:"bytes,16,opt,name=zone,proto3" json:"zone,omitempty"`                      // its node's; empty: not known
-	Enrolled       bool                   `protobuf:"varint,17,opt,name=enrolled,proto3" json:"enrolled,omitempty"`             // has been in the mesh: its agent said so once
-	Leaving        bool                   `protobuf:"varint,18,opt,name=leaving,proto3" json:"leaving,omitempty"`               // not meshed any more, and its agent still carries connections of it
-	Terminating    bool                   `protobuf:"varint,19,opt,name=terminating,proto3" json:"terminating,omitempty"`       // it is being deleted, and may still run
+	LeftOut        string                 `protobuf:"bytes,15,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`              // why a labelled pod is not meshed; empty when it is, or is not labelled
+	Zone           string                 `protobuf:"bytes,16,opt,name=zone,proto3" json:"zone,omitempty"`                                   // its node's; empty: not known
+	Enrolled       bool                   `protobuf:"varint,17,opt,name=enrolled,proto3" json:"enrolled,omitempty"`                          // has been in the mesh: its agent said so once
+	Leaving        bool                   `protobuf:"varint,18,opt,name=leaving,proto3" json:"leaving,omitempty"`                            // not meshed any more, and its agent still carries connections of it
+	Terminating    bool                   `protobuf:"varint,19,opt,name=terminating,proto3" json:"terminating,omitempty"`                    // it is being deleted, and may still run
+	OwnLabel       bool                   `protobuf:"varint,20,opt,name=own_label,json=ownLabel,proto3" json:"own_label,omitempty"`          // the pod has the label itself: its namespace's does not matter
+	OwnSettings    bool                   `protobuf:"varint,21,opt,name=own_settings,json=ownSettings,proto3" json:"own_settings,omitempty"` // so it is with policy or fail mode
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1162,6 +1164,20 @@ func (x *Workload) GetLeaving() bool {
 func (x *Workload) GetTerminating() bool {
 	if x != nil {
 		return x.Terminating
+	}
+	return false
+}
+
+func (x *Workload) GetOwnLabel() bool {
+	if x != nil {
+		return x.OwnLabel
+	}
+	return false
+}
+
+func (x *Workload) GetOwnSettings() bool {
+	if x != nil {
+		return x.OwnSettings
 	}
 	return false
 }
@@ -3165,7 +3181,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aanchors\x18\x06 \x01(\v2\x1d.underlane.control.v1.AnchorsH\x00R\aanchors\x123\n" +
 	"\x05route\x18\a \x01(\v2\x1b.underlane.control.v1.RouteH\x00R\x05route\x126\n" +
 	"\x06ranges\x18\b \x01(\v2\x1c.underlane.control.v1.RangesH\x00R\x06rangesB\t\n" +
-	"\acontent\"\xb6\x04\n" +
+	"\acontent\"\xf6\x04\n" +
 	"\bWorkload\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -3188,7 +3204,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04zone\x18\x10 \x01(\tR\x04zone\x12\x1a\n" +
 	"\benrolled\x18\x11 \x01(\bR\benrolled\x12\x18\n" +
 	"\aleaving\x18\x12 \x01(\bR\aleaving\x12 \n" +
-	"\vterminating\x18\x13 \x01(\bR\vterminating\"\xab\x04\n" +
+	"\vterminating\x18\x13 \x01(\bR\vterminating\x12\x1b\n" +
+	"\town_label\x18\x14 \x01(\bR\bownLabel\x12!\n" +
+	"\fown_settings\x18\x15 \x01(\bR\vownSettings\"\xab\x04\n" +
 	"\bSettings\x12=\n" +
 	"\x06policy\x18\x01 \x01(\x0e2%.underlane.control.v1.Settings.PolicyR\x06policy\x12\x1f\n" +
 	"\vfail_closed\x18\x02 \x01(\bR\n" +

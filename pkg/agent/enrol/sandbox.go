@@ -85,13 +85,15 @@ func (s *Sandboxes) Enrol(ctx context.Context, box nri.Sandbox) (nri.Outcome, er
 	waiting, cancel := context.WithDeadline(ctx, limit)
 	defer cancel()
 	w, err := s.await(waiting, box.UID)
+	from := namespaceOf(s.r.Store.View(), box.Namespace)
+	labelled := label == mesh.LabelEnabled || from.labelled
 	switch {
-	case err != nil && label != mesh.LabelEnabled && !s.r.Controller.Connected():
-		return nri.Unlabeled, nil // only the controller knows whether its namespace is labelled
-	case err != nil && label != mesh.LabelEnabled:
+	case err != nil && !labelled && !s.r.Controller.Connected():
+		return nri.Unlabeled, nil
+	case err != nil && !labelled:
 		return nri.Late, err
 	case err != nil:
-		w = s.fromLabel(box)
+		w = s.unconfirmed(box, from)
 	case !w.Meshed:
 		return nri.Unlabeled, nil
 	}
@@ -122,20 +124,6 @@ func (s *Sandboxes) await(ctx context.Context, uid string) (*mesh.Workload, erro
 			return nil, errors.New("the controller has not told of it")
 		}
 	}
-}
-
-// fromLabel makes a workload of what is known of a pod without the controller. It has
-// no identity until the controller is back.
-func (s *Sandboxes) fromLabel(box nri.Sandbox) *mesh.Workload {
-	w := &mesh.Workload{
-		UID: box.UID, Name: box.Name, Namespace: box.Namespace, Node: s.Node,
-		OwnerKind: "pod", OwnerName: box.Name, Meshed: true,
-	}
-	if box.Annotations[mesh.AnnotationPolicy] == mesh.PolicyStrict.String() {
-		w.Settings.Policy = mesh.PolicyStrict
-	}
-	w.Settings.FailClosed = box.Annotations[mesh.AnnotationFailMode] == "closed"
-	return w
 }
 
 func (s *Sandboxes) enrolSandbox(ctx context.Context, w *mesh.Workload, box nri.Sandbox) error {

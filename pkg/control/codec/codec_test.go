@@ -59,6 +59,7 @@ func TestEncodingKeepsEverything(t *testing.T) {
 	w := pod("a", "n1", podA)
 	w.Addrs = append(w.Addrs, netip.MustParseAddr("fd00::1"))
 	w.HostNetwork, w.NetworkPolicy, w.Enrolled, w.Leaving, w.Terminating = true, true, true, true, true
+	w.OwnLabel, w.OwnSettings = true, true
 	w.Settings = mesh.Settings{
 		Policy: mesh.PolicyStrict, FailClosed: true, PlaintextFallback: true,
 		SkipOutboundPorts: []mesh.PortRange{{First: 25, Last: 25}},

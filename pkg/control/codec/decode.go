@@ -98,6 +98,8 @@ func decodeWorkload(w *pb.Workload) (*mesh.Workload, error) {
 		HostNetwork:    w.GetHostNetwork(),
 		Ready:          w.GetReady(),
 		Terminating:    w.GetTerminating(),
+		OwnLabel:       w.GetOwnLabel(),
+		OwnSettings:    w.GetOwnSettings(),
 		NetworkPolicy:  w.GetNetworkPolicy(),
 		LeftOut:        w.GetLeftOut(),
 		Settings:       settings,

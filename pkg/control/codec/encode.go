@@ -27,6 +27,8 @@ func EncodeWorkload(w *mesh.Workload) *pb.Resource {
 			HostNetwork:    w.HostNetwork,
 			Ready:          w.Ready,
 			Terminating:    w.Terminating,
+			OwnLabel:       w.OwnLabel,
+			OwnSettings:    w.OwnSettings,
 			NetworkPolicy:  w.NetworkPolicy,
 			LeftOut:        w.LeftOut,
 			Settings:       encodeSettings(&w.Settings),

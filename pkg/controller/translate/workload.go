@@ -42,6 +42,8 @@ func (t *translation) addPod(p *corev1.Pod) {
 		Terminating:    p.DeletionTimestamp != nil,
 		NetworkPolicy:  ns.wire || ns.selectedByPolicy(p.Labels),
 		Settings:       settingsOf(p.Annotations, ns.settings, report),
+		OwnLabel:       p.Labels[mesh.LabelMesh] != "",
+		OwnSettings:    p.Annotations[mesh.AnnotationPolicy] != "" || p.Annotations[mesh.AnnotationFailMode] != "",
 	}
 	if optedIn(p.Labels, ns.meshed, report) {
 		w.LeftOut = leftOut(p)
