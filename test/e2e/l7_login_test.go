@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/underlane/underlane/test/lab"
 )
 
 // connUser is who is logged in on a connection.
@@ -128,4 +130,81 @@ func connectionLogins(t *testing.T, l *l7Lab, url string, http2 bool) {
 	}
 	strangers()
 	says(alice, "", "401 ") // by a new connection
+}
+
+// TestLoginOutlivesItsEndpoint: a login stays where it is when its pod is being deleted, for
+// as long as the pod runs. New connections go to the other pods of the service.
+func TestLoginOutlivesItsEndpoint(t *testing.T) {
+	t.Parallel()
+	const logins = `---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {tier: web}
+  ports:
+    - {name: http, port: 80, targetPort: 8080}
+    - {name: logins, port: 90, targetPort: 9200}
+`
+	l := upL7(t)
+	for _, node := range []string{node1, node2} {
+		for _, http2 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, HTTP/2 %v", node, http2), func(t *testing.T) {
+				going, stays := webPod("going", node), webPod("stays", node2)
+				going.Command = []string{"sh", "-c", "trap '' TERM; setsid labtest all & wait; sleep 60"} // it does not hear of SIGTERM
+				l.Apply(strings.Replace(going.manifest(), `"spec":{`, `"spec":{"terminationGracePeriodSeconds":10,`, 1), logins)
+				waitEnrolled(t, l.Lab, "default/going")
+				serveLogins(t, l, "going", 9200)
+				service := l.ServiceIPs("default/web")[0]
+				alice := l.client(t, http2)
+				ask := func(authorization string) string {
+					t.Helper()
+					req, err := http.NewRequest(http.MethodGet, "http://"+addrPort(service, 90), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if authorization != "" {
+						req.Header.Set("Authorization", authorization)
+					}
+					resp, err := alice.Do(req)
+					if err != nil {
+						return err.Error()
+					}
+					defer resp.Body.Close()
+					body, err := io.ReadAll(resp.Body)
+					if err != nil {
+						return err.Error()
+					}
+					return fmt.Sprint(resp.StatusCode, " ", string(body))
+				}
+				if got := ask("Negotiate alice"); got != "200 alice" {
+					t.Fatalf("the login: %q, want %q", got, "200 alice")
+				}
+				l.Apply(stays.manifest())
+				waitEnrolled(t, l.Lab, "default/stays")
+				serveLogins(t, l, "stays", 9200)
+				defer l.Delete(stays.manifest())
+				deleted := make(chan struct{})
+				go func() { defer close(deleted); lab.Run(l.Command("delete", "pod/going")) }()
+				defer func() { kill(t, l.Lab, "going"); <-deleted }()
+				l.Eventually(patience, func() error {
+					for range 10 {
+						c := call(l.client(t, false), "http://"+addrPort(service, 80)+"/who")
+						if c.code != http.StatusOK || !strings.Contains(c.text, `"stays"`) {
+							return fmt.Errorf("%s, want an answer of the pod that stays", c)
+						}
+					}
+					return nil
+				})
+				for range 3 {
+					if got := ask(""); got != "200 alice" {
+						t.Errorf("after its pod is no endpoint any more: %q, want %q", got, "200 alice")
+					}
+				}
+				if s := l.Pod("going").Status; s != "Terminating" {
+					t.Errorf("the pod is %s, want that it is not removed yet", s)
+				}
+			})
+		}
+	}
 }
