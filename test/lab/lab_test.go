@@ -126,7 +126,7 @@ func TestPods(t *testing.T) {
 		if r.Code != 7 || r.Stdout != "in\nclient-1\n" || r.Stderr != "err\n" {
 			t.Errorf("got %s, want code 7 and the input, the pod's name and err", r)
 		}
-		if out := l.Exec("shop/client-1", "tail", "-1", "/proc/self/cgroup"); !strings.HasSuffix(strings.TrimSpace(out), "/node-1/pods/shop_client-1") {
+		if out := l.Exec("shop/client-1", "tail", "-1", "/proc/self/cgroup"); !strings.Contains(out, "/node-1/pods/shop_client-1_pod") {
 			t.Errorf("exec runs in the cgroup %s, want that of the pod", out)
 		}
 	})

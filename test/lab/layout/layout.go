@@ -109,9 +109,10 @@ func (l Layout) HostCgroup(node string) string { return filepath.Join(l.NodeCgro
 // ControllerCgroup is where the controller runs.
 func (l Layout) ControllerCgroup() string { return filepath.Join(l.CgroupRoot(), "controller") }
 
-// PodCgroup is where a pod's processes run.
-func (l Layout) PodCgroup(node, namespace, name string) string {
-	return filepath.Join(l.NodeCgroup(node), "pods", namespace+"_"+name)
+// PodCgroup is where a pod's processes run. Its name has the pod's UID as the kubelet's
+// names have it, by which an agent knows whose processes they are.
+func (l Layout) PodCgroup(node, namespace, name, uid string) string {
+	return filepath.Join(l.NodeCgroup(node), "pods", namespace+"_"+name+"_pod"+uid)
 }
 
 // PinRoot is the directory above the pins of all nodes.

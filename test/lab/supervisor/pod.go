@@ -162,7 +162,7 @@ func gracePeriod(obj *corev1.Pod) time.Duration {
 }
 
 func (p *pod) cgroup(l layout.Layout) string {
-	return l.PodCgroup(layout.NodeName(p.node), p.obj.Namespace, p.obj.Name)
+	return l.PodCgroup(layout.NodeName(p.node), p.obj.Namespace, p.obj.Name, string(p.obj.UID))
 }
 
 func (p *pod) addrs() []netip.Addr { return layout.PodAddrs(p.node, p.index) }
