@@ -82,10 +82,10 @@ hostile: deps-test ## attack the mesh, and measure what quiet pods feel (root); 
 	$(GO) test -count=1 -v -timeout 90m -run 'TestHostile/$(RUN)' ./test/hostile -args -full
 
 .PHONY: contract
-contract: deps-test ## the mesh's promises under faults, by seed (root); SEED=7, TIME=10m, FAULTS=8, KINDS=agent-killed,node-cut
+contract: deps-test ## the mesh's promises under faults, by seed (root); SEED=7, TIME=10m, FAULTS=8, OVERLAP=2, KINDS=agent-killed,node-cut
 	$(GO) test -count=1 -timeout 0 -v -run 'TestFullContract$$' ./test/contract -args \
 	  -contract.seed=$(or $(SEED),0) -contract.time=$(or $(TIME),$(if $(SEED),0s,1m)) \
-	  -contract.faults=$(or $(FAULTS),8) -contract.kinds=$(KINDS)
+	  -contract.faults=$(or $(FAULTS),8) -contract.overlap=$(or $(OVERLAP),1) -contract.kinds=$(KINDS)
 
 .PHONY: lint
 lint: ## go vet, staticcheck, gofumpt

@@ -2,15 +2,19 @@ package contract
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/underlane/underlane/test/contract/check"
+	"github.com/underlane/underlane/test/contract/schedule"
 )
 
 const (
 	node1 = "node-1"
 	node2 = "node-2"
+	node3 = "node-3" // is in the lab only if it is lost
 
 	// heartbeat and drain are the agents' --heartbeat-timeout and --drain-timeout.
 	heartbeat = 2 * time.Second
@@ -36,7 +40,8 @@ const (
 	failClosed = "underlane.io/fail-mode: closed"
 )
 
-// pods are all pods but the guest, which gets the addresses of a pod that is replaced.
+// pods are all pods but those of node3 and the guest, which gets the addresses of a pod that
+// is replaced.
 var pods = []pod{
 	{name: "open", node: node1, index: 2, meshed: true},
 	{name: "closed", node: node1, index: 3, meshed: true, annotation: failClosed},
@@ -54,6 +59,39 @@ var pods = []pod{
 	{name: "web-2", node: node2, index: 8, meshed: true, server: true, service: "web"},
 }
 
+// spare are the pods of node3.
+var spare = []pod{
+	{name: "remote", node: node3, index: 6, meshed: true, server: true},
+	{name: "web-3", node: node3, index: 7, meshed: true, server: true, service: "web"},
+}
+
+// moved is the pod that replaces one of spare on another node.
+func moved(p pod) pod {
+	p.node, p.index = node2, p.index+10
+	return p
+}
+
+// cast are the nodes, pods and targets of a run.
+type cast struct {
+	nodes   []string
+	pods    []pod
+	targets map[string]check.Target
+}
+
+// castOf returns the cast for a schedule.
+func castOf(faults []schedule.Fault) cast {
+	c := cast{nodes: []string{node1, node2}, pods: pods, targets: targets}
+	if !slices.ContainsFunc(faults, func(f schedule.Fault) bool { return f.Kind == schedule.NodeLost }) {
+		return c
+	}
+	c.nodes, c.pods, c.targets = append(c.nodes, node3), slices.Concat(pods, spare), maps.Clone(targets)
+	c.targets["remote"] = check.Target{Pods: []string{"remote"}, Nodes: []string{node3, moved(spare[0]).node}}
+	web := c.targets["web"]
+	web.Pods, web.Nodes = append(slices.Clone(web.Pods), "web-3"), append(slices.Clone(web.Nodes), node3)
+	c.targets["web"] = web
+	return c
+}
+
 // changing are the pods that may be replaced or leave the mesh.
 var changing = []string{"near", "far", "web-1", "web-2"}
 
@@ -63,7 +101,7 @@ var callers = map[string]time.Duration{
 	"outsider": 20 * time.Millisecond, "stranger": 20 * time.Millisecond,
 }
 
-// targets are those of every client.
+// targets are those of every client, in a lab without node3.
 var targets = map[string]check.Target{
 	"near":  {Pods: []string{"near"}, Nodes: []string{node1}},
 	"far":   {Pods: []string{"far"}, Nodes: []string{node2}},
@@ -73,9 +111,9 @@ var targets = map[string]check.Target{
 }
 
 // mesh is what the invariants need to know of the pods.
-func mesh() check.Mesh {
-	m := check.Mesh{Clients: map[string]check.Client{}, Targets: targets, Heartbeat: heartbeat}
-	for _, p := range pods {
+func (c cast) mesh() check.Mesh {
+	m := check.Mesh{Clients: map[string]check.Client{}, Targets: c.targets, Heartbeat: heartbeat}
+	for _, p := range c.pods {
 		if !p.server {
 			m.Clients[p.name] = check.Client{Node: p.node, Meshed: p.meshed, FailClosed: p.annotation == failClosed}
 		}
@@ -137,9 +175,9 @@ spec:
 `
 
 // manifests are all pods and the service.
-func manifests(dir string) string {
+func (c cast) manifests(dir string) string {
 	var b strings.Builder
-	for _, p := range pods {
+	for _, p := range c.pods {
 		b.WriteString(p.manifest(dir))
 	}
 	return b.String() + service

@@ -19,26 +19,29 @@ import (
 
 // fixed are the schedules that are played always.
 var fixed = []struct {
-	seed   uint64
-	faults int
-	kinds  []schedule.Kind
+	seed    uint64
+	faults  int
+	overlap int
+	kinds   []schedule.Kind
 }{
-	{1, 5, []schedule.Kind{schedule.AgentKilled, schedule.AgentStopped, schedule.AgentTerminated, schedule.AgentUpgraded, schedule.PodReplaced}},
-	{4, 5, []schedule.Kind{schedule.ControllerKilled, schedule.NodeCut, schedule.PodUnlabelled, schedule.RootRotated, schedule.HandshakeStorm}},
-	{9, 5, []schedule.Kind{schedule.AgentStarved, schedule.AgentClock, schedule.ControllerClock, schedule.ControllerSlowed, schedule.MapsFull}},
+	{1, 5, 1, []schedule.Kind{schedule.AgentKilled, schedule.AgentStopped, schedule.AgentTerminated, schedule.AgentUpgraded, schedule.PodReplaced}},
+	{4, 5, 1, []schedule.Kind{schedule.ControllerKilled, schedule.NodeCut, schedule.PodUnlabelled, schedule.RootRotated, schedule.HandshakeStorm}},
+	{9, 5, 1, []schedule.Kind{schedule.AgentStarved, schedule.AgentClock, schedule.ControllerClock, schedule.ControllerSlowed, schedule.MapsFull}},
+	{1, 1, 1, []schedule.Kind{schedule.NodeLost}},
+	{2, 6, 2, []schedule.Kind{schedule.AgentKilled, schedule.AgentStopped, schedule.ControllerKilled, schedule.NodeCut, schedule.PodReplaced, schedule.HandshakeStorm}},
 }
 
 // TestFullContract plays schedules, and wants none to violate an invariant.
 func TestFullContract(t *testing.T) {
 	if *seedFlag == 0 && *timeFlag == 0 {
 		for _, f := range fixed {
-			t.Run(fmt.Sprintf("seed=%d", f.seed), func(t *testing.T) { contract(t, f.seed, f.faults, f.kinds) })
+			t.Run(fmt.Sprintf("seed=%d overlap=%d %s", f.seed, f.overlap, f.kinds[0]), func(t *testing.T) { contract(t, f.seed, f.faults, f.overlap, f.kinds) })
 		}
 		return
 	}
 	began, played := time.Now(), 0
 	for seed := cmp.Or(*seedFlag, uint64(began.Unix())); ; seed++ {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { contract(t, seed, *faultsFlag, kinds()) })
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { contract(t, seed, *faultsFlag, *overlapFlag, kinds()) })
 		if played++; time.Since(began) >= *timeFlag {
 			break
 		}
@@ -49,16 +52,19 @@ func TestFullContract(t *testing.T) {
 // most is how many violations of an invariant are told.
 const most = 8
 
-// contract plays the schedule of a seed, with so many faults of these kinds, and checks
-// what happened.
-func contract(t *testing.T, seed uint64, n int, kinds []schedule.Kind) {
-	faults := schedule.New(seed, n, schedule.Options{Kinds: possible(kinds), Nodes: []string{node1, node2}, Pods: changing})
+// contract plays the schedule of a seed, with n faults of these kinds, overlap of them at
+// once, and checks what happened.
+func contract(t *testing.T, seed uint64, n, overlap int, kinds []schedule.Kind) {
+	faults := schedule.New(seed, n, schedule.Options{
+		Kinds: possible(kinds), Nodes: []string{node1, node2}, Pods: changing, Spare: node3, Overlap: overlap,
+	})
 	if len(faults) == 0 {
 		t.Fatalf("got no faults of kinds %q, want some of %v", kinds, schedule.Kinds)
 	}
-	h := play(t, faults)
+	c := castOf(faults)
+	h := play(t, c, faults)
 	told := map[string]int{}
-	for _, v := range check.All(mesh(), h) {
+	for _, v := range check.All(c.mesh(), h) {
 		if told[v.Invariant]++; told[v.Invariant] <= most {
 			t.Error(v)
 		}
@@ -69,7 +75,7 @@ func contract(t *testing.T, seed uint64, n int, kinds []schedule.Kind) {
 		for _, k := range kinds {
 			names = append(names, string(k))
 		}
-		t.Errorf("violations by invariant: %v. Again: make contract SEED=%d FAULTS=%d KINDS=%s. History: %s", told, seed, n, strings.Join(names, ","), keep(t, seed, h))
+		t.Errorf("violations by invariant: %v. Again: make contract SEED=%d FAULTS=%d OVERLAP=%d KINDS=%s. History: %s", told, seed, n, overlap, strings.Join(names, ","), keep(t, seed, h))
 	}
 }
 

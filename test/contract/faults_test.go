@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,19 +21,29 @@ import (
 	"github.com/underlane/underlane/test/lab/fabric"
 )
 
-// strike has a fault come and go, and writes it down. It returns when all is healed.
-func (s *stage) strike(f schedule.Fault) {
+// strike has faults come and go, and writes them down: each strikes while those before it
+// are there, and they are healed in the reverse order. It returns when all is healed.
+func (s *stage) strike(group []schedule.Fault) {
 	s.t.Helper()
-	h := history.Fault{Fault: f, Began: time.Now()}
-	heal := injections[f.Kind](s, f)
-	h.Struck = time.Now()
-	time.Sleep(f.For)
-	h.Healing = time.Now()
-	heal()
+	faults, heals := make([]history.Fault, len(group)), make([]func(), len(group))
+	for i, f := range group {
+		time.Sleep(f.After)
+		faults[i] = history.Fault{Fault: f, Began: time.Now()}
+		heals[i] = injections[f.Kind](s, f)
+		faults[i].Struck = time.Now()
+	}
+	for i := range slices.Backward(group) {
+		time.Sleep(group[i].For)
+		faults[i].Healing = time.Now()
+		heals[i]()
+	}
 	s.whole()
-	h.Healed = time.Now()
-	s.faults = append(s.faults, h)
-	s.t.Logf("%s: struck in %s, healed in %s", f, h.Struck.Sub(h.Began).Round(time.Millisecond), h.Healed.Sub(h.Healing).Round(time.Millisecond))
+	healed := time.Now() // one may have kept the others from being healed
+	for _, f := range faults {
+		f.Healed = healed
+		s.faults = append(s.faults, f)
+		s.t.Logf("%s: struck in %s, healed in %s", f.Fault, f.Struck.Sub(f.Began).Round(time.Millisecond), f.Healed.Sub(f.Healing).Round(time.Millisecond))
+	}
 }
 
 // injections strike, and return what heals.
@@ -98,7 +110,7 @@ var injections = map[schedule.Kind]func(*stage, schedule.Fault) (heal func()){
 			s.t.Fatal(err)
 		}
 		return func() {
-			for _, node := range []string{node1, node2} {
+			for _, node := range s.nodes {
 				s.Eventually(patience, func() error {
 					if n := s.anchors(node); n <= before {
 						return fmt.Errorf("%s has %d trust anchors, want more", node, n)
@@ -108,6 +120,7 @@ var injections = map[schedule.Kind]func(*stage, schedule.Fault) (heal func()){
 			}
 		}
 	},
+	schedule.NodeLost: loseNode,
 	schedule.HandshakeStorm: func(s *stage, f schedule.Fault) func() {
 		s.storms++
 		storm := s.startPeer("storm-"+strings.TrimPrefix(f.Node, "node-"), []string{f.Pod}, "--at-once", "300", "--first", fmt.Sprint(1000*s.storms))
@@ -119,15 +132,27 @@ var injections = map[schedule.Kind]func(*stage, schedule.Fault) (heal func()){
 func (s *stage) replace(old, new pod) {
 	s.t.Helper()
 	s.Delete(old.manifest(s.dir))
-	now := time.Now()
+	addrs := s.vacate(old)
+	s.occupy(new, addrs)
+	s.Apply(new.manifest(s.dir))
+}
+
+// vacate writes down that a pod has its addresses no more, and returns them.
+func (s *stage) vacate(p pod) []netip.Addr {
+	s.t.Helper()
 	for i := range s.tenures {
-		if t := &s.tenures[i]; t.Pod == old.name && t.To.IsZero() {
-			t.To = now
-			s.tenures = append(s.tenures, history.Tenure{Pod: new.name, Node: t.Node, Addrs: t.Addrs, From: now})
-			break
+		if t := &s.tenures[i]; t.Pod == p.name && t.To.IsZero() {
+			t.To = time.Now()
+			return t.Addrs
 		}
 	}
-	s.Apply(new.manifest(s.dir))
+	s.t.Fatalf("there is no pod %s", p.name)
+	return nil
+}
+
+// occupy writes down that a pod has addresses from now on.
+func (s *stage) occupy(p pod, addrs []netip.Addr) {
+	s.tenures = append(s.tenures, history.Tenure{Pod: p.name, Node: p.node, Addrs: addrs, From: time.Now()})
 }
 
 // node is a node's place in the lab.

@@ -15,11 +15,12 @@ import (
 )
 
 var (
-	seedFlag   = flag.Uint64("contract.seed", 0, "first seed; 0: the fixed ones, or with -contract.time one of the clock")
-	timeFlag   = flag.Duration("contract.time", 0, "schedule after schedule until this time has passed")
-	faultsFlag = flag.Int("contract.faults", 8, "number of faults of a schedule")
-	kindsFlag  = flag.String("contract.kinds", "", "kinds of faults, with commas; all if empty")
-	peerBinary string // the program of the pods
+	seedFlag    = flag.Uint64("contract.seed", 0, "first seed; 0: the fixed ones, or with -contract.time one of the clock")
+	timeFlag    = flag.Duration("contract.time", 0, "schedule after schedule until this time has passed")
+	faultsFlag  = flag.Int("contract.faults", 8, "number of faults of a schedule")
+	overlapFlag = flag.Int("contract.overlap", 1, "number of faults that are there at the same time")
+	kindsFlag   = flag.String("contract.kinds", "", "kinds of faults, with commas; all if empty")
+	peerBinary  string // the program of the pods
 )
 
 // kinds are those of the flag.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"os"
@@ -24,6 +25,7 @@ import (
 // stage is a lab with its clients, on which the faults of a schedule are played.
 type stage struct {
 	*lab.Lab
+	cast
 	t       *testing.T
 	dir     string // where servers write what arrives
 	clients []*client
@@ -38,14 +40,15 @@ type stage struct {
 }
 
 // play plays a schedule on a lab of its own and returns what happened.
-func play(t *testing.T, faults []schedule.Fault) *history.History {
+func play(t *testing.T, c cast, faults []schedule.Fault) *history.History {
 	t.Helper()
-	s := &stage{t: t, dir: t.TempDir(), clocks: make(map[int]*inject.Clock)}
+	s := &stage{cast: c, t: t, dir: t.TempDir(), clocks: make(map[int]*inject.Clock)}
 	began := time.Now()
 	s.Lab = lab.Up(t, lab.Options{
 		AgentArgs:      []string{"--take-over", "--heartbeat-timeout=" + heartbeat.String(), "--drain-timeout=" + drain.String()},
 		ControllerArgs: []string{"--workload-cert-lifetime=" + certLifetime.String()},
-	}, manifests(s.dir))
+		Nodes:          len(c.nodes),
+	}, c.manifests(s.dir))
 	s.addrs = map[string][]netip.Addr{"web": s.ServiceIPs("default/web")}
 	for _, p := range s.State().Pods {
 		s.addrs[p.Name] = p.IPs
@@ -54,12 +57,16 @@ func play(t *testing.T, faults []schedule.Fault) *history.History {
 	s.whole()
 	capture := startCapture(t, s.Lab, node2)
 	for name, interval := range callers {
-		s.clients = append(s.clients, s.startPeer(name, slices.Sorted(maps.Keys(targets)), "--interval", interval.String()))
+		s.clients = append(s.clients, s.startPeer(name, slices.Sorted(maps.Keys(c.targets)), "--interval", interval.String()))
 	}
 	s.warm()
-	for _, f := range faults {
-		time.Sleep(f.After)
-		s.strike(f)
+	for len(faults) > 0 {
+		n := 1
+		for n < len(faults) && faults[n].With {
+			n++
+		}
+		s.strike(faults[:n])
+		faults = faults[n:]
 	}
 	time.Sleep(time.Second) // some attempts when all is healed
 	for _, c := range s.clients {
@@ -68,11 +75,11 @@ func play(t *testing.T, faults []schedule.Fault) *history.History {
 	return &history.History{Attempts: s.attempts, Deliveries: s.deliveries(), Sightings: capture(), Tenures: s.tenures, Faults: s.faults}
 }
 
-// whole waits until the agents of both nodes are ready and connected to the controller,
+// whole waits until the agents of all nodes are ready and connected to the controller,
 // and have all labelled pods enrolled.
 func (s *stage) whole() {
 	s.t.Helper()
-	for _, node := range []string{node1, node2} {
+	for _, node := range s.nodes {
 		s.Eventually(patience, func() error { return s.agentWhole(node) })
 	}
 }
@@ -91,7 +98,7 @@ func (s *stage) agentWhole(node string) error {
 	if !st.Ready || !st.Controller.Connected {
 		return fmt.Errorf("the agent of %s is not ready (%v) or not connected (%v)", node, st.NotReady, st.Controller.Connected)
 	}
-	for _, p := range pods {
+	for _, p := range s.pods {
 		if p.node != node || !p.meshed {
 			continue
 		}
@@ -107,7 +114,7 @@ func (s *stage) agentWhole(node string) error {
 // it in: their addresses are known to its agent then.
 func (s *stage) warm() {
 	s.t.Helper()
-	m := mesh()
+	m := s.mesh()
 	s.Eventually(patience, func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -118,7 +125,7 @@ func (s *stage) warm() {
 			}
 		}
 		for client := range callers {
-			for to, t := range targets {
+			for to, t := range s.targets {
 				for _, how := range history.Ways {
 					for _, v4 := range []bool{true, false} {
 						what := fmt.Sprintf("%s to %s, %s, IPv4 %v", client, to, how, v4)
@@ -164,7 +171,7 @@ func (s *stage) deliveries() []history.Delivery {
 type client struct {
 	s     *stage
 	name  string
-	stdin interface{ Close() error }
+	stdin io.WriteCloser
 	done  chan error
 }
 
@@ -190,12 +197,18 @@ func (s *stage) startPeer(name string, to []string, args ...string) *client {
 		c.done <- errors.Join(err, cmd.Wait())
 	}()
 	s.t.Cleanup(func() { c.end() })
-	for _, name := range to {
-		if err := json.NewEncoder(in).Encode(map[string]any{"to": name, "addrs": s.addrs[name]}); err != nil {
-			s.t.Fatalf("tell the client %s its targets: %v", c.name, err)
-		}
+	for _, target := range to {
+		c.tell(target, s.addrs[target])
 	}
 	return c
+}
+
+// tell gives the client a target, instead of the one of that name if it has one.
+func (c *client) tell(target string, addrs []netip.Addr) {
+	c.s.t.Helper()
+	if err := json.NewEncoder(c.stdin).Encode(map[string]any{"to": target, "addrs": addrs}); err != nil {
+		c.s.t.Fatalf("tell the client %s where %s is: %v", c.name, target, err)
+	}
 }
 
 func (s *stage) read(lines *bufio.Scanner) error {

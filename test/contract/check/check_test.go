@@ -22,6 +22,8 @@ var mesh = Mesh{
 		"near":   {Pods: []string{"near"}, Nodes: []string{"node-1"}},
 		"strict": {Pods: []string{"strict"}, Nodes: []string{"node-2"}, Strict: true},
 		"web":    {Pods: []string{"web-1", "web-2"}, Nodes: []string{"node-1", "node-2"}},
+		"remote": {Pods: []string{"remote"}, Nodes: []string{"node-3"}},
+		"wide":   {Pods: []string{"web-1", "remote"}, Nodes: []string{"node-1", "node-3"}},
 	},
 	Heartbeat: 2 * time.Second,
 }
@@ -29,6 +31,7 @@ var mesh = Mesh{
 // addrs are those of the pods, and of the service.
 var addrs = map[string]netip.Addr{
 	"open": addr("10.77.1.2"), "closed": addr("10.77.1.3"), "outsider": addr("10.77.1.4"), "near": addr("10.77.1.5"), "web-1": addr("10.77.1.6"),
+	"remote": addr("10.77.3.2"), "wide": addr("10.78.0.2"),
 	"far": addr("10.77.2.2"), "strict": addr("10.77.2.3"), "web-2": addr("10.77.2.4"), "web": addr("10.78.0.1"),
 }
 
@@ -48,8 +51,8 @@ type story struct {
 func newStory() *story {
 	s := &story{}
 	for pod, a := range addrs {
-		if pod != "web" {
-			s.Tenures = append(s.Tenures, history.Tenure{Pod: pod, Addrs: []netip.Addr{a}, From: at(0)})
+		if pod != "web" && pod != "wide" {
+			s.Tenures = append(s.Tenures, history.Tenure{Pod: pod, Node: fmt.Sprintf("node-%d", a.As4()[2]), Addrs: []netip.Addr{a}, From: at(0)})
 		}
 	}
 	return s
@@ -220,6 +223,37 @@ func TestAll(t *testing.T) {
 			s.fault(schedule.PodReplaced, "web-1", 0, 5)
 			s.attempt("open", "web", history.HTTPPost, 0.05, "status 503", "")
 		}},
+		"lost, the node is gone":                   {tell: lostIn(schedule.NodeLost, "node-3", "open", "remote")},
+		"lost, another node is gone":               {lostIn(schedule.NodeLost, "node-3", "open", "far"), []string{"lost"}},
+		"lost, a service has pods on another node": {lostIn(schedule.NodeLost, "node-3", "open", "wide"), []string{"lost"}},
+		"lost, nobody knows yet that the node is gone": {tell: func(s *story) {
+			s.fault(schedule.NodeLost, "node-3", 0, 10)
+			s.attempt("open", "wide", history.HTTPPost, 2, "status 504", "")
+		}},
+		"lost, the replacement is new":   {tell: replaced(4.5)},
+		"lost, the replacement is known": {replaced(8), []string{"lost"}},
+		"lost, past its own agent, and the other is not noticed to be away": {tell: func(s *story) {
+			s.fault(schedule.AgentKilled, "node-1", 0, 20)
+			s.fault(schedule.AgentStopped, "node-2", 4.5, 20)
+			s.attempt("open", "far", history.TCP, 5, "timeout", "")
+		}},
+		"lost, past both agents": {func(s *story) {
+			s.fault(schedule.AgentKilled, "node-1", 0, 20)
+			s.fault(schedule.AgentStopped, "node-2", 0, 20)
+			s.attempt("open", "far", history.TCP, 5, "ECONNREFUSED", "")
+		}, []string{"lost"}},
+		"lost, on a connection to the node that is gone": {tell: usedAgain("outsider", "remote", 2)},
+		"lost, on a connection to the new node":          {usedAgain("outsider", "remote", 15), []string{"lost"}},
+		"lost, on a connection to another node":          {usedAgain("outsider", "far", 2), []string{"lost"}},
+		"lost, on a connection to the agent":             {usedAgain("open", "remote", 2), []string{"lost"}},
+		"lost, in one of two faults": {tell: func(s *story) {
+			s.fault(schedule.ControllerKilled, "", 0, 10)
+			lostIn(schedule.AgentKilled, "node-2", "open", "far")(s)
+		}},
+		"lost, and neither of two faults explains it": {func(s *story) {
+			s.fault(schedule.ControllerKilled, "", 0, 10)
+			lostIn(schedule.PodReplaced, "near", "open", "far")(s)
+		}, []string{"lost"}},
 		"a connection that was made outside the mesh stays there": {tell: func(s *story) { s.refused("agent-killed", 20, 20) }},
 		"a connection that was made outside the mesh is refused twice": {func(s *story) {
 			s.refused("agent-killed", 20, 20)
@@ -243,6 +277,19 @@ func TestAll(t *testing.T) {
 			s.attempt("outsider", "far", history.HTTPPost, 1, "ECONNRESET", "")
 			s.Attempts[len(s.Attempts)-1].End = at(16.3)
 		}},
+		"it hangs for as long as one fault and then another": {tell: func(s *story) {
+			s.fault(schedule.AgentStopped, "node-2", 0, 5)
+			s.fault(schedule.NodeCut, "node-2", 4, 8)
+			hang(22.9)(s)
+		}},
+		"it hangs for longer than both": {func(s *story) {
+			s.fault(schedule.AgentStopped, "node-2", 0, 5)
+			s.fault(schedule.NodeCut, "node-2", 4, 8)
+			hang(23.1)(s)
+		}, []string{"hung"}},
+		"it hangs, from outside the mesh, on the way to a node that is gone": {tell: hangTo("outsider", "remote", history.HTTPPost, 21)},
+		"it hangs, on the way to a node that is gone":                        {hangTo("open", "remote", history.HTTPPost, 16), []string{"hung"}},
+		"it hangs, on the way to another node":                               {hangTo("outsider", "far", history.HTTPPost, 16), []string{"lost", "hung"}},
 		"it hangs for longer": {func(s *story) {
 			s.fault(schedule.AgentStopped, "node-2", 0, 5)
 			hang(21)(s)
@@ -317,6 +364,39 @@ func hang(seconds float64) func(s *story) {
 	return func(s *story) {
 		s.attempt("open", "far", history.TCP, 1, history.OK, "far")
 		s.Attempts[len(s.Attempts)-1].End = at(1 + seconds)
+	}
+}
+
+// hangTo loses node-3, and has an attempt hang for so many seconds.
+func hangTo(client, to string, how history.How, seconds float64) func(s *story) {
+	return func(s *story) {
+		s.fault(schedule.NodeLost, "node-3", 0, 10)
+		s.attempt(client, to, how, 4, "timeout", "")
+		s.Attempts[len(s.Attempts)-1].End = at(4 + seconds)
+	}
+}
+
+// usedAgain loses node-3, and later an attempt on a connection that a client made before.
+func usedAgain(client, to string, made float64) func(s *story) {
+	return func(s *story) {
+		s.fault(schedule.NodeLost, "node-3", 1, 10)
+		s.Faults[0].Struck = at(4)
+		for start, outcome := range map[float64]string{made: history.OK, 30: "ECONNRESET"} {
+			s.attempt(client, to, history.HTTP2, start, outcome, to)
+			s.Attempts[len(s.Attempts)-1].From = netip.AddrPortFrom(addrs[client], 77)
+		}
+	}
+}
+
+// replaced loses node-3, replaces its pod on another node after 4 s, and loses an attempt to
+// the new address.
+func replaced(start float64) func(s *story) {
+	return func(s *story) {
+		s.fault(schedule.NodeLost, "node-3", 0, 20)
+		there := addr("10.77.2.9")
+		s.Tenures = append(s.Tenures, history.Tenure{Pod: "remote", Node: "node-2", Addrs: []netip.Addr{there}, From: at(4)})
+		s.attempt("open", "remote", history.TCP, start, "ECONNRESET", "")
+		s.Attempts[len(s.Attempts)-1].Addr = netip.AddrPortFrom(there, 7000)
 	}
 }
 

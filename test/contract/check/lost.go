@@ -11,13 +11,17 @@ import (
 
 // Lost: an attempt from which the client should have its answer has it, unless the
 // documentation says that it is lost while something fails (docs/ARCHITECTURE.md, When
-// things fail; docs/operations.md, Losing parts).
+// things fail; docs/operations.md, Losing parts). Where faults overlap, what may be lost is
+// what may be lost in one of them: two faults together excuse nothing that neither does.
 func Lost(m Mesh, h *history.History) (out []Violation) {
 	outside := madeOutside(m, h)
-	refused := firstRefused(h)
+	refused, dead := firstRefused(h), toLostNodes(h)
 	for _, a := range h.Attempts {
 		c, t := m.Clients[a.Client], m.Targets[a.To]
-		if a.Outcome == history.OK || t.Strict && !c.Meshed || outside[a.From] && refused[a.From] == a.ID {
+		switch {
+		case a.Outcome == history.OK, t.Strict && !c.Meshed, outside[a.From] && refused[a.From] == a.ID:
+			continue
+		case (!c.Meshed || outside[a.From]) && dead[a.From]:
 			continue
 		}
 		if !slices.ContainsFunc(during(h, a), func(f history.Fault) bool { return mayBeLost(m, h, f, a) }) {
@@ -64,6 +68,23 @@ func madeOutside(m Mesh, h *history.History) map[netip.AddrPort]bool {
 	return out
 }
 
+// toLostNodes returns the connections, by their clients' addresses, that were made to a pod
+// on a node before the node was lost for good. No agent of the client's node carries them,
+// and the new node knows nothing of them: the first segment that reaches it is answered by a
+// reset, without a mesh, too.
+func toLostNodes(h *history.History) map[netip.AddrPort]bool {
+	out := map[netip.AddrPort]bool{}
+	for _, a := range h.Attempts {
+		if fresh(a.How) || !a.From.IsValid() {
+			continue
+		}
+		out[a.From] = out[a.From] || slices.ContainsFunc(h.Faults, func(f history.Fault) bool {
+			return f.Kind == schedule.NodeLost && a.Start.Before(f.Struck) && onLostNode(h, f, a)
+		})
+	}
+	return out
+}
+
 // mayBeLost reports whether the documentation allows a to be lost in f.
 func mayBeLost(m Mesh, h *history.History, f history.Fault, a history.Attempt) bool {
 	c, t := m.Clients[a.Client], m.Targets[a.To]
@@ -73,7 +94,7 @@ func mayBeLost(m Mesh, h *history.History, f history.Fault, a history.Attempt) b
 	case schedule.AgentKilled, schedule.AgentStopped, schedule.AgentTerminated:
 		// Its connections are cut or stand still. New ones to its strict pods and from
 		// other pods of the mesh are refused, others pass by the mesh.
-		return carries && !passesBy(m, h, a)
+		return carries && !passesBy(m, h, f, a)
 	case schedule.AgentStarved:
 		// Accepting pauses and goes on.
 		return carries
@@ -81,6 +102,11 @@ func mayBeLost(m Mesh, h *history.History, f history.Fault, a history.Attempt) b
 		// What stays on a node goes on.
 		crosses := slices.ContainsFunc(t.Nodes, func(n string) bool { return n != c.Node })
 		return crosses && (c.Node == f.Node || at(f.Node))
+	case schedule.NodeLost:
+		// Its pods are lost until others have replaced them. A service has other pods, but
+		// everybody has to find out first, and a pod is deleted when the node is back.
+		return at(f.Node) && (len(t.Pods) == 1 && onLostNode(h, f, a) ||
+			a.Start.Before(f.Struck.Add(grace)) || a.End.After(f.Healing))
 	case schedule.PodReplaced:
 		// A service has other pods, and what was under way to this one is lost.
 		return of(m, f.Pod, a.To) && (len(t.Pods) == 1 || a.Start.Before(f.Struck))
@@ -102,44 +128,95 @@ func mayBeLost(m Mesh, h *history.History, f history.Fault, a history.Attempt) b
 	return false
 }
 
-// passesBy reports whether an attempt began and ended while an agent was away, and goes
-// past the mesh: a client that fails open has a new connection to a pod of another node
-// that lets in anybody, as a client outside the mesh has to any such pod.
-func passesBy(m Mesh, h *history.History, a history.Attempt) bool {
+// onLostNode reports whether the address that an attempt went to was that of a pod on the
+// lost node, or of its replacement that was not known everywhere yet.
+func onLostNode(h *history.History, f history.Fault, a history.Attempt) bool {
+	return slices.ContainsFunc(h.Tenures, func(t history.Tenure) bool {
+		if !slices.Contains(t.Addrs, a.Addr.Addr()) {
+			return false
+		}
+		return t.Node == f.Node || t.From.After(f.Began) && a.Start.Before(t.From.Add(grace))
+	})
+}
+
+// passesBy reports whether an attempt began and ended while the agent of f was away, and
+// goes past it: a client that fails open has a new connection to a pod of another node that
+// lets in anybody, as a client outside the mesh has to any such pod. Where the agents of both
+// nodes are away, it has to go past both.
+func passesBy(m Mesh, h *history.History, f history.Fault, a history.Attempt) bool {
 	c, t := m.Clients[a.Client], m.Targets[a.To]
 	if !fresh(a.How) || t.Strict || len(t.Pods) != 1 {
 		return false
 	}
-	if c.Meshed {
-		return !c.FailClosed && t.Nodes[0] != c.Node && without(m, h, a, c.Node)
+	server := t.Nodes[0]
+	leaves := !c.Meshed || !c.FailClosed && server != c.Node && without(m, h, a, c.Node)
+	if c.Meshed && f.Node == c.Node {
+		return leaves
 	}
-	return without(m, h, a, t.Nodes[0])
+	return leaves && without(m, h, a, server)
 }
 
-// Limits of the time that an attempt may take, whatever becomes of it.
+// hangs is for how long an attempt may take, whatever becomes of it.
 const hangs = 15 * time.Second
 
-// keepAlive is when a client's own keep-alive finds out, at the latest, that its connection
+// keepAlive is when a client's own keepalive finds out, at the latest, that its connection
 // leads nowhere.
 const keepAlive = 18 * time.Second
 
-// Hung: no attempt hangs for longer than a fault that holds it up.
+// givesUp is when a client gives an attempt up by itself, at the latest.
+const givesUp = 22 * time.Second
+
+// Hung: no attempt hangs for longer than the faults that hold it up.
 func Hung(m Mesh, h *history.History) (out []Violation) {
 	for _, a := range h.Attempts {
-		limit := hangs
+		limit, least := hangs, time.Duration(0)
+		var holding []history.Fault
 		for _, f := range during(h, a) {
-			if slices.Contains([]schedule.Kind{schedule.AgentStopped, schedule.AgentStarved, schedule.NodeCut}, f.Kind) {
-				limit += f.Healed.Sub(f.Began)
-			}
-			if f.Kind == schedule.PodReplaced && of(m, f.Pod, a.To) && !m.Clients[a.Client].Meshed && a.Start.Before(f.Struck) {
-				// The agent accepts until the pod's network is removed, and the answer to
-				// what came just before is lost with it.
-				limit = max(limit, keepAlive)
+			switch f.Kind {
+			case schedule.AgentStopped, schedule.AgentStarved, schedule.NodeCut:
+				holding = append(holding, f)
+			case schedule.PodReplaced:
+				if of(m, f.Pod, a.To) && !m.Clients[a.Client].Meshed && a.Start.Before(f.Struck) {
+					// The answer to the first request that the pod refuses is lost if the
+					// pod's network is removed in that moment.
+					least = max(least, keepAlive)
+				}
+			case schedule.NodeLost:
+				// Nothing tells a client outside the mesh, or one that went past its agent.
+				if slices.Contains(m.Targets[a.To].Nodes, f.Node) && (!m.Clients[a.Client].Meshed || mayBeOutside(m, h, a)) {
+					least = max(least, givesUp)
+				}
 			}
 		}
+		limit = max(limit+together(holding), least)
 		if took := a.End.Sub(a.Start); took > limit {
 			out = append(out, violate(h, "hung", a, "it took %s, want %s at most", round(took), round(limit)))
 		}
 	}
 	return out
+}
+
+// mayBeOutside reports whether an attempt may have gone past its client's agent, which was
+// away at some time in it, or before it on the same connection.
+func mayBeOutside(m Mesh, h *history.History, a history.Attempt) bool {
+	return !fresh(a.How) || slices.ContainsFunc(during(h, a), func(f history.Fault) bool {
+		return slices.Contains(agentAway, f.Kind) && f.Node == m.Clients[a.Client].Node
+	})
+}
+
+// together is for how long one of the faults at least was there.
+func together(faults []history.Fault) (sum time.Duration) {
+	slices.SortFunc(faults, func(a, b history.Fault) int { return a.Began.Compare(b.Began) })
+	var end time.Time
+	for _, f := range faults {
+		began := f.Began
+		if began.Before(end) {
+			began = end
+		}
+		if f.Healed.After(began) {
+			sum += f.Healed.Sub(began)
+			end = f.Healed
+		}
+	}
+	return sum
 }

@@ -91,6 +91,8 @@ func mayBeClear(m Mesh, f history.Fault, a history.Attempt) bool {
 		return of(m, f.Pod, a.To)
 	case f.Kind == schedule.PodReplaced: // a new pod is in the mesh only when it is enrolled
 		return of(m, f.Pod, a.To) && !client.FailClosed
+	case f.Kind == schedule.NodeLost: // so are the pods that replace those of the node
+		return slices.Contains(m.Targets[a.To].Nodes, f.Node) && !client.FailClosed
 	}
 	return false
 }
