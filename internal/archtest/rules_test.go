@@ -44,6 +44,7 @@ var layers = map[string]int{
 	"pkg/cli/cluster/manifest":        4,
 	"pkg/cli/node":                    4,
 	"pkg/cli/podtop":                  4,
+	"pkg/cli/statcmd":                 4,
 	"pkg/cli/tapcmd":                  4,
 	"pkg/cli/topui":                   4,
 	"pkg/cli/wait":                    4,
@@ -89,6 +90,8 @@ var layers = map[string]int{
 	"pkg/l7proxy/h2":          3,
 	"pkg/l7proxy/opaque":      3,
 	"pkg/l7proxy/proxytest":   3, // for the tests of the others
+	"pkg/figures/table":       3,
+	"pkg/figures/wire":        3,
 	"pkg/limit":               1,
 	"pkg/retry":               1,
 	"pkg/route":               1,
@@ -116,7 +119,7 @@ var layers = map[string]int{
 // families: a package and its sub-packages belong together; between them the
 // order is theirs (and Go's: no cycles). Everything else keeps to the layers.
 var families = []string{
-	"api", "pkg/agent", "pkg/control", "pkg/controller", "pkg/cli", "pkg/redirect", "pkg/tap", "pkg/l7proxy", "test",
+	"api", "pkg/agent", "pkg/control", "pkg/controller", "pkg/cli", "pkg/figures", "pkg/redirect", "pkg/tap", "pkg/l7proxy", "test",
 }
 
 // orders are families whose packages stand one above the other: each imports only

@@ -217,12 +217,12 @@ func BenchmarkRotateAndQuery(b *testing.B) {
 	}
 	b.Run("query a minute by workload", func(b *testing.B) {
 		for b.Loop() {
-			s.Query(Query{Start: now.Add(-time.Minute), End: now, Group: ByWorkload}, now)
+			s.Query(Query{Start: now.Add(-time.Minute), End: now, Group: (&Selection{By: ByWorkload}).Group}, now)
 		}
 	})
 	b.Run("query all by pod", func(b *testing.B) {
 		for b.Loop() {
-			s.Query(Query{Start: epoch, End: now, Group: ByPod}, now)
+			s.Query(Query{Start: epoch, End: now}, now)
 		}
 	})
 }

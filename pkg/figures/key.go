@@ -40,8 +40,8 @@ type Key struct {
 	TLS                 string  // that of tap.Event
 }
 
-// endOf returns the end that a known pod is.
-func endOf(w *mesh.Workload) End {
+// EndOf returns the end that a known pod is.
+func EndOf(w *mesh.Workload) End {
 	e := End{Namespace: w.Namespace, Kind: w.OwnerKind, Name: w.OwnerName, Pod: w.Name, Node: w.Node, Meshed: w.Meshed}
 	if w.Meshed {
 		e.Identity = w.Identity.String()
@@ -84,11 +84,11 @@ func fastOf(e *tap.Event, direction mesh.Direction) fast {
 func (f *fast) key() Key {
 	k := Key{Direction: f.direction, Protocol: f.protocol, TLS: f.tls, Source: End{Kind: KindExternal}}
 	if f.source != nil {
-		k.Source = endOf(f.source)
+		k.Source = EndOf(f.source)
 	}
 	switch {
 	case f.destination != nil:
-		k.Destination = endOf(f.destination)
+		k.Destination = EndOf(f.destination)
 	case f.service == nil && f.name != "":
 		k.Destination = End{Kind: KindExternal, Name: f.name}
 	case f.service == nil && f.addr.IsValid():

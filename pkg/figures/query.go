@@ -3,9 +3,6 @@ package figures
 import (
 	"slices"
 	"time"
-
-	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/tap"
 )
 
 // Query asks a Store for what happened in a time.
@@ -157,48 +154,4 @@ func (a *answer) index(id int) int {
 	}
 	a.indexes[id] = i + 1
 	return i
-}
-
-// ByPod is a Group that counts every key for itself, but for routes.
-func ByPod(k Key) (Key, bool) {
-	k.Route = Route{}
-	return k, true
-}
-
-// ByWorkload is a Group that joins the pods of a workload.
-func ByWorkload(k Key) (Key, bool) {
-	for _, e := range []*End{&k.Source, &k.Destination} {
-		e.Pod, e.Node = "", ""
-	}
-	return ByPod(k)
-}
-
-// ByNamespace is a Group that joins the workloads of a namespace.
-func ByNamespace(k Key) (Key, bool) {
-	k, _ = ByWorkload(k)
-	for _, e := range []*End{&k.Source, &k.Destination} {
-		if e.Namespace != "" {
-			*e = End{Namespace: e.Namespace, Kind: "namespace", Name: e.Namespace, Meshed: e.Meshed}
-		}
-	}
-	return k, true
-}
-
-// Preferred returns whether a key counts where each call is to count once. A call between
-// pods of two agents has a key at each of them. side is the one that is preferred:
-// Outbound the client's, Inbound the server's. reports tells whether the agent of an end
-// is part of the same answer.
-//
-// A call that reaches a server without an identity did not come through its client's
-// agent, and a call to such a server did not pass an agent there: it is counted whatever
-// the side.
-func Preferred(k *Key, side mesh.Direction, reports func(*End) bool) bool {
-	if k.Direction == side {
-		return true
-	}
-	switch k.TLS {
-	case tap.TLSTrue, tap.TLSSameNode, tap.TLSNotProxied:
-		return !reports(k.peer())
-	}
-	return true
 }

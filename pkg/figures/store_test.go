@@ -178,55 +178,6 @@ func TestSteps(t *testing.T) {
 	}
 }
 
-func TestQueryGroups(t *testing.T) {
-	s := NewStore(Options{}, epoch)
-	for i := range 6 {
-		s.Emit(request(pod("web", i%3, fmt.Sprint("node-", i%3)), pod("db", i%2, "node-9"), 200, time.Millisecond))
-	}
-	now := epoch.Add(time.Second)
-	for name, tc := range map[string]struct {
-		group func(Key) (Key, bool)
-		want  int
-	}{
-		"all": {nil, 6}, "pods": {ByPod, 6}, "workloads": {ByWorkload, 1}, "namespaces": {ByNamespace, 1},
-		"none": {func(k Key) (Key, bool) { return k, false }, 0},
-	} {
-		r := s.Query(Query{Start: epoch, End: now, Group: tc.group}, now)
-		var requests uint64
-		for _, e := range r.Edges {
-			requests += e.Total().Requests()
-		}
-		if len(r.Edges) != tc.want || tc.want > 0 && requests != 6 {
-			t.Errorf("%s: %d edges with %d requests, want %d with 6", name, len(r.Edges), requests, tc.want)
-		}
-	}
-}
-
-// TestPreferred lists who counts a call, as both agents have it.
-func TestPreferred(t *testing.T) {
-	in, out := Key{Direction: mesh.Inbound, TLS: "true"}, Key{Direction: mesh.Outbound, TLS: "true"}
-	bare := Key{Direction: mesh.Inbound, TLS: "no-identity"}
-	always := func(*End) bool { return true }
-	never := func(*End) bool { return false }
-	for name, tc := range map[string]struct {
-		key     Key
-		side    mesh.Direction
-		reports func(*End) bool
-		want    bool
-	}{
-		"the client's":                          {out, mesh.Outbound, always, true},
-		"the server's, too":                     {in, mesh.Outbound, always, false},
-		"the server's, the client's is missing": {in, mesh.Outbound, never, true},
-		"the server's by choice":                {in, mesh.Inbound, always, true},
-		"the client's beside it":                {out, mesh.Inbound, always, false},
-		"a client that passed by its agent":     {bare, mesh.Outbound, always, true},
-	} {
-		if got := Preferred(&tc.key, tc.side, tc.reports); got != tc.want {
-			t.Errorf("%s: %v, want %v", name, got, tc.want)
-		}
-	}
-}
-
 // TestForgets fills more windows than are kept, and looks at what is left.
 func TestForgets(t *testing.T) {
 	s := NewStore(Options{Windows: 3}, epoch)

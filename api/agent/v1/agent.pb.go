@@ -2160,7 +2160,7 @@ var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
 	"\n" +
-	"\vagent.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x03\n" +
+	"\vagent.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\rfigures.proto\"\xf2\x03\n" +
 	"\n" +
 	"TapRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1c\n" +
@@ -2365,13 +2365,14 @@ const file_agent_proto_rawDesc = "" +
 	"\vdescriptors\x18\x05 \x01(\x04R\vdescriptors\x12\x18\n" +
 	"\astreams\x18\x06 \x01(\x04R\astreams\x12\x14\n" +
 	"\x05bytes\x18\a \x01(\x04R\x05bytes\x12\x18\n" +
-	"\aclients\x18\b \x01(\x04R\aclients2\x8c\x03\n" +
+	"\aclients\x18\b \x01(\x04R\aclients2\xe0\x03\n" +
 	"\x04Node\x12F\n" +
 	"\x03Tap\x12\x1e.underlane.agent.v1.TapRequest\x1a\x1d.underlane.agent.v1.TapEvents0\x01\x12O\n" +
 	"\x06Status\x12!.underlane.agent.v1.StatusRequest\x1a\".underlane.agent.v1.StatusResponse\x12I\n" +
 	"\x04Dump\x12\x1f.underlane.agent.v1.DumpRequest\x1a .underlane.agent.v1.DumpResponse\x12R\n" +
 	"\aMetrics\x12\".underlane.agent.v1.MetricsRequest\x1a#.underlane.agent.v1.MetricsResponse\x12L\n" +
-	"\x05Costs\x12 .underlane.agent.v1.CostsRequest\x1a!.underlane.agent.v1.CostsResponseB5Z3github.com/underlane/underlane/api/agent/v1;agentv1b\x06proto3"
+	"\x05Costs\x12 .underlane.agent.v1.CostsRequest\x1a!.underlane.agent.v1.CostsResponse\x12R\n" +
+	"\aFigures\x12\".underlane.agent.v1.FiguresRequest\x1a#.underlane.agent.v1.FiguresResponseB5Z3github.com/underlane/underlane/api/agent/v1;agentv1b\x06proto3"
 
 var (
 	file_agent_proto_rawDescOnce sync.Once
@@ -2416,6 +2417,8 @@ var file_agent_proto_goTypes = []any{
 	(*TapRequest_PodSet)(nil),     // 25: underlane.agent.v1.TapRequest.PodSet
 	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*FiguresRequest)(nil),        // 28: underlane.agent.v1.FiguresRequest
+	(*FiguresResponse)(nil),       // 29: underlane.agent.v1.FiguresResponse
 }
 var file_agent_proto_depIdxs = []int32{
 	0,  // 0: underlane.agent.v1.TapRequest.view:type_name -> underlane.agent.v1.TapRequest.View
@@ -2459,13 +2462,15 @@ var file_agent_proto_depIdxs = []int32{
 	17, // 38: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
 	19, // 39: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
 	21, // 40: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
-	3,  // 41: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
-	11, // 42: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
-	18, // 43: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
-	20, // 44: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
-	22, // 45: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
-	41, // [41:46] is the sub-list for method output_type
-	36, // [36:41] is the sub-list for method input_type
+	28, // 41: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
+	3,  // 42: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
+	11, // 43: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
+	18, // 44: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
+	20, // 45: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
+	22, // 46: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
+	29, // 47: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
+	42, // [42:48] is the sub-list for method output_type
+	36, // [36:42] is the sub-list for method input_type
 	36, // [36:36] is the sub-list for extension type_name
 	36, // [36:36] is the sub-list for extension extendee
 	0,  // [0:36] is the sub-list for field type_name
@@ -2476,6 +2481,7 @@ func file_agent_proto_init() {
 	if File_agent_proto != nil {
 		return
 	}
+	file_figures_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

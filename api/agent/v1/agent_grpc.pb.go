@@ -28,6 +28,7 @@ const (
 	Node_Dump_FullMethodName    = "/underlane.agent.v1.Node/Dump"
 	Node_Metrics_FullMethodName = "/underlane.agent.v1.Node/Metrics"
 	Node_Costs_FullMethodName   = "/underlane.agent.v1.Node/Costs"
+	Node_Figures_FullMethodName = "/underlane.agent.v1.Node/Figures"
 )
 
 // NodeClient is the client API for Node service.
@@ -44,6 +45,8 @@ type NodeClient interface {
 	Metrics(ctx context.Context, in *MetricsRequest, opts ...grpc.CallOption) (*MetricsResponse, error)
 	// Costs gives what the agent has spent for each pod of its node.
 	Costs(ctx context.Context, in *CostsRequest, opts ...grpc.CallOption) (*CostsResponse, error)
+	// Figures gives what the agent remembers of the last 15 minutes.
+	Figures(ctx context.Context, in *FiguresRequest, opts ...grpc.CallOption) (*FiguresResponse, error)
 }
 
 type nodeClient struct {
@@ -113,6 +116,16 @@ func (c *nodeClient) Costs(ctx context.Context, in *CostsRequest, opts ...grpc.C
 	return out, nil
 }
 
+func (c *nodeClient) Figures(ctx context.Context, in *FiguresRequest, opts ...grpc.CallOption) (*FiguresResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FiguresResponse)
+	err := c.cc.Invoke(ctx, Node_Figures_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeServer is the server API for Node service.
 // All implementations must embed UnimplementedNodeServer
 // for forward compatibility.
@@ -127,6 +140,8 @@ type NodeServer interface {
 	Metrics(context.Context, *MetricsRequest) (*MetricsResponse, error)
 	// Costs gives what the agent has spent for each pod of its node.
 	Costs(context.Context, *CostsRequest) (*CostsResponse, error)
+	// Figures gives what the agent remembers of the last 15 minutes.
+	Figures(context.Context, *FiguresRequest) (*FiguresResponse, error)
 	mustEmbedUnimplementedNodeServer()
 }
 
@@ -151,6 +166,9 @@ func (UnimplementedNodeServer) Metrics(context.Context, *MetricsRequest) (*Metri
 }
 func (UnimplementedNodeServer) Costs(context.Context, *CostsRequest) (*CostsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Costs not implemented")
+}
+func (UnimplementedNodeServer) Figures(context.Context, *FiguresRequest) (*FiguresResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Figures not implemented")
 }
 func (UnimplementedNodeServer) mustEmbedUnimplementedNodeServer() {}
 func (UnimplementedNodeServer) testEmbeddedByValue()              {}
@@ -256,6 +274,24 @@ func _Node_Costs_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Node_Figures_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FiguresRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServer).Figures(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Node_Figures_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServer).Figures(ctx, req.(*FiguresRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Node_ServiceDesc is the grpc.ServiceDesc for Node service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -278,6 +314,10 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Costs",
 			Handler:    _Node_Costs_Handler,
+		},
+		{
+			MethodName: "Figures",
+			Handler:    _Node_Figures_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

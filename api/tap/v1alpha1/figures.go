@@ -1,0 +1,126 @@
+package tapv1alpha1
+
+import (
+	"net/url"
+	"path"
+	"time"
+)
+
+// FiguresPath is the path of the figures of a namespace, or of all of them with "".
+func FiguresPath(namespace string) string {
+	if namespace == "" {
+		return Prefix + "/figures"
+	}
+	return Prefix + path.Join("/namespaces", url.PathEscape(namespace), "figures")
+}
+
+// Figures is the answer of …/figures: what resources have done to each other in a time.
+type Figures struct {
+	Kind        string    `json:"kind"` // Figures
+	APIVersion  string    `json:"apiVersion"`
+	Start       time.Time `json:"start"`
+	End         time.Time `json:"end"`
+	Since       time.Time `json:"since"`                 // what was before is not remembered everywhere
+	StepSeconds int       `json:"stepSeconds,omitempty"` // that a point covers; absent: there are no points
+	Nodes       Nodes     `json:"nodes"`
+	Warnings    []string  `json:"warnings"` // a sentence for each node that is missing, and the like
+	// Resources are those of Edges and, of the kind that was asked for, all others that the
+	// question is about. A resource's ID is its index.
+	Resources []Resource `json:"resources"`
+	Edges     []Edge     `json:"edges"`
+}
+
+// Nodes says how many agents were asked, and how many have answered.
+type Nodes struct {
+	Asked    int `json:"asked"`
+	Answered int `json:"answered"`
+}
+
+// Kinds of a Resource that Kubernetes does not have.
+const (
+	KindExternal = "external" // outside the mesh: Name is a host or an address, "" for clients
+	KindOther    = "other"    // what agents have counted without a name, because there was too much
+)
+
+// Resource is one end of traffic.
+type Resource struct {
+	ID        int    `json:"id"`
+	Kind      string `json:"kind"` // in the singular: deployment, pod, namespace, service …
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Pods      int    `json:"pods,omitempty"`
+	Meshed    int    `json:"meshed,omitempty"` // of Pods
+	Ready     int    `json:"ready,omitempty"`  // of Pods
+	Identity  string `json:"identity,omitempty"`
+	Node      string `json:"node,omitempty"` // of a pod
+}
+
+// Edge is what went from one resource to another, in one protocol and one way.
+type Edge struct {
+	Source      int          `json:"source"`      // index in Resources
+	Destination int          `json:"destination"` // index in Resources
+	Service     *ServiceName `json:"service,omitempty"`
+	Protocol    string       `json:"protocol"`
+	// Secured is the value of tls= in tap: true, same-node, no-identity, agent-down or
+	// not-proxied. SecuredWhy is a sentence, "" if it is secured.
+	Secured    string  `json:"secured"`
+	SecuredWhy string  `json:"securedWhy"`
+	Partial    bool    `json:"partial,omitempty"` // an agent that may have seen more of it has not answered
+	Total      *Sums   `json:"total"`
+	Points     []*Sums `json:"points,omitempty"` // by StepSeconds from Start on; null: nothing
+}
+
+// ServiceName names a Service.
+type ServiceName struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// Sums is what happened in a time. Times are milliseconds.
+type Sums struct {
+	Requests uint64 `json:"requests,omitempty"` // that ended
+	Success  uint64 `json:"success,omitempty"`
+	// Failures are by reason, as in tap; status: the application's own answer, 5xx or a
+	// gRPC code.
+	Failures map[string]uint64 `json:"failures,omitempty"`
+	Retries  uint64            `json:"retries,omitempty"` // attempts after the first
+	Latency  *Latency          `json:"latency,omitempty"` // absent: no request
+	Split    *Split            `json:"split,omitempty"`
+	TCP      *TCP              `json:"tcp,omitempty"` // absent: no connection
+}
+
+// ReasonStatus stands in Sums.Failures for failures that the application itself answered.
+const ReasonStatus = "status"
+
+// Latency is the time from a request's head to the head of the response. Percentiles are
+// off by at most 4.5 %.
+type Latency struct {
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	P99 float64 `json:"p99"`
+	Max float64 `json:"max"` // at most 9.1 % too high
+	// Buckets are pairs of an index and a count. Bucket i has what is in
+	// (2^((i-1)/8), 2^(i/8)] milliseconds. Only with buckets=true.
+	Buckets [][2]int64 `json:"buckets,omitempty"`
+}
+
+// Split is where the time of a request goes, in the mean.
+type Split struct {
+	Queue     float64 `json:"queue"` // in the proxy
+	Connect   float64 `json:"connect"`
+	TLS       float64 `json:"tls"`
+	FirstByte float64 `json:"firstByte"`
+	Body      float64 `json:"body"`
+}
+
+// TCP is about connections.
+type TCP struct {
+	Open        uint64  `json:"open"` // at the end of the time
+	Opened      uint64  `json:"opened,omitempty"`
+	Closed      uint64  `json:"closed,omitempty"`
+	Failed      uint64  `json:"failed,omitempty"`     // attempts that were not successful
+	ReadBytes   uint64  `json:"readBytes,omitempty"`  // from the source
+	WriteBytes  uint64  `json:"writeBytes,omitempty"` // to the source
+	SRTT        float64 `json:"srtt,omitempty"`       // mean of the smoothed round-trip times at the close
+	Retransmits uint64  `json:"retransmits,omitempty"`
+}

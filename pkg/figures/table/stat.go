@@ -1,0 +1,184 @@
+package table
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap/filter"
+)
+
+// Stat is what the command stat is asked for: resources of one kind.
+type Stat struct {
+	Kind          filter.Kind
+	Names         []string // none: all of the kind
+	Namespace     string   // "": all
+	To, From      string   // TYPE/NAME or TYPE; at most one of them
+	ToNamespace   string
+	FromNamespace string
+	Window        time.Duration
+	Unmeshed      bool // rows of resources without a pod in the mesh, too
+}
+
+// Query returns the query that the rows are made of. As in Linkerd, the figures of a
+// resource are those of what it is sent, seen at its own side; with To what it sends to
+// that resource, and with From what it is sent by that one, seen at the clients' side, as
+// is what is sent to a Service.
+func (s *Stat) Query() tapv1alpha1.FiguresQuery {
+	q := tapv1alpha1.FiguresQuery{
+		By: tapv1alpha1.ByWorkload, Side: tapv1alpha1.SideSource, Namespace: s.Namespace, Window: s.Window, Buckets: true,
+	}
+	own, namespace := string(s.Kind), s.Namespace
+	if len(s.Names) == 1 {
+		own += "/" + s.Names[0]
+	}
+	switch s.Kind {
+	case filter.KindNamespace:
+		q.By, namespace = tapv1alpha1.ByNamespace, ""
+		if len(s.Names) == 1 {
+			q.Namespace = s.Names[0]
+		} else {
+			q.Namespace = ""
+		}
+	case filter.KindPod:
+		q.By = tapv1alpha1.ByPod
+	}
+	if s.To != "" {
+		q.From, q.FromNamespace, q.To, q.ToNamespace = own, namespace, s.To, s.ToNamespace
+		return q
+	}
+	q.To, q.ToNamespace = own, namespace
+	if s.From != "" {
+		q.From, q.FromNamespace = s.From, s.FromNamespace
+	} else if s.Kind != filter.KindService {
+		q.Side = tapv1alpha1.SideDestination
+	}
+	return q
+}
+
+// StatRow is a row of stat.
+type StatRow struct {
+	Kind, Namespace, Name string
+	Pods, Meshed          int
+	Sums                  figures.Sums
+	Partial               bool // an agent that may know more has not answered
+	seconds               float64
+}
+
+// Rows returns the rows of the answer to Query, by namespace and name.
+func (s *Stat) Rows(f *tapv1alpha1.Figures) []*StatRow {
+	rows := map[id]*StatRow{}
+	row := func(key id) *StatRow {
+		if rows[key] == nil {
+			rows[key] = &StatRow{Kind: key.kind, Namespace: key.namespace, Name: key.name, seconds: f.End.Sub(f.Start).Seconds()}
+		}
+		return rows[key]
+	}
+	for i := range f.Resources {
+		r := &f.Resources[i]
+		if !s.about(r.Kind, r.Namespace, r.Name) || r.Kind != string(filter.KindService) && r.Pods == 0 {
+			continue
+		}
+		if r.Kind == string(filter.KindService) || r.Meshed > 0 || s.Unmeshed {
+			row := row(id{r.Kind, r.Namespace, r.Name})
+			row.Pods, row.Meshed = r.Pods, r.Meshed
+		}
+	}
+	for i := range f.Edges {
+		e := &f.Edges[i]
+		key, ok := s.rowOf(f, e)
+		if !ok {
+			continue
+		}
+		r := row(key)
+		r.Sums.Add(sumsOf(e.Total))
+		r.Partial = r.Partial || e.Partial
+	}
+	out := make([]*StatRow, 0, len(rows))
+	for _, r := range rows {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b *StatRow) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+// rowOf returns the resource whose row an edge belongs to.
+func (s *Stat) rowOf(f *tapv1alpha1.Figures, e *tapv1alpha1.Edge) (id, bool) {
+	if s.Kind == filter.KindService {
+		if e.Service == nil || s.To != "" {
+			return id{}, false
+		}
+		key := id{string(filter.KindService), e.Service.Namespace, e.Service.Name}
+		return key, s.about(key.kind, key.namespace, key.name)
+	}
+	end := e.Destination
+	if s.To != "" {
+		end = e.Source
+	}
+	if end < 0 || end >= len(f.Resources) {
+		return id{}, false
+	}
+	r := &f.Resources[end]
+	// With From, the clients' figures are of servers outside the mesh, too, and on a node
+	// of those on other nodes.
+	return id{r.Kind, r.Namespace, r.Name}, s.about(r.Kind, r.Namespace, r.Name) && (r.Meshed > 0 || r.Pods > 0 && s.Unmeshed || s.From != "")
+}
+
+func (s *Stat) about(kind, namespace, name string) bool {
+	return kind == string(s.Kind) && (s.Namespace == "" || kind == figures.KindNamespace || namespace == s.Namespace) &&
+		(len(s.Names) == 0 || slices.Contains(s.Names, name))
+}
+
+// sumsOf is the inverse of sumsJSON, as far as rows need it.
+func sumsOf(s *tapv1alpha1.Sums) *figures.Sums {
+	out := &figures.Sums{}
+	if s == nil {
+		return out
+	}
+	out.Success, out.Retries = s.Success, s.Retries
+	for name, n := range s.Failures {
+		out.Fail(mesh.ParseReason(name), n)
+	}
+	if s.Latency != nil {
+		out.Latency = new(figures.Histogram)
+		for _, b := range s.Latency.Buckets {
+			out.Latency.Add(int(b[0]), uint64(max(0, b[1])))
+		}
+	}
+	if t := s.TCP; t != nil {
+		out.Open, out.Opened, out.Closed, out.Failed = t.Open, t.Opened, t.Closed, t.Failed
+		out.Read, out.Written, out.Retransmits = t.ReadBytes, t.WriteBytes, t.Retransmits
+		if t.SRTT > 0 {
+			// Weighted by the connections that closed, which are those that it is of.
+			out.SRTTs = max(1, t.Closed)
+			out.SRTT = time.Duration(t.SRTT * float64(time.Millisecond) * float64(out.SRTTs))
+		}
+	}
+	return out
+}
+
+// Success returns the share of requests that succeeded, false if there were none.
+func (r *StatRow) Success() (float64, bool) {
+	n := r.Sums.Requests()
+	if n == 0 {
+		return 0, false
+	}
+	return float64(r.Sums.Success) / float64(n), true
+}
+
+// Rate returns n per second of the time that the row covers.
+func (r *StatRow) Rate(n uint64) float64 { return float64(n) / max(1, r.seconds) }
+
+// MeshedText is the column MESHED.
+func (r *StatRow) MeshedText() string {
+	if r.Kind == string(filter.KindService) || r.Pods == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d/%d", r.Meshed, r.Pods)
+}

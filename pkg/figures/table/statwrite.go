@@ -1,0 +1,177 @@
+package table
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/tap/filter"
+	"github.com/underlane/underlane/pkg/tap/render"
+)
+
+// shortNames are kubectl's, for rows of several kinds in one table.
+var shortNames = map[string]string{
+	"deployment": "deploy", "statefulset": "sts", "daemonset": "ds", "replicaset": "rs", "cronjob": "cj",
+	string(filter.KindPod): "po", string(filter.KindNamespace): "ns", string(filter.KindService): "svc",
+}
+
+func short(kind string) string {
+	if s := shortNames[kind]; s != "" {
+		return s
+	}
+	return kind
+}
+
+// WriteStat writes the rows of one kind each as a table with Linkerd's columns. wide adds
+// bytes, round-trip times and retransmitted segments, namespaces the column NAMESPACE.
+func WriteStat(out io.Writer, kinds [][]*StatRow, wide, namespaces bool) error {
+	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	for i, rows := range kinds {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		head := []string{"NAME", "MESHED", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "TCP_CONN"}
+		if wide {
+			head = append(head, "READ_BYTES/SEC", "WRITE_BYTES/SEC", "SRTT", "RETRANSMITS")
+		}
+		if namespaces {
+			head = append([]string{"NAMESPACE"}, head...)
+		}
+		fmt.Fprintln(w, strings.Join(head, "\t"))
+		for _, r := range rows {
+			cells := r.cells(wide, len(kinds) > 1)
+			if namespaces {
+				cells = append([]string{render.Clean(r.Namespace)}, cells...)
+			}
+			fmt.Fprintln(w, strings.Join(cells, "\t"))
+		}
+	}
+	return w.Flush()
+}
+
+func (r *StatRow) cells(wide, prefix bool) []string {
+	name := render.Clean(r.Name)
+	if prefix {
+		name = short(r.Kind) + "/" + name
+	}
+	if r.Partial {
+		name += " (part)"
+	}
+	cells := []string{name, r.MeshedText()}
+	if part, ok := r.Success(); ok {
+		h := r.Sums.Latency
+		if h == nil {
+			h = new(figures.Histogram)
+		}
+		cells = append(cells, fmt.Sprintf("%.2f%%", 100*part), fmt.Sprintf("%.1frps", r.Rate(r.Sums.Requests())),
+			latency(h.Quantile(0.5)), latency(h.Quantile(0.95)), latency(h.Quantile(0.99)))
+	} else {
+		cells = append(cells, "-", "-", "-", "-", "-")
+	}
+	tcp := r.tcp()
+	if tcp {
+		cells = append(cells, fmt.Sprint(r.Sums.Open))
+	} else {
+		cells = append(cells, "-")
+	}
+	switch {
+	case wide && tcp:
+		cells = append(cells, fmt.Sprintf("%.1fB/s", r.Rate(r.Sums.Read)), fmt.Sprintf("%.1fB/s", r.Rate(r.Sums.Written)))
+		if r.Sums.SRTTs > 0 {
+			cells = append(cells, latency(r.Sums.SRTT/time.Duration(r.Sums.SRTTs)))
+		} else {
+			cells = append(cells, "-")
+		}
+		cells = append(cells, fmt.Sprint(r.Sums.Retransmits))
+	case wide:
+		cells = append(cells, "-", "-", "-", "-")
+	}
+	return cells
+}
+
+// tcp reports whether there was a connection.
+func (r *StatRow) tcp() bool { return r.Sums.Opened+r.Sums.Closed+r.Sums.Open+r.Sums.Failed > 0 }
+
+// latency formats a latency in milliseconds, as Linkerd does, and a short one with one
+// digit that counts.
+func latency(d time.Duration) string {
+	switch ms := float64(d) / float64(time.Millisecond); {
+	case d == 0:
+		return "0ms"
+	case ms < 0.1:
+		return fmt.Sprintf("%.2fms", ms)
+	case ms < 0.95:
+		return fmt.Sprintf("%.1fms", ms)
+	default:
+		return fmt.Sprintf("%.0fms", ms)
+	}
+}
+
+// statJSON has Linkerd's keys first. Numbers that do not exist are null.
+type statJSON struct {
+	Namespace      string   `json:"namespace"`
+	Kind           string   `json:"kind"`
+	Name           string   `json:"name"`
+	Meshed         string   `json:"meshed,omitempty"`
+	Success        *float64 `json:"success"`
+	RPS            *float64 `json:"rps"`
+	LatencyP50     *uint64  `json:"latency_ms_p50"`
+	LatencyP95     *uint64  `json:"latency_ms_p95"`
+	LatencyP99     *uint64  `json:"latency_ms_p99"`
+	TCPConnections *uint64  `json:"tcp_open_connections,omitempty"`
+	TCPRead        *float64 `json:"tcp_read_bytes_rate,omitempty"`
+	TCPWrite       *float64 `json:"tcp_write_bytes_rate,omitempty"`
+
+	LatencyMicrosP50 *int64            `json:"latency_us_p50"`
+	LatencyMicrosP95 *int64            `json:"latency_us_p95"`
+	LatencyMicrosP99 *int64            `json:"latency_us_p99"`
+	Failures         map[string]uint64 `json:"failures,omitempty"`
+	SRTTMicros       *int64            `json:"tcp_srtt_us,omitempty"`
+	Retransmits      *uint64           `json:"tcp_retransmits,omitempty"`
+	Partial          bool              `json:"partial,omitempty"`
+}
+
+// WriteStatJSON writes the rows as a JSON array with Linkerd's keys.
+func WriteStatJSON(out io.Writer, kinds [][]*StatRow) error {
+	all := []statJSON{}
+	for _, rows := range kinds {
+		for _, r := range rows {
+			all = append(all, r.json())
+		}
+	}
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(all)
+}
+
+func (r *StatRow) json() statJSON {
+	out := statJSON{Namespace: r.Namespace, Kind: r.Kind, Name: r.Name, Meshed: r.MeshedText(), Partial: r.Partial}
+	if part, ok := r.Success(); ok {
+		out.Success, out.RPS = &part, ptr(r.Rate(r.Sums.Requests()))
+		out.Failures = sumsJSON(&r.Sums, false).Failures
+		if h := r.Sums.Latency; h != nil {
+			for _, p := range []struct {
+				q      float64
+				ms     **uint64
+				micros **int64
+			}{{0.5, &out.LatencyP50, &out.LatencyMicrosP50}, {0.95, &out.LatencyP95, &out.LatencyMicrosP95}, {0.99, &out.LatencyP99, &out.LatencyMicrosP99}} {
+				d := h.Quantile(p.q)
+				*p.ms, *p.micros = ptr(uint64(max(d.Round(time.Millisecond)/time.Millisecond, min(1, d)))), ptr(d.Microseconds())
+			}
+		}
+	}
+	if r.tcp() {
+		out.TCPConnections, out.TCPRead, out.TCPWrite = ptr(r.Sums.Open), ptr(r.Rate(r.Sums.Read)), ptr(r.Rate(r.Sums.Written))
+		out.Retransmits = ptr(r.Sums.Retransmits)
+		if r.Sums.SRTTs > 0 {
+			out.SRTTMicros = ptr((r.Sums.SRTT / time.Duration(r.Sums.SRTTs)).Microseconds())
+		}
+	}
+	return out
+}
+
+func ptr[T any](v T) *T { return &v }

@@ -1,0 +1,95 @@
+package table
+
+import (
+	"math"
+	"time"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/tap/filter"
+)
+
+// millis returns d in milliseconds, to 3 digits that count.
+func millis(d time.Duration) float64 {
+	ms := float64(d) / float64(time.Millisecond)
+	if ms == 0 {
+		return 0
+	}
+	unit := math.Pow(10, 2-math.Floor(math.Log10(math.Abs(ms))))
+	return math.Round(ms*unit) / unit
+}
+
+func mean(sum time.Duration, n uint64) float64 {
+	if n == 0 {
+		return 0
+	}
+	return millis(time.Duration(float64(sum) / float64(n)))
+}
+
+// sumsJSON converts sums for the API.
+func sumsJSON(s *figures.Sums, buckets bool) *tapv1alpha1.Sums {
+	out := &tapv1alpha1.Sums{Requests: s.Requests(), Success: s.Success, Retries: s.Retries}
+	for _, f := range s.Failures {
+		name := f.Reason.String()
+		if f.Reason == mesh.ReasonNone {
+			name = tapv1alpha1.ReasonStatus
+		}
+		if out.Failures == nil {
+			out.Failures = map[string]uint64{}
+		}
+		out.Failures[name] += f.Count
+	}
+	if h := s.Latency; h != nil && h.Count() > 0 {
+		out.Latency = &tapv1alpha1.Latency{
+			P50: millis(h.Quantile(0.5)), P95: millis(h.Quantile(0.95)), P99: millis(h.Quantile(0.99)), Max: millis(h.Max()),
+		}
+		if buckets {
+			for bucket, n := range h.Buckets() {
+				out.Latency.Buckets = append(out.Latency.Buckets, [2]int64{int64(bucket), int64(n)})
+			}
+		}
+	}
+	if n := s.Requests(); n > 0 {
+		out.Split = &tapv1alpha1.Split{
+			Queue: mean(s.Parts[figures.Queue], n), Connect: mean(s.Parts[figures.Connect], n), TLS: mean(s.Parts[figures.TLS], n),
+			FirstByte: mean(s.Parts[figures.FirstByte], n), Body: mean(s.Parts[figures.Body], n),
+		}
+	}
+	if s.Opened+s.Closed+s.Failed+s.Open+s.Read+s.Written > 0 {
+		out.TCP = &tapv1alpha1.TCP{
+			Open: s.Open, Opened: s.Opened, Closed: s.Closed, Failed: s.Failed, ReadBytes: s.Read, WriteBytes: s.Written,
+			SRTT: mean(s.SRTT, s.SRTTs), Retransmits: s.Retransmits,
+		}
+	}
+	return out
+}
+
+// unsecured says why an edge with this value of tls= is not secured, "" if it is.
+func unsecured(tls string, source, destination *tapv1alpha1.Resource) string {
+	const passedBy = "the port is skipped, or the connection is older than the pod's place in the mesh"
+	switch tls {
+	case tap.TLSTrue, tap.TLSSameNode:
+		return ""
+	case tap.TLSAgentDown:
+		return "the agent of the server's node did not answer, and plaintext is allowed"
+	case tap.TLSNotProxied:
+		return "no agent carries it: " + passedBy
+	}
+	switch {
+	case source.Kind == tapv1alpha1.KindExternal:
+		return "the client is outside the mesh"
+	case destination.Kind == tapv1alpha1.KindExternal:
+		return "the server is outside the mesh"
+	case destination.Kind == string(filter.KindService):
+		return "no endpoint was found"
+	case source.Kind == figures.KindNamespace, destination.Kind == figures.KindNamespace:
+		return "a pod of one side is not in the mesh, or " + passedBy
+	case source.Identity == "" && source.Meshed == 0:
+		return "the client is not in the mesh"
+	case destination.Identity == "" && destination.Meshed == 0:
+		return "the server is not in the mesh"
+	}
+	return "one side's agent did not carry it: " + passedBy
+}

@@ -1,0 +1,312 @@
+package table
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/figures/wire"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/tap/filter"
+)
+
+var epoch = time.Unix(1_800_000_000, 0).UTC()
+
+// shop is a mesh of two nodes, whose agents have counted one minute:
+//
+//	web (node-1, node-2) -> api (node-2) by the service api, 60 requests from each pod, 12 of the second fail
+//	web-1 -> db (node-1), of one node, 30 requests
+//	web-1 -> legacy (no mesh, node-2), a TCP connection that is open
+//	a client outside -> web-1, 10 requests
+//	web-1 -> the service empty, which has no endpoints, 5 requests
+type shop struct {
+	stores map[string]*figures.Store
+	pods   []*mesh.Workload
+	now    time.Time
+}
+
+func pod(namespace, deploy, node string, n int, meshed bool) *mesh.Workload {
+	return &mesh.Workload{
+		Name: fmt.Sprintf("%s-%d", deploy, n), Namespace: namespace, Node: node, OwnerKind: "deployment", OwnerName: deploy, Meshed: meshed, Ready: true,
+		Identity: mesh.Identity{TrustDomain: "d", Namespace: namespace, ServiceAccount: deploy},
+	}
+}
+
+func newShop() *shop {
+	s := &shop{stores: map[string]*figures.Store{}, now: epoch.Add(time.Minute)}
+	for _, node := range []string{"node-1", "node-2"} {
+		s.stores[node] = figures.NewStore(figures.Options{}, epoch)
+	}
+	web1, web2 := pod("shop", "web", "node-1", 1, true), pod("shop", "web", "node-2", 2, true)
+	api, db, legacy := pod("back", "api", "node-2", 1, true), pod("back", "db", "node-1", 1, true), pod("back", "legacy", "node-2", 1, false)
+	s.pods = []*mesh.Workload{web1, web2, api, db, legacy, pod("shop", "idle", "node-1", 1, true), pod("shop", "old", "node-1", 1, false)}
+	svc := &mesh.Service{Namespace: "back", Name: "api"}
+	s.call(60, 0, 4*time.Millisecond, web1, api, svc)
+	s.call(60, 12, 4*time.Millisecond, web2, api, svc)
+	s.call(30, 0, time.Millisecond, web1, db, &mesh.Service{Namespace: "back", Name: "db"})
+	s.emit("node-1", tap.Event{Kind: tap.ConnOpen, TLS: tap.TLSNoIdentity, Protocol: "tcp"}, web1, legacy)
+	s.call(5, 5, time.Microsecond, web1, nil, &mesh.Service{Namespace: "back", Name: "empty"})
+	for range 10 {
+		s.emit("node-1", tap.Event{Kind: tap.ResponseEnd, Direction: mesh.Inbound, TLS: tap.TLSNoIdentity, Protocol: "http1", Status: 200, Latency: time.Second}, nil, web1)
+	}
+	return s
+}
+
+func (s *shop) emit(node string, e tap.Event, from, to *mesh.Workload) {
+	e.Source.Workload, e.Destination.Workload = from, to
+	s.stores[node].Emit(&e)
+}
+
+// call emits what both agents report of calls. The server's is a millisecond shorter.
+func (s *shop) call(n, failing int, latency time.Duration, from, to *mesh.Workload, svc *mesh.Service) {
+	for i := range n {
+		e := tap.Event{Kind: tap.ResponseEnd, TLS: tap.TLSTrue, Protocol: "http2", Status: 200, Latency: latency, Duration: latency, Service: svc}
+		if i < failing {
+			e.Status = 503
+		}
+		switch {
+		case to == nil:
+			e.TLS, e.Reason = tap.TLSNoIdentity, mesh.ReasonNoEndpoints
+			e.Destination.Addr = netip.MustParseAddrPort("10.0.0.1:80")
+		case from.Node == to.Node:
+			e.TLS = tap.TLSSameNode
+		default:
+			in := e
+			in.Direction, in.Service, in.Latency = mesh.Inbound, nil, latency-time.Millisecond
+			s.emit(to.Node, in, from, to)
+		}
+		s.emit(from.Node, e, from, to)
+	}
+}
+
+// ask asks the agents of these nodes, over the wire, and merges what they answer.
+func (s *shop) ask(t *testing.T, q tapv1alpha1.FiguresQuery, silent ...string) *tapv1alpha1.Figures {
+	t.Helper()
+	q, err := tapv1alpha1.ParseFigures(q.Values())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Request(&q, s.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &Answers{Asked: len(s.stores), Silent: silent}
+	for node, store := range s.stores {
+		if len(silent) > 0 && silent[0] == node {
+			continue
+		}
+		requests := []*agentv1.FiguresRequest{r}
+		if len(silent) > 0 {
+			requests = append(requests, InsteadOf(r, silent))
+		}
+		for _, r := range requests {
+			query, err := wire.Query(r, node, s.now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.Results = append(a.Results, wire.FromProto(wire.ToProto(store.Query(query, s.now), node, 0, s.now)))
+		}
+	}
+	known := &Known{Services: []figures.Service{{Namespace: "back", Name: "api"}, {Namespace: "back", Name: "unused"}}}
+	for _, w := range s.pods {
+		known.Pods = append(known.Pods, Pod{figures.EndOf(w), w.Ready})
+	}
+	return Merge(&q, a, known, s.now)
+}
+
+func (s *shop) stat(t *testing.T, q Stat, silent ...string) string {
+	t.Helper()
+	q.Window = time.Minute
+	var out bytes.Buffer
+	if err := WriteStat(&out, [][]*StatRow{q.Rows(s.ask(t, q.Query(), silent...))}, false, q.Namespace == ""); err != nil {
+		t.Fatal(err)
+	}
+	return squeeze(out.String())
+}
+
+// squeeze joins runs of spaces, so that tests do not depend on the widths of columns.
+func squeeze(text string) string {
+	var lines []string
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	return strings.Join(lines, "\n")
+}
+
+const head = "NAME MESHED SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 TCP_CONN\n"
+
+func TestStat(t *testing.T) {
+	s := newShop()
+	for name, tc := range map[string]struct {
+		stat Stat
+		want string
+	}{
+		"what deployments are sent, at their side": {Stat{Kind: "deployment", Namespace: "back"}, head +
+			"api 1/1 90.00% 2.0rps 3ms 4ms 4ms -\n" +
+			"db 1/1 100.00% 0.5rps 1ms 1ms 1ms -"},
+		"rows without traffic": {Stat{Kind: "deployment", Namespace: "shop"}, head +
+			"idle 1/1 - - - - - -\n" +
+			"web 2/2 100.00% 0.2rps 981ms 981ms 981ms -"},
+		"unmeshed ones, too": {Stat{Kind: "deployment", Namespace: "back", Unmeshed: true}, head +
+			"api 1/1 90.00% 2.0rps 3ms 4ms 4ms -\n" +
+			"db 1/1 100.00% 0.5rps 1ms 1ms 1ms -\n" +
+			"legacy 0/1 - - - - - 1"},
+		"one by name": {Stat{Kind: "deployment", Namespace: "back", Names: []string{"db"}}, head +
+			"db 1/1 100.00% 0.5rps 1ms 1ms 1ms -"},
+		"pods": {Stat{Kind: filter.KindPod, Namespace: "shop", Names: []string{"web-1", "web-2"}}, head +
+			"web-1 1/1 100.00% 0.2rps 981ms 981ms 981ms -\n" +
+			"web-2 1/1 - - - - - -"},
+		"to: what they send, at their side": {Stat{Kind: "deployment", Namespace: "shop", To: "deploy/api", ToNamespace: "back"}, head +
+			"idle 1/1 - - - - - -\n" +
+			"web 2/2 90.00% 2.0rps 4ms 4ms 4ms -"},
+		"to a service without endpoints": {Stat{Kind: filter.KindPod, Namespace: "shop", Names: []string{"web-1"}, To: "svc/empty", ToNamespace: "back"}, head +
+			"web-1 1/1 0.00% 0.1rps 0.00ms 0.00ms 0.00ms -"},
+		"from: what is sent to them, at the clients' side": {Stat{Kind: "deployment", Namespace: "back", From: "pod/web-2", FromNamespace: "shop"}, head +
+			"api 1/1 80.00% 1.0rps 4ms 4ms 4ms -\n" +
+			"db 1/1 - - - - - -"},
+		"services": {Stat{Kind: filter.KindService, Namespace: "back"}, head +
+			"api - 90.00% 2.0rps 4ms 4ms 4ms -\n" +
+			"db - 100.00% 0.5rps 1ms 1ms 1ms -\n" +
+			"empty - 0.00% 0.1rps 0.00ms 0.00ms 0.00ms -\n" +
+			"unused - - - - - - -"},
+		"namespaces": {Stat{Kind: filter.KindNamespace}, "NAMESPACE " + head +
+			"back 2/3 89.03% 2.6rps 3ms 4ms 4ms 1\n" +
+			"shop 3/4 100.00% 0.2rps 981ms 981ms 981ms -"},
+		"all namespaces": {Stat{Kind: "deployment", Names: []string{"api", "web"}}, "NAMESPACE " + head +
+			"back api 1/1 90.00% 2.0rps 3ms 4ms 4ms -\n" +
+			"shop web 2/2 100.00% 0.2rps 981ms 981ms 981ms -"},
+		"another kind": {Stat{Kind: "statefulset", Namespace: "shop"}, strings.TrimSpace(head)},
+	} {
+		if diff := cmp.Diff(tc.want, s.stat(t, tc.stat)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestSilentNode: where the agent of node-2 does not answer, that of node-1 tells its part.
+func TestSilentNode(t *testing.T) {
+	s := newShop()
+	for name, tc := range map[string]struct {
+		stat   Stat
+		silent string
+		want   string
+	}{
+		"the server's": {Stat{Kind: "deployment", Namespace: "back"}, "node-2", head +
+			"api (part) 1/1 100.00% 1.0rps 4ms 4ms 4ms -\n" +
+			"db 1/1 100.00% 0.5rps 1ms 1ms 1ms -"},
+		"the client's": {Stat{Kind: "deployment", Namespace: "shop", Names: []string{"web"}, To: "deploy/api", ToNamespace: "back"}, "node-1", head +
+			"web (part) 2/2 90.00% 2.0rps 3ms 4ms 4ms -"},
+	} {
+		if diff := cmp.Diff(tc.want, s.stat(t, tc.stat, tc.silent)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestStatJSON(t *testing.T) {
+	s := newShop()
+	q := Stat{Kind: "deployment", Namespace: "back", Window: time.Minute}
+	var out bytes.Buffer
+	if err := WriteStatJSON(&out, [][]*StatRow{q.Rows(s.ask(t, q.Query()))}); err != nil {
+		t.Fatal(err)
+	}
+	var rows []map[string]any
+	if err := json.Unmarshal(out.Bytes(), &rows); err != nil {
+		t.Fatal(err)
+	}
+	want := []map[string]any{
+		{
+			"namespace": "back", "kind": "deployment", "name": "api", "meshed": "1/1", "success": 0.9, "rps": 2.0,
+			"latency_ms_p50": 3.0, "latency_ms_p95": 4.0, "latency_ms_p99": 4.0,
+			"latency_us_p50": 2953.0, "latency_us_p95": 3830.0, "latency_us_p99": 3830.0, "failures": map[string]any{"status": 12.0},
+		},
+		{
+			"namespace": "back", "kind": "deployment", "name": "db", "meshed": "1/1", "success": 1.0, "rps": 0.5,
+			"latency_ms_p50": 1.0, "latency_ms_p95": 1.0, "latency_ms_p99": 1.0,
+			"latency_us_p50": 957.0, "latency_us_p95": 957.0, "latency_us_p99": 957.0,
+		},
+	}
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Error("(-want +got):", diff)
+	}
+}
+
+func TestEdges(t *testing.T) {
+	s := newShop()
+	write := func(q *Edges, wide bool) string {
+		var out bytes.Buffer
+		if err := WriteEdges(&out, q.Rows(s.ask(t, q.Query)), wide); err != nil {
+			t.Fatal(err)
+		}
+		return squeeze(out.String())
+	}
+	want := `SRC DST SRC_NS DST_NS SECURED
+external web - shop the client is outside the mesh
+web api shop back √
+web db shop back √
+web legacy shop back the server is not in the mesh
+web svc/empty shop back no endpoint was found`
+	if diff := cmp.Diff(want, write(NewEdges("deployment", ""), false)); diff != "" {
+		t.Error("(-want +got):", diff)
+	}
+	want = `SRC DST SRC_NS DST_NS CLIENT_ID SERVER_ID SECURED
+web-1 api-1 shop back web.shop api.back √
+web-1 db-1 shop back web.shop db.back √
+web-1 legacy-1 shop back - - the server is not in the mesh
+web-1 svc/empty shop back - - no endpoint was found
+web-2 api-1 shop back web.shop api.back √`
+	if diff := cmp.Diff(want, write(NewEdges(filter.KindPod, "back"), true)); diff != "" {
+		t.Error("(-want +got):", diff)
+	}
+	want = `SRC DST SRC_NS DST_NS SECURED
+external shop - - the client is outside the mesh
+shop back - - √
+shop back - - a pod of one side is not in the mesh, or the port is skipped, or the connection is older than the pod's place in the mesh`
+	if diff := cmp.Diff(want, write(NewEdges(filter.KindNamespace, ""), false)); diff != "" {
+		t.Error("(-want +got):", diff)
+	}
+}
+
+// TestPoints: points cover the window, and the total is their sum.
+func TestPoints(t *testing.T) {
+	s := newShop()
+	f := s.ask(t, tapv1alpha1.FiguresQuery{Namespace: "shop", Step: 10 * time.Second, Window: time.Minute})
+	for _, e := range f.Edges {
+		var sum uint64
+		for _, p := range e.Points {
+			if p != nil {
+				sum += p.Requests
+			}
+		}
+		if len(e.Points) != 6 || sum != e.Total.Requests {
+			t.Errorf("%d points with %d requests, want 6 with %d", len(e.Points), sum, e.Total.Requests)
+		}
+	}
+	if f.StepSeconds != 10 || !f.Start.Equal(epoch) || f.Nodes != (tapv1alpha1.Nodes{Asked: 2, Answered: 2}) {
+		t.Errorf("steps of %d s from %v, %+v, want 10 from %v, 2 of 2", f.StepSeconds, f.Start, f.Nodes, epoch)
+	}
+}
+
+// TestHostileNames writes names that would control a terminal.
+func TestHostileNames(t *testing.T) {
+	var out bytes.Buffer
+	if err := WriteStat(&out, [][]*StatRow{{{Kind: "pod", Name: "a\x1b[2J", Namespace: "b\nc"}}}, true, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteEdges(&out, []EdgeRow{{Source: "\u202eevil", Client: "x\r"}}, true); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); strings.ContainsAny(text, "\x1b\r\u202e") || strings.Count(text, "\n") != 4 {
+		t.Errorf("%q has control characters, or more than 4 lines", text)
+	}
+}
