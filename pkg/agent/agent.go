@@ -19,6 +19,7 @@ import (
 	"github.com/underlane/underlane/pkg/agent/weights"
 	"github.com/underlane/underlane/pkg/control/client"
 	"github.com/underlane/underlane/pkg/fairshare"
+	"github.com/underlane/underlane/pkg/figures"
 	"github.com/underlane/underlane/pkg/l7proxy"
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -51,6 +52,7 @@ type Agent struct {
 	metrics   *telemetry.Metrics
 	ledger    *costs.Ledger
 	weights   *weights.Follower
+	memory    *figures.Store
 
 	socket           net.Listener // of the node API
 	handoverListener net.Listener // of successors
@@ -87,7 +89,8 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	})
 	a.certs = mtls.NewManager(a.client, config.TrustDomain, log)
 	a.metrics = telemetry.New(telemetry.Options{Agent: reporter{a}, MaxPods: config.PodMetrics})
-	a.hub = tap.NewHub(a.metrics)
+	a.memory = figures.NewStore(figures.Options{}, time.Now())
+	a.hub = tap.NewHub(a.metrics, a.memory)
 	a.conns = &listener.Group{Log: log}
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
 	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub, State: known, Log: a.log, OnLeft: func() { a.pods.Wake() }})

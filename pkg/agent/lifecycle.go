@@ -10,6 +10,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/telemetry"
 )
@@ -141,7 +142,16 @@ func (a *Agent) live(life *parts) {
 	life.start("certificates", func(ctx context.Context) error { a.certs.Run(ctx); return nil })
 	life.start("connections of pods that end", a.carrier.Run)
 	life.start("weights of pods", a.weights.Run)
+	life.start("figures", func(ctx context.Context) error { a.memory.Run(ctx); return nil })
 	life.start("proxy", func(ctx context.Context) error { a.proxy.Run(ctx); return nil })
+}
+
+// nodeAPI returns a server of the node API.
+func (a *Agent) nodeAPI() *nodeapi.Server {
+	return &nodeapi.Server{
+		Hub: a.hub, Source: reporter{a}, Dumper: reporter{a}, Exporter: a.metrics, Ledger: reporter{a},
+		Node: a.config.Node, Memory: a.memory, Pods: func() []*mesh.Workload { return a.store.View().Local() },
+	}
 }
 
 // work starts the parts that only one agent of a node may run.
@@ -149,7 +159,7 @@ func (a *Agent) work(work *parts) {
 	work.start("kernel events", a.readKernelEvents)
 	asides := []aside{
 		{name: "node API", opened: a.socket, open: a.claimSocket, serve: func(ctx context.Context, ln net.Listener) error {
-			return (&nodeapi.Server{Hub: a.hub, Source: reporter{a}, Dumper: reporter{a}, Exporter: a.metrics, Ledger: reporter{a}}).Serve(ctx, ln)
+			return a.nodeAPI().Serve(ctx, ln)
 		}},
 		{name: "successors", opened: a.handoverListener, open: a.listenHandover, serve: a.successors.Serve},
 	}

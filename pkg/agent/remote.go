@@ -24,7 +24,8 @@ func (a *Agent) openAPI(ctx context.Context) (net.Listener, error) {
 
 // serveController serves the node API to the controller.
 func (a *Agent) serveController(ctx context.Context, ln net.Listener) error {
-	server := &nodeapi.Server{Hub: a.hub, Source: reporter{a}, Dumper: reporter{a}, Exporter: a.metrics, Ledger: reporter{a}, MaxTaps: maxRemoteTaps}
+	server := a.nodeAPI()
+	server.MaxTaps = maxRemoteTaps
 	return server.ServeTLS(ctx, ln, nodeapi.Credentials{
 		Certificate: a.client.NodeCertificate,
 		Anchors:     a.client.TrustAnchors,

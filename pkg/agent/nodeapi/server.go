@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/pkg/tap/filter"
 	"github.com/underlane/underlane/pkg/tap/wire"
@@ -49,6 +50,10 @@ type Server struct {
 	Exporter Exporter     // nil: Metrics is not implemented
 	Ledger   CostProvider // nil: Costs is not implemented
 	MaxTaps  int64        // taps at once; 0: no limit
+
+	Node   string                  // name of the node
+	Memory Rememberer              // nil: Figures is not implemented
+	Pods   func() []*mesh.Workload // pods of the node; nil: Figures has none
 
 	taps atomic.Int64
 }

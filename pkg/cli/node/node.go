@@ -58,13 +58,13 @@ type Kernel struct {
 	Cleanup func(ctx context.Context, f *Flags) (removed []string, err error)
 }
 
-// Commands returns the commands of `agent` except run: tap, top, status, check,
-// dump and cleanup.
+// Commands returns the commands of `agent` except run: tap, top, stat, edges, status,
+// check, dump and cleanup.
 func Commands(f *Flags, k Kernel) []*cobra.Command {
-	return []*cobra.Command{
+	return append(StatCommands(f),
 		TapCommand(f), TopCommand(f), StatusCommand(f),
 		CheckCommand(f, k), DumpCommand(f), CleanupCommand(f, k),
-	}
+	)
 }
 
 // maxMessage allows for Dump, which sends the state of a large node in one message.

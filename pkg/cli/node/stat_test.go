@@ -1,0 +1,164 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// startMemory starts an agent of node-1 that remembers calls from a pod of node-2, and from
+// its own pod web to the pod db of node-2. One in four fails.
+func startMemory(t *testing.T) (socket string) {
+	t.Helper()
+	workload := func(name, node string) *mesh.Workload {
+		return &mesh.Workload{
+			Name: name + "-1", Namespace: "shop", Node: node, OwnerKind: "deployment", OwnerName: name, Meshed: true, Ready: true,
+			Identity: mesh.Identity{TrustDomain: "d", Namespace: "shop", ServiceAccount: name},
+		}
+	}
+	web, db, front := workload("web", "node-1"), workload("db", "node-2"), workload("front", "node-2")
+	store := figures.NewStore(figures.Options{}, time.Now())
+	call := func(d mesh.Direction, from, to *mesh.Workload, n int) {
+		for i := range n {
+			e := tap.Event{
+				Kind: tap.ResponseEnd, Direction: d, TLS: tap.TLSTrue, Protocol: "http1", Status: 200, Latency: 5 * time.Millisecond, Duration: 6 * time.Millisecond,
+				Source: tap.Peer{Workload: from}, Destination: tap.Peer{Workload: to},
+			}
+			if i%4 == 0 {
+				e.Status = 500
+			}
+			if d == mesh.Outbound {
+				e.Service = &mesh.Service{Namespace: "shop", Name: "db"}
+			}
+			store.Emit(&e)
+		}
+	}
+	call(mesh.Inbound, front, web, 40)
+	call(mesh.Outbound, web, db, 20)
+
+	socket = filepath.Join(t.TempDir(), "agent.sock")
+	ln, err := nodeapi.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	server := &nodeapi.Server{
+		Hub: tap.NewHub(), Node: "node-1", Memory: store,
+		Pods: func() []*mesh.Workload { return []*mesh.Workload{web, workload("idle", "node-1")} },
+	}
+	go func() { done <- server.Serve(ctx, ln) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return socket
+}
+
+// columns keeps some columns of a table, without the rates, which depend on the time.
+func columns(text string, numbers ...int) (rows []string) {
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		fields := strings.Fields(line)
+		var kept []string
+		for _, n := range numbers {
+			if n < len(fields) {
+				kept = append(kept, fields[n])
+			}
+		}
+		rows = append(rows, strings.Join(kept, " "))
+	}
+	return rows
+}
+
+func TestStat(t *testing.T) {
+	socket := startMemory(t)
+	for _, tc := range []struct {
+		args string
+		want []string
+	}{
+		{"stat deploy", []string{"NAMESPACE NAME MESHED SUCCESS LATENCY_P50", "shop idle 1/1 - -", "shop web 1/1 75.00% 5ms"}},
+		{"stat deploy -A", []string{"NAMESPACE NAME MESHED SUCCESS LATENCY_P50", "shop idle 1/1 - -", "shop web 1/1 75.00% 5ms"}},
+		{"stat deploy/web --to svc/db", []string{"NAMESPACE NAME MESHED SUCCESS LATENCY_P50", "shop web 1/1 75.00% 5ms"}},
+		{"stat deploy --from deploy/web", []string{"NAMESPACE NAME MESHED SUCCESS LATENCY_P50", "shop db - 75.00% 5ms", "shop idle 1/1 - -", "shop web 1/1 - -"}},
+		{"stat svc", []string{"NAMESPACE NAME MESHED SUCCESS LATENCY_P50", "shop db - 75.00% 5ms"}},
+		{"stat deploy web svc -t 10m", nil}, // svc is a name here: there is none
+	} {
+		r := run(t.Context(), Kernel{}, append(strings.Fields(tc.args), "--socket", socket)...)
+		if tc.want == nil {
+			if !strings.Contains(r.out, "web") || r.code != 0 {
+				t.Errorf("%s: %+v", tc.args, r)
+			}
+			continue
+		}
+		if diff := cmp.Diff(tc.want, columns(r.out, 0, 1, 2, 3, 5)); diff != "" || r.code != 0 {
+			t.Errorf("agent %s: %d %s (-want +got):\n%s", tc.args, r.code, r.err, diff)
+		}
+	}
+	if r := run(t.Context(), Kernel{}, "stat", "deploy", "-n", "nowhere", "--socket", socket); r.out != "" || !strings.Contains(r.err, "No traffic found.") || r.code != 0 {
+		t.Errorf("a namespace without pods: %+v", r)
+	}
+}
+
+func TestStatAsJSON(t *testing.T) {
+	r := run(t.Context(), Kernel{}, "stat", "deploy/web", "-n", "shop", "-o", "json", "--socket", startMemory(t))
+	var rows []struct {
+		Namespace, Kind, Name, Meshed string
+		Success, RPS                  float64
+		P99                           int               `json:"latency_ms_p99"`
+		Failures                      map[string]uint64 `json:"failures"`
+	}
+	if err := json.Unmarshal([]byte(r.out), &rows); err != nil {
+		t.Fatalf("%v: %+v", err, r)
+	}
+	if len(rows) != 1 || rows[0].Success != 0.75 || rows[0].P99 != 5 || rows[0].Failures["status"] != 10 || rows[0].RPS < 0.5 {
+		t.Errorf("%+v, want one row with 75 %% of 40 requests in 60 to 70 seconds", rows)
+	}
+}
+
+func TestEdges(t *testing.T) {
+	socket := startMemory(t)
+	r := run(t.Context(), Kernel{}, "edges", "deploy", "-o", "wide", "--socket", socket)
+	want := []string{
+		"SRC DST SRC_NS DST_NS CLIENT_ID SERVER_ID SECURED",
+		"front web shop shop front.shop web.shop √", "web db shop shop web.shop db.shop √",
+	}
+	if diff := cmp.Diff(want, columns(r.out, 0, 1, 2, 3, 4, 5, 6)); diff != "" || r.code != 0 {
+		t.Errorf("%d %s (-want +got):\n%s", r.code, r.err, diff)
+	}
+}
+
+func TestStatMistakes(t *testing.T) {
+	socket := startMemory(t)
+	for args, want := range map[string]string{
+		"stat":                                "requires at least 1 arg",
+		"stat web":                            "no kind",
+		"stat deploy -o yaml":                 "table, wide or json",
+		"stat deploy -A -n x":                 "give one of them",
+		"stat deploy --to svc/a --from svc/b": "give one of them",
+		"stat deploy --to a":                  "no kind",
+		"stat deploy -t 1s":                   "window",
+		"edges deploy/web":                    "leave the name away",
+		"edges svc":                           "stat svc",
+		"edges":                               "accepts 1 arg",
+	} {
+		r := run(t.Context(), Kernel{}, append(strings.Fields(args), "--socket", socket)...)
+		if r.code == 0 || !strings.Contains(r.err, want) {
+			t.Errorf("%s: %+v, want an error with %q", args, r, want)
+		}
+	}
+	if r := run(t.Context(), Kernel{}, "stat", "deploy", "--socket", socket+"x"); r.code == 0 || !strings.Contains(r.err, "is the agent running") {
+		t.Errorf("without an agent: %+v", r)
+	}
+}

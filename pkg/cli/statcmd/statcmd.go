@@ -1,0 +1,250 @@
+// Package statcmd has the commands stat and edges for one node and for a cluster. The two
+// differ only in who answers.
+package statcmd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/figures/table"
+	"github.com/underlane/underlane/pkg/tap/filter"
+	"github.com/underlane/underlane/pkg/tap/render"
+)
+
+// Source is who answers.
+type Source struct {
+	Program string // name of the program in examples: agent, underlane
+	Scope   string // in help texts: this node, the cluster
+	// Namespace returns the namespace for the user's -n, which may be "". nil: "" is any.
+	Namespace func(named string) (string, error)
+	// Figures returns the figures for a query. Its errors are written for users.
+	Figures func(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.Figures, error)
+}
+
+// flags are what stat and edges share, with Linkerd's names.
+type flags struct {
+	namespace, output string
+	all               bool
+	window            time.Duration
+}
+
+func (f *flags) add(cmd *cobra.Command, s *Source) {
+	p := cmd.Flags()
+	namespace := "any"
+	if s.Namespace != nil {
+		namespace = "that of the kubeconfig's context"
+	}
+	p.StringVarP(&f.namespace, "namespace", "n", "", "namespace of the resources (default "+namespace+")")
+	p.BoolVarP(&f.all, "all-namespaces", "A", false, "resources of all namespaces")
+	p.StringVarP(&f.output, "output", "o", "table", "table, wide or json")
+	p.DurationVarP(&f.window, "time-window", "t", tapv1alpha1.DefaultWindow, "how much time to look back at: 10s or more; agents remember 15m")
+}
+
+// check checks the flags and returns the namespace, "" for all.
+func (f *flags) check(s *Source) (string, error) {
+	switch {
+	case f.output != "table" && f.output != "wide" && f.output != "json":
+		return "", fmt.Errorf("output format %q: use table, wide or json", f.output)
+	case f.all && f.namespace != "":
+		return "", errors.New("--all-namespaces and --namespace: give one of them")
+	case f.all || s.Namespace == nil:
+		return f.namespace, nil
+	}
+	return s.Namespace(f.namespace)
+}
+
+// ask gets the figures, and tells what is missing in them.
+func (s *Source) ask(cmd *cobra.Command, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.Figures, error) {
+	f, err := s.Figures(cmd.Context(), q)
+	if err != nil {
+		return nil, err
+	}
+	for _, text := range f.Warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "‼ %s\n", render.Clean(text))
+	}
+	return f, nil
+}
+
+// Stat is the command stat.
+func Stat(s *Source) *cobra.Command {
+	var f flags
+	var to, toNamespace, from, fromNamespace string
+	var unmeshed bool
+	short := fmt.Sprintf("Show success rates, requests and latencies of resources of %s", s.Scope)
+	cmd := &cobra.Command{
+		Use:   "stat [flags] RESOURCES",
+		Short: short,
+		Long: short + `.
+
+RESOURCES is TYPE [NAME...] or TYPE/NAME...: deploy, sts, ds, rs, job, cronjob, pod, ns,
+svc, or all. The figures are of what is sent to a resource; with --to, of what it sends to
+that one; with --from, of what it gets from that one. A Service's figures are those of its
+clients.`,
+		Example: fmt.Sprintf("  %[1]s stat deploy -n shop\n  %[1]s stat deploy/web pod/db-0\n  %[1]s stat deploy --from ns/shop -A -t 5m\n  %[1]s stat svc -n shop -o wide", s.Program),
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			namespace, err := f.check(s)
+			if err != nil {
+				return err
+			}
+			if to != "" && from != "" {
+				return errors.New("--to and --from: give one of them")
+			}
+			kinds, err := parse(args)
+			if err != nil {
+				return err
+			}
+			var tables [][]*table.StatRow
+			for i := range kinds {
+				k := &kinds[i]
+				k.Window, k.Unmeshed, k.Namespace = f.window, unmeshed, namespace
+				k.To, k.ToNamespace = to, other(to, toNamespace, namespace)
+				k.From, k.FromNamespace = from, other(from, fromNamespace, namespace)
+				if k.Kind == filter.KindNamespace {
+					k.Namespace = ""
+				}
+				answer, err := s.ask(cmd, k.Query())
+				if err != nil {
+					return err
+				}
+				if rows := k.Rows(answer); len(rows) > 0 {
+					tables = append(tables, rows)
+				}
+			}
+			if f.output == "json" {
+				return table.WriteStatJSON(cmd.OutOrStdout(), tables)
+			}
+			if len(tables) == 0 {
+				return nothing(cmd.ErrOrStderr(), "No traffic found.")
+			}
+			return table.WriteStat(cmd.OutOrStdout(), tables, f.output == "wide", namespace == "" && !onlyNamespaces(kinds))
+		},
+	}
+	f.add(cmd, s)
+	p := cmd.Flags()
+	p.StringVar(&to, "to", "", "show what is sent to this resource")
+	p.StringVar(&toNamespace, "to-namespace", "", "namespace of the --to resource (default that of the resources)")
+	p.StringVar(&from, "from", "", "show what is sent by this resource")
+	p.StringVar(&fromNamespace, "from-namespace", "", "namespace of the --from resource (default that of the resources)")
+	p.BoolVar(&unmeshed, "unmeshed", false, "show resources without a pod in the mesh, too")
+	return cmd
+}
+
+// Edges is the command edges.
+func Edges(s *Source) *cobra.Command {
+	var f flags
+	short := fmt.Sprintf("Show which resources of %s talk, and whether that is secured", s.Scope)
+	cmd := &cobra.Command{
+		Use:   "edges [flags] TYPE",
+		Short: short,
+		Long: short + `.
+
+TYPE is deploy, sts, ds, rs, job, cronjob, pod or ns. Each pair of resources that talks has
+a row. SECURED is √ for mutual TLS, and for calls that do not leave a node; otherwise it
+says why not.`,
+		Example: fmt.Sprintf("  %[1]s edges deploy -n shop\n  %[1]s edges pod -A -o wide", s.Program),
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			namespace, err := f.check(s)
+			if err != nil {
+				return err
+			}
+			r, err := filter.ParseResource(args[0], "")
+			switch {
+			case err != nil:
+				return err
+			case r.Name != "":
+				return fmt.Errorf("edges are of all resources of a type: leave the name away: %s", r.Kind)
+			case r.Kind == filter.KindService:
+				return errors.New("the ends of an edge are workloads: use stat svc for Services")
+			}
+			q := table.NewEdges(r.Kind, namespace)
+			q.Query.Window = f.window
+			answer, err := s.ask(cmd, q.Query)
+			if err != nil {
+				return err
+			}
+			rows := q.Rows(answer)
+			switch {
+			case f.output == "json":
+				return table.WriteEdgesJSON(cmd.OutOrStdout(), rows)
+			case len(rows) == 0:
+				return nothing(cmd.ErrOrStderr(), "No edges found.")
+			}
+			return table.WriteEdges(cmd.OutOrStdout(), rows, f.output == "wide")
+		},
+	}
+	f.add(cmd, s)
+	return cmd
+}
+
+func nothing(w io.Writer, text string) error {
+	_, err := fmt.Fprintln(w, text)
+	return err
+}
+
+// other returns the namespace of a --to or --from resource.
+func other(resource, named, namespace string) string {
+	if r, err := filter.ParseResource(resource, ""); resource == "" || err == nil && r.Kind == filter.KindNamespace {
+		return ""
+	}
+	return cmp.Or(named, namespace)
+}
+
+func onlyNamespaces(kinds []table.Stat) bool {
+	return !slices.ContainsFunc(kinds, func(k table.Stat) bool { return k.Kind != filter.KindNamespace })
+}
+
+// allKinds are those of `stat all`.
+var allKinds = []filter.Kind{"deployment", "statefulset", "daemonset", "replicaset", "job", "cronjob", filter.KindPod, filter.KindService}
+
+// parse reads RESOURCES. The kinds stay in their order.
+func parse(args []string) (kinds []table.Stat, err error) {
+	add := func(kind filter.Kind, name string) {
+		i := slices.IndexFunc(kinds, func(k table.Stat) bool { return k.Kind == kind })
+		if i < 0 {
+			i = len(kinds)
+			kinds = append(kinds, table.Stat{Kind: kind})
+		}
+		if name != "" {
+			kinds[i].Names = append(kinds[i].Names, name)
+		}
+	}
+	if len(args) == 1 && args[0] == "all" {
+		for _, k := range allKinds {
+			add(k, "")
+		}
+		return kinds, nil
+	}
+	first, err := filter.ParseResource(args[0], "")
+	if err != nil {
+		return nil, err
+	}
+	if first.Name == "" && len(args) > 1 && !strings.Contains(args[1], "/") {
+		for _, name := range args[1:] {
+			r, err := filter.ParseResource(string(first.Kind)+"/"+name, "")
+			if err != nil {
+				return nil, err
+			}
+			add(r.Kind, r.Name)
+		}
+		return kinds, nil
+	}
+	for _, arg := range args {
+		r, err := filter.ParseResource(strings.TrimSuffix(arg, "/"), "")
+		if err != nil {
+			return nil, err
+		}
+		add(r.Kind, r.Name)
+	}
+	return kinds, nil
+}
