@@ -20,6 +20,7 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/figures"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls/ca"
 	"github.com/underlane/underlane/pkg/tap"
@@ -55,6 +56,8 @@ type Agent struct {
 	St   *agentv1.StatusResponse
 	Text string // metrics
 	Cost *agentv1.CostsResponse
+	// Memory has what the agent remembers of Hub's events.
+	Memory *figures.Store
 
 	t         testing.TB
 	authority *ca.Authority
@@ -70,8 +73,9 @@ func Start(t testing.TB, authority *ca.Authority, name, certName string) *Agent 
 	if certName == "" {
 		certName = name
 	}
+	memory := figures.NewStore(figures.Options{}, time.Now())
 	a := &Agent{
-		Name: name, Addr: ports.Reserve(t).String(), Hub: tap.NewHub(), Text: "fake_metric 1\n", t: t, authority: authority,
+		Name: name, Addr: ports.Reserve(t).String(), Hub: tap.NewHub(memory), Memory: memory, Text: "fake_metric 1\n", t: t, authority: authority,
 		Cost: &agentv1.CostsResponse{Node: name},
 		St:   &agentv1.StatusResponse{Node: name, Version: "v0.0-test", Synced: true, ProgramsAttached: true, SnapshotVersion: 1},
 	}
@@ -99,7 +103,7 @@ func (a *Agent) Restart() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel, a.done = cancel, make(chan struct{})
-	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a, Ledger: a}
+	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a, Ledger: a, Node: a.Name, Memory: a.Memory}
 	go func(done chan struct{}) {
 		defer close(done)
 		if err := server.ServeTLS(ctx, ln, nodeapi.Credentials{

@@ -32,5 +32,6 @@ func Command(display string) *cobra.Command {
 		health.Command(flags), MeshCommand(), UnmeshCommand(), wait.Command("underlane"),
 	)
 	root.AddCommand(TapCommands(flags)...)
+	root.AddCommand(StatCommands(flags)...)
 	return root
 }

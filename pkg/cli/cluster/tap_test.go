@@ -121,7 +121,7 @@ func (w *world) runTo(ctx context.Context, user string, out, errs io.Writer, arg
 	w.t.Helper()
 	root := &cobra.Command{Use: "underlane", SilenceErrors: true, SilenceUsage: true}
 	flags := AddFlags(root.PersistentFlags())
-	root.AddCommand(TapCommands(flags)...)
+	root.AddCommand(append(TapCommands(flags), StatCommands(flags)...)...)
 	root.SetOut(out)
 	root.SetErr(errs)
 	root.SetArgs(append(args, "--kubeconfig", w.kube.Kubeconfig(user, "shop")))

@@ -47,6 +47,7 @@ func resources() []metav1.APIResource {
 		list = append(list, of(kind, "Tap", true, "watch"), of(kind+"/tap", "Tap", true, "watch"))
 	}
 	return append(list,
+		of("figures", "Figures", true, "get"),
 		of("nodes", "Agent", false, "list"),
 		of("nodes/status", "Agent", false, "get"),
 		of("nodes/dump", "Agent", false, "get"),

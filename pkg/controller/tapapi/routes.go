@@ -40,6 +40,9 @@ func (s *Server) routes() http.Handler {
 	call("/watch/namespaces/{namespace}/tap", "watch", "tap", "tap", "", s.tapOf(""))
 	call("/watch/tap", "watch", "tap", "tap", "", s.tapOf(""))
 
+	call("/figures", "list", "figures", "see", "", s.figures)
+	call("/namespaces/{namespace}/figures", "list", "figures", "see", "", s.figures)
+
 	call("/nodes", "list", "nodes", "see", "", s.nodes)
 	call("/nodes/{name}/status", "get", "nodes", "see the status of", "status", s.nodeStatus)
 	call("/nodes/{name}/dump", "get", "nodes", "dump", "dump", s.nodeDump)

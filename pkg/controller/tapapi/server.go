@@ -80,6 +80,7 @@ type Server struct {
 	strangers *crowd.Crowd
 	front     *frontSource
 	agents    *fanin.Agents
+	kept      fanin.Kept
 	taps      atomic.Int64
 
 	mu     sync.Mutex
@@ -113,6 +114,7 @@ func (s *Server) Close() { _ = s.listener.Close() }
 
 // Run serves until ctx ends, and then cuts the running taps.
 func (s *Server) Run(ctx context.Context) error {
+	defer s.kept.Close()
 	serving := &server.OwnCertificate{
 		Issue: func() (tls.Certificate, error) {
 			return s.opt.Authority.ServingCertificate(serviceNames(s.opt.Service, s.opt.Namespace), nil)

@@ -3,6 +3,7 @@
 package table
 
 import (
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -35,8 +36,12 @@ func Request(q *tapv1alpha1.FiguresQuery, now time.Time) (*agentv1.FiguresReques
 	of, err := filter.ParseResource(r.Of, "")
 	if err == nil && of.Kind == filter.KindNamespace {
 		r.OfNamespace = ""
-		if of.Name == "" && q.Namespace != "" {
+		switch {
+		case q.Namespace == "" || q.Namespace == of.Name:
+		case of.Name == "":
 			r.Of += "/" + q.Namespace
+		default: // the caller may be allowed to see q.Namespace only
+			return nil, fmt.Errorf("namespace %s is not in namespace %s", of.Name, q.Namespace)
 		}
 	}
 	wire.Times(r, end(q, now), q.Window, q.Step, now)

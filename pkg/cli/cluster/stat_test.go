@@ -1,0 +1,100 @@
+package cluster
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	authorizationv1 "k8s.io/api/authorization/v1"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// withCalls is a cluster of two nodes: web of node a (namespace shop) calls db of node b
+// (namespace data), and a quarter of the calls fails.
+func withCalls(t *testing.T) *world {
+	w, agents := newWorld(t, "a", "b")
+	web, db := w.workloads[0], agents[1].Workload("data", "db-1", "db")
+	w.workloads = append(w.workloads, db)
+	for i := range 40 {
+		e := tap.Event{
+			Kind: tap.ResponseEnd, TLS: tap.TLSTrue, Protocol: "http1", Status: 200, Latency: 5 * time.Millisecond, Duration: 6 * time.Millisecond,
+			Source: tap.Peer{Workload: web}, Destination: tap.Peer{Workload: db},
+		}
+		if i%4 == 0 {
+			e.Status = 500
+		}
+		in := e
+		in.Direction, in.Latency = mesh.Inbound, 3*time.Millisecond
+		e.Service = &mesh.Service{Namespace: "data", Name: "db"}
+		agents[0].Emit(e)
+		agents[1].Emit(in)
+	}
+	return w
+}
+
+// withoutRates are the lines of a table without the rates, which depend on the time.
+func withoutRates(text string) (lines []string) {
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		var kept []string
+		for _, field := range strings.Fields(line) {
+			if !strings.HasSuffix(field, "rps") && field != "RPS" {
+				kept = append(kept, field)
+			}
+		}
+		lines = append(lines, strings.Join(kept, " "))
+	}
+	return lines
+}
+
+func TestStat(t *testing.T) {
+	w := withCalls(t)
+	const head = "NAME MESHED SUCCESS LATENCY_P50 LATENCY_P95 LATENCY_P99 TCP_CONN"
+	for args, want := range map[string][]string{
+		"stat deploy":         {head, "web 2/2 - - - - - -"}, // of the kubeconfig's namespace
+		"stat deploy -n data": {head, "db 1/1 75.00% 3ms 3ms 3ms -"},
+		"stat deploy -A":      {"NAMESPACE " + head, "data db 1/1 75.00% 3ms 3ms 3ms -", "shop web 2/2 - - - - - -"},
+		"stat pod --to deploy/db --to-namespace data": {head, "web-a 1/1 75.00% 5ms 5ms 5ms -", "web-b 1/1 - - - - - -"},
+		"stat deploy -n data --from ns/shop":          {head, "db 1/1 75.00% 5ms 5ms 5ms -"},
+		"stat svc -n data":                            {head, "db - 75.00% 5ms 5ms 5ms -"},
+		"stat ns":                                     {head, "data 1/1 75.00% 3ms 3ms 3ms -", "shop 2/2 - - - - - -"},
+		"edges deploy":                                {"SRC DST SRC_NS DST_NS SECURED", "web db shop data √"},
+		"edges pod -n data -o wide":                   {"SRC DST SRC_NS DST_NS CLIENT_ID SERVER_ID SECURED", "web-a db-1 shop data web.shop db.data √"},
+	} {
+		r := w.run(t.Context(), "root", strings.Fields(args)...)
+		if diff := cmp.Diff(want, withoutRates(r.out)); diff != "" || r.code != 0 || r.err != "" {
+			t.Errorf("underlane %s: %d %q (-want +got):\n%s", args, r.code, r.err, diff)
+		}
+	}
+}
+
+// TestStatNeedsOneNamespaceOnly: the right in a namespace is enough for what is asked about it.
+func TestStatNeedsOneNamespaceOnly(t *testing.T) {
+	w := withCalls(t)
+	w.kube.Allow = func(review authorizationv1.SubjectAccessReviewSpec) bool {
+		a := review.ResourceAttributes
+		return a.Resource == "figures" && a.Verb == "list" && a.Namespace == "data"
+	}
+	for _, args := range []string{"stat deploy/db -n data", "stat ns/data", "edges deploy -n data"} {
+		if r := w.run(t.Context(), "ann", strings.Fields(args)...); r.code != 0 || !strings.Contains(r.out, "d") {
+			t.Errorf("underlane %s: %+v", args, r)
+		}
+	}
+	for _, args := range []string{"stat deploy -n shop", "stat deploy -A", "stat ns", "edges deploy -A"} {
+		if r := w.run(t.Context(), "ann", strings.Fields(args)...); r.code == 0 || !strings.Contains(r.err, "underlane-tap-admin") || r.out != "" {
+			t.Errorf("underlane %s: %+v, want a refusal that says what to ask for", args, r)
+		}
+	}
+}
+
+func TestStatTellsWhoIsMissing(t *testing.T) {
+	w := withCalls(t)
+	w.nodes[1].Address = "127.0.0.1:1"
+	r := w.run(t.Context(), "root", "stat", "deploy", "-n", "data")
+	want := []string{"NAME MESHED SUCCESS LATENCY_P50 LATENCY_P95 LATENCY_P99 TCP_CONN", "db (part) 1/1 75.00% 5ms 5ms 5ms -"}
+	if diff := cmp.Diff(want, withoutRates(r.out)); diff != "" || r.code != 0 || !strings.HasPrefix(r.err, "‼ b: ") {
+		t.Errorf("%d %q, want a warning about b (-want +got):\n%s", r.code, r.err, diff)
+	}
+}
