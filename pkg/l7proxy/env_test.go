@@ -23,6 +23,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/state"
+	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/test/ports"
 )
 
@@ -51,14 +52,17 @@ func newEnvWith(t testing.TB, limits Limits) *env {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	shares := fairshare.NewContended(3)
+	var rec *proxytest.Recorder
 	t.Cleanup(func() {
 		goleak.VerifyNone(t, leaks)
 		checkShares(t, shares)
+		checkLegs(t, rec)
 	})
 	e := &env{
 		t: t, store: state.NewStore("node-1"), tap: proxytest.NewRecorder(),
 		local: &mesh.Workload{UID: "client", Name: "client", Node: "node-1", Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
 	}
+	rec = e.tap
 	e.group.Log = slog.New(slog.DiscardHandler)
 	network := &proxytest.Network{}
 	e.network, e.conns, e.unread = network, network.Open, network.Unread
@@ -83,6 +87,24 @@ func checkShares(t testing.TB, shares *fairshare.Scheduler) {
 	t.Helper()
 	if held, waiting := shares.Busy(); held != 0 || waiting != 0 {
 		t.Errorf("at the end %d slots of processors are held, and %d goroutines wait for one; want none", held, waiting)
+	}
+}
+
+// checkLegs fails if the proxy has reported a connection that carries requests as open, and
+// not as closed.
+func checkLegs(t testing.TB, rec *proxytest.Recorder) {
+	t.Helper()
+	var open [tap.ServerSide + 1]int
+	for _, e := range rec.Events() {
+		switch e.Kind {
+		case tap.LegOpen:
+			open[e.Side]++
+		case tap.LegClose:
+			open[e.Side]--
+		}
+	}
+	if open != [tap.ServerSide + 1]int{} {
+		t.Errorf("connections of clients that are still reported as open: %d, to servers: %d; want none", open[tap.ClientSide], open[tap.ServerSide])
 	}
 }
 

@@ -145,7 +145,7 @@ func New(o Options) *Proxy {
 	p.pods.Descriptors, p.pods.Memory = o.Limits.Descriptors, o.Limits.Memory
 	p.hints.firstSpeaker = make(map[netip.AddrPort]speaker)
 	p.upstream = upstream.New(upstream.Options{
-		Network: o.Network, State: o.State, Certs: o.Certs, Log: o.Log, Lifetime: p.lifetime,
+		Network: o.Network, State: o.State, Certs: o.Certs, Log: o.Log, Lifetime: p.lifetime, Tap: o.Tap,
 		Limits: upstream.Limits{
 			Connect: o.Limits.ConnectTimeout, Failover: o.Limits.FailoverTimeout,
 			HandshakeSilence: o.Limits.HandshakeSilence, Resolve: o.Limits.ResolveTimeout,

@@ -164,6 +164,7 @@ func (s *session) serve() {
 	}
 	if proto == detect.HTTP1 {
 		giveUp()
+		defer s.leg("http1")()
 		p.h1.Serve(&s.Session, buf)
 		return
 	}
@@ -172,8 +173,10 @@ func (s *session) serve() {
 	switch proto {
 	case detect.HTTP2:
 		giveUp()
+		defer s.leg("http2")()
 		p.h2.Serve(&s.Session)
 	case detect.Mux:
+		defer s.leg("http1")()
 		s.serveMux()
 	default:
 		if seen.ahead != nil {
@@ -187,6 +190,24 @@ func (s *session) serve() {
 			s.Client = &watchedFirst{Conn: s.Client, first: bytes.Clone(s.Head)}
 		}
 		s.serveOpaque(up, proto)
+	}
+}
+
+// leg reports to tap that the client's connection carries requests. The caller calls the
+// returned function when it is served.
+func (s *session) leg(protocol string) (served func()) {
+	began := time.Now()
+	e := s.ConnEvent(nil)
+	e.Side, e.Protocol = tap.ClientSide, protocol
+	s.Emit(&e, tap.LegOpen, began)
+	client := e.Source // its workload may become known later
+	return func() {
+		e := s.ConnEvent(nil)
+		e.Source, e.Side, e.Protocol, e.Duration = client, tap.ClientSide, protocol, time.Since(began)
+		facts := upstream.LegOf(s.raw)
+		e.Legs = &tap.Legs{Client: facts}
+		e.SRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.Retransmits, facts.Received, facts.Sent
+		s.Emit(&e, tap.LegClose, began.Add(e.Duration))
 	}
 }
 

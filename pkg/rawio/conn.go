@@ -45,6 +45,7 @@ type Conn struct {
 	closed      func()                  // see OnClose
 	hangups     atomic.Pointer[Hangups] // see OnHangup
 	closing     atomic.Bool
+	last        atomic.Pointer[Facts] // see Last
 }
 
 // operation is a system call in progress. It is a part of the Conn, and its callback
@@ -229,6 +230,7 @@ func (c *Conn) OnClose(f func()) { c.closed = f }
 // Close closes the connection. Reads and writes that wait return an error.
 func (c *Conn) Close() error {
 	c.unwatch()
+	c.remember()
 	err := c.file.Close()
 	if c.closed != nil && !errors.Is(err, os.ErrClosed) {
 		c.closed()

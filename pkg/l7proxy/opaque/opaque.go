@@ -56,9 +56,8 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 	defer up.Discard()
 	up.Attempt.Connected()
 	began := time.Now()
-	e := s.ConnEvent(up.Attempt)
-	e.Protocol = protocol
-	s.Emit(&e, tap.ConnOpen, began)
+	var client tap.Peer // as the first event has it: its workload may become known later
+	emit(s, up, protocol, tap.ConnOpen, began, func(e *tap.Event) { client = e.Source })
 	r := conn.Relay{Client: s.Client, Server: up.Conn, Task: &s.Task, Budget: s.Quota}
 	fromClient, fromServer := s.Head, up.First
 	s.Head, up.First = nil, nil // not kept for as long as the connection
@@ -71,8 +70,23 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 		reason = upstream.ReadReason(up.Err)
 		r.Cut(reason)
 	}
-	e.ReadBytes, e.WriteBytes = r.ToServer.Load(), r.ToClient.Load()
-	e.Reason, e.Reset = reason, reason != mesh.ReasonNone
-	e.Duration = time.Since(began)
-	s.Emit(&e, tap.ConnClose, time.Now())
+	ended := time.Now()
+	emit(s, up, protocol, tap.ConnClose, ended, func(e *tap.Event) {
+		e.Source = client
+		e.ReadBytes, e.WriteBytes = r.ToServer.Load(), r.ToClient.Load()
+		e.Reason, e.Reset = reason, reason != mesh.ReasonNone
+		e.Duration = ended.Sub(began)
+		e.Legs = &tap.Legs{Client: upstream.LegOf(s.Client.Raw()), Server: upstream.LegOf(up.Conn.Raw())}
+		wire := e.Legs.Wire(s.Direction)
+		e.SRTT, e.Retransmits = wire.SRTT, wire.Retransmits
+	})
+}
+
+// emit emits an event of the connection. Each has its own, because an event takes half a
+// kilobyte, and most connections are idle for most of the time.
+func emit(s *request.Session, up *Opened, protocol string, kind tap.Kind, at time.Time, fill func(*tap.Event)) {
+	e := s.ConnEvent(up.Attempt)
+	e.Protocol = protocol
+	fill(&e)
+	s.Emit(&e, kind, at)
 }

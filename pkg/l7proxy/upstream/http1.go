@@ -33,6 +33,16 @@ type HTTP1Conn struct {
 	stream *mux.Stream // Conn, if it is a stream
 	since  time.Time   // when it became idle
 	watch  bool        // OnHangup was called
+	leg    *leg        // of raw; nil: none, or its end was reported
+}
+
+// Close closes the connection, and reports its end.
+func (c *HTTP1Conn) Close() error {
+	err := c.Conn.Close()
+	l := c.leg
+	c.leg = nil
+	l.closed()
+	return err
 }
 
 // IdleHTTP1 returns an idle connection to the endpoint, nil if there is none. It prefers a
@@ -84,7 +94,9 @@ func (p *Pool) dialHTTP1(ctx context.Context, ep *Endpoint, client Client) (*HTT
 	if err != nil {
 		return nil, err
 	}
-	return &HTTP1Conn{Conn: nc, Key: ep.Key, Result: result, raw: nc.Raw()}, nil
+	c := &HTTP1Conn{Conn: nc, Key: ep.Key, Result: result, raw: nc.Raw()}
+	c.leg = p.opened(c.raw, ep, &result, client.ClientAddr(), "http1")
+	return c, nil
 }
 
 // Keep returns a connection whose exchange is complete to the pool, for other requests of

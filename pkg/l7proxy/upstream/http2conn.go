@@ -19,6 +19,7 @@ type HTTP2Conn struct {
 	*h2conn.Conn
 	Result Result
 	Took   Took // when it was made
+	leg    *leg
 
 	pool      *http2Pool
 	key       Key
@@ -76,6 +77,7 @@ func (c *HTTP2Conn) serve(idleTimeout time.Duration) {
 	c.wake(&b)
 	b.Flush()
 	c.End()
+	c.leg.closed()
 }
 
 // HTTP2Reason returns why an HTTP/2 connection to an endpoint ended with err.

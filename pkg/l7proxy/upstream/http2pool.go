@@ -134,6 +134,7 @@ func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[struct{}]) {
 	}
 	c := newHTTP2Conn(p, nc, ep.Key, result, client.Usage().Account())
 	c.Took = ep.Took
+	c.leg = p.owner.opened(nc.Raw(), &ep, &result, client.ClientAddr(), "http2")
 	if ep.Key.Session != 0 {
 		c.client = client
 	}

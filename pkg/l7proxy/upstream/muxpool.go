@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"time"
 
 	"github.com/underlane/underlane/pkg/fairshare"
@@ -148,9 +149,11 @@ func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Acco
 		done <- muxDialled{err, ep.Took}
 	}
 	if m != nil {
+		l := p.owner.opened(c.Raw(), &ep, &result, netip.AddrPort{}, "http1")
 		_ = m.Run(nil)
 		p.remove(ep.Key, m)
 		m.End()
+		l.closed()
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/state"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // Network makes connections inside the namespaces of this node's pods.
@@ -69,6 +70,9 @@ type Options struct {
 	// OnUnreachable is called for endpoints that cannot be reached, with the reason. It
 	// must not wait.
 	OnUnreachable func(ep *Endpoint, why mesh.Reason)
+	// Tap receives tap.LegOpen and tap.LegClose of the connections that carry requests;
+	// nil: nothing does.
+	Tap tap.Sink
 	// Connect replaces TCP and mTLS by way of Network, if it is not nil.
 	Connect func(ctx context.Context, ep *Endpoint, client netip.AddrPort, alpn string) (conn.Conn, Result, error)
 }

@@ -1,0 +1,79 @@
+package upstream
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// leg reports a TCP connection to an endpoint that carries requests, when it opens and when
+// it closes. A nil leg reports nothing.
+type leg struct {
+	tap      tap.Sink
+	raw      *rawio.Conn
+	client   tap.Peer
+	server   tap.Peer
+	inbound  bool
+	tls      string
+	protocol string // http1, http2
+	began    time.Time
+}
+
+// opened reports that a connection is open. client is its address. The result is nil if
+// nothing is to be reported, or if raw is nil.
+func (p *Pool) opened(raw *rawio.Conn, ep *Endpoint, result *Result, client netip.AddrPort, protocol string) *leg {
+	if p.Tap == nil || raw == nil {
+		return nil
+	}
+	l := &leg{
+		tap: p.Tap, raw: raw, server: result.Peer, tls: result.TLS, protocol: protocol, began: time.Now(),
+		inbound: ep.Client == nil, client: tap.Peer{Addr: raw.Local(), Workload: ep.Client},
+	}
+	if l.inbound {
+		l.client.Addr = client
+		l.client.Workload, _ = p.State.View().Workload(client.Addr())
+	} else {
+		l.client.Identity = ep.Client.Identity
+	}
+	e := l.event(tap.LegOpen, l.began)
+	l.tap.Emit(&e)
+	return l
+}
+
+func (l *leg) event(kind tap.Kind, at time.Time) tap.Event {
+	e := tap.Event{
+		Kind: kind, Side: tap.ServerSide, Time: at,
+		Source: l.client, Destination: l.server, TLS: l.tls, Protocol: l.protocol,
+	}
+	if l.inbound {
+		e.Direction = mesh.Inbound
+	}
+	return e
+}
+
+// closed reports that the connection is closed. It is called once.
+func (l *leg) closed() {
+	if l == nil {
+		return
+	}
+	now := time.Now()
+	e := l.event(tap.LegClose, now)
+	e.Duration = now.Sub(l.began)
+	facts := LegOf(l.raw)
+	e.Legs = &tap.Legs{Server: facts}
+	e.SRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.Retransmits, facts.Sent, facts.Received
+	l.tap.Emit(&e)
+}
+
+// LegOf returns what the kernel knows of a connection at its end. It returns the zero value
+// for a nil raw.
+func LegOf(raw *rawio.Conn) tap.Leg {
+	if raw == nil {
+		return tap.Leg{}
+	}
+	f := raw.Last()
+	return tap.Leg{SRTT: f.SRTT, Retransmits: f.Retransmits, Received: f.Read, Sent: f.Written, Unread: f.Unread}
+}

@@ -1,0 +1,49 @@
+package rawio
+
+import (
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Facts are what the kernel knows of a connection (TCP_INFO). Zero: it does not say.
+type Facts struct {
+	SRTT        time.Duration // smoothed round-trip time
+	Retransmits uint32        // segments that were sent again
+	// Unread is how long sending was stopped because the peer's receive window was full.
+	Unread        time.Duration
+	Read, Written uint64 // bytes, as of Bytes
+}
+
+// Last returns the facts of the connection as they were when it was closed. If it is open,
+// it returns those of now, and the same ones after that.
+func (c *Conn) Last() Facts {
+	c.remember()
+	return *c.last.Load()
+}
+
+// remember keeps the facts, unless they are kept already.
+func (c *Conn) remember() {
+	if c.last.Load() != nil {
+		return
+	}
+	f := new(Facts)
+	_ = c.raw.Control(f.ask) // it fails if another goroutine has closed the connection, and kept them
+	f.Read, f.Written = c.Bytes()
+	c.last.CompareAndSwap(nil, f)
+}
+
+// ask asks the kernel, by one system call.
+func (f *Facts) ask(fd uintptr) {
+	var info unix.TCPInfo
+	size := uint32(unix.SizeofTCPInfo)
+	if _, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0); errno != 0 {
+		return
+	}
+	f.SRTT = time.Duration(info.Rtt) * time.Microsecond
+	f.Retransmits = info.Total_retrans
+	f.Unread = time.Duration(info.Rwnd_limited) * time.Microsecond
+}
