@@ -81,7 +81,7 @@ func (tr *traffic) window(s *Store, mean float64) {
 			for range int(rate) {
 				n := tr.rand.IntN(len(tr.spread))
 				e.Latency = time.Duration(typical * tr.spread[n])
-				e.Duration = e.Latency + time.Millisecond
+				e.Split = tap.Split{Queue: 50 * time.Microsecond, FirstByte: e.Latency, Body: time.Millisecond}
 				e.Status = 200
 				if n%200 == 0 {
 					e.Status = 503

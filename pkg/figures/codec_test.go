@@ -64,7 +64,9 @@ func TestEncodingOfRandomWindows(t *testing.T) {
 
 func randomEvent(r *rand.Rand) *tap.Event {
 	latency := time.Duration(1 << r.IntN(36))
-	e := &tap.Event{Kind: tap.ResponseEnd, Status: 200, Latency: latency, Duration: latency + time.Duration(r.IntN(1e9))}
+	e := &tap.Event{Kind: tap.ResponseEnd, Status: 200, Latency: latency, Duration: 5 * latency, Split: tap.Split{
+		Queue: time.Duration(r.Int64N(int64(latency))), Connect: time.Duration(r.IntN(2)), TLS: latency, FirstByte: latency, Body: time.Duration(r.IntN(1e9)),
+	}}
 	switch r.IntN(8) {
 	case 0:
 		e.Status = 503
@@ -90,8 +92,11 @@ func expect(s *Sums, latency *Histogram, e *tap.Event) {
 			s.Fail(e.Reason, 1)
 		}
 		s.Retries += uint64(e.Retries)
-		s.Parts[FirstByte] += e.Latency
-		s.Parts[Body] += e.Duration - e.Latency
+		s.Parts[Queue] += e.Split.Queue
+		s.Parts[Connect] += e.Split.Connect
+		s.Parts[TLS] += e.Split.TLS
+		s.Parts[FirstByte] += e.Split.FirstByte
+		s.Parts[Body] += e.Split.Body
 		latency.Observe(e.Latency)
 	case e.Kind == tap.ConnOpen:
 		s.Opened++

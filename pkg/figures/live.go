@@ -34,11 +34,11 @@ func (l *live) count(e *tap.Event) {
 	switch e.Kind {
 	case tap.ResponseEnd:
 		l.request(e)
-	case tap.ConnOpen:
+	case tap.ConnOpen, tap.LegOpen:
 		c := lazily(&l.conns)
 		c.opened.Add(1)
 		c.open.Add(1)
-	case tap.ConnClose:
+	case tap.ConnClose, tap.LegClose:
 		lazily(&l.conns).close(e)
 	}
 }
@@ -53,8 +53,13 @@ func (l *live) request(e *tap.Event) {
 		l.retries.Add(uint64(e.Retries))
 	}
 	l.latency.Observe(e.Latency)
-	l.parts[FirstByte].Add(int64(e.Latency))
-	l.parts[Body].Add(int64(max(0, e.Duration-e.Latency)))
+	for i, d := range [NumParts]time.Duration{
+		Queue: e.Split.Queue, Connect: e.Split.Connect, TLS: e.Split.TLS, FirstByte: e.Split.FirstByte, Body: e.Split.Body,
+	} {
+		if d > 0 {
+			l.parts[i].Add(int64(d))
+		}
+	}
 }
 
 func (c *liveConns) close(e *tap.Event) {

@@ -121,6 +121,10 @@ func (s *Store) Run(ctx context.Context) {
 func (s *Store) Emit(e *tap.Event) {
 	switch e.Kind {
 	case tap.ResponseEnd, tap.ConnOpen, tap.ConnClose:
+	case tap.LegOpen, tap.LegClose:
+		if e.Side != wire(e.Direction) {
+			return
+		}
 	default:
 		return
 	}
@@ -128,6 +132,16 @@ func (s *Store) Emit(e *tap.Event) {
 	if e.TLS == tap.TLSSameNode && e.Direction == mesh.Outbound {
 		s.count(e, mesh.Inbound)
 	}
+}
+
+// wire returns the side of the proxy's connection that leads to the other pod. The
+// connection between the proxy and its own pod is not counted: a pod that makes a new one
+// for each request would seem to make as many to the other pod.
+func wire(d mesh.Direction) tap.Side {
+	if d == mesh.Inbound {
+		return tap.ClientSide
+	}
+	return tap.ServerSide
 }
 
 func (s *Store) count(e *tap.Event, direction mesh.Direction) {

@@ -30,7 +30,7 @@ func request(from, to *mesh.Workload, status int, latency time.Duration) *tap.Ev
 	return &tap.Event{
 		Kind: tap.ResponseEnd, TLS: tap.TLSTrue, Protocol: "http1", Status: status,
 		Source: tap.Peer{Workload: from}, Destination: tap.Peer{Workload: to},
-		Latency: latency, Duration: latency + time.Millisecond,
+		Latency: latency, Duration: latency + time.Millisecond, Split: tap.Split{FirstByte: latency, Body: time.Millisecond},
 	}
 }
 
@@ -133,6 +133,33 @@ func TestEndsOutsideTheMesh(t *testing.T) {
 		"deployment web to   service empty":                 true,
 		"external  to deployment web service ":              true,
 	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("(-want +got):", diff)
+	}
+}
+
+// TestConnectionsOfRequests: of the two connections that a request passes, the one that
+// leads to the other pod counts.
+func TestConnectionsOfRequests(t *testing.T) {
+	s := NewStore(Options{}, epoch)
+	web, db := pod("web", 1, "node-1"), pod("db", 1, "node-2")
+	for _, d := range []mesh.Direction{mesh.Outbound, mesh.Inbound} {
+		for _, side := range []tap.Side{tap.ClientSide, tap.ServerSide} {
+			for _, kind := range []tap.Kind{tap.LegOpen, tap.LegClose, tap.LegOpen} {
+				e := connection(tap.ConnClose, web, db)
+				e.Kind, e.Direction, e.Side, e.ReadBytes = kind, d, side, uint64(side)
+				s.Emit(e)
+			}
+		}
+	}
+	got := map[mesh.Direction]*Sums{}
+	for _, e := range all(s, epoch.Add(time.Second)).Edges {
+		got[e.Key.Direction] = e.Total()
+	}
+	sums := func(read uint64) *Sums {
+		return &Sums{Opened: 2, Closed: 1, Open: 1, Read: read, Written: 20, SRTT: 3 * time.Millisecond, SRTTs: 1, Retransmits: 2}
+	}
+	want := map[mesh.Direction]*Sums{mesh.Outbound: sums(uint64(tap.ServerSide)), mesh.Inbound: sums(uint64(tap.ClientSide))}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error("(-want +got):", diff)
 	}

@@ -111,8 +111,10 @@ func TestStatAndEdges(t *testing.T) {
 				return fmt.Errorf("%s: agent stat %s, row %s (-want +got):\n%s", tc.node, strings.Join(tc.args, " "), tc.name, diff)
 			}
 		}
-		if got := stat(t, l, node2, "pod", "far")["far"].Connections; got != 1 {
-			return fmt.Errorf("far has %d open connections, want 1", got)
+		for _, name := range []string{"far", "web-1"} { // the one of echo, and a pooled one of the requests
+			if got := stat(t, l, node2, "pod", name)[name].Connections; got != 1 {
+				return fmt.Errorf("%s has %d open connections, want 1", name, got)
+			}
 		}
 		return nil
 	})
