@@ -44,15 +44,15 @@ const (
 
 // Resource is one end of traffic.
 type Resource struct {
-	ID        int    `json:"id"`
-	Kind      string `json:"kind"` // in the singular: deployment, pod, namespace, service …
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	Pods      int    `json:"pods,omitempty"`
-	Meshed    int    `json:"meshed,omitempty"` // of Pods
-	Ready     int    `json:"ready,omitempty"`  // of Pods
-	Identity  string `json:"identity,omitempty"`
-	Node      string `json:"node,omitempty"` // of a pod
+	ID        int      `json:"id"`
+	Kind      string   `json:"kind"` // in the singular: deployment, pod, namespace, service …
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`
+	Pods      int      `json:"pods,omitempty"`
+	Meshed    int      `json:"meshed,omitempty"` // of Pods
+	Ready     int      `json:"ready,omitempty"`  // of Pods
+	Identity  string   `json:"identity,omitempty"`
+	Nodes     []string `json:"nodes,omitempty"` // of the pods, sorted
 }
 
 // Edge is what went from one resource to another, in one protocol and one way.

@@ -148,6 +148,9 @@ func (m *merger) pod(p Pod) {
 	}
 	r := m.resource(key)
 	r.Pods++
+	if i, found := slices.BinarySearch(r.Nodes, p.Node); !found && p.Node != "" {
+		r.Nodes = slices.Insert(r.Nodes, i, p.Node)
+	}
 	if p.Meshed {
 		r.Meshed++
 		m.identify(r, &p.End)
@@ -159,10 +162,7 @@ func (m *merger) pod(p Pod) {
 
 // identify fills in what an end says of its resource.
 func (m *merger) identify(r *tapv1alpha1.Resource, e *figures.End) {
-	switch m.q.By {
-	case tapv1alpha1.ByPod:
-		r.Identity, r.Node = e.Identity, e.Node
-	case tapv1alpha1.ByWorkload:
+	if m.q.By != tapv1alpha1.ByNamespace {
 		r.Identity = cmp.Or(r.Identity, e.Identity)
 	}
 }

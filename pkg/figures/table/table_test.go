@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -290,6 +291,11 @@ func TestPoints(t *testing.T) {
 		}
 		if len(e.Points) != 6 || sum != e.Total.Requests {
 			t.Errorf("%d points with %d requests, want 6 with %d", len(e.Points), sum, e.Total.Requests)
+		}
+	}
+	for _, r := range f.Resources {
+		if r.Name == "web" && (!slices.Equal(r.Nodes, []string{"node-1", "node-2"}) || r.Pods != 2 || r.Ready != 2 || r.Identity != "spiffe://d/ns/shop/sa/web") {
+			t.Errorf("%+v, want 2 ready pods on both nodes", r)
 		}
 	}
 	if f.StepSeconds != 10 || !f.Start.Equal(epoch) || f.Nodes != (tapv1alpha1.Nodes{Asked: 2, Answered: 2}) {
