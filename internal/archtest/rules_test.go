@@ -66,6 +66,7 @@ var layers = map[string]int{
 	"pkg/mtls/ca": 2,
 
 	"pkg/policy":            1,
+	"pkg/cgroup":            1,
 	"pkg/rawio":             1,
 	"pkg/fairshare":         1,
 	"pkg/mtls/certchain":    1,

@@ -1,0 +1,92 @@
+package cgroup
+
+import (
+	"io/fs"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// Dirs are the cgroups of a pod: for each tree the directories, from its root. They are
+// the one that the kubelet has made for the pod, or those of its containers.
+type Dirs [][]string
+
+// Empty reports whether there is no directory.
+func (d Dirs) Empty() bool {
+	for _, dirs := range d {
+		if len(dirs) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// podName matches the kubelet's name of a pod's cgroup: pod<UID> with the driver cgroupfs,
+// and …-pod<UID with underscores>.slice with that of systemd.
+var podName = regexp.MustCompile(`(?:^|-)pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?$`)
+
+// deepest is how far below the root of a tree a pod's cgroup is looked for. Directly on a
+// host it is at 2 or 3; a node may itself be in a container.
+const deepest = 10
+
+// Pods returns the cgroups of all pods that the kubelet has made cgroups for, by UID.
+func Pods(trees []Tree) map[string]Dirs {
+	pods := make(map[string]Dirs)
+	for i, t := range trees {
+		walk(t.FS, func(dir string) bool {
+			found := podName.FindStringSubmatch(path.Base(dir))
+			if found == nil {
+				return true
+			}
+			uid := strings.ReplaceAll(found[1], "_", "-")
+			if pods[uid] == nil {
+				pods[uid] = make(Dirs, len(trees))
+			}
+			pods[uid][i] = append(pods[uid][i], dir)
+			return false
+		})
+	}
+	return pods
+}
+
+// OfProcesses returns the cgroups that the processes are in. Two pods may share one (the
+// root, or that of the agent): such a cgroup says nothing about a pod, so the root of a tree
+// is left out.
+func OfProcesses(trees []Tree, pids []string) Dirs {
+	wanted := make(map[string]bool, len(pids))
+	for _, pid := range pids {
+		wanted[pid] = true
+	}
+	dirs := make(Dirs, len(trees))
+	for i, t := range trees {
+		walk(t.FS, func(dir string) bool {
+			procs, _ := fs.ReadFile(t.FS, path.Join(dir, "cgroup.procs")) // cannot be read in a threaded cgroup
+			for pid := range strings.FieldsSeq(string(procs)) {
+				if wanted[pid] {
+					dirs[i] = append(dirs[i], dir)
+					break
+				}
+			}
+			return true
+		})
+	}
+	return dirs
+}
+
+// walk calls visit for the directories below the root of a tree, parents first, and does
+// not go below those for which it returns false. It passes over what disappears meanwhile.
+func walk(tree fs.FS, visit func(dir string) (below bool)) {
+	_ = fs.WalkDir(tree, ".", func(dir string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil && dir == ".":
+			return err
+		case err != nil:
+			return fs.SkipDir
+		case dir == "." || !e.IsDir():
+			return nil
+		case !visit(dir) || strings.Count(dir, "/")+1 >= deepest:
+			return fs.SkipDir
+		}
+		return nil
+	})
+}
