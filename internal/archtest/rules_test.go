@@ -67,6 +67,7 @@ var layers = map[string]int{
 
 	"pkg/policy":            1,
 	"pkg/cgroup":            1,
+	"pkg/agent/containers":  4,
 	"pkg/rawio":             1,
 	"pkg/fairshare":         1,
 	"pkg/mtls/certchain":    1,

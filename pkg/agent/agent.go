@@ -12,11 +12,13 @@ import (
 
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/agent/carry"
+	"github.com/underlane/underlane/pkg/agent/containers"
 	"github.com/underlane/underlane/pkg/agent/costs"
 	"github.com/underlane/underlane/pkg/agent/enrol"
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nri"
 	"github.com/underlane/underlane/pkg/agent/weights"
+	"github.com/underlane/underlane/pkg/cgroup"
 	"github.com/underlane/underlane/pkg/control/client"
 	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/figures"
@@ -53,6 +55,7 @@ type Agent struct {
 	ledger    *costs.Ledger
 	weights   *weights.Follower
 	memory    *figures.Store
+	usage     *containers.Sampler
 
 	socket           net.Listener // of the node API
 	handoverListener net.Listener // of successors
@@ -95,9 +98,10 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
 	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub, State: known, Log: a.log, OnLeft: func() { a.pods.Wake() }})
 	a.network = carry.NewNetwork(a.carrier)
+	finder := podns.New(config.Proc, config.podCgroup())
 	a.pods = enrol.New(enrol.Options{
 		Store: a.store, Controller: a.client, Certs: a.certs, Carrier: a.carrier,
-		Finder: podns.New(config.Proc, config.podCgroup()), Log: log,
+		Finder: finder, Log: log,
 	})
 	a.conns.OnRevived = a.pods.RepairSoon
 	a.sandboxes = enrol.NewSandboxes(a.pods, config.Node, config.Proc)
@@ -128,5 +132,12 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Local: func() []*mesh.Workload { return a.store.View().Local() },
 	})
 	a.weights = &weights.Follower{Proc: config.Proc, CgroupRoot: config.CgroupRoot, State: a.store, Shares: a.proxy, Log: log}
+	a.usage = containers.New(containers.Options{
+		Node:      config.Node,
+		Host:      func() ([]cgroup.Tree, error) { return cgroup.Host(config.Proc) },
+		Pods:      func() []*mesh.Workload { return a.store.View().Local() },
+		Processes: func(w *mesh.Workload) ([]string, error) { return finder.Processes(w.UID, w.Addrs) },
+		Mesh:      a.proxy.PodUsage,
+	})
 	return a, nil
 }

@@ -33,6 +33,12 @@ func (fake) Dump(context.Context) ([]byte, error) { return []byte(`{"maps":{}}`)
 
 func start(t *testing.T, hub *tap.Hub) agentv1.NodeClient {
 	t.Helper()
+	return agentv1.NewNodeClient(serveAt(t, &Server{Hub: hub, Source: fake{}, Dumper: fake{}}))
+}
+
+// serveAt serves the node API at a socket of the test, and returns a connection to it.
+func serveAt(t *testing.T, server *Server) *grpc.ClientConn {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "run", "agent.sock")
 	ln, err := Listen(path)
 	if err != nil {
@@ -40,7 +46,7 @@ func start(t *testing.T, hub *tap.Hub) agentv1.NodeClient {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- (&Server{Hub: hub, Source: fake{}, Dumper: fake{}}).Serve(ctx, ln) }()
+	go func() { done <- server.Serve(ctx, ln) }()
 	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +61,7 @@ func start(t *testing.T, hub *tap.Hub) agentv1.NodeClient {
 			t.Errorf("the socket is left behind: %v", err)
 		}
 	})
-	return agentv1.NewNodeClient(conn)
+	return conn
 }
 
 func TestTap(t *testing.T) {
@@ -132,6 +138,24 @@ func TestStatusAndDump(t *testing.T) {
 	d, err := client.Dump(t.Context(), &agentv1.DumpRequest{})
 	if err != nil || string(d.GetJson()) != `{"maps":{}}` {
 		t.Errorf("%v, %v", d, err)
+	}
+}
+
+type usage struct{}
+
+func (usage) Report() *agentv1.ResourcesResponse {
+	return &agentv1.ResourcesResponse{Node: "node-1", Pods: []*agentv1.PodResource{{Name: "web"}}}
+}
+
+func TestResources(t *testing.T) {
+	conn := serveAt(t, &Server{Hub: tap.NewHub(), Source: fake{}, Usage: usage{}})
+	got, err := agentv1.NewPodResourcesClient(conn).Resources(t.Context(), &agentv1.ResourcesRequest{})
+	if err != nil || got.GetNode() != "node-1" || len(got.GetPods()) != 1 {
+		t.Errorf("got %v, %v; want node-1's one pod", got, err)
+	}
+	conn = serveAt(t, &Server{Hub: tap.NewHub(), Source: fake{}})
+	if _, err := agentv1.NewPodResourcesClient(conn).Resources(t.Context(), &agentv1.ResourcesRequest{}); status.Code(err) != codes.Unimplemented {
+		t.Errorf("without a reporter: %v, want Unimplemented", err)
 	}
 }
 

@@ -49,6 +49,7 @@ type Server struct {
 	Dumper   Dumper       // nil: Dump is not implemented
 	Exporter Exporter     // nil: Metrics is not implemented
 	Ledger   CostProvider // nil: Costs is not implemented
+	Usage    Reporter     // nil: Resources is not implemented
 	MaxTaps  int64        // taps at once; 0: no limit
 
 	Node   string                  // name of the node
@@ -66,6 +67,7 @@ const maxBatch = 1000
 func (s *Server) Serve(ctx context.Context, ln net.Listener, opts ...grpc.ServerOption) error {
 	g := grpc.NewServer(opts...)
 	agentv1.RegisterNodeServer(g, s)
+	agentv1.RegisterPodResourcesServer(g, podResources{reporter: s.Usage})
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()
 	if err := g.Serve(ln); err != nil && ctx.Err() == nil {

@@ -47,14 +47,28 @@ func New(proc, cgroup string) *Finder {
 // no match, because it does not have the addresses. The host's own namespace never
 // matches.
 func (f *Finder) Find(uid string, addrs []netip.Addr) (*netns.NS, error) {
+	ns, _, err := f.find(uid, addrs)
+	return ns, err
+}
+
+// Processes returns the ids of the processes in the namespace that Find finds.
+func (f *Finder) Processes(uid string, addrs []netip.Addr) ([]string, error) {
+	ns, pids, err := f.find(uid, addrs)
+	if err != nil {
+		return nil, err
+	}
+	return pids, ns.Close()
+}
+
+func (f *Finder) find(uid string, addrs []netip.Addr) (*netns.NS, []string, error) {
 	if len(addrs) == 0 {
-		return nil, fmt.Errorf("find pod's network namespace: the pod has no IP address yet")
+		return nil, nil, fmt.Errorf("find pod's network namespace: the pod has no IP address yet")
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	namespaces, err := f.scan()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	other := false
 	// The cache may be older than the addresses: if it has no match, read again.
@@ -74,14 +88,14 @@ func (f *Finder) Find(uid string, addrs []netip.Addr) (*netns.NS, error) {
 				if err != nil || ns.Inode() != inode {
 					continue // its process has ended, and another process has the pid
 				}
-				return ns, nil
+				return ns, pids, nil
 			}
 		}
 	}
 	if other {
-		return nil, fmt.Errorf("find pod's network namespace: %v is another pod's by now", addrs)
+		return nil, nil, fmt.Errorf("find pod's network namespace: %v is another pod's by now", addrs)
 	}
-	return nil, fmt.Errorf("find pod's network namespace: no process is in a namespace that owns %v: is the agent in the host's PID namespace, and the pod running?", addrs)
+	return nil, nil, fmt.Errorf("find pod's network namespace: no process is in a namespace that owns %v: is the agent in the host's PID namespace, and the pod running?", addrs)
 }
 
 func (f *Finder) path(pid string) string { return filepath.Join(f.proc, pid, "ns/net") }
