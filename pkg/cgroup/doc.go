@@ -49,6 +49,7 @@ const (
 	KnowsLimits                     // CPULimit, and what is throttled
 	KnowsMemory                     // memory, its limits, and OOM
 	KnowsPressure                   // the three pressures
+	Everything    = KnowsCPU | KnowsLimits | KnowsMemory | KnowsPressure
 )
 
 // Has reports whether all of those parts are known.

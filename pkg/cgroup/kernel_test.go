@@ -168,7 +168,7 @@ func TestKernel(t *testing.T) {
 		}
 	}
 	read := func() Usage {
-		u, ok := Read(trees, dirs)
+		u, ok := Read(trees, dirs, Everything)
 		if !ok {
 			t.Fatal("the pod's cgroups are gone")
 		}

@@ -13,16 +13,23 @@ func number(text string) (n uint64, ok bool) {
 	return n, err == nil
 }
 
-// keys parses a file with a key and a number on each line. It passes over other lines.
-func keys(text string) map[string]uint64 {
-	all := make(map[string]uint64)
-	for line := range strings.Lines(text) {
-		key, value, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if n, isNumber := number(value); ok && isNumber {
-			all[key] = n
+// keyed is a file with a key and a number on each line.
+type keyed string
+
+// get returns the number of a key. It returns false if there is none.
+func (k keyed) get(key string) (n uint64, ok bool) {
+	for line := range strings.Lines(string(k)) {
+		if name, value, _ := strings.Cut(line, " "); name == key {
+			return number(value)
 		}
 	}
-	return all
+	return 0, false
+}
+
+// of is get, and 0 if there is no number.
+func (k keyed) of(key string) uint64 {
+	n, _ := k.get(key)
+	return n
 }
 
 // pressure parses the line "some" of a file of PSI.

@@ -6,17 +6,17 @@ import (
 	"slices"
 )
 
-// Read returns what a pod uses. It returns false if none of its cgroups is there any more.
-// A file that is not there, or that has another form than the kernel's, counts as not
-// known.
-func Read(trees []Tree, dirs Dirs) (u Usage, ok bool) {
+// Read returns what a pod uses, of the parts in want. It returns false if none of its
+// cgroups is there any more. A file that is not there, or that has another form than the
+// kernel's, counts as not known.
+func Read(trees []Tree, dirs Dirs, want Known) (u Usage, ok bool) {
 	// Version 1 comes first: on a hybrid host version 2 only adds what that does not know.
 	for _, v2 := range []bool{false, true} {
 		for i, t := range trees {
 			if i >= len(dirs) || t.V2 != v2 {
 				continue
 			}
-			had := u.Known
+			had := u.Known | ^want // these are not read
 			var sum sums
 			for _, dir := range dirs[i] {
 				c := cgroup{t.FS, dir}
@@ -27,7 +27,7 @@ func Read(trees []Tree, dirs Dirs) (u Usage, ok bool) {
 				if t.V2 {
 					c.read2(&u, had, &sum)
 				} else {
-					c.read1(&u, t.Controllers, &sum)
+					c.read1(&u, t.Controllers, had, &sum)
 				}
 			}
 			sum.into(&u)
@@ -98,12 +98,15 @@ func (c cgroup) levels() []cgroup {
 	return all
 }
 
-// fill notes how much of a container's limit is in use. A limit that cannot be a real one
-// is none: version 1 says "no limit" by a number.
-func (u *Usage) fill(used, limit uint64) {
-	if limit > 0 && limit < noLimit {
-		u.Fill = max(u.Fill, float64(used)/float64(limit))
+// fill notes how much of a cgroup's limit is in use, of the files limit and used. A limit
+// that cannot be a real one is none: version 1 says "no limit" by a number.
+func (u *Usage) fill(c cgroup, limit, used string) {
+	most, _ := number(c.text(limit))
+	if most == 0 || most >= noLimit {
+		return
 	}
+	now, _ := number(c.text(used))
+	u.Fill = max(u.Fill, float64(now)/float64(most))
 }
 
 // has reports whether a tree of version 1 has the controller.

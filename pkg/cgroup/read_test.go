@@ -165,7 +165,7 @@ func TestRead(t *testing.T) {
 		}})}}, Usage{Known: KnowsLimits | KnowsPressure}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, ok := Read(c.trees, Pods(c.trees)[uid])
+			got, ok := Read(c.trees, Pods(c.trees)[uid], Everything)
 			if !ok {
 				t.Fatalf("the pod was not found among %v", Pods(c.trees))
 			}
@@ -173,6 +173,26 @@ func TestRead(t *testing.T) {
 				t.Errorf("usage (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestReadParts: only what is wanted is read.
+func TestReadParts(t *testing.T) {
+	dir := "kubepods/pod" + uid
+	trees := []Tree{
+		{V2: true, FS: files(map[string]map[string]string{dir: podV2})},
+		{FS: files(map[string]map[string]string{dir: cpuacctV1}), Controllers: []string{"cpuacct"}},
+		{FS: files(map[string]map[string]string{dir: memoryV1}), Controllers: []string{"memory"}},
+		{FS: files(map[string]map[string]string{dir: cpuV1}), Controllers: []string{"cpu"}},
+	}
+	for part := KnowsCPU; part <= KnowsPressure; part <<= 1 {
+		got, ok := Read(trees, Pods(trees)[uid], part)
+		if !ok || got.Known != part {
+			t.Errorf("of part %b: read the parts %b, %v; want it alone", part, got.Known, ok)
+		}
+	}
+	if got, ok := Read(trees, Pods(trees)[uid], 0); !ok || got != (Usage{}) {
+		t.Errorf("of no part: got %+v, %v; want nothing, of a pod that is there", got, ok)
 	}
 }
 
@@ -189,7 +209,7 @@ func TestReadOfContainers(t *testing.T) {
 	if diff := cmp.Diff(Dirs{{"k8s.io/aa", "k8s.io/bb"}}, dirs); diff != "" {
 		t.Errorf("cgroups (-want +got):\n%s", diff)
 	}
-	got, ok := Read(trees, dirs)
+	got, ok := Read(trees, dirs, Everything)
 	want := Usage{
 		Known: KnowsCPU | KnowsLimits | KnowsMemory | KnowsPressure,
 		CPU:   4800 * time.Millisecond, CPULimit: 1, Periods: 120, Throttled: 60, ThrottledFor: 600 * time.Millisecond,
@@ -199,7 +219,7 @@ func TestReadOfContainers(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || !ok {
 		t.Errorf("usage (-want +got), found %v:\n%s", ok, diff)
 	}
-	got, _ = Read(trees, OfProcesses(trees, []string{"13", "14"}))
+	got, _ = Read(trees, OfProcesses(trees, []string{"13", "14"}), Everything)
 	if got.CPULimit != 0 || got.MemoryLimit != 0 {
 		t.Errorf("limits of %v processors and %d bytes, want none: one container has none", got.CPULimit, got.MemoryLimit)
 	}
@@ -215,7 +235,7 @@ func TestReadOfNothing(t *testing.T) {
 		t.Errorf("got %v, want no cgroup of the pod", Pods(trees))
 	}
 	for name, dirs := range map[string]Dirs{"none": nil, "gone": {{"kubepods/pod" + uid}}, "too many trees": {nil, {"x"}}} {
-		if got, ok := Read(trees, dirs); ok || got != (Usage{}) {
+		if got, ok := Read(trees, dirs, Everything); ok || got != (Usage{}) {
 			t.Errorf("%s: got %+v, %v; want nothing", name, got, ok)
 		}
 	}

@@ -8,42 +8,56 @@ import (
 // read2 adds what a cgroup of version 2 says, except for the parts that are known.
 // Without its controllers (a hybrid host) that is the processor time and the pressure.
 func (c cgroup) read2(u *Usage, known Known, limits *sums) {
-	stat := keys(c.text("cpu.stat"))
-	if used, ok := stat["usage_usec"]; ok && !known.Has(KnowsCPU) {
-		u.Known |= KnowsCPU
-		u.CPU += micros(used)
+	if !known.Has(KnowsCPU) {
+		if used, ok := keyed(c.text("cpu.stat")).get("usage_usec"); ok {
+			u.Known |= KnowsCPU
+			u.CPU += micros(used)
+		}
 	}
-	if limit := c.text("cpu.max"); limit != "" && !known.Has(KnowsLimits) {
+	if !known.Has(KnowsLimits) {
+		c.readLimits2(u, limits)
+	}
+	if !known.Has(KnowsMemory) {
+		c.readMemory2(u, limits)
+	}
+	if !known.Has(KnowsPressure) {
+		c.readPressure(u)
+	}
+}
+
+func (c cgroup) readLimits2(u *Usage, limits *sums) {
+	if limit := c.text("cpu.max"); limit != "" {
 		u.Known |= KnowsLimits
 		limits.limitProcessors(processors2(limit))
 		for _, one := range c.levels() {
-			stat := keys(one.text("cpu.stat"))
-			u.Periods += stat["nr_periods"]
-			u.Throttled += stat["nr_throttled"]
-			u.ThrottledFor += micros(stat["throttled_usec"])
+			stat := keyed(one.text("cpu.stat"))
+			u.Periods += stat.of("nr_periods")
+			u.Throttled += stat.of("nr_throttled")
+			u.ThrottledFor += micros(stat.of("throttled_usec"))
 		}
 	}
-	if used, ok := number(c.text("memory.current")); ok && !known.Has(KnowsMemory) {
+}
+
+func (c cgroup) readMemory2(u *Usage, limits *sums) {
+	if used, ok := number(c.text("memory.current")); ok {
 		u.Known |= KnowsMemory
 		u.Memory += used
-		u.WorkingSet += used - min(used, keys(c.text("memory.stat"))["inactive_file"])
+		u.WorkingSet += used - min(used, keyed(c.text("memory.stat")).of("inactive_file"))
 		peak, _ := number(c.text("memory.peak")) // since Linux 5.19
 		u.Peak += peak
 		limit, _ := number(c.text("memory.max"))
 		limits.limitMemory(limit)
 		// These count what happens below the cgroup, too.
-		events := keys(c.text("memory.events"))
-		u.OOMs += events["oom"]
-		u.OOMKills += events["oom_kill"]
+		events := keyed(c.text("memory.events"))
+		u.OOMs += events.of("oom")
+		u.OOMKills += events.of("oom_kill")
 		for _, one := range c.levels() {
-			used, _ := number(one.text("memory.current"))
-			limit, _ := number(one.text("memory.max"))
-			u.fill(used, limit)
+			u.fill(one, "memory.max", "memory.current")
 		}
 	}
-	if known.Has(KnowsPressure) {
-		return
-	}
+}
+
+func (c cgroup) readPressure(u *Usage) {
 	for file, p := range map[string]*Pressure{
 		"cpu.pressure": &u.CPUPressure, "memory.pressure": &u.MemoryPressure, "io.pressure": &u.IOPressure,
 	} {

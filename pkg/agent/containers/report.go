@@ -18,7 +18,7 @@ func (s *Sampler) Report() *agentv1.ResourcesResponse {
 	s.mu.Lock()
 	now := time.Now()
 	base := s.base(now)
-	one := s.take(now)
+	one := s.take(now, cgroup.Everything)
 	pods, failed := s.Pods(), s.err
 	s.mu.Unlock()
 

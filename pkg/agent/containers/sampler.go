@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// every is the time between two samples. Reading a pod takes about a dozen small files.
+	// every is the time between two samples, which have only what rates are made of.
 	every = 10 * time.Second
 	// least is the shortest time that rates are averages over.
 	least = time.Second
@@ -75,7 +75,7 @@ func (s *Sampler) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		s.mu.Lock()
-		s.keep(s.take(time.Now()))
+		s.keep(s.take(time.Now(), cgroup.KnowsCPU|cgroup.KnowsLimits))
 		s.mu.Unlock()
 		select {
 		case <-tick.C:
@@ -98,8 +98,8 @@ func (s *Sampler) base(now time.Time) *sample {
 	return nil
 }
 
-// take reads what is used now. The caller holds mu.
-func (s *Sampler) take(now time.Time) *sample {
+// take reads the wanted parts of what is used now. The caller holds mu.
+func (s *Sampler) take(now time.Time, want cgroup.Known) *sample {
 	one := &sample{at: now, pods: make(map[string]cgroup.Usage), mesh: make(map[string]spent)}
 	for used := range s.Mesh() {
 		sum := one.mesh[used.UID]
@@ -118,20 +118,20 @@ func (s *Sampler) take(now time.Time) *sample {
 		s.trees = trees
 	}
 	pods := s.Pods()
-	missing := s.read(one, pods)
+	missing := s.read(one, pods, want)
 	if len(missing) > 0 && now.Sub(s.looked) >= lookEvery {
 		s.looked = now
 		s.look(pods, missing)
-		s.read(one, missing)
+		s.read(one, missing, want)
 	}
 	return one
 }
 
 // read reads the cgroups of pods into a sample. It returns the pods whose cgroups are not
 // known, or are gone. The caller holds mu.
-func (s *Sampler) read(into *sample, pods []*mesh.Workload) (missing []*mesh.Workload) {
+func (s *Sampler) read(into *sample, pods []*mesh.Workload, want cgroup.Known) (missing []*mesh.Workload) {
 	for _, w := range pods {
-		if usage, ok := cgroup.Read(s.trees, s.dirs[w.UID]); ok {
+		if usage, ok := cgroup.Read(s.trees, s.dirs[w.UID], want); ok {
 			into.pods[w.UID] = usage
 		} else {
 			missing = append(missing, w)
