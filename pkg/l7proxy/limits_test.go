@@ -34,13 +34,8 @@ func TestPodConnections(t *testing.T) {
 		c.response("GET")
 		open = append(open, c)
 	}
-	nc, err := net.Dial("tcp", to)
-	if err == nil {
-		_, err = nc.Read(make([]byte, 1))
-		nc.Close()
-	}
-	if !errors.Is(err, unix.ECONNRESET) {
-		t.Errorf("one more connection: %v", err)
+	if err := readReset(to); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("one more connection: got %v, want a reset", err)
 	}
 	if ev := e.tap.Wait(t, tap.ConnClose, 0); ev.Reason != mesh.ReasonOverload || ev.Source.Workload != e.local {
 		t.Errorf("%+v", ev)
@@ -56,6 +51,61 @@ func TestPodConnections(t *testing.T) {
 	c := dialTCP(t, to)
 	c.send(get)
 	b.request().expect(get)
+}
+
+// readReset makes a connection and reads from it. It returns the error of either.
+func readReset(addr string) error {
+	nc, err := net.Dial("tcp", addr)
+	if err == nil {
+		_, err = nc.Read(make([]byte, 1))
+		nc.Close()
+	}
+	return err
+}
+
+// TestPodDescriptors: a pod is counted with the connections that are open, of its clients
+// and to endpoints, and not with what they might open. Over its share the request fails that
+// needs another one.
+func TestPodDescriptors(t *testing.T) {
+	const clients = 5
+	server := idleServer(t)
+	e := newEnv(t)
+	to := e.to(server)
+	counted := func() (n int) {
+		for used := range e.proxy.pods.All() {
+			n += used.Descriptors
+		}
+		return n
+	}
+	var open []*client
+	for range clients { // one after the other: they share a connection to the server
+		c := dialTCP(t, to)
+		c.send(benchRequest)
+		c.expect(benchResponse)
+		open = append(open, c)
+	}
+	proxytest.Eventually(t, "the connections are counted", func() bool { return counted() == clients+e.conns() })
+	if got := e.conns(); got >= clients {
+		t.Errorf("%d connections to the server, want fewer than clients", got)
+	}
+	for _, c := range open {
+		c.Close()
+	}
+	proxytest.Eventually(t, "the connection that waits for other requests is counted", func() bool { return counted() == e.conns() })
+	e.proxy.upstream.CloseIdle(0)
+	proxytest.Eventually(t, "nothing is counted", func() bool { return counted() == 0 && e.conns() == 0 })
+
+	few := newEnvWith(t, Limits{Descriptors: 3})
+	to = few.to(server)
+	c := dialTCP(t, to)
+	c.send(benchRequest)
+	c.expect(benchResponse)
+	if err := readReset(to); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("a connection over the share of descriptors: got %v, want a reset", err)
+	}
+	few.proxy.upstream.CloseIdle(0) // the next request needs a connection, and there is room for it
+	c.send(benchRequest)
+	c.expect(benchResponse)
 }
 
 // TestPodBuffer: bytes that a pod does not take are counted, and over the limit
@@ -109,7 +159,7 @@ func TestPodBuffer(t *testing.T) {
 func TestPodStreams(t *testing.T) {
 	e := newEnv(t)
 	to := e.to(hangingBackend(t))
-	usage, err := e.proxy.pods.Enter(quota.Key{UID: e.local.UID, Direction: mesh.Outbound}, quota.PodSource(e.local.UID), 2)
+	usage, err := e.proxy.pods.Enter(quota.Key{UID: e.local.UID, Direction: mesh.Outbound}, quota.PodSource(e.local.UID), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 // a session.
 func (s *session) serveMux() {
 	p := s.proxy
+	s.Quota.Settle() // its streams are sessions of their own
 	line := streamLine{serve: s.serveStream, usage: s.Quota}
 	c := mux.NewServer(s.Client, &s.Task, line.add)
 	c.OnVain(func() time.Duration {

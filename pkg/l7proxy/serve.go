@@ -83,11 +83,10 @@ func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
 	s.serve()
 }
 
-// Descriptors that are counted for a session: for a connection of a client also the one to
-// its endpoint, which follows in most cases, at the latest when the client is silent.
+// Descriptors of the connections of clients.
 const (
-	connDescriptors   = 2
-	streamDescriptors = 1 // of a shared connection
+	connDescriptors   = 1
+	streamDescriptors = 0 // of a shared connection
 )
 
 // enter counts a session as a connection of the pod, and begins its Task. It refuses the
@@ -173,6 +172,7 @@ func (s *session) serve() {
 	switch proto {
 	case detect.HTTP2:
 		giveUp()
+		s.Quota.Settle() // its streams share connections
 		defer s.leg("http2")()
 		p.h2.Serve(&s.Session)
 	case detect.Mux:

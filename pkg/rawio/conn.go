@@ -10,7 +10,6 @@
 package rawio
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -42,7 +41,7 @@ type Conn struct {
 	peek        func(fd uintptr)
 	idle        bool // result of peek
 	read, write atomic.Uint64
-	closed      func()                  // see OnClose
+	closers     closers                 // see OnClose
 	hangups     atomic.Pointer[Hangups] // see OnHangup
 	closing     atomic.Bool
 	last        atomic.Pointer[Facts] // see Last
@@ -223,18 +222,12 @@ func (c *Conn) opError(op string, errno syscall.Errno) error {
 	return &net.OpError{Op: op, Net: "tcp", Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
 }
 
-// OnClose makes Close call f, once. OnClose must be called before another goroutine
-// uses the connection.
-func (c *Conn) OnClose(f func()) { c.closed = f }
-
 // Close closes the connection. Reads and writes that wait return an error.
 func (c *Conn) Close() error {
 	c.unwatch()
 	c.remember()
 	err := c.file.Close()
-	if c.closed != nil && !errors.Is(err, os.ErrClosed) {
-		c.closed()
-	}
+	c.closers.run()
 	return err
 }
 

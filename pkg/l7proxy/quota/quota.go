@@ -90,16 +90,19 @@ type Usage struct {
 	pod         *pod
 	party       *party
 	source      Source
-	descriptors int
+	descriptors int         // of the client's connection
+	reserved    atomic.Bool // one more, for the connection to the endpoint; see Open
 }
 
-// Enter counts a connection of a pod, until Leave. from is who uses it, descriptors how
-// many file descriptors it takes. The error is ErrConnections, ErrSource or
-// ErrDescriptors.
+// Enter counts a connection of a pod, until Leave. from is the client, descriptors how many
+// file descriptors its connection takes: none if it is a stream of one that is counted
+// already. Another one is reserved for the connection to the endpoint, until Open takes it
+// or Settle gives it back. The error is ErrConnections, ErrSource or ErrDescriptors.
 func (p *Pods) Enter(key Key, from Source, descriptors int) (*Usage, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	u := &Usage{pods: p, pod: p.byKey[key], descriptors: descriptors}
+	u.reserved.Store(true)
 	if u.pod == nil {
 		u.pod = &pod{key: key, account: p.account(key).Account, sources: make(map[Source]*party)}
 	}
@@ -115,8 +118,16 @@ func (p *Pods) Enter(key Key, from Source, descriptors int) (*Usage, error) {
 	}
 	p.byKey[key] = u.pod
 	u.pod.conns++
-	u.pod.descriptors += descriptors
+	u.pod.descriptors += u.taken()
 	return u, nil
+}
+
+// taken is the number of descriptors that the connection is counted with. Pods.mu is held.
+func (u *Usage) taken() int {
+	if u.reserved.Load() {
+		return u.descriptors + 1
+	}
+	return u.descriptors
 }
 
 // join counts the connection to its source. others is the number of the pod's other
@@ -130,13 +141,7 @@ func (u *Usage) join(from Source, others int) error {
 		p.refusedSources.Add(1)
 		return ErrSource
 	}
-	if !p.descriptors.take(from, u.descriptors, p.Descriptors) {
-		p.refusedDescriptors.Add(1)
-		return ErrDescriptors
-	}
-	if !from.Proved() && !p.strangers.take(from, u.descriptors, p.Descriptors/2) {
-		p.descriptors.give(from, u.descriptors)
-		p.refusedDescriptors.Add(1)
+	if !p.takeDescriptors(from, u.taken()) {
 		return ErrDescriptors
 	}
 	of.conns++
@@ -147,11 +152,7 @@ func (u *Usage) join(from Source, others int) error {
 
 // part takes the connection from its source. Pods.mu is held.
 func (u *Usage) part() {
-	p := u.pods
-	p.descriptors.give(u.source, u.descriptors)
-	if !u.source.Proved() {
-		p.strangers.give(u.source, u.descriptors)
-	}
+	u.pods.giveDescriptors(u.source, u.taken())
 	if u.party.conns--; u.party.conns == 0 {
 		delete(u.pod.sources, u.source)
 	}
@@ -166,11 +167,14 @@ func (u *Usage) Move(to Source) error {
 	}
 	u.pods.mu.Lock()
 	defer u.pods.mu.Unlock()
-	was := *u
+	from, party := u.source, u.party
 	if err := u.join(to, u.pod.conns-1); err != nil {
 		return err
 	}
-	was.part()
+	to, of := u.source, u.party
+	u.source, u.party = from, party
+	u.part()
+	u.source, u.party = to, of
 	return nil
 }
 
@@ -187,9 +191,15 @@ func (u *Usage) Leave() {
 	u.pods.mu.Lock()
 	defer u.pods.mu.Unlock()
 	u.part()
-	u.pod.descriptors -= u.descriptors
-	if u.pod.conns--; u.pod.conns == 0 {
-		delete(u.pods.byKey, u.pod.key)
+	u.pod.descriptors -= u.taken()
+	u.pod.conns--
+	u.pods.forget(u.pod)
+}
+
+// forget drops a pod that uses nothing. mu is held.
+func (p *Pods) forget(one *pod) {
+	if one.conns == 0 && one.descriptors == 0 && p.byKey[one.key] == one {
+		delete(p.byKey, one.key)
 	}
 }
 

@@ -25,7 +25,7 @@ func peer(i int) Source {
 // fillUp enters connections of a source until one is refused, and returns them and why.
 func fillUp(p *Pods, key Key, from Source) (all []*Usage, err error) {
 	for {
-		u, err := p.Enter(key, from, 2)
+		u, err := p.Enter(key, from, 1)
 		if err != nil {
 			return all, err
 		}
@@ -111,12 +111,83 @@ func TestDescriptorsOfTheNode(t *testing.T) {
 	}
 }
 
+// TestDescriptorsThatAreOpen: a connection is counted with a descriptor for its endpoint
+// until that is opened, or is not needed; then those are counted that are open, also after
+// the client's connection has ended. One that is over the client's share is not opened.
+func TestDescriptorsThatAreOpen(t *testing.T) {
+	p := &Pods{MaxConns: 100, Descriptors: 20} // strangers have half of these, one of them half of that
+	key, from := inbound, stranger(1)
+	counted := func(want int) {
+		t.Helper()
+		got := 0
+		for used := range p.All() {
+			got = used.Descriptors
+		}
+		if got != want || p.descriptors.used != want || p.strangers.used != want {
+			t.Errorf("the pod has %d descriptors, all have %d, strangers %d; want %d", got, p.descriptors.used, p.strangers.used, want)
+		}
+	}
+	enter := func() *Usage {
+		t.Helper()
+		u, err := p.Enter(key, from, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	open := func(u *Usage) func() {
+		t.Helper()
+		closed, err := u.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return closed
+	}
+	one := enter()
+	counted(2)
+	first := open(one)
+	counted(2)
+	second := open(one)
+	counted(3)
+	second()
+	counted(2)
+	other := enter()
+	counted(4)
+	other.Settle()
+	other.Settle()
+	counted(3)
+	var more []func()
+	for len(more) < 2 {
+		more = append(more, open(other))
+	}
+	counted(5)
+	if _, err := other.Open(); !errors.Is(err, ErrDescriptors) {
+		t.Errorf("one more than half of what strangers may have: got %v, want %v", err, ErrDescriptors)
+	}
+	other.Leave()
+	counted(4)
+	one.Leave()
+	counted(3)
+	for _, closed := range append(more, first) {
+		closed()
+	}
+	counted(0)
+	if len(p.byKey) != 0 {
+		t.Errorf("%d pods are left, want none", len(p.byKey))
+	}
+	if closed, err := (*Usage)(nil).Open(); err != nil {
+		t.Error(err)
+	} else {
+		closed()
+	}
+}
+
 // TestLeaveGivesAllBack: nothing is left of connections that have ended.
 func TestLeaveGivesAllBack(t *testing.T) {
 	p := &Pods{MaxConns: 100, Descriptors: 1000, MaxBuffered: 100, Memory: 100}
 	var all []*Usage
 	for i := range 10 {
-		u, err := p.Enter(inbound, stranger(i), 2)
+		u, err := p.Enter(inbound, stranger(i), 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +222,7 @@ func TestBytesAreShared(t *testing.T) {
 	const mib = 1 << 20
 	p := &Pods{MaxConns: 100, MaxBuffered: 100 * mib, Memory: 600 * mib}
 	enter := func(key Key, from Source) *Usage {
-		u, err := p.Enter(key, from, 2)
+		u, err := p.Enter(key, from, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -112,6 +112,7 @@ func (s *Session) Pick(a *endpoints.Attempt, to *destination.Backend, exclude ..
 	if s.HasLogin() {
 		a.Private(s.ID)
 	}
+	a.Usage = s.Quota
 	return err
 }
 
@@ -127,7 +128,11 @@ func (s *Session) Dial(ctx context.Context, a *endpoints.Attempt, alpn string) (
 // IdleHTTP1 returns an idle pooled connection to the chosen endpoint for one HTTP/1
 // exchange, or nil if there is none.
 func (s *Session) IdleHTTP1(a *endpoints.Attempt) *upstream.HTTP1Conn {
-	return s.Upstream.IdleHTTP1(&a.Endpoint, s)
+	c := s.Upstream.IdleHTTP1(&a.Endpoint, s)
+	if c != nil {
+		s.Quota.Settle()
+	}
+	return c
 }
 
 // DialHTTP1 makes a connection to the chosen endpoint for HTTP/1 exchanges. ctx bounds
@@ -136,6 +141,9 @@ func (s *Session) IdleHTTP1(a *endpoints.Attempt) *upstream.HTTP1Conn {
 func (s *Session) DialHTTP1(ctx context.Context, a *endpoints.Attempt) (*upstream.HTTP1Conn, error) {
 	c, err := s.Upstream.DialHTTP1(ctx, &a.Endpoint, s)
 	noteDial(ctx, a, err)
+	if err == nil {
+		s.Quota.Settle() // it may be a stream of a shared connection
+	}
 	return c, err
 }
 

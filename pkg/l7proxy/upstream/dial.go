@@ -37,12 +37,18 @@ func (p *Pool) connect(ctx context.Context, ep *Endpoint, dial func(context.Cont
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	closed, err := ep.Usage.Open()
+	if err != nil {
+		return nil, mesh.Fail(mesh.ReasonOverload, err)
+	}
 	ep.Took.connecting()
 	raw, err := dial(ctx)
 	ep.Took.connected()
 	if err != nil {
+		closed()
 		return nil, p.dialError(ep, err)
 	}
+	raw.OnClose(closed)
 	return raw, nil
 }
 

@@ -49,6 +49,9 @@ type Endpoint struct {
 	// HasOthers is set if there are other endpoints to try: connecting is given less
 	// time then.
 	HasOthers bool
+	// Usage is charged with the descriptor of a connection that is made. nil: it is not
+	// counted.
+	Usage *quota.Usage
 	// Balanced is set if a balancer has chosen the endpoint.
 	Balanced bool
 	// Took has the times of the last dial to the endpoint. The dial sets it; it is zero

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -26,9 +27,9 @@ func connectReason(err error) mesh.Reason {
 }
 
 // LocalFault reports whether a connection failed because this node lacks something:
-// descriptors, memory or ports.
+// descriptors, memory or ports, or the client's share of the descriptors.
 func LocalFault(err error) bool {
-	for _, e := range [...]error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL} {
+	for _, e := range [...]error{quota.ErrDescriptors, unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL} {
 		if errors.Is(err, e) {
 			return true
 		}
