@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/sys/unix"
@@ -51,6 +52,52 @@ func TestPodConnections(t *testing.T) {
 	c := dialTCP(t, to)
 	c.send(get)
 	b.request().expect(get)
+}
+
+// TestSilentMakesRoom: a client that has as many connections as it may gets another one for
+// its oldest on which nothing was said. One on which the server has spoken stays.
+func TestSilentMakesRoom(t *testing.T) {
+	banner := serveConns(t, func(nc net.Conn) {
+		_, _ = io.WriteString(nc, "hello")
+		_, _ = io.Copy(io.Discard, nc)
+	})
+	server := idleServer(t)
+	e := newEnvWith(t, Limits{PodConnections: 3})
+	to := e.to(server)
+	greeted := e.dial(banner)
+	greeted.expect("hello")
+	silent := func(number int) *client {
+		c := dialTCP(t, to)
+		proxytest.Eventually(t, "the connection is counted", func() bool {
+			conns, _ := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+			return conns == number
+		})
+		return c
+	}
+	first, second := silent(2), silent(3)
+	proxytest.Eventually(t, "a newcomer is served", func() bool {
+		nc, err := net.Dial("tcp", to)
+		if err != nil {
+			return false
+		}
+		defer nc.Close()
+		_ = nc.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := io.WriteString(nc, benchRequest); err != nil {
+			return false
+		}
+		_, err = io.ReadFull(nc, make([]byte, len(benchResponse)))
+		return err == nil
+	})
+	first.expectEnd(unix.ECONNRESET)
+	if hits := e.proxy.LimitHits()["source-silent"]; hits != 1 {
+		t.Errorf("%d connections are counted as closed, want 1", hits)
+	}
+	second.send(benchRequest)
+	second.expect(benchResponse)
+	greeted.send("x")
+	if greeted.Close() != nil || e.proxy.LimitHits()["source-silent"] != 1 {
+		t.Error("a connection on which the server has spoken was closed")
+	}
 }
 
 // readReset makes a connection and reads from it. It returns the error of either.

@@ -119,7 +119,11 @@ type session struct {
 func (s *session) serve() {
 	p, ctx := s.proxy, s.proxy.lifetime.Ended
 	buf := conn.GetBuffer() // the HTTP/1 driver gets the buffer, the other drivers a copy of the bytes in it
+	s.Quota.Silent(s.evict)
 	head, up, err := s.firstBytes(ctx, &buf)
+	if !s.Quota.Spoke() {
+		err = errEvicted
+	}
 	if err != nil {
 		conn.PutBuffer(buf)
 		defer up.Cut()
@@ -209,6 +213,15 @@ func (s *session) leg(protocol string) (served func()) {
 		e.SRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.Retransmits, facts.Received, facts.Sent
 		s.Emit(&e, tap.LegClose, began.Add(e.Duration))
 	}
+}
+
+// errEvicted: the client has said nothing, and has as many connections as it may.
+var errEvicted = mesh.Fail(mesh.ReasonOverload, errors.New("nothing was said, and the client wants another connection and has as many as it may"))
+
+// evict closes the client's connection while nothing was said.
+func (s *session) evict() {
+	_ = s.raw.Reset()
+	s.raw.Close()
 }
 
 func (s *session) serveOpaque(up *opaque.Opened, proto detect.Protocol) {

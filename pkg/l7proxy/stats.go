@@ -59,6 +59,7 @@ func (p *Proxy) LimitHits() map[string]uint64 {
 		"pod-connections-inbound":  p.pods.RefusedConns(mesh.Inbound),
 		"source-connections":       p.pods.RefusedSources(),
 		"source-descriptors":       p.pods.RefusedDescriptors(),
+		"source-silent":            p.pods.EvictedSilent(),
 		"pod-buffer":               p.pods.RefusedStreams(),
 		"pod-buffer-ended":         p.pods.Ended(),
 		"pod-streams":              p.pods.RefusedMany(),

@@ -13,6 +13,7 @@ func (u *Usage) Open() (closed func(), err error) {
 	defer p.mu.Unlock()
 	if !u.reserved.CompareAndSwap(true, false) {
 		if !p.takeDescriptors(u.source, 1) {
+			p.countRefusal(u.pod.key, ErrDescriptors)
 			return nil, ErrDescriptors
 		}
 		u.pod.descriptors++
@@ -41,16 +42,14 @@ func (u *Usage) Settle() {
 	}
 }
 
-// takeDescriptors counts n descriptors to a source. If it may not have as many it returns
-// false, and counts the refusal. mu is held.
+// takeDescriptors counts n descriptors to a source. It returns false if the source may not
+// have as many. mu is held.
 func (p *Pods) takeDescriptors(from Source, n int) bool {
 	if !p.descriptors.take(from, n, p.Descriptors) {
-		p.refusedDescriptors.Add(1)
 		return false
 	}
 	if !from.Proved() && !p.strangers.take(from, n, p.Descriptors/2) {
 		p.descriptors.give(from, n)
-		p.refusedDescriptors.Add(1)
 		return false
 	}
 	return true

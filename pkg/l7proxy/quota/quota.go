@@ -8,6 +8,7 @@
 package quota
 
 import (
+	"container/list"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,7 @@ type Pods struct {
 	refusedDescriptors atomic.Uint64
 	refusedStreams     atomic.Uint64
 	refusedMany        atomic.Uint64
+	evictedSilent      atomic.Uint64
 	ended              atomic.Uint64
 }
 
@@ -80,8 +82,11 @@ type pod struct {
 
 // party is what one source uses of a pod in one direction.
 type party struct {
-	held  atomic.Int64
-	conns int // guarded by Pods.mu
+	held atomic.Int64
+
+	// Pods.mu guards these.
+	conns  int
+	silent list.List // of *Usage: connections that have said nothing, the oldest first
 }
 
 // Usage is what a connection is charged to. A nil Usage has no limits.
@@ -92,22 +97,44 @@ type Usage struct {
 	source      Source
 	descriptors int         // of the client's connection
 	reserved    atomic.Bool // one more, for the connection to the endpoint; see Open
+	silence     silence
 }
 
 // Enter counts a connection of a pod, until Leave. from is the client, descriptors how many
 // file descriptors its connection takes: none if it is a stream of one that is counted
 // already. Another one is reserved for the connection to the endpoint, until Open takes it
-// or Settle gives it back. The error is ErrConnections, ErrSource or ErrDescriptors.
+// or Settle gives it back. If the client has as much as it may, a connection of its own that
+// has said nothing is closed for the new one (see Silent). The error is ErrConnections,
+// ErrSource or ErrDescriptors.
 func (p *Pods) Enter(key Key, from Source, descriptors int) (*Usage, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	u, err := p.enter(key, from, descriptors)
+	var victims []*Usage
+	for err != nil && len(victims) < victimsMost {
+		v := p.oldestSilent(key, from)
+		if v == nil {
+			break
+		}
+		v.evicted()
+		victims = append(victims, v)
+		u, err = p.enter(key, from, descriptors)
+	}
+	p.countRefusal(key, err)
+	p.mu.Unlock()
+	for _, v := range victims {
+		v.silence.evict()
+	}
+	return u, err
+}
+
+// enter is Enter with what is free. mu is held.
+func (p *Pods) enter(key Key, from Source, descriptors int) (*Usage, error) {
 	u := &Usage{pods: p, pod: p.byKey[key], descriptors: descriptors}
 	u.reserved.Store(true)
 	if u.pod == nil {
 		u.pod = &pod{key: key, account: p.account(key).Account, sources: make(map[Source]*party)}
 	}
 	if u.pod.conns >= p.MaxConns {
-		p.refusedConns[index(key.Direction)].Add(1)
 		return nil, ErrConnections
 	}
 	if err := u.join(from, u.pod.conns); err != nil {
@@ -138,7 +165,6 @@ func (u *Usage) join(from Source, others int) error {
 		of = &party{}
 	}
 	if from.Pod == "" && of.conns+1 > factor(from)*(p.MaxConns-others) {
-		p.refusedSources.Add(1)
 		return ErrSource
 	}
 	if !p.takeDescriptors(from, u.taken()) {
@@ -169,6 +195,7 @@ func (u *Usage) Move(to Source) error {
 	defer u.pods.mu.Unlock()
 	from, party := u.source, u.party
 	if err := u.join(to, u.pod.conns-1); err != nil {
+		u.pods.countRefusal(u.pod.key, err)
 		return err
 	}
 	to, of := u.source, u.party
@@ -190,8 +217,18 @@ func (u *Usage) Account() *fairshare.Account {
 func (u *Usage) Leave() {
 	u.pods.mu.Lock()
 	defer u.pods.mu.Unlock()
+	if u.silence.ended {
+		return
+	}
+	u.endSilence()
+	u.leave()
+}
+
+// leave is Leave. Pods.mu is held.
+func (u *Usage) leave() {
 	u.part()
 	u.pod.descriptors -= u.taken()
+	u.reserved.Store(false) // an Open that comes later counts its own
 	u.pod.conns--
 	u.pods.forget(u.pod)
 }
