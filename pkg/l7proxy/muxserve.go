@@ -20,6 +20,7 @@ func (s *session) serveMux() {
 	s.Quota.Settle() // its streams are sessions of their own
 	line := streamLine{serve: s.serveStream, usage: s.Quota}
 	c := mux.NewServer(s.Client, &s.Task, line.add)
+	c.Budget = s.Quota
 	c.OnVain(func() time.Duration {
 		wait := p.core.Paces.Add(s.From, balance.Now(), 1)
 		if wait > 0 {

@@ -51,6 +51,9 @@ type Waiter interface {
 type Conn struct {
 	NC     conn.Conn
 	Engine *http2.Conn // Lock guards it
+	// Budget counts the output that the peer does not take. Set it before Run; nil: it is
+	// not counted.
+	Budget conn.Budget
 
 	reader, flusher *fairshare.Task
 

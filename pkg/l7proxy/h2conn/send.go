@@ -1,6 +1,7 @@
 package h2conn
 
 import (
+	"errors"
 	"runtime"
 
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
@@ -98,14 +99,24 @@ func (c *Conn) flush() {
 			c.wake.Wait()
 		}
 		c.writing = true
-		buf = c.Engine.TakeOutput(buf)
+		behind := c.behind
+		if !behind {
+			buf = c.Engine.TakeOutput(buf)
+		}
 		c.mu.Unlock()
 
 		c.flusher.Resume()
-		err := c.write(buf)
+		var err error
+		if behind {
+			err = c.flushBacklog()
+		} else if _, err = c.NC.Write(buf); c.raw != nil {
+			behind = c.raw.Backlog() > 0
+			http2.Recycle(buf) // what the socket has not taken is in the backlog
+			buf = nil
+		}
 		c.mu.Lock()
-		c.writing, c.behind = false, false
-		opened := c.Engine.OutputOpened()
+		c.writing, c.behind = false, behind && c.raw.Backlog() > 0
+		opened := !c.behind && c.Engine.OutputOpened()
 		c.mu.Unlock()
 		if err != nil {
 			c.NC.Close() // the reader sees it and ends the connection
@@ -118,17 +129,18 @@ func (c *Conn) flush() {
 	}
 }
 
-// write writes all of the backlog and of buf, and waits for the socket.
-func (c *Conn) write(buf []byte) error {
-	if c.raw == nil {
-		_, err := c.NC.Write(buf)
-		return err
+// errOverBudget ends a connection whose peer reads too little of too much.
+var errOverBudget = errors.New("too many bytes of the pod wait (--pod-buffer)")
+
+// flushBacklog waits until the socket has taken the backlog. Meanwhile no output is taken
+// from the engine, and the writers of streams wait when that is full.
+func (c *Conn) flushBacklog() error {
+	if c.Budget != nil {
+		n := c.raw.Backlog()
+		defer c.Budget.Waited(n)
+		if !c.Budget.Wait(n) {
+			return errOverBudget
+		}
 	}
-	c.raw.SetPatient(true)
-	defer c.raw.SetPatient(false)
-	if err := c.raw.Flush(); err != nil || len(buf) == 0 {
-		return err
-	}
-	_, err := c.NC.Write(buf)
-	return err
+	return c.raw.Flush()
 }
