@@ -32,6 +32,7 @@ var layers = map[string]int{
 	"pkg/agent/handover":              4,
 	"pkg/agent/nodeapi":               4,
 	"pkg/agent/nri":                   4,
+	"pkg/agent/timeslice":             4,
 	"pkg/agent/weights":               4,
 	"pkg/cli/certtext":                4,
 	"pkg/cli/check":                   4,

@@ -17,6 +17,7 @@ import (
 	"github.com/underlane/underlane/pkg/agent/enrol"
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nri"
+	"github.com/underlane/underlane/pkg/agent/timeslice"
 	"github.com/underlane/underlane/pkg/agent/weights"
 	"github.com/underlane/underlane/pkg/cgroup"
 	"github.com/underlane/underlane/pkg/control/client"
@@ -70,6 +71,9 @@ func Run(ctx context.Context, config Config, log *slog.Logger) error {
 	a, err := newAgent(config, log)
 	if err != nil {
 		return err
+	}
+	if err := timeslice.Shorten(timeslice.Short); err != nil {
+		log.Warn("under load the agent gets the processors later than it could", "cause", err)
 	}
 	return a.run(ctx)
 }
