@@ -113,9 +113,15 @@ verify: deps-generate ## generated files are what their sources say, and go.mod 
 
 ##@ Change
 
+.PHONY: dashboard dashboard-dev
+dashboard: deps-generate ## build web/ to pkg/dashboard/dist, which is committed
+	web/build.sh
+dashboard-dev: deps-generate ## the dashboard with generated data at 127.0.0.1:8085, as you edit it
+	web/dev.sh
+
 .PHONY: generate
-generate: deps-generate ## eBPF objects (clang -Wall -Werror), protobuf Go, rendered manifest
-	$(GO) generate ./bpf ./api/... ./test/demo/proto ./daemonset
+generate: deps-generate ## eBPF objects (clang -Wall -Werror), protobuf Go, rendered manifest, dashboard
+	$(GO) generate ./bpf ./api/... ./test/demo/proto ./daemonset ./pkg/dashboard
 
 .PHONY: fmt
 fmt: ## format

@@ -2,6 +2,9 @@ module github.com/underlane/underlane
 
 go 1.26.0
 
+// What npm installs has no Go of ours.
+ignore ./web/node_modules
+
 require (
 	charm.land/bubbletea/v2 v2.0.9
 	charm.land/lipgloss/v2 v2.0.6

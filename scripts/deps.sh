@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that running, testing or generating needs, those
-# that are missing. Usage: deps.sh run|test|bench|programs|cluster|generate...
+# that are missing. Usage: deps.sh run|test|bench|programs|cluster|generate|web...
 set -eu
 
 missing=
@@ -65,8 +65,14 @@ for group in "$@"; do
         need clang-19 clang-19
         need llvm-strip-19 llvm-19
         need protoc protobuf-compiler
+        need node nodejs # the dashboard's bundle
+        need npm npm
         [ -e /usr/include/bpf/bpf_helpers.h ] || missing="$missing libbpf-dev"
         [ -e /usr/include/google/protobuf/timestamp.proto ] || missing="$missing libprotobuf-dev" ;;
+    web) # tests of the dashboard
+        need node nodejs
+        need npm npm
+        need chromium chromium ;;
     *)
         echo "deps.sh: unknown group $group" >&2
         exit 2 ;;

@@ -7,7 +7,7 @@ trap 'rm -rf "$copy"' EXIT
 git ls-files -z | tar --null -T - -cf - | tar -xf - -C "$copy"
 (
     cd "$copy"
-    go generate ./bpf ./api/... ./test/demo/proto ./daemonset
+    go generate ./bpf ./api/... ./test/demo/proto ./daemonset ./pkg/dashboard
     go mod tidy
     for module in test/conformance test/cluster test/cluster/components/* test/interop/programs test/programs/grpctest; do
         (cd "$module" && go mod tidy)

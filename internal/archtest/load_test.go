@@ -128,7 +128,7 @@ var loadSources = sync.OnceValues(func() ([]source, error) {
 		}
 		name := d.Name()
 		if d.IsDir() {
-			if path != root && (strings.HasPrefix(name, ".") && name != ".ci" || name == "bin" || name == "testdata") {
+			if path != root && (strings.HasPrefix(name, ".") && name != ".ci" || name == "bin" || name == "testdata" || name == "node_modules") {
 				return filepath.SkipDir
 			}
 			return nil

@@ -102,6 +102,7 @@ var layers = map[string]int{
 	"pkg/tap/render":          1,
 	"pkg/tap/top":             1,
 	"pkg/tap/wire":            1,
+	"pkg/dashboard":           1,
 	"pkg/redirect/netns":      1,
 	"pkg/redirect/podns":      1,
 

@@ -47,7 +47,7 @@ func files(t *testing.T, endings ...string) []string {
 		if err != nil {
 			return err
 		}
-		if name := e.Name(); e.IsDir() && (name == "bin" || len(name) > 2 && name[0] == '.') {
+		if name := e.Name(); e.IsDir() && (name == "bin" || name == "node_modules" || len(name) > 2 && name[0] == '.') {
 			return fs.SkipDir
 		}
 		if !e.IsDir() && (len(endings) == 0 || slices.Contains(endings, filepath.Ext(path))) {

@@ -1,0 +1,266 @@
+package sample
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Handler answers the API's paths, without their prefix.
+func (w *World) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /figures", w.figures)
+	mux.HandleFunc("GET /history", w.figures)
+	mux.HandleFunc("GET /resources", w.resources)
+	mux.HandleFunc("GET /routes", w.routes)
+	mux.HandleFunc("GET /connections", w.connections)
+	mux.HandleFunc("GET /nodes", w.nodes)
+	mux.HandleFunc("GET /check", w.check)
+	mux.HandleFunc("GET /watch/tap", w.tap)
+	mux.HandleFunc("GET /watch/namespaces/{namespace}/tap", w.tap)
+	mux.HandleFunc("GET /watch/namespaces/{namespace}/{kind}/{name}/tap", w.tap)
+	mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) {
+		fail(rw, http.StatusNotFound, "NotFound", "the generated data has no "+r.URL.Path)
+	})
+	return mux
+}
+
+func answer(rw http.ResponseWriter, v any) {
+	rw.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(rw).Encode(v)
+}
+
+func fail(rw http.ResponseWriter, code int, reason, message string) {
+	rw.Header().Set("Content-Type", "application/json")
+	rw.WriteHeader(code)
+	_ = json.NewEncoder(rw).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
+}
+
+// span is what a request asks the figures of.
+type span struct {
+	start, end time.Time
+	step       time.Duration
+}
+
+func (w *World) span(r *http.Request) (span, error) {
+	q := r.URL.Query()
+	window, end := time.Minute, w.options.Now()
+	var err error
+	if text := q.Get("window"); text != "" {
+		if window, err = time.ParseDuration(text); err != nil || window <= 0 || window > 24*time.Hour {
+			return span{}, fmt.Errorf("window=%s: want a duration of up to 24h", text)
+		}
+	}
+	if text := q.Get("end"); text != "" {
+		if end, err = time.Parse(time.RFC3339, text); err != nil {
+			return span{}, fmt.Errorf("end=%s: want a time as in RFC 3339", text)
+		}
+	}
+	s := span{step: window}
+	if text := q.Get("step"); text != "" {
+		seconds, err := strconv.Atoi(text)
+		if err != nil || seconds <= 0 || window/(time.Duration(seconds)*time.Second) > 1000 {
+			return span{}, fmt.Errorf("step=%s: want seconds, for at most 1000 points", text)
+		}
+		s.step = time.Duration(seconds) * time.Second
+	}
+	// Windows are closed every ten seconds; what is later is not there yet.
+	s.end = end.Truncate(min(s.step, 10*time.Second)).UTC()
+	s.start = s.end.Add(-window)
+	return s, nil
+}
+
+func (w *World) figures(rw http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	s, err := w.span(r)
+	if err != nil {
+		fail(rw, http.StatusBadRequest, "BadRequest", err.Error())
+		return
+	}
+	if q.Get("namespace") == "forbidden" {
+		fail(rw, http.StatusForbidden, "Forbidden", `figures.tap.underlane.io is forbidden: User "jane" cannot list resource "figures" in the namespace "forbidden"`)
+		return
+	}
+	out := figures{
+		Kind: "Figures", Start: s.start, End: s.end, Nodes: answered{nodeCount, nodeCount - 1},
+		Warnings:  []string{silentNode + ": its agent does not answer (deadline exceeded)"},
+		Resources: []resource{}, Edges: []edgeSums{},
+	}
+	if q.Get("step") != "" {
+		out.StepSeconds = int(s.step.Seconds())
+	}
+	by := q.Get("by")
+	ids := map[string]int{}
+	id := func(l *workload) int {
+		res := w.resource(l, by)
+		key := res.Kind + "/" + res.Namespace + "/" + res.Name
+		if n, ok := ids[key]; ok {
+			return n
+		}
+		res.ID = len(out.Resources)
+		ids[key] = res.ID
+		out.Resources = append(out.Resources, res)
+		return res.ID
+	}
+	type key struct {
+		from, to          int
+		protocol, secured string
+		service           objectName
+	}
+	merged := map[key]int{}
+	for _, e := range w.edges {
+		if !selected(q.Get("namespace"), q.Get("kind"), q.Get("name"), e.from) && !selected(q.Get("namespace"), q.Get("kind"), q.Get("name"), e.to) {
+			continue
+		}
+		if to := q.Get("to"); to != "" && !strings.HasSuffix(to, "/"+e.to.name) {
+			continue
+		}
+		if p := q.Get("protocol"); p != "" && p != e.protocol {
+			continue
+		}
+		k := key{from: id(e.from), to: id(e.to), protocol: e.protocol, secured: e.secured}
+		if by == "namespace" {
+			k.protocol = ""
+		} else if e.service != nil {
+			k.service = *e.service
+		}
+		n, ok := merged[k]
+		if !ok {
+			n = len(out.Edges)
+			merged[k] = n
+			row := edgeSums{Source: k.from, Destination: k.to, Protocol: k.protocol, Secured: e.secured, SecuredWhy: e.why, Partial: e.to.nodes != nil && e.to.nodes[0] == silentNode}
+			if by != "namespace" {
+				row.Service = e.service
+			}
+			if out.StepSeconds > 0 {
+				row.Points = make([]*sums, int(s.end.Sub(s.start)/s.step))
+			}
+			out.Edges = append(out.Edges, row)
+		}
+		w.fill(&out.Edges[n], e, s, out.StepSeconds > 0)
+	}
+	buckets := q.Get("buckets") == "true"
+	for i := range out.Edges {
+		out.Edges[i].Total.finish(buckets)
+		for _, p := range out.Edges[i].Points {
+			p.finish(buckets)
+		}
+	}
+	answer(rw, out)
+}
+
+// fill adds the figures of e to those of a row.
+func (w *World) fill(row *edgeSums, e *edge, s span, points bool) {
+	var total *sums
+	for i, at := 0, s.start; at.Before(s.end); i, at = i+1, at.Add(s.step) {
+		d := min(s.step, s.end.Sub(at))
+		one := w.sumsOf(e, at, d)
+		total = merge(total, one, true)
+		if points && i < len(row.Points) {
+			row.Points[i] = merge(row.Points[i], one, false)
+		}
+	}
+	row.Total = merge(row.Total, total, false)
+}
+
+func selected(ns, kind, name string, l *workload) bool {
+	return (ns == "" || l.ns == ns) && (kind == "" || l.kind == kind) && (name == "" || l.name == name)
+}
+
+func (w *World) resource(l *workload, by string) resource {
+	if by == "namespace" && l.kind != "external" {
+		return w.namespace(l.ns)
+	}
+	res := resource{Kind: l.kind, Namespace: l.ns, Name: l.name, Pods: l.pods, Meshed: l.meshed, Ready: l.ready}
+	if l.meshed > 0 {
+		res.Identity = identityOf(l)
+	}
+	return res
+}
+
+func identityOf(l *workload) string {
+	return "spiffe://cluster.local/ns/" + l.ns + "/sa/" + l.name
+}
+
+func (w *World) namespace(ns string) resource {
+	res := resource{Kind: "namespace", Name: ns}
+	for _, l := range w.workloads {
+		if l.ns == ns {
+			res.Pods += l.pods
+			res.Meshed += l.meshed
+			res.Ready += l.ready
+		}
+	}
+	return res
+}
+
+// resources lists workloads with what they use, or namespaces.
+func (w *World) resources(rw http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	now := w.options.Now()
+	list := struct {
+		Kind  string     `json:"kind"`
+		Items []resource `json:"items"`
+	}{"Resources", []resource{}}
+	seen := map[string]bool{}
+	for _, l := range w.workloads {
+		switch {
+		case l.kind == "external":
+		case q.Get("kind") == "namespace":
+			if !seen[l.ns] {
+				seen[l.ns] = true
+				list.Items = append(list.Items, w.namespace(l.ns))
+			}
+		case q.Get("kind") == "pod" && (q.Get("namespace") == "" || q.Get("namespace") == l.ns) && (q.Get("name") == "" || strings.HasPrefix(q.Get("name"), l.name) || q.Get("owner") == l.name):
+			for i := range l.pods {
+				res := w.resource(l, "workload")
+				res.Kind, res.Name, res.Pods, res.Meshed, res.Ready = "pod", podName(l, i), 1, min(l.meshed, 1), 1
+				w.use(&res, l, now, i)
+				res.Nodes = []string{l.nodes[i%len(l.nodes)]}
+				list.Items = append(list.Items, res)
+			}
+		case q.Get("kind") == "pod":
+		case selected(q.Get("namespace"), q.Get("kind"), q.Get("name"), l):
+			res := w.resource(l, "workload")
+			w.use(&res, l, now, -1)
+			list.Items = append(list.Items, res)
+		}
+	}
+	for i := range list.Items {
+		list.Items[i].ID = i
+	}
+	answer(rw, list)
+}
+
+// use adds what a workload, or its pod i, uses now.
+func (w *World) use(res *resource, l *workload, now time.Time, i int) {
+	moment := now.Unix() / 10
+	wobble := 0.85 + 0.3*w.noise(l.id, i, moment)
+	n := float64(max(1, l.pods))
+	if i >= 0 {
+		n = 1
+	}
+	res.Nodes = l.nodes
+	res.Resources = &usage{CPU: l.cpu * wobble * n, CPULimit: 0.5 * n, Memory: int64(l.memory * n * (0.97 + 0.06*w.noise(l.id, i, moment/6))), MemoryLimit: int64(n * 1024 * 1024 * 1024), PSI: pressure{CPU: 3 * wobble * l.cpu}}
+	if l.throttled {
+		res.Resources.Throttled, res.Resources.PSI.CPU = 0.34*wobble, 41*wobble
+	}
+	if l.oom {
+		res.Resources.OOMKills, res.Resources.Memory, res.Resources.PSI.Memory = 2, int64(0.97*n*1024*1024*1024), 22*wobble
+	}
+	if l.meshed > 0 {
+		res.Mesh = &meshCost{CPU: 0.004 * wobble * n, Memory: int64(1.1e6 * n), Connections: 3 + l.id%9*int(n), Waiting: 0}
+		left := time.Duration(l.expiresInMinute-int(now.Unix()/60)%12) * time.Minute
+		res.Certificate = &certificate{Identity: identityOf(l), Expires: now.Add(left).UTC().Truncate(time.Second)}
+	}
+}
+
+func podName(l *workload, i int) string {
+	if l.kind == "statefulset" {
+		return fmt.Sprintf("%s-%d", l.name, i)
+	}
+	return fmt.Sprintf("%s-%05x-%04x", l.name, l.id*7919%0xfffff, (l.id*31+i*977)%0xffff)
+}

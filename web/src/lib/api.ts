@@ -1,0 +1,93 @@
+import { Lines } from './ndjson.ts';
+
+export const prefix = '/api/v1alpha1';
+
+/** A failed request: what happened, and what to do about it. */
+export class ApiError extends Error {
+  constructor(readonly code: number, readonly reason: string, message: string) {
+    super(message);
+  }
+  get advice(): string {
+    switch (this.code) {
+      case 0:
+        return 'The program that serves this page has probably ended. Start it again; this page goes on by itself.';
+      case 401:
+        return 'Your credentials are not valid any more. Log in to the cluster again, then start the dashboard again.';
+      case 403:
+        return 'Your user may not see this. Ask for the ClusterRole underlane-tap-admin, or for a Role with this verb and resource in the group tap.underlane.io.';
+      case 404:
+        return 'The controller or the agent is older than this dashboard and has no such answer. Compare the versions: underlane version.';
+      case 429:
+        return 'Too much was asked at once. It is asked again in a moment; a narrower namespace or a shorter time costs less.';
+    }
+    if (this.code >= 500) return 'The mesh could not answer. See what is wrong with it: underlane check.';
+    return 'Change what the address of this page asks for.';
+  }
+}
+
+async function failure(response: Response): Promise<ApiError> {
+  let reason = response.statusText;
+  let message = `${response.status} ${response.statusText}`;
+  try {
+    const status = (await response.json()) as { reason?: string; message?: string };
+    reason = status.reason ?? reason;
+    message = status.message ?? message;
+  } catch {
+    // The answer is no Status: its first line says enough.
+  }
+  return new ApiError(response.status, reason, message);
+}
+
+async function request(path: string, signal: AbortSignal, accept: string): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(path, { signal, headers: { Accept: accept }, credentials: 'same-origin', redirect: 'error' });
+  } catch (e) {
+    if (signal.aborted) throw e;
+    throw new ApiError(0, 'Unreachable', 'No answer from the address of this page.');
+  }
+  if (!response.ok) throw await failure(response);
+  return response;
+}
+
+export async function get<T>(path: string, signal: AbortSignal): Promise<T> {
+  const response = await request(path, signal, 'application/json');
+  try {
+    return (await response.json()) as T;
+  } catch (e) {
+    if (signal.aborted) throw e;
+    throw new ApiError(502, 'BadGateway', 'The answer broke off, or is not JSON.');
+  }
+}
+
+/** Reads a stream of JSON lines until it ends. Returns how many lines were not JSON. */
+export async function stream(path: string, signal: AbortSignal, onLine: (value: unknown) => void): Promise<number> {
+  const response = await request(prefix + path, signal, 'application/json;stream=tap');
+  if (!response.body) return 0;
+  let bad = 0;
+  const lines = new Lines(
+    (text) => {
+      let value: unknown;
+      try {
+        value = JSON.parse(text);
+      } catch {
+        bad++;
+        return;
+      }
+      onLine(value);
+    },
+    () => bad++,
+  );
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    let part: ReadableStreamReadResult<string>;
+    try {
+      part = await reader.read();
+    } catch (e) {
+      if (signal.aborted) throw e;
+      throw new ApiError(0, 'Unreachable', 'The stream broke off.');
+    }
+    if (part.done) return bad;
+    lines.push(part.value);
+  }
+}

@@ -1,0 +1,24 @@
+import { shortKind } from './format.ts';
+
+/** The command line that says what a view shows. */
+export interface Context {
+  command: string; // underlane, agent
+  scope: string; // cluster, node
+  window: string;
+}
+
+const quote = (s: string): string => (/^[\w@%+=:,./*-]+$/.test(s) ? s : `'${s.replaceAll("'", `'"'"'`)}'`);
+const join = (c: Context, ...words: (string | undefined)[]): string => [c.command, ...words.filter((w): w is string => !!w)].join(' ');
+const within = (ns: string): string => (ns ? `-n ${quote(ns)}` : '-A');
+
+export const commands = {
+  overview: (c: Context) => join(c, 'stat ns', `-t ${c.window}`),
+  namespace: (c: Context, ns: string) => join(c, 'stat deploy', within(ns), `-t ${c.window}`),
+  edges: (c: Context, ns: string) => join(c, 'edges deploy', within(ns)),
+  workload: (c: Context, r: { kind: string; namespace: string; name: string }) =>
+    join(c, 'stat', quote(`${shortKind(r.kind)}/${r.name}`), within(r.namespace), `-t ${c.window}`),
+  tap: (c: Context, filter: string) => join(c, 'tap', filter),
+  routes: (c: Context, ns: string) => join(c, 'routes', within(ns), '-o wide'),
+  connections: (c: Context, ns: string) => join(c, 'edges', within(ns), '-o wide'),
+  check: (c: Context) => join(c, 'check'),
+};

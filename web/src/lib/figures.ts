@@ -1,0 +1,168 @@
+import { Histogram } from './histogram.ts';
+import type { Edge, Figures, Resource, Secured, Sums } from './types.ts';
+
+/** Sums that are added to: of many edges, or of one. */
+export class Tally {
+  requests = 0;
+  success = 0;
+  retries = 0;
+  failures: Record<string, number> = {};
+  open = 0;
+  opened = 0;
+  failedConns = 0;
+  readBytes = 0;
+  writeBytes = 0;
+  retransmits = 0;
+  srtt: number | undefined;
+  private readonly histogram = new Histogram();
+  private readonly given: { p50?: number; p95?: number; p99?: number } = {};
+  private latencies = 0;
+
+  add(s: Sums | null | undefined): this {
+    if (!s) return this;
+    this.requests += s.requests ?? 0;
+    this.success += s.success ?? 0;
+    this.retries += s.retries ?? 0;
+    for (const [reason, n] of Object.entries(s.failures ?? {})) this.failures[reason] = (this.failures[reason] ?? 0) + n;
+    const t = s.tcp;
+    if (t) {
+      this.open += t.open ?? 0;
+      this.opened += t.opened ?? 0;
+      this.failedConns += t.failed ?? 0;
+      this.readBytes += t.readBytes ?? 0;
+      this.writeBytes += t.writeBytes ?? 0;
+      this.retransmits += t.retransmits ?? 0;
+      if (t.srtt !== undefined) this.srtt = Math.max(this.srtt ?? 0, t.srtt);
+    }
+    const l = s.latency;
+    if (l && (s.requests ?? 0) > 0) {
+      this.latencies++;
+      if (l.buckets) this.histogram.add(l.buckets);
+      for (const p of ['p50', 'p95', 'p99'] as const) if (l[p] !== undefined) this.given[p] = Math.max(this.given[p] ?? 0, l[p]);
+    }
+    return this;
+  }
+
+  get successRate(): number | undefined {
+    return this.requests > 0 ? this.success / this.requests : undefined;
+  }
+  get failed(): number {
+    return this.requests - this.success;
+  }
+  /**
+   * A percentile of all that was added: what the API says of one edge, and of several
+   * what their histograms make together. Without histograms it is the largest of them,
+   * an upper bound (see approximate).
+   */
+  latency(p: 'p50' | 'p95' | 'p99'): number | undefined {
+    if (this.latencies > 1 && this.histogram.total > 0) return this.histogram.quantile(Number(p.slice(1)) / 100);
+    return this.given[p];
+  }
+  get approximate(): boolean {
+    return this.latencies > 1 && this.histogram.total === 0;
+  }
+}
+
+/** What is not mutual TLS, and did not stay in one kernel. */
+export const isPlain = (s: Secured): boolean => s !== 'true' && s !== 'same-node';
+
+export interface Row {
+  resource: Resource;
+  inbound: Tally;
+  outbound: Tally;
+  points: Tally[]; // inbound, or outbound where there is nothing inbound
+  plain: Edge[];
+  edges: number;
+  partial: boolean;
+}
+
+/**
+ * A row for each resource: as in Linkerd, the figures of a workload are those of what it
+ * is sent.
+ */
+export function rows(f: Figures, series?: Figures): Map<string, Row> {
+  const out = new Map<string, Row>();
+  const byID = new Map<number, Row>();
+  for (const r of f.resources) {
+    const row: Row = { resource: r, inbound: new Tally(), outbound: new Tally(), points: [], plain: [], edges: 0, partial: false };
+    out.set(key(r), row);
+    byID.set(r.id, row);
+  }
+  for (const e of f.edges) {
+    const from = byID.get(e.source);
+    const to = byID.get(e.destination);
+    from?.outbound.add(e.total);
+    to?.inbound.add(e.total);
+    for (const row of new Set([from, to])) {
+      if (!row) continue;
+      row.edges++;
+      row.partial ||= e.partial ?? false;
+      if (isPlain(e.secured) && to?.resource.kind !== 'external') row.plain.push(e);
+    }
+  }
+  if (series) {
+    const keys = new Map(series.resources.map((r) => [r.id, key(r)]));
+    const inbound = new Map<string, Tally[]>();
+    const outbound = new Map<string, Tally[]>();
+    const addTo = (m: Map<string, Tally[]>, id: number, points: (Sums | null)[]) => {
+      const k = keys.get(id);
+      if (k === undefined) return;
+      let list = m.get(k);
+      if (!list) m.set(k, (list = points.map(() => new Tally())));
+      points.forEach((p, i) => list[i]?.add(p));
+    };
+    for (const e of series.edges) {
+      addTo(inbound, e.destination, e.points ?? []);
+      addTo(outbound, e.source, e.points ?? []);
+    }
+    for (const [k, row] of out) row.points = inbound.get(k) ?? outbound.get(k) ?? [];
+  }
+  return out;
+}
+
+export const key = (r: { kind: string; namespace: string; name: string }): string => `${r.kind}/${r.namespace}/${r.name}`;
+
+/** Seconds that the figures cover. */
+export const seconds = (f: Figures): number => Math.max(1, (Date.parse(f.end) - Date.parse(f.start)) / 1000);
+
+export type Health = 'idle' | 'ok' | 'warn' | 'bad';
+
+/** How traffic goes: below 99 % of success it is worth a look, below 95 % it is broken. */
+export function health(t: Tally): Health {
+  const s = t.successRate;
+  if (s === undefined) return t.failedConns > 0 ? 'warn' : t.opened + t.open > 0 ? 'ok' : 'idle';
+  return s < 0.95 ? 'bad' : s < 0.99 ? 'warn' : 'ok';
+}
+export const rank: Record<Health, number> = { bad: 3, warn: 2, ok: 1, idle: 0 };
+
+export function worst(a: Health, b: Health): Health {
+  return rank[a] >= rank[b] ? a : b;
+}
+
+/** The edges between workloads that are in plaintext. What goes to the outside cannot be the mesh's. */
+export function plaintext(f: Figures): Edge[] {
+  const outside = new Set(f.resources.filter((r) => r.kind === 'external').map((r) => r.id));
+  return f.edges.filter((e) => isPlain(e.secured) && !outside.has(e.destination));
+}
+
+/** The share of requests and connections between workloads that is mutual TLS, or stayed on its node. */
+export function securedShare(f: Figures): number | undefined {
+  const outside = new Set(f.resources.filter((r) => r.kind === 'external').map((r) => r.id));
+  let all = 0;
+  let plain = 0;
+  for (const e of f.edges) {
+    if (outside.has(e.destination)) continue;
+    const n = (e.total.requests ?? 0) || (e.total.tcp?.opened ?? 0);
+    all += n;
+    if (isPlain(e.secured)) plain += n;
+  }
+  return all > 0 ? 1 - plain / all : undefined;
+}
+
+export const securedWord: Record<string, string> = {
+  true: 'mTLS',
+  'same-node': 'same node',
+  'no-identity': 'plaintext',
+  'agent-down': 'plaintext: agent down',
+  'not-proxied': 'not proxied',
+};

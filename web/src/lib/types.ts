@@ -1,0 +1,158 @@
+/** The answers of the API, tap.underlane.io/v1alpha1. Latencies are in milliseconds. */
+
+export interface Sums {
+  requests?: number;
+  success?: number;
+  failures?: Record<string, number>;
+  retries?: number;
+  latency?: Latency;
+  split?: Partial<Split>;
+  tcp?: TCP;
+}
+/** buckets: [i, count], of latencies in (2^((i-1)/8), 2^(i/8)]. */
+export interface Latency {
+  p50?: number;
+  p95?: number;
+  p99?: number;
+  max?: number;
+  buckets?: [number, number][];
+}
+export interface Split {
+  queue: number;
+  connect: number;
+  tls: number;
+  firstByte: number;
+  body: number;
+}
+export interface TCP {
+  open?: number;
+  opened?: number;
+  closed?: number;
+  failed?: number;
+  readBytes?: number;
+  writeBytes?: number;
+  srtt?: number;
+  retransmits?: number;
+}
+export type Secured = 'true' | 'same-node' | 'no-identity' | 'agent-down' | 'not-proxied' | string;
+
+export interface Resource {
+  id: number;
+  kind: string;
+  namespace: string;
+  name: string;
+  pods?: number;
+  meshed?: number;
+  ready?: number;
+  identity?: string;
+  nodes?: string[];
+  resources?: Usage;
+  mesh?: { cpu?: number; memory?: number; connections?: number; waiting?: number };
+  certificate?: { identity: string; expires: string };
+}
+export interface Usage {
+  cpu?: number;
+  cpuLimit?: number;
+  throttled?: number;
+  memory?: number;
+  memoryLimit?: number;
+  oomKills?: number;
+  psi?: { cpu?: number; memory?: number; io?: number };
+}
+export interface Edge {
+  source: number;
+  destination: number;
+  service?: { namespace: string; name: string };
+  protocol: string;
+  secured: Secured;
+  securedWhy?: string;
+  partial?: boolean;
+  total: Sums;
+  points?: (Sums | null)[];
+}
+export interface Answered {
+  nodes?: { asked: number; answered: number };
+  warnings?: string[];
+}
+export interface Figures extends Answered {
+  start: string;
+  end: string;
+  stepSeconds?: number;
+  resources: Resource[];
+  edges: Edge[];
+}
+export interface List<T> extends Answered {
+  items: T[];
+}
+export interface Backend {
+  namespace: string;
+  name: string;
+  weight: number;
+  total?: Sums;
+}
+export interface Route {
+  kind: string;
+  namespace: string;
+  name: string;
+  parent: { namespace: string; name: string };
+  rules: {
+    name: string;
+    matches?: string[];
+    backends?: Backend[];
+    timeouts?: string;
+    retries?: string;
+    total?: { effective?: Sums; actual?: Sums };
+  }[];
+}
+export interface Peer {
+  kind: string;
+  namespace: string;
+  name: string;
+  pod?: string;
+}
+export interface Connection {
+  since: string;
+  source: Peer;
+  destination: Peer;
+  sourceAddress?: string;
+  destinationAddress?: string;
+  protocol: string;
+  secured: Secured;
+  srtt?: number;
+  retransmits?: number;
+  readBytes?: number;
+  writeBytes?: number;
+  node?: string;
+}
+export interface NodeStatus {
+  version?: string;
+  started?: string;
+  ready?: boolean;
+  notReady?: string[];
+  controller?: { address?: string; connected?: boolean; lastError?: string };
+  programsAttached?: boolean;
+  pods?: { namespace: string; name: string; ip?: string; state: string; reason?: string; preMeshConnections?: number; identity?: string }[];
+  certificates?: { identity: string; notAfter?: string; state: string; lastError?: string }[];
+  kernelEvents?: { name: string; value: string | number }[];
+  ringbufLost?: string | number;
+  tapLost?: string | number;
+  openConnections?: string | number;
+  plaintextFallbacks?: string | number;
+  repairs?: string | number;
+}
+export interface Node {
+  metadata: { name: string };
+  address?: string;
+  status?: NodeStatus;
+  error?: string;
+}
+export interface Check {
+  categories: { name: string; checks: { description: string; result: 'ok' | 'warning' | 'error'; message?: string; hint?: string }[] }[];
+}
+export interface About {
+  where: string;
+  command: string;
+  scope: string;
+  generated: boolean;
+  version?: string;
+}
