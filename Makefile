@@ -111,6 +111,10 @@ fuzz: ## run every fuzz target for a moment (FUZZTIME, default 5s)
 verify: deps-generate ## generated files are what their sources say, and go.mod is tidy
 	scripts/verify.sh
 
+.PHONY: test-web
+test-web: deps-web ## the dashboard: types, its pure parts, and in Chromium with generated data; RUN='words of a test'
+	web/test.sh $(RUN)
+
 ##@ Change
 
 .PHONY: dashboard dashboard-dev
@@ -133,7 +137,7 @@ clean: ## remove what was built
 
 ##@ Tools (Debian packages; nothing is done where they are there)
 
-.PHONY: deps deps-test deps-programs deps-cluster deps-generate
+.PHONY: deps deps-test deps-programs deps-cluster deps-generate deps-web
 deps:
 	scripts/deps.sh run
 deps-test: # without root test/programs is left out
@@ -146,3 +150,5 @@ deps-bench:
 	scripts/deps.sh run bench
 deps-generate:
 	scripts/deps.sh generate
+deps-web:
+	scripts/deps.sh web

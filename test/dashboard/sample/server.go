@@ -1,6 +1,7 @@
 package sample
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -22,11 +23,22 @@ func (w *World) Handler() http.Handler {
 	mux.HandleFunc("GET /watch/tap", w.tap)
 	mux.HandleFunc("GET /watch/namespaces/{namespace}/tap", w.tap)
 	mux.HandleFunc("GET /watch/namespaces/{namespace}/{kind}/{name}/tap", w.tap)
+	// Whoever may see one namespace only asks so; of them is the user of "forbidden".
+	mux.HandleFunc("GET /namespaces/{namespace}/{what}", func(rw http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		q.Set("namespace", r.PathValue("namespace"))
+		inner := r.Clone(context.WithValue(r.Context(), narrow{}, true))
+		inner.URL.Path, inner.URL.RawQuery = "/"+r.PathValue("what"), q.Encode()
+		mux.ServeHTTP(rw, inner)
+	})
 	mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) {
 		fail(rw, http.StatusNotFound, "NotFound", "the generated data has no "+r.URL.Path)
 	})
 	return mux
 }
+
+// narrow marks the context of a request whose path names the namespace.
+type narrow struct{}
 
 func answer(rw http.ResponseWriter, v any) {
 	rw.Header().Set("Content-Type", "application/json")
@@ -80,8 +92,8 @@ func (w *World) figures(rw http.ResponseWriter, r *http.Request) {
 		fail(rw, http.StatusBadRequest, "BadRequest", err.Error())
 		return
 	}
-	if q.Get("namespace") == "forbidden" {
-		fail(rw, http.StatusForbidden, "Forbidden", `figures.tap.underlane.io is forbidden: User "jane" cannot list resource "figures" in the namespace "forbidden"`)
+	if ns := q.Get("namespace"); ns == "forbidden" || ns == "legacy" && w.options.Narrow && r.Context().Value(narrow{}) == nil {
+		fail(rw, http.StatusForbidden, "Forbidden", `figures.tap.underlane.io is forbidden: User "jane" cannot list resource "figures"`)
 		return
 	}
 	out := figures{

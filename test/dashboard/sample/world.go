@@ -17,8 +17,12 @@ import (
 type Options struct {
 	Seed      uint64
 	Workloads int // beside those of emojivoto, shop and legacy
+	// PerNamespace is how many of them a namespace has; 0 is 25.
+	PerNamespace int
 	// Hostile gives names that are markup where an API server would allow none.
 	Hostile bool
+	// Narrow lets nobody ask for the namespace legacy but by its own path.
+	Narrow bool
 	// Now is the clock; nil is the machine's.
 	Now func() time.Time
 }
@@ -178,12 +182,16 @@ var (
 	verbs = []string{"/healthz", "/v1/items", "/v1/items/42", "/v1/search?q=tea", "/v2/batch", "/metrics"}
 )
 
-// crowd adds n workloads, about 25 a namespace, each of which calls one to four others.
+// crowd adds n workloads, each of which calls one to four others.
 func (w *World) crowd(r *rand.Rand, n int) {
 	if n == 0 {
 		return
 	}
-	spaces := max(1, n/25)
+	per := w.options.PerNamespace
+	if per == 0 {
+		per = 25
+	}
+	spaces := max(1, n/per)
 	groups := make([][]*workload, spaces)
 	for i := range n {
 		s := i % spaces

@@ -50,8 +50,31 @@ async function request(path: string, signal: AbortSignal, accept: string): Promi
   return response;
 }
 
+/**
+ * What may not be asked of all namespaces may be allowed in one: the same question, of
+ * the path of its namespace.
+ */
+export function narrower(path: string): string | undefined {
+  const [, head, what, query] = /^(.*)\/(figures|resources|routes|connections)\?(.*)$/.exec(path) ?? [];
+  const q = new URLSearchParams(query);
+  const namespace = q.get('namespace');
+  if (head === undefined || !namespace || head.includes('/namespaces/')) return undefined;
+  q.delete('namespace');
+  return `${head}/namespaces/${encodeURIComponent(namespace)}/${what}${q.size ? `?${q}` : ''}`;
+}
+
 export async function get<T>(path: string, signal: AbortSignal): Promise<T> {
-  const response = await request(path, signal, 'application/json');
+  let response: Response;
+  try {
+    response = await request(path, signal, 'application/json');
+  } catch (e) {
+    const other = e instanceof ApiError && e.code === 403 ? narrower(path) : undefined;
+    if (!other) throw e;
+    // The first answer says best what is not allowed.
+    response = await request(other, signal, 'application/json').catch((second: unknown) => {
+      throw signal.aborted ? second : e;
+    });
+  }
   try {
     return (await response.json()) as T;
   } catch (e) {

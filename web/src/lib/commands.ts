@@ -19,6 +19,6 @@ export const commands = {
     join(c, 'stat', quote(`${shortKind(r.kind)}/${r.name}`), within(r.namespace), `-t ${c.window}`),
   tap: (c: Context, filter: string) => join(c, 'tap', filter),
   routes: (c: Context, ns: string) => join(c, 'routes', within(ns), '-o wide'),
-  connections: (c: Context, ns: string) => join(c, 'edges', within(ns), '-o wide'),
+  connections: (c: Context, ns: string) => join(c, 'edges pod', within(ns), '-o wide'),
   check: (c: Context) => join(c, 'check'),
 };

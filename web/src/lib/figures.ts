@@ -1,5 +1,6 @@
+import { clock } from './format.ts';
 import { Histogram } from './histogram.ts';
-import type { Edge, Figures, Resource, Secured, Sums } from './types.ts';
+import type { Answered, Edge, Figures, Resource, Secured, Sums } from './types.ts';
 
 /** Sums that are added to: of many edges, or of one. */
 export class Tally {
@@ -121,6 +122,19 @@ export function rows(f: Figures, series?: Figures): Map<string, Row> {
 }
 
 export const key = (r: { kind: string; namespace: string; name: string }): string => `${r.kind}/${r.namespace}/${r.name}`;
+
+/** What is called, or calls, and is no object of the cluster. */
+export const isReal = (r: { kind: string }): boolean => r.kind !== 'external' && r.kind !== 'other';
+
+/** A name for people: what is outside may have none, and what was too much has none. */
+export const nameOf = (r: { kind: string; name: string }): string => r.name || (r.kind === 'external' ? 'clients outside' : r.kind === 'other' ? 'all others' : r.kind);
+
+/** What is to be said of how whole the figures are. */
+export function answered(f: Figures): Answered {
+  const warnings = [...(f.warnings ?? [])];
+  if (f.since && Date.parse(f.since) > Date.parse(f.start)) warnings.push(`What was before ${clock(f.since)} is not remembered everywhere: the agents keep 15 minutes, and what they know ends with them.`);
+  return { warnings, ...(f.nodes ? { nodes: f.nodes } : {}) };
+}
 
 /** Seconds that the figures cover. */
 export const seconds = (f: Figures): number => Math.max(1, (Date.parse(f.end) - Date.parse(f.start)) / 1000);

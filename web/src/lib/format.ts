@@ -2,9 +2,10 @@
 export const none = '–';
 const nbsp = '\u00a0';
 
-/** Three significant digits, with k, M, G above a thousand. */
+/** Whole numbers up to 9999; else three significant digits, with k, M, G. */
 export function count(n: number | undefined): string {
   if (n === undefined || Number.isNaN(n)) return none;
+  if (Number.isInteger(n) && Math.abs(n) < 10_000) return String(n);
   const units = ['', 'k', 'M', 'G', 'T'];
   let i = 0;
   let x = Math.abs(n);
@@ -24,7 +25,7 @@ function significant(x: number, mayBeWhole: boolean): string {
 }
 
 /** Requests a second, in Linkerd's precision. */
-export const rate = (n: number | undefined): string => (n === undefined ? none : n >= 1000 ? count(n) : n === 0 ? '0' : n < 0.05 ? '<0.1' : n >= 100 ? n.toFixed(0) : n.toFixed(1));
+export const rate = (n: number | undefined): string => (n === undefined ? none : n >= 1000 ? count(n + 1e-9) : n === 0 ? '0' : n < 0.05 ? '<0.1' : n >= 100 ? n.toFixed(0) : n.toFixed(1));
 
 /** A share as a percentage. What is not quite all never says 100. */
 export function percent(share: number | undefined): string {

@@ -1,4 +1,4 @@
-import { health, isPlain, key, Tally, type Health } from './figures.ts';
+import { health, isPlain, isReal, key, nameOf, Tally, type Health } from './figures.ts';
 import type { Edge, Figures, Resource } from './types.ts';
 
 /** A place of the topology: a namespace that is closed, a workload of one that is open, or what is outside. */
@@ -42,11 +42,11 @@ export function graph(closed: Figures, open: Map<string, Figures>, only: string,
   const links = new Map<string, Link>();
   const placeOf = (r: Resource): Place => {
     const isOpen = open.has(r.namespace);
-    const id = r.kind === 'external' || isOpen || r.kind === 'namespace' ? key(r) : namespaceID(r.namespace);
+    const id = !isReal(r) || isOpen || r.kind === 'namespace' ? key(r) : namespaceID(r.namespace);
     let p = places.get(id);
     if (!p) {
       const closedHere = id !== key(r);
-      p = { id, kind: closedHere ? 'namespace' : r.kind, namespace: closedHere ? '' : r.namespace, name: closedHere ? r.namespace : r.name, inbound: new Tally(), outbound: new Tally(), pods: r.pods ?? 0, meshed: r.meshed ?? 0 };
+      p = { id, kind: closedHere ? 'namespace' : r.kind, namespace: closedHere ? '' : r.namespace, name: closedHere ? r.namespace : nameOf(r), inbound: new Tally(), outbound: new Tally(), pods: r.pods ?? 0, meshed: r.meshed ?? 0 };
       if (isOpen) p.parent = namespaceID(r.namespace);
       places.set(id, p);
     }

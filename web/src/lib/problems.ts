@@ -1,4 +1,4 @@
-import { health, key, plaintext, rows } from './figures.ts';
+import { health, isReal, key, plaintext, rows } from './figures.ts';
 import { percent, plural, shortKind, span } from './format.ts';
 import type { Answered, Figures, Resource } from './types.ts';
 
@@ -27,7 +27,7 @@ export function problems(of: { figures?: Figures; resources?: Resource[]; answer
   if (figures) {
     for (const row of rows(figures).values()) {
       const h = health(row.inbound);
-      if (h !== 'bad' && h !== 'warn') continue;
+      if ((h !== 'bad' && h !== 'warn') || !isReal(row.resource)) continue;
       const reasons = Object.entries(row.inbound.failures).sort((a, b) => b[1] - a[1]);
       const why = reasons[0] ? ` (${reasons[0][0] === 'status' ? 'its own errors' : reasons[0][0]})` : '';
       const text = row.inbound.requests > 0 ? `${percent(1 - (row.inbound.successRate ?? 1))} of its requests fail${why}` : `${plural(row.inbound.failedConns, 'connection')} to it failed${why}`;
@@ -40,6 +40,7 @@ export function problems(of: { figures?: Figures; resources?: Resource[]; answer
     }
   }
   for (const r of resources) {
+    if (['pod', 'service', 'namespace'].includes(r.kind)) continue; // what is of a pod is told of its workload
     const u = r.resources;
     if (u?.oomKills) out.push({ state: 'bad', ...about(r), text: `was killed for its memory ${u.oomKills === 1 ? 'once' : `${u.oomKills} times`}`, weight: 5e5 });
     if ((u?.throttled ?? 0) > 0.2) out.push({ state: 'warn', ...about(r), text: `is held back by its processor limit ${percent(u!.throttled)} of the time`, weight: 1e4 * u!.throttled! });

@@ -37,11 +37,6 @@ class Time {
     if (at) out.end = at.toISOString();
     return out;
   }
-  /** What is older than agents keep, or wider, is in the controller's history. */
-  source(at: Date | undefined = this.at): '/figures' | '/history' {
-    const age = at ? (Date.now() - at.getTime()) / 1000 : 0;
-    return this.window.seconds + age > 900 ? '/history' : '/figures';
-  }
 }
 
 function moment(text: string): Date | undefined {

@@ -77,6 +77,8 @@ export interface Answered {
 export interface Figures extends Answered {
   start: string;
   end: string;
+  /** What was before is not remembered everywhere. */
+  since?: string;
   stepSeconds?: number;
   resources: Resource[];
   edges: Edge[];

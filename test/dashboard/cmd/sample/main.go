@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"time"
 
 	"github.com/underlane/underlane/pkg/dashboard"
 	"github.com/underlane/underlane/test/dashboard/sample"
@@ -19,11 +20,24 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:8084", "address to listen at")
 	workloads := flag.Int("workloads", 1000, "workloads beside the demo's")
 	seed := flag.Uint64("seed", 1, "of the generated data")
+	perNamespace := flag.Int("per-namespace", 25, "workloads of a namespace")
+	speed := flag.Float64("speed", 1, "how many seconds pass in one")
+	narrow := flag.Bool("narrow", false, "the namespace legacy may be seen by its own path only")
 	hostile := flag.Bool("hostile", false, "give some workloads names that are markup")
 	flag.Parse()
-	if err := run(*addr, sample.Options{Seed: *seed, Workloads: *workloads, Hostile: *hostile}); err != nil {
+	if err := run(*addr, sample.Options{
+		Seed: *seed, Workloads: *workloads, PerNamespace: *perNamespace, Hostile: *hostile, Narrow: *narrow, Now: clock(*speed),
+	}); err != nil {
 		fmt.Fprintln(os.Stderr, "sample:", err)
 		os.Exit(1)
+	}
+}
+
+// clock is one that begins now and runs at speed.
+func clock(speed float64) func() time.Time {
+	began := time.Now()
+	return func() time.Time {
+		return began.Add(time.Duration(speed * float64(time.Since(began))))
 	}
 }
 

@@ -1,0 +1,353 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+function equal(got, want, what) {
+  if (JSON.stringify(got) !== JSON.stringify(want)) throw new Error(`${what}: got ${JSON.stringify(got)}, want ${JSON.stringify(want)}`);
+}
+function check(ok, what) {
+  if (!ok) throw new Error(what);
+}
+/** Waits until f is true. */
+async function until(f, what, ms = 20_000) {
+  for (const end = Date.now() + ms; ; ) {
+    const value = await f();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`waited ${ms / 1000} s until ${what}`);
+    await new Promise((r) => setTimeout(r, 100));
+  }
+}
+
+/** Every view, with what must be there before it is looked at. */
+const views = [
+  ['overview', '/', 'tbody tr:nth-child(5)'],
+  ['namespace', '/ns/emojivoto', 'tbody tr:nth-child(5)'],
+  ['workload', '/ns/emojivoto/deployment/web', '.uplot'],
+  ['workload-calls', '/ns/emojivoto/deployment/web?tab=calls', 'tbody tr'],
+  ['workload-pods', '/ns/emojivoto/deployment/web?tab=pods', 'tbody tr:nth-child(2)'],
+  ['workload-routes', '/ns/emojivoto/deployment/web?tab=routes', '.rule'],
+  ['topology', '/topology', '.map .place'],
+  ['topology-namespace', '/topology?ns=emojivoto&sel=deployment%2Femojivoto%2Fvoting', '.map .place'],
+  ['topology-table', '/topology?ns=emojivoto&view=table', 'tbody tr'],
+  ['calls', '/calls', 'tbody tr:nth-child(20)'],
+  ['routes', '/routes', '.rule'],
+  ['connections', '/connections', 'tbody tr:nth-child(20)'],
+  ['security', '/security', 'tbody tr:nth-child(3)'],
+  ['agents', '/agents?node=node-7', '.detail'],
+];
+
+async function accessible(page, what) {
+  // The policy of the page forbids what addScriptTag does: this goes by the debugger.
+  await page.evaluate(axe);
+  const result = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+  const found = result.violations.map((v) => `${v.id} (${v.impact}): ${v.help}: ${v.nodes.slice(0, 3).map((n) => `${n.target.join(' ')} ${n.failureSummary?.split('\n').slice(1, 2).join('')}`).join(' | ')}`);
+  check(found.length === 0, `axe finds in ${what}:\n${found.join('\n')}`);
+}
+
+const dark = { colorScheme: 'dark' };
+const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
+
+export const tests = [
+  {
+    name: 'the first view is there within a second, with 1,000 workloads',
+    flags: [],
+    async run({ page, url, shot }) {
+      const times = [];
+      for (let i = 0; i < 5; i++) {
+        await page.goto('about:blank');
+        await page.goto(url, { waitUntil: 'commit' });
+        times.push(await page.evaluate(() => new Promise((resolve) => {
+          const look = () => (document.querySelector('tbody a.whole') ? resolve(performance.now()) : requestAnimationFrame(look));
+          look();
+        })));
+      }
+      times.sort((a, b) => a - b);
+      check(times[2] < 1000, `the table of namespaces is there after ${times.map(Math.round).join(', ')} ms, want the median below 1000`);
+      console.log(`     first view: ${times.map(Math.round).join(', ')} ms`);
+      await page.waitForSelector('#attention');
+      await page.waitForSelector('svg .area');
+      await page.waitForTimeout(300);
+      await shot('overview');
+    },
+  },
+  {
+    name: 'the failing vote is found from the overview in three clicks',
+    async run({ page, shot }) {
+      await page.goto('/');
+      await page.getByRole('link', { name: 'deploy/voting' }).click(); // one
+      await page.waitForSelector('.uplot');
+      await page.waitForTimeout(400);
+      await shot('workload');
+      await page.getByRole('tab', { name: 'Live calls' }).click(); // two
+      const row = page.locator('tr.bad', { hasText: 'VoteDoughnut' });
+      await row.waitFor();
+      await row.getByRole('button').click(); // three
+      const detail = page.locator('aside');
+      await detail.getByText('UNKNOWN').waitFor();
+      equal(await page.locator('tr.bad').count(), 1, 'kinds of calls that fail');
+      await shot('failing-vote');
+    },
+  },
+  {
+    name: 'hostile text stays text in every view',
+    async run({ page }) {
+      await page.addInitScript(() => addEventListener('securitypolicyviolation', (e) => ((globalThis.violations ??= []).push(`${e.violatedDirective} ${e.blockedURI} ${e.sample}`))));
+      for (const [name, path, ready] of [...views, ['hostile namespace', '/ns/' + encodeURIComponent('ns"><svg onload=window.pwned=3>'), 'tbody tr'], ['hostile path', '/%3Cimg%20src=x%20onerror=alert(1)%3E/x', 'h1'], ['hostile call', '/calls?f=deploy%2Fgateway+-n+shop+--to+deploy%2Fcatalog-v2', 'tbody tr:nth-child(9)']]) {
+        await page.goto(path);
+        await page.locator(ready).first().waitFor();
+        await page.waitForTimeout(150);
+        equal(await page.evaluate(() => [globalThis.pwned ?? null, document.querySelectorAll('img, main script, [onload], [onerror]').length, globalThis.violations ?? []]), [null, 0, []], `${name}: pwned, elements, violations`);
+      }
+      await page.getByRole('button', { name: /window.pwned=1/ }).first().click();
+      await page.locator('aside .headers').first().waitFor();
+      check((await page.locator('aside').innerText()).includes('<script>window.pwned=2</script>'), 'the header is not shown as the text that it is');
+      equal(await page.evaluate(() => globalThis.pwned ?? null), null, 'pwned by a header');
+    },
+  },
+  ...[['light', {}], ['dark', dark], ['on a phone', { ...dark, ...phone }]].map(([how, context]) => ({
+    name: `axe finds nothing, ${how}`,
+    context,
+    async run({ page, shot }) {
+      const found = [];
+      for (const [name, path, ready] of views) {
+        await page.goto(path);
+        await page.locator(ready).first().waitFor(name === 'topology-table' || !path.startsWith('/topology') ? {} : { state: 'attached' });
+        await page.waitForTimeout(name.startsWith('topology') ? 900 : 400);
+        if (how !== 'light' || !['overview', 'workload'].includes(name)) await shot(`${name}${how === 'light' ? '' : how === 'dark' ? '-dark' : '-phone'}`);
+        await accessible(page, `${name}, ${how}`).catch((e) => found.push(e.message));
+        if (how === 'on a phone') {
+          const [wide, shown] = await page.evaluate(() => [document.documentElement.scrollWidth, screen.width]);
+          if (wide > shown) found.push(`${name} is ${wide} wide on a screen of ${shown}`);
+        }
+      }
+      check(found.length === 0, found.join('\n'));
+    },
+  })),
+  {
+    name: 'search and keys go anywhere',
+    async run({ page }) {
+      await page.goto('/');
+      await page.locator('tbody tr').first().waitFor();
+      await page.keyboard.press('/');
+      const box = page.getByRole('combobox', { name: 'Search' });
+      await box.fill('emojivoto voting');
+      await page.getByRole('option', { name: /voting/ }).first().waitFor();
+      await page.keyboard.press('Enter');
+      await page.waitForURL('**/ns/emojivoto/deployment/voting');
+      await page.keyboard.press('g');
+      await page.keyboard.press('t');
+      await page.waitForURL('**/topology');
+      await page.keyboard.press('4');
+      await page.waitForURL('**/topology?w=1h');
+      await page.keyboard.press('?');
+      await page.getByRole('dialog', { name: 'Keys' }).waitFor();
+      await accessible(page, 'the dialog of keys');
+      await page.keyboard.press('Escape');
+      await page.getByRole('dialog', { name: 'Keys' }).waitFor({ state: 'hidden' });
+      await page.keyboard.press('Control+k');
+      await box.waitFor();
+      await accessible(page, 'the search');
+      await page.keyboard.press('Escape');
+      await page.goBack();
+      await page.waitForURL('**/topology');
+      // The first Tab reaches the way to the content.
+      await page.goto('/agents');
+      await page.keyboard.press('Tab');
+      equal(await page.evaluate(() => document.activeElement?.textContent), 'To the content', 'the first stop');
+    },
+  },
+  {
+    name: 'the topology opens, is chosen from, and its address brings it back',
+    async run({ page, shot }) {
+      await page.goto('/topology');
+      const emoji = page.getByRole('button', { name: /^namespace emojivoto:/ });
+      await emoji.waitFor({ state: 'attached' });
+      await emoji.focus();
+      await page.keyboard.press('o'); // opens it
+      await page.getByRole('button', { name: /^deployment voting in emojivoto/ }).waitFor({ state: 'attached' });
+      check(new URL(page.url()).searchParams.get('open') === 'emojivoto', `the address does not say what is open: ${page.url()}`);
+      await page.waitForTimeout(600);
+      await shot('topology-open');
+      await page.getByRole('button', { name: /^deployment voting in emojivoto/ }).focus();
+      await page.keyboard.press('Enter');
+      const panel = page.getByRole('complementary', { name: /voting/ });
+      await panel.getByText('answered with an error').waitFor();
+      await panel.getByRole('button', { name: /web/ }).click();
+      await page.getByRole('complementary', { name: /web → voting/ }).getByText('mTLS').first().waitFor();
+      const address = page.url();
+      await page.goto('about:blank');
+      await page.goto(address);
+      await page.getByRole('complementary', { name: /web → voting/ }).waitFor();
+      await page.getByRole('link', { name: 'Live calls' }).last().click();
+      await page.waitForURL(/\/calls\?/);
+      equal(new URL(page.url()).searchParams.get('f'), 'deploy/web -n emojivoto --to deploy/voting --to-namespace emojivoto', 'the filter of the edge');
+      await page.locator('tbody tr').nth(3).waitFor();
+    },
+  },
+  {
+    name: 'time goes back, and two moments are compared',
+    async run({ page, shot }) {
+      await page.goto('/topology?ns=shop');
+      const slider = page.getByRole('slider', { name: 'Moment' });
+      await slider.focus();
+      for (let i = 0; i < 5; i++) await page.keyboard.press('ArrowLeft');
+      await page.waitForURL(/at=/);
+      const at = new URL(page.url()).searchParams.get('at');
+      const ago = (Date.now() - Date.parse(at)) / 60_000;
+      check(ago > 3.5 && ago < 7, `five steps of a minute are ${ago.toFixed(1)} minutes`);
+      await page.getByRole('button', { name: 'Compare with now' }).click();
+      await page.waitForURL(/vs=/);
+      // The canary moves in five minutes, so that something is better or worse or gone.
+      await page.getByText(/compared with/).first().waitFor();
+      await page.waitForTimeout(1200);
+      await shot('topology-compare');
+      await page.getByRole('button', { name: /^With/ }).click();
+      await until(() => !page.url().includes('vs='), 'the comparison has ended');
+      await page.getByText('Live', { exact: true }).waitFor();
+    },
+  },
+  {
+    name: 'a canary shifts while one looks',
+    flags: ['-speed', '60', '-workloads', '10'],
+    async run({ page, shot }) {
+      await page.goto('/routes?ns=shop');
+      const weight = async () => Number((await page.locator('tr', { hasText: 'catalog-v2' }).locator('td').first().innerText()).replace(/[^\d.]/g, ''));
+      const first = await weight();
+      await until(async () => (await weight()) !== first, 'the weight of catalog-v2 moved');
+      await shot('canary');
+    },
+  },
+  {
+    name: 'live calls: the filter is that of the command, and they pause',
+    async run({ page }) {
+      await page.goto('/calls');
+      const input = page.getByRole('textbox', { name: /^Filter/ });
+      await input.fill('deploy/web -n emojivoto --metod POST');
+      await page.getByText('there is no flag --metod').waitFor();
+      check(await page.getByRole('button', { name: 'Apply' }).isDisabled(), 'a wrong filter can be applied');
+      await input.fill('deploy/web -n emojivoto --to deploy/voting --to-namespace emojivoto');
+      await page.keyboard.press('Enter');
+      await page.waitForURL(/f=deploy/);
+      await page.locator('code', { hasText: 'underlane tap deploy/web -n emojivoto --to deploy/voting' }).waitFor();
+      await page.locator('tbody tr').nth(5).waitFor();
+      for (const text of await page.locator('tbody td.c-destination').allInnerTexts()) check(text.startsWith('voting'), `a call to ${text} passes the filter`);
+      await page.getByRole('button', { name: 'Pause' }).click();
+      await page.waitForTimeout(400);
+      const before = await page.locator('tbody td.c-time').allInnerTexts();
+      await page.waitForTimeout(1200);
+      equal(await page.locator('tbody td.c-time').allInnerTexts(), before, 'rows while paused');
+      await page.getByRole('button', { name: 'Go on' }).click();
+      await until(async () => (await page.locator('tbody td.c-time').first().innerText()) !== before[0], 'it goes on');
+      await page.getByRole('button', { name: 'Failed only' }).click();
+      await until(async () => { const all = await page.locator('tbody td.c-result').allInnerTexts(); return all.length > 0 && all.every((x) => x === 'UNKNOWN'); }, 'only failures are shown');
+      await page.getByRole('button', { name: /^Copy/ }).first().click();
+      equal(await page.evaluate(() => navigator.clipboard.readText()), 'underlane tap deploy/web -n emojivoto --to deploy/voting --to-namespace emojivoto', 'the command that is copied');
+    },
+  },
+  {
+    name: 'a tab that is left open keeps little',
+    async run({ page, context }) {
+      await page.goto('/calls');
+      await page.locator('tbody tr').nth(20).waitFor();
+      const debug = await context.newCDPSession(page);
+      const used = async () => {
+        await debug.send('HeapProfiler.collectGarbage');
+        return (await debug.send('Runtime.getHeapUsage')).usedSize / 1e6;
+      };
+      await until(async () => Number((await page.getByRole('status').last().innerText()).replace(/\D/g, '')) > 1300, 'more calls were seen than are kept', 40_000);
+      const first = await used();
+      await page.waitForTimeout(6000); // as many again
+      const later = await used();
+      check(later < first + 4, `the heap grows from ${first.toFixed(1)} to ${later.toFixed(1)} MB`);
+      const rows = await page.locator('tbody tr').count();
+      check(rows <= 130, `${rows} rows are drawn`);
+    },
+  },
+  {
+    name: 'a thousand namespaces',
+    flags: ['-per-namespace', '1'],
+    async run({ page }) {
+      await page.goto('/');
+      await page.getByText(/1003.namespaces/).waitFor();
+      check((await page.locator('tbody tr').count()) < 120, 'rows that nobody sees are drawn');
+      equal(Number(await page.locator('table').last().getAttribute('aria-rowcount')) > 1000, true, 'rows that are told');
+      await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
+      await until(async () => Number(await page.locator('tbody tr[aria-rowindex]').last().getAttribute('aria-rowindex')) > 1000, 'the last row is drawn');
+      await page.getByRole('searchbox', { name: 'Filter namespaces by name' }).fill('emojivoto');
+      await until(async () => (await page.locator('tbody tr').count()) === 1, 'one is left');
+      await page.goto('/topology');
+      await page.getByText(/are left out/).waitFor();
+      await page.locator('.map .place').first().waitFor({ state: 'attached' });
+    },
+  },
+  {
+    name: 'errors say what to do, and go away by themselves',
+    errors: /Failed to load resource|net::ERR/,
+    async run({ page, context }) {
+      await page.goto('/ns/forbidden');
+      await page.getByText('cannot list resource').waitFor();
+      await page.getByText('Ask for the ClusterRole underlane-tap-admin').waitFor();
+      await page.goto('/');
+      await page.locator('tbody a.whole').first().waitFor();
+      await context.setOffline(true);
+      await page.getByText('The program that serves this page has probably ended').waitFor();
+      check((await page.locator('tbody a.whole').count()) > 3, 'the figures from before are gone');
+      await accessible(page, 'an error');
+      await context.setOffline(false);
+      await page.getByText('The program that serves this page has probably ended').waitFor({ state: 'hidden' });
+      await page.route('**/api/v1alpha1/routes*', (r) => r.fulfill({ status: 500, body: '<html>not JSON' }));
+      await page.goto('/routes');
+      await page.getByText('underlane check').first().waitFor();
+      await page.route('**/api/v1alpha1/connections*', (r) => r.fulfill({ status: 200, contentType: 'application/json', body: '{"items": [' }));
+      await page.goto('/connections');
+      await page.getByText('The answer broke off').waitFor();
+    },
+  },
+  {
+    name: 'one who may see one namespace sees it',
+    flags: ['-narrow', '-workloads', '10'],
+    errors: /403/,
+    async run({ page }) {
+      await page.goto('/ns/legacy');
+      await page.locator('tbody tr', { hasText: 'erp' }).waitFor();
+      equal(await page.getByRole('alert').count(), 0, 'errors that are shown');
+    },
+  },
+  {
+    name: 'an agent that does not answer is told',
+    async run({ page }) {
+      await page.goto('/');
+      await page.getByRole('button', { name: '11 of 12 nodes' }).click();
+      await page.getByText('node-7: its agent does not answer').first().waitFor();
+      await page.getByRole('link', { name: 'See the agents' }).click();
+      await page.getByRole('heading', { level: 1, name: 'Agents' }).waitFor();
+      await page.locator('tr.bad', { hasText: 'node-7' }).waitFor();
+    },
+  },
+  {
+    name: 'the data are said to be generated',
+    async run({ page }) {
+      for (const [, path] of views) {
+        await page.goto(path);
+        await page.getByText('These figures are of no real traffic.').waitFor();
+      }
+    },
+  },
+  {
+    name: 'an answer with nothing in it is no fault',
+    async run({ page }) {
+      const empty = { '/figures': { start: '2026-11-29T12:00:00Z', end: '2026-11-29T12:01:00Z', resources: [], edges: [] }, '/history': { start: '2026-11-29T12:00:00Z', end: '2026-11-29T12:01:00Z', resources: [], edges: [] }, '/check': { categories: [] } };
+      await page.route('**/api/v1alpha1/**', (r) => {
+        const path = new URL(r.request().url()).pathname.slice('/api/v1alpha1'.length);
+        return path.startsWith('/watch') ? r.fulfill({ body: '' }) : r.fulfill({ contentType: 'application/json', body: JSON.stringify(empty[path] ?? { items: [] }) });
+      });
+      for (const [name, path] of views) {
+        await page.goto(path);
+        await page.getByRole('heading', { level: 1 }).waitFor();
+        await page.waitForTimeout(250);
+        equal(await page.getByText('This view has a fault').count(), 0, `faults in ${name}`);
+      }
+    },
+  },
+];

@@ -1,0 +1,69 @@
+import { expect, test } from 'vitest';
+import { Log, type TapEvent } from './calls.ts';
+
+const base = (n: number): TapEvent => ({
+  source: { ip: '10.0.0.1', port: 40000 + (n % 20000), metadata: { namespace: 'shop', deployment: 'web', pod: 'web-1' } },
+  destination: { ip: '10.0.0.2', port: 8080, metadata: { namespace: 'shop', deployment: 'cart', pod: 'cart-1' } },
+  proxyDirection: 'OUTBOUND', time: '2026-11-29T12:00:00Z', tls: 'true', protocol: 'http2',
+});
+const init = (n: number, path = '/a'): TapEvent => ({ ...base(n), requestInitEvent: { id: { base: 1, stream: n }, method: 'GET', scheme: 'http', authority: 'cart', path, headers: [{ name: 'x', valueStr: 'y' }] } });
+const end = (n: number, ok = true): TapEvent => ({ ...base(n), responseEndEvent: { id: { base: 1, stream: n }, sinceRequestInit: { nanos: 5e6 }, sinceResponseInit: { nanos: 1e6 }, httpStatus: ok ? 200 : 500, success: ok } });
+
+test('events of a request become one call', () => {
+  const log = new Log();
+  log.push(init(1));
+  expect(log.calls[0]).toMatchObject({ done: false, path: '/a' });
+  log.push(end(1, false));
+  expect(log.calls).toHaveLength(1);
+  expect(log.calls[0]).toMatchObject({ done: true, ok: false, result: '500', ms: 5, firstByteMs: 4, method: 'GET', path: '/a', requestHeaders: [{ name: 'x', valueStr: 'y' }], source: { kind: 'deployment', name: 'web', pod: 'web-1' } });
+});
+
+test('the end of a request whose beginning was lost is a call', () => {
+  const log = new Log();
+  log.push({ ...end(7), responseEndEvent: { ...end(7).responseEndEvent!, method: 'PUT', path: '/late' } });
+  expect(log.calls[0]).toMatchObject({ method: 'PUT', path: '/late', done: true });
+});
+
+test('the same numbers of two agents are two calls', () => {
+  const log = new Log();
+  log.push(init(1));
+  log.push({ ...init(1), source: { ...init(1).source, ip: '10.0.9.9' } });
+  expect(log.calls).toHaveLength(2);
+});
+
+test('connections and gRPC', () => {
+  const log = new Log();
+  log.push({ ...base(3), reason: 'connect-refused', reasonText: 'nobody listens', connCloseEvent: { id: { base: 1, stream: 3 }, event: 'refused', duration: {}, sentBytes: 0 } });
+  log.push({ ...end(4), responseEndEvent: { ...end(4).responseEndEvent!, grpc: true, grpcStatusCode: 2, success: false } });
+  expect(log.calls[0]).toMatchObject({ kind: 'connection', ok: false, result: 'refused', reason: 'connect-refused' });
+  expect(log.calls[1]).toMatchObject({ result: 'UNKNOWN', protocol: 'grpc', ok: false });
+});
+
+test('groups are without queries, and count', () => {
+  const log = new Log();
+  for (let i = 0; i < 10; i++) {
+    log.push(init(i, `/vote?choice=${i}`));
+    log.push(end(i, i % 2 === 0));
+  }
+  expect([...log.groups.values()]).toMatchObject([{ count: 10, failed: 5, best: 5, worst: 5 }]);
+});
+
+// A tab that is open for a day, with requests that never end and a path for each call.
+test('memory is bounded', () => {
+  const log = new Log(100);
+  for (let i = 0; i < 50_000; i++) {
+    log.push(init(i, `/${i}`));
+    if (i % 3 === 0) log.push(end(i));
+  }
+  expect(log.calls.length).toBeLessThanOrEqual(125);
+  expect(log.groups.size).toBe(100);
+  expect(log.groupsFull).toBe(true);
+  expect((log as unknown as { open: Map<string, unknown> }).open.size).toBeLessThanOrEqual(100);
+  expect(log.seen).toBe(50_000);
+});
+
+test('what is not an event is passed over', () => {
+  const log = new Log();
+  for (const bad of [{}, { source: {} }, { requestInitEvent: {} }, { time: 'x', connOpenEvent: {} }]) log.push(bad as unknown as TapEvent);
+  expect(log.calls).toHaveLength(0);
+});
