@@ -215,6 +215,8 @@ export const tests = [
       const weight = async () => Number((await page.locator('tr', { hasText: 'catalog-v2' }).locator('td').first().innerText()).replace(/[^\d.]/g, ''));
       const first = await weight();
       await until(async () => (await weight()) !== first, 'the weight of catalog-v2 moved');
+      await page.getByRole('img', { name: 'Weights since this view was opened' }).waitFor();
+      if (process.env.SHOTS) await page.waitForTimeout(9000); // for the picture
       await shot('canary');
     },
   },

@@ -87,7 +87,7 @@ func (w *World) connections(rw http.ResponseWriter, r *http.Request) {
 				c.Destination.Pod, c.DestinationAddress = "", "203.0.113.7:443"
 			}
 			if slow {
-				c.SRTT, c.Retransmits = 41.5, 17
+				c.SRTT, c.Retransmits = 21+60*w.noise(e.id, i, "slow srtt"), 1+int(24*w.noise(e.id, i, "resent"))
 			}
 			if len(e.from.nodes) > 0 {
 				c.Node = e.from.nodes[i%len(e.from.nodes)]

@@ -163,9 +163,9 @@ func (w *World) call(e *edge, random *rand.Rand, stream uint64, wantMethod, want
 	if reason != "" {
 		end["reason"], end["reasonText"] = reason, "the endpoint refused the connection: is the port right, does the program listen?"
 	}
-	end["split"] = split{Queue: 0.02 * ms, Connect: 0.01 * ms, TLS: 0.01 * ms, FirstByte: 0.86 * ms, Body: 0.1 * ms}
 	end["responseEndEvent"] = map[string]any{
 		"id": id, "sinceRequestInit": duration(ms), "sinceResponseInit": duration(0.1 * ms), "responseBytes": 120 + random.IntN(9000), "requestBytes": random.IntN(700),
+		"split":          map[string]any{"queue": duration(0.02 * ms), "connect": duration(0.01 * ms), "tls": duration(0.01 * ms), "firstByte": duration(0.86 * ms), "body": duration(0.1 * ms)},
 		"grpcStatusCode": code, "grpc": e.protocol == "grpc", "method": method, "authority": e.authority, "path": path, "httpStatus": status,
 		"success": status < 500 && code == 0 && reason == "", "trailers": []any{}, "headers": []map[string]string{{"name": "content-type", "valueStr": "application/json"}},
 	}
@@ -176,6 +176,7 @@ func (w *World) closed(e *edge, random *rand.Rand, stream uint64) map[string]any
 	out := w.event(e, random)
 	out["connCloseEvent"] = map[string]any{
 		"id": map[string]any{"base": 7, "stream": stream}, "event": "close", "duration": duration(e.median * math.Exp(random.NormFloat64())), "sentBytes": random.IntN(4000), "receivedBytes": random.IntN(90000),
+		"legs": map[string]any{"client": map[string]any{"srtt": duration(0.06), "retransmits": 0}, "server": map[string]any{"srtt": duration(0.2), "retransmits": 1, "unread": duration(4)}},
 		"srtt": duration(0.2), "retransmits": random.IntN(40) / 39, "process": "mysqld",
 	}
 	if e.secured == "not-proxied" {

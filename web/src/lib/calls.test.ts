@@ -7,7 +7,7 @@ const base = (n: number): TapEvent => ({
   proxyDirection: 'OUTBOUND', time: '2026-11-29T12:00:00Z', tls: 'true', protocol: 'http2',
 });
 const init = (n: number, path = '/a'): TapEvent => ({ ...base(n), requestInitEvent: { id: { base: 1, stream: n }, method: 'GET', scheme: 'http', authority: 'cart', path, headers: [{ name: 'x', valueStr: 'y' }] } });
-const end = (n: number, ok = true): TapEvent => ({ ...base(n), responseEndEvent: { id: { base: 1, stream: n }, sinceRequestInit: { nanos: 5e6 }, sinceResponseInit: { nanos: 1e6 }, httpStatus: ok ? 200 : 500, success: ok } });
+const end = (n: number, ok = true): TapEvent => ({ ...base(n), responseEndEvent: { id: { base: 1, stream: n }, sinceRequestInit: { nanos: 5e6 }, sinceResponseInit: { nanos: 1e6 }, split: { queue: {}, connect: { nanos: 2e6 }, tls: {}, firstByte: { nanos: 2e6 }, body: { nanos: 1e6 } }, httpStatus: ok ? 200 : 500, success: ok } });
 
 test('events of a request become one call', () => {
   const log = new Log();
@@ -15,7 +15,7 @@ test('events of a request become one call', () => {
   expect(log.calls[0]).toMatchObject({ done: false, path: '/a' });
   log.push(end(1, false));
   expect(log.calls).toHaveLength(1);
-  expect(log.calls[0]).toMatchObject({ done: true, ok: false, result: '500', ms: 5, firstByteMs: 4, method: 'GET', path: '/a', requestHeaders: [{ name: 'x', valueStr: 'y' }], source: { kind: 'deployment', name: 'web', pod: 'web-1' } });
+  expect(log.calls[0]).toMatchObject({ done: true, ok: false, result: '500', ms: 5, firstByteMs: 4, split: { queue: 0, connect: 2, tls: 0, firstByte: 2, body: 1 }, method: 'GET', path: '/a', requestHeaders: [{ name: 'x', valueStr: 'y' }], source: { kind: 'deployment', name: 'web', pod: 'web-1' } });
 });
 
 test('the end of a request whose beginning was lost is a call', () => {
@@ -37,6 +37,15 @@ test('connections and gRPC', () => {
   log.push({ ...end(4), responseEndEvent: { ...end(4).responseEndEvent!, grpc: true, grpcStatusCode: 2, success: false } });
   expect(log.calls[0]).toMatchObject({ kind: 'connection', ok: false, result: 'refused', reason: 'connect-refused' });
   expect(log.calls[1]).toMatchObject({ result: 'UNKNOWN', protocol: 'grpc', ok: false });
+});
+
+test('of connections of the agent itself only what a call tells is kept', () => {
+  const log = new Log();
+  log.push({ ...base(1), connOpenEvent: { id: { base: 1, stream: 1 }, leg: 'server' } });
+  log.push({ ...base(1), connCloseEvent: { id: { base: 1, stream: 1 }, leg: 'server', event: 'close', duration: {} } });
+  expect(log.calls).toHaveLength(0);
+  log.push({ ...base(2), connCloseEvent: { id: { base: 1, stream: 2 }, event: 'close', duration: {}, legs: { client: { srtt: { nanos: 3e5 }, retransmits: 2 }, server: { unread: { seconds: 1 } } } } });
+  expect(log.calls[0]!.legs).toEqual([{ side: 'client', srtt: 0.3, retransmits: 2, unread: 0 }, { side: 'server', srtt: undefined, retransmits: 0, unread: 1000 }]);
 });
 
 test('groups are without queries, and count', () => {

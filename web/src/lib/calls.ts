@@ -13,17 +13,17 @@ export interface TapEvent {
   sni?: string;
   reason?: string;
   reasonText?: string;
-  split?: Partial<Split>;
   requestInitEvent?: { id: ID; method: string; scheme: string; authority: string; path: string; headers?: Header[] };
   responseInitEvent?: { id: ID; sinceRequestInit: Duration; httpStatus: number; headers?: Header[] };
   responseEndEvent?: {
-    id: ID; sinceRequestInit: Duration; sinceResponseInit?: Duration; responseBytes?: number; requestBytes?: number; grpcStatusCode?: number; grpc?: boolean;
+    id: ID; sinceRequestInit: Duration; sinceResponseInit?: Duration; responseBytes?: number; requestBytes?: number; grpcStatusCode?: number; grpc?: boolean; split?: Record<keyof Split, Duration>;
     retries?: number; reset?: boolean; method?: string; authority?: string; path?: string; httpStatus?: number; success?: boolean; headers?: Header[]; trailers?: Header[];
   };
-  connOpenEvent?: { id: ID; process?: string };
-  connCloseEvent?: { id: ID; event: string; duration: Duration; sentBytes?: number; receivedBytes?: number; srtt?: Duration; retransmits?: number; process?: string };
+  connOpenEvent?: { id: ID; leg?: string; process?: string };
+  connCloseEvent?: { id: ID; leg?: string; legs?: { client?: TapLeg; server?: TapLeg }; event: string; duration: Duration; sentBytes?: number; receivedBytes?: number; srtt?: Duration; retransmits?: number; process?: string };
 }
 interface TapPeer { ip: string; port: number; metadata?: Record<string, string> }
+interface TapLeg { srtt?: Duration; retransmits?: number; receivedBytes?: number; sentBytes?: number; unread?: Duration }
 interface ID { base: number; stream: number }
 interface Duration { seconds?: number; nanos?: number }
 export interface Header { name: string; valueStr?: string; value?: string }
@@ -57,11 +57,15 @@ export interface Call {
   retries?: number;
   retransmits?: number;
   srtt?: number;
+  /** What the kernel knew of the agent's connections with the client and with the server. */
+  legs?: Leg[];
   process?: string;
   origin?: string;
   requestHeaders: Header[];
   responseHeaders: Header[];
 }
+
+export interface Leg { side: string; srtt: number | undefined; retransmits: number; unread: number }
 
 export interface Group {
   key: string;
@@ -112,6 +116,8 @@ export class Log {
   push(e: TapEvent): void {
     const part = e.requestInitEvent ?? e.responseInitEvent ?? e.responseEndEvent ?? e.connOpenEvent ?? e.connCloseEvent;
     if (!part || !e.source || !e.destination) return;
+    // The agent's own connections, which carry requests, are no calls.
+    if (e.connOpenEvent?.leg || e.connCloseEvent?.leg) return;
     const id = `${e.proxyDirection}|${e.source.ip}:${e.source.port}|${part.id?.base}.${part.id?.stream}`;
     let call = this.open.get(id);
     if (!call) {
@@ -170,7 +176,7 @@ export class Log {
     call.ms = all;
     const body = ms(r.sinceResponseInit);
     if (body !== undefined) call.firstByteMs ??= Math.max(0, all - body);
-    if (e.split) call.split = e.split;
+    if (r.split) call.split = Object.fromEntries(Object.entries(r.split).map(([part, d]) => [part, ms(d) ?? 0]));
     call.requestBytes = r.requestBytes ?? 0;
     call.responseBytes = r.responseBytes ?? 0;
     call.retries = r.retries ?? 0;
@@ -190,6 +196,8 @@ export class Log {
     call.responseBytes = c.receivedBytes ?? 0;
     call.srtt = ms(c.srtt);
     call.retransmits = c.retransmits ?? 0;
+    const legs = Object.entries(c.legs ?? {}).map(([side, l]): Leg => ({ side, srtt: ms(l?.srtt), retransmits: l?.retransmits ?? 0, unread: ms(l?.unread) ?? 0 }));
+    if (legs.length) call.legs = legs;
     if (c.process) call.process = c.process;
     this.because(call, e);
     this.group(call);
