@@ -152,6 +152,7 @@ func (memoryConn) QuickAck()                             {}
 func (memoryConn) WriteFailure(err error) error          { return err }
 func (memoryConn) Raw() *rawio.Conn                      { return nil }
 func (memoryConn) Yield() int                            { return 0 }
+func (memoryConn) Await() error                          { return nil }
 func (memoryConn) Flush() error                          { return nil }
 
 func (c memoryConn) Offer(p []byte) (int, error) {

@@ -11,7 +11,7 @@ import (
 func TestIdleOpaqueMemory(t *testing.T) {
 	const (
 		clients = 300
-		budget  = memoryFactor * 24 << 10
+		budget  = memoryFactor * 18 << 10
 	)
 	addr := serveConns(t, func(nc net.Conn) {
 		_, _ = io.CopyBuffer(struct{ io.Writer }{nc}, struct{ io.Reader }{nc}, make([]byte, 16))

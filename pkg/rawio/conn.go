@@ -57,6 +57,9 @@ type operation struct {
 	// once is like try, but does not wait. Only eager reads use it. The first call of
 	// Eager makes it.
 	once func(fd uintptr) bool
+	// await is the callback of Await, made by its first call. waited: it has waited.
+	await  func(fd uintptr) bool
+	waited bool
 
 	turns  Turns // see ReadsInTurn; nil: none
 	paused bool  // turns.Pause was called for this operation

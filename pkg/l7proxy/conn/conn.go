@@ -28,6 +28,9 @@ type Conn interface {
 	// ReadMore reads further bytes that have arrived already, after a Read. It does not
 	// wait.
 	ReadMore(p []byte) (int, error)
+	// Await waits until there is something to read, if the connection can do that without a
+	// buffer. Otherwise it returns nil at once. After an error nothing can be read.
+	Await() error
 	// ReadAhead sets whether the reads below TLS take all bytes that have arrived, rather
 	// than one record. Bytes that were read ahead are lost when it is turned off.
 	ReadAhead(on bool)

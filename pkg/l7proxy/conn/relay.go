@@ -67,6 +67,15 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 	}
 	defer src.ReadAhead(false)
 	for full := false; ; {
+		if !full { // there is nothing more for the moment: it is waited for without a buffer
+			f.yield()
+			err := src.Await()
+			f.resume()
+			if err != nil {
+				r.Cut(reasonOf(err, readFails))
+				return
+			}
+		}
 		buf := *f.buf
 		m, err := src.Read(buf)
 		if err == nil && m >= bulkFrom {

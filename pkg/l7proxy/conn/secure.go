@@ -107,6 +107,10 @@ func (c *Secure) ReadMore(p []byte) (n int, err error) {
 	return n, err
 }
 
+// Await implements Conn. It does not wait, because crypto/tls may have bytes already, and
+// does not say so.
+func (c *Secure) Await() error { return nil }
+
 // ReadAhead implements Conn.
 func (c *Secure) ReadAhead(on bool) { c.below.readAhead(on) }
 

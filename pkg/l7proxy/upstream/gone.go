@@ -99,3 +99,5 @@ func (c *plainConn) Offer(b []byte) (kept int, err error) {
 }
 
 func (c *plainConn) Flush() error { return c.pool.failure(c.Conn, c.Plain.Flush()) }
+
+func (c *plainConn) Await() error { return c.pool.failure(c.Conn, c.Plain.Await()) }

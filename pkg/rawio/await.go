@@ -1,0 +1,40 @@
+package rawio
+
+import "golang.org/x/sys/unix"
+
+// Await waits until there is something to read, or the end of the stream, so that the
+// caller needs no buffer while nothing comes. If Await has waited, it makes as many system
+// calls as a Read that waits, but for the one that then reads. An error that is not the
+// expiry of a deadline is the connection's, which is not reported again. Only the goroutine
+// that reads may call Await, and not during a Hold.
+func (c *Conn) Await() error {
+	if c.in.await == nil {
+		c.in.await = c.tryAwait
+	}
+	c.in.err, c.in.waited = 0, false
+	err := c.raw.Read(c.in.await)
+	if c.in.turns != nil {
+		c.in.paused = false
+		c.in.turns.Resume()
+	}
+	if err == nil && c.in.err != 0 {
+		err = c.opError("read", c.in.err)
+	}
+	return err
+}
+
+// tryAwait looks whether there is something to read, and returns true after a wait: then
+// there is.
+func (c *Conn) tryAwait(fd uintptr) bool {
+	if c.in.waited {
+		return true
+	}
+	var b [1]byte
+	_, errno := receive(fd, b[:], unix.MSG_PEEK)
+	if errno == unix.EAGAIN {
+		c.in.waited = true
+		return c.in.pause()
+	}
+	c.in.err = errno
+	return true
+}
