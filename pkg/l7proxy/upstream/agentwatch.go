@@ -44,6 +44,7 @@ type monitoredConn struct {
 
 func (p *Pool) monitor(raw *rawio.Conn, ep *Endpoint) *monitoredConn {
 	c := &monitoredConn{Transport: conn.Transport{Conn: raw}, ep: *ep, pool: p}
+	c.ep.Usage = nil // a probe is the agent's own
 	c.Failures = c
 	return c
 }

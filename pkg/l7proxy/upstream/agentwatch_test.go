@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/tap"
@@ -191,5 +192,37 @@ func TestBusyAgentKeepsItsConnections(t *testing.T) {
 	s.probeAgent(monitored)
 	if err := <-ended; ReasonOf(err) != mesh.ReasonAgentDown {
 		t.Errorf("a hung agent: %v", err)
+	}
+}
+
+// TestProbesAreNotCounted: a probe of an agent takes no descriptor of the pod whose
+// connection is silent, and succeeds where the pod has as many as it may.
+func TestProbesAreNotCounted(t *testing.T) {
+	s := newShaker(t, handshakePause(2*time.Second), (*shaker).accept)
+	pods := &quota.Pods{MaxConns: 10, Descriptors: 3}
+	usage, err := pods.Enter(quota.Key{UID: "client", Direction: mesh.Outbound}, quota.PodSource("client"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer usage.Leave()
+	s.ep.Usage = usage
+	c, err := s.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	pods.Descriptors = 2 // no further one
+	if _, err := s.open(t.Context()); !errors.Is(err, quota.ErrDescriptors) || ReasonOf(err) != mesh.ReasonOverload {
+		t.Errorf("a connection over the share: got %v, want %v", err, quota.ErrDescriptors)
+	}
+	var monitored *monitoredConn
+	s.agents.mu.Lock()
+	for monitored = range s.agents.conns[s.ep.Peer.Addr] {
+	}
+	s.agents.mu.Unlock()
+	came := s.came.Load()
+	s.probeAgent(monitored)
+	if s.came.Load() != came+1 || monitored.HungUp() {
+		t.Errorf("the probe has made %d connections and the connection is cut %v, want 1 and false", s.came.Load()-came, monitored.HungUp())
 	}
 }

@@ -50,6 +50,7 @@ func (p *Pool) remember(ep *Endpoint, silent bool) {
 	}
 	if one := p.down.put(ep, silent, memory); one != nil {
 		asked := *ep
+		asked.Usage = nil      // a probe is the agent's own
 		asked.HasOthers = true // a probe is given less time
 		p.start(func() { p.askDown(&asked, one) })
 	}
