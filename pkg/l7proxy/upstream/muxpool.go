@@ -139,6 +139,7 @@ func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Acco
 	case err != nil:
 	case result.ALPN == mtls.ALPNMux && !p.ending():
 		m = mux.NewClient(c, account, func() { p.remove(ep.Key, m) })
+		m.Budget = ep.Usage
 		p.add(ep.Key, m)
 	default:
 		p.unsupportedUntil[ep.Key] = time.Now().Add(unsupportedMemory)
