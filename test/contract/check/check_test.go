@@ -243,6 +243,16 @@ func TestAll(t *testing.T) {
 			s.attempt("open", "far", history.TCP, 5, "ECONNREFUSED", "")
 		}, []string{"lost"}},
 		"lost, on a connection to the node that is gone": {tell: usedAgain("outsider", "remote", 2)},
+		"lost, on a connection to a service's pod on the node": {tell: func(s *story) {
+			usedAgain("outsider", "wide", 2)(s)
+			for i := range s.Attempts {
+				if a := &s.Attempts[i]; a.Outcome == history.OK {
+					a.By, a.Run = "remote", "remote-1"
+					s.Deliveries[0].Server, s.Deliveries[0].Run = "remote", "remote-1"
+				}
+			}
+		}},
+		"lost, on a connection to a service's other pod": {usedAgain("outsider", "wide", 2), []string{"lost"}},
 		"lost, on a connection to the new node":          {usedAgain("outsider", "remote", 15), []string{"lost"}},
 		"lost, on a connection to another node":          {usedAgain("outsider", "far", 2), []string{"lost"}},
 		"lost, on a connection to the agent":             {usedAgain("open", "remote", 2), []string{"lost"}},
@@ -382,7 +392,11 @@ func usedAgain(client, to string, made float64) func(s *story) {
 		s.fault(schedule.NodeLost, "node-3", 1, 10)
 		s.Faults[0].Struck = at(4)
 		for start, outcome := range map[float64]string{made: history.OK, 30: "ECONNRESET"} {
-			s.attempt(client, to, history.HTTP2, start, outcome, to)
+			by := to
+			if len(mesh.Targets[to].Pods) > 1 {
+				by = mesh.Targets[to].Pods[0]
+			}
+			s.attempt(client, to, history.HTTP2, start, outcome, by)
 			s.Attempts[len(s.Attempts)-1].From = netip.AddrPortFrom(addrs[client], 77)
 		}
 	}

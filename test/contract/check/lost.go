@@ -79,10 +79,17 @@ func toLostNodes(h *history.History) map[netip.AddrPort]bool {
 			continue
 		}
 		out[a.From] = out[a.From] || slices.ContainsFunc(h.Faults, func(f history.Fault) bool {
-			return f.Kind == schedule.NodeLost && a.Start.Before(f.Struck) && onLostNode(h, f, a)
+			return f.Kind == schedule.NodeLost && a.Start.Before(f.Struck) && (onLostNode(h, f, a) || answeredOn(h, f.Node, a))
 		})
 	}
 	return out
+}
+
+// answeredOn reports whether a pod on the node answered an attempt, as one of a service's.
+func answeredOn(h *history.History, node string, a history.Attempt) bool {
+	return slices.ContainsFunc(h.Tenures, func(t history.Tenure) bool {
+		return t.Pod == a.By && t.Node == node && t.From.Before(a.End) && (t.To.IsZero() || t.To.After(a.Start))
+	})
 }
 
 // mayBeLost reports whether the documentation allows a to be lost in f.
@@ -168,8 +175,12 @@ const givesUp = 22 * time.Second
 
 // Hung: no attempt hangs for longer than the faults that hold it up.
 func Hung(m Mesh, h *history.History) (out []Violation) {
+	dead := toLostNodes(h)
 	for _, a := range h.Attempts {
 		limit, least := hangs, time.Duration(0)
+		if !m.Clients[a.Client].Meshed && dead[a.From] {
+			least = givesUp
+		}
 		var holding []history.Fault
 		for _, f := range during(h, a) {
 			switch f.Kind {
