@@ -81,6 +81,10 @@ test-programs: deps-programs ## other people's programs in pods, without the mes
 hostile: deps-test ## attack the mesh, and measure what quiet pods feel (root); RUN=http2/ping
 	$(GO) test -count=1 -v -timeout 90m -run 'TestHostile/$(RUN)' ./test/hostile -args -full
 
+.PHONY: hostile-peers
+hostile-peers: deps-test deps-bench ## the same attacks on Envoy, nginx and haproxy, beside the mesh (root); RUN=http2/ping
+	$(GO) test -count=1 -v -timeout 90m -run 'TestPeerConfigurations|TestPeers/$(RUN)' ./test/hostile -args -full -peers -rounds $(or $(ROUNDS),2) -nice $(or $(NICE),19)
+
 .PHONY: contract
 contract: deps-test ## the mesh's promises under faults, by seed (root); SEED=7, TIME=10m, FAULTS=8, OVERLAP=2, KINDS=agent-killed,node-cut
 	$(GO) test -count=1 -timeout 0 -v -run 'TestFullContract$$' ./test/contract -args \

@@ -76,6 +76,9 @@ func (a *assault) atOnce() {
 					return err
 				}
 				a.opened.Add(1)
+				if a.Cert != nil {
+					c = tls.Client(c, a.tlsConfig())
+				}
 				_ = c.SetDeadline(began.Add(time.Minute))
 				_, err = c.Write([]byte{0})
 				if err == nil {

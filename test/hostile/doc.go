@@ -11,5 +11,8 @@
 // `make hostile` runs the full one; RUN=http2 selects attacks by name. Every attack
 // ends by itself, after a fixed time and a fixed number of connections.
 //
+// `make hostile-peers` makes the attacks on shared proxies of other projects, too, whose
+// configurations are in the package peers. It prints a table and judges nothing.
+//
 // What the mesh does not hold yet is in open_test.go, and only that.
 package hostile

@@ -22,9 +22,9 @@ type used struct {
 	Gone   bool
 }
 
-// meter looks at processes of the mesh until stop.
+// meter looks at processes of the mesh, or of another proxy, until stop.
 type meter struct {
-	pids     map[string]int
+	pids     map[string][]int
 	stopping chan struct{}
 	ended    sync.WaitGroup
 
@@ -33,11 +33,11 @@ type meter struct {
 }
 
 // watch begins to look at processes, by name.
-func watch(t *testing.T, pids map[string]int) *meter {
+func watch(t *testing.T, pids map[string][]int) *meter {
 	t.Helper()
 	m := &meter{pids: pids, stopping: make(chan struct{}), now: map[string]used{}}
-	for name, pid := range pids {
-		u, err := proc.Of([]int{pid})
+	for name, pids := range pids {
+		u, err := proc.Of(pids)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -61,14 +61,12 @@ func watch(t *testing.T, pids map[string]int) *meter {
 func (m *meter) look() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for name, pid := range m.pids {
+	for name, pids := range m.pids {
 		u := m.now[name]
-		now, err := proc.Of([]int{pid})
-		fds, ferr := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-		if err != nil || ferr != nil {
+		if now, err := proc.Of(pids); err != nil {
 			u.Gone = true
 		} else {
-			u.RSS, u.FDs = max(u.RSS, now.RSS), max(u.FDs, len(fds))
+			u.RSS, u.FDs = max(u.RSS, now.RSS), max(u.FDs, descriptors(pids))
 		}
 		m.now[name] = u
 	}
@@ -77,20 +75,41 @@ func (m *meter) look() {
 // attacked counts the processor time from now until the returned function is called.
 func (m *meter) attacked() (over func()) {
 	before := map[string]time.Duration{}
-	for name, pid := range m.pids {
-		before[name], _ = proc.CPU(pid) // one that has ended: look says so
+	for name, pids := range m.pids {
+		before[name], _ = processors(pids) // one that has ended: look says so
 	}
 	return func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		for name, pid := range m.pids {
-			if now, err := proc.CPU(pid); err == nil {
+		for name, pids := range m.pids {
+			if now, err := processors(pids); err == nil {
 				u := m.now[name]
 				u.CPU += now - before[name]
 				m.now[name] = u
 			}
 		}
 	}
+}
+
+// processors is the processor time that processes have had.
+func processors(pids []int) (sum time.Duration, err error) {
+	for _, pid := range pids {
+		one, err := proc.CPU(pid)
+		if err != nil {
+			return 0, err
+		}
+		sum += one
+	}
+	return sum, nil
+}
+
+// descriptors is how many files processes have open together.
+func descriptors(pids []int) (n int) {
+	for _, pid := range pids {
+		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)) // one that has ended has none
+		n += len(fds)
+	}
+	return n
 }
 
 // stop ends it.

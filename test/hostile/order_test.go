@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -93,7 +94,7 @@ type actor struct {
 	waited      bool
 }
 
-// act starts a process in a pod. Attackers get the lowest priority: what they take of
+// act starts a process in a pod. Attackers get a low priority: what they take of
 // this machine's processors is not the mesh's doing, and in a cluster they would have
 // processors of their own.
 func act(t *testing.T, l *lab.Lab, pod string, o order) *actor {
@@ -108,7 +109,7 @@ func act(t *testing.T, l *lab.Lab, pod string, o order) *actor {
 	}
 	argv := []string{exe}
 	if o.Do != "victim" && o.Do != "probe" {
-		argv = []string{"nice", "-n", "19", exe}
+		argv = []string{"nice", "-n", strconv.Itoa(*lowest), exe}
 	}
 	a := &actor{cmd: l.PodCommand(pod, argv...)}
 	a.cmd.Env = append(a.cmd.Env, orderVariable+"="+string(text))

@@ -2,6 +2,8 @@ package hostile
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -32,11 +34,13 @@ func (r row) String() string {
 			fmt.Fprintf(&b, "; bare p50 %s → %s, p99 %s → %s", ms(c.P50), ms(u.P50), ms(c.P99), ms(u.P99))
 		}
 	}
-	for _, name := range []string{"node-1", "node-2", "controller"} {
+	for _, name := range slices.Sorted(maps.Keys(m.used)) {
 		u := m.used[name]
 		fmt.Fprintf(&b, "\n%s: %.2f processors under attack%s, %d → %d MB, %d descriptors", name, m.processors(name), m.each(name), u.Before>>20, u.RSS>>20, u.FDs)
 	}
-	fmt.Fprintf(&b, "\nstrict: %d tries, %d past, %v", m.probed.Tries, m.probed.Past, m.probed.Saw)
+	if m.probed.Tries > 0 {
+		fmt.Fprintf(&b, "\nstrict: %d tries, %d past, %v", m.probed.Tries, m.probed.Past, m.probed.Saw)
+	}
 	for _, f := range r.found {
 		state := "NEW"
 		if known(r.attack, f.rule) != nil {

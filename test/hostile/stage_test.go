@@ -46,6 +46,7 @@ type stage struct {
 	addrs  map[string]netip.Addr // of the pods
 	nodes  map[string]netip.Addr
 	certs  map[string]*wireCert // of attackers, by name
+	front  *front               // a shared proxy before the servers, in a lab without the mesh
 
 	fellBack uint64 // plaintext fallbacks that were counted
 }
@@ -101,7 +102,7 @@ const trustDomain = "cluster.local"
 // identity of all pods: the attacker is an agent that was taken over.
 func (s *stage) cert(t *testing.T, name string) *wireCert {
 	t.Helper()
-	if name == "" || !s.meshed && name == "peer" {
+	if name == "" || !s.meshed && s.front == nil && name == "peer" {
 		return nil
 	}
 	if c := s.certs[name]; c != nil {
@@ -111,11 +112,19 @@ func (s *stage) cert(t *testing.T, name string) *wireCert {
 	var c tls.Certificate
 	switch name {
 	case "bomb":
-		c = bombs.Chain(t, id.String(), elliptic.P521(), 99, true)
+		curve := elliptic.P521()
+		if s.front != nil {
+			curve = s.front.peer.Curve
+		}
+		c = bombs.Chain(t, id.String(), curve, 99, true)
 	case "bad":
 		c = bombs.Chain(t, id.String(), elliptic.P256(), 1, false)
 	case "peer":
-		c = s.signed(t, id)
+		if s.front != nil {
+			c = s.front.clientCert(t)
+		} else {
+			c = s.signed(t, id)
+		}
 	default:
 		t.Fatalf("there is no certificate %q", name)
 	}
@@ -145,13 +154,19 @@ func (s *stage) signed(t *testing.T, id mesh.Identity) tls.Certificate {
 }
 
 func (s *stage) addr(pod string, port int) string {
+	if s.front != nil {
+		return s.front.at[pod].String()
+	}
 	return netip.AddrPortFrom(s.addrs[pod], uint16(port)).String()
 }
 
 // place is the address of an attack's target: "pod:PORT", "node-2:PORT" or
-// "controller:PORT".
+// "controller:PORT", or the name of a shared proxy's port.
 func (s *stage) place(t *testing.T, to string) string {
 	t.Helper()
+	if s.front != nil && s.front.at[to].IsValid() {
+		return s.front.at[to].String()
+	}
 	name, port, _ := strings.Cut(to, ":")
 	switch {
 	case name == "controller":
@@ -165,15 +180,18 @@ func (s *stage) place(t *testing.T, to string) string {
 	return ""
 }
 
-// processes are those of the mesh.
-func (s *stage) processes() map[string]int {
+// processes are those of the mesh, or of the shared proxy, by name.
+func (s *stage) processes() map[string][]int {
+	if s.front != nil {
+		return map[string][]int{"node-2": s.front.pids()}
+	}
 	if !s.meshed {
 		return nil
 	}
 	state := s.State()
-	pids := map[string]int{"controller": state.Controller.Pid}
+	pids := map[string][]int{"controller": {state.Controller.Pid}}
 	for _, n := range state.Nodes {
-		pids[n.Name] = n.Agent.Pid
+		pids[n.Name] = []int{n.Agent.Pid}
 	}
 	return pids
 }

@@ -126,7 +126,11 @@ func (c *client) get() error {
 	if err == nil && resp.StatusCode != 200 {
 		err = fmt.Errorf("status %s, %s", resp.Status, resp.Header.Get("Underlane-Reason"))
 	}
-	return errors.Join(err, resp.Body.Close())
+	err = errors.Join(err, resp.Body.Close())
+	if resp.Close { // nginx ends a connection after 1,000 requests
+		c.close()
+	}
+	return err
 }
 
 // span is a time during which the quiet client is looked at.
