@@ -15,8 +15,9 @@ import (
 
 // handshakes throws TLS handshakes with the attacker's certificate.
 func (a *assault) handshakes() {
+	dialer := net.Dialer{Timeout: 5 * time.Second, Control: passBy}
 	a.each(func(int) {
-		c, err := net.DialTimeout("tcp", a.To, 5*time.Second)
+		c, err := dialer.Dial("tcp", a.To)
 		if err != nil {
 			a.refused.Add(1)
 			a.note(err)

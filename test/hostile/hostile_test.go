@@ -125,6 +125,9 @@ func measure(t *testing.T, a attack, f form, s *stage) *measured {
 		under = append(under, span{one.Began, one.Ended})
 		time.Sleep(f.settle)
 	}
+	if a.answered && m.got.Got == 0 {
+		t.Errorf("the attacker got no answer, so this was no attack: %s", m.got.Why)
+	}
 	m.used = meter.stop()
 	var all, more []sample
 	far.end(t, &all)

@@ -8,18 +8,19 @@ import (
 
 // attack is a row of the table.
 type attack struct {
-	name   string
-	what   string // what the attacker does, for docs/isolation.md
-	do     string // a name in attackers or floods
-	from   string // the pod: outsider, insider
-	cert   string // of an attacker that speaks mTLS: bad, bomb, peer (valid, as the insider's agent has it)
-	alpn   string
-	to     string // see stage.place
-	conns  int
-	short  int           // connections in the short form; 0: it has no such attack
-	lasts  time.Duration // in the full form; fullAttack if 0
-	bare   bool          // it can be run without the mesh
-	honest bool          // what the attacker does is allowed: no connection of its own may be lost
+	name     string
+	what     string // what the attacker does, for docs/isolation.md
+	do       string // a name in attackers or floods
+	from     string // the pod: outsider, insider
+	cert     string // of an attacker that speaks mTLS: bad, bomb, peer (valid, as the insider's agent has it)
+	alpn     string
+	to       string // see stage.place
+	conns    int
+	short    int           // connections in the short form; 0: it has no such attack
+	lasts    time.Duration // in the full form; fullAttack if 0
+	bare     bool          // it can be run without the mesh
+	honest   bool          // what the attacker does is allowed: no connection of its own may be lost
+	answered bool          // it is answered: if it is not, it has attacked nothing
 }
 
 const (
@@ -32,8 +33,8 @@ var attacks = []attack{
 	{name: "tls/bomb", what: "handshakes with 99 CAs of one name and P-521 keys, 64 at a time", do: "handshakes", from: "outsider", cert: "bomb", alpn: mtls.ALPNHTTP1, to: vault, conns: 64, short: 16},
 	{name: "tls/bad", what: "handshakes with a certificate of its own making, 8 at a time", do: "handshakes", from: "outsider", cert: "bad", alpn: mtls.ALPNHTTP1, to: vault, conns: 8, short: 8},
 	{name: "tls/stalled", what: "1,000 handshakes that stop after the ClientHello", do: "stalled", from: "outsider", cert: "bad", alpn: mtls.ALPNTCP, to: vault, conns: 1000},
-	{name: "tls/valid", what: "handshakes with a valid certificate, 8 at a time", do: "handshakes", from: "insider", cert: "peer", alpn: mtls.ALPNHTTP1, to: web, conns: 8},
-	{name: "tls/storm", what: "a pod of the mesh opens 5,000 opaque connections at once", do: "atOnce", from: "insider", to: echo, conns: 5000, short: 500, lasts: 20 * time.Second, bare: true, honest: true},
+	{name: "tls/valid", what: "handshakes with a valid certificate, 8 at a time", do: "handshakes", from: "insider", cert: "peer", alpn: mtls.ALPNHTTP1, to: web, conns: 8, answered: true},
+	{name: "tls/storm", what: "a pod of the mesh opens 5,000 opaque connections at once", do: "atOnce", from: "insider", to: echo, conns: 5000, short: 500, lasts: 20 * time.Second, bare: true, honest: true, answered: true},
 
 	{name: "conns/idle", what: "10,000 connections that say nothing", do: "idle", from: "outsider", to: web, conns: 10_000, short: 1000, lasts: 6 * time.Second, bare: true},
 	{name: "conns/idle-strict", what: "10,000 connections to a strict pod that say nothing", do: "idle", from: "outsider", to: vault, conns: 10_000, lasts: 6 * time.Second, bare: true},
@@ -41,7 +42,7 @@ var attacks = []attack{
 	{name: "conns/slow-heads-inside", what: "the same, 5,000, from a pod of the mesh", do: "slowHeads", from: "insider", to: web, conns: 5000, lasts: 8 * time.Second, bare: true},
 	{name: "conns/slow-readers", what: "500 responses of 50 MB that are not read", do: "slowReads", from: "outsider", to: web, conns: 500, short: 100, lasts: 6 * time.Second, bare: true},
 	{name: "conns/slow-readers-inside", what: "the same from a pod of the mesh", do: "slowReads", from: "insider", to: web, conns: 500, lasts: 6 * time.Second, bare: true},
-	{name: "conns/greedy", what: "256 HTTP/1 connections of a pod of the mesh at full speed", do: "greedy", from: "insider", to: web, conns: 256, short: 64, bare: true, honest: true},
+	{name: "conns/greedy", what: "256 HTTP/1 connections of a pod of the mesh at full speed", do: "greedy", from: "insider", to: web, conns: 256, short: 64, bare: true, honest: true, answered: true},
 
 	{name: "http1/chunks", what: "bodies in chunks of 1 byte, 4 connections", do: "chunks", from: "outsider", to: web, conns: 4, short: 4, bare: true},
 	{name: "http1/pipeline", what: "pipelined requests for what is not there, 4 connections", do: "pipeline", from: "outsider", to: web, conns: 4, bare: true},
