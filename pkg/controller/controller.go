@@ -159,6 +159,15 @@ func (c *Controller) Services() []*mesh.Service {
 	return nil
 }
 
+// Routes returns the routes that the controller has published to the agents. The
+// slice is not changed later.
+func (c *Controller) Routes() []*mesh.Route {
+	if r := c.latest.Load(); r != nil {
+		return r.Routes
+	}
+	return nil
+}
+
 // Addr returns the address that agents connect to.
 func (c *Controller) Addr() net.Addr { return c.listener.Addr() }
 

@@ -7,6 +7,7 @@
 //	GET …/watch/namespaces/NS/tap             the same of a whole namespace (verb watch of tap)
 //	GET …/watch/tap                           of all of them (verb watch of tap, everywhere)
 //	GET …/namespaces/NS/figures, …/figures    Figures: what resources do to each other (verb list of figures)
+//	GET …/namespaces/NS/routes, …/routes      RouteList: routes, and what their requests did (verb list of routes)
 //	GET …/nodes                               NodeList: every agent's status (verb list of nodes)
 //	GET …/nodes/NAME/status|dump|metrics      one agent's (verb get of nodes/status …)
 //	GET …/costs                               NodeList: what pods cost every agent (verb list of costs)

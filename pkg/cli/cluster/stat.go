@@ -11,15 +11,25 @@ import (
 	"github.com/underlane/underlane/pkg/cli/statcmd"
 )
 
-// StatCommands are the commands that ask for figures: stat and edges.
+// StatCommands are the commands that ask for figures: stat, edges and routes.
 func StatCommands(flags *Flags) []*cobra.Command {
-	s := &statcmd.Source{Program: "underlane", Scope: "the cluster", Namespace: flags.Namespace, Figures: flags.figures}
-	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s)}
+	s := &statcmd.Source{Program: "underlane", Scope: "the cluster", Namespace: flags.Namespace, Figures: flags.figures, Routes: flags.routes}
+	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s), statcmd.Routes(s)}
 }
 
 // figures asks the controller. The user needs the right to see the query's namespace only.
 func (c *Flags) figures(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.Figures, error) {
-	path := tapv1alpha1.FiguresPath(q.Namespace)
+	f := &tapv1alpha1.Figures{}
+	return f, c.getFigures(ctx, tapv1alpha1.FiguresPath(q.Namespace), q, f)
+}
+
+func (c *Flags) routes(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.RouteList, error) {
+	list := &tapv1alpha1.RouteList{}
+	return list, c.getFigures(ctx, tapv1alpha1.RoutesPath(q.Namespace), q, list)
+}
+
+// getFigures reads the answer at path, which has q's namespace.
+func (c *Flags) getFigures(ctx context.Context, path string, q tapv1alpha1.FiguresQuery, answer any) error {
 	q.Namespace = ""
 	values := q.Values()
 	query := make(map[string]string, len(values))
@@ -28,11 +38,10 @@ func (c *Flags) figures(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1
 	}
 	data, err := c.get(ctx, path, query)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	f := &tapv1alpha1.Figures{}
-	if err := json.Unmarshal(data, f); err != nil {
-		return nil, fmt.Errorf("figures from the controller: %w", err)
+	if err := json.Unmarshal(data, answer); err != nil {
+		return fmt.Errorf("answer of the controller: %w", err)
 	}
-	return f, nil
+	return nil
 }

@@ -98,3 +98,65 @@ func TestStatTellsWhoIsMissing(t *testing.T) {
 		t.Errorf("%d %q, want a warning about b (-want +got):\n%s", r.code, r.err, diff)
 	}
 }
+
+// TestRoutes has a canary that gets a tenth of the requests and fails, with retries, and
+// requests that match no rule.
+func TestRoutes(t *testing.T) {
+	w, agents := newWorld(t, "a", "b")
+	web := w.workloads[0]
+	db, canary := agents[1].Workload("data", "db-1", "db"), agents[1].Workload("data", "canary-1", "canary")
+	service := func(name string, w *mesh.Workload) *mesh.Service {
+		return &mesh.Service{Namespace: "data", Name: name, Ports: []mesh.ServicePort{{Port: 80, Endpoints: []mesh.Endpoint{{Workload: w}}}}}
+	}
+	w.services = []*mesh.Service{service("db", db), service("db-canary", canary)}
+	backend := func(name string, weight uint32) mesh.RouteBackend {
+		return mesh.RouteBackend{Service: mesh.ServicePortRef{Namespace: "data", Name: name, Port: 80}, Weight: weight}
+	}
+	route := &mesh.Route{
+		Kind: "HTTPRoute", Namespace: "data", Name: "split", Parent: mesh.ServicePortRef{Namespace: "data", Name: "db"},
+		Rules: []mesh.RouteRule{
+			{Name: "read", Matches: []mesh.RouteMatch{{Method: "GET"}}, Backends: []mesh.RouteBackend{backend("db", 9), backend("db-canary", 1)}, Retry: &mesh.RouteRetry{Attempts: 2, Codes: []uint16{503}}},
+			{Matches: []mesh.RouteMatch{{Path: mesh.PathMatch{Value: "/admin"}}}},
+		},
+	}
+	w.routes = []*mesh.Route{route}
+	w.workloads = append(w.workloads, db, canary)
+	emit := func(n int, to *mesh.Workload, r *mesh.Route, rule string, status, retries int) {
+		for range n {
+			agents[0].Emit(tap.Event{
+				Kind: tap.ResponseEnd, TLS: tap.TLSTrue, Protocol: "http1", Status: status, Latency: 5 * time.Millisecond, Retries: retries,
+				Source: tap.Peer{Workload: web}, Destination: tap.Peer{Workload: to}, Service: w.services[0], Route: r, Rule: rule,
+			})
+		}
+	}
+	emit(90, db, route, "read", 200, 0)
+	emit(5, canary, route, "read", 200, 2)
+	emit(5, canary, route, "read", 503, 2)
+	emit(4, db, nil, "", 200, 0)
+
+	for args, want := range map[string][]string{
+		"routes -n data": {
+			"ROUTE SERVICE SUCCESS LATENCY_P50 LATENCY_P95 LATENCY_P99",
+			"split/read db 95.00% 5ms 5ms 5ms", "split/1 db - - - - -", "[DEFAULT] db 100.00% 5ms 5ms 5ms",
+		},
+		"routes svc/db -A -o wide": {
+			"ROUTE SERVICE NAMESPACE EFFECTIVE_SUCCESS EFFECTIVE_RPS ACTUAL_SUCCESS ACTUAL_RPS LATENCY_P50 LATENCY_P95 LATENCY_P99",
+			"split/read db data 95.00% 79.17% 5ms 5ms 5ms", "split/1 db data - - - - - - -", "[DEFAULT] db data 100.00% 100.00% 5ms 5ms 5ms",
+		},
+		"routes -n data --from deploy/other": {
+			"ROUTE SERVICE SUCCESS LATENCY_P50 LATENCY_P95 LATENCY_P99",
+			"split/read db - - - - -", "split/1 db - - - - -", "[DEFAULT] db - - - - -",
+		},
+	} {
+		r := w.run(t.Context(), "root", strings.Fields(args)...)
+		if diff := cmp.Diff(want, withoutRates(r.out)); diff != "" || r.code != 0 || r.err != "" {
+			t.Errorf("underlane %s: %d %q (-want +got):\n%s", args, r.code, r.err, diff)
+		}
+	}
+	if r := w.run(t.Context(), "root", "routes"); r.out != "" || !strings.Contains(r.err, "No routes found.") || r.code != 0 {
+		t.Errorf("a namespace without routes: %+v", r)
+	}
+	if r := w.run(t.Context(), "root", "routes", "deploy/db"); r.code == 0 || !strings.Contains(r.err, "svc/NAME") {
+		t.Errorf("of a deployment: %+v", r)
+	}
+}

@@ -48,11 +48,13 @@ type world struct {
 	nodes     []fanin.Node
 	workloads []*mesh.Workload
 	services  []*mesh.Service
+	routes    []*mesh.Route
 }
 
 func (w *world) Nodes() []fanin.Node         { return w.nodes }
 func (w *world) Workloads() []*mesh.Workload { return w.workloads }
 func (w *world) Services() []*mesh.Service   { return w.services }
+func (w *world) Routes() []*mesh.Route       { return w.routes }
 
 // Labels are those of the pod of node a; the others have none.
 func (w *world) Labels(uid string) map[string]string {

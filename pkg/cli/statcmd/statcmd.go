@@ -28,6 +28,8 @@ type Source struct {
 	Namespace func(named string) (string, error)
 	// Figures returns the figures for a query. Its errors are written for users.
 	Figures func(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.Figures, error)
+	// Routes returns the routes and their figures. nil: there is no command routes.
+	Routes func(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.RouteList, error)
 }
 
 // flags are what stat and edges share, with Linkerd's names.
@@ -68,10 +70,14 @@ func (s *Source) ask(cmd *cobra.Command, q tapv1alpha1.FiguresQuery) (*tapv1alph
 	if err != nil {
 		return nil, err
 	}
-	for _, text := range f.Warnings {
+	warn(cmd, f.Warnings)
+	return f, nil
+}
+
+func warn(cmd *cobra.Command, warnings []string) {
+	for _, text := range warnings {
 		fmt.Fprintf(cmd.ErrOrStderr(), "‼ %s\n", render.Clean(text))
 	}
-	return f, nil
 }
 
 // Stat is the command stat.

@@ -150,6 +150,72 @@ func TestFiguresRights(t *testing.T) {
 	}
 }
 
+// TestRoutes reads the route of a Service with a canary, with the rights in its namespace.
+func TestRoutes(t *testing.T) {
+	w, a, b := twoNamespaces(t)
+	web, db, canary := w.workloads[0], w.workloads[2], b.Workload("data", "canary-1", "canary")
+	service := func(name string, w *mesh.Workload) *mesh.Service {
+		return &mesh.Service{Namespace: "data", Name: name, Ports: []mesh.ServicePort{{Port: 80, Endpoints: []mesh.Endpoint{{Workload: w}}}}}
+	}
+	backend := func(name string, weight uint32) mesh.RouteBackend {
+		return mesh.RouteBackend{Service: mesh.ServicePortRef{Namespace: "data", Name: name, Port: 80}, Weight: weight}
+	}
+	route := &mesh.Route{
+		Kind: "HTTPRoute", Namespace: "data", Name: "split", Parent: mesh.ServicePortRef{Namespace: "data", Name: "db"},
+		Rules: []mesh.RouteRule{{
+			Matches:  []mesh.RouteMatch{{Method: "GET", Path: mesh.PathMatch{Value: "/a"}, Headers: []mesh.ValueMatch{{Name: "x", Value: "y.*", Regex: true}}}},
+			Backends: []mesh.RouteBackend{backend("db", 9), backend("db-canary", 1)},
+			Timeouts: mesh.RouteTimeouts{Request: time.Second}, Retry: &mesh.RouteRetry{Attempts: 2, Codes: []uint16{503}, Backoff: 25 * time.Millisecond},
+		}},
+	}
+	other := *route
+	other.Namespace, other.Parent.Namespace = "elsewhere", "elsewhere"
+	w.services, w.routes = []*mesh.Service{service("db", db), service("db-canary", canary)}, []*mesh.Route{route, &other}
+	for i := range 10 {
+		e := tap.Event{
+			Kind: tap.ResponseEnd, TLS: tap.TLSTrue, Protocol: "http1", Status: 200, Latency: 5 * time.Millisecond,
+			Source: tap.Peer{Workload: web}, Destination: tap.Peer{Workload: db}, Service: w.services[0], Route: route, Rule: "0",
+		}
+		if i == 0 {
+			e.Destination.Workload, e.Retries, e.Status = canary, 2, 503
+		}
+		a.Emit(e)
+	}
+	w.kube.Allow = func(review authorizationv1.SubjectAccessReviewSpec) bool {
+		a := review.ResourceAttributes
+		return a.Resource == "routes" && a.Verb == "list" && a.Namespace == "data"
+	}
+	code, text := w.body("ann", tapv1alpha1.RoutesPath("data"))
+	var list tapv1alpha1.RouteList
+	if err := json.Unmarshal([]byte(text), &list); err != nil || code != http.StatusOK || len(list.Items) != 2 || len(list.Items[0].Rules) != 1 {
+		t.Fatalf("%d %v %s, want the route and what it had no say in", code, err, text)
+	}
+	rule := list.Items[0].Rules[0]
+	latency := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Latency" || p.Last().String() == ".Split" }, cmp.Ignore())
+	want := tapv1alpha1.RouteRule{
+		Name: "0", Matches: []string{"GET /a/* x: ~y.*"}, Timeouts: "1s for the request", Retries: "2 after failed connections and 503, 25ms apart",
+		Backends: []tapv1alpha1.RouteBackend{
+			{Namespace: "data", Name: "db", Weight: 9, Total: &tapv1alpha1.Sums{Requests: 9, Success: 9}},
+			{Namespace: "data", Name: "db-canary", Weight: 1, Total: &tapv1alpha1.Sums{Requests: 1, Failures: map[string]uint64{"status": 1}, Retries: 2}},
+		},
+		Total: tapv1alpha1.RouteTotal{
+			Effective: &tapv1alpha1.Sums{Requests: 10, Success: 9, Failures: map[string]uint64{"status": 1}, Retries: 2},
+			Actual:    &tapv1alpha1.Sums{Requests: 12, Success: 9, Failures: map[string]uint64{"status": 1, "retried": 2}},
+		},
+	}
+	if diff := cmp.Diff(want, rule, latency); diff != "" {
+		t.Error("(-want +got):", diff)
+	}
+	if rest := list.Items[1]; rest.Kind != "" || rest.Parent.Name != "db" || rest.Rules[0].Total.Effective.Requests != 45 {
+		t.Errorf("%+v, want the 45 requests of db that no route had a say in", rest)
+	}
+	for _, namespace := range []string{"", "elsewhere"} {
+		if code, text := w.body("ann", tapv1alpha1.RoutesPath(namespace)); code != http.StatusForbidden {
+			t.Errorf("namespace %q: %d %s, want 403", namespace, code, text)
+		}
+	}
+}
+
 // TestFiguresOfSilentAgents: an agent that hangs or is away costs its part only, and soon.
 func TestFiguresOfSilentAgents(t *testing.T) {
 	w, a, b := twoNamespaces(t)

@@ -42,6 +42,8 @@ func (s *Server) routes() http.Handler {
 
 	call("/figures", "list", "figures", "see", "", s.figures)
 	call("/namespaces/{namespace}/figures", "list", "figures", "see", "", s.figures)
+	call("/routes", "list", "routes", "see", "", s.routeList)
+	call("/namespaces/{namespace}/routes", "list", "routes", "see", "", s.routeList)
 
 	call("/nodes", "list", "nodes", "see", "", s.nodes)
 	call("/nodes/{name}/status", "get", "nodes", "see the status of", "status", s.nodeStatus)

@@ -54,6 +54,7 @@ type Cluster interface {
 	Nodes() []fanin.Node
 	Workloads() []*mesh.Workload
 	Services() []*mesh.Service
+	Routes() []*mesh.Route
 	// Labels returns the labels of the pod with this UID, nil when there is no such
 	// pod.
 	Labels(uid string) map[string]string

@@ -43,12 +43,14 @@ type world struct {
 	nodes     []fanin.Node
 	workloads []*mesh.Workload
 	services  []*mesh.Service
+	routes    []*mesh.Route
 	labels    map[string]map[string]string // of pods by UID
 }
 
 func (w *world) Nodes() []fanin.Node         { w.mu.Lock(); defer w.mu.Unlock(); return w.nodes }
 func (w *world) Workloads() []*mesh.Workload { w.mu.Lock(); defer w.mu.Unlock(); return w.workloads }
 func (w *world) Services() []*mesh.Service   { w.mu.Lock(); defer w.mu.Unlock(); return w.services }
+func (w *world) Routes() []*mesh.Route       { w.mu.Lock(); defer w.mu.Unlock(); return w.routes }
 
 func (w *world) Labels(uid string) map[string]string {
 	w.mu.Lock()
