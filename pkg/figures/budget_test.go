@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,20 +133,18 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestFolding has more keys than are counted one by one.
+// TestFolding has more keys of one pod than are counted one by one.
 func TestFolding(t *testing.T) {
-	s := NewStore(Options{Edges: 100}, epoch)
+	s := NewStore(Options{Edges: 800}, epoch)
 	web := pod("web", 1, "node-1")
-	emit := func(i int, to *mesh.Workload) { s.Emit(request(web, to, 200, time.Millisecond)) }
-	for i := range 100 { // all in full
-		emit(i, pod("db", i, "node-2"))
+	emit := func(n int, to func(int) *mesh.Workload) {
+		for i := range n {
+			s.Emit(request(web, to(i), 200, time.Millisecond))
+		}
 	}
-	for i := range 50 { // other pods of the same workload: without their names
-		emit(i, pod("db", 1000+i, "node-2"))
-	}
-	for i := range 50 { // other workloads: 24 without pods, the rest as other
-		emit(i, pod(fmt.Sprint("w", i), 0, "node-2"))
-	}
+	emit(100, func(i int) *mesh.Workload { return pod("db", i, "node-2") })               // all in full
+	emit(50, func(i int) *mesh.Workload { return pod("db", 1000+i, "node-2") })           // one key without the names
+	emit(110, func(i int) *mesh.Workload { return pod(fmt.Sprint("w", i), 0, "node-2") }) // 99 such keys, 11 requests to others
 	names := map[string]uint64{}
 	for _, e := range all(s, epoch.Add(time.Second)).Edges {
 		d := e.Key.Destination
@@ -157,18 +156,43 @@ func TestFolding(t *testing.T) {
 		}
 		names[name] += e.Total().Requests()
 	}
-	if names["pod"] != 100 || names["pods of one workload"] != 50+24 || names[KindOther] != 26 {
-		t.Errorf("%v, want 100 requests to single pods, 74 to those of a workload, 26 to others", names)
+	if names["pod"] != 100 || names["pods of one workload"] != 50+99 || names[KindOther] != 11 {
+		t.Errorf("%v, want 100 requests to single pods, 149 to those of a workload, 11 to others", names)
 	}
-	if folded, dropped := s.folded.Load(), s.dropped.Load(); folded != 100 || dropped != 0 {
-		t.Errorf("%d folded and %d dropped, want 100 and 0", folded, dropped)
+	if folded, dropped := s.folded.Load(), s.dropped.Load(); folded != 160 || dropped != 0 {
+		t.Errorf("%d folded and %d dropped, want 160 and 0", folded, dropped)
 	}
 	// Peers on many nodes cannot be folded into one, because each node's agent reports.
-	for i := range 100 {
-		emit(i, pod("far", i, fmt.Sprint("node-", i)))
+	emit(110, func(i int) *mesh.Workload { return pod("far", i, fmt.Sprint("node-", 10+i)) })
+	if got := s.dropped.Load(); got != 11 || len(s.edges) != 100+200 {
+		t.Errorf("%d events dropped with %d keys, want 11, and 300 keys", got, len(s.edges))
 	}
-	if got := s.dropped.Load(); got == 0 || len(s.edges) != 150 {
-		t.Errorf("%d events dropped with %d keys, want some, and 150 keys", got, len(s.edges))
+}
+
+// TestGreedyPods: pods that connect to everything do not take the place of others.
+func TestGreedyPods(t *testing.T) {
+	s := NewStore(Options{}, epoch)
+	for i := range 50_000 {
+		e := request(pod(fmt.Sprint("greedy-", i%20), 1, "node-1"), nil, 200, time.Millisecond)
+		e.SNI = fmt.Sprintf("host-%d.example.com", i)
+		s.Emit(e)
+		if i%20 == 0 {
+			s.Emit(request(pod(fmt.Sprint("greedy-", i%20), 1, "node-1"), pod(fmt.Sprint("w", i), i, fmt.Sprint("node-", i)), 200, time.Millisecond))
+		}
+	}
+	for i := range 100 {
+		for j := range reserved {
+			s.Emit(request(pod(fmt.Sprint("quiet-", i), 1, "node-1"), pod(fmt.Sprint("db-", j), 1, "node-2"), 200, time.Millisecond))
+		}
+	}
+	seen := 0
+	for _, e := range all(s, epoch.Add(time.Second)).Edges {
+		if strings.HasPrefix(e.Key.Source.Name, "quiet-") && e.Key.Destination.Pod != KindOther && e.Key.Destination.Kind != KindOther {
+			seen++
+		}
+	}
+	if seen != 100*reserved || len(s.edges) > 2*DefaultEdges {
+		t.Errorf("%d of %d pairs of quiet pods are counted, with %d keys in all, want all of them and at most %d keys", seen, 100*reserved, len(s.edges), 2*DefaultEdges)
 	}
 }
 
@@ -177,16 +201,16 @@ func TestNamesThatClientsMakeUp(t *testing.T) {
 	s := NewStore(Options{}, epoch)
 	web := pod("web", 1, "node-1")
 	before := heap()
-	for i := range 200_000 {
+	for i := range 50_000 {
 		e := request(web, nil, 200, time.Millisecond)
 		e.SNI = fmt.Sprintf("host-%d.example.com", i)
 		s.Emit(e)
 	}
 	if used := int(heap()) - int(before); used > DefaultBytes {
-		t.Errorf("200,000 names take %d bytes, want at most %d", used, DefaultBytes)
+		t.Errorf("50,000 names take %d bytes, want at most %d", used, DefaultBytes)
 	}
-	if got := s.folded.Load(); got < 190_000 {
-		t.Errorf("%d events were folded, want most of 200,000", got)
+	if got := s.folded.Load(); got < 49_000 {
+		t.Errorf("%d events were folded, want most of 50,000", got)
 	}
 	runtime.KeepAlive(s)
 }

@@ -19,6 +19,14 @@ func (k *interned) key() Key {
 	}
 }
 
+// own returns the end at the agent's own node.
+func (k *interned) own() *End {
+	if k.direction == mesh.Inbound {
+		return k.destination
+	}
+	return k.source
+}
+
 // names has what interned points to.
 type names struct {
 	ends     map[End]*End

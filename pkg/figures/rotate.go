@@ -92,9 +92,10 @@ func (s *Store) forget() {
 		}
 	}
 	if gone {
-		s.names = newNames()
+		s.names, s.owned = newNames(), map[*End]int{}
 		for _, e := range s.edges {
 			s.names.keep(&e.key)
+			s.owned[e.key.own()]++
 		}
 	}
 	if gone || s.current%recentEvery == 0 {
@@ -112,7 +113,7 @@ func (s *Store) size() int {
 		perName = int(unsafe.Sizeof(End{})) * 5 / 2
 		perFast = int(unsafe.Sizeof(fast{})+unsafe.Sizeof(target{})) * 3 / 2
 	)
-	total := len(s.edges)*perEdge + (len(s.names.ends)+len(s.names.services)+len(s.names.routes))*perName +
+	total := len(s.edges)*perEdge + (len(s.names.ends)+len(s.names.services)+len(s.names.routes)+len(s.owned)/4)*perName +
 		(len(*s.recent.Load())+len(s.missed))*perFast + s.opt.Windows*int(unsafe.Sizeof(window{}))
 	for _, e := range s.edges {
 		total += e.live.size()

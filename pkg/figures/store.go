@@ -25,9 +25,11 @@ const (
 type Options struct {
 	Windows int // that have ended and are kept; default DefaultWindows
 	// Edges bounds the keys that are counted one by one; default DefaultEdges. When there
-	// are so many, a new key is folded: it is counted without the names of its pods, and
-	// when there are a quarter more, without the name of its peer, as "other". When there
-	// are half more, what has a new key is dropped.
+	// are so many, or an eighth of them is of one pod of the node, a new key is folded: it
+	// is counted without the names of its pods. When there are a quarter more, or an eighth
+	// is of one workload, it is counted without the name of its peer, as "other", and when
+	// there are half more, it is dropped. So a pod that connects to everything does not
+	// take the place of others. Whatever the others do, each pod has some keys.
 	Edges int
 	// Bytes bounds the memory of the whole Store; default DefaultBytes. The oldest windows
 	// are dropped when they do not fit.
@@ -49,10 +51,11 @@ type Store struct {
 	edges   map[interned]*edge
 	byID    []*edge // nil: the number is free
 	names   names
-	windows []window // that have ended, oldest first
-	bytes   int      // of windows
-	current int64    // number of the window that is being filled; changed with both locks
-	began   int64    // what was before this window is not remembered
+	owned   map[*End]int // edges by their end at the agent's node
+	windows []window     // that have ended, oldest first
+	bytes   int          // of windows
+	current int64        // number of the window that is being filled; changed with both locks
+	began   int64        // what was before this window is not remembered
 }
 
 // target is where events are counted. edge is nil if they are dropped.
@@ -91,7 +94,7 @@ func NewStore(opt Options, now time.Time) *Store {
 	if opt.Bytes == 0 {
 		opt.Bytes = DefaultBytes
 	}
-	s := &Store{opt: opt, missed: map[fast]target{}, edges: map[interned]*edge{}, names: newNames()}
+	s := &Store{opt: opt, missed: map[fast]target{}, edges: map[interned]*edge{}, names: newNames(), owned: map[*End]int{}}
 	s.recent.Store(&map[fast]target{})
 	s.current = windowOf(now)
 	s.began = s.current
@@ -199,22 +202,37 @@ func (s *Store) publish() {
 
 // place returns the edge of a key, of the key that it folds into, or none.
 func (s *Store) place(k Key) target {
-	for i, limit := range []int{s.opt.Edges, s.opt.Edges * 5 / 4, s.opt.Edges * 3 / 2} {
-		switch i {
-		case 1:
-			k = k.foldPods()
-		case 2:
-			k = k.foldPeer()
-		}
+	for stage, fold := range []func(Key) Key{func(k Key) Key { return k }, Key.foldPods, Key.foldPeer} {
+		k = fold(k)
 		if short, ok := s.names.intern(&k, false); ok && s.edges[short] != nil {
-			return target{s.edges[short], i > 0}
+			return target{s.edges[short], stage > 0}
 		}
-		if len(s.edges) < limit {
+		if s.room(stage, k.own()) {
 			short, _ := s.names.intern(&k, true)
-			return target{s.insert(short), i > 0}
+			return target{s.insert(short), stage > 0}
 		}
 	}
 	return target{nil, false}
+}
+
+// reserved is how many keys each pod, and each workload with folded ones, has whatever the
+// others do.
+const reserved = 4
+
+// room reports whether own, the end of the agent's node, may have one more key that has
+// been folded so often.
+func (s *Store) room(stage int, own *End) bool {
+	has, all, edges := s.owned[s.names.ends[*own]], len(s.edges), s.opt.Edges
+	if stage != 1 && has < reserved {
+		return all < 2*edges
+	}
+	switch stage {
+	case 0:
+		return all < edges && has < edges/8
+	case 1:
+		return all < edges*5/4 && has < edges/8
+	}
+	return all < edges*3/2 && has < edges/4
 }
 
 func (s *Store) insert(key interned) *edge {
@@ -227,5 +245,6 @@ func (s *Store) insert(key interned) *edge {
 	}
 	s.byID[e.id] = e
 	s.edges[key] = e
+	s.owned[key.own()]++
 	return e
 }
