@@ -19,7 +19,7 @@ type resources struct {
 
 const (
 	// Reserve of descriptors for the agent itself: maps, links, listeners, its ports, and
-	// connections to endpoints that many clients share.
+	// probes.
 	reservePart  = 10 // a tenth
 	reserveLeast = 128
 	// connMemory is about what a connection takes that does nothing, in bytes, with what

@@ -28,9 +28,9 @@ var open = []shortcoming{
 	{
 		attacks: "tls/storm",
 		rules:   ruleLatency, may: ruleRate,
-		figure: "p99 from 2–3 to 363 ms (near) and 378 ms (far); the last of 5,000 after 14 s; node-2 37 to 332 MB, 10,087 descriptors",
-		cause: "The quiet pod's own connections wait for no handshake, but 5,000 goroutines of the other pod become ready with each turn (pkg/l7proxy/upstream/handshake.go), and pods have no turns outside the gate. " +
-			"Most of the memory is what the handshakes leave to the garbage collector: a connection that is open takes 20 KB.",
+		figure: "p99 from 2–3 to 363 ms (near) and 378 ms (far); the last of 5,000 after 14 s; node-2 39 to 262 MB, 10,077 descriptors",
+		cause: "The quiet pod's own connections wait for no handshake, and one handshake becomes ready with each turn, but half of the processors of both nodes compute handshakes for as long as the storm lasts. " +
+			"Of the memory 90 MB are the heap of the open connections, 18 KB each, 20 MB their stacks, and as much as the heap again is left to the garbage collector before it runs: a handshake leaves 70 KB.",
 	},
 	{
 		attacks: "conns/idle conns/idle-strict",
