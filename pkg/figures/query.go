@@ -7,8 +7,8 @@ import (
 
 // Query asks a Store for what happened in a time.
 type Query struct {
-	// Start and End bound the time. Start is rounded down to a whole Window. What is
-	// after the present, or was forgotten, is empty.
+	// Start and End bound the time. Start is rounded down to a whole Window. What was
+	// forgotten is empty; what is long before or after the present is left out.
 	Start, End time.Time
 	// Step is the time that one point of the answer covers, a multiple of Window; 0: the
 	// whole time is one point.
@@ -46,8 +46,11 @@ func (e *Edge) Total() *Sums {
 	return total
 }
 
-// maxPoints bounds the points of an answer.
-const maxPoints = 10_000
+// Bounds of a Query: points of an answer, and how far it may reach back.
+const (
+	maxPoints = 10_000
+	maxSpan   = 48 * time.Hour
+)
 
 // Query answers q. now is the present: the window that is being filled counts, too.
 func (s *Store) Query(q Query, now time.Time) *Result {
@@ -59,9 +62,15 @@ func (s *Store) Query(q Query, now time.Time) *Result {
 	windows = append(windows, window{current, encode(edges, false, current)})
 	s.turn.Unlock()
 
+	if oldest := now.Add(-maxSpan); q.Start.Before(oldest) {
+		q.Start = oldest
+	}
+	if q.End.After(now.Add(Window)) {
+		q.End = now.Add(Window)
+	}
 	start := q.Start.Truncate(Window)
 	r := &Result{
-		Start: start, End: q.End, Step: q.Step.Truncate(Window),
+		Start: start, End: q.End, Step: min(q.Step, maxSpan).Truncate(Window),
 		Since:  time.Unix(began*int64(Window/time.Second), 0),
 		Folded: s.folded.Load(), Dropped: s.dropped.Load(),
 	}

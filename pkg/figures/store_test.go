@@ -205,6 +205,28 @@ func TestSteps(t *testing.T) {
 	}
 }
 
+// TestQueriesOfAnyTime: what comes from a caller does not matter.
+func TestQueriesOfAnyTime(t *testing.T) {
+	s := NewStore(Options{}, epoch)
+	s.Emit(request(pod("web", 1, "node-1"), pod("db", 1, "node-2"), 200, time.Millisecond))
+	now := epoch.Add(time.Second)
+	times := []time.Time{{}, time.Unix(0, 0), epoch.Add(-time.Hour), epoch, now, epoch.Add(time.Hour), time.Unix(1<<40, 0)}
+	for _, start := range times {
+		for _, end := range times {
+			for _, step := range []time.Duration{0, -1, 1, Window, time.Hour, 1<<63 - 1} {
+				r := s.Query(Query{Start: start, End: end, Step: step}, now)
+				want := 0
+				if !start.After(now) && end.After(epoch) {
+					want = 1
+				}
+				if len(r.Edges) != want || want > 0 && (len(r.Edges[0].Points) > maxPoints || r.Edges[0].Total().Requests() != 1) {
+					t.Errorf("%v to %v by %v: %+v, want %d edges", start, end, step, r.Edges, want)
+				}
+			}
+		}
+	}
+}
+
 // TestForgets fills more windows than are kept, and looks at what is left.
 func TestForgets(t *testing.T) {
 	s := NewStore(Options{Windows: 3}, epoch)

@@ -25,7 +25,7 @@ func TestFiguresQuery(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{
-		"windwo=1m", "window=much", "window=-1m", "window=1s", "window=25h", "step=5", "step=15", "step=-10", "step=x", "window=24h&step=10",
+		"windwo=1m", "window=much", "window=-1m", "window=1s", "window=25h", "step=5", "step=15", "step=-10", "step=x", "window=24h&step=10", "step=86410", "step=9223372036", "step=9223372036854775807",
 		"by=cluster", "side=up", "end=yesterday", "buckets=perhaps", "name=web",
 	} {
 		values, _ := url.ParseQuery(bad)

@@ -94,7 +94,9 @@ func ParseFigures(values url.Values) (q FiguresQuery, err error) {
 			q.End, err = time.Parse(time.RFC3339Nano, value)
 		case name == "step":
 			var seconds int
-			seconds, err = strconv.Atoi(value)
+			if seconds, err = strconv.Atoi(value); err == nil && (seconds < 0 || seconds > int(MaxWindow/time.Second)) {
+				err = fmt.Errorf("want at most %v", MaxWindow)
+			}
 			q.Step = time.Duration(seconds) * time.Second
 		case name == "buckets":
 			q.Buckets, err = strconv.ParseBool(value)

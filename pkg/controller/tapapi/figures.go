@@ -25,9 +25,15 @@ func (s *Server) figures(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 	}
-	answers := s.askAgents(r.Context(), request)
+	answers, err := s.askAgents(r.Context(), request)
+	if err != nil {
+		return err
+	}
 	return writeJSON(w, table.Merge(&q, answers, s.known(), now))
 }
+
+// maxAsked bounds the questions that are answered at once: each is a call to every agent.
+const maxAsked = 32
 
 func readFigures(r *http.Request, now time.Time) (q tapv1alpha1.FiguresQuery, request *agentv1.FiguresRequest, err error) {
 	if q, err = tapv1alpha1.ParseFigures(r.URL.Query()); err != nil {
@@ -48,8 +54,13 @@ func readFigures(r *http.Request, now time.Time) (q tapv1alpha1.FiguresQuery, re
 }
 
 // askAgents asks the agents of all nodes with meshed pods. If some do not answer, it asks
-// the others for what they know of the same calls.
-func (s *Server) askAgents(ctx context.Context, request *agentv1.FiguresRequest) *table.Answers {
+// the others for what they know of the same calls. It refuses a question while too many
+// are being answered.
+func (s *Server) askAgents(ctx context.Context, request *agentv1.FiguresRequest) (*table.Answers, error) {
+	defer s.asked.Add(-1)
+	if s.asked.Add(1) > maxAsked {
+		return nil, failure(http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "too many questions for figures are being answered: try again")
+	}
 	nodes := s.meshedNodes()
 	answers := &table.Answers{Asked: len(nodes)}
 	var heard []fanin.Node
@@ -67,7 +78,7 @@ func (s *Server) askAgents(ctx context.Context, request *agentv1.FiguresRequest)
 		responses, _ = s.agents.Figures(ctx, &s.kept, heard, table.InsteadOf(request, answers.Silent))
 		answers.Results = append(answers.Results, results(responses)...)
 	}
-	return answers
+	return answers, nil
 }
 
 func results(responses []*agentv1.FiguresResponse) (out []*figures.Result) {

@@ -18,7 +18,10 @@ func (s *Server) routeList(w http.ResponseWriter, r *http.Request) error {
 		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 	}
 	request.Routes = true
-	answers := s.askAgents(r.Context(), request)
+	answers, err := s.askAgents(r.Context(), request)
+	if err != nil {
+		return err
+	}
 	known := &table.KnownRoutes{Routes: s.opt.Cluster.Routes(), Services: s.opt.Cluster.Services()}
 	return writeJSON(w, table.MergeRoutes(&q, answers, known, now))
 }

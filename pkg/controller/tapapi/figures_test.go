@@ -118,6 +118,21 @@ func TestFigures(t *testing.T) {
 	}
 }
 
+// TestManyQuestions: questions above the limit are refused, and cost the agents nothing.
+func TestManyQuestions(t *testing.T) {
+	w, _, _ := twoNamespaces(t)
+	w.server.asked.Add(maxAsked)
+	for _, path := range []string{tapv1alpha1.FiguresPath(""), tapv1alpha1.RoutesPath("shop")} {
+		if code, text := w.body("root", path); code != http.StatusTooManyRequests {
+			t.Errorf("%s: %d %s, want 429", path, code, text)
+		}
+	}
+	w.server.asked.Add(-maxAsked)
+	if f, code, text := w.figures("root", "", ""); code != http.StatusOK || f.Nodes.Answered != 2 || w.server.asked.Load() != 0 {
+		t.Errorf("then: %d %s, want an answer", code, text)
+	}
+}
+
 // TestFiguresRights: a user with rights in one namespace sees the edges of that namespace.
 func TestFiguresRights(t *testing.T) {
 	w, _, _ := twoNamespaces(t)

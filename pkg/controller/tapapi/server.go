@@ -82,6 +82,7 @@ type Server struct {
 	front     *frontSource
 	agents    *fanin.Agents
 	kept      fanin.Kept
+	asked     atomic.Int64 // questions for figures that are being answered
 	taps      atomic.Int64
 
 	mu     sync.Mutex

@@ -112,21 +112,26 @@ func point(index int, s *figures.Sums) *agentv1.FiguresPoint {
 	return p
 }
 
-// maxPoints bounds the points of an edge: an agent must not make its reader allocate more.
-const maxPoints = 10_000
+// Bounds of what is read of an answer: a short message of an agent that lies must not make
+// its reader allocate much. No agent has more than half as many edges, and no question as
+// many points (tapv1alpha1.MaxPoints).
+const (
+	maxEdges  = 4000
+	maxPoints = 1500
+)
 
 // FromProto converts what an agent answered. What makes no sense in it is left out: an
 // agent may be of another version, or lie.
 func FromProto(m *agentv1.FiguresResponse) *figures.Result {
 	r := &figures.Result{
 		Start: m.GetStart().AsTime(), Since: m.GetSince().AsTime(), Step: m.GetStep().AsDuration(),
-		Folded: m.GetFolded(), Dropped: m.GetDropped(), Edges: make([]figures.Edge, 0, len(m.GetEdges())),
+		Folded: m.GetFolded(), Dropped: m.GetDropped(), Edges: make([]figures.Edge, 0, min(len(m.GetEdges()), maxEdges)),
 	}
 	ends := make([]figures.End, len(m.GetEnds()))
 	for i, e := range m.GetEnds() {
 		ends[i] = FromEnd(e)
 	}
-	for _, e := range m.GetEdges() {
+	for _, e := range m.GetEdges()[:min(len(m.GetEdges()), maxEdges)] {
 		if int(e.GetSource()) >= len(ends) || int(e.GetDestination()) >= len(ends) {
 			continue
 		}

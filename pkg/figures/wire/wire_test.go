@@ -78,11 +78,20 @@ func TestAgentsThatLie(t *testing.T) {
 		"many parts":      func(m *agentv1.FiguresResponse) { m.Edges[0].Points[0].Parts = make([]uint64, 50) },
 		"a long time":     func(m *agentv1.FiguresResponse) { m.Edges[0].Points[0].Srtt = 1<<64 - 1 },
 		"unknown reasons": func(m *agentv1.FiguresResponse) { m.Edges[0].Points[0].Failures[1].Reason = "new" },
-		"nothing":         func(m *agentv1.FiguresResponse) { proto.Reset(m) },
+		"many edges": func(m *agentv1.FiguresResponse) {
+			for len(m.Edges) < 100_000 {
+				m.Edges = append(m.Edges, &agentv1.FiguresEdge{Points: []*agentv1.FiguresPoint{{Index: maxPoints - 1}}})
+			}
+		},
+		"nothing": func(m *agentv1.FiguresResponse) { proto.Reset(m) },
 	} {
 		m := proto.CloneOf(honest)
 		change(m)
-		for _, e := range FromProto(m).Edges {
+		edges := FromProto(m).Edges
+		if len(edges) > maxEdges {
+			t.Errorf("%s: %d edges, want at most %d", name, len(edges), maxEdges)
+		}
+		for _, e := range edges {
 			if total := e.Total(); total.SRTT < 0 || len(e.Points) > maxPoints {
 				t.Errorf("%s: %+v with %d points", name, total, len(e.Points))
 			}
