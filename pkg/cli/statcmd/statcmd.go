@@ -231,7 +231,7 @@ func parse(args []string) (kinds []table.Stat, err error) {
 		}
 		return kinds, nil
 	}
-	first, err := filter.ParseResource(args[0], "")
+	first, err := filter.ParseResource(strings.TrimSuffix(args[0], "/"), "")
 	if err != nil {
 		return nil, err
 	}
