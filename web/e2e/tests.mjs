@@ -26,6 +26,7 @@ const views = [
   ['workload', '/ns/emojivoto/deployment/web', '.uplot'],
   ['workload-calls', '/ns/emojivoto/deployment/web?tab=calls', 'tbody tr'],
   ['workload-pods', '/ns/emojivoto/deployment/web?tab=pods', 'tbody tr:nth-child(2)'],
+  ['workload-connections', '/ns/shop/deployment/gateway?tab=connections', 'tbody tr:nth-child(2)'],
   ['workload-routes', '/ns/emojivoto/deployment/web?tab=routes', '.rule'],
   ['topology', '/topology', '.map .place'],
   ['topology-namespace', '/topology?ns=emojivoto&sel=deployment%2Femojivoto%2Fvoting', '.map .place'],
@@ -86,6 +87,11 @@ export const tests = [
       const detail = page.locator('aside');
       await detail.getByText('UNKNOWN').waitFor();
       equal(await page.locator('tr.bad').count(), 1, 'kinds of calls that fail');
+      // The figures of a row go on while the row stays.
+      const counts = async () => (await page.locator('tbody td.c-count').allInnerTexts()).reduce((n, x) => n + Number(x), 0);
+      await until(async () => (await counts()) > 20, 'the groups have counted 20 calls');
+      const seen = Number((await page.getByRole('status').last().innerText()).replace(/\D/g, ''));
+      check(Math.abs(seen - (await counts())) < 12, `${seen} calls were seen, ${await counts()} are in groups`);
       await shot('failing-vote');
     },
   },

@@ -4,7 +4,7 @@ import { graphlib, layout } from '@dagrejs/dagre';
 export interface Question {
   id: number;
   direction: 'LR' | 'TB';
-  aspect: number; // width over height of where it is shown
+  view: { width: number; height: number }; // of where it is shown
   nodes: { id: string; width: number; height: number; parent?: string }[];
   edges: { from: string; to: string }[];
 }
@@ -19,13 +19,20 @@ export interface Arranged {
   height: number;
 }
 
-/** Above so many units a layered picture becomes a strip of lines: see columns. */
-const layered = 26;
+/** Above so many units layers become a strip of lines, and slow: see columns. */
+const layered = 30;
+/** The least scale at which one can read. */
+const readable = 0.6;
 const margin = 28;
 
 export function arrange(q: Question): Arranged {
   const units = new Set(q.nodes.map((n) => n.parent ?? n.id));
-  return units.size <= layered ? layers(q) : columns(q);
+  const scale = (a: Arranged) => Math.min(q.view.width / a.width, q.view.height / a.height);
+  if (units.size > layered) return columns(q);
+  const a = layers(q);
+  if (units.size < 4 || scale(a) >= readable) return a;
+  const b = columns(q);
+  return scale(b) > scale(a) ? b : a;
 }
 
 interface Point { x: number; y: number }
@@ -113,7 +120,7 @@ export function columns(q: Question): Arranged {
   const area = all.reduce((n, u) => n + u.height + gapY, 0);
   const widest = Math.max(...all.map((u) => (u.inner ? 0 : u.width)), 120) + gapX;
   // rows * columns = area; columns * widest / height = aspect.
-  const count = Math.max(2, Math.min(all.length, Math.round(Math.sqrt((area * Math.max(0.6, q.aspect)) / widest))));
+  const count = Math.max(2, Math.min(all.length, Math.round(Math.sqrt((area * Math.max(0.6, q.view.width / q.view.height)) / widest))));
   const perColumn = area / count;
   const stacks: Unit[][] = [];
   let filled = 0;

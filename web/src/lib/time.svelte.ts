@@ -26,9 +26,9 @@ class Time {
   get live(): boolean {
     return this.at === undefined;
   }
-  /** Seconds between two questions while it is live. */
+  /** Seconds between two questions while it is live: agents close a window every ten. */
   get every(): number {
-    return !this.live ? 0 : this.window.seconds <= 900 ? 5 : this.window.step / 2;
+    return !this.live ? 0 : this.window.seconds <= 900 ? 10 : this.window.step / 2;
   }
   /** Parameters of a question for figures. */
   params(points: boolean, at: Date | undefined = this.at): Record<string, string> {
