@@ -343,12 +343,28 @@ export const tests = [
     },
   },
   {
-    name: 'an answer with nothing in it is no fault',
+    name: 'an answer that has things twice is no fault',
     async run({ page }) {
-      const empty = { '/figures': { start: '2026-11-29T12:00:00Z', end: '2026-11-29T12:01:00Z', resources: [], edges: [] }, '/history': { start: '2026-11-29T12:00:00Z', end: '2026-11-29T12:01:00Z', resources: [], edges: [] }, '/check': { categories: [] } };
+      await page.route('**/api/v1alpha1/**', async (r) => {
+        if (new URL(r.request().url()).pathname.includes('/watch/')) return r.continue();
+        const answer = await (await r.fetch()).json();
+        for (const list of ['items', 'edges', 'categories']) if (answer[list]) answer[list] = [...answer[list], ...answer[list]];
+        return r.fulfill({ contentType: 'application/json', body: JSON.stringify(answer) });
+      });
+      for (const [name, path, ready] of views) {
+        await page.goto(path);
+        await page.locator(ready).first().waitFor({ state: 'attached' });
+        equal(await page.getByText('This view has a fault').count(), 0, `faults in ${name}`);
+      }
+    },
+  },
+  ...[['nothing', []], ['null', null]].map(([what, list]) => ({
+    name: `an answer with ${what} in it is no fault`,
+    async run({ page }) {
+      const empty = { '/figures': { start: '2026-11-29T12:00:00Z', end: '2026-11-29T12:01:00Z', resources: list, edges: list, warnings: list }, '/history': { start: '2026-11-29T12:00:00Z', end: '2026-11-29T12:01:00Z', resources: [], edges: [] }, '/check': { categories: list } };
       await page.route('**/api/v1alpha1/**', (r) => {
         const path = new URL(r.request().url()).pathname.slice('/api/v1alpha1'.length);
-        return path.startsWith('/watch') ? r.fulfill({ body: '' }) : r.fulfill({ contentType: 'application/json', body: JSON.stringify(empty[path] ?? { items: [] }) });
+        return path.startsWith('/watch') ? r.fulfill({ body: '' }) : r.fulfill({ contentType: 'application/json', body: JSON.stringify(empty[path] ?? { items: list }) });
       });
       for (const [name, path] of views) {
         await page.goto(path);
@@ -357,5 +373,5 @@ export const tests = [
         equal(await page.getByText('This view has a fault').count(), 0, `faults in ${name}`);
       }
     },
-  },
+  })),
 ];

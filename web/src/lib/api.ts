@@ -63,6 +63,23 @@ export function narrower(path: string): string | undefined {
   return `${head}/namespaces/${encodeURIComponent(namespace)}/${what}${q.size ? `?${q}` : ''}`;
 }
 
+/**
+ * Go writes a list without elements as null, and what has not happened as nothing. An
+ * edge whose ends are not there is left out.
+ */
+export function whole(answer: unknown): unknown {
+  if (typeof answer !== 'object' || answer === null) throw new TypeError('the answer is no object');
+  const a = answer as Record<string, unknown>;
+  for (const list of ['items', 'resources', 'edges', 'warnings', 'categories']) if (a[list] === null) a[list] = [];
+  if (Array.isArray(a.edges) && Array.isArray(a.resources)) {
+    const ids = new Set((a.resources as { id: number }[]).map((r) => r.id));
+    a.edges = (a.edges as { source: number; destination: number; total?: unknown }[]).filter((e) => ids.has(e.source) && ids.has(e.destination));
+    for (const e of a.edges as { total?: unknown }[]) e.total ??= {};
+  }
+  if (Array.isArray(a.items)) for (const r of a.items as { rules?: unknown }[]) if (r.rules === null) r.rules = [];
+  return a;
+}
+
 export async function get<T>(path: string, signal: AbortSignal): Promise<T> {
   let response: Response;
   try {
@@ -76,7 +93,7 @@ export async function get<T>(path: string, signal: AbortSignal): Promise<T> {
     });
   }
   try {
-    return (await response.json()) as T;
+    return whole(await response.json()) as T;
   } catch (e) {
     if (signal.aborted) throw e;
     throw new ApiError(502, 'BadGateway', 'The answer broke off, or is not JSON.');

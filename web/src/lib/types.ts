@@ -85,11 +85,15 @@ export interface Figures extends Answered {
 }
 export interface List<T> extends Answered {
   items: T[];
+  start?: string;
+  end?: string;
 }
 export interface Backend {
   namespace: string;
   name: string;
   weight: number;
+  /** Why it cannot be used. */
+  invalid?: string;
   total?: Sums;
 }
 export interface Route {
