@@ -252,10 +252,16 @@ func TestAll(t *testing.T) {
 				}
 			}
 		}},
-		"lost, on a connection to a service's other pod": {usedAgain("outsider", "wide", 2), []string{"lost"}},
-		"lost, on a connection to the new node":          {usedAgain("outsider", "remote", 15), []string{"lost"}},
-		"lost, on a connection to another node":          {usedAgain("outsider", "far", 2), []string{"lost"}},
-		"lost, on a connection to the agent":             {usedAgain("open", "remote", 2), []string{"lost"}},
+		"lost, on a connection to a service's other pod":  {usedAgain("outsider", "wide", 2), []string{"lost"}},
+		"lost, on a connection whose end was lost":        {tell: endLost("outsider", schedule.PodReplaced, "far", "node-2", 3)},
+		"lost, on a connection that an agent had":         {tell: endLost("outsider", schedule.AgentKilled, "node-2", "node-1", 3)},
+		"lost, on a connection, another pod was replaced": {endLost("outsider", schedule.PodReplaced, "near", "node-2", 3), []string{"lost"}},
+		"lost, on a connection, another node was cut off": {endLost("outsider", schedule.PodReplaced, "far", "node-3", 3), []string{"lost"}},
+		"lost, on a connection, it was cut off later":     {endLost("outsider", schedule.PodReplaced, "far", "node-2", 12), []string{"lost"}},
+		"lost, on a connection, and its agent was there":  {endLost("open", schedule.PodReplaced, "far", "node-2", 3), []string{"lost"}},
+		"lost, on a connection to the new node":           {usedAgain("outsider", "remote", 15), []string{"lost"}},
+		"lost, on a connection to another node":           {usedAgain("outsider", "far", 2), []string{"lost"}},
+		"lost, on a connection to the agent":              {usedAgain("open", "remote", 2), []string{"lost"}},
 		"lost, in one of two faults": {tell: func(s *story) {
 			s.fault(schedule.ControllerKilled, "", 0, 10)
 			lostIn(schedule.AgentKilled, "node-2", "open", "far")(s)
@@ -397,6 +403,19 @@ func usedAgain(client, to string, made float64) func(s *story) {
 				by = mesh.Targets[to].Pods[0]
 			}
 			s.attempt(client, to, history.HTTP2, start, outcome, by)
+			s.Attempts[len(s.Attempts)-1].From = netip.AddrPortFrom(addrs[client], 77)
+		}
+	}
+}
+
+// endLost ends the connections to far from 2 s to 10 s, and cuts a node off at a time. An
+// attempt on a connection that was made before is lost after both.
+func endLost(client string, kind schedule.Kind, where, cutOff string, when float64) func(s *story) {
+	return func(s *story) {
+		s.fault(kind, where, 2, 10)
+		s.fault(schedule.NodeCut, cutOff, when, when+2)
+		for _, start := range []float64{1, 30} {
+			s.attempt(client, "far", history.HTTP2, start, map[bool]string{true: history.OK, false: "ECONNRESET"}[start == 1], "far")
 			s.Attempts[len(s.Attempts)-1].From = netip.AddrPortFrom(addrs[client], 77)
 		}
 	}

@@ -12,10 +12,11 @@ import (
 // Lost: an attempt from which the client should have its answer has it, unless the
 // documentation says that it is lost while something fails (docs/ARCHITECTURE.md, When
 // things fail; docs/operations.md, Losing parts). Where faults overlap, what may be lost is
-// what may be lost in one of them: two faults together excuse nothing that neither does.
+// what may be lost in one of them: two faults together excuse nothing that neither does. But
+// for one thing: see deadEnds.
 func Lost(m Mesh, h *history.History) (out []Violation) {
 	outside := madeOutside(m, h)
-	refused, dead := firstRefused(h), toLostNodes(h)
+	refused, dead := firstRefused(h), deadEnds(m, h)
 	for _, a := range h.Attempts {
 		c, t := m.Clients[a.Client], m.Targets[a.To]
 		switch {
@@ -68,21 +69,45 @@ func madeOutside(m Mesh, h *history.History) map[netip.AddrPort]bool {
 	return out
 }
 
-// toLostNodes returns the connections, by their clients' addresses, that were made to a pod
-// on a node before the node was lost for good. No agent of the client's node carries them,
-// and the new node knows nothing of them: the first segment that reaches it is answered by a
-// reset, without a mesh, too.
-func toLostNodes(h *history.History) map[netip.AddrPort]bool {
+// deadEnds returns the connections, by their clients' addresses, whose other end has gone
+// without that the client could hear of it: the pod's node was lost for good, or what ended
+// the connection was lost where a node was cut off. Who is there later knows nothing of them,
+// and the first segment that reaches it is answered by a reset, long after the faults are
+// healed. It is so without a mesh. In the mesh the agent of the client's node is the other
+// end, and finds out.
+func deadEnds(m Mesh, h *history.History) map[netip.AddrPort]bool {
 	out := map[netip.AddrPort]bool{}
 	for _, a := range h.Attempts {
-		if fresh(a.How) || !a.From.IsValid() {
+		if fresh(a.How) || !a.From.IsValid() || out[a.From] {
 			continue
 		}
-		out[a.From] = out[a.From] || slices.ContainsFunc(h.Faults, func(f history.Fault) bool {
-			return f.Kind == schedule.NodeLost && a.Start.Before(f.Struck) && (onLostNode(h, f, a) || answeredOn(h, f.Node, a))
+		out[a.From] = slices.ContainsFunc(h.Faults, func(f history.Fault) bool {
+			if f.Kind == schedule.NodeLost {
+				return a.Start.Before(f.Struck) && (onLostNode(h, f, a) || answeredOn(h, f.Node, a))
+			}
+			return a.Start.Before(f.Healed) && endsConnections(m, f, a) && unheard(m, h, f, a)
 		})
 	}
 	return out
+}
+
+// endsConnections reports whether f ended connections to the target of an attempt.
+func endsConnections(m Mesh, f history.Fault, a history.Attempt) bool {
+	switch f.Kind {
+	case schedule.PodReplaced:
+		return of(m, f.Pod, a.To)
+	case schedule.AgentKilled, schedule.AgentTerminated, schedule.AgentUpgraded:
+		return slices.Contains(m.Targets[a.To].Nodes, f.Node)
+	}
+	return false
+}
+
+// unheard reports whether a node at either end of an attempt was cut off at some time in f.
+func unheard(m Mesh, h *history.History, f history.Fault, a history.Attempt) bool {
+	return slices.ContainsFunc(h.Faults, func(cut history.Fault) bool {
+		return cut.Kind == schedule.NodeCut && cut.Began.Before(f.Healed) && f.Began.Before(cut.Healed) &&
+			(cut.Node == m.Clients[a.Client].Node || slices.Contains(m.Targets[a.To].Nodes, cut.Node))
+	})
 }
 
 // answeredOn reports whether a pod on the node answered an attempt, as one of a service's.
@@ -175,7 +200,7 @@ const givesUp = 22 * time.Second
 
 // Hung: no attempt hangs for longer than the faults that hold it up.
 func Hung(m Mesh, h *history.History) (out []Violation) {
-	dead := toLostNodes(h)
+	dead := deadEnds(m, h)
 	for _, a := range h.Attempts {
 		limit, least := hangs, time.Duration(0)
 		if !m.Clients[a.Client].Meshed && dead[a.From] {
