@@ -251,6 +251,7 @@ func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {
 	c.Engine.Tick(balance.Now())
 	events, err := c.Engine.Feed(p)
 	c.inside = c.Engine.Inside()
+	b.Pause(c.Engine.Wait())
 	c.mu.Unlock()
 	b.Add(c)
 	for i := range events {

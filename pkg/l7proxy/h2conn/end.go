@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
 )
 
 // A close with unread input is a reset, which takes from the peer what it has not read
@@ -14,6 +15,7 @@ import (
 const (
 	writeTime   = 2 * time.Second // time for the peer to take the last output
 	lingerTime  = time.Second     // time for the peer to close after this side
+	floodTime   = time.Second     // time before a peer is read on that was ended for a flood
 	lingerBytes = 4 << 20         // what a peer may have sent before it sees the end: about two socket buffers
 )
 
@@ -41,7 +43,7 @@ func (c *Conn) drop(n int) error {
 }
 
 // End waits until the flusher has written what is queued, and closes the connection. It
-// takes no longer than writeTime and lingerTime together.
+// takes no longer than writeTime, floodTime and lingerTime together.
 func (c *Conn) End() {
 	c.reader.Pause()
 	defer c.reader.Pause() // linger resumes it
@@ -61,6 +63,9 @@ func (c *Conn) End() {
 // No other goroutine uses the connection any more.
 func (c *Conn) linger() {
 	c.finish()
+	if broken, ok := errors.AsType[*http2.ConnError](c.Engine.Err()); ok && broken.Code == http2.EnhanceYourCalm {
+		c.cool()
+	}
 	buf := conn.GetBuffer()
 	defer conn.PutBuffer(buf)
 	for {
@@ -69,4 +74,18 @@ func (c *Conn) linger() {
 			return
 		}
 	}
+}
+
+// cool waits for floodTime, or until the peer closes, without reading. The peer has the
+// GOAWAY, and would otherwise send its flood at full speed to be dropped, or on its next
+// connection: this one counts for it meanwhile.
+func (c *Conn) cool() {
+	const look = 50 * time.Millisecond
+	for left := floodTime; left > 0; left -= look {
+		if ended, gone := c.NC.PeerClosed(); ended || gone {
+			break
+		}
+		time.Sleep(look)
+	}
+	_ = c.NC.SetReadDeadline(time.Now().Add(lingerTime))
 }

@@ -47,10 +47,11 @@ type Conn struct {
 	turnedAway    bool  // some OpenStream was refused because of the peer's limit on streams
 	outBlocked    bool  // some WriteData was refused because of OutputLimit
 
-	peer  peerSettings
-	away  awayState
-	abuse abuse
-	now   time.Duration // of the latest Tick
+	peer     peerSettings
+	away     awayState
+	abuse    abuse
+	sentData int           // bytes of DATA since the last Feed
+	now      time.Duration // of the latest Tick
 }
 
 // peerSettings are the settings of the other end (RFC 9113 §6.5.2).
@@ -80,6 +81,7 @@ func New(cfg Config) *Conn {
 		abuse: abuse{
 			resets:  newBucket(cfg.Resets.Burst, cfg.Resets.PerSecond),
 			empty:   newBucket(emptyBurst, emptyRate),
+			framing: newBucket(framingBurst, framingRate),
 			windows: newBucket(windowsBurst, windowsRate),
 		},
 		away: awayState{sentLast: maxStreamID, recvLast: maxStreamID},
@@ -143,12 +145,15 @@ func (c *Conn) feed(p []byte) error {
 	if err != nil {
 		return err
 	}
+	cost := 0
+	defer func() { c.charge(cost) }()
 	for {
 		frame, rest, err := c.in.next(p)
 		if err != nil || frame == nil {
 			return err
 		}
 		p = rest
+		cost += framing(parseHeader(frame))
 		if err := c.frame(frame); err != nil {
 			return err
 		}

@@ -1,8 +1,12 @@
 package http2
 
-import "time"
+import (
+	"time"
 
-// Defaults of ResetLimit, and the bound on empty DATA frames.
+	xhttp2 "golang.org/x/net/http2"
+)
+
+// Defaults of ResetLimit, and bounds on other frames.
 const (
 	DefaultResetBurst = 500
 	DefaultResetRate  = 100 // a second
@@ -11,6 +15,8 @@ const (
 	emptyRate       = 100       // empty DATA frames a second that do not count
 	windowsBurst    = 1_000_000 // windows of streams that SETTINGS change, of all streams at a time
 	windowsRate     = 100_000   // such changes a second that do not count
+	framingBurst    = 128 << 10 // bytes of framing that carried nothing, see framing
+	framingRate     = 256 << 10 // bytes of it a second
 	maxRefusedEarly = 1000      // refused streams that do not count before the peer acknowledged MaxStreams
 )
 
@@ -77,6 +83,7 @@ func (b *bucket) leak() { b.empty -= b.drop }
 type abuse struct {
 	resets  bucket
 	empty   bucket // empty DATA frames since the last useful frame
+	framing bucket // bytes of frames that carried nothing
 	windows bucket // windows that SETTINGS changed: a frame of 15 bytes changes those of all streams
 	refused int    // streams that were refused before the peer acknowledged our SETTINGS
 }
@@ -85,6 +92,37 @@ type abuse struct {
 // Feed. The limits on resets and on empty frames are over time, which stands still
 // without Tick.
 func (c *Conn) Tick(now time.Duration) { c.now = max(c.now, now) }
+
+// framing is what a frame of the peer costs beyond what it carries, in bytes: all of a frame
+// without content, and of DATA and field sections the frame header without twice the
+// content. It is negative for frames that carry something.
+//
+// Frames cost this end by their number, and the peer by their bytes. Connections are not
+// ended for it, because programs may have their reasons to send bytes one by one: they are
+// read more slowly, see Wait. What others do: nginx ends a connection that has received 8
+// times as many bytes as were content of either direction, and 1 MiB beyond that.
+func framing(h header) int {
+	switch h.typ {
+	case xhttp2.FrameData, xhttp2.FrameHeaders, xhttp2.FrameContinuation:
+		return frameHeaderLen - 2*h.length
+	}
+	return frameHeaderLen + h.length
+}
+
+// charge adds the framing of a Feed, and takes out twice the content that was sent since
+// the last one: the peer acknowledges it by frames without content.
+func (c *Conn) charge(n int) {
+	n -= 2 * c.sentData
+	c.sentData = 0
+	b := &c.abuse.framing
+	b.empty = max(max(b.empty, c.now)+time.Duration(n)*b.drop, c.now)
+}
+
+// Wait returns how long the peer is to wait for the next Feed, because it sends much more
+// framing than content: 0 in most cases.
+func (c *Conn) Wait() time.Duration {
+	return max(0, c.abuse.framing.empty-c.abuse.framing.size-c.now)
+}
 
 // inVain adds n streams to the bucket of Config.Resets.
 func (c *Conn) inVain(n int) error {

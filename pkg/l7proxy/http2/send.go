@@ -151,6 +151,7 @@ func (c *Conn) dataFrame(s *stream, p []byte, end bool) {
 		flags = byte(xhttp2.FlagDataEndStream)
 		s.localClosed = true
 	}
+	c.sentData += len(p)
 	c.reserve(frameHeaderLen + len(p))
 	c.out = append(c.out, byte(len(p)>>16), byte(len(p)>>8), byte(len(p)), byte(xhttp2.FrameData), flags)
 	c.out = binary.BigEndian.AppendUint32(c.out, s.id)
