@@ -43,6 +43,9 @@ func Query(r *agentv1.TapRequest, kind string) url.Values {
 	if r.GetBuffer() != 0 {
 		q.Set("buffer", strconv.FormatUint(uint64(r.GetBuffer()), 10))
 	}
+	if r.GetLegs() {
+		q.Set("connections", "true")
+	}
 	for name, view := range views {
 		if view == r.GetView() {
 			q.Set("view", name)
@@ -70,6 +73,8 @@ func ParseQuery(q url.Values) (r *agentv1.TapRequest, kind string, err error) {
 			var n uint64
 			n, err = strconv.ParseUint(value, 10, 32)
 			r.Buffer = uint32(n)
+		case name == "connections":
+			r.Legs, err = strconv.ParseBool(value)
 		case name == "view":
 			view, ok := views[value]
 			if !ok {

@@ -170,6 +170,7 @@ func traffic(agents ...*fakeagent.Agent) (stop func()) {
 				a.Emit(e)
 				e.Kind, e.Status, e.Duration = tap.ResponseEnd, 200, time.Millisecond
 				a.Emit(e)
+				a.Emit(tap.Event{Kind: tap.LegOpen, Side: tap.ClientSide, Source: e.Source, Time: e.Time})
 				time.Sleep(5 * time.Millisecond)
 			}
 		})
@@ -195,8 +196,12 @@ func TestTapAcrossNodes(t *testing.T) {
 			t.Errorf("%s: code %d, stderr %q, stdout %.300q", name, r.code, r.err, r.out)
 		}
 	}
+	legs := func(out, _ string) bool { return strings.Contains(out, " leg=client") }
+	if r := w.runUntil("alice", legs, "tap", "deploy/web", "--connections"); r.code != 0 {
+		t.Errorf("the connections that requests pass: %+v", r)
+	}
 	several := func(out, _ string) bool { return strings.Count(out, "/a") > 20 }
-	if r := w.runUntil("alice", several, "tap", "pod/web-a"); strings.Contains(r.out, "/b") {
+	if r := w.runUntil("alice", several, "tap", "pod/web-a"); strings.Contains(r.out, "/b") || strings.Contains(r.out, " leg=") {
 		t.Errorf("one pod: %+v", r)
 	}
 	if r := w.runUntil("alice", several, "tap", "ns/shop", "-l", "colour in (green, blue)"); strings.Contains(r.out, "/b") {

@@ -156,6 +156,7 @@ func traffic(ctx context.Context, hub *tap.Hub) (wait func()) {
 			e.Kind, e.Status, e.Duration = tap.ResponseEnd, 503, time.Millisecond
 			e.Reason = mesh.ReasonNoEndpoints
 			hub.Emit(&e)
+			hub.Emit(&tap.Event{Kind: tap.LegClose, Side: tap.ServerSide, Source: e.Source, Time: e.Time, Duration: time.Second})
 			time.Sleep(time.Millisecond)
 		}
 	})
@@ -176,6 +177,21 @@ func TestTapCommand(t *testing.T) {
 		wait()
 		if r.code != 0 || r.err != "" || !strings.Contains(r.out, want) || !strings.HasSuffix(r.out, "\n") {
 			t.Errorf("-o %q: code %d, stderr %q, stdout %.300q", output, r.code, r.err, r.out)
+		}
+	}
+	for _, args := range [][]string{{"--max-rps", "0"}, {"--max-rps", "0", "--connections"}} {
+		asked := len(args) == 3
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		wait := traffic(ctx, n.hub)
+		want := "end id=1:9"
+		if asked {
+			want = " leg=server"
+		}
+		r := runUntil(ctx, want, append([]string{"tap", "deploy/web", "--socket", n.socket}, args...)...)
+		cancel()
+		wait()
+		if got := strings.Contains(r.out, " leg="); got != asked || !strings.Contains(r.out, want) {
+			t.Errorf("tap %v: shows connections that requests pass: %v, want %v; stderr %q, stdout %.300q", args, got, asked, r.err, r.out)
 		}
 	}
 	if r := run(t.Context(), Kernel{}, "tap", "nonsense", "--socket", n.socket); r.code != 1 || !strings.Contains(r.err, `no kind "nonsense"`) {

@@ -18,6 +18,7 @@ import (
 func Tap(s *Source) *cobra.Command {
 	var filter filterFlags
 	var output string
+	var connections bool
 	short := fmt.Sprintf("Show requests and connections of %s as they happen", s.Scope)
 	cmd := &cobra.Command{
 		Use:     "tap " + s.argument(),
@@ -34,6 +35,7 @@ func Tap(s *Source) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			request.Legs = connections
 			stream, done, err := s.Open(cmd.Context(), request)
 			if err != nil {
 				return err
@@ -44,6 +46,7 @@ func Tap(s *Source) *cobra.Command {
 	}
 	filter.add(cmd, s, 100)
 	cmd.Flags().StringVarP(&output, "output", "o", "", "wide or json")
+	cmd.Flags().BoolVar(&connections, "connections", false, "also show the connections that requests pass, of clients and to servers")
 	return cmd
 }
 
