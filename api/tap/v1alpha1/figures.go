@@ -52,7 +52,8 @@ type Resource struct {
 	Meshed    int      `json:"meshed,omitempty"` // of Pods
 	Ready     int      `json:"ready,omitempty"`  // of Pods
 	Identity  string   `json:"identity,omitempty"`
-	Nodes     []string `json:"nodes,omitempty"` // of the pods, sorted
+	Nodes     []string `json:"nodes,omitempty"`    // of the pods, sorted
+	Selected  bool     `json:"selected,omitempty"` // a pod has the labels of labelSelector
 }
 
 // Edge is what went from one resource to another, in one protocol and one way.

@@ -11,7 +11,7 @@ import (
 func TestFiguresQuery(t *testing.T) {
 	full := FiguresQuery{
 		By: ByPod, Namespace: "shop", Kind: "deployment", Name: "web", To: "svc/db", ToNamespace: "data", From: "deploy/a b", FromNamespace: "c&d",
-		Protocol: "grpc", Side: SideDestination, Window: 15 * time.Minute, End: time.Unix(1_800_000_000, 5).UTC(), Step: 30 * time.Second, Buckets: true,
+		Protocol: "grpc", Side: SideDestination, Window: 15 * time.Minute, End: time.Unix(1_800_000_000, 5).UTC(), Step: 30 * time.Second, Buckets: true, Selector: "app=web,tier!=db",
 	}
 	empty := FiguresQuery{By: ByWorkload, Side: SideSource, Window: time.Minute}
 	for _, tc := range []struct{ in, want FiguresQuery }{{full, full}, {FiguresQuery{}, empty}} {

@@ -44,6 +44,9 @@ type FiguresQuery struct {
 	End     time.Time     // zero: now
 	Step    time.Duration // of points; 0: no points
 	Buckets bool          // latencies with their buckets
+	// Selector marks the resources with pods of these labels as selected, in Kubernetes'
+	// syntax; "": none. It leaves nothing out.
+	Selector string
 }
 
 // text returns the parameters that are text, by name.
@@ -52,6 +55,8 @@ func (q *FiguresQuery) text() map[string]*string {
 		"by": &q.By, "namespace": &q.Namespace, "kind": &q.Kind, "name": &q.Name,
 		"to": &q.To, "to-namespace": &q.ToNamespace, "from": &q.From, "from-namespace": &q.FromNamespace,
 		"protocol": &q.Protocol, "side": &q.Side,
+		// Kubernetes' own name, and its syntax.
+		"labelSelector": &q.Selector,
 	}
 }
 

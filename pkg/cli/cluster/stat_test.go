@@ -56,12 +56,16 @@ func TestStat(t *testing.T) {
 		"stat deploy":         {head, "web 2/2 - - - - - -"}, // of the kubeconfig's namespace
 		"stat deploy -n data": {head, "db 1/1 75.00% 3ms 3ms 3ms -"},
 		"stat deploy -A":      {"NAMESPACE " + head, "data db 1/1 75.00% 3ms 3ms 3ms -", "shop web 2/2 - - - - - -"},
-		"stat pod --to deploy/db --to-namespace data": {head, "web-a 1/1 75.00% 5ms 5ms 5ms -", "web-b 1/1 - - - - - -"},
-		"stat deploy -n data --from ns/shop":          {head, "db 1/1 75.00% 5ms 5ms 5ms -"},
-		"stat svc -n data":                            {head, "db - 75.00% 5ms 5ms 5ms -"},
-		"stat ns":                                     {head, "data 1/1 75.00% 3ms 3ms 3ms -", "shop 2/2 - - - - - -"},
-		"edges deploy":                                {"SRC DST SRC_NS DST_NS SECURED", "web db shop data √"},
-		"edges pod -n data -o wide":                   {"SRC DST SRC_NS DST_NS CLIENT_ID SERVER_ID SECURED", "web-a db-1 shop data web.shop db.data √"},
+		"stat pod --to deploy/db --to-namespace data":              {head, "web-a 1/1 75.00% 5ms 5ms 5ms -", "web-b 1/1 - - - - - -"},
+		"stat deploy -n data --from ns/shop":                       {head, "db 1/1 75.00% 5ms 5ms 5ms -"},
+		"stat svc -n data":                                         {head, "db - 75.00% 5ms 5ms 5ms -"},
+		"stat pod -l colour=green":                                 {head, "web-a 1/1 - - - - - -"},
+		"stat pod -l colour=green --to svc/db --to-namespace data": {head, "web-a 1/1 75.00% 5ms 5ms 5ms -"},
+		"stat all -l colour=green -t 10m":                          {head, "deploy/web 2/2 - - - - - -", "", head, "po/web-a 1/1 - - - - - -"},
+		"stat deploy -l colour":                                    {head, "web 2/2 - - - - - -"}, // as one of its pods
+		"stat ns":                                                  {head, "data 1/1 75.00% 3ms 3ms 3ms -", "shop 2/2 - - - - - -"},
+		"edges deploy":                                             {"SRC DST SRC_NS DST_NS SECURED", "web db shop data √"},
+		"edges pod -n data -o wide":                                {"SRC DST SRC_NS DST_NS CLIENT_ID SERVER_ID SECURED", "web-a db-1 shop data web.shop db.data √"},
 	} {
 		r := w.run(t.Context(), "root", strings.Fields(args)...)
 		if diff := cmp.Diff(want, withoutRates(r.out)); diff != "" || r.code != 0 || r.err != "" {
@@ -85,6 +89,20 @@ func TestStatNeedsOneNamespaceOnly(t *testing.T) {
 	for _, args := range []string{"stat deploy -n shop", "stat deploy -A", "stat ns", "edges deploy -A"} {
 		if r := w.run(t.Context(), "ann", strings.Fields(args)...); r.code == 0 || !strings.Contains(r.err, "underlane-tap-admin") || r.out != "" {
 			t.Errorf("underlane %s: %+v, want a refusal that says what to ask for", args, r)
+		}
+	}
+}
+
+func TestStatWithLabels(t *testing.T) {
+	w := withCalls(t)
+	for args, want := range map[string]string{
+		"stat deploy -l colour=red":     "No traffic found.",
+		"stat deploy -n data -l a=b":    "No traffic found.",
+		"stat svc -n data -l a=b":       "its own selector",
+		"stat deploy -l colour==green=": "labelSelector",
+	} {
+		if r := w.run(t.Context(), "root", strings.Fields(args)...); r.out != "" || !strings.Contains(r.err, want) {
+			t.Errorf("underlane %s: %+v, want %q", args, r, want)
 		}
 	}
 }

@@ -28,6 +28,8 @@ type Source struct {
 	Namespace func(named string) (string, error)
 	// Figures returns the figures for a query. Its errors are written for users.
 	Figures func(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.Figures, error)
+	// Labels is true if who answers knows the labels of pods. The agent of a node does not.
+	Labels bool
 	// Routes returns the routes and their figures. nil: there is no command routes.
 	Routes func(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.RouteList, error)
 }
@@ -83,7 +85,7 @@ func warn(cmd *cobra.Command, warnings []string) {
 // Stat is the command stat.
 func Stat(s *Source) *cobra.Command {
 	var f flags
-	var to, toNamespace, from, fromNamespace string
+	var to, toNamespace, from, fromNamespace, selector string
 	var unmeshed bool
 	short := fmt.Sprintf("Show success rates, requests and latencies of resources of %s", s.Scope)
 	cmd := &cobra.Command{
@@ -112,7 +114,13 @@ clients.`,
 			var tables [][]*table.StatRow
 			for i := range kinds {
 				k := &kinds[i]
-				k.Window, k.Unmeshed, k.Namespace = f.window, unmeshed, namespace
+				k.Window, k.Unmeshed, k.Namespace, k.Selector = f.window, unmeshed, namespace, selector
+				if selector != "" && k.Kind == filter.KindService {
+					if len(kinds) > 1 {
+						continue
+					}
+					return errors.New("a Service has its own selector: give the workload that has the pods")
+				}
 				k.To, k.ToNamespace = to, other(to, toNamespace, namespace)
 				k.From, k.FromNamespace = from, other(from, fromNamespace, namespace)
 				if k.Kind == filter.KindNamespace {
@@ -141,6 +149,9 @@ clients.`,
 	p.StringVar(&toNamespace, "to-namespace", "", "namespace of the --to resource (default that of the resources)")
 	p.StringVar(&from, "from", "", "show what is sent by this resource")
 	p.StringVar(&fromNamespace, "from-namespace", "", "namespace of the --from resource (default that of the resources)")
+	if s.Labels {
+		p.StringVarP(&selector, "selector", "l", "", "show only resources with pods of these labels, as kubectl takes them: app=web,tier!=db")
+	}
 	p.BoolVar(&unmeshed, "unmeshed", false, "show resources without a pod in the mesh, too")
 	return cmd
 }

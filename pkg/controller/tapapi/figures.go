@@ -8,6 +8,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
@@ -25,11 +26,15 @@ func (s *Server) figures(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 	}
+	selector, err := labels.Parse(q.Selector)
+	if err != nil {
+		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, "parameter labelSelector: "+err.Error())
+	}
 	answers, err := s.askAgents(r.Context(), request)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, table.Merge(&q, answers, s.known(), now))
+	return writeJSON(w, table.Merge(&q, answers, s.known(selector), now))
 }
 
 // maxAsked bounds the questions that are answered at once: each is a call to every agent.
@@ -100,11 +105,14 @@ func (s *Server) meshedNodes() []fanin.Node {
 	return slices.DeleteFunc(slices.Clone(s.opt.Cluster.Nodes()), func(n fanin.Node) bool { return !meshed[n.Name] })
 }
 
-// known returns the pods and Services of the cluster.
-func (s *Server) known() *table.Known {
+// known returns the pods and Services of the cluster. An empty selector selects no pod.
+func (s *Server) known(selector labels.Selector) *table.Known {
 	known := &table.Known{}
 	for _, w := range s.opt.Cluster.Workloads() {
-		known.Pods = append(known.Pods, table.Pod{End: figures.EndOf(w), Ready: w.Ready})
+		known.Pods = append(known.Pods, table.Pod{
+			End: figures.EndOf(w), Ready: w.Ready,
+			Selected: !selector.Empty() && selector.Matches(labels.Set(s.opt.Cluster.Labels(w.UID))),
+		})
 	}
 	for _, svc := range s.opt.Cluster.Services() {
 		known.Services = append(known.Services, figures.Service{Namespace: svc.Namespace, Name: svc.Name})

@@ -157,6 +157,12 @@ func TestFiguresRights(t *testing.T) {
 			t.Errorf("%s: %d %s, want 400", query, code, text)
 		}
 	}
+	w.labels = map[string]map[string]string{"data/db-1": {"secret": "yes"}, "shop/web-a": {"colour": "green"}}
+	for query, want := range map[string]int{"labelSelector=secret": 0, "labelSelector=colour%3Dgreen": 1} {
+		if _, code, text := w.figures("ann", "shop", query); code != http.StatusOK || strings.Count(text, "selected") != want {
+			t.Errorf("%s: %d %s, want %d selected resources: labels of other namespaces are not told", query, code, text, want)
+		}
+	}
 	for _, query := range []string{"kind=ns", "kind=deployment&name=cron", "to=ns/data", "from=deploy/cron&from-namespace=jobs", "by=namespace", "by=pod"} {
 		f, code, text := w.figures("ann", "shop", query)
 		if code != http.StatusOK || strings.Contains(text, "cron") || strings.Contains(text, "jobs") || len(f.Edges) > 1 {

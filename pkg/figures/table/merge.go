@@ -15,7 +15,8 @@ import (
 // Pod is a pod that the answer may be about.
 type Pod struct {
 	figures.End
-	Ready bool
+	Ready    bool
+	Selected bool // it has the labels that the query selects
 }
 
 // Answers are what the agents say to the Request of a query.
@@ -158,6 +159,8 @@ func (m *merger) pod(p Pod) {
 	if p.Ready {
 		r.Ready++
 	}
+	// The caller may not be allowed to see other namespaces, and so not the labels there.
+	r.Selected = r.Selected || p.Selected && (m.q.Namespace == "" || m.q.Namespace == p.Namespace)
 }
 
 // identify fills in what an end says of its resource.

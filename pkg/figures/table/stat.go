@@ -21,7 +21,8 @@ type Stat struct {
 	ToNamespace   string
 	FromNamespace string
 	Window        time.Duration
-	Unmeshed      bool // rows of resources without a pod in the mesh, too
+	Unmeshed      bool   // rows of resources without a pod in the mesh, too
+	Selector      string // only resources with pods of these labels; "": all
 }
 
 // Query returns the query that the rows are made of. As in Linkerd, the figures of a
@@ -30,7 +31,7 @@ type Stat struct {
 // is what is sent to a Service.
 func (s *Stat) Query() tapv1alpha1.FiguresQuery {
 	q := tapv1alpha1.FiguresQuery{
-		By: tapv1alpha1.ByWorkload, Side: tapv1alpha1.SideSource, Namespace: s.Namespace, Window: s.Window, Buckets: true,
+		By: tapv1alpha1.ByWorkload, Side: tapv1alpha1.SideSource, Namespace: s.Namespace, Window: s.Window, Buckets: true, Selector: s.Selector,
 	}
 	own, namespace := string(s.Kind), s.Namespace
 	if len(s.Names) == 1 {
@@ -80,7 +81,7 @@ func (s *Stat) Rows(f *tapv1alpha1.Figures) []*StatRow {
 	}
 	for i := range f.Resources {
 		r := &f.Resources[i]
-		if !s.about(r.Kind, r.Namespace, r.Name) || r.Kind != string(filter.KindService) && r.Pods == 0 {
+		if !s.about(r.Kind, r.Namespace, r.Name) || s.Selector != "" && !r.Selected || r.Kind != string(filter.KindService) && r.Pods == 0 {
 			continue
 		}
 		if r.Kind == string(filter.KindService) || r.Meshed > 0 || s.Unmeshed {
@@ -111,7 +112,7 @@ func (s *Stat) Rows(f *tapv1alpha1.Figures) []*StatRow {
 // rowOf returns the resource whose row an edge belongs to.
 func (s *Stat) rowOf(f *tapv1alpha1.Figures, e *tapv1alpha1.Edge) (id, bool) {
 	if s.Kind == filter.KindService {
-		if e.Service == nil || s.To != "" {
+		if e.Service == nil || s.To != "" || s.Selector != "" {
 			return id{}, false
 		}
 		key := id{string(filter.KindService), e.Service.Namespace, e.Service.Name}
@@ -125,6 +126,9 @@ func (s *Stat) rowOf(f *tapv1alpha1.Figures, e *tapv1alpha1.Edge) (id, bool) {
 		return id{}, false
 	}
 	r := &f.Resources[end]
+	if s.Selector != "" && !r.Selected {
+		return id{}, false
+	}
 	// With From, the clients' figures are of servers outside the mesh, too, and on a node
 	// of those on other nodes.
 	return id{r.Kind, r.Namespace, r.Name}, s.about(r.Kind, r.Namespace, r.Name) && (r.Meshed > 0 || r.Pods > 0 && s.Unmeshed || s.From != "")

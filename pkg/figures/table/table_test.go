@@ -120,7 +120,7 @@ func (s *shop) ask(t *testing.T, q tapv1alpha1.FiguresQuery, silent ...string) *
 	}
 	known := &Known{Services: []figures.Service{{Namespace: "back", Name: "api"}, {Namespace: "back", Name: "unused"}}}
 	for _, w := range s.pods {
-		known.Pods = append(known.Pods, Pod{figures.EndOf(w), w.Ready})
+		known.Pods = append(known.Pods, Pod{End: figures.EndOf(w), Ready: w.Ready})
 	}
 	return Merge(&q, a, known, s.now)
 }
