@@ -157,6 +157,12 @@ export const tests = [
       await page.keyboard.press('Escape');
       await page.goBack();
       await page.waitForURL('**/topology');
+      // Tabs turn by arrows.
+      await page.goto('/ns/emojivoto/deployment/web');
+      await page.getByRole('tab', { name: 'Traffic' }).focus();
+      await page.keyboard.press('ArrowRight');
+      await page.waitForURL(/tab=calls/);
+      equal(await page.evaluate(() => document.activeElement?.textContent), 'Live calls', 'the tab that has the focus');
       // The first Tab reaches the way to the content.
       await page.goto('/agents');
       await page.keyboard.press('Tab');

@@ -17,7 +17,8 @@ export const commands = {
   edges: (c: Context, ns: string) => join(c, 'edges deploy', within(ns)),
   workload: (c: Context, r: { kind: string; namespace: string; name: string }) =>
     join(c, 'stat', quote(`${shortKind(r.kind)}/${r.name}`), within(r.namespace), `-t ${c.window}`),
-  tap: (c: Context, filter: string) => join(c, 'tap', filter),
+  // The command wants a resource: ns is all there is.
+  tap: (c: Context, filter: string) => join(c, 'tap', filter === '' || filter.startsWith('-') ? `ns ${filter}`.trim() : filter),
   routes: (c: Context, ns: string) => join(c, 'routes', within(ns), '-o wide'),
   connections: (c: Context, ns: string) => join(c, 'edges pod', within(ns), '-o wide'),
   check: (c: Context) => join(c, 'check'),

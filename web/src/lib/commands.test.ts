@@ -1,0 +1,19 @@
+import { expect, test } from 'vitest';
+import { commands } from './commands.ts';
+import { parse } from './flags.ts';
+
+const c = { command: 'underlane', scope: 'cluster', window: '5m' };
+
+test.each([
+  [commands.overview(c), 'underlane stat ns -t 5m'],
+  [commands.namespace(c, 'shop'), 'underlane stat deploy -n shop -t 5m'],
+  [commands.workload(c, { kind: 'statefulset', namespace: 'shop', name: 'db' }), 'underlane stat sts/db -n shop -t 5m'],
+  [commands.workload(c, { kind: 'deployment', namespace: 'a b', name: `x';reboot` }), `underlane stat 'deploy/x'"'"';reboot' -n 'a b' -t 5m`],
+  [commands.edges(c, ''), 'underlane edges deploy -A'],
+  [commands.tap(c, ''), 'underlane tap ns'],
+  [commands.tap(c, '--method POST'), 'underlane tap ns --method POST'],
+  [commands.tap(c, 'deploy/web -n shop'), 'underlane tap deploy/web -n shop'],
+  [commands.check({ ...c, command: 'agent' }), 'agent check'],
+])('%s', (got, want) => expect(got).toBe(want));
+
+test('what stands for everything is read as everything', () => expect(parse('ns --method POST')).toEqual({ filter: { method: 'POST' } }));
