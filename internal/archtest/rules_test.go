@@ -153,6 +153,8 @@ var sideways = map[[2]string]string{
 	{"pkg/listener/crowd", "pkg/limit"}: "the connections of strangers have a rate",
 	{"pkg/route", "pkg/retry"}:          "a route has a retry policy",
 	{"pkg/redirect/netns", "pkg/rawio"}: "sockets made in a pod's namespace are handed out as raw connections",
+
+	{"pkg/redirect/podns", "pkg/cgroup"}: "one package knows the kubelet's names of pods' cgroups",
 }
 
 // onlyIn: modules (or packages) that are the business of a few.

@@ -3,7 +3,6 @@ package cgroup
 import (
 	"io/fs"
 	"path"
-	"regexp"
 	"strings"
 )
 
@@ -21,10 +20,6 @@ func (d Dirs) Empty() bool {
 	return true
 }
 
-// podName matches the kubelet's name of a pod's cgroup: pod<UID> with the driver cgroupfs,
-// and …-pod<UID with underscores>.slice with that of systemd.
-var podName = regexp.MustCompile(`(?:^|-)pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?$`)
-
 // deepest is how far below the root of a tree a pod's cgroup is looked for. Directly on a
 // host it is at 2 or 3; a node may itself be in a container.
 const deepest = 10
@@ -34,11 +29,10 @@ func Pods(trees []Tree) map[string]Dirs {
 	pods := make(map[string]Dirs)
 	for i, t := range trees {
 		walk(t.FS, func(dir string) bool {
-			found := podName.FindStringSubmatch(path.Base(dir))
-			if found == nil {
+			uid, ok := PodUID(path.Base(dir))
+			if !ok {
 				return true
 			}
-			uid := strings.ReplaceAll(found[1], "_", "-")
 			if pods[uid] == nil {
 				pods[uid] = make(Dirs, len(trees))
 			}

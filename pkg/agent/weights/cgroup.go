@@ -12,9 +12,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/underlane/underlane/pkg/cgroup"
 	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/redirect"
-	"github.com/underlane/underlane/pkg/redirect/podns"
 )
 
 // hierarchy is the cgroup hierarchy that shares the processors.
@@ -97,7 +97,7 @@ func (h *hierarchy) pods() (map[string]string, error) {
 		if err != nil || !e.IsDir() {
 			return err
 		}
-		if uid, ok := podns.PodUID(e.Name()); ok {
+		if uid, ok := cgroup.PodUID(e.Name()); ok {
 			found[uid] = path
 			return fs.SkipDir
 		}

@@ -12,11 +12,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/underlane/underlane/pkg/cgroup"
 	"github.com/underlane/underlane/pkg/redirect/netns"
 	"golang.org/x/sys/unix"
 )
@@ -100,23 +101,18 @@ func (f *Finder) find(uid string, addrs []netip.Addr) (*netns.NS, []string, erro
 
 func (f *Finder) path(pid string) string { return filepath.Join(f.proc, pid, "ns/net") }
 
-// podCgroup matches the kubelet's name of a pod's cgroup, of both cgroup drivers. The
-// cgroups of static pods have other names.
-var podCgroup = regexp.MustCompile(`pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})`)
-
 // mayBe reports whether the processes may belong to the pod with this UID, by the names
 // of their cgroups. It is true if one name has the UID, because processes of other pods
-// may have entered the namespace, and if no name has a pod's UID.
+// may have entered the namespace, and if no name has a pod's UID, as with static pods.
 func (f *Finder) mayBe(pids []string, uid string) bool {
 	others := false
 	for _, pid := range pids {
 		text, _ := os.ReadFile(filepath.Join(f.proc, pid, "cgroup"))
-		for _, found := range podCgroup.FindAllSubmatch(text, -1) {
-			if strings.ReplaceAll(string(found[1]), "_", "-") == uid {
-				return true
-			}
-			others = true
+		uids := cgroup.PodUIDs(string(text))
+		if slices.Contains(uids, uid) {
+			return true
 		}
+		others = others || len(uids) > 0
 	}
 	return !others
 }
