@@ -135,10 +135,11 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Node: config.Node, Usage: a.proxy.PodUsage,
 		Local: func() []*mesh.Workload { return a.store.View().Local() },
 	})
-	a.weights = &weights.Follower{Proc: config.Proc, CgroupRoot: config.CgroupRoot, State: a.store, Shares: a.proxy, Log: log}
+	cgroups := func() ([]cgroup.Tree, error) { return cgroup.Host(config.Proc) }
+	a.weights = &weights.Follower{Host: cgroups, State: a.store, Shares: a.proxy, Log: log}
 	a.usage = containers.New(containers.Options{
 		Node:      config.Node,
-		Host:      func() ([]cgroup.Tree, error) { return cgroup.Host(config.Proc) },
+		Host:      cgroups,
 		Pods:      func() []*mesh.Workload { return a.store.View().Local() },
 		Processes: func(w *mesh.Workload) ([]string, error) { return finder.Processes(w.UID, w.Addrs) },
 		Mesh:      a.proxy.PodUsage,

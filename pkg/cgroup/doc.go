@@ -1,7 +1,8 @@
 // Package cgroup reads what the containers of a pod use of the node: processor time and
 // throttling, memory against its limits, OOM kills, and pressure (PSI), from the pod's
-// cgroups of version 1, version 2, or both (a hybrid host). It finds these cgroups by the
-// names that the kubelet gives them, or by the pod's processes.
+// cgroups of version 1, version 2, or both (a hybrid host). It reads also the weight by
+// which a pod gets processors. It finds these cgroups by the names that the kubelet gives
+// them, or by the pod's processes.
 //
 // All but Host is pure: it reads file systems that it is given. The files are described in
 // the kernel's Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst,

@@ -31,7 +31,9 @@ func treesOf(proc, pid string) ([]Tree, error) {
 	var trees []Tree
 	for _, m := range Mounts(string(text)) {
 		dir := filepath.Join(proc, pid, "root", m.Path)
-		if _, err := os.Stat(dir); err != nil {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			continue // another mount hides it
+		} else if err != nil {
 			return nil, err
 		}
 		trees = append(trees, Tree{FS: os.DirFS(dir), V2: m.V2, Controllers: m.Controllers})

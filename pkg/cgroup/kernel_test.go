@@ -148,6 +148,8 @@ func TestKernel(t *testing.T) {
 	container := realPod(t, [][2]string{
 		{"cpu.cfs_quota_us", "20000"},
 		{"cpu.max", "20000 100000"},
+		{"cpu.shares", "2048"},
+		{"cpu.weight", "200"},
 		{"memory.limit_in_bytes", strconv.Itoa(limit << 20)},
 		{"memory.memsw.limit_in_bytes", strconv.Itoa(limit << 20)},
 		{"memory.max", strconv.Itoa(limit << 20)},
@@ -165,6 +167,12 @@ func TestKernel(t *testing.T) {
 	for i, its := range OfProcesses(trees, []string{pid}) {
 		if len(its) != 1 || its[0] != dirs[i][0]+"/container" {
 			t.Errorf("cgroups of the pod's process: %v, want the container of %v", its, dirs[i])
+		}
+	}
+	for i, tree := range trees {
+		weight, ok := tree.Weight(dirs[i][0] + "/container")
+		if must := !tree.V2 && has(tree.Controllers, "cpu"); ok && weight != 200 || must && !ok {
+			t.Errorf("weight of the container in %v: %d, %v; want 200", tree.Controllers, weight, ok)
 		}
 	}
 	read := func() Usage {

@@ -4,9 +4,11 @@ package weights
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
+	"github.com/underlane/underlane/pkg/cgroup"
 	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/state"
 )
@@ -37,13 +39,13 @@ type Shares interface {
 
 // Follower follows the weights of the cgroups of this node's pods.
 type Follower struct {
-	Proc       string // proc file system of the host
-	CgroupRoot string // the agent's --cgroup-root
-	State      State
-	Shares     Shares
-	Log        *slog.Logger
+	// Host returns the hierarchies of cgroups of the host: see cgroup.Host.
+	Host   func() ([]cgroup.Tree, error)
+	State  State
+	Shares Shares
+	Log    *slog.Logger
 
-	hierarchy *hierarchy // nil: not found
+	tree      cgroup.Tree // that has the cgroups of pods
 	refreshed time.Time
 	looked    time.Time // for cgroups
 	pods      map[string]*pod
@@ -53,7 +55,7 @@ type Follower struct {
 // pod is a pod of this node, by UID.
 type pod struct {
 	since  time.Time
-	cgroup string // "": not found yet
+	cgroup string // directory in the Follower's tree; "": not found yet
 	weight int    // 0: not read yet
 }
 
@@ -117,24 +119,24 @@ func (f *Follower) follow(view *state.View) {
 	}
 }
 
-// find looks for the cgroups of the pods.
+// find looks for the cgroups of the pods, in the hierarchy that shares the processors.
 func (f *Follower) find() {
-	if f.hierarchy == nil {
-		h, err := findHierarchy(f.Proc, f.CgroupRoot)
-		if err != nil {
-			f.warn(err)
-			return
-		}
-		f.hierarchy = h
+	trees, err := f.Host()
+	tree, ok := cgroup.Sharing(trees)
+	if err == nil && !ok {
+		err = errors.New("neither cgroup v2 nor v1 has the controller cpu here")
 	}
-	cgroups, err := f.hierarchy.pods()
 	if err != nil {
-		f.hierarchy = nil
 		f.warn(err)
 		return
 	}
+	f.tree = tree
+	cgroups := cgroup.Pods([]cgroup.Tree{tree})
 	for uid, p := range f.pods {
-		p.cgroup = cgroups[uid]
+		p.cgroup = ""
+		if dirs := cgroups[uid]; !dirs.Empty() {
+			p.cgroup = dirs[0][0]
+		}
 	}
 }
 
@@ -148,11 +150,10 @@ func (f *Follower) warn(err error) {
 
 // read reads a pod's weight.
 func (f *Follower) read(uid string, p *pod) {
-	weight, err := f.hierarchy.weight(p.cgroup)
-	if err != nil { // the cgroup is gone, and there may be another one
+	weight, ok := f.tree.Weight(p.cgroup)
+	if !ok { // the cgroup is gone, and there may be another one
 		p.cgroup, weight = "", fairshare.DefaultWeight
 	}
-	weight = max(weight, 1)
 	if p.weight != weight {
 		p.weight = weight
 		f.Shares.SetPodWeight(uid, weight)

@@ -14,8 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/underlane/underlane/pkg/cgroup"
 	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/state"
 )
 
@@ -54,6 +54,8 @@ func (h *host) write(path, text string) {
 		h.t.Fatal(err)
 	}
 }
+
+func (h *host) cgroups() ([]cgroup.Tree, error) { return cgroup.Host(h.proc) }
 
 const (
 	mount1  = "31 23 0:26 / %s/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct"
@@ -119,41 +121,33 @@ func TestHierarchies(t *testing.T) {
 	cgroupfs := func(class string, n int) string { return "kubepods/" + class + "/pod" + uid(n) + "/" }
 	for name, tt := range map[string]struct {
 		mounts []string
-		root   string // --cgroup-root, in the host's directory
 		files  map[string]string
-		shut   bool // the root directory of process 1 cannot be used
 	}{
-		"v2, systemd": {[]string{mount2}, "", map[string]string{
+		"v2, systemd": {[]string{mount2}, map[string]string{
 			"cgroup/cgroup.controllers":                                 "cpuset cpu io memory",
 			"cgroup/" + systemd("besteffort", 1) + "cpu.weight":         "1",
 			"cgroup/" + systemd("burstable", 2) + "cpu.weight":          "39",
 			"cgroup/" + systemd("burstable", 2) + "cri-x/cpu.weight":    "7", // a container
 			"cgroup/kubelet/" + cgroupfs("burstable", 3) + "cpu.weight": "157",
-		}, false},
-		"v1": {[]string{mount1s, mount1}, "", map[string]string{
+		}},
+		"v1": {[]string{mount1s, mount1}, map[string]string{
 			"cgroup/cpu/" + cgroupfs("besteffort", 1) + "cpu.shares": "2",
 			"cgroup/cpu/" + cgroupfs("burstable", 2) + "cpu.shares":  "400",
 			"cgroup/cpu/" + systemd("burstable", 3) + "cpu.shares":   "1608",
-		}, false},
-		"v1, in a container that may not look at process 1": {[]string{mount1}, "", map[string]string{
-			"cgroup/cpu/" + cgroupfs("besteffort", 1) + "cpu.shares": "11",
-			"cgroup/cpu/" + cgroupfs("burstable", 2) + "cpu.shares":  "400",
-			"cgroup/cpu/" + cgroupfs("burstable", 3) + "cpu.shares":  "1608",
-		}, true},
-		"hybrid": {[]string{mount2h, mount1}, "", map[string]string{
+		}},
+		"hybrid": {[]string{mount2h, mount1}, map[string]string{
 			"cgroup/unified/cgroup.controllers":                      "",
 			"cgroup/unified/" + cgroupfs("besteffort", 1) + "tasks":  "",
 			"cgroup/cpu/" + cgroupfs("besteffort", 1) + "cpu.shares": "11",
 			"cgroup/cpu/" + cgroupfs("burstable", 2) + "cpu.shares":  "400",
 			"cgroup/cpu/" + cgroupfs("burstable", 3) + "cpu.shares":  "1608",
-		}, false},
-		"a node of several": {[]string{mount2}, "cgroup/node-1", map[string]string{
+		}},
+		"a node of several": {[]string{mount2}, map[string]string{
 			"cgroup/cgroup.controllers":                                 "cpu",
-			"cgroup/node-1/cgroup.controllers":                          "cpu",
 			"cgroup/node-1/" + cgroupfs("besteffort", 1) + "cpu.weight": "1",
 			"cgroup/node-1/" + cgroupfs("burstable", 2) + "cpu.weight":  "39",
 			"cgroup/node-1/" + cgroupfs("burstable", 3) + "cpu.weight":  "157",
-		}, false},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -161,18 +155,9 @@ func TestHierarchies(t *testing.T) {
 				for path, text := range tt.files {
 					h.write(path, text)
 				}
-				if tt.shut {
-					if err := os.Remove(filepath.Join(h.proc, "1/root")); err != nil {
-						t.Fatal(err)
-					}
-				}
-				root := redirect.AutoCgroup
-				if tt.root != "" {
-					root = filepath.Join(h.dir, tt.root)
-				}
 				store := state.NewStore(node)
 				apply(t, store, state.Delta{Resources: []state.Resource{workload(1, nil), workload(2, nil), workload(3, nil)}})
-				set := start(t, &Follower{Proc: h.proc, CgroupRoot: root, State: store})
+				set := start(t, &Follower{Host: h.cgroups, State: store})
 				if diff := cmp.Diff(map[string]int{uid(1): 1, uid(2): 39, uid(3): 157}, set()); diff != "" {
 					t.Errorf("weights (-want +got):\n%s", diff)
 				}
@@ -188,7 +173,7 @@ func TestFollow(t *testing.T) {
 		h := newHost(t, mount2)
 		h.write("cgroup/cgroup.controllers", "cpu")
 		store := state.NewStore(node)
-		set := start(t, &Follower{Proc: h.proc, CgroupRoot: redirect.AutoCgroup, State: store})
+		set := start(t, &Follower{Host: h.cgroups, State: store})
 		check := func(what string, want map[string]int) {
 			t.Helper()
 			if diff := cmp.Diff(want, set()); diff != "" {
@@ -238,7 +223,7 @@ func TestNoHierarchy(t *testing.T) {
 		apply(t, store, state.Delta{Resources: []state.Resource{workload(1, nil)}})
 		var log strings.Builder
 		set := start(t, &Follower{
-			Proc: h.proc, CgroupRoot: redirect.AutoCgroup, State: store, Log: slog.New(slog.NewTextHandler(&log, nil)),
+			Host: h.cgroups, State: store, Log: slog.New(slog.NewTextHandler(&log, nil)),
 		})
 		time.Sleep(3 * refresh)
 		if got := set(); len(got) > 0 {
