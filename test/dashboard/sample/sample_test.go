@@ -104,7 +104,7 @@ func TestCanaryShifts(t *testing.T) {
 
 func TestErrorsAreStatuses(t *testing.T) {
 	for path, want := range map[string]int{
-		"/figures?window=25h": 400, "/figures?end=yesterday": 400, "/figures?step=0": 400, "/figures?window=24h&step=1": 400,
+		"/figures?window=25h": 400, "/figures?end=yesterday": 400, "/figures?step=0": 400, "/figures?window=24h&step=1": 400, "/figures?namespase=shop": 400,
 		"/figures?namespace=forbidden": 403, "/namespaces/forbidden/figures": 403, "/nothing": 404, "/watch/tap?metod=GET": 400,
 	} {
 		recorder := httptest.NewRecorder()

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 )
 
 // Handler answers the API's paths, without their prefix.
@@ -87,6 +89,11 @@ func (w *World) span(r *http.Request) (span, error) {
 
 func (w *World) figures(rw http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
+	// A question that the API refuses is refused here too.
+	if _, err := tapv1alpha1.ParseFigures(q); err != nil {
+		fail(rw, http.StatusBadRequest, "BadRequest", err.Error())
+		return
+	}
 	s, err := w.span(r)
 	if err != nil {
 		fail(rw, http.StatusBadRequest, "BadRequest", err.Error())
