@@ -142,7 +142,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Host:      cgroups,
 		Pods:      func() []*mesh.Workload { return a.store.View().Local() },
 		Processes: func(w *mesh.Workload) ([]string, error) { return finder.Processes(w.UID, w.Addrs) },
-		Mesh:      a.proxy.PodUsage,
+		Costs:     a.ledger.Costs,
 	})
 	return a, nil
 }

@@ -144,7 +144,7 @@ type PodResource struct {
 	OwnerKind     string                 `protobuf:"bytes,4,opt,name=owner_kind,json=ownerKind,proto3" json:"owner_kind,omitempty"` // deployment, statefulset, …, pod
 	OwnerName     string                 `protobuf:"bytes,5,opt,name=owner_name,json=ownerName,proto3" json:"owner_name,omitempty"`
 	Containers    *ContainerUsage        `protobuf:"bytes,6,opt,name=containers,proto3" json:"containers,omitempty"` // of all containers together; absent: their cgroups were not found
-	Mesh          *MeshUsage             `protobuf:"bytes,7,opt,name=mesh,proto3" json:"mesh,omitempty"`             // absent: the agent carries nothing for the pod
+	Mesh          *MeshUsage             `protobuf:"bytes,7,opt,name=mesh,proto3" json:"mesh,omitempty"`             // absent: the pod is not in the mesh
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -446,11 +446,12 @@ func (x *ResourcePressure) GetTotalSeconds() float64 {
 	return 0
 }
 
-// MeshUsage is what the agent spends for a pod, in both directions.
+// MeshUsage is what a pod costs the agent, in both directions together. The figures are those
+// of Node's rpc Costs: cpu and waiting are what its sums have grown by in a second.
 type MeshUsage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Cpu           float64                `protobuf:"fixed64,1,opt,name=cpu,proto3" json:"cpu,omitempty"`          // processors that its goroutines work with, on average
-	Waiting       float64                `protobuf:"fixed64,2,opt,name=waiting,proto3" json:"waiting,omitempty"`  // how many of them wait for a processor, on average
+	Cpu           float64                `protobuf:"fixed64,1,opt,name=cpu,proto3" json:"cpu,omitempty"`          // processors that the agent uses for the pod, on average
+	Waiting       float64                `protobuf:"fixed64,2,opt,name=waiting,proto3" json:"waiting,omitempty"`  // goroutines that wait for their turn at the processors, on average
 	Buffered      uint64                 `protobuf:"varint,3,opt,name=buffered,proto3" json:"buffered,omitempty"` // bytes that wait for a receiver
 	Connections   uint32                 `protobuf:"varint,4,opt,name=connections,proto3" json:"connections,omitempty"`
 	Streams       uint32                 `protobuf:"varint,5,opt,name=streams,proto3" json:"streams,omitempty"` // of HTTP/2 that are open

@@ -30,7 +30,7 @@ const (
 //
 // PodResources is served where Node is.
 type PodResourcesClient interface {
-	// Resources says what the pods of this node use, and what the agent spends for them.
+	// Resources says what the pods of this node use, and what they cost the agent.
 	Resources(ctx context.Context, in *ResourcesRequest, opts ...grpc.CallOption) (*ResourcesResponse, error)
 }
 
@@ -58,7 +58,7 @@ func (c *podResourcesClient) Resources(ctx context.Context, in *ResourcesRequest
 //
 // PodResources is served where Node is.
 type PodResourcesServer interface {
-	// Resources says what the pods of this node use, and what the agent spends for them.
+	// Resources says what the pods of this node use, and what they cost the agent.
 	Resources(context.Context, *ResourcesRequest) (*ResourcesResponse, error)
 	mustEmbedUnimplementedPodResourcesServer()
 }

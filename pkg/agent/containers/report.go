@@ -37,14 +37,7 @@ func (s *Sampler) Report() *agentv1.ResourcesResponse {
 		} else {
 			unknown++
 		}
-		if sum, ok := one.mesh[w.UID]; ok {
-			p.Mesh = &agentv1.MeshUsage{Buffered: uint64(max(0, sum.buffered)), Connections: uint32(sum.conns), Streams: uint32(sum.streams)}
-			if base != nil {
-				old := base.mesh[w.UID] // of a pod that is new: nothing
-				p.Mesh.Cpu = rate(sum.work, old.work, out.Seconds)
-				p.Mesh.Waiting = rate(sum.waited, old.waited, out.Seconds)
-			}
-		}
+		p.Mesh = one.mesh(w.UID, base)
 		out.Pods = append(out.Pods, p)
 	}
 	slices.SortFunc(out.Pods, func(a, b *agentv1.PodResource) int {

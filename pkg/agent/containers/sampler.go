@@ -1,16 +1,15 @@
-// Package containers says what the containers of the node's pods use, and what the agent
-// spends for each pod. It reads their cgroups from time to time, so that there is a rate
-// whenever it is asked.
+// Package containers says what the containers of the node's pods use, and beside that what
+// each pod costs the agent. It reads their cgroups from time to time, so that there is a
+// rate whenever it is asked.
 package containers
 
 import (
 	"context"
-	"iter"
 	"sync"
 	"time"
 
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/cgroup"
-	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -32,8 +31,8 @@ type Options struct {
 	Pods func() []*mesh.Workload
 	// Processes returns the processes of a pod, where the kubelet makes no cgroups of pods.
 	Processes func(*mesh.Workload) ([]string, error)
-	// Mesh returns what the agent spends for each pod that has connections.
-	Mesh func() iter.Seq[quota.Used]
+	// Costs returns what the pods cost the agent (costs.Ledger).
+	Costs func() *agentv1.CostsResponse
 }
 
 // Sampler reads the cgroups of the node's pods. Its methods are safe for concurrent use.
@@ -52,18 +51,9 @@ type Sampler struct {
 
 // sample is what was used at one time. Pods are by UID.
 type sample struct {
-	at   time.Time
-	pods map[string]cgroup.Usage
-	mesh map[string]spent
-}
-
-// spent is what the agent spends for a pod, in both directions.
-type spent struct {
-	work     time.Duration
-	waited   time.Duration
-	buffered int64
-	conns    int
-	streams  int
+	at    time.Time
+	pods  map[string]cgroup.Usage
+	costs costTable
 }
 
 // New makes a Sampler.
@@ -100,16 +90,7 @@ func (s *Sampler) base(now time.Time) *sample {
 
 // take reads the wanted parts of what is used now. The caller holds mu.
 func (s *Sampler) take(now time.Time, want cgroup.Known) *sample {
-	one := &sample{at: now, pods: make(map[string]cgroup.Usage), mesh: make(map[string]spent)}
-	for used := range s.Mesh() {
-		sum := one.mesh[used.UID]
-		sum.work += used.Work + used.Handshakes
-		sum.waited += used.Waited
-		sum.buffered += used.Bytes
-		sum.conns += used.Connections
-		sum.streams += used.Streams
-		one.mesh[used.UID] = sum
-	}
+	one := &sample{at: now, pods: make(map[string]cgroup.Usage), costs: costsOf(s.Costs())}
 	if s.trees == nil {
 		trees, err := s.Host()
 		if s.err = err; err != nil {

@@ -4,18 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"math"
-	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/cgroup"
-	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -25,17 +25,22 @@ const web, db = "0b9c6a52-4b3e-4f0e-9a55-2f7f3cbd7e01", "d3a1c9a0-77aa-4a26-8e93
 type node struct {
 	tree fstest.MapFS
 	pods []*mesh.Workload
-	used []quota.Used
+	used func() *agentv1.CostsResponse // nil: nothing
 	err  error
 	pids map[string][]string
 }
 
 func (n *node) sampler() *Sampler {
 	return New(Options{
-		Node:      "node-1",
-		Host:      func() ([]cgroup.Tree, error) { return []cgroup.Tree{{FS: n.tree, V2: true}}, n.err },
-		Pods:      func() []*mesh.Workload { return n.pods },
-		Mesh:      func() iter.Seq[quota.Used] { return slices.Values(n.used) },
+		Node: "node-1",
+		Host: func() ([]cgroup.Tree, error) { return []cgroup.Tree{{FS: n.tree, V2: true}}, n.err },
+		Pods: func() []*mesh.Workload { return n.pods },
+		Costs: func() *agentv1.CostsResponse {
+			if n.used == nil {
+				return &agentv1.CostsResponse{Time: timestamppb.Now()}
+			}
+			return n.used()
+		},
 		Processes: func(w *mesh.Workload) ([]string, error) { return n.pids[w.UID], nil },
 	})
 }
@@ -89,7 +94,12 @@ func TestRates(t *testing.T) {
 	dir := "kubepods/burstable/pod" + web
 	n := &node{tree: fstest.MapFS{}, pods: []*mesh.Workload{pod(web, "web")}}
 	n.set(dir, 90_000, 100, 50)
-	n.used = []quota.Used{{Key: quota.Key{UID: web}, Connections: 2, Bytes: 10, Work: time.Minute}}
+	cost := &agentv1.PodCost{
+		Uid: web, Outbound: &agentv1.Cost{Connections: 2, Bytes: 10, Processor: durationpb.New(time.Minute)}, Inbound: &agentv1.Cost{},
+	}
+	n.used = func() *agentv1.CostsResponse {
+		return &agentv1.CostsResponse{Time: timestamppb.Now(), Pods: []*agentv1.PodCost{cost}}
+	}
 	run(t, n, func(t *testing.T, s *Sampler) {
 		p := only(t, s.Report())
 		if p.GetContainers().GetCpu() != 0 || p.GetMesh().GetCpu() != 0 || p.GetContainers().GetCpuLimit() != 0.5 {
@@ -98,10 +108,9 @@ func TestRates(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		s.meanwhile(func() {
 			n.set(dir, 90_500, 120, 55)
-			n.used = append(n.used, quota.Used{
-				Key: quota.Key{UID: web, Direction: mesh.Inbound}, Connections: 3, Streams: 4, Bytes: 5,
-				Work: time.Second, Waited: 4 * time.Second,
-			})
+			cost = &agentv1.PodCost{Uid: web, Outbound: cost.GetOutbound(), Inbound: &agentv1.Cost{
+				Connections: 3, Streams: 4, Bytes: 5, Processor: durationpb.New(time.Second), Waited: durationpb.New(4 * time.Second),
+			}}
 		})
 		r := s.Report()
 		p = only(t, r)
