@@ -40,6 +40,7 @@ type Directory struct {
 	budgets    budgets
 	rateLimits rateLimits
 	elsewhere  peerClaims
+	unsaid     peerClaims // of which the controller said nothing
 }
 
 // New makes a directory.

@@ -33,7 +33,7 @@ func (d *Directory) AdmitPeer(ctx context.Context, addr netip.Addr, id mesh.Iden
 		return id, nil
 	}
 	peer := peerClaim{addr.Unmap(), id}
-	if !d.elsewhere.has(peer) {
+	if !d.elsewhere.has(peer) && !d.unsaid.has(peer) {
 		aside(func() {
 			ctx, cancel := context.WithTimeout(ctx, d.ResolveTimeout)
 			defer cancel()
@@ -46,6 +46,7 @@ func (d *Directory) AdmitPeer(ctx context.Context, addr netip.Addr, id mesh.Iden
 	}
 	err := errElsewhere
 	if !d.State.Connected() || !v.Answered(addr) {
+		d.unsaid.add(peer, d.ResolveTimeout)
 		if allowsAll(v, local) {
 			d.Log.Debug("peer without an identity: the controller does not say whose its address is", "addr", addr, "identity", id)
 			return mesh.Identity{}, nil
@@ -85,9 +86,9 @@ type peerClaim struct {
 	id   mesh.Identity
 }
 
-// peerClaims remembers for a limited time claims that were refused after a wait. Another
-// connection with the same claim does not wait again: it is refused at once unless the
-// view has its pod by now.
+// peerClaims remembers for a limited time claims that were decided after a wait. Another
+// connection with the same claim does not wait again: it is decided at once. That is also
+// the second attempt of a client's agent, which comes right after a refusal.
 type peerClaims struct {
 	mu    sync.Mutex
 	until map[peerClaim]time.Time
