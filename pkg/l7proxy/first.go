@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
@@ -56,11 +57,11 @@ func (s *session) firstBytes(ctx context.Context, buf **[]byte) (head []byte, up
 		if n > 0 && !opaqueSoFar((**buf)[:n]) || ignoreEOF(err) != nil {
 			cancel() // its connection is to be another one, or none
 		}
-		<-r.done
+		s.await(r.done)
 		_ = c.SetReadDeadline(time.Time{})
 		return (**buf)[:n], r.take(), ignoreEOF(err)
 	}
-	<-r.done
+	s.await(r.done)
 	_ = c.SetReadDeadline(time.Time{})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = nil
@@ -70,6 +71,21 @@ func (s *session) firstBytes(ctx context.Context, buf **[]byte) (head []byte, up
 	}
 	p.hints.learn(s.Original, serverSpeaks)
 	return (**buf)[:n], r.take(), ignoreEOF(err)
+}
+
+// another returns a Task for a goroutine that works for the session beside the one that
+// serves it.
+func (s *session) another() *fairshare.Task {
+	task := new(fairshare.Task)
+	task.Charge(s.Task.Account())
+	return task
+}
+
+// await waits for the end of such a goroutine, which needs the turn meanwhile.
+func (s *session) await(done <-chan struct{}) {
+	s.Task.Pause()
+	<-done
+	s.Task.Resume()
 }
 
 // silentBytes is what a client that was silent is read with first: a buffer for each of
@@ -159,11 +175,16 @@ func (r *race) claim(who speaker) bool {
 // server dials the endpoint and waits for it to speak.
 func (r *race) server(ctx context.Context, s *session) {
 	defer close(r.done)
+	task := s.another()
+	task.Resume()
+	defer task.Pause()
 	a, c, err := s.Reach(ctx, mtls.ALPNTCP)
 	if err != nil {
 		r.fail(a, err)
 		return
 	}
+	c.ReadsInTurn(task)
+	defer c.ReadsInTurn(nil)
 	r.mu.Lock()
 	r.up = &opaque.Opened{Attempt: a, Conn: c}
 	spoken := r.winner != nobodyYet

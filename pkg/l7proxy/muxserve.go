@@ -48,11 +48,12 @@ func (s *session) serveStream(stream *mux.Stream) {
 		Target: p.directory.Inbound(local, s.Original, s.inbound.FromNode()),
 	}
 	if !s.inbound.FromNode() {
+		p.turn(one, local)
+		defer one.Task.Pause()
 		if !p.enter(one, local, streamDescriptors) {
 			return
 		}
 		defer one.Quota.Leave()
-		defer one.Task.Pause()
 	}
 	stream.Charge(one.Quota)
 	defer s.contain(stream)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
@@ -38,13 +39,14 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 		Process:  process,
 		From:     quota.PodSource(local.UID),
 		TLS:      tap.TLSNoIdentity,
-		Target:   p.directory.Outbound(local, dst),
 	}}
+	p.turn(&s.Session, local)
+	defer s.Task.Pause()
+	s.Target = p.directory.Outbound(local, dst)
 	if !p.enter(&s.Session, local, connDescriptors) {
 		return
 	}
 	defer s.Quota.Leave()
-	defer s.Task.Pause()
 	if s.Target.Opaque() {
 		s.serveOpaque(nil, detect.Opaque)
 		return
@@ -52,30 +54,40 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 	s.serve()
 }
 
+// Turns returns the turns of a goroutine that accepts connections of a pod, or to it.
+func (p *Proxy) Turns(local *mesh.Workload, d mesh.Direction) rawio.Turns {
+	task := new(fairshare.Task)
+	task.Charge(p.pods.Account(quota.Key{UID: local.UID, Direction: d}))
+	return task
+}
+
 // ServeInbound proxies a connection that a client made to local, a pod of this node. It
 // returns when the connection has ended.
 func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
 	defer c.Close()
 	client := c.Remote().Addr()
-	p.State.Subscribe(client)
-	source, _ := p.State.View().Workload(client)
 	fromNode := p.State.IsNode(client)
-	target := p.directory.Inbound(local, c.Local(), fromNode)
-	s := &session{proxy: p, raw: c, inbound: target, Session: request.Session{
+	s := &session{proxy: p, raw: c, Session: request.Session{
 		Core: &p.core, ID: p.ids.Add(1), Client: conn.Plain{Conn: c},
 		Direction: mesh.Inbound,
-		Source:    tap.Peer{Addr: c.Remote(), Workload: source},
+		Source:    tap.Peer{Addr: c.Remote()},
 		Original:  c.Local(),
 		From:      quota.ClientSource(client, mesh.Identity{}),
 		TLS:       tap.TLSNoIdentity,
-		Target:    target,
 	}}
-	if !fromNode { // kubelet probes must not fail because other clients have too many connections
+	if !fromNode { // kubelet probes must not wait, nor fail because other clients have too many connections
+		p.turn(&s.Session, local)
+		defer s.Task.Pause()
+	}
+	p.State.Subscribe(client)
+	s.Source.Workload, _ = p.State.View().Workload(client)
+	target := p.directory.Inbound(local, c.Local(), fromNode)
+	s.inbound, s.Target = target, target
+	if !fromNode {
 		if !p.enter(&s.Session, local, connDescriptors) {
 			return
 		}
 		defer s.Quota.Leave()
-		defer s.Task.Pause()
 	}
 	// Connections to an opaque port may be mTLS of the mesh, so serve detects TLS also
 	// for these.
@@ -89,8 +101,16 @@ const (
 	streamDescriptors = 0 // of a shared connection
 )
 
-// enter counts a session as a connection of the pod, and begins its Task. It refuses the
-// session and returns false if the pod, or the client, has too many.
+// turn begins the Task of a session: all work for it takes the time of its pod.
+func (p *Proxy) turn(s *request.Session, local *mesh.Workload) {
+	s.Task.Charge(p.pods.Account(quota.Key{UID: local.UID, Direction: s.Direction}))
+	s.Client.ReadsInTurn(s.Turns())
+	s.Client.WritesInTurn(s.Turns())
+	s.Task.Resume()
+}
+
+// enter counts a session as a connection of the pod. It refuses the session and returns
+// false if the pod, or the client, has too many.
 func (p *Proxy) enter(s *request.Session, local *mesh.Workload, descriptors int) bool {
 	usage, err := p.pods.Enter(quota.Key{UID: local.UID, Direction: s.Direction}, s.From, descriptors)
 	if err != nil {
@@ -98,10 +118,6 @@ func (p *Proxy) enter(s *request.Session, local *mesh.Workload, descriptors int)
 		return false
 	}
 	s.Quota = usage
-	s.Task.Charge(usage.Account())
-	s.Client.ReadsInTurn(s.Turns())
-	s.Client.WritesInTurn(s.Turns())
-	s.Task.Resume()
 	return true
 }
 
@@ -184,6 +200,7 @@ func (s *session) serve() {
 		s.serveMux()
 	default:
 		if seen.ahead != nil {
+			s.await(seen.ahead.done)
 			var tried *endpoints.Attempt
 			if up, tried, err = seen.ahead.take(); err != nil {
 				s.FailConn(tried, err)

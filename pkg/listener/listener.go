@@ -43,12 +43,30 @@ const exhaustedPause = 50 * time.Millisecond
 // Serve accepts connections from l until it is closed, and calls handle for each one in a
 // new goroutine. It closes the connection when handle returns.
 func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
+	g.ServeInTurn(l, nil, handle)
+}
+
+// always is the Turns of a goroutine that never waits for one.
+type always struct{}
+
+func (always) Pause()  {}
+func (always) Resume() {}
+
+// ServeInTurn is Serve for a pod that has turns at the processors: who connects to it again and
+// again takes the time from it. turns is for the goroutine that accepts; nil: it never waits.
+func (g *Group) ServeInTurn(l *rawio.Listener, turns rawio.Turns, handle func(*rawio.Conn)) {
+	if turns == nil {
+		turns = always{}
+	}
 	g.loops.Add(1)
 	go func() {
 		defer g.loops.Done()
+		defer turns.Pause()
 		var r revival
 		for {
+			turns.Pause()
 			c, err := l.Accept()
+			turns.Resume()
 			switch {
 			case err == nil:
 				g.enter(c) // before the goroutine starts, so that Drain does not miss it
@@ -56,10 +74,12 @@ func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
 			case errors.Is(err, net.ErrClosed):
 				return
 			case destroyed(err):
+				turns.Pause()
 				time.Sleep(r.wait(time.Now()))
 				g.revive(l.Addr(), l.Control)
 			default:
 				g.failed(l.Addr(), err)
+				turns.Pause()
 				time.Sleep(exhaustedPause)
 			}
 		}

@@ -218,3 +218,32 @@ func TestPanicEndsOneConnection(t *testing.T) {
 		t.Errorf("log: %s", log.String())
 	}
 }
+
+// turnsSeen notes what a loop does with its turns.
+type turnsSeen chan string
+
+func (s turnsSeen) Pause()  { s <- "pause" }
+func (s turnsSeen) Resume() { s <- "resume" }
+
+// TestAcceptsInTurn: the loop has no turn while it waits for connections, and one for each
+// that it takes.
+func TestAcceptsInTurn(t *testing.T) {
+	g, l := &Group{Log: slog.New(slog.DiscardHandler)}, listen(t)
+	seen := make(turnsSeen, 10)
+	g.ServeInTurn(l, seen, func(*rawio.Conn) {})
+	expect := func(want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if got := <-seen; got != w {
+				t.Fatalf("got %s, want %s", got, w)
+			}
+		}
+	}
+	expect("pause")
+	for range 2 {
+		defer dial(t, l).Close()
+		expect("resume", "pause")
+	}
+	l.Close()
+	expect("resume", "pause")
+}

@@ -17,6 +17,8 @@ type Handler interface {
 	ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.AddrPort, process string)
 	// ServeInbound serves a connection that was opened to local.
 	ServeInbound(c *rawio.Conn, local *mesh.Workload)
+	// Turns returns the turns of a goroutine that accepts connections of local, or to it.
+	Turns(local *mesh.Workload, d mesh.Direction) rawio.Turns
 }
 
 func (c *Carrier) outbound(p *pod, conn *rawio.Conn) {

@@ -83,10 +83,10 @@ func (c *Carrier) Carry(w *mesh.Workload, e *redirect.Pod) {
 	c.pods[e], c.byUID[w.UID], c.byCookie[e.Cookie()] = p, p, p
 	c.mu.Unlock()
 	for _, l := range e.Outbound {
-		c.Conns.Serve(l, func(conn *rawio.Conn) { c.outbound(p, conn) })
+		c.Conns.ServeInTurn(l, c.handler.Turns(w, mesh.Outbound), func(conn *rawio.Conn) { c.outbound(p, conn) })
 	}
 	for _, l := range e.Inbound {
-		c.Conns.Serve(l, func(conn *rawio.Conn) { c.inbound(p, conn) })
+		c.Conns.ServeInTurn(l, c.handler.Turns(w, mesh.Inbound), func(conn *rawio.Conn) { c.inbound(p, conn) })
 	}
 }
 

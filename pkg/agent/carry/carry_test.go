@@ -175,6 +175,8 @@ func (h *handler) ServeOutbound(c *rawio.Conn, _ *mesh.Workload, _ netip.AddrPor
 	h.serve(c)
 }
 
+func (h *handler) Turns(*mesh.Workload, mesh.Direction) rawio.Turns { return nil }
+
 func (h *handler) ServeInbound(c *rawio.Conn, _ *mesh.Workload) {
 	h.inbound.Add(1)
 	h.serve(c)

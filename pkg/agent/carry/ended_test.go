@@ -203,6 +203,8 @@ type answering struct {
 	began chan struct{}
 }
 
+func (h *answering) Turns(*mesh.Workload, mesh.Direction) rawio.Turns { return nil }
+
 func (h *answering) ServeInbound(c *rawio.Conn, _ *mesh.Workload) {
 	app := <-h.app // nil: it has ended
 	h.began <- struct{}{}

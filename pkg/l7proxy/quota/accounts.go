@@ -40,6 +40,14 @@ func (p *Pods) account(key Key) *account {
 	return a
 }
 
+// Account returns the account of a pod's processor time in a direction. It is nil if there are
+// no Shares.
+func (p *Pods) Account(key Key) *fairshare.Account {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.account(key).Account
+}
+
 // SetWeight sets a pod's weight, in the units of fairshare.Account.SetWeight.
 func (p *Pods) SetWeight(uid string, weight int) {
 	p.mu.Lock()
