@@ -19,9 +19,14 @@ type Facts struct {
 
 // Last returns the facts of the connection as they were when it was closed. If it is open,
 // it returns those of now, and the same ones after that.
+//
+// The bytes are counted to the end: another goroutine may close the connection between a
+// write and its count.
 func (c *Conn) Last() Facts {
 	c.remember()
-	return *c.last.Load()
+	f := *c.last.Load()
+	f.Read, f.Written = c.Bytes()
+	return f
 }
 
 // remember keeps the facts, unless they are kept already.
@@ -31,7 +36,6 @@ func (c *Conn) remember() {
 	}
 	f := new(Facts)
 	_ = c.raw.Control(f.ask) // it fails if another goroutine has closed the connection, and kept them
-	f.Read, f.Written = c.Bytes()
 	c.last.CompareAndSwap(nil, f)
 }
 
