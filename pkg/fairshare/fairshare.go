@@ -176,6 +176,8 @@ func (s *Scheduler) wait(t *Task) {
 		a.virtual = min(max(a.virtual, s.virtual-int64(credit)), s.virtual+int64(debt))
 		a.first, a.last = t, t
 		heap.Push(&s.queue, a)
+	} else if t.first {
+		t.next, a.first = a.first, t
 	} else {
 		a.last.next = t
 		a.last = t

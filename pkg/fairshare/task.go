@@ -7,6 +7,7 @@ import "sync/atomic"
 // mistake costs it its place in the order, and no more.)
 type Task struct {
 	account *Account
+	first   bool         // see GoFirst
 	running atomic.Bool  // between Resume and Pause
 	slot    atomic.Int32 // the one that it holds, or none
 	began   atomic.Int64 // when it got the slot, or resumed without one
@@ -22,6 +23,10 @@ const none = -1
 
 // Charge makes the task work for an account. It must not be running.
 func (t *Task) Charge(a *Account) { t.account = a }
+
+// GoFirst makes the task go before the others of its account that wait. It is for one that
+// does little, and that new work has to pass: it would wait for all the work that is there.
+func (t *Task) GoFirst() { t.first = true }
 
 // Account returns what the task is charged to.
 func (t *Task) Account() *Account {

@@ -58,6 +58,7 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 func (p *Proxy) Turns(local *mesh.Workload, d mesh.Direction) rawio.Turns {
 	task := new(fairshare.Task)
 	task.Charge(p.pods.Account(quota.Key{UID: local.UID, Direction: d}))
+	task.GoFirst() // among its connections are the node's own, such as probes
 	return task
 }
 

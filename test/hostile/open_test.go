@@ -36,20 +36,20 @@ var open = []shortcoming{
 		attacks: "conns/idle conns/idle-strict conns/slow-heads conns/slow-heads-inside",
 		may:     ruleLatency + " " + ruleRate,
 		figure:  "conns/idle: p99 from 0.8 to 31 ms (near) and 49 ms (far), 4,771 descriptors; the others 1–4 ms",
-		cause: "Some thousands of connections come in a moment, and what is refused comes again at once. Accepting and serving them has turns, but the kernel's part has not, " +
-			"nor have the locks that all connections of the node share while they begin.",
+		cause: "Some thousands of connections come in a moment, and what is refused comes again at once. Accepting and serving them has turns. " +
+			"What is left was not looked into.",
 	},
 	{
 		attacks: "conns/slow-readers",
 		rules:   ruleLatency, may: ruleRate,
 		figure: "p99 from 1–2 to 35 ms (near) and 98 ms (far)",
-		cause:  "Until their receivers' buffers are full 500 responses of 50 MB go at full speed: each turn moves 64 KiB, and the kernel's copies are long.",
+		cause:  "Until their receivers' buffers are full 500 responses of 50 MB go at full speed. What holds the quiet pod beside their turns was not looked into.",
 	},
 	{
 		attacks: "conns/slow-readers-inside",
 		rules:   ruleLatency, may: ruleRate,
 		figure: "p99 from 0.4–0.9 to 774 ms (near) and 829 ms (far), p50 7 and 27 ms",
-		cause:  "The same through two agents with mTLS: also encryption, and buffers of HTTP/1 streams on shared connections. What holds the quiet pod was not looked into.",
+		cause:  "The same through two agents. What holds the quiet pod was not looked into.",
 	},
 	{
 		attacks: "conns/greedy",
