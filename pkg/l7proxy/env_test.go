@@ -43,6 +43,30 @@ type env struct {
 	unread func() bool
 }
 
+// checksOf has, for each test, what it checks after all its goroutines have ended.
+var checksOf sync.Map // testing.TB → *[]func()
+
+// atEnd fails the test if it ends with goroutines that it did not begin with, and calls check
+// afterwards. A test that makes several proxies is looked at once, after all of them have
+// ended: goroutines of an earlier one may start after the next one is made.
+func atEnd(t testing.TB, check func()) {
+	t.Helper()
+	if checks, ok := checksOf.Load(t); ok {
+		*checks.(*[]func()) = append(*checks.(*[]func()), check)
+		return
+	}
+	checks := &[]func(){check}
+	checksOf.Store(t, checks)
+	leaks := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		checksOf.Delete(t)
+		goleak.VerifyNone(t, leaks)
+		for _, check := range *checks {
+			check()
+		}
+	})
+}
+
 func newEnv(t testing.TB) *env {
 	t.Helper()
 	return newEnvWith(t, Limits{})
@@ -50,11 +74,9 @@ func newEnv(t testing.TB) *env {
 
 func newEnvWith(t testing.TB, limits Limits) *env {
 	t.Helper()
-	leaks := goleak.IgnoreCurrent()
 	shares := fairshare.NewContended(3)
 	var rec *proxytest.Recorder
-	t.Cleanup(func() {
-		goleak.VerifyNone(t, leaks)
+	atEnd(t, func() {
 		checkShares(t, shares)
 		checkLegs(t, rec)
 	})

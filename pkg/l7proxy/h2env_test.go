@@ -14,8 +14,6 @@ import (
 
 	"github.com/underlane/underlane/pkg/fairshare"
 
-	"go.uber.org/goleak"
-
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
@@ -45,8 +43,7 @@ func newH2Env(t testing.TB, backends ...string) *h2env {
 }
 
 func newH2EnvWith(t testing.TB, limits Limits, backends ...string) *h2env {
-	leaks := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
+	atEnd(t, func() {})
 	return startH2Env(t, limits, backends...)
 }
 
