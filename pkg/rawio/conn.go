@@ -216,7 +216,7 @@ func (c *Conn) writeNow(p []byte) (int, error) {
 			return done, c.opError("write", c.out.err)
 		}
 		done += c.out.n
-		c.write.Add(uint64(c.out.n))
+		c.wrote(c.out.n)
 	}
 	return done, nil
 }

@@ -31,6 +31,7 @@ func Connect(ctx context.Context, fd int, dst netip.AddrPort) (*Conn, error) {
 	}
 	keepAlive(fd)
 	urgentInline(fd)
+	boundUnsent(fd, unsentAtFirst)
 	if local, err := unix.Getsockname(fd); err == nil {
 		c.local = AddrPort(local)
 	}

@@ -60,7 +60,7 @@ func (c *Conn) writeHeld(fd uintptr) bool {
 		c.in.n, c.in.err = 0, errno
 		return true
 	}
-	c.write.Add(uint64(n))
+	c.wrote(n)
 	if n < len(c.held) {
 		c.held = c.held[:copy(c.held, c.held[n:])]
 		return true

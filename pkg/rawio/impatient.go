@@ -85,7 +85,7 @@ func (c *Conn) writeImpatient(p []byte) (int, error) {
 			return 0, c.opError("write", c.out.err)
 		}
 		n = c.out.n
-		c.write.Add(uint64(n))
+		c.wrote(n)
 	}
 	l.buf = append(l.buf, p[n:]...)
 	return len(p), nil

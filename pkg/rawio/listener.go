@@ -29,6 +29,7 @@ func NewListener(fd int) (*Listener, error) {
 	// Accepted connections inherit these.
 	keepAlive(fd)
 	urgentInline(fd)
+	boundUnsent(fd, unsentAtFirst)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	file := os.NewFile(uintptr(fd), "tcp-listener")
 	raw, err := file.SyscallConn()
