@@ -77,17 +77,10 @@ var open = []shortcoming{
 		cause:   "Read slowly (framing in pkg/l7proxy/http2/limits.go). On a machine that other programs use a p99 of 1 to 3 ms is not steady.",
 	},
 	{
-		attacks: "http1/chunks",
-		rules:   ruleLatency, may: ruleRate,
-		figure: "p99 from 0.5–1 to 90 ms; p50 2 ms",
-		cause: "Chunks of 1 byte are allowed without end: the framing in proportion (beginChunk in pkg/l7proxy/http1/chunked.go) forgives 18 bytes for each chunk, " +
-			"they are parsed byte by byte (Body.step), and they are not read slowly as frames of HTTP/2 are.",
-	},
-	{
-		attacks: "http1/pipeline http1/pipeline-inside http1/fields",
+		attacks: "http1/chunks http1/pipeline http1/pipeline-inside http1/fields",
 		may:     ruleLatency,
 		figure:  "p99 from 0.5–3 to 2–4 ms",
-		cause:   "Pipelined requests are taken one after the other by a goroutine that has always something to do (pkg/l7proxy/h1/h1.go): others have their turn after 100 µs.",
+		cause:   "Chunks of a byte are read slowly (pkg/l7proxy/h1/pace.go). Pipelined requests are taken one after the other by a goroutine that has always something to do (pkg/l7proxy/h1/h1.go): others have their turn after 100 µs.",
 	},
 }
 

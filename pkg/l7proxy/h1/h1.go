@@ -52,6 +52,8 @@ type session struct {
 	out     []byte  // the bytes to be written next
 	respBuf *[]byte // receives the endpoint's bytes
 
+	askPace, replyPace pace // of the bodies of requests and of responses
+
 	exchanges uint64
 	x         request.Exchange
 

@@ -214,6 +214,7 @@ func (d *session) responseBody(up *appConn, body *http1.Body, pump *pump) mesh.R
 		return why
 	}
 	for err == nil && !body.Done() {
+		d.replyPace.hold(body, &d.s.Task)
 		rerr := d.readUpstream(up)
 		if rerr == io.EOF {
 			if body.Finish() != nil {

@@ -20,6 +20,7 @@ type Body struct {
 	err     error // of an earlier call, returned again
 	offset  int64 // bytes consumed
 	payload int64
+	charged int64 // see Framing
 	left    int64 // bytes that are still missing from the body or from the chunk
 	chunks  chunks
 }
@@ -50,6 +51,19 @@ func (b *Body) Done() bool { return b.done }
 
 // Payload is the number of content bytes consumed, without chunk framing and trailers.
 func (b *Body) Payload() int64 { return b.payload }
+
+// Framing returns what the chunks that were consumed since the last call cost beyond what
+// they carry, in bytes: their framing less twice their content. It is negative for chunks
+// that carry something, and 0 for a body without chunks.
+func (b *Body) Framing() int {
+	if b.kind != BodyChunked {
+		return 0
+	}
+	all := b.offset - 3*b.payload // b.offset has framing and content
+	n := all - b.charged
+	b.charged = all
+	return int(n)
+}
 
 // NeedsClose reports a body that ends with the connection, so that neither side's
 // connection can be reused.
