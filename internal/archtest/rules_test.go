@@ -99,6 +99,7 @@ var layers = map[string]int{
 	"pkg/retry":               1,
 	"pkg/route":               1,
 	"pkg/tap/filter":          1,
+	"pkg/tap/feed":            1,
 	"pkg/tap/render":          1,
 	"pkg/tap/top":             1,
 	"pkg/tap/wire":            1,
@@ -190,9 +191,9 @@ var never = []struct {
 }{
 	{
 		from: []string{"pkg/l7proxy", "pkg/listener", "pkg/redirect", "pkg/mtls", "pkg/tap", "pkg/policy", "pkg/rawio"},
-		// These two are on the reader's side of the hub: names of status codes,
-		// and events on their way to a CLI.
-		except: []string{"pkg/tap/render", "pkg/tap/top", "pkg/tap/wire"},
+		// These are on the reader's side of the hub: names of status codes, and
+		// events on their way to a CLI or a browser.
+		except: []string{"pkg/tap/feed", "pkg/tap/render", "pkg/tap/top", "pkg/tap/wire"},
 		deps:   []string{"google.golang.org/grpc"},
 		why:    "there is no gRPC in the request path",
 	},

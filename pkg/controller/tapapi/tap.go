@@ -13,6 +13,7 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/controller/fanin"
+	"github.com/underlane/underlane/pkg/tap/feed"
 	"github.com/underlane/underlane/pkg/tap/filter"
 	"github.com/underlane/underlane/pkg/tap/wire"
 )
@@ -35,8 +36,8 @@ func (s *Server) tapOf(kind string) handler {
 		}
 		defer s.taps.Add(-1)
 		s.opt.Log.Info("tap begins", "target", request.Target, "namespace", request.Namespace, "to", request.To)
-		out := newStream(w, r.Header.Get("Accept"))
-		defer out.close()
+		out := feed.New(w, r.Header.Get("Accept"))
+		defer out.Close()
 		t := &fanin.Tap{
 			Agents: s.agents,
 			Request: func() *agentv1.TapRequest {
@@ -48,12 +49,12 @@ func (s *Server) tapOf(kind string) handler {
 				return concerned(target, s.opt.Cluster.Workloads(), s.opt.Cluster.Nodes())
 			},
 			Started: func() error {
-				if err := out.start(); err != nil || warning == "" {
+				if err := out.Start(); err != nil || warning == "" {
 					return err
 				}
-				return out.send(&agentv1.TapEvents{Warnings: []string{warning}})
+				return out.Send(&agentv1.TapEvents{Warnings: []string{warning}})
 			},
-			Send: out.send,
+			Send: out.Send,
 		}
 		err = t.Run(r.Context())
 		s.opt.Log.Info("tap ends", "target", request.Target, "namespace", request.Namespace, "reason", err)

@@ -1,4 +1,5 @@
-package tapapi
+// Package feed writes taps to HTTP responses, as JSON lines or as protobuf messages.
+package feed
 
 import (
 	"bytes"
@@ -16,9 +17,9 @@ import (
 	"github.com/underlane/underlane/pkg/tap/wire"
 )
 
-// stream writes batches to one caller, and an empty batch when there were none for
-// idleAfter.
-type stream struct {
+// Writer writes batches of events to one caller, and an empty batch when there were none
+// for idleAfter. Its methods may be called concurrently.
+type Writer struct {
 	w      http.ResponseWriter
 	flush  *http.ResponseController
 	media  string
@@ -34,26 +35,30 @@ type stream struct {
 // close streams that are silent for longer.
 const idleAfter = 20 * time.Second
 
-func newStream(w http.ResponseWriter, accept string) *stream {
-	s := &stream{w: w, flush: http.NewResponseController(w), media: tapv1alpha1.MediaJSON, encode: encodeJSON}
+// New returns a Writer to w. accept is the caller's Accept header: with "protobuf" in it
+// the media type is tapv1alpha1.MediaProtobuf, and tapv1alpha1.MediaJSON otherwise.
+func New(w http.ResponseWriter, accept string) *Writer {
+	s := &Writer{w: w, flush: http.NewResponseController(w), media: tapv1alpha1.MediaJSON, encode: encodeJSON}
 	if strings.Contains(accept, "protobuf") {
 		s.media, s.encode = tapv1alpha1.MediaProtobuf, encodeProtobuf
 	}
 	return s
 }
 
-// start sends the response's header.
-func (s *stream) start() error {
+// Start sends the response's header.
+func (s *Writer) Start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.w.Header().Set("Content-Type", s.media)
 	s.w.Header().Set("Cache-Control", "no-store")
 	s.w.WriteHeader(http.StatusOK)
-	s.idle = time.AfterFunc(idleAfter, func() { _ = s.send(&agentv1.TapEvents{}) })
+	s.idle = time.AfterFunc(idleAfter, func() { _ = s.Send(&agentv1.TapEvents{}) })
 	return s.flush.Flush()
 }
 
-func (s *stream) send(batch *agentv1.TapEvents) error {
+// Send writes a batch and flushes it. The error means that the caller is gone, or that
+// Close was called.
+func (s *Writer) Send(batch *agentv1.TapEvents) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
@@ -70,8 +75,8 @@ func (s *stream) send(batch *agentv1.TapEvents) error {
 	return s.flush.Flush()
 }
 
-// close stops the timer, so that it does not write to a response that has ended.
-func (s *stream) close() {
+// Close stops the timer, so that it does not write to a response that has ended.
+func (s *Writer) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
