@@ -58,10 +58,10 @@ type Kernel struct {
 	Cleanup func(ctx context.Context, f *Flags) (removed []string, err error)
 }
 
-// Commands returns the commands of `agent` except run: tap, top, stat, edges, status,
-// check, dump and cleanup.
+// Commands returns the commands of `agent` except run: tap, top, stat, edges, dashboard,
+// status, check, dump and cleanup.
 func Commands(f *Flags, k Kernel) []*cobra.Command {
-	return append(StatCommands(f),
+	return append(StatCommands(f), DashboardCommand(f),
 		TapCommand(f), TopCommand(f), StatusCommand(f),
 		CheckCommand(f, k), DumpCommand(f), CleanupCommand(f, k),
 	)

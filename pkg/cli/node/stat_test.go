@@ -3,8 +3,6 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/figures"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -56,7 +55,7 @@ func startMemory(t *testing.T) (socket string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	server := &nodeapi.Server{
-		Hub: tap.NewHub(), Node: "node-1", Memory: store,
+		Hub: tap.NewHub(), Source: &node{status: &agentv1.StatusResponse{Node: "node-1"}}, Node: "node-1", Memory: store,
 		Pods: func() []*mesh.Workload { return []*mesh.Workload{web, workload("idle", "node-1")} },
 	}
 	go func() { done <- server.Serve(ctx, ln) }()
@@ -162,33 +161,5 @@ func TestStatMistakes(t *testing.T) {
 	}
 	if r := run(t.Context(), Kernel{}, "stat", "deploy", "--socket", socket+"x"); r.code == 0 || !strings.Contains(r.err, "is the agent running") {
 		t.Errorf("without an agent: %+v", r)
-	}
-}
-
-func TestFiguresAPI(t *testing.T) {
-	f := &Flags{Socket: startMemory(t)}
-	get := func(path string) (int, map[string]any) {
-		w := httptest.NewRecorder()
-		f.FiguresAPI().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-		var body map[string]any
-		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
-			t.Fatalf("%s: %v: %s", path, err, w.Body)
-		}
-		return w.Code, body
-	}
-	for path, edges := range map[string]int{"/figures": 2, "/figures?namespace=shop&by=pod": 2, "/namespaces/other/figures": 0, "/namespaces/shop/figures?kind=svc&name=db": 1} {
-		code, body := get(path)
-		if got, _ := body["edges"].([]any); code != http.StatusOK || len(got) != edges || body["kind"] != "Figures" {
-			t.Errorf("%s: %d with %d edges, want 200 with %d", path, code, len(got), edges)
-		}
-	}
-	for path, want := range map[string]int{"/figures?by=x": 400, "/figures?kind=web": 400} {
-		if code, body := get(path); code != want || body["kind"] != "Status" || body["message"] == "" {
-			t.Errorf("%s: %d %v, want a Status with %d", path, code, body, want)
-		}
-	}
-	f.Socket += "x"
-	if code, body := get("/figures"); code != http.StatusServiceUnavailable {
-		t.Errorf("without an agent: %d %v", code, body)
 	}
 }

@@ -60,6 +60,7 @@ func newRoot() *cobra.Command {
 		a.kill("kill-controller", "Signal the controller", 0), a.start("start-controller", "Start the controller again", 0),
 		a.restartController(),
 	)
+	root.AddCommand(a.watching()...)
 	return root
 }
 

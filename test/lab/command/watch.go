@@ -1,0 +1,129 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/cli/agentapi"
+	"github.com/underlane/underlane/pkg/cli/dashcmd"
+	"github.com/underlane/underlane/pkg/cli/statcmd"
+	"github.com/underlane/underlane/pkg/cli/tapcmd"
+	"github.com/underlane/underlane/pkg/dashboard"
+	"github.com/underlane/underlane/test/lab/api"
+)
+
+// watching are the commands that ask the agents of all nodes: stat, edges, routes, tap and
+// dashboard. In a cluster the controller asks them.
+func (a *app) watching() []*cobra.Command {
+	figures := &statcmd.Source{
+		Program: "lab", Scope: "all nodes",
+		Figures: func(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.Figures, error) {
+			agents, done, err := a.agents(ctx)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
+			return agents.Figures(ctx, q)
+		},
+		Routes: func(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.RouteList, error) {
+			agents, done, err := a.agents(ctx)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
+			return agents.Routes(ctx, q)
+		},
+	}
+	events := &tapcmd.Source{Program: "lab", Scope: "all nodes", Open: a.openTap, Explain: func(err error) error { return err }}
+	page := &dashcmd.Source{
+		Program: "lab", Scope: "all nodes",
+		Open: func(ctx context.Context) (dashboard.Config, func(), error) {
+			agents, done, err := a.agents(ctx)
+			if err != nil {
+				return dashboard.Config{}, nil, err
+			}
+			about := dashboard.About{Where: "the lab " + a.name, Command: "bin/lab", Scope: "lab"}
+			return dashboard.Config{API: agents.Handler(), About: about}, done, nil
+		},
+	}
+	return []*cobra.Command{
+		statcmd.Stat(figures), statcmd.Edges(figures), statcmd.Routes(figures), tapcmd.Tap(events), dashcmd.Dashboard(page),
+	}
+}
+
+// agents returns the agents of all nodes. Their sockets are in the file system, so that
+// the nodes' network namespaces do not matter.
+func (a *app) agents(ctx context.Context) (*agentapi.API, func(), error) {
+	s, err := a.state(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !s.Options.Mesh {
+		return nil, nil, fmt.Errorf("lab %q has no agents: it was brought up with --no-mesh", a.name)
+	}
+	return dialAll(s.Nodes)
+}
+
+func dialAll(nodes []api.Node) (*agentapi.API, func(), error) {
+	out := &agentapi.API{}
+	var closers []func()
+	done := func() {
+		for _, c := range closers {
+			c()
+		}
+	}
+	for _, n := range nodes {
+		client, c, err := agentapi.Dial(n.Socket)
+		if err != nil {
+			done()
+			return nil, nil, err
+		}
+		closers = append(closers, c)
+		out.Agents = append(out.Agents, agentapi.Agent{Node: n.Name, Client: client})
+	}
+	return out, done, nil
+}
+
+// openTap taps all agents.
+func (a *app) openTap(ctx context.Context, r *agentv1.TapRequest) (tapcmd.Stream, func(), error) {
+	agents, done, err := a.agents(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Two agents report a call between their pods.
+	r.View = agentv1.TapRequest_ONCE
+	ctx, cancel := context.WithCancel(ctx)
+	s := &merged{batches: make(chan *agentv1.TapEvents), ended: make(chan struct{})}
+	go func() {
+		defer close(s.ended)
+		_ = agents.Tap(ctx, r, func(batch *agentv1.TapEvents) error {
+			select {
+			case s.batches <- batch:
+			case <-ctx.Done():
+			}
+			return nil
+		})
+	}()
+	return s, func() { cancel(); <-s.ended; done() }, nil
+}
+
+// merged is a tap of several agents.
+type merged struct {
+	batches chan *agentv1.TapEvents
+	ended   chan struct{}
+}
+
+// Recv implements tapcmd.Stream.
+func (m *merged) Recv() (*agentv1.TapEvents, error) {
+	select {
+	case batch := <-m.batches:
+		return batch, nil
+	case <-m.ended:
+		return nil, io.EOF
+	}
+}
