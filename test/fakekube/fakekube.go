@@ -175,6 +175,7 @@ func (k *Kube) routes() http.Handler {
 	})
 	mux.HandleFunc("GET /api/v1/namespaces/{namespace}/pods", k.listPods)
 	mux.HandleFunc("GET /api/v1/namespaces/{namespace}/pods/{name}", k.getPod)
+	mux.HandleFunc(tapv1alpha1.Prefix, k.proxy)
 	mux.HandleFunc(tapv1alpha1.Prefix+"/", k.proxy)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		k.mu.Lock()

@@ -20,7 +20,8 @@ func Command(display string) *cobra.Command {
   underlane install --apply               install it
   kubectl label ns shop underlane.io/mesh=enabled
   underlane check --proxy                 is everything that is labelled captured?
-  underlane tap -n shop deploy/web        watch requests`,
+  underlane tap -n shop deploy/web        watch requests
+  underlane dashboard                     see all of it in a browser`,
 		Version:       version.Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -33,5 +34,6 @@ func Command(display string) *cobra.Command {
 	)
 	root.AddCommand(TapCommands(flags)...)
 	root.AddCommand(StatCommands(flags)...)
+	root.AddCommand(DashboardCommand(flags))
 	return root
 }

@@ -1,0 +1,44 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/cli/dashcmd"
+	"github.com/underlane/underlane/pkg/dashboard"
+)
+
+// DashboardCommand is `underlane dashboard`.
+func DashboardCommand(flags *Flags) *cobra.Command {
+	return dashcmd.Dashboard(&dashcmd.Source{
+		Program: "underlane", Scope: "the cluster", Browser: true,
+		Long: ` It has your rights in the cluster, for the API ` + tapv1alpha1.Group + ` only.`,
+		Open: func(ctx context.Context) (dashboard.Config, func(), error) {
+			// What keeps the user from looking is said now, in the terminal.
+			if _, err := flags.get(ctx, tapv1alpha1.Prefix, nil); err != nil {
+				return dashboard.Config{}, nil, reachable(err)
+			}
+			api, err := flags.proxy()
+			if err != nil {
+				return dashboard.Config{}, nil, err
+			}
+			about := dashboard.About{Where: flags.clusterName(), Command: "underlane", Scope: "cluster"}
+			return dashboard.Config{API: api, About: about}, func() {}, nil
+		},
+	})
+}
+
+// clusterName names the cluster as the user's kubeconfig does.
+func (c *Flags) clusterName() string {
+	name := c.Context
+	if raw, err := c.loader().RawConfig(); err == nil && name == "" {
+		name = raw.CurrentContext
+	}
+	if name == "" { // in a pod, by its service account
+		return "this cluster"
+	}
+	return fmt.Sprintf("cluster %s", name)
+}
