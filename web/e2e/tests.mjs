@@ -105,6 +105,8 @@ export const tests = [
         await page.waitForTimeout(150);
         equal(await page.evaluate(() => [globalThis.pwned ?? null, document.querySelectorAll('img, main script, [onload], [onerror]').length, globalThis.violations ?? []]), [null, 0, []], `${name}: pwned, elements, violations`);
       }
+      await page.getByRole('button', { name: /window.pwned=1/ }).first().waitFor();
+      await page.getByRole('button', { name: 'Pause' }).click(); // rows that move are hard to hit
       await page.getByRole('button', { name: /window.pwned=1/ }).first().click();
       await page.locator('aside .headers').first().waitFor();
       check((await page.locator('aside').innerText()).includes('<script>window.pwned=2</script>'), 'the header is not shown as the text that it is');
@@ -316,6 +318,34 @@ export const tests = [
       await page.route('**/api/v1alpha1/connections*', (r) => r.fulfill({ status: 200, contentType: 'application/json', body: '{"items": [' }));
       await page.goto('/connections');
       await page.getByText('The answer broke off').waitFor();
+    },
+  },
+  {
+    name: 'what is not answered here is said so, and is no error',
+    errors: /404/,
+    async run({ page, shot }) {
+      const status = (path) => ({ status: 404, contentType: 'application/json', body: JSON.stringify({ kind: 'Status', code: 404, reason: 'NotFound', message: `there is no ${path}` }) });
+      const absent = ['resources', 'connections', 'check', 'history', 'routes'];
+      await page.route('**/api/v1alpha1/**', (r) => {
+        const path = new URL(r.request().url()).pathname.slice('/api/v1alpha1'.length);
+        return absent.some((a) => path.endsWith(`/${a}`)) ? r.fulfill(status(path)) : r.continue();
+      });
+      const said = new Set(['routes', 'connections', 'agents', 'workload-pods', 'workload-connections', 'workload-routes', 'security']);
+      for (const [name, path] of views) {
+        await page.goto(path);
+        await page.getByRole('heading', { level: 1 }).waitFor();
+        if (said.has(name)) await page.getByText('Not available here').first().waitFor();
+        else await page.waitForTimeout(400);
+        equal(await page.getByText('This view has a fault').count(), 0, `faults in ${name}`);
+        // "3 workloads fail" is one of the figures, not of what is missing.
+        equal((await page.getByRole('alert').allInnerTexts()).filter((t) => t.includes('there is no')), [], `alerts in ${name}`);
+        if (name === 'agents') await shot('not-available');
+        await accessible(page, `${name}, where not all is answered`);
+      }
+      await page.goto('/');
+      await page.locator('tbody a.whole').first().waitFor();
+      await page.keyboard.press('/');
+      await page.getByText('Workloads cannot be searched here').waitFor();
     },
   },
   {

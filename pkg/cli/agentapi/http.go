@@ -33,7 +33,7 @@ func (a *API) Handler() http.Handler {
 	mux.HandleFunc("GET /watch/namespaces/{namespace}/tap", a.serveTap)
 	mux.HandleFunc("GET /watch/namespaces/{namespace}/{kind}/{name}/tap", a.serveTap)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, "agents have no answer to "+r.URL.Path+", only the controller of a cluster has")
+		refuse(w, http.StatusNotFound, "agents cannot answer "+r.URL.Path)
 	})
 	return mux
 }

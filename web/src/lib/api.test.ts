@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { narrower, whole } from './api.ts';
+import { ApiError, narrower, whole } from './api.ts';
 
 test.each([
   ['/api/v1alpha1/figures?by=workload&namespace=shop&window=5m', '/api/v1alpha1/namespaces/shop/figures?by=workload&window=5m'],
@@ -17,4 +17,19 @@ test('null lists are empty ones', () => {
   expect(whole({ resources: null, edges: null })).toEqual({ resources: [], edges: [] });
   expect(() => whole(null)).toThrow();
   expect(() => whole('x')).toThrow();
+});
+
+const cluster = { command: 'underlane', scope: 'cluster' };
+const lab = { command: 'bin/lab', scope: 'lab' };
+
+test.each([
+  [new ApiError(404, 'NotFound', 'there is no /check'), cluster, true, /underlane version/],
+  [new ApiError(404, 'NotFound', 'there is no /check'), lab, true, /Only the controller/],
+  [new ApiError(404, 'NotFound', 'there is no pod of deploy/x', 'x'), cluster, false, /There is no x/],
+  [new ApiError(503, 'ServiceUnavailable', 'no'), cluster, false, /underlane check/],
+  [new ApiError(503, 'ServiceUnavailable', 'no'), lab, false, /bin\/lab agent node-1 -- check/],
+  [new ApiError(403, 'Forbidden', 'no'), cluster, false, /underlane-tap-admin/],
+])('%s of %j', (error, about, missing, advice) => {
+  expect(error.missing).toBe(missing);
+  expect(error.advice(about)).toMatch(advice);
 });

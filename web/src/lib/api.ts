@@ -1,13 +1,24 @@
+import { commands } from './commands.ts';
 import { Lines } from './ndjson.ts';
 
 export const prefix = '/api/v1alpha1';
 
 /** A failed request: what happened, and what to do about it. */
 export class ApiError extends Error {
-  constructor(readonly code: number, readonly reason: string, message: string) {
+  /** object: the name of what was not found, if one was asked for. */
+  constructor(readonly code: number, readonly reason: string, message: string, readonly object = '') {
     super(message);
   }
-  get advice(): string {
+  /** Whoever answers has no such answer at all: it is no failure. */
+  get missing(): boolean {
+    return this.code === 404 && this.object === '';
+  }
+  /** What to do, for the program (underlane, agent, bin/lab) and the scope of the page. */
+  advice(about: { command: string; scope: string }): string {
+    if (this.missing)
+      return about.scope === 'cluster'
+        ? 'The controller has no such answer: it is older than this dashboard, or a setting turns it off. Compare the versions: underlane version.'
+        : 'Only the controller of a cluster has this answer: underlane dashboard shows it there.';
     switch (this.code) {
       case 0:
         return 'The program that serves this page has probably ended. Start it again; this page goes on by itself.';
@@ -16,11 +27,11 @@ export class ApiError extends Error {
       case 403:
         return 'Your user may not see this. Ask for the ClusterRole underlane-tap-admin, or for a Role with this verb and resource in the group tap.underlane.io.';
       case 404:
-        return 'The controller or the agent is older than this dashboard and has no such answer. Compare the versions: underlane version.';
+        return `There is no ${this.object}, or not any more.`;
       case 429:
         return 'Too much was asked at once. It is asked again in a moment; a narrower namespace or a shorter time costs less.';
     }
-    if (this.code >= 500) return 'The mesh could not answer. See what is wrong with it: underlane check.';
+    if (this.code >= 500) return `The mesh could not answer. See what is wrong with it: ${commands.check({ ...about, window: '' })}.`;
     return 'Change what the address of this page asks for.';
   }
 }
@@ -28,14 +39,16 @@ export class ApiError extends Error {
 async function failure(response: Response): Promise<ApiError> {
   let reason = response.statusText;
   let message = `${response.status} ${response.statusText}`;
+  let object = '';
   try {
-    const status = (await response.json()) as { reason?: string; message?: string };
+    const status = (await response.json()) as { reason?: string; message?: string; details?: { name?: string } };
     reason = status.reason ?? reason;
     message = status.message ?? message;
+    object = status.details?.name ?? '';
   } catch {
     // The answer is no Status: its first line says enough.
   }
-  return new ApiError(response.status, reason, message);
+  return new ApiError(response.status, reason, message, object);
 }
 
 async function request(path: string, signal: AbortSignal, accept: string): Promise<Response> {

@@ -13,7 +13,11 @@ test.each([
   [commands.tap(c, ''), 'underlane tap ns'],
   [commands.tap(c, '--method POST'), 'underlane tap ns --method POST'],
   [commands.tap(c, 'deploy/web -n shop'), 'underlane tap deploy/web -n shop'],
-  [commands.check({ ...c, command: 'agent' }), 'agent check'],
+  [commands.check({ ...c, command: 'agent', scope: 'node' }), 'agent check'],
+  [commands.check({ ...c, command: 'bin/lab', scope: 'lab' }), 'bin/lab agent node-1 -- check'],
+  [commands.routes(c, ''), 'underlane routes -A -o wide'],
+  [commands.routes({ ...c, command: 'agent', scope: 'node' }, ''), ''],
+  [commands.logs({ ...c, command: 'bin/lab', scope: 'lab' }, 'node-1'), 'bin/lab logs node-1'],
 ])('%s', (got, want) => expect(got).toBe(want));
 
 test('what stands for everything is read as everything', () => expect(parse('ns --method POST')).toEqual({ filter: { method: 'POST' } }));

@@ -3,7 +3,7 @@ import { shortKind } from './format.ts';
 /** The command line that says what a view shows. */
 export interface Context {
   command: string; // underlane, agent
-  scope: string; // cluster, node
+  scope: string; // cluster, node, lab
   window: string;
 }
 
@@ -19,7 +19,10 @@ export const commands = {
     join(c, 'stat', quote(`${shortKind(r.kind)}/${r.name}`), within(r.namespace), `-t ${c.window}`),
   // The command wants a resource: ns is all there is.
   tap: (c: Context, filter: string) => join(c, 'tap', filter === '' || filter.startsWith('-') ? `ns ${filter}`.trim() : filter),
-  routes: (c: Context, ns: string) => join(c, 'routes', within(ns), '-o wide'),
+  // An agent has no command for routes.
+  routes: (c: Context, ns: string) => (c.scope === 'node' ? '' : join(c, 'routes', within(ns), '-o wide')),
   connections: (c: Context, ns: string) => join(c, 'edges pod', within(ns), '-o wide'),
-  check: (c: Context) => join(c, 'check'),
+  check: (c: Context) => (c.scope === 'lab' ? join(c, 'agent node-1 -- check') : join(c, 'check')),
+  logs: (c: Context, node: string) =>
+    c.scope === 'lab' ? join(c, 'logs', quote(node)) : c.scope === 'node' ? '' : `kubectl -n underlane-system logs -l app=underlane-agent --field-selector spec.nodeName=${quote(node)}`,
 };

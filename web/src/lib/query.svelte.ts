@@ -43,7 +43,7 @@ export class Query<T> {
         } catch (e) {
           if (abort.signal.aborted) return;
           this.error = e instanceof ApiError ? e : new ApiError(0, 'Error', String(e));
-          again = Math.max(pause, 5);
+          again = Math.max(pause, this.error.missing ? 60 : 5);
         }
         this.loading = false;
         if (again > 0) timer = setTimeout(next, again * 1000);
