@@ -27,6 +27,7 @@ var layers = map[string]int{
 
 	"pkg/agent/carry":                 4,
 	"pkg/agent/confine":               4,
+	"pkg/agent/connections":           4,
 	"pkg/agent/costs":                 4,
 	"pkg/agent/enrol":                 4,
 	"pkg/agent/handover":              4,

@@ -6,12 +6,14 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"time"
 
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/agent/carry"
+	"github.com/underlane/underlane/pkg/agent/connections"
 	"github.com/underlane/underlane/pkg/agent/containers"
 	"github.com/underlane/underlane/pkg/agent/costs"
 	"github.com/underlane/underlane/pkg/agent/enrol"
@@ -28,6 +30,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/redirect"
+	"github.com/underlane/underlane/pkg/redirect/netns"
 	"github.com/underlane/underlane/pkg/redirect/podns"
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
@@ -57,6 +60,8 @@ type Agent struct {
 	weights   *weights.Follower
 	memory    *figures.Store
 	usage     *containers.Sampler
+
+	connections *connections.Table
 
 	socket           net.Listener // of the node API
 	handoverListener net.Listener // of successors
@@ -97,7 +102,14 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	a.certs = mtls.NewManager(a.client, config.TrustDomain, log)
 	a.metrics = telemetry.New(telemetry.Options{Agent: reporter{a}, MaxPods: config.PodMetrics})
 	a.memory = figures.NewStore(figures.Options{}, time.Now())
-	a.hub = tap.NewHub(a.metrics, a.memory)
+	a.connections = connections.New(connections.Options{
+		Node: config.Node, Sinks: []tap.Sink{a.metrics, a.memory},
+		Direct:   func(uid string) ([]netns.Connection, error) { return a.carrier.Direct(uid) },
+		Pods:     func() []*mesh.Workload { return a.store.View().Local() },
+		Workload: func(addr netip.Addr) *mesh.Workload { w, _ := a.store.View().Workload(addr); return w },
+		Service:  func(addr netip.Addr) *mesh.Service { s, _ := a.store.View().ServiceVIP(addr); return s },
+	})
+	a.hub = tap.NewHub(a.connections, a.metrics, a.memory)
 	a.conns = &listener.Group{Log: log}
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
 	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub, State: known, Log: a.log, OnLeft: func() { a.pods.Wake() }})

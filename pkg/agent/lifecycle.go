@@ -141,6 +141,7 @@ func (a *Agent) live(life *parts) {
 	life.start("controller stream", a.client.Run)
 	life.start("certificates", func(ctx context.Context) error { a.certs.Run(ctx); return nil })
 	life.start("containers' resources", a.usage.Run)
+	life.start("open connections", a.connections.Run)
 	life.start("connections of pods that end", a.carrier.Run)
 	life.start("weights of pods", a.weights.Run)
 	life.start("figures", func(ctx context.Context) error { a.memory.Run(ctx); return nil })
@@ -150,7 +151,7 @@ func (a *Agent) live(life *parts) {
 // nodeAPI returns a server of the node API.
 func (a *Agent) nodeAPI() *nodeapi.Server {
 	return &nodeapi.Server{
-		Hub: a.hub, Source: reporter{a}, Dumper: reporter{a}, Exporter: a.metrics, Ledger: reporter{a}, Usage: a.usage,
+		Hub: a.hub, Source: reporter{a}, Dumper: reporter{a}, Exporter: a.metrics, Ledger: reporter{a}, Usage: a.usage, Lister: a.connections,
 		Node: a.config.Node, Memory: a.memory, Pods: func() []*mesh.Workload { return a.store.View().Local() },
 	}
 }

@@ -40,6 +40,8 @@ func (l *live) count(e *tap.Event) {
 		c.open.Add(1)
 	case tap.ConnClose, tap.LegClose:
 		lazily(&l.conns).close(e)
+	case tap.Grown:
+		lazily(&l.conns).carry(e)
 	}
 }
 
@@ -68,18 +70,23 @@ func (c *liveConns) close(e *tap.Event) {
 		return
 	}
 	c.closed.Add(1)
-	c.read.Add(e.ReadBytes)
-	c.written.Add(e.WriteBytes)
-	if e.SRTT > 0 {
-		c.srtt.Add(int64(e.SRTT))
-		c.srtts.Add(1)
-	}
-	c.retransmits.Add(uint64(e.Retransmits))
+	c.carry(e)
 	for { // not below zero: the connection may be older than this agent
 		n := c.open.Load()
 		if n <= 0 || c.open.CompareAndSwap(n, n-1) {
 			return
 		}
+	}
+}
+
+// carry counts what a connection has carried and what was not counted before.
+func (c *liveConns) carry(e *tap.Event) {
+	c.read.Add(e.ReadBytes - min(e.Counted.ReadBytes, e.ReadBytes))
+	c.written.Add(e.WriteBytes - min(e.Counted.WriteBytes, e.WriteBytes))
+	c.retransmits.Add(uint64(e.Retransmits - min(e.Counted.Retransmits, e.Retransmits)))
+	if e.SRTT > 0 {
+		c.srtt.Add(int64(e.SRTT))
+		c.srtts.Add(1)
 	}
 }
 

@@ -124,8 +124,8 @@ func (s *Store) Run(ctx context.Context) {
 func (s *Store) Emit(e *tap.Event) {
 	switch e.Kind {
 	case tap.ResponseEnd, tap.ConnOpen, tap.ConnClose:
-	case tap.LegOpen, tap.LegClose:
-		if e.Side != wire(e.Direction) {
+	case tap.LegOpen, tap.LegClose, tap.Grown:
+		if e.Side != 0 && e.Side != wire(e.Direction) {
 			return
 		}
 	default:

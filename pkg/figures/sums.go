@@ -43,8 +43,8 @@ type Sums struct {
 	Failed         uint64        // attempts at a TCP connection that were not successful
 	Open           uint64        // TCP connections that are open at the end of the time
 	Read, Written  uint64        // bytes, read from the source and written to it
-	SRTT           time.Duration // sum of the smoothed round-trip times at the close of connections
-	SRTTs          uint64        // connections that are in SRTT
+	SRTT           time.Duration // sum of smoothed round-trip times: of connections when they close, and now and then while they carry something
+	SRTTs          uint64        // times that are in SRTT
 	Retransmits    uint64        // segments
 }
 

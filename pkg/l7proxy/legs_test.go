@@ -45,6 +45,7 @@ func TestLegsOfRequests(t *testing.T) {
 			if n := s.tap.Count(tap.LegClose, mesh.ReasonNone); n != 0 {
 				t.Errorf("%d connections closed before their end, want none", n)
 			}
+			checkLiveLegs(t, s.tap.Wait(t, tap.LegOpen, 0), s.tap.Wait(t, tap.LegOpen, 1))
 			client.CloseIdleConnections()
 			if e := s.tap.Wait(t, tap.LegClose, 0); e.Side != tap.ClientSide || e.Service == nil || e.Legs.Client.SRTT != e.SRTT || e.Legs.Server != (tap.Leg{}) {
 				t.Errorf("got %+v with the legs %+v, want the end of the client's connection to the service", e, e.Legs)
@@ -65,6 +66,23 @@ func TestLegsOfRequests(t *testing.T) {
 	}
 }
 
+// checkLiveLegs asks connections that carry requests what they have carried.
+func checkLiveLegs(t *testing.T, events ...tap.Event) {
+	t.Helper()
+	for _, e := range events {
+		legs := e.Live.Legs()
+		read, written := e.Live.Bytes()
+		leg, other := legs.Client, legs.Server
+		if e.Side == tap.ServerSide {
+			leg, other = other, leg
+			read, written = written, read
+		}
+		if read < 50 || written < 50 || leg.Received < 50 || leg.Received > read || leg.Sent < 50 || leg.Sent > written || leg.SRTT <= 0 || other != (tap.LiveLeg{}) {
+			t.Errorf("%v leg: %d bytes received, %d sent, %+v and %+v; want those of requests and responses, a round-trip time, and one side", e.Side, read, written, leg, other)
+		}
+	}
+}
+
 func checkLeg(t *testing.T, e *tap.Event, protocol string, client *mesh.Workload) {
 	t.Helper()
 	switch {
@@ -74,6 +92,25 @@ func checkLeg(t *testing.T, e *tap.Event, protocol string, client *mesh.Workload
 		t.Errorf("%v leg: %d bytes read from the client's side and %d written, want those of requests and responses", e.Side, e.ReadBytes, e.WriteBytes)
 	case e.SRTT <= 0 || e.SRTT > time.Second || e.Duration <= 0:
 		t.Errorf("%v leg: round-trip time %v, duration %v; want both, on loopback", e.Side, e.SRTT, e.Duration)
+	}
+}
+
+// checkLive asks an opaque connection what it has carried, and each of its sides.
+func checkLive(t *testing.T, live tap.Live, read, written uint64) {
+	t.Helper()
+	var r, w uint64
+	var legs tap.LiveLegs
+	counted := func(l *tap.LiveLeg) bool { return l.Received+l.Sent == read+written }
+	// Bytes are counted after they were written.
+	proxytest.Eventually(t, "all bytes are counted", func() bool {
+		r, w = live.Bytes()
+		legs = live.Legs()
+		return r == read && w == written && counted(&legs.Client) && counted(&legs.Server)
+	})
+	for side, leg := range map[string]tap.LiveLeg{"client": legs.Client, "server": legs.Server} {
+		if leg.SRTT <= 0 || !leg.Local.IsValid() || !leg.Remote.IsValid() {
+			t.Errorf("%s: %+v, want a round-trip time and addresses", side, leg)
+		}
 	}
 }
 
@@ -89,6 +126,8 @@ func TestLegsOfAConnection(t *testing.T) {
 			c.expect("welcome")
 			c.send("thanks")
 			srv.expect("thanks")
+			live := e.tap.Wait(t, tap.ConnOpen, 0).Live
+			checkLive(t, live, 6, 7)
 			if cut {
 				_ = srv.SetLinger(0)
 			}
@@ -115,6 +154,10 @@ func TestLegsOfAConnection(t *testing.T) {
 			if got.SRTT != got.Legs.Server.SRTT {
 				t.Errorf("round-trip time %v, want that to the server, %v", got.SRTT, got.Legs.Server.SRTT)
 			}
+			if got.Live != live {
+				t.Error("the close is of another connection than the open event")
+			}
+			checkLive(t, live, 6, 7) // it may be asked at the same time as the connection closes
 		})
 	}
 }

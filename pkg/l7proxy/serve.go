@@ -220,18 +220,27 @@ func (s *session) serve() {
 func (s *session) leg(protocol string) (served func()) {
 	began := time.Now()
 	e := s.ConnEvent(nil)
-	e.Side, e.Protocol = tap.ClientSide, protocol
+	e.Side, e.Protocol, e.Live = tap.ClientSide, protocol, liveClient{s.raw}
 	s.Emit(&e, tap.LegOpen, began)
 	client := e.Source // its workload may become known later
 	return func() {
 		e := s.ConnEvent(nil)
-		e.Source, e.Side, e.Protocol, e.Duration = client, tap.ClientSide, protocol, time.Since(began)
+		e.Source, e.Side, e.Protocol, e.Duration, e.Live = client, tap.ClientSide, protocol, time.Since(began), liveClient{s.raw}
 		facts := upstream.LegOf(s.raw)
 		e.Legs = &tap.Legs{Client: facts}
 		e.SRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.Retransmits, facts.Received, facts.Sent
 		s.Emit(&e, tap.LegClose, began.Add(e.Duration))
 	}
 }
+
+// liveClient is a client's connection that carries requests.
+type liveClient struct{ raw *rawio.Conn }
+
+// Bytes implements tap.Live.
+func (c liveClient) Bytes() (read, written uint64) { return c.raw.Bytes() }
+
+// Legs implements tap.Live.
+func (c liveClient) Legs() tap.LiveLegs { return tap.LiveLegs{Client: upstream.LiveLegOf(c.raw)} }
 
 // errEvicted: the client has said nothing, and has as many connections as it may.
 var errEvicted = mesh.Fail(mesh.ReasonOverload, errors.New("nothing was said, and the client wants another connection and has as many as it may"))

@@ -22,6 +22,7 @@ const (
 	ConnClose                    // such a connection closed or failed; failures carry a Reason
 	LegOpen                      // TCP connection of the proxy that carries requests opened: see Side
 	LegClose                     // such a connection closed; Legs has the kernel's facts
+	Grown                        // a connection that is open has carried something: see Counted
 )
 
 // Origin is the source of an Event.
@@ -86,6 +87,31 @@ type Split struct {
 	// Body is the time in which bodies are sent: the rest of the request's, if it ends
 	// before the response begins, and the response's.
 	Body time.Duration
+}
+
+// Live tells of a connection of the proxy while it is open: of both of its sides, or of the
+// one that carries requests. The methods may be called by any goroutine, also after the
+// close. The dynamic type is comparable, and tells connections apart.
+type Live interface {
+	// Bytes returns what Event.ReadBytes and WriteBytes would be now. It makes no system call.
+	Bytes() (read, written uint64)
+	// Legs returns what the kernel knows now, by one system call for each side.
+	Legs() LiveLegs
+}
+
+// LiveLegs are the two TCP connections of a proxied connection that is open.
+type LiveLegs struct{ Client, Server LiveLeg }
+
+// LiveLeg is one of them. The zero value is a side that the connection does not have.
+type LiveLeg struct {
+	Leg
+	Local, Remote netip.AddrPort // of the proxy's socket, in the namespace of the pod
+}
+
+// Counted is what was reported of a connection before it closed.
+type Counted struct {
+	ReadBytes, WriteBytes uint64
+	Retransmits           uint32
 }
 
 // Peer is one end of a connection.
@@ -158,6 +184,14 @@ type Event struct {
 	SRTT        time.Duration // smoothed round-trip time
 	Retransmits uint32
 	Legs        *Legs // of proxied connections, at their close; nil: not known
+
+	// Live is the connection that opens or closes; nil if no proxy carries it.
+	Live Live
+	// Counted is set at the close of a connection: its ReadBytes, WriteBytes and
+	// Retransmits include what events of the kind Grown have reported. Those have in these
+	// fields only what is new, and SRTT if the kernel was asked. They are made for the
+	// sinks that count, and no subscription gets them.
+	Counted Counted
 }
 
 // Wire returns the leg that leads to the other node, or to the other pod of this node: the

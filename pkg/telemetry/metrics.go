@@ -124,7 +124,11 @@ func (m *Metrics) count(e *tap.Event, direction mesh.Direction) {
 		t := targetOf(e, direction)
 		m.closes.update(closing{t, e.Reason}, now, func(s *closeSeries) { s.total.Add(1) })
 		if e.Duration > 0 { // otherwise the attempt failed and there was no connection
-			m.conns.update(t, now, func(s *connSeries) { s.close(e.ReadBytes, e.WriteBytes) })
+			m.conns.update(t, now, func(s *connSeries) { s.carry(e); s.close() })
+		}
+	case tap.Grown:
+		if e.Side == 0 {
+			m.conns.update(targetOf(e, direction), now, func(s *connSeries) { s.carry(e) })
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // latencyBuckets are Linkerd's, in milliseconds.
@@ -46,15 +48,19 @@ type connDescs struct{ opened, open, read, wrote *prometheus.Desc }
 
 // close counts the end of one connection. The gauge does not go below zero, because
 // a connection may have been open before the agent started.
-func (s *connSeries) close(read, wrote uint64) {
-	s.read.Add(read)
-	s.wrote.Add(wrote)
+func (s *connSeries) close() {
 	for {
 		n := s.open.Load()
 		if n <= 0 || s.open.CompareAndSwap(n, n-1) {
 			return
 		}
 	}
+}
+
+// carry counts the bytes of one connection that were not counted before.
+func (s *connSeries) carry(e *tap.Event) {
+	s.read.Add(e.ReadBytes - min(e.Counted.ReadBytes, e.ReadBytes))
+	s.wrote.Add(e.WriteBytes - min(e.Counted.WriteBytes, e.WriteBytes))
 }
 
 func (s *connSeries) idle() bool { return s.open.Load() == 0 }

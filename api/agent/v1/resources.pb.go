@@ -137,16 +137,20 @@ func (x *ResourcesResponse) GetWarnings() []string {
 }
 
 type PodResource struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Uid           string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
-	Namespace     string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	OwnerKind     string                 `protobuf:"bytes,4,opt,name=owner_kind,json=ownerKind,proto3" json:"owner_kind,omitempty"` // deployment, statefulset, …, pod
-	OwnerName     string                 `protobuf:"bytes,5,opt,name=owner_name,json=ownerName,proto3" json:"owner_name,omitempty"`
-	Containers    *ContainerUsage        `protobuf:"bytes,6,opt,name=containers,proto3" json:"containers,omitempty"` // of all containers together; absent: their cgroups were not found
-	Mesh          *MeshUsage             `protobuf:"bytes,7,opt,name=mesh,proto3" json:"mesh,omitempty"`             // absent: the pod is not in the mesh
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Uid                string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	Namespace          string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name               string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	OwnerKind          string                 `protobuf:"bytes,4,opt,name=owner_kind,json=ownerKind,proto3" json:"owner_kind,omitempty"` // deployment, statefulset, …, pod
+	OwnerName          string                 `protobuf:"bytes,5,opt,name=owner_name,json=ownerName,proto3" json:"owner_name,omitempty"`
+	Containers         *ContainerUsage        `protobuf:"bytes,6,opt,name=containers,proto3" json:"containers,omitempty"` // of all containers together; absent: their cgroups were not found
+	Mesh               *MeshUsage             `protobuf:"bytes,7,opt,name=mesh,proto3" json:"mesh,omitempty"`             // absent: the pod is not in the mesh
+	Meshed             bool                   `protobuf:"varint,8,opt,name=meshed,proto3" json:"meshed,omitempty"`
+	Ready              bool                   `protobuf:"varint,9,opt,name=ready,proto3" json:"ready,omitempty"`
+	Identity           string                 `protobuf:"bytes,10,opt,name=identity,proto3" json:"identity,omitempty"`                                               // SPIFFE URI; empty: the pod is not in the mesh
+	CertificateExpires *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=certificate_expires,json=certificateExpires,proto3" json:"certificate_expires,omitempty"` // of that identity; absent: there is no valid one
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *PodResource) Reset() {
@@ -224,6 +228,34 @@ func (x *PodResource) GetContainers() *ContainerUsage {
 func (x *PodResource) GetMesh() *MeshUsage {
 	if x != nil {
 		return x.Mesh
+	}
+	return nil
+}
+
+func (x *PodResource) GetMeshed() bool {
+	if x != nil {
+		return x.Meshed
+	}
+	return false
+}
+
+func (x *PodResource) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *PodResource) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *PodResource) GetCertificateExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CertificateExpires
 	}
 	return nil
 }
@@ -535,7 +567,7 @@ const file_resources_proto_rawDesc = "" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
 	"\aseconds\x18\x03 \x01(\x01R\aseconds\x123\n" +
 	"\x04pods\x18\x04 \x03(\v2\x1f.underlane.agent.v1.PodResourceR\x04pods\x12\x1a\n" +
-	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"\x86\x02\n" +
+	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"\x9d\x03\n" +
 	"\vPodResource\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -547,7 +579,12 @@ const file_resources_proto_rawDesc = "" +
 	"\n" +
 	"containers\x18\x06 \x01(\v2\".underlane.agent.v1.ContainerUsageR\n" +
 	"containers\x121\n" +
-	"\x04mesh\x18\a \x01(\v2\x1d.underlane.agent.v1.MeshUsageR\x04mesh\"\xce\x04\n" +
+	"\x04mesh\x18\a \x01(\v2\x1d.underlane.agent.v1.MeshUsageR\x04mesh\x12\x16\n" +
+	"\x06meshed\x18\b \x01(\bR\x06meshed\x12\x14\n" +
+	"\x05ready\x18\t \x01(\bR\x05ready\x12\x1a\n" +
+	"\bidentity\x18\n" +
+	" \x01(\tR\bidentity\x12K\n" +
+	"\x13certificate_expires\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x12certificateExpires\"\xce\x04\n" +
 	"\x0eContainerUsage\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\rR\x05known\x12\x10\n" +
 	"\x03cpu\x18\x02 \x01(\x01R\x03cpu\x12\x1b\n" +
@@ -609,16 +646,17 @@ var file_resources_proto_depIdxs = []int32{
 	2, // 1: underlane.agent.v1.ResourcesResponse.pods:type_name -> underlane.agent.v1.PodResource
 	3, // 2: underlane.agent.v1.PodResource.containers:type_name -> underlane.agent.v1.ContainerUsage
 	5, // 3: underlane.agent.v1.PodResource.mesh:type_name -> underlane.agent.v1.MeshUsage
-	4, // 4: underlane.agent.v1.ContainerUsage.cpu_pressure:type_name -> underlane.agent.v1.ResourcePressure
-	4, // 5: underlane.agent.v1.ContainerUsage.memory_pressure:type_name -> underlane.agent.v1.ResourcePressure
-	4, // 6: underlane.agent.v1.ContainerUsage.io_pressure:type_name -> underlane.agent.v1.ResourcePressure
-	0, // 7: underlane.agent.v1.PodResources.Resources:input_type -> underlane.agent.v1.ResourcesRequest
-	1, // 8: underlane.agent.v1.PodResources.Resources:output_type -> underlane.agent.v1.ResourcesResponse
-	8, // [8:9] is the sub-list for method output_type
-	7, // [7:8] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	6, // 4: underlane.agent.v1.PodResource.certificate_expires:type_name -> google.protobuf.Timestamp
+	4, // 5: underlane.agent.v1.ContainerUsage.cpu_pressure:type_name -> underlane.agent.v1.ResourcePressure
+	4, // 6: underlane.agent.v1.ContainerUsage.memory_pressure:type_name -> underlane.agent.v1.ResourcePressure
+	4, // 7: underlane.agent.v1.ContainerUsage.io_pressure:type_name -> underlane.agent.v1.ResourcePressure
+	0, // 8: underlane.agent.v1.PodResources.Resources:input_type -> underlane.agent.v1.ResourcesRequest
+	1, // 9: underlane.agent.v1.PodResources.Resources:output_type -> underlane.agent.v1.ResourcesResponse
+	9, // [9:10] is the sub-list for method output_type
+	8, // [8:9] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_resources_proto_init() }

@@ -50,6 +50,7 @@ type Server struct {
 	Exporter Exporter     // nil: Metrics is not implemented
 	Ledger   CostProvider // nil: Costs is not implemented
 	Usage    Reporter     // nil: Resources is not implemented
+	Lister   Lister       // nil: Connections is not implemented
 	MaxTaps  int64        // taps at once; 0: no limit
 
 	Node   string                  // name of the node
@@ -68,6 +69,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, opts ...grpc.Server
 	g := grpc.NewServer(opts...)
 	agentv1.RegisterNodeServer(g, s)
 	agentv1.RegisterPodResourcesServer(g, podResources{reporter: s.Usage})
+	agentv1.RegisterOpenConnectionsServer(g, openConnections{lister: s.Lister})
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()
 	if err := g.Serve(ln); err != nil && ctx.Err() == nil {

@@ -57,8 +57,8 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 	up.Attempt.Connected()
 	began := time.Now()
 	var client tap.Peer // as the first event has it: its workload may become known later
-	emit(s, up, protocol, tap.ConnOpen, began, func(e *tap.Event) { client = e.Source })
 	r := conn.Relay{Client: s.Client, Server: up.Conn, Task: &s.Task, Budget: s.Quota}
+	emit(s, up, protocol, tap.ConnOpen, began, func(e *tap.Event) { client, e.Live = e.Source, (*live)(&r) })
 	fromClient, fromServer := s.Head, up.First
 	s.Head, up.First = nil, nil // not kept for as long as the connection
 	r.ToServer.Add(uint64(len(fromClient)))
@@ -72,7 +72,7 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 	}
 	ended := time.Now()
 	emit(s, up, protocol, tap.ConnClose, ended, func(e *tap.Event) {
-		e.Source = client
+		e.Source, e.Live = client, (*live)(&r)
 		e.ReadBytes, e.WriteBytes = r.ToServer.Load(), r.ToClient.Load()
 		e.Reason, e.Reset = reason, reason != mesh.ReasonNone
 		e.Duration = ended.Sub(began)
@@ -80,6 +80,17 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 		wire := e.Legs.Wire(s.Direction)
 		e.SRTT, e.Retransmits = wire.SRTT, wire.Retransmits
 	})
+}
+
+// live is a connection that is being carried.
+type live conn.Relay
+
+// Bytes implements tap.Live.
+func (l *live) Bytes() (read, written uint64) { return l.ToServer.Load(), l.ToClient.Load() }
+
+// Legs implements tap.Live.
+func (l *live) Legs() tap.LiveLegs {
+	return tap.LiveLegs{Client: upstream.LiveLegOf(l.Client.Raw()), Server: upstream.LiveLegOf(l.Server.Raw())}
 }
 
 // emit emits an event of the connection. Each has its own, because an event takes half a

@@ -45,7 +45,7 @@ func (p *Pool) opened(raw *rawio.Conn, ep *Endpoint, result *Result, client neti
 
 func (l *leg) event(kind tap.Kind, at time.Time) tap.Event {
 	e := tap.Event{
-		Kind: kind, Side: tap.ServerSide, Time: at,
+		Kind: kind, Side: tap.ServerSide, Time: at, Live: l,
 		Source: l.client, Destination: l.server, TLS: l.tls, Protocol: l.protocol,
 	}
 	if l.inbound {
@@ -68,12 +68,33 @@ func (l *leg) closed() {
 	l.tap.Emit(&e)
 }
 
+// Bytes implements tap.Live.
+func (l *leg) Bytes() (read, written uint64) {
+	received, sent := l.raw.Bytes()
+	return sent, received
+}
+
+// Legs implements tap.Live.
+func (l *leg) Legs() tap.LiveLegs { return tap.LiveLegs{Server: LiveLegOf(l.raw)} }
+
+// LiveLegOf returns what the kernel knows of a connection now. It returns the zero value
+// for a nil raw.
+func LiveLegOf(raw *rawio.Conn) tap.LiveLeg {
+	if raw == nil {
+		return tap.LiveLeg{}
+	}
+	return tap.LiveLeg{Leg: legOf(raw.Now()), Local: raw.Local(), Remote: raw.Remote()}
+}
+
 // LegOf returns what the kernel knows of a connection at its end. It returns the zero value
 // for a nil raw.
 func LegOf(raw *rawio.Conn) tap.Leg {
 	if raw == nil {
 		return tap.Leg{}
 	}
-	f := raw.Last()
+	return legOf(raw.Last())
+}
+
+func legOf(f rawio.Facts) tap.Leg {
 	return tap.Leg{SRTT: f.SRTT, Retransmits: f.Retransmits, Received: f.Read, Sent: f.Written, Unread: f.Unread}
 }

@@ -48,8 +48,10 @@ func full() tap.Event {
 func TestRoundTrip(t *testing.T) {
 	want := full()
 	v := reflect.ValueOf(want)
+	// What stays on the agent's node: subscriptions get nothing with Counted.
+	local := map[string]bool{"Live": true, "Counted": true}
 	for i := range v.NumField() {
-		if v.Field(i).IsZero() {
+		if v.Field(i).IsZero() && !local[v.Type().Field(i).Name] {
 			t.Errorf("the field %s of the test's event is zero, want every field set", v.Type().Field(i).Name)
 		}
 	}

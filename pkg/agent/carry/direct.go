@@ -1,0 +1,45 @@
+package carry
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/redirect/netns"
+)
+
+// Direct lists the connections of an enrolled pod that no proxy carries, such as those that
+// were opened before it was enrolled. It returns none for a pod that is not enrolled.
+func (c *Carrier) Direct(uid string) ([]netns.Connection, error) {
+	c.mu.RLock()
+	p := c.byUID[uid]
+	if p == nil {
+		c.mu.RUnlock()
+		return nil, nil
+	}
+	p.Hold()
+	defer p.Release()
+	own := map[socket]bool{}
+	p.addSockets(own)
+	c.mu.RUnlock()
+	list, err := p.Connections()
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	c.mu.RLock()
+	p.addSockets(own) // those that were opened meanwhile
+	c.mu.RUnlock()
+	return slices.DeleteFunc(list, func(s netns.Connection) bool { return own[socket{s.Local, s.Remote}] }), nil
+}
+
+// socket identifies a connection of a pod's namespace by its addresses.
+type socket struct{ local, remote netip.AddrPort }
+
+// addSockets adds the agent's sockets in the pod's namespace. Carrier.mu is held.
+func (p *pod) addSockets(set map[socket]bool) {
+	for _, conns := range []map[*rawio.Conn]struct{}{p.conns, p.callers} {
+		for conn := range conns {
+			set[socket{conn.Local(), conn.Remote()}] = true
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package connections
+
+import (
+	"context"
+	"time"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/redirect/netns"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+const (
+	// growEvery is the time between two looks at the bytes of all connections.
+	growEvery = 2 * time.Second
+	// factsEvery is how many looks there are for one at which the kernel is asked for the
+	// facts of a connection that has carried something since the last time, and for those
+	// of the connections that no proxy carries. So that not all are asked for at once, the
+	// turns of the connections differ.
+	factsEvery = 5
+	// batch bounds the connections that are looked at in one go. Others may be opened and
+	// closed between two batches.
+	batch = 256
+)
+
+// Run reports what connections carry until ctx is done.
+func (t *Table) Run(ctx context.Context) error {
+	tick := time.NewTicker(growEvery)
+	defer tick.Stop()
+	for turn := 0; ; turn++ {
+		select {
+		case now := <-tick.C:
+			t.grow(now, turn)
+			if turn%factsEvery == 0 {
+				t.growDirect(ctx, now)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// grow reports what the connections of the proxy have carried since they were looked at
+// last. A connection that closes and takes the place of another one in the order meanwhile
+// makes that wait for the next look.
+func (t *Table) grow(now time.Time, turn int) {
+	var some [batch]*conn
+	var e tap.Event // one for all: an event is large
+	for at := 0; ; at += batch {
+		t.mu.Lock()
+		n := 0
+		if at < len(t.order) {
+			n = copy(some[:], t.order[at:])
+		}
+		t.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		for i, c := range some[:n] {
+			t.growOne(c, now, (at+i)%factsEvery == turn%factsEvery, &e)
+		}
+	}
+}
+
+// growOne reports the growth of one connection, with the kernel's facts if asked is set.
+func (t *Table) growOne(c *conn, now time.Time, asked bool, e *tap.Event) {
+	read, written := c.live.Bytes()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	grown := read > c.counted.ReadBytes || written > c.counted.WriteBytes
+	if c.ended || !grown && (!asked || !c.unasked) {
+		return
+	}
+	var wire tap.LiveLeg
+	if c.unasked = !asked; asked {
+		if legs := c.live.Legs(); c.side == tap.ClientSide || c.side == 0 && c.direction == mesh.Inbound {
+			wire = legs.Client
+		} else {
+			wire = legs.Server
+		}
+	}
+	t.report(c, now, read, written, wire.SRTT, wire.Retransmits, e)
+}
+
+// report gives the sinks what a connection has carried beyond what was counted. c.mu is
+// held, so that its close is not reported meanwhile.
+func (t *Table) report(c *conn, now time.Time, read, written uint64, srtt time.Duration, retransmits uint32, e *tap.Event) {
+	*e = c.event(tap.Grown, now)
+	e.SRTT = srtt
+	e.ReadBytes, e.WriteBytes = beyond(read, &c.counted.ReadBytes), beyond(written, &c.counted.WriteBytes)
+	e.Retransmits = beyond(retransmits, &c.counted.Retransmits)
+	for _, sink := range t.Sinks {
+		sink.Emit(e)
+	}
+}
+
+// beyond returns by how much now exceeds counted, and counts it.
+func beyond[T uint32 | uint64](now T, counted *T) T {
+	if now <= *counted {
+		return 0
+	}
+	more := now - *counted
+	*counted = now
+	return more
+}
+
+// growDirect is grow for the connections that no proxy carries. It forgets those whose close
+// was lost.
+func (t *Table) growDirect(ctx context.Context, now time.Time) {
+	if t.Direct == nil {
+		return
+	}
+	t.mu.Lock()
+	pods := map[string][]direct{}
+	for key, c := range t.direct {
+		// A connection that has just opened may be missing in what the kernel says.
+		if now.Sub(c.began) >= growEvery {
+			pods[key.uid] = append(pods[key.uid], key)
+		}
+	}
+	t.mu.Unlock()
+	var e tap.Event
+	for uid, keys := range pods {
+		if ctx.Err() != nil {
+			return
+		}
+		sockets, err := t.Direct(uid)
+		found := make(map[direct]*netns.Connection, len(sockets))
+		for i := range sockets {
+			found[direct{uid, sockets[i].Local, sockets[i].Remote}] = &sockets[i]
+		}
+		for _, key := range keys {
+			t.growSocket(key, found[key], err, now, &e)
+		}
+	}
+}
+
+func (t *Table) growSocket(key direct, s *netns.Connection, err error, now time.Time, e *tap.Event) {
+	t.mu.Lock()
+	c := t.direct[key]
+	if s == nil && err == nil && c != nil {
+		// Its close is on its way, or was lost. In the first case the close has all of
+		// its bytes, of which some were counted: so it is kept for another while.
+		if c.missed {
+			delete(t.direct, key)
+		}
+		c.missed = true
+	} else if c != nil {
+		c.missed = false
+	}
+	t.mu.Unlock()
+	if c == nil || s == nil {
+		return
+	}
+	read, written := s.Sent, s.Received
+	if s.Server {
+		read, written = written, read
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended && (read > c.counted.ReadBytes || written > c.counted.WriteBytes) {
+		t.report(c, now, read, written, s.SRTT, s.Retransmits, e)
+	}
+}
