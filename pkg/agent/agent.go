@@ -155,6 +155,8 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Pods:      func() []*mesh.Workload { return a.store.View().Local() },
 		Processes: func(w *mesh.Workload) ([]string, error) { return finder.Processes(w.UID, w.Addrs) },
 		Costs:     a.ledger.Costs,
+
+		Certificates: a.certificates,
 	})
 	return a, nil
 }

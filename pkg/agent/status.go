@@ -13,6 +13,7 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/redirect"
 )
@@ -120,4 +121,15 @@ func certificateState(c mtls.CertStatus) string {
 		return nodeapi.CertFailed
 	}
 	return nodeapi.CertPending
+}
+
+// certificates returns when the valid certificates of the node's pods expire.
+func (a *Agent) certificates() map[mesh.Identity]time.Time {
+	expiry := make(map[mesh.Identity]time.Time)
+	for _, c := range a.certs.Status() {
+		if c.State == mtls.CertValid || c.State == mtls.CertStale {
+			expiry[c.Identity] = c.NotAfter
+		}
+	}
+	return expiry
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,12 +57,17 @@ type Agent struct {
 	St   *agentv1.StatusResponse
 	Text string // metrics
 	Cost *agentv1.CostsResponse
+	Uses *agentv1.ResourcesResponse
+	Open *agentv1.ConnectionsResponse
+	// Hangs makes the answers to Resources and Connections wait for the caller to give up.
+	Hangs atomic.Bool
 	// Memory has what the agent remembers of Hub's events.
 	Memory *figures.Store
 
 	t         testing.TB
 	authority *ca.Authority
 	cert      *tls.Certificate
+	ctx       context.Context
 	cancel    context.CancelFunc
 	done      chan struct{}
 }
@@ -76,8 +82,8 @@ func Start(t testing.TB, authority *ca.Authority, name, certName string) *Agent 
 	memory := figures.NewStore(figures.Options{}, time.Now())
 	a := &Agent{
 		Name: name, Addr: ports.Reserve(t).String(), Hub: tap.NewHub(memory), Memory: memory, Text: "fake_metric 1\n", t: t, authority: authority,
-		Cost: &agentv1.CostsResponse{Node: name},
-		St:   &agentv1.StatusResponse{Node: name, Version: "v0.0-test", Synced: true, ProgramsAttached: true, SnapshotVersion: 1},
+		Cost: &agentv1.CostsResponse{Node: name}, Uses: &agentv1.ResourcesResponse{Node: name}, Open: &agentv1.ConnectionsResponse{Node: name},
+		St: &agentv1.StatusResponse{Node: name, Version: "v0.0-test", Synced: true, ProgramsAttached: true, SnapshotVersion: 1},
 	}
 	a.cert = a.sign(certName)
 	a.Restart()
@@ -102,8 +108,8 @@ func (a *Agent) Restart() {
 		a.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a.cancel, a.done = cancel, make(chan struct{})
-	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a, Ledger: a, Node: a.Name, Memory: a.Memory}
+	a.ctx, a.cancel, a.done = ctx, cancel, make(chan struct{})
+	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a, Ledger: a, Usage: a, Lister: a, Node: a.Name, Memory: a.Memory}
 	go func(done chan struct{}) {
 		defer close(done)
 		if err := server.ServeTLS(ctx, ln, nodeapi.Credentials{
@@ -118,6 +124,23 @@ func (a *Agent) Restart() {
 
 // Costs implements nodeapi.CostProvider.
 func (a *Agent) Costs(context.Context) *agentv1.CostsResponse { return a.Cost }
+
+// Report implements nodeapi.Reporter.
+func (a *Agent) Report() *agentv1.ResourcesResponse {
+	if a.Hangs.Load() {
+		<-a.ctx.Done()
+	}
+	return a.Uses
+}
+
+// List implements nodeapi.Lister.
+func (a *Agent) List(ctx context.Context, _ *agentv1.ConnectionsRequest) (*agentv1.ConnectionsResponse, error) {
+	if a.Hangs.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return a.Open, nil
+}
 
 // Stop ends the agent. It may be called twice.
 func (a *Agent) Stop() {

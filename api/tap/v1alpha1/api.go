@@ -8,6 +8,8 @@
 //	GET …/watch/tap                           of all of them (verb watch of tap, everywhere)
 //	GET …/namespaces/NS/figures, …/figures    Figures: what resources do to each other (verb list of figures)
 //	GET …/namespaces/NS/routes, …/routes      RouteList: routes, and what their requests did (verb list of routes)
+//	GET …/namespaces/NS/resources, …/resources  ResourceList: what runs, and what it uses (verb list of resources)
+//	GET …/namespaces/NS/connections, …/connections  ConnectionList: open connections (verb list of connections)
 //	GET …/nodes                               NodeList: every agent's status (verb list of nodes)
 //	GET …/nodes/NAME/status|dump|metrics      one agent's (verb get of nodes/status …)
 //	GET …/costs                               NodeList: what pods cost every agent (verb list of costs)

@@ -27,8 +27,18 @@ func (s *Sampler) Report() *agentv1.ResourcesResponse {
 		out.Seconds = now.Sub(base.at).Seconds()
 	}
 	unknown := 0
+	expiry := s.Certificates()
 	for _, w := range pods {
-		p := &agentv1.PodResource{Uid: w.UID, Namespace: w.Namespace, Name: w.Name, OwnerKind: w.OwnerKind, OwnerName: w.OwnerName}
+		p := &agentv1.PodResource{
+			Uid: w.UID, Namespace: w.Namespace, Name: w.Name, OwnerKind: w.OwnerKind, OwnerName: w.OwnerName,
+			Meshed: w.Meshed, Ready: w.Ready,
+		}
+		if w.Meshed {
+			p.Identity = w.Identity.String()
+			if expires, ok := expiry[w.Identity]; ok {
+				p.CertificateExpires = timestamppb.New(expires)
+			}
+		}
 		if usage, ok := one.pods[w.UID]; ok {
 			p.Containers = containers(&usage)
 			if old, ok := base.pod(w.UID); ok {

@@ -33,6 +33,8 @@ type Options struct {
 	Processes func(*mesh.Workload) ([]string, error)
 	// Costs returns what the pods cost the agent (costs.Ledger).
 	Costs func() *agentv1.CostsResponse
+	// Certificates returns when the valid certificates of this node's pods expire.
+	Certificates func() map[mesh.Identity]time.Time
 }
 
 // Sampler reads the cgroups of the node's pods. Its methods are safe for concurrent use.

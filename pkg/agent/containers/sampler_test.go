@@ -27,14 +27,17 @@ type node struct {
 	pods []*mesh.Workload
 	used func() *agentv1.CostsResponse // nil: nothing
 	err  error
-	pids map[string][]string
+	// certs are the certificates that the node has.
+	certs map[mesh.Identity]time.Time
+	pids  map[string][]string
 }
 
 func (n *node) sampler() *Sampler {
 	return New(Options{
-		Node: "node-1",
-		Host: func() ([]cgroup.Tree, error) { return []cgroup.Tree{{FS: n.tree, V2: true}}, n.err },
-		Pods: func() []*mesh.Workload { return n.pods },
+		Node:         "node-1",
+		Host:         func() ([]cgroup.Tree, error) { return []cgroup.Tree{{FS: n.tree, V2: true}}, n.err },
+		Pods:         func() []*mesh.Workload { return n.pods },
+		Certificates: func() map[mesh.Identity]time.Time { return n.certs },
 		Costs: func() *agentv1.CostsResponse {
 			if n.used == nil {
 				return &agentv1.CostsResponse{Time: timestamppb.Now()}
@@ -84,6 +87,25 @@ func only(t *testing.T, r *agentv1.ResourcesResponse) *agentv1.PodResource {
 		t.Fatalf("got %d pods, want one: %v", len(r.GetPods()), r)
 	}
 	return r.GetPods()[0]
+}
+
+// TestWhatAPodIs: a pod in the mesh has an identity, and a certificate if there is one.
+func TestWhatAPodIs(t *testing.T) {
+	expires := time.Unix(2_000_000_000, 0).UTC()
+	w := pod(web, "web")
+	n := &node{tree: fstest.MapFS{}, pods: []*mesh.Workload{w}}
+	s := n.sampler()
+	if p := only(t, s.Report()); p.GetMeshed() || p.GetReady() || p.GetIdentity() != "" || p.GetCertificateExpires() != nil {
+		t.Errorf("outside the mesh: %v", p)
+	}
+	w.Meshed, w.Ready, w.Identity = true, true, mesh.Identity{TrustDomain: "d", Namespace: "shop", ServiceAccount: "web"}
+	if p := only(t, s.Report()); !p.GetMeshed() || !p.GetReady() || p.GetIdentity() != "spiffe://d/ns/shop/sa/web" || p.GetCertificateExpires() != nil {
+		t.Errorf("without a certificate: %v", p)
+	}
+	n.certs = map[mesh.Identity]time.Time{w.Identity: expires}
+	if p := only(t, s.Report()); !p.GetCertificateExpires().AsTime().Equal(expires) {
+		t.Errorf("%v, want a certificate until %v", p, expires)
+	}
 }
 
 func near(got, want float64) bool { return math.Abs(got-want) < 1e-6 }

@@ -2,22 +2,15 @@ package fanin
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/status"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 )
 
 const (
-	// figuresTimeout bounds the time until an agent answers on a connection that stands. One
-	// that hangs must not keep the answers of the others from the user for long.
-	figuresTimeout = 2 * time.Second
 	// maxFigures bounds the answer of one agent.
 	maxFigures = 16 << 20
 	// keepFor is how long an unused connection is kept.
@@ -86,37 +79,7 @@ func (k *Kept) Close() {
 // Figures asks the agents of nodes at once. The i-th response or error belongs to the i-th
 // node. Errors are sentences for users.
 func (a *Agents) Figures(ctx context.Context, kept *Kept, nodes []Node, r *agentv1.FiguresRequest) ([]*agentv1.FiguresResponse, []error) {
-	now := time.Now()
-	responses, errs := make([]*agentv1.FiguresResponse, len(nodes)), make([]error, len(nodes))
-	var wg sync.WaitGroup
-	for i, n := range nodes {
-		wg.Go(func() {
-			conn, err := kept.conn(a, n, now)
-			if err == nil {
-				limit := callTimeout
-				if conn.GetState() == connectivity.Ready {
-					limit = figuresTimeout
-				}
-				ctx, cancel := context.WithTimeout(ctx, limit)
-				defer cancel()
-				responses[i], err = agentv1.NewNodeClient(conn).Figures(ctx, r, grpc.MaxCallRecvMsgSize(maxFigures))
-			}
-			errs[i] = explainFigures(n, err)
-		})
-	}
-	wg.Wait()
-	kept.sweep(now)
-	return responses, errs
-}
-
-func explainFigures(n Node, err error) error {
-	switch status.Code(err) {
-	case codes.OK:
-		return nil
-	case codes.Unimplemented:
-		return fmt.Errorf("%s: its agent is of an older version and remembers no figures", n.Name)
-	case codes.DeadlineExceeded:
-		return fmt.Errorf("%s: its agent (%s) does not answer in time", n.Name, n.Address)
-	}
-	return fmt.Errorf("%s: %s", n.Name, why(err))
+	return ask(ctx, a, kept, nodes, "remembers no figures", func(ctx context.Context, conn *grpc.ClientConn) (*agentv1.FiguresResponse, error) {
+		return agentv1.NewNodeClient(conn).Figures(ctx, r, grpc.MaxCallRecvMsgSize(maxFigures))
+	})
 }

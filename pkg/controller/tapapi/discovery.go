@@ -49,6 +49,8 @@ func resources() []metav1.APIResource {
 	return append(list,
 		of("figures", "Figures", true, "get"),
 		of("routes", "RouteList", true, "get"),
+		of("resources", "ResourceList", true, "get"),
+		of("connections", "ConnectionList", true, "get"),
 		of("nodes", "Agent", false, "list"),
 		of("nodes/status", "Agent", false, "get"),
 		of("nodes/dump", "Agent", false, "get"),

@@ -44,28 +44,49 @@ func readFigures(r *http.Request, now time.Time) (q tapv1alpha1.FiguresQuery, re
 	if q, err = tapv1alpha1.ParseFigures(r.URL.Query()); err != nil {
 		return q, nil, err
 	}
-	// RBAC has allowed the namespace of the path. A parameter must not lead out of it.
-	if namespace := r.PathValue("namespace"); namespace != "" {
-		if errs := validation.IsDNS1123Label(namespace); len(errs) > 0 {
-			return q, nil, &badName{namespace, errs}
-		}
-		if q.Namespace != "" && q.Namespace != namespace {
-			return q, nil, errors.New("parameter namespace: the path has another one")
-		}
-		q.Namespace = namespace
+	if q.Namespace, err = namespaceOf(r, q.Namespace); err != nil {
+		return q, nil, err
 	}
 	request, err = table.Request(&q, now)
 	return q, request, err
+}
+
+// namespaceOf returns the namespace that a question is about, "" for all. RBAC has allowed
+// that of the path. The parameter, which may be "", must not lead out of it.
+func namespaceOf(r *http.Request, parameter string) (string, error) {
+	namespace := r.PathValue("namespace")
+	if namespace == "" {
+		return parameter, nil
+	}
+	if errs := validation.IsDNS1123Label(namespace); len(errs) > 0 {
+		return "", &badName{namespace, errs}
+	}
+	if parameter != "" && parameter != namespace {
+		return "", errors.New("parameter namespace: the path has another one")
+	}
+	return namespace, nil
+}
+
+// ask begins a question to many agents. The caller calls done at its end. The error refuses
+// it, because too many are being answered.
+func (s *Server) ask() (done func(), err error) {
+	done = func() { s.asked.Add(-1) }
+	if s.asked.Add(1) > maxAsked {
+		done()
+		return nil, failure(http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "too many questions to the agents are being answered: try again")
+	}
+	return done, nil
 }
 
 // askAgents asks the agents of all nodes with meshed pods. If some do not answer, it asks
 // the others for what they know of the same calls. It refuses a question while too many
 // are being answered.
 func (s *Server) askAgents(ctx context.Context, request *agentv1.FiguresRequest) (*table.Answers, error) {
-	defer s.asked.Add(-1)
-	if s.asked.Add(1) > maxAsked {
-		return nil, failure(http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "too many questions for figures are being answered: try again")
+	done, err := s.ask()
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	nodes := s.meshedNodes()
 	answers := &table.Answers{Asked: len(nodes)}
 	var heard []fanin.Node

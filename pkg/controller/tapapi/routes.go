@@ -44,6 +44,10 @@ func (s *Server) routes() http.Handler {
 	call("/namespaces/{namespace}/figures", "list", "figures", "see", "", s.figures)
 	call("/routes", "list", "routes", "see", "", s.routeList)
 	call("/namespaces/{namespace}/routes", "list", "routes", "see", "", s.routeList)
+	call("/resources", "list", "resources", "see", "", s.resourceList)
+	call("/namespaces/{namespace}/resources", "list", "resources", "see", "", s.resourceList)
+	call("/connections", "list", "connections", "see", "", s.connectionList)
+	call("/namespaces/{namespace}/connections", "list", "connections", "see", "", s.connectionList)
 
 	call("/nodes", "list", "nodes", "see", "", s.nodes)
 	call("/nodes/{name}/status", "get", "nodes", "see the status of", "status", s.nodeStatus)
