@@ -59,6 +59,7 @@ var layers = map[string]int{
 	"pkg/controller/cluster":          4,
 	"pkg/controller/custom":           4,
 	"pkg/controller/customclient":     4,
+	"pkg/controller/history":          4,
 	"pkg/controller/issuer":           4,
 	"pkg/controller/kind":             4,
 	"pkg/controller/podstatus":        4,
@@ -219,6 +220,7 @@ var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/s
 var fuzzed = []string{
 	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
+	"pkg/controller/history",
 }
 
 // skips are the tests that may be skipped, by file.

@@ -1,0 +1,195 @@
+package history
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/underlane/underlane/pkg/figures"
+)
+
+// The file is a head of fixed size and a gob of saved, which nothing reads before the
+// checksum in the head is right.
+const (
+	magic    = "underlane-hist"
+	version  = 1
+	headSize = len(magic) + 2 + 8 + 4 // magic, version, length and CRC-32C of the rest
+)
+
+// maxFile bounds a file that is read, as a multiple of the budget: the budget may have
+// been larger when it was written.
+const maxFile = 4
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// saved is a Store in a file. Its fields are a format: they may be added to.
+type saved struct {
+	Reasons         []string
+	Edges           []savedEdge
+	Steps           []savedStep
+	Complete        int64
+	Trimmed         int64
+	Folded, Dropped uint64
+}
+
+type savedEdge struct {
+	Number int
+	Key    figures.Key
+	Node   string
+	Last   int64
+}
+
+type savedStep struct {
+	Start, Length, Covered int64
+	Asked                  int
+	Waiting, Missing       []string
+	Blocks                 [][]byte
+}
+
+// saved returns what is to be saved.
+func (s *Store) saved() *saved {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := &saved{Reasons: s.reasons.names, Complete: s.complete, Trimmed: s.trimmed, Folded: s.folded, Dropped: s.dropped}
+	for id, e := range s.edges {
+		if e != nil {
+			out.Edges = append(out.Edges, savedEdge{id, e.key.key(), e.node, e.last})
+		}
+	}
+	for _, st := range s.steps {
+		out.Steps = append(out.Steps, savedStep{st.start, st.length, st.covered, st.asked, st.waiting, st.missing, st.blocks})
+	}
+	return out
+}
+
+// Save writes the Store to a file. A reader sees the old file or the new one.
+func (s *Store) Save(path string) error {
+	var body bytes.Buffer
+	body.Write(make([]byte, headSize))
+	if err := gob.NewEncoder(&body).Encode(s.saved()); err != nil {
+		return fmt.Errorf("encode the history: %w", err)
+	}
+	data := body.Bytes()
+	head := binary.BigEndian.AppendUint16([]byte(magic), version)
+	head = binary.BigEndian.AppendUint64(head, uint64(len(data)-headSize))
+	head = binary.BigEndian.AppendUint32(head, crc32.Checksum(data[headSize:], castagnoli))
+	copy(data, head)
+	if err := replace(path, data); err != nil {
+		return fmt.Errorf("write the history: %w (is the volume full, or not writable?)", err)
+	}
+	return nil
+}
+
+// replace writes a file atomically. One replica writes at a time: where two overlap for a
+// moment, the checksum tells.
+func replace(path string, data []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+// errForeign is the error of a file that this version cannot use.
+var errForeign = errors.New("it is broken, or of another version")
+
+// Load reads a file that Save wrote into an empty Store. now is the present. Without a
+// file the Store stays empty. The error of a file that cannot be used wraps errForeign.
+func (s *Store) Load(path string, now time.Time) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the history: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, int64(s.bytes)*maxFile+1<<20))
+	if err != nil {
+		return fmt.Errorf("read the history: %w", err)
+	}
+	if err := s.restore(data, now); err != nil {
+		return fmt.Errorf("read the history %s: %w", path, err)
+	}
+	return nil
+}
+
+// restore fills an empty Store with the content of a file.
+func (s *Store) restore(data []byte, now time.Time) error {
+	if len(data) < headSize || string(data[:len(magic)]) != magic {
+		return fmt.Errorf("%w: it does not begin as a history does", errForeign)
+	}
+	head, body := data[len(magic):headSize], data[headSize:]
+	switch v := binary.BigEndian.Uint16(head); {
+	case v != version:
+		return fmt.Errorf("%w: it has version %d, want %d", errForeign, v, version)
+	case binary.BigEndian.Uint64(head[2:]) != uint64(len(body)):
+		return fmt.Errorf("%w: it has %d bytes, its head says %d", errForeign, len(body), binary.BigEndian.Uint64(head[2:]))
+	case binary.BigEndian.Uint32(head[10:]) != crc32.Checksum(body, castagnoli):
+		return fmt.Errorf("%w: its checksum is wrong", errForeign)
+	}
+	var in saved
+	if err := gob.NewDecoder(bytes.NewReader(body)).Decode(&in); err != nil {
+		return fmt.Errorf("%w: %w", errForeign, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.take(&in, minuteOf(now)); err != nil {
+		s.clear()
+		return fmt.Errorf("%w: %w", errForeign, err)
+	}
+	return nil
+}
+
+// take fills the Store. What is older than a Store keeps, or in the future, is left out.
+func (s *Store) take(in *saved, now int64) error {
+	s.reasons = newReasons(in.Reasons)
+	for _, e := range in.Edges {
+		if e.Number < len(s.edges) || e.Number > 4*s.maxEdges*maxFile {
+			return fmt.Errorf("edge %d after %d", e.Number, len(s.edges)-1)
+		}
+		for len(s.edges) < e.Number {
+			s.free = append(s.free, len(s.edges))
+			s.edges = append(s.edges, nil)
+		}
+		k := workloads(e.Key)
+		short, _ := s.names.intern(&k, true)
+		own := &edge{key: short, node: s.names.text(e.Node), last: e.Last}
+		s.edges = append(s.edges, own)
+		s.number[short] = e.Number
+		s.owned[own.node]++
+	}
+	last := int64(0)
+	for _, st := range in.Steps {
+		if st.Length != 1 && (st.Length != perCoarse || st.Start%perCoarse != 0) || st.Start < last {
+			return fmt.Errorf("a step of %d minutes at %d, after %d", st.Length, st.Start, last)
+		}
+		last = st.Start + st.Length
+		if st.Start < now-keep || last > now {
+			continue
+		}
+		s.steps = append(s.steps, &step{st.Start, st.Length, st.Covered, st.Asked, st.Waiting, st.Missing, st.Blocks})
+	}
+	s.complete, s.trimmed, s.folded, s.dropped = min(in.Complete, now), in.Trimmed, in.Folded, in.Dropped
+	s.count()
+	s.forget()
+	return nil
+}

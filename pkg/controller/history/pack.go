@@ -1,0 +1,100 @@
+package history
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/underlane/underlane/pkg/figures"
+)
+
+// maxBlock bounds what a block becomes when it is unpacked.
+const maxBlock = 64 << 20
+
+// packer makes blocks. It keeps its buffers between two blocks.
+type packer struct {
+	columns
+	out   bytes.Buffer
+	flate *flate.Writer
+}
+
+// pack returns the block of these figures by the numbers of their edges. The bytes are
+// coded by their frequency (Huffman) only: looking for what repeats takes ten times as
+// long, and saves nothing in figures.
+func (p *packer) pack(r *reasons, sums map[int]*figures.Sums) []byte {
+	p.head, p.buckets, p.parts = p.head[:0], p.buckets[:0], p.parts[:0]
+	last := -1
+	for _, id := range slices.Sorted(maps.Keys(sums)) {
+		at := len(p.head)
+		p.head = binary.AppendUvarint(p.head, uint64(id-last-1))
+		if !p.sums(r, sums[id]) {
+			p.head = p.head[:at]
+			continue
+		}
+		last = id
+	}
+	p.out.Reset()
+	if p.flate == nil {
+		// The level is valid, and a Buffer takes everything: there is no error.
+		p.flate, _ = flate.NewWriter(&p.out, flate.HuffmanOnly)
+	} else {
+		p.flate.Reset(&p.out)
+	}
+	var lengths [2 * binary.MaxVarintLen64]byte
+	_, _ = p.flate.Write(binary.AppendUvarint(binary.AppendUvarint(lengths[:0], uint64(len(p.head))), uint64(len(p.buckets))))
+	for _, column := range [][]byte{p.head, p.buckets, p.parts} {
+		_, _ = p.flate.Write(column)
+		if len(column) > 1<<10 {
+			_ = p.flate.Flush() // the next column has frequencies of its own
+		}
+	}
+	_ = p.flate.Close()
+	if cap(p.head)+cap(p.buckets)+cap(p.parts) > 8<<20 {
+		p.columns = columns{}
+	}
+	return slices.Clone(p.out.Bytes())
+}
+
+// unpacker reads blocks. It keeps its buffers between two blocks.
+type unpacker struct {
+	records bytes.Buffer
+	flate   io.ReadCloser
+}
+
+// each calls to for each record of a block. It returns where the figures of an edge are to
+// be added, nil to skip them. Then it calls opened with the connections that are open.
+func (u *unpacker) each(r *reasons, block []byte, to func(id int) *figures.Sums, opened func(id int, open uint64)) error {
+	if u.flate == nil {
+		u.flate = flate.NewReader(bytes.NewReader(block))
+	} else if err := u.flate.(flate.Resetter).Reset(bytes.NewReader(block), nil); err != nil {
+		return fmt.Errorf("unpack a block of the history: %w", err)
+	}
+	u.records.Reset()
+	n, err := u.records.ReadFrom(io.LimitReader(u.flate, maxBlock+1))
+	if err == nil && n > maxBlock {
+		err = errEncoding
+	}
+	if err != nil {
+		return fmt.Errorf("unpack a block of the history: %w", err)
+	}
+	in := reader{reasons: r}
+	all := u.records.Bytes()
+	head, buckets := in.number(&all), in.number(&all)
+	if head > uint64(len(all)) || buckets > uint64(len(all))-head {
+		return errEncoding
+	}
+	in.head, in.buckets, in.parts = all[:head], all[head:head+buckets], all[head+buckets:]
+	for id := -1; len(in.head) > 0 && in.err == nil; {
+		id += int(min(in.number(&in.head), maxBlock)) + 1
+		sums := to(id)
+		open := in.sums(sums)
+		if sums != nil && in.err == nil {
+			opened(id, open)
+		}
+	}
+	return in.err
+}

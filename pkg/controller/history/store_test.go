@@ -1,0 +1,292 @@
+package history
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// epoch is a multiple of five minutes.
+var epoch = time.Unix(1_800_000_000, 0).UTC()
+
+// buckets compares histograms by their buckets.
+var buckets = cmp.Transformer("buckets", func(h *figures.Histogram) map[int]uint64 {
+	counts := map[int]uint64{}
+	if h != nil {
+		for bucket, n := range h.Buckets() {
+			counts[bucket] = n
+		}
+	}
+	return counts
+})
+
+func end(namespace, name string) figures.End {
+	return figures.End{Namespace: namespace, Kind: "deployment", Name: name, Identity: "spiffe://cluster.local/ns/" + namespace + "/sa/" + name, Meshed: true}
+}
+
+func key(from, to string, side mesh.Direction) figures.Key {
+	k := figures.Key{Direction: side, Source: end("shop", from), Destination: end("data", to), Protocol: "http2", TLS: tap.TLSTrue}
+	if side == mesh.Outbound {
+		k.Service = figures.Service{Namespace: "data", Name: to}
+	}
+	return k
+}
+
+// requests are n requests, each of this latency, of which some fail.
+func requests(n, failed uint64, latency time.Duration) *figures.Sums {
+	s := &figures.Sums{Success: n - failed, Latency: new(figures.Histogram)}
+	s.Fail(mesh.ReasonTimeout, failed)
+	s.Latency.Add(figures.BucketOf(latency), n)
+	s.Parts[figures.FirstByte] = time.Duration(n) * latency
+	return s
+}
+
+func edgeOf(k figures.Key, points ...*figures.Sums) figures.Edge {
+	return figures.Edge{Key: k, Points: points}
+}
+
+// minute adds a whole minute of one node.
+func (s *Store) minute(m int64, edges ...figures.Edge) {
+	s.begin(m, []string{"node-1"})
+	p := pending{}
+	s.answered(p, "node-1", m, 1, 0, edges)
+	s.commit(p)
+	s.missed(m - recent + 1)
+	s.finish(m)
+}
+
+func everything(k figures.Key) (figures.Key, bool) { return k, true }
+
+func TestCodec(t *testing.T) {
+	full := &figures.Sums{
+		Success: 3, Failures: []figures.Failure{{Reason: mesh.ReasonNone, Count: 1}, {Reason: mesh.ReasonTimeout, Count: 100}}, Retries: 4,
+		Latency: new(figures.Histogram), Parts: [figures.NumParts]time.Duration{1000, 0, 3000, 255000, 0},
+		Opened: 5, Closed: 6, Failed: 7, Open: 8, Read: 9, Written: 1 << 60, SRTT: 11000, SRTTs: 12, Retransmits: 13,
+	}
+	for _, d := range []time.Duration{0, 90 * time.Microsecond, time.Millisecond, time.Millisecond, time.Hour} {
+		full.Latency.Observe(d)
+	}
+	full.Latency.Add(5, 10_000)
+	r := newReasons(nil)
+	for name, want := range map[string]*figures.Sums{
+		"nothing": {}, "full": full, "requests": requests(40, 2, 200*time.Millisecond), "open": {Open: 1}, "idle": {Open: 3, Retries: 1},
+		"most": {Success: math.MaxUint64, Read: math.MaxUint64},
+	} {
+		var c columns
+		if c.sums(r, want) == (name == "nothing") || (len(c.head) == 0) != (name == "nothing") {
+			t.Errorf("%s: %d bytes", name, len(c.head))
+		}
+		if len(c.head) == 0 {
+			continue
+		}
+		for _, skip := range []bool{false, true} {
+			in, got := reader{columns: c, reasons: r}, &figures.Sums{}
+			if skip {
+				in.sums(nil)
+			} else {
+				got.Open = in.sums(got)
+			}
+			if len(in.head)+len(in.buckets)+len(in.parts) > 0 || in.err != nil {
+				t.Errorf("%s, skip %v: %v is left, %v", name, skip, in.columns, in.err)
+			}
+			if diff := cmp.Diff(want, got, buckets, rounded()); diff != "" && !skip {
+				t.Errorf("%s: (-want +got):\n%s", name, diff)
+			}
+		}
+	}
+}
+
+// rounded compares times as the encoding keeps them.
+func rounded() cmp.Option {
+	return cmp.Comparer(func(a, b time.Duration) bool { return (a - b).Abs() <= max(a, b)/250 })
+}
+
+// TestReasons: numbers of another version keep their meaning.
+func TestReasons(t *testing.T) {
+	old := newReasons([]string{"", "timeout", "gone-in-this-version", "policy-denied"})
+	s := requests(10, 3, time.Millisecond)
+	var c columns
+	c.sums(old, s)
+	in, got := reader{columns: c, reasons: newReasons(old.names)}, &figures.Sums{}
+	in.sums(got)
+	if diff := cmp.Diff(s.Failures, got.Failures); diff != "" {
+		t.Error("(-want +got):", diff)
+	}
+}
+
+// TestSteps: what was counted is the same in minutes, in coarse steps and as one sum.
+func TestSteps(t *testing.T) {
+	s := NewStore(0)
+	first := minuteOf(epoch)
+	const minutes = 5 * 60
+	for m := first; m < first+minutes; m++ {
+		n := uint64(m - first)
+		s.minute(m, edgeOf(key("web", "db", mesh.Outbound), requests(10+n, n%3, time.Millisecond)), edgeOf(key("web", "db", mesh.Inbound), &figures.Sums{Open: n, Opened: 1}))
+	}
+	now := epoch.Add(minutes * time.Minute)
+	for _, tc := range []struct {
+		window, step  time.Duration
+		start         time.Duration // after the epoch
+		points        int
+		step2         time.Duration
+		first, second uint64 // requests in the first point
+	}{
+		{time.Hour, Minute, 4 * time.Hour, 60, Minute, 250, 251},
+		{time.Hour, 90 * time.Second, 4 * time.Hour, 60, Minute, 250, 251},
+		{time.Hour, 10 * Minute, 4 * time.Hour, 6, 10 * Minute, 2545, 2645},
+		{4 * time.Hour, Minute, time.Hour, 48, Coarse, 360, 385}, // 10+60 … 10+64, and so on
+		{4 * time.Hour, 7 * Minute, time.Hour, 24, 10 * Minute, 745, 845},
+		{5 * time.Hour, 0, 0, 1, 5 * time.Hour, 10*300 + 299*150, 0},
+		{30 * time.Minute, 0, 270 * time.Minute, 1, 30 * time.Minute, 280*30 + 29*15, 0},
+	} {
+		a := s.Query(Query{Start: now.Add(-tc.window), End: now, Step: tc.step, Group: func(k figures.Key) (figures.Key, bool) { return k, k.Direction == mesh.Outbound }})
+		name := fmt.Sprint(tc.window, " by ", tc.step)
+		if !a.Start.Equal(epoch.Add(tc.start)) || !a.End.Equal(now) || a.Step != tc.step2 || len(a.Edges) != 1 || len(a.Gaps) > 0 || a.Covered != now.Sub(a.Start) {
+			t.Errorf("%s: %v to %v by %v, covered %v, %d edges, gaps %v; want %v to %v by %v and one edge", name, a.Start, a.End, a.Step, a.Covered, len(a.Edges), a.Gaps, epoch.Add(tc.start), now, tc.step2)
+			continue
+		}
+		points := a.Edges[0].Points
+		if len(points) != tc.points || points[0].Requests() != tc.first || tc.second > 0 && points[1].Requests() != tc.second {
+			t.Errorf("%s: %d points, the first ones %d and %d requests; want %d, %d and %d", name, len(points), points[0].Requests(), points[min(1, len(points)-1)].Requests(), tc.points, tc.first, tc.second)
+		}
+	}
+	// Connections that are open are those of the end of each point.
+	a := s.Query(Query{Start: epoch, End: now, Step: 30 * Minute, Group: func(k figures.Key) (figures.Key, bool) { return k, k.Direction == mesh.Inbound }})
+	for i, p := range a.Edges[0].Points {
+		if want := uint64(30*i + 29); p.Open != want || p.Opened != 30 {
+			t.Errorf("point %d: %d open and %d opened, want %d and 30", i, p.Open, p.Opened, want)
+		}
+	}
+}
+
+// TestForgetting: after 24 hours figures are gone, and the names with them.
+func TestForgetting(t *testing.T) {
+	s := NewStore(0)
+	m := minuteOf(epoch)
+	for i := range int64(30 * 60) {
+		s.minute(m+i, edgeOf(key(fmt.Sprint("job-", i/10), "db", mesh.Outbound), requests(1, 0, time.Millisecond)))
+	}
+	stats := s.Stats()
+	if kept := stats.Until.Sub(stats.Since); kept != Keep || stats.Edges < 144 || stats.Edges > 152 {
+		t.Errorf("%v with %d edges are kept, want 24h0m0s with 144 to 152", kept, stats.Edges)
+	}
+	if n := len(s.names.ends); n > 160 {
+		t.Errorf("%d names of workloads, want about one for each edge", n)
+	}
+	a := s.Query(Query{Start: epoch, End: epoch.Add(30 * time.Hour), Group: everything})
+	if len(a.Edges) != stats.Edges || a.Since != stats.Since || a.Covered != Keep || len(a.Gaps) != 1 {
+		t.Errorf("%d edges since %v, %v, gaps %v; want %d since %v, one gap before that", len(a.Edges), a.Since, a.Covered, a.Gaps, stats.Edges, stats.Since)
+	}
+}
+
+// traffic makes the figures of pairs of workloads whose rates differ as those of real
+// services do, with this many requests a minute in the mean. Both sides report.
+func traffic(pairs int, mean float64) [][]figures.Edge {
+	const variants = 4
+	r := rand.New(rand.NewPCG(5, 6))
+	out := make([][]figures.Edge, variants)
+	for i := range pairs {
+		rate, typical := mean*math.Exp(r.NormFloat64()-0.5), 1e6*math.Exp2(float64(i%8))
+		for v := range out {
+			for _, side := range []mesh.Direction{mesh.Outbound, mesh.Inbound} {
+				s := &figures.Sums{Open: 3, Opened: 1, Closed: 1, Read: uint64(rate * 900 * r.Float64()), Written: uint64(rate * 3000 * r.Float64()), SRTT: time.Millisecond, SRTTs: 1}
+				if i%10 > 0 { // every tenth is one of connections
+					s.Latency = new(figures.Histogram)
+					n := uint64(rate*(0.8+0.4*r.Float64())) + 1
+					for range n {
+						d := time.Duration(typical * math.Exp(0.5*r.NormFloat64()))
+						s.Latency.Observe(d)
+						s.Parts[figures.FirstByte] += d
+						s.Parts[figures.Queue] += time.Duration(50_000 * r.Float64())
+						s.Parts[figures.Body] += time.Duration(1e6 * r.Float64())
+					}
+					s.Fail(mesh.ReasonNone, n/200)
+					s.Success = n - s.FailedRequests()
+				}
+				out[v] = append(out[v], edgeOf(key(fmt.Sprint("client-", i/50), fmt.Sprint("server-", i%50, "-", i/2500), side), s))
+			}
+		}
+	}
+	return out
+}
+
+func heap() int {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// day plays 24 hours, and returns the bytes that the Store takes.
+func day(t *testing.T, s *Store, edges [][]figures.Edge) int {
+	m, r := minuteOf(epoch), rand.New(rand.NewPCG(1, 2))
+	before := heap()
+	var nodes []string
+	for i := range max(1, len(edges[0])/1000) {
+		nodes = append(nodes, fmt.Sprint("node-", i))
+	}
+	slices.Sort(nodes)
+	for i := range keep {
+		reports := edges[r.IntN(len(edges))]
+		s.begin(m+i, nodes)
+		p := pending{}
+		for j, node := range nodes {
+			s.answered(p, node, m+i, 1, 0, reports[j*len(reports)/len(nodes):(j+1)*len(reports)/len(nodes)])
+		}
+		s.commit(p)
+		s.missed(m + i - recent + 1)
+		s.finish(m + i)
+	}
+	s.packer = packer{}
+	used := heap() - before
+	stats := s.Stats()
+	t.Logf("%d pairs, %d edges: %d bytes, estimated %d; reaches back %v", len(edges[0])/2, stats.Edges, used, stats.Bytes, stats.Until.Sub(stats.Since))
+	if used > stats.Bytes*12/10 {
+		t.Errorf("%d bytes are used, %d are estimated", used, stats.Bytes)
+	}
+	return used
+}
+
+// TestMemory measures the heap after 24 hours of 200 pairs of workloads.
+func TestMemory(t *testing.T) {
+	s := NewStore(0)
+	used := day(t, s, traffic(200, 300))
+	if kept := s.Stats().Until.Sub(s.Stats().Since); used > 200*40_000 || kept != Keep {
+		t.Errorf("%d bytes for %v, want at most 40 kB for a pair and %v", used, kept, Keep)
+	}
+}
+
+// TestFullMemory measures 1,000 pairs with 5,000 requests a second, and 10,000 with ten
+// times as many: the figures of docs/reference/limits.md.
+func TestFullMemory(t *testing.T) {
+	for _, tc := range []struct {
+		pairs, bytes int
+		mean         float64
+		keeps        time.Duration
+	}{
+		{1000, 0, 30, Keep}, {1000, 0, 300, Keep}, {10_000, 0, 300, 4 * time.Hour}, {10_000, 512 << 20, 300, Keep},
+	} {
+		s := NewStore(tc.bytes)
+		used := day(t, s, traffic(tc.pairs, tc.mean))
+		if kept := s.Stats().Until.Sub(s.Stats().Since); used > s.bytes*11/10 || kept < tc.keeps {
+			t.Errorf("%d pairs: %d bytes for %v, want at most %d and %v", tc.pairs, used, kept, s.bytes, tc.keeps)
+		}
+		now := epoch.Add(Keep)
+		for _, step := range []time.Duration{0, 30 * time.Minute} {
+			began := time.Now()
+			a := s.Query(Query{Start: epoch, End: now, Step: step, Group: everything})
+			t.Logf("%d edges with steps of %v in %v", len(a.Edges), a.Step, time.Since(began))
+		}
+	}
+}
