@@ -92,6 +92,7 @@ func scrape(t *testing.T) string {
 			e := tap.Event{
 				Direction: direction, Source: peer, Destination: peer, Service: &mesh.Service{Name: "s", Namespace: "n"},
 				TLS: tap.TLSTrue, GRPC: true, Status: 503, Duration: time.Second, Reason: mesh.ReasonConnectRefused,
+				Route: &mesh.Route{Kind: "HTTPRoute", Namespace: "n", Name: "r"}, Rule: "0",
 			}
 			for _, k := range []tap.Kind{tap.RequestInit, tap.ResponseInit, tap.ResponseEnd, tap.ConnOpen, tap.ConnClose} {
 				e.Kind = k
@@ -112,7 +113,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("metrics.md does not have %s", name)
 		}
 	}
-	for _, series := range firsts(t, `(?m)^(?:request|response|tcp|underlane|identity)[a-z_]*\{(.*)\} `, got) {
+	for _, series := range firsts(t, `(?m)^(?:request|response|route|tcp|underlane|identity)[a-z_]*\{(.*)\} `, got) {
 		for _, label := range firsts(t, `([a-z0-9_]+)="`, series) {
 			// dst_… stands for the same labels as those of the workload on this side.
 			if label != "le" && !strings.Contains(text, "`"+label+"`") && !strings.Contains(text, "`"+strings.TrimPrefix(label, "dst_")+"`") {
@@ -123,6 +124,12 @@ func TestMetrics(t *testing.T) {
 	for _, name := range firsts(t, `describe\("([a-z_]+)"`, read(t, "pkg/controller/metrics.go")) {
 		if !strings.Contains(text, "| `underlane_controller_"+name+"` |") {
 			t.Errorf("metrics.md does not have underlane_controller_%s", name)
+		}
+	}
+	names := got + read(t, "pkg/controller/metrics.go")
+	for _, name := range firsts(t, "(?m)^\\| `([a-z0-9_]+)` \\| (?:counter|gauge|histogram) \\|", text) {
+		if !strings.Contains(names, "# TYPE "+name+" ") && !strings.Contains(names, `describe("`+strings.TrimPrefix(name, "underlane_controller_")+`"`) {
+			t.Errorf("metrics.md has %s, which neither the agent nor the controller exports", name)
 		}
 	}
 	for _, value := range firsts(t, `(?m)^\tTLS\w+\s+= "([a-z-]+)"`, read(t, "pkg/tap/event.go")) {

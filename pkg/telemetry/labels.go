@@ -146,30 +146,3 @@ func classification(success bool) string {
 	}
 	return "failure"
 }
-
-// closing identifies the series of tcp_close_total.
-type closing struct {
-	target
-	reason mesh.Reason
-}
-
-func (c closing) labels(clusterDomain string) prometheus.Labels {
-	l := c.target.labels(clusterDomain)
-	l["classification"] = classification(c.reason == mesh.ReasonNone)
-	set(l, "reason", c.reason.String())
-	set(l, "errno", errnos[c.reason])
-	return l
-}
-
-// errnos has Linkerd's errno label for the reasons that come from a failed system
-// call.
-var errnos = [mesh.NumReasons]string{
-	mesh.ReasonConnectRefused: "ECONNREFUSED",
-	mesh.ReasonRefused:        "ECONNREFUSED",
-	mesh.ReasonConnectTimeout: "ETIMEDOUT",
-	mesh.ReasonUnreachable:    "EHOSTUNREACH",
-	mesh.ReasonReset:          "ECONNRESET",
-	mesh.ReasonUpstreamReset:  "ECONNRESET",
-	mesh.ReasonClientReset:    "ECONNRESET",
-	mesh.ReasonPodGone:        "ECONNRESET",
-}

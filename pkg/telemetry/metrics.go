@@ -36,8 +36,8 @@ type Metrics struct {
 
 	requests  *table[target, requestSeries]
 	responses *table[response, responseSeries]
-	conns     *table[target, connSeries]
-	closes    *table[closing, closeSeries]
+	conns     [numPeers]*table[target, connSeries]
+	closes    [numPeers]*table[closing, closeSeries]
 	routes    *table[routed, routeSeries]
 	pods      podBudget
 }
@@ -62,32 +62,19 @@ func New(o Options) *Metrics {
 			latency: desc("response_latency_ms", "Time from a request's head to its response's head, in milliseconds.", labels),
 		}
 	})
-	m.conns = newTable(o.MaxSeries, target.fold, func(t target) *connSeries {
-		labels := t.labels(o.ClusterDomain)
-		return &connSeries{src: newConnDescs(labels, "src"), dst: newConnDescs(labels, "dst")}
-	})
-	m.closes = newTable(o.MaxSeries, func(c closing) closing { c.target = c.target.fold(); return c }, func(c closing) *closeSeries {
-		const help = "Connections that closed, and attempts that failed."
-		labels := c.labels(o.ClusterDomain)
-		return &closeSeries{
-			src: desc("tcp_close_total", help, withPeer(labels, "src")),
-			dst: desc("tcp_close_total", help, withPeer(labels, "dst")),
-		}
-	})
+	for p := range m.conns {
+		m.conns[p] = newTable(o.MaxSeries, target.fold, func(t target) *connSeries {
+			return newConnSeries(t.labels(o.ClusterDomain), peer(p))
+		})
+		m.closes[p] = newTable(o.MaxSeries, closing.fold, func(c closing) *closeSeries {
+			labels := withPeer(c.labels(o.ClusterDomain), peer(p))
+			return &closeSeries{desc: desc("tcp_close_total", "Connections that closed, and attempts that failed.", labels)}
+		})
+	}
 	m.routes = newTable(o.MaxSeries, routed.fold, newRouteSeries)
 	m.registry.MustRegister(m, agentCollector{m},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
-}
-
-func newConnDescs(labels prometheus.Labels, peer string) connDescs {
-	labels = withPeer(labels, peer)
-	return connDescs{
-		opened: desc("tcp_open_total", "Connections that opened.", labels),
-		open:   desc("tcp_open_connections", "Connections that are open.", labels),
-		read:   desc("tcp_read_bytes_total", "Bytes read from the peer.", labels),
-		wrote:  desc("tcp_write_bytes_total", "Bytes written to the peer.", labels),
-	}
 }
 
 // Registry returns the registry, where the caller may register further collectors.
@@ -115,21 +102,8 @@ func (m *Metrics) count(e *tap.Event, direction mesh.Direction) {
 		if e.Route != nil && direction == mesh.Outbound {
 			m.routes.update(routedOf(e), now, func(s *routeSeries) { s.observe(e) })
 		}
-	case tap.ConnOpen:
-		m.conns.update(targetOf(e, direction), now, func(s *connSeries) {
-			s.opened.Add(1)
-			s.open.Add(1)
-		})
-	case tap.ConnClose:
-		t := targetOf(e, direction)
-		m.closes.update(closing{t, e.Reason}, now, func(s *closeSeries) { s.total.Add(1) })
-		if e.Duration > 0 { // otherwise the attempt failed and there was no connection
-			m.conns.update(t, now, func(s *connSeries) { s.carry(e); s.close() })
-		}
-	case tap.Grown:
-		if e.Side == 0 {
-			m.conns.update(targetOf(e, direction), now, func(s *connSeries) { s.carry(e) })
-		}
+	case tap.ConnOpen, tap.LegOpen, tap.ConnClose, tap.LegClose, tap.Grown:
+		m.connection(e, direction, now)
 	}
 }
 
@@ -142,19 +116,25 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	before := time.Now().Add(-idleAfter)
 	m.requests.sweep(before, nil)
 	m.responses.sweep(before, nil)
-	m.conns.sweep(before, (*connSeries).idle)
-	m.closes.sweep(before, nil)
 	m.routes.sweep(before, nil)
 	m.requests.each(func(s *requestSeries) { s.collect(out) })
 	m.responses.each(func(s *responseSeries) { s.collect(out) })
-	m.conns.each(func(s *connSeries) { s.collect(out) })
-	m.closes.each(func(s *closeSeries) { s.collect(out) })
+	for p := range m.conns {
+		m.conns[p].sweep(before, (*connSeries).idle)
+		m.closes[p].sweep(before, nil)
+		m.conns[p].each(func(s *connSeries) { s.collect(out) })
+		m.closes[p].each(func(s *closeSeries) { s.collect(out) })
+	}
 	m.routes.each(func(s *routeSeries) { s.collect(out) })
 }
 
 // overflow returns the folded and the dropped keys of all families.
 func (m *Metrics) overflow() (folded, dropped uint64) {
-	folded = m.requests.folded.Load() + m.responses.folded.Load() + m.conns.folded.Load() + m.closes.folded.Load()
-	dropped = m.requests.dropped.Load() + m.responses.dropped.Load() + m.conns.dropped.Load() + m.closes.dropped.Load() + m.routes.dropped.Load()
+	folded = m.requests.folded.Load() + m.responses.folded.Load()
+	dropped = m.requests.dropped.Load() + m.responses.dropped.Load() + m.routes.dropped.Load()
+	for p := range m.conns {
+		folded += m.conns[p].folded.Load() + m.closes[p].folded.Load()
+		dropped += m.conns[p].dropped.Load() + m.closes[p].dropped.Load()
+	}
 	return folded, dropped
 }

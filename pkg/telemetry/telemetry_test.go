@@ -158,6 +158,9 @@ func TestConnections(t *testing.T) {
 	got := map[string]string{}
 	for _, line := range scrape(t, m, "tcp_") {
 		name, rest, _ := strings.Cut(line, "{")
+		if strings.HasSuffix(name, "_bucket") && !strings.Contains(rest, `le="1000"`) {
+			continue
+		}
 		var key []string
 		for _, label := range []string{"peer", "classification", "errno", "reason"} {
 			if _, v, ok := strings.Cut(rest, label+`="`); ok {
@@ -173,6 +176,9 @@ func TestConnections(t *testing.T) {
 		want["tcp_close_total "+peer+" success"] = "1"
 		want["tcp_close_total "+peer+" failure ECONNRESET upstream-reset"] = "1"
 		want["tcp_close_total "+peer+" failure ECONNREFUSED connect-refused"] = "1"
+		want["tcp_connection_duration_ms_bucket "+peer] = "2"
+		want["tcp_connection_duration_ms_sum "+peer] = "2000"
+		want["tcp_connection_duration_ms_count "+peer] = "2"
 	}
 	want["tcp_read_bytes_total src"], want["tcp_write_bytes_total src"] = "20", "40"
 	want["tcp_read_bytes_total dst"], want["tcp_write_bytes_total dst"] = "40", "20"
@@ -257,9 +263,9 @@ func TestIdleSeriesGo(t *testing.T) {
 
 func TestEmitAllocates0(t *testing.T) {
 	m := New(Options{})
-	for _, kind := range []tap.Kind{tap.RequestInit, tap.ResponseInit, tap.ResponseEnd, tap.ConnOpen, tap.ConnClose} {
+	for _, kind := range []tap.Kind{tap.RequestInit, tap.ResponseInit, tap.ResponseEnd, tap.ConnOpen, tap.ConnClose, tap.LegOpen, tap.LegClose} {
 		for _, tls := range []string{tap.TLSTrue, tap.TLSSameNode} {
-			e := event(kind, func(e *tap.Event) { e.TLS, e.Route = tls, new(mesh.Route) })
+			e := event(kind, func(e *tap.Event) { e.TLS, e.Route, e.Side = tls, new(mesh.Route), tap.ServerSide })
 			m.Emit(e)
 			if n := testing.AllocsPerRun(100, func() { m.Emit(e) }); n != 0 {
 				t.Errorf("kind %d, tls %s: %v allocations", kind, tls, n)
