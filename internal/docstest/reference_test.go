@@ -84,6 +84,7 @@ func scrape(t *testing.T) string {
 		PodCosts:          []telemetry.PodCost{{Namespace: "n", Name: "p"}},
 		Endpoints:         []telemetry.Endpoints{{Namespace: "n", Service: "s"}},
 		CertificateExpiry: map[mesh.Identity]time.Time{id: time.Now()},
+		CertificateStart:  map[mesh.Identity]time.Time{id: time.Now()},
 	}})
 	for _, direction := range []mesh.Direction{mesh.Outbound, mesh.Inbound} {
 		for _, kind := range []string{"deployment", "statefulset", "daemonset", "replicaset", "job", "cronjob"} {

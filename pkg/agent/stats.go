@@ -36,12 +36,13 @@ func (a reporter) Stats() telemetry.Stats {
 		Ejections:          a.proxy.Ejections(),
 		Pods:               make(map[string]int),
 		CertificateExpiry:  make(map[mesh.Identity]time.Time),
+		CertificateStart:   make(map[mesh.Identity]time.Time),
 	}
 	for _, p := range a.pods.Status() {
 		stats.Pods[p.State]++
 	}
 	for _, c := range a.certs.Status() {
-		stats.CertificateExpiry[c.Identity] = c.NotAfter
+		stats.CertificateExpiry[c.Identity], stats.CertificateStart[c.Identity] = c.NotAfter, c.NotBefore
 	}
 	for _, e := range a.proxy.Endpoints() {
 		stats.Endpoints = append(stats.Endpoints, telemetry.Endpoints(e))

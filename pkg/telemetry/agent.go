@@ -23,25 +23,29 @@ type Agent interface {
 // with the agent; HTTP2Waiting, Pods, CertificateExpiry and Endpoints are current
 // values. The keys of the maps are the values of the metric's label.
 type Stats struct {
-	RingbufLost        uint64            // kernel events lost because the ring buffer was full
-	KernelEvents       map[string]uint64 // kernel-side failures by reason
-	TapLost            uint64            // events that slow readers of tap and top missed
-	AcceptsExhausted   uint64            // accepts that failed for lack of descriptors or memory
-	ListenersRevived   uint64            // listeners that another program had destroyed and that listen again
-	ConnectionPanics   uint64            // connections that were closed because serving them panicked
-	PlaintextFallbacks uint64            // connections without TLS, because the peer's agent did not answer
-	RetriesRefused     uint64            // retries that a Service's budget did not allow
-	MirrorsDropped     uint64            // copies of requests that were not sent, or got no answer
-	HTTP2Waiting       int               // requests that wait for a stream of an HTTP/2 connection to their endpoint
-	LimitHits          map[string]uint64 // refusals by the proxy, by the limit that was reached
-	Sandboxes          map[string]uint64 // sandboxes that the container runtime reported, by result
-	Repairs            uint64            // kernel objects that another program had changed and the agent restored
-	Ejections          map[string]uint64 // endpoints that were ejected, by reason
-	Pods               map[string]int    // by state
-	CertificateExpiry  map[mesh.Identity]time.Time
+	RingbufLost        uint64                      // kernel events lost because the ring buffer was full
+	KernelEvents       map[string]uint64           // kernel-side failures by reason
+	TapLost            uint64                      // events that slow readers of tap and top missed
+	AcceptsExhausted   uint64                      // accepts that failed for lack of descriptors or memory
+	ListenersRevived   uint64                      // listeners that another program had destroyed and that listen again
+	ConnectionPanics   uint64                      // connections that were closed because serving them panicked
+	PlaintextFallbacks uint64                      // connections without TLS, because the peer's agent did not answer
+	RetriesRefused     uint64                      // retries that a Service's budget did not allow
+	MirrorsDropped     uint64                      // copies of requests that were not sent, or got no answer
+	HTTP2Waiting       int                         // requests that wait for a stream of an HTTP/2 connection to their endpoint
+	LimitHits          map[string]uint64           // refusals by the proxy, by the limit that was reached
+	Sandboxes          map[string]uint64           // sandboxes that the container runtime reported, by result
+	Repairs            uint64                      // kernel objects that another program had changed and the agent restored
+	Ejections          map[string]uint64           // endpoints that were ejected, by reason
+	Pods               map[string]int              // by state
+	CertificateExpiry  map[mesh.Identity]time.Time // zero: there is no certificate yet
+	CertificateStart   map[mesh.Identity]time.Time // from when on the certificate is valid
 	Endpoints          []Endpoints
 	PodCosts           []PodCost // in the order in which they get metrics, where Options.MaxPods is too little for all
 }
+
+// podStates are the states of underlane_pods that are always there.
+var podStates = [...]string{mesh.PodEnrolled, mesh.PodPending, mesh.PodFailed, mesh.PodLeftOut}
 
 // agentCollector exports Stats.
 type agentCollector struct{ m *Metrics }
@@ -51,6 +55,8 @@ var (
 	kernelEventsDesc = prometheus.NewDesc("underlane_kernel_events_total", "Kernel-side failures by reason.", []string{"reason"}, nil)
 	podsDesc         = prometheus.NewDesc("underlane_pods", "Pods of this node by state.", []string{"state"}, nil)
 	certExpiryDesc   = prometheus.NewDesc("identity_cert_expiration_timestamp_seconds", "When the certificate of an identity expires, Unix time.", []string{"identity"}, nil)
+	certStartDesc    = prometheus.NewDesc("underlane_cert_start_timestamp_seconds", "From when on the certificate of an identity is valid, Unix time.", []string{"identity"}, nil)
+	readyDesc        = prometheus.NewDesc("underlane_ready", "1 while the agent is ready.", nil, nil)
 	tapLostDesc      = prometheus.NewDesc("underlane_tap_lost_total", "Events that slow readers of tap and top missed.", nil, nil)
 	fallbackDesc     = prometheus.NewDesc("underlane_plaintext_fallback_total", "Connections sent in plaintext because the peer's agent did not answer.", nil, nil)
 	budgetDesc       = prometheus.NewDesc("underlane_retries_refused_total", "Retries that a route asked for and the Service's budget did not allow.", nil, nil)
@@ -68,7 +74,7 @@ var (
 // Describe implements prometheus.Collector.
 func (agentCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, revivedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
+		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, certStartDesc, readyDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, revivedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
 		ejectionsDesc, endpointsDesc,
 		podProcessorDesc, podWaitedDesc, podWaitsDesc, podConnectionsDesc, podDescriptorsDesc, podBytesDesc, podWeightDesc, podsOmittedDesc,
 	} {
@@ -81,6 +87,11 @@ func (c agentCollector) Collect(out chan<- prometheus.Metric) {
 	if agent := c.m.options.Agent; agent != nil {
 		stats := agent.Stats()
 		stats.collect(out)
+		ready := 1.0
+		if len(agent.NotReady()) > 0 {
+			ready = 0
+		}
+		gauge(out, readyDesc, ready)
 		c.m.pods.collect(out, stats.PodCosts)
 	}
 	folded, dropped := c.m.overflow()
@@ -107,8 +118,19 @@ func (s *Stats) collect(out chan<- prometheus.Metric) {
 	for state, n := range s.Pods {
 		gauge(out, podsDesc, float64(n), state)
 	}
-	for id, at := range s.CertificateExpiry {
-		gauge(out, certExpiryDesc, float64(at.Unix()), id.String())
+	for _, state := range podStates { // a series that comes only with the first failure is no series to alert on
+		if _, there := s.Pods[state]; !there {
+			gauge(out, podsDesc, 0, state)
+		}
+	}
+	for desc, times := range map[*prometheus.Desc]map[mesh.Identity]time.Time{
+		certExpiryDesc: s.CertificateExpiry, certStartDesc: s.CertificateStart,
+	} {
+		for id, at := range times {
+			if !at.IsZero() {
+				gauge(out, desc, float64(at.Unix()), id.String())
+			}
+		}
 	}
 	s.collectEndpoints(out)
 }

@@ -316,11 +316,13 @@ func TestAgentMetrics(t *testing.T) {
 			{Namespace: "shop", Service: "web", Port: 80, In: 2, Ejected: 1},
 			{Namespace: "shop", Service: "web", Port: 80, In: 1},
 		},
-		CertificateExpiry: map[mesh.Identity]time.Time{identity("web"): time.Unix(1_700_000_000, 0)},
+		CertificateExpiry: map[mesh.Identity]time.Time{identity("web"): time.Unix(1_700_000_000, 0), identity("waits"): {}},
+		CertificateStart:  map[mesh.Identity]time.Time{identity("web"): time.Unix(1_600_000_000, 0), identity("waits"): {}},
 	}}})
 	want := []string{
 		`identity_cert_expiration_timestamp_seconds{identity="spiffe://cluster.local/ns/ns/sa/web"} 1.7e+09`,
 		`underlane_accept_exhausted_total 6`,
+		`underlane_cert_start_timestamp_seconds{identity="spiffe://cluster.local/ns/ns/sa/web"} 1.6e+09`,
 		`underlane_connection_panics_total 7`,
 		`underlane_ejections_total{reason="unreachable"} 10`,
 		`underlane_endpoints{dst_namespace="shop",dst_port="80",dst_service="web",state="ejected"} 1`,
@@ -331,14 +333,18 @@ func TestAgentMetrics(t *testing.T) {
 		`underlane_mirrors_dropped_total 9`,
 		`underlane_plaintext_fallback_total 3`,
 		`underlane_pods{state="enrolled"} 5`,
+		`underlane_pods{state="failed"} 0`,
+		`underlane_pods{state="left-out"} 0`,
+		`underlane_pods{state="pending"} 0`,
 		`underlane_pods_without_metrics 0`,
+		`underlane_ready 1`,
 		`underlane_repairs_total 12`,
 		`underlane_retries_refused_total 8`,
 		`underlane_ringbuf_lost_total 1`,
 		`underlane_sandboxes_total{outcome="enrolled"} 13`,
 		`underlane_tap_lost_total 2`,
 	}
-	if diff := cmp.Diff(want, scrape(t, m, "identity_", "underlane_accept", "underlane_connection", "underlane_e", "underlane_http2", "underlane_kernel", "underlane_limit", "underlane_mirrors", "underlane_p", "underlane_re", "underlane_ring", "underlane_sandboxes", "underlane_tap")); diff != "" {
+	if diff := cmp.Diff(want, scrape(t, m, "identity_", "underlane_accept", "underlane_c", "underlane_e", "underlane_http2", "underlane_kernel", "underlane_limit", "underlane_mirrors", "underlane_p", "underlane_re", "underlane_ring", "underlane_sandboxes", "underlane_tap")); diff != "" {
 		t.Error(diff)
 	}
 	if len(scrape(t, m, "go_goroutines ", "process_open_fds ")) != 2 {
@@ -375,6 +381,9 @@ func TestHealthAndServe(t *testing.T) {
 	}
 	if got := get("/ready"); got != "503 not ready\nno state yet\n" {
 		t.Error(got)
+	}
+	if got := scrape(t, m, "underlane_ready"); !slices.Equal(got, []string{"underlane_ready 0"}) {
+		t.Errorf("%q while the agent is not ready", got)
 	}
 	why = nil
 	if got := get("/ready"); got != "200 ready\n" {
