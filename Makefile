@@ -77,6 +77,10 @@ conformance: deps-cluster build images ## the Gateway API's conformance suite on
 test-programs: deps-programs ## other people's programs in pods, without the mesh and with it, in all ways (root); RUN=nginx/curl
 	UNDERLANE_TEST_FULL=1 $(GO) test -count=1 -timeout 15m -run 'TestPrograms/$(RUN)' ./test/programs/...
 
+.PHONY: test-prometheus
+test-prometheus: deps-prometheus ## a real Prometheus scrapes the demo: dashboards, rules and alerts have data (root)
+	$(GO) test -count=1 -v -timeout 10m ./test/prometheus
+
 .PHONY: hostile
 hostile: deps-test ## attack the mesh, and measure what quiet pods feel (root); RUN=http2/ping
 	$(GO) test -count=1 -v -timeout 90m -run 'TestHostile/$(RUN)' ./test/hostile -args -full
@@ -144,10 +148,12 @@ clean: ## remove what was built
 .PHONY: deps deps-test deps-programs deps-cluster deps-generate deps-web
 deps:
 	scripts/deps.sh run
-deps-test: # without root test/programs is left out
-	scripts/deps.sh run test $(if $(filter 0,$(shell id -u)),programs)
+deps-test: # without root test/programs and test/prometheus are left out
+	scripts/deps.sh run test $(if $(filter 0,$(shell id -u)),programs prometheus)
 deps-programs:
 	scripts/deps.sh programs
+deps-prometheus:
+	scripts/deps.sh run prometheus
 deps-cluster:
 	scripts/deps.sh cluster
 deps-bench:

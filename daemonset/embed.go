@@ -12,4 +12,5 @@ var Chart embed.FS
 // ChartRoot is where the chart is in Chart.
 const ChartRoot = "chart/underlane"
 
+//go:generate go run ../internal/tools/dashboards
 //go:generate go run ../internal/tools/renderchart

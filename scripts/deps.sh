@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that running, testing or generating needs, those
-# that are missing. Usage: deps.sh run|test|bench|programs|cluster|generate|web...
+# that are missing. Usage: deps.sh run|test|bench|programs|prometheus|cluster|generate|web...
 set -eu
 
 missing=
@@ -54,6 +54,8 @@ for group in "$@"; do
         need javac default-jdk-headless
         [ -e /usr/bin/python3 ] || missing="$missing python3"
         [ -e /usr/lib/python3/dist-packages/pip ] || missing="$missing python3-pip" ;;
+    prometheus) # what reads the metrics, and checks rules
+        need promtool prometheus ;;
     cluster) # a node's own programs: the rest is built from Go modules
         need runc runc
         [ -e /usr/lib/cni/ptp ] || missing="$missing containernetworking-plugins"

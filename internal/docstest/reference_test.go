@@ -3,6 +3,7 @@ package docstest
 import (
 	"fmt"
 	"net/http/httptest"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -137,6 +138,32 @@ func TestMetrics(t *testing.T) {
 		if !strings.Contains(text, "| `"+value+"` |") {
 			t.Errorf("metrics.md does not have tls=%s", value)
 		}
+	}
+}
+
+func TestAlerts(t *testing.T) {
+	documented := firsts(t, "(?m)^\\| `(Underlane[A-Za-z]+)` \\|", read(t, "docs/operations.md"))
+	alerts := firsts(t, `(?m)^ +- alert: (\w+)$`, read(t, "daemonset/chart/underlane/rules/underlane.yaml"))
+	if !slices.Equal(documented, alerts) {
+		t.Errorf("operations.md has the alerts\n%v, the rules\n%v", documented, alerts)
+	}
+}
+
+func TestDashboards(t *testing.T) {
+	text := read(t, "docs/grafana.md")
+	var titles []string
+	for _, path := range files(t, ".json") {
+		if filepath.Dir(path) == "daemonset/chart/underlane/dashboards" {
+			titles = append(titles, firsts(t, `(?m)^ "title": "Underlane / (.*)",$`, read(t, path))...)
+		}
+	}
+	for _, title := range titles {
+		if !strings.Contains(text, "| "+title+" |") {
+			t.Errorf("grafana.md does not have the dashboard %q", title)
+		}
+	}
+	if n := len(firsts(t, `(?m)^\| ([A-Z][a-z A-Z]+) \| `, text)) - 2; n != len(titles) { // less the heads of the tables
+		t.Errorf("grafana.md has %d dashboards, the chart %d", n, len(titles))
 	}
 }
 

@@ -30,6 +30,7 @@ var removable = []struct {
 	{kind("policy/v1", "PodDisruptionBudget"), system, nil},
 	{kind("v1", "Service"), system, nil},
 	{kind("monitoring.coreos.com/v1", "PodMonitor"), system, nil},
+	{kind("monitoring.coreos.com/v1", "PrometheusRule"), system, nil},
 	{kind("coordination.k8s.io/v1", "Lease"), system, []string{installation.Controller}},
 	{kind("v1", "ConfigMap"), system, []string{installation.Anchors}},
 	{kind("v1", "Secret"), system, []string{installation.Issuer}},

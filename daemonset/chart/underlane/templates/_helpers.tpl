@@ -34,3 +34,8 @@ imagePullSecrets:
 {{- define "underlane.externalIssuer" -}}
 {{- if or .Values.identity.issuer.existing .Values.identity.issuer.keyPEM }}true{{ end }}
 {{- end }}
+
+{{/* files below rules/ that Prometheus evaluates */}}
+{{- define "underlane.rules" -}}
+underlane.yaml{{ if .Values.monitoring.linkerdDashboards }} linkerd.yaml{{ end }}
+{{- end }}

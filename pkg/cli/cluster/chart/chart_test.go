@@ -23,12 +23,19 @@ const pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
 // variants are values, as --set has them; an entry that starts with @ is a file
 // of the chart.
 var variants = map[string][]string{
-	"ha":       {"@" + HAFile},
-	"external": {"identity.issuer.existing=true"},
-	"no-tap":   {"tap.enabled=false"},
-	"faults":   {"faultInjection.enabled=true"},
-	"monitors": {"monitoring.podMonitor.enabled=true", "monitoring.podMonitor.labels.release=prom"},
-	"images":   {"image.registry=r:5000/x", "image.tag=t", "image.pullPolicy=Always", "image.pullSecrets={a,b}"},
+	"ha":         {"@" + HAFile},
+	"external":   {"identity.issuer.existing=true"},
+	"no-tap":     {"tap.enabled=false"},
+	"faults":     {"faultInjection.enabled=true"},
+	"monitors":   {"monitoring.podMonitor.enabled=true", "monitoring.podMonitor.labels.release=prom"},
+	"rules":      {"monitoring.prometheusRule.enabled=true", "monitoring.prometheusRule.labels.release=prom", "monitoring.linkerdDashboards=true"},
+	"prometheus": {"monitoring.prometheus.enabled=true"},
+	"prometheus-values": {
+		"monitoring.prometheus.enabled=true", "monitoring.linkerdDashboards=true", "monitoring.prometheus.retention=30d", "monitoring.prometheus.scrapeInterval=30s",
+		"monitoring.prometheus.persistentVolumeClaim=p", "monitoring.prometheus.tolerations[0].operator=Exists", "monitoring.prometheus.extraArgs={--web.enable-lifecycle}",
+		"monitoring.prometheus.alertmanagers[0].static_configs[0].targets={am:9093}", "monitoring.prometheus.remoteWrite[0].url=http://store/write",
+	},
+	"images": {"image.registry=r:5000/x", "image.tag=t", "image.pullPolicy=Always", "image.pullSecrets={a,b}"},
 	"privileged": {
 		"agent.privileged=true", "agent.nriSocketDir=", "agent.cleanupOnStop=true", "agent.drainTimeout=1m30s",
 		"agent.cgroupRoot=/sys/fs/cgroup/x", "agent.nodeIPs={10.0.0.1,fd00::1}", "agent.extraArgs={--config=/x}",
@@ -42,6 +49,9 @@ var variants = map[string][]string{
 		"trustDomain=example.org", "clusterDomain=cluster.example",
 	},
 }
+
+// dashboards is a variant without a golden file: TestDashboards compares it with the files.
+var dashboards = []string{"monitoring.dashboards.enabled=true", "monitoring.dashboards.labels.grafana_dashboard=yes", "monitoring.dashboards.annotations.grafana_folder=Underlane"}
 
 func values(t *testing.T, sets []string) map[string]any {
 	t.Helper()
@@ -137,6 +147,7 @@ func TestObjectsAreValid(t *testing.T) {
 	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
 	all := maps.Clone(variants)
 	all["default"] = nil
+	all["dashboards"] = dashboards
 	for name, sets := range all {
 		seen := map[string]bool{}
 		for _, o := range render(t, values(t, sets)) {
@@ -153,13 +164,47 @@ func TestObjectsAreValid(t *testing.T) {
 			if o.GetLabels()["app.kubernetes.io/part-of"] != "underlane" {
 				t.Errorf("%s: %s lacks the label by which uninstall finds it", name, id)
 			}
-			if kind := o.GetKind(); kind == "APIService" || kind == "PodMonitor" {
+			if kind := o.GetKind(); kind == "APIService" || kind == "PodMonitor" || kind == "PrometheusRule" {
 				continue // not in client-go's scheme
 			}
 			if _, _, err := decoder.Decode([]byte(o.Text), nil, nil); err != nil {
 				t.Errorf("%s: %s: %v", name, id, err)
 			}
 		}
+	}
+}
+
+// Each dashboard is a ConfigMap with the label that Grafana's sidecar looks for, and is in
+// it as it is in the chart.
+func TestDashboards(t *testing.T) {
+	files, err := filepath.Glob("../../../../daemonset/chart/underlane/dashboards/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no dashboards in the chart: %v", err)
+	}
+	got := map[string]string{}
+	for _, o := range render(t, values(t, dashboards)) {
+		if o.GetLabels()["grafana_dashboard"] != "yes" {
+			continue
+		}
+		if o.GetAnnotations()["grafana_folder"] != "Underlane" {
+			t.Errorf("%s has the annotations %v, want those of the value", o.GetName(), o.GetAnnotations())
+		}
+		var m struct{ Data map[string]string }
+		if err := yaml.Unmarshal([]byte(o.Text), &m); err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(got, m.Data)
+	}
+	want := map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want["underlane-"+filepath.Base(file)] = string(text)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("dashboards (-files +ConfigMaps):\n%s", diff)
 	}
 }
 
