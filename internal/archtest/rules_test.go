@@ -100,6 +100,7 @@ var layers = map[string]int{
 	"pkg/figures/table":       3,
 	"pkg/figures/wire":        3,
 	"pkg/limit":               1,
+	"pkg/tracing":             1,
 	"pkg/retry":               1,
 	"pkg/route":               1,
 	"pkg/tap/filter":          1,
@@ -218,7 +219,7 @@ var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/s
 
 // fuzzed packages read bytes that come from outside the process.
 var fuzzed = []string{
-	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route",
+	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/tracing",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
 	"pkg/controller/history",
 }

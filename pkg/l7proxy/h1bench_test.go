@@ -60,7 +60,7 @@ func h1Loop(t testing.TB, rules ...mesh.RouteRule) (exchange func()) {
 	})
 	t.Cleanup(func() { l.Close(); serving.Wait() })
 	s := newShop(t)
-	s.proxy.core.Tap = unwatched{}
+	s.proxy.core.Tap, s.proxy.core.Sampling = unwatched{}, loopSampling
 	dst := l.Addr().String()
 	if len(rules) > 0 {
 		s.service("apex", dst)

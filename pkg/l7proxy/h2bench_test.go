@@ -16,10 +16,12 @@ import (
 func h2Loop(t testing.TB, grpc bool, rules ...mesh.RouteRule) func() int {
 	addr := refusingBackend(t, nil)
 	if len(rules) == 0 {
-		addr = newH2Env(t, addr).addr
+		e := newH2Env(t, addr)
+		e.proxy.core.Sampling = loopSampling
+		addr = e.addr
 	} else {
 		s := newShop(t)
-		s.proxy.core.Tap = unwatched{}
+		s.proxy.core.Tap, s.proxy.core.Sampling = unwatched{}, loopSampling
 		s.service("apex", addr)
 		s.route(rules...)
 		addr = s.to(s.services["apex"].String())

@@ -114,6 +114,10 @@ type Options struct {
 	Limits  Limits
 	// Shares shares the processors between pods. nil: pods take what they want.
 	Shares *fairshare.Scheduler
+	// Sampling is for pods that have none of their own. nil: nothing is traced.
+	Sampling *mesh.TraceSampling
+	// Logged reports whether access logs need the heads of requests. nil: none does.
+	Logged func() bool
 }
 
 // Proxy is the proxy of one node. Its methods are safe for concurrent use.
@@ -167,6 +171,7 @@ func New(o Options) *Proxy {
 		ResolveTimeout: o.Limits.ResolveTimeout, Log: o.Log,
 	})
 	p.core.Upstream, p.core.State, p.core.Tap, p.core.Log, p.core.Lifetime = p.upstream, o.State, o.Tap, o.Log, p.lifetime
+	p.core.Sampling, p.core.Logged = o.Sampling, o.Logged
 	p.h1, p.h2 = h1.New(&p.core), h2.New(&p.core)
 	p.muxes = lifetime.NewGroup(p.lifetime.Retiring, func(c *mux.Conn) { c.Drain() })
 	return p

@@ -16,6 +16,8 @@ const (
 	AnnotationPlaintextFallback = "underlane.io/plaintext-fallback"    // never | allowed
 	AnnotationRateLimit         = "underlane.io/rate-limit"            // "100/s", "100/s burst=200", "none"
 	AnnotationClientRateLimit   = "underlane.io/rate-limit-per-client" // likewise
+	AnnotationTraceSampling     = "underlane.io/trace-sampling"        // off | parent | "5%"
+	AnnotationAccessLog         = "underlane.io/access-log"            // none | apache | json
 	// AnnotationSameNode, on a namespace, disables the same-node shortcut. It is
 	// for clusters that enforce policies which the controller cannot see.
 	AnnotationSameNode = "underlane.io/same-node" // shortcut | wire

@@ -40,6 +40,8 @@ type Settings struct {
 	OpaquePorts       []PortRange
 	RateLimit         *RateLimit // for all requests to the workload together; nil: none
 	ClientRateLimit   *RateLimit // for the requests of each client identity; nil: none
+	AccessLog         AccessLog
+	TraceSampling     *TraceSampling // nil: that of the agent
 }
 
 // PortRange is an inclusive range of TCP ports.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tracing"
 )
 
 // Kind is what an Event reports.
@@ -177,6 +178,9 @@ type Event struct {
 
 	Reason mesh.Reason // why the proxy or the kernel made it fail; ReasonNone on success
 
+	Trace *tracing.Trace // nil: the request is not sampled
+	Head  *Head          // nil: no access log needs it
+
 	Process string // command name of the pod's program, up to 15 bytes; "" for proxied inbound
 
 	// What the kernel knows when a connection closes, towards its other end: of kernel
@@ -193,6 +197,13 @@ type Event struct {
 	// sinks that count, and no subscription gets them.
 	Counted Counted
 }
+
+// Head has more of a request's head, for access logs. The values are as the client sent
+// them, up to MaxHeadValue bytes.
+type Head struct{ Version, UserAgent, Referer string }
+
+// MaxHeadValue is the largest value of a Head, in bytes.
+const MaxHeadValue = 1 << 10
 
 // Wire returns the leg that leads to the other node, or to the other pod of this node: the
 // server's of an outbound connection, the client's of an inbound one.

@@ -72,6 +72,55 @@ func (Settings_Policy) EnumDescriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{12, 0}
 }
 
+type Settings_AccessLog int32
+
+const (
+	Settings_NONE   Settings_AccessLog = 0
+	Settings_APACHE Settings_AccessLog = 1
+	Settings_JSON   Settings_AccessLog = 2
+)
+
+// Enum value maps for Settings_AccessLog.
+var (
+	Settings_AccessLog_name = map[int32]string{
+		0: "NONE",
+		1: "APACHE",
+		2: "JSON",
+	}
+	Settings_AccessLog_value = map[string]int32{
+		"NONE":   0,
+		"APACHE": 1,
+		"JSON":   2,
+	}
+)
+
+func (x Settings_AccessLog) Enum() *Settings_AccessLog {
+	p := new(Settings_AccessLog)
+	*p = x
+	return p
+}
+
+func (x Settings_AccessLog) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Settings_AccessLog) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_v1_control_proto_enumTypes[1].Descriptor()
+}
+
+func (Settings_AccessLog) Type() protoreflect.EnumType {
+	return &file_control_v1_control_proto_enumTypes[1]
+}
+
+func (x Settings_AccessLog) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Settings_AccessLog.Descriptor instead.
+func (Settings_AccessLog) EnumDescriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{12, 1}
+}
+
 type RouteMatch_Path int32
 
 const (
@@ -105,11 +154,11 @@ func (x RouteMatch_Path) String() string {
 }
 
 func (RouteMatch_Path) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_v1_control_proto_enumTypes[1].Descriptor()
+	return file_control_v1_control_proto_enumTypes[2].Descriptor()
 }
 
 func (RouteMatch_Path) Type() protoreflect.EnumType {
-	return &file_control_v1_control_proto_enumTypes[1]
+	return &file_control_v1_control_proto_enumTypes[2]
 }
 
 func (x RouteMatch_Path) Number() protoreflect.EnumNumber {
@@ -118,7 +167,7 @@ func (x RouteMatch_Path) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RouteMatch_Path.Descriptor instead.
 func (RouteMatch_Path) EnumDescriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27, 0}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28, 0}
 }
 
 type PathRewrite_Kind int32
@@ -154,11 +203,11 @@ func (x PathRewrite_Kind) String() string {
 }
 
 func (PathRewrite_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_v1_control_proto_enumTypes[2].Descriptor()
+	return file_control_v1_control_proto_enumTypes[3].Descriptor()
 }
 
 func (PathRewrite_Kind) Type() protoreflect.EnumType {
-	return &file_control_v1_control_proto_enumTypes[2]
+	return &file_control_v1_control_proto_enumTypes[3]
 }
 
 func (x PathRewrite_Kind) Number() protoreflect.EnumNumber {
@@ -167,7 +216,7 @@ func (x PathRewrite_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathRewrite_Kind.Descriptor instead.
 func (PathRewrite_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32, 0}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33, 0}
 }
 
 type BootstrapRequest struct {
@@ -1192,6 +1241,8 @@ type Settings struct {
 	RateLimit         *RateLimit             `protobuf:"bytes,6,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`                     // of all requests; absent: none
 	ClientRateLimit   *RateLimit             `protobuf:"bytes,7,opt,name=client_rate_limit,json=clientRateLimit,proto3" json:"client_rate_limit,omitempty"` // of those of each client identity
 	PlaintextFallback bool                   `protobuf:"varint,8,opt,name=plaintext_fallback,json=plaintextFallback,proto3" json:"plaintext_fallback,omitempty"`
+	TraceSampling     *TraceSampling         `protobuf:"bytes,9,opt,name=trace_sampling,json=traceSampling,proto3" json:"trace_sampling,omitempty"` // absent: the agent's own
+	AccessLog         Settings_AccessLog     `protobuf:"varint,10,opt,name=access_log,json=accessLog,proto3,enum=underlane.control.v1.Settings_AccessLog" json:"access_log,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1282,6 +1333,72 @@ func (x *Settings) GetPlaintextFallback() bool {
 	return false
 }
 
+func (x *Settings) GetTraceSampling() *TraceSampling {
+	if x != nil {
+		return x.TraceSampling
+	}
+	return nil
+}
+
+func (x *Settings) GetAccessLog() Settings_AccessLog {
+	if x != nil {
+		return x.AccessLog
+	}
+	return Settings_NONE
+}
+
+type TraceSampling struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Off           bool                   `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
+	PerMillion    uint32                 `protobuf:"varint,2,opt,name=per_million,json=perMillion,proto3" json:"per_million,omitempty"` // of the requests without a decision of their caller
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceSampling) Reset() {
+	*x = TraceSampling{}
+	mi := &file_control_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceSampling) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceSampling) ProtoMessage() {}
+
+func (x *TraceSampling) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceSampling.ProtoReflect.Descriptor instead.
+func (*TraceSampling) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *TraceSampling) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *TraceSampling) GetPerMillion() uint32 {
+	if x != nil {
+		return x.PerMillion
+	}
+	return 0
+}
+
 type RateLimit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
@@ -1293,7 +1410,7 @@ type RateLimit struct {
 
 func (x *RateLimit) Reset() {
 	*x = RateLimit{}
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1422,7 @@ func (x *RateLimit) String() string {
 func (*RateLimit) ProtoMessage() {}
 
 func (x *RateLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1435,7 @@ func (x *RateLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
 func (*RateLimit) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RateLimit) GetCount() uint32 {
@@ -1352,7 +1469,7 @@ type PortRange struct {
 
 func (x *PortRange) Reset() {
 	*x = PortRange{}
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +1481,7 @@ func (x *PortRange) String() string {
 func (*PortRange) ProtoMessage() {}
 
 func (x *PortRange) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +1494,7 @@ func (x *PortRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRange.ProtoReflect.Descriptor instead.
 func (*PortRange) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PortRange) GetFirst() uint32 {
@@ -1410,7 +1527,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1539,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1552,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Service) GetName() string {
@@ -1508,7 +1625,7 @@ type FailureAccrual struct {
 
 func (x *FailureAccrual) Reset() {
 	*x = FailureAccrual{}
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1637,7 @@ func (x *FailureAccrual) String() string {
 func (*FailureAccrual) ProtoMessage() {}
 
 func (x *FailureAccrual) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1650,7 @@ func (x *FailureAccrual) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureAccrual.ProtoReflect.Descriptor instead.
 func (*FailureAccrual) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FailureAccrual) GetConsecutive() uint32 {
@@ -1590,7 +1707,7 @@ type RetryBudget struct {
 
 func (x *RetryBudget) Reset() {
 	*x = RetryBudget{}
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1719,7 @@ func (x *RetryBudget) String() string {
 func (*RetryBudget) ProtoMessage() {}
 
 func (x *RetryBudget) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1732,7 @@ func (x *RetryBudget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBudget.ProtoReflect.Descriptor instead.
 func (*RetryBudget) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RetryBudget) GetPercent() uint32 {
@@ -1662,7 +1779,7 @@ type ServicePort struct {
 
 func (x *ServicePort) Reset() {
 	*x = ServicePort{}
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1791,7 @@ func (x *ServicePort) String() string {
 func (*ServicePort) ProtoMessage() {}
 
 func (x *ServicePort) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1804,7 @@ func (x *ServicePort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePort.ProtoReflect.Descriptor instead.
 func (*ServicePort) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ServicePort) GetName() string {
@@ -1739,7 +1856,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1868,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1881,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Endpoint) GetAddr() []byte {
@@ -1821,7 +1938,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +1950,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +1963,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Address) GetAddr() []byte {
@@ -1866,7 +1983,7 @@ type Anchors struct {
 
 func (x *Anchors) Reset() {
 	*x = Anchors{}
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +1995,7 @@ func (x *Anchors) String() string {
 func (*Anchors) ProtoMessage() {}
 
 func (x *Anchors) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +2008,7 @@ func (x *Anchors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Anchors.ProtoReflect.Descriptor instead.
 func (*Anchors) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Anchors) GetDer() [][]byte {
@@ -1912,7 +2029,7 @@ type Ranges struct {
 
 func (x *Ranges) Reset() {
 	*x = Ranges{}
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +2041,7 @@ func (x *Ranges) String() string {
 func (*Ranges) ProtoMessage() {}
 
 func (x *Ranges) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +2054,7 @@ func (x *Ranges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ranges.ProtoReflect.Descriptor instead.
 func (*Ranges) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ranges) GetRanges() []*Range {
@@ -1957,7 +2074,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2086,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2099,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Range) GetAddr() []byte {
@@ -2017,7 +2134,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2146,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2159,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Route) GetGrpc() bool {
@@ -2112,7 +2229,7 @@ type ServicePortRef struct {
 
 func (x *ServicePortRef) Reset() {
 	*x = ServicePortRef{}
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2241,7 @@ func (x *ServicePortRef) String() string {
 func (*ServicePortRef) ProtoMessage() {}
 
 func (x *ServicePortRef) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2254,7 @@ func (x *ServicePortRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePortRef.ProtoReflect.Descriptor instead.
 func (*ServicePortRef) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ServicePortRef) GetNamespace() string {
@@ -2176,7 +2293,7 @@ type RouteRule struct {
 
 func (x *RouteRule) Reset() {
 	*x = RouteRule{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2305,7 @@ func (x *RouteRule) String() string {
 func (*RouteRule) ProtoMessage() {}
 
 func (x *RouteRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2318,7 @@ func (x *RouteRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRule.ProtoReflect.Descriptor instead.
 func (*RouteRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RouteRule) GetName() string {
@@ -2269,7 +2386,7 @@ type RouteMatch struct {
 
 func (x *RouteMatch) Reset() {
 	*x = RouteMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2398,7 @@ func (x *RouteMatch) String() string {
 func (*RouteMatch) ProtoMessage() {}
 
 func (x *RouteMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2411,7 @@ func (x *RouteMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteMatch.ProtoReflect.Descriptor instead.
 func (*RouteMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RouteMatch) GetPathKind() RouteMatch_Path {
@@ -2364,7 +2481,7 @@ type ValueMatch struct {
 
 func (x *ValueMatch) Reset() {
 	*x = ValueMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2376,7 +2493,7 @@ func (x *ValueMatch) String() string {
 func (*ValueMatch) ProtoMessage() {}
 
 func (x *ValueMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2389,7 +2506,7 @@ func (x *ValueMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueMatch.ProtoReflect.Descriptor instead.
 func (*ValueMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ValueMatch) GetName() string {
@@ -2428,7 +2545,7 @@ type RouteFilters struct {
 
 func (x *RouteFilters) Reset() {
 	*x = RouteFilters{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2440,7 +2557,7 @@ func (x *RouteFilters) String() string {
 func (*RouteFilters) ProtoMessage() {}
 
 func (x *RouteFilters) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2453,7 +2570,7 @@ func (x *RouteFilters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteFilters.ProtoReflect.Descriptor instead.
 func (*RouteFilters) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RouteFilters) GetRequestHeaders() *HeaderModifier {
@@ -2515,7 +2632,7 @@ type HeaderField struct {
 
 func (x *HeaderField) Reset() {
 	*x = HeaderField{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2644,7 @@ func (x *HeaderField) String() string {
 func (*HeaderField) ProtoMessage() {}
 
 func (x *HeaderField) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2657,7 @@ func (x *HeaderField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderField.ProtoReflect.Descriptor instead.
 func (*HeaderField) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HeaderField) GetName() string {
@@ -2568,7 +2685,7 @@ type HeaderModifier struct {
 
 func (x *HeaderModifier) Reset() {
 	*x = HeaderModifier{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +2697,7 @@ func (x *HeaderModifier) String() string {
 func (*HeaderModifier) ProtoMessage() {}
 
 func (x *HeaderModifier) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +2710,7 @@ func (x *HeaderModifier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderModifier.ProtoReflect.Descriptor instead.
 func (*HeaderModifier) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HeaderModifier) GetSet() []*HeaderField {
@@ -2627,7 +2744,7 @@ type PathRewrite struct {
 
 func (x *PathRewrite) Reset() {
 	*x = PathRewrite{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +2756,7 @@ func (x *PathRewrite) String() string {
 func (*PathRewrite) ProtoMessage() {}
 
 func (x *PathRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +2769,7 @@ func (x *PathRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathRewrite.ProtoReflect.Descriptor instead.
 func (*PathRewrite) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PathRewrite) GetKind() PathRewrite_Kind {
@@ -2682,7 +2799,7 @@ type RouteRedirect struct {
 
 func (x *RouteRedirect) Reset() {
 	*x = RouteRedirect{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2811,7 @@ func (x *RouteRedirect) String() string {
 func (*RouteRedirect) ProtoMessage() {}
 
 func (x *RouteRedirect) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2824,7 @@ func (x *RouteRedirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRedirect.ProtoReflect.Descriptor instead.
 func (*RouteRedirect) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RouteRedirect) GetScheme() string {
@@ -2755,7 +2872,7 @@ type RouteRewrite struct {
 
 func (x *RouteRewrite) Reset() {
 	*x = RouteRewrite{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2767,7 +2884,7 @@ func (x *RouteRewrite) String() string {
 func (*RouteRewrite) ProtoMessage() {}
 
 func (x *RouteRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2780,7 +2897,7 @@ func (x *RouteRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRewrite.ProtoReflect.Descriptor instead.
 func (*RouteRewrite) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RouteRewrite) GetHostname() string {
@@ -2807,7 +2924,7 @@ type RouteMirror struct {
 
 func (x *RouteMirror) Reset() {
 	*x = RouteMirror{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +2936,7 @@ func (x *RouteMirror) String() string {
 func (*RouteMirror) ProtoMessage() {}
 
 func (x *RouteMirror) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +2949,7 @@ func (x *RouteMirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteMirror.ProtoReflect.Descriptor instead.
 func (*RouteMirror) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RouteMirror) GetService() *ServicePortRef {
@@ -2862,7 +2979,7 @@ type RouteFault struct {
 
 func (x *RouteFault) Reset() {
 	*x = RouteFault{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2874,7 +2991,7 @@ func (x *RouteFault) String() string {
 func (*RouteFault) ProtoMessage() {}
 
 func (x *RouteFault) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2887,7 +3004,7 @@ func (x *RouteFault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteFault.ProtoReflect.Descriptor instead.
 func (*RouteFault) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RouteFault) GetDelay() *durationpb.Duration {
@@ -2935,7 +3052,7 @@ type Fraction struct {
 
 func (x *Fraction) Reset() {
 	*x = Fraction{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2947,7 +3064,7 @@ func (x *Fraction) String() string {
 func (*Fraction) ProtoMessage() {}
 
 func (x *Fraction) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2960,7 +3077,7 @@ func (x *Fraction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fraction.ProtoReflect.Descriptor instead.
 func (*Fraction) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Fraction) GetNumerator() uint32 {
@@ -2989,7 +3106,7 @@ type RouteBackend struct {
 
 func (x *RouteBackend) Reset() {
 	*x = RouteBackend{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3001,7 +3118,7 @@ func (x *RouteBackend) String() string {
 func (*RouteBackend) ProtoMessage() {}
 
 func (x *RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3014,7 +3131,7 @@ func (x *RouteBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteBackend.ProtoReflect.Descriptor instead.
 func (*RouteBackend) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RouteBackend) GetService() *ServicePortRef {
@@ -3058,7 +3175,7 @@ type RouteRetry struct {
 
 func (x *RouteRetry) Reset() {
 	*x = RouteRetry{}
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3187,7 @@ func (x *RouteRetry) String() string {
 func (*RouteRetry) ProtoMessage() {}
 
 func (x *RouteRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3083,7 +3200,7 @@ func (x *RouteRetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRetry.ProtoReflect.Descriptor instead.
 func (*RouteRetry) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RouteRetry) GetCodes() []uint32 {
@@ -3206,7 +3323,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aleaving\x18\x12 \x01(\bR\aleaving\x12 \n" +
 	"\vterminating\x18\x13 \x01(\bR\vterminating\x12\x1b\n" +
 	"\town_label\x18\x14 \x01(\bR\bownLabel\x12!\n" +
-	"\fown_settings\x18\x15 \x01(\bR\vownSettings\"\xab\x04\n" +
+	"\fown_settings\x18\x15 \x01(\bR\vownSettings\"\xed\x05\n" +
 	"\bSettings\x12=\n" +
 	"\x06policy\x18\x01 \x01(\x0e2%.underlane.control.v1.Settings.PolicyR\x06policy\x12\x1f\n" +
 	"\vfail_closed\x18\x02 \x01(\bR\n" +
@@ -3217,11 +3334,24 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"rate_limit\x18\x06 \x01(\v2\x1f.underlane.control.v1.RateLimitR\trateLimit\x12K\n" +
 	"\x11client_rate_limit\x18\a \x01(\v2\x1f.underlane.control.v1.RateLimitR\x0fclientRateLimit\x12-\n" +
-	"\x12plaintext_fallback\x18\b \x01(\bR\x11plaintextFallback\"\x1f\n" +
+	"\x12plaintext_fallback\x18\b \x01(\bR\x11plaintextFallback\x12J\n" +
+	"\x0etrace_sampling\x18\t \x01(\v2#.underlane.control.v1.TraceSamplingR\rtraceSampling\x12G\n" +
+	"\n" +
+	"access_log\x18\n" +
+	" \x01(\x0e2(.underlane.control.v1.Settings.AccessLogR\taccessLog\"\x1f\n" +
 	"\x06Policy\x12\t\n" +
 	"\x05ALLOW\x10\x00\x12\n" +
 	"\n" +
-	"\x06STRICT\x10\x01\"j\n" +
+	"\x06STRICT\x10\x01\"+\n" +
+	"\tAccessLog\x12\b\n" +
+	"\x04NONE\x10\x00\x12\n" +
+	"\n" +
+	"\x06APACHE\x10\x01\x12\b\n" +
+	"\x04JSON\x10\x02\"B\n" +
+	"\rTraceSampling\x12\x10\n" +
+	"\x03off\x18\x01 \x01(\bR\x03off\x12\x1f\n" +
+	"\vper_million\x18\x02 \x01(\rR\n" +
+	"perMillion\"j\n" +
 	"\tRateLimit\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x121\n" +
 	"\x06period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06period\x12\x14\n" +
@@ -3399,132 +3529,136 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_control_v1_control_proto_goTypes = []any{
 	(Settings_Policy)(0),          // 0: underlane.control.v1.Settings.Policy
-	(RouteMatch_Path)(0),          // 1: underlane.control.v1.RouteMatch.Path
-	(PathRewrite_Kind)(0),         // 2: underlane.control.v1.PathRewrite.Kind
-	(*BootstrapRequest)(nil),      // 3: underlane.control.v1.BootstrapRequest
-	(*RenewRequest)(nil),          // 4: underlane.control.v1.RenewRequest
-	(*BootstrapResponse)(nil),     // 5: underlane.control.v1.BootstrapResponse
-	(*SignWorkloadRequest)(nil),   // 6: underlane.control.v1.SignWorkloadRequest
-	(*SignWorkloadResponse)(nil),  // 7: underlane.control.v1.SignWorkloadResponse
-	(*SyncRequest)(nil),           // 8: underlane.control.v1.SyncRequest
-	(*Agent)(nil),                 // 9: underlane.control.v1.Agent
-	(*PodStatus)(nil),             // 10: underlane.control.v1.PodStatus
-	(*Answer)(nil),                // 11: underlane.control.v1.Answer
-	(*Delta)(nil),                 // 12: underlane.control.v1.Delta
-	(*Resource)(nil),              // 13: underlane.control.v1.Resource
-	(*Workload)(nil),              // 14: underlane.control.v1.Workload
-	(*Settings)(nil),              // 15: underlane.control.v1.Settings
-	(*RateLimit)(nil),             // 16: underlane.control.v1.RateLimit
-	(*PortRange)(nil),             // 17: underlane.control.v1.PortRange
-	(*Service)(nil),               // 18: underlane.control.v1.Service
-	(*FailureAccrual)(nil),        // 19: underlane.control.v1.FailureAccrual
-	(*RetryBudget)(nil),           // 20: underlane.control.v1.RetryBudget
-	(*ServicePort)(nil),           // 21: underlane.control.v1.ServicePort
-	(*Endpoint)(nil),              // 22: underlane.control.v1.Endpoint
-	(*Address)(nil),               // 23: underlane.control.v1.Address
-	(*Anchors)(nil),               // 24: underlane.control.v1.Anchors
-	(*Ranges)(nil),                // 25: underlane.control.v1.Ranges
-	(*Range)(nil),                 // 26: underlane.control.v1.Range
-	(*Route)(nil),                 // 27: underlane.control.v1.Route
-	(*ServicePortRef)(nil),        // 28: underlane.control.v1.ServicePortRef
-	(*RouteRule)(nil),             // 29: underlane.control.v1.RouteRule
-	(*RouteMatch)(nil),            // 30: underlane.control.v1.RouteMatch
-	(*ValueMatch)(nil),            // 31: underlane.control.v1.ValueMatch
-	(*RouteFilters)(nil),          // 32: underlane.control.v1.RouteFilters
-	(*HeaderField)(nil),           // 33: underlane.control.v1.HeaderField
-	(*HeaderModifier)(nil),        // 34: underlane.control.v1.HeaderModifier
-	(*PathRewrite)(nil),           // 35: underlane.control.v1.PathRewrite
-	(*RouteRedirect)(nil),         // 36: underlane.control.v1.RouteRedirect
-	(*RouteRewrite)(nil),          // 37: underlane.control.v1.RouteRewrite
-	(*RouteMirror)(nil),           // 38: underlane.control.v1.RouteMirror
-	(*RouteFault)(nil),            // 39: underlane.control.v1.RouteFault
-	(*Fraction)(nil),              // 40: underlane.control.v1.Fraction
-	(*RouteBackend)(nil),          // 41: underlane.control.v1.RouteBackend
-	(*RouteRetry)(nil),            // 42: underlane.control.v1.RouteRetry
-	nil,                           // 43: underlane.control.v1.SyncRequest.VersionsEntry
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
+	(Settings_AccessLog)(0),       // 1: underlane.control.v1.Settings.AccessLog
+	(RouteMatch_Path)(0),          // 2: underlane.control.v1.RouteMatch.Path
+	(PathRewrite_Kind)(0),         // 3: underlane.control.v1.PathRewrite.Kind
+	(*BootstrapRequest)(nil),      // 4: underlane.control.v1.BootstrapRequest
+	(*RenewRequest)(nil),          // 5: underlane.control.v1.RenewRequest
+	(*BootstrapResponse)(nil),     // 6: underlane.control.v1.BootstrapResponse
+	(*SignWorkloadRequest)(nil),   // 7: underlane.control.v1.SignWorkloadRequest
+	(*SignWorkloadResponse)(nil),  // 8: underlane.control.v1.SignWorkloadResponse
+	(*SyncRequest)(nil),           // 9: underlane.control.v1.SyncRequest
+	(*Agent)(nil),                 // 10: underlane.control.v1.Agent
+	(*PodStatus)(nil),             // 11: underlane.control.v1.PodStatus
+	(*Answer)(nil),                // 12: underlane.control.v1.Answer
+	(*Delta)(nil),                 // 13: underlane.control.v1.Delta
+	(*Resource)(nil),              // 14: underlane.control.v1.Resource
+	(*Workload)(nil),              // 15: underlane.control.v1.Workload
+	(*Settings)(nil),              // 16: underlane.control.v1.Settings
+	(*TraceSampling)(nil),         // 17: underlane.control.v1.TraceSampling
+	(*RateLimit)(nil),             // 18: underlane.control.v1.RateLimit
+	(*PortRange)(nil),             // 19: underlane.control.v1.PortRange
+	(*Service)(nil),               // 20: underlane.control.v1.Service
+	(*FailureAccrual)(nil),        // 21: underlane.control.v1.FailureAccrual
+	(*RetryBudget)(nil),           // 22: underlane.control.v1.RetryBudget
+	(*ServicePort)(nil),           // 23: underlane.control.v1.ServicePort
+	(*Endpoint)(nil),              // 24: underlane.control.v1.Endpoint
+	(*Address)(nil),               // 25: underlane.control.v1.Address
+	(*Anchors)(nil),               // 26: underlane.control.v1.Anchors
+	(*Ranges)(nil),                // 27: underlane.control.v1.Ranges
+	(*Range)(nil),                 // 28: underlane.control.v1.Range
+	(*Route)(nil),                 // 29: underlane.control.v1.Route
+	(*ServicePortRef)(nil),        // 30: underlane.control.v1.ServicePortRef
+	(*RouteRule)(nil),             // 31: underlane.control.v1.RouteRule
+	(*RouteMatch)(nil),            // 32: underlane.control.v1.RouteMatch
+	(*ValueMatch)(nil),            // 33: underlane.control.v1.ValueMatch
+	(*RouteFilters)(nil),          // 34: underlane.control.v1.RouteFilters
+	(*HeaderField)(nil),           // 35: underlane.control.v1.HeaderField
+	(*HeaderModifier)(nil),        // 36: underlane.control.v1.HeaderModifier
+	(*PathRewrite)(nil),           // 37: underlane.control.v1.PathRewrite
+	(*RouteRedirect)(nil),         // 38: underlane.control.v1.RouteRedirect
+	(*RouteRewrite)(nil),          // 39: underlane.control.v1.RouteRewrite
+	(*RouteMirror)(nil),           // 40: underlane.control.v1.RouteMirror
+	(*RouteFault)(nil),            // 41: underlane.control.v1.RouteFault
+	(*Fraction)(nil),              // 42: underlane.control.v1.Fraction
+	(*RouteBackend)(nil),          // 43: underlane.control.v1.RouteBackend
+	(*RouteRetry)(nil),            // 44: underlane.control.v1.RouteRetry
+	nil,                           // 45: underlane.control.v1.SyncRequest.VersionsEntry
+	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 47: google.protobuf.Duration
 }
 var file_control_v1_control_proto_depIdxs = []int32{
-	44, // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
-	44, // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
-	43, // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
-	11, // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
-	9,  // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
-	10, // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
-	13, // 6: underlane.control.v1.Delta.resources:type_name -> underlane.control.v1.Resource
-	14, // 7: underlane.control.v1.Resource.workload:type_name -> underlane.control.v1.Workload
-	18, // 8: underlane.control.v1.Resource.service:type_name -> underlane.control.v1.Service
-	23, // 9: underlane.control.v1.Resource.address:type_name -> underlane.control.v1.Address
-	24, // 10: underlane.control.v1.Resource.anchors:type_name -> underlane.control.v1.Anchors
-	27, // 11: underlane.control.v1.Resource.route:type_name -> underlane.control.v1.Route
-	25, // 12: underlane.control.v1.Resource.ranges:type_name -> underlane.control.v1.Ranges
-	15, // 13: underlane.control.v1.Workload.settings:type_name -> underlane.control.v1.Settings
+	46, // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
+	46, // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
+	45, // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
+	12, // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
+	10, // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
+	11, // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
+	14, // 6: underlane.control.v1.Delta.resources:type_name -> underlane.control.v1.Resource
+	15, // 7: underlane.control.v1.Resource.workload:type_name -> underlane.control.v1.Workload
+	20, // 8: underlane.control.v1.Resource.service:type_name -> underlane.control.v1.Service
+	25, // 9: underlane.control.v1.Resource.address:type_name -> underlane.control.v1.Address
+	26, // 10: underlane.control.v1.Resource.anchors:type_name -> underlane.control.v1.Anchors
+	29, // 11: underlane.control.v1.Resource.route:type_name -> underlane.control.v1.Route
+	27, // 12: underlane.control.v1.Resource.ranges:type_name -> underlane.control.v1.Ranges
+	16, // 13: underlane.control.v1.Workload.settings:type_name -> underlane.control.v1.Settings
 	0,  // 14: underlane.control.v1.Settings.policy:type_name -> underlane.control.v1.Settings.Policy
-	17, // 15: underlane.control.v1.Settings.skip_outbound_ports:type_name -> underlane.control.v1.PortRange
-	17, // 16: underlane.control.v1.Settings.skip_inbound_ports:type_name -> underlane.control.v1.PortRange
-	17, // 17: underlane.control.v1.Settings.opaque_ports:type_name -> underlane.control.v1.PortRange
-	16, // 18: underlane.control.v1.Settings.rate_limit:type_name -> underlane.control.v1.RateLimit
-	16, // 19: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
-	45, // 20: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
-	21, // 21: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
-	19, // 22: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
-	20, // 23: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
-	45, // 24: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
-	45, // 25: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
-	45, // 26: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
-	45, // 27: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
-	45, // 28: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
-	22, // 29: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
-	26, // 30: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
-	44, // 31: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
-	28, // 32: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
-	29, // 33: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
-	30, // 34: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
-	32, // 35: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
-	41, // 36: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
-	45, // 37: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
-	45, // 38: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
-	42, // 39: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
-	1,  // 40: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
-	31, // 41: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
-	31, // 42: underlane.control.v1.RouteMatch.query:type_name -> underlane.control.v1.ValueMatch
-	34, // 43: underlane.control.v1.RouteFilters.request_headers:type_name -> underlane.control.v1.HeaderModifier
-	34, // 44: underlane.control.v1.RouteFilters.response_headers:type_name -> underlane.control.v1.HeaderModifier
-	36, // 45: underlane.control.v1.RouteFilters.redirect:type_name -> underlane.control.v1.RouteRedirect
-	37, // 46: underlane.control.v1.RouteFilters.rewrite:type_name -> underlane.control.v1.RouteRewrite
-	38, // 47: underlane.control.v1.RouteFilters.mirrors:type_name -> underlane.control.v1.RouteMirror
-	39, // 48: underlane.control.v1.RouteFilters.fault:type_name -> underlane.control.v1.RouteFault
-	33, // 49: underlane.control.v1.HeaderModifier.set:type_name -> underlane.control.v1.HeaderField
-	33, // 50: underlane.control.v1.HeaderModifier.add:type_name -> underlane.control.v1.HeaderField
-	2,  // 51: underlane.control.v1.PathRewrite.kind:type_name -> underlane.control.v1.PathRewrite.Kind
-	35, // 52: underlane.control.v1.RouteRedirect.path:type_name -> underlane.control.v1.PathRewrite
-	35, // 53: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
-	28, // 54: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
-	40, // 55: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
-	45, // 56: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
-	40, // 57: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
-	40, // 58: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
-	28, // 59: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
-	32, // 60: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
-	45, // 61: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
-	3,  // 62: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
-	4,  // 63: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
-	8,  // 64: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
-	6,  // 65: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
-	5,  // 66: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
-	5,  // 67: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
-	12, // 68: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
-	7,  // 69: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
-	66, // [66:70] is the sub-list for method output_type
-	62, // [62:66] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	19, // 15: underlane.control.v1.Settings.skip_outbound_ports:type_name -> underlane.control.v1.PortRange
+	19, // 16: underlane.control.v1.Settings.skip_inbound_ports:type_name -> underlane.control.v1.PortRange
+	19, // 17: underlane.control.v1.Settings.opaque_ports:type_name -> underlane.control.v1.PortRange
+	18, // 18: underlane.control.v1.Settings.rate_limit:type_name -> underlane.control.v1.RateLimit
+	18, // 19: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
+	17, // 20: underlane.control.v1.Settings.trace_sampling:type_name -> underlane.control.v1.TraceSampling
+	1,  // 21: underlane.control.v1.Settings.access_log:type_name -> underlane.control.v1.Settings.AccessLog
+	47, // 22: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
+	23, // 23: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
+	21, // 24: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
+	22, // 25: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
+	47, // 26: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
+	47, // 27: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
+	47, // 28: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
+	47, // 29: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
+	47, // 30: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
+	24, // 31: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
+	28, // 32: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
+	46, // 33: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
+	30, // 34: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
+	31, // 35: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
+	32, // 36: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
+	34, // 37: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
+	43, // 38: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
+	47, // 39: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
+	47, // 40: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
+	44, // 41: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
+	2,  // 42: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
+	33, // 43: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
+	33, // 44: underlane.control.v1.RouteMatch.query:type_name -> underlane.control.v1.ValueMatch
+	36, // 45: underlane.control.v1.RouteFilters.request_headers:type_name -> underlane.control.v1.HeaderModifier
+	36, // 46: underlane.control.v1.RouteFilters.response_headers:type_name -> underlane.control.v1.HeaderModifier
+	38, // 47: underlane.control.v1.RouteFilters.redirect:type_name -> underlane.control.v1.RouteRedirect
+	39, // 48: underlane.control.v1.RouteFilters.rewrite:type_name -> underlane.control.v1.RouteRewrite
+	40, // 49: underlane.control.v1.RouteFilters.mirrors:type_name -> underlane.control.v1.RouteMirror
+	41, // 50: underlane.control.v1.RouteFilters.fault:type_name -> underlane.control.v1.RouteFault
+	35, // 51: underlane.control.v1.HeaderModifier.set:type_name -> underlane.control.v1.HeaderField
+	35, // 52: underlane.control.v1.HeaderModifier.add:type_name -> underlane.control.v1.HeaderField
+	3,  // 53: underlane.control.v1.PathRewrite.kind:type_name -> underlane.control.v1.PathRewrite.Kind
+	37, // 54: underlane.control.v1.RouteRedirect.path:type_name -> underlane.control.v1.PathRewrite
+	37, // 55: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
+	30, // 56: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
+	42, // 57: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
+	47, // 58: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
+	42, // 59: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
+	42, // 60: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
+	30, // 61: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
+	34, // 62: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
+	47, // 63: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
+	4,  // 64: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
+	5,  // 65: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
+	9,  // 66: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
+	7,  // 67: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
+	6,  // 68: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
+	6,  // 69: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
+	13, // 70: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
+	8,  // 71: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
+	68, // [68:72] is the sub-list for method output_type
+	64, // [64:68] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3545,8 +3679,8 @@ func file_control_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   41,
+			NumEnums:      4,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -67,6 +67,8 @@ func TestEncodingKeepsEverything(t *testing.T) {
 		OpaquePorts:       []mesh.PortRange{{First: 3306, Last: 3307}, {First: 9000, Last: 9001}},
 		RateLimit:         &mesh.RateLimit{Count: 100, Period: time.Second, Burst: 200},
 		ClientRateLimit:   &mesh.RateLimit{Count: 1, Period: time.Hour, Burst: 1},
+		AccessLog:         mesh.AccessLogJSON,
+		TraceSampling:     &mesh.TraceSampling{Off: true, PerMillion: 50_000},
 	}
 	w.LeftOut, w.Zone = "host network", "a"
 	svc := serviceOf(w)
@@ -75,7 +77,7 @@ func TestEncodingKeepsEverything(t *testing.T) {
 	svc.FailureAccrual, svc.RetryBudget = &accrual, &budget
 	svc.Ports[0].Endpoints[0].ForZones, svc.Ports[0].Endpoints[0].ForNodes = []string{"a", "b"}, []string{"n1"}
 	svc.Ports[0].External = []netip.Addr{far, netip.MustParseAddr("2001:db8::1")}
-	for _, v := range []any{*w, *svc, svc.Ports[0], svc.Ports[0].Endpoints[0], accrual, budget, w.Settings, *w.Settings.RateLimit} {
+	for _, v := range []any{*w, *svc, svc.Ports[0], svc.Ports[0].Endpoints[0], accrual, budget, w.Settings, *w.Settings.RateLimit, *w.Settings.TraceSampling} {
 		noZeros(t, v) // what is added is to be looked at here
 	}
 	svc.Ports[0].AppProtocol = "kubernetes.io/h2c"

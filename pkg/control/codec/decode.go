@@ -129,6 +129,10 @@ func decodeSettings(s *pb.Settings) (out mesh.Settings, err error) {
 	if out.RateLimit, err = decodeRateLimit(s.GetRateLimit()); err != nil {
 		return out, err
 	}
+	out.TraceSampling = decodeSampling(s.GetTraceSampling())
+	if format := s.GetAccessLog(); format >= 0 && format <= pb.Settings_JSON { // a later controller may know others
+		out.AccessLog = mesh.AccessLog(format)
+	}
 	out.ClientRateLimit, err = decodeRateLimit(s.GetClientRateLimit())
 	return out, err
 }

@@ -51,6 +51,8 @@ func encodeSettings(s *mesh.Settings) *pb.Settings {
 		OpaquePorts:       encodePortRanges(s.OpaquePorts),
 		RateLimit:         encodeRateLimit(s.RateLimit),
 		ClientRateLimit:   encodeRateLimit(s.ClientRateLimit),
+		AccessLog:         pb.Settings_AccessLog(s.AccessLog),
+		TraceSampling:     encodeSampling(s.TraceSampling),
 	}
 }
 

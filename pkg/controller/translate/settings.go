@@ -114,6 +114,20 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 	default:
 		report("annotation %s: %q is neither never nor allowed", mesh.AnnotationPlaintextFallback, v)
 	}
+	if v, ok := annotations[mesh.AnnotationTraceSampling]; ok {
+		if sampling, err := mesh.ParseTraceSampling(v); err != nil {
+			report("annotation %s: %v", mesh.AnnotationTraceSampling, err)
+		} else {
+			s.TraceSampling = &sampling
+		}
+	}
+	if v, ok := annotations[mesh.AnnotationAccessLog]; ok {
+		if format, err := mesh.ParseAccessLog(v); err != nil {
+			report("annotation %s: %v", mesh.AnnotationAccessLog, err)
+		} else {
+			s.AccessLog = format
+		}
+	}
 	switch v, ok := annotations[mesh.AnnotationPolicy]; {
 	case !ok:
 	case v == mesh.PolicyAllow.String():

@@ -61,6 +61,12 @@ func render(r translate.Result) string {
 		if w.Settings.RateLimit != nil || w.Settings.ClientRateLimit != nil {
 			fmt.Fprintf(&b, "  rate limit %s, of a client %s\n", compact(w.Settings.RateLimit), compact(w.Settings.ClientRateLimit))
 		}
+		if w.Settings.AccessLog != mesh.AccessLogNone {
+			fmt.Fprintf(&b, "  access log %s\n", w.Settings.AccessLog)
+		}
+		if w.Settings.TraceSampling != nil {
+			fmt.Fprintf(&b, "  trace sampling %s\n", w.Settings.TraceSampling)
+		}
 		if w.LeftOut != "" {
 			fmt.Fprintf(&b, "  left out: %s\n", w.LeftOut)
 		}

@@ -154,6 +154,7 @@ func (d *session) exchange() bool {
 			return d.answer(&answer, kind, keep && d.body.Done())
 		}
 	}
+	d.x.EditHead(&edits.Remove, &edits.Add)
 	d.out = http1.AppendRequestHead(d.out[:0], &d.req, &edits)
 	d.out = append(d.out, d.in[n:n+m]...)
 	d.in = d.in[n+m:]
@@ -198,7 +199,10 @@ func (d *session) exchange() bool {
 func (d *session) begin(kind http1.Kind) {
 	d.exchanges++
 	line := request.Line{Protocol: "http1", GRPC: kind&http1.KindGRPC != 0, Scheme: "http"}
-	if d.s.TapActive() {
+	if d.s.Observes() {
+		d.observe(&line)
+	}
+	if d.s.TapActive() || line.Trace != nil || line.Head != nil {
 		line.Method = string(d.req.Method())
 		line.Authority = string(d.req.Authority())
 		line.Path = string(d.req.Path())

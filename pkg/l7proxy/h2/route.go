@@ -60,6 +60,7 @@ func (st *stream) startOr(answer *reply.Reply, b *h2conn.Batch) {
 		st.answer(answer, b)
 		return
 	}
+	st.editHead()
 	st.copying = st.plan.Action != nil && len(st.plan.Action.Mirrors) > 0 && fieldValue(st.fields, ":method") != "CONNECT"
 	st.mirror(b)
 	st.start(noEndpoint, nil, b)
@@ -79,11 +80,16 @@ func (st *stream) edit(asked *route.Request) {
 		}
 	}
 	if !a.Request.Empty() {
-		old := st.fields
-		st.fields = appendEdited(old[:0], old, &a.Request)
-		if len(st.fields) < len(old) {
-			clear(old[len(st.fields):]) // the memory is used again: let their strings be collected
-		}
+		st.editFields(&a.Request)
+	}
+}
+
+// editFields applies edits to the fields of the request's head.
+func (st *stream) editFields(edits *route.Edits) {
+	old := st.fields
+	st.fields = appendEdited(old[:0], old, edits)
+	if len(st.fields) < len(old) {
+		clear(old[len(st.fields):]) // the memory is used again: let their strings be collected
 	}
 }
 

@@ -82,6 +82,9 @@ func (st *stream) begin(ev *http2.Event, b *h2conn.Batch) {
 	st.grpc, st.head = line.GRPC, line.Method == "HEAD"
 	st.bodyless = ev.EndStream
 	st.req.end, st.req.done = ev.EndStream, ev.EndStream
+	if st.client.s.Observes() {
+		observe(st.client.s, ev.Fields, &line)
+	}
 	st.exchange.Begin(st.client.s, uint64(st.id), line)
 	if ev.TooLarge {
 		st.fail(mesh.ReasonHeaderTooLarge, b)
@@ -101,6 +104,7 @@ func (st *stream) begin(ev *http2.Event, b *h2conn.Batch) {
 	if r := st.client.s.Target.Routing(); r != nil {
 		st.route(r, &line, b)
 	} else {
+		st.editHead()
 		st.start(noEndpoint, nil, b)
 	}
 }

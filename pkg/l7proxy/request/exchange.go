@@ -9,6 +9,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/route"
 	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/tracing"
 )
 
 // Exchange reports one request and its response to tap and the metrics. A driver calls
@@ -25,12 +26,15 @@ type Exchange struct {
 }
 
 // Line is what is known of a request from its head. The strings may be empty if
-// Session.TapActive is false.
+// Session.TapActive is false, and Trace and Head are nil.
 type Line struct {
 	Protocol                        string // http1, http2, grpc
 	GRPC                            bool
 	Method, Scheme, Authority, Path string
 	BindsLogin                      bool // the request authenticates its connection
+
+	Trace *tracing.Trace // set by Session.Observe
+	Head  *tap.Head      // likewise
 }
 
 // Begin starts an exchange: stream is unique within the session.
@@ -47,6 +51,7 @@ func (x *Exchange) Begin(s *Session, stream uint64, line Line) {
 		Protocol:    line.Protocol, GRPC: line.GRPC,
 		Method: line.Method, Scheme: line.Scheme, Authority: line.Authority, Path: line.Path,
 		SNI: s.SNI, Process: s.Process,
+		Trace: line.Trace, Head: line.Head,
 	}
 }
 

@@ -38,6 +38,9 @@ type Core struct {
 	Mirrors  Mirrors
 	Paces    quota.Paces // of requests that clients give up
 
+	Sampling *mesh.TraceSampling // of pods that have none of their own; nil: nothing is traced
+	Logged   func() bool         // whether there is an access log; nil: there is none
+
 	retriesRefused atomic.Uint64
 }
 

@@ -1,0 +1,87 @@
+package request
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/tracing"
+)
+
+// Observed collects the fields of a request's head that tracing and access logs need. Its
+// strings are those that Add got: they are not used after Session.Observe.
+type Observed struct {
+	Version            string // of HTTP, as in the request line
+	carrier            tracing.Carrier
+	userAgent, referer string
+}
+
+// Add takes a field. The caller adds all fields of the head.
+func (o *Observed) Add(name, value string) {
+	o.carrier.Add(name, value)
+	switch len(name) {
+	case len("user-agent"):
+		if strings.EqualFold(name, "user-agent") {
+			o.userAgent = value
+		}
+	case len("referer"):
+		if strings.EqualFold(name, "referer") {
+			o.referer = value
+		}
+	}
+}
+
+// Observes reports whether Observe has to be called for each request.
+func (s *Session) Observes() bool { return s.Sampling != nil || s.logged() }
+
+func (s *Session) logged() bool { return s.Logged != nil && s.Logged() }
+
+// Observe sets line.Trace if the request is sampled, and line.Head if an access log may need
+// it.
+func (s *Session) Observe(o *Observed, line *Line) {
+	if s.Sampling != nil {
+		line.Trace = tracing.Begin(&o.carrier, s.sampling(), s.beginsTraces())
+	}
+	if s.logged() {
+		line.Head = &tap.Head{Version: o.Version, UserAgent: cut(o.userAgent), Referer: cut(o.referer)}
+	}
+}
+
+func cut(s string) string { return strings.Clone(s[:min(len(s), tap.MaxHeadValue)]) }
+
+// sampling returns the sampling of the pod that the session belongs to: the client outbound,
+// the server inbound.
+func (s *Session) sampling() mesh.TraceSampling {
+	pod := s.Source.Workload
+	if s.Direction == mesh.Inbound {
+		pod = s.Target.Peer().Workload
+	}
+	if pod != nil && pod.Settings.TraceSampling != nil {
+		return *pod.Settings.TraceSampling
+	}
+	return *s.Sampling
+}
+
+// beginsTraces reports whether traces may begin at this agent: it is the first that the
+// request comes to. If another agent did not sample the request, then this one does not
+// either: a trace would lack its beginning.
+func (s *Session) beginsTraces() bool { return s.Direction == mesh.Outbound || s.TLS != tap.TLSTrue }
+
+// EditHead adds the changes of the request's trace to those of the routes. It does not
+// change the slices' elements.
+func (x *Exchange) EditHead(remove *[]string, add *[]mesh.HeaderField) {
+	t := x.event.Trace
+	if t == nil {
+		return
+	}
+	if len(*remove) == 0 && len(*add) == 0 {
+		*remove, *add = t.Remove, t.Add
+		return
+	}
+	kept := slices.DeleteFunc(slices.Clone(*add), func(f mesh.HeaderField) bool {
+		return slices.ContainsFunc(t.Remove, func(name string) bool { return strings.EqualFold(name, f.Name) })
+	})
+	*remove = slices.Concat(*remove, t.Remove)
+	*add = append(kept, t.Add...)
+}
