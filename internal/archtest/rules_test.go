@@ -101,6 +101,8 @@ var layers = map[string]int{
 	"pkg/figures/wire":        3,
 	"pkg/limit":               1,
 	"pkg/tracing":             1,
+	"pkg/tracing/otlp":        3,
+	"pkg/accesslog":           3,
 	"pkg/retry":               1,
 	"pkg/route":               1,
 	"pkg/tap/filter":          1,
@@ -176,12 +178,13 @@ var onlyIn = []struct {
 	{[]string{"k8s.io", "sigs.k8s.io/gateway-api"}, []string{"pkg/controller", "cmd/controller", "pkg/cli", "test"}, "nodes know the mesh's own types only"},
 	{[]string{"helm.sh/helm"}, []string{"pkg/cli/cluster/chart"}, "one package renders the chart"},
 	{
-		[]string{"github.com/prometheus", "go.opentelemetry.io"},
+		[]string{"github.com/prometheus"},
 		// The controller has a handful of counters of its own and no data path:
 		// it exports them itself until a second user makes a shared form worth it.
 		[]string{"pkg/telemetry", "pkg/controller", "test"},
 		"packages count; telemetry exports",
 	},
+	{[]string{"go.opentelemetry.io"}, []string{"pkg/tracing/otlp", "test"}, "one package speaks OTLP"},
 	{[]string{"golang.org/x/net/http2"}, []string{"pkg/l7proxy/http2", "test"}, "one HTTP/2 engine"},
 	{[]string{"pkg/mtls/ca"}, []string{"pkg/controller", "cmd/controller", "test"}, "a node cannot sign"},
 	{[]string{"bpf"}, []string{"pkg/redirect", "test"}, "one package loads the programs"},

@@ -60,6 +60,7 @@ type Agent struct {
 	weights   *weights.Follower
 	memory    *figures.Store
 	usage     *containers.Sampler
+	observing observing
 
 	connections *connections.Table
 
@@ -109,7 +110,12 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Workload: func(addr netip.Addr) *mesh.Workload { w, _ := a.store.View().Workload(addr); return w },
 		Service:  func(addr netip.Addr) *mesh.Service { s, _ := a.store.View().ServiceVIP(addr); return s },
 	})
-	a.hub = tap.NewHub(a.connections, a.metrics, a.memory)
+	var err error
+	if a.observing, err = a.newObserving(&config.Observe); err != nil {
+		return nil, err
+	}
+	a.metrics.Exports(a.observing.counts)
+	a.hub = tap.NewHub(append([]tap.Sink{a.connections, a.metrics, a.memory}, a.observing.sinks()...)...)
 	a.conns = &listener.Group{Log: log}
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
 	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub, State: known, Log: a.log, OnLeft: func() { a.pods.Wake() }})
@@ -132,7 +138,10 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Certs:   a.certs,
 		Tap:     a.hub,
 		Log:     log,
-		Shares:  fairshare.New(runtime.GOMAXPROCS(0)),
+
+		Sampling: a.observing.sampling, Logged: a.observing.log.Active,
+
+		Shares: fairshare.New(runtime.GOMAXPROCS(0)),
 		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so
 		// that the kernel does not steer the plaintext connection that follows to that
 		// agent again.

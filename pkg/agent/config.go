@@ -44,6 +44,8 @@ type Config struct {
 	PodBuffer      int // l7proxy.Limits.PodBuffer, in bytes
 	PodMetrics     int // telemetry.Options.MaxPods
 	LogLevel       string
+
+	Observe ObserveConfig
 }
 
 // Flags declares c's fields with their defaults as flags in f, except for those that
@@ -67,6 +69,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.IntVar(&c.PodConnections, "pod-connections", l7proxy.DefaultPodConnections, "connections that a pod may have open to others, and as many that others may have open to it")
 	f.IntVar(&c.PodBuffer, "pod-buffer", l7proxy.DefaultPodBuffer, "bytes of HTTP/2 bodies that may wait for their receivers before a pod's next request is refused, in each direction")
 	f.IntVar(&c.PodMetrics, "pod-metrics", telemetry.DefaultMaxPods, "pods of this node that have metrics of their own (underlane_pod_...) at most; 0 for none")
+	c.Observe.flags(f)
 	f.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
 

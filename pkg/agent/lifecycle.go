@@ -145,6 +145,7 @@ func (a *Agent) live(life *parts) {
 	life.start("connections of pods that end", a.carrier.Run)
 	life.start("weights of pods", a.weights.Run)
 	life.start("figures", func(ctx context.Context) error { a.memory.Run(ctx); return nil })
+	a.observing.start(life)
 	life.start("proxy", func(ctx context.Context) error { a.proxy.Run(ctx); return nil })
 }
 
