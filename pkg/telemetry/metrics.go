@@ -98,7 +98,7 @@ func (m *Metrics) count(e *tap.Event, direction mesh.Direction) {
 	case tap.RequestInit:
 		m.requests.update(targetOf(e, direction), now, func(s *requestSeries) { s.total.Add(1) })
 	case tap.ResponseEnd:
-		m.responses.update(responseOf(e, direction), now, func(s *responseSeries) { s.observe(e.Latency) })
+		m.responses.update(responseOf(e, direction), now, func(s *responseSeries) { s.observe(e) })
 		if e.Route != nil && direction == mesh.Outbound {
 			m.routes.update(routedOf(e), now, func(s *routeSeries) { s.observe(e) })
 		}

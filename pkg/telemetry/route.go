@@ -111,6 +111,13 @@ func (h *histogram) observe(latency time.Duration) {
 
 // collect exports the histogram's buckets and returns the number of latencies.
 func (h *histogram) collect(out chan<- prometheus.Metric, desc *prometheus.Desc) (count uint64) {
+	m, count := h.metric(desc)
+	out <- m
+	return count
+}
+
+// metric returns the histogram's buckets and the number of latencies.
+func (h *histogram) metric(desc *prometheus.Desc) (m prometheus.Metric, count uint64) {
 	cumulative := make(map[float64]uint64, len(latencyBuckets))
 	for i := range h.buckets {
 		count += h.buckets[i].Load()
@@ -118,6 +125,5 @@ func (h *histogram) collect(out chan<- prometheus.Metric, desc *prometheus.Desc)
 			cumulative[latencyBuckets[i]] = count
 		}
 	}
-	out <- prometheus.MustNewConstHistogram(desc, count, float64(h.sumMicros.Load())/1000, cumulative)
-	return count
+	return prometheus.MustNewConstHistogram(desc, count, float64(h.sumMicros.Load())/1000, cumulative), count
 }

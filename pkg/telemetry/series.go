@@ -2,9 +2,10 @@ package telemetry
 
 import (
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // latencyBuckets are Linkerd's, in milliseconds.
@@ -25,12 +26,18 @@ func (s *requestSeries) collect(out chan<- prometheus.Metric) { counter(out, s.d
 type responseSeries struct {
 	total, latency *prometheus.Desc
 	took           histogram
+	exemplars      exemplars
 }
 
-func (s *responseSeries) observe(latency time.Duration) { s.took.observe(latency) }
+func (s *responseSeries) observe(e *tap.Event) {
+	s.took.observe(e.Latency)
+	s.exemplars.observe(e)
+}
 
 func (s *responseSeries) collect(out chan<- prometheus.Metric) {
-	counter(out, s.total, s.took.collect(out, s.latency))
+	histogram, count := s.took.metric(s.latency)
+	out <- s.exemplars.with(histogram)
+	counter(out, s.total, count)
 }
 
 func counter(out chan<- prometheus.Metric, desc *prometheus.Desc, value uint64) {
