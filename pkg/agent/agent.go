@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -89,6 +90,10 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	if _, err := config.token(); err != nil {
 		return nil, err
 	}
+	secrets, err := tap.NewRedaction(config.RedactHeaders...)
+	if err != nil {
+		return nil, fmt.Errorf("--redact-headers: %w", err)
+	}
 	a := &Agent{config: config, log: log, started: time.Now(), successors: handover.NewServer(log)}
 	a.store = state.NewStore(config.Node)
 	a.client = client.New(client.Options{
@@ -110,12 +115,12 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Workload: func(addr netip.Addr) *mesh.Workload { w, _ := a.store.View().Workload(addr); return w },
 		Service:  func(addr netip.Addr) *mesh.Service { s, _ := a.store.View().ServiceVIP(addr); return s },
 	})
-	var err error
 	if a.observing, err = a.newObserving(&config.Observe); err != nil {
 		return nil, err
 	}
 	a.metrics.Exports(a.observing.counts)
 	a.hub = tap.NewHub(append([]tap.Sink{a.connections, a.metrics, a.memory}, a.observing.sinks()...)...)
+	a.hub.Redact(secrets)
 	a.conns = &listener.Group{Log: log}
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
 	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub, State: known, Log: a.log, OnLeft: func() { a.pods.Wake() }})

@@ -43,7 +43,9 @@ type Config struct {
 	PodConnections int // l7proxy.Limits.PodConnections
 	PodBuffer      int // l7proxy.Limits.PodBuffer, in bytes
 	PodMetrics     int // telemetry.Options.MaxPods
-	LogLevel       string
+	// RedactHeaders names header fields whose values tap does not show (tap.NewRedaction).
+	RedactHeaders []string
+	LogLevel      string
 
 	Observe ObserveConfig
 }
@@ -70,6 +72,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.IntVar(&c.PodBuffer, "pod-buffer", l7proxy.DefaultPodBuffer, "bytes of HTTP/2 bodies that may wait for their receivers before a pod's next request is refused, in each direction")
 	f.IntVar(&c.PodMetrics, "pod-metrics", telemetry.DefaultMaxPods, "pods of this node that have metrics of their own (underlane_pod_...) at most; 0 for none")
 	c.Observe.flags(f)
+	f.StringSliceVar(&c.RedactHeaders, "redact-headers", []string{"x-api-key", "x-auth-token"}, "header fields, besides Authorization, Proxy-Authorization, Cookie and Set-Cookie, whose values tap does not show; * for all")
 	f.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
 

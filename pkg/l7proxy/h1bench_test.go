@@ -16,8 +16,9 @@ import (
 // unwatched is an observer of metrics alone.
 type unwatched struct{}
 
-func (unwatched) Emit(*tap.Event) {}
-func (unwatched) Active() bool    { return false }
+func (unwatched) Emit(*tap.Event)         {}
+func (unwatched) Active() bool            { return false }
+func (unwatched) Headers() *tap.Redaction { return nil }
 
 const (
 	benchRequest  = "GET /a/path HTTP/1.1\r\nHost: svc.ns\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"

@@ -161,6 +161,8 @@ type h2recorder struct {
 
 func (r *h2recorder) Active() bool { return true }
 
+func (r *h2recorder) Headers() *tap.Redaction { return nil }
+
 func (r *h2recorder) Emit(e *tap.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -196,6 +196,10 @@ type Event struct {
 	// fields only what is new, and SRTT if the kernel was asked. They are made for the
 	// sinks that count, and no subscription gets them.
 	Counted Counted
+	// Headers are the fields of the request's head (RequestInit), of the response's
+	// (ResponseInit), or the trailers (ResponseEnd). nil: there are none, or they were not
+	// collected because no reader asked for them (Hub.Headers).
+	Headers *Headers
 }
 
 // Head has more of a request's head, for access logs. The values are as the client sent

@@ -12,6 +12,10 @@ import (
 // about half a megabyte, or half a second of events on a busy node.
 const DefaultBuffer = 1024
 
+// maxBufferedHeaders bounds the memory of the header fields in a subscription's buffer, in
+// bytes. Events above it come without fields, which are marked as cut.
+const maxBufferedHeaders = 4 << 20
+
 // maxBuffer is the largest buffer that a reader may ask for. An Event is about
 // 500 bytes.
 const maxBuffer = 1 << 14
@@ -27,12 +31,31 @@ type Hub struct {
 	subs   atomic.Pointer[[]*Subscription] // copy-on-write; nil: no subscription
 	mu     sync.Mutex                      // writers of subs
 	lost   atomic.Uint64
+
+	redaction *Redaction
+	headers   atomic.Int32 // subscriptions that get header fields
 }
 
 // NewHub returns a hub without subscriptions. The sinks in always, such as the
 // metrics, get every event, on the goroutine that calls Emit and whether or not
 // there are subscriptions. They do not make the hub active.
-func NewHub(always ...Sink) *Hub { return &Hub{always: always} }
+func NewHub(always ...Sink) *Hub {
+	secrets, _ := NewRedaction()
+	return &Hub{always: always, redaction: secrets}
+}
+
+// Redact replaces what is redacted in header fields, which otherwise is what NewRedaction
+// redacts without names. It must be called before the first event.
+func (h *Hub) Redact(r *Redaction) { h.redaction = r }
+
+// Headers returns how to collect the header fields of an event, or nil if no subscription
+// wants any. In that case they must not be collected.
+func (h *Hub) Headers() *Redaction {
+	if h.headers.Load() == 0 {
+		return nil
+	}
+	return h.redaction
+}
 
 // Active reports whether there is a subscription. If there is none, the proxy
 // need not build the strings of an event.
@@ -61,12 +84,22 @@ func (h *Hub) Lost() uint64 { return h.lost.Load() }
 // be quick, and must neither block nor keep the event. buffer is in events; 0
 // means DefaultBuffer. The caller must call Close.
 func (h *Hub) Subscribe(match func(*Event) bool, buffer int) *Subscription {
+	return h.subscribe(match, buffer, false)
+}
+
+// SubscribeHeaders is like Subscribe, and the events have header fields. Other
+// subscriptions do not get them, because not every reader may see them.
+func (h *Hub) SubscribeHeaders(match func(*Event) bool, buffer int) *Subscription {
+	return h.subscribe(match, buffer, true)
+}
+
+func (h *Hub) subscribe(match func(*Event) bool, buffer int, headers bool) *Subscription {
 	if buffer <= 0 {
 		buffer = DefaultBuffer
 	}
 	buffer = min(buffer, maxBuffer)
 	s := &Subscription{
-		hub: h, match: match,
+		hub: h, match: match, headers: headers,
 		filling: make([]Event, 0, buffer), spare: make([]Event, 0, buffer),
 		ready: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
@@ -78,12 +111,18 @@ func (h *Hub) Subscribe(match func(*Event) bool, buffer int) *Subscription {
 	}
 	subs = append(subs, s)
 	h.subs.Store(&subs)
+	if headers {
+		h.headers.Add(1)
+	}
 	return s
 }
 
 func (h *Hub) remove(s *Subscription) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if s.headers {
+		h.headers.Add(-1)
+	}
 	old := h.subs.Load()
 	if old == nil {
 		return
@@ -104,14 +143,16 @@ func (h *Hub) remove(s *Subscription) {
 // batch (nothing is cut out of its middle), and the gap comes exactly where the
 // reader is told of it: after the batch.
 type Subscription struct {
-	hub    *Hub
-	match  func(*Event) bool
-	ready  chan struct{} // capacity 1; signalled when filling is not empty or events were lost
-	closed chan struct{}
-	once   sync.Once
+	hub     *Hub
+	match   func(*Event) bool
+	headers bool
+	ready   chan struct{} // capacity 1; signalled when filling is not empty or events were lost
+	closed  chan struct{}
+	once    sync.Once
 
 	mu      sync.Mutex
 	filling []Event // Emit appends here, up to its capacity
+	fields  int     // bytes of header fields in filling
 	lost    uint64
 
 	spare []Event // the batch that Next returned last; used only by Next's goroutine
@@ -125,6 +166,9 @@ func (s *Subscription) offer(e *Event) {
 	wake := len(s.filling) == 0 && s.lost == 0
 	if len(s.filling) < cap(s.filling) {
 		s.filling = append(s.filling, *e)
+		if e.Headers != nil {
+			s.bound(&s.filling[len(s.filling)-1])
+		}
 	} else {
 		s.lost++
 		s.hub.lost.Add(1)
@@ -135,6 +179,19 @@ func (s *Subscription) offer(e *Event) {
 		case s.ready <- struct{}{}:
 		default:
 		}
+	}
+}
+
+// bound removes the header fields of a buffered event that the reader does not get, or that
+// are too many.
+func (s *Subscription) bound(e *Event) {
+	switch {
+	case !s.headers:
+		e.Headers = nil
+	case s.fields+e.Headers.Size() > maxBufferedHeaders:
+		e.Headers = cutHeaders
+	default:
+		s.fields += e.Headers.Size()
 	}
 }
 
@@ -161,7 +218,7 @@ func (s *Subscription) take() ([]Event, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	batch, lost := s.filling, s.lost
-	s.filling, s.lost = s.spare[:0], 0
+	s.filling, s.fields, s.lost = s.spare[:0], 0, 0
 	s.spare = batch
 	return batch, lost
 }

@@ -159,8 +159,9 @@ type TapRequest struct {
 	// A label selector that pods of target must match. Agents know no labels: the
 	// controller reads it, and tells them the pods.
 	Selector      string             `protobuf:"bytes,12,opt,name=selector,proto3" json:"selector,omitempty"`
-	Pods          *TapRequest_PodSet `protobuf:"bytes,13,opt,name=pods,proto3" json:"pods,omitempty"`  // the pods of target that count; absent: all
-	Legs          bool               `protobuf:"varint,14,opt,name=legs,proto3" json:"legs,omitempty"` // the agents' own connections that carry requests, too: LEG_OPEN, LEG_CLOSE
+	Pods          *TapRequest_PodSet `protobuf:"bytes,13,opt,name=pods,proto3" json:"pods,omitempty"`        // the pods of target that count; absent: all
+	Legs          bool               `protobuf:"varint,14,opt,name=legs,proto3" json:"legs,omitempty"`       // the agents' own connections that carry requests, too: LEG_OPEN, LEG_CLOSE
+	Headers       bool               `protobuf:"varint,15,opt,name=headers,proto3" json:"headers,omitempty"` // the fields of heads and trailers, too; secret values are redacted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -293,6 +294,13 @@ func (x *TapRequest) GetLegs() bool {
 	return false
 }
 
+func (x *TapRequest) GetHeaders() bool {
+	if x != nil {
+		return x.Headers
+	}
+	return false
+}
+
 // TapEvents is a batch; lost events belong right after it.
 type TapEvents struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -393,6 +401,7 @@ type TapEvent struct {
 	Side             uint32                 `protobuf:"varint,34,opt,name=side,proto3" json:"side,omitempty"`                           // of LEG_OPEN and LEG_CLOSE: 1 the client's, 2 the server's
 	ClientLeg        *Leg                   `protobuf:"bytes,35,opt,name=client_leg,json=clientLeg,proto3" json:"client_leg,omitempty"` // at close; absent: not known
 	ServerLeg        *Leg                   `protobuf:"bytes,36,opt,name=server_leg,json=serverLeg,proto3" json:"server_leg,omitempty"`
+	Headers          *Headers               `protobuf:"bytes,37,opt,name=headers,proto3" json:"headers,omitempty"` // absent: not asked for, or there are none
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -679,6 +688,119 @@ func (x *TapEvent) GetServerLeg() *Leg {
 	return nil
 }
 
+func (x *TapEvent) GetHeaders() *Headers {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+// Headers are the fields of a head (of REQUEST_INIT and RESPONSE_INIT), or trailers (of
+// RESPONSE_END).
+type Headers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fields        []*Header              `protobuf:"bytes,1,rep,name=fields,proto3" json:"fields,omitempty"`
+	Cut           bool                   `protobuf:"varint,2,opt,name=cut,proto3" json:"cut,omitempty"` // some are left out, or a value is cut: there were too many
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Headers) Reset() {
+	*x = Headers{}
+	mi := &file_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Headers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Headers) ProtoMessage() {}
+
+func (x *Headers) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Headers.ProtoReflect.Descriptor instead.
+func (*Headers) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Headers) GetFields() []*Header {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *Headers) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
+type Header struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`   // in lower case
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"` // [redacted] for what is secret
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Header) Reset() {
+	*x = Header{}
+	mi := &file_agent_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Header) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Header) ProtoMessage() {}
+
+func (x *Header) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Header.ProtoReflect.Descriptor instead.
+func (*Header) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Header) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Header) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 // Split says where the time of a call went, in nanoseconds. The parts add up to its
 // duration.
 type Split struct {
@@ -694,7 +816,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +828,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +841,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Split) GetQueue() int64 {
@@ -771,7 +893,7 @@ type Leg struct {
 
 func (x *Leg) Reset() {
 	*x = Leg{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +905,7 @@ func (x *Leg) String() string {
 func (*Leg) ProtoMessage() {}
 
 func (x *Leg) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +918,7 @@ func (x *Leg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leg.ProtoReflect.Descriptor instead.
 func (*Leg) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Leg) GetSrtt() *durationpb.Duration {
@@ -847,7 +969,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +981,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +994,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Route) GetKind() string {
@@ -915,7 +1037,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1049,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1062,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Peer) GetAddress() string {
@@ -979,7 +1101,7 @@ type Workload struct {
 
 func (x *Workload) Reset() {
 	*x = Workload{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1113,7 @@ func (x *Workload) String() string {
 func (*Workload) ProtoMessage() {}
 
 func (x *Workload) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1126,7 @@ func (x *Workload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Workload.ProtoReflect.Descriptor instead.
 func (*Workload) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Workload) GetName() string {
@@ -1064,7 +1186,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1198,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1211,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 type StatusResponse struct {
@@ -1119,7 +1241,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1253,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1266,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -1294,7 +1416,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1428,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1441,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Runtime) GetConnected() bool {
@@ -1369,7 +1491,7 @@ type Controller struct {
 
 func (x *Controller) Reset() {
 	*x = Controller{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1503,7 @@ func (x *Controller) String() string {
 func (*Controller) ProtoMessage() {}
 
 func (x *Controller) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1516,7 @@ func (x *Controller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Controller.ProtoReflect.Descriptor instead.
 func (*Controller) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Controller) GetAddress() string {
@@ -1441,7 +1563,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1575,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1588,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Pod) GetNamespace() string {
@@ -1539,7 +1661,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1673,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1686,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Certificate) GetIdentity() string {
@@ -1619,7 +1741,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1753,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1766,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Counter) GetName() string {
@@ -1669,7 +1791,7 @@ type DumpRequest struct {
 
 func (x *DumpRequest) Reset() {
 	*x = DumpRequest{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1803,7 @@ func (x *DumpRequest) String() string {
 func (*DumpRequest) ProtoMessage() {}
 
 func (x *DumpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +1816,7 @@ func (x *DumpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpRequest.ProtoReflect.Descriptor instead.
 func (*DumpRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 type DumpResponse struct {
@@ -1706,7 +1828,7 @@ type DumpResponse struct {
 
 func (x *DumpResponse) Reset() {
 	*x = DumpResponse{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1840,7 @@ func (x *DumpResponse) String() string {
 func (*DumpResponse) ProtoMessage() {}
 
 func (x *DumpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1853,7 @@ func (x *DumpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpResponse.ProtoReflect.Descriptor instead.
 func (*DumpResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DumpResponse) GetJson() []byte {
@@ -1749,7 +1871,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +1883,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +1896,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 type MetricsResponse struct {
@@ -1786,7 +1908,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +1920,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +1933,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *MetricsResponse) GetText() []byte {
@@ -1829,7 +1951,7 @@ type CostsRequest struct {
 
 func (x *CostsRequest) Reset() {
 	*x = CostsRequest{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +1963,7 @@ func (x *CostsRequest) String() string {
 func (*CostsRequest) ProtoMessage() {}
 
 func (x *CostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +1976,7 @@ func (x *CostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsRequest.ProtoReflect.Descriptor instead.
 func (*CostsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 type CostsResponse struct {
@@ -1869,7 +1991,7 @@ type CostsResponse struct {
 
 func (x *CostsResponse) Reset() {
 	*x = CostsResponse{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +2003,7 @@ func (x *CostsResponse) String() string {
 func (*CostsResponse) ProtoMessage() {}
 
 func (x *CostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +2016,7 @@ func (x *CostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsResponse.ProtoReflect.Descriptor instead.
 func (*CostsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CostsResponse) GetNode() string {
@@ -1939,7 +2061,7 @@ type PodCost struct {
 
 func (x *PodCost) Reset() {
 	*x = PodCost{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2073,7 @@ func (x *PodCost) String() string {
 func (*PodCost) ProtoMessage() {}
 
 func (x *PodCost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2086,7 @@ func (x *PodCost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodCost.ProtoReflect.Descriptor instead.
 func (*PodCost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PodCost) GetNamespace() string {
@@ -2028,7 +2150,7 @@ type Cost struct {
 
 func (x *Cost) Reset() {
 	*x = Cost{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2162,7 @@ func (x *Cost) String() string {
 func (*Cost) ProtoMessage() {}
 
 func (x *Cost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2175,7 @@ func (x *Cost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cost.ProtoReflect.Descriptor instead.
 func (*Cost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Cost) GetProcessor() *durationpb.Duration {
@@ -2121,7 +2243,7 @@ type TapRequest_PodSet struct {
 
 func (x *TapRequest_PodSet) Reset() {
 	*x = TapRequest_PodSet{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2133,7 +2255,7 @@ func (x *TapRequest_PodSet) String() string {
 func (*TapRequest_PodSet) ProtoMessage() {}
 
 func (x *TapRequest_PodSet) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2282,7 @@ var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
 	"\n" +
-	"\vagent.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\rfigures.proto\"\xf2\x03\n" +
+	"\vagent.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\rfigures.proto\"\x8c\x04\n" +
 	"\n" +
 	"TapRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1c\n" +
@@ -2177,7 +2299,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x04view\x18\v \x01(\x0e2#.underlane.agent.v1.TapRequest.ViewR\x04view\x12\x1a\n" +
 	"\bselector\x18\f \x01(\tR\bselector\x129\n" +
 	"\x04pods\x18\r \x01(\v2%.underlane.agent.v1.TapRequest.PodSetR\x04pods\x12\x12\n" +
-	"\x04legs\x18\x0e \x01(\bR\x04legs\x1a\x1c\n" +
+	"\x04legs\x18\x0e \x01(\bR\x04legs\x12\x18\n" +
+	"\aheaders\x18\x0f \x01(\bR\aheaders\x1a\x1c\n" +
 	"\x06PodSet\x12\x12\n" +
 	"\x04uids\x18\x01 \x03(\tR\x04uids\"&\n" +
 	"\x04View\x12\b\n" +
@@ -2188,8 +2311,7 @@ const file_agent_proto_rawDesc = "" +
 	"\tTapEvents\x124\n" +
 	"\x06events\x18\x01 \x03(\v2\x1c.underlane.agent.v1.TapEventR\x06events\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\x04R\x04lost\x12\x1a\n" +
-	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xfb\n" +
-	"\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xb2\v\n" +
 	"\bTapEvent\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.underlane.agent.v1.TapEvent.KindR\x04kind\x12\x1f\n" +
 	"\vfrom_kernel\x18\x02 \x01(\bR\n" +
@@ -2234,7 +2356,8 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"client_leg\x18# \x01(\v2\x17.underlane.agent.v1.LegR\tclientLeg\x126\n" +
 	"\n" +
-	"server_leg\x18$ \x01(\v2\x17.underlane.agent.v1.LegR\tserverLeg\"\x8f\x01\n" +
+	"server_leg\x18$ \x01(\v2\x17.underlane.agent.v1.LegR\tserverLeg\x125\n" +
+	"\aheaders\x18% \x01(\v2\x1b.underlane.agent.v1.HeadersR\aheaders\"\x8f\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fREQUEST_INIT\x10\x01\x12\x11\n" +
@@ -2244,7 +2367,13 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"CONN_CLOSE\x10\x05\x12\f\n" +
 	"\bLEG_OPEN\x10\x06\x12\r\n" +
-	"\tLEG_CLOSE\x10\a\"|\n" +
+	"\tLEG_CLOSE\x10\a\"O\n" +
+	"\aHeaders\x122\n" +
+	"\x06fields\x18\x01 \x03(\v2\x1a.underlane.agent.v1.HeaderR\x06fields\x12\x10\n" +
+	"\x03cut\x18\x02 \x01(\bR\x03cut\"2\n" +
+	"\x06Header\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"|\n" +
 	"\x05Split\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\x03R\x05queue\x12\x18\n" +
 	"\aconnect\x18\x02 \x01(\x03R\aconnect\x12\x10\n" +
@@ -2387,93 +2516,97 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_agent_proto_goTypes = []any{
 	(TapRequest_View)(0),          // 0: underlane.agent.v1.TapRequest.View
 	(TapEvent_Kind)(0),            // 1: underlane.agent.v1.TapEvent.Kind
 	(*TapRequest)(nil),            // 2: underlane.agent.v1.TapRequest
 	(*TapEvents)(nil),             // 3: underlane.agent.v1.TapEvents
 	(*TapEvent)(nil),              // 4: underlane.agent.v1.TapEvent
-	(*Split)(nil),                 // 5: underlane.agent.v1.Split
-	(*Leg)(nil),                   // 6: underlane.agent.v1.Leg
-	(*Route)(nil),                 // 7: underlane.agent.v1.Route
-	(*Peer)(nil),                  // 8: underlane.agent.v1.Peer
-	(*Workload)(nil),              // 9: underlane.agent.v1.Workload
-	(*StatusRequest)(nil),         // 10: underlane.agent.v1.StatusRequest
-	(*StatusResponse)(nil),        // 11: underlane.agent.v1.StatusResponse
-	(*Runtime)(nil),               // 12: underlane.agent.v1.Runtime
-	(*Controller)(nil),            // 13: underlane.agent.v1.Controller
-	(*Pod)(nil),                   // 14: underlane.agent.v1.Pod
-	(*Certificate)(nil),           // 15: underlane.agent.v1.Certificate
-	(*Counter)(nil),               // 16: underlane.agent.v1.Counter
-	(*DumpRequest)(nil),           // 17: underlane.agent.v1.DumpRequest
-	(*DumpResponse)(nil),          // 18: underlane.agent.v1.DumpResponse
-	(*MetricsRequest)(nil),        // 19: underlane.agent.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 20: underlane.agent.v1.MetricsResponse
-	(*CostsRequest)(nil),          // 21: underlane.agent.v1.CostsRequest
-	(*CostsResponse)(nil),         // 22: underlane.agent.v1.CostsResponse
-	(*PodCost)(nil),               // 23: underlane.agent.v1.PodCost
-	(*Cost)(nil),                  // 24: underlane.agent.v1.Cost
-	(*TapRequest_PodSet)(nil),     // 25: underlane.agent.v1.TapRequest.PodSet
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*FiguresRequest)(nil),        // 28: underlane.agent.v1.FiguresRequest
-	(*FiguresResponse)(nil),       // 29: underlane.agent.v1.FiguresResponse
+	(*Headers)(nil),               // 5: underlane.agent.v1.Headers
+	(*Header)(nil),                // 6: underlane.agent.v1.Header
+	(*Split)(nil),                 // 7: underlane.agent.v1.Split
+	(*Leg)(nil),                   // 8: underlane.agent.v1.Leg
+	(*Route)(nil),                 // 9: underlane.agent.v1.Route
+	(*Peer)(nil),                  // 10: underlane.agent.v1.Peer
+	(*Workload)(nil),              // 11: underlane.agent.v1.Workload
+	(*StatusRequest)(nil),         // 12: underlane.agent.v1.StatusRequest
+	(*StatusResponse)(nil),        // 13: underlane.agent.v1.StatusResponse
+	(*Runtime)(nil),               // 14: underlane.agent.v1.Runtime
+	(*Controller)(nil),            // 15: underlane.agent.v1.Controller
+	(*Pod)(nil),                   // 16: underlane.agent.v1.Pod
+	(*Certificate)(nil),           // 17: underlane.agent.v1.Certificate
+	(*Counter)(nil),               // 18: underlane.agent.v1.Counter
+	(*DumpRequest)(nil),           // 19: underlane.agent.v1.DumpRequest
+	(*DumpResponse)(nil),          // 20: underlane.agent.v1.DumpResponse
+	(*MetricsRequest)(nil),        // 21: underlane.agent.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 22: underlane.agent.v1.MetricsResponse
+	(*CostsRequest)(nil),          // 23: underlane.agent.v1.CostsRequest
+	(*CostsResponse)(nil),         // 24: underlane.agent.v1.CostsResponse
+	(*PodCost)(nil),               // 25: underlane.agent.v1.PodCost
+	(*Cost)(nil),                  // 26: underlane.agent.v1.Cost
+	(*TapRequest_PodSet)(nil),     // 27: underlane.agent.v1.TapRequest.PodSet
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*FiguresRequest)(nil),        // 30: underlane.agent.v1.FiguresRequest
+	(*FiguresResponse)(nil),       // 31: underlane.agent.v1.FiguresResponse
 }
 var file_agent_proto_depIdxs = []int32{
 	0,  // 0: underlane.agent.v1.TapRequest.view:type_name -> underlane.agent.v1.TapRequest.View
-	25, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
+	27, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
 	4,  // 2: underlane.agent.v1.TapEvents.events:type_name -> underlane.agent.v1.TapEvent
 	1,  // 3: underlane.agent.v1.TapEvent.kind:type_name -> underlane.agent.v1.TapEvent.Kind
-	26, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
-	8,  // 5: underlane.agent.v1.TapEvent.source:type_name -> underlane.agent.v1.Peer
-	8,  // 6: underlane.agent.v1.TapEvent.destination:type_name -> underlane.agent.v1.Peer
-	27, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
-	27, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
-	27, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
-	7,  // 10: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
-	5,  // 11: underlane.agent.v1.TapEvent.split:type_name -> underlane.agent.v1.Split
-	6,  // 12: underlane.agent.v1.TapEvent.client_leg:type_name -> underlane.agent.v1.Leg
-	6,  // 13: underlane.agent.v1.TapEvent.server_leg:type_name -> underlane.agent.v1.Leg
-	27, // 14: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
-	27, // 15: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
-	9,  // 16: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
-	26, // 17: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	13, // 18: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
-	14, // 19: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
-	15, // 20: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
-	16, // 21: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
-	12, // 22: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
-	16, // 23: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
-	26, // 24: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
-	26, // 25: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
-	26, // 26: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
-	26, // 27: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	26, // 28: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	26, // 29: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
-	27, // 30: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
-	23, // 31: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
-	24, // 32: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
-	24, // 33: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
-	27, // 34: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
-	27, // 35: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
-	2,  // 36: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
-	10, // 37: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
-	17, // 38: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
-	19, // 39: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
-	21, // 40: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
-	28, // 41: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
-	3,  // 42: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
-	11, // 43: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
-	18, // 44: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
-	20, // 45: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
-	22, // 46: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
-	29, // 47: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
-	42, // [42:48] is the sub-list for method output_type
-	36, // [36:42] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	28, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
+	10, // 5: underlane.agent.v1.TapEvent.source:type_name -> underlane.agent.v1.Peer
+	10, // 6: underlane.agent.v1.TapEvent.destination:type_name -> underlane.agent.v1.Peer
+	29, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
+	29, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
+	29, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
+	9,  // 10: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
+	7,  // 11: underlane.agent.v1.TapEvent.split:type_name -> underlane.agent.v1.Split
+	8,  // 12: underlane.agent.v1.TapEvent.client_leg:type_name -> underlane.agent.v1.Leg
+	8,  // 13: underlane.agent.v1.TapEvent.server_leg:type_name -> underlane.agent.v1.Leg
+	5,  // 14: underlane.agent.v1.TapEvent.headers:type_name -> underlane.agent.v1.Headers
+	6,  // 15: underlane.agent.v1.Headers.fields:type_name -> underlane.agent.v1.Header
+	29, // 16: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
+	29, // 17: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
+	11, // 18: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
+	28, // 19: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	15, // 20: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
+	16, // 21: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
+	17, // 22: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
+	18, // 23: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
+	14, // 24: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
+	18, // 25: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
+	28, // 26: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
+	28, // 27: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
+	28, // 28: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
+	28, // 29: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	28, // 30: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	28, // 31: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
+	29, // 32: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
+	25, // 33: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
+	26, // 34: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
+	26, // 35: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
+	29, // 36: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
+	29, // 37: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
+	2,  // 38: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
+	12, // 39: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
+	19, // 40: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
+	21, // 41: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
+	23, // 42: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
+	30, // 43: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
+	3,  // 44: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
+	13, // 45: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
+	20, // 46: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
+	22, // 47: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
+	24, // 48: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
+	31, // 49: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
+	44, // [44:50] is the sub-list for method output_type
+	38, // [38:44] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2488,7 +2621,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

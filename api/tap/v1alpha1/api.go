@@ -6,6 +6,7 @@
 //	GET …/watch/namespaces/NS/KIND/NAME/tap   what an object's pods send and get (verb watch of KIND/tap)
 //	GET …/watch/namespaces/NS/tap             the same of a whole namespace (verb watch of tap)
 //	GET …/watch/tap                           of all of them (verb watch of tap, everywhere)
+//	GET …?headers=true                        a tap with header fields (verb headers of the same resource, too)
 //	GET …/namespaces/NS/figures, …/figures    Figures: what resources do to each other (verb list of figures)
 //	GET …/namespaces/NS/routes, …/routes      RouteList: routes, and what their requests did (verb list of routes)
 //	GET …/namespaces/NS/resources, …/resources  ResourceList: what runs, and what it uses (verb list of resources)
@@ -36,6 +37,11 @@ const (
 	APIService = Version + "." + Group
 	// ClusterRole is the role that the chart makes for people who may tap.
 	ClusterRole = "underlane-tap-admin"
+	// HeadersClusterRole is that for people who, besides, may see header fields.
+	HeadersClusterRole = "underlane-tap-headers"
+	// HeadersVerb is the verb of a tap with header fields. No path of the API has it:
+	// RBAC rules name it besides the verb watch.
+	HeadersVerb = "headers"
 )
 
 // Media types of a tap.

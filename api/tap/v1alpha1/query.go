@@ -25,6 +25,11 @@ var views = map[string]agentv1.TapRequest_View{
 	"both": agentv1.TapRequest_BOTH, "target": agentv1.TapRequest_TARGET, "once": agentv1.TapRequest_ONCE,
 }
 
+// HeadersIfAllowed is the value of the parameter headers that asks for the fields of heads
+// and trailers, and for a warning instead where the caller has no right to see them. With
+// "true" the call is refused then.
+const HeadersIfAllowed = "if-allowed"
+
 // Query writes r, but for its target, as parameters of a tap. kind, in the
 // singular, narrows a tap of a namespace or of everything; it may be "".
 func Query(r *agentv1.TapRequest, kind string) url.Values {
@@ -45,6 +50,9 @@ func Query(r *agentv1.TapRequest, kind string) url.Values {
 	}
 	if r.GetLegs() {
 		q.Set("connections", "true")
+	}
+	if r.GetHeaders() {
+		q.Set("headers", HeadersIfAllowed)
 	}
 	for name, view := range views {
 		if view == r.GetView() {
@@ -75,6 +83,10 @@ func ParseQuery(q url.Values) (r *agentv1.TapRequest, kind string, err error) {
 			r.Buffer = uint32(n)
 		case name == "connections":
 			r.Legs, err = strconv.ParseBool(value)
+		case name == "headers":
+			if r.Headers = value == HeadersIfAllowed; !r.Headers {
+				r.Headers, err = strconv.ParseBool(value)
+			}
 		case name == "view":
 			view, ok := views[value]
 			if !ok {

@@ -13,7 +13,7 @@ import (
 func TestQuery(t *testing.T) {
 	full := &agentv1.TapRequest{
 		To: "deploy/db", ToNamespace: "data", Scheme: "http", Method: "GET", Authority: "web:80", Path: "/a b?c=d",
-		MaxRps: 0.5, Buffer: 4096, Selector: "app=web,tier!=x", View: agentv1.TapRequest_ONCE, Legs: true,
+		MaxRps: 0.5, Buffer: 4096, Selector: "app=web,tier!=x", View: agentv1.TapRequest_ONCE, Legs: true, Headers: true,
 	}
 	for _, want := range []*agentv1.TapRequest{full, {}, {View: agentv1.TapRequest_TARGET}} {
 		q, err := url.ParseQuery(Query(want, "job").Encode())
@@ -25,7 +25,7 @@ func TestQuery(t *testing.T) {
 			t.Errorf("%v, kind %q: %s", err, kind, diff)
 		}
 	}
-	for _, bad := range []string{"max-rps=much", "view=sideways", "buffer=-1", "connections=many", "buffer=99999999999", "metod=GET", "target=deploy/x", "namespace=x"} {
+	for _, bad := range []string{"max-rps=much", "view=sideways", "buffer=-1", "connections=many", "headers=please", "buffer=99999999999", "metod=GET", "target=deploy/x", "namespace=x"} {
 		q, _ := url.ParseQuery(bad)
 		if r, _, err := ParseQuery(q); err == nil {
 			t.Errorf("%s: %v", bad, r)

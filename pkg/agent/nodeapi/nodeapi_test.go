@@ -99,6 +99,51 @@ func TestTap(t *testing.T) {
 	}
 }
 
+// TestTapWithHeaders: only a tap that asks for fields gets them, and many large events come in
+// messages that gRPC carries.
+func TestTapWithHeaders(t *testing.T) {
+	hub := tap.NewHub()
+	client := start(t, hub)
+	open := func(headers bool) grpc.ServerStreamingClient[agentv1.TapEvents] {
+		stream, err := client.Tap(t.Context(), &agentv1.TapRequest{Headers: headers, Buffer: 4096})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Header(); err != nil {
+			t.Fatal(err)
+		}
+		return stream
+	}
+	without := open(false)
+	if hub.Headers() != nil {
+		t.Error("no tap asks for fields, and they are collected")
+	}
+	with := open(true)
+	e := tap.Event{Kind: tap.RequestInit, Headers: tap.Add(hub.Headers(), nil, "x", strings.Repeat("v", tap.MaxHeaderBytes), false)}
+	const n = 1000
+	for range n {
+		hub.Emit(&e)
+	}
+	for stream, wants := range map[grpc.ServerStreamingClient[agentv1.TapEvents]]bool{without: false, with: true} {
+		got, filled := 0, 0
+		for got < n {
+			batch, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += len(batch.GetEvents())
+			for _, e := range batch.GetEvents() {
+				if len(e.GetHeaders().GetFields()) > 0 {
+					filled++
+				}
+			}
+		}
+		if wants != (filled > 100) || !wants && filled > 0 {
+			t.Errorf("a tap that asks for fields: %v, gets them in %d of %d events", wants, filled, n)
+		}
+	}
+}
+
 func TestTapRefusesBadFilter(t *testing.T) {
 	client := start(t, tap.NewHub())
 	stream, err := client.Tap(t.Context(), &agentv1.TapRequest{Target: "web"})

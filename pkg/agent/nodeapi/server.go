@@ -60,9 +60,12 @@ type Server struct {
 	taps atomic.Int64
 }
 
-// maxBatch bounds the events in one message. A thousand are well below gRPC's limit of
-// 4 MiB.
-const maxBatch = 1000
+// maxBatch and maxBatchHeaders bound the events in one message, and the bytes of their
+// header fields. A thousand events with these are well below gRPC's limit of 4 MiB.
+const (
+	maxBatch        = 1000
+	maxBatchHeaders = 1 << 20
+)
 
 // Serve serves on ln until ctx ends, then cuts the streams and closes ln.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, opts ...grpc.ServerOption) error {
@@ -90,7 +93,11 @@ func (s *Server) Tap(r *agentv1.TapRequest, stream grpc.ServerStreamingServer[ag
 	}
 	ctx, cancel := untilExpiry(stream.Context())
 	defer cancel()
-	sub := s.Hub.Subscribe(f.Match, int(r.GetBuffer()))
+	subscribe := s.Hub.Subscribe
+	if r.GetHeaders() {
+		subscribe = s.Hub.SubscribeHeaders
+	}
+	sub := subscribe(f.Match, int(r.GetBuffer()))
 	defer sub.Close()
 	// The header tells the reader that the subscription has begun.
 	if err := stream.SendHeader(nil); err != nil {
@@ -104,16 +111,27 @@ func (s *Server) Tap(r *agentv1.TapRequest, stream grpc.ServerStreamingServer[ag
 		if err != nil {
 			return status.FromContextError(err).Err()
 		}
-		for len(events) > maxBatch {
-			if err := stream.Send(wire.Batch(events[:maxBatch], 0)); err != nil {
+		for n := batch(events); n < len(events); n = batch(events) {
+			if err := stream.Send(wire.Batch(events[:n], 0)); err != nil {
 				return err
 			}
-			events = events[maxBatch:]
+			events = events[n:]
 		}
 		if err := stream.Send(wire.Batch(events, lost)); err != nil {
 			return err
 		}
 	}
+}
+
+// batch returns how many of the events go into the next message.
+func batch(events []tap.Event) int {
+	bytes := 0
+	for i := range events[:min(len(events), maxBatch)] {
+		if bytes += events[i].Headers.Size(); bytes > maxBatchHeaders {
+			return max(i, 1)
+		}
+	}
+	return min(len(events), maxBatch)
 }
 
 // Status implements the rpc.

@@ -35,7 +35,7 @@ func Tap(s *Source) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			request.Legs = connections
+			request.Legs, request.Headers = connections, output == "json"
 			stream, done, err := s.Open(cmd.Context(), request)
 			if err != nil {
 				return err

@@ -1,7 +1,9 @@
 package tapapi
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -20,6 +22,7 @@ type resource struct {
 	namespace                   string
 	resource, subresource, name string
 	whatFor                     string // the user's action, for the text of a refusal: tap, see
+	role                        string // the ClusterRole that allows it; "": tapv1alpha1.ClusterRole
 }
 
 func (r resource) String() string {
@@ -55,9 +58,28 @@ func (s *Server) mayCall(ctx context.Context, u user, r resource) error {
 		return apierrors.NewInternalError(fmt.Errorf("ask the API server whether user %q may do this: %w", u.name, err))
 	case !answer.Status.Allowed || answer.Status.Denied:
 		s.count("denied")
-		return forbidden(fmt.Sprintf("user %q may not %s %s: ask for the ClusterRole %s", u.name, r.whatFor, r, tapv1alpha1.ClusterRole))
+		return forbidden(fmt.Sprintf("user %q may not %s %s: ask for the ClusterRole %s", u.name, r.whatFor, r, cmp.Or(r.role, tapv1alpha1.ClusterRole)))
 	}
 	return nil
+}
+
+type callerKey struct{}
+
+// caller is the user of a call and the resource that the user was allowed. The handlers
+// that need one more permission ask for it by mayAlso.
+type caller struct {
+	user
+	resource
+}
+
+// mayAlso asks whether the user of r may use one more verb of the call's resource.
+func (s *Server) mayAlso(r *http.Request, verb, whatFor, role string) error {
+	c, ok := r.Context().Value(callerKey{}).(caller)
+	if !ok {
+		return apierrors.NewInternalError(errors.New("the call has no user"))
+	}
+	c.verb, c.whatFor, c.role = verb, whatFor, role
+	return s.mayCall(r.Context(), c.user, c.resource)
 }
 
 // forbidden is like apierrors.NewForbidden, but with the given text.

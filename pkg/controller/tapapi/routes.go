@@ -1,6 +1,7 @@
 package tapapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -65,11 +66,12 @@ func (s *Server) routes() http.Handler {
 func (s *Server) call(h handler, about func(*http.Request) resource) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		u, err := s.authenticate(r)
+		what := about(r)
 		if err == nil {
-			err = s.mayCall(r.Context(), u, about(r))
+			err = s.mayCall(r.Context(), u, what)
 		}
 		if err == nil {
-			err = h(w, r)
+			err = h(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller{u, what})))
 		}
 		if err != nil {
 			s.refuse(w, r, err)

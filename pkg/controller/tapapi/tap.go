@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -26,9 +27,23 @@ func (s *Server) tapOf(kind string) handler {
 		if err != nil {
 			return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 		}
+		var warnings []string
 		warning, err := examine(target, s.opt.Cluster.Workloads(), s.opt.Cluster.Services())
 		if err != nil {
 			return err
+		}
+		if warning != "" {
+			warnings = append(warnings, warning)
+		}
+		if request.Headers {
+			switch err := s.mayAlso(r, tapv1alpha1.HeadersVerb, "tap the headers of", tapv1alpha1.HeadersClusterRole); {
+			case err == nil:
+			case r.URL.Query().Get("headers") == tapv1alpha1.HeadersIfAllowed && apierrors.IsForbidden(err):
+				request.Headers = false
+				warnings = append(warnings, "headers are not shown: "+err.Error())
+			default:
+				return err
+			}
 		}
 		if n := s.taps.Add(1); n > maxTaps {
 			s.taps.Add(-1)
@@ -49,10 +64,10 @@ func (s *Server) tapOf(kind string) handler {
 				return concerned(target, s.opt.Cluster.Workloads(), s.opt.Cluster.Nodes())
 			},
 			Started: func() error {
-				if err := out.Start(); err != nil || warning == "" {
+				if err := out.Start(); err != nil || len(warnings) == 0 {
 					return err
 				}
-				return out.Send(&agentv1.TapEvents{Warnings: []string{warning}})
+				return out.Send(&agentv1.TapEvents{Warnings: warnings})
 			},
 			Send: out.Send,
 		}

@@ -230,6 +230,55 @@ func TestTapWithASelector(t *testing.T) {
 	}
 }
 
+// TestTapWithHeaders: header fields need a right of their own. Who asks for them if allowed
+// gets a tap without them, and is told.
+func TestTapWithHeaders(t *testing.T) {
+	w := newWorld(t)
+	a := w.agent("a")
+	w.kube.Allow = func(s authorizationv1.SubjectAccessReviewSpec) bool {
+		return s.User == "alice" || s.ResourceAttributes.Verb == "watch"
+	}
+	e := request(a)
+	secrets, err := tap.NewRedaction()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Headers = tap.Add(secrets, nil, "accept", "text/html", false)
+	const warning = `user \"jane\" may not tap the headers of deployments/web in namespace shop: ask for the ClusterRole underlane-tap-headers`
+	for _, c := range []struct {
+		user, query string
+		code        int
+		headers     bool
+		want        string
+	}{
+		{"alice", "", 200, false, ""},
+		{"alice", "?headers=true", 200, true, ""},
+		{"alice", "?headers=if-allowed", 200, true, ""},
+		{"jane", "", 200, false, ""},
+		{"jane", "?headers=true", 403, false, warning},
+		{"jane", "?headers=if-allowed", 200, false, warning},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		resp := w.get(ctx, c.user, tapv1alpha1.TapPath("shop", "deployments", "web")+c.query, "application/json")
+		got := ""
+		if resp.StatusCode == http.StatusOK {
+			a.Emit(e)
+		}
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			if got += lines.Text(); strings.Contains(got, "requestInitEvent") {
+				break
+			}
+		}
+		cancel()
+		if resp.StatusCode != c.code || strings.Contains(got, "text/html") != c.headers || !strings.Contains(got, c.want) || c.want == "" && strings.Contains(got, "warning") {
+			t.Errorf("%s %s: got %d %s, want %d, headers %v, %q", c.user, c.query, resp.StatusCode, got, c.code, c.headers, c.want)
+		}
+	}
+	if got := w.kube.Reviews(); len(got) != 10 || got[2].ResourceAttributes.Verb != "headers" || got[2].ResourceAttributes.Subresource != "tap" {
+		t.Errorf("the API server was asked %d times, the third time for %+v; want 10, and the verb headers of deployments/tap", len(got), got[2].ResourceAttributes)
+	}
+}
+
 func TestTapAsJSONLines(t *testing.T) {
 	w := newWorld(t)
 	a := w.agent("a")

@@ -208,4 +208,5 @@ func (d *session) begin(kind http1.Kind) {
 		line.Path = string(d.req.Path())
 	}
 	d.x.Begin(d.s, d.exchanges, line)
+	d.x.Head1(&d.req)
 }

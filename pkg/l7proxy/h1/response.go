@@ -75,6 +75,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 	if pump != nil && !pump.running() {
 		d.x.UploadedAt(pump.at)
 	}
+	d.x.Head1(&d.resp)
 	d.x.Response(d.resp.Status())
 	body := d.resp.Body()
 	if body.Kind() == http1.BodyTunnel {

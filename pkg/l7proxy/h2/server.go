@@ -110,6 +110,7 @@ func (st *stream) finalHead(fields []http2.Field, status int, end bool, b *h2con
 		st.client.s.BindLogin(st.plan.Random)
 	}
 	if !st.unanswered(status, fields, b) {
+		st.exchange.Head2(fields)
 		st.forwardHead(st.editedResponse(fields, b), status, end, b)
 	}
 }
@@ -147,6 +148,7 @@ func (st *stream) serverTrailers(fields []http2.Field, b *h2conn.Batch) {
 	}
 	st.answered = true
 	st.forgetRequest()
+	st.exchange.Head2(fields)
 	st.resp.finish(st.withoutReason(fields), b)
 	st.settle(b)
 }

@@ -90,6 +90,7 @@ func (st *stream) begin(ev *http2.Event, b *h2conn.Batch) {
 		st.fail(mesh.ReasonHeaderTooLarge, b)
 		return
 	}
+	st.exchange.Head2(ev.Fields)
 	if st.counted = st.client.s.Quota.BeginStream(); !st.counted {
 		st.fail(mesh.ReasonOverload, b)
 		return

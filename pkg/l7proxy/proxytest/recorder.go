@@ -14,6 +14,10 @@ type Recorder struct {
 	mu     sync.Mutex
 	events []tap.Event
 	more   chan struct{} // closed and replaced at each event
+
+	// Redaction says how to collect header fields; nil: they are not collected. It must not
+	// change while the proxy works.
+	Redaction *tap.Redaction
 }
 
 // NewRecorder returns an empty recorder.
@@ -21,6 +25,9 @@ func NewRecorder() *Recorder { return &Recorder{more: make(chan struct{})} }
 
 // Active implements l7proxy.Observer.
 func (r *Recorder) Active() bool { return true }
+
+// Headers implements l7proxy.Observer.
+func (r *Recorder) Headers() *tap.Redaction { return r.Redaction }
 
 // Emit implements tap.Sink.
 func (r *Recorder) Emit(e *tap.Event) {

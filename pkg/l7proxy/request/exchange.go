@@ -134,4 +134,5 @@ func (x *Exchange) emit(kind tap.Kind, at time.Time) {
 	}
 	x.event.Kind, x.event.Time = kind, at
 	x.session.Core.Tap.Emit(&x.event)
+	x.event.Headers = nil
 }

@@ -22,10 +22,12 @@ import (
 )
 
 // Observer receives tap events. Active reports whether a reader other than the metrics
-// receives them.
+// receives them. Headers returns how to collect header fields for the readers, or nil if
+// none wants them.
 type Observer interface {
 	tap.Sink
 	Active() bool
+	Headers() *tap.Redaction
 }
 
 // Core has what all sessions of a proxy share.

@@ -52,14 +52,14 @@ type jsonRequestInit struct {
 	Scheme    string `json:"scheme"`
 	Authority string `json:"authority"`
 	Path      string `json:"path"`
-	Headers   []any  `json:"headers"` // not recorded
+	jsonHeaders
 }
 
 type jsonResponseInit struct {
 	ID               jsonID       `json:"id"`
 	SinceRequestInit jsonDuration `json:"sinceRequestInit"`
 	HTTPStatus       int          `json:"httpStatus"`
-	Headers          []any        `json:"headers"`
+	jsonHeaders
 }
 
 // jsonResponseEnd repeats the request, so that a program need not join events.
@@ -68,7 +68,8 @@ type jsonResponseEnd struct {
 	SinceRequestInit  jsonDuration `json:"sinceRequestInit"`
 	SinceResponseInit jsonDuration `json:"sinceResponseInit"`
 	ResponseBytes     uint64       `json:"responseBytes"`
-	Trailers          []any        `json:"trailers"`
+	Trailers          []jsonHeader `json:"trailers"`
+	TrailersCut       bool         `json:"trailersCut,omitempty"`
 	GRPCStatusCode    int          `json:"grpcStatusCode"`
 	ResetErrorCode    uint32       `json:"resetErrorCode,omitempty"`
 
@@ -160,13 +161,14 @@ func JSON(e *tap.Event) ([]byte, error) {
 	}
 	switch e.Kind {
 	case tap.RequestInit:
-		out.RequestInitEvent = &jsonRequestInit{ID: id, Method: e.Method, Scheme: e.Scheme, Authority: e.Authority, Path: e.Path, Headers: []any{}}
+		out.RequestInitEvent = &jsonRequestInit{ID: id, Method: e.Method, Scheme: e.Scheme, Authority: e.Authority, Path: e.Path, jsonHeaders: headersJSON(e.Headers)}
 	case tap.ResponseInit:
-		out.ResponseInitEvent = &jsonResponseInit{ID: id, SinceRequestInit: durationJSON(e.Latency), HTTPStatus: e.Status, Headers: []any{}}
+		out.ResponseInitEvent = &jsonResponseInit{ID: id, SinceRequestInit: durationJSON(e.Latency), HTTPStatus: e.Status, jsonHeaders: headersJSON(e.Headers)}
 	case tap.ResponseEnd:
+		trailers := headersJSON(e.Headers)
 		out.ResponseEndEvent = &jsonResponseEnd{
 			ID: id, SinceRequestInit: durationJSON(e.Duration), SinceResponseInit: durationJSON(max(0, e.Duration-e.Latency)),
-			ResponseBytes: e.WriteBytes, Trailers: []any{}, GRPCStatusCode: e.GRPCStatus, ResetErrorCode: e.ResetCode,
+			ResponseBytes: e.WriteBytes, Trailers: trailers.Headers, TrailersCut: trailers.Cut, GRPCStatusCode: e.GRPCStatus, ResetErrorCode: e.ResetCode,
 			Split: splitJSON(e.Split), GRPC: e.GRPC, Retries: e.Retries, Reset: e.Reset, RequestBytes: e.ReadBytes,
 			Method: e.Method, Authority: e.Authority, Path: e.Path, HTTPStatus: e.Status, Success: e.Success(),
 		}

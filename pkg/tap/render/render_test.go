@@ -197,6 +197,31 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// TestJSONHeaders: fields have Linkerd's shape.
+func TestJSONHeaders(t *testing.T) {
+	headers := &tap.Headers{List: []tap.Header{{Name: "accept", Value: "*/*"}, {Name: "cookie", Value: tap.Redacted}, {Name: "x-empty"}, {Name: "x-bytes", Value: "\xff"}}, Cut: true}
+	const list = `[{"name":"accept","valueStr":"*/*"},{"name":"cookie","valueStr":"[redacted]"},{"name":"x-empty","valueStr":""},{"name":"x-bytes","valueBin":"/w=="}]`
+	for kind, keys := range map[tap.Kind][2]string{
+		tap.RequestInit: {"headers", "headersCut"}, tap.ResponseInit: {"headers", "headersCut"}, tap.ResponseEnd: {"trailers", "trailersCut"},
+	} {
+		for _, h := range []*tap.Headers{headers, nil} {
+			data, err := JSON(event(kind, func(e *tap.Event) { e.Headers = h }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{`"` + keys[0] + `":[]`}
+			if h != nil {
+				want = []string{`"` + keys[0] + `":` + list, `"` + keys[1] + `":true`}
+			}
+			for _, part := range want {
+				if !strings.Contains(string(data), part) {
+					t.Errorf("kind %d: got %s, want %s in it", kind, data, part)
+				}
+			}
+		}
+	}
+}
+
 func TestJSONOneEventEach(t *testing.T) {
 	for kind, key := range map[tap.Kind]string{
 		tap.RequestInit: "requestInitEvent", tap.ResponseInit: "responseInitEvent", tap.ResponseEnd: "responseEndEvent",

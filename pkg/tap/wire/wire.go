@@ -78,6 +78,7 @@ func ToProto(e *tap.Event) *agentv1.TapEvent {
 		Retries:     uint32(e.Retries),
 		Split:       splitToProto(&e.Split),
 		Side:        uint32(e.Side),
+		Headers:     headersToProto(e.Headers),
 	}
 	if e.Legs != nil {
 		m.ClientLeg, m.ServerLeg = legToProto(&e.Legs.Client), legToProto(&e.Legs.Server)
@@ -124,6 +125,7 @@ func FromProto(m *agentv1.TapEvent) tap.Event {
 		Retries:     int(m.GetRetries()),
 		Split:       splitFromProto(m.GetSplit()),
 		Side:        tap.Side(m.GetSide()),
+		Headers:     headersFromProto(m.GetHeaders()),
 	}
 	if m.GetClientLeg() != nil || m.GetServerLeg() != nil {
 		e.Legs = &tap.Legs{Client: legFromProto(m.GetClientLeg()), Server: legFromProto(m.GetServerLeg())}
@@ -169,6 +171,29 @@ func splitFromProto(m *agentv1.Split) tap.Split {
 		Queue: time.Duration(m.GetQueue()), Connect: time.Duration(m.GetConnect()), TLS: time.Duration(m.GetTls()),
 		FirstByte: time.Duration(m.GetFirstByte()), Body: time.Duration(m.GetBody()),
 	}
+}
+
+func headersToProto(h *tap.Headers) *agentv1.Headers {
+	if h == nil {
+		return nil
+	}
+	m := &agentv1.Headers{Cut: h.Cut, Fields: make([]*agentv1.Header, len(h.List))}
+	for i, f := range h.List {
+		m.Fields[i] = &agentv1.Header{Name: text(f.Name), Value: []byte(f.Value)}
+	}
+	return m
+}
+
+func headersFromProto(m *agentv1.Headers) *tap.Headers {
+	if m == nil {
+		return nil
+	}
+	h := &tap.Headers{Cut: m.GetCut(), List: make([]tap.Header, len(m.GetFields()))}
+	for i, f := range m.GetFields() {
+		h.List[i] = tap.Header{Name: f.GetName(), Value: string(f.GetValue())}
+		h.Bytes += len(f.GetName()) + len(f.GetValue())
+	}
+	return h
 }
 
 func legToProto(l *tap.Leg) *agentv1.Leg {

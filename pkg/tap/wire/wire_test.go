@@ -40,6 +40,7 @@ func full() tap.Event {
 			Client: tap.Leg{SRTT: 1, Retransmits: 2, Received: 3, Sent: 4, Unread: 5},
 			Server: tap.Leg{SRTT: 6, Retransmits: 7, Received: 8, Sent: 9, Unread: 10},
 		},
+		Headers: &tap.Headers{List: []tap.Header{{Name: "grpc-message", Value: "\xff"}, {Name: "x", Value: ""}}, Cut: true, Bytes: 14},
 	}
 }
 

@@ -1,0 +1,43 @@
+package request
+
+import (
+	"github.com/underlane/underlane/pkg/l7proxy/http1"
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/tap"
+)
+
+// The header fields that readers of tap see are collected when a head arrives, because its
+// bytes may be gone when its event is emitted. They are those of the sender, before a
+// route changes them. Nothing is collected while no reader asks for fields.
+
+// Head1 keeps the fields of a head of HTTP/1 for the next event.
+func (x *Exchange) Head1(h *http1.Head) {
+	if r := x.collects(); r != nil {
+		for name, value := range h.Fields() {
+			x.event.Headers = tap.Add(r, x.event.Headers, name, value, false)
+		}
+	}
+}
+
+// Head2 keeps the fields of a head, or of trailers, of HTTP/2 for the next event. What the
+// sender has marked as sensitive (RFC 7541 §7.1.3) is redacted.
+func (x *Exchange) Head2(fields []http2.Field) {
+	if r := x.collects(); r != nil {
+		for i := range fields {
+			f := &fields[i]
+			x.event.Headers = tap.Add(r, x.event.Headers, f.Name, f.Value, f.Sensitive)
+		}
+	}
+}
+
+// collects returns how to collect the fields of the next event, or nil if nothing does.
+func (x *Exchange) collects() *tap.Redaction {
+	if x.session == nil {
+		return nil // the exchange is a mirrored copy, which is not reported, or has ended
+	}
+	r := x.session.Core.Tap.Headers()
+	if r != nil {
+		x.event.Headers = nil
+	}
+	return r
+}
