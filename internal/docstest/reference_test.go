@@ -87,6 +87,9 @@ func scrape(t *testing.T) string {
 		CertificateExpiry: map[mesh.Identity]time.Time{id: time.Now()},
 		CertificateStart:  map[mesh.Identity]time.Time{id: time.Now()},
 	}})
+	m.Exports(func() telemetry.Exports {
+		return telemetry.Exports{OTLP: map[string]map[string]uint64{"traces": {"sent": 1}}, AccessLogDropped: map[string]uint64{"rate": 1}}
+	})
 	for _, direction := range []mesh.Direction{mesh.Outbound, mesh.Inbound} {
 		for _, kind := range []string{"deployment", "statefulset", "daemonset", "replicaset", "job", "cronjob"} {
 			w := &mesh.Workload{Name: "p", Namespace: "n", OwnerKind: kind, OwnerName: "o"}

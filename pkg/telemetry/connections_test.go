@@ -47,7 +47,8 @@ func TestConnectionsOfRequests(t *testing.T) {
 			for range 2 {
 				m.Emit(event(tap.LegOpen, tc.event))
 			}
-			m.Emit(event(tap.LegClose, tc.event))
+			m.Emit(event(tap.Grown, func(e *tap.Event) { tc.event(e); e.ReadBytes, e.WriteBytes = 4, 5 }))
+			m.Emit(event(tap.LegClose, func(e *tap.Event) { tc.event(e); e.Counted = tap.Counted{ReadBytes: 4, WriteBytes: 5} }))
 			for labels, bytes := range tc.want {
 				want = append(want,
 					"tcp_open_total{"+labels+"2", "tcp_open_connections{"+labels+"1",
