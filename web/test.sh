@@ -3,6 +3,7 @@
 # data. Usage: test.sh [WORDS of the names of the tests in the browser]
 set -eu
 cd "$(dirname "$0")"
+. ./node.sh
 stamp=node_modules/.of-lock-with-tests
 if [ ! -e "$stamp" ] || ! cmp -s package-lock.json "$stamp"; then
     npm ci --no-audit --no-fund --loglevel=error
