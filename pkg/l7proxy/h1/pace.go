@@ -21,8 +21,8 @@ const (
 // when nothing is left in it, in the time of balance.Now.
 type pace struct{ empty time.Duration }
 
-// wait adds cost bytes, and returns how long the peer is to wait before the next read: 0 in most cases, and at
-// most the time of one buffer at framingRate.
+// wait adds cost bytes, and returns how long the peer is to wait before the next read: 0 in
+// most cases, and at most the time of one buffer at framingRate.
 func (p *pace) wait(now time.Duration, cost int) time.Duration {
 	p.empty = max(max(p.empty, now)+time.Duration(cost)*(time.Second/framingRate), now)
 	return max(0, p.empty-now-framingBurst*(time.Second/framingRate))
