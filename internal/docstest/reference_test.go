@@ -95,7 +95,7 @@ func scrape(t *testing.T) string {
 			w := &mesh.Workload{Name: "p", Namespace: "n", OwnerKind: kind, OwnerName: "o"}
 			peer := tap.Peer{Workload: w, Identity: id}
 			e := tap.Event{
-				Direction: direction, Source: peer, Destination: peer, Service: &mesh.Service{Name: "s", Namespace: "n"},
+				Time: time.Now(), Direction: direction, Source: peer, Destination: peer, Service: &mesh.Service{Name: "s", Namespace: "n"},
 				TLS: tap.TLSTrue, GRPC: true, Status: 503, Duration: time.Second, Reason: mesh.ReasonConnectRefused,
 				Route: &mesh.Route{Kind: "HTTPRoute", Namespace: "n", Name: "r"}, Rule: "0",
 			}

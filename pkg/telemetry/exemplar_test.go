@@ -25,7 +25,7 @@ func expose(m *Metrics, accept string) string {
 // OpenMetrics exposition only.
 func TestExemplars(t *testing.T) {
 	m := New(Options{})
-	end := tap.Event{Kind: tap.ResponseEnd, Direction: mesh.Outbound, Time: time.Unix(1000, 0), Protocol: "http1", Status: 200, Latency: 3500 * time.Microsecond}
+	end := tap.Event{Kind: tap.ResponseEnd, Direction: mesh.Outbound, Time: time.Unix(4e9, 0), Protocol: "http1", Status: 200, Latency: 3500 * time.Microsecond}
 	sampled := func(id byte, latency time.Duration) {
 		e := end
 		e.Latency = latency
@@ -42,8 +42,8 @@ func TestExemplars(t *testing.T) {
 	sampled(3, time.Hour)
 	got := expose(m, openMetrics)
 	for _, want := range []string{
-		`le="4.0"} 3 # {[^}]*trace_id="02000000000000000000000000000000"[^}]*} 3.6 1000`,
-		`le="\+Inf"} 4 # {[^}]*span_id="0300000000000000"[^}]*} 3.6e\+06 1000`,
+		`le="4.0"} 3 # {[^}]*trace_id="02000000000000000000000000000000"[^}]*} 3.6 4e\+09`,
+		`le="\+Inf"} 4 # {[^}]*span_id="0300000000000000"[^}]*} 3.6e\+06 4e\+09`,
 	} { // the order of the labels is random
 		if !regexp.MustCompile(want).MatchString(got) {
 			t.Errorf("the metrics do not have %s:\n%s", want, latencyLines(got))

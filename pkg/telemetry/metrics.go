@@ -81,6 +81,7 @@ func New(o Options) *Metrics {
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
 // Emit implements tap.Sink. It allocates nothing for an event whose series exists.
+// A series is dropped some time after the last Event.Time that it had.
 //
 // A request between two pods of one node passes the proxy once. Emit counts it for
 // both sides: outbound for the client and inbound for the server. The server's
@@ -93,7 +94,7 @@ func (m *Metrics) Emit(e *tap.Event) {
 }
 
 func (m *Metrics) count(e *tap.Event, direction mesh.Direction) {
-	now := time.Now()
+	now := e.Time
 	switch e.Kind {
 	case tap.RequestInit:
 		m.requests.update(targetOf(e, direction), now, func(s *requestSeries) { s.total.Add(1) })

@@ -29,7 +29,7 @@ func identity(sa string) mesh.Identity {
 
 func event(kind tap.Kind, change func(*tap.Event)) *tap.Event {
 	e := &tap.Event{
-		Kind: kind, TLS: tap.TLSTrue, Protocol: "grpc", Status: 200, Latency: 7 * time.Millisecond, Duration: time.Second,
+		Time: time.Now(), Kind: kind, TLS: tap.TLSTrue, Protocol: "grpc", Status: 200, Latency: 7 * time.Millisecond, Duration: time.Second,
 		Source: tap.Peer{
 			Addr: netip.MustParseAddrPort("10.0.0.1:1"), Identity: identity("web"),
 			Workload: &mesh.Workload{Name: "web-1", Namespace: "ns", OwnerKind: "deployment", OwnerName: "web"},
