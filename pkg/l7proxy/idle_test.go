@@ -153,6 +153,7 @@ func (memoryConn) WriteFailure(err error) error          { return err }
 func (memoryConn) Raw() *rawio.Conn                      { return nil }
 func (memoryConn) Yield() int                            { return 0 }
 func (memoryConn) Await() error                          { return nil }
+func (memoryConn) Lent() (buf *[]byte, n int)            { return nil, 0 }
 func (memoryConn) Flush() error                          { return nil }
 
 func (c memoryConn) Offer(p []byte) (int, error) {

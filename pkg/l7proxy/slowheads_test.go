@@ -21,13 +21,14 @@ func TestSlowHeadsAreCounted(t *testing.T) {
 		return held
 	}
 	few, much := dialTCP(t, to), dialTCP(t, to)
-	few.send("GET / HTTP/1.1\r\n")
+	pad := "X: " + strings.Repeat("x", 2000) + "\r\n" // a small head needs no buffer
+	few.send("GET / HTTP/1.1\r\n" + pad)
 	proxytest.Eventually(t, "4 KiB are charged", func() bool { return held() == 4<<10 })
 	value := strings.Repeat("a", 20_000)
 	much.send("GET / HTTP/1.1\r\nA: " + value)
 	proxytest.Eventually(t, "20 KiB more are charged", func() bool { return held() == 24<<10 })
 	over := dialTCP(t, to)
-	over.send("GET / HTTP/1.1\r\n")
+	over.send("GET / HTTP/1.1\r\n" + pad)
 	if resp, _ := over.response("GET"); resp.StatusCode != 503 || resp.Header.Get("underlane-reason") != "overload" {
 		t.Errorf("a slow head over the limit: got %v, want 503, overload", resp)
 	}
@@ -46,7 +47,7 @@ func TestSlowHeadsAreCounted(t *testing.T) {
 		rest, want string
 	}{
 		"whole": {dialTCP(t, to), get, get},
-		"few":   {few, "Host: x\r\n\r\n", get},
+		"few":   {few, "Host: x\r\n\r\n", "GET / HTTP/1.1\r\n" + pad + "Host: x\r\n\r\n"},
 		"much":  {much, "\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nA: " + value + "\r\nHost: x\r\n\r\n"},
 	} {
 		c.send(c.rest)

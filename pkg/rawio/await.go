@@ -6,7 +6,8 @@ import "golang.org/x/sys/unix"
 // caller needs no buffer while nothing comes. If Await has waited, it makes as many system
 // calls as a Read that waits, but for the one that then reads. An error that is not the
 // expiry of a deadline is the connection's, which is not reported again. Only the goroutine
-// that reads may call Await, and not during a Hold.
+// that reads may call Await. During a Hold it sends the held bytes, as Read does; if the
+// socket does not accept them at once, it does not wait, and the next Read goes on.
 func (c *Conn) Await() error {
 	if c.in.await == nil {
 		c.in.await = c.tryAwait
@@ -29,6 +30,13 @@ func (c *Conn) tryAwait(fd uintptr) bool {
 	if c.in.waited {
 		return true
 	}
+	if len(c.held) > 0 {
+		if c.awaitHeld(fd) {
+			return true
+		}
+		c.in.waited = true
+		return c.in.pause()
+	}
 	var b [1]byte
 	_, errno := receive(fd, b[:], unix.MSG_PEEK)
 	if errno == unix.EAGAIN {
@@ -37,4 +45,19 @@ func (c *Conn) tryAwait(fd uintptr) bool {
 	}
 	c.in.err = errno
 	return true
+}
+
+// awaitHeld is writeHeld without a buffer to read into.
+func (c *Conn) awaitHeld(fd uintptr) bool {
+	if n, errno := send(fd, c.held); errno == 0 || errno == unix.EAGAIN {
+		return c.sentHeld(n)
+	} else {
+		c.drop()
+		// Bytes that the peer sent before it closed the connection say more than the error.
+		var b [1]byte
+		if n, failed := receive(fd, b[:], unix.MSG_PEEK); n <= 0 || failed != 0 {
+			c.in.err = errno
+		}
+		return true
+	}
 }

@@ -47,9 +47,8 @@ const keepHeld = 2 << 10
 func (c *Conn) writeHeld(fd uintptr) bool {
 	n, errno := send(fd, c.held)
 	switch errno {
-	case 0:
-	case unix.EAGAIN:
-		return true
+	case 0, unix.EAGAIN:
+		return c.sentHeld(n)
 	default:
 		// Bytes that the peer sent before it closed the connection say more than the
 		// error does.
@@ -58,6 +57,13 @@ func (c *Conn) writeHeld(fd uintptr) bool {
 			return true
 		}
 		c.in.n, c.in.err = 0, errno
+		return true
+	}
+}
+
+// sentHeld counts n held bytes as sent. It reports whether some are left.
+func (c *Conn) sentHeld(n int) bool {
+	if n <= 0 {
 		return true
 	}
 	c.wrote(n)

@@ -13,10 +13,21 @@ func GetBuffer() *[]byte { return buffers.Get().(*[]byte) }
 // PutBuffer gives a buffer back. A buffer that was enlarged for a large head is left to
 // the garbage collector, so that all pooled buffers have the same size.
 func PutBuffer(b *[]byte) {
-	if len(*b) == BufferSize {
+	switch len(*b) {
+	case BufferSize:
 		buffers.Put(b)
+	case HeadBufferSize:
+		headBuffers.Put(b)
 	}
 }
+
+// HeadBufferSize is the size in bytes of the buffers for heads that are not small.
+const HeadBufferSize = 4 << 10
+
+var headBuffers = sync.Pool{New: func() any { b := make([]byte, HeadBufferSize); return &b }}
+
+// GetHeadBuffer returns a buffer of HeadBufferSize bytes. PutBuffer gives it back.
+func GetHeadBuffer() *[]byte { return headBuffers.Get().(*[]byte) }
 
 // A direction that fills its buffer gets a larger one, of the size that the network
 // accepts in one write: four full TLS records.

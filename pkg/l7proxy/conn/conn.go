@@ -31,6 +31,10 @@ type Conn interface {
 	// Await waits until there is something to read, if the connection can do that without a
 	// buffer. Otherwise it returns nil at once. After an error nothing can be read.
 	Await() error
+	// Lent returns the bytes that have ended the last Await, if they came in a buffer, and
+	// passes the buffer to the caller: they are the first n. n is 0 if there are none. A Read
+	// instead returns them likewise.
+	Lent() (buf *[]byte, n int)
 	// ReadAhead sets whether the reads below TLS take all bytes that have arrived, rather
 	// than one record. Bytes that were read ahead are lost when it is turned off.
 	ReadAhead(on bool)
@@ -73,6 +77,9 @@ func (c Plain) PeerClosed() (ended, gone bool) {
 	ended, gone = c.PeerState()
 	return ended && (gone || c.Pending() == 0), gone
 }
+
+// Lent implements Conn. It returns nothing, because the kernel has the bytes.
+func (c Plain) Lent() (buf *[]byte, n int) { return nil, 0 }
 
 // ReadMore implements Conn. It returns nothing, because Read has returned all bytes that
 // had arrived.

@@ -111,6 +111,9 @@ func (c *Secure) ReadMore(p []byte) (n int, err error) {
 // does not say so.
 func (c *Secure) Await() error { return nil }
 
+// Lent implements Conn. It returns nothing.
+func (c *Secure) Lent() (buf *[]byte, n int) { return nil, 0 }
+
 // ReadAhead implements Conn.
 func (c *Secure) ReadAhead(on bool) { c.below.readAhead(on) }
 

@@ -53,8 +53,9 @@ func (d *session) awaitEnd(up *appConn, p *pump) {
 		<-p.done
 		_ = up.SetReadDeadline(aLongTimeAgo)
 	}()
-	n, _ := up.Read(*d.respBuf)
-	up.In = (*d.respBuf)[:n]
+	few := make([]byte, 1)
+	n, _ := up.Read(few)
+	up.In = few[:n]
 	p.stop(lingerTime)
 	<-woken
 	_ = up.SetReadDeadline(time.Time{})

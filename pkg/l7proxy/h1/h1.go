@@ -46,11 +46,12 @@ type session struct {
 	// idleBuf receives the first bytes of the next request. An idle session holds no other
 	// buffer.
 	idleBuf [idleBytes]byte
+	small   []byte // idleBuf, as the buffer of a request that fits into it
 	req     http1.Head
 	body    http1.Body // of the request
 	resp    http1.Head
 	out     []byte  // the bytes to be written next
-	respBuf *[]byte // receives the endpoint's bytes
+	respBuf *[]byte // has the endpoint's bytes; nil while they are waited for
 
 	askPace, replyPace pace // of the bodies of requests and of responses
 
@@ -87,9 +88,9 @@ const keepOut = 4 << 10
 // Serve serves a session until it ends. It takes ownership of buf, at whose start s.Head
 // lies. buf is nil if nothing was read yet: Serve then takes a buffer when bytes come.
 func (r *Driver) Serve(s *request.Session, buf *[]byte) {
-	d := &session{s: s, buf: buf, got: len(s.Head), hangups: &r.hangups}
+	d := &session{s: s, got: len(s.Head), hangups: &r.hangups}
 	if buf != nil {
-		d.in = (*buf)[:len(s.Head)]
+		d.takeBuffer(buf)
 	}
 	d.onSent = d.sent
 	s.Head = nil
@@ -120,13 +121,7 @@ func (d *session) exchange() bool {
 	if err != nil {
 		return d.refuseRequest(err)
 	}
-	d.respBuf = conn.GetBuffer()
-	defer func() {
-		if d.respBuf != nil {
-			conn.PutBuffer(d.respBuf)
-			d.respBuf = nil
-		}
-	}()
+	defer d.dropWaiting()
 	d.upload = nil
 	kind := d.req.Kind()
 	d.begin(kind)
@@ -142,6 +137,9 @@ func (d *session) exchange() bool {
 	}
 	if !d.body.Done() {
 		conn.QuickAckPartial(d.s.Client, d.got)
+	} else if !d.holdRequest() {
+		d.in = d.in[n+m:]
+		return d.fail(mesh.ReasonOverload, kind, keep)
 	}
 	edits := http1.Edits{}
 	if kind&http1.KindHTTP10 != 0 {

@@ -68,8 +68,7 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 	d := p.d
 	for !body.Done() {
 		d.askPace.hold(body, &p.task)
-		d.in = d.in[:0]
-		if err := d.readMore(false); err != nil {
+		if err := d.readBody(); err != nil {
 			if p.halted.Load() {
 				return mesh.ReasonNone
 			}

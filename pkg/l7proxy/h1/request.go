@@ -21,7 +21,7 @@ const (
 )
 
 // headBuffer is the unit of the size of the buffer of a head that comes slowly.
-const headBuffer = 4 << 10
+const headBuffer = conn.HeadBufferSize
 
 // errCrowded: too many bytes of the pod's clients wait for the rest of a head to be waited
 // for.
@@ -54,6 +54,17 @@ func (d *session) readRequest() (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// holdRequest charges the buffer of a large request to the pod: it is held until the
+// response begins, however long that takes. The others are small. It returns false if too
+// many bytes of the pod wait.
+func (d *session) holdRequest() bool {
+	if len(*d.buf) <= headBuffer {
+		return true
+	}
+	d.waiting.Set(len(*d.buf), d.s.Quota)
+	return d.s.Quota.MayWait()
 }
 
 // readHead reads more of a head that has begun. Meanwhile it holds a buffer for what there
@@ -109,7 +120,10 @@ func (d *session) readMore(idle bool) error {
 		d.buf = conn.GetBuffer()
 	}
 	if len(d.in) == cap(d.in) || len(d.in) == 0 { // move the bytes to the start of a buffer with room
-		if len(d.in) == len(*d.buf) {
+		if len(d.in) == len(*d.buf) && d.buf == &d.small {
+			d.buf = conn.GetHeadBuffer()
+			copy(*d.buf, d.in)
+		} else if len(d.in) == len(*d.buf) {
 			bigger := make([]byte, 2*len(*d.buf))
 			copy(bigger, d.in)
 			d.buf = &bigger
@@ -123,6 +137,28 @@ func (d *session) readMore(idle bool) error {
 	}
 	n, err := d.s.Client.Read(d.in[len(d.in):cap(d.in)])
 	d.in, d.got = d.in[:len(d.in)+n], n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// readBody reads more of a body, of which nothing is left in d.in. It holds no buffer while
+// it waits. What is in d.buf, the head, is not needed any more.
+func (d *session) readBody() error {
+	d.putBuffer()
+	d.in = nil
+	if err := d.s.Client.Await(); err != nil {
+		d.buf, d.got = &d.small, 0
+		return err
+	}
+	if buf, n := d.s.Client.Lent(); n > 0 {
+		d.buf, d.in, d.got = buf, (*buf)[:n], n
+		return nil
+	}
+	d.buf = conn.GetBuffer()
+	n, err := d.s.Client.Read(*d.buf)
+	d.in, d.got = (*d.buf)[:n], n
 	if n > 0 {
 		return nil
 	}
@@ -148,10 +184,29 @@ func (d *session) readIdle() error {
 	return d.took(n, err)
 }
 
-// took takes a buffer for the n bytes that were read into idleBuf.
+// takeBuffer takes over the buffer that has the first bytes of the connection. It moves
+// them into one that is not much larger.
+func (d *session) takeBuffer(buf *[]byte) {
+	first := (*buf)[:d.got]
+	switch {
+	case d.got == 0:
+	case d.got < idleBytes:
+		_ = d.took(copy(d.idleBuf[:], first), nil)
+	case d.got < headBuffer:
+		d.buf = conn.GetHeadBuffer()
+		d.in = (*d.buf)[:copy(*d.buf, first)]
+	default:
+		d.buf, d.in = buf, first
+		return
+	}
+	conn.PutBuffer(buf)
+}
+
+// took makes the n bytes that were read into idleBuf the begin of a request. Most requests
+// fit into it, and need no other buffer until their response has been sent.
 func (d *session) took(n int, err error) error {
-	d.buf = conn.GetBuffer()
-	d.in, d.got = (*d.buf)[:copy(*d.buf, d.idleBuf[:n])], n
+	d.small = d.idleBuf[:]
+	d.buf, d.in, d.got = &d.small, d.small[:n], n
 	if n > 0 {
 		return nil
 	}

@@ -163,9 +163,19 @@ func (d *session) readResponse(h *head, kind http1.Kind) {
 	}
 }
 
-// readUpstream appends bytes of the endpoint to up.In, which lies in d.respBuf.
+// readUpstream appends bytes of the endpoint to up.In, which lies in d.respBuf. While it
+// waits for an endpoint of which nothing is left to be read, it holds no buffer.
 func (d *session) readUpstream(up *appConn) error {
 	if len(up.In) == 0 {
+		d.putRespBuf(up)
+		if err := up.Await(); err != nil {
+			return err
+		}
+		if buf, n := up.Lent(); n > 0 {
+			d.respBuf, up.In, up.LastRead = buf, (*buf)[:n], n
+			return nil
+		}
+		d.respBuf = conn.GetBuffer()
 		up.In = (*d.respBuf)[:0]
 	} else if len(up.In) == cap(up.In) {
 		if len(up.In) >= len(*d.respBuf) {

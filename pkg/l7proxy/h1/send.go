@@ -82,7 +82,7 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 
 // await sends a request that is held, and waits for the first bytes of the response.
 func (d *session) await(up *appConn) error {
-	up.In = (*d.respBuf)[:0]
+	up.In = nil
 	return d.readUpstream(up)
 }
 

@@ -31,13 +31,8 @@ func (d *session) flush(kept int, up *appConn, whole bool) error {
 	if whole {
 		d.resp.Reset() // it points into the buffer, as d.req and up.In do
 	}
-	if d.respBuf != nil && (up == nil || len(up.In) == 0) {
-		if up != nil {
-			up.In = nil
-		}
-		conn.PutBuffer(d.respBuf)
-		d.respBuf = nil
-		defer func() { d.respBuf = conn.GetBuffer() }()
+	if up == nil || len(up.In) == 0 {
+		d.putRespBuf(up)
 	} else {
 		kept += conn.BufferSize
 	}
@@ -61,8 +56,25 @@ func (d *session) dropBuffers(up *appConn) {
 	d.resp.Reset()
 	up.In, d.in, d.out = nil, nil, nil
 	d.putBuffer()
-	conn.PutBuffer(d.respBuf)
-	d.respBuf = nil
+	d.putRespBuf(nil)
+}
+
+// dropWaiting is the end of an exchange: nothing of it waits any more.
+func (d *session) dropWaiting() {
+	d.putRespBuf(nil)
+	d.waiting.Set(0, d.s.Quota)
+}
+
+// putRespBuf gives the buffer of the response back, if there is one. up is the connection
+// whose bytes are in it; nil: none.
+func (d *session) putRespBuf(up *appConn) {
+	if up != nil {
+		up.In = nil
+	}
+	if d.respBuf != nil {
+		conn.PutBuffer(d.respBuf)
+		d.respBuf = nil
+	}
 }
 
 // write writes p, a part of the client's body, to the endpoint.
@@ -78,7 +90,7 @@ func (p *pump) write(now []byte) error {
 func (p *pump) flush(kept int) error {
 	d := p.d
 	d.fitBuffer()
-	kept += len(*d.buf) + conn.BufferSize // that of the response, for which another goroutine waits
+	kept += len(*d.buf)
 	defer d.s.Quota.Waited(kept)
 	if !d.s.Quota.Wait(kept) {
 		return errSlow

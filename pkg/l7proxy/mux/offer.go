@@ -13,9 +13,6 @@ func (s *Stream) Offer(p []byte) (kept int, err error) {
 	return len(s.kept), err
 }
 
-// Await implements conn.Conn. It does not wait.
-func (s *Stream) Await() error { return nil }
-
 // Yield implements conn.Conn.
 func (s *Stream) Yield() (held int) { return 0 }
 

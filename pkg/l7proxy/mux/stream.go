@@ -34,6 +34,7 @@ type Stream struct {
 
 	want   []byte // buffer of a Read that waits; deliver copies into it
 	got    int    // bytes that deliver has copied there
+	lent   lent   // bytes that have ended an Await
 	held   quota.Backlog
 	ended  bool   // the peer has ended its side
 	done   bool   // this side has
@@ -69,6 +70,10 @@ func (s *Stream) deliver(p []byte, end bool) {
 	case s.want != nil:
 		taken = copy(s.want, p)
 		s.want, s.got = nil, taken
+		s.held.Add(p[taken:])
+		s.account()
+	case s.lent.wanted && len(p) > 0:
+		taken = s.lent.fill(p)
 		fallthrough
 	default:
 		s.held.Add(p[taken:])
@@ -124,6 +129,10 @@ func (s *Stream) Read(p []byte) (int, error) {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	s.mu.Lock()
+	if n := s.lent.take(p); n > 0 {
+		s.mu.Unlock()
+		return n, nil
+	}
 	if n := s.held.Take(p); n > 0 {
 		s.account()
 		s.mu.Unlock()
@@ -256,8 +265,9 @@ func (s *Stream) end(cut bool) error {
 		return nil
 	}
 	s.closed = true
-	unread := s.held.Len()
+	unread, untaken := s.held.Len(), len(s.lent.bytes)
 	s.held.Drop()
+	s.lent.drop()
 	s.account()
 	done, ended, gone := s.done, s.ended, s.err != nil
 	s.read.stop()
@@ -272,7 +282,7 @@ func (s *Stream) end(cut bool) error {
 	switch {
 	case gone:
 		s.c.Send()
-	case cut || unread > 0:
+	case cut || unread+untaken > 0:
 		s.c.cancel(s.id)
 	case !done || !ended:
 		s.c.leave(s.id, !done)
@@ -286,7 +296,7 @@ func (s *Stream) end(cut bool) error {
 func (s *Stream) Idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err == nil && !s.ended && !s.closed && s.held.Len() == 0
+	return s.err == nil && !s.ended && !s.closed && s.unread() == 0
 }
 
 // PeerClosed implements conn.Conn.
@@ -294,7 +304,7 @@ func (s *Stream) PeerClosed() (ended, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	gone = s.err != nil || s.closed
-	return gone || s.ended && s.held.Len() == 0, gone
+	return gone || s.ended && s.unread() == 0, gone
 }
 
 // OnHangup implements conn.Conn: the connection's reader makes the call.
