@@ -46,7 +46,7 @@ func tcp(selector, peer string) []tile {
 		plot("TCP connections opened and closed", "cps", 6,
 			query{rate("tcp_open_total", wire, ""), "opened"}, query{rate("tcp_close_total", wire, ""), "closed"}),
 		plot("TCP bytes", "Bps", 6, query{rate("tcp_read_bytes_total", wire, ""), "read"}, query{rate("tcp_write_bytes_total", wire, ""), "written"}).
-			about("Read from the other pod and written to it. They count when a connection closes."),
+			about("Read from the other pod and written to it."),
 		plot("TCP failures by reason", "cps", 6, by("reason", func(by string) string {
 			return rate("tcp_close_total", and(wire, `classification="failure"`), by)
 		})),

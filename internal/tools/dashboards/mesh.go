@@ -71,6 +71,12 @@ func agents() board {
 				count("Plaintext fallbacks", "underlane_plaintext_fallback_total"),
 				count("Listeners revived", "underlane_listeners_revived_total"),
 				count("Tap events lost", "underlane_tap_lost_total"),
+				plot("Lines of access logs dropped", "cps", 6, by("node, cause", func(by string) string {
+					return rate("underlane_access_log_dropped_total", own, by)
+				})),
+				plot("Spans and log lines for the OTLP receiver", "cps", 6, by("signal, result", func(by string) string {
+					return rate("underlane_otlp_items_total", own, by)
+				})).about("Where agents have one."),
 				plot("Pods without metrics of their own", "short", 6, by("node", func(by string) string {
 					return gauge("underlane_pods_without_metrics", own, by)
 				})),
