@@ -7,6 +7,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/controller"
 	"github.com/underlane/underlane/pkg/controller/cluster"
+	"github.com/underlane/underlane/pkg/controller/history"
 	"github.com/underlane/underlane/pkg/controller/tapapi"
 )
 
@@ -20,5 +21,7 @@ func addCluster(f *pflag.FlagSet, opt *controller.Options) {
 	f.BoolVar(&c.LeaderElection, "leader-election", true, "of several replicas let one write, chosen by a Lease; false: this one writes")
 	f.BoolVar(&c.ExternalIssuer, "identity-external-issuer", false, "the Secret underlane-identity-issuer is brought by somebody else: never make, rotate or change it")
 	f.StringVar(&c.TapAddr, "tap-addr", tapapi.DefaultAddr, "address where the API server passes on calls of underlane tap and its like; empty for none")
+	f.IntVar(&c.HistoryBytes, "history-bytes", history.DefaultBytes, "memory for what is remembered of the mesh's traffic, for 24 hours if it fits; 0 remembers nothing")
+	f.StringVar(&c.HistoryFile, "history-file", "", "file on a volume that keeps this memory when the controller restarts; several replicas may share it")
 	opt.Cluster = c.Open
 }

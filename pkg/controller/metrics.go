@@ -20,6 +20,8 @@ var (
 	descNacks        = describe("deltas_refused_total", "Deltas that an agent refused.")
 	descTaps         = describe("taps", "Taps that run.")
 	descTapRefused   = describe("tap_calls_refused_total", "Calls of the tap API that were refused.", "why")
+	descHistory      = describe("history_bytes", "Memory of the history of the mesh's traffic.")
+	descHistoryEdges = describe("history_edges", "Pairs of workloads in the history, each side's reports for themselves.")
 	descLeading      = describe("leading", "1 while this replica is the one that writes.")
 	descIssuer       = describe("issuer_expiry_timestamp_seconds", "When the issuer's certificate expires.")
 	descStatuses     = describe("pod_statuses_total", "Annotations underlane.io/status written on pods.", "result")
@@ -85,5 +87,9 @@ func (col collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descTaps, int(taps))
 	for why, n := range refused {
 		counter(descTapRefused, n, why)
+	}
+	if bytes, edges, ok := col.c.tap.HistoryStats(); ok {
+		gauge(descHistory, bytes)
+		gauge(descHistoryEdges, edges)
 	}
 }

@@ -45,6 +45,9 @@ type Tap interface {
 	// Stats returns the number of running taps, and the number of refused calls
 	// since the start, by reason.
 	Stats() (taps int64, refused map[string]uint64)
+	// HistoryStats returns the sizes of what is remembered of the mesh's traffic: bytes, and
+	// pairs of workloads. It returns false if nothing is.
+	HistoryStats() (bytes, edges int, ok bool)
 }
 
 // Source is the source of Kubernetes objects.

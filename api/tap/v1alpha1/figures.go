@@ -28,7 +28,28 @@ type Figures struct {
 	// question is about. A resource's ID is its index.
 	Resources []Resource `json:"resources"`
 	Edges     []Edge     `json:"edges"`
+
+	// History is true if the controller's history has answered, because agents do not
+	// remember so long. Then Start, End and StepSeconds are rounded to the steps that it has.
+	History bool `json:"history,omitempty"`
+	// CoveredSeconds is the part of the time from Start to End of which the history knows
+	// something. Rates are to be taken of it.
+	CoveredSeconds int `json:"coveredSeconds,omitempty"`
+	// Gaps are what the history does not know, in the order of time. Points in them are null,
+	// or less than what happened.
+	Gaps []Gap `json:"gaps,omitempty"`
 }
+
+// Gap is a time of which something is not known.
+type Gap struct {
+	Start time.Time `json:"start"`
+	End   time.Time `json:"end"`
+	Nodes []string  `json:"nodes,omitempty"` // whose agents were not heard; absent: nothing is known
+}
+
+// AgentsRemember is how long agents remember figures. What is older is in the controller's
+// history, if it keeps one.
+const AgentsRemember = 15 * time.Minute
 
 // Nodes says how many agents were asked, and how many have answered.
 type Nodes struct {

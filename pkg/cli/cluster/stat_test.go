@@ -178,3 +178,19 @@ func TestRoutes(t *testing.T) {
 		t.Errorf("of a deployment: %+v", r)
 	}
 }
+
+// TestLongTimes: without a history nothing is shown of a time that agents do not remember.
+func TestLongTimes(t *testing.T) {
+	w := withCalls(t)
+	for args, want := range map[string]string{
+		"stat deploy -n data -t 6h":             "controller.history.enabled",
+		"edges deploy -A -t 16m":                "controller.history.enabled",
+		"stat pod -A -t 6h":                     "by workload, not by pod",
+		"stat deploy -A --from pod/web-a -t 6h": "by workload, not by pod",
+		"routes -n data -t 6h":                  "has no routes",
+	} {
+		if got := w.run(t.Context(), "root", strings.Fields(args)...); got.code == 0 || !strings.Contains(got.err, want) {
+			t.Errorf("%s: %+v, want an error with %q", args, got, want)
+		}
+	}
+}

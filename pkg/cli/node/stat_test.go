@@ -150,6 +150,7 @@ func TestStatMistakes(t *testing.T) {
 		"stat deploy --to svc/a --from svc/b": "give one of them",
 		"stat deploy --to a":                  "no kind",
 		"stat deploy -t 1s":                   "window",
+		"stat deploy -t 6h":                   "underlane stat asks the controller",
 		"edges deploy/web":                    "leave the name away",
 		"edges svc":                           "stat svc",
 		"edges":                               "accepts 1 arg",

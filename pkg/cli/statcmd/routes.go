@@ -41,6 +41,9 @@ they took (ACTUAL): retries make the difference.`,
 				}
 				services = append(services, r.Name)
 			}
+			if f.window > tapv1alpha1.AgentsRemember {
+				return fmt.Errorf("--time-window %v: agents remember %v, and the controller's history has no routes", f.window, tapv1alpha1.AgentsRemember)
+			}
 			list, err := s.Routes(cmd.Context(), tapv1alpha1.FiguresQuery{
 				Namespace: namespace, From: from, FromNamespace: other(from, fromNamespace, namespace), Window: f.window, Buckets: true,
 			})

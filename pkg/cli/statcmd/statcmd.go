@@ -50,7 +50,7 @@ func (f *flags) add(cmd *cobra.Command, s *Source) {
 	p.StringVarP(&f.namespace, "namespace", "n", "", "namespace of the resources (default "+namespace+")")
 	p.BoolVarP(&f.all, "all-namespaces", "A", false, "resources of all namespaces")
 	p.StringVarP(&f.output, "output", "o", "table", "table, wide or json")
-	p.DurationVarP(&f.window, "time-window", "t", tapv1alpha1.DefaultWindow, "how much time to look back at: 10s or more; agents remember 15m")
+	p.DurationVarP(&f.window, "time-window", "t", tapv1alpha1.DefaultWindow, "how much time to look back at: 10s or more; agents remember 15m, the controller's history 24h")
 }
 
 // check checks the flags and returns the namespace, "" for all.
@@ -72,14 +72,37 @@ func (s *Source) ask(cmd *cobra.Command, q tapv1alpha1.FiguresQuery) (*tapv1alph
 	if err != nil {
 		return nil, err
 	}
+	if q.Window > tapv1alpha1.AgentsRemember && !f.History {
+		return nil, s.noHistory(&q)
+	}
 	warn(cmd, f.Warnings)
+	if f.History && f.CoveredSeconds < int(f.End.Sub(f.Start)/time.Second) {
+		warn(cmd, []string{fmt.Sprintf("figures are known of %v of the time from %s on: rates are of that", time.Duration(f.CoveredSeconds)*time.Second, f.Start.Local().Format(time.DateTime))})
+	}
 	return f, nil
+}
+
+// noHistory says why there are no figures of a long time.
+func (s *Source) noHistory(q *tapv1alpha1.FiguresQuery) error {
+	why := "the controller keeps no history (its value controller.history.enabled), or is of an older version"
+	switch {
+	case s.Namespace == nil:
+		why = "underlane stat asks the controller, which keeps a history"
+	case q.By == tapv1alpha1.ByPod, isPod(q.Kind), isPod(q.To), isPod(q.From):
+		why = "the history of the controller is by workload, not by pod"
+	}
+	return fmt.Errorf("--time-window %v: agents remember %v; %s", q.Window, tapv1alpha1.AgentsRemember, why)
 }
 
 func warn(cmd *cobra.Command, warnings []string) {
 	for _, text := range warnings {
 		fmt.Fprintf(cmd.ErrOrStderr(), "‼ %s\n", render.Clean(text))
 	}
+}
+
+func isPod(resource string) bool {
+	r, err := filter.ParseResource(resource, "")
+	return err == nil && r.Kind == filter.KindPod
 }
 
 // Stat is the command stat.

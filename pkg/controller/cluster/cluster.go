@@ -21,6 +21,7 @@ import (
 	"github.com/underlane/underlane/pkg/controller/issuer"
 	"github.com/underlane/underlane/pkg/controller/podstatus"
 	"github.com/underlane/underlane/pkg/controller/routestatus"
+	"github.com/underlane/underlane/pkg/controller/tapapi"
 	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/controller/watch/apiserver"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -34,6 +35,8 @@ type Options struct {
 	ExternalIssuer bool   // the user provides the issuer's Secret: the controller never creates or changes it
 	LeaderElection bool   // one of several replicas writes; without election this one does
 	TapAddr        string // the address at which the API server calls the tap API; "" turns it off
+	HistoryBytes   int    // what the controller remembers of the mesh's traffic may take; 0 turns it off
+	HistoryFile    string // keeps that across restarts; "": nothing does
 
 	// REST replaces Kubeconfig when it is not nil.
 	REST *rest.Config
@@ -80,6 +83,7 @@ func (o *Options) config() (*rest.Config, error) {
 // cluster is the platform of a Kubernetes cluster.
 type cluster struct {
 	tapAddr   string
+	history   tapapi.History
 	client    kubernetes.Interface
 	namespace string
 	objects   *apiserver.Cluster
@@ -118,7 +122,7 @@ func (o *Options) open(opt controller.Options) (*cluster, error) {
 	}
 	namespace := o.namespace()
 	c := &cluster{
-		tapAddr: o.TapAddr, client: client, namespace: namespace, objects: apiserver.NewCluster(client, clients, opt.Log),
+		tapAddr: o.TapAddr, history: tapapi.History{Bytes: o.HistoryBytes, File: o.HistoryFile}, client: client, namespace: namespace, objects: apiserver.NewCluster(client, clients, opt.Log),
 		issuer: authority{signer, issuer.New(issuer.Options{
 			Client: client, Namespace: namespace, Authority: signer, External: o.ExternalIssuer, Log: opt.Log,
 		})},

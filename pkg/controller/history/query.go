@@ -69,11 +69,13 @@ func (s *Store) Query(q Query) *Answer {
 	if trimmed > 0 {
 		a.Trimmed = at(trimmed)
 	}
-	if len(snap.steps) == 0 {
-		a.Start, a.End, a.Since, a.Step = q.Start, q.Start, q.End, q.Step
-		return a
+	if len(snap.steps) == 0 || minuteOf(q.End)-end > perCoarse {
+		end = minuteOf(q.End) // the newest minutes are a gap, if they are not just being asked for
 	}
-	a.Since = at(snap.steps[0].start)
+	a.Since = at(end)
+	if len(snap.steps) > 0 {
+		a.Since = at(snap.steps[0].start)
+	}
 	b := builder{Answer: a, snapshot: snap, group: q.Group, index: make([]int, len(snap.edges)), groups: map[figures.Key]int{}}
 	b.times(&q, end)
 	b.choose()

@@ -189,6 +189,23 @@ func TestForgetting(t *testing.T) {
 	}
 }
 
+// TestNothing: what is not known is a gap of the length that was asked for.
+func TestNothing(t *testing.T) {
+	s := NewStore(0)
+	now := epoch.Add(7*time.Hour + 20*time.Second)
+	for _, filled := range []bool{false, true} {
+		if filled {
+			s.minute(minuteOf(epoch), edgeOf(key("web", "db", mesh.Outbound), requests(1, 0, time.Millisecond)))
+		}
+		for step, want := range map[time.Duration]time.Duration{0: 3 * time.Hour, time.Second: Minute, 10 * time.Minute: 10 * time.Minute} {
+			a := s.Query(Query{Start: now.Add(-3 * time.Hour), End: now, Step: step, Group: everything})
+			if a.Step != want || len(a.Edges) > 0 || len(a.Gaps) != 1 || a.Covered > 0 || now.Sub(a.End) > 5*time.Minute || a.End.Sub(a.Start) != 3*time.Hour || a.Gaps[0].Start != a.Start || a.Gaps[0].End != a.End {
+				t.Errorf("filled %v, step %v: %+v, want one gap of three hours with steps of %v", filled, step, a, want)
+			}
+		}
+	}
+}
+
 // traffic makes the figures of pairs of workloads whose rates differ as those of real
 // services do, with this many requests a minute in the mean. Both sides report.
 func traffic(pairs int, mean float64) [][]figures.Edge {

@@ -30,11 +30,23 @@ func (s *Server) figures(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, "parameter labelSelector: "+err.Error())
 	}
-	answers, err := s.askAgents(r.Context(), request)
+	f, err := s.answer(r.Context(), &q, request, selector, now)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, table.Merge(&q, answers, s.known(selector), now))
+	return writeJSON(w, f)
+}
+
+// answer answers a question that is allowed, from the history or by asking the agents.
+func (s *Server) answer(ctx context.Context, q *tapv1alpha1.FiguresQuery, request *agentv1.FiguresRequest, selector labels.Selector, now time.Time) (*tapv1alpha1.Figures, error) {
+	if s.fromHistory(q, now) {
+		return s.askHistory(ctx, q, request, s.known(selector), now)
+	}
+	answers, err := s.askAgents(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return table.Merge(q, answers, s.known(selector), now), nil
 }
 
 // maxAsked bounds the questions that are answered at once: each is a call to every agent.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/control/server"
 	"github.com/underlane/underlane/pkg/controller/fanin"
+	"github.com/underlane/underlane/pkg/controller/history"
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/listener/crowd"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -60,7 +61,7 @@ type Cluster interface {
 	Labels(uid string) map[string]string
 }
 
-// Options configure a Server. All fields are required.
+// Options configure a Server. All fields but History are required.
 type Options struct {
 	Addr      string // TCP address to listen on
 	Client    kubernetes.Interface
@@ -71,6 +72,7 @@ type Options struct {
 	State     func() any   // returns the answer to …/state, which is sent as JSON
 	Metrics   http.Handler // what …/metrics answers
 	Accepts   *listener.Group
+	History   History
 	Log       *slog.Logger
 }
 
@@ -82,7 +84,9 @@ type Server struct {
 	front     *frontSource
 	agents    *fanin.Agents
 	kept      fanin.Kept
-	asked     atomic.Int64 // questions for figures that are being answered
+	asked     atomic.Int64       // questions for figures that are being answered
+	history   *history.Collector // nil: there is none
+	histories chan struct{}      // has room for the answers from it that are being made
 	taps      atomic.Int64
 
 	mu     sync.Mutex
@@ -101,11 +105,14 @@ func New(opt Options) (*Server, error) {
 		Issuer: opt.Authority.IssuerID,
 	}
 	strangers := &crowd.Crowd{Total: maxStrangers, Each: maxFromOne, PerSecond: connsPerSecond}
-	return &Server{
+	s := &Server{
 		opt: opt, strangers: strangers, listener: strangers.Listen(opt.Accepts.Patient(ln)), front: &frontSource{client: opt.Client},
-		counts: map[string]uint64{"unauthenticated": 0, "denied": 0, "authorization-failed": 0},
-		agents: &fanin.Agents{Certificate: own.Get, Anchors: opt.Authority.Anchors, TrustDomain: opt.Authority.TrustDomain()},
-	}, nil
+		counts:    map[string]uint64{"unauthenticated": 0, "denied": 0, "authorization-failed": 0},
+		agents:    &fanin.Agents{Certificate: own.Get, Anchors: opt.Authority.Anchors, TrustDomain: opt.Authority.TrustDomain()},
+		histories: make(chan struct{}, maxHistories),
+	}
+	s.history = s.newCollector()
+	return s, nil
 }
 
 // Addr returns the address of the API.
@@ -117,6 +124,13 @@ func (s *Server) Close() { _ = s.listener.Close() }
 // Run serves until ctx ends, and then cuts the running taps.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.kept.Close()
+	if s.history != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		var collecting sync.WaitGroup
+		defer collecting.Wait() // it writes its file at the end
+		defer cancel()
+		collecting.Go(func() { s.history.Run(ctx) })
+	}
 	serving := &server.OwnCertificate{
 		Issue: func() (tls.Certificate, error) {
 			return s.opt.Authority.ServingCertificate(serviceNames(s.opt.Service, s.opt.Namespace), nil)

@@ -45,12 +45,21 @@ type world struct {
 	services  []*mesh.Service
 	routes    []*mesh.Route
 	labels    map[string]map[string]string // of pods by UID
+	starting  bool                         // the controller does not know the cluster yet
 }
 
-func (w *world) Nodes() []fanin.Node         { w.mu.Lock(); defer w.mu.Unlock(); return w.nodes }
-func (w *world) Workloads() []*mesh.Workload { w.mu.Lock(); defer w.mu.Unlock(); return w.workloads }
-func (w *world) Services() []*mesh.Service   { w.mu.Lock(); defer w.mu.Unlock(); return w.services }
-func (w *world) Routes() []*mesh.Route       { w.mu.Lock(); defer w.mu.Unlock(); return w.routes }
+func (w *world) Nodes() []fanin.Node       { w.mu.Lock(); defer w.mu.Unlock(); return w.nodes }
+func (w *world) Services() []*mesh.Service { w.mu.Lock(); defer w.mu.Unlock(); return w.services }
+func (w *world) Routes() []*mesh.Route     { w.mu.Lock(); defer w.mu.Unlock(); return w.routes }
+
+func (w *world) Workloads() []*mesh.Workload {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.starting {
+		return nil
+	}
+	return w.workloads
+}
 
 func (w *world) Labels(uid string) map[string]string {
 	w.mu.Lock()
@@ -58,17 +67,21 @@ func (w *world) Labels(uid string) map[string]string {
 	return w.labels[uid]
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, change ...func(*Options)) *world {
 	t.Helper()
 	w := &world{t: t, kube: fakekube.Start(t), authority: fakeagent.Authority(t)}
-	s, err := New(Options{
+	opt := Options{
 		Addr: "127.0.0.1:0", Client: w.kube.Client(), Authority: w.authority, Cluster: w,
 		Namespace: "underlane-system", Service: "underlane-controller",
 		State:   func() any { return map[string]int{"version": 7} },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "controller_metric 1\n") }),
 		Accepts: &listener.Group{Log: slog.New(slog.DiscardHandler)},
 		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
+	}
+	for _, f := range change {
+		f(&opt)
+	}
+	s, err := New(opt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,9 +73,13 @@ type StatRow struct {
 // Rows returns the rows of the answer to Query, by namespace and name.
 func (s *Stat) Rows(f *tapv1alpha1.Figures) []*StatRow {
 	rows := map[id]*StatRow{}
+	seconds := f.End.Sub(f.Start).Seconds()
+	if f.History {
+		seconds = float64(f.CoveredSeconds)
+	}
 	row := func(key id) *StatRow {
 		if rows[key] == nil {
-			rows[key] = &StatRow{Kind: key.kind, Namespace: key.namespace, Name: key.name, seconds: f.End.Sub(f.Start).Seconds()}
+			rows[key] = &StatRow{Kind: key.kind, Namespace: key.namespace, Name: key.name, seconds: seconds}
 		}
 		return rows[key]
 	}

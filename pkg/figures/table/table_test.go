@@ -316,3 +316,17 @@ func TestHostileNames(t *testing.T) {
 		t.Errorf("%q has control characters, or more than 4 lines", text)
 	}
 }
+
+// TestRatesOfHistory: rates are of the time that is known.
+func TestRatesOfHistory(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	f := &tapv1alpha1.Figures{
+		Start: now, End: now.Add(time.Hour), History: true, CoveredSeconds: 60,
+		Resources: []tapv1alpha1.Resource{{Kind: "deployment", Namespace: "shop", Name: "web", Pods: 1, Meshed: 1}},
+		Edges:     []tapv1alpha1.Edge{{Total: &tapv1alpha1.Sums{Requests: 120, Success: 120}}},
+	}
+	rows := (&Stat{Kind: "deployment"}).Rows(f)
+	if len(rows) != 1 || rows[0].Rate(rows[0].Sums.Requests()) != 2 {
+		t.Errorf("%+v, want one row with 2 requests a second", rows)
+	}
+}
