@@ -98,6 +98,7 @@ var layers = map[string]int{
 	"pkg/l7proxy/opaque":      3,
 	"pkg/l7proxy/proxytest":   3, // for the tests of the others
 	"pkg/figures/table":       3,
+	"pkg/figures/watch":       3,
 	"pkg/figures/wire":        3,
 	"pkg/limit":               1,
 	"pkg/tracing":             1,

@@ -52,6 +52,9 @@ const (
 	// {"lostEvents": n}, or {"warning": "…"}. An empty line says that the
 	// stream lives.
 	MediaJSON = "application/json;stream=tap"
+	// MediaFigures: a Figures a line, or a Status of kind Failure if the agents cannot be
+	// asked at the moment. An empty line says that the stream lives.
+	MediaFigures = "application/json;stream=figures"
 )
 
 // Kinds are the resources that can be tapped by name, in the plural.

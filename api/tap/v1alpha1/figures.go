@@ -14,6 +14,16 @@ func FiguresPath(namespace string) string {
 	return Prefix + path.Join("/namespaces", url.PathEscape(namespace), "figures")
 }
 
+// WatchFiguresPath is the path of a stream of figures (MediaFigures), an answer for each
+// step. It has the parameters of FiguresPath but for end. Without a window an answer is of
+// the newest step alone.
+func WatchFiguresPath(namespace string) string {
+	if namespace == "" {
+		return Prefix + "/watch/figures"
+	}
+	return Prefix + path.Join("/watch/namespaces", url.PathEscape(namespace), "figures")
+}
+
 // Figures is the answer of …/figures: what resources have done to each other in a time.
 type Figures struct {
 	Kind        string    `json:"kind"` // Figures

@@ -43,6 +43,8 @@ func (s *Server) routes() http.Handler {
 
 	call("/figures", "list", "figures", "see", "", s.figures)
 	call("/namespaces/{namespace}/figures", "list", "figures", "see", "", s.figures)
+	call("/watch/figures", "watch", "figures", "watch", "", s.watchFigures)
+	call("/watch/namespaces/{namespace}/figures", "watch", "figures", "watch", "", s.watchFigures)
 	call("/routes", "list", "routes", "see", "", s.routeList)
 	call("/namespaces/{namespace}/routes", "list", "routes", "see", "", s.routeList)
 	call("/resources", "list", "resources", "see", "", s.resourceList)

@@ -23,6 +23,7 @@ import (
 	"github.com/underlane/underlane/pkg/control/server"
 	"github.com/underlane/underlane/pkg/controller/fanin"
 	"github.com/underlane/underlane/pkg/controller/history"
+	"github.com/underlane/underlane/pkg/figures/watch"
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/listener/crowd"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -86,7 +87,8 @@ type Server struct {
 	kept      fanin.Kept
 	asked     atomic.Int64       // questions for figures that are being answered
 	history   *history.Collector // nil: there is none
-	histories chan struct{}      // has room for the answers from it that are being made
+	watched   watch.Hub
+	histories chan struct{} // has room for the answers from it that are being made
 	taps      atomic.Int64
 
 	mu     sync.Mutex
@@ -112,6 +114,7 @@ func New(opt Options) (*Server, error) {
 		histories: make(chan struct{}, maxHistories),
 	}
 	s.history = s.newCollector()
+	s.watched.Ask = s.askWatched
 	return s, nil
 }
 
