@@ -1,23 +1,4 @@
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-
-function equal(got, want, what) {
-  if (JSON.stringify(got) !== JSON.stringify(want)) throw new Error(`${what}: got ${JSON.stringify(got)}, want ${JSON.stringify(want)}`);
-}
-function check(ok, what) {
-  if (!ok) throw new Error(what);
-}
-/** Waits until f is true. */
-async function until(f, what, ms = 20_000) {
-  for (const end = Date.now() + ms; ; ) {
-    const value = await f();
-    if (value) return value;
-    if (Date.now() > end) throw new Error(`waited ${ms / 1000} s until ${what}`);
-    await new Promise((r) => setTimeout(r, 100));
-  }
-}
+import { accessible, check, equal, until } from './harness.mjs';
 
 /** Every view, with what must be there before it is looked at. */
 const views = [
@@ -37,14 +18,6 @@ const views = [
   ['security', '/security', 'tbody tr:nth-child(3)'],
   ['agents', '/agents?node=node-7', '.detail'],
 ];
-
-async function accessible(page, what) {
-  // The policy of the page forbids what addScriptTag does: this goes by the debugger.
-  await page.evaluate(axe);
-  const result = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
-  const found = result.violations.map((v) => `${v.id} (${v.impact}): ${v.help}: ${v.nodes.slice(0, 3).map((n) => `${n.target.join(' ')} ${n.failureSummary?.split('\n').slice(1, 2).join('')}`).join(' | ')}`);
-  check(found.length === 0, `axe finds in ${what}:\n${found.join('\n')}`);
-}
 
 const dark = { colorScheme: 'dark' };
 const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
@@ -259,6 +232,23 @@ export const tests = [
       await until(async () => { const all = await page.locator('tbody td.c-result').allInnerTexts(); return all.length > 0 && all.every((x) => x === 'UNKNOWN'); }, 'only failures are shown');
       await page.getByRole('button', { name: /^Copy/ }).first().click();
       equal(await page.evaluate(() => navigator.clipboard.readText()), 'underlane tap deploy/web -n emojivoto --to deploy/voting --to-namespace emojivoto', 'the command that is copied');
+    },
+  },
+  {
+    name: 'a request that began before one looked is said to be one',
+    async run({ page }) {
+      const end = (ip, name) => ({ ip, port: 80, metadata: { namespace: 'shop', deployment: name, pod: `${name}-1` } });
+      const common = { source: end('10.0.0.1', 'web'), destination: end('10.0.0.2', 'cart'), proxyDirection: 'OUTBOUND', time: new Date().toISOString(), origin: 'proxy', tls: 'true', protocol: 'http1' };
+      const id = { base: 1, stream: 1 };
+      const lines = [
+        { ...common, requestInitEvent: { id, method: '', scheme: 'http', authority: '', path: '' } },
+        { ...common, responseEndEvent: { id, sinceRequestInit: { nanos: 1e6 }, sinceResponseInit: { nanos: 1e3 }, httpStatus: 200, success: true } },
+      ];
+      await page.route('**/watch/**', (r) => r.fulfill({ contentType: 'application/json', body: lines.map((l) => `${JSON.stringify(l)}\n`).join('') }));
+      await page.goto('/calls');
+      await page.getByText('request that began before').first().click();
+      await page.locator('aside').getByText('Request that began before').waitFor();
+      await accessible(page, 'a request without a path');
     },
   },
   {

@@ -84,3 +84,18 @@ test('problems: the worst first, each with a way to it', () => {
   expect(got[1]!.path).toBe('/ns/emojivoto/deployment/voting');
   expect(problems({ figures: figures([], []), answered: {}, now })).toEqual([]);
 });
+
+test('a service has what is sent by its name, and what found no endpoint is not in plaintext', () => {
+  const service = { namespace: 'shop', name: 'db' };
+  const lost = edge(0, 2, 3, 0, { service, secured: 'no-identity', total: { requests: 3, success: 0, failures: { 'no-endpoints': 3 } } });
+  const f = figures([resource(0, 'web'), resource(1, 'db'), resource(2, 'db', 'shop', 'service')], [edge(0, 1, 997, 997, { service }), lost]);
+  const got = rows(f);
+  expect(got.get('service/shop/db')!.inbound.successRate).toBeCloseTo(0.997);
+  expect(got.get('deployment/shop/db')!.inbound.requests).toBe(997);
+  expect(got.get('deployment/shop/web')!.plain).toEqual([]);
+  expect(plaintext(f)).toEqual([]);
+  expect(securedShare(f)).toBe(1);
+  expect(problems({ figures: f, answered: {}, now: 0 })).toEqual([]);
+  // What was sent in plaintext, and failed, stays plaintext.
+  expect(plaintext(figures(f.resources, [edge(0, 1, 3, 0, { secured: 'no-identity', total: { requests: 3, failures: { status: 3 } } })]))).toHaveLength(1);
+});

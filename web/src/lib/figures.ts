@@ -1,4 +1,3 @@
-import { clock } from './format.ts';
 import { Histogram } from './histogram.ts';
 import type { Answered, Edge, Figures, Resource, Secured, Sums } from './types.ts';
 
@@ -67,6 +66,9 @@ export class Tally {
 /** What is not mutual TLS, and did not stay in one kernel. */
 export const isPlain = (s: Secured): boolean => s !== 'true' && s !== 'same-node';
 
+/** The same of an edge. What found no endpoint went nowhere, and so not in plaintext. */
+export const inPlain = (e: Edge): boolean => isPlain(e.secured) && !((e.total.requests ?? 0) > 0 && e.total.failures?.['no-endpoints'] === e.total.requests);
+
 export interface Row {
   resource: Resource;
   inbound: Tally;
@@ -98,7 +100,14 @@ export function rows(f: Figures, series?: Figures): Map<string, Row> {
       if (!row) continue;
       row.edges++;
       row.partial ||= e.partial ?? false;
-      if (isPlain(e.secured) && to?.resource.kind !== 'external') row.plain.push(e);
+      if (inPlain(e) && to?.resource.kind !== 'external') row.plain.push(e);
+    }
+    // A Service is an end of those calls only that found no endpoint; its figures are
+    // those of all calls by its name.
+    const service = e.service && out.get(key({ kind: 'service', ...e.service }));
+    if (service && service !== to) {
+      service.inbound.add(e.total);
+      service.edges++;
     }
   }
   if (series) {
@@ -131,9 +140,8 @@ export const nameOf = (r: { kind: string; name: string }): string => r.name || (
 
 /** What is to be said of how whole the figures are. */
 export function answered(f: Figures): Answered {
-  const warnings = [...(f.warnings ?? [])];
-  if (f.since && Date.parse(f.since) > Date.parse(f.start)) warnings.push(`What was before ${clock(f.since)} is not remembered everywhere: the agents keep 15 minutes, and what they know ends with them.`);
-  return { warnings, ...(f.nodes ? { nodes: f.nodes } : {}) };
+  const late = f.since && Date.parse(f.since) > Date.parse(f.start);
+  return { warnings: f.warnings ?? [], ...(f.nodes ? { nodes: f.nodes } : {}), ...(late ? { since: f.since! } : {}) };
 }
 
 /** Seconds that the figures cover. */
@@ -156,7 +164,7 @@ export function worst(a: Health, b: Health): Health {
 /** The edges between workloads that are in plaintext. What goes to the outside cannot be the mesh's. */
 export function plaintext(f: Figures): Edge[] {
   const outside = new Set(f.resources.filter((r) => r.kind === 'external').map((r) => r.id));
-  return f.edges.filter((e) => isPlain(e.secured) && !outside.has(e.destination));
+  return f.edges.filter((e) => inPlain(e) && !outside.has(e.destination));
 }
 
 /** The share of requests and connections between workloads that is mutual TLS, or stayed on its node. */
@@ -168,7 +176,7 @@ export function securedShare(f: Figures): number | undefined {
     if (outside.has(e.destination)) continue;
     const n = (e.total.requests ?? 0) || (e.total.tcp?.opened ?? 0);
     all += n;
-    if (isPlain(e.secured)) plain += n;
+    if (inPlain(e)) plain += n;
   }
   return all > 0 ? 1 - plain / all : undefined;
 }

@@ -1,4 +1,4 @@
-import { health, isPlain, isReal, key, nameOf, Tally, type Health } from './figures.ts';
+import { health, inPlain, isReal, key, nameOf, Tally, type Health } from './figures.ts';
 import type { Edge, Figures, Resource } from './types.ts';
 
 /** A place of the topology: a namespace that is closed, a workload of one that is open, or what is outside. */
@@ -61,7 +61,7 @@ export function graph(closed: Figures, open: Map<string, Figures>, only: string,
     if (!link) links.set(id, (link = { id, from: from.id, to: to.id, tally: new Tally(), health: 'idle', plain: [], all: [], services: new Set(), partial: false }));
     link.tally.add(e.total);
     link.all.push(e);
-    if (isPlain(e.secured)) link.plain.push(e);
+    if (inPlain(e)) link.plain.push(e);
     if (e.service) link.services.add(`${e.service.name}.${e.service.namespace}`);
     link.partial ||= e.partial ?? false;
   };

@@ -73,12 +73,12 @@ export interface Edge {
 export interface Answered {
   nodes?: { asked: number; answered: number };
   warnings?: string[];
+  /** What was before is not remembered everywhere. */
+  since?: string;
 }
 export interface Figures extends Answered {
   start: string;
   end: string;
-  /** What was before is not remembered everywhere. */
-  since?: string;
   stepSeconds?: number;
   resources: Resource[];
   edges: Edge[];
