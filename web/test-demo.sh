@@ -7,6 +7,7 @@ if [ -n "${SHOTS:-}" ]; then
     export SHOTS
 fi
 cd "$(dirname "$0")"
+. ./node.sh
 stamp=node_modules/.of-lock-with-tests
 if [ ! -e "$stamp" ] || ! cmp -s package-lock.json "$stamp"; then
     npm ci --no-audit --no-fund --loglevel=error
