@@ -25,9 +25,28 @@ import (
 // Agent is the agent of one node.
 type Agent struct {
 	Node   string // name; "" if only the agent itself knows it
-	Client agentv1.NodeClient
+	Client Client
 	// Explain turns an error of Client into one that is written for users.
 	Explain func(error) error
+}
+
+// Client is a client of the node API.
+type Client interface {
+	agentv1.NodeClient
+	agentv1.PodResourcesClient
+	agentv1.OpenConnectionsClient
+}
+
+// services implements Client.
+type services struct {
+	agentv1.NodeClient
+	agentv1.PodResourcesClient
+	agentv1.OpenConnectionsClient
+}
+
+// NewClient returns a client that uses conn.
+func NewClient(conn grpc.ClientConnInterface) Client {
+	return services{agentv1.NewNodeClient(conn), agentv1.NewPodResourcesClient(conn), agentv1.NewOpenConnectionsClient(conn)}
 }
 
 // API asks agents. Its zero value asks none.
@@ -43,7 +62,7 @@ const (
 
 // Dial opens the node API at a socket. It connects at the first call, and again when the
 // agent was restarted.
-func Dial(socket string) (agentv1.NodeClient, func(), error) {
+func Dial(socket string) (Client, func(), error) {
 	conn, err := grpc.NewClient("unix:"+socket,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
@@ -54,7 +73,7 @@ func Dial(socket string) (agentv1.NodeClient, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("open agent socket %s: %w", socket, err)
 	}
-	return agentv1.NewNodeClient(conn), func() { _ = conn.Close() }, nil
+	return NewClient(conn), func() { _ = conn.Close() }, nil
 }
 
 // Figures answers q with what the agents remember. An agent that does not answer is in
@@ -87,7 +106,7 @@ func (a *API) remembered(ctx context.Context, q *tapv1alpha1.FiguresQuery, now t
 	answers, known := &table.Answers{Asked: len(a.Agents)}, &table.Known{}
 	var heard []Agent
 	var silent error
-	responses, errs := each(ctx, a.Agents, func(ctx context.Context, c agentv1.NodeClient) (*agentv1.FiguresResponse, error) {
+	responses, errs := each(ctx, a.Agents, func(ctx context.Context, c Client) (*agentv1.FiguresResponse, error) {
 		return c.Figures(ctx, r)
 	})
 	for i, err := range errs {
@@ -108,7 +127,7 @@ func (a *API) remembered(ctx context.Context, q *tapv1alpha1.FiguresQuery, now t
 	}
 	if len(answers.Silent) > 0 {
 		again := table.InsteadOf(r, answers.Silent)
-		responses, errs = each(ctx, heard, func(ctx context.Context, c agentv1.NodeClient) (*agentv1.FiguresResponse, error) {
+		responses, errs = each(ctx, heard, func(ctx context.Context, c Client) (*agentv1.FiguresResponse, error) {
 			return c.Figures(ctx, again)
 		})
 		for i, err := range errs {
@@ -131,7 +150,7 @@ func warning(node string, err error) string {
 }
 
 // each calls all agents at once. There is an answer or an error for each of them.
-func each[A any](ctx context.Context, agents []Agent, call func(context.Context, agentv1.NodeClient) (A, error)) ([]A, []error) {
+func each[A any](ctx context.Context, agents []Agent, call func(context.Context, Client) (A, error)) ([]A, []error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	answers, errs := make([]A, len(agents)), make([]error, len(agents))

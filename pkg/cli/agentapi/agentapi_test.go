@@ -24,6 +24,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
+	"github.com/underlane/underlane/pkg/tap/wire"
 )
 
 // node is a node's agent without its kernel part.
@@ -32,6 +33,23 @@ type node struct {
 	hub  *tap.Hub
 	stop func()
 	dump atomic.Pointer[state.Dump]
+	pods []*mesh.Workload
+	open []*agentv1.OpenConnection
+}
+
+func (n *node) Report() *agentv1.ResourcesResponse {
+	r := &agentv1.ResourcesResponse{Node: n.Node}
+	for _, w := range n.pods {
+		r.Pods = append(r.Pods, &agentv1.PodResource{
+			Uid: w.UID, Namespace: w.Namespace, Name: w.Name, OwnerKind: w.OwnerKind, OwnerName: w.OwnerName, Meshed: w.Meshed, Ready: w.Ready,
+			Containers: &agentv1.ContainerUsage{Known: 1, Cpu: 0.5},
+		})
+	}
+	return r
+}
+
+func (n *node) List(context.Context, *agentv1.ConnectionsRequest) (*agentv1.ConnectionsResponse, error) {
+	return &agentv1.ConnectionsResponse{Node: n.Node, Connections: n.open, Total: uint64(len(n.open))}, nil
 }
 
 func (n *node) Status(context.Context) *agentv1.StatusResponse {
@@ -58,11 +76,11 @@ func startNode(t *testing.T, name string, pods ...*mesh.Workload) *node {
 		t.Fatal(err)
 	}
 	store := figures.NewStore(figures.Options{}, time.Now())
-	n := &node{hub: tap.NewHub(store)}
+	n := &node{hub: tap.NewHub(store), pods: pods}
 	n.dump.Store(&state.Dump{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	server := &nodeapi.Server{Hub: n.hub, Source: n, Dumper: n, Node: name, Memory: store, Pods: func() []*mesh.Workload { return pods }}
+	server := &nodeapi.Server{Hub: n.hub, Source: n, Dumper: n, Usage: n, Lister: n, Node: name, Memory: store, Pods: func() []*mesh.Workload { return pods }}
 	go func() { done <- server.Serve(ctx, ln) }()
 	n.stop = func() {
 		if cancel(); done != nil {
@@ -162,7 +180,7 @@ func TestFigures(t *testing.T) {
 		t.Errorf("without node-1: %+v %q (-want +got):\n%s", f.Nodes, f.Warnings, diff)
 	}
 	two.stop()
-	for path, want := range map[string]int{"/figures": 503, "/resources": 503, "/figures?by=x": 400, "/figures?kind=web": 400, "/connections": 404, "/check": 404, "/nodes/node-3/status": 404} {
+	for path, want := range map[string]int{"/figures": 503, "/resources": 503, "/figures?by=x": 400, "/figures?kind=web": 400, "/connections": 503, "/connections?limit=x": 400, "/resources?kind=x": 400, "/check": 404, "/nodes/node-3/status": 404} {
 		var status struct {
 			Kind, Message, Reason string
 			Code                  int
@@ -195,15 +213,55 @@ func TestResources(t *testing.T) {
 		"/resources?kind=deployment&namespace=shop&name=web": {"deployment shop/web 1/1 [node-1]"},
 		"/namespaces/other/resources":                        nil,
 	} {
-		var list struct{ Items []tapv1alpha1.Resource }
+		var list tapv1alpha1.ResourceList
 		code := get(t, a, path, &list)
 		var got []string
 		for _, r := range list.Items {
 			got = append(got, fmt.Sprintf("%s %s/%s %d/%d %v", r.Kind, r.Namespace, r.Name, r.Meshed, r.Pods, r.Nodes))
+			if r.Usage == nil || *r.Usage.CPU != 0.5*float64(r.Pods) {
+				t.Errorf("%s: %s uses %+v, want half a processor for each pod", path, r.Name, r.Usage)
+			}
 		}
 		if diff := cmp.Diff(want, got); diff != "" || code != http.StatusOK {
 			t.Errorf("%s: %d (-want +got):\n%s", path, code, diff)
 		}
+	}
+}
+
+// TestConnections has one that two agents carry.
+func TestConnections(t *testing.T) {
+	web, db := workload("web", "node-1"), workload("db", "node-2")
+	one, two := startNode(t, "node-1", web), startNode(t, "node-2", db)
+	open := func(d mesh.Direction, source, local, remote string) *agentv1.OpenConnection {
+		e := tap.Event{
+			Kind: tap.ConnOpen, Direction: d, TLS: tap.TLSTrue, Protocol: "tcp", Time: time.Now(),
+			Source:      tap.Peer{Addr: netip.MustParseAddrPort(source), Workload: web},
+			Destination: tap.Peer{Addr: netip.MustParseAddrPort("10.0.0.2:5432"), Workload: db},
+		}
+		ends := &agentv1.OpenConnection_Ends{Local: local, Remote: remote}
+		if d == mesh.Inbound {
+			return &agentv1.OpenConnection{Event: wire.ToProto(&e), Client: ends}
+		}
+		return &agentv1.OpenConnection{Event: wire.ToProto(&e), Server: ends}
+	}
+	one.open = []*agentv1.OpenConnection{open(mesh.Outbound, "10.0.0.1:1", "10.0.0.1:2", "10.0.0.2:5432")}
+	two.open = []*agentv1.OpenConnection{open(mesh.Inbound, "10.0.0.1:2", "10.0.0.2:5432", "10.0.0.1:2")}
+	for path, want := range map[string]int{"/connections": 1, "/namespaces/shop/connections?kind=deploy&name=db": 1, "/namespaces/other/connections": 0} {
+		var list tapv1alpha1.ConnectionList
+		code := get(t, api(one, two), path, &list)
+		if code != http.StatusOK || len(list.Items) != want || list.Nodes.Answered != 2 {
+			t.Errorf("%s: %d %+v, want %d", path, code, list, want)
+		}
+		for _, c := range list.Items {
+			if c.Source.Name != "web" || c.Destination.Pod != "db-1" || c.SourceAddress != "10.0.0.1:1" || len(c.Legs) != 2 {
+				t.Errorf("%s: %+v, want the connection of web to db as both agents see it", path, c)
+			}
+		}
+	}
+	two.stop()
+	var list tapv1alpha1.ConnectionList
+	if get(t, api(one, two), "/connections", &list); len(list.Items) != 1 || len(list.Warnings) != 1 {
+		t.Errorf("without node-2: %+v, want what node-1 says, and a warning", list)
 	}
 }
 

@@ -6,19 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
-	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
-	"github.com/underlane/underlane/pkg/figures/table"
 )
 
 // Handler answers the paths that agents can answer, without the API's prefix: figures,
-// routes, resources, nodes and taps. Paths with a namespace in them are answered too,
+// routes, resources, connections, nodes and taps. Paths with a namespace in them are answered too,
 // though everybody may ask for all. Errors are Status objects, as those of Kubernetes.
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -26,6 +23,7 @@ func (a *API) Handler() http.Handler {
 		mux.HandleFunc("GET "+in+"/figures", query(a.Figures))
 		mux.HandleFunc("GET "+in+"/routes", query(a.Routes))
 		mux.HandleFunc("GET "+in+"/resources", a.serveResources)
+		mux.HandleFunc("GET "+in+"/connections", a.serveConnections)
 	}
 	mux.HandleFunc("GET /nodes", a.serveNodes)
 	mux.HandleFunc("GET /nodes/{name}/status", a.serveNode)
@@ -48,63 +46,26 @@ func query[A any](ask func(context.Context, tapv1alpha1.FiguresQuery) (A, error)
 		}
 		q.Namespace = cmp.Or(r.PathValue("namespace"), q.Namespace)
 		answer, err := ask(r.Context(), q)
-		var bad *badRequest
-		switch {
-		case errors.As(err, &bad):
-			refuse(w, http.StatusBadRequest, err.Error())
-		case err != nil:
-			refuse(w, http.StatusServiceUnavailable, err.Error())
-		default:
-			write(w, answer)
-		}
+		reply(w, answer, err)
 	}
 }
 
-// resourceList is the answer of /resources.
-type resourceList struct {
-	Kind       string                 `json:"kind"`
-	APIVersion string                 `json:"apiVersion"`
-	Nodes      tapv1alpha1.Nodes      `json:"nodes"`
-	Warnings   []string               `json:"warnings,omitempty"`
-	Items      []tapv1alpha1.Resource `json:"items"`
-}
-
-// serveResources lists the pods of the agents' nodes, or what they belong to. What
-// containers use is not in it.
-func (a *API) serveResources(w http.ResponseWriter, r *http.Request) {
-	p := r.URL.Query()
-	kind, name, owner := p.Get("kind"), p.Get("name"), p.Get("owner")
-	q := tapv1alpha1.FiguresQuery{By: tapv1alpha1.ByWorkload, Namespace: cmp.Or(r.PathValue("namespace"), p.Get("namespace"))}
-	switch kind {
-	case "namespace":
-		q.By = tapv1alpha1.ByNamespace
-	case "pod":
-		q.By = tapv1alpha1.ByPod
-	}
-	now := time.Now()
-	answers, known, err := a.remembered(r.Context(), &q, now, false)
-	if err != nil {
+// reply writes an answer, or the error instead of it.
+func reply(w http.ResponseWriter, answer any, err error) {
+	var bad *badRequest
+	switch {
+	case errors.As(err, &bad):
+		refuse(w, http.StatusBadRequest, err.Error())
+	case err != nil:
 		refuse(w, http.StatusServiceUnavailable, err.Error())
-		return
+	default:
+		write(w, answer)
 	}
-	answers.Results = nil // only pods are asked for
-	if owner != "" {
-		known.Pods = slices.DeleteFunc(known.Pods, func(p table.Pod) bool { return p.Name != owner })
-	}
-	list := resourceList{Kind: "ResourceList", APIVersion: tapv1alpha1.GroupVersion, Nodes: tapv1alpha1.Nodes{Asked: answers.Asked, Answered: answers.Asked - len(answers.Silent)}, Warnings: answers.Warnings, Items: []tapv1alpha1.Resource{}}
-	for _, item := range table.Merge(&q, answers, known, now).Resources {
-		if kind != "" && item.Kind != kind || name != "" && item.Name != name {
-			continue
-		}
-		item.ID = len(list.Items)
-		list.Items = append(list.Items, item)
-	}
-	write(w, list)
 }
 
 func (a *API) serveNodes(w http.ResponseWriter, r *http.Request) {
 	list := tapv1alpha1.NodeList{Kind: "AgentList", APIVersion: tapv1alpha1.GroupVersion, Items: []tapv1alpha1.Node{}}
-	statuses, errs := each(r.Context(), a.Agents, func(ctx context.Context, c agentv1.NodeClient) (*agentv1.StatusResponse, error) {
+	statuses, errs := each(r.Context(), a.Agents, func(ctx context.Context, c Client) (*agentv1.StatusResponse, error) {
 		return c.Status(ctx, &agentv1.StatusRequest{})
 	})
 	for i, st := range statuses {
@@ -127,7 +88,7 @@ func (a *API) serveNode(w http.ResponseWriter, r *http.Request) {
 		if agent.Node != name && agent.Node != "" {
 			continue
 		}
-		statuses, errs := each(r.Context(), []Agent{agent}, func(ctx context.Context, c agentv1.NodeClient) (*agentv1.StatusResponse, error) {
+		statuses, errs := each(r.Context(), []Agent{agent}, func(ctx context.Context, c Client) (*agentv1.StatusResponse, error) {
 			return c.Status(ctx, &agentv1.StatusRequest{})
 		})
 		if errs[0] != nil {

@@ -24,7 +24,7 @@ func (a *API) Routes(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alp
 	if err != nil {
 		return nil, err
 	}
-	dumps, errs := each(ctx, a.Agents, func(ctx context.Context, c agentv1.NodeClient) (*state.Dump, error) {
+	dumps, errs := each(ctx, a.Agents, func(ctx context.Context, c Client) (*state.Dump, error) {
 		r, err := c.Dump(ctx, &agentv1.DumpRequest{})
 		if err != nil {
 			return nil, err
