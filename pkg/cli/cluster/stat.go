@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +14,7 @@ import (
 
 // StatCommands are the commands that ask for figures: stat, edges and routes.
 func StatCommands(flags *Flags) []*cobra.Command {
-	s := &statcmd.Source{Program: "underlane", Scope: "the cluster", Namespace: flags.Namespace, Labels: true, Figures: flags.figures, Routes: flags.routes}
+	s := &statcmd.Source{Program: "underlane", Scope: "the cluster", Namespace: flags.Namespace, Labels: true, Figures: flags.figures, Resources: flags.resources, Routes: flags.routes}
 	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s), statcmd.Routes(s)}
 }
 
@@ -28,10 +29,22 @@ func (c *Flags) routes(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1a
 	return list, c.getFigures(ctx, tapv1alpha1.RoutesPath(q.Namespace), q, list)
 }
 
+// resources asks the controller what resources use. The user needs the right to see the
+// query's namespace only.
+func (c *Flags) resources(ctx context.Context, q tapv1alpha1.ResourcesQuery) (*tapv1alpha1.ResourceList, error) {
+	list := &tapv1alpha1.ResourceList{}
+	path := tapv1alpha1.ResourcesPath(q.Namespace)
+	q.Namespace = ""
+	return list, c.getList(ctx, path, q.Values(), list)
+}
+
 // getFigures reads the answer at path, which has q's namespace.
 func (c *Flags) getFigures(ctx context.Context, path string, q tapv1alpha1.FiguresQuery, answer any) error {
 	q.Namespace = ""
-	values := q.Values()
+	return c.getList(ctx, path, q.Values(), answer)
+}
+
+func (c *Flags) getList(ctx context.Context, path string, values url.Values, answer any) error {
 	query := make(map[string]string, len(values))
 	for name := range values {
 		query[name] = values.Get(name)

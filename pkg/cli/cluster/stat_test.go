@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	authorizationv1 "k8s.io/api/authorization/v1"
 
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -32,6 +33,7 @@ func withCalls(t *testing.T) *world {
 		agents[0].Emit(e)
 		agents[1].Emit(in)
 	}
+	w.agents = agents
 	return w
 }
 
@@ -90,6 +92,23 @@ func TestStatNeedsOneNamespaceOnly(t *testing.T) {
 		if r := w.run(t.Context(), "ann", strings.Fields(args)...); r.code == 0 || !strings.Contains(r.err, "underlane-tap-admin") || r.out != "" {
 			t.Errorf("underlane %s: %+v, want a refusal that says what to ask for", args, r)
 		}
+	}
+}
+
+func TestStatWide(t *testing.T) {
+	w := withCalls(t)
+	w.agents[1].Uses.Pods = []*agentv1.PodResource{{Uid: "data/db-1", Containers: &agentv1.ContainerUsage{Known: 7, Cpu: 0.25, Memory: 1 << 20, MemoryLimit: 1 << 30}}}
+	r := w.run(t.Context(), "root", "stat", "deploy", "-n", "data", "-o", "wide")
+	if lines := withoutRates(r.out); len(lines) != 2 || !strings.HasSuffix(lines[0], "CPU CPU_LIMIT MEMORY MEMORY_LIMIT") || !strings.HasSuffix(lines[1], " 250m - 1Mi 1024Mi") || r.err != "" {
+		t.Errorf("%+v, want what db uses", r)
+	}
+	// The right to see figures is enough for the rest of the row.
+	w.kube.Allow = func(review authorizationv1.SubjectAccessReviewSpec) bool {
+		return review.ResourceAttributes.Resource == "figures"
+	}
+	r = w.run(t.Context(), "ann", "stat", "deploy", "-n", "data", "-o", "wide")
+	if lines := withoutRates(r.out); r.code != 0 || len(lines) != 2 || !strings.HasSuffix(lines[1], " - - - -") || !strings.Contains(r.err, "underlane-tap-admin") {
+		t.Errorf("%+v, want the figures, and what right is missing", r)
 	}
 }
 

@@ -39,6 +39,7 @@ import (
 
 // world is a cluster whose controller and agents are real but for the kernel.
 type world struct {
+	agents    []*fakeagent.Agent // of withCalls
 	t         *testing.T
 	kube      *fakekube.Kube
 	authority *ca.Authority

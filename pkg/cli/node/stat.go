@@ -11,7 +11,7 @@ import (
 
 // StatCommands are `agent stat` and `agent edges`: what this node's agent remembers.
 func StatCommands(f *Flags) []*cobra.Command {
-	s := &statcmd.Source{Program: "agent", Scope: "this node", Figures: f.figures}
+	s := &statcmd.Source{Program: "agent", Scope: "this node", Figures: f.figures, Resources: f.resources}
 	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s)}
 }
 
@@ -23,4 +23,14 @@ func (f *Flags) figures(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1
 	}
 	defer done()
 	return api.Figures(ctx, q)
+}
+
+// resources asks this node's agent what the pods of the node use.
+func (f *Flags) resources(ctx context.Context, q tapv1alpha1.ResourcesQuery) (*tapv1alpha1.ResourceList, error) {
+	api, done, err := f.api()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return api.Resources(ctx, q)
 }

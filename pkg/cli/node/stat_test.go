@@ -55,7 +55,7 @@ func startMemory(t *testing.T) (socket string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	server := &nodeapi.Server{
-		Hub: tap.NewHub(), Source: &node{status: &agentv1.StatusResponse{Node: "node-1"}}, Node: "node-1", Memory: store,
+		Usage: usage{}, Hub: tap.NewHub(), Source: &node{status: &agentv1.StatusResponse{Node: "node-1"}}, Node: "node-1", Memory: store,
 		Pods: func() []*mesh.Workload { return []*mesh.Workload{web, workload("idle", "node-1")} },
 	}
 	go func() { done <- server.Serve(ctx, ln) }()
@@ -66,6 +66,16 @@ func startMemory(t *testing.T) (socket string) {
 		}
 	})
 	return socket
+}
+
+// usage is what web uses.
+type usage struct{}
+
+func (usage) Report() *agentv1.ResourcesResponse {
+	return &agentv1.ResourcesResponse{Node: "node-1", Pods: []*agentv1.PodResource{{
+		Uid: "web", Namespace: "shop", Name: "web-1", OwnerKind: "deployment", OwnerName: "web",
+		Containers: &agentv1.ContainerUsage{Known: 7, Cpu: 0.0012, CpuLimit: 1.5, Memory: 35<<20 + 1},
+	}}}
 }
 
 // columns keeps some columns of a table, without the rates, which depend on the time.
@@ -109,6 +119,25 @@ func TestStat(t *testing.T) {
 	}
 	if r := run(t.Context(), Kernel{}, "stat", "deploy", "-n", "nowhere", "--socket", socket); r.out != "" || !strings.Contains(r.err, "No traffic found.") || r.code != 0 {
 		t.Errorf("a namespace without pods: %+v", r)
+	}
+}
+
+func TestStatWide(t *testing.T) {
+	socket := startMemory(t)
+	r := run(t.Context(), Kernel{}, "stat", "deploy", "-n", "shop", "-o", "wide", "--socket", socket)
+	want := []string{"NAME MESHED CPU CPU_LIMIT MEMORY MEMORY_LIMIT", "idle 1/1 - - - -", "web 1/1 2m 1500m 36Mi -"}
+	if diff := cmp.Diff(want, columns(r.out, 0, 1, 12, 13, 14, 15)); diff != "" || r.code != 0 || r.err != "" {
+		t.Errorf("%d %s (-want +got):\n%s", r.code, r.err, diff)
+	}
+	r = run(t.Context(), Kernel{}, "stat", "deploy/web", "-n", "shop", "-o", "json", "--socket", socket)
+	var rows []map[string]any
+	if err := json.Unmarshal([]byte(r.out), &rows); err != nil || len(rows) != 1 {
+		t.Fatalf("%v: %+v", err, r)
+	}
+	for name, want := range map[string]any{"cpu_cores": 0.0012, "cpu_limit_cores": 1.5, "memory_bytes": float64(35<<20 + 1), "memory_limit_bytes": nil} {
+		if rows[0][name] != want {
+			t.Errorf("%s: %v, want %v", name, rows[0][name], want)
+		}
 	}
 }
 

@@ -28,6 +28,9 @@ type Source struct {
 	Namespace func(named string) (string, error)
 	// Figures returns the figures for a query. Its errors are written for users.
 	Figures func(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.Figures, error)
+	// Resources returns what resources use. Its errors are written for users. nil: it is not
+	// known.
+	Resources func(ctx context.Context, q tapv1alpha1.ResourcesQuery) (*tapv1alpha1.ResourceList, error)
 	// Labels is true if who answers knows the labels of pods. The agent of a node does not.
 	Labels bool
 	// Routes returns the routes and their figures. nil: there is no command routes.
@@ -94,6 +97,23 @@ func (s *Source) noHistory(q *tapv1alpha1.FiguresQuery) error {
 	return fmt.Errorf("--time-window %v: agents remember %v; %s", q.Window, tapv1alpha1.AgentsRemember, why)
 }
 
+// use adds to rows what their resources use. Without an answer the rows stay as they are,
+// and the user is told: the user may lack the right to see that alone. told are warnings
+// that the user has seen.
+func (s *Source) use(cmd *cobra.Command, k *table.Stat, rows []*table.StatRow, told []string) {
+	q, ok := k.UsageQuery()
+	if s.Resources == nil || !ok {
+		return
+	}
+	list, err := s.Resources(cmd.Context(), q)
+	if err != nil {
+		warn(cmd, []string{"what containers use is not known: " + err.Error()})
+		return
+	}
+	warn(cmd, slices.DeleteFunc(list.Warnings, func(text string) bool { return slices.Contains(told, text) }))
+	table.AddUsage(rows, list)
+}
+
 func warn(cmd *cobra.Command, warnings []string) {
 	for _, text := range warnings {
 		fmt.Fprintf(cmd.ErrOrStderr(), "‼ %s\n", render.Clean(text))
@@ -154,6 +174,9 @@ clients.`,
 					return err
 				}
 				if rows := k.Rows(answer); len(rows) > 0 {
+					if f.output != "table" {
+						s.use(cmd, k, rows, answer.Warnings)
+					}
 					tables = append(tables, rows)
 				}
 			}

@@ -67,7 +67,9 @@ type StatRow struct {
 	Pods, Meshed          int
 	Sums                  figures.Sums
 	Partial               bool // an agent that may know more has not answered
-	seconds               float64
+	// Usage is what the containers of its pods use; nil: it is not known.
+	Usage   *tapv1alpha1.Usage
+	seconds float64
 }
 
 // Rows returns the rows of the answer to Query, by namespace and name.
@@ -111,6 +113,31 @@ func (s *Stat) Rows(f *tapv1alpha1.Figures) []*StatRow {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	return out
+}
+
+// UsageQuery returns the query for what the resources of the rows use, and false if they
+// are Services, which use nothing.
+func (s *Stat) UsageQuery() (q tapv1alpha1.ResourcesQuery, ok bool) {
+	q = tapv1alpha1.ResourcesQuery{Kind: string(s.Kind), Namespace: s.Namespace}
+	if len(s.Names) == 1 {
+		q.Name = s.Names[0]
+	}
+	if s.Kind == filter.KindNamespace {
+		q.Namespace = q.Name
+	}
+	return q, s.Kind != filter.KindService
+}
+
+// AddUsage adds the answer to UsageQuery to the rows.
+func AddUsage(rows []*StatRow, list *tapv1alpha1.ResourceList) {
+	used := make(map[id]*tapv1alpha1.Usage, len(list.Items))
+	for i := range list.Items {
+		r := &list.Items[i]
+		used[id{r.Kind, r.Namespace, r.Name}] = r.Usage
+	}
+	for _, r := range rows {
+		r.Usage = used[id{r.Kind, r.Namespace, r.Name}]
+	}
 }
 
 // rowOf returns the resource whose row an edge belongs to.
@@ -163,8 +190,9 @@ func sumsOf(s *tapv1alpha1.Sums) *figures.Sums {
 		out.Open, out.Opened, out.Closed, out.Failed = t.Open, t.Opened, t.Closed, t.Failed
 		out.Read, out.Written, out.Retransmits = t.ReadBytes, t.WriteBytes, t.Retransmits
 		if t.SRTT > 0 {
-			// Weighted by the connections that closed, which are those that it is of.
-			out.SRTTs = max(1, t.Closed)
+			// Weighted by the connections, of which each has been asked at about the same
+			// rate.
+			out.SRTTs = max(1, t.Closed+t.Open)
 			out.SRTT = time.Duration(t.SRTT * float64(time.Millisecond) * float64(out.SRTTs))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -27,7 +28,8 @@ func short(kind string) string {
 }
 
 // WriteStat writes the rows of one kind each as a table with Linkerd's columns. wide adds
-// bytes, round-trip times and retransmitted segments, namespaces the column NAMESPACE.
+// bytes, round-trip times and retransmitted segments, and the containers' processors and
+// memory; namespaces adds the column NAMESPACE.
 func WriteStat(out io.Writer, kinds [][]*StatRow, wide, namespaces bool) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	for i, rows := range kinds {
@@ -36,7 +38,7 @@ func WriteStat(out io.Writer, kinds [][]*StatRow, wide, namespaces bool) error {
 		}
 		head := []string{"NAME", "MESHED", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "TCP_CONN"}
 		if wide {
-			head = append(head, "READ_BYTES/SEC", "WRITE_BYTES/SEC", "SRTT", "RETRANSMITS")
+			head = append(head, "READ_BYTES/SEC", "WRITE_BYTES/SEC", "SRTT", "RETRANSMITS", "CPU", "CPU_LIMIT", "MEMORY", "MEMORY_LIMIT")
 		}
 		if namespaces {
 			head = append([]string{"NAMESPACE"}, head...)
@@ -90,8 +92,40 @@ func (r *StatRow) cells(wide, prefix bool) []string {
 	case wide:
 		cells = append(cells, "-", "-", "-", "-")
 	}
+	if wide {
+		cells = append(cells, r.usage()...)
+	}
 	return cells
 }
+
+// usage returns the cells of processors and memory. "-" is what is not known, and a limit
+// that some container does not have.
+func (r *StatRow) usage() []string {
+	cells := []string{"-", "-", "-", "-"}
+	u := r.Usage
+	if u == nil {
+		return cells
+	}
+	if u.CPU != nil {
+		cells[0] = cores(*u.CPU)
+	}
+	if u.CPULimit > 0 {
+		cells[1] = cores(u.CPULimit)
+	}
+	if u.Memory != nil {
+		cells[2] = mebibytes(*u.Memory)
+	}
+	if u.MemoryLimit > 0 {
+		cells[3] = mebibytes(u.MemoryLimit)
+	}
+	return cells
+}
+
+// cores writes processors as kubectl top does: 1500m. What is used is not written as 0.
+func cores(n float64) string { return fmt.Sprintf("%.0fm", math.Ceil(n*1000)) }
+
+// mebibytes writes bytes as kubectl top does: 35Mi.
+func mebibytes(n uint64) string { return fmt.Sprintf("%dMi", (n+1<<20-1)>>20) }
 
 // tcp reports whether there was a connection.
 func (r *StatRow) tcp() bool { return r.Sums.Opened+r.Sums.Closed+r.Sums.Open+r.Sums.Failed > 0 }
@@ -133,6 +167,11 @@ type statJSON struct {
 	SRTTMicros       *int64            `json:"tcp_srtt_us,omitempty"`
 	Retransmits      *uint64           `json:"tcp_retransmits,omitempty"`
 	Partial          bool              `json:"partial,omitempty"`
+
+	CPU         *float64 `json:"cpu_cores,omitempty"`
+	CPULimit    *float64 `json:"cpu_limit_cores,omitempty"`
+	Memory      *uint64  `json:"memory_bytes,omitempty"`
+	MemoryLimit *uint64  `json:"memory_limit_bytes,omitempty"`
 }
 
 // WriteStatJSON writes the rows as a JSON array with Linkerd's keys.
@@ -169,6 +208,15 @@ func (r *StatRow) json() statJSON {
 		out.Retransmits = ptr(r.Sums.Retransmits)
 		if r.Sums.SRTTs > 0 {
 			out.SRTTMicros = ptr((r.Sums.SRTT / time.Duration(r.Sums.SRTTs)).Microseconds())
+		}
+	}
+	if u := r.Usage; u != nil {
+		out.CPU, out.Memory = u.CPU, u.Memory
+		if u.CPULimit > 0 {
+			out.CPULimit = &u.CPULimit
+		}
+		if u.MemoryLimit > 0 {
+			out.MemoryLimit = &u.MemoryLimit
 		}
 	}
 	return out
