@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/figures"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
@@ -191,5 +194,22 @@ func TestStatMistakes(t *testing.T) {
 	}
 	if r := run(t.Context(), Kernel{}, "stat", "deploy", "--socket", socket+"x"); r.code == 0 || !strings.Contains(r.err, "is the agent running") {
 		t.Errorf("without an agent: %+v", r)
+	}
+}
+
+// The node's dashboard has the checks of `agent check`.
+func TestCheckAPI(t *testing.T) {
+	for _, socket := range []string{startMemory(t), filepath.Join(t.TempDir(), "none")} {
+		f := &Flags{Socket: socket}
+		w := httptest.NewRecorder()
+		f.CheckAPI(Kernel{}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/check", nil))
+		var got check.Answer
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Categories) == 0 {
+			t.Fatalf("%v: %s", err, w.Body)
+		}
+		first, away := got.Categories[0].Checks[0], strings.HasSuffix(socket, "none")
+		if got.Categories[0].Name != "node-agent" || (first.Result == "ok") == away || away && first.Hint == "" {
+			t.Errorf("agent away %v: %+v", away, got)
+		}
 	}
 }
