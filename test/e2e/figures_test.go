@@ -17,7 +17,9 @@ type statRow struct {
 	RPS                *float64
 	P99                *int `json:"latency_ms_p99"`
 	Failures           map[string]int
-	Connections        int `json:"tcp_open_connections"`
+	Connections        int     `json:"tcp_open_connections"`
+	Read               float64 `json:"tcp_read_bytes_rate"`
+	Written            float64 `json:"tcp_write_bytes_rate"`
 }
 
 // stat returns the rows of `agent stat` by name.

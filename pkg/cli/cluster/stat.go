@@ -12,10 +12,11 @@ import (
 	"github.com/underlane/underlane/pkg/cli/statcmd"
 )
 
-// StatCommands are the commands that ask for figures: stat, edges and routes.
+// StatCommands are the commands that ask for figures, stat, edges and routes, and
+// connections.
 func StatCommands(flags *Flags) []*cobra.Command {
-	s := &statcmd.Source{Program: "underlane", Scope: "the cluster", Namespace: flags.Namespace, Labels: true, Figures: flags.figures, Resources: flags.resources, Routes: flags.routes}
-	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s), statcmd.Routes(s)}
+	s := &statcmd.Source{Program: "underlane", Scope: "the cluster", Namespace: flags.Namespace, Labels: true, Figures: flags.figures, Resources: flags.resources, Connections: flags.connections, Routes: flags.routes}
+	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s), statcmd.Routes(s), statcmd.Connections(s)}
 }
 
 // figures asks the controller. The user needs the right to see the query's namespace only.
@@ -34,6 +35,13 @@ func (c *Flags) routes(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1a
 func (c *Flags) resources(ctx context.Context, q tapv1alpha1.ResourcesQuery) (*tapv1alpha1.ResourceList, error) {
 	list := &tapv1alpha1.ResourceList{}
 	path := tapv1alpha1.ResourcesPath(q.Namespace)
+	q.Namespace = ""
+	return list, c.getList(ctx, path, q.Values(), list)
+}
+
+func (c *Flags) connections(ctx context.Context, q tapv1alpha1.ConnectionsQuery) (*tapv1alpha1.ConnectionList, error) {
+	list := &tapv1alpha1.ConnectionList{}
+	path := tapv1alpha1.ConnectionsPath(q.Namespace)
 	q.Namespace = ""
 	return list, c.getList(ctx, path, q.Values(), list)
 }

@@ -112,6 +112,28 @@ func TestStatWide(t *testing.T) {
 	}
 }
 
+func TestConnections(t *testing.T) {
+	w := withCalls(t)
+	open := &agentv1.OpenConnection{
+		Event: &agentv1.TapEvent{
+			Kind: agentv1.TapEvent_CONN_OPEN, Inbound: true, Source: &agentv1.Peer{Address: "192.0.2.1:999"},
+			Destination: &agentv1.Peer{Address: "10.0.0.1:80", Workload: &agentv1.Workload{Namespace: "data", Name: "db-1"}}, Tls: tap.TLSNoIdentity, Protocol: "tcp",
+		},
+		Client: &agentv1.OpenConnection_Ends{Local: "10.0.0.1:80", Remote: "192.0.2.1:999"},
+	}
+	w.agents[1].Open.Connections = []*agentv1.OpenConnection{open}
+	w.kube.Allow = func(review authorizationv1.SubjectAccessReviewSpec) bool {
+		a := review.ResourceAttributes
+		return a.Resource == "connections" && a.Verb == "list" && a.Namespace == "data"
+	}
+	if r := w.run(t.Context(), "ann", "connections", "deploy/db", "-n", "data"); r.code != 0 || !strings.Contains(r.out, "data/db-1") || r.err != "" {
+		t.Errorf("%+v, want the connection of db", r)
+	}
+	if r := w.run(t.Context(), "ann", "connections", "-A"); r.code == 0 || !strings.Contains(r.err, "underlane-tap-admin") {
+		t.Errorf("%+v, want a refusal that says what to ask for", r)
+	}
+}
+
 func TestStatWithLabels(t *testing.T) {
 	w := withCalls(t)
 	for args, want := range map[string]string{

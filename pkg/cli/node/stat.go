@@ -9,10 +9,11 @@ import (
 	"github.com/underlane/underlane/pkg/cli/statcmd"
 )
 
-// StatCommands are `agent stat` and `agent edges`: what this node's agent remembers.
+// StatCommands are `agent stat` and `agent edges`, what this node's agent remembers, and
+// `agent connections`.
 func StatCommands(f *Flags) []*cobra.Command {
-	s := &statcmd.Source{Program: "agent", Scope: "this node", Figures: f.figures, Resources: f.resources}
-	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s)}
+	s := &statcmd.Source{Program: "agent", Scope: "this node", Figures: f.figures, Resources: f.resources, Connections: f.connections}
+	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s), statcmd.Connections(s)}
 }
 
 // figures asks this node's agent, and no other.
@@ -33,4 +34,14 @@ func (f *Flags) resources(ctx context.Context, q tapv1alpha1.ResourcesQuery) (*t
 	}
 	defer done()
 	return api.Resources(ctx, q)
+}
+
+// connections asks this node's agent for the open connections of the node's pods.
+func (f *Flags) connections(ctx context.Context, q tapv1alpha1.ConnectionsQuery) (*tapv1alpha1.ConnectionList, error) {
+	api, done, err := f.api()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return api.Connections(ctx, q)
 }

@@ -11,8 +11,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/figures"
@@ -58,7 +61,7 @@ func startMemory(t *testing.T) (socket string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	server := &nodeapi.Server{
-		Usage: usage{}, Hub: tap.NewHub(), Source: &node{status: &agentv1.StatusResponse{Node: "node-1"}}, Node: "node-1", Memory: store,
+		Usage: usage{}, Lister: lister{}, Hub: tap.NewHub(), Source: &node{status: &agentv1.StatusResponse{Node: "node-1"}}, Node: "node-1", Memory: store,
 		Pods: func() []*mesh.Workload { return []*mesh.Workload{web, workload("idle", "node-1")} },
 	}
 	go func() { done <- server.Serve(ctx, ln) }()
@@ -79,6 +82,24 @@ func (usage) Report() *agentv1.ResourcesResponse {
 		Uid: "web", Namespace: "shop", Name: "web-1", OwnerKind: "deployment", OwnerName: "web",
 		Containers: &agentv1.ContainerUsage{Known: 7, Cpu: 0.0012, CpuLimit: 1.5, Memory: 35<<20 + 1},
 	}}}
+}
+
+// lister has a connection from outside the mesh to web, whose text wants to do harm.
+type lister struct{}
+
+func (lister) List(_ context.Context, r *agentv1.ConnectionsRequest) (*agentv1.ConnectionsResponse, error) {
+	now := time.Now()
+	c := &agentv1.OpenConnection{
+		Event: &agentv1.TapEvent{
+			Kind: agentv1.TapEvent_CONN_OPEN, Inbound: true, Time: timestamppb.New(now.Add(-90 * time.Minute)),
+			Source:      &agentv1.Peer{Address: "192.0.2.1:999"},
+			Destination: &agentv1.Peer{Address: "10.0.0.1:80", Workload: &agentv1.Workload{Namespace: "shop", Name: "web-1", OwnerKind: "deployment", OwnerName: "web", Meshed: true}},
+			Tls:         tap.TLSNoIdentity, Protocol: "tcp\x1b[31m", Srtt: durationpb.New(1500 * time.Microsecond), Retransmits: 3, ReadBytes: 10, WriteBytes: 20,
+			ClientLeg: &agentv1.Leg{Sent: 20},
+		},
+		Client: &agentv1.OpenConnection_Ends{Local: "10.0.0.1:80", Remote: "192.0.2.1:999"},
+	}
+	return &agentv1.ConnectionsResponse{Node: "node-1", Time: timestamppb.New(now), Connections: []*agentv1.OpenConnection{c}, Total: 1}, nil
 }
 
 // columns keeps some columns of a table, without the rates, which depend on the time.
@@ -186,6 +207,9 @@ func TestStatMistakes(t *testing.T) {
 		"edges deploy/web":                    "leave the name away",
 		"edges svc":                           "stat svc",
 		"edges":                               "accepts 1 arg",
+		"connections web":                     "no kind",
+		"connections --limit 0":               "--limit",
+		"connections -o yaml":                 "table, wide or json",
 	} {
 		r := run(t.Context(), Kernel{}, append(strings.Fields(args), "--socket", socket)...)
 		if r.code == 0 || !strings.Contains(r.err, want) {
@@ -194,6 +218,23 @@ func TestStatMistakes(t *testing.T) {
 	}
 	if r := run(t.Context(), Kernel{}, "stat", "deploy", "--socket", socket+"x"); r.code == 0 || !strings.Contains(r.err, "is the agent running") {
 		t.Errorf("without an agent: %+v", r)
+	}
+}
+
+func TestConnections(t *testing.T) {
+	socket := startMemory(t)
+	r := run(t.Context(), Kernel{}, "connections", "deploy/web", "-o", "wide", "--socket", socket)
+	want := []string{"AGE SRC DST PART PROTOCOL SECURED SRTT RETRANSMITS READ_BYTES WRITE_BYTES", "1h30m0s (outside) shop/web-1 - tcp\\u001b[31m no-identity 1.50ms 3 10 20"}
+	if diff := cmp.Diff(want, columns(r.out, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)); diff != "" || r.code != 0 || !strings.Contains(r.out, "the client is outside the mesh") {
+		t.Errorf("%+v (-want +got):\n%s", r, diff)
+	}
+	r = run(t.Context(), Kernel{}, "connections", "-o", "json", "--socket", socket)
+	var list tapv1alpha1.ConnectionList
+	if err := json.Unmarshal([]byte(r.out), &list); err != nil || len(list.Items) != 1 || len(list.Items[0].Legs) != 1 || list.Items[0].Node != "node-1" {
+		t.Errorf("%v: %+v, want the connection with its leg", err, r)
+	}
+	if r := run(t.Context(), Kernel{}, "connections", "-n", "elsewhere", "--socket", socket); r.out != "" || !strings.Contains(r.err, "No open connections found.") || r.code != 0 {
+		t.Errorf("another namespace: %+v", r)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package statcmd has the commands stat and edges for one node and for a cluster. The two
+// Package statcmd has the commands stat, edges, routes and connections for one node and for a cluster. The two
 // differ only in who answers.
 package statcmd
 
@@ -31,6 +31,8 @@ type Source struct {
 	// Resources returns what resources use. Its errors are written for users. nil: it is not
 	// known.
 	Resources func(ctx context.Context, q tapv1alpha1.ResourcesQuery) (*tapv1alpha1.ResourceList, error)
+	// Connections returns open connections. Its errors are written for users.
+	Connections func(ctx context.Context, q tapv1alpha1.ConnectionsQuery) (*tapv1alpha1.ConnectionList, error)
 	// Labels is true if who answers knows the labels of pods. The agent of a node does not.
 	Labels bool
 	// Routes returns the routes and their figures. nil: there is no command routes.
