@@ -9,7 +9,7 @@ git ls-files -z | tar --null -T - -cf - | tar -xf - -C "$copy"
     cd "$copy"
     go generate ./bpf ./api/... ./test/demo/proto ./daemonset ./pkg/dashboard
     go mod tidy
-    for module in test/conformance test/cluster test/cluster/components/* test/interop/programs test/programs/grpctest; do
+    for module in test/conformance test/cluster test/cluster/components/* test/interop/programs test/programs/grpctest test/tracing/collector; do
         (cd "$module" && go mod tidy)
     done
 )
