@@ -105,7 +105,7 @@ func (o *observing) counts() telemetry.Exports {
 	if o.exporter != nil {
 		out.OTLP = map[string]map[string]uint64{}
 		for signal, c := range o.exporter.Counts() {
-			out.OTLP[signal] = map[string]uint64{"sent": c.Sent, "queue-full": c.Full, "failed": c.Failed, "rejected": c.Rejected}
+			out.OTLP[signal] = map[string]uint64{"sent": c.Sent, "rate": c.Limited, "queue-full": c.Full, "failed": c.Failed, "rejected": c.Rejected}
 		}
 	}
 	return out

@@ -179,7 +179,7 @@ type Event struct {
 	Reason mesh.Reason // why the proxy or the kernel made it fail; ReasonNone on success
 
 	Trace *tracing.Trace // nil: the request is not sampled
-	Head  *Head          // nil: no access log needs it
+	Head  *Head          // nil: neither a trace nor an access log needs it
 
 	Process string // command name of the pod's program, up to 15 bytes; "" for proxied inbound
 
@@ -202,7 +202,7 @@ type Event struct {
 	Headers *Headers
 }
 
-// Head has more of a request's head, for access logs. The values are as the client sent
+// Head has more of a request's head, for traces and access logs. The values are as the client sent
 // them, up to MaxHeadValue bytes.
 type Head struct{ Version, UserAgent, Referer string }
 

@@ -5,8 +5,8 @@ import "github.com/prometheus/client_golang/prometheus"
 // Exports are the counts of what the agent sends, beside its metrics: spans and lines of
 // access logs.
 type Exports struct {
-	// OTLP counts items by signal (traces, logs) and result: sent, queue-full, failed,
-	// rejected.
+	// OTLP counts items by signal (traces, logs) and result: sent, rate, queue-full,
+	// failed, rejected.
 	OTLP map[string]map[string]uint64
 	// AccessLogDropped counts lines of access logs that were dropped, by cause: rate, queue.
 	AccessLogDropped map[string]uint64

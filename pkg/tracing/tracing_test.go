@@ -345,3 +345,30 @@ func FuzzBegin(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkNotSampled is what tracing adds to a request that is not sampled: its fields are
+// looked at.
+func BenchmarkNotSampled(b *testing.B) {
+	fields := [][2]string{
+		{"host", "web"},
+		{"user-agent", "curl/8"},
+		{"accept", "*/*"},
+		{"accept-encoding", "gzip"},
+		{"content-type", "application/json"},
+		{"x-request-id", "1"},
+		{"cookie", "a=b"},
+		{"authorization", "Bearer x"},
+		{"traceparent", "00-" + id + "-" + span + "-00"},
+		{"tracestate", "a=1"},
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		var c Carrier
+		for _, f := range fields {
+			c.Add(f[0], f[1])
+		}
+		if Begin(&c, all, true) != nil {
+			b.Fatal("it is sampled")
+		}
+	}
+}

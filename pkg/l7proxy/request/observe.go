@@ -37,13 +37,13 @@ func (s *Session) Observes() bool { return s.Sampling != nil || s.logged() }
 
 func (s *Session) logged() bool { return s.Logged != nil && s.Logged() }
 
-// Observe sets line.Trace if the request is sampled, and line.Head if an access log may need
-// it.
+// Observe sets line.Trace if the request is sampled, and line.Head if that is so or an access
+// log may need it.
 func (s *Session) Observe(o *Observed, line *Line) {
 	if s.Sampling != nil {
 		line.Trace = tracing.Begin(&o.carrier, s.sampling(), s.beginsTraces())
 	}
-	if s.logged() {
+	if line.Trace != nil || s.logged() {
 		line.Head = &tap.Head{Version: o.Version, UserAgent: cut(o.userAgent), Referer: cut(o.referer)}
 	}
 }

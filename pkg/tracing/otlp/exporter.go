@@ -10,6 +10,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/underlane/underlane/pkg/limit"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -20,6 +22,14 @@ const (
 	maxBatch = 512
 	// delay is how long an item waits for others.
 	delay = time.Second
+)
+
+// A pod has perSecond spans a second, and burst of them at once: one that makes its callers'
+// requests sampled must not take the queue from the others.
+const (
+	perSecond = 1000
+	burst     = 2000
+	maxPods   = 4096
 )
 
 // A batch is sent again for giveUp, with pauses from firstPause to lastPause. Then it is
@@ -44,6 +54,7 @@ type Options struct {
 // Counts are the items of one signal since the exporter was made.
 type Counts struct {
 	Sent     uint64 // and taken by the receiver
+	Limited  uint64 // dropped, because the pod had too many
 	Full     uint64 // dropped, because the queue was full
 	Failed   uint64 // dropped, because the receiver could not be reached for too long, or refused the batch
 	Rejected uint64 // by the receiver, as parts of batches that it took
@@ -57,6 +68,10 @@ type Exporter struct {
 	spans  pipeline[tap.Event]
 	lines  pipeline[Line]
 	away   atomic.Bool // the last attempt has failed
+
+	began   time.Time
+	rates   *limit.Keyed[string] // of spans, by UID
+	limited atomic.Uint64
 }
 
 // New makes an Exporter. It connects when there is something to send. Run must run.
@@ -65,7 +80,14 @@ func New(o Options) (*Exporter, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Exporter{log: o.Log.With("receiver", o.Endpoint.Host), sender: s}
+	rate, err := limit.NewRate(perSecond, time.Second, burst)
+	if err != nil {
+		return nil, err
+	}
+	x := &Exporter{
+		log: o.Log.With("receiver", o.Endpoint.Host), sender: s,
+		began: time.Now(), rates: limit.NewKeyed[string](rate, maxPods),
+	}
 	x.spans = pipeline[tap.Event]{signal: traces, queue: newQueue[tap.Event](maxItems, maxBytes, maxBatch), encode: func(events []tap.Event) proto.Message {
 		return encodeSpans(events, o.Version)
 	}}
@@ -80,6 +102,16 @@ func (x *Exporter) Emit(e *tap.Event) {
 	if e.Trace == nil || e.Kind != tap.ResponseEnd {
 		return
 	}
+	pod := e.Source.Workload
+	if e.Direction == mesh.Inbound {
+		pod = e.Destination.Workload
+	}
+	if pod != nil {
+		if ok, _ := x.rates.Take(time.Since(x.began), pod.UID); !ok {
+			x.limited.Add(1)
+			return
+		}
+	}
 	size := eventSize + len(e.Method) + len(e.Authority) + len(e.Path) + len(e.Trace.State)
 	x.spans.queue.offer(*e, size)
 }
@@ -92,7 +124,9 @@ func (x *Exporter) Log(l Line) { x.lines.queue.offer(l, len(l.Text)+len(l.Path)+
 
 // Counts returns the counts by signal: traces, logs.
 func (x *Exporter) Counts() map[string]Counts {
-	return map[string]Counts{traces.name: x.spans.counts(), logs.name: x.lines.counts()}
+	spans := x.spans.counts()
+	spans.Limited = x.limited.Load()
+	return map[string]Counts{traces.name: spans, logs.name: x.lines.counts()}
 }
 
 // Run sends until ctx is done, and then for a moment what is left.

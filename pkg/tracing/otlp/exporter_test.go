@@ -126,6 +126,33 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestRate: a pod with very many sampled requests leaves room to the others.
+func TestRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := exporterTo(t, &receiver{})
+		greedy, other := sampled("/"), sampled("/")
+		greedy.Source.Workload = &mesh.Workload{UID: "greedy"}
+		other.Direction, other.Destination.Workload = mesh.Inbound, &mesh.Workload{UID: "other"}
+		for range 10_000 {
+			x.Emit(greedy)
+		}
+		x.Emit(other)
+		if got, want := x.Counts()["traces"], (Counts{Limited: 10_000 - burst}); got != want {
+			t.Errorf("counts %+v, want %+v", got, want)
+		}
+		if got := len(x.spans.queue.items); got != burst+1 {
+			t.Errorf("%d spans are kept, want %d", got, burst+1)
+		}
+		time.Sleep(time.Second)
+		for range 10_000 {
+			x.Emit(greedy)
+		}
+		if got := len(x.spans.queue.items); got != burst+perSecond+1 {
+			t.Errorf("%d spans are kept a second later, want %d", got, burst+perSecond+1)
+		}
+	})
+}
+
 // TestBatches: items are sent together, after a second, or at once if they fill a batch.
 func TestBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
