@@ -43,9 +43,10 @@ func Pods(trees []Tree) map[string]Dirs {
 	return pods
 }
 
-// OfProcesses returns the cgroups that the processes are in. Two pods may share one (the
-// root, or that of the agent): such a cgroup says nothing about a pod, so the root of a tree
-// is left out.
+// OfProcesses returns the cgroups that the processes are in. Others may be in the same one
+// (the root, or the one that the pods' parent has in a hierarchy in which nobody made cgroups
+// for the pods): such a cgroup says nothing about a pod. So the root of a tree is left out,
+// and a cgroup of whose processes no more than half are among pids.
 func OfProcesses(trees []Tree, pids []string) Dirs {
 	wanted := make(map[string]bool, len(pids))
 	for _, pid := range pids {
@@ -55,11 +56,14 @@ func OfProcesses(trees []Tree, pids []string) Dirs {
 	for i, t := range trees {
 		walk(t.FS, func(dir string) bool {
 			procs, _ := fs.ReadFile(t.FS, path.Join(dir, "cgroup.procs")) // cannot be read in a threaded cgroup
+			mine, all := 0, 0
 			for pid := range strings.FieldsSeq(string(procs)) {
-				if wanted[pid] {
-					dirs[i] = append(dirs[i], dir)
-					break
+				if all++; wanted[pid] {
+					mine++
 				}
+			}
+			if 2*mine > all {
+				dirs[i] = append(dirs[i], dir)
 			}
 			return true
 		})

@@ -203,7 +203,7 @@ func TestReadOfContainers(t *testing.T) {
 	second := both(containerV2, map[string]string{"cgroup.procs": "13\n", "cpu.pressure": "some avg10=5.00 avg60=0.00 avg300=0.00 total=1\n"})
 	trees := []Tree{{V2: true, FS: files(map[string]map[string]string{
 		".": {"cgroup.procs": "1\n11\n"}, "k8s.io/aa": container, "k8s.io/bb": second,
-		"k8s.io/cc": both(pauseV2, map[string]string{"cgroup.procs": "14\n"}), "threaded": {"cgroup.type": "threaded\n"},
+		"k8s.io/cc": both(pauseV2, map[string]string{"cgroup.procs": "14\n"}), "shared": {"cgroup.procs": "10\n11\n20\n21\n22\n"}, "threaded": {"cgroup.type": "threaded\n"},
 	})}}
 	dirs := OfProcesses(trees, []string{"10", "11", "12", "13"})
 	if diff := cmp.Diff(Dirs{{"k8s.io/aa", "k8s.io/bb"}}, dirs); diff != "" {
