@@ -48,61 +48,13 @@ func (b *balancers) get(svc *mesh.Service, port *mesh.ServicePort, local *mesh.W
 	pb.used = b.round
 	if (pb.endpoints != port || pb.zone != local.Zone) && version >= pb.version {
 		pb.endpoints, pb.zone, pb.version = port, local.Zone, version
-		near, far := eligible(svc, port, local)
+		near, far := mesh.Eligible(svc, port, local)
 		pb.Update(balance.Now(), near, far, v4)
 		if err := pb.SetPolicy(balance.PolicyOf(svc.FailureAccrual)); err != nil {
 			b.log.Warn("failure accrual stays as it was", "service", svc.Namespace+"/"+svc.Name, "cause", err)
 		}
 	}
 	return pb.Balancer
-}
-
-// eligible returns the endpoints that clients like local may be sent to: near ones, and far
-// ones for the case that no near one is available.
-func eligible(svc *mesh.Service, port *mesh.ServicePort, local *mesh.Workload) (near, far []mesh.Endpoint) {
-	if svc.NodeLocal {
-		return split(port.Endpoints, func(e *mesh.Endpoint) bool { return e.Workload != nil && e.Workload.Node == local.Node }), nil
-	}
-	has := hint(port.Endpoints, local)
-	if has == nil {
-		return port.Endpoints, nil
-	}
-	return split(port.Endpoints, has), split(port.Endpoints, func(e *mesh.Endpoint) bool { return !has(e) })
-}
-
-func split(all []mesh.Endpoint, has func(*mesh.Endpoint) bool) (some []mesh.Endpoint) {
-	for i := range all {
-		if has(&all[i]) {
-			some = append(some, all[i])
-		}
-	}
-	return some
-}
-
-// hint returns which endpoints are for clients like local. It follows the hints of
-// EndpointSlices as kube-proxy does: hints for nodes come before hints for zones, and
-// hints count only if each ready endpoint has one and some match local. nil: all endpoints
-// are for local.
-func hint(all []mesh.Endpoint, local *mesh.Workload) func(*mesh.Endpoint) bool {
-	forNode := func(e *mesh.Endpoint) bool { return slices.Contains(e.ForNodes, local.Node) }
-	forZone := func(e *mesh.Endpoint) bool { return slices.Contains(e.ForZones, local.Zone) }
-	nodes, zones := true, local.Zone != ""
-	someNode, someZone := false, false
-	for i := range all {
-		e := &all[i]
-		if !e.Ready {
-			continue
-		}
-		nodes, zones = nodes && len(e.ForNodes) > 0, zones && len(e.ForZones) > 0
-		someNode, someZone = someNode || forNode(e), someZone || forZone(e)
-	}
-	switch {
-	case nodes && someNode:
-		return forNode
-	case zones && someZone:
-		return forZone
-	}
-	return nil
 }
 
 // forget drops the balancers that were not used in the last rounds.

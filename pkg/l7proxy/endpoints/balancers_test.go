@@ -41,7 +41,7 @@ func TestHints(t *testing.T) {
 		"nodes before zones":          {[]mesh.Endpoint{ep(1, "a", "node-2", true), ep(2, "b", "node-1", true)}, local, []int{2}},
 		"zones, for no node is there": {[]mesh.Endpoint{ep(1, "a", "node-2", true), ep(2, "b", "node-3", true)}, local, []int{1}},
 	} {
-		near, far := eligible(&mesh.Service{}, &mesh.ServicePort{Endpoints: c.endpoints}, c.local)
+		near, far := mesh.Eligible(&mesh.Service{}, &mesh.ServicePort{Endpoints: c.endpoints}, c.local)
 		var got []int
 		for i, e := range c.endpoints {
 			in := func(list []mesh.Endpoint) bool {
