@@ -14,6 +14,7 @@ var layers = map[string]int{
 	"pkg/l7proxy":   3,
 	"pkg/redirect":  3,
 	"pkg/telemetry": 3,
+	"pkg/why":       3,
 
 	"pkg/listener": 2,
 	"pkg/state":    2,
@@ -34,6 +35,7 @@ var layers = map[string]int{
 	"pkg/agent/nodeapi":               4,
 	"pkg/agent/nri":                   4,
 	"pkg/agent/timeslice":             4,
+	"pkg/agent/try":                   4,
 	"pkg/agent/weights":               4,
 	"pkg/cli/agentapi":                4,
 	"pkg/cli/certtext":                4,
@@ -52,6 +54,7 @@ var layers = map[string]int{
 	"pkg/cli/tapcmd":                  4,
 	"pkg/cli/topui":                   4,
 	"pkg/cli/wait":                    4,
+	"pkg/cli/whycmd":                  4,
 	"pkg/controller/fanin":            4,
 	"pkg/controller/tapapi":           4,
 	"pkg/controller/agentauth":        4,

@@ -21,6 +21,7 @@ import (
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nri"
 	"github.com/underlane/underlane/pkg/agent/timeslice"
+	"github.com/underlane/underlane/pkg/agent/try"
 	"github.com/underlane/underlane/pkg/agent/weights"
 	"github.com/underlane/underlane/pkg/cgroup"
 	"github.com/underlane/underlane/pkg/control/client"
@@ -64,6 +65,7 @@ type Agent struct {
 	observing observing
 
 	connections *connections.Table
+	tries       *try.Dialer
 
 	socket           net.Listener // of the node API
 	handoverListener net.Listener // of successors
@@ -125,6 +127,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
 	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub, State: known, Log: a.log, OnLeft: func() { a.pods.Wake() }})
 	a.network = carry.NewNetwork(a.carrier)
+	a.tries = &try.Dialer{Network: a.network, Hub: a.hub}
 	finder := podns.New(config.Proc, config.podCgroup())
 	a.pods = enrol.New(enrol.Options{
 		Store: a.store, Controller: a.client, Certs: a.certs, Carrier: a.carrier,

@@ -154,6 +154,7 @@ func (a *Agent) nodeAPI() *nodeapi.Server {
 	return &nodeapi.Server{
 		Hub: a.hub, Source: reporter{a}, Dumper: reporter{a}, Exporter: a.metrics, Ledger: reporter{a}, Usage: a.usage, Lister: a.connections,
 		Node: a.config.Node, Memory: a.memory, Pods: func() []*mesh.Workload { return a.store.View().Local() },
+		Dialer: a.tries, Ejected: reporter{a}.Ejections,
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -92,6 +94,18 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 		return nil
 	}
 	return timestamppb.New(t)
+}
+
+// Ejections returns the endpoints that the proxy does not choose for a while.
+func (a reporter) Ejections() (out []*agentv1.Ejection) {
+	for _, e := range a.proxy.Ejected() {
+		// Service is namespace/name:port.
+		name, port, _ := strings.Cut(e.Service, ":")
+		namespace, service, _ := strings.Cut(name, "/")
+		n, _ := strconv.ParseUint(port, 10, 16)
+		out = append(out, &agentv1.Ejection{Namespace: namespace, Service: service, Port: uint32(n), Endpoint: e.Endpoint.String(), Cause: e.Cause})
+	}
+	return out
 }
 
 // Dump returns the agent's maps and state as one JSON object.

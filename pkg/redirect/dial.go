@@ -28,6 +28,16 @@ func (p *Pod) Dial(ctx context.Context, from netip.Addr, dst netip.AddrPort) (*r
 	return rawio.Connect(ctx, fd, dst)
 }
 
+// DialAs connects to dst from the pod's namespace as a program of the pod does: the hooks
+// capture the connection.
+func (p *Pod) DialAs(ctx context.Context, dst netip.AddrPort) (*rawio.Conn, error) {
+	fd, err := p.ns.Socket(dst.Addr(), 0)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s as %s: %w", dst, p.Name, err)
+	}
+	return rawio.Connect(ctx, fd, dst)
+}
+
 // DialApp connects to the pod's own application at dst, an address of the pod, from
 // the pod's namespace. getpeername() and accept() give the application client as the
 // address of its peer.

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
@@ -60,7 +62,10 @@ type Agent struct {
 	Uses *agentv1.ResourcesResponse
 	Open *agentv1.ConnectionsResponse
 	// Hangs makes the answers to Resources and Connections wait for the caller to give up.
-	Hangs atomic.Bool
+	Hangs     atomic.Bool
+	Ejections []*agentv1.Ejection
+	// TryResponse answers Try; nil: it is not implemented.
+	TryResponse func(*agentv1.TryRequest) (*agentv1.TryResponse, error)
 	// Memory has what the agent remembers of Hub's events.
 	Memory *figures.Store
 
@@ -109,7 +114,7 @@ func (a *Agent) Restart() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.ctx, a.cancel, a.done = ctx, cancel, make(chan struct{})
-	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a, Ledger: a, Usage: a, Lister: a, Node: a.Name, Memory: a.Memory}
+	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a, Ledger: a, Usage: a, Lister: a, Node: a.Name, Memory: a.Memory, Dialer: a, Ejected: func() []*agentv1.Ejection { return a.Ejections }}
 	go func(done chan struct{}) {
 		defer close(done)
 		if err := server.ServeTLS(ctx, ln, nodeapi.Credentials{
@@ -140,6 +145,14 @@ func (a *Agent) List(ctx context.Context, _ *agentv1.ConnectionsRequest) (*agent
 		return nil, ctx.Err()
 	}
 	return a.Open, nil
+}
+
+// Try implements nodeapi.Dialer.
+func (a *Agent) Try(_ context.Context, r *agentv1.TryRequest) (*agentv1.TryResponse, error) {
+	if a.TryResponse == nil {
+		return nil, status.Error(codes.Unimplemented, "this agent tries nothing")
+	}
+	return a.TryResponse(r)
 }
 
 // Stop ends the agent. It may be called twice.

@@ -2282,7 +2282,7 @@ var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
 	"\n" +
-	"\vagent.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\rfigures.proto\"\x8c\x04\n" +
+	"\vagent.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\rfigures.proto\x1a\twhy.proto\"\x8c\x04\n" +
 	"\n" +
 	"TapRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1c\n" +
@@ -2494,14 +2494,16 @@ const file_agent_proto_rawDesc = "" +
 	"\vdescriptors\x18\x05 \x01(\x04R\vdescriptors\x12\x18\n" +
 	"\astreams\x18\x06 \x01(\x04R\astreams\x12\x14\n" +
 	"\x05bytes\x18\a \x01(\x04R\x05bytes\x12\x18\n" +
-	"\aclients\x18\b \x01(\x04R\aclients2\xe0\x03\n" +
+	"\aclients\x18\b \x01(\x04R\aclients2\x82\x05\n" +
 	"\x04Node\x12F\n" +
 	"\x03Tap\x12\x1e.underlane.agent.v1.TapRequest\x1a\x1d.underlane.agent.v1.TapEvents0\x01\x12O\n" +
 	"\x06Status\x12!.underlane.agent.v1.StatusRequest\x1a\".underlane.agent.v1.StatusResponse\x12I\n" +
 	"\x04Dump\x12\x1f.underlane.agent.v1.DumpRequest\x1a .underlane.agent.v1.DumpResponse\x12R\n" +
 	"\aMetrics\x12\".underlane.agent.v1.MetricsRequest\x1a#.underlane.agent.v1.MetricsResponse\x12L\n" +
 	"\x05Costs\x12 .underlane.agent.v1.CostsRequest\x1a!.underlane.agent.v1.CostsResponse\x12R\n" +
-	"\aFigures\x12\".underlane.agent.v1.FiguresRequest\x1a#.underlane.agent.v1.FiguresResponseB5Z3github.com/underlane/underlane/api/agent/v1;agentv1b\x06proto3"
+	"\aFigures\x12\".underlane.agent.v1.FiguresRequest\x1a#.underlane.agent.v1.FiguresResponse\x12X\n" +
+	"\tEjections\x12$.underlane.agent.v1.EjectionsRequest\x1a%.underlane.agent.v1.EjectionsResponse\x12F\n" +
+	"\x03Try\x12\x1e.underlane.agent.v1.TryRequest\x1a\x1f.underlane.agent.v1.TryResponseB5Z3github.com/underlane/underlane/api/agent/v1;agentv1b\x06proto3"
 
 var (
 	file_agent_proto_rawDescOnce sync.Once
@@ -2549,7 +2551,11 @@ var file_agent_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
 	(*FiguresRequest)(nil),        // 30: underlane.agent.v1.FiguresRequest
-	(*FiguresResponse)(nil),       // 31: underlane.agent.v1.FiguresResponse
+	(*EjectionsRequest)(nil),      // 31: underlane.agent.v1.EjectionsRequest
+	(*TryRequest)(nil),            // 32: underlane.agent.v1.TryRequest
+	(*FiguresResponse)(nil),       // 33: underlane.agent.v1.FiguresResponse
+	(*EjectionsResponse)(nil),     // 34: underlane.agent.v1.EjectionsResponse
+	(*TryResponse)(nil),           // 35: underlane.agent.v1.TryResponse
 }
 var file_agent_proto_depIdxs = []int32{
 	0,  // 0: underlane.agent.v1.TapRequest.view:type_name -> underlane.agent.v1.TapRequest.View
@@ -2596,14 +2602,18 @@ var file_agent_proto_depIdxs = []int32{
 	21, // 41: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
 	23, // 42: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
 	30, // 43: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
-	3,  // 44: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
-	13, // 45: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
-	20, // 46: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
-	22, // 47: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
-	24, // 48: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
-	31, // 49: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
-	44, // [44:50] is the sub-list for method output_type
-	38, // [38:44] is the sub-list for method input_type
+	31, // 44: underlane.agent.v1.Node.Ejections:input_type -> underlane.agent.v1.EjectionsRequest
+	32, // 45: underlane.agent.v1.Node.Try:input_type -> underlane.agent.v1.TryRequest
+	3,  // 46: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
+	13, // 47: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
+	20, // 48: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
+	22, // 49: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
+	24, // 50: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
+	33, // 51: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
+	34, // 52: underlane.agent.v1.Node.Ejections:output_type -> underlane.agent.v1.EjectionsResponse
+	35, // 53: underlane.agent.v1.Node.Try:output_type -> underlane.agent.v1.TryResponse
+	46, // [46:54] is the sub-list for method output_type
+	38, // [38:46] is the sub-list for method input_type
 	38, // [38:38] is the sub-list for extension type_name
 	38, // [38:38] is the sub-list for extension extendee
 	0,  // [0:38] is the sub-list for field type_name
@@ -2615,6 +2625,7 @@ func file_agent_proto_init() {
 		return
 	}
 	file_figures_proto_init()
+	file_why_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

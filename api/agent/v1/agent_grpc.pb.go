@@ -23,12 +23,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Node_Tap_FullMethodName     = "/underlane.agent.v1.Node/Tap"
-	Node_Status_FullMethodName  = "/underlane.agent.v1.Node/Status"
-	Node_Dump_FullMethodName    = "/underlane.agent.v1.Node/Dump"
-	Node_Metrics_FullMethodName = "/underlane.agent.v1.Node/Metrics"
-	Node_Costs_FullMethodName   = "/underlane.agent.v1.Node/Costs"
-	Node_Figures_FullMethodName = "/underlane.agent.v1.Node/Figures"
+	Node_Tap_FullMethodName       = "/underlane.agent.v1.Node/Tap"
+	Node_Status_FullMethodName    = "/underlane.agent.v1.Node/Status"
+	Node_Dump_FullMethodName      = "/underlane.agent.v1.Node/Dump"
+	Node_Metrics_FullMethodName   = "/underlane.agent.v1.Node/Metrics"
+	Node_Costs_FullMethodName     = "/underlane.agent.v1.Node/Costs"
+	Node_Figures_FullMethodName   = "/underlane.agent.v1.Node/Figures"
+	Node_Ejections_FullMethodName = "/underlane.agent.v1.Node/Ejections"
+	Node_Try_FullMethodName       = "/underlane.agent.v1.Node/Try"
 )
 
 // NodeClient is the client API for Node service.
@@ -47,6 +49,10 @@ type NodeClient interface {
 	Costs(ctx context.Context, in *CostsRequest, opts ...grpc.CallOption) (*CostsResponse, error)
 	// Figures gives what the agent remembers of the last 15 minutes.
 	Figures(ctx context.Context, in *FiguresRequest, opts ...grpc.CallOption) (*FiguresResponse, error)
+	// Ejections gives the endpoints that the agent does not choose for a while.
+	Ejections(ctx context.Context, in *EjectionsRequest, opts ...grpc.CallOption) (*EjectionsResponse, error)
+	// Try makes one connection in the name of a pod of this node.
+	Try(ctx context.Context, in *TryRequest, opts ...grpc.CallOption) (*TryResponse, error)
 }
 
 type nodeClient struct {
@@ -126,6 +132,26 @@ func (c *nodeClient) Figures(ctx context.Context, in *FiguresRequest, opts ...gr
 	return out, nil
 }
 
+func (c *nodeClient) Ejections(ctx context.Context, in *EjectionsRequest, opts ...grpc.CallOption) (*EjectionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EjectionsResponse)
+	err := c.cc.Invoke(ctx, Node_Ejections_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeClient) Try(ctx context.Context, in *TryRequest, opts ...grpc.CallOption) (*TryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TryResponse)
+	err := c.cc.Invoke(ctx, Node_Try_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeServer is the server API for Node service.
 // All implementations must embed UnimplementedNodeServer
 // for forward compatibility.
@@ -142,6 +168,10 @@ type NodeServer interface {
 	Costs(context.Context, *CostsRequest) (*CostsResponse, error)
 	// Figures gives what the agent remembers of the last 15 minutes.
 	Figures(context.Context, *FiguresRequest) (*FiguresResponse, error)
+	// Ejections gives the endpoints that the agent does not choose for a while.
+	Ejections(context.Context, *EjectionsRequest) (*EjectionsResponse, error)
+	// Try makes one connection in the name of a pod of this node.
+	Try(context.Context, *TryRequest) (*TryResponse, error)
 	mustEmbedUnimplementedNodeServer()
 }
 
@@ -169,6 +199,12 @@ func (UnimplementedNodeServer) Costs(context.Context, *CostsRequest) (*CostsResp
 }
 func (UnimplementedNodeServer) Figures(context.Context, *FiguresRequest) (*FiguresResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Figures not implemented")
+}
+func (UnimplementedNodeServer) Ejections(context.Context, *EjectionsRequest) (*EjectionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Ejections not implemented")
+}
+func (UnimplementedNodeServer) Try(context.Context, *TryRequest) (*TryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Try not implemented")
 }
 func (UnimplementedNodeServer) mustEmbedUnimplementedNodeServer() {}
 func (UnimplementedNodeServer) testEmbeddedByValue()              {}
@@ -292,6 +328,42 @@ func _Node_Figures_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Node_Ejections_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EjectionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServer).Ejections(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Node_Ejections_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServer).Ejections(ctx, req.(*EjectionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Node_Try_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServer).Try(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Node_Try_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServer).Try(ctx, req.(*TryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Node_ServiceDesc is the grpc.ServiceDesc for Node service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -318,6 +390,14 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Figures",
 			Handler:    _Node_Figures_Handler,
+		},
+		{
+			MethodName: "Ejections",
+			Handler:    _Node_Ejections_Handler,
+		},
+		{
+			MethodName: "Try",
+			Handler:    _Node_Try_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -11,6 +11,8 @@
 //	GET …/namespaces/NS/routes, …/routes      RouteList: routes, and what their requests did (verb list of routes)
 //	GET …/namespaces/NS/resources, …/resources  ResourceList: what runs, and what it uses (verb list of resources)
 //	GET …/namespaces/NS/connections, …/connections  ConnectionList: open connections (verb list of connections)
+//	GET …/namespaces/NS/KIND/NAME/why?to=…    WhyReport: would a call work (verb get of KIND/why; also of the server's, if it is in another namespace)
+//	POST …/namespaces/NS/KIND/NAME/try?to=…   the same, and one connection is made (verb create of KIND/try)
 //	GET …/nodes                               NodeList: every agent's status (verb list of nodes)
 //	GET …/nodes/NAME/status|dump|metrics      one agent's (verb get of nodes/status …)
 //	GET …/costs                               NodeList: what pods cost every agent (verb list of costs)
@@ -39,6 +41,8 @@ const (
 	ClusterRole = "underlane-tap-admin"
 	// HeadersClusterRole is that for people who, besides, may see header fields.
 	HeadersClusterRole = "underlane-tap-headers"
+	// TryClusterRole is that for people who may make connections in the name of pods.
+	TryClusterRole = "underlane-try"
 	// HeadersVerb is the verb of a tap with header fields. No path of the API has it:
 	// RBAC rules name it besides the verb watch.
 	HeadersVerb = "headers"

@@ -3,6 +3,7 @@ package carry
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync/atomic"
 
@@ -71,6 +72,19 @@ func (n *Network) DialApp(ctx context.Context, into string, dst, client netip.Ad
 		return nil, err
 	}
 	return n.carrier.track(conn, p, nil, errEnded)
+}
+
+// DialAs makes a connection from a pod as one of its programs would make it (pkg/agent/try).
+func (n *Network) DialAs(ctx context.Context, from string, dst netip.AddrPort) (net.Conn, error) {
+	p, err := n.pod(from, errClientEnded)
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.DialAs(ctx, dst)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // Enrolled implements l7proxy.Network.

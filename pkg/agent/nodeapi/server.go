@@ -57,6 +57,9 @@ type Server struct {
 	Memory Rememberer              // nil: Figures is not implemented
 	Pods   func() []*mesh.Workload // pods of the node; nil: Figures has none
 
+	Dialer  Dialer                     // nil: Try is not implemented
+	Ejected func() []*agentv1.Ejection // nil: Ejections is not implemented
+
 	taps atomic.Int64
 }
 

@@ -20,10 +20,10 @@ import (
 )
 
 // TapCommands are the commands that read from agents through the controller: tap,
-// top, identity and diagnostics.
+// top, why, identity and diagnostics.
 func TapCommands(flags *Flags) []*cobra.Command {
 	return []*cobra.Command{
-		tapcmd.Tap(tapSource(flags)), tapcmd.Top(tapSource(flags)), IdentityCommand(flags), DiagnosticsCommand(flags),
+		tapcmd.Tap(tapSource(flags)), tapcmd.Top(tapSource(flags)), WhyCommand(flags), IdentityCommand(flags), DiagnosticsCommand(flags),
 	}
 }
 

@@ -59,10 +59,10 @@ type Kernel struct {
 }
 
 // Commands returns the commands of `agent` except run: tap, top, stat, edges, dashboard,
-// status, check, dump and cleanup.
+// status, why, check, dump and cleanup.
 func Commands(f *Flags, k Kernel) []*cobra.Command {
 	return append(StatCommands(f), DashboardCommand(f),
-		TapCommand(f), TopCommand(f), StatusCommand(f),
+		TapCommand(f), TopCommand(f), StatusCommand(f), WhyCommand(f),
 		CheckCommand(f, k), DumpCommand(f), CleanupCommand(f, k),
 	)
 }

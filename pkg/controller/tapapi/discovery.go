@@ -44,7 +44,8 @@ func resources() []metav1.APIResource {
 	}
 	list := []metav1.APIResource{of("tap", "Tap", true, "watch")}
 	for _, kind := range tapv1alpha1.Kinds {
-		list = append(list, of(kind, "Tap", true, "watch"), of(kind+"/tap", "Tap", true, "watch"))
+		list = append(list, of(kind, "Tap", true, "watch"), of(kind+"/tap", "Tap", true, "watch"),
+			of(kind+"/why", "WhyReport", true, "get"), of(kind+"/try", "WhyReport", true, "create"))
 	}
 	return append(list,
 		of("figures", "Figures", true, "get"),

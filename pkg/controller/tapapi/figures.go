@@ -99,7 +99,11 @@ func (s *Server) askAgents(ctx context.Context, request *agentv1.FiguresRequest)
 		return nil, err
 	}
 	defer done()
-	nodes := s.meshedNodes()
+	return s.figuresOf(ctx, s.meshedNodes(), request), nil
+}
+
+// figuresOf is askAgents for the agents of some nodes.
+func (s *Server) figuresOf(ctx context.Context, nodes []fanin.Node, request *agentv1.FiguresRequest) *table.Answers {
 	answers := &table.Answers{Asked: len(nodes)}
 	var heard []fanin.Node
 	responses, errs := s.agents.Figures(ctx, &s.kept, nodes, request)
@@ -116,7 +120,7 @@ func (s *Server) askAgents(ctx context.Context, request *agentv1.FiguresRequest)
 		responses, _ = s.agents.Figures(ctx, &s.kept, heard, table.InsteadOf(request, answers.Silent))
 		answers.Results = append(answers.Results, results(responses)...)
 	}
-	return answers, nil
+	return answers
 }
 
 func results(responses []*agentv1.FiguresResponse) (out []*figures.Result) {

@@ -26,17 +26,25 @@ func (s *Server) routes() http.Handler {
 		mux.HandleFunc("GET "+path, s.document(document))
 	}
 
-	const prefix = "GET " + tapv1alpha1.Prefix
+	method := http.MethodGet
 	call := func(pattern, verb, what, whatFor, subresource string, h handler) {
-		mux.HandleFunc(prefix+pattern, s.call(h, func(r *http.Request) resource {
+		mux.HandleFunc(method+" "+tapv1alpha1.Prefix+pattern, s.call(h, func(r *http.Request) resource {
+			role := tapv1alpha1.ClusterRole
+			if verb == "create" {
+				role = tapv1alpha1.TryClusterRole
+			}
 			return resource{
-				verb: verb, whatFor: whatFor, subresource: subresource,
+				role: role, verb: verb, whatFor: whatFor, subresource: subresource,
 				namespace: r.PathValue("namespace"), name: r.PathValue("name"), resource: what,
 			}
 		}))
 	}
 	for _, kind := range tapv1alpha1.Kinds {
 		call("/watch/namespaces/{namespace}/"+kind+"/{name}/tap", "watch", kind, "tap", "tap", s.tapOf(kind))
+		call("/namespaces/{namespace}/"+kind+"/{name}/why", "get", kind, "ask why calls work of", "why", s.why(kind, false))
+		method = http.MethodPost
+		call("/namespaces/{namespace}/"+kind+"/{name}/try", "create", kind, "make connections as", "try", s.why(kind, true))
+		method = http.MethodGet
 	}
 	call("/watch/namespaces/{namespace}/tap", "watch", "tap", "tap", "", s.tapOf(""))
 	call("/watch/tap", "watch", "tap", "tap", "", s.tapOf(""))
