@@ -74,6 +74,7 @@ var layers = map[string]int{
 	"pkg/mtls/ca": 2,
 
 	"pkg/policy":            1,
+	"pkg/policy/authz":      1,
 	"pkg/cgroup":            1,
 	"pkg/agent/containers":  4,
 	"pkg/rawio":             1,
@@ -219,7 +220,7 @@ var never = []struct {
 }
 
 // pure packages are state machines and decisions: no socket, clock, goroutine.
-var pure = []string{"pkg/mesh", "pkg/policy", "pkg/control/codec", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/retry", "pkg/route"}
+var pure = []string{"pkg/mesh", "pkg/policy", "pkg/policy/authz", "pkg/control/codec", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/retry", "pkg/route"}
 
 // impure is what they must not import.
 var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/sys", "context"}

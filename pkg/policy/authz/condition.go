@@ -1,0 +1,87 @@
+package authz
+
+// condition is a compiled Condition.
+type condition struct {
+	kind      ConditionKind
+	name      string
+	claim     []string
+	values    *values // nil: not looked at
+	notValues *values
+	source    *source
+	operation *operation
+	predicate Predicate
+}
+
+func (c *condition) needsRequest() bool {
+	switch c.kind {
+	case ConditionSource:
+		return c.source.needsRequest()
+	case ConditionOperation:
+		return c.operation.needsRequest()
+	}
+	return true
+}
+
+func (c *condition) fitsConnection(f *facts) bool {
+	switch c.kind {
+	case ConditionSource:
+		return c.source.fitsConnection(f)
+	case ConditionOperation:
+		return c.operation.fitsConnection(f)
+	}
+	return true
+}
+
+func (c *condition) fitsRequest(f *facts, wide bool) bool {
+	switch c.kind {
+	case ConditionSource:
+		return c.source.fitsRequest(f)
+	case ConditionOperation:
+		return c.operation.fitsRequest(f, wide)
+	case ConditionHeader:
+		return judgeHeader(f.r.Fields, c.name, c.values, true, wide) && judgeHeader(f.r.Fields, c.name, c.notValues, false, wide)
+	case ConditionClaim:
+		return (c.values == nil || hasClaim(f.r.Claims, c.claim, c.values)) &&
+			(c.notValues == nil || !hasClaim(f.r.Claims, c.claim, c.notValues))
+	case ConditionPredicate:
+		ok, err := c.predicate.Matches(f.Connection, f.r)
+		return ok && err == nil || err != nil && wide
+	}
+	return wide
+}
+
+// judgeHeader does for the values of a header field what readings.judge does for
+// the readings of a path. A field that is absent has no value: it is not in v.
+func judgeHeader(fields Fields, name string, v *values, want, wide bool) bool {
+	if v == nil {
+		return true
+	}
+	if fields == nil {
+		return !want
+	}
+	value, next, ok := fields.Next(name, 0)
+	if !ok {
+		return !want
+	}
+	for ; ok; value, next, ok = fields.Next(name, next) {
+		if (v.has(value) == want) == wide {
+			return wide
+		}
+	}
+	return !wide
+}
+
+func hasClaim(claims Claims, path []string, v *values) bool {
+	if claims == nil {
+		return false
+	}
+	for i := 0; ; i++ {
+		value, ok := claims.Value(path, i)
+		if !ok {
+			return false
+		}
+		if v.has(value) {
+			return true
+		}
+	}
+}

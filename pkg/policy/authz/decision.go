@@ -1,0 +1,100 @@
+package authz
+
+import "fmt"
+
+// Verdict is what is to be done. The zero Verdict is Deny.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Deny Verdict = iota
+	Allow
+	// NeedsRequest, of DecideConnection: it depends on the requests.
+	NeedsRequest
+	// Ask, of DecideRequest: ask the authorizer Set.Provider and decide again with its
+	// Answer. Nothing else denies the request.
+	Ask
+)
+
+// String returns the verdict's name.
+func (v Verdict) String() string {
+	switch v {
+	case Deny:
+		return "deny"
+	case Allow:
+		return "allow"
+	case NeedsRequest:
+		return "needs-request"
+	case Ask:
+		return "ask"
+	}
+	return fmt.Sprintf("Verdict(%d)", uint8(v))
+}
+
+// Why says what led to an Outcome.
+type Why uint8
+
+// The reasons of decisions.
+const (
+	WhyNothing   Why = iota // there is no Set, or no connection: denied
+	WhyProbe                // a probe of the workload's node
+	WhyRule                 // the rule that Outcome names
+	WhyExternal             // the authorizer refused, where the rule that Outcome names asks it
+	WhyDefault              // no policy allows anything: Options.Default
+	WhyUnmatched            // none of the policies that allow matches: Options.Unmatched
+	WhyAudit                // as WhyDefault or WhyUnmatched: no rule allows it, and the mode is ModeAudit
+	WhyOpaque               // the rule that Outcome names needs a request, and the traffic carries none that can be read
+
+	numWhys
+)
+
+var whyNames = [numWhys]string{
+	"no-policy-known", "probe", "rule", "external", "default", "unmatched", "audit", "opaque",
+}
+
+// String returns the reason's name.
+func (w Why) String() string {
+	if w < numWhys {
+		return whyNames[w]
+	}
+	return fmt.Sprintf("Why(%d)", uint8(w))
+}
+
+// Place names a rule. The zero Place names none.
+type Place struct {
+	Policy string // Policy.Name
+	Rule   string // Rule.Name
+	Number int    // of the rule in the policy, from 1
+}
+
+// Outcome is a verdict and what led to it.
+type Outcome struct {
+	Verdict Verdict
+	Why     Why
+	Place   Place // the first rule in the order of policies that led to it, if one did
+}
+
+// Decision is the Outcome, and beside it what was asked to be reported.
+type Decision struct {
+	Outcome
+	// Audit is the first rule with ActionAudit that matches.
+	Audit Place
+	// Rehearsed: there are policies with Rehearse, and Rehearsal is what the
+	// Outcome would be with them.
+	Rehearsed bool
+	Rehearsal Outcome
+}
+
+// Opaque is the decision for a connection whose bytes are not read as
+// requests: what needs a request is denied.
+func (d Decision) Opaque() Decision {
+	d.Outcome, d.Rehearsal = d.Outcome.opaque(), d.Rehearsal.opaque()
+	return d
+}
+
+func (o Outcome) opaque() Outcome {
+	if o.Verdict == NeedsRequest {
+		o.Verdict, o.Why = Deny, WhyOpaque
+	}
+	return o
+}

@@ -1,0 +1,55 @@
+package authz
+
+// operation is a compiled Operation.
+type operation struct {
+	ports, notPorts     []PortRange
+	hosts, notHosts     *values
+	methods, notMethods *values
+	paths, notPaths     *values
+	grpc, notGRPC       *values
+	routes              *values
+}
+
+func (o *operation) needsRequest() bool {
+	return o.hosts != nil || o.notHosts != nil || o.methods != nil || o.notMethods != nil || o.paths != nil ||
+		o.notPaths != nil || o.grpc != nil || o.notGRPC != nil || o.routes != nil
+}
+
+func (o *operation) fitsConnection(f *facts) bool {
+	return (o.ports == nil || inRanges(o.ports, f.Port)) && !inRanges(o.notPorts, f.Port)
+}
+
+func (o *operation) fitsRequest(f *facts, wide bool) bool {
+	return (o.routes == nil || o.routes.has(f.r.Route)) &&
+		(o.methods == nil || o.methods.has(f.r.Method)) &&
+		(o.notMethods == nil || !o.notMethods.has(f.r.Method)) &&
+		f.path.judge(o.paths, true, wide) &&
+		f.path.judge(o.notPaths, false, wide) &&
+		f.path.judge(o.grpc, true, wide) &&
+		f.path.judge(o.notGRPC, false, wide) &&
+		(o.hosts == nil || o.hosts.has(f.host)) &&
+		(o.notHosts == nil || !o.notHosts.has(f.host))
+}
+
+func inRanges(ranges []PortRange, port uint16) bool {
+	for _, r := range ranges {
+		if r.First <= port && port <= r.Last {
+			return true
+		}
+	}
+	return false
+}
+
+// judge reports whether the readings are in v, or with want false are not. With wide
+// one reading is enough; without it all of them have to be.
+func (p *readings) judge(v *values, want, wide bool) bool {
+	if v == nil {
+		return true
+	}
+	for _, s := range p.of[:p.n] {
+		if (v.has(s) == want) == wide {
+			return wide
+		}
+	}
+	return !wide
+}

@@ -1,0 +1,123 @@
+package authz
+
+import "strings"
+
+// readings are the ways in which a server may read a path: as it is sent, and
+// normalised. Mostly they are one.
+type readings struct {
+	of [2]string
+	n  int
+}
+
+func readPath(target string) readings {
+	path, _, _ := strings.Cut(target, "?")
+	if path == "" {
+		path = "/" // RFC 9110 §4.2.3
+	}
+	out := readings{of: [2]string{path}, n: 1}
+	if isNormal(path) {
+		return out
+	}
+	if other := normalise(path); other != path {
+		out.of[1], out.n = other, 2
+	}
+	return out
+}
+
+// isNormal reports whether normalise leaves the path as it is. It may err on the
+// side of false.
+func isNormal(path string) bool {
+	for i := range len(path) {
+		switch path[i] {
+		case '%', '\\':
+			return false
+		case '/':
+			rest := path[i+1:]
+			if strings.HasPrefix(rest, "/") || strings.HasPrefix(rest, "..") || rest == "." || strings.HasPrefix(rest, "./") {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// normalise returns the path with percent-encoding decoded, backslashes as slashes,
+// runs of slashes as one, and dot segments removed (RFC 3986 §5.2.4, §6.2.2). A
+// percent sign that encodes nothing stays.
+func normalise(path string) string {
+	path = strings.ReplaceAll(decode(path), `\`, "/")
+	var out []string
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		last := i == len(segments)-1
+		switch s {
+		case ".", "..":
+			if s == ".." && len(out) > 0 {
+				out = out[:len(out)-1]
+			}
+			if last {
+				out = append(out, "")
+			}
+		case "":
+			if last && i > 0 {
+				out = append(out, "")
+			}
+		default:
+			out = append(out, s)
+		}
+	}
+	return "/" + strings.Join(out, "/")
+}
+
+func decode(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
+		return s
+	}
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if high, ok := hex(s[i+1]); ok {
+				if low, ok := hex(s[i+2]); ok {
+					out = append(out, high<<4|low)
+					i += 2
+					continue
+				}
+			}
+		}
+		out = append(out, s[i])
+	}
+	return string(out)
+}
+
+func hex(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= lower(c) && lower(c) <= 'f':
+		return lower(c) - 'a' + 10, true
+	}
+	return 0, false
+}
+
+// hostOf returns an authority without its port. For an IPv6 address without brackets
+// it returns the whole: address and port cannot be told apart.
+func hostOf(authority string) string {
+	host := authority
+	if strings.HasPrefix(authority, "[") {
+		if end := strings.IndexByte(authority, ']'); end > 0 {
+			host = authority[:end+1]
+		}
+	} else if before, port, _ := strings.Cut(authority, ":"); !strings.Contains(port, ":") {
+		host = before
+	}
+	return strings.TrimSuffix(host, ".")
+}
+
+// splitMethod splits a path of the form /service/method.
+func splitMethod(path string) (service, method string, ok bool) {
+	if !strings.HasPrefix(path, "/") {
+		return "", "", false
+	}
+	service, method, ok = strings.Cut(path[1:], "/")
+	return service, method, ok && service != "" && method != "" && strings.IndexByte(method, '/') < 0
+}

@@ -1,0 +1,99 @@
+package authz_test
+
+import (
+	"testing"
+
+	. "github.com/underlane/underlane/pkg/policy/authz"
+)
+
+// TestSpellings: whatever way a path is spelled, a rule that denies it denies it, and
+// a rule that allows another one does not let it through.
+func TestSpellings(t *testing.T) {
+	open := Options{Default: ModeAllUnauthenticated}
+	deny := compile(t, open, policy("d", ActionDeny, Rule{To: []Operation{{Paths: []Match{{Prefix, "/admin"}}}}}))
+	denyOthers := compile(t, open, policy("d", ActionDeny, Rule{To: []Operation{{NotPaths: []Match{{Prefix, "/public/"}}}}}))
+	allow := compile(t, Options{}, policy("a", ActionAllow, Rule{To: []Operation{{Paths: []Match{{Prefix, "/public/"}}}}}))
+	allowOthers := compile(t, Options{}, policy("a", ActionAllow, Rule{To: []Operation{{NotPaths: []Match{{Prefix, "/admin"}}}}}))
+	for _, path := range []string{
+		"/admin", "/admin/x", "//admin", "/./admin", "/x/../admin", "/%61dmin", "/%61%64min?q", `/x\..\admin`, `\admin`,
+		"/x/%2e%2e/admin", "/x%2f..%2fadmin", "/public/../admin", "/public/%2e%2e/admin", `/public/..\admin`, "/public/..%5cadmin", "/public//../../admin",
+	} {
+		for name, set := range map[string]*Set{"deny": deny, "deny others": denyOthers, "allow": allow, "allow others": allowOthers} {
+			if got := set.DecideRequest(from(""), call("GET", path)); got.Verdict != Deny {
+				t.Errorf("%s: %s: got %+v, want it denied", name, path, got.Outcome)
+			}
+		}
+	}
+	for _, path := range []string{"/public/", "/public/a", "/public/a/b/../c", "/public/a%20b", "/public/.well-known"} {
+		for name, set := range map[string]*Set{"deny": deny, "deny others": denyOthers, "allow": allow, "allow others": allowOthers} {
+			if got := set.DecideRequest(from(""), call("GET", path)); got.Verdict != Allow {
+				t.Errorf("%s: %s: got %+v, want it allowed", name, path, got.Outcome)
+			}
+		}
+	}
+}
+
+// TestMatches has the kinds of match.
+func TestMatches(t *testing.T) {
+	const yes, no = Allow, Deny
+	for _, tc := range []struct {
+		m    Match
+		path string
+		want Verdict
+	}{
+		{Match{Exact, "/info"}, "/info", yes},
+		{Match{Exact, "/info"}, "/info/", no},
+		{Match{Exact, "/a%20b"}, "/a%20b", yes},
+		{Match{Exact, "*"}, "*", yes},
+		{Match{Prefix, "/info"}, "/information?a=b", yes},
+		{Match{Prefix, "/info/"}, "/info", no},
+		{Match{Suffix, ".php"}, "/a/b.php", yes},
+		{Match{Suffix, ".php"}, "/a/b.php/c", no},
+		{Match{Present, ""}, "/", yes},
+		{Match{Regex, "/v[12]/.*"}, "/v1/x", yes},
+		{Match{Regex, "/v1"}, "/v12", no},
+		{Match{Regex, "/a|/b"}, "/bx", no},
+		// From Istio's documentation of path templates.
+		{Match{Template, "/foo/{*}"}, "/foo/bar", yes},
+		{Match{Template, "/foo/{*}"}, "/foo/bar/baz", no},
+		{Match{Template, "/foo/{*}"}, "/foo/", no},
+		{Match{Template, "/foo/{**}/"}, "/foo/bar/", yes},
+		{Match{Template, "/foo/{**}/"}, "/foo/bar/baz.txt/", yes},
+		{Match{Template, "/foo/{**}/"}, "/foo/bar", no},
+		{Match{Template, "/foo/{*}/bar/{**}"}, "/foo/buzz/bar/", yes},
+		{Match{Template, "/foo/{*}/bar/{**}"}, "/foo/buzz/bar/baz", yes},
+		{Match{Template, "/foo/{*}/bar/{**}"}, "/foo/bar/baz", no},
+	} {
+		set := compile(t, Options{}, policy("a", ActionAllow, Rule{To: []Operation{{Paths: []Match{tc.m}}}}))
+		if got := set.DecideRequest(from(""), call("GET", tc.path)).Verdict; got != tc.want {
+			t.Errorf("%v and %s: got %v, want %v", tc.m, tc.path, got, tc.want)
+		}
+	}
+}
+
+// TestRepeatedHeader: a header that is sent twice is read in the way that refuses.
+func TestRepeatedHeader(t *testing.T) {
+	user := Condition{Kind: ConditionHeader, Name: "x-role", Values: exact("user")}
+	notUser := Condition{Kind: ConditionHeader, Name: "x-role", NotValues: exact("user")}
+	for name, tc := range map[string]struct {
+		a    Action
+		when Condition
+		once fields // what the rule matches
+		want Verdict
+	}{
+		"allow": {ActionAllow, user, fields{{"x-role", "user"}}, Allow}, "deny": {ActionDeny, user, fields{{"x-role", "user"}}, Deny},
+		"allow not": {ActionAllow, notUser, fields{{"x-role", "admin"}}, Allow}, "deny not": {ActionDeny, notUser, fields{{"x-role", "admin"}}, Deny},
+		"allow not, absent": {ActionAllow, notUser, nil, Allow}, "deny not, absent": {ActionDeny, notUser, nil, Deny},
+	} {
+		set := compile(t, Options{Default: ModeAllUnauthenticated}, policy("p", tc.a, Rule{When: []Condition{tc.when}}))
+		r := call("GET", "/")
+		r.Fields = &tc.once
+		if got := set.DecideRequest(from(""), r); got.Verdict != tc.want || got.Why != WhyRule {
+			t.Errorf("%s, once: got %+v, want %v by the rule", name, got.Outcome, tc.want)
+		}
+		r.Fields = &fields{{"x-role", "user"}, {"x-role", "admin"}}
+		if got := set.DecideRequest(from(""), r); got.Verdict != Deny {
+			t.Errorf("%s, twice: got %+v, want it denied", name, got.Outcome)
+		}
+	}
+}
