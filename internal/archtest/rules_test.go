@@ -227,7 +227,7 @@ var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/s
 
 // fuzzed packages read bytes that come from outside the process.
 var fuzzed = []string{
-	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/tracing",
+	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/policy/authz", "pkg/tracing",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
 	"pkg/controller/history",
 }

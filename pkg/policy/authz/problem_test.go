@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -102,6 +103,25 @@ func TestPoliciesFailClosed(t *testing.T) {
 		}
 		if got := set.DecideConnection(from("shop/web")); got.Verdict != Deny {
 			t.Errorf("%s: got %+v, want it denied", text, got)
+		}
+	}
+}
+
+// failing is a predicate that fails, whatever else it says.
+type failing bool
+
+func (f failing) Matches(*Connection, *Request) (bool, error) {
+	return bool(f), errors.New("no such key")
+}
+
+func TestPredicateThatFails(t *testing.T) {
+	for _, says := range []failing{false, true} {
+		rule := Rule{When: []Condition{{Kind: ConditionPredicate, Predicate: says}}}
+		for _, a := range []Action{ActionDeny, ActionAllow} {
+			set := compile(t, Options{Default: ModeAllUnauthenticated}, policy("p", a, rule))
+			if got := set.DecideRequest(from("shop/web"), call("GET", "/")); got.Verdict != Deny {
+				t.Errorf("it says %v, action %d: got %+v, want it denied", says, a, got)
+			}
 		}
 	}
 }
