@@ -7,11 +7,14 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/figures/table"
+	"github.com/underlane/underlane/pkg/figures/watch"
 )
 
 // Handler answers the paths that agents can answer, without the API's prefix: figures,
@@ -19,11 +22,13 @@ import (
 // though everybody may ask for all. Errors are Status objects, as those of Kubernetes.
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
+	watched := &watch.Hub{Ask: func(ctx context.Context, q tapv1alpha1.FiguresQuery) (any, error) { return a.Figures(ctx, q) }}
 	for _, in := range []string{"", "/namespaces/{namespace}"} {
 		mux.HandleFunc("GET "+in+"/figures", query(a.Figures))
 		mux.HandleFunc("GET "+in+"/routes", query(a.Routes))
 		mux.HandleFunc("GET "+in+"/resources", a.serveResources)
 		mux.HandleFunc("GET "+in+"/connections", a.serveConnections)
+		mux.HandleFunc("GET /watch"+in+"/figures", watchFigures(watched))
 	}
 	mux.HandleFunc("GET /nodes", a.serveNodes)
 	mux.HandleFunc("GET /nodes/{name}/status", a.serveNode)
@@ -47,6 +52,29 @@ func query[A any](ask func(context.Context, tapv1alpha1.FiguresQuery) (A, error)
 		q.Namespace = cmp.Or(r.PathValue("namespace"), q.Namespace)
 		answer, err := ask(r.Context(), q)
 		reply(w, answer, err)
+	}
+}
+
+// watchFigures streams figures, of which all browsers that ask the same get the same
+// answers. They are all of the one user who may reach the socket.
+func watchFigures(hub *watch.Hub) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		q, err := tapv1alpha1.ParseFigures(r.URL.Query())
+		q.Namespace = cmp.Or(r.PathValue("namespace"), q.Namespace)
+		if err == nil {
+			_, err = table.Request(&q, time.Now()) // is it a question?
+		}
+		var every time.Duration
+		if err == nil {
+			q, every, err = watch.Query(q, r.URL.Query().Has("window"))
+		}
+		code := http.StatusBadRequest
+		if err == nil {
+			code, err = http.StatusTooManyRequests, hub.Serve(w, r, "", q, every)
+		}
+		if err != nil {
+			refuse(w, code, err.Error())
+		}
 	}
 }
 
