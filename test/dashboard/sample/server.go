@@ -22,6 +22,8 @@ func (w *World) Handler() http.Handler {
 	mux.HandleFunc("GET /connections", w.connections)
 	mux.HandleFunc("GET /nodes", w.nodes)
 	mux.HandleFunc("GET /check", w.check)
+	mux.HandleFunc("GET /watch/figures", w.watchFigures)
+	mux.HandleFunc("GET /watch/namespaces/{namespace}/figures", w.watchFigures)
 	mux.HandleFunc("GET /watch/tap", w.tap)
 	mux.HandleFunc("GET /watch/namespaces/{namespace}/tap", w.tap)
 	mux.HandleFunc("GET /watch/namespaces/{namespace}/{kind}/{name}/tap", w.tap)

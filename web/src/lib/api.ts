@@ -113,8 +113,8 @@ export async function get<T>(path: string, signal: AbortSignal): Promise<T> {
   }
 }
 
-/** Reads a stream of JSON lines until it ends. Returns how many lines were not JSON. */
-export async function stream(path: string, signal: AbortSignal, onLine: (value: unknown) => void): Promise<number> {
+/** Reads a stream of JSON lines until it ends. Returns how many lines were not JSON, or longer than limit. */
+export async function stream(path: string, signal: AbortSignal, onLine: (value: unknown) => void, limit?: number): Promise<number> {
   const response = await request(prefix + path, signal, 'application/json;stream=tap');
   if (!response.body) return 0;
   let bad = 0;
@@ -130,6 +130,7 @@ export async function stream(path: string, signal: AbortSignal, onLine: (value: 
       onLine(value);
     },
     () => bad++,
+    limit,
   );
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (;;) {

@@ -144,8 +144,8 @@ export function answered(f: Figures): Answered {
   return { warnings: f.warnings ?? [], ...(f.nodes ? { nodes: f.nodes } : {}), ...(late ? { since: f.since! } : {}) };
 }
 
-/** Seconds that the figures cover. */
-export const seconds = (f: Figures): number => Math.max(1, (Date.parse(f.end) - Date.parse(f.start)) / 1000);
+/** Seconds that the figures cover: of a history those of which something is known. */
+export const seconds = (f: Figures & { coveredSeconds?: number }): number => Math.max(1, f.coveredSeconds ?? (Date.parse(f.end) - Date.parse(f.start)) / 1000);
 
 export type Health = 'idle' | 'ok' | 'warn' | 'bad';
 

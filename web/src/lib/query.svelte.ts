@@ -1,8 +1,10 @@
 import { ApiError, get, prefix } from './api.ts';
+import { follow, streamOf } from './follow.ts';
 
 /**
  * An answer that is kept fresh. While a new one is on its way, or fails, the last one
- * stays. A tab that nobody looks at asks nothing.
+ * stays. A tab that nobody looks at asks nothing. After the first answer to a question for
+ * figures the next ones come by a stream, where there is one (see follow.ts).
  */
 export class Query<T> {
   data = $state.raw<T | undefined>(undefined);
@@ -22,6 +24,8 @@ export class Query<T> {
       const pause = every();
       const abort = new AbortController();
       let timer: ReturnType<typeof setTimeout> | undefined;
+      let following = false;
+      let watch = now !== undefined && base === prefix && pause > 0 && pause <= 10 ? streamOf(now) : undefined;
       if (now !== this.path) {
         // Another question: its answer is not this one. The same path with other
         // parameters keeps the old figures in sight until the new ones are there.
@@ -46,6 +50,22 @@ export class Query<T> {
           again = Math.max(pause, this.error.missing ? 60 : 5);
         }
         this.loading = false;
+        if (watch && !this.error && document.visibilityState === 'visible') {
+          following = true;
+          const began = Date.now();
+          const useful = await follow<T>(watch, abort.signal, {
+            answer: (a) => {
+              this.data = a;
+              this.error = undefined;
+              this.at = Date.now();
+            },
+            failure: (e) => (this.error = e),
+          });
+          following = false;
+          if (abort.signal.aborted) return;
+          if (!useful) watch = undefined;
+          if (Date.now() - began > pause * 1000) again = 1; // what ended it is to be seen soon
+        }
         if (again > 0) timer = setTimeout(next, again * 1000);
       };
       const next = () => {
@@ -53,7 +73,7 @@ export class Query<T> {
         if (document.visibilityState === 'visible') void ask();
       };
       const seen = () => {
-        if (document.visibilityState === 'visible' && timer === undefined && !this.loading && pause > 0) void ask();
+        if (document.visibilityState === 'visible' && timer === undefined && !this.loading && !following && pause > 0) void ask();
       };
       void ask();
       document.addEventListener('visibilitychange', seen);
