@@ -153,6 +153,6 @@ type TCP struct {
 	Failed      uint64  `json:"failed,omitempty"`     // attempts that were not successful
 	ReadBytes   uint64  `json:"readBytes,omitempty"`  // from the source
 	WriteBytes  uint64  `json:"writeBytes,omitempty"` // to the source
-	SRTT        float64 `json:"srtt,omitempty"`       // mean of the smoothed round-trip times at the close
+	SRTT        float64 `json:"srtt,omitempty"`       // mean of the smoothed round-trip times, at the close and while they carry something
 	Retransmits uint64  `json:"retransmits,omitempty"`
 }

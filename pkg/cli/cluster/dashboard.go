@@ -3,10 +3,13 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net/http"
 
 	"github.com/spf13/cobra"
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/cli/check"
+	"github.com/underlane/underlane/pkg/cli/cluster/health"
 	"github.com/underlane/underlane/pkg/cli/dashcmd"
 	"github.com/underlane/underlane/pkg/dashboard"
 )
@@ -21,7 +24,7 @@ func DashboardCommand(flags *Flags) *cobra.Command {
 			if _, err := flags.get(ctx, tapv1alpha1.Prefix, nil); err != nil {
 				return dashboard.Config{}, nil, reachable(err)
 			}
-			api, err := flags.proxy()
+			api, err := flags.dashboardAPI()
 			if err != nil {
 				return dashboard.Config{}, nil, err
 			}
@@ -29,6 +32,16 @@ func DashboardCommand(flags *Flags) *cobra.Command {
 			return dashboard.Config{API: api, About: about}, func() {}, nil
 		},
 	})
+}
+
+// dashboardAPI is what the dashboard asks: the mesh's API group, and the result of
+// `underlane check`, which this program computes. Both have the user's rights.
+func (c *Flags) dashboardAPI() (http.Handler, error) {
+	api, err := c.proxy()
+	if err != nil {
+		return nil, err
+	}
+	return check.Mount(health.Handler(c), api), nil
 }
 
 // clusterName names the cluster as the user's kubeconfig does.

@@ -19,6 +19,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/dashboard"
 )
 
@@ -26,7 +27,7 @@ import (
 func dashboardOf(t *testing.T, kubeconfig string) http.Handler {
 	t.Helper()
 	flags := &Flags{Kubeconfig: kubeconfig}
-	api, err := flags.proxy()
+	api, err := flags.dashboardAPI()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,6 +168,17 @@ func TestDashboardStreams(t *testing.T) {
 		for _, path := range []string{"/a", "/b"} {
 			seen[path] = seen[path] || strings.Contains(in.Text(), `"path":"`+path+`"`)
 		}
+	}
+}
+
+// TestDashboardChecks: the checks are those of the command, in a cluster without an
+// installation, too.
+func TestDashboardChecks(t *testing.T) {
+	w := withCalls(t)
+	got := ask(dashboardOf(t, w.kube.Kubeconfig("root", "shop")), "/api/v1alpha1/check")
+	var result check.Answer
+	if err := json.Unmarshal(got.Body.Bytes(), &result); err != nil || got.Code != http.StatusOK || len(result.Categories) == 0 || result.Categories[0].Name != "kubernetes-api" {
+		t.Errorf("%d %v: %s, want the categories of underlane check", got.Code, err, got.Body)
 	}
 }
 

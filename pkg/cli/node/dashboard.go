@@ -9,12 +9,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/underlane/underlane/pkg/cli/agentapi"
+	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/cli/dashcmd"
 	"github.com/underlane/underlane/pkg/dashboard"
 )
 
 // DashboardCommand is `agent dashboard`: what this node's agent knows.
-func DashboardCommand(f *Flags) *cobra.Command {
+func DashboardCommand(f *Flags, k Kernel) *cobra.Command {
 	return dashcmd.Dashboard(&dashcmd.Source{
 		Program: "agent", Scope: "this node",
 		Long: `
@@ -32,7 +33,7 @@ it from your own machine: ssh -L 50750:127.0.0.1:50750 NODE`,
 			}
 			host, _ := os.Hostname()
 			return dashboard.Config{
-				API:   api.Handler(),
+				API:   check.Mount(f.CheckAPI(k), api.Handler()),
 				About: dashboard.About{Where: fmt.Sprintf("node %s", cmp.Or(st.GetNode(), host)), Command: "agent", Scope: "node"},
 			}, done, nil
 		},

@@ -18,7 +18,7 @@ func startDashboard(t *testing.T, socket string) string {
 	t.Helper()
 	root := &cobra.Command{Use: "agent", SilenceErrors: true, SilenceUsage: true}
 	f := AddFlags(root)
-	root.AddCommand(DashboardCommand(f))
+	root.AddCommand(DashboardCommand(f, Kernel{}))
 	in, out := io.Pipe()
 	var stderr bytes.Buffer
 	root.SetOut(out)
@@ -79,6 +79,10 @@ func TestDashboard(t *testing.T) {
 	}
 	if err := json.Unmarshal(get("/api/v1alpha1/figures?by=workload&buckets=true&step=10&window=5m"), &f); err != nil || len(f.Edges) != 2 {
 		t.Errorf("figures: %+v %v, want what the agent remembers", f, err)
+	}
+	var result struct{ Categories []struct{ Name string } }
+	if err := json.Unmarshal(get("/api/v1alpha1/check"), &result); err != nil || len(result.Categories) == 0 || result.Categories[0].Name != "node-agent" {
+		t.Errorf("check: %+v %v, want that of the agent", result, err)
 	}
 	if page := get("/"); !bytes.Contains(page, []byte(`src="/assets/app.js"`)) {
 		t.Errorf("the page: %s, want that of the bundle", page)

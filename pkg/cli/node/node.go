@@ -61,7 +61,7 @@ type Kernel struct {
 // Commands returns the commands of `agent` except run: tap, top, stat, edges, dashboard,
 // status, why, check, dump and cleanup.
 func Commands(f *Flags, k Kernel) []*cobra.Command {
-	return append(StatCommands(f), DashboardCommand(f),
+	return append(StatCommands(f), DashboardCommand(f, k),
 		TapCommand(f), TopCommand(f), StatusCommand(f), WhyCommand(f),
 		CheckCommand(f, k), DumpCommand(f), CleanupCommand(f, k),
 	)
