@@ -64,6 +64,8 @@ func TestTry(t *testing.T) {
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(secure.Close)
 	closes := listen(t, func(c net.Conn) { c.Close() })
+	// It reads the request first: a connection that is closed with unread bytes is reset.
+	hangsUp := listen(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 4096)); c.Close() })
 	silent := listen(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c); c.Close() })
 	greets := listen(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 hello\r\n"); _, _ = io.Copy(io.Discard, c); c.Close() })
 	for name, c := range map[string]struct {
@@ -74,7 +76,7 @@ func TestTry(t *testing.T) {
 		cert     string
 	}{
 		"HTTP":                 {large.Listener.Addr().String(), agentv1.TryRequest_HTTP, http.StatusTeapot, "", ""},
-		"HTTP, closed at once": {closes, agentv1.TryRequest_HTTP, 0, "the server closed it", ""},
+		"HTTP, closed at once": {hangsUp, agentv1.TryRequest_HTTP, 0, "the server closed it", ""},
 		"HTTP, no answer":      {silent, agentv1.TryRequest_HTTP, 0, "no answer within 5s", ""},
 		"refused":              {"127.0.0.1:1", agentv1.TryRequest_HTTP, 0, "connection refused", ""},
 		"TLS":                  {secure.Listener.Addr().String(), agentv1.TryRequest_TLS, 0, "", "TLS 1.3 with a certificate of"},

@@ -39,10 +39,11 @@ func (s *Server) why(kind string, try bool) handler {
 		if err := s.maySeeServer(r, to); err != nil {
 			return err
 		}
-		defer s.asked.Add(-1)
-		if s.asked.Add(1) > maxAsked {
-			return failure(http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "too many questions are being answered: try again")
+		done, err := s.ask()
+		if err != nil {
+			return err
 		}
+		defer done()
 		answer, err := why.Explain(&q, s.facts(r.Context(), &q))
 		if err != nil {
 			return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
