@@ -33,7 +33,7 @@ test('quotes survive a shell', () => {
 });
 
 test('paths cannot leave their place', () => {
-  expect(tapPath({ kind: 'deployment', name: '../../nodes', namespace: 'a/b' })).toBe('/watch/namespaces/a%2Fb/deployments/..%2F..%2Fnodes/tap?view=once');
-  expect(tapPath({ kind: 'pod', namespace: 'a' })).toBe('/watch/namespaces/a/tap?kind=pod&view=once');
-  expect(tapPath({ path: '/x&view=both' })).toBe('/watch/tap?path=%2Fx%26view%3Dboth&view=once');
+  expect(tapPath({ kind: 'deployment', name: '../../nodes', namespace: 'a/b' })).toBe('/watch/namespaces/a%2Fb/deployments/..%2F..%2Fnodes/tap?view=once&headers=if-allowed');
+  expect(tapPath({ kind: 'pod', namespace: 'a' })).toBe('/watch/namespaces/a/tap?kind=pod&view=once&headers=if-allowed');
+  expect(tapPath({ path: '/x&view=both' })).toBe('/watch/tap?path=%2Fx%26view%3Dboth&view=once&headers=if-allowed');
 });

@@ -131,5 +131,6 @@ export function tapPath(f: Filter): string {
   ];
   for (const [name, value] of rest) if (value) q.set(name, value);
   q.set('view', 'once');
+  q.set('headers', 'if-allowed');
   return `${path}?${q}`;
 }

@@ -117,7 +117,7 @@ export interface Peer {
   pod?: string;
 }
 export interface Connection {
-  since: string;
+  since?: string;
   source: Peer;
   destination: Peer;
   sourceAddress?: string;
