@@ -26,6 +26,8 @@ type pump struct {
 	task   fairshare.Task
 	reason mesh.Reason   // ReasonNone: the whole body was sent, or stop was called
 	at     time.Duration // when the pump ended, by balance.Now; valid as ended is
+	// last is when the pump began to send the end of the body; 0: it has not.
+	last atomic.Int64
 }
 
 func (d *session) startPump(up *appConn) *pump {
@@ -84,6 +86,9 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 		if p.keep {
 			d.retry.body.Keep(now)
 		}
+		if body.Done() {
+			p.last.Store(int64(balance.Now()))
+		}
 		if n > 0 {
 			if werr := p.write(now); werr != nil {
 				return writeReason(werr, mesh.ReasonUpstreamReset)
@@ -108,6 +113,19 @@ func (p *pump) running() bool {
 	default:
 		return true
 	}
+}
+
+// uploadedAt returns when the whole body was sent, by balance.Now. A server may answer it
+// before the pump has seen that its last write has returned.
+func (p *pump) uploadedAt() (at time.Duration, ok bool) {
+	switch {
+	case p == nil:
+		return 0, false
+	case !p.running():
+		return p.at, true
+	}
+	at = time.Duration(p.last.Load())
+	return at, at != 0
 }
 
 // failed reports whether the pump has ended without sending the whole body. A pump that

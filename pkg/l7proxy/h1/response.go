@@ -72,8 +72,8 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 			d.s.BindLogin(d.plan.Random)
 		}
 	}
-	if pump != nil && !pump.running() {
-		d.x.UploadedAt(pump.at)
+	if at, ok := pump.uploadedAt(); ok {
+		d.x.UploadedAt(at)
 	}
 	d.x.Head1(&d.resp)
 	d.x.Response(d.resp.Status())
