@@ -25,6 +25,7 @@ var attackers = map[string]func(*assault){
 	"idle":       (*assault).idle,
 	"slowHeads":  (*assault).slowHeads,
 	"slowReads":  (*assault).slowReads,
+	"unanswered": (*assault).unanswered,
 	"greedy":     (*assault).greedy,
 	"chunks":     (*assault).chunks,
 	"pipeline":   (*assault).pipeline,

@@ -134,6 +134,15 @@ func (a *assault) slowReads() {
 	})
 }
 
+// unanswered asks for what does not come.
+func (a *assault) unanswered() {
+	a.hold(func(c net.Conn) error {
+		a.sent.Add(1)
+		_, err := io.WriteString(c, "GET /delay/1m HTTP/1.1\r\nHost: x\r\n\r\n")
+		return err
+	})
+}
+
 // greedy is an honest client in a hurry: each connection has a request under way.
 func (a *assault) greedy() {
 	a.each(func(int) {

@@ -33,7 +33,7 @@ var open = []shortcoming{
 			"Of the memory 90 MB are the heap of the open connections, 18 KB each, 20 MB their stacks, and as much as the heap again is left to the garbage collector before it runs: a handshake leaves 70 KB.",
 	},
 	{
-		attacks: "conns/idle conns/idle-strict conns/slow-heads conns/slow-heads-inside",
+		attacks: "conns/idle conns/idle-strict conns/slow-heads conns/slow-heads-inside conns/unanswered conns/unanswered-inside",
 		may:     ruleLatency + " " + ruleRate,
 		figure:  "conns/idle: p99 from 0.8 to 31 ms (near) and 49 ms (far), 4,771 descriptors; the others 1–4 ms",
 		cause: "Some thousands of connections come in a moment, and what is refused comes again at once. Accepting and serving them has turns. " +

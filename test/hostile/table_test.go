@@ -42,6 +42,8 @@ var attacks = []attack{
 	{name: "conns/slow-heads-inside", what: "the same, 5,000, from a pod of the mesh", do: "slowHeads", from: "insider", to: web, conns: 5000, lasts: 8 * time.Second, bare: true},
 	{name: "conns/slow-readers", what: "500 responses of 50 MB that are not read", do: "slowReads", from: "outsider", to: web, conns: 500, short: 100, lasts: 6 * time.Second, bare: true},
 	{name: "conns/slow-readers-inside", what: "the same from a pod of the mesh", do: "slowReads", from: "insider", to: web, conns: 500, lasts: 6 * time.Second, bare: true},
+	{name: "conns/unanswered", what: "10,000 requests to a server that does not answer", do: "unanswered", from: "outsider", to: web, conns: 10_000, short: 1000, lasts: 6 * time.Second, bare: true},
+	{name: "conns/unanswered-inside", what: "the same, 5,000, from a pod of the mesh", do: "unanswered", from: "insider", to: web, conns: 5000, lasts: 6 * time.Second, bare: true},
 	{name: "conns/greedy", what: "256 HTTP/1 connections of a pod of the mesh at full speed", do: "greedy", from: "insider", to: web, conns: 256, short: 64, bare: true, honest: true, answered: true},
 
 	{name: "http1/chunks", what: "bodies in chunks of 1 byte, 4 connections", do: "chunks", from: "outsider", to: web, conns: 4, short: 4, bare: true},
