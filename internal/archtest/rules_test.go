@@ -65,6 +65,7 @@ var layers = map[string]int{
 	"pkg/controller/history":          4,
 	"pkg/controller/issuer":           4,
 	"pkg/controller/kind":             4,
+	"pkg/controller/linkerdpolicy":    4,
 	"pkg/controller/podstatus":        4,
 	"pkg/controller/routestatus":      4,
 	"pkg/controller/translate":        4,

@@ -1,0 +1,156 @@
+// Package linkerdpolicy translates Linkerd's inbound policies (policy.linkerd.io) to
+// those of pkg/policy/authz. It is pure, and nothing uses it yet.
+//
+// It decides as Linkerd does: a Server denies what its accessPolicy and the policies
+// that target it, its namespace or its routes do not allow; all references of a
+// policy have to hold; a policy with a reference that leads nowhere allows nothing.
+// Which Servers select a port of a pod, and which route a request belongs to, is
+// found elsewhere.
+package linkerdpolicy
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Group is the API group of Linkerd's policies.
+const Group = "policy.linkerd.io"
+
+// Server is a resource of policy.linkerd.io.
+type Server struct {
+	Namespace, Name string
+	Spec            ServerSpec
+	Unknown         []string // fields that are not known
+}
+
+// ServerSpec is what is translated of a Server's specification.
+type ServerSpec struct {
+	PodSelector              json.RawMessage `json:"podSelector"`
+	ExternalWorkloadSelector json.RawMessage `json:"externalWorkloadSelector"`
+	Port                     json.RawMessage `json:"port"`
+	ProxyProtocol            string          `json:"proxyProtocol"`
+	AccessPolicy             string          `json:"accessPolicy"` // "" is deny
+}
+
+// Reference names an object. An empty Group is that of Kubernetes' core, an empty
+// Namespace the one of the object that has the reference.
+type Reference struct {
+	Group     string `json:"group"`
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+func (r Reference) is(group, kind string) bool {
+	if r.Group == "core" {
+		r.Group = ""
+	}
+	return strings.EqualFold(r.Group, group) && strings.EqualFold(r.Kind, kind)
+}
+
+func (r Reference) String() string {
+	name := r.Name
+	if r.Namespace != "" {
+		name = r.Namespace + "/" + r.Name
+	}
+	if r.Group == "" {
+		return r.Kind + " " + name
+	}
+	return r.Kind + "." + r.Group + " " + name
+}
+
+// AuthorizationPolicy is a resource of policy.linkerd.io.
+type AuthorizationPolicy struct {
+	Namespace, Name string
+	Spec            struct {
+		TargetRef                  Reference   `json:"targetRef"`
+		RequiredAuthenticationRefs []Reference `json:"requiredAuthenticationRefs"`
+	}
+	Unknown []string
+}
+
+// MeshTLSAuthentication is a resource of policy.linkerd.io.
+type MeshTLSAuthentication struct {
+	Namespace, Name string
+	Spec            struct {
+		Identities   []string    `json:"identities"`
+		IdentityRefs []Reference `json:"identityRefs"`
+	}
+	Unknown []string
+}
+
+// NetworkAuthentication is a resource of policy.linkerd.io.
+type NetworkAuthentication struct {
+	Namespace, Name string
+	Spec            struct {
+		Networks []struct {
+			CIDR   string   `json:"cidr"`
+			Except []string `json:"except"`
+		} `json:"networks"`
+	}
+	Unknown []string
+}
+
+// Objects are the policies of a cluster, and what they refer to.
+type Objects struct {
+	Servers  []Server
+	Policies []AuthorizationPolicy
+	MeshTLS  []MeshTLSAuthentication
+	Networks []NetworkAuthentication
+}
+
+// Add adds an object in JSON, if it is of a kind that this package translates. A field
+// that is not known, or has another type, is kept as such and makes what uses the object
+// fail closed.
+func (o *Objects) Add(object []byte) error {
+	var head struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+		Metadata   struct {
+			Namespace string `json:"namespace"`
+			Name      string `json:"name"`
+		} `json:"metadata"`
+		Spec json.RawMessage `json:"spec"`
+	}
+	if err := json.Unmarshal(object, &head); err != nil {
+		return fmt.Errorf("object is not JSON of a Kubernetes resource: %w", err)
+	}
+	group, _, _ := strings.Cut(head.APIVersion, "/")
+	if group != Group {
+		return nil
+	}
+	namespace, name := head.Metadata.Namespace, head.Metadata.Name
+	switch head.Kind {
+	case "Server":
+		s := Server{Namespace: namespace, Name: name}
+		s.Unknown = read(head.Spec, &s.Spec)
+		o.Servers = append(o.Servers, s)
+	case "AuthorizationPolicy":
+		p := AuthorizationPolicy{Namespace: namespace, Name: name}
+		p.Unknown = read(head.Spec, &p.Spec)
+		o.Policies = append(o.Policies, p)
+	case "MeshTLSAuthentication":
+		a := MeshTLSAuthentication{Namespace: namespace, Name: name}
+		a.Unknown = read(head.Spec, &a.Spec)
+		o.MeshTLS = append(o.MeshTLS, a)
+	case "NetworkAuthentication":
+		a := NetworkAuthentication{Namespace: namespace, Name: name}
+		a.Unknown = read(head.Spec, &a.Spec)
+		o.Networks = append(o.Networks, a)
+	}
+	return nil
+}
+
+// read decodes a specification. It returns what it does not understand.
+func read(data []byte, spec any) []string {
+	strict := json.NewDecoder(bytes.NewReader(data))
+	strict.DisallowUnknownFields()
+	err := strict.Decode(spec)
+	if err == nil {
+		return nil
+	}
+	_ = json.Unmarshal(data, spec) // as much as can be read: err is reported
+	return []string{"spec: " + strings.TrimPrefix(err.Error(), "json: ")}
+}
