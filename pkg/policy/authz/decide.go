@@ -28,7 +28,7 @@ func (s *Set) DecideRequest(c *Connection, r *Request) Decision {
 	if r == nil {
 		return s.DecideConnection(c).Opaque()
 	}
-	f := facts{Connection: c, addr: address(c.Client), r: r, host: hostOf(r.Authority), path: readPath(r.Path)}
+	f := factsOf(c, r)
 	d := Decision{Outcome: s.request(&f)}
 	if hit := s.tables[ActionAudit].request(&f, false); hit != nil {
 		d.Audit = *hit.place
@@ -45,7 +45,7 @@ func (s *Set) Audits(c *Connection, r *Request, yield func(Place) bool) {
 	if _, ok := s.early(c); ok || r == nil {
 		return
 	}
-	f := facts{Connection: c, addr: address(c.Client), r: r, host: hostOf(r.Authority), path: readPath(r.Path)}
+	f := factsOf(c, r)
 	s.tables[ActionAudit].all(&f, yield)
 }
 

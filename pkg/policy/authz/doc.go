@@ -39,6 +39,6 @@
 //
 // Facts that can be read in more than one way are treated alike. A path has two
 // readings, as sent and normalised; a header that is repeated has one for
-// each value. A rule that allows needs all readings to match; for a rule that denies
+// each value; an authority that is malformed may be any host. A rule that allows needs all readings to match; for a rule that denies
 // one is enough.
 package authz

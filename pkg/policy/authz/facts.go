@@ -92,8 +92,15 @@ const (
 // facts are what is looked at for one decision.
 type facts struct {
 	*Connection
-	addr netip.Addr
-	r    *Request
-	host string
-	path readings
+	addr  netip.Addr
+	r     *Request
+	host  string
+	clear bool // host is what every server reads in the request's authority
+	path  readings
+}
+
+func factsOf(c *Connection, r *Request) facts {
+	f := facts{Connection: c, addr: address(c.Client), r: r, path: readPath(r.Path)}
+	f.host, f.clear = readHost(r.Authority)
+	return f
 }

@@ -199,7 +199,7 @@ func (m *maker) request() *Request {
 	}
 	header := fields(several(m, 3, pair("x-role", "x-team")))
 	return &Request{
-		Method: pick(m, "GET", "POST", "x"), Authority: pick(m, "shop", "shop.EXAMPLE:80", "Shop.", "[::1]:80", ""),
+		Method: pick(m, "GET", "POST", "x"), Authority: pick(m, "shop", "shop.EXAMPLE:80", "Shop.", "[::1]:80", "", "shop:80:80", "x@shop", "[::1]shop", "::1", "shop:http", "[::1"),
 		Path: pick(m, sent...), Fields: &header, Route: pick(m, "", "r1", "r2"),
 		Principal: pick(m, "", "iss/sub", "x/sub"), Claims: claims(several(m, 3, pair("groups", "realm"))),
 		External: pick(m, NotAsked, Granted, Refused),

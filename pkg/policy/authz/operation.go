@@ -27,8 +27,8 @@ func (o *operation) fitsRequest(f *facts, wide bool) bool {
 		f.path.judge(o.notPaths, false, wide) &&
 		f.path.judge(o.grpc, true, wide) &&
 		f.path.judge(o.notGRPC, false, wide) &&
-		(o.hosts == nil || o.hosts.has(f.host)) &&
-		(o.notHosts == nil || !o.notHosts.has(f.host))
+		f.judgeHost(o.hosts, true, wide) &&
+		f.judgeHost(o.notHosts, false, wide)
 }
 
 func inRanges(ranges []PortRange, port uint16) bool {
@@ -52,4 +52,16 @@ func (p *readings) judge(v *values, want, wide bool) bool {
 		}
 	}
 	return !wide
+}
+
+// judgeHost reports whether the host is in v, or with want false is not. One that
+// is not clear may be any.
+func (f *facts) judgeHost(v *values, want, wide bool) bool {
+	if v == nil {
+		return true
+	}
+	if !f.clear {
+		return wide
+	}
+	return v.has(f.host) == want
 }

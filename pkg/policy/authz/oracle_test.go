@@ -308,9 +308,18 @@ func (e *eval) operation(o *Operation) bool {
 	host := strings.TrimSuffix(regexp.MustCompile(`^(\[.*\]|[^:]*)(:[0-9]*)?$`).ReplaceAllString(authority, "$1"), ".")
 	ok := e.ports(o.Ports, true)
 	ok = e.ports(o.NotPorts, false) && ok
-	ok = e.field(o.Hosts, o.NotHosts, []string{host}, true, func(m Match) bool {
+	hosts := []string{host}
+	if !wellFormed.MatchString(authority) {
+		hosts = nil // any
+	}
+	hostKnown := func(m Match) bool {
 		return m.Kind == Regex && known(m) || m.Kind == Present || known(m) && m.Value != "" && (!strings.Contains(m.Value, ":") || strings.HasPrefix(m.Value, "["))
-	}) && ok
+	}
+	hostsFit := e.field(o.Hosts, o.NotHosts, hosts, true, hostKnown)
+	if hosts == nil && (len(o.Hosts) > 0 && allOf(o.Hosts, hostKnown) || len(o.NotHosts) > 0 && allOf(o.NotHosts, hostKnown)) {
+		hostsFit = e.wide
+	}
+	ok = hostsFit && ok
 	ok = e.field(o.Methods, o.NotMethods, []string{e.r.Method}, false, named) && ok
 	ok = e.field(twoForms(o.Paths), twoForms(o.NotPaths), paths, false, pathKnown) && ok
 	ok = e.grpc(o.GRPC, true, paths) && ok
@@ -322,6 +331,8 @@ func (e *eval) operation(o *Operation) bool {
 	}
 	return ok
 }
+
+var wellFormed = regexp.MustCompile(`^(\[[0-9a-f:.]*\]|[^]:@/\\%[]*)(:[0-9]*)?$|^[0-9a-f.]*(:[0-9a-f.]*){2,}$`)
 
 func (e *eval) ports(all []PortRange, want bool) bool {
 	found := false

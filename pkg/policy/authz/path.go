@@ -99,18 +99,41 @@ func hex(c byte) (byte, bool) {
 	return 0, false
 }
 
-// hostOf returns an authority without its port. For an IPv6 address without brackets
-// it returns the whole: address and port cannot be told apart.
-func hostOf(authority string) string {
-	host := authority
+// readHost returns an authority without its port. For an IPv6 address without brackets
+// it returns the whole: address and port cannot be told apart. clear is false for
+// what is not an authority, of which servers may make different hosts (RFC 3986
+// §3.2; RFC 9110 §4.2.4 wants no user in it).
+func readHost(authority string) (host string, clear bool) {
+	host, port := authority, ""
 	if strings.HasPrefix(authority, "[") {
-		if end := strings.IndexByte(authority, ']'); end > 0 {
-			host = authority[:end+1]
+		end := strings.IndexByte(authority, ']')
+		if end < 0 {
+			return authority, false
 		}
-	} else if before, port, _ := strings.Cut(authority, ":"); !strings.Contains(port, ":") {
-		host = before
+		host, port = authority[:end+1], authority[end+1:]
+		return host, only(host[1:end], ipv6) && (port == "" || port[0] == ':' && only(port[1:], digits))
 	}
-	return strings.TrimSuffix(host, ".")
+	if before, after, ok := strings.Cut(authority, ":"); ok {
+		if strings.Contains(after, ":") {
+			return authority, only(authority, ipv6)
+		}
+		host, port = before, after
+	}
+	return strings.TrimSuffix(host, "."), !strings.ContainsAny(host, "@[]/\\%") && only(port, digits)
+}
+
+const (
+	digits = "0123456789"
+	ipv6   = digits + "abcdefABCDEF:."
+)
+
+func only(s, of string) bool {
+	for i := range len(s) {
+		if strings.IndexByte(of, s[i]) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // splitMethod splits a path of the form /service/method.

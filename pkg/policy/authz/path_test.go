@@ -33,6 +33,35 @@ func TestSpellings(t *testing.T) {
 	}
 }
 
+// TestHosts: an authority of which servers may make different hosts is read in the way
+// that refuses.
+func TestHosts(t *testing.T) {
+	open := Options{Default: ModeAllUnauthenticated}
+	hosts := append(exact("shop"), Match{Suffix, ".shop"}, Match{Exact, "[fd00::1]"})
+	sets := []*Set{
+		compile(t, Options{}, policy("p", ActionAllow, Rule{To: []Operation{{Hosts: hosts}}})),
+		compile(t, Options{}, policy("p", ActionAllow, Rule{To: []Operation{{NotHosts: hosts}}})),
+		compile(t, open, policy("p", ActionDeny, Rule{To: []Operation{{Hosts: hosts}}})),
+		compile(t, open, policy("p", ActionDeny, Rule{To: []Operation{{NotHosts: hosts}}})),
+	}
+	for authority, want := range map[string]string{ // those sets that allow it
+		"shop": "1001", "SHOP:80": "1001", "shop.": "1001", "a.Shop:": "1001", "[fd00::1]:80": "1001",
+		"shops": "0110", "": "0110", "[fd00::2]": "0110", "fd00::1": "0110", "10.1.2.3:80": "0110",
+		"a@shop": "0000", "shop@evil": "0000", "shop:80:80": "0000", "evil:80@shop": "0000", "[fd00::1": "0000", "[fd00::1]evil": "0000",
+		"[evil]": "0000", "shop/": "0000", "shop:http": "0000", "%73hop": "0000", `shop\evil`: "0000",
+	} {
+		got := ""
+		for _, set := range sets {
+			r := call("GET", "/")
+			r.Authority = authority
+			got += map[Verdict]string{Deny: "0", Allow: "1"}[set.DecideRequest(from(""), r).Verdict]
+		}
+		if got != want {
+			t.Errorf("%q: got %s, want %s (allow, allow not, deny, deny not)", authority, got, want)
+		}
+	}
+}
+
 // TestMatches has the kinds of match.
 func TestMatches(t *testing.T) {
 	const yes, no = Allow, Deny
