@@ -17,7 +17,6 @@ func h2Loop(t testing.TB, grpc bool, rules ...mesh.RouteRule) func() int {
 	addr := refusingBackend(t, nil)
 	if len(rules) == 0 {
 		e := newH2Env(t, addr)
-		e.proxy.core.Sampling = loopSampling
 		addr = e.addr
 	} else {
 		s := newShop(t)

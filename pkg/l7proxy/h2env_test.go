@@ -61,6 +61,7 @@ func startH2Env(t testing.TB, limits Limits, backends ...string) *h2env {
 		Tap:    rec, Log: slog.New(slog.DiscardHandler), Limits: limits,
 		Network: &proxytest.Network{}, State: &proxytest.State{Store: state.NewStore("node-1")},
 	})
+	e.proxy.core.Sampling = loopSampling
 	e.proxy.upstream.Connect, e.target.set = e.target.dial, e.proxy.endpoints
 	l := proxytest.Listen(t)
 	e.addr = l.Addr().String()
