@@ -46,7 +46,7 @@ type session struct {
 	// idleBuf receives the first bytes of the next request. An idle session holds no other
 	// buffer.
 	idleBuf [idleBytes]byte
-	small   []byte // idleBuf, as the buffer of a request that fits into it
+	small   []byte // idleBuf, as the buffer of a request that fits into it, and of no pool
 	req     http1.Head
 	body    http1.Body // of the request
 	resp    http1.Head
@@ -89,10 +89,10 @@ const keepOut = 4 << 10
 // lies. buf is nil if nothing was read yet: Serve then takes a buffer when bytes come.
 func (r *Driver) Serve(s *request.Session, buf *[]byte) {
 	d := &session{s: s, got: len(s.Head), hangups: &r.hangups}
+	d.onSent, d.small = d.sent, d.idleBuf[:]
 	if buf != nil {
 		d.takeBuffer(buf)
 	}
-	d.onSent = d.sent
 	s.Head = nil
 	r.sessions.Enter(d)
 	defer func() {

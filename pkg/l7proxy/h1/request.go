@@ -205,7 +205,6 @@ func (d *session) takeBuffer(buf *[]byte) {
 // took makes the n bytes that were read into idleBuf the begin of a request. Most requests
 // fit into it, and need no other buffer until their response has been sent.
 func (d *session) took(n int, err error) error {
-	d.small = d.idleBuf[:]
 	d.buf, d.in, d.got = &d.small, d.small[:n], n
 	if n > 0 {
 		return nil
