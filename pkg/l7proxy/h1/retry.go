@@ -19,7 +19,7 @@ type retryState struct {
 	wanted bool // the route may ask for a retry
 	keep   bool // the bytes of the body are kept, for a retry or a mirror
 	done   request.Retries
-	method string
+	method string       // of the request. d.req has it no more after a part of the body was read
 	body   retry.Replay // the part of the body that the pump has sent
 	copied int          // number of bytes of body that are in session.out
 }
@@ -28,13 +28,12 @@ type retryState struct {
 // it fails and may be sent again. It returns the last attempt, whose Done the caller must
 // call.
 func (d *session) attempts(kind http1.Kind) (*endpoints.Attempt, head) {
-	d.retry = retryState{wanted: d.plan.Policy().RetriesSent()}
+	d.retry = retryState{wanted: d.plan.Policy().RetriesSent(), method: unsafeString(d.req.Method())}
 	d.retry.keep = d.retry.wanted || len(d.mirror.to) > 0
-	if d.retry.wanted {
-		d.retry.method = unsafeString(d.req.Method())
-		if !d.body.Done() {
-			d.retry.method = strings.Clone(d.retry.method) // the body overwrites the head's buffer
-		}
+	if !d.body.Done() {
+		// The head is gone when the rest of the body is read (readBody): its buffer may serve
+		// another session then.
+		d.retry.method = strings.Clone(d.retry.method)
 	}
 	for a := &d.first; ; {
 		response := d.attempt(a, kind)
@@ -67,11 +66,11 @@ func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 		a.Answered(d.resp.Status())
 		a.Failed(miss.Reason)
 	}
-	switch method := unsafeString(d.req.Method()); {
+	switch {
 	case h.pump != nil: // a part of the request is not here any more
-	case miss.MovesOn(method):
+	case miss.MovesOn(d.retry.method):
 		h.unreached = miss.Reason
-	case upstream.Deserted(h.reason) && !d.interim && retry.Idempotent(method):
+	case upstream.Deserted(h.reason) && !d.interim && retry.Idempotent(d.retry.method):
 		h.unreached = h.reason
 	}
 	return h

@@ -46,7 +46,7 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		if err == nil && body.Done() && !up.Held() {
 			d.sent()
 		}
-		if err == nil && up.Reused && body.Done() && retry.Idempotent(unsafeString(d.req.Method())) {
+		if err == nil && up.Reused && body.Done() && retry.Idempotent(d.retry.method) {
 			err = d.await(up)
 		}
 		if err == nil {
@@ -69,7 +69,7 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		if !up.Reused || late { // late: the time of the attempt is over, the connection is not dead
 			return nil, nil, mesh.Fail(upstream.ReadReason(err), err)
 		}
-		if !body.Done() || !retry.Idempotent(unsafeString(d.req.Method())) {
+		if !body.Done() || !retry.Idempotent(d.retry.method) {
 			return nil, nil, mesh.Fail(upstream.ReadReason(err), err)
 		}
 		if why := upstream.ReadReason(err); upstream.Deserted(why) && a.HasOthers {
