@@ -79,3 +79,29 @@ func TestBodyAfterSlowHead(t *testing.T) {
 	srv.send(okAnswer)
 	c.expect(okAnswer)
 }
+
+// TestLargeHeadsAreForgotten: the buffer of a large head is charged to the pod until the
+// response begins, and not while that goes on, nor in the tunnel that it has opened.
+func TestLargeHeadsAreForgotten(t *testing.T) {
+	for name, test := range map[string]struct{ fields, answer string }{
+		"a response that goes on": {"", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"},
+		"a tunnel":                {"Connection: upgrade\r\nUpgrade: x\r\n", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, b := newEnv(t), newBackend(t)
+			held := func() int64 {
+				_, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+				return held
+			}
+			c := e.dial(b.addr)
+			head := headOf(t, "GET", test.fields, 5000)
+			c.send(head)
+			srv := b.request()
+			srv.expect(head)
+			proxytest.Eventually(t, "the head is charged", func() bool { return held() > 0 })
+			srv.send(test.answer)
+			c.expect(test.answer)
+			proxytest.Eventually(t, "nothing is charged", func() bool { return held() == 0 })
+		})
+	}
+}

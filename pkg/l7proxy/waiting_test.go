@@ -15,13 +15,17 @@ func TestWaitingRequestMemory(t *testing.T) {
 	const clients = 200
 	large := "X: " + strings.Repeat("x", 3000) + "\r\n"
 	for name, p := range map[string]struct {
-		request, answer string
-		budget          int64 // in KiB
+		request, rest, answer string
+		budget                int64 // in KiB
 	}{
-		"response":         {get, "", 18},
-		"response's body":  {get, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", 18},
-		"of a larger head": {"GET / HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", "", 26},
-		"request's body":   {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx", "", 28},
+		"response":         {get, "", "", 18},
+		"response's body":  {get, "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", 18},
+		"of a larger head": {"GET / HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", "", "", 26},
+		"after a large head": {
+			"GET / HTTP/1.1\r\nHost: x\r\n" + large + large + "\r\n", "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 26,
+		},
+		"request's body": {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx", "", "", 28},
+		"after a body":   {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nx", "x", "", 28},
 	} {
 		t.Run(name, func(t *testing.T) {
 			measure := func(to func(addr string) string) int64 {
@@ -30,6 +34,12 @@ func TestWaitingRequestMemory(t *testing.T) {
 				addr := serveConns(t, func(nc net.Conn) {
 					if _, err := io.ReadFull(nc, make([]byte, len(p.request))); err != nil {
 						return
+					}
+					if p.rest != "" {
+						arrived <- struct{}{}
+						if _, err := io.ReadFull(nc, make([]byte, len(p.rest))); err != nil {
+							return
+						}
 					}
 					_, _ = io.WriteString(nc, p.answer)
 					arrived <- struct{}{}
@@ -48,6 +58,10 @@ func TestWaitingRequestMemory(t *testing.T) {
 					}
 					t.Cleanup(func() { nc.Close() })
 					<-arrived
+					if p.rest != "" {
+						_, _ = io.WriteString(nc, p.rest)
+						<-arrived
+					}
 					if _, err := io.ReadFull(nc, make([]byte, len(p.answer))); err != nil {
 						t.Fatal(err)
 					}

@@ -99,6 +99,7 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 			return mesh.ReasonBadRequest
 		}
 	}
+	d.dropRequest() // the response may be long in coming
 	return mesh.ReasonNone
 }
 

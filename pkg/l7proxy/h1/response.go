@@ -75,6 +75,9 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 	if at, ok := pump.uploadedAt(); ok {
 		d.x.UploadedAt(at)
 	}
+	if pump == nil {
+		d.dropRequest()
+	}
 	d.x.Head1(&d.resp)
 	d.x.Response(d.resp.Status())
 	body := d.resp.Body()

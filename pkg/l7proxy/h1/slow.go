@@ -50,8 +50,26 @@ func (d *session) flush(kept int, up *appConn, whole bool) error {
 	return d.s.Client.Flush()
 }
 
+// dropRequest gives the buffer of a request back that has gone out whole and is not sent
+// again. What the client has sent beyond it stays, and is charged to the pod if it is much.
+func (d *session) dropRequest() {
+	d.req.Reset()
+	if len(d.in) == 0 {
+		d.putBuffer()
+		d.buf, d.in = &d.small, nil
+	} else {
+		d.fitBuffer()
+	}
+	held := len(*d.buf)
+	if held <= headBuffer {
+		held = 0
+	}
+	d.waiting.Set(held, d.s.Quota)
+}
+
 // dropBuffers drops all buffers: nothing needs the request or the response any more.
 func (d *session) dropBuffers(up *appConn) {
+	d.waiting.Set(0, d.s.Quota)
 	d.req.Reset()
 	d.resp.Reset()
 	up.In, d.in, d.out = nil, nil, nil
