@@ -17,6 +17,10 @@ const (
 	// of the connections that no proxy carries. So that not all are asked for at once, the
 	// turns of the connections differ.
 	factsEvery = 5
+	// lostAfter is for how long the kernel must not have had a connection until its close
+	// counts as lost. One whose program has sent the end of its side is not in the kernel's
+	// list, and its close comes when the peer has ended, too.
+	lostAfter = 2 * time.Minute
 	// batch bounds the connections that are looked at in one go. Others may be opened and
 	// closed between two batches.
 	batch = 256
@@ -137,17 +141,24 @@ func (t *Table) growDirect(ctx context.Context, now time.Time) {
 func (t *Table) growSocket(key direct, s *netns.Connection, err error, now time.Time, e *tap.Event) {
 	t.mu.Lock()
 	c := t.direct[key]
-	if s == nil && err == nil && c != nil {
+	lost := false
+	switch {
+	case c == nil:
+	case s != nil:
+		c.missing = time.Time{}
+	case err != nil:
+	case c.missing.IsZero():
 		// Its close is on its way, or was lost. In the first case the close has all of
 		// its bytes, of which some were counted: so it is kept for another while.
-		if c.missed {
-			delete(t.direct, key)
-		}
-		c.missed = true
-	} else if c != nil {
-		c.missed = false
+		c.missing = now
+	case now.Sub(c.missing) >= lostAfter:
+		delete(t.direct, key)
+		lost = true
 	}
 	t.mu.Unlock()
+	if lost {
+		t.lost(c, e)
+	}
 	if c == nil || s == nil {
 		return
 	}
@@ -159,5 +170,21 @@ func (t *Table) growSocket(key direct, s *netns.Connection, err error, now time.
 	defer c.mu.Unlock()
 	if !c.ended && (read > c.counted.ReadBytes || written > c.counted.WriteBytes) {
 		t.report(c, now, read, written, s.SRTT, s.Retransmits, e)
+	}
+}
+
+// lost reports the end of a connection whose close was lost, so that it is not counted as
+// open for as long as the agent runs. It lasted until it was missed. Its bytes are those that
+// were counted.
+func (t *Table) lost(c *conn, e *tap.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	*e = c.event(tap.ConnClose, c.missing)
+	e.Duration = max(c.missing.Sub(c.began), 1)
+	e.Counted = c.counted
+	e.ReadBytes, e.WriteBytes, e.Retransmits = c.counted.ReadBytes, c.counted.WriteBytes, c.counted.Retransmits
+	for _, sink := range t.Sinks {
+		sink.Emit(e)
 	}
 }

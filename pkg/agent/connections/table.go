@@ -20,7 +20,8 @@ const maxDirect = 1 << 16
 // Options are what a Table works with.
 type Options struct {
 	Node string
-	// Sinks get events of the kind tap.Grown. They are those that get the connections'
+	// Sinks get events of the kind tap.Grown, and a
+	// tap.ConnClose of a connection whose own close was lost. They are those that get the connections'
 	// other events after the Table.
 	Sinks []tap.Sink
 	// Direct returns the connections of a pod of this node that no proxy carries, as the
@@ -55,9 +56,9 @@ type direct struct {
 // conn is an open connection.
 type conn struct {
 	began               time.Time
-	live                tap.Live // nil: no proxy carries it
-	place               int      // in Table.order
-	missed              bool     // the kernel does not have it; of Table.mu
+	live                tap.Live  // nil: no proxy carries it
+	place               int       // in Table.order
+	missing             time.Time // since when the kernel does not have it; of Table.mu
 	source, destination tap.Peer
 	service             *mesh.Service
 	tls, protocol       string
