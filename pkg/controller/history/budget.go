@@ -113,7 +113,7 @@ func (s *Store) forget() {
 	}
 	gone := false
 	for id, e := range s.edges {
-		if e != nil && e.last < oldest {
+		if e != nil && e.last.Load() < oldest {
 			s.edges[id], gone = nil, true
 			s.free = append(s.free, id)
 		}
@@ -130,7 +130,7 @@ func (s *Store) forget() {
 		}
 		k := e.key.key()
 		short, _ := s.names.intern(&k, true)
-		edges[id] = &edge{key: short, node: s.names.text(e.node), last: e.last}
+		edges[id] = newEdge(short, s.names.text(e.node), e.last.Load())
 		s.number[short] = id
 		s.owned[edges[id].node]++
 	}

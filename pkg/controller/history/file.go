@@ -60,7 +60,7 @@ func (s *Store) saved() *saved {
 	out := &saved{Reasons: s.reasons.names, Complete: s.complete, Trimmed: s.trimmed, Folded: s.folded, Dropped: s.dropped}
 	for id, e := range s.edges {
 		if e != nil {
-			out.Edges = append(out.Edges, savedEdge{id, e.key.key(), e.node, e.last})
+			out.Edges = append(out.Edges, savedEdge{id, e.key.key(), e.node, e.last.Load()})
 		}
 	}
 	for _, st := range s.steps {
@@ -172,7 +172,7 @@ func (s *Store) take(in *saved, now int64) error {
 		}
 		k := workloads(e.Key)
 		short, _ := s.names.intern(&k, true)
-		own := &edge{key: short, node: s.names.text(e.Node), last: e.Last}
+		own := newEdge(short, s.names.text(e.Node), e.Last)
 		s.edges = append(s.edges, own)
 		s.number[short] = e.Number
 		s.owned[own.node]++

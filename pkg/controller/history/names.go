@@ -2,17 +2,25 @@ package history
 
 import (
 	"strings"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/underlane/underlane/pkg/figures"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// edge is one key that the history tells apart. It is never changed, except last.
+// edge is one key that the history tells apart. It is never changed, except last, which
+// queries read without Store.mu.
 type edge struct {
 	key  interned
-	node string // whose agent was the first to report it
-	last int64  // the last minute that it is in
+	node string       // whose agent was the first to report it
+	last atomic.Int64 // the last minute that it is in
+}
+
+func newEdge(key interned, node string, last int64) *edge {
+	e := &edge{key: key, node: node}
+	e.last.Store(last)
+	return e
 }
 
 // interned is a figures.Key without its route, with one pointer for each name: the same

@@ -135,7 +135,7 @@ func (b *builder) measure() {
 // choose finds the edges that are asked for.
 func (b *builder) choose() {
 	for id, e := range b.snapshot.edges {
-		if e == nil || e.last < b.first-perCoarse {
+		if e == nil || e.last.Load() < b.first-perCoarse {
 			continue
 		}
 		key, asked := b.group(e.key.key())

@@ -235,7 +235,7 @@ func (s *Store) insert(k interned, node string) int {
 	} else {
 		s.edges = append(s.edges, nil)
 	}
-	e := &edge{key: k, node: s.names.text(node)}
+	e := newEdge(k, s.names.text(node), 0)
 	s.edges[id], s.number[k] = e, id
 	s.owned[e.node]++
 	return id
@@ -251,7 +251,9 @@ func (s *Store) commit(p pending) {
 			continue
 		}
 		for id := range p[minute] {
-			s.edges[id].last = max(s.edges[id].last, minute)
+			if last := &s.edges[id].last; last.Load() < minute {
+				last.Store(minute)
+			}
 		}
 		st.add(s, p[minute])
 	}
