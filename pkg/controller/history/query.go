@@ -104,6 +104,9 @@ type builder struct {
 // last one that is known.
 func (b *builder) times(q *Query, end int64) {
 	b.first, b.end = minuteOf(q.Start), min(minuteOf(q.End), end)
+	if q.Step == 0 { // the minute of the last moment, too
+		b.end = min(minuteOf(q.End.Add(Minute-time.Nanosecond)), end)
+	}
 	unit := int64(1)
 	for _, st := range b.steps {
 		if st.length > 1 && st.start < b.end && st.start+st.length > b.first {
@@ -121,7 +124,7 @@ func (b *builder) times(q *Query, end int64) {
 		b.first = b.end - window
 	} else {
 		b.first -= b.first % unit
-		b.end = max(b.end, b.first)
+		b.end = max(min((b.end+unit-1)/unit*unit, end), b.first)
 		b.step = max(1, b.end-b.first)
 	}
 	b.measure()

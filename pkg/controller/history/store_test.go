@@ -304,3 +304,36 @@ func TestFullMemory(t *testing.T) {
 		}
 	}
 }
+
+// A time that is shorter than a step is answered with the step that it is in.
+func TestShortTimesAreWholeSteps(t *testing.T) {
+	s := NewStore(1 << 20)
+	first := minuteOf(epoch)
+	for m := first; m < first+4*60; m++ { // the first hour is kept in steps of five minutes
+		s.minute(m, edgeOf(key("web", "db", mesh.Outbound), requests(10, 1, time.Millisecond)))
+	}
+	for _, tc := range []struct {
+		after, window time.Duration
+		minutes       uint64
+	}{
+		{3*time.Hour + 10*time.Second, 20 * time.Second, 1},
+		{3 * time.Hour, 20 * time.Second, 1},
+		{3 * time.Hour, time.Minute, 1},
+		{3*time.Hour + 50*time.Second, 20 * time.Second, 2},
+		{10*time.Minute + 10*time.Second, 20 * time.Second, 5},
+		{10 * time.Minute, time.Minute, 5},
+		{14*time.Minute + 50*time.Second, 20 * time.Second, 10},
+		{4*time.Hour - 20*time.Second, 20 * time.Second, 1}, // the newest one
+	} {
+		start := epoch.Add(tc.after)
+		a := s.Query(Query{Start: start, End: start.Add(tc.window), Group: everything})
+		var got uint64
+		for i := range a.Edges {
+			sums := a.Edges[i].Total()
+			got += sums.Requests()
+		}
+		if want := 10 * tc.minutes; got != want || a.Covered != time.Duration(tc.minutes)*time.Minute || a.Start.After(start) || a.End.Before(start.Add(tc.window)) {
+			t.Errorf("%v from %v on: %d requests of %v to %v, %v of it covered; want %d of %d minutes", tc.window, tc.after, got, a.Start.Sub(epoch), a.End.Sub(epoch), a.Covered, want, tc.minutes)
+		}
+	}
+}
