@@ -73,7 +73,8 @@ const (
 	KindOther    = "other"    // what agents have counted without a name, because there was too much
 )
 
-// Resource is one end of traffic.
+// Resource is one end of traffic. If the question is about one namespace, then of a resource
+// in another one the pods and nodes are not told.
 type Resource struct {
 	ID        int      `json:"id"`
 	Kind      string   `json:"kind"` // in the singular: deployment, pod, namespace, service …

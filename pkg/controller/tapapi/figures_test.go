@@ -168,6 +168,11 @@ func TestFiguresRights(t *testing.T) {
 		if code != http.StatusOK || strings.Contains(text, "cron") || strings.Contains(text, "jobs") || len(f.Edges) > 1 {
 			t.Errorf("%s: %d %s, want nothing but the edge of shop", query, code, text)
 		}
+		for _, r := range f.Resources {
+			if own := r.Namespace == "shop" || r.Name == "shop"; (r.Pods > 0 || len(r.Nodes) > 0) != own {
+				t.Errorf("%s: %+v, want pods and nodes of shop alone", query, r)
+			}
+		}
 	}
 }
 

@@ -45,12 +45,20 @@ func Merge(q *tapv1alpha1.FiguresQuery, answers *Answers, known *Known, now time
 		}
 	}
 	var folded, dropped uint64
+	others := 0
 	for _, r := range answers.Results {
 		for i := range r.Edges {
+			if !m.concerns(&r.Edges[i].Key) {
+				others++
+				continue
+			}
 			m.edge(&r.Edges[i])
 		}
 		m.since(r)
 		folded, dropped = folded+r.Folded, dropped+r.Dropped
+	}
+	if others > 0 {
+		m.out.Warnings = append(m.out.Warnings, fmt.Sprintf("agents speak of %d pairs that have no part in namespace %s: not shown", others, q.Namespace))
 	}
 	if folded+dropped > 0 {
 		m.out.Warnings = append(m.out.Warnings, fmt.Sprintf(
@@ -160,7 +168,7 @@ func (m *merger) pod(p Pod) {
 		r.Ready++
 	}
 	// The caller may not be allowed to see other namespaces, and so not the labels there.
-	r.Selected = r.Selected || p.Selected && (m.q.Namespace == "" || m.q.Namespace == p.Namespace)
+	r.Selected = r.Selected || p.Selected && m.own(p.Namespace)
 }
 
 // identify fills in what an end says of its resource.
@@ -168,6 +176,16 @@ func (m *merger) identify(r *tapv1alpha1.Resource, e *figures.End) {
 	if m.q.By != tapv1alpha1.ByNamespace {
 		r.Identity = cmp.Or(r.Identity, e.Identity)
 	}
+}
+
+// concerns reports whether an edge has a part in the namespace of the query. The agents were
+// asked for no others, but the caller may be allowed to see this namespace only.
+func (m *merger) concerns(k *figures.Key) bool {
+	return m.own(k.Source.Namespace) || m.own(k.Destination.Namespace) || m.own(k.Service.Namespace)
+}
+
+func (m *merger) own(namespace string) bool {
+	return m.q.Namespace == "" || m.q.Namespace == namespace
 }
 
 // edge adds an edge of an agent.
@@ -217,7 +235,11 @@ func (m *merger) finish() *tapv1alpha1.Figures {
 		r := m.resources[key]
 		r.ID = len(m.out.Resources)
 		number[key] = r.ID
-		m.out.Resources = append(m.out.Resources, *r)
+		out := *r
+		if !m.own(namespaceOf(r)) { // the caller may not be allowed to see how large others are
+			out.Pods, out.Meshed, out.Ready, out.Nodes = 0, 0, 0, nil
+		}
+		m.out.Resources = append(m.out.Resources, out)
 	}
 	for _, w := range slices.SortedFunc(maps.Keys(m.ways), compareWays) {
 		j := m.ways[w]
@@ -261,6 +283,13 @@ func compareWays(a, b way) int {
 		cmp.Compare(a.service.Namespace, b.service.Namespace), cmp.Compare(a.service.Name, b.service.Name),
 		cmp.Compare(a.protocol, b.protocol), cmp.Compare(a.tls, b.tls),
 	)
+}
+
+func namespaceOf(r *tapv1alpha1.Resource) string {
+	if r.Kind == figures.KindNamespace {
+		return r.Name
+	}
+	return r.Namespace
 }
 
 func kindOf(text string) filter.Kind {
