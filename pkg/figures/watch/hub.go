@@ -30,6 +30,9 @@ const (
 	delay   = 3 * time.Second
 	// askTimeout bounds one question.
 	askTimeout = 15 * time.Second
+	// maxAtOnce bounds the questions that are asked at the same time. All are due at the end
+	// of a step: the others wait.
+	maxAtOnce = 16
 )
 
 // Hub has what is being watched. Ask must be set; it is called with a question whose End
@@ -41,6 +44,7 @@ type Hub struct {
 	questions map[string]*question
 	watchers  int
 	users     map[string]int // watchers
+	turns     chan struct{}  // has an element for each question that is being asked
 }
 
 // question is what one or more watchers watch.
@@ -105,7 +109,7 @@ func (h *Hub) join(user string, q tapv1alpha1.FiguresQuery, every time.Duration)
 		return nil, "", fmt.Errorf("%w: %d watchers, %d of them yours", ErrTooMany, h.watchers, h.users[user])
 	}
 	if h.questions == nil {
-		h.questions, h.users = map[string]*question{}, map[string]int{}
+		h.questions, h.users, h.turns = map[string]*question{}, map[string]int{}, make(chan struct{}, maxAtOnce)
 	}
 	found := h.questions[key]
 	if found == nil {
@@ -165,8 +169,15 @@ func (h *Hub) run(ctx context.Context, q *question) {
 	}
 }
 
-// ask returns the answer as a line, or a Status that says why there is none.
+// ask returns the answer as a line, or a Status that says why there is none. It returns nil
+// after ctx has ended.
 func (h *Hub) ask(ctx context.Context, q *question, end time.Time) []byte {
+	select {
+	case h.turns <- struct{}{}:
+		defer func() { <-h.turns }()
+	case <-ctx.Done():
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	query := q.query
