@@ -253,10 +253,50 @@ func TestRefusals(t *testing.T) {
 		"identity.issuer.keyPEM=x":          "/identity/issuer/keyPEM",
 		"tap.enabled=yes":                   "/tap/enabled",
 		"agent.updateStrategy.maxSurge=0":   "/agent/updateStrategy/maxSurge",
+		// No agent would start with these.
+		"accessLog.to=otlp":                        "accessLog.to: otlp needs the receiver",
+		"tracing.sampling=200%":                    "/tracing/sampling",
+		"tracing.sampling=1.2.3%":                  "/tracing/sampling",
+		"tracing.endpoint=collector:4317":          "/tracing/endpoint",
+		"tracing.endpoint=grpc://collector/v1":     "/tracing/endpoint",
+		"tracing.endpoint=http://user@collector":   "/tracing/endpoint",
+		"tracing.endpoint=http://collector/?key=1": "/tracing/endpoint",
 	} {
 		_, err := Render(t.Context(), "n", values(t, []string{set}))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", set, err, want)
+		}
+	}
+}
+
+// Values that a default is taken away from, and names that YAML reads as something else.
+func TestOddValues(t *testing.T) {
+	for set, want := range map[string]string{
+		"monitoring.dashboards.labels.grafana_dashboard=null": "underlane-dashboard-",
+		"monitoring.prometheus.persistentVolumeClaim=123":     `claimName: "123"`,
+		"monitoring.prometheus.nodeSelector=null":             "name: prometheus",
+		"monitoring.prometheus.scrapeInterval=null":           "name: prometheus",
+		"tracing.caConfigMap=1e3":                             `name: "1e3"`,
+		"tracing.sampling=0.5%":                               "--trace-sampling=0.5%",
+		"tracing.sampling=100%":                               "--trace-sampling=100%",
+		"tracing.endpoint=https://[fd00::1]:4318/a/b":         "--otlp-endpoint=https://[fd00::1]:4318/a/b",
+	} {
+		v := values(t, []string{"monitoring.dashboards.enabled=true", "monitoring.prometheus.enabled=true", "tracing.endpoint=grpc://c:4317"})
+		text := !strings.HasSuffix(set, "=null")
+		if err := Set(v, set, text); err != nil {
+			t.Fatal(err)
+		}
+		objects, err := Render(t.Context(), "n", v)
+		if err != nil {
+			t.Errorf("%s: %v", set, err)
+			continue
+		}
+		found := false
+		for _, o := range objects {
+			found = found || strings.Contains(o.Text, want)
+		}
+		if !found {
+			t.Errorf("%s: no object has %s", set, want)
 		}
 	}
 }
