@@ -113,7 +113,12 @@ func (x *Exporter) Emit(e *tap.Event) {
 		}
 	}
 	size := eventSize + len(e.Method) + len(e.Authority) + len(e.Path) + len(e.Trace.State)
-	x.spans.queue.offer(*e, size)
+	if e.Head != nil {
+		size += len(e.Head.UserAgent) + len(e.Head.Referer)
+	}
+	kept := *e
+	kept.Headers = nil // up to tap.MaxHeaderBytes, which no span has
+	x.spans.queue.offer(kept, size)
 }
 
 // eventSize is about what an event holds besides the strings of its request.

@@ -102,6 +102,29 @@ func TestEmitTakesEndsOfSampledRequests(t *testing.T) {
 	}
 }
 
+// TestWhatWaits: the queue counts the strings of an event, and does not keep the header
+// fields that only readers of tap get.
+func TestWhatWaits(t *testing.T) {
+	x := exporterTo(t, &receiver{})
+	bare := sampled("/")
+	x.Emit(bare)
+	counted := x.spans.queue.bytes
+	e := *bare
+	e.Head = &tap.Head{UserAgent: strings.Repeat("a", 1000), Referer: strings.Repeat("r", 500)}
+	e.Headers = &tap.Headers{List: []tap.Header{{Name: "x", Value: strings.Repeat("v", tap.MaxHeaderBytes)}}}
+	x.Emit(&e)
+	q := x.spans.queue
+	if q.items[1].Headers != nil {
+		t.Errorf("the queue keeps %d header fields, want none", len(q.items[1].Headers.List))
+	}
+	if got := q.bytes - counted; got != counted+1500 {
+		t.Errorf("an event with a head counts as %d bytes, want %d and the 1500 of its head", got, counted)
+	}
+	if e.Headers == nil {
+		t.Error("the event has lost its header fields, which others want")
+	}
+}
+
 // TestBounds: a receiver that does not answer costs a bounded number of items and bytes, and
 // no time.
 func TestBounds(t *testing.T) {
