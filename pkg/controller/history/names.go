@@ -100,6 +100,24 @@ func (n *names) size() (total int) {
 	return total + (len(n.ends)+len(n.services)/3)*int(unsafe.Sizeof(figures.End{}))*3 + len(n.texts)*2*int(unsafe.Sizeof(""))*3/2
 }
 
+// Bounds of what is kept of names. An agent that lies must not fill the budget with them,
+// because then the steps of all would go. The longest names are those of DNS, with a port
+// (RFC 1035, section 2.3.4), and identities.
+const (
+	maxName     = 320
+	maxIdentity = 1024
+)
+
+// plausible reports whether the names of k are no longer than names can be.
+func plausible(k *figures.Key) bool {
+	for _, e := range []*figures.End{&k.Source, &k.Destination} {
+		if len(e.Namespace) > maxName || len(e.Kind) > maxName || len(e.Name) > maxName || len(e.Identity) > maxIdentity {
+			return false
+		}
+	}
+	return len(k.Service.Namespace) <= maxName && len(k.Service.Name) <= maxName && len(k.Protocol) <= maxName && len(k.TLS) <= maxName
+}
+
 // workloads returns k as the history keeps it.
 func workloads(k figures.Key) figures.Key {
 	k.Route = figures.Route{}

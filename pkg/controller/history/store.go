@@ -190,9 +190,13 @@ func (s *Store) instead(p pending, minute int64, node string, edges []figures.Ed
 
 // add adds the figures of an edge in a minute.
 func (s *Store) add(to map[int]*figures.Sums, node string, k figures.Key, sums *figures.Sums) {
+	events := sums.Requests() + sums.Opened
+	if !plausible(&k) {
+		s.dropped += events
+		return
+	}
 	id, whole := s.place(node, workloads(k))
 	if !whole {
-		events := sums.Requests() + sums.Opened
 		if id < 0 {
 			s.dropped += events
 			return

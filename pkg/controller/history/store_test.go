@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -335,5 +336,49 @@ func TestShortTimesAreWholeSteps(t *testing.T) {
 		if want := 10 * tc.minutes; got != want || a.Covered != time.Duration(tc.minutes)*time.Minute || a.Start.After(start) || a.End.Before(start.Add(tc.window)) {
 			t.Errorf("%v from %v on: %d requests of %v to %v, %v of it covered; want %d of %d minutes", tc.window, tc.after, got, a.Start.Sub(epoch), a.End.Sub(epoch), a.Covered, want, tc.minutes)
 		}
+	}
+}
+
+// Names of an agent that lies take the place of no other's: an edge with longer ones than
+// Kubernetes has is not kept.
+func TestLongNames(t *testing.T) {
+	s := NewStore(4 << 20)
+	first := minuteOf(epoch)
+	honest := edgeOf(key("web", "db", mesh.Outbound), requests(10, 0, time.Millisecond))
+	for m := first; m < first+30; m++ {
+		s.begin(m, []string{"node-1", "node-2"})
+		p := pending{}
+		s.answered(p, "node-1", m, 1, 0, []figures.Edge{honest})
+		var lies []figures.Edge
+		for i := range 8 {
+			long := strings.Repeat(string(rune('a'+i)), 1<<20)
+			for _, change := range []func(*figures.Key){
+				func(k *figures.Key) { k.Source.Name = long },
+				func(k *figures.Key) { k.Destination.Identity = long },
+				func(k *figures.Key) { k.Destination.Namespace = long },
+				func(k *figures.Key) { k.Source.Kind = long },
+				func(k *figures.Key) { k.Service.Name = long },
+				func(k *figures.Key) { k.Protocol = long },
+				func(k *figures.Key) { k.TLS = long },
+			} {
+				k := key("a", "b", mesh.Outbound)
+				change(&k)
+				lies = append(lies, edgeOf(k, requests(1, 0, time.Millisecond)))
+			}
+		}
+		s.answered(p, "node-2", m, 1, 0, lies)
+		s.commit(p)
+		s.missed(m - recent + 1)
+		s.finish(m)
+	}
+	a := s.Query(Query{Start: epoch, End: epoch.Add(30 * time.Minute), Group: everything})
+	if len(a.Edges) != 1 || a.Covered != 30*time.Minute || !a.Trimmed.IsZero() {
+		t.Fatalf("%d edges of %v, trimmed at %v; want the one of 30 minutes", len(a.Edges), a.Covered, a.Trimmed)
+	}
+	if sums := a.Edges[0].Total(); sums.Requests() != 300 || a.Dropped != 30*8*7 {
+		t.Errorf("%d requests, %d dropped; want 300, and all with long names", sums.Requests(), a.Dropped)
+	}
+	if n := s.Stats().Bytes; n > 1<<20 {
+		t.Errorf("%d bytes are used", n)
 	}
 }
