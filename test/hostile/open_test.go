@@ -43,13 +43,14 @@ var open = []shortcoming{
 		attacks: "conns/slow-readers",
 		rules:   ruleLatency, may: ruleRate,
 		figure: "p99 from 1–2 to 35 ms (near) and 98 ms (far)",
-		cause:  "Until their receivers' buffers are full 500 responses of 50 MB go at full speed. What holds the quiet pod beside their turns was not looked into.",
+		cause: "Until their receivers' buffers are full 500 responses of 50 MB go at full speed: the sockets of the servers take 1.5 MB each, because the segments of loopback are 64 KiB, " +
+			"and filling them uses one of two processors. A request waits for the kernel at each of its steps.",
 	},
 	{
 		attacks: "conns/slow-readers-inside",
 		rules:   ruleLatency, may: ruleRate,
 		figure: "p99 from 0.4–0.9 to 774 ms (near) and 829 ms (far), p50 7 and 27 ms",
-		cause:  "The same through two agents. What holds the quiet pod was not looked into.",
+		cause:  "The same through two agents. The agents' own sockets take 128 KiB now (pkg/rawio/unsent.go); the figure is older.",
 	},
 	{
 		attacks: "conns/greedy",
