@@ -38,7 +38,10 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		a.Reached(&up.Result)
 		d.limit(up)
 		d.beginWait(up)
-		if body.Done() {
+		// Over a new connection the endpoint may say something before the request is sent: an
+		// agent that it refuses the client's certificate, a server that it is overloaded. A
+		// held request would miss that, because it waits only for what comes after it.
+		if body.Done() && up.Reused {
 			up.Hold(d.onSent)
 		}
 		d.x.Sent(&a.Took)
