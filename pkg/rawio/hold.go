@@ -8,7 +8,8 @@ const heldAtMost = 32 << 10
 // Hold makes Write keep its bytes, and the next Read send them before it waits. It is
 // for a request whose response cannot arrive before the request was sent. The netpoller
 // is prepared to wait before the bytes are sent, so the response's arrival is not
-// missed, and there is no read that returns nothing. Read may therefore return an
+// missed, and there is no read that returns nothing. What had arrived before that is not
+// noticed until more comes: the peer must have nothing to say first. Read may therefore return an
 // error of bytes for which Write has returned nil. A Hold ends with that Read, or with
 // Release. Until then only one goroutine may call Write, Read, Hold and Release.
 //
