@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -67,6 +68,9 @@ func TestStatAndEdges(t *testing.T) {
 		for range n {
 			resp, err := client.Get("http://" + host + path)
 			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, resp.Body); err != nil { // so that the next request finds the connections idle
 				t.Fatal(err)
 			}
 			resp.Body.Close()
@@ -146,7 +150,7 @@ func TestStatAndEdges(t *testing.T) {
 			}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s: agent edges pod (-want +got):\n%s", node, diff)
+			t.Errorf("%s: agent edges pod (-want +got):\n%s%s%s", node, diff, text, l.Agent(node, "connections", "-o", "wide"))
 		}
 	}
 }

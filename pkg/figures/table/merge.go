@@ -245,7 +245,7 @@ func (m *merger) finish() *tapv1alpha1.Figures {
 		j := m.ways[w]
 		e := tapv1alpha1.Edge{
 			Source: number[w.source], Destination: number[w.destination], Protocol: w.protocol,
-			Secured: w.tls, SecuredWhy: unsecured(w.tls, m.resources[w.source], m.resources[w.destination]), Partial: m.isPartial(&w),
+			Secured: w.tls, SecuredWhy: notSecured(&j.total, w.tls, m.resources[w.source], m.resources[w.destination]), Partial: m.isPartial(&w),
 			Total: sumsJSON(&j.total, m.q.Buckets),
 		}
 		if w.service != (figures.Service{}) {

@@ -66,6 +66,17 @@ func sumsJSON(s *figures.Sums, buckets bool) *tapv1alpha1.Sums {
 	return out
 }
 
+// notSecured is unsecured for an edge. A connection that failed before its handshake was
+// complete, for example because the client went away, has no identity either, but nothing
+// passed in the clear.
+func notSecured(total *figures.Sums, tls string, source, destination *tapv1alpha1.Resource) string {
+	why := unsecured(tls, source, destination)
+	if why != "" && total.Failed > 0 && total.Requests()+total.Opened+total.Open+total.Read+total.Written == 0 {
+		return "nothing passed: all connections failed"
+	}
+	return why
+}
+
 // unsecured says why an edge with this value of tls= is not secured, "" if it is.
 func unsecured(tls string, source, destination *tapv1alpha1.Resource) string {
 	const passedBy = "the port is skipped, or the connection is older than the pod's place in the mesh"

@@ -278,6 +278,31 @@ shop back - - a pod of one side is not in the mesh, or the port is skipped, or t
 	}
 }
 
+// TestEdgesOfFailures: a handshake that the client has given up has no identity, but it is
+// not a connection in the clear.
+func TestEdgesOfFailures(t *testing.T) {
+	s := newShop()
+	for _, to := range []*mesh.Workload{s.pods[2], s.pods[5]} { // the first has other connections, too
+		s.emit(to.Node, tap.Event{
+			Kind: tap.ConnClose, Direction: mesh.Inbound, TLS: tap.TLSNoIdentity, Protocol: "tcp", Reason: mesh.ReasonClientReset,
+		}, s.pods[0], to)
+	}
+	q := NewEdges(filter.KindPod, "")
+	var got []string
+	for _, r := range q.Rows(s.ask(t, q.Query)) {
+		if r.Source == "web-1" && (r.Destination == "api-1" || r.Destination == "idle-1") {
+			got = append(got, fmt.Sprintf("%s %s %q", r.Destination, r.TLS, r.Why))
+		}
+	}
+	want := []string{
+		`api-1 true ""`, `api-1 no-identity "nothing passed: all connections failed"`,
+		`idle-1 no-identity "nothing passed: all connections failed"`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("(-want +got):", diff)
+	}
+}
+
 // TestPoints: points cover the window, and the total is their sum.
 func TestPoints(t *testing.T) {
 	s := newShop()
