@@ -98,10 +98,15 @@ func (s *Store) begin(last int64, nodes []string) {
 		}
 		first = max(first, end)
 	}
+	if len(nodes) == 0 && first < last {
+		// There may have been pods in the mesh while the controller did not look. An agent
+		// would know that, and there is none to ask.
+		return
+	}
 	for ; first <= last; first++ {
 		st := &step{start: first, length: 1, asked: len(nodes), waiting: slices.Clone(nodes)}
 		if len(nodes) == 0 {
-			st.covered = 1 // without a pod in the mesh there is nothing to know
+			st.covered = 1 // a minute without a pod in the mesh: there was nothing to know
 		}
 		s.steps = append(s.steps, st)
 	}

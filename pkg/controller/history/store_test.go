@@ -207,6 +207,34 @@ func TestNothing(t *testing.T) {
 	}
 }
 
+// TestBeforeTheMesh: of the time before the controller looked, nothing is known while no
+// agent can be asked. The minutes after that are known to be without traffic.
+func TestBeforeTheMesh(t *testing.T) {
+	s := NewStore(0)
+	m := minuteOf(epoch)
+	minute := func(i int64) {
+		s.begin(m+i, nil)
+		s.missed(m + i - recent + 1)
+		s.finish(m + i)
+	}
+	known := func(when string, covered time.Duration, gaps ...Gap) {
+		t.Helper()
+		a := s.Query(Query{Start: epoch.Add(-20 * time.Minute), End: epoch.Add(40 * time.Minute), Step: Minute, Group: everything})
+		if diff := cmp.Diff(gaps, a.Gaps); diff != "" || a.Covered != covered {
+			t.Errorf("%s: covered %v, want %v; gaps (-want +got):\n%s", when, a.Covered, covered, diff)
+		}
+	}
+	offset := func(minutes int) time.Time { return at(m + int64(minutes)) }
+	minute(0)
+	known("at the start", 0, Gap{Start: offset(-20), End: offset(40)})
+	minute(1)
+	minute(2)
+	known("after two minutes", 2*Minute, Gap{Start: offset(-20), End: offset(1)}, Gap{Start: offset(3), End: offset(40)})
+	minute(10) // it was away
+	minute(11)
+	known("after it was away", 3*Minute, Gap{Start: offset(-20), End: offset(1)}, Gap{Start: offset(3), End: offset(11)}, Gap{Start: offset(12), End: offset(40)})
+}
+
 // traffic makes the figures of pairs of workloads whose rates differ as those of real
 // services do, with this many requests a minute in the mean. Both sides report.
 func traffic(pairs int, mean float64) [][]figures.Edge {
