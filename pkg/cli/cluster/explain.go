@@ -51,13 +51,15 @@ func refusal(text string) string {
 	if name != "" {
 		resource += "/" + name
 	}
-	if verb == "watch" {
-		verb = "tap"
-	} else {
-		verb = "see"
+	whatFor, role := "see", tapv1alpha1.ClusterRole
+	switch verb {
+	case "watch":
+		whatFor = "tap"
+	case "create":
+		whatFor, role = "make connections as", tapv1alpha1.TryClusterRole
 	}
 	if namespace != "" {
 		resource += " in namespace " + namespace
 	}
-	return fmt.Sprintf("user %q may not %s %s: ask for the ClusterRole %s", user, verb, resource, tapv1alpha1.ClusterRole)
+	return fmt.Sprintf("user %q may not %s %s: ask for the ClusterRole %s", user, whatFor, resource, role)
 }

@@ -262,6 +262,7 @@ func TestRefusalOfTheAPIServer(t *testing.T) {
 		`deployments.tap.underlane.io "web" is forbidden: User "jane" cannot watch resource "deployments/tap" in API group "tap.underlane.io" in the namespace "shop"`:             `user "jane" may not tap deployments/web in namespace shop: ask for the ClusterRole underlane-tap-admin`,
 		`tap.tap.underlane.io is forbidden: User "system:serviceaccount:a:b" cannot watch resource "tap" in API group "tap.underlane.io" in the namespace "shop": RBAC: not found`: `user "system:serviceaccount:a:b" may not tap everything in namespace shop: ask for the ClusterRole underlane-tap-admin`,
 		`nodes.tap.underlane.io is forbidden: User "jane" cannot list resource "nodes" in API group "tap.underlane.io" at the cluster scope`:                                       `user "jane" may not see nodes: ask for the ClusterRole underlane-tap-admin`,
+		`deployments.tap.underlane.io "web" is forbidden: User "jane" cannot create resource "deployments/try" in API group "tap.underlane.io" in the namespace "shop"`:            `user "jane" may not make connections as deployments/web in namespace shop: ask for the ClusterRole underlane-try`,
 		`something else`: `something else`,
 	} {
 		if diff := cmp.Diff(want, refusal(in)); diff != "" {
