@@ -1,6 +1,7 @@
 package history
 
 import (
+	"maps"
 	"math"
 	"slices"
 
@@ -8,8 +9,9 @@ import (
 )
 
 // maintain makes steps of five minutes of those that are old, drops those that are too
-// old, and keeps the Store within its budget: first the oldest fine steps become coarse
-// ones, then the oldest steps go. last is the newest minute.
+// old, and keeps the Store within its budget: first the oldest blocks of nodes that have
+// more than their share go, then the oldest fine steps become coarse ones, then the oldest
+// steps go. last is the newest minute.
 func (s *Store) maintain(last int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -19,7 +21,7 @@ func (s *Store) maintain(last int64) {
 		s.forget()
 	}
 	for s.size() > s.bytes && len(s.steps) > 0 {
-		if s.coarsen(last - recent + 1) {
+		if s.evict() || s.coarsen(last-recent+1) {
 			continue
 		}
 		// There are only coarse steps, and those that agents may still be asked for. Where
@@ -57,7 +59,7 @@ func (s *Store) coarsen(before int64) bool {
 		end++
 	}
 	joined := &step{start: start, length: perCoarse}
-	a := adder{store: s, open: map[int]int64{}, sums: map[int]*figures.Sums{}}
+	a := adder{store: s, open: map[int]int64{}, sums: map[string]map[int]*figures.Sums{}}
 	for _, st := range s.steps[first:end] {
 		joined.covered += st.covered
 		joined.asked = max(joined.asked, st.asked)
@@ -66,10 +68,12 @@ func (s *Store) coarsen(before int64) bool {
 		}
 		a.step(st)
 		for _, b := range st.blocks {
-			s.packed -= cap(b)
+			s.packed -= cap(b.data)
 		}
 	}
-	joined.add(s, a.sums)
+	for _, owner := range slices.Sorted(maps.Keys(a.sums)) {
+		joined.add(s, owner, a.sums[owner])
+	}
 	s.steps = slices.Replace(s.steps, first, end, joined)
 	return true
 }
@@ -78,29 +82,38 @@ func (s *Store) coarsen(before int64) bool {
 type adder struct {
 	store *Store
 	in    unpacker
-	sums  map[int]*figures.Sums
-	open  map[int]int64 // by edge: the last minute that was added
+	sums  map[string]map[int]*figures.Sums // by the owner of the blocks, and by edge
+	open  map[int]int64                    // by edge: the last minute that was added
 }
 
 // step adds a step. A block that is broken, which no Store writes, is left out from there.
 func (a *adder) step(st *step) {
-	for _, block := range st.blocks {
-		_ = a.in.each(a.store.reasons, block, func(id int) *figures.Sums {
+	for _, b := range st.blocks {
+		own := a.sums[b.owner]
+		if own == nil {
+			own = map[int]*figures.Sums{}
+			a.sums[b.owner] = own
+		}
+		_ = a.in.each(a.store.reasons, b.data, func(id int) *figures.Sums {
 			if id >= len(a.store.edges) || a.store.edges[id] == nil {
 				return nil
 			}
-			sums := a.sums[id]
+			sums := own[id]
 			if sums == nil {
 				sums = new(figures.Sums)
-				a.sums[id] = sums
+				own[id] = sums
 			}
 			return sums
 		}, func(id int, open uint64) {
-			sums := a.sums[id]
 			if a.open[id] != st.start { // only what is open at the end counts
-				a.open[id], sums.Open = st.start, 0
+				a.open[id] = st.start
+				for _, sums := range a.sums {
+					if sums[id] != nil {
+						sums[id].Open = 0
+					}
+				}
 			}
-			sums.Open += open
+			own[id].Open += open
 		})
 	}
 }
@@ -121,7 +134,7 @@ func (s *Store) forget() {
 	if !gone {
 		return
 	}
-	s.names, s.number, s.owned = newNames(), map[interned]int{}, map[string]int{}
+	s.names, s.number, s.owned, s.named = newNames(), map[interned]int{}, map[string]int{}, map[string]int{}
 	// What a query reads at this moment has the old edges: they are replaced, not changed.
 	edges := make([]*edge, len(s.edges))
 	for id, e := range s.edges {
@@ -132,7 +145,7 @@ func (s *Store) forget() {
 		short, _ := s.names.intern(&k, true)
 		edges[id] = newEdge(short, s.names.text(e.node), e.last.Load())
 		s.number[short] = id
-		s.owned[edges[id].node]++
+		s.own(edges[id])
 	}
 	s.edges = edges
 }

@@ -494,7 +494,7 @@ func FuzzRestore(f *testing.F) {
 		s.minute(minuteOf(epoch)+i, edgeOf(key("web", "db", mesh.Outbound), requests(100, 1, time.Millisecond)))
 	}
 	for _, st := range s.steps[:2] {
-		f.Add(st.blocks[0], st.start, st.length, 0)
+		f.Add(st.blocks[0].data, st.start, st.length, 0)
 	}
 	f.Fuzz(func(t *testing.T, block []byte, start, length int64, number int) {
 		s := NewStore(1 << 20)

@@ -51,6 +51,7 @@ type savedStep struct {
 	Asked                  int
 	Waiting, Missing       []string
 	Blocks                 [][]byte
+	Owners                 []string // of the blocks; absent: all belong to all nodes together
 }
 
 // saved returns what is to be saved.
@@ -64,7 +65,11 @@ func (s *Store) saved() *saved {
 		}
 	}
 	for _, st := range s.steps {
-		out.Steps = append(out.Steps, savedStep{st.start, st.length, st.covered, st.asked, st.waiting, st.missing, st.blocks})
+		saved := savedStep{Start: st.start, Length: st.length, Covered: st.covered, Asked: st.asked, Waiting: st.waiting, Missing: st.missing}
+		for _, b := range st.blocks {
+			saved.Blocks, saved.Owners = append(saved.Blocks, b.data), append(saved.Owners, b.owner)
+		}
+		out.Steps = append(out.Steps, saved)
 	}
 	return out
 }
@@ -175,7 +180,7 @@ func (s *Store) take(in *saved, now int64) error {
 		own := newEdge(short, s.names.text(e.Node), e.Last)
 		s.edges = append(s.edges, own)
 		s.number[short] = e.Number
-		s.owned[own.node]++
+		s.own(own)
 	}
 	last := int64(0)
 	for _, st := range in.Steps {
@@ -186,7 +191,15 @@ func (s *Store) take(in *saved, now int64) error {
 		if st.Start < now-keep || last > now {
 			continue
 		}
-		s.steps = append(s.steps, &step{st.Start, st.Length, st.Covered, st.Asked, st.Waiting, st.Missing, st.Blocks})
+		own := &step{start: st.Start, length: st.Length, covered: st.Covered, asked: st.Asked, waiting: st.Waiting, missing: st.Missing}
+		for i, data := range st.Blocks {
+			b := block{data: data}
+			if len(st.Owners) == len(st.Blocks) {
+				b.owner = s.names.text(st.Owners[i])
+			}
+			own.blocks = append(own.blocks, b)
+		}
+		s.steps = append(s.steps, own)
 	}
 	s.complete, s.trimmed, s.folded, s.dropped = min(in.Complete, now), in.Trimmed, in.Folded, in.Dropped
 	s.count()

@@ -217,9 +217,9 @@ func (b *builder) gap(start, end int64, nodes []string) {
 // add adds the figures of a step.
 func (b *builder) add(in *unpacker, st *step) {
 	point := int((max(st.start, b.first) - b.first) / b.step)
-	for _, block := range st.blocks {
+	for _, bl := range st.blocks {
 		// A block that is broken, which no Store writes, is left out from there.
-		_ = in.each(b.reasons, block, func(id int) *figures.Sums {
+		_ = in.each(b.reasons, bl.data, func(id int) *figures.Sums {
 			if id >= len(b.index) || b.index[id] == 0 {
 				return nil
 			}

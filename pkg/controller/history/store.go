@@ -45,8 +45,10 @@ type Store struct {
 	edges   []*edge        // by number; nil: free
 	free    []int          // numbers
 	owned   map[string]int // edges by the node whose agent has reported them first
+	named   map[string]int // bytes of the names of these edges
 	steps   []*step        // ascending
 	packed  int            // bytes of all blocks
+	shares  shares
 	// complete is the minute after the last one that may be read.
 	complete int64
 	// trimmed is the minute before which steps were left out because of the budget.
@@ -63,8 +65,8 @@ type step struct {
 	covered int64    // minutes for which at least one agent has answered
 	asked   int      // agents
 	waiting []string // nodes whose agents have not answered yet, and may still
-	missing []string // nodes whose agents have not answered; sorted
-	blocks  [][]byte // their records are to be added
+	missing []string // nodes of whose agents nothing is kept; sorted
+	blocks  []block  // their records are to be added
 }
 
 // NewStore makes an empty Store with a budget of so many bytes; 0 is DefaultBytes.
@@ -78,7 +80,7 @@ func NewStore(bytes int) *Store {
 }
 
 func (s *Store) clear() {
-	s.names, s.number, s.owned = newNames(), map[interned]int{}, map[string]int{}
+	s.names, s.number, s.owned, s.named = newNames(), map[interned]int{}, map[string]int{}, map[string]int{}
 	s.edges, s.free, s.steps, s.packed = nil, nil, nil, 0
 }
 
@@ -87,6 +89,7 @@ func (s *Store) clear() {
 func (s *Store) begin(last int64, nodes []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.shares.begin(nodes)
 	first := max(last-recent+1, s.complete)
 	if n := len(s.steps); n > 0 {
 		end := s.steps[n-1].start + s.steps[n-1].length
@@ -117,7 +120,7 @@ func (s *Store) count() {
 	s.packed = 0
 	for _, st := range s.steps {
 		for _, b := range st.blocks {
-			s.packed += cap(b)
+			s.packed += cap(b.data)
 		}
 	}
 }
@@ -137,8 +140,20 @@ func (s *Store) awaits() map[string]int64 {
 	return out
 }
 
-// pending are figures of minutes that are being added: by minute and edge.
-type pending map[int64]map[int]*figures.Sums
+// pending are figures of minutes that are being added: by minute, by the owner of the block
+// that they go into, and by edge.
+type pending map[int64]map[string]map[int]*figures.Sums
+
+// part returns the figures of a minute that go into the block of an owner.
+func (p pending) part(minute int64, owner string) map[int]*figures.Sums {
+	if p[minute] == nil {
+		p[minute] = map[string]map[int]*figures.Sums{}
+	}
+	if p[minute][owner] == nil {
+		p[minute][owner] = map[int]*figures.Sums{}
+	}
+	return p[minute][owner]
+}
 
 // answered adds what the agent of a node says of the minutes from first on, each of
 // which is a point of the edges, to p. It counts for the minutes that wait for the node,
@@ -146,7 +161,15 @@ type pending map[int64]map[int]*figures.Sums
 func (s *Store) answered(p pending, node string, first, minutes, since int64, edges []figures.Edge) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wanted := make([]bool, minutes)
+	weights := make([]int, minutes)
+	for i := range edges {
+		for j, sums := range edges[i].Points {
+			if sums != nil && j < len(weights) {
+				weights[j] += weight(sums)
+			}
+		}
+	}
+	wanted := make([]map[int]*figures.Sums, minutes)
 	for _, st := range s.steps {
 		i := slices.Index(st.waiting, node)
 		if i < 0 || st.start < first || st.start >= first+minutes {
@@ -158,16 +181,14 @@ func (s *Store) answered(p pending, node string, first, minutes, since int64, ed
 			continue
 		}
 		st.covered = 1
-		wanted[st.start-first] = true
-		if p[st.start] == nil {
-			p[st.start] = map[int]*figures.Sums{}
-		}
+		wanted[st.start-first] = p.part(st.start, s.owner(node, weights[st.start-first]))
+		s.shares.weights[node] = weights[st.start-first]
 	}
 	for i := range edges {
 		e := &edges[i]
 		for j, sums := range e.Points {
-			if sums != nil && j < len(wanted) && wanted[j] {
-				s.add(p[first+int64(j)], node, e.Key, sums)
+			if sums != nil && j < len(wanted) && wanted[j] != nil {
+				s.add(wanted[j], node, e.Key, sums)
 			}
 		}
 	}
@@ -183,12 +204,16 @@ func (st *step) miss(node string) {
 func (s *Store) instead(p pending, minute int64, node string, edges []figures.Edge) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p[minute] == nil {
-		p[minute] = map[int]*figures.Sums{}
-	}
+	total := 0
 	for i := range edges {
 		if e := &edges[i]; len(e.Points) > 0 && e.Points[0] != nil {
-			s.add(p[minute], node, e.Key, e.Points[0])
+			total += weight(e.Points[0])
+		}
+	}
+	to := p.part(minute, s.owner(node, total))
+	for i := range edges {
+		if e := &edges[i]; len(e.Points) > 0 && e.Points[0] != nil {
+			s.add(to, node, e.Key, e.Points[0])
 		}
 	}
 }
@@ -215,8 +240,8 @@ func (s *Store) add(to map[int]*figures.Sums, node string, k figures.Key, sums *
 }
 
 // place returns the number of k's edge, of the one that it folds into (whole is false), or
-// -1. An eighth of all edges is for each agent, so that one that lies does not take the
-// place of others.
+// -1. An eighth of all edges is for each agent, and a sixteenth of the budget for their
+// names, so that one that lies does not take the place of others.
 func (s *Store) place(node string, k figures.Key) (id int, whole bool) {
 	for stage, limit := range []struct{ all, each int }{
 		{s.maxEdges, max(s.maxEdges/8, 16)}, {s.maxEdges * 5 / 4, max(s.maxEdges/6, 24)},
@@ -229,7 +254,7 @@ func (s *Store) place(node string, k figures.Key) (id int, whole bool) {
 				return id, stage == 0
 			}
 		}
-		if len(s.number) < limit.all && s.owned[node] < limit.each {
+		if len(s.number) < limit.all && s.owned[node] < limit.each && s.named[node]+nameBytes(&k) <= s.bytes/16 {
 			short, _ := s.names.intern(&k, true)
 			return s.insert(short, node), stage == 0
 		}
@@ -246,7 +271,7 @@ func (s *Store) insert(k interned, node string) int {
 	}
 	e := newEdge(k, s.names.text(node), 0)
 	s.edges[id], s.number[k] = e, id
-	s.owned[e.node]++
+	s.own(e)
 	return id
 }
 
@@ -259,21 +284,26 @@ func (s *Store) commit(p pending) {
 		if st == nil || len(p[minute]) == 0 {
 			continue
 		}
-		for id := range p[minute] {
-			if last := &s.edges[id].last; last.Load() < minute {
-				last.Store(minute)
+		for _, owner := range slices.Sorted(maps.Keys(p[minute])) {
+			for id := range p[minute][owner] {
+				if last := &s.edges[id].last; last.Load() < minute {
+					last.Store(minute)
+				}
 			}
+			st.add(s, owner, p[minute][owner])
 		}
-		st.add(s, p[minute])
 	}
 	clear(p)
 }
 
 // add adds a block with these figures.
-func (st *step) add(s *Store, sums map[int]*figures.Sums) {
-	block := s.packer.pack(s.reasons, sums)
-	st.blocks = append(st.blocks[:len(st.blocks):len(st.blocks)], block)
-	s.packed += cap(block)
+func (st *step) add(s *Store, owner string, sums map[int]*figures.Sums) {
+	if len(sums) == 0 {
+		return
+	}
+	data := s.packer.pack(s.reasons, sums)
+	st.blocks = append(st.blocks[:len(st.blocks):len(st.blocks)], block{owner, data})
+	s.packed += cap(data)
 }
 
 // at returns the step of a minute that is kept as one.
@@ -314,7 +344,7 @@ func (s *Store) size() int {
 	const perStep = int(unsafe.Sizeof(step{})) + 8
 	total := s.packed + len(s.edges)*perEdge + s.names.size()
 	for _, st := range s.steps {
-		total += perStep + 24*len(st.blocks) + 16*(len(st.missing)+len(st.waiting))
+		total += perStep + int(unsafe.Sizeof(block{}))*len(st.blocks) + 16*(len(st.missing)+len(st.waiting))
 	}
 	return total
 }
