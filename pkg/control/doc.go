@@ -37,6 +37,7 @@ const (
 const (
 	KindRoute  = "route"
 	KindRanges = "ranges"
+	KindAuthz  = "authz"
 )
 
 // PodStatus is the state of a labelled pod at its node.

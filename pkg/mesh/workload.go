@@ -26,6 +26,8 @@ type Workload struct {
 	Ready          bool
 	Terminating    bool // it is being deleted, and may still run
 	NetworkPolicy  bool // selected by a NetworkPolicy, or set by AnnotationSameNode: the same-node shortcut is disabled
+	Authorized     bool // authorization policies apply to it, which its node's agent has; without them it admits no client
+	RequestRules   bool // some of them look at requests: what is not read as requests is refused
 	Settings       Settings
 	OwnSettings    bool // the policy or the fail mode is the pod's own annotation, not its namespace's
 }

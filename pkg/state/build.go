@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
 // build makes the View of names. Values of last are reused, except those whose
@@ -31,6 +32,11 @@ func build(last *View, names map[string]Resource, changed map[string]bool, node 
 			v.anchors = r.Anchors
 		case r.Ranges != nil:
 			v.ranges = r.Ranges.Prefixes
+		case r.Authz != nil:
+			if v.authz == nil {
+				v.authz = make(map[string]*authz.Workload, len(last.authz))
+			}
+			v.authz[r.Authz.UID] = r.Authz.Rules
 		case r.Route != nil:
 			at := serviceName{r.Route.Parent.Namespace, r.Route.Parent.Name}
 			v.routes[at] = append(v.routes[at], r.Route)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
 // Delta is one step from a state of the mesh to a newer one. Apply applies all of it or
@@ -17,8 +18,8 @@ type Delta struct {
 }
 
 // Resource is one named and versioned piece of state. Exactly one of Workload,
-// Service, Address, Anchors, Route and Ranges is set, and Name is that of
-// WorkloadName, ServiceName, AddressName, AnchorsName, RouteName or RangesName.
+// Service, Address, Anchors, Route, Ranges and Authz is set, and Name is that of
+// WorkloadName, ServiceName, AddressName, AnchorsName, RouteName, RangesName or AuthzName.
 // Version is opaque: two resources with the same name and version have the same
 // content.
 //
@@ -32,6 +33,7 @@ type Resource struct {
 	Anchors  *Anchors
 	Route    *mesh.Route
 	Ranges   *Ranges
+	Authz    *Authz
 }
 
 // Address says that the controller has answered a subscription to Addr. The workloads and
@@ -50,6 +52,15 @@ type Ranges struct{ Prefixes []netip.Prefix }
 
 // RangesName is the name of the one Ranges resource.
 const RangesName = "ranges"
+
+// Authz has the authorization policies of a workload.
+type Authz struct {
+	UID   string // of the workload
+	Rules *authz.Workload
+}
+
+// AuthzName is the resource name of the policies of the workload with this UID.
+func AuthzName(uid string) string { return "authz/" + uid }
 
 // WorkloadName is the resource name of the workload with this UID.
 func WorkloadName(uid string) string { return "workload/" + uid }
@@ -92,6 +103,9 @@ func (r *Resource) check() error {
 	}
 	if r.Route != nil {
 		kinds, want = kinds+1, RouteName(r.Route)
+	}
+	if r.Authz != nil {
+		kinds, want = kinds+1, AuthzName(r.Authz.UID)
 	}
 	if r.Ranges != nil {
 		kinds, want = kinds+1, RangesName

@@ -5,20 +5,22 @@ import (
 	"slices"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
 // Dump is the content of a View for people and JSON. Endpoints name workloads by UID, and
 // all lists are sorted.
 type Dump struct {
-	Node      string           `json:"node,omitempty"`
-	Version   uint64           `json:"version"`
-	Upstream  uint64           `json:"controllerVersion"`
-	Synced    bool             `json:"synced"`
-	Workloads []*mesh.Workload `json:"workloads"`
-	Services  []*mesh.Service  `json:"services"`
-	Routes    []*mesh.Route    `json:"routes,omitempty"`
-	Unknown   []netip.Addr     `json:"unknown"` // answered, and no workload or service has them
-	Anchors   int              `json:"anchors"` // certificates in the trust bundle
+	Node      string                 `json:"node,omitempty"`
+	Version   uint64                 `json:"version"`
+	Upstream  uint64                 `json:"controllerVersion"`
+	Synced    bool                   `json:"synced"`
+	Workloads []*mesh.Workload       `json:"workloads"`
+	Services  []*mesh.Service        `json:"services"`
+	Routes    []*mesh.Route          `json:"routes,omitempty"`
+	Authz     map[string]*authz.Spec `json:"authz,omitempty"` // policies of this node's pods, by UID
+	Unknown   []netip.Addr           `json:"unknown"`         // answered, and no workload or service has them
+	Anchors   int                    `json:"anchors"`         // certificates in the trust bundle
 }
 
 // Dump returns the whole content of v.
@@ -34,6 +36,12 @@ func (v *View) Dump() Dump {
 	for _, name := range sortedKeys(v.services) {
 		d.Services = append(d.Services, v.services[name])
 		d.Routes = append(d.Routes, v.Routes(v.services[name])...)
+	}
+	for uid, rules := range v.authz {
+		if d.Authz == nil {
+			d.Authz = map[string]*authz.Spec{}
+		}
+		d.Authz[uid] = rules.Spec()
 	}
 	external := map[netip.Addr]bool{}
 	for at := range v.external {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
 // View is the part of the mesh's state that this node subscribes to, at one moment. It is
@@ -25,6 +26,7 @@ type View struct {
 	byVIP    map[netip.Addr]*mesh.Service
 	external map[netip.AddrPort]servicePort
 	answered map[netip.Addr]struct{}
+	authz    map[string]*authz.Workload // by UID
 	local    []*mesh.Workload
 	anchors  *Anchors
 	ranges   []netip.Prefix
@@ -96,6 +98,11 @@ func (v *View) ServiceByName(namespace, name string) (*mesh.Service, bool) {
 func (v *View) Routes(s *mesh.Service) []*mesh.Route {
 	return v.routes[serviceName{s.Namespace, s.Name}]
 }
+
+// Authz returns the authorization policies of a pod of this node. It is nil if this node
+// does not have them: then no client may connect to a pod that is Authorized. The value is
+// the same one until the policies change.
+func (v *View) Authz(uid string) *authz.Workload { return v.authz[uid] }
 
 // Local returns the pods of this node, meshed or not, sorted by UID.
 func (v *View) Local() []*mesh.Workload { return v.local }

@@ -592,7 +592,7 @@ type Agent struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// Kinds of resources that the agent understands besides workload, service,
-	// address and anchors: it is sent no others. Today: route, ranges.
+	// address and anchors: it is sent no others. Today: route, ranges, authz.
 	Kinds         []string `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -865,7 +865,7 @@ func (x *Delta) GetInitialSyncDone() bool {
 // content, also across restarts of the controller.
 type Resource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// workload/<uid>, service/<namespace>/<name>, address/<ip>, anchors, ranges,
+	// workload/<uid>, authz/<uid>, service/<namespace>/<name>, address/<ip>, anchors, ranges,
 	// route/<namespace>/<service>/<port>/<kind>/<namespace>/<name>
 	Name    string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
@@ -877,6 +877,7 @@ type Resource struct {
 	//	*Resource_Anchors
 	//	*Resource_Route
 	//	*Resource_Ranges
+	//	*Resource_Authz
 	Content       isResource_Content `protobuf_oneof:"content"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -987,6 +988,15 @@ func (x *Resource) GetRanges() *Ranges {
 	return nil
 }
 
+func (x *Resource) GetAuthz() *Authz {
+	if x != nil {
+		if x, ok := x.Content.(*Resource_Authz); ok {
+			return x.Authz
+		}
+	}
+	return nil
+}
+
 type isResource_Content interface {
 	isResource_Content()
 }
@@ -1015,6 +1025,10 @@ type Resource_Ranges struct {
 	Ranges *Ranges `protobuf:"bytes,8,opt,name=ranges,proto3,oneof"`
 }
 
+type Resource_Authz struct {
+	Authz *Authz `protobuf:"bytes,9,opt,name=authz,proto3,oneof"`
+}
+
 func (*Resource_Workload) isResource_Content() {}
 
 func (*Resource_Service) isResource_Content() {}
@@ -1026,6 +1040,8 @@ func (*Resource_Anchors) isResource_Content() {}
 func (*Resource_Route) isResource_Content() {}
 
 func (*Resource_Ranges) isResource_Content() {}
+
+func (*Resource_Authz) isResource_Content() {}
 
 type Workload struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1050,8 +1066,12 @@ type Workload struct {
 	Terminating    bool                   `protobuf:"varint,19,opt,name=terminating,proto3" json:"terminating,omitempty"`                    // it is being deleted, and may still run
 	OwnLabel       bool                   `protobuf:"varint,20,opt,name=own_label,json=ownLabel,proto3" json:"own_label,omitempty"`          // the pod has the label itself: its namespace's does not matter
 	OwnSettings    bool                   `protobuf:"varint,21,opt,name=own_settings,json=ownSettings,proto3" json:"own_settings,omitempty"` // so it is with policy or fail mode
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// There are authorization policies for it. Its node's agent gets them as the resource
+	// authz/<uid>, and admits no client while it does not have them.
+	Authorized    bool `protobuf:"varint,22,opt,name=authorized,proto3" json:"authorized,omitempty"`
+	RequestRules  bool `protobuf:"varint,23,opt,name=request_rules,json=requestRules,proto3" json:"request_rules,omitempty"` // some of them look at requests
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Workload) Reset() {
@@ -1227,6 +1247,20 @@ func (x *Workload) GetOwnLabel() bool {
 func (x *Workload) GetOwnSettings() bool {
 	if x != nil {
 		return x.OwnSettings
+	}
+	return false
+}
+
+func (x *Workload) GetAuthorized() bool {
+	if x != nil {
+		return x.Authorized
+	}
+	return false
+}
+
+func (x *Workload) GetRequestRules() bool {
+	if x != nil {
+		return x.RequestRules
 	}
 	return false
 }
@@ -3238,6 +3272,885 @@ func (x *RouteRetry) GetAnyMethod() bool {
 	return false
 }
 
+// Authz has the authorization policies of a workload, as pkg/policy/authz has them. Only
+// the agent of the workload's node gets it. Something in it that the agent does not
+// understand fails closed: it does not allow, and it denies.
+type Authz struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uid           string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"` // of the workload
+	TrustDomain   string                 `protobuf:"bytes,2,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
+	Cluster       []*Range               `protobuf:"bytes,3,rep,name=cluster,proto3" json:"cluster,omitempty"`
+	Groups        []*AuthzGroup          `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Authz) Reset() {
+	*x = Authz{}
+	mi := &file_control_v1_control_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authz) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authz) ProtoMessage() {}
+
+func (x *Authz) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authz.ProtoReflect.Descriptor instead.
+func (*Authz) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Authz) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *Authz) GetTrustDomain() string {
+	if x != nil {
+		return x.TrustDomain
+	}
+	return ""
+}
+
+func (x *Authz) GetCluster() []*Range {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+func (x *Authz) GetGroups() []*AuthzGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+type AuthzGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Ports         []*PortRange           `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
+	NotPorts      []*PortRange           `protobuf:"bytes,3,rep,name=not_ports,json=notPorts,proto3" json:"not_ports,omitempty"`
+	Policies      []*AuthzPolicy         `protobuf:"bytes,4,rep,name=policies,proto3" json:"policies,omitempty"`
+	Default       uint32                 `protobuf:"varint,5,opt,name=default,proto3" json:"default,omitempty"` // authz.Mode
+	Unmatched     uint32                 `protobuf:"varint,6,opt,name=unmatched,proto3" json:"unmatched,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzGroup) Reset() {
+	*x = AuthzGroup{}
+	mi := &file_control_v1_control_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzGroup) ProtoMessage() {}
+
+func (x *AuthzGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzGroup.ProtoReflect.Descriptor instead.
+func (*AuthzGroup) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *AuthzGroup) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuthzGroup) GetPorts() []*PortRange {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *AuthzGroup) GetNotPorts() []*PortRange {
+	if x != nil {
+		return x.NotPorts
+	}
+	return nil
+}
+
+func (x *AuthzGroup) GetPolicies() []*AuthzPolicy {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *AuthzGroup) GetDefault() uint32 {
+	if x != nil {
+		return x.Default
+	}
+	return 0
+}
+
+func (x *AuthzGroup) GetUnmatched() uint32 {
+	if x != nil {
+		return x.Unmatched
+	}
+	return 0
+}
+
+type AuthzPolicy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Action        uint32                 `protobuf:"varint,2,opt,name=action,proto3" json:"action,omitempty"` // authz.Action
+	Provider      string                 `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"`
+	Rules         []*AuthzRule           `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
+	Rehearse      bool                   `protobuf:"varint,5,opt,name=rehearse,proto3" json:"rehearse,omitempty"`
+	Unknown       []string               `protobuf:"bytes,6,rep,name=unknown,proto3" json:"unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzPolicy) Reset() {
+	*x = AuthzPolicy{}
+	mi := &file_control_v1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzPolicy) ProtoMessage() {}
+
+func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzPolicy.ProtoReflect.Descriptor instead.
+func (*AuthzPolicy) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *AuthzPolicy) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuthzPolicy) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *AuthzPolicy) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *AuthzPolicy) GetRules() []*AuthzRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *AuthzPolicy) GetRehearse() bool {
+	if x != nil {
+		return x.Rehearse
+	}
+	return false
+}
+
+func (x *AuthzPolicy) GetUnknown() []string {
+	if x != nil {
+		return x.Unknown
+	}
+	return nil
+}
+
+type AuthzRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	From          []*AuthzSource         `protobuf:"bytes,2,rep,name=from,proto3" json:"from,omitempty"`
+	To            []*AuthzOperation      `protobuf:"bytes,3,rep,name=to,proto3" json:"to,omitempty"`
+	When          []*AuthzCondition      `protobuf:"bytes,4,rep,name=when,proto3" json:"when,omitempty"`
+	Unknown       []string               `protobuf:"bytes,5,rep,name=unknown,proto3" json:"unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzRule) Reset() {
+	*x = AuthzRule{}
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzRule) ProtoMessage() {}
+
+func (x *AuthzRule) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzRule.ProtoReflect.Descriptor instead.
+func (*AuthzRule) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *AuthzRule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuthzRule) GetFrom() []*AuthzSource {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *AuthzRule) GetTo() []*AuthzOperation {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *AuthzRule) GetWhen() []*AuthzCondition {
+	if x != nil {
+		return x.When
+	}
+	return nil
+}
+
+func (x *AuthzRule) GetUnknown() []string {
+	if x != nil {
+		return x.Unknown
+	}
+	return nil
+}
+
+type AuthzMatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"` // authz.MatchKind
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzMatch) Reset() {
+	*x = AuthzMatch{}
+	mi := &file_control_v1_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzMatch) ProtoMessage() {}
+
+func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzMatch.ProtoReflect.Descriptor instead.
+func (*AuthzMatch) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *AuthzMatch) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *AuthzMatch) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type AuthzAccount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzAccount) Reset() {
+	*x = AuthzAccount{}
+	mi := &file_control_v1_control_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzAccount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzAccount) ProtoMessage() {}
+
+func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzAccount.ProtoReflect.Descriptor instead.
+func (*AuthzAccount) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *AuthzAccount) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *AuthzAccount) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type AuthzNetwork struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cidr          *Range                 `protobuf:"bytes,1,opt,name=cidr,proto3" json:"cidr,omitempty"`
+	Except        []*Range               `protobuf:"bytes,2,rep,name=except,proto3" json:"except,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzNetwork) Reset() {
+	*x = AuthzNetwork{}
+	mi := &file_control_v1_control_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzNetwork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzNetwork) ProtoMessage() {}
+
+func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzNetwork.ProtoReflect.Descriptor instead.
+func (*AuthzNetwork) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *AuthzNetwork) GetCidr() *Range {
+	if x != nil {
+		return x.Cidr
+	}
+	return nil
+}
+
+func (x *AuthzNetwork) GetExcept() []*Range {
+	if x != nil {
+		return x.Except
+	}
+	return nil
+}
+
+type AuthzSource struct {
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Principals           []*AuthzMatch          `protobuf:"bytes,1,rep,name=principals,proto3" json:"principals,omitempty"`
+	NotPrincipals        []*AuthzMatch          `protobuf:"bytes,2,rep,name=not_principals,json=notPrincipals,proto3" json:"not_principals,omitempty"`
+	ServiceAccounts      []*AuthzAccount        `protobuf:"bytes,3,rep,name=service_accounts,json=serviceAccounts,proto3" json:"service_accounts,omitempty"`
+	NotServiceAccounts   []*AuthzAccount        `protobuf:"bytes,4,rep,name=not_service_accounts,json=notServiceAccounts,proto3" json:"not_service_accounts,omitempty"`
+	Namespaces           []*AuthzMatch          `protobuf:"bytes,5,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	NotNamespaces        []*AuthzMatch          `protobuf:"bytes,6,rep,name=not_namespaces,json=notNamespaces,proto3" json:"not_namespaces,omitempty"`
+	TrustDomains         []*AuthzMatch          `protobuf:"bytes,7,rep,name=trust_domains,json=trustDomains,proto3" json:"trust_domains,omitempty"`
+	NotTrustDomains      []*AuthzMatch          `protobuf:"bytes,8,rep,name=not_trust_domains,json=notTrustDomains,proto3" json:"not_trust_domains,omitempty"`
+	Networks             []*AuthzNetwork        `protobuf:"bytes,9,rep,name=networks,proto3" json:"networks,omitempty"`
+	NotNetworks          []*AuthzNetwork        `protobuf:"bytes,10,rep,name=not_networks,json=notNetworks,proto3" json:"not_networks,omitempty"`
+	RequestPrincipals    []*AuthzMatch          `protobuf:"bytes,11,rep,name=request_principals,json=requestPrincipals,proto3" json:"request_principals,omitempty"`
+	NotRequestPrincipals []*AuthzMatch          `protobuf:"bytes,12,rep,name=not_request_principals,json=notRequestPrincipals,proto3" json:"not_request_principals,omitempty"`
+	Authentication       uint32                 `protobuf:"varint,13,opt,name=authentication,proto3" json:"authentication,omitempty"` // authz.Authentication
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *AuthzSource) Reset() {
+	*x = AuthzSource{}
+	mi := &file_control_v1_control_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzSource) ProtoMessage() {}
+
+func (x *AuthzSource) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzSource.ProtoReflect.Descriptor instead.
+func (*AuthzSource) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *AuthzSource) GetPrincipals() []*AuthzMatch {
+	if x != nil {
+		return x.Principals
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetNotPrincipals() []*AuthzMatch {
+	if x != nil {
+		return x.NotPrincipals
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetServiceAccounts() []*AuthzAccount {
+	if x != nil {
+		return x.ServiceAccounts
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetNotServiceAccounts() []*AuthzAccount {
+	if x != nil {
+		return x.NotServiceAccounts
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetNamespaces() []*AuthzMatch {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetNotNamespaces() []*AuthzMatch {
+	if x != nil {
+		return x.NotNamespaces
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetTrustDomains() []*AuthzMatch {
+	if x != nil {
+		return x.TrustDomains
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetNotTrustDomains() []*AuthzMatch {
+	if x != nil {
+		return x.NotTrustDomains
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetNetworks() []*AuthzNetwork {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetNotNetworks() []*AuthzNetwork {
+	if x != nil {
+		return x.NotNetworks
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetRequestPrincipals() []*AuthzMatch {
+	if x != nil {
+		return x.RequestPrincipals
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetNotRequestPrincipals() []*AuthzMatch {
+	if x != nil {
+		return x.NotRequestPrincipals
+	}
+	return nil
+}
+
+func (x *AuthzSource) GetAuthentication() uint32 {
+	if x != nil {
+		return x.Authentication
+	}
+	return 0
+}
+
+type AuthzOperation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ports         []*PortRange           `protobuf:"bytes,1,rep,name=ports,proto3" json:"ports,omitempty"`
+	NotPorts      []*PortRange           `protobuf:"bytes,2,rep,name=not_ports,json=notPorts,proto3" json:"not_ports,omitempty"`
+	Hosts         []*AuthzMatch          `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	NotHosts      []*AuthzMatch          `protobuf:"bytes,4,rep,name=not_hosts,json=notHosts,proto3" json:"not_hosts,omitempty"`
+	Methods       []*AuthzMatch          `protobuf:"bytes,5,rep,name=methods,proto3" json:"methods,omitempty"`
+	NotMethods    []*AuthzMatch          `protobuf:"bytes,6,rep,name=not_methods,json=notMethods,proto3" json:"not_methods,omitempty"`
+	Paths         []*AuthzMatch          `protobuf:"bytes,7,rep,name=paths,proto3" json:"paths,omitempty"`
+	NotPaths      []*AuthzMatch          `protobuf:"bytes,8,rep,name=not_paths,json=notPaths,proto3" json:"not_paths,omitempty"`
+	Grpc          []*AuthzGRPC           `protobuf:"bytes,9,rep,name=grpc,proto3" json:"grpc,omitempty"`
+	NotGrpc       []*AuthzGRPC           `protobuf:"bytes,10,rep,name=not_grpc,json=notGrpc,proto3" json:"not_grpc,omitempty"`
+	Routes        []string               `protobuf:"bytes,11,rep,name=routes,proto3" json:"routes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzOperation) Reset() {
+	*x = AuthzOperation{}
+	mi := &file_control_v1_control_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzOperation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzOperation) ProtoMessage() {}
+
+func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzOperation.ProtoReflect.Descriptor instead.
+func (*AuthzOperation) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *AuthzOperation) GetPorts() []*PortRange {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *AuthzOperation) GetNotPorts() []*PortRange {
+	if x != nil {
+		return x.NotPorts
+	}
+	return nil
+}
+
+func (x *AuthzOperation) GetHosts() []*AuthzMatch {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *AuthzOperation) GetNotHosts() []*AuthzMatch {
+	if x != nil {
+		return x.NotHosts
+	}
+	return nil
+}
+
+func (x *AuthzOperation) GetMethods() []*AuthzMatch {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *AuthzOperation) GetNotMethods() []*AuthzMatch {
+	if x != nil {
+		return x.NotMethods
+	}
+	return nil
+}
+
+func (x *AuthzOperation) GetPaths() []*AuthzMatch {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *AuthzOperation) GetNotPaths() []*AuthzMatch {
+	if x != nil {
+		return x.NotPaths
+	}
+	return nil
+}
+
+func (x *AuthzOperation) GetGrpc() []*AuthzGRPC {
+	if x != nil {
+		return x.Grpc
+	}
+	return nil
+}
+
+func (x *AuthzOperation) GetNotGrpc() []*AuthzGRPC {
+	if x != nil {
+		return x.NotGrpc
+	}
+	return nil
+}
+
+func (x *AuthzOperation) GetRoutes() []string {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+type AuthzGRPC struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzGRPC) Reset() {
+	*x = AuthzGRPC{}
+	mi := &file_control_v1_control_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzGRPC) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzGRPC) ProtoMessage() {}
+
+func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzGRPC.ProtoReflect.Descriptor instead.
+func (*AuthzGRPC) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *AuthzGRPC) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *AuthzGRPC) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+type AuthzCondition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"` // authz.ConditionKind
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Claim         []string               `protobuf:"bytes,3,rep,name=claim,proto3" json:"claim,omitempty"`
+	Values        []*AuthzMatch          `protobuf:"bytes,4,rep,name=values,proto3" json:"values,omitempty"`
+	NotValues     []*AuthzMatch          `protobuf:"bytes,5,rep,name=not_values,json=notValues,proto3" json:"not_values,omitempty"`
+	Source        *AuthzSource           `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
+	Operation     *AuthzOperation        `protobuf:"bytes,7,opt,name=operation,proto3" json:"operation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzCondition) Reset() {
+	*x = AuthzCondition{}
+	mi := &file_control_v1_control_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzCondition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzCondition) ProtoMessage() {}
+
+func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzCondition.ProtoReflect.Descriptor instead.
+func (*AuthzCondition) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *AuthzCondition) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *AuthzCondition) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuthzCondition) GetClaim() []string {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+func (x *AuthzCondition) GetValues() []*AuthzMatch {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *AuthzCondition) GetNotValues() []*AuthzMatch {
+	if x != nil {
+		return x.NotValues
+	}
+	return nil
+}
+
+func (x *AuthzCondition) GetSource() *AuthzSource {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *AuthzCondition) GetOperation() *AuthzOperation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
 var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
@@ -3288,7 +4201,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12<\n" +
 	"\tresources\x18\x03 \x03(\v2\x1e.underlane.control.v1.ResourceR\tresources\x12\x18\n" +
 	"\aremoved\x18\x04 \x03(\tR\aremoved\x12*\n" +
-	"\x11initial_sync_done\x18\x05 \x01(\bR\x0finitialSyncDone\"\x9f\x03\n" +
+	"\x11initial_sync_done\x18\x05 \x01(\bR\x0finitialSyncDone\"\xd4\x03\n" +
 	"\bResource\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12<\n" +
@@ -3297,8 +4210,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aaddress\x18\x05 \x01(\v2\x1d.underlane.control.v1.AddressH\x00R\aaddress\x129\n" +
 	"\aanchors\x18\x06 \x01(\v2\x1d.underlane.control.v1.AnchorsH\x00R\aanchors\x123\n" +
 	"\x05route\x18\a \x01(\v2\x1b.underlane.control.v1.RouteH\x00R\x05route\x126\n" +
-	"\x06ranges\x18\b \x01(\v2\x1c.underlane.control.v1.RangesH\x00R\x06rangesB\t\n" +
-	"\acontent\"\xf6\x04\n" +
+	"\x06ranges\x18\b \x01(\v2\x1c.underlane.control.v1.RangesH\x00R\x06ranges\x123\n" +
+	"\x05authz\x18\t \x01(\v2\x1b.underlane.control.v1.AuthzH\x00R\x05authzB\t\n" +
+	"\acontent\"\xbb\x05\n" +
 	"\bWorkload\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -3323,7 +4237,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aleaving\x18\x12 \x01(\bR\aleaving\x12 \n" +
 	"\vterminating\x18\x13 \x01(\bR\vterminating\x12\x1b\n" +
 	"\town_label\x18\x14 \x01(\bR\bownLabel\x12!\n" +
-	"\fown_settings\x18\x15 \x01(\bR\vownSettings\"\xed\x05\n" +
+	"\fown_settings\x18\x15 \x01(\bR\vownSettings\x12\x1e\n" +
+	"\n" +
+	"authorized\x18\x16 \x01(\bR\n" +
+	"authorized\x12#\n" +
+	"\rrequest_rules\x18\x17 \x01(\bR\frequestRules\"\xed\x05\n" +
 	"\bSettings\x12=\n" +
 	"\x06policy\x18\x01 \x01(\x0e2%.underlane.control.v1.Settings.PolicyR\x06policy\x12\x1f\n" +
 	"\vfail_closed\x18\x02 \x01(\bR\n" +
@@ -3510,7 +4428,88 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x123\n" +
 	"\abackoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\abackoff\x12\x1d\n" +
 	"\n" +
-	"any_method\x18\x05 \x01(\bR\tanyMethod2\xf0\x02\n" +
+	"any_method\x18\x05 \x01(\bR\tanyMethod\"\xad\x01\n" +
+	"\x05Authz\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\tR\x03uid\x12!\n" +
+	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x125\n" +
+	"\acluster\x18\x03 \x03(\v2\x1b.underlane.control.v1.RangeR\acluster\x128\n" +
+	"\x06groups\x18\x04 \x03(\v2 .underlane.control.v1.AuthzGroupR\x06groups\"\x8c\x02\n" +
+	"\n" +
+	"AuthzGroup\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
+	"\x05ports\x18\x02 \x03(\v2\x1f.underlane.control.v1.PortRangeR\x05ports\x12<\n" +
+	"\tnot_ports\x18\x03 \x03(\v2\x1f.underlane.control.v1.PortRangeR\bnotPorts\x12=\n" +
+	"\bpolicies\x18\x04 \x03(\v2!.underlane.control.v1.AuthzPolicyR\bpolicies\x12\x18\n" +
+	"\adefault\x18\x05 \x01(\rR\adefault\x12\x1c\n" +
+	"\tunmatched\x18\x06 \x01(\rR\tunmatched\"\xc2\x01\n" +
+	"\vAuthzPolicy\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\rR\x06action\x12\x1a\n" +
+	"\bprovider\x18\x03 \x01(\tR\bprovider\x125\n" +
+	"\x05rules\x18\x04 \x03(\v2\x1f.underlane.control.v1.AuthzRuleR\x05rules\x12\x1a\n" +
+	"\brehearse\x18\x05 \x01(\bR\brehearse\x12\x18\n" +
+	"\aunknown\x18\x06 \x03(\tR\aunknown\"\xe0\x01\n" +
+	"\tAuthzRule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
+	"\x04from\x18\x02 \x03(\v2!.underlane.control.v1.AuthzSourceR\x04from\x124\n" +
+	"\x02to\x18\x03 \x03(\v2$.underlane.control.v1.AuthzOperationR\x02to\x128\n" +
+	"\x04when\x18\x04 \x03(\v2$.underlane.control.v1.AuthzConditionR\x04when\x12\x18\n" +
+	"\aunknown\x18\x05 \x03(\tR\aunknown\"6\n" +
+	"\n" +
+	"AuthzMatch\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"@\n" +
+	"\fAuthzAccount\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"t\n" +
+	"\fAuthzNetwork\x12/\n" +
+	"\x04cidr\x18\x01 \x01(\v2\x1b.underlane.control.v1.RangeR\x04cidr\x123\n" +
+	"\x06except\x18\x02 \x03(\v2\x1b.underlane.control.v1.RangeR\x06except\"\xb5\a\n" +
+	"\vAuthzSource\x12@\n" +
+	"\n" +
+	"principals\x18\x01 \x03(\v2 .underlane.control.v1.AuthzMatchR\n" +
+	"principals\x12G\n" +
+	"\x0enot_principals\x18\x02 \x03(\v2 .underlane.control.v1.AuthzMatchR\rnotPrincipals\x12M\n" +
+	"\x10service_accounts\x18\x03 \x03(\v2\".underlane.control.v1.AuthzAccountR\x0fserviceAccounts\x12T\n" +
+	"\x14not_service_accounts\x18\x04 \x03(\v2\".underlane.control.v1.AuthzAccountR\x12notServiceAccounts\x12@\n" +
+	"\n" +
+	"namespaces\x18\x05 \x03(\v2 .underlane.control.v1.AuthzMatchR\n" +
+	"namespaces\x12G\n" +
+	"\x0enot_namespaces\x18\x06 \x03(\v2 .underlane.control.v1.AuthzMatchR\rnotNamespaces\x12E\n" +
+	"\rtrust_domains\x18\a \x03(\v2 .underlane.control.v1.AuthzMatchR\ftrustDomains\x12L\n" +
+	"\x11not_trust_domains\x18\b \x03(\v2 .underlane.control.v1.AuthzMatchR\x0fnotTrustDomains\x12>\n" +
+	"\bnetworks\x18\t \x03(\v2\".underlane.control.v1.AuthzNetworkR\bnetworks\x12E\n" +
+	"\fnot_networks\x18\n" +
+	" \x03(\v2\".underlane.control.v1.AuthzNetworkR\vnotNetworks\x12O\n" +
+	"\x12request_principals\x18\v \x03(\v2 .underlane.control.v1.AuthzMatchR\x11requestPrincipals\x12V\n" +
+	"\x16not_request_principals\x18\f \x03(\v2 .underlane.control.v1.AuthzMatchR\x14notRequestPrincipals\x12&\n" +
+	"\x0eauthentication\x18\r \x01(\rR\x0eauthentication\"\xfb\x04\n" +
+	"\x0eAuthzOperation\x125\n" +
+	"\x05ports\x18\x01 \x03(\v2\x1f.underlane.control.v1.PortRangeR\x05ports\x12<\n" +
+	"\tnot_ports\x18\x02 \x03(\v2\x1f.underlane.control.v1.PortRangeR\bnotPorts\x126\n" +
+	"\x05hosts\x18\x03 \x03(\v2 .underlane.control.v1.AuthzMatchR\x05hosts\x12=\n" +
+	"\tnot_hosts\x18\x04 \x03(\v2 .underlane.control.v1.AuthzMatchR\bnotHosts\x12:\n" +
+	"\amethods\x18\x05 \x03(\v2 .underlane.control.v1.AuthzMatchR\amethods\x12A\n" +
+	"\vnot_methods\x18\x06 \x03(\v2 .underlane.control.v1.AuthzMatchR\n" +
+	"notMethods\x126\n" +
+	"\x05paths\x18\a \x03(\v2 .underlane.control.v1.AuthzMatchR\x05paths\x12=\n" +
+	"\tnot_paths\x18\b \x03(\v2 .underlane.control.v1.AuthzMatchR\bnotPaths\x123\n" +
+	"\x04grpc\x18\t \x03(\v2\x1f.underlane.control.v1.AuthzGRPCR\x04grpc\x12:\n" +
+	"\bnot_grpc\x18\n" +
+	" \x03(\v2\x1f.underlane.control.v1.AuthzGRPCR\anotGrpc\x12\x16\n" +
+	"\x06routes\x18\v \x03(\tR\x06routes\"=\n" +
+	"\tAuthzGRPC\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\"\xc8\x02\n" +
+	"\x0eAuthzCondition\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05claim\x18\x03 \x03(\tR\x05claim\x128\n" +
+	"\x06values\x18\x04 \x03(\v2 .underlane.control.v1.AuthzMatchR\x06values\x12?\n" +
+	"\n" +
+	"not_values\x18\x05 \x03(\v2 .underlane.control.v1.AuthzMatchR\tnotValues\x129\n" +
+	"\x06source\x18\x06 \x01(\v2!.underlane.control.v1.AuthzSourceR\x06source\x12B\n" +
+	"\toperation\x18\a \x01(\v2$.underlane.control.v1.AuthzOperationR\toperation2\xf0\x02\n" +
 	"\aControl\x12\\\n" +
 	"\tBootstrap\x12&.underlane.control.v1.BootstrapRequest\x1a'.underlane.control.v1.BootstrapResponse\x12T\n" +
 	"\x05Renew\x12\".underlane.control.v1.RenewRequest\x1a'.underlane.control.v1.BootstrapResponse\x12J\n" +
@@ -3530,7 +4529,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_control_v1_control_proto_goTypes = []any{
 	(Settings_Policy)(0),          // 0: underlane.control.v1.Settings.Policy
 	(Settings_AccessLog)(0),       // 1: underlane.control.v1.Settings.AccessLog
@@ -3577,88 +4576,137 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*Fraction)(nil),              // 42: underlane.control.v1.Fraction
 	(*RouteBackend)(nil),          // 43: underlane.control.v1.RouteBackend
 	(*RouteRetry)(nil),            // 44: underlane.control.v1.RouteRetry
-	nil,                           // 45: underlane.control.v1.SyncRequest.VersionsEntry
-	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 47: google.protobuf.Duration
+	(*Authz)(nil),                 // 45: underlane.control.v1.Authz
+	(*AuthzGroup)(nil),            // 46: underlane.control.v1.AuthzGroup
+	(*AuthzPolicy)(nil),           // 47: underlane.control.v1.AuthzPolicy
+	(*AuthzRule)(nil),             // 48: underlane.control.v1.AuthzRule
+	(*AuthzMatch)(nil),            // 49: underlane.control.v1.AuthzMatch
+	(*AuthzAccount)(nil),          // 50: underlane.control.v1.AuthzAccount
+	(*AuthzNetwork)(nil),          // 51: underlane.control.v1.AuthzNetwork
+	(*AuthzSource)(nil),           // 52: underlane.control.v1.AuthzSource
+	(*AuthzOperation)(nil),        // 53: underlane.control.v1.AuthzOperation
+	(*AuthzGRPC)(nil),             // 54: underlane.control.v1.AuthzGRPC
+	(*AuthzCondition)(nil),        // 55: underlane.control.v1.AuthzCondition
+	nil,                           // 56: underlane.control.v1.SyncRequest.VersionsEntry
+	(*timestamppb.Timestamp)(nil), // 57: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 58: google.protobuf.Duration
 }
 var file_control_v1_control_proto_depIdxs = []int32{
-	46, // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
-	46, // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
-	45, // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
-	12, // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
-	10, // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
-	11, // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
-	14, // 6: underlane.control.v1.Delta.resources:type_name -> underlane.control.v1.Resource
-	15, // 7: underlane.control.v1.Resource.workload:type_name -> underlane.control.v1.Workload
-	20, // 8: underlane.control.v1.Resource.service:type_name -> underlane.control.v1.Service
-	25, // 9: underlane.control.v1.Resource.address:type_name -> underlane.control.v1.Address
-	26, // 10: underlane.control.v1.Resource.anchors:type_name -> underlane.control.v1.Anchors
-	29, // 11: underlane.control.v1.Resource.route:type_name -> underlane.control.v1.Route
-	27, // 12: underlane.control.v1.Resource.ranges:type_name -> underlane.control.v1.Ranges
-	16, // 13: underlane.control.v1.Workload.settings:type_name -> underlane.control.v1.Settings
-	0,  // 14: underlane.control.v1.Settings.policy:type_name -> underlane.control.v1.Settings.Policy
-	19, // 15: underlane.control.v1.Settings.skip_outbound_ports:type_name -> underlane.control.v1.PortRange
-	19, // 16: underlane.control.v1.Settings.skip_inbound_ports:type_name -> underlane.control.v1.PortRange
-	19, // 17: underlane.control.v1.Settings.opaque_ports:type_name -> underlane.control.v1.PortRange
-	18, // 18: underlane.control.v1.Settings.rate_limit:type_name -> underlane.control.v1.RateLimit
-	18, // 19: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
-	17, // 20: underlane.control.v1.Settings.trace_sampling:type_name -> underlane.control.v1.TraceSampling
-	1,  // 21: underlane.control.v1.Settings.access_log:type_name -> underlane.control.v1.Settings.AccessLog
-	47, // 22: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
-	23, // 23: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
-	21, // 24: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
-	22, // 25: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
-	47, // 26: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
-	47, // 27: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
-	47, // 28: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
-	47, // 29: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
-	47, // 30: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
-	24, // 31: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
-	28, // 32: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
-	46, // 33: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
-	30, // 34: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
-	31, // 35: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
-	32, // 36: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
-	34, // 37: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
-	43, // 38: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
-	47, // 39: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
-	47, // 40: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
-	44, // 41: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
-	2,  // 42: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
-	33, // 43: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
-	33, // 44: underlane.control.v1.RouteMatch.query:type_name -> underlane.control.v1.ValueMatch
-	36, // 45: underlane.control.v1.RouteFilters.request_headers:type_name -> underlane.control.v1.HeaderModifier
-	36, // 46: underlane.control.v1.RouteFilters.response_headers:type_name -> underlane.control.v1.HeaderModifier
-	38, // 47: underlane.control.v1.RouteFilters.redirect:type_name -> underlane.control.v1.RouteRedirect
-	39, // 48: underlane.control.v1.RouteFilters.rewrite:type_name -> underlane.control.v1.RouteRewrite
-	40, // 49: underlane.control.v1.RouteFilters.mirrors:type_name -> underlane.control.v1.RouteMirror
-	41, // 50: underlane.control.v1.RouteFilters.fault:type_name -> underlane.control.v1.RouteFault
-	35, // 51: underlane.control.v1.HeaderModifier.set:type_name -> underlane.control.v1.HeaderField
-	35, // 52: underlane.control.v1.HeaderModifier.add:type_name -> underlane.control.v1.HeaderField
-	3,  // 53: underlane.control.v1.PathRewrite.kind:type_name -> underlane.control.v1.PathRewrite.Kind
-	37, // 54: underlane.control.v1.RouteRedirect.path:type_name -> underlane.control.v1.PathRewrite
-	37, // 55: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
-	30, // 56: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
-	42, // 57: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
-	47, // 58: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
-	42, // 59: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
-	42, // 60: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
-	30, // 61: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
-	34, // 62: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
-	47, // 63: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
-	4,  // 64: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
-	5,  // 65: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
-	9,  // 66: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
-	7,  // 67: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
-	6,  // 68: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
-	6,  // 69: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
-	13, // 70: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
-	8,  // 71: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
-	68, // [68:72] is the sub-list for method output_type
-	64, // [64:68] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	57,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
+	57,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
+	56,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
+	12,  // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
+	10,  // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
+	11,  // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
+	14,  // 6: underlane.control.v1.Delta.resources:type_name -> underlane.control.v1.Resource
+	15,  // 7: underlane.control.v1.Resource.workload:type_name -> underlane.control.v1.Workload
+	20,  // 8: underlane.control.v1.Resource.service:type_name -> underlane.control.v1.Service
+	25,  // 9: underlane.control.v1.Resource.address:type_name -> underlane.control.v1.Address
+	26,  // 10: underlane.control.v1.Resource.anchors:type_name -> underlane.control.v1.Anchors
+	29,  // 11: underlane.control.v1.Resource.route:type_name -> underlane.control.v1.Route
+	27,  // 12: underlane.control.v1.Resource.ranges:type_name -> underlane.control.v1.Ranges
+	45,  // 13: underlane.control.v1.Resource.authz:type_name -> underlane.control.v1.Authz
+	16,  // 14: underlane.control.v1.Workload.settings:type_name -> underlane.control.v1.Settings
+	0,   // 15: underlane.control.v1.Settings.policy:type_name -> underlane.control.v1.Settings.Policy
+	19,  // 16: underlane.control.v1.Settings.skip_outbound_ports:type_name -> underlane.control.v1.PortRange
+	19,  // 17: underlane.control.v1.Settings.skip_inbound_ports:type_name -> underlane.control.v1.PortRange
+	19,  // 18: underlane.control.v1.Settings.opaque_ports:type_name -> underlane.control.v1.PortRange
+	18,  // 19: underlane.control.v1.Settings.rate_limit:type_name -> underlane.control.v1.RateLimit
+	18,  // 20: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
+	17,  // 21: underlane.control.v1.Settings.trace_sampling:type_name -> underlane.control.v1.TraceSampling
+	1,   // 22: underlane.control.v1.Settings.access_log:type_name -> underlane.control.v1.Settings.AccessLog
+	58,  // 23: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
+	23,  // 24: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
+	21,  // 25: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
+	22,  // 26: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
+	58,  // 27: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
+	58,  // 28: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
+	58,  // 29: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
+	58,  // 30: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
+	58,  // 31: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
+	24,  // 32: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
+	28,  // 33: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
+	57,  // 34: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
+	30,  // 35: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
+	31,  // 36: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
+	32,  // 37: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
+	34,  // 38: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
+	43,  // 39: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
+	58,  // 40: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
+	58,  // 41: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
+	44,  // 42: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
+	2,   // 43: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
+	33,  // 44: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
+	33,  // 45: underlane.control.v1.RouteMatch.query:type_name -> underlane.control.v1.ValueMatch
+	36,  // 46: underlane.control.v1.RouteFilters.request_headers:type_name -> underlane.control.v1.HeaderModifier
+	36,  // 47: underlane.control.v1.RouteFilters.response_headers:type_name -> underlane.control.v1.HeaderModifier
+	38,  // 48: underlane.control.v1.RouteFilters.redirect:type_name -> underlane.control.v1.RouteRedirect
+	39,  // 49: underlane.control.v1.RouteFilters.rewrite:type_name -> underlane.control.v1.RouteRewrite
+	40,  // 50: underlane.control.v1.RouteFilters.mirrors:type_name -> underlane.control.v1.RouteMirror
+	41,  // 51: underlane.control.v1.RouteFilters.fault:type_name -> underlane.control.v1.RouteFault
+	35,  // 52: underlane.control.v1.HeaderModifier.set:type_name -> underlane.control.v1.HeaderField
+	35,  // 53: underlane.control.v1.HeaderModifier.add:type_name -> underlane.control.v1.HeaderField
+	3,   // 54: underlane.control.v1.PathRewrite.kind:type_name -> underlane.control.v1.PathRewrite.Kind
+	37,  // 55: underlane.control.v1.RouteRedirect.path:type_name -> underlane.control.v1.PathRewrite
+	37,  // 56: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
+	30,  // 57: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
+	42,  // 58: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
+	58,  // 59: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
+	42,  // 60: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
+	42,  // 61: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
+	30,  // 62: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
+	34,  // 63: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
+	58,  // 64: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
+	28,  // 65: underlane.control.v1.Authz.cluster:type_name -> underlane.control.v1.Range
+	46,  // 66: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
+	19,  // 67: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
+	19,  // 68: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
+	47,  // 69: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
+	48,  // 70: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
+	52,  // 71: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
+	53,  // 72: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
+	55,  // 73: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
+	28,  // 74: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
+	28,  // 75: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
+	49,  // 76: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
+	49,  // 77: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
+	50,  // 78: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	50,  // 79: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	49,  // 80: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
+	49,  // 81: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
+	49,  // 82: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	49,  // 83: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	51,  // 84: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
+	51,  // 85: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
+	49,  // 86: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
+	49,  // 87: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
+	19,  // 88: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
+	19,  // 89: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
+	49,  // 90: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
+	49,  // 91: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
+	49,  // 92: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
+	49,  // 93: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
+	49,  // 94: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
+	49,  // 95: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
+	54,  // 96: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
+	54,  // 97: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
+	49,  // 98: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
+	49,  // 99: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 100: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
+	53,  // 101: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
+	4,   // 102: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
+	5,   // 103: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
+	9,   // 104: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
+	7,   // 105: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
+	6,   // 106: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
+	6,   // 107: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
+	13,  // 108: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
+	8,   // 109: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
+	106, // [106:110] is the sub-list for method output_type
+	102, // [102:106] is the sub-list for method input_type
+	102, // [102:102] is the sub-list for extension type_name
+	102, // [102:102] is the sub-list for extension extendee
+	0,   // [0:102] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3673,6 +4721,7 @@ func file_control_v1_control_proto_init() {
 		(*Resource_Anchors)(nil),
 		(*Resource_Route)(nil),
 		(*Resource_Ranges)(nil),
+		(*Resource_Authz)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3680,7 +4729,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   42,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

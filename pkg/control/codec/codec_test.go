@@ -71,6 +71,7 @@ func TestEncodingKeepsEverything(t *testing.T) {
 		TraceSampling:     &mesh.TraceSampling{Off: true, PerMillion: 50_000},
 	}
 	w.LeftOut, w.Zone = "host network", "a"
+	w.Authorized, w.RequestRules = true, true
 	svc := serviceOf(w)
 	svc.SessionAffinity, svc.NodeLocal = true, true
 	accrual, budget := mesh.DefaultFailureAccrual, mesh.DefaultRetryBudget

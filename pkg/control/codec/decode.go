@@ -12,8 +12,8 @@ import (
 
 // DecodeDelta is strict: a value out of its range makes it refuse the whole delta,
 // so that the agent never acts on state that it understands only in part. A
-// resource that no other resource needs (a route, ranges, a kind that only a newer
-// controller knows) is left out instead, and removed if it was known before.
+// resource that no other resource needs (a route, ranges, policies, a kind that only a
+// newer controller knows) is left out instead, and removed if it was known before.
 // skipped has the reasons.
 func DecodeDelta(d *pb.Delta) (out state.Delta, skipped []error, err error) {
 	out, err = decodeResources(d, func(name string, err error) {
@@ -41,7 +41,7 @@ func decodeResources(d *pb.Delta, skip func(name string, err error)) (state.Delt
 
 // standsAlone reports whether the rest of a delta stays correct when r is left out.
 func standsAlone(r *pb.Resource) bool {
-	return r.GetContent() == nil || r.GetRoute() != nil || r.GetRanges() != nil
+	return r.GetContent() == nil || r.GetRoute() != nil || r.GetRanges() != nil || r.GetAuthz() != nil
 }
 
 func decodeResource(r *pb.Resource) (state.Resource, error) {
@@ -61,6 +61,8 @@ func decodeResource(r *pb.Resource) (state.Resource, error) {
 		out.Route, err = decodeRoute(c.Route)
 	case *pb.Resource_Ranges:
 		out.Ranges, err = decodeRanges(c.Ranges)
+	case *pb.Resource_Authz:
+		out.Authz, err = decodeAuthz(c.Authz)
 	default:
 		err = fmt.Errorf("its kind is not known to this agent")
 	}
@@ -102,6 +104,8 @@ func decodeWorkload(w *pb.Workload) (*mesh.Workload, error) {
 		OwnSettings:    w.GetOwnSettings(),
 		NetworkPolicy:  w.GetNetworkPolicy(),
 		LeftOut:        w.GetLeftOut(),
+		Authorized:     w.GetAuthorized(),
+		RequestRules:   w.GetRequestRules(),
 		Settings:       settings,
 		Zone:           w.GetZone(),
 	}, nil

@@ -31,6 +31,8 @@ func EncodeWorkload(w *mesh.Workload) *pb.Resource {
 			OwnSettings:    w.OwnSettings,
 			NetworkPolicy:  w.NetworkPolicy,
 			LeftOut:        w.LeftOut,
+			Authorized:     w.Authorized,
+			RequestRules:   w.RequestRules,
 			Settings:       encodeSettings(&w.Settings),
 			Zone:           w.Zone,
 		}},

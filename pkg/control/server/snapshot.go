@@ -11,6 +11,7 @@ import (
 	pb "github.com/underlane/underlane/api/control/v1"
 	"github.com/underlane/underlane/pkg/control/codec"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/state"
 )
 
@@ -19,7 +20,8 @@ type Content struct {
 	Workloads []*mesh.Workload
 	Services  []*mesh.Service
 	Routes    []*mesh.Route
-	Anchors   [][]byte // DER
+	Authz     map[string]*authz.Spec // policies of workloads, by UID; only of those that are Authorized
+	Anchors   [][]byte               // DER
 }
 
 // Snapshot is a Content that is encoded and indexed for the streams. It is
@@ -80,6 +82,9 @@ func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
 		}
 		s.behind[r.Name] = workloadsBehind(svc)
 	}
+	for uid, spec := range c.Authz {
+		s.add(codec.EncodeAuthz(uid, spec), last)
+	}
 	for _, r := range c.Routes {
 		s.addRoute(r, last)
 	}
@@ -105,6 +110,18 @@ func workloadsBehind(svc *mesh.Service) []string {
 
 // add sets the version of r to a hash of its content and stores r by its name.
 func (s *Snapshot) add(r *pb.Resource, last *Snapshot) *pb.Resource {
+	versioned(r)
+	if last != nil {
+		if old := last.byName[r.Name]; old != nil && old.Version == r.Version {
+			r = old
+		}
+	}
+	s.byName[r.Name] = r
+	return r
+}
+
+// versioned sets the version of r to a hash of its content, and returns r.
+func versioned(r *pb.Resource) *pb.Resource {
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
 	if err != nil {
 		// This happens only for a string that is not UTF-8. All strings come from
@@ -113,12 +130,6 @@ func (s *Snapshot) add(r *pb.Resource, last *Snapshot) *pb.Resource {
 	}
 	sum := sha256.Sum256(b)
 	r.Version = base64.RawURLEncoding.EncodeToString(sum[:12])
-	if last != nil {
-		if old := last.byName[r.Name]; old != nil && old.Version == r.Version {
-			r = old
-		}
-	}
-	s.byName[r.Name] = r
 	return r
 }
 
@@ -146,8 +157,8 @@ func (s *Snapshot) hasIdentity(node string, id mesh.Identity) bool {
 }
 
 // wanted calls yield for each resource that a node with these subscriptions should
-// have. It may yield a resource more than once. Routes and ranges are included if
-// kinds has them.
+// have. It may yield a resource more than once. Routes, ranges and policies are included
+// if kinds has them.
 func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds, yield func(*pb.Resource)) {
 	if s.anchors != nil {
 		yield(s.anchors)
@@ -156,7 +167,7 @@ func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds
 		yield(s.ranges)
 	}
 	for _, w := range s.byNode[node] {
-		yield(s.byName[state.WorkloadName(w.UID)])
+		s.own(w, kinds.authz, yield)
 	}
 	var clients map[string]bool
 	if kinds.routes && len(s.routed) > 0 {
@@ -173,6 +184,24 @@ func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds
 			s.withRoutes(name, clients, yield)
 		}
 	}
+}
+
+// own yields a pod of the node itself. An agent that does not know authorization policies
+// would admit everybody to a pod that has some: it gets the pod as a strict one instead.
+func (s *Snapshot) own(w *mesh.Workload, authz bool, yield func(*pb.Resource)) {
+	r := s.byName[state.WorkloadName(w.UID)]
+	switch {
+	case !w.Authorized:
+	case authz:
+		if rules := s.byName[state.AuthzName(w.UID)]; rules != nil {
+			yield(rules)
+		}
+	default:
+		strict := *w
+		strict.Settings.Policy = mesh.PolicyStrict
+		r = versioned(codec.EncodeWorkload(&strict))
+	}
+	yield(r)
 }
 
 // withBehind yields a workload, or a service with its workloads.

@@ -23,6 +23,7 @@ type Options struct {
 type Set struct {
 	tables    [numActions]table
 	allows    bool // there are policies that allow
+	requests  bool // a rule needs a request
 	provider  string
 	options   Options
 	rehearsal *Set // nil: nothing is rehearsed
@@ -110,6 +111,9 @@ func (s *Set) add(p *Policy, i int) []Problem {
 		clauses := k.clauses(&rules[n])
 		if dead || k.dead {
 			continue
+		}
+		for i := range clauses {
+			s.requests = s.requests || clauses[i].request || action == ActionExternal
 		}
 		place := Place{Policy: p.Name, Rule: rules[n].Name, Number: n + 1}
 		s.tables[action].add(clauses, place, order{i, n + 1})

@@ -44,12 +44,13 @@ const (
 	WhyUnmatched            // none of the policies that allow matches: Options.Unmatched
 	WhyAudit                // as WhyDefault or WhyUnmatched: no rule allows it, and the mode is ModeAudit
 	WhyOpaque               // the rule that Outcome names needs a request, and the traffic carries none that can be read
+	WhyUnruled              // no group of the Workload is about the port: allowed
 
 	numWhys
 )
 
 var whyNames = [numWhys]string{
-	"no-policy-known", "probe", "rule", "external", "default", "unmatched", "audit", "opaque",
+	"no-policy-known", "probe", "rule", "external", "default", "unmatched", "audit", "opaque", "unruled",
 }
 
 // String returns the reason's name.

@@ -1,0 +1,144 @@
+package codec
+
+import (
+	"net/netip"
+	"reflect"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/state"
+)
+
+// fillAuthz sets everything in v to a value that is not zero, each to another one.
+func fillAuthz(v reflect.Value, n *int) {
+	*n++
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.String:
+		v.SetString("s" + string(rune('a'+*n%26)))
+	case reflect.Uint8:
+		v.SetUint(1)
+	case reflect.Uint16:
+		v.SetUint(uint64(1000 + *n))
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fillAuthz(v.Index(0), n)
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[netip.Prefix]() {
+			v.Set(reflect.ValueOf(netip.MustParsePrefix("10.1.0.0/16")))
+			return
+		}
+		for i := range v.NumField() {
+			fillAuthz(v.Field(i), n)
+		}
+	case reflect.Interface: // Predicate has no encoding
+	default:
+		panic(v.Type().String())
+	}
+}
+
+func whole(t *testing.T) *authz.Spec {
+	t.Helper()
+	spec, n := &authz.Spec{}, 0
+	fillAuthz(reflect.ValueOf(spec).Elem(), &n)
+	rule := &spec.Groups[0].Policies[0].Rules[0]
+	one := rule.When[0]
+	of := func(kind authz.ConditionKind) authz.Condition {
+		c := authz.Condition{Kind: kind, Name: "x", Claim: []string{"a", "b"}, Values: one.Values, NotValues: one.NotValues}
+		switch kind {
+		case authz.ConditionSource:
+			c.Source = one.Source
+		case authz.ConditionOperation:
+			c.Operation = one.Operation
+		}
+		return c
+	}
+	rule.When = []authz.Condition{
+		of(authz.ConditionHeader), of(authz.ConditionClaim), of(authz.ConditionSource), of(authz.ConditionOperation), of(authz.ConditionPredicate),
+	}
+	return spec
+}
+
+func TestAuthz(t *testing.T) {
+	want := whole(t)
+	delta := &pb.Delta{Resources: []*pb.Resource{EncodeAuthz("u", want)}}
+	got, skipped, err := DecodeDelta(delta)
+	if err != nil || len(skipped) > 0 || len(got.Resources) != 1 {
+		t.Fatal(err, skipped, got)
+	}
+	if diff := cmp.Diff(want, got.Resources[0].Authz.Rules.Spec(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Error("-want +got:", diff)
+	}
+	if name := got.Resources[0].Name; name != state.AuthzName("u") {
+		t.Errorf("name %q, want %q", name, state.AuthzName("u"))
+	}
+}
+
+// TestAuthzFailsClosed: what the agent does not understand of policies admits nobody.
+func TestAuthzFailsClosed(t *testing.T) {
+	later := protowire.AppendVarint(protowire.AppendTag(nil, 999, protowire.VarintType), 1)
+	everybody := func(action authz.Action) *authz.Spec {
+		return &authz.Spec{TrustDomain: "td", Groups: []authz.Group{{
+			Name: "g", Default: authz.ModeAllUnauthenticated,
+			Policies: []authz.Policy{{Name: "p", Action: action, Rules: []authz.Rule{{From: []authz.Source{{Namespaces: []authz.Match{{Value: "n"}}}}}}}},
+		}}}
+	}
+	connection := &authz.Connection{Peer: authz.PeerOf(mesh.Identity{TrustDomain: "td", Namespace: "n", ServiceAccount: "s"}), Port: 80}
+	if w, _ := authz.CompileWorkload(everybody(authz.ActionAllow)); w.DecideConnection(connection).Verdict != authz.Allow {
+		t.Fatal("the client is denied even if everything is known")
+	}
+	// A field that is not known can only make a rule match less: it is left out, and the
+	// rule denies what the rest of it matches.
+	deny := everybody(authz.ActionDeny)
+	for name, change := range map[string]func(*pb.Authz){
+		"a field":             func(a *pb.Authz) { a.ProtoReflect().SetUnknown(later) },
+		"a field of a group":  func(a *pb.Authz) { a.Groups[0].ProtoReflect().SetUnknown(later) },
+		"a field of a policy": func(a *pb.Authz) { a.Groups[0].Policies[0].ProtoReflect().SetUnknown(later) },
+		"a field of a rule":   func(a *pb.Authz) { a.Groups[0].Policies[0].Rules[0].ProtoReflect().SetUnknown(later) },
+		"a field of a source": func(a *pb.Authz) { a.Groups[0].Policies[0].Rules[0].From[0].ProtoReflect().SetUnknown(later) },
+		"a field deep in a rule": func(a *pb.Authz) {
+			a.Groups[0].Policies[0].Rules[0].From[0].Namespaces[0].ProtoReflect().SetUnknown(later)
+		},
+		"a kind of condition": func(a *pb.Authz) { a.Groups[0].Policies[0].Rules[0].When = []*pb.AuthzCondition{{Kind: 300}} },
+		"a condition on nothing": func(a *pb.Authz) {
+			a.Groups[0].Policies[0].Rules[0].When = []*pb.AuthzCondition{{Kind: uint32(authz.ConditionSource)}}
+		},
+		"a range that is none": func(a *pb.Authz) { a.Groups[0].Ports = []*pb.PortRange{{First: 9, Last: 8}} },
+		"a network that is none": func(a *pb.Authz) {
+			a.Groups[0].Policies[0].Rules[0].From[0].Networks = []*pb.AuthzNetwork{{Cidr: &pb.Range{Addr: []byte{1}}}}
+		},
+		"a kind of match":         func(a *pb.Authz) { a.Groups[0].Policies[0].Rules[0].From[0].Namespaces[0].Kind = 300 },
+		"a kind of authorization": func(a *pb.Authz) { a.Groups[0].Policies[0].Action = 256 },
+	} {
+		for action, spec := range map[string]*authz.Spec{"allow": everybody(authz.ActionAllow), "deny": deny} {
+			resource := EncodeAuthz("u", spec)
+			change(resource.GetAuthz())
+			wire, err := proto.Marshal(resource)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent := &pb.Resource{}
+			if err := proto.Unmarshal(wire, sent); err != nil {
+				t.Fatal(err)
+			}
+			got, _, err := DecodeDelta(&pb.Delta{Resources: []*pb.Resource{sent}})
+			if err != nil {
+				t.Fatalf("%s: %v: the rest of the delta is lost", name, err)
+			}
+			var rules *authz.Workload
+			if len(got.Resources) == 1 {
+				rules = got.Resources[0].Authz.Rules
+			}
+			if d := rules.DecideConnection(connection); d.Verdict == authz.Allow {
+				t.Errorf("%s that is not known, in a policy that would %s: got %+v, want denied", name, action, d.Outcome)
+			}
+		}
+	}
+}

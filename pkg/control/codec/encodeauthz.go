@@ -1,0 +1,117 @@
+package codec
+
+import (
+	"net/netip"
+
+	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/state"
+)
+
+// EncodeAuthz returns the resource with the policies of the workload with this UID. A
+// Predicate has no encoding: the agent takes it for one that it does not understand.
+func EncodeAuthz(uid string, s *authz.Spec) *pb.Resource {
+	out := &pb.Authz{Uid: uid, TrustDomain: s.TrustDomain, Cluster: encodePrefixes(s.Cluster)}
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		to := &pb.AuthzGroup{
+			Name: g.Name, Ports: each(g.Ports, encodeAuthzPorts), NotPorts: each(g.NotPorts, encodeAuthzPorts),
+			Default: uint32(g.Default), Unmatched: uint32(g.Unmatched),
+		}
+		for j := range g.Policies {
+			to.Policies = append(to.Policies, encodeAuthzPolicy(&g.Policies[j]))
+		}
+		out.Groups = append(out.Groups, to)
+	}
+	return &pb.Resource{Name: state.AuthzName(uid), Content: &pb.Resource_Authz{Authz: out}}
+}
+
+func encodeAuthzPolicy(p *authz.Policy) *pb.AuthzPolicy {
+	out := &pb.AuthzPolicy{
+		Name: p.Name, Action: uint32(p.Action), Provider: p.Provider, Rehearse: p.Rehearse, Unknown: p.Unknown,
+	}
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		out.Rules = append(out.Rules, &pb.AuthzRule{
+			Name: r.Name, Unknown: r.Unknown,
+			From: each(r.From, encodeAuthzSource), To: each(r.To, encodeAuthzOperation), When: each(r.When, encodeAuthzCondition),
+		})
+	}
+	return out
+}
+
+func encodeAuthzSource(s authz.Source) *pb.AuthzSource {
+	return &pb.AuthzSource{
+		Principals: each(s.Principals, encodeAuthzMatch), NotPrincipals: each(s.NotPrincipals, encodeAuthzMatch),
+		ServiceAccounts: each(s.ServiceAccounts, encodeAuthzAccount), NotServiceAccounts: each(s.NotServiceAccounts, encodeAuthzAccount),
+		Namespaces: each(s.Namespaces, encodeAuthzMatch), NotNamespaces: each(s.NotNamespaces, encodeAuthzMatch),
+		TrustDomains: each(s.TrustDomains, encodeAuthzMatch), NotTrustDomains: each(s.NotTrustDomains, encodeAuthzMatch),
+		Networks: each(s.Networks, encodeAuthzNetwork), NotNetworks: each(s.NotNetworks, encodeAuthzNetwork),
+		RequestPrincipals: each(s.RequestPrincipals, encodeAuthzMatch), NotRequestPrincipals: each(s.NotRequestPrincipals, encodeAuthzMatch),
+		Authentication: uint32(s.Authentication),
+	}
+}
+
+func encodeAuthzOperation(o authz.Operation) *pb.AuthzOperation {
+	return &pb.AuthzOperation{
+		Ports: each(o.Ports, encodeAuthzPorts), NotPorts: each(o.NotPorts, encodeAuthzPorts),
+		Hosts: each(o.Hosts, encodeAuthzMatch), NotHosts: each(o.NotHosts, encodeAuthzMatch),
+		Methods: each(o.Methods, encodeAuthzMatch), NotMethods: each(o.NotMethods, encodeAuthzMatch),
+		Paths: each(o.Paths, encodeAuthzMatch), NotPaths: each(o.NotPaths, encodeAuthzMatch),
+		Grpc: each(o.GRPC, encodeAuthzGRPC), NotGrpc: each(o.NotGRPC, encodeAuthzGRPC), Routes: o.Routes,
+	}
+}
+
+func encodeAuthzCondition(c authz.Condition) *pb.AuthzCondition {
+	out := &pb.AuthzCondition{
+		Kind: uint32(c.Kind), Name: c.Name, Claim: c.Claim,
+		Values: each(c.Values, encodeAuthzMatch), NotValues: each(c.NotValues, encodeAuthzMatch),
+	}
+	switch c.Kind {
+	case authz.ConditionSource:
+		out.Source = encodeAuthzSource(c.Source)
+	case authz.ConditionOperation:
+		out.Operation = encodeAuthzOperation(c.Operation)
+	}
+	return out
+}
+
+func encodeAuthzMatch(m authz.Match) *pb.AuthzMatch {
+	return &pb.AuthzMatch{Kind: uint32(m.Kind), Value: m.Value}
+}
+
+func encodeAuthzAccount(a authz.ServiceAccount) *pb.AuthzAccount {
+	return &pb.AuthzAccount{Namespace: a.Namespace, Name: a.Name}
+}
+
+func encodeAuthzGRPC(m authz.GRPCMethod) *pb.AuthzGRPC {
+	return &pb.AuthzGRPC{Service: m.Service, Method: m.Method}
+}
+
+func encodeAuthzPorts(r authz.PortRange) *pb.PortRange {
+	return &pb.PortRange{First: uint32(r.First), Last: uint32(r.Last)}
+}
+
+func encodeAuthzNetwork(n authz.Network) *pb.AuthzNetwork {
+	return &pb.AuthzNetwork{Cidr: encodePrefix(n.CIDR), Except: encodePrefixes(n.Except)}
+}
+
+func encodePrefixes(all []netip.Prefix) []*pb.Range { return each(all, encodePrefix) }
+
+// encodePrefix encodes a prefix that is not valid as one without an address, which
+// decodePrefix refuses.
+func encodePrefix(p netip.Prefix) *pb.Range {
+	return &pb.Range{Addr: p.Addr().AsSlice(), Bits: uint32(p.Bits())}
+}
+
+// each converts the elements of a list.
+func each[A, B any](list []A, convert func(A) B) []B {
+	if len(list) == 0 {
+		return nil
+	}
+	out := make([]B, len(list))
+	for i := range list {
+		out[i] = convert(list[i])
+	}
+	return out
+}

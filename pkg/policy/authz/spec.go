@@ -1,0 +1,163 @@
+package authz
+
+import "net/netip"
+
+// Group holds what one front end says of some ports of a workload. A client must be
+// allowed by each group that has the port.
+type Group struct {
+	// Name is that of the language, for decisions and problems.
+	Name string
+	// Ports are those that the group is about. Without ports it is about all except
+	// NotPorts.
+	Ports, NotPorts []PortRange
+	Policies        []Policy
+	// Default and Unmatched are as in Options.
+	Default, Unmatched Mode
+}
+
+// Spec holds all policies that apply to one workload. It is what the controller sends to
+// the agent of the workload's node.
+type Spec struct {
+	TrustDomain string
+	Cluster     []netip.Prefix
+	Groups      []Group
+}
+
+// Workload is a compiled Spec. It is immutable and safe for concurrent use. The nil
+// Workload denies everything except probes.
+type Workload struct {
+	spec     *Spec
+	groups   []compiledGroup
+	requests bool
+}
+
+type compiledGroup struct {
+	ports, notPorts []PortRange
+	set             *Set
+}
+
+// CompileWorkload compiles a Spec, which must not be changed afterwards. The Workload is
+// valid whatever the Problems are: what they are about fails closed.
+func CompileWorkload(spec *Spec) (*Workload, []Problem) {
+	w := &Workload{spec: spec}
+	var problems []Problem
+	for i := range spec.Groups {
+		g := &spec.Groups[i]
+		set, found := Compile(g.Policies, Options{
+			TrustDomain: spec.TrustDomain, Cluster: spec.Cluster, Default: g.Default, Unmatched: g.Unmatched,
+		})
+		problems = append(problems, found...)
+		ports, wrong := validPorts(g.Ports)
+		notPorts, wrongNot := validPorts(g.NotPorts)
+		if wrong || wrongNot {
+			problems = append(problems, Problem{Field: "ports of " + g.Name, Text: "a range is not valid: the policies apply to all ports"})
+			ports, notPorts = nil, nil
+		}
+		w.groups = append(w.groups, compiledGroup{ports, notPorts, set})
+		w.requests = w.requests || set.requests
+	}
+	return w, problems
+}
+
+func validPorts(in []PortRange) (out []PortRange, wrong bool) {
+	for _, r := range in {
+		if r.First == 0 || r.First > r.Last {
+			return nil, true
+		}
+	}
+	return in, false
+}
+
+// Spec returns the policies that were compiled. They must not be changed.
+func (w *Workload) Spec() *Spec {
+	if w == nil {
+		return nil
+	}
+	return w.spec
+}
+
+// NeedsRequests reports whether the decision about a request on this port can differ from
+// that about another one of the same connection. Port 0 stands for any port.
+func (w *Workload) NeedsRequests(port uint16) bool {
+	if w == nil || !w.requests {
+		return false
+	}
+	for i := range w.groups {
+		if g := &w.groups[i]; g.set.requests && (port == 0 || g.has(port)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *compiledGroup) has(port uint16) bool {
+	return (len(g.ports) == 0 || inRanges(g.ports, port)) && !inRanges(g.notPorts, port)
+}
+
+// DecideConnection decides as Set.DecideConnection does. A port that no group is about is
+// open.
+func (w *Workload) DecideConnection(c *Connection) Decision {
+	return w.decide(c, nil)
+}
+
+// DecideRequest decides as Set.DecideRequest does.
+func (w *Workload) DecideRequest(c *Connection, r *Request) Decision {
+	if r == nil {
+		return w.decide(c, nil).Opaque()
+	}
+	return w.decide(c, r)
+}
+
+func (w *Workload) decide(c *Connection, r *Request) Decision {
+	var none *Set
+	if w == nil || c == nil || c.Probe {
+		return none.DecideConnection(c)
+	}
+	out := Decision{Outcome: Outcome{Verdict: Allow, Why: WhyUnruled}}
+	for i := range w.groups {
+		g := &w.groups[i]
+		if !g.has(c.Port) {
+			continue
+		}
+		var d Decision
+		if r == nil {
+			d = g.set.DecideConnection(c)
+		} else {
+			d = g.set.DecideRequest(c, r)
+		}
+		out.join(&d)
+	}
+	return out
+}
+
+// join makes d the decision of two groups that both have to allow.
+func (d *Decision) join(other *Decision) {
+	was := d.Outcome
+	d.Outcome = stricter(was, other.Outcome)
+	if other.Rehearsed || d.Rehearsed {
+		a, b := was, other.Outcome
+		if d.Rehearsed {
+			a = d.Rehearsal
+		}
+		if other.Rehearsed {
+			b = other.Rehearsal
+		}
+		d.Rehearsed, d.Rehearsal = true, stricter(a, b)
+	}
+	if d.Audit == (Place{}) {
+		d.Audit = other.Audit
+	}
+}
+
+// severity orders verdicts: of two groups the severer one decides.
+var severity = [...]uint8{Deny: 3, Ask: 2, NeedsRequest: 1, Allow: 0}
+
+// stricter returns the outcome that decides. Among two that allow it is one that is to be
+// reported, and else the second: the first may be that of no group.
+func stricter(a, b Outcome) Outcome {
+	switch sa, sb := severity[a.Verdict], severity[b.Verdict]; {
+	case sa > sb, sa == sb && sa > 0, sa == sb && a.Why == WhyAudit:
+		return a
+	}
+	return b
+}
