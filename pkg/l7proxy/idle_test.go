@@ -143,6 +143,7 @@ func (c memoryConn) CloseWrite() error {
 func (c memoryConn) Reset() error                        { return c.Close() }
 func (memoryConn) Idle() bool                            { return true }
 func (memoryConn) PeerClosed() (_, _ bool)               { return false, false }
+func (memoryConn) Cut() bool                             { return false }
 func (memoryConn) OnHangup(*rawio.Hangups, func()) error { return nil }
 func (memoryConn) ReadsInTurn(rawio.Turns)               {}
 func (memoryConn) WritesInTurn(rawio.Turns)              {}

@@ -44,6 +44,7 @@ type Conn struct {
 	closers     closers                 // see OnClose
 	hangups     atomic.Pointer[Hangups] // see OnHangup
 	closing     atomic.Bool
+	cut         atomic.Bool           // see Cut
 	last        atomic.Pointer[Facts] // see Last
 }
 
@@ -106,7 +107,11 @@ func (c *Conn) tryRead(fd uintptr) bool {
 }
 
 func (c *Conn) tryWrite(fd uintptr) bool {
-	return c.out.send(fd) || c.out.pause()
+	if !c.out.send(fd) {
+		return c.out.pause()
+	}
+	c.sent(c.out.err)
+	return true
 }
 
 // pause tells turns that the operation waits. It returns false.

@@ -96,5 +96,6 @@ func (c *Conn) tryOnce(fd uintptr) bool {
 	if !c.out.send(fd) {
 		c.out.n, c.out.err = 0, 0
 	}
+	c.sent(c.out.err)
 	return true
 }

@@ -22,6 +22,9 @@ type Conn interface {
 	// PeerClosed reports whether the peer has ended its side and all bytes that it sent
 	// were read (ended), and whether no bytes reach the peer any more (gone).
 	PeerClosed() (ended, gone bool)
+	// Cut reports whether the peer's side was cut, after Read has returned io.EOF. A reset
+	// reads like an orderly end if a write has met it first.
+	Cut() bool
 	// OnHangup has f called soon after the peer has ended its side or is gone, also
 	// where nothing reads. f must not wait. It is called once at most.
 	OnHangup(h *rawio.Hangups, f func()) error

@@ -18,9 +18,6 @@ type Relay struct {
 	Task               *fairshare.Task // of the goroutine that calls Run; it is running
 	Budget             Budget          // of bytes that a slow receiver makes wait; nil: no limit
 
-	// The relay has ended its side towards the client, or the server.
-	endedClient, endedServer atomic.Bool
-
 	cutOnce sync.Once
 	reason  mesh.Reason // why it was cut: the first failure, which causes the later ones
 }
@@ -101,13 +98,9 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 			src.ReadAhead(true)
 		}
 		if err == io.EOF {
-			// A reset reads like an orderly end if a write to src has come to it first.
-			if _, gone := src.PeerClosed(); gone && !r.ended(src).Load() {
+			if src.Cut() {
 				r.Cut(readFails)
-				return
-			}
-			r.ended(dst).Store(true)
-			if dst.CloseWrite() != nil {
+			} else if dst.CloseWrite() != nil {
 				r.Cut(writeFails)
 			}
 			return
@@ -158,12 +151,4 @@ func (r *Relay) Cut(reason mesh.Reason) {
 		_ = r.Client.Reset()
 		_ = r.Server.Reset()
 	})
-}
-
-// ended is whether the relay has ended its side towards c.
-func (r *Relay) ended(c Conn) *atomic.Bool {
-	if c == r.Client {
-		return &r.endedClient
-	}
-	return &r.endedServer
 }

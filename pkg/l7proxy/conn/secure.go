@@ -79,6 +79,9 @@ func (c *Secure) PeerClosed() (ended, gone bool) {
 	return ended && (gone || c.below.Pending() <= closeNotify), gone
 }
 
+// Cut implements Conn. A peer that has ended its side has said so (errTruncated).
+func (c *Secure) Cut() bool { return false }
+
 // OnHangup implements Conn.
 func (c *Secure) OnHangup(h *rawio.Hangups, f func()) error { return c.below.OnHangup(h, f) }
 

@@ -74,7 +74,7 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 			if p.halted.Load() {
 				return mesh.ReasonNone
 			}
-			p.ended = err == io.EOF
+			p.ended = err == io.EOF && !d.s.Client.Cut()
 			return mesh.ReasonClientReset
 		}
 		n, _, err := body.Next(d.in)
@@ -164,6 +164,17 @@ func (p *pump) stop(grace time.Duration) mesh.Reason {
 	_ = p.d.s.Client.SetReadDeadline(time.Time{})
 	_ = p.server.SetWriteDeadline(p.d.attemptDeadline)
 	return p.reason
+}
+
+// blame stops the pump at once, after the response has failed with reason. It returns the
+// pump's reason, if that is why the endpoint's connection was reset. It returns reason on a
+// nil pump.
+func (p *pump) blame(reason mesh.Reason) mesh.Reason {
+	switch sent := p.stop(0); sent {
+	case mesh.ReasonClientReset, mesh.ReasonBadRequest, mesh.ReasonOverload:
+		return sent
+	}
+	return reason
 }
 
 // halt ends the pump at once, so that another attempt can continue with the body. It

@@ -45,10 +45,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 	if reason != mesh.ReasonNone {
 		d.endWait()
 		up.Close()
-		switch sent := pump.stop(0); sent {
-		case mesh.ReasonClientReset, mesh.ReasonBadRequest, mesh.ReasonOverload:
-			reason = sent
-		}
+		reason = pump.blame(reason)
 		if pump != nil || d.s.Paired() {
 			*keep = false
 		}
@@ -109,9 +106,12 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 	switch {
 	case pump == nil:
 	case reason != mesh.ReasonNone:
-		pump.stop(0)
+		reason = pump.blame(reason)
 	case !d.finishRequest(up, pump, keep):
 		reuse = false
+	}
+	if reason == mesh.ReasonClientReset {
+		_ = up.Reset() // a FIN would mean that the client has ended its side
 	}
 	return reuse, request.End{Reason: reason, ResponseLen: uint64(body.Payload()), Reset: reason != mesh.ReasonNone}
 }
@@ -160,7 +160,7 @@ func (d *session) readResponse(h *head, kind http1.Kind) {
 			conn.QuickAckPartial(up, up.LastRead)
 		}
 		if err := d.readUpstream(up); err != nil {
-			h.reason, h.cut = d.readReason(err), err != io.EOF
+			h.reason, h.cut = d.readReason(err), err != io.EOF || h.pump != nil && up.Cut()
 			return
 		}
 	}
@@ -231,7 +231,7 @@ func (d *session) responseBody(up *appConn, body *http1.Body, pump *pump) mesh.R
 		d.replyPace.hold(body, &d.s.Task)
 		rerr := d.readUpstream(up)
 		if rerr == io.EOF {
-			if body.Finish() != nil {
+			if body.Finish() != nil || pump != nil && up.Cut() {
 				return mesh.ReasonUpstreamReset
 			}
 			return mesh.ReasonNone

@@ -307,6 +307,9 @@ func (s *Stream) PeerClosed() (ended, gone bool) {
 	return gone || s.ended && s.unread() == 0, gone
 }
 
+// Cut implements conn.Conn. The peer says which end it is.
+func (s *Stream) Cut() bool { return false }
+
 // OnHangup implements conn.Conn: the connection's reader makes the call.
 func (s *Stream) OnHangup(_ *rawio.Hangups, f func()) error {
 	s.mu.Lock()
