@@ -31,6 +31,11 @@ func imagesCommand(o *options) *cobra.Command {
 	return cmd
 }
 
+// components are those that run in pods.
+var components = map[string]component.Component{
+	component.CoreDNS.Name: component.CoreDNS, component.Prometheus.Name: component.Prometheus,
+}
+
 // images builds the images that want selects, and returns their tars.
 func (o *options) images(b image.Builder, want func(image.Source) bool) ([]string, error) {
 	repo, err := filepath.Abs(o.repo)
@@ -44,7 +49,7 @@ func (o *options) images(b image.Builder, want func(image.Source) bool) ([]strin
 	}
 	defer release()
 	var tars []string
-	for _, s := range append(slices.Clone(image.Sources), image.CoreDNS("")) {
+	for _, s := range slices.Concat(image.Sources, image.Components) {
 		if !want(s) {
 			continue
 		}
@@ -53,7 +58,7 @@ func (o *options) images(b image.Builder, want func(image.Source) bool) ([]strin
 			if err != nil {
 				return nil, err
 			}
-			dir, err := component.CoreDNS.Build(o.components(), cache, o.out)
+			dir, err := components[s.Name].Build(o.components(), cache, o.out)
 			if err != nil {
 				return nil, err
 			}

@@ -1,15 +1,18 @@
 package component
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"testing"
 )
 
 func TestFingerprintOfTheTree(t *testing.T) {
 	seen := map[string]bool{}
-	for _, c := range All {
+	for _, c := range append(slices.Clone(All), Prometheus) {
 		version, hash, err := c.fingerprint(filepath.Join("..", "components", c.Name))
 		if err != nil {
 			t.Fatal(err)
@@ -92,5 +95,25 @@ func TestBuildOnce(t *testing.T) {
 	left, err := os.ReadDir(cache)
 	if err != nil || len(left) != 1 {
 		t.Errorf("the cache holds %v, %v; want one entry", left, err)
+	}
+}
+
+// TestPrometheusIsTheCharts: the version that the tests run is the one that the chart starts.
+// Prometheus 3.16.0 is the module's version 0.316.0.
+func TestPrometheusIsTheCharts(t *testing.T) {
+	version, _, err := Prometheus.fingerprint(filepath.Join("..", "components", Prometheus.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := os.ReadFile("../../../daemonset/chart/underlane/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`image: \S+/prometheus:v(\d+)\.(\d+)\.(\d+)\n`).FindSubmatch(values)
+	if m == nil {
+		t.Fatal("the chart's values have no image of Prometheus with a version")
+	}
+	if want := fmt.Sprintf("v0.%s%02s.%s", m[1], m[2], m[3]); version != want {
+		t.Errorf("the component has the version %s, want %s: that of the chart", version, want)
 	}
 }

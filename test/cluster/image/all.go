@@ -42,9 +42,11 @@ var Sources = []Source{
 	{Name: "conformance", Module: "test/conformance", Packages: []string{"."}, Tests: true, User: "65532:65532", Asked: true},
 }
 
-// CoreDNS returns the image of a CoreDNS that was built before.
-func CoreDNS(executable string) Source {
-	return Source{Name: "coredns", Executable: executable, Cluster: true}
+// Components has the images of programs that package component builds under the same name.
+// Their Executable is to be set.
+var Components = []Source{
+	{Name: "coredns", Cluster: true},
+	{Name: "prometheus", User: "65534:65534", Asked: true},
 }
 
 // Builder builds images.
