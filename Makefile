@@ -67,7 +67,7 @@ test-full: deps-test ## the same with what takes long and rarely fails: before a
 	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) test-web-demo; fi
 
 .PHONY: test-cluster
-test-cluster: deps-cluster build images ## install on a real cluster and prove what is promised (root); RUN=, KEEP=1, CGROUP=v1,v2
+test-cluster: deps-cluster build images ## install on a real cluster and prove what is promised (root); RUN=, FULL=1, KEEP=1, CGROUP=v1,v2
 	scripts/test-cluster.sh
 
 .PHONY: conformance

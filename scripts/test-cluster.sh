@@ -2,7 +2,8 @@
 # Makes a cluster of its own, installs Underlane on it as a user would, proves
 # what it promises, and takes it away; KEEP=1 leaves it for looking around.
 # RUN=REGEXP chooses tests. CGROUP=v1,v2 makes a node with cgroup v1 alone and
-# one with v2 alone, and chooses the tests that could tell them apart.
+# one with v2 alone, and chooses the tests that could tell them apart. FULL=1 also
+# runs the chart's Prometheus, which takes minutes to build the first time.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -24,7 +25,11 @@ run() { (cd test/cluster/e2e && "$tests" -test.timeout 40m -test.v "$@"); }
 # rolls all agents comes late: Kubernetes may stand still for minutes when a DaemonSet is
 # updated seconds after it was made. The last test takes Underlane away.
 late='^TestEveryNode' last='^TestUninstall'
-run -test.parallel 3 ${RUN:+-test.run "$RUN"} -test.skip "$late|$last"
+full='|^TestPrometheus'
+case "${FULL:+Prometheus}${RUN:-}" in *Prometheus*)
+    full=
+esac
+run -test.parallel 3 ${RUN:+-test.run "$RUN"} -test.skip "$late|$last$full"
 case "${RUN:-TestEveryNode}" in *EveryNode*)
     run -test.run "$late"
 esac
