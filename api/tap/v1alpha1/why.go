@@ -94,8 +94,11 @@ func ParseWhy(values url.Values) (q WhyQuery, err error) {
 	return q, q.check()
 }
 
-// maxWhyHeaders bounds WhyQuery.Headers.
-const maxWhyHeaders = 64
+// Bounds of a WhyQuery: of its headers, and of the bytes of one of its texts.
+const (
+	maxWhyHeaders = 64
+	maxWhyText    = 2048
+)
 
 func (q *WhyQuery) check() error {
 	switch {
@@ -103,14 +106,16 @@ func (q *WhyQuery) check() error {
 		return errors.New("parameter to: which Service, workload or pod?")
 	case len(q.Headers) > maxWhyHeaders:
 		return fmt.Errorf("parameter header: at most %d", maxWhyHeaders)
+	case len(q.Path) > maxWhyText, len(q.Authority) > maxWhyText, len(q.Method) > maxWhyText:
+		return fmt.Errorf("parameters method, path, authority: at most %d bytes", maxWhyText)
 	case q.Path != "" && q.Path[0] != '/':
 		return fmt.Errorf("parameter path=%s: a path begins with /", q.Path)
 	case strings.ContainsFunc(q.Path+q.Authority+q.Method, func(c rune) bool { return c <= ' ' || c == 0x7f }):
 		return errors.New("parameters method, path, authority: neither spaces nor control characters")
 	}
 	for _, h := range q.Headers {
-		if name, _, ok := strings.Cut(h, "="); !ok || name == "" {
-			return fmt.Errorf("parameter header=%s: want NAME=VALUE", h)
+		if name, _, ok := strings.Cut(h, "="); !ok || name == "" || len(h) > maxWhyText {
+			return fmt.Errorf("parameter header=%s: want NAME=VALUE of at most %d bytes", h[:min(len(h), 100)], maxWhyText)
 		}
 	}
 	switch q.Try {

@@ -2,6 +2,7 @@ package tapv1alpha1
 
 import (
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,7 +23,7 @@ func TestWhyQuery(t *testing.T) {
 			t.Errorf("%v: %s", err, diff)
 		}
 	}
-	for _, bad := range []string{"", "to=", "to=svc/a&port=x", "to=svc/a&port=70000", "to=svc/a&grpc=2", "to=svc/a&protocol=udp", "to=svc/a&path=x", "to=svc/a&path=/%0d%0aX:y", "to=svc/a&method=GET%20/", "to=svc/a&authority=a%0ab", "to=svc/a&header=x", "to=svc/a&header==x", "to=svc/a&from=pod/x"} {
+	for _, bad := range []string{"", "to=", "to=svc/a&port=x", "to=svc/a&port=70000", "to=svc/a&grpc=2", "to=svc/a&protocol=udp", "to=svc/a&path=x", "to=svc/a&path=/%0d%0aX:y", "to=svc/a&method=GET%20/", "to=svc/a&authority=a%0ab", "to=svc/a&header=x", "to=svc/a&header==x", "to=svc/a&from=pod/x", "to=svc/a&path=/" + strings.Repeat("x", maxWhyText), "to=svc/a&header=a=" + strings.Repeat("x", maxWhyText)} {
 		q, _ := url.ParseQuery(bad)
 		if got, err := ParseWhy(q); err == nil {
 			t.Errorf("%s: got %+v, want an error", bad, got)

@@ -11,11 +11,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -34,6 +36,8 @@ const (
 	maxTries = 2               // at once
 	agent    = "underlane-why" // User-Agent
 	buffer   = 256             // tap events
+	maxPath  = 2048            // bytes, of the path with its query
+	maxHost  = 320             // bytes of the authority: a name of DNS, and a port
 )
 
 // Network makes connections of pods. The kernel captures them as it captures those of the
@@ -101,8 +105,42 @@ func destination(r *agentv1.TryRequest) (netip.AddrPort, error) {
 	if m := r.GetMethod(); r.GetProtocol() == agentv1.TryRequest_HTTP && m != http.MethodGet && m != http.MethodHead {
 		return dst, fmt.Errorf("method %q: only GET and HEAD are tried", m)
 	}
+	if err := checkAuthority(r.GetAuthority()); err != nil {
+		return dst, err
+	}
+	if r.GetProtocol() == agentv1.TryRequest_HTTP {
+		return dst, checkPath(r.GetPath())
+	}
 	return dst, nil
 }
+
+// checkPath refuses what is no path of a request (origin-form, RFC 9112, section 3.2.1): the
+// try must not be longer than a request of a program, nor be a request to something else.
+func checkPath(path string) error {
+	if len(path) > maxPath {
+		return fmt.Errorf("path of %d bytes: want at most %d", len(path), maxPath)
+	}
+	if !strings.HasPrefix(path, "/") || strings.Contains(path, "#") || strings.ContainsFunc(path, notShown) || !utf8.ValidString(path) {
+		return fmt.Errorf("path %q: want one that begins with /, without spaces, control characters and #", path)
+	}
+	if _, err := url.ParseRequestURI(path); err != nil {
+		return fmt.Errorf("path: %w", err)
+	}
+	return nil
+}
+
+// checkAuthority refuses what is no host, with or without a port; "" is the destination.
+func checkAuthority(authority string) error {
+	if len(authority) > maxHost {
+		return fmt.Errorf("authority of %d bytes: want at most %d", len(authority), maxHost)
+	}
+	if strings.ContainsAny(authority, "/?#@") || strings.ContainsFunc(authority, notShown) || !utf8.ValidString(authority) {
+		return fmt.Errorf("authority %q: want HOST or HOST:PORT", authority)
+	}
+	return nil
+}
+
+func notShown(c rune) bool { return c <= ' ' || c == 0x7f }
 
 // attempt is one try.
 type attempt struct {

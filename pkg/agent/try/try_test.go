@@ -149,6 +149,16 @@ func TestRefused(t *testing.T) {
 		"unspecified":  {Destination: "0.0.0.0:80"},
 		"multicast":    {Destination: "[ff02::1]:80"},
 		"other method": {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "POST"},
+		"no path":      {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "GET"},
+		"other host":   {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "GET", Path: "@elsewhere/"},
+		"long path":    {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "GET", Path: "/" + strings.Repeat("x", maxPath)},
+		"two lines":    {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "GET", Path: "/x HTTP/1.1\r\nX: y"},
+		"fragment":     {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "GET", Path: "/x#y"},
+		"escape":       {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "GET", Path: "/%zz"},
+		"no text":      {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "GET", Path: "/\xff"},
+		"user":         {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "GET", Path: "/", Authority: "me@api"},
+		"long name":    {Destination: destinationText, Protocol: agentv1.TryRequest_TLS, Authority: strings.Repeat("x", maxHost+1)},
+		"two headers":  {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "GET", Path: "/", Authority: "api\r\nX: y"},
 	} {
 		if got, err := d.Try(t.Context(), r); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("%s: got %v, %v; want InvalidArgument", name, got, err)
