@@ -215,3 +215,37 @@ func TestH1ClientLeavesWithItsResponse(t *testing.T) {
 		})
 	}
 }
+
+// TestH1EndpointEndsBetweenRequests: a request meets a connection that its endpoint has
+// ended, and on which the endpoint reads on, as one that lingers does. Nothing of the
+// request was sent, so it goes to a new connection, whatever its method and size.
+func TestH1EndpointEndsBetweenRequests(t *testing.T) {
+	post := func(size int) string {
+		return fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size))
+	}
+	for name, request := range map[string]string{"GET": get, "POST": post(5), "large POST": post(31 << 10)} {
+		for _, last := range []string{"", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"} {
+			t.Run(fmt.Sprintf("%s/%d", name, len(last)), func(t *testing.T) {
+				e, b := newEnv(t), newBackend(t)
+				c := e.dial(b.addr)
+				c.send(get)
+				srv := b.request()
+				srv.expect(get)
+				srv.send(okAnswer)
+				c.expect(okAnswer)
+				proxytest.Eventually(t, "its connection is idle", e.oneIdle)
+				srv.send(last)
+				_ = srv.CloseWrite()
+				proxytest.Eventually(t, "the end has arrived", func() bool { return outgoing(t, srv) == 0 })
+				c.send(request)
+				next := b.request()
+				next.expect(request)
+				next.send(okAnswer)
+				c.expect(okAnswer)
+				if last == "" {
+					srv.expectEnd(nil)
+				}
+			})
+		}
+	}
+}

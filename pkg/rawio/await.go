@@ -18,6 +18,9 @@ func (c *Conn) Await() error {
 		c.in.paused = false
 		c.in.turns.Resume()
 	}
+	if unsent := c.takeUnsent(); err == nil && unsent != nil {
+		return unsent
+	}
 	if err == nil && c.in.err != 0 {
 		err = c.opError("read", c.in.err)
 	}
@@ -31,7 +34,7 @@ func (c *Conn) tryAwait(fd uintptr) bool {
 		return true
 	}
 	if len(c.held) > 0 {
-		if c.awaitHeld(fd) {
+		if c.writeHeld(fd) {
 			return true
 		}
 		c.in.waited = true
@@ -45,19 +48,4 @@ func (c *Conn) tryAwait(fd uintptr) bool {
 	}
 	c.in.err = errno
 	return true
-}
-
-// awaitHeld is writeHeld without a buffer to read into.
-func (c *Conn) awaitHeld(fd uintptr) bool {
-	if n, errno := send(fd, c.held); errno == 0 || errno == unix.EAGAIN {
-		return c.sentHeld(n)
-	} else {
-		c.drop()
-		// Bytes that the peer sent before it closed the connection say more than the error.
-		var b [1]byte
-		if n, failed := receive(fd, b[:], unix.MSG_PEEK); n <= 0 || failed != 0 {
-			c.in.err = errno
-		}
-		return true
-	}
 }

@@ -33,6 +33,8 @@ type Conn struct {
 	in, out     operation
 	held        []byte // the next Read writes them: see Hold
 	holds       bool
+	heldBegun   bool   // a part of held was sent
+	unsent      bool   // the Hold has failed before that
 	heldSent    func() // see Hold
 	later       backlog
 	gathered    gathered
@@ -165,6 +167,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return c.readAfterHeld(p)
 		}
 		c.drop()
+	}
+	if unsent := c.takeUnsent(); err == nil && unsent != nil {
+		return 0, unsent
 	}
 	switch {
 	case err != nil:

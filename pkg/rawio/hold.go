@@ -1,17 +1,31 @@
 package rawio
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 // heldAtMost bounds the bytes that are held. More would need a second system call.
 const heldAtMost = 32 << 10
 
+// HoldAtMost is the number of bytes that a Hold is sure to hold, also as records of TLS.
+const HoldAtMost = 30 << 10
+
+// ErrUnsent is the error of a Read whose held bytes were not sent, not even a part of
+// them: the peer had ended its side, or said something, or the connection was cut. The
+// bytes may be sent on another connection, whatever they are.
+var ErrUnsent = errors.New("the connection ended, or the peer said something, before the held bytes were sent")
+
 // Hold makes Write keep its bytes, and the next Read send them before it waits. It is
 // for a request whose response cannot arrive before the request was sent. The netpoller
 // is prepared to wait before the bytes are sent, so the response's arrival is not
-// missed, and there is no read that returns nothing. What had arrived before that is not
-// noticed until more comes: the peer must have nothing to say first. Read may therefore return an
-// error of bytes for which Write has returned nil. A Hold ends with that Read, or with
-// Release. Until then only one goroutine may call Write, Read, Hold and Release.
+// missed, and there is no read that returns nothing. What had arrived before that would
+// not end the wait, so the Read looks for it first: it does what Idle does, and returns
+// ErrUnsent if the connection is not idle. Read may therefore return an error of bytes for
+// which Write has returned nil. A Hold ends with that Read, or with Release. Until then
+// only one goroutine may call Write, Read, Hold and Release. More than HoldAtMost bytes may
+// be sent at once, without that look.
 //
 // sent, if it is not nil, is called when the held bytes have gone out. It must not wait,
 // and must not use the connection.
@@ -33,7 +47,7 @@ func (c *Conn) Release() error {
 func (c *Conn) Held() bool { return len(c.held) > 0 }
 
 func (c *Conn) drop() {
-	c.holds, c.heldSent = false, nil
+	c.holds, c.heldBegun, c.heldSent = false, false, nil
 	c.held = c.held[:0]
 	if cap(c.held) > keepHeld {
 		c.held = nil
@@ -43,23 +57,34 @@ func (c *Conn) drop() {
 // keepHeld bounds the memory that an idle connection keeps for the next Hold.
 const keepHeld = 2 << 10
 
-// writeHeld is the first try of a Read after Hold. False: all bytes were sent; wait
-// for the response. True: the socket did not accept all bytes, and the rest stays held.
+// writeHeld is the first try of a Read or an Await after Hold. False: all bytes were sent;
+// wait for the response. True: the socket did not accept all bytes, and the rest stays
+// held, or the Hold has failed.
 func (c *Conn) writeHeld(fd uintptr) bool {
+	if !c.heldBegun && !nothingToRead(fd) {
+		c.drop()
+		c.unsent = true
+		return true
+	}
 	n, errno := send(fd, c.held)
 	switch errno {
 	case 0, unix.EAGAIN:
 		return c.sentHeld(n)
 	default:
-		// Bytes that the peer sent before it closed the connection say more than the
-		// error does.
+		c.unsent = !c.heldBegun
 		c.drop()
-		if c.in.receive(fd) && c.in.err == 0 && c.in.n > 0 {
-			return true
-		}
 		c.in.n, c.in.err = 0, errno
 		return true
 	}
+}
+
+// takeUnsent returns ErrUnsent, once, if the Hold has failed before a byte was sent.
+func (c *Conn) takeUnsent() error {
+	if !c.unsent {
+		return nil
+	}
+	c.unsent = false
+	return ErrUnsent
 }
 
 // sentHeld counts n held bytes as sent. It reports whether some are left.
@@ -68,6 +93,7 @@ func (c *Conn) sentHeld(n int) bool {
 		return true
 	}
 	c.wrote(n)
+	c.heldBegun = true
 	if n < len(c.held) {
 		c.held = c.held[:copy(c.held, c.held[n:])]
 		return true

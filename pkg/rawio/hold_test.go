@@ -80,43 +80,41 @@ func TestHeldMoreThanTheSocketTakes(t *testing.T) {
 	}
 }
 
-func TestHeldMeetsThePeersEnd(t *testing.T) {
-	t.Run("gone", func(t *testing.T) {
-		client, server := pair(t, "127.0.0.1:0")
-		_ = server.Reset()
-		server.Close()
-		eventually(t, "the reset", client.HungUp)
-		if n, err := ask(client, []byte("x"), make([]byte, 10)); n != 0 || err == nil {
-			t.Errorf("%d, %v", n, err)
+// TestHeldIsNotSent: bytes that are held for a peer that has ended its side, or has said
+// something, before the read that sends them are not sent, and the read does not wait,
+// although the event of the peer's act is over by then.
+func TestHeldIsNotSent(t *testing.T) {
+	for name, act := range map[string]func(server *Conn){
+		"reset":                 func(server *Conn) { _ = server.Reset(); server.Close() },
+		"closed":                func(server *Conn) { server.Close() },
+		"ended, and reads on":   func(server *Conn) { _ = server.CloseWrite() },
+		"spoke":                 func(server *Conn) { _, _ = server.Write([]byte("alert")) },
+		"spoke, and was closed": func(server *Conn) { _, _ = server.Write([]byte("alert")); server.Close() },
+	} {
+		for _, awaits := range []bool{false, true} {
+			client, server := pair(t, "127.0.0.1:0")
+			act(server)
+			eventually(t, "the act arrives", func() bool { return !client.Idle() })
+			_ = client.SetReadDeadline(time.Now().Add(5 * time.Second))
+			client.Hold(func() { t.Errorf("%s, awaits %v: held bytes were sent", name, awaits) })
+			if _, err := client.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			var n int
+			var err error
+			if awaits {
+				err = client.Await()
+			} else {
+				n, err = client.Read(make([]byte, 10))
+			}
+			if n != 0 || !errors.Is(err, ErrUnsent) {
+				t.Errorf("%s, awaits %v: got %d bytes and %v, want %v", name, awaits, n, err, ErrUnsent)
+			}
+			if _, sent := client.Bytes(); sent != 0 || client.Held() {
+				t.Errorf("%s, awaits %v: %d bytes were sent, held %v; want 0, false", name, awaits, sent, client.Held())
+			}
 		}
-	})
-	t.Run("closed before", func(t *testing.T) {
-		client, server := pair(t, "127.0.0.1:0")
-		server.Close()
-		eventually(t, "the FIN", client.HungUp)
-		if n, err := ask(client, []byte("x"), make([]byte, 10)); n != 0 || err == nil {
-			t.Errorf("%d, %v", n, err)
-		}
-	})
-	t.Run("last words", func(t *testing.T) {
-		client, server := pair(t, "127.0.0.1:0")
-		if _, err := server.Write([]byte("alert")); err != nil {
-			t.Fatal(err)
-		}
-		server.Close()
-		eventually(t, "the FIN", client.HungUp)
-		if _, err := client.Write([]byte("x")); err != nil { // brings the reset
-			t.Fatal(err)
-		}
-		eventually(t, "a write that fails", func() bool {
-			_, err := client.writeNow([]byte("x"))
-			return err != nil
-		})
-		buf := make([]byte, 10)
-		if n, err := ask(client, []byte("x"), buf); string(buf[:n]) != "alert" || err != nil {
-			t.Errorf("got %q, %v: what the peer said before it went is lost", buf[:n], err)
-		}
-	})
+	}
 }
 
 func TestHeldIsDroppedWithTheDeadline(t *testing.T) {
@@ -169,9 +167,6 @@ func TestHoldDoesNotAllocate(t *testing.T) {
 	}()
 	out, in := make([]byte, 100), make([]byte, 200)
 	if n := testing.AllocsPerRun(500, func() {
-		if !client.Idle() {
-			t.Error("not idle between exchanges")
-		}
 		if n, err := ask(client, out, in); n != len(out) || err != nil {
 			t.Fatal(n, err)
 		}

@@ -69,7 +69,7 @@ func (d *session) mirrorNow(kind http1.Kind) {
 
 // sendCopy sends a complete HTTP/1 request, and discards the response.
 func sendCopy(ctx context.Context, s *request.Session, a *endpoints.Attempt, message []byte, kind http1.Kind) error {
-	up := s.IdleHTTP1(a)
+	up := s.IdleHTTP1(a, false)
 	if up == nil {
 		var err error
 		if up, err = s.DialHTTP1(ctx, a); err != nil {

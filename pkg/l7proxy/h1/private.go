@@ -35,15 +35,15 @@ func (d *session) partner() *appConn {
 }
 
 // takePrivate returns the newest of the session's own connections for key that is still
-// alive, or nil. It closes the dead ones that it finds.
-func (d *session) takePrivate(key upstream.Key) *appConn {
+// alive, or nil. It closes the dead ones that it finds. held is that of HTTP1Conn.Open.
+func (d *session) takePrivate(key upstream.Key, held bool) *appConn {
 	for i := len(d.private) - 1; i >= 0; i-- {
 		up := d.private[i]
 		if up.Key != key {
 			continue
 		}
 		d.private = slices.Delete(d.private, i, i+1)
-		if up.Idle() {
+		if up.Open(held) {
 			return up
 		}
 		up.Close()

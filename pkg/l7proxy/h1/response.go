@@ -20,6 +20,8 @@ type head struct {
 	reason mesh.Reason // why there is no response; ReasonNone: there is one
 	cut    bool        // with reason: reading failed, rather than the endpoint ended its side
 	err    error       // why the request could not be sent; up is nil then
+	// neverSent, with reason: up had ended before a byte of the request was sent.
+	neverSent bool
 	// unreached is why the request may be sent to another endpoint: no application has
 	// seen it, or the one that has is gone and the request can be repeated. ReasonNone: it
 	// may not.
@@ -161,6 +163,7 @@ func (d *session) readResponse(h *head, kind http1.Kind) {
 		}
 		if err := d.readUpstream(up); err != nil {
 			h.reason, h.cut = d.readReason(err), err != io.EOF || h.pump != nil && up.Cut()
+			h.neverSent = h.reason != mesh.ReasonClientReset && neverSent(err)
 			return
 		}
 	}

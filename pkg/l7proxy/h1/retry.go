@@ -54,13 +54,22 @@ func (d *session) attempts(kind http1.Kind) (*endpoints.Attempt, head) {
 // attempt sends the request to an endpoint, and reads the head of the response.
 func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 	d.attemptDeadline = d.until()
-	if h.up, h.pump, h.err = d.send(a); h.err != nil {
-		if h.unreached = unsent(h.err); h.unreached == mesh.ReasonNone {
-			a.Failed(upstream.ReasonOf(h.err)) // failures to connect were reported by the dial
+	for {
+		if h.up, h.pump, h.err = d.send(a); h.err != nil {
+			if h.unreached = unsent(h.err); h.unreached == mesh.ReasonNone {
+				a.Failed(upstream.ReasonOf(h.err)) // failures to connect were reported by the dial
+			}
+			return h
 		}
-		return h
+		d.readResponse(&h, kind)
+		if !h.neverSent {
+			break
+		}
+		d.endWait()
+		d.x.Waits(nil)
+		h.up.Close()
+		h = head{}
 	}
-	d.readResponse(&h, kind)
 	miss := d.missed(a, h, kind)
 	if h.reason == mesh.ReasonNone {
 		a.Answered(d.resp.Status())

@@ -7,6 +7,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/retry"
 )
 
@@ -29,8 +30,9 @@ func unsent(err error) mesh.Reason {
 // turns out to be dead, and the request may be sent twice, send tries another.
 func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 	body := &d.body
+	held := body.Done() && len(d.out) <= rawio.HoldAtMost
 	for {
-		up, err := d.acquire(a)
+		up, err := d.acquire(a, held)
 		if err != nil {
 			d.x.Waits(&a.Took)
 			return nil, nil, notConnected{d.orLate(err)}
@@ -41,7 +43,7 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		// Over a new connection the endpoint may say something before the request is sent: an
 		// agent that it refuses the client's certificate, a server that it is overloaded. A
 		// held request would miss that, because it waits only for what comes after it.
-		if body.Done() && up.Reused {
+		if held && up.Reused {
 			up.Hold(d.onSent)
 		}
 		d.x.Sent(&a.Took)
@@ -49,7 +51,8 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		if err == nil && body.Done() && !up.Held() {
 			d.sent()
 		}
-		if err == nil && up.Reused && body.Done() && retry.Idempotent(d.retry.method) {
+		awaited := err == nil && up.Reused && body.Done() && retry.Idempotent(d.retry.method)
+		if awaited {
 			err = d.await(up)
 		}
 		if err == nil {
@@ -69,6 +72,9 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		if d.phase.gaveUp {
 			return nil, nil, mesh.Fail(mesh.ReasonClientReset, err)
 		}
+		if awaited && neverSent(err) {
+			continue
+		}
 		if !up.Reused || late { // late: the time of the attempt is over, the connection is not dead
 			return nil, nil, mesh.Fail(upstream.ReadReason(err), err)
 		}
@@ -83,6 +89,13 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 	}
 }
 
+// neverSent reports whether err, of a read from an endpoint's connection that is used
+// again, means that no byte of the request was sent: it may be sent on another connection,
+// whatever its method.
+func neverSent(err error) bool {
+	return errors.Is(err, rawio.ErrUnsent) || errors.Is(err, errUnasked)
+}
+
 // await sends a request that is held, and waits for the first bytes of the response.
 func (d *session) await(up *appConn) error {
 	up.In = nil
@@ -90,13 +103,13 @@ func (d *session) await(up *appConn) error {
 }
 
 // acquire returns a connection to the endpoint: one of the session's own, an idle one of
-// the pool, or a new one.
-func (d *session) acquire(a *endpoints.Attempt) (*appConn, error) {
-	if up := d.takePrivate(a.Key); up != nil {
+// the pool, or a new one. held is that of HTTP1Conn.Open.
+func (d *session) acquire(a *endpoints.Attempt, held bool) (*appConn, error) {
+	if up := d.takePrivate(a.Key, held); up != nil {
 		up.Reused, up.In = true, nil
 		return up, nil
 	}
-	up := d.s.IdleHTTP1(a)
+	up := d.s.IdleHTTP1(a, held)
 	if up == nil {
 		ctx, cancel := d.dialContext()
 		defer cancel()

@@ -131,9 +131,9 @@ func (s *Session) Dial(ctx context.Context, a *endpoints.Attempt, alpn string) (
 }
 
 // IdleHTTP1 returns an idle pooled connection to the chosen endpoint for one HTTP/1
-// exchange, or nil if there is none.
-func (s *Session) IdleHTTP1(a *endpoints.Attempt) *upstream.HTTP1Conn {
-	c := s.Upstream.IdleHTTP1(&a.Endpoint, s)
+// exchange, or nil if there is none. held is that of upstream.HTTP1Conn.Open.
+func (s *Session) IdleHTTP1(a *endpoints.Attempt, held bool) *upstream.HTTP1Conn {
+	c := s.Upstream.IdleHTTP1(&a.Endpoint, s, held)
 	if c != nil {
 		s.Quota.Settle()
 	}

@@ -49,7 +49,7 @@ func TestPlaintextFallbackIsNotKept(t *testing.T) {
 		c, _ := pooledConn(t)
 		key := Key{Source: status}
 		p.Keep(&HTTP1Conn{Conn: c, Key: key, Result: Result{TLS: status}})
-		if found := p.idle.get(key) != nil; found != kept {
+		if found := p.idle.get(key, false) != nil; found != kept {
 			t.Errorf("tls=%s: kept %v, want %v", status, found, kept)
 		}
 	}

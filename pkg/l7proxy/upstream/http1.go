@@ -47,14 +47,14 @@ func (c *HTTP1Conn) Close() error {
 
 // IdleHTTP1 returns an idle connection to the endpoint, nil if there is none. It prefers a
 // dedicated one: with little traffic that costs less than a shared one, because no bytes
-// pass from one goroutine to another.
-func (p *Pool) IdleHTTP1(ep *Endpoint, client Client) *HTTP1Conn {
+// pass from one goroutine to another. held is that of HTTP1Conn.Open.
+func (p *Pool) IdleHTTP1(ep *Endpoint, client Client, held bool) *HTTP1Conn {
 	if ep.Key.Session != 0 {
 		return nil
 	}
-	c := p.idle.get(ep.Key)
+	c := p.idle.get(ep.Key, held)
 	if c == nil && ep.Mode == MTLS && p.mux.shares(ep.Key) {
-		c = p.idleShared.get(ep.Key)
+		c = p.idleShared.get(ep.Key, held)
 	}
 	if c != nil {
 		c.Reused = true
@@ -121,9 +121,15 @@ func (c *HTTP1Conn) charge(usage *quota.Usage) {
 	}
 }
 
-// Hold delays the next write: the read of the response sends it, and calls sent then. On a
-// shared connection Hold does nothing, because the connection sends together what its
-// streams write; sent is not called.
+// Open reports whether the connection may carry another exchange: the endpoint has neither
+// ended it nor said anything. held: the caller is about to Hold a request of at most
+// rawio.HoldAtMost bytes. Then Open leaves the question to the Hold, whose read fails with
+// rawio.ErrUnsent, because the answer may change in between.
+func (c *HTTP1Conn) Open(held bool) bool { return held && c.raw != nil || c.Idle() }
+
+// Hold delays the next write: the read of the response sends it, and calls sent then, or
+// fails with rawio.ErrUnsent. On a shared connection Hold does nothing, because the
+// connection sends together what its streams write; sent is not called.
 func (c *HTTP1Conn) Hold(sent func()) {
 	if c.raw != nil {
 		c.raw.Hold(sent)

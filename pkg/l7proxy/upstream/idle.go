@@ -15,13 +15,14 @@ const (
 	idleTotal  = 8192
 )
 
-// get takes an idle connection out that is still open, nil if there is none.
-func (p *idlePool) get(key Key) *HTTP1Conn {
+// get takes an idle connection out that is still open, nil if there is none. held is that
+// of HTTP1Conn.Open.
+func (p *idlePool) get(key Key, held bool) *HTTP1Conn {
 	for {
 		p.mu.Lock()
 		c, ok := p.newest(key)
 		p.mu.Unlock()
-		if !ok || c.Idle() {
+		if !ok || c.Open(held) {
 			return c
 		}
 		c.Close()

@@ -32,10 +32,10 @@ func TestPoolGivesWhatIsAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxytest.Eventually(t, "the peers' acts arrived", func() bool { return !ended.Idle() && !talks.Idle() })
-	if up := p.get(key); up == nil || up.Conn != ok || up.Result.TLS != "true" {
+	if up := p.get(key, false); up == nil || up.Conn != ok || up.Result.TLS != "true" {
 		t.Errorf("got %+v, want the one that is alive", up)
 	}
-	if p.get(key) != nil {
+	if p.get(key, false) != nil {
 		t.Error("a connection is given out that has ended or said something")
 	}
 	if _, err := ended.Write([]byte("x")); err == nil {
@@ -59,11 +59,11 @@ func TestPoolKeepsKeysApart(t *testing.T) {
 		"private":        {Source: "a", Identity: id, Addr: netip.MustParseAddrPort("10.0.0.1:1"), Session: 1},
 	}
 	for name, key := range others {
-		if p.get(key) != nil {
+		if p.get(key, false) != nil {
 			t.Errorf("%s: got another key's connection", name)
 		}
 	}
-	if p.get(base) == nil {
+	if p.get(base, false) == nil {
 		t.Error("lost")
 	}
 }
