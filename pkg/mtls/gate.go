@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // Gate shares the processor among handshakes. Without it, handshakes would take
@@ -17,7 +19,8 @@ import (
 //
 // Each handshake has a source, and sources take turns. A source that has proved
 // an identity is known, and so are the pods of this node; any other source is a
-// stranger. Known sources go first, and strangers may hold only a share of the
+// stranger. A known source is one address. Strangers are counted by mesh.CountedAs:
+// one that has a whole IPv6 network to choose addresses from is one source. Known sources go first, and strangers may hold only a share of the
 // slots. While strangers wait, at least every fourth slot goes to one of them.
 // Handshakes from outside the node are limited in number and in waiting time.
 // One above these limits is refused at once.
@@ -90,6 +93,7 @@ type gateSource struct {
 type Turn struct {
 	gate    *Gate
 	source  *gateSource
+	from    netip.Addr
 	ready   chan struct{} // receives a value when this waiting handshake gets a slot
 	inQueue *list.Element // position in a queue of its source; nil: not waiting
 
@@ -117,7 +121,8 @@ func NewGate(o GateOptions) *Gate {
 // address from. The error is ErrBusy or that of ctx.
 func (g *Gate) Enter(ctx context.Context, from netip.Addr, own bool) (*Turn, error) {
 	g.mu.Lock()
-	s := g.source(gateKey{from.Unmap(), own})
+	from = from.Unmap()
+	s := g.source(g.key(from, own))
 	if !own && g.atLimit(s) {
 		g.refused++
 		g.dropIdle(s)
@@ -125,7 +130,7 @@ func (g *Gate) Enter(ctx context.Context, from netip.Addr, own bool) (*Turn, err
 		return nil, ErrBusy
 	}
 	g.addActive(s, 1)
-	t := &Turn{gate: g, source: s}
+	t := &Turn{gate: g, source: s, from: from}
 	if g.takeSlot(s) {
 		g.mu.Unlock()
 		t.since = time.Now()
@@ -196,7 +201,7 @@ func (t *Turn) Leave(proved bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if proved && !s.own {
-		g.makeKnown(s)
+		g.makeKnown(s, t.from)
 	}
 	g.releaseSlot(s)
 	g.addActive(s, -1)
@@ -217,13 +222,26 @@ func (g *Gate) Stats() GateStats {
 	return s
 }
 
+// key says what a handshake is counted to. The caller holds mu, also in all functions
+// below.
+func (g *Gate) key(from netip.Addr, own bool) gateKey {
+	key := gateKey{from, own}
+	if !own && g.sources[key] == nil && !g.isKnown(from) {
+		key.addr = mesh.CountedAs(from)
+	}
+	return key
+}
+
+// isKnown reports whether an address has proved an identity of late.
+func (g *Gate) isKnown(addr netip.Addr) bool { return time.Since(g.proved[addr]) < provedFor }
+
 // source finds or makes a source. Its class does not expire while it has active
-// handshakes. The caller holds mu, also in all functions below.
+// handshakes.
 func (g *Gate) source(key gateKey) *gateSource {
 	s := g.sources[key]
 	if s == nil {
 		s = &gateSource{gateKey: key, class: stranger}
-		if key.own || time.Since(g.proved[key.addr]) < provedFor {
+		if key.own || g.isKnown(key.addr) {
 			s.class = known
 		}
 		g.sources[key] = s
@@ -333,17 +351,18 @@ func (g *Gate) grantSlots() {
 	}
 }
 
-// makeKnown records that a source has proved an identity and moves it, with its
-// active handshakes, to the known sources.
-func (g *Gate) makeKnown(s *gateSource) {
-	if _, is := g.proved[s.addr]; !is && len(g.proved) >= provedMost {
+// makeKnown records that an address, whose handshake is counted to s, has proved an
+// identity. If s is that address it moves, with its active handshakes, to the known
+// sources. Otherwise s is a network, whose other addresses have proved nothing.
+func (g *Gate) makeKnown(s *gateSource, addr netip.Addr) {
+	if _, is := g.proved[addr]; !is && len(g.proved) >= provedMost {
 		for other := range g.proved { // any one: its next handshake proves it again
 			delete(g.proved, other)
 			break
 		}
 	}
-	g.proved[s.addr] = time.Now()
-	if s.class == known {
+	g.proved[addr] = time.Now()
+	if s.class == known || s.addr != addr {
 		return
 	}
 	if s.inRing != nil {

@@ -404,3 +404,53 @@ func TestComputed(t *testing.T) {
 		}
 	})
 }
+
+// TestGateCountsStrangersByNetwork: a client that has a whole IPv6 network to choose its
+// addresses from has no more than one address has, and takes turns as one, until an address
+// has proved an identity. That makes no other address of the network known.
+func TestGateCountsStrangersByNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const perStranger, perSource = 3, 5
+		g := NewGate(GateOptions{Slots: 100, MaxPerSource: perSource, MaxPerStranger: perStranger})
+		at := func(network, host int) netip.Addr {
+			return netip.MustParseAddr(fmt.Sprintf("2001:db8:0:%x::%x", network, host))
+		}
+		enter := func(from netip.Addr) (turns []*Turn) {
+			for range 2 * perSource {
+				turn, err := g.Enter(t.Context(), from, false)
+				if errors.Is(err, ErrBusy) {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				turns = append(turns, turn)
+			}
+			return turns
+		}
+		leave := func(turns []*Turn) {
+			for _, turn := range turns {
+				turn.Leave(false)
+			}
+		}
+		var crowd []*Turn
+		for host := range 10 {
+			crowd = append(crowd, enter(at(1, host+1))...)
+		}
+		other := enter(at(2, 1))
+		if len(crowd) != perStranger || len(other) != perStranger {
+			t.Errorf("one network got %d turns at once and another %d, want %d each", len(crowd), len(other), perStranger)
+		}
+		leave(other)
+		crowd[0].Leave(true) // of the first address
+		leave(crowd[1:])
+		if got := g.Stats(); got.Active != 0 || got.Running != 0 || len(g.sources) != 0 {
+			t.Errorf("after all have left: %+v and %d sources, want none", got, len(g.sources))
+		}
+		proved, rest := enter(at(1, 1)), enter(at(1, 2))
+		if len(proved) != perSource || len(rest) != perStranger {
+			t.Errorf("the address with an identity got %d turns at once and the rest of its network %d, want %d and %d", len(proved), len(rest), perSource, perStranger)
+		}
+		leave(append(proved, rest...))
+	})
+}
