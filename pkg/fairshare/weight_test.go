@@ -16,43 +16,59 @@ func TestWeights(t *testing.T) {
 	light, heavy := s.Account(), s.Account()
 	light.SetWeight(DefaultWeight)
 	heavy.SetWeight(ratio * DefaultWeight)
-	// used is the accounts' time at the begin of each turn. No two turns overlap, because
-	// there is one slot.
+	takeTurns(t, s, holder, contender{light, turns, 1}, contender{heavy, turns, ratio})
+}
+
+// contender is an account whose tasks wait. Its weight is ratio times the other one's.
+type contender struct {
+	*Account
+	tasks int
+	ratio time.Duration
+}
+
+// takeTurns has the tasks of two accounts wait for the only slot, which holder gives away. It
+// fails if a turn goes to the account that has used more for its weight, while both wait.
+// How many turns each gets is not judged: a turn on a busy machine may take as long as many.
+func takeTurns(t *testing.T, s *Scheduler, holder *Task, one, other contender) {
+	t.Helper()
+	// A turn has the times that the accounts have used when it begins, for their weights. No
+	// two turns overlap, because there is one slot.
 	type turn struct {
-		account     *Account
-		light, used time.Duration // of the light account; of the heavy one, for its weight
+		account        *Account
+		ofOne, ofOther time.Duration
 	}
+	used := func(c contender) time.Duration { return c.Used().Processor / c.ratio }
 	var order []turn
 	var tasks sync.WaitGroup
-	for _, a := range []*Account{light, heavy} {
-		for range turns {
+	for _, c := range []contender{one, other} {
+		for range c.tasks {
 			tasks.Go(func() {
 				var task Task
-				task.Charge(a)
+				task.Charge(c.Account)
 				task.Resume()
-				order = append(order, turn{a, light.Used().Processor, heavy.Used().Processor / ratio})
-				a.used.Add(int64(50 * time.Microsecond)) // beside what it really takes
+				order = append(order, turn{c.Account, used(one), used(other)})
+				c.used.Add(int64(50 * time.Microsecond)) // beside what it really takes
 				task.Pause()
 			})
 		}
 	}
-	for waiting := 0; waiting < 2*turns; _, waiting = s.Busy() {
+	for waiting := 0; waiting < one.tasks+other.tasks; _, waiting = s.Busy() {
 		runtime.Gosched()
 	}
 	holder.Pause()
 	tasks.Wait()
 
-	left := map[*Account]int{light: turns, heavy: turns}
+	left := map[*Account]int{one.Account: one.tasks, other.Account: other.tasks}
 	for i, at := range order {
-		if left[light] == 0 || left[heavy] == 0 {
+		if left[one.Account] == 0 || left[other.Account] == 0 {
 			break
 		}
 		left[at.account]--
 		// Each settlement rounds down to a nanosecond.
 		rounding := time.Duration(i + 1)
-		if at.account == light && at.light > at.used+rounding || at.account == heavy && at.used > at.light+rounding {
-			t.Fatalf("turn %d went to the account (light: %t) that has used more for its weight: light %v, heavy %v",
-				i, at.account == light, at.light, at.used)
+		if at.account == one.Account && at.ofOne > at.ofOther+rounding || at.account == other.Account && at.ofOther > at.ofOne+rounding {
+			t.Fatalf("turn %d went to the account (the first: %t) that has used more for its weight: the first %v, the second %v",
+				i, at.account == one.Account, at.ofOne, at.ofOther)
 		}
 	}
 }
