@@ -2,6 +2,7 @@ package table
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
@@ -71,11 +72,19 @@ func sumsJSON(s *figures.Sums, buckets bool) *tapv1alpha1.Sums {
 // passed in the clear.
 func notSecured(total *figures.Sums, tls string, source, destination *tapv1alpha1.Resource) string {
 	why := unsecured(tls, source, destination)
-	if why != "" && total.Failed > 0 && total.Requests()+total.Opened+total.Open+total.Read+total.Written == 0 {
+	requests, passed := total.Requests(), total.Opened+total.Open+total.Read+total.Written
+	switch {
+	case why == "" || passed > 0:
+	case requests > 0 && slices.Equal(total.Failures, []figures.Failure{{Reason: mesh.ReasonNoEndpoints, Count: requests}}):
+		return noEndpoint // of namespaces, too, whose edges do not say that no pod was chosen
+	case requests == 0 && total.Failed > 0:
 		return "nothing passed: all connections failed"
 	}
 	return why
 }
+
+// noEndpoint is why requests that went nowhere are not secured.
+const noEndpoint = "no endpoint was found"
 
 // unsecured says why an edge with this value of tls= is not secured, "" if it is.
 func unsecured(tls string, source, destination *tapv1alpha1.Resource) string {
@@ -86,6 +95,9 @@ func unsecured(tls string, source, destination *tapv1alpha1.Resource) string {
 	case tap.TLSAgentDown:
 		return "the agent of the server's node did not answer, and plaintext is allowed"
 	case tap.TLSNotProxied:
+		if source.Kind == tapv1alpha1.KindExternal {
+			return "no agent carries it: it is of the node itself, such as the kubelet's probes, or " + passedBy
+		}
 		return "no agent carries it: " + passedBy
 	}
 	switch {
@@ -94,7 +106,7 @@ func unsecured(tls string, source, destination *tapv1alpha1.Resource) string {
 	case destination.Kind == tapv1alpha1.KindExternal:
 		return "the server is outside the mesh"
 	case destination.Kind == string(filter.KindService):
-		return "no endpoint was found"
+		return noEndpoint
 	case source.Kind == figures.KindNamespace, destination.Kind == figures.KindNamespace:
 		return "a pod of one side is not in the mesh, or " + passedBy
 	case source.Identity == "" && source.Meshed == 0:

@@ -272,7 +272,8 @@ web-2 api-1 shop back web.shop api.back √`
 	want = `SRC DST SRC_NS DST_NS SECURED
 external shop - - the client is outside the mesh
 shop back - - √
-shop back - - a pod of one side is not in the mesh, or the port is skipped, or the connection is older than the pod's place in the mesh`
+shop back - - a pod of one side is not in the mesh, or the port is skipped, or the connection is older than the pod's place in the mesh
+shop back - - no endpoint was found`
 	if diff := cmp.Diff(want, write(NewEdges(filter.KindNamespace, ""), false)); diff != "" {
 		t.Error("(-want +got):", diff)
 	}
@@ -300,6 +301,29 @@ func TestEdgesOfFailures(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error("(-want +got):", diff)
+	}
+}
+
+// TestEdgesOfACluster: what is not secured on a cluster that is well says why. Kubelets probe
+// pods past the agents, and clients start before the first endpoint is there.
+func TestEdgesOfACluster(t *testing.T) {
+	s := newShop()
+	to := s.pods[5]
+	probe := tap.Event{Origin: tap.FromKernel, Kind: tap.ConnOpen, Direction: mesh.Inbound, TLS: tap.TLSNotProxied, Protocol: "tcp"}
+	s.emit(to.Node, probe, nil, to)
+	s.call(3, 3, time.Microsecond, s.pods[3], nil, &mesh.Service{Namespace: "shop", Name: "empty"})
+	for kind, want := range map[filter.Kind]string{
+		"deployment":         "external idle: no agent carries it: it is of the node itself, such as the kubelet's probes, or the port is skipped, or the connection is older than the pod's place in the mesh",
+		filter.KindNamespace: "back shop: no endpoint was found",
+	} {
+		q := NewEdges(kind, "")
+		var got []string
+		for _, r := range q.Rows(s.ask(t, q.Query)) {
+			got = append(got, fmt.Sprintf("%s %s: %s", r.Source, r.Destination, r.Why))
+		}
+		if !slices.Contains(got, want) {
+			t.Errorf("edges of %s: got %q, want one %q", kind, got, want)
+		}
 	}
 }
 
