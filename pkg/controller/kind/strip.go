@@ -58,6 +58,9 @@ func stripPod(p *corev1.Pod) *corev1.Pod {
 	}
 	if ref := metav1.GetControllerOf(p); ref != nil {
 		out.OwnerReferences = []metav1.OwnerReference{{Kind: ref.Kind, Name: ref.Name, Controller: ref.Controller}}
+		if ref.Kind == "Job" {
+			out.CreationTimestamp = p.CreationTimestamp // tells whether a CronJob has made the Job
+		}
 	}
 	return out
 }

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -114,7 +116,7 @@ func serving(p *corev1.Pod, hasAddr bool) bool {
 
 // owner returns the owner that users know. For a pod of a Deployment this is the
 // Deployment and not its ReplicaSet, whose name is the Deployment's name and a hash
-// of the template.
+// of the template. For a pod of a CronJob it is the CronJob and not the Job of one run.
 func owner(p *corev1.Pod) (kind, name string) {
 	ref := metav1.GetControllerOf(p)
 	if ref == nil {
@@ -126,7 +128,35 @@ func owner(p *corev1.Pod) (kind, name string) {
 			return "deployment", name
 		}
 	}
+	if ref.Kind == "Job" {
+		if name, ok := cronJob(ref.Name, p.CreationTimestamp.Time); ok {
+			return "cronjob", name
+		}
+	}
 	return strings.ToLower(ref.Kind), ref.Name
+}
+
+// A Job that a CronJob makes has its name and the scheduled minute since the Unix epoch
+// (getJobName in Kubernetes' cronjob_controllerv2.go). A pod may be made that long after it,
+// because of failed ones, and a clock may be so far behind.
+const (
+	cronJobPods  = 30 * 24 * time.Hour
+	cronJobClock = 5 * time.Minute
+)
+
+// cronJob returns the CronJob that has made a Job of this name, which has made a pod at this
+// time.
+func cronJob(job string, created time.Time) (name string, ok bool) {
+	at := strings.LastIndexByte(job, '-')
+	if at <= 0 || created.IsZero() {
+		return "", false
+	}
+	minute, err := strconv.ParseUint(job[at+1:], 10, 32)
+	if err != nil {
+		return "", false
+	}
+	after := created.Sub(time.Unix(int64(minute)*60, 0))
+	return job[:at], after > -cronJobClock && after < cronJobPods
 }
 
 // indexAddresses indexes pods by address and reports addresses that two pods share.
