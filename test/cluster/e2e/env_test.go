@@ -149,7 +149,7 @@ func newNamespace(t testing.TB, labels ...string) string {
 	if len(name) > 50 {
 		name = name[:50]
 	}
-	name += fmt.Sprintf("-%d", time.Now().Unix()%100000) // that of an earlier run may still be terminating
+	name += fmt.Sprintf("-%d", time.Now().UnixMilli()%10_000_000) // one that was made before may still be there
 	kubectl(t, "create", "namespace", name)
 	if len(labels) > 0 {
 		kubectl(t, append([]string{"label", "namespace", name}, labels...)...)

@@ -32,6 +32,10 @@ func TestFigures(t *testing.T) {
 				t.Errorf("edges: want one line with %q, got:\n%s", f, strings.Join(rows, "\n"))
 			}
 		}
+		// The kubelet probes the server past its agent. That is no fault of the mesh.
+		if got := matching(rows, "external ", " server "); len(got) != 1 || !strings.Contains(got[0], "kubelet") {
+			t.Errorf("edges: got %q from outside, want one line about the kubelet's probes:\n%s", got, strings.Join(rows, "\n"))
+		}
 	})
 	t.Run("routes", func(t *testing.T) { routesOf(t, shown, ann) })
 	t.Run("connections", func(t *testing.T) {
@@ -46,6 +50,7 @@ func TestFigures(t *testing.T) {
 	t.Run("why", func(t *testing.T) { whyTried(t, shown, ann) })
 	t.Run("headers", func(t *testing.T) { headers(t, shown, ann) })
 	t.Run("dashboard", func(t *testing.T) { dashboard(t, shown, hidden, ann) })
+	t.Run("cronjob", func(t *testing.T) { cronJob(t, shown, ann) })
 	t.Run("history", func(t *testing.T) {
 		// The controllers ask for a minute when it has ended.
 		eventually(t, 2*time.Minute+patience, func() error {
@@ -252,6 +257,37 @@ func statistics(t *testing.T, shown, hidden string, ann user) {
 	if len(matching(wide, "CPU", "MEMORY_LIMIT")) != 1 || len(matching(wide, "server ", "64Mi")) != 1 {
 		t.Errorf("stat -o wide: want columns for processors and memory, and the server's limit:\n%s", strings.Join(wide, "\n"))
 	}
+}
+
+// cronJob checks that the pods of a CronJob's runs are the CronJob's: each run is a Job with a
+// name of its own.
+func cronJob(t *testing.T, ns string, ann user) {
+	apply(t, ns, fmt.Sprintf(`
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: tick}
+spec:
+  schedule: "0 0 1 1 *"
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers:
+          - {name: main, image: %q, imagePullPolicy: IfNotPresent, command: [/labtest],
+             args: [get, --summary, --count, "0", --duration, 30s, --interval, 50ms, "http://server/one"]}
+`, image))
+	// Named as the controller of CronJobs names them.
+	kubectl(t, "create", "job", "-n", ns, "--from=cronjob/tick", fmt.Sprintf("tick-%d", time.Now().Unix()/60))
+	eventually(t, patience, func() error {
+		if err := busy(ann, t, "stat", "cronjob/tick", "-n", ns, "--to", "deploy/server"); err != nil {
+			return err
+		}
+		if out := table(t, ann, "edges", "cronjob", "-n", ns); len(matching(out, "tick ", "deploy/server ", "√")) != 1 {
+			return fmt.Errorf("edges cronjob: want one line from tick to the server:\n%s", strings.Join(out, "\n"))
+		}
+		return nil
+	})
 }
 
 func routesOf(t *testing.T, ns string, ann user) {
