@@ -10,6 +10,7 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/cli/agentapi"
+	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/cli/dashcmd"
 	"github.com/underlane/underlane/pkg/cli/statcmd"
 	"github.com/underlane/underlane/pkg/cli/tapcmd"
@@ -43,12 +44,16 @@ func (a *app) watching() []*cobra.Command {
 	page := &dashcmd.Source{
 		Program: "lab", Scope: "all nodes",
 		Open: func(ctx context.Context) (dashboard.Config, func(), error) {
+			s, err := a.state(ctx)
+			if err != nil {
+				return dashboard.Config{}, nil, err
+			}
 			agents, done, err := a.agents(ctx)
 			if err != nil {
 				return dashboard.Config{}, nil, err
 			}
 			about := dashboard.About{Where: "the lab " + a.name, Command: "bin/lab", Scope: "lab"}
-			return dashboard.Config{API: agents.Handler(), About: about}, done, nil
+			return dashboard.Config{API: check.Mount(a.checkAPI(s.Nodes), agents.Handler()), About: about}, done, nil
 		},
 	}
 	return []*cobra.Command{
