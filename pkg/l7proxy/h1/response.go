@@ -79,7 +79,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 	}
 	d.x.Head1(&d.resp)
 	d.x.Response(d.resp.Status())
-	body := d.resp.Body()
+	body := d.x.Body1(&d.resp)
 	if body.Kind() == http1.BodyTunnel {
 		*keep = false
 		return false, d.tunnel(up, pump, n)
@@ -100,6 +100,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 	d.out = http1.AppendResponseHead(d.out[:0], &d.resp, &edits)
 	up.In = up.In[n:]
 	reason = d.responseBody(up, &body, pump)
+	d.x.Trailers1(&body)
 	if reason != mesh.ReasonNone {
 		// The head was sent. Only a reset can tell the client that the response is incomplete.
 		_ = d.s.Client.Reset()

@@ -23,6 +23,8 @@ type Body struct {
 	charged int64 // see Framing
 	left    int64 // bytes that are still missing from the body or from the chunk
 	chunks  chunks
+	// trailers has the trailer section as far as it was consumed; nil: it is not kept.
+	trailers *[]byte
 }
 
 // Body returns the framing of the message's body. The head must be complete. In a

@@ -42,8 +42,12 @@ func (b *Body) nextChunked(buf []byte) (int, error) {
 			}
 			continue
 		}
+		section := b.trailers != nil && b.chunks.state >= trailerStart
 		if err := b.step(buf[i], b.offset+int64(i)); err != nil {
 			return i, err
+		}
+		if section {
+			*b.trailers = append(*b.trailers, buf[i])
 		}
 		i++
 		if b.done {

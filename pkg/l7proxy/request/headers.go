@@ -19,6 +19,25 @@ func (x *Exchange) Head1(h *http1.Head) {
 	}
 }
 
+// Body1 returns the body of a response of HTTP/1, which keeps its trailers if they are asked
+// for. Trailers1 takes them.
+func (x *Exchange) Body1(h *http1.Head) http1.Body {
+	body := h.Body()
+	if x.session != nil && x.session.Core.Tap.Headers() != nil {
+		body.KeepTrailers()
+	}
+	return body
+}
+
+// Trailers1 keeps the trailers of a body of HTTP/1 for the next event.
+func (x *Exchange) Trailers1(body *http1.Body) {
+	if r := x.collects(); r != nil {
+		for name, value := range body.Trailers() {
+			x.event.Headers = tap.Add(r, x.event.Headers, name, value, false)
+		}
+	}
+}
+
 // Head2 keeps the fields of a head, or of trailers, of HTTP/2 for the next event. What the
 // sender has marked as sensitive (RFC 7541 §7.1.3) is redacted.
 func (x *Exchange) Head2(fields []http2.Field) {
