@@ -179,8 +179,32 @@ func TestTraceOfRetries(t *testing.T) {
 			if diff := cmp.Diff([][]string{want, want}, [][]string{first, contextOf(second)}); diff != "" {
 				t.Errorf("the attempts have (-want +got):\n%s", diff)
 			}
+			attempts := end.Trace.Attempts
+			if len(attempts) != 2 {
+				t.Fatalf("%d attempts, want 2: %+v", len(attempts), attempts)
+			}
+			for i, a := range attempts {
+				if a.Number != i || a.Status != http.StatusServiceUnavailable || a.Reason != mesh.ReasonNone || a.GRPCStatus != -1 || a.Endpoint != end.Destination.Addr ||
+					a.Began < 0 || a.Ended <= a.Began || a.Ended > end.Duration || i > 0 && a.Began < attempts[i-1].Ended {
+					t.Errorf("attempt %d is %+v, want one to %v with status 503 within the %v of the request", i, a, end.Destination.Addr, end.Duration)
+				}
+			}
 			if got := second.Get("x-other"); got != "y" {
 				t.Errorf("the route's other header is %q, want y", got)
+			}
+		})
+	}
+}
+
+// TestTraceOfOneAttempt: a request that is sent once has no list of attempts.
+func TestTraceOfOneAttempt(t *testing.T) {
+	for protocol, http2 := range protocolsOfHTTP {
+		t.Run(protocol, func(t *testing.T) {
+			e := newTraced(t, http2)
+			e.proxy.core.Sampling = &mesh.TraceSampling{PerMillion: 1_000_000}
+			e.get("/")
+			if end := e.tap.Wait(t, tap.ResponseEnd, 0); end.Trace == nil || end.Trace.Attempts != nil {
+				t.Errorf("the event has trace %+v, want one without attempts", end.Trace)
 			}
 		})
 	}

@@ -3,6 +3,8 @@ package tracing
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"net/netip"
+	"time"
 
 	"github.com/underlane/underlane/pkg/mesh"
 )
@@ -24,7 +26,7 @@ const (
 const MaxState = 512
 
 // Trace is the place of one request in its trace. Only requests that are sampled have one.
-// It does not change once it is made.
+// It does not change once it is made, except for Attempts.
 type Trace struct {
 	ID ID
 	// Span is the span that the forwarded headers name: the one of the agent's spans that
@@ -42,6 +44,38 @@ type Trace struct {
 	// lower case. Remove has those of Add as well. They are shared: do not modify them.
 	Remove []string
 	Add    []mesh.HeaderField
+
+	// Attempts are those of a request that was sent more than once, in their order, with the
+	// last one. They are complete when the request has ended: only then may others than the
+	// request's own goroutine read them. nil: there was one attempt.
+	Attempts []Attempt
+}
+
+// MaxAttempts bounds Trace.Attempts. The last attempt is always in it.
+const MaxAttempts = 16
+
+// Attempt is one attempt to send a request.
+type Attempt struct {
+	Number     int            // from 0
+	Endpoint   netip.AddrPort // invalid: none was chosen
+	Began      time.Duration  // since the request began
+	Ended      time.Duration
+	Status     int         // HTTP status of the response; 0: there was none
+	GRPCStatus int         // status of a gRPC call; -1: none, or no call of gRPC
+	Reason     mesh.Reason // why there was no response, or why the peer's agent made one
+}
+
+// Attempted adds an attempt. It sets the number, and lets it begin after the one before.
+func (t *Trace) Attempted(a Attempt) {
+	if n := len(t.Attempts); n > 0 {
+		a.Number = t.Attempts[n-1].Number + 1
+		a.Began = max(a.Began, t.Attempts[n-1].Ended)
+		if n == MaxAttempts {
+			t.Attempts[n-1] = a
+			return
+		}
+	}
+	t.Attempts = append(t.Attempts, a)
 }
 
 // Begin returns the trace of a request with the headers of c, or nil if the request is not

@@ -37,6 +37,7 @@ func (d *session) attempts(kind http1.Kind) (*endpoints.Attempt, head) {
 	}
 	for a := &d.first; ; {
 		response := d.attempt(a, kind)
+		ended := d.x.Elapsed()
 		next := d.s.Failover(a, response.unreached, &d.tried)
 		if next == nil && d.retry.wanted {
 			next = d.again(a, &response, kind)
@@ -45,9 +46,23 @@ func (d *session) attempts(kind http1.Kind) (*endpoints.Attempt, head) {
 			return a, response
 		}
 		a.Failed(response.reason)
+		d.trace(a, &response, ended)
 		d.abandon(response)
 		a.Done()
 		a = next
+	}
+}
+
+// trace records an attempt that another one follows.
+func (d *session) trace(a *endpoints.Attempt, h *head, ended time.Duration) {
+	switch {
+	case ended == 0: // the request is not sampled
+	case h.err != nil:
+		d.x.Attempted(a, ended, 0, -1, upstream.ReasonOf(h.err))
+	case h.reason != mesh.ReasonNone:
+		d.x.Attempted(a, ended, 0, -1, h.reason)
+	default:
+		d.x.Attempted(a, ended, d.resp.Status(), reply.GRPCStatus(unsafeString(d.resp.Get("grpc-status"))), h.unreached)
 	}
 }
 

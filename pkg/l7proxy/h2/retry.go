@@ -79,6 +79,7 @@ func (st *stream) failover(why mesh.Reason, b *h2conn.Batch) bool {
 	if next == nil {
 		return false
 	}
+	st.exchange.Attempted(st.attempt, st.exchange.Elapsed(), 0, -1, why)
 	st.leave(b)
 	st.send(next, nil, b)
 	return true
@@ -112,6 +113,7 @@ func (st *stream) resendRefused(b *h2conn.Batch) bool {
 	}
 	history.refused++
 	not, refused := st.attempt.Peer.Addr, st.up
+	st.exchange.Attempted(st.attempt, st.exchange.Elapsed(), 0, -1, mesh.ReasonUpstreamReset)
 	st.leave(b)
 	if pause == 0 {
 		st.start(not, refused, b)
@@ -122,8 +124,9 @@ func (st *stream) resendRefused(b *h2conn.Batch) bool {
 }
 
 // retry sends a failed request again if the routes ask for that, after the pause that they
-// ask for. It returns false if there is no other attempt.
-func (st *stream) retry(failure retry.Attempt, b *h2conn.Batch) bool {
+// ask for. why says what has failed if there was no response. It returns false if there is
+// no other attempt.
+func (st *stream) retry(failure retry.Attempt, why mesh.Reason, b *h2conn.Batch) bool {
 	if !st.plan.Policy().RetriesSent() {
 		return false
 	}
@@ -138,6 +141,7 @@ func (st *stream) retry(failure retry.Attempt, b *h2conn.Batch) bool {
 		return false
 	}
 	st.retries.Begin(&st.exchange)
+	st.exchange.Attempted(st.attempt, st.exchange.Elapsed(), failure.Status, st.grpcStatus, why)
 	not := st.attempt.Peer.Addr
 	st.leave(b)
 	st.timer = st.after(wait, st.turn, func(st *stream, b *h2conn.Batch) { st.start(not, nil, b) })
@@ -162,7 +166,7 @@ func (st *stream) unanswered(status int, fields []http2.Field, b *h2conn.Batch) 
 	if st.grpcStatus > 0 {
 		st.attempt.AnsweredCall(st.grpcStatus)
 	}
-	return st.retry(retry.Attempt{Cause: retry.Status, Status: status, GRPCStatus: st.grpcStatus}, b)
+	return st.retry(retry.Attempt{Cause: retry.Status, Status: status, GRPCStatus: st.grpcStatus}, miss.Reason, b)
 }
 
 // broken sends a request again whose connection or stream ended, for the reason why. It
@@ -178,7 +182,7 @@ func (st *stream) broken(why mesh.Reason, b *h2conn.Batch) bool {
 	if upstream.Deserted(why) && !st.answered && retry.Idempotent(fieldValue(st.fields, ":method")) && st.failover(why, b) {
 		return true
 	}
-	return st.retry(retry.Attempt{Cause: cause}, b)
+	return st.retry(retry.Attempt{Cause: cause}, why, b)
 }
 
 // to is the backend that the request is sent to; nil: the destination of the client.
@@ -255,7 +259,7 @@ func (st *stream) attemptLate(b *h2conn.Batch) {
 		return
 	}
 	st.attempt.Failed(mesh.ReasonTimeout)
-	if !st.retry(retry.Attempt{Cause: retry.TimedOut}, b) {
+	if !st.retry(retry.Attempt{Cause: retry.TimedOut}, mesh.ReasonTimeout, b) {
 		st.failLate(b)
 	}
 }

@@ -60,7 +60,7 @@ func (st *stream) Connected(turn int32, u *upstream.HTTP2Conn, err error, b *h2c
 		if !upstream.LocalFault(err) {
 			st.attempt.Failed(reason)
 		}
-		if !st.failover(reason, b) && !st.retry(retry.Attempt{Cause: retry.Unsent}, b) {
+		if !st.failover(reason, b) && !st.retry(retry.Attempt{Cause: retry.Unsent}, reason, b) {
 			st.exchange.Chose(st.attempt)
 			r := st.client.s.Unreached(reason)
 			st.answer(&r, b)
@@ -193,7 +193,7 @@ func (st *stream) ServerReset(u *upstream.HTTP2Conn, ev *http2.Event, b *h2conn.
 		st.req.abandon(b)
 		st.afterwards, st.afterCode = true, ev.Code
 		st.settle(b)
-	case ev.Retryable && (st.resendRefused(b) || st.retry(retry.Attempt{Cause: retry.Unsent}, b)):
+	case ev.Retryable && (st.resendRefused(b) || st.retry(retry.Attempt{Cause: retry.Unsent}, mesh.ReasonUpstreamReset, b)):
 	case ev.TooLarge:
 		st.failAfter(mesh.ReasonResponseHeader, b)
 	case ev.Local:

@@ -21,8 +21,9 @@ type Exchange struct {
 	began   time.Time
 	since   time.Duration // when phase began, counted from began
 	phase   phase
-	shown   bool        // RequestInit was emitted
-	said    mesh.Reason // see PeerReason
+	shown   bool          // RequestInit was emitted
+	said    mesh.Reason   // see PeerReason
+	next    time.Duration // when the attempt after the last one of Attempted began, counted from began; only of a sampled request
 }
 
 // Line is what is known of a request from its head. The strings may be empty if
@@ -40,7 +41,7 @@ type Line struct {
 // Begin starts an exchange: stream is unique within the session.
 func (x *Exchange) Begin(s *Session, stream uint64, line Line) {
 	x.session, x.began, x.shown, x.said = s, time.Now(), false, mesh.ReasonNone
-	x.phase, x.since = queued, 0
+	x.phase, x.since, x.next = queued, 0, 0
 	x.event = tap.Event{
 		Direction: s.Direction,
 		Base:      s.ID, Stream: stream,
@@ -71,6 +72,37 @@ func (x *Exchange) Chose(a *endpoints.Attempt) {
 		x.event.TLS = a.Found.TLS
 	}
 	x.show()
+}
+
+// Elapsed returns the time since the request began, for Attempted. It is 0, and reads no
+// clock, if the request is not sampled.
+func (x *Exchange) Elapsed() time.Duration {
+	if x.event.Trace == nil {
+		return 0
+	}
+	return time.Since(x.began)
+}
+
+// Attempted records an attempt that another one follows now, in the trace of the request if
+// that is sampled. ended is the Elapsed of its end. status is that of a response that it
+// got, 0 for none, and grpcStatus that of a call of gRPC that failed in the response's head.
+// why says what has failed otherwise.
+func (x *Exchange) Attempted(a *endpoints.Attempt, ended time.Duration, status, grpcStatus int, why mesh.Reason) {
+	t := x.event.Trace
+	if t == nil {
+		return
+	}
+	t.Attempted(tracing.Attempt{
+		Endpoint: a.Found.Peer.Addr, Began: x.next, Ended: ended, Status: status, GRPCStatus: x.grpcStatus(grpcStatus), Reason: why,
+	})
+	x.next = x.Elapsed()
+}
+
+func (x *Exchange) grpcStatus(status int) int {
+	if !x.event.GRPC {
+		return -1
+	}
+	return status
 }
 
 func (x *Exchange) show() {
@@ -123,6 +155,11 @@ func (x *Exchange) End(end End) {
 	if e.Status == 0 {
 		e.Status = cmp.Or(end.Status, end.Reason.HTTPStatus())
 		e.Latency = e.Duration
+	}
+	if t := e.Trace; t != nil && len(t.Attempts) > 0 {
+		t.Attempted(tracing.Attempt{
+			Endpoint: e.Destination.Addr, Began: x.next, Ended: now, Status: e.Status, GRPCStatus: x.grpcStatus(end.GRPCStatus), Reason: e.Reason,
+		})
 	}
 	x.emit(tap.ResponseEnd, x.began.Add(now))
 	x.session = nil

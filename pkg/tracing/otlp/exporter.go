@@ -112,7 +112,7 @@ func (x *Exporter) Emit(e *tap.Event) {
 			return
 		}
 	}
-	size := eventSize + len(e.Method) + len(e.Authority) + len(e.Path) + len(e.Trace.State)
+	size := eventSize + len(e.Method) + len(e.Authority) + len(e.Path) + len(e.Trace.State) + attemptSize*len(e.Trace.Attempts)
 	if e.Head != nil {
 		size += len(e.Head.UserAgent) + len(e.Head.Referer)
 	}
@@ -123,6 +123,9 @@ func (x *Exporter) Emit(e *tap.Event) {
 
 // eventSize is about what an event holds besides the strings of its request.
 const eventSize = 1 << 10
+
+// attemptSize is about what an attempt is in memory, and in the message.
+const attemptSize = 1 << 9
 
 // Log sends a line of an access log.
 func (x *Exporter) Log(l Line) { x.lines.queue.offer(l, len(l.Text)+len(l.Path)+eventSize) }

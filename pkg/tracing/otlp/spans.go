@@ -86,7 +86,57 @@ func makeSpan(e *tap.Event, kind tracepb.Span_SpanKind, id, parent tracing.SpanI
 	}
 	common(e, kind, &a)
 	s.Attributes = a
+	if kind == client {
+		attemptEvents(s, e, began)
+	}
 	return s
+}
+
+// resends returns how often the request was sent again, for whatever cause.
+func resends(e *tap.Event) int {
+	if n := len(e.Trace.Attempts); n > 0 {
+		return e.Trace.Attempts[n-1].Number
+	}
+	return e.Retries
+}
+
+// attemptEvents adds an event for each attempt of a request that was sent more than once.
+// They are events and no spans, because the server's span has the span of the whole request
+// as its parent: the headers name one, whichever attempt succeeds.
+func attemptEvents(s *tracepb.Span, e *tap.Event, began time.Time) {
+	for i := range e.Trace.Attempts {
+		t := &e.Trace.Attempts[i]
+		var a attributes
+		a.num("http.request.resend_count", int64(t.Number))
+		if t.Endpoint.IsValid() {
+			a.str("network.peer.address", t.Endpoint.Addr().Unmap().String())
+			a.num("network.peer.port", int64(t.Endpoint.Port()))
+		}
+		failure := ""
+		if t.Status != 0 {
+			a.num("http.response.status_code", int64(t.Status))
+			if t.Status >= 400 {
+				failure = strconv.Itoa(t.Status)
+			}
+		}
+		if t.GRPCStatus >= 0 {
+			code := codeName(t.GRPCStatus)
+			a.str("rpc.response.status_code", code)
+			if t.GRPCStatus > 0 {
+				failure = code
+			}
+		}
+		if t.Reason != mesh.ReasonNone {
+			failure = t.Reason.String()
+			a.str("underlane.reason", failure)
+		}
+		a.str("error.type", failure)
+		a.float("underlane.attempt.time", (t.Ended - t.Began).Seconds())
+		s.Events = append(s.Events, &tracepb.Span_Event{Name: "underlane.attempt", TimeUnixNano: nanos(began.Add(t.Ended)), Attributes: a})
+	}
+	if n := len(e.Trace.Attempts); n > 0 {
+		s.DroppedEventsCount = uint32(e.Trace.Attempts[n-1].Number + 1 - n)
+	}
 }
 
 func nanos(t time.Time) uint64 { return uint64(max(0, t.UnixNano())) }
@@ -112,8 +162,8 @@ func describeRequest(e *tap.Event, kind tracepb.Span_SpanKind, a *attributes) (n
 			}
 			a.str("url.full", full)
 		}
-		if e.Retries > 0 {
-			a.num("http.request.resend_count", int64(e.Retries))
+		if n := resends(e); n > 0 {
+			a.num("http.request.resend_count", int64(n))
 		}
 	} else {
 		a.str("url.scheme", cmp.Or(e.Scheme, "http"))

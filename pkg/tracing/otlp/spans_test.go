@@ -164,3 +164,56 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 }
+
+// TestAttempts: the client's span has an event for each attempt of a request that was sent
+// more than once.
+func TestAttempts(t *testing.T) {
+	e := request()
+	first, second := netip.MustParseAddrPort("10.0.0.8:8080"), netip.MustParseAddrPort("10.0.0.9:8080")
+	e.Trace.Attempted(tracing.Attempt{Endpoint: first, Ended: 100 * time.Millisecond, GRPCStatus: -1, Reason: mesh.ReasonConnectRefused})
+	e.Trace.Attempted(tracing.Attempt{Endpoint: second, Began: 150 * time.Millisecond, Ended: 400 * time.Millisecond, Status: 503, GRPCStatus: -1})
+	e.Trace.Attempted(tracing.Attempt{Endpoint: first, Began: 500 * time.Millisecond, Ended: time.Second, Status: 200, GRPCStatus: 0})
+	span := encodeSpans([]tap.Event{e}, "v1").GetResourceSpans()[0].GetScopeSpans()[0].GetSpans()[0]
+	type event struct {
+		Name       string
+		At         time.Duration
+		Attributes map[string]any
+	}
+	var got []event
+	for _, ev := range span.GetEvents() {
+		got = append(got, event{ev.GetName(), time.Unix(0, int64(ev.GetTimeUnixNano())).Sub(begin), valuesOf(ev.GetAttributes())})
+	}
+	want := []event{
+		{"underlane.attempt", 100 * time.Millisecond, map[string]any{
+			"http.request.resend_count": int64(0), "network.peer.address": "10.0.0.8", "network.peer.port": int64(8080),
+			"underlane.reason": "connect-refused", "error.type": "connect-refused", "underlane.attempt.time": 0.1,
+		}},
+		{"underlane.attempt", 400 * time.Millisecond, map[string]any{
+			"http.request.resend_count": int64(1), "network.peer.address": "10.0.0.9", "network.peer.port": int64(8080),
+			"http.response.status_code": int64(503), "error.type": "503", "underlane.attempt.time": 0.25,
+		}},
+		{"underlane.attempt", time.Second, map[string]any{
+			"http.request.resend_count": int64(2), "network.peer.address": "10.0.0.8", "network.peer.port": int64(8080),
+			"http.response.status_code": int64(200), "rpc.response.status_code": "OK", "underlane.attempt.time": 0.5,
+		}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if n := valuesOf(span.GetAttributes())["http.request.resend_count"]; n != int64(2) {
+		t.Errorf("the span was resent %v times, want 2", n)
+	}
+	// The number of events is bounded. The last attempt is one of them.
+	for i := range 3 * tracing.MaxAttempts {
+		e.Trace.Attempted(tracing.Attempt{Status: 500 + i, GRPCStatus: -1})
+	}
+	span = encodeSpans([]tap.Event{e}, "v1").GetResourceSpans()[0].GetScopeSpans()[0].GetSpans()[0]
+	last := valuesOf(span.GetEvents()[len(span.GetEvents())-1].GetAttributes())
+	if n := len(span.GetEvents()); n != tracing.MaxAttempts || span.GetDroppedEventsCount() != uint32(3+3*tracing.MaxAttempts-n) || last["http.response.status_code"] != int64(500+3*tracing.MaxAttempts-1) {
+		t.Errorf("%d events, %d dropped, the last one %v; want %d with the last attempt", n, span.GetDroppedEventsCount(), last, tracing.MaxAttempts)
+	}
+	e.Direction = mesh.Inbound
+	if n := len(encodeSpans([]tap.Event{e}, "v1").GetResourceSpans()[0].GetScopeSpans()[0].GetSpans()[0].GetEvents()); n != 0 {
+		t.Errorf("the server's span has %d events, want none", n)
+	}
+}
