@@ -66,6 +66,8 @@ var layers = map[string]int{
 	"pkg/controller/issuer":           4,
 	"pkg/controller/kind":             4,
 	"pkg/controller/linkerdpolicy":    4,
+	"pkg/controller/ownpolicy":        4,
+	"pkg/controller/policyobject":     4,
 	"pkg/controller/podstatus":        4,
 	"pkg/controller/routestatus":      4,
 	"pkg/controller/translate":        4,
@@ -181,7 +183,7 @@ var onlyIn = []struct {
 	{[]string{"github.com/cilium/ebpf"}, []string{"bpf", "pkg/redirect", "test/bench/calls", "test/contract/inject"}, "one package talks to the kernel"},
 	{[]string{"github.com/vishvananda"}, []string{"pkg/redirect", "test"}, "interfaces and namespaces are pkg/redirect's"},
 	// sigs.k8s.io/yaml is a YAML reader, no Kubernetes: the agent's config file.
-	{[]string{"k8s.io", "sigs.k8s.io/gateway-api"}, []string{"pkg/controller", "cmd/controller", "pkg/cli", "test"}, "nodes know the mesh's own types only"},
+	{[]string{"k8s.io", "sigs.k8s.io/gateway-api"}, []string{"api/policy", "pkg/controller", "cmd/controller", "pkg/cli", "test"}, "nodes know the mesh's own types only"},
 	{[]string{"helm.sh/helm"}, []string{"pkg/cli/cluster/chart"}, "one package renders the chart"},
 	{
 		[]string{"github.com/prometheus"},
@@ -230,7 +232,7 @@ var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/s
 var fuzzed = []string{
 	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/policy/authz", "pkg/tracing",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
-	"pkg/controller/history",
+	"pkg/controller/history", "pkg/controller/ownpolicy",
 }
 
 // skips are the tests that may be skipped, by file.
