@@ -11,8 +11,9 @@ package linkerdpolicy
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"strings"
+
+	"github.com/underlane/underlane/pkg/controller/policyobject"
 )
 
 // Group is the API group of Linkerd's policies.
@@ -99,51 +100,62 @@ type Objects struct {
 	Policies []AuthorizationPolicy
 	MeshTLS  []MeshTLSAuthentication
 	Networks []NetworkAuthentication
+	// AllRoutes are those that may be attached to a Server: Routes has those that are.
+	AllRoutes  []Route
+	RateLimits []RateLimitPolicy
 }
 
 // Add adds an object in JSON, if it is of a kind that this package translates. A field
 // that is not known, or has another type, is kept as such and makes what uses the object
 // fail closed.
 func (o *Objects) Add(object []byte) error {
-	var head struct {
-		APIVersion string `json:"apiVersion"`
-		Kind       string `json:"kind"`
-		Metadata   struct {
-			Namespace string `json:"namespace"`
-			Name      string `json:"name"`
-		} `json:"metadata"`
-		Spec json.RawMessage `json:"spec"`
+	head, err := policyobject.ReadMeta(object)
+	if err != nil {
+		return err
 	}
-	if err := json.Unmarshal(object, &head); err != nil {
-		return fmt.Errorf("object is not JSON of a Kubernetes resource: %w", err)
-	}
-	group, _, _ := strings.Cut(head.APIVersion, "/")
-	if group != Group {
+	if (head.Kind == "HTTPRoute" || head.Kind == "GRPCRoute") && head.Group == gatewayGroup || head.Kind == "HTTPRoute" && head.Group == Group {
+		r := Route{Meta: head}
+		r.Unknown = readSpec(object, &r.Spec)
+		o.AllRoutes = append(o.AllRoutes, r)
 		return nil
 	}
-	namespace, name := head.Metadata.Namespace, head.Metadata.Name
+	if head.Group != Group {
+		return nil
+	}
+	namespace, name := head.Namespace, head.Name
 	switch head.Kind {
 	case "Server":
 		s := Server{Namespace: namespace, Name: name}
-		s.Unknown = read(head.Spec, &s.Spec)
+		s.Unknown = readSpec(object, &s.Spec)
 		o.Servers = append(o.Servers, s)
 	case "AuthorizationPolicy":
 		p := AuthorizationPolicy{Namespace: namespace, Name: name}
-		p.Unknown = read(head.Spec, &p.Spec)
+		p.Unknown = readSpec(object, &p.Spec)
 		o.Policies = append(o.Policies, p)
 	case "MeshTLSAuthentication":
 		a := MeshTLSAuthentication{Namespace: namespace, Name: name}
-		a.Unknown = read(head.Spec, &a.Spec)
+		a.Unknown = readSpec(object, &a.Spec)
 		o.MeshTLS = append(o.MeshTLS, a)
 	case "NetworkAuthentication":
 		a := NetworkAuthentication{Namespace: namespace, Name: name}
-		a.Unknown = read(head.Spec, &a.Spec)
+		a.Unknown = readSpec(object, &a.Spec)
 		o.Networks = append(o.Networks, a)
+	case "HTTPLocalRateLimitPolicy":
+		p := RateLimitPolicy{Meta: head}
+		p.Unknown = readSpec(object, &p.Spec)
+		o.RateLimits = append(o.RateLimits, p)
 	}
 	return nil
 }
 
-// read decodes a specification. It returns what it does not understand.
+// readSpec decodes the specification of an object. It returns what it does not understand.
+func readSpec[T any](object []byte, spec *T) []string {
+	out, unknown := policyobject.Read[T](object)
+	*spec = out
+	return unknown.All()
+}
+
+// read decodes a part of one.
 func read(data []byte, spec any) []string {
 	strict := json.NewDecoder(bytes.NewReader(data))
 	strict.DisallowUnknownFields()
@@ -151,6 +163,5 @@ func read(data []byte, spec any) []string {
 	if err == nil {
 		return nil
 	}
-	_ = json.Unmarshal(data, spec) // as much as can be read: err is reported
-	return []string{"spec: " + strings.TrimPrefix(err.Error(), "json: ")}
+	return []string{strings.TrimPrefix(err.Error(), "json: ")}
 }

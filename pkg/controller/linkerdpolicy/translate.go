@@ -140,7 +140,7 @@ func account(namespace, name string) authz.Source {
 
 func (a *MeshTLSAuthentication) sources() ([]authz.Source, error) {
 	if len(a.Unknown) > 0 {
-		return nil, errors.New(a.Unknown[0])
+		return nil, errors.New(a.Unknown[0] + " is not known")
 	}
 	var out []authz.Source
 	for _, id := range a.Spec.Identities {
@@ -197,7 +197,7 @@ func identity(id string) (authz.Source, error) {
 
 func (a *NetworkAuthentication) networks() ([]authz.Network, error) {
 	if len(a.Unknown) > 0 {
-		return nil, errors.New(a.Unknown[0])
+		return nil, errors.New(a.Unknown[0] + " is not known")
 	}
 	var out []authz.Network
 	for _, n := range a.Spec.Networks {

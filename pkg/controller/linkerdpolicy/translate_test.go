@@ -170,13 +170,13 @@ func TestReferences(t *testing.T) {
 		"requiredAuthenticationRefs: [" + mesh("empty") + "]":                         "it has no identities",
 		"requiredAuthenticationRefs: [" + net("empty") + "]":                          "it has no networks",
 		"requiredAuthenticationRefs: [" + net("bad") + "]":                            `network "10.0.0.0/99"`,
-		"requiredAuthenticationRefs: [" + mesh("newer") + "]":                         `unknown field "butNot"`,
-		"requiredAuthenticationRefs: [" + net("newer") + "]":                          `unknown field "unless"`,
+		"requiredAuthenticationRefs: [" + mesh("newer") + "]":                         `butNot is not known`,
+		"requiredAuthenticationRefs: [" + net("newer") + "]":                          `unless is not known`,
 		"requiredAuthenticationRefs: [{kind: User, name: x}]":                         "User a/x: the kind is not known",
 		"requiredAuthenticationRefs: [" + mesh("all") + ", " + mesh("all") + "]":      "more than one MeshTLSAuthentication",
 		"requiredAuthenticationRefs: [" + net("any") + ", " + net("any") + "]":        "more than one NetworkAuthentication",
-		"requiredAuthenticationRefs: [{kind: ServiceAccount, name: x, uid: 1}]":       `unknown field "uid"`,
-		"requiredAuthenticationRefs: [{kind: ServiceAccount, name: x, namespace: 1}]": "cannot unmarshal",
+		"requiredAuthenticationRefs: [{kind: ServiceAccount, name: x, uid: 1}]":       `uid: is not known`,
+		"requiredAuthenticationRefs: [{kind: ServiceAccount, name: x, namespace: 1}]": "cannot be of type number",
 	} {
 		target := "targetRef: {group: policy.linkerd.io, kind: Server, name: server}"
 		if refs != "" {

@@ -1,0 +1,137 @@
+package linkerdpolicy
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/underlane/underlane/pkg/controller/policyobject"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
+)
+
+// RateLimitPolicy is an HTTPLocalRateLimitPolicy of policy.linkerd.io.
+type RateLimitPolicy struct {
+	policyobject.Meta
+	Spec    RateLimitSpec
+	Unknown []string
+}
+
+// RateLimitSpec has the limits of a Server. They hold in each pod.
+type RateLimitSpec struct {
+	TargetRef Reference `json:"targetRef"`
+	Total     *Limit    `json:"total"`
+	Identity  *Limit    `json:"identity"`
+	Overrides []struct {
+		RequestsPerSecond int64       `json:"requestsPerSecond"`
+		ClientRefs        []Reference `json:"clientRefs"`
+	} `json:"overrides"`
+}
+
+// Limit is a rate.
+type Limit struct {
+	RequestsPerSecond int64 `json:"requestsPerSecond"`
+}
+
+// RateLimit is what limits the requests to a Server. A request has to be within Total and
+// then within the limit of its client: that of the first override that has it, or else
+// Identity, which each identity has for itself and all clients without one have together. A
+// limit of 0 is none.
+type RateLimit struct {
+	Policy    string // the object
+	Total     uint32 // requests a second, and at once
+	Identity  uint32
+	Overrides []RateOverride
+}
+
+// RateOverride is a limit that the clients share.
+type RateOverride struct {
+	RequestsPerSecond uint32
+	Clients           []mesh.Identity
+}
+
+// RateLimit returns the limit of a Server, or nil. Of several policies the oldest holds, then
+// the one with the first name. What is not understood of it is a problem, and the rest
+// limits: an override whose clients are not understood is a limit of every identity.
+func (o *Objects) RateLimit(s *Server, trustDomain string) (*RateLimit, []authz.Problem) {
+	var all []*RateLimitPolicy
+	for i := range o.RateLimits {
+		p := &o.RateLimits[i]
+		if p.Namespace == s.Namespace && p.Spec.TargetRef.is(Group, "Server") && p.Spec.TargetRef.Name == s.Name {
+			all = append(all, p)
+		}
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(all, func(a, b *RateLimitPolicy) int {
+		// Those without a time come last.
+		if a.Created.IsZero() != b.Created.IsZero() {
+			if a.Created.IsZero() {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name))
+	})
+	var problems []authz.Problem
+	for _, p := range all[1:] {
+		problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: "the Server has a limit already, of " + all[0].Name})
+	}
+	p := all[0]
+	problem := func(field, text string) {
+		problems = append(problems, authz.Problem{Policy: p.String(), Field: field, Text: text})
+	}
+	for _, field := range p.Unknown {
+		problem(field, "is not known")
+	}
+	out := &RateLimit{Policy: p.String()}
+	rate := func(field string, n int64) uint32 {
+		if n < 0 || n > 1<<32-1 {
+			problem(field, "is no rate of requests")
+			return 1
+		}
+		return uint32(n)
+	}
+	if p.Spec.Total != nil {
+		out.Total = rate("spec.total", p.Spec.Total.RequestsPerSecond)
+	}
+	if p.Spec.Identity != nil {
+		out.Identity = rate("spec.identity", p.Spec.Identity.RequestsPerSecond)
+	}
+	for i := range p.Spec.Overrides {
+		in := &p.Spec.Overrides[i]
+		to := RateOverride{RequestsPerSecond: rate("spec.overrides", in.RequestsPerSecond)}
+		if to.RequestsPerSecond == 0 {
+			continue
+		}
+		for _, ref := range in.ClientRefs {
+			if !ref.is("", "ServiceAccount") || ref.Name == "" {
+				problem("spec.overrides", ref.String()+": the kind is not known")
+				if out.Identity == 0 || to.RequestsPerSecond < out.Identity {
+					out.Identity = to.RequestsPerSecond
+				}
+				continue
+			}
+			to.Clients = append(to.Clients, mesh.Identity{TrustDomain: trustDomain, Namespace: cmp.Or(ref.Namespace, p.Namespace), ServiceAccount: ref.Name})
+		}
+		if len(to.Clients) > 0 {
+			out.Overrides = append(out.Overrides, to)
+		}
+	}
+	return out, problems
+}
+
+// Unattached returns the rate limits that no Server has: their target does not exist, or is
+// of another kind.
+func (o *Objects) Unattached() (problems []authz.Problem) {
+	for i := range o.RateLimits {
+		p := &o.RateLimits[i]
+		ref := p.Spec.TargetRef
+		if !ref.is(Group, "Server") {
+			problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: ref.String() + ": the kind is not known"})
+		} else if !slices.ContainsFunc(o.Servers, func(s Server) bool { return s.Namespace == p.Namespace && s.Name == ref.Name }) {
+			problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: "Server " + ref.Name + " does not exist"})
+		}
+	}
+	return problems
+}

@@ -1,0 +1,214 @@
+package linkerdpolicy
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/underlane/underlane/pkg/controller/policyobject"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/route"
+)
+
+// Route is an HTTPRoute or GRPCRoute of the Gateway API, or an HTTPRoute of
+// policy.linkerd.io.
+type Route struct {
+	policyobject.Meta
+	Spec    RouteSpec
+	Unknown []string
+}
+
+// RouteSpec is what is read of a route: where it belongs, and which requests belong to it.
+// The other fields are known, and say nothing of that.
+type RouteSpec struct {
+	ParentRefs         []ParentRef     `json:"parentRefs"`
+	Hostnames          []string        `json:"hostnames"`
+	Rules              []RouteRule     `json:"rules"`
+	UseDefaultGateways json.RawMessage `json:"useDefaultGateways"`
+}
+
+// ParentRef refers to a Server, or to something else.
+type ParentRef struct {
+	Group       *string `json:"group"`
+	Kind        *string `json:"kind"`
+	Namespace   *string `json:"namespace"`
+	Name        string  `json:"name"`
+	SectionName *string `json:"sectionName"`
+	Port        *int64  `json:"port"`
+}
+
+// RouteRule is a rule of a route.
+type RouteRule struct {
+	Name               string          `json:"name"`
+	Matches            []RouteMatch    `json:"matches"`
+	Filters            json.RawMessage `json:"filters"`
+	BackendRefs        json.RawMessage `json:"backendRefs"`
+	Timeouts           json.RawMessage `json:"timeouts"`
+	Retry              json.RawMessage `json:"retry"`
+	SessionPersistence json.RawMessage `json:"sessionPersistence"`
+}
+
+// RouteMatch says which requests a rule is about.
+type RouteMatch struct {
+	Path *struct {
+		Type  string  `json:"type"`
+		Value *string `json:"value"`
+	} `json:"path"`
+	Headers     []ValueMatch    `json:"headers"`
+	QueryParams []ValueMatch    `json:"queryParams"`
+	Method      json.RawMessage `json:"method"` // text, or of a GRPCRoute an object
+}
+
+// ValueMatch compares a header field or a parameter.
+type ValueMatch struct {
+	Type  string `json:"type"`
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Bound is a route that belongs to a Server.
+type Bound struct {
+	Name  string      // under which policies know it: authz.Request.Route
+	Route *mesh.Route // for pkg/route. It has no Service as parent, and no backends
+}
+
+// Routes returns the routes that are attached to a Server. With attached, requests that
+// belong to none of them are answered 404; without, there are no routes. If one of
+// the attached is not understood, no request belongs to any: it might belong to that one,
+// and what is said for another must not hold for it.
+func (o *Objects) Routes(s *Server) (routes []Bound, attached bool, problems []authz.Problem) {
+	grpc := false
+	switch s.Spec.ProxyProtocol {
+	case "", "unknown", "HTTP/1", "HTTP/2":
+	case "gRPC":
+		grpc = true
+	default:
+		return nil, false, nil // opaque, TLS, and what is not known: no requests are read
+	}
+	broken := false
+	for i := range o.AllRoutes {
+		r := &o.AllRoutes[i]
+		if r.Namespace != s.Namespace || grpc != (r.Kind == "GRPCRoute") || !r.refersTo(s) {
+			continue
+		}
+		attached = true
+		bound, err := r.bind(grpc)
+		if err != nil {
+			broken = true
+			problems = append(problems, authz.Problem{Policy: r.String(), Field: "spec", Text: err.Error() + ": no request belongs to a route of " + serverName(s)})
+			continue
+		}
+		routes = append(routes, bound)
+	}
+	if broken {
+		routes = nil
+	}
+	return routes, attached, problems
+}
+
+// refersTo reports whether a Server is among the route's parents.
+func (r *Route) refersTo(s *Server) bool {
+	return slices.ContainsFunc(r.Spec.ParentRefs, func(p ParentRef) bool {
+		return p.isServer() && p.Name == s.Name && (p.Namespace == nil || *p.Namespace == r.Namespace)
+	})
+}
+
+func (p *ParentRef) isServer() bool {
+	return p.Group != nil && p.Kind != nil && strings.EqualFold(*p.Group, Group) && strings.EqualFold(*p.Kind, "Server")
+}
+
+func (r *Route) bind(grpc bool) (Bound, error) {
+	for _, p := range r.Spec.ParentRefs {
+		switch {
+		case !p.isServer():
+		case p.Namespace != nil && *p.Namespace != r.Namespace:
+			return Bound{}, fmt.Errorf("the Server %q is of another namespace", p.Name)
+		case p.Port != nil || p.SectionName != nil:
+			return Bound{}, fmt.Errorf("the Server %q is referred to with a port or a section", p.Name)
+		}
+	}
+	if len(r.Unknown) > 0 {
+		return Bound{}, fmt.Errorf("%s is not known", r.Unknown[0])
+	}
+	out := &mesh.Route{GRPC: grpc, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, Created: r.Created, Hostnames: r.Spec.Hostnames}
+	for i := range r.Spec.Rules {
+		in := &r.Spec.Rules[i]
+		rule := mesh.RouteRule{Name: in.Name}
+		for j := range in.Matches {
+			m, err := in.Matches[j].translate(grpc)
+			if err != nil {
+				return Bound{}, fmt.Errorf("rules[%d].matches[%d]: %w", i, j, err)
+			}
+			rule.Matches = append(rule.Matches, m)
+		}
+		out.Rules = append(out.Rules, rule)
+	}
+	if len(out.Rules) == 0 { // the API gives it one that matches everything
+		out.Rules = []mesh.RouteRule{{}}
+	}
+	if err := route.Check(out); err != nil {
+		return Bound{}, err
+	}
+	return Bound{Name: RouteName(r.Group, r.Kind, r.Name), Route: out}, nil
+}
+
+func (m *RouteMatch) translate(grpc bool) (out mesh.RouteMatch, err error) {
+	if out.Headers, err = values(m.Headers); err != nil {
+		return out, err
+	}
+	if out.Query, err = values(m.QueryParams); err != nil {
+		return out, err
+	}
+	if grpc {
+		var method struct {
+			Type    string `json:"type"`
+			Service string `json:"service"`
+			Method  string `json:"method"`
+		}
+		if len(m.Method) > 0 {
+			if unknown := read(m.Method, &method); len(unknown) > 0 {
+				return out, fmt.Errorf("method: %s", unknown[0])
+			}
+		}
+		if m.Path != nil || method.Type != "" && method.Type != "Exact" {
+			return out, fmt.Errorf("method of the type %q, or a path", method.Type)
+		}
+		out.GRPC = mesh.GRPCMethodMatch{Service: method.Service, Method: method.Method}
+		return out, nil
+	}
+	if len(m.Method) > 0 {
+		if err := json.Unmarshal(m.Method, &out.Method); err != nil {
+			return out, fmt.Errorf("method: %w", err)
+		}
+	}
+	if m.Path == nil {
+		return out, nil
+	}
+	out.Path.Value = "/"
+	if m.Path.Value != nil {
+		out.Path.Value = *m.Path.Value
+	}
+	var ok bool
+	if out.Path.Kind, ok = pathKinds[m.Path.Type]; !ok {
+		return out, fmt.Errorf("path of the type %q", m.Path.Type)
+	}
+	return out, nil
+}
+
+var pathKinds = map[string]mesh.PathMatchKind{
+	"": mesh.PathPrefix, "PathPrefix": mesh.PathPrefix, "Exact": mesh.PathExact, "RegularExpression": mesh.PathRegex,
+}
+
+func values(in []ValueMatch) (out []mesh.ValueMatch, err error) {
+	for _, v := range in {
+		switch v.Type {
+		case "", "Exact", "RegularExpression":
+			out = append(out, mesh.ValueMatch{Name: v.Name, Value: v.Value, Regex: v.Type == "RegularExpression"})
+		default:
+			return nil, fmt.Errorf("value of %q: the type %q", v.Name, v.Type)
+		}
+	}
+	return out, nil
+}
