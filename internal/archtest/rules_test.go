@@ -65,6 +65,7 @@ var layers = map[string]int{
 	"pkg/controller/history":          4,
 	"pkg/controller/issuer":           4,
 	"pkg/controller/kind":             4,
+	"pkg/controller/istiopolicy":      4,
 	"pkg/controller/linkerdpolicy":    4,
 	"pkg/controller/ownpolicy":        4,
 	"pkg/controller/policyobject":     4,
@@ -232,7 +233,7 @@ var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/s
 var fuzzed = []string{
 	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/policy/authz", "pkg/tracing",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
-	"pkg/controller/history", "pkg/controller/ownpolicy",
+	"pkg/controller/history", "pkg/controller/ownpolicy", "pkg/controller/istiopolicy",
 }
 
 // skips are the tests that may be skipped, by file.
