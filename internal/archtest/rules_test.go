@@ -79,6 +79,7 @@ var layers = map[string]int{
 
 	"pkg/policy":            1,
 	"pkg/policy/authz":      1,
+	"pkg/policy/rehearse":   3,
 	"pkg/cgroup":            1,
 	"pkg/agent/containers":  4,
 	"pkg/rawio":             1,
@@ -184,7 +185,7 @@ var onlyIn = []struct {
 	{[]string{"github.com/cilium/ebpf"}, []string{"bpf", "pkg/redirect", "test/bench/calls", "test/contract/inject"}, "one package talks to the kernel"},
 	{[]string{"github.com/vishvananda"}, []string{"pkg/redirect", "test"}, "interfaces and namespaces are pkg/redirect's"},
 	// sigs.k8s.io/yaml is a YAML reader, no Kubernetes: the agent's config file.
-	{[]string{"k8s.io", "sigs.k8s.io/gateway-api"}, []string{"api/policy", "pkg/controller", "cmd/controller", "pkg/cli", "test"}, "nodes know the mesh's own types only"},
+	{[]string{"k8s.io", "sigs.k8s.io/gateway-api"}, []string{"api/policy", "pkg/policy/rehearse", "pkg/controller", "cmd/controller", "pkg/cli", "test"}, "nodes know the mesh's own types only"},
 	{[]string{"helm.sh/helm"}, []string{"pkg/cli/cluster/chart"}, "one package renders the chart"},
 	{
 		[]string{"github.com/prometheus"},
@@ -208,9 +209,9 @@ var never = []struct {
 }{
 	{
 		from: []string{"pkg/l7proxy", "pkg/listener", "pkg/redirect", "pkg/mtls", "pkg/tap", "pkg/policy", "pkg/rawio"},
-		// These are on the reader's side of the hub: names of status codes, and
-		// events on their way to a CLI or a browser.
-		except: []string{"pkg/tap/feed", "pkg/tap/render", "pkg/tap/top", "pkg/tap/wire"},
+		// These are on the reader's side of the hub: names of status codes, events on
+		// their way to a CLI or a browser, and policies written from them.
+		except: []string{"pkg/tap/feed", "pkg/tap/render", "pkg/tap/top", "pkg/tap/wire", "pkg/policy/rehearse"},
 		deps:   []string{"google.golang.org/grpc"},
 		why:    "there is no gRPC in the request path",
 	},
