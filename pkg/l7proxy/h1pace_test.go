@@ -2,9 +2,13 @@ package l7proxy
 
 import (
 	"io"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // TestH1ChunksWait: a body that is mostly framing arrives whole, and slowly; one that is
@@ -59,4 +63,66 @@ func TestH1ChunksWait(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestFramingOfManyConnections: connections of one pod that send what each of them may send
+// of framing at once wait when all of them together have sent as much as four.
+func TestFramingOfManyConnections(t *testing.T) {
+	const (
+		conns = 16
+		each  = 128 << 10 // bytes of framing, that a connection may send at once
+		all   = 512 << 10
+		rate  = 1 << 20 // a second, of all
+		// What a connection reads last does not wait: 64 KiB at most.
+		least = (conns*(each-64<<10) - all) * time.Second / rate
+	)
+	flood := func(t *testing.T, one func(c *client)) {
+		t.Helper()
+		e, addr := newEnv(t), serveConns(t, func(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) })
+		to := e.to(addr)
+		var clients []*client
+		for range conns {
+			clients = append(clients, dialTCP(t, to))
+		}
+		began := time.Now()
+		var all sync.WaitGroup
+		for _, c := range clients {
+			all.Go(func() { one(c) })
+		}
+		all.Wait()
+		if took := time.Since(began); took < least {
+			t.Errorf("took %v, want at least %v", took, least)
+		}
+	}
+	t.Run("http1", func(t *testing.T) {
+		body := strings.Repeat("1\r\nx\r\n", each/3) + "bad" // is answered when all before it was read
+		flood(t, func(c *client) {
+			_, _ = io.WriteString(c.TCPConn, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"+body)
+			_ = c.CloseWrite()
+			_, _ = io.Copy(io.Discard, c.r)
+		})
+	})
+	t.Run("http2", func(t *testing.T) {
+		var frames strings.Builder
+		fr := http2.NewFramer(&frames, nil)
+		frames.WriteString(http2.ClientPreface)
+		_ = fr.WriteSettings()
+		for range each / 17 {
+			_ = fr.WritePing(true, [8]byte{})
+		}
+		_ = fr.WritePing(false, [8]byte{1})
+		flood(t, func(c *client) {
+			_, _ = io.WriteString(c.TCPConn, frames.String())
+			for fr := http2.NewFramer(nil, c.r); ; {
+				f, err := fr.ReadFrame()
+				if err != nil {
+					t.Errorf("before the answer to the last frame: %v", err)
+					return
+				}
+				if p, ok := f.(*http2.PingFrame); ok && p.IsAck() {
+					return
+				}
+			}
+		})
+	})
 }

@@ -19,7 +19,7 @@ func TestPace(t *testing.T) {
 		if _, _, err := body.Next([]byte(part)); err != nil {
 			t.Fatal(err)
 		}
-		if got := p.wait(now, body.Framing()); got != want {
+		if got, _ := p.wait(now, body.Framing()); got != want {
 			t.Fatalf("got a wait of %v, want %v", got, want)
 		}
 	}

@@ -69,7 +69,9 @@ func (d *session) startPump(up *appConn) *pump {
 func (p *pump) run(body *http1.Body) mesh.Reason {
 	d := p.d
 	for !body.Done() {
-		d.askPace.hold(body, &p.task)
+		if wait := d.askPace.due(body, d.s.Quota); wait > 0 {
+			rest(wait, &p.task, p.useless)
+		}
 		if err := d.readBody(); err != nil {
 			if p.halted.Load() {
 				return mesh.ReasonNone
@@ -101,6 +103,15 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 	}
 	d.dropRequest() // the response may be long in coming
 	return mesh.ReasonNone
+}
+
+// useless reports whether the pump is to end, or nobody is there for what it would send.
+func (p *pump) useless() bool {
+	if p.halted.Load() {
+		return true
+	}
+	_, gone := p.d.s.Client.PeerClosed()
+	return gone
 }
 
 // running reports whether the pump has not ended yet. A nil pump has ended.

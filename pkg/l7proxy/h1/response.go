@@ -232,7 +232,9 @@ func (d *session) responseBody(up *appConn, body *http1.Body, pump *pump) mesh.R
 		return why
 	}
 	for err == nil && !body.Done() {
-		d.replyPace.hold(body, &d.s.Task)
+		if wait := d.replyPace.due(body, d.s.Quota); wait > 0 {
+			rest(wait, &d.s.Task, func() bool { _, gone := d.s.Client.PeerClosed(); return gone })
+		}
 		rerr := d.readUpstream(up)
 		if rerr == io.EOF {
 			if body.Finish() != nil || pump != nil && up.Cut() {

@@ -40,6 +40,13 @@ type Owner interface {
 	Event(ev *http2.Event, b *Batch)
 }
 
+// Source is an account of framing, as quota.Usage is.
+type Source interface {
+	// Framed counts n bytes of framing at now (http2.Conn.Framed), and returns how long the
+	// connection is to wait before it is read again.
+	Framed(now time.Duration, n int) time.Duration
+}
+
 // Waiter is a writer that waits for room on a connection: the connection's window or its
 // output buffer was full.
 type Waiter interface {
@@ -54,6 +61,9 @@ type Conn struct {
 	// Budget counts the output that the peer does not take. Set it before Run; nil: it is
 	// not counted.
 	Budget conn.Budget
+	// Source counts the framing of all connections of the peer's source. Set it before Run;
+	// nil: only the engine counts it, for this connection.
+	Source Source
 
 	reader, flusher *fairshare.Task
 
@@ -248,10 +258,14 @@ func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {
 		c.mu.Unlock()
 		return c.drop(len(p))
 	}
-	c.Engine.Tick(balance.Now())
+	now := balance.Now()
+	c.Engine.Tick(now)
 	events, err := c.Engine.Feed(p)
 	c.inside = c.Engine.Inside()
 	b.Pause(c.Engine.Wait())
+	if n := c.Engine.Framed(); n != 0 && c.Source != nil {
+		b.Pause(c.Source.Framed(now, n))
+	}
 	c.mu.Unlock()
 	b.Add(c)
 	for i := range events {

@@ -84,6 +84,7 @@ type abuse struct {
 	resets  bucket
 	empty   bucket // empty DATA frames since the last useful frame
 	framing bucket // bytes of frames that carried nothing
+	framed  int    // see Framed
 	windows bucket // windows that SETTINGS changed: a frame of 15 bytes changes those of all streams
 	refused int    // streams that were refused before the peer acknowledged our SETTINGS
 }
@@ -115,8 +116,14 @@ func (c *Conn) charge(n int) {
 	n -= 2 * c.sentData
 	c.sentData = 0
 	b := &c.abuse.framing
-	b.empty = max(max(b.empty, c.now)+time.Duration(n)*b.drop, c.now)
+	before := max(b.empty, c.now)
+	b.empty = max(before+time.Duration(n)*b.drop, c.now)
+	c.abuse.framed = int((b.empty - before) / b.drop)
 }
+
+// Framed returns by how many bytes of framing the last Feed has changed the connection's
+// account. What is taken from the account was put into it before. It is 0 for most.
+func (c *Conn) Framed() int { return c.abuse.framed }
 
 // Wait returns how long the peer is to wait for the next Feed, because it sends much more
 // framing than content: 0 in most cases.

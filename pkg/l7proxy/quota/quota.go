@@ -82,7 +82,8 @@ type pod struct {
 
 // party is what one source uses of a pod in one direction.
 type party struct {
-	held atomic.Int64
+	held    atomic.Int64
+	framing framing
 
 	// Pods.mu guards these.
 	conns  int
