@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
@@ -27,13 +28,54 @@ func (a *Answer) TryRequest(q *tapv1alpha1.WhyQuery) (*agentv1.TryRequest, error
 	switch q.Try {
 	case tapv1alpha1.TryTLS:
 		r.Protocol = agentv1.TryRequest_TLS
-	case tapv1alpha1.TryHTTP:
+	case tapv1alpha1.TryHTTP, tapv1alpha1.TryHTTP2:
 		r.Protocol, r.Path, r.Method = agentv1.TryRequest_HTTP, cmp.Or(q.Path, "/"), cmp.Or(q.Method, http.MethodGet)
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			return nil, fmt.Errorf("only GET and HEAD are tried, because %s may change something", r.Method)
 		}
+		if q.Try == tapv1alpha1.TryHTTP2 || a.http2 {
+			r.Protocol = agentv1.TryRequest_HTTP2
+		}
 	}
 	return r, nil
+}
+
+// speaksHTTP2 reports whether the port that is called speaks HTTP/2 without TLS. The
+// Service's appProtocol says so (KEP-3726 names kubernetes.io/h2c), or the name of its port,
+// as Istio reads it. If neither names a protocol, it is what the last minute's requests used.
+func (x *inquiry) speaksHTTP2() bool {
+	if x.q.GRPC {
+		return true
+	}
+	for _, t := range x.targets {
+		if t.port == nil {
+			continue
+		}
+		prefix, _, _ := strings.Cut(t.port.Name, "-")
+		for _, protocol := range []string{t.port.AppProtocol, prefix} {
+			switch strings.ToLower(protocol) {
+			case "grpc", "http2", "h2c", "kubernetes.io/h2c":
+				return true
+			case "http", "kubernetes.io/ws":
+				return false
+			}
+		}
+	}
+	seen := false
+	if x.facts.Recent != nil {
+		for _, e := range x.facts.Recent.Edges {
+			if e.Total == nil || e.Total.Requests == 0 || x.service != nil && e.Service != nil && (e.Service.Namespace != x.service.Namespace || e.Service.Name != x.service.Name) {
+				continue
+			}
+			switch e.Protocol {
+			case "http2", "grpc":
+				seen = true
+			case "http1":
+				return false
+			}
+		}
+	}
+	return seen
 }
 
 // NotTried adds the step of a connection that was not made.
@@ -49,7 +91,12 @@ func (a *Answer) Tried(q *tapv1alpha1.WhyQuery, r *agentv1.TryResponse) {
 	s := step("try", tapv1alpha1.WhyOK, "A connection of pod %s to %s was made, in %s.", a.Client.Name, a.Destination, took)
 	if status := r.GetStatus(); status != 0 {
 		s.Text = fmt.Sprintf("A request of pod %s to %s was answered with status %d, in %s.", a.Client.Name, a.Destination, status, took)
-		if status >= 400 {
+		// These are what a gRPC server answers to GET: it works.
+		grpc := (a.http2 || q.Try == tapv1alpha1.TryHTTP2) && (status == http.StatusMethodNotAllowed || status == http.StatusUnsupportedMediaType)
+		if grpc {
+			say(&s, "a gRPC server answers so to GET, which calls no method")
+		}
+		if status >= 400 && !grpc {
 			s.Result = tapv1alpha1.WhyWarning
 		}
 		if status >= 500 {

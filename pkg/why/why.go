@@ -65,6 +65,8 @@ type Answer struct {
 	Captured bool
 	// Destination is where Client would connect; the zero value: it is not known.
 	Destination netip.AddrPort
+
+	http2 bool // see inquiry.speaksHTTP2
 }
 
 // Resources returns the two ends of a question. Its error is for users.
@@ -102,7 +104,7 @@ func Explain(q *tapv1alpha1.WhyQuery, facts *Facts) (*Answer, error) {
 	}}
 	x.explain()
 	conclude(x.report)
-	return &Answer{WhyReport: x.report, Client: x.client, Captured: x.captured.is, Destination: x.dst}, nil
+	return &Answer{WhyReport: x.report, Client: x.client, Captured: x.captured.is, Destination: x.dst, http2: x.speaksHTTP2()}, nil
 }
 
 func (x *inquiry) explain() {

@@ -303,3 +303,54 @@ func TestTried(t *testing.T) {
 		}
 	}
 }
+
+// TestTryHTTP2: the request to a port that speaks HTTP/2 is HTTP/2, because a server of gRPC
+// has no answer to HTTP/1.1, and its refusal of GET is an answer.
+func TestTryHTTP2(t *testing.T) {
+	recent := func(protocols ...string) func(*shop) {
+		return func(s *shop) {
+			s.api.Ports[0].Name = "main"
+			for _, p := range protocols {
+				s.Recent.Edges = append(s.Recent.Edges, tapv1alpha1.Edge{Protocol: p, Total: &tapv1alpha1.Sums{Requests: 1, Success: 1}})
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*shop)
+		want   agentv1.TryRequest_Protocol
+	}{
+		"port http":           {func(*shop) {}, agentv1.TryRequest_HTTP},
+		"port grpc":           {func(s *shop) { s.api.Ports[0].Name = "grpc" }, agentv1.TryRequest_HTTP2},
+		"port grpc-votes":     {func(s *shop) { s.api.Ports[0].Name = "grpc-votes" }, agentv1.TryRequest_HTTP2},
+		"appProtocol":         {func(s *shop) { s.api.Ports[0].AppProtocol = "kubernetes.io/h2c" }, agentv1.TryRequest_HTTP2},
+		"appProtocol http":    {func(s *shop) { s.api.Ports[0].Name, s.api.Ports[0].AppProtocol = "grpc", "http" }, agentv1.TryRequest_HTTP},
+		"--grpc":              {func(s *shop) { s.q.GRPC = true }, agentv1.TryRequest_HTTP2},
+		"--protocol http2":    {func(s *shop) { s.q.Try = tapv1alpha1.TryHTTP2 }, agentv1.TryRequest_HTTP2},
+		"recent gRPC":         {recent("grpc", "tcp"), agentv1.TryRequest_HTTP2},
+		"recent gRPC of pods": {func(s *shop) { s.q.To, s.q.Port = "deploy/api", 8080; recent("grpc")(s) }, agentv1.TryRequest_HTTP2},
+		"recent of both":      {recent("http2", "http1"), agentv1.TryRequest_HTTP},
+		"nothing recent":      {recent(), agentv1.TryRequest_HTTP},
+		"unknown":             {func(s *shop) { recent()(s); s.Recent = nil }, agentv1.TryRequest_HTTP},
+	} {
+		s := newShop()
+		s.q.Try = tapv1alpha1.TryHTTP
+		c.change(s)
+		a, err := Explain(&s.q, s.Facts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request, err := a.TryRequest(&s.q)
+		if err != nil || request.GetProtocol() != c.want {
+			t.Errorf("%s: %v, %v; want %v", name, request, err, c.want)
+			continue
+		}
+		a.Tried(&s.q, &agentv1.TryResponse{Connected: true, Status: 415, Report: &agentv1.TryReport{}})
+		result := tapv1alpha1.WhyWarning
+		if c.want == agentv1.TryRequest_HTTP2 {
+			result = tapv1alpha1.WhyOK
+		}
+		if got := a.Steps[len(a.Steps)-1]; got.Result != result || !a.Works {
+			t.Errorf("%s: 415 is %+v, works %v; want %s, true", name, got, a.Works, result)
+		}
+	}
+}

@@ -27,9 +27,10 @@ const (
 type TryRequest_Protocol int32
 
 const (
-	TryRequest_TCP  TryRequest_Protocol = 0 // connect, and see whether the connection stays open
-	TryRequest_HTTP TryRequest_Protocol = 1 // HTTP/1.1
-	TryRequest_TLS  TryRequest_Protocol = 2 // a handshake, in which any certificate will do
+	TryRequest_TCP   TryRequest_Protocol = 0 // connect, and see whether the connection stays open
+	TryRequest_HTTP  TryRequest_Protocol = 1 // HTTP/1.1
+	TryRequest_TLS   TryRequest_Protocol = 2 // a handshake, in which any certificate will do
+	TryRequest_HTTP2 TryRequest_Protocol = 3 // HTTP/2 without TLS, with prior knowledge; an older agent connects only
 )
 
 // Enum value maps for TryRequest_Protocol.
@@ -38,11 +39,13 @@ var (
 		0: "TCP",
 		1: "HTTP",
 		2: "TLS",
+		3: "HTTP2",
 	}
 	TryRequest_Protocol_value = map[string]int32{
-		"TCP":  0,
-		"HTTP": 1,
-		"TLS":  2,
+		"TCP":   0,
+		"HTTP":  1,
+		"TLS":   2,
+		"HTTP2": 3,
 	}
 )
 
@@ -236,7 +239,7 @@ type TryRequest struct {
 	Pod           string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`                 // UID
 	Destination   string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"` // IP:PORT, [IP]:PORT
 	Protocol      TryRequest_Protocol    `protobuf:"varint,3,opt,name=protocol,proto3,enum=underlane.agent.v1.TryRequest_Protocol" json:"protocol,omitempty"`
-	Method        string                 `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`       // of HTTP: GET or HEAD
+	Method        string                 `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`       // of HTTP, HTTP2: GET or HEAD
 	Path          string                 `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`           // of HTTP
 	Authority     string                 `protobuf:"bytes,6,opt,name=authority,proto3" json:"authority,omitempty"` // of HTTP: Host; of TLS: the server name
 	unknownFields protoimpl.UnknownFields
@@ -505,7 +508,7 @@ const file_why_proto_rawDesc = "" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x12\x1a\n" +
 	"\bendpoint\x18\x04 \x01(\tR\bendpoint\x12\x14\n" +
-	"\x05cause\x18\x05 \x01(\tR\x05cause\"\xf7\x01\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\"\x82\x02\n" +
 	"\n" +
 	"TryRequest\x12\x10\n" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\x12 \n" +
@@ -513,11 +516,12 @@ const file_why_proto_rawDesc = "" +
 	"\bprotocol\x18\x03 \x01(\x0e2'.underlane.agent.v1.TryRequest.ProtocolR\bprotocol\x12\x16\n" +
 	"\x06method\x18\x04 \x01(\tR\x06method\x12\x12\n" +
 	"\x04path\x18\x05 \x01(\tR\x04path\x12\x1c\n" +
-	"\tauthority\x18\x06 \x01(\tR\tauthority\"&\n" +
+	"\tauthority\x18\x06 \x01(\tR\tauthority\"1\n" +
 	"\bProtocol\x12\a\n" +
 	"\x03TCP\x10\x00\x12\b\n" +
 	"\x04HTTP\x10\x01\x12\a\n" +
-	"\x03TLS\x10\x02\"\x8f\x02\n" +
+	"\x03TLS\x10\x02\x12\t\n" +
+	"\x05HTTP2\x10\x03\"\x8f\x02\n" +
 	"\vTryResponse\x12\x1c\n" +
 	"\tconnected\x18\x01 \x01(\bR\tconnected\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12-\n" +

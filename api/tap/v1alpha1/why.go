@@ -18,15 +18,16 @@ type WhyQuery struct {
 	Method, Path, Authority string
 	GRPC                    bool
 	Headers                 []string // NAME=VALUE
-	// Try says what connection to make: TryHTTP, TryTLS, TryTCP, or "" for none.
+	// Try says what connection to make: TryHTTP, TryHTTP2, TryTLS, TryTCP, or "" for none.
 	Try string
 }
 
 // Values of WhyQuery.Try.
 const (
-	TryHTTP = "http"
-	TryTLS  = "tls"
-	TryTCP  = "tcp"
+	TryHTTP  = "http"  // HTTP/2 if the port speaks it, as far as is known, else HTTP/1.1
+	TryHTTP2 = "http2" // HTTP/2 without TLS, with prior knowledge
+	TryTLS   = "tls"
+	TryTCP   = "tcp"
 )
 
 // WhyPath is the path of the question, and TryPath that of one with a connection, which is
@@ -119,10 +120,10 @@ func (q *WhyQuery) check() error {
 		}
 	}
 	switch q.Try {
-	case "", TryHTTP, TryTLS, TryTCP:
+	case "", TryHTTP, TryHTTP2, TryTLS, TryTCP:
 		return nil
 	}
-	return fmt.Errorf("parameter protocol=%s: want http, tls or tcp", q.Try)
+	return fmt.Errorf("parameter protocol=%s: want http, http2, tls or tcp", q.Try)
 }
 
 // WhyReport is the answer of …/why.

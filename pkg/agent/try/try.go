@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -102,13 +103,13 @@ func destination(r *agentv1.TryRequest) (netip.AddrPort, error) {
 	if a := dst.Addr().Unmap(); a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.IsMulticast() {
 		return dst, fmt.Errorf("destination %s: want the address of a Service or a pod", dst)
 	}
-	if m := r.GetMethod(); r.GetProtocol() == agentv1.TryRequest_HTTP && m != http.MethodGet && m != http.MethodHead {
+	if m := r.GetMethod(); (r.GetProtocol() == agentv1.TryRequest_HTTP || r.GetProtocol() == agentv1.TryRequest_HTTP2) && m != http.MethodGet && m != http.MethodHead {
 		return dst, fmt.Errorf("method %q: only GET and HEAD are tried", m)
 	}
 	if err := checkAuthority(r.GetAuthority()); err != nil {
 		return dst, err
 	}
-	if r.GetProtocol() == agentv1.TryRequest_HTTP {
+	if p := r.GetProtocol(); p == agentv1.TryRequest_HTTP || p == agentv1.TryRequest_HTTP2 {
 		return dst, checkPath(r.GetPath())
 	}
 	return dst, nil
@@ -162,7 +163,7 @@ func (t *attempt) mine(e *tap.Event) bool {
 
 func (t *attempt) use(ctx context.Context, conn net.Conn) error {
 	switch t.request.GetProtocol() {
-	case agentv1.TryRequest_HTTP:
+	case agentv1.TryRequest_HTTP, agentv1.TryRequest_HTTP2:
 		return t.http(ctx, conn)
 	case agentv1.TryRequest_TLS:
 		return t.tls(ctx, conn)
@@ -195,6 +196,10 @@ func (t *attempt) http(ctx context.Context, conn net.Conn) error {
 			used = true
 			return conn, nil
 		},
+	}
+	if t.request.GetProtocol() == agentv1.TryRequest_HTTP2 {
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetUnencryptedHTTP2(true)
 	}
 	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, t.request.GetMethod(), "http://"+t.dst.String()+t.request.GetPath(), nil)
@@ -276,6 +281,10 @@ func (t *attempt) saw(e *tap.Event) {
 	}
 	t.out.Report = report
 	t.out.Reason = e.Reason.String()
+	// The try closes a connection that nothing has ended. This is no failure.
+	if e.Reason == mesh.ReasonClientReset && t.out.Error == "" {
+		t.out.Reason = ""
+	}
 }
 
 // explain returns why a connection failed, in a few words.

@@ -61,6 +61,17 @@ func TestTry(t *testing.T) {
 		_, _ = io.CopyN(w, zeros{}, 10<<20)
 	}))
 	t.Cleanup(large.Close)
+	second := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 || r.Host != "api.shop" || r.URL.Path != "/x" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		w.WriteHeader(http.StatusUnsupportedMediaType)
+	}))
+	second.Config.Protocols = new(http.Protocols)
+	second.Config.Protocols.SetUnencryptedHTTP2(true)
+	second.Start()
+	t.Cleanup(second.Close)
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(secure.Close)
 	closes := listen(t, func(c net.Conn) { c.Close() })
@@ -78,6 +89,8 @@ func TestTry(t *testing.T) {
 		"HTTP":                 {large.Listener.Addr().String(), agentv1.TryRequest_HTTP, http.StatusTeapot, "", ""},
 		"HTTP, closed at once": {hangsUp, agentv1.TryRequest_HTTP, 0, "the server closed it", ""},
 		"HTTP, no answer":      {silent, agentv1.TryRequest_HTTP, 0, "no answer within 5s", ""},
+		"HTTP/2":               {second.Listener.Addr().String(), agentv1.TryRequest_HTTP2, http.StatusUnsupportedMediaType, "", ""},
+		"HTTP/2, no answer":    {silent, agentv1.TryRequest_HTTP2, 0, "no answer within 5s", ""},
 		"refused":              {"127.0.0.1:1", agentv1.TryRequest_HTTP, 0, "connection refused", ""},
 		"TLS":                  {secure.Listener.Addr().String(), agentv1.TryRequest_TLS, 0, "", "TLS 1.3 with a certificate of"},
 		"TLS to HTTP":          {large.Listener.Addr().String(), agentv1.TryRequest_TLS, 0, "tls: ", ""},
@@ -109,6 +122,21 @@ func TestTry(t *testing.T) {
 				t.Error("the subscription outlives the try")
 			}
 		})
+	}
+}
+
+// TestOwnClosing: the try ends a connection that nothing else has ended. The agent sees a
+// client that went away, but nothing has failed.
+func TestOwnClosing(t *testing.T) {
+	open := listen(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c); c.Close() })
+	closes := listen(t, func(c net.Conn) { c.Close() })
+	for to, want := range map[string]string{open: "", closes: "client-reset"} {
+		hub := tap.NewHub()
+		d := &Dialer{Hub: hub, Network: &network{to: to, hub: hub, reason: mesh.ReasonClientReset}}
+		got, err := d.Try(t.Context(), &agentv1.TryRequest{Pod: "web", Destination: destinationText, Protocol: agentv1.TryRequest_TCP})
+		if err != nil || got.GetReason() != want || got.GetReport() == nil {
+			t.Errorf("got %v, %v; want reason %q and a report", got, err, want)
+		}
 	}
 }
 
@@ -159,6 +187,7 @@ func TestRefused(t *testing.T) {
 		"user":         {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "GET", Path: "/", Authority: "me@api"},
 		"long name":    {Destination: destinationText, Protocol: agentv1.TryRequest_TLS, Authority: strings.Repeat("x", maxHost+1)},
 		"two headers":  {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP, Method: "GET", Path: "/", Authority: "api\r\nX: y"},
+		"over HTTP/2":  {Destination: destinationText, Protocol: agentv1.TryRequest_HTTP2, Method: "POST"},
 	} {
 		if got, err := d.Try(t.Context(), r); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("%s: got %v, %v; want InvalidArgument", name, got, err)

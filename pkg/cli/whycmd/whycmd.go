@@ -50,9 +50,9 @@ call should work, 1 if it should not.`,
 				return fmt.Errorf("output format %q: use json", output)
 			}
 			switch protocol {
-			case tapv1alpha1.TryHTTP, tapv1alpha1.TryTLS, tapv1alpha1.TryTCP:
+			case tapv1alpha1.TryHTTP, tapv1alpha1.TryHTTP2, tapv1alpha1.TryTLS, tapv1alpha1.TryTCP:
 			default:
-				return fmt.Errorf("--protocol %q: use http, tls or tcp", protocol)
+				return fmt.Errorf("--protocol %q: use http, http2, tls or tcp", protocol)
 			}
 			if try {
 				q.Try = protocol
@@ -86,7 +86,7 @@ call should work, 1 if it should not.`,
 	p.BoolVar(&q.GRPC, "grpc", false, "the request is a gRPC call, whose path is /SERVICE/METHOD")
 	p.StringArrayVar(&q.Headers, "header", nil, "header field of the request, as NAME=VALUE (repeatable)")
 	p.BoolVar(&try, "try", false, "make one connection in the name of a pod of FROM")
-	p.StringVar(&protocol, "protocol", tapv1alpha1.TryHTTP, "what to try: http, tls or tcp")
+	p.StringVar(&protocol, "protocol", tapv1alpha1.TryHTTP, "what to try: http, which is HTTP/2 where the port is known to speak it, http2, tls or tcp")
 	p.StringVarP(&output, "output", "o", "", "json")
 	return cmd
 }
