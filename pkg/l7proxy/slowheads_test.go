@@ -1,6 +1,7 @@
 package l7proxy
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -104,4 +105,32 @@ func TestLargeHeadsAreForgotten(t *testing.T) {
 			proxytest.Eventually(t, "nothing is charged", func() bool { return held() == 0 })
 		})
 	}
+}
+
+// TestLargeRequestIsChargedWhole: while the response to a large request is waited for, its
+// pod is charged with what the client has sent and with what was sent on; while the
+// response arrives, with the latter, whose memory stays.
+func TestLargeRequestIsChargedWhole(t *testing.T) {
+	const size = 20 << 10
+	e, b := newEnvWith(t, Limits{PodBuffer: 1 << 20}), newBackend(t)
+	c := e.dial(b.addr)
+	held := func() int64 {
+		_, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
+		return held
+	}
+	request := fmt.Sprintf("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size))
+	c.send(request)
+	srv := b.request()
+	srv.expect(request)
+	if got := held(); got < 2*size {
+		t.Errorf("while the response is waited for %d bytes are charged, want at least %d", got, 2*size)
+	}
+	srv.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+	c.expect("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+	if got := held(); got < size {
+		t.Errorf("while the response arrives %d bytes are charged, want at least %d", got, size)
+	}
+	srv.send("k")
+	c.expect("k")
+	proxytest.Eventually(t, "nothing is charged", func() bool { return held() == 0 })
 }

@@ -137,7 +137,7 @@ func (d *session) exchange() bool {
 	}
 	if !d.body.Done() {
 		conn.QuickAckPartial(d.s.Client, d.got)
-	} else if !d.holdRequest() {
+	} else if !d.holdRequest(n + m) {
 		d.in = d.in[n+m:]
 		return d.fail(mesh.ReasonOverload, kind, keep)
 	}

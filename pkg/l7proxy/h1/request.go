@@ -56,15 +56,20 @@ func (d *session) readRequest() (int, error) {
 	}
 }
 
-// holdRequest charges the buffer of a large request to the pod: it is held until the
-// response begins, however long that takes. The others are small. It returns false if too
-// many bytes of the pod wait.
-func (d *session) holdRequest() bool {
+// holdRequest charges the buffer of a large request of size bytes to the pod, and what is
+// sent of it (d.out): both are held until the response begins, however long that takes. The
+// others are small. It returns false if too many bytes of the pod wait.
+func (d *session) holdRequest(size int) bool {
 	if len(*d.buf) <= headBuffer {
 		return true
 	}
 	d.waiting.Set(len(*d.buf), d.s.Quota)
-	return d.s.Quota.MayWait()
+	if !d.s.Quota.MayWait() {
+		return false
+	}
+	// The copy counts for the next ones: it is no reason to refuse a request that is here.
+	d.waiting.Set(len(*d.buf)+max(size, cap(d.out)), d.s.Quota)
+	return true
 }
 
 // readHead reads more of a head that has begun. Meanwhile it holds a buffer for what there

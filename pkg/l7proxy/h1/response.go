@@ -75,7 +75,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		d.x.UploadedAt(at)
 	}
 	if pump == nil {
-		d.dropRequest()
+		d.dropRequest(cap(d.out))
 	}
 	d.x.Head1(&d.resp)
 	d.x.Response(d.resp.Status())
