@@ -3,6 +3,7 @@ package conn
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/underlane/underlane/pkg/mtls"
@@ -13,13 +14,17 @@ import (
 type Secure struct {
 	*tls.Conn
 	below *Transport
+
+	// The byte that has ended Await, until the next Read. Only the reader uses it.
+	first [1]byte
+	ahead bool
 }
 
 // NewSecure returns a connection whose handshake is complete. below is the transport of c.
 func NewSecure(c *tls.Conn, below *Transport) *Secure {
 	below.MayGather()
 	below.MayOffer()
-	return &Secure{c, below}
+	return &Secure{Conn: c, below: below}
 }
 
 // maxPlaintext is the most bytes that one record holds (RFC 8446 §5.1).
@@ -110,9 +115,35 @@ func (c *Secure) ReadMore(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Await implements Conn. It does not wait, because crypto/tls may have bytes already, and
-// does not say so.
-func (c *Secure) Await() error { return nil }
+// Await implements Conn. crypto/tls does not say whether it has bytes already, so Await
+// reads one, and keeps it for the next Read. That one takes the rest of the record, which
+// is decrypted already.
+func (c *Secure) Await() error {
+	for !c.ahead {
+		n, err := c.Conn.Read(c.first[:])
+		if c.ahead = n > 0; err != nil && n == 0 {
+			if err == io.EOF {
+				return nil // the next Read says so again
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Read implements Conn.
+func (c *Secure) Read(p []byte) (int, error) {
+	if !c.ahead || len(p) == 0 {
+		return c.Conn.Read(p)
+	}
+	c.ahead = false
+	p[0] = c.first[0]
+	raw := c.below.Conn
+	raw.Eager(true) // the record may have had one byte
+	defer raw.Eager(false)
+	n, _ := c.Conn.Read(p[1:]) // but for ErrNotNow, crypto/tls returns an error again
+	return 1 + n, nil
+}
 
 // Lent implements Conn. It returns nothing.
 func (c *Secure) Lent() (buf *[]byte, n int) { return nil, 0 }

@@ -1,6 +1,7 @@
 package conn_test
 
 import (
+	"bytes"
 	"io"
 	"sync"
 	"testing"
@@ -58,5 +59,61 @@ func TestBulkThroughMTLS(t *testing.T) {
 	agents.Wait()
 	if upstream.HoldsBuffer() || downstream.HoldsBuffer() {
 		t.Error("a buffer is kept")
+	}
+}
+
+// TestSecureAwait: Await waits until there is something to read, and takes nothing from the
+// reads after it, whatever the sizes of records and of the reader's buffer. The end comes
+// as the end, and during a Hold Await sends what is held.
+func TestSecureAwait(t *testing.T) {
+	client, server, _ := proxytest.TLSPair(t)
+	awaited := make(chan error)
+	await := func() { awaited <- client.Await() }
+	for _, size := range []int{1, 2, 100, 16 << 10, 40_000} {
+		for _, room := range []int{1, 7, 64 << 10} {
+			go await()
+			select {
+			case err := <-awaited:
+				t.Fatalf("Await has returned %v before anything was sent", err)
+			case <-time.After(time.Millisecond):
+			}
+			sent := make([]byte, size)
+			_, _ = proxytest.NewPattern(int64(size)).Read(sent)
+			go func() { _, _ = server.Write(sent) }()
+			if err := <-awaited; err != nil {
+				t.Fatal(err)
+			}
+			var got []byte
+			for buf := make([]byte, room); len(got) < size; {
+				if err := client.Await(); err != nil {
+					t.Fatal(err)
+				}
+				n, err := client.Read(buf)
+				if got = append(got, buf[:n]...); err != nil || n == 0 {
+					t.Fatalf("after %d bytes of %d: got %d and %v", len(got), size, n, err)
+				}
+			}
+			if !bytes.Equal(got, sent) {
+				t.Errorf("%d bytes in reads of %d differ from what was sent", size, room)
+			}
+		}
+	}
+	client.Raw().Hold(nil)
+	if _, err := client.Write([]byte("held")); err != nil {
+		t.Fatal(err)
+	}
+	go await()
+	buf := make([]byte, 10)
+	if n, err := server.Read(buf); string(buf[:n]) != "held" || err != nil {
+		t.Errorf("the peer got %q and %v, want what was held", buf[:n], err)
+	}
+	if err := server.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-awaited; err != nil {
+		t.Errorf("at the end Await returned %v, want nil", err)
+	}
+	if n, err := client.Read(buf); n != 0 || err != io.EOF {
+		t.Errorf("at the end: got %d bytes and %v, want %v", n, err, io.EOF)
 	}
 }
