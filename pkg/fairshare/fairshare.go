@@ -7,6 +7,12 @@
 // goroutines have used the least time is served first: start-time fair queueing (Goyal, Vin
 // and Cheng, SIGCOMM 1996), as the shares of cgroups are.
 //
+// The tasks of one account work in the order in which they begin to wait: its share is not
+// divided further, by the clients of a server. Slots are needed only while several accounts
+// want the processors, so a second level would do nothing for a pod that has them for
+// itself, where one client floods others. Needing slots there as well would take a processor
+// from every pod that is busy alone: one of two on a small node.
+//
 // There is a slot less than processors. The last processor waits in the netpoller: Go looks
 // for ready sockets only every 10 ms while all processors are busy. While one pod has the
 // processors for itself, or next to nothing is to be done, nobody needs a slot or waits,
