@@ -19,7 +19,6 @@ type pump struct {
 	d      *session
 	server conn.Conn
 	moved  atomic.Uint64 // number of bytes sent
-	out    int           // size of session.out, which may be sent again
 	keep   bool          // the bytes are kept for another attempt
 	halted atomic.Bool   // stop was called: a failed read is not the client's fault
 	done   chan struct{} // closed at the end; ended and reason are valid after that
@@ -42,7 +41,6 @@ func (d *session) startPump(up *appConn) *pump {
 	if !d.retry.wanted && cap(d.out) > keepOut { // it was sent, and is not sent again
 		d.out = nil
 	}
-	p.out = cap(d.out)
 	go func() {
 		p.reason = p.run(&d.body)
 		p.at = balance.Now()
@@ -103,7 +101,7 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 			return mesh.ReasonBadRequest
 		}
 	}
-	d.dropRequest(p.out) // the response may be long in coming
+	d.dropRequest() // the response may be long in coming
 	return mesh.ReasonNone
 }
 

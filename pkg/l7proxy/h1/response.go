@@ -74,8 +74,11 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 	if at, ok := pump.uploadedAt(); ok {
 		d.x.UploadedAt(at)
 	}
+	if cap(d.out) > keepOut {
+		d.out = nil // the request, which is not sent again
+	}
 	if pump == nil {
-		d.dropRequest(cap(d.out))
+		d.dropRequest()
 	}
 	d.x.Head1(&d.resp)
 	d.x.Response(d.resp.Status())

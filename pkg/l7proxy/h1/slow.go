@@ -51,9 +51,8 @@ func (d *session) flush(kept int, up *appConn, whole bool) error {
 }
 
 // dropRequest gives the buffer of a request back that has gone out whole and is not sent
-// again. What the client has sent beyond it stays, and is charged to the pod if it is much,
-// as is d.out, of whose size out is.
-func (d *session) dropRequest(out int) {
+// again. What the client has sent beyond it stays, and is charged to the pod if it is much.
+func (d *session) dropRequest() {
 	d.req.Reset()
 	if len(d.in) == 0 {
 		d.putBuffer()
@@ -64,9 +63,6 @@ func (d *session) dropRequest(out int) {
 	held := len(*d.buf)
 	if held <= headBuffer {
 		held = 0
-	}
-	if out > keepOut {
-		held += out
 	}
 	d.waiting.Set(held, d.s.Quota)
 }
