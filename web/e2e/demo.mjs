@@ -64,13 +64,18 @@ const tests = [
     name: 'views of a lab are whole, or say what is not available',
     errors: /404/,
     async run({ page, shot }) {
-      for (const [path, text] of [['/agents', 'node-2'], ['/topology?ns=emojivote&view=table', 'voting'], ['/security', 'Identities'], ['/connections', 'Not available here'], ['/calls?f=deploy%2Fweb+-n+emojivote', 'web']]) {
+      for (const [path, text] of [['/agents', 'node-2'], ['/topology?ns=emojivote&view=table', 'voting'], ['/security', 'Identities'], ['/connections', 'wire'], ['/calls?f=deploy%2Fweb+-n+emojivote', 'web']]) {
         await page.goto(path);
         await page.locator('main').getByText(text).first().waitFor();
         equal(await page.getByText('This view has a fault').count(), 0, `faults in ${path}`);
         equal(await page.getByText('These figures are of no real traffic').count(), 0, `"generated" in ${path}`);
         await accessible(page, path);
       }
+      // The result of `agent check` on each node.
+      await page.goto('/agents');
+      await page.getByRole('button', { name: 'What passed too' }).click();
+      for (const node of ['node-1', 'node-2']) await page.getByRole('heading', { name: `${node}: node-agent` }).waitFor({ timeout: 60_000 });
+      check((await page.getByText('agent answers on').count()) >= 2, 'what is checked is not shown');
       if (process.env.SHOTS) await page.waitForTimeout(30_000); // a minute of traffic for the picture
       await page.setViewportSize({ width: 1200, height: 550 });
       await page.goto('/?w=1m');

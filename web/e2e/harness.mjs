@@ -22,6 +22,37 @@ export async function until(f, what, ms = 20_000) {
   }
 }
 
+/**
+ * Passes the requests of page that match a pattern to f, a handler of routes. The page may give
+ * a request up meanwhile, or end: then there is nobody left to answer, which is no error.
+ */
+export async function change(page, pattern, f) {
+  await page.route(pattern, async (route) => {
+    try {
+      await f(route);
+    } catch (e) {
+      if (!page.isClosed() && !/closed|disposed|canceled|aborted|is not handled|already handled/i.test(e.message)) throw e;
+    }
+  });
+}
+
+/** The processor's time that the page's main thread has taken so far, in ms: a busy machine does not change it. */
+export async function work(debug) {
+  const { metrics } = await debug.send('Performance.getMetrics');
+  const of = Object.fromEntries(metrics.map((m) => [m.name, m.value * 1000]));
+  return { all: of.TaskDuration, script: of.ScriptDuration, layout: of.LayoutDuration + of.RecalcStyleDuration };
+}
+
+/** Begins to measure that. */
+export async function measured(context, page) {
+  const debug = await context.newCDPSession(page);
+  await debug.send('Performance.enable', { timeDomain: 'threadTicks' });
+  return debug;
+}
+
+/** Does a page go beyond the screen sideways? By how much. */
+export const beyond = (page) => page.evaluate(() => Math.max(0, document.documentElement.scrollWidth - document.documentElement.clientWidth));
+
 export async function accessible(page, what) {
   // The policy of the page forbids what addScriptTag does: this goes by the debugger.
   await page.evaluate(axe);
@@ -61,6 +92,7 @@ export async function runTests(tests, address, shots) {
         problem = [e.message, ...noise].join('\n');
         if (shots) await page.screenshot({ path: join(shots, `failed-${t.name.replaceAll(/\W+/g, '-')}.png`) }).catch(() => {});
       }
+      await page.unrouteAll({ behavior: 'ignoreErrors' }).catch(() => {});
       await context.close();
       if (problem) failed++;
       console.log(`${problem ? 'FAIL' : 'ok  '} ${t.name} (${((Date.now() - began) / 1000).toFixed(1)} s)`);

@@ -1,6 +1,10 @@
 package sample
 
-import "time"
+import (
+	"time"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+)
 
 // The shapes of the API's answers. Latencies are in milliseconds, memory in bytes,
 // processors in cores, shares from 0 to 1, percentages of pressure from 0 to 100.
@@ -14,6 +18,10 @@ type (
 		Warnings    []string   `json:"warnings,omitempty"`
 		Resources   []resource `json:"resources"`
 		Edges       []edgeSums `json:"edges"`
+
+		History        bool              `json:"history,omitempty"`
+		CoveredSeconds int               `json:"coveredSeconds,omitempty"`
+		Gaps           []tapv1alpha1.Gap `json:"gaps,omitempty"`
 	}
 	answered struct {
 		Asked    int `json:"asked"`
@@ -33,6 +41,7 @@ type (
 		Resources   *usage       `json:"resources,omitempty"`
 		Mesh        *meshCost    `json:"mesh,omitempty"`
 		Certificate *certificate `json:"certificate,omitempty"`
+		Partial     bool         `json:"partial,omitempty"`
 	}
 	usage struct {
 		CPU         float64  `json:"cpu"`
@@ -137,8 +146,11 @@ type (
 		Total     *sums  `json:"total,omitempty"`
 	}
 	connections struct {
-		Kind  string       `json:"kind"`
-		Items []connection `json:"items"`
+		Kind     string       `json:"kind"`
+		Nodes    answered     `json:"nodes"`
+		Warnings []string     `json:"warnings"`
+		Total    int          `json:"total"`
+		Items    []connection `json:"items"`
 	}
 	connection struct {
 		Since              time.Time `json:"since"`
@@ -153,6 +165,7 @@ type (
 		ReadBytes          int64     `json:"readBytes"`
 		WriteBytes         int64     `json:"writeBytes"`
 		Node               string    `json:"node"`
+		Part               string    `json:"part,omitempty"`
 	}
 	peer struct {
 		Kind      string `json:"kind"`

@@ -17,8 +17,12 @@ func TestFormOfTheAPI(t *testing.T) {
 		"/figures?by=workload&window=5m&step=10&buckets=true":   &tapv1alpha1.Figures{},
 		"/figures?by=namespace&window=1h&step=60":               &tapv1alpha1.Figures{},
 		"/figures?namespace=emojivoto&kind=deployment&name=web": &tapv1alpha1.Figures{},
-		"/routes": &tapv1alpha1.RouteList{},
-		"/nodes":  &tapv1alpha1.NodeList{},
+		"/figures?by=workload&window=6h&step=300":               &tapv1alpha1.Figures{},
+		"/resources":                  &tapv1alpha1.ResourceList{},
+		"/resources?kind=pod":         &tapv1alpha1.ResourceList{},
+		"/connections?namespace=shop": &tapv1alpha1.ConnectionList{},
+		"/routes":                     &tapv1alpha1.RouteList{},
+		"/nodes":                      &tapv1alpha1.NodeList{},
 	} {
 		recorder := httptest.NewRecorder()
 		w.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))

@@ -66,7 +66,10 @@ func (w *World) routes(rw http.ResponseWriter, r *http.Request) {
 func (w *World) connections(rw http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	now := w.options.Now()
-	out := connections{Kind: "Connections", Items: []connection{}}
+	out := connections{
+		Kind: "ConnectionList", Nodes: answered{nodeCount, nodeCount - 1},
+		Warnings: []string{silentNode + ": its agent does not answer (deadline exceeded)"}, Items: []connection{},
+	}
 	for _, e := range w.edges {
 		if !selected(q.Get("namespace"), q.Get("kind"), q.Get("name"), e.from) && !selected(q.Get("namespace"), q.Get("kind"), q.Get("name"), e.to) {
 			continue
@@ -92,9 +95,17 @@ func (w *World) connections(rw http.ResponseWriter, r *http.Request) {
 			if len(e.from.nodes) > 0 {
 				c.Node = e.from.nodes[i%len(e.from.nodes)]
 			}
+			// Requests share connections, so both sides of the agent are told by themselves.
+			if e.protocol != "tcp" && e.protocol != "tls" {
+				inner := c
+				inner.Part, inner.SRTT, inner.Retransmits = tapv1alpha1.PartApplication, 0.05, 0
+				out.Items = append(out.Items, inner)
+				c.Part = tapv1alpha1.PartWire
+			}
 			out.Items = append(out.Items, c)
 		}
 	}
+	out.Total = len(out.Items)
 	answer(rw, out)
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -110,6 +111,10 @@ func (w *World) figures(rw http.ResponseWriter, r *http.Request) {
 		Warnings:  []string{silentNode + ": its agent does not answer (deadline exceeded)"},
 		Resources: []resource{}, Edges: []edgeSums{},
 	}
+	var unknown time.Duration
+	if out.Gaps, unknown = gaps(s); out.Gaps != nil {
+		out.History, out.CoveredSeconds = true, int((s.end.Sub(s.start) - unknown).Seconds())
+	}
 	if q.Get("step") != "" {
 		out.StepSeconds = int(s.step.Seconds())
 	}
@@ -161,7 +166,7 @@ func (w *World) figures(rw http.ResponseWriter, r *http.Request) {
 			}
 			out.Edges = append(out.Edges, row)
 		}
-		w.fill(&out.Edges[n], e, s, out.StepSeconds > 0)
+		w.fill(&out.Edges[n], e, s, out)
 	}
 	buckets := q.Get("buckets") == "true"
 	for i := range out.Edges {
@@ -173,14 +178,17 @@ func (w *World) figures(rw http.ResponseWriter, r *http.Request) {
 	answer(rw, out)
 }
 
-// fill adds the figures of e to those of a row.
-func (w *World) fill(row *edgeSums, e *edge, s span, points bool) {
+// fill adds the figures of e to those of a row of out.
+func (w *World) fill(row *edgeSums, e *edge, s span, out figures) {
 	var total *sums
 	for i, at := 0, s.start; at.Before(s.end); i, at = i+1, at.Add(s.step) {
 		d := min(s.step, s.end.Sub(at))
+		if !known(out.Gaps, at, d) {
+			continue
+		}
 		one := w.sumsOf(e, at, d)
 		total = merge(total, one, true)
-		if points && i < len(row.Points) {
+		if out.StepSeconds > 0 && i < len(row.Points) {
 			row.Points[i] = merge(row.Points[i], one, false)
 		}
 	}
@@ -223,9 +231,11 @@ func (w *World) resources(rw http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	now := w.options.Now()
 	list := struct {
-		Kind  string     `json:"kind"`
-		Items []resource `json:"items"`
-	}{"Resources", []resource{}}
+		Kind     string     `json:"kind"`
+		Nodes    answered   `json:"nodes"`
+		Warnings []string   `json:"warnings"`
+		Items    []resource `json:"items"`
+	}{"ResourceList", answered{nodeCount, nodeCount - 1}, []string{silentNode + ": its agent does not answer (deadline exceeded)"}, []resource{}}
 	seen := map[string]bool{}
 	for _, l := range w.workloads {
 		switch {
@@ -265,6 +275,12 @@ func (w *World) use(res *resource, l *workload, now time.Time, i int) {
 		n = 1
 	}
 	res.Nodes = l.nodes
+	if slices.Contains(l.nodes, silentNode) && (i < 0 || l.nodes[i%len(l.nodes)] == silentNode) {
+		res.Partial = true
+		if i >= 0 || len(l.nodes) == 1 {
+			return // nothing is known of it
+		}
+	}
 	res.Resources = &usage{CPU: l.cpu * wobble * n, CPULimit: 0.5 * n, Memory: int64(l.memory * n * (0.97 + 0.06*w.noise(l.id, i, moment/6))), MemoryLimit: int64(n * 1024 * 1024 * 1024), PSI: pressure{CPU: 3 * wobble * l.cpu}}
 	if l.throttled {
 		res.Resources.Throttled, res.Resources.PSI.CPU = 0.34*wobble, 41*wobble

@@ -152,7 +152,8 @@ func (w *World) call(e *edge, random *rand.Rand, stream uint64, wantMethod, want
 	init := w.event(e, random)
 	init["requestInitEvent"] = map[string]any{
 		"id": id, "method": method, "scheme": "http", "authority": e.authority, "path": path,
-		"headers": []map[string]string{{"name": "user-agent", "valueStr": "sample/1.0 " + hostileText}, {"name": "authorization", "valueStr": "(redacted)"}, {"name": "x-request-id", "valueStr": strconv.FormatUint(stream, 16)}},
+		"headers":    []map[string]string{{"name": "user-agent", "valueStr": "sample/1.0 " + hostileText}, {"name": "authorization", "valueStr": "(redacted)"}, {"name": "x-request-id", "valueStr": strconv.FormatUint(stream, 16)}, {"name": "x-tenant-bin", "valueBin": "/wDDKMOp"}},
+		"headersCut": stream%2 == 0,
 	}
 	end := map[string]any{}
 	for k, v := range init {

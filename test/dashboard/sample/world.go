@@ -7,9 +7,9 @@ package sample
 
 import (
 	"fmt"
-	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"time"
 )
 
@@ -86,6 +86,9 @@ func New(o Options) *World {
 	w.shop(r)
 	w.legacy(r)
 	w.crowd(r, o.Workloads)
+	if o.Hostile {
+		w.hostile(r)
+	}
 	return w
 }
 
@@ -253,11 +256,32 @@ func (w *World) crowd(r *rand.Rand, n int) {
 	}
 }
 
-// noise is a number from 0 to 1 that belongs to its arguments.
+// noise is a number from 0 to 1 that belongs to its arguments: integers and strings. An answer
+// takes hundreds of thousands of them, so they are hashed without fmt.
 func (w *World) noise(parts ...any) float64 {
-	h := fnv.New64a()
-	fmt.Fprint(h, w.options.Seed, parts)
-	x := h.Sum64()
+	var room [96]byte
+	text := append(strconv.AppendUint(room[:0], w.options.Seed, 10), " ["...)
+	for i, part := range parts {
+		if i > 0 {
+			text = append(text, ' ')
+		}
+		switch v := part.(type) {
+		case int:
+			text = strconv.AppendInt(text, int64(v), 10)
+		case int64:
+			text = strconv.AppendInt(text, v, 10)
+		case uint64:
+			text = strconv.AppendUint(text, v, 10)
+		case string:
+			text = append(text, v...)
+		default:
+			panic(fmt.Sprintf("noise of a %T: want an integer or a string", v))
+		}
+	}
+	x := uint64(14695981039346656037) // FNV-1a
+	for _, c := range append(text, ']') {
+		x = (x ^ uint64(c)) * 1099511628211
+	}
 	x ^= x >> 31
 	x *= 0x9e3779b97f4a7c15
 	return float64((x^x>>29)>>11) / (1 << 53)

@@ -1,4 +1,5 @@
 import { commands } from './commands.ts';
+import { straight } from './format.ts';
 import { Lines } from './ndjson.ts';
 
 export const prefix = '/api/v1alpha1';
@@ -83,7 +84,7 @@ export function narrower(path: string): string | undefined {
 export function whole(answer: unknown): unknown {
   if (typeof answer !== 'object' || answer === null) throw new TypeError('the answer is no object');
   const a = answer as Record<string, unknown>;
-  for (const list of ['items', 'resources', 'edges', 'warnings', 'categories']) if (a[list] === null) a[list] = [];
+  for (const list of ['items', 'resources', 'edges', 'warnings', 'categories', 'gaps']) if (a[list] === null) a[list] = [];
   if (Array.isArray(a.edges) && Array.isArray(a.resources)) {
     const ids = new Set((a.resources as { id: number }[]).map((r) => r.id));
     a.edges = (a.edges as { source: number; destination: number; total?: unknown }[]).filter((e) => ids.has(e.source) && ids.has(e.destination));
@@ -106,15 +107,18 @@ export async function get<T>(path: string, signal: AbortSignal): Promise<T> {
     });
   }
   try {
-    return whole(await response.json()) as T;
+    return whole(JSON.parse(straight(await response.text()))) as T;
   } catch (e) {
     if (signal.aborted) throw e;
     throw new ApiError(502, 'BadGateway', 'The answer broke off, or is not JSON.');
   }
 }
 
-/** Reads a stream of JSON lines until it ends. Returns how many lines were not JSON, or longer than limit. */
-export async function stream(path: string, signal: AbortSignal, onLine: (value: unknown) => void, limit?: number): Promise<number> {
+/**
+ * Reads a stream of JSON lines until it ends. Returns how many lines were not JSON, or longer
+ * than limit. onPart is called for each part that comes, empty lines too.
+ */
+export async function stream(path: string, signal: AbortSignal, onLine: (value: unknown) => void, limit?: number, onPart?: () => void): Promise<number> {
   const response = await request(prefix + path, signal, 'application/json;stream=tap');
   if (!response.body) return 0;
   let bad = 0;
@@ -122,7 +126,7 @@ export async function stream(path: string, signal: AbortSignal, onLine: (value: 
     (text) => {
       let value: unknown;
       try {
-        value = JSON.parse(text);
+        value = JSON.parse(straight(text));
       } catch {
         bad++;
         return;
@@ -142,6 +146,7 @@ export async function stream(path: string, signal: AbortSignal, onLine: (value: 
       throw new ApiError(0, 'Unreachable', 'The stream broke off.');
     }
     if (part.done) return bad;
+    onPart?.();
     lines.push(part.value);
   }
 }

@@ -7,6 +7,8 @@ class App {
   /** What the last figures said of the nodes that answered. */
   answered = $state.raw<Answered>({});
   now = $state(Date.now());
+  /** The same, for what need not be worked out again each second: of this ten seconds. */
+  readonly soon = $derived(Math.floor(this.now / 10_000) * 10_000);
   searching = $state(false);
   helping = $state(false);
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Log, type TapEvent } from './calls.ts';
+import { headerText, Log, type TapEvent } from './calls.ts';
 
 const base = (n: number): TapEvent => ({
   source: { ip: '10.0.0.1', port: 40000 + (n % 20000), metadata: { namespace: 'shop', deployment: 'web', pod: 'web-1' } },
@@ -15,7 +15,7 @@ test('events of a request become one call', () => {
   expect(log.calls[0]).toMatchObject({ done: false, path: '/a' });
   log.push(end(1, false));
   expect(log.calls).toHaveLength(1);
-  expect(log.calls[0]).toMatchObject({ done: true, ok: false, result: '500', ms: 5, firstByteMs: 4, split: { queue: 0, connect: 2, tls: 0, firstByte: 2, body: 1 }, method: 'GET', path: '/a', requestHeaders: [{ name: 'x', valueStr: 'y' }], source: { kind: 'deployment', name: 'web', pod: 'web-1' } });
+  expect(log.calls[0]).toMatchObject({ done: true, ok: false, result: '500', ms: 5, firstByteMs: 4, split: { queue: 0, connect: 2, tls: 0, firstByte: 2, body: 1 }, method: 'GET', path: '/a', requestHeaders: { list: [{ name: 'x', valueStr: 'y' }], cut: false }, source: { kind: 'deployment', name: 'web', pod: 'web-1' } });
 });
 
 test('the end of a request whose beginning was lost is a call', () => {
@@ -69,6 +69,32 @@ test('memory is bounded', () => {
   expect(log.groupsFull).toBe(true);
   expect((log as unknown as { open: Map<string, unknown> }).open.size).toBeLessThanOrEqual(100);
   expect(log.seen).toBe(50_000);
+});
+
+test('header fields that are binary, and those that were cut', () => {
+  const log = new Log();
+  log.push({ ...init(1), requestInitEvent: { ...init(1).requestInitEvent!, headers: [{ name: 'x', valueBin: '/wA8aW1nPg==' }], headersCut: true } });
+  log.push({ ...base(1), responseInitEvent: { id: { base: 1, stream: 1 }, sinceRequestInit: {}, httpStatus: 200, headers: [], headersCut: true } });
+  log.push({ ...end(1), responseEndEvent: { ...end(1).responseEndEvent!, trailers: [{ name: 'grpc-status-details-bin', valueBin: 'CAI=' }], trailersCut: false } });
+  expect(log.calls[0]).toMatchObject({ requestHeaders: { cut: true }, responseHeaders: { list: [], cut: true }, trailers: { cut: false } });
+  expect(log.calls[0]!.requestHeaders.list.map(headerText)).toEqual([{ text: 'ff 00 3c 69 6d 67 3e', binary: true }]);
+  expect(log.calls[0]!.trailers.list.map(headerText)).toEqual([{ text: '08 02', binary: true }]);
+});
+
+test.each([
+  [{ name: 'x', valueStr: '' }, { text: '', binary: false }],
+  [{ name: 'x', value: 'v' }, { text: 'v', binary: false }],
+  [{ name: 'x', valueBin: 'no base64!' }, { text: 'no base64!', binary: true }],
+  [{ name: 'x', valueBin: btoa('a'.repeat(100)) }, { text: `${Array(48).fill('61').join(' ')} … (100 bytes)`, binary: true }],
+])('header %j', (h, want) => expect(headerText(h)).toEqual(want));
+
+test('a stream that breaks off leaves nothing under way', () => {
+  const log = new Log();
+  log.push(init(1));
+  log.lose();
+  expect(log.calls[0]).toMatchObject({ done: false, unseen: true });
+  log.push(init(1)); // another stream has numbers of its own
+  expect(log.calls).toHaveLength(2);
 });
 
 test('what is not an event is passed over', () => {

@@ -13,11 +13,11 @@ export interface TapEvent {
   sni?: string;
   reason?: string;
   reasonText?: string;
-  requestInitEvent?: { id: ID; method: string; scheme: string; authority: string; path: string; headers?: Header[] };
-  responseInitEvent?: { id: ID; sinceRequestInit: Duration; httpStatus: number; headers?: Header[] };
+  requestInitEvent?: { id: ID; method: string; scheme: string; authority: string; path: string; headers?: Header[]; headersCut?: boolean };
+  responseInitEvent?: { id: ID; sinceRequestInit: Duration; httpStatus: number; headers?: Header[]; headersCut?: boolean };
   responseEndEvent?: {
     id: ID; sinceRequestInit: Duration; sinceResponseInit?: Duration; responseBytes?: number; requestBytes?: number; grpcStatusCode?: number; grpc?: boolean; split?: Record<keyof Split, Duration>;
-    retries?: number; reset?: boolean; method?: string; authority?: string; path?: string; httpStatus?: number; success?: boolean; headers?: Header[]; trailers?: Header[];
+    retries?: number; reset?: boolean; method?: string; authority?: string; path?: string; httpStatus?: number; success?: boolean; headers?: Header[]; trailers?: Header[]; trailersCut?: boolean;
   };
   connOpenEvent?: { id: ID; leg?: string; process?: string };
   connCloseEvent?: { id: ID; leg?: string; legs?: { client?: TapLeg; server?: TapLeg }; event: string; duration: Duration; sentBytes?: number; receivedBytes?: number; srtt?: Duration; retransmits?: number; process?: string };
@@ -26,7 +26,11 @@ interface TapPeer { ip: string; port: number; metadata?: Record<string, string> 
 interface TapLeg { srtt?: Duration; retransmits?: number; receivedBytes?: number; sentBytes?: number; unread?: Duration }
 interface ID { base: number; stream: number }
 interface Duration { seconds?: number; nanos?: number }
-export interface Header { name: string; valueStr?: string; value?: string }
+/** A header field. Its value is text, or in base64 where it is not UTF-8. */
+export interface Header { name: string; valueStr?: string; valueBin?: string; value?: string }
+
+/** The fields of a head, or trailers. cut: there were more, or a value was longer. */
+export interface Fields { list: Header[]; cut: boolean }
 
 export interface End { kind: string; namespace: string; name: string; pod?: string; address: string; node?: string; identity?: string }
 
@@ -45,6 +49,8 @@ export interface Call {
   authority: string;
   path: string;
   done: boolean;
+  /** The stream broke off before its end. */
+  unseen?: boolean;
   ok: boolean;
   result: string; // 200, grpc 2, close
   reason?: string;
@@ -61,8 +67,9 @@ export interface Call {
   legs?: Leg[];
   process?: string;
   origin?: string;
-  requestHeaders: Header[];
-  responseHeaders: Header[];
+  requestHeaders: Fields;
+  responseHeaders: Fields;
+  trailers: Fields;
 }
 
 export interface Leg { side: string; srtt: number | undefined; retransmits: number; unread: number }
@@ -75,6 +82,25 @@ export interface Group {
   best: number;
   worst: number;
   last: number;
+}
+
+const none: Fields = { list: [], cut: false };
+const fields = (list: Header[] | null | undefined, cut: boolean | undefined): Fields => (list?.length || cut ? { list: list ?? [], cut: cut ?? false } : none);
+
+/** The longest binary value that is written out, in bytes. */
+const written = 48;
+
+/** A header's value as text; a binary one as its bytes. */
+export function headerText(h: Header): { text: string; binary: boolean } {
+  if (h.valueBin === undefined) return { text: h.valueStr ?? h.value ?? '', binary: false };
+  let bytes: string;
+  try {
+    bytes = atob(h.valueBin);
+  } catch {
+    return { text: h.valueBin, binary: true };
+  }
+  const hex = [...bytes.slice(0, written)].map((c) => c.charCodeAt(0).toString(16).padStart(2, '0')).join(' ');
+  return { text: bytes.length > written ? `${hex} … (${bytes.length} bytes)` : hex, binary: true };
 }
 
 const ms = (d: Duration | undefined): number | undefined => (d ? (d.seconds ?? 0) * 1000 + (d.nanos ?? 0) / 1e6 : undefined);
@@ -113,6 +139,12 @@ export class Log {
     this.groupsFull = false;
   }
 
+  /** The stream has broken off: what was under way will not be seen to end. */
+  lose(): void {
+    for (const call of this.open.values()) call.unseen = true;
+    this.open.clear();
+  }
+
   push(e: TapEvent): void {
     const part = e.requestInitEvent ?? e.responseInitEvent ?? e.responseEndEvent ?? e.connOpenEvent ?? e.connCloseEvent;
     if (!part || !e.source || !e.destination) return;
@@ -126,12 +158,12 @@ export class Log {
     }
     if (e.requestInitEvent) {
       const r = e.requestInitEvent;
-      Object.assign(call, { method: r.method, authority: r.authority, path: r.path, requestHeaders: r.headers ?? [] });
+      Object.assign(call, { method: r.method, authority: r.authority, path: r.path, requestHeaders: fields(r.headers, r.headersCut) });
     }
     if (e.responseInitEvent) {
       call.result = String(e.responseInitEvent.httpStatus);
       call.firstByteMs = ms(e.responseInitEvent.sinceRequestInit);
-      call.responseHeaders = e.responseInitEvent.headers ?? [];
+      call.responseHeaders = fields(e.responseInitEvent.headers, e.responseInitEvent.headersCut);
     }
     if (e.responseEndEvent) this.end(call, e, id);
     if (e.connCloseEvent) this.close(call, e, id);
@@ -143,7 +175,7 @@ export class Log {
     const call: Call = {
       id: this.next++, kind: connection ? 'connection' : 'request', time: Date.parse(e.time) || Date.now(),
       source: end(e.source), destination: end(e.destination), protocol: e.protocol ?? (connection ? 'tcp' : ''), secured: e.tls ?? '',
-      method: '', authority: e.sni ?? '', path: '', done: false, ok: true, result: connection ? 'open' : '', requestHeaders: [], responseHeaders: [],
+      method: '', authority: e.sni ?? '', path: '', done: false, ok: true, result: connection ? 'open' : '', requestHeaders: none, responseHeaders: none, trailers: none,
     };
     if (m.service) call.service = `${m.service}.${m.service_namespace}`;
     if (m.route) call.route = `${m.route_kind ?? ''} ${m.route_namespace}/${m.route} rule ${m.route_rule ?? ''}`.trim();
@@ -180,7 +212,8 @@ export class Log {
     call.requestBytes = r.requestBytes ?? 0;
     call.responseBytes = r.responseBytes ?? 0;
     call.retries = r.retries ?? 0;
-    if (r.headers) call.responseHeaders = r.headers;
+    if (r.headers) call.responseHeaders = fields(r.headers, false);
+    call.trailers = fields(r.trailers, r.trailersCut);
     this.because(call, e);
     this.group(call);
   }

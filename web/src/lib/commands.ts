@@ -1,4 +1,4 @@
-import { shortKind } from './format.ts';
+import { quote, shortKind } from './format.ts';
 
 /** The command line that says what a view shows. */
 export interface Context {
@@ -7,21 +7,23 @@ export interface Context {
   window: string;
 }
 
-const quote = (s: string): string => (/^[\w@%+=:,./*-]+$/.test(s) ? s : `'${s.replaceAll("'", `'"'"'`)}'`);
 const join = (c: Context, ...words: (string | undefined)[]): string => [c.command, ...words.filter((w): w is string => !!w)].join(' ');
 const within = (ns: string): string => (ns ? `-n ${quote(ns)}` : '-A');
 
 export const commands = {
   overview: (c: Context) => join(c, 'stat ns', `-t ${c.window}`),
-  namespace: (c: Context, ns: string) => join(c, 'stat deploy', within(ns), `-t ${c.window}`),
-  edges: (c: Context, ns: string) => join(c, 'edges deploy', within(ns)),
+  namespace: (c: Context, ns: string) => join(c, 'stat all', within(ns), `-t ${c.window}`),
+  // What is opened is of workloads; the rest of namespaces.
+  edges: (c: Context, kind: 'ns' | 'deploy', ns: string) => join(c, `edges ${kind}`, within(ns), c.window && `-t ${c.window}`),
   workload: (c: Context, r: { kind: string; namespace: string; name: string }) =>
     join(c, 'stat', quote(`${shortKind(r.kind)}/${r.name}`), within(r.namespace), `-t ${c.window}`),
   // The command wants a resource: ns is all there is.
   tap: (c: Context, filter: string) => join(c, 'tap', filter === '' || filter.startsWith('-') ? `ns ${filter}`.trim() : filter),
   // An agent has no command for routes.
   routes: (c: Context, ns: string) => (c.scope === 'node' ? '' : join(c, 'routes', within(ns), '-o wide')),
-  connections: (c: Context, ns: string) => join(c, 'edges pod', within(ns), '-o wide'),
+  pods: (c: Context, ns: string) => join(c, 'stat pod', within(ns), '-o wide', `-t ${c.window}`),
+  // The lab's command has no connections of all nodes: this is one of them.
+  connections: (c: Context, ns: string, r?: { kind: string; name: string }) => join(c, c.scope === 'lab' ? 'agent node-1 --' : '', 'connections', r && quote(`${shortKind(r.kind)}/${r.name}`), within(ns)),
   check: (c: Context) => (c.scope === 'lab' ? join(c, 'agent node-1 -- check') : join(c, 'check')),
   logs: (c: Context, node: string) =>
     c.scope === 'lab' ? join(c, 'logs', quote(node)) : c.scope === 'node' ? '' : `kubectl -n underlane-system logs -l app=underlane-agent --field-selector spec.nodeName=${quote(node)}`,

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { health, plaintext, rows, securedShare, Tally } from './figures.ts';
+import { health, plaintext, rows, securedShare, Tally, together, trends } from './figures.ts';
 import { change, graph, namespaceID } from './graph.ts';
 import { problems } from './problems.ts';
 import type { Edge, Figures, Resource } from './types.ts';
@@ -99,3 +99,16 @@ test('a service has what is sent by its name, and what found no endpoint is not 
   // What was sent in plaintext, and failed, stays plaintext.
   expect(plaintext(figures(f.resources, [edge(0, 1, 3, 0, { secured: 'no-identity', total: { requests: 3, failures: { status: 3 } } })]))).toHaveLength(1);
 });
+
+test('lines over time are of what is sent to it, or of what it sends', () => {
+  const points = (n: number) => [{ requests: n, success: n - 1, tcp: { opened: 2 } }, null];
+  const f = figures([resource(0, 'web'), resource(1, 'cart')], [{ ...edge(0, 1, 1, 1), points: points(5) }, { ...edge(0, 1, 1, 1), points: points(3) }]);
+  const want = [{ requests: 8, failed: 2, opened: 4 }, { requests: 0, failed: 0, opened: 0 }];
+  expect([...trends(f)]).toEqual([['deployment/shop/web', want], ['deployment/shop/cart', want]]);
+  expect(trends(undefined).size).toBe(0);
+});
+
+test('answers of one view say together what is missing', () =>
+  expect(together({ nodes: { asked: 3, answered: 3 }, warnings: ['a'] }, undefined, { nodes: { asked: 3, answered: 2 }, warnings: ['b', 'a'], missing: '2m not known' })).toEqual({
+    nodes: { asked: 3, answered: 2 }, warnings: ['a', 'b'], missing: '2m not known',
+  }));

@@ -1,3 +1,4 @@
+import { summary } from './gaps.ts';
 import { Histogram } from './histogram.ts';
 import type { Answered, Edge, Figures, Resource, Secured, Sums } from './types.ts';
 
@@ -14,8 +15,11 @@ export class Tally {
   writeBytes = 0;
   retransmits = 0;
   srtt: number | undefined;
-  private readonly histogram = new Histogram();
-  private readonly given: { p50?: number; p95?: number; p99?: number } = {};
+  // Most tallies need no histogram: a page has thousands of them.
+  private histogram: Histogram | undefined;
+  private p50: number | undefined;
+  private p95: number | undefined;
+  private p99: number | undefined;
   private latencies = 0;
 
   add(s: Sums | null | undefined): this {
@@ -23,7 +27,7 @@ export class Tally {
     this.requests += s.requests ?? 0;
     this.success += s.success ?? 0;
     this.retries += s.retries ?? 0;
-    for (const [reason, n] of Object.entries(s.failures ?? {})) this.failures[reason] = (this.failures[reason] ?? 0) + n;
+    if (s.failures) for (const reason in s.failures) this.failures[reason] = (this.failures[reason] ?? 0) + s.failures[reason]!;
     const t = s.tcp;
     if (t) {
       this.open += t.open ?? 0;
@@ -37,8 +41,10 @@ export class Tally {
     const l = s.latency;
     if (l && (s.requests ?? 0) > 0) {
       this.latencies++;
-      if (l.buckets) this.histogram.add(l.buckets);
-      for (const p of ['p50', 'p95', 'p99'] as const) if (l[p] !== undefined) this.given[p] = Math.max(this.given[p] ?? 0, l[p]);
+      if (l.buckets) (this.histogram ??= new Histogram()).add(l.buckets);
+      if (l.p50 !== undefined) this.p50 = Math.max(this.p50 ?? 0, l.p50);
+      if (l.p95 !== undefined) this.p95 = Math.max(this.p95 ?? 0, l.p95);
+      if (l.p99 !== undefined) this.p99 = Math.max(this.p99 ?? 0, l.p99);
     }
     return this;
   }
@@ -55,11 +61,11 @@ export class Tally {
    * an upper bound (see approximate).
    */
   latency(p: 'p50' | 'p95' | 'p99'): number | undefined {
-    if (this.latencies > 1 && this.histogram.total > 0) return this.histogram.quantile(Number(p.slice(1)) / 100);
-    return this.given[p];
+    if (this.latencies > 1 && this.histogram?.total) return this.histogram.quantile(Number(p.slice(1)) / 100);
+    return this[p];
   }
   get approximate(): boolean {
-    return this.latencies > 1 && this.histogram.total === 0;
+    return this.latencies > 1 && !this.histogram?.total;
   }
 }
 
@@ -73,7 +79,6 @@ export interface Row {
   resource: Resource;
   inbound: Tally;
   outbound: Tally;
-  points: Tally[]; // inbound, or outbound where there is nothing inbound
   plain: Edge[];
   edges: number;
   partial: boolean;
@@ -83,11 +88,11 @@ export interface Row {
  * A row for each resource: as in Linkerd, the figures of a workload are those of what it
  * is sent.
  */
-export function rows(f: Figures, series?: Figures): Map<string, Row> {
+export function rows(f: Figures): Map<string, Row> {
   const out = new Map<string, Row>();
   const byID = new Map<number, Row>();
   for (const r of f.resources) {
-    const row: Row = { resource: r, inbound: new Tally(), outbound: new Tally(), points: [], plain: [], edges: 0, partial: false };
+    const row: Row = { resource: r, inbound: new Tally(), outbound: new Tally(), plain: [], edges: 0, partial: false };
     out.set(key(r), row);
     byID.set(r.id, row);
   }
@@ -110,24 +115,41 @@ export function rows(f: Figures, series?: Figures): Map<string, Row> {
       service.edges++;
     }
   }
-  if (series) {
-    const keys = new Map(series.resources.map((r) => [r.id, key(r)]));
-    const inbound = new Map<string, Tally[]>();
-    const outbound = new Map<string, Tally[]>();
-    const addTo = (m: Map<string, Tally[]>, id: number, points: (Sums | null)[]) => {
-      const k = keys.get(id);
-      if (k === undefined) return;
-      let list = m.get(k);
-      if (!list) m.set(k, (list = points.map(() => new Tally())));
-      points.forEach((p, i) => list[i]?.add(p));
-    };
-    for (const e of series.edges) {
-      addTo(inbound, e.destination, e.points ?? []);
-      addTo(outbound, e.source, e.points ?? []);
-    }
-    for (const [k, row] of out) row.points = inbound.get(k) ?? outbound.get(k) ?? [];
-  }
   return out;
+}
+
+/** What a line over time needs of a step: much less than a Tally, of which there would be thousands. */
+export interface Point {
+  requests: number;
+  failed: number;
+  opened: number;
+}
+
+/** Adds the points of an edge to a list, which gets as long as they are. */
+export function addPoints(list: Point[], points: readonly (Sums | null)[] | undefined): Point[] {
+  points?.forEach((p, i) => {
+    const at = (list[i] ??= { requests: 0, failed: 0, opened: 0 });
+    if (!p) return;
+    at.requests += p.requests ?? 0;
+    at.failed += (p.requests ?? 0) - (p.success ?? 0);
+    at.opened += p.tcp?.opened ?? 0;
+  });
+  return list;
+}
+
+/**
+ * The line over time of each resource, by its key: of what it is sent, or of what it sends
+ * where it is sent nothing.
+ */
+export function trends(series: Figures | undefined): Map<string, Point[]> {
+  const inbound = new Map<number, Point[]>();
+  const outbound = new Map<number, Point[]>();
+  const listOf = (m: Map<number, Point[]>, id: number) => m.get(id) ?? (m.set(id, []), m.get(id)!);
+  for (const e of series?.edges ?? []) {
+    addPoints(listOf(inbound, e.destination), e.points);
+    addPoints(listOf(outbound, e.source), e.points);
+  }
+  return new Map((series?.resources ?? []).map((r) => [key(r), inbound.get(r.id) ?? outbound.get(r.id) ?? []]));
 }
 
 export const key = (r: { kind: string; namespace: string; name: string }): string => `${r.kind}/${r.namespace}/${r.name}`;
@@ -141,11 +163,24 @@ export const nameOf = (r: { kind: string; name: string }): string => r.name || (
 /** What is to be said of how whole the figures are. */
 export function answered(f: Figures): Answered {
   const late = f.since && Date.parse(f.since) > Date.parse(f.start);
-  return { warnings: f.warnings ?? [], ...(f.nodes ? { nodes: f.nodes } : {}), ...(late ? { since: f.since! } : {}) };
+  const missing = summary(f);
+  return { warnings: f.warnings ?? [], ...(missing ? { missing } : {}), ...(f.nodes ? { nodes: f.nodes } : {}), ...(late ? { since: f.since! } : {}) };
+}
+
+/** What several answers of one view say together: the fewest nodes, and all warnings once. */
+export function together(...answers: (Answered | undefined)[]): Answered {
+  const out: Answered = { warnings: [...new Set(answers.flatMap((a) => a?.warnings ?? []))] };
+  for (const a of answers) {
+    const silent = (n: { asked: number; answered: number }) => n.asked - n.answered;
+    if (a?.nodes && (!out.nodes || silent(a.nodes) > silent(out.nodes))) out.nodes = a.nodes;
+    if (a?.missing) out.missing = a.missing;
+    if (a?.since) out.since = a.since;
+  }
+  return out;
 }
 
 /** Seconds that the figures cover: of a history those of which something is known. */
-export const seconds = (f: Figures & { coveredSeconds?: number }): number => Math.max(1, f.coveredSeconds ?? (Date.parse(f.end) - Date.parse(f.start)) / 1000);
+export const seconds = (f: Figures): number => Math.max(1, f.coveredSeconds ?? (Date.parse(f.end) - Date.parse(f.start)) / 1000);
 
 export type Health = 'idle' | 'ok' | 'warn' | 'bad';
 

@@ -25,7 +25,7 @@ test.each([
 ])('%s is wrong', (text, want) => expect(parse(text).error).toMatch(want));
 
 test('quotes survive a shell', () => {
-  for (const path of [`/it's`, '/$(reboot)', '/`x`', '/a;b', '/"', '/<img src=x onerror=alert(1)>', '/a\\b']) {
+  for (const path of [`/it's`, '/$(reboot)', '/`x`', '/a;b', '/"', '/<img src=x onerror=alert(1)>', '/a\\b', '/a\nreboot\x1b[0m', "/\u202e'"]) {
     const text = format({ path });
     expect(words(text).words).toEqual(['--path', path]);
     if (/[$`;]/.test(path)) expect(text).toContain("'");

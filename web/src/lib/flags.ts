@@ -1,3 +1,5 @@
+import { quote } from './format.ts';
+
 /**
  * The filter of live calls is what one types after `underlane tap`: a resource and
  * flags. It is read here as pkg/tap/filter and the command line read it.
@@ -39,20 +41,31 @@ const flags: Record<string, keyof Filter> = {
 };
 export const flagNames = ['--namespace', '--to', '--to-namespace', '--method', '--path', '--authority', '--scheme', '--selector', '--max-rps'];
 
-/** Words as a shell would split them: quotes keep spaces. */
+/** Words as a shell would split them: quotes keep spaces, and $'…' has the escapes that quote writes. */
 export function words(text: string): { words: string[]; error?: string } {
   const out: string[] = [];
   let word: string | undefined;
-  let quote = '';
+  let open = ''; // the quote that is open; $: of $'…'
   for (let i = 0; i < text.length; i++) {
     const c = text[i]!;
-    if (quote) {
-      if (c === quote) quote = '';
-      else if (c === '\\' && quote === '"' && i + 1 < text.length) word += text[++i]!;
+    if (open === '$') {
+      const code = /^\\(?:x([0-9a-f]{2})|u([0-9a-f]{4}))/i.exec(text.slice(i, i + 6));
+      if (c === "'") open = '';
+      else if (code) {
+        word += String.fromCharCode(Number.parseInt(code[1] ?? code[2]!, 16));
+        i += code[0].length - 1;
+      } else word += c === '\\' && i + 1 < text.length ? text[++i]! : c;
+    } else if (open) {
+      if (c === open) open = '';
+      else if (c === '\\' && open === '"' && i + 1 < text.length) word += text[++i]!;
       else word += c;
     } else if (c === '"' || c === "'") {
-      quote = c;
+      open = c;
       word ??= '';
+    } else if (c === '$' && text[i + 1] === "'") {
+      open = '$';
+      word ??= '';
+      i++;
     } else if (/\s/.test(c)) {
       if (word !== undefined) out.push(word);
       word = undefined;
@@ -61,7 +74,7 @@ export function words(text: string): { words: string[]; error?: string } {
     }
   }
   if (word !== undefined) out.push(word);
-  return quote ? { words: out, error: `a quote (${quote}) is not closed` } : { words: out };
+  return open ? { words: out, error: `a quote (${open.replace('$', "'")}) is not closed` } : { words: out };
 }
 
 export function parse(text: string): { filter: Filter; error?: string } {
@@ -100,8 +113,6 @@ export function parse(text: string): { filter: Filter; error?: string } {
   if (filter.name && !filter.namespace) return { filter, error: `say the namespace of ${rest.join('/')}: --namespace NAME` };
   return { filter };
 }
-
-const quote = (s: string): string => (/^[\w@%+=:,./*-]+$/.test(s) ? s : `'${s.replaceAll("'", `'"'"'`)}'`);
 
 /** What parse reads, in the one form that the commands have. */
 export function format(f: Filter): string {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { claim, follow, streamOf } from './follow.ts';
+import { claim, follow, most, streamOf } from './follow.ts';
 
 test.each([
   ['/figures?by=workload&window=5m&step=10', '/watch/figures?by=workload&window=5m&step=10'],
@@ -14,7 +14,20 @@ const page = Object.assign(new EventTarget(), { visibilityState: 'visible' });
 let send: ReadableStreamDefaultController<Uint8Array>;
 let status = 200;
 
+/** Locks between the tabs of a browser. */
+const held = new Set<string>();
+const locks = {
+  async request(name: string, _: object, use: (lock: object | null) => Promise<void> | undefined) {
+    if (held.has(name)) return void use(null);
+    held.add(name);
+    await use({});
+    held.delete(name);
+  },
+};
+
 beforeEach(() => {
+  held.clear();
+  vi.stubGlobal('navigator', { locks });
   page.visibilityState = 'visible';
   status = 200;
   vi.stubGlobal('document', page);
@@ -41,29 +54,84 @@ function start() {
 test('answers, failures and the end', async () => {
   const f = start();
   await vi.waitFor(() => expect(send).toBeDefined());
-  expect(claim()).toBeUndefined(); // it is the one of the page
+  expect(held.size).toBe(1);
   line({ kind: 'Figures', edges: null, resources: null });
   line({ kind: 'Status', code: 503, message: 'no agent answers' });
   await vi.waitFor(() => expect(f.errors).toEqual(['no agent answers']));
   expect(f.answers).toEqual([{ kind: 'Figures', edges: [], resources: [] }]);
   send.close();
   expect(await f.done).toBe(true);
-  const release = claim();
-  expect(release).toBeDefined();
-  expect(await start().done).toBe(true); // another one streams: it may be tried again
-  release?.();
+  await vi.waitFor(() => expect(held.size).toBe(0));
+});
+
+test.each([
+  ['all tabs together have a few streams', { locks }, most],
+  ['a browser without locks has one in each', {}, 1],
+])('%s', async (_, browser, want) => {
+  vi.stubGlobal('navigator', browser);
+  const claims = await Promise.all(Array.from({ length: 6 }, () => claim()));
+  const got = claims.filter((c) => c !== undefined);
+  expect(got).toHaveLength(want);
+  expect(await start().done).toBe(true); // none is left: it may be tried again
+  got[0]!();
+  await Promise.resolve();
+  await vi.waitFor(async () => {
+    const again = await claim();
+    expect(again).toBeDefined();
+    again!();
+  });
+  for (const release of got) release();
+});
+
+test('a stream that is silent has died', async () => {
+  // Streams go on by turns of the event loop, which have nothing to do with the clock.
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  const turns = async () => {
+    for (let i = 0; i < 50; i++) await new Promise((r) => setImmediate(r));
+  };
+  try {
+    const f = start();
+    await turns();
+    await vi.advanceTimersByTimeAsync(30_000);
+    send.enqueue(new TextEncoder().encode('\n'));
+    await turns();
+    await vi.advanceTimersByTimeAsync(40_000);
+    expect(held.size).toBe(1);
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(await f.done).toBe(true);
+    expect(held.size).toBe(0);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test('a page that is hidden ends it', async () => {
   const f = start();
+  await vi.waitFor(() => expect(held.size).toBe(1));
   await Promise.resolve();
   page.visibilityState = 'hidden';
   page.dispatchEvent(new Event('visibilitychange'));
   expect(await f.done).toBe(true);
 });
 
+test('a page that is hidden while it waits for its turn does not begin', async () => {
+  const f = start();
+  page.visibilityState = 'hidden';
+  expect(await f.done).toBe(true);
+  expect(held.size).toBe(0);
+});
+
+test('a stream that breaks off may be tried again', async () => {
+  const f = start();
+  await vi.waitFor(() => expect(held.size).toBe(1));
+  await new Promise((r) => setTimeout(r));
+  send.error(new Error('reset'));
+  expect(await f.done).toBe(true);
+});
+
 test('a page that is offline ends it', async () => {
   const f = start();
+  await vi.waitFor(() => expect(held.size).toBe(1));
   await Promise.resolve();
   page.dispatchEvent(new Event('offline'));
   expect(await f.done).toBe(true);
@@ -71,6 +139,7 @@ test('a page that is offline ends it', async () => {
 
 test('another question ends it', async () => {
   const f = start();
+  await vi.waitFor(() => expect(held.size).toBe(1));
   await Promise.resolve();
   f.abort.abort();
   expect(await f.done).toBe(true);

@@ -1,7 +1,21 @@
 import { expect, test } from 'vitest';
-import { bytes, cores, count, ms, percent, rate, span } from './format.ts';
+import { bytes, cores, count, ms, percent, quote, rate, span, straight } from './format.ts';
 
 const plain = (s: string) => s.replaceAll('\u00a0', ' ');
+
+test.each([
+  ['report-\u202efdp.exe', 'report-\ufffdfdp.exe'],
+  ['a\u2066b\u2069', 'a\ufffdb\ufffd'],
+  ['plain ünïcode', 'plain ünïcode'],
+])('text whose direction is turned: %j', (text, want) => expect([straight(text), straight(text)]).toEqual([want, want]));
+
+test.each([
+  ['web', 'web'],
+  ["a b'c", `'a b'"'"'c'`],
+  ['a\nreboot', `$'a\\x0areboot'`],
+  ["\x1b[201~'\\", `$'\\x1b[201~\\'\\\\'`],
+  ['\u202ex', `$'\\u202ex'`],
+])('a word for a shell: %j', (text, want) => expect(quote(text)).toBe(want));
 
 test.each([
   [undefined, '–'], [0, '0'], [7, '7'], [999, '999'], [1000, '1000'], [1000.5, '1.00k'], [12_345, '12.3k'], [999_600, '1.00M'], [5e9, '5.00G'], [-15_000, '-15.0k'],

@@ -84,6 +84,27 @@ export function plural(n: number, one: string, many = `${one}s`): string {
   return `${count(n)}${nbsp}${n === 1 ? one : many}`;
 }
 
+/**
+ * Characters that turn the direction of the text after them: with them a name looks like
+ * another one. No name, path or header has a use for them here, so they are shown as what
+ * cannot be shown.
+ */
+export const straight = (text: string): string => (turning.test(text) ? text.replace(allTurning, '\ufffd') : text);
+const turning = /[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]/;
+const allTurning = new RegExp(turning.source, 'g');
+
+/**
+ * A word for a shell. What a terminal could take for a command of its own (control characters,
+ * in pasted text too) is written as an escape.
+ */
+export function quote(s: string): string {
+  if (/^[\w@%+=:,./*-]+$/.test(s)) return s;
+  if (!odd.test(s)) return `'${s.replaceAll("'", `'"'"'`)}'`;
+  return `$'${s.replace(/['\\]/g, '\\$&').replace(allOdd, (c) => (c < '\x80' ? `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}` : `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`))}'`;
+}
+const odd = /[\x00-\x1f\x7f-\x9f\u200e\u200f\u061c\u2028-\u202e\u2066-\u2069]/;
+const allOdd = new RegExp(odd.source, 'g');
+
 const short: Record<string, string> = { deployment: 'deploy', statefulset: 'sts', daemonset: 'ds', cronjob: 'cronjob', job: 'job', replicaset: 'rs', service: 'svc', namespace: 'ns', pod: 'pod', external: 'ext' };
 /** kubectl's short name of a kind. */
 export const shortKind = (kind: string): string => short[kind] ?? kind;

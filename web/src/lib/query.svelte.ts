@@ -2,6 +2,12 @@ import { ApiError, get, prefix } from './api.ts';
 import { follow, streamOf } from './follow.ts';
 
 /**
+ * A question that is asked more seldom, in seconds, is not worth a stream: that has an answer
+ * for each step, which is 10 s for totals.
+ */
+const most = 20;
+
+/**
  * An answer that is kept fresh. While a new one is on its way, or fails, the last one
  * stays. A tab that nobody looks at asks nothing. After the first answer to a question for
  * figures the next ones come by a stream, where there is one (see follow.ts).
@@ -25,7 +31,7 @@ export class Query<T> {
       const abort = new AbortController();
       let timer: ReturnType<typeof setTimeout> | undefined;
       let following = false;
-      let watch = now !== undefined && base === prefix && pause > 0 && pause <= 10 ? streamOf(now) : undefined;
+      let watch = now !== undefined && base === prefix && pause > 0 && pause <= most ? streamOf(now) : undefined;
       if (now !== this.path) {
         // Another question: its answer is not this one. The same path with other
         // parameters keeps the old figures in sight until the new ones are there.

@@ -76,7 +76,8 @@ function join(path: string, q: URLSearchParams, params: Record<string, string | 
   return text ? `${path}?${text}` : path;
 }
 
-function decode(part: string): string {
+/** What encodeURIComponent made of a text; a text that it cannot have made stands for itself. */
+export function decode(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch {

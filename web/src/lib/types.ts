@@ -49,6 +49,8 @@ export interface Resource {
   resources?: Usage;
   mesh?: { cpu?: number; memory?: number; connections?: number; waiting?: number };
   certificate?: { identity: string; expires: string };
+  /** Not all agents that know of it have answered, or they are too old to. */
+  partial?: boolean;
 }
 export interface Usage {
   cpu?: number;
@@ -73,6 +75,8 @@ export interface Edge {
 export interface Answered {
   nodes?: { asked: number; answered: number };
   warnings?: string[];
+  /** What is not known of the time, in words. */
+  missing?: string;
   /** What was before is not remembered everywhere. */
   since?: string;
 }
@@ -82,6 +86,15 @@ export interface Figures extends Answered {
   stepSeconds?: number;
   resources: Resource[];
   edges: Edge[];
+  /** Of a history: how much of the time something is known of, in seconds, and what is not known. */
+  coveredSeconds?: number;
+  gaps?: Gap[];
+}
+export interface Gap {
+  start: string;
+  end: string;
+  /** Whose agents were not heard; absent: nothing is known. */
+  nodes?: string[];
 }
 export interface List<T> extends Answered {
   items: T[];
@@ -129,6 +142,8 @@ export interface Connection {
   readBytes?: number;
   writeBytes?: number;
   node?: string;
+  /** Of the way from the one application to the other; absent: all of it. */
+  part?: 'wire' | 'application' | string;
 }
 export interface NodeStatus {
   version?: string;
