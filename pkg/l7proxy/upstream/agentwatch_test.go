@@ -3,7 +3,6 @@ package upstream
 import (
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -152,6 +152,8 @@ func monitoredPair(t *testing.T, pool *Pool) (*monitoredConn, net.Conn) {
 // carries bytes does not count as hung, and its connections stay.
 func TestBusyAgentKeepsItsConnections(t *testing.T) {
 	var mute atomic.Bool
+	var said, heard atomic.Int64
+	muted := make(chan struct{})
 	s := newShaker(t, handshakePause(1500*time.Millisecond), func(s *shaker, c *rawio.Conn) {
 		if s.came.Load() > 1 {
 			saysNothing(s, c)
@@ -162,8 +164,10 @@ func TestBusyAgentKeepsItsConnections(t *testing.T) {
 			if _, err := served.Write([]byte(".")); err != nil {
 				return
 			}
+			said.Add(1)
 			time.Sleep(20 * time.Millisecond)
 		}
+		close(muted)
 		saysNothing(s, c)
 	})
 	c, err := s.open(t.Context())
@@ -173,8 +177,13 @@ func TestBusyAgentKeepsItsConnections(t *testing.T) {
 	defer c.Close()
 	ended := make(chan error, 1)
 	go func() {
-		_, err := io.Copy(io.Discard, c)
-		ended <- err
+		for p := make([]byte, 100); ; {
+			n, err := c.Read(p)
+			if heard.Add(int64(n)); err != nil {
+				ended <- err
+				return
+			}
+		}
 	}()
 	var monitored *monitoredConn
 	s.agents.mu.Lock()
@@ -188,7 +197,8 @@ func TestBusyAgentKeepsItsConnections(t *testing.T) {
 	default:
 	}
 	mute.Store(true)
-	time.Sleep(100 * time.Millisecond)
+	<-muted
+	proxytest.Eventually(t, "all is read that the agent has sent", func() bool { return heard.Load() == said.Load() })
 	s.probeAgent(monitored)
 	if err := <-ended; ReasonOf(err) != mesh.ReasonAgentDown {
 		t.Errorf("a hung agent: %v", err)

@@ -120,7 +120,7 @@ func TestHandshakeOfAPodThatEnds(t *testing.T) {
 				var blamed atomic.Int32
 				s := newShaker(t, func(o *Options) {
 					o.Network = network
-					o.Limits.HandshakeSilence = 200 * time.Millisecond
+					o.Limits.HandshakeSilence = time.Second // the peer has to see the connection in this time
 					o.OnUnreachable = func(*Endpoint, mesh.Reason) { blamed.Add(1) }
 				}, func(s *shaker, conn *rawio.Conn) {
 					network.gone.Store(&c.addr)

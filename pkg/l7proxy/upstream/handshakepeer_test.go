@@ -40,10 +40,11 @@ func TestStallingClientHoldsNoSlot(t *testing.T) {
 		client, server := proxytest.Pair(t)
 		stalled.Go(func() { // sends its hello, reads, and says no more
 			hello := &firstWrite{Conn: client}
-			_ = hello.SetDeadline(time.Now().Add(4 * time.Second))
+			_ = hello.SetDeadline(time.Now().Add(time.Minute)) // far longer than the server waits
 			_ = tls.Client(hello, config).HandshakeContext(t.Context())
 		})
 		stalled.Go(func() {
+			defer server.Close()
 			if why := mtls.HandshakeReason(serve(server)); why != mesh.ReasonTimeout {
 				t.Errorf("a client that stalls: %v", why)
 			}
