@@ -108,7 +108,7 @@ func TestH1FailureInsideBody(t *testing.T) {
 				s.service("apex", b.addr)
 				rule := mesh.RouteRule{Backends: []mesh.RouteBackend{to("apex", 1)}}
 				if test.reason == mesh.ReasonTimeout {
-					rule.Timeouts.Request = 300 * time.Millisecond
+					rule.Timeouts.Request = time.Second // the endpoint has to get the request in this time
 				}
 				s.route(rule)
 				c := s.apex()

@@ -93,7 +93,7 @@ func (e *h2env) grpcClient() *grpc.ClientConn {
 var bidi = &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
 
 func unary(cc *grpc.ClientConn, arg string, opts ...grpc.CallOption) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	ctx = metadata.AppendToOutgoingContext(ctx, "x-trail", "t")
 	out := new(wrapperspb.StringValue)
@@ -174,7 +174,7 @@ func TestH2NoDeadlock(t *testing.T) {
 	e := newH2Env(t, backend)
 	const clients, streams, messages, size = 3, 8, 40, 50 << 10
 	var wg sync.WaitGroup
-	within(t, 90*time.Second, func() {
+	within(t, 5*time.Minute, func() {
 		for range clients {
 			cc := e.grpcClient()
 			for i := range streams {
@@ -242,9 +242,13 @@ func TestH2GRPCFailures(t *testing.T) {
 	t.Run("deadline", func(t *testing.T) {
 		backend, _ := grpcBackend(t)
 		e := newH2Env(t, backend)
-		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		cc := e.grpcClient()
+		if _, err := unary(cc, "x"); err != nil { // connected, before the time runs
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		s, err := e.grpcClient().NewStream(ctx, bidi, "/t.T/Chat")
+		s, err := cc.NewStream(ctx, bidi, "/t.T/Chat")
 		if err != nil {
 			t.Fatal(err)
 		}

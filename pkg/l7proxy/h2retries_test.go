@@ -80,7 +80,7 @@ func TestH2RoutedRetries(t *testing.T) {
 		"most of a body":      {[]string{failing, working}, listed(1), mesh.RouteTimeouts{}, "/", 60 << 10, 0, 200, "61440", -1, 1},
 		"a body that goes on": {[]string{failing, working}, listed(1), mesh.RouteTimeouts{}, "/", 40 << 10, 50 * time.Millisecond, 200, "40960", -1, 1},
 		// The answer comes before more of the body than is kept.
-		"a large body":     {[]string{failing, working}, listed(1), mesh.RouteTimeouts{}, "/", 1 << 20, 50 * time.Millisecond, 200, "1048576", -1, 1},
+		"a large body":     {[]string{failing, working}, listed(1), mesh.RouteTimeouts{}, "/", 1 << 20, time.Second, 200, "1048576", -1, 1},
 		"trailers":         {[]string{failing}, listed(1), mesh.RouteTimeouts{}, "/slow", trailer, 0, 504, "", 1, 0},
 		"reset":            {[]string{failing, working}, soon(mesh.RouteRetry{Attempts: 1}), mesh.RouteTimeouts{}, "/reset", 0, 0, 200, "0", -1, 1},
 		"backend time-out": {[]string{failing, working}, soon(mesh.RouteRetry{Attempts: 1}), mesh.RouteTimeouts{BackendRequest: ample}, "/slow", 0, 0, 200, "0", -1, 1},

@@ -64,7 +64,7 @@ func TestIdentityElsewhere(t *testing.T) {
 		t.Run(strings.TrimPrefix(alpn, "underlane/"), func(t *testing.T) {
 			e := newEnv(t)
 			e.proxy.Certs = managerOf(t, signer{authority}, db)
-			e.proxy.directory.ResolveTimeout = 300 * time.Millisecond
+			e.proxy.directory.ResolveTimeout = time.Second
 			l := proxytest.Listen(t)
 			server := &mesh.Workload{UID: "db", Name: "db", Node: "node-1", Meshed: true, Identity: db}
 			e.group.Serve(l, func(c *rawio.Conn) { e.proxy.ServeInbound(c, server) })
@@ -78,8 +78,8 @@ func TestIdentityElsewhere(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			// connect does the handshake and reads until the server ends, or for a moment.
-			connect := func(from netip.Addr) error {
+			// connect does the handshake and reads until the server ends, or for so long.
+			connect := func(from netip.Addr, patience time.Duration) error {
 				raw, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}}).Dial("tcp", l.Addr().String())
 				if err != nil {
 					t.Fatal(err)
@@ -93,7 +93,7 @@ func TestIdentityElsewhere(t *testing.T) {
 				if err := c.Handshake(); err != nil {
 					t.Fatal(err)
 				}
-				_ = c.SetReadDeadline(time.Now().Add(time.Second))
+				_ = c.SetReadDeadline(time.Now().Add(patience))
 				if alpn == mtls.ALPNHTTP1 {
 					_, _ = io.WriteString(c, "BAD\r\n\r\n") // has an answer
 				}
@@ -101,18 +101,18 @@ func TestIdentityElsewhere(t *testing.T) {
 				return err
 			}
 			set("1", home)
-			if err := connect(abroad); !mtls.Refused(err) {
+			if err := connect(abroad, time.Minute); !mtls.Refused(err) {
 				t.Errorf("elsewhere: got %v, want a refusal of the certificate", err)
 			}
 			if event := e.tap.Wait(t, tap.ConnClose, 0); event.Reason != mesh.ReasonElsewhere || event.Source.Identity != web || event.Source.Addr.Addr() != abroad {
 				t.Errorf("tap: %+v, want reason %s, identity %s", event, mesh.ReasonElsewhere, web)
 			}
-			if err := connect(home); mtls.Refused(err) {
+			if err := connect(home, time.Second); mtls.Refused(err) {
 				t.Errorf("at home: %v", err)
 			}
 			// A pod that starts: the state has it while its handshake is under way.
 			time.AfterFunc(100*time.Millisecond, func() { set("2", netip.MustParseAddr("127.0.0.4")) })
-			if err := connect(netip.MustParseAddr("127.0.0.4")); mtls.Refused(err) {
+			if err := connect(netip.MustParseAddr("127.0.0.4"), time.Second); mtls.Refused(err) {
 				t.Errorf("a pod that has just started: %v", err)
 			}
 		})
