@@ -166,7 +166,7 @@ func dialTCP(t testing.TB, addr string) *client {
 }
 
 func newClient(t testing.TB, nc net.Conn) *client {
-	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
 	t.Cleanup(func() { nc.Close() })
 	return &client{TCPConn: nc.(*net.TCPConn), t: t, r: bufio.NewReader(nc)}
 }
@@ -280,7 +280,7 @@ func (b *backend) accept() *client {
 	select {
 	case c := <-b.conns:
 		return newClient(b.t, c)
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		b.t.Fatal("no connection came to the backend")
 		return nil
 	}

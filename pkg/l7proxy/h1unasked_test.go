@@ -28,7 +28,7 @@ func TestH1AnswerBeforeTheRequest(t *testing.T) {
 				return
 			}
 			defer nc.Close()
-			_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = nc.SetDeadline(time.Now().Add(time.Minute))
 			_, _ = io.WriteString(nc, get)
 			if _, err := nc.Read(make([]byte, 100)); err != nil {
 				t.Errorf("got %v, want an answer", err)

@@ -173,7 +173,7 @@ func TestH2ClientCancels(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	cancel()
-	within(t, 5*time.Second, func() { <-cancelled })
+	within(t, 30*time.Second, func() { <-cancelled })
 	if ev := e.tap.end(t, 0); ev.Reason != mesh.ReasonClientReset || !ev.Reset {
 		t.Errorf("tap: %v reset=%v", ev.Reason, ev.Reset)
 	}

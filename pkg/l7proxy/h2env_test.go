@@ -180,7 +180,7 @@ func (r *h2recorder) Emit(e *tap.Event) {
 // end waits for the n-th ResponseEnd.
 func (r *h2recorder) end(t *testing.T, n int) tap.Event {
 	t.Helper()
-	for range 500 {
+	for limit := time.Now().Add(30 * time.Second); time.Now().Before(limit); {
 		r.mu.Lock()
 		if len(r.ends) > n {
 			defer r.mu.Unlock()

@@ -134,7 +134,7 @@ func TestH2Drain(t *testing.T) {
 	if body, err := io.ReadAll(resp.Body); string(body) != "begin end" || err != nil {
 		t.Errorf("%q %v", body, err)
 	}
-	within(t, 5*time.Second, func() {
+	within(t, 30*time.Second, func() {
 		for { // the session ends by itself
 			if e.proxy.h2.Stats().Sessions == 0 {
 				return
@@ -152,7 +152,7 @@ func TestH2IdleUpstreamCloses(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	within(t, 5*time.Second, func() {
+	within(t, 30*time.Second, func() {
 		for {
 			if e.proxy.upstream.Stats().HTTP2 == 0 {
 				return

@@ -98,7 +98,7 @@ func stall(t *testing.T, cc *grpc.ClientConn, method string, streams int, upload
 // echoed makes a call that is answered, or fails the test.
 func echoed(t *testing.T, cc *grpc.ClientConn) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	out := new(wrapperspb.BytesValue)
 	if err := cc.Invoke(ctx, "/t.T/Echo", wrapperspb.Bytes([]byte("hello")), out); err != nil || string(out.Value) != "hello" {
@@ -213,7 +213,7 @@ func TestH2DeafServer(t *testing.T) {
 	l := deafBackend(t)
 	e := newH2Env(t, l.Addr().String())
 	client := e.client()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	var uploading sync.WaitGroup
 	t.Cleanup(func() { cancel(); uploading.Wait() })
 	ask := func(method, path string, body io.Reader) (*http.Response, error) {

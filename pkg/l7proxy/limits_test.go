@@ -81,7 +81,7 @@ func TestSilentMakesRoom(t *testing.T) {
 			return false
 		}
 		defer nc.Close()
-		_ = nc.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
 		if _, err := io.WriteString(nc, benchRequest); err != nil {
 			return false
 		}

@@ -48,7 +48,7 @@ func dial(t *testing.T, l *rawio.Listener) *net.TCPConn {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 1000 {
+	for limit := time.Now().Add(30 * time.Second); time.Now().Before(limit); {
 		if ok() {
 			return
 		}

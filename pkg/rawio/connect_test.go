@@ -38,14 +38,16 @@ func full(t *testing.T) netip.AddrPort {
 		t.Fatal(err)
 	}
 	dst := AddrPort(sa)
+	failed := 0
 	for range 8 {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		c, err := Connect(ctx, socket(t, dst.Addr()), dst)
 		cancel()
-		if err != nil {
+		if err == nil {
+			t.Cleanup(func() { c.Close() })
+		} else if failed++; failed == 3 { // one may fail because the machine is busy
 			return dst
 		}
-		t.Cleanup(func() { c.Close() })
 	}
 	t.Fatal("the listener's queue does not fill")
 	return dst

@@ -65,7 +65,7 @@ func pair(t testing.TB, addr string) (client, server *Conn) {
 // eventually waits for what the kernel does in its own time.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for range 1000 {
+	for limit := time.Now().Add(30 * time.Second); time.Now().Before(limit); {
 		if ok() {
 			return
 		}

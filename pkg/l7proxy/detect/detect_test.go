@@ -21,7 +21,7 @@ func clientHelloOf(t testing.TB, config *tls.Config) []byte {
 	ctx, cancel := context.WithCancel(t.Context())
 	go tls.Client(client, config).HandshakeContext(ctx)
 	defer cancel()
-	_ = server.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = server.SetReadDeadline(time.Now().Add(time.Minute))
 	buf := make([]byte, MaxBytes)
 	n, err := server.Read(buf)
 	if err != nil {

@@ -141,7 +141,7 @@ func (n *Network) Unread() bool {
 	return slices.ContainsFunc(n.conns, func(c *rawio.Conn) bool { return c.Pending() > 0 })
 }
 
-// Pair returns the two ends of a connection, with deadlines in 30 s.
+// Pair returns the two ends of a connection, with deadlines in a minute.
 func Pair(t testing.TB) (a, b *rawio.Conn) {
 	t.Helper()
 	l := Listen(t)
@@ -153,7 +153,7 @@ func Pair(t testing.TB) (a, b *rawio.Conn) {
 		t.Fatal(err)
 	}
 	for _, c := range []net.Conn{a, b} {
-		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		t.Cleanup(func() { c.Close() })
 	}
 	return a, b
@@ -192,10 +192,10 @@ func (*State) Subscribe(netip.Addr) {}
 // IsNode implements l7proxy.State.
 func (*State) IsNode(netip.Addr) bool { return false }
 
-// Eventually waits until ok returns true, for at most 10 s. what describes the condition.
+// Eventually waits until ok returns true, for at most 30 s. what describes the condition.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for range 2000 {
+	for limit := time.Now().Add(30 * time.Second); time.Now().Before(limit); {
 		if ok() {
 			return
 		}

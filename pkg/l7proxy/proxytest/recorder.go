@@ -41,7 +41,7 @@ func (r *Recorder) Emit(e *tap.Event) {
 // Wait waits for the n-th event of a kind, counted from 0, and returns it.
 func (r *Recorder) Wait(t testing.TB, kind tap.Kind, n int) tap.Event {
 	t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(30 * time.Second)
 	for {
 		r.mu.Lock()
 		more, seen := r.more, 0

@@ -39,7 +39,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(time.Minute))
 	seq, payload, err := readPacket(conn)
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 }
 
 func TestVisit(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	got, err := Visit(ctx, start(t))
 	if err != nil {
