@@ -14,11 +14,13 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/goleak"
+
+	"github.com/underlane/underlane/test/ports"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// server answers each connection in a goroutine; address "" is a free port.
+// server answers each connection in a goroutine; the port of address may be 0: a free one.
 func server(t *testing.T, address string, answer func(c *net.TCPConn)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", address)
@@ -103,17 +105,6 @@ func (w *told) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// free is an address that nobody listens at.
-func free(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 func TestAbsentAndLate(t *testing.T) {
 	ok := respond("404 Not Found", "content-length: 0")
 	refusal := respond("502 Bad Gateway", "underlane-reason: connect-refused\r\ncontent-length: 0")
@@ -133,7 +124,7 @@ func TestAbsentAndLate(t *testing.T) {
 			var there sync.Once
 			var mu sync.Mutex
 			answer := tc.absent
-			address := free(t)
+			address := ports.Reserve(t).String()
 			if tc.absent != nil {
 				address = server(t, "127.0.0.1:0", func(c *net.TCPConn) {
 					mu.Lock()
@@ -176,7 +167,7 @@ func TestTimeIsOver(t *testing.T) {
 	root.AddCommand(Command("x"))
 	var progress bytes.Buffer
 	root.SetErr(&progress)
-	address := free(t)
+	address := ports.Reserve(t).String()
 	root.SetArgs([]string{"wait", address, "--timeout", "1s"})
 	if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), address+" does not answer after 1s: connection refused") {
 		t.Errorf("got %v, want that it does not answer, and why", err)
