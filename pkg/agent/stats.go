@@ -28,6 +28,8 @@ func (a reporter) Stats() telemetry.Stats {
 		ConnectionPanics:   a.conns.Panics() + a.proxy.Panics(),
 		PlaintextFallbacks: a.proxy.PlaintextFallbacks(),
 		RetriesRefused:     a.proxy.RetriesRefused(),
+		PolicyAudited:      a.proxy.PolicyAudited(),
+		PolicyRevoked:      a.proxy.PolicyRevoked(),
 		MirrorsDropped:     a.proxy.MirrorsDropped(),
 		HTTP2Waiting:       a.proxy.HTTP2Waiting(),
 		LimitHits:          a.proxy.LimitHits(),

@@ -137,6 +137,8 @@ type Proxy struct {
 	muxFloods atomic.Uint64
 	muxPaced  atomic.Uint64
 	panics    atomic.Uint64
+	revoked   atomic.Uint64
+	judged    atomic.Uint64 // version of the view by which open connections were judged last
 	ids       atomic.Uint32
 }
 
@@ -172,6 +174,7 @@ func New(o Options) *Proxy {
 	})
 	p.core.Upstream, p.core.State, p.core.Tap, p.core.Log, p.core.Lifetime = p.upstream, o.State, o.Tap, o.Log, p.lifetime
 	p.core.Sampling, p.core.Logged = o.Sampling, o.Logged
+	p.core.Opaque = lifetime.NewGroup(p.lifetime.Ended, func(*request.Opaque) {})
 	p.h1, p.h2 = h1.New(&p.core), h2.New(&p.core)
 	p.muxes = lifetime.NewGroup(p.lifetime.Retiring, func(c *mux.Conn) { c.Drain() })
 	return p
@@ -201,6 +204,7 @@ func (p *Proxy) Run(ctx context.Context) {
 			return
 		case <-watch.C:
 			p.h1.Watch()
+			p.judgeAnew()
 		case <-tick.C:
 			p.endpoints.Forget()
 			p.directory.Forget()

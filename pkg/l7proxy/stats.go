@@ -22,6 +22,13 @@ func (p *Proxy) Panics() uint64 { return p.panics.Load() }
 // RetriesRefused counts retries that a Service's budget did not allow.
 func (p *Proxy) RetriesRefused() uint64 { return p.core.RetriesRefused() }
 
+// PolicyAudited counts requests and connections that policies ask to report.
+func (p *Proxy) PolicyAudited() uint64 { return p.directory.Audited() }
+
+// PolicyRevoked counts connections that were cut because the policy of the server's pod has
+// changed and does not allow them any more.
+func (p *Proxy) PolicyRevoked() uint64 { return p.revoked.Load() }
+
 // MirrorsDropped counts copies of requests that were not made or got no complete response.
 func (p *Proxy) MirrorsDropped() uint64 { return p.core.Mirrors.Dropped() }
 

@@ -32,6 +32,10 @@ type Workload struct {
 	OwnSettings    bool // the policy or the fail mode is the pod's own annotation, not its namespace's
 }
 
+// Closed reports whether only the agent of its node can say who may connect to w: without
+// the agent nobody may.
+func (w *Workload) Closed() bool { return w.Authorized || w.Settings.Policy == PolicyStrict }
+
 // Settings are the settings made by annotations of a pod and its namespace.
 type Settings struct {
 	Policy            PolicyMode

@@ -77,7 +77,7 @@ func (d *Datapath) Enroll(w *mesh.Workload, ns *netns.NS) (*Pod, error) {
 	}
 	if err := p.enroll(w); err != nil {
 		p.unlisten()
-		if w.Settings.Policy != mesh.PolicyStrict || p.close(w) != nil {
+		if !w.Closed() || p.close(w) != nil {
 			d.remove(p)
 		}
 		return nil, fmt.Errorf("enroll %s: %w", p.Name, err)
@@ -242,9 +242,8 @@ func (p *Pod) configure(w *mesh.Workload) {
 		}
 	}
 	p.config.FailClosed = flag(w.Settings.FailClosed)
-	// A strict pod accepts only clients with an identity, and only the agent can check
-	// an identity.
-	p.config.InboundFailClosed = flag(w.Settings.FailClosed || w.Settings.Policy == mesh.PolicyStrict || p.refuses)
+	// Only the agent can check an identity, and judge by the pod's policies.
+	p.config.InboundFailClosed = flag(w.Settings.FailClosed || w.Closed() || p.refuses)
 	p.d.copyRanges(&p.config.SkipOutbound, w.Settings.SkipOutboundPorts, p.Name)
 	p.d.copyRanges(&p.config.SkipInbound, w.Settings.SkipInboundPorts, p.Name)
 }

@@ -31,6 +31,8 @@ type Stats struct {
 	ConnectionPanics   uint64                      // connections that were closed because serving them panicked
 	PlaintextFallbacks uint64                      // connections without TLS, because the peer's agent did not answer
 	RetriesRefused     uint64                      // retries that a Service's budget did not allow
+	PolicyAudited      uint64                      // requests and connections that policies ask to report
+	PolicyRevoked      uint64                      // connections cut because the policy of the server's pod has changed
 	MirrorsDropped     uint64                      // copies of requests that were not sent, or got no answer
 	HTTP2Waiting       int                         // requests that wait for a stream of an HTTP/2 connection to their endpoint
 	LimitHits          map[string]uint64           // refusals by the proxy, by the limit that was reached
@@ -60,6 +62,8 @@ var (
 	tapLostDesc      = prometheus.NewDesc("underlane_tap_lost_total", "Events that slow readers of tap and top missed.", nil, nil)
 	fallbackDesc     = prometheus.NewDesc("underlane_plaintext_fallback_total", "Connections sent in plaintext because the peer's agent did not answer.", nil, nil)
 	budgetDesc       = prometheus.NewDesc("underlane_retries_refused_total", "Retries that a route asked for and the Service's budget did not allow.", nil, nil)
+	auditedDesc      = prometheus.NewDesc("underlane_policy_audited_total", "Requests and connections that policies ask to report, and let in.", nil, nil)
+	revokedDesc      = prometheus.NewDesc("underlane_policy_revoked_total", "Connections cut because the policy of the server's pod has changed.", nil, nil)
 	mirrorsDesc      = prometheus.NewDesc("underlane_mirrors_dropped_total", "Copies of requests that were not made, or not answered.", nil, nil)
 	http2WaitingDesc = prometheus.NewDesc("underlane_http2_waiting_requests", "Requests that wait for a stream of an HTTP/2 connection to their endpoint.", nil, nil)
 	limitsDesc       = prometheus.NewDesc("underlane_limit_hits_total", "Connections and requests refused because a limit of the proxy was reached.", []string{"limit"}, nil)
@@ -75,7 +79,7 @@ var (
 func (agentCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, certStartDesc, readyDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, revivedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
-		ejectionsDesc, endpointsDesc,
+		ejectionsDesc, endpointsDesc, auditedDesc, revokedDesc,
 		podProcessorDesc, podWaitedDesc, podWaitsDesc, podConnectionsDesc, podDescriptorsDesc, podBytesDesc, podWeightDesc, podsOmittedDesc,
 	} {
 		out <- d
@@ -102,6 +106,7 @@ func (c agentCollector) Collect(out chan<- prometheus.Metric) {
 func (s *Stats) collect(out chan<- prometheus.Metric) {
 	for desc, n := range map[*prometheus.Desc]uint64{
 		ringbufLostDesc: s.RingbufLost, tapLostDesc: s.TapLost, fallbackDesc: s.PlaintextFallbacks,
+		auditedDesc: s.PolicyAudited, revokedDesc: s.PolicyRevoked,
 		budgetDesc: s.RetriesRefused, mirrorsDesc: s.MirrorsDropped,
 		exhaustedDesc: s.AcceptsExhausted, revivedDesc: s.ListenersRevived, panicsDesc: s.ConnectionPanics, repairsDesc: s.Repairs,
 	} {

@@ -305,7 +305,7 @@ func TestConcurrent(t *testing.T) {
 
 func TestAgentMetrics(t *testing.T) {
 	m := New(Options{Agent: &agent{stats: Stats{
-		RingbufLost: 1, TapLost: 2, PlaintextFallbacks: 3, RetriesRefused: 8, MirrorsDropped: 9,
+		RingbufLost: 1, TapLost: 2, PlaintextFallbacks: 3, RetriesRefused: 8, PolicyAudited: 15, PolicyRevoked: 16, MirrorsDropped: 9,
 		AcceptsExhausted: 6, ConnectionPanics: 7, Repairs: 12, HTTP2Waiting: 14,
 		LimitHits:    map[string]uint64{"pod-buffer": 11},
 		KernelEvents: map[string]uint64{"no_pod": 4},
@@ -337,6 +337,8 @@ func TestAgentMetrics(t *testing.T) {
 		`underlane_pods{state="left-out"} 0`,
 		`underlane_pods{state="pending"} 0`,
 		`underlane_pods_without_metrics 0`,
+		`underlane_policy_audited_total 15`,
+		`underlane_policy_revoked_total 16`,
 		`underlane_ready 1`,
 		`underlane_repairs_total 12`,
 		`underlane_retries_refused_total 8`,

@@ -135,12 +135,12 @@ func (x *inquiry) judge(t *target, e mesh.Endpoint) candidate {
 		return c
 	}
 	c.server = x.captureOf(w, mesh.Inbound, e.Addr.Port())
-	sameNode, strict := w.Node == x.client.Node, w.Settings.Policy == mesh.PolicyStrict
+	sameNode, closed := w.Node == x.client.Node, w.Closed()
 	switch {
 	case c.server.outside:
 		c.how = "in plaintext, the mesh does not capture what it receives"
-	case !c.server.is && strict:
-		c.reason, c.how = mesh.ReasonAgentDown, "it is closed: its policy is strict, and its agent does not answer for it"
+	case !c.server.is && closed:
+		c.reason, c.how = mesh.ReasonAgentDown, "it is closed: its policy does not let in all clients, and its agent does not answer for it"
 	case !c.server.is && x.captured.is && !sameNode && !mayFallBack(x.client, w):
 		c.reason, c.how = mesh.ReasonAgentDown, "no agent answers for it, and plaintext is not allowed"
 	case !c.server.is:
@@ -169,7 +169,7 @@ func (x *inquiry) way(w *mesh.Workload, sameNode bool) string {
 	switch {
 	case !x.captured.is:
 		return "in plaintext, the client is not captured"
-	case sameNode && !w.NetworkPolicy && !x.client.NetworkPolicy:
+	case sameNode && !w.NetworkPolicy && !w.RequestRules && !x.client.NetworkPolicy:
 		return "within " + w.Node + ", which it does not leave"
 	}
 	return "by mutual TLS, on " + w.Node
@@ -178,7 +178,7 @@ func (x *inquiry) way(w *mesh.Workload, sameNode bool) string {
 // mayFallBack is the rule of the same name in pkg/l7proxy/destination/choose.go.
 func mayFallBack(client, server *mesh.Workload) bool {
 	from, to := &client.Settings, &server.Settings
-	return from.Policy == mesh.PolicyAllow && to.Policy == mesh.PolicyAllow && !from.FailClosed &&
+	return from.Policy == mesh.PolicyAllow && !server.Closed() && !from.FailClosed &&
 		(!server.Enrolled || from.PlaintextFallback && to.PlaintextFallback)
 }
 

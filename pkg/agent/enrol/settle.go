@@ -52,7 +52,7 @@ func (r *Reconciler) settle(w *mesh.Workload, deep bool) bool {
 // is nil, it looks for the namespace.
 func (r *Reconciler) shut(have *pod, ns *netns.NS) {
 	w := have.workload
-	if have.shut || w.Settings.Policy != mesh.PolicyStrict {
+	if have.shut || !w.Closed() {
 		closeNS(ns)
 		if have.shut {
 			_ = r.datapath.Update(w) // the pod may not be strict any more

@@ -53,17 +53,28 @@ func (d *Directory) mode(local *mesh.Workload, ep mesh.Endpoint) upstream.Mode {
 		// A connection made inside the pod's namespace does not go through its veth,
 		// where the CNI enforces the NetworkPolicy.
 		return upstream.MTLS
+	case w.RequestRules:
+		// The policies of requests are decided where they arrive, and as they arrive: the
+		// client's routes may have changed them.
+		return upstream.MTLS
 	}
 	return upstream.SameNode
 }
 
 // admit decides whether local may connect to ep, which is on this node.
 func (d *Directory) admit(local *mesh.Workload, ep mesh.Endpoint) error {
+	addr := PodAddress(local, ep.Addr.Addr(), netip.Addr{})
 	verdict := policy.Decide(policy.Input{
-		Client: local.Identity, ClientAddr: PodAddress(local, ep.Addr.Addr(), netip.Addr{}), Server: ep.Workload, Port: ep.Addr.Port(),
+		Client: local.Identity, ClientAddr: addr, Server: ep.Workload, Port: ep.Addr.Port(),
 	})
 	if !verdict.Allowed {
 		return mesh.Fail(verdict.Reason, nil)
+	}
+	if ep.Workload.Authorized {
+		client := &tap.Peer{Identity: local.Identity, Addr: netip.AddrPortFrom(addr, 0)}
+		if err := d.authorize(ep.Workload, ep.Addr.Port(), client, false, nil); err != nil {
+			return err
+		}
 	}
 	return d.rateLimits.admit(ep.Workload, local.Identity)
 }
@@ -74,6 +85,6 @@ func (d *Directory) admit(local *mesh.Workload, ep mesh.Endpoint) error {
 // learned that w was enrolled, for example because its node has no agent.
 func mayFallBack(local, w *mesh.Workload) bool {
 	from, to := &local.Settings, &w.Settings
-	return from.Policy == mesh.PolicyAllow && to.Policy == mesh.PolicyAllow && !from.FailClosed &&
+	return from.Policy == mesh.PolicyAllow && !w.Closed() && !from.FailClosed &&
 		(!w.Enrolled || from.PlaintextFallback && to.PlaintextFallback)
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
@@ -41,6 +42,13 @@ type Directory struct {
 	rateLimits rateLimits
 	elsewhere  peerClaims
 	unsaid     peerClaims // of which the controller said nothing
+	peers      peers
+	audited    atomic.Uint64
+
+	// ChangedPolicies uses these.
+	applied   map[string]applied // of pods of this node, at the view of the version appliedAt
+	appliedAt uint64
+	settling  map[string]int // pods whose policies have changed: for how many calls they still count as such
 }
 
 // New makes a directory.
@@ -86,7 +94,8 @@ type Target interface {
 	// there are routes.
 	Routing() *Routing
 	// HasRequestRules reports whether rules apply to requests that do not apply to
-	// opaque connections: routes, and limits that count requests.
+	// opaque connections: routes, limits that count requests, and policies that look
+	// at them.
 	HasRequestRules() bool
 	// Opaque reports whether a setting makes connections to the destination opaque.
 	Opaque() bool
@@ -97,6 +106,7 @@ type Query struct {
 	Client  *tap.Peer // its identity is proven, or empty
 	Session uint32    // connections to an application of this node are private to it
 	Backend *Backend  // that the routes have chosen; nil: no route applies
+	Asked   Asker     // the request; nil: the connection is not read as requests
 	Exclude []netip.AddrPort
 	Prefer  []netip.AddrPort // endpoints to which the session has private connections
 }
@@ -113,6 +123,7 @@ func PodAddress(local *mesh.Workload, dst, accepted netip.Addr) netip.Addr {
 	return accepted
 }
 
-func limited(w *mesh.Workload) bool {
-	return w != nil && (w.Settings.RateLimit != nil || w.Settings.ClientRateLimit != nil)
+// ruled reports whether the agent of w has rules for requests.
+func ruled(w *mesh.Workload) bool {
+	return w != nil && (w.RequestRules || w.Settings.RateLimit != nil || w.Settings.ClientRateLimit != nil)
 }

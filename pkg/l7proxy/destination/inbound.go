@@ -48,7 +48,7 @@ func (t *Inbound) Peer() tap.Peer {
 }
 
 // HasRequestRules implements Target.
-func (t *Inbound) HasRequestRules() bool { return limited(t.local.Load()) }
+func (t *Inbound) HasRequestRules() bool { return ruled(t.local.Load()) }
 
 // Opaque implements Target.
 func (t *Inbound) Opaque() bool {
@@ -75,6 +75,9 @@ func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
 	})
 	if !verdict.Allowed {
 		return mesh.Fail(verdict.Reason, nil)
+	}
+	if err := t.directory.authorize(local, t.addr.Port(), q.Client, t.fromNode, q.Asked); err != nil {
+		return err
 	}
 	if !t.fromNode { // kubelet probes have no rate limit
 		if err := t.directory.rateLimits.admit(local, q.Client.Identity); err != nil {

@@ -60,12 +60,12 @@ func (t *Outbound) Routing() *Routing { return t.look().routing }
 // HasRequestRules implements Target.
 func (t *Outbound) HasRequestRules() bool {
 	k := t.look()
-	if k.routing != nil || limited(k.pod) {
+	if k.routing != nil || ruled(k.pod) {
 		return true
 	}
 	if k.Port != nil {
 		for _, ep := range k.Port.Endpoints {
-			if limited(ep.Workload) {
+			if ruled(ep.Workload) {
 				return true
 			}
 		}

@@ -162,7 +162,7 @@ func (d *session) exchange() bool {
 	}
 	d.tried = request.Tried{Backend: d.plan.Backend()}
 	d.startMirrors(kind)
-	if err := d.s.Pick(&d.first, d.tried.Backend); err != nil {
+	if err := d.s.PickFor(&d.first, (*asker)(d), d.tried.Backend); err != nil {
 		d.mirrorBody(kind)
 		why := upstream.ReasonOf(err)
 		// The client's next connection may have an identity: its agent was away when it made

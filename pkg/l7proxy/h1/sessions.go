@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 )
@@ -21,6 +22,11 @@ import (
 // Watch cancels the requests of clients that are gone while the endpoint does not take the
 // request's body: the driver waits for the endpoint then, and acts on no event.
 func (r *Driver) Watch() { r.sessions.Each((*session).watch) }
+
+// Each calls f for each session. f must not wait.
+func (r *Driver) Each(f func(*request.Session)) {
+	r.sessions.Each(func(d *session) { f(d.s) })
+}
 
 // Close ends the driver, after its sessions.
 func (r *Driver) Close() { _ = r.hangups.Close() }

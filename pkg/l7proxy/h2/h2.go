@@ -83,6 +83,11 @@ func (d *Driver) Stats() (s Stats) {
 	return s
 }
 
+// Each calls f for each session. f must not wait.
+func (d *Driver) Each(f func(*request.Session)) {
+	d.sessions.Each(func(srv *session) { f(srv.s) })
+}
+
 // CloseAll closes the clients' connections.
 func (d *Driver) CloseAll() { d.sessions.Each(func(srv *session) { srv.NC.Close() }) }
 
@@ -251,7 +256,7 @@ func (srv *session) pick(st *stream, not netip.AddrPort) (a *endpoints.Attempt, 
 		a, err = srv.s.PickOther(st.to(), not)
 	} else {
 		a = &st.first
-		err = srv.s.Pick(a, st.to())
+		err = srv.s.PickFor(a, (*asker)(st), st.to())
 	}
 	if err != nil {
 		return nil, err

@@ -55,6 +55,9 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 	}
 	defer up.Discard()
 	up.Attempt.Connected()
+	open := &request.Opaque{Session: s, Endpoint: &up.Attempt.Endpoint}
+	s.Opaque.Enter(open)
+	defer s.Opaque.Leave(open)
 	began := time.Now()
 	var client tap.Peer // as the first event has it: its workload may become known later
 	r := conn.Relay{Client: s.Client, Server: up.Conn, Task: &s.Task, Budget: s.Quota}
@@ -65,7 +68,7 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 	r.ToClient.Add(uint64(len(fromServer)))
 	var reason mesh.Reason
 	if up.Err == nil {
-		reason = r.Run(fromClient, fromServer)
+		reason = s.Ended(r.Run(fromClient, fromServer))
 	} else {
 		reason = upstream.ReadReason(up.Err)
 		r.Cut(reason)

@@ -146,6 +146,9 @@ func (x *Exchange) End(end End) {
 	now := time.Since(x.began)
 	x.enter(responding, now)
 	e := &x.event
+	if x.session != nil {
+		end.Reason = x.session.Ended(end.Reason)
+	}
 	e.Reason, e.GRPCStatus, e.Reset, e.ResetCode = end.Reason, end.GRPCStatus, end.Reset, end.ResetCode
 	if e.Reason == mesh.ReasonNone {
 		e.Reason = x.said

@@ -39,6 +39,7 @@ type Core struct {
 	Lifetime *lifetime.Lifetime
 	Mirrors  Mirrors
 	Paces    quota.Paces // of requests that clients give up
+	Opaque   *lifetime.Group[*Opaque]
 
 	Sampling *mesh.TraceSampling // of pods that have none of their own; nil: nothing is traced
 	Logged   func() bool         // whether there is an access log; nil: there is none
@@ -48,6 +49,12 @@ type Core struct {
 
 // RetriesRefused counts retries that the budget of a Service did not allow.
 func (c *Core) RetriesRefused() uint64 { return c.retriesRefused.Load() }
+
+// Opaque is an opaque connection that is being carried to an endpoint.
+type Opaque struct {
+	Session  *Session
+	Endpoint *upstream.Endpoint
+}
 
 // Session is one client connection being proxied, from the moment its protocol
 // is known. A driver (HTTP/1, HTTP/2, opaque) serves it to its end.
@@ -74,6 +81,24 @@ type Session struct {
 
 	login atomic.Pointer[login] // nil: the session uses shared connections
 	gone  atomic.Bool           // the client's connection has ended
+	// revoked: the session was admitted, and is not any more. Its connection is cut.
+	revoked atomic.Bool
+}
+
+// Revoke cuts the client's connection, because the policy of the server's pod does not
+// allow it any more. It may be called by any goroutine.
+func (s *Session) Revoke() {
+	s.revoked.Store(true)
+	_ = s.Client.Reset()
+}
+
+// Ended returns why something of the session has ended: for reason, or because the session
+// was revoked.
+func (s *Session) Ended(reason mesh.Reason) mesh.Reason {
+	if s.revoked.Load() {
+		return mesh.ReasonPolicyDenied
+	}
+	return reason
 }
 
 // ClientGone records that the client's connection has ended.
@@ -111,8 +136,13 @@ func (s *Session) ConnectionEnded() {
 // client's destination if to is nil. It chooses none of exclude. It sets a, which must be
 // new. The error is a *mesh.ReasonError. Only one goroutine at a time may call Pick.
 func (s *Session) Pick(a *endpoints.Attempt, to *destination.Backend, exclude ...netip.AddrPort) error {
+	return s.PickFor(a, nil, to, exclude...)
+}
+
+// PickFor is Pick for a request that the policies of a server on this node judge.
+func (s *Session) PickFor(a *endpoints.Attempt, asked destination.Asker, to *destination.Backend, exclude ...netip.AddrPort) error {
 	err := s.Target.Pick(a, destination.Query{
-		Client: &s.Source, Session: s.ID, Backend: to, Exclude: exclude, Prefer: s.preferred(),
+		Client: &s.Source, Session: s.ID, Backend: to, Exclude: exclude, Prefer: s.preferred(), Asked: asked,
 	})
 	if s.HasLogin() {
 		a.Private(s.ID)

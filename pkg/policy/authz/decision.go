@@ -86,6 +86,15 @@ type Decision struct {
 	Rehearsal Outcome
 }
 
+// Reported names what asks for a report of what the decision is about: a policy with
+// ActionAudit, or the mode audit where nothing else allows. It is "" if nothing does.
+func (d *Decision) Reported() string {
+	if d.Why == WhyAudit {
+		return ModeAudit.String()
+	}
+	return d.Audit.Policy
+}
+
 // Opaque is the decision for a connection whose bytes are not read as
 // requests: what needs a request is denied.
 func (d Decision) Opaque() Decision {

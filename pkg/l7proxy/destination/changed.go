@@ -1,0 +1,110 @@
+package destination
+
+import (
+	"net/netip"
+
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy"
+	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/state"
+)
+
+// applied is what was in force for a pod.
+type applied struct {
+	authorized bool
+	mode       mesh.PolicyMode
+	rules      *authz.Workload
+}
+
+// Changed are the pods of this node whose policies have changed.
+type Changed struct {
+	directory *Directory
+	pods      map[string]*mesh.Workload // by UID
+}
+
+// settles is for how many calls of ChangedPolicies a pod counts as changed: a connection
+// that was decided before the change may still be dialled, for some seconds.
+const settles = 10
+
+// ChangedPolicies returns the pods of this node whose policies have changed within the last
+// calls, nil if there are none, and the version of the view that was looked at. It is called
+// every second, by one goroutine.
+func (d *Directory) ChangedPolicies() (*Changed, uint64) {
+	v := d.State.View()
+	if v.Version() != d.appliedAt {
+		d.noteChanges(v)
+	}
+	if len(d.settling) == 0 {
+		return nil, d.appliedAt
+	}
+	changed := &Changed{d, make(map[string]*mesh.Workload, len(d.settling))}
+	for uid, left := range d.settling {
+		if w, ok := v.WorkloadByUID(uid); ok {
+			changed.pods[uid] = w
+		}
+		if d.settling[uid] = left - 1; left <= 1 {
+			delete(d.settling, uid)
+		}
+	}
+	return changed, d.appliedAt
+}
+
+func (d *Directory) noteChanges(v *state.View) {
+	d.appliedAt = v.Version()
+	now := make(map[string]applied, len(v.Local()))
+	for _, w := range v.Local() {
+		is := applied{w.Authorized, w.Settings.Policy, v.Authz(w.UID)}
+		now[w.UID] = is
+		if was, known := d.applied[w.UID]; known && was != is {
+			if d.settling == nil {
+				d.settling = make(map[string]int)
+			}
+			d.settling[w.UID] = settles
+		}
+	}
+	d.applied = now
+}
+
+// Inbound returns why a client may not be connected to the target of an inbound session any
+// more, or nil. requests: the session carries requests, each of which is judged by itself.
+func (c *Changed) Inbound(target Target, client netip.Addr, id mesh.Identity, requests bool) error {
+	t, ok := target.(*Inbound)
+	if !ok || t.fromNode {
+		return nil
+	}
+	if w := c.pods[t.Local().UID]; w != nil {
+		return c.judge(w, t.addr.Port(), client, id, requests)
+	}
+	return nil
+}
+
+// SameNode does for an opaque connection to a pod of this node what Inbound does.
+func (c *Changed) SameNode(to *upstream.Endpoint, client netip.Addr, id mesh.Identity) error {
+	if to.Peer.Workload == nil {
+		return nil
+	}
+	if w := c.pods[to.Peer.Workload.UID]; w != nil {
+		return c.judge(w, to.Peer.Addr.Port(), client, id, false)
+	}
+	return nil
+}
+
+func (c *Changed) judge(w *mesh.Workload, port uint16, client netip.Addr, id mesh.Identity, requests bool) error {
+	verdict := policy.Decide(policy.Input{Client: id, ClientAddr: client, Server: w, Port: port})
+	if !verdict.Allowed {
+		return mesh.Fail(verdict.Reason, nil)
+	}
+	if !w.Authorized {
+		return nil
+	}
+	d := c.directory
+	decision := d.State.View().Authz(w.UID).DecideConnection(&authz.Connection{Peer: d.peers.of(id), Client: client, Port: port})
+	if !requests {
+		decision = decision.Opaque()
+	}
+	if decision.Verdict == authz.Deny {
+		return mesh.Fail(mesh.ReasonPolicyDenied, denial(&decision))
+	}
+	return nil
+}

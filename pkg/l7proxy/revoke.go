@@ -1,0 +1,43 @@
+package l7proxy
+
+import (
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// judgeAnew cuts connections that were admitted, and that the policies of their pod do not
+// allow any more. Run calls it every second. It does nothing while no policies have changed.
+//
+// A connection of requests is judged by what is known of all of its requests: one that a
+// rule on requests would not allow any more ends by itself, and the next one is refused.
+func (p *Proxy) judgeAnew() {
+	changed, version := p.directory.ChangedPolicies()
+	defer p.judged.Store(version)
+	if changed == nil {
+		return
+	}
+	revoke := func(s *request.Session, err error) {
+		if err != nil {
+			p.revoked.Add(1)
+			p.Log.Info("connection cut: the policy of the pod has changed", "client", s.Source.Addr, "destination", s.Original, "cause", err)
+			s.Revoke()
+		}
+	}
+	requests := func(s *request.Session) {
+		if s.Direction == mesh.Inbound {
+			revoke(s, changed.Inbound(s.Target, s.Source.Addr.Addr(), s.Source.Identity, true))
+		}
+	}
+	p.h1.Each(requests)
+	p.h2.Each(requests)
+	p.core.Opaque.Each(func(o *request.Opaque) {
+		s := o.Session
+		switch {
+		case s.Direction == mesh.Inbound:
+			revoke(s, changed.Inbound(s.Target, s.Source.Addr.Addr(), s.Source.Identity, false))
+		case o.Endpoint.Mode == upstream.SameNode:
+			revoke(s, changed.SameNode(o.Endpoint, s.Source.Addr.Addr(), s.Source.Identity))
+		}
+	})
+}
