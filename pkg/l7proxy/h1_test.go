@@ -3,6 +3,7 @@ package l7proxy
 import (
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
@@ -38,6 +39,38 @@ func TestH1KeepAliveUsesOneConnection(t *testing.T) {
 	srv.send(okAnswer)
 	other.expect(okAnswer)
 	b.none()
+}
+
+// lateReader records events, and does not ask for their strings until it is active.
+type lateReader struct {
+	*proxytest.Recorder
+	active atomic.Bool
+}
+
+func (r *lateReader) Active() bool { return r.active.Load() }
+
+// TestH1TapBeginsLater: a request that began before the tap is marked as one whose request
+// line is not known. The next one is complete.
+func TestH1TapBeginsLater(t *testing.T) {
+	e, b := newEnv(t), newBackend(t)
+	reader := &lateReader{Recorder: e.tap}
+	e.proxy.core.Tap = reader
+	c := e.dial(b.addr)
+	var srv *client
+	for round, want := range []tap.Event{{Untold: true}, {Method: "GET", Authority: "x", Path: "/"}} {
+		c.send(get)
+		if srv == nil {
+			srv = b.request()
+		}
+		srv.expect(get)
+		reader.active.Store(true)
+		srv.send(okAnswer)
+		c.expect(okAnswer)
+		end := e.tap.Wait(t, tap.ResponseEnd, round)
+		if end.Untold != want.Untold || end.Method != want.Method || end.Authority != want.Authority || end.Path != want.Path {
+			t.Errorf("round %d: untold %v, %s %s %s; want %+v", round, end.Untold, end.Method, end.Authority, end.Path, want)
+		}
+	}
 }
 
 func TestH1PipeliningKeepsOrder(t *testing.T) {

@@ -178,6 +178,10 @@ type Event struct {
 
 	Reason mesh.Reason // why the proxy or the kernel made it fail; ReasonNone on success
 
+	// Untold means that the request began without a reader: its strings are not known. Only
+	// the sinks that get every event get it.
+	Untold bool
+
 	Trace *tracing.Trace // nil: the request is not sampled
 	Head  *Head          // nil: neither a trace nor an access log needs it
 

@@ -61,13 +61,13 @@ func (h *Hub) Headers() *Redaction {
 // need not build the strings of an event.
 func (h *Hub) Active() bool { return h.subs.Load() != nil }
 
-// Emit gives e to the always sinks and offers it to each subscription.
+// Emit gives e to the always sinks and offers it to each subscription, unless it is Untold.
 func (h *Hub) Emit(e *Event) {
 	for _, sink := range h.always {
 		sink.Emit(e)
 	}
 	subs := h.subs.Load()
-	if subs == nil {
+	if subs == nil || e.Untold {
 		return
 	}
 	for _, s := range *subs {

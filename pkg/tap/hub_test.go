@@ -144,6 +144,20 @@ func TestAlwaysSinks(t *testing.T) {
 	}
 }
 
+// TestUntold: what is not known of a request that began before the tap is not shown as empty.
+func TestUntold(t *testing.T) {
+	var n counter
+	h := NewHub(&n)
+	s := h.Subscribe(nil, 4)
+	defer s.Close()
+	h.Emit(&Event{Stream: 1, Untold: true})
+	h.Emit(&Event{Stream: 2})
+	got, _, err := s.Next(t.Context())
+	if err != nil || len(got) != 1 || got[0].Stream != 2 || n != 2 {
+		t.Errorf("got %v, %v, and the sink %d events; want the event 2, and 2", got, err, n)
+	}
+}
+
 func TestEmitAllocates0(t *testing.T) {
 	h := NewHub()
 	e := &Event{Path: "/"}

@@ -204,6 +204,8 @@ func (d *session) begin(kind http1.Kind) {
 		line.Method = string(d.req.Method())
 		line.Authority = string(d.req.Authority())
 		line.Path = string(d.req.Path())
+	} else {
+		line.Untold = true
 	}
 	d.x.Begin(d.s, d.exchanges, line)
 	d.x.Head1(&d.req)

@@ -32,6 +32,7 @@ type Line struct {
 	Protocol                        string // http1, http2, grpc
 	GRPC                            bool
 	Method, Scheme, Authority, Path string
+	Untold                          bool // the strings are empty because tap was not active
 	BindsLogin                      bool // the request authenticates its connection
 
 	Trace *tracing.Trace // set by Session.Observe
@@ -52,7 +53,7 @@ func (x *Exchange) Begin(s *Session, stream uint64, line Line) {
 		Protocol:    line.Protocol, GRPC: line.GRPC,
 		Method: line.Method, Scheme: line.Scheme, Authority: line.Authority, Path: line.Path,
 		SNI: s.SNI, Process: s.Process,
-		Trace: line.Trace, Head: line.Head,
+		Trace: line.Trace, Head: line.Head, Untold: line.Untold,
 	}
 }
 
