@@ -24,11 +24,7 @@ func (x *inquiry) matching(r filter.Resource) (pods []*mesh.Workload) {
 func (x *inquiry) findClient(known bool) bool {
 	pods := x.matching(x.from)
 	if len(pods) == 0 {
-		s := step("client", tapv1alpha1.WhyProblem, "There is no pod of %s.", name(x.from))
-		if x.facts.Alone {
-			say(&s, "this agent knows the pods of its node, and those that they talk to")
-		}
-		x.add(s)
+		x.add(x.absent("client", "pod of "+name(x.from), "this agent knows the pods of its node, and those that they talk to"))
 		return false
 	}
 	port := x.port

@@ -33,11 +33,13 @@ type candidate struct {
 func (x *inquiry) endpoints() tapv1alpha1.WhyStep {
 	s := step("endpoints", tapv1alpha1.WhyOK, "")
 	usable, known, ejected := 0, 0, 0
+	missing := false // a target is not known
 	var used, left []string
 	for i := range x.targets {
 		t := &x.targets[i]
 		if t.port == nil {
 			left = append(left, t.missing)
+			missing = true
 			continue
 		}
 		known += len(t.port.Endpoints)
@@ -54,6 +56,8 @@ func (x *inquiry) endpoints() tapv1alpha1.WhyStep {
 		}
 	}
 	switch {
+	case len(used) == 0 && x.facts.Alone && missing:
+		s.Result, s.Text = tapv1alpha1.WhyUnknown, knowsNo+"endpoint: a backend of the route is not among what its pods have used."
 	case len(used) == 0 && known == 0:
 		s.Result, s.Text = tapv1alpha1.WhyProblem, "There is no endpoint: no pod is behind it."
 	case len(used) == 0:

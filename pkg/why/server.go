@@ -20,7 +20,7 @@ func (x *inquiry) findServer() tapv1alpha1.WhyStep {
 	pods := x.matching(x.to)
 	switch {
 	case len(pods) == 0:
-		return x.absent("There is no pod of %s.", name(x.to))
+		return x.absent("server", "pod of "+name(x.to), "this agent knows only what the pods of its node have used in the last ten minutes")
 	case x.port == 0:
 		return step("server", tapv1alpha1.WhyProblem, "To which port of %s? Give it, as in %s:8080.", name(x.to), x.to)
 	}
@@ -41,12 +41,17 @@ func (x *inquiry) findServer() tapv1alpha1.WhyStep {
 	return step("server", tapv1alpha1.WhyOK, "%s has %s.", name(x.to), plural(len(pods), "pod", "pods"))
 }
 
-// absent says that something does not exist, as far as is known.
-func (x *inquiry) absent(format string, args ...any) tapv1alpha1.WhyStep {
-	s := step("server", tapv1alpha1.WhyProblem, format, args...)
-	if x.facts.Alone {
-		say(&s, "this agent knows only what the pods of its node have used in the last ten minutes")
+// knowsNo begins what the agent of one node says of what it does not know.
+const knowsNo = "The agent of this node knows no "
+
+// absent says that there is no what. The agent of one node only knows that it does not know
+// it, for the reason because.
+func (x *inquiry) absent(name, what, because string) tapv1alpha1.WhyStep {
+	if !x.facts.Alone {
+		return step(name, tapv1alpha1.WhyProblem, "There is no %s.", what)
 	}
+	s := step(name, tapv1alpha1.WhyUnknown, knowsNo+"%s.", what)
+	say(&s, "%s", because)
 	return s
 }
 
@@ -60,7 +65,7 @@ func (x *inquiry) findService() tapv1alpha1.WhyStep {
 		}
 	}
 	if x.service == nil {
-		s := x.absent("There is no %s.", name(x.to))
+		s := x.absent("server", name(x.to), "this agent knows only what the pods of its node have used in the last ten minutes")
 		if slices.Sort(others); len(others) > 0 {
 			say(&s, "the namespace has %s", some(others))
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
@@ -109,10 +110,11 @@ func Explain(q *tapv1alpha1.WhyQuery, facts *Facts) (*Answer, error) {
 
 func (x *inquiry) explain() {
 	destination := x.findServer()
-	if !x.findClient(destination.Result != tapv1alpha1.WhyProblem) {
+	found := len(x.targets) > 0
+	if !x.findClient(found) {
 		return
 	}
-	if destination.Result == tapv1alpha1.WhyProblem {
+	if !found {
 		x.add(destination)
 		return
 	}
@@ -136,6 +138,7 @@ func (x *inquiry) add(s tapv1alpha1.WhyStep) {
 // conclude sets what the steps mean together.
 func conclude(r *tapv1alpha1.WhyReport) {
 	warnings := 0
+	unknown := "" // an end of the call that is not known
 	r.Works, r.Conclusion = true, "The call should work."
 	for _, s := range r.Steps {
 		switch s.Result {
@@ -145,6 +148,13 @@ func conclude(r *tapv1alpha1.WhyReport) {
 		case tapv1alpha1.WhyWarning, tapv1alpha1.WhyUnknown:
 			warnings++
 		}
+		if s.Result == tapv1alpha1.WhyUnknown && slices.Contains([]string{"client", "server", "endpoints"}, s.Name) && strings.HasPrefix(s.Text, knowsNo) {
+			unknown = s.Text
+		}
+	}
+	if unknown != "" {
+		r.Conclusion = "Whether the call works is not known. " + unknown + " Ask the whole cluster: underlane why."
+		return
 	}
 	if warnings > 0 {
 		r.Conclusion = "The call should work. See the warnings above."

@@ -2,6 +2,7 @@ package why
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -213,6 +214,40 @@ func (s *shop) backends(api, old uint32) []mesh.RouteBackend {
 	return []mesh.RouteBackend{
 		{Weight: api, Service: mesh.ServicePortRef{Namespace: "shop", Name: "api", Port: 80}},
 		{Weight: old, Service: mesh.ServicePortRef{Namespace: "shop", Name: "old", Port: 80}},
+	}
+}
+
+// TestAlone: what the agent of one node does not know is no failure, and its absence in a
+// cluster is one.
+func TestAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*shop)
+		step   string
+		want   string
+	}{
+		"client":  {func(s *shop) { s.q.From = "deploy/other" }, "client", "knows no pod of deployment/other in namespace shop"},
+		"pod":     {func(s *shop) { s.q.To, s.q.Port = "deploy/other", 80 }, "server", "knows no pod of deployment/other in namespace shop"},
+		"Service": {func(s *shop) { s.q.To = "svc/other" }, "server", "knows no service/other in namespace shop"},
+		"backend": {func(s *shop) { s.route(mesh.RouteRule{Backends: s.backends(0, 1)}) }, "endpoints", "knows no endpoint"},
+	} {
+		for _, alone := range []bool{true, false} {
+			s := newShop()
+			s.Alone = alone
+			c.change(s)
+			a, err := Explain(&s.q, s.Facts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(a.Steps, func(s tapv1alpha1.WhyStep) bool { return s.Name == c.step })
+			if i < 0 {
+				t.Fatalf("%s: no step %s: %+v", name, c.step, a.Steps)
+			}
+			got := a.Steps[i]
+			if a.Works != alone || (got.Result == tapv1alpha1.WhyUnknown) != alone || strings.Contains(got.Text, c.want) != alone ||
+				strings.Contains(a.Conclusion, "is not known") != alone {
+				t.Errorf("%s, alone %v: works %v, %q, %+v; want %v", name, alone, a.Works, a.Conclusion, got, c.want)
+			}
+		}
 	}
 }
 
