@@ -7,6 +7,10 @@
 // goroutines have used the least time is served first: start-time fair queueing (Goyal, Vin
 // and Cheng, SIGCOMM 1996), as the shares of cgroups are.
 //
+// For a pod that has used less than its share there are spare slots, of which it may have
+// one. It would be next anyway, and would wait at each step of each of its requests for what
+// another pod has left of its slice.
+//
 // The tasks of one account work in the order in which they begin to wait: its share is not
 // divided further, by the clients of a server. Slots are needed only while several accounts
 // want the processors, so a second level would do nothing for a pod that has them for
@@ -31,6 +35,9 @@ const (
 	slice = 100 * time.Microsecond
 	// overtime is how long a goroutine may keep a slot from one that waits. Who keeps it
 	// longer is likely to wait for something else, such as a lock or a peer.
+	// spare is how far behind the others an account must be to get a spare slot. The rest
+	// of credit is what it can use so at once.
+	spare = credit / 2
 	overtime = time.Millisecond
 	// credit is how far an account that begins to wait may be behind the others, and debt
 	// how far it may be before them. What it did not use long ago is not kept for it, and
@@ -49,7 +56,8 @@ func now() int64 { return int64(time.Since(started)) }
 type Scheduler struct {
 	contention
 
-	slots   []slot
+	slots   []slot        // those for all, and as many spare ones
+	shared  int           // number of those for all
 	keep    time.Duration // overtime, but in tests
 	waiting atomic.Int64  // tasks in the queues; changed under mu
 
@@ -68,7 +76,8 @@ type slot struct {
 
 // New makes a scheduler for a number of processors.
 func New(processors int) *Scheduler {
-	s := &Scheduler{slots: make([]slot, max(processors-1, 1)), keep: overtime}
+	shared := max(processors-1, 1)
+	s := &Scheduler{slots: make([]slot, 2*shared), shared: shared, keep: overtime}
 	s.processors = processors
 	s.timer = time.AfterFunc(time.Hour, s.look)
 	s.timer.Stop()
@@ -142,11 +151,11 @@ func (a *Account) settle() {
 // take takes a free slot for t, and reports whether there was one.
 func (s *Scheduler) take(t *Task) bool {
 	at := now()
-	hint := max(int(t.slot.Load()), 0)
-	for i := range s.slots {
+	hint := max(int(t.slot.Load()), 0) % s.shared
+	for i := range s.shared {
 		n := hint + i
-		if n >= len(s.slots) {
-			n -= len(s.slots)
+		if n >= s.shared {
+			n -= s.shared
 		}
 		if p := &s.slots[n].task; p.Load() == nil {
 			t.began.Store(at)
@@ -157,6 +166,27 @@ func (s *Scheduler) take(t *Task) bool {
 		}
 	}
 	return false
+}
+
+// lend gives t a spare slot, and reports whether there is one for its account. The caller
+// holds mu.
+func (s *Scheduler) lend(t *Task) bool {
+	free := none
+	for n := s.shared; n < len(s.slots); n++ {
+		switch holder := s.slots[n].task.Load(); {
+		case holder == nil:
+			free = n
+		case holder.account == t.account:
+			return false
+		}
+	}
+	if free == none {
+		return false
+	}
+	t.began.Store(now())
+	t.slot.Store(int32(free))
+	s.slots[free].task.Store(t)
+	return true
 }
 
 // wait waits for a slot for t.
@@ -173,13 +203,19 @@ func (s *Scheduler) wait(t *Task) {
 		s.mu.Unlock()
 		return
 	}
+	if a.first == nil {
+		a.settle()
+		a.virtual = min(max(a.virtual, s.virtual-int64(credit)), s.virtual+int64(debt))
+		if a.virtual <= s.virtual-int64(spare) && s.lend(t) {
+			s.mu.Unlock()
+			return
+		}
+	}
 	if t.wake == nil {
 		t.wake = make(chan struct{}, 1)
 	}
 	t.queued, t.next = true, nil
 	if a.first == nil {
-		a.settle()
-		a.virtual = min(max(a.virtual, s.virtual-int64(credit)), s.virtual+int64(debt))
 		a.first, a.last = t, t
 		heap.Push(&s.queue, a)
 	} else if t.first {
@@ -204,7 +240,7 @@ func (s *Scheduler) wait(t *Task) {
 
 // grant gives free slots to the tasks that wait, in turn. The caller holds mu.
 func (s *Scheduler) grant() {
-	for n := range s.slots {
+	for n := range s.shared {
 		if len(s.queue) == 0 {
 			return
 		}
