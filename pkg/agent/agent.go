@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"time"
 
 	"github.com/underlane/underlane/internal/version"
@@ -149,7 +148,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 
 		Sampling: a.observing.sampling, Logged: a.observing.log.Active,
 
-		Shares: fairshare.New(runtime.GOMAXPROCS(0)),
+		Shares: fairshare.New(processors()),
 		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so
 		// that the kernel does not steer the plaintext connection that follows to that
 		// agent again.
@@ -157,6 +156,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 			HandshakeSilence: config.HeartbeatTimeout + time.Second,
 			PodConnections:   config.PodConnections, PodBuffer: config.PodBuffer,
 			Descriptors: has.descriptors(), Memory: has.buffers(),
+			Processors: processors(),
 		},
 	})
 	a.carrier.Serve(a.proxy)
