@@ -2,6 +2,7 @@ package history
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/gob"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/underlane/underlane/pkg/figures"
@@ -92,10 +95,18 @@ func (s *Store) Save(path string) error {
 	return nil
 }
 
-// replace writes a file atomically. One replica writes at a time: where two overlap for a
-// moment, the checksum tells.
+// staleAfter is the age at which a temporary file is what a writer left that crashed.
+const staleAfter = 10 * time.Minute
+
+// replace writes a file atomically. Several replicas may do so at the same time: two that
+// lead for a moment, or one that ends and the one after it. Each has a temporary file of its
+// own, so that the file is always the whole one of one of them, the last. The directory is
+// synced too, because a crash of the machine may otherwise undo the rename.
 func replace(path string, data []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	dir, base := filepath.Split(path)
+	dir = cmp.Or(dir, ".")
+	sweep(dir, base+newSuffix)
+	f, err := os.CreateTemp(dir, base+newSuffix+"*") // its mode is 0600
 	if err != nil {
 		return err
 	}
@@ -109,8 +120,34 @@ func replace(path string, data []byte) error {
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
+		return err
 	}
-	return err
+	// The file is in place. Not every file system can sync a directory.
+	if d, err := os.Open(dir); err == nil {
+		_ = d.Sync()
+		_ = d.Close()
+	}
+	return nil
+}
+
+// newSuffix marks temporary files.
+const newSuffix = ".new"
+
+// sweep removes the temporary files of writers that have crashed: each is as large as the
+// history, and would fill the volume.
+func sweep(dir, prefix string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // the write tells
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > staleAfter {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 // errForeign is the error of a file that this version cannot use.
