@@ -270,6 +270,22 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestNoSection: a section that is taken away (null) is named. Without it the templates
+// would end in nil pointers.
+func TestNoSection(t *testing.T) {
+	for _, section := range []string{
+		"image", "namespace", "identity", "identity.issuer", "controller", "controller.podDisruptionBudget", "controller.history",
+		"controller.history.enabled", "controller.history.bytes", "agent", "agent.updateStrategy", "agent.podLimits", "tap", "faultInjection",
+		"tracing", "accessLog", "monitoring", "monitoring.podMonitor", "monitoring.prometheusRule", "monitoring.dashboards", "monitoring.prometheus",
+	} {
+		_, err := Render(t.Context(), "n", values(t, []string{section + "=null"}))
+		parts := strings.Split(section, ".")
+		if want := parts[len(parts)-1]; err == nil || strings.Contains(err.Error(), "nil pointer") || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "missing") {
+			t.Errorf("%s=null: %v, want that %s is missing", section, err, want)
+		}
+	}
+}
+
 // Values that a default is taken away from, and names that YAML reads as something else.
 func TestOddValues(t *testing.T) {
 	for set, want := range map[string]string{
