@@ -17,6 +17,7 @@ func (s *Store) maintain(last int64) {
 	defer s.mu.Unlock()
 	for s.coarsen(last - fine + 1) {
 	}
+	s.join(last)
 	if s.drop(last-keep+1) || last%60 == 0 {
 		s.forget()
 	}
@@ -39,6 +40,7 @@ func (s *Store) drop(before int64) bool {
 	if len(s.steps) == n {
 		return false
 	}
+	s.hours = slices.DeleteFunc(s.hours, func(st *step) bool { return st.start < before })
 	s.count()
 	return true
 }

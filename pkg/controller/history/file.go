@@ -55,6 +55,7 @@ type savedStep struct {
 	Waiting, Missing       []string
 	Blocks                 [][]byte
 	Owners                 []string // of the blocks; absent: all belong to all nodes together
+	Classes                []class  // of the blocks; absent: anyClass
 }
 
 // saved returns what is to be saved.
@@ -70,7 +71,7 @@ func (s *Store) saved() *saved {
 	for _, st := range s.steps {
 		saved := savedStep{Start: st.start, Length: st.length, Covered: st.covered, Asked: st.asked, Waiting: st.waiting, Missing: st.missing}
 		for _, b := range st.blocks {
-			saved.Blocks, saved.Owners = append(saved.Blocks, b.data), append(saved.Owners, b.owner)
+			saved.Blocks, saved.Owners, saved.Classes = append(saved.Blocks, b.data), append(saved.Owners, b.owner), append(saved.Classes, b.class)
 		}
 		out.Steps = append(out.Steps, saved)
 	}
@@ -233,6 +234,9 @@ func (s *Store) take(in *saved, now int64) error {
 			b := block{data: data}
 			if len(st.Owners) == len(st.Blocks) {
 				b.owner = s.names.text(st.Owners[i])
+			}
+			if len(st.Classes) == len(st.Blocks) && st.Classes[i] < numClasses {
+				b.class = st.Classes[i]
 			}
 			own.blocks = append(own.blocks, b)
 		}

@@ -12,13 +12,14 @@ import (
 // edge is one key that the history tells apart. It is never changed, except last, which
 // queries read without Store.mu.
 type edge struct {
-	key  interned
-	node string       // whose agent was the first to report it
-	last atomic.Int64 // the last minute that it is in
+	key   interned
+	class class
+	node  string       // whose agent was the first to report it
+	last  atomic.Int64 // the last minute that it is in
 }
 
 func newEdge(key interned, node string, last int64) *edge {
-	e := &edge{key: key, node: node}
+	e := &edge{key: key, class: classOf(&key), node: node}
 	e.last.Store(last)
 	return e
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 
 	"github.com/underlane/underlane/pkg/figures"
@@ -22,13 +21,13 @@ type packer struct {
 	flate *flate.Writer
 }
 
-// pack returns the block of these figures by the numbers of their edges. The bytes are
+// pack returns the block of the figures of these edges, in ascending order. The bytes are
 // coded by their frequency (Huffman) only: looking for what repeats takes ten times as
 // long, and saves nothing in figures.
-func (p *packer) pack(r *reasons, sums map[int]*figures.Sums) []byte {
+func (p *packer) pack(r *reasons, ids []int, sums map[int]*figures.Sums) []byte {
 	p.head, p.buckets, p.parts = p.head[:0], p.buckets[:0], p.parts[:0]
 	last := -1
-	for _, id := range slices.Sorted(maps.Keys(sums)) {
+	for _, id := range ids {
 		at := len(p.head)
 		p.head = binary.AppendUvarint(p.head, uint64(id-last-1))
 		if !p.sums(r, sums[id]) {

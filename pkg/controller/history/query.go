@@ -50,6 +50,7 @@ type Silence struct {
 // snapshot is what a query reads.
 type snapshot struct {
 	steps   []step
+	hours   []step
 	edges   []*edge
 	reasons *reasons
 }
@@ -62,6 +63,9 @@ func (s *Store) Query(q Query) *Answer {
 		if st.start+st.length <= s.complete {
 			snap.steps = append(snap.steps, *st)
 		}
+	}
+	for _, st := range s.hours {
+		snap.hours = append(snap.hours, *st)
 	}
 	end, trimmed := s.complete, s.trimmed
 	a := &Answer{Folded: s.folded, Dropped: s.dropped}
@@ -96,8 +100,9 @@ type builder struct {
 	step       int64 // minutes of a point
 	points     int
 	index      []int // of the edges in Edges, plus 1; 0: not asked for
+	asked      [numClasses]bool
 	groups     map[figures.Key]int
-	last       []int64 // for each of Edges the step that was added last
+	units      []unit
 }
 
 // times extends the time of q to whole steps as they are kept. end is the minute after the
@@ -152,8 +157,8 @@ func (b *builder) choose() {
 			b.Edges = append(b.Edges, figures.Edge{Key: key})
 		}
 		b.index[id] = i + 1
+		b.asked[e.class], b.asked[anyClass] = true, true
 	}
-	b.last = make([]int64, len(b.Edges))
 	for b.points > 1 && b.points*len(b.Edges) > MaxPoints {
 		b.step *= 2
 		b.measure()
@@ -162,9 +167,8 @@ func (b *builder) choose() {
 
 // fill adds the steps.
 func (b *builder) fill() {
-	var in unpacker
 	silent := map[string]time.Duration{}
-	next := b.first
+	next, added := b.first, b.first // the minute after the last one that was added
 	for i := range b.steps {
 		st := &b.steps[i]
 		if st.start+st.length <= b.first || st.start >= b.end {
@@ -190,7 +194,14 @@ func (b *builder) fill() {
 		} else if len(missing) > 0 {
 			b.gap(st.start, next, missing)
 		}
-		b.add(&in, st)
+		switch sum := b.hourOf(st.start); {
+		case st.start < added: // it is in the sum of its hour
+		case sum != nil:
+			b.unit(sum)
+			added = sum.start + sum.length
+		default:
+			b.unit(st)
+		}
 	}
 	if next < b.end {
 		b.gap(next, b.end, nil)
@@ -199,7 +210,7 @@ func (b *builder) fill() {
 		b.Silent = append(b.Silent, Silence{node, d})
 	}
 	slices.SortFunc(b.Silent, func(x, y Silence) int { return cmp.Compare(x.Node, y.Node) })
-	b.Edges = slices.DeleteFunc(b.Edges, func(e figures.Edge) bool { return e.Points == nil })
+	b.add()
 }
 
 // gap marks what is not known, joined to the gap before if it is of the same nodes.
@@ -212,32 +223,4 @@ func (b *builder) gap(start, end int64, nodes []string) {
 		}
 	}
 	b.Gaps = append(b.Gaps, Gap{at(start), at(end), nodes})
-}
-
-// add adds the figures of a step.
-func (b *builder) add(in *unpacker, st *step) {
-	point := int((max(st.start, b.first) - b.first) / b.step)
-	for _, bl := range st.blocks {
-		// A block that is broken, which no Store writes, is left out from there.
-		_ = in.each(b.reasons, bl.data, func(id int) *figures.Sums {
-			if id >= len(b.index) || b.index[id] == 0 {
-				return nil
-			}
-			e := &b.Edges[b.index[id]-1]
-			if e.Points == nil {
-				e.Points = make([]*figures.Sums, b.points)
-			}
-			if e.Points[point] == nil {
-				e.Points[point] = new(figures.Sums)
-			}
-			return e.Points[point]
-		}, func(id int, open uint64) {
-			i := b.index[id] - 1
-			sums := b.Edges[i].Points[point]
-			if b.last[i] != st.start { // only what is open at the end of a point counts
-				b.last[i], sums.Open = st.start, 0
-			}
-			sums.Open += open
-		})
-	}
 }

@@ -6,14 +6,43 @@ import (
 	"slices"
 
 	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // block has packed records. Those of most nodes are added up in one block of a step,
 // because the replicas of a workload run on many nodes. A node that says much more than
-// others gets blocks of its own, so that they can go before anything of others does.
+// others gets blocks of its own, so that they can go before anything of others does. The
+// records of a block are of one class, so that a query reads only blocks that may have its
+// edges.
 type block struct {
 	owner string // the node that it is of; "": all nodes together
+	class class
 	data  []byte
+}
+
+// class divides edges by what decides whether a question is about them: which side has
+// reported them, and whether the other side has an agent, too.
+type class uint8
+
+const (
+	anyClass class = iota // of a block: its records are of all classes
+	outboundMeshed
+	outboundOnly
+	inboundMeshed
+	inboundOnly
+	numClasses
+)
+
+func classOf(k *interned) class {
+	switch outbound := k.direction == mesh.Outbound; {
+	case outbound && k.destination.Meshed:
+		return outboundMeshed
+	case outbound:
+		return outboundOnly
+	case k.source.Meshed:
+		return inboundMeshed
+	}
+	return inboundOnly
 }
 
 // shares decides which nodes get blocks of their own.
@@ -66,7 +95,7 @@ func weight(s *figures.Sums) int {
 	return n
 }
 
-// evict drops the oldest block of the node whose own blocks take the most, if they take
+// evict drops the oldest blocks of the node whose own blocks take the most, if they take
 // more than its share, and reports whether it has done so. The step is without that node
 // then.
 func (s *Store) evict() bool {
@@ -86,11 +115,16 @@ func (s *Store) evict() bool {
 		return false
 	}
 	for _, st := range s.steps {
-		i := slices.IndexFunc(st.blocks, func(b block) bool { return b.owner == most })
-		if i >= 0 {
-			s.packed -= cap(st.blocks[i].data)
-			st.blocks = slices.Delete(slices.Clone(st.blocks), i, i+1)
+		kept := slices.DeleteFunc(slices.Clone(st.blocks), func(b block) bool { return b.owner == most })
+		if len(kept) < len(st.blocks) {
+			for _, b := range st.blocks {
+				if b.owner == most {
+					s.packed -= cap(b.data)
+				}
+			}
+			st.blocks = kept
 			st.miss(most)
+			s.part(st)
 			return true
 		}
 	}

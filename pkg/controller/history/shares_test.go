@@ -157,8 +157,8 @@ func TestReplicasShareABlock(t *testing.T) {
 		s.commit(p)
 		s.missed(m - recent + 1)
 		s.finish(m)
-		if st := s.steps[len(s.steps)-1]; m > minuteOf(epoch) && len(st.blocks) != 1 {
-			t.Fatalf("minute %d has %d blocks, want one", m-minuteOf(epoch), len(st.blocks))
+		if st := s.steps[len(s.steps)-1]; m > minuteOf(epoch) && len(st.blocks) != 2 {
+			t.Fatalf("minute %d has %d blocks, want one of each side", m-minuteOf(epoch), len(st.blocks))
 		}
 	}
 }
