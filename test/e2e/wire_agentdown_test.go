@@ -394,7 +394,21 @@ func TestSlowIsNotHung(t *testing.T) {
 			tap.wait("the request by "+protocol, func(e event) bool { return e.ResponseEndEvent != nil && e.Protocol == protocol })
 		}
 		tap.wait("the end of the held connection", func(e event) bool { return e.ConnCloseEvent != nil && e.Destination.Port == 7000 })
+		// A client that is slow to begin, on a busy machine, has a connection made ahead, which
+		// may be given up before its handshake. Nothing passes then.
+		givenUp := map[uint16]bool{} // by the port of the client's agent
+		for _, open := range tap.all(func(e event) bool {
+			return e.ConnOpenEvent != nil && e.Destination.IP == ip.String() && e.Destination.Port == 8080 && e.TLS == "no-identity"
+		}) {
+			end := tap.wait("the end of a connection that was given up", func(e event) bool {
+				return e.ConnCloseEvent != nil && e.Source.Port == open.Source.Port && e.Destination.Port == 8080
+			})
+			givenUp[open.Source.Port] = end.ConnCloseEvent.SentBytes+end.ConnCloseEvent.ReceivedBytes == 0
+		}
 		for _, e := range tap.all(func(e event) bool { return e.Destination.IP == ip.String() }) {
+			if givenUp[e.Source.Port] && (e.ConnOpenEvent != nil || e.ConnCloseEvent != nil) {
+				continue
+			}
 			if e.Reason != "" || e.TLS != "true" || e.ConnOpenEvent != nil && e.Destination.Port != 7000 {
 				t.Errorf("%s: %s", tap.node, e)
 			}
