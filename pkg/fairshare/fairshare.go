@@ -37,7 +37,7 @@ const (
 	// longer is likely to wait for something else, such as a lock or a peer.
 	// spare is how far behind the others an account must be to get a spare slot. The rest
 	// of credit is what it can use so at once.
-	spare = credit / 2
+	spare    = credit / 2
 	overtime = time.Millisecond
 	// credit is how far an account that begins to wait may be behind the others, and debt
 	// how far it may be before them. What it did not use long ago is not kept for it, and
