@@ -11,13 +11,16 @@ const (
 	AnnotationSkipOutboundPorts = "underlane.io/skip-outbound-ports" // "25,3306,9000-9100"
 	AnnotationSkipInboundPorts  = "underlane.io/skip-inbound-ports"
 	AnnotationOpaquePorts       = "underlane.io/opaque-ports"
-	AnnotationFailMode          = "underlane.io/fail-mode"             // open | closed
-	AnnotationPolicy            = "underlane.io/policy"                // allow | strict
-	AnnotationPlaintextFallback = "underlane.io/plaintext-fallback"    // never | allowed
-	AnnotationRateLimit         = "underlane.io/rate-limit"            // "100/s", "100/s burst=200", "none"
-	AnnotationClientRateLimit   = "underlane.io/rate-limit-per-client" // likewise
-	AnnotationTraceSampling     = "underlane.io/trace-sampling"        // off | parent | "5%"
-	AnnotationAccessLog         = "underlane.io/access-log"            // none | apache | json
+	AnnotationFailMode          = "underlane.io/fail-mode" // open | closed
+	AnnotationPolicy            = "underlane.io/policy"    // allow | strict | a mode of AnnotationLinkerdPolicy
+	// AnnotationLinkerdPolicy is Linkerd's annotation. It decides about ports that no Server
+	// selects, and is in force at once when it changes.
+	AnnotationLinkerdPolicy     = "config.linkerd.io/default-inbound-policy" // all-unauthenticated | all-authenticated | cluster-… | deny | audit
+	AnnotationPlaintextFallback = "underlane.io/plaintext-fallback"          // never | allowed
+	AnnotationRateLimit         = "underlane.io/rate-limit"                  // "100/s", "100/s burst=200", "none"
+	AnnotationClientRateLimit   = "underlane.io/rate-limit-per-client"       // likewise
+	AnnotationTraceSampling     = "underlane.io/trace-sampling"              // off | parent | "5%"
+	AnnotationAccessLog         = "underlane.io/access-log"                  // none | apache | json
 	// AnnotationSameNode, on a namespace, disables the same-node shortcut. It is
 	// for clusters that enforce policies which the controller cannot see.
 	AnnotationSameNode = "underlane.io/same-node" // shortcut | wire

@@ -15,7 +15,10 @@ import (
 // inherited is what the pods of a namespace inherit from it.
 type inherited struct {
 	labelled bool // false also if no pod shows it
-	settings mesh.Settings
+	// authorized: policies apply to pods of the namespace. They may apply to the pod as
+	// well, so it admits nobody until the controller has told of it.
+	authorized bool
+	settings   mesh.Settings
 }
 
 // namespaceOf returns what the pods of a namespace that the view has show of it. If none
@@ -26,6 +29,7 @@ func namespaceOf(view *state.View, namespace string) inherited {
 		return out // its pods are labelled in vain
 	}
 	for w := range view.InNamespace(namespace) {
+		out.authorized = out.authorized || w.Authorized
 		if !w.OwnLabel {
 			out.labelled = w.Meshed || w.LeftOut != ""
 		}
@@ -42,12 +46,19 @@ func (s *Sandboxes) unconfirmed(box nri.Sandbox, from inherited) *mesh.Workload 
 	w := &mesh.Workload{
 		UID: box.UID, Name: box.Name, Namespace: box.Namespace, Node: s.Node,
 		OwnerKind: "pod", OwnerName: box.Name, Meshed: true, Settings: from.settings,
+		Authorized: from.authorized,
 	}
 	switch box.Annotations[mesh.AnnotationPolicy] {
 	case mesh.PolicyStrict.String():
 		w.Settings.Policy = mesh.PolicyStrict
 	case mesh.PolicyAllow.String():
 		w.Settings.Policy = mesh.PolicyAllow
+	case "":
+	default:
+		w.Authorized = true // by a mode that only the controller reads
+	}
+	if box.Annotations[mesh.AnnotationLinkerdPolicy] != "" {
+		w.Authorized = true
 	}
 	switch box.Annotations[mesh.AnnotationFailMode] {
 	case "closed":

@@ -1,5 +1,5 @@
 // Package custom describes the resources of CustomResourceDefinitions: those of the
-// Gateway API, of SMI, and Underlane's own. It defines the Go types that no library
+// Gateway API, of SMI, of Linkerd's policies, and Underlane's own. It defines the Go types that no library
 // provides.
 package custom
 
@@ -20,6 +20,7 @@ const (
 	SplitGroup    = "split.smi-spec.io"
 	SpecsGroup    = "specs.smi-spec.io"
 	Group         = "underlane.io" // Underlane's own
+	LinkerdGroup  = "policy.linkerd.io"
 )
 
 // Resource is a resource of a group.
@@ -37,11 +38,15 @@ var (
 	BackendTrafficPolicies = Resource{GatewayXGroup, []string{"v1alpha1"}, "xbackendtrafficpolicies", "XBackendTrafficPolicy"}
 	TrafficSplits          = Resource{SplitGroup, []string{"v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"}, "trafficsplits", "TrafficSplit"}
 	HTTPRouteGroups        = Resource{SpecsGroup, []string{"v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"}, "httproutegroups", "HTTPRouteGroup"}
+	LinkerdServers         = Resource{LinkerdGroup, []string{"v1beta3", "v1beta2", "v1beta1"}, "servers", "Server"}
+	LinkerdPolicies        = Resource{LinkerdGroup, []string{"v1alpha1"}, "authorizationpolicies", "AuthorizationPolicy"}
+	LinkerdMeshTLS         = Resource{LinkerdGroup, []string{"v1alpha1"}, "meshtlsauthentications", "MeshTLSAuthentication"}
+	LinkerdNetworks        = Resource{LinkerdGroup, []string{"v1alpha1"}, "networkauthentications", "NetworkAuthentication"}
 	HTTPFaults             = Resource{Group, []string{"v1alpha1"}, "httpfaults", "HTTPFault"}
 )
 
 // Resources are all of these resources.
-var Resources = []Resource{HTTPRoutes, GRPCRoutes, BackendTrafficPolicies, TrafficSplits, HTTPRouteGroups, HTTPFaults}
+var Resources = []Resource{HTTPRoutes, GRPCRoutes, BackendTrafficPolicies, TrafficSplits, HTTPRouteGroups, HTTPFaults, LinkerdServers, LinkerdPolicies, LinkerdMeshTLS, LinkerdNetworks}
 
 // GroupVersions returns the supported versions of r with its group.
 func (r *Resource) GroupVersions() []schema.GroupVersion {
@@ -66,6 +71,10 @@ func Install(scheme *runtime.Scheme) error {
 		{&TrafficSplits, &TrafficSplit{}, &TrafficSplitList{}},
 		{&HTTPRouteGroups, &HTTPRouteGroup{}, &HTTPRouteGroupList{}},
 		{&HTTPFaults, &HTTPFault{}, &HTTPFaultList{}},
+		{&LinkerdServers, &PolicyObject{}, &PolicyObjectList{}},
+		{&LinkerdPolicies, &PolicyObject{}, &PolicyObjectList{}},
+		{&LinkerdMeshTLS, &PolicyObject{}, &PolicyObjectList{}},
+		{&LinkerdNetworks, &PolicyObject{}, &PolicyObjectList{}},
 	} {
 		for _, gv := range of.resource.GroupVersions() {
 			scheme.AddKnownTypeWithName(gv.WithKind(of.resource.Kind), of.object)

@@ -67,6 +67,15 @@ var All = []Kind{
 		ofCRD(custom.HTTPFaults), &custom.HTTPFault{}, stripFault,
 		func(o *translate.Objects) *[]*custom.HTTPFault { return &o.HTTPFaults }, nil,
 	},
+	policyKind(custom.LinkerdServers), policyKind(custom.LinkerdPolicies), policyKind(custom.LinkerdMeshTLS), policyKind(custom.LinkerdNetworks),
+}
+
+// policyKind describes one of the kinds of policies, which share a list.
+func policyKind(r custom.Resource) Kind {
+	return &kind[*custom.PolicyObject]{
+		ofCRD(r), &custom.PolicyObject{}, func(p *custom.PolicyObject) *custom.PolicyObject { return stripPolicy(p, &r) },
+		func(o *translate.Objects) *[]*custom.PolicyObject { return &o.PolicyObjects }, nil,
+	}
 }
 
 // kind describes one kind of objects.

@@ -27,7 +27,7 @@ func isOurs(name string) bool {
 func stripAnnotations(all map[string]string) map[string]string {
 	var out map[string]string
 	for name, value := range all {
-		if isOurs(name) {
+		if isOurs(name) || name == mesh.AnnotationLinkerdPolicy {
 			if out == nil {
 				out = map[string]string{}
 			}

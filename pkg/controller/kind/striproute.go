@@ -38,3 +38,11 @@ func stripRouteGroup(g *custom.HTTPRouteGroup) *custom.HTTPRouteGroup {
 func stripFault(f *custom.HTTPFault) *custom.HTTPFault {
 	return &custom.HTTPFault{ObjectMeta: stripRouteMeta(f.ObjectMeta), Spec: f.Spec}
 }
+
+// stripPolicy sets the kind: the client of an API server leaves it out of the objects that
+// it watches.
+func stripPolicy(p *custom.PolicyObject, r *custom.Resource) *custom.PolicyObject {
+	out := &custom.PolicyObject{ObjectMeta: stripRouteMeta(p.ObjectMeta), Spec: p.Spec}
+	out.APIVersion, out.Kind = r.Group+"/"+r.Versions[0], r.Kind
+	return out
+}

@@ -1,5 +1,5 @@
 // Package linkerdpolicy translates Linkerd's inbound policies (policy.linkerd.io) to
-// those of pkg/policy/authz. It is pure, and nothing uses it yet.
+// those of pkg/policy/authz. It is pure.
 //
 // It decides as Linkerd does: a Server denies what its accessPolicy and the policies
 // that target it, its namespace or its routes do not allow; all references of a
@@ -11,6 +11,7 @@ package linkerdpolicy
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/underlane/underlane/pkg/controller/policyobject"
@@ -122,6 +123,18 @@ func (o *Objects) Add(object []byte) error {
 	if head.Group != Group {
 		return nil
 	}
+	o.add(head, object)
+	return nil
+}
+
+// AddSpec is Add for an object of Group with this kind and specification, in JSON.
+func (o *Objects) AddSpec(kind, namespace, name string, spec []byte) {
+	object := slices.Concat([]byte(`{"spec":`), spec, []byte("}"))
+	o.add(policyobject.Meta{Group: Group, Kind: kind, Namespace: namespace, Name: name}, object)
+}
+
+// add keeps an object of Group.
+func (o *Objects) add(head policyobject.Meta, object []byte) {
 	namespace, name := head.Namespace, head.Name
 	switch head.Kind {
 	case "Server":
@@ -145,7 +158,6 @@ func (o *Objects) Add(object []byte) error {
 		p.Unknown = readSpec(object, &p.Spec)
 		o.RateLimits = append(o.RateLimits, p)
 	}
-	return nil
 }
 
 // readSpec decodes the specification of an object. It returns what it does not understand.

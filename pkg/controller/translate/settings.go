@@ -8,12 +8,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
 // namespace holds the settings that pods inherit from their Namespace.
 type namespace struct {
 	meshed   bool
 	settings mesh.Settings
+	mode     defaultMode
 	wire     bool          // true turns the same-node shortcut off
 	policies []podSelector // of its NetworkPolicies
 }
@@ -34,6 +36,7 @@ func (t *translation) addNamespace(o *corev1.Namespace) {
 	report := func(format string, args ...any) { t.problem("Namespace", "", o.Name, format, args...) }
 	ns.meshed = optedIn(o.Labels, false, report)
 	ns.settings = settingsOf(o.Annotations, mesh.Settings{}, report)
+	ns.mode = defaultModeOf(o.Annotations, nil, report)
 	switch v, ok := o.Annotations[mesh.AnnotationSameNode]; {
 	case !ok || v == "shortcut":
 	case v == "wire":
@@ -135,7 +138,11 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 	case v == mesh.PolicyStrict.String():
 		s.Policy = mesh.PolicyStrict
 	default:
-		report("annotation %s: %q is neither %s nor %s", mesh.AnnotationPolicy, v, mesh.PolicyAllow, mesh.PolicyStrict)
+		if _, err := authz.ParseMode(v); err != nil {
+			report("annotation %s: %q is neither %s nor %s", mesh.AnnotationPolicy, v, mesh.PolicyAllow, mesh.PolicyStrict)
+			break
+		}
+		s.Policy = mesh.PolicyAllow // the mode decides: see defaultModeOf
 	}
 	return s
 }

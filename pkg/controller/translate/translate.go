@@ -16,6 +16,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/controller/custom"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
 // Objects are the Kubernetes objects of a cluster that the mesh reads. They must
@@ -33,6 +34,7 @@ type Objects struct {
 	TrafficSplits   []*custom.TrafficSplit
 	HTTPRouteGroups []*custom.HTTPRouteGroup
 	HTTPFaults      []*custom.HTTPFault
+	PolicyObjects   []*custom.PolicyObject
 }
 
 // Result is the translation of the objects. Workloads and Services are sorted by
@@ -42,7 +44,8 @@ type Result struct {
 	Workloads     []*mesh.Workload
 	Services      []*mesh.Service
 	Routes        []*mesh.Route
-	RouteStatuses []RouteStatus // of all routes that have a Service as parent, and policies that have one as target
+	Authz         map[string]*authz.Spec // authorization policies of workloads, by UID
+	RouteStatuses []RouteStatus          // of all routes that have a Service as parent, and policies that have one as target
 	Problems      []Problem
 }
 
@@ -86,6 +89,7 @@ func Translate(o *Objects, trustDomain string) Result {
 		t.addPod(p)
 	}
 	t.indexAddresses()
+	t.addLinkerdPolicies(o.PolicyObjects)
 	bySvc := slicesByService(o.EndpointSlices)
 	for _, s := range o.Services {
 		t.addService(s, bySvc[key(s.Namespace, s.Name)])
@@ -129,6 +133,7 @@ type translation struct {
 type pod struct {
 	*corev1.Pod
 	workload *mesh.Workload
+	mode     defaultMode
 }
 
 func (t *translation) problem(kind, namespace, name, format string, args ...any) {

@@ -53,7 +53,7 @@ func (t *translation) addPod(p *corev1.Pod) {
 		w.Enrolled = w.Meshed && p.Annotations[mesh.AnnotationEnrolled] == "true"
 	}
 	t.Workloads = append(t.Workloads, w)
-	known := &pod{Pod: p, workload: w}
+	known := &pod{Pod: p, workload: w, mode: defaultModeOf(p.Annotations, ns.mode, report)}
 	t.pods[p.Namespace] = append(t.pods[p.Namespace], known)
 	t.byName[key(p.Namespace, p.Name)] = known
 }

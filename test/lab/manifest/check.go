@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
 )
 
 // Complete sets the fields that an API server would set.
@@ -33,6 +35,9 @@ func Complete(obj metav1.Object) {
 	if d, ok := obj.(*appsv1.Deployment); ok && d.Spec.Replicas == nil {
 		one := int32(1)
 		d.Spec.Replicas = &one
+	}
+	if _, is := obj.(*custom.PolicyObject); is {
+		return // its type is that of several kinds
 	}
 	// The decoder removes the type, but a manifest needs it.
 	if kinds, _, err := kinds.ObjectKinds(obj.(runtime.Object)); err == nil {
@@ -54,7 +59,7 @@ func check(obj metav1.Object) (known bool, err error) {
 	case *corev1.Service:
 		return true, errors.Join(err, checkService(o))
 	case *corev1.Namespace, *corev1.ServiceAccount, *networkingv1.NetworkPolicy, *discoveryv1.EndpointSlice,
-		*gatewayv1.HTTPRoute, *gatewayv1.GRPCRoute:
+		*gatewayv1.HTTPRoute, *gatewayv1.GRPCRoute, *custom.PolicyObject:
 		return true, err
 	}
 	return false, err

@@ -22,6 +22,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
 )
 
 // File is the text of one manifest file.
@@ -78,7 +80,7 @@ func Read(paths ...string) ([]File, error) {
 var kinds = func() *runtime.Scheme {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		appsv1.AddToScheme, corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, gatewayv1.Install,
+		appsv1.AddToScheme, corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, gatewayv1.Install, linkerdPolicies,
 	} {
 		utilruntime.Must(add(s)) // fails only for types that contradict each other
 	}
@@ -203,6 +205,9 @@ func Key(obj metav1.Object) string {
 
 // Kind returns the object's kind in lower case.
 func Kind(obj metav1.Object) string {
+	if p, is := obj.(*custom.PolicyObject); is {
+		return strings.ToLower(p.Kind)
+	}
 	name := fmt.Sprintf("%T", obj)
 	return strings.ToLower(name[strings.LastIndexByte(name, '.')+1:])
 }
