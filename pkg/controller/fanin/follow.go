@@ -18,6 +18,7 @@ type follower struct {
 	number  int
 	agents  *Agents
 	request *agentv1.TapRequest
+	tap     *Tap
 	out     chan<- report
 
 	ready chan struct{} // closed when the tap has begun or has failed for the first time
@@ -35,7 +36,7 @@ func (f *follower) run(ctx context.Context) {
 	for {
 		err := f.listen(ctx, func() {
 			f.settled()
-			if silent {
+			if silent && f.named() {
 				f.warn(ctx, fmt.Sprintf("%s is heard again", f.node.Name))
 			}
 			pause, silent = firstPause, false
@@ -46,7 +47,11 @@ func (f *follower) run(ctx context.Context) {
 		}
 		if !silent {
 			silent = true
-			f.warn(ctx, fmt.Sprintf("%s is not heard: %s", f.node.Name, why(err)))
+			if f.named() {
+				f.warn(ctx, fmt.Sprintf("%s is not heard: %s", f.node.Name, why(err)))
+			} else {
+				f.tap.unnamed.Do(func() { f.warn(ctx, "what agents on the nodes of other namespaces' pods see is missing in part") })
+			}
 		}
 		select {
 		case <-time.After(pause):
@@ -56,6 +61,9 @@ func (f *follower) run(ctx context.Context) {
 		pause = min(2*pause, lastPause)
 	}
 }
+
+// named reports whether warnings may name the node.
+func (f *follower) named() bool { return f.tap.May == nil || f.tap.May(f.node.Name) }
 
 func (f *follower) settled() { f.once.Do(func() { close(f.ready) }) }
 

@@ -21,12 +21,17 @@ type Tap struct {
 	// Nodes returns the nodes that the request currently concerns. Run calls it
 	// regularly, because pods move, and nodes are added and removed.
 	Nodes func() []Node
+	// May reports whether the caller may know of a node. Of others one warning says that
+	// something is missing, without a name. nil: it may know of all.
+	May func(node string) bool
 	// Started is called once, when the tap of each initial node has begun or has
 	// failed. No event after that is missed.
 	Started func() error
 	// Send receives the merged stream. While it blocks, nothing is read from the
 	// agents, which count the events that they drop.
 	Send func(*agentv1.TapEvents) error
+
+	unnamed sync.Once
 }
 
 // lookEvery is the interval between calls of Nodes.
@@ -58,7 +63,7 @@ func (t *Tap) Run(ctx context.Context) error {
 				continue
 			}
 			agents++
-			f := &follower{node: n, number: agents, agents: t.Agents, request: request, out: in, ready: make(chan struct{})}
+			f := &follower{node: n, number: agents, agents: t.Agents, request: request, tap: t, out: in, ready: make(chan struct{})}
 			ready = append(ready, f.ready)
 			life, end := context.WithCancel(ctx)
 			followed[n] = end

@@ -30,15 +30,22 @@ func (s *Server) connectionList(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer done()
-	answers := &table.OpenAnswers{}
-	nodes := s.meshedNodes()
+	answers := &table.OpenAnswers{May: s.mayKnow(q.Namespace)}
+	nodes, unnamed := s.meshedNodes(), false
 	responses, errs := s.agents.Connections(r.Context(), &s.kept, nodes, request)
 	for i, n := range nodes {
 		answers.Nodes = append(answers.Nodes, n.Name)
 		if errs[i] != nil {
-			answers.Warnings = append(answers.Warnings, errs[i].Error())
+			if answers.May == nil || answers.May(n.Name) {
+				answers.Warnings = append(answers.Warnings, errs[i].Error())
+			} else {
+				unnamed = true
+			}
 			responses[i] = nil
 		}
+	}
+	if unnamed {
+		answers.Warnings = append(answers.Warnings, unnamedSilent)
 	}
 	answers.Responses = responses
 	list, err := table.Open(&q, answers, newKnownPods(s.opt.Cluster.Workloads()), time.Now())

@@ -42,7 +42,7 @@ func (s *Server) answer(ctx context.Context, q *tapv1alpha1.FiguresQuery, reques
 	if s.fromHistory(q, now) {
 		return s.askHistory(ctx, q, request, s.known(selector), now)
 	}
-	answers, err := s.askAgents(ctx, request)
+	answers, err := s.askAgents(ctx, q.Namespace, request)
 	if err != nil {
 		return nil, err
 	}
@@ -92,28 +92,36 @@ func (s *Server) ask() (done func(), err error) {
 
 // askAgents asks the agents of all nodes with meshed pods. If some do not answer, it asks
 // the others for what they know of the same calls. It refuses a question while too many
-// are being answered.
-func (s *Server) askAgents(ctx context.Context, request *agentv1.FiguresRequest) (*table.Answers, error) {
+// are being answered. The answer is about a namespace, "" for all.
+func (s *Server) askAgents(ctx context.Context, namespace string, request *agentv1.FiguresRequest) (*table.Answers, error) {
 	done, err := s.ask()
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	return s.figuresOf(ctx, s.meshedNodes(), request), nil
+	return s.figuresOf(ctx, s.meshedNodes(), s.mayKnow(namespace), request), nil
 }
 
-// figuresOf is askAgents for the agents of some nodes.
-func (s *Server) figuresOf(ctx context.Context, nodes []fanin.Node, request *agentv1.FiguresRequest) *table.Answers {
-	answers := &table.Answers{Asked: len(nodes)}
+// figuresOf is askAgents for the agents of some nodes. may is that of table.Answers.
+func (s *Server) figuresOf(ctx context.Context, nodes []fanin.Node, may func(string) bool, request *agentv1.FiguresRequest) *table.Answers {
+	answers := &table.Answers{Asked: countKnown(nodes, may), May: may}
+	unnamed := false
 	var heard []fanin.Node
 	responses, errs := s.agents.Figures(ctx, &s.kept, nodes, request)
 	for i, err := range errs {
 		if err != nil {
 			answers.Silent = append(answers.Silent, nodes[i].Name)
-			answers.Warnings = append(answers.Warnings, err.Error())
+			if may == nil || may(nodes[i].Name) {
+				answers.Warnings = append(answers.Warnings, err.Error())
+			} else {
+				unnamed = true
+			}
 			continue
 		}
 		heard = append(heard, nodes[i])
+	}
+	if unnamed {
+		answers.Warnings = append(answers.Warnings, unnamedSilent)
 	}
 	answers.Results = results(responses)
 	if len(answers.Silent) > 0 {

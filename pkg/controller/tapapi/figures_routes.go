@@ -18,7 +18,7 @@ func (s *Server) routeList(w http.ResponseWriter, r *http.Request) error {
 		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 	}
 	request.Routes = true
-	answers, err := s.askAgents(r.Context(), request)
+	answers, err := s.askAgents(r.Context(), q.Namespace, request)
 	if err != nil {
 		return err
 	}

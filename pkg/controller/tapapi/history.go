@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -98,28 +99,56 @@ func (s *Server) askHistory(ctx context.Context, q *tapv1alpha1.FiguresQuery, re
 		q.Step = a.Step
 	}
 	q.End, q.Window = a.End, a.End.Sub(a.Start)
-	answers := &table.Answers{Results: []*figures.Result{&a.Result}, Asked: a.Asked, Warnings: historyWarnings(a)}
+	answers := &table.Answers{Results: []*figures.Result{&a.Result}, Asked: a.Asked, May: s.mayKnow(q.Namespace)}
+	answers.Warnings = historyWarnings(a, answers.May)
+	told := 0
 	for _, silent := range a.Silent {
 		answers.Silent = append(answers.Silent, silent.Node)
+		if answers.May == nil || answers.May(silent.Node) {
+			told++
+		}
 	}
-	answers.Asked = max(answers.Asked, len(answers.Silent))
+	if answers.May != nil {
+		answers.Asked = countKnown(s.meshedNodes(), answers.May)
+	}
+	answers.Asked = max(answers.Asked, told)
 	out := table.Merge(q, answers, known, now)
 	out.History, out.CoveredSeconds = true, int(a.Covered/time.Second)
 	for _, gap := range a.Gaps {
-		out.Gaps = append(out.Gaps, tapv1alpha1.Gap{Start: gap.Start, End: gap.End, Nodes: gap.Nodes})
+		nodes := gap.Nodes
+		if answers.May != nil {
+			nodes = slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return !answers.May(n) })
+			if len(nodes) == 0 && len(gap.Nodes) > 0 {
+				continue // without nodes it would say that nothing is known
+			}
+		}
+		out.Gaps = append(out.Gaps, tapv1alpha1.Gap{Start: gap.Start, End: gap.End, Nodes: nodes})
 	}
 	return out, nil
 }
 
-// historyWarnings are sentences about what is missing in an answer.
-func historyWarnings(a *history.Answer) (out []string) {
+// historyWarnings are sentences about what is missing in an answer. may is that of
+// table.Answers.
+func historyWarnings(a *history.Answer, may func(string) bool) (out []string) {
+	unnamed := false
 	for _, silent := range a.Silent {
-		out = append(out, fmt.Sprintf("%s: its agent was not heard for up to %v of this time", silent.Node, silent.For))
+		if may != nil && !may(silent.Node) {
+			unnamed = true
+			continue
+		}
+		out = append(out, fmt.Sprintf("%s: for up to %v of this time its agent was not heard, or said more than there is room for", silent.Node, silent.For))
+	}
+	if unnamed {
+		out = append(out, unnamedSilent)
 	}
 	if a.Trimmed.After(a.Start) {
 		out = append(out, fmt.Sprintf("the history is full and reaches back to %s only: give the controller more room (controller.history.bytes)", a.Since.Format(time.RFC3339)))
 	}
-	if a.Folded+a.Dropped > 0 {
+	switch {
+	case a.Folded+a.Dropped == 0:
+	case may != nil: // the numbers are of all namespaces
+		out = append(out, "the history had more pairs to tell apart than it can: some requests and connections are counted without the names of peers, or not at all")
+	default:
 		out = append(out, fmt.Sprintf("the history had more pairs to tell apart than it can: it has counted %d requests and connections without the names of peers, and %d not at all", a.Folded, a.Dropped))
 	}
 	return out

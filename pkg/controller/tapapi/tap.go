@@ -53,6 +53,7 @@ func (s *Server) tapOf(kind string) handler {
 		s.opt.Log.Info("tap begins", "target", request.Target, "namespace", request.Namespace, "to", request.To)
 		out := feed.New(w, r.Header.Get("Accept"))
 		defer out.Close()
+		may := s.mayKnow(r.PathValue("namespace"))
 		t := &fanin.Tap{
 			Agents: s.agents,
 			Request: func() *agentv1.TapRequest {
@@ -63,13 +64,17 @@ func (s *Server) tapOf(kind string) handler {
 			Nodes: func() []fanin.Node {
 				return concerned(target, s.opt.Cluster.Workloads(), s.opt.Cluster.Nodes())
 			},
+			May: may,
 			Started: func() error {
 				if err := out.Start(); err != nil || len(warnings) == 0 {
 					return err
 				}
 				return out.Send(&agentv1.TapEvents{Warnings: warnings})
 			},
-			Send: out.Send,
+			Send: func(batch *agentv1.TapEvents) error {
+				hideNodes(batch, may)
+				return out.Send(batch)
+			},
 		}
 		err = t.Run(r.Context())
 		s.opt.Log.Info("tap ends", "target", request.Target, "namespace", request.Namespace, "reason", err)

@@ -47,7 +47,7 @@ func (s *Server) askWatched(ctx context.Context, q tapv1alpha1.FiguresQuery) (an
 	if err != nil {
 		return nil, err
 	}
-	answers, err := s.askAgents(ctx, request)
+	answers, err := s.askAgents(ctx, q.Namespace, request)
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func (s *Server) facts(ctx context.Context, q *tapv1alpha1.WhyQuery) *why.Facts 
 		f.RecentErr = err.Error()
 		return f
 	}
-	answers := s.figuresOf(ctx, nodes, request)
+	answers := s.figuresOf(ctx, nodes, nil, request)
 	f.Recent = table.Merge(&figures, answers, s.known(labels.Nothing()), now)
 	return f
 }

@@ -22,10 +22,24 @@ type Pod struct {
 // Answers are what the agents say to the Request of a query.
 type Answers struct {
 	Results []*figures.Result
-	Asked   int      // nodes
+	Asked   int      // nodes that the caller may know of
 	Silent  []string // nodes that have not answered
-	// Warnings are sentences, one for each silent node, and others.
+	// May reports whether the caller may know of a node, which it may not in an answer of
+	// one namespace that has no pods there. nil: it may know of all.
+	May func(node string) bool
+	// Warnings are sentences, one for each silent node that the caller may know of, and others.
 	Warnings []string
+}
+
+// nodes counts what the caller may know.
+func (a *Answers) nodes() tapv1alpha1.Nodes {
+	n := tapv1alpha1.Nodes{Asked: a.Asked, Answered: a.Asked}
+	for _, node := range a.Silent {
+		if a.May == nil || a.May(node) {
+			n.Answered--
+		}
+	}
+	return n
 }
 
 // Known is what is known of the mesh beside its traffic.
@@ -45,11 +59,11 @@ func Merge(q *tapv1alpha1.FiguresQuery, answers *Answers, known *Known, now time
 		}
 	}
 	var folded, dropped uint64
-	others := 0
+	others := false
 	for _, r := range answers.Results {
 		for i := range r.Edges {
 			if !m.concerns(&r.Edges[i].Key) {
-				others++
+				others = true
 				continue
 			}
 			m.edge(&r.Edges[i])
@@ -57,10 +71,14 @@ func Merge(q *tapv1alpha1.FiguresQuery, answers *Answers, known *Known, now time
 		m.since(r)
 		folded, dropped = folded+r.Folded, dropped+r.Dropped
 	}
-	if others > 0 {
-		m.out.Warnings = append(m.out.Warnings, fmt.Sprintf("agents speak of %d pairs that have no part in namespace %s: not shown", others, q.Namespace))
+	if others { // how many would tell of the size of other namespaces
+		m.out.Warnings = append(m.out.Warnings, fmt.Sprintf("agents speak of pairs that have no part in namespace %s: not shown", q.Namespace))
 	}
-	if folded+dropped > 0 {
+	switch {
+	case folded+dropped == 0:
+	case q.Namespace != "": // the numbers are of all namespaces
+		m.out.Warnings = append(m.out.Warnings, "agents had more pairs to tell apart than they can: some events are counted without the names of pods or peers, or not at all")
+	default:
 		m.out.Warnings = append(m.out.Warnings, fmt.Sprintf(
 			"agents had more pairs to tell apart than they can: they have counted %d events without the names of pods or peers, and %d not at all", folded, dropped))
 	}
@@ -110,7 +128,7 @@ func newMerger(q *tapv1alpha1.FiguresQuery, answers *Answers, now time.Time) *me
 	}
 	m.out = &tapv1alpha1.Figures{
 		Kind: "Figures", APIVersion: tapv1alpha1.GroupVersion, Start: start.UTC(), End: until.UTC(), StepSeconds: int(q.Step / time.Second),
-		Nodes:    tapv1alpha1.Nodes{Asked: answers.Asked, Answered: answers.Asked - len(answers.Silent)},
+		Nodes:    answers.nodes(),
 		Warnings: append([]string{}, answers.Warnings...), Resources: []tapv1alpha1.Resource{}, Edges: []tapv1alpha1.Edge{},
 	}
 	return m

@@ -26,7 +26,12 @@ type OpenAnswers struct {
 	Nodes     []string
 	Responses []*agentv1.ConnectionsResponse // the i-th of the i-th node; nil: it has not answered
 	Warnings  []string                       // sentences
+	// May is that of Answers. The caller is not told which node a connection is on, or that
+	// its agent has not answered, if it may not know of that node.
+	May func(node string) bool
 }
+
+func (a *OpenAnswers) may(node string) bool { return a.May == nil || a.May(node) }
 
 // OpenRequest returns the request to each agent for q. The error is a mistake of the user.
 func OpenRequest(q *tapv1alpha1.ConnectionsQuery) (*agentv1.ConnectionsRequest, error) {
@@ -87,7 +92,12 @@ func Open(q *tapv1alpha1.ConnectionsQuery, answers *OpenAnswers, known KnownPods
 	m := &openMerger{known: known, wanted: wanted, now: now, wires: map[openKey]*openItem{}}
 	out := &tapv1alpha1.ConnectionList{
 		Kind: "ConnectionList", APIVersion: tapv1alpha1.GroupVersion, Time: now.UTC(),
-		Nodes: tapv1alpha1.Nodes{Asked: len(answers.Nodes)}, Warnings: append([]string{}, answers.Warnings...), Items: []tapv1alpha1.Connection{},
+		Warnings: append([]string{}, answers.Warnings...), Items: []tapv1alpha1.Connection{},
+	}
+	for _, node := range answers.Nodes {
+		if answers.may(node) {
+			out.Nodes.Asked++
+		}
 	}
 	left := 0                                     // out by the agents
 	for _, inbound := range []bool{false, true} { // those of clients first
@@ -101,12 +111,15 @@ func Open(q *tapv1alpha1.ConnectionsQuery, answers *OpenAnswers, known KnownPods
 					lies++
 				}
 			}
-			if lies > 0 {
+			if lies > 0 && answers.may(answers.Nodes[i]) {
 				out.Warnings = append(out.Warnings, fmt.Sprintf("%s: its agent speaks of %d connections of pods on other nodes: not believed", answers.Nodes[i], lies))
 			}
 			if inbound {
-				out.Nodes.Answered++
 				left += int(min(r.GetTotal(), maxTotal)) - len(r.GetConnections())
+				if !answers.may(answers.Nodes[i]) {
+					continue
+				}
+				out.Nodes.Answered++
 				for _, text := range r.GetWarnings() {
 					out.Warnings = append(out.Warnings, answers.Nodes[i]+": "+text)
 				}
@@ -115,6 +128,16 @@ func Open(q *tapv1alpha1.ConnectionsQuery, answers *OpenAnswers, known KnownPods
 	}
 	if m.wanted != (filter.Resource{}) {
 		m.items = slices.DeleteFunc(m.items, func(c *openItem) bool { return !m.matches(c) })
+	}
+	for _, c := range m.items {
+		for j := range c.Legs {
+			if !answers.may(c.Legs[j].Node) {
+				c.Legs[j].Node = ""
+			}
+		}
+		if !answers.may(c.Node) {
+			c.Node = ""
+		}
 	}
 	if q.Node != "" {
 		m.items = slices.DeleteFunc(m.items, func(c *openItem) bool {

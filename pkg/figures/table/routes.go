@@ -22,7 +22,7 @@ func MergeRoutes(q *tapv1alpha1.FiguresQuery, answers *Answers, known *KnownRout
 	until := end(q, now)
 	out := &tapv1alpha1.RouteList{
 		Kind: "RouteList", APIVersion: tapv1alpha1.GroupVersion, Start: until.Add(-q.Window).Truncate(figures.Window).UTC(), End: until.UTC(),
-		Nodes:    tapv1alpha1.Nodes{Asked: answers.Asked, Answered: answers.Asked - len(answers.Silent)},
+		Nodes:    answers.nodes(),
 		Warnings: append([]string{}, answers.Warnings...), Items: []tapv1alpha1.Route{},
 	}
 	sums := routeSums{}
