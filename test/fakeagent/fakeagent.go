@@ -62,7 +62,10 @@ type Agent struct {
 	Uses *agentv1.ResourcesResponse
 	Open *agentv1.ConnectionsResponse
 	// Hangs makes the answers to Resources and Connections wait for the caller to give up.
-	Hangs     atomic.Bool
+	Hangs atomic.Bool
+	// Old is an agent of a version that knows neither figures, nor what pods use, nor open
+	// connections. Restart reads it.
+	Old       bool
 	Ejections []*agentv1.Ejection
 	// TryResponse answers Try; nil: it is not implemented.
 	TryResponse func(*agentv1.TryRequest) (*agentv1.TryResponse, error)
@@ -115,6 +118,9 @@ func (a *Agent) Restart() {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.ctx, a.cancel, a.done = ctx, cancel, make(chan struct{})
 	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a, Ledger: a, Usage: a, Lister: a, Node: a.Name, Memory: a.Memory, Dialer: a, Ejected: func() []*agentv1.Ejection { return a.Ejections }}
+	if a.Old {
+		server.Memory, server.Usage, server.Lister = nil, nil, nil
+	}
 	go func(done chan struct{}) {
 		defer close(done)
 		if err := server.ServeTLS(ctx, ln, nodeapi.Credentials{

@@ -318,7 +318,7 @@ func TestRestartedAgent(t *testing.T) {
 // TestOtherClock: an agent whose clock is wrong counts in the right minutes, within the
 // ten seconds of its windows.
 func TestOtherClock(t *testing.T) {
-	for _, ahead := range []time.Duration{time.Second, -37 * time.Second, 3 * time.Hour} {
+	for _, ahead := range []time.Duration{time.Second, -37 * time.Second, 5 * time.Minute, -5 * time.Minute, 3 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFleet(t)
 			f.set("b", func(n *node) { n.clock = ahead })
