@@ -74,6 +74,9 @@ func (s *Store) Query(q Query, now time.Time) *Result {
 		Since:  time.Unix(began*int64(Window/time.Second), 0),
 		Folded: s.folded.Load(), Dropped: s.dropped.Load(),
 	}
+	if s.made.After(r.Since) && !s.made.After(now) {
+		r.Since = s.made
+	}
 	span := max(0, q.End.Sub(start))
 	if r.Step <= 0 || span/r.Step > maxPoints {
 		r.Step = max(Window, (span + Window - 1).Truncate(Window))

@@ -56,6 +56,7 @@ type Store struct {
 	bytes   int          // of windows
 	current int64        // number of the window that is being filled; changed with both locks
 	began   int64        // what was before this window is not remembered
+	made    time.Time    // likewise, inside the first window
 }
 
 // target is where events are counted. edge is nil if they are dropped.
@@ -97,7 +98,7 @@ func NewStore(opt Options, now time.Time) *Store {
 	s := &Store{opt: opt, missed: map[fast]target{}, edges: map[interned]*edge{}, names: newNames(), owned: map[*End]int{}}
 	s.recent.Store(&map[fast]target{})
 	s.current = windowOf(now)
-	s.began = s.current
+	s.began, s.made = s.current, now
 	return s
 }
 

@@ -96,11 +96,15 @@ type Edge struct {
 	Protocol    string       `json:"protocol"`
 	// Secured is the value of tls= in tap: true, same-node, no-identity, agent-down or
 	// not-proxied. SecuredWhy is a sentence, "" if it is secured.
-	Secured    string  `json:"secured"`
-	SecuredWhy string  `json:"securedWhy"`
-	Partial    bool    `json:"partial,omitempty"` // an agent that may have seen more of it has not answered
-	Total      *Sums   `json:"total"`
-	Points     []*Sums `json:"points,omitempty"` // by StepSeconds from Start on; null: nothing
+	Secured    string `json:"secured"`
+	SecuredWhy string `json:"securedWhy"`
+	Partial    bool   `json:"partial,omitempty"` // an agent that may have seen more of it has not answered
+	// CoveredSeconds is the time that Total is of, if that is less than the whole: agents
+	// remember nothing from before their start. Rates are of this time. It is the mean of
+	// the agents that have told of the edge, by what they have counted.
+	CoveredSeconds float64 `json:"coveredSeconds,omitempty"`
+	Total          *Sums   `json:"total"`
+	Points         []*Sums `json:"points,omitempty"` // by StepSeconds from Start on; null: nothing
 }
 
 // ServiceName names a Service.

@@ -43,6 +43,8 @@ type RouteRule struct {
 	Timeouts string         `json:"timeouts,omitempty"` // as text
 	Retries  string         `json:"retries,omitempty"`  // as text
 	Total    RouteTotal     `json:"total"`
+	// CoveredSeconds is that of Edge.
+	CoveredSeconds float64 `json:"coveredSeconds,omitempty"`
 }
 
 // RouteBackend is a Service that gets a share of a rule's requests.

@@ -27,6 +27,8 @@ type Answers struct {
 	// May reports whether the caller may know of a node, which it may not in an answer of
 	// one namespace that has no pods there. nil: it may know of all.
 	May func(node string) bool
+	// Blind means that the pods of the silent nodes are not known. Any resource may have some.
+	Blind bool
 	// Warnings are sentences, one for each silent node that the caller may know of, and others.
 	Warnings []string
 }
@@ -66,7 +68,7 @@ func Merge(q *tapv1alpha1.FiguresQuery, answers *Answers, known *Known, now time
 				others = true
 				continue
 			}
-			m.edge(&r.Edges[i])
+			m.edge(&r.Edges[i], remembered(r, m.out.Start, m.out.End))
 		}
 		m.since(r)
 		folded, dropped = folded+r.Folded, dropped+r.Dropped
@@ -102,6 +104,8 @@ type way struct {
 type joined struct {
 	total  figures.Sums
 	points []*figures.Sums
+	spread spread
+	whys   map[string]bool // why it is not secured
 }
 
 type merger struct {
@@ -110,6 +114,7 @@ type merger struct {
 	resources map[id]*tapv1alpha1.Resource
 	silent    map[string]bool // nodes
 	partial   map[id]bool     // resources with pods on silent nodes
+	blind     bool            // all resources may be partial
 	ways      map[way]*joined
 	points    int
 }
@@ -118,6 +123,7 @@ func newMerger(q *tapv1alpha1.FiguresQuery, answers *Answers, now time.Time) *me
 	m := &merger{
 		q: q, resources: map[id]*tapv1alpha1.Resource{}, silent: map[string]bool{}, partial: map[id]bool{}, ways: map[way]*joined{},
 	}
+	m.blind = answers.Blind && len(answers.Silent) > 0
 	for _, node := range answers.Silent {
 		m.silent[node] = true
 	}
@@ -206,8 +212,8 @@ func (m *merger) own(namespace string) bool {
 	return m.q.Namespace == "" || m.q.Namespace == namespace
 }
 
-// edge adds an edge of an agent.
-func (m *merger) edge(e *figures.Edge) {
+// edge adds an edge of an agent, which it has counted for these seconds.
+func (m *merger) edge(e *figures.Edge, seconds float64) {
 	w := way{
 		source: m.idOf(&e.Key.Source), destination: m.idOf(&e.Key.Destination),
 		service: e.Key.Service, protocol: e.Key.Protocol, tls: e.Key.TLS,
@@ -225,10 +231,13 @@ func (m *merger) edge(e *figures.Edge) {
 	m.identify(m.resource(w.destination), &e.Key.Destination)
 	j := m.ways[w]
 	if j == nil {
-		j = &joined{points: make([]*figures.Sums, m.points)}
+		j = &joined{points: make([]*figures.Sums, m.points), whys: map[string]bool{}}
 		m.ways[w] = j
 	}
-	j.total.Add(e.Total())
+	j.whys[unsecured(w.tls, &e.Key.Source, &e.Key.Destination)] = true
+	total := e.Total()
+	j.total.Add(total)
+	j.spread.add(weight(total), seconds)
 	for i, p := range e.Points {
 		if p == nil || i >= m.points {
 			continue
@@ -263,8 +272,8 @@ func (m *merger) finish() *tapv1alpha1.Figures {
 		j := m.ways[w]
 		e := tapv1alpha1.Edge{
 			Source: number[w.source], Destination: number[w.destination], Protocol: w.protocol,
-			Secured: w.tls, SecuredWhy: notSecured(&j.total, w.tls, m.resources[w.source], m.resources[w.destination]), Partial: m.isPartial(&w),
-			Total: sumsJSON(&j.total, m.q.Buckets),
+			Secured: w.tls, SecuredWhy: notSecured(&j.total, j.whys, m.blind || m.partial[w.source] || m.partial[w.destination]), Partial: m.isPartial(&w),
+			Total: sumsJSON(&j.total, m.q.Buckets), CoveredSeconds: j.spread.told(m.out.End.Sub(m.out.Start).Seconds()),
 		}
 		if w.service != (figures.Service{}) {
 			e.Service = &tapv1alpha1.ServiceName{Namespace: w.service.Namespace, Name: w.service.Name}
@@ -288,7 +297,7 @@ func (m *merger) isPartial(w *way) bool {
 	if m.q.Side == tapv1alpha1.SideDestination {
 		side, other = other, side
 	}
-	return m.partial[side] || m.partial[other] && (m.resources[side].Kind == figures.KindExternal || m.resources[side].Meshed < m.resources[side].Pods)
+	return m.blind || m.partial[side] || m.partial[other] && (m.resources[side].Kind == figures.KindExternal || m.resources[side].Meshed < m.resources[side].Pods)
 }
 
 func compareIDs(a, b id) int {

@@ -9,6 +9,7 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/figures"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/pkg/tap/filter"
@@ -223,7 +224,7 @@ func (m *openMerger) add(node string, r *agentv1.ConnectionsResponse, c *agentv1
 	if i.Part == tapv1alpha1.PartApplication {
 		i.Secured = tap.TLSSameNode // whatever the other parts are
 	}
-	i.SecuredWhy = unsecured(i.Secured, resourceOf(&i.Source, i.source), resourceOf(&i.Destination, i.destination))
+	i.SecuredWhy = unsecured(i.Secured, meshEnd(&i.Source, i.source), meshEnd(&i.Destination, i.destination))
 	i.legs(node, c)
 	m.join(i, c)
 	return true
@@ -249,13 +250,9 @@ func endOf(w *mesh.Workload, outside string) tapv1alpha1.ConnectionEnd {
 	return tapv1alpha1.ConnectionEnd{Kind: w.OwnerKind, Namespace: w.Namespace, Name: w.OwnerName, Pod: w.Name}
 }
 
-// resourceOf returns an end as unsecured wants it.
-func resourceOf(e *tapv1alpha1.ConnectionEnd, w *mesh.Workload) *tapv1alpha1.Resource {
-	r := &tapv1alpha1.Resource{Kind: e.Kind}
-	if w != nil && w.Meshed {
-		r.Meshed = 1
-	}
-	return r
+// meshEnd returns an end as unsecured wants it.
+func meshEnd(e *tapv1alpha1.ConnectionEnd, w *mesh.Workload) *figures.End {
+	return &figures.End{Kind: e.Kind, Meshed: w != nil && w.Meshed}
 }
 
 // partOf returns the part of the way that a connection that carries requests is.

@@ -26,10 +26,22 @@ func MergeRoutes(q *tapv1alpha1.FiguresQuery, answers *Answers, known *KnownRout
 		Warnings: append([]string{}, answers.Warnings...), Items: []tapv1alpha1.Route{},
 	}
 	sums := routeSums{}
+	spreads := map[routed]*spread{}
 	for _, r := range answers.Results {
 		for i := range r.Edges {
 			sums.add(&r.Edges[i])
+			key := routed{r.Edges[i].Key.Service, r.Edges[i].Key.Route}
+			if spreads[key] == nil {
+				spreads[key] = new(spread)
+			}
+			spreads[key].add(weight(r.Edges[i].Total()), remembered(r, out.Start, out.End))
 		}
+	}
+	covered := func(key routed) float64 {
+		if s := spreads[key]; s != nil {
+			return s.told(out.End.Sub(out.Start).Seconds())
+		}
+		return 0
 	}
 	workloads := map[figures.Service]map[id]bool{}
 	for _, s := range known.Services {
@@ -44,13 +56,15 @@ func MergeRoutes(q *tapv1alpha1.FiguresQuery, answers *Answers, known *KnownRout
 		parents[parent] = true
 		item := tapv1alpha1.Route{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, Parent: tapv1alpha1.ServiceName(parent), Rules: []tapv1alpha1.RouteRule{}}
 		for i := range r.Rules {
-			item.Rules = append(item.Rules, ruleOf(r, i, sums, workloads, q.Buckets))
+			rule, key := ruleOf(r, i, sums, workloads, q.Buckets)
+			rule.CoveredSeconds = covered(key)
+			item.Rules = append(item.Rules, rule)
 		}
 		out.Items = append(out.Items, item)
 	}
 	// What no route had a say in, of the Services that have routes.
 	for parent := range parents {
-		rule := tapv1alpha1.RouteRule{Matches: []string{}, Backends: []tapv1alpha1.RouteBackend{}, Total: sums.total(routed{service: parent}, q.Buckets)}
+		rule := tapv1alpha1.RouteRule{Matches: []string{}, Backends: []tapv1alpha1.RouteBackend{}, Total: sums.total(routed{service: parent}, q.Buckets), CoveredSeconds: covered(routed{service: parent})}
 		out.Items = append(out.Items, tapv1alpha1.Route{
 			Namespace: parent.Namespace, Parent: tapv1alpha1.ServiceName(parent), Rules: []tapv1alpha1.RouteRule{rule},
 		})
@@ -147,7 +161,7 @@ func workloadsOf(s *mesh.Service) map[id]bool {
 	return all
 }
 
-func ruleOf(r *mesh.Route, index int, sums routeSums, workloads map[figures.Service]map[id]bool, buckets bool) tapv1alpha1.RouteRule {
+func ruleOf(r *mesh.Route, index int, sums routeSums, workloads map[figures.Service]map[id]bool, buckets bool) (tapv1alpha1.RouteRule, routed) {
 	rule := &r.Rules[index]
 	name := cmp.Or(rule.Name, strconv.Itoa(index))
 	key := routed{figures.Service{Namespace: r.Parent.Namespace, Name: r.Parent.Name}, figures.Route{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, Rule: name}}
@@ -162,5 +176,5 @@ func ruleOf(r *mesh.Route, index int, sums routeSums, workloads map[figures.Serv
 			Namespace: service.Namespace, Name: service.Name, Weight: b.Weight, Invalid: b.Invalid, Total: sums.to(key, workloads[service], buckets),
 		})
 	}
-	return out
+	return out, key
 }

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -32,7 +33,7 @@ func RouteRows(list *tapv1alpha1.RouteList, services ...string) (rows []RouteRow
 			rule := &item.Rules[j]
 			row := RouteRow{
 				Route: item.Name, Rule: rule.Name, Kind: item.Kind, Service: item.Parent.Name, Namespace: item.Parent.Namespace,
-				Effective: StatRow{seconds: seconds},
+				Effective: StatRow{seconds: cmp.Or(rule.CoveredSeconds, seconds)},
 			}
 			row.Effective.Sums.Add(sumsOf(rule.Total.Effective))
 			if a := rule.Total.Actual; a != nil {

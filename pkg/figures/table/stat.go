@@ -48,6 +48,13 @@ func (s *Stat) Query() tapv1alpha1.FiguresQuery {
 	case filter.KindPod:
 		q.By = tapv1alpha1.ByPod
 	}
+	if s.To != "" && s.Kind == filter.KindService { // what clients send to the Service, and it passes on to To
+		q.Kind, q.To, q.ToNamespace = string(s.Kind), s.To, s.ToNamespace
+		if len(s.Names) == 1 {
+			q.Name = s.Names[0]
+		}
+		return q
+	}
 	if s.To != "" {
 		q.From, q.FromNamespace, q.To, q.ToNamespace = own, namespace, s.To, s.ToNamespace
 		return q
@@ -64,12 +71,14 @@ func (s *Stat) Query() tapv1alpha1.FiguresQuery {
 // StatRow is a row of stat.
 type StatRow struct {
 	Kind, Namespace, Name string
-	Pods, Meshed          int
+	Pods, Meshed, Ready   int // Meshed and Ready of Pods
 	Sums                  figures.Sums
 	Partial               bool // an agent that may know more has not answered
 	// Usage is what the containers of its pods use; nil: it is not known.
 	Usage   *tapv1alpha1.Usage
-	seconds float64
+	seconds float64 // that were asked for
+
+	requests, tcp spread
 }
 
 // Rows returns the rows of the answer to Query, by namespace and name.
@@ -87,12 +96,16 @@ func (s *Stat) Rows(f *tapv1alpha1.Figures) []*StatRow {
 	}
 	for i := range f.Resources {
 		r := &f.Resources[i]
+		// As Linkerd's, the rows of a pair are only those with traffic.
+		if s.To != "" || s.From != "" {
+			break
+		}
 		if !s.about(r.Kind, r.Namespace, r.Name) || s.Selector != "" && !r.Selected || r.Kind != string(filter.KindService) && r.Pods == 0 {
 			continue
 		}
 		if r.Kind == string(filter.KindService) || r.Meshed > 0 || s.Unmeshed {
 			row := row(id{r.Kind, r.Namespace, r.Name})
-			row.Pods, row.Meshed = r.Pods, r.Meshed
+			row.Pods, row.Meshed, row.Ready = r.Pods, r.Meshed, r.Ready
 		}
 	}
 	for i := range f.Edges {
@@ -102,7 +115,14 @@ func (s *Stat) Rows(f *tapv1alpha1.Figures) []*StatRow {
 			continue
 		}
 		r := row(key)
-		r.Sums.Add(sumsOf(e.Total))
+		if end := s.end(e); s.Kind != filter.KindService && end >= 0 && end < len(f.Resources) {
+			r.Pods, r.Meshed, r.Ready = f.Resources[end].Pods, f.Resources[end].Meshed, f.Resources[end].Ready
+		}
+		sums := sumsOf(e.Total)
+		r.Sums.Add(sums)
+		covered := cmp.Or(e.CoveredSeconds, seconds)
+		r.requests.add(float64(sums.Requests()), covered)
+		r.tcp.add(float64(sums.Read+sums.Written), covered)
 		r.Partial = r.Partial || e.Partial
 	}
 	out := make([]*StatRow, 0, len(rows))
@@ -143,16 +163,13 @@ func AddUsage(rows []*StatRow, list *tapv1alpha1.ResourceList) {
 // rowOf returns the resource whose row an edge belongs to.
 func (s *Stat) rowOf(f *tapv1alpha1.Figures, e *tapv1alpha1.Edge) (id, bool) {
 	if s.Kind == filter.KindService {
-		if e.Service == nil || s.To != "" || s.Selector != "" {
+		if e.Service == nil || s.Selector != "" {
 			return id{}, false
 		}
 		key := id{string(filter.KindService), e.Service.Namespace, e.Service.Name}
 		return key, s.about(key.kind, key.namespace, key.name)
 	}
-	end := e.Destination
-	if s.To != "" {
-		end = e.Source
-	}
+	end := s.end(e)
 	if end < 0 || end >= len(f.Resources) {
 		return id{}, false
 	}
@@ -163,6 +180,30 @@ func (s *Stat) rowOf(f *tapv1alpha1.Figures, e *tapv1alpha1.Edge) (id, bool) {
 	// With From, the clients' figures are of servers outside the mesh, too, and on a node
 	// of those on other nodes.
 	return id{r.Kind, r.Namespace, r.Name}, s.about(r.Kind, r.Namespace, r.Name) && (r.Meshed > 0 || r.Pods > 0 && s.Unmeshed || s.From != "")
+}
+
+// end returns the index of the end of an edge that has a row, if that is no Service.
+func (s *Stat) end(e *tapv1alpha1.Edge) int {
+	if s.To != "" {
+		return e.Source
+	}
+	return e.Destination
+}
+
+// Missing returns those of Names that the answer to Query does not have. A workload that has
+// no pod is among them.
+func (s *Stat) Missing(f *tapv1alpha1.Figures) (names []string) {
+	for _, name := range s.Names {
+		there := slices.ContainsFunc(f.Resources, func(r tapv1alpha1.Resource) bool {
+			return r.Kind == string(s.Kind) && r.Name == name && (s.Namespace == "" || r.Namespace == s.Namespace || r.Kind == figures.KindNamespace)
+		}) || s.Kind == filter.KindService && slices.ContainsFunc(f.Edges, func(e tapv1alpha1.Edge) bool {
+			return e.Service != nil && e.Service.Name == name
+		})
+		if !there {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (s *Stat) about(kind, namespace, name string) bool {
@@ -208,8 +249,13 @@ func (r *StatRow) Success() (float64, bool) {
 	return float64(r.Sums.Success) / float64(n), true
 }
 
-// Rate returns n per second of the time that the row covers.
-func (r *StatRow) Rate(n uint64) float64 { return float64(n) / max(1, r.seconds) }
+// Rate returns n requests per second of the time that agents remember of the row.
+func (r *StatRow) Rate(n uint64) float64 {
+	return float64(n) / max(1, r.requests.seconds(r.seconds))
+}
+
+// byteRate is Rate for bytes.
+func (r *StatRow) byteRate(n uint64) float64 { return float64(n) / max(1, r.tcp.seconds(r.seconds)) }
 
 // MeshedText is the column MESHED.
 func (r *StatRow) MeshedText() string {
@@ -217,4 +263,16 @@ func (r *StatRow) MeshedText() string {
 		return "-"
 	}
 	return fmt.Sprintf("%d/%d", r.Meshed, r.Pods)
+}
+
+// StatusText is the column STATUS of a pod. Linkerd's has the pod's phase, or why a container
+// waits; the mesh only knows which pods are ready.
+func (r *StatRow) StatusText() string {
+	switch {
+	case r.Pods == 0:
+		return "-"
+	case r.Ready == 0:
+		return "NotReady"
+	}
+	return "Running"
 }

@@ -36,7 +36,11 @@ func WriteStat(out io.Writer, kinds [][]*StatRow, wide, namespaces bool) error {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		head := []string{"NAME", "MESHED", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "TCP_CONN"}
+		head := []string{"NAME"}
+		if len(rows) > 0 && rows[0].Kind == string(filter.KindPod) {
+			head = append(head, "STATUS")
+		}
+		head = append(head, "MESHED", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "TCP_CONN")
 		if wide {
 			head = append(head, "READ_BYTES/SEC", "WRITE_BYTES/SEC", "SRTT", "RETRANSMITS", "CPU", "CPU_LIMIT", "MEMORY", "MEMORY_LIMIT")
 		}
@@ -63,7 +67,11 @@ func (r *StatRow) cells(wide, prefix bool) []string {
 	if r.Partial {
 		name += " (part)"
 	}
-	cells := []string{name, r.MeshedText()}
+	cells := []string{name}
+	if r.Kind == string(filter.KindPod) {
+		cells = append(cells, r.StatusText())
+	}
+	cells = append(cells, r.MeshedText())
 	if part, ok := r.Success(); ok {
 		h := r.Sums.Latency
 		if h == nil {
@@ -74,7 +82,7 @@ func (r *StatRow) cells(wide, prefix bool) []string {
 	} else {
 		cells = append(cells, "-", "-", "-", "-", "-")
 	}
-	tcp := r.tcp()
+	tcp := r.hasTCP()
 	if tcp {
 		cells = append(cells, fmt.Sprint(r.Sums.Open))
 	} else {
@@ -82,7 +90,7 @@ func (r *StatRow) cells(wide, prefix bool) []string {
 	}
 	switch {
 	case wide && tcp:
-		cells = append(cells, fmt.Sprintf("%.1fB/s", r.Rate(r.Sums.Read)), fmt.Sprintf("%.1fB/s", r.Rate(r.Sums.Written)))
+		cells = append(cells, fmt.Sprintf("%.1fB/s", r.byteRate(r.Sums.Read)), fmt.Sprintf("%.1fB/s", r.byteRate(r.Sums.Written)))
 		if r.Sums.SRTTs > 0 {
 			cells = append(cells, latency(r.Sums.SRTT/time.Duration(r.Sums.SRTTs)))
 		} else {
@@ -127,8 +135,8 @@ func cores(n float64) string { return fmt.Sprintf("%.0fm", math.Ceil(n*1000)) }
 // mebibytes writes bytes as kubectl top does: 35Mi.
 func mebibytes(n uint64) string { return fmt.Sprintf("%dMi", (n+1<<20-1)>>20) }
 
-// tcp reports whether there was a connection.
-func (r *StatRow) tcp() bool { return r.Sums.Opened+r.Sums.Closed+r.Sums.Open+r.Sums.Failed > 0 }
+// hasTCP reports whether there was a connection.
+func (r *StatRow) hasTCP() bool { return r.Sums.Opened+r.Sums.Closed+r.Sums.Open+r.Sums.Failed > 0 }
 
 // latency formats a latency in milliseconds, as Linkerd does, and a short one with one
 // digit that counts.
@@ -203,8 +211,8 @@ func (r *StatRow) json() statJSON {
 			}
 		}
 	}
-	if r.tcp() {
-		out.TCPConnections, out.TCPRead, out.TCPWrite = ptr(r.Sums.Open), ptr(r.Rate(r.Sums.Read)), ptr(r.Rate(r.Sums.Written))
+	if r.hasTCP() {
+		out.TCPConnections, out.TCPRead, out.TCPWrite = ptr(r.Sums.Open), ptr(r.byteRate(r.Sums.Read)), ptr(r.byteRate(r.Sums.Written))
 		out.Retransmits = ptr(r.Sums.Retransmits)
 		if r.Sums.SRTTs > 0 {
 			out.SRTTMicros = ptr((r.Sums.SRTT / time.Duration(r.Sums.SRTTs)).Microseconds())

@@ -1,8 +1,10 @@
 package table
 
 import (
+	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
@@ -67,28 +69,32 @@ func sumsJSON(s *figures.Sums, buckets bool) *tapv1alpha1.Sums {
 	return out
 }
 
-// notSecured is unsecured for an edge. A connection that failed before its handshake was
+// carriesNot begins the reason of an edge whose ends are both in the mesh.
+const (
+	carriesNot = "one side's agent did not carry it: "
+	passedBy   = "the port is skipped, or the connection was made while the agent was away, or before the pod was in the mesh"
+)
+
+// notSecured joins the reasons of an edge. A connection that failed before its handshake was
 // complete, for example because the client went away, has no identity either, but nothing
-// passed in the clear.
-func notSecured(total *figures.Sums, tls string, source, destination *tapv1alpha1.Resource) string {
-	why := unsecured(tls, source, destination)
-	requests, passed := total.Requests(), total.Opened+total.Open+total.Read+total.Written
-	switch {
-	case why == "" || passed > 0:
-	case requests > 0 && slices.Equal(total.Failures, []figures.Failure{{Reason: mesh.ReasonNoEndpoints, Count: requests}}):
-		return noEndpoint // of namespaces, too, whose edges do not say that no pod was chosen
-	case requests == 0 && total.Failed > 0:
+// passed in the clear. silent means that an agent of one side does not answer now.
+func notSecured(total *figures.Sums, whys map[string]bool, silent bool) string {
+	delete(whys, "")
+	if len(whys) > 0 && total.Failed > 0 && total.Requests()+total.Opened+total.Open+total.Read+total.Written == 0 {
 		return "nothing passed: all connections failed"
 	}
-	return why
+	texts := slices.Sorted(maps.Keys(whys))
+	for i, text := range texts {
+		if cause, ok := strings.CutPrefix(text, carriesNot); ok && silent {
+			texts[i] = carriesNot + "it does not answer now, or " + cause
+		}
+	}
+	return strings.Join(texts, "; ")
 }
 
-// noEndpoint is why requests that went nowhere are not secured.
-const noEndpoint = "no endpoint was found"
-
-// unsecured says why an edge with this value of tls= is not secured, "" if it is.
-func unsecured(tls string, source, destination *tapv1alpha1.Resource) string {
-	const passedBy = "the port is skipped, or the connection is older than the pod's place in the mesh"
+// unsecured says why what has this value of tls= is not secured, "" if it is. It is the same
+// for what the ends are counted in: pods, workloads or namespaces.
+func unsecured(tls string, source, destination *figures.End) string {
 	switch tls {
 	case tap.TLSTrue, tap.TLSSameNode:
 		return ""
@@ -105,14 +111,12 @@ func unsecured(tls string, source, destination *tapv1alpha1.Resource) string {
 		return "the client is outside the mesh"
 	case destination.Kind == tapv1alpha1.KindExternal:
 		return "the server is outside the mesh"
-	case destination.Kind == string(filter.KindService):
-		return noEndpoint
-	case source.Kind == figures.KindNamespace, destination.Kind == figures.KindNamespace:
-		return "a pod of one side is not in the mesh, or " + passedBy
-	case source.Identity == "" && source.Meshed == 0:
+	case destination.Kind == "", destination.Kind == string(filter.KindService):
+		return "no endpoint was found"
+	case !source.Meshed:
 		return "the client is not in the mesh"
-	case destination.Identity == "" && destination.Meshed == 0:
+	case !destination.Meshed:
 		return "the server is not in the mesh"
 	}
-	return "one side's agent did not carry it: " + passedBy
+	return carriesNot + passedBy
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -144,10 +145,13 @@ func squeeze(text string) string {
 	return strings.Join(lines, "\n")
 }
 
+const podHead = "NAME STATUS MESHED SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 TCP_CONN\n"
+
 const head = "NAME MESHED SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 TCP_CONN\n"
 
 func TestStat(t *testing.T) {
 	s := newShop()
+	s.pods[1].Ready = false // web-2
 	for name, tc := range map[string]struct {
 		stat Stat
 		want string
@@ -164,17 +168,21 @@ func TestStat(t *testing.T) {
 			"legacy 0/1 - - - - - 1"},
 		"one by name": {Stat{Kind: "deployment", Namespace: "back", Names: []string{"db"}}, head +
 			"db 1/1 100.00% 0.5rps 1ms 1ms 1ms -"},
-		"pods": {Stat{Kind: filter.KindPod, Namespace: "shop", Names: []string{"web-1", "web-2"}}, head +
-			"web-1 1/1 100.00% 0.2rps 981ms 981ms 981ms -\n" +
-			"web-2 1/1 - - - - - -"},
+		"pods": {Stat{Kind: filter.KindPod, Namespace: "shop", Names: []string{"web-1", "web-2"}}, podHead +
+			"web-1 Running 1/1 100.00% 0.2rps 981ms 981ms 981ms -\n" +
+			"web-2 NotReady 1/1 - - - - - -"},
 		"to: what they send, at their side": {Stat{Kind: "deployment", Namespace: "shop", To: "deploy/api", ToNamespace: "back"}, head +
-			"idle 1/1 - - - - - -\n" +
 			"web 2/2 90.00% 2.0rps 4ms 4ms 4ms -"},
-		"to a service without endpoints": {Stat{Kind: filter.KindPod, Namespace: "shop", Names: []string{"web-1"}, To: "svc/empty", ToNamespace: "back"}, head +
-			"web-1 1/1 0.00% 0.1rps 0.00ms 0.00ms 0.00ms -"},
+		"to a service without endpoints": {Stat{Kind: filter.KindPod, Namespace: "shop", Names: []string{"web-1"}, To: "svc/empty", ToNamespace: "back"}, podHead +
+			"web-1 Running 1/1 0.00% 0.1rps 0.00ms 0.00ms 0.00ms -"},
 		"from: what is sent to them, at the clients' side": {Stat{Kind: "deployment", Namespace: "back", From: "pod/web-2", FromNamespace: "shop"}, head +
-			"api 1/1 80.00% 1.0rps 4ms 4ms 4ms -\n" +
-			"db 1/1 - - - - - -"},
+			"api 1/1 80.00% 1.0rps 4ms 4ms 4ms -"},
+		"a service, to one of its pods": {Stat{Kind: filter.KindService, Namespace: "back", Names: []string{"api"}, To: "pod/api-1", ToNamespace: "back"}, head +
+			"api - 90.00% 2.0rps 4ms 4ms 4ms -"},
+		"services, to a pod": {Stat{Kind: filter.KindService, Namespace: "back", To: "pod/db-1", ToNamespace: "back"}, head +
+			"db - 100.00% 0.5rps 1ms 1ms 1ms -"},
+		"a service, to a pod of another one": {Stat{Kind: filter.KindService, Namespace: "back", Names: []string{"api"}, To: "pod/db-1", ToNamespace: "back"}, strings.TrimSpace(head)},
+		"from: nothing is sent to it":        {Stat{Kind: "deployment", Namespace: "shop", From: "deploy/api", FromNamespace: "back"}, strings.TrimSpace(head)},
 		"services": {Stat{Kind: filter.KindService, Namespace: "back"}, head +
 			"api - 90.00% 2.0rps 4ms 4ms 4ms -\n" +
 			"db - 100.00% 0.5rps 1ms 1ms 1ms -\n" +
@@ -272,10 +280,39 @@ web-2 api-1 shop back web.shop api.back √`
 	want = `SRC DST SRC_NS DST_NS SECURED
 external shop - - the client is outside the mesh
 shop back - - √
-shop back - - a pod of one side is not in the mesh, or the port is skipped, or the connection is older than the pod's place in the mesh
-shop back - - no endpoint was found`
+shop back - - no endpoint was found
+shop back - - the server is not in the mesh`
 	if diff := cmp.Diff(want, write(NewEdges(filter.KindNamespace, ""), false)); diff != "" {
 		t.Error("(-want +got):", diff)
+	}
+}
+
+// TestEdgesOfOutage: where both ends are in the mesh, the reason is not that one is not, and
+// an agent that was away, or is, is among the causes. Edges of namespaces have the same one.
+func TestEdgesOfOutage(t *testing.T) {
+	s := newShop()
+	s.emit("node-2", tap.Event{Kind: tap.ConnOpen, Direction: mesh.Inbound, TLS: tap.TLSNoIdentity, Protocol: "tcp"}, s.pods[5], s.pods[1])
+	for silent, want := range map[string]string{
+		"":       carriesNot + passedBy,
+		"node-1": carriesNot + "it does not answer now, or " + passedBy,
+	} {
+		for _, kind := range []filter.Kind{"deployment", filter.KindPod, filter.KindNamespace} {
+			q := NewEdges(kind, "shop")
+			q.Query.Side = tapv1alpha1.SideDestination
+			var nodes []string
+			if silent != "" {
+				nodes = []string{silent}
+			}
+			var got []string
+			for _, r := range q.Rows(s.ask(t, q.Query, nodes...)) {
+				if strings.HasPrefix(r.Why, carriesNot) {
+					got = append(got, r.Why)
+				}
+			}
+			if diff := cmp.Diff([]string{want}, got); diff != "" {
+				t.Errorf("edges %s, silent %q (-want +got):\n%s", kind, silent, diff)
+			}
+		}
 	}
 }
 
@@ -313,7 +350,7 @@ func TestEdgesOfACluster(t *testing.T) {
 	s.emit(to.Node, probe, nil, to)
 	s.call(3, 3, time.Microsecond, s.pods[3], nil, &mesh.Service{Namespace: "shop", Name: "empty"})
 	for kind, want := range map[filter.Kind]string{
-		"deployment":         "external idle: no agent carries it: it is of the node itself, such as the kubelet's probes, or the port is skipped, or the connection is older than the pod's place in the mesh",
+		"deployment":         "external idle: no agent carries it: it is of the node itself, such as the kubelet's probes, or the port is skipped, or the connection was made while the agent was away, or before the pod was in the mesh",
 		filter.KindNamespace: "back shop: no endpoint was found",
 	} {
 		q := NewEdges(kind, "")
@@ -363,6 +400,33 @@ func TestHostileNames(t *testing.T) {
 	}
 	if text := out.String(); strings.ContainsAny(text, "\x1b\r\u202e") || strings.Count(text, "\n") != 4 {
 		t.Errorf("%q has control characters, or more than 4 lines", text)
+	}
+}
+
+// TestRatesOfRestart: what an agent has counted since its start is divided by the time since
+// then, and what the other one has counted by the whole.
+func TestRatesOfRestart(t *testing.T) {
+	s := newShop()
+	s.now = epoch.Add(15 * time.Minute)
+	s.stores["node-2"] = figures.NewStore(figures.Options{}, s.now.Add(-14*time.Second))
+	web2, api := s.pods[1], s.pods[2]
+	svc := &mesh.Service{Namespace: "back", Name: "api"}
+	s.call(28, 0, time.Millisecond, web2, api, svc) // node-2: 2 a second, of 14 s
+	for _, c := range []struct {
+		window time.Duration
+		want   float64 // of the Service: what both clients have sent
+	}{{time.Minute, 2}, {15 * time.Minute, 2 + 60.0/900}} {
+		for _, q := range []Stat{{Kind: filter.KindService}, {Kind: "deployment", To: "svc/api", ToNamespace: "back"}} {
+			q.Window = c.window
+			rows := q.Rows(s.ask(t, q.Query()))
+			i := slices.IndexFunc(rows, func(r *StatRow) bool { return r.Name == "api" || r.Name == "web" })
+			if i < 0 {
+				t.Fatalf("%+v: no row", q)
+			}
+			if got := rows[i].Rate(rows[i].Sums.Requests()); math.Abs(got-c.want) > 0.01 {
+				t.Errorf("%s in %v: %.3f requests a second, want %.3f", q.Kind, c.window, got, c.want)
+			}
+		}
 	}
 }
 
