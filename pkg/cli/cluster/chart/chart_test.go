@@ -38,8 +38,9 @@ var variants = map[string][]string{
 		"monitoring.prometheus.persistentVolumeClaim=p", "monitoring.prometheus.tolerations[0].operator=Exists", "monitoring.prometheus.extraArgs={--web.enable-lifecycle}",
 		"monitoring.prometheus.alertmanagers[0].static_configs[0].targets={am:9093}", "monitoring.prometheus.remoteWrite[0].url=http://store/write",
 	},
-	"tracing": {"tracing.endpoint=grpcs://collector.observability:4317", "tracing.sampling=0.5%", "tracing.caConfigMap=otlp-ca", "accessLog.to=otlp"},
-	"images":  {"image.registry=r:5000/x", "image.tag=t", "image.pullPolicy=Always", "image.pullSecrets={a,b}"},
+	"tracing":  {"tracing.endpoint=grpcs://collector.observability:4317", "tracing.sampling=0.5%", "tracing.caConfigMap=otlp-ca", "accessLog.to=otlp"},
+	"redacted": {"tap.redactHeaders={x-secret,x-api-key}"},
+	"images":   {"image.registry=r:5000/x", "image.tag=t", "image.pullPolicy=Always", "image.pullSecrets={a,b}"},
 	"privileged": {
 		"agent.privileged=true", "agent.nriSocketDir=", "agent.cleanupOnStop=true", "agent.drainTimeout=1m30s",
 		"agent.cgroupRoot=/sys/fs/cgroup/x", "agent.nodeIPs={10.0.0.1,fd00::1}", "agent.extraArgs={--config=/x}",
