@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -156,12 +157,20 @@ func JSON(e *tap.Event) ([]byte, error) {
 		RouteMeta: routeMeta(e), ProxyDirection: strings.ToUpper(e.Direction.String()),
 		Time: e.Time.UTC(), Origin: "proxy", TLS: e.TLS, Protocol: e.Protocol, SNI: e.SNI, Reason: e.Reason.String(), ReasonText: e.Reason.Text(),
 	}
+	// As in Linkerd, the other side's metadata has it.
+	if e.TLS != "" {
+		other := &out.Destination
+		if e.Direction == mesh.Inbound {
+			other = &out.Source
+		}
+		other.Metadata["tls"] = e.TLS
+	}
 	if e.Origin == tap.FromKernel {
 		out.Origin = "kernel"
 	}
 	switch e.Kind {
 	case tap.RequestInit:
-		out.RequestInitEvent = &jsonRequestInit{ID: id, Method: e.Method, Scheme: e.Scheme, Authority: e.Authority, Path: e.Path, jsonHeaders: headersJSON(e.Headers)}
+		out.RequestInitEvent = &jsonRequestInit{ID: id, Method: e.Method, Scheme: schemeJSON(e.Scheme), Authority: e.Authority, Path: e.Path, jsonHeaders: headersJSON(e.Headers)}
 	case tap.ResponseInit:
 		out.ResponseInitEvent = &jsonResponseInit{ID: id, SinceRequestInit: durationJSON(e.Latency), HTTPStatus: e.Status, jsonHeaders: headersJSON(e.Headers)}
 	case tap.ResponseEnd:
@@ -181,6 +190,15 @@ func JSON(e *tap.Event) ([]byte, error) {
 		}
 	}
 	return json.Marshal(out)
+}
+
+// schemeJSON returns HTTP and HTTPS as Linkerd writes them, which has names for these two, and
+// other schemes as they are.
+func schemeJSON(scheme string) string {
+	if scheme == "http" || scheme == "https" {
+		return strings.ToUpper(scheme)
+	}
+	return scheme
 }
 
 func durationJSON(d time.Duration) jsonDuration {

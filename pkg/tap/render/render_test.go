@@ -175,7 +175,7 @@ func TestJSON(t *testing.T) {
 			"node_name": "node-1", "pod": "web-1", "serviceaccount": "web",
 		}},
 		"destination": map[string]any{"ip": "fd42::9", "port": 8080.0, "metadata": map[string]any{
-			"namespace": "emojivoto", "node_name": "node-2", "pod": "voting-0", "statefulset": "voting",
+			"namespace": "emojivoto", "node_name": "node-2", "pod": "voting-0", "statefulset": "voting", "tls": "true",
 		}},
 		"routeMeta":      map[string]any{"service": "voting-svc", "service_namespace": "emojivoto"},
 		"proxyDirection": "OUTBOUND",
@@ -194,6 +194,36 @@ func TestJSON(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("JSON (-want +got):\n%s", diff)
+	}
+}
+
+// TestJSONAsLinkerd: tls is in the metadata of the side that is not the proxy's own, and the
+// scheme has Linkerd's name.
+func TestJSONAsLinkerd(t *testing.T) {
+	for _, c := range []struct {
+		direction           mesh.Direction
+		scheme              string
+		source, destination any
+		want                string
+	}{
+		{mesh.Outbound, "http", nil, "true", "HTTP"},
+		{mesh.Inbound, "https", "true", nil, "HTTPS"},
+		{mesh.Inbound, "ws", "true", nil, "ws"},
+	} {
+		data, err := JSON(event(tap.RequestInit, func(e *tap.Event) { e.Direction, e.Scheme = c.direction, c.scheme }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			Source, Destination struct{ Metadata map[string]any }
+			RequestInitEvent    struct{ Scheme string }
+		}
+		if err := json.Unmarshal(data, &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Source.Metadata["tls"] != c.source || got.Destination.Metadata["tls"] != c.destination || got.RequestInitEvent.Scheme != c.want {
+			t.Errorf("got %s; want tls %v of the source, %v of the destination, scheme %s", data, c.source, c.destination, c.want)
+		}
 	}
 }
 
