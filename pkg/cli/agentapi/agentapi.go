@@ -103,7 +103,8 @@ func (a *API) remembered(ctx context.Context, q *tapv1alpha1.FiguresQuery, now t
 	// of other nodes send here counts, too: their agents are not asked.
 	r.Alone = len(a.Agents) == 1 && q.Side == tapv1alpha1.SideSource
 
-	answers, known := &table.Answers{Asked: len(a.Agents)}, &table.Known{}
+	// An agent that is silent does not name its pods either.
+	answers, known := &table.Answers{Asked: len(a.Agents), Blind: true}, &table.Known{}
 	var heard []Agent
 	var silent error
 	responses, errs := each(ctx, a.Agents, func(ctx context.Context, c Client) (*agentv1.FiguresResponse, error) {

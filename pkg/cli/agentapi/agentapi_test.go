@@ -176,7 +176,7 @@ func TestFigures(t *testing.T) {
 	one.stop()
 	f = tapv1alpha1.Figures{}
 	get(t, api(one, two), "/figures", &f)
-	if diff := cmp.Diff([]string{"web>db 4"}, edges(&f)); diff != "" || f.Nodes.Answered != 1 || len(f.Warnings) != 1 || !strings.HasPrefix(f.Warnings[0], "node-1: its agent does not answer") {
+	if diff := cmp.Diff([]string{"web>db 4 partial"}, edges(&f)); diff != "" || f.Nodes.Answered != 1 || len(f.Warnings) != 1 || !strings.HasPrefix(f.Warnings[0], "node-1: its agent does not answer") {
 		t.Errorf("without node-1: %+v %q (-want +got):\n%s", f.Nodes, f.Warnings, diff)
 	}
 	two.stop()
@@ -382,6 +382,49 @@ func TestTap(t *testing.T) {
 		var status struct{ Kind string }
 		if code := get(t, api(one, two), path, &status); code != want || status.Kind != "Status" {
 			t.Errorf("%s: %d %+v, want a Status with %d", path, code, status, want)
+		}
+	}
+}
+
+// TestCheckTarget: a tap of what no agent knows is refused, because it would show nothing.
+func TestCheckTarget(t *testing.T) {
+	web, db := workload("web", "node-1"), workload("db", "node-2")
+	one, two := startNode(t, "node-1", web), startNode(t, "node-2", db)
+	one.dump.Store(&state.Dump{Workloads: []*mesh.Workload{web}})
+	two.dump.Store(&state.Dump{Workloads: []*mesh.Workload{db}})
+	all := api(one, two)
+	for _, c := range []struct {
+		target, namespace, to, want string
+	}{
+		{"", "", "", ""},
+		{"deploy/web", "shop", "", ""},
+		{"deploy/web", "", "deploy/db", ""},
+		{"deploy", "shop", "", ""},
+		{"svc/nope", "shop", "", ""},
+		{"ns/nope", "", "", ""},
+		{"deploy/nope", "shop", "", "knows a pod of deployment/nope in namespace shop"},
+		{"deploy/web", "other", "", "knows a pod of deployment/web in namespace other"},
+		{"deploy/web", "shop", "pod/nope", "knows a pod of pod/nope"},
+		{"nokind/web", "shop", "", "no kind"},
+	} {
+		err := all.CheckTarget(t.Context(), &agentv1.TapRequest{Target: c.target, Namespace: c.namespace, To: c.to})
+		if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: got %v", c, err)
+		}
+	}
+	two.stop()
+	if err := all.CheckTarget(t.Context(), &agentv1.TapRequest{Target: "deploy/nope"}); err != nil {
+		t.Errorf("with an agent that is away: %v, want no judgement", err)
+	}
+}
+
+// TestConnectionsOfAnotherNode: the connections of a node whose agent was not asked are not none.
+func TestConnectionsOfAnotherNode(t *testing.T) {
+	one := startNode(t, "node-1", workload("web", "node-1"))
+	for node, want := range map[string]string{"": "", "node-1": "", "node-2": "only agents of node-1 were asked"} {
+		_, err := api(one).Connections(t.Context(), tapv1alpha1.ConnectionsQuery{Node: node})
+		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("node %q: got %v, want %q", node, err, want)
 		}
 	}
 }

@@ -3,8 +3,11 @@ package agentapi
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
@@ -73,6 +76,9 @@ func (a *API) Connections(ctx context.Context, q tapv1alpha1.ConnectionsQuery) (
 	}
 	if heard == 0 && err != nil {
 		return nil, err
+	}
+	if q.Node != "" && !slices.Contains(answers.Nodes, q.Node) {
+		return nil, &badRequest{fmt.Errorf("node %s: only agents of %s were asked", q.Node, strings.Join(answers.Nodes, ", "))}
 	}
 	return table.Open(&q, answers, nil, time.Now())
 }

@@ -26,6 +26,15 @@ func (f *Flags) tap(ctx context.Context, r *agentv1.TapRequest) (tapcmd.Stream, 
 	if err != nil {
 		return nil, nil, err
 	}
+	api, closeAPI, err := f.api()
+	if err == nil {
+		err = api.CheckTarget(ctx, r)
+		closeAPI()
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
 	stream, err := client.Tap(ctx, r)
 	if err == nil {
 		_, err = stream.Header()

@@ -31,6 +31,14 @@ func (a *app) watching() []*cobra.Command {
 			defer done()
 			return agents.Figures(ctx, q)
 		},
+		Resources: func(ctx context.Context, q tapv1alpha1.ResourcesQuery) (*tapv1alpha1.ResourceList, error) {
+			agents, done, err := a.agents(ctx)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
+			return agents.Resources(ctx, q)
+		},
 		Routes: func(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.RouteList, error) {
 			agents, done, err := a.agents(ctx)
 			if err != nil {
@@ -98,6 +106,10 @@ func dialAll(nodes []api.Node) (*agentapi.API, func(), error) {
 func (a *app) openTap(ctx context.Context, r *agentv1.TapRequest) (tapcmd.Stream, func(), error) {
 	agents, done, err := a.agents(ctx)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := agents.CheckTarget(ctx, r); err != nil {
+		done()
 		return nil, nil, err
 	}
 	// Two agents report a call between their pods.
