@@ -15,6 +15,7 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/tapcmd"
 	"github.com/underlane/underlane/pkg/tap/filter"
 )
@@ -52,8 +53,10 @@ func tapSource(flags *Flags) *tapcmd.Source {
 			}
 			return s, s.close, nil
 		},
-		Costs:   func() (tapcmd.Ask, func(), error) { return flags.Costs, func() {}, nil },
-		Explain: explain,
+		Costs:    func() (tapcmd.Ask, func(), error) { return flags.Costs, func() {}, nil },
+		JSONPath: jsonPath,
+		Names:    cli.NamesOf(flags.resources, flags.Namespace),
+		Explain:  explain,
 	}
 }
 

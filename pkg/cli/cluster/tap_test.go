@@ -233,7 +233,7 @@ func TestTapSaysWhatIsWrong(t *testing.T) {
 		{"alice", `no kind "nonsense"`, []string{"tap", "nonsense"}},
 		{"alice", "which resource?", []string{"tap"}},
 		{"alice", "leave --all-namespaces away", []string{"tap", "deploy/web", "-A"}},
-		{"alice", "use wide or json", []string{"tap", "deploy/web", "-o", "yaml"}},
+		{"alice", "use one of wide, json, jsonpath=EXPRESSION", []string{"tap", "deploy/web", "-o", "yaml"}},
 		{"alice", "is not in a namespace", []string{"tap", "ns/shop", "-n", "shop"}},
 	} {
 		if r := w.run(t.Context(), c.user, c.args...); r.code != 1 || !strings.Contains(r.err, c.want) {

@@ -50,7 +50,7 @@ func TestWhy(t *testing.T) {
 		"may not try":     {"jane", []string{"pod/web-a", "api", "--try"}, 1, nil, `user "jane" may not make connections as pods/web-a`},
 		"no question":     {"alice", []string{"svc/api", "pod/web-a:80"}, 1, nil, "makes no calls"},
 		"no port":         {"alice", []string{"pod/web-a", "api:x"}, 1, nil, "no port number"},
-		"no protocol":     {"alice", []string{"pod/web-a", "api", "--protocol", "udp"}, 1, nil, "use http, tls or tcp"},
+		"no protocol":     {"alice", []string{"pod/web-a", "api", "--protocol", "udp"}, 1, nil, "use http, http2, tls or tcp"},
 	} {
 		r := w.run(t.Context(), c.user, append([]string{"why"}, c.args...)...)
 		if r.code != c.code || !strings.Contains(r.err, c.err) || c.err == "" && r.err != "" {

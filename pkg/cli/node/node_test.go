@@ -197,7 +197,7 @@ func TestTapCommand(t *testing.T) {
 	if r := run(t.Context(), Kernel{}, "tap", "nonsense", "--socket", n.socket); r.code != 1 || !strings.Contains(r.err, `no kind "nonsense"`) {
 		t.Errorf("%+v", r)
 	}
-	if r := run(t.Context(), Kernel{}, "tap", "-o", "yaml", "--socket", n.socket); r.code != 1 || !strings.Contains(r.err, "use wide or json") {
+	if r := run(t.Context(), Kernel{}, "tap", "-o", "yaml", "--socket", n.socket); r.code != 1 || !strings.Contains(r.err, "use one of wide, json") {
 		t.Errorf("%+v", r)
 	}
 }

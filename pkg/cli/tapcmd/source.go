@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/tap/render"
 )
 
@@ -36,6 +37,11 @@ type Source struct {
 	Open func(ctx context.Context, r *agentv1.TapRequest) (Stream, func(), error)
 	// Costs connects to the agents for top --pods.
 	Costs func() (ask Ask, done func(), err error)
+	// Names are the names of resources for the shell. It may be nil.
+	Names cli.Names
+	// JSONPath returns what finds the parts of a JSON value that an expression means, for
+	// -o jsonpath. nil: there is none.
+	JSONPath func(expression string) (find func(value any) ([]any, error), err error)
 	// Explain turns an error of a stream into one that is written for users.
 	Explain func(error) error
 }

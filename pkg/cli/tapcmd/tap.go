@@ -2,6 +2,7 @@ package tapcmd
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/pkg/tap/render"
 	"github.com/underlane/underlane/pkg/tap/wire"
@@ -27,7 +29,7 @@ func Tap(s *Source) *cobra.Command {
 		Example: s.examples("tap deploy/web", "tap ns/shop --to deploy/db --method POST --path /api", "tap pod/web-5d4f -o json --max-rps 0"),
 		Args:    cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			format, err := lineFormat(output)
+			format, err := s.lineFormat(output)
 			if err != nil {
 				return err
 			}
@@ -35,7 +37,7 @@ func Tap(s *Source) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			request.Legs, request.Headers = connections, output == "json"
+			request.Legs, request.Headers = connections, output == "json" || strings.HasPrefix(output, jsonPathOutput)
 			stream, done, err := s.Open(cmd.Context(), request)
 			if err != nil {
 				return err
@@ -45,8 +47,9 @@ func Tap(s *Source) *cobra.Command {
 		},
 	}
 	filter.add(cmd, s, 100)
-	cmd.Flags().StringVarP(&output, "output", "o", "", "wide or json")
+	cmd.Flags().StringVarP(&output, "output", "o", "", strings.Join(s.formats(), ", "))
 	cmd.Flags().BoolVar(&connections, "connections", false, "also show the connections that requests pass, of clients and to servers")
+	cli.Complete(cmd, s.Names, false)
 	return cmd
 }
 
@@ -64,7 +67,24 @@ func (s *Source) argument() string {
 // format appends an event and a line end.
 type format func(dst []byte, e *tap.Event) ([]byte, error)
 
-func lineFormat(output string) (format, error) {
+const jsonPathOutput = "jsonpath="
+
+func (s *Source) formats() []string {
+	formats := []string{"wide", "json"}
+	if s.JSONPath != nil {
+		formats = append(formats, jsonPathOutput+"EXPRESSION")
+	}
+	return formats
+}
+
+func (s *Source) lineFormat(output string) (format, error) {
+	if expression, ok := strings.CutPrefix(output, jsonPathOutput); ok && s.JSONPath != nil {
+		find, err := s.JSONPath(expression)
+		if err != nil {
+			return nil, err
+		}
+		return parts(find), nil
+	}
 	switch output {
 	case "", "wide":
 		return func(dst []byte, e *tap.Event) ([]byte, error) {
@@ -76,7 +96,29 @@ func lineFormat(output string) (format, error) {
 			return append(append(dst, data...), '\n'), err
 		}, nil
 	}
-	return nil, fmt.Errorf("output format %q: use wide or json", output)
+	return nil, fmt.Errorf("output format %q: use one of %s", output, strings.Join(s.formats(), ", "))
+}
+
+// parts writes what find finds in an event's JSON, each on a line. An event without it has none.
+func parts(find func(any) ([]any, error)) format {
+	return func(dst []byte, e *tap.Event) ([]byte, error) {
+		data, err := render.JSON(e)
+		if err != nil {
+			return dst, err
+		}
+		var event any
+		if err := json.Unmarshal(data, &event); err != nil {
+			return dst, fmt.Errorf("read the event again: %w", err)
+		}
+		found, err := find(event)
+		for _, part := range found {
+			if data, err = json.Marshal(part); err != nil {
+				return dst, err
+			}
+			dst = append(append(dst, data...), '\n')
+		}
+		return dst, err
+	}
 }
 
 // writeEvents writes batches until recv fails. It writes warnings and losses to

@@ -47,6 +47,7 @@ func Top(s *Source) *cobra.Command {
 	p.StringVar(&o.sort, "sort", "count", "column to sort by, -column for the other way round")
 	p.BoolVar(&o.pods, "pods", false, "show what each pod of "+s.Scope+" costs its agent: processor time, waits, memory, connections")
 	p.IntVar(&o.maxRows, "max-rows", top.DefaultMaxRows, "rows kept; those unseen for longest go first")
+	cli.Complete(cmd, s.Names, false)
 	return cmd
 }
 
