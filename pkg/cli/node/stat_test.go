@@ -132,7 +132,7 @@ func TestStat(t *testing.T) {
 	} {
 		r := run(t.Context(), Kernel{}, append(strings.Fields(tc.args), "--socket", socket)...)
 		if tc.want == nil {
-			if !strings.Contains(r.out, "web") || r.code != 0 {
+			if !strings.Contains(r.out, "web") || r.code != 1 || !strings.Contains(r.err, "no pod of deployment/svc is known") {
 				t.Errorf("%s: %+v", tc.args, r)
 			}
 			continue
@@ -199,7 +199,6 @@ func TestStatMistakes(t *testing.T) {
 		"stat":                                "requires at least 1 arg",
 		"stat web":                            "no kind",
 		"stat deploy -o yaml":                 "table, wide or json",
-		"stat deploy -A -n x":                 "give one of them",
 		"stat deploy --to svc/a --from svc/b": "give one of them",
 		"stat deploy --to a":                  "no kind",
 		"stat deploy -t 1s":                   "window",

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/figures/table"
 	"github.com/underlane/underlane/pkg/tap/filter"
 	"github.com/underlane/underlane/pkg/tap/render"
@@ -53,9 +54,13 @@ func (f *flags) add(cmd *cobra.Command, s *Source) {
 		namespace = "that of the kubeconfig's context"
 	}
 	p.StringVarP(&f.namespace, "namespace", "n", "", "namespace of the resources (default "+namespace+")")
-	p.BoolVarP(&f.all, "all-namespaces", "A", false, "resources of all namespaces")
+	p.BoolVarP(&f.all, "all-namespaces", "A", false, "resources of all namespaces, whatever --namespace is")
 	p.StringVarP(&f.output, "output", "o", "table", "table, wide or json")
-	p.DurationVarP(&f.window, "time-window", "t", tapv1alpha1.DefaultWindow, "how much time to look back at: 10s or more; agents remember 15m, the controller's history 24h")
+	remembered := "agents remember 15m"
+	if s.Namespace != nil && cmd.Name() != "routes" {
+		remembered += ", the controller's history 24h"
+	}
+	p.DurationVarP(&f.window, "time-window", "t", tapv1alpha1.DefaultWindow, "how much time to look back at: 10s or more; "+remembered)
 }
 
 // check checks the flags and returns the namespace, "" for all.
@@ -63,57 +68,12 @@ func (f *flags) check(s *Source) (string, error) {
 	switch {
 	case f.output != "table" && f.output != "wide" && f.output != "json":
 		return "", fmt.Errorf("output format %q: use table, wide or json", f.output)
-	case f.all && f.namespace != "":
-		return "", errors.New("--all-namespaces and --namespace: give one of them")
-	case f.all || s.Namespace == nil:
+	case f.all: // as in Linkerd, --namespace has no effect then
+		return "", nil
+	case s.Namespace == nil:
 		return f.namespace, nil
 	}
 	return s.Namespace(f.namespace)
-}
-
-// ask gets the figures, and tells what is missing in them.
-func (s *Source) ask(cmd *cobra.Command, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.Figures, error) {
-	f, err := s.Figures(cmd.Context(), q)
-	if err != nil {
-		return nil, err
-	}
-	if q.Window > tapv1alpha1.AgentsRemember && !f.History {
-		return nil, s.noHistory(&q)
-	}
-	warn(cmd, f.Warnings)
-	if f.History && f.CoveredSeconds < int(f.End.Sub(f.Start)/time.Second) {
-		warn(cmd, []string{fmt.Sprintf("figures are known of %v of the time from %s on: rates are of that", time.Duration(f.CoveredSeconds)*time.Second, f.Start.Local().Format(time.DateTime))})
-	}
-	return f, nil
-}
-
-// noHistory says why there are no figures of a long time.
-func (s *Source) noHistory(q *tapv1alpha1.FiguresQuery) error {
-	why := "the controller keeps no history (its value controller.history.enabled), or is of an older version"
-	switch {
-	case s.Namespace == nil:
-		why = "underlane stat asks the controller, which keeps a history"
-	case q.By == tapv1alpha1.ByPod, isPod(q.Kind), isPod(q.To), isPod(q.From):
-		why = "the history of the controller is by workload, not by pod"
-	}
-	return fmt.Errorf("--time-window %v: agents remember %v; %s", q.Window, tapv1alpha1.AgentsRemember, why)
-}
-
-// use adds to rows what their resources use. Without an answer the rows stay as they are,
-// and the user is told: the user may lack the right to see that alone. told are warnings
-// that the user has seen.
-func (s *Source) use(cmd *cobra.Command, k *table.Stat, rows []*table.StatRow, told []string) {
-	q, ok := k.UsageQuery()
-	if s.Resources == nil || !ok {
-		return
-	}
-	list, err := s.Resources(cmd.Context(), q)
-	if err != nil {
-		warn(cmd, []string{"what containers use is not known: " + err.Error()})
-		return
-	}
-	warn(cmd, slices.DeleteFunc(list.Warnings, func(text string) bool { return slices.Contains(told, text) }))
-	table.AddUsage(rows, list)
 }
 
 func warn(cmd *cobra.Command, warnings []string) {
@@ -152,11 +112,14 @@ clients.`,
 			if to != "" && from != "" {
 				return errors.New("--to and --from: give one of them")
 			}
+			if r, err := filter.ParseResource(from, ""); err == nil && r.Kind == filter.KindService {
+				return errors.New("--from: a Service sends nothing: give the workload that has its pods, as in deploy/web")
+			}
 			kinds, err := parse(args)
 			if err != nil {
 				return err
 			}
-			var tables [][]*table.StatRow
+			var asked []*table.Stat
 			for i := range kinds {
 				k := &kinds[i]
 				k.Window, k.Unmeshed, k.Namespace, k.Selector = f.window, unmeshed, namespace, selector
@@ -171,24 +134,25 @@ clients.`,
 				if k.Kind == filter.KindNamespace {
 					k.Namespace = ""
 				}
-				answer, err := s.ask(cmd, k.Query())
-				if err != nil {
-					return err
-				}
-				if rows := k.Rows(answer); len(rows) > 0 {
-					if f.output != "table" {
-						s.use(cmd, k, rows, answer.Warnings)
-					}
-					tables = append(tables, rows)
-				}
+				asked = append(asked, k)
 			}
-			if f.output == "json" {
-				return table.WriteStatJSON(cmd.OutOrStdout(), tables)
+			tables, warnings, missing, err := s.askAll(cmd.Context(), asked, f.output != "table")
+			if err != nil {
+				return err
 			}
-			if len(tables) == 0 {
-				return nothing(cmd.ErrOrStderr(), "No traffic found.")
+			warn(cmd, warnings)
+			switch {
+			case f.output == "json":
+				err = table.WriteStatJSON(cmd.OutOrStdout(), tables)
+			case len(tables) > 0:
+				err = table.WriteStat(cmd.OutOrStdout(), tables, f.output == "wide", namespace == "" && !onlyNamespaces(kinds))
+			case len(missing) == 0:
+				err = nothing(cmd.ErrOrStderr(), "No traffic found.")
 			}
-			return table.WriteStat(cmd.OutOrStdout(), tables, f.output == "wide", namespace == "" && !onlyNamespaces(kinds))
+			if err == nil && len(missing) > 0 {
+				err = errors.New(strings.Join(missing, "; "))
+			}
+			return err
 		},
 	}
 	f.add(cmd, s)
@@ -201,6 +165,7 @@ clients.`,
 		p.StringVarP(&selector, "selector", "l", "", "show only resources with pods of these labels, as kubectl takes them: app=web,tier!=db")
 	}
 	p.BoolVar(&unmeshed, "unmeshed", false, "show resources without a pod in the mesh, too")
+	cli.Complete(cmd, s.names(), false)
 	return cmd
 }
 
@@ -234,10 +199,11 @@ says why not.`,
 			}
 			q := table.NewEdges(r.Kind, namespace)
 			q.Query.Window = f.window
-			answer, err := s.ask(cmd, q.Query)
+			answer, warnings, err := s.ask(cmd.Context(), q.Query)
 			if err != nil {
 				return err
 			}
+			warn(cmd, warnings)
 			rows := q.Rows(answer)
 			switch {
 			case f.output == "json":
@@ -249,7 +215,16 @@ says why not.`,
 		},
 	}
 	f.add(cmd, s)
+	cli.Complete(cmd, s.names(), true)
 	return cmd
+}
+
+// names are the names of resources for the shell.
+func (s *Source) names() cli.Names {
+	if s.Resources == nil {
+		return nil
+	}
+	return cli.NamesOf(s.Resources, s.Namespace)
 }
 
 func nothing(w io.Writer, text string) error {

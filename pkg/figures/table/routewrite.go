@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/tap/filter"
 	"github.com/underlane/underlane/pkg/tap/render"
 )
 
@@ -90,40 +91,59 @@ func (r *RouteRow) actual() []string {
 	return []string{fmt.Sprintf("%.2f%%", 100*float64(r.Success)/float64(r.Requests)), fmt.Sprintf("%.1frps", r.Effective.Rate(r.Requests))}
 }
 
-// routeJSON has Linkerd's keys first. Numbers that do not exist are null.
+// routeJSON has Linkerd's keys first: success and rps of what is sent to a resource, the
+// others of what one sends. Numbers that do not exist are null.
 type routeJSON struct {
-	Route            string   `json:"route"`
-	Authority        string   `json:"authority"` // the Service
-	EffectiveSuccess *float64 `json:"effective_success"`
-	EffectiveRPS     *float64 `json:"effective_rps"`
-	ActualSuccess    *float64 `json:"actual_success"`
-	ActualRPS        *float64 `json:"actual_rps"`
-	LatencyP50       *uint64  `json:"latency_ms_p50"`
-	LatencyP95       *uint64  `json:"latency_ms_p95"`
-	LatencyP99       *uint64  `json:"latency_ms_p99"`
+	Route     string `json:"route"`
+	Authority string `json:"authority"` // the Service
+	*routeInbound
+	*routeOutbound
+	LatencyP50 *uint64 `json:"latency_ms_p50"`
+	LatencyP95 *uint64 `json:"latency_ms_p95"`
+	LatencyP99 *uint64 `json:"latency_ms_p99"`
 
 	Kind      string `json:"kind,omitempty"`
 	Namespace string `json:"namespace"`
 	Rule      string `json:"rule,omitempty"`
 }
 
-// WriteRoutesJSON writes the rows as a JSON array.
-func WriteRoutesJSON(out io.Writer, rows []RouteRow) error {
-	all := []routeJSON{}
+type routeInbound struct {
+	Success *float64 `json:"success"`
+	RPS     *float64 `json:"rps"`
+}
+
+type routeOutbound struct {
+	EffectiveSuccess *float64 `json:"effective_success"`
+	EffectiveRPS     *float64 `json:"effective_rps"`
+	ActualSuccess    *float64 `json:"actual_success"`
+	ActualRPS        *float64 `json:"actual_rps"`
+}
+
+// WriteRoutesJSON writes the rows as Linkerd does: a JSON object whose keys are resources,
+// TYPE/NAME, and whose values are arrays of routes. The key is resource, or without one the
+// Service of each row. outbound means that the rows are of what a client sends.
+func WriteRoutesJSON(out io.Writer, rows []RouteRow, resource string, outbound bool) error {
+	all := map[string][]routeJSON{}
 	for i := range rows {
 		r := &rows[i]
 		e := r.Effective.json()
 		j := routeJSON{
-			Route: r.Route, Authority: r.Service, EffectiveSuccess: e.Success, EffectiveRPS: e.RPS,
+			Route: r.Route, Authority: r.Service,
 			LatencyP50: e.LatencyP50, LatencyP95: e.LatencyP95, LatencyP99: e.LatencyP99, Kind: r.Kind, Namespace: r.Namespace, Rule: r.Rule,
 		}
 		if r.Kind == "" {
 			j.Route = r.name()
 		}
-		if r.Requests > 0 {
-			j.ActualSuccess, j.ActualRPS = ptr(float64(r.Success)/float64(r.Requests)), ptr(r.Effective.Rate(r.Requests))
+		if outbound {
+			j.routeOutbound = &routeOutbound{EffectiveSuccess: e.Success, EffectiveRPS: e.RPS}
+			if r.Requests > 0 {
+				j.ActualSuccess, j.ActualRPS = ptr(float64(r.Success)/float64(r.Requests)), ptr(r.Effective.Rate(r.Requests))
+			}
+		} else {
+			j.routeInbound = &routeInbound{e.Success, e.RPS}
 		}
-		all = append(all, j)
+		key := cmp.Or(resource, string(filter.KindService)+"/"+r.Service)
+		all[key] = append(all[key], j)
 	}
 	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")
