@@ -101,7 +101,8 @@ type Edge struct {
 	Partial    bool   `json:"partial,omitempty"` // an agent that may have seen more of it has not answered
 	// CoveredSeconds is the time that Total is of, if that is less than the whole: agents
 	// remember nothing from before their start. Rates are of this time. It is the mean of
-	// the agents that have told of the edge, by what they have counted.
+	// the agents that have told of the edge, by what they have counted. In the history that of
+	// Figures counts instead, which has gaps.
 	CoveredSeconds float64 `json:"coveredSeconds,omitempty"`
 	Total          *Sums   `json:"total"`
 	Points         []*Sums `json:"points,omitempty"` // by StepSeconds from Start on; null: nothing

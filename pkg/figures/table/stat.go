@@ -120,7 +120,10 @@ func (s *Stat) Rows(f *tapv1alpha1.Figures) []*StatRow {
 		}
 		sums := sumsOf(e.Total)
 		r.Sums.Add(sums)
-		covered := cmp.Or(e.CoveredSeconds, seconds)
+		covered := seconds
+		if !f.History { // whose time has gaps, which all edges share
+			covered = cmp.Or(e.CoveredSeconds, seconds)
+		}
 		r.requests.add(float64(sums.Requests()), covered)
 		r.tcp.add(float64(sums.Read+sums.Written), covered)
 		r.Partial = r.Partial || e.Partial

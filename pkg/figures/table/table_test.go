@@ -436,7 +436,7 @@ func TestRatesOfHistory(t *testing.T) {
 	f := &tapv1alpha1.Figures{
 		Start: now, End: now.Add(time.Hour), History: true, CoveredSeconds: 60,
 		Resources: []tapv1alpha1.Resource{{Kind: "deployment", Namespace: "shop", Name: "web", Pods: 1, Meshed: 1}},
-		Edges:     []tapv1alpha1.Edge{{Total: &tapv1alpha1.Sums{Requests: 120, Success: 120}}},
+		Edges:     []tapv1alpha1.Edge{{Total: &tapv1alpha1.Sums{Requests: 120, Success: 120}, CoveredSeconds: 600}}, // 9 minutes of these are a gap
 	}
 	rows := (&Stat{Kind: "deployment"}).Rows(f)
 	if len(rows) != 1 || rows[0].Rate(rows[0].Sums.Requests()) != 2 {
