@@ -24,7 +24,6 @@ import (
 	"github.com/underlane/underlane/pkg/agent/weights"
 	"github.com/underlane/underlane/pkg/cgroup"
 	"github.com/underlane/underlane/pkg/control/client"
-	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/figures"
 	"github.com/underlane/underlane/pkg/l7proxy"
 	"github.com/underlane/underlane/pkg/listener"
@@ -148,7 +147,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 
 		Sampling: a.observing.sampling, Logged: a.observing.log.Active,
 
-		Shares: fairshare.New(processors()),
+		Shares: newShares(),
 		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so
 		// that the kernel does not steer the plaintext connection that follows to that
 		// agent again.
@@ -156,7 +155,6 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 			HandshakeSilence: config.HeartbeatTimeout + time.Second,
 			PodConnections:   config.PodConnections, PodBuffer: config.PodBuffer,
 			Descriptors: has.descriptors(), Memory: has.buffers(),
-			Processors: processors(),
 		},
 	})
 	a.carrier.Serve(a.proxy)

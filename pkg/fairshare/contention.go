@@ -15,6 +15,8 @@ const (
 	// busyShare of the processors, in percent, is what the program uses at least where
 	// there is contention.
 	busyShare = 10
+	// many is how many tasks wait at least where there is a crowd.
+	many = 32
 )
 
 // contention tells whether several accounts want the processors.
@@ -23,6 +25,8 @@ type contention struct {
 	always     bool        // in tests
 	gated      atomic.Bool // work needs a slot; changed under mu
 
+	crowded atomic.Bool // many tasks have waited at once, within the window
+
 	owner  atomic.Pointer[Account] // whose task has paused last
 	mixed  atomic.Bool             // it was another one's, within the window
 	window atomic.Int64            // when the window began
@@ -30,7 +34,15 @@ type contention struct {
 	// The scheduler's mu guards these.
 	used  int64 // processor time of the program at the begin of the window
 	until int64 // slots are needed until then
+	// onCrowd is called when there is a crowd, and when there was none for some time.
+	onCrowd      func(bool)
+	crowdedUntil int64 // 0: there is none
 }
+
+// OnCrowd has f called with true when many tasks begin to wait at once, and with false some
+// time after that has ended. It must be called before the scheduler is used. f must not use
+// the scheduler.
+func (s *Scheduler) OnCrowd(f func(crowd bool)) { s.onCrowd = f }
 
 // paused notes that a task of an account has worked until a time.
 func (s *Scheduler) paused(a *Account, at int64) {
@@ -46,10 +58,22 @@ func (s *Scheduler) paused(a *Account, at int64) {
 
 // judge decides at the end of a window whether work needs slots.
 func (s *Scheduler) judge(at, length int64) {
-	mixed := s.mixed.Swap(false)
+	mixed, crowded := s.mixed.Swap(false), s.crowded.Swap(false)
 	used := processTime()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.onCrowd != nil {
+		switch was := s.crowdedUntil != 0; {
+		case crowded:
+			s.crowdedUntil = at + int64(afterwards)
+			if !was {
+				s.onCrowd(true)
+			}
+		case was && at > s.crowdedUntil:
+			s.crowdedUntil = 0
+			s.onCrowd(false)
+		}
+	}
 	busy := 100*(used-s.used) >= busyShare*int64(s.processors)*length
 	s.used = used
 	switch {

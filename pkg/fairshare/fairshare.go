@@ -224,7 +224,9 @@ func (s *Scheduler) wait(t *Task) {
 		a.last.next = t
 		a.last = t
 	}
-	s.waiting.Add(1) // before the slots are looked at: who frees one later sees it
+	if s.waiting.Add(1) >= many { // before the slots are looked at: who frees one later sees it
+		s.crowded.Store(true)
+	}
 	began := now()
 	s.revoke(began)
 	s.grant()

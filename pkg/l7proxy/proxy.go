@@ -14,7 +14,6 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -69,10 +68,6 @@ type Limits struct {
 	// Descriptors bounds the file descriptors of all clients' connections and of those to
 	// their endpoints, Memory the bytes that wait, of all pods. 0: no limit.
 	Descriptors, Memory int
-
-	// Processors is the number of those that the proxy may use. Half of them compute
-	// handshakes. Default runtime.GOMAXPROCS.
-	Processors int
 }
 
 // Defaults of Limits.
@@ -106,7 +101,6 @@ func (l Limits) withDefaults() Limits {
 	}
 	l.PodConnections = cmp.Or(l.PodConnections, DefaultPodConnections)
 	l.PodBuffer = cmp.Or(l.PodBuffer, DefaultPodBuffer)
-	l.Processors = cmp.Or(l.Processors, runtime.GOMAXPROCS(0))
 	return l
 }
 
@@ -162,7 +156,6 @@ func New(o Options) *Proxy {
 			Connect: o.Limits.ConnectTimeout, Failover: o.Limits.FailoverTimeout,
 			HandshakeSilence: o.Limits.HandshakeSilence, Resolve: o.Limits.ResolveTimeout,
 			Idle: o.Limits.IdleTimeout, AgentDownTTL: o.Limits.AgentDownTTL,
-			Processors: o.Limits.Processors,
 		},
 		OnHandshake: func(client *mesh.Workload, computed time.Duration) {
 			p.pods.Handshake(quota.Key{UID: client.UID, Direction: mesh.Outbound}, computed)

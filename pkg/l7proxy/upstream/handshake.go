@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,8 +43,8 @@ const (
 	shakeWrite = 30 * time.Second
 )
 
-func newGate(processors int) *mtls.Gate {
-	slots := (max(processors, 1) + 1) / 2
+func newGate() *mtls.Gate {
+	slots := (runtime.GOMAXPROCS(0) + 1) / 2
 	return mtls.NewGate(mtls.GateOptions{
 		Slots: slots, StrangerSlots: max(slots/2, 1),
 		MaxActive: shakesMost, MaxPerSource: shakesOfSource, MaxPerStranger: shakesOfStranger,

@@ -54,7 +54,6 @@ type Limits struct {
 	Resolve          time.Duration // to wait for the controller to say whose an address is
 	Idle             time.Duration // after which pooled connections are closed
 	AgentDownTTL     time.Duration // before a peer that was found without an agent is tried again
-	Processors       int           // of the machine; half of them compute handshakes
 }
 
 // Options are what a Pool works with.
@@ -102,7 +101,7 @@ type Pool struct {
 
 // New makes a pool. Run must be called for as long as it is used.
 func New(o Options) *Pool {
-	p := &Pool{Options: o, gate: newGate(o.Limits.Processors)}
+	p := &Pool{Options: o, gate: newGate()}
 	p.down.peers, p.down.asked = make(map[netip.AddrPort]*downPeer), make(map[string]*downPeer)
 	p.mux.init(p)
 	p.http2.owner = p
