@@ -411,6 +411,10 @@ func TestCheckTarget(t *testing.T) {
 		if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: got %v", c, err)
 		}
+		var unknown *UnknownError
+		if got, want := errors.As(err, &unknown), strings.Contains(c.want, "knows a pod"); got != want {
+			t.Errorf("%+v: %v is an UnknownError: %v, want %v", c, err, got, want)
+		}
 	}
 	two.stop()
 	if err := all.CheckTarget(t.Context(), &agentv1.TapRequest{Target: "deploy/nope"}); err != nil {

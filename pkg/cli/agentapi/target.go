@@ -12,8 +12,15 @@ import (
 	"github.com/underlane/underlane/pkg/tap/filter"
 )
 
+// UnknownError says that no agent knows a pod of a resource. The agents of a whole mesh know
+// all pods. That of one node does not: a pod may begin to call those of another node.
+type UnknownError struct{ text string }
+
+// Error implements error.
+func (e *UnknownError) Error() string { return e.text }
+
 // CheckTarget returns an error for users if a tap would wait for ever, because its resources
-// are not valid, or because no agent knows a pod of one that is named. Agents know the pods
+// are not valid, or because no agent knows a pod of one that is named (an *UnknownError). Agents know the pods
 // of their nodes, and those that these use; they do not know all Services. Without an answer
 // of all agents a name is not judged.
 func (a *API) CheckTarget(ctx context.Context, r *agentv1.TapRequest) error {
@@ -44,8 +51,8 @@ func (a *API) CheckTarget(ctx context.Context, r *agentv1.TapRequest) error {
 		if !slices.ContainsFunc(dumps, func(d *state.Dump) bool {
 			return slices.ContainsFunc(d.Workloads, func(w *mesh.Workload) bool { return resource.Matches(w) })
 		}) {
-			return fmt.Errorf("no agent that was asked knows a pod of %s in namespace %s: agents know the pods of their nodes, and what these have used in the last ten minutes",
-				resource, cmp.Or(resource.Namespace, "(any)"))
+			return &UnknownError{fmt.Sprintf("no agent that was asked knows a pod of %s in namespace %s: agents know the pods of their nodes, and what these have used in the last ten minutes",
+				resource, cmp.Or(resource.Namespace, "(any)"))}
 		}
 	}
 	return nil

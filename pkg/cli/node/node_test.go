@@ -441,3 +441,23 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// quiet is a stream whose first batch has an event.
+type quiet struct{}
+
+func (quiet) Recv() (*agentv1.TapEvents, error) {
+	return &agentv1.TapEvents{Events: []*agentv1.TapEvent{{}}}, nil
+}
+
+// TestTapOfUnknown: a pod of another node may be called later, so that its tap begins with a
+// warning, and goes on.
+func TestTapOfUnknown(t *testing.T) {
+	w := &warned{Stream: quiet{}, text: "no agent knows it"}
+	first, err := w.Recv()
+	if err != nil || len(first.GetWarnings()) != 1 || first.GetWarnings()[0] != "no agent knows it" {
+		t.Errorf("first: %v, %v; want the warning", first, err)
+	}
+	if second, err := w.Recv(); err != nil || len(second.GetWarnings()) != 0 || len(second.GetEvents()) != 1 {
+		t.Errorf("second: %v, %v; want the event", second, err)
+	}
+}

@@ -2,11 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/cli"
+	"github.com/underlane/underlane/pkg/cli/agentapi"
 	"github.com/underlane/underlane/pkg/cli/tapcmd"
 )
 
@@ -32,7 +34,8 @@ func (f *Flags) tap(ctx context.Context, r *agentv1.TapRequest) (tapcmd.Stream, 
 		err = api.CheckTarget(ctx, r)
 		closeAPI()
 	}
-	if err != nil {
+	var unknown *agentapi.UnknownError
+	if err != nil && !errors.As(err, &unknown) {
 		done()
 		return nil, nil, err
 	}
@@ -44,7 +47,25 @@ func (f *Flags) tap(ctx context.Context, r *agentv1.TapRequest) (tapcmd.Stream, 
 		done()
 		return nil, nil, f.explain(err)
 	}
+	if unknown != nil {
+		return &warned{Stream: stream, text: unknown.Error()}, done, nil
+	}
 	return stream, done, nil
+}
+
+// warned is a stream that begins with a warning.
+type warned struct {
+	tapcmd.Stream
+	text string
+}
+
+// Recv implements tapcmd.Stream.
+func (w *warned) Recv() (*agentv1.TapEvents, error) {
+	if text := w.text; text != "" {
+		w.text = ""
+		return &agentv1.TapEvents{Warnings: []string{text}}, nil
+	}
+	return w.Stream.Recv()
 }
 
 func (f *Flags) costs() (tapcmd.Ask, func(), error) {
