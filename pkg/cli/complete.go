@@ -15,7 +15,7 @@ import (
 const completeFor = 2 * time.Second
 
 // types are what RESOURCE may begin with.
-var types = []string{"deploy", "sts", "ds", "rs", "job", "cronjob", "pod", "ns", "svc"}
+var types = []string{"deploy", "sts", "ds", "rs", "rc", "job", "cronjob", "pod", "ns", "svc"}
 
 // Names returns the names of the resources of a type for the shell, none if they are not
 // known. namespace is the user's value of --namespace, or "" for the one without it.

@@ -63,7 +63,7 @@ const (
 
 // Kinds are the resources that can be tapped by name, in the plural.
 var Kinds = []string{
-	"cronjobs", "daemonsets", "deployments", "jobs", "pods", "replicasets", "services", "statefulsets",
+	"cronjobs", "daemonsets", "deployments", "jobs", "pods", "replicasets", "replicationcontrollers", "services", "statefulsets",
 }
 
 // TapPath is the path of a tap. kind is one of Kinds, or "" for all of the

@@ -27,7 +27,7 @@ func Connections(s *Source) *cobra.Command {
 		Short: short,
 		Long: short + `, proxied or not, the oldest first.
 
-RESOURCE is TYPE/NAME or TYPE: deploy, sts, ds, rs, job, cronjob, pod, ns or svc. It is
+RESOURCE is TYPE/NAME or TYPE: deploy, sts, ds, rs, rc, job, cronjob, pod, ns or svc. It is
 either end of a connection, or the Service that was called. Requests share connections, so
 each side of an agent that carries requests has a row: PART says which one it is.`,
 		Example: fmt.Sprintf("  %[1]s connections -n shop\n  %[1]s connections deploy/web -o json", s.Program),

@@ -98,7 +98,7 @@ func Stat(s *Source) *cobra.Command {
 		Short: short,
 		Long: short + `.
 
-RESOURCES is TYPE [NAME...] or TYPE/NAME...: deploy, sts, ds, rs, job, cronjob, pod, ns,
+RESOURCES is TYPE [NAME...] or TYPE/NAME...: deploy, sts, ds, rs, rc, job, cronjob, pod, ns,
 svc, or all. The figures are of what is sent to a resource; with --to, of what it sends to
 that one; with --from, of what it gets from that one. A Service's figures are those of its
 clients.`,
@@ -178,7 +178,7 @@ func Edges(s *Source) *cobra.Command {
 		Short: short,
 		Long: short + `.
 
-TYPE is deploy, sts, ds, rs, job, cronjob, pod or ns. Each pair of resources that talks has
+TYPE is deploy, sts, ds, rs, rc, job, cronjob, pod or ns. Each pair of resources that talks has
 a row. SECURED is √ for mutual TLS, and for calls that do not leave a node; otherwise it
 says why not.`,
 		Example: fmt.Sprintf("  %[1]s edges deploy -n shop\n  %[1]s edges pod -A -o wide", s.Program),
@@ -245,7 +245,7 @@ func onlyNamespaces(kinds []table.Stat) bool {
 }
 
 // allKinds are those of `stat all`.
-var allKinds = []filter.Kind{"deployment", "statefulset", "daemonset", "replicaset", "job", "cronjob", filter.KindPod, filter.KindService}
+var allKinds = []filter.Kind{"deployment", "statefulset", "daemonset", "replicaset", "replicationcontroller", "job", "cronjob", filter.KindPod, filter.KindService}
 
 // parse reads RESOURCES. The kinds stay in their order.
 func parse(args []string) (kinds []table.Stat, err error) {

@@ -63,9 +63,10 @@ func TestParse(t *testing.T) {
 		"po/a deploy/web po/b":   "pod a,b; deployment web",
 		"deploy sts/db":          "deployment; statefulset db",
 		"deploy/ po/":            "deployment; pod",
+		"rc/web":                 "replicationcontroller web",
 		"ns":                     "namespace",
 		"svc web svc":            "service web,svc", // names, as kubectl takes them
-		"all":                    "deployment; statefulset; daemonset; replicaset; job; cronjob; pod; service",
+		"all":                    "deployment; statefulset; daemonset; replicaset; replicationcontroller; job; cronjob; pod; service",
 		"web":                    "error",
 		"deploy/web api":         "error",
 		"deploy Not_A_Name":      "error",

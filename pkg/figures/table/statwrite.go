@@ -16,7 +16,7 @@ import (
 
 // shortNames are kubectl's, for rows of several kinds in one table.
 var shortNames = map[string]string{
-	"deployment": "deploy", "statefulset": "sts", "daemonset": "ds", "replicaset": "rs", "cronjob": "cj",
+	"deployment": "deploy", "statefulset": "sts", "daemonset": "ds", "replicaset": "rs", "replicationcontroller": "rc", "cronjob": "cj",
 	string(filter.KindPod): "po", string(filter.KindNamespace): "ns", string(filter.KindService): "svc",
 }
 

@@ -66,7 +66,7 @@ func ExampleParseResource() {
 	fmt.Println(err)
 	// Output:
 	// deployment/web shop <nil>
-	// resource "web": no kind "web": use deploy, sts, ds, rs, job, cronjob, pod, ns or svc, as in deploy/web
+	// resource "web": no kind "web": use deploy, sts, ds, rs, rc, job, cronjob, pod, ns or svc, as in deploy/web
 }
 
 func ExampleResource_Matches() {

@@ -30,6 +30,7 @@ var kindNames = map[string]Kind{
 	"statefulset": "statefulset", "statefulsets": "statefulset", "sts": "statefulset",
 	"daemonset": "daemonset", "daemonsets": "daemonset", "ds": "daemonset",
 	"replicaset": "replicaset", "replicasets": "replicaset", "rs": "replicaset",
+	"replicationcontroller": "replicationcontroller", "replicationcontrollers": "replicationcontroller", "rc": "replicationcontroller",
 	"job": "job", "jobs": "job",
 	"cronjob": "cronjob", "cronjobs": "cronjob", "cj": "cronjob",
 }
@@ -56,7 +57,7 @@ func ParseResource(text, namespace string) (Resource, error) {
 	kind, ok := kindNames[strings.ToLower(kindText)]
 	switch {
 	case !ok:
-		return Resource{}, fmt.Errorf("resource %q: no kind %q: use deploy, sts, ds, rs, job, cronjob, pod, ns or svc, as in deploy/web", text, kindText)
+		return Resource{}, fmt.Errorf("resource %q: no kind %q: use deploy, sts, ds, rs, rc, job, cronjob, pod, ns or svc, as in deploy/web", text, kindText)
 	case slash && name == "":
 		return Resource{}, fmt.Errorf("resource %q: a name must follow the slash", text)
 	case !validName(name):
