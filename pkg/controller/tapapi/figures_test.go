@@ -229,6 +229,7 @@ func TestRoutes(t *testing.T) {
 			Actual:    &tapv1alpha1.Sums{Requests: 12, Success: 9, Failures: map[string]uint64{"status": 1, "retried": 2}},
 		},
 	}
+	want.CoveredSeconds = rule.CoveredSeconds // since the agents began
 	if diff := cmp.Diff(want, rule, latency); diff != "" {
 		t.Error("(-want +got):", diff)
 	}
