@@ -339,8 +339,11 @@ func TestRequest(t *testing.T) {
 		set, _ := authz.Compile(o.For(&w), o.Options())
 		got := ""
 		for _, c := range []call{
-			{}, {headers: [][2]string{{"authorization", "Bearer x"}}}, {headers: [][2]string{{"authorization", "Bearer x"}}, token: [2]string{"iss", "sub"}},
-			{headers: [][2]string{{"authorization", "Basic x"}}}, {headers: [][2]string{{"x-jwt", "x"}}},
+			{},
+			{headers: [][2]string{{"authorization", "Bearer x"}}},
+			{headers: [][2]string{{"authorization", "Bearer x"}}, token: [2]string{"iss", "sub"}},
+			{headers: [][2]string{{"authorization", "Basic x"}}},
+			{headers: [][2]string{{"x-jwt", "x"}}},
 		} {
 			c.ip, c.port, c.method, c.paths = "10.1.1.1", 80, "GET", []string{"/"}
 			got += c.decide(set)[:1]

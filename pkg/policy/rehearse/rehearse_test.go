@@ -53,8 +53,14 @@ func brief(t *testing.T, s Suggestion) string {
 	}
 	out := string(text)
 	for _, r := range [][2]string{
-		{`"type":"ServiceAccount","serviceAccount":`, ""}, {`"type":"SPIFFE",`, ""}, {`"type":"Inline",`, ""}, {`"type":"Exact","value":`, ""},
-		{`"type":"PathPrefix","value":`, "*"}, {`"networkAttributes":`, ""}, {`"authorization":`, ""}, {`"`, ""},
+		{`"type":"ServiceAccount","serviceAccount":`, ""},
+		{`"type":"SPIFFE",`, ""},
+		{`"type":"Inline",`, ""},
+		{`"type":"Exact","value":`, ""},
+		{`"type":"PathPrefix","value":`, "*"},
+		{`"networkAttributes":`, ""},
+		{`"authorization":`, ""},
+		{`"`, ""},
 	} {
 		out = strings.ReplaceAll(out, r[0], r[1])
 	}
@@ -216,11 +222,16 @@ func TestFromFigures(t *testing.T) {
 	f := &tapv1alpha1.Figures{
 		Resources: []tapv1alpha1.Resource{
 			{Kind: "deployment", Namespace: "shop", Name: "web", Identity: "spiffe://home/ns/shop/sa/web"},
-			{Kind: "deployment", Namespace: "shop", Name: "pay"}, {Kind: "service", Namespace: "shop", Name: "pay"}, {Kind: "external"},
+			{Kind: "deployment", Namespace: "shop", Name: "pay"},
+			{Kind: "service", Namespace: "shop", Name: "pay"},
+			{Kind: "external"},
 		},
 		Edges: []tapv1alpha1.Edge{
 			{Source: 0, Destination: 1, Secured: tap.TLSTrue, Total: &tapv1alpha1.Sums{Requests: 3}},
-			{Source: 3, Destination: 1, Secured: tap.TLSNoIdentity}, {Source: 0, Destination: 2}, {Source: 0, Destination: 9}, {Source: -1, Destination: 1},
+			{Source: 3, Destination: 1, Secured: tap.TLSNoIdentity},
+			{Source: 0, Destination: 2},
+			{Source: 0, Destination: 9},
+			{Source: -1, Destination: 1},
 		},
 	}
 	calls := NewCalls(10)
