@@ -16,10 +16,12 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
+	"github.com/underlane/underlane/pkg/state"
 )
 
 // silence is longer than any time limit that the proxy has.
@@ -126,6 +128,7 @@ func (m *memoryTarget) dial(_ context.Context, ep *upstream.Endpoint, _ netip.Ad
 func newMemoryProxy(t testing.TB, o Options) (*Proxy, *memoryTarget) {
 	m := &memoryTarget{t: t, servers: make(chan memory, 1)}
 	m.backends = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80")}
+	o.State = &proxytest.State{Store: state.NewStore("node-1")}
 	p := New(o)
 	p.upstream.Connect, m.set = m.dial, p.endpoints
 	return p, m

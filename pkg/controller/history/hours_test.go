@@ -80,6 +80,7 @@ func TestDay(t *testing.T) {
 	end := at(minuteOf(epoch) + keep + hour - 1)
 	group := (&figures.Selection{By: figures.ByWorkload, Side: mesh.Outbound}).Group
 	for step, limit := range dayLimits {
+		limit *= slowdown
 		best := time.Hour
 		for range 5 {
 			before := processorTime(t)
