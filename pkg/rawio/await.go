@@ -18,7 +18,10 @@ func (c *Conn) Await() error {
 		c.in.paused = false
 		c.in.turns.Resume()
 	}
-	if unsent := c.takeUnsent(); err == nil && unsent != nil {
+	if len(c.held) > 0 && err != nil {
+		c.closedWhileHeld(err)
+	}
+	if unsent := c.takeUnsent(); unsent != nil {
 		return unsent
 	}
 	if err == nil && c.in.err != 0 {

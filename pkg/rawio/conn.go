@@ -166,9 +166,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 		if err == nil {
 			return c.readAfterHeld(p)
 		}
+		c.closedWhileHeld(err)
 		c.drop()
 	}
-	if unsent := c.takeUnsent(); err == nil && unsent != nil {
+	if unsent := c.takeUnsent(); unsent != nil {
 		return 0, unsent
 	}
 	switch {

@@ -2,6 +2,7 @@ package rawio
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,6 +76,15 @@ func (c *Conn) writeHeld(fd uintptr) bool {
 		c.drop()
 		c.in.n, c.in.err = 0, errno
 		return true
+	}
+}
+
+// closedWhileHeld ends the Hold if err, of a read, means that the connection was closed, and
+// not that its deadline has passed.
+func (c *Conn) closedWhileHeld(err error) {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.unsent = c.unsent || !c.heldBegun
+		c.drop()
 	}
 }
 

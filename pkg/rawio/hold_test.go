@@ -117,6 +117,28 @@ func TestHeldIsNotSent(t *testing.T) {
 	}
 }
 
+// TestHeldByAClosedConn: held bytes of a connection that was closed meanwhile, for example
+// because the pod at its end has ended, were not sent either.
+func TestHeldByAClosedConn(t *testing.T) {
+	for _, awaits := range []bool{false, true} {
+		client, _ := pair(t, "127.0.0.1:0")
+		client.Hold(func() { t.Errorf("awaits %v: held bytes were sent", awaits) })
+		if _, err := client.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		client.Close()
+		var err error
+		if awaits {
+			err = client.Await()
+		} else {
+			_, err = client.Read(make([]byte, 10))
+		}
+		if !errors.Is(err, ErrUnsent) || client.Held() {
+			t.Errorf("awaits %v: got %v, held %v; want %v, false", awaits, err, client.Held(), ErrUnsent)
+		}
+	}
+}
+
 func TestHeldIsDroppedWithTheDeadline(t *testing.T) {
 	client, server := pair(t, "127.0.0.1:0")
 	_ = client.SetReadDeadline(time.Unix(1, 0))
