@@ -3,6 +3,7 @@ package rawio
 import (
 	"io"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,14 +51,26 @@ func TestSocketTakesLittle(t *testing.T) {
 	}
 }
 
-// fill writes until the socket takes no more. It returns how many bytes the socket has not
-// sent.
+// fill writes until the socket has taken no more for some time: while it sends, it takes
+// more. It returns how many bytes the socket has not sent.
 func fill(t *testing.T, c *Conn, part []byte) int {
 	t.Helper()
-	for c.Backlog() == 0 {
-		if _, err := c.Write(part); err != nil {
+	for idle := 0; idle < 20; {
+		n := 0
+		if err := c.control("write", func(fd int) (err error) {
+			if n, err = unix.Write(fd, part); err == unix.EAGAIN {
+				n, err = 0, nil
+			}
+			return err
+		}); err != nil {
 			t.Fatal(err)
 		}
+		if c.wrote(n); n > 0 {
+			idle = 0
+			continue
+		}
+		idle++
+		time.Sleep(5 * time.Millisecond)
 	}
 	unsent := 0
 	if err := c.control("ioctl", func(fd int) (err error) {
