@@ -51,9 +51,7 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		if err == nil && body.Done() && !up.Held() {
 			d.sent()
 		}
-		// A held request that was not sent at all may be sent on another connection, whatever
-		// its method.
-		awaited := err == nil && up.Reused && (held || body.Done() && retry.Idempotent(d.retry.method))
+		awaited := err == nil && up.Reused && body.Done() && retry.Idempotent(d.retry.method)
 		if awaited {
 			err = d.await(up)
 		}
