@@ -20,7 +20,7 @@ func (p *Proxy) judgeAnew() {
 	revoke := func(s *request.Session, err error) {
 		if err != nil {
 			p.revoked.Add(1)
-			p.Log.Info("connection cut: the policy of the pod has changed", "client", s.Source.Addr, "destination", s.Original, "cause", err)
+			p.Log.Debug("connection cut: the policy of the pod has changed", "client", s.Source.Addr, "destination", s.Original, "cause", err)
 			s.Revoke()
 		}
 	}
