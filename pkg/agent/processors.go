@@ -17,7 +17,7 @@ import (
 // of a quiet pod waiting for some hundred milliseconds in the kernel's list. So while there
 // is a crowd Go has more processors than there are: one for each turn, handshake and spare
 // turn, and one to look at the sockets with. The kernel chooses between their threads in
-// slices of 0.1 ms (pkg/agent/timeslice). At other times this would cost more than it gives:
+// slices of 0.3 ms (pkg/agent/timeslice). At other times this would cost more than it gives:
 // idle processors look for work, and a quarter more processor time was used. A GOMAXPROCS in
 // the environment stays as it is.
 func newShares() *fairshare.Scheduler {
