@@ -18,6 +18,10 @@ type PolicyObject struct {
 	Status            json.RawMessage `json:"status,omitempty"`
 }
 
+// QualifiedKind returns the kind with its group, KIND.GROUP: several groups have a kind
+// AuthorizationPolicy.
+func (p *PolicyObject) QualifiedKind() string { return p.Kind + "." + p.GroupVersionKind().Group }
+
 // PolicyObjectList is a list of them.
 type PolicyObjectList struct {
 	metav1.TypeMeta `json:",inline"`

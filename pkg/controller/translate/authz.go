@@ -1,18 +1,11 @@
 package translate
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
-
-	"github.com/underlane/underlane/pkg/controller/custom"
-	"github.com/underlane/underlane/pkg/controller/linkerdpolicy"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 )
@@ -50,155 +43,96 @@ func defaultModeOf(annotations map[string]string, inherited defaultMode, report 
 	return &mode
 }
 
-// linkerdServer is a Server, as pods need it.
-type linkerdServer struct {
-	name     string
-	selector labels.Selector
-	port     uint16 // 0: named
-	portName string // "" with port 0: all ports
-	opaque   bool
-	group    authz.Group // without ports
-	requests bool        // it looks at requests
+// front is a language of authorization policies, with the policies of the cluster.
+type front interface {
+	// rule returns what the policies say of a pod of the mesh.
+	rule(p *pod) ruling
 }
 
-// addLinkerdPolicies translates the objects of policy.linkerd.io, and gives the pods what
-// applies to them. It must come after the pods.
-func (t *translation) addLinkerdPolicies(objects []*custom.PolicyObject) {
-	var all linkerdpolicy.Objects
-	for _, o := range objects {
-		all.AddSpec(o.Kind, o.Namespace, o.Name, o.Spec)
+// fronts make the front of each language. A new language is added here.
+var fronts = []func(*translation, *Objects) front{newLinkerdFront}
+
+// ruling is what one language says of a pod. The zero ruling says nothing.
+type ruling struct {
+	// groups are judged for their own ports. All groups of all languages that have a port
+	// have to allow.
+	groups []authz.Group
+	// decided are the ports for which the language decides about all clients. The pod's
+	// default mode does not apply to them.
+	decided []authz.PortRange
+	// opaque are ports whose connections carry bytes that must not be read as requests.
+	opaque []authz.PortRange
+	// requests: one of the groups looks at requests.
+	requests bool
+	// amend adds to the Spec what the language needs beside the groups. nil: nothing.
+	amend func(*authz.Spec)
+}
+
+// allPorts are the ports of a ruling that is about every port.
+var allPorts = []authz.PortRange{{First: 1, Last: 65535}}
+
+// addPolicies gives the pods the authorization policies that apply to them. It must come
+// after the pods and before the services.
+func (t *translation) addPolicies(o *Objects) {
+	all := make([]front, len(fronts))
+	for i, newFront := range fronts {
+		all[i] = newFront(t, o)
 	}
-	servers := map[string][]*linkerdServer{} // by namespace
-	for i := range all.Servers {
-		s := &all.Servers[i]
-		servers[s.Namespace] = append(servers[s.Namespace], t.linkerdServer(&all, s))
-	}
-	for namespace, pods := range t.pods {
+	for _, pods := range t.pods {
 		for _, p := range pods {
 			if p.workload.Meshed {
-				t.authorize(p, servers[namespace])
+				t.authorize(p, all)
 			}
 		}
 	}
 }
 
-func (t *translation) linkerdServer(all *linkerdpolicy.Objects, s *linkerdpolicy.Server) *linkerdServer {
-	policies, mode, problems := all.ForServer(s)
-	out := &linkerdServer{
-		name: s.Name, opaque: s.Spec.ProxyProtocol == "opaque",
-		group: authz.Group{
-			Name: "Server." + linkerdpolicy.Group + " " + s.Namespace + "/" + s.Name, Policies: policies, Default: mode, Unmatched: mode,
-		},
-	}
-	report := func(format string, args ...any) { t.problem("Server", s.Namespace, s.Name, format, args...) }
-	var err error
-	if out.selector, err = selectorOf(s.Spec.PodSelector); err != nil {
-		report("spec.podSelector: %v; taken to select every pod", err)
-		out.selector = labels.Everything()
-	}
-	if err := json.Unmarshal(s.Spec.Port, &out.port); err != nil || out.port == 0 {
-		out.port = 0
-		if json.Unmarshal(s.Spec.Port, &out.portName) != nil || out.portName == "" {
-			report("spec.port: %q is neither a port nor the name of one; taken for every port", s.Spec.Port)
-			out.portName = ""
-		}
-	}
-	spec := t.spec(out.group)
-	compiled, found := authz.CompileWorkload(spec)
-	out.requests = compiled.NeedsRequests(0)
-	for _, p := range append(problems, found...) {
-		t.authzProblem(p)
-	}
-	return out
-}
-
-func (t *translation) spec(groups ...authz.Group) *authz.Spec {
-	return &authz.Spec{TrustDomain: t.trustDomain, Cluster: clusterNetworks, Groups: groups}
-}
-
-// selectorOf reads a Server's podSelector. Without one it selects no pod: the Server is for
-// external workloads.
-func selectorOf(text json.RawMessage) (labels.Selector, error) {
-	if len(text) == 0 || bytes.Equal(text, []byte("null")) {
-		return labels.Nothing(), nil
-	}
-	strict := json.NewDecoder(bytes.NewReader(text))
-	strict.DisallowUnknownFields()
-	var s metav1.LabelSelector
-	if err := strict.Decode(&s); err != nil {
-		return nil, err
-	}
-	return metav1.LabelSelectorAsSelector(&s)
-}
-
-// authorize sets what applies to a pod: a group for each Server that selects one of its
-// ports, and the default mode for the other ports.
-func (t *translation) authorize(p *pod, servers []*linkerdServer) {
+// authorize sets what applies to a pod: what each language says, and the default mode
+// for the ports about which none decides.
+func (t *translation) authorize(p *pod, fronts []front) {
 	w := p.workload
-	var groups []authz.Group
-	var taken []authz.PortRange
-	by := map[uint16]string{}
-	for _, s := range servers {
-		if !s.selector.Matches(labels.Set(p.Labels)) {
-			continue
+	spec := t.spec()
+	var decided []authz.PortRange
+	for _, f := range fronts {
+		r := f.rule(p)
+		spec.Groups = append(spec.Groups, r.groups...)
+		decided = append(decided, r.decided...)
+		w.RequestRules = w.RequestRules || r.requests
+		w.Settings.OpaquePorts = withPorts(w.Settings.OpaquePorts, r.opaque)
+		if r.amend != nil {
+			r.amend(spec)
 		}
-		group := s.group
-		group.Ports = s.ports(p.Pod)
-		if len(group.Ports) == 0 && s.portName != "" {
-			continue // the pod has no port of that name
-		}
-		for _, r := range group.Ports {
-			if other, twice := by[r.First]; twice {
-				t.problem("Server", w.Namespace, s.name, "selects port %d of pod %s, as Server %s does: both have to allow", r.First, w.Name, other)
-			}
-			by[r.First] = s.name
-			if s.opaque && !mesh.InRanges(w.Settings.OpaquePorts, r.First) {
-				w.Settings.OpaquePorts = append(w.Settings.OpaquePorts[:len(w.Settings.OpaquePorts):len(w.Settings.OpaquePorts)], mesh.PortRange{First: r.First, Last: r.First})
-			}
-		}
-		taken = append(taken, group.Ports...)
-		if len(group.Ports) == 0 {
-			taken = []authz.PortRange{{First: 1, Last: 65535}}
-		}
-		groups = append(groups, group)
-		w.RequestRules = w.RequestRules || s.requests
 	}
 	if mode := p.mode; mode != nil && *mode != authz.ModeAllUnauthenticated {
-		groups = append(groups, authz.Group{Name: "default", NotPorts: taken, Default: *mode, Unmatched: *mode})
+		spec.Groups = append(spec.Groups, authz.Group{Name: "default", NotPorts: decided, Default: *mode, Unmatched: *mode})
 	}
-	if len(groups) == 0 {
+	if len(spec.Groups) == 0 {
 		return
 	}
 	w.Authorized = true
 	if t.Authz == nil {
 		t.Authz = map[string]*authz.Spec{}
 	}
-	t.Authz[w.UID] = t.spec(groups...)
+	t.Authz[w.UID] = spec
 }
 
-// ports returns the ports of a pod that s is about, which it names by number or by their
-// name. It returns nil for every port, and if the pod has none of that name.
-func (s *linkerdServer) ports(p *corev1.Pod) []authz.PortRange {
-	if s.port != 0 {
-		return []authz.PortRange{authz.Port(s.port)}
-	}
-	var out []authz.PortRange
-	for _, containers := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-		for i := range containers {
-			for _, port := range containers[i].Ports {
-				if s.portName != "" && port.Name == s.portName && port.ContainerPort > 0 && port.ContainerPort < 1<<16 {
-					out = append(out, authz.Port(uint16(port.ContainerPort)))
-				}
-			}
+// withPorts returns a copy of ports with those of more that it does not have.
+func withPorts(ports []mesh.PortRange, more []authz.PortRange) []mesh.PortRange {
+	for _, r := range more {
+		if !mesh.InRanges(ports, r.First) || !mesh.InRanges(ports, r.Last) {
+			ports = append(slices.Clip(ports), mesh.PortRange{First: r.First, Last: r.Last})
 		}
 	}
-	return out
+	return ports
+}
+
+func (t *translation) spec(groups ...authz.Group) *authz.Spec {
+	return &authz.Spec{TrustDomain: t.trustDomain, Cluster: clusterNetworks, Groups: groups}
 }
 
 // authzProblem reports a problem of an object, whose name is "KIND.GROUP NAMESPACE/NAME".
 func (t *translation) authzProblem(p authz.Problem) {
-	object, name, _ := strings.Cut(p.Policy, " ")
-	kind, _, _ := strings.Cut(object, ".")
+	kind, name, _ := strings.Cut(p.Policy, " ")
 	namespace, name, _ := strings.Cut(name, "/")
 	if kind == "" {
 		kind = "authorization"

@@ -51,7 +51,9 @@ type Result struct {
 
 // Problem is an invalid part of an object, which is ignored.
 type Problem struct {
-	Kind, Namespace, Name string // of the object; Namespace is empty for a Namespace
+	// Of the object. The Kind of a policy is qualified, KIND.GROUP. Namespace is empty for a
+	// Namespace.
+	Kind, Namespace, Name string
 	Reason                string
 }
 
@@ -89,7 +91,7 @@ func Translate(o *Objects, trustDomain string) Result {
 		t.addPod(p)
 	}
 	t.indexAddresses()
-	t.addLinkerdPolicies(o.PolicyObjects)
+	t.addPolicies(o)
 	bySvc := slicesByService(o.EndpointSlices)
 	for _, s := range o.Services {
 		t.addService(s, bySvc[key(s.Namespace, s.Name)])

@@ -26,8 +26,8 @@ import (
 // object is one object of a manifest.
 type object struct {
 	metav1.Object
-	kind string
-	line int // the line where its document begins, from 1
+	kind string // of a policy with its group, as in translate.Problem
+	line int    // the line where its document begins, from 1
 }
 
 func (o object) String() string {
@@ -188,7 +188,11 @@ func decodeJSON(asJSON []byte, line int) ([]object, error) {
 	if err := check(o, head.Kind); err != nil {
 		return nil, fmt.Errorf("%s: %w", head.Kind, err)
 	}
-	return []object{{Object: o, kind: head.Kind, line: line}}, nil
+	kind := head.Kind
+	if p, ok := o.(*custom.PolicyObject); ok {
+		kind = p.QualifiedKind()
+	}
+	return []object{{Object: o, kind: kind, line: line}}, nil
 }
 
 func decodeItems(items []map[string]any, line int) ([]object, error) {

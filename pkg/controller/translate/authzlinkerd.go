@@ -1,0 +1,142 @@
+package translate
+
+import (
+	"bytes"
+	"encoding/json"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/underlane/underlane/pkg/controller/linkerdpolicy"
+	"github.com/underlane/underlane/pkg/policy/authz"
+)
+
+const kindServer = "Server." + linkerdpolicy.Group
+
+// linkerdServer is a Server, as pods need it.
+type linkerdServer struct {
+	name     string
+	selector labels.Selector
+	port     uint16 // 0: named
+	portName string // "" with port 0: all ports
+	opaque   bool
+	group    authz.Group // without ports
+	requests bool        // it looks at requests
+}
+
+// linkerdFront has the policies of policy.linkerd.io.
+type linkerdFront struct {
+	t       *translation
+	servers map[string][]*linkerdServer // by namespace
+}
+
+func newLinkerdFront(t *translation, o *Objects) front {
+	var all linkerdpolicy.Objects
+	for _, p := range o.PolicyObjects {
+		if p.GroupVersionKind().Group == linkerdpolicy.Group {
+			all.AddSpec(p.Kind, p.Namespace, p.Name, p.Spec)
+		}
+	}
+	f := &linkerdFront{t: t, servers: map[string][]*linkerdServer{}}
+	for i := range all.Servers {
+		s := &all.Servers[i]
+		f.servers[s.Namespace] = append(f.servers[s.Namespace], t.linkerdServer(&all, s))
+	}
+	return f
+}
+
+// rule returns a group for each Server that selects one of the pod's ports.
+func (f *linkerdFront) rule(p *pod) (out ruling) {
+	w := p.workload
+	by := map[uint16]string{}
+	for _, s := range f.servers[w.Namespace] {
+		if !s.selector.Matches(labels.Set(p.Labels)) {
+			continue
+		}
+		group := s.group
+		group.Ports = s.ports(p.Pod)
+		if len(group.Ports) == 0 && s.portName != "" {
+			continue // the pod has no port of that name
+		}
+		for _, r := range group.Ports {
+			if other, twice := by[r.First]; twice {
+				f.t.problem(kindServer, w.Namespace, s.name, "selects port %d of pod %s, as Server %s does: both have to allow", r.First, w.Name, other)
+			}
+			by[r.First] = s.name
+		}
+		if s.opaque {
+			out.opaque = append(out.opaque, group.Ports...)
+		}
+		if out.decided = append(out.decided, group.Ports...); len(group.Ports) == 0 {
+			out.decided = allPorts
+		}
+		out.groups = append(out.groups, group)
+		out.requests = out.requests || s.requests
+	}
+	return out
+}
+
+func (t *translation) linkerdServer(all *linkerdpolicy.Objects, s *linkerdpolicy.Server) *linkerdServer {
+	policies, mode, problems := all.ForServer(s)
+	out := &linkerdServer{
+		name: s.Name, opaque: s.Spec.ProxyProtocol == "opaque",
+		group: authz.Group{
+			Name: kindServer + " " + s.Namespace + "/" + s.Name, Policies: policies, Default: mode, Unmatched: mode,
+		},
+	}
+	report := func(format string, args ...any) { t.problem(kindServer, s.Namespace, s.Name, format, args...) }
+	var err error
+	if out.selector, err = selectorOf(s.Spec.PodSelector); err != nil {
+		report("spec.podSelector: %v; taken to select every pod", err)
+		out.selector = labels.Everything()
+	}
+	if err := json.Unmarshal(s.Spec.Port, &out.port); err != nil || out.port == 0 {
+		out.port = 0
+		if json.Unmarshal(s.Spec.Port, &out.portName) != nil || out.portName == "" {
+			report("spec.port: %q is neither a port nor the name of one; taken for every port", s.Spec.Port)
+			out.portName = ""
+		}
+	}
+	spec := t.spec(out.group)
+	compiled, found := authz.CompileWorkload(spec)
+	out.requests = compiled.NeedsRequests(0)
+	for _, p := range append(problems, found...) {
+		t.authzProblem(p)
+	}
+	return out
+}
+
+// selectorOf reads a Server's podSelector. Without one it selects no pod: the Server is for
+// external workloads.
+func selectorOf(text json.RawMessage) (labels.Selector, error) {
+	if len(text) == 0 || bytes.Equal(text, []byte("null")) {
+		return labels.Nothing(), nil
+	}
+	strict := json.NewDecoder(bytes.NewReader(text))
+	strict.DisallowUnknownFields()
+	var s metav1.LabelSelector
+	if err := strict.Decode(&s); err != nil {
+		return nil, err
+	}
+	return metav1.LabelSelectorAsSelector(&s)
+}
+
+// ports returns the ports of a pod that s is about, which it names by number or by their
+// name. It returns nil for every port, and if the pod has none of that name.
+func (s *linkerdServer) ports(p *corev1.Pod) []authz.PortRange {
+	if s.port != 0 {
+		return []authz.PortRange{authz.Port(s.port)}
+	}
+	var out []authz.PortRange
+	for _, containers := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range containers {
+			for _, port := range containers[i].Ports {
+				if s.portName != "" && port.Name == s.portName && port.ContainerPort > 0 && port.ContainerPort < 1<<16 {
+					out = append(out, authz.Port(uint16(port.ContainerPort)))
+				}
+			}
+		}
+	}
+	return out
+}
