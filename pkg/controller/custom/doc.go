@@ -57,6 +57,10 @@ func (r *Resource) GroupVersions() []schema.GroupVersion {
 	return out
 }
 
+// Qualified returns the resource's name with its group, NAME.GROUP: several groups have a
+// resource of one name.
+func (r *Resource) Qualified() string { return r.Name + "." + r.Group }
+
 // Install adds the types of all Resources to scheme.
 func Install(scheme *runtime.Scheme) error {
 	for _, install := range []func(*runtime.Scheme) error{gatewayv1.Install, gatewayx.Install} {

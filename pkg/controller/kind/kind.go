@@ -70,10 +70,12 @@ var All = []Kind{
 	policyKind(custom.LinkerdServers), policyKind(custom.LinkerdPolicies), policyKind(custom.LinkerdMeshTLS), policyKind(custom.LinkerdNetworks),
 }
 
-// policyKind describes one of the kinds of policies, which share a list.
+// policyKind describes one of the kinds of policies, which share a Go type and a list.
 func policyKind(r custom.Resource) Kind {
+	empty := &custom.PolicyObject{}
+	empty.APIVersion, empty.Kind = r.GroupVersions()[0].String(), r.Kind
 	return &kind[*custom.PolicyObject]{
-		ofCRD(r), &custom.PolicyObject{}, func(p *custom.PolicyObject) *custom.PolicyObject { return stripPolicy(p, &r) },
+		ofCRD(r), empty, func(p *custom.PolicyObject) *custom.PolicyObject { return stripPolicy(p, &r) },
 		func(o *translate.Objects) *[]*custom.PolicyObject { return &o.PolicyObjects }, nil,
 	}
 }
@@ -83,7 +85,7 @@ type kind[T metav1.Object] struct {
 	Resource
 	empty T
 	strip func(T) T                     // returns a new value with the fields that the mesh reads; idempotent
-	slot  func(*translate.Objects) *[]T // the list in Objects for this kind
+	slot  func(*translate.Objects) *[]T // the list in Objects for this kind; kinds may share one
 	same  func(a, b T) bool             // whether two stripped objects are equal for the mesh; nil: semantic equality
 }
 
@@ -122,6 +124,9 @@ func (k *kind[T]) NewStore(changed func()) Store { return newStore(k, changed) }
 
 func (k *kind[T]) Add(to *translate.Objects, o metav1.Object) bool {
 	v, ok := o.(T)
+	if p, shared := o.(*custom.PolicyObject); shared { // of several kinds
+		ok = ok && p.Kind == k.Kind && p.GroupVersionKind().Group == k.Group
+	}
 	if ok {
 		slot := k.slot(to)
 		*slot = append(*slot, v)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
 	"github.com/underlane/underlane/pkg/controller/translate"
@@ -47,5 +48,41 @@ func TestKindsAreComplete(t *testing.T) {
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error("custom resources, -want +got:", diff)
+	}
+}
+
+// TestKindsShareAList: the stores of the kinds of policies fill one list, and each of them
+// takes the objects of its own kind only.
+func TestKindsShareAList(t *testing.T) {
+	o := &translate.Objects{}
+	var want, filled, added []string
+	for _, k := range All {
+		p, ok := k.Object().(*custom.PolicyObject)
+		if !ok {
+			continue
+		}
+		name := p.APIVersion + "/" + p.Kind
+		want = append(want, name)
+		object := &custom.PolicyObject{}
+		object.UID = types.UID(name)
+		store := k.NewStore(func() {})
+		if err := store.Add(object); err != nil {
+			t.Fatal(err)
+		}
+		store.Fill(o)
+		for _, other := range All {
+			if other.Add(&translate.Objects{}, p) {
+				added = append(added, other.Of().GroupVersions()[0].String()+"/"+other.Of().Kind)
+			}
+		}
+	}
+	for _, p := range o.PolicyObjects {
+		filled = append(filled, p.APIVersion+"/"+p.Kind)
+	}
+	if diff := cmp.Diff(want, filled); diff != "" || len(want) == 0 {
+		t.Error("kinds of the objects of all stores, -want +got:", diff)
+	}
+	if diff := cmp.Diff(want, added); diff != "" {
+		t.Error("kinds that take an object, -want +got:", diff)
 	}
 }

@@ -2,6 +2,7 @@ package kind
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -42,7 +43,7 @@ type Store interface {
 
 	// Synced reports whether the resource has been listed once.
 	Synced() bool
-	// Fill stores the objects in their list in to.
+	// Fill adds the objects to their list in to.
 	Fill(to *translate.Objects)
 }
 
@@ -78,8 +79,15 @@ func (s *StoreOf[T]) Synced() bool {
 	return s.listed
 }
 
-// Fill implements Store.
-func (s *StoreOf[T]) Fill(to *translate.Objects) { *s.kind.slot(to) = s.All() }
+// Fill implements Store. Kinds of policies share a list.
+func (s *StoreOf[T]) Fill(to *translate.Objects) {
+	slot := s.kind.slot(to)
+	if len(*slot) == 0 {
+		*slot = s.All()
+		return
+	}
+	*slot = append(slices.Clip(*slot), s.All()...)
+}
 
 func (s *StoreOf[T]) same(a, b T) bool {
 	if s.kind.same != nil {

@@ -1,11 +1,13 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/underlane/underlane/pkg/controller/custom"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 )
@@ -74,9 +76,11 @@ var allPorts = []authz.PortRange{{First: 1, Last: 65535}}
 // addPolicies gives the pods the authorization policies that apply to them. It must come
 // after the pods and before the services.
 func (t *translation) addPolicies(o *Objects) {
+	sorted := *o
+	sorted.PolicyObjects = slices.SortedFunc(slices.Values(o.PolicyObjects), comparePolicies)
 	all := make([]front, len(fronts))
 	for i, newFront := range fronts {
-		all[i] = newFront(t, o)
+		all[i] = newFront(t, &sorted)
 	}
 	for _, pods := range t.pods {
 		for _, p := range pods {
@@ -85,6 +89,12 @@ func (t *translation) addPolicies(o *Objects) {
 			}
 		}
 	}
+}
+
+// comparePolicies orders policies by name. Their order says which of two rules that match is
+// reported, and whether the pods' policies have changed.
+func comparePolicies(a, b *custom.PolicyObject) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.APIVersion, b.APIVersion))
 }
 
 // authorize sets what applies to a pod: what each language says, and the default mode

@@ -160,14 +160,14 @@ func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served served) {
 
 // follow starts to watch r. The caller holds the lock.
 func (c *Cluster) follow(ctx context.Context, g *sync.WaitGroup, r *optional, version string) {
-	name := r.Of().Name
+	name := r.Of().Qualified()
 	watching, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	client := c.custom.Of(schema.GroupVersion{Group: r.Of().Group, Version: version})
 	g.Go(func() {
 		defer close(done)
 		lw := &noted{
-			ListWatch: cache.NewListWatchFromClient(client, name, metav1.NamespaceAll, fields.Everything()),
+			ListWatch: cache.NewListWatchFromClient(client, r.Of().Name, metav1.NamespaceAll, fields.Everything()),
 			note: func(err error) {
 				if watching.Err() == nil {
 					c.note(name, err)
@@ -186,6 +186,6 @@ func (c *Cluster) forget(r *optional) {
 	r.cancel, r.version = nil, ""
 	c.optional.mu.Unlock()
 	_ = r.store.Replace(nil, "") // fails only for objects of another kind
-	c.note(r.Of().Name, nil)
+	c.note(r.Of().Qualified(), nil)
 	c.log.Info("custom resource is gone with its CustomResourceDefinition", "resource", r.Of().Name)
 }
