@@ -10,7 +10,22 @@ if [ ! -e "$stamp" ] || ! cmp -s package-lock.json "$stamp"; then
     cp package-lock.json "$stamp"
     cp package-lock.json node_modules/.of-lock
 fi
-npm run --silent check
-npm run --silent test
-(cd .. && CGO_ENABLED=0 go build -o bin/dashboard-sample ./test/dashboard/cmd/sample)
+# What hangs is ended; how long each part took is said.
+part() { # name command...
+    began=$(date +%s)
+    name=$1
+    shift
+    status=0
+    timeout --kill-after=10 900 "$@" || status=$?
+    [ "$status" -ne 124 ] || echo "test-web: $name was not done after 900 s" >&2
+    [ "$status" -eq 0 ] || { echo "test-web: $name failed" >&2; exit "$status"; }
+    echo "test-web: $name took $(($(date +%s) - began)) s"
+}
+part types npm run --silent check
+part "pure parts" npm run --silent test
+(cd .. && part "building the server" env CGO_ENABLED=0 go build -o bin/dashboard-sample ./test/dashboard/cmd/sample)
+[ $# -gt 0 ] || part "the harness" node e2e/limits.mjs
+# Each test in the browser has a limit of its own.
+began=$(date +%s)
 node e2e/run.mjs "$@"
+echo "test-web: the browser took $(($(date +%s) - began)) s"

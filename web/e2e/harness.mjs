@@ -61,46 +61,93 @@ export async function accessible(page, what) {
   check(found.length === 0, `axe finds in ${what}:\n${found.join('\n')}`);
 }
 
+/** The result of a promise, or an error that says what after ms. */
+function within(ms, what, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} after ${ms / 1000} s`)), ms);
+  });
+  promise.catch(() => {}); // of what comes too late nobody is told
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** How long a test may take, in s, if it does not say so itself. All take much less. */
+const usual = 300;
+
+/** What a page that is too late does, in words. A page whose script does not end answers nothing. */
+async function doing(page) {
+  try {
+    const state = await within(3000, 'no answer', page.evaluate(() => `${document.readyState}, ${document.querySelector('h1')?.textContent ?? 'without a heading'}`));
+    return `the page ${page.url()} answers (${state}): the test waits`;
+  } catch (e) {
+    return `the page ${page.url()} does not answer (${e.message.split('\n')[0]})`;
+  }
+}
+
 /**
  * Runs tests one after the other, each in a browser context of its own at the address
  * that address(test) gives, and returns how many have failed. An error in the page, or in
- * its console, fails a test too, unless it matches the test's errors. shots is a
+ * its console, fails a test too, unless it matches the test's errors. A test that is not done
+ * after its limit (in s) fails, and the next ones have a browser of their own. shots is a
  * directory for pictures; without one no picture is kept.
  */
 export async function runTests(tests, address, shots) {
   if (shots) mkdirSync(shots, { recursive: true });
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
+  const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
+  let browser = await launch();
   let failed = 0;
+  const times = [];
   try {
     for (const t of tests) {
-      const url = await address(t);
-      const context = await browser.newContext({ baseURL: url, viewport: { width: 1440, height: 900 }, ...(t.context ?? {}) });
-      await context.grantPermissions(['clipboard-read', 'clipboard-write']);
-      const page = await context.newPage();
-      page.setDefaultTimeout(20_000);
-      const noise = []; // what no test expects
-      page.on('pageerror', (e) => noise.push(`error in the page: ${e.message}`));
-      page.on('console', (m) => {
-        if (m.type() === 'error' && !t.errors?.test(m.text())) noise.push(`console: ${m.text()} ${m.location().url}`);
-      });
+      const limit = (t.limit ?? usual) * 1000;
       const began = Date.now();
+      const took = () => ((Date.now() - began) / 1000).toFixed(1);
+      // What takes long is named while it does.
+      const slow = setInterval(() => console.log(`     ${took()} s: ${t.name}`), 60_000);
+      const noise = []; // what no test expects
       let problem;
+      let page;
+      let stuck = false;
       try {
-        await t.run({ page, context, url, shot: (name) => (shots ? page.screenshot({ path: join(shots, `${name}.png`) }) : undefined) });
+        await within(limit, 'it is not done', (async () => {
+          const url = await address(t);
+          const context = await browser.newContext({ baseURL: url, viewport: { width: 1440, height: 900 }, ...(t.context ?? {}) });
+          await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+          page = await context.newPage();
+          page.setDefaultTimeout(20_000);
+          page.on('pageerror', (e) => noise.push(`error in the page: ${e.message}`));
+          page.on('console', (m) => {
+            if (m.type() === 'error' && !t.errors?.test(m.text())) noise.push(`console: ${m.text()} ${m.location().url}`);
+          });
+          await t.run({ page, context, url, shot: (name) => (shots ? page.screenshot({ path: join(shots, `${name}.png`) }) : undefined) });
+        })());
         if (noise.length) problem = noise.join('\n');
       } catch (e) {
-        problem = [e.message, ...noise].join('\n');
-        if (shots) await page.screenshot({ path: join(shots, `failed-${t.name.replaceAll(/\W+/g, '-')}.png`) }).catch(() => {});
+        stuck = Date.now() - began >= limit;
+        problem = [e.message, ...(stuck && page ? [await doing(page)] : []), ...noise].join('\n');
+        if (shots && page && !stuck) await page.screenshot({ path: join(shots, `failed-${t.name.replaceAll(/\W+/g, '-')}.png`) }).catch(() => {});
       }
-      await page.unrouteAll({ behavior: 'ignoreErrors' }).catch(() => {});
-      await context.close();
+      clearInterval(slow);
+      try {
+        if (stuck) throw new Error('what is stuck does not close');
+        await within(30_000, 'it is not closed', (async () => {
+          await page?.unrouteAll({ behavior: 'ignoreErrors' }).catch(() => {});
+          await page?.context().close();
+        })());
+      } catch (e) {
+        if (!stuck) problem = [problem, `its pages: ${e.message}`].filter(Boolean).join('\n');
+        await within(10_000, 'the browser is not closed', browser.close()).catch(() => {});
+        browser = await launch();
+      }
       if (problem) failed++;
-      console.log(`${problem ? 'FAIL' : 'ok  '} ${t.name} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+      times.push([Number(took()), t.name]);
+      console.log(`${problem ? 'FAIL' : 'ok  '} ${t.name} (${took()} s)`);
       if (problem) console.log(problem.replaceAll(/^/gm, '     '));
     }
   } finally {
-    await browser.close();
+    await within(10_000, 'the browser is not closed', browser.close()).catch((e) => console.log(`     ${e.message}`));
   }
-  console.log(`${tests.length - failed} passed, ${failed} failed`);
+  const all = times.reduce((n, [s]) => n + s, 0);
+  console.log(`${tests.length - failed} passed, ${failed} failed in ${all.toFixed(0)} s${times.length > 3 ? `; longest: ${times.sort((a, b) => b[0] - a[0]).slice(0, 3).map(([s, name]) => `${name} (${s} s)`).join(', ')}` : ''}`);
   return failed;
 }
