@@ -148,12 +148,14 @@ func (s *session) serve() {
 		if up != nil {
 			tried = up.Attempt
 		}
+		s.meet(ctx)
 		s.FailConn(tried, err)
 		return
 	}
 	if up != nil && (len(up.First) > 0 && !detect.HTTP2Server(up.First) || up.Err != nil) { // the server spoke first: the connection is opaque
 		s.Head = bytes.Clone(head)
 		conn.PutBuffer(buf)
+		s.meet(ctx)
 		s.serveOpaque(up, detect.Opaque)
 		return
 	}
@@ -166,6 +168,7 @@ func (s *session) serve() {
 		up, seen.ahead = nil, nil
 	}
 	if seen.late {
+		s.meet(ctx)
 		giveUp()
 		p.h1.RefuseLate(&s.Session, buf)
 		return
@@ -179,8 +182,11 @@ func (s *session) serve() {
 			return
 		}
 		defer s.Client.Close()
-	} else if s.opaque && proto != detect.TLS {
-		proto = detect.Opaque
+	} else {
+		s.meet(ctx)
+		if s.opaque && proto != detect.TLS {
+			proto = detect.Opaque
+		}
 	}
 	if proto == detect.HTTP1 {
 		giveUp()
@@ -213,6 +219,20 @@ func (s *session) serve() {
 		}
 		s.serveOpaque(up, proto)
 	}
+}
+
+// meet waits until it is known which pod the client of an inbound session is.
+func (s *session) meet(ctx context.Context) {
+	if s.inbound == nil || s.Source.Workload != nil {
+		return
+	}
+	client := s.Source.Addr.Addr()
+	s.proxy.directory.Meet(ctx, client, func(wait func()) {
+		s.Task.Pause()
+		wait()
+		s.Task.Resume()
+	})
+	s.Source.Workload, _ = s.proxy.State.View().Workload(client)
 }
 
 // leg reports to tap that the client's connection carries requests. The caller calls the

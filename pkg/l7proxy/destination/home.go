@@ -59,6 +59,27 @@ func (d *Directory) AdmitPeer(ctx context.Context, addr netip.Addr, id mesh.Iden
 	return mesh.Identity{}, mesh.Fail(mesh.ReasonElsewhere, fmt.Errorf("%s at %s: %w", id, addr, err))
 }
 
+// meetTimeout bounds how long a client waits because the controller is slow to say which pod
+// it is: only what is reported of it depends on that.
+const meetTimeout = 100 * time.Millisecond
+
+// Meet waits until the controller has said whose addr is, the address of a client without an
+// identity, so that everything that is reported of the client is reported of the same one. It
+// waits once for an address, and calls aside with the function that waits.
+func (d *Directory) Meet(ctx context.Context, addr netip.Addr, aside func(wait func())) {
+	client := peerClaim{addr: addr.Unmap()}
+	if d.State.View().Answered(addr) || d.unsaid.has(client) {
+		return
+	}
+	aside(func() {
+		ctx, cancel := context.WithTimeout(ctx, min(meetTimeout, d.ResolveTimeout))
+		defer cancel()
+		if d.State.Resolve(ctx, addr) != nil {
+			d.unsaid.add(client, d.ResolveTimeout)
+		}
+	})
+}
+
 var (
 	errElsewhere = errors.New("no pod in the mesh has this identity and this address")
 	errUnsaid    = errors.New("the controller does not say whose address it is, and the server's policy is strict")
