@@ -96,7 +96,7 @@ static __always_inline void delete_host_flow(struct bpf_sock_ops *ctx)
 	bpf_map_delete_elem(&host_flows, &key);
 }
 
-/* Runs in the pod's sk_lookup program. */
+/* Runs in the pod's sk_lookup program, and when the pod accepts the connection. */
 static __always_inline int is_host_flow(const struct address *client, __u16 client_port, const struct address *server,
 					__u16 server_port)
 {

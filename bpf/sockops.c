@@ -121,7 +121,7 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ctx, struct bpf_so
 	info->netns_cookie = cookie;
 	info->remote = peer->addr;
 	info->remote_port = peer->port;
-	info->server = 1;
+	info->server = SERVER;
 	info->captured = CAPTURED;
 	bpf_map_delete_elem(&peer_names, &key);
 }
@@ -149,7 +149,7 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock 
 	}
 	info->netns_cookie = cookie;
 	info->opened_ns = bpf_ktime_get_ns();
-	info->server = 1;
+	info->server = is_host_flow(&remote, remote_port(ctx), &local, ctx->local_port) ? SERVER_OF_HOST : SERVER;
 	info->captured = NOT_CAPTURED;
 	info->remote = remote;
 	info->remote_port = remote_port(ctx);
@@ -176,8 +176,11 @@ static __always_inline void on_close(struct bpf_sock_ops *ctx, struct bpf_sock *
 	__u32 state = ctx->args[0];
 	__u64 ours = 1 + (state == TCP_FIN_WAIT2 || state == TCP_TIME_WAIT || state == TCP_LAST_ACK);
 	__u64 theirs = 0;
-	struct sock *kernel_sk = (void *)bpf_skc_to_tcp_sock(sk);
-	if (kernel_sk) {
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	if (tp) {
+		struct sock *kernel_sk = (void *)tp;
+		__u32 min_rtt = BPF_CORE_READ(tp, rtt_min.s[0].v);
+		e->min_rtt_us = min_rtt == ~0U ? 0 : min_rtt; /* before the first sample */
 		e->error = BPF_CORE_READ(kernel_sk, sk_err);
 		theirs = (BPF_CORE_READ(kernel_sk, __sk_common.skc_flags) >> SOCK_DONE) & 1;
 	}

@@ -20,6 +20,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* These put types into BTF that only the ring buffer or only the agent uses. */
 const enum event_kind unused_event_kind __attribute__((unused));
+const enum server unused_server __attribute__((unused));
 const enum counter unused_counter __attribute__((unused));
 const enum listener_kind unused_listener_kind __attribute__((unused));
 const struct event unused_event __attribute__((unused));

@@ -84,7 +84,7 @@ type UnderlaneEvent struct {
 	Retransmits uint32
 	Pid         uint32
 	Process     [16]int8
-	Pad         uint32
+	MinRttUs    uint32
 }
 
 type UnderlaneEventKind uint32
@@ -181,6 +181,14 @@ type UnderlanePortRange struct {
 	Last  uint16
 }
 
+type UnderlaneServer uint32
+
+const (
+	UnderlaneServerNOT_SERVER     UnderlaneServer = 0
+	UnderlaneServerSERVER         UnderlaneServer = 1
+	UnderlaneServerSERVER_OF_HOST UnderlaneServer = 2
+)
+
 type UnderlaneSocketInfo struct {
 	_           structs.HostLayout
 	NetnsCookie uint64
@@ -221,6 +229,7 @@ const (
 	UnderlaneVarUnusedEvent        = "unused_event"
 	UnderlaneVarUnusedEventKind    = "unused_event_kind"
 	UnderlaneVarUnusedListenerKind = "unused_listener_kind"
+	UnderlaneVarUnusedServer       = "unused_server"
 )
 
 // LoadUnderlane returns the embedded CollectionSpec for Underlane.
@@ -300,6 +309,7 @@ type UnderlaneVariableSpecs struct {
 	UnusedEvent        *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedEventKind    *ebpf.VariableSpec `ebpf:"unused_event_kind"`
 	UnusedListenerKind *ebpf.VariableSpec `ebpf:"unused_listener_kind"`
+	UnusedServer       *ebpf.VariableSpec `ebpf:"unused_server"`
 }
 
 // UnderlaneObjects contains all objects after they have been loaded into the kernel.
@@ -358,6 +368,7 @@ type UnderlaneVariables struct {
 	UnusedEvent        *ebpf.Variable `ebpf:"unused_event"`
 	UnusedEventKind    *ebpf.Variable `ebpf:"unused_event_kind"`
 	UnusedListenerKind *ebpf.Variable `ebpf:"unused_listener_kind"`
+	UnusedServer       *ebpf.Variable `ebpf:"unused_server"`
 }
 
 // UnderlanePrograms contains all programs after they have been loaded into the kernel.

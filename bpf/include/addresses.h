@@ -15,6 +15,18 @@ struct sock {
 	struct dst_entry *sk_dst_cache;
 } __attribute__((preserve_access_index));
 
+struct minmax_sample {
+	__u32 v;
+} __attribute__((preserve_access_index));
+
+struct minmax {
+	struct minmax_sample s[3];
+} __attribute__((preserve_access_index));
+
+struct tcp_sock {
+	struct minmax rtt_min;
+} __attribute__((preserve_access_index));
+
 static __always_inline void local_addr(struct bpf_sock_ops *ctx, struct address *a)
 {
 	if (ctx->family == AF_INET)

@@ -100,6 +100,12 @@ enum captured {
 	CAPTURED_VIA, /* rewritten to another loopback name of the listener: see via.c */
 };
 
+enum server {
+	NOT_SERVER, /* connected */
+	SERVER, /* accepted */
+	SERVER_OF_HOST, /* accepted, from one of the node's own processes: see host.c */
+};
+
 /* The data that is kept with a socket. */
 struct socket_info {
 	__u64 netns_cookie;
@@ -108,7 +114,7 @@ struct socket_info {
 	struct address local; /* of a captured client: the pod's address, not loopback */
 	__u16 remote_port;
 	__u8 captured; /* enum captured: the connection goes through the agent */
-	__u8 server; /* accepted, not connected */
+	__u8 server; /* enum server: accepted, not connected */
 	__u32 pid;
 	char process[16];
 };
@@ -151,13 +157,13 @@ struct event {
 	struct address local, remote;
 	__u16 local_port, remote_port;
 	__u8 kind; /* enum event_kind */
-	__u8 server;
+	__u8 server; /* enum server */
 	__u16 error; /* errno of a failed or reset connection */
 	__u32 srtt_us;
 	__u32 retransmits;
 	__u32 pid;
 	char process[16];
-	__u32 pad;
+	__u32 min_rtt_us; /* of the last minutes (net.ipv4.tcp_min_rtt_wlen); zero: not known */
 };
 
 /* Counters of the reasons for which a program passes or refuses a connection of an

@@ -61,6 +61,7 @@ type Agent struct {
 	memory    *figures.Store
 	usage     *containers.Sampler
 	observing observing
+	itself    *mesh.Workload // the node, as the client of pods that it probes
 
 	connections *connections.Table
 	tries       *try.Dialer
@@ -94,7 +95,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--redact-headers: %w", err)
 	}
-	a := &Agent{config: config, log: log, started: time.Now(), successors: handover.NewServer(log)}
+	a := &Agent{config: config, log: log, started: time.Now(), successors: handover.NewServer(log), itself: mesh.NodeItself(config.Node)}
 	a.store = state.NewStore(config.Node)
 	a.client = client.New(client.Options{
 		Controller: config.Controller,

@@ -69,7 +69,7 @@ func TestNodeAddresses(t *testing.T) {
 func TestTranslate(t *testing.T) {
 	web := &mesh.Workload{UID: "web", Namespace: "default", Name: "web", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}
 	store := state.NewStore("node-1")
-	a := &Agent{store: store, client: client.New(client.Options{Node: "node-1", Store: store, Log: slog.Default()})}
+	a := &Agent{store: store, itself: mesh.NodeItself("node-1"), client: client.New(client.Options{Node: "node-1", Store: store, Log: slog.Default()})}
 	own, other := netip.MustParseAddrPort("10.1.0.2:4000"), netip.MustParseAddrPort("192.0.2.1:80")
 	base := redirect.Event{Local: own, Remote: other, Sent: 10, Received: 20, Duration: time.Second, Process: "curl", Retransmits: 3}
 	event := func(kind redirect.EventKind, server bool, err error) *redirect.Event {
@@ -96,6 +96,15 @@ func TestTranslate(t *testing.T) {
 		"accepted, seen from the client": {event(redirect.EventAccept, true, nil), with(func(e *tap.Event) {
 			e.Kind, e.Direction = tap.ConnOpen, mesh.Inbound
 			e.Source, e.Destination = out.Destination, out.Source
+			e.ReadBytes, e.WriteBytes = 20, 10
+		})},
+		"of the node itself": {func() *redirect.Event {
+			e := event(redirect.EventAccept, true, nil)
+			e.FromNode = true
+			return e
+		}(), with(func(e *tap.Event) {
+			e.Kind, e.Direction = tap.ConnOpen, mesh.Inbound
+			e.Source, e.Destination = tap.Peer{Addr: other, Workload: a.itself}, out.Source
 			e.ReadBytes, e.WriteBytes = 20, 10
 		})},
 		"reset":       {event(redirect.EventClose, false, unix.ECONNRESET), with(func(e *tap.Event) { e.Kind, e.Reason, e.Reset = tap.ConnClose, mesh.ReasonReset, true })},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,12 +24,55 @@ func (a *Agent) readKernelEvents(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	return a.datapath.ReadEvents(ctx, func(e *redirect.Event) {
-		if pod := a.carrier.ByCookie(e.NetnsCookie); pod != nil {
-			event := a.translate(e, pod)
+	heard := make(chan kernelEvent, maxHeard)
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		for h := range heard {
+			if len(heard) < maxHeard/2 {
+				a.meet(ctx, &h)
+			}
+			event := a.translate(&h.event, h.pod)
+			event.Time = h.at
 			a.hub.Emit(&event)
 		}
 	})
+	defer telling.Wait()
+	defer close(heard)
+	return a.datapath.ReadEvents(ctx, func(e *redirect.Event) {
+		if pod := a.carrier.ByCookie(e.NetnsCookie); pod != nil {
+			if !e.FromNode {
+				a.client.Subscribe(e.Remote.Addr()) // no proxy does
+			}
+			heard <- kernelEvent{*e, pod, time.Now()}
+		}
+	})
+}
+
+// kernelEvent is an event of the kernel that is not reported yet.
+type kernelEvent struct {
+	event redirect.Event
+	pod   *mesh.Workload
+	at    time.Time
+}
+
+const (
+	// maxHeard bounds these events. While it is half full, none waits for the controller.
+	maxHeard = 4096
+	// meetTimeout is how old an event becomes at most because the controller is slow to say
+	// whose the other end's address is.
+	meetTimeout = 100 * time.Millisecond
+)
+
+// meet waits until the controller has said whose the address of an event's other end is, so
+// that all events of the connection name the same one.
+func (a *Agent) meet(ctx context.Context, h *kernelEvent) {
+	left := meetTimeout - time.Since(h.at)
+	if h.event.FromNode || left <= 0 || a.store.View().Answered(h.event.Remote.Addr()) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, left)
+	defer cancel()
+	_ = a.client.Resolve(ctx, h.event.Remote.Addr()) // otherwise it stays an address
 }
 
 // translate makes a tap event of a kernel event of a pod. The source of the tap event
@@ -37,8 +81,9 @@ func (a *Agent) translate(e *redirect.Event, pod *mesh.Workload) tap.Event {
 	view := a.store.View()
 	own := tap.Peer{Addr: e.Local, Workload: pod}
 	other := tap.Peer{Addr: e.Remote}
-	a.client.Subscribe(e.Remote.Addr()) // no proxy subscribes to the address: the next event will have its workload
-	other.Workload, _ = view.Workload(e.Remote.Addr())
+	if other.Workload, _ = view.Workload(e.Remote.Addr()); e.FromNode {
+		other.Workload = a.itself
+	}
 	out := tap.Event{
 		Origin: tap.FromKernel, Kind: tap.ConnClose, Time: time.Now(),
 		Source: own, Destination: other, Direction: mesh.Outbound,

@@ -11,6 +11,7 @@ import (
 const (
 	KindExternal = "external" // outside the mesh's knowledge: Name is a host or an address, "" for clients
 	KindOther    = "other"    // folded: see Store
+	KindNode     = mesh.KindNode
 )
 
 // End is one end of traffic. It is comparable.

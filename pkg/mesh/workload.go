@@ -32,6 +32,15 @@ type Workload struct {
 	OwnSettings    bool // the policy or the fail mode is the pod's own annotation, not its namespace's
 }
 
+// KindNode is the OwnerKind of a Workload that is no pod, but a node itself: its own
+// processes, such as the kubelet, which probes pods.
+const KindNode = "node"
+
+// NodeItself returns the Workload that stands for a node. It has no name, as no pod has.
+func NodeItself(name string) *Workload {
+	return &Workload{OwnerKind: KindNode, OwnerName: name, Node: name}
+}
+
 // Closed reports whether only the agent of its node can say who may connect to w: without
 // the agent nobody may.
 func (w *Workload) Closed() bool { return w.Authorized || w.Settings.Policy == PolicyStrict }

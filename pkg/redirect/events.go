@@ -30,11 +30,13 @@ type Event struct {
 	Kind          EventKind
 	NetnsCookie   uint64
 	Server        bool // accepted, not connected
+	FromNode      bool // accepted from one of the node's own processes
 	Local, Remote netip.AddrPort
 	Duration      time.Duration
 	Sent          uint64 // bytes that the peer acknowledged
 	Received      uint64
 	SRTT          time.Duration
+	MinRTT        time.Duration // lowest round-trip time of the last minutes, of a connection that closes; 0: not known
 	Retransmits   uint32
 	Err           error // why the connection failed or was reset; nil for an orderly close
 	Process       string
@@ -107,13 +109,15 @@ func decode(sample []byte, e *Event) bool {
 	*e = Event{
 		Kind:        EventKind(raw.Kind),
 		NetnsCookie: raw.NetnsCookie,
-		Server:      raw.Server != 0,
+		Server:      raw.Server != uint8(bpf.UnderlaneServerNOT_SERVER),
+		FromNode:    raw.Server == uint8(bpf.UnderlaneServerSERVER_OF_HOST),
 		Local:       fromMap(raw.Local, raw.LocalPort),
 		Remote:      fromMap(raw.Remote, raw.RemotePort),
 		Duration:    time.Duration(raw.DurationNs),
 		Sent:        raw.BytesSent,
 		Received:    raw.BytesReceived,
 		SRTT:        time.Duration(raw.SrttUs) * time.Microsecond,
+		MinRTT:      time.Duration(raw.MinRttUs) * time.Microsecond,
 		Retransmits: raw.Retransmits,
 		Process:     cString(raw.Process[:]),
 		PID:         raw.Pid,

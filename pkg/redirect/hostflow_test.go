@@ -93,6 +93,38 @@ func TestTheNodesProcessesReachTheApplication(t *testing.T) {
 	}
 }
 
+// TestEventsOfTheNodesProcesses: events say which connections are the node's own. The peer's
+// namespace stands for the host's.
+func TestEventsOfTheNodesProcesses(t *testing.T) {
+	r := newRig(t, mesh.Settings{SkipInboundPorts: []mesh.PortRange{{First: 9100, Last: 9100}}})
+	r.d.heart.Stop()
+	next := readEvents(t, r)
+	for _, fromNode := range []bool{true, false} {
+		r.d.hostCookie = r.pod.Cookie()
+		if fromNode {
+			r.d.hostCookie = r.peer.Cookie()
+		}
+		if err := r.d.beat(); err != nil {
+			t.Fatal(err)
+		}
+		for _, pod := range []netip.Addr{pod4, pod6} {
+			app := listen(t, r.pod, pod, 9100) // nothing else makes the agent pass others by
+			client := mustDial(t, r.peer, app.Addr())
+			served := accept(t, app)
+			opened := next(EventAccept)
+			client.Close()
+			_, _ = served.Read(make([]byte, 1))
+			served.Close()
+			for _, e := range []Event{opened, next(EventClose)} {
+				if !e.Server || e.FromNode != fromNode || e.Remote != client.Local() {
+					t.Errorf("of the node: %v: got %+v, want an event of the server and of %s", fromNode, e, client.Local())
+				}
+			}
+			app.Close()
+		}
+	}
+}
+
 // What is remembered of a connection must not let in another with its ports.
 func TestHostFlowsAge(t *testing.T) {
 	r := newRig(t, mesh.Settings{})

@@ -325,9 +325,10 @@ func TestInbound(t *testing.T) {
 	}
 }
 
-func TestKernelEvents(t *testing.T) {
-	r := newRig(t, mesh.Settings{SkipOutboundPorts: []mesh.PortRange{{First: 8080, Last: 8081}}})
-	outside := listen(t, r.peer, peer4, 8080)
+// readEvents reads the kernel's events until the end of the test. The function waits for the
+// next one of a kind.
+func readEvents(t *testing.T, r *rig) func(EventKind) Event {
+	t.Helper()
 	events := make(chan Event, 100)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -338,7 +339,7 @@ func TestKernelEvents(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	next := func(kind EventKind) Event {
+	return func(kind EventKind) Event {
 		t.Helper()
 		for {
 			select {
@@ -351,6 +352,12 @@ func TestKernelEvents(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestKernelEvents(t *testing.T) {
+	r := newRig(t, mesh.Settings{SkipOutboundPorts: []mesh.PortRange{{First: 8080, Last: 8081}}})
+	outside := listen(t, r.peer, peer4, 8080)
+	next := readEvents(t, r)
 
 	c := mustDial(t, r.pod, outside.Addr())
 	s := accept(t, outside)
@@ -366,7 +373,7 @@ func TestKernelEvents(t *testing.T) {
 	c.Read(make([]byte, 1))
 	c.Close()
 	closed := next(EventClose)
-	if closed.Sent != 1000 || closed.Received != 50 || closed.SRTT <= 0 || closed.Err != nil {
+	if closed.Sent != 1000 || closed.Received != 50 || closed.SRTT <= 0 || closed.MinRTT <= 0 || closed.MinRTT > closed.SRTT || closed.Err != nil {
 		t.Errorf("close event = %+v", closed)
 	}
 

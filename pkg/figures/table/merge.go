@@ -143,7 +143,7 @@ func newMerger(q *tapv1alpha1.FiguresQuery, answers *Answers, now time.Time) *me
 // idOf returns the resource that an end belongs to.
 func (m *merger) idOf(e *figures.End) id {
 	switch {
-	case e.Kind == figures.KindExternal, e.Kind == figures.KindOther:
+	case e.Kind == figures.KindExternal, e.Kind == figures.KindOther, e.Kind == figures.KindNode:
 		return id{kind: e.Kind, name: e.Name}
 	case m.q.By == tapv1alpha1.ByNamespace:
 		return id{kind: figures.KindNamespace, name: cmp.Or(e.Namespace, e.Name)}

@@ -101,8 +101,8 @@ func unsecured(tls string, source, destination *figures.End) string {
 	case tap.TLSAgentDown:
 		return "the agent of the server's node did not answer, and plaintext is allowed"
 	case tap.TLSNotProxied:
-		if source.Kind == tapv1alpha1.KindExternal {
-			return "no agent carries it: it is of the node itself, such as the kubelet's probes, or " + passedBy
+		if source.Kind == figures.KindNode {
+			return "no agent carries it: it is of the node itself, such as the kubelet's probes"
 		}
 		return "no agent carries it: " + passedBy
 	}

@@ -347,10 +347,11 @@ func TestEdgesOfACluster(t *testing.T) {
 	s := newShop()
 	to := s.pods[5]
 	probe := tap.Event{Origin: tap.FromKernel, Kind: tap.ConnOpen, Direction: mesh.Inbound, TLS: tap.TLSNotProxied, Protocol: "tcp"}
-	s.emit(to.Node, probe, nil, to)
+	s.emit(to.Node, probe, mesh.NodeItself(to.Node), to)
 	s.call(3, 3, time.Microsecond, s.pods[3], nil, &mesh.Service{Namespace: "shop", Name: "empty"})
 	for kind, want := range map[filter.Kind]string{
-		"deployment":         "external idle: no agent carries it: it is of the node itself, such as the kubelet's probes, or the port is skipped, or the connection was made while the agent was away, or before the pod was in the mesh",
+		"deployment":         "node/" + to.Node + " idle: no agent carries it: it is of the node itself, such as the kubelet's probes",
+		filter.KindPod:       "node/" + to.Node + " " + to.Name + ": no agent carries it: it is of the node itself, such as the kubelet's probes",
 		filter.KindNamespace: "back shop: no endpoint was found",
 	} {
 		q := NewEdges(kind, "")

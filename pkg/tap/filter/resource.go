@@ -114,9 +114,9 @@ func (r Resource) matchWorkload(w *mesh.Workload) bool {
 	case "":
 		return true
 	case KindPod:
-		return equalOrAny(r.Name, w.Name)
+		return w.Name != "" && equalOrAny(r.Name, w.Name)
 	case KindNamespace:
-		return equalOrAny(r.Name, w.Namespace)
+		return w.Namespace != "" && equalOrAny(r.Name, w.Namespace)
 	case KindService:
 		return false
 	}

@@ -216,7 +216,7 @@ func Labels(p *tap.Peer) [][2]string {
 	}
 	all := [][2]string{identity, {"node", w.Node}, {"ns", w.Namespace}, {"pod", w.Name}, {"sa", w.ServiceAccount}}
 	owner := [2]string{w.OwnerKind, w.OwnerName}
-	if w.OwnerKind == "pod" || w.OwnerKind == "" {
+	if w.OwnerKind == "pod" || w.OwnerKind == mesh.KindNode || w.OwnerKind == "" {
 		return compact(all)
 	}
 	for i, kv := range all {

@@ -168,8 +168,10 @@ func (r *Row) end(e *tap.Event) {
 }
 
 func name(p *tap.Peer) string {
-	if p.Workload != nil {
-		return p.Workload.Name
+	if w := p.Workload; w != nil && w.OwnerKind == mesh.KindNode {
+		return w.OwnerKind + "/" + w.OwnerName
+	} else if w != nil {
+		return w.Name
 	}
 	if p.Addr == (netip.AddrPort{}) {
 		return "-"

@@ -33,8 +33,8 @@ func TestFigures(t *testing.T) {
 			}
 		}
 		// The kubelet probes the server past its agent. That is no fault of the mesh.
-		if got := matching(rows, "external ", " server "); len(got) != 1 || !strings.Contains(got[0], "kubelet") {
-			t.Errorf("edges: got %q from outside, want one line about the kubelet's probes:\n%s", got, strings.Join(rows, "\n"))
+		if got := matching(rows, "node/", " server "); len(got) != 1 || !strings.Contains(got[0], "kubelet") {
+			t.Errorf("edges: got %q from the node, want one line about the kubelet's probes:\n%s", got, strings.Join(rows, "\n"))
 		}
 	})
 	t.Run("routes", func(t *testing.T) { routesOf(t, shown, ann) })
