@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"sync"
 	"time"
@@ -154,6 +155,7 @@ func (a *Agent) nodeAPI() *nodeapi.Server {
 	return &nodeapi.Server{
 		Hub: a.hub, Source: reporter{a}, Dumper: reporter{a}, Exporter: a.metrics, Ledger: reporter{a}, Usage: a.usage, Lister: a.connections,
 		Node: a.config.Node, Memory: a.memory, Pods: func() []*mesh.Workload { return a.store.View().Local() },
+		Known:  func() iter.Seq[*mesh.Workload] { return a.store.View().Workloads() },
 		Dialer: a.tries, Ejected: reporter{a}.Ejections,
 	}
 }

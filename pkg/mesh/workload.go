@@ -15,6 +15,7 @@ type Workload struct {
 	Zone           string // of its node (topology.kubernetes.io/zone), "" if not known
 	OwnerKind      string // lower case, singular: deployment, statefulset, daemonset, job; "pod" for a bare pod
 	OwnerName      string
+	Labels         Labels
 	Addrs          []netip.Addr
 	Identity       Identity
 	Meshed         bool   // opted in by label, and not on the host network

@@ -2,6 +2,7 @@ package state
 
 import (
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -106,6 +107,9 @@ func (v *View) Authz(uid string) *authz.Workload { return v.authz[uid] }
 
 // Local returns the pods of this node, meshed or not, sorted by UID.
 func (v *View) Local() []*mesh.Workload { return v.local }
+
+// Workloads returns the pods that this node knows, of all nodes and in no particular order.
+func (v *View) Workloads() iter.Seq[*mesh.Workload] { return maps.Values(v.workloads) }
 
 // InNamespace returns the pods of a namespace that this node knows, of all nodes and in no
 // particular order. It visits all pods.

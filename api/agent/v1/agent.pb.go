@@ -156,10 +156,10 @@ type TapRequest struct {
 	MaxRps      float64                `protobuf:"fixed64,9,opt,name=max_rps,json=maxRps,proto3" json:"max_rps,omitempty"` // requests per second; 0 is no limit
 	Buffer      uint32                 `protobuf:"varint,10,opt,name=buffer,proto3" json:"buffer,omitempty"`               // events kept for a slow reader; 0 is the default
 	View        TapRequest_View        `protobuf:"varint,11,opt,name=view,proto3,enum=underlane.agent.v1.TapRequest_View" json:"view,omitempty"`
-	// A label selector that pods of target must match. Agents know no labels: the
-	// controller reads it, and tells them the pods.
+	// A label selector that pods of target must match. The controller reads it, and tells
+	// agents the pods.
 	Selector      string             `protobuf:"bytes,12,opt,name=selector,proto3" json:"selector,omitempty"`
-	Pods          *TapRequest_PodSet `protobuf:"bytes,13,opt,name=pods,proto3" json:"pods,omitempty"`        // the pods of target that count; absent: all
+	Pods          *TapRequest_PodSet `protobuf:"bytes,13,opt,name=pods,proto3" json:"pods,omitempty"`        // the pods of target that count; absent: those of selector
 	Legs          bool               `protobuf:"varint,14,opt,name=legs,proto3" json:"legs,omitempty"`       // the agents' own connections that carry requests, too: LEG_OPEN, LEG_CLOSE
 	Headers       bool               `protobuf:"varint,15,opt,name=headers,proto3" json:"headers,omitempty"` // the fields of heads and trailers, too; secret values are redacted
 	unknownFields protoimpl.UnknownFields

@@ -98,8 +98,11 @@ type FiguresRequest struct {
 	// No other agent is asked: the reports of the other side count, too.
 	Alone bool `protobuf:"varint,15,opt,name=alone,proto3" json:"alone,omitempty"`
 	// Only the reports that replace those of the agents of these nodes, which do not answer.
-	InsteadOf     []string `protobuf:"bytes,16,rep,name=instead_of,json=insteadOf,proto3" json:"instead_of,omitempty"`
-	Pods          bool     `protobuf:"varint,17,opt,name=pods,proto3" json:"pods,omitempty"` // the node's pods, too
+	InsteadOf []string `protobuf:"bytes,16,rep,name=instead_of,json=insteadOf,proto3" json:"instead_of,omitempty"`
+	Pods      bool     `protobuf:"varint,17,opt,name=pods,proto3" json:"pods,omitempty"` // the node's pods, too
+	// Of the pods of to, or without to of from, only those with these labels, as kubectl takes
+	// them. Of a question about a namespace (of_namespace) no pods of others.
+	Selector      string `protobuf:"bytes,60,opt,name=selector,proto3" json:"selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,6 +256,13 @@ func (x *FiguresRequest) GetPods() bool {
 	return false
 }
 
+func (x *FiguresRequest) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
 type FiguresResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -265,8 +275,9 @@ type FiguresResponse struct {
 	Services      []*FiguresName         `protobuf:"bytes,8,rep,name=services,proto3" json:"services,omitempty"`
 	Routes        []*FiguresName         `protobuf:"bytes,9,rep,name=routes,proto3" json:"routes,omitempty"`
 	Pods          []*FiguresPod          `protobuf:"bytes,10,rep,name=pods,proto3" json:"pods,omitempty"`
-	Folded        uint64                 `protobuf:"varint,11,opt,name=folded,proto3" json:"folded,omitempty"`   // events since the agent's start that were counted without names
-	Dropped       uint64                 `protobuf:"varint,12,opt,name=dropped,proto3" json:"dropped,omitempty"` // and not at all
+	Folded        uint64                 `protobuf:"varint,11,opt,name=folded,proto3" json:"folded,omitempty"`     // events since the agent's start that were counted without names
+	Dropped       uint64                 `protobuf:"varint,12,opt,name=dropped,proto3" json:"dropped,omitempty"`   // and not at all
+	Selected      bool                   `protobuf:"varint,60,opt,name=selected,proto3" json:"selected,omitempty"` // the agent knows the request's selector
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -383,6 +394,13 @@ func (x *FiguresResponse) GetDropped() uint64 {
 		return x.Dropped
 	}
 	return 0
+}
+
+func (x *FiguresResponse) GetSelected() bool {
+	if x != nil {
+		return x.Selected
+	}
+	return false
 }
 
 type FiguresEdge struct {
@@ -649,6 +667,7 @@ type FiguresPod struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	End           *FiguresEnd            `protobuf:"bytes,1,opt,name=end,proto3" json:"end,omitempty"`
 	Ready         bool                   `protobuf:"varint,2,opt,name=ready,proto3" json:"ready,omitempty"`
+	Labels        string                 `protobuf:"bytes,60,opt,name=labels,proto3" json:"labels,omitempty"` // key=value, ascending by key, with commas between
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -695,6 +714,13 @@ func (x *FiguresPod) GetReady() bool {
 		return x.Ready
 	}
 	return false
+}
+
+func (x *FiguresPod) GetLabels() string {
+	if x != nil {
+		return x.Labels
+	}
+	return ""
 }
 
 type FiguresPoint struct {
@@ -922,7 +948,7 @@ var File_figures_proto protoreflect.FileDescriptor
 
 const file_figures_proto_rawDesc = "" +
 	"\n" +
-	"\rfigures.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x04\n" +
+	"\rfigures.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x05\n" +
 	"\x0eFiguresRequest\x12,\n" +
 	"\x03now\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x120\n" +
 	"\x05start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
@@ -943,11 +969,12 @@ const file_figures_proto_rawDesc = "" +
 	"\x05alone\x18\x0f \x01(\bR\x05alone\x12\x1d\n" +
 	"\n" +
 	"instead_of\x18\x10 \x03(\tR\tinsteadOf\x12\x12\n" +
-	"\x04pods\x18\x11 \x01(\bR\x04pods\"*\n" +
+	"\x04pods\x18\x11 \x01(\bR\x04pods\x12\x1a\n" +
+	"\bselector\x18< \x01(\tR\bselector\"*\n" +
 	"\x02By\x12\a\n" +
 	"\x03POD\x10\x00\x12\f\n" +
 	"\bWORKLOAD\x10\x01\x12\r\n" +
-	"\tNAMESPACE\x10\x02\"\xad\x04\n" +
+	"\tNAMESPACE\x10\x02\"\xc9\x04\n" +
 	"\x0fFiguresResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12,\n" +
 	"\x03now\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x120\n" +
@@ -961,7 +988,8 @@ const file_figures_proto_rawDesc = "" +
 	"\x04pods\x18\n" +
 	" \x03(\v2\x1e.underlane.agent.v1.FiguresPodR\x04pods\x12\x16\n" +
 	"\x06folded\x18\v \x01(\x04R\x06folded\x12\x18\n" +
-	"\adropped\x18\f \x01(\x04R\adropped\"\xf9\x01\n" +
+	"\adropped\x18\f \x01(\x04R\adropped\x12\x1a\n" +
+	"\bselected\x18< \x01(\bR\bselected\"\xf9\x01\n" +
 	"\vFiguresEdge\x12\x18\n" +
 	"\ainbound\x18\x01 \x01(\bR\ainbound\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\rR\x06source\x12 \n" +
@@ -984,11 +1012,12 @@ const file_figures_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04rule\x18\x04 \x01(\tR\x04rule\"T\n" +
+	"\x04rule\x18\x04 \x01(\tR\x04rule\"l\n" +
 	"\n" +
 	"FiguresPod\x120\n" +
 	"\x03end\x18\x01 \x01(\v2\x1e.underlane.agent.v1.FiguresEndR\x03end\x12\x14\n" +
-	"\x05ready\x18\x02 \x01(\bR\x05ready\"\xb6\x03\n" +
+	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x16\n" +
+	"\x06labels\x18< \x01(\tR\x06labels\"\xb6\x03\n" +
 	"\fFiguresPoint\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x18\n" +
 	"\asuccess\x18\x02 \x01(\x04R\asuccess\x12>\n" +

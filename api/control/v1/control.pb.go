@@ -1068,8 +1068,9 @@ type Workload struct {
 	OwnSettings    bool                   `protobuf:"varint,21,opt,name=own_settings,json=ownSettings,proto3" json:"own_settings,omitempty"` // so it is with policy or fail mode
 	// There are authorization policies for it. Its node's agent gets them as the resource
 	// authz/<uid>, and admits no client while it does not have them.
-	Authorized    bool `protobuf:"varint,22,opt,name=authorized,proto3" json:"authorized,omitempty"`
-	RequestRules  bool `protobuf:"varint,23,opt,name=request_rules,json=requestRules,proto3" json:"request_rules,omitempty"` // some of them look at requests
+	Authorized    bool   `protobuf:"varint,22,opt,name=authorized,proto3" json:"authorized,omitempty"`
+	RequestRules  bool   `protobuf:"varint,23,opt,name=request_rules,json=requestRules,proto3" json:"request_rules,omitempty"` // some of them look at requests
+	Labels        string `protobuf:"bytes,60,opt,name=labels,proto3" json:"labels,omitempty"`                                  // of the pod: key=value, ascending by key, with commas between; 4 KiB of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1263,6 +1264,13 @@ func (x *Workload) GetRequestRules() bool {
 		return x.RequestRules
 	}
 	return false
+}
+
+func (x *Workload) GetLabels() string {
+	if x != nil {
+		return x.Labels
+	}
+	return ""
 }
 
 type Settings struct {
@@ -4212,7 +4220,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05route\x18\a \x01(\v2\x1b.underlane.control.v1.RouteH\x00R\x05route\x126\n" +
 	"\x06ranges\x18\b \x01(\v2\x1c.underlane.control.v1.RangesH\x00R\x06ranges\x123\n" +
 	"\x05authz\x18\t \x01(\v2\x1b.underlane.control.v1.AuthzH\x00R\x05authzB\t\n" +
-	"\acontent\"\xbb\x05\n" +
+	"\acontent\"\xd3\x05\n" +
 	"\bWorkload\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -4241,7 +4249,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"authorized\x18\x16 \x01(\bR\n" +
 	"authorized\x12#\n" +
-	"\rrequest_rules\x18\x17 \x01(\bR\frequestRules\"\xed\x05\n" +
+	"\rrequest_rules\x18\x17 \x01(\bR\frequestRules\x12\x16\n" +
+	"\x06labels\x18< \x01(\tR\x06labels\"\xed\x05\n" +
 	"\bSettings\x12=\n" +
 	"\x06policy\x18\x01 \x01(\x0e2%.underlane.control.v1.Settings.PolicyR\x06policy\x12\x1f\n" +
 	"\vfail_closed\x18\x02 \x01(\bR\n" +

@@ -86,6 +86,8 @@ type Resource struct {
 	Identity  string   `json:"identity,omitempty"`
 	Nodes     []string `json:"nodes,omitempty"`    // of the pods, sorted
 	Selected  bool     `json:"selected,omitempty"` // a pod has the labels of labelSelector
+	// Partial: it has a pod on a node whose agent has not answered.
+	Partial bool `json:"partial,omitempty"`
 }
 
 // Edge is what went from one resource to another, in one protocol and one way.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"sync/atomic"
 
@@ -56,6 +57,8 @@ type Server struct {
 	Node   string                  // name of the node
 	Memory Rememberer              // nil: Figures is not implemented
 	Pods   func() []*mesh.Workload // pods of the node; nil: Figures has none
+	// Known returns all pods that the agent knows, for the selectors of Figures. nil: none.
+	Known func() iter.Seq[*mesh.Workload]
 
 	Dialer  Dialer                     // nil: Try is not implemented
 	Ejected func() []*agentv1.Ejection // nil: Ejections is not implemented

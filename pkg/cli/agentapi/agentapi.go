@@ -20,6 +20,8 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/figures/table"
 	"github.com/underlane/underlane/pkg/figures/wire"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap/filter"
 )
 
 // Agent is the agent of one node.
@@ -52,6 +54,9 @@ func NewClient(conn grpc.ClientConnInterface) Client {
 // API asks agents. Its zero value asks none.
 type API struct {
 	Agents []Agent // one for a node alone, or all of a mesh
+	// Pods returns the pods of a node whose agent does not answer, from another source. nil:
+	// there is none, and any resource may have pods there.
+	Pods func(node string) []*mesh.Workload
 }
 
 const (
@@ -98,13 +103,23 @@ func (a *API) remembered(ctx context.Context, q *tapv1alpha1.FiguresQuery, now t
 	if err != nil {
 		return nil, nil, &badRequest{err}
 	}
-	r.Routes, r.Pods = routes, true
+	selector, err := filter.ParseSelector(q.Selector)
+	if err != nil {
+		return nil, nil, &badRequest{err}
+	}
+	if r.Routes, r.Pods = routes, true; routes { // others only mark what is selected
+		r.Selector = q.Selector
+	}
+	pod := func(p *agentv1.FiguresPod) table.Pod {
+		selected := len(selector) > 0 && selector.Matches(mesh.Labels(p.GetLabels()))
+		return table.Pod{End: wire.FromEnd(p.GetEnd()), Ready: p.GetReady(), Selected: selected}
+	}
 	// The servers' reports are for stat, whose rows are of this node. Otherwise what pods
 	// of other nodes send here counts, too: their agents are not asked.
 	r.Alone = len(a.Agents) == 1 && q.Side == tapv1alpha1.SideSource
 
 	// An agent that is silent does not name its pods either.
-	answers, known := &table.Answers{Asked: len(a.Agents), Blind: true}, &table.Known{}
+	answers, known := &table.Answers{Asked: len(a.Agents), Blind: a.Pods == nil}, &table.Known{}
 	var heard []Agent
 	var silent error
 	responses, errs := each(ctx, a.Agents, func(ctx context.Context, c Client) (*agentv1.FiguresResponse, error) {
@@ -115,12 +130,17 @@ func (a *API) remembered(ctx context.Context, q *tapv1alpha1.FiguresQuery, now t
 			silent = err
 			answers.Silent = append(answers.Silent, a.Agents[i].Node)
 			answers.Warnings = append(answers.Warnings, warning(a.Agents[i].Node, err))
+			if a.Pods != nil {
+				for _, w := range a.Pods(a.Agents[i].Node) {
+					known.Pods = append(known.Pods, pod(wire.Pod(w)))
+				}
+			}
 			continue
 		}
 		heard = append(heard, a.Agents[i])
 		answers.Results = append(answers.Results, wire.FromProto(responses[i]))
 		for _, p := range responses[i].GetPods() {
-			known.Pods = append(known.Pods, table.Pod{End: wire.FromEnd(p.GetEnd()), Ready: p.GetReady()})
+			known.Pods = append(known.Pods, pod(p))
 		}
 	}
 	if len(heard) == 0 {

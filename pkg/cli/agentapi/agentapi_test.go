@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,6 +23,7 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/figures/table"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
@@ -35,6 +38,7 @@ type node struct {
 	dump atomic.Pointer[state.Dump]
 	pods []*mesh.Workload
 	open []*agentv1.OpenConnection
+	used []*mesh.Workload // pods of other nodes that the agent knows
 }
 
 func (n *node) Report() *agentv1.ResourcesResponse {
@@ -80,7 +84,7 @@ func startNode(t *testing.T, name string, pods ...*mesh.Workload) *node {
 	n.dump.Store(&state.Dump{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	server := &nodeapi.Server{Hub: n.hub, Source: n, Dumper: n, Usage: n, Lister: n, Node: name, Memory: store, Pods: func() []*mesh.Workload { return pods }}
+	server := &nodeapi.Server{Hub: n.hub, Source: n, Dumper: n, Usage: n, Lister: n, Node: name, Memory: store, Pods: func() []*mesh.Workload { return pods }, Known: func() iter.Seq[*mesh.Workload] { return slices.Values(slices.Concat(pods, n.used)) }}
 	go func() { done <- server.Serve(ctx, ln) }()
 	n.stop = func() {
 		if cancel(); done != nil {
@@ -187,6 +191,119 @@ func TestFigures(t *testing.T) {
 		}
 		if code := get(t, api(one, two), path, &status); code != want || status.Kind != "Status" || status.Message == "" || status.Code != want {
 			t.Errorf("%s: %d %+v, want a Status with %d", path, code, status, want)
+		}
+	}
+}
+
+// TestRowsOfASilentNode: stat has the rows of pods whose agent is silent, where somebody else
+// knows the pods, and marks them.
+func TestRowsOfASilentNode(t *testing.T) {
+	web, idle, db, both := workload("web", "node-1"), workload("idle", "node-1"), workload("db", "node-2"), workload("both", "node-1")
+	one, two := startNode(t, "node-1", web, idle, both), startNode(t, "node-2", db, workload("both", "node-2"))
+	a := api(one, two)
+	a.Pods = func(of string) []*mesh.Workload { return map[string]*node{"node-1": one, "node-2": two}[of].pods }
+	stat := table.Stat{Kind: "deployment", Namespace: "shop", Window: time.Minute}
+	rows := func() (out []string) {
+		t.Helper()
+		f, err := a.Figures(t.Context(), stat.Query())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range stat.Rows(f) {
+			out = append(out, fmt.Sprintf("%s %s partial=%v", r.Name, r.MeshedText(), r.Partial))
+		}
+		return out
+	}
+	call(one, two, web, db, 200, nil)
+	if diff := cmp.Diff([]string{"both 2/2 partial=false", "db 1/1 partial=false", "idle 1/1 partial=false", "web 1/1 partial=false"}, rows()); diff != "" {
+		t.Errorf("both agents answer (-want +got):\n%s", diff)
+	}
+	one.stop()
+	if diff := cmp.Diff([]string{"both 2/2 partial=true", "db 1/1 partial=false", "idle 1/1 partial=true", "web 1/1 partial=true"}, rows()); diff != "" {
+		t.Errorf("node-1 is silent (-want +got):\n%s", diff)
+	}
+}
+
+// TestSelectors: agents know the labels of pods, so that -l works without a controller.
+func TestSelectors(t *testing.T) {
+	web, green, db := workload("web", "node-1"), workload("green", "node-1"), workload("db", "node-2")
+	web.Labels, green.Labels, db.Labels = "colour=blue,tier=front", "colour=green,tier=front", "colour=green"
+	one, two := startNode(t, "node-1", web, green), startNode(t, "node-2", db)
+	call(one, two, web, db, 200, nil)
+	for range 2 {
+		call(one, two, green, db, 200, nil)
+	}
+	a := api(one, two)
+	for selector, want := range map[string][2]string{
+		"":                        {"db green web", "green>db web>db"},
+		"colour=green":            {"db green", "green>db web>db"},
+		"tier=front,colour!=blue": {"green", "green>db"},
+		"!tier":                   {"db", "green>db web>db"},
+		"tier in (back)":          {"", ""},
+	} {
+		stat := table.Stat{Kind: "deployment", Namespace: "shop", Window: time.Minute, Selector: selector}
+		f, err := a.Figures(t.Context(), stat.Query())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rows, pairs []string
+		for _, r := range stat.Rows(f) {
+			rows = append(rows, r.Name)
+		}
+		e := table.NewEdges("deployment", "shop")
+		e.Query.Selector = selector
+		if f, err = a.Figures(t.Context(), e.Query); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range e.Rows(f) {
+			pairs = append(pairs, r.Source+">"+r.Destination)
+		}
+		if got := [2]string{strings.Join(rows, " "), strings.Join(pairs, " ")}; got != want {
+			t.Errorf("-l %q: rows and edges %q, want %q", selector, got, want)
+		}
+	}
+	if _, err := a.Figures(t.Context(), tapv1alpha1.FiguresQuery{Selector: "a,,"}); err == nil || !strings.Contains(err.Error(), "selector") {
+		t.Errorf("a selector that is none: %v, want an error", err)
+	}
+}
+
+// TestSelectorsOfRoutes: routes -l counts the requests to pods with the labels, or by them.
+func TestSelectorsOfRoutes(t *testing.T) {
+	web, blue, db, canary := workload("web", "node-1"), workload("blue", "node-1"), workload("db", "node-2"), workload("db-v2", "node-2")
+	web.Labels, blue.Labels, db.Labels, canary.Labels = "app=web", "app=blue", "track=stable", "track=canary"
+	one, two := startNode(t, "node-1", web, blue), startNode(t, "node-2", db, canary)
+	one.used = []*mesh.Workload{db, canary}
+	route := &mesh.Route{Kind: "HTTPRoute", Namespace: "shop", Name: "r", Parent: mesh.ServicePortRef{Namespace: "shop", Name: "db"}, Rules: []mesh.RouteRule{{}}}
+	one.dump.Store(&state.Dump{Routes: []*mesh.Route{route}})
+	for n, c := range []struct{ from, to *mesh.Workload }{{web, db}, {web, canary}, {blue, canary}} {
+		for range 1 << n {
+			call(one, two, c.from, c.to, 200, route)
+		}
+	}
+	for name, tc := range map[string]struct {
+		q    tapv1alpha1.FiguresQuery
+		want uint64
+	}{
+		"all":                     {tapv1alpha1.FiguresQuery{}, 7},
+		"to":                      {tapv1alpha1.FiguresQuery{Selector: "track=canary"}, 6},
+		"to a resource":           {tapv1alpha1.FiguresQuery{Selector: "track", To: "deploy/db", From: "deploy/web"}, 1},
+		"by":                      {tapv1alpha1.FiguresQuery{Selector: "app!=web", From: "deploy"}, 4},
+		"none":                    {tapv1alpha1.FiguresQuery{Selector: "track=x"}, 0},
+		"in the namespace":        {tapv1alpha1.FiguresQuery{Selector: "track=canary", Namespace: "shop"}, 6},
+		"not of other namespaces": {tapv1alpha1.FiguresQuery{Selector: "track=canary", Namespace: "other"}, 0},
+	} {
+		list, err := api(one, two).Routes(t.Context(), tc.q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got uint64
+		for _, r := range list.Items {
+			for _, rule := range r.Rules {
+				got += rule.Total.Effective.Requests
+			}
+		}
+		if got != tc.want {
+			t.Errorf("%s: %d requests, want %d", name, got, tc.want)
 		}
 	}
 }
@@ -378,7 +495,7 @@ func TestTap(t *testing.T) {
 	two.stop()
 	until("a warning of node-2", func() bool { return seen[`"warning":"node-2: its agent does not answer`] })
 
-	for path, want := range map[string]int{"/watch/tap?methode=GET": 400, "/watch/namespaces/shop/cows/x/tap": 400, "/watch/tap?labelSelector=a": 400} {
+	for path, want := range map[string]int{"/watch/tap?methode=GET": 400, "/watch/namespaces/shop/cows/x/tap": 400, "/watch/tap?labelSelector=a,,": 400} {
 		var status struct{ Kind string }
 		if code := get(t, api(one, two), path, &status); code != want || status.Kind != "Status" {
 			t.Errorf("%s: %d %+v, want a Status with %d", path, code, status, want)

@@ -2,7 +2,6 @@ package agentapi
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -37,9 +36,6 @@ func readTap(r *http.Request) (*agentv1.TapRequest, error) {
 	request, all, err := tapv1alpha1.ParseQuery(r.URL.Query())
 	if err != nil {
 		return nil, err
-	}
-	if request.Selector != "" {
-		return nil, fmt.Errorf("parameter labelSelector: agents do not know the labels of pods")
 	}
 	namespace := r.PathValue("namespace")
 	switch kind := r.PathValue("kind"); {

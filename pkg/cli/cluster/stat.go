@@ -15,7 +15,7 @@ import (
 // StatCommands are the commands that ask for figures, stat, edges and routes, and
 // connections.
 func StatCommands(flags *Flags) []*cobra.Command {
-	s := &statcmd.Source{Program: "underlane", Scope: "the cluster", Namespace: flags.Namespace, Labels: true, Figures: flags.figures, Resources: flags.resources, Connections: flags.connections, Routes: flags.routes}
+	s := &statcmd.Source{Program: "underlane", Scope: "the cluster", Namespace: flags.Namespace, Figures: flags.figures, Resources: flags.resources, Connections: flags.connections, Routes: flags.routes}
 	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s), statcmd.Routes(s), statcmd.Connections(s)}
 }
 

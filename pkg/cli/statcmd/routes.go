@@ -37,7 +37,7 @@ difference.`,
 			if err != nil {
 				return err
 			}
-			q := tapv1alpha1.FiguresQuery{Namespace: namespace, Window: f.window, Buckets: true}
+			q := tapv1alpha1.FiguresQuery{Namespace: namespace, Window: f.window, Buckets: true, Selector: o.selector}
 			services, resource, err := o.question(&q, args)
 			if err != nil {
 				return err
@@ -69,11 +69,12 @@ difference.`,
 	p.StringVar(&o.toNamespace, "to-namespace", "", "namespace of the --to Service (default that of RESOURCE)")
 	p.StringVar(&o.from, "from", "", "show what is sent to the Services by this resource")
 	p.StringVar(&o.fromNamespace, "from-namespace", "", "namespace of the --from resource (default that of the Services)")
+	p.StringVarP(&o.selector, "selector", "l", "", "count only requests of pods of RESOURCE with these labels, as kubectl takes them: app=web,tier!=db; of a Service, of pods of the --from resource")
 	cli.Complete(cmd, s.names(), false)
 	return cmd
 }
 
-type routesOptions struct{ to, toNamespace, from, fromNamespace string }
+type routesOptions struct{ to, toNamespace, from, fromNamespace, selector string }
 
 // question completes q, whose namespace is that of the resources. It returns the Services
 // whose rows are shown, none for all, and the resource in Linkerd's form if it is no Service.
@@ -96,6 +97,8 @@ func (o *routesOptions) question(q *tapv1alpha1.FiguresQuery, args []string) (se
 	switch {
 	case len(others) > 1 || len(others) == 1 && len(args) > 1:
 		return nil, "", errors.New("give one resource, or Services")
+	case o.selector != "" && len(args) > 0 && len(others) == 0 && o.from == "":
+		return nil, "", errors.New("a Service has its own selector: give the workload that has the pods, or the clients by --from")
 	case o.to != "" && o.from != "":
 		return nil, "", errors.New("--to and --from: give one of them")
 	case o.to != "":

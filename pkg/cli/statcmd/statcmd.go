@@ -34,9 +34,7 @@ type Source struct {
 	Resources func(ctx context.Context, q tapv1alpha1.ResourcesQuery) (*tapv1alpha1.ResourceList, error)
 	// Connections returns open connections. Its errors are written for users.
 	Connections func(ctx context.Context, q tapv1alpha1.ConnectionsQuery) (*tapv1alpha1.ConnectionList, error)
-	// Labels is true if who answers knows the labels of pods. The agent of a node does not.
-	Labels bool
-	// Routes returns the routes and their figures. nil: there is no command routes.
+	// Routes returns the routes and their figures, for routes and for stat of them.
 	Routes func(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.RouteList, error)
 }
 
@@ -161,9 +159,7 @@ clients.`,
 	p.StringVar(&toNamespace, "to-namespace", "", "namespace of the --to resource (default that of the resources)")
 	p.StringVar(&from, "from", "", "show what is sent by this resource")
 	p.StringVar(&fromNamespace, "from-namespace", "", "namespace of the --from resource (default that of the resources)")
-	if s.Labels {
-		p.StringVarP(&selector, "selector", "l", "", "show only resources with pods of these labels, as kubectl takes them: app=web,tier!=db")
-	}
+	p.StringVarP(&selector, "selector", "l", "", "show only resources with pods of these labels, as kubectl takes them: app=web,tier!=db")
 	p.BoolVar(&unmeshed, "unmeshed", false, "show resources without a pod in the mesh, too")
 	cli.Complete(cmd, s.names(), false)
 	return cmd
@@ -172,6 +168,7 @@ clients.`,
 // Edges is the command edges.
 func Edges(s *Source) *cobra.Command {
 	var f flags
+	var selector string
 	short := fmt.Sprintf("Show which resources of %s talk, and whether that is secured", s.Scope)
 	cmd := &cobra.Command{
 		Use:   "edges [flags] TYPE",
@@ -198,7 +195,7 @@ says why not.`,
 				return errors.New("the ends of an edge are workloads: use stat svc for Services")
 			}
 			q := table.NewEdges(r.Kind, namespace)
-			q.Query.Window = f.window
+			q.Query.Window, q.Query.Selector = f.window, selector
 			answer, warnings, err := s.ask(cmd.Context(), q.Query)
 			if err != nil {
 				return err
@@ -215,6 +212,7 @@ says why not.`,
 		},
 	}
 	f.add(cmd, s)
+	cmd.Flags().StringVarP(&selector, "selector", "l", "", "show only edges of resources with pods of these labels, as kubectl takes them: app=web,tier!=db")
 	cli.Complete(cmd, s.names(), true)
 	return cmd
 }

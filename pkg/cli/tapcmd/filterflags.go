@@ -41,9 +41,7 @@ func (f *filterFlags) add(cmd *cobra.Command, s *Source, maxRPS float64) {
 	p.StringVar(&f.authority, "authority", "", "show only requests with this :authority, and TLS connections with this server name")
 	p.StringVar(&f.path, "path", "", "show only requests whose path starts with this")
 	p.Float64Var(&f.maxRPS, "max-rps", maxRPS, "most requests per second to show, 0 for no limit")
-	if s.Merged { // the agent of a node does not know labels
-		p.StringVarP(&f.selector, "selector", "l", "", "show only pods of RESOURCE with these labels, as kubectl takes them: app=web,tier!=db")
-	}
+	p.StringVarP(&f.selector, "selector", "l", "", "show only pods of RESOURCE with these labels, as kubectl takes them: app=web,tier!=db")
 	if s.Flags != nil {
 		s.Flags(p)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"unique"
 
 	pb "github.com/underlane/underlane/api/control/v1"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -108,6 +109,7 @@ func decodeWorkload(w *pb.Workload) (*mesh.Workload, error) {
 		RequestRules:   w.GetRequestRules(),
 		Settings:       settings,
 		Zone:           w.GetZone(),
+		Labels:         mesh.Labels(unique.Make(w.GetLabels()).Value()), // pods of one workload share them
 	}, nil
 }
 

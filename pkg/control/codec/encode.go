@@ -35,6 +35,7 @@ func EncodeWorkload(w *mesh.Workload) *pb.Resource {
 			RequestRules:   w.RequestRules,
 			Settings:       encodeSettings(&w.Settings),
 			Zone:           w.Zone,
+			Labels:         string(w.Labels),
 		}},
 	}
 }

@@ -3,6 +3,7 @@ package tapapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -109,6 +110,9 @@ func (s *Server) figuresOf(ctx context.Context, nodes []fanin.Node, may func(str
 	var heard []fanin.Node
 	responses, errs := s.agents.Figures(ctx, &s.kept, nodes, request)
 	for i, err := range errs {
+		if err == nil && request.GetSelector() != "" && !responses[i].GetSelected() {
+			err, responses[i] = fmt.Errorf("%s: its agent is of an older version, which does not know the labels of pods", nodes[i].Name), nil
+		}
 		if err != nil {
 			answers.Silent = append(answers.Silent, nodes[i].Name)
 			if may == nil || may(nodes[i].Name) {

@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/underlane/underlane/pkg/figures/table"
+	"github.com/underlane/underlane/pkg/tap/filter"
 )
 
 // routeList answers with the routes of all namespaces or of that in the path, and what the
@@ -17,7 +18,10 @@ func (s *Server) routeList(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 	}
-	request.Routes = true
+	if _, err := filter.ParseSelector(q.Selector); err != nil {
+		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, "parameter labelSelector: "+err.Error())
+	}
+	request.Routes, request.Selector = true, q.Selector
 	answers, err := s.askAgents(r.Context(), q.Namespace, request)
 	if err != nil {
 		return err

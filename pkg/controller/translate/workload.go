@@ -37,6 +37,7 @@ func (t *translation) addPod(p *corev1.Pod) {
 		Zone:           t.zones[p.Spec.NodeName],
 		OwnerKind:      kind,
 		OwnerName:      name,
+		Labels:         mesh.LabelsOf(p.Labels),
 		Addrs:          addrs,
 		Identity:       mesh.Identity{TrustDomain: t.trustDomain, Namespace: p.Namespace, ServiceAccount: account},
 		HostNetwork:    p.Spec.HostNetwork,

@@ -59,7 +59,7 @@ func (q *Edges) Rows(f *tapv1alpha1.Figures) []EdgeRow {
 			continue
 		}
 		source, destination := &f.Resources[e.Source], &f.Resources[e.Destination]
-		if source.Kind != string(q.Kind) && destination.Kind != string(q.Kind) {
+		if !q.about(source) && !q.about(destination) {
 			continue
 		}
 		row := EdgeRow{
@@ -84,6 +84,11 @@ func (q *Edges) Rows(f *tapv1alpha1.Figures) []EdgeRow {
 			cmp.Compare(a.Source, b.Source), cmp.Compare(a.Destination, b.Destination), cmp.Compare(a.Why, b.Why), cmp.Compare(a.TLS, b.TLS))
 	})
 	return rows
+}
+
+// about reports whether the question is about a resource.
+func (q *Edges) about(r *tapv1alpha1.Resource) bool {
+	return r.Kind == string(q.Kind) && (q.Query.Selector == "" || r.Selected)
 }
 
 // name is a resource's name, with its kind if that is another than what was asked for.

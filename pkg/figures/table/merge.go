@@ -263,8 +263,9 @@ func (m *merger) finish() *tapv1alpha1.Figures {
 		r.ID = len(m.out.Resources)
 		number[key] = r.ID
 		out := *r
+		out.Partial = m.partial[key]
 		if !m.own(namespaceOf(r)) { // the caller may not be allowed to see how large others are
-			out.Pods, out.Meshed, out.Ready, out.Nodes = 0, 0, 0, nil
+			out.Pods, out.Meshed, out.Ready, out.Nodes, out.Partial = 0, 0, 0, nil, false
 		}
 		m.out.Resources = append(m.out.Resources, out)
 	}

@@ -105,7 +105,7 @@ func (s *Stat) Rows(f *tapv1alpha1.Figures) []*StatRow {
 		}
 		if r.Kind == string(filter.KindService) || r.Meshed > 0 || s.Unmeshed {
 			row := row(id{r.Kind, r.Namespace, r.Name})
-			row.Pods, row.Meshed, row.Ready = r.Pods, r.Meshed, r.Ready
+			row.Pods, row.Meshed, row.Ready, row.Partial = r.Pods, r.Meshed, r.Ready, r.Partial
 		}
 	}
 	for i := range f.Edges {

@@ -36,7 +36,7 @@ func ToProto(r *figures.Result, node string, skew time.Duration, now time.Time) 
 
 // Pod converts a pod of the agent's node.
 func Pod(w *mesh.Workload) *agentv1.FiguresPod {
-	return &agentv1.FiguresPod{End: end(figures.EndOf(w)), Ready: w.Ready}
+	return &agentv1.FiguresPod{End: end(figures.EndOf(w)), Ready: w.Ready, Labels: string(w.Labels)}
 }
 
 // tables give each name a number.

@@ -15,6 +15,9 @@ type Request struct {
 	Target, Namespace string
 	// Pods restricts Target to the pods with these UIDs; nil: all its pods.
 	Pods map[string]bool
+	// Selector restricts Target to the pods with these labels, if Pods is nil: see
+	// ParseSelector.
+	Selector string
 	// To restricts traffic to that from Target to To.
 	To, ToNamespace string
 	Scheme          string
@@ -43,6 +46,7 @@ const (
 type Filter struct {
 	target, to Resource
 	pods       map[string]bool // UIDs of the pods of target that are matched; nil: all
+	selector   Selector        // of the same pods
 	directed   bool            // source is target, destination is to
 	view       View
 	scheme     string
@@ -71,6 +75,11 @@ func New(r Request) (*Filter, error) {
 		target: target, pods: r.Pods, to: to, directed: !to.all(), view: r.View,
 		scheme: strings.ToLower(r.Scheme), method: strings.ToUpper(r.Method),
 		authority: r.Authority, path: r.Path, legs: r.Legs,
+	}
+	if r.Pods == nil {
+		if f.selector, err = ParseSelector(r.Selector); err != nil {
+			return nil, err
+		}
 	}
 	if r.MaxRPS > 0 {
 		f.limit = NewLimiter(r.MaxRPS)
@@ -109,7 +118,10 @@ func (f *Filter) matchEnds(e *tap.Event) bool {
 
 // selects reports whether w is one of the pods that the request is restricted to.
 func (f *Filter) selects(w *mesh.Workload) bool {
-	return f.pods == nil || w != nil && f.pods[w.UID]
+	if f.pods != nil {
+		return w != nil && f.pods[w.UID]
+	}
+	return len(f.selector) == 0 || w != nil && w.Name != "" && f.selector.Matches(w.Labels)
 }
 
 // reportedTwice reports whether both sides report the traffic of e. With mutual

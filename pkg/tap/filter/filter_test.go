@@ -10,8 +10,8 @@ import (
 )
 
 var (
-	web    = &mesh.Workload{UID: "w1", Name: "web-1", Namespace: "emojivoto", OwnerKind: "deployment", OwnerName: "web"}
-	voting = &mesh.Workload{UID: "v1", Name: "voting-1", Namespace: "emojivoto", OwnerKind: "deployment", OwnerName: "voting"}
+	web    = &mesh.Workload{UID: "w1", Name: "web-1", Namespace: "emojivoto", OwnerKind: "deployment", OwnerName: "web", Labels: "app=web"}
+	voting = &mesh.Workload{UID: "v1", Name: "voting-1", Namespace: "emojivoto", OwnerKind: "deployment", OwnerName: "voting", Labels: "app=voting"}
 	db     = &mesh.Workload{Name: "db-0", Namespace: "data", OwnerKind: "statefulset", OwnerName: "db"}
 )
 
@@ -61,6 +61,12 @@ func TestMatch(t *testing.T) {
 		"one of its pods":           {Request{Target: "ns/emojivoto", Pods: map[string]bool{web.UID: true}}, request(), true},
 		"none of its pods":          {Request{Target: "deploy/web", Pods: map[string]bool{voting.UID: true}}, request(), false},
 		"no pods at all":            {Request{Target: "deploy/web", Pods: map[string]bool{}}, request(), false},
+		"labels of the source":      {Request{Target: "ns/emojivoto", Selector: "app=web"}, request(), true},
+		"labels of the destination": {Request{Target: "ns/emojivoto", Selector: "app=voting"}, request(), true},
+		"labels of neither":         {Request{Target: "ns/emojivoto", Selector: "app=db"}, request(), false},
+		"labels, and no label":      {Request{Selector: "!tier, app"}, outside, true},
+		"labels and to":             {Request{Target: "ns/emojivoto", Selector: "app=voting", To: "deploy/voting"}, request(), false},
+		"pods, not labels":          {Request{Pods: map[string]bool{web.UID: true}, Selector: "app=db"}, request(), true},
 		"to":                        {Request{Target: "deploy/web", To: "deploy/voting"}, request(), true},
 		"to, reversed":              {Request{Target: "deploy/voting", To: "deploy/web"}, request(), false},
 		"to service":                {Request{Target: "deploy/web", To: "svc/voting-svc"}, request(), true},

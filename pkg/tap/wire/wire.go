@@ -27,7 +27,7 @@ func Filter(r *agentv1.TapRequest) filter.Request {
 		}
 	}
 	return filter.Request{
-		Pods:   pods,
+		Pods: pods, Selector: r.GetSelector(),
 		Target: r.GetTarget(), Namespace: r.GetNamespace(), To: r.GetTo(), ToNamespace: r.GetToNamespace(),
 		Scheme: r.GetScheme(), Method: r.GetMethod(), Authority: r.GetAuthority(), Path: r.GetPath(),
 		MaxRPS: r.GetMaxRps(), View: filter.View(r.GetView()), Legs: r.GetLegs(),

@@ -54,6 +54,7 @@ type Pod struct {
 	Labels                     map[string]string `json:",omitempty"`
 	IPs                        []netip.Addr      // IPv4 first
 	Ready                      bool
+	Meshed                     bool   // the labels of the pod or its namespace opt in
 	Status                     string // as kubectl shows it: Running, CrashLoopBackOff…
 	Restarts                   int
 	Pid                        int    // of the process that holds its namespaces

@@ -15,6 +15,7 @@ import (
 	"github.com/underlane/underlane/pkg/cli/statcmd"
 	"github.com/underlane/underlane/pkg/cli/tapcmd"
 	"github.com/underlane/underlane/pkg/dashboard"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/test/lab/api"
 )
 
@@ -79,7 +80,29 @@ func (a *app) agents(ctx context.Context) (*agentapi.API, func(), error) {
 	if !s.Options.Mesh {
 		return nil, nil, fmt.Errorf("lab %q has no agents: it was brought up with --no-mesh", a.name)
 	}
-	return dialAll(s.Nodes)
+	out, done, err := dialAll(s.Nodes)
+	if err == nil {
+		out.Pods = func(node string) []*mesh.Workload { return podsOf(s.Pods, node) }
+	}
+	return out, done, err
+}
+
+// podsOf returns the pods of a node as the lab knows them.
+func podsOf(pods []api.Pod, node string) (out []*mesh.Workload) {
+	for _, p := range pods {
+		if p.Node != node {
+			continue
+		}
+		w := &mesh.Workload{
+			UID: p.UID, Namespace: p.Namespace, Name: p.Name, Node: p.Node, OwnerKind: "pod", OwnerName: p.Name,
+			Meshed: p.Meshed, Ready: p.Ready, Labels: mesh.LabelsOf(p.Labels),
+		}
+		if p.Deployment != "" {
+			w.OwnerKind, w.OwnerName = "deployment", p.Deployment
+		}
+		out = append(out, w)
+	}
+	return out
 }
 
 func dialAll(nodes []api.Node) (*agentapi.API, func(), error) {

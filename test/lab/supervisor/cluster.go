@@ -91,7 +91,9 @@ func (c *cluster) state() api.State {
 		})
 	}
 	for _, p := range c.sortedPods() {
-		s.Pods = append(s.Pods, p.report(c.layout))
+		r := p.report(c.layout)
+		r.Meshed = meshed(p.obj, c.objects["namespace//"+p.obj.Namespace])
+		s.Pods = append(s.Pods, r)
 	}
 	for _, obj := range c.objects {
 		if svc, ok := obj.(*corev1.Service); ok {
