@@ -12,7 +12,7 @@ import (
 // StatCommands are `agent stat` and `agent edges`, what this node's agent remembers, and
 // `agent connections`.
 func StatCommands(f *Flags) []*cobra.Command {
-	s := &statcmd.Source{Program: "agent", Scope: "this node", Figures: f.figures, Resources: f.resources, Connections: f.connections}
+	s := &statcmd.Source{Program: "agent", Scope: "this node", Figures: f.figures, Resources: f.resources, Connections: f.connections, Routes: f.routes}
 	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s), statcmd.Connections(s)}
 }
 
@@ -44,4 +44,14 @@ func (f *Flags) connections(ctx context.Context, q tapv1alpha1.ConnectionsQuery)
 	}
 	defer done()
 	return api.Connections(ctx, q)
+}
+
+// routes asks this node's agent for the routes that it has, and their figures.
+func (f *Flags) routes(ctx context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.RouteList, error) {
+	api, done, err := f.api()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return api.Routes(ctx, q)
 }

@@ -48,6 +48,9 @@ func (s *Source) askAll(ctx context.Context, kinds []*table.Stat, usage bool) (t
 }
 
 func (s *Source) askOne(ctx context.Context, k *table.Stat, usage bool) answer {
+	if table.IsRoute(k.Kind) {
+		return s.askRoutes(ctx, k)
+	}
 	f, warnings, err := s.ask(ctx, k.Query())
 	if err != nil {
 		return answer{err: err}

@@ -97,9 +97,10 @@ func Stat(s *Source) *cobra.Command {
 		Long: short + `.
 
 RESOURCES is TYPE [NAME...] or TYPE/NAME...: deploy, sts, ds, rs, rc, job, cronjob, pod, ns,
-svc, or all. The figures are of what is sent to a resource; with --to, of what it sends to
-that one; with --from, of what it gets from that one. A Service's figures are those of its
-clients.`,
+svc, or all; or httproute, grpcroute, ts (TrafficSplit). The figures are of what is sent to a
+resource; with --to, of what it sends to that one; with --from, of what it gets from that one.
+A Service's figures, and a route's, are those of its clients; a TrafficSplit has a row for
+each of its leaves.`,
 		Example: fmt.Sprintf("  %[1]s stat deploy -n shop\n  %[1]s stat deploy/web pod/db-0\n  %[1]s stat deploy --from ns/shop -A -t 5m\n  %[1]s stat svc -n shop -o wide", s.Program),
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -131,6 +132,11 @@ clients.`,
 				k.From, k.FromNamespace = from, other(from, fromNamespace, namespace)
 				if k.Kind == filter.KindNamespace {
 					k.Namespace = ""
+				}
+				if table.IsRoute(k.Kind) {
+					if err := s.checkRoutes(k); err != nil {
+						return err
+					}
 				}
 				asked = append(asked, k)
 			}
@@ -263,13 +269,13 @@ func parse(args []string) (kinds []table.Stat, err error) {
 		}
 		return kinds, nil
 	}
-	first, err := filter.ParseResource(strings.TrimSuffix(args[0], "/"), "")
+	first, err := resource(args[0])
 	if err != nil {
 		return nil, err
 	}
 	if first.Name == "" && len(args) > 1 && !strings.Contains(args[1], "/") {
 		for _, name := range args[1:] {
-			r, err := filter.ParseResource(string(first.Kind)+"/"+name, "")
+			r, err := resource(string(first.Kind) + "/" + name)
 			if err != nil {
 				return nil, err
 			}
@@ -278,7 +284,7 @@ func parse(args []string) (kinds []table.Stat, err error) {
 		return kinds, nil
 	}
 	for _, arg := range args {
-		r, err := filter.ParseResource(strings.TrimSuffix(arg, "/"), "")
+		r, err := resource(arg)
 		if err != nil {
 			return nil, err
 		}

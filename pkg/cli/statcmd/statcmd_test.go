@@ -67,6 +67,11 @@ func TestParse(t *testing.T) {
 		"ns":                     "namespace",
 		"svc web svc":            "service web,svc", // names, as kubectl takes them
 		"all":                    "deployment; statefulset; daemonset; replicaset; replicationcontroller; job; cronjob; pod; service",
+		"httproute":              "httproute",
+		"httproutes/a ts/b":      "httproute a; trafficsplit b",
+		"grpcroute a b":          "grpcroute a,b",
+		"ts Not_A_Name":          "error",
+		"ts/":                    "trafficsplit",
 		"web":                    "error",
 		"deploy/web api":         "error",
 		"deploy Not_A_Name":      "error",
@@ -189,5 +194,76 @@ func TestRoutesQuestion(t *testing.T) {
 		if err := json.Compact(&text, b.Bytes()); err != nil || !strings.HasPrefix(text.String(), want.json) || strings.Count(text.String(), `"route":`) != want.rows {
 			t.Errorf("routes %s: %s, %v; want %s… with %d rows", args, text.String(), err, want.json, want.rows)
 		}
+	}
+}
+
+// TestStatOfRoutes: routes have rows as Linkerd's stat has, a TrafficSplit one for each leaf.
+func TestStatOfRoutes(t *testing.T) {
+	end := time.Unix(1_800_000_000, 0)
+	sums := func(requests, success uint64) *tapv1alpha1.Sums {
+		return &tapv1alpha1.Sums{Requests: requests, Success: success, Failures: map[string]uint64{"status": requests - success}}
+	}
+	rule := func(name string, requests, success uint64, backends ...tapv1alpha1.RouteBackend) tapv1alpha1.RouteRule {
+		return tapv1alpha1.RouteRule{Name: name, Total: tapv1alpha1.RouteTotal{Effective: sums(requests, success)}, Backends: backends}
+	}
+	api := tapv1alpha1.ServiceName{Namespace: "shop", Name: "api"}
+	var asked tapv1alpha1.FiguresQuery
+	s := &Source{
+		Namespace: func(named string) (string, error) { return cmp.Or(named, "shop"), nil },
+		Figures: func(context.Context, tapv1alpha1.FiguresQuery) (*tapv1alpha1.Figures, error) {
+			return &tapv1alpha1.Figures{Resources: []tapv1alpha1.Resource{{Kind: "deployment", Namespace: "shop", Name: "web", Pods: 1, Meshed: 1}}}, nil
+		},
+		Routes: func(_ context.Context, q tapv1alpha1.FiguresQuery) (*tapv1alpha1.RouteList, error) {
+			asked = q
+			return &tapv1alpha1.RouteList{Start: end.Add(-time.Minute), End: end, Items: []tapv1alpha1.Route{
+				{Kind: "HTTPRoute", Namespace: "shop", Name: "r", Parent: api, Rules: []tapv1alpha1.RouteRule{rule("0", 60, 60), rule("1", 60, 30)}},
+				{Kind: "HTTPRoute", Namespace: "other", Name: "foreign", Parent: api, Rules: []tapv1alpha1.RouteRule{rule("0", 60, 60)}},
+				{Kind: "GRPCRoute", Namespace: "shop", Name: "g", Parent: api, Rules: []tapv1alpha1.RouteRule{rule("0", 0, 0)}},
+				{Kind: "TrafficSplit", Namespace: "shop", Name: "s", Parent: api, Rules: []tapv1alpha1.RouteRule{rule("0", 60, 45,
+					tapv1alpha1.RouteBackend{Namespace: "shop", Name: "old", Weight: 90, Total: sums(45, 45)}, tapv1alpha1.RouteBackend{Namespace: "shop", Name: "new", Weight: 10, Total: sums(15, 0)})}},
+				{Namespace: "shop", Parent: api, Rules: []tapv1alpha1.RouteRule{rule("", 6, 6)}},
+			}}, nil
+		},
+	}
+	for args, want := range map[string]struct{ out, err string }{
+		"httproute":             {"NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | r api 75.00% 2.0rps 0ms 0ms 0ms", ""},
+		"httproute -A":          {"NAMESPACE NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | other foreign api 100.00% 1.0rps 0ms 0ms 0ms | shop r api 75.00% 2.0rps 0ms 0ms 0ms", ""},
+		"grpcroute/g -o wide":   {"NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | g api - - - - -", ""},
+		"ts":                    {"NAME APEX LEAF WEIGHT SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | s api old 90 100.00% 0.8rps 0ms 0ms 0ms | s api new 10 0.00% 0.2rps 0ms 0ms 0ms", ""},
+		"ts/s --from deploy/a":  {"NAME APEX LEAF WEIGHT SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | s api old 90 100.00% 0.8rps 0ms 0ms 0ms | s api new 10 0.00% 0.2rps 0ms 0ms 0ms", ""},
+		"deploy httproute":      {"NAME MESHED SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 TCP_CONN | deploy/web 1/1 - - - - - - |  | NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | httproute/r api 75.00% 2.0rps 0ms 0ms 0ms", ""},
+		"httproute/nope":        {"", "there is no httproute/nope in namespace shop"},
+		"ts -l app=web":         {"", "a route has no pods"},
+		"ts --to svc/api":       {"", "a route sends nothing"},
+		"httproute -t 6h":       {"", "has no routes"},
+		"deploy --to httproute": {"", "no kind"},
+	} {
+		cmd := Stat(s)
+		var out bytes.Buffer
+		cmd.SetOut(&out)
+		cmd.SilenceUsage, cmd.SilenceErrors = true, true
+		cmd.SetArgs(strings.Fields(args))
+		err := cmd.ExecuteContext(t.Context())
+		var lines []string
+		for line := range strings.Lines(out.String()) {
+			lines = append(lines, strings.Join(strings.Fields(line), " "))
+		}
+		got := strings.Join(lines, " | ")
+		if (err != nil) != (want.err != "") || err != nil && !strings.Contains(err.Error(), want.err) || got != want.out {
+			t.Errorf("stat %s: %v\n%s\nwant %q\n%s", args, err, got, want.err, want.out)
+		}
+		if strings.Contains(args, "--from") && (asked.From != "deploy/a" || asked.FromNamespace != "shop") {
+			t.Errorf("stat %s asked %+v", args, asked)
+		}
+	}
+	cmd := Stat(s)
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"ts", "-o", "json"})
+	if err := cmd.ExecuteContext(t.Context()); err != nil || !strings.Contains(out.String(), `"apex": "api",
+    "leaf": "new",
+    "weight": "10",
+    "success": 0`) {
+		t.Errorf("%v, %s; want Linkerd's keys", err, out.String())
 	}
 }

@@ -41,6 +41,7 @@ func Top(s *Source) *cobra.Command {
 	filter.add(cmd, s, 0)
 	p := cmd.Flags()
 	p.BoolVar(&o.hideSources, "hide-sources", false, "one row for all sources")
+	p.BoolVar(&o.routes, "routes", false, "one row for each route and rule, not for each method and path")
 	p.BoolVar(&o.once, "once", false, "collect for --duration, print the table and end")
 	p.DurationVar(&o.duration, "duration", 5*time.Second, "how long --once collects")
 	p.StringVarP(&o.output, "output", "o", "table", "with --once: table or json")
@@ -53,6 +54,7 @@ func Top(s *Source) *cobra.Command {
 
 type topOptions struct {
 	hideSources, once bool
+	routes            bool
 	pods              bool
 	duration          time.Duration
 	output, sort      string
@@ -83,7 +85,7 @@ func (o *topOptions) run(cmd *cobra.Command, s *Source, filter *filterFlags, arg
 		defer time.AfterFunc(o.duration, cancel).Stop()
 	}
 	table := top.NewTable(o.hideSources, o.maxRows)
-	table.EachOnce = s.Merged
+	table.EachOnce, table.ByRoute = s.Merged, o.routes
 	if !o.once {
 		return s.ended(ctx, o.live(ctx, cancel, stream, table, order))
 	}

@@ -42,7 +42,7 @@ func (t *Traffic) Receive(msg tea.Msg) {
 
 // Lines implements Table.
 func (t *Traffic) Lines(order top.Order, mark string) []string {
-	return top.Lines(t.Rows(order), t.HideSources(), order.By, mark)
+	return t.Table.Lines(t.Rows(order), order.By, mark)
 }
 
 // Columns implements Table.

@@ -74,6 +74,7 @@ type StatRow struct {
 	Pods, Meshed, Ready   int // Meshed and Ready of Pods
 	Sums                  figures.Sums
 	Partial               bool // an agent that may know more has not answered
+	Via                   *Via // of a route; nil: the row is of a resource
 	// Usage is what the containers of its pods use; nil: it is not known.
 	Usage   *tapv1alpha1.Usage
 	seconds float64 // that were asked for

@@ -9,7 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/underlane/underlane/pkg/figures"
 	"github.com/underlane/underlane/pkg/tap/filter"
 	"github.com/underlane/underlane/pkg/tap/render"
 )
@@ -17,7 +16,7 @@ import (
 // shortNames are kubectl's, for rows of several kinds in one table.
 var shortNames = map[string]string{
 	"deployment": "deploy", "statefulset": "sts", "daemonset": "ds", "replicaset": "rs", "replicationcontroller": "rc", "cronjob": "cj",
-	string(filter.KindPod): "po", string(filter.KindNamespace): "ns", string(filter.KindService): "svc",
+	string(KindTrafficSplit): "ts", string(filter.KindPod): "po", string(filter.KindNamespace): "ns", string(filter.KindService): "svc",
 }
 
 func short(kind string) string {
@@ -36,12 +35,17 @@ func WriteStat(out io.Writer, kinds [][]*StatRow, wide, namespaces bool) error {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		head := []string{"NAME"}
-		if len(rows) > 0 && rows[0].Kind == string(filter.KindPod) {
-			head = append(head, "STATUS")
+		head, requests := []string{"NAME"}, []string{"SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99"}
+		via := len(rows) > 0 && rows[0].Via != nil
+		switch {
+		case via:
+			head = append(viaHead(rows[0].Kind), requests...)
+		case len(rows) > 0 && rows[0].Kind == string(filter.KindPod):
+			head = append(append(head, "STATUS", "MESHED"), append(requests, "TCP_CONN")...)
+		default:
+			head = append(append(head, "MESHED"), append(requests, "TCP_CONN")...)
 		}
-		head = append(head, "MESHED", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "TCP_CONN")
-		if wide {
+		if wide && !via {
 			head = append(head, "READ_BYTES/SEC", "WRITE_BYTES/SEC", "SRTT", "RETRANSMITS", "CPU", "CPU_LIMIT", "MEMORY", "MEMORY_LIMIT")
 		}
 		if namespaces {
@@ -67,21 +71,15 @@ func (r *StatRow) cells(wide, prefix bool) []string {
 	if r.Partial {
 		name += " (part)"
 	}
+	if r.Via != nil {
+		return r.viaCells(name)
+	}
 	cells := []string{name}
 	if r.Kind == string(filter.KindPod) {
 		cells = append(cells, r.StatusText())
 	}
 	cells = append(cells, r.MeshedText())
-	if part, ok := r.Success(); ok {
-		h := r.Sums.Latency
-		if h == nil {
-			h = new(figures.Histogram)
-		}
-		cells = append(cells, fmt.Sprintf("%.2f%%", 100*part), fmt.Sprintf("%.1frps", r.Rate(r.Sums.Requests())),
-			latency(h.Quantile(0.5)), latency(h.Quantile(0.95)), latency(h.Quantile(0.99)))
-	} else {
-		cells = append(cells, "-", "-", "-", "-", "-")
-	}
+	cells = append(cells, r.requestCells()...)
 	tcp := r.hasTCP()
 	if tcp {
 		cells = append(cells, fmt.Sprint(r.Sums.Open))
@@ -159,6 +157,10 @@ type statJSON struct {
 	Kind           string   `json:"kind"`
 	Name           string   `json:"name"`
 	Meshed         string   `json:"meshed,omitempty"`
+	Service        string   `json:"service,omitempty"` // of a route
+	Apex           string   `json:"apex,omitempty"`    // the same of a TrafficSplit
+	Leaf           string   `json:"leaf,omitempty"`
+	Weight         string   `json:"weight,omitempty"`
 	Success        *float64 `json:"success"`
 	RPS            *float64 `json:"rps"`
 	LatencyP50     *uint64  `json:"latency_ms_p50"`
@@ -197,6 +199,11 @@ func WriteStatJSON(out io.Writer, kinds [][]*StatRow) error {
 
 func (r *StatRow) json() statJSON {
 	out := statJSON{Namespace: r.Namespace, Kind: r.Kind, Name: r.Name, Meshed: r.MeshedText(), Partial: r.Partial}
+	if v := r.Via; v != nil {
+		if out.Meshed, out.Service = "", v.Service; filter.Kind(r.Kind) == KindTrafficSplit {
+			out.Service, out.Apex, out.Leaf, out.Weight = "", v.Service, v.Leaf, fmt.Sprint(v.Weight)
+		}
+	}
 	if part, ok := r.Success(); ok {
 		out.Success, out.RPS = &part, ptr(r.Rate(r.Sums.Requests()))
 		out.Failures = sumsJSON(&r.Sums, false).Failures

@@ -95,10 +95,10 @@ func ExampleRow_Cells() {
 	// Output: web store GET /cart 1 1ms 1ms 1ms 100.00%
 }
 
-func ExampleLines() {
+func ExampleTable_Lines() {
 	table := top.NewTable(true, 0)
 	table.Add(request("/cart", 12*time.Millisecond, 200))
-	for _, line := range top.Lines(table.Rows(top.Order{By: top.Count}), table.HideSources(), top.Count, "▼") {
+	for _, line := range table.Lines(table.Rows(top.Order{By: top.Count}), top.Count, "▼") {
 		fmt.Println(line)
 	}
 	// Output:

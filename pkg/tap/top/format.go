@@ -59,22 +59,30 @@ func FormatDuration(d time.Duration) string {
 
 const columnGap = "  "
 
-// Lines returns the heading and one line for each row, in aligned columns: text
-// to the left, numbers to the right. mark is appended to the heading of column
-// by.
-func Lines(rows []Row, hideSources bool, by Column, mark string) []string {
-	first := Source
-	if hideSources {
-		first = Destination
-	}
+// Lines returns the heading and one line for each of rows, in aligned columns: text to the
+// left, numbers to the right. mark is appended to the heading of column by.
+func (t *Table) Lines(rows []Row, by Column, mark string) []string {
 	head := Titles
-	head[by] += mark
-	grid := [][]string{head[first:]}
-	for i := range rows {
-		cells := rows[i].Cells()
-		grid = append(grid, cells[first:])
+	if t.ByRoute {
+		head[Path] = "Route"
 	}
-	return Align(grid, int(Count-first))
+	head[by] += mark
+	grid := [][]string{t.shown(head)}
+	for i := range rows {
+		grid = append(grid, t.shown(rows[i].Cells()))
+	}
+	return Align(grid, len(t.shown(head))-int(NumColumns-Count))
+}
+
+// shown returns the cells of the columns that the table has.
+func (t *Table) shown(cells [NumColumns]string) (out []string) {
+	for c, cell := range cells {
+		if Column(c) == Source && t.hideSources || Column(c) == Method && t.ByRoute {
+			continue
+		}
+		out = append(out, cell)
+	}
+	return out
 }
 
 // Align returns the lines of a table with aligned columns: the first ones, which
@@ -108,7 +116,7 @@ func Align(grid [][]string, text int) []string {
 
 // WriteTable writes the table as text.
 func (t *Table) WriteTable(w io.Writer, order Order) error {
-	for _, line := range Lines(t.Rows(order), t.hideSources, order.By, "") {
+	for _, line := range t.Lines(t.Rows(order), order.By, "") {
 		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " ")); err != nil {
 			return err
 		}
@@ -121,6 +129,7 @@ type jsonRow struct {
 	Destination string            `json:"destination"`
 	Method      string            `json:"method"`
 	Path        string            `json:"path"`
+	Route       string            `json:"route,omitempty"` // and its rule, instead of method and path
 	Count       uint64            `json:"count"`
 	BestMS      float64           `json:"bestMs"`
 	WorstMS     float64           `json:"worstMs"`
@@ -140,6 +149,9 @@ func (t *Table) WriteJSON(w io.Writer, order Order) error {
 			Source: r.Source, Destination: r.Destination, Method: r.Method, Path: r.Path, Count: r.Count(),
 			BestMS: millis(r.Best), WorstMS: millis(r.Worst), LastMS: millis(r.Last),
 			Successes: r.Successes, Failures: r.Failures, Reasons: r.Reasons,
+		}
+		if t.ByRoute {
+			row.Path, row.Route = "", r.Path
 		}
 		if rate, ok := r.SuccessRate(); ok {
 			row.SuccessRate = &rate

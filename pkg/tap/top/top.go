@@ -24,8 +24,8 @@ const DefaultMaxRows = 1000
 type Key struct {
 	Source      string // pod, or the address if no pod is known
 	Destination string
-	Method      string
-	Path        string
+	Method      string // "": the row is of a route
+	Path        string // or, in a Table by routes, the route and its rule
 }
 
 // Row sums up the requests or connections of one key.
@@ -63,6 +63,9 @@ type Table struct {
 
 	// EachOnce says that the events contain nothing twice (filter.Once).
 	EachOnce bool
+	// ByRoute makes a row for each route and rule instead of each method and path, as
+	// Linkerd's top --routes. Connections have no routes and no rows then.
+	ByRoute bool
 
 	Lost    uint64 // events that were lost because the reader was too slow
 	Evicted uint64 // rows dropped to stay within the bound, the least recently seen first
@@ -88,9 +91,33 @@ func (t *Table) Add(e *tap.Event) {
 	}
 	switch e.Kind {
 	case tap.ResponseEnd:
+		if t.ByRoute {
+			t.row(e, "", routeOf(e)).end(e)
+			return
+		}
 		// Without the query: a row is for a kind of request, not for each value.
 		path, _, _ := strings.Cut(e.Path, "?")
 		t.row(e, render.Clean(e.Method), render.Clean(path)).end(e)
+	case tap.ConnOpen, tap.ConnClose:
+		if !t.ByRoute {
+			t.connection(e)
+		}
+	}
+}
+
+// NoRoute is the route of requests that none has a say in, as Linkerd names it.
+const NoRoute = "[DEFAULT]"
+
+// routeOf returns the route of a request and its rule.
+func routeOf(e *tap.Event) string {
+	if e.Route == nil {
+		return NoRoute
+	}
+	return render.Clean(e.Route.Name) + "/" + render.Clean(e.Rule)
+}
+
+func (t *Table) connection(e *tap.Event) {
+	switch e.Kind {
 	case tap.ConnOpen:
 		t.row(e, "TCP", port(e)).Opened++
 	case tap.ConnClose:

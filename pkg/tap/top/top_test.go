@@ -1,6 +1,7 @@
 package top
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -193,5 +194,33 @@ func TestBound(t *testing.T) {
 	}
 	if uint64(len(rows))+table.Evicted != 1001 {
 		t.Errorf("%d rows and %d evicted, want 1001 together", len(rows), table.Evicted)
+	}
+}
+
+// TestByRoute: a row for each route and rule, as Linkerd's top --routes; connections have none.
+func TestByRoute(t *testing.T) {
+	table := NewTable(true, 0)
+	table.ByRoute = true
+	for i, path := range []string{"/a", "/b", "/c"} {
+		e := end(path, time.Millisecond, 200+300*(i/2))
+		e.Route, e.Rule = &mesh.Route{Kind: "HTTPRoute", Namespace: "shop", Name: "canary"}, "0"
+		table.Add(e)
+	}
+	table.Add(end("/d", time.Millisecond, 200))
+	table.Add(conn(tap.ConnOpen, 0, 0))
+	table.Add(conn(tap.ConnClose, time.Second, 0))
+	var out bytes.Buffer
+	if err := table.WriteTable(&out, Order{By: Count}); err != nil {
+		t.Fatal(err)
+	}
+	want := "Destination  Route      Count  Best  Worst  Last  Success Rate\n" +
+		"voting       canary/0       3   1ms    1ms   1ms        66.67%\n" +
+		"voting       [DEFAULT]      1   1ms    1ms   1ms       100.00%\n"
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+	out.Reset()
+	if err := table.WriteJSON(&out, Order{By: Count}); err != nil || !strings.Contains(out.String(), `"route": "canary/0"`) || strings.Contains(out.String(), `"path": "canary`) {
+		t.Errorf("%v: %s", err, out.String())
 	}
 }
