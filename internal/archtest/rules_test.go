@@ -11,6 +11,7 @@ var layers = map[string]int{
 	"pkg/cli":        4,
 
 	"pkg/figures":   3,
+	"pkg/histogram": 0,
 	"pkg/l7proxy":   3,
 	"pkg/redirect":  3,
 	"pkg/telemetry": 3,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -16,7 +17,7 @@ func TestEncodingOfRandomWindows(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	for round := range 300 {
 		var l live
-		want, latency := new(Sums), new(Histogram)
+		want, latency := new(Sums), new(histogram.Histogram)
 		for range r.IntN(1 << r.IntN(10)) {
 			e := randomEvent(r)
 			l.count(e)
@@ -83,7 +84,7 @@ func randomEvent(r *rand.Rand) *tap.Event {
 	return e
 }
 
-func expect(s *Sums, latency *Histogram, e *tap.Event) {
+func expect(s *Sums, latency *histogram.Histogram, e *tap.Event) {
 	switch {
 	case e.Kind == tap.ResponseEnd:
 		if e.Success() {
@@ -115,7 +116,7 @@ func expect(s *Sums, latency *Histogram, e *tap.Event) {
 	}
 }
 
-func counts(h *Histogram) map[int]uint64 {
+func counts(h *histogram.Histogram) map[int]uint64 {
 	out := map[int]uint64{}
 	if h != nil {
 		for bucket, n := range h.Buckets() {

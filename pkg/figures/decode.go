@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -90,22 +91,16 @@ func (r *reader) add(s *Sums) (open uint64) {
 	return open
 }
 
-// latency returns the number of the latencies.
-func (r *reader) latency(h *Histogram) (total uint64) {
-	next := MinBucket
-	for range r.byte() {
-		b := r.byte()
-		gap, count := uint64(b>>5), uint64(b&maxCount)
-		if gap == maxGap {
-			gap += r.number()
-		}
-		if count == maxCount {
-			count += r.number()
-		}
-		next += int(min(gap, buckets))
-		h.Add(next, count+1)
-		next++
-		total += count + 1
+// latency returns the number of the latencies. The data of a window is not changed, so that a
+// histogram may refer to it.
+func (r *reader) latency(h *histogram.Histogram) (total uint64) {
+	filled := int(r.byte())
+	packed, rest, total, err := histogram.Cut(r.buf, histogram.MinBucket, filled)
+	if err != nil {
+		r.buf, r.err = nil, errEncoding
+		return 0
 	}
+	r.buf = rest
+	h.AddPacked(packed)
 	return total
 }

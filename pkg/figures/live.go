@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -14,7 +15,7 @@ import (
 // What few pairs of workloads have is allocated at its first use.
 type live struct {
 	success, retries atomic.Uint64
-	latency          Histogram
+	latency          histogram.Histogram
 	parts            [NumParts]atomic.Int64 // nanoseconds
 	failures         atomic.Pointer[[mesh.NumReasons]atomic.Uint64]
 	conns            atomic.Pointer[liveConns]
@@ -252,36 +253,16 @@ func short(v uint64) uint16 {
 
 func long(v uint16) uint64 { return uint64(v&(1<<11-1)) << (v >> 11) }
 
-// The encoding of a histogram is the number of its buckets that are not empty, and a byte
-// for each: in its upper 3 bits how many empty buckets are before it, in the lower 5 bits
-// its count less one. If a number does not fit, the bits are all ones and the rest of the
-// number follows as a varint, that of the empty buckets first.
-const (
-	maxGap   = 1<<3 - 1
-	maxCount = 1<<5 - 1
-)
-
-// latency returns the number of all latencies.
-func (w *writer) latency(h *Histogram) (total uint64) {
+// latency returns the number of all latencies. Their encoding is the number of the buckets
+// that are not empty, and that of histogram.Append.
+func (w *writer) latency(h *histogram.Histogram) (total uint64) {
 	number := len(w.buf)
-	w.buf = append(w.buf, 0)
-	filled, next := 0, MinBucket
 	each := h.Buckets()
 	if w.drain {
-		each = h.drain()
+		each = h.Drain()
 	}
-	for bucket, n := range each {
-		gap, count := uint64(bucket-next), n-1
-		w.buf = append(w.buf, byte(min(gap, maxGap)<<5|min(count, maxCount)))
-		if gap >= maxGap {
-			w.buf = binary.AppendUvarint(w.buf, gap-maxGap)
-		}
-		if count >= maxCount {
-			w.buf = binary.AppendUvarint(w.buf, count-maxCount)
-		}
-		filled, next, total = filled+1, bucket+1, total+n
-	}
-	if filled == 0 {
+	var filled int
+	if w.buf, filled, total = histogram.Append(append(w.buf, 0), histogram.MinBucket, each); filled == 0 {
 		w.buf = w.buf[:number]
 		return 0
 	}

@@ -123,11 +123,7 @@ func (s *Store) size() int {
 
 // size returns the memory of what was allocated at its first use.
 func (l *live) size() (total int) {
-	for i := range l.latency.chunks {
-		if l.latency.chunks[i].Load() != nil {
-			total += int(unsafe.Sizeof(chunk{}))
-		}
-	}
+	total += l.latency.Size()
 	if l.failures.Load() != nil {
 		total += int(mesh.NumReasons) * 8
 	}

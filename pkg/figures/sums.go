@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -31,10 +32,10 @@ type Failure struct {
 
 // Sums is what happened between two workloads in some time. The zero value is nothing.
 type Sums struct {
-	Success  uint64     // requests that succeeded
-	Failures []Failure  // requests that failed, ascending by Reason, none with Count 0
-	Retries  uint64     // attempts after the first that a route asked for
-	Latency  *Histogram // from the request's head to the response's head; nil: no request
+	Success  uint64               // requests that succeeded
+	Failures []Failure            // requests that failed, ascending by Reason, none with Count 0
+	Retries  uint64               // attempts after the first that a route asked for
+	Latency  *histogram.Histogram // from the request's head to the response's head; nil: no request
 	// Parts are the sums of the parts of all requests. Requests that end before they have
 	// reached a server count too.
 	Parts [NumParts]time.Duration
@@ -106,9 +107,9 @@ func (s *Sums) after(o *Sums) {
 	s.Retransmits += o.Retransmits
 }
 
-func (s *Sums) latency() *Histogram {
+func (s *Sums) latency() *histogram.Histogram {
 	if s.Latency == nil {
-		s.Latency = new(Histogram)
+		s.Latency = new(histogram.Histogram)
 	}
 	return s.Latency
 }

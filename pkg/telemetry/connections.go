@@ -93,7 +93,7 @@ type connSeries struct {
 	opened      atomic.Uint64
 	open        atomic.Int64
 	read, wrote atomic.Uint64 // bytes from the peer and to it
-	lasted      histogram
+	lasted      latencies
 	closed      atomic.Bool // lasted has something
 }
 

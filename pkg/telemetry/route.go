@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -55,7 +56,7 @@ type routeSeries struct {
 
 	ended, made [2]atomic.Uint64
 	retried     atomic.Uint64
-	took        histogram
+	took        latencies
 }
 
 func newRouteSeries(r routed) *routeSeries {
@@ -93,37 +94,31 @@ func (s *routeSeries) collect(out chan<- prometheus.Metric) {
 	s.took.collect(out, s.latency)
 }
 
-// histogram counts latencies in Linkerd's buckets.
-type histogram struct {
-	buckets   [len(latencyBuckets) + 1]atomic.Uint64 // not cumulative; the last is +Inf
+// latencies counts latencies, and exports them in Linkerd's buckets.
+type latencies struct {
+	counts    histogram.Histogram
 	sumMicros atomic.Uint64
 }
 
-func (h *histogram) observe(latency time.Duration) {
-	ms := float64(latency) / float64(time.Millisecond)
-	i := 0
-	for i < len(latencyBuckets) && ms > latencyBuckets[i] {
-		i++
-	}
-	h.buckets[i].Add(1)
-	h.sumMicros.Add(uint64(max(0, latency.Microseconds())))
+func (l *latencies) observe(latency time.Duration) {
+	l.counts.Observe(latency)
+	l.sumMicros.Add(uint64(max(0, latency.Microseconds())))
 }
 
-// collect exports the histogram's buckets and returns the number of latencies.
-func (h *histogram) collect(out chan<- prometheus.Metric, desc *prometheus.Desc) (count uint64) {
-	m, count := h.metric(desc)
+// collect exports the buckets and returns the number of latencies.
+func (l *latencies) collect(out chan<- prometheus.Metric, desc *prometheus.Desc) (count uint64) {
+	m, count := l.metric(desc)
 	out <- m
 	return count
 }
 
-// metric returns the histogram's buckets and the number of latencies.
-func (h *histogram) metric(desc *prometheus.Desc) (m prometheus.Metric, count uint64) {
-	cumulative := make(map[float64]uint64, len(latencyBuckets))
-	for i := range h.buckets {
-		count += h.buckets[i].Load()
-		if i < len(latencyBuckets) {
-			cumulative[latencyBuckets[i]] = count
-		}
+// metric returns the buckets and the number of latencies.
+func (l *latencies) metric(desc *prometheus.Desc) (m prometheus.Metric, count uint64) {
+	var below [len(latencyBuckets)]uint64
+	count = l.counts.Cumulative(&below)
+	cumulative := make(map[float64]uint64, len(below))
+	for i, bound := range latencyBuckets {
+		cumulative[bound] = below[i]
 	}
-	return prometheus.MustNewConstHistogram(desc, count, float64(h.sumMicros.Load())/1000, cumulative), count
+	return prometheus.MustNewConstHistogram(desc, count, float64(l.sumMicros.Load())/1000, cumulative), count
 }

@@ -5,14 +5,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
 // latencyBuckets are Linkerd's, in milliseconds.
-var latencyBuckets = [...]float64{
-	1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 300, 400, 500,
-	1000, 2000, 3000, 4000, 5000, 10000, 20000, 30000, 40000, 50000,
-}
+var latencyBuckets = histogram.Linkerd
 
 // requestSeries is one series of request_total.
 type requestSeries struct {
@@ -25,7 +23,7 @@ func (s *requestSeries) collect(out chan<- prometheus.Metric) { counter(out, s.d
 // responseSeries is one series each of response_total and response_latency_ms.
 type responseSeries struct {
 	total, latency *prometheus.Desc
-	took           histogram
+	took           latencies
 	exemplars      exemplars
 }
 
@@ -35,8 +33,8 @@ func (s *responseSeries) observe(e *tap.Event) {
 }
 
 func (s *responseSeries) collect(out chan<- prometheus.Metric) {
-	histogram, count := s.took.metric(s.latency)
-	out <- s.exemplars.with(histogram)
+	m, count := s.took.metric(s.latency)
+	out <- s.exemplars.with(m)
 	counter(out, s.total, count)
 }
 

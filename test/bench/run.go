@@ -178,7 +178,7 @@ func quantiles(c *report.Cell, res *load.Result) {
 		return micros(res.Latency.Quantile(q))
 	}
 	c.P50, c.P99, c.P999 = append(c.P50, q(0.5)), append(c.P99, q(0.99)), append(c.P999, q(0.999))
-	c.Latency.Add(&res.Latency)
+	c.Latency.Merge(&res.Latency)
 }
 
 // once measures, after the rounds, what does not depend on noise.

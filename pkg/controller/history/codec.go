@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -149,34 +150,12 @@ func appendTCP(b []byte, s *figures.Sums) []byte {
 	return b
 }
 
-// A bucket of a histogram is a byte: in its upper 3 bits how many empty buckets are before
-// it, in the lower 5 bits its count less one. If a number does not fit, the bits are all
-// ones and the rest of the number follows as a varint, that of the empty buckets first.
-const (
-	maxGap   = 1<<3 - 1
-	maxCount = 1<<5 - 1
-)
-
-// histogram returns the number of all latencies.
-func (c *columns) histogram(h *figures.Histogram) (total uint64) {
-	at, filled, next := 0, 0, 0
-	for bucket, n := range h.Buckets() {
-		if filled == 0 {
-			at, next = len(c.head)+1, bucket
-			c.head = append(c.head, byte(bucket-figures.MinBucket), 0)
-		}
-		gap, count := uint64(bucket-next), n-1
-		c.buckets = append(c.buckets, byte(min(gap, maxGap)<<5|min(count, maxCount)))
-		if gap >= maxGap {
-			c.buckets = binary.AppendUvarint(c.buckets, gap-maxGap)
-		}
-		if count >= maxCount {
-			c.buckets = binary.AppendUvarint(c.buckets, count-maxCount)
-		}
-		filled, next, total = filled+1, bucket+1, total+n
-	}
-	if filled > 0 {
-		c.head[at] = byte(filled)
+// histogram returns the number of all latencies. The head has the first bucket and the number
+// of buckets, the buckets what histogram.Append writes.
+func (c *columns) histogram(h *histogram.Histogram) (total uint64) {
+	first, filled := h.First(), 0
+	if c.buckets, filled, total = histogram.Append(c.buckets, first, h.Buckets()); filled > 0 {
+		c.head = append(c.head, byte(first-histogram.MinBucket), byte(filled))
 	}
 	return total
 }
@@ -284,27 +263,23 @@ func (r *reader) tcp(s *figures.Sums) (open uint64) {
 	return open
 }
 
-// histogram returns the number of the latencies.
+// histogram returns the number of the latencies. What it adds to an empty histogram is a copy:
+// the column is larger, and is used again.
 func (r *reader) histogram(s *figures.Sums, skip bool) (total uint64) {
-	next := int(r.byte(&r.head)) + figures.MinBucket
-	if !skip && s.Latency == nil {
-		s.Latency = new(figures.Histogram)
+	first, filled := int(r.byte(&r.head))+histogram.MinBucket, int(r.byte(&r.head))
+	packed, rest, total, err := histogram.Cut(r.buckets, first, filled)
+	if err != nil {
+		r.head, r.err = nil, errEncoding
+		return 0
 	}
-	for range r.byte(&r.head) {
-		b := r.byte(&r.buckets)
-		gap, count := uint64(b>>5), uint64(b&maxCount)
-		if gap == maxGap {
-			gap += r.number(&r.buckets)
-		}
-		if count == maxCount {
-			count += r.number(&r.buckets)
-		}
-		next += int(min(gap, figures.MaxBucket-figures.MinBucket))
-		if !skip {
-			s.Latency.Add(next, count+1)
-		}
-		next++
-		total += count + 1
+	r.buckets = rest
+	switch {
+	case skip:
+	case s.Latency == nil:
+		s.Latency = new(histogram.Histogram)
+		s.Latency.AddPacked(packed.Clone())
+	default:
+		s.Latency.AddPacked(packed)
 	}
 	return total
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/underlane/underlane/pkg/controller/fanin"
 	"github.com/underlane/underlane/pkg/figures"
 	"github.com/underlane/underlane/pkg/figures/wire"
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -245,7 +246,7 @@ func TestCollector(t *testing.T) {
 				latency = 3 * time.Millisecond
 			}
 			for _, e := range a.Edges {
-				if got := e.Points[3].Latency.Quantile(0.5); e.Key.Source.Name == "web" && figures.BucketOf(got) != figures.BucketOf(latency) {
+				if got := e.Points[3].Latency.Quantile(0.5); e.Key.Source.Name == "web" && histogram.BucketOf(got) != histogram.BucketOf(latency) {
 					t.Errorf("%v: median %v, want %v: that of this side", side, got, latency)
 				}
 			}

@@ -81,13 +81,16 @@ func (s *Store) owner(node string, weight int) string {
 	return s.names.text(node)
 }
 
+// inOneByte is the largest count of a bucket that histogram.Append needs no further byte for.
+const inOneByte = 31
+
 // weight estimates the bytes that a record takes, before they are compressed.
 func weight(s *figures.Sums) int {
 	n := 24 + 4*len(s.Failures) // numbers, parts and what TCP has
 	if s.Latency != nil {
 		for _, count := range s.Latency.Buckets() {
 			n++
-			if count > maxCount {
+			if count > inOneByte {
 				n += 1 + bits.Len64(count)/7
 			}
 		}

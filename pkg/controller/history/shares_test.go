@@ -9,13 +9,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // lie returns edges whose records are as large as records can be: all buckets are full.
 func lie(keys []figures.Key, seed int64) (out []figures.Edge) {
-	full := &figures.Sums{Success: 1 << 40, Latency: new(figures.Histogram), Read: 1 << 60, Written: 1 << 60}
-	for bucket := figures.MinBucket; bucket <= figures.MaxBucket; bucket++ {
+	full := &figures.Sums{Success: 1 << 40, Latency: new(histogram.Histogram), Read: 1 << 60, Written: 1 << 60}
+	for bucket := histogram.MinBucket; bucket <= histogram.MaxBucket; bucket++ {
 		full.Latency.Add(bucket, 1<<40+uint64(bucket*int(seed))&0xffff)
 	}
 	for _, k := range keys {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -21,7 +22,7 @@ import (
 var epoch = time.Unix(1_800_000_000, 0).UTC()
 
 // buckets compares histograms by their buckets.
-var buckets = cmp.Transformer("buckets", func(h *figures.Histogram) map[int]uint64 {
+var buckets = cmp.Transformer("buckets", func(h *histogram.Histogram) map[int]uint64 {
 	counts := map[int]uint64{}
 	if h != nil {
 		for bucket, n := range h.Buckets() {
@@ -45,9 +46,9 @@ func key(from, to string, side mesh.Direction) figures.Key {
 
 // requests are n requests, each of this latency, of which some fail.
 func requests(n, failed uint64, latency time.Duration) *figures.Sums {
-	s := &figures.Sums{Success: n - failed, Latency: new(figures.Histogram)}
+	s := &figures.Sums{Success: n - failed, Latency: new(histogram.Histogram)}
 	s.Fail(mesh.ReasonTimeout, failed)
-	s.Latency.Add(figures.BucketOf(latency), n)
+	s.Latency.Add(histogram.BucketOf(latency), n)
 	s.Parts[figures.FirstByte] = time.Duration(n) * latency
 	return s
 }
@@ -71,7 +72,7 @@ func everything(k figures.Key) (figures.Key, bool) { return k, true }
 func TestCodec(t *testing.T) {
 	full := &figures.Sums{
 		Success: 3, Failures: []figures.Failure{{Reason: mesh.ReasonNone, Count: 1}, {Reason: mesh.ReasonTimeout, Count: 100}}, Retries: 4,
-		Latency: new(figures.Histogram), Parts: [figures.NumParts]time.Duration{1000, 0, 3000, 255000, 0},
+		Latency: new(histogram.Histogram), Parts: [figures.NumParts]time.Duration{1000, 0, 3000, 255000, 0},
 		Opened: 5, Closed: 6, Failed: 7, Open: 8, Read: 9, Written: 1 << 60, SRTT: 11000, SRTTs: 12, Retransmits: 13,
 	}
 	for _, d := range []time.Duration{0, 90 * time.Microsecond, time.Millisecond, time.Millisecond, time.Hour} {
@@ -247,7 +248,7 @@ func traffic(pairs int, mean float64) [][]figures.Edge {
 			for _, side := range []mesh.Direction{mesh.Outbound, mesh.Inbound} {
 				s := &figures.Sums{Open: 3, Opened: 1, Closed: 1, Read: uint64(rate * 900 * r.Float64()), Written: uint64(rate * 3000 * r.Float64()), SRTT: time.Millisecond, SRTTs: 1}
 				if i%10 > 0 { // every tenth is one of connections
-					s.Latency = new(figures.Histogram)
+					s.Latency = new(histogram.Histogram)
 					n := uint64(rate*(0.8+0.4*r.Float64())) + 1
 					for range n {
 						d := time.Duration(typical * math.Exp(0.5*r.NormFloat64()))

@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
-	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/tap/filter"
 	"github.com/underlane/underlane/pkg/tap/render"
 )
@@ -105,7 +105,7 @@ func (r *StatRow) requestCells() []string {
 	}
 	h := r.Sums.Latency
 	if h == nil {
-		h = new(figures.Histogram)
+		h = new(histogram.Histogram)
 	}
 	return []string{
 		fmt.Sprintf("%.2f%%", 100*part), fmt.Sprintf("%.1frps", r.Rate(r.Sums.Requests())),

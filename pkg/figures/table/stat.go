@@ -8,6 +8,7 @@ import (
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap/filter"
 )
@@ -226,7 +227,7 @@ func sumsOf(s *tapv1alpha1.Sums) *figures.Sums {
 		out.Fail(mesh.ParseReason(name), n)
 	}
 	if s.Latency != nil {
-		out.Latency = new(figures.Histogram)
+		out.Latency = new(histogram.Histogram)
 		for _, b := range s.Latency.Buckets {
 			out.Latency.Add(int(b[0]), uint64(max(0, b[1])))
 		}

@@ -8,6 +8,7 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -187,7 +188,7 @@ func sums(p *agentv1.FiguresPoint) *figures.Sums {
 		s.Fail(mesh.ParseReason(f.GetReason()), f.GetCount())
 	}
 	if len(p.GetBuckets()) > 0 && len(p.GetBuckets()) == len(p.GetCounts()) {
-		s.Latency = new(figures.Histogram)
+		s.Latency = new(histogram.Histogram)
 		bucket := 0
 		for i, gap := range p.GetBuckets() {
 			bucket += int(gap)

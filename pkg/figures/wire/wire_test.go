@@ -10,13 +10,14 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/figures"
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
 var epoch = time.Unix(1_800_000_000, 0).UTC()
 
 // same compares histograms by their buckets.
-var same = cmp.Transformer("buckets", func(h *figures.Histogram) map[int]uint64 {
+var same = cmp.Transformer("buckets", func(h *histogram.Histogram) map[int]uint64 {
 	counts := map[int]uint64{}
 	if h != nil {
 		for bucket, n := range h.Buckets() {
@@ -30,7 +31,7 @@ func result() *figures.Result {
 	web := figures.End{Namespace: "shop", Kind: "deployment", Name: "web", Pod: "web-1", Node: "node-1", Identity: "spiffe://d/ns/shop/sa/web", Meshed: true}
 	db := web
 	db.Name, db.Pod = "db", "db-1"
-	latency := new(figures.Histogram)
+	latency := new(histogram.Histogram)
 	for _, d := range []time.Duration{0, 90 * time.Microsecond, time.Millisecond, time.Millisecond, time.Hour} {
 		latency.Observe(d)
 	}

@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/test/bench/calls"
-	"github.com/underlane/underlane/test/bench/hdr"
 	"github.com/underlane/underlane/test/bench/proc"
 	"github.com/underlane/underlane/test/bench/work"
 )
@@ -37,19 +37,19 @@ type Result struct {
 	Error    string  // the first error
 	// Latency is the time from when a request was due to the last byte of its
 	// response. In a closed loop a request is due when it is sent.
-	Latency hdr.Histogram
-	Late    hdr.Histogram     // how late the clients themselves sent the requests
-	Usage   proc.Usage        // of the watched processes
-	Calls   map[string]uint64 // system calls of the watched processes, as from calls.Counter
-	All     uint64            // all requests answered, including those before the measured time
-	Growth  int64             // with Idle: growth of the watched processes' resident bytes
+	Latency histogram.Histogram
+	Late    histogram.Histogram // how late the clients themselves sent the requests
+	Usage   proc.Usage          // of the watched processes
+	Calls   map[string]uint64   // system calls of the watched processes, as from calls.Counter
+	All     uint64              // all requests answered, including those before the measured time
+	Growth  int64               // with Idle: growth of the watched processes' resident bytes
 }
 
 // counted is the result of one connection.
 type counted struct {
 	requests uint64
 	all      uint64
-	latency  hdr.Histogram
+	latency  histogram.Histogram
 }
 
 // run is a run in progress.
@@ -72,6 +72,7 @@ const (
 // Run generates the load and measures it.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	r := &run{Options: o, ctx: ctx, base: time.Now()}
+	r.total.Late.Init(histogram.Fine)
 	defer r.closeAll()
 	switch {
 	case o.Idle > 0:
@@ -205,7 +206,7 @@ func (r *run) add(c *counted) {
 	defer r.mu.Unlock()
 	r.total.Requests += c.requests
 	r.total.All += c.all
-	r.total.Latency.Add(&c.latency)
+	r.total.Latency.Merge(&c.latency)
 }
 
 // failed records an error, unless the end of the run caused it.
@@ -224,6 +225,7 @@ func (r *run) failed(err error) {
 // the next request.
 func (r *run) closedLoop(l link) {
 	var c counted
+	c.latency.Init(histogram.Fine)
 	defer r.add(&c)
 	if b, ok := l.(*bulk); ok {
 		r.failed(b.pour(&c.requests, &r.phase))
@@ -246,7 +248,7 @@ func (r *run) closedLoop(l link) {
 			c.all++
 			if r.phase.Load() == measuring {
 				c.requests++
-				c.latency.Record(time.Duration(r.now() - at))
+				c.latency.Observe(time.Duration(r.now() - at))
 			}
 			send()
 		}); rerr != nil {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/pkg/histogram"
 )
 
 // pacer is the open loop. Like those of real users, requests are due at times that
@@ -34,6 +36,7 @@ func (p *pacer) serve(l link) {
 	p.once.Do(func() { p.ended.Go(p.tick) })
 
 	var c counted
+	c.latency.Init(histogram.Fine)
 	defer p.add(&c)
 	for p.phase.Load() != over {
 		sent := false
@@ -42,7 +45,7 @@ func (p *pacer) serve(l link) {
 			c.all++
 			if p.phase.Load() == measuring {
 				c.requests++
-				c.latency.Record(time.Duration(p.now() - due))
+				c.latency.Observe(time.Duration(p.now() - due))
 			}
 			if next, ok := p.next(l); ok {
 				sent = true
@@ -102,7 +105,7 @@ func (p *pacer) tick() {
 			continue
 		}
 		if p.phase.Load() == measuring {
-			p.total.Late.Record(time.Duration(p.now() - next)) // only this goroutine uses it until the end
+			p.total.Late.Observe(time.Duration(p.now() - next)) // only this goroutine uses it until the end
 		}
 		if l := p.take(next); l != nil {
 			err := l.send(next)

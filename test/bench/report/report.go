@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/underlane/underlane/test/bench/hdr"
+	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/test/bench/rig"
 	"github.com/underlane/underlane/test/bench/stats"
 )
@@ -47,11 +47,11 @@ type Cell struct {
 	RSS      stats.Sample // resident bytes of the proxies
 
 	// At a given rate, one entry for each round.
-	PacedAt        float64       // requests per second; 0: not measured
-	P50, P99, P999 stats.Sample  // latency in microseconds
-	PacedCPU       stats.Sample  // like CPU
-	Latency        hdr.Histogram // of all rounds
-	Late           stats.Sample  // p99 of how late the clients were, in microseconds
+	PacedAt        float64             // requests per second; 0: not measured
+	P50, P99, P999 stats.Sample        // latency in microseconds
+	PacedCPU       stats.Sample        // like CPU
+	Latency        histogram.Histogram // of all rounds
+	Late           stats.Sample        // p99 of how late the clients were, in microseconds
 
 	Counts *rig.Counts `json:",omitempty"`
 	// IdleBytes is the number of resident bytes per idle connection; 0: not measured.
