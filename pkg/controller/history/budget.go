@@ -40,7 +40,7 @@ func (s *Store) drop(before int64) bool {
 	if len(s.steps) == n {
 		return false
 	}
-	s.hours = slices.DeleteFunc(s.hours, func(st *step) bool { return st.start < before })
+	s.sums.drop(func(st *step) bool { return st.start < before })
 	s.count()
 	return true
 }

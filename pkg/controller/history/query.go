@@ -50,7 +50,7 @@ type Silence struct {
 // snapshot is what a query reads.
 type snapshot struct {
 	steps   []step
-	hours   []step
+	sums    [len(lengths)][]step
 	edges   []*edge
 	reasons *reasons
 }
@@ -64,8 +64,10 @@ func (s *Store) Query(q Query) *Answer {
 			snap.steps = append(snap.steps, *st)
 		}
 	}
-	for _, st := range s.hours {
-		snap.hours = append(snap.hours, *st)
+	for i, sums := range s.sums {
+		for _, st := range sums {
+			snap.sums[i] = append(snap.sums[i], *st)
+		}
 	}
 	end, trimmed := s.complete, s.trimmed
 	a := &Answer{Folded: s.folded, Dropped: s.dropped}
@@ -194,8 +196,8 @@ func (b *builder) fill() {
 		} else if len(missing) > 0 {
 			b.gap(st.start, next, missing)
 		}
-		switch sum := b.hourOf(st.start); {
-		case st.start < added: // it is in the sum of its hour
+		switch sum := b.sumOf(st.start); {
+		case st.start < added: // it is in a sum
 		case sum != nil:
 			b.unit(sum)
 			added = sum.start + sum.length

@@ -47,8 +47,8 @@ type Store struct {
 	owned   map[string]int // edges by the node whose agent has reported them first
 	named   map[string]int // bytes of the names of these edges
 	steps   []*step        // ascending
-	hours   []*step        // sums of the steps of whole hours, ascending
-	packed  int            // bytes of all blocks
+	sums    sums
+	packed  int // bytes of all blocks
 	shares  shares
 	// complete is the minute after the last one that may be read.
 	complete int64
@@ -82,7 +82,7 @@ func NewStore(bytes int) *Store {
 
 func (s *Store) clear() {
 	s.names, s.number, s.owned, s.named = newNames(), map[interned]int{}, map[string]int{}, map[string]int{}
-	s.edges, s.free, s.steps, s.hours, s.packed = nil, nil, nil, nil, 0
+	s.edges, s.free, s.steps, s.sums, s.packed = nil, nil, nil, sums{}, 0
 }
 
 // begin adds the steps of minutes up to last, which the agents of these nodes are asked
@@ -97,7 +97,7 @@ func (s *Store) begin(last int64, nodes []string) {
 		if end > last+recent {
 			// The clock was set back. What was kept for times that are to come is wrong.
 			s.steps = slices.DeleteFunc(s.steps, func(st *step) bool { return st.start+st.length > last })
-			s.hours = slices.DeleteFunc(s.hours, func(st *step) bool { return st.start+st.length > last })
+			s.sums.drop(func(st *step) bool { return st.start+st.length > last })
 			s.count()
 			end, first = 0, last-recent+1
 		}
@@ -120,7 +120,7 @@ func (s *Store) begin(last int64, nodes []string) {
 // count counts the bytes of all blocks.
 func (s *Store) count() {
 	s.packed = 0
-	for _, st := range slices.Concat(s.steps, s.hours) {
+	for _, st := range slices.Concat(s.steps, s.sums.all()) {
 		for _, b := range st.blocks {
 			s.packed += cap(b.data)
 		}
@@ -352,7 +352,7 @@ func (s *Store) size() int {
 	const perEdge = int(unsafe.Sizeof(edge{})) + 8 + (int(unsafe.Sizeof(interned{}))+8)*3/2
 	const perStep = int(unsafe.Sizeof(step{})) + 8
 	total := s.packed + len(s.edges)*perEdge + s.names.size()
-	for _, st := range slices.Concat(s.steps, s.hours) {
+	for _, st := range slices.Concat(s.steps, s.sums.all()) {
 		total += perStep + int(unsafe.Sizeof(block{}))*len(st.blocks) + 16*(len(st.missing)+len(st.waiting))
 	}
 	return total

@@ -1,0 +1,105 @@
+package history
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/underlane/underlane/pkg/figures"
+)
+
+// lengths are those of the sums, in minutes. Each is a multiple of the one before.
+var lengths = [...]int64{15, 60}
+
+// atOnce bounds, for each length, the sums that are made at once, after a restart for
+// instance: each takes as long as reading its steps.
+var joinAtOnce = [len(lengths)]int{8, 2}
+
+// sums has, for each of lengths, what happened in such a time as one step, ascending. A query
+// with points of 15 minutes for a day reads a hundred blocks with them, not more than four
+// hundred. The steps stay, for queries with shorter points.
+type sums [len(lengths)][]*step
+
+// all returns all of them.
+func (s *sums) all() []*step { return slices.Concat(s[:]...) }
+
+// drop drops those that some condition holds for.
+func (s *sums) drop(gone func(*step) bool) {
+	for i := range s {
+		s[i] = slices.DeleteFunc(s[i], gone)
+	}
+}
+
+// join makes the sums of steps that get no more blocks. last is the newest minute.
+func (s *Store) join(last int64) {
+	if len(s.steps) == 0 {
+		return
+	}
+	first, parts := s.steps[0].start, s.steps
+	for i, length := range lengths {
+		joined := 0
+		for start := first + (length-first%length)%length; start+length <= last-recent+1 && joined < joinAtOnce[i]; start += length {
+			at, found := slices.BinarySearchFunc(s.sums[i], start, byStart)
+			if found {
+				continue
+			}
+			if sum := s.sumUp(parts, start, length); sum != nil {
+				s.sums[i] = slices.Insert(s.sums[i], at, sum)
+				joined++
+			}
+		}
+		parts = s.sums[i]
+	}
+}
+
+// sumUp adds up parts of a time: steps, or shorter sums, which must all be there.
+func (s *Store) sumUp(parts []*step, start, length int64) *step {
+	a := adder{store: s, open: map[int]int64{}, sums: map[string]map[int]*figures.Sums{}}
+	from, _ := slices.BinarySearchFunc(parts, start, byStart)
+	shorter := int64(0)
+	for _, st := range parts[from:] {
+		if st.start >= start+length {
+			break
+		}
+		a.step(st)
+		shorter += st.length
+	}
+	if len(parts) > 0 && parts[0].length == lengths[0] && shorter < length {
+		return nil
+	}
+	sum := &step{start: start, length: length}
+	for _, owner := range slices.Sorted(maps.Keys(a.sums)) {
+		sum.add(s, owner, a.sums[owner])
+	}
+	return sum
+}
+
+// part drops the sums that a step is in: its blocks have changed.
+func (s *Store) part(st *step) {
+	s.sums.drop(func(sum *step) bool {
+		if st.start < sum.start || st.start >= sum.start+sum.length {
+			return false
+		}
+		for _, b := range sum.blocks {
+			s.packed -= cap(b.data)
+		}
+		return true
+	})
+}
+
+func byStart(st *step, minute int64) int { return int(st.start - minute) }
+
+// sumOf returns the longest sum that a minute is in and that is in one point of the answer, or
+// nil.
+func (b *builder) sumOf(minute int64) *step {
+	for i := len(lengths) - 1; i >= 0; i-- {
+		length := lengths[i]
+		start := minute - minute%length
+		if start < b.first || start+length > b.end || (start-b.first)/b.step != (start+length-1-b.first)/b.step {
+			continue
+		}
+		if at, found := slices.BinarySearchFunc(b.sums[i], start, func(st step, m int64) int { return byStart(&st, m) }); found {
+			return &b.sums[i][at]
+		}
+	}
+	return nil
+}
