@@ -168,6 +168,7 @@ var sideways = map[[2]string]string{
 	{"pkg/control/client", "pkg/state"}: "the client's work is to apply deltas to a Store",
 	{"pkg/control/client", "pkg/mtls"}:  "the client implements mtls.Signer",
 	{"pkg/control/server", "pkg/state"}: "resources are named alike at both ends",
+	{"pkg/policy/authz", "pkg/route"}:   "a policy may be about a route",
 	{"pkg/retry", "pkg/limit"}:          "a retry budget is a rate",
 	{"pkg/listener/crowd", "pkg/limit"}: "the connections of strangers have a rate",
 	{"pkg/route", "pkg/retry"}:          "a route has a retry policy",

@@ -51,14 +51,14 @@ func guard(t *testing.T, app string) *guardedPod {
 }
 
 // rule puts one group in force; nil: the pod has no policies.
-func (g *guardedPod) rule(group *authz.Group) {
+func (g *guardedPod) rule(group *authz.Group, limits ...authz.RateLimit) {
 	g.t.Helper()
 	g.version++
 	version := fmt.Sprint(g.version)
 	w := *g.pod
 	delta := state.Delta{Version: uint64(g.version), Removed: []string{state.AuthzName(w.UID)}}
 	if group != nil {
-		rules, problems := authz.CompileWorkload(&authz.Spec{TrustDomain: "td", Groups: []authz.Group{*group}})
+		rules, problems := authz.CompileWorkload(&authz.Spec{TrustDomain: "td", Groups: []authz.Group{*group}, RateLimits: limits})
 		if len(problems) > 0 {
 			g.t.Fatal(problems)
 		}
@@ -66,7 +66,12 @@ func (g *guardedPod) rule(group *authz.Group) {
 		delta.Removed = nil
 		delta.Resources = append(delta.Resources, state.Resource{Name: state.AuthzName(w.UID), Version: version, Authz: &state.Authz{UID: w.UID, Rules: rules}})
 	}
-	delta.Resources = append(delta.Resources, state.Resource{Name: state.WorkloadName(w.UID), Version: version, Workload: &w})
+	g.apply(delta, &w, version)
+}
+
+func (g *guardedPod) apply(delta state.Delta, w *mesh.Workload, version string) {
+	g.t.Helper()
+	delta.Resources = append(delta.Resources, state.Resource{Name: state.WorkloadName(w.UID), Version: version, Workload: w})
 	if err := g.store.Apply(delta); err != nil {
 		g.t.Fatal(err)
 	}

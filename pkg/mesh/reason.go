@@ -41,6 +41,7 @@ const (
 	ReasonPodGone               // the endpoint's pod has ended
 	ReasonElsewhere             // the peer's certificate is valid, but no pod with its identity has the peer's address
 	ReasonExhausted             // this node's agent has no file descriptors, or no memory for sockets, left
+	ReasonRouteNotFound         // the server's policies have routes, and the request belongs to none of them
 
 	NumReasons
 )
@@ -53,7 +54,7 @@ type reasonRow struct {
 }
 
 // gRPC codes used below: 4 DEADLINE_EXCEEDED, 7 PERMISSION_DENIED,
-// 8 RESOURCE_EXHAUSTED, 12 UNIMPLEMENTED, 13 INTERNAL, 14 UNAVAILABLE.
+// 5 NOT_FOUND, 8 RESOURCE_EXHAUSTED, 12 UNIMPLEMENTED, 13 INTERNAL, 14 UNAVAILABLE.
 var reasonTable = [NumReasons]reasonRow{
 	ReasonNone:           {"", 0, 0, ""},
 	ReasonPolicyDenied:   {"policy-denied", 403, 7, "the server's policy does not allow this client"},
@@ -89,6 +90,7 @@ var reasonTable = [NumReasons]reasonRow{
 	ReasonNotSupported:   {"not-supported", 501, 12, "the endpoint does not take the protocol that the request asks for"},
 	ReasonPodGone:        {"pod-gone", 503, 14, "the endpoint's pod has ended"},
 	ReasonElsewhere:      {"identity-elsewhere", 0, 0, "no pod that has the identity of the peer's certificate is known at the peer's address: was a key stolen?"},
+	ReasonRouteNotFound:  {"route-not-found", 404, 5, "the server's policies have routes, and the request belongs to none of them"},
 	ReasonExhausted:      {"exhausted", 503, 8, "the agent has no file descriptors, or no memory for sockets, left"},
 }
 

@@ -3289,6 +3289,7 @@ type Authz struct {
 	TrustDomain   string                 `protobuf:"bytes,2,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
 	Cluster       []*Range               `protobuf:"bytes,3,rep,name=cluster,proto3" json:"cluster,omitempty"`
 	Groups        []*AuthzGroup          `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
+	RateLimits    []*AuthzRateLimit      `protobuf:"bytes,90,rep,name=rate_limits,json=rateLimits,proto3" json:"rate_limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3351,6 +3352,13 @@ func (x *Authz) GetGroups() []*AuthzGroup {
 	return nil
 }
 
+func (x *Authz) GetRateLimits() []*AuthzRateLimit {
+	if x != nil {
+		return x.RateLimits
+	}
+	return nil
+}
+
 type AuthzGroup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3359,6 +3367,8 @@ type AuthzGroup struct {
 	Policies      []*AuthzPolicy         `protobuf:"bytes,4,rep,name=policies,proto3" json:"policies,omitempty"`
 	Default       uint32                 `protobuf:"varint,5,opt,name=default,proto3" json:"default,omitempty"` // authz.Mode
 	Unmatched     uint32                 `protobuf:"varint,6,opt,name=unmatched,proto3" json:"unmatched,omitempty"`
+	Routed        bool                   `protobuf:"varint,90,opt,name=routed,proto3" json:"routed,omitempty"` // a request has to belong to one of routes
+	Routes        []*AuthzRoute          `protobuf:"bytes,91,rep,name=routes,proto3" json:"routes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3435,6 +3445,201 @@ func (x *AuthzGroup) GetUnmatched() uint32 {
 	return 0
 }
 
+func (x *AuthzGroup) GetRouted() bool {
+	if x != nil {
+		return x.Routed
+	}
+	return false
+}
+
+func (x *AuthzGroup) GetRoutes() []*AuthzRoute {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+type AuthzRoute struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`   // of AuthzOperation.routes
+	Route         *Route                 `protobuf:"bytes,2,opt,name=route,proto3" json:"route,omitempty"` // without parent and backends
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzRoute) Reset() {
+	*x = AuthzRoute{}
+	mi := &file_control_v1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzRoute) ProtoMessage() {}
+
+func (x *AuthzRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzRoute.ProtoReflect.Descriptor instead.
+func (*AuthzRoute) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *AuthzRoute) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuthzRoute) GetRoute() *Route {
+	if x != nil {
+		return x.Route
+	}
+	return nil
+}
+
+// AuthzRateLimit limits requests, each pod for itself.
+type AuthzRateLimit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        string                 `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`      // the object
+	Ports         []*PortRange           `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`        // empty: all
+	Total         uint32                 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`       // a second; 0: none
+	Identity      uint32                 `protobuf:"varint,4,opt,name=identity,proto3" json:"identity,omitempty"` // of each identity that no override has
+	Overrides     []*AuthzRateOverride   `protobuf:"bytes,5,rep,name=overrides,proto3" json:"overrides,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzRateLimit) Reset() {
+	*x = AuthzRateLimit{}
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzRateLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzRateLimit) ProtoMessage() {}
+
+func (x *AuthzRateLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzRateLimit.ProtoReflect.Descriptor instead.
+func (*AuthzRateLimit) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *AuthzRateLimit) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *AuthzRateLimit) GetPorts() []*PortRange {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *AuthzRateLimit) GetTotal() uint32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *AuthzRateLimit) GetIdentity() uint32 {
+	if x != nil {
+		return x.Identity
+	}
+	return 0
+}
+
+func (x *AuthzRateLimit) GetOverrides() []*AuthzRateOverride {
+	if x != nil {
+		return x.Overrides
+	}
+	return nil
+}
+
+type AuthzRateOverride struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	RequestsPerSecond uint32                 `protobuf:"varint,1,opt,name=requests_per_second,json=requestsPerSecond,proto3" json:"requests_per_second,omitempty"` // of all clients together
+	Clients           []string               `protobuf:"bytes,2,rep,name=clients,proto3" json:"clients,omitempty"`                                                 // identities
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *AuthzRateOverride) Reset() {
+	*x = AuthzRateOverride{}
+	mi := &file_control_v1_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzRateOverride) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzRateOverride) ProtoMessage() {}
+
+func (x *AuthzRateOverride) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzRateOverride.ProtoReflect.Descriptor instead.
+func (*AuthzRateOverride) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *AuthzRateOverride) GetRequestsPerSecond() uint32 {
+	if x != nil {
+		return x.RequestsPerSecond
+	}
+	return 0
+}
+
+func (x *AuthzRateOverride) GetClients() []string {
+	if x != nil {
+		return x.Clients
+	}
+	return nil
+}
+
 type AuthzPolicy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3449,7 +3654,7 @@ type AuthzPolicy struct {
 
 func (x *AuthzPolicy) Reset() {
 	*x = AuthzPolicy{}
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3461,7 +3666,7 @@ func (x *AuthzPolicy) String() string {
 func (*AuthzPolicy) ProtoMessage() {}
 
 func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3474,7 +3679,7 @@ func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzPolicy.ProtoReflect.Descriptor instead.
 func (*AuthzPolicy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AuthzPolicy) GetName() string {
@@ -3532,7 +3737,7 @@ type AuthzRule struct {
 
 func (x *AuthzRule) Reset() {
 	*x = AuthzRule{}
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3544,7 +3749,7 @@ func (x *AuthzRule) String() string {
 func (*AuthzRule) ProtoMessage() {}
 
 func (x *AuthzRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3557,7 +3762,7 @@ func (x *AuthzRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRule.ProtoReflect.Descriptor instead.
 func (*AuthzRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AuthzRule) GetName() string {
@@ -3605,7 +3810,7 @@ type AuthzMatch struct {
 
 func (x *AuthzMatch) Reset() {
 	*x = AuthzMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3617,7 +3822,7 @@ func (x *AuthzMatch) String() string {
 func (*AuthzMatch) ProtoMessage() {}
 
 func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3630,7 +3835,7 @@ func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzMatch.ProtoReflect.Descriptor instead.
 func (*AuthzMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AuthzMatch) GetKind() uint32 {
@@ -3657,7 +3862,7 @@ type AuthzAccount struct {
 
 func (x *AuthzAccount) Reset() {
 	*x = AuthzAccount{}
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3669,7 +3874,7 @@ func (x *AuthzAccount) String() string {
 func (*AuthzAccount) ProtoMessage() {}
 
 func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3682,7 +3887,7 @@ func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzAccount.ProtoReflect.Descriptor instead.
 func (*AuthzAccount) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AuthzAccount) GetNamespace() string {
@@ -3709,7 +3914,7 @@ type AuthzNetwork struct {
 
 func (x *AuthzNetwork) Reset() {
 	*x = AuthzNetwork{}
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3721,7 +3926,7 @@ func (x *AuthzNetwork) String() string {
 func (*AuthzNetwork) ProtoMessage() {}
 
 func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3734,7 +3939,7 @@ func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzNetwork.ProtoReflect.Descriptor instead.
 func (*AuthzNetwork) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AuthzNetwork) GetCidr() *Range {
@@ -3772,7 +3977,7 @@ type AuthzSource struct {
 
 func (x *AuthzSource) Reset() {
 	*x = AuthzSource{}
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3784,7 +3989,7 @@ func (x *AuthzSource) String() string {
 func (*AuthzSource) ProtoMessage() {}
 
 func (x *AuthzSource) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3797,7 +4002,7 @@ func (x *AuthzSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzSource.ProtoReflect.Descriptor instead.
 func (*AuthzSource) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AuthzSource) GetPrincipals() []*AuthzMatch {
@@ -3910,7 +4115,7 @@ type AuthzOperation struct {
 
 func (x *AuthzOperation) Reset() {
 	*x = AuthzOperation{}
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3922,7 +4127,7 @@ func (x *AuthzOperation) String() string {
 func (*AuthzOperation) ProtoMessage() {}
 
 func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3935,7 +4140,7 @@ func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzOperation.ProtoReflect.Descriptor instead.
 func (*AuthzOperation) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AuthzOperation) GetPorts() []*PortRange {
@@ -4025,7 +4230,7 @@ type AuthzGRPC struct {
 
 func (x *AuthzGRPC) Reset() {
 	*x = AuthzGRPC{}
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4037,7 +4242,7 @@ func (x *AuthzGRPC) String() string {
 func (*AuthzGRPC) ProtoMessage() {}
 
 func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4050,7 +4255,7 @@ func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzGRPC.ProtoReflect.Descriptor instead.
 func (*AuthzGRPC) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AuthzGRPC) GetService() string {
@@ -4082,7 +4287,7 @@ type AuthzCondition struct {
 
 func (x *AuthzCondition) Reset() {
 	*x = AuthzCondition{}
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4094,7 +4299,7 @@ func (x *AuthzCondition) String() string {
 func (*AuthzCondition) ProtoMessage() {}
 
 func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4107,7 +4312,7 @@ func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzCondition.ProtoReflect.Descriptor instead.
 func (*AuthzCondition) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AuthzCondition) GetKind() uint32 {
@@ -4437,12 +4642,14 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x123\n" +
 	"\abackoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\abackoff\x12\x1d\n" +
 	"\n" +
-	"any_method\x18\x05 \x01(\bR\tanyMethod\"\xad\x01\n" +
+	"any_method\x18\x05 \x01(\bR\tanyMethod\"\xf4\x01\n" +
 	"\x05Authz\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x125\n" +
 	"\acluster\x18\x03 \x03(\v2\x1b.underlane.control.v1.RangeR\acluster\x128\n" +
-	"\x06groups\x18\x04 \x03(\v2 .underlane.control.v1.AuthzGroupR\x06groups\"\x8c\x02\n" +
+	"\x06groups\x18\x04 \x03(\v2 .underlane.control.v1.AuthzGroupR\x06groups\x12E\n" +
+	"\vrate_limits\x18Z \x03(\v2$.underlane.control.v1.AuthzRateLimitR\n" +
+	"rateLimits\"\xde\x02\n" +
 	"\n" +
 	"AuthzGroup\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
@@ -4450,7 +4657,22 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\tnot_ports\x18\x03 \x03(\v2\x1f.underlane.control.v1.PortRangeR\bnotPorts\x12=\n" +
 	"\bpolicies\x18\x04 \x03(\v2!.underlane.control.v1.AuthzPolicyR\bpolicies\x12\x18\n" +
 	"\adefault\x18\x05 \x01(\rR\adefault\x12\x1c\n" +
-	"\tunmatched\x18\x06 \x01(\rR\tunmatched\"\xc2\x01\n" +
+	"\tunmatched\x18\x06 \x01(\rR\tunmatched\x12\x16\n" +
+	"\x06routed\x18Z \x01(\bR\x06routed\x128\n" +
+	"\x06routes\x18[ \x03(\v2 .underlane.control.v1.AuthzRouteR\x06routes\"S\n" +
+	"\n" +
+	"AuthzRoute\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
+	"\x05route\x18\x02 \x01(\v2\x1b.underlane.control.v1.RouteR\x05route\"\xd8\x01\n" +
+	"\x0eAuthzRateLimit\x12\x16\n" +
+	"\x06policy\x18\x01 \x01(\tR\x06policy\x125\n" +
+	"\x05ports\x18\x02 \x03(\v2\x1f.underlane.control.v1.PortRangeR\x05ports\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\rR\x05total\x12\x1a\n" +
+	"\bidentity\x18\x04 \x01(\rR\bidentity\x12E\n" +
+	"\toverrides\x18\x05 \x03(\v2'.underlane.control.v1.AuthzRateOverrideR\toverrides\"]\n" +
+	"\x11AuthzRateOverride\x12.\n" +
+	"\x13requests_per_second\x18\x01 \x01(\rR\x11requestsPerSecond\x12\x18\n" +
+	"\aclients\x18\x02 \x03(\tR\aclients\"\xc2\x01\n" +
 	"\vAuthzPolicy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\rR\x06action\x12\x1a\n" +
@@ -4538,7 +4760,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_control_v1_control_proto_goTypes = []any{
 	(Settings_Policy)(0),          // 0: underlane.control.v1.Settings.Policy
 	(Settings_AccessLog)(0),       // 1: underlane.control.v1.Settings.AccessLog
@@ -4587,23 +4809,26 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*RouteRetry)(nil),            // 44: underlane.control.v1.RouteRetry
 	(*Authz)(nil),                 // 45: underlane.control.v1.Authz
 	(*AuthzGroup)(nil),            // 46: underlane.control.v1.AuthzGroup
-	(*AuthzPolicy)(nil),           // 47: underlane.control.v1.AuthzPolicy
-	(*AuthzRule)(nil),             // 48: underlane.control.v1.AuthzRule
-	(*AuthzMatch)(nil),            // 49: underlane.control.v1.AuthzMatch
-	(*AuthzAccount)(nil),          // 50: underlane.control.v1.AuthzAccount
-	(*AuthzNetwork)(nil),          // 51: underlane.control.v1.AuthzNetwork
-	(*AuthzSource)(nil),           // 52: underlane.control.v1.AuthzSource
-	(*AuthzOperation)(nil),        // 53: underlane.control.v1.AuthzOperation
-	(*AuthzGRPC)(nil),             // 54: underlane.control.v1.AuthzGRPC
-	(*AuthzCondition)(nil),        // 55: underlane.control.v1.AuthzCondition
-	nil,                           // 56: underlane.control.v1.SyncRequest.VersionsEntry
-	(*timestamppb.Timestamp)(nil), // 57: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 58: google.protobuf.Duration
+	(*AuthzRoute)(nil),            // 47: underlane.control.v1.AuthzRoute
+	(*AuthzRateLimit)(nil),        // 48: underlane.control.v1.AuthzRateLimit
+	(*AuthzRateOverride)(nil),     // 49: underlane.control.v1.AuthzRateOverride
+	(*AuthzPolicy)(nil),           // 50: underlane.control.v1.AuthzPolicy
+	(*AuthzRule)(nil),             // 51: underlane.control.v1.AuthzRule
+	(*AuthzMatch)(nil),            // 52: underlane.control.v1.AuthzMatch
+	(*AuthzAccount)(nil),          // 53: underlane.control.v1.AuthzAccount
+	(*AuthzNetwork)(nil),          // 54: underlane.control.v1.AuthzNetwork
+	(*AuthzSource)(nil),           // 55: underlane.control.v1.AuthzSource
+	(*AuthzOperation)(nil),        // 56: underlane.control.v1.AuthzOperation
+	(*AuthzGRPC)(nil),             // 57: underlane.control.v1.AuthzGRPC
+	(*AuthzCondition)(nil),        // 58: underlane.control.v1.AuthzCondition
+	nil,                           // 59: underlane.control.v1.SyncRequest.VersionsEntry
+	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 61: google.protobuf.Duration
 }
 var file_control_v1_control_proto_depIdxs = []int32{
-	57,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
-	57,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
-	56,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
+	60,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
+	60,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
+	59,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
 	12,  // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
 	10,  // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
 	11,  // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
@@ -4624,25 +4849,25 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	18,  // 20: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
 	17,  // 21: underlane.control.v1.Settings.trace_sampling:type_name -> underlane.control.v1.TraceSampling
 	1,   // 22: underlane.control.v1.Settings.access_log:type_name -> underlane.control.v1.Settings.AccessLog
-	58,  // 23: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
+	61,  // 23: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
 	23,  // 24: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
 	21,  // 25: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
 	22,  // 26: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
-	58,  // 27: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
-	58,  // 28: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
-	58,  // 29: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
-	58,  // 30: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
-	58,  // 31: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
+	61,  // 27: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
+	61,  // 28: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
+	61,  // 29: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
+	61,  // 30: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
+	61,  // 31: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
 	24,  // 32: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
 	28,  // 33: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
-	57,  // 34: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
+	60,  // 34: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
 	30,  // 35: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
 	31,  // 36: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
 	32,  // 37: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
 	34,  // 38: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
 	43,  // 39: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
-	58,  // 40: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
-	58,  // 41: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
+	61,  // 40: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
+	61,  // 41: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
 	44,  // 42: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
 	2,   // 43: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
 	33,  // 44: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
@@ -4660,62 +4885,67 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	37,  // 56: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
 	30,  // 57: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
 	42,  // 58: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
-	58,  // 59: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
+	61,  // 59: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
 	42,  // 60: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
 	42,  // 61: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
 	30,  // 62: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
 	34,  // 63: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
-	58,  // 64: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
+	61,  // 64: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
 	28,  // 65: underlane.control.v1.Authz.cluster:type_name -> underlane.control.v1.Range
 	46,  // 66: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
-	19,  // 67: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
-	19,  // 68: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
-	47,  // 69: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
-	48,  // 70: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
-	52,  // 71: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
-	53,  // 72: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
-	55,  // 73: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
-	28,  // 74: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
-	28,  // 75: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
-	49,  // 76: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
-	49,  // 77: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
-	50,  // 78: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	50,  // 79: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	49,  // 80: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
-	49,  // 81: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
-	49,  // 82: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	49,  // 83: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	51,  // 84: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
-	51,  // 85: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
-	49,  // 86: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
-	49,  // 87: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
-	19,  // 88: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
-	19,  // 89: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
-	49,  // 90: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
-	49,  // 91: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
-	49,  // 92: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
-	49,  // 93: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
-	49,  // 94: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
-	49,  // 95: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
-	54,  // 96: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
-	54,  // 97: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
-	49,  // 98: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
-	49,  // 99: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 100: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
-	53,  // 101: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
-	4,   // 102: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
-	5,   // 103: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
-	9,   // 104: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
-	7,   // 105: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
-	6,   // 106: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
-	6,   // 107: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
-	13,  // 108: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
-	8,   // 109: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
-	106, // [106:110] is the sub-list for method output_type
-	102, // [102:106] is the sub-list for method input_type
-	102, // [102:102] is the sub-list for extension type_name
-	102, // [102:102] is the sub-list for extension extendee
-	0,   // [0:102] is the sub-list for field type_name
+	48,  // 67: underlane.control.v1.Authz.rate_limits:type_name -> underlane.control.v1.AuthzRateLimit
+	19,  // 68: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
+	19,  // 69: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
+	50,  // 70: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
+	47,  // 71: underlane.control.v1.AuthzGroup.routes:type_name -> underlane.control.v1.AuthzRoute
+	29,  // 72: underlane.control.v1.AuthzRoute.route:type_name -> underlane.control.v1.Route
+	19,  // 73: underlane.control.v1.AuthzRateLimit.ports:type_name -> underlane.control.v1.PortRange
+	49,  // 74: underlane.control.v1.AuthzRateLimit.overrides:type_name -> underlane.control.v1.AuthzRateOverride
+	51,  // 75: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
+	55,  // 76: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
+	56,  // 77: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
+	58,  // 78: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
+	28,  // 79: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
+	28,  // 80: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
+	52,  // 81: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 82: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
+	53,  // 83: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	53,  // 84: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	52,  // 85: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 86: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 87: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 88: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	54,  // 89: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
+	54,  // 90: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
+	52,  // 91: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 92: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
+	19,  // 93: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
+	19,  // 94: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
+	52,  // 95: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 96: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 97: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 98: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 99: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 100: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
+	57,  // 101: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
+	57,  // 102: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
+	52,  // 103: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
+	52,  // 104: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 105: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
+	56,  // 106: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
+	4,   // 107: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
+	5,   // 108: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
+	9,   // 109: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
+	7,   // 110: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
+	6,   // 111: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
+	6,   // 112: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
+	13,  // 113: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
+	8,   // 114: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
+	111, // [111:115] is the sub-list for method output_type
+	107, // [107:111] is the sub-list for method input_type
+	107, // [107:107] is the sub-list for extension type_name
+	107, // [107:107] is the sub-list for extension extendee
+	0,   // [0:107] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -4738,7 +4968,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   53,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

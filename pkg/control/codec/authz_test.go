@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -25,12 +26,18 @@ func fillAuthz(v reflect.Value, n *int) {
 		v.SetString("s" + string(rune('a'+*n%26)))
 	case reflect.Uint8:
 		v.SetUint(1)
+	case reflect.Uint32:
+		v.SetUint(uint64(100000 + *n))
 	case reflect.Uint16:
 		v.SetUint(uint64(1000 + *n))
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		fillAuthz(v.Index(0), n)
 	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[mesh.Identity]() {
+			v.Set(reflect.ValueOf(mesh.Identity{TrustDomain: "td", Namespace: "n", ServiceAccount: "s"}))
+			return
+		}
 		if v.Type() == reflect.TypeFor[netip.Prefix]() {
 			v.Set(reflect.ValueOf(netip.MustParsePrefix("10.1.0.0/16")))
 			return
@@ -38,6 +45,14 @@ func fillAuthz(v reflect.Value, n *int) {
 		for i := range v.NumField() {
 			fillAuthz(v.Field(i), n)
 		}
+	case reflect.Pointer:
+		v.Set(reflect.ValueOf(&mesh.Route{
+			Kind: "HTTPRoute", Namespace: "n", Name: "r", Created: time.Unix(1, 0).UTC(), Hostnames: []string{"a.b"},
+			Rules: []mesh.RouteRule{{
+				Matches: []mesh.RouteMatch{{Path: mesh.PathMatch{Kind: mesh.PathExact, Value: "/x"}, Method: "GET", Headers: []mesh.ValueMatch{{Name: "h", Value: "v", Regex: true}}}},
+				Filters: mesh.RouteFilters{Invalid: "filters"},
+			}},
+		}))
 	case reflect.Interface: // Predicate has no encoding
 	default:
 		panic(v.Type().String())
@@ -109,6 +124,18 @@ func TestAuthzFailsClosed(t *testing.T) {
 		"a kind of condition": func(a *pb.Authz) { a.Groups[0].Policies[0].Rules[0].When = []*pb.AuthzCondition{{Kind: 300}} },
 		"a condition on nothing": func(a *pb.Authz) {
 			a.Groups[0].Policies[0].Rules[0].When = []*pb.AuthzCondition{{Kind: uint32(authz.ConditionSource)}}
+		},
+		"a field of a route": func(a *pb.Authz) {
+			a.Groups[0].Routes = []*pb.AuthzRoute{{Name: "r", Route: &pb.Route{}}}
+			a.Groups[0].Routes[0].Route.ProtoReflect().SetUnknown(later)
+		},
+		"a route without a match": func(a *pb.Authz) { a.Groups[0].Routes = []*pb.AuthzRoute{{Name: "r"}} },
+		"a field of a rate limit": func(a *pb.Authz) {
+			a.RateLimits = []*pb.AuthzRateLimit{{Policy: "p"}}
+			a.RateLimits[0].ProtoReflect().SetUnknown(later)
+		},
+		"an identity that is none": func(a *pb.Authz) {
+			a.RateLimits = []*pb.AuthzRateLimit{{Overrides: []*pb.AuthzRateOverride{{Clients: []string{"x"}}}}}
 		},
 		"a range that is none": func(a *pb.Authz) { a.Groups[0].Ports = []*pb.PortRange{{First: 9, Last: 8}} },
 		"a network that is none": func(a *pb.Authz) {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/state"
 )
@@ -38,13 +39,47 @@ func decodeAuthz(in *pb.Authz) (*state.Authz, error) {
 			Name: g.GetName(), Ports: each(g.GetPorts(), d.ports), NotPorts: each(g.GetNotPorts(), d.ports),
 			Default: authz.Mode(small(g.GetDefault())), Unmatched: authz.Mode(small(g.GetUnmatched())),
 			Policies: each(g.GetPolicies(), d.policy),
+			Routed:   g.GetRouted(), Routes: each(g.GetRoutes(), d.route),
 		})
 	}
+	spec.RateLimits = each(in.GetRateLimits(), d.rateLimit)
 	if d.err != nil {
 		return nil, d.err
 	}
 	rules, _ := authz.CompileWorkload(spec)
 	return &state.Authz{UID: in.GetUid(), Rules: rules}, nil
+}
+
+func (d *authzDecoder) route(r *pb.AuthzRoute) authz.Route {
+	if r.GetRoute() == nil || hasUnknown(r.ProtoReflect()) {
+		d.fail(fmt.Errorf("route %q: %s", r.GetName(), notKnown))
+		return authz.Route{}
+	}
+	match, err := decodeRoute(r.GetRoute())
+	if err != nil {
+		d.fail(fmt.Errorf("route %q: %w", r.GetName(), err))
+	}
+	return authz.Route{Name: r.GetName(), Match: match}
+}
+
+func (d *authzDecoder) rateLimit(l *pb.AuthzRateLimit) authz.RateLimit {
+	if hasUnknown(l.ProtoReflect()) {
+		d.fail(fmt.Errorf("rate limit of %s: %s", l.GetPolicy(), notKnown))
+	}
+	return authz.RateLimit{
+		Policy: l.GetPolicy(), Ports: each(l.GetPorts(), d.ports), Total: l.GetTotal(), Identity: l.GetIdentity(),
+		Overrides: each(l.GetOverrides(), func(o *pb.AuthzRateOverride) authz.RateOverride {
+			return authz.RateOverride{RequestsPerSecond: o.GetRequestsPerSecond(), Clients: each(o.GetClients(), d.identity)}
+		}),
+	}
+}
+
+func (d *authzDecoder) identity(s string) mesh.Identity {
+	id, err := mesh.ParseIdentity(s)
+	if err != nil {
+		d.fail(err)
+	}
+	return id
 }
 
 // small returns the number of a value that is not known for what does not fit.

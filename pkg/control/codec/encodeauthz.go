@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/state"
 )
@@ -21,9 +22,29 @@ func EncodeAuthz(uid string, s *authz.Spec) *pb.Resource {
 		for j := range g.Policies {
 			to.Policies = append(to.Policies, encodeAuthzPolicy(&g.Policies[j]))
 		}
+		to.Routed, to.Routes = g.Routed, each(g.Routes, encodeAuthzRoute)
 		out.Groups = append(out.Groups, to)
 	}
+	out.RateLimits = each(s.RateLimits, encodeAuthzRateLimit)
 	return &pb.Resource{Name: state.AuthzName(uid), Content: &pb.Resource_Authz{Authz: out}}
+}
+
+// encodeAuthzRoute encodes a route without a match as one that the agent refuses.
+func encodeAuthzRoute(r authz.Route) *pb.AuthzRoute {
+	out := &pb.AuthzRoute{Name: r.Name}
+	if r.Match != nil {
+		out.Route = EncodeRoute(r.Match).GetRoute()
+	}
+	return out
+}
+
+func encodeAuthzRateLimit(l authz.RateLimit) *pb.AuthzRateLimit {
+	return &pb.AuthzRateLimit{
+		Policy: l.Policy, Ports: each(l.Ports, encodeAuthzPorts), Total: l.Total, Identity: l.Identity,
+		Overrides: each(l.Overrides, func(o authz.RateOverride) *pb.AuthzRateOverride {
+			return &pb.AuthzRateOverride{RequestsPerSecond: o.RequestsPerSecond, Clients: each(o.Clients, mesh.Identity.String)}
+		}),
+	}
 }
 
 func encodeAuthzPolicy(p *authz.Policy) *pb.AuthzPolicy {

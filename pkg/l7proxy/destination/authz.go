@@ -40,7 +40,15 @@ func (d *Directory) authorize(w *mesh.Workload, port uint16, client *tap.Peer, p
 		}
 		return nil
 	}
-	return mesh.Fail(mesh.ReasonPolicyDenied, denial(&decision))
+	return mesh.Fail(reason(&decision), denial(&decision))
+}
+
+// reason is what a client is told of a refusal.
+func reason(d *authz.Decision) mesh.Reason {
+	if d.Why == authz.WhyUnrouted {
+		return mesh.ReasonRouteNotFound
+	}
+	return mesh.ReasonPolicyDenied
 }
 
 // Audited counts requests and connections that policies ask to report: those that match
@@ -61,8 +69,9 @@ func (d *Directory) decide(rules *authz.Workload, port uint16, id mesh.Identity,
 }
 
 var (
-	errNoRules = errors.New("this node does not have the pod's policies, or cannot read them")
-	errOpaque  = errors.New("the policies look at requests, and the connection is not read as requests")
+	errNoRules  = errors.New("this node does not have the pod's policies, or cannot read them")
+	errUnrouted = errors.New("the request belongs to no route of the Server")
+	errOpaque   = errors.New("the policies look at requests, and the connection is not read as requests")
 )
 
 // denial says what led to a refusal, for the log.
@@ -72,6 +81,8 @@ func denial(d *authz.Decision) error {
 		return errNoRules
 	case d.Why == authz.WhyOpaque:
 		return errOpaque
+	case d.Why == authz.WhyUnrouted:
+		return errUnrouted
 	case d.Verdict == authz.Ask:
 		return fmt.Errorf("policy %s asks an external authorizer, which this version does not do", d.Place.Policy)
 	case d.Why == authz.WhyRule:

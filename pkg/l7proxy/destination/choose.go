@@ -11,8 +11,9 @@ import (
 )
 
 // choose sets a to ep, and decides how local reaches it. If ep is on this node and policy
-// is decided here, it returns the error of the policy.
-func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep mesh.Endpoint) error {
+// is decided here, it returns the error of the policy. request: it is for a request, and not
+// for a connection that is not read as requests.
+func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep mesh.Endpoint, request bool) error {
 	w := ep.Workload
 	to := upstream.Endpoint{
 		Key:    upstream.Key{Source: local.UID, Addr: ep.Addr},
@@ -26,7 +27,7 @@ func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep mesh.E
 		to.Fallback = mayFallBack(local, w)
 		to.Key.Identity, to.Peer.Identity = w.Identity, w.Identity
 	case upstream.SameNode:
-		if err = d.admit(local, ep); err == nil {
+		if err = d.admit(local, ep, request); err == nil {
 			to.Peer.Identity = w.Identity
 		}
 	}
@@ -62,7 +63,7 @@ func (d *Directory) mode(local *mesh.Workload, ep mesh.Endpoint) upstream.Mode {
 }
 
 // admit decides whether local may connect to ep, which is on this node.
-func (d *Directory) admit(local *mesh.Workload, ep mesh.Endpoint) error {
+func (d *Directory) admit(local *mesh.Workload, ep mesh.Endpoint, request bool) error {
 	addr := PodAddress(local, ep.Addr.Addr(), netip.Addr{})
 	verdict := policy.Decide(policy.Input{
 		Client: local.Identity, ClientAddr: addr, Server: ep.Workload, Port: ep.Addr.Port(),
@@ -76,7 +77,7 @@ func (d *Directory) admit(local *mesh.Workload, ep mesh.Endpoint) error {
 			return err
 		}
 	}
-	return d.rateLimits.admit(ep.Workload, local.Identity)
+	return d.admitRate(ep.Workload, ep.Addr.Port(), local.Identity, request)
 }
 
 // mayFallBack reports whether local may reach w in plaintext if no agent answers for w.

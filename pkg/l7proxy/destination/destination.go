@@ -13,6 +13,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -37,13 +38,14 @@ type Options struct {
 // Directory has what all destinations share. Its methods are safe for concurrent use.
 type Directory struct {
 	Options
-	routings   routings
-	budgets    budgets
-	rateLimits rateLimits
-	elsewhere  peerClaims
-	unsaid     peerClaims // of which the controller said nothing
-	peers      peers
-	audited    atomic.Uint64
+	routings     routings
+	budgets      budgets
+	rateLimits   rateLimits
+	serverLimits serverLimits
+	elsewhere    peerClaims
+	unsaid       peerClaims // of which the controller said nothing
+	peers        peers
+	audited      atomic.Uint64
 
 	// ChangedPolicies uses these.
 	applied   map[string]applied // of pods of this node, at the view of the version appliedAt
@@ -63,6 +65,7 @@ func New(o Options) *Directory {
 func (d *Directory) Forget() {
 	d.routings.forget()
 	d.rateLimits.forget(func(uid string) bool { _, ok := d.State.View().WorkloadByUID(uid); return ok })
+	d.serverLimits.forget(func(uid string) *authz.Workload { return d.State.View().Authz(uid) })
 }
 
 // Resolve subscribes to dst, and waits until the view has the controller's answer about

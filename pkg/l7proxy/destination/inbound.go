@@ -48,7 +48,9 @@ func (t *Inbound) Peer() tap.Peer {
 }
 
 // HasRequestRules implements Target.
-func (t *Inbound) HasRequestRules() bool { return ruled(t.local.Load()) }
+func (t *Inbound) HasRequestRules() bool {
+	return t.directory.ruledAt(t.local.Load(), t.addr.Port())
+}
 
 // Opaque implements Target.
 func (t *Inbound) Opaque() bool {
@@ -80,7 +82,7 @@ func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
 		return err
 	}
 	if !t.fromNode { // kubelet probes have no rate limit
-		if err := t.directory.rateLimits.admit(local, q.Client.Identity); err != nil {
+		if err := t.directory.admitRate(local, t.addr.Port(), q.Client.Identity, q.Asked != nil); err != nil {
 			return err
 		}
 	}

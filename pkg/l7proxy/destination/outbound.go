@@ -60,12 +60,12 @@ func (t *Outbound) Routing() *Routing { return t.look().routing }
 // HasRequestRules implements Target.
 func (t *Outbound) HasRequestRules() bool {
 	k := t.look()
-	if k.routing != nil || ruled(k.pod) {
+	if k.routing != nil || t.directory.ruledAt(k.pod, t.dst.Port()) {
 		return true
 	}
 	if k.Port != nil {
 		for _, ep := range k.Port.Endpoints {
-			if ruled(ep.Workload) {
+			if t.directory.ruledAt(ep.Workload, ep.Addr.Port()) {
 				return true
 			}
 		}
@@ -145,7 +145,7 @@ func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 		if k.unanswered && (k.local.Settings.FailClosed || d.State.View().InRange(t.dst.Addr())) {
 			return mesh.Fail(mesh.ReasonTimeout, errUnanswered)
 		}
-		return d.choose(a, k.local, mesh.Endpoint{Addr: t.dst, Workload: k.pod, Ready: true})
+		return d.choose(a, k.local, mesh.Endpoint{Addr: t.dst, Workload: k.pod, Ready: true}, q.Asked != nil)
 	}
 	if to.Port == nil {
 		return mesh.Fail(mesh.ReasonNoEndpoints, errors.New("the service "+to.Service.Namespace+"/"+to.Service.Name+" has no such port"))
@@ -157,7 +157,7 @@ func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 	if !ok {
 		return mesh.Fail(mesh.ReasonNoEndpoints, nil)
 	}
-	err := d.choose(a, k.local, ticket.Endpoint.Endpoint)
+	err := d.choose(a, k.local, ticket.Endpoint.Endpoint, q.Asked != nil)
 	d.Endpoints.Balanced(a, to.Balancer, ticket, to.Balancer.Len() > len(q.Exclude)+1)
 	if err != nil {
 		a.Done()

@@ -22,13 +22,19 @@ func (s *Set) DecideConnection(c *Connection) Decision {
 // DecideRequest decides a request. It returns Allow, Deny or Ask. It does not
 // allocate, unless the path is not normalised.
 func (s *Set) DecideRequest(c *Connection, r *Request) Decision {
-	if d, ok := s.early(c); ok {
-		return d
-	}
 	if r == nil {
 		return s.DecideConnection(c).Opaque()
 	}
+	return s.decideRequest(c, r, r.Route)
+}
+
+// decideRequest decides a request that belongs to the route of this name.
+func (s *Set) decideRequest(c *Connection, r *Request, route string) Decision {
+	if d, ok := s.early(c); ok {
+		return d
+	}
 	f := factsOf(c, r)
+	f.route = route
 	d := Decision{Outcome: s.request(&f)}
 	if hit := s.tables[ActionAudit].request(&f, false); hit != nil {
 		d.Audit = *hit.place

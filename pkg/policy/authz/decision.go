@@ -45,12 +45,13 @@ const (
 	WhyAudit                // as WhyDefault or WhyUnmatched: no rule allows it, and the mode is ModeAudit
 	WhyOpaque               // the rule that Outcome names needs a request, and the traffic carries none that can be read
 	WhyUnruled              // no group of the Workload is about the port: allowed
+	WhyUnrouted             // a group has routes, and the request belongs to none of them: denied
 
 	numWhys
 )
 
 var whyNames = [numWhys]string{
-	"no-policy-known", "probe", "rule", "external", "default", "unmatched", "audit", "opaque", "unruled",
+	"no-policy-known", "probe", "rule", "external", "default", "unmatched", "audit", "opaque", "unruled", "unrouted",
 }
 
 // String returns the reason's name.

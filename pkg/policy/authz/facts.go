@@ -55,7 +55,7 @@ type Request struct {
 	Path      string // as sent, with the query
 	Fields    Fields // nil: none
 	// Route is the name of the route that the request belongs to, or "". A Rule with
-	// Operation.Routes compares it.
+	// Operation.Routes compares it. A Workload finds it itself where a Group is Routed.
 	Route string
 	// Principal is "issuer/subject" of the request's verified token, or "".
 	Principal string
@@ -94,13 +94,14 @@ type facts struct {
 	*Connection
 	addr  netip.Addr
 	r     *Request
+	route string
 	host  string
 	clear bool // host is what every server reads in the request's authority
 	path  readings
 }
 
 func factsOf(c *Connection, r *Request) facts {
-	f := facts{Connection: c, addr: address(c.Client), r: r, path: readPath(r.Path)}
+	f := facts{Connection: c, addr: address(c.Client), r: r, route: r.Route, path: readPath(r.Path)}
 	f.host, f.clear = readHost(r.Authority)
 	return f
 }

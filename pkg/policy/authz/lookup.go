@@ -61,7 +61,7 @@ func (b *byPath) candidates(f *facts, wide bool, do func([]entry)) {
 			}
 		}
 	}
-	if list := b.routes[f.r.Route]; list != nil {
+	if list := b.routes[f.route]; list != nil {
 		do(*list)
 	}
 	do(b.rest)

@@ -20,7 +20,7 @@ func (o *operation) fitsConnection(f *facts) bool {
 }
 
 func (o *operation) fitsRequest(f *facts, wide bool) bool {
-	return (o.routes == nil || o.routes.has(f.r.Route)) &&
+	return (o.routes == nil || o.routes.has(f.route)) &&
 		(o.methods == nil || o.methods.has(f.r.Method)) &&
 		(o.notMethods == nil || !o.notMethods.has(f.r.Method)) &&
 		f.path.judge(o.paths, true, wide) &&

@@ -13,6 +13,10 @@ type Group struct {
 	Policies        []Policy
 	// Default and Unmatched are as in Options.
 	Default, Unmatched Mode
+	// Routed: every request belongs to one of Routes, or is refused. What is not read as
+	// requests is refused, too. Routes are all of HTTP, or all of gRPC.
+	Routed bool
+	Routes []Route
 }
 
 // Spec holds all policies that apply to one workload. It is what the controller sends to
@@ -21,6 +25,7 @@ type Spec struct {
 	TrustDomain string
 	Cluster     []netip.Prefix
 	Groups      []Group
+	RateLimits  []RateLimit
 }
 
 // Workload is a compiled Spec. It is immutable and safe for concurrent use. The nil
@@ -34,7 +39,11 @@ type Workload struct {
 type compiledGroup struct {
 	ports, notPorts []PortRange
 	set             *Set
+	router          *router // nil: the group has no routes
 }
+
+// requests reports whether the decision about a request can differ from that about another.
+func (g *compiledGroup) requests() bool { return g.set.requests || g.router != nil }
 
 // CompileWorkload compiles a Spec, which must not be changed afterwards. The Workload is
 // valid whatever the Problems are: what they are about fails closed.
@@ -53,8 +62,10 @@ func CompileWorkload(spec *Spec) (*Workload, []Problem) {
 			problems = append(problems, Problem{Field: "ports of " + g.Name, Text: "a range is not valid: the policies apply to all ports"})
 			ports, notPorts = nil, nil
 		}
-		w.groups = append(w.groups, compiledGroup{ports, notPorts, set})
-		w.requests = w.requests || set.requests
+		router, wrongRoutes := newRouter(g)
+		problems = append(problems, wrongRoutes...)
+		w.groups = append(w.groups, compiledGroup{ports, notPorts, set, router})
+		w.requests = w.requests || w.groups[i].requests()
 	}
 	return w, problems
 }
@@ -83,7 +94,7 @@ func (w *Workload) NeedsRequests(port uint16) bool {
 		return false
 	}
 	for i := range w.groups {
-		if g := &w.groups[i]; g.set.requests && (port == 0 || g.has(port)) {
+		if g := &w.groups[i]; g.requests() && (port == 0 || g.has(port)) {
 			return true
 		}
 	}
@@ -119,15 +130,36 @@ func (w *Workload) decide(c *Connection, r *Request) Decision {
 		if !g.has(c.Port) {
 			continue
 		}
-		var d Decision
-		if r == nil {
-			d = g.set.DecideConnection(c)
-		} else {
-			d = g.set.DecideRequest(c, r)
-		}
+		d := g.decide(c, r)
 		out.join(&d)
 	}
 	return out
+}
+
+func (g *compiledGroup) decide(c *Connection, r *Request) Decision {
+	switch {
+	case r == nil:
+		d := g.set.DecideConnection(c)
+		if g.router != nil {
+			d.Outcome, d.Rehearsal = d.Outcome.routed(), d.Rehearsal.routed()
+		}
+		return d
+	case g.router == nil:
+		return g.set.DecideRequest(c, r)
+	}
+	name, ok := g.router.find(r)
+	if !ok {
+		return Decision{Outcome: Outcome{Verdict: Deny, Why: WhyUnrouted}}
+	}
+	return g.set.decideRequest(c, r, name)
+}
+
+// routed is the outcome for a connection whose requests have to belong to a route.
+func (o Outcome) routed() Outcome {
+	if o.Verdict == Allow {
+		o.Verdict = NeedsRequest
+	}
+	return o
 }
 
 // join makes d the decision of two groups that both have to allow.

@@ -1,0 +1,91 @@
+package authz
+
+import (
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/route"
+)
+
+// Route is one to which a request to the ports of a Group may belong. Operation.Routes names
+// it. The match has no Service as parent, and no backends.
+type Route struct {
+	Name  string
+	Match *mesh.Route
+}
+
+// router finds the route of a request. The nil router has no routes: policies do not look at
+// them.
+type router struct {
+	table *route.Table
+	names map[*mesh.Route]string
+	grpc  bool // the routes are those of gRPC calls
+}
+
+// newRouter compiles the routes of a group, nil if it has none. If one of them is not
+// understood, no request belongs to any: it might belong to that one, and what is said for
+// another must not hold for it.
+func newRouter(g *Group) (*router, []Problem) {
+	if !g.Routed {
+		return nil, nil
+	}
+	r := &router{names: make(map[*mesh.Route]string, len(g.Routes))}
+	var all []*mesh.Route
+	for _, to := range g.Routes {
+		err := error(errNoMatch)
+		if to.Match != nil {
+			err = route.Check(to.Match)
+		}
+		if err == nil && to.Match.GRPC != g.Routes[0].Match.GRPC {
+			err = errMixed
+		}
+		if err != nil {
+			return new(router), []Problem{{Field: "routes of " + g.Name, Text: to.Name + ": " + err.Error() + ": no request belongs to a route"}}
+		}
+		r.names[to.Match], r.grpc = to.Name, to.Match.GRPC
+		all = append(all, to.Match)
+	}
+	r.table, _ = route.Compile(all) // each was checked
+	return r, nil
+}
+
+type constError string
+
+func (e constError) Error() string { return string(e) }
+
+const (
+	errNoMatch constError = "it says nothing of requests"
+	errMixed   constError = "routes of HTTP and of gRPC are together"
+)
+
+// find returns the name of the route that a request belongs to, and whether it belongs to
+// one. All readings of its path have to belong to the same one.
+func (r *router) find(q *Request) (name string, ok bool) {
+	asked := route.Request{GRPC: r.grpc, Method: q.Method, Authority: q.Authority, Fields: (*firstFields)(q)}
+	for i, paths := 0, readPath(q.Path); i < paths.n; i++ {
+		asked.Path = paths.of[i]
+		if i == 0 {
+			asked.Path = q.Path // with the query
+		}
+		hit, verdict := r.table.Match(&asked)
+		if verdict != route.Matched || hit.Rule.Route.Rules[hit.Rule.Index].Filters.Invalid != "" {
+			return "", false
+		}
+		found := r.names[hit.Rule.Route]
+		if i > 0 && found != name {
+			return "", false
+		}
+		name = found
+	}
+	return name, true
+}
+
+// firstFields gives routes access to the fields of a Request.
+type firstFields Request
+
+// Get implements route.Fields.
+func (f *firstFields) Get(name string) (string, bool) {
+	if f.Fields == nil {
+		return "", false
+	}
+	value, _, ok := f.Fields.Next(name, 0)
+	return value, ok
+}
