@@ -80,6 +80,7 @@ var layers = map[string]int{
 
 	"pkg/policy":            1,
 	"pkg/policy/authz":      1,
+	"pkg/policy/jwt":        2,
 	"pkg/policy/rehearse":   3,
 	"pkg/cgroup":            1,
 	"pkg/agent/containers":  4,
@@ -197,6 +198,7 @@ var onlyIn = []struct {
 		"packages count; telemetry exports",
 	},
 	{[]string{"go.opentelemetry.io"}, []string{"pkg/tracing/otlp", "test"}, "one package speaks OTLP"},
+	{[]string{"github.com/go-jose"}, []string{"pkg/policy/jwt", "test"}, "one package verifies tokens"},
 	{[]string{"golang.org/x/net/http2"}, []string{"pkg/l7proxy/http2", "test"}, "one HTTP/2 engine"},
 	{[]string{"pkg/mtls/ca"}, []string{"pkg/controller", "cmd/controller", "test"}, "a node cannot sign"},
 	{[]string{"bpf"}, []string{"pkg/redirect", "test"}, "one package loads the programs"},
@@ -227,14 +229,14 @@ var never = []struct {
 }
 
 // pure packages are state machines and decisions: no socket, clock, goroutine.
-var pure = []string{"pkg/mesh", "pkg/policy", "pkg/policy/authz", "pkg/control/codec", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/retry", "pkg/route"}
+var pure = []string{"pkg/mesh", "pkg/policy", "pkg/policy/authz", "pkg/policy/jwt", "pkg/control/codec", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/retry", "pkg/route"}
 
 // impure is what they must not import.
 var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/sys", "context"}
 
 // fuzzed packages read bytes that come from outside the process.
 var fuzzed = []string{
-	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/policy/authz", "pkg/tracing",
+	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/policy/authz", "pkg/policy/jwt", "pkg/tracing",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
 	"pkg/controller/history", "pkg/controller/ownpolicy", "pkg/controller/istiopolicy",
 }

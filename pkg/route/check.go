@@ -89,8 +89,8 @@ var reserved = map[string]string{
 	"host": ": rewrite the hostname instead",
 }
 
-// checkHeader checks a field that a filter changes. The name is in lower case.
-func checkHeader(name, value string) error {
+// CheckHeader returns why a field cannot be set to a value, or nil. The name is in lower case.
+func CheckHeader(name, value string) error {
 	if why, ok := reserved[name]; ok {
 		return fmt.Errorf("header %q cannot be changed%s", name, why)
 	}

@@ -29,7 +29,7 @@ func (e Edits) with(m *mesh.HeaderModifier) (Edits, error) {
 	// the first one is applied.
 	first := func(list int, f *mesh.HeaderField) (bool, error) {
 		f.Name = strings.ToLower(f.Name)
-		if err := checkHeader(f.Name, f.Value); err != nil {
+		if err := CheckHeader(f.Name, f.Value); err != nil {
 			return false, err
 		}
 		was, again := seen[f.Name]

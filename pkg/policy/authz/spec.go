@@ -26,6 +26,7 @@ type Spec struct {
 	Cluster     []netip.Prefix
 	Groups      []Group
 	RateLimits  []RateLimit
+	Tokens      []TokenRule
 }
 
 // Workload is a compiled Spec. It is immutable and safe for concurrent use. The nil
