@@ -147,11 +147,12 @@ func (h *h2target) dial(ctx context.Context, ep *upstream.Endpoint, _ netip.Addr
 	return conn.Plain{Conn: nc}, ep.Expected(), nil
 }
 
-func (*h2target) Service() *mesh.Service        { return nil }
-func (*h2target) Peer() tap.Peer                { return tap.Peer{} }
-func (*h2target) Routing() *destination.Routing { return nil }
-func (*h2target) HasRequestRules() bool         { return false }
-func (*h2target) Opaque() bool                  { return false }
+func (*h2target) Service() *mesh.Service                        { return nil }
+func (*h2target) Peer() tap.Peer                                { return tap.Peer{} }
+func (*h2target) Routing() *destination.Routing                 { return nil }
+func (*h2target) HasRequestRules() bool                         { return false }
+func (*h2target) Tokens(*tap.Peer) (*destination.Tokens, error) { return nil, nil }
+func (*h2target) Opaque() bool                                  { return false }
 
 // h2recorder keeps the ends of exchanges.
 type h2recorder struct {

@@ -118,6 +118,9 @@ type Options struct {
 	Sampling *mesh.TraceSampling
 	// Logged reports whether access logs need the heads of requests. nil: none does.
 	Logged func() bool
+	// StaleKeys is told the sources of keys that lack the key of a token; nil: nobody is. It
+	// does not wait.
+	StaleKeys func(source string)
 }
 
 // Proxy is the proxy of one node. Its methods are safe for concurrent use.
@@ -170,7 +173,7 @@ func New(o Options) *Proxy {
 	})
 	p.directory = destination.New(destination.Options{
 		State: o.State, Network: o.Network, Endpoints: p.endpoints,
-		ResolveTimeout: o.Limits.ResolveTimeout, Log: o.Log,
+		ResolveTimeout: o.Limits.ResolveTimeout, Log: o.Log, StaleKeys: o.StaleKeys,
 	})
 	p.core.Upstream, p.core.State, p.core.Tap, p.core.Log, p.core.Lifetime = p.upstream, o.State, o.Tap, o.Log, p.lifetime
 	p.core.Sampling, p.core.Logged = o.Sampling, o.Logged

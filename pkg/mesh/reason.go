@@ -42,6 +42,7 @@ const (
 	ReasonElsewhere             // the peer's certificate is valid, but no pod with its identity has the peer's address
 	ReasonExhausted             // this node's agent has no file descriptors, or no memory for sockets, left
 	ReasonRouteNotFound         // the server's policies have routes, and the request belongs to none of them
+	ReasonBadToken              // the request's token is not good
 
 	NumReasons
 )
@@ -54,7 +55,8 @@ type reasonRow struct {
 }
 
 // gRPC codes used below: 4 DEADLINE_EXCEEDED, 7 PERMISSION_DENIED,
-// 5 NOT_FOUND, 8 RESOURCE_EXHAUSTED, 12 UNIMPLEMENTED, 13 INTERNAL, 14 UNAVAILABLE.
+// 5 NOT_FOUND, 8 RESOURCE_EXHAUSTED, 12 UNIMPLEMENTED, 13 INTERNAL, 14 UNAVAILABLE,
+// 16 UNAUTHENTICATED.
 var reasonTable = [NumReasons]reasonRow{
 	ReasonNone:           {"", 0, 0, ""},
 	ReasonPolicyDenied:   {"policy-denied", 403, 7, "the server's policy does not allow this client"},
@@ -92,6 +94,7 @@ var reasonTable = [NumReasons]reasonRow{
 	ReasonElsewhere:      {"identity-elsewhere", 0, 0, "no pod that has the identity of the peer's certificate is known at the peer's address: was a key stolen?"},
 	ReasonRouteNotFound:  {"route-not-found", 404, 5, "the server's policies have routes, and the request belongs to none of them"},
 	ReasonExhausted:      {"exhausted", 503, 8, "the agent has no file descriptors, or no memory for sockets, left"},
+	ReasonBadToken:       {"bad-token", 401, 16, "the request's token is not good"},
 }
 
 var reasonByName = func() map[string]Reason {

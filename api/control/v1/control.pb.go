@@ -511,7 +511,10 @@ type SyncRequest struct {
 	Agent *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	// What became of labelled pods of the node: all of them in the first message,
 	// then those that changed.
-	Pods          []*PodStatus `protobuf:"bytes,6,rep,name=pods,proto3" json:"pods,omitempty"`
+	Pods []*PodStatus `protobuf:"bytes,6,rep,name=pods,proto3" json:"pods,omitempty"`
+	// Sources of keys (AuthzToken.source) that lack the key of a token which the node has
+	// seen: the controller may fetch them again.
+	StaleKeys     []string `protobuf:"bytes,80,rep,name=stale_keys,json=staleKeys,proto3" json:"stale_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -584,6 +587,13 @@ func (x *SyncRequest) GetAgent() *Agent {
 func (x *SyncRequest) GetPods() []*PodStatus {
 	if x != nil {
 		return x.Pods
+	}
+	return nil
+}
+
+func (x *SyncRequest) GetStaleKeys() []string {
+	if x != nil {
+		return x.StaleKeys
 	}
 	return nil
 }
@@ -3290,6 +3300,7 @@ type Authz struct {
 	Cluster       []*Range               `protobuf:"bytes,3,rep,name=cluster,proto3" json:"cluster,omitempty"`
 	Groups        []*AuthzGroup          `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
 	RateLimits    []*AuthzRateLimit      `protobuf:"bytes,90,rep,name=rate_limits,json=rateLimits,proto3" json:"rate_limits,omitempty"`
+	Tokens        []*AuthzToken          `protobuf:"bytes,80,rep,name=tokens,proto3" json:"tokens,omitempty"` // which tokens of requests are good
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3359,6 +3370,250 @@ func (x *Authz) GetRateLimits() []*AuthzRateLimit {
 	return nil
 }
 
+func (x *Authz) GetTokens() []*AuthzToken {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+// AuthzToken is authz.TokenRule.
+type AuthzToken struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Policy         string                 `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Issuer         string                 `protobuf:"bytes,2,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Audiences      []string               `protobuf:"bytes,3,rep,name=audiences,proto3" json:"audiences,omitempty"`
+	Keys           string                 `protobuf:"bytes,4,opt,name=keys,proto3" json:"keys,omitempty"`     // JSON Web Key Set with public keys
+	Source         string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"` // URI of keys
+	Headers        []*AuthzTokenHeader    `protobuf:"bytes,6,rep,name=headers,proto3" json:"headers,omitempty"`
+	Params         []string               `protobuf:"bytes,7,rep,name=params,proto3" json:"params,omitempty"`
+	Cookies        []string               `protobuf:"bytes,8,rep,name=cookies,proto3" json:"cookies,omitempty"`
+	Forward        bool                   `protobuf:"varint,9,opt,name=forward,proto3" json:"forward,omitempty"`
+	PayloadHeader  string                 `protobuf:"bytes,10,opt,name=payload_header,json=payloadHeader,proto3" json:"payload_header,omitempty"`
+	ClaimHeaders   []*AuthzTokenCopy      `protobuf:"bytes,11,rep,name=claim_headers,json=claimHeaders,proto3" json:"claim_headers,omitempty"`
+	SpaceDelimited []string               `protobuf:"bytes,12,rep,name=space_delimited,json=spaceDelimited,proto3" json:"space_delimited,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AuthzToken) Reset() {
+	*x = AuthzToken{}
+	mi := &file_control_v1_control_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzToken) ProtoMessage() {}
+
+func (x *AuthzToken) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzToken.ProtoReflect.Descriptor instead.
+func (*AuthzToken) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *AuthzToken) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *AuthzToken) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *AuthzToken) GetAudiences() []string {
+	if x != nil {
+		return x.Audiences
+	}
+	return nil
+}
+
+func (x *AuthzToken) GetKeys() string {
+	if x != nil {
+		return x.Keys
+	}
+	return ""
+}
+
+func (x *AuthzToken) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *AuthzToken) GetHeaders() []*AuthzTokenHeader {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *AuthzToken) GetParams() []string {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
+func (x *AuthzToken) GetCookies() []string {
+	if x != nil {
+		return x.Cookies
+	}
+	return nil
+}
+
+func (x *AuthzToken) GetForward() bool {
+	if x != nil {
+		return x.Forward
+	}
+	return false
+}
+
+func (x *AuthzToken) GetPayloadHeader() string {
+	if x != nil {
+		return x.PayloadHeader
+	}
+	return ""
+}
+
+func (x *AuthzToken) GetClaimHeaders() []*AuthzTokenCopy {
+	if x != nil {
+		return x.ClaimHeaders
+	}
+	return nil
+}
+
+func (x *AuthzToken) GetSpaceDelimited() []string {
+	if x != nil {
+		return x.SpaceDelimited
+	}
+	return nil
+}
+
+type AuthzTokenHeader struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Prefix        string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzTokenHeader) Reset() {
+	*x = AuthzTokenHeader{}
+	mi := &file_control_v1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzTokenHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzTokenHeader) ProtoMessage() {}
+
+func (x *AuthzTokenHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzTokenHeader.ProtoReflect.Descriptor instead.
+func (*AuthzTokenHeader) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *AuthzTokenHeader) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuthzTokenHeader) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+type AuthzTokenCopy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        string                 `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Claim         []string               `protobuf:"bytes,2,rep,name=claim,proto3" json:"claim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzTokenCopy) Reset() {
+	*x = AuthzTokenCopy{}
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzTokenCopy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzTokenCopy) ProtoMessage() {}
+
+func (x *AuthzTokenCopy) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzTokenCopy.ProtoReflect.Descriptor instead.
+func (*AuthzTokenCopy) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *AuthzTokenCopy) GetHeader() string {
+	if x != nil {
+		return x.Header
+	}
+	return ""
+}
+
+func (x *AuthzTokenCopy) GetClaim() []string {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
 type AuthzGroup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3375,7 +3630,7 @@ type AuthzGroup struct {
 
 func (x *AuthzGroup) Reset() {
 	*x = AuthzGroup{}
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3387,7 +3642,7 @@ func (x *AuthzGroup) String() string {
 func (*AuthzGroup) ProtoMessage() {}
 
 func (x *AuthzGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3400,7 +3655,7 @@ func (x *AuthzGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzGroup.ProtoReflect.Descriptor instead.
 func (*AuthzGroup) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AuthzGroup) GetName() string {
@@ -3469,7 +3724,7 @@ type AuthzRoute struct {
 
 func (x *AuthzRoute) Reset() {
 	*x = AuthzRoute{}
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3481,7 +3736,7 @@ func (x *AuthzRoute) String() string {
 func (*AuthzRoute) ProtoMessage() {}
 
 func (x *AuthzRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3494,7 +3749,7 @@ func (x *AuthzRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRoute.ProtoReflect.Descriptor instead.
 func (*AuthzRoute) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AuthzRoute) GetName() string {
@@ -3525,7 +3780,7 @@ type AuthzRateLimit struct {
 
 func (x *AuthzRateLimit) Reset() {
 	*x = AuthzRateLimit{}
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3537,7 +3792,7 @@ func (x *AuthzRateLimit) String() string {
 func (*AuthzRateLimit) ProtoMessage() {}
 
 func (x *AuthzRateLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3550,7 +3805,7 @@ func (x *AuthzRateLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRateLimit.ProtoReflect.Descriptor instead.
 func (*AuthzRateLimit) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AuthzRateLimit) GetPolicy() string {
@@ -3598,7 +3853,7 @@ type AuthzRateOverride struct {
 
 func (x *AuthzRateOverride) Reset() {
 	*x = AuthzRateOverride{}
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3610,7 +3865,7 @@ func (x *AuthzRateOverride) String() string {
 func (*AuthzRateOverride) ProtoMessage() {}
 
 func (x *AuthzRateOverride) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3623,7 +3878,7 @@ func (x *AuthzRateOverride) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRateOverride.ProtoReflect.Descriptor instead.
 func (*AuthzRateOverride) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AuthzRateOverride) GetRequestsPerSecond() uint32 {
@@ -3654,7 +3909,7 @@ type AuthzPolicy struct {
 
 func (x *AuthzPolicy) Reset() {
 	*x = AuthzPolicy{}
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3666,7 +3921,7 @@ func (x *AuthzPolicy) String() string {
 func (*AuthzPolicy) ProtoMessage() {}
 
 func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3679,7 +3934,7 @@ func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzPolicy.ProtoReflect.Descriptor instead.
 func (*AuthzPolicy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AuthzPolicy) GetName() string {
@@ -3737,7 +3992,7 @@ type AuthzRule struct {
 
 func (x *AuthzRule) Reset() {
 	*x = AuthzRule{}
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3749,7 +4004,7 @@ func (x *AuthzRule) String() string {
 func (*AuthzRule) ProtoMessage() {}
 
 func (x *AuthzRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3762,7 +4017,7 @@ func (x *AuthzRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRule.ProtoReflect.Descriptor instead.
 func (*AuthzRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AuthzRule) GetName() string {
@@ -3810,7 +4065,7 @@ type AuthzMatch struct {
 
 func (x *AuthzMatch) Reset() {
 	*x = AuthzMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3822,7 +4077,7 @@ func (x *AuthzMatch) String() string {
 func (*AuthzMatch) ProtoMessage() {}
 
 func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3835,7 +4090,7 @@ func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzMatch.ProtoReflect.Descriptor instead.
 func (*AuthzMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AuthzMatch) GetKind() uint32 {
@@ -3862,7 +4117,7 @@ type AuthzAccount struct {
 
 func (x *AuthzAccount) Reset() {
 	*x = AuthzAccount{}
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3874,7 +4129,7 @@ func (x *AuthzAccount) String() string {
 func (*AuthzAccount) ProtoMessage() {}
 
 func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3887,7 +4142,7 @@ func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzAccount.ProtoReflect.Descriptor instead.
 func (*AuthzAccount) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AuthzAccount) GetNamespace() string {
@@ -3914,7 +4169,7 @@ type AuthzNetwork struct {
 
 func (x *AuthzNetwork) Reset() {
 	*x = AuthzNetwork{}
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3926,7 +4181,7 @@ func (x *AuthzNetwork) String() string {
 func (*AuthzNetwork) ProtoMessage() {}
 
 func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3939,7 +4194,7 @@ func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzNetwork.ProtoReflect.Descriptor instead.
 func (*AuthzNetwork) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AuthzNetwork) GetCidr() *Range {
@@ -3977,7 +4232,7 @@ type AuthzSource struct {
 
 func (x *AuthzSource) Reset() {
 	*x = AuthzSource{}
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3989,7 +4244,7 @@ func (x *AuthzSource) String() string {
 func (*AuthzSource) ProtoMessage() {}
 
 func (x *AuthzSource) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4002,7 +4257,7 @@ func (x *AuthzSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzSource.ProtoReflect.Descriptor instead.
 func (*AuthzSource) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AuthzSource) GetPrincipals() []*AuthzMatch {
@@ -4115,7 +4370,7 @@ type AuthzOperation struct {
 
 func (x *AuthzOperation) Reset() {
 	*x = AuthzOperation{}
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4127,7 +4382,7 @@ func (x *AuthzOperation) String() string {
 func (*AuthzOperation) ProtoMessage() {}
 
 func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4140,7 +4395,7 @@ func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzOperation.ProtoReflect.Descriptor instead.
 func (*AuthzOperation) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AuthzOperation) GetPorts() []*PortRange {
@@ -4230,7 +4485,7 @@ type AuthzGRPC struct {
 
 func (x *AuthzGRPC) Reset() {
 	*x = AuthzGRPC{}
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4242,7 +4497,7 @@ func (x *AuthzGRPC) String() string {
 func (*AuthzGRPC) ProtoMessage() {}
 
 func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4255,7 +4510,7 @@ func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzGRPC.ProtoReflect.Descriptor instead.
 func (*AuthzGRPC) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AuthzGRPC) GetService() string {
@@ -4287,7 +4542,7 @@ type AuthzCondition struct {
 
 func (x *AuthzCondition) Reset() {
 	*x = AuthzCondition{}
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4299,7 +4554,7 @@ func (x *AuthzCondition) String() string {
 func (*AuthzCondition) ProtoMessage() {}
 
 func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4312,7 +4567,7 @@ func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzCondition.ProtoReflect.Descriptor instead.
 func (*AuthzCondition) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AuthzCondition) GetKind() uint32 {
@@ -4385,14 +4640,16 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x14SignWorkloadResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x18\n" +
 	"\aanchors\x18\x02 \x03(\fR\aanchors\x127\n" +
-	"\tnot_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"\xf5\x02\n" +
+	"\tnot_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"\x94\x03\n" +
 	"\vSyncRequest\x12\x1c\n" +
 	"\tsubscribe\x18\x01 \x03(\fR\tsubscribe\x12 \n" +
 	"\vunsubscribe\x18\x02 \x03(\fR\vunsubscribe\x12K\n" +
 	"\bversions\x18\x03 \x03(\v2/.underlane.control.v1.SyncRequest.VersionsEntryR\bversions\x124\n" +
 	"\x06answer\x18\x04 \x01(\v2\x1c.underlane.control.v1.AnswerR\x06answer\x121\n" +
 	"\x05agent\x18\x05 \x01(\v2\x1b.underlane.control.v1.AgentR\x05agent\x123\n" +
-	"\x04pods\x18\x06 \x03(\v2\x1f.underlane.control.v1.PodStatusR\x04pods\x1a;\n" +
+	"\x04pods\x18\x06 \x03(\v2\x1f.underlane.control.v1.PodStatusR\x04pods\x12\x1d\n" +
+	"\n" +
+	"stale_keys\x18P \x03(\tR\tstaleKeys\x1a;\n" +
 	"\rVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
@@ -4642,14 +4899,36 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x123\n" +
 	"\abackoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\abackoff\x12\x1d\n" +
 	"\n" +
-	"any_method\x18\x05 \x01(\bR\tanyMethod\"\xf4\x01\n" +
+	"any_method\x18\x05 \x01(\bR\tanyMethod\"\xae\x02\n" +
 	"\x05Authz\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x125\n" +
 	"\acluster\x18\x03 \x03(\v2\x1b.underlane.control.v1.RangeR\acluster\x128\n" +
 	"\x06groups\x18\x04 \x03(\v2 .underlane.control.v1.AuthzGroupR\x06groups\x12E\n" +
 	"\vrate_limits\x18Z \x03(\v2$.underlane.control.v1.AuthzRateLimitR\n" +
-	"rateLimits\"\xde\x02\n" +
+	"rateLimits\x128\n" +
+	"\x06tokens\x18P \x03(\v2 .underlane.control.v1.AuthzTokenR\x06tokens\"\xaf\x03\n" +
+	"\n" +
+	"AuthzToken\x12\x16\n" +
+	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x16\n" +
+	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x1c\n" +
+	"\taudiences\x18\x03 \x03(\tR\taudiences\x12\x12\n" +
+	"\x04keys\x18\x04 \x01(\tR\x04keys\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\x12@\n" +
+	"\aheaders\x18\x06 \x03(\v2&.underlane.control.v1.AuthzTokenHeaderR\aheaders\x12\x16\n" +
+	"\x06params\x18\a \x03(\tR\x06params\x12\x18\n" +
+	"\acookies\x18\b \x03(\tR\acookies\x12\x18\n" +
+	"\aforward\x18\t \x01(\bR\aforward\x12%\n" +
+	"\x0epayload_header\x18\n" +
+	" \x01(\tR\rpayloadHeader\x12I\n" +
+	"\rclaim_headers\x18\v \x03(\v2$.underlane.control.v1.AuthzTokenCopyR\fclaimHeaders\x12'\n" +
+	"\x0fspace_delimited\x18\f \x03(\tR\x0espaceDelimited\">\n" +
+	"\x10AuthzTokenHeader\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\">\n" +
+	"\x0eAuthzTokenCopy\x12\x16\n" +
+	"\x06header\x18\x01 \x01(\tR\x06header\x12\x14\n" +
+	"\x05claim\x18\x02 \x03(\tR\x05claim\"\xde\x02\n" +
 	"\n" +
 	"AuthzGroup\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
@@ -4760,7 +5039,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_control_v1_control_proto_goTypes = []any{
 	(Settings_Policy)(0),          // 0: underlane.control.v1.Settings.Policy
 	(Settings_AccessLog)(0),       // 1: underlane.control.v1.Settings.AccessLog
@@ -4808,27 +5087,30 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*RouteBackend)(nil),          // 43: underlane.control.v1.RouteBackend
 	(*RouteRetry)(nil),            // 44: underlane.control.v1.RouteRetry
 	(*Authz)(nil),                 // 45: underlane.control.v1.Authz
-	(*AuthzGroup)(nil),            // 46: underlane.control.v1.AuthzGroup
-	(*AuthzRoute)(nil),            // 47: underlane.control.v1.AuthzRoute
-	(*AuthzRateLimit)(nil),        // 48: underlane.control.v1.AuthzRateLimit
-	(*AuthzRateOverride)(nil),     // 49: underlane.control.v1.AuthzRateOverride
-	(*AuthzPolicy)(nil),           // 50: underlane.control.v1.AuthzPolicy
-	(*AuthzRule)(nil),             // 51: underlane.control.v1.AuthzRule
-	(*AuthzMatch)(nil),            // 52: underlane.control.v1.AuthzMatch
-	(*AuthzAccount)(nil),          // 53: underlane.control.v1.AuthzAccount
-	(*AuthzNetwork)(nil),          // 54: underlane.control.v1.AuthzNetwork
-	(*AuthzSource)(nil),           // 55: underlane.control.v1.AuthzSource
-	(*AuthzOperation)(nil),        // 56: underlane.control.v1.AuthzOperation
-	(*AuthzGRPC)(nil),             // 57: underlane.control.v1.AuthzGRPC
-	(*AuthzCondition)(nil),        // 58: underlane.control.v1.AuthzCondition
-	nil,                           // 59: underlane.control.v1.SyncRequest.VersionsEntry
-	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 61: google.protobuf.Duration
+	(*AuthzToken)(nil),            // 46: underlane.control.v1.AuthzToken
+	(*AuthzTokenHeader)(nil),      // 47: underlane.control.v1.AuthzTokenHeader
+	(*AuthzTokenCopy)(nil),        // 48: underlane.control.v1.AuthzTokenCopy
+	(*AuthzGroup)(nil),            // 49: underlane.control.v1.AuthzGroup
+	(*AuthzRoute)(nil),            // 50: underlane.control.v1.AuthzRoute
+	(*AuthzRateLimit)(nil),        // 51: underlane.control.v1.AuthzRateLimit
+	(*AuthzRateOverride)(nil),     // 52: underlane.control.v1.AuthzRateOverride
+	(*AuthzPolicy)(nil),           // 53: underlane.control.v1.AuthzPolicy
+	(*AuthzRule)(nil),             // 54: underlane.control.v1.AuthzRule
+	(*AuthzMatch)(nil),            // 55: underlane.control.v1.AuthzMatch
+	(*AuthzAccount)(nil),          // 56: underlane.control.v1.AuthzAccount
+	(*AuthzNetwork)(nil),          // 57: underlane.control.v1.AuthzNetwork
+	(*AuthzSource)(nil),           // 58: underlane.control.v1.AuthzSource
+	(*AuthzOperation)(nil),        // 59: underlane.control.v1.AuthzOperation
+	(*AuthzGRPC)(nil),             // 60: underlane.control.v1.AuthzGRPC
+	(*AuthzCondition)(nil),        // 61: underlane.control.v1.AuthzCondition
+	nil,                           // 62: underlane.control.v1.SyncRequest.VersionsEntry
+	(*timestamppb.Timestamp)(nil), // 63: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 64: google.protobuf.Duration
 }
 var file_control_v1_control_proto_depIdxs = []int32{
-	60,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
-	60,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
-	59,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
+	63,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
+	63,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
+	62,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
 	12,  // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
 	10,  // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
 	11,  // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
@@ -4849,25 +5131,25 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	18,  // 20: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
 	17,  // 21: underlane.control.v1.Settings.trace_sampling:type_name -> underlane.control.v1.TraceSampling
 	1,   // 22: underlane.control.v1.Settings.access_log:type_name -> underlane.control.v1.Settings.AccessLog
-	61,  // 23: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
+	64,  // 23: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
 	23,  // 24: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
 	21,  // 25: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
 	22,  // 26: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
-	61,  // 27: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
-	61,  // 28: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
-	61,  // 29: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
-	61,  // 30: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
-	61,  // 31: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
+	64,  // 27: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
+	64,  // 28: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
+	64,  // 29: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
+	64,  // 30: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
+	64,  // 31: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
 	24,  // 32: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
 	28,  // 33: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
-	60,  // 34: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
+	63,  // 34: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
 	30,  // 35: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
 	31,  // 36: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
 	32,  // 37: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
 	34,  // 38: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
 	43,  // 39: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
-	61,  // 40: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
-	61,  // 41: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
+	64,  // 40: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
+	64,  // 41: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
 	44,  // 42: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
 	2,   // 43: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
 	33,  // 44: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
@@ -4885,67 +5167,70 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	37,  // 56: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
 	30,  // 57: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
 	42,  // 58: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
-	61,  // 59: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
+	64,  // 59: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
 	42,  // 60: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
 	42,  // 61: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
 	30,  // 62: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
 	34,  // 63: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
-	61,  // 64: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
+	64,  // 64: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
 	28,  // 65: underlane.control.v1.Authz.cluster:type_name -> underlane.control.v1.Range
-	46,  // 66: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
-	48,  // 67: underlane.control.v1.Authz.rate_limits:type_name -> underlane.control.v1.AuthzRateLimit
-	19,  // 68: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
-	19,  // 69: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
-	50,  // 70: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
-	47,  // 71: underlane.control.v1.AuthzGroup.routes:type_name -> underlane.control.v1.AuthzRoute
-	29,  // 72: underlane.control.v1.AuthzRoute.route:type_name -> underlane.control.v1.Route
-	19,  // 73: underlane.control.v1.AuthzRateLimit.ports:type_name -> underlane.control.v1.PortRange
-	49,  // 74: underlane.control.v1.AuthzRateLimit.overrides:type_name -> underlane.control.v1.AuthzRateOverride
-	51,  // 75: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
-	55,  // 76: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
-	56,  // 77: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
-	58,  // 78: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
-	28,  // 79: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
-	28,  // 80: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
-	52,  // 81: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 82: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
-	53,  // 83: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	53,  // 84: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	52,  // 85: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 86: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 87: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 88: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	54,  // 89: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
-	54,  // 90: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
-	52,  // 91: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 92: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
-	19,  // 93: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
-	19,  // 94: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
-	52,  // 95: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 96: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 97: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 98: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 99: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 100: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
-	57,  // 101: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
-	57,  // 102: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
-	52,  // 103: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
-	52,  // 104: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 105: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
-	56,  // 106: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
-	4,   // 107: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
-	5,   // 108: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
-	9,   // 109: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
-	7,   // 110: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
-	6,   // 111: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
-	6,   // 112: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
-	13,  // 113: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
-	8,   // 114: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
-	111, // [111:115] is the sub-list for method output_type
-	107, // [107:111] is the sub-list for method input_type
-	107, // [107:107] is the sub-list for extension type_name
-	107, // [107:107] is the sub-list for extension extendee
-	0,   // [0:107] is the sub-list for field type_name
+	49,  // 66: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
+	51,  // 67: underlane.control.v1.Authz.rate_limits:type_name -> underlane.control.v1.AuthzRateLimit
+	46,  // 68: underlane.control.v1.Authz.tokens:type_name -> underlane.control.v1.AuthzToken
+	47,  // 69: underlane.control.v1.AuthzToken.headers:type_name -> underlane.control.v1.AuthzTokenHeader
+	48,  // 70: underlane.control.v1.AuthzToken.claim_headers:type_name -> underlane.control.v1.AuthzTokenCopy
+	19,  // 71: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
+	19,  // 72: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
+	53,  // 73: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
+	50,  // 74: underlane.control.v1.AuthzGroup.routes:type_name -> underlane.control.v1.AuthzRoute
+	29,  // 75: underlane.control.v1.AuthzRoute.route:type_name -> underlane.control.v1.Route
+	19,  // 76: underlane.control.v1.AuthzRateLimit.ports:type_name -> underlane.control.v1.PortRange
+	52,  // 77: underlane.control.v1.AuthzRateLimit.overrides:type_name -> underlane.control.v1.AuthzRateOverride
+	54,  // 78: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
+	58,  // 79: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
+	59,  // 80: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
+	61,  // 81: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
+	28,  // 82: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
+	28,  // 83: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
+	55,  // 84: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 85: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
+	56,  // 86: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	56,  // 87: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	55,  // 88: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 89: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 90: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 91: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	57,  // 92: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
+	57,  // 93: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
+	55,  // 94: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 95: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
+	19,  // 96: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
+	19,  // 97: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
+	55,  // 98: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 99: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 100: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 101: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 102: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 103: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
+	60,  // 104: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
+	60,  // 105: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
+	55,  // 106: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
+	55,  // 107: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 108: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
+	59,  // 109: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
+	4,   // 110: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
+	5,   // 111: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
+	9,   // 112: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
+	7,   // 113: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
+	6,   // 114: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
+	6,   // 115: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
+	13,  // 116: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
+	8,   // 117: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
+	114, // [114:118] is the sub-list for method output_type
+	110, // [110:114] is the sub-list for method input_type
+	110, // [110:110] is the sub-list for extension type_name
+	110, // [110:110] is the sub-list for extension extendee
+	0,   // [0:110] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -4968,7 +5253,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   56,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

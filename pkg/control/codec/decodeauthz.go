@@ -43,6 +43,7 @@ func decodeAuthz(in *pb.Authz) (*state.Authz, error) {
 		})
 	}
 	spec.RateLimits = each(in.GetRateLimits(), d.rateLimit)
+	spec.Tokens = each(in.GetTokens(), d.token)
 	if d.err != nil {
 		return nil, d.err
 	}

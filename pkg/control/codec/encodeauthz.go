@@ -26,6 +26,7 @@ func EncodeAuthz(uid string, s *authz.Spec) *pb.Resource {
 		out.Groups = append(out.Groups, to)
 	}
 	out.RateLimits = each(s.RateLimits, encodeAuthzRateLimit)
+	out.Tokens = each(s.Tokens, encodeAuthzToken)
 	return &pb.Resource{Name: state.AuthzName(uid), Content: &pb.Resource_Authz{Authz: out}}
 }
 

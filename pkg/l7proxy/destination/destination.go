@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/jwt"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -33,6 +35,8 @@ type Options struct {
 	Endpoints      *endpoints.Set
 	ResolveTimeout time.Duration // for the controller's answer about an address
 	Log            *slog.Logger
+	// StaleKeys is told the sources of keys that lack the key of a token. nil: nobody is.
+	StaleKeys func(source string)
 }
 
 // Directory has what all destinations share. Its methods are safe for concurrent use.
@@ -46,6 +50,7 @@ type Directory struct {
 	unsaid       peerClaims // of which the controller said nothing
 	peers        peers
 	audited      atomic.Uint64
+	tokens       tokens
 
 	// ChangedPolicies uses these.
 	applied   map[string]applied // of pods of this node, at the view of the version appliedAt
@@ -57,6 +62,7 @@ type Directory struct {
 func New(o Options) *Directory {
 	d := &Directory{Options: o}
 	d.routings.byPort, d.routings.used = make(map[routingKey]*Routing), make(map[routingKey]uint64)
+	d.tokens.cache = jwt.NewCache[quota.Source](rememberedTokens, rememberedTokenBytes)
 	d.budgets.byName = make(map[[2]string]*serviceBudget)
 	return d
 }
@@ -64,7 +70,9 @@ func New(o Options) *Directory {
 // Forget drops data that was not used for a while. Call it at regular intervals.
 func (d *Directory) Forget() {
 	d.routings.forget()
-	d.rateLimits.forget(func(uid string) bool { _, ok := d.State.View().WorkloadByUID(uid); return ok })
+	known := func(uid string) bool { _, ok := d.State.View().WorkloadByUID(uid); return ok }
+	d.tokens.forget(known)
+	d.rateLimits.forget(known)
 	d.serverLimits.forget(func(uid string) *authz.Workload { return d.State.View().Authz(uid) })
 }
 
@@ -96,6 +104,10 @@ type Target interface {
 	// once for each request, and needs to describe the request for a match only if
 	// there are routes.
 	Routing() *Routing
+	// Tokens returns what judges the tokens of a request, or nil if nothing does. A driver
+	// calls it once for each request, before it forwards the head. The error is a
+	// *mesh.ReasonError: the policy of a server on this node refuses the client.
+	Tokens(client *tap.Peer) (*Tokens, error)
 	// HasRequestRules reports whether rules apply to requests that do not apply to
 	// opaque connections: routes, limits that count requests, and policies that look
 	// at them.

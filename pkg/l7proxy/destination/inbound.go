@@ -57,24 +57,34 @@ func (t *Inbound) Opaque() bool {
 	return mesh.InRanges(t.local.Load().Settings.OpaquePorts, t.addr.Port())
 }
 
+// refresh returns the pod as it is now: its settings may have changed since the connection
+// was accepted.
+func (t *Inbound) refresh() *mesh.Workload {
+	local := t.local.Load()
+	if w, ok := t.directory.State.View().WorkloadByUID(local.UID); ok && w != local {
+		t.local.Store(w)
+		return w
+	}
+	return local
+}
+
+func (t *Inbound) input(local *mesh.Workload, client *tap.Peer) policy.Input {
+	return policy.Input{
+		Client:       client.Identity,
+		ClientAddr:   client.Addr.Addr(),
+		ClientIsNode: t.fromNode,
+		Server:       local,
+		Port:         t.addr.Port(),
+	}
+}
+
 // Pick implements Target.
 func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
 	if slices.Contains(q.Exclude, t.addr) {
 		return mesh.Fail(mesh.ReasonNoEndpoints, nil) // the pod is the only endpoint
 	}
-	// The settings may have changed since the connection was accepted.
-	local := t.local.Load()
-	if w, ok := t.directory.State.View().WorkloadByUID(local.UID); ok && w != local {
-		local = w
-		t.local.Store(w)
-	}
-	verdict := policy.Decide(policy.Input{
-		Client:       q.Client.Identity,
-		ClientAddr:   q.Client.Addr.Addr(),
-		ClientIsNode: t.fromNode,
-		Server:       local,
-		Port:         t.addr.Port(),
-	})
+	local := t.refresh()
+	verdict := policy.Decide(t.input(local, q.Client))
 	if !verdict.Allowed {
 		return mesh.Fail(verdict.Reason, nil)
 	}

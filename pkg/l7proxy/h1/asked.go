@@ -1,10 +1,14 @@
 package h1
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
+	"github.com/underlane/underlane/pkg/l7proxy/reply"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/jwt"
 )
 
 // asker describes the current request of a session for the policies, until the next byte
@@ -13,12 +17,53 @@ type asker session
 
 // Asked implements destination.Asker.
 func (d *asker) Asked() authz.Request {
-	return authz.Request{
+	out := authz.Request{
 		Method:    unsafeString(d.req.Method()),
 		Authority: unsafeString(d.req.Authority()),
 		Path:      unsafeString(d.req.Path()),
 		Fields:    (*fields)(&d.req),
 	}
+	if d.judged != nil {
+		out.Fields = &judgedFields{fields(d.req), d.judged}
+		request.Bear(&out, d.judged.Token)
+	}
+	return out
+}
+
+// authenticate judges the tokens of the request, and adds the changes of its head to edits.
+// If the returned reply has a status, the proxy answers the request with it.
+func (d *session) authenticate(edits *http1.Edits) reply.Reply {
+	d.judged = nil
+	tokens, answer := d.s.Tokens()
+	if tokens == nil {
+		return answer
+	}
+	j, answer := d.s.Authenticate(tokens, jwt.Head{Path: unsafeString(d.req.Path()), Fields: (*fields)(&d.req)})
+	d.judged = &j
+	edits.Remove, edits.Add, edits.Target = j.Remove, j.Add, j.Target
+	return answer
+}
+
+// judgedFields are the fields of a head as the application gets them after tokens were
+// judged.
+type judgedFields struct {
+	fields
+	*jwt.Judgement
+}
+
+// Next implements authz.Fields. Positions of fields that were added are below zero.
+func (f *judgedFields) Next(name string, from int) (value string, next int, ok bool) {
+	if from >= 0 && !slices.Contains(f.Remove, name) {
+		if value, next, ok = f.fields.Next(name, from); ok {
+			return value, next, true
+		}
+	}
+	for i := max(0, -from); i < len(f.Add); i++ {
+		if f.Add[i].Name == name {
+			return f.Add[i].Value, -(i + 1), true
+		}
+	}
+	return "", 0, false
 }
 
 // Next implements authz.Fields.

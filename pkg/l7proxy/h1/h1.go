@@ -14,6 +14,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/jwt"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/route"
 )
@@ -63,10 +64,11 @@ type session struct {
 	tried           request.Tried
 	upload          *pump // sends the rest of the request's body; nil: it needed none
 	plan            request.Plan
-	asked           route.Request // its strings lie in session.in
-	target          []byte        // the rewritten target
-	deadline        time.Time     // of the whole exchange; zero: none
-	attemptDeadline time.Time     // of the current attempt; zero: none
+	asked           route.Request  // its strings lie in session.in
+	target          []byte         // the rewritten target
+	judged          *jwt.Judgement // of its tokens; nil: nothing judges them
+	deadline        time.Time      // of the whole exchange; zero: none
+	attemptDeadline time.Time      // of the current attempt; zero: none
 	retry           retryState
 	mirror          mirrorRequest
 
@@ -152,6 +154,10 @@ func (d *session) exchange() bool {
 			return d.answer(&answer, kind, keep && d.body.Done())
 		}
 	}
+	if answer := d.authenticate(&edits); answer.Status != 0 {
+		d.in = d.in[n+m:]
+		return d.answer(&answer, kind, keep && d.body.Done() && !d.mayConnectAgain(answer.Reason))
+	}
 	d.x.EditHead(&edits.Remove, &edits.Add)
 	d.out = http1.AppendRequestHead(d.out[:0], &d.req, &edits)
 	d.out = append(d.out, d.in[n:n+m]...)
@@ -165,10 +171,7 @@ func (d *session) exchange() bool {
 	if err := d.s.PickFor(&d.first, (*asker)(d), d.tried.Backend); err != nil {
 		d.mirrorBody(kind)
 		why := upstream.ReasonOf(err)
-		// The client's next connection may have an identity: its agent was away when it made
-		// this one.
-		keep = keep && !(why == mesh.ReasonNoIdentity && d.s.Paired())
-		return d.fail(why, kind, keep && d.body.Done())
+		return d.fail(why, kind, keep && d.body.Done() && !d.mayConnectAgain(why))
 	}
 	attempt, response := d.attempts(kind)
 	defer attempt.Done()
@@ -192,6 +195,13 @@ func (d *session) exchange() bool {
 	d.release(up, reuse)
 	d.mirrorBody(kind)
 	return keep
+}
+
+// mayConnectAgain reports whether the client, refused for the reason why, is to make another
+// connection. That one may have an identity: the client's agent was away when it made this
+// one.
+func (d *session) mayConnectAgain(why mesh.Reason) bool {
+	return why == mesh.ReasonNoIdentity && d.s.Paired()
 }
 
 func (d *session) begin(kind http1.Kind) {

@@ -42,14 +42,18 @@ func (st *stream) start(not netip.AddrPort, refused *upstream.HTTP2Conn, b *h2co
 	if err != nil {
 		why := upstream.ReasonOf(err)
 		st.fail(why, b)
-		if why == mesh.ReasonNoIdentity && st.mirrored == nil {
-			// The client's next connection may have one: its agent was away when it made
-			// this one.
-			st.client.s.ConnectionEnded()
-		}
+		st.mayConnectAgain(why)
 		return
 	}
 	st.send(a, refused, b)
+}
+
+// mayConnectAgain ends the connection of a client that was refused for want of an identity.
+// Its next one may have one: its agent was away when it made this one.
+func (st *stream) mayConnectAgain(why mesh.Reason) {
+	if why == mesh.ReasonNoIdentity && st.mirrored == nil {
+		st.client.s.ConnectionEnded()
+	}
 }
 
 // send begins an attempt.

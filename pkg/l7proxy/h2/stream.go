@@ -10,6 +10,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/jwt"
 )
 
 // replayMax is the largest request body, in bytes, that is kept for another attempt.
@@ -35,6 +36,7 @@ type stream struct {
 	exchange request.Exchange
 
 	fields   []http2.Field // the request's head, until the response begins
+	token    *jwt.Token    // of the request; nil: none
 	replay   []byte        // the body that was received so far, while keeping is set
 	kept     *memory       // memory of fields and replay
 	bodyless bool          // the head had END_STREAM
@@ -105,6 +107,9 @@ func (st *stream) begin(ev *http2.Event, b *h2conn.Batch) {
 	if r := st.client.s.Target.Routing(); r != nil {
 		st.route(r, &line, b)
 	} else {
+		if !st.authenticate(b) {
+			return
+		}
 		st.editHead()
 		st.start(noEndpoint, nil, b)
 	}

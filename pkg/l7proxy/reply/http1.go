@@ -28,9 +28,14 @@ func AppendHTTP1(dst []byte, r *Reply, asked http1.Kind, closing bool) []byte {
 	dst = append(dst, "\r\n"...)
 	text := ""
 	if r.Reason != mesh.ReasonNone {
-		text = r.Reason.Text()
+		text = r.text()
 		dst = append(dst, ReasonHeader+": "...)
 		dst = append(dst, r.reason()...)
+		dst = append(dst, "\r\n"...)
+	}
+	if c := r.challenge(); c != "" {
+		dst = append(dst, "www-authenticate: "...)
+		dst = append(dst, c...)
 		dst = append(dst, "\r\n"...)
 	}
 	if r.Location != "" {
@@ -84,6 +89,8 @@ func phrase(status int) string {
 		return "Temporary Redirect"
 	case 308:
 		return "Permanent Redirect"
+	case 401:
+		return "Unauthorized"
 	case 403:
 		return "Forbidden"
 	case 404:

@@ -18,8 +18,11 @@ func HTTP2(r *Reply, grpc bool) (fields []http2.Field, body string) {
 		fields = append(fields, http2.Field{Name: "location", Value: r.Location})
 	}
 	if r.Reason != mesh.ReasonNone {
-		body = r.Reason.Text() + "\n"
+		body = r.text() + "\n"
 		fields = append(fields, http2.Field{Name: ReasonHeader, Value: r.reason()})
+	}
+	if c := r.challenge(); c != "" {
+		fields = append(fields, http2.Field{Name: "www-authenticate", Value: c})
 	}
 	if r.Status == 204 || r.Status == 304 { // the status of a route's fault, which has no body
 		return fields, ""
@@ -42,7 +45,7 @@ func GRPC(r *Reply) []http2.Field {
 func GRPCTrailers(r *Reply) []http2.Field {
 	return []http2.Field{
 		{Name: "grpc-status", Value: strconv.Itoa(r.GRPC)},
-		{Name: "grpc-message", Value: string(appendPercent(nil, r.Reason.Text()))},
+		{Name: "grpc-message", Value: string(appendPercent(nil, r.text()))},
 		{Name: ReasonHeader, Value: r.reason()},
 	}
 }

@@ -31,6 +31,9 @@ type Reply struct {
 	Reason   mesh.Reason // ReasonNone: a redirect
 	Unsent   bool        // no application has seen the request, which Reason leaves open
 	Location string      // of a redirect; "" otherwise
+	// Detail is more than Reason says of what is wrong, or "". It has no quotes, backslashes
+	// and control characters.
+	Detail string
 }
 
 // Of returns the reply for reason from the table of package mesh. Its status is 0 if no
@@ -45,6 +48,26 @@ func (r *Reply) reason() string {
 		return r.Reason.String() + unsentSuffix
 	}
 	return r.Reason.String()
+}
+
+// text is what people read.
+func (r *Reply) text() string {
+	if r.Detail == "" {
+		return r.Reason.Text()
+	}
+	return r.Reason.Text() + ": " + r.Detail
+}
+
+// challenge returns the value of WWW-Authenticate (RFC 6750 §3, RFC 9110 §11.6.1), or "" if
+// the reply has none.
+func (r *Reply) challenge() string {
+	if r.Reason != mesh.ReasonBadToken {
+		return ""
+	}
+	if r.Detail == "" {
+		return `Bearer error="invalid_token"`
+	}
+	return `Bearer error="invalid_token", error_description="` + r.Detail + `"`
 }
 
 // Fault returns the reply to a request that a route makes fail. status is the HTTP status
