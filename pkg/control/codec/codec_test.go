@@ -72,6 +72,7 @@ func TestEncodingKeepsEverything(t *testing.T) {
 	}
 	w.LeftOut, w.Zone = "host network", "a"
 	w.Authorized, w.RequestRules = true, true
+	w.Labels = "app=web,tier=front"
 	svc := serviceOf(w)
 	svc.SessionAffinity, svc.NodeLocal = true, true
 	accrual, budget := mesh.DefaultFailureAccrual, mesh.DefaultRetryBudget
