@@ -148,6 +148,9 @@ func (h *Head) parseVersion(at int) error {
 	return nil
 }
 
+// usualFields is room for the fields of most heads: 96 bytes.
+const usualFields = 8
+
 // parseField: field-name ":" OWS field-value OWS (RFC 9112 §5). White space before the
 // colon is refused in a request; in a response it is accepted and not forwarded (§5.1).
 func (h *Head) parseField(from, end int) error {
@@ -182,6 +185,9 @@ func (h *Head) parseField(from, end int) error {
 		if err := h.learn(&f); err != nil {
 			return err
 		}
+	}
+	if h.fields == nil {
+		h.fields = make([]field, 0, usualFields)
 	}
 	h.fields = append(h.fields, f)
 	return nil
