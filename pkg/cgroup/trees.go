@@ -49,7 +49,7 @@ func Mounts(mountinfo string) []Mount {
 // controllers are those of version 1 that are read.
 var controllers = []string{"cpu", "cpuacct", "memory"}
 
-// unescape replaces the escapes that mountinfo has in paths.
-func unescape(path string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
-}
+// escapes are those that mountinfo has in paths.
+var escapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+func unescape(path string) string { return escapes.Replace(path) }
