@@ -52,11 +52,13 @@ func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 			d.sent()
 		}
 		awaited := err == nil && up.Reused && body.Done() && retry.Idempotent(d.retry.method)
+		if err == nil {
+			d.x.Chose(a) // now: tap shows a request that waits
+		}
 		if awaited {
 			err = d.await(up)
 		}
 		if err == nil {
-			d.x.Chose(a)
 			if body.Done() {
 				return up, nil, nil
 			}
