@@ -1,6 +1,8 @@
 package l7proxy
 
 import (
+	"net/netip"
+
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -32,12 +34,16 @@ func (p *Proxy) judgeAnew() {
 	p.h1.Each(requests)
 	p.h2.Each(requests)
 	p.core.Opaque.Each(func(o *request.Opaque) {
-		s := o.Session
-		switch {
+		switch s, ep := o.Session, o.Endpoint; {
 		case s.Direction == mesh.Inbound:
 			revoke(s, changed.Inbound(s.Target, s.Source.Addr.Addr(), s.Source.Identity, false))
-		case o.Endpoint.Mode == upstream.SameNode:
-			revoke(s, changed.SameNode(o.Endpoint, s.Source.Addr.Addr(), s.Source.Identity))
+		case ep.Mode == upstream.SameNode:
+			revoke(s, changed.SameNode(ep.Client, ep.Peer.Workload, ep.Peer.Addr, false))
 		}
 	})
+	// A client of this node may have requests to several pods on one connection: those to the
+	// pod fail, and the client's connection stays.
+	p.revoked.Add(uint64(p.upstream.RevokeShortcuts(func(client, server *mesh.Workload, to netip.AddrPort) error {
+		return changed.SameNode(client, server, to, true)
+	})))
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/underlane/underlane/test/lab"
 )
@@ -110,7 +111,30 @@ func TestLinkerdPolicies(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	waiting := map[string]chan lab.Result{}
+	for _, client := range []string{"web", "web-near"} {
+		for _, version := range []string{"--http2=false", "--http2=true"} {
+			path := "/delay/2m?" + client + version
+			ended := make(chan lab.Result, 1)
+			waiting[path] = ended
+			go func() {
+				ended <- lab.Run(l.PodCommand(client, "labtest", "get", "-i", "--timeout", "2m", version, "http://"+http+path))
+			}()
+			tap.wait("a request that waits: "+path, func(e event) bool { return e.RequestInitEvent != nil && e.RequestInitEvent.Path == path })
+		}
+	}
 	l.Apply(fmt.Sprintf(linkerdWeb, "job"))
+	for path, ended := range waiting {
+		select {
+		case r := <-ended:
+			near := strings.Contains(path, "near")
+			if strings.Contains(r.Stdout, " 200 OK\n") || near && !strings.Contains(r.Stdout, "Underlane-Reason: policy-denied") {
+				t.Errorf("%s: got %q, %q; want that it is cut, on the same node with the reason", path, r.Stdout, r.Stderr)
+			}
+		case <-time.After(patience):
+			t.Errorf("%s: still waits", path)
+		}
+	}
 	for name, c := range map[string]*rawConn{"far": far, "near": near} {
 		if _, err := c.Read(make([]byte, 1)); err == nil {
 			t.Errorf("%s: the connection is still open", name)

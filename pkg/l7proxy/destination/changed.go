@@ -3,7 +3,6 @@ package destination
 import (
 	"net/netip"
 
-	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy"
 	"github.com/underlane/underlane/pkg/policy/authz"
@@ -79,15 +78,17 @@ func (c *Changed) Inbound(target Target, client netip.Addr, id mesh.Identity, re
 	return nil
 }
 
-// SameNode does for an opaque connection to a pod of this node what Inbound does.
-func (c *Changed) SameNode(to *upstream.Endpoint, client netip.Addr, id mesh.Identity) error {
-	if to.Peer.Workload == nil {
+// SameNode returns why client may not be connected to server at an address any more, both
+// pods of this node, or nil. requests is as for Inbound.
+func (c *Changed) SameNode(client, server *mesh.Workload, to netip.AddrPort, requests bool) error {
+	if client == nil || server == nil {
 		return nil
 	}
-	if w := c.pods[to.Peer.Workload.UID]; w != nil {
-		return c.judge(w, to.Peer.Addr.Port(), client, id, false)
+	w := c.pods[server.UID]
+	if w == nil {
+		return nil
 	}
-	return nil
+	return c.judge(w, to.Port(), PodAddress(client, to.Addr(), netip.Addr{}), client.Identity, requests)
 }
 
 func (c *Changed) judge(w *mesh.Workload, port uint16, client netip.Addr, id mesh.Identity, requests bool) error {

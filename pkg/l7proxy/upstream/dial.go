@@ -108,7 +108,7 @@ func (p *Pool) withoutAgent(ctx context.Context, ep *Endpoint) (conn.Conn, Resul
 	p.fallbacks.Add(1)
 	result.TLS = tap.TLSAgentDown
 	result.Peer.Identity = mesh.Identity{} // the peer has not proved it
-	return p.plain(raw), result, nil
+	return p.plain(ep, raw), result, nil
 }
 
 // resolve waits, for a limited time, until the controller has said whose addr is.
@@ -142,5 +142,5 @@ func (p *Pool) probePlain(ctx context.Context, ep *Endpoint) (conn.Conn, Result,
 	if err != nil {
 		return nil, ep.Expected(), err
 	}
-	return p.plain(raw), Result{TLS: tap.TLSAgentDown, Peer: ep.Peer}, nil
+	return p.plain(ep, raw), Result{TLS: tap.TLSAgentDown, Peer: ep.Peer}, nil
 }

@@ -80,7 +80,7 @@ func (p *Pool) dialled(ep *Endpoint, raw *rawio.Conn, err error) (conn.Conn, Res
 	if err != nil {
 		return nil, ep.Expected(), err
 	}
-	return p.plain(raw), ep.Expected(), nil
+	return p.plain(ep, raw), ep.Expected(), nil
 }
 
 // instead connects to another address of an endpoint that refused with err at its own.
@@ -92,5 +92,5 @@ func (p *Pool) instead(ep *Endpoint, dial func(dst, client netip.AddrPort) (*raw
 	}
 	result := ep.Expected()
 	result.Peer.Addr = dst
-	return p.plain(raw), result, nil
+	return p.plain(ep, raw), result, nil
 }

@@ -67,18 +67,33 @@ func (p *Pool) failure(c *rawio.Conn, err error) error {
 	return err
 }
 
-// plainConn is a connection without TLS whose failures say so if a pod has ended.
+// plainConn is a connection without TLS whose failures say so if a pod has ended, or if it
+// was revoked.
 type plainConn struct {
 	conn.Plain
 	pool *Pool
+	shortcut
 }
 
-func (p *Pool) plain(raw *rawio.Conn) conn.Conn { return &plainConn{conn.Plain{Conn: raw}, p} }
+func (p *Pool) plain(ep *Endpoint, raw *rawio.Conn) conn.Conn {
+	c := &plainConn{Plain: conn.Plain{Conn: raw}, pool: p}
+	if ep.Mode == SameNode && ep.Client != nil {
+		p.shortcuts.add(c, ep)
+	}
+	return c
+}
+
+func (c *plainConn) failure(err error) error {
+	if err != nil && c.revoked.Load() {
+		return mesh.Fail(mesh.ReasonPolicyDenied, err)
+	}
+	return c.pool.failure(c.Conn, err)
+}
 
 func (c *plainConn) Read(b []byte) (int, error) {
 	n, err := c.Plain.Read(b)
 	if err != nil {
-		err = c.pool.failure(c.Conn, err)
+		err = c.failure(err)
 	}
 	return n, err
 }
@@ -86,18 +101,18 @@ func (c *plainConn) Read(b []byte) (int, error) {
 func (c *plainConn) Write(b []byte) (int, error) {
 	n, err := c.Plain.Write(b)
 	if err != nil {
-		err = c.pool.failure(c.Conn, err)
+		err = c.failure(err)
 	}
 	return n, err
 }
 
 func (c *plainConn) Offer(b []byte) (kept int, err error) {
 	if kept, err = c.Plain.Offer(b); err != nil {
-		err = c.pool.failure(c.Conn, err)
+		err = c.failure(err)
 	}
 	return kept, err
 }
 
-func (c *plainConn) Flush() error { return c.pool.failure(c.Conn, c.Plain.Flush()) }
+func (c *plainConn) Flush() error { return c.failure(c.Plain.Flush()) }
 
-func (c *plainConn) Await() error { return c.pool.failure(c.Conn, c.Plain.Await()) }
+func (c *plainConn) Await() error { return c.failure(c.Plain.Await()) }

@@ -88,6 +88,7 @@ type Pool struct {
 	agents    monitoredConns
 	stall     stallDetector
 	lateDials lateDials
+	shortcuts shortcuts
 	startMu   sync.Mutex     // nothing starts once the lifetime has ended
 	running   sync.WaitGroup // dials that may outlive their requests
 
