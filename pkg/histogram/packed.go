@@ -1,7 +1,6 @@
 package histogram
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"iter"
@@ -71,8 +70,30 @@ func Cut(data []byte, first, filled int) (p Packed, rest []byte, total uint64, e
 	return Packed{first, data[:len(data)-len(rest)]}, rest, total, nil
 }
 
-// Clone returns a copy of p.
-func (p Packed) Clone() Packed { return Packed{p.first, bytes.Clone(p.data)} }
+// Keep returns a Histogram with the counts of a copy of p. The copies of many lie together, in
+// what is left of a buffer.
+func (p Packed) Keep(buffer *[]byte) *Histogram {
+	n := len(p.data)
+	if cap(*buffer)-len(*buffer) < n {
+		*buffer = make([]byte, 0, max(n, keptTogether))
+	}
+	*buffer = append(*buffer, p.data...)
+	p.data = (*buffer)[len(*buffer)-n : len(*buffer) : len(*buffer)]
+	return p.Histogram()
+}
+
+// Histogram returns a Histogram that refers to p, and copies it when it is changed.
+func (p Packed) Histogram() *Histogram {
+	h := &struct {
+		Histogram
+		counts counts
+	}{counts: counts{layout: Standard, packed: p}}
+	h.Histogram.counts.Store(&h.counts)
+	return &h.Histogram
+}
+
+// keptTogether is how many bytes of copies stay in memory together.
+const keptTogether = 16 << 10
 
 // AddPacked adds the counts of p. An empty Histogram refers to p then, and copies it when it is
 // changed.

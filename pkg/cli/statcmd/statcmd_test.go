@@ -226,17 +226,16 @@ func TestStatOfRoutes(t *testing.T) {
 		},
 	}
 	for args, want := range map[string]struct{ out, err string }{
-		"httproute":             {"NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | r api 75.00% 2.0rps 0ms 0ms 0ms", ""},
-		"httproute -A":          {"NAMESPACE NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | other foreign api 100.00% 1.0rps 0ms 0ms 0ms | shop r api 75.00% 2.0rps 0ms 0ms 0ms", ""},
-		"grpcroute/g -o wide":   {"NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | g api - - - - -", ""},
-		"ts":                    {"NAME APEX LEAF WEIGHT SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | s api old 90 100.00% 0.8rps 0ms 0ms 0ms | s api new 10 0.00% 0.2rps 0ms 0ms 0ms", ""},
-		"ts/s --from deploy/a":  {"NAME APEX LEAF WEIGHT SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | s api old 90 100.00% 0.8rps 0ms 0ms 0ms | s api new 10 0.00% 0.2rps 0ms 0ms 0ms", ""},
-		"deploy httproute":      {"NAME MESHED SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 TCP_CONN | deploy/web 1/1 - - - - - - |  | NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | httproute/r api 75.00% 2.0rps 0ms 0ms 0ms", ""},
-		"httproute/nope":        {"", "there is no httproute/nope in namespace shop"},
-		"ts -l app=web":         {"", "a route has no pods"},
-		"ts --to svc/api":       {"", "a route sends nothing"},
-		"httproute -t 6h":       {"", "has no routes"},
-		"deploy --to httproute": {"", "no kind"},
+		"httproute":            {"NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | r api 75.00% 2.0rps 0ms 0ms 0ms", ""},
+		"httproute -A":         {"NAMESPACE NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | other foreign api 100.00% 1.0rps 0ms 0ms 0ms | shop r api 75.00% 2.0rps 0ms 0ms 0ms", ""},
+		"grpcroute/g -o wide":  {"NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | g api - - - - -", ""},
+		"ts":                   {"NAME APEX LEAF WEIGHT SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | s api old 90 100.00% 0.8rps 0ms 0ms 0ms | s api new 10 0.00% 0.2rps 0ms 0ms 0ms", ""},
+		"ts/s --from deploy/a": {"NAME APEX LEAF WEIGHT SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | s api old 90 100.00% 0.8rps 0ms 0ms 0ms | s api new 10 0.00% 0.2rps 0ms 0ms 0ms", ""},
+		"deploy/ httproute/":   {"NAME MESHED SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 TCP_CONN | deploy/web 1/1 - - - - - - |  | NAME SERVICE SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 | httproute/r api 75.00% 2.0rps 0ms 0ms 0ms", ""},
+		"httproute/nope":       {"", "there is no httproute/nope in namespace shop"},
+		"ts -l app=web":        {"", "a route has no pods"},
+		"ts --to svc/api":      {"", "a route sends nothing"},
+		"httproute -t 6h":      {"", "has no routes"},
 	} {
 		cmd := Stat(s)
 		var out bytes.Buffer

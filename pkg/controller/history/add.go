@@ -67,13 +67,13 @@ func (b *builder) addPart(units []unit) {
 				continue
 			}
 			// A block that is broken, which no Store writes, is left out from there.
-			_ = in.each(b.reasons, bl.data, func(id int) *figures.Sums {
+			_ = in.each(b.reasons, &bl, func(id int) *figures.Sums {
 				if id >= len(b.index) || b.index[id] == 0 {
 					return nil
 				}
 				point := &b.Edges[b.index[id]-1].Points[u.point]
 				if *point == nil {
-					*point = new(figures.Sums)
+					*point = in.newSums()
 				}
 				return *point
 			}, func(id int, open uint64) {

@@ -96,13 +96,13 @@ func (a *adder) step(st *step) {
 			own = map[int]*figures.Sums{}
 			a.sums[b.owner] = own
 		}
-		_ = a.in.each(a.store.reasons, b.data, func(id int) *figures.Sums {
+		_ = a.in.each(a.store.reasons, &b, func(id int) *figures.Sums {
 			if id >= len(a.store.edges) || a.store.edges[id] == nil {
 				return nil
 			}
 			sums := own[id]
 			if sums == nil {
-				sums = new(figures.Sums)
+				sums = a.in.newSums()
 				own[id] = sums
 			}
 			return sums

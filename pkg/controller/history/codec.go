@@ -175,6 +175,7 @@ func short(v uint64) []byte {
 type reader struct {
 	columns
 	reasons *reasons
+	kept    *[]byte // copies of what is kept of the columns; nil: these are not changed
 	err     error
 }
 
@@ -263,8 +264,8 @@ func (r *reader) tcp(s *figures.Sums) (open uint64) {
 	return open
 }
 
-// histogram returns the number of the latencies. What it adds to an empty histogram is a copy:
-// the column is larger, and is used again.
+// histogram returns the number of the latencies. What it adds to an empty histogram is a copy
+// where the column is used again.
 func (r *reader) histogram(s *figures.Sums, skip bool) (total uint64) {
 	first, filled := int(r.byte(&r.head))+histogram.MinBucket, int(r.byte(&r.head))
 	packed, rest, total, err := histogram.Cut(r.buckets, first, filled)
@@ -275,9 +276,10 @@ func (r *reader) histogram(s *figures.Sums, skip bool) (total uint64) {
 	r.buckets = rest
 	switch {
 	case skip:
+	case s.Latency == nil && r.kept != nil:
+		s.Latency = packed.Keep(r.kept)
 	case s.Latency == nil:
-		s.Latency = new(histogram.Histogram)
-		s.Latency.AddPacked(packed.Clone())
+		s.Latency = packed.Histogram()
 	default:
 		s.Latency.AddPacked(packed)
 	}

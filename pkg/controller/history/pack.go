@@ -23,8 +23,9 @@ type packer struct {
 
 // pack returns the block of the figures of these edges, in ascending order. The bytes are
 // coded by their frequency (Huffman) only: looking for what repeats takes ten times as
-// long, and saves nothing in figures.
-func (p *packer) pack(r *reasons, ids []int, sums map[int]*figures.Sums) []byte {
+// long, and saves nothing in figures. With plain they are not coded: half of the time of an
+// answer would be to decode them.
+func (p *packer) pack(r *reasons, ids []int, sums map[int]*figures.Sums, plain bool) []byte {
 	p.head, p.buckets, p.parts = p.head[:0], p.buckets[:0], p.parts[:0]
 	last := -1
 	for _, id := range ids {
@@ -36,6 +37,11 @@ func (p *packer) pack(r *reasons, ids []int, sums map[int]*figures.Sums) []byte 
 		}
 		last = id
 	}
+	var lengths [2 * binary.MaxVarintLen64]byte
+	head := binary.AppendUvarint(binary.AppendUvarint(lengths[:0], uint64(len(p.head))), uint64(len(p.buckets)))
+	if plain {
+		return slices.Concat(head, p.head, p.buckets, p.parts)
+	}
 	p.out.Reset()
 	if p.flate == nil {
 		// The level is valid, and a Buffer takes everything: there is no error.
@@ -43,8 +49,7 @@ func (p *packer) pack(r *reasons, ids []int, sums map[int]*figures.Sums) []byte 
 	} else {
 		p.flate.Reset(&p.out)
 	}
-	var lengths [2 * binary.MaxVarintLen64]byte
-	_, _ = p.flate.Write(binary.AppendUvarint(binary.AppendUvarint(lengths[:0], uint64(len(p.head))), uint64(len(p.buckets))))
+	_, _ = p.flate.Write(head)
 	for _, column := range [][]byte{p.head, p.buckets, p.parts} {
 		_, _ = p.flate.Write(column)
 		if len(column) > 1<<10 {
@@ -62,26 +67,31 @@ func (p *packer) pack(r *reasons, ids []int, sums map[int]*figures.Sums) []byte 
 type unpacker struct {
 	records bytes.Buffer
 	flate   io.ReadCloser
+	kept    []byte
+	sums    []figures.Sums // the rest of those that were allocated together
+}
+
+// newSums returns an empty figures.Sums. Several are allocated at once.
+func (u *unpacker) newSums() *figures.Sums {
+	if len(u.sums) == 0 {
+		u.sums = make([]figures.Sums, 32)
+	}
+	s := &u.sums[0]
+	u.sums = u.sums[1:]
+	return s
 }
 
 // each calls to for each record of a block. It returns where the figures of an edge are to
 // be added, nil to skip them. Then it calls opened with the connections that are open.
-func (u *unpacker) each(r *reasons, block []byte, to func(id int) *figures.Sums, opened func(id int, open uint64)) error {
-	if u.flate == nil {
-		u.flate = flate.NewReader(bytes.NewReader(block))
-	} else if err := u.flate.(flate.Resetter).Reset(bytes.NewReader(block), nil); err != nil {
-		return fmt.Errorf("unpack a block of the history: %w", err)
+func (u *unpacker) each(r *reasons, b *block, to func(id int) *figures.Sums, opened func(id int, open uint64)) error {
+	in, all := reader{reasons: r}, b.data
+	if !b.plain {
+		var err error
+		if all, err = u.unpack(b.data); err != nil {
+			return fmt.Errorf("unpack a block of the history: %w", err)
+		}
+		in.kept = &u.kept
 	}
-	u.records.Reset()
-	n, err := u.records.ReadFrom(io.LimitReader(u.flate, maxBlock+1))
-	if err == nil && n > maxBlock {
-		err = errEncoding
-	}
-	if err != nil {
-		return fmt.Errorf("unpack a block of the history: %w", err)
-	}
-	in := reader{reasons: r}
-	all := u.records.Bytes()
 	head, buckets := in.number(&all), in.number(&all)
 	if head > uint64(len(all)) || buckets > uint64(len(all))-head {
 		return errEncoding
@@ -96,4 +106,19 @@ func (u *unpacker) each(r *reasons, block []byte, to func(id int) *figures.Sums,
 		}
 	}
 	return in.err
+}
+
+// unpack returns the records of a block that is coded, until the next call.
+func (u *unpacker) unpack(data []byte) ([]byte, error) {
+	if u.flate == nil {
+		u.flate = flate.NewReader(bytes.NewReader(data))
+	} else if err := u.flate.(flate.Resetter).Reset(bytes.NewReader(data), nil); err != nil {
+		return nil, err
+	}
+	u.records.Reset()
+	n, err := u.records.ReadFrom(io.LimitReader(u.flate, maxBlock+1))
+	if err == nil && n > maxBlock {
+		err = errEncoding
+	}
+	return u.records.Bytes(), err
 }

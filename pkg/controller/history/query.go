@@ -125,7 +125,11 @@ func (b *builder) times(q *Query, end int64) {
 		b.step = max(1, int64(q.Step/Minute))
 		b.step = (b.step + unit - 1) / unit * unit
 		// Points begin and end at the same times in each answer, and the last one is whole.
+		// Those of the sums of quarters of an hour begin with these.
 		grid := min(b.step, perCoarse)
+		if b.step%lengths[0] == 0 {
+			grid = lengths[0]
+		}
 		window := max(b.step, (minuteOf(q.End)-b.first+b.step-1)/b.step*b.step)
 		b.end -= b.end % grid
 		b.first = b.end - window

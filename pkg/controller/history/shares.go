@@ -17,6 +17,7 @@ import (
 type block struct {
 	owner string // the node that it is of; "": all nodes together
 	class class
+	plain bool // data is not coded by frequency
 	data  []byte
 }
 

@@ -308,8 +308,9 @@ func (st *step) add(s *Store, owner string, sums map[int]*figures.Sums) {
 	st.blocks = slices.Clip(st.blocks) // what a query reads is not appended to
 	for c := range numClasses {
 		if len(ids[c]) > 0 {
-			data := s.packer.pack(s.reasons, ids[c], sums)
-			st.blocks = append(st.blocks, block{owner, c, data})
+			plain := st.length > perCoarse // a sum
+			data := s.packer.pack(s.reasons, ids[c], sums, plain)
+			st.blocks = append(st.blocks, block{owner, c, plain, data})
 			s.packed += cap(data)
 		}
 	}

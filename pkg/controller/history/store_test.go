@@ -92,7 +92,7 @@ func TestCodec(t *testing.T) {
 			continue
 		}
 		for _, skip := range []bool{false, true} {
-			in, got := reader{columns: c, reasons: r}, &figures.Sums{}
+			in, got := reader{columns: c, reasons: r, kept: new([]byte)}, &figures.Sums{}
 			if skip {
 				in.sums(nil)
 			} else {
@@ -119,7 +119,7 @@ func TestReasons(t *testing.T) {
 	s := requests(10, 3, time.Millisecond)
 	var c columns
 	c.sums(old, s)
-	in, got := reader{columns: c, reasons: newReasons(old.names)}, &figures.Sums{}
+	in, got := reader{columns: c, reasons: newReasons(old.names), kept: new([]byte)}, &figures.Sums{}
 	in.sums(got)
 	if diff := cmp.Diff(s.Failures, got.Failures); diff != "" {
 		t.Error("(-want +got):", diff)

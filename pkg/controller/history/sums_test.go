@@ -112,4 +112,4 @@ func processorTime(t *testing.T) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-var dayLimits = map[time.Duration]time.Duration{0: 300 * time.Millisecond, 15 * time.Minute: 250 * time.Millisecond}
+var dayLimits = map[time.Duration]time.Duration{0: 150 * time.Millisecond, 15 * time.Minute: 200 * time.Millisecond}

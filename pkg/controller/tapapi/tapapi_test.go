@@ -332,7 +332,7 @@ func TestRefusals(t *testing.T) {
 		{"alice", tapv1alpha1.TapPath("shop", "secrets", "web"), 404, "there is no /apis"},
 		{"alice", tapv1alpha1.TapPath("shop", "deployments", "web") + "?metod=GET", 400, `there is no parameter \"metod\"`},
 		{"alice", tapv1alpha1.TapPath("shop", "deployments", "web") + "?to=x/y", 400, "--to"},
-		{"alice", tapv1alpha1.TapPath("shop", "deployments", "web") + "?labelSelector=a,,", 400, "found ','"},
+		{"alice", tapv1alpha1.TapPath("shop", "deployments", "web") + "?labelSelector=a,,", 400, "is no key of a label"},
 		{"alice", tapv1alpha1.TapPath("shop", "services", "web") + "?labelSelector=a", 400, "a service has its own selector"},
 		{"alice", tapv1alpha1.TapPath("shop", "deployments", "a/b"), 400, "not a Kubernetes name"},
 		{"alice", tapv1alpha1.TapPath("SHOP", "", ""), 400, "namespace SHOP"},
