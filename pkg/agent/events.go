@@ -88,7 +88,7 @@ func (a *Agent) translate(e *redirect.Event, pod *mesh.Workload) tap.Event {
 		Origin: tap.FromKernel, Kind: tap.ConnClose, Time: time.Now(),
 		Source: own, Destination: other, Direction: mesh.Outbound,
 		TLS: tap.TLSNotProxied, Protocol: "tcp",
-		Process: e.Process, SRTT: e.SRTT, Retransmits: e.Retransmits,
+		Process: e.Process, SRTT: e.SRTT, MinRTT: e.MinRTT, Retransmits: e.Retransmits,
 		Duration: e.Duration, ReadBytes: e.Sent, WriteBytes: e.Received,
 	}
 	if e.Server {

@@ -51,7 +51,10 @@ func TestEncodingOfRandomWindows(t *testing.T) {
 			if off := (got.SRTT - want.SRTT).Abs(); off > time.Microsecond {
 				t.Fatalf("round-trip times are %v, want %v", got.SRTT, want.SRTT)
 			}
-			got.SRTT = want.SRTT
+			if off := (got.MinRTT - want.MinRTT).Abs(); off > time.Microsecond {
+				t.Fatalf("lowest round-trip times are %v, want %v", got.MinRTT, want.MinRTT)
+			}
+			got.SRTT, got.MinRTT = want.SRTT, want.MinRTT
 			if diff := cmp.Diff(want, got, ignoreLatency); diff != "" {
 				t.Fatal("sums (-want +got):", diff)
 			}
@@ -77,7 +80,8 @@ func randomEvent(r *rand.Rand) *tap.Event {
 		e.Kind = tap.ConnOpen
 	case 3:
 		e.Kind, e.ReadBytes, e.WriteBytes = tap.ConnClose, uint64(r.IntN(1e9)), uint64(r.IntN(1e9))
-		e.SRTT, e.Retransmits = time.Duration(r.IntN(1e8)), uint32(r.IntN(5))
+		e.SRTT, e.Retransmits = time.Duration(1+r.IntN(1e8)), uint32(r.IntN(5))
+		e.MinRTT = e.SRTT / time.Duration(1+r.IntN(9))
 	case 4:
 		e.Kind, e.Duration = tap.ConnClose, 0
 	}
@@ -110,6 +114,7 @@ func expect(s *Sums, latency *histogram.Histogram, e *tap.Event) {
 		s.Read, s.Written = s.Read+e.ReadBytes, s.Written+e.WriteBytes
 		if e.SRTT > 0 {
 			s.SRTT += e.SRTT
+			s.MinRTT += e.MinRTT
 			s.SRTTs++
 		}
 		s.Retransmits += uint64(e.Retransmits)

@@ -88,6 +88,9 @@ func (r *reader) add(s *Sums) (open uint64) {
 		s.SRTTs += r.number()
 	}
 	field(hasRetransmits, &s.Retransmits)
+	if mask&hasMinRTT != 0 {
+		s.MinRTT += r.time()
+	}
 	return open
 }
 

@@ -26,7 +26,7 @@ type liveConns struct {
 	opened, closed, failed atomic.Uint64
 	open                   atomic.Int64
 	read, written          atomic.Uint64
-	srtt                   atomic.Int64 // nanoseconds
+	srtt, minRTT           atomic.Int64 // nanoseconds
 	srtts, retransmits     atomic.Uint64
 }
 
@@ -87,6 +87,7 @@ func (c *liveConns) carry(e *tap.Event) {
 	c.retransmits.Add(uint64(e.Retransmits - min(e.Counted.Retransmits, e.Retransmits)))
 	if e.SRTT > 0 {
 		c.srtt.Add(int64(e.SRTT))
+		c.minRTT.Add(int64(e.MinRTT))
 		c.srtts.Add(1)
 	}
 }
@@ -118,6 +119,7 @@ const (
 	hasBytes // read, written
 	hasSRTT  // sum, connections
 	hasRetransmits
+	hasMinRTT // sum; of the connections of hasSRTT
 )
 
 // encode appends what was counted, nothing if nothing was. With drain the counters, other
@@ -162,6 +164,9 @@ func (w *writer) conns(c *liveConns) {
 		w.put(hasSRTT, srtt, n)
 	}
 	w.number(hasRetransmits, &c.retransmits)
+	if minRTT := w.time(&c.minRTT); minRTT > 0 {
+		w.put(hasMinRTT, minRTT)
+	}
 }
 
 // writer writes the encoding.

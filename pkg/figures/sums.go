@@ -45,7 +45,8 @@ type Sums struct {
 	Open           uint64        // TCP connections that are open at the end of the time
 	Read, Written  uint64        // bytes, read from the source and written to it
 	SRTT           time.Duration // sum of smoothed round-trip times: of connections when they close, and now and then while they carry something
-	SRTTs          uint64        // times that are in SRTT
+	MinRTT         time.Duration // sum of the lowest round-trip times, of the same connections; 0: not known
+	SRTTs          uint64        // times that are in SRTT and MinRTT
 	Retransmits    uint64        // segments
 }
 
@@ -103,6 +104,7 @@ func (s *Sums) after(o *Sums) {
 	s.Read += o.Read
 	s.Written += o.Written
 	s.SRTT += o.SRTT
+	s.MinRTT += o.MinRTT
 	s.SRTTs += o.SRTTs
 	s.Retransmits += o.Retransmits
 }

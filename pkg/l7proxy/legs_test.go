@@ -90,6 +90,8 @@ func checkLeg(t *testing.T, e *tap.Event, protocol string, client *mesh.Workload
 		t.Errorf("%v leg: %+v, want %s of %s", e.Side, e, protocol, client.Name)
 	case e.ReadBytes < 50 || e.WriteBytes < 50:
 		t.Errorf("%v leg: %d bytes read from the client's side and %d written, want those of requests and responses", e.Side, e.ReadBytes, e.WriteBytes)
+	case e.MinRTT <= 0 || e.MinRTT > e.SRTT:
+		t.Errorf("%v leg: lowest round-trip time %v, want one up to %v", e.Side, e.MinRTT, e.SRTT)
 	case e.SRTT <= 0 || e.SRTT > time.Second || e.Duration <= 0:
 		t.Errorf("%v leg: round-trip time %v, duration %v; want both, on loopback", e.Side, e.SRTT, e.Duration)
 	}
@@ -150,6 +152,9 @@ func TestLegsOfAConnection(t *testing.T) {
 			}
 			if l := got.Legs.Server; l.Received != 7 || l.Sent != 6 {
 				t.Errorf("server: %+v, want 7 bytes received and 6 sent", l)
+			}
+			if got.MinRTT <= 0 || got.MinRTT != got.Legs.Server.MinRTT {
+				t.Errorf("lowest round-trip time %v, want that to the server, %v", got.MinRTT, got.Legs.Server.MinRTT)
 			}
 			if got.SRTT != got.Legs.Server.SRTT {
 				t.Errorf("round-trip time %v, want that to the server, %v", got.SRTT, got.Legs.Server.SRTT)

@@ -248,7 +248,7 @@ func (s *session) leg(protocol string) (served func()) {
 		e.Source, e.Side, e.Protocol, e.Duration, e.Live = client, tap.ClientSide, protocol, time.Since(began), liveClient{s.raw}
 		facts := upstream.LegOf(s.raw)
 		e.Legs = &tap.Legs{Client: facts}
-		e.SRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.Retransmits, facts.Received, facts.Sent
+		e.SRTT, e.MinRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.MinRTT, facts.Retransmits, facts.Received, facts.Sent
 		s.Emit(&e, tap.LegClose, began.Add(e.Duration))
 	}
 }

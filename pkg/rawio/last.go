@@ -1,6 +1,7 @@
 package rawio
 
 import (
+	"math"
 	"syscall"
 	"time"
 	"unsafe"
@@ -11,6 +12,7 @@ import (
 // Facts are what the kernel knows of a connection (TCP_INFO). Zero: it does not say.
 type Facts struct {
 	SRTT        time.Duration // smoothed round-trip time
+	MinRTT      time.Duration // the lowest of the last minutes, without delayed acknowledgements
 	Retransmits uint32        // segments that were sent again
 	// Unread is how long sending was stopped because the peer's receive window was full.
 	Unread        time.Duration
@@ -48,6 +50,9 @@ func (f *Facts) ask(fd uintptr) {
 		return
 	}
 	f.SRTT = time.Duration(info.Rtt) * time.Microsecond
+	if info.Min_rtt != math.MaxUint32 { // before the first sample
+		f.MinRTT = time.Duration(info.Min_rtt) * time.Microsecond
+	}
 	f.Retransmits = info.Total_retrans
 	f.Unread = time.Duration(info.Rwnd_limited) * time.Microsecond
 }

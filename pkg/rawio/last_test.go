@@ -20,6 +20,9 @@ func TestLast(t *testing.T) {
 	}
 	closers.Wait()
 	got := client.Last()
+	if got.MinRTT <= 0 || got.MinRTT > got.SRTT {
+		t.Errorf("lowest round-trip time %v, want more than 0 and at most %v", got.MinRTT, got.SRTT)
+	}
 	if got.SRTT <= 0 || got.SRTT > time.Second {
 		t.Errorf("round-trip time %v, want more than 0 and less than a second", got.SRTT)
 	}

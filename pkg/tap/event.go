@@ -60,6 +60,7 @@ func (s Side) String() string {
 // mTLS the bytes are those of the records. The zero value means that nothing is known.
 type Leg struct {
 	SRTT        time.Duration // smoothed round-trip time
+	MinRTT      time.Duration // the lowest of the last minutes, without delayed acknowledgements
 	Retransmits uint32        // segments that the proxy's side sent again
 	Received    uint64        // bytes that the proxy read
 	Sent        uint64        // bytes that the proxy wrote
@@ -190,6 +191,7 @@ type Event struct {
 	// What the kernel knows when a connection closes, towards its other end: of kernel
 	// events, and of a proxied connection the leg between the two nodes.
 	SRTT        time.Duration // smoothed round-trip time
+	MinRTT      time.Duration // the lowest of the last minutes
 	Retransmits uint32
 	Legs        *Legs // of proxied connections, at their close; nil: not known
 
@@ -197,7 +199,7 @@ type Event struct {
 	Live Live
 	// Counted is set at the close of a connection: its ReadBytes, WriteBytes and
 	// Retransmits include what events of the kind Grown have reported. Those have in these
-	// fields only what is new, and SRTT if the kernel was asked. They are made for the
+	// fields only what is new, and SRTT and MinRTT if the kernel was asked. They are made for the
 	// sinks that count, and no subscription gets them.
 	Counted Counted
 	// Headers are the fields of the request's head (RequestInit), of the response's

@@ -394,6 +394,7 @@ type TapEvent struct {
 	Reason           string                 `protobuf:"bytes,27,opt,name=reason,proto3" json:"reason,omitempty"` // a name of the table in pkg/mesh; empty on success
 	Process          string                 `protobuf:"bytes,28,opt,name=process,proto3" json:"process,omitempty"`
 	Srtt             *durationpb.Duration   `protobuf:"bytes,29,opt,name=srtt,proto3" json:"srtt,omitempty"`
+	MinRtt           *durationpb.Duration   `protobuf:"bytes,60,opt,name=min_rtt,json=minRtt,proto3" json:"min_rtt,omitempty"`
 	Retransmits      uint32                 `protobuf:"varint,30,opt,name=retransmits,proto3" json:"retransmits,omitempty"`
 	Route            *Route                 `protobuf:"bytes,31,opt,name=route,proto3" json:"route,omitempty"`                          // absent: no route had a say in the request
 	Retries          uint32                 `protobuf:"varint,32,opt,name=retries,proto3" json:"retries,omitempty"`                     // attempts after the first, for which the route asked
@@ -635,6 +636,13 @@ func (x *TapEvent) GetProcess() string {
 func (x *TapEvent) GetSrtt() *durationpb.Duration {
 	if x != nil {
 		return x.Srtt
+	}
+	return nil
+}
+
+func (x *TapEvent) GetMinRtt() *durationpb.Duration {
+	if x != nil {
+		return x.MinRtt
 	}
 	return nil
 }
@@ -883,6 +891,7 @@ func (x *Split) GetBody() int64 {
 type Leg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Srtt          *durationpb.Duration   `protobuf:"bytes,1,opt,name=srtt,proto3" json:"srtt,omitempty"`
+	MinRtt        *durationpb.Duration   `protobuf:"bytes,60,opt,name=min_rtt,json=minRtt,proto3" json:"min_rtt,omitempty"`
 	Retransmits   uint32                 `protobuf:"varint,2,opt,name=retransmits,proto3" json:"retransmits,omitempty"`
 	Received      uint64                 `protobuf:"varint,3,opt,name=received,proto3" json:"received,omitempty"` // bytes that the proxy read
 	Sent          uint64                 `protobuf:"varint,4,opt,name=sent,proto3" json:"sent,omitempty"`         // bytes that the proxy wrote
@@ -924,6 +933,13 @@ func (*Leg) Descriptor() ([]byte, []int) {
 func (x *Leg) GetSrtt() *durationpb.Duration {
 	if x != nil {
 		return x.Srtt
+	}
+	return nil
+}
+
+func (x *Leg) GetMinRtt() *durationpb.Duration {
+	if x != nil {
+		return x.MinRtt
 	}
 	return nil
 }
@@ -2311,7 +2327,7 @@ const file_agent_proto_rawDesc = "" +
 	"\tTapEvents\x124\n" +
 	"\x06events\x18\x01 \x03(\v2\x1c.underlane.agent.v1.TapEventR\x06events\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\x04R\x04lost\x12\x1a\n" +
-	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xb2\v\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xe6\v\n" +
 	"\bTapEvent\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.underlane.agent.v1.TapEvent.KindR\x04kind\x12\x1f\n" +
 	"\vfrom_kernel\x18\x02 \x01(\bR\n" +
@@ -2347,7 +2363,8 @@ const file_agent_proto_rawDesc = "" +
 	"writeBytes\x12\x16\n" +
 	"\x06reason\x18\x1b \x01(\tR\x06reason\x12\x18\n" +
 	"\aprocess\x18\x1c \x01(\tR\aprocess\x12-\n" +
-	"\x04srtt\x18\x1d \x01(\v2\x19.google.protobuf.DurationR\x04srtt\x12 \n" +
+	"\x04srtt\x18\x1d \x01(\v2\x19.google.protobuf.DurationR\x04srtt\x122\n" +
+	"\amin_rtt\x18< \x01(\v2\x19.google.protobuf.DurationR\x06minRtt\x12 \n" +
 	"\vretransmits\x18\x1e \x01(\rR\vretransmits\x12/\n" +
 	"\x05route\x18\x1f \x01(\v2\x19.underlane.agent.v1.RouteR\x05route\x12\x18\n" +
 	"\aretries\x18  \x01(\rR\aretries\x12/\n" +
@@ -2380,9 +2397,10 @@ const file_agent_proto_rawDesc = "" +
 	"\x03tls\x18\x03 \x01(\x03R\x03tls\x12\x1d\n" +
 	"\n" +
 	"first_byte\x18\x04 \x01(\x03R\tfirstByte\x12\x12\n" +
-	"\x04body\x18\x05 \x01(\x03R\x04body\"\xb9\x01\n" +
+	"\x04body\x18\x05 \x01(\x03R\x04body\"\xed\x01\n" +
 	"\x03Leg\x12-\n" +
-	"\x04srtt\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04srtt\x12 \n" +
+	"\x04srtt\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04srtt\x122\n" +
+	"\amin_rtt\x18< \x01(\v2\x19.google.protobuf.DurationR\x06minRtt\x12 \n" +
 	"\vretransmits\x18\x02 \x01(\rR\vretransmits\x12\x1a\n" +
 	"\breceived\x18\x03 \x01(\x04R\breceived\x12\x12\n" +
 	"\x04sent\x18\x04 \x01(\x04R\x04sent\x121\n" +
@@ -2568,55 +2586,57 @@ var file_agent_proto_depIdxs = []int32{
 	29, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
 	29, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
 	29, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
-	9,  // 10: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
-	7,  // 11: underlane.agent.v1.TapEvent.split:type_name -> underlane.agent.v1.Split
-	8,  // 12: underlane.agent.v1.TapEvent.client_leg:type_name -> underlane.agent.v1.Leg
-	8,  // 13: underlane.agent.v1.TapEvent.server_leg:type_name -> underlane.agent.v1.Leg
-	5,  // 14: underlane.agent.v1.TapEvent.headers:type_name -> underlane.agent.v1.Headers
-	6,  // 15: underlane.agent.v1.Headers.fields:type_name -> underlane.agent.v1.Header
-	29, // 16: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
-	29, // 17: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
-	11, // 18: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
-	28, // 19: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	15, // 20: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
-	16, // 21: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
-	17, // 22: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
-	18, // 23: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
-	14, // 24: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
-	18, // 25: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
-	28, // 26: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
-	28, // 27: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
-	28, // 28: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
-	28, // 29: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	28, // 30: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	28, // 31: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
-	29, // 32: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
-	25, // 33: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
-	26, // 34: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
-	26, // 35: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
-	29, // 36: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
-	29, // 37: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
-	2,  // 38: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
-	12, // 39: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
-	19, // 40: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
-	21, // 41: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
-	23, // 42: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
-	30, // 43: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
-	31, // 44: underlane.agent.v1.Node.Ejections:input_type -> underlane.agent.v1.EjectionsRequest
-	32, // 45: underlane.agent.v1.Node.Try:input_type -> underlane.agent.v1.TryRequest
-	3,  // 46: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
-	13, // 47: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
-	20, // 48: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
-	22, // 49: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
-	24, // 50: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
-	33, // 51: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
-	34, // 52: underlane.agent.v1.Node.Ejections:output_type -> underlane.agent.v1.EjectionsResponse
-	35, // 53: underlane.agent.v1.Node.Try:output_type -> underlane.agent.v1.TryResponse
-	46, // [46:54] is the sub-list for method output_type
-	38, // [38:46] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	29, // 10: underlane.agent.v1.TapEvent.min_rtt:type_name -> google.protobuf.Duration
+	9,  // 11: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
+	7,  // 12: underlane.agent.v1.TapEvent.split:type_name -> underlane.agent.v1.Split
+	8,  // 13: underlane.agent.v1.TapEvent.client_leg:type_name -> underlane.agent.v1.Leg
+	8,  // 14: underlane.agent.v1.TapEvent.server_leg:type_name -> underlane.agent.v1.Leg
+	5,  // 15: underlane.agent.v1.TapEvent.headers:type_name -> underlane.agent.v1.Headers
+	6,  // 16: underlane.agent.v1.Headers.fields:type_name -> underlane.agent.v1.Header
+	29, // 17: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
+	29, // 18: underlane.agent.v1.Leg.min_rtt:type_name -> google.protobuf.Duration
+	29, // 19: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
+	11, // 20: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
+	28, // 21: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	15, // 22: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
+	16, // 23: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
+	17, // 24: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
+	18, // 25: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
+	14, // 26: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
+	18, // 27: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
+	28, // 28: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
+	28, // 29: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
+	28, // 30: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
+	28, // 31: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	28, // 32: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	28, // 33: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
+	29, // 34: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
+	25, // 35: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
+	26, // 36: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
+	26, // 37: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
+	29, // 38: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
+	29, // 39: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
+	2,  // 40: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
+	12, // 41: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
+	19, // 42: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
+	21, // 43: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
+	23, // 44: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
+	30, // 45: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
+	31, // 46: underlane.agent.v1.Node.Ejections:input_type -> underlane.agent.v1.EjectionsRequest
+	32, // 47: underlane.agent.v1.Node.Try:input_type -> underlane.agent.v1.TryRequest
+	3,  // 48: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
+	13, // 49: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
+	20, // 50: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
+	22, // 51: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
+	24, // 52: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
+	33, // 53: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
+	34, // 54: underlane.agent.v1.Node.Ejections:output_type -> underlane.agent.v1.EjectionsResponse
+	35, // 55: underlane.agent.v1.Node.Try:output_type -> underlane.agent.v1.TryResponse
+	48, // [48:56] is the sub-list for method output_type
+	40, // [40:48] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }

@@ -745,6 +745,7 @@ type FiguresPoint struct {
 	Written       uint64   `protobuf:"varint,13,opt,name=written,proto3" json:"written,omitempty"`
 	Srtt          uint64   `protobuf:"varint,14,opt,name=srtt,proto3" json:"srtt,omitempty"` // sum in microseconds
 	Srtts         uint64   `protobuf:"varint,15,opt,name=srtts,proto3" json:"srtts,omitempty"`
+	MinRtt        uint64   `protobuf:"varint,60,opt,name=min_rtt,json=minRtt,proto3" json:"min_rtt,omitempty"` // sum of the lowest round-trip times of the same connections, in microseconds
 	Retransmits   uint64   `protobuf:"varint,16,opt,name=retransmits,proto3" json:"retransmits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -885,6 +886,13 @@ func (x *FiguresPoint) GetSrtts() uint64 {
 	return 0
 }
 
+func (x *FiguresPoint) GetMinRtt() uint64 {
+	if x != nil {
+		return x.MinRtt
+	}
+	return 0
+}
+
 func (x *FiguresPoint) GetRetransmits() uint64 {
 	if x != nil {
 		return x.Retransmits
@@ -1017,7 +1025,7 @@ const file_figures_proto_rawDesc = "" +
 	"FiguresPod\x120\n" +
 	"\x03end\x18\x01 \x01(\v2\x1e.underlane.agent.v1.FiguresEndR\x03end\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x16\n" +
-	"\x06labels\x18< \x01(\tR\x06labels\"\xb6\x03\n" +
+	"\x06labels\x18< \x01(\tR\x06labels\"\xcf\x03\n" +
 	"\fFiguresPoint\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x18\n" +
 	"\asuccess\x18\x02 \x01(\x04R\asuccess\x12>\n" +
@@ -1034,7 +1042,8 @@ const file_figures_proto_rawDesc = "" +
 	"\x04read\x18\f \x01(\x04R\x04read\x12\x18\n" +
 	"\awritten\x18\r \x01(\x04R\awritten\x12\x12\n" +
 	"\x04srtt\x18\x0e \x01(\x04R\x04srtt\x12\x14\n" +
-	"\x05srtts\x18\x0f \x01(\x04R\x05srtts\x12 \n" +
+	"\x05srtts\x18\x0f \x01(\x04R\x05srtts\x12\x17\n" +
+	"\amin_rtt\x18< \x01(\x04R\x06minRtt\x12 \n" +
 	"\vretransmits\x18\x10 \x01(\x04R\vretransmits\">\n" +
 	"\x0eFiguresFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +

@@ -86,7 +86,8 @@ type Connection struct {
 	Process            string          `json:"process,omitempty"` // of the source
 	Secured            string          `json:"secured"`           // as of Edge
 	SecuredWhy         string          `json:"securedWhy"`
-	SRTT               float64         `json:"srtt,omitempty"` // smoothed round-trip time towards the other pod
+	SRTT               float64         `json:"srtt,omitempty"`   // smoothed round-trip time towards the other pod
+	MinRTT             float64         `json:"minRTT,omitempty"` // the lowest of the last minutes, without delayed acknowledgements
 	Retransmits        uint64          `json:"retransmits,omitempty"`
 	ReadBytes          uint64          `json:"readBytes"`      // from the source
 	WriteBytes         uint64          `json:"writeBytes"`     // to the source
@@ -119,6 +120,7 @@ type ConnectionLeg struct {
 	Local       string  `json:"local"`
 	Remote      string  `json:"remote"`
 	SRTT        float64 `json:"srtt,omitempty"`
+	MinRTT      float64 `json:"minRTT,omitempty"`
 	Retransmits uint64  `json:"retransmits,omitempty"`
 	Received    uint64  `json:"received"` // bytes; with mutual TLS those of the records
 	Sent        uint64  `json:"sent"`

@@ -162,5 +162,6 @@ type TCP struct {
 	ReadBytes   uint64  `json:"readBytes,omitempty"`  // from the source
 	WriteBytes  uint64  `json:"writeBytes,omitempty"` // to the source
 	SRTT        float64 `json:"srtt,omitempty"`       // mean of the smoothed round-trip times, at the close and while they carry something
+	MinRTT      float64 `json:"minRTT,omitempty"`     // mean of the lowest ones of these connections; the history does not have it
 	Retransmits uint64  `json:"retransmits,omitempty"`
 }

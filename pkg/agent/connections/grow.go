@@ -82,14 +82,14 @@ func (t *Table) growOne(c *conn, now time.Time, asked bool, e *tap.Event) {
 			wire = legs.Server
 		}
 	}
-	t.report(c, now, read, written, wire.SRTT, wire.Retransmits, e)
+	t.report(c, now, read, written, wire.SRTT, wire.MinRTT, wire.Retransmits, e)
 }
 
 // report gives the sinks what a connection has carried beyond what was counted. c.mu is
 // held, so that its close is not reported meanwhile.
-func (t *Table) report(c *conn, now time.Time, read, written uint64, srtt time.Duration, retransmits uint32, e *tap.Event) {
+func (t *Table) report(c *conn, now time.Time, read, written uint64, srtt, minRTT time.Duration, retransmits uint32, e *tap.Event) {
 	*e = c.event(tap.Grown, now)
-	e.SRTT = srtt
+	e.SRTT, e.MinRTT = srtt, minRTT
 	e.ReadBytes, e.WriteBytes = beyond(read, &c.counted.ReadBytes), beyond(written, &c.counted.WriteBytes)
 	e.Retransmits = beyond(retransmits, &c.counted.Retransmits)
 	for _, sink := range t.Sinks {
@@ -169,7 +169,7 @@ func (t *Table) growSocket(key direct, s *netns.Connection, err error, now time.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended && (read > c.counted.ReadBytes || written > c.counted.WriteBytes) {
-		t.report(c, now, read, written, s.SRTT, s.Retransmits, e)
+		t.report(c, now, read, written, s.SRTT, s.MinRTT, s.Retransmits, e)
 	}
 }
 

@@ -157,12 +157,12 @@ func (t *Table) describe(o open) *agentv1.OpenConnection {
 	e := t.eventOf(o)
 	m := &agentv1.OpenConnection{}
 	if s := o.socket; s != nil {
-		e.SRTT, e.Retransmits = s.SRTT, s.Retransmits
+		e.SRTT, e.MinRTT, e.Retransmits = s.SRTT, s.MinRTT, s.Retransmits
 		e.ReadBytes, e.WriteBytes = s.Sent, s.Received
 		if s.Server {
 			e.ReadBytes, e.WriteBytes = s.Received, s.Sent
 		}
-		leg := tap.Leg{SRTT: s.SRTT, Retransmits: s.Retransmits, Received: s.Received, Sent: s.Sent, Unread: s.Unread}
+		leg := tap.Leg{SRTT: s.SRTT, MinRTT: s.MinRTT, Retransmits: s.Retransmits, Received: s.Received, Sent: s.Sent, Unread: s.Unread}
 		e.Legs = &tap.Legs{Server: leg}
 		m.Server = ends(s.Local, s.Remote)
 	} else {
@@ -176,7 +176,7 @@ func (t *Table) describe(o open) *agentv1.OpenConnection {
 		case tap.ServerSide:
 			facts = &e.Legs.Server
 		}
-		e.SRTT, e.Retransmits = facts.SRTT, facts.Retransmits
+		e.SRTT, e.MinRTT, e.Retransmits = facts.SRTT, facts.MinRTT, facts.Retransmits
 		m.Client, m.Server = ends(legs.Client.Local, legs.Client.Remote), ends(legs.Server.Local, legs.Server.Remote)
 	}
 	m.Event = wire.ToProto(&e)

@@ -84,7 +84,7 @@ func writeConnections(out io.Writer, list *tapv1alpha1.ConnectionList, wide bool
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	head := "AGE\tSRC\tDST\tPART\tPROTOCOL\tSECURED\tSRTT\tRETRANSMITS\tREAD_BYTES\tWRITE_BYTES"
 	if wide {
-		head += "\tSRC_ADDRESS\tDST_ADDRESS\tNODE\tWHY"
+		head += "\tMIN_RTT\tSRC_ADDRESS\tDST_ADDRESS\tNODE\tWHY"
 	}
 	fmt.Fprintln(w, head)
 	for i := range list.Items {
@@ -99,7 +99,11 @@ func writeConnections(out io.Writer, list *tapv1alpha1.ConnectionList, wide bool
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d", age, endText(&c.Source), endText(&c.Destination), cmp.Or(render.Clean(c.Part), "-"),
 			render.Clean(c.Protocol), render.Clean(c.Secured), srtt, c.Retransmits, c.ReadBytes, c.WriteBytes)
 		if wide {
-			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s", c.SourceAddress, c.DestinationAddress, render.Clean(c.Node), cmp.Or(c.SecuredWhy, "-"))
+			minRTT := "-"
+			if c.MinRTT > 0 {
+				minRTT = fmt.Sprintf("%.2fms", c.MinRTT)
+			}
+			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s\t%s", minRTT, c.SourceAddress, c.DestinationAddress, render.Clean(c.Node), cmp.Or(c.SecuredWhy, "-"))
 		}
 		fmt.Fprintln(w)
 	}

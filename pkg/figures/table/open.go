@@ -204,7 +204,7 @@ func (m *openMerger) add(node string, r *agentv1.ConnectionsResponse, c *agentv1
 		Destination:   endOf(i.destination, cmp.Or(e.GetSni(), destination.String())),
 		SourceAddress: source.String(), DestinationAddress: destination.String(),
 		Protocol: e.GetProtocol(), SNI: e.GetSni(), Process: e.GetProcess(),
-		SRTT: millis(max(0, e.GetSrtt().AsDuration())), Retransmits: uint64(e.GetRetransmits()),
+		SRTT: millis(max(0, e.GetSrtt().AsDuration())), MinRTT: millis(max(0, e.GetMinRtt().AsDuration())), Retransmits: uint64(e.GetRetransmits()),
 		ReadBytes: e.GetReadBytes(), WriteBytes: e.GetWriteBytes(), Node: node, Part: partOf(e),
 	}
 	i.Source.Identity, i.Destination.Identity = e.GetSource().GetIdentity(), e.GetDestination().GetIdentity()
@@ -284,7 +284,7 @@ func (i *openItem) legs(node string, c *agentv1.OpenConnection) {
 		}
 		i.Legs = append(i.Legs, tapv1alpha1.ConnectionLeg{
 			Node: node, Part: cmp.Or(i.Part, partOfSide(e, l.side)), Local: l.ends.GetLocal(), Remote: l.ends.GetRemote(),
-			SRTT: millis(max(0, l.leg.GetSrtt().AsDuration())), Retransmits: uint64(l.leg.GetRetransmits()),
+			SRTT: millis(max(0, l.leg.GetSrtt().AsDuration())), MinRTT: millis(max(0, l.leg.GetMinRtt().AsDuration())), Retransmits: uint64(l.leg.GetRetransmits()),
 			Received: l.leg.GetReceived(), Sent: l.leg.GetSent(), Unread: millis(max(0, l.leg.GetUnread().AsDuration())),
 		})
 	}

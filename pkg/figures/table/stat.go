@@ -240,6 +240,7 @@ func sumsOf(s *tapv1alpha1.Sums) *figures.Sums {
 			// rate.
 			out.SRTTs = max(1, t.Closed+t.Open)
 			out.SRTT = time.Duration(t.SRTT * float64(time.Millisecond) * float64(out.SRTTs))
+			out.MinRTT = time.Duration(t.MinRTT * float64(time.Millisecond) * float64(out.SRTTs))
 		}
 	}
 	return out

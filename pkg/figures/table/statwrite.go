@@ -46,7 +46,7 @@ func WriteStat(out io.Writer, kinds [][]*StatRow, wide, namespaces bool) error {
 			head = append(append(head, "MESHED"), append(requests, "TCP_CONN")...)
 		}
 		if wide && !via {
-			head = append(head, "READ_BYTES/SEC", "WRITE_BYTES/SEC", "SRTT", "RETRANSMITS", "CPU", "CPU_LIMIT", "MEMORY", "MEMORY_LIMIT")
+			head = append(head, "READ_BYTES/SEC", "WRITE_BYTES/SEC", "SRTT", "MIN_RTT", "RETRANSMITS", "CPU", "CPU_LIMIT", "MEMORY", "MEMORY_LIMIT")
 		}
 		if namespaces {
 			head = append([]string{"NAMESPACE"}, head...)
@@ -89,19 +89,23 @@ func (r *StatRow) cells(wide, prefix bool) []string {
 	switch {
 	case wide && tcp:
 		cells = append(cells, fmt.Sprintf("%.1fB/s", r.byteRate(r.Sums.Read)), fmt.Sprintf("%.1fB/s", r.byteRate(r.Sums.Written)))
-		if r.Sums.SRTTs > 0 {
-			cells = append(cells, latency(r.Sums.SRTT/time.Duration(r.Sums.SRTTs)))
-		} else {
-			cells = append(cells, "-")
-		}
+		cells = append(cells, r.mean(r.Sums.SRTT), r.mean(r.Sums.MinRTT))
 		cells = append(cells, fmt.Sprint(r.Sums.Retransmits))
 	case wide:
-		cells = append(cells, "-", "-", "-", "-")
+		cells = append(cells, "-", "-", "-", "-", "-")
 	}
 	if wide {
 		cells = append(cells, r.usage()...)
 	}
 	return cells
+}
+
+// mean returns the cell of a sum of round-trip times.
+func (r *StatRow) mean(sum time.Duration) string {
+	if sum <= 0 || r.Sums.SRTTs == 0 {
+		return "-"
+	}
+	return latency(sum / time.Duration(r.Sums.SRTTs))
 }
 
 // usage returns the cells of processors and memory. "-" is what is not known, and a limit
@@ -175,6 +179,7 @@ type statJSON struct {
 	LatencyMicrosP99 *int64            `json:"latency_us_p99"`
 	Failures         map[string]uint64 `json:"failures,omitempty"`
 	SRTTMicros       *int64            `json:"tcp_srtt_us,omitempty"`
+	MinRTTMicros     *int64            `json:"tcp_min_rtt_us,omitempty"`
 	Retransmits      *uint64           `json:"tcp_retransmits,omitempty"`
 	Partial          bool              `json:"partial,omitempty"`
 
@@ -223,6 +228,9 @@ func (r *StatRow) json() statJSON {
 		out.Retransmits = ptr(r.Sums.Retransmits)
 		if r.Sums.SRTTs > 0 {
 			out.SRTTMicros = ptr((r.Sums.SRTT / time.Duration(r.Sums.SRTTs)).Microseconds())
+			if r.Sums.MinRTT > 0 {
+				out.MinRTTMicros = ptr((r.Sums.MinRTT / time.Duration(r.Sums.SRTTs)).Microseconds())
+			}
 		}
 	}
 	if u := r.Usage; u != nil {

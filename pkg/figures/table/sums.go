@@ -63,7 +63,7 @@ func sumsJSON(s *figures.Sums, buckets bool) *tapv1alpha1.Sums {
 	if s.Opened+s.Closed+s.Failed+s.Open+s.Read+s.Written > 0 {
 		out.TCP = &tapv1alpha1.TCP{
 			Open: s.Open, Opened: s.Opened, Closed: s.Closed, Failed: s.Failed, ReadBytes: s.Read, WriteBytes: s.Written,
-			SRTT: mean(s.SRTT, s.SRTTs), Retransmits: s.Retransmits,
+			SRTT: mean(s.SRTT, s.SRTTs), MinRTT: mean(s.MinRTT, s.SRTTs), Retransmits: s.Retransmits,
 		}
 	}
 	return out

@@ -94,7 +94,7 @@ func point(index int, s *figures.Sums) *agentv1.FiguresPoint {
 	p := &agentv1.FiguresPoint{
 		Index: uint32(index), Success: s.Success, Retries: s.Retries,
 		Opened: s.Opened, Closed: s.Closed, Failed: s.Failed, Open: s.Open, Read: s.Read, Written: s.Written,
-		Srtt: uint64(s.SRTT.Microseconds()), Srtts: s.SRTTs, Retransmits: s.Retransmits,
+		Srtt: uint64(s.SRTT.Microseconds()), MinRtt: uint64(s.MinRTT.Microseconds()), Srtts: s.SRTTs, Retransmits: s.Retransmits,
 	}
 	for _, f := range s.Failures {
 		p.Failures = append(p.Failures, &agentv1.FiguresFailure{Reason: f.Reason.String(), Count: f.Count})
@@ -182,7 +182,7 @@ func sums(p *agentv1.FiguresPoint) *figures.Sums {
 	s := &figures.Sums{
 		Success: p.GetSuccess(), Retries: p.GetRetries(),
 		Opened: p.GetOpened(), Closed: p.GetClosed(), Failed: p.GetFailed(), Open: p.GetOpen(), Read: p.GetRead(), Written: p.GetWritten(),
-		SRTT: micros(p.GetSrtt()), SRTTs: p.GetSrtts(), Retransmits: p.GetRetransmits(),
+		SRTT: micros(p.GetSrtt()), MinRTT: micros(p.GetMinRtt()), SRTTs: p.GetSrtts(), Retransmits: p.GetRetransmits(),
 	}
 	for _, f := range p.GetFailures() {
 		s.Fail(mesh.ParseReason(f.GetReason()), f.GetCount())

@@ -38,7 +38,7 @@ func result() *figures.Result {
 	full := &figures.Sums{
 		Success: 3, Failures: []figures.Failure{{Reason: mesh.ReasonNone, Count: 1}, {Reason: mesh.ReasonTimeout, Count: 1}}, Retries: 4,
 		Latency: latency, Parts: [figures.NumParts]time.Duration{1000, 2000, 3000, 4000, 5000},
-		Opened: 5, Closed: 6, Failed: 7, Open: 8, Read: 9, Written: 10, SRTT: 11000, SRTTs: 12, Retransmits: 13,
+		Opened: 5, Closed: 6, Failed: 7, Open: 8, Read: 9, Written: 10, SRTT: 11000, MinRTT: 9000, SRTTs: 12, Retransmits: 13,
 	}
 	return &figures.Result{
 		Start: epoch, Since: epoch.Add(-time.Minute), Step: 10 * time.Second, Folded: 14, Dropped: 15,

@@ -81,7 +81,7 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 		e.Duration = ended.Sub(began)
 		e.Legs = &tap.Legs{Client: upstream.LegOf(s.Client.Raw()), Server: upstream.LegOf(up.Conn.Raw())}
 		wire := e.Legs.Wire(s.Direction)
-		e.SRTT, e.Retransmits = wire.SRTT, wire.Retransmits
+		e.SRTT, e.MinRTT, e.Retransmits = wire.SRTT, wire.MinRTT, wire.Retransmits
 	})
 }
 

@@ -64,7 +64,7 @@ func (l *leg) closed() {
 	e.Duration = now.Sub(l.began)
 	facts := LegOf(l.raw)
 	e.Legs = &tap.Legs{Server: facts}
-	e.SRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.Retransmits, facts.Sent, facts.Received
+	e.SRTT, e.MinRTT, e.Retransmits, e.ReadBytes, e.WriteBytes = facts.SRTT, facts.MinRTT, facts.Retransmits, facts.Sent, facts.Received
 	l.tap.Emit(&e)
 }
 
@@ -96,5 +96,5 @@ func LegOf(raw *rawio.Conn) tap.Leg {
 }
 
 func legOf(f rawio.Facts) tap.Leg {
-	return tap.Leg{SRTT: f.SRTT, Retransmits: f.Retransmits, Received: f.Read, Sent: f.Written, Unread: f.Unread}
+	return tap.Leg{SRTT: f.SRTT, MinRTT: f.MinRTT, Retransmits: f.Retransmits, Received: f.Read, Sent: f.Written, Unread: f.Unread}
 }

@@ -3,6 +3,7 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"time"
@@ -20,7 +21,7 @@ const closeWait = 8
 type Connection struct {
 	Local, Remote  netip.AddrPort
 	Server         bool // a socket of the namespace listens at the local port
-	SRTT           time.Duration
+	SRTT, MinRTT   time.Duration
 	Retransmits    uint32        // segments that were sent again
 	Sent, Received uint64        // bytes; of those that were sent, the acknowledged ones
 	Unread         time.Duration // how long the peer's receive window was full
@@ -53,6 +54,9 @@ func (ns *NS) Connections() ([]Connection, error) {
 				c := Connection{Local: addrPort(id.Source, id.SourcePort), Remote: addrPort(id.Destination, id.DestinationPort)}
 				if i := s.TCPInfo; i != nil {
 					c.SRTT, c.Retransmits = time.Duration(i.Rtt)*time.Microsecond, i.Total_retrans
+					if i.Min_rtt != math.MaxUint32 {
+						c.MinRTT = time.Duration(i.Min_rtt) * time.Microsecond
+					}
 					c.Sent, c.Received = i.Bytes_acked, i.Bytes_received
 					c.Unread = time.Duration(i.Rwnd_limited) * time.Microsecond
 				}

@@ -74,6 +74,7 @@ func ToProto(e *tap.Event) *agentv1.TapEvent {
 		Reason:      e.Reason.String(),
 		Process:     text(e.Process),
 		Srtt:        duration(e.SRTT),
+		MinRtt:      duration(e.MinRTT),
 		Retransmits: e.Retransmits,
 		Retries:     uint32(e.Retries),
 		Split:       splitToProto(&e.Split),
@@ -121,6 +122,7 @@ func FromProto(m *agentv1.TapEvent) tap.Event {
 		Reason:      mesh.ParseReason(m.GetReason()),
 		Process:     m.GetProcess(),
 		SRTT:        m.GetSrtt().AsDuration(),
+		MinRTT:      m.GetMinRtt().AsDuration(),
 		Retransmits: m.GetRetransmits(),
 		Retries:     int(m.GetRetries()),
 		Split:       splitFromProto(m.GetSplit()),
@@ -201,13 +203,13 @@ func legToProto(l *tap.Leg) *agentv1.Leg {
 		return nil
 	}
 	return &agentv1.Leg{
-		Srtt: duration(l.SRTT), Retransmits: l.Retransmits, Received: l.Received, Sent: l.Sent, Unread: duration(l.Unread),
+		Srtt: duration(l.SRTT), MinRtt: duration(l.MinRTT), Retransmits: l.Retransmits, Received: l.Received, Sent: l.Sent, Unread: duration(l.Unread),
 	}
 }
 
 func legFromProto(m *agentv1.Leg) tap.Leg {
 	return tap.Leg{
-		SRTT: m.GetSrtt().AsDuration(), Retransmits: m.GetRetransmits(),
+		SRTT: m.GetSrtt().AsDuration(), MinRTT: m.GetMinRtt().AsDuration(), Retransmits: m.GetRetransmits(),
 		Received: m.GetReceived(), Sent: m.GetSent(), Unread: m.GetUnread().AsDuration(),
 	}
 }

@@ -34,11 +34,11 @@ func full() tap.Event {
 		Status: 200, GRPC: true, GRPCStatus: 14, Reset: true, ResetCode: 8,
 		Latency: time.Millisecond, Duration: 2 * time.Second, ReadBytes: 3, WriteBytes: 4,
 		Route: &mesh.Route{Kind: "HTTPRoute", Namespace: "ns", Name: "r"}, Rule: "first", Retries: 2,
-		Reason: mesh.ReasonPolicyDenied, Process: "curl", SRTT: 5 * time.Microsecond, Retransmits: 6,
+		Reason: mesh.ReasonPolicyDenied, Process: "curl", SRTT: 5 * time.Microsecond, MinRTT: 4 * time.Microsecond, Retransmits: 6,
 		Split: tap.Split{Queue: 1, Connect: 2, TLS: 3, FirstByte: 4, Body: 5}, Side: tap.ServerSide,
 		Legs: &tap.Legs{
 			Client: tap.Leg{SRTT: 1, Retransmits: 2, Received: 3, Sent: 4, Unread: 5},
-			Server: tap.Leg{SRTT: 6, Retransmits: 7, Received: 8, Sent: 9, Unread: 10},
+			Server: tap.Leg{SRTT: 6, MinRTT: 5, Retransmits: 7, Received: 8, Sent: 9, Unread: 10},
 		},
 		Headers: &tap.Headers{List: []tap.Header{{Name: "grpc-message", Value: "\xff"}, {Name: "x", Value: ""}}, Cut: true, Bytes: 14},
 	}
