@@ -17,6 +17,8 @@ const views = [
   ['routes', '/routes', '.rule'],
   ['connections', '/connections', 'tbody tr:nth-child(20)'],
   ['security', '/security', 'tbody tr:nth-child(3)'],
+  ['policy', '/policy', 'td.denied'],
+  ['policy-namespace', '/policy?ns=shop', 'td.denied'],
   ['agents', '/agents?node=node-7', '.detail'],
 ];
 
@@ -345,7 +347,7 @@ export const tests = [
         overview: 'stat ns -t 5m', namespace: 'stat all -n emojivoto -t 5m', workload: 'stat deploy/web -n emojivoto -t 5m', 'workload-history': 'stat deploy/web -n emojivoto -t 1h',
         'workload-calls': 'tap deploy/web -n emojivoto', 'workload-pods': 'stat pod -n emojivoto -o wide -t 5m', 'workload-connections': 'connections deploy/gateway -n shop', 'workload-routes': 'routes -n emojivoto -o wide',
         topology: 'edges ns -A -t 5m', 'topology-namespace': 'edges deploy -n emojivoto -t 5m', 'topology-table': 'edges deploy -n emojivoto -t 5m',
-        calls: 'tap ns', routes: 'routes -A -o wide', connections: 'connections -A', security: 'edges deploy -A -t 5m', agents: 'check',
+        calls: 'tap ns', routes: 'routes -A -o wide', connections: 'connections -A', security: 'edges deploy -A -t 5m', policy: 'edges deploy -A -t 5m', 'policy-namespace': 'edges deploy -n shop -t 5m', agents: 'check',
       };
       for (const [name, path] of views) {
         await page.goto(path);

@@ -13,6 +13,7 @@ type (
 		Kind        string     `json:"kind"`
 		Start       time.Time  `json:"start"`
 		End         time.Time  `json:"end"`
+		Since       time.Time  `json:"since"`
 		StepSeconds int        `json:"stepSeconds,omitempty"`
 		Nodes       answered   `json:"nodes"`
 		Warnings    []string   `json:"warnings,omitempty"`
@@ -79,8 +80,11 @@ type (
 		Secured     string      `json:"secured"`
 		SecuredWhy  string      `json:"securedWhy,omitempty"`
 		Partial     bool        `json:"partial,omitempty"`
+		Covered     float64     `json:"coveredSeconds,omitempty"`
 		Total       *sums       `json:"total"`
 		Points      []*sums     `json:"points,omitempty"`
+
+		counted, rate float64 // of Total
 	}
 	sums struct {
 		Requests int            `json:"requests,omitempty"`

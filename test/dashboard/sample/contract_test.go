@@ -12,11 +12,12 @@ import (
 
 // What is generated has the form of the API: the front end is tested with nothing else.
 func TestFormOfTheAPI(t *testing.T) {
-	w := New(Options{Seed: 1, Workloads: 50, Hostile: true})
+	w := New(Options{Seed: 1, Workloads: 50, Hostile: true, Young: true})
 	for path, into := range map[string]any{
 		"/figures?by=workload&window=5m&step=10&buckets=true":   &tapv1alpha1.Figures{},
 		"/figures?by=namespace&window=1h&step=60":               &tapv1alpha1.Figures{},
 		"/figures?namespace=emojivoto&kind=deployment&name=web": &tapv1alpha1.Figures{},
+		"/figures?by=workload&side=destination&window=5m":       &tapv1alpha1.Figures{},
 		"/figures?by=workload&window=6h&step=300":               &tapv1alpha1.Figures{},
 		"/resources":                  &tapv1alpha1.ResourceList{},
 		"/resources?kind=pod":         &tapv1alpha1.ResourceList{},

@@ -35,11 +35,11 @@ func TestMomentsStay(t *testing.T) {
 	first := read[figures](t, world(50), "/figures?by=workload&window=5m&step=10&buckets=true")
 	later := New(Options{Seed: 1, Workloads: 50, Now: func() time.Time { return noon.Add(time.Hour) }})
 	again := read[figures](t, later, "/figures?by=workload&window=5m&step=10&buckets=true&end="+noon.Format(time.RFC3339))
-	if diff := cmp.Diff(first, again, cmp.AllowUnexported(sums{})); diff != "" {
+	if diff := cmp.Diff(first, again, cmp.AllowUnexported(sums{}, edgeSums{})); diff != "" {
 		t.Error(diff)
 	}
 	other := read[figures](t, New(Options{Seed: 2, Workloads: 50, Now: func() time.Time { return noon }}), "/figures?by=workload&window=5m")
-	if cmp.Equal(first.Edges, other.Edges, cmp.AllowUnexported(sums{})) {
+	if cmp.Equal(first.Edges, other.Edges, cmp.AllowUnexported(sums{}, edgeSums{})) {
 		t.Error("two seeds have the same edges, want others")
 	}
 }
@@ -80,6 +80,32 @@ func TestWorldHasWhatItSays(t *testing.T) {
 	}
 	if f.Nodes.Answered != f.Nodes.Asked-1 || len(f.Warnings) != 1 {
 		t.Errorf("%+v and %q, want one agent that does not answer", f.Nodes, f.Warnings)
+	}
+}
+
+// The agent of a node that has started a moment ago has counted less, in less time.
+func TestYoungAgent(t *testing.T) {
+	options := Options{Seed: 1, Now: func() time.Time { return noon }}
+	old := read[figures](t, New(options), "/figures?by=workload&namespace=emojivoto&window=5m&step=10")
+	options.Young = true
+	young := read[figures](t, New(options), "/figures?by=workload&namespace=emojivoto&window=5m&step=10")
+	shorter := 0
+	for i, e := range young.Edges {
+		rate := float64(e.Total.Requests+e.Total.TCP.Opened) / 300
+		if e.Covered > 0 {
+			shorter++
+			rate *= 300 / e.Covered
+			if e.Covered != 90 || e.Points[0] != nil || e.Points[25] == nil {
+				t.Errorf("an edge is of %v s, with %v as its first point and %v as that of the last minute, want 90, none and some", e.Covered, e.Points[0], e.Points[25])
+			}
+		}
+		before := float64(old.Edges[i].Total.Requests+old.Edges[i].Total.TCP.Opened) / 300
+		if old.Edges[i].Covered != 0 || rate < 0.6*before || rate > 1.6*before {
+			t.Errorf("edge %d: %.2f a second, and %.2f where the agent is old, want about the same", i, rate, before)
+		}
+	}
+	if shorter == 0 || shorter == len(young.Edges) || !young.Since.Equal(young.End.Add(-youngAge)) {
+		t.Errorf("%d of %d edges are of less than the window, since %v: want some, since %v", shorter, len(young.Edges), young.Since, young.End.Add(-youngAge))
 	}
 }
 

@@ -107,13 +107,14 @@ func (w *World) figures(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := figures{
-		Kind: "Figures", Start: s.start, End: s.end, Nodes: answered{nodeCount, nodeCount - 1},
+		Kind: "Figures", Start: s.start, End: s.end, Since: w.since(s.end, youngNode), Nodes: answered{nodeCount, nodeCount - 1},
 		Warnings:  []string{silentNode + ": its agent does not answer (deadline exceeded)"},
 		Resources: []resource{}, Edges: []edgeSums{},
 	}
 	var unknown time.Duration
 	if out.Gaps, unknown = gaps(s); out.Gaps != nil {
 		out.History, out.CoveredSeconds = true, int((s.end.Sub(s.start) - unknown).Seconds())
+		out.Since = s.start
 	}
 	if q.Get("step") != "" {
 		out.StepSeconds = int(s.step.Seconds())
@@ -171,6 +172,11 @@ func (w *World) figures(rw http.ResponseWriter, r *http.Request) {
 	buckets := q.Get("buckets") == "true"
 	for i := range out.Edges {
 		out.Edges[i].Total.finish(buckets)
+		if whole := s.end.Sub(s.start).Seconds(); !out.History && out.Edges[i].rate > 0 {
+			if covered := out.Edges[i].counted / out.Edges[i].rate; covered < whole-0.001 {
+				out.Edges[i].Covered = covered
+			}
+		}
 		for _, p := range out.Edges[i].Points {
 			p.finish(buckets)
 		}
@@ -181,18 +187,41 @@ func (w *World) figures(rw http.ResponseWriter, r *http.Request) {
 // fill adds the figures of e to those of a row of out.
 func (w *World) fill(row *edgeSums, e *edge, s span, out figures) {
 	var total *sums
+	from := s.start
+	if !out.History && len(e.to.nodes) > 0 {
+		from = later(from, w.since(s.end, e.to.nodes[0]))
+	}
 	for i, at := 0, s.start; at.Before(s.end); i, at = i+1, at.Add(s.step) {
-		d := min(s.step, s.end.Sub(at))
-		if !known(out.Gaps, at, d) {
+		begin, end := later(at, from), at.Add(min(s.step, s.end.Sub(at)))
+		if !begin.Before(end) || !known(out.Gaps, at, end.Sub(at)) {
 			continue
 		}
-		one := w.sumsOf(e, at, d)
+		one := w.sumsOf(e, begin, end.Sub(begin))
 		total = merge(total, one, true)
 		if out.StepSeconds > 0 && i < len(row.Points) {
 			row.Points[i] = merge(row.Points[i], one, false)
 		}
 	}
 	row.Total = merge(row.Total, total, false)
+	if total != nil { // rates of agents that remember different times add up, the times do not
+		n := float64(max(1, total.Requests+total.TCP.Opened))
+		row.counted, row.rate = row.counted+n, row.rate+n/s.end.Sub(from).Seconds()
+	}
+}
+
+// since is the time from which on the agent of a node remembers something.
+func (w *World) since(now time.Time, node string) time.Time {
+	if w.options.Young && node == youngNode {
+		return now.Add(-youngAge)
+	}
+	return now.Add(-tapv1alpha1.AgentsRemember)
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 func selected(ns, kind, name string, l *workload) bool {

@@ -39,6 +39,10 @@ func (w *World) sumsOf(e *edge, start time.Time, d time.Duration) *sums {
 		s.TCP.WriteBytes *= 9
 		if e.reason != "" {
 			s.TCP.Failed = int(float64(n) * e.failing)
+			s.TCP.Opened, s.TCP.Closed = n-s.TCP.Failed, n-s.TCP.Failed
+			if e.failing == 1 { // nothing passes
+				s.TCP.Open, s.TCP.ReadBytes, s.TCP.WriteBytes, s.TCP.SRTT = 0, 0, 0, 0
+			}
 		}
 		return s
 	}
@@ -47,6 +51,9 @@ func (w *World) sumsOf(e *edge, start time.Time, d time.Duration) *sums {
 	}
 	share := e.failing * (0.7 + 0.6*w.noise(e.id, start.Unix(), "f"))
 	failed := min(n, int(share*float64(n)+w.noise(e.id, start.Unix(), "g")*boolTo(e.failing > 0)))
+	if e.failing == 1 {
+		failed = n
+	}
 	s.Requests, s.Success = n, n-failed
 	if failed > 0 {
 		reason := e.reason

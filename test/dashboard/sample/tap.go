@@ -12,6 +12,7 @@ import (
 	"time"
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // tap streams what the edges that a request selects do, an event a line. It makes at
@@ -48,11 +49,12 @@ func (w *World) tap(rw http.ResponseWriter, r *http.Request) {
 	}
 	rw.Header().Set("Content-Type", tapv1alpha1.MediaJSON)
 	out := bufio.NewWriterSize(rw, 32<<10)
+	speed := max(1, w.options.Speed)
 	limit := 200.0
-	if max := request.GetMaxRps(); max > 0 {
-		limit = min(limit, max)
+	if most := request.GetMaxRps(); most > 0 {
+		limit = min(limit, most)
 	}
-	rate = min(rate, limit)
+	rate = min(rate, limit) * speed
 	random := rand.New(rand.NewPCG(w.options.Seed, uint64(len(edges))))
 	encoder := json.NewEncoder(out)
 	ticker := time.NewTicker(100 * time.Millisecond)
@@ -128,6 +130,9 @@ func duration(ms float64) map[string]int64 {
 
 func (w *World) call(e *edge, random *rand.Rand, stream uint64, wantMethod, wantPath string) []map[string]any {
 	path := e.paths[random.IntN(len(e.paths))]
+	if w.options.Speed > 1 {
+		path += "/" + strconv.FormatUint(stream, 10)
+	}
 	method := "GET"
 	if e.protocol == "grpc" || strings.Contains(path, "charges") || strings.Contains(path, "items") {
 		method = "POST"
@@ -144,7 +149,7 @@ func (w *World) call(e *edge, random *rand.Rand, stream uint64, wantMethod, want
 		status = 500
 	case e.to.name == "voting" || e.from.name == "vote-bot":
 	case random.Float64() < e.failing && e.reason != "":
-		status, reason = 503, e.reason
+		status, reason = mesh.ParseReason(e.reason).HTTPStatus(), e.reason
 	case random.Float64() < e.failing:
 		status = 500
 	}
@@ -162,7 +167,7 @@ func (w *World) call(e *edge, random *rand.Rand, stream uint64, wantMethod, want
 		}
 	}
 	if reason != "" {
-		end["reason"], end["reasonText"] = reason, "the endpoint refused the connection: is the port right, does the program listen?"
+		end["reason"], end["reasonText"] = reason, mesh.ParseReason(reason).Text()
 	}
 	end["responseEndEvent"] = map[string]any{
 		"id": id, "sinceRequestInit": duration(ms), "sinceResponseInit": duration(0.1 * ms), "responseBytes": 120 + random.IntN(9000), "requestBytes": random.IntN(700),
@@ -179,6 +184,10 @@ func (w *World) closed(e *edge, random *rand.Rand, stream uint64) map[string]any
 		"id": map[string]any{"base": 7, "stream": stream}, "event": "close", "duration": duration(e.median * math.Exp(random.NormFloat64())), "sentBytes": random.IntN(4000), "receivedBytes": random.IntN(90000),
 		"legs": map[string]any{"client": map[string]any{"srtt": duration(0.06), "retransmits": 0}, "server": map[string]any{"srtt": duration(0.2), "retransmits": 1, "unread": duration(4)}},
 		"srtt": duration(0.2), "retransmits": random.IntN(40) / 39, "process": "mysqld",
+	}
+	if random.Float64() < e.failing && e.reason == "policy-denied" {
+		out["reason"], out["reasonText"] = e.reason, mesh.ParseReason(e.reason).Text()
+		out["connCloseEvent"] = map[string]any{"id": map[string]any{"base": 7, "stream": stream}, "event": "denied", "duration": duration(0)}
 	}
 	if e.secured == "not-proxied" {
 		out["origin"] = "kernel"

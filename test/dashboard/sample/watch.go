@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"time"
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/figures/watch"
@@ -27,10 +28,32 @@ func (w *World) watchFigures(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q, every, err := watch.Query(q, r.URL.Query().Has("window"))
+	if err == nil && w.options.Speed > 1 {
+		w.stream(rw, r, ask, q, time.Duration(float64(every)/w.options.Speed))
+		return
+	}
 	if err == nil {
 		err = (&watch.Hub{Ask: ask}).Serve(rw, r, "", q, every)
 	}
 	if err != nil {
 		fail(rw, http.StatusBadRequest, "BadRequest", err.Error())
+	}
+}
+
+// stream answers q at once and then each time every has passed, as long as the reader takes it.
+func (w *World) stream(rw http.ResponseWriter, r *http.Request, ask func(context.Context, tapv1alpha1.FiguresQuery) (any, error), q tapv1alpha1.FiguresQuery, every time.Duration) {
+	rw.Header().Set("Content-Type", tapv1alpha1.MediaFigures)
+	ticker := time.NewTicker(max(every, time.Millisecond))
+	defer ticker.Stop()
+	for {
+		answer, err := ask(r.Context(), q)
+		if err != nil || json.NewEncoder(rw).Encode(answer) != nil || http.NewResponseController(rw).Flush() != nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-r.Context().Done():
+			return
+		}
 	}
 }

@@ -23,6 +23,11 @@ type Options struct {
 	Hostile bool
 	// Narrow lets nobody ask for the namespace legacy but by its own path.
 	Narrow bool
+	// Young makes the agent of youngNode one that has started youngAge ago.
+	Young bool
+	// Speed is how many seconds pass in one: streams answer so much oftener, and each call has
+	// a path of its own. 0 is 1.
+	Speed float64
 	// Now is the clock; nil is the machine's.
 	Now func() time.Time
 }
@@ -66,6 +71,8 @@ type edge struct {
 const (
 	hostileText = `<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>`
 	silentNode  = "node-7"
+	youngNode   = "node-4" // has pods of emojivoto's voting
+	youngAge    = 90 * time.Second
 	nodeCount   = 12
 )
 
@@ -177,6 +184,10 @@ func (w *World) legacy(r *rand.Rand) {
 	erp.expiresInMinute = 15 // sometimes late: it is renewed at 20 or more
 	w.link(batch, erp, edge{protocol: "http1", rate: 1.5, median: 210, spread: 0.8, secured: "no-identity", paths: []string{"/soap"}})
 	w.link(erp, mysql, edge{protocol: "tcp", rate: 3, median: 60, secured: "not-proxied"})
+	// The policy of payments lets in cart alone, and that of cart all but the paths of an admin.
+	w.link(batch, w.byName["shop/payments"], edge{protocol: "http1", rate: 0.15, median: 0.4, failing: 1, reason: "policy-denied", secured: "no-identity", paths: []string{"/v2/charges"}})
+	w.link(erp, w.byName["shop/cart"], edge{protocol: "http1", rate: 0.8, median: 3, failing: 0.3, reason: "policy-denied", paths: []string{"/cart", "/admin"}})
+	w.link(batch, w.byName["shop/orders-db"], edge{protocol: "tcp", rate: 0.2, median: 1, failing: 1, reason: "policy-denied", secured: "no-identity"})
 	w.link(w.byName["shop/cart"], erp, edge{protocol: "http1", rate: 2.2, median: 90, failing: 0.03, reason: "connect-refused", secured: "agent-down", paths: []string{"/stock"}})
 }
 

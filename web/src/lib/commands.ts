@@ -1,3 +1,4 @@
+import { isReal } from './figures.ts';
 import { quote, shortKind } from './format.ts';
 
 /** The command line that says what a view shows. */
@@ -8,6 +9,8 @@ export interface Context {
 }
 
 const join = (c: Context, ...words: (string | undefined)[]): string => [c.command, ...words.filter((w): w is string => !!w)].join(' ');
+interface Named { kind: string; namespace: string; name: string }
+const named = (r: Named): string => quote(`${shortKind(r.kind)}/${r.name}`);
 const within = (ns: string): string => (ns ? `-n ${quote(ns)}` : '-A');
 
 export const commands = {
@@ -17,6 +20,9 @@ export const commands = {
   edges: (c: Context, kind: 'ns' | 'deploy', ns: string) => join(c, `edges ${kind}`, within(ns), c.window && `-t ${c.window}`),
   workload: (c: Context, r: { kind: string; namespace: string; name: string }) =>
     join(c, 'stat', quote(`${shortKind(r.kind)}/${r.name}`), within(r.namespace), `-t ${c.window}`),
+  // As JSON it has what failed, by reason. What is outside is no resource to ask for.
+  between: (c: Context, from: Named, to: Named) =>
+    join(c, 'stat', named(to), within(to.namespace), ...(isReal(from) ? ['--from', named(from), '--from-namespace', quote(from.namespace)] : []), `-t ${c.window}`, '-o json'),
   // The command wants a resource: ns is all there is.
   tap: (c: Context, filter: string) => join(c, 'tap', filter === '' || filter.startsWith('-') ? `ns ${filter}`.trim() : filter),
   // An agent has no command for routes.

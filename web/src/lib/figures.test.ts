@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { health, plaintext, rows, securedShare, Tally, together, trends } from './figures.ts';
+import { covered, health, plaintext, rows, securedShare, sum, Tally, together, trends } from './figures.ts';
 import { change, graph, namespaceID } from './graph.ts';
 import { problems } from './problems.ts';
 import type { Edge, Figures, Resource } from './types.ts';
@@ -24,6 +24,24 @@ test('percentiles of several edges are those of their histograms', () => {
   const without = new Tally().add({ requests: 9, latency: { p99: 5 } }).add({ requests: 1, latency: { p99: 9 } });
   expect(without.latency('p99')).toBe(9);
   expect(without.approximate).toBe(true);
+});
+
+test('rates are of the time that each agent remembers, and add up', () => {
+  // 600 requests a minute for five minutes, and for the 90 s that another agent remembers.
+  const f: Figures = { ...figures([resource(0, 'web'), resource(1, 'cart'), resource(2, 'db')], [edge(0, 1, 3000, 2700), edge(2, 1, 900, 900, { coveredSeconds: 90 })]), end: '2026-11-29T12:05:00Z' };
+  expect(f.edges.map((e) => covered(f, e))).toEqual([300, 90]);
+  const got = rows(f).get('deployment/shop/cart')!.inbound;
+  expect(got.rps).toBeCloseTo(20);
+  expect(got.failedRate).toBeCloseTo(1);
+  expect(sum(f).rps).toBeCloseTo(20);
+  expect(sum(f, (e) => e.source === 2).rps).toBeCloseTo(10);
+  const link = graph(f, new Map([['shop', f]]), '').links.get('deployment/shop/db>deployment/shop/cart')!;
+  expect(link.tally.rps).toBeCloseTo(10);
+  // The gaps of a history are of all edges.
+  expect(covered({ ...f, coveredSeconds: 240 }, { coveredSeconds: 90 })).toBe(240);
+  // A connection that has carried bytes for 20 s.
+  const t = new Tally().add({ tcp: { opened: 4, readBytes: 1000, writeBytes: 3000 } }, 20);
+  expect([t.openedRate, t.byteRate]).toEqual([0.2, 200]);
 });
 
 test('health', () => {

@@ -15,6 +15,15 @@ export class Tally {
   writeBytes = 0;
   retransmits = 0;
   srtt: number | undefined;
+  /**
+   * Of requests, of those that failed, of connections that were opened, and of bytes, a
+   * second. Agents remember different times: what each has counted has a rate of its own,
+   * and the rates add up.
+   */
+  rps = 0;
+  failedRate = 0;
+  openedRate = 0;
+  byteRate = 0;
   // Most tallies need no histogram: a page has thousands of them.
   private histogram: Histogram | undefined;
   private p50: number | undefined;
@@ -22,8 +31,16 @@ export class Tally {
   private p99: number | undefined;
   private latencies = 0;
 
-  add(s: Sums | null | undefined): this {
+  /** seconds: the time that s is of; without it there are no rates. */
+  add(s: Sums | null | undefined, seconds?: number): this {
     if (!s) return this;
+    if (seconds) {
+      const of = Math.max(1, seconds);
+      this.rps += (s.requests ?? 0) / of;
+      this.failedRate += ((s.requests ?? 0) - (s.success ?? 0)) / of;
+      this.openedRate += (s.tcp?.opened ?? 0) / of;
+      this.byteRate += ((s.tcp?.readBytes ?? 0) + (s.tcp?.writeBytes ?? 0)) / of;
+    }
     this.requests += s.requests ?? 0;
     this.success += s.success ?? 0;
     this.retries += s.retries ?? 0;
@@ -72,8 +89,13 @@ export class Tally {
 /** What is not mutual TLS, and did not stay in one kernel. */
 export const isPlain = (s: Secured): boolean => s !== 'true' && s !== 'same-node';
 
-/** The same of an edge. What found no endpoint went nowhere, and so not in plaintext. */
-export const inPlain = (e: Edge): boolean => isPlain(e.secured) && !((e.total.requests ?? 0) > 0 && e.total.failures?.['no-endpoints'] === e.total.requests);
+/** The same of an edge. What found no endpoint went nowhere, and of connections that all failed nothing passed. */
+export function inPlain(e: Edge): boolean {
+  if (!isPlain(e.secured)) return false;
+  const { requests = 0, failures, tcp = {} } = e.total;
+  if (requests > 0) return failures?.['no-endpoints'] !== requests;
+  return !tcp.failed || (tcp.opened ?? 0) + (tcp.open ?? 0) + (tcp.readBytes ?? 0) + (tcp.writeBytes ?? 0) > 0;
+}
 
 export interface Row {
   resource: Resource;
@@ -99,8 +121,9 @@ export function rows(f: Figures): Map<string, Row> {
   for (const e of f.edges) {
     const from = byID.get(e.source);
     const to = byID.get(e.destination);
-    from?.outbound.add(e.total);
-    to?.inbound.add(e.total);
+    const of = covered(f, e);
+    from?.outbound.add(e.total, of);
+    to?.inbound.add(e.total, of);
     for (const row of new Set([from, to])) {
       if (!row) continue;
       row.edges++;
@@ -111,7 +134,7 @@ export function rows(f: Figures): Map<string, Row> {
     // those of all calls by its name.
     const service = e.service && out.get(key({ kind: 'service', ...e.service }));
     if (service && service !== to) {
-      service.inbound.add(e.total);
+      service.inbound.add(e.total, of);
       service.edges++;
     }
   }
@@ -182,6 +205,19 @@ export function together(...answers: (Answered | undefined)[]): Answered {
 /** Seconds that the figures cover: of a history those of which something is known. */
 export const seconds = (f: Figures): number => Math.max(1, f.coveredSeconds ?? (Date.parse(f.end) - Date.parse(f.start)) / 1000);
 
+/**
+ * Seconds that the sums of an edge are of. An agent remembers nothing from before its start;
+ * the gaps of a history are of all edges.
+ */
+export const covered = (f: Figures, e: Pick<Edge, 'coveredSeconds'>): number => (f.coveredSeconds === undefined && e.coveredSeconds ? Math.max(1, e.coveredSeconds) : seconds(f));
+
+/** All edges together, or those that pass. */
+export function sum(f: Figures | undefined, passes: (e: Edge) => boolean = () => true): Tally {
+  const out = new Tally();
+  for (const e of f?.edges ?? []) if (passes(e)) out.add(e.total, covered(f!, e));
+  return out;
+}
+
 export type Health = 'idle' | 'ok' | 'warn' | 'bad';
 
 /** How traffic goes: below 99 % of success it is worth a look, below 95 % it is broken. */
@@ -196,7 +232,7 @@ export function worst(a: Health, b: Health): Health {
   return rank[a] >= rank[b] ? a : b;
 }
 
-/** The edges between workloads that are in plaintext. What goes to the outside cannot be the mesh's. */
+/** The edges between workloads that the mesh does not secure. What goes to the outside cannot be the mesh's. */
 export function plaintext(f: Figures): Edge[] {
   const outside = new Set(f.resources.filter((r) => r.kind === 'external').map((r) => r.id));
   return f.edges.filter((e) => inPlain(e) && !outside.has(e.destination));
@@ -215,11 +251,3 @@ export function securedShare(f: Figures): number | undefined {
   }
   return all > 0 ? 1 - plain / all : undefined;
 }
-
-export const securedWord: Record<string, string> = {
-  true: 'mTLS',
-  'same-node': 'same node',
-  'no-identity': 'plaintext',
-  'agent-down': 'plaintext: agent down',
-  'not-proxied': 'not proxied',
-};

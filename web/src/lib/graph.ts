@@ -1,4 +1,4 @@
-import { health, inPlain, isReal, key, nameOf, Tally, type Health } from './figures.ts';
+import { covered, health, inPlain, isReal, key, nameOf, Tally, type Health } from './figures.ts';
 import type { Edge, Figures, Resource } from './types.ts';
 
 /** A place of the topology: a namespace that is closed, a workload of one that is open, or what is outside. */
@@ -52,14 +52,15 @@ export function graph(closed: Figures, open: Map<string, Figures>, only: string,
     }
     return p;
   };
-  const add = (e: Edge, from: Place, to: Place) => {
-    from.outbound.add(e.total);
-    to.inbound.add(e.total);
+  const add = (f: Figures, e: Edge, from: Place, to: Place) => {
+    const of = covered(f, e);
+    from.outbound.add(e.total, of);
+    to.inbound.add(e.total, of);
     if (from === to && from.kind === 'namespace') return;
     const id = `${from.id}>${to.id}`;
     let link = links.get(id);
     if (!link) links.set(id, (link = { id, from: from.id, to: to.id, tally: new Tally(), health: 'idle', plain: [], all: [], services: new Set(), partial: false }));
-    link.tally.add(e.total);
+    link.tally.add(e.total, of);
     link.all.push(e);
     if (inPlain(e)) link.plain.push(e);
     if (e.service) link.services.add(`${e.service.name}.${e.service.namespace}`);
@@ -73,7 +74,7 @@ export function graph(closed: Figures, open: Map<string, Figures>, only: string,
     // What an open namespace does is told by its own figures.
     if (!from || !to || isOpen(from) || isOpen(to)) continue;
     if (only && ![from.name, to.name].includes(only)) continue;
-    add(e, placeOf(from), placeOf(to));
+    add(closed, e, placeOf(from), placeOf(to));
   }
   if (!only) for (const r of closed.resources) if (!isOpen(r)) placeOf(r);
   const told = new Set<string>();
@@ -87,7 +88,7 @@ export function graph(closed: Figures, open: Map<string, Figures>, only: string,
       if (from.namespace !== ns && to.namespace !== ns) continue;
       if (told.has(once)) continue;
       told.add(once);
-      add(e, placeOf(from), placeOf(to));
+      add(f, e, placeOf(from), placeOf(to));
     }
   }
   for (const l of links.values()) l.health = health(l.tally);

@@ -36,7 +36,7 @@ export function problems(of: { figures?: Figures; resources?: Resource[]; answer
     const plain = plaintext(figures);
     if (plain.length > 0) {
       const down = plain.filter((e) => e.secured === 'agent-down').length;
-      out.push({ state: 'warn', subject: plural(plain.length, 'edge'), text: `${plain.length === 1 ? 'is' : 'are'} in plaintext${down ? `, ${down} because an agent was away` : ''}`, path: '/security', weight: 10 });
+      out.push({ state: 'warn', subject: plural(plain.length, 'edge'), text: `${plain.length === 1 ? 'is' : 'are'} without mTLS${down ? `, ${down} because an agent was away` : ''}`, path: '/security', weight: 10 });
     }
   }
   for (const r of resources) {

@@ -69,6 +69,8 @@ export interface Edge {
   secured: Secured;
   securedWhy?: string;
   partial?: boolean;
+  /** Seconds that total is of, where that is less than the whole: rates are of them. */
+  coveredSeconds?: number;
   total: Sums;
   points?: (Sums | null)[];
 }
@@ -121,6 +123,8 @@ export interface Route {
     timeouts?: string;
     retries?: string;
     total?: { effective?: Sums; actual?: Sums };
+    /** As that of an edge. */
+    coveredSeconds?: number;
   }[];
 }
 export interface Peer {

@@ -23,10 +23,11 @@ func main() {
 	perNamespace := flag.Int("per-namespace", 25, "workloads of a namespace")
 	speed := flag.Float64("speed", 1, "how many seconds pass in one")
 	narrow := flag.Bool("narrow", false, "the namespace legacy may be seen by its own path only")
+	young := flag.Bool("young", false, "the agent of one node has started a moment ago")
 	hostile := flag.Bool("hostile", false, "give some workloads names that are markup")
 	flag.Parse()
 	if err := run(*addr, sample.Options{
-		Seed: *seed, Workloads: *workloads, PerNamespace: *perNamespace, Hostile: *hostile, Narrow: *narrow, Now: clock(*speed),
+		Seed: *seed, Workloads: *workloads, PerNamespace: *perNamespace, Hostile: *hostile, Narrow: *narrow, Young: *young, Speed: *speed, Now: clock(*speed),
 	}); err != nil {
 		fmt.Fprintln(os.Stderr, "sample:", err)
 		os.Exit(1)
