@@ -60,6 +60,7 @@ var layers = map[string]int{
 	"pkg/controller/tapapi":           4,
 	"pkg/controller/agentauth":        4,
 	"pkg/controller/apitest":          4,
+	"pkg/controller/bylabels":         4,
 	"pkg/controller/cluster":          4,
 	"pkg/controller/custom":           4,
 	"pkg/controller/customclient":     4,

@@ -53,6 +53,15 @@ type Options struct {
 	WorkloadLifetime time.Duration // of workload certificates
 	NodeLifetime     time.Duration // of node certificates
 	Log              *slog.Logger
+
+	// DefaultPolicy is that of pods without an annotation: see translate.ParseDefaultPolicy. "":
+	// allow.
+	DefaultPolicy string
+	// ClusterNetworks are addresses and CIDRs of the cluster: see translate.Config. nil: the
+	// private ranges.
+	ClusterNetworks []string
+	// IstioRootNamespace has Istio's policies for all namespaces. "": istio-system.
+	IstioRootNamespace string
 }
 
 // Controller is a control plane.
@@ -72,6 +81,8 @@ type Controller struct {
 	front    atomic.Pointer[server.Front] // nil until the controller starts to serve
 	serving  atomic.Bool
 
+	translation translate.Config
+
 	latest atomic.Pointer[translate.Result] // the result that was published last
 	asOf   atomic.Pointer[time.Time]        // the age of the objects in latest: see Source.AsOf
 	report report
@@ -85,6 +96,10 @@ type Controller struct {
 func New(opt Options) (*Controller, error) {
 	if opt.WorkloadLifetime <= 0 || opt.NodeLifetime <= 0 {
 		return nil, fmt.Errorf("lifetimes of certificates must be above zero: workload %s, node %s", opt.WorkloadLifetime, opt.NodeLifetime)
+	}
+	translation, err := opt.translation()
+	if err != nil {
+		return nil, err
 	}
 	open := opt.Cluster
 	if opt.Manifests != "" {
@@ -108,6 +123,7 @@ func New(opt Options) (*Controller, error) {
 	}
 	c := &Controller{
 		platform: p, source: p.Source(), authority: p.Authority(), writer: p.Writer(), opt: opt, accepts: accepts, listener: accepts.Patient(ln), health: health.NewServer(), enrolments: enrolments,
+		translation: translation,
 		server: server.New(server.Options{
 			Authority: p.Authority(), Authenticate: p.Authenticate, NodeExists: p.HasNode, Observer: enrolments,
 			NodeLifetime: opt.NodeLifetime, WorkloadLifetime: opt.WorkloadLifetime, Log: opt.Log,
@@ -260,7 +276,7 @@ func (c *Controller) publish() {
 	start, asOf := time.Now(), c.source.AsOf()
 	defer func() { c.asOf.Store(&asOf) }()
 	objects := c.source.Objects()
-	result := translate.Translate(objects, c.opt.TrustDomain)
+	result := c.translation.Translate(objects)
 	c.enrolments.mark(result.Workloads)
 	c.enrolments.addAddresses(result.Workloads, result.Services)
 	c.latest.Store(&result)

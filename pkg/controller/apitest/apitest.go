@@ -30,12 +30,17 @@ var kinds = map[string]string{
 }
 
 // optional are the resources that are served after Install, in their preferred
-// version.
+// version. Those of policies are named NAME.GROUP.
 var optional = func() map[string]string {
 	out := map[string]string{}
 	for i := range custom.Resources {
 		r := &custom.Resources[i]
 		out[r.Name] = r.GroupVersions()[0].String() + "/" + r.Kind
+	}
+	for i := range custom.PolicyObjects {
+		r := &custom.PolicyObjects[i]
+		delete(out, r.Name)
+		out[r.Qualified()] = r.GroupVersions()[0].String() + "/" + r.Kind
 	}
 	return out
 }()
@@ -125,8 +130,13 @@ func (s *Server) Refuse(resource string, refuse bool) {
 	s.refused[resource] = refuse
 }
 
-// Install turns serving a custom resource on or off.
+// Install turns serving a custom resource on or off. A resource of policies is named
+// NAME.GROUP.
 func (s *Server) Install(resource string, install bool) {
+	if optional[resource] == "" {
+		s.t.Errorf("there is no custom resource %s", resource)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.custom[resource] = install
@@ -170,6 +180,7 @@ func (s *Server) discovery(w http.ResponseWriter, groupVersion string) {
 	resources := []object{}
 	for name, installed := range s.custom {
 		if apiVersion, kind := split(optional[name]); installed && apiVersion == groupVersion {
+			name, _, _ = strings.Cut(name, ".")
 			resources = append(resources, object{"name": name, "kind": kind, "namespaced": true, "verbs": []string{"list", "watch"}})
 		}
 	}
@@ -224,9 +235,9 @@ func (t target) key() string { return t.namespace + "/" + t.name }
 // object.
 func parse(path string) (target, bool) {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
-	skip := 2
-	if parts[0] == "apis" {
-		skip = 3
+	skip, group := 2, ""
+	if parts[0] == "apis" && len(parts) > 1 {
+		skip, group = 3, "."+parts[1]
 	}
 	if len(parts) <= skip {
 		return target{}, false
@@ -237,6 +248,9 @@ func parse(path string) (target, bool) {
 		t.namespace, parts = parts[1], parts[2:]
 	}
 	t.resource = parts[0]
+	if optional[t.resource+group] != "" {
+		t.resource += group
+	}
 	if len(parts) > 1 {
 		t.name = parts[1]
 	}

@@ -1,5 +1,5 @@
 // Package custom describes the resources of CustomResourceDefinitions: those of the
-// Gateway API, of SMI, of Linkerd's policies, and Underlane's own. It defines the Go types that no library
+// Gateway API, of SMI, of Linkerd's and Istio's policies, and Underlane's own. It defines the Go types that no library
 // provides.
 package custom
 
@@ -19,8 +19,10 @@ const (
 	GatewayXGroup = "gateway.networking.x-k8s.io"
 	SplitGroup    = "split.smi-spec.io"
 	SpecsGroup    = "specs.smi-spec.io"
-	Group         = "underlane.io" // Underlane's own
+	Group         = "underlane.io"        // Underlane's own
+	PolicyGroup   = "policy.underlane.io" // Underlane's own policies
 	LinkerdGroup  = "policy.linkerd.io"
+	IstioGroup    = "security.istio.io"
 )
 
 // Resource is a resource of a group.
@@ -42,11 +44,22 @@ var (
 	LinkerdPolicies        = Resource{LinkerdGroup, []string{"v1alpha1"}, "authorizationpolicies", "AuthorizationPolicy"}
 	LinkerdMeshTLS         = Resource{LinkerdGroup, []string{"v1alpha1"}, "meshtlsauthentications", "MeshTLSAuthentication"}
 	LinkerdNetworks        = Resource{LinkerdGroup, []string{"v1alpha1"}, "networkauthentications", "NetworkAuthentication"}
+	Policies               = Resource{PolicyGroup, []string{"v1alpha1"}, "authorizationpolicies", "AuthorizationPolicy"}
+	IstioPolicies          = Resource{IstioGroup, []string{"v1", "v1beta1"}, "authorizationpolicies", "AuthorizationPolicy"}
+	IstioPeers             = Resource{IstioGroup, []string{"v1", "v1beta1"}, "peerauthentications", "PeerAuthentication"}
+	IstioRequests          = Resource{IstioGroup, []string{"v1", "v1beta1"}, "requestauthentications", "RequestAuthentication"}
 	HTTPFaults             = Resource{Group, []string{"v1alpha1"}, "httpfaults", "HTTPFault"}
 )
 
 // Resources are all of these resources.
-var Resources = []Resource{HTTPRoutes, GRPCRoutes, BackendTrafficPolicies, TrafficSplits, HTTPRouteGroups, HTTPFaults, LinkerdServers, LinkerdPolicies, LinkerdMeshTLS, LinkerdNetworks}
+var Resources = append([]Resource{HTTPRoutes, GRPCRoutes, BackendTrafficPolicies, TrafficSplits, HTTPRouteGroups, HTTPFaults}, PolicyObjects...)
+
+// PolicyObjects are the resources whose objects are PolicyObjects.
+var PolicyObjects = []Resource{
+	LinkerdServers, LinkerdPolicies, LinkerdMeshTLS, LinkerdNetworks,
+	Policies,
+	IstioPolicies, IstioPeers, IstioRequests,
+}
 
 // GroupVersions returns the supported versions of r with its group.
 func (r *Resource) GroupVersions() []schema.GroupVersion {
@@ -68,23 +81,18 @@ func Install(scheme *runtime.Scheme) error {
 			return fmt.Errorf("types of the Gateway API: %w", err)
 		}
 	}
-	for _, of := range []struct {
-		resource     *Resource
-		object, list runtime.Object
-	}{
-		{&TrafficSplits, &TrafficSplit{}, &TrafficSplitList{}},
-		{&HTTPRouteGroups, &HTTPRouteGroup{}, &HTTPRouteGroupList{}},
-		{&HTTPFaults, &HTTPFault{}, &HTTPFaultList{}},
-		{&LinkerdServers, &PolicyObject{}, &PolicyObjectList{}},
-		{&LinkerdPolicies, &PolicyObject{}, &PolicyObjectList{}},
-		{&LinkerdMeshTLS, &PolicyObject{}, &PolicyObjectList{}},
-		{&LinkerdNetworks, &PolicyObject{}, &PolicyObjectList{}},
-	} {
-		for _, gv := range of.resource.GroupVersions() {
-			scheme.AddKnownTypeWithName(gv.WithKind(of.resource.Kind), of.object)
-			scheme.AddKnownTypeWithName(gv.WithKind(of.resource.Kind+"List"), of.list)
+	add := func(r *Resource, object, list runtime.Object) {
+		for _, gv := range r.GroupVersions() {
+			scheme.AddKnownTypeWithName(gv.WithKind(r.Kind), object)
+			scheme.AddKnownTypeWithName(gv.WithKind(r.Kind+"List"), list)
 			metav1.AddToGroupVersion(scheme, gv)
 		}
+	}
+	add(&TrafficSplits, &TrafficSplit{}, &TrafficSplitList{})
+	add(&HTTPRouteGroups, &HTTPRouteGroup{}, &HTTPRouteGroupList{})
+	add(&HTTPFaults, &HTTPFault{}, &HTTPFaultList{})
+	for i := range PolicyObjects {
+		add(&PolicyObjects[i], &PolicyObject{}, &PolicyObjectList{})
 	}
 	return nil
 }

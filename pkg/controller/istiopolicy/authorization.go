@@ -92,7 +92,7 @@ func (o *Object) readAuthorization(object []byte, m *Mesh) {
 	a := &authorization{out: authz.Policy{Name: o.String(), Action: actions[spec.Action], Unknown: unknown.Object}}
 	o.authorization = a
 	a.out.Unknown = append(a.out.Unknown, o.readScope(spec.Selector, spec.TargetRef, spec.TargetRefs)...)
-	a.out.Rehearse, _ = strconv.ParseBool(o.Annotations["istio.io/dry-run"])
+	a.out.Rehearse, _ = strconv.ParseBool(o.Annotations[AnnotationDryRun])
 	if spec.Provider != nil {
 		a.out.Provider = spec.Provider.Name
 		if a.out.Action != authz.ActionExternal {
@@ -118,7 +118,8 @@ func (o *Object) readAuthorization(object []byte, m *Mesh) {
 			a.addresses[i] = t.addresses
 		}
 	}
-	_, problems := authz.Compile([]authz.Policy{a.out}, authz.Options{TrustDomain: m.TrustDomain})
+	var problems []authz.Problem
+	o.Requests, problems = authz.Check(&a.out, m.TrustDomain)
 	o.Problems = append(o.Problems, problems...)
 }
 

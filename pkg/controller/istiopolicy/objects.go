@@ -1,6 +1,6 @@
 // Package istiopolicy translates Istio's policies (security.istio.io) to those of
 // pkg/policy/authz: AuthorizationPolicy, PeerAuthentication and RequestAuthentication. It is
-// pure, and nothing uses it yet.
+// pure.
 //
 // It decides as Istio's documentation says (security.istio.io/v1), with L7 rules for all
 // workloads that a selector selects. It differs in these:
@@ -16,13 +16,15 @@
 package istiopolicy
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/underlane/underlane/pkg/controller/bylabels"
 	"github.com/underlane/underlane/pkg/controller/policyobject"
 	"github.com/underlane/underlane/pkg/policy/authz"
 )
@@ -32,6 +34,9 @@ const Group = "security.istio.io"
 
 // DefaultRootNamespace is the root namespace of an Istio that is not configured otherwise.
 const DefaultRootNamespace = "istio-system"
+
+// AnnotationDryRun on an AuthorizationPolicy says that it is only rehearsed: "true".
+const AnnotationDryRun = "istio.io/dry-run"
 
 // Mesh is what Istio's MeshConfig says.
 type Mesh struct {
@@ -52,6 +57,7 @@ type Workload struct {
 type Object struct {
 	policyobject.Meta
 	Problems []authz.Problem // what is not understood, or not applied
+	Requests bool            // it looks at requests
 
 	scope scope
 	// Of one of the three kinds:
@@ -73,19 +79,29 @@ func (o *Object) problem(field, format string, args ...any) {
 // Objects are the policies of a mesh.
 type Objects struct {
 	mesh        Mesh
-	byNamespace map[string][]*Object
+	byNamespace map[string]*policies
+}
+
+// policies are those of a namespace.
+type policies struct {
+	selecting bylabels.Index[*Object]
+	targeting map[string][]*Object // by the name of the Service
 }
 
 // New returns Objects without a policy.
 func New(m Mesh) *Objects {
+	return &Objects{mesh: m.withDefaults(), byNamespace: map[string]*policies{}}
+}
+
+func (m Mesh) withDefaults() Mesh {
 	if m.RootNamespace == "" {
 		m.RootNamespace = DefaultRootNamespace
 	}
-	return &Objects{mesh: m, byNamespace: map[string][]*Object{}}
+	return m
 }
 
-// Add adds an object in JSON. It returns nil for one of another kind, and an error for what is
-// no object.
+// Add reads an object in JSON and adds it. It returns nil for one of another kind, and an
+// error for what is no object.
 func (o *Objects) Add(object []byte) (*Object, error) {
 	meta, err := policyobject.ReadMeta(object)
 	if err != nil {
@@ -94,59 +110,110 @@ func (o *Objects) Add(object []byte) (*Object, error) {
 	if meta.Group != Group {
 		return nil, nil
 	}
-	out := &Object{Meta: meta}
-	switch meta.Kind {
-	case "AuthorizationPolicy":
-		out.readAuthorization(object, &o.mesh)
-	case "PeerAuthentication":
-		out.readPeer(object, o.mesh.RootNamespace)
-	case "RequestAuthentication":
-		out.readRequest(object)
-	default:
-		return nil, nil
+	out := o.mesh.Read(meta, object)
+	if out != nil {
+		o.Insert(out)
 	}
-	out.Problems = policyobject.Shorten(out.Problems)
-	// In the order of age, then of names: the oldest PeerAuthentication holds.
-	all := o.byNamespace[meta.Namespace]
-	at, _ := slices.BinarySearchFunc(all, out, func(a, b *Object) int {
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
-	o.byNamespace[meta.Namespace] = slices.Insert(all, at, out)
 	return out, nil
 }
 
-// covering yields the objects that are about a workload: those of the root namespace first.
-func (o *Objects) covering(w *Workload, yield func(*Object)) {
-	namespaces := []string{o.mesh.RootNamespace, w.Namespace}
-	if w.Namespace == o.mesh.RootNamespace {
-		namespaces = namespaces[:1]
+// Read reads an object of Group whose metadata is known. Only spec is read of object, which
+// is JSON. It returns nil for one of another kind.
+func (m Mesh) Read(meta policyobject.Meta, object []byte) *Object {
+	m = m.withDefaults()
+	out := &Object{Meta: meta}
+	switch meta.Kind {
+	case "AuthorizationPolicy":
+		out.readAuthorization(object, &m)
+	case "PeerAuthentication":
+		out.readPeer(object, m.RootNamespace)
+	case "RequestAuthentication":
+		out.readRequest(object)
+	default:
+		return nil
 	}
-	for _, namespace := range namespaces {
-		for _, object := range o.byNamespace[namespace] {
-			if object.scope.covers(namespace == w.Namespace, w) {
-				yield(object)
-			}
+	out.Problems = policyobject.Shorten(out.Problems)
+	return out
+}
+
+// Insert adds an object that Read has returned for the same Mesh. It does not change it.
+func (o *Objects) Insert(object *Object) {
+	in := o.byNamespace[object.Namespace]
+	if in == nil {
+		in = &policies{targeting: map[string][]*Object{}}
+		o.byNamespace[object.Namespace] = in
+	}
+	if !object.scope.targeted {
+		in.selecting.Add(labels.SelectorFromSet(object.scope.labels), object)
+		return
+	}
+	for i, name := range object.scope.services {
+		if !slices.Contains(object.scope.services[:i], name) {
+			in.targeting[name] = append(in.targeting[name], object)
 		}
 	}
 }
 
+// byAge orders by age, then by name: the oldest PeerAuthentication holds.
+func byAge(a, b *Object) int {
+	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
+}
+
+// covering returns the objects that are about a workload: those of the root namespace first.
+func (o *Objects) covering(w *Workload) (out []*Object) {
+	if w.Namespace != o.mesh.RootNamespace {
+		if in := o.byNamespace[o.mesh.RootNamespace]; in != nil {
+			out = in.selecting.Select(w.Labels)
+			slices.SortFunc(out, byAge)
+		}
+	}
+	in := o.byNamespace[w.Namespace]
+	if in == nil {
+		return out
+	}
+	own := in.selecting.Select(w.Labels)
+	for i, service := range w.Services {
+		if slices.Contains(w.Services[:i], service) {
+			continue
+		}
+		for _, object := range in.targeting[service] {
+			if !slices.Contains(own, object) {
+				own = append(own, object)
+			}
+		}
+	}
+	slices.SortFunc(own, byAge)
+	return append(out, own...)
+}
+
+// Targets reports whether a policy of the namespace has a Service as target.
+func (o *Objects) Targets(namespace string) bool {
+	in := o.byNamespace[namespace]
+	return in != nil && len(in.targeting) > 0
+}
+
 // For returns the policies of a workload. They are compiled with Options.
-func (o *Objects) For(w *Workload) (out []authz.Policy) {
-	o.covering(w, func(object *Object) {
+func (o *Objects) For(w *Workload) []authz.Policy {
+	out, _ := o.Policies(w)
+	return out
+}
+
+// Policies returns For, and whether one of them looks at requests.
+func (o *Objects) Policies(w *Workload) (out []authz.Policy, requests bool) {
+	all := o.covering(w)
+	for _, object := range all {
 		switch {
 		case object.authorization != nil:
 			out = append(out, object.authorization.policy(w))
 		case object.request != nil && len(object.request.deny.Rules) > 0:
 			out = append(out, object.request.deny)
 		}
-	})
-	if p, ok := o.mtls(w); ok {
+		requests = requests || object.Requests
+	}
+	if p, ok := o.mtls(all); ok {
 		out = append(out, p)
 	}
-	return out
+	return out, requests
 }
 
 // Options are those under which Istio's policies are judged: without a policy that allows,
@@ -211,16 +278,4 @@ func (o *Object) readScope(s *selector, one *targetRef, refs []targetRef) (unkno
 		o.scope = scope{}
 	}
 	return unknown
-}
-
-func (s *scope) covers(same bool, w *Workload) bool {
-	if s.targeted {
-		return same && slices.ContainsFunc(s.services, func(name string) bool { return slices.Contains(w.Services, name) })
-	}
-	for k, v := range s.labels {
-		if got, ok := w.Labels[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
 }

@@ -89,13 +89,13 @@ func (o *Object) readPeer(object []byte, root string) {
 
 // mtls returns the policy that denies clients without an identity where one is wanted: by
 // the oldest PeerAuthentication that selects the workload, or else that of its
-// namespace, or else that of the mesh.
-func (o *Objects) mtls(w *Workload) (authz.Policy, bool) {
+// namespace, or else that of the mesh. covering are the objects that are about the workload.
+func (o *Objects) mtls(covering []*Object) (authz.Policy, bool) {
 	var levels [3]*Object // mesh, namespace, workload
-	o.covering(w, func(object *Object) {
+	for _, object := range covering {
 		p := object.peer
 		if p == nil || p.ignored {
-			return
+			continue
 		}
 		level := 0
 		if object.Namespace != o.mesh.RootNamespace {
@@ -107,7 +107,7 @@ func (o *Objects) mtls(w *Workload) (authz.Policy, bool) {
 		if levels[level] == nil {
 			levels[level] = object
 		}
-	})
+	}
 	all, by := permissive, ""
 	var ports map[uint16]mode
 	for _, object := range levels {

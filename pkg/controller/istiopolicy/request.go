@@ -97,7 +97,8 @@ func (o *Object) readRequest(object []byte) {
 	for _, d := range doubts {
 		o.problem(d, "is not known: no token is good")
 	}
-	_, problems := authz.Compile([]authz.Policy{r.deny}, authz.Options{})
+	var problems []authz.Problem
+	o.Requests, problems = authz.Check(&r.deny, "")
 	o.Problems = append(o.Problems, problems...)
 }
 
@@ -114,10 +115,10 @@ func bad(name, prefix string) authz.Rule {
 
 // Tokens returns what tokens are good for a workload. Without any, there are none to verify.
 func (o *Objects) Tokens(w *Workload) (out []TokenRule) {
-	o.covering(w, func(object *Object) {
+	for _, object := range o.covering(w) {
 		if object.request != nil {
 			out = append(out, object.request.tokens...)
 		}
-	})
+	}
 	return out
 }

@@ -18,7 +18,7 @@ import (
 // All are the kinds of objects that the mesh reads. A new kind must be added here
 // and to translate.Objects, and to package custom if a CustomResourceDefinition
 // defines it.
-var All = []Kind{
+var All = append([]Kind{
 	&kind[*corev1.Namespace]{
 		builtIn("", "namespaces", "Namespace", true), &corev1.Namespace{}, stripNamespace,
 		func(o *translate.Objects) *[]*corev1.Namespace { return &o.Namespaces }, nil,
@@ -67,7 +67,13 @@ var All = []Kind{
 		ofCRD(custom.HTTPFaults), &custom.HTTPFault{}, stripFault,
 		func(o *translate.Objects) *[]*custom.HTTPFault { return &o.HTTPFaults }, nil,
 	},
-	policyKind(custom.LinkerdServers), policyKind(custom.LinkerdPolicies), policyKind(custom.LinkerdMeshTLS), policyKind(custom.LinkerdNetworks),
+}, policyKinds()...)
+
+func policyKinds() (out []Kind) {
+	for _, r := range custom.PolicyObjects {
+		out = append(out, policyKind(r))
+	}
+	return out
 }
 
 // policyKind describes one of the kinds of policies, which share a Go type and a list.

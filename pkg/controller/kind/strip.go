@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/underlane/underlane/pkg/controller/istiopolicy"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -27,7 +28,7 @@ func isOurs(name string) bool {
 func stripAnnotations(all map[string]string) map[string]string {
 	var out map[string]string
 	for name, value := range all {
-		if isOurs(name) || name == mesh.AnnotationLinkerdPolicy {
+		if isOurs(name) || name == mesh.AnnotationLinkerdPolicy || name == istiopolicy.AnnotationDryRun {
 			if out == nil {
 				out = map[string]string{}
 			}

@@ -1,6 +1,6 @@
 // Package ownpolicy translates Underlane's own AuthorizationPolicy
 // (policy.underlane.io/v1alpha1, api/policy/v1alpha1) to the policies of pkg/policy/authz. It
-// is pure, and nothing uses it yet.
+// is pure.
 //
 // What is not understood fails closed, and the policy's condition Accepted says so: a rule
 // that allows matches nothing, one that denies is judged without that part. A policy whose
@@ -25,8 +25,8 @@ type Policy struct {
 	policyobject.Meta
 	Authz    authz.Policy
 	Problems []authz.Problem // what is not understood
-
-	pods labels.Selector
+	Pods     labels.Selector // those of its namespace that it is about
+	Requests bool            // a rule looks at requests
 }
 
 // Read translates an object in JSON. trustDomain is that of the mesh. The error says that
@@ -39,11 +39,18 @@ func Read(object []byte, trustDomain string) (p *Policy, ok bool, err error) {
 	if meta.Group != v1alpha1.Group || meta.Kind != v1alpha1.Kind {
 		return nil, false, nil
 	}
+	return ReadSpec(meta, object, trustDomain), true, nil
+}
+
+// ReadSpec is Read for an object of this kind whose metadata is known. Only spec is read of
+// object.
+func ReadSpec(meta policyobject.Meta, object []byte, trustDomain string) *Policy {
 	spec, unknown := policyobject.Read[v1alpha1.AuthorizationPolicySpec](object)
-	p = &Policy{Meta: meta}
+	p := &Policy{Meta: meta}
 	p.Authz = authz.Policy{Name: meta.String(), Unknown: unknown.Object, Action: actions[spec.Action]}
-	if p.pods, err = selector(&spec); err != nil {
-		p.pods = labels.Everything()
+	var err error
+	if p.Pods, err = selector(&spec); err != nil {
+		p.Pods = labels.Everything()
 		p.Authz.Unknown = append(p.Authz.Unknown, "spec.targetRefs: "+err.Error())
 	}
 	switch spec.EnforcementLevel {
@@ -61,9 +68,9 @@ func Read(object []byte, trustDomain string) (p *Policy, ok bool, err error) {
 		t.translate(&spec.Rules[i])
 		p.Authz.Rules = append(p.Authz.Rules, t.out)
 	}
-	_, p.Problems = authz.Compile([]authz.Policy{p.Authz}, authz.Options{TrustDomain: trustDomain})
+	p.Requests, p.Problems = authz.Check(&p.Authz, trustDomain)
 	p.Problems = policyobject.Shorten(p.Problems)
-	return p, true, nil
+	return p
 }
 
 var actions = map[v1alpha1.AuthorizationPolicyAction]authz.Action{
@@ -91,9 +98,13 @@ func selector(spec *v1alpha1.AuthorizationPolicySpec) (labels.Selector, error) {
 	return pods, nil
 }
 
+// Decides reports whether the policy closes the pods that it selects to what no policy
+// allows.
+func (p *Policy) Decides() bool { return p.Authz.Action == authz.ActionAllow }
+
 // Selects reports whether the policy is about a pod.
 func (p *Policy) Selects(namespace string, pod map[string]string) bool {
-	return p.Namespace == namespace && p.pods.Matches(labels.Set(pod))
+	return p.Namespace == namespace && p.Pods.Matches(labels.Set(pod))
 }
 
 // Status returns the policy's status as this controller sees it: the ancestor is the namespace

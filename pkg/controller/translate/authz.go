@@ -3,7 +3,6 @@ package translate
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -11,13 +10,6 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 )
-
-// clusterNetworks are those of the modes cluster-authenticated and cluster-unauthenticated:
-// the defaults of Linkerd's value clusterNetworks.
-var clusterNetworks = []netip.Prefix{
-	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("172.16.0.0/12"),
-	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("fd00::/8"),
-}
 
 // defaultMode decides about the ports that no policy is about. nil: all clients may
 // connect.
@@ -52,7 +44,7 @@ type front interface {
 }
 
 // fronts make the front of each language. A new language is added here.
-var fronts = []func(*translation, *Objects) front{newLinkerdFront}
+var fronts = []func(*translation, *Objects) front{newLinkerdFront, newOwnFront, newIstioFront}
 
 // ruling is what one language says of a pod. The zero ruling says nothing.
 type ruling struct {
@@ -137,7 +129,7 @@ func withPorts(ports []mesh.PortRange, more []authz.PortRange) []mesh.PortRange 
 }
 
 func (t *translation) spec(groups ...authz.Group) *authz.Spec {
-	return &authz.Spec{TrustDomain: t.trustDomain, Cluster: clusterNetworks, Groups: groups}
+	return &authz.Spec{TrustDomain: t.config.TrustDomain, Cluster: t.config.ClusterNetworks, Groups: groups}
 }
 
 // authzProblem reports a problem of an object, whose name is "KIND.GROUP NAMESPACE/NAME".

@@ -25,7 +25,7 @@ type namespace struct {
 func (t *translation) namespace(name string) *namespace {
 	ns := t.namespaces[name]
 	if ns == nil {
-		ns = &namespace{}
+		ns = &namespace{settings: t.config.Policy.settings(), mode: t.config.Policy.mode}
 		t.namespaces[name] = ns
 	}
 	return ns
@@ -35,8 +35,8 @@ func (t *translation) addNamespace(o *corev1.Namespace) {
 	ns := t.namespace(o.Name)
 	report := func(format string, args ...any) { t.problem("Namespace", "", o.Name, format, args...) }
 	ns.meshed = optedIn(o.Labels, false, report)
-	ns.settings = settingsOf(o.Annotations, mesh.Settings{}, report)
-	ns.mode = defaultModeOf(o.Annotations, nil, report)
+	ns.settings = settingsOf(o.Annotations, ns.settings, report)
+	ns.mode = defaultModeOf(o.Annotations, ns.mode, report)
 	switch v, ok := o.Annotations[mesh.AnnotationSameNode]; {
 	case !ok || v == "shortcut":
 	case v == "wire":

@@ -64,10 +64,9 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s %s/%s: %s", p.Kind, p.Namespace, p.Name, p.Reason)
 }
 
-// Translate translates o. Identities belong to trustDomain.
-func Translate(o *Objects, trustDomain string) Result {
+func translate(o *Objects, c Config) Result {
 	t := &translation{
-		trustDomain: trustDomain,
+		config:      c,
 		namespaces:  map[string]*namespace{},
 		zones:       make(map[string]string, len(o.Nodes)),
 		pods:        map[string][]*pod{},
@@ -118,7 +117,7 @@ func Translate(o *Objects, trustDomain string) Result {
 // translation is the state of one call of Translate.
 type translation struct {
 	Result
-	trustDomain string
+	config      Config
 	namespaces  map[string]*namespace
 	zones       map[string]string // by node
 	pods        map[string][]*pod // by namespace

@@ -39,7 +39,7 @@ func (t *translation) addPod(p *corev1.Pod) {
 		OwnerName:      name,
 		Labels:         mesh.LabelsOf(p.Labels),
 		Addrs:          addrs,
-		Identity:       mesh.Identity{TrustDomain: t.trustDomain, Namespace: p.Namespace, ServiceAccount: account},
+		Identity:       mesh.Identity{TrustDomain: t.config.TrustDomain, Namespace: p.Namespace, ServiceAccount: account},
 		HostNetwork:    p.Spec.HostNetwork,
 		Ready:          ready(p, len(addrs) > 0),
 		Terminating:    p.DeletionTimestamp != nil,

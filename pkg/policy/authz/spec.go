@@ -71,6 +71,13 @@ func CompileWorkload(spec *Spec) (*Workload, []Problem) {
 	return w, problems
 }
 
+// Check compiles one policy. It returns whether a rule looks at requests, and what is not
+// understood.
+func Check(p *Policy, trustDomain string) (requests bool, problems []Problem) {
+	s, problems := Compile([]Policy{*p}, Options{TrustDomain: trustDomain})
+	return s.requests || s.rehearsal != nil && s.rehearsal.requests, problems
+}
+
 func validPorts(in []PortRange) (out []PortRange, wrong bool) {
 	for _, r := range in {
 		if r.First == 0 || r.First > r.Last {

@@ -29,7 +29,7 @@ var variants = map[string][]string{
 	"history":    {"controller.history.volume.persistentVolumeClaim.claimName=figures", "controller.history.bytes=134217728"},
 	"forgets":    {"controller.history.enabled=false", "controller.history.volume.emptyDir.sizeLimit=1Gi"},
 	"faults":     {"faultInjection.enabled=true"},
-	"policies":   {"authorizationPolicies.enabled=true"},
+	"policies":   {"authorizationPolicies.enabled=true", "policy.default=cluster-authenticated", "policy.clusterNetworks={10.0.0.0/8,fd00::/8}", "policy.istioRootNamespace=config"},
 	"monitors":   {"monitoring.podMonitor.enabled=true", "monitoring.podMonitor.labels.release=prom"},
 	"rules":      {"monitoring.prometheusRule.enabled=true", "monitoring.prometheusRule.labels.release=prom", "monitoring.linkerdDashboards=true"},
 	"prometheus": {"monitoring.prometheus.enabled=true"},
@@ -258,6 +258,8 @@ func TestRefusals(t *testing.T) {
 		// No agent would start with these.
 		"accessLog.to=otlp":                        "accessLog.to: otlp needs the receiver",
 		"tracing.sampling=200%":                    "/tracing/sampling",
+		"policy.default=some":                      "/policy/default",
+		"policy.clusterNetworks={net}":             "/policy/clusterNetworks/0",
 		"tracing.sampling=1.2.3%":                  "/tracing/sampling",
 		"tracing.endpoint=collector:4317":          "/tracing/endpoint",
 		"tracing.endpoint=grpc://collector/v1":     "/tracing/endpoint",
@@ -276,7 +278,7 @@ func TestRefusals(t *testing.T) {
 func TestNoSection(t *testing.T) {
 	for _, section := range []string{
 		"image", "namespace", "identity", "identity.issuer", "controller", "controller.podDisruptionBudget", "controller.history",
-		"controller.history.enabled", "controller.history.bytes", "agent", "agent.updateStrategy", "agent.podLimits", "tap", "faultInjection",
+		"controller.history.enabled", "controller.history.bytes", "agent", "agent.updateStrategy", "agent.podLimits", "tap", "faultInjection", "policy", "policy.default",
 		"tracing", "accessLog", "monitoring", "monitoring.podMonitor", "monitoring.prometheusRule", "monitoring.dashboards", "monitoring.prometheus",
 	} {
 		_, err := Render(t.Context(), "n", values(t, []string{section + "=null"}))

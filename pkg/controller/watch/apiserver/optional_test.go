@@ -22,10 +22,10 @@ func (k *kube) addRoute(resource, name string) {
 		"metadata": map[string]any{"name": name, "generation": 3, "labels": map[string]string{"a": "b"}},
 	}))
 	for _, r := range custom.Resources {
-		if r.Name != resource {
+		if r.Name != resource && r.Qualified() != resource {
 			continue
 		}
-		if err := k.custom.Of(r.GroupVersions()[0]).Post().Namespace("default").Resource(resource).Body(body).Do(k.t.Context()).Error(); err != nil {
+		if err := k.custom.Of(r.GroupVersions()[0]).Post().Namespace("default").Resource(r.Name).Body(body).Do(k.t.Context()).Error(); err != nil {
 			k.t.Fatal(err)
 		}
 	}
@@ -84,18 +84,29 @@ func TestRoutesArePartOfTheFirstState(t *testing.T) {
 
 // TestEveryCustomResourceIsFollowed from the first state on.
 func TestEveryCustomResourceIsFollowed(t *testing.T) {
+	policies := map[string]bool{}
+	for _, r := range custom.PolicyObjects {
+		policies[r.Qualified()] = true
+	}
+	served := func(r custom.Resource) string {
+		if policies[r.Qualified()] {
+			return r.Qualified()
+		}
+		return r.Name
+	}
 	k := watchCluster(t, func(s *apitest.Server) {
 		for _, r := range custom.Resources {
-			s.Install(r.Name, true)
+			s.Install(served(r), true)
 		}
 	})
 	k.waitSynced()
 	for _, r := range custom.Resources {
-		k.addRoute(r.Name, "a")
+		k.addRoute(served(r), "a")
 	}
 	k.until("all are seen", func() bool {
 		o := k.Objects()
-		return len(o.HTTPRoutes) == 1 && len(o.GRPCRoutes) == 1 && len(o.TrafficPolicies) == 1 && len(o.TrafficSplits) == 1 && len(o.HTTPRouteGroups) == 1 && len(o.HTTPFaults) == 1
+		return len(o.HTTPRoutes) == 1 && len(o.GRPCRoutes) == 1 && len(o.TrafficPolicies) == 1 && len(o.TrafficSplits) == 1 && len(o.HTTPRouteGroups) == 1 && len(o.HTTPFaults) == 1 &&
+			len(o.PolicyObjects) == len(custom.PolicyObjects)
 	})
 }
 
