@@ -66,10 +66,15 @@ type Object struct {
 	request       *request
 }
 
-// Condition returns the condition Accepted of the object. The caller sets
-// LastTransitionTime.
+// ConditionType is that of Condition. Istio's controller writes conditions of other types to
+// the same list.
+const ConditionType = "underlane.io/Accepted"
+
+// Condition returns what the mesh says of the object. The caller sets LastTransitionTime.
 func (o *Object) Condition() metav1.Condition {
-	return policyobject.Accepted(o.Generation, o.Problems)
+	c := policyobject.Accepted(o.Generation, o.Problems)
+	c.Type = ConditionType
+	return c
 }
 
 func (o *Object) problem(field, format string, args ...any) {

@@ -14,10 +14,10 @@ import (
 // mostParents returns the maximum number of parents that the API allows in a
 // status.
 func mostParents(kind string) int {
-	if isPolicy(kind) {
-		return 16
+	if formOf(kind) == parents {
+		return 32
 	}
-	return 32
+	return 16
 }
 
 // Merge returns the new parents of a route's status. It keeps the entries of other

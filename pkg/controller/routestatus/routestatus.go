@@ -1,6 +1,6 @@
 // Package routestatus writes the status of routes in the form that the Gateway API
 // requires: whether each parent accepted the route, and whether the route's
-// references could be resolved.
+// references could be resolved. It also writes that of policies: whether they are understood.
 package routestatus
 
 import (
@@ -43,6 +43,10 @@ const (
 var resources = map[string]*custom.Resource{
 	custom.HTTPRoutes.Kind: &custom.HTTPRoutes, custom.GRPCRoutes.Kind: &custom.GRPCRoutes,
 	custom.BackendTrafficPolicies.Kind: &custom.BackendTrafficPolicies,
+	kindOf(&custom.Policies):           &custom.Policies,
+	kindOf(&custom.IstioPolicies):      &custom.IstioPolicies,
+	kindOf(&custom.IstioPeers):         &custom.IstioPeers,
+	kindOf(&custom.IstioRequests):      &custom.IstioRequests,
 }
 
 // route names a route or a policy. The status of a policy's ancestors has the same
@@ -108,6 +112,7 @@ func outdated(o *translate.Objects, statuses []translate.RouteStatus) map[route]
 	for _, p := range o.TrafficPolicies {
 		look(custom.BackendTrafficPolicies.Kind, &p.ObjectMeta, fromAncestors(p.Status.Ancestors))
 	}
+	lookPolicies(o.PolicyObjects, look)
 	return out
 }
 
@@ -197,29 +202,19 @@ func (w *Writer) write(ctx context.Context, r route, want []gatewayv1.RouteParen
 	}
 	var now struct {
 		Metadata metav1.ObjectMeta `json:"metadata"`
-		Status   struct {
-			Parents   []gatewayv1.RouteParentStatus    `json:"parents"`
-			Ancestors []gatewayv1.PolicyAncestorStatus `json:"ancestors"`
-		} `json:"status"`
+		Status   status            `json:"status"`
 	}
 	if err := json.Unmarshal(text, &now); err != nil {
 		return fmt.Errorf("read the route: %w", err)
 	}
-	have := now.Status.Parents
-	if isPolicy(r.kind) {
-		have = fromAncestors(now.Status.Ancestors)
-	}
-	merged, changed := Merge(have, want, metav1.Now(), mostParents(r.kind))
+	form := formOf(r.kind)
+	merged, changed := Merge(now.Status.has(form), want, metav1.Now(), mostParents(r.kind))
 	if !changed {
 		return nil
 	}
-	status := map[string]any{"parents": merged}
-	if isPolicy(r.kind) {
-		status = map[string]any{"ancestors": toAncestors(merged)}
-	}
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": now.Metadata.UID, "resourceVersion": now.Metadata.ResourceVersion},
-		"status":   status,
+		"status":   now.Status.with(form, merged),
 	})
 	if err != nil {
 		return err

@@ -2,7 +2,9 @@ package translate
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/underlane/underlane/pkg/controller/bylabels"
 	"github.com/underlane/underlane/pkg/controller/istiopolicy"
@@ -29,6 +31,7 @@ func newIstioFront(t *translation, o *Objects) front {
 		for _, problem := range read.Problems {
 			t.authzProblem(problem)
 		}
+		t.addStatus(object, gatewayv1.PolicyAncestorStatus{ControllerName: ControllerName, Conditions: []metav1.Condition{read.Condition()}})
 		f.objects.Insert(read)
 	}
 	for _, s := range o.Services {

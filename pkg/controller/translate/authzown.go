@@ -3,6 +3,8 @@ package translate
 import (
 	"slices"
 
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
 	"github.com/underlane/underlane/api/policy/v1alpha1"
 	"github.com/underlane/underlane/pkg/controller/bylabels"
 	"github.com/underlane/underlane/pkg/controller/custom"
@@ -25,6 +27,7 @@ func newOwnFront(t *translation, o *Objects) front {
 		for _, problem := range p.Problems {
 			t.authzProblem(problem)
 		}
+		t.addStatus(object, p.Status(ControllerName))
 		in := f[p.Namespace]
 		if in == nil {
 			in = &bylabels.Index[*ownpolicy.Policy]{}
@@ -59,6 +62,14 @@ func decidedBy(policies []authz.Policy) []authz.PortRange {
 		return allPorts
 	}
 	return nil
+}
+
+// addStatus sets the status that a policy should have.
+func (t *translation) addStatus(o *custom.PolicyObject, s gatewayv1.PolicyAncestorStatus) {
+	t.RouteStatuses = append(t.RouteStatuses, RouteStatus{
+		Kind: o.QualifiedKind(), Namespace: o.Namespace, Name: o.Name,
+		Parents: []gatewayv1.RouteParentStatus{{ParentRef: s.AncestorRef, ControllerName: s.ControllerName, Conditions: s.Conditions}},
+	})
 }
 
 func metaOf(o *custom.PolicyObject) policyobject.Meta {

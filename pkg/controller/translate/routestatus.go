@@ -12,10 +12,11 @@ import (
 const ControllerName gatewayv1.GatewayController = "underlane.io/controller"
 
 // RouteStatus is the desired status of a route for its parents that are Services.
-// It is also the status of an XBackendTrafficPolicy for its targets, which has the
-// same shape (PolicyAncestorStatus).
+// It is also the status of an XBackendTrafficPolicy for its targets, and of an authorization
+// policy, which have the same shape (PolicyAncestorStatus). That of a policy of Istio is a
+// list of conditions: it has one parent, without a reference.
 type RouteStatus struct {
-	Kind, Namespace, Name string
+	Kind, Namespace, Name string // the Kind of an authorization policy is KIND.GROUP
 	// Parents are in the order of the route's parentRefs. Their conditions have no
 	// LastTransitionTime, because only a comparison with the object shows what has
 	// changed.

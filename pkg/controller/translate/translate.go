@@ -45,7 +45,7 @@ type Result struct {
 	Services      []*mesh.Service
 	Routes        []*mesh.Route
 	Authz         map[string]*authz.Spec // authorization policies of workloads, by UID
-	RouteStatuses []RouteStatus          // of all routes that have a Service as parent, and policies that have one as target
+	RouteStatuses []RouteStatus          // of all routes that have a Service as parent, policies that have one as target, and authorization policies that have a status
 	Problems      []Problem
 }
 

@@ -1,0 +1,104 @@
+package routestatus
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/kind"
+	"github.com/underlane/underlane/pkg/controller/translate"
+)
+
+// TestPolicies: the status of policies says whether they are understood. What other
+// controllers have written stays, and a status that is right is not written again.
+func TestPolicies(t *testing.T) {
+	for name, c := range map[string]struct {
+		resource *custom.Resource
+		status   string // before
+		spec     string
+		want     []string // in the status
+	}{
+		"ours": {
+			&custom.Policies, `{"ancestors":[{"ancestorRef":{"name":"x"},"controllerName":"example.com/other","conditions":[]}]}`,
+			`{"targetRefs":[{"group":"","kind":"Pod","selector":{}}],"action":"ALLOW","enforcementLevel":"Network"}`,
+			[]string{`"controllerName":"example.com/other"`, `"controllerName":"underlane.io/controller"`, `"kind":"Namespace","name":"shop"`, `"reason":"Accepted","status":"True","type":"Accepted"`},
+		},
+		"ours, not understood": {
+			&custom.Policies, `{}`, `{"targetRefs":[{"group":"","kind":"Pod","selector":{}}],"action":"ALLOW","enforcementLevel":"Network","tomorrow":1}`,
+			[]string{`spec.tomorrow: is not known`, `"reason":"Invalid","status":"False","type":"Accepted"`},
+		},
+		"Istio's": {
+			&custom.IstioPolicies, `{"conditions":[{"type":"WaypointAccepted","status":"True","lastProbeTime":null,"theirs":[1]}]}`, `{"rules":[{}]}`,
+			[]string{`"theirs":[1]`, `"status":"True","type":"underlane.io/Accepted"`, `"observedGeneration":7`},
+		},
+		"Istio's, not understood": {
+			&custom.IstioPeers, ``, `{"mtls":{"mode":"SOMETIMES"}}`,
+			[]string{`SOMETIMES`, `"status":"False","type":"underlane.io/Accepted"`},
+		},
+		"Istio's, of tokens": {
+			&custom.IstioRequests, ``, `{"jwtRules":[{"issuer":"i"}]}`,
+			[]string{`"type":"underlane.io/Accepted"`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.server.Install(c.resource.Qualified(), true)
+			client := f.clients.Of(c.resource.GroupVersions()[0])
+			object := fmt.Sprintf(`{"metadata":{"name":"p","namespace":"shop","generation":7},"spec":%s%s}`, c.spec, map[bool]string{true: `,"status":` + c.status}[c.status != ""])
+			if err := client.Post().Namespace("shop").Resource(c.resource.Name).Body([]byte(object)).Do(t.Context()).Error(); err != nil {
+				t.Fatal(err)
+			}
+			// read returns the objects as a controller has them, and the status in JSON.
+			read := func() (*translate.Objects, string) {
+				text, err := client.Get().Namespace("shop").Resource(c.resource.Name).Name("p").DoRaw(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := &custom.PolicyObject{}
+				if err := json.Unmarshal(text, p); err != nil {
+					t.Fatal(err)
+				}
+				o := &translate.Objects{}
+				for _, k := range kind.All {
+					if k.Of().Qualified() == c.resource.Qualified() {
+						store := k.NewStore(func() {})
+						if err := store.Add(p); err != nil {
+							t.Fatal(err)
+						}
+						store.Fill(o)
+					}
+				}
+				var fields any
+				_ = json.Unmarshal(p.Status, &fields)
+				sorted, _ := json.Marshal(fields)
+				return o, string(sorted)
+			}
+			o, _ := read()
+			statuses := translate.Translate(o, "cluster.local").RouteStatuses
+			f.Update(o, statuses)
+			var got string
+			missing := func() string {
+				for _, w := range c.want {
+					if !strings.Contains(got, w) {
+						return w
+					}
+				}
+				return ""
+			}
+			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+				if o, got = read(); missing() == "" {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("the status has no %s: %s", missing(), got)
+				}
+			}
+			if again := outdated(o, statuses); len(again) > 0 {
+				t.Errorf("a status that is right is to be written again: %v, %s", again, got)
+			}
+		})
+	}
+}
