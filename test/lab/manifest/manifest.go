@@ -80,7 +80,7 @@ func Read(paths ...string) ([]File, error) {
 var kinds = func() *runtime.Scheme {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		appsv1.AddToScheme, corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, gatewayv1.Install, linkerdPolicies,
+		appsv1.AddToScheme, corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, gatewayv1.Install, policies,
 	} {
 		utilruntime.Must(add(s)) // fails only for types that contradict each other
 	}
@@ -206,7 +206,7 @@ func Key(obj metav1.Object) string {
 // Kind returns the object's kind in lower case.
 func Kind(obj metav1.Object) string {
 	if p, is := obj.(*custom.PolicyObject); is {
-		return strings.ToLower(p.Kind)
+		return strings.ToLower(p.QualifiedKind()) // several groups have an AuthorizationPolicy
 	}
 	name := fmt.Sprintf("%T", obj)
 	return strings.ToLower(name[strings.LastIndexByte(name, '.')+1:])

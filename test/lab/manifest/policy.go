@@ -7,9 +7,9 @@ import (
 	"github.com/underlane/underlane/pkg/controller/custom"
 )
 
-// linkerdPolicies adds the kinds of Linkerd's policies, which the lab only hands on.
-func linkerdPolicies(s *runtime.Scheme) error {
-	for _, r := range []custom.Resource{custom.LinkerdServers, custom.LinkerdPolicies, custom.LinkerdMeshTLS, custom.LinkerdNetworks} {
+// policies adds the kinds of authorization policies, which the lab only hands on.
+func policies(s *runtime.Scheme) error {
+	for _, r := range custom.PolicyObjects {
 		for _, gv := range r.GroupVersions() {
 			s.AddKnownTypeWithName(gv.WithKind(r.Kind), &custom.PolicyObject{})
 			metav1.AddToGroupVersion(s, gv)
