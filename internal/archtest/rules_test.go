@@ -66,6 +66,7 @@ var layers = map[string]int{
 	"pkg/controller/customclient":     4,
 	"pkg/controller/history":          4,
 	"pkg/controller/issuer":           4,
+	"pkg/controller/jwks":             4,
 	"pkg/controller/kind":             4,
 	"pkg/controller/istiopolicy":      4,
 	"pkg/controller/linkerdpolicy":    4,

@@ -147,6 +147,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Log:     log,
 
 		Sampling: a.observing.sampling, Logged: a.observing.log.Active,
+		StaleKeys: a.client.StaleKeys,
 
 		Shares: newShares(),
 		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so

@@ -19,6 +19,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/underlane/underlane/pkg/control/server"
+	"github.com/underlane/underlane/pkg/controller/jwks"
 	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -88,6 +89,7 @@ type Controller struct {
 	report report
 
 	enrolments *enrolments
+	keys       *jwks.Keys // of tokens
 }
 
 // New opens the parts that a controller needs: the authority (created at the first
@@ -121,11 +123,13 @@ func New(opt Options) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for agents: %w", err)
 	}
+	keys := jwks.New(nil, opt.Log)
 	c := &Controller{
+		keys:     keys,
 		platform: p, source: p.Source(), authority: p.Authority(), writer: p.Writer(), opt: opt, accepts: accepts, listener: accepts.Patient(ln), health: health.NewServer(), enrolments: enrolments,
 		translation: translation,
 		server: server.New(server.Options{
-			Authority: p.Authority(), Authenticate: p.Authenticate, NodeExists: p.HasNode, Observer: enrolments,
+			Authority: p.Authority(), Authenticate: p.Authenticate, NodeExists: p.HasNode, Observer: enrolments, StaleKeys: keys.Stale,
 			NodeLifetime: opt.NodeLifetime, WorkloadLifetime: opt.WorkloadLifetime, Log: opt.Log,
 		}),
 	}
@@ -202,6 +206,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.source.Run(ctx) })
 	g.Go(func() error { return c.platform.Run(ctx) })
+	g.Go(func() error { return c.keys.Run(ctx) })
 	if c.web != nil {
 		g.Go(c.web.serve)
 		g.Go(func() error {
@@ -234,6 +239,7 @@ func (c *Controller) serve(ctx context.Context) error {
 		healthpb.RegisterHealthServer(r, c.health)
 	})
 	c.front.Store(front)
+	c.awaitKeys(ctx)
 	c.publish()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.follow(ctx) })
@@ -257,6 +263,7 @@ func (c *Controller) follow(ctx context.Context) error {
 		case <-c.source.Changes():
 		case <-c.authority.Changes():
 		case <-c.enrolments.changed:
+		case <-c.keys.Changes():
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -279,6 +286,7 @@ func (c *Controller) publish() {
 	result := c.translation.Translate(objects)
 	c.enrolments.mark(result.Workloads)
 	c.enrolments.addAddresses(result.Workloads, result.Services)
+	result.Problems = append(result.Problems, c.fillKeys(&result)...)
 	c.latest.Store(&result)
 	c.report.update(c.source, result.Problems, c.opt.Log)
 	c.writer.UpdateRoutes(objects, result.RouteStatuses)

@@ -50,6 +50,7 @@ type Client struct {
 	creds    *credential
 	interest *interest
 	reports  *reports
+	stale    *staleKeys
 	nacks    atomic.Uint64
 	skipped  atomic.Uint64
 
@@ -87,6 +88,7 @@ func New(opt Options) *Client {
 		creds:    &credential{node: opt.Node, token: opt.Token},
 		interest: newInterest(opt.IdleAfter),
 		reports:  newReports(),
+		stale:    newStaleKeys(),
 		changed:  make(chan struct{}),
 		status:   Status{Controller: opt.Controller, Since: time.Now()},
 	}

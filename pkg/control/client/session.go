@@ -72,6 +72,10 @@ func (c *Client) session(ctx context.Context) (ready bool, err error) {
 			if request.Pods = c.reports.take(); len(request.Pods) == 0 {
 				continue
 			}
+		case <-c.stale.wake:
+			if request.StaleKeys = c.stale.take(); len(request.StaleKeys) == 0 {
+				continue
+			}
 		case <-sweep.C:
 			c.interest.sweep()
 			continue

@@ -75,3 +75,15 @@ func (s *Server) reported(node string, req *pb.SyncRequest) {
 	defer s.observing.Unlock()
 	s.opt.Observer.PodsReported(node, decodeReports(req.GetPods()))
 }
+
+// maxStale bounds the sources of one report.
+const maxStale = 64
+
+func (s *Server) staleKeys(sources []string) {
+	if s.opt.StaleKeys == nil {
+		return
+	}
+	for _, source := range sources[:min(len(sources), maxStale)] {
+		s.opt.StaleKeys(source)
+	}
+}

@@ -55,6 +55,9 @@ type Options struct {
 	NodeExists func(node string) bool
 	Log        *slog.Logger
 	Observer   Observer // may be nil
+	// StaleKeys is told the sources of keys of tokens that lack a key, as an agent says. It
+	// does not block. nil: nobody is told.
+	StaleKeys func(source string)
 }
 
 // Server is the controller's end of the streams. A Front serves it.
@@ -174,6 +177,7 @@ func (s *Server) serve(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta]
 				log.Warn("agent refused a delta", "nonce", st.nonce, "err", shown(refused, maxShownText))
 			}
 			s.reported(st.node, req)
+			s.staleKeys(req.GetStaleKeys())
 		case err := <-ended:
 			if errors.Is(err, io.EOF) {
 				return nil
