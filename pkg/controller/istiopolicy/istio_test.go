@@ -5,10 +5,12 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/yaml"
 
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/jwt"
 )
 
 // load reads objects: KIND NAMESPACE/NAME SPEC, one a line.
@@ -314,48 +316,72 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// TestRequest: a request with a token that is not good is refused, one without passes.
+// TestRequest: what is not understood of a RequestAuthentication makes no token good, and a
+// request without one passes.
 func TestRequest(t *testing.T) {
+	const keys = `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
 	for spec, tc := range map[string]struct {
-		want    string // no token; a bad one in Authorization; a good one; Basic; a bad one in X-Jwt
-		tokens  int
+		want    string // of a request with no token; a bad one in Authorization; Basic; a bad one in X-Jwt, in a parameter, in a cookie
+		source  string
 		problem string
 	}{
-		"{}":                          {"aaaaa", 0, ""},
-		"{jwtRules: [{issuer: iss}]}": {"adaaa", 1, ""},
-		"{jwtRules: [{issuer: iss, jwksUri: 'https://x/y', audiences: [a], timeout: 5s, forwardOriginalToken: true, outputClaimToHeaders: [{header: h, claim: c}]}]}": {"adaaa", 1, ""},
-		"{jwtRules: [{issuer: iss, fromHeaders: [{name: X-Jwt}]}]}":                           {"aaaad", 1, ""},
-		"{jwtRules: [{issuer: iss, fromHeaders: [{name: Authorization, prefix: 'Basic '}]}]}": {"aaada", 1, ""},
-		"{jwtRules: [{issuer: iss, fromParams: [t]}]}":                                        {"aaaaa", 1, "fromParams"},
-		"{jwtRules: [{issuer: iss, fromHeaders: [{name: ''}]}]}":                              {"ddadd", 1, "header"},
-		"{jwtRules: [{issuer: iss, algorithm: none}]}":                                        {"adaaa", 0, "jwtRules[0].algorithm"},
-		"{jwtRules: [{audiences: [a]}]}":                                                      {"adaaa", 0, "without an issuer"},
-		"{jwtRules: [{issuer: i, jwks: '{}', jwksUri: 'https://x'}]}":                         {"adaaa", 0, "both jwks and jwksUri"},
-		"{selector: {matchLabels: {app: db}}, jwtRules: [{issuer: iss}]}":                     {"aaaaa", 0, ""},
+		"{}": {"aaaaaa", "", ""},
+		"{jwtRules: [{issuer: iss, jwksUri: 'https://x/y', audiences: [a], timeout: 5s, forwardOriginalToken: true, outputClaimToHeaders: [{header: h, claim: c}]}]}": {"adaaaa", "https://x/y", ""},
+		"{jwtRules: [{issuer: iss, jwks: '" + keys + "'}]}":                                                      {"adaaaa", "", ""},
+		"{jwtRules: [{issuer: 'https://x/'}]}":                                                                   {"adaaaa", "https://x/.well-known/openid-configuration", ""},
+		"{jwtRules: [{issuer: iss}]}":                                                                            {"adaaaa", "", "whose issuer is no address"},
+		"{jwtRules: [{issuer: iss, jwks: '" + keys + "', fromHeaders: [{name: X-Jwt}]}]}":                        {"aaadaa", "", ""},
+		"{jwtRules: [{issuer: iss, jwks: '" + keys + "', fromHeaders: [{name: Authorization, prefix: Basic}]}]}": {"aadaaa", "", ""},
+		"{jwtRules: [{issuer: iss, jwks: '" + keys + "', fromParams: [t], fromCookies: [c]}]}":                   {"aaaadd", "", ""},
+		"{jwtRules: [{issuer: iss, jwks: '" + keys + "', fromHeaders: [{name: ''}]}]}":                           {"aaaaaa", "", "fromHeaders"},
+		"{jwtRules: [{issuer: iss, jwks: '" + keys + "', algorithm: none}]}":                                     {"adaaaa", "", "jwtRules[0].algorithm"},
+		"{jwtRules: [{jwks: '" + keys + "'}]}":                                                                   {"adaaaa", "", "issuer"},
+		"{jwtRules: [{issuer: i, jwks: '{}'}]}":                                                                  {"adaaaa", "", "no public key"},
+		"{jwtRules: [{issuer: i, jwksUri: 'file:///etc/passwd'}]}":                                               {"adaaaa", "", "https"},
+		"{jwtRules: [{issuer: i, jwks: '" + keys + "', jwksUri: 'https://x'}]}":                                  {"adaaaa", "", "both jwks and jwksUri"},
+		"{jwtRules: [{issuer: i, jwks: '" + keys + "', outputPayloadToHeader: host}]}":                           {"adaaaa", "", "cannot be changed"},
+		"{unknown: 1}": {"adaaaa", "", "unknown"},
+		"{selector: {matchLabels: {app: db}}, jwtRules: [{issuer: iss, jwks: '" + keys + "'}]}": {"aaaaaa", "", ""},
 	} {
 		o := mesh()
 		object := load(t, o, "RequestAuthentication a/r "+spec)[0]
 		w := Workload{Namespace: "a", Labels: map[string]string{"app": "web"}}
-		set, _ := authz.Compile(o.For(&w), o.Options())
+		rules := o.Tokens(&w)
+		v, _ := jwt.Compile(rules)
 		got := ""
 		for _, c := range []call{
 			{},
 			{headers: [][2]string{{"authorization", "Bearer x"}}},
-			{headers: [][2]string{{"authorization", "Bearer x"}}, token: [2]string{"iss", "sub"}},
 			{headers: [][2]string{{"authorization", "Basic x"}}},
 			{headers: [][2]string{{"x-jwt", "x"}}},
+			{paths: []string{"/?t=x"}},
+			{headers: [][2]string{{"cookie", "c=x"}}},
 		} {
-			c.ip, c.port, c.method, c.paths = "10.1.1.1", 80, "GET", []string{"/"}
-			got += c.decide(set)[:1]
+			path := "/"
+			if len(c.paths) > 0 {
+				path = c.paths[0]
+			}
+			if j := jwt.Judge(v, jwt.Head{Path: path, Fields: pairs(c.headers)}, jwt.NewCache[int](1, 1), 0, time.Now(), false); j.Failure == jwt.Good {
+				got += "a"
+			} else {
+				got += "d"
+			}
 		}
 		if got != tc.want {
 			t.Errorf("%s: got %s, want %s", spec, got, tc.want)
 		}
-		if n := len(o.Tokens(&w)); n != tc.tokens {
-			t.Errorf("%s: got %d rules for tokens, want %d", spec, n, tc.tokens)
+		source := ""
+		if len(rules) > 0 {
+			source = rules[0].Source
+		}
+		if source != tc.source {
+			t.Errorf("%s: keys are from %q, want %q", spec, source, tc.source)
 		}
 		if text := object.Condition().Message; (text == "") != (tc.problem == "") || !strings.Contains(text, tc.problem) {
 			t.Errorf("%s: got the problems %q, want %q", spec, text, tc.problem)
+		}
+		if len(o.For(&w)) > 0 {
+			t.Errorf("%s: it is a policy, too", spec)
 		}
 	}
 }

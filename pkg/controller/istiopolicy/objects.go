@@ -11,8 +11,9 @@
 //   - A policy with a Service as target is about the Service's pods, however they are
 //     called. Policies for gateways are not applied.
 //   - mode DISABLE of PeerAuthentication is PERMISSIVE: this mesh always offers mTLS.
-//   - A request principal is compared as "issuer/subject". Whoever verifies tokens must
-//     refuse subjects with a slash, which would read like another issuer.
+//   - A token for another audience is refused with 401, and one in a place without prefix
+//     is the whole value.
+//   - A token is refused whose issuer and subject read like another issuer of the workload.
 package istiopolicy
 
 import (
@@ -63,7 +64,7 @@ type Object struct {
 	// Of one of the three kinds:
 	authorization *authorization
 	peer          *peer
-	request       *request
+	tokens        []authz.TokenRule // of a RequestAuthentication
 }
 
 // ConditionType is that of Condition. Istio's controller writes conditions of other types to
@@ -207,11 +208,8 @@ func (o *Objects) For(w *Workload) []authz.Policy {
 func (o *Objects) Policies(w *Workload) (out []authz.Policy, requests bool) {
 	all := o.covering(w)
 	for _, object := range all {
-		switch {
-		case object.authorization != nil:
+		if object.authorization != nil {
 			out = append(out, object.authorization.policy(w))
-		case object.request != nil && len(object.request.deny.Rules) > 0:
-			out = append(out, object.request.deny)
 		}
 		requests = requests || object.Requests
 	}

@@ -1,124 +1,136 @@
 package istiopolicy
 
 import (
-	"regexp"
+	"slices"
+	"strings"
+	"time"
 
+	"github.com/underlane/underlane/pkg/controller/jwks"
 	"github.com/underlane/underlane/pkg/controller/policyobject"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/jwt"
 )
 
 type requestSpec struct {
 	Selector   *selector   `json:"selector"`
 	TargetRef  *targetRef  `json:"targetRef"`
 	TargetRefs []targetRef `json:"targetRefs"`
-	JWTRules   []TokenRule `json:"jwtRules"`
+	JWTRules   []tokenRule `json:"jwtRules"`
 }
 
-// TokenRule says which tokens are good: a JWTRule of Istio, as it is. Something that verifies
-// tokens by it sets Principal and Claims of authz.Request for a good token.
-type TokenRule struct {
+// tokenRule is a JWTRule.
+type tokenRule struct {
 	Issuer                string            `json:"issuer"`
 	Audiences             []string          `json:"audiences"`
 	JWKSURI               string            `json:"jwksUri"`
+	JWKSURIOld            string            `json:"jwks_uri"`
 	JWKS                  string            `json:"jwks"`
-	FromHeaders           []TokenHeader     `json:"fromHeaders"`
+	FromHeaders           []tokenHeader     `json:"fromHeaders"`
 	FromParams            []string          `json:"fromParams"`
 	FromCookies           []string          `json:"fromCookies"`
 	OutputPayloadToHeader string            `json:"outputPayloadToHeader"`
 	ForwardOriginalToken  bool              `json:"forwardOriginalToken"`
-	OutputClaimToHeaders  []TokenClaimField `json:"outputClaimToHeaders"`
+	OutputClaimToHeaders  []tokenClaimField `json:"outputClaimToHeaders"`
 	Timeout               string            `json:"timeout"`
 	SpaceDelimitedClaims  []string          `json:"spaceDelimitedClaims"`
 }
 
-// TokenHeader is a header field that has a token, after a prefix.
-type TokenHeader struct {
+type tokenHeader struct {
 	Name   string `json:"name"`
 	Prefix string `json:"prefix"`
 }
 
-// TokenClaimField is a header field that a claim is copied to.
-type TokenClaimField struct {
+type tokenClaimField struct {
 	Header string `json:"header"`
 	Claim  string `json:"claim"`
 }
 
-// request is a RequestAuthentication, translated. A request with a token that is not good has
-// no principal: deny refuses it where the token is in a header field. In other places
-// such a token counts as none, which the client could have sent as well.
-type request struct {
-	deny   authz.Policy
-	tokens []TokenRule
-}
-
-// maxTokenRules is Istio's bound.
-const maxTokenRules = 4096
-
+// readRequest reads a RequestAuthentication. Where something of it is not understood, no token
+// is good by any of its rules: without an issuer none is. A request with a token is refused
+// then.
 func (o *Object) readRequest(object []byte) {
 	spec, unknown := policyobject.Read[requestSpec](object)
-	r := &request{deny: authz.Policy{Name: o.String(), Action: authz.ActionDeny}, tokens: spec.JWTRules}
-	o.request = r
 	doubts := append(unknown.All(), o.readScope(spec.Selector, spec.TargetRef, spec.TargetRefs)...)
-	if len(spec.JWTRules) > maxTokenRules {
-		doubts, spec.JWTRules = append(doubts, "spec.jwtRules: with too many elements"), spec.JWTRules[:maxTokenRules]
-	}
 	for i := range spec.JWTRules {
-		if rule := &spec.JWTRules[i]; rule.Issuer == "" || rule.JWKS != "" && rule.JWKSURI != "" {
-			doubts = append(doubts, "spec.jwtRules: one without an issuer, or with both jwks and jwksUri")
+		if len(o.tokens) == jwt.MaxRules {
+			doubts = append(doubts, "spec.jwtRules: with too many elements")
 			break
 		}
+		o.tokens = append(o.tokens, o.readToken(&spec.JWTRules[i]))
 	}
-	type place struct{ name, prefix string }
-	seen := map[place]bool{}
-	add := func(name, prefix string) {
-		if at := (place{lower(name), prefix}); !seen[at] {
-			seen[at] = true
-			r.deny.Rules = append(r.deny.Rules, bad(at.name, at.prefix))
-		}
-	}
-	elsewhere := false
-	for i := range spec.JWTRules {
-		rule := &spec.JWTRules[i]
-		for _, h := range rule.FromHeaders {
-			add(h.Name, h.Prefix)
-		}
-		elsewhere = elsewhere || len(rule.FromParams)+len(rule.FromCookies) > 0
-		if len(rule.FromHeaders)+len(rule.FromParams)+len(rule.FromCookies) == 0 {
-			add("authorization", "Bearer ")
-		}
-	}
-	if elsewhere {
-		o.problem("spec.jwtRules", "fromParams and fromCookies: a bad token there is not refused, it counts as none")
-	}
-	if len(doubts) > 0 { // no token is good
-		r.tokens = nil
-		add("authorization", "Bearer ")
-	}
+	_, problems := jwt.Compile(o.tokens)
+	o.Problems = append(o.Problems, problems...)
 	for _, d := range doubts {
 		o.problem(d, "is not known: no token is good")
 	}
-	var problems []authz.Problem
-	o.Requests, problems = authz.Check(&r.deny, "")
-	o.Problems = append(o.Problems, problems...)
+	if len(doubts) > 0 {
+		for i := range o.tokens {
+			o.tokens[i].Issuer, o.tokens[i].Keys, o.tokens[i].Source = "", "", ""
+		}
+		if len(o.tokens) == 0 {
+			o.tokens = []authz.TokenRule{{Policy: o.String()}}
+		}
+	}
 }
 
-// bad matches requests that have a token in a header field, and no principal.
-func bad(name, prefix string) authz.Rule {
-	return authz.Rule{
-		From: []authz.Source{{NotRequestPrincipals: []authz.Match{{Kind: authz.Present}}}},
-		When: []authz.Condition{{
-			Kind: authz.ConditionHeader, Name: name,
-			Values: []authz.Match{{Kind: authz.Regex, Value: ".*" + regexp.QuoteMeta(prefix) + ".*"}},
-		}},
+// readToken reads one rule. One without good keys stays: a token for it is refused.
+func (o *Object) readToken(in *tokenRule) authz.TokenRule {
+	out := authz.TokenRule{
+		Policy: o.String(), Issuer: in.Issuer, Audiences: in.Audiences, Params: in.FromParams, Cookies: in.FromCookies,
+		Forward: in.ForwardOriginalToken, PayloadHeader: in.OutputPayloadToHeader, SpaceDelimited: in.SpaceDelimitedClaims,
 	}
+	for _, h := range in.FromHeaders {
+		out.Headers = append(out.Headers, authz.TokenHeader{Name: h.Name, Prefix: h.Prefix})
+	}
+	for _, c := range in.OutputClaimToHeaders {
+		to := authz.TokenCopy{Header: c.Header}
+		if c.Claim != "" {
+			to.Claim = strings.Split(c.Claim, ".")
+		}
+		out.ClaimHeaders = append(out.ClaimHeaders, to)
+	}
+	if in.Timeout != "" {
+		if _, err := time.ParseDuration(in.Timeout); err != nil {
+			o.problem("spec.jwtRules.timeout", "%q is no duration: it is %s, as always", in.Timeout, jwks.Timeout)
+		}
+	}
+	source := in.JWKSURI
+	if source == "" {
+		source = in.JWKSURIOld
+	}
+	switch {
+	case in.JWKS != "" && source != "":
+		o.problem("spec.jwtRules", "one with both jwks and jwksUri: no token is good")
+	case in.JWKS != "":
+		keys, others, err := jwt.PublicKeys([]byte(in.JWKS))
+		if err != nil {
+			o.problem("spec.jwtRules.jwks", "%v: no token is good", err)
+		} else if others > 0 {
+			o.problem("spec.jwtRules.jwks", "%d keys are not supported, and ignored", others)
+		}
+		out.Keys = keys
+	case source != "":
+		if err := jwks.Check(source); err != nil {
+			o.problem("spec.jwtRules.jwksUri", "%v: no token is good", err)
+			break
+		}
+		out.Source = source
+	default: // OpenID Connect Discovery 1.0 §4
+		at := strings.TrimSuffix(in.Issuer, "/") + jwks.Discovery
+		if in.Issuer == "" || jwks.Check(at) != nil {
+			o.problem("spec.jwtRules", "one without jwks and jwksUri, whose issuer is no address: no token is good")
+			break
+		}
+		out.Source = at
+	}
+	return out
 }
 
 // Tokens returns what tokens are good for a workload. Without any, there are none to verify.
-func (o *Objects) Tokens(w *Workload) (out []TokenRule) {
+// The caller may set the keys of those with a Source.
+func (o *Objects) Tokens(w *Workload) (out []authz.TokenRule) {
 	for _, object := range o.covering(w) {
-		if object.request != nil {
-			out = append(out, object.request.tokens...)
-		}
+		out = append(out, object.tokens...)
 	}
-	return out
+	return slices.Clip(out)
 }

@@ -108,7 +108,7 @@ func (t *translation) authorize(p *pod, fronts []front) {
 	if mode := p.mode; mode != nil && *mode != authz.ModeAllUnauthenticated {
 		spec.Groups = append(spec.Groups, authz.Group{Name: "default", NotPorts: decided, Default: *mode, Unmatched: *mode})
 	}
-	if len(spec.Groups) == 0 {
+	if len(spec.Groups) == 0 && len(spec.Tokens) == 0 {
 		return
 	}
 	w.Authorized = true

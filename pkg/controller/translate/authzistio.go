@@ -57,9 +57,14 @@ func (f *istioFront) addService(s *corev1.Service) {
 // what none allows is denied, on all ports.
 func (f *istioFront) rule(p *pod) (out ruling) {
 	group := authz.Group{Name: istiopolicy.Group, Default: authz.ModeAllUnauthenticated, Unmatched: authz.ModeDeny}
-	group.Policies, out.requests = f.objects.Policies(f.workload(p))
+	w := f.workload(p)
+	group.Policies, out.requests = f.objects.Policies(w)
+	if tokens := f.objects.Tokens(w); len(tokens) > 0 {
+		out.requests = true
+		out.amend = func(s *authz.Spec) { s.Tokens = append(s.Tokens, tokens...) }
+	}
 	if len(group.Policies) == 0 {
-		return ruling{}
+		return out
 	}
 	out.groups = []authz.Group{group}
 	out.decided = decidedBy(group.Policies)

@@ -49,7 +49,7 @@ func (g *compiledGroup) requests() bool { return g.set.requests || g.router != n
 // CompileWorkload compiles a Spec, which must not be changed afterwards. The Workload is
 // valid whatever the Problems are: what they are about fails closed.
 func CompileWorkload(spec *Spec) (*Workload, []Problem) {
-	w := &Workload{spec: spec}
+	w := &Workload{spec: spec, requests: len(spec.Tokens) > 0}
 	var problems []Problem
 	for i := range spec.Groups {
 		g := &spec.Groups[i]
@@ -101,6 +101,9 @@ func (w *Workload) NeedsRequests(port uint16) bool {
 	if w == nil || !w.requests {
 		return false
 	}
+	if len(w.spec.Tokens) > 0 {
+		return true
+	}
 	for i := range w.groups {
 		if g := &w.groups[i]; g.requests() && (port == 0 || g.has(port)) {
 			return true
@@ -140,6 +143,9 @@ func (w *Workload) decide(c *Connection, r *Request) Decision {
 		}
 		d := g.decide(c, r)
 		out.join(&d)
+	}
+	if r == nil && len(w.spec.Tokens) > 0 { // whether there is a token, and a good one
+		out.join(&Decision{Outcome: Outcome{Verdict: NeedsRequest, Why: WhyRule, Place: Place{Policy: w.spec.Tokens[0].Policy}}})
 	}
 	return out
 }
