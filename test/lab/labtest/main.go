@@ -23,7 +23,7 @@ func main() {
 		SilenceErrors: true,
 	}
 	root.AddCommand(
-		httpServer(), echoServer(), bannerServer(), sinkServer(), allServers(),
+		httpServer(), files(), echoServer(), bannerServer(), sinkServer(), allServers(),
 		bridge(), get(), dial(), send(), hold(), wait(), knock(), session(), slow(), pieces(), play(), urgent(), oneSource(),
 	)
 	if err := root.ExecuteContext(ctx); err != nil {
