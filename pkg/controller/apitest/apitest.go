@@ -33,9 +33,13 @@ var kinds = map[string]string{
 // version. Those of policies are named NAME.GROUP.
 var optional = func() map[string]string {
 	out := map[string]string{}
+	for _, r := range custom.PolicyObjects {
+		out[r.Qualified()] = r.GroupVersions()[0].String() + "/" + r.Kind
+	}
 	for i := range custom.Resources {
-		r := &custom.Resources[i]
-		out[r.Name] = r.GroupVersions()[0].String() + "/" + r.Kind
+		if r := &custom.Resources[i]; out[r.Qualified()] == "" {
+			out[r.Name] = r.GroupVersions()[0].String() + "/" + r.Kind
+		}
 	}
 	for i := range custom.PolicyObjects {
 		r := &custom.PolicyObjects[i]

@@ -48,6 +48,9 @@ var (
 	IstioPolicies          = Resource{IstioGroup, []string{"v1", "v1beta1"}, "authorizationpolicies", "AuthorizationPolicy"}
 	IstioPeers             = Resource{IstioGroup, []string{"v1", "v1beta1"}, "peerauthentications", "PeerAuthentication"}
 	IstioRequests          = Resource{IstioGroup, []string{"v1", "v1beta1"}, "requestauthentications", "RequestAuthentication"}
+	LinkerdServerAuthz     = Resource{LinkerdGroup, []string{"v1beta1"}, "serverauthorizations", "ServerAuthorization"}
+	LinkerdRateLimits      = Resource{LinkerdGroup, []string{"v1alpha1"}, "httplocalratelimitpolicies", "HTTPLocalRateLimitPolicy"}
+	LinkerdHTTPRoutes      = Resource{LinkerdGroup, []string{"v1beta3", "v1beta2", "v1beta1", "v1alpha1"}, "httproutes", "HTTPRoute"}
 	HTTPFaults             = Resource{Group, []string{"v1alpha1"}, "httpfaults", "HTTPFault"}
 )
 
@@ -59,6 +62,7 @@ var PolicyObjects = []Resource{
 	LinkerdServers, LinkerdPolicies, LinkerdMeshTLS, LinkerdNetworks,
 	Policies,
 	IstioPolicies, IstioPeers, IstioRequests,
+	LinkerdServerAuthz, LinkerdRateLimits, LinkerdHTTPRoutes,
 }
 
 // GroupVersions returns the supported versions of r with its group.

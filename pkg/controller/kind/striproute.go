@@ -47,5 +47,8 @@ func stripPolicy(p *custom.PolicyObject, r *custom.Resource) *custom.PolicyObjec
 		out.Status = p.Status
 	}
 	out.APIVersion, out.Kind = r.Group+"/"+r.Versions[0], r.Kind
+	if r.Kind == custom.LinkerdServers.Kind {
+		out.Labels = p.Labels // a ServerAuthorization selects Servers by them
+	}
 	return out
 }

@@ -11,6 +11,7 @@ package linkerdpolicy
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -23,6 +24,7 @@ const Group = "policy.linkerd.io"
 // Server is a resource of policy.linkerd.io.
 type Server struct {
 	Namespace, Name string
+	Labels          map[string]string
 	Spec            ServerSpec
 	Unknown         []string // fields that are not known
 }
@@ -87,12 +89,15 @@ type MeshTLSAuthentication struct {
 type NetworkAuthentication struct {
 	Namespace, Name string
 	Spec            struct {
-		Networks []struct {
-			CIDR   string   `json:"cidr"`
-			Except []string `json:"except"`
-		} `json:"networks"`
+		Networks []Network `json:"networks"`
 	}
 	Unknown []string
+}
+
+// Network is a CIDR or an address, without parts of it.
+type Network struct {
+	CIDR   string   `json:"cidr"`
+	Except []string `json:"except"`
 }
 
 // Objects are the policies of a cluster, and what they refer to.
@@ -101,9 +106,13 @@ type Objects struct {
 	Policies []AuthorizationPolicy
 	MeshTLS  []MeshTLSAuthentication
 	Networks []NetworkAuthentication
+	Older    []ServerAuthorization
 	// AllRoutes are those that may be attached to a Server: Routes has those that are.
 	AllRoutes  []Route
 	RateLimits []RateLimitPolicy
+	// Cluster are the networks of the cluster, in which the clients of a ServerAuthorization
+	// are that names no networks.
+	Cluster []netip.Prefix
 }
 
 // Add adds an object in JSON, if it is of a kind that this package translates. A field
@@ -114,31 +123,31 @@ func (o *Objects) Add(object []byte) error {
 	if err != nil {
 		return err
 	}
-	if (head.Kind == "HTTPRoute" || head.Kind == "GRPCRoute") && head.Group == gatewayGroup || head.Kind == "HTTPRoute" && head.Group == Group {
-		r := Route{Meta: head}
-		r.Unknown = readSpec(object, &r.Spec)
-		o.AllRoutes = append(o.AllRoutes, r)
-		return nil
-	}
-	if head.Group != Group {
-		return nil
-	}
 	o.add(head, object)
 	return nil
 }
 
-// AddSpec is Add for an object of Group with this kind and specification, in JSON.
-func (o *Objects) AddSpec(kind, namespace, name string, spec []byte) {
-	object := slices.Concat([]byte(`{"spec":`), spec, []byte("}"))
-	o.add(policyobject.Meta{Group: Group, Kind: kind, Namespace: namespace, Name: name}, object)
+// AddSpec is Add for an object of which the specification is given in JSON, and what
+// policyobject.ReadMeta would read.
+func (o *Objects) AddSpec(head policyobject.Meta, spec []byte) {
+	o.add(head, slices.Concat([]byte(`{"spec":`), spec, []byte("}")))
 }
 
-// add keeps an object of Group.
+// add keeps an object of a kind that is known.
 func (o *Objects) add(head policyobject.Meta, object []byte) {
+	if head.Kind == "HTTPRoute" && (head.Group == gatewayGroup || head.Group == Group) || head.Kind == "GRPCRoute" && head.Group == gatewayGroup {
+		r := Route{Meta: head}
+		r.Unknown = readSpec(object, &r.Spec)
+		o.AllRoutes = append(o.AllRoutes, r)
+		return
+	}
+	if head.Group != Group {
+		return
+	}
 	namespace, name := head.Namespace, head.Name
 	switch head.Kind {
 	case "Server":
-		s := Server{Namespace: namespace, Name: name}
+		s := Server{Namespace: namespace, Name: name, Labels: head.Labels}
 		s.Unknown = readSpec(object, &s.Spec)
 		o.Servers = append(o.Servers, s)
 	case "AuthorizationPolicy":
@@ -153,6 +162,10 @@ func (o *Objects) add(head policyobject.Meta, object []byte) {
 		a := NetworkAuthentication{Namespace: namespace, Name: name}
 		a.Unknown = readSpec(object, &a.Spec)
 		o.Networks = append(o.Networks, a)
+	case "ServerAuthorization":
+		a := ServerAuthorization{Namespace: namespace, Name: name}
+		a.Unknown = readSpec(object, &a.Spec)
+		o.Older = append(o.Older, a)
 	case "HTTPLocalRateLimitPolicy":
 		p := RateLimitPolicy{Meta: head}
 		p.Unknown = readSpec(object, &p.Spec)

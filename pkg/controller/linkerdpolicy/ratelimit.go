@@ -32,27 +32,10 @@ type Limit struct {
 	RequestsPerSecond int64 `json:"requestsPerSecond"`
 }
 
-// RateLimit is what limits the requests to a Server. A request has to be within Total and
-// then within the limit of its client: that of the first override that has it, or else
-// Identity, which each identity has for itself and all clients without one have together. A
-// limit of 0 is none.
-type RateLimit struct {
-	Policy    string // the object
-	Total     uint32 // requests a second, and at once
-	Identity  uint32
-	Overrides []RateOverride
-}
-
-// RateOverride is a limit that the clients share.
-type RateOverride struct {
-	RequestsPerSecond uint32
-	Clients           []mesh.Identity
-}
-
-// RateLimit returns the limit of a Server, or nil. Of several policies the oldest holds, then
+// RateLimit returns the limit of a Server, without ports, or nil. Of several policies the oldest holds, then
 // the one with the first name. What is not understood of it is a problem, and the rest
 // limits: an override whose clients are not understood is a limit of every identity.
-func (o *Objects) RateLimit(s *Server, trustDomain string) (*RateLimit, []authz.Problem) {
+func (o *Objects) RateLimit(s *Server, trustDomain string) (*authz.RateLimit, []authz.Problem) {
 	var all []*RateLimitPolicy
 	for i := range o.RateLimits {
 		p := &o.RateLimits[i]
@@ -84,7 +67,7 @@ func (o *Objects) RateLimit(s *Server, trustDomain string) (*RateLimit, []authz.
 	for _, field := range p.Unknown {
 		problem(field, "is not known")
 	}
-	out := &RateLimit{Policy: p.String()}
+	out := &authz.RateLimit{Policy: p.String()}
 	rate := func(field string, n int64) uint32 {
 		if n < 0 || n > 1<<32-1 {
 			problem(field, "is no rate of requests")
@@ -100,14 +83,11 @@ func (o *Objects) RateLimit(s *Server, trustDomain string) (*RateLimit, []authz.
 	}
 	for i := range p.Spec.Overrides {
 		in := &p.Spec.Overrides[i]
-		to := RateOverride{RequestsPerSecond: rate("spec.overrides", in.RequestsPerSecond)}
-		if to.RequestsPerSecond == 0 {
-			continue
-		}
+		to := authz.RateOverride{RequestsPerSecond: rate("spec.overrides", in.RequestsPerSecond)}
 		for _, ref := range in.ClientRefs {
 			if !ref.is("", "ServiceAccount") || ref.Name == "" {
 				problem("spec.overrides", ref.String()+": the kind is not known")
-				if out.Identity == 0 || to.RequestsPerSecond < out.Identity {
+				if to.RequestsPerSecond > 0 && (out.Identity == 0 || to.RequestsPerSecond < out.Identity) {
 					out.Identity = to.RequestsPerSecond
 				}
 				continue

@@ -100,6 +100,11 @@ func (o *Objects) Routes(s *Server) (routes []Bound, attached bool, problems []a
 			problems = append(problems, authz.Problem{Policy: r.String(), Field: "spec", Text: err.Error() + ": no request belongs to a route of " + serverName(s)})
 			continue
 		}
+		for i := range bound.Route.Rules {
+			if bound.Route.Rules[i].Filters.Invalid != "" {
+				problems = append(problems, authz.Problem{Policy: r.String(), Field: fmt.Sprintf("spec.rules[%d].filters", i), Text: "filters of a Server's route are not applied: requests of this rule are refused"})
+			}
+		}
 		routes = append(routes, bound)
 	}
 	if broken {
@@ -142,6 +147,9 @@ func (r *Route) bind(grpc bool) (Bound, error) {
 				return Bound{}, fmt.Errorf("rules[%d].matches[%d]: %w", i, j, err)
 			}
 			rule.Matches = append(rule.Matches, m)
+		}
+		if text := strings.TrimSpace(string(in.Filters)); text != "" && text != "null" && text != "[]" {
+			rule.Filters.Invalid = "filters"
 		}
 		out.Rules = append(out.Rules, rule)
 	}

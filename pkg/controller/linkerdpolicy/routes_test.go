@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/route"
 )
 
@@ -120,21 +121,21 @@ spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: web}%s}
 	}
 	const name = "HTTPLocalRateLimitPolicy.policy.linkerd.io a/"
 	for objects, tc := range map[string]struct {
-		want    *RateLimit
+		want    *authz.RateLimit
 		problem string
 	}{
 		"": {},
-		policy("p", "total: {requestsPerSecond: 100}, identity: {requestsPerSecond: 20}"): {want: &RateLimit{Policy: name + "p", Total: 100, Identity: 20}},
+		policy("p", "total: {requestsPerSecond: 100}, identity: {requestsPerSecond: 20}"): {want: &authz.RateLimit{Policy: name + "p", Total: 100, Identity: 20}},
 		policy("p", "overrides: [{requestsPerSecond: 5, clientRefs: [{kind: ServiceAccount, name: x}, {kind: ServiceAccount, namespace: b, name: z}]}]"): {
-			want: &RateLimit{Policy: name + "p", Overrides: []RateOverride{{5, []mesh.Identity{id("a", "x"), id("b", "z")}}}},
+			want: &authz.RateLimit{Policy: name + "p", Overrides: []authz.RateOverride{{RequestsPerSecond: 5, Clients: []mesh.Identity{id("a", "x"), id("b", "z")}}}},
 		},
-		policy("q", "total: {requestsPerSecond: 1}") + policy("p", "total: {requestsPerSecond: 2}"):                                                              {&RateLimit{Policy: name + "p", Total: 2}, "a limit already, of p"},
-		policy("p", "total: {requestsPerSecond: 2}") + fmt.Sprintf(limit, "q", ", creationTimestamp: '2026-01-01T00:00:00Z'", ", total: {requestsPerSecond: 3}"): {&RateLimit{Policy: name + "q", Total: 3}, "a limit already, of q"},
-		policy("p", "total: {requestsPerSecond: 2}, burst: 5"):                                                                                                   {&RateLimit{Policy: name + "p", Total: 2}, "spec.burst: is not known"},
-		policy("p", "total: {requestsPerSecond: -2}"):                                                                                                            {&RateLimit{Policy: name + "p", Total: 1}, "no rate"},
-		policy("p", "total: {requestsPerSecond: 0}"):                                                                                                             {want: &RateLimit{Policy: name + "p"}},
-		policy("p", "identity: {requestsPerSecond: 9}, overrides: [{requestsPerSecond: 5, clientRefs: [{kind: Group, name: x}]}]"):                               {&RateLimit{Policy: name + "p", Identity: 5}, "Group x"},
-		policy("p", "overrides: [{requestsPerSecond: 0, clientRefs: [{kind: ServiceAccount, name: x}]}]"):                                                        {want: &RateLimit{Policy: name + "p"}},
+		policy("q", "total: {requestsPerSecond: 1}") + policy("p", "total: {requestsPerSecond: 2}"):                                                              {&authz.RateLimit{Policy: name + "p", Total: 2}, "a limit already, of p"},
+		policy("p", "total: {requestsPerSecond: 2}") + fmt.Sprintf(limit, "q", ", creationTimestamp: '2026-01-01T00:00:00Z'", ", total: {requestsPerSecond: 3}"): {&authz.RateLimit{Policy: name + "q", Total: 3}, "a limit already, of q"},
+		policy("p", "total: {requestsPerSecond: 2}, burst: 5"):                                                                                                   {&authz.RateLimit{Policy: name + "p", Total: 2}, "spec.burst: is not known"},
+		policy("p", "total: {requestsPerSecond: -2}"):                                                                                                            {&authz.RateLimit{Policy: name + "p", Total: 1}, "no rate"},
+		policy("p", "total: {requestsPerSecond: 0}"):                                                                                                             {want: &authz.RateLimit{Policy: name + "p"}},
+		policy("p", "identity: {requestsPerSecond: 9}, overrides: [{requestsPerSecond: 5, clientRefs: [{kind: Group, name: x}]}]"):                               {&authz.RateLimit{Policy: name + "p", Identity: 5}, "Group x"},
+		policy("p", "overrides: [{requestsPerSecond: 0, clientRefs: [{kind: ServiceAccount, name: x}]}]"):                                                        {want: &authz.RateLimit{Policy: name + "p", Overrides: []authz.RateOverride{{Clients: []mesh.Identity{id("a", "x")}}}}},
 		strings.Replace(policy("p", "total: {requestsPerSecond: 2}"), "name: web", "name: db", 1):                                                                {problem: "Server db does not exist"},
 		strings.Replace(policy("p", "total: {requestsPerSecond: 2}"), "kind: Server", "kind: HTTPRoute", 1):                                                      {problem: "the kind is not known"},
 	} {

@@ -47,6 +47,8 @@ func (o *Objects) ForServer(s *Server) ([]authz.Policy, authz.Mode, []authz.Prob
 		}
 		out = append(out, policy)
 	}
+	older, more := o.olderFor(s)
+	out, problems = append(out, older...), append(problems, more...)
 	mode := authz.ModeDeny
 	if s.Spec.AccessPolicy != "" {
 		var err error
@@ -199,8 +201,16 @@ func (a *NetworkAuthentication) networks() ([]authz.Network, error) {
 	if len(a.Unknown) > 0 {
 		return nil, errors.New(a.Unknown[0] + " is not known")
 	}
+	out, err := readNetworks(a.Spec.Networks)
+	if err == nil && len(out) == 0 {
+		err = errors.New("it has no networks")
+	}
+	return out, err
+}
+
+func readNetworks(all []Network) ([]authz.Network, error) {
 	var out []authz.Network
-	for _, n := range a.Spec.Networks {
+	for _, n := range all {
 		cidr, err := network(n.CIDR)
 		if err != nil {
 			return nil, err
@@ -214,9 +224,6 @@ func (a *NetworkAuthentication) networks() ([]authz.Network, error) {
 			to.Except = append(to.Except, except)
 		}
 		out = append(out, to)
-	}
-	if len(out) == 0 {
-		return nil, errors.New("it has no networks")
 	}
 	return out, nil
 }

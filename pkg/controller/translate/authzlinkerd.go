@@ -3,12 +3,16 @@ package translate
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/underlane/underlane/pkg/controller/linkerdpolicy"
+	"github.com/underlane/underlane/pkg/controller/policyobject"
 	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
@@ -21,8 +25,9 @@ type linkerdServer struct {
 	port     uint16 // 0: named
 	portName string // "" with port 0: all ports
 	opaque   bool
-	group    authz.Group // without ports
-	requests bool        // it looks at requests
+	group    authz.Group      // without ports
+	limit    *authz.RateLimit // without ports; nil: none
+	requests bool             // it looks at requests
 }
 
 // linkerdFront has the policies of policy.linkerd.io.
@@ -32,24 +37,64 @@ type linkerdFront struct {
 }
 
 func newLinkerdFront(t *translation, o *Objects) front {
-	var all linkerdpolicy.Objects
-	for _, p := range o.PolicyObjects {
-		if p.GroupVersionKind().Group == linkerdpolicy.Group {
-			all.AddSpec(p.Kind, p.Namespace, p.Name, p.Spec)
-		}
-	}
+	all := linkerdObjects(o)
 	f := &linkerdFront{t: t, servers: map[string][]*linkerdServer{}}
 	for i := range all.Servers {
 		s := &all.Servers[i]
-		f.servers[s.Namespace] = append(f.servers[s.Namespace], t.linkerdServer(&all, s))
+		f.servers[s.Namespace] = append(f.servers[s.Namespace], t.linkerdServer(all, s))
+	}
+	for _, p := range all.Unattached() {
+		t.authzProblem(p)
 	}
 	return f
+}
+
+// linkerdObjects returns the policies of policy.linkerd.io, and the routes that have a Server
+// as parent.
+func linkerdObjects(o *Objects) *linkerdpolicy.Objects {
+	all := &linkerdpolicy.Objects{Cluster: clusterNetworks}
+	for _, p := range o.PolicyObjects {
+		if p.GroupVersionKind().Group == linkerdpolicy.Group {
+			all.AddSpec(policyMeta(linkerdpolicy.Group, p.Kind, &p.ObjectMeta), p.Spec)
+		}
+	}
+	for _, r := range o.HTTPRoutes {
+		addServerRoute(all, KindHTTPRoute, &r.ObjectMeta, r.Spec.ParentRefs, &r.Spec)
+	}
+	for _, r := range o.GRPCRoutes {
+		addServerRoute(all, KindGRPCRoute, &r.ObjectMeta, r.Spec.ParentRefs, &r.Spec)
+	}
+	slices.SortFunc(all.AllRoutes, func(a, b linkerdpolicy.Route) int { return strings.Compare(a.String(), b.String()) })
+	return all
+}
+
+func addServerRoute(all *linkerdpolicy.Objects, kind string, meta *metav1.ObjectMeta, parents []gatewayv1.ParentReference, spec any) {
+	if !slices.ContainsFunc(parents, isServerParent) {
+		return
+	}
+	text, err := json.Marshal(spec)
+	if err != nil {
+		text = []byte(`{"unreadable":true}`) // no request belongs to it
+	}
+	all.AddSpec(policyMeta(gatewayv1.GroupName, kind, meta), text)
+}
+
+func isServerParent(ref gatewayv1.ParentReference) bool {
+	return ref.Group != nil && *ref.Group == linkerdpolicy.Group && ref.Kind != nil && *ref.Kind == "Server"
+}
+
+func policyMeta(group, kind string, m *metav1.ObjectMeta) policyobject.Meta {
+	return policyobject.Meta{
+		Group: group, Kind: kind, Namespace: m.Namespace, Name: m.Name, Generation: m.Generation,
+		Created: m.CreationTimestamp.UTC(), Labels: m.Labels, Annotations: m.Annotations,
+	}
 }
 
 // rule returns a group for each Server that selects one of the pod's ports.
 func (f *linkerdFront) rule(p *pod) (out ruling) {
 	w := p.workload
 	by := map[uint16]string{}
+	var limits []authz.RateLimit
 	for _, s := range f.servers[w.Namespace] {
 		if !s.selector.Matches(labels.Set(p.Labels)) {
 			continue
@@ -72,19 +117,22 @@ func (f *linkerdFront) rule(p *pod) (out ruling) {
 			out.decided = allPorts
 		}
 		out.groups = append(out.groups, group)
+		if s.limit != nil {
+			limit := *s.limit
+			limit.Ports = group.Ports
+			limits = append(limits, limit)
+		}
 		out.requests = out.requests || s.requests
+	}
+	if len(limits) > 0 {
+		out.amend = func(spec *authz.Spec) { spec.RateLimits = append(spec.RateLimits, limits...) }
 	}
 	return out
 }
 
 func (t *translation) linkerdServer(all *linkerdpolicy.Objects, s *linkerdpolicy.Server) *linkerdServer {
-	policies, mode, problems := all.ForServer(s)
-	out := &linkerdServer{
-		name: s.Name, opaque: s.Spec.ProxyProtocol == "opaque",
-		group: authz.Group{
-			Name: kindServer + " " + s.Namespace + "/" + s.Name, Policies: policies, Default: mode, Unmatched: mode,
-		},
-	}
+	group, limit, problems := all.Group(s, t.trustDomain)
+	out := &linkerdServer{name: s.Name, opaque: s.Spec.ProxyProtocol == "opaque", group: group, limit: limit}
 	report := func(format string, args ...any) { t.problem(kindServer, s.Namespace, s.Name, format, args...) }
 	var err error
 	if out.selector, err = selectorOf(s.Spec.PodSelector); err != nil {
@@ -113,13 +161,7 @@ func selectorOf(text json.RawMessage) (labels.Selector, error) {
 	if len(text) == 0 || bytes.Equal(text, []byte("null")) {
 		return labels.Nothing(), nil
 	}
-	strict := json.NewDecoder(bytes.NewReader(text))
-	strict.DisallowUnknownFields()
-	var s metav1.LabelSelector
-	if err := strict.Decode(&s); err != nil {
-		return nil, err
-	}
-	return metav1.LabelSelectorAsSelector(&s)
+	return linkerdpolicy.ReadSelector(text)
 }
 
 // ports returns the ports of a pod that s is about, which it names by number or by their

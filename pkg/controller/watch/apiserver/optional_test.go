@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,13 +23,21 @@ func (k *kube) addRoute(resource, name string) {
 		"metadata": map[string]any{"name": name, "generation": 3, "labels": map[string]string{"a": "b"}},
 	}))
 	for _, r := range custom.Resources {
-		if r.Name != resource && r.Qualified() != resource {
+		if serverName(&r) != resource {
 			continue
 		}
 		if err := k.custom.Of(r.GroupVersions()[0]).Post().Namespace("default").Resource(r.Name).Body(body).Do(k.t.Context()).Error(); err != nil {
 			k.t.Fatal(err)
 		}
 	}
+}
+
+// serverName returns the name of a resource for an apitest.Server.
+func serverName(r *custom.Resource) string {
+	if slices.ContainsFunc(custom.PolicyObjects, func(p custom.Resource) bool { return p.Qualified() == r.Qualified() }) {
+		return r.Qualified()
+	}
+	return r.Name
 }
 
 // TestRoutesComeAndGoWithTheirCRDs: where the Gateway API is not installed
@@ -84,24 +93,14 @@ func TestRoutesArePartOfTheFirstState(t *testing.T) {
 
 // TestEveryCustomResourceIsFollowed from the first state on.
 func TestEveryCustomResourceIsFollowed(t *testing.T) {
-	policies := map[string]bool{}
-	for _, r := range custom.PolicyObjects {
-		policies[r.Qualified()] = true
-	}
-	served := func(r custom.Resource) string {
-		if policies[r.Qualified()] {
-			return r.Qualified()
-		}
-		return r.Name
-	}
 	k := watchCluster(t, func(s *apitest.Server) {
 		for _, r := range custom.Resources {
-			s.Install(served(r), true)
+			s.Install(serverName(&r), true)
 		}
 	})
 	k.waitSynced()
 	for _, r := range custom.Resources {
-		k.addRoute(served(r), "a")
+		k.addRoute(serverName(&r), "a")
 	}
 	k.until("all are seen", func() bool {
 		o := k.Objects()
