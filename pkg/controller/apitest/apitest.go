@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,7 +34,7 @@ var kinds = map[string]string{
 // version. Those of policies are named NAME.GROUP.
 var optional = func() map[string]string {
 	out := map[string]string{}
-	for _, r := range custom.PolicyObjects {
+	for _, r := range slices.Concat(custom.PolicyObjects, custom.ForeignPolicies) {
 		out[r.Qualified()] = r.GroupVersions()[0].String() + "/" + r.Kind
 	}
 	for i := range custom.Resources {
@@ -339,14 +340,30 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, t target) {
 	items := []object{}
 	for _, o := range s.objects[t.resource] {
 		if t.matches(r, o) {
-			items = append(items, o)
+			items = append(items, asked(r, o))
 		}
 	}
 	apiVersion, kind := split(gvk(t.resource))
+	if onlyMetadata(r) {
+		apiVersion, kind = "meta.k8s.io/v1", "PartialObjectMetadata"
+	}
 	reply(w, http.StatusOK, object{
 		"apiVersion": apiVersion, "kind": kind + "List", "items": items,
 		"metadata": object{"resourceVersion": strconv.Itoa(s.version)},
 	})
+}
+
+// onlyMetadata reports whether the client wants the metadata of objects only.
+func onlyMetadata(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadata")
+}
+
+// asked returns what of an object the client wants.
+func asked(r *http.Request, o object) object {
+	if !onlyMetadata(r) {
+		return o
+	}
+	return object{"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": o["metadata"]}
 }
 
 func split(gvk string) (apiVersion, kind string) {
@@ -381,11 +398,14 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, t target) {
 		version = s.version
 		for _, o := range s.objects[t.resource] {
 			if t.matches(r, o) {
-				send("ADDED", o)
+				send("ADDED", asked(r, o))
 			}
 		}
 		s.mu.Unlock()
 		apiVersion, kind := split(gvk(t.resource))
+		if onlyMetadata(r) {
+			apiVersion, kind = "meta.k8s.io/v1", "PartialObjectMetadata"
+		}
 		send("BOOKMARK", object{"apiVersion": apiVersion, "kind": kind, "metadata": object{
 			"resourceVersion": strconv.Itoa(version), "annotations": object{"k8s.io/initial-events-end": "true"},
 		}})
@@ -399,7 +419,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, t target) {
 		for _, e := range events {
 			version = e.version
 			if e.resource == t.resource && t.matches(r, e.object) {
-				send(e.kind, e.object)
+				send(e.kind, asked(r, e.object))
 			}
 		}
 		w.(http.Flusher).Flush()

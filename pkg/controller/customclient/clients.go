@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
@@ -14,7 +15,8 @@ import (
 
 // Clients has a client for each version of each group.
 type Clients struct {
-	of map[schema.GroupVersion]rest.Interface
+	of       map[schema.GroupVersion]rest.Interface
+	metadata metadata.Interface
 }
 
 // New makes the clients. They share their connections and limits.
@@ -31,7 +33,11 @@ func New(cfg *rest.Config) (*Clients, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of custom resources: %w", err)
 	}
-	c := &Clients{of: map[schema.GroupVersion]rest.Interface{}}
+	only, err := metadata.NewForConfigAndClient(metadata.ConfigFor(cfg), http)
+	if err != nil {
+		return nil, fmt.Errorf("client of metadata: %w", err)
+	}
+	c := &Clients{metadata: only, of: map[schema.GroupVersion]rest.Interface{}}
 	for i := range custom.Resources {
 		for _, gv := range custom.Resources[i].GroupVersions() {
 			if c.of[gv] != nil {
@@ -49,3 +55,8 @@ func New(cfg *rest.Config) (*Clients, error) {
 // Of returns the client for a supported version of one of custom.Resources, nil for
 // other versions.
 func (c *Clients) Of(gv schema.GroupVersion) rest.Interface { return c.of[gv] }
+
+// Metadata returns the client for the metadata of the objects of a resource.
+func (c *Clients) Metadata(of schema.GroupVersionResource) metadata.ResourceInterface {
+	return c.metadata.Resource(of)
+}

@@ -8,6 +8,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
@@ -67,7 +68,24 @@ var All = append([]Kind{
 		ofCRD(custom.HTTPFaults), &custom.HTTPFault{}, stripFault,
 		func(o *translate.Objects) *[]*custom.HTTPFault { return &o.HTTPFaults }, nil,
 	},
-}, policyKinds()...)
+}, append(policyKinds(), foreignKinds()...)...)
+
+// foreignKinds are the policies of CNIs, of which only the metadata is kept.
+func foreignKinds() (out []Kind) {
+	for _, r := range custom.ForeignPolicies {
+		of := ofCRD(r)
+		of.MetadataOnly = true
+		empty := &metav1.PartialObjectMetadata{}
+		empty.APIVersion, empty.Kind = r.GroupVersions()[0].String(), r.Kind
+		out = append(out, &kind[*metav1.PartialObjectMetadata]{
+			of, empty, func(o *metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
+				return &metav1.PartialObjectMetadata{TypeMeta: empty.TypeMeta, ObjectMeta: metav1.ObjectMeta{Name: o.Name, Namespace: o.Namespace, UID: o.UID}}
+			},
+			func(o *translate.Objects) *[]*metav1.PartialObjectMetadata { return &o.ForeignPolicies }, nil,
+		})
+	}
+	return out
+}
 
 func policyKinds() (out []Kind) {
 	for _, r := range custom.PolicyObjects {
@@ -114,6 +132,8 @@ type Resource struct {
 	// Optional marks the resources of CustomResourceDefinitions, which can be
 	// installed and removed. Every API server has the others.
 	Optional bool
+	// MetadataOnly: only the metadata of the objects is read.
+	MetadataOnly bool
 }
 
 func builtIn(group, name, kind string, clusterScoped bool) Resource {
@@ -130,8 +150,10 @@ func (k *kind[T]) NewStore(changed func()) Store { return newStore(k, changed) }
 
 func (k *kind[T]) Add(to *translate.Objects, o metav1.Object) bool {
 	v, ok := o.(T)
-	if p, shared := o.(*custom.PolicyObject); shared { // of several kinds
-		ok = ok && p.Kind == k.Kind && p.GroupVersionKind().Group == k.Group
+	switch o.(type) {
+	case *custom.PolicyObject, *metav1.PartialObjectMetadata: // of several kinds
+		of := o.(runtime.Object).GetObjectKind().GroupVersionKind()
+		ok = ok && of.Kind == k.Kind && of.Group == k.Group
 	}
 	if ok {
 		slot := k.slot(to)

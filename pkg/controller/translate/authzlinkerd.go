@@ -37,7 +37,7 @@ type linkerdFront struct {
 }
 
 func newLinkerdFront(t *translation, o *Objects) front {
-	all := linkerdObjects(o)
+	all := t.linkerdObjects(o)
 	f := &linkerdFront{t: t, servers: map[string][]*linkerdServer{}}
 	for i := range all.Servers {
 		s := &all.Servers[i]
@@ -51,8 +51,8 @@ func newLinkerdFront(t *translation, o *Objects) front {
 
 // linkerdObjects returns the policies of policy.linkerd.io, and the routes that have a Server
 // as parent.
-func linkerdObjects(o *Objects) *linkerdpolicy.Objects {
-	all := &linkerdpolicy.Objects{Cluster: clusterNetworks}
+func (t *translation) linkerdObjects(o *Objects) *linkerdpolicy.Objects {
+	all := &linkerdpolicy.Objects{Cluster: t.config.ClusterNetworks}
 	for _, p := range o.PolicyObjects {
 		if p.GroupVersionKind().Group == linkerdpolicy.Group {
 			all.AddSpec(policyMeta(linkerdpolicy.Group, p.Kind, &p.ObjectMeta), p.Spec)
@@ -131,7 +131,7 @@ func (f *linkerdFront) rule(p *pod) (out ruling) {
 }
 
 func (t *translation) linkerdServer(all *linkerdpolicy.Objects, s *linkerdpolicy.Server) *linkerdServer {
-	group, limit, problems := all.Group(s, t.trustDomain)
+	group, limit, problems := all.Group(s, t.config.TrustDomain)
 	out := &linkerdServer{name: s.Name, opaque: s.Spec.ProxyProtocol == "opaque", group: group, limit: limit}
 	report := func(format string, args ...any) { t.problem(kindServer, s.Namespace, s.Name, format, args...) }
 	var err error

@@ -29,3 +29,16 @@ func (ns *namespace) selectedByPolicy(podLabels map[string]string) bool {
 	}
 	return false
 }
+
+// addForeignPolicies records which pods the policies of a CNI may select. Their selectors
+// are not read: one with a namespace counts for all pods of that, another for all pods.
+func (t *translation) addForeignPolicies(o *Objects) {
+	t.wire = o.ForeignUnknown
+	for _, p := range o.ForeignPolicies {
+		if p.Namespace == "" {
+			t.wire = true
+		} else {
+			t.namespace(p.Namespace).wire = true
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
@@ -35,6 +36,11 @@ type Objects struct {
 	HTTPRouteGroups []*custom.HTTPRouteGroup
 	HTTPFaults      []*custom.HTTPFault
 	PolicyObjects   []*custom.PolicyObject
+	// ForeignPolicies are policies that a CNI enforces, and of which only the metadata is
+	// known: custom.ForeignPolicies.
+	ForeignPolicies []*metav1.PartialObjectMetadata
+	// ForeignUnknown: there may be others that could not be listed.
+	ForeignUnknown bool
 }
 
 // Result is the translation of the objects. Workloads and Services are sorted by
@@ -86,6 +92,7 @@ func translate(o *Objects, c Config) Result {
 	for _, np := range o.NetworkPolicies {
 		t.addNetworkPolicy(np)
 	}
+	t.addForeignPolicies(o)
 	for _, p := range o.Pods {
 		t.addPod(p)
 	}
@@ -118,6 +125,7 @@ func translate(o *Objects, c Config) Result {
 type translation struct {
 	Result
 	config      Config
+	wire        bool // no pod may use the same-node shortcut
 	namespaces  map[string]*namespace
 	zones       map[string]string // by node
 	pods        map[string][]*pod // by namespace

@@ -43,7 +43,7 @@ func (t *translation) addPod(p *corev1.Pod) {
 		HostNetwork:    p.Spec.HostNetwork,
 		Ready:          ready(p, len(addrs) > 0),
 		Terminating:    p.DeletionTimestamp != nil,
-		NetworkPolicy:  ns.wire || ns.selectedByPolicy(p.Labels),
+		NetworkPolicy:  t.wire || ns.wire || ns.selectedByPolicy(p.Labels),
 		Settings:       settingsOf(p.Annotations, ns.settings, report),
 		OwnLabel:       p.Labels[mesh.LabelMesh] != "",
 		OwnSettings:    p.Annotations[mesh.AnnotationPolicy] != "" || p.Annotations[mesh.AnnotationFailMode] != "",

@@ -174,6 +174,9 @@ func decodeJSON(asJSON []byte, line int) ([]object, error) {
 	case head.Kind == "List" && head.APIVersion == "v1":
 		return decodeItems(head.Items, line)
 	}
+	if isForeign(head.APIVersion, head.Kind) {
+		return decodeMetadata(asJSON, line)
+	}
 	if !readable[head.APIVersion+"/"+head.Kind] {
 		return nil, nil
 	}

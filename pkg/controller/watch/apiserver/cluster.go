@@ -150,6 +150,7 @@ func (c *Cluster) Objects() *translate.Objects {
 	for _, s := range c.stores {
 		s.Fill(out)
 	}
+	out.ForeignUnknown = c.optional.foreignUnknown()
 	return out
 }
 

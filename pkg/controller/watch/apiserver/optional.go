@@ -10,10 +10,12 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/kind"
 )
 
 // discoverEvery is the interval at which the API server is asked for its custom
@@ -32,6 +34,7 @@ type optional struct {
 type optionals struct {
 	mu    sync.Mutex
 	known bool // the API server has answered which of them it has
+	doubt bool // it has not answered that of a group with policies of a CNI
 	all   []*optional
 }
 
@@ -40,22 +43,44 @@ func (o *optionals) synced() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, r := range o.all {
-		if r.cancel != nil && !r.store.Synced() {
+		if r.cancel != nil && !r.Of().MetadataOnly && !r.store.Synced() {
 			return false
 		}
 	}
 	return o.known
 }
 
+// foreignUnknown reports whether there may be policies of a CNI that were not listed yet.
+func (o *optionals) foreignUnknown() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range o.all {
+		if r.cancel != nil && r.Of().MetadataOnly && !r.store.Synced() {
+			return true
+		}
+	}
+	return o.doubt
+}
+
 // served has the names of the resources that the API server has.
-type served map[schema.GroupVersion][]string
+type served struct {
+	names map[schema.GroupVersion][]string
+	doubt []string // groups about which it has not answered
+}
 
 // version returns the preferred version among those in which the API server has r,
 // "" if there is none.
-func (s served) version(r *custom.Resource) string {
+func (s *served) version(r *custom.Resource) string {
 	for _, gv := range r.GroupVersions() {
-		if slices.Contains(s[gv], r.Name) {
+		if slices.Contains(s.names[gv], r.Name) {
 			return gv.Version
+		}
+	}
+	if custom.IsForeign(r.Group) { // the metadata is alike in all versions
+		for gv, names := range s.names {
+			if gv.Group == r.Group && slices.Contains(names, r.Name) {
+				return gv.Version
+			}
 		}
 	}
 	return ""
@@ -89,26 +114,31 @@ func (c *Cluster) followOptional(ctx context.Context) {
 
 // discover requests the list of groups, and then the resources of the groups that
 // the mesh reads.
-func (c *Cluster) discover(ctx context.Context) (served, error) {
+func (c *Cluster) discover(ctx context.Context) (*served, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var groups metav1.APIGroupList
 	if err := c.get(ctx, "/apis", &groups); err != nil {
 		return nil, err
 	}
-	out := served{}
+	out := &served{names: map[schema.GroupVersion][]string{}}
 	for _, group := range groups.Groups {
 		for _, v := range group.Versions {
 			gv := schema.GroupVersion{Group: group.Name, Version: v.Version}
-			if c.custom.Of(gv) == nil {
+			foreign := custom.IsForeign(group.Name)
+			if c.custom.Of(gv) == nil && !foreign {
 				continue
 			}
 			var list metav1.APIResourceList
-			if err := c.get(ctx, "/apis/"+gv.String(), &list); err != nil {
+			switch err := c.get(ctx, "/apis/"+gv.String(), &list); {
+			case err != nil && foreign: // an API server behind this one is away: the rest must go on
+				c.log.Debug("resources of a group are not known", "group", gv.String(), "err", err)
+				out.doubt = append(out.doubt, group.Name)
+			case err != nil:
 				return nil, err
 			}
 			for _, r := range list.APIResources {
-				out[gv] = append(out[gv], r.Name)
+				out.names[gv] = append(out.names[gv], r.Name)
 			}
 		}
 	}
@@ -128,13 +158,17 @@ func (c *Cluster) get(ctx context.Context, path string, to any) error {
 
 // adapt starts to watch the resources that are new, and forgets those that are
 // gone. A resource whose served version has changed is both.
-func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served served) {
+func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served *served) {
 	c.optional.mu.Lock()
-	first := !c.optional.known
-	c.optional.known = true
+	doubt := len(served.doubt) > 0
+	first := !c.optional.known || c.optional.doubt != doubt
+	c.optional.known, c.optional.doubt = true, doubt
 	var gone, fresh []*optional
 	for _, r := range c.optional.all {
 		version := served.version(&r.Of().Resource)
+		if version == "" && slices.Contains(served.doubt, r.Of().Group) {
+			continue
+		}
 		if r.cancel != nil && version != r.version {
 			gone = append(gone, r)
 		}
@@ -163,11 +197,11 @@ func (c *Cluster) follow(ctx context.Context, g *sync.WaitGroup, r *optional, ve
 	name := r.Of().Qualified()
 	watching, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	client := c.custom.Of(schema.GroupVersion{Group: r.Of().Group, Version: version})
+	gv := schema.GroupVersion{Group: r.Of().Group, Version: version}
 	g.Go(func() {
 		defer close(done)
 		lw := &noted{
-			ListWatch: cache.NewListWatchFromClient(client, r.Of().Name, metav1.NamespaceAll, fields.Everything()),
+			ListWatch: c.listWatch(r.Of(), gv),
 			note: func(err error) {
 				if watching.Err() == nil {
 					c.note(name, err)
@@ -188,4 +222,22 @@ func (c *Cluster) forget(r *optional) {
 	_ = r.store.Replace(nil, "") // fails only for objects of another kind
 	c.note(r.Of().Qualified(), nil)
 	c.log.Info("custom resource is gone with its CustomResourceDefinition", "resource", r.Of().Name)
+}
+
+// listWatch lists and watches a resource in a version.
+func (c *Cluster) listWatch(of *kind.Resource, gv schema.GroupVersion) *cache.ListWatch {
+	if !of.MetadataOnly {
+		return cache.NewListWatchFromClient(c.custom.Of(gv), of.Name, metav1.NamespaceAll, fields.Everything())
+	}
+	client := c.custom.Metadata(gv.WithResource(of.Name))
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list, err := client.List(ctx, o)
+			if err != nil {
+				return nil, err // and no object of a nil pointer
+			}
+			return list, nil
+		},
+		WatchFuncWithContext: client.Watch,
+	}
 }

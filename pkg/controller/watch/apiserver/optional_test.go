@@ -112,7 +112,7 @@ func TestEveryCustomResourceIsFollowed(t *testing.T) {
 // TestThePreferredVersionIsWatched: TrafficSplits have had four.
 func TestThePreferredVersionIsWatched(t *testing.T) {
 	gv := func(v string) schema.GroupVersion { return schema.GroupVersion{Group: custom.SplitGroup, Version: v} }
-	s := served{gv("v1alpha2"): {"trafficsplits"}, gv("v1alpha4"): {"others"}, gv("v1alpha1"): {"trafficsplits"}}
+	s := &served{names: map[schema.GroupVersion][]string{gv("v1alpha2"): {"trafficsplits"}, gv("v1alpha4"): {"others"}, gv("v1alpha1"): {"trafficsplits"}}}
 	if v := s.version(&custom.TrafficSplits); v != "v1alpha2" {
 		t.Error(v)
 	}
@@ -133,7 +133,7 @@ func TestANewVersionIsTakenUp(t *testing.T) {
 	defer func() { cancel(); g.Wait() }()
 	for i, version := range []string{"v1alpha1", "v1alpha1", "v1alpha4", ""} {
 		gv := schema.GroupVersion{Group: custom.SplitGroup, Version: version}
-		c.adapt(ctx, &g, served{gv: {"trafficsplits"}})
+		c.adapt(ctx, &g, &served{names: map[schema.GroupVersion][]string{gv: {"trafficsplits"}}})
 		want := 1
 		if version == "" {
 			want = 0
