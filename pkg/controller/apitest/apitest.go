@@ -42,11 +42,6 @@ var optional = func() map[string]string {
 			out[r.Name] = r.GroupVersions()[0].String() + "/" + r.Kind
 		}
 	}
-	for i := range custom.PolicyObjects {
-		r := &custom.PolicyObjects[i]
-		delete(out, r.Name)
-		out[r.Qualified()] = r.GroupVersions()[0].String() + "/" + r.Kind
-	}
 	return out
 }()
 
