@@ -162,6 +162,9 @@ func (s *session) serve() {
 	head, seen := s.tell(ctx, *buf, head, up != nil)
 	proto := seen.Protocol
 	s.Head, s.SNI = head, seen.SNI
+	if proto == detect.Opaque {
+		s.SNI = detect.ProxiedName(head)
+	}
 	giveUp := func() {
 		up.Discard()
 		seen.ahead.drop()
