@@ -153,6 +153,10 @@ func (*h2target) Routing() *destination.Routing                 { return nil }
 func (*h2target) HasRequestRules() bool                         { return false }
 func (*h2target) Tokens(*tap.Peer) (*destination.Tokens, error) { return nil, nil }
 func (*h2target) Opaque() bool                                  { return false }
+func (*h2target) Ingress() bool                                 { return false }
+func (*h2target) Named(_, _ string) (*destination.Named, error) {
+	return nil, nil
+}
 
 // h2recorder keeps the ends of exchanges.
 type h2recorder struct {

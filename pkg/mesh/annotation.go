@@ -21,6 +21,7 @@ const (
 	AnnotationClientRateLimit   = "underlane.io/rate-limit-per-client"       // likewise
 	AnnotationTraceSampling     = "underlane.io/trace-sampling"              // off | parent | "5%"
 	AnnotationAccessLog         = "underlane.io/access-log"                  // none | apache | json
+	AnnotationIngress           = "underlane.io/ingress"                     // enabled | disabled
 	// AnnotationSameNode, on a namespace, disables the same-node shortcut. It is
 	// for clusters that enforce policies which the controller cannot see.
 	AnnotationSameNode = "underlane.io/same-node" // shortcut | wire

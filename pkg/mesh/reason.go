@@ -43,6 +43,7 @@ const (
 	ReasonExhausted             // this node's agent has no file descriptors, or no memory for sockets, left
 	ReasonRouteNotFound         // the server's policies have routes, and the request belongs to none of them
 	ReasonBadToken              // the request's token is not good
+	ReasonBadOverride           // the request of an ingress names no Service that the address belongs to which it was sent to
 
 	NumReasons
 )
@@ -95,6 +96,7 @@ var reasonTable = [NumReasons]reasonRow{
 	ReasonRouteNotFound:  {"route-not-found", 404, 5, "the server's policies have routes, and the request belongs to none of them"},
 	ReasonExhausted:      {"exhausted", 503, 8, "the agent has no file descriptors, or no memory for sockets, left"},
 	ReasonBadToken:       {"bad-token", 401, 16, "the request's token is not good"},
+	ReasonBadOverride:    {"bad-override", 502, 14, "the override header names no Service that the address belongs to which the request was sent to"},
 }
 
 var reasonByName = func() map[string]Reason {

@@ -57,6 +57,7 @@ type Settings struct {
 	RateLimit         *RateLimit // for all requests to the workload together; nil: none
 	ClientRateLimit   *RateLimit // for the requests of each client identity; nil: none
 	AccessLog         AccessLog
+	Ingress           bool           // requests of the workload may name the Service that they are for
 	TraceSampling     *TraceSampling // nil: that of the agent
 }
 

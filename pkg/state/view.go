@@ -137,6 +137,14 @@ func (v *View) Answered(addr netip.Addr) bool {
 	return ok
 }
 
+// Told reports whether the controller has answered a subscription to addr: the view then
+// has all that the controller sends with the answer. Answered is true before that of an
+// address that another answer has brought.
+func (v *View) Told(addr netip.Addr) bool {
+	_, ok := v.answered[addr.Unmap()]
+	return ok
+}
+
 // InRange reports whether addr is in a range in which the mesh has addresses. Until the
 // controller answers about it, it may be the address of a meshed pod.
 func (v *View) InRange(addr netip.Addr) bool {

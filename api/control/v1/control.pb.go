@@ -1295,6 +1295,7 @@ type Settings struct {
 	PlaintextFallback bool                   `protobuf:"varint,8,opt,name=plaintext_fallback,json=plaintextFallback,proto3" json:"plaintext_fallback,omitempty"`
 	TraceSampling     *TraceSampling         `protobuf:"bytes,9,opt,name=trace_sampling,json=traceSampling,proto3" json:"trace_sampling,omitempty"` // absent: the agent's own
 	AccessLog         Settings_AccessLog     `protobuf:"varint,10,opt,name=access_log,json=accessLog,proto3,enum=underlane.control.v1.Settings_AccessLog" json:"access_log,omitempty"`
+	Ingress           bool                   `protobuf:"varint,120,opt,name=ingress,proto3" json:"ingress,omitempty"` // requests of the pod may name the Service that they are for
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1397,6 +1398,13 @@ func (x *Settings) GetAccessLog() Settings_AccessLog {
 		return x.AccessLog
 	}
 	return Settings_NONE
+}
+
+func (x *Settings) GetIngress() bool {
+	if x != nil {
+		return x.Ingress
+	}
+	return false
 }
 
 type TraceSampling struct {
@@ -4712,7 +4720,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"authorized\x18\x16 \x01(\bR\n" +
 	"authorized\x12#\n" +
 	"\rrequest_rules\x18\x17 \x01(\bR\frequestRules\x12\x16\n" +
-	"\x06labels\x18< \x01(\tR\x06labels\"\xed\x05\n" +
+	"\x06labels\x18< \x01(\tR\x06labels\"\x87\x06\n" +
 	"\bSettings\x12=\n" +
 	"\x06policy\x18\x01 \x01(\x0e2%.underlane.control.v1.Settings.PolicyR\x06policy\x12\x1f\n" +
 	"\vfail_closed\x18\x02 \x01(\bR\n" +
@@ -4727,7 +4735,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x0etrace_sampling\x18\t \x01(\v2#.underlane.control.v1.TraceSamplingR\rtraceSampling\x12G\n" +
 	"\n" +
 	"access_log\x18\n" +
-	" \x01(\x0e2(.underlane.control.v1.Settings.AccessLogR\taccessLog\"\x1f\n" +
+	" \x01(\x0e2(.underlane.control.v1.Settings.AccessLogR\taccessLog\x12\x18\n" +
+	"\aingress\x18x \x01(\bR\aingress\"\x1f\n" +
 	"\x06Policy\x12\t\n" +
 	"\x05ALLOW\x10\x00\x12\n" +
 	"\n" +

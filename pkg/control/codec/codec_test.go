@@ -61,7 +61,7 @@ func TestEncodingKeepsEverything(t *testing.T) {
 	w.HostNetwork, w.NetworkPolicy, w.Enrolled, w.Leaving, w.Terminating = true, true, true, true, true
 	w.OwnLabel, w.OwnSettings = true, true
 	w.Settings = mesh.Settings{
-		Policy: mesh.PolicyStrict, FailClosed: true, PlaintextFallback: true,
+		Policy: mesh.PolicyStrict, FailClosed: true, PlaintextFallback: true, Ingress: true,
 		SkipOutboundPorts: []mesh.PortRange{{First: 25, Last: 25}},
 		SkipInboundPorts:  []mesh.PortRange{{First: 1, Last: 65535}},
 		OpaquePorts:       []mesh.PortRange{{First: 3306, Last: 3307}, {First: 9000, Last: 9001}},

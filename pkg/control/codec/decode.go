@@ -123,6 +123,7 @@ func decodeSettings(s *pb.Settings) (out mesh.Settings, err error) {
 	}
 	out.FailClosed = s.GetFailClosed()
 	out.PlaintextFallback = s.GetPlaintextFallback()
+	out.Ingress = s.GetIngress()
 	if out.SkipOutboundPorts, err = decodePortRanges(s.GetSkipOutboundPorts()); err != nil {
 		return out, err
 	}

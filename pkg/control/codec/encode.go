@@ -49,6 +49,7 @@ func encodeSettings(s *mesh.Settings) *pb.Settings {
 		Policy:            policy,
 		FailClosed:        s.FailClosed,
 		PlaintextFallback: s.PlaintextFallback,
+		Ingress:           s.Ingress,
 		SkipOutboundPorts: encodePortRanges(s.SkipOutboundPorts),
 		SkipInboundPorts:  encodePortRanges(s.SkipInboundPorts),
 		OpaquePorts:       encodePortRanges(s.OpaquePorts),

@@ -38,6 +38,9 @@ type Snapshot struct {
 	external map[netip.Addr][]string
 	behind   map[string][]string // names of the workloads behind a service, by service
 	routed   map[string][]routed // routes of a service, by service
+	// backing has, by address, the services that have it as an endpoint. It is nil if no
+	// pod is an ingress: only requests of an ingress name the service that they are for.
+	backing map[netip.Addr][]string
 }
 
 // NewSnapshot encodes c. version must be greater than the version of last, the
@@ -82,6 +85,9 @@ func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
 		}
 		s.behind[r.Name] = workloadsBehind(svc)
 	}
+	if slices.ContainsFunc(c.Workloads, isIngress) {
+		s.backing = backing(c.Services)
+	}
 	for uid, spec := range c.Authz {
 		s.add(codec.EncodeAuthz(uid, spec), last)
 	}
@@ -93,6 +99,25 @@ func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
 		s.anchors = s.add(codec.EncodeAnchors(c.Anchors), last)
 	}
 	return s
+}
+
+func isIngress(w *mesh.Workload) bool { return w.Meshed && w.Settings.Ingress }
+
+// backing returns the names of the services by the addresses of their endpoints.
+func backing(services []*mesh.Service) map[netip.Addr][]string {
+	out := map[netip.Addr][]string{}
+	for _, svc := range services {
+		name := state.ServiceName(svc.Namespace, svc.Name)
+		for _, p := range svc.Ports {
+			for _, e := range p.Endpoints {
+				addr := e.Addr.Addr().Unmap()
+				if names := out[addr]; len(names) == 0 || names[len(names)-1] != name {
+					out[addr] = append(names, name)
+				}
+			}
+		}
+	}
+	return out
 }
 
 func workloadsBehind(svc *mesh.Service) []string {
@@ -173,15 +198,24 @@ func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds
 	if kinds.routes && len(s.routed) > 0 {
 		clients = s.clients(node)
 	}
+	var backing map[netip.Addr][]string
+	if slices.ContainsFunc(s.byNode[node], isIngress) {
+		backing = s.backing
+	}
+	service := func(name string) {
+		s.withBehind(name, yield)
+		s.withRoutes(name, clients, yield)
+	}
 	for addr := range subs {
 		yield(codec.EncodeAddress(addr))
 		if name, ok := s.byAddr[addr]; ok {
-			s.withBehind(name, yield)
-			s.withRoutes(name, clients, yield)
+			service(name)
 		}
 		for _, name := range s.external[addr] {
-			s.withBehind(name, yield)
-			s.withRoutes(name, clients, yield)
+			service(name)
+		}
+		for _, name := range backing[addr] {
+			service(name)
 		}
 	}
 }

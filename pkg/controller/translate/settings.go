@@ -117,6 +117,15 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 	default:
 		report("annotation %s: %q is neither never nor allowed", mesh.AnnotationPlaintextFallback, v)
 	}
+	switch v, ok := annotations[mesh.AnnotationIngress]; {
+	case !ok:
+	case v == mesh.LabelEnabled:
+		s.Ingress = true
+	case v == mesh.LabelDisabled:
+		s.Ingress = false
+	default:
+		report("annotation %s: %q is neither %s nor %s", mesh.AnnotationIngress, v, mesh.LabelEnabled, mesh.LabelDisabled)
+	}
 	if v, ok := annotations[mesh.AnnotationTraceSampling]; ok {
 		if sampling, err := mesh.ParseTraceSampling(v); err != nil {
 			report("annotation %s: %v", mesh.AnnotationTraceSampling, err)

@@ -47,7 +47,7 @@ func render(r translate.Result) string {
 		for name, on := range map[string]bool{
 			"meshed": w.Meshed, "ready": w.Ready, "host-network": w.HostNetwork, "network-policy": w.NetworkPolicy,
 			"strict": w.Settings.Policy == mesh.PolicyStrict, "fail-closed": w.Settings.FailClosed,
-			"enrolled": w.Enrolled, "terminating": w.Terminating, "own-label": w.OwnLabel, "own-settings": w.OwnSettings, "plaintext-fallback": w.Settings.PlaintextFallback,
+			"enrolled": w.Enrolled, "terminating": w.Terminating, "own-label": w.OwnLabel, "own-settings": w.OwnSettings, "plaintext-fallback": w.Settings.PlaintextFallback, "ingress": w.Settings.Ingress,
 		} {
 			if on {
 				flags = append(flags, name)

@@ -108,9 +108,16 @@ type Target interface {
 	// calls it once for each request, before it forwards the head. The error is a
 	// *mesh.ReasonError: the policy of a server on this node refuses the client.
 	Tokens(client *tap.Peer) (*Tokens, error)
+	// Ingress reports whether requests may name the Service that they are for. Drivers ask
+	// after Routing.
+	Ingress() bool
+	// Named returns the Service that a request names by its override field, or, if override
+	// is "", by its authority. nil: it goes to the destination. The error, a
+	// *mesh.ReasonError, says why it can go nowhere. The strings are not kept.
+	Named(override, authority string) (*Named, error)
 	// HasRequestRules reports whether rules apply to requests that do not apply to
 	// opaque connections: routes, limits that count requests, and policies that look
-	// at them.
+	// at them. A pod with Ingress has such rules.
 	HasRequestRules() bool
 	// Opaque reports whether a setting makes connections to the destination opaque.
 	Opaque() bool

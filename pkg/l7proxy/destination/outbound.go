@@ -25,6 +25,7 @@ type Outbound struct {
 	// touched is the Unix time in seconds of the last subscription to dst. The state
 	// forgets addresses that are not subscribed to again.
 	touched atomic.Int64
+	named   atomic.Pointer[named]
 }
 
 // touchEvery is far below the time after which the state forgets an address.
@@ -60,7 +61,7 @@ func (t *Outbound) Routing() *Routing { return t.look().routing }
 // HasRequestRules implements Target.
 func (t *Outbound) HasRequestRules() bool {
 	k := t.look()
-	if k.routing != nil || t.directory.ruledAt(k.pod, t.dst.Port()) {
+	if k.routing != nil || k.local.Settings.Ingress || t.directory.ruledAt(k.pod, t.dst.Port()) {
 		return true
 	}
 	if k.Port != nil {

@@ -4,6 +4,7 @@ package h1
 
 import (
 	"os"
+	"slices"
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
@@ -148,7 +149,15 @@ func (d *session) exchange() bool {
 		edits.Connection = http1.ConnectionKeepAlive // the endpoint's connection is pooled
 	}
 	d.plan, d.deadline = request.Plan{}, time.Time{}
-	if routing := d.s.Target.Routing(); routing != nil {
+	routing := d.s.Target.Routing()
+	var override request.Override
+	if d.s.Target.Ingress() {
+		if routing, err = d.name(&override); err != nil {
+			d.in = d.in[n+m:]
+			return d.fail(upstream.ReasonOf(err), kind, keep && d.body.Done())
+		}
+	}
+	if routing != nil {
 		if answer := d.route(routing, &edits); answer.Status != 0 {
 			d.in = d.in[n+m:]
 			return d.answer(&answer, kind, keep && d.body.Done())
@@ -157,6 +166,9 @@ func (d *session) exchange() bool {
 	if answer := d.authenticate(&edits); answer.Status != 0 {
 		d.in = d.in[n+m:]
 		return d.answer(&answer, kind, keep && d.body.Done() && !d.mayConnectAgain(answer.Reason))
+	}
+	if override.Given() {
+		edits.Remove = slices.Concat(edits.Remove, request.OverrideFields)
 	}
 	d.x.EditHead(&edits.Remove, &edits.Add)
 	d.out = http1.AppendRequestHead(d.out[:0], &d.req, &edits)

@@ -7,6 +7,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/reply"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/route"
 )
@@ -49,6 +50,14 @@ func (d *session) route(r *destination.Routing, edits *http1.Edits) reply.Reply 
 	}
 	edits.Host, edits.Remove, edits.Add = a.Host, a.Request.Remove, a.Request.Add
 	return answer
+}
+
+// name finds the Service that the request names, and returns the routes that apply.
+func (d *session) name(o *request.Override) (*destination.Routing, error) {
+	for name, value := range d.req.Fields() {
+		o.Add(unsafeString(name), unsafeString(value))
+	}
+	return d.s.Name(o, unsafeString(d.req.Authority()), &d.plan, &d.x)
 }
 
 // clientLook is how often pause checks that the client is still there.

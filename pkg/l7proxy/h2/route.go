@@ -49,6 +49,19 @@ func (st *stream) route(r *destination.Routing, line *request.Line, b *h2conn.Ba
 	st.startOr(&answer, b)
 }
 
+// name finds the Service that the request names, and returns the routes that apply.
+func (st *stream) name(authority string) (*destination.Routing, error) {
+	var o request.Override
+	for i := range st.fields {
+		o.Add(st.fields[i].Name, st.fields[i].Value)
+	}
+	r, err := st.client.s.Name(&o, authority, &st.plan, &st.exchange)
+	if err == nil && o.Given() {
+		st.editFields(&route.Edits{Remove: request.OverrideFields})
+	}
+	return r, err
+}
+
 // startIn is startOr after a delay. Bytes of the body that arrive meanwhile wait in the pipe.
 func (st *stream) startIn(delay time.Duration, answer reply.Reply) {
 	st.timer = st.after(delay, st.turn, func(st *stream, b *h2conn.Batch) { st.startOr(&answer, b) })

@@ -104,7 +104,15 @@ func (st *stream) begin(ev *http2.Event, b *h2conn.Batch) {
 	if st.grpc {
 		st.boundCall()
 	}
-	if r := st.client.s.Target.Routing(); r != nil {
+	r := st.client.s.Target.Routing()
+	if st.client.s.Target.Ingress() {
+		var err error
+		if r, err = st.name(line.Authority); err != nil {
+			st.fail(upstream.ReasonOf(err), b)
+			return
+		}
+	}
+	if r != nil {
 		st.route(r, &line, b)
 	} else {
 		if !st.authenticate(b) {

@@ -20,6 +20,7 @@ type Plan struct {
 	Random uint64 // the random bits by which Action was chosen
 
 	routing *destination.Routing
+	named   *destination.Backend // that the request itself names, see Session.Name; nil: none
 }
 
 // Policy returns the policy that decides whether a failed request is retried.
@@ -30,11 +31,11 @@ func (p *Plan) Policy() *retry.Policy {
 	return p.Hit.Rule.Retry
 }
 
-// Backend returns the backend that the routes have chosen. It is nil if no route applies,
-// so that the request goes to its client's destination.
+// Backend returns the backend that the routes have chosen, or that the request names. It is
+// nil if there is neither, so that the request goes to its client's destination.
 func (p *Plan) Backend() *destination.Backend {
 	if p.Action == nil {
-		return nil
+		return p.named
 	}
 	return &p.routing.Backends[p.Action.BackendIndex]
 }
@@ -57,7 +58,7 @@ func (s *Session) Route(r *destination.Routing, asked *route.Request, p *Plan, x
 	case route.NoRule:
 		return reply.Of(mesh.ReasonNoRoute), 0
 	case route.Matched:
-		*p = Plan{routing: r, Hit: hit, Action: hit.Rule.Choose(draw), Random: draw}
+		*p = Plan{routing: r, named: p.named, Hit: hit, Action: hit.Rule.Choose(draw), Random: draw}
 	default:
 		return reply.Reply{}, 0
 	}
@@ -72,7 +73,11 @@ func (s *Session) Route(r *destination.Routing, asked *route.Request, p *Plan, x
 		return reply.Of(mesh.ReasonBadBackend), delay
 	}
 	if a.Kind == route.Redirect {
-		location := a.AppendLocation(nil, asked, hit, s.Original.Port())
+		port := s.Original.Port()
+		if p.named != nil {
+			port = p.named.Port.Port
+		}
+		location := a.AppendLocation(nil, asked, hit, port)
 		return reply.Reply{Status: a.Status, Location: string(location)}, delay
 	}
 	return reply.Reply{}, delay

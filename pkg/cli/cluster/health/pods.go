@@ -171,6 +171,7 @@ func badSettings(what string, o metav1.Object) []string {
 		mesh.AnnotationSameNode: {"shortcut", "wire"},
 
 		mesh.AnnotationPlaintextFallback: {"never", "allowed"},
+		mesh.AnnotationIngress:           {mesh.LabelEnabled, mesh.LabelDisabled},
 	} {
 		if v, ok := a[name]; ok && !slices.Contains(allowed, v) {
 			bad = append(bad, fmt.Sprintf("%s: %s: %q is none of %s", what, name, v, strings.Join(allowed, ", ")))
