@@ -76,7 +76,7 @@ conformance: deps-cluster build images ## the Gateway API's conformance suite on
 
 .PHONY: test-programs
 test-programs: deps-programs ## other people's programs in pods, without the mesh and with it, in all ways (root); RUN=nginx/curl
-	UNDERLANE_TEST_FULL=1 $(GO) test -count=1 -timeout 15m -run 'TestPrograms/$(RUN)' ./test/programs/...
+	UNDERLANE_TEST_FULL=1 $(GO) test -count=1 -timeout 15m -run '$(if $(RUN),TestPrograms/$(RUN),TestPrograms|TestIngress)' ./test/programs/...
 
 .PHONY: test-prometheus
 test-prometheus: deps-prometheus ## a real Prometheus scrapes the demo: dashboards, rules and alerts have data (root)

@@ -31,6 +31,8 @@ for group in "$@"; do
         need nc.openbsd netcat-openbsd
         need h2load nghttp2-client
         need nginx nginx-light
+        need haproxy haproxy
+        need caddy caddy
         need apache2 apache2
         need psql postgresql-client
         [ -n "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] || missing="$missing postgresql"

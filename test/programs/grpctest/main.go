@@ -3,6 +3,11 @@
 //
 //	grpctest serve
 //	grpctest client HOST:PORT CASE
+//
+// and an application behind an ingress, with a client of the ingress:
+//
+//	grpctest app NAME
+//	grpctest ask [-kind KIND] [-n REQUESTS] [-host AUTHORITY] HOST:PORT
 package main
 
 import (
@@ -11,12 +16,16 @@ import (
 )
 
 func main() {
-	err := fmt.Errorf("usage: grpctest serve | client HOST:PORT CASE")
+	err := fmt.Errorf("usage: grpctest serve | client HOST:PORT CASE | app NAME | ask [flags] HOST:PORT")
 	switch {
 	case len(os.Args) == 2 && os.Args[1] == "serve":
 		err = serve()
 	case len(os.Args) == 4 && os.Args[1] == "client":
 		err = client(os.Args[2], os.Args[3])
+	case len(os.Args) == 3 && os.Args[1] == "app":
+		err = app(os.Args[2])
+	case len(os.Args) > 2 && os.Args[1] == "ask":
+		err = ask(os.Args[2:])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "grpctest:", err)
