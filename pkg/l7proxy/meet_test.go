@@ -14,22 +14,6 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// lateState is a State whose controller answers about an address when it is asked to wait.
-type lateState struct {
-	*proxytest.State
-	answer func() error
-	asked  atomic.Int32
-}
-
-func (s *lateState) Resolve(ctx context.Context, _ netip.Addr) error {
-	s.asked.Add(1)
-	if s.answer != nil {
-		return s.answer()
-	}
-	<-ctx.Done()
-	return ctx.Err()
-}
-
 // TestOutsiderIsOneClient: all events of a client outside the mesh name its pod, from the first
 // on. A controller that does not answer is waited for once.
 func TestOutsiderIsOneClient(t *testing.T) {
@@ -42,14 +26,16 @@ func TestOutsiderIsOneClient(t *testing.T) {
 				}
 				answer(t, protocol, app)
 				g := guard(t, app.Addr().String())
-				late := &lateState{State: &proxytest.State{Store: g.store}}
-				if answers {
-					client := &mesh.Workload{UID: "outsider", Name: "outsider", Node: "node-2", Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
-					late.answer = func() error {
-						return g.store.Apply(state.Delta{Synced: true, Resources: []state.Resource{{Name: state.WorkloadName("outsider"), Version: "1", Workload: client}}})
+				var asked atomic.Int32
+				answer := func(ctx context.Context) error {
+					if asked.Add(1); !answers {
+						<-ctx.Done()
+						return ctx.Err()
 					}
+					client := &mesh.Workload{UID: "outsider", Name: "outsider", Node: "node-2", Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
+					return g.store.Apply(state.Delta{Synced: true, Resources: []state.Resource{{Name: state.WorkloadName("outsider"), Version: "1", Workload: client}}})
 				}
-				g.proxy.State, g.proxy.directory.State = late, late
+				g.proxy.State.(*proxytest.State).Answer.Store(&answer)
 				for range 2 { // on a connection each
 					asker(t, protocol, g.addr.String())()
 				}
@@ -58,7 +44,7 @@ func TestOutsiderIsOneClient(t *testing.T) {
 						t.Errorf("event %d: the client is %v, want it known: %v", event.Kind, event.Source.Workload, answers)
 					}
 				}
-				if n := late.asked.Load(); n != 1 {
+				if n := asked.Load(); n != 1 {
 					t.Errorf("the controller was waited for %d times, want once", n)
 				}
 			})

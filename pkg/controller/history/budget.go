@@ -9,9 +9,9 @@ import (
 )
 
 // maintain makes steps of five minutes of those that are old, drops those that are too
-// old, and keeps the Store within its budget: first the oldest blocks of nodes that have
-// more than their share go, then the oldest fine steps become coarse ones, then the oldest
-// steps go. last is the newest minute.
+// old, and keeps the Store within its budget: first the oldest sums of quarters of an hour
+// go, then the oldest blocks of nodes that have more than their share, then the oldest fine
+// steps become coarse ones, then the oldest steps go. last is the newest minute.
 func (s *Store) maintain(last int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -22,7 +22,7 @@ func (s *Store) maintain(last int64) {
 		s.forget()
 	}
 	for s.size() > s.bytes && len(s.steps) > 0 {
-		if s.evict() || s.coarsen(last-recent+1) {
+		if s.dropSum() || s.evict() || s.coarsen(last-recent+1) {
 			continue
 		}
 		// There are only coarse steps, and those that agents may still be asked for. Where

@@ -328,8 +328,8 @@ func (m memories) test(t *testing.T) {
 func TestMemory(t *testing.T) {
 	s := NewStore(0)
 	used := play(t, s, traffic(40, 300), Keep)
-	if kept := s.Stats().Until.Sub(s.Stats().Since); used > 40*52_000 || kept != Keep {
-		t.Errorf("%d bytes for %v, want at most 52 kB for a pair and %v", used, kept, Keep)
+	if kept := s.Stats().Until.Sub(s.Stats().Since); used > 40*72_000 || kept != Keep {
+		t.Errorf("%d bytes for %v, want at most 72 kB for a pair and %v", used, kept, Keep)
 	}
 	memories{
 		{40, DefaultBytes / 25, 30, Keep, Keep},

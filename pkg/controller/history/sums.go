@@ -16,8 +16,9 @@ var joinAtOnce = [len(lengths)]int{8, 2}
 
 // sums has, for each of lengths, what happened in such a time as one step, ascending. A query
 // with points of 15 minutes for a day reads a hundred blocks with them, not more than four
-// hundred, whose bytes are not coded by frequency. They cost a quarter of the memory. The
-// steps stay, for queries with shorter points.
+// hundred, whose bytes are not coded by frequency. They take about as much as half of the
+// steps, and go first when there is no room: then such a query takes longer. The steps stay,
+// for queries with shorter points.
 type sums [len(lengths)][]*step
 
 // all returns all of them.
@@ -30,12 +31,13 @@ func (s *sums) drop(gone func(*step) bool) {
 	}
 }
 
-// join makes the sums of steps that get no more blocks. last is the newest minute.
+// join makes the sums of steps that get no more blocks: those of quarters of an hour while a
+// tenth of the budget is free, because they are the first to go. last is the newest minute.
 func (s *Store) join(last int64) {
 	if len(s.steps) == 0 {
 		return
 	}
-	first, parts := s.steps[0].start, s.steps
+	first := s.steps[0].start
 	for i, length := range lengths {
 		joined := 0
 		for start := first + (length-first%length)%length; start+length <= last-recent+1 && joined < joinAtOnce[i]; start += length {
@@ -43,25 +45,23 @@ func (s *Store) join(last int64) {
 			if found {
 				continue
 			}
-			if sum := s.sumUp(parts, start, length); sum != nil {
-				s.sums[i] = slices.Insert(s.sums[i], at, sum)
-				joined++
+			if i == 0 && s.size() > s.bytes/10*9 {
+				break
 			}
+			s.sums[i] = slices.Insert(s.sums[i], at, s.sumUp(start, length))
+			joined++
 		}
-		parts = s.sums[i]
 	}
 }
 
-// sumUp adds up parts of a time: steps, or shorter sums, which must all be there.
-func (s *Store) sumUp(parts []*step, start, length int64) *step {
-	from, _ := slices.BinarySearchFunc(parts, start, byStart)
-	to, _ := slices.BinarySearchFunc(parts, start+length, byStart)
-	parts = parts[from:to]
-	if length > lengths[0] && int64(len(parts)) < length/lengths[0] {
-		return nil
-	}
+// sumUp adds up the steps of a time.
+func (s *Store) sumUp(start, length int64) *step {
 	a := adder{store: s, open: map[int]int64{}, sums: map[string]map[int]*figures.Sums{}}
-	for _, st := range parts {
+	from, _ := slices.BinarySearchFunc(s.steps, start, byStart)
+	for _, st := range s.steps[from:] {
+		if st.start >= start+length {
+			break
+		}
 		a.step(st)
 	}
 	sum := &step{start: start, length: length}
@@ -69,6 +69,18 @@ func (s *Store) sumUp(parts []*step, start, length int64) *step {
 		sum.add(s, owner, a.sums[owner])
 	}
 	return sum
+}
+
+// dropSum drops the oldest sum of a quarter of an hour, and reports whether there was one.
+func (s *Store) dropSum() bool {
+	if len(s.sums[0]) == 0 {
+		return false
+	}
+	for _, b := range s.sums[0][0].blocks {
+		s.packed -= cap(b.data)
+	}
+	s.sums[0] = slices.Delete(s.sums[0], 0, 1)
+	return true
 }
 
 // part drops the sums that a step is in: its blocks have changed.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -161,13 +162,22 @@ func Pair(t testing.TB) (a, b *rawio.Conn) {
 
 // State implements l7proxy.State with a store only, which stands for a controller that
 // has answered about every address.
-type State struct{ Store *state.Store }
+type State struct {
+	Store *state.Store
+	// Answer is a controller that answers when it is waited for. nil: see above.
+	Answer atomic.Pointer[func(context.Context) error]
+}
 
 // View implements l7proxy.State.
 func (s *State) View() *state.View { return s.Store.View() }
 
 // Resolve implements l7proxy.State.
-func (*State) Resolve(context.Context, netip.Addr) error { return nil }
+func (s *State) Resolve(ctx context.Context, _ netip.Addr) error {
+	if answer := s.Answer.Load(); answer != nil {
+		return (*answer)(ctx)
+	}
+	return nil
+}
 
 // Await implements l7proxy.State. It waits for changes of the store.
 func (s *State) Await(ctx context.Context, _ netip.Addr, known func(*state.View) bool) error {
