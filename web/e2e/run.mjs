@@ -5,13 +5,14 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { runTests } from './harness.mjs';
+import { day } from './day.mjs';
 import { policy } from './policy.mjs';
 import { rates } from './rates.mjs';
 import { tests } from './tests.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const words = process.argv.slice(2).map((w) => w.toLowerCase());
-const chosen = [...tests, ...rates, ...policy].filter((t) => words.every((w) => t.name.toLowerCase().includes(w)));
+const chosen = [...tests, ...rates, ...policy, ...day].filter((t) => words.every((w) => t.name.toLowerCase().includes(w)));
 
 /** Starts a server of generated data; the promise is its address and how to stop it. */
 function serve(...flags) {
