@@ -31,7 +31,7 @@ type Call struct {
 // Denied reports whether an event is about something that the mesh has denied, and that
 // no policy has to allow.
 func Denied(e *tap.Event) bool {
-	return e.Reason == mesh.ReasonPolicyDenied || e.Reason == mesh.ReasonNoIdentity
+	return e.Reason == mesh.ReasonPolicyDenied || e.Reason == mesh.ReasonNoIdentity || e.Reason == mesh.ReasonRouteNotFound
 }
 
 // FromEvent returns the call that an event is about: the end of a request or a connection, at
