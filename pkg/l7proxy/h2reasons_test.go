@@ -30,7 +30,11 @@ func TestH2EveryReason(t *testing.T) {
 		e.target.mu.Lock()
 		e.target.refuse = reason
 		e.target.mu.Unlock()
-		want := fmt.Sprintf("HEADERS %d :status=%d underlane-reason=%s content-type=text/plain; charset=utf-8 content-length=%d", id, reason.HTTPStatus(), reason, len(reason.Text())+1)
+		challenge := ""
+		if reason == mesh.ReasonBadToken { // RFC 6750 §3
+			challenge = `www-authenticate=Bearer error="invalid_token" `
+		}
+		want := fmt.Sprintf("HEADERS %d :status=%d underlane-reason=%s %scontent-type=text/plain; charset=utf-8 content-length=%d", id, reason.HTTPStatus(), reason, challenge, len(reason.Text())+1)
 		if got := ask(get); got != want {
 			t.Errorf("%s\nwant %s", got, want)
 		}

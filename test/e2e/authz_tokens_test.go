@@ -172,7 +172,7 @@ func TestTokens(t *testing.T) {
 				}
 			}
 			call := get(client, http2, "/open", "x.y.z", "-X", "POST", "-H", "Content-Type: application/grpc", "-H", "TE: trailers")
-			if !strings.Contains(call, "Grpc-Status: 16\n") {
+			if !strings.Contains(call, "Grpc-Status: 16\r\n") {
 				t.Errorf("%s, HTTP/2 %v: a call with a bad token: %s, want UNAUTHENTICATED", client, http2, call)
 			}
 		}
