@@ -150,7 +150,7 @@ func TestStatWide(t *testing.T) {
 	socket := startMemory(t)
 	r := run(t.Context(), Kernel{}, "stat", "deploy", "-n", "shop", "-o", "wide", "--socket", socket)
 	want := []string{"NAME MESHED CPU CPU_LIMIT MEMORY MEMORY_LIMIT", "idle 1/1 - - - -", "web 1/1 2m 1500m 36Mi -"}
-	if diff := cmp.Diff(want, columns(r.out, 0, 1, 12, 13, 14, 15)); diff != "" || r.code != 0 || r.err != "" {
+	if diff := cmp.Diff(want, columns(r.out, 0, 1, 13, 14, 15, 16)); diff != "" || r.code != 0 || r.err != "" {
 		t.Errorf("%d %s (-want +got):\n%s", r.code, r.err, diff)
 	}
 	r = run(t.Context(), Kernel{}, "stat", "deploy/web", "-n", "shop", "-o", "json", "--socket", socket)
