@@ -83,6 +83,8 @@ var layers = map[string]int{
 	"pkg/policy":            1,
 	"pkg/policy/authz":      1,
 	"pkg/policy/jwt":        2,
+	"pkg/policy/calls":      1,
+	"pkg/policy/judged":     3,
 	"pkg/policy/rehearse":   3,
 	"pkg/cgroup":            1,
 	"pkg/agent/containers":  4,
@@ -177,6 +179,11 @@ var sideways = map[[2]string]string{
 	{"pkg/route", "pkg/retry"}:          "a route has a retry policy",
 	{"pkg/redirect/netns", "pkg/rawio"}: "sockets made in a pod's namespace are handed out as raw connections",
 
+	{"pkg/policy/calls", "pkg/policy/authz"}: "calls are remembered with what policies have decided about them",
+	{"pkg/tap/render", "pkg/policy/authz"}:   "an event names the policy that decided",
+	{"pkg/tap/wire", "pkg/policy/authz"}:     "likewise",
+	{"pkg/tap/wire", "pkg/policy/calls"}:     "likewise",
+
 	{"pkg/redirect/podns", "pkg/cgroup"}: "one package knows the kubelet's names of pods' cgroups",
 }
 
@@ -217,7 +224,7 @@ var never = []struct {
 		from: []string{"pkg/l7proxy", "pkg/listener", "pkg/redirect", "pkg/mtls", "pkg/tap", "pkg/policy", "pkg/rawio"},
 		// These are on the reader's side of the hub: names of status codes, events on
 		// their way to a CLI or a browser, and policies written from them.
-		except: []string{"pkg/tap/feed", "pkg/tap/render", "pkg/tap/top", "pkg/tap/wire", "pkg/policy/rehearse"},
+		except: []string{"pkg/tap/feed", "pkg/tap/render", "pkg/tap/top", "pkg/tap/wire", "pkg/policy/rehearse", "pkg/policy/judged"},
 		deps:   []string{"google.golang.org/grpc"},
 		why:    "there is no gRPC in the request path",
 	},

@@ -124,9 +124,9 @@ func help(t *testing.T, pkg string, args ...string) string {
 }
 
 // commands are the sub-commands that a command lists.
-func commands(t *testing.T, pkg string) []string {
+func commands(t *testing.T, pkg string, args ...string) []string {
 	t.Helper()
-	_, list, ok := strings.Cut(help(t, pkg), "Available Commands:\n")
+	_, list, ok := strings.Cut(help(t, pkg, args...), "Available Commands:\n")
 	if !ok {
 		t.Fatalf("%s lists no commands", pkg)
 	}

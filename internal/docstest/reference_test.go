@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/pkg/telemetry"
 )
@@ -84,6 +85,7 @@ func scrape(t *testing.T) string {
 		Pods:              map[string]int{"enrolled": 1},
 		PodCosts:          []telemetry.PodCost{{Namespace: "n", Name: "p"}},
 		Endpoints:         []telemetry.Endpoints{{Namespace: "n", Service: "s"}},
+		PolicyDecisions:   map[calls.Total]uint64{{Object: "x", Verdict: "denied"}: 1},
 		CertificateExpiry: map[mesh.Identity]time.Time{id: time.Now()},
 		CertificateStart:  map[mesh.Identity]time.Time{id: time.Now()},
 	}})
@@ -202,6 +204,11 @@ func TestFlags(t *testing.T) {
 				continue // cobra's
 			}
 			check(pkg, command)
+			if command == "authz" {
+				for _, sub := range commands(t, pkg, command) {
+					check(pkg, command, sub)
+				}
+			}
 			if !regexp.MustCompile(`(?m)^(#|.*\x60).*\b` + command + `\b`).MatchString(text) {
 				t.Errorf("cli.md does not have the command %s of %s", command, pkg)
 			}

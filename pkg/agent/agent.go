@@ -29,6 +29,7 @@ import (
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/redirect/netns"
 	"github.com/underlane/underlane/pkg/redirect/podns"
@@ -59,6 +60,7 @@ type Agent struct {
 	ledger    *costs.Ledger
 	weights   *weights.Follower
 	memory    *figures.Store
+	judged    *calls.Store
 	usage     *containers.Sampler
 	observing observing
 	itself    *mesh.Workload // the node, as the client of pods that it probes
@@ -108,7 +110,8 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	})
 	a.certs = mtls.NewManager(a.client, config.TrustDomain, log)
 	a.metrics = telemetry.New(telemetry.Options{Agent: reporter{a}, MaxPods: config.PodMetrics})
-	a.memory = figures.NewStore(figures.Options{}, time.Now())
+	a.judged = calls.New(time.Now)
+	a.memory = figures.NewStore(figures.Options{Beside: a.judged.Size}, time.Now())
 	a.connections = connections.New(connections.Options{
 		Node: config.Node, Sinks: []tap.Sink{a.metrics, a.memory},
 		Direct:   func(uid string) ([]netns.Connection, error) { return a.carrier.Direct(uid) },
@@ -120,7 +123,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	a.metrics.Exports(a.observing.counts)
-	a.hub = tap.NewHub(append([]tap.Sink{a.connections, a.metrics, a.memory}, a.observing.sinks()...)...)
+	a.hub = tap.NewHub(append([]tap.Sink{a.connections, a.metrics, a.memory, judgedSink{a.judged}}, a.observing.sinks()...)...)
 	a.hub.Redact(secrets)
 	a.conns = &listener.Group{Log: log}
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
@@ -145,6 +148,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Certs:   a.certs,
 		Tap:     a.hub,
 		Log:     log,
+		Calls:   a.judged,
 
 		Sampling: a.observing.sampling, Logged: a.observing.log.Active,
 		StaleKeys: a.client.StaleKeys,

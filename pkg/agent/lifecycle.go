@@ -12,6 +12,7 @@ import (
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/telemetry"
 )
@@ -157,6 +158,10 @@ func (a *Agent) nodeAPI() *nodeapi.Server {
 		Node: a.config.Node, Memory: a.memory, Pods: func() []*mesh.Workload { return a.store.View().Local() },
 		Known:  func() iter.Seq[*mesh.Workload] { return a.store.View().Workloads() },
 		Dialer: a.tries, Ejected: reporter{a}.Ejections,
+		Authorization: nodeapi.Authorization{
+			Decider: decider{a.config.Node, a.store}, Calls: a.judged,
+			Rules: func(uid string) *authz.Workload { return a.store.View().Authz(uid) },
+		},
 	}
 }
 

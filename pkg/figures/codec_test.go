@@ -9,6 +9,8 @@ import (
 
 	"github.com/underlane/underlane/pkg/histogram"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -84,11 +86,20 @@ func randomEvent(r *rand.Rand) *tap.Event {
 		e.MinRTT = e.SRTT / time.Duration(1+r.IntN(9))
 	case 4:
 		e.Kind, e.Duration = tap.ConnClose, 0
+	case 5:
+		e.Judged = &calls.Entry{Finding: &authz.Finding{Audit: "default audit"}}
 	}
 	return e
 }
 
 func expect(s *Sums, latency *histogram.Histogram, e *tap.Event) {
+	ended := e.Kind == tap.ResponseEnd || e.Kind == tap.ConnClose && e.Duration == 0
+	if ended && (e.Reason == mesh.ReasonPolicyDenied || e.Reason == mesh.ReasonNoIdentity) {
+		s.Denied++
+	}
+	if e.Judged != nil && (e.Kind == tap.ResponseEnd || e.Kind == tap.ConnOpen) {
+		s.Audited++
+	}
 	switch {
 	case e.Kind == tap.ResponseEnd:
 		if e.Success() {

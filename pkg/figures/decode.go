@@ -91,6 +91,8 @@ func (r *reader) add(s *Sums) (open uint64) {
 	if mask&hasMinRTT != 0 {
 		s.MinRTT += r.time()
 	}
+	field(hasDenied, &s.Denied)
+	field(hasAudited, &s.Audited)
 	return open
 }
 

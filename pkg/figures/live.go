@@ -17,8 +17,15 @@ type live struct {
 	success, retries atomic.Uint64
 	latency          histogram.Histogram
 	parts            [NumParts]atomic.Int64 // nanoseconds
-	failures         atomic.Pointer[[mesh.NumReasons]atomic.Uint64]
+	rare             atomic.Pointer[liveRare]
 	conns            atomic.Pointer[liveConns]
+}
+
+// liveRare counts failures, and what the server's policy has refused, and what it asks to
+// report.
+type liveRare struct {
+	failures        [mesh.NumReasons]atomic.Uint64
+	denied, audited atomic.Uint64
 }
 
 // liveConns counts connections. open is not reset when a window ends.
@@ -32,6 +39,7 @@ type liveConns struct {
 
 // count counts an event. Events of other kinds than these have no figures.
 func (l *live) count(e *tap.Event) {
+	l.policy(e)
 	switch e.Kind {
 	case tap.ResponseEnd:
 		l.request(e)
@@ -46,11 +54,22 @@ func (l *live) count(e *tap.Event) {
 	}
 }
 
+// policy counts the end of what was refused, and the end of a request or the beginning of a
+// connection that is to be reported.
+func (l *live) policy(e *tap.Event) {
+	switch ends := e.Kind == tap.ResponseEnd; {
+	case (ends || e.Kind == tap.ConnClose && e.Duration <= 0) && (e.Reason == mesh.ReasonPolicyDenied || e.Reason == mesh.ReasonNoIdentity):
+		lazily(&l.rare).denied.Add(1)
+	case (ends || e.Kind == tap.ConnOpen) && e.Judged != nil && e.Judged.Finding.Audited():
+		lazily(&l.rare).audited.Add(1)
+	}
+}
+
 func (l *live) request(e *tap.Event) {
 	if e.Success() {
 		l.success.Add(1)
 	} else {
-		lazily(&l.failures)[e.Reason].Add(1)
+		lazily(&l.rare).failures[e.Reason].Add(1)
 	}
 	if e.Retries > 0 {
 		l.retries.Add(uint64(e.Retries))
@@ -120,6 +139,8 @@ const (
 	hasSRTT  // sum, connections
 	hasRetransmits
 	hasMinRTT // sum; of the connections of hasSRTT
+	hasDenied
+	hasAudited
 )
 
 // encode appends what was counted, nothing if nothing was. With drain the counters, other
@@ -127,8 +148,9 @@ const (
 func (l *live) encode(b []byte, drain bool) []byte {
 	w := writer{buf: append(b, 0, 0), drain: drain}
 	var failed uint64
-	if f := l.failures.Load(); f != nil {
-		failed = w.failures(f)
+	rare := l.rare.Load()
+	if rare != nil {
+		failed = w.failures(&rare.failures)
 	}
 	latencies := w.latency(&l.latency)
 	w.parts(&l.parts)
@@ -138,6 +160,10 @@ func (l *live) encode(b []byte, drain bool) []byte {
 	w.number(hasRetries, &l.retries)
 	if c := l.conns.Load(); c != nil {
 		w.conns(c)
+	}
+	if rare != nil {
+		w.number(hasDenied, &rare.denied)
+		w.number(hasAudited, &rare.audited)
 	}
 	if w.mask == 0 {
 		return b

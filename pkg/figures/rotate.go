@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 	"unsafe"
-
-	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // Rotate ends the window that is being filled, if its time is over at now. Run and Query
@@ -76,6 +74,9 @@ func (s *Store) forget() {
 	oldest := s.current - int64(s.opt.Windows)
 	drop := 0
 	room := s.opt.Bytes - s.size()
+	if s.opt.Beside != nil {
+		room -= s.opt.Beside()
+	}
 	for drop < len(s.windows) && (s.windows[drop].number < oldest || s.bytes > room) {
 		s.bytes -= cap(s.windows[drop].data)
 		s.began = s.windows[drop].number + 1
@@ -124,8 +125,8 @@ func (s *Store) size() int {
 // size returns the memory of what was allocated at its first use.
 func (l *live) size() (total int) {
 	total += l.latency.Size()
-	if l.failures.Load() != nil {
-		total += int(mesh.NumReasons) * 8
+	if l.rare.Load() != nil {
+		total += int(unsafe.Sizeof(liveRare{}))
 	}
 	if l.conns.Load() != nil {
 		total += int(unsafe.Sizeof(liveConns{}))

@@ -34,6 +34,8 @@ type Options struct {
 	// Bytes bounds the memory of the whole Store; default DefaultBytes. The oldest windows
 	// are dropped when they do not fit.
 	Bytes int
+	// Beside returns the bytes of other memory that Bytes is for; nil: none.
+	Beside func() int
 }
 
 // Store remembers what an agent's node does. It is a tap.Sink. Emit takes no lock and

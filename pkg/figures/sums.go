@@ -48,6 +48,9 @@ type Sums struct {
 	MinRTT         time.Duration // sum of the lowest round-trip times, of the same connections; 0: not known
 	SRTTs          uint64        // times that are in SRTT and MinRTT
 	Retransmits    uint64        // segments
+
+	Denied  uint64 // requests and connections that the server's policy refused
+	Audited uint64 // and that it let in, to be reported; only the server's agent knows
 }
 
 // Requests returns the number of requests that ended.
@@ -107,6 +110,8 @@ func (s *Sums) after(o *Sums) {
 	s.MinRTT += o.MinRTT
 	s.SRTTs += o.SRTTs
 	s.Retransmits += o.Retransmits
+	s.Denied += o.Denied
+	s.Audited += o.Audited
 }
 
 func (s *Sums) latency() *histogram.Histogram {

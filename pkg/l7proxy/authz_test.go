@@ -19,6 +19,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
@@ -273,5 +274,64 @@ func TestPolicyChangesCutConnections(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestJudgedCalls: events name what decided, and the calls are remembered with it. A pod
+// without policies leaves no trace.
+func TestJudgedCalls(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("http2=%v", http2), func(t *testing.T) {
+			g := guard(t, webApp(t))
+			store := calls.New(time.Now)
+			g.proxy.directory.Calls = store
+			protocols := new(http.Protocols)
+			protocols.SetHTTP1(!http2)
+			protocols.SetUnencryptedHTTP2(http2)
+			transport := &http.Transport{Protocols: protocols}
+			defer transport.CloseIdleConnections()
+			for i, tc := range []struct {
+				group *authz.Group
+				want  string // verdict, object and rule
+			}{
+				{nil, ""},
+				{&authz.Group{Name: "g", Policies: []authz.Policy{{Name: "p", Action: authz.ActionAllow, Rules: []authz.Rule{{Name: "r"}}}}}, "allowed p r"},
+				{&authz.Group{Name: authz.DefaultGroup, Default: authz.ModeAudit}, "audited default audit "},
+				{&authz.Group{Name: "Server.x a/b"}, "denied Server.x a/b "},
+				{&authz.Group{Name: "g", Policies: []authz.Policy{{Name: "no", Action: authz.ActionDeny, Rules: []authz.Rule{{To: []authz.Operation{{Methods: []authz.Match{{Value: "GET"}}}}}}}}}, "denied no 1"},
+			} {
+				g.rule(tc.group)
+				r, err := http.NewRequestWithContext(t.Context(), "GET", fmt.Sprintf("http://%s/x/%d", g.addr, i), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := transport.RoundTrip(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				e := g.tap.Wait(t, tap.ResponseEnd, i)
+				got := ""
+				if e.Judged != nil {
+					f := e.Judged.Finding
+					got = f.Verdict() + " " + f.Object + " " + f.Rule
+				}
+				if got != tc.want {
+					t.Errorf("%d: the event says %q, want %q", i, got, tc.want)
+				}
+			}
+			list := store.List(time.Minute, func(*mesh.Workload) bool { return true })
+			if len(list.Calls) != 4 {
+				t.Errorf("got %d kinds of calls, want 4: %+v", len(list.Calls), list.Calls)
+			}
+			for _, c := range list.Calls {
+				if c.Method != "GET" || c.Path != "/x/{*}" || c.Port != g.addr.Port() || c.Calls != 1 || !c.From.IsLoopback() {
+					t.Errorf("got %+v", c)
+				}
+			}
+		})
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -147,13 +148,15 @@ func (h *h2target) dial(ctx context.Context, ep *upstream.Endpoint, _ netip.Addr
 	return conn.Plain{Conn: nc}, ep.Expected(), nil
 }
 
-func (*h2target) Service() *mesh.Service                        { return nil }
-func (*h2target) Peer() tap.Peer                                { return tap.Peer{} }
-func (*h2target) Routing() *destination.Routing                 { return nil }
-func (*h2target) HasRequestRules() bool                         { return false }
-func (*h2target) Tokens(*tap.Peer) (*destination.Tokens, error) { return nil, nil }
-func (*h2target) Opaque() bool                                  { return false }
-func (*h2target) Ingress() bool                                 { return false }
+func (*h2target) Service() *mesh.Service        { return nil }
+func (*h2target) Peer() tap.Peer                { return tap.Peer{} }
+func (*h2target) Routing() *destination.Routing { return nil }
+func (*h2target) HasRequestRules() bool         { return false }
+func (*h2target) Tokens(*tap.Peer, destination.Asker) (*destination.Tokens, *calls.Entry, error) {
+	return nil, nil, nil
+}
+func (*h2target) Opaque() bool  { return false }
+func (*h2target) Ingress() bool { return false }
 func (*h2target) Named(_, _ string) (*destination.Named, error) {
 	return nil, nil
 }

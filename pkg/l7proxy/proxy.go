@@ -29,6 +29,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
+	"github.com/underlane/underlane/pkg/policy/calls"
 )
 
 // Network makes connections from the namespaces of this node's pods, and knows which of
@@ -112,6 +113,7 @@ type Options struct {
 	Tap     Observer
 	Log     *slog.Logger
 	Limits  Limits
+	Calls   *calls.Store // what authorization policies have judged; nil: it is not remembered
 	// Shares shares the processors between pods. nil: pods take what they want.
 	Shares *fairshare.Scheduler
 	// Sampling is for pods that have none of their own. nil: nothing is traced.
@@ -173,7 +175,7 @@ func New(o Options) *Proxy {
 	})
 	p.directory = destination.New(destination.Options{
 		State: o.State, Network: o.Network, Endpoints: p.endpoints,
-		ResolveTimeout: o.Limits.ResolveTimeout, Log: o.Log, StaleKeys: o.StaleKeys,
+		ResolveTimeout: o.Limits.ResolveTimeout, Log: o.Log, StaleKeys: o.StaleKeys, Calls: o.Calls,
 	})
 	p.core.Upstream, p.core.State, p.core.Tap, p.core.Log, p.core.Lifetime = p.upstream, o.State, o.Tap, o.Log, p.lifetime
 	p.core.Sampling, p.core.Logged = o.Sampling, o.Logged

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/tracing"
 )
 
@@ -182,6 +183,10 @@ type Event struct {
 	// Untold means that the request began without a reader: its strings are not known. Only
 	// the sinks that get every event get it.
 	Untold bool
+
+	// Judged is how the authorization policies of the server have decided; nil: it has none, or
+	// the agent of another node decides.
+	Judged *calls.Entry
 
 	Trace *tracing.Trace // nil: the request is not sampled
 	Head  *Head          // nil: neither a trace nor an access log needs it

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/calls"
 )
 
 // Agent is the source of the agent's own metrics and health. Its methods are called
@@ -32,6 +33,7 @@ type Stats struct {
 	PlaintextFallbacks uint64                      // connections without TLS, because the peer's agent did not answer
 	RetriesRefused     uint64                      // retries that a Service's budget did not allow
 	PolicyAudited      uint64                      // requests and connections that policies ask to report
+	PolicyDecisions    map[calls.Total]uint64      // of requests and connections, of a bounded number of objects
 	PolicyRevoked      uint64                      // connections cut because the policy of the server's pod has changed
 	MirrorsDropped     uint64                      // copies of requests that were not sent, or got no answer
 	HTTP2Waiting       int                         // requests that wait for a stream of an HTTP/2 connection to their endpoint
@@ -63,6 +65,7 @@ var (
 	fallbackDesc     = prometheus.NewDesc("underlane_plaintext_fallback_total", "Connections sent in plaintext because the peer's agent did not answer.", nil, nil)
 	budgetDesc       = prometheus.NewDesc("underlane_retries_refused_total", "Retries that a route asked for and the Service's budget did not allow.", nil, nil)
 	auditedDesc      = prometheus.NewDesc("underlane_policy_audited_total", "Requests and connections that policies ask to report, and let in.", nil, nil)
+	decisionsDesc    = prometheus.NewDesc("underlane_policy_decisions_total", "Requests and connections that authorization policies have judged, by what decided.", []string{"namespace", "kind", "name", "object", "rule", "verdict"}, nil)
 	revokedDesc      = prometheus.NewDesc("underlane_policy_revoked_total", "Connections cut because the policy of the server's pod has changed.", nil, nil)
 	mirrorsDesc      = prometheus.NewDesc("underlane_mirrors_dropped_total", "Copies of requests that were not made, or not answered.", nil, nil)
 	http2WaitingDesc = prometheus.NewDesc("underlane_http2_waiting_requests", "Requests that wait for a stream of an HTTP/2 connection to their endpoint.", nil, nil)
@@ -79,7 +82,7 @@ var (
 func (agentCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, certStartDesc, readyDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, revivedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
-		ejectionsDesc, endpointsDesc, auditedDesc, revokedDesc,
+		ejectionsDesc, endpointsDesc, auditedDesc, decisionsDesc, revokedDesc,
 		podProcessorDesc, podWaitedDesc, podWaitsDesc, podConnectionsDesc, podDescriptorsDesc, podBytesDesc, podWeightDesc, podsOmittedDesc,
 	} {
 		out <- d
@@ -118,6 +121,9 @@ func (s *Stats) collect(out chan<- prometheus.Metric) {
 		for label, n := range counts {
 			counterOf(out, desc, n, label)
 		}
+	}
+	for t, n := range s.PolicyDecisions {
+		out <- prometheus.MustNewConstMetric(decisionsDesc, prometheus.CounterValue, float64(n), t.Namespace, t.Kind, t.Name, t.Object, t.Rule, t.Verdict)
 	}
 	gauge(out, http2WaitingDesc, float64(s.HTTP2Waiting))
 	for state, n := range s.Pods {

@@ -403,6 +403,7 @@ type TapEvent struct {
 	ClientLeg        *Leg                   `protobuf:"bytes,35,opt,name=client_leg,json=clientLeg,proto3" json:"client_leg,omitempty"` // at close; absent: not known
 	ServerLeg        *Leg                   `protobuf:"bytes,36,opt,name=server_leg,json=serverLeg,proto3" json:"server_leg,omitempty"`
 	Headers          *Headers               `protobuf:"bytes,37,opt,name=headers,proto3" json:"headers,omitempty"` // absent: not asked for, or there are none
+	Judged           *Judged                `protobuf:"bytes,100,opt,name=judged,proto3" json:"judged,omitempty"`  // absent: no authorization policy of this node's pods has decided
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -703,6 +704,98 @@ func (x *TapEvent) GetHeaders() *Headers {
 	return nil
 }
 
+func (x *TapEvent) GetJudged() *Judged {
+	if x != nil {
+		return x.Judged
+	}
+	return nil
+}
+
+// Judged is a decision of authorization policies, in words.
+type Judged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Denied        bool                   `protobuf:"varint,1,opt,name=denied,proto3" json:"denied,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`                              // rule, default, unmatched, audit, opaque, unruled …
+	Object        string                 `protobuf:"bytes,3,opt,name=object,proto3" json:"object,omitempty"`                        // what decided: KIND.GROUP NAMESPACE/NAME, or "default" and a mode; "": nothing
+	Rule          string                 `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`                            // name or number of the object's rule; "": none
+	Audit         string                 `protobuf:"bytes,5,opt,name=audit,proto3" json:"audit,omitempty"`                          // the object that asks to report it; "": none
+	WouldDeny     string                 `protobuf:"bytes,6,opt,name=would_deny,json=wouldDeny,proto3" json:"would_deny,omitempty"` // the object that would deny it if it were applied; "": none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Judged) Reset() {
+	*x = Judged{}
+	mi := &file_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Judged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Judged) ProtoMessage() {}
+
+func (x *Judged) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Judged.ProtoReflect.Descriptor instead.
+func (*Judged) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Judged) GetDenied() bool {
+	if x != nil {
+		return x.Denied
+	}
+	return false
+}
+
+func (x *Judged) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Judged) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Judged) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Judged) GetAudit() string {
+	if x != nil {
+		return x.Audit
+	}
+	return ""
+}
+
+func (x *Judged) GetWouldDeny() string {
+	if x != nil {
+		return x.WouldDeny
+	}
+	return ""
+}
+
 // Headers are the fields of a head (of REQUEST_INIT and RESPONSE_INIT), or trailers (of
 // RESPONSE_END).
 type Headers struct {
@@ -715,7 +808,7 @@ type Headers struct {
 
 func (x *Headers) Reset() {
 	*x = Headers{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +820,7 @@ func (x *Headers) String() string {
 func (*Headers) ProtoMessage() {}
 
 func (x *Headers) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +833,7 @@ func (x *Headers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Headers.ProtoReflect.Descriptor instead.
 func (*Headers) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Headers) GetFields() []*Header {
@@ -767,7 +860,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +872,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +885,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Header) GetName() string {
@@ -824,7 +917,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +929,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +942,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Split) GetQueue() int64 {
@@ -902,7 +995,7 @@ type Leg struct {
 
 func (x *Leg) Reset() {
 	*x = Leg{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1007,7 @@ func (x *Leg) String() string {
 func (*Leg) ProtoMessage() {}
 
 func (x *Leg) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1020,7 @@ func (x *Leg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leg.ProtoReflect.Descriptor instead.
 func (*Leg) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Leg) GetSrtt() *durationpb.Duration {
@@ -985,7 +1078,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1090,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1103,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Route) GetKind() string {
@@ -1053,7 +1146,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1158,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1171,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Peer) GetAddress() string {
@@ -1117,7 +1210,7 @@ type Workload struct {
 
 func (x *Workload) Reset() {
 	*x = Workload{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1222,7 @@ func (x *Workload) String() string {
 func (*Workload) ProtoMessage() {}
 
 func (x *Workload) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1235,7 @@ func (x *Workload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Workload.ProtoReflect.Descriptor instead.
 func (*Workload) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Workload) GetName() string {
@@ -1202,7 +1295,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1307,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1320,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 type StatusResponse struct {
@@ -1257,7 +1350,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1362,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1375,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -1432,7 +1525,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1537,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1550,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Runtime) GetConnected() bool {
@@ -1507,7 +1600,7 @@ type Controller struct {
 
 func (x *Controller) Reset() {
 	*x = Controller{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1612,7 @@ func (x *Controller) String() string {
 func (*Controller) ProtoMessage() {}
 
 func (x *Controller) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1625,7 @@ func (x *Controller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Controller.ProtoReflect.Descriptor instead.
 func (*Controller) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Controller) GetAddress() string {
@@ -1579,7 +1672,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1684,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1697,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Pod) GetNamespace() string {
@@ -1677,7 +1770,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1782,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1795,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Certificate) GetIdentity() string {
@@ -1757,7 +1850,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1862,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1875,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Counter) GetName() string {
@@ -1807,7 +1900,7 @@ type DumpRequest struct {
 
 func (x *DumpRequest) Reset() {
 	*x = DumpRequest{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +1912,7 @@ func (x *DumpRequest) String() string {
 func (*DumpRequest) ProtoMessage() {}
 
 func (x *DumpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +1925,7 @@ func (x *DumpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpRequest.ProtoReflect.Descriptor instead.
 func (*DumpRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 type DumpResponse struct {
@@ -1844,7 +1937,7 @@ type DumpResponse struct {
 
 func (x *DumpResponse) Reset() {
 	*x = DumpResponse{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +1949,7 @@ func (x *DumpResponse) String() string {
 func (*DumpResponse) ProtoMessage() {}
 
 func (x *DumpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +1962,7 @@ func (x *DumpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpResponse.ProtoReflect.Descriptor instead.
 func (*DumpResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DumpResponse) GetJson() []byte {
@@ -1887,7 +1980,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1992,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2005,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 type MetricsResponse struct {
@@ -1924,7 +2017,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2029,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2042,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *MetricsResponse) GetText() []byte {
@@ -1967,7 +2060,7 @@ type CostsRequest struct {
 
 func (x *CostsRequest) Reset() {
 	*x = CostsRequest{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +2072,7 @@ func (x *CostsRequest) String() string {
 func (*CostsRequest) ProtoMessage() {}
 
 func (x *CostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +2085,7 @@ func (x *CostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsRequest.ProtoReflect.Descriptor instead.
 func (*CostsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 type CostsResponse struct {
@@ -2007,7 +2100,7 @@ type CostsResponse struct {
 
 func (x *CostsResponse) Reset() {
 	*x = CostsResponse{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2112,7 @@ func (x *CostsResponse) String() string {
 func (*CostsResponse) ProtoMessage() {}
 
 func (x *CostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2125,7 @@ func (x *CostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsResponse.ProtoReflect.Descriptor instead.
 func (*CostsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CostsResponse) GetNode() string {
@@ -2077,7 +2170,7 @@ type PodCost struct {
 
 func (x *PodCost) Reset() {
 	*x = PodCost{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2089,7 +2182,7 @@ func (x *PodCost) String() string {
 func (*PodCost) ProtoMessage() {}
 
 func (x *PodCost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2102,7 +2195,7 @@ func (x *PodCost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodCost.ProtoReflect.Descriptor instead.
 func (*PodCost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PodCost) GetNamespace() string {
@@ -2166,7 +2259,7 @@ type Cost struct {
 
 func (x *Cost) Reset() {
 	*x = Cost{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2271,7 @@ func (x *Cost) String() string {
 func (*Cost) ProtoMessage() {}
 
 func (x *Cost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2284,7 @@ func (x *Cost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cost.ProtoReflect.Descriptor instead.
 func (*Cost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Cost) GetProcessor() *durationpb.Duration {
@@ -2259,7 +2352,7 @@ type TapRequest_PodSet struct {
 
 func (x *TapRequest_PodSet) Reset() {
 	*x = TapRequest_PodSet{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2364,7 @@ func (x *TapRequest_PodSet) String() string {
 func (*TapRequest_PodSet) ProtoMessage() {}
 
 func (x *TapRequest_PodSet) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2420,7 @@ const file_agent_proto_rawDesc = "" +
 	"\tTapEvents\x124\n" +
 	"\x06events\x18\x01 \x03(\v2\x1c.underlane.agent.v1.TapEventR\x06events\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\x04R\x04lost\x12\x1a\n" +
-	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xe6\v\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\x9a\f\n" +
 	"\bTapEvent\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.underlane.agent.v1.TapEvent.KindR\x04kind\x12\x1f\n" +
 	"\vfrom_kernel\x18\x02 \x01(\bR\n" +
@@ -2374,7 +2467,8 @@ const file_agent_proto_rawDesc = "" +
 	"client_leg\x18# \x01(\v2\x17.underlane.agent.v1.LegR\tclientLeg\x126\n" +
 	"\n" +
 	"server_leg\x18$ \x01(\v2\x17.underlane.agent.v1.LegR\tserverLeg\x125\n" +
-	"\aheaders\x18% \x01(\v2\x1b.underlane.agent.v1.HeadersR\aheaders\"\x8f\x01\n" +
+	"\aheaders\x18% \x01(\v2\x1b.underlane.agent.v1.HeadersR\aheaders\x122\n" +
+	"\x06judged\x18d \x01(\v2\x1a.underlane.agent.v1.JudgedR\x06judged\"\x8f\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fREQUEST_INIT\x10\x01\x12\x11\n" +
@@ -2384,7 +2478,15 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"CONN_CLOSE\x10\x05\x12\f\n" +
 	"\bLEG_OPEN\x10\x06\x12\r\n" +
-	"\tLEG_CLOSE\x10\a\"O\n" +
+	"\tLEG_CLOSE\x10\a\"\x93\x01\n" +
+	"\x06Judged\x12\x16\n" +
+	"\x06denied\x18\x01 \x01(\bR\x06denied\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12\x16\n" +
+	"\x06object\x18\x03 \x01(\tR\x06object\x12\x12\n" +
+	"\x04rule\x18\x04 \x01(\tR\x04rule\x12\x14\n" +
+	"\x05audit\x18\x05 \x01(\tR\x05audit\x12\x1d\n" +
+	"\n" +
+	"would_deny\x18\x06 \x01(\tR\twouldDeny\"O\n" +
 	"\aHeaders\x122\n" +
 	"\x06fields\x18\x01 \x03(\v2\x1a.underlane.agent.v1.HeaderR\x06fields\x12\x10\n" +
 	"\x03cut\x18\x02 \x01(\bR\x03cut\"2\n" +
@@ -2536,107 +2638,109 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_agent_proto_goTypes = []any{
 	(TapRequest_View)(0),          // 0: underlane.agent.v1.TapRequest.View
 	(TapEvent_Kind)(0),            // 1: underlane.agent.v1.TapEvent.Kind
 	(*TapRequest)(nil),            // 2: underlane.agent.v1.TapRequest
 	(*TapEvents)(nil),             // 3: underlane.agent.v1.TapEvents
 	(*TapEvent)(nil),              // 4: underlane.agent.v1.TapEvent
-	(*Headers)(nil),               // 5: underlane.agent.v1.Headers
-	(*Header)(nil),                // 6: underlane.agent.v1.Header
-	(*Split)(nil),                 // 7: underlane.agent.v1.Split
-	(*Leg)(nil),                   // 8: underlane.agent.v1.Leg
-	(*Route)(nil),                 // 9: underlane.agent.v1.Route
-	(*Peer)(nil),                  // 10: underlane.agent.v1.Peer
-	(*Workload)(nil),              // 11: underlane.agent.v1.Workload
-	(*StatusRequest)(nil),         // 12: underlane.agent.v1.StatusRequest
-	(*StatusResponse)(nil),        // 13: underlane.agent.v1.StatusResponse
-	(*Runtime)(nil),               // 14: underlane.agent.v1.Runtime
-	(*Controller)(nil),            // 15: underlane.agent.v1.Controller
-	(*Pod)(nil),                   // 16: underlane.agent.v1.Pod
-	(*Certificate)(nil),           // 17: underlane.agent.v1.Certificate
-	(*Counter)(nil),               // 18: underlane.agent.v1.Counter
-	(*DumpRequest)(nil),           // 19: underlane.agent.v1.DumpRequest
-	(*DumpResponse)(nil),          // 20: underlane.agent.v1.DumpResponse
-	(*MetricsRequest)(nil),        // 21: underlane.agent.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 22: underlane.agent.v1.MetricsResponse
-	(*CostsRequest)(nil),          // 23: underlane.agent.v1.CostsRequest
-	(*CostsResponse)(nil),         // 24: underlane.agent.v1.CostsResponse
-	(*PodCost)(nil),               // 25: underlane.agent.v1.PodCost
-	(*Cost)(nil),                  // 26: underlane.agent.v1.Cost
-	(*TapRequest_PodSet)(nil),     // 27: underlane.agent.v1.TapRequest.PodSet
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
-	(*FiguresRequest)(nil),        // 30: underlane.agent.v1.FiguresRequest
-	(*EjectionsRequest)(nil),      // 31: underlane.agent.v1.EjectionsRequest
-	(*TryRequest)(nil),            // 32: underlane.agent.v1.TryRequest
-	(*FiguresResponse)(nil),       // 33: underlane.agent.v1.FiguresResponse
-	(*EjectionsResponse)(nil),     // 34: underlane.agent.v1.EjectionsResponse
-	(*TryResponse)(nil),           // 35: underlane.agent.v1.TryResponse
+	(*Judged)(nil),                // 5: underlane.agent.v1.Judged
+	(*Headers)(nil),               // 6: underlane.agent.v1.Headers
+	(*Header)(nil),                // 7: underlane.agent.v1.Header
+	(*Split)(nil),                 // 8: underlane.agent.v1.Split
+	(*Leg)(nil),                   // 9: underlane.agent.v1.Leg
+	(*Route)(nil),                 // 10: underlane.agent.v1.Route
+	(*Peer)(nil),                  // 11: underlane.agent.v1.Peer
+	(*Workload)(nil),              // 12: underlane.agent.v1.Workload
+	(*StatusRequest)(nil),         // 13: underlane.agent.v1.StatusRequest
+	(*StatusResponse)(nil),        // 14: underlane.agent.v1.StatusResponse
+	(*Runtime)(nil),               // 15: underlane.agent.v1.Runtime
+	(*Controller)(nil),            // 16: underlane.agent.v1.Controller
+	(*Pod)(nil),                   // 17: underlane.agent.v1.Pod
+	(*Certificate)(nil),           // 18: underlane.agent.v1.Certificate
+	(*Counter)(nil),               // 19: underlane.agent.v1.Counter
+	(*DumpRequest)(nil),           // 20: underlane.agent.v1.DumpRequest
+	(*DumpResponse)(nil),          // 21: underlane.agent.v1.DumpResponse
+	(*MetricsRequest)(nil),        // 22: underlane.agent.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 23: underlane.agent.v1.MetricsResponse
+	(*CostsRequest)(nil),          // 24: underlane.agent.v1.CostsRequest
+	(*CostsResponse)(nil),         // 25: underlane.agent.v1.CostsResponse
+	(*PodCost)(nil),               // 26: underlane.agent.v1.PodCost
+	(*Cost)(nil),                  // 27: underlane.agent.v1.Cost
+	(*TapRequest_PodSet)(nil),     // 28: underlane.agent.v1.TapRequest.PodSet
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(*FiguresRequest)(nil),        // 31: underlane.agent.v1.FiguresRequest
+	(*EjectionsRequest)(nil),      // 32: underlane.agent.v1.EjectionsRequest
+	(*TryRequest)(nil),            // 33: underlane.agent.v1.TryRequest
+	(*FiguresResponse)(nil),       // 34: underlane.agent.v1.FiguresResponse
+	(*EjectionsResponse)(nil),     // 35: underlane.agent.v1.EjectionsResponse
+	(*TryResponse)(nil),           // 36: underlane.agent.v1.TryResponse
 }
 var file_agent_proto_depIdxs = []int32{
 	0,  // 0: underlane.agent.v1.TapRequest.view:type_name -> underlane.agent.v1.TapRequest.View
-	27, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
+	28, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
 	4,  // 2: underlane.agent.v1.TapEvents.events:type_name -> underlane.agent.v1.TapEvent
 	1,  // 3: underlane.agent.v1.TapEvent.kind:type_name -> underlane.agent.v1.TapEvent.Kind
-	28, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
-	10, // 5: underlane.agent.v1.TapEvent.source:type_name -> underlane.agent.v1.Peer
-	10, // 6: underlane.agent.v1.TapEvent.destination:type_name -> underlane.agent.v1.Peer
-	29, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
-	29, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
-	29, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
-	29, // 10: underlane.agent.v1.TapEvent.min_rtt:type_name -> google.protobuf.Duration
-	9,  // 11: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
-	7,  // 12: underlane.agent.v1.TapEvent.split:type_name -> underlane.agent.v1.Split
-	8,  // 13: underlane.agent.v1.TapEvent.client_leg:type_name -> underlane.agent.v1.Leg
-	8,  // 14: underlane.agent.v1.TapEvent.server_leg:type_name -> underlane.agent.v1.Leg
-	5,  // 15: underlane.agent.v1.TapEvent.headers:type_name -> underlane.agent.v1.Headers
-	6,  // 16: underlane.agent.v1.Headers.fields:type_name -> underlane.agent.v1.Header
-	29, // 17: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
-	29, // 18: underlane.agent.v1.Leg.min_rtt:type_name -> google.protobuf.Duration
-	29, // 19: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
-	11, // 20: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
-	28, // 21: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	15, // 22: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
-	16, // 23: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
-	17, // 24: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
-	18, // 25: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
-	14, // 26: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
-	18, // 27: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
-	28, // 28: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
-	28, // 29: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
-	28, // 30: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
-	28, // 31: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	28, // 32: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	28, // 33: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
-	29, // 34: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
-	25, // 35: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
-	26, // 36: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
-	26, // 37: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
-	29, // 38: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
-	29, // 39: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
-	2,  // 40: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
-	12, // 41: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
-	19, // 42: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
-	21, // 43: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
-	23, // 44: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
-	30, // 45: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
-	31, // 46: underlane.agent.v1.Node.Ejections:input_type -> underlane.agent.v1.EjectionsRequest
-	32, // 47: underlane.agent.v1.Node.Try:input_type -> underlane.agent.v1.TryRequest
-	3,  // 48: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
-	13, // 49: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
-	20, // 50: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
-	22, // 51: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
-	24, // 52: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
-	33, // 53: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
-	34, // 54: underlane.agent.v1.Node.Ejections:output_type -> underlane.agent.v1.EjectionsResponse
-	35, // 55: underlane.agent.v1.Node.Try:output_type -> underlane.agent.v1.TryResponse
-	48, // [48:56] is the sub-list for method output_type
-	40, // [40:48] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	29, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
+	11, // 5: underlane.agent.v1.TapEvent.source:type_name -> underlane.agent.v1.Peer
+	11, // 6: underlane.agent.v1.TapEvent.destination:type_name -> underlane.agent.v1.Peer
+	30, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
+	30, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
+	30, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
+	30, // 10: underlane.agent.v1.TapEvent.min_rtt:type_name -> google.protobuf.Duration
+	10, // 11: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
+	8,  // 12: underlane.agent.v1.TapEvent.split:type_name -> underlane.agent.v1.Split
+	9,  // 13: underlane.agent.v1.TapEvent.client_leg:type_name -> underlane.agent.v1.Leg
+	9,  // 14: underlane.agent.v1.TapEvent.server_leg:type_name -> underlane.agent.v1.Leg
+	6,  // 15: underlane.agent.v1.TapEvent.headers:type_name -> underlane.agent.v1.Headers
+	5,  // 16: underlane.agent.v1.TapEvent.judged:type_name -> underlane.agent.v1.Judged
+	7,  // 17: underlane.agent.v1.Headers.fields:type_name -> underlane.agent.v1.Header
+	30, // 18: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
+	30, // 19: underlane.agent.v1.Leg.min_rtt:type_name -> google.protobuf.Duration
+	30, // 20: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
+	12, // 21: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
+	29, // 22: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	16, // 23: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
+	17, // 24: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
+	18, // 25: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
+	19, // 26: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
+	15, // 27: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
+	19, // 28: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
+	29, // 29: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
+	29, // 30: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
+	29, // 31: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
+	29, // 32: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	29, // 33: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	29, // 34: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
+	30, // 35: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
+	26, // 36: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
+	27, // 37: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
+	27, // 38: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
+	30, // 39: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
+	30, // 40: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
+	2,  // 41: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
+	13, // 42: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
+	20, // 43: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
+	22, // 44: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
+	24, // 45: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
+	31, // 46: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
+	32, // 47: underlane.agent.v1.Node.Ejections:input_type -> underlane.agent.v1.EjectionsRequest
+	33, // 48: underlane.agent.v1.Node.Try:input_type -> underlane.agent.v1.TryRequest
+	3,  // 49: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
+	14, // 50: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
+	21, // 51: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
+	23, // 52: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
+	25, // 53: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
+	34, // 54: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
+	35, // 55: underlane.agent.v1.Node.Ejections:output_type -> underlane.agent.v1.EjectionsResponse
+	36, // 56: underlane.agent.v1.Node.Try:output_type -> underlane.agent.v1.TryResponse
+	49, // [49:57] is the sub-list for method output_type
+	41, // [41:49] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2652,7 +2756,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -747,6 +747,8 @@ type FiguresPoint struct {
 	Srtts         uint64   `protobuf:"varint,15,opt,name=srtts,proto3" json:"srtts,omitempty"`
 	MinRtt        uint64   `protobuf:"varint,60,opt,name=min_rtt,json=minRtt,proto3" json:"min_rtt,omitempty"` // sum of the lowest round-trip times of the same connections, in microseconds
 	Retransmits   uint64   `protobuf:"varint,16,opt,name=retransmits,proto3" json:"retransmits,omitempty"`
+	Denied        uint64   `protobuf:"varint,100,opt,name=denied,proto3" json:"denied,omitempty"`   // requests and connections that policies of the server refused
+	Audited       uint64   `protobuf:"varint,101,opt,name=audited,proto3" json:"audited,omitempty"` // and that they let in, to be reported
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -900,6 +902,20 @@ func (x *FiguresPoint) GetRetransmits() uint64 {
 	return 0
 }
 
+func (x *FiguresPoint) GetDenied() uint64 {
+	if x != nil {
+		return x.Denied
+	}
+	return 0
+}
+
+func (x *FiguresPoint) GetAudited() uint64 {
+	if x != nil {
+		return x.Audited
+	}
+	return 0
+}
+
 type FiguresFailure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"` // a name of the table in pkg/mesh; empty: the application's own answer
@@ -1025,7 +1041,7 @@ const file_figures_proto_rawDesc = "" +
 	"FiguresPod\x120\n" +
 	"\x03end\x18\x01 \x01(\v2\x1e.underlane.agent.v1.FiguresEndR\x03end\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x16\n" +
-	"\x06labels\x18< \x01(\tR\x06labels\"\xcf\x03\n" +
+	"\x06labels\x18< \x01(\tR\x06labels\"\x81\x04\n" +
 	"\fFiguresPoint\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x18\n" +
 	"\asuccess\x18\x02 \x01(\x04R\asuccess\x12>\n" +
@@ -1044,7 +1060,9 @@ const file_figures_proto_rawDesc = "" +
 	"\x04srtt\x18\x0e \x01(\x04R\x04srtt\x12\x14\n" +
 	"\x05srtts\x18\x0f \x01(\x04R\x05srtts\x12\x17\n" +
 	"\amin_rtt\x18< \x01(\x04R\x06minRtt\x12 \n" +
-	"\vretransmits\x18\x10 \x01(\x04R\vretransmits\">\n" +
+	"\vretransmits\x18\x10 \x01(\x04R\vretransmits\x12\x16\n" +
+	"\x06denied\x18d \x01(\x04R\x06denied\x12\x18\n" +
+	"\aaudited\x18e \x01(\x04R\aaudited\">\n" +
 	"\x0eFiguresFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05countB5Z3github.com/underlane/underlane/api/agent/v1;agentv1b\x06proto3"

@@ -127,6 +127,10 @@ type Sums struct {
 	Latency  *Latency          `json:"latency,omitempty"` // absent: no request
 	Split    *Split            `json:"split,omitempty"`
 	TCP      *TCP              `json:"tcp,omitempty"` // absent: no connection
+	// Requests and connections that the server's policy refused, and those that it let in, to be
+	// reported. Only the agent of the server's node knows the latter.
+	Denied  uint64 `json:"denied,omitempty"`
+	Audited uint64 `json:"audited,omitempty"`
 }
 
 // ReasonStatus stands in Sums.Failures for failures that the application itself answered.

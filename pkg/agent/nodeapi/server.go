@@ -63,6 +63,8 @@ type Server struct {
 	Dialer  Dialer                     // nil: Try is not implemented
 	Ejected func() []*agentv1.Ejection // nil: Ejections is not implemented
 
+	Authorization // its fields may be nil: then the rpcs are not implemented
+
 	taps atomic.Int64
 }
 
@@ -79,6 +81,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, opts ...grpc.Server
 	agentv1.RegisterNodeServer(g, s)
 	agentv1.RegisterPodResourcesServer(g, podResources{reporter: s.Usage})
 	agentv1.RegisterOpenConnectionsServer(g, openConnections{lister: s.Lister})
+	agentv1.RegisterAuthorizationServer(g, authorization{Server: s})
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()
 	if err := g.Serve(ln); err != nil && ctx.Err() == nil {

@@ -37,6 +37,7 @@ type Client interface {
 	agentv1.NodeClient
 	agentv1.PodResourcesClient
 	agentv1.OpenConnectionsClient
+	agentv1.AuthorizationClient
 }
 
 // services implements Client.
@@ -44,11 +45,12 @@ type services struct {
 	agentv1.NodeClient
 	agentv1.PodResourcesClient
 	agentv1.OpenConnectionsClient
+	agentv1.AuthorizationClient
 }
 
 // NewClient returns a client that uses conn.
 func NewClient(conn grpc.ClientConnInterface) Client {
-	return services{agentv1.NewNodeClient(conn), agentv1.NewPodResourcesClient(conn), agentv1.NewOpenConnectionsClient(conn)}
+	return services{agentv1.NewNodeClient(conn), agentv1.NewPodResourcesClient(conn), agentv1.NewOpenConnectionsClient(conn), agentv1.NewAuthorizationClient(conn)}
 }
 
 // API asks agents. Its zero value asks none.

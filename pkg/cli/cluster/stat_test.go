@@ -70,7 +70,7 @@ func TestStat(t *testing.T) {
 		"stat deploy -l colour":                                    {head, "web 2/2 - - - - - -"}, // as one of its pods
 		"stat ns":                                                  {head, "data 1/1 75.00% 3ms 3ms 3ms -", "shop 2/2 - - - - - -"},
 		"edges deploy":                                             {"SRC DST SRC_NS DST_NS SECURED", "web db shop data √"},
-		"edges pod -n data -o wide":                                {"SRC DST SRC_NS DST_NS CLIENT_ID SERVER_ID SECURED", "web-a db-1 shop data web.shop db.data √"},
+		"edges pod -n data -o wide":                                {"SRC DST SRC_NS DST_NS CLIENT_ID SERVER_ID SECURED DENIED AUDITED", "web-a db-1 shop data web.shop db.data √ 0 0"},
 	} {
 		r := w.run(t.Context(), "root", strings.Fields(args)...)
 		if diff := cmp.Diff(want, withoutRates(r.out)); diff != "" || r.code != 0 || r.err != "" {
@@ -102,7 +102,7 @@ func TestStatWide(t *testing.T) {
 	w := withCalls(t)
 	w.agents[1].Uses.Pods = []*agentv1.PodResource{{Uid: "data/db-1", Containers: &agentv1.ContainerUsage{Known: 7, Cpu: 0.25, Memory: 1 << 20, MemoryLimit: 1 << 30}}}
 	r := w.run(t.Context(), "root", "stat", "deploy", "-n", "data", "-o", "wide")
-	if lines := withoutRates(r.out); len(lines) != 2 || !strings.HasSuffix(lines[0], "CPU CPU_LIMIT MEMORY MEMORY_LIMIT") || !strings.HasSuffix(lines[1], " 250m - 1Mi 1024Mi") || r.err != "" {
+	if lines := withoutRates(r.out); len(lines) != 2 || !strings.HasSuffix(lines[0], "CPU CPU_LIMIT MEMORY MEMORY_LIMIT DENIED AUDITED") || !strings.HasSuffix(lines[1], " 250m - 1Mi 1024Mi 0 0") || r.err != "" {
 		t.Errorf("%+v, want what db uses", r)
 	}
 	// The right to see figures is enough for the rest of the row.
@@ -110,7 +110,7 @@ func TestStatWide(t *testing.T) {
 		return review.ResourceAttributes.Resource == "figures"
 	}
 	r = w.run(t.Context(), "ann", "stat", "deploy", "-n", "data", "-o", "wide")
-	if lines := withoutRates(r.out); r.code != 0 || len(lines) != 2 || !strings.HasSuffix(lines[1], " - - - -") || !strings.Contains(r.err, "underlane-tap-admin") {
+	if lines := withoutRates(r.out); r.code != 0 || len(lines) != 2 || !strings.HasSuffix(lines[1], " - - - - 0 0") || !strings.Contains(r.err, "underlane-tap-admin") {
 		t.Errorf("%+v, want the figures, and what right is missing", r)
 	}
 }

@@ -106,7 +106,7 @@ func (t *translation) authorize(p *pod, fronts []front) {
 		}
 	}
 	if mode := p.mode; mode != nil && *mode != authz.ModeAllUnauthenticated {
-		spec.Groups = append(spec.Groups, authz.Group{Name: "default", NotPorts: decided, Default: *mode, Unmatched: *mode})
+		spec.Groups = append(spec.Groups, authz.Group{Name: authz.DefaultGroup, NotPorts: decided, Default: *mode, Unmatched: *mode})
 	}
 	if len(spec.Groups) == 0 && len(spec.Tokens) == 0 {
 		return

@@ -45,14 +45,20 @@ type EdgeRow struct {
 	DestinationNamespace string `json:"dst_namespace"`
 	Client               string `json:"client_id"` // SERVICEACCOUNT.NAMESPACE, as Linkerd's
 	Server               string `json:"server_id"`
-	Why                  string `json:"no_tls_reason"` // "": secured
-	TLS                  string `json:"tls"`           // as in tap
+	Why                  string `json:"no_tls_reason"`     // "": secured
+	TLS                  string `json:"tls"`               // as in tap
+	Denied               uint64 `json:"denied,omitempty"`  // by the server's policy
+	Audited              uint64 `json:"audited,omitempty"` // likewise, if both are on one node or the client is outside the mesh
 }
 
 // Rows returns the rows of the answer to Query. Two resources that talk in several
 // protocols have one row, and one more if not all of it is secured alike.
 func (q *Edges) Rows(f *tapv1alpha1.Figures) []EdgeRow {
-	found := map[EdgeRow]string{} // the value of TLS
+	type sum struct {
+		tls             string
+		denied, audited uint64
+	}
+	found := map[EdgeRow]sum{}
 	for i := range f.Edges {
 		e := &f.Edges[i]
 		if e.Source < 0 || e.Source >= len(f.Resources) || e.Destination < 0 || e.Destination >= len(f.Resources) {
@@ -70,13 +76,18 @@ func (q *Edges) Rows(f *tapv1alpha1.Figures) []EdgeRow {
 		if e.Secured == tap.TLSTrue || e.Secured == tap.TLSSameNode {
 			row.Client, row.Server = account(source.Identity), account(destination.Identity)
 		}
-		if found[row] != tap.TLSTrue { // of what is secured, the calls between nodes say more
-			found[row] = e.Secured
+		s := found[row]
+		if s.tls != tap.TLSTrue { // of what is secured, the calls between nodes say more
+			s.tls = e.Secured
 		}
+		if e.Total != nil {
+			s.denied, s.audited = s.denied+e.Total.Denied, s.audited+e.Total.Audited
+		}
+		found[row] = s
 	}
 	rows := make([]EdgeRow, 0, len(found))
-	for r, tls := range found {
-		r.TLS = tls
+	for r, s := range found {
+		r.TLS, r.Denied, r.Audited = s.tls, s.denied, s.audited
 		rows = append(rows, r)
 	}
 	slices.SortFunc(rows, func(a, b EdgeRow) int {
@@ -119,7 +130,11 @@ func WriteEdges(out io.Writer, rows []EdgeRow, wide bool) error {
 	if wide {
 		head = append(head, "CLIENT_ID", "SERVER_ID")
 	}
-	fmt.Fprintln(w, strings.Join(append(head, "SECURED"), "\t"))
+	head = append(head, "SECURED")
+	if wide {
+		head = append(head, "DENIED", "AUDITED")
+	}
+	fmt.Fprintln(w, strings.Join(head, "\t"))
 	for _, r := range rows {
 		cells := []string{r.Source, r.Destination, r.SourceNamespace, r.DestinationNamespace}
 		if wide {
@@ -128,7 +143,11 @@ func WriteEdges(out io.Writer, rows []EdgeRow, wide bool) error {
 		for i, text := range cells {
 			cells[i] = cmp.Or(render.Clean(text), "-")
 		}
-		fmt.Fprintln(w, strings.Join(append(cells, cmp.Or(r.Why, "√")), "\t"))
+		cells = append(cells, cmp.Or(r.Why, "√"))
+		if wide {
+			cells = append(cells, fmt.Sprint(r.Denied), fmt.Sprint(r.Audited))
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	return w.Flush()
 }

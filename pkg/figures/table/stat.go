@@ -222,7 +222,7 @@ func sumsOf(s *tapv1alpha1.Sums) *figures.Sums {
 	if s == nil {
 		return out
 	}
-	out.Success, out.Retries = s.Success, s.Retries
+	out.Success, out.Retries, out.Denied, out.Audited = s.Success, s.Retries, s.Denied, s.Audited
 	for name, n := range s.Failures {
 		out.Fail(mesh.ParseReason(name), n)
 	}

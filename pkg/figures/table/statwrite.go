@@ -46,7 +46,7 @@ func WriteStat(out io.Writer, kinds [][]*StatRow, wide, namespaces bool) error {
 			head = append(append(head, "MESHED"), append(requests, "TCP_CONN")...)
 		}
 		if wide && !via {
-			head = append(head, "READ_BYTES/SEC", "WRITE_BYTES/SEC", "SRTT", "MIN_RTT", "RETRANSMITS", "CPU", "CPU_LIMIT", "MEMORY", "MEMORY_LIMIT")
+			head = append(head, "READ_BYTES/SEC", "WRITE_BYTES/SEC", "SRTT", "MIN_RTT", "RETRANSMITS", "CPU", "CPU_LIMIT", "MEMORY", "MEMORY_LIMIT", "DENIED", "AUDITED")
 		}
 		if namespaces {
 			head = append([]string{"NAMESPACE"}, head...)
@@ -95,7 +95,7 @@ func (r *StatRow) cells(wide, prefix bool) []string {
 		cells = append(cells, "-", "-", "-", "-", "-")
 	}
 	if wide {
-		cells = append(cells, r.usage()...)
+		cells = append(append(cells, r.usage()...), fmt.Sprint(r.Sums.Denied), fmt.Sprint(r.Sums.Audited))
 	}
 	return cells
 }
@@ -182,6 +182,8 @@ type statJSON struct {
 	MinRTTMicros     *int64            `json:"tcp_min_rtt_us,omitempty"`
 	Retransmits      *uint64           `json:"tcp_retransmits,omitempty"`
 	Partial          bool              `json:"partial,omitempty"`
+	Denied           uint64            `json:"denied,omitempty"`
+	Audited          uint64            `json:"audited,omitempty"`
 
 	CPU         *float64 `json:"cpu_cores,omitempty"`
 	CPULimit    *float64 `json:"cpu_limit_cores,omitempty"`
@@ -203,7 +205,7 @@ func WriteStatJSON(out io.Writer, kinds [][]*StatRow) error {
 }
 
 func (r *StatRow) json() statJSON {
-	out := statJSON{Namespace: r.Namespace, Kind: r.Kind, Name: r.Name, Meshed: r.MeshedText(), Partial: r.Partial}
+	out := statJSON{Namespace: r.Namespace, Kind: r.Kind, Name: r.Name, Meshed: r.MeshedText(), Partial: r.Partial, Denied: r.Sums.Denied, Audited: r.Sums.Audited}
 	if v := r.Via; v != nil {
 		if out.Meshed, out.Service = "", v.Service; filter.Kind(r.Kind) == KindTrafficSplit {
 			out.Service, out.Apex, out.Leaf, out.Weight = "", v.Service, v.Leaf, fmt.Sprint(v.Weight)

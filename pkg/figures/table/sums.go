@@ -33,7 +33,7 @@ func mean(sum time.Duration, n uint64) float64 {
 
 // sumsJSON converts sums for the API.
 func sumsJSON(s *figures.Sums, buckets bool) *tapv1alpha1.Sums {
-	out := &tapv1alpha1.Sums{Requests: s.Requests(), Success: s.Success, Retries: s.Retries}
+	out := &tapv1alpha1.Sums{Requests: s.Requests(), Success: s.Success, Retries: s.Retries, Denied: s.Denied, Audited: s.Audited}
 	for _, f := range s.Failures {
 		name := f.Reason.String()
 		if f.Reason == mesh.ReasonNone {

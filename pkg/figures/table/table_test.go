@@ -268,12 +268,12 @@ web svc/empty shop back no endpoint was found`
 	if diff := cmp.Diff(want, write(NewEdges("deployment", ""), false)); diff != "" {
 		t.Error("(-want +got):", diff)
 	}
-	want = `SRC DST SRC_NS DST_NS CLIENT_ID SERVER_ID SECURED
-web-1 api-1 shop back web.shop api.back √
-web-1 db-1 shop back web.shop db.back √
-web-1 legacy-1 shop back - - the server is not in the mesh
-web-1 svc/empty shop back - - no endpoint was found
-web-2 api-1 shop back web.shop api.back √`
+	want = `SRC DST SRC_NS DST_NS CLIENT_ID SERVER_ID SECURED DENIED AUDITED
+web-1 api-1 shop back web.shop api.back √ 0 0
+web-1 db-1 shop back web.shop db.back √ 0 0
+web-1 legacy-1 shop back - - the server is not in the mesh 0 0
+web-1 svc/empty shop back - - no endpoint was found 0 0
+web-2 api-1 shop back web.shop api.back √ 0 0`
 	if diff := cmp.Diff(want, write(NewEdges(filter.KindPod, "back"), true)); diff != "" {
 		t.Error("(-want +got):", diff)
 	}

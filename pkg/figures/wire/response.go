@@ -95,6 +95,7 @@ func point(index int, s *figures.Sums) *agentv1.FiguresPoint {
 		Index: uint32(index), Success: s.Success, Retries: s.Retries,
 		Opened: s.Opened, Closed: s.Closed, Failed: s.Failed, Open: s.Open, Read: s.Read, Written: s.Written,
 		Srtt: uint64(s.SRTT.Microseconds()), MinRtt: uint64(s.MinRTT.Microseconds()), Srtts: s.SRTTs, Retransmits: s.Retransmits,
+		Denied: s.Denied, Audited: s.Audited,
 	}
 	for _, f := range s.Failures {
 		p.Failures = append(p.Failures, &agentv1.FiguresFailure{Reason: f.Reason.String(), Count: f.Count})
@@ -183,6 +184,7 @@ func sums(p *agentv1.FiguresPoint) *figures.Sums {
 		Success: p.GetSuccess(), Retries: p.GetRetries(),
 		Opened: p.GetOpened(), Closed: p.GetClosed(), Failed: p.GetFailed(), Open: p.GetOpen(), Read: p.GetRead(), Written: p.GetWritten(),
 		SRTT: micros(p.GetSrtt()), MinRTT: micros(p.GetMinRtt()), SRTTs: p.GetSrtts(), Retransmits: p.GetRetransmits(),
+		Denied: p.GetDenied(), Audited: p.GetAudited(),
 	}
 	for _, f := range p.GetFailures() {
 		s.Fail(mesh.ParseReason(f.GetReason()), f.GetCount())

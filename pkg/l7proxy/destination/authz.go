@@ -6,8 +6,10 @@ import (
 	"net/netip"
 	"sync"
 
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -28,12 +30,14 @@ var factsPool = sync.Pool{New: func() any { return new(facts) }}
 
 // authorize decides whether a client may connect to port of w, a pod of this node, and
 // make the request asked. asked is nil for a connection that is not read as requests.
-// probe: the client is the node itself. The error is a *mesh.ReasonError.
-func (d *Directory) authorize(w *mesh.Workload, port uint16, client *tap.Peer, probe bool, asked Asker) error {
+// q.Asked is the request to remember. probe: the client is the node itself. It sets a.Judged
+// if w has policies. The error is a *mesh.ReasonError.
+func (d *Directory) authorize(a *endpoints.Attempt, w *mesh.Workload, port uint16, client *tap.Peer, probe bool, asked Asker, q *Query) error {
 	if !w.Authorized {
 		return nil
 	}
-	decision := d.decide(d.State.View().Authz(w.UID), port, client.Identity, client.Addr.Addr(), probe, asked)
+	decision, entry := d.decide(w, port, client.Identity, client.Addr.Addr(), probe, asked, q)
+	a.Judged = entry
 	if decision.Verdict == authz.Allow {
 		if decision.Reported() != "" {
 			d.audited.Add(1)
@@ -55,17 +59,40 @@ func reason(d *authz.Decision) mesh.Reason {
 // one of the action AUDIT, and those that only the mode audit lets in.
 func (d *Directory) Audited() uint64 { return d.audited.Load() }
 
-func (d *Directory) decide(rules *authz.Workload, port uint16, id mesh.Identity, addr netip.Addr, probe bool, asked Asker) authz.Decision {
+func (d *Directory) decide(w *mesh.Workload, port uint16, id mesh.Identity, addr netip.Addr, probe bool, asked Asker, q *Query) (authz.Decision, *calls.Entry) {
 	f := factsPool.Get().(*facts)
 	defer factsPool.Put(f)
+	rules := d.State.View().Authz(w.UID)
 	f.connection = authz.Connection{Peer: d.peers.of(id), Client: addr, Port: port, Probe: probe}
-	if asked == nil {
-		return rules.DecideRequest(&f.connection, nil)
+	var judged, known *authz.Request
+	if asked != nil {
+		f.request = asked.Asked()
+		judged, known = &f.request, &f.request
+	} else if d.Calls != nil && q.Asked != nil {
+		f.request = q.Asked.Asked()
+		known = &f.request
 	}
-	f.request = asked.Asked()
-	decision := rules.DecideRequest(&f.connection, &f.request)
+	decision := rules.DecideRequest(&f.connection, judged)
+	var entry *calls.Entry
+	if d.Calls != nil && !probe && (known != nil || q.Opaque) {
+		entry = d.Calls.Judged(w, &f.connection, id, known, &decision)
+	}
 	f.request = authz.Request{} // its strings belong to the driver
-	return decision
+	return decision, entry
+}
+
+// remember counts a request that was refused before it was judged as one.
+func (d *Directory) remember(w *mesh.Workload, port uint16, client *tap.Peer, asked Asker, decision *authz.Decision) *calls.Entry {
+	if d.Calls == nil {
+		return nil
+	}
+	f := factsPool.Get().(*facts)
+	defer factsPool.Put(f)
+	f.connection = authz.Connection{Peer: d.peers.of(client.Identity), Client: client.Addr.Addr(), Port: port}
+	f.request = asked.Asked()
+	entry := d.Calls.Judged(w, &f.connection, client.Identity, &f.request, decision)
+	f.request = authz.Request{}
+	return entry
 }
 
 var (

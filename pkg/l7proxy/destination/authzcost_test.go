@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -46,7 +49,9 @@ func policed(tb testing.TB, n int) (*Directory, *mesh.Workload) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return newDirectory(store), w
+	d := newDirectory(store)
+	d.Calls = calls.New(time.Now)
+	return d, w
 }
 
 var policedSizes = []int{2, 100, 10_000}
@@ -66,13 +71,14 @@ func TestPolicyIsFree(t *testing.T) {
 	for _, n := range policedSizes {
 		d, w := policed(t, n)
 		client, good, bad := policedCall(n)
-		if err := d.authorize(w, 80, client, false, good); err != nil {
+		var a endpoints.Attempt
+		if err := d.authorize(&a, w, 80, client, false, good, &Query{Asked: good}); err != nil {
 			t.Errorf("%d policies: %v", n, err)
 		}
-		if d.authorize(w, 80, client, false, bad) == nil {
+		if d.authorize(&a, w, 80, client, false, bad, &Query{Asked: bad}) == nil {
 			t.Errorf("%d policies: what none of them allows is let in", n)
 		}
-		if allocs := testing.AllocsPerRun(1000, func() { _ = d.authorize(w, 80, client, false, good) }); allocs != 0 {
+		if allocs := testing.AllocsPerRun(1000, func() { _ = d.authorize(&a, w, 80, client, false, good, &Query{Asked: good}) }); allocs != 0 {
 			t.Errorf("%d policies: got %v allocations, want 0", n, allocs)
 		}
 	}
@@ -84,9 +90,10 @@ func BenchmarkPolicy(b *testing.B) {
 		b.Run(fmt.Sprint("policies=", n), func(b *testing.B) {
 			d, w := policed(b, n)
 			client, good, _ := policedCall(n)
+			var a endpoints.Attempt
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := d.authorize(w, 80, client, false, good); err != nil {
+				if err := d.authorize(&a, w, 80, client, false, good, &Query{Asked: good}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -11,9 +11,10 @@ import (
 )
 
 // choose sets a to ep, and decides how local reaches it. If ep is on this node and policy
-// is decided here, it returns the error of the policy. request: it is for a request, and not
-// for a connection that is not read as requests.
-func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep mesh.Endpoint, request bool) error {
+// is decided here, it returns the error of the policy. q.Asked is only remembered: a
+// policy that looks at requests is not decided here. Without it, the connection is not read
+// as requests.
+func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep mesh.Endpoint, q *Query) error {
 	w := ep.Workload
 	to := upstream.Endpoint{
 		Key:    upstream.Key{Source: local.UID, Addr: ep.Addr},
@@ -27,11 +28,13 @@ func (d *Directory) choose(a *endpoints.Attempt, local *mesh.Workload, ep mesh.E
 		to.Fallback = mayFallBack(local, w)
 		to.Key.Identity, to.Peer.Identity = w.Identity, w.Identity
 	case upstream.SameNode:
-		if err = d.admit(local, ep, request); err == nil {
+		if err = d.admit(a, local, ep, q); err == nil {
 			to.Peer.Identity = w.Identity
 		}
 	}
+	judged := a.Judged
 	a.SetEndpoint(to)
+	a.Judged = judged
 	return err
 }
 
@@ -63,7 +66,7 @@ func (d *Directory) mode(local *mesh.Workload, ep mesh.Endpoint) upstream.Mode {
 }
 
 // admit decides whether local may connect to ep, which is on this node.
-func (d *Directory) admit(local *mesh.Workload, ep mesh.Endpoint, request bool) error {
+func (d *Directory) admit(a *endpoints.Attempt, local *mesh.Workload, ep mesh.Endpoint, q *Query) error {
 	addr := PodAddress(local, ep.Addr.Addr(), netip.Addr{})
 	verdict := policy.Decide(policy.Input{
 		Client: local.Identity, ClientAddr: addr, Server: ep.Workload, Port: ep.Addr.Port(),
@@ -73,11 +76,11 @@ func (d *Directory) admit(local *mesh.Workload, ep mesh.Endpoint, request bool) 
 	}
 	if ep.Workload.Authorized {
 		client := &tap.Peer{Identity: local.Identity, Addr: netip.AddrPortFrom(addr, 0)}
-		if err := d.authorize(ep.Workload, ep.Addr.Port(), client, false, nil); err != nil {
+		if err := d.authorize(a, ep.Workload, ep.Addr.Port(), client, false, nil, q); err != nil {
 			return err
 		}
 	}
-	return d.admitRate(ep.Workload, ep.Addr.Port(), local.Identity, request)
+	return d.admitRate(ep.Workload, ep.Addr.Port(), local.Identity, q.Asked != nil)
 }
 
 // mayFallBack reports whether local may reach w in plaintext if no agent answers for w.

@@ -15,6 +15,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/policy/jwt"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -37,6 +38,7 @@ type Options struct {
 	Log            *slog.Logger
 	// StaleKeys is told the sources of keys that lack the key of a token. nil: nobody is.
 	StaleKeys func(source string)
+	Calls     *calls.Store // of pods with authorization policies; nil: calls are not remembered
 }
 
 // Directory has what all destinations share. Its methods are safe for concurrent use.
@@ -107,7 +109,7 @@ type Target interface {
 	// Tokens returns what judges the tokens of a request, or nil if nothing does. A driver
 	// calls it once for each request, before it forwards the head. The error is a
 	// *mesh.ReasonError: the policy of a server on this node refuses the client.
-	Tokens(client *tap.Peer) (*Tokens, error)
+	Tokens(client *tap.Peer, asked Asker) (*Tokens, *calls.Entry, error)
 	// Ingress reports whether requests may name the Service that they are for. Drivers ask
 	// after Routing.
 	Ingress() bool
@@ -129,6 +131,7 @@ type Query struct {
 	Session uint32    // connections to an application of this node are private to it
 	Backend *Backend  // that the routes have chosen; nil: no route applies
 	Asked   Asker     // the request; nil: the connection is not read as requests
+	Opaque  bool      // without Asked: it is a connection that carries no requests, and no other try of a request
 	Exclude []netip.AddrPort
 	Prefer  []netip.AddrPort // endpoints to which the session has private connections
 }

@@ -88,7 +88,7 @@ func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
 	if !verdict.Allowed {
 		return mesh.Fail(verdict.Reason, nil)
 	}
-	if err := t.directory.authorize(local, t.addr.Port(), q.Client, t.fromNode, q.Asked); err != nil {
+	if err := t.directory.authorize(a, local, t.addr.Port(), q.Client, t.fromNode, q.Asked, &q); err != nil {
 		return err
 	}
 	if !t.fromNode { // kubelet probes have no rate limit
@@ -97,10 +97,12 @@ func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
 		}
 	}
 	peer := tap.Peer{Addr: t.addr, Workload: local, Identity: local.Identity}
+	judged := a.Judged
 	a.SetEndpoint(upstream.Endpoint{
 		Key:  upstream.Key{Session: q.Session, Addr: t.addr},
 		Peer: peer,
 		Mode: upstream.SameNode,
 	})
+	a.Judged = judged
 	return nil
 }

@@ -146,7 +146,7 @@ func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 		if k.unanswered && (k.local.Settings.FailClosed || d.State.View().InRange(t.dst.Addr())) {
 			return mesh.Fail(mesh.ReasonTimeout, errUnanswered)
 		}
-		return d.choose(a, k.local, mesh.Endpoint{Addr: t.dst, Workload: k.pod, Ready: true}, q.Asked != nil)
+		return d.choose(a, k.local, mesh.Endpoint{Addr: t.dst, Workload: k.pod, Ready: true}, &q)
 	}
 	if to.Port == nil {
 		return mesh.Fail(mesh.ReasonNoEndpoints, errors.New("the service "+to.Service.Namespace+"/"+to.Service.Name+" has no such port"))
@@ -158,7 +158,7 @@ func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 	if !ok {
 		return mesh.Fail(mesh.ReasonNoEndpoints, nil)
 	}
-	err := d.choose(a, k.local, ticket.Endpoint.Endpoint, q.Asked != nil)
+	err := d.choose(a, k.local, ticket.Endpoint.Endpoint, &q)
 	d.Endpoints.Balanced(a, to.Balancer, ticket, to.Balancer.Len() > len(q.Exclude)+1)
 	if err != nil {
 		a.Done()

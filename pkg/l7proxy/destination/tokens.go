@@ -8,6 +8,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/policy/jwt"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -40,34 +41,35 @@ func (t *Tokens) Judge(h jwt.Head, client quota.Source) jwt.Judgement {
 }
 
 // Tokens implements Target. A client that may not connect, whatever its requests are, is
-// refused here: it costs no signature.
-func (t *Inbound) Tokens(client *tap.Peer) (*Tokens, error) {
+// refused here: it costs no signature. The entry is that of the refusal.
+func (t *Inbound) Tokens(client *tap.Peer, asked Asker) (*Tokens, *calls.Entry, error) {
 	local := t.refresh()
 	if !local.Authorized {
-		return nil, nil
+		return nil, nil, nil
 	}
 	d := t.directory
 	rules := d.State.View().Authz(local.UID)
 	if rules != nil && len(rules.Tokens()) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if !t.fromNode {
 		if verdict := policy.Decide(t.input(local, client)); !verdict.Allowed {
-			return nil, mesh.Fail(verdict.Reason, nil)
+			return nil, nil, mesh.Fail(verdict.Reason, nil)
 		}
 		decision := rules.DecideConnection(&authz.Connection{Peer: d.peers.of(client.Identity), Client: client.Addr.Addr(), Port: t.addr.Port()})
 		if decision.Verdict == authz.Deny {
-			return nil, mesh.Fail(mesh.ReasonPolicyDenied, denial(&decision))
+			entry := d.remember(local, t.addr.Port(), client, asked, &decision)
+			return nil, entry, mesh.Fail(mesh.ReasonPolicyDenied, denial(&decision))
 		}
 	}
 	if rules == nil { // a probe
-		return nil, nil
+		return nil, nil, nil
 	}
-	return &Tokens{d, d.tokens.verifier(local.UID, rules), t.fromNode}, nil
+	return &Tokens{d, d.tokens.verifier(local.UID, rules), t.fromNode}, nil, nil
 }
 
 // Tokens implements Target. Tokens are judged at the server's node only.
-func (t *Outbound) Tokens(*tap.Peer) (*Tokens, error) { return nil, nil }
+func (t *Outbound) Tokens(*tap.Peer, Asker) (*Tokens, *calls.Entry, error) { return nil, nil, nil }
 
 // tokens has what is compiled, and what is remembered, for tokens.
 type tokens struct {

@@ -7,6 +7,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -16,6 +17,9 @@ type Attempt struct {
 	upstream.Endpoint
 	// Found is the result of the dial; before the dial, the expected one.
 	Found upstream.Result
+
+	// Judged is how the policies of a server of this node have decided; nil: it has none.
+	Judged *calls.Entry
 
 	set      *Set
 	balancer *balance.Balancer // nil: no balancer has chosen the endpoint

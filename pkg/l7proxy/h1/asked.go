@@ -34,7 +34,7 @@ func (d *asker) Asked() authz.Request {
 // If the returned reply has a status, the proxy answers the request with it.
 func (d *session) authenticate(edits *http1.Edits) reply.Reply {
 	d.judged = nil
-	tokens, answer := d.s.Tokens()
+	tokens, answer := d.s.Tokens(&d.x, (*asker)(d))
 	if tokens == nil {
 		return answer
 	}

@@ -181,6 +181,7 @@ func (d *session) exchange() bool {
 	d.tried = request.Tried{Backend: d.plan.Backend()}
 	d.startMirrors(kind)
 	if err := d.s.PickFor(&d.first, (*asker)(d), d.tried.Backend); err != nil {
+		d.x.Judged(d.first.Judged)
 		d.mirrorBody(kind)
 		why := upstream.ReasonOf(err)
 		return d.fail(why, kind, keep && d.body.Done() && !d.mayConnectAgain(why))

@@ -24,7 +24,7 @@ func (st *asker) Asked() authz.Request {
 // authenticate judges the tokens of the request, and changes its head. It returns false if it
 // has answered the request.
 func (st *stream) authenticate(b *h2conn.Batch) bool {
-	tokens, answer := st.client.s.Tokens()
+	tokens, answer := st.client.s.Tokens(&st.exchange, (*asker)(st))
 	var j jwt.Judgement
 	if tokens != nil {
 		j, answer = st.client.s.Authenticate(tokens, jwt.Head{Path: fieldValue(st.fields, ":path"), Fields: (*headFields)(&st.fields)})

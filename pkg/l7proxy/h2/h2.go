@@ -259,6 +259,9 @@ func (srv *session) pick(st *stream, not netip.AddrPort) (a *endpoints.Attempt, 
 		err = srv.s.PickFor(a, (*asker)(st), st.to())
 	}
 	if err != nil {
+		if a != nil {
+			st.exchange.Judged(a.Judged)
+		}
 		return nil, err
 	}
 	srv.noteKey(a.Key)

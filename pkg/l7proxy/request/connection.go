@@ -15,7 +15,7 @@ func (s *Session) ConnEvent(a *endpoints.Attempt) tap.Event {
 	e := tap.Event{
 		Direction: s.Direction, Base: s.ID,
 		Source: s.source(), Destination: s.destination(),
-		TLS: s.TLS, SNI: s.SNI, Process: s.Process, Protocol: "tcp",
+		TLS: s.TLS, SNI: s.SNI, Process: s.Process, Protocol: "tcp", Judged: s.judged.Load(),
 	}
 	if s.Target != nil {
 		e.Service = s.Target.Service()

@@ -7,6 +7,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/reply"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/route"
 	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/pkg/tracing"
@@ -68,12 +69,15 @@ func (x *Exchange) Retried() { x.event.Retries++ }
 
 // Chose records the endpoint, and reports the request to tap if it was not reported yet.
 func (x *Exchange) Chose(a *endpoints.Attempt) {
-	x.event.Destination = a.Found.Peer
+	x.event.Destination, x.event.Judged = a.Found.Peer, a.Judged
 	if x.event.Direction == mesh.Outbound {
 		x.event.TLS = a.Found.TLS
 	}
 	x.show()
 }
+
+// Judged records how the policies of a server of this node have decided. nil: it has none.
+func (x *Exchange) Judged(e *calls.Entry) { x.event.Judged = e }
 
 // Elapsed returns the time since the request began, for Attempted. It is 0, and reads no
 // clock, if the request is not sampled.

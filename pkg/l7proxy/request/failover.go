@@ -22,6 +22,7 @@ const furtherEndpoints = 2
 // Tried are the endpoints that were tried for one request or connection.
 type Tried struct {
 	Backend *destination.Backend // chosen by the routes; nil: no route applies
+	opaque  bool                 // it is a connection without requests
 	n       int
 	addrs   [furtherEndpoints]netip.AddrPort
 }
@@ -36,7 +37,7 @@ func (s *Session) Failover(failed *endpoints.Attempt, why mesh.Reason, tried *Tr
 	tried.addrs[tried.n] = failed.Peer.Addr
 	tried.n++
 	next := new(endpoints.Attempt)
-	if s.Pick(next, tried.Backend, tried.addrs[:tried.n]...) != nil {
+	if s.pick(next, nil, tried.opaque, tried.Backend, tried.addrs[:tried.n]...) != nil {
 		return nil
 	}
 	return next
@@ -94,10 +95,10 @@ func (s *Session) Unreached(why mesh.Reason) reply.Reply {
 // call Done of the attempt only if the error is nil.
 func (s *Session) Reach(ctx context.Context, alpn string) (*endpoints.Attempt, conn.Conn, error) {
 	a := new(endpoints.Attempt)
-	if err := s.Pick(a, nil); err != nil {
+	if err := s.pick(a, nil, true, nil); err != nil {
 		return nil, nil, err
 	}
-	for tried := (Tried{}); ; {
+	for tried := (Tried{opaque: true}); ; {
 		c, err := s.Dial(ctx, a, alpn)
 		if err == nil {
 			return a, c, nil

@@ -17,6 +17,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -79,8 +80,9 @@ type Session struct {
 	// way. The driver sets it; nil: the driver does that itself. It does not wait.
 	EndClient func()
 
-	login atomic.Pointer[login] // nil: the session uses shared connections
-	gone  atomic.Bool           // the client's connection has ended
+	judged atomic.Pointer[calls.Entry] // how the policies have decided about the connection; nil: there are none
+	login  atomic.Pointer[login]       // nil: the session uses shared connections
+	gone   atomic.Bool                 // the client's connection has ended
 	// revoked: the session was admitted, and is not any more. Its connection is cut.
 	revoked atomic.Bool
 }
@@ -136,18 +138,26 @@ func (s *Session) ConnectionEnded() {
 // client's destination if to is nil. It chooses none of exclude. It sets a, which must be
 // new. The error is a *mesh.ReasonError. Only one goroutine at a time may call Pick.
 func (s *Session) Pick(a *endpoints.Attempt, to *destination.Backend, exclude ...netip.AddrPort) error {
-	return s.PickFor(a, nil, to, exclude...)
+	return s.pick(a, nil, false, to, exclude...)
 }
 
 // PickFor is Pick for a request that the policies of a server on this node judge.
 func (s *Session) PickFor(a *endpoints.Attempt, asked destination.Asker, to *destination.Backend, exclude ...netip.AddrPort) error {
+	return s.pick(a, asked, false, to, exclude...)
+}
+
+func (s *Session) pick(a *endpoints.Attempt, asked destination.Asker, opaque bool, to *destination.Backend, exclude ...netip.AddrPort) error {
+	a.Judged = nil // the attempt may have been used before
 	err := s.Target.Pick(a, destination.Query{
-		Client: &s.Source, Session: s.ID, Backend: to, Exclude: exclude, Prefer: s.preferred(), Asked: asked,
+		Client: &s.Source, Session: s.ID, Backend: to, Exclude: exclude, Prefer: s.preferred(), Asked: asked, Opaque: opaque,
 	})
 	if s.HasLogin() {
 		a.Private(s.ID)
 	}
 	a.Usage = s.Quota
+	if opaque && a.Judged != nil {
+		s.judged.Store(a.Judged)
+	}
 	return err
 }
 

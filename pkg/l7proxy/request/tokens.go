@@ -11,10 +11,11 @@ import (
 
 // Tokens returns what judges the tokens of the session's next request, or nil if nothing
 // does. If the returned reply has a status, the proxy answers the request with it: the client
-// may not connect.
-func (s *Session) Tokens() (*destination.Tokens, reply.Reply) {
-	t, err := s.Target.Tokens(&s.Source)
+// may not connect. x is told by which policy.
+func (s *Session) Tokens(x *Exchange, asked destination.Asker) (*destination.Tokens, reply.Reply) {
+	t, judged, err := s.Target.Tokens(&s.Source, asked)
 	if err != nil {
+		x.Judged(judged)
 		return nil, reply.Of(upstream.ReasonOf(err))
 	}
 	return t, reply.Reply{}

@@ -1,6 +1,9 @@
 package authz
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Verdict is what is to be done. The zero Verdict is Deny.
 type Verdict uint8
@@ -62,6 +65,9 @@ func (w Why) String() string {
 	return fmt.Sprintf("Why(%d)", uint8(w))
 }
 
+// ParseWhy returns the reason of a name. Of one that is not known it returns WhyNothing.
+func ParseWhy(name string) Why { return Why(max(0, slices.Index(whyNames[:], name))) }
+
 // Place names a rule. The zero Place names none.
 type Place struct {
 	Policy string // Policy.Name
@@ -85,6 +91,10 @@ type Decision struct {
 	// Outcome would be with them.
 	Rehearsed bool
 	Rehearsal Outcome
+	// Group is the name of the Workload's group that decided; "": a Set alone, or no group.
+	// For the ports without a policy it is "default" and the mode. RehearsalGroup is that
+	// of the Rehearsal.
+	Group, RehearsalGroup string
 }
 
 // Reported names what asks for a report of what the decision is about: a policy with

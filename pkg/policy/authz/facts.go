@@ -39,6 +39,9 @@ func ParsePeer(uri string) Peer {
 // IsZero reports whether the client has no identity.
 func (p Peer) IsZero() bool { return p.uri == "" }
 
+// Identity returns the identity of the mesh that the client has, or the zero Identity.
+func (p Peer) Identity() mesh.Identity { return p.id }
+
 // Connection is what is known of a connection before any request.
 type Connection struct {
 	Peer   Peer       // proven by mTLS or, on the same node, by the kernel

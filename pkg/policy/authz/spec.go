@@ -1,6 +1,9 @@
 package authz
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Group holds what one front end says of some ports of a workload. A client must be
 // allowed by each group that has the port.
@@ -38,6 +41,7 @@ type Workload struct {
 }
 
 type compiledGroup struct {
+	name            string // for outcomes
 	ports, notPorts []PortRange
 	set             *Set
 	router          *router // nil: the group has no routes
@@ -45,6 +49,9 @@ type compiledGroup struct {
 
 // requests reports whether the decision about a request can differ from that about another.
 func (g *compiledGroup) requests() bool { return g.set.requests || g.router != nil }
+
+// DefaultGroup is the name of the group for ports that no policy is about.
+const DefaultGroup = "default"
 
 // CompileWorkload compiles a Spec, which must not be changed afterwards. The Workload is
 // valid whatever the Problems are: what they are about fails closed.
@@ -63,9 +70,13 @@ func CompileWorkload(spec *Spec) (*Workload, []Problem) {
 			problems = append(problems, Problem{Field: "ports of " + g.Name, Text: "a range is not valid: the policies apply to all ports"})
 			ports, notPorts = nil, nil
 		}
+		name := g.Name
+		if name == DefaultGroup {
+			name += " " + set.options.Default.String()
+		}
 		router, wrongRoutes := newRouter(g)
 		problems = append(problems, wrongRoutes...)
-		w.groups = append(w.groups, compiledGroup{ports, notPorts, set, router})
+		w.groups = append(w.groups, compiledGroup{name, ports, notPorts, set, router})
 		w.requests = w.requests || w.groups[i].requests()
 	}
 	return w, problems
@@ -93,6 +104,23 @@ func (w *Workload) Spec() *Spec {
 		return nil
 	}
 	return w.spec
+}
+
+// Objects returns the names of what may decide: policies, and groups where a mode does. They are in
+// the order of the groups.
+func (w *Workload) Objects() (out []string) {
+	if w == nil {
+		return nil
+	}
+	for i := range w.groups {
+		out = append(out, w.groups[i].name)
+		for _, p := range w.spec.Groups[i].Policies {
+			if !slices.Contains(out, p.Name) {
+				out = append(out, p.Name)
+			}
+		}
+	}
+	return out
 }
 
 // NeedsRequests reports whether the decision about a request on this port can differ from
@@ -142,6 +170,10 @@ func (w *Workload) decide(c *Connection, r *Request) Decision {
 			continue
 		}
 		d := g.decide(c, r)
+		d.Group = g.name
+		if d.Rehearsed {
+			d.RehearsalGroup = g.name
+		}
 		out.join(&d)
 	}
 	if r == nil && len(w.spec.Tokens) > 0 { // whether there is a token, and a good one
@@ -178,32 +210,36 @@ func (o Outcome) routed() Outcome {
 
 // join makes d the decision of two groups that both have to allow.
 func (d *Decision) join(other *Decision) {
-	was := d.Outcome
-	d.Outcome = stricter(was, other.Outcome)
+	was := *d
+	if !was.Outcome.decides(&other.Outcome) {
+		d.Outcome, d.Group = other.Outcome, other.Group
+	}
 	if other.Rehearsed || d.Rehearsed {
-		a, b := was, other.Outcome
-		if d.Rehearsed {
-			a = d.Rehearsal
+		a, b := was.rehearsal(), other.rehearsal()
+		if !a.Outcome.decides(&b.Outcome) {
+			a = b
 		}
-		if other.Rehearsed {
-			b = other.Rehearsal
-		}
-		d.Rehearsed, d.Rehearsal = true, stricter(a, b)
+		d.Rehearsed, d.Rehearsal, d.RehearsalGroup = true, a.Outcome, a.Group
 	}
 	if d.Audit == (Place{}) {
 		d.Audit = other.Audit
 	}
 }
 
+// rehearsal returns the outcome of a rehearsal, or that of the policies if nothing is rehearsed.
+func (d *Decision) rehearsal() Decision {
+	if d.Rehearsed {
+		return Decision{Outcome: d.Rehearsal, Group: d.RehearsalGroup}
+	}
+	return Decision{Outcome: d.Outcome, Group: d.Group}
+}
+
 // severity orders verdicts: of two groups the severer one decides.
 var severity = [...]uint8{Deny: 3, Ask: 2, NeedsRequest: 1, Allow: 0}
 
-// stricter returns the outcome that decides. Among two that allow it is one that is to be
-// reported, and else the second: the first may be that of no group.
-func stricter(a, b Outcome) Outcome {
-	switch sa, sb := severity[a.Verdict], severity[b.Verdict]; {
-	case sa > sb, sa == sb && sa > 0, sa == sb && a.Why == WhyAudit:
-		return a
-	}
-	return b
+// decides reports whether o is the outcome of itself and of another, b. Among two that allow
+// it is one that is to be reported, and else b: o may be that of no group.
+func (o *Outcome) decides(b *Outcome) bool {
+	so, sb := severity[o.Verdict], severity[b.Verdict]
+	return so > sb || so == sb && so > 0 || so == sb && o.Why == WhyAudit
 }

@@ -1,12 +1,12 @@
 // Package rehearse judges recorded calls by policies that are not applied (Try), and
-// writes the policies that recorded calls need (Suggest). It is pure, and nothing uses it
-// yet.
+// writes the policies that recorded calls need (Suggest). It is pure.
 package rehearse
 
 import (
 	"net/netip"
 	"strings"
 
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
@@ -25,7 +25,7 @@ type Call struct {
 	// requests which the mesh reads, or of which only the ends were recorded.
 	Method string
 	Host   string
-	Path   string // without the query
+	Path   string // without the query; it may be a template: {*} is any segment, {**} any text
 }
 
 // Denied reports whether an event is about something that the mesh has denied, and that
@@ -51,6 +51,23 @@ func FromEvent(e *tap.Event) (c Call, ok bool) {
 		c.Path, _, _ = strings.Cut(e.Path, "?")
 	}
 	return c, true
+}
+
+// FromAgent adds the calls that an agent has recorded of pods with policies.
+func FromAgent(m *agentv1.CallsResponse, add func(c Call, count uint64)) {
+	for _, j := range m.GetCalls() {
+		if int(j.GetPod()) >= len(m.GetPods()) {
+			continue
+		}
+		pod := m.GetPods()[j.GetPod()]
+		c := Call{
+			Target: Target{pod.GetNamespace(), pod.GetOwnerKind(), pod.GetOwnerName()},
+			Port:   uint16(j.GetPort()), Method: j.GetMethod(), Host: j.GetHost(), Path: j.GetPath(),
+		}
+		c.Client, _ = mesh.ParseIdentity(j.GetClient())
+		c.Address, _ = netip.ParseAddr(j.GetAddress())
+		add(c, max(j.GetCalls(), 1)) // a connection that was opened before still counts
+	}
 }
 
 // FromFigures adds the calls between workloads that figures tell of. These know neither ports

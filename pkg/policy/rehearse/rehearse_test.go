@@ -135,25 +135,25 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-func compile(t *testing.T, o authz.Options, policies ...authz.Policy) func(Target, uint16) *authz.Set {
+func compile(t *testing.T, o authz.Options, policies ...authz.Policy) func(Target, uint16) Decider {
 	t.Helper()
 	set, problems := authz.Compile(policies, o)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	return func(Target, uint16) *authz.Set { return set }
+	return func(Target, uint16) Decider { return set }
 }
 
 func TestTry(t *testing.T) {
 	open := compile(t, authz.Options{Default: authz.ModeAllUnauthenticated})
 	web := []authz.Source{{Principals: []authz.Match{{Value: "spiffe://home/ns/shop/sa/web"}}}}
 	get := []authz.Operation{{Methods: []authz.Match{{Value: "GET"}}}}
-	allow := func(r authz.Rule) func(Target, uint16) *authz.Set {
+	allow := func(r authz.Rule) func(Target, uint16) Decider {
 		return compile(t, authz.Options{}, authz.Policy{Name: "p", Action: authz.ActionAllow, Rules: []authz.Rule{r}})
 	}
 	calls := parse(t, "shop/web 80 GET /a", "shop/web 80 POST /a", "x/api 80 GET /a", "x/api 80 GET /a", "- 80")
 	for name, tc := range map[string]struct {
-		other                              func(Target, uint16) *authz.Set
+		other                              func(Target, uint16) Decider
 		allowed, denied, lost, won, unsure uint64
 	}{
 		"the same":      {open, 5, 0, 0, 0, 0},
@@ -161,7 +161,7 @@ func TestTry(t *testing.T) {
 		"one method":    {allow(authz.Rule{From: web, To: get}), 1, 0, 4, 0, 0},
 		"a header":      {allow(authz.Rule{When: []authz.Condition{{Kind: authz.ConditionHeader, Name: "x", Values: []authz.Match{{Value: "y"}}}}}), 0, 0, 5, 0, 4},
 		"any token":     {allow(authz.Rule{From: []authz.Source{{RequestPrincipals: []authz.Match{{Kind: authz.Present}}}}}), 0, 0, 5, 0, 4},
-		"nothing known": {func(Target, uint16) *authz.Set { return nil }, 0, 0, 5, 0, 0},
+		"nothing known": {func(Target, uint16) Decider { return (*authz.Set)(nil) }, 0, 0, 5, 0, 0},
 	} {
 		r := Try(calls, open, tc.other)
 		got := []uint64{r.Calls, r.Allowed, r.Denied, r.Lost(), r.Won(), r.Unsure}

@@ -95,6 +95,10 @@ func (s *Suggestion) permit(c *Call, o *Options) permit {
 	p := permit{client: c.Client.String(), port: c.Port}
 	switch {
 	case !o.Requests || c.Port == 0 || c.Method == "":
+	case standard[gatewayv1.HTTPMethod(c.Method)] && strings.Contains(c.Path, "/{"):
+		before, _, _ := strings.Cut(c.Path, "/{")
+		p.method, p.path, p.prefix = c.Method, cmp.Or(before, "/"), true
+		s.note(fmt.Sprintf("%s %s on port %d: the names of single things are not recorded, so that a rule allows what begins with %s", c.Method, c.Path, c.Port, p.path))
 	case !standard[gatewayv1.HTTPMethod(c.Method)] || !nameable(authz.Exact, c.Path):
 		s.note(fmt.Sprintf("port %d has had requests that a policy cannot name: a rule is for the whole port", c.Port))
 	default:

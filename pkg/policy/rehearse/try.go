@@ -4,15 +4,17 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/calls"
 )
 
 // Change is a kind of call that other policies would decide differently.
 type Change struct {
 	Call          Call
 	Count         uint64
-	Before, After authz.Outcome
+	Before, After authz.Finding
 	// Unsure: a decision looked at what is not recorded (header fields, tokens, an address or
 	// a port), so that it may be another one.
 	Unsure bool
@@ -28,26 +30,32 @@ type Report struct {
 }
 
 // Lost returns how many calls would be denied that are allowed now, and Won the opposite.
-func (r *Report) Lost() uint64 { return r.count(authz.Allow) }
+func (r *Report) Lost() uint64 { return r.count(false) }
 
 // Won returns how many calls would be allowed that are denied now.
-func (r *Report) Won() uint64 { return r.count(authz.Deny) }
+func (r *Report) Won() uint64 { return r.count(true) }
 
-func (r *Report) count(before authz.Verdict) (n uint64) {
+func (r *Report) count(denied bool) (n uint64) {
 	for _, c := range r.Changes {
-		if (c.Before.Verdict == authz.Deny) == (before == authz.Deny) {
+		if c.Before.Denied == denied {
 			n += c.Count
 		}
 	}
 	return n
 }
 
+// Decider decides calls: *authz.Set and *authz.Workload do.
+type Decider interface {
+	DecideConnection(c *authz.Connection) authz.Decision
+	DecideRequest(c *authz.Connection, r *authz.Request) authz.Decision
+}
+
 // Try judges calls by the policies that are applied and by others. The functions return
 // the compiled policies of a workload's port. A request of which an authorizer has to be asked
 // counts as allowed.
-func Try(calls *Calls, current, other func(t Target, port uint16) *authz.Set) *Report {
+func Try(recorded *Calls, current, other func(t Target, port uint16) Decider) *Report {
 	r := new(Report)
-	for c, count := range calls.Counts {
+	for c, count := range recorded.Counts {
 		before, unsure := judge(current(c.Target, c.Port), &c)
 		after, alsoUnsure := judge(other(c.Target, c.Port), &c)
 		unsure = unsure || alsoUnsure
@@ -56,9 +64,9 @@ func Try(calls *Calls, current, other func(t Target, port uint16) *authz.Set) *R
 			r.Unsure += count
 		}
 		switch {
-		case (before.Verdict == authz.Deny) != (after.Verdict == authz.Deny):
+		case before.Denied != after.Denied:
 			r.Changes = append(r.Changes, Change{c, count, before, after, unsure})
-		case before.Verdict == authz.Deny:
+		case before.Denied:
 			r.Denied += count
 		default:
 			r.Allowed += count
@@ -96,26 +104,53 @@ var someAddresses = []netip.Addr{
 // someToken is a principal that no policy names.
 const someToken = "rehearse.invalid/rehearse"
 
-func judge(s *authz.Set, c *Call) (authz.Outcome, bool) {
+func judge(s Decider, c *Call) (authz.Finding, bool) {
 	conn := &authz.Connection{Peer: authz.PeerOf(c.Client), Client: c.Address, Port: c.Port}
 	if c.Method == "" {
 		// Whether it carried requests is not known if only its ends were recorded.
 		d := s.DecideConnection(conn)
 		unsure := d.Verdict == authz.NeedsRequest && c.Port == 0
-		return d.Opaque().Outcome, unsure || differs(s, c, d.Opaque().Outcome, nil)
+		d = d.Opaque()
+		return found(&d), unsure || differs(s, c, d.Outcome, nil)
 	}
 	u := new(unrecorded)
 	r := &authz.Request{Method: c.Method, Authority: c.Host, Path: c.Path, Fields: u, Claims: u}
-	out := s.DecideRequest(conn, r).Outcome
+	unsure := false
+	if c.partial() && s.DecideConnection(conn).Verdict == authz.NeedsRequest {
+		// A rule may be about what is not recorded of the request.
+		other := *r
+		r.Path, other.Path = c.fill(someText), c.fill("1")
+		if unsure = strings.Contains(c.Path, "{**}") || c.Method == calls.AnyMethod; !unsure {
+			unsure = s.DecideRequest(conn, r).Verdict != s.DecideRequest(conn, &other).Verdict
+		}
+	}
+	d := s.DecideRequest(conn, r)
 	withToken := *r
 	withToken.Principal = someToken
-	unsure := u.asked || differs(s, c, out, r) || s.DecideRequest(conn, &withToken).Verdict != out.Verdict
-	return out, unsure
+	return found(&d), unsure || u.asked || differs(s, c, d.Outcome, r) || s.DecideRequest(conn, &withToken).Verdict != d.Verdict
 }
+
+// fill returns the path with a text for what was not recorded.
+func (c *Call) fill(text string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(c.Path, "{**}", text), "{*}", text)
+}
+
+// found is the decision in words. What an authorizer is asked about counts as allowed.
+func found(d *authz.Decision) authz.Finding {
+	f := d.Finding()
+	f.Denied = d.Verdict == authz.Deny
+	return f
+}
+
+// someText stands for a part of a path that was not recorded.
+const someText = "rehearse"
+
+// partial reports whether a part of the request was not recorded.
+func (c *Call) partial() bool { return strings.Contains(c.Path, "{") || c.Method == calls.AnyMethod }
 
 // differs reports whether the decision depends on an address or a port that was not
 // recorded.
-func differs(s *authz.Set, c *Call, out authz.Outcome, r *authz.Request) bool {
+func differs(s Decider, c *Call, out authz.Outcome, r *authz.Request) bool {
 	if c.Port != 0 && c.Address.IsValid() {
 		return false
 	}

@@ -28,6 +28,25 @@ type jsonEvent struct {
 	SNI            string         `json:"sni,omitempty"`
 	Reason         string         `json:"reason,omitempty"`
 	ReasonText     string         `json:"reasonText,omitempty"`
+	Policy         *jsonPolicy    `json:"policy,omitempty"`
+}
+
+// jsonPolicy is what the authorization policies of the server have decided.
+type jsonPolicy struct {
+	Verdict   string `json:"verdict"` // allowed, denied, audited
+	Why       string `json:"why"`
+	Object    string `json:"object,omitempty"` // KIND.GROUP NAMESPACE/NAME
+	Rule      string `json:"rule,omitempty"`
+	Audit     string `json:"audit,omitempty"`
+	WouldDeny string `json:"wouldDeny,omitempty"`
+}
+
+func policyJSON(e *tap.Event) *jsonPolicy {
+	if e.Judged == nil {
+		return nil
+	}
+	f := e.Judged.Finding
+	return &jsonPolicy{f.Verdict(), f.Why.String(), f.Object, f.Rule, f.Audit, f.WouldDeny}
 }
 
 type jsonPeer struct {
@@ -155,7 +174,7 @@ func JSON(e *tap.Event) ([]byte, error) {
 	out := jsonEvent{
 		Source: peerJSON(&e.Source), Destination: peerJSON(&e.Destination),
 		RouteMeta: routeMeta(e), ProxyDirection: strings.ToUpper(e.Direction.String()),
-		Time: e.Time.UTC(), Origin: "proxy", TLS: e.TLS, Protocol: e.Protocol, SNI: e.SNI, Reason: e.Reason.String(), ReasonText: e.Reason.Text(),
+		Time: e.Time.UTC(), Origin: "proxy", TLS: e.TLS, Protocol: e.Protocol, SNI: e.SNI, Reason: e.Reason.String(), ReasonText: e.Reason.Text(), Policy: policyJSON(e),
 	}
 	// As in Linkerd, the other side's metadata has it.
 	if e.TLS != "" {

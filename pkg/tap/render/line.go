@@ -3,13 +3,16 @@
 package render
 
 import (
+	"cmp"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -43,7 +46,24 @@ func Line(dst []byte, e *tap.Event, wide bool) []byte {
 		l.labels("src", &e.Source).labels("dst", &e.Destination).route(e)
 	}
 	l.pair("reason", e.Reason.String())
+	l.judged(e)
 	return l
+}
+
+// judged appends what the policies have decided, if they refused the call or ask to report
+// it. Names are written as KIND/NAMESPACE/NAME.
+func (l *line) judged(e *tap.Event) {
+	if e.Judged == nil || e.Kind == tap.RequestInit || e.Kind == tap.ResponseInit {
+		return
+	}
+	name := func(object string) string { return strings.ReplaceAll(authz.ShortName(object), " ", "/") }
+	f := e.Judged.Finding
+	switch {
+	case f.Denied:
+		l.pair("denied-by", cmp.Or(name(f.Object), f.Why.String())).pair("rule", f.Rule)
+	case f.Audited():
+		l.pair("audited-by", name(f.Audit)).pair("would-be-denied-by", name(f.WouldDeny))
+	}
 }
 
 // verb returns the first word of a line, which says what happened.

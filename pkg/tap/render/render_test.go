@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -273,6 +275,27 @@ func TestJSONOneEventEach(t *testing.T) {
 		}
 		if got[key] == nil {
 			t.Errorf("kind %d: got %s, want the key %s", kind, data, key)
+		}
+	}
+}
+
+// TestJudged: the end of a call names the policy that refused it, or asks to report it.
+func TestJudged(t *testing.T) {
+	for want, f := range map[string]authz.Finding{
+		" denied-by=Server/shop/api":                    {Denied: true, Why: authz.WhyUnmatched, Object: "Server.policy.linkerd.io shop/api"},
+		" denied-by=AuthorizationPolicy/shop/no rule=2": {Denied: true, Object: "AuthorizationPolicy.policy.underlane.io shop/no", Rule: "2"},
+		" denied-by=no-policy-known":                    {Denied: true},
+		" audited-by=default/audit":                     {Audit: "default audit"},
+		" would-be-denied-by=Server/shop/api":           {WouldDeny: "Server.policy.linkerd.io shop/api"},
+		"response-length=0B":                            {Object: "Server.policy.linkerd.io shop/api"},
+	} {
+		e := tap.Event{Kind: tap.ResponseEnd, Judged: &calls.Entry{Finding: &f}}
+		if got := string(Line(nil, &e, false)); !strings.HasSuffix(got, want) {
+			t.Errorf("got %q, want it to end with %q", got, want)
+		}
+		text, err := JSON(&e)
+		if err != nil || !strings.Contains(string(text), `"policy":{"verdict":"`+f.Verdict()+`"`) {
+			t.Errorf("got %s, %v, want the verdict %s", text, err, f.Verdict())
 		}
 	}
 }

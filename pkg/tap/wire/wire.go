@@ -13,6 +13,8 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/pkg/tap/filter"
 )
@@ -81,6 +83,9 @@ func ToProto(e *tap.Event) *agentv1.TapEvent {
 		Side:        uint32(e.Side),
 		Headers:     headersToProto(e.Headers),
 	}
+	if e.Judged != nil {
+		m.Judged = Judged(e.Judged.Finding)
+	}
 	if e.Legs != nil {
 		m.ClientLeg, m.ServerLeg = legToProto(&e.Legs.Client), legToProto(&e.Legs.Server)
 	}
@@ -132,6 +137,9 @@ func FromProto(m *agentv1.TapEvent) tap.Event {
 	if m.GetClientLeg() != nil || m.GetServerLeg() != nil {
 		e.Legs = &tap.Legs{Client: legFromProto(m.GetClientLeg()), Server: legFromProto(m.GetServerLeg())}
 	}
+	if m.GetJudged() != nil {
+		e.Judged = &calls.Entry{Finding: Finding(m.GetJudged())}
+	}
 	if m.GetFromKernel() {
 		e.Origin = tap.FromKernel
 	}
@@ -145,6 +153,18 @@ func FromProto(m *agentv1.TapEvent) tap.Event {
 		e.Route, e.Rule = &mesh.Route{Kind: r.GetKind(), Namespace: r.GetNamespace(), Name: r.GetName()}, r.GetRule()
 	}
 	return e
+}
+
+// Judged converts a decision of policies.
+func Judged(f *authz.Finding) *agentv1.Judged {
+	return &agentv1.Judged{Denied: f.Denied, Why: f.Why.String(), Object: f.Object, Rule: f.Rule, Audit: f.Audit, WouldDeny: f.WouldDeny}
+}
+
+// Finding converts it back.
+func Finding(m *agentv1.Judged) *authz.Finding {
+	return &authz.Finding{
+		Denied: m.GetDenied(), Why: authz.ParseWhy(m.GetWhy()), Object: m.GetObject(), Rule: m.GetRule(), Audit: m.GetAudit(), WouldDeny: m.GetWouldDeny(),
+	}
 }
 
 // text makes a valid protobuf string, which must be UTF-8, of bytes from the

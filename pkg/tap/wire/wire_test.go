@@ -12,6 +12,8 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -41,6 +43,7 @@ func full() tap.Event {
 			Server: tap.Leg{SRTT: 6, MinRTT: 5, Retransmits: 7, Received: 8, Sent: 9, Unread: 10},
 		},
 		Headers: &tap.Headers{List: []tap.Header{{Name: "grpc-message", Value: "\xff"}, {Name: "x", Value: ""}}, Cut: true, Bytes: 14},
+		Judged:  &calls.Entry{Finding: &authz.Finding{Denied: true, Why: authz.WhyRule, Object: "Server.policy.linkerd.io ns/s", Rule: "1", Audit: "a", WouldDeny: "b"}},
 	}
 }
 
@@ -69,7 +72,7 @@ func TestRoundTrip(t *testing.T) {
 	if batch.GetLost() != 3 || len(batch.GetEvents()) != 1 {
 		t.Fatalf("batch of %d events, %d lost; want 1 and 3", len(batch.GetEvents()), batch.GetLost())
 	}
-	opts := cmp.Options{cmpopts.EquateComparable(netip.AddrPort{})}
+	opts := cmp.Options{cmpopts.EquateComparable(netip.AddrPort{}), cmp.Comparer(func(a, b *calls.Entry) bool { return *a.Finding == *b.Finding })}
 	if diff := cmp.Diff(want, FromProto(batch.GetEvents()[0]), opts); diff != "" {
 		t.Errorf("event after the conversion (-want +got):\n%s", diff)
 	}
