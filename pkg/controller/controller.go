@@ -23,6 +23,7 @@ import (
 	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
 // Defaults of Options.
@@ -186,6 +187,25 @@ func (c *Controller) Routes() []*mesh.Route {
 		return r.Routes
 	}
 	return nil
+}
+
+// Objects returns the newest objects. They must not be changed.
+func (c *Controller) Objects() *translate.Objects { return c.source.Objects() }
+
+// Authz returns the policies of a pod that the controller has published, nil if none apply to
+// it.
+func (c *Controller) Authz(uid string) *authz.Spec {
+	if r := c.latest.Load(); r != nil {
+		return r.Authz[uid]
+	}
+	return nil
+}
+
+// Translation returns how objects are translated. What other translations keep is not in it.
+func (c *Controller) Translation() translate.Config {
+	config := c.translation
+	config.Parsed = nil
+	return config
 }
 
 // Addr returns the address that agents connect to.

@@ -69,6 +69,8 @@ type Agent struct {
 	Ejections []*agentv1.Ejection
 	// TryResponse answers Try; nil: it is not implemented.
 	TryResponse func(*agentv1.TryRequest) (*agentv1.TryResponse, error)
+	// Authz answers for authorization policies. Restart reads it.
+	Authz nodeapi.Authorization
 	// Memory has what the agent remembers of Hub's events.
 	Memory *figures.Store
 
@@ -117,7 +119,7 @@ func (a *Agent) Restart() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.ctx, a.cancel, a.done = ctx, cancel, make(chan struct{})
-	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a, Ledger: a, Usage: a, Lister: a, Node: a.Name, Memory: a.Memory, Dialer: a, Ejected: func() []*agentv1.Ejection { return a.Ejections }}
+	server := &nodeapi.Server{Hub: a.Hub, Source: a, Dumper: a, Exporter: a, Ledger: a, Usage: a, Lister: a, Node: a.Name, Memory: a.Memory, Dialer: a, Ejected: func() []*agentv1.Ejection { return a.Ejections }, Authorization: a.Authz}
 	if a.Old {
 		server.Memory, server.Usage, server.Lister = nil, nil, nil
 	}

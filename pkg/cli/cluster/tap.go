@@ -24,7 +24,7 @@ import (
 // top, why, identity and diagnostics.
 func TapCommands(flags *Flags) []*cobra.Command {
 	return []*cobra.Command{
-		tapcmd.Tap(tapSource(flags)), tapcmd.Top(tapSource(flags)), WhyCommand(flags), IdentityCommand(flags), DiagnosticsCommand(flags),
+		tapcmd.Tap(tapSource(flags)), tapcmd.Top(tapSource(flags)), WhyCommand(flags), AuthzCommand(flags), IdentityCommand(flags), DiagnosticsCommand(flags),
 	}
 }
 

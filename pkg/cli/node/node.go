@@ -62,7 +62,7 @@ type Kernel struct {
 // status, why, check, dump and cleanup.
 func Commands(f *Flags, k Kernel) []*cobra.Command {
 	return append(StatCommands(f), DashboardCommand(f, k),
-		TapCommand(f), TopCommand(f), StatusCommand(f), WhyCommand(f),
+		TapCommand(f), TopCommand(f), StatusCommand(f), WhyCommand(f), AuthzCommand(f),
 		CheckCommand(f, k), DumpCommand(f), CleanupCommand(f, k),
 	)
 }

@@ -21,7 +21,7 @@ func (c *cluster) newTap(of *controller.Controller) (*tapapi.Server, error) {
 	return tapapi.New(tapapi.Options{
 		Addr: c.tapAddr, Client: c.client, Authority: c.issuer.Authority, Cluster: published{of, c.objects},
 		Namespace: c.namespace, Service: serviceName,
-		State: func() any { return of.Status() }, Metrics: of.MetricsHandler(), Accepts: of.Accepts(), Log: c.lease.log,
+		State: func() any { return of.Status() }, Metrics: of.MetricsHandler(), Accepts: of.Accepts(), Log: c.lease.log, Policies: of,
 		History: tapapi.History{Bytes: c.history.Bytes, File: c.history.File, Leading: c.lease.leading.Load},
 	})
 }

@@ -76,3 +76,20 @@ func (a *Agents) Connections(ctx context.Context, kept *Kept, nodes []Node, r *a
 		return agentv1.NewOpenConnectionsClient(conn).Connections(ctx, r, grpc.MaxCallRecvMsgSize(maxConnections))
 	})
 }
+
+// maxJudged bounds the answer of one agent to JudgedCalls: 1,500 of them, and 4,096 pods.
+const maxJudged = 4 << 20
+
+// JudgedCalls asks the agents of nodes for what the policies of their pods have judged.
+func (a *Agents) JudgedCalls(ctx context.Context, kept *Kept, nodes []Node, r *agentv1.CallsRequest) ([]*agentv1.CallsResponse, []error) {
+	return ask(ctx, a, kept, nodes, "does not say what policies have decided", func(ctx context.Context, conn *grpc.ClientConn) (*agentv1.CallsResponse, error) {
+		return agentv1.NewAuthorizationClient(conn).Calls(ctx, r, grpc.MaxCallRecvMsgSize(maxJudged))
+	})
+}
+
+// Decide asks the agents of nodes what they would decide about a call.
+func (a *Agents) Decide(ctx context.Context, kept *Kept, nodes []Node, r *agentv1.DecideRequest) ([]*agentv1.DecideResponse, []error) {
+	return ask(ctx, a, kept, nodes, "does not say what its policies decide", func(ctx context.Context, conn *grpc.ClientConn) (*agentv1.DecideResponse, error) {
+		return agentv1.NewAuthorizationClient(conn).Decide(ctx, r)
+	})
+}

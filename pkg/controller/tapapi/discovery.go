@@ -45,13 +45,15 @@ func resources() []metav1.APIResource {
 	list := []metav1.APIResource{of("tap", "Tap", true, "watch")}
 	for _, kind := range tapv1alpha1.Kinds {
 		list = append(list, of(kind, "Tap", true, "watch"), of(kind+"/tap", "Tap", true, "watch"),
-			of(kind+"/why", "WhyReport", true, "get"), of(kind+"/try", "WhyReport", true, "create"))
+			of(kind+"/why", "WhyReport", true, "get"), of(kind+"/try", "WhyReport", true, "create"),
+			of(kind+"/authz", "AuthzExplanation", true, "get"))
 	}
 	return append(list,
 		of("figures", "Figures", true, "get"),
 		of("routes", "RouteList", true, "get"),
 		of("resources", "ResourceList", true, "get"),
 		of("connections", "ConnectionList", true, "get"),
+		of("authz", "AuthzList", true, "get"),
 		of("nodes", "Agent", false, "list"),
 		of("nodes/status", "Agent", false, "get"),
 		of("nodes/dump", "Agent", false, "get"),

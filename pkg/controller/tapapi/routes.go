@@ -30,7 +30,7 @@ func (s *Server) routes() http.Handler {
 	call := func(pattern, verb, what, whatFor, subresource string, h handler) {
 		mux.HandleFunc(method+" "+tapv1alpha1.Prefix+pattern, s.call(h, func(r *http.Request) resource {
 			role := tapv1alpha1.ClusterRole
-			if verb == "create" {
+			if verb == "create" && subresource == "try" {
 				role = tapv1alpha1.TryClusterRole
 			}
 			return resource{
@@ -42,6 +42,7 @@ func (s *Server) routes() http.Handler {
 	for _, kind := range tapv1alpha1.Kinds {
 		call("/watch/namespaces/{namespace}/"+kind+"/{name}/tap", "watch", kind, "tap", "tap", s.tapOf(kind))
 		call("/namespaces/{namespace}/"+kind+"/{name}/why", "get", kind, "ask why calls work of", "why", s.why(kind, false))
+		call("/namespaces/{namespace}/"+kind+"/{name}/authz", "get", kind, "ask who may call", "authz", s.explainAuthz(kind))
 		method = http.MethodPost
 		call("/namespaces/{namespace}/"+kind+"/{name}/try", "create", kind, "make connections as", "try", s.why(kind, true))
 		method = http.MethodGet
@@ -59,6 +60,13 @@ func (s *Server) routes() http.Handler {
 	call("/namespaces/{namespace}/resources", "list", "resources", "see", "", s.resourceList)
 	call("/connections", "list", "connections", "see", "", s.connectionList)
 	call("/namespaces/{namespace}/connections", "list", "connections", "see", "", s.connectionList)
+
+	call("/authz", "list", "authz", "see", "", s.authzList)
+	call("/namespaces/{namespace}/authz", "list", "authz", "see", "", s.authzList)
+	call("/namespaces/{namespace}/authz/{name}", "get", "authz", "see", "", s.suggestAuthz)
+	method = http.MethodPost
+	call("/namespaces/{namespace}/authz", "create", "authz", "try policies with", "", s.tryAuthz)
+	method = http.MethodGet
 
 	call("/nodes", "list", "nodes", "see", "", s.nodes)
 	call("/nodes/{name}/status", "get", "nodes", "see the status of", "status", s.nodeStatus)

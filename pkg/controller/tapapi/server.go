@@ -74,6 +74,7 @@ type Options struct {
 	Metrics   http.Handler // what …/metrics answers
 	Accepts   *listener.Group
 	History   History
+	Policies  Policies
 	Log       *slog.Logger
 }
 

@@ -93,6 +93,31 @@ func Decode(manifest []byte) (*translate.Objects, error) {
 	return out, nil
 }
 
+// Names returns "APIVERSION KIND" of each object of a manifest, also of kinds that Decode skips.
+func Names(manifest []byte) (out []string, err error) {
+	for _, d := range split(manifest) {
+		var head struct {
+			APIVersion string `json:"apiVersion"`
+			Kind       string `json:"kind"`
+			Items      []struct {
+				APIVersion string `json:"apiVersion"`
+				Kind       string `json:"kind"`
+			} `json:"items"`
+		}
+		if err := yaml.Unmarshal(d.text, &head); err != nil {
+			return nil, d.locate(err)
+		}
+		if head.Kind != "List" {
+			out = append(out, head.APIVersion+" "+head.Kind)
+			continue
+		}
+		for _, item := range head.Items {
+			out = append(out, item.APIVersion+" "+item.Kind)
+		}
+	}
+	return out, nil
+}
+
 func decode(manifest []byte) ([]object, error) {
 	var out []object
 	for _, d := range split(manifest) {

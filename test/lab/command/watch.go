@@ -66,7 +66,7 @@ func (a *app) watching() []*cobra.Command {
 		},
 	}
 	return []*cobra.Command{
-		statcmd.Stat(figures), statcmd.Edges(figures), statcmd.Routes(figures), tapcmd.Tap(events), dashcmd.Dashboard(page),
+		statcmd.Stat(figures), statcmd.Edges(figures), statcmd.Routes(figures), tapcmd.Tap(events), dashcmd.Dashboard(page), a.authz(),
 	}
 }
 

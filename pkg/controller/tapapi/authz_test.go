@@ -1,0 +1,175 @@
+package tapapi
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/controller/translate"
+	"github.com/underlane/underlane/pkg/controller/watch"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
+	policycalls "github.com/underlane/underlane/pkg/policy/calls"
+	"github.com/underlane/underlane/pkg/policy/judged"
+	"github.com/underlane/underlane/test/fakeagent"
+)
+
+// policies implement Policies with a Server of port 80 that lets in web.
+type policies struct{ objects *translate.Objects }
+
+const guardedShop = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {underlane.io/mesh: enabled}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-a, namespace: shop, labels: {app: web}}
+spec: {nodeName: a, serviceAccountName: web}
+status: {podIP: 10.0.0.1}
+`
+
+const tried = `
+apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {name: web, namespace: shop}
+spec: {podSelector: {matchLabels: {app: web}}, port: 80}
+`
+
+func (p policies) Objects() *translate.Objects { return p.objects }
+func (p policies) Translation() translate.Config {
+	return translate.Config{TrustDomain: fakeagent.TrustDomain}
+}
+
+func (p policies) Authz(string) *authz.Spec {
+	return &authz.Spec{TrustDomain: fakeagent.TrustDomain, Groups: []authz.Group{{Name: "Server.policy.linkerd.io shop/web"}}}
+}
+
+// guardedWorld has a pod with policies on the node a, which was called.
+func guardedWorld(t *testing.T) (*world, *fakeagent.Agent) {
+	objects, err := watch.Decode([]byte(guardedShop))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := policies{objects}
+	w := newWorld(t, func(o *Options) { o.Policies = p })
+	a := w.agent("a")
+	server := w.workloads[0]
+	server.Authorized, server.Addrs = true, []netip.Addr{netip.MustParseAddr("10.0.0.1")}
+	server.OwnerKind, server.OwnerName = "pod", server.Name
+	rules, _ := authz.CompileWorkload(p.Authz(""))
+	store := policycalls.New(time.Now)
+	id := mesh.Identity{TrustDomain: fakeagent.TrustDomain, Namespace: "shop", ServiceAccount: "job"}
+	conn := &authz.Connection{Peer: authz.PeerOf(id), Client: netip.MustParseAddr("10.0.0.9"), Port: 80}
+	request := &authz.Request{Method: "GET", Authority: "web", Path: "/a"}
+	allowed := authz.Decision{Outcome: authz.Outcome{Verdict: authz.Allow, Why: authz.WhyAudit}, Group: "default audit"}
+	store.Judged(server, conn, id, request, &allowed)
+	a.Stop()
+	a.Authz = nodeapi.Authorization{
+		Calls: store, Rules: func(string) *authz.Workload { return rules }, Decider: agentDecides{server, rules},
+	}
+	a.Restart()
+	return w, a
+}
+
+type agentDecides struct {
+	w     *mesh.Workload
+	rules *authz.Workload
+}
+
+func (d agentDecides) Decide(_ context.Context, r *agentv1.DecideRequest) *agentv1.DecideResponse {
+	return judged.Decide(d.w, d.rules, r)
+}
+
+// send makes a call, and decodes the answer into to.
+func (w *world) send(method, user, path, body string, to any) (int, string) {
+	w.t.Helper()
+	r, err := http.NewRequestWithContext(w.t.Context(), method, w.kube.URL+path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+user)
+	resp, err := w.kube.HTTP.Do(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_ = json.Unmarshal(data, to)
+	return resp.StatusCode, string(data)
+}
+
+// TestAuthz: what the agents have judged is listed, tried and made policies of, and an answer
+// without an agent says so.
+func TestAuthz(t *testing.T) {
+	w, a := guardedWorld(t)
+	list := &tapv1alpha1.AuthzList{}
+	code, text := w.send("GET", "alice", tapv1alpha1.AuthzPath("shop"), "", list)
+	if code != 200 || len(list.Items) != 2 || list.Items[0].Calls != 0 || list.Items[1].Path != "/a" || list.Items[1].Verdict != "audited" || list.Items[1].Calls != 1 {
+		t.Errorf("list: %d %s", code, text)
+	}
+	report := &tapv1alpha1.AuthzTry{}
+	code, text = w.send("POST", "alice", tapv1alpha1.AuthzPath("shop"), tried, report)
+	if code != 200 || report.Lost != 1 || len(report.Changes) != 1 || !strings.HasPrefix(report.Changes[0].ThenBy, "Server shop/web") {
+		t.Errorf("try: %d %s", code, text)
+	}
+	if code, text = w.send("POST", "alice", tapv1alpha1.AuthzPath("shop"), "{", report); code != 400 {
+		t.Errorf("try of what is no policy: %d %s, want 400", code, text)
+	}
+	suggestion := &tapv1alpha1.AuthzSuggestion{}
+	code, text = w.send("GET", "alice", tapv1alpha1.AuthzSuggestPath("shop")+"?lang=linkerd", "", suggestion)
+	if code != 200 || !strings.Contains(suggestion.Manifest, "kind: Server") || !strings.Contains(suggestion.Manifest, "name: job") {
+		t.Errorf("suggest: %d %s", code, text)
+	}
+	path := tapv1alpha1.AuthzExplainPath("shop", "pods", "web-a") + "?port=80&method=GET&path=/a"
+	e := &tapv1alpha1.AuthzExplanation{}
+	code, text = w.send("GET", "alice", path, "", e)
+	if code != 200 || e.Allowed || e.Object != "Server.policy.linkerd.io shop/web" || !strings.HasPrefix(e.DecidedBy, "the agent of a") {
+		t.Errorf("explain: %d %s", code, text)
+	}
+	a.Stop()
+	code, text = w.send("GET", "alice", path, "", e)
+	if code != 200 || e.Allowed || !strings.HasPrefix(e.DecidedBy, "the controller") {
+		t.Errorf("explain without the agent: %d %s", code, text)
+	}
+	code, text = w.send("GET", "alice", tapv1alpha1.AuthzPath("shop"), "", list)
+	if code != 200 || list.Nodes.Asked != 1 || list.Nodes.Answered != 0 || len(list.Warnings) != 1 {
+		t.Errorf("list without the agent: %d %s", code, text)
+	}
+}
+
+// TestAuthzNeedsRights: each question needs its verb.
+func TestAuthzNeedsRights(t *testing.T) {
+	w, _ := guardedWorld(t)
+	w.kube.Allow = func(authorizationv1.SubjectAccessReviewSpec) bool { return false }
+	for _, tc := range []struct{ method, path, want string }{
+		{"GET", tapv1alpha1.AuthzPath("shop"), "list authz"},
+		{"GET", tapv1alpha1.AuthzPath(""), "list authz"},
+		{"POST", tapv1alpha1.AuthzPath("shop"), "create authz"},
+		{"GET", tapv1alpha1.AuthzSuggestPath("shop"), "get authz"},
+		{"GET", tapv1alpha1.AuthzExplainPath("shop", "pods", "web-a"), "get pods/authz"},
+	} {
+		code, text := w.send(tc.method, "bob", tc.path, tried, &struct{}{})
+		got := ""
+		if reviews := w.kube.Reviews(); len(reviews) > 0 {
+			asked := reviews[len(reviews)-1].ResourceAttributes
+			got = strings.TrimSuffix(asked.Verb+" "+asked.Resource+"/"+asked.Subresource, "/")
+		}
+		if code != 403 || got != tc.want {
+			t.Errorf("%s %s: %d %s, asked for %q, want 403 and %q", tc.method, tc.path, code, text, got, tc.want)
+		}
+	}
+}
