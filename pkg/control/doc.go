@@ -38,6 +38,7 @@ const (
 	KindRoute  = "route"
 	KindRanges = "ranges"
 	KindAuthz  = "authz"
+	KindEgress = "egress"
 )
 
 // PodStatus is the state of a labelled pod at its node.

@@ -10,6 +10,11 @@ import (
 // several Routes. Like a Service, a Route is immutable once published.
 type Route struct {
 	GRPC bool // the route matches gRPC methods and does not apply to other requests
+	// Layer says what the route is about. Other layers than LayerHTTP are of routes whose
+	// parent is an EgressNetwork.
+	Layer RouteLayer
+	// Egress: Parent names an EgressNetwork and not a Service.
+	Egress bool
 	// Kind, Namespace and Name identify the object: HTTPRoute, GRPCRoute,
 	// TrafficSplit, or Service for annotations. They label metrics.
 	Kind, Namespace, Name string
@@ -27,6 +32,15 @@ type Route struct {
 // (GEP-1294).
 func (r *Route) Consumer() bool { return r.Namespace != r.Parent.Namespace }
 
+// RouteLayer is what a route is about.
+type RouteLayer uint8
+
+const (
+	LayerHTTP RouteLayer = iota // requests
+	LayerTLS                    // TLS that the client speaks with the server: hostnames are compared with the SNI
+	LayerTCP                    // connections, whatever they carry
+)
+
 // Services yields the backends to which r sends requests or copies of them. A
 // backend may come more than once.
 func (r *Route) Services() iter.Seq[ServicePortRef] {
@@ -38,7 +52,7 @@ func (r *Route) Services() iter.Seq[ServicePortRef] {
 			}
 			for j := range rule.Backends {
 				b := &rule.Backends[j]
-				if b.Invalid == "" && !yield(b.Service) || !b.Filters.mirrors(yield) {
+				if b.Invalid == "" && !b.Original && !yield(b.Service) || !b.Filters.mirrors(yield) {
 					return
 				}
 			}
@@ -107,8 +121,11 @@ type GRPCMethodMatch struct {
 // RouteBackend is a Service that gets a share of a rule's requests.
 type RouteBackend struct {
 	Service ServicePortRef
-	Weight  uint32 // the share is Weight divided by the sum of the rule's weights
-	Filters RouteFilters
+	// Original: the backend is where the client wanted to connect to, and Service is empty.
+	// Routes of EgressNetworks have that.
+	Original bool
+	Weight   uint32 // the share is Weight divided by the sum of the rule's weights
+	Filters  RouteFilters
 	// Invalid is why the backend cannot be used, or "". The share of an invalid
 	// backend is answered 500.
 	Invalid string

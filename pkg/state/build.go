@@ -37,6 +37,10 @@ func build(last *View, names map[string]Resource, changed map[string]bool, node 
 				v.authz = make(map[string]*authz.Workload, len(last.authz))
 			}
 			v.authz[r.Authz.UID] = r.Authz.Rules
+		case r.Egress != nil:
+			v.egress.add(r.Egress)
+		case r.Route != nil && r.Route.Egress:
+			v.egress.addRoute(r.Route)
 		case r.Route != nil:
 			at := serviceName{r.Route.Parent.Namespace, r.Route.Parent.Name}
 			v.routes[at] = append(v.routes[at], r.Route)
@@ -48,6 +52,7 @@ func build(last *View, names map[string]Resource, changed map[string]bool, node 
 			v.routes[at] = old
 		}
 	}
+	v.egress.finish(&last.egress)
 	slices.SortFunc(v.local, func(a, b *mesh.Workload) int { return cmp.Compare(a.UID, b.UID) })
 	for name, r := range names {
 		if r.Service == nil {

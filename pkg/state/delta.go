@@ -18,8 +18,9 @@ type Delta struct {
 }
 
 // Resource is one named and versioned piece of state. Exactly one of Workload,
-// Service, Address, Anchors, Route, Ranges and Authz is set, and Name is that of
-// WorkloadName, ServiceName, AddressName, AnchorsName, RouteName, RangesName or AuthzName.
+// Service, Address, Anchors, Route, Ranges, Authz and Egress is set, and Name is that of
+// WorkloadName, ServiceName, AddressName, AnchorsName, RouteName, RangesName, AuthzName or
+// EgressName.
 // Version is opaque: two resources with the same name and version have the same
 // content.
 //
@@ -34,6 +35,7 @@ type Resource struct {
 	Route    *mesh.Route
 	Ranges   *Ranges
 	Authz    *Authz
+	Egress   *mesh.EgressNetwork
 }
 
 // Address says that the controller has answered a subscription to Addr. The workloads and
@@ -62,6 +64,9 @@ type Authz struct {
 // AuthzName is the resource name of the policies of the workload with this UID.
 func AuthzName(uid string) string { return "authz/" + uid }
 
+// EgressName is the resource name of an EgressNetwork.
+func EgressName(namespace, name string) string { return "egress/" + namespace + "/" + name }
+
 // WorkloadName is the resource name of the workload with this UID.
 func WorkloadName(uid string) string { return "workload/" + uid }
 
@@ -74,7 +79,11 @@ func AddressName(addr netip.Addr) string { return "address/" + addr.Unmap().Stri
 // RouteName is the resource name of a route. A route object with several parents is
 // several routes.
 func RouteName(r *mesh.Route) string {
-	return fmt.Sprintf("route/%s/%s/%d/%s/%s/%s", r.Parent.Namespace, r.Parent.Name, r.Parent.Port, r.Kind, r.Namespace, r.Name)
+	of := "route"
+	if r.Egress {
+		of = "egressroute"
+	}
+	return fmt.Sprintf("%s/%s/%s/%d/%s/%s/%s", of, r.Parent.Namespace, r.Parent.Name, r.Parent.Port, r.Kind, r.Namespace, r.Name)
 }
 
 // check returns why r cannot be applied, or nil.
@@ -106,6 +115,9 @@ func (r *Resource) check() error {
 	}
 	if r.Authz != nil {
 		kinds, want = kinds+1, AuthzName(r.Authz.UID)
+	}
+	if r.Egress != nil {
+		kinds, want = kinds+1, EgressName(r.Egress.Namespace, r.Egress.Name)
 	}
 	if r.Ranges != nil {
 		kinds, want = kinds+1, RangesName

@@ -31,6 +31,7 @@ type View struct {
 	local    []*mesh.Workload
 	anchors  *Anchors
 	ranges   []netip.Prefix
+	egress   egress
 }
 
 type serviceName struct{ namespace, name string }

@@ -121,6 +121,55 @@ func (Settings_AccessLog) EnumDescriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{12, 1}
 }
 
+type Route_Layer int32
+
+const (
+	Route_HTTP Route_Layer = 0
+	Route_TLS  Route_Layer = 1
+	Route_TCP  Route_Layer = 2
+)
+
+// Enum value maps for Route_Layer.
+var (
+	Route_Layer_name = map[int32]string{
+		0: "HTTP",
+		1: "TLS",
+		2: "TCP",
+	}
+	Route_Layer_value = map[string]int32{
+		"HTTP": 0,
+		"TLS":  1,
+		"TCP":  2,
+	}
+)
+
+func (x Route_Layer) Enum() *Route_Layer {
+	p := new(Route_Layer)
+	*p = x
+	return p
+}
+
+func (x Route_Layer) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Route_Layer) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_v1_control_proto_enumTypes[2].Descriptor()
+}
+
+func (Route_Layer) Type() protoreflect.EnumType {
+	return &file_control_v1_control_proto_enumTypes[2]
+}
+
+func (x Route_Layer) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Route_Layer.Descriptor instead.
+func (Route_Layer) EnumDescriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25, 0}
+}
+
 type RouteMatch_Path int32
 
 const (
@@ -154,11 +203,11 @@ func (x RouteMatch_Path) String() string {
 }
 
 func (RouteMatch_Path) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_v1_control_proto_enumTypes[2].Descriptor()
+	return file_control_v1_control_proto_enumTypes[3].Descriptor()
 }
 
 func (RouteMatch_Path) Type() protoreflect.EnumType {
-	return &file_control_v1_control_proto_enumTypes[2]
+	return &file_control_v1_control_proto_enumTypes[3]
 }
 
 func (x RouteMatch_Path) Number() protoreflect.EnumNumber {
@@ -167,7 +216,7 @@ func (x RouteMatch_Path) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RouteMatch_Path.Descriptor instead.
 func (RouteMatch_Path) EnumDescriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28, 0}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30, 0}
 }
 
 type PathRewrite_Kind int32
@@ -203,11 +252,11 @@ func (x PathRewrite_Kind) String() string {
 }
 
 func (PathRewrite_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_v1_control_proto_enumTypes[3].Descriptor()
+	return file_control_v1_control_proto_enumTypes[4].Descriptor()
 }
 
 func (PathRewrite_Kind) Type() protoreflect.EnumType {
-	return &file_control_v1_control_proto_enumTypes[3]
+	return &file_control_v1_control_proto_enumTypes[4]
 }
 
 func (x PathRewrite_Kind) Number() protoreflect.EnumNumber {
@@ -216,7 +265,7 @@ func (x PathRewrite_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathRewrite_Kind.Descriptor instead.
 func (PathRewrite_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33, 0}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35, 0}
 }
 
 type BootstrapRequest struct {
@@ -602,7 +651,7 @@ type Agent struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// Kinds of resources that the agent understands besides workload, service,
-	// address and anchors: it is sent no others. Today: route, ranges, authz.
+	// address and anchors: it is sent no others. Today: route, ranges, authz, egress.
 	Kinds         []string `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -875,6 +924,7 @@ func (x *Delta) GetInitialSyncDone() bool {
 // content, also across restarts of the controller.
 type Resource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// egress/<namespace>/<name>, egressroute/<namespace>/<network>/<port>/<kind>/<namespace>/<name>,
 	// workload/<uid>, authz/<uid>, service/<namespace>/<name>, address/<ip>, anchors, ranges,
 	// route/<namespace>/<service>/<port>/<kind>/<namespace>/<name>
 	Name    string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -888,6 +938,7 @@ type Resource struct {
 	//	*Resource_Route
 	//	*Resource_Ranges
 	//	*Resource_Authz
+	//	*Resource_EgressNetwork
 	Content       isResource_Content `protobuf_oneof:"content"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1007,6 +1058,15 @@ func (x *Resource) GetAuthz() *Authz {
 	return nil
 }
 
+func (x *Resource) GetEgressNetwork() *EgressNetwork {
+	if x != nil {
+		if x, ok := x.Content.(*Resource_EgressNetwork); ok {
+			return x.EgressNetwork
+		}
+	}
+	return nil
+}
+
 type isResource_Content interface {
 	isResource_Content()
 }
@@ -1039,6 +1099,10 @@ type Resource_Authz struct {
 	Authz *Authz `protobuf:"bytes,9,opt,name=authz,proto3,oneof"`
 }
 
+type Resource_EgressNetwork struct {
+	EgressNetwork *EgressNetwork `protobuf:"bytes,110,opt,name=egress_network,json=egressNetwork,proto3,oneof"`
+}
+
 func (*Resource_Workload) isResource_Content() {}
 
 func (*Resource_Service) isResource_Content() {}
@@ -1052,6 +1116,8 @@ func (*Resource_Route) isResource_Content() {}
 func (*Resource_Ranges) isResource_Content() {}
 
 func (*Resource_Authz) isResource_Content() {}
+
+func (*Resource_EgressNetwork) isResource_Content() {}
 
 type Workload struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -2188,6 +2254,8 @@ type Route struct {
 	Parent        *ServicePortRef        `protobuf:"bytes,6,opt,name=parent,proto3" json:"parent,omitempty"` // port 0: all
 	Hostnames     []string               `protobuf:"bytes,7,rep,name=hostnames,proto3" json:"hostnames,omitempty"`
 	Rules         []*RouteRule           `protobuf:"bytes,8,rep,name=rules,proto3" json:"rules,omitempty"`
+	Layer         Route_Layer            `protobuf:"varint,110,opt,name=layer,proto3,enum=underlane.control.v1.Route_Layer" json:"layer,omitempty"`
+	Egress        bool                   `protobuf:"varint,111,opt,name=egress,proto3" json:"egress,omitempty"` // its parent is an EgressNetwork. Only agents that know such get it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2278,6 +2346,167 @@ func (x *Route) GetRules() []*RouteRule {
 	return nil
 }
 
+func (x *Route) GetLayer() Route_Layer {
+	if x != nil {
+		return x.Layer
+	}
+	return Route_HTTP
+}
+
+func (x *Route) GetEgress() bool {
+	if x != nil {
+		return x.Egress
+	}
+	return false
+}
+
+// EgressNetwork has addresses outside the mesh. The agents of nodes with clients that are
+// subject to it get it, with its routes. Something in it that the agent does not understand
+// makes it refuse everything.
+type EgressNetwork struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Created       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created,proto3" json:"created,omitempty"`
+	Global        bool                   `protobuf:"varint,4,opt,name=global,proto3" json:"global,omitempty"` // for clients of all namespaces that have none of their own
+	Deny          bool                   `protobuf:"varint,5,opt,name=deny,proto3" json:"deny,omitempty"`
+	Networks      []*EgressRange         `protobuf:"bytes,6,rep,name=networks,proto3" json:"networks,omitempty"`
+	Unknown       string                 `protobuf:"bytes,7,opt,name=unknown,proto3" json:"unknown,omitempty"` // why everything is refused
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EgressNetwork) Reset() {
+	*x = EgressNetwork{}
+	mi := &file_control_v1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EgressNetwork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EgressNetwork) ProtoMessage() {}
+
+func (x *EgressNetwork) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EgressNetwork.ProtoReflect.Descriptor instead.
+func (*EgressNetwork) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *EgressNetwork) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *EgressNetwork) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EgressNetwork) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *EgressNetwork) GetGlobal() bool {
+	if x != nil {
+		return x.Global
+	}
+	return false
+}
+
+func (x *EgressNetwork) GetDeny() bool {
+	if x != nil {
+		return x.Deny
+	}
+	return false
+}
+
+func (x *EgressNetwork) GetNetworks() []*EgressRange {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+func (x *EgressNetwork) GetUnknown() string {
+	if x != nil {
+		return x.Unknown
+	}
+	return ""
+}
+
+type EgressRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cidr          *Range                 `protobuf:"bytes,1,opt,name=cidr,proto3" json:"cidr,omitempty"`
+	Except        []*Range               `protobuf:"bytes,2,rep,name=except,proto3" json:"except,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EgressRange) Reset() {
+	*x = EgressRange{}
+	mi := &file_control_v1_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EgressRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EgressRange) ProtoMessage() {}
+
+func (x *EgressRange) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EgressRange.ProtoReflect.Descriptor instead.
+func (*EgressRange) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *EgressRange) GetCidr() *Range {
+	if x != nil {
+		return x.Cidr
+	}
+	return nil
+}
+
+func (x *EgressRange) GetExcept() []*Range {
+	if x != nil {
+		return x.Except
+	}
+	return nil
+}
+
 type ServicePortRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -2289,7 +2518,7 @@ type ServicePortRef struct {
 
 func (x *ServicePortRef) Reset() {
 	*x = ServicePortRef{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2530,7 @@ func (x *ServicePortRef) String() string {
 func (*ServicePortRef) ProtoMessage() {}
 
 func (x *ServicePortRef) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2543,7 @@ func (x *ServicePortRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePortRef.ProtoReflect.Descriptor instead.
 func (*ServicePortRef) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ServicePortRef) GetNamespace() string {
@@ -2353,7 +2582,7 @@ type RouteRule struct {
 
 func (x *RouteRule) Reset() {
 	*x = RouteRule{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2594,7 @@ func (x *RouteRule) String() string {
 func (*RouteRule) ProtoMessage() {}
 
 func (x *RouteRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2607,7 @@ func (x *RouteRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRule.ProtoReflect.Descriptor instead.
 func (*RouteRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RouteRule) GetName() string {
@@ -2446,7 +2675,7 @@ type RouteMatch struct {
 
 func (x *RouteMatch) Reset() {
 	*x = RouteMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2458,7 +2687,7 @@ func (x *RouteMatch) String() string {
 func (*RouteMatch) ProtoMessage() {}
 
 func (x *RouteMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2471,7 +2700,7 @@ func (x *RouteMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteMatch.ProtoReflect.Descriptor instead.
 func (*RouteMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RouteMatch) GetPathKind() RouteMatch_Path {
@@ -2541,7 +2770,7 @@ type ValueMatch struct {
 
 func (x *ValueMatch) Reset() {
 	*x = ValueMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2782,7 @@ func (x *ValueMatch) String() string {
 func (*ValueMatch) ProtoMessage() {}
 
 func (x *ValueMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +2795,7 @@ func (x *ValueMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueMatch.ProtoReflect.Descriptor instead.
 func (*ValueMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ValueMatch) GetName() string {
@@ -2605,7 +2834,7 @@ type RouteFilters struct {
 
 func (x *RouteFilters) Reset() {
 	*x = RouteFilters{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +2846,7 @@ func (x *RouteFilters) String() string {
 func (*RouteFilters) ProtoMessage() {}
 
 func (x *RouteFilters) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +2859,7 @@ func (x *RouteFilters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteFilters.ProtoReflect.Descriptor instead.
 func (*RouteFilters) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RouteFilters) GetRequestHeaders() *HeaderModifier {
@@ -2692,7 +2921,7 @@ type HeaderField struct {
 
 func (x *HeaderField) Reset() {
 	*x = HeaderField{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +2933,7 @@ func (x *HeaderField) String() string {
 func (*HeaderField) ProtoMessage() {}
 
 func (x *HeaderField) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +2946,7 @@ func (x *HeaderField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderField.ProtoReflect.Descriptor instead.
 func (*HeaderField) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HeaderField) GetName() string {
@@ -2745,7 +2974,7 @@ type HeaderModifier struct {
 
 func (x *HeaderModifier) Reset() {
 	*x = HeaderModifier{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +2986,7 @@ func (x *HeaderModifier) String() string {
 func (*HeaderModifier) ProtoMessage() {}
 
 func (x *HeaderModifier) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +2999,7 @@ func (x *HeaderModifier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderModifier.ProtoReflect.Descriptor instead.
 func (*HeaderModifier) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HeaderModifier) GetSet() []*HeaderField {
@@ -2804,7 +3033,7 @@ type PathRewrite struct {
 
 func (x *PathRewrite) Reset() {
 	*x = PathRewrite{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2816,7 +3045,7 @@ func (x *PathRewrite) String() string {
 func (*PathRewrite) ProtoMessage() {}
 
 func (x *PathRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2829,7 +3058,7 @@ func (x *PathRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathRewrite.ProtoReflect.Descriptor instead.
 func (*PathRewrite) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PathRewrite) GetKind() PathRewrite_Kind {
@@ -2859,7 +3088,7 @@ type RouteRedirect struct {
 
 func (x *RouteRedirect) Reset() {
 	*x = RouteRedirect{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +3100,7 @@ func (x *RouteRedirect) String() string {
 func (*RouteRedirect) ProtoMessage() {}
 
 func (x *RouteRedirect) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +3113,7 @@ func (x *RouteRedirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRedirect.ProtoReflect.Descriptor instead.
 func (*RouteRedirect) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RouteRedirect) GetScheme() string {
@@ -2932,7 +3161,7 @@ type RouteRewrite struct {
 
 func (x *RouteRewrite) Reset() {
 	*x = RouteRewrite{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2944,7 +3173,7 @@ func (x *RouteRewrite) String() string {
 func (*RouteRewrite) ProtoMessage() {}
 
 func (x *RouteRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2957,7 +3186,7 @@ func (x *RouteRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRewrite.ProtoReflect.Descriptor instead.
 func (*RouteRewrite) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RouteRewrite) GetHostname() string {
@@ -2984,7 +3213,7 @@ type RouteMirror struct {
 
 func (x *RouteMirror) Reset() {
 	*x = RouteMirror{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2996,7 +3225,7 @@ func (x *RouteMirror) String() string {
 func (*RouteMirror) ProtoMessage() {}
 
 func (x *RouteMirror) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3009,7 +3238,7 @@ func (x *RouteMirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteMirror.ProtoReflect.Descriptor instead.
 func (*RouteMirror) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RouteMirror) GetService() *ServicePortRef {
@@ -3039,7 +3268,7 @@ type RouteFault struct {
 
 func (x *RouteFault) Reset() {
 	*x = RouteFault{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3051,7 +3280,7 @@ func (x *RouteFault) String() string {
 func (*RouteFault) ProtoMessage() {}
 
 func (x *RouteFault) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3064,7 +3293,7 @@ func (x *RouteFault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteFault.ProtoReflect.Descriptor instead.
 func (*RouteFault) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RouteFault) GetDelay() *durationpb.Duration {
@@ -3112,7 +3341,7 @@ type Fraction struct {
 
 func (x *Fraction) Reset() {
 	*x = Fraction{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3124,7 +3353,7 @@ func (x *Fraction) String() string {
 func (*Fraction) ProtoMessage() {}
 
 func (x *Fraction) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3137,7 +3366,7 @@ func (x *Fraction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fraction.ProtoReflect.Descriptor instead.
 func (*Fraction) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Fraction) GetNumerator() uint32 {
@@ -3159,14 +3388,15 @@ type RouteBackend struct {
 	Service       *ServicePortRef        `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
 	Weight        uint32                 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
 	Filters       *RouteFilters          `protobuf:"bytes,3,opt,name=filters,proto3" json:"filters,omitempty"`
-	Invalid       string                 `protobuf:"bytes,4,opt,name=invalid,proto3" json:"invalid,omitempty"` // why its share is answered 500
+	Invalid       string                 `protobuf:"bytes,4,opt,name=invalid,proto3" json:"invalid,omitempty"`      // why its share is answered 500
+	Original      bool                   `protobuf:"varint,110,opt,name=original,proto3" json:"original,omitempty"` // where the client wanted to connect to: there is no service
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RouteBackend) Reset() {
 	*x = RouteBackend{}
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3178,7 +3408,7 @@ func (x *RouteBackend) String() string {
 func (*RouteBackend) ProtoMessage() {}
 
 func (x *RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3191,7 +3421,7 @@ func (x *RouteBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteBackend.ProtoReflect.Descriptor instead.
 func (*RouteBackend) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RouteBackend) GetService() *ServicePortRef {
@@ -3222,6 +3452,13 @@ func (x *RouteBackend) GetInvalid() string {
 	return ""
 }
 
+func (x *RouteBackend) GetOriginal() bool {
+	if x != nil {
+		return x.Original
+	}
+	return false
+}
+
 type RouteRetry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Codes         []uint32               `protobuf:"varint,1,rep,packed,name=codes,proto3" json:"codes,omitempty"`
@@ -3235,7 +3472,7 @@ type RouteRetry struct {
 
 func (x *RouteRetry) Reset() {
 	*x = RouteRetry{}
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3247,7 +3484,7 @@ func (x *RouteRetry) String() string {
 func (*RouteRetry) ProtoMessage() {}
 
 func (x *RouteRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3260,7 +3497,7 @@ func (x *RouteRetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRetry.ProtoReflect.Descriptor instead.
 func (*RouteRetry) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RouteRetry) GetCodes() []uint32 {
@@ -3315,7 +3552,7 @@ type Authz struct {
 
 func (x *Authz) Reset() {
 	*x = Authz{}
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3327,7 +3564,7 @@ func (x *Authz) String() string {
 func (*Authz) ProtoMessage() {}
 
 func (x *Authz) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3577,7 @@ func (x *Authz) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authz.ProtoReflect.Descriptor instead.
 func (*Authz) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Authz) GetUid() string {
@@ -3406,7 +3643,7 @@ type AuthzToken struct {
 
 func (x *AuthzToken) Reset() {
 	*x = AuthzToken{}
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3418,7 +3655,7 @@ func (x *AuthzToken) String() string {
 func (*AuthzToken) ProtoMessage() {}
 
 func (x *AuthzToken) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3431,7 +3668,7 @@ func (x *AuthzToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzToken.ProtoReflect.Descriptor instead.
 func (*AuthzToken) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AuthzToken) GetPolicy() string {
@@ -3528,7 +3765,7 @@ type AuthzTokenHeader struct {
 
 func (x *AuthzTokenHeader) Reset() {
 	*x = AuthzTokenHeader{}
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3540,7 +3777,7 @@ func (x *AuthzTokenHeader) String() string {
 func (*AuthzTokenHeader) ProtoMessage() {}
 
 func (x *AuthzTokenHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3553,7 +3790,7 @@ func (x *AuthzTokenHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzTokenHeader.ProtoReflect.Descriptor instead.
 func (*AuthzTokenHeader) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AuthzTokenHeader) GetName() string {
@@ -3580,7 +3817,7 @@ type AuthzTokenCopy struct {
 
 func (x *AuthzTokenCopy) Reset() {
 	*x = AuthzTokenCopy{}
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3592,7 +3829,7 @@ func (x *AuthzTokenCopy) String() string {
 func (*AuthzTokenCopy) ProtoMessage() {}
 
 func (x *AuthzTokenCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3605,7 +3842,7 @@ func (x *AuthzTokenCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzTokenCopy.ProtoReflect.Descriptor instead.
 func (*AuthzTokenCopy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AuthzTokenCopy) GetHeader() string {
@@ -3638,7 +3875,7 @@ type AuthzGroup struct {
 
 func (x *AuthzGroup) Reset() {
 	*x = AuthzGroup{}
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3650,7 +3887,7 @@ func (x *AuthzGroup) String() string {
 func (*AuthzGroup) ProtoMessage() {}
 
 func (x *AuthzGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3663,7 +3900,7 @@ func (x *AuthzGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzGroup.ProtoReflect.Descriptor instead.
 func (*AuthzGroup) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AuthzGroup) GetName() string {
@@ -3732,7 +3969,7 @@ type AuthzRoute struct {
 
 func (x *AuthzRoute) Reset() {
 	*x = AuthzRoute{}
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3744,7 +3981,7 @@ func (x *AuthzRoute) String() string {
 func (*AuthzRoute) ProtoMessage() {}
 
 func (x *AuthzRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3757,7 +3994,7 @@ func (x *AuthzRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRoute.ProtoReflect.Descriptor instead.
 func (*AuthzRoute) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AuthzRoute) GetName() string {
@@ -3788,7 +4025,7 @@ type AuthzRateLimit struct {
 
 func (x *AuthzRateLimit) Reset() {
 	*x = AuthzRateLimit{}
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3800,7 +4037,7 @@ func (x *AuthzRateLimit) String() string {
 func (*AuthzRateLimit) ProtoMessage() {}
 
 func (x *AuthzRateLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3813,7 +4050,7 @@ func (x *AuthzRateLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRateLimit.ProtoReflect.Descriptor instead.
 func (*AuthzRateLimit) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AuthzRateLimit) GetPolicy() string {
@@ -3861,7 +4098,7 @@ type AuthzRateOverride struct {
 
 func (x *AuthzRateOverride) Reset() {
 	*x = AuthzRateOverride{}
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3873,7 +4110,7 @@ func (x *AuthzRateOverride) String() string {
 func (*AuthzRateOverride) ProtoMessage() {}
 
 func (x *AuthzRateOverride) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3886,7 +4123,7 @@ func (x *AuthzRateOverride) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRateOverride.ProtoReflect.Descriptor instead.
 func (*AuthzRateOverride) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AuthzRateOverride) GetRequestsPerSecond() uint32 {
@@ -3917,7 +4154,7 @@ type AuthzPolicy struct {
 
 func (x *AuthzPolicy) Reset() {
 	*x = AuthzPolicy{}
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3929,7 +4166,7 @@ func (x *AuthzPolicy) String() string {
 func (*AuthzPolicy) ProtoMessage() {}
 
 func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3942,7 +4179,7 @@ func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzPolicy.ProtoReflect.Descriptor instead.
 func (*AuthzPolicy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AuthzPolicy) GetName() string {
@@ -4000,7 +4237,7 @@ type AuthzRule struct {
 
 func (x *AuthzRule) Reset() {
 	*x = AuthzRule{}
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4012,7 +4249,7 @@ func (x *AuthzRule) String() string {
 func (*AuthzRule) ProtoMessage() {}
 
 func (x *AuthzRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4025,7 +4262,7 @@ func (x *AuthzRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRule.ProtoReflect.Descriptor instead.
 func (*AuthzRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AuthzRule) GetName() string {
@@ -4073,7 +4310,7 @@ type AuthzMatch struct {
 
 func (x *AuthzMatch) Reset() {
 	*x = AuthzMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4085,7 +4322,7 @@ func (x *AuthzMatch) String() string {
 func (*AuthzMatch) ProtoMessage() {}
 
 func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4098,7 +4335,7 @@ func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzMatch.ProtoReflect.Descriptor instead.
 func (*AuthzMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AuthzMatch) GetKind() uint32 {
@@ -4125,7 +4362,7 @@ type AuthzAccount struct {
 
 func (x *AuthzAccount) Reset() {
 	*x = AuthzAccount{}
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4137,7 +4374,7 @@ func (x *AuthzAccount) String() string {
 func (*AuthzAccount) ProtoMessage() {}
 
 func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4150,7 +4387,7 @@ func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzAccount.ProtoReflect.Descriptor instead.
 func (*AuthzAccount) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AuthzAccount) GetNamespace() string {
@@ -4177,7 +4414,7 @@ type AuthzNetwork struct {
 
 func (x *AuthzNetwork) Reset() {
 	*x = AuthzNetwork{}
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4189,7 +4426,7 @@ func (x *AuthzNetwork) String() string {
 func (*AuthzNetwork) ProtoMessage() {}
 
 func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4202,7 +4439,7 @@ func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzNetwork.ProtoReflect.Descriptor instead.
 func (*AuthzNetwork) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AuthzNetwork) GetCidr() *Range {
@@ -4240,7 +4477,7 @@ type AuthzSource struct {
 
 func (x *AuthzSource) Reset() {
 	*x = AuthzSource{}
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4252,7 +4489,7 @@ func (x *AuthzSource) String() string {
 func (*AuthzSource) ProtoMessage() {}
 
 func (x *AuthzSource) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4265,7 +4502,7 @@ func (x *AuthzSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzSource.ProtoReflect.Descriptor instead.
 func (*AuthzSource) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AuthzSource) GetPrincipals() []*AuthzMatch {
@@ -4378,7 +4615,7 @@ type AuthzOperation struct {
 
 func (x *AuthzOperation) Reset() {
 	*x = AuthzOperation{}
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4390,7 +4627,7 @@ func (x *AuthzOperation) String() string {
 func (*AuthzOperation) ProtoMessage() {}
 
 func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4403,7 +4640,7 @@ func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzOperation.ProtoReflect.Descriptor instead.
 func (*AuthzOperation) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AuthzOperation) GetPorts() []*PortRange {
@@ -4493,7 +4730,7 @@ type AuthzGRPC struct {
 
 func (x *AuthzGRPC) Reset() {
 	*x = AuthzGRPC{}
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4505,7 +4742,7 @@ func (x *AuthzGRPC) String() string {
 func (*AuthzGRPC) ProtoMessage() {}
 
 func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4518,7 +4755,7 @@ func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzGRPC.ProtoReflect.Descriptor instead.
 func (*AuthzGRPC) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AuthzGRPC) GetService() string {
@@ -4550,7 +4787,7 @@ type AuthzCondition struct {
 
 func (x *AuthzCondition) Reset() {
 	*x = AuthzCondition{}
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4562,7 +4799,7 @@ func (x *AuthzCondition) String() string {
 func (*AuthzCondition) ProtoMessage() {}
 
 func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4575,7 +4812,7 @@ func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzCondition.ProtoReflect.Descriptor instead.
 func (*AuthzCondition) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AuthzCondition) GetKind() uint32 {
@@ -4679,7 +4916,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12<\n" +
 	"\tresources\x18\x03 \x03(\v2\x1e.underlane.control.v1.ResourceR\tresources\x12\x18\n" +
 	"\aremoved\x18\x04 \x03(\tR\aremoved\x12*\n" +
-	"\x11initial_sync_done\x18\x05 \x01(\bR\x0finitialSyncDone\"\xd4\x03\n" +
+	"\x11initial_sync_done\x18\x05 \x01(\bR\x0finitialSyncDone\"\xa2\x04\n" +
 	"\bResource\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12<\n" +
@@ -4689,7 +4926,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aanchors\x18\x06 \x01(\v2\x1d.underlane.control.v1.AnchorsH\x00R\aanchors\x123\n" +
 	"\x05route\x18\a \x01(\v2\x1b.underlane.control.v1.RouteH\x00R\x05route\x126\n" +
 	"\x06ranges\x18\b \x01(\v2\x1c.underlane.control.v1.RangesH\x00R\x06ranges\x123\n" +
-	"\x05authz\x18\t \x01(\v2\x1b.underlane.control.v1.AuthzH\x00R\x05authzB\t\n" +
+	"\x05authz\x18\t \x01(\v2\x1b.underlane.control.v1.AuthzH\x00R\x05authz\x12L\n" +
+	"\x0eegress_network\x18n \x01(\v2#.underlane.control.v1.EgressNetworkH\x00R\regressNetworkB\t\n" +
 	"\acontent\"\xd3\x05\n" +
 	"\bWorkload\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
@@ -4803,7 +5041,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06ranges\x18\x01 \x03(\v2\x1b.underlane.control.v1.RangeR\x06ranges\"/\n" +
 	"\x05Range\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\fR\x04addr\x12\x12\n" +
-	"\x04bits\x18\x02 \x01(\rR\x04bits\"\xaa\x02\n" +
+	"\x04bits\x18\x02 \x01(\rR\x04bits\"\xa0\x03\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04grpc\x18\x01 \x01(\bR\x04grpc\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
@@ -4812,7 +5050,24 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\acreated\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12<\n" +
 	"\x06parent\x18\x06 \x01(\v2$.underlane.control.v1.ServicePortRefR\x06parent\x12\x1c\n" +
 	"\thostnames\x18\a \x03(\tR\thostnames\x125\n" +
-	"\x05rules\x18\b \x03(\v2\x1f.underlane.control.v1.RouteRuleR\x05rules\"V\n" +
+	"\x05rules\x18\b \x03(\v2\x1f.underlane.control.v1.RouteRuleR\x05rules\x127\n" +
+	"\x05layer\x18n \x01(\x0e2!.underlane.control.v1.Route.LayerR\x05layer\x12\x16\n" +
+	"\x06egress\x18o \x01(\bR\x06egress\"#\n" +
+	"\x05Layer\x12\b\n" +
+	"\x04HTTP\x10\x00\x12\a\n" +
+	"\x03TLS\x10\x01\x12\a\n" +
+	"\x03TCP\x10\x02\"\xfc\x01\n" +
+	"\rEgressNetwork\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
+	"\acreated\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x16\n" +
+	"\x06global\x18\x04 \x01(\bR\x06global\x12\x12\n" +
+	"\x04deny\x18\x05 \x01(\bR\x04deny\x12=\n" +
+	"\bnetworks\x18\x06 \x03(\v2!.underlane.control.v1.EgressRangeR\bnetworks\x12\x18\n" +
+	"\aunknown\x18\a \x01(\tR\aunknown\"s\n" +
+	"\vEgressRange\x12/\n" +
+	"\x04cidr\x18\x01 \x01(\v2\x1b.underlane.control.v1.RangeR\x04cidr\x123\n" +
+	"\x06except\x18\x02 \x03(\v2\x1b.underlane.control.v1.RangeR\x06except\"V\n" +
 	"\x0eServicePortRef\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4894,12 +5149,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"abortShare\"J\n" +
 	"\bFraction\x12\x1c\n" +
 	"\tnumerator\x18\x01 \x01(\rR\tnumerator\x12 \n" +
-	"\vdenominator\x18\x02 \x01(\rR\vdenominator\"\xbe\x01\n" +
+	"\vdenominator\x18\x02 \x01(\rR\vdenominator\"\xda\x01\n" +
 	"\fRouteBackend\x12>\n" +
 	"\aservice\x18\x01 \x01(\v2$.underlane.control.v1.ServicePortRefR\aservice\x12\x16\n" +
 	"\x06weight\x18\x02 \x01(\rR\x06weight\x12<\n" +
 	"\afilters\x18\x03 \x01(\v2\".underlane.control.v1.RouteFiltersR\afilters\x12\x18\n" +
-	"\ainvalid\x18\x04 \x01(\tR\ainvalid\"\xb1\x01\n" +
+	"\ainvalid\x18\x04 \x01(\tR\ainvalid\x12\x1a\n" +
+	"\boriginal\x18n \x01(\bR\boriginal\"\xb1\x01\n" +
 	"\n" +
 	"RouteRetry\x12\x14\n" +
 	"\x05codes\x18\x01 \x03(\rR\x05codes\x12\x1d\n" +
@@ -5047,199 +5303,208 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_control_v1_control_proto_goTypes = []any{
 	(Settings_Policy)(0),          // 0: underlane.control.v1.Settings.Policy
 	(Settings_AccessLog)(0),       // 1: underlane.control.v1.Settings.AccessLog
-	(RouteMatch_Path)(0),          // 2: underlane.control.v1.RouteMatch.Path
-	(PathRewrite_Kind)(0),         // 3: underlane.control.v1.PathRewrite.Kind
-	(*BootstrapRequest)(nil),      // 4: underlane.control.v1.BootstrapRequest
-	(*RenewRequest)(nil),          // 5: underlane.control.v1.RenewRequest
-	(*BootstrapResponse)(nil),     // 6: underlane.control.v1.BootstrapResponse
-	(*SignWorkloadRequest)(nil),   // 7: underlane.control.v1.SignWorkloadRequest
-	(*SignWorkloadResponse)(nil),  // 8: underlane.control.v1.SignWorkloadResponse
-	(*SyncRequest)(nil),           // 9: underlane.control.v1.SyncRequest
-	(*Agent)(nil),                 // 10: underlane.control.v1.Agent
-	(*PodStatus)(nil),             // 11: underlane.control.v1.PodStatus
-	(*Answer)(nil),                // 12: underlane.control.v1.Answer
-	(*Delta)(nil),                 // 13: underlane.control.v1.Delta
-	(*Resource)(nil),              // 14: underlane.control.v1.Resource
-	(*Workload)(nil),              // 15: underlane.control.v1.Workload
-	(*Settings)(nil),              // 16: underlane.control.v1.Settings
-	(*TraceSampling)(nil),         // 17: underlane.control.v1.TraceSampling
-	(*RateLimit)(nil),             // 18: underlane.control.v1.RateLimit
-	(*PortRange)(nil),             // 19: underlane.control.v1.PortRange
-	(*Service)(nil),               // 20: underlane.control.v1.Service
-	(*FailureAccrual)(nil),        // 21: underlane.control.v1.FailureAccrual
-	(*RetryBudget)(nil),           // 22: underlane.control.v1.RetryBudget
-	(*ServicePort)(nil),           // 23: underlane.control.v1.ServicePort
-	(*Endpoint)(nil),              // 24: underlane.control.v1.Endpoint
-	(*Address)(nil),               // 25: underlane.control.v1.Address
-	(*Anchors)(nil),               // 26: underlane.control.v1.Anchors
-	(*Ranges)(nil),                // 27: underlane.control.v1.Ranges
-	(*Range)(nil),                 // 28: underlane.control.v1.Range
-	(*Route)(nil),                 // 29: underlane.control.v1.Route
-	(*ServicePortRef)(nil),        // 30: underlane.control.v1.ServicePortRef
-	(*RouteRule)(nil),             // 31: underlane.control.v1.RouteRule
-	(*RouteMatch)(nil),            // 32: underlane.control.v1.RouteMatch
-	(*ValueMatch)(nil),            // 33: underlane.control.v1.ValueMatch
-	(*RouteFilters)(nil),          // 34: underlane.control.v1.RouteFilters
-	(*HeaderField)(nil),           // 35: underlane.control.v1.HeaderField
-	(*HeaderModifier)(nil),        // 36: underlane.control.v1.HeaderModifier
-	(*PathRewrite)(nil),           // 37: underlane.control.v1.PathRewrite
-	(*RouteRedirect)(nil),         // 38: underlane.control.v1.RouteRedirect
-	(*RouteRewrite)(nil),          // 39: underlane.control.v1.RouteRewrite
-	(*RouteMirror)(nil),           // 40: underlane.control.v1.RouteMirror
-	(*RouteFault)(nil),            // 41: underlane.control.v1.RouteFault
-	(*Fraction)(nil),              // 42: underlane.control.v1.Fraction
-	(*RouteBackend)(nil),          // 43: underlane.control.v1.RouteBackend
-	(*RouteRetry)(nil),            // 44: underlane.control.v1.RouteRetry
-	(*Authz)(nil),                 // 45: underlane.control.v1.Authz
-	(*AuthzToken)(nil),            // 46: underlane.control.v1.AuthzToken
-	(*AuthzTokenHeader)(nil),      // 47: underlane.control.v1.AuthzTokenHeader
-	(*AuthzTokenCopy)(nil),        // 48: underlane.control.v1.AuthzTokenCopy
-	(*AuthzGroup)(nil),            // 49: underlane.control.v1.AuthzGroup
-	(*AuthzRoute)(nil),            // 50: underlane.control.v1.AuthzRoute
-	(*AuthzRateLimit)(nil),        // 51: underlane.control.v1.AuthzRateLimit
-	(*AuthzRateOverride)(nil),     // 52: underlane.control.v1.AuthzRateOverride
-	(*AuthzPolicy)(nil),           // 53: underlane.control.v1.AuthzPolicy
-	(*AuthzRule)(nil),             // 54: underlane.control.v1.AuthzRule
-	(*AuthzMatch)(nil),            // 55: underlane.control.v1.AuthzMatch
-	(*AuthzAccount)(nil),          // 56: underlane.control.v1.AuthzAccount
-	(*AuthzNetwork)(nil),          // 57: underlane.control.v1.AuthzNetwork
-	(*AuthzSource)(nil),           // 58: underlane.control.v1.AuthzSource
-	(*AuthzOperation)(nil),        // 59: underlane.control.v1.AuthzOperation
-	(*AuthzGRPC)(nil),             // 60: underlane.control.v1.AuthzGRPC
-	(*AuthzCondition)(nil),        // 61: underlane.control.v1.AuthzCondition
-	nil,                           // 62: underlane.control.v1.SyncRequest.VersionsEntry
-	(*timestamppb.Timestamp)(nil), // 63: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 64: google.protobuf.Duration
+	(Route_Layer)(0),              // 2: underlane.control.v1.Route.Layer
+	(RouteMatch_Path)(0),          // 3: underlane.control.v1.RouteMatch.Path
+	(PathRewrite_Kind)(0),         // 4: underlane.control.v1.PathRewrite.Kind
+	(*BootstrapRequest)(nil),      // 5: underlane.control.v1.BootstrapRequest
+	(*RenewRequest)(nil),          // 6: underlane.control.v1.RenewRequest
+	(*BootstrapResponse)(nil),     // 7: underlane.control.v1.BootstrapResponse
+	(*SignWorkloadRequest)(nil),   // 8: underlane.control.v1.SignWorkloadRequest
+	(*SignWorkloadResponse)(nil),  // 9: underlane.control.v1.SignWorkloadResponse
+	(*SyncRequest)(nil),           // 10: underlane.control.v1.SyncRequest
+	(*Agent)(nil),                 // 11: underlane.control.v1.Agent
+	(*PodStatus)(nil),             // 12: underlane.control.v1.PodStatus
+	(*Answer)(nil),                // 13: underlane.control.v1.Answer
+	(*Delta)(nil),                 // 14: underlane.control.v1.Delta
+	(*Resource)(nil),              // 15: underlane.control.v1.Resource
+	(*Workload)(nil),              // 16: underlane.control.v1.Workload
+	(*Settings)(nil),              // 17: underlane.control.v1.Settings
+	(*TraceSampling)(nil),         // 18: underlane.control.v1.TraceSampling
+	(*RateLimit)(nil),             // 19: underlane.control.v1.RateLimit
+	(*PortRange)(nil),             // 20: underlane.control.v1.PortRange
+	(*Service)(nil),               // 21: underlane.control.v1.Service
+	(*FailureAccrual)(nil),        // 22: underlane.control.v1.FailureAccrual
+	(*RetryBudget)(nil),           // 23: underlane.control.v1.RetryBudget
+	(*ServicePort)(nil),           // 24: underlane.control.v1.ServicePort
+	(*Endpoint)(nil),              // 25: underlane.control.v1.Endpoint
+	(*Address)(nil),               // 26: underlane.control.v1.Address
+	(*Anchors)(nil),               // 27: underlane.control.v1.Anchors
+	(*Ranges)(nil),                // 28: underlane.control.v1.Ranges
+	(*Range)(nil),                 // 29: underlane.control.v1.Range
+	(*Route)(nil),                 // 30: underlane.control.v1.Route
+	(*EgressNetwork)(nil),         // 31: underlane.control.v1.EgressNetwork
+	(*EgressRange)(nil),           // 32: underlane.control.v1.EgressRange
+	(*ServicePortRef)(nil),        // 33: underlane.control.v1.ServicePortRef
+	(*RouteRule)(nil),             // 34: underlane.control.v1.RouteRule
+	(*RouteMatch)(nil),            // 35: underlane.control.v1.RouteMatch
+	(*ValueMatch)(nil),            // 36: underlane.control.v1.ValueMatch
+	(*RouteFilters)(nil),          // 37: underlane.control.v1.RouteFilters
+	(*HeaderField)(nil),           // 38: underlane.control.v1.HeaderField
+	(*HeaderModifier)(nil),        // 39: underlane.control.v1.HeaderModifier
+	(*PathRewrite)(nil),           // 40: underlane.control.v1.PathRewrite
+	(*RouteRedirect)(nil),         // 41: underlane.control.v1.RouteRedirect
+	(*RouteRewrite)(nil),          // 42: underlane.control.v1.RouteRewrite
+	(*RouteMirror)(nil),           // 43: underlane.control.v1.RouteMirror
+	(*RouteFault)(nil),            // 44: underlane.control.v1.RouteFault
+	(*Fraction)(nil),              // 45: underlane.control.v1.Fraction
+	(*RouteBackend)(nil),          // 46: underlane.control.v1.RouteBackend
+	(*RouteRetry)(nil),            // 47: underlane.control.v1.RouteRetry
+	(*Authz)(nil),                 // 48: underlane.control.v1.Authz
+	(*AuthzToken)(nil),            // 49: underlane.control.v1.AuthzToken
+	(*AuthzTokenHeader)(nil),      // 50: underlane.control.v1.AuthzTokenHeader
+	(*AuthzTokenCopy)(nil),        // 51: underlane.control.v1.AuthzTokenCopy
+	(*AuthzGroup)(nil),            // 52: underlane.control.v1.AuthzGroup
+	(*AuthzRoute)(nil),            // 53: underlane.control.v1.AuthzRoute
+	(*AuthzRateLimit)(nil),        // 54: underlane.control.v1.AuthzRateLimit
+	(*AuthzRateOverride)(nil),     // 55: underlane.control.v1.AuthzRateOverride
+	(*AuthzPolicy)(nil),           // 56: underlane.control.v1.AuthzPolicy
+	(*AuthzRule)(nil),             // 57: underlane.control.v1.AuthzRule
+	(*AuthzMatch)(nil),            // 58: underlane.control.v1.AuthzMatch
+	(*AuthzAccount)(nil),          // 59: underlane.control.v1.AuthzAccount
+	(*AuthzNetwork)(nil),          // 60: underlane.control.v1.AuthzNetwork
+	(*AuthzSource)(nil),           // 61: underlane.control.v1.AuthzSource
+	(*AuthzOperation)(nil),        // 62: underlane.control.v1.AuthzOperation
+	(*AuthzGRPC)(nil),             // 63: underlane.control.v1.AuthzGRPC
+	(*AuthzCondition)(nil),        // 64: underlane.control.v1.AuthzCondition
+	nil,                           // 65: underlane.control.v1.SyncRequest.VersionsEntry
+	(*timestamppb.Timestamp)(nil), // 66: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 67: google.protobuf.Duration
 }
 var file_control_v1_control_proto_depIdxs = []int32{
-	63,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
-	63,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
-	62,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
-	12,  // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
-	10,  // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
-	11,  // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
-	14,  // 6: underlane.control.v1.Delta.resources:type_name -> underlane.control.v1.Resource
-	15,  // 7: underlane.control.v1.Resource.workload:type_name -> underlane.control.v1.Workload
-	20,  // 8: underlane.control.v1.Resource.service:type_name -> underlane.control.v1.Service
-	25,  // 9: underlane.control.v1.Resource.address:type_name -> underlane.control.v1.Address
-	26,  // 10: underlane.control.v1.Resource.anchors:type_name -> underlane.control.v1.Anchors
-	29,  // 11: underlane.control.v1.Resource.route:type_name -> underlane.control.v1.Route
-	27,  // 12: underlane.control.v1.Resource.ranges:type_name -> underlane.control.v1.Ranges
-	45,  // 13: underlane.control.v1.Resource.authz:type_name -> underlane.control.v1.Authz
-	16,  // 14: underlane.control.v1.Workload.settings:type_name -> underlane.control.v1.Settings
-	0,   // 15: underlane.control.v1.Settings.policy:type_name -> underlane.control.v1.Settings.Policy
-	19,  // 16: underlane.control.v1.Settings.skip_outbound_ports:type_name -> underlane.control.v1.PortRange
-	19,  // 17: underlane.control.v1.Settings.skip_inbound_ports:type_name -> underlane.control.v1.PortRange
-	19,  // 18: underlane.control.v1.Settings.opaque_ports:type_name -> underlane.control.v1.PortRange
-	18,  // 19: underlane.control.v1.Settings.rate_limit:type_name -> underlane.control.v1.RateLimit
-	18,  // 20: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
-	17,  // 21: underlane.control.v1.Settings.trace_sampling:type_name -> underlane.control.v1.TraceSampling
-	1,   // 22: underlane.control.v1.Settings.access_log:type_name -> underlane.control.v1.Settings.AccessLog
-	64,  // 23: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
-	23,  // 24: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
-	21,  // 25: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
-	22,  // 26: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
-	64,  // 27: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
-	64,  // 28: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
-	64,  // 29: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
-	64,  // 30: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
-	64,  // 31: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
-	24,  // 32: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
-	28,  // 33: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
-	63,  // 34: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
-	30,  // 35: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
-	31,  // 36: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
-	32,  // 37: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
-	34,  // 38: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
-	43,  // 39: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
-	64,  // 40: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
-	64,  // 41: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
-	44,  // 42: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
-	2,   // 43: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
-	33,  // 44: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
-	33,  // 45: underlane.control.v1.RouteMatch.query:type_name -> underlane.control.v1.ValueMatch
-	36,  // 46: underlane.control.v1.RouteFilters.request_headers:type_name -> underlane.control.v1.HeaderModifier
-	36,  // 47: underlane.control.v1.RouteFilters.response_headers:type_name -> underlane.control.v1.HeaderModifier
-	38,  // 48: underlane.control.v1.RouteFilters.redirect:type_name -> underlane.control.v1.RouteRedirect
-	39,  // 49: underlane.control.v1.RouteFilters.rewrite:type_name -> underlane.control.v1.RouteRewrite
-	40,  // 50: underlane.control.v1.RouteFilters.mirrors:type_name -> underlane.control.v1.RouteMirror
-	41,  // 51: underlane.control.v1.RouteFilters.fault:type_name -> underlane.control.v1.RouteFault
-	35,  // 52: underlane.control.v1.HeaderModifier.set:type_name -> underlane.control.v1.HeaderField
-	35,  // 53: underlane.control.v1.HeaderModifier.add:type_name -> underlane.control.v1.HeaderField
-	3,   // 54: underlane.control.v1.PathRewrite.kind:type_name -> underlane.control.v1.PathRewrite.Kind
-	37,  // 55: underlane.control.v1.RouteRedirect.path:type_name -> underlane.control.v1.PathRewrite
-	37,  // 56: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
-	30,  // 57: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
-	42,  // 58: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
-	64,  // 59: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
-	42,  // 60: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
-	42,  // 61: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
-	30,  // 62: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
-	34,  // 63: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
-	64,  // 64: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
-	28,  // 65: underlane.control.v1.Authz.cluster:type_name -> underlane.control.v1.Range
-	49,  // 66: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
-	51,  // 67: underlane.control.v1.Authz.rate_limits:type_name -> underlane.control.v1.AuthzRateLimit
-	46,  // 68: underlane.control.v1.Authz.tokens:type_name -> underlane.control.v1.AuthzToken
-	47,  // 69: underlane.control.v1.AuthzToken.headers:type_name -> underlane.control.v1.AuthzTokenHeader
-	48,  // 70: underlane.control.v1.AuthzToken.claim_headers:type_name -> underlane.control.v1.AuthzTokenCopy
-	19,  // 71: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
-	19,  // 72: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
-	53,  // 73: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
-	50,  // 74: underlane.control.v1.AuthzGroup.routes:type_name -> underlane.control.v1.AuthzRoute
-	29,  // 75: underlane.control.v1.AuthzRoute.route:type_name -> underlane.control.v1.Route
-	19,  // 76: underlane.control.v1.AuthzRateLimit.ports:type_name -> underlane.control.v1.PortRange
-	52,  // 77: underlane.control.v1.AuthzRateLimit.overrides:type_name -> underlane.control.v1.AuthzRateOverride
-	54,  // 78: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
-	58,  // 79: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
-	59,  // 80: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
-	61,  // 81: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
-	28,  // 82: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
-	28,  // 83: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
-	55,  // 84: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 85: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
-	56,  // 86: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	56,  // 87: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	55,  // 88: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 89: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 90: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 91: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	57,  // 92: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
-	57,  // 93: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
-	55,  // 94: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 95: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
-	19,  // 96: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
-	19,  // 97: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
-	55,  // 98: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 99: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 100: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 101: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 102: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 103: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
-	60,  // 104: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
-	60,  // 105: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
-	55,  // 106: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
-	55,  // 107: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 108: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
-	59,  // 109: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
-	4,   // 110: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
-	5,   // 111: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
-	9,   // 112: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
-	7,   // 113: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
-	6,   // 114: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
-	6,   // 115: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
-	13,  // 116: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
-	8,   // 117: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
-	114, // [114:118] is the sub-list for method output_type
-	110, // [110:114] is the sub-list for method input_type
-	110, // [110:110] is the sub-list for extension type_name
-	110, // [110:110] is the sub-list for extension extendee
-	0,   // [0:110] is the sub-list for field type_name
+	66,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
+	66,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
+	65,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
+	13,  // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
+	11,  // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
+	12,  // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
+	15,  // 6: underlane.control.v1.Delta.resources:type_name -> underlane.control.v1.Resource
+	16,  // 7: underlane.control.v1.Resource.workload:type_name -> underlane.control.v1.Workload
+	21,  // 8: underlane.control.v1.Resource.service:type_name -> underlane.control.v1.Service
+	26,  // 9: underlane.control.v1.Resource.address:type_name -> underlane.control.v1.Address
+	27,  // 10: underlane.control.v1.Resource.anchors:type_name -> underlane.control.v1.Anchors
+	30,  // 11: underlane.control.v1.Resource.route:type_name -> underlane.control.v1.Route
+	28,  // 12: underlane.control.v1.Resource.ranges:type_name -> underlane.control.v1.Ranges
+	48,  // 13: underlane.control.v1.Resource.authz:type_name -> underlane.control.v1.Authz
+	31,  // 14: underlane.control.v1.Resource.egress_network:type_name -> underlane.control.v1.EgressNetwork
+	17,  // 15: underlane.control.v1.Workload.settings:type_name -> underlane.control.v1.Settings
+	0,   // 16: underlane.control.v1.Settings.policy:type_name -> underlane.control.v1.Settings.Policy
+	20,  // 17: underlane.control.v1.Settings.skip_outbound_ports:type_name -> underlane.control.v1.PortRange
+	20,  // 18: underlane.control.v1.Settings.skip_inbound_ports:type_name -> underlane.control.v1.PortRange
+	20,  // 19: underlane.control.v1.Settings.opaque_ports:type_name -> underlane.control.v1.PortRange
+	19,  // 20: underlane.control.v1.Settings.rate_limit:type_name -> underlane.control.v1.RateLimit
+	19,  // 21: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
+	18,  // 22: underlane.control.v1.Settings.trace_sampling:type_name -> underlane.control.v1.TraceSampling
+	1,   // 23: underlane.control.v1.Settings.access_log:type_name -> underlane.control.v1.Settings.AccessLog
+	67,  // 24: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
+	24,  // 25: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
+	22,  // 26: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
+	23,  // 27: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
+	67,  // 28: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
+	67,  // 29: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
+	67,  // 30: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
+	67,  // 31: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
+	67,  // 32: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
+	25,  // 33: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
+	29,  // 34: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
+	66,  // 35: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
+	33,  // 36: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
+	34,  // 37: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
+	2,   // 38: underlane.control.v1.Route.layer:type_name -> underlane.control.v1.Route.Layer
+	66,  // 39: underlane.control.v1.EgressNetwork.created:type_name -> google.protobuf.Timestamp
+	32,  // 40: underlane.control.v1.EgressNetwork.networks:type_name -> underlane.control.v1.EgressRange
+	29,  // 41: underlane.control.v1.EgressRange.cidr:type_name -> underlane.control.v1.Range
+	29,  // 42: underlane.control.v1.EgressRange.except:type_name -> underlane.control.v1.Range
+	35,  // 43: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
+	37,  // 44: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
+	46,  // 45: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
+	67,  // 46: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
+	67,  // 47: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
+	47,  // 48: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
+	3,   // 49: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
+	36,  // 50: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
+	36,  // 51: underlane.control.v1.RouteMatch.query:type_name -> underlane.control.v1.ValueMatch
+	39,  // 52: underlane.control.v1.RouteFilters.request_headers:type_name -> underlane.control.v1.HeaderModifier
+	39,  // 53: underlane.control.v1.RouteFilters.response_headers:type_name -> underlane.control.v1.HeaderModifier
+	41,  // 54: underlane.control.v1.RouteFilters.redirect:type_name -> underlane.control.v1.RouteRedirect
+	42,  // 55: underlane.control.v1.RouteFilters.rewrite:type_name -> underlane.control.v1.RouteRewrite
+	43,  // 56: underlane.control.v1.RouteFilters.mirrors:type_name -> underlane.control.v1.RouteMirror
+	44,  // 57: underlane.control.v1.RouteFilters.fault:type_name -> underlane.control.v1.RouteFault
+	38,  // 58: underlane.control.v1.HeaderModifier.set:type_name -> underlane.control.v1.HeaderField
+	38,  // 59: underlane.control.v1.HeaderModifier.add:type_name -> underlane.control.v1.HeaderField
+	4,   // 60: underlane.control.v1.PathRewrite.kind:type_name -> underlane.control.v1.PathRewrite.Kind
+	40,  // 61: underlane.control.v1.RouteRedirect.path:type_name -> underlane.control.v1.PathRewrite
+	40,  // 62: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
+	33,  // 63: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
+	45,  // 64: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
+	67,  // 65: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
+	45,  // 66: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
+	45,  // 67: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
+	33,  // 68: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
+	37,  // 69: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
+	67,  // 70: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
+	29,  // 71: underlane.control.v1.Authz.cluster:type_name -> underlane.control.v1.Range
+	52,  // 72: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
+	54,  // 73: underlane.control.v1.Authz.rate_limits:type_name -> underlane.control.v1.AuthzRateLimit
+	49,  // 74: underlane.control.v1.Authz.tokens:type_name -> underlane.control.v1.AuthzToken
+	50,  // 75: underlane.control.v1.AuthzToken.headers:type_name -> underlane.control.v1.AuthzTokenHeader
+	51,  // 76: underlane.control.v1.AuthzToken.claim_headers:type_name -> underlane.control.v1.AuthzTokenCopy
+	20,  // 77: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
+	20,  // 78: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
+	56,  // 79: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
+	53,  // 80: underlane.control.v1.AuthzGroup.routes:type_name -> underlane.control.v1.AuthzRoute
+	30,  // 81: underlane.control.v1.AuthzRoute.route:type_name -> underlane.control.v1.Route
+	20,  // 82: underlane.control.v1.AuthzRateLimit.ports:type_name -> underlane.control.v1.PortRange
+	55,  // 83: underlane.control.v1.AuthzRateLimit.overrides:type_name -> underlane.control.v1.AuthzRateOverride
+	57,  // 84: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
+	61,  // 85: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
+	62,  // 86: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
+	64,  // 87: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
+	29,  // 88: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
+	29,  // 89: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
+	58,  // 90: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 91: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 92: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	59,  // 93: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	58,  // 94: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 95: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 96: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 97: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	60,  // 98: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
+	60,  // 99: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
+	58,  // 100: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 101: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
+	20,  // 102: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
+	20,  // 103: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
+	58,  // 104: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 105: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 106: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 107: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 108: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 109: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
+	63,  // 110: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
+	63,  // 111: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
+	58,  // 112: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
+	58,  // 113: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 114: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
+	62,  // 115: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
+	5,   // 116: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
+	6,   // 117: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
+	10,  // 118: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
+	8,   // 119: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
+	7,   // 120: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
+	7,   // 121: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
+	14,  // 122: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
+	9,   // 123: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
+	120, // [120:124] is the sub-list for method output_type
+	116, // [116:120] is the sub-list for method input_type
+	116, // [116:116] is the sub-list for extension type_name
+	116, // [116:116] is the sub-list for extension extendee
+	0,   // [0:116] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -5255,14 +5520,15 @@ func file_control_v1_control_proto_init() {
 		(*Resource_Route)(nil),
 		(*Resource_Ranges)(nil),
 		(*Resource_Authz)(nil),
+		(*Resource_EgressNetwork)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   59,
+			NumEnums:      5,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -42,7 +42,7 @@ func (c *Client) session(ctx context.Context) (ready bool, err error) {
 	}
 	err = stream.Send(&pb.SyncRequest{
 		Subscribe: codec.EncodeAddrs(c.interest.all()), Versions: c.opt.Store.Versions(),
-		Agent: &pb.Agent{Version: c.opt.Version, Kinds: []string{control.KindRoute, control.KindRanges, control.KindAuthz}},
+		Agent: &pb.Agent{Version: c.opt.Version, Kinds: []string{control.KindRoute, control.KindRanges, control.KindAuthz, control.KindEgress}},
 		Pods:  c.reports.all(),
 	})
 	if err != nil {

@@ -42,7 +42,7 @@ func decodeResources(d *pb.Delta, skip func(name string, err error)) (state.Delt
 
 // standsAlone reports whether the rest of a delta stays correct when r is left out.
 func standsAlone(r *pb.Resource) bool {
-	return r.GetContent() == nil || r.GetRoute() != nil || r.GetRanges() != nil || r.GetAuthz() != nil
+	return r.GetContent() == nil || r.GetRoute() != nil || r.GetRanges() != nil || r.GetAuthz() != nil || r.GetEgressNetwork() != nil
 }
 
 func decodeResource(r *pb.Resource) (state.Resource, error) {
@@ -62,6 +62,8 @@ func decodeResource(r *pb.Resource) (state.Resource, error) {
 		out.Route, err = decodeRoute(c.Route)
 	case *pb.Resource_Ranges:
 		out.Ranges, err = decodeRanges(c.Ranges)
+	case *pb.Resource_EgressNetwork:
+		out.Egress, err = decodeEgress(c.EgressNetwork)
 	case *pb.Resource_Authz:
 		out.Authz, err = decodeAuthz(c.Authz)
 	default:

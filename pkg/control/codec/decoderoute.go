@@ -16,6 +16,10 @@ import (
 func decodeRoute(r *pb.Route) (*mesh.Route, error) {
 	out := &mesh.Route{
 		GRPC: r.GetGrpc(), Kind: r.GetKind(), Namespace: r.GetNamespace(), Name: r.GetName(), Hostnames: r.GetHostnames(),
+		Layer: mesh.RouteLayer(r.GetLayer()), Egress: r.GetEgress(),
+	}
+	if r.GetLayer() < 0 || r.GetLayer() > pb.Route_TCP {
+		return nil, fmt.Errorf("layer %d is not known to this agent", r.GetLayer())
 	}
 	if r.GetCreated() != nil {
 		out.Created = r.GetCreated().AsTime()
@@ -55,7 +59,7 @@ func decodeRule(r *pb.RouteRule) (out mesh.RouteRule, err error) {
 		return out, err
 	}
 	for _, b := range r.GetBackends() {
-		backend := mesh.RouteBackend{Weight: b.GetWeight(), Invalid: b.GetInvalid()}
+		backend := mesh.RouteBackend{Weight: b.GetWeight(), Invalid: b.GetInvalid(), Original: b.GetOriginal()}
 		if backend.Service, err = decodeRef(b.GetService()); err != nil {
 			return out, err
 		}

@@ -15,6 +15,7 @@ func EncodeRoute(r *mesh.Route) *pb.Resource {
 	out := &pb.Route{
 		Grpc: r.GRPC, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name,
 		Parent: encodeRef(r.Parent), Hostnames: r.Hostnames,
+		Layer: pb.Route_Layer(r.Layer), Egress: r.Egress,
 	}
 	if !r.Created.IsZero() {
 		out.Created = timestamppb.New(r.Created)
@@ -44,7 +45,7 @@ func encodeRule(r *mesh.RouteRule) *pb.RouteRule {
 	for i := range r.Backends {
 		b := &r.Backends[i]
 		out.Backends = append(out.Backends, &pb.RouteBackend{
-			Service: encodeRef(b.Service), Weight: b.Weight, Filters: encodeFilters(&b.Filters), Invalid: b.Invalid,
+			Service: encodeRef(b.Service), Weight: b.Weight, Filters: encodeFilters(&b.Filters), Invalid: b.Invalid, Original: b.Original,
 		})
 	}
 	if r.Retry != nil {

@@ -22,6 +22,8 @@ type Content struct {
 	Routes    []*mesh.Route
 	Authz     map[string]*authz.Spec // policies of workloads, by UID; only of those that are Authorized
 	Anchors   [][]byte               // DER
+	// Egress are all EgressNetworks.
+	Egress []*mesh.EgressNetwork
 }
 
 // Snapshot is a Content that is encoded and indexed for the streams. It is
@@ -41,6 +43,7 @@ type Snapshot struct {
 	// backing has, by address, the services that have it as an endpoint. It is nil if no
 	// pod is an ingress: only requests of an ingress name the service that they are for.
 	backing map[netip.Addr][]string
+	egress  egress
 }
 
 // NewSnapshot encodes c. version must be greater than the version of last, the
@@ -91,8 +94,15 @@ func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
 	for uid, spec := range c.Authz {
 		s.add(codec.EncodeAuthz(uid, spec), last)
 	}
+	for _, n := range c.Egress {
+		s.addEgress(n, last)
+	}
 	for _, r := range c.Routes {
-		s.addRoute(r, last)
+		if r.Egress {
+			s.addEgressRoute(r, last)
+		} else {
+			s.addRoute(r, last)
+		}
 	}
 	s.ranges = s.add(codec.EncodeRanges(rangesOf(&c)), last)
 	if len(c.Anchors) > 0 {
@@ -182,8 +192,8 @@ func (s *Snapshot) hasIdentity(node string, id mesh.Identity) bool {
 }
 
 // wanted calls yield for each resource that a node with these subscriptions should
-// have. It may yield a resource more than once. Routes, ranges and policies are included
-// if kinds has them.
+// have. It may yield a resource more than once. Routes, ranges, policies and EgressNetworks
+// are included if kinds has them.
 func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds, yield func(*pb.Resource)) {
 	if s.anchors != nil {
 		yield(s.anchors)
@@ -195,8 +205,14 @@ func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds
 		s.own(w, kinds.authz, yield)
 	}
 	var clients map[string]bool
-	if kinds.routes && len(s.routed) > 0 {
+	if kinds.routes && len(s.routed) > 0 || kinds.egress && len(s.egress.networks) > 0 {
 		clients = s.clients(node)
+	}
+	if kinds.egress {
+		s.wantedEgress(clients, kinds.routes, yield)
+	}
+	if !kinds.routes {
+		clients = nil
 	}
 	var backing map[netip.Addr][]string
 	if slices.ContainsFunc(s.byNode[node], isIngress) {
@@ -289,6 +305,12 @@ type routed struct {
 
 func (s *Snapshot) addRoute(r *mesh.Route, last *Snapshot) {
 	parent := state.ServiceName(r.Parent.Namespace, r.Parent.Name)
+	s.routed[parent] = append(s.routed[parent], s.routedBy(r, parent, last))
+}
+
+// routedBy stores a route. parent is the name of the Service that is its parent, if it is
+// one.
+func (s *Snapshot) routedBy(r *mesh.Route, parent string, last *Snapshot) routed {
 	to := routed{route: s.add(codec.EncodeRoute(r), last)}
 	if r.Consumer() {
 		to.client = r.Namespace
@@ -299,5 +321,5 @@ func (s *Snapshot) addRoute(r *mesh.Route, last *Snapshot) {
 			to.leadTo = append(to.leadTo, name)
 		}
 	}
-	s.routed[parent] = append(s.routed[parent], to)
+	return to
 }

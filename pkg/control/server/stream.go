@@ -33,14 +33,14 @@ type syncState struct {
 }
 
 // kinds are the optional kinds of resources that the agent understands:
-// control.KindRoute, control.KindRanges and control.KindAuthz.
-type kinds struct{ routes, ranges, authz bool }
+// control.KindRoute, control.KindRanges, control.KindAuthz and control.KindEgress.
+type kinds struct{ routes, ranges, authz, egress bool }
 
 func newSyncState(node string, first *pb.SyncRequest) (*syncState, error) {
 	said := first.GetAgent().GetKinds()
 	s := &syncState{
 		node: node, subs: map[netip.Addr]struct{}{}, sent: maps.Clone(first.GetVersions()),
-		kinds: kinds{routes: slices.Contains(said, control.KindRoute), ranges: slices.Contains(said, control.KindRanges), authz: slices.Contains(said, control.KindAuthz)},
+		kinds: kinds{routes: slices.Contains(said, control.KindRoute), ranges: slices.Contains(said, control.KindRanges), authz: slices.Contains(said, control.KindAuthz), egress: slices.Contains(said, control.KindEgress)},
 	}
 	if s.sent == nil {
 		s.sent = map[string]string{}
@@ -137,7 +137,7 @@ func (s *syncState) diff(snap *Snapshot) (resources []*pb.Resource, removed []st
 
 func rank(r *pb.Resource) int {
 	switch r.GetContent().(type) {
-	case *pb.Resource_Anchors, *pb.Resource_Ranges, *pb.Resource_Authz:
+	case *pb.Resource_Anchors, *pb.Resource_Ranges, *pb.Resource_Authz, *pb.Resource_EgressNetwork:
 		return 0
 	case *pb.Resource_Workload:
 		return 1
