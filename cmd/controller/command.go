@@ -39,7 +39,7 @@ func command() *cobra.Command {
 	f.DurationVar(&opt.WorkloadLifetime, "workload-cert-lifetime", controller.DefaultWorkloadLifetime, "lifetime of workload certificates")
 	f.DurationVar(&opt.NodeLifetime, "node-cert-lifetime", controller.DefaultNodeLifetime, "lifetime of node certificates")
 	f.StringVar(&opt.DefaultPolicy, "default-policy", "allow", "who may connect to a pod's ports that no policy and no annotation says something of: allow, strict, or a mode such as all-authenticated, cluster-authenticated, deny")
-	f.StringSliceVar(&opt.ClusterNetworks, "cluster-networks", nil, "CIDRs of the cluster, for the modes cluster-authenticated and cluster-unauthenticated (default: the private address ranges)")
+	f.StringSliceVar(&opt.ClusterNetworks, "cluster-networks", nil, "CIDRs of the cluster, for the modes cluster-authenticated and cluster-unauthenticated, and for EgressNetworks without networks (default: the private address ranges)")
 	f.StringVar(&opt.IstioRootNamespace, "istio-root-namespace", "istio-system", "namespace whose policies of Istio are for all namespaces")
 	f.TextVar(&level, "log-level", level, "debug, info, warn or error")
 	p := root.PersistentFlags()

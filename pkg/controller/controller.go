@@ -315,7 +315,7 @@ func (c *Controller) publish() {
 		version = last.Version() + 1
 	}
 	snap := server.NewSnapshot(version, server.Content{
-		Workloads: result.Workloads, Services: result.Services, Routes: result.Routes, Authz: result.Authz, Anchors: c.anchors(),
+		Workloads: result.Workloads, Services: result.Services, Routes: result.Routes, Authz: result.Authz, Anchors: c.anchors(), Egress: result.Egress,
 	}, last)
 	if snap.Equal(last) {
 		return

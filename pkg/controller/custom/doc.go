@@ -37,6 +37,9 @@ type Resource struct {
 var (
 	HTTPRoutes             = Resource{GatewayGroup, []string{"v1"}, "httproutes", "HTTPRoute"}
 	GRPCRoutes             = Resource{GatewayGroup, []string{"v1"}, "grpcroutes", "GRPCRoute"}
+	TLSRoutes              = Resource{GatewayGroup, []string{"v1", "v1alpha3", "v1alpha2"}, "tlsroutes", "TLSRoute"}
+	TCPRoutes              = Resource{GatewayGroup, []string{"v1", "v1alpha2"}, "tcproutes", "TCPRoute"}
+	EgressNetworks         = Resource{LinkerdGroup, []string{"v1alpha1"}, "egressnetworks", "EgressNetwork"}
 	BackendTrafficPolicies = Resource{GatewayXGroup, []string{"v1alpha1"}, "xbackendtrafficpolicies", "XBackendTrafficPolicy"}
 	TrafficSplits          = Resource{SplitGroup, []string{"v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"}, "trafficsplits", "TrafficSplit"}
 	HTTPRouteGroups        = Resource{SpecsGroup, []string{"v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"}, "httproutegroups", "HTTPRouteGroup"}
@@ -55,7 +58,7 @@ var (
 )
 
 // Resources are all of these resources.
-var Resources = append([]Resource{HTTPRoutes, GRPCRoutes, BackendTrafficPolicies, TrafficSplits, HTTPRouteGroups, HTTPFaults}, PolicyObjects...)
+var Resources = append([]Resource{HTTPRoutes, GRPCRoutes, TLSRoutes, TCPRoutes, EgressNetworks, BackendTrafficPolicies, TrafficSplits, HTTPRouteGroups, HTTPFaults}, PolicyObjects...)
 
 // PolicyObjects are the resources whose objects are PolicyObjects.
 var PolicyObjects = []Resource{
@@ -95,6 +98,9 @@ func Install(scheme *runtime.Scheme) error {
 	add(&TrafficSplits, &TrafficSplit{}, &TrafficSplitList{})
 	add(&HTTPRouteGroups, &HTTPRouteGroup{}, &HTTPRouteGroupList{})
 	add(&HTTPFaults, &HTTPFault{}, &HTTPFaultList{})
+	add(&TLSRoutes, &gatewayv1.TLSRoute{}, &gatewayv1.TLSRouteList{})
+	add(&TCPRoutes, &gatewayv1.TCPRoute{}, &gatewayv1.TCPRouteList{})
+	add(&EgressNetworks, &EgressNetwork{}, &EgressNetworkList{})
 	for i := range PolicyObjects {
 		add(&PolicyObjects[i], &PolicyObject{}, &PolicyObjectList{})
 	}

@@ -52,6 +52,18 @@ var All = append([]Kind{
 		ofCRD(custom.GRPCRoutes), &gatewayv1.GRPCRoute{}, stripGRPCRoute,
 		func(o *translate.Objects) *[]*gatewayv1.GRPCRoute { return &o.GRPCRoutes }, nil,
 	},
+	&kind[*gatewayv1.TLSRoute]{
+		ofCRD(custom.TLSRoutes), &gatewayv1.TLSRoute{}, stripTLSRoute,
+		func(o *translate.Objects) *[]*gatewayv1.TLSRoute { return &o.TLSRoutes }, nil,
+	},
+	&kind[*gatewayv1.TCPRoute]{
+		ofCRD(custom.TCPRoutes), &gatewayv1.TCPRoute{}, stripTCPRoute,
+		func(o *translate.Objects) *[]*gatewayv1.TCPRoute { return &o.TCPRoutes }, nil,
+	},
+	&kind[*custom.EgressNetwork]{
+		ofCRD(custom.EgressNetworks), &custom.EgressNetwork{}, stripEgressNetwork,
+		func(o *translate.Objects) *[]*custom.EgressNetwork { return &o.EgressNetworks }, nil,
+	},
 	&kind[*gatewayx.XBackendTrafficPolicy]{
 		ofCRD(custom.BackendTrafficPolicies), &gatewayx.XBackendTrafficPolicy{}, stripTrafficPolicy,
 		func(o *translate.Objects) *[]*gatewayx.XBackendTrafficPolicy { return &o.TrafficPolicies }, nil,

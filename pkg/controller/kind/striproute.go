@@ -23,6 +23,18 @@ func stripGRPCRoute(r *gatewayv1.GRPCRoute) *gatewayv1.GRPCRoute {
 	return &gatewayv1.GRPCRoute{ObjectMeta: stripRouteMeta(r.ObjectMeta), Spec: r.Spec, Status: r.Status}
 }
 
+func stripTLSRoute(r *gatewayv1.TLSRoute) *gatewayv1.TLSRoute {
+	return &gatewayv1.TLSRoute{ObjectMeta: stripRouteMeta(r.ObjectMeta), Spec: r.Spec, Status: r.Status}
+}
+
+func stripTCPRoute(r *gatewayv1.TCPRoute) *gatewayv1.TCPRoute {
+	return &gatewayv1.TCPRoute{ObjectMeta: stripRouteMeta(r.ObjectMeta), Spec: r.Spec, Status: r.Status}
+}
+
+func stripEgressNetwork(n *custom.EgressNetwork) *custom.EgressNetwork {
+	return &custom.EgressNetwork{ObjectMeta: stripRouteMeta(n.ObjectMeta), Spec: n.Spec, Status: n.Status}
+}
+
 func stripTrafficPolicy(p *gatewayx.XBackendTrafficPolicy) *gatewayx.XBackendTrafficPolicy {
 	return &gatewayx.XBackendTrafficPolicy{ObjectMeta: stripRouteMeta(p.ObjectMeta), Spec: p.Spec, Status: p.Status}
 }

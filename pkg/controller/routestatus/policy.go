@@ -18,7 +18,16 @@ const (
 	parents    form = iota // of a route
 	ancestors              // of a policy (GEP-713)
 	conditions             // of a policy of Istio: one list, which other controllers write to as well
+	accepted               // of an EgressNetwork: such a list, in which the condition Accepted is Underlane's
 )
+
+// condition is the type of Underlane's condition in a list.
+func (f form) condition() string {
+	if f == accepted {
+		return string(gatewayv1.RouteConditionAccepted)
+	}
+	return istiopolicy.ConditionType
+}
 
 // kindOf is the kind of a resource of policies, as translate.RouteStatus has it.
 func kindOf(r *custom.Resource) string { return r.Kind + "." + r.Group }
@@ -29,6 +38,8 @@ func formOf(kind string) form {
 		return parents
 	case resource.Group == custom.IstioGroup:
 		return conditions
+	case kind == translate.KindEgressNetwork:
+		return accepted
 	}
 	return ancestors
 }
@@ -50,7 +61,7 @@ func (s *status) has(f form) []gatewayv1.RouteParentStatus {
 		return fromAncestors(s.Ancestors)
 	}
 	for _, text := range s.Conditions {
-		if isOurs(text) {
+		if isOurs(text, f) {
 			var c metav1.Condition
 			_ = json.Unmarshal(text, &c) // what cannot be read is written again
 			return []gatewayv1.RouteParentStatus{{ControllerName: translate.ControllerName, Conditions: []metav1.Condition{c}}}
@@ -70,7 +81,7 @@ func (s *status) with(f form, merged []gatewayv1.RouteParentStatus) map[string]a
 	}
 	list := []any{}
 	for _, text := range s.Conditions {
-		if !isOurs(text) {
+		if !isOurs(text, f) {
 			list = append(list, text)
 		}
 	}
@@ -82,11 +93,11 @@ func (s *status) with(f form, merged []gatewayv1.RouteParentStatus) map[string]a
 	return map[string]any{"conditions": list}
 }
 
-func isOurs(condition json.RawMessage) bool {
+func isOurs(condition json.RawMessage, f form) bool {
 	var head struct {
 		Type string `json:"type"`
 	}
-	return json.Unmarshal(condition, &head) == nil && head.Type == istiopolicy.ConditionType
+	return json.Unmarshal(condition, &head) == nil && head.Type == f.condition()
 }
 
 // lookPolicies calls look for the authorization policies that have a status.

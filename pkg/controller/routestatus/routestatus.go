@@ -43,10 +43,12 @@ const (
 var resources = map[string]*custom.Resource{
 	custom.HTTPRoutes.Kind: &custom.HTTPRoutes, custom.GRPCRoutes.Kind: &custom.GRPCRoutes,
 	custom.BackendTrafficPolicies.Kind: &custom.BackendTrafficPolicies,
-	kindOf(&custom.Policies):           &custom.Policies,
-	kindOf(&custom.IstioPolicies):      &custom.IstioPolicies,
-	kindOf(&custom.IstioPeers):         &custom.IstioPeers,
-	kindOf(&custom.IstioRequests):      &custom.IstioRequests,
+	custom.TLSRoutes.Kind:              &custom.TLSRoutes, custom.TCPRoutes.Kind: &custom.TCPRoutes,
+	custom.EgressNetworks.Kind:    &custom.EgressNetworks,
+	kindOf(&custom.Policies):      &custom.Policies,
+	kindOf(&custom.IstioPolicies): &custom.IstioPolicies,
+	kindOf(&custom.IstioPeers):    &custom.IstioPeers,
+	kindOf(&custom.IstioRequests): &custom.IstioRequests,
 }
 
 // route names a route or a policy. The status of a policy's ancestors has the same
@@ -108,6 +110,15 @@ func outdated(o *translate.Objects, statuses []translate.RouteStatus) map[route]
 	}
 	for _, r := range o.GRPCRoutes {
 		look(translate.KindGRPCRoute, &r.ObjectMeta, r.Status.Parents)
+	}
+	for _, r := range o.TLSRoutes {
+		look(translate.KindTLSRoute, &r.ObjectMeta, r.Status.Parents)
+	}
+	for _, r := range o.TCPRoutes {
+		look(translate.KindTCPRoute, &r.ObjectMeta, r.Status.Parents)
+	}
+	for _, n := range o.EgressNetworks {
+		look(translate.KindEgressNetwork, &n.ObjectMeta, fromConditions(n.Status.Conditions))
 	}
 	for _, p := range o.TrafficPolicies {
 		look(custom.BackendTrafficPolicies.Kind, &p.ObjectMeta, fromAncestors(p.Status.Ancestors))
@@ -192,8 +203,8 @@ func (w *Writer) write(ctx context.Context, r route, want []gatewayv1.RouteParen
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	resource := resources[r.kind]
-	client := w.clients.Of(resource.GroupVersions()[0])
-	text, err := client.Get().Namespace(r.namespace).Resource(resource.Name).Name(r.name).DoRaw(ctx)
+	// Not every cluster has the preferred version of a resource.
+	client, text, err := w.read(ctx, resource, r)
 	if apierrors.IsNotFound(err) {
 		return nil // the route or its CRD is gone
 	}

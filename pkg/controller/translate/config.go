@@ -15,7 +15,8 @@ type Config struct {
 	// everybody.
 	Policy DefaultPolicy
 	// ClusterNetworks are those of the modes cluster-authenticated and
-	// cluster-unauthenticated. nil: DefaultClusterNetworks.
+	// cluster-unauthenticated, and not in an EgressNetwork without networks. nil:
+	// DefaultClusterNetworks.
 	ClusterNetworks []netip.Prefix
 	// IstioRootNamespace has the policies of Istio for all namespaces. "":
 	// istiopolicy.DefaultRootNamespace.

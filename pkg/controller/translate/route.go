@@ -18,6 +18,8 @@ import (
 const (
 	KindHTTPRoute = "HTTPRoute"
 	KindGRPCRoute = "GRPCRoute"
+	KindTLSRoute  = "TLSRoute"
+	KindTCPRoute  = "TCPRoute"
 	// KindService is the kind of the routes that are made from a Service's
 	// annotations.
 	KindService = "Service"
@@ -31,6 +33,9 @@ type routeDraft struct {
 	rules []mesh.RouteRule
 	// policy has the annotations' values, for rules that do not set their own.
 	policy requestPolicy
+	// egress is the EgressNetwork that is the parent of this draft; nil: Services are.
+	egress *mesh.ServicePortRef
+	layer  mesh.RouteLayer
 
 	rejected   []verdict // why the route cannot be used as it is
 	unresolved []verdict // references that do not resolve
@@ -69,36 +74,52 @@ func (d *routeDraft) ignore(format string, args ...any) {
 }
 
 func (t *translation) addHTTPRoute(r *gatewayv1.HTTPRoute) {
+	rules := func(d *routeDraft) {
+		for i := range r.Spec.Rules {
+			d.rules = append(d.rules, d.httpRule(&r.Spec.Rules[i], fmt.Sprintf("rules[%d]", i)))
+		}
+	}
+	t.eachEgressParent(KindHTTPRoute, &r.ObjectMeta, r.Spec.ParentRefs, r.Spec.Hostnames, rules)
 	if !hasServiceParent(r.Spec.ParentRefs) {
 		return
 	}
 	d := t.draft(KindHTTPRoute, &r.ObjectMeta)
-	for i := range r.Spec.Rules {
-		d.rules = append(d.rules, d.httpRule(&r.Spec.Rules[i], fmt.Sprintf("rules[%d]", i)))
-	}
+	rules(d)
 	d.finish(r.Spec.ParentRefs, r.Spec.Hostnames)
 }
 
 func (t *translation) addGRPCRoute(r *gatewayv1.GRPCRoute) {
+	rules := func(d *routeDraft) {
+		for i := range r.Spec.Rules {
+			d.rules = append(d.rules, d.grpcRule(&r.Spec.Rules[i], fmt.Sprintf("rules[%d]", i)))
+		}
+	}
+	t.eachEgressParent(KindGRPCRoute, &r.ObjectMeta, r.Spec.ParentRefs, r.Spec.Hostnames, rules)
 	if !hasServiceParent(r.Spec.ParentRefs) {
 		return
 	}
 	d := t.draft(KindGRPCRoute, &r.ObjectMeta)
-	for i := range r.Spec.Rules {
-		d.rules = append(d.rules, d.grpcRule(&r.Spec.Rules[i], fmt.Sprintf("rules[%d]", i)))
-	}
+	rules(d)
 	d.finish(r.Spec.ParentRefs, r.Spec.Hostnames)
 }
 
-// finish makes a mesh.Route for each parent that is a Service, and adds the route's
-// status.
+// finish makes a mesh.Route for each parent that is a Service, or for the parents of a draft
+// with an EgressNetwork, and adds the route's status.
 func (d *routeDraft) finish(parents []gatewayv1.ParentReference, hostnames []gatewayv1.Hostname) {
-	if len(hostnames) > 0 {
+	if len(hostnames) > 0 && d.egress == nil {
 		d.ignore("hostnames") // reserved by GEP-1294
+	}
+	if d.egress != nil {
+		d.outwards()
 	}
 	base := mesh.Route{
 		GRPC: d.kind == KindGRPCRoute, Kind: d.kind, Namespace: d.meta.Namespace, Name: d.meta.Name,
-		Created: d.meta.CreationTimestamp.UTC(), Rules: d.rules,
+		Created: d.meta.CreationTimestamp.UTC(), Rules: d.rules, Layer: d.layer, Egress: d.egress != nil,
+	}
+	if d.egress != nil {
+		for _, h := range hostnames {
+			base.Hostnames = append(base.Hostnames, string(h))
+		}
 	}
 	if d.usable() {
 		if err := route.Check(&base); err != nil {
@@ -108,10 +129,13 @@ func (d *routeDraft) finish(parents []gatewayv1.ParentReference, hostnames []gat
 	status := RouteStatus{Kind: d.kind, Namespace: d.meta.Namespace, Name: d.meta.Name}
 	for i := range parents {
 		ref := &parents[i]
-		if !isServiceParent(ref) {
+		find := d.parent
+		if d.egress != nil {
+			find = d.egressParent
+		} else if !isServiceParent(ref) {
 			continue
 		}
-		at, problem := d.parent(ref)
+		at, problem := find(ref)
 		if problem == "" && d.usable() && !d.has(at) {
 			r := base
 			r.Parent = at
@@ -122,7 +146,7 @@ func (d *routeDraft) finish(parents []gatewayv1.ParentReference, hostnames []gat
 			d.problem("parentRefs[%d]: %s", i, problem)
 		}
 	}
-	d.t.RouteStatuses = append(d.t.RouteStatuses, status)
+	d.t.addRouteStatus(status)
 	for _, v := range slices.Concat(d.rejected, d.unresolved) {
 		d.problem("%s", v.text)
 	}
@@ -142,7 +166,7 @@ func (d *routeDraft) has(parent mesh.ServicePortRef) bool {
 		if r := all[i]; r.Kind != d.kind || r.Namespace != d.meta.Namespace || r.Name != d.meta.Name {
 			return false // the routes of one object are adjacent
 		}
-		if all[i].Parent == parent {
+		if all[i].Parent == parent && all[i].Egress == (d.egress != nil) {
 			return true
 		}
 	}

@@ -66,6 +66,9 @@ func (d *routeDraft) routeBackend(ref *gatewayv1.BackendRef, filters []gatewayv1
 		}
 		out.Weight = uint32(max(*ref.Weight, 0))
 	}
+	if out.Original = d.original(&ref.BackendObjectReference); out.Original {
+		return out
+	}
 	out.Service, out.Invalid = d.backend(&ref.BackendObjectReference, where)
 	return out
 }

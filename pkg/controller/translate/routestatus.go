@@ -23,6 +23,18 @@ type RouteStatus struct {
 	Parents []gatewayv1.RouteParentStatus
 }
 
+// addRouteStatus adds the status of some parents of an object. Those of one object come
+// one after the other.
+func (t *translation) addRouteStatus(s RouteStatus) {
+	if n := len(t.RouteStatuses); n > 0 {
+		if last := &t.RouteStatuses[n-1]; last.Kind == s.Kind && last.Namespace == s.Namespace && last.Name == s.Name {
+			last.Parents = append(last.Parents, s.Parents...)
+			return
+		}
+	}
+	t.RouteStatuses = append(t.RouteStatuses, s)
+}
+
 // parentStatus returns the status of a parent. problem says why the parent was not
 // found; "" means that it was.
 func (d *routeDraft) parentStatus(ref *gatewayv1.ParentReference, problem string) gatewayv1.RouteParentStatus {

@@ -31,6 +31,9 @@ type Objects struct {
 	NetworkPolicies []*networkingv1.NetworkPolicy
 	HTTPRoutes      []*gatewayv1.HTTPRoute
 	GRPCRoutes      []*gatewayv1.GRPCRoute
+	TLSRoutes       []*gatewayv1.TLSRoute
+	TCPRoutes       []*gatewayv1.TCPRoute
+	EgressNetworks  []*custom.EgressNetwork
 	TrafficPolicies []*gatewayx.XBackendTrafficPolicy
 	TrafficSplits   []*custom.TrafficSplit
 	HTTPRouteGroups []*custom.HTTPRouteGroup
@@ -47,11 +50,15 @@ type Objects struct {
 // namespace and name. Endpoints point to the values in Workloads. Routes are sorted
 // by their parent.
 type Result struct {
-	Workloads     []*mesh.Workload
-	Services      []*mesh.Service
-	Routes        []*mesh.Route
-	Authz         map[string]*authz.Spec // authorization policies of workloads, by UID
-	RouteStatuses []RouteStatus          // of all routes that have a Service as parent, policies that have one as target, and authorization policies that have a status
+	Workloads []*mesh.Workload
+	Services  []*mesh.Service
+	Routes    []*mesh.Route
+	Authz     map[string]*authz.Spec // authorization policies of workloads, by UID
+	Egress    []*mesh.EgressNetwork
+	// RouteStatuses are those of all routes that have a Service or an EgressNetwork as
+	// parent, of policies that have a Service as target, of authorization policies that
+	// have a status, and of EgressNetworks.
+	RouteStatuses []RouteStatus
 	Problems      []Problem
 }
 
@@ -82,6 +89,7 @@ func translate(o *Objects, c Config) Result {
 		policies:    map[*mesh.Service]requestPolicy{},
 		routeGroups: map[string]*custom.HTTPRouteGroup{},
 		faults:      map[string]*custom.HTTPFault{},
+		egress:      map[string]*mesh.EgressNetwork{},
 	}
 	for _, n := range o.Nodes {
 		t.zones[n.Name] = n.Labels[corev1.LabelTopologyZone]
@@ -107,11 +115,20 @@ func translate(o *Objects, c Config) Result {
 	for _, f := range o.HTTPFaults {
 		t.faults[key(f.Namespace, f.Name)] = f
 	}
+	for _, n := range o.EgressNetworks {
+		t.addEgressNetwork(n)
+	}
 	for _, r := range o.HTTPRoutes {
 		t.addHTTPRoute(r)
 	}
 	for _, r := range o.GRPCRoutes {
 		t.addGRPCRoute(r)
+	}
+	for _, r := range o.TLSRoutes {
+		t.addTLSRoute(r)
+	}
+	for _, r := range o.TCPRoutes {
+		t.addTCPRoute(r)
 	}
 	for _, g := range o.HTTPRouteGroups {
 		t.routeGroups[key(g.Namespace, g.Name)] = g
@@ -136,6 +153,7 @@ type translation struct {
 	policies    map[*mesh.Service]requestPolicy
 	routeGroups map[string]*custom.HTTPRouteGroup
 	faults      map[string]*custom.HTTPFault
+	egress      map[string]*mesh.EgressNetwork // by namespace and name
 }
 
 // pod is a Pod and the workload that was made from it.
@@ -156,6 +174,9 @@ func (t *translation) sorted() Result {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	slices.SortFunc(t.Services, func(a, b *mesh.Service) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	slices.SortFunc(t.Egress, func(a, b *mesh.EgressNetwork) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	slices.SortFunc(t.Routes, compareRoutes)
