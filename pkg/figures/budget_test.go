@@ -24,7 +24,7 @@ func TestEmitAllocatesNothing(t *testing.T) {
 	local := request(web, db, 200, time.Millisecond)
 	local.TLS = tap.TLSSameNode
 	outside := request(web, nil, 200, time.Millisecond)
-	outside.SNI = "example.com"
+	outside.Outside = "example.com"
 	for name, e := range map[string]*tap.Event{
 		"request": request(web, db, 200, time.Millisecond), "failure": failed, "same node": local, "outside": outside,
 		"open": connection(tap.ConnOpen, web, db), "close": connection(tap.ConnClose, web, db),
@@ -174,7 +174,7 @@ func TestGreedyPods(t *testing.T) {
 	s := NewStore(Options{}, epoch)
 	for i := range 50_000 {
 		e := request(pod(fmt.Sprint("greedy-", i%20), 1, "node-1"), nil, 200, time.Millisecond)
-		e.SNI = fmt.Sprintf("host-%d.example.com", i)
+		e.Outside = fmt.Sprintf("host-%d.example.com", i)
 		s.Emit(e)
 		if i%20 == 0 {
 			s.Emit(request(pod(fmt.Sprint("greedy-", i%20), 1, "node-1"), pod(fmt.Sprint("w", i), i, fmt.Sprint("node-", i)), 200, time.Millisecond))
@@ -203,7 +203,7 @@ func TestNamesThatClientsMakeUp(t *testing.T) {
 	before := heap()
 	for i := range 50_000 {
 		e := request(web, nil, 200, time.Millisecond)
-		e.SNI = fmt.Sprintf("host-%d.example.com", i)
+		e.Outside = fmt.Sprintf("host-%d.example.com", i)
 		s.Emit(e)
 	}
 	if used := int(heap()) - int(before); used > DefaultBytes {

@@ -75,7 +75,7 @@ func fastOf(e *tap.Event, direction mesh.Direction) fast {
 	}
 	f.service, f.route, f.rule = e.Service, e.Route, e.Rule
 	if f.destination == nil && f.service == nil {
-		if f.name = e.SNI; f.name == "" {
+		if f.name = e.Outside; f.name == "" {
 			f.addr = e.Destination.Addr
 		}
 	}

@@ -115,7 +115,7 @@ func TestEndsOutsideTheMesh(t *testing.T) {
 	unknown := request(web, nil, 200, time.Millisecond)
 	unknown.Destination.Addr = addr("192.0.2.7:443")
 	named := *unknown
-	named.SNI = "example.com"
+	named.Outside = "example.com"
 	noEndpoint := *unknown
 	noEndpoint.Service = &mesh.Service{Namespace: "shop", Name: "empty"}
 	client := request(nil, web, 200, time.Millisecond)

@@ -11,9 +11,11 @@ import (
 
 	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/opaque"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -178,9 +180,9 @@ func (r *race) server(ctx context.Context, s *session) {
 	task := s.another()
 	task.Resume()
 	defer task.Pause()
-	a, c, err := s.Reach(ctx, mtls.ALPNTCP)
+	a, c, err := s.Reach(ctx, mtls.ALPNTCP, destination.Said{})
 	if err != nil {
-		r.fail(a, err)
+		r.fail(a, err, s.grace(err, r.grace))
 		return
 	}
 	c.ReadsInTurn(task)
@@ -209,13 +211,22 @@ func (r *race) server(ctx context.Context, s *session) {
 
 // fail notes that the endpoint cannot be reached. A client that speaks HTTP is
 // to get that as an answer, so it has a moment to speak before it is cut off.
-func (r *race) fail(tried *endpoints.Attempt, err error) {
+func (r *race) fail(tried *endpoints.Attempt, err error, grace time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tried, r.err = tried, err
 	if r.winner == nobodyYet {
-		_ = r.client.SetReadDeadline(time.Now().Add(r.grace))
+		_ = r.client.SetReadDeadline(time.Now().Add(grace))
 	}
+}
+
+// grace returns how long a silent client has to speak after err. An EgressNetwork may allow
+// what it says, although it does not allow an opaque connection.
+func (s *session) grace(err error, usual time.Duration) time.Duration {
+	if upstream.ReasonOf(err) == mesh.ReasonEgressDenied && s.Target.Egress().LooksInside() {
+		return ruledTime
+	}
+	return usual
 }
 
 // take returns the connection after server has returned, if there is one.

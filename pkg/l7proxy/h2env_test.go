@@ -155,8 +155,9 @@ func (*h2target) HasRequestRules() bool         { return false }
 func (*h2target) Tokens(*tap.Peer, destination.Asker) (*destination.Tokens, *calls.Entry, error) {
 	return nil, nil, nil
 }
-func (*h2target) Opaque() bool  { return false }
-func (*h2target) Ingress() bool { return false }
+func (*h2target) Opaque() bool                { return false }
+func (*h2target) Ingress() bool               { return false }
+func (*h2target) Egress() *destination.Egress { return nil }
 func (*h2target) Named(_, _ string) (*destination.Named, error) {
 	return nil, nil
 }

@@ -143,8 +143,10 @@ type Proxy struct {
 	muxPaced  atomic.Uint64
 	panics    atomic.Uint64
 	revoked   atomic.Uint64
-	judged    atomic.Uint64 // version of the view by which open connections were judged last
-	ids       atomic.Uint32
+	// egressJudged is the version of the view at the last judgeEgress, which one goroutine calls.
+	egressJudged uint64
+	judged       atomic.Uint64 // version of the view by which open connections were judged last
+	ids          atomic.Uint32
 }
 
 // New makes a proxy. Run must run for as long as the proxy serves.

@@ -3,6 +3,7 @@ package l7proxy
 import (
 	"net/netip"
 
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -14,6 +15,7 @@ import (
 // A connection of requests is judged by what is known of all of its requests: one that a
 // rule on requests would not allow any more ends by itself, and the next one is refused.
 func (p *Proxy) judgeAnew() {
+	p.judgeEgress()
 	changed, version := p.directory.ChangedPolicies()
 	defer p.judged.Store(version)
 	if changed == nil {
@@ -23,7 +25,7 @@ func (p *Proxy) judgeAnew() {
 		if err != nil {
 			p.revoked.Add(1)
 			p.Log.Debug("connection cut: the policy of the pod has changed", "client", s.Source.Addr, "destination", s.Original, "cause", err)
-			s.Revoke()
+			s.Revoke(mesh.ReasonPolicyDenied)
 		}
 	}
 	requests := func(s *request.Session) {
@@ -46,4 +48,27 @@ func (p *Proxy) judgeAnew() {
 	p.revoked.Add(uint64(p.upstream.RevokeShortcuts(func(client, server *mesh.Workload, to netip.AddrPort) error {
 		return changed.SameNode(client, server, to, true)
 	})))
+}
+
+// judgeEgress cuts opaque connections to destinations outside the mesh that EgressNetworks
+// do not allow any more. It does nothing while neither the state has changed nor there were
+// or are EgressNetworks. Requests are judged one by one.
+func (p *Proxy) judgeEgress() {
+	v := p.State.View()
+	if !v.HasEgress() || v.Version() == p.egressJudged {
+		return
+	}
+	p.egressJudged = v.Version()
+	p.core.Opaque.Each(func(o *request.Opaque) {
+		s := o.Session
+		target, ok := s.Target.(*destination.Outbound)
+		if !ok {
+			return
+		}
+		if err := target.Judge(s.Said); err != nil {
+			p.revoked.Add(1)
+			p.Log.Debug("connection cut: an EgressNetwork does not allow it any more", "client", s.Source.Addr, "destination", s.Original, "cause", err)
+			s.Revoke(upstream.ReasonOf(err))
+		}
+	})
 }

@@ -209,6 +209,12 @@ func (s *session) serve() {
 		defer s.leg("http1")()
 		s.serveMux()
 	default:
+		if proto == detect.TLS && s.inbound == nil {
+			s.Said = destination.Said{TLS: true, SNI: s.SNI}
+			if s.Target.Egress().LooksAtTLS() {
+				giveUp() // it was made before the server's name was known
+			}
+		}
 		if seen.ahead != nil {
 			s.await(seen.ahead.done)
 			var tried *endpoints.Attempt

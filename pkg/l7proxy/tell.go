@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/opaque"
@@ -50,6 +51,7 @@ func (s *session) tell(ctx context.Context, buf, head []byte, dialled bool) ([]b
 			s: s, began: time.Now(),
 			ruled: sync.OnceValue(s.Target.HasRequestRules),
 			known: sync.OnceValue(func() bool { return p.hints.opaque(s.Original) }),
+			named: func() bool { return s.Target.Egress().LooksAtTLS() },
 		}
 		if !dialled {
 			t.dial = func() *ahead { return s.dialAhead(ctx) }
@@ -70,6 +72,7 @@ type detection struct {
 	began time.Time
 	ruled func() bool   // the destination has rules for requests
 	known func() bool   // a hint says that the destination is opaque
+	named func() bool   // the server name of TLS decides whether the client may connect; nil: no
 	dial  func() *ahead // starts to dial the endpoint; nil: it is being dialled
 	ahead *ahead
 }
@@ -132,6 +135,8 @@ func (t *detection) until(head []byte) (by time.Time, last bool) {
 			// The hello may come from another node's agent, with a segment lost. Waiting
 			// does no harm: no server answers half a hello.
 			wait, dial = t.s.proxy.Limits.HandshakeSilence, false
+		} else if t.named != nil && t.named() {
+			wait, dial = ruledTime, false
 		}
 	case t.s.opaque, likely == detect.Opaque && t.known():
 		wait = 0
@@ -162,7 +167,7 @@ func (s *session) dialAhead(ctx context.Context) *ahead {
 		task := s.another()
 		task.Resume()
 		defer task.Pause()
-		a.attempt, a.conn, a.err = s.Reach(ctx, mtls.ALPNTCP)
+		a.attempt, a.conn, a.err = s.Reach(ctx, mtls.ALPNTCP, destination.Said{})
 	}()
 	return a
 }

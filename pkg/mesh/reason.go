@@ -44,6 +44,7 @@ const (
 	ReasonRouteNotFound         // the server's policies have routes, and the request belongs to none of them
 	ReasonBadToken              // the request's token is not good
 	ReasonBadOverride           // the request of an ingress names no Service that the address belongs to which it was sent to
+	ReasonEgressDenied          // the client's namespace does not allow this destination outside the mesh
 
 	NumReasons
 )
@@ -97,6 +98,7 @@ var reasonTable = [NumReasons]reasonRow{
 	ReasonExhausted:      {"exhausted", 503, 8, "the agent has no file descriptors, or no memory for sockets, left"},
 	ReasonBadToken:       {"bad-token", 401, 16, "the request's token is not good"},
 	ReasonBadOverride:    {"bad-override", 502, 14, "the override header names no Service that the address belongs to which the request was sent to"},
+	ReasonEgressDenied:   {"egress-denied", 403, 7, "an EgressNetwork does not allow this destination outside the mesh"},
 }
 
 var reasonByName = func() map[string]Reason {

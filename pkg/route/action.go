@@ -22,7 +22,7 @@ func (r *Rule) compileActions(spec *mesh.RouteRule, grpc bool) error {
 	for i := range spec.Backends {
 		b := &spec.Backends[i]
 		action := common
-		action.Backend = b.Service
+		action.Backend, action.Original = b.Service, b.Original
 		if err := action.apply(&b.Filters, spec, grpc); err != nil {
 			return fmt.Errorf("backend %d: %w", i, err)
 		}
@@ -31,7 +31,7 @@ func (r *Rule) compileActions(spec *mesh.RouteRule, grpc bool) error {
 			continue
 		case b.Invalid != "":
 			action.refuse(b.Invalid)
-		case action.Kind == Forward && b.Service.Port == 0:
+		case action.Kind == Forward && b.Service.Port == 0 && !b.Original:
 			return fmt.Errorf("backend %d: no port", i)
 		}
 		r.total += uint64(b.Weight)

@@ -36,6 +36,7 @@ type Action struct {
 	Kind         Kind
 	Backend      mesh.ServicePortRef // for Forward
 	BackendIndex int                 // for Forward: index of Backend in Table.Backends
+	Original     bool                // for Forward: to where the client wanted to connect to, and not to Backend
 	Status       int                 // for Redirect
 	Why          string              // for Refuse: what is wrong with the route
 	Host         string              // new value of Host and :authority; "" keeps the old one

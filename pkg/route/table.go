@@ -97,7 +97,7 @@ func (t *Table) number(r *Rule) {
 	}
 	for i := range r.actions {
 		a := &r.actions[i]
-		if a.Kind == Forward {
+		if a.Kind == Forward && !a.Original {
 			a.BackendIndex = at(a.Backend)
 		}
 		for j := range a.Mirrors {

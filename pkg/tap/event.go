@@ -164,6 +164,10 @@ type Event struct {
 	Authority string
 	Path      string
 	SNI       string
+	// Outside is the name by which figures count a destination outside the mesh: that of
+	// the request's authority or of SNI, as Hostname returns it. "": there is none, and the
+	// address counts. Clients can write there what they like.
+	Outside string
 
 	Status     int  // HTTP status
 	GRPC       bool // the call is gRPC: GRPCStatus is meaningful on ResponseEnd

@@ -53,6 +53,7 @@ type Directory struct {
 	peers        peers
 	audited      atomic.Uint64
 	tokens       tokens
+	egresses     egresses
 
 	// ChangedPolicies uses these.
 	applied   map[string]applied // of pods of this node, at the view of the version appliedAt
@@ -72,6 +73,7 @@ func New(o Options) *Directory {
 // Forget drops data that was not used for a while. Call it at regular intervals.
 func (d *Directory) Forget() {
 	d.routings.forget()
+	d.egresses.forget()
 	known := func(uid string) bool { _, ok := d.State.View().WorkloadByUID(uid); return ok }
 	d.tokens.forget(known)
 	d.rateLimits.forget(known)
@@ -121,6 +123,8 @@ type Target interface {
 	// opaque connections: routes, limits that count requests, and policies that look
 	// at them. A pod with Ingress has such rules.
 	HasRequestRules() bool
+	// Egress is what an EgressNetwork says about the destination; nil: nothing.
+	Egress() *Egress
 	// Opaque reports whether a setting makes connections to the destination opaque.
 	Opaque() bool
 }
@@ -132,6 +136,7 @@ type Query struct {
 	Backend *Backend  // that the routes have chosen; nil: no route applies
 	Asked   Asker     // the request; nil: the connection is not read as requests
 	Opaque  bool      // without Asked: it is a connection that carries no requests, and no other try of a request
+	Said    Said      // of the client of an opaque connection
 	Exclude []netip.AddrPort
 	Prefer  []netip.AddrPort // endpoints to which the session has private connections
 }

@@ -47,6 +47,9 @@ func (t *Inbound) Peer() tap.Peer {
 	return tap.Peer{Addr: t.addr, Workload: local, Identity: local.Identity}
 }
 
+// Egress implements Target.
+func (t *Inbound) Egress() *Egress { return nil }
+
 // HasRequestRules implements Target.
 func (t *Inbound) HasRequestRules() bool {
 	return t.directory.ruledAt(t.local.Load(), t.addr.Port())

@@ -3,6 +3,7 @@ package destination
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -38,7 +40,8 @@ type knowledge struct {
 	Backend                   // without Service: the destination is not a service
 	pod        *mesh.Workload // the destination, if it is a pod
 	unanswered bool           // the controller has not answered about the address
-	routing    *Routing       // of the service's port; nil: no route applies
+	routing    *Routing       // of the service's port, or egress; nil: no route applies
+	egress     *Egress        // what an EgressNetwork says about the target; nil: nothing
 }
 
 // Outbound returns the target of a connection that local, a pod of this node, made to dst.
@@ -61,7 +64,8 @@ func (t *Outbound) Routing() *Routing { return t.look().routing }
 // HasRequestRules implements Target.
 func (t *Outbound) HasRequestRules() bool {
 	k := t.look()
-	if k.routing != nil || k.local.Settings.Ingress || t.directory.ruledAt(k.pod, t.dst.Port()) {
+	if k.routing != nil && k.routing.Egress == nil || k.egress != nil && k.egress.requests ||
+		k.local.Settings.Ingress || t.directory.ruledAt(k.pod, t.dst.Port()) {
 		return true
 	}
 	if k.Port != nil {
@@ -109,6 +113,7 @@ func (t *Outbound) look() *knowledge {
 			now.routing = d.routing(v, now.Backend.Service, now.Port, now.local, addr.Is4())
 		}
 	}
+	now.outside(d, v, t.dst)
 	t.known.Store(&now)
 	return &now
 }
@@ -142,6 +147,18 @@ func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 	if to == nil {
 		to = &k.Backend
 	}
+	judged := k.egress
+	if q.Opaque && judged != nil {
+		other, err := judged.opaque(q.Said, rand.Uint64())
+		if err != nil {
+			return err
+		}
+		if other != nil {
+			to = other
+		}
+	} else if !q.Opaque && (q.Backend != nil || k.routing != nil && k.routing.Egress == nil) {
+		judged = nil // the Service's routes judged the request, or it names its Service
+	}
 	if to.Service == nil {
 		if k.unanswered && (k.local.Settings.FailClosed || d.State.View().InRange(t.dst.Addr())) {
 			return mesh.Fail(mesh.ReasonTimeout, errUnanswered)
@@ -158,7 +175,12 @@ func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 	if !ok {
 		return mesh.Fail(mesh.ReasonNoEndpoints, nil)
 	}
-	err := d.choose(a, k.local, ticket.Endpoint.Endpoint, &q)
+	err := d.admitOutside(k.local, to, ticket.Endpoint.Endpoint, judged)
+	if err == nil {
+		err = d.choose(a, k.local, ticket.Endpoint.Endpoint, &q)
+	} else {
+		a.SetEndpoint(upstream.Endpoint{Peer: tap.Peer{Addr: ticket.Endpoint.Addr}, Client: k.local})
+	}
 	d.Endpoints.Balanced(a, to.Balancer, ticket, to.Balancer.Len() > len(q.Exclude)+1)
 	if err != nil {
 		a.Done()

@@ -16,6 +16,7 @@ type Backend struct {
 	Service  *mesh.Service     // nil: no service
 	Port     *mesh.ServicePort // nil: the service has no such port
 	Balancer *balance.Balancer // of Port
+	ruled    bool              // the route of an EgressNetwork has chosen it
 }
 
 // Routing has the compiled routes of a service port for the clients of one namespace, in
@@ -24,6 +25,7 @@ type Routing struct {
 	Table    *route.Table
 	Backends []Backend // same order as Table.Backends; without Service: there is no such service
 	Budget   *retry.Budget
+	Egress   *Egress // that decides about requests that no rule matches; nil: the routes are a Service's
 
 	version uint64
 	routes  []*mesh.Route // that Table was compiled from

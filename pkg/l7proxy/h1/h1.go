@@ -223,6 +223,9 @@ func (d *session) begin(kind http1.Kind) {
 	if d.s.Observes() {
 		d.observe(&line)
 	}
+	if d.s.Outside() {
+		line.Outside = d.s.OutsideName(unsafeString(d.req.Authority()))
+	}
 	if d.s.TapActive() || line.Trace != nil || line.Head != nil {
 		line.Method = string(d.req.Method())
 		line.Authority = string(d.req.Authority())

@@ -87,6 +87,9 @@ func (st *stream) begin(ev *http2.Event, b *h2conn.Batch) {
 	if st.client.s.Observes() {
 		observe(st.client.s, ev.Fields, &line)
 	}
+	if st.client.s.Outside() {
+		line.Outside = st.client.s.OutsideName(line.Authority)
+	}
 	st.exchange.Begin(st.client.s, uint64(st.id), line)
 	if ev.TooLarge {
 		st.fail(mesh.ReasonHeaderTooLarge, b)

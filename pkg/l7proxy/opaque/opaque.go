@@ -45,7 +45,7 @@ func (o *Opened) Cut() {
 func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string) {
 	if up == nil {
 		s.Task.Pause()
-		a, c, err := s.Reach(ctx, mtls.ALPNTCP)
+		a, c, err := s.Reach(ctx, mtls.ALPNTCP, s.Said)
 		if err != nil {
 			s.FailConn(a, err)
 			return

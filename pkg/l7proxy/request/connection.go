@@ -20,6 +20,9 @@ func (s *Session) ConnEvent(a *endpoints.Attempt) tap.Event {
 	if s.Target != nil {
 		e.Service = s.Target.Service()
 	}
+	if s.SNI != "" && s.Outside() {
+		e.Outside = tap.Hostname(s.SNI)
+	}
 	if a != nil {
 		e.Destination = a.Found.Peer
 		if s.Direction == mesh.Outbound {

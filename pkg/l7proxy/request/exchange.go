@@ -33,8 +33,9 @@ type Line struct {
 	Protocol                        string // http1, http2, grpc
 	GRPC                            bool
 	Method, Scheme, Authority, Path string
-	Untold                          bool // the strings are empty because tap was not active
-	BindsLogin                      bool // the request authenticates its connection
+	Outside                         string // that of tap.Event
+	Untold                          bool   // the other strings are empty because tap was not active
+	BindsLogin                      bool   // the request authenticates its connection
 
 	Trace *tracing.Trace // set by Session.Observe
 	Head  *tap.Head      // likewise
@@ -53,7 +54,7 @@ func (x *Exchange) Begin(s *Session, stream uint64, line Line) {
 		TLS:         s.TLS,
 		Protocol:    line.Protocol, GRPC: line.GRPC,
 		Method: line.Method, Scheme: line.Scheme, Authority: line.Authority, Path: line.Path,
-		SNI: s.SNI, Process: s.Process,
+		SNI: s.SNI, Outside: line.Outside, Process: s.Process,
 		Trace: line.Trace, Head: line.Head, Untold: line.Untold,
 	}
 }

@@ -22,7 +22,6 @@ const furtherEndpoints = 2
 // Tried are the endpoints that were tried for one request or connection.
 type Tried struct {
 	Backend *destination.Backend // chosen by the routes; nil: no route applies
-	opaque  bool                 // it is a connection without requests
 	n       int
 	addrs   [furtherEndpoints]netip.AddrPort
 }
@@ -31,13 +30,17 @@ type Tried struct {
 // if there is none, or if enough were tried. The caller must still call Done of the
 // failed attempt.
 func (s *Session) Failover(failed *endpoints.Attempt, why mesh.Reason, tried *Tried) *endpoints.Attempt {
+	return s.failover(failed, why, tried, nil)
+}
+
+func (s *Session) failover(failed *endpoints.Attempt, why mesh.Reason, tried *Tried, said *destination.Said) *endpoints.Attempt {
 	if !failed.Balanced || !upstream.TriesNextEndpoint(why) && why != mesh.ReasonOverload || tried.n == len(tried.addrs) {
 		return nil
 	}
 	tried.addrs[tried.n] = failed.Peer.Addr
 	tried.n++
 	next := new(endpoints.Attempt)
-	if s.pick(next, nil, tried.opaque, tried.Backend, tried.addrs[:tried.n]...) != nil {
+	if s.pick(next, nil, said, tried.Backend, tried.addrs[:tried.n]...) != nil {
 		return nil
 	}
 	return next
@@ -92,18 +95,19 @@ func (s *Session) Unreached(why mesh.Reason) reply.Reply {
 
 // Reach picks an endpoint and connects to it. If it cannot be reached, Reach tries others:
 // nothing was sent yet. The attempt is nil if no endpoint could be picked. The caller must
-// call Done of the attempt only if the error is nil.
-func (s *Session) Reach(ctx context.Context, alpn string) (*endpoints.Attempt, conn.Conn, error) {
+// call Done of the attempt only if the error is nil. said is what the client has said, if
+// that is known already.
+func (s *Session) Reach(ctx context.Context, alpn string, said destination.Said) (*endpoints.Attempt, conn.Conn, error) {
 	a := new(endpoints.Attempt)
-	if err := s.pick(a, nil, true, nil); err != nil {
+	if err := s.pick(a, nil, &said, nil); err != nil {
 		return nil, nil, err
 	}
-	for tried := (Tried{opaque: true}); ; {
+	for tried := (Tried{}); ; {
 		c, err := s.Dial(ctx, a, alpn)
 		if err == nil {
 			return a, c, nil
 		}
-		next := s.Failover(a, upstream.ReasonOf(err), &tried)
+		next := s.failover(a, upstream.ReasonOf(err), &tried, &said)
 		a.Done()
 		if next == nil {
 			return a, nil, err

@@ -34,8 +34,11 @@ func (p *Plan) Policy() *retry.Policy {
 // Backend returns the backend that the routes have chosen, or that the request names. It is
 // nil if there is neither, so that the request goes to its client's destination.
 func (p *Plan) Backend() *destination.Backend {
-	if p.Action == nil {
+	switch {
+	case p.Action == nil:
 		return p.named
+	case p.Action.Original:
+		return nil
 	}
 	return &p.routing.Backends[p.Action.BackendIndex]
 }
@@ -54,11 +57,17 @@ func (p *Plan) Timeouts() (t mesh.RouteTimeouts) {
 func (s *Session) Route(r *destination.Routing, asked *route.Request, p *Plan, x *Exchange) (answer reply.Reply, delay time.Duration) {
 	draw := s.RouteRandom()
 	hit, verdict := r.Table.Match(asked)
-	switch verdict {
-	case route.NoRule:
+	switch {
+	case verdict == route.NoRule && r.Egress == nil:
 		return reply.Of(mesh.ReasonNoRoute), 0
-	case route.Matched:
+	case verdict == route.Matched:
 		*p = Plan{routing: r, named: p.named, Hit: hit, Action: hit.Rule.Choose(draw), Random: draw}
+	case r.Egress != nil:
+		x.Routed(r.Egress.Default)
+		if r.Egress.Network.Deny {
+			return reply.Of(mesh.ReasonEgressDenied), 0
+		}
+		return reply.Reply{}, 0
 	default:
 		return reply.Reply{}, 0
 	}
@@ -69,7 +78,7 @@ func (s *Session) Route(r *destination.Routing, asked *route.Request, p *Plan, x
 		return reply.Fault(abort, asked.GRPC), delay
 	}
 	a := p.Action
-	if a.Kind == route.Refuse || a.Kind == route.Forward && p.Backend().Service == nil {
+	if a.Kind == route.Refuse || a.Kind == route.Forward && !a.Original && p.Backend().Service == nil {
 		return reply.Of(mesh.ReasonBadBackend), delay
 	}
 	if a.Kind == route.Redirect {

@@ -83,22 +83,26 @@ type Session struct {
 	judged atomic.Pointer[calls.Entry] // how the policies have decided about the connection; nil: there are none
 	login  atomic.Pointer[login]       // nil: the session uses shared connections
 	gone   atomic.Bool                 // the client's connection has ended
-	// revoked: the session was admitted, and is not any more. Its connection is cut.
-	revoked atomic.Bool
+	outsideName
+	// revoked is why a session that was admitted is cut: a mesh.Reason.
+	revoked atomic.Uint32
+	// Said is what the client of an opaque connection has said. It is not changed once the
+	// connection is carried.
+	Said destination.Said
 }
 
-// Revoke cuts the client's connection, because the policy of the server's pod does not
-// allow it any more. It may be called by any goroutine.
-func (s *Session) Revoke() {
-	s.revoked.Store(true)
+// Revoke cuts the client's connection, because a policy does not allow it any more: that of
+// the server's pod, or an EgressNetwork. It may be called by any goroutine.
+func (s *Session) Revoke(why mesh.Reason) {
+	s.revoked.Store(uint32(why))
 	_ = s.Client.Reset()
 }
 
 // Ended returns why something of the session has ended: for reason, or because the session
 // was revoked.
 func (s *Session) Ended(reason mesh.Reason) mesh.Reason {
-	if s.revoked.Load() {
-		return mesh.ReasonPolicyDenied
+	if why := mesh.Reason(s.revoked.Load()); why != mesh.ReasonNone {
+		return why
 	}
 	return reason
 }
@@ -138,24 +142,29 @@ func (s *Session) ConnectionEnded() {
 // client's destination if to is nil. It chooses none of exclude. It sets a, which must be
 // new. The error is a *mesh.ReasonError. Only one goroutine at a time may call Pick.
 func (s *Session) Pick(a *endpoints.Attempt, to *destination.Backend, exclude ...netip.AddrPort) error {
-	return s.pick(a, nil, false, to, exclude...)
+	return s.pick(a, nil, nil, to, exclude...)
 }
 
 // PickFor is Pick for a request that the policies of a server on this node judge.
 func (s *Session) PickFor(a *endpoints.Attempt, asked destination.Asker, to *destination.Backend, exclude ...netip.AddrPort) error {
-	return s.pick(a, asked, false, to, exclude...)
+	return s.pick(a, asked, nil, to, exclude...)
 }
 
-func (s *Session) pick(a *endpoints.Attempt, asked destination.Asker, opaque bool, to *destination.Backend, exclude ...netip.AddrPort) error {
+// pick is Pick; said is what the client of an opaque connection has said, nil for a request.
+func (s *Session) pick(a *endpoints.Attempt, asked destination.Asker, said *destination.Said, to *destination.Backend, exclude ...netip.AddrPort) error {
 	a.Judged = nil // the attempt may have been used before
-	err := s.Target.Pick(a, destination.Query{
-		Client: &s.Source, Session: s.ID, Backend: to, Exclude: exclude, Prefer: s.preferred(), Asked: asked, Opaque: opaque,
-	})
+	q := destination.Query{
+		Client: &s.Source, Session: s.ID, Backend: to, Exclude: exclude, Prefer: s.preferred(), Asked: asked, Opaque: said != nil,
+	}
+	if said != nil {
+		q.Said = *said
+	}
+	err := s.Target.Pick(a, q)
 	if s.HasLogin() {
 		a.Private(s.ID)
 	}
 	a.Usage = s.Quota
-	if opaque && a.Judged != nil {
+	if said != nil && a.Judged != nil {
 		s.judged.Store(a.Judged)
 	}
 	return err

@@ -49,7 +49,7 @@ func full() tap.Event {
 
 // inAgent are the fields of an event for sinks in the agent's process, which readers of tap do
 // not get.
-var inAgent = map[string]bool{"Live": true, "Counted": true, "Trace": true, "Head": true, "Untold": true}
+var inAgent = map[string]bool{"Live": true, "Counted": true, "Trace": true, "Head": true, "Untold": true, "Outside": true}
 
 // TestRoundTrip checks that every other field of an event survives the conversion. It
 // fails for a field of tap.Event that this package does not convert.

@@ -59,7 +59,7 @@ func check(obj metav1.Object) (known bool, err error) {
 	case *corev1.Service:
 		return true, errors.Join(err, checkService(o))
 	case *corev1.Namespace, *corev1.ServiceAccount, *networkingv1.NetworkPolicy, *discoveryv1.EndpointSlice,
-		*gatewayv1.HTTPRoute, *gatewayv1.GRPCRoute, *custom.PolicyObject:
+		*gatewayv1.HTTPRoute, *gatewayv1.GRPCRoute, *gatewayv1.TLSRoute, *gatewayv1.TCPRoute, *custom.PolicyObject, *custom.EgressNetwork:
 		return true, err
 	}
 	return false, err

@@ -80,7 +80,7 @@ func Read(paths ...string) ([]File, error) {
 var kinds = func() *runtime.Scheme {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		appsv1.AddToScheme, corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, gatewayv1.Install, policies,
+		appsv1.AddToScheme, corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, gatewayv1.Install, policies, egress,
 	} {
 		utilruntime.Must(add(s)) // fails only for types that contradict each other
 	}

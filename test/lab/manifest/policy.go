@@ -3,6 +3,7 @@ package manifest
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
 )
@@ -12,6 +13,22 @@ func policies(s *runtime.Scheme) error {
 	for _, r := range custom.PolicyObjects {
 		for _, gv := range r.GroupVersions() {
 			s.AddKnownTypeWithName(gv.WithKind(r.Kind), &custom.PolicyObject{})
+			metav1.AddToGroupVersion(s, gv)
+		}
+	}
+	return nil
+}
+
+// egress adds EgressNetworks and the routes that have one as parent.
+func egress(s *runtime.Scheme) error {
+	for _, of := range []struct {
+		custom.Resource
+		object runtime.Object
+	}{
+		{custom.TLSRoutes, &gatewayv1.TLSRoute{}}, {custom.TCPRoutes, &gatewayv1.TCPRoute{}}, {custom.EgressNetworks, &custom.EgressNetwork{}},
+	} {
+		for _, gv := range of.GroupVersions() {
+			s.AddKnownTypeWithName(gv.WithKind(of.Kind), of.object)
 			metav1.AddToGroupVersion(s, gv)
 		}
 	}
