@@ -16,7 +16,7 @@ import (
 // connections.
 func StatCommands(flags *Flags) []*cobra.Command {
 	s := &statcmd.Source{Program: "underlane", Scope: "the cluster", Namespace: flags.Namespace, Figures: flags.figures, Resources: flags.resources, Connections: flags.connections, Routes: flags.routes}
-	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s), statcmd.Routes(s), statcmd.Connections(s)}
+	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s), statcmd.Routes(s), statcmd.Connections(s), statcmd.Egress(s)}
 }
 
 // figures asks the controller. The user needs the right to see the query's namespace only.

@@ -13,7 +13,7 @@ import (
 // `agent connections`.
 func StatCommands(f *Flags) []*cobra.Command {
 	s := &statcmd.Source{Program: "agent", Scope: "this node", Figures: f.figures, Resources: f.resources, Connections: f.connections, Routes: f.routes}
-	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s), statcmd.Connections(s)}
+	return []*cobra.Command{statcmd.Stat(s), statcmd.Edges(s), statcmd.Connections(s), statcmd.Egress(s)}
 }
 
 // figures asks this node's agent, and no other.

@@ -1,0 +1,66 @@
+package table
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+)
+
+func TestEgress(t *testing.T) {
+	f := &tapv1alpha1.Figures{Resources: []tapv1alpha1.Resource{
+		{Kind: "deployment", Namespace: "shop", Name: "web"},
+		{Kind: "external", Name: "api.example.com"},
+		{Kind: "external", Name: "203.0.113.7:5432"},
+		{Kind: "other", Name: "other"},
+		{Kind: "deployment", Namespace: "shop", Name: "db"},
+		{Kind: "external", Name: "evil.example.com"},
+	}}
+	sums := func(requests, success, denied, opened uint64) *tapv1alpha1.Sums {
+		s := &tapv1alpha1.Sums{Requests: requests, Success: success, Failures: map[string]uint64{"egress-denied": denied}}
+		if opened > 0 {
+			s.TCP = &tapv1alpha1.TCP{Opened: opened}
+		}
+		return s
+	}
+	edge := func(to int, protocol string, s *tapv1alpha1.Sums) {
+		f.Edges = append(f.Edges, tapv1alpha1.Edge{Source: 0, Destination: to, Protocol: protocol, Total: s})
+	}
+	edge(1, "http1", sums(3, 2, 0, 0))
+	edge(1, "http1", sums(1, 1, 0, 0)) // over another node
+	edge(1, "tls", sums(0, 0, 0, 4))
+	edge(2, "tcp", sums(0, 0, 0, 1))
+	edge(3, "http1", sums(7, 7, 0, 0))
+	edge(4, "http1", sums(9, 9, 0, 0)) // inside the mesh
+	edge(5, "http2", sums(2, 0, 2, 0))
+	rows := EgressRows(f)
+	if diff := cmp.Diff([]EgressRow{
+		{Namespace: "shop", Client: "deploy/web", Destination: "203.0.113.7:5432", Protocol: "tcp", Connections: 1},
+		{Namespace: "shop", Client: "deploy/web", Destination: "api.example.com", Protocol: "http1", Requests: 4, Success: 3},
+		{Namespace: "shop", Client: "deploy/web", Destination: "api.example.com", Protocol: "tls", Connections: 4},
+		{Namespace: "shop", Client: "deploy/web", Destination: "evil.example.com", Protocol: "http2", Requests: 2, Denied: 2},
+		{Namespace: "shop", Client: "deploy/web", Destination: "other", Protocol: "http1", Requests: 7, Success: 7, Folded: true},
+	}, rows); diff != "" {
+		t.Error("rows (-want +got):", diff)
+	}
+	for denied, want := range map[bool][]string{
+		false: {"kind: EgressNetwork", "trafficPolicy: Deny", `"api.example.com"`, "kind: TLSRoute", `cidr: "203.0.113.7/32"`, "kind: TCPRoute", "port: 5432", "the list is not complete"},
+		true:  {`"evil.example.com"`},
+	} {
+		var out bytes.Buffer
+		if err := SuggestEgress(&out, rows, denied); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range want {
+			if !strings.Contains(out.String(), text) {
+				t.Errorf("denied %v: %s is missing in:\n%s", denied, text, out.String())
+			}
+		}
+		if strings.Contains(out.String(), "evil") != denied {
+			t.Errorf("denied %v:\n%s", denied, out.String())
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package table
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// egressNeeds is what the workloads of one namespace need.
+type egressNeeds struct {
+	http, tls map[string]bool // names
+	// addrs are destinations without a name, with true for those that get requests.
+	addrs map[netip.AddrPort]bool
+}
+
+// SuggestEgress writes the EgressNetworks and routes that allow what rows have sent, and
+// nothing else, for each namespace. denied: what was refused is allowed as well.
+func SuggestEgress(out io.Writer, rows []EgressRow, denied bool) error {
+	by := map[string]*egressNeeds{}
+	var notes []string
+	for i := range rows {
+		r := &rows[i]
+		switch {
+		case r.Folded:
+			notes = append(notes, fmt.Sprintf("%s in %s has more destinations than are counted by name: the list is not complete", r.Client, r.Namespace))
+			continue
+		case r.Service:
+			notes = append(notes, fmt.Sprintf("%s in %s uses %s, whose endpoints are outside: their addresses count", r.Client, r.Namespace, r.Destination))
+			continue
+		case !denied && !r.Passed():
+			continue
+		}
+		w := by[r.Namespace]
+		if w == nil {
+			w = &egressNeeds{map[string]bool{}, map[string]bool{}, map[netip.AddrPort]bool{}}
+			by[r.Namespace] = w
+		}
+		w.add(r)
+	}
+	var b strings.Builder
+	slices.Sort(notes)
+	for _, n := range slices.Compact(notes) {
+		fmt.Fprintf(&b, "# %s\n", n)
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(by)) {
+		by[namespace].write(&b, namespace)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func (w *egressNeeds) add(r *EgressRow) {
+	addr, err := netip.ParseAddrPort(r.Destination)
+	switch {
+	case err == nil:
+		w.addrs[addr] = w.addrs[addr] || isHTTP(r.Protocol)
+	case isHTTP(r.Protocol):
+		w.http[r.Destination] = true
+	case r.Protocol == "tls":
+		w.tls[r.Destination] = true
+	}
+}
+
+func (w *egressNeeds) write(b *strings.Builder, namespace string) {
+	writeNetwork(b, namespace, "outside", "")
+	if len(w.http) > 0 {
+		writeRoute(b, "HTTPRoute", "v1", namespace, "outside", "outside", 0, w.http)
+	}
+	if len(w.tls) > 0 {
+		writeRoute(b, "TLSRoute", "v1", namespace, "outside", "outside", 0, w.tls)
+	}
+	made := map[netip.Addr]bool{}
+	for _, at := range slices.SortedFunc(maps.Keys(w.addrs), netip.AddrPort.Compare) {
+		name := "outside-" + strings.NewReplacer(".", "-", ":", "-").Replace(strings.Trim(at.Addr().String(), ":"))
+		if !made[at.Addr()] {
+			made[at.Addr()] = true
+			writeNetwork(b, namespace, name, netip.PrefixFrom(at.Addr(), at.Addr().BitLen()).String())
+		}
+		kind, version := "TCPRoute", "v1alpha2"
+		if w.addrs[at] {
+			kind, version = "HTTPRoute", "v1"
+		}
+		writeRoute(b, kind, version, namespace, fmt.Sprintf("%s-%d", name, at.Port()), name, at.Port(), nil)
+	}
+}
+
+func writeNetwork(b *strings.Builder, namespace, name, cidr string) {
+	fmt.Fprintf(b, "---\napiVersion: policy.linkerd.io/v1alpha1\nkind: EgressNetwork\nmetadata: {name: %s, namespace: %s}\nspec:\n", name, namespace)
+	if cidr != "" {
+		fmt.Fprintf(b, "  networks: [{cidr: %q}]\n", cidr)
+	}
+	b.WriteString("  trafficPolicy: Deny\n")
+}
+
+func writeRoute(b *strings.Builder, kind, version, namespace, name, parent string, port uint16, hosts map[string]bool) {
+	fmt.Fprintf(b, "---\napiVersion: gateway.networking.k8s.io/%s\nkind: %s\nmetadata: {name: %s, namespace: %s}\nspec:\n", version, kind, name, namespace)
+	if len(hosts) > 0 {
+		b.WriteString("  hostnames:\n")
+		for _, h := range slices.Sorted(maps.Keys(hosts)) {
+			fmt.Fprintf(b, "    - %q\n", h)
+		}
+	}
+	at := ""
+	if port != 0 {
+		at = fmt.Sprintf(", port: %d", port)
+	}
+	ref := fmt.Sprintf("{group: policy.linkerd.io, kind: EgressNetwork, name: %s%s}", parent, at)
+	rules := "[{matches: [{path: {type: PathPrefix, value: /}}]}]"
+	if kind != "HTTPRoute" {
+		rules = fmt.Sprintf("[{backendRefs: [{group: policy.linkerd.io, kind: EgressNetwork, name: %s}]}]", parent)
+	}
+	fmt.Fprintf(b, "  parentRefs: [%s]\n  rules: %s\n", ref, rules)
+}
