@@ -24,7 +24,7 @@ type live struct {
 // liveRare counts failures, and what the server's policy has refused, and what it asks to
 // report.
 type liveRare struct {
-	failures        [mesh.NumReasons]atomic.Uint64
+	failures        [mesh.NumReasons]atomic.Uint32 // enough for the window: most edges have some
 	denied, audited atomic.Uint64
 }
 
@@ -232,11 +232,15 @@ func (w *writer) number(bit uint16, n *atomic.Uint64) {
 }
 
 // failures returns the number of all failures.
-func (w *writer) failures(f *[mesh.NumReasons]atomic.Uint64) (total uint64) {
+func (w *writer) failures(f *[mesh.NumReasons]atomic.Uint32) (total uint64) {
 	var counts [mesh.NumReasons]uint64
 	reasons := uint64(0)
 	for i := range f {
-		if counts[i] = w.get(&f[i]); counts[i] > 0 {
+		n := f[i].Load()
+		if n > 0 && w.drain {
+			n = f[i].Swap(0)
+		}
+		if counts[i] = uint64(n); n > 0 {
 			total += counts[i]
 			reasons++
 		}
