@@ -64,6 +64,32 @@ export const policy = [
       equal(await table.locator('tbody tr', { hasText: 'orders-db' }).count(), 0, 'connections that did not come about');
     },
   },
+  {
+    name: 'node: the source of probes is a node, not a workload that one could open',
+    async run({ page }) {
+      await page.goto('/security?ns=shop');
+      const row = page.getByRole('region', { name: 'From nodes themselves' }).locator('tbody tr', { hasText: 'orders-db' });
+      await row.getByText(/^node\/node-\d+$/).waitFor();
+      await row.getByText(/it is of the node itself.*Nothing: every policy lets in/).waitFor();
+      equal(await page.getByRole('region', { name: 'Without mTLS' }).getByText(/^node\//).count(), 0, 'nodes among what the mesh could secure');
+      for (const path of ['/security?ns=shop', '/policy?ns=shop', '/ns/shop/statefulset/orders-db', '/ns/shop/statefulset/orders-db?tab=connections', '/topology?ns=shop', '/topology?ns=shop&view=table']) {
+        await page.goto(path);
+        await page.locator('main').getByText(/node\/node-\d+/).first().waitFor();
+        equal(await page.locator('a[href*="/node/"]').count(), 0, `links to a node as a workload in ${path}`);
+        equal(await page.locator('main').getByText('outside/node').count(), 0, `nodes that are said to be outside in ${path}`);
+      }
+      await page.goto('/topology?ns=shop');
+      await page.getByRole('button', { name: /^node\/node-\d+: no requests$/ }).first().click();
+      const panel = page.getByRole('complementary', { name: /node\/node-\d+/ });
+      await panel.waitFor();
+      equal(await panel.getByRole('link').count(), 0, 'views of a node');
+      await page.goto('/calls?f=sts%2Forders-db+-n+shop');
+      const call = page.locator('tbody tr', { hasText: /node\/node-\d+/ }).first();
+      await call.getByRole('button').click({ timeout: 60_000 });
+      const aside = page.getByRole('complementary', { name: 'The call' });
+      await aside.getByText(/node\/node-\d+ itself/).waitFor();
+    },
+  },
   ...[['', {}], [' on a phone', phone]].map(([where, context]) => ({
     name: `the sign of what is missing stands beside its text${where}`,
     context,

@@ -103,8 +103,8 @@ const (
 	PartWire        = "wire"        // between the pods, or a pod and something outside the mesh
 )
 
-// ConnectionEnd is an end of a connection. Kind is that of a workload in the singular, or
-// KindExternal.
+// ConnectionEnd is an end of a connection. Kind is that of a workload in the singular,
+// KindExternal or KindNode.
 type ConnectionEnd struct {
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace"`

@@ -67,10 +67,11 @@ type Nodes struct {
 	Answered int `json:"answered"`
 }
 
-// Kinds of a Resource that Kubernetes does not have.
+// Kinds of a Resource that is not a workload, a Service or a namespace.
 const (
 	KindExternal = "external" // outside the mesh: Name is a host or an address, "" for clients
 	KindOther    = "other"    // what agents have counted without a name, because there was too much
+	KindNode     = "node"     // a node itself: its own processes, such as the kubelet with its probes
 )
 
 // Resource is one end of traffic. If the question is about one namespace, then of a resource

@@ -89,6 +89,9 @@ func (w *World) connections(rw http.ResponseWriter, r *http.Request) {
 			if e.to.kind == "external" {
 				c.Destination.Pod, c.DestinationAddress = "", "203.0.113.7:443"
 			}
+			if !e.from.isPods() {
+				c.Source.Pod = ""
+			}
 			if slow {
 				c.SRTT, c.Retransmits = 21+60*w.noise(e.id, i, "slow srtt"), 1+int(24*w.noise(e.id, i, "resent"))
 			}

@@ -229,7 +229,7 @@ func selected(ns, kind, name string, l *workload) bool {
 }
 
 func (w *World) resource(l *workload, by string) resource {
-	if by == "namespace" && l.kind != "external" {
+	if by == "namespace" && l.isPods() {
 		return w.namespace(l.ns)
 	}
 	res := resource{Kind: l.kind, Namespace: l.ns, Name: l.name, Pods: l.pods, Meshed: l.meshed, Ready: l.ready}
@@ -268,7 +268,7 @@ func (w *World) resources(rw http.ResponseWriter, r *http.Request) {
 	seen := map[string]bool{}
 	for _, l := range w.workloads {
 		switch {
-		case l.kind == "external":
+		case !l.isPods():
 		case q.Get("kind") == "namespace":
 			if !seen[l.ns] {
 				seen[l.ns] = true

@@ -95,6 +95,9 @@ func (w *World) ends(e *edge, random *rand.Rand) (source, destination map[string
 		if l.kind == "external" {
 			return map[string]any{"ip": "203.0.113.7", "port": 443, "metadata": map[string]string{}}
 		}
+		if l.kind == tapv1alpha1.KindNode {
+			return map[string]any{"ip": "192.0.2.9", "port": port, "metadata": map[string]string{"node_name": l.name}}
+		}
 		pod := random.IntN(max(1, l.pods))
 		meta := map[string]string{"namespace": l.ns, "pod": podName(l, pod), l.kind: l.name, "serviceaccount": l.name}
 		if len(l.nodes) > 0 {

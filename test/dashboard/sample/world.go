@@ -11,6 +11,8 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"time"
+
+	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 )
 
 // Options say what to generate.
@@ -96,6 +98,7 @@ func New(o Options) *World {
 	if o.Hostile {
 		w.hostile(r)
 	}
+	w.kubelets()
 	return w
 }
 
@@ -125,7 +128,7 @@ func (w *World) link(from, to *workload, e edge) *edge {
 	if e.spread == 0 {
 		e.spread = 0.55
 	}
-	if e.service == nil && to.kind != "external" {
+	if e.service == nil && from.isPods() && to.isPods() {
 		e.service = &objectName{to.ns, to.name}
 	}
 	if e.authority == "" && e.service != nil {
@@ -133,6 +136,22 @@ func (w *World) link(from, to *workload, e edge) *edge {
 	}
 	w.edges = append(w.edges, &e)
 	return &e
+}
+
+// isPods is false of what is outside the cluster, and of a node itself.
+func (l *workload) isPods() bool {
+	return l.kind != tapv1alpha1.KindExternal && l.kind != tapv1alpha1.KindNode
+}
+
+// kubelets probe the shop. They are last, and have chance of their own: all else is the same without them.
+func (w *World) kubelets() {
+	r := rand.New(rand.NewPCG(w.options.Seed, 12))
+	for _, name := range []string{"shop/cart", "shop/orders-db"} {
+		to := w.byName[name]
+		w.link(w.add(r, tapv1alpha1.KindNode, "", to.nodes[0], 0), to, edge{
+			protocol: "tcp", rate: 0.1, median: 2, secured: "not-proxied",
+		}).why = "no agent carries it: it is of the node itself, such as the kubelet's probes"
+	}
 }
 
 func (w *World) emojivoto(r *rand.Rand) {

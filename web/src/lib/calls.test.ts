@@ -18,6 +18,16 @@ test('events of a request become one call', () => {
   expect(log.calls[0]).toMatchObject({ done: true, ok: false, result: '500', ms: 5, firstByteMs: 4, split: { queue: 0, connect: 2, tls: 0, firstByte: 2, body: 1 }, method: 'GET', path: '/a', requestHeaders: { list: [{ name: 'x', valueStr: 'y' }], cut: false }, source: { kind: 'deployment', name: 'web', pod: 'web-1' } });
 });
 
+test('a connection of a node itself is of the node, not of something outside', () => {
+  const log = new Log();
+  const close = { connCloseEvent: { id: { base: 1, stream: 9 }, event: 'close', duration: { nanos: 5e6 } } };
+  log.push({ ...base(9), ...close, source: { ip: '192.0.2.9', port: 41000, metadata: { node_name: 'node-1' } } });
+  log.push({ ...base(10), ...close, source: { ip: '192.0.2.9', port: 41001, metadata: {} } });
+  // A pod has the name of its node, too.
+  log.push({ ...base(11), ...close, source: { ip: '10.0.0.3', port: 41002, metadata: { namespace: 'shop', pod: 'job', node_name: 'node-1' } } });
+  expect(log.calls.map((c) => [c.source.kind, c.source.name])).toEqual([['node', 'node-1'], ['external', '192.0.2.9:41001'], ['pod', 'job']]);
+});
+
 test('the end of a request whose beginning was lost is a call', () => {
   const log = new Log();
   log.push({ ...end(7), responseEndEvent: { ...end(7).responseEndEvent!, method: 'PUT', path: '/late' } });

@@ -110,7 +110,9 @@ function end(p: TapPeer): End {
   const m = p.metadata ?? {};
   const address = p.ip.includes(':') ? `[${p.ip}]:${p.port}` : `${p.ip}:${p.port}`;
   const kind = ownerKinds.find((k) => m[k] !== undefined);
-  const out: End = { kind: kind ?? (m.pod ? 'pod' : 'external'), namespace: m.namespace ?? '', name: (kind ? m[kind] : m.pod) ?? address, address };
+  // A pod has its node's name, too. What has nothing else is the node itself.
+  const other = m.pod ? 'pod' : m.node_name ? 'node' : 'external';
+  const out: End = { kind: kind ?? other, namespace: m.namespace ?? '', name: (kind ? m[kind] : other === 'node' ? m.node_name : m.pod) ?? address, address };
   if (m.pod) out.pod = m.pod;
   if (m.node_name) out.node = m.node_name;
   if (m.identity) out.identity = m.identity;

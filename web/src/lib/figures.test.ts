@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { covered, health, plaintext, rows, securedShare, sum, Tally, together, trends } from './figures.ts';
+import { covered, health, isReal, isWorkload, nameOf, plaintext, rows, securedShare, sum, Tally, together, trends } from './figures.ts';
 import { change, graph, namespaceID } from './graph.ts';
 import { problems } from './problems.ts';
 import type { Edge, Figures, Resource } from './types.ts';
@@ -130,3 +130,22 @@ test('answers of one view say together what is missing', () =>
   expect(together({ nodes: { asked: 3, answered: 3 }, warnings: ['a'] }, undefined, { nodes: { asked: 3, answered: 2 }, warnings: ['b', 'a'], missing: '2m not known' })).toEqual({
     nodes: { asked: 3, answered: 2 }, warnings: ['a', 'b'], missing: '2m not known',
   }));
+
+test('a node is no workload: it has no view, and is not what the mesh could secure', () => {
+  const node: Resource = { id: 0, kind: 'node', namespace: '', name: 'node-1' };
+  const probe = edge(0, 1, 0, 0, { protocol: 'tcp', secured: 'not-proxied', total: { tcp: { opened: 6 } } });
+  const f = figures([node, resource(1, 'cart'), resource(2, 'web')], [probe, edge(2, 1, 10)]);
+  expect([isReal(node), isWorkload(node), nameOf(node)]).toEqual([false, false, 'node/node-1']);
+  expect(plaintext(f)).toEqual([]);
+  expect(securedShare(f)).toBe(1);
+  expect(rows(f).get('deployment/shop/cart')!.plain).toEqual([]);
+  expect(problems({ figures: f, resources: [{ ...node, resources: { oomKills: 1 } }], answered: {}, now: 0 })).toEqual([]);
+  // The topology has it beside the namespaces, and says of its link what it is.
+  for (const open of [new Map(), new Map([['shop', f]])]) {
+    const g = graph(f, open, '');
+    expect(g.places.get('node//node-1')).toMatchObject({ kind: 'node', name: 'node/node-1' });
+    expect([...g.links.values()].find((l) => l.from === 'node//node-1')!.plain).toEqual([probe]);
+  }
+  // Without the exception for nodes, it would be.
+  expect(plaintext(figures([{ ...node, kind: 'external' }, resource(1, 'cart')], [probe]))).toEqual([probe]);
+});

@@ -128,7 +128,7 @@ export function rows(f: Figures): Map<string, Row> {
       if (!row) continue;
       row.edges++;
       row.partial ||= e.partial ?? false;
-      if (inPlain(e) && to?.resource.kind !== 'external') row.plain.push(e);
+      if (inPlain(e) && isOfMesh(from?.resource, to?.resource)) row.plain.push(e);
     }
     // A Service is an end of those calls only that found no endpoint; its figures are
     // those of all calls by its name.
@@ -177,11 +177,17 @@ export function trends(series: Figures | undefined): Map<string, Point[]> {
 
 export const key = (r: { kind: string; namespace: string; name: string }): string => `${r.kind}/${r.namespace}/${r.name}`;
 
-/** What is called, or calls, and is no object of the cluster. */
-export const isReal = (r: { kind: string }): boolean => r.kind !== 'external' && r.kind !== 'other';
+/** A node itself: its own processes, such as the kubelet with its probes, which no agent carries. */
+export const isNode = (r: { kind: string }): boolean => r.kind === 'node';
 
-/** A name for people: what is outside may have none, and what was too much has none. */
-export const nameOf = (r: { kind: string; name: string }): string => r.name || (r.kind === 'external' ? 'clients outside' : r.kind === 'other' ? 'all others' : r.kind);
+/** What has a view of its own: it is neither outside, nor a node, nor several things together. */
+export const isReal = (r: { kind: string }): boolean => r.kind !== 'external' && r.kind !== 'other' && !isNode(r);
+
+/** What owns pods. */
+export const isWorkload = (r: { kind: string }): boolean => isReal(r) && !['pod', 'service', 'namespace'].includes(r.kind);
+
+/** A name for people: what is outside may have none, and what was too much has none. A node's is as the command line has it. */
+export const nameOf = (r: { kind: string; name: string }): string => (isNode(r) ? `node/${r.name}` : r.name) || (r.kind === 'external' ? 'clients outside' : r.kind === 'other' ? 'all others' : r.kind);
 
 /** What is to be said of how whole the figures are. */
 export function answered(f: Figures): Answered {
@@ -232,19 +238,23 @@ export function worst(a: Health, b: Health): Health {
   return rank[a] >= rank[b] ? a : b;
 }
 
-/** The edges between workloads that the mesh does not secure. What goes to the outside cannot be the mesh's. */
-export function plaintext(f: Figures): Edge[] {
-  const outside = new Set(f.resources.filter((r) => r.kind === 'external').map((r) => r.id));
-  return f.edges.filter((e) => inPlain(e) && !outside.has(e.destination));
+/** Whether the mesh could secure it. What goes to the outside cannot be the mesh's, nor what a node does itself. */
+const isOfMesh = (from: Resource | undefined, to: Resource | undefined): boolean => to?.kind !== 'external' && !(from && isNode(from));
+
+/** The edges that the mesh could secure. */
+function ofMesh(f: Figures): Edge[] {
+  const byID = new Map(f.resources.map((r) => [r.id, r]));
+  return f.edges.filter((e) => isOfMesh(byID.get(e.source), byID.get(e.destination)));
 }
+
+/** The edges between workloads that the mesh does not secure. */
+export const plaintext = (f: Figures): Edge[] => ofMesh(f).filter(inPlain);
 
 /** The share of requests and connections between workloads that is mutual TLS, or stayed on its node. */
 export function securedShare(f: Figures): number | undefined {
-  const outside = new Set(f.resources.filter((r) => r.kind === 'external').map((r) => r.id));
   let all = 0;
   let plain = 0;
-  for (const e of f.edges) {
-    if (outside.has(e.destination)) continue;
+  for (const e of ofMesh(f)) {
     const n = (e.total.requests ?? 0) || (e.total.tcp?.opened ?? 0);
     all += n;
     if (inPlain(e)) plain += n;

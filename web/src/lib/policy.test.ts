@@ -51,6 +51,9 @@ test('a matrix that is too large keeps what was denied', () => {
 test('the command of a denial', () => {
   const c = { command: 'underlane', scope: 'cluster', window: '5m' };
   expect(commands.between(c, web, cart)).toBe('underlane stat deploy/cart -n shop --from deploy/web --from-namespace shop -t 5m -o json');
+  const node = resource(3, 'node-1', { kind: 'node', namespace: '' });
+  expect(commands.between(c, node, cart)).toBe('underlane stat deploy/cart -n shop -t 5m -o json');
+  expect(callsOf({ source: node, destination: cart })).toBe('deploy/cart -n shop');
   const outside = resource(2, '', { kind: 'external', namespace: '' });
   expect(commands.between(c, outside, cart)).toBe('underlane stat deploy/cart -n shop -t 5m -o json');
   expect(callsOf({ source: web, destination: cart })).toBe('deploy/web -n shop --to deploy/cart --to-namespace shop');

@@ -1,4 +1,4 @@
-import { isReal, key } from './figures.ts';
+import { isNode, isReal, key } from './figures.ts';
 import { format } from './flags.ts';
 import { shortKind } from './format.ts';
 import type { Edge, Figures, Resource } from './types.ts';
@@ -37,7 +37,7 @@ export const pairKey = (source: Resource, destination: Resource): string => `${k
  * What met a policy. A Service is the destination of what reached no pod: it had no endpoint, or
  * was denied at the client's node, which is the server's too.
  */
-const reaches = (e: Edge, to: Resource): boolean => (to.kind === 'service' ? denials.some((d) => e.total.failures?.[d]) : to.kind !== 'external');
+const reaches = (e: Edge, to: Resource): boolean => (to.kind === 'service' ? denials.some((d) => e.total.failures?.[d]) : to.kind !== 'external' && !isNode(to));
 
 function add(p: Pair, e: Edge) {
   const t = e.total;

@@ -1,4 +1,4 @@
-import { health, isReal, key, plaintext, rows } from './figures.ts';
+import { health, isReal, isWorkload, key, plaintext, rows } from './figures.ts';
 import { percent, plural, shortKind, span } from './format.ts';
 import type { Answered, Figures, Resource } from './types.ts';
 
@@ -40,7 +40,7 @@ export function problems(of: { figures?: Figures; resources?: Resource[]; answer
     }
   }
   for (const r of resources) {
-    if (['pod', 'service', 'namespace'].includes(r.kind)) continue; // what is of a pod is told of its workload
+    if (!isWorkload(r)) continue; // what is of a pod is told of its workload
     const u = r.resources;
     if (u?.oomKills) out.push({ state: 'bad', ...about(r), text: `was killed for its memory ${u.oomKills === 1 ? 'once' : `${u.oomKills} times`}`, weight: 5e5 });
     if ((u?.throttled ?? 0) > 0.2) out.push({ state: 'warn', ...about(r), text: `is held back by its processor limit ${percent(u!.throttled)} of the time`, weight: 1e4 * u!.throttled! });

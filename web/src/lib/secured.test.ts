@@ -18,6 +18,7 @@ test('only what an agent has read is said to be plaintext', () => {
 test('what to do depends on who the ends are', () => {
   const [out, old, pod] = [resource('external', 0), resource('deployment', 0), resource('deployment', 1)];
   expect(advice(edge('not-proxied'), out, pod)).toMatch(/kubelet/);
+  expect(advice(edge('not-proxied'), resource('node', 0), pod)).toMatch(/^Nothing: .*kubelet/);
   expect(advice(edge('not-proxied'), pod, pod)).toMatch(/is not known.*restart/);
   expect(advice(edge('no-identity'), out, pod)).toMatch(/strict/);
   expect(advice(edge('no-identity'), old, pod)).toMatch(/Label/);

@@ -1,3 +1,4 @@
+import { isNode } from './figures.ts';
 import type { Edge, Resource, Secured } from './types.ts';
 
 /** Protocols that an agent reads: what has no mTLS was in plaintext for it. */
@@ -26,6 +27,7 @@ export function advice(e: Edge, source: Resource | undefined, destination: Resou
   const outside = (r: Resource | undefined) => r?.kind === 'external';
   switch (e.secured) {
     case 'not-proxied':
+      if (source && isNode(source)) return 'Nothing: every policy lets in the kubelet and other processes of the node itself.';
       return outside(source)
         ? "Nothing, if it is the kubelet or another process of the node itself: every policy lets these in. Otherwise see which ports are skipped."
         : 'No agent reads it, so whether it is encrypted is not known. If no setting skips the port, restart the client: a connection from before stays as it is.';

@@ -38,6 +38,7 @@ export type Secured = 'true' | 'same-node' | 'no-identity' | 'agent-down' | 'not
 
 export interface Resource {
   id: number;
+  /** In the singular: deployment, pod, namespace, service …, or external, other or node. */
   kind: string;
   namespace: string;
   name: string;
