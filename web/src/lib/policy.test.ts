@@ -25,6 +25,13 @@ test('a connection that fails is not said to be denied: figures do not tell why'
   expect(pairs(figures([web, cart], [edge(0, 1, { requests: 5, success: 5, tcp: { open: 1, opened: 2 } })]))[0]!.allowed).toBe(5);
 });
 
+test('a server whose pods are gone was in the mesh if it was called with mTLS', () => {
+  const gone = resource(1, 'cart-v2', { pods: 0, meshed: 0 });
+  expect(pairs(figures([web, gone], [edge(0, 1, { requests: 5, success: 5 })]))[0]!.undecided).toBe(false);
+  expect(pairs(figures([web, gone], [edge(0, 1, { requests: 5, success: 5 }, { secured: 'no-identity' })]))[0]!.undecided).toBe(true);
+  expect(pairs(figures([web, resource(1, 'old', { meshed: 0 })], [edge(0, 1, { requests: 5, success: 5 })]))[0]!.undecided).toBe(true);
+});
+
 test('where no agent decides, nothing is said to be allowed by a policy', () => {
   const legacy = resource(1, 'erp', { meshed: 0, pods: 2 });
   expect(pairs(figures([web, legacy], [edge(0, 1, { requests: 5, success: 5 })]))[0]!.undecided).toBe(true);

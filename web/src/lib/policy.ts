@@ -1,4 +1,4 @@
-import { isNode, isReal, key } from './figures.ts';
+import { isNode, isPlain, isReal, key } from './figures.ts';
 import { format } from './flags.ts';
 import { shortKind } from './format.ts';
 import type { Edge, Figures, Resource } from './types.ts';
@@ -70,6 +70,9 @@ export function pairs(f: Figures): Pair[] {
     const k = pairKey(source, destination);
     let p = out.get(k);
     if (!p) out.set(k, (p = { key: k, source, destination, allowed: 0, denied: {}, deniedAll: 0, otherwise: 0, undecided: isReal(destination) && destination.kind !== 'service' && !destination.meshed, partial: false }));
+    // Of pods that are gone, or in a namespace that was not asked for, it is not told whether they
+    // were in the mesh. What was mTLS, or came by their node's agent, was.
+    if (!destination.pods && !isPlain(e.secured)) p.undecided = false;
     add(p, e);
   }
   return [...out.values()].filter((p) => p.allowed + p.deniedAll + p.otherwise > 0);
