@@ -31,6 +31,12 @@ async function address(flags) {
   return servers.get(key).url;
 }
 
+// Playwright ends its browsers then, but nobody else: the tests would go on with new ones.
+process.once('SIGTERM', () => {
+  for (const s of servers.values()) s.stop();
+  process.exit(143);
+});
+
 let failed;
 try {
   failed = await runTests(chosen, (t) => address(t.flags ?? ['-hostile']), process.env.SHOTS);
