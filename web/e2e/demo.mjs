@@ -14,16 +14,35 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const canary = join(root, 'test', 'demo', 'canary.yaml');
 const lab = (...args) => promisify(execFile)(join(root, 'bin', 'lab'), args, { timeout: 90_000 });
 
-/** Applies the canary with other weights. */
-async function weigh(old, fresh) {
-  const file = join(tmpdir(), `canary-${process.pid}.yaml`);
-  writeFileSync(file, readFileSync(canary, 'utf8').replace('weight: 90', `weight: ${old}`).replace('weight: 10', `weight: ${fresh}`));
+/** Applies manifests, or does something else with them. */
+async function manifests(text, verb = 'apply') {
+  const file = join(tmpdir(), `underlane-demo-${process.pid}.yaml`);
+  writeFileSync(file, text);
   try {
-    await lab('apply', file);
+    await lab(verb, file);
   } finally {
     rmSync(file);
   }
 }
+
+/** Applies the canary with other weights. */
+const weigh = (old, fresh) => manifests(readFileSync(canary, 'utf8').replace('weight: 90', `weight: ${old}`).replace('weight: 10', `weight: ${fresh}`));
+
+const foods = ['Pizza', 'Taco', 'Burrito', 'Ramen', 'Sushi', 'Avocado', 'Bacon', 'Cheese', 'Cookie'];
+const food = new RegExp(`Vote(${foods.join('|')})`);
+const noFood = `apiVersion: policy.underlane.io/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: no-food, namespace: emojivote}
+spec:
+  targetRefs: [{group: "", kind: Pod, selector: {matchLabels: {app: voting}}}]
+  action: DENY
+  enforcementLevel: Application
+  rules:
+    - name: food
+      authorization:
+        type: Inline
+        paths: [${foods.map((name) => `{type: Exact, value: /emojivote.v1.VotingService/Vote${name}}`).join(', ')}]
+`;
 
 const tests = [
   {
@@ -108,6 +127,35 @@ const tests = [
       await shot('dashboard-demo-canary');
       await lab('delete', canary);
       await page.getByText('There is no route in emojivote').waitFor({ timeout: 60_000 });
+    },
+  },
+  {
+    name: 'what a policy denies is in the matrix while one looks',
+    async run({ page, shot }) {
+      await page.goto('/policy?ns=emojivote&w=1m');
+      const cell = (words) => page.getByRole('link', { name: new RegExp(`^web in emojivote to voting in emojivote: ${words}$`) });
+      await cell('[\\d.k]+ allowed').waitFor();
+      await page.getByText('No request was denied in this time').waitFor();
+      await manifests(noFood);
+      await cell('[\\d.k]+ allowed, [\\d.k]+ denied').waitFor({ timeout: 60_000 });
+      const row = page.getByRole('region', { name: 'Denied' }).locator('tbody tr', { hasText: 'voting' });
+      await row.getByText('policy-denied').waitFor();
+      // The canary's pods are gone: they were in the mesh all the same.
+      equal(await page.getByText('came through, no policy decides').count(), 0, 'servers outside the mesh');
+      await page.setViewportSize({ width: 1440, height: 740 });
+      await page.waitForTimeout(300);
+      await shot('dashboard-demo-policy');
+      // The live calls are of what it denies, and of nothing else.
+      await row.getByRole('link', { name: /^[\d.k]+$/ }).click();
+      await page.getByRole('button', { name: 'Failed only' }).click();
+      const call = page.locator('tr.bad', { hasText: 'policy-denied' }).first();
+      await call.waitFor({ timeout: 60_000 });
+      await page.getByRole('button', { name: 'Pause' }).click(); // rows move down
+      await call.getByRole('button').click();
+      await page.locator('aside .reason', { hasText: 'policy-denied' }).waitFor();
+      const denied = await page.locator('tr.bad', { hasText: 'policy-denied' }).allInnerTexts();
+      check(denied.length > 0 && denied.every((line) => food.test(line)), `these calls were denied: ${denied.join('; ')}`);
+      await manifests(noFood, 'delete');
     },
   },
 ];
