@@ -78,6 +78,12 @@ var open = []shortcoming{
 		cause:   "Read slowly (framing in pkg/l7proxy/http2/limits.go). On a machine that other programs use a p99 of 1 to 3 ms is not steady.",
 	},
 	{
+		attacks: "doors/node-api doors/node-api-idle doors/metrics-idle doors/controller-idle",
+		may:     ruleLatency,
+		figure:  "p99 from 1.5–2 to 3–7 ms on a machine that other programs use",
+		cause:   "Thousands of connections a second are accepted, or refused by the kernel, in the node's own ports. That has no turns.",
+	},
+	{
 		attacks: "http1/chunks http1/pipeline http1/pipeline-inside http1/fields",
 		may:     ruleLatency,
 		figure:  "p99 from 0.5–3 to 2–4 ms",
