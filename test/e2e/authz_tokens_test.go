@@ -24,7 +24,6 @@ import (
 type tokenIssuer struct {
 	t    *testing.T
 	file string
-	keys jose.JSONWebKeySet
 }
 
 type tokenSigner struct {
