@@ -332,10 +332,8 @@ func TestMemory(t *testing.T) {
 		t.Errorf("%d bytes for %v, want at most 72 kB for a pair and %v", used, kept, Keep)
 	}
 	memories{
-		{40, DefaultBytes / 25, 30, Keep, Keep},
 		{40, DefaultBytes / 25, 300, Keep, Keep},
 		{200, DefaultBytes / 50, 300, 6 * time.Hour, 3 * time.Hour}, // small blocks cost more
-		{50, 8 * DefaultBytes / 200, 300, Keep, Keep},
 	}.test(t)
 }
 
@@ -345,6 +343,8 @@ func TestMemory(t *testing.T) {
 // only as 64 MiB reach back.
 func TestFullMemory(t *testing.T) {
 	memories{
+		{40, DefaultBytes / 25, 30, Keep, Keep},
+		{50, 8 * DefaultBytes / 200, 300, Keep, Keep},
 		{1000, 0, 300, Keep, Keep},
 		{10_000, 0, 300, 5 * time.Hour, 4 * time.Hour},
 	}.test(t)
