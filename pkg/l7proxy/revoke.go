@@ -51,8 +51,8 @@ func (p *Proxy) judgeAnew() {
 }
 
 // judgeEgress cuts opaque connections to destinations outside the mesh that EgressNetworks
-// do not allow any more. It does nothing while neither the state has changed nor there were
-// or are EgressNetworks. Requests are judged one by one.
+// do not allow any more. It does nothing while the state has not changed, or has no
+// EgressNetworks. Requests are judged one by one.
 func (p *Proxy) judgeEgress() {
 	v := p.State.View()
 	if !v.HasEgress() || v.Version() == p.egressJudged {
