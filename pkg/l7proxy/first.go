@@ -85,9 +85,7 @@ func (s *session) another() *fairshare.Task {
 
 // await waits for the end of such a goroutine, which needs the turn meanwhile.
 func (s *session) await(done <-chan struct{}) {
-	s.Task.Pause()
-	<-done
-	s.Task.Resume()
+	s.aside(func() { <-done })
 }
 
 // silentBytes is what a client that was silent is read with first: a buffer for each of
@@ -129,7 +127,7 @@ func (s *session) expectsAgent(ctx context.Context) bool {
 	if p.State.IsNode(client) {
 		return false
 	}
-	p.directory.Resolve(ctx, client)
+	p.directory.Expect(ctx, client, s.aside)
 	w, ok := p.State.View().Workload(client)
 	return ok && w.Meshed
 }

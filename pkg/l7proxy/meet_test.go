@@ -3,10 +3,13 @@ package l7proxy
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -15,20 +18,30 @@ import (
 )
 
 // TestOutsiderIsOneClient: all events of a client outside the mesh name its pod, from the first
-// on. A controller that does not answer is waited for once.
+// on. A controller that does not answer is waited for once, also where the client says nothing
+// at first, so that it may be an agent whose bytes are on their way. Who waits for it has no turn.
 func TestOutsiderIsOneClient(t *testing.T) {
-	for _, protocol := range []string{"HTTP/1", "HTTP/2", "opaque"} {
+	for _, protocol := range []string{"HTTP/1", "HTTP/2", "opaque", "opaque, later"} {
 		for _, answers := range []bool{true, false} {
 			t.Run(fmt.Sprint(protocol, " answer=", answers), func(t *testing.T) {
 				app, err := net.Listen("tcp", "127.0.0.1:0")
 				if err != nil {
 					t.Fatal(err)
 				}
+				protocol, late := strings.CutSuffix(protocol, ", later")
 				answer(t, protocol, app)
 				g := guard(t, app.Addr().String())
 				var asked atomic.Int32
 				answer := func(ctx context.Context) error {
-					if asked.Add(1); !answers {
+					asked.Add(1)
+					for held, _ := g.proxy.Shares.Busy(); held != 0; held, _ = g.proxy.Shares.Busy() {
+						if ctx.Err() != nil {
+							t.Errorf("%d turns are held while the controller is waited for", held)
+							break
+						}
+						time.Sleep(time.Millisecond)
+					}
+					if !answers {
 						<-ctx.Done()
 						return ctx.Err()
 					}
@@ -37,6 +50,10 @@ func TestOutsiderIsOneClient(t *testing.T) {
 				}
 				g.proxy.State.(*proxytest.State).Answer.Store(&answer)
 				for range 2 { // on a connection each
+					if late {
+						lateOne(t, g.addr.String(), func() bool { return asked.Load() > 0 })
+						continue
+					}
 					asker(t, protocol, g.addr.String())()
 				}
 				for _, event := range g.tap.Events() {
@@ -49,5 +66,23 @@ func TestOutsiderIsOneClient(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// lateOne is a client of the opaque server that says nothing until its time has come.
+func lateOne(t *testing.T, addr string, come func() bool) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	proxytest.Eventually(t, "the client's time comes", come)
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	if _, err := io.WriteString(c, "\x00hello"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); string(got) != "hello" || err != nil {
+		t.Fatalf("%q, %v", got, err)
 	}
 }

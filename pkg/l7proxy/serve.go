@@ -236,12 +236,15 @@ func (s *session) meet(ctx context.Context) {
 		return
 	}
 	client := s.Source.Addr.Addr()
-	s.proxy.directory.Meet(ctx, client, func(wait func()) {
-		s.Task.Pause()
-		wait()
-		s.Task.Resume()
-	})
+	s.proxy.directory.Meet(ctx, client, s.aside)
 	s.Source.Workload, _ = s.proxy.State.View().Workload(client)
+}
+
+// aside calls wait, which needs no turn.
+func (s *session) aside(wait func()) {
+	s.Task.Pause()
+	wait()
+	s.Task.Resume()
 }
 
 // leg reports to tap that the client's connection carries requests. The caller calls the

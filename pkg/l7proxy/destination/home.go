@@ -65,14 +65,26 @@ const meetTimeout = 100 * time.Millisecond
 
 // Meet waits until the controller has said whose addr is, the address of a client without an
 // identity, so that everything that is reported of the client is reported of the same one. It
-// waits once for an address, and calls aside with the function that waits.
+// calls aside with the function that waits.
 func (d *Directory) Meet(ctx context.Context, addr netip.Addr, aside func(wait func())) {
+	d.meet(ctx, addr, min(meetTimeout, d.ResolveTimeout), aside)
+}
+
+// Expect is Meet for a client that says nothing yet. What the client is sent depends on who it
+// is, so Expect waits for ResolveTimeout.
+func (d *Directory) Expect(ctx context.Context, addr netip.Addr, aside func(wait func())) {
+	d.meet(ctx, addr, d.ResolveTimeout, aside)
+}
+
+// meet waits once for an address: a controller that did not answer in time is not waited for
+// again until ResolveTimeout has passed.
+func (d *Directory) meet(ctx context.Context, addr netip.Addr, timeout time.Duration, aside func(wait func())) {
 	client := peerClaim{addr: addr.Unmap()}
 	if d.State.View().Answered(addr) || d.unsaid.has(client) {
 		return
 	}
 	aside(func() {
-		ctx, cancel := context.WithTimeout(ctx, min(meetTimeout, d.ResolveTimeout))
+		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		if d.State.Resolve(ctx, addr) != nil {
 			d.unsaid.add(client, d.ResolveTimeout)
