@@ -34,13 +34,7 @@ func TestOutsiderIsOneClient(t *testing.T) {
 				var asked atomic.Int32
 				answer := func(ctx context.Context) error {
 					asked.Add(1)
-					for held, _ := g.proxy.Shares.Busy(); held != 0; held, _ = g.proxy.Shares.Busy() {
-						if ctx.Err() != nil {
-							t.Errorf("%d turns are held while the controller is waited for", held)
-							break
-						}
-						time.Sleep(time.Millisecond)
-					}
+					g.noTurns(ctx)
 					if !answers {
 						<-ctx.Done()
 						return ctx.Err()
@@ -66,6 +60,42 @@ func TestOutsiderIsOneClient(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestUnknownDestinationWaitsAside: a connection to an address of which the controller has said
+// nothing waits for it without a turn.
+func TestUnknownDestinationWaitsAside(t *testing.T) {
+	e := newEnv(t)
+	if err := e.store.Apply(state.Delta{Version: 1, Synced: true}); err != nil {
+		t.Fatal(err)
+	}
+	app, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer(t, "HTTP/1", app)
+	var asked atomic.Int32
+	controller := func(ctx context.Context) error {
+		asked.Add(1)
+		e.noTurns(ctx)
+		return nil
+	}
+	e.proxy.State.(*proxytest.State).Answer.Store(&controller)
+	asker(t, "HTTP/1", e.to(app.Addr().String()))()
+	if asked.Load() == 0 {
+		t.Error("the controller was not waited for")
+	}
+}
+
+// noTurns fails the test if turns are held until ctx is done.
+func (e *env) noTurns(ctx context.Context) {
+	for held, _ := e.proxy.Shares.Busy(); held != 0; held, _ = e.proxy.Shares.Busy() {
+		if ctx.Err() != nil {
+			e.t.Errorf("%d turns are held while the controller is waited for", held)
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -42,7 +42,7 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 	}}
 	p.turn(&s.Session, local)
 	defer s.Task.Pause()
-	s.Target = p.directory.Outbound(local, dst)
+	s.Target = p.directory.Outbound(local, dst, s.aside)
 	if !p.enter(&s.Session, local, connDescriptors) {
 		return
 	}

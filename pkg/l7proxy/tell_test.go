@@ -270,7 +270,7 @@ func TestRuled(t *testing.T) {
 		s.services["plain"]:     false,
 		s.services["apex"]:      true, // has a route
 	} {
-		if got := s.proxy.directory.Outbound(s.local, dst).HasRequestRules(); got != want {
+		if got := s.proxy.directory.Outbound(s.local, dst, func(wait func()) { wait() }).HasRequestRules(); got != want {
 			t.Errorf("to %s: %t", dst, got)
 		}
 	}

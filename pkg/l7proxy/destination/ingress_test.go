@@ -65,7 +65,7 @@ func TestNamedWaitsForTheServices(t *testing.T) {
 
 	store, d := known()
 	d.ResolveTimeout = time.Minute
-	to := d.Outbound(client, pod)
+	to := d.Outbound(client, pod, inPlace)
 	if !to.Ingress() {
 		t.Fatal("the client is no ingress")
 	}
@@ -92,7 +92,7 @@ func TestNamedWaitsForTheServices(t *testing.T) {
 
 	_, d = known()
 	d.ResolveTimeout = time.Millisecond
-	to = d.Outbound(client, pod)
+	to = d.Outbound(client, pod, inPlace)
 	var why *mesh.ReasonError
 	if _, err := to.Named(override, ""); !errors.As(err, &why) || why.Reason != mesh.ReasonTimeout {
 		t.Errorf("the controller says nothing: %v, want %v", err, mesh.ReasonTimeout)

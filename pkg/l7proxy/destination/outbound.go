@@ -44,11 +44,12 @@ type knowledge struct {
 	egress     *Egress        // what an EgressNetwork says about the target; nil: nothing
 }
 
-// Outbound returns the target of a connection that local, a pod of this node, made to dst.
-func (d *Directory) Outbound(local *mesh.Workload, dst netip.AddrPort) *Outbound {
+// Outbound returns the target of a connection that local, a pod of this node, made to dst. It
+// calls aside with the function that waits for the controller, if it must wait.
+func (d *Directory) Outbound(local *mesh.Workload, dst netip.AddrPort, aside func(wait func())) *Outbound {
 	t := &Outbound{directory: d, dst: dst}
 	t.known.Store(&knowledge{local: local})
-	t.look()
+	t.lookAside(aside)
 	return t
 }
 
@@ -83,7 +84,11 @@ func (t *Outbound) HasRequestRules() bool {
 // later, because a session may last longer than the state keeps an address that is not
 // used. In that case the last answer stays valid until there is a new one: a destination
 // in the mesh must not become an unknown one, which is reached in plaintext.
-func (t *Outbound) look() *knowledge {
+func (t *Outbound) look() *knowledge { return t.lookAside(inPlace) }
+
+func inPlace(wait func()) { wait() }
+
+func (t *Outbound) lookAside(aside func(wait func())) *knowledge {
 	d, addr := t.directory, t.dst.Addr()
 	if now, last := time.Now().Unix(), t.touched.Load(); now-last >= touchEvery && t.touched.CompareAndSwap(last, now) {
 		d.State.Subscribe(addr)
@@ -93,7 +98,7 @@ func (t *Outbound) look() *knowledge {
 		return was
 	}
 	if !v.Answered(addr) {
-		d.Resolve(context.Background(), addr)
+		aside(func() { d.Resolve(context.Background(), addr) })
 		v = d.State.View()
 	}
 	now := *was

@@ -57,7 +57,7 @@ func TestForgottenDestinationStaysInTheMesh(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := newDirectory(store)
-	targets := map[string]*Outbound{"service": d.Outbound(client, vip), "pod": d.Outbound(client, pod)}
+	targets := map[string]*Outbound{"service": d.Outbound(client, vip, inPlace), "pod": d.Outbound(client, pod, inPlace)}
 	check := func(when string) {
 		t.Helper()
 		for what, target := range targets {
@@ -90,7 +90,7 @@ func TestUnsaidDestination(t *testing.T) {
 	pod := netip.MustParseAddrPort("10.0.0.2:80")
 	to := func(closed bool, dst netip.AddrPort) (*endpoints.Attempt, error) {
 		client := &mesh.Workload{UID: "client", Node: "node-1", Settings: mesh.Settings{FailClosed: closed}}
-		return pick(d.Outbound(client, dst))
+		return pick(d.Outbound(client, dst, inPlace))
 	}
 	for _, closed := range []bool{false, true} {
 		if c, err := to(closed, pod); closed != (err != nil) || closed && upstream.ReasonOf(err) != mesh.ReasonTimeout {
@@ -108,7 +108,7 @@ func TestUnsaidDestination(t *testing.T) {
 		t.Errorf("where it has none: %+v, %v", c, err)
 	}
 	client := &mesh.Workload{UID: "client", Node: "node-1", Settings: mesh.Settings{FailClosed: true}}
-	target := d.Outbound(client, pod)
+	target := d.Outbound(client, pod, inPlace)
 	server := &mesh.Workload{UID: "server", Node: "node-2", Meshed: true, Addrs: []netip.Addr{pod.Addr()}}
 	if err := store.Apply(state.Delta{Version: 3, Resources: []state.Resource{{Name: state.WorkloadName(server.UID), Version: "1", Workload: server}}}); err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestServiceChoosesEndpoints(t *testing.T) {
 		client := &mesh.Workload{UID: "client", Node: "node-1", Addrs: []netip.Addr{netip.MustParseAddrPort("10.0.1.1:1").Addr()}}
 		seen := map[netip.AddrPort]bool{}
 		for range 200 {
-			choice, err := pick(d.Outbound(client, vip))
+			choice, err := pick(d.Outbound(client, vip, inPlace))
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}

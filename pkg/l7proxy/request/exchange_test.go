@@ -38,7 +38,7 @@ func TestSaid(t *testing.T) {
 		client := &mesh.Workload{UID: "client"}
 		s := &request.Session{
 			Core: core, Direction: mesh.Outbound, Source: tap.Peer{Workload: client},
-			Target: newDirectory().Outbound(client, netip.MustParseAddrPort("10.0.0.1:80")),
+			Target: newDirectory().Outbound(client, netip.MustParseAddrPort("10.0.0.1:80"), func(wait func()) { wait() }),
 		}
 		var x request.Exchange
 		x.Begin(s, 1, request.Line{})
