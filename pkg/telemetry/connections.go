@@ -39,18 +39,14 @@ func withPeer(labels prometheus.Labels, p peer) prometheus.Labels {
 // connection to the server is all that the server's side has: inbound it counts for both
 // peers.
 func (m *Metrics) connection(e *tap.Event, direction mesh.Direction, now time.Time) {
-	t := targetOf(e, direction)
+	k, _ := shortOf(e, direction)
 	leg := e.Kind == tap.LegOpen || e.Kind == tap.LegClose || e.Kind == tap.Grown && e.Side != 0
 	sameNode := direction != e.Direction
 	for p := range numPeers {
 		if !leg {
-			m.ofPeer(e, &t, p, now)
+			m.ofPeer(e, k, func() target { return targetOf(e, direction) }, p, now)
 		} else if sameNode || p == peerOf(e.Side) {
-			t := t
-			if toOwnPod(direction, p) {
-				t.tls, t.peer = "", mesh.Identity{}
-			}
-			m.ofPeer(e, &t, p, now)
+			m.ofPeer(e, k.leg(p), func() target { return targetOf(e, direction).leg(p) }, p, now)
 		}
 	}
 }
@@ -61,6 +57,20 @@ func toOwnPod(direction mesh.Direction, p peer) bool {
 	return (direction == mesh.Inbound) == (p == dst)
 }
 
+func (t target) leg(p peer) target {
+	if toOwnPod(t.direction, p) {
+		t.tls, t.peer = "", mesh.Identity{}
+	}
+	return t
+}
+
+func (k short) leg(p peer) short {
+	if toOwnPod(k.direction, p) {
+		k.tls, k.peer = "", nil
+	}
+	return k
+}
+
 func peerOf(side tap.Side) peer {
 	if side == tap.ServerSide {
 		return dst
@@ -68,21 +78,21 @@ func peerOf(side tap.Side) peer {
 	return src
 }
 
-func (m *Metrics) ofPeer(e *tap.Event, t *target, p peer, now time.Time) {
+func (m *Metrics) ofPeer(e *tap.Event, k short, key func() target, p peer, now time.Time) {
 	switch e.Kind {
 	case tap.ConnOpen, tap.LegOpen:
-		m.conns[p].update(*t, now, func(s *connSeries) {
+		m.conns[p].update(k, key, now, func(s *connSeries) {
 			s.opened.Add(1)
 			s.open.Add(1)
 		})
 	case tap.ConnClose, tap.LegClose:
-		m.closes[p].update(closing{*t, e.Reason}, now, func(s *closeSeries) { s.total.Add(1) })
+		m.closes[p].update(k.closing(e.Reason), func() closing { return closing{key(), e.Reason} }, now, func(s *closeSeries) { s.total.Add(1) })
 		if e.Duration <= 0 { // the attempt failed: there was no connection
 			return
 		}
-		m.conns[p].update(*t, now, func(s *connSeries) { s.carry(e, p); s.close(e.Duration) })
+		m.conns[p].update(k, key, now, func(s *connSeries) { s.carry(e, p); s.close(e.Duration) })
 	case tap.Grown:
-		m.conns[p].update(*t, now, func(s *connSeries) { s.carry(e, p) })
+		m.conns[p].update(k, key, now, func(s *connSeries) { s.carry(e, p) })
 	}
 }
 
@@ -156,6 +166,13 @@ func (s *closeSeries) collect(out chan<- prometheus.Metric) { counter(out, s.des
 type closing struct {
 	target
 	reason mesh.Reason
+}
+
+func (k short) closing(reason mesh.Reason) short {
+	if k != (short{}) {
+		k.reason = reason
+	}
+	return k
 }
 
 func (c closing) fold() closing {

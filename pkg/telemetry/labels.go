@@ -122,6 +122,18 @@ func responseOf(e *tap.Event, direction mesh.Direction) response {
 	return r
 }
 
+func shortResponse(e *tap.Event, direction mesh.Direction) short {
+	k, ok := shortOf(e, direction)
+	if !ok {
+		return k
+	}
+	k.status, k.grpcStatus, k.success, k.reason = e.Status, -1, e.Success(), e.Reason
+	if e.GRPC {
+		k.grpcStatus = e.GRPCStatus
+	}
+	return k
+}
+
 func (r response) fold() response {
 	r.target = r.target.fold()
 	return r

@@ -97,11 +97,12 @@ func (m *Metrics) count(e *tap.Event, direction mesh.Direction) {
 	now := e.Time
 	switch e.Kind {
 	case tap.RequestInit:
-		m.requests.update(targetOf(e, direction), now, func(s *requestSeries) { s.total.Add(1) })
+		k, _ := shortOf(e, direction)
+		m.requests.update(k, func() target { return targetOf(e, direction) }, now, func(s *requestSeries) { s.total.Add(1) })
 	case tap.ResponseEnd:
-		m.responses.update(responseOf(e, direction), now, func(s *responseSeries) { s.observe(e) })
+		m.responses.update(shortResponse(e, direction), func() response { return responseOf(e, direction) }, now, func(s *responseSeries) { s.observe(e) })
 		if e.Route != nil && direction == mesh.Outbound {
-			m.routes.update(routedOf(e), now, func(s *routeSeries) { s.observe(e) })
+			m.routes.update(short{}, func() routed { return routedOf(e) }, now, func(s *routeSeries) { s.observe(e) })
 		}
 	case tap.ConnOpen, tap.LegOpen, tap.ConnClose, tap.LegClose, tap.Grown:
 		m.connection(e, direction, now)

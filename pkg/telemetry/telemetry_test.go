@@ -33,11 +33,11 @@ func event(kind tap.Kind, change func(*tap.Event)) *tap.Event {
 		Time: time.Now(), Kind: kind, TLS: tap.TLSTrue, Protocol: "grpc", Status: 200, Latency: 7 * time.Millisecond, Duration: time.Second,
 		Source: tap.Peer{
 			Addr: netip.MustParseAddrPort("10.0.0.1:1"), Identity: identity("web"),
-			Workload: &mesh.Workload{Name: "web-1", Namespace: "ns", OwnerKind: "deployment", OwnerName: "web"},
+			Workload: &mesh.Workload{Name: "web-1", Namespace: "ns", OwnerKind: "deployment", OwnerName: "web", Identity: identity("web")},
 		},
 		Destination: tap.Peer{
 			Addr: netip.MustParseAddrPort("10.0.0.2:80"), Identity: identity("voting"),
-			Workload: &mesh.Workload{Name: "voting-0", Namespace: "ns", OwnerKind: "statefulset", OwnerName: "voting"},
+			Workload: &mesh.Workload{Name: "voting-0", Namespace: "ns", OwnerKind: "statefulset", OwnerName: "voting", Identity: identity("voting")},
 		},
 		Service:   &mesh.Service{Name: "voting-svc", Namespace: "ns"},
 		Authority: "voting-svc:80", ReadBytes: 10, WriteBytes: 20,
