@@ -35,7 +35,7 @@ type Conn struct {
 	encBuf  bytes.Buffer
 
 	// Streams. The peer opens streams only in the server role, because push is disabled.
-	streams    map[uint32]*stream
+	streams    Table[*stream]
 	free       []*stream
 	closed     closedRing
 	nextID     uint32 // client role: id of the next stream
@@ -68,7 +68,6 @@ func New(cfg Config) *Conn {
 	cfg = cfg.withDefaults()
 	c := &Conn{
 		cfg:     cfg,
-		streams: make(map[uint32]*stream),
 		nextID:  1,
 		recv:    int64(cfg.ConnWindow),
 		send:    initialWindow,
@@ -227,7 +226,7 @@ func (c *Conn) Blocked() bool { return c.sendBlocked || c.outBlocked }
 func (c *Conn) Err() error { return c.err }
 
 // Streams is the number of streams that are open or half-closed.
-func (c *Conn) Streams() int { return len(c.streams) }
+func (c *Conn) Streams() int { return c.streams.Len() }
 
 // header is a frame header (RFC 9113 §4.1).
 type header struct {

@@ -9,7 +9,7 @@ func (c *Conn) Consume(id uint32, n int) {
 	if n <= 0 || c.err != nil {
 		return
 	}
-	if s := c.streams[id]; s != nil {
+	if s := c.stream(id); s != nil {
 		c.credit(s, int64(n))
 	} else {
 		c.creditConn(int64(n))
@@ -51,7 +51,7 @@ func (c *Conn) windowUpdate(id, increment uint32) error {
 	if c.idle(id) {
 		return connErr(ProtocolError, "WINDOW_UPDATE on an idle stream")
 	}
-	s := c.streams[id]
+	s := c.stream(id)
 	if s == nil {
 		return nil
 	}

@@ -89,7 +89,7 @@ func (c *Conn) frameError(h header, err error) error {
 		if h.typ == xhttp2.FrameHeaders || c.idle(h.stream) {
 			return connErr(se.Code, "malformed "+h.typ.String()+" frame")
 		}
-		if c.streams[h.stream] == nil {
+		if c.stream(h.stream) == nil {
 			return nil
 		}
 		return c.streamError(h.stream, se.Code)
@@ -124,7 +124,7 @@ func (c *Conn) data(h header, p []byte) error {
 	}
 	c.recv -= flow
 
-	s := c.streams[h.stream]
+	s := c.stream(h.stream)
 	if s == nil || s.remoteClosed {
 		c.creditConn(flow)
 		if s == nil {
@@ -177,7 +177,7 @@ func (c *Conn) resetFrame(f *xhttp2.RSTStreamFrame) error {
 	if c.idle(f.StreamID) {
 		return connErr(ProtocolError, "RST_STREAM on an idle stream")
 	}
-	s := c.streams[f.StreamID]
+	s := c.stream(f.StreamID)
 	if s == nil {
 		return nil
 	}
@@ -197,7 +197,7 @@ func (c *Conn) priorityFrame(f *xhttp2.PriorityFrame) error {
 		return nil
 	case c.idle(f.StreamID): // RST_STREAM must not name an idle stream
 		return connErr(ProtocolError, "a stream depends on itself")
-	case c.streams[f.StreamID] == nil:
+	case c.stream(f.StreamID) == nil:
 		return nil
 	}
 	return c.streamError(f.StreamID, ProtocolError)

@@ -62,7 +62,7 @@ func (c *Conn) Done() bool {
 	if c.err != nil {
 		return true
 	}
-	return len(c.streams) == 0 && (c.away.sent || c.away.received && c.cfg.Role == Client)
+	return c.streams.Len() == 0 && (c.away.sent || c.away.received && c.cfg.Role == Client)
 }
 
 // Ping sends a PING. The peer's answer is EventPingAck.
@@ -82,14 +82,14 @@ func (c *Conn) goAwayFrame(f *xhttp2.GoAwayFrame) error {
 		return nil
 	}
 	var excluded []uint32
-	for id := range c.streams {
+	for id := range c.streams.All() {
 		if id > c.away.recvLast {
 			excluded = append(excluded, id)
 		}
 	}
-	slices.Sort(excluded) // the order of events must not depend on the map
+	slices.Sort(excluded) // the order of events must not depend on the table
 	for _, id := range excluded {
-		s := c.streams[id]
+		s := c.stream(id)
 		c.closeStream(s, closedByUs)
 		c.emit(Event{Kind: EventReset, Stream: id, Code: RefusedStream, Retryable: !s.gotHeaders, GoingAway: true})
 	}

@@ -35,7 +35,7 @@ func (c *Conn) keepOpenBlock() {
 // follows p.
 func (c *Conn) headers(id uint32, end, selfDep bool, p []byte, last bool) error {
 	c.block = block{stream: id, end: end, selfDep: selfDep, first: len(c.fields)}
-	if c.streams[id] == nil {
+	if c.stream(id) == nil {
 		if err := c.headersOfNoStream(id); err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (c *Conn) fragment(p []byte, last bool) error {
 		return nil
 	}
 	fields := c.fields[b.first:len(c.fields):len(c.fields)]
-	if s := c.streams[b.stream]; s != nil {
+	if s := c.stream(b.stream); s != nil {
 		return c.moreHeaders(s, &b, fields)
 	}
 	return c.openedByPeer(&b, fields)
@@ -134,7 +134,7 @@ func (c *Conn) openedByPeer(b *block, fields []Field) error {
 		req, reason = checkRequest(fields, c.cfg.ConnectProtocol)
 	}
 	// Heads have no window: a peer that does not read what it gets may not ask for more.
-	if len(c.streams) >= c.cfg.MaxStreams || len(c.out) >= maxUnread {
+	if c.streams.Len() >= c.cfg.MaxStreams || len(c.out) >= maxUnread {
 		return c.refuse(b.stream)
 	}
 	s := c.addStream(b.stream)

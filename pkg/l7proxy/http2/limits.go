@@ -168,7 +168,7 @@ func (c *Conn) emptyFrame() error {
 
 // windowsChanged counts a change of all streams' windows. Server role.
 func (c *Conn) windowsChanged() error {
-	if c.cfg.Role == Server && c.abuse.windows.add(c.now, len(c.streams)) {
+	if c.cfg.Role == Server && c.abuse.windows.add(c.now, c.streams.Len()) {
 		return connErr(EnhanceYourCalm, "SETTINGS_INITIAL_WINDOW_SIZE changed too often")
 	}
 	return nil

@@ -10,7 +10,7 @@ func (c *Conn) MaxOpen() int {
 		return 0
 	}
 	n, _ := c.PeerMaxStreams()
-	return max(0, n-len(c.streams))
+	return max(0, n-c.streams.Len())
 }
 
 // PeerMaxStreams is the number of streams that the peer allows to be open at once (RFC
@@ -64,7 +64,7 @@ func (s Stall) String() string {
 // apply, it is the first one in the order of the constants. It is StallNone for a closed
 // stream.
 func (c *Conn) Stalled(id uint32) Stall {
-	s := c.streams[id]
+	s := c.stream(id)
 	switch {
 	case s == nil || s.localClosed:
 		return StallNone

@@ -56,7 +56,7 @@ func extendedConnect(fields []Field) bool {
 // WriteHeaders sends a response head, an interim (1xx) response, or trailers with end
 // set. Errors: ErrStreamClosed, ErrHeaderTooLarge.
 func (c *Conn) WriteHeaders(id uint32, fields []Field, end bool) error {
-	s := c.streams[id]
+	s := c.stream(id)
 	switch {
 	case s == nil || s.localClosed || c.err != nil:
 		return ErrStreamClosed
@@ -114,7 +114,7 @@ func (c *Conn) frameLimit() int { return int(min(c.peer.maxFrame, maxFrameOut)) 
 // p. If n < len(p), continue with the rest after EventWindowOpened of the stream or of
 // stream 0, or after OutputOpened; Stalled tells which. Error: ErrStreamClosed.
 func (c *Conn) WriteData(id uint32, p []byte, end bool) (n int, err error) {
-	s := c.streams[id]
+	s := c.stream(id)
 	if s == nil || s.localClosed || c.err != nil {
 		return 0, ErrStreamClosed
 	}
@@ -160,7 +160,7 @@ func (c *Conn) dataFrame(s *stream, p []byte, end bool) {
 
 // WriteReset ends the stream with RST_STREAM. It does nothing if the stream is closed.
 func (c *Conn) WriteReset(id uint32, code ErrCode) {
-	if s := c.streams[id]; s != nil && c.err == nil {
+	if s := c.stream(id); s != nil && c.err == nil {
 		c.resetStream(s, code)
 	}
 }

@@ -67,7 +67,7 @@ func (c *Conn) setInitialWindow(window int64) error {
 	}
 	c.peer.initialWindow = window
 	var opened []uint32
-	for _, s := range c.streams {
+	for _, s := range c.streams.All() {
 		if s.send += delta; s.send > maxWindow {
 			return connErr(FlowControlError, "SETTINGS_INITIAL_WINDOW_SIZE overflows a stream's window")
 		}
@@ -76,7 +76,7 @@ func (c *Conn) setInitialWindow(window int64) error {
 			opened = append(opened, s.id)
 		}
 	}
-	slices.Sort(opened) // the order of events must not depend on the map
+	slices.Sort(opened) // the order of events must not depend on the table
 	for _, id := range opened {
 		c.emit(Event{Kind: EventWindowOpened, Stream: id})
 	}

@@ -23,6 +23,12 @@ type stream struct {
 	received      int64 // bytes of DATA so far
 }
 
+// stream returns the state of a stream; nil: it is not open.
+func (c *Conn) stream(id uint32) *stream {
+	s, _ := c.streams.Get(id)
+	return s
+}
+
 // addStream adds the state of a stream that is opened now.
 func (c *Conn) addStream(id uint32) *stream {
 	var s *stream
@@ -33,13 +39,13 @@ func (c *Conn) addStream(id uint32) *stream {
 		s = new(stream)
 	}
 	*s = stream{id: id, send: c.peer.initialWindow, recv: int64(c.cfg.StreamWindow), contentLength: -1}
-	c.streams[id] = s
+	c.streams.Put(id, s)
 	return s
 }
 
 // closeStream removes s. how distinguishes late frames from violations.
 func (c *Conn) closeStream(s *stream, how closeCause) {
-	delete(c.streams, s.id)
+	c.streams.Delete(s.id)
 	c.closed.add(s.id, how)
 	if len(c.free) < min(c.cfg.MaxStreams, maxFree) {
 		c.free = append(c.free, s)
@@ -62,7 +68,7 @@ func (c *Conn) resetStream(s *stream, code ErrCode) {
 // streamError handles a violation by the peer on one stream (RFC 9113 §5.4.2): it resets
 // the stream, and the connection continues.
 func (c *Conn) streamError(id uint32, code ErrCode) error {
-	s := c.streams[id]
+	s := c.stream(id)
 	if s != nil {
 		c.resetStream(s, code)
 		c.emit(Event{Kind: EventReset, Stream: id, Code: code, Local: true})
