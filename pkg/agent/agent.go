@@ -19,7 +19,6 @@ import (
 	"github.com/underlane/underlane/pkg/agent/enrol"
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nri"
-	"github.com/underlane/underlane/pkg/agent/timeslice"
 	"github.com/underlane/underlane/pkg/agent/try"
 	"github.com/underlane/underlane/pkg/agent/weights"
 	"github.com/underlane/underlane/pkg/cgroup"
@@ -44,26 +43,27 @@ type Agent struct {
 	log     *slog.Logger
 	started time.Time
 
-	store     *state.Store
-	client    *client.Client
-	certs     *mtls.Manager
-	datapath  *redirect.Datapath // nil before load
-	proxy     *l7proxy.Proxy
-	conns     *listener.Group
-	carrier   *carry.Carrier
-	network   *carry.Network
-	pods      *enrol.Reconciler
-	sandboxes *enrol.Sandboxes
-	runtime   *nri.Plugin // nil: the agent does not connect to the container runtime
-	hub       *tap.Hub
-	metrics   *telemetry.Metrics
-	ledger    *costs.Ledger
-	weights   *weights.Follower
-	memory    *figures.Store
-	judged    *calls.Store
-	usage     *containers.Sampler
-	observing observing
-	itself    *mesh.Workload // the node, as the client of pods that it probes
+	store      *state.Store
+	client     *client.Client
+	certs      *mtls.Manager
+	datapath   *redirect.Datapath // nil before load
+	proxy      *l7proxy.Proxy
+	processors *processors
+	conns      *listener.Group
+	carrier    *carry.Carrier
+	network    *carry.Network
+	pods       *enrol.Reconciler
+	sandboxes  *enrol.Sandboxes
+	runtime    *nri.Plugin // nil: the agent does not connect to the container runtime
+	hub        *tap.Hub
+	metrics    *telemetry.Metrics
+	ledger     *costs.Ledger
+	weights    *weights.Follower
+	memory     *figures.Store
+	judged     *calls.Store
+	usage      *containers.Sampler
+	observing  observing
+	itself     *mesh.Workload // the node, as the client of pods that it probes
 
 	connections *connections.Table
 	tries       *try.Dialer
@@ -81,9 +81,6 @@ func Run(ctx context.Context, config Config, log *slog.Logger) error {
 	a, err := newAgent(config, log)
 	if err != nil {
 		return err
-	}
-	if err := timeslice.Shorten(timeslice.Short); err != nil {
-		log.Warn("under load the agent gets the processors later than it could", "cause", err)
 	}
 	return a.run(ctx)
 }
@@ -140,6 +137,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	if config.NRISocket != "" {
 		a.runtime = &nri.Plugin{Socket: config.NRISocket, Handler: a.sandboxes, Log: log}
 	}
+	a.processors = newProcessors(log)
 	has := resourcesOfProcess()
 	log.Info("budgets", "openFiles", has.openFiles, "memory", has.memory, "descriptors", has.descriptors(), "buffers", has.buffers())
 	a.proxy = l7proxy.New(l7proxy.Options{
@@ -153,7 +151,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Sampling: a.observing.sampling, Logged: a.observing.log.Active,
 		StaleKeys: a.client.StaleKeys,
 
-		Shares: newShares(),
+		Shares: a.processors.shares,
 		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so
 		// that the kernel does not steer the plaintext connection that follows to that
 		// agent again.

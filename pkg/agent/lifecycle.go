@@ -148,6 +148,7 @@ func (a *Agent) live(life *parts) {
 	life.start("weights of pods", a.weights.Run)
 	life.start("figures", func(ctx context.Context) error { a.memory.Run(ctx); return nil })
 	a.observing.start(life)
+	life.start("time slices", a.processors.run)
 	life.start("proxy", func(ctx context.Context) error { a.proxy.Run(ctx); return nil })
 }
 

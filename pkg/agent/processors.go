@@ -1,14 +1,19 @@
 package agent
 
 import (
+	"context"
+	"log/slog"
 	"os"
 	"runtime"
+	"sync/atomic"
+	"time"
 
+	"github.com/underlane/underlane/pkg/agent/timeslice"
 	"github.com/underlane/underlane/pkg/fairshare"
 )
 
-// newShares makes the scheduler that shares the processors between pods: those of the node,
-// or of the quota of the agent's cgroup.
+// processors has the scheduler that shares the processors between pods: those of the node, or
+// of the quota of the agent's cgroup. It asks Go and the kernel for more where pods contend.
 //
 // While all of Go's processors are busy it looks at sockets every 10 ms only, and takes 128
 // of those that are ready. Turns leave one processor free for that, but it is used by what
@@ -16,13 +21,32 @@ import (
 // begin to wait for a turn. In a flood of new connections that is enough to keep the bytes
 // of a quiet pod waiting for some hundred milliseconds in the kernel's list. So while there
 // is a crowd Go has more processors than there are: one for each turn, handshake and spare
-// turn, and one to look at the sockets with. The kernel chooses between their threads in
-// slices of 0.3 ms (pkg/agent/timeslice). At other times this would cost more than it gives:
-// idle processors look for work, and a quarter more processor time was used. A GOMAXPROCS in
-// the environment stays as it is.
-func newShares() *fairshare.Scheduler {
+// turn, and one to look at the sockets with. At other times this would cost more than it
+// gives: idle processors look for work, and a quarter more processor time was used. A
+// GOMAXPROCS in the environment stays as it is.
+//
+// While several pods want the processors, the kernel chooses between the agent's threads and
+// others in short slices (pkg/agent/timeslice). They cost the agent a few percent, so they
+// are for contention only.
+type processors struct {
+	shares *fairshare.Scheduler
+	log    *slog.Logger
+
+	contended atomic.Bool
+	changed   chan struct{} // capacity 1
+}
+
+func newProcessors(log *slog.Logger) *processors {
 	n := runtime.GOMAXPROCS(0)
 	shares := fairshare.New(n)
+	p := &processors{shares: shares, log: log, changed: make(chan struct{}, 1)}
+	shares.OnContention(func(contended bool) {
+		p.contended.Store(contended)
+		select {
+		case p.changed <- struct{}{}:
+		default:
+		}
+	})
 	if os.Getenv("GOMAXPROCS") == "" {
 		turns, handshakes := max(n-1, 1), (n+1)/2
 		many := max(turns+handshakes, n) + 2
@@ -34,5 +58,24 @@ func newShares() *fairshare.Scheduler {
 			}
 		})
 	}
-	return shares
+	return p
+}
+
+// run sets the time slices of the agent's threads until ctx is done.
+func (p *processors) run(ctx context.Context) error {
+	for {
+		select {
+		case <-p.changed:
+		case <-ctx.Done():
+			return nil
+		}
+		slice := time.Duration(0)
+		if p.contended.Load() {
+			slice = timeslice.Short
+		}
+		if err := timeslice.Set(slice); err != nil {
+			p.log.Warn("under load the agent gets the processors later than it could", "cause", err)
+			return nil
+		}
+	}
 }

@@ -36,6 +36,7 @@ type contention struct {
 	until int64 // slots are needed until then
 	// onCrowd is called when there is a crowd, and when there was none for some time.
 	onCrowd      func(bool)
+	onContention func(bool) // called when gated changes
 	crowdedUntil int64 // 0: there is none
 }
 
@@ -43,6 +44,18 @@ type contention struct {
 // time after that has ended. It must be called before the scheduler is used. f must not use
 // the scheduler.
 func (s *Scheduler) OnCrowd(f func(crowd bool)) { s.onCrowd = f }
+
+// OnContention has f called with true when several accounts begin to want the processors, and
+// with false some time after that has ended. It must be called before the scheduler is used. f
+// must not use the scheduler.
+func (s *Scheduler) OnContention(f func(contended bool)) { s.onContention = f }
+
+// gate sets whether work needs a slot. The caller holds mu.
+func (s *Scheduler) gate(on bool) {
+	if s.gated.Swap(on) != on && s.onContention != nil {
+		s.onContention(on)
+	}
+}
 
 // paused notes that a task of an account has worked until a time.
 func (s *Scheduler) paused(a *Account, at int64) {
@@ -79,10 +92,10 @@ func (s *Scheduler) judge(at, length int64) {
 	switch {
 	case s.always:
 	case mixed && busy:
-		s.gated.Store(true)
+		s.gate(true)
 		s.until = at + int64(afterwards)
 	case at > s.until && s.waiting.Load() == 0:
-		s.gated.Store(false)
+		s.gate(false)
 	}
 }
 

@@ -52,3 +52,40 @@ func TestOnCrowd(t *testing.T) {
 	holder.Pause()
 	again.tasks.Wait()
 }
+
+// TestOnContention: contention is reported once when the tasks of two accounts are busy, and
+// its end once some time after that. One account is no contention.
+func TestOnContention(t *testing.T) {
+	s := New(2)
+	var got []bool
+	s.OnContention(func(contended bool) { got = append(got, contended) })
+	expect := func(when string, want ...bool) {
+		t.Helper()
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", when, got, want)
+		}
+	}
+	a, b := s.Account(), s.Account()
+	at := now()
+	judge := func(later time.Duration, who ...*Account) {
+		at += int64(later)
+		s.window.Store(at)
+		for _, account := range who {
+			s.paused(account, at)
+		}
+		s.mu.Lock()
+		s.used = -int64(time.Hour) // the program was busy
+		s.mu.Unlock()
+		s.judge(at, int64(window))
+	}
+	judge(window, a, a)
+	expect("one account")
+	judge(window, a, b)
+	judge(window, b, a)
+	expect("two accounts", true)
+	judge(afterwards/2, a)
+	expect("soon after", true)
+	judge(afterwards, a)
+	judge(afterwards, a)
+	expect("later", true, false)
+}

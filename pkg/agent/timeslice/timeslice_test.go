@@ -37,10 +37,11 @@ func supported() bool {
 	return err == nil && attr.Runtime != 0
 }
 
-// TestShorten: all threads have the slice, and those that start later.
-func TestShorten(t *testing.T) {
+// TestSet: all threads have the slice, and those that start later, until they get the kernel's
+// own again.
+func TestSet(t *testing.T) {
 	if !supported() { // by this kernel: it must not mind
-		if err := Shorten(Short); err != nil {
+		if err := Set(Short); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -49,7 +50,7 @@ func TestShorten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Shorten(Short); err != nil {
+	if err := Set(Short); err != nil {
 		t.Fatal(err)
 	}
 	before := len(slices(t))
@@ -77,5 +78,13 @@ func TestShorten(t *testing.T) {
 	}
 	if attr, err := unix.SchedGetAttr(0, 0); err != nil || attr.Nice != nice.Nice || attr.Policy != nice.Policy {
 		t.Errorf("got %+v, %v, want the niceness and the policy of before: %+v", attr, err, nice)
+	}
+	if err := Set(0); err != nil {
+		t.Fatal(err)
+	}
+	for tid, got := range slices(t) {
+		if got != time.Duration(nice.Runtime) {
+			t.Errorf("thread %d: got a slice of %v after Set(0), want that of before, %v", tid, got, time.Duration(nice.Runtime))
+		}
 	}
 }
