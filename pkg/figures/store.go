@@ -50,6 +50,7 @@ type Store struct {
 	turn    sync.Mutex      // held to read or drain the counters of edges; taken before mu
 	mu      sync.Mutex      // of what follows; held for a moment only
 	missed  map[fast]target // what is not in recent yet
+	misses  int             // lookups of these since recent was made
 	edges   map[interned]*edge
 	byID    []*edge // nil: the number is free
 	names   names
@@ -179,8 +180,9 @@ func (s *Store) find(f *fast) target {
 		t = s.place(f.key())
 		s.missed[*f] = t
 	}
-	// Copying all of recent is for many that were missed, or for few if it is small.
-	if recent := *s.recent.Load(); len(s.missed) > 16+len(recent)/4 {
+	// Copying all of recent is for many that were missed, or for few that are missed often.
+	s.misses++
+	if recent := len(*s.recent.Load()); len(s.missed) > 16+recent/4 || s.misses > len(s.missed)+recent {
 		s.publish()
 	}
 	return t
@@ -200,7 +202,7 @@ func (s *Store) publish() {
 		next[f] = t
 	}
 	s.recent.Store(&next)
-	s.missed = map[fast]target{}
+	s.missed, s.misses = map[fast]target{}, 0
 }
 
 // place returns the edge of a key, of the key that it folds into, or none.
