@@ -388,6 +388,7 @@ func TestManyNames(t *testing.T) {
 
 // TestSmallBudget: first the fine steps go, then the oldest ones.
 func TestSmallBudget(t *testing.T) {
+	withoutRaceDetector(t)
 	edges := traffic(200, 100)
 	s := NewStore(1 << 20)
 	m := minuteOf(epoch)

@@ -2,4 +2,8 @@
 
 package history
 
+import "testing"
+
 const slowdown = 1
+
+func withoutRaceDetector(*testing.T) {}

@@ -28,7 +28,8 @@ func lie(keys []figures.Key, seed int64) (out []figures.Edge) {
 // TestLiarsLoseTheirOwn: agents whose figures fill the budget many times over push out no
 // other's, whatever the edges that they speak of, and whether others lie, too.
 func TestLiarsLoseTheirOwn(t *testing.T) {
-	const minutes = 100
+	withoutRaceDetector(t)
+	const minutes = 240
 	honest := traffic(30, 100)[0] // 60 edges, of three nodes
 	own, long := make([]figures.Key, 0, 40), make([]figures.Key, 0, 40)
 	for i := range 40 {
