@@ -100,7 +100,8 @@ type Network struct {
 	Except []string `json:"except"`
 }
 
-// Objects are the policies of a cluster, and what they refer to.
+// Objects are the policies of a cluster, and what they refer to. Its methods must not be called
+// by several goroutines at a time.
 type Objects struct {
 	Servers  []Server
 	Policies []AuthorizationPolicy
@@ -113,6 +114,8 @@ type Objects struct {
 	// Cluster are the networks of the cluster, in which the clients of a ServerAuthorization
 	// are that names no networks.
 	Cluster []netip.Prefix
+
+	index *index // see places
 }
 
 // Add adds an object in JSON, if it is of a kind that this package translates. A field
@@ -129,47 +132,72 @@ func (o *Objects) Add(object []byte) error {
 
 // AddSpec is Add for an object of which the specification is given in JSON, and what
 // policyobject.ReadMeta would read.
-func (o *Objects) AddSpec(head policyobject.Meta, spec []byte) {
-	o.add(head, slices.Concat([]byte(`{"spec":`), spec, []byte("}")))
+func (o *Objects) AddSpec(head policyobject.Meta, spec []byte) { o.Put(ReadSpec(head, spec)) }
+
+func (o *Objects) add(head policyobject.Meta, object []byte) { o.Put(readObject(head, object)) }
+
+// ReadSpec reads an object of which the specification is given in JSON, for Put.
+func ReadSpec(head policyobject.Meta, spec []byte) any {
+	return readObject(head, slices.Concat([]byte(`{"spec":`), spec, []byte("}")))
 }
 
-// add keeps an object of a kind that is known.
-func (o *Objects) add(head policyobject.Meta, object []byte) {
+// readObject returns a Server, Route and so on, or nil for a kind that is not known.
+func readObject(head policyobject.Meta, object []byte) any {
 	if head.Kind == "HTTPRoute" && (head.Group == gatewayGroup || head.Group == Group) || head.Kind == "GRPCRoute" && head.Group == gatewayGroup {
 		r := Route{Meta: head}
 		r.Unknown = readSpec(object, &r.Spec)
-		o.AllRoutes = append(o.AllRoutes, r)
-		return
+		return r
 	}
 	if head.Group != Group {
-		return
+		return nil
 	}
 	namespace, name := head.Namespace, head.Name
 	switch head.Kind {
 	case "Server":
 		s := Server{Namespace: namespace, Name: name, Labels: head.Labels}
 		s.Unknown = readSpec(object, &s.Spec)
-		o.Servers = append(o.Servers, s)
+		return s
 	case "AuthorizationPolicy":
 		p := AuthorizationPolicy{Namespace: namespace, Name: name}
 		p.Unknown = readSpec(object, &p.Spec)
-		o.Policies = append(o.Policies, p)
+		return p
 	case "MeshTLSAuthentication":
 		a := MeshTLSAuthentication{Namespace: namespace, Name: name}
 		a.Unknown = readSpec(object, &a.Spec)
-		o.MeshTLS = append(o.MeshTLS, a)
+		return a
 	case "NetworkAuthentication":
 		a := NetworkAuthentication{Namespace: namespace, Name: name}
 		a.Unknown = readSpec(object, &a.Spec)
-		o.Networks = append(o.Networks, a)
+		return a
 	case "ServerAuthorization":
 		a := ServerAuthorization{Namespace: namespace, Name: name}
 		a.Unknown = readSpec(object, &a.Spec)
-		o.Older = append(o.Older, a)
+		return a
 	case "HTTPLocalRateLimitPolicy":
 		p := RateLimitPolicy{Meta: head}
 		p.Unknown = readSpec(object, &p.Spec)
-		o.RateLimits = append(o.RateLimits, p)
+		return p
+	}
+	return nil
+}
+
+// Put adds what ReadSpec returned. It keeps a copy, and changes nothing that this refers to.
+func (o *Objects) Put(object any) {
+	switch object := object.(type) {
+	case Route:
+		o.AllRoutes = append(o.AllRoutes, object)
+	case Server:
+		o.Servers = append(o.Servers, object)
+	case AuthorizationPolicy:
+		o.Policies = append(o.Policies, object)
+	case MeshTLSAuthentication:
+		o.MeshTLS = append(o.MeshTLS, object)
+	case NetworkAuthentication:
+		o.Networks = append(o.Networks, object)
+	case ServerAuthorization:
+		o.Older = append(o.Older, object)
+	case RateLimitPolicy:
+		o.RateLimits = append(o.RateLimits, object)
 	}
 }
 

@@ -38,11 +38,8 @@ type ServerAuthorization struct {
 
 // olderFor returns the ServerAuthorizations of a Server, as policies.
 func (o *Objects) olderFor(s *Server) (out []authz.Policy, problems []authz.Problem) {
-	for i := range o.Older {
+	for _, i := range o.places().older[s.Namespace] {
 		a := &o.Older[i]
-		if a.Namespace != s.Namespace {
-			continue
-		}
 		name := "ServerAuthorization." + Group + " " + a.Namespace + "/" + a.Name
 		selects, err := a.selects(s)
 		if err != nil {

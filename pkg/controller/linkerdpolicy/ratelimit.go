@@ -37,9 +37,9 @@ type Limit struct {
 // limits: an override whose clients are not understood is a limit of every identity.
 func (o *Objects) RateLimit(s *Server, trustDomain string) (*authz.RateLimit, []authz.Problem) {
 	var all []*RateLimitPolicy
-	for i := range o.RateLimits {
+	for _, i := range o.places().limits[s.Namespace] {
 		p := &o.RateLimits[i]
-		if p.Namespace == s.Namespace && p.Spec.TargetRef.is(Group, "Server") && p.Spec.TargetRef.Name == s.Name {
+		if p.Spec.TargetRef.is(Group, "Server") && p.Spec.TargetRef.Name == s.Name {
 			all = append(all, p)
 		}
 	}
@@ -109,7 +109,7 @@ func (o *Objects) Unattached() (problems []authz.Problem) {
 		ref := p.Spec.TargetRef
 		if !ref.is(Group, "Server") {
 			problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: ref.String() + ": the kind is not known"})
-		} else if !slices.ContainsFunc(o.Servers, func(s Server) bool { return s.Namespace == p.Namespace && s.Name == ref.Name }) {
+		} else if !has(o.places().servers, name{p.Namespace, ref.Name}) {
 			problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: "Server " + ref.Name + " does not exist"})
 		}
 	}

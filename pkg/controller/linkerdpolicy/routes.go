@@ -88,9 +88,9 @@ func (o *Objects) Routes(s *Server) (routes []Bound, attached bool, problems []a
 		return nil, false, nil // opaque, TLS, and what is not known: no requests are read
 	}
 	broken := false
-	for i := range o.AllRoutes {
+	for _, i := range o.places().routes[s.Namespace] {
 		r := &o.AllRoutes[i]
-		if r.Namespace != s.Namespace || grpc != (r.Kind == "GRPCRoute") || !r.refersTo(s) {
+		if grpc != (r.Kind == "GRPCRoute") || !r.refersTo(s) {
 			continue
 		}
 		attached = true

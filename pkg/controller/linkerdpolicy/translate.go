@@ -24,24 +24,21 @@ func RouteName(group, kind, name string) string {
 func (o *Objects) ForServer(s *Server) ([]authz.Policy, authz.Mode, []authz.Problem) {
 	var out []authz.Policy
 	var problems []authz.Problem
-	for i := range o.Policies {
+	for _, i := range o.places().policies[s.Namespace] {
 		p := &o.Policies[i]
-		if p.Namespace != s.Namespace {
-			continue
-		}
-		name := "AuthorizationPolicy." + Group + " " + p.Namespace + "/" + p.Name
+		title := "AuthorizationPolicy." + Group + " " + p.Namespace + "/" + p.Name
 		to, applies, err := target(p, s)
 		if err != nil { // it allows nothing, wherever it should
-			problems = append(problems, authz.Problem{Policy: name, Field: "spec.targetRef", Text: err.Error()})
+			problems = append(problems, authz.Problem{Policy: title, Field: "spec.targetRef", Text: err.Error()})
 		}
 		if !applies {
 			continue
 		}
-		policy := authz.Policy{Name: name, Action: authz.ActionAllow, Unknown: p.Unknown}
+		policy := authz.Policy{Name: title, Action: authz.ActionAllow, Unknown: p.Unknown}
 		from, err := o.sources(p)
 		if err != nil {
 			// As with Linkerd, the policy allows nothing.
-			problems = append(problems, authz.Problem{Policy: name, Field: "spec.requiredAuthenticationRefs", Text: err.Error()})
+			problems = append(problems, authz.Problem{Policy: title, Field: "spec.requiredAuthenticationRefs", Text: err.Error()})
 		} else {
 			policy.Rules = []authz.Rule{{From: from, To: to}}
 		}
@@ -103,8 +100,8 @@ func (o *Objects) sources(p *AuthorizationPolicy) ([]authz.Source, error) {
 				identities = []authz.Source{account(ref.Namespace, ref.Name)}
 				break
 			}
-			i := slices.IndexFunc(o.MeshTLS, func(a MeshTLSAuthentication) bool { return a.Namespace == ref.Namespace && a.Name == ref.Name })
-			if i < 0 {
+			i, ok := o.places().tls[name{ref.Namespace, ref.Name}]
+			if !ok {
 				return nil, fmt.Errorf("%v does not exist", ref)
 			}
 			var err error
@@ -115,8 +112,8 @@ func (o *Objects) sources(p *AuthorizationPolicy) ([]authz.Source, error) {
 			if networks != nil {
 				return nil, errors.New("there is more than one NetworkAuthentication")
 			}
-			i := slices.IndexFunc(o.Networks, func(a NetworkAuthentication) bool { return a.Namespace == ref.Namespace && a.Name == ref.Name })
-			if i < 0 {
+			i, ok := o.places().networks[name{ref.Namespace, ref.Name}]
+			if !ok {
 				return nil, fmt.Errorf("%v does not exist", ref)
 			}
 			var err error

@@ -187,26 +187,42 @@ func manyPolicies(o *translate.Objects, n, apps int) {
 	}
 }
 
+// manyLinkerdPolicies adds n policies of Linkerd: Servers of an app's ports, with an
+// AuthorizationPolicy and a MeshTLSAuthentication each.
+func manyLinkerdPolicies(o *translate.Objects, n, apps int) {
+	for i := range n / 3 {
+		app, port := i%apps, 8080+i/apps
+		for kind, spec := range map[string]string{
+			"Server":                fmt.Sprintf(`{"podSelector":{"matchLabels":{"app":"app-%d"}},"port":%d,"proxyProtocol":"HTTP/1"}`, app, port),
+			"AuthorizationPolicy":   fmt.Sprintf(`{"targetRef":{"group":"policy.linkerd.io","kind":"Server","name":"p-%d"},"requiredAuthenticationRefs":[{"group":"policy.linkerd.io","kind":"MeshTLSAuthentication","name":"p-%d"}]}`, i, i),
+			"MeshTLSAuthentication": fmt.Sprintf(`{"identityRefs":[{"kind":"ServiceAccount","name":"web-%d"}]}`, i),
+		} {
+			p := &custom.PolicyObject{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("p-", i), Namespace: fmt.Sprintf("ns-%d", app%50)}, Spec: []byte(spec)}
+			p.Kind, p.APIVersion = kind, "policy.linkerd.io/v1"
+			o.PolicyObjects = append(o.PolicyObjects, p)
+		}
+	}
+}
+
 // BenchmarkPolicies: what a change costs in a cluster of 5,000 pods with 10,000 policies, ten
 // for each app: first is the first translation, next one that has the same policies.
 func BenchmarkPolicies(b *testing.B) {
-	o := bigCluster(5000)
-	for _, ns := range o.Namespaces {
-		ns.Labels = map[string]string{mesh.LabelMesh: mesh.LabelEnabled}
-	}
-	manyPolicies(o, 10_000, 1000)
-	for name, config := range map[string]translate.Config{
-		"first": {TrustDomain: "cluster.local"},
-		"next":  {TrustDomain: "cluster.local", Parsed: &translate.Parsed{}},
-	} {
-		b.Run(name, func(b *testing.B) {
-			if r := config.Translate(o); len(r.Authz) != 5000 || len(r.Authz[r.Workloads[0].UID].Groups) != 2 {
-				b.Fatal(len(r.Authz), r.Problems)
-			}
-			b.ReportAllocs()
-			for b.Loop() {
-				config.Translate(o)
-			}
-		})
+	for language, add := range map[string]func(*translate.Objects, int, int){"own and Istio's": manyPolicies, "Linkerd's": manyLinkerdPolicies} {
+		o := bigCluster(5000)
+		add(o, 10_000, 1000)
+		for name, config := range map[string]translate.Config{
+			"first": {TrustDomain: "cluster.local"},
+			"next":  {TrustDomain: "cluster.local", Parsed: &translate.Parsed{}},
+		} {
+			b.Run(language+"/"+name, func(b *testing.B) {
+				if r := config.Translate(o); len(r.Authz) != 5000 || len(r.Authz[r.Workloads[0].UID].Groups) < 2 {
+					b.Fatal(len(r.Authz), r.Problems)
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					config.Translate(o)
+				}
+			})
+		}
 	}
 }

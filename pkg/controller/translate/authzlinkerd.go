@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/underlane/underlane/pkg/controller/bylabels"
 	"github.com/underlane/underlane/pkg/controller/linkerdpolicy"
 	"github.com/underlane/underlane/pkg/controller/policyobject"
 	"github.com/underlane/underlane/pkg/policy/authz"
@@ -33,15 +34,21 @@ type linkerdServer struct {
 // linkerdFront has the policies of policy.linkerd.io.
 type linkerdFront struct {
 	t       *translation
-	servers map[string][]*linkerdServer // by namespace
+	servers map[string]*bylabels.Index[*linkerdServer] // by namespace
 }
 
 func newLinkerdFront(t *translation, o *Objects) front {
 	all := t.linkerdObjects(o)
-	f := &linkerdFront{t: t, servers: map[string][]*linkerdServer{}}
+	f := &linkerdFront{t: t, servers: map[string]*bylabels.Index[*linkerdServer]{}}
 	for i := range all.Servers {
 		s := &all.Servers[i]
-		f.servers[s.Namespace] = append(f.servers[s.Namespace], t.linkerdServer(all, s))
+		in := f.servers[s.Namespace]
+		if in == nil {
+			in = &bylabels.Index[*linkerdServer]{}
+			f.servers[s.Namespace] = in
+		}
+		server := t.linkerdServer(all, s)
+		in.Add(server.selector, server)
 	}
 	for _, p := range all.Unattached() {
 		t.authzProblem(p)
@@ -55,7 +62,9 @@ func (t *translation) linkerdObjects(o *Objects) *linkerdpolicy.Objects {
 	all := &linkerdpolicy.Objects{Cluster: t.config.ClusterNetworks}
 	for _, p := range o.PolicyObjects {
 		if p.GroupVersionKind().Group == linkerdpolicy.Group {
-			all.AddSpec(policyMeta(linkerdpolicy.Group, p.Kind, &p.ObjectMeta), p.Spec)
+			all.Put(parsed(t, p, func() any {
+				return linkerdpolicy.ReadSpec(policyMeta(linkerdpolicy.Group, p.Kind, &p.ObjectMeta), p.Spec)
+			}))
 		}
 	}
 	for _, r := range o.HTTPRoutes {
@@ -95,10 +104,7 @@ func (f *linkerdFront) rule(p *pod) (out ruling) {
 	w := p.workload
 	by := map[uint16]string{}
 	var limits []authz.RateLimit
-	for _, s := range f.servers[w.Namespace] {
-		if !s.selector.Matches(labels.Set(p.Labels)) {
-			continue
-		}
+	for _, s := range f.servers[w.Namespace].Select(p.Labels) {
 		group := s.group
 		group.Ports = s.ports(p.Pod)
 		if len(group.Ports) == 0 && s.portName != "" {
