@@ -254,6 +254,7 @@ var fuzzed = []string{
 
 // skips are the tests that may be skipped, by file.
 var skips = map[string]string{
+	"pkg/controller/history/slow_test.go": "the race detector makes these tests of one goroutine 40 times slower: scripts/test.sh runs them without it",
 	"pkg/redirect/netns/nstest/nstest.go": "without root there are no namespaces and no eBPF; make test says so",
 	"test/lab/lab.go":                     "the same",
 	"test/lab/host/host_test.go":          "the same",
