@@ -11,6 +11,7 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/policy/judged"
 	"github.com/underlane/underlane/pkg/state"
 )
@@ -50,16 +51,62 @@ func (a *API) Authz(ctx context.Context, q tapv1alpha1.AuthzQuery) (*tapv1alpha1
 	return judged.List(answers, nodes, warnings), nil
 }
 
-// ExplainAuthz answers what decides about a call. Agents know the pods of their nodes and what
-// these use.
-func (a *API) ExplainAuthz(ctx context.Context, q tapv1alpha1.AuthzExplainQuery) (*tapv1alpha1.AuthzExplanation, error) {
-	dumps, errs := each(ctx, a.Agents, func(ctx context.Context, c Client) (*state.Dump, error) {
+// AccessAuthz answers who may connect to the workloads of a namespace. Each agent knows the
+// policies of its node's pods.
+func (a *API) AccessAuthz(ctx context.Context, namespace string) (*tapv1alpha1.AuthzAccess, error) {
+	dumps, errs := a.dumps(ctx)
+	m := &judged.AccessMesh{By: "the agents, with the policies that are in force there"}
+	if len(a.Agents) == 1 {
+		m.By = "the agent, with the policies that are in force there"
+	}
+	have, seen := map[string]*authz.Spec{}, map[string]bool{}
+	warnings := []string{}
+	var silent error
+	for i, d := range dumps {
+		if errs[i] != nil {
+			silent = errs[i]
+			warnings = append(warnings, warning(a.Agents[i].Node, errs[i]))
+			continue
+		}
+		for _, w := range d.Workloads {
+			if spec := d.Authz[w.UID]; spec != nil {
+				have[w.UID] = spec
+			}
+			if !seen[w.UID] {
+				seen[w.UID] = true
+				m.Workloads = append(m.Workloads, w)
+			}
+		}
+		m.Services = append(m.Services, d.Services...)
+	}
+	if len(m.Workloads) == 0 && silent != nil {
+		return nil, silent
+	}
+	m.Spec = func(w *mesh.Workload) (*authz.Spec, bool) {
+		spec := have[w.UID]
+		return spec, spec != nil || !w.Authorized
+	}
+	out := judged.Access(namespace, m)
+	out.Warnings = append(out.Warnings, warnings...)
+	out.Notes = append(out.Notes, "agents know the workloads of their nodes and what these call: others are not among the clients")
+	return out, nil
+}
+
+// dumps asks the agents for their state.
+func (a *API) dumps(ctx context.Context) ([]*state.Dump, []error) {
+	return each(ctx, a.Agents, func(ctx context.Context, c Client) (*state.Dump, error) {
 		r, err := c.Dump(ctx, &agentv1.DumpRequest{})
 		if err != nil {
 			return nil, err
 		}
 		return readDump(r.GetJson())
 	})
+}
+
+// ExplainAuthz answers what decides about a call. Agents know the pods of their nodes and what
+// these use.
+func (a *API) ExplainAuthz(ctx context.Context, q tapv1alpha1.AuthzExplainQuery) (*tapv1alpha1.AuthzExplanation, error) {
+	dumps, errs := a.dumps(ctx)
 	known := &judged.Mesh{}
 	byUID := map[string]*mesh.Workload{}
 	for i, d := range dumps {

@@ -18,7 +18,7 @@ import (
 )
 
 // Handler answers the paths that agents can answer, without the API's prefix: figures,
-// routes, resources, connections, nodes and taps. Paths with a namespace in them are answered too,
+// routes, resources, connections, nodes, taps and who may connect. Paths with a namespace in them are answered too,
 // though everybody may ask for all. Errors are Status objects, as those of Kubernetes.
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -30,6 +30,10 @@ func (a *API) Handler() http.Handler {
 		mux.HandleFunc("GET "+in+"/connections", a.serveConnections)
 		mux.HandleFunc("GET /watch"+in+"/figures", watchFigures(watched))
 	}
+	mux.HandleFunc("GET /namespaces/{namespace}/authz/"+tapv1alpha1.AuthzAccessName, func(w http.ResponseWriter, r *http.Request) {
+		answer, err := a.AccessAuthz(r.Context(), r.PathValue("namespace"))
+		reply(w, answer, err)
+	})
 	mux.HandleFunc("GET /nodes", a.serveNodes)
 	mux.HandleFunc("GET /nodes/{name}/status", a.serveNode)
 	mux.HandleFunc("GET /watch/tap", a.serveTap)

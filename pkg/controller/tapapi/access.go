@@ -42,6 +42,16 @@ func (r resource) String() string {
 // mayCall asks the cluster's authorizer. A nil error means that the call is
 // allowed.
 func (s *Server) mayCall(ctx context.Context, u user, r resource) error {
+	allowed, err := s.allows(ctx, u, r)
+	if err == nil && !allowed {
+		s.count("denied")
+		return forbidden(fmt.Sprintf("user %q may not %s %s: ask for the ClusterRole %s", u.name, r.whatFor, r, cmp.Or(r.role, tapv1alpha1.ClusterRole)))
+	}
+	return err
+}
+
+// allows reports what the cluster's authorizer says. A refusal is not counted.
+func (s *Server) allows(ctx context.Context, u user, r resource) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
@@ -52,15 +62,11 @@ func (s *Server) mayCall(ctx context.Context, u user, r resource) error {
 		},
 	}}
 	answer, err := s.opt.Client.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
-	switch {
-	case err != nil:
+	if err != nil {
 		s.count("authorization-failed")
-		return apierrors.NewInternalError(fmt.Errorf("ask the API server whether user %q may do this: %w", u.name, err))
-	case !answer.Status.Allowed || answer.Status.Denied:
-		s.count("denied")
-		return forbidden(fmt.Sprintf("user %q may not %s %s: ask for the ClusterRole %s", u.name, r.whatFor, r, cmp.Or(r.role, tapv1alpha1.ClusterRole)))
+		return false, apierrors.NewInternalError(fmt.Errorf("ask the API server whether user %q may do this: %w", u.name, err))
 	}
-	return nil
+	return answer.Status.Allowed && !answer.Status.Denied, nil
 }
 
 type callerKey struct{}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -192,6 +193,46 @@ func (s *Server) tryAuthz(w http.ResponseWriter, r *http.Request) error {
 	}
 	report.Nodes, report.Warnings, report.Notes = nodes, warnings, append(report.Notes, notes...)
 	return writeJSON(w, report)
+}
+
+// authzOf answers the questions about the policies of a namespace, by the last part of the path.
+func (s *Server) authzOf(w http.ResponseWriter, r *http.Request) error {
+	if r.PathValue("name") == tapv1alpha1.AuthzAccessName {
+		return s.accessAuthz(w, r)
+	}
+	return s.suggestAuthz(w, r)
+}
+
+// accessAuthz answers who may connect to the workloads of a namespace. Clients of other
+// namespaces are told to users who may see what policies decide in all of them.
+func (s *Server) accessAuthz(w http.ResponseWriter, r *http.Request) error {
+	if len(r.URL.Query()) > 0 {
+		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, "the question has no parameters")
+	}
+	done, err := s.ask()
+	if err != nil {
+		return err
+	}
+	defer done()
+	namespace := r.PathValue("namespace")
+	c, _ := r.Context().Value(callerKey{}).(caller)
+	all, err := s.allows(r.Context(), c.user, resource{verb: "list", resource: "authz"})
+	if err != nil {
+		return err
+	}
+	m := &judged.AccessMesh{
+		Workloads: s.opt.Cluster.Workloads(), Services: s.opt.Cluster.Services(),
+		Spec: func(w *mesh.Workload) (*authz.Spec, bool) { return s.opt.Policies.Authz(w.UID), true },
+		By:   "the controller, with the policies that it sends to the agents",
+	}
+	if !all {
+		m.Workloads = slices.DeleteFunc(slices.Clone(m.Workloads), func(w *mesh.Workload) bool { return w.Namespace != namespace })
+	}
+	out := judged.Access(namespace, m)
+	if !all {
+		out.Notes = append(out.Notes, "workloads of other namespaces are left out: you may not see all namespaces")
+	}
+	return writeJSON(w, out)
 }
 
 // suggestAuthz writes the policies that the calls of a namespace need.

@@ -151,6 +151,41 @@ func TestAuthz(t *testing.T) {
 	}
 }
 
+// TestAuthzAccess: who may connect is told by the controller's policies, and workloads of other
+// namespaces only to who may see all.
+func TestAuthzAccess(t *testing.T) {
+	w, _ := guardedWorld(t)
+	w.mu.Lock()
+	w.workloads = append(w.workloads, &mesh.Workload{
+		UID: "job", Namespace: "jobs", Name: "job", OwnerKind: "job", OwnerName: "job", Meshed: true,
+		Identity: mesh.Identity{TrustDomain: fakeagent.TrustDomain, Namespace: "jobs", ServiceAccount: "job"},
+	})
+	w.mu.Unlock()
+	all := &tapv1alpha1.AuthzAccess{}
+	code, text := w.send("GET", "alice", tapv1alpha1.AuthzAccessPath("shop"), "", all)
+	if code != 200 || len(all.Servers) != 1 || !strings.Contains(text, `"name":"job"`) || !strings.HasPrefix(all.DecidedBy, "the controller") {
+		t.Fatalf("%d %s", code, text)
+	}
+	if d := all.Servers[0].Decisions; len(d) != 1 || d[0].Verdict != "deny" || d[0].Object != "Server.policy.linkerd.io shop/web" {
+		t.Errorf("%+v, want that the Server lets in nobody", d)
+	}
+	w.kube.Allow = func(s authorizationv1.SubjectAccessReviewSpec) bool { return s.ResourceAttributes.Namespace == "shop" }
+	_, refused := w.server.Stats()
+	code, text = w.send("GET", "bob", tapv1alpha1.AuthzAccessPath("shop"), "", &tapv1alpha1.AuthzAccess{})
+	if code != 200 || strings.Contains(text, "job") || !strings.Contains(text, "may not see all namespaces") {
+		t.Errorf("of one namespace: %d %s, want no workload of another one", code, text)
+	}
+	if _, now := w.server.Stats(); now["denied"] != refused["denied"] {
+		t.Errorf("%v, want that a narrower answer counts as no refusal: %v", now, refused)
+	}
+	if code, text = w.send("GET", "bob", tapv1alpha1.AuthzAccessPath("jobs"), "", &struct{}{}); code != 403 {
+		t.Errorf("of a namespace that is not allowed: %d %s, want 403", code, text)
+	}
+	if code, text = w.send("GET", "bob", tapv1alpha1.AuthzAccessPath("shop")+"?x=1", "", &struct{}{}); code != 400 {
+		t.Errorf("an unknown parameter: %d %s, want 400", code, text)
+	}
+}
+
 // TestAuthzNeedsRights: each question needs its verb.
 func TestAuthzNeedsRights(t *testing.T) {
 	w, _ := guardedWorld(t)
@@ -160,6 +195,7 @@ func TestAuthzNeedsRights(t *testing.T) {
 		{"GET", tapv1alpha1.AuthzPath(""), "list authz"},
 		{"POST", tapv1alpha1.AuthzPath("shop"), "create authz"},
 		{"GET", tapv1alpha1.AuthzSuggestPath("shop"), "get authz"},
+		{"GET", tapv1alpha1.AuthzAccessPath("shop"), "get authz"},
 		{"GET", tapv1alpha1.AuthzExplainPath("shop", "pods", "web-a"), "get pods/authz"},
 	} {
 		code, text := w.send(tc.method, "bob", tc.path, tried, &struct{}{})

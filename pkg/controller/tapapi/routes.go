@@ -63,7 +63,7 @@ func (s *Server) routes() http.Handler {
 
 	call("/authz", "list", "authz", "see", "", s.authzList)
 	call("/namespaces/{namespace}/authz", "list", "authz", "see", "", s.authzList)
-	call("/namespaces/{namespace}/authz/{name}", "get", "authz", "see", "", s.suggestAuthz)
+	call("/namespaces/{namespace}/authz/{name}", "get", "authz", "see", "", s.authzOf)
 	method = http.MethodPost
 	call("/namespaces/{namespace}/authz", "create", "authz", "try policies with", "", s.tryAuthz)
 	method = http.MethodGet
