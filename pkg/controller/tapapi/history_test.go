@@ -120,6 +120,65 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+// TestHistorySide: the history counts what the side has reported that is asked for, whatever the
+// window: the client's agent knows of three times as many calls here.
+func TestHistorySide(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.History = History{Bytes: 1 << 20} })
+	w.mu.Lock()
+	w.starting = true
+	w.mu.Unlock()
+	a, b := w.agent("a"), w.agent("b")
+	client, server := a.Workload("shop", "web-a", "web"), b.Workload("data", "db-1", "db")
+	began := time.Now().Add(-14 * time.Minute)
+	for _, agent := range []*fakeagent.Agent{a, b} {
+		agent.Memory = figures.NewStore(figures.Options{}, began)
+	}
+	for at := began; at.Before(time.Now()); at = at.Add(figures.Window) {
+		e := tap.Event{
+			Kind: tap.ResponseEnd, TLS: tap.TLSTrue, Protocol: "http2", Status: 200, Latency: 5 * time.Millisecond,
+			Source: tap.Peer{Workload: client}, Destination: tap.Peer{Workload: server},
+		}
+		a.Memory.Rotate(at)
+		b.Memory.Rotate(at)
+		for range 3 {
+			a.Memory.Emit(&e)
+		}
+		e.Direction = mesh.Inbound
+		b.Memory.Emit(&e)
+	}
+	for _, agent := range []*fakeagent.Agent{a, b} {
+		agent.Stop()
+		agent.Restart()
+	}
+	w.mu.Lock()
+	w.workloads = append(w.workloads, server)
+	w.starting = false
+	w.mu.Unlock()
+	perMinute := func(query string) uint64 {
+		f, code, text := w.figures("root", "", query)
+		if code != http.StatusOK || !f.History {
+			t.Fatalf("%s: %d %s, want an answer of the history", query, code, text)
+		}
+		if len(f.Edges) == 0 {
+			return 0
+		}
+		return f.Edges[0].Total.Requests / uint64(f.CoveredSeconds/60)
+	}
+	for deadline := time.Now().Add(20 * time.Second); perMinute("window=1h") == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no history, want the last minutes")
+		}
+	}
+	for query, want := range map[string]uint64{
+		"window=1h": 18, "window=1h&side=source": 18, "window=1h&side=destination": 6, "window=6h&side=destination&step=300": 6,
+		"window=24h&side=destination&by=namespace": 6, "window=16m&side=destination&namespace=data": 6, "window=24h&side=source&namespace=data": 18,
+	} {
+		if got := perMinute(query); got != want {
+			t.Errorf("%s: %d requests a minute, want %d", query, got, want)
+		}
+	}
+}
+
 // TestNoHistory: without a history the agents answer with what they have.
 func TestNoHistory(t *testing.T) {
 	w, _, _ := twoNamespaces(t)
