@@ -201,6 +201,14 @@ func (c *Controller) Authz(uid string) *authz.Spec {
 	return nil
 }
 
+// Egress returns the EgressNetworks that the controller has published.
+func (c *Controller) Egress() []*mesh.EgressNetwork {
+	if r := c.latest.Load(); r != nil {
+		return r.Egress
+	}
+	return nil
+}
+
 // Translation returns how objects are translated. What other translations keep is not in it.
 func (c *Controller) Translation() translate.Config {
 	config := c.translation

@@ -26,6 +26,9 @@ type AuthzAccess struct {
 	Notes     []string      `json:"notes"` // what is left out, and why
 	Clients   []AuthzClient `json:"clients"`
 	Servers   []AuthzServer `json:"servers"`
+	// Egress are the networks outside that decide about what the namespace calls; null: who
+	// answers does not know them.
+	Egress []AuthzEgress `json:"egress"`
 }
 
 // Kinds of an AuthzClient that is no workload.
@@ -70,4 +73,23 @@ type AuthzDecision struct {
 	Conclusion string `json:"conclusion"`     // a sentence
 	Rest       bool   `json:"rest,omitempty"` // it is about all clients that no other decision has
 	Clients    []int  `json:"clients,omitempty"`
+}
+
+// AuthzEgress is an EgressNetwork, which decides about what pods of a namespace call outside.
+type AuthzEgress struct {
+	Namespace string             `json:"namespace"`
+	Name      string             `json:"name"`
+	Deny      bool               `json:"deny,omitempty"`    // what no route allows is refused
+	Unknown   string             `json:"unknown,omitempty"` // what is not understood: everything is refused
+	Networks  []string           `json:"networks"`
+	Routes    []AuthzEgressRoute `json:"routes"`
+}
+
+// AuthzEgressRoute is a route of an EgressNetwork: it allows what it matches.
+type AuthzEgressRoute struct {
+	Kind      string   `json:"kind"`
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`
+	Port      uint16   `json:"port,omitempty"`      // 0: all ports
+	Hostnames []string `json:"hostnames,omitempty"` // none: all
 }

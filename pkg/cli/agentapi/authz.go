@@ -88,7 +88,7 @@ func (a *API) AccessAuthz(ctx context.Context, namespace string) (*tapv1alpha1.A
 	}
 	out := judged.Access(namespace, m)
 	out.Warnings = append(out.Warnings, warnings...)
-	out.Notes = append(out.Notes, "agents know the workloads of their nodes and what these call: others are not among the clients")
+	out.Notes = append(out.Notes, "agents know the workloads of their nodes and what these call: others are not among the clients. What they may call outside is not known here")
 	return out, nil
 }
 

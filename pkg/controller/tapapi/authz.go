@@ -33,6 +33,8 @@ type Policies interface {
 	Objects() *translate.Objects
 	// Authz returns the policies of a pod, nil if none apply to it.
 	Authz(uid string) *authz.Spec
+	// Egress returns the EgressNetworks. They must not be changed.
+	Egress() []*mesh.EgressNetwork
 	// Translation is how the objects are translated, without Parsed.
 	Translation() translate.Config
 }
@@ -222,8 +224,9 @@ func (s *Server) accessAuthz(w http.ResponseWriter, r *http.Request) error {
 	}
 	m := &judged.AccessMesh{
 		Workloads: s.opt.Cluster.Workloads(), Services: s.opt.Cluster.Services(),
-		Spec: func(w *mesh.Workload) (*authz.Spec, bool) { return s.opt.Policies.Authz(w.UID), true },
-		By:   "the controller, with the policies that it sends to the agents",
+		Spec:        func(w *mesh.Workload) (*authz.Spec, bool) { return s.opt.Policies.Authz(w.UID), true },
+		By:          "the controller, with the policies that it sends to the agents",
+		KnowsEgress: true, Egress: s.opt.Policies.Egress(), Routes: s.opt.Cluster.Routes(),
 	}
 	if !all {
 		m.Workloads = slices.DeleteFunc(slices.Clone(m.Workloads), func(w *mesh.Workload) bool { return w.Namespace != namespace })

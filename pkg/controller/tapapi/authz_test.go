@@ -47,6 +47,10 @@ spec: {podSelector: {matchLabels: {app: web}}, port: 80}
 `
 
 func (p policies) Objects() *translate.Objects { return p.objects }
+func (p policies) Egress() []*mesh.EgressNetwork {
+	return []*mesh.EgressNetwork{{Namespace: "shop", Name: "outside", Deny: true, Networks: []mesh.EgressRange{{CIDR: netip.MustParsePrefix("203.0.113.0/24")}}}}
+}
+
 func (p policies) Translation() translate.Config {
 	return translate.Config{TrustDomain: fakeagent.TrustDomain}
 }
@@ -165,6 +169,9 @@ func TestAuthzAccess(t *testing.T) {
 	code, text := w.send("GET", "alice", tapv1alpha1.AuthzAccessPath("shop"), "", all)
 	if code != 200 || len(all.Servers) != 1 || !strings.Contains(text, `"name":"job"`) || !strings.HasPrefix(all.DecidedBy, "the controller") {
 		t.Fatalf("%d %s", code, text)
+	}
+	if e := all.Egress; len(e) != 1 || e[0].Name != "outside" || !e[0].Deny {
+		t.Errorf("%+v, want the EgressNetwork", e)
 	}
 	if d := all.Servers[0].Decisions; len(d) != 1 || d[0].Verdict != "deny" || d[0].Object != "Server.policy.linkerd.io shop/web" {
 		t.Errorf("%+v, want that the Server lets in nobody", d)

@@ -30,6 +30,11 @@ type AccessMesh struct {
 	// not have the policies of that pod.
 	Spec func(w *mesh.Workload) (spec *authz.Spec, known bool)
 	By   string // whose policies these are
+	// Egress are all EgressNetworks, and Routes all routes, of which those count that have one of
+	// these as parent. KnowsEgress is false if who answers does not know them.
+	KnowsEgress bool
+	Egress      []*mesh.EgressNetwork
+	Routes      []*mesh.Route
 }
 
 // Access says who may connect to the workloads of a namespace: it decides about a connection of
@@ -37,7 +42,7 @@ type AccessMesh struct {
 func Access(namespace string, m *AccessMesh) *tapv1alpha1.AuthzAccess {
 	out := &tapv1alpha1.AuthzAccess{
 		Kind: "AuthzAccess", APIVersion: tapv1alpha1.GroupVersion, Namespace: namespace, DecidedBy: m.By,
-		Warnings: []string{}, Notes: []string{}, Clients: []tapv1alpha1.AuthzClient{}, Servers: []tapv1alpha1.AuthzServer{},
+		Warnings: []string{}, Notes: []string{}, Clients: []tapv1alpha1.AuthzClient{}, Servers: []tapv1alpha1.AuthzServer{}, Egress: m.egress(namespace),
 	}
 	servers, unknown := m.servers(namespace)
 	if unknown > 0 {

@@ -192,3 +192,33 @@ func TestAccessBounds(t *testing.T) {
 		t.Errorf("%+v, want an empty list", a.Servers)
 	}
 }
+
+// TestAccessEgress: a namespace's own EgressNetworks count, and without them the global ones.
+func TestAccessEgress(t *testing.T) {
+	m := accessMesh()
+	if got := Access("shop", m).Egress; got != nil {
+		t.Errorf("%+v, want nil where EgressNetworks are not known", got)
+	}
+	m.KnowsEgress = true
+	if got := Access("shop", m).Egress; got == nil || len(got) != 0 {
+		t.Errorf("%+v, want none", got)
+	}
+	own := &mesh.EgressNetwork{Namespace: "shop", Name: "own", Deny: true, Networks: []mesh.EgressRange{{
+		CIDR: netip.MustParsePrefix("203.0.113.0/24"), Except: []netip.Prefix{netip.MustParsePrefix("203.0.113.9/32")},
+	}}}
+	m.Egress = []*mesh.EgressNetwork{own, {Namespace: "underlane-system", Name: "all", Global: true}}
+	route := func(namespace, parent string) *mesh.Route {
+		return &mesh.Route{Egress: true, Kind: "TLSRoute", Namespace: namespace, Name: "cdn", Parent: mesh.ServicePortRef{Namespace: parent, Name: "own", Port: 443}, Hostnames: []string{"*.cdn.example"}}
+	}
+	m.Routes = []*mesh.Route{route("shop", "shop"), route("other", "shop"), route("shop", "other"), {Kind: "HTTPRoute", Namespace: "shop", Parent: mesh.ServicePortRef{Namespace: "shop", Name: "own"}}}
+	want := []tapv1alpha1.AuthzEgress{{
+		Namespace: "shop", Name: "own", Deny: true, Networks: []string{"203.0.113.0/24 except 203.0.113.9/32"},
+		Routes: []tapv1alpha1.AuthzEgressRoute{{Kind: "TLSRoute", Namespace: "shop", Name: "cdn", Port: 443, Hostnames: []string{"*.cdn.example"}}},
+	}}
+	if diff := cmp.Diff(want, Access("shop", m).Egress); diff != "" {
+		t.Error(diff)
+	}
+	if got := Access("other", m).Egress; len(got) != 1 || got[0].Name != "all" {
+		t.Errorf("%+v, want the global network", got)
+	}
+}
