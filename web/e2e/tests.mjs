@@ -238,6 +238,8 @@ export const tests = [
       const before = await page.locator('tbody td.c-time').allInnerTexts();
       await page.waitForTimeout(1200);
       equal(await page.locator('tbody td.c-time').allInnerTexts(), before, 'rows while paused');
+      const status = await page.getByRole('status').last().innerText();
+      check(/^paused, \d/.test(status), `the state says ${JSON.stringify(status)}`);
       await page.getByRole('button', { name: 'Go on' }).click();
       await until(async () => (await page.locator('tbody td.c-time').first().innerText()) !== before[0], 'it goes on');
       await page.getByRole('button', { name: 'Failed only' }).click();
@@ -282,6 +284,46 @@ export const tests = [
       check(rows <= 130, `${rows} rows are drawn`);
     },
   },
+  ...[['', {}], [' on a phone', phone]].map(([where, context]) => ({
+    name: `two hundred nodes with long names do not overflow${where}`,
+    context,
+    errors: /404/,
+    async run({ page, shot }) {
+      const name = (i) => `node-${i}.${'pool-of-large-machines.'.repeat(8)}europe-west4-a.example`;
+      const items = Array.from({ length: 200 }, (_, i) => ({
+        metadata: { name: name(i) }, address: `10.0.${i}.1`,
+        ...(i % 10 === 0 ? { error: `rpc error: code = Unavailable desc = connection error: ${'/very/long/'.repeat(40)}` } : {
+          status: { version: `v1.${i % 40}.0-${'build'.repeat(12)}`, started: '2026-11-29T12:00:00Z', ready: true, controller: i % 7 ? { connected: true } : { connected: false, lastError: 'x'.repeat(500) }, pods: Array.from({ length: 60 }, (_, k) => ({ namespace: 'n'.repeat(63), name: 'p'.repeat(200) + k, state: k % 3 ? 'enrolled' : 'failed', reason: 'r'.repeat(300) })), openConnections: '123456789', kernelEvents: [{ name: 'k'.repeat(100), value: '99999999999' }] },
+        }),
+      }));
+      await page.route('**/api/v1alpha1/nodes*', (r) => r.fulfill({ status: 200, contentType: 'application/json', body: JSON.stringify({ kind: 'AgentList', items }) }));
+      const found = [];
+      for (const path of ['/agents', `/agents?node=${encodeURIComponent(name(1))}`, `/agents?node=${encodeURIComponent(name(0))}`]) {
+        await page.goto(path);
+        const table = page.getByRole('region', { name: 'Nodes' });
+        await table.locator('tbody tr').nth(5).waitFor();
+        const rows = await table.locator('tbody tr').count();
+        if (rows > 130) found.push(`${path} draws ${rows} rows`);
+        const wide = await beyond(page);
+        if (wide > 0) found.push(`${path} goes ${wide} px beyond the screen`);
+        if (path === '/agents') await accessible(page, 'two hundred nodes').catch((e) => found.push(e.message));
+        await shot(`nodes-200${where ? '-phone' : ''}`);
+      }
+      // The figures come from as many nodes, of which many do not answer.
+      await page.route('**/api/v1alpha1/watch/**', (r) => r.fulfill({ status: 404, contentType: 'application/json', body: '{"kind": "Status", "code": 404}' }));
+      await change(page, '**/api/v1alpha1/figures*', async (r) => {
+        const figures = await (await r.fetch()).json();
+        await r.fulfill({ status: 200, contentType: 'application/json', body: JSON.stringify({ ...figures, nodes: { asked: 200, answered: 180 }, warnings: items.filter((n) => n.error).map((n) => `${n.metadata.name}: ${n.error}`) }) });
+      });
+      for (const path of ['/topology?ns=shop', '/topology?ns=shop&view=table', '/']) {
+        await page.goto(path);
+        await page.getByText('180 of 200 nodes').click();
+        const wide = await beyond(page);
+        if (wide > 0) found.push(`${path} goes ${wide} px beyond the screen`);
+      }
+      check(found.length === 0, found.join('\n'));
+    },
+  })),
   {
     name: 'a thousand namespaces',
     flags: ['-per-namespace', '1'],
