@@ -47,9 +47,9 @@ func (o *outside) attach(layer mesh.RouteLayer, port uint16, rule mesh.RouteRule
 
 func port(addr string) uint16 { return mustAddr(addr).Port() }
 
-// ask makes a request with this Host to dst, and returns the status, the reason and the
-// body.
-func (o *outside) ask(dst, host, path string, http2 bool) string {
+// ask makes a request with this Host and these fields (NAME, VALUE, …) to dst, and returns
+// the status, the reason and the body.
+func (o *outside) ask(dst, host, path string, http2 bool, fields ...string) string {
 	o.t.Helper()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(!http2)
@@ -61,6 +61,9 @@ func (o *outside) ask(dst, host, path string, http2 bool) string {
 		o.t.Fatal(err)
 	}
 	req.Host = host
+	for i := 0; i+1 < len(fields); i += 2 {
+		req.Header.Add(fields[i], fields[i+1])
+	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		o.t.Fatal(err)
@@ -280,5 +283,50 @@ func TestEgressServices(t *testing.T) {
 		if got := o.ask(vip, "api.example.com", "/", false); got != tc.want {
 			t.Errorf("got %q, want %q", got, tc.want)
 		}
+	}
+}
+
+// TestEgressOverride: a request of an ingress that names a Service with endpoints outside the
+// mesh, by a field or by its authority, is no way around either. As with a Service that has
+// routes, the names of requests are not compared: the network has to allow the port.
+func TestEgressOverride(t *testing.T) {
+	const apex = "apex.shop.svc.cluster.local"
+	for _, http2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("http2=%v", http2), func(t *testing.T) {
+			o := &outside{newShop(t)}
+			o.local.Settings.Ingress = true
+			app := webApp(t)
+			o.service("apex", app)
+			vip := o.services["apex"].String()
+			o.tell(app)
+			o.tell(vip)
+			for _, step := range []struct {
+				what  string
+				do    func()
+				named string // of what names the Service
+				plain string // of what names api.example.com
+			}{
+				{"no network", func() {}, "200 ok", "200 ok"},
+				{"Deny", func() { o.network(true) }, denied403, denied403},
+				{"a name is allowed", func() { o.allow(mesh.LayerHTTP, 0, "api.example.com", apex) }, denied403, "200 ok"},
+				{"the port is allowed", func() { o.allow(mesh.LayerTCP, port(app)) }, "200 ok", "200 ok"},
+				{"Allow", func() { o.network(false) }, "200 ok", "200 ok"},
+			} {
+				step.do()
+				for how, got := range map[string]string{
+					"by Linkerd's field":              o.ask(app, "api.example.com", "/", http2, "l5d-dst-override", apex+":80"),
+					"by our field":                    o.ask(app, "api.example.com", "/", http2, "underlane-dst-override", apex+":80"),
+					"by the field, at the cluster IP": o.ask(vip, "api.example.com", "/", http2, "l5d-dst-override", apex+":80"),
+					"by its authority":                o.ask(app, apex, "/", http2),
+				} {
+					if got != step.named {
+						t.Errorf("%s, named %s: got %q, want %q", step.what, how, got, step.named)
+					}
+				}
+				if got := o.ask(app, "api.example.com", "/", http2); got != step.plain {
+					t.Errorf("%s, no Service named: got %q, want %q", step.what, got, step.plain)
+				}
+			}
+		})
 	}
 }

@@ -42,10 +42,24 @@ func TestPolicies(t *testing.T) {
 			&custom.IstioRequests, ``, `{"jwtRules":[{"issuer":"i"}]}`,
 			[]string{`"type":"underlane.io/Accepted"`},
 		},
+		"EgressNetwork": {
+			&custom.EgressNetworks, `{"conditions":[{"type":"Other","status":"True","theirs":[1]},{"type":"Accepted","status":"False","reason":"Pending","message":"","lastTransitionTime":null}]}`,
+			`{"trafficPolicy":"Deny","networks":[{"cidr":"203.0.113.0/24"}]}`,
+			[]string{`"theirs":[1]`, `"observedGeneration":7,"reason":"Accepted","status":"True","type":"Accepted"`},
+		},
+		"EgressNetwork, not understood": {
+			&custom.EgressNetworks, ``, `{"trafficPolicy":"Deny","networks":[{"cidr":"203.0.113.0/33"}]}`,
+			[]string{`spec.networks[0].cidr`, `everything is refused`, `"reason":"Invalid","status":"False","type":"Accepted"`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			f.server.Install(c.resource.Qualified(), true)
+			egress := c.resource == &custom.EgressNetworks
+			if egress {
+				f.server.Install(c.resource.Name, true)
+			} else {
+				f.server.Install(c.resource.Qualified(), true)
+			}
 			client := f.clients.Of(c.resource.GroupVersions()[0])
 			object := fmt.Sprintf(`{"metadata":{"name":"p","namespace":"shop","generation":7},"spec":%s%s}`, c.spec, map[bool]string{true: `,"status":` + c.status}[c.status != ""])
 			if err := client.Post().Namespace("shop").Resource(c.resource.Name).Body([]byte(object)).Do(t.Context()).Error(); err != nil {
@@ -57,8 +71,15 @@ func TestPolicies(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				p := &custom.PolicyObject{}
+				var p any = &custom.PolicyObject{}
+				if egress {
+					p = &custom.EgressNetwork{}
+				}
 				if err := json.Unmarshal(text, p); err != nil {
+					t.Fatal(err)
+				}
+				var fields struct{ Status any }
+				if err := json.Unmarshal(text, &fields); err != nil {
 					t.Fatal(err)
 				}
 				o := &translate.Objects{}
@@ -71,9 +92,7 @@ func TestPolicies(t *testing.T) {
 						store.Fill(o)
 					}
 				}
-				var fields any
-				_ = json.Unmarshal(p.Status, &fields)
-				sorted, _ := json.Marshal(fields)
+				sorted, _ := json.Marshal(fields.Status)
 				return o, string(sorted)
 			}
 			o, _ := read()
