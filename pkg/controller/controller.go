@@ -323,7 +323,7 @@ func (c *Controller) publish() {
 		version = last.Version() + 1
 	}
 	snap := server.NewSnapshot(version, server.Content{
-		Workloads: result.Workloads, Services: result.Services, Routes: result.Routes, Authz: result.Authz, Anchors: c.anchors(), Egress: result.Egress,
+		Workloads: result.Workloads, Services: result.Services, Routes: result.Routes, Authz: result.Authz, Anchors: c.anchors(), Egress: result.Egress, Nodes: result.Nodes,
 	}, last)
 	if snap.Equal(last) {
 		return

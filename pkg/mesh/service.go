@@ -35,6 +35,9 @@ type ServicePort struct {
 	// IPs and those of load balancers. At another port they may belong to another
 	// Service, or to something outside the mesh.
 	External []netip.Addr
+	// NodePort is the port at which it is also reached at the addresses of all nodes; 0:
+	// none.
+	NodePort uint16
 }
 
 // Endpoint is one backend of a service port.

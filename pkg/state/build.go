@@ -18,7 +18,8 @@ func build(last *View, names map[string]Resource, changed map[string]bool, node 
 		byAddr:    make(map[netip.Addr]*mesh.Workload, len(last.byAddr)),
 		byVIP:     make(map[netip.Addr]*mesh.Service, len(last.byVIP)),
 		external:  make(map[netip.AddrPort]servicePort, len(last.external)),
-		answered:  make(map[netip.Addr]struct{}, len(last.answered)),
+		answered:  make(map[netip.Addr]Address, len(last.answered)),
+		nodePorts: make(map[uint16]servicePort, len(last.nodePorts)),
 		byName:    make(map[serviceName]*mesh.Service, len(last.byName)),
 		routes:    make(map[serviceName][]*mesh.Route, len(last.routes)),
 	}
@@ -27,7 +28,7 @@ func build(last *View, names map[string]Resource, changed map[string]bool, node 
 		case r.Workload != nil:
 			v.addWorkload(r.Workload, node)
 		case r.Address != nil:
-			v.answered[r.Address.Addr.Unmap()] = struct{}{}
+			v.answered[r.Address.Addr.Unmap()] = *r.Address
 		case r.Anchors != nil:
 			v.anchors = r.Anchors
 		case r.Ranges != nil:
@@ -75,8 +76,8 @@ func build(last *View, names map[string]Resource, changed map[string]bool, node 
 	return v
 }
 
-// addExternal indexes the external addresses of s. The controller gives each of them, with
-// its port, to one Service only. During a change two services may have it for a moment.
+// addExternal indexes the external addresses and node ports of s. The controller gives each
+// of them, with its port, to one Service only. During a change two services may have it for a moment.
 func (v *View) addExternal(s *mesh.Service) {
 	for i := range s.Ports {
 		p := &s.Ports[i]
@@ -85,6 +86,9 @@ func (v *View) addExternal(s *mesh.Service) {
 			if old, taken := v.external[at]; !taken || serviceLess(old.svc, s) {
 				v.external[at] = servicePort{s, p}
 			}
+		}
+		if old, taken := v.nodePorts[p.NodePort]; p.NodePort != 0 && (!taken || serviceLess(old.svc, s)) {
+			v.nodePorts[p.NodePort] = servicePort{s, p}
 		}
 	}
 }

@@ -40,7 +40,10 @@ type Resource struct {
 
 // Address says that the controller has answered a subscription to Addr. The workloads and
 // services say which of them has the address. If none has it, it is outside the mesh.
-type Address struct{ Addr netip.Addr }
+type Address struct {
+	Addr netip.Addr
+	Node bool // of a node: the services that have node ports come with it, too
+}
 
 // Anchors is the trust bundle: every CA certificate (DER) that peers'
 // certificates may chain to.

@@ -137,6 +137,59 @@ func TestExternalAddresses(t *testing.T) {
 	}
 }
 
+// TestNodePorts lead to a service at the addresses of nodes, of the families of its
+// ClusterIPs, and nowhere else.
+func TestNodePorts(t *testing.T) {
+	node, node6 := netip.MustParseAddr("172.16.0.1"), netip.MustParseAddr("fd00:16::1")
+	of := func(a netip.Addr) Resource {
+		return Resource{Name: AddressName(a), Version: "node", Address: &Address{Addr: a, Node: true}}
+	}
+	named := func(name string, port mesh.ServicePort, vips ...string) Resource {
+		s := &mesh.Service{Name: name, Namespace: "ns", Ports: []mesh.ServicePort{{Port: 1}, port}}
+		for _, a := range vips {
+			s.VIPs = append(s.VIPs, netip.MustParseAddr(a))
+		}
+		return Resource{Name: ServiceName("ns", name), Version: "1", Service: s}
+	}
+	s := NewStore("n1")
+	v := apply(t, s, Delta{Resources: []Resource{
+		of(node), of(node6), address(far), workload("a", "n1", true, podA), of(podA),
+		named("shop", mesh.ServicePort{Port: 80, NodePort: 30080}, "10.96.7.1"),
+		named("both", mesh.ServicePort{Port: 80, NodePort: 30081}, "10.96.7.2", "fd00:96::1"),
+		named("local", mesh.ServicePort{Port: 30082}, "10.96.7.3"),
+		named("claim", mesh.ServicePort{Port: 30080, External: []netip.Addr{node}}, "10.96.7.4"),
+	}})
+	for at, want := range map[netip.AddrPort]string{
+		netip.AddrPortFrom(node, 30081):                          "both",
+		netip.AddrPortFrom(netip.AddrFrom16(node.As16()), 30081): "both",
+		netip.AddrPortFrom(node6, 30081):                         "both",
+		netip.AddrPortFrom(node, 30080):                          "claim", // as an external address of its own
+		netip.AddrPortFrom(node6, 30080):                         "",
+		netip.AddrPortFrom(node, 30082):                          "",
+		netip.AddrPortFrom(node, 80):                             "",
+		netip.AddrPortFrom(node, 0):                              "",
+		netip.AddrPortFrom(far, 30081):                           "", // no node's
+		netip.AddrPortFrom(podA, 30081):                          "", // a pod's
+		netip.AddrPortFrom(podB, 30081):                          "", // not asked for
+	} {
+		svc, port, ok := v.Service(at)
+		got := ""
+		if svc != nil {
+			got = svc.Name
+		}
+		if got != want || ok != (want != "") || ok && port.NodePort != at.Port() && port.Port != at.Port() {
+			t.Errorf("%s: got %q %v %v, want %q", at, got, port, ok, want)
+		}
+	}
+	if _, _, ok := v.Service(netip.MustParseAddrPort("10.96.7.2:30081")); ok {
+		t.Error("a node port counts at the ClusterIP")
+	}
+	v = apply(t, s, Delta{Resources: []Resource{address(node)}})
+	if _, _, ok := v.Service(netip.AddrPortFrom(node, 30081)); ok {
+		t.Error("the node port outlived the node")
+	}
+}
+
 func TestPointerIdentityMeansUnchanged(t *testing.T) {
 	s := NewStore("n1")
 	first := apply(t, s, Delta{Resources: []Resource{

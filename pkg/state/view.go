@@ -21,17 +21,18 @@ type View struct {
 	workloads map[string]*mesh.Workload // by UID
 	services  map[string]*mesh.Service  // by resource name
 
-	byName   map[serviceName]*mesh.Service
-	routes   map[serviceName][]*mesh.Route // by parent
-	byAddr   map[netip.Addr]*mesh.Workload
-	byVIP    map[netip.Addr]*mesh.Service
-	external map[netip.AddrPort]servicePort
-	answered map[netip.Addr]struct{}
-	authz    map[string]*authz.Workload // by UID
-	local    []*mesh.Workload
-	anchors  *Anchors
-	ranges   []netip.Prefix
-	egress   egress
+	byName    map[serviceName]*mesh.Service
+	routes    map[serviceName][]*mesh.Route // by parent
+	byAddr    map[netip.Addr]*mesh.Workload
+	byVIP     map[netip.Addr]*mesh.Service
+	external  map[netip.AddrPort]servicePort
+	nodePorts map[uint16]servicePort
+	answered  map[netip.Addr]Address
+	authz     map[string]*authz.Workload // by UID
+	local     []*mesh.Workload
+	anchors   *Anchors
+	ranges    []netip.Prefix
+	egress    egress
 }
 
 type serviceName struct{ namespace, name string }
@@ -55,7 +56,7 @@ func (v *View) WorkloadByUID(uid string) (*mesh.Workload, bool) {
 }
 
 // Service returns the service that is reached at this address and port, by its
-// ClusterIP or an external address. If the address is a ClusterIP and the service does
+// ClusterIP, an external address or a node port. If the address is a ClusterIP and the service does
 // not have the port, it returns the service, nil and false, because no other server can
 // have this address. At an external address there may be another server.
 func (v *View) Service(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, bool) {
@@ -71,14 +72,29 @@ func (v *View) Service(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, b
 	return s, nil, false
 }
 
-// externalService returns the service with this external address and port. If a pod has
-// the address too, the address counts as the pod's.
+// externalService returns the service with this external address and port, or with this
+// node port. If a pod has the address too, the address counts as the pod's.
 func (v *View) externalService(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, bool) {
 	at, ok := v.external[addr]
+	if !ok && v.answered[addr.Addr()].Node {
+		at, ok = v.nodePorts[addr.Port()]
+		ok = ok && hasFamily(at.svc, addr.Addr())
+	}
 	if !ok || v.byAddr[addr.Addr()] != nil {
 		return nil, nil, false
 	}
 	return at.svc, at.port, true
+}
+
+// hasFamily reports whether s has a ClusterIP of the family of addr: a service has its node
+// ports at the nodes' addresses of these families only.
+func hasFamily(s *mesh.Service, addr netip.Addr) bool {
+	for _, vip := range s.VIPs {
+		if vip.Unmap().Is4() == addr.Is4() {
+			return true
+		}
+	}
+	return false
 }
 
 // ServiceVIP returns the service with this ClusterIP.

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/underlane/underlane/test/lab/layout"
 )
 
 // externalServices are reached at addresses from outside the cluster: one by
@@ -39,21 +41,30 @@ spec:
   ipFamilyPolicy: RequireDualStack
   ports: [{name: http, port: 81, targetPort: 8080}]
 status: {loadBalancer: {ingress: [{ip: 192.0.2.N1}, {ip: "2001:db8::N1"}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: by-node-POD}
+spec:
+  type: NodePort
+  selector: {app: POD}
+  ipFamilyPolicy: RequireDualStack
+  ports: [{name: http, port: 80, targetPort: 8080, nodePort: 300N0}]
 `
 
 const externalRoute = `
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
-metadata: {name: by-ip-POD}
+metadata: {name: HOW-POD}
 spec:
-  parentRefs: [{group: "", kind: Service, name: by-ip-POD, port: 80}]
+  parentRefs: [{group: "", kind: Service, name: HOW-POD, port: 80}]
   rules:
-    - filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: x-route, value: by-ip-POD}]}}]
-      backendRefs: [{name: by-ip-POD, port: 80}]
+    - filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: x-route, value: HOW-POD}]}}]
+      backendRefs: [{name: HOW-POD, port: 80}]
 `
 
-// TestExternalAddresses: external IPs and addresses of load balancers lead a pod of
-// the mesh to the Service's endpoints, as they do without a mesh; with it also where
+// TestExternalAddresses: external IPs, addresses of load balancers and node ports lead a pod
+// of the mesh to the Service's endpoints, as they do without a mesh; with it also where
 // those take nothing but mTLS, and by the Service's routes.
 func TestExternalAddresses(t *testing.T) {
 	t.Parallel()
@@ -73,9 +84,14 @@ func TestExternalAddresses(t *testing.T) {
 			fill := strings.NewReplacer("POD", pod, "N0", n+"0", "N1", n+"1").Replace
 			l.Apply(fill(externalServices))
 			if !l.bare {
-				l.Apply(fill(externalRoute))
+				for _, how := range []string{"by-ip", "by-node"} {
+					l.Apply(strings.ReplaceAll(fill(externalRoute), "HOW", how))
+				}
 			}
+			own, other := layout.NodeAddrs(1), layout.NodeAddrs(2)
 			for service, at := range map[string]string{
+				"by-node": fmt.Sprintf("%s:300N0", own[0]), "by-node over IPv6": fmt.Sprintf("[%s]:300N0", own[1]),
+				"by-node at the other node": fmt.Sprintf("%s:300N0", other[0]), "by-node at the other node over IPv6": fmt.Sprintf("[%s]:300N0", other[1]),
 				"by-ip": "192.0.2.N0:80", "by-ip over IPv6": "[2001:db8::N0]:80",
 				"balanced": "192.0.2.N1:80", "balanced over IPv6": "[2001:db8::N1]:80",
 				"beside": "192.0.2.N1:81", "beside over IPv6": "[2001:db8::N1]:81",
@@ -98,7 +114,7 @@ func TestExternalAddresses(t *testing.T) {
 						name, _, _ := strings.Cut(service, " ")
 						name += "-" + pod
 						wantRoute := ""
-						if strings.HasPrefix(name, "by-ip") {
+						if strings.HasPrefix(name, "by-") {
 							wantRoute = name
 						}
 						if got := resp.Header.Get("X-Route"); got != wantRoute {

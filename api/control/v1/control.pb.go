@@ -1898,7 +1898,9 @@ type ServicePort struct {
 	// Addresses besides the service's vips at which the port is reached: external
 	// IPs and those of load balancers. Another port there may be another service's,
 	// or none's.
-	External      [][]byte `protobuf:"bytes,5,rep,name=external,proto3" json:"external,omitempty"`
+	External [][]byte `protobuf:"bytes,5,rep,name=external,proto3" json:"external,omitempty"`
+	// Port at which it is reached at the addresses of nodes (Address.node), too; 0: none.
+	NodePort      uint32 `protobuf:"varint,166,opt,name=node_port,json=nodePort,proto3" json:"node_port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1966,6 +1968,13 @@ func (x *ServicePort) GetExternal() [][]byte {
 		return x.External
 	}
 	return nil
+}
+
+func (x *ServicePort) GetNodePort() uint32 {
+	if x != nil {
+		return x.NodePort
+	}
+	return 0
 }
 
 type Endpoint struct {
@@ -2056,8 +2065,10 @@ func (x *Endpoint) GetForNodes() []string {
 // from the workloads and services sent with it; when it is nobody's, this is
 // the explicit "unknown".
 type Address struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Addr          []byte                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Addr  []byte                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
+	// It is the address of a node. All services with node ports are sent with it.
+	Node          bool `protobuf:"varint,165,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2097,6 +2108,13 @@ func (x *Address) GetAddr() []byte {
 		return x.Addr
 	}
 	return nil
+}
+
+func (x *Address) GetNode() bool {
+	if x != nil {
+		return x.Node
+	}
+	return false
 }
 
 // Anchors is the trust bundle; several during a rotation.
@@ -5019,22 +5037,24 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12\x1f\n" +
 	"\vmin_retries\x18\x03 \x01(\rR\n" +
 	"minRetries\x12<\n" +
-	"\fmin_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vminInterval\"\xb2\x01\n" +
+	"\fmin_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vminInterval\"\xd0\x01\n" +
 	"\vServicePort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12!\n" +
 	"\fapp_protocol\x18\x03 \x01(\tR\vappProtocol\x12<\n" +
 	"\tendpoints\x18\x04 \x03(\v2\x1e.underlane.control.v1.EndpointR\tendpoints\x12\x1a\n" +
-	"\bexternal\x18\x05 \x03(\fR\bexternal\"\xa5\x01\n" +
+	"\bexternal\x18\x05 \x03(\fR\bexternal\x12\x1c\n" +
+	"\tnode_port\x18\xa6\x01 \x01(\rR\bnodePort\"\xa5\x01\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\fR\x04addr\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12!\n" +
 	"\fworkload_uid\x18\x03 \x01(\tR\vworkloadUid\x12\x14\n" +
 	"\x05ready\x18\x04 \x01(\bR\x05ready\x12\x1b\n" +
 	"\tfor_zones\x18\x05 \x03(\tR\bforZones\x12\x1b\n" +
-	"\tfor_nodes\x18\x06 \x03(\tR\bforNodes\"\x1d\n" +
+	"\tfor_nodes\x18\x06 \x03(\tR\bforNodes\"2\n" +
 	"\aAddress\x12\x12\n" +
-	"\x04addr\x18\x01 \x01(\fR\x04addr\"\x1b\n" +
+	"\x04addr\x18\x01 \x01(\fR\x04addr\x12\x13\n" +
+	"\x04node\x18\xa5\x01 \x01(\bR\x04node\"\x1b\n" +
 	"\aAnchors\x12\x10\n" +
 	"\x03der\x18\x01 \x03(\fR\x03der\"=\n" +
 	"\x06Ranges\x123\n" +

@@ -78,6 +78,7 @@ func TestEncodingKeepsEverything(t *testing.T) {
 	accrual, budget := mesh.DefaultFailureAccrual, mesh.DefaultRetryBudget
 	svc.FailureAccrual, svc.RetryBudget = &accrual, &budget
 	svc.Ports[0].Endpoints[0].ForZones, svc.Ports[0].Endpoints[0].ForNodes = []string{"a", "b"}, []string{"n1"}
+	svc.Ports[0].NodePort = 30080
 	svc.Ports[0].External = []netip.Addr{far, netip.MustParseAddr("2001:db8::1")}
 	for _, v := range []any{*w, *svc, svc.Ports[0], svc.Ports[0].Endpoints[0], accrual, budget, w.Settings, *w.Settings.RateLimit, *w.Settings.TraceSampling} {
 		noZeros(t, v) // what is added is to be looked at here
@@ -195,7 +196,7 @@ func TestPodsAndRangesKeepEverything(t *testing.T) {
 func FuzzDelta(f *testing.F) {
 	a := pod("a", "n1", podA)
 	for _, d := range []*pb.Delta{
-		{Version: 1, Resources: []*pb.Resource{EncodeWorkload(a), EncodeService(serviceOf(a)), EncodeAddress(far), EncodeAnchors([][]byte{{1}}), EncodeRoute(fullRoute())}},
+		{Version: 1, Resources: []*pb.Resource{EncodeWorkload(a), EncodeService(serviceOf(a)), EncodeAddress(far, true), EncodeAnchors([][]byte{{1}}), EncodeRoute(fullRoute())}},
 		{Removed: []string{"workload/uid-a"}, InitialSyncDone: true},
 		{Resources: []*pb.Resource{{Name: "workload/x"}}},
 		{Resources: []*pb.Resource{{Name: "service/a/b", Content: &pb.Resource_Service{Service: &pb.Service{

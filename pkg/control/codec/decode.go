@@ -54,7 +54,7 @@ func decodeResource(r *pb.Resource) (state.Resource, error) {
 	case *pb.Resource_Service:
 		out.Service, err = decodeService(c.Service)
 	case *pb.Resource_Address:
-		out.Address = &state.Address{}
+		out.Address = &state.Address{Node: c.Address.GetNode()}
 		out.Address.Addr, err = DecodeAddr(c.Address.GetAddr())
 	case *pb.Resource_Anchors:
 		out.Anchors = &state.Anchors{DER: c.Anchors.GetDer()}
@@ -179,6 +179,11 @@ func decodeService(s *pb.Service) (*mesh.Service, error) {
 		}
 		if port.External, err = decodeAddrs(p.GetExternal()); err != nil {
 			return nil, err
+		}
+		if p.GetNodePort() != 0 {
+			if port.NodePort, err = decodePort(p.GetNodePort()); err != nil {
+				return nil, err
+			}
 		}
 		for _, e := range p.GetEndpoints() {
 			addr, err := DecodeAddr(e.GetAddr())

@@ -75,7 +75,7 @@ func EncodeService(s *mesh.Service) *pb.Resource {
 		FailureAccrual: encodeAccrual(s.FailureAccrual), RetryBudget: encodeBudget(s.RetryBudget),
 	}
 	for _, p := range s.Ports {
-		port := &pb.ServicePort{Name: p.Name, Port: uint32(p.Port), AppProtocol: p.AppProtocol, External: EncodeAddrs(p.External)}
+		port := &pb.ServicePort{Name: p.Name, Port: uint32(p.Port), AppProtocol: p.AppProtocol, External: EncodeAddrs(p.External), NodePort: uint32(p.NodePort)}
 		for _, e := range p.Endpoints {
 			port.Endpoints = append(port.Endpoints, &pb.Endpoint{
 				Addr: e.Addr.Addr().Unmap().AsSlice(), Port: uint32(e.Addr.Port()), WorkloadUid: e.WorkloadUID, Ready: e.Ready,
@@ -90,11 +90,16 @@ func EncodeService(s *mesh.Service) *pb.Resource {
 	}
 }
 
-func EncodeAddress(addr netip.Addr) *pb.Resource {
+// EncodeAddress encodes the answer about addr. node: it is the address of a node.
+func EncodeAddress(addr netip.Addr, node bool) *pb.Resource {
+	version := "1" // the rest of its content is its name
+	if node {
+		version = "node"
+	}
 	return &pb.Resource{
 		Name:    state.AddressName(addr),
-		Version: "1", // its name is its whole content, which never changes
-		Content: &pb.Resource_Address{Address: &pb.Address{Addr: addr.Unmap().AsSlice()}},
+		Version: version,
+		Content: &pb.Resource_Address{Address: &pb.Address{Addr: addr.Unmap().AsSlice(), Node: node}},
 	}
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -24,6 +25,8 @@ type Content struct {
 	Anchors   [][]byte               // DER
 	// Egress are all EgressNetworks.
 	Egress []*mesh.EgressNetwork
+	// Nodes are the addresses at which nodes have the node ports of services.
+	Nodes []netip.Addr
 }
 
 // Snapshot is a Content that is encoded and indexed for the streams. It is
@@ -38,8 +41,11 @@ type Snapshot struct {
 	// external has, by address, the services that are reached at a port of an
 	// address that is not one of their VIPs. Several services may share one address.
 	external map[netip.Addr][]string
-	behind   map[string][]string // names of the workloads behind a service, by service
-	routed   map[string][]routed // routes of a service, by service
+	// nodes are the addresses of nodes, and nodePorts the services that are reached there.
+	nodes     map[netip.Addr]bool
+	nodePorts []string
+	behind    map[string][]string // names of the workloads behind a service, by service
+	routed    map[string][]routed // routes of a service, by service
 	// backing has, by address, the services that have it as an endpoint. It is nil if no
 	// pod is an ingress: only requests of an ingress name the service that they are for.
 	backing map[netip.Addr][]string
@@ -58,6 +64,10 @@ func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
 		behind:   make(map[string][]string, len(c.Services)),
 		external: map[netip.Addr][]string{},
 		routed:   map[string][]routed{},
+		nodes:    make(map[netip.Addr]bool, len(c.Nodes)),
+	}
+	for _, a := range c.Nodes {
+		s.nodes[a.Unmap()] = true
 	}
 	owner := map[netip.Addr]*mesh.Workload{}
 	for _, w := range c.Workloads {
@@ -85,6 +95,9 @@ func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
 					s.external[a] = append(s.external[a], r.Name)
 				}
 			}
+		}
+		if slices.ContainsFunc(svc.Ports, func(p mesh.ServicePort) bool { return p.NodePort != 0 }) {
+			s.nodePorts = append(s.nodePorts, r.Name)
 		}
 		s.behind[r.Name] = workloadsBehind(svc)
 	}
@@ -173,7 +186,7 @@ func (s *Snapshot) Version() uint64 { return s.version }
 
 // Equal reports whether s and other hold the same resources.
 func (s *Snapshot) Equal(other *Snapshot) bool {
-	if other == nil || len(s.byName) != len(other.byName) {
+	if other == nil || len(s.byName) != len(other.byName) || !maps.Equal(s.nodes, other.nodes) {
 		return false
 	}
 	for name, r := range s.byName {
@@ -222,8 +235,9 @@ func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds
 		s.withBehind(name, yield)
 		s.withRoutes(name, clients, yield)
 	}
+	isNode := false
 	for addr := range subs {
-		yield(codec.EncodeAddress(addr))
+		yield(codec.EncodeAddress(addr, s.nodes[addr]))
 		if name, ok := s.byAddr[addr]; ok {
 			service(name)
 		}
@@ -231,6 +245,12 @@ func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds
 			service(name)
 		}
 		for _, name := range backing[addr] {
+			service(name)
+		}
+		isNode = isNode || s.nodes[addr]
+	}
+	if isNode {
+		for _, name := range s.nodePorts {
 			service(name)
 		}
 	}

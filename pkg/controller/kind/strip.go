@@ -134,8 +134,8 @@ func stripService(s *corev1.Service) *corev1.Service {
 		Spec: corev1.ServiceSpec{
 			Type: s.Spec.Type, ClusterIP: s.Spec.ClusterIP, ClusterIPs: s.Spec.ClusterIPs, Ports: s.Spec.Ports, Selector: s.Spec.Selector,
 			PublishNotReadyAddresses: s.Spec.PublishNotReadyAddresses, SessionAffinity: s.Spec.SessionAffinity,
-			InternalTrafficPolicy: s.Spec.InternalTrafficPolicy,
-			ExternalIPs:           s.Spec.ExternalIPs, LoadBalancerSourceRanges: s.Spec.LoadBalancerSourceRanges,
+			InternalTrafficPolicy: s.Spec.InternalTrafficPolicy, ExternalTrafficPolicy: s.Spec.ExternalTrafficPolicy,
+			ExternalIPs: s.Spec.ExternalIPs, LoadBalancerSourceRanges: s.Spec.LoadBalancerSourceRanges,
 		},
 	}
 	out.CreationTimestamp = s.CreationTimestamp // the oldest claim to an address counts

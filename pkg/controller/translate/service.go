@@ -36,6 +36,9 @@ func (t *translation) addService(s *corev1.Service, bySlice []*discoveryv1.Endpo
 			continue
 		}
 		port := mesh.ServicePort{Name: p.Name, Port: uint16(p.Port)}
+		if isNodePort(s, p) && !out.NodeLocal { // see claimExternal
+			port.NodePort = uint16(p.NodePort)
+		}
 		if p.AppProtocol != nil {
 			port.AppProtocol = *p.AppProtocol
 		}

@@ -55,6 +55,7 @@ type Result struct {
 	Routes    []*mesh.Route
 	Authz     map[string]*authz.Spec // authorization policies of workloads, by UID
 	Egress    []*mesh.EgressNetwork
+	Nodes     []netip.Addr // the internal addresses of the nodes, sorted
 	// RouteStatuses are those of all routes that have a Service or an EgressNetwork as
 	// parent, of policies that have a Service as target, of authorization policies that
 	// have a status, and of EgressNetworks.
@@ -93,6 +94,7 @@ func translate(o *Objects, c Config) Result {
 	}
 	for _, n := range o.Nodes {
 		t.zones[n.Name] = n.Labels[corev1.LabelTopologyZone]
+		t.addNode(n)
 	}
 	for _, ns := range o.Namespaces {
 		t.addNamespace(ns)
@@ -179,6 +181,7 @@ func (t *translation) sorted() Result {
 	slices.SortFunc(t.Egress, func(a, b *mesh.EgressNetwork) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+	slices.SortFunc(t.Nodes, netip.Addr.Compare)
 	slices.SortFunc(t.Routes, compareRoutes)
 	slices.SortFunc(t.RouteStatuses, func(a, b RouteStatus) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))

@@ -98,6 +98,9 @@ func render(r translate.Result) string {
 			if len(p.External) > 0 {
 				fmt.Fprintf(&b, "    external %v\n", p.External)
 			}
+			if p.NodePort != 0 {
+				fmt.Fprintf(&b, "    node port %d\n", p.NodePort)
+			}
 			for _, e := range p.Endpoints {
 				name := "-"
 				if e.Workload != nil {
@@ -110,6 +113,9 @@ func render(r translate.Result) string {
 				fmt.Fprintln(&b)
 			}
 		}
+	}
+	if len(r.Nodes) > 0 {
+		fmt.Fprintf(&b, "nodes %v\n", r.Nodes)
 	}
 	renderRoutes(&b, &r)
 	for _, p := range r.Problems {

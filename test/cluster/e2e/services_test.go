@@ -95,7 +95,8 @@ spec:
       containers: [{name: main, image: %q, imagePullPolicy: IfNotPresent, command: [/labtest, all]}]
 ---
 `, image)+service("db", []string{"8080:8080", "7001:7001"}, "clusterIP: None")+
-		strings.ReplaceAll(service("front", []string{"80:8080"}, "type: NodePort"), "app: front", "app: db")+`
+		strings.ReplaceAll(service("front", []string{"80:8080"}, "type: NodePort"), "app: front", "app: db")+
+		strings.ReplaceAll(service("local", []string{"80:8080"}, "type: NodePort", "externalTrafficPolicy: Local"), "app: local", "app: db")+`
 apiVersion: v1
 kind: Service
 metadata: {name: alias}
@@ -106,7 +107,9 @@ spec: {type: ExternalName, externalName: front.`+ns+`.svc.cluster.local}
 	client := podOf(t, ns, "client")
 	enrolled(t, ns, client, "pod/db-0", "pod/db-1")
 	ip := kubectl(t, "get", "-n", ns, "pod/db-1", "-o", "jsonpath={.status.podIP}")
-	port := kubectl(t, "get", "-n", ns, "svc/front", "-o", "jsonpath={.spec.ports[0].nodePort}")
+	nodePort := func(node, service string) string {
+		return nodeIP(t, node) + ":" + kubectl(t, "get", "-n", ns, "svc/"+service, "-o", "jsonpath={.spec.ports[0].nodePort}")
+	}
 
 	// A Service without a selector, with endpoints that are written by hand.
 	apply(t, ns, `
@@ -133,7 +136,9 @@ endpoints: [{addresses: ["`+ip+`"]}]
 		"pod IP":           {"http://" + ip + ":8080/podip", true},
 		"without selector": {"http://manual/manual", true},
 		"ExternalName":     {"http://alias/alias", true},
-		"NodePort":         {"http://" + nodeIP(t, "node-2") + ":" + port + "/nodeport", false},
+		"NodePort":         {"http://" + nodePort("node-2", "front") + "/nodeport", true},
+		"its own node's":   {"http://" + nodePort("node-1", "front") + "/ownnodeport", true},
+		"NodePort, Local":  {"http://" + nodePort("node-2", "local") + "/localnodeport", false},
 	}
 	if ips := strings.Fields(kubectl(t, "get", "-n", ns, "pod/db-1", "-o", "jsonpath={.status.podIPs[*].ip}")); len(ips) > 1 {
 		ways["pod IPv6"] = way{"http://[" + ips[1] + "]:8080/podipv6", true}
@@ -148,6 +153,9 @@ endpoints: [{addresses: ["`+ip+`"]}]
 				got := append(matching(lines, "req ", "tls=true", ":path="+path), matching(lines, "req ", "tls=same-node", ":path="+path)...)
 				if c.mesh && len(got) == 0 {
 					return errors.New("no meshed request")
+				}
+				if !c.mesh && len(got) > 0 {
+					return fmt.Errorf("it is meshed, want it left alone: %s", got[0])
 				}
 				return has(":path=" + path)(lines)
 			})

@@ -111,10 +111,46 @@ func addresses(s *corev1.Service) []netip.Addr {
 	return out
 }
 
+// places are the addresses and ports at which a port of a service is reached: the node ports
+// are at the nodes' addresses of the service's families.
+func places(s *corev1.Service, port corev1.ServicePort, nodes []netip.Addr) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range addresses(s) {
+		out = append(out, netip.AddrPortFrom(a, uint16(port.Port)))
+	}
+	if port.NodePort == 0 {
+		return out
+	}
+	for _, node := range nodes {
+		if slices.ContainsFunc(clusterIPs(s), func(a netip.Addr) bool { return a.Is4() == node.Is4() }) {
+			out = append(out, netip.AddrPortFrom(node, uint16(port.NodePort)))
+		}
+	}
+	return out
+}
+
+// nodeAddresses returns the addresses of all nodes.
+func nodeAddresses(objects []metav1.Object) []netip.Addr {
+	var out []netip.Addr
+	for _, obj := range objects {
+		n, ok := obj.(*corev1.Node)
+		if !ok {
+			continue
+		}
+		for _, a := range n.Status.Addresses {
+			if addr, err := netip.ParseAddr(a.Address); err == nil {
+				out = append(out, addr)
+			}
+		}
+	}
+	return out
+}
+
 // vips is what the nodes must do for the addresses of all services, in a stable
 // order.
 func vips(objects []metav1.Object) []fabric.VIP {
 	var out []fabric.VIP
+	nodes := nodeAddresses(objects)
 	for _, obj := range objects {
 		s, ok := obj.(*corev1.Service)
 		if !ok {
@@ -122,13 +158,13 @@ func vips(objects []metav1.Object) []fabric.VIP {
 		}
 		pods := backends(s, objects)
 		for _, port := range s.Spec.Ports {
-			for _, a := range addresses(s) {
-				v := fabric.VIP{Addr: netip.AddrPortFrom(a, uint16(port.Port)), Protocol: "tcp"}
+			for _, at := range places(s, port, nodes) {
+				v := fabric.VIP{Addr: at, Protocol: "tcp"}
 				if port.Protocol == corev1.ProtocolUDP {
 					v.Protocol = "udp"
 				}
 				for _, p := range pods {
-					v.Endpoints = append(v.Endpoints, endpoints(p, port, a)...)
+					v.Endpoints = append(v.Endpoints, endpoints(p, port, at.Addr())...)
 				}
 				out = append(out, v)
 			}

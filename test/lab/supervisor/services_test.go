@@ -1,8 +1,10 @@
 package supervisor
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +66,25 @@ func TestVIPs(t *testing.T) {
 	}
 	byString := cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
 	if diff := cmp.Diff(want, vips(testObjects()), byString); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// TestNodePorts are those of the service's address families, at all nodes.
+func TestNodePorts(t *testing.T) {
+	var got []string
+	objects := []metav1.Object{
+		nodeObject(1), nodeObject(2), readyPod("a", "10.77.1.2", "fd77:1:1::2", true),
+		service("web", []string{"10.78.0.1"}, corev1.ServicePort{Port: 80, TargetPort: intstr.FromInt32(8080), NodePort: 30080}),
+	}
+	for _, v := range vips(objects) {
+		got = append(got, fmt.Sprintf("%s %v", v.Addr, v.Endpoints))
+	}
+	want := []string{"10.78.0.1:80 [10.77.1.2:8080]"}
+	for n := 1; n <= 2; n++ {
+		want = append(want, layout.NodeAddrs(n)[0].String()+":30080 [10.77.1.2:8080]")
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got))); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
