@@ -64,6 +64,7 @@ const views = [
   ['/ns/shop', 'tbody a.whole', 20],
   ['/routes', '.rule', 15],
   ['/policy', 'td.denied', 15],
+  ['/policy?ns=shop', 'td.may', 15],
   ['/security', 'tbody tr', 8],
 ];
 const rounds = 12;

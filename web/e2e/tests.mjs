@@ -19,6 +19,7 @@ const views = [
   ['security', '/security', 'tbody tr:nth-child(3)'],
   ['policy', '/policy', 'td.denied'],
   ['policy-namespace', '/policy?ns=shop', 'td.denied'],
+  ['policy-cell', '/policy?ns=shop&cell=cronjob%2Flegacy%2Fnightly-report%3Edeployment%2Fshop%2Fpayments', 'aside'],
   ['agents', '/agents?node=node-7', '.detail'],
 ];
 
@@ -389,7 +390,7 @@ export const tests = [
         overview: 'stat ns -t 5m', namespace: 'stat all -n emojivoto -t 5m', workload: 'stat deploy/web -n emojivoto -t 5m', 'workload-history': 'stat deploy/web -n emojivoto -t 1h',
         'workload-calls': 'tap deploy/web -n emojivoto', 'workload-pods': 'stat pod -n emojivoto -o wide -t 5m', 'workload-connections': 'connections deploy/gateway -n shop', 'workload-routes': 'routes -n emojivoto -o wide',
         topology: 'edges ns -A -t 5m', 'topology-namespace': 'edges deploy -n emojivoto -t 5m', 'topology-table': 'edges deploy -n emojivoto -t 5m',
-        calls: 'tap ns', routes: 'routes -A -o wide', connections: 'connections -A', security: 'edges deploy -A -t 5m', policy: 'edges deploy -A -t 5m', 'policy-namespace': 'edges deploy -n shop -t 5m', agents: 'check',
+        calls: 'tap ns', routes: 'routes -A -o wide', connections: 'connections -A', security: 'edges deploy -A -t 5m', policy: 'edges deploy -A -t 5m', 'policy-namespace': 'edges deploy -n shop -t 5m', 'policy-cell': 'edges deploy -n shop -t 5m', agents: 'check',
       };
       for (const [name, path] of views) {
         await page.goto(path);
@@ -524,12 +525,12 @@ export const tests = [
     errors: /404/,
     async run({ page, shot }) {
       const status = (path) => ({ status: 404, contentType: 'application/json', body: JSON.stringify({ kind: 'Status', code: 404, reason: 'NotFound', message: `there is no ${path}` }) });
-      const absent = ['resources', 'connections', 'check', 'history', 'routes'];
+      const absent = ['resources', 'connections', 'check', 'history', 'routes', 'access'];
       await page.route('**/api/v1alpha1/**', (r) => {
         const path = new URL(r.request().url()).pathname.slice('/api/v1alpha1'.length);
         return absent.some((a) => path.endsWith(`/${a}`)) ? r.fulfill(status(path)) : r.continue();
       });
-      const said = new Set(['routes', 'connections', 'agents', 'workload-pods', 'workload-connections', 'workload-routes', 'security']);
+      const said = new Set(['routes', 'connections', 'agents', 'workload-pods', 'workload-connections', 'workload-routes', 'security', 'policy-namespace']);
       for (const [name, path] of views) {
         await page.goto(path);
         await page.getByRole('heading', { level: 1 }).waitFor();

@@ -19,11 +19,12 @@ func TestFormOfTheAPI(t *testing.T) {
 		"/figures?namespace=emojivoto&kind=deployment&name=web": &tapv1alpha1.Figures{},
 		"/figures?by=workload&side=destination&window=5m":       &tapv1alpha1.Figures{},
 		"/figures?by=workload&window=6h&step=300":               &tapv1alpha1.Figures{},
-		"/resources":                  &tapv1alpha1.ResourceList{},
-		"/resources?kind=pod":         &tapv1alpha1.ResourceList{},
-		"/connections?namespace=shop": &tapv1alpha1.ConnectionList{},
-		"/routes":                     &tapv1alpha1.RouteList{},
-		"/nodes":                      &tapv1alpha1.NodeList{},
+		"/resources":                    &tapv1alpha1.ResourceList{},
+		"/resources?kind=pod":           &tapv1alpha1.ResourceList{},
+		"/connections?namespace=shop":   &tapv1alpha1.ConnectionList{},
+		"/routes":                       &tapv1alpha1.RouteList{},
+		"/nodes":                        &tapv1alpha1.NodeList{},
+		"/namespaces/shop/authz/access": &tapv1alpha1.AuthzAccess{},
 	} {
 		recorder := httptest.NewRecorder()
 		w.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))

@@ -21,6 +21,7 @@ func (w *World) Handler() http.Handler {
 	mux.HandleFunc("GET /resources", w.resources)
 	mux.HandleFunc("GET /routes", w.routes)
 	mux.HandleFunc("GET /connections", w.connections)
+	mux.HandleFunc("GET /namespaces/{namespace}/authz/access", w.access)
 	mux.HandleFunc("GET /nodes", w.nodes)
 	mux.HandleFunc("GET /check", w.check)
 	mux.HandleFunc("GET /watch/figures", w.watchFigures)

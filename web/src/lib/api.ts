@@ -84,7 +84,7 @@ export function narrower(path: string): string | undefined {
 export function whole(answer: unknown): unknown {
   if (typeof answer !== 'object' || answer === null) throw new TypeError('the answer is no object');
   const a = answer as Record<string, unknown>;
-  for (const list of ['items', 'resources', 'edges', 'warnings', 'categories', 'gaps']) if (a[list] === null) a[list] = [];
+  for (const list of ['items', 'resources', 'edges', 'warnings', 'categories', 'gaps', 'servers', 'clients', 'notes']) if (a[list] === null) a[list] = [];
   if (Array.isArray(a.edges) && Array.isArray(a.resources)) {
     const ids = new Set((a.resources as { id: number }[]).map((r) => r.id));
     a.edges = (a.edges as { source: number; destination: number; total?: unknown }[]).filter((e) => ids.has(e.source) && ids.has(e.destination));

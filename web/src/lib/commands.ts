@@ -23,6 +23,12 @@ export const commands = {
   // As JSON it has what failed, by reason. What is outside is no resource to ask for.
   between: (c: Context, from: Named, to: Named) =>
     join(c, 'stat', named(to), within(to.namespace), ...(isReal(from) ? ['--from', named(from), '--from-namespace', quote(from.namespace)] : []), `-t ${c.window}`, '-o json'),
+  // What decides about a connection of the one to the other.
+  explain: (c: Context, from: Named | undefined, to: Named, port: number) =>
+    join(c, 'authz explain', ...(from ? ['--from', named(from), '--from-namespace', quote(from.namespace)] : []), '--to', named(to), within(to.namespace), port ? `--port ${port}` : ''),
+  // The lab has no such command.
+  egress: (c: Context, ns: string) => (c.scope === 'lab' ? '' : join(c, 'egress stat', within(ns))),
+  authz: (c: Context, to: Named) => join(c, 'authz', named(to), within(to.namespace), '-t 15m -o wide'),
   // The command wants a resource: ns is all there is.
   tap: (c: Context, filter: string) => join(c, 'tap', filter === '' || filter.startsWith('-') ? `ns ${filter}`.trim() : filter),
   // An agent has no command for routes.

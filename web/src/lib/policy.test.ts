@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { commands } from './commands.ts';
-import { callsOf, matrix, pairs } from './policy.ts';
+import { callsOf, matrix, outside, pairs } from './policy.ts';
 import type { Edge, Figures, Resource, Sums } from './types.ts';
 
 const resource = (id: number, name: string, more: Partial<Resource> = {}): Resource => ({ id, kind: 'deployment', namespace: 'shop', name, pods: 1, meshed: 1, ...more });
@@ -65,4 +65,15 @@ test('the command of a denial', () => {
   expect(commands.between(c, outside, cart)).toBe('underlane stat deploy/cart -n shop -t 5m -o json');
   expect(callsOf({ source: web, destination: cart })).toBe('deploy/web -n shop --to deploy/cart --to-namespace shop');
   expect(callsOf({ source: outside, destination: cart })).toBe('deploy/cart -n shop');
+});
+
+test('what a namespace called outside, and what an EgressNetwork refused', () => {
+  const psp = resource(1, 'api.example:443', { kind: 'external', namespace: '' });
+  const f = figures([web, psp, cart, resource(3, 'far', { namespace: 'far' })].map((r, id) => ({ ...r, id })), [
+    edge(0, 1, { requests: 9, success: 4, failures: { 'egress-denied': 3, status: 1, timeout: 1 } }),
+    edge(0, 1, { tcp: { opened: 2, failed: 4 } }, { protocol: 'tls' }),
+    edge(0, 2, { requests: 1, success: 1 }),
+    edge(3, 1, { requests: 1, success: 1 }),
+  ]);
+  expect(outside(f, 'shop')).toMatchObject([{ destination: 'api.example:443', allowed: 7, denied: 3, otherwise: 5 }]);
 });

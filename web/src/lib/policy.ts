@@ -112,3 +112,27 @@ export function callsOf(p: Pick<Pair, 'source' | 'destination'>): string {
   if (!isReal(p.source)) return format(to);
   return format({ kind: p.source.kind, name: p.source.name, namespace: p.source.namespace, to: `${shortKind(to.kind)}/${to.name}`, toNamespace: to.namespace });
 }
+
+/** What a workload did outside, and what an EgressNetwork refused it. */
+export interface Outside { key: string; source: Resource; destination: string; allowed: number; denied: number; otherwise: number }
+
+/** A row for each workload of a namespace and each place outside that it called. */
+export function outside(f: Figures, namespace: string): Outside[] {
+  const byID = new Map(f.resources.map((r) => [r.id, r]));
+  const out = new Map<string, Outside>();
+  for (const e of f.edges) {
+    const source = byID.get(e.source);
+    const destination = byID.get(e.destination);
+    if (!source || destination?.kind !== 'external' || source.namespace !== namespace) continue;
+    const k = pairKey(source, destination);
+    let o = out.get(k);
+    if (!o) out.set(k, (o = { key: k, source, destination: destination.name, allowed: 0, denied: 0, otherwise: 0 }));
+    const { requests = 0, failures = {}, tcp } = e.total;
+    const failed = Object.entries(failures).reduce((n, [reason, count]) => (reason === 'status' ? n : n + count), 0);
+    const denied = failures['egress-denied'] ?? 0;
+    o.denied += denied;
+    o.otherwise += failed - denied + (requests ? 0 : (tcp?.failed ?? 0));
+    o.allowed += Math.max(0, requests - failed) + (requests ? 0 : (tcp?.opened ?? 0));
+  }
+  return [...out.values()].filter((o) => o.allowed + o.denied + o.otherwise > 0);
+}

@@ -175,6 +175,58 @@ export interface Node {
 export interface Check {
   categories: { name: string; checks: { description: string; result: 'ok' | 'warning' | 'error'; message?: string; hint?: string }[] }[];
 }
+/** Who may connect to the workloads of a namespace, whether they did or not. */
+export interface Access {
+  namespace: string;
+  /** Whose policies decided. */
+  decidedBy: string;
+  warnings: string[];
+  notes: string[];
+  clients: AccessClient[];
+  servers: AccessServer[];
+  /** Absent: who answers does not know. */
+  egress?: EgressNetwork[] | null;
+}
+/** Addresses outside, and what pods of the namespace may call there. deny: of what no route allows. */
+export interface EgressNetwork {
+  namespace: string;
+  name: string;
+  deny?: boolean;
+  unknown?: string;
+  networks: string[];
+  routes: { kind: string; namespace: string; name: string; port?: number; hostnames?: string[] }[];
+}
+/** kind: of a workload, or network, identity, or stranger: what policies name beside workloads. */
+export interface AccessClient {
+  kind: string;
+  namespace?: string;
+  name?: string;
+  identity?: string;
+}
+/** A port of a workload; 0: none is known. Without a mode no policy of the mesh holds. */
+export interface AccessServer {
+  namespace: string;
+  kind: string;
+  name: string;
+  port: number;
+  services?: string[];
+  mode?: string;
+  objects?: string[];
+  uneven?: boolean;
+  decisions: AccessDecision[];
+}
+/** rest: it is about all clients that no other decision of the server has. */
+export interface AccessDecision {
+  verdict: 'allow' | 'deny' | 'needs-request' | 'ask' | string;
+  why?: string;
+  object?: string;
+  rule?: string;
+  audit?: string;
+  wouldDeny?: string;
+  conclusion: string;
+  rest?: boolean;
+  clients?: number[];
+}
 export interface About {
   where: string;
   command: string;
