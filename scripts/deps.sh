@@ -60,6 +60,7 @@ for group in "$@"; do
         need promtool prometheus ;;
     cluster) # a node's own programs: the rest is built from Go modules
         need runc runc
+        need curl curl # a client outside
         [ -e /usr/lib/cni/ptp ] || missing="$missing containernetworking-plugins"
         need iptables iptables
         need nft nftables

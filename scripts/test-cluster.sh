@@ -3,7 +3,8 @@
 # what it promises, and takes it away; KEEP=1 leaves it for looking around.
 # RUN=REGEXP chooses tests. CGROUP=v1,v2 makes a node with cgroup v1 alone and
 # one with v2 alone, and chooses the tests that could tell them apart. FULL=1 also
-# runs the chart's Prometheus, which takes minutes to build the first time.
+# runs the chart's Prometheus and the ingress controller Traefik, which take minutes to build
+# the first time.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -25,10 +26,13 @@ run() { (cd test/cluster/e2e && "$tests" -test.timeout 40m -test.v "$@"); }
 # rolls all agents comes late: Kubernetes may stand still for minutes when a DaemonSet is
 # updated seconds after it was made. The last test takes Underlane away.
 late='^TestEveryNode' last='^TestUninstall'
-full='|^TestPrometheus'
-case "${FULL:+Prometheus}${RUN:-}" in *Prometheus*)
-    full=
-esac
+full=
+for name in Prometheus IngressController; do
+    case "${FULL:+$name}${RUN:-}" in
+    *$name*) ;;
+    *) full="$full|^Test$name" ;;
+    esac
+done
 run -test.parallel 3 ${RUN:+-test.run "$RUN"} -test.skip "$late|$last$full"
 case "${RUN:-TestEveryNode}" in *EveryNode*)
     run -test.run "$late"

@@ -34,6 +34,7 @@ func imagesCommand(o *options) *cobra.Command {
 // components are those that run in pods.
 var components = map[string]component.Component{
 	component.CoreDNS.Name: component.CoreDNS, component.Prometheus.Name: component.Prometheus,
+	component.Traefik.Name: component.Traefik,
 }
 
 // images builds the images that want selects, and returns their tars.

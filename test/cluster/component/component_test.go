@@ -12,7 +12,7 @@ import (
 
 func TestFingerprintOfTheTree(t *testing.T) {
 	seen := map[string]bool{}
-	for _, c := range append(slices.Clone(All), Prometheus) {
+	for _, c := range append(slices.Clone(All), Prometheus, Traefik) {
 		version, hash, err := c.fingerprint(filepath.Join("..", "components", c.Name))
 		if err != nil {
 			t.Fatal(err)
@@ -31,6 +31,9 @@ var fake = Component{Name: "fake", Pattern: ".", Module: "example.com/dep", Flag
 func TestFingerprintChanges(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -39,6 +42,7 @@ func TestFingerprintChanges(t *testing.T) {
 	write("go.sum", "")
 	write("main.go", "package main")
 	seen := map[string]bool{}
+	fake := fake
 	check := func(what string) {
 		t.Helper()
 		version, hash, err := fake.fingerprint(dir)
@@ -57,6 +61,12 @@ func TestFingerprintChanges(t *testing.T) {
 	check("sum changed")
 	write("other.go", "package main")
 	check("file added")
+	write("patch/one.go", "package one")
+	check("file added in a directory")
+	fake.Changes = []Change{{Module: "example.com/dep", File: "a.go", With: "patch/one.go"}}
+	check("change of a module")
+	fake.Changes[0].File = "b.go"
+	check("another file changed")
 	write("go.mod", "module fake\n")
 	if _, _, err := fake.fingerprint(dir); err == nil {
 		t.Error("without the module that gives the version: got no error, want one")

@@ -47,6 +47,7 @@ var Sources = []Source{
 var Components = []Source{
 	{Name: "coredns", Cluster: true},
 	{Name: "prometheus", User: "65534:65534", Asked: true},
+	{Name: "traefik", User: "65534:65534", Asked: true},
 }
 
 // Builder builds images.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -33,19 +34,21 @@ type Answer struct {
 }
 
 func httpServer() *cobra.Command {
-	var addr string
+	var addr, name string
 	cmd := &cobra.Command{
 		Use: "http", Args: cobra.NoArgs,
 		Short: "HTTP/1.1 and HTTP/2 in the clear: /status/CODE, /delay/DURATION, /bytes/N, /stream/N, /ready[/on|/off], /slow/…; anything else: what the request was, as JSON",
-		RunE:  func(cmd *cobra.Command, _ []string) error { return serveHTTP(cmd.Context(), addr) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return serveHTTP(cmd.Context(), addr, name) },
 	}
 	cmd.Flags().StringVar(&addr, "listen", ":8080", "address")
+	cmd.Flags().StringVar(&name, "tls", "", "with TLS, by a certificate for this name that is made at the start")
 	return cmd
 }
 
 type connKey struct{}
 
-func serveHTTP(ctx context.Context, addr string) error {
+// serveHTTP serves at addr, with TLS if name is not empty.
+func serveHTTP(ctx context.Context, addr, name string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", answer)
 	mux.HandleFunc("/status/{code}", status)
@@ -67,6 +70,13 @@ func serveHTTP(ctx context.Context, addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
+	}
+	if name != "" {
+		cert, err := selfSigned(name)
+		if err != nil {
+			return err
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
 	}
 	fmt.Println("http listening on", l.Addr())
 	stop := context.AfterFunc(ctx, func() { s.Close() })

@@ -100,7 +100,7 @@ func allServers() *cobra.Command {
 			go func() { errs <- serveTCP(ctx, "echo", ":7000", serveEcho) }()
 			go func() { errs <- serveTCP(ctx, "banner", ":7001", serveBanner) }()
 			go func() { errs <- serveTCP(ctx, "sink", ":7002", serveSink) }()
-			go func() { errs <- serveHTTP(ctx, ":8080") }()
+			go func() { errs <- serveHTTP(ctx, ":8080", "") }()
 			go func() { errs <- serveHealth(ctx, ":9090") }()
 			err := <-errs
 			cancel()
