@@ -57,6 +57,7 @@ var layers = map[string]int{
 	"pkg/cli/wait":                    4,
 	"pkg/cli/authzcmd":                4,
 	"pkg/cli/whycmd":                  4,
+	"pkg/controller/expressions":      4,
 	"pkg/controller/fanin":            4,
 	"pkg/controller/tapapi":           4,
 	"pkg/controller/agentauth":        4,
@@ -84,6 +85,7 @@ var layers = map[string]int{
 
 	"pkg/policy":            1,
 	"pkg/policy/authz":      1,
+	"pkg/policy/expression": 2,
 	"pkg/policy/jwt":        2,
 	"pkg/policy/calls":      1,
 	"pkg/policy/judged":     3,
@@ -172,6 +174,8 @@ var orders = map[string][][]string{
 // sideways are the imports within one layer, each with its reason.
 var sideways = map[[2]string]string{
 	{"pkg/control/codec", "pkg/state"}:  "a Delta is decoded to the one that a Store applies",
+	{"pkg/control/codec", "pkg/policy/expression"}: "an expression is planned where it arrives",
+
 	{"pkg/control/client", "pkg/state"}: "the client's work is to apply deltas to a Store",
 	{"pkg/control/client", "pkg/mtls"}:  "the client implements mtls.Signer",
 	{"pkg/control/server", "pkg/state"}: "resources are named alike at both ends",
@@ -210,6 +214,7 @@ var onlyIn = []struct {
 	},
 	{[]string{"go.opentelemetry.io"}, []string{"pkg/tracing/otlp", "test"}, "one package speaks OTLP"},
 	{[]string{"github.com/go-jose"}, []string{"pkg/policy/jwt", "test"}, "one package verifies tokens"},
+	{[]string{"cel.dev/cel-go"}, []string{"pkg/policy/expression", "pkg/controller/expressions"}, "one package evaluates expressions, and one checks them"},
 	{[]string{"golang.org/x/net/http2"}, []string{"pkg/l7proxy/http2", "test"}, "one HTTP/2 engine"},
 	{[]string{"pkg/mtls/ca"}, []string{"pkg/controller", "cmd/controller", "test"}, "a node cannot sign"},
 	{[]string{"bpf"}, []string{"pkg/redirect", "test"}, "one package loads the programs"},
@@ -234,20 +239,21 @@ var never = []struct {
 	{from: []string{"pkg/redirect"}, deps: []string{"pkg/l7proxy"}, why: "pkg/agent wires them"},
 	{from: []string{"pkg/agent", "cmd/agent"}, deps: []string{"pkg/mtls/ca"}, why: "a node cannot sign"},
 	{from: []string{"pkg/agent", "cmd/agent"}, deps: []string{"k8s.io", "sigs.k8s.io/gateway-api", "helm.sh/helm"}, why: "nodes know the mesh's own types only"},
+	{from: []string{"pkg/agent", "cmd/agent"}, deps: []string{"cel.dev/cel-go/parser", "github.com/antlr4-go"}, why: "nodes evaluate expressions that the controller has checked"},
 	{from: []string{"pkg/agent", "cmd/agent", "pkg/control/client"}, deps: []string{"pkg/control/server"}, why: "a node has one end of the stream"},
 	{from: []string{"pkg/controller", "cmd/controller", "pkg/control/server"}, deps: []string{"pkg/control/client"}, why: "the controller has the other end of the stream"},
 	{from: []string{"cmd/controller", "pkg/controller"}, deps: []string{"bpf", "pkg/redirect"}, why: "the control plane touches no kernel"},
 }
 
 // pure packages are state machines and decisions: no socket, clock, goroutine.
-var pure = []string{"pkg/mesh", "pkg/policy", "pkg/policy/authz", "pkg/policy/jwt", "pkg/control/codec", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/retry", "pkg/route"}
+var pure = []string{"pkg/mesh", "pkg/policy", "pkg/policy/authz", "pkg/policy/expression", "pkg/policy/jwt", "pkg/control/codec", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/retry", "pkg/route"}
 
 // impure is what they must not import.
 var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/sys", "context"}
 
 // fuzzed packages read bytes that come from outside the process.
 var fuzzed = []string{
-	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/policy/authz", "pkg/policy/jwt", "pkg/tracing",
+	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/policy/authz", "pkg/policy/expression", "pkg/policy/jwt", "pkg/tracing",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
 	"pkg/controller/history", "pkg/controller/ownpolicy", "pkg/controller/istiopolicy",
 }

@@ -29,6 +29,7 @@ func (a reporter) Stats() telemetry.Stats {
 		PlaintextFallbacks: a.proxy.PlaintextFallbacks(),
 		RetriesRefused:     a.proxy.RetriesRefused(),
 		PolicyAudited:      a.proxy.PolicyAudited(),
+		ExpressionsFailed:  a.proxy.PolicyExpressionsFailed(),
 		PolicyDecisions:    a.judged.Totals(),
 		PolicyRevoked:      a.proxy.PolicyRevoked(),
 		MirrorsDropped:     a.proxy.MirrorsDropped(),

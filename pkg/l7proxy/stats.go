@@ -22,6 +22,9 @@ func (p *Proxy) Panics() uint64 { return p.panics.Load() }
 // RetriesRefused counts retries that a Service's budget did not allow.
 func (p *Proxy) RetriesRefused() uint64 { return p.core.RetriesRefused() }
 
+// PolicyExpressionsFailed counts requests of which an expression of a policy failed.
+func (p *Proxy) PolicyExpressionsFailed() uint64 { return p.directory.ExpressionsFailed() }
+
 // PolicyAudited counts requests and connections that policies ask to report.
 func (p *Proxy) PolicyAudited() uint64 { return p.directory.Audited() }
 

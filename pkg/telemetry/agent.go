@@ -33,6 +33,7 @@ type Stats struct {
 	PlaintextFallbacks uint64                      // connections without TLS, because the peer's agent did not answer
 	RetriesRefused     uint64                      // retries that a Service's budget did not allow
 	PolicyAudited      uint64                      // requests and connections that policies ask to report
+	ExpressionsFailed  uint64                      // requests of which an expression of a policy could not be evaluated
 	PolicyDecisions    map[calls.Total]uint64      // of requests and connections, of a bounded number of objects
 	PolicyRevoked      uint64                      // connections cut because the policy of the server's pod has changed
 	MirrorsDropped     uint64                      // copies of requests that were not sent, or got no answer
@@ -65,6 +66,7 @@ var (
 	fallbackDesc     = prometheus.NewDesc("underlane_plaintext_fallback_total", "Connections sent in plaintext because the peer's agent did not answer.", nil, nil)
 	budgetDesc       = prometheus.NewDesc("underlane_retries_refused_total", "Retries that a route asked for and the Service's budget did not allow.", nil, nil)
 	auditedDesc      = prometheus.NewDesc("underlane_policy_audited_total", "Requests and connections that policies ask to report, and let in.", nil, nil)
+	expressionsDesc  = prometheus.NewDesc("underlane_policy_expression_failures_total", "Requests of which an expression of an authorization policy could not be evaluated.", nil, nil)
 	decisionsDesc    = prometheus.NewDesc("underlane_policy_decisions_total", "Requests and connections that authorization policies have judged, by what decided.", []string{"namespace", "kind", "name", "object", "rule", "verdict"}, nil)
 	revokedDesc      = prometheus.NewDesc("underlane_policy_revoked_total", "Connections cut because the policy of the server's pod has changed.", nil, nil)
 	mirrorsDesc      = prometheus.NewDesc("underlane_mirrors_dropped_total", "Copies of requests that were not made, or not answered.", nil, nil)
@@ -82,7 +84,7 @@ var (
 func (agentCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, certStartDesc, readyDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, revivedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
-		ejectionsDesc, endpointsDesc, auditedDesc, decisionsDesc, revokedDesc,
+		ejectionsDesc, endpointsDesc, auditedDesc, expressionsDesc, decisionsDesc, revokedDesc,
 		podProcessorDesc, podWaitedDesc, podWaitsDesc, podConnectionsDesc, podDescriptorsDesc, podBytesDesc, podWeightDesc, podsOmittedDesc,
 	} {
 		out <- d
@@ -109,7 +111,7 @@ func (c agentCollector) Collect(out chan<- prometheus.Metric) {
 func (s *Stats) collect(out chan<- prometheus.Metric) {
 	for desc, n := range map[*prometheus.Desc]uint64{
 		ringbufLostDesc: s.RingbufLost, tapLostDesc: s.TapLost, fallbackDesc: s.PlaintextFallbacks,
-		auditedDesc: s.PolicyAudited, revokedDesc: s.PolicyRevoked,
+		auditedDesc: s.PolicyAudited, expressionsDesc: s.ExpressionsFailed, revokedDesc: s.PolicyRevoked,
 		budgetDesc: s.RetriesRefused, mirrorsDesc: s.MirrorsDropped,
 		exhaustedDesc: s.AcceptsExhausted, revivedDesc: s.ListenersRevived, panicsDesc: s.ConnectionPanics, repairsDesc: s.Repairs,
 	} {

@@ -127,7 +127,7 @@ type event struct {
 		ResponseBytes           uint64
 		GRPC, Reset, Success    bool
 	}
-	Policy         *struct{ Verdict, Object, Rule string }
+	Policy         *struct{ Verdict, Object, Rule, Failed string }
 	ConnOpenEvent  *struct{ Process string }
 	ConnCloseEvent *struct {
 		Event                    string // close, refused, reset, denied, unreachable, failed

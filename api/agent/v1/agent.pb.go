@@ -720,6 +720,7 @@ type Judged struct {
 	Rule          string                 `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`                            // name or number of the object's rule; "": none
 	Audit         string                 `protobuf:"bytes,5,opt,name=audit,proto3" json:"audit,omitempty"`                          // the object that asks to report it; "": none
 	WouldDeny     string                 `protobuf:"bytes,6,opt,name=would_deny,json=wouldDeny,proto3" json:"would_deny,omitempty"` // the object that would deny it if it were applied; "": none
+	Failed        string                 `protobuf:"bytes,140,opt,name=failed,proto3" json:"failed,omitempty"`                      // OBJECT, rule RULE: why an expression could not be evaluated; "": none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -792,6 +793,13 @@ func (x *Judged) GetAudit() string {
 func (x *Judged) GetWouldDeny() string {
 	if x != nil {
 		return x.WouldDeny
+	}
+	return ""
+}
+
+func (x *Judged) GetFailed() string {
+	if x != nil {
+		return x.Failed
 	}
 	return ""
 }
@@ -2478,7 +2486,7 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"CONN_CLOSE\x10\x05\x12\f\n" +
 	"\bLEG_OPEN\x10\x06\x12\r\n" +
-	"\tLEG_CLOSE\x10\a\"\x93\x01\n" +
+	"\tLEG_CLOSE\x10\a\"\xac\x01\n" +
 	"\x06Judged\x12\x16\n" +
 	"\x06denied\x18\x01 \x01(\bR\x06denied\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x16\n" +
@@ -2486,7 +2494,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x04rule\x18\x04 \x01(\tR\x04rule\x12\x14\n" +
 	"\x05audit\x18\x05 \x01(\tR\x05audit\x12\x1d\n" +
 	"\n" +
-	"would_deny\x18\x06 \x01(\tR\twouldDeny\"O\n" +
+	"would_deny\x18\x06 \x01(\tR\twouldDeny\x12\x17\n" +
+	"\x06failed\x18\x8c\x01 \x01(\tR\x06failed\"O\n" +
 	"\aHeaders\x122\n" +
 	"\x06fields\x18\x01 \x03(\v2\x1a.underlane.agent.v1.HeaderR\x06fields\x12\x10\n" +
 	"\x03cut\x18\x02 \x01(\bR\x03cut\"2\n" +

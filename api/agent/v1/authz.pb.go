@@ -381,6 +381,7 @@ type DecideRequest struct {
 	Authority     string    `protobuf:"bytes,6,opt,name=authority,proto3" json:"authority,omitempty"`
 	Path          string    `protobuf:"bytes,7,opt,name=path,proto3" json:"path,omitempty"`
 	Headers       []*Header `protobuf:"bytes,8,rep,name=headers,proto3" json:"headers,omitempty"`
+	Claims        string    `protobuf:"bytes,140,opt,name=claims,proto3" json:"claims,omitempty"` // of the request's token, an object of JSON; "": it has none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -469,6 +470,13 @@ func (x *DecideRequest) GetHeaders() []*Header {
 		return x.Headers
 	}
 	return nil
+}
+
+func (x *DecideRequest) GetClaims() string {
+	if x != nil {
+		return x.Claims
+	}
+	return ""
 }
 
 type DecideResponse struct {
@@ -600,7 +608,7 @@ const file_authz_proto_rawDesc = "" +
 	"\x05calls\x18\t \x01(\x04R\x05calls\x12\x16\n" +
 	"\x06failed\x18\n" +
 	" \x01(\x04R\x06failed\x12\x12\n" +
-	"\x04open\x18\v \x01(\x04R\x04open\"\xe7\x01\n" +
+	"\x04open\x18\v \x01(\x04R\x04open\"\x80\x02\n" +
 	"\rDecideRequest\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x16\n" +
@@ -609,7 +617,8 @@ const file_authz_proto_rawDesc = "" +
 	"\x06method\x18\x05 \x01(\tR\x06method\x12\x1c\n" +
 	"\tauthority\x18\x06 \x01(\tR\tauthority\x12\x12\n" +
 	"\x04path\x18\a \x01(\tR\x04path\x124\n" +
-	"\aheaders\x18\b \x03(\v2\x1a.underlane.agent.v1.HeaderR\aheaders\"\xce\x01\n" +
+	"\aheaders\x18\b \x03(\v2\x1a.underlane.agent.v1.HeaderR\aheaders\x12\x17\n" +
+	"\x06claims\x18\x8c\x01 \x01(\tR\x06claims\"\xce\x01\n" +
 	"\x0eDecideResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x18\n" +

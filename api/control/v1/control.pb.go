@@ -4799,6 +4799,7 @@ type AuthzCondition struct {
 	NotValues     []*AuthzMatch          `protobuf:"bytes,5,rep,name=not_values,json=notValues,proto3" json:"not_values,omitempty"`
 	Source        *AuthzSource           `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
 	Operation     *AuthzOperation        `protobuf:"bytes,7,opt,name=operation,proto3" json:"operation,omitempty"`
+	Expression    []byte                 `protobuf:"bytes,140,opt,name=expression,proto3" json:"expression,omitempty"` // of a predicate: google.api.expr.v1alpha1.CheckedExpr
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4878,6 +4879,13 @@ func (x *AuthzCondition) GetSource() *AuthzSource {
 func (x *AuthzCondition) GetOperation() *AuthzOperation {
 	if x != nil {
 		return x.Operation
+	}
+	return nil
+}
+
+func (x *AuthzCondition) GetExpression() []byte {
+	if x != nil {
+		return x.Expression
 	}
 	return nil
 }
@@ -5295,7 +5303,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06routes\x18\v \x03(\tR\x06routes\"=\n" +
 	"\tAuthzGRPC\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
-	"\x06method\x18\x02 \x01(\tR\x06method\"\xc8\x02\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\"\xe9\x02\n" +
 	"\x0eAuthzCondition\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -5304,7 +5312,10 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"not_values\x18\x05 \x03(\v2 .underlane.control.v1.AuthzMatchR\tnotValues\x129\n" +
 	"\x06source\x18\x06 \x01(\v2!.underlane.control.v1.AuthzSourceR\x06source\x12B\n" +
-	"\toperation\x18\a \x01(\v2$.underlane.control.v1.AuthzOperationR\toperation2\xf0\x02\n" +
+	"\toperation\x18\a \x01(\v2$.underlane.control.v1.AuthzOperationR\toperation\x12\x1f\n" +
+	"\n" +
+	"expression\x18\x8c\x01 \x01(\fR\n" +
+	"expression2\xf0\x02\n" +
 	"\aControl\x12\\\n" +
 	"\tBootstrap\x12&.underlane.control.v1.BootstrapRequest\x1a'.underlane.control.v1.BootstrapResponse\x12T\n" +
 	"\x05Renew\x12\".underlane.control.v1.RenewRequest\x1a'.underlane.control.v1.BootstrapResponse\x12J\n" +

@@ -123,16 +123,25 @@ type AuthorizationNetworkAttributes struct {
 // AuthorizationType says which fields of AuthorizationAttributes count.
 type AuthorizationType string
 
-// The types. XAccessPolicy has CEL too, which is not known here.
-const AuthorizationInline AuthorizationType = "Inline"
+// The types.
+const (
+	AuthorizationInline AuthorizationType = "Inline" // all fields except CEL
+	AuthorizationCEL    AuthorizationType = "CEL"    // CEL alone
+)
 
 // AuthorizationAttributes are those of requests. All fields that are set have to match. Of
 // a field's values one has to match, except of Headers, of which all have to.
 type AuthorizationAttributes struct {
 	Type    AuthorizationType           `json:"type"`
+	CEL     *AuthorizationExpression    `json:"cel,omitempty"`
 	Methods []gatewayv1.HTTPMethod      `json:"methods,omitempty"`
 	Paths   []gatewayv1.HTTPPathMatch   `json:"paths,omitempty"` // of the type PathPrefix if they have none
 	Headers []gatewayv1.HTTPHeaderMatch `json:"headers,omitempty"`
 	Hosts   []gatewayv1.Hostname        `json:"hosts,omitempty"` // *.example.com: all names below
 	Ports   []gatewayv1.PortNumber      `json:"ports,omitempty"` // of the pod
+}
+
+// AuthorizationExpression is a condition in CEL (cel.dev).
+type AuthorizationExpression struct {
+	Expression string `json:"expression"` // of the type bool; docs/policy.md has the variables
 }

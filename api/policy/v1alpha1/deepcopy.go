@@ -41,7 +41,7 @@ func (r *AuthorizationRule) deepCopyInto(out *AuthorizationRule) {
 	}
 	if a := r.Authorization; a != nil {
 		c := &AuthorizationAttributes{
-			Type: a.Type, Methods: slices.Clone(a.Methods), Paths: slices.Clone(a.Paths),
+			Type: a.Type, CEL: copyOf(a.CEL), Methods: slices.Clone(a.Methods), Paths: slices.Clone(a.Paths),
 			Headers: slices.Clone(a.Headers), Hosts: slices.Clone(a.Hosts), Ports: slices.Clone(a.Ports),
 		}
 		for i := range a.Paths {

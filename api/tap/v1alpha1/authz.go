@@ -123,11 +123,13 @@ type AuthzExplainQuery struct {
 	// The request. Without a Method, a connection is decided.
 	Method, Path, Authority string
 	Headers                 []string // NAME=VALUE
+	Claims                  string   // of the request's token, an object of JSON; "": it has none
 }
 
 func (q *AuthzExplainQuery) text() map[string]*string {
 	return map[string]*string{
 		"from": &q.From, "from-namespace": &q.FromNamespace, "method": &q.Method, "path": &q.Path, "authority": &q.Authority,
+		"claims": &q.Claims,
 	}
 }
 
@@ -159,6 +161,9 @@ func ParseAuthzExplain(values url.Values) (q AuthzExplainQuery, err error) {
 	})
 	if err != nil {
 		return q, err
+	}
+	if len(q.Claims) > maxWhyText {
+		return q, fmt.Errorf("parameter claims: at most %d bytes", maxWhyText)
 	}
 	w := WhyQuery{To: "x", Method: q.Method, Path: q.Path, Authority: q.Authority, Headers: q.Headers}
 	return q, w.check()

@@ -81,6 +81,7 @@ if the call is allowed, 1 if it is not.`,
 	p.StringVar(&q.Authority, "authority", "", "authority of the request")
 	p.BoolVar(&grpc, "grpc", false, "the request is a gRPC call, whose path is /SERVICE/METHOD")
 	p.StringArrayVar(&q.Headers, "header", nil, "header field of the request, as NAME=VALUE (repeatable)")
+	p.StringVar(&q.Claims, "claims", "", "claims of the request's token, as an object of JSON (default: there is no token)")
 	p.StringVarP(&output, "output", "o", "", "json")
 	return cmd
 }

@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	exprpb "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/underlane/underlane/api/control/v1"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/expression"
 	"github.com/underlane/underlane/pkg/state"
 )
 
@@ -53,10 +55,26 @@ func fillAuthz(v reflect.Value, n *int) {
 				Filters: mesh.RouteFilters{Invalid: "filters"},
 			}},
 		}))
-	case reflect.Interface: // Predicate has no encoding
+	case reflect.Interface: // Predicate: of a condition of that kind alone
 	default:
 		panic(v.Type().String())
 	}
+}
+
+// checked is the expression true.
+func checked(t *testing.T) *expression.Program {
+	t.Helper()
+	message, err := proto.Marshal(&exprpb.CheckedExpr{Expr: &exprpb.Expr{Id: 1, ExprKind: &exprpb.Expr_ConstExpr{
+		ConstExpr: &exprpb.Constant{ConstantKind: &exprpb.Constant_BoolValue{BoolValue: true}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := expression.New(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 func whole(t *testing.T) *authz.Spec {
@@ -72,6 +90,8 @@ func whole(t *testing.T) *authz.Spec {
 			c.Source = one.Source
 		case authz.ConditionOperation:
 			c.Operation = one.Operation
+		case authz.ConditionPredicate:
+			c.Predicate = checked(t)
 		}
 		return c
 	}
@@ -120,6 +140,12 @@ func TestAuthzFailsClosed(t *testing.T) {
 		"a field of a source": func(a *pb.Authz) { a.Groups[0].Policies[0].Rules[0].From[0].ProtoReflect().SetUnknown(later) },
 		"a field deep in a rule": func(a *pb.Authz) {
 			a.Groups[0].Policies[0].Rules[0].From[0].Namespaces[0].ProtoReflect().SetUnknown(later)
+		},
+		"no expression": func(a *pb.Authz) {
+			a.Groups[0].Policies[0].Rules[0].When = []*pb.AuthzCondition{{Kind: uint32(authz.ConditionPredicate)}}
+		},
+		"an expression that is none": func(a *pb.Authz) {
+			a.Groups[0].Policies[0].Rules[0].When = []*pb.AuthzCondition{{Kind: uint32(authz.ConditionPredicate), Expression: []byte("none")}}
 		},
 		"a kind of condition": func(a *pb.Authz) { a.Groups[0].Policies[0].Rules[0].When = []*pb.AuthzCondition{{Kind: 300}} },
 		"a condition on nothing": func(a *pb.Authz) {

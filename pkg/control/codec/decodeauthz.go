@@ -11,6 +11,7 @@ import (
 	pb "github.com/underlane/underlane/api/control/v1"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/expression"
 	"github.com/underlane/underlane/pkg/state"
 )
 
@@ -160,6 +161,11 @@ func (d *authzDecoder) condition(c *pb.AuthzCondition) authz.Condition {
 		out.Operation = d.operation(c.GetOperation())
 	case out.Kind == authz.ConditionSource, out.Kind == authz.ConditionOperation:
 		out.Kind = authz.ConditionUnknown // an empty one would match everything
+	case out.Kind == authz.ConditionPredicate:
+		// Without a Predicate the rule fails closed.
+		if p, err := expression.New(c.GetExpression()); err == nil {
+			out.Predicate = p
+		}
 	}
 	return out
 }

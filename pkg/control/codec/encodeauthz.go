@@ -6,6 +6,7 @@ import (
 	pb "github.com/underlane/underlane/api/control/v1"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/expression"
 	"github.com/underlane/underlane/pkg/state"
 )
 
@@ -94,6 +95,10 @@ func encodeAuthzCondition(c authz.Condition) *pb.AuthzCondition {
 		out.Source = encodeAuthzSource(c.Source)
 	case authz.ConditionOperation:
 		out.Operation = encodeAuthzOperation(c.Operation)
+	case authz.ConditionPredicate:
+		if p, ok := c.Predicate.(*expression.Program); ok {
+			out.Expression = p.Checked()
+		}
 	}
 	return out
 }

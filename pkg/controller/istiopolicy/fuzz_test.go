@@ -204,6 +204,9 @@ func (p pairs) Value(path []string, i int) (string, bool) {
 	return "", false
 }
 
+// Object implements authz.Claims.
+func (p pairs) Object() map[string]any { return nil }
+
 func (c *call) decide(set *authz.Set) string {
 	conn := &authz.Connection{Client: netip.MustParseAddr(c.ip), Port: uint16(c.port)}
 	if c.client[0] != "" {

@@ -76,8 +76,12 @@ func (m *maker) attributes() *v1alpha1.AuthorizationAttributes {
 		t := maybe(m, gatewayv1.HeaderMatchExact, gatewayv1.HeaderMatchRegularExpression, "Exact", "RegularExpression", "Exact", "Prefix")
 		return gatewayv1.HTTPHeaderMatch{Type: t, Name: pick(m, gatewayv1.HTTPHeaderName("X-Role"), "x-role", "X-Team", "x-role", "Host", ""), Value: pick(m, "admin", "adm.*", "guest", "", "(")}
 	}
+	if m.n(3) == 0 {
+		return &v1alpha1.AuthorizationAttributes{Type: "CEL", CEL: &v1alpha1.AuthorizationExpression{Expression: conditions[m.n(len(conditions))].text}}
+	}
 	return &v1alpha1.AuthorizationAttributes{
 		Type:    pick(m, v1alpha1.AuthorizationInline, "Inline", "Inline", "Inline", "Inline", "Inline", "CEL"),
+		CEL:     pick(m, nil, nil, nil, nil, nil, &v1alpha1.AuthorizationExpression{Expression: "true"}),
 		Methods: some(m, 2, func() gatewayv1.HTTPMethod { return pick(m, gatewayv1.HTTPMethod("GET"), "POST", "GET", "POST", "get") }),
 		Paths:   some(m, 2, path), Headers: some(m, 1, header),
 		Hosts: some(m, 1, func() gatewayv1.Hostname {

@@ -62,8 +62,9 @@ func ReadSpec(meta policyobject.Meta, object []byte, trustDomain string) *Policy
 		p.Authz.Unknown = append(p.Authz.Unknown, fmt.Sprintf("spec.rules: with more than %d elements", maxList))
 		spec.Rules = spec.Rules[:maxList]
 	}
+	expressions := maxExpressions
 	for i := range spec.Rules {
-		t := rule{namespace: meta.Namespace, level: spec.EnforcementLevel}
+		t := rule{namespace: meta.Namespace, level: spec.EnforcementLevel, expressions: &expressions}
 		t.out.Unknown = unknown.Rules[i]
 		t.translate(&spec.Rules[i])
 		p.Authz.Rules = append(p.Authz.Rules, t.out)

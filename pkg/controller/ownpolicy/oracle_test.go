@@ -134,10 +134,15 @@ func (j *judge) ports(ports []gatewayv1.PortNumber) bool {
 // attributes judges what a rule says of requests. A connection without requests that can be
 // read does not match where a match allows, and does where it denies.
 func (j *judge) attributes(a *v1alpha1.AuthorizationAttributes) bool {
-	if j.object.policy.Spec.EnforcementLevel != "Application" || a.Type != "Inline" {
+	inline := len(a.Methods)+len(a.Hosts)+len(a.Paths)+len(a.Headers)+len(a.Ports) > 0
+	if j.object.policy.Spec.EnforcementLevel != "Application" ||
+		a.Type != "CEL" && (a.Type != "Inline" || a.CEL != nil) || a.Type == "CEL" && (a.CEL == nil || inline) {
 		j.doubt()
 	}
 	ok := j.ports(a.Ports)
+	if a.Type == "CEL" && a.CEL != nil {
+		ok = j.expression(a.CEL.Expression) && ok
+	}
 	each := func(n int, known func(int) bool, match func(int) bool) bool {
 		found := n == 0
 		for i := range n {
@@ -234,4 +239,63 @@ func (j *judge) header(h *gatewayv1.HTTPHeaderMatch) bool {
 		}
 	}
 	return in > 0 && (in == lines || j.wide)
+}
+
+// condition is an expression.
+type condition struct {
+	text   string
+	header string // the field that it reads
+	means  func(c *call, path, header string) bool
+}
+
+// conditions are expressions, and what they mean for one reading of a request: its path, and
+// the value of a header field. Without a meaning it is no condition.
+var conditions = []condition{
+	{"request.method == 'GET'", "", func(c *call, _, _ string) bool { return c.method == "GET" }},
+	{"request.path.startsWith('/a/') || request.path == '/a'", "", func(_ *call, path, _ string) bool { return path == "/a" || strings.HasPrefix(path, "/a/") }},
+	{"request.query == 'q=/a' && request.path != '/b'", "", func(_ *call, path, _ string) bool { return path != "/b" }},
+	{"request.host == 'shop.example'", "", func(c *call, _, _ string) bool { return strings.HasPrefix(strings.ToLower(c.host), "shop.example") }},
+	{"request.headers['x-role'] == 'admin'", "x-role", func(_ *call, _, header string) bool { return header == "admin" }},
+	{"request.headers['X-Team'] != 'guest'", "x-team", func(_ *call, _, header string) bool { return header != "guest" }},
+	{"request.headers['x-role'].size() < 12", "x-role", func(_ *call, _, header string) bool { return len(header) < 12 }},
+	{"source.namespace == 'a' && destination.port == 80", "", func(c *call, _, _ string) bool { return c.client[1] == "a" && c.port == 80 }},
+	{"source.identity == '' || source.trustDomain == 'away'", "", func(c *call, _, _ string) bool { return c.client[0] == "" || c.client[0] == "away" }},
+	{"!has(auth.claims.sub) && auth.principal == ''", "", func(*call, string, string) bool { return true }},
+	{"request.path", "", nil},
+	{"source.account == 'x'", "", nil},
+}
+
+// expression judges a condition. All readings of the request have to give the same.
+func (j *judge) expression(text string) bool {
+	c := condition{means: func(*call, string, string) bool { return true }} // "true"
+	if i := slices.IndexFunc(conditions, func(c condition) bool { return c.text == text }); i >= 0 {
+		c = conditions[i]
+	}
+	switch {
+	case c.means == nil:
+		return j.doubt()
+	case j.method == "":
+		return j.wide
+	}
+	var headers []string
+	for _, f := range j.headers {
+		if f[0] == c.header {
+			headers = append(headers, f[1])
+		}
+	}
+	switch {
+	case c.header == "":
+		headers = []string{""}
+	case len(headers) == 0:
+		return j.wide
+	case len(headers) > 1:
+		headers = append(headers, strings.Join(headers, ","))
+	}
+	results := map[bool]bool{}
+	for _, path := range j.paths {
+		for _, header := range headers {
+			results[c.means(j.call, path, header)] = true
+		}
+	}
+	return len(results) == 2 && j.wide || len(results) == 1 && results[true]
 }

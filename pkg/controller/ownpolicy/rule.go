@@ -8,6 +8,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/underlane/underlane/api/policy/v1alpha1"
+	"github.com/underlane/underlane/pkg/controller/expressions"
 	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
@@ -16,13 +17,17 @@ import (
 const (
 	maxList  = 512
 	maxRegex = 4096 // bytes
+
+	maxExpressions = 16 // of a policy: each request may have to be judged by all
 )
 
 // rule translates one rule.
 type rule struct {
 	namespace string
 	level     v1alpha1.EnforcementLevel
-	out       authz.Rule
+	// expressions is how many more the policy may have.
+	expressions *int
+	out         authz.Rule
 }
 
 func (t *rule) unknown(format string, args ...any) {
@@ -114,7 +119,14 @@ func (t *rule) attributes(in *v1alpha1.AuthorizationAttributes, to *authz.Operat
 	if t.level != v1alpha1.EnforcementApplication {
 		t.unknown("authorization, with the enforcement level %q,", t.level)
 	}
-	if in.Type != v1alpha1.AuthorizationInline {
+	switch in.Type {
+	case v1alpha1.AuthorizationInline:
+		if in.CEL != nil {
+			t.unknown("authorization.cel, with the type Inline,")
+		}
+	case v1alpha1.AuthorizationCEL:
+		t.expression(in)
+	default:
 		t.unknown("authorization.type %q", in.Type)
 	}
 	for field, n := range map[string]int{
@@ -163,6 +175,26 @@ func (t *rule) attributes(in *v1alpha1.AuthorizationAttributes, to *authz.Operat
 			t.out.When = append(t.out.When, c)
 		}
 	}
+}
+
+// expression translates a condition in CEL.
+func (t *rule) expression(in *v1alpha1.AuthorizationAttributes) {
+	if len(in.Methods)+len(in.Paths)+len(in.Headers)+len(in.Hosts)+len(in.Ports) > 0 {
+		t.unknown("authorization: another field than cel, with the type CEL,")
+	}
+	if in.CEL == nil {
+		t.unknown("authorization.type CEL without cel")
+		return
+	}
+	c := authz.Condition{Kind: authz.ConditionPredicate}
+	if *t.expressions--; *t.expressions < 0 {
+		c.Name = fmt.Sprintf("the policy has more than %d", maxExpressions)
+	} else if program, err := expressions.Check(in.CEL.Expression); err != nil {
+		c.Name = err.Error()
+	} else {
+		c.Predicate = program
+	}
+	t.out.When = append(t.out.When, c)
 }
 
 // pathMatches translates a path. PathPrefix compares whole segments, and with or without

@@ -38,6 +38,9 @@ func (d *Directory) authorize(a *endpoints.Attempt, w *mesh.Workload, port uint1
 	}
 	decision, entry := d.decide(w, port, client.Identity, client.Addr.Addr(), probe, asked, q)
 	a.Judged = entry
+	if decision.Failed.Text != "" {
+		d.failed.Add(1)
+	}
 	if decision.Verdict == authz.Allow {
 		if decision.Reported() != "" {
 			d.audited.Add(1)
@@ -54,6 +57,9 @@ func reason(d *authz.Decision) mesh.Reason {
 	}
 	return mesh.ReasonPolicyDenied
 }
+
+// ExpressionsFailed counts requests of which an expression of a policy could not be evaluated.
+func (d *Directory) ExpressionsFailed() uint64 { return d.failed.Load() }
 
 // Audited counts requests and connections that policies ask to report: those that match
 // one of the action AUDIT, and those that only the mode audit lets in.
@@ -112,6 +118,8 @@ func denial(d *authz.Decision) error {
 		return errUnrouted
 	case d.Verdict == authz.Ask:
 		return fmt.Errorf("policy %s asks an external authorizer, which this version does not do", d.Place.Policy)
+	case d.Failed.Text != "":
+		return fmt.Errorf("policy %s", d.Failed.String())
 	case d.Why == authz.WhyRule:
 		return fmt.Errorf("policy %s, rule %d", d.Place.Policy, d.Place.Number)
 	}

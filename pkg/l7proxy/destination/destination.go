@@ -52,6 +52,7 @@ type Directory struct {
 	unsaid       peerClaims // of which the controller said nothing
 	peers        peers
 	audited      atomic.Uint64
+	failed       atomic.Uint64
 	tokens       tokens
 	egresses     egresses
 

@@ -45,7 +45,11 @@ func (c *condition) fitsRequest(f *facts, wide bool) bool {
 			(c.notValues == nil || !hasClaim(f.r.Claims, c.claim, c.notValues))
 	case ConditionPredicate:
 		ok, err := c.predicate.Matches(f.Connection, f.r)
-		return ok && err == nil || err != nil && wide
+		if err != nil {
+			f.err = err
+			return wide
+		}
+		return ok
 	}
 	return wide
 }

@@ -36,6 +36,7 @@ func (s *Set) decideRequest(c *Connection, r *Request, route string) Decision {
 	f := factsOf(c, r)
 	f.route = route
 	d := Decision{Outcome: s.request(&f)}
+	d.Failed = f.failed
 	if hit := s.tables[ActionAudit].request(&f, false); hit != nil {
 		d.Audit = *hit.place
 	}

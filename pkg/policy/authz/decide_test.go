@@ -38,6 +38,14 @@ func (c claims) Value(path []string, i int) (string, bool) {
 	return "", false
 }
 
+func (c claims) Object() map[string]any {
+	out := map[string]any{}
+	for _, kv := range c {
+		out[kv[0]] = kv[1]
+	}
+	return out
+}
+
 // from returns a connection of a service account of the workload's trust domain to
 // port 8080, or with "" of a client without an identity.
 func from(account string) *Connection {

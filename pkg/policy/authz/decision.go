@@ -82,9 +82,26 @@ type Outcome struct {
 	Place   Place // the first rule in the order of policies that led to it, if one did
 }
 
+// Failed is a predicate that could not be evaluated: the Place of its rule, and why.
+type Failed struct {
+	Place
+	Text string
+}
+
+// String returns it in words, "" for the zero Failed.
+func (f *Failed) String() string {
+	if f.Text == "" {
+		return ""
+	}
+	return f.Policy + ", rule " + f.Place.rule() + ": " + f.Text
+}
+
 // Decision is the Outcome, and beside it what was asked to be reported.
 type Decision struct {
 	Outcome
+	// Failed is the first predicate that was met and could not be evaluated. Its rule has
+	// failed closed.
+	Failed Failed
 	// Audit is the first rule with ActionAudit that matches.
 	Audit Place
 	// Rehearsed: there are policies with Rehearse, and Rehearsal is what the

@@ -36,6 +36,12 @@ func ParsePeer(uri string) Peer {
 	return Peer{uri: uri, domain: domain}
 }
 
+// URI returns the client's SPIFFE ID, or "".
+func (p Peer) URI() string { return p.uri }
+
+// TrustDomain returns that of the client's SPIFFE ID, or "".
+func (p Peer) TrustDomain() string { return p.domain }
+
 // IsZero reports whether the client has no identity.
 func (p Peer) IsZero() bool { return p.uri == "" }
 
@@ -80,6 +86,9 @@ type Claims interface {
 	// Value returns an element of the claim at path, counted from 0, and whether
 	// there is one. A claim that is a string has one element.
 	Value(path []string, i int) (value string, ok bool)
+	// Object returns all claims, decoded from JSON; numbers are texts with the methods
+	// Int64 and Float64. It must not be changed.
+	Object() map[string]any
 }
 
 // Answer is what an external authorizer said.
@@ -101,6 +110,9 @@ type facts struct {
 	host  string
 	clear bool // host is what every server reads in the request's authority
 	path  readings
+
+	err    error // of the last predicate that failed
+	failed Failed
 }
 
 func factsOf(c *Connection, r *Request) facts {

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -252,7 +253,7 @@ func (k *compiler) condition(in *Condition) (condition, bool) {
 		out.operation = k.operation(&in.Operation)
 	case ConditionPredicate:
 		if out.predicate = in.Predicate; in.Predicate == nil {
-			k.problem("predicate", errors.New("there is none"))
+			k.problem("expression", errors.New(cmp.Or(in.Name, "there is none")))
 		}
 	default:
 		k.problem("condition", fmt.Errorf("kind %d is not known", in.Kind))

@@ -15,6 +15,9 @@ type Finding struct {
 	Rule   string // its name, or its number from 1; "": a mode decided
 	// Audit is what asks to report a call that was let in; "": nothing does.
 	Audit string
+	// Failed is an expression that could not be evaluated, so that its rule did not allow or
+	// did deny; "": there was none.
+	Failed string
 	// WouldDeny is what would deny a call that was let in, if the policies that are rehearsed
 	// were applied; "": nothing would.
 	WouldDeny string
@@ -22,7 +25,7 @@ type Finding struct {
 
 // Finding returns the decision in words.
 func (d *Decision) Finding() Finding {
-	f := Finding{Denied: d.Verdict != Allow, Why: d.Why, Object: object(&d.Outcome, d.Group)}
+	f := Finding{Denied: d.Verdict != Allow, Why: d.Why, Object: object(&d.Outcome, d.Group), Failed: d.Failed.String()}
 	if d.Place.Policy != "" {
 		f.Rule = d.Place.rule()
 	}

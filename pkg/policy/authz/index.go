@@ -164,6 +164,18 @@ type entry struct {
 	order order
 }
 
+// judge is clause.fits, and notes the place of a predicate that fails.
+func (e *entry) judge(f *facts) bool {
+	ok := e.fits(f)
+	if f.err != nil {
+		if f.failed.Text == "" {
+			f.failed = Failed{*e.place, f.err.Error()}
+		}
+		f.err = nil
+	}
+	return ok
+}
+
 // byPath finds entries by the path or route of a request.
 type byPath struct {
 	exact    map[string]*[]entry

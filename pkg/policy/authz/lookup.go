@@ -31,7 +31,7 @@ func (t *table) request(f *facts, wide bool) *entry {
 				if best.beats(&list[i]) {
 					return
 				}
-				if list[i].fits(f) {
+				if list[i].judge(f) {
 					best.offer(&list[i])
 					return
 				}

@@ -121,14 +121,15 @@ const (
 	ConditionClaim                   // Claim, Values, NotValues
 	ConditionSource                  // Source
 	ConditionOperation               // Operation
-	ConditionPredicate               // Predicate
+	ConditionPredicate               // Predicate; without one the rule fails closed
 )
 
 // Condition is a further requirement of a Rule.
 type Condition struct {
 	Kind ConditionKind
 	// Name is that of a header field, in lower case. ":authority" and ":method" are
-	// not header fields: Operation has them.
+	// not header fields: Operation has them. Of a ConditionPredicate without a Predicate it is
+	// what is wrong with it.
 	Name string
 	// Claim is the path to a claim of the request's verified token: more than one
 	// element for a claim within a claim. If the claim is a list, one of its
@@ -140,11 +141,12 @@ type Condition struct {
 	Predicate         Predicate
 }
 
-// Predicate is a compiled expression of any language. It must be pure and safe
-// for concurrent use, and must not keep what it is given.
+// Predicate is a compiled expression of any language: package expression has that of CEL. It
+// must be pure and safe for concurrent use, and must not keep what it is given.
 type Predicate interface {
 	// Matches evaluates the expression. If it returns an error, the rule fails closed:
-	// it does not allow, but it denies.
+	// it does not allow, but it denies. The error's text is one of few and holds nothing
+	// that a client has sent: decisions are told apart by it.
 	Matches(*Connection, *Request) (bool, error)
 }
 

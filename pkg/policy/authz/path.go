@@ -24,6 +24,17 @@ func readPath(target string) readings {
 	return out
 }
 
+// Paths returns the ways in which a server may read the request's path, without its query:
+// as it is sent and normalised. n is their number, 1 or 2.
+func (r *Request) Paths() (of [2]string, n int) {
+	p := readPath(r.Path)
+	return p.of, p.n
+}
+
+// Host returns the request's authority without its port. If clear is false, servers may read
+// different hosts in it.
+func (r *Request) Host() (host string, clear bool) { return readHost(r.Authority) }
+
 // isNormal reports whether normalise leaves the path as it is. It may err on the
 // side of false.
 func isNormal(path string) bool {

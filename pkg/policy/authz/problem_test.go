@@ -44,7 +44,7 @@ var bad = map[string]Rule{
 	"header x-role: has no values":            {When: []Condition{{Kind: ConditionHeader, Name: "x-role"}}},
 	"header x-role: regular expression \"(\"": {When: []Condition{{Kind: ConditionHeader, Name: "x-role", Values: exact("x"), NotValues: []Match{{Regex, "("}}}}},
 	"claim: has no name":                      {When: []Condition{{Kind: ConditionClaim, Values: exact("x")}}},
-	"predicate: there is none":                {When: []Condition{{Kind: ConditionPredicate}}},
+	"expression: there is none":               {When: []Condition{{Kind: ConditionPredicate}}},
 }
 
 // TestDoubtFailsClosed: what is not understood neither lets anything through nor keeps

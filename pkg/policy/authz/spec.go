@@ -224,6 +224,9 @@ func (d *Decision) join(other *Decision) {
 	if d.Audit == (Place{}) {
 		d.Audit = other.Audit
 	}
+	if d.Failed == (Failed{}) {
+		d.Failed = other.Failed
+	}
 }
 
 // rehearsal returns the outcome of a rehearsal, or that of the policies if nothing is rehearsed.

@@ -10,6 +10,7 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/jwt"
 	"github.com/underlane/underlane/pkg/tap/filter"
 	"github.com/underlane/underlane/pkg/tap/wire"
 )
@@ -29,8 +30,13 @@ func Explain(q *tapv1alpha1.AuthzExplainQuery, m *Mesh) (*tapv1alpha1.AuthzExpla
 	if err != nil {
 		return nil, err
 	}
-	r := &agentv1.DecideRequest{Uid: server.UID, Port: uint32(port), Method: q.Method, Path: q.Path, Authority: q.Authority}
-	if r.Method == "" && (q.Path != "" || len(q.Headers) > 0) {
+	r := &agentv1.DecideRequest{Uid: server.UID, Port: uint32(port), Method: q.Method, Path: q.Path, Authority: q.Authority, Claims: q.Claims}
+	if q.Claims != "" {
+		if _, err := jwt.Given([]byte(q.Claims)); err != nil {
+			return nil, fmt.Errorf("--claims: want an object of JSON: %w", err)
+		}
+	}
+	if r.Method == "" && (q.Path != "" || len(q.Headers) > 0 || q.Claims != "") {
 		r.Method = "GET"
 	}
 	if r.Method != "" {
@@ -176,6 +182,9 @@ func conclude(out *tapv1alpha1.AuthzExplanation, m *agentv1.DecideResponse) {
 	}
 	if f.Audit != "" {
 		out.Conclusion += "; reported, as " + authz.ShortName(f.Audit) + " asks"
+	}
+	if f.Failed != "" {
+		out.Conclusion += "; an expression could not be evaluated: " + authz.ShortName(f.Failed)
 	}
 	if f.WouldDeny != "" {
 		out.Conclusion += "; " + authz.ShortName(f.WouldDeny) + " would deny it if it were applied"

@@ -20,6 +20,16 @@ func pod(name string, meshed bool) *mesh.Workload {
 	}
 }
 
+// isAlice is an expression about a claim.
+type isAlice struct{}
+
+func (isAlice) Matches(_ *authz.Connection, r *authz.Request) (bool, error) {
+	if r.Claims == nil {
+		return false, errors.New("no token")
+	}
+	return r.Claims.Object()["sub"] == "alice", nil
+}
+
 // TestExplain: the answer names the pods, the identity and what decided.
 func TestExplain(t *testing.T) {
 	api, web, old := pod("api", true), pod("web", true), pod("old", false)
@@ -28,6 +38,9 @@ func TestExplain(t *testing.T) {
 		Policies: []authz.Policy{{Name: "AuthorizationPolicy.policy.underlane.io shop/charge", Action: authz.ActionAllow, Rules: []authz.Rule{{
 			From: []authz.Source{{ServiceAccounts: []authz.ServiceAccount{{Namespace: "shop", Name: "web"}}}},
 			To:   []authz.Operation{{Methods: []authz.Match{{Value: "POST"}}}},
+		}, {
+			To:   []authz.Operation{{Methods: []authz.Match{{Value: "PUT"}}}},
+			When: []authz.Condition{{Kind: authz.ConditionPredicate, Predicate: isAlice{}}},
 		}}}},
 	}}})
 	m := &Mesh{
@@ -47,6 +60,10 @@ func TestExplain(t *testing.T) {
 		"allowed":                 {tapv1alpha1.AuthzExplainQuery{From: "pod/web", To: "pod/api", Method: "POST"}, true, "allowed by AuthorizationPolicy shop/charge, rule 1"},
 		"by a Service":            {tapv1alpha1.AuthzExplainQuery{From: "pod/web", To: "svc/api", Port: 80, Method: "POST"}, true, "allowed by AuthorizationPolicy shop/charge, rule 1"},
 		"another method":          {tapv1alpha1.AuthzExplainQuery{From: "pod/web", To: "pod/api", Method: "GET"}, false, "denied by Server shop/api: none of its policies allows it"},
+		"with a claim":            {tapv1alpha1.AuthzExplainQuery{To: "pod/api", Method: "PUT", Claims: `{"sub": "alice"}`}, true, "allowed by AuthorizationPolicy shop/charge, rule 2"},
+		"with another claim":      {tapv1alpha1.AuthzExplainQuery{To: "pod/api", Method: "PUT", Claims: `{"sub": "bob"}`}, false, "denied by Server shop/api: none of its policies allows it"},
+		"without a token":         {tapv1alpha1.AuthzExplainQuery{To: "pod/api", Method: "PUT"}, false, "; an expression could not be evaluated: AuthorizationPolicy shop/charge, rule 2: no token"},
+		"no claims":               {tapv1alpha1.AuthzExplainQuery{To: "pod/api", Claims: `[]`}, false, "--claims: want an object"},
 		"a connection":            {tapv1alpha1.AuthzExplainQuery{From: "pod/web", To: "pod/api"}, false, "it depends on the request"},
 		"without an identity":     {tapv1alpha1.AuthzExplainQuery{To: "pod/api", Method: "POST"}, false, "denied by Server shop/api"},
 		"outside the mesh":        {tapv1alpha1.AuthzExplainQuery{From: "pod/old", To: "pod/api", Method: "POST"}, false, "denied by Server shop/api"},

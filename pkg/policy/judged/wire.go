@@ -9,6 +9,7 @@ import (
 	"github.com/underlane/underlane/pkg/policy"
 	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/policy/calls"
+	"github.com/underlane/underlane/pkg/policy/jwt"
 	"github.com/underlane/underlane/pkg/tap/wire"
 )
 
@@ -27,6 +28,9 @@ func Call(r *agentv1.DecideRequest) *Question {
 	q.Connection.Client, _ = netip.ParseAddr(r.GetAddress())
 	if r.GetMethod() != "" {
 		q.Request = &authz.Request{Method: r.GetMethod(), Authority: r.GetAuthority(), Path: r.GetPath(), Fields: fields(r.GetHeaders())}
+		if t, err := jwt.Given([]byte(r.GetClaims())); err == nil {
+			q.Request.Principal, q.Request.Claims = t.Principal, t
+		}
 	}
 	return q
 }

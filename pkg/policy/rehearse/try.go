@@ -96,6 +96,9 @@ func (u *unrecorded) Next(string, int) (string, int, bool) { u.asked = true; ret
 // Value implements authz.Claims.
 func (u *unrecorded) Value([]string, int) (string, bool) { u.asked = true; return "", false }
 
+// Object implements authz.Claims.
+func (u *unrecorded) Object() map[string]any { u.asked = true; return nil }
+
 // someAddresses stand for a client whose address was not recorded.
 var someAddresses = []netip.Addr{
 	netip.AddrFrom4([4]byte{10, 0, 0, 1}), netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.MustParseAddr("fd00::1"), netip.MustParseAddr("2001:db8::1"),

@@ -39,6 +39,7 @@ type jsonPolicy struct {
 	Rule      string `json:"rule,omitempty"`
 	Audit     string `json:"audit,omitempty"`
 	WouldDeny string `json:"wouldDeny,omitempty"`
+	Failed    string `json:"failed,omitempty"` // which expression could not be evaluated, and why
 }
 
 func policyJSON(e *tap.Event) *jsonPolicy {
@@ -46,7 +47,7 @@ func policyJSON(e *tap.Event) *jsonPolicy {
 		return nil
 	}
 	f := e.Judged.Finding
-	return &jsonPolicy{f.Verdict(), f.Why.String(), f.Object, f.Rule, f.Audit, f.WouldDeny}
+	return &jsonPolicy{f.Verdict(), f.Why.String(), f.Object, f.Rule, f.Audit, f.WouldDeny, f.Failed}
 }
 
 type jsonPeer struct {

@@ -64,6 +64,9 @@ func (l *line) judged(e *tap.Event) {
 	case f.Audited():
 		l.pair("audited-by", name(f.Audit)).pair("would-be-denied-by", name(f.WouldDeny))
 	}
+	if f.Failed != "" {
+		l.pair("expression-failed", strconv.Quote(authz.ShortName(f.Failed)))
+	}
 }
 
 // verb returns the first word of a line, which says what happened.

@@ -282,12 +282,13 @@ func TestJSONOneEventEach(t *testing.T) {
 // TestJudged: the end of a call names the policy that refused it, or asks to report it.
 func TestJudged(t *testing.T) {
 	for want, f := range map[string]authz.Finding{
-		" denied-by=Server/shop/api":                    {Denied: true, Why: authz.WhyUnmatched, Object: "Server.policy.linkerd.io shop/api"},
-		" denied-by=AuthorizationPolicy/shop/no rule=2": {Denied: true, Object: "AuthorizationPolicy.policy.underlane.io shop/no", Rule: "2"},
-		" denied-by=no-policy-known":                    {Denied: true},
-		" audited-by=default/audit":                     {Audit: "default audit"},
-		" would-be-denied-by=Server/shop/api":           {WouldDeny: "Server.policy.linkerd.io shop/api"},
-		"response-length=0B":                            {Object: "Server.policy.linkerd.io shop/api"},
+		" denied-by=Server/shop/api":                                           {Denied: true, Why: authz.WhyUnmatched, Object: "Server.policy.linkerd.io shop/api"},
+		" denied-by=AuthorizationPolicy/shop/no rule=2":                        {Denied: true, Object: "AuthorizationPolicy.policy.underlane.io shop/no", Rule: "2"},
+		" denied-by=no-policy-known":                                           {Denied: true},
+		` rule=2 expression-failed="AuthorizationPolicy shop/no, rule 2: why"`: {Denied: true, Object: "AuthorizationPolicy.policy.underlane.io shop/no", Rule: "2", Failed: "AuthorizationPolicy.policy.underlane.io shop/no, rule 2: why"},
+		" audited-by=default/audit":                                            {Audit: "default audit"},
+		" would-be-denied-by=Server/shop/api":                                  {WouldDeny: "Server.policy.linkerd.io shop/api"},
+		"response-length=0B":                                                   {Object: "Server.policy.linkerd.io shop/api"},
 	} {
 		e := tap.Event{Kind: tap.ResponseEnd, Judged: &calls.Entry{Finding: &f}}
 		if got := string(Line(nil, &e, false)); !strings.HasSuffix(got, want) {

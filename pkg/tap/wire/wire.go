@@ -157,13 +157,14 @@ func FromProto(m *agentv1.TapEvent) tap.Event {
 
 // Judged converts a decision of policies.
 func Judged(f *authz.Finding) *agentv1.Judged {
-	return &agentv1.Judged{Denied: f.Denied, Why: f.Why.String(), Object: f.Object, Rule: f.Rule, Audit: f.Audit, WouldDeny: f.WouldDeny}
+	return &agentv1.Judged{Denied: f.Denied, Why: f.Why.String(), Object: f.Object, Rule: f.Rule, Audit: f.Audit, WouldDeny: f.WouldDeny, Failed: f.Failed}
 }
 
 // Finding converts it back.
 func Finding(m *agentv1.Judged) *authz.Finding {
 	return &authz.Finding{
 		Denied: m.GetDenied(), Why: authz.ParseWhy(m.GetWhy()), Object: m.GetObject(), Rule: m.GetRule(), Audit: m.GetAudit(), WouldDeny: m.GetWouldDeny(),
+		Failed: m.GetFailed(),
 	}
 }
 
