@@ -29,6 +29,8 @@ echo "== the test cluster's own parts"
 (cd test/cluster && go test -vet=off -timeout 5m $(go list ./... | grep -v /e2e))
 echo "== what the conformance suite needs"
 (cd test/conformance && go test -vet=off -timeout 5m -skip '^Test(Conformance|Routes)$' ./...)
+echo "== what an API server says of objects of our kinds"
+(cd test/crds && go test -vet=off -timeout 5m ./...)
 if [ "$(id -u)" -ne 0 ]; then
     echo "== left out, for they need root (network namespaces, cgroups, eBPF):"
     echo "$packages" | grep -E "$kernel"

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -28,7 +29,7 @@ func (d *routeDraft) fault(ref *gatewayv1.LocalObjectReference, out *mesh.RouteF
 		d.unresolved = append(d.unresolved, verdict{reasonFilterNotFound, where + ": " + out.Invalid})
 		return
 	}
-	fault, err := faultOf(&found.Spec)
+	fault, err := FaultOf(&found.Spec)
 	if err != nil {
 		out.Invalid = fmt.Sprintf("HTTPFault %s/%s: %v", d.meta.Namespace, ref.Name, err)
 		d.reject(gatewayv1.RouteReasonUnsupportedValue, "%s: %s", where, out.Invalid)
@@ -38,8 +39,12 @@ func (d *routeDraft) fault(ref *gatewayv1.LocalObjectReference, out *mesh.RouteF
 	out.Fault = fault
 }
 
-func faultOf(spec *custom.HTTPFaultSpec) (*mesh.RouteFault, error) {
+// FaultOf translates a fault. The error says what is wrong with it.
+func FaultOf(spec *custom.HTTPFaultSpec) (*mesh.RouteFault, error) {
 	out := &mesh.RouteFault{}
+	if spec.Delay == nil && spec.Abort == nil {
+		return nil, errors.New("has neither delay nor abort")
+	}
 	var err error
 	if s := spec.Delay; s != nil {
 		if out.Delay, err = gepDurationOf(s.Duration); err != nil {
@@ -52,6 +57,9 @@ func faultOf(spec *custom.HTTPFaultSpec) (*mesh.RouteFault, error) {
 	if s := spec.Abort; s != nil {
 		if s.Status < 0 || s.Status > math.MaxUint16 || s.GRPCStatus < 0 || s.GRPCStatus > math.MaxUint8 {
 			return nil, fmt.Errorf("abort: status %d, gRPC status %d", s.Status, s.GRPCStatus)
+		}
+		if s.Status == 0 && s.GRPCStatus == 0 { // it would do nothing
+			return nil, errors.New("abort: has no status")
 		}
 		out.AbortStatus, out.AbortGRPC = int(s.Status), int(s.GRPCStatus)
 		if out.AbortShare, err = percent(s.Percent); err != nil {
