@@ -120,6 +120,7 @@ var layers = map[string]int{
 	"pkg/figures/watch":       3,
 	"pkg/figures/wire":        3,
 	"pkg/limit":               1,
+	"pkg/limit/lease":         1,
 	"pkg/tracing":             1,
 	"pkg/tracing/otlp":        3,
 	"pkg/accesslog":           3,
@@ -246,7 +247,7 @@ var never = []struct {
 }
 
 // pure packages are state machines and decisions: no socket, clock, goroutine.
-var pure = []string{"pkg/mesh", "pkg/policy", "pkg/policy/authz", "pkg/policy/expression", "pkg/policy/jwt", "pkg/control/codec", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/retry", "pkg/route"}
+var pure = []string{"pkg/mesh", "pkg/policy", "pkg/policy/authz", "pkg/policy/expression", "pkg/policy/jwt", "pkg/control/codec", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/limit/lease", "pkg/retry", "pkg/route"}
 
 // impure is what they must not import.
 var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/sys", "context"}
