@@ -1,3 +1,3 @@
 package api
 
-//go:generate sh generate.sh control/v1/control.proto
+//go:generate sh generate.sh control/v1/control.proto control/v1/limits.proto

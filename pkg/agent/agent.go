@@ -25,6 +25,8 @@ import (
 	"github.com/underlane/underlane/pkg/control/client"
 	"github.com/underlane/underlane/pkg/figures"
 	"github.com/underlane/underlane/pkg/l7proxy"
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/limit/lease"
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
@@ -64,6 +66,7 @@ type Agent struct {
 	usage      *containers.Sampler
 	observing  observing
 	itself     *mesh.Workload // the node, as the client of pods that it probes
+	limits     *lease.Table
 
 	connections *connections.Table
 	tries       *try.Dialer
@@ -96,7 +99,9 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	}
 	a := &Agent{config: config, log: log, started: time.Now(), successors: handover.NewServer(log), itself: mesh.NodeItself(config.Node)}
 	a.store = state.NewStore(config.Node)
+	a.limits = lease.NewTable()
 	a.client = client.New(client.Options{
+		Limits:     &client.Limits{Table: a.limits, Now: balance.Now, Needed: a.sharesLimits},
 		Controller: config.Controller,
 		Node:       config.Node,
 		Token:      config.token,
@@ -150,6 +155,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 
 		Sampling: a.observing.sampling, Logged: a.observing.log.Active,
 		StaleKeys: a.client.StaleKeys,
+		Leases:    a.limits,
 
 		Shares: a.processors.shares,
 		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so

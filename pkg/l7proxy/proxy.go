@@ -27,6 +27,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/limit/lease"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/policy/calls"
@@ -123,6 +124,8 @@ type Options struct {
 	// StaleKeys is told the sources of keys that lack the key of a token; nil: nobody is. It
 	// does not wait.
 	StaleKeys func(source string)
+	// Leases are the limits of RateLimitPolicies; nil: the proxy has its own.
+	Leases *lease.Table
 }
 
 // Proxy is the proxy of one node. Its methods are safe for concurrent use.
@@ -177,7 +180,7 @@ func New(o Options) *Proxy {
 	})
 	p.directory = destination.New(destination.Options{
 		State: o.State, Network: o.Network, Endpoints: p.endpoints,
-		ResolveTimeout: o.Limits.ResolveTimeout, Log: o.Log, StaleKeys: o.StaleKeys, Calls: o.Calls,
+		ResolveTimeout: o.Limits.ResolveTimeout, Log: o.Log, StaleKeys: o.StaleKeys, Calls: o.Calls, Limits: o.Leases,
 	})
 	p.core.Upstream, p.core.State, p.core.Tap, p.core.Log, p.core.Lifetime = p.upstream, o.State, o.Tap, o.Log, p.lifetime
 	p.core.Sampling, p.core.Logged = o.Sampling, o.Logged

@@ -28,6 +28,7 @@ type Workload struct {
 	Terminating    bool // it is being deleted, and may still run
 	NetworkPolicy  bool // selected by a NetworkPolicy, or set by AnnotationSameNode: the same-node shortcut is disabled
 	Authorized     bool // authorization policies apply to it, which its node's agent has; without them it admits no client
+	Limited        bool // limits of requests apply to it
 	RequestRules   bool // some of them look at requests: what is not read as requests is refused
 	Settings       Settings
 	OwnSettings    bool // the policy or the fail mode is the pod's own annotation, not its namespace's

@@ -1146,6 +1146,7 @@ type Workload struct {
 	// authz/<uid>, and admits no client while it does not have them.
 	Authorized    bool   `protobuf:"varint,22,opt,name=authorized,proto3" json:"authorized,omitempty"`
 	RequestRules  bool   `protobuf:"varint,23,opt,name=request_rules,json=requestRules,proto3" json:"request_rules,omitempty"` // some of them look at requests
+	Limited       bool   `protobuf:"varint,150,opt,name=limited,proto3" json:"limited,omitempty"`                              // limits of requests are in its resource authz/<uid>
 	Labels        string `protobuf:"bytes,60,opt,name=labels,proto3" json:"labels,omitempty"`                                  // of the pod: key=value, ascending by key, with commas between; 4 KiB of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1338,6 +1339,13 @@ func (x *Workload) GetAuthorized() bool {
 func (x *Workload) GetRequestRules() bool {
 	if x != nil {
 		return x.RequestRules
+	}
+	return false
+}
+
+func (x *Workload) GetLimited() bool {
+	if x != nil {
+		return x.Limited
 	}
 	return false
 }
@@ -3564,6 +3572,7 @@ type Authz struct {
 	Groups        []*AuthzGroup          `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
 	RateLimits    []*AuthzRateLimit      `protobuf:"bytes,90,rep,name=rate_limits,json=rateLimits,proto3" json:"rate_limits,omitempty"`
 	Tokens        []*AuthzToken          `protobuf:"bytes,80,rep,name=tokens,proto3" json:"tokens,omitempty"` // which tokens of requests are good
+	Limits        []*AuthzLimit          `protobuf:"bytes,150,rep,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3640,6 +3649,123 @@ func (x *Authz) GetTokens() []*AuthzToken {
 	return nil
 }
 
+func (x *Authz) GetLimits() []*AuthzLimit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+// AuthzLimit is authz.Limit. Something in it that the agent does not understand makes it
+// limit more requests.
+type AuthzLimit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        string                 `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Number        uint32                 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	Requests      uint32                 `protobuf:"varint,4,opt,name=requests,proto3" json:"requests,omitempty"` // 0: none is let in
+	Per           *durationpb.Duration   `protobuf:"bytes,5,opt,name=per,proto3" json:"per,omitempty"`
+	Burst         uint32                 `protobuf:"varint,6,opt,name=burst,proto3" json:"burst,omitempty"`
+	Nodes         uint32                 `protobuf:"varint,7,opt,name=nodes,proto3" json:"nodes,omitempty"` // that share it; 0: each node by itself
+	By            []*AuthzDistinct       `protobuf:"bytes,8,rep,name=by,proto3" json:"by,omitempty"`
+	Where         *AuthzRule             `protobuf:"bytes,9,opt,name=where,proto3" json:"where,omitempty"` // absent: all requests
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzLimit) Reset() {
+	*x = AuthzLimit{}
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzLimit) ProtoMessage() {}
+
+func (x *AuthzLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzLimit.ProtoReflect.Descriptor instead.
+func (*AuthzLimit) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *AuthzLimit) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *AuthzLimit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuthzLimit) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *AuthzLimit) GetRequests() uint32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *AuthzLimit) GetPer() *durationpb.Duration {
+	if x != nil {
+		return x.Per
+	}
+	return nil
+}
+
+func (x *AuthzLimit) GetBurst() uint32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+func (x *AuthzLimit) GetNodes() uint32 {
+	if x != nil {
+		return x.Nodes
+	}
+	return 0
+}
+
+func (x *AuthzLimit) GetBy() []*AuthzDistinct {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *AuthzLimit) GetWhere() *AuthzRule {
+	if x != nil {
+		return x.Where
+	}
+	return nil
+}
+
 // AuthzToken is authz.TokenRule.
 type AuthzToken struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -3661,7 +3787,7 @@ type AuthzToken struct {
 
 func (x *AuthzToken) Reset() {
 	*x = AuthzToken{}
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3673,7 +3799,7 @@ func (x *AuthzToken) String() string {
 func (*AuthzToken) ProtoMessage() {}
 
 func (x *AuthzToken) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3686,7 +3812,7 @@ func (x *AuthzToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzToken.ProtoReflect.Descriptor instead.
 func (*AuthzToken) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AuthzToken) GetPolicy() string {
@@ -3783,7 +3909,7 @@ type AuthzTokenHeader struct {
 
 func (x *AuthzTokenHeader) Reset() {
 	*x = AuthzTokenHeader{}
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3795,7 +3921,7 @@ func (x *AuthzTokenHeader) String() string {
 func (*AuthzTokenHeader) ProtoMessage() {}
 
 func (x *AuthzTokenHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3808,7 +3934,7 @@ func (x *AuthzTokenHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzTokenHeader.ProtoReflect.Descriptor instead.
 func (*AuthzTokenHeader) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AuthzTokenHeader) GetName() string {
@@ -3835,7 +3961,7 @@ type AuthzTokenCopy struct {
 
 func (x *AuthzTokenCopy) Reset() {
 	*x = AuthzTokenCopy{}
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3847,7 +3973,7 @@ func (x *AuthzTokenCopy) String() string {
 func (*AuthzTokenCopy) ProtoMessage() {}
 
 func (x *AuthzTokenCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3860,7 +3986,7 @@ func (x *AuthzTokenCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzTokenCopy.ProtoReflect.Descriptor instead.
 func (*AuthzTokenCopy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AuthzTokenCopy) GetHeader() string {
@@ -3893,7 +4019,7 @@ type AuthzGroup struct {
 
 func (x *AuthzGroup) Reset() {
 	*x = AuthzGroup{}
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3905,7 +4031,7 @@ func (x *AuthzGroup) String() string {
 func (*AuthzGroup) ProtoMessage() {}
 
 func (x *AuthzGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3918,7 +4044,7 @@ func (x *AuthzGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzGroup.ProtoReflect.Descriptor instead.
 func (*AuthzGroup) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AuthzGroup) GetName() string {
@@ -3987,7 +4113,7 @@ type AuthzRoute struct {
 
 func (x *AuthzRoute) Reset() {
 	*x = AuthzRoute{}
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3999,7 +4125,7 @@ func (x *AuthzRoute) String() string {
 func (*AuthzRoute) ProtoMessage() {}
 
 func (x *AuthzRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4012,7 +4138,7 @@ func (x *AuthzRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRoute.ProtoReflect.Descriptor instead.
 func (*AuthzRoute) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AuthzRoute) GetName() string {
@@ -4043,7 +4169,7 @@ type AuthzRateLimit struct {
 
 func (x *AuthzRateLimit) Reset() {
 	*x = AuthzRateLimit{}
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4055,7 +4181,7 @@ func (x *AuthzRateLimit) String() string {
 func (*AuthzRateLimit) ProtoMessage() {}
 
 func (x *AuthzRateLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4068,7 +4194,7 @@ func (x *AuthzRateLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRateLimit.ProtoReflect.Descriptor instead.
 func (*AuthzRateLimit) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AuthzRateLimit) GetPolicy() string {
@@ -4116,7 +4242,7 @@ type AuthzRateOverride struct {
 
 func (x *AuthzRateOverride) Reset() {
 	*x = AuthzRateOverride{}
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4128,7 +4254,7 @@ func (x *AuthzRateOverride) String() string {
 func (*AuthzRateOverride) ProtoMessage() {}
 
 func (x *AuthzRateOverride) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4141,7 +4267,7 @@ func (x *AuthzRateOverride) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRateOverride.ProtoReflect.Descriptor instead.
 func (*AuthzRateOverride) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AuthzRateOverride) GetRequestsPerSecond() uint32 {
@@ -4172,7 +4298,7 @@ type AuthzPolicy struct {
 
 func (x *AuthzPolicy) Reset() {
 	*x = AuthzPolicy{}
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4184,7 +4310,7 @@ func (x *AuthzPolicy) String() string {
 func (*AuthzPolicy) ProtoMessage() {}
 
 func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4197,7 +4323,7 @@ func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzPolicy.ProtoReflect.Descriptor instead.
 func (*AuthzPolicy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AuthzPolicy) GetName() string {
@@ -4255,7 +4381,7 @@ type AuthzRule struct {
 
 func (x *AuthzRule) Reset() {
 	*x = AuthzRule{}
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4267,7 +4393,7 @@ func (x *AuthzRule) String() string {
 func (*AuthzRule) ProtoMessage() {}
 
 func (x *AuthzRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4280,7 +4406,7 @@ func (x *AuthzRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRule.ProtoReflect.Descriptor instead.
 func (*AuthzRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AuthzRule) GetName() string {
@@ -4328,7 +4454,7 @@ type AuthzMatch struct {
 
 func (x *AuthzMatch) Reset() {
 	*x = AuthzMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4340,7 +4466,7 @@ func (x *AuthzMatch) String() string {
 func (*AuthzMatch) ProtoMessage() {}
 
 func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4353,7 +4479,7 @@ func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzMatch.ProtoReflect.Descriptor instead.
 func (*AuthzMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AuthzMatch) GetKind() uint32 {
@@ -4380,7 +4506,7 @@ type AuthzAccount struct {
 
 func (x *AuthzAccount) Reset() {
 	*x = AuthzAccount{}
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4392,7 +4518,7 @@ func (x *AuthzAccount) String() string {
 func (*AuthzAccount) ProtoMessage() {}
 
 func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4405,7 +4531,7 @@ func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzAccount.ProtoReflect.Descriptor instead.
 func (*AuthzAccount) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AuthzAccount) GetNamespace() string {
@@ -4432,7 +4558,7 @@ type AuthzNetwork struct {
 
 func (x *AuthzNetwork) Reset() {
 	*x = AuthzNetwork{}
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4444,7 +4570,7 @@ func (x *AuthzNetwork) String() string {
 func (*AuthzNetwork) ProtoMessage() {}
 
 func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4457,7 +4583,7 @@ func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzNetwork.ProtoReflect.Descriptor instead.
 func (*AuthzNetwork) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AuthzNetwork) GetCidr() *Range {
@@ -4495,7 +4621,7 @@ type AuthzSource struct {
 
 func (x *AuthzSource) Reset() {
 	*x = AuthzSource{}
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4507,7 +4633,7 @@ func (x *AuthzSource) String() string {
 func (*AuthzSource) ProtoMessage() {}
 
 func (x *AuthzSource) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4520,7 +4646,7 @@ func (x *AuthzSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzSource.ProtoReflect.Descriptor instead.
 func (*AuthzSource) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AuthzSource) GetPrincipals() []*AuthzMatch {
@@ -4633,7 +4759,7 @@ type AuthzOperation struct {
 
 func (x *AuthzOperation) Reset() {
 	*x = AuthzOperation{}
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4645,7 +4771,7 @@ func (x *AuthzOperation) String() string {
 func (*AuthzOperation) ProtoMessage() {}
 
 func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4658,7 +4784,7 @@ func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzOperation.ProtoReflect.Descriptor instead.
 func (*AuthzOperation) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AuthzOperation) GetPorts() []*PortRange {
@@ -4748,7 +4874,7 @@ type AuthzGRPC struct {
 
 func (x *AuthzGRPC) Reset() {
 	*x = AuthzGRPC{}
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4760,7 +4886,7 @@ func (x *AuthzGRPC) String() string {
 func (*AuthzGRPC) ProtoMessage() {}
 
 func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4773,7 +4899,7 @@ func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzGRPC.ProtoReflect.Descriptor instead.
 func (*AuthzGRPC) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AuthzGRPC) GetService() string {
@@ -4806,7 +4932,7 @@ type AuthzCondition struct {
 
 func (x *AuthzCondition) Reset() {
 	*x = AuthzCondition{}
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4818,7 +4944,7 @@ func (x *AuthzCondition) String() string {
 func (*AuthzCondition) ProtoMessage() {}
 
 func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4831,7 +4957,7 @@ func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzCondition.ProtoReflect.Descriptor instead.
 func (*AuthzCondition) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *AuthzCondition) GetKind() uint32 {
@@ -4894,7 +5020,7 @@ var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x18control/v1/control.proto\x12\x14underlane.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n" +
+	"\x18control/v1/control.proto\x12\x14underlane.control.v1\x1a\x17control/v1/limits.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n" +
 	"\x10BootstrapRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x10\n" +
@@ -4954,7 +5080,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06ranges\x18\b \x01(\v2\x1c.underlane.control.v1.RangesH\x00R\x06ranges\x123\n" +
 	"\x05authz\x18\t \x01(\v2\x1b.underlane.control.v1.AuthzH\x00R\x05authz\x12L\n" +
 	"\x0eegress_network\x18n \x01(\v2#.underlane.control.v1.EgressNetworkH\x00R\regressNetworkB\t\n" +
-	"\acontent\"\xd3\x05\n" +
+	"\acontent\"\xee\x05\n" +
 	"\bWorkload\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -4983,7 +5109,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"authorized\x18\x16 \x01(\bR\n" +
 	"authorized\x12#\n" +
-	"\rrequest_rules\x18\x17 \x01(\bR\frequestRules\x12\x16\n" +
+	"\rrequest_rules\x18\x17 \x01(\bR\frequestRules\x12\x19\n" +
+	"\alimited\x18\x96\x01 \x01(\bR\alimited\x12\x16\n" +
 	"\x06labels\x18< \x01(\tR\x06labels\"\x87\x06\n" +
 	"\bSettings\x12=\n" +
 	"\x06policy\x18\x01 \x01(\x0e2%.underlane.control.v1.Settings.PolicyR\x06policy\x12\x1f\n" +
@@ -5192,7 +5319,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x123\n" +
 	"\abackoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\abackoff\x12\x1d\n" +
 	"\n" +
-	"any_method\x18\x05 \x01(\bR\tanyMethod\"\xae\x02\n" +
+	"any_method\x18\x05 \x01(\bR\tanyMethod\"\xe9\x02\n" +
 	"\x05Authz\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x125\n" +
@@ -5200,7 +5327,19 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06groups\x18\x04 \x03(\v2 .underlane.control.v1.AuthzGroupR\x06groups\x12E\n" +
 	"\vrate_limits\x18Z \x03(\v2$.underlane.control.v1.AuthzRateLimitR\n" +
 	"rateLimits\x128\n" +
-	"\x06tokens\x18P \x03(\v2 .underlane.control.v1.AuthzTokenR\x06tokens\"\xaf\x03\n" +
+	"\x06tokens\x18P \x03(\v2 .underlane.control.v1.AuthzTokenR\x06tokens\x129\n" +
+	"\x06limits\x18\x96\x01 \x03(\v2 .underlane.control.v1.AuthzLimitR\x06limits\"\xb1\x02\n" +
+	"\n" +
+	"AuthzLimit\x12\x16\n" +
+	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\rR\x06number\x12\x1a\n" +
+	"\brequests\x18\x04 \x01(\rR\brequests\x12+\n" +
+	"\x03per\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03per\x12\x14\n" +
+	"\x05burst\x18\x06 \x01(\rR\x05burst\x12\x14\n" +
+	"\x05nodes\x18\a \x01(\rR\x05nodes\x123\n" +
+	"\x02by\x18\b \x03(\v2#.underlane.control.v1.AuthzDistinctR\x02by\x125\n" +
+	"\x05where\x18\t \x01(\v2\x1f.underlane.control.v1.AuthzRuleR\x05where\"\xaf\x03\n" +
 	"\n" +
 	"AuthzToken\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x16\n" +
@@ -5315,12 +5454,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\toperation\x18\a \x01(\v2$.underlane.control.v1.AuthzOperationR\toperation\x12\x1f\n" +
 	"\n" +
 	"expression\x18\x8c\x01 \x01(\fR\n" +
-	"expression2\xf0\x02\n" +
+	"expression2\xc4\x03\n" +
 	"\aControl\x12\\\n" +
 	"\tBootstrap\x12&.underlane.control.v1.BootstrapRequest\x1a'.underlane.control.v1.BootstrapResponse\x12T\n" +
 	"\x05Renew\x12\".underlane.control.v1.RenewRequest\x1a'.underlane.control.v1.BootstrapResponse\x12J\n" +
 	"\x04Sync\x12!.underlane.control.v1.SyncRequest\x1a\x1b.underlane.control.v1.Delta(\x010\x01\x12e\n" +
-	"\fSignWorkload\x12).underlane.control.v1.SignWorkloadRequest\x1a*.underlane.control.v1.SignWorkloadResponseB9Z7github.com/underlane/underlane/api/control/v1;controlv1b\x06proto3"
+	"\fSignWorkload\x12).underlane.control.v1.SignWorkloadRequest\x1a*.underlane.control.v1.SignWorkloadResponse\x12R\n" +
+	"\x06Limits\x12!.underlane.control.v1.LimitReport\x1a!.underlane.control.v1.LimitLeases(\x010\x01B9Z7github.com/underlane/underlane/api/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once
@@ -5335,7 +5475,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_control_v1_control_proto_goTypes = []any{
 	(Settings_Policy)(0),          // 0: underlane.control.v1.Settings.Policy
 	(Settings_AccessLog)(0),       // 1: underlane.control.v1.Settings.AccessLog
@@ -5386,30 +5526,34 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*RouteBackend)(nil),          // 46: underlane.control.v1.RouteBackend
 	(*RouteRetry)(nil),            // 47: underlane.control.v1.RouteRetry
 	(*Authz)(nil),                 // 48: underlane.control.v1.Authz
-	(*AuthzToken)(nil),            // 49: underlane.control.v1.AuthzToken
-	(*AuthzTokenHeader)(nil),      // 50: underlane.control.v1.AuthzTokenHeader
-	(*AuthzTokenCopy)(nil),        // 51: underlane.control.v1.AuthzTokenCopy
-	(*AuthzGroup)(nil),            // 52: underlane.control.v1.AuthzGroup
-	(*AuthzRoute)(nil),            // 53: underlane.control.v1.AuthzRoute
-	(*AuthzRateLimit)(nil),        // 54: underlane.control.v1.AuthzRateLimit
-	(*AuthzRateOverride)(nil),     // 55: underlane.control.v1.AuthzRateOverride
-	(*AuthzPolicy)(nil),           // 56: underlane.control.v1.AuthzPolicy
-	(*AuthzRule)(nil),             // 57: underlane.control.v1.AuthzRule
-	(*AuthzMatch)(nil),            // 58: underlane.control.v1.AuthzMatch
-	(*AuthzAccount)(nil),          // 59: underlane.control.v1.AuthzAccount
-	(*AuthzNetwork)(nil),          // 60: underlane.control.v1.AuthzNetwork
-	(*AuthzSource)(nil),           // 61: underlane.control.v1.AuthzSource
-	(*AuthzOperation)(nil),        // 62: underlane.control.v1.AuthzOperation
-	(*AuthzGRPC)(nil),             // 63: underlane.control.v1.AuthzGRPC
-	(*AuthzCondition)(nil),        // 64: underlane.control.v1.AuthzCondition
-	nil,                           // 65: underlane.control.v1.SyncRequest.VersionsEntry
-	(*timestamppb.Timestamp)(nil), // 66: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 67: google.protobuf.Duration
+	(*AuthzLimit)(nil),            // 49: underlane.control.v1.AuthzLimit
+	(*AuthzToken)(nil),            // 50: underlane.control.v1.AuthzToken
+	(*AuthzTokenHeader)(nil),      // 51: underlane.control.v1.AuthzTokenHeader
+	(*AuthzTokenCopy)(nil),        // 52: underlane.control.v1.AuthzTokenCopy
+	(*AuthzGroup)(nil),            // 53: underlane.control.v1.AuthzGroup
+	(*AuthzRoute)(nil),            // 54: underlane.control.v1.AuthzRoute
+	(*AuthzRateLimit)(nil),        // 55: underlane.control.v1.AuthzRateLimit
+	(*AuthzRateOverride)(nil),     // 56: underlane.control.v1.AuthzRateOverride
+	(*AuthzPolicy)(nil),           // 57: underlane.control.v1.AuthzPolicy
+	(*AuthzRule)(nil),             // 58: underlane.control.v1.AuthzRule
+	(*AuthzMatch)(nil),            // 59: underlane.control.v1.AuthzMatch
+	(*AuthzAccount)(nil),          // 60: underlane.control.v1.AuthzAccount
+	(*AuthzNetwork)(nil),          // 61: underlane.control.v1.AuthzNetwork
+	(*AuthzSource)(nil),           // 62: underlane.control.v1.AuthzSource
+	(*AuthzOperation)(nil),        // 63: underlane.control.v1.AuthzOperation
+	(*AuthzGRPC)(nil),             // 64: underlane.control.v1.AuthzGRPC
+	(*AuthzCondition)(nil),        // 65: underlane.control.v1.AuthzCondition
+	nil,                           // 66: underlane.control.v1.SyncRequest.VersionsEntry
+	(*timestamppb.Timestamp)(nil), // 67: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 68: google.protobuf.Duration
+	(*AuthzDistinct)(nil),         // 69: underlane.control.v1.AuthzDistinct
+	(*LimitReport)(nil),           // 70: underlane.control.v1.LimitReport
+	(*LimitLeases)(nil),           // 71: underlane.control.v1.LimitLeases
 }
 var file_control_v1_control_proto_depIdxs = []int32{
-	66,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
-	66,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
-	65,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
+	67,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
+	67,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
+	66,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
 	13,  // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
 	11,  // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
 	12,  // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
@@ -5431,30 +5575,30 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	19,  // 21: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
 	18,  // 22: underlane.control.v1.Settings.trace_sampling:type_name -> underlane.control.v1.TraceSampling
 	1,   // 23: underlane.control.v1.Settings.access_log:type_name -> underlane.control.v1.Settings.AccessLog
-	67,  // 24: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
+	68,  // 24: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
 	24,  // 25: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
 	22,  // 26: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
 	23,  // 27: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
-	67,  // 28: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
-	67,  // 29: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
-	67,  // 30: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
-	67,  // 31: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
-	67,  // 32: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
+	68,  // 28: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
+	68,  // 29: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
+	68,  // 30: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
+	68,  // 31: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
+	68,  // 32: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
 	25,  // 33: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
 	29,  // 34: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
-	66,  // 35: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
+	67,  // 35: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
 	33,  // 36: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
 	34,  // 37: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
 	2,   // 38: underlane.control.v1.Route.layer:type_name -> underlane.control.v1.Route.Layer
-	66,  // 39: underlane.control.v1.EgressNetwork.created:type_name -> google.protobuf.Timestamp
+	67,  // 39: underlane.control.v1.EgressNetwork.created:type_name -> google.protobuf.Timestamp
 	32,  // 40: underlane.control.v1.EgressNetwork.networks:type_name -> underlane.control.v1.EgressRange
 	29,  // 41: underlane.control.v1.EgressRange.cidr:type_name -> underlane.control.v1.Range
 	29,  // 42: underlane.control.v1.EgressRange.except:type_name -> underlane.control.v1.Range
 	35,  // 43: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
 	37,  // 44: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
 	46,  // 45: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
-	67,  // 46: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
-	67,  // 47: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
+	68,  // 46: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
+	68,  // 47: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
 	47,  // 48: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
 	3,   // 49: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
 	36,  // 50: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
@@ -5472,70 +5616,76 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	40,  // 62: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
 	33,  // 63: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
 	45,  // 64: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
-	67,  // 65: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
+	68,  // 65: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
 	45,  // 66: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
 	45,  // 67: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
 	33,  // 68: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
 	37,  // 69: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
-	67,  // 70: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
+	68,  // 70: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
 	29,  // 71: underlane.control.v1.Authz.cluster:type_name -> underlane.control.v1.Range
-	52,  // 72: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
-	54,  // 73: underlane.control.v1.Authz.rate_limits:type_name -> underlane.control.v1.AuthzRateLimit
-	49,  // 74: underlane.control.v1.Authz.tokens:type_name -> underlane.control.v1.AuthzToken
-	50,  // 75: underlane.control.v1.AuthzToken.headers:type_name -> underlane.control.v1.AuthzTokenHeader
-	51,  // 76: underlane.control.v1.AuthzToken.claim_headers:type_name -> underlane.control.v1.AuthzTokenCopy
-	20,  // 77: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
-	20,  // 78: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
-	56,  // 79: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
-	53,  // 80: underlane.control.v1.AuthzGroup.routes:type_name -> underlane.control.v1.AuthzRoute
-	30,  // 81: underlane.control.v1.AuthzRoute.route:type_name -> underlane.control.v1.Route
-	20,  // 82: underlane.control.v1.AuthzRateLimit.ports:type_name -> underlane.control.v1.PortRange
-	55,  // 83: underlane.control.v1.AuthzRateLimit.overrides:type_name -> underlane.control.v1.AuthzRateOverride
-	57,  // 84: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
-	61,  // 85: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
-	62,  // 86: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
-	64,  // 87: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
-	29,  // 88: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
-	29,  // 89: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
-	58,  // 90: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 91: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 92: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	59,  // 93: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	58,  // 94: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 95: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 96: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 97: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	60,  // 98: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
-	60,  // 99: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
-	58,  // 100: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 101: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
-	20,  // 102: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
-	20,  // 103: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
-	58,  // 104: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 105: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 106: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 107: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 108: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 109: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
-	63,  // 110: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
-	63,  // 111: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
-	58,  // 112: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
-	58,  // 113: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 114: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
-	62,  // 115: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
-	5,   // 116: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
-	6,   // 117: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
-	10,  // 118: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
-	8,   // 119: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
-	7,   // 120: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
-	7,   // 121: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
-	14,  // 122: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
-	9,   // 123: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
-	120, // [120:124] is the sub-list for method output_type
-	116, // [116:120] is the sub-list for method input_type
-	116, // [116:116] is the sub-list for extension type_name
-	116, // [116:116] is the sub-list for extension extendee
-	0,   // [0:116] is the sub-list for field type_name
+	53,  // 72: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
+	55,  // 73: underlane.control.v1.Authz.rate_limits:type_name -> underlane.control.v1.AuthzRateLimit
+	50,  // 74: underlane.control.v1.Authz.tokens:type_name -> underlane.control.v1.AuthzToken
+	49,  // 75: underlane.control.v1.Authz.limits:type_name -> underlane.control.v1.AuthzLimit
+	68,  // 76: underlane.control.v1.AuthzLimit.per:type_name -> google.protobuf.Duration
+	69,  // 77: underlane.control.v1.AuthzLimit.by:type_name -> underlane.control.v1.AuthzDistinct
+	58,  // 78: underlane.control.v1.AuthzLimit.where:type_name -> underlane.control.v1.AuthzRule
+	51,  // 79: underlane.control.v1.AuthzToken.headers:type_name -> underlane.control.v1.AuthzTokenHeader
+	52,  // 80: underlane.control.v1.AuthzToken.claim_headers:type_name -> underlane.control.v1.AuthzTokenCopy
+	20,  // 81: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
+	20,  // 82: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
+	57,  // 83: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
+	54,  // 84: underlane.control.v1.AuthzGroup.routes:type_name -> underlane.control.v1.AuthzRoute
+	30,  // 85: underlane.control.v1.AuthzRoute.route:type_name -> underlane.control.v1.Route
+	20,  // 86: underlane.control.v1.AuthzRateLimit.ports:type_name -> underlane.control.v1.PortRange
+	56,  // 87: underlane.control.v1.AuthzRateLimit.overrides:type_name -> underlane.control.v1.AuthzRateOverride
+	58,  // 88: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
+	62,  // 89: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
+	63,  // 90: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
+	65,  // 91: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
+	29,  // 92: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
+	29,  // 93: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
+	59,  // 94: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 95: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
+	60,  // 96: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	60,  // 97: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	59,  // 98: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 99: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 100: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 101: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 102: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
+	61,  // 103: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
+	59,  // 104: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 105: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
+	20,  // 106: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
+	20,  // 107: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
+	59,  // 108: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 109: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 110: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 111: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 112: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 113: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
+	64,  // 114: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
+	64,  // 115: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
+	59,  // 116: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
+	59,  // 117: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
+	62,  // 118: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
+	63,  // 119: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
+	5,   // 120: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
+	6,   // 121: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
+	10,  // 122: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
+	8,   // 123: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
+	70,  // 124: underlane.control.v1.Control.Limits:input_type -> underlane.control.v1.LimitReport
+	7,   // 125: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
+	7,   // 126: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
+	14,  // 127: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
+	9,   // 128: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
+	71,  // 129: underlane.control.v1.Control.Limits:output_type -> underlane.control.v1.LimitLeases
+	125, // [125:130] is the sub-list for method output_type
+	120, // [120:125] is the sub-list for method input_type
+	120, // [120:120] is the sub-list for extension type_name
+	120, // [120:120] is the sub-list for extension extendee
+	0,   // [0:120] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -5543,6 +5693,7 @@ func file_control_v1_control_proto_init() {
 	if File_control_v1_control_proto != nil {
 		return
 	}
+	file_control_v1_limits_proto_init()
 	file_control_v1_control_proto_msgTypes[10].OneofWrappers = []any{
 		(*Resource_Workload)(nil),
 		(*Resource_Service)(nil),
@@ -5559,7 +5710,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   61,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

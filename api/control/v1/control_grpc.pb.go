@@ -26,6 +26,7 @@ const (
 	Control_Renew_FullMethodName        = "/underlane.control.v1.Control/Renew"
 	Control_Sync_FullMethodName         = "/underlane.control.v1.Control/Sync"
 	Control_SignWorkload_FullMethodName = "/underlane.control.v1.Control/SignWorkload"
+	Control_Limits_FullMethodName       = "/underlane.control.v1.Control/Limits"
 )
 
 // ControlClient is the client API for Control service.
@@ -45,6 +46,10 @@ type ControlClient interface {
 	// SignWorkload issues a certificate for the identity of a meshed pod of the
 	// calling node, and refuses any other with PERMISSION_DENIED.
 	SignWorkload(ctx context.Context, in *SignWorkloadRequest, opts ...grpc.CallOption) (*SignWorkloadResponse, error)
+	// Limits lends a node its shares of the limits that its pods share with those of other
+	// nodes (pkg/limit/lease). A controller that does not lead sends one answer that says
+	// where the leader is, and ends the stream.
+	Limits(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LimitReport, LimitLeases], error)
 }
 
 type controlClient struct {
@@ -98,6 +103,19 @@ func (c *controlClient) SignWorkload(ctx context.Context, in *SignWorkloadReques
 	return out, nil
 }
 
+func (c *controlClient) Limits(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LimitReport, LimitLeases], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[1], Control_Limits_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[LimitReport, LimitLeases]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_LimitsClient = grpc.BidiStreamingClient[LimitReport, LimitLeases]
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -115,6 +133,10 @@ type ControlServer interface {
 	// SignWorkload issues a certificate for the identity of a meshed pod of the
 	// calling node, and refuses any other with PERMISSION_DENIED.
 	SignWorkload(context.Context, *SignWorkloadRequest) (*SignWorkloadResponse, error)
+	// Limits lends a node its shares of the limits that its pods share with those of other
+	// nodes (pkg/limit/lease). A controller that does not lead sends one answer that says
+	// where the leader is, and ends the stream.
+	Limits(grpc.BidiStreamingServer[LimitReport, LimitLeases]) error
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -136,6 +158,9 @@ func (UnimplementedControlServer) Sync(grpc.BidiStreamingServer[SyncRequest, Del
 }
 func (UnimplementedControlServer) SignWorkload(context.Context, *SignWorkloadRequest) (*SignWorkloadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SignWorkload not implemented")
+}
+func (UnimplementedControlServer) Limits(grpc.BidiStreamingServer[LimitReport, LimitLeases]) error {
+	return status.Error(codes.Unimplemented, "method Limits not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -219,6 +244,13 @@ func _Control_SignWorkload_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Limits_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ControlServer).Limits(&grpc.GenericServerStream[LimitReport, LimitLeases]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_LimitsServer = grpc.BidiStreamingServer[LimitReport, LimitLeases]
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -243,6 +275,12 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Sync",
 			Handler:       _Control_Sync_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Limits",
+			Handler:       _Control_Limits_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

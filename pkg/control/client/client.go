@@ -36,6 +36,9 @@ type Options struct {
 
 	Version string // of the agent, shown to users
 
+	// Limits are the limits that nodes share. nil: the agent has none.
+	Limits *Limits
+
 	// IdleAfter is how long the agent stays subscribed to an address that it does
 	// not use. 0 stands for ten minutes.
 	IdleAfter time.Duration
@@ -97,6 +100,12 @@ func New(opt Options) *Client {
 // Run keeps a stream to the controller until ctx ends. Then it returns ctx's error.
 func (c *Client) Run(ctx context.Context) error {
 	defer c.setConn(nil, context.Canceled)
+	if c.opt.Limits != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() { defer close(done); c.lease(ctx) }()
+		defer func() { cancel(); <-done }()
+	}
 	var wait backoff
 	for ctx.Err() == nil {
 		ready, err := c.session(ctx)

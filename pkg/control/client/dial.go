@@ -18,6 +18,11 @@ import (
 
 // dial makes a connection that presents cert. A nil cert presents no certificate.
 func (c *Client) dial(cert *tls.Certificate) (*grpc.ClientConn, error) {
+	return c.dialTo(c.opt.Controller, cert)
+}
+
+// dialTo is dial to the controller at another address.
+func (c *Client) dialTo(address string, cert *tls.Certificate) (*grpc.ClientConn, error) {
 	pool, err := c.pool()
 	if err != nil {
 		return nil, err
@@ -38,7 +43,7 @@ func (c *Client) dial(cert *tls.Certificate) (*grpc.ClientConn, error) {
 	if cert != nil {
 		cfg.Certificates = []tls.Certificate{*cert}
 	}
-	conn, err := grpc.NewClient("passthrough:///"+c.opt.Controller,
+	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(credentials.NewTLS(cfg)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return c.opt.Dial(ctx, address) }),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: control.KeepaliveTime, Timeout: control.KeepaliveTimeout}),
@@ -46,7 +51,7 @@ func (c *Client) dial(cert *tls.Certificate) (*grpc.ClientConn, error) {
 		grpc.WithDisableServiceConfig(),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("controller address %q: %w", c.opt.Controller, err)
+		return nil, fmt.Errorf("controller address %q: %w", address, err)
 	}
 	return conn, nil
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/limit/lease"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/policy/expression"
@@ -28,6 +29,8 @@ func fillAuthz(v reflect.Value, n *int) {
 		v.SetString("s" + string(rune('a'+*n%26)))
 	case reflect.Uint8:
 		v.SetUint(1)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(int64(100000 + *n))
 	case reflect.Uint32:
 		v.SetUint(uint64(100000 + *n))
 	case reflect.Uint16:
@@ -98,6 +101,7 @@ func whole(t *testing.T) *authz.Spec {
 	rule.When = []authz.Condition{
 		of(authz.ConditionHeader), of(authz.ConditionClaim), of(authz.ConditionSource), of(authz.ConditionOperation), of(authz.ConditionPredicate),
 	}
+	spec.Limits[0].Where.When = rule.When
 	return spec
 }
 
@@ -193,5 +197,43 @@ func TestAuthzFailsClosed(t *testing.T) {
 				t.Errorf("%s that is not known, in a policy that would %s: got %+v, want denied", name, action, d.Outcome)
 			}
 		}
+	}
+}
+
+// TestLimitFailsClosed: a limit with something that the agent does not know is about all
+// requests, and the pod's other policies stay as they are.
+func TestLimitFailsClosed(t *testing.T) {
+	later := protowire.AppendVarint(protowire.AppendTag(nil, 999, protowire.VarintType), 1)
+	r := EncodeAuthz("u", &authz.Spec{Limits: []authz.Limit{{
+		Requests: 1, Burst: 1, Per: time.Second, By: []authz.Distinct{{Kind: 200}},
+		Where: authz.Rule{To: []authz.Operation{{Paths: []authz.Match{{Value: "/x"}}}}},
+	}}})
+	r.GetAuthz().GetLimits()[0].ProtoReflect().SetUnknown(later)
+	got, skipped, err := DecodeDelta(&pb.Delta{Resources: []*pb.Resource{r}})
+	if err != nil || len(skipped) > 0 {
+		t.Fatal(err, skipped)
+	}
+	l := got.Resources[0].Authz.Rules.Limits()
+	if len(l) != 1 || !l[0].Limits(&authz.Connection{}, &authz.Request{Path: "/other"}) {
+		t.Errorf("got %+v, want a limit of all requests", l)
+	}
+}
+
+// TestLimitMessages: reports and leases arrive as they were sent.
+func TestLimitMessages(t *testing.T) {
+	report := lease.Report{
+		Seq: 3, Applied: 2, Gone: []uint64{7},
+		Demands: []lease.Demand{{ID: 1, Limit: "l", Key: lease.Key{1, 2, 15: 3}, Rate: 1.5}, {ID: 2, Rate: 4}},
+	}
+	got, err := DecodeReport(EncodeReport(report))
+	if diff := cmp.Diff(report, got); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
+	leases := lease.Leases{Seq: 3, Number: 4, Grants: []lease.Grant{{ID: 1, Rate: 2.5}}}
+	if diff := cmp.Diff(leases, DecodeLeases(EncodeLeases(leases))); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := DecodeReport(&pb.LimitReport{Demands: []*pb.LimitDemand{{Limit: "l", Key: []byte("short")}}}); err == nil {
+		t.Error("a short key: no error")
 	}
 }

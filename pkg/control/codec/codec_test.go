@@ -71,7 +71,7 @@ func TestEncodingKeepsEverything(t *testing.T) {
 		TraceSampling:     &mesh.TraceSampling{Off: true, PerMillion: 50_000},
 	}
 	w.LeftOut, w.Zone = "host network", "a"
-	w.Authorized, w.RequestRules = true, true
+	w.Authorized, w.Limited, w.RequestRules = true, true, true
 	w.Labels = "app=web,tier=front"
 	svc := serviceOf(w)
 	svc.SessionAffinity, svc.NodeLocal = true, true

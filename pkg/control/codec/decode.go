@@ -108,6 +108,7 @@ func decodeWorkload(w *pb.Workload) (*mesh.Workload, error) {
 		NetworkPolicy:  w.GetNetworkPolicy(),
 		LeftOut:        w.GetLeftOut(),
 		Authorized:     w.GetAuthorized(),
+		Limited:        w.GetLimited(),
 		RequestRules:   w.GetRequestRules(),
 		Settings:       settings,
 		Zone:           w.GetZone(),

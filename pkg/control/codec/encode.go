@@ -32,6 +32,7 @@ func EncodeWorkload(w *mesh.Workload) *pb.Resource {
 			NetworkPolicy:  w.NetworkPolicy,
 			LeftOut:        w.LeftOut,
 			Authorized:     w.Authorized,
+			Limited:        w.Limited,
 			RequestRules:   w.RequestRules,
 			Settings:       encodeSettings(&w.Settings),
 			Zone:           w.Zone,

@@ -27,6 +27,7 @@ func EncodeAuthz(uid string, s *authz.Spec) *pb.Resource {
 		out.Groups = append(out.Groups, to)
 	}
 	out.RateLimits = each(s.RateLimits, encodeAuthzRateLimit)
+	out.Limits = each(s.Limits, encodeAuthzLimit)
 	out.Tokens = each(s.Tokens, encodeAuthzToken)
 	return &pb.Resource{Name: state.AuthzName(uid), Content: &pb.Resource_Authz{Authz: out}}
 }
@@ -53,14 +54,15 @@ func encodeAuthzPolicy(p *authz.Policy) *pb.AuthzPolicy {
 	out := &pb.AuthzPolicy{
 		Name: p.Name, Action: uint32(p.Action), Provider: p.Provider, Rehearse: p.Rehearse, Unknown: p.Unknown,
 	}
-	for i := range p.Rules {
-		r := &p.Rules[i]
-		out.Rules = append(out.Rules, &pb.AuthzRule{
-			Name: r.Name, Unknown: r.Unknown,
-			From: each(r.From, encodeAuthzSource), To: each(r.To, encodeAuthzOperation), When: each(r.When, encodeAuthzCondition),
-		})
-	}
+	out.Rules = each(p.Rules, encodeAuthzRule)
 	return out
+}
+
+func encodeAuthzRule(r authz.Rule) *pb.AuthzRule {
+	return &pb.AuthzRule{
+		Name: r.Name, Unknown: r.Unknown,
+		From: each(r.From, encodeAuthzSource), To: each(r.To, encodeAuthzOperation), When: each(r.When, encodeAuthzCondition),
+	}
 }
 
 func encodeAuthzSource(s authz.Source) *pb.AuthzSource {

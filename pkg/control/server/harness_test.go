@@ -64,6 +64,7 @@ type controller struct {
 	observer  Observer
 	limits    limits
 	log       *slog.Logger
+	leader    func() (bool, string)
 	auth      func(ctx context.Context, node, token string) error // nil: the authority's
 }
 
@@ -92,7 +93,7 @@ func (c *controller) start() {
 		authenticate = c.authority.Authenticate
 	}
 	c.server = New(Options{
-		Authority: c.authority, Authenticate: authenticate, NodeLifetime: c.lifetime, WorkloadLifetime: time.Hour, Log: c.log, Observer: c.observer,
+		Authority: c.authority, Authenticate: authenticate, NodeLifetime: c.lifetime, WorkloadLifetime: time.Hour, Log: c.log, Observer: c.observer, Leader: c.leader,
 	})
 	c.front = newFront(cfg, c.limits, c.server.Register)
 	l, err := net.Listen("tcp", c.addr)

@@ -58,6 +58,10 @@ type Options struct {
 	// StaleKeys is told the sources of keys of tokens that lack a key, as an agent says. It
 	// does not block. nil: nobody is told.
 	StaleKeys func(source string)
+	// Leader reports whether this controller lends shares of limits (package lease), and
+	// otherwise the address, host:port, of the one that does; "": it is not known. nil: this
+	// one does.
+	Leader func() (leads bool, address string)
 }
 
 // Server is the controller's end of the streams. A Front serves it.
@@ -73,12 +77,14 @@ type Server struct {
 	closed   chan struct{}
 	close    sync.Once
 
+	lender *lender
+
 	observing sync.Mutex // held during each call of the Observer; locked before mu
 }
 
 // New returns a Server that sends nothing before the first Publish.
 func New(opt Options) *Server {
-	return &Server{opt: opt, streams: map[chan struct{}]string{}, closed: make(chan struct{})}
+	return &Server{opt: opt, streams: map[chan struct{}]string{}, closed: make(chan struct{}), lender: newLender(opt.Leader)}
 }
 
 // Close ends every stream, so that the grpc.Server can stop gracefully.
@@ -90,6 +96,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) { pb.RegisterControlServer(r,
 // Publish sets the state that agents get. An agent that has not answered its last
 // delta gets the newest snapshot once it has answered; it skips those between.
 func (s *Server) Publish(snap *Snapshot) {
+	s.lender.set(snap.shared) // before the agents get the limits
 	s.snapshot.Store(snap)
 	s.mu.Lock()
 	defer s.mu.Unlock()

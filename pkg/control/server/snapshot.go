@@ -11,6 +11,7 @@ import (
 
 	pb "github.com/underlane/underlane/api/control/v1"
 	"github.com/underlane/underlane/pkg/control/codec"
+	"github.com/underlane/underlane/pkg/limit/lease"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/state"
@@ -21,7 +22,7 @@ type Content struct {
 	Workloads []*mesh.Workload
 	Services  []*mesh.Service
 	Routes    []*mesh.Route
-	Authz     map[string]*authz.Spec // policies of workloads, by UID; only of those that are Authorized
+	Authz     map[string]*authz.Spec // policies of workloads, by UID; only of those that are Authorized or Limited
 	Anchors   [][]byte               // DER
 	// Egress are all EgressNetworks.
 	Egress []*mesh.EgressNetwork
@@ -50,6 +51,7 @@ type Snapshot struct {
 	// pod is an ingress: only requests of an ingress name the service that they are for.
 	backing map[netip.Addr][]string
 	egress  egress
+	shared  map[string]lease.Shared // limits that nodes share
 }
 
 // NewSnapshot encodes c. version must be greater than the version of last, the
@@ -104,6 +106,7 @@ func NewSnapshot(version uint64, c Content, last *Snapshot) *Snapshot {
 	if slices.ContainsFunc(c.Workloads, isIngress) {
 		s.backing = backing(c.Services)
 	}
+	s.shared = sharedLimits(&c)
 	for uid, spec := range c.Authz {
 		s.add(codec.EncodeAuthz(uid, spec), last)
 	}
@@ -261,12 +264,12 @@ func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds
 func (s *Snapshot) own(w *mesh.Workload, authz bool, yield func(*pb.Resource)) {
 	r := s.byName[state.WorkloadName(w.UID)]
 	switch {
-	case !w.Authorized:
+	case !w.Authorized && !w.Limited:
 	case authz:
 		if rules := s.byName[state.AuthzName(w.UID)]; rules != nil {
 			yield(rules)
 		}
-	default:
+	case w.Authorized:
 		strict := *w
 		strict.Settings.Policy = mesh.PolicyStrict
 		r = versioned(codec.EncodeWorkload(&strict))

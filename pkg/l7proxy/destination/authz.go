@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/limit/lease"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/policy/calls"
@@ -24,6 +25,8 @@ type Asker interface {
 type facts struct {
 	connection authz.Connection
 	request    authz.Request
+	value      lease.Value
+	taken      []*lease.Bucket
 }
 
 var factsPool = sync.Pool{New: func() any { return new(facts) }}
@@ -33,7 +36,7 @@ var factsPool = sync.Pool{New: func() any { return new(facts) }}
 // q.Asked is the request to remember. probe: the client is the node itself. It sets a.Judged
 // if w has policies. The error is a *mesh.ReasonError.
 func (d *Directory) authorize(a *endpoints.Attempt, w *mesh.Workload, port uint16, client *tap.Peer, probe bool, asked Asker, q *Query) error {
-	if !w.Authorized {
+	if !w.Authorized && !w.Limited {
 		return nil
 	}
 	decision, entry := d.decide(w, port, client.Identity, client.Addr.Addr(), probe, asked, q)
@@ -52,8 +55,11 @@ func (d *Directory) authorize(a *endpoints.Attempt, w *mesh.Workload, port uint1
 
 // reason is what a client is told of a refusal.
 func reason(d *authz.Decision) mesh.Reason {
-	if d.Why == authz.WhyUnrouted {
+	switch d.Why {
+	case authz.WhyUnrouted:
 		return mesh.ReasonRouteNotFound
+	case authz.WhyLimit:
+		return mesh.ReasonRateLimited
 	}
 	return mesh.ReasonPolicyDenied
 }
@@ -79,8 +85,11 @@ func (d *Directory) decide(w *mesh.Workload, port uint16, id mesh.Identity, addr
 		known = &f.request
 	}
 	decision := rules.DecideRequest(&f.connection, judged)
+	if limits := rules.Limits(); len(limits) > 0 && judged != nil && !probe && decision.Verdict == authz.Allow {
+		d.limits.apply(limits, f, id, &decision)
+	}
 	var entry *calls.Entry
-	if d.Calls != nil && !probe && (known != nil || q.Opaque) {
+	if d.Calls != nil && !probe && (w.Authorized || decision.Why == authz.WhyLimit) && (known != nil || q.Opaque) {
 		entry = d.Calls.Judged(w, &f.connection, id, known, &decision)
 	}
 	f.request = authz.Request{} // its strings belong to the driver
@@ -104,6 +113,7 @@ func (d *Directory) remember(w *mesh.Workload, port uint16, client *tap.Peer, as
 var (
 	errNoRules  = errors.New("this node does not have the pod's policies, or cannot read them")
 	errUnrouted = errors.New("the request belongs to no route of the Server")
+	errLimited  = errors.New("the request is over a limit of a RateLimitPolicy")
 	errOpaque   = errors.New("the policies look at requests, and the connection is not read as requests")
 )
 
@@ -112,6 +122,8 @@ func denial(d *authz.Decision) error {
 	switch {
 	case d.Why == authz.WhyNothing:
 		return errNoRules
+	case d.Why == authz.WhyLimit:
+		return errLimited
 	case d.Why == authz.WhyOpaque:
 		return errOpaque
 	case d.Why == authz.WhyUnrouted:

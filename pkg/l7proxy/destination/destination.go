@@ -10,9 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/limit/lease"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/policy/calls"
@@ -39,6 +41,7 @@ type Options struct {
 	// StaleKeys is told the sources of keys that lack the key of a token. nil: nobody is.
 	StaleKeys func(source string)
 	Calls     *calls.Store // of pods with authorization policies; nil: calls are not remembered
+	Limits    *lease.Table // of RateLimitPolicies; nil: the Directory has its own
 }
 
 // Directory has what all destinations share. Its methods are safe for concurrent use.
@@ -48,6 +51,7 @@ type Directory struct {
 	budgets      budgets
 	rateLimits   rateLimits
 	serverLimits serverLimits
+	limits       limits
 	elsewhere    peerClaims
 	unsaid       peerClaims // of which the controller said nothing
 	peers        peers
@@ -64,7 +68,10 @@ type Directory struct {
 
 // New makes a directory.
 func New(o Options) *Directory {
-	d := &Directory{Options: o}
+	if o.Limits == nil {
+		o.Limits = lease.NewTable()
+	}
+	d := &Directory{Options: o, limits: limits{table: o.Limits}}
 	d.routings.byPort, d.routings.used = make(map[routingKey]*Routing), make(map[routingKey]uint64)
 	d.tokens.cache = jwt.NewCache[quota.Source](rememberedTokens, rememberedTokenBytes)
 	d.budgets.byName = make(map[[2]string]*serviceBudget)
@@ -78,6 +85,7 @@ func (d *Directory) Forget() {
 	known := func(uid string) bool { _, ok := d.State.View().WorkloadByUID(uid); return ok }
 	d.tokens.forget(known)
 	d.rateLimits.forget(known)
+	d.limits.forget(d.State.View(), balance.Now())
 	d.serverLimits.forget(func(uid string) *authz.Workload { return d.State.View().Authz(uid) })
 }
 

@@ -49,12 +49,13 @@ const (
 	WhyOpaque               // the rule that Outcome names needs a request, and the traffic carries none that can be read
 	WhyUnruled              // no group of the Workload is about the port: allowed
 	WhyUnrouted             // a group has routes, and the request belongs to none of them: denied
+	WhyLimit                // the request is over the Limit that Outcome names: denied
 
 	numWhys
 )
 
 var whyNames = [numWhys]string{
-	"no-policy-known", "probe", "rule", "external", "default", "unmatched", "audit", "opaque", "unruled", "unrouted",
+	"no-policy-known", "probe", "rule", "external", "default", "unmatched", "audit", "opaque", "unruled", "unrouted", "limit",
 }
 
 // String returns the reason's name.

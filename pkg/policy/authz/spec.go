@@ -29,6 +29,7 @@ type Spec struct {
 	Cluster     []netip.Prefix
 	Groups      []Group
 	RateLimits  []RateLimit
+	Limits      []Limit
 	Tokens      []TokenRule
 }
 
@@ -37,6 +38,7 @@ type Spec struct {
 type Workload struct {
 	spec     *Spec
 	groups   []compiledGroup
+	limits   []CompiledLimit
 	requests bool
 }
 
@@ -79,7 +81,7 @@ func CompileWorkload(spec *Spec) (*Workload, []Problem) {
 		w.groups = append(w.groups, compiledGroup{name, ports, notPorts, set, router})
 		w.requests = w.requests || w.groups[i].requests()
 	}
-	return w, problems
+	return w, append(problems, w.compileLimits(spec)...)
 }
 
 // Check compiles one policy. It returns whether a rule looks at requests, and what is not
