@@ -15,6 +15,7 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/redirect"
@@ -120,6 +121,7 @@ func (a reporter) Dump(context.Context) ([]byte, error) {
 		"ejected":      a.proxy.Ejected(),
 		"certificates": a.certs.Status(),
 		"controller":   a.client.Status(),
+		"limits":       a.limits.List(balance.Now()),
 	})
 }
 

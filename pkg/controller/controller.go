@@ -125,12 +125,14 @@ func New(opt Options) (*Controller, error) {
 		return nil, fmt.Errorf("listen for agents: %w", err)
 	}
 	keys := jwks.New(nil, opt.Log)
-	c := &Controller{
+	var c *Controller
+	leader := func() (bool, string) { return c.leader() }
+	c = &Controller{
 		keys:     keys,
 		platform: p, source: p.Source(), authority: p.Authority(), writer: p.Writer(), opt: opt, accepts: accepts, listener: accepts.Patient(ln), health: health.NewServer(), enrolments: enrolments,
 		translation: translation,
 		server: server.New(server.Options{
-			Authority: p.Authority(), Authenticate: p.Authenticate, NodeExists: p.HasNode, Observer: enrolments, StaleKeys: keys.Stale,
+			Authority: p.Authority(), Authenticate: p.Authenticate, NodeExists: p.HasNode, Observer: enrolments, StaleKeys: keys.Stale, Leader: leader,
 			NodeLifetime: opt.NodeLifetime, WorkloadLifetime: opt.WorkloadLifetime, Log: opt.Log,
 		}),
 	}
@@ -272,6 +274,7 @@ func (c *Controller) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.follow(ctx) })
 	g.Go(func() error { return front.Serve(c.listener) })
+	g.Go(func() error { return c.server.Lend(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
 		c.stop(front)

@@ -75,6 +75,9 @@ func (f *files) Problem() string { return "" }
 // HasNode always returns true, because manifests need not name the nodes.
 func (f *files) HasNode(string) bool { return true }
 
+// Leader returns nothing: there is one controller.
+func (f *files) Leader() (namespace, name string) { return "", "" }
+
 // Ready returns at once, because openFiles has read everything.
 func (f *files) Ready(context.Context) error { return nil }
 

@@ -23,6 +23,9 @@ type Platform interface {
 	// HasNode reports whether the node exists, so that its certificate may be
 	// renewed.
 	HasNode(name string) bool
+	// Leader returns the pod of the controller that leads, while another one does. The names
+	// are "" if it is not known.
+	Leader() (namespace, name string)
 	// EnrolledFile returns the path of the file that records which pods were
 	// enrolled. It returns "" when the pods' annotations record it.
 	EnrolledFile() string

@@ -73,6 +73,7 @@ func (p *Proxy) LimitHits() map[string]uint64 {
 		"pod-buffer":               p.pods.RefusedStreams(),
 		"pod-buffer-ended":         p.pods.Ended(),
 		"pod-streams":              p.pods.RefusedMany(),
+		"rate-limit-values":        p.directory.ManyValues(),
 		"endpoint-connections":     p.upstream.RefusedRequests(),
 		"http2-flood":              p.h2.Floods() + p.muxFloods.Load(),
 		"http2-resets":             p.h2.Paced() + p.muxPaced.Load(),

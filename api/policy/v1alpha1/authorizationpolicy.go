@@ -1,6 +1,7 @@
-// Package v1alpha1 has the Go types of policy.underlane.io/v1alpha1: AuthorizationPolicy.
+// Package v1alpha1 has the Go types of policy.underlane.io/v1alpha1: AuthorizationPolicy and
+// RateLimitPolicy.
 //
-// The fields are those of GEP-3779, the AuthorizationPolicy that the Gateway API plans.
+// The fields of AuthorizationPolicy are those of GEP-3779, the AuthorizationPolicy that the Gateway API plans.
 // AuthorizationRule.Name and AuthorizationRule.Authorization are those of XAccessPolicy
 // (agentic.networking.x-k8s.io/v1alpha1). So objects can move to the upstream API by a change
 // of their apiVersion. The actions DENY and AUDIT, and the enforcement level Application,

@@ -152,6 +152,13 @@ func (c *cluster) Authenticate(ctx context.Context, node, token string) error {
 
 func (c *cluster) HasNode(name string) bool { return c.objects.HasNode(name) }
 
+func (c *cluster) Leader() (namespace, name string) {
+	if name := c.lease.leader(); name != "" {
+		return c.namespace, name
+	}
+	return "", ""
+}
+
 func (c *cluster) Ready(ctx context.Context) error {
 	for _, ready := range []<-chan struct{}{c.objects.Synced(), c.issuer.keeper.Ready()} {
 		select {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,18 @@ type lease struct {
 	tasks     []task
 	log       *slog.Logger
 	leading   atomic.Bool
+	holder    atomic.Pointer[string] // identity of another replica that leads
+}
+
+// leader returns the name of the pod that leads, "" if it is not known. The identity of a
+// replica begins with it.
+func (l *lease) leader() string {
+	holder := l.holder.Load()
+	if holder == nil {
+		return ""
+	}
+	name, _, _ := strings.Cut(*holder, "_")
+	return name
 }
 
 // run takes part in elections until ctx ends. After it has lost the lease it
@@ -80,6 +93,7 @@ func (l *lease) campaign(ctx context.Context, identity string) error {
 			},
 			OnStoppedLeading: func() {},
 			OnNewLeader: func(holder string) {
+				l.holder.Store(&holder)
 				if holder != identity {
 					l.log.Info("another replica leads", "holder", holder)
 				}

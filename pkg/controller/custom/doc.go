@@ -48,6 +48,7 @@ var (
 	LinkerdMeshTLS         = Resource{LinkerdGroup, []string{"v1alpha1"}, "meshtlsauthentications", "MeshTLSAuthentication"}
 	LinkerdNetworks        = Resource{LinkerdGroup, []string{"v1alpha1"}, "networkauthentications", "NetworkAuthentication"}
 	Policies               = Resource{PolicyGroup, []string{"v1alpha1"}, "authorizationpolicies", "AuthorizationPolicy"}
+	RateLimitPolicies      = Resource{PolicyGroup, []string{"v1alpha1"}, "ratelimitpolicies", "RateLimitPolicy"}
 	IstioPolicies          = Resource{IstioGroup, []string{"v1", "v1beta1"}, "authorizationpolicies", "AuthorizationPolicy"}
 	IstioPeers             = Resource{IstioGroup, []string{"v1", "v1beta1"}, "peerauthentications", "PeerAuthentication"}
 	IstioRequests          = Resource{IstioGroup, []string{"v1", "v1beta1"}, "requestauthentications", "RequestAuthentication"}
@@ -63,7 +64,7 @@ var Resources = append([]Resource{HTTPRoutes, GRPCRoutes, TLSRoutes, TCPRoutes, 
 // PolicyObjects are the resources whose objects are PolicyObjects.
 var PolicyObjects = []Resource{
 	LinkerdServers, LinkerdPolicies, LinkerdMeshTLS, LinkerdNetworks,
-	Policies,
+	Policies, RateLimitPolicies,
 	IstioPolicies, IstioPeers, IstioRequests,
 	LinkerdServerAuthz, LinkerdRateLimits, LinkerdHTTPRoutes,
 }

@@ -30,7 +30,12 @@ type schema struct {
 // that are not known, so that the translation sees them: an API server would remove
 // them, and the rule would match more. Everything that CEL walks through is bounded.
 func TestSchema(t *testing.T) {
-	text, err := os.ReadFile("../../../daemonset/chart/underlane/templates/authorizationpolicy.yaml")
+	testSchema(t, "authorizationpolicy.yaml", v1alpha1.Kind, v1alpha1.Resource, reflect.TypeFor[v1alpha1.AuthorizationPolicySpec]())
+	testSchema(t, "ratelimitpolicy.yaml", v1alpha1.RateLimitKind, v1alpha1.RateLimitResource, reflect.TypeFor[v1alpha1.RateLimitPolicySpec]())
+}
+
+func testSchema(t *testing.T, file, kind, resource string, of reflect.Type) {
+	text, err := os.ReadFile("../../../daemonset/chart/underlane/templates/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,12 +57,12 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := []string{crd.Metadata.Name, crd.Spec.Group, crd.Spec.Names.Kind, crd.Spec.Names.Plural, crd.Spec.Versions[0].Name}
-	want := []string{v1alpha1.Resource + "." + v1alpha1.Group, v1alpha1.Group, v1alpha1.Kind, v1alpha1.Resource, v1alpha1.Version}
+	want := []string{resource + "." + v1alpha1.Group, v1alpha1.Group, kind, resource, v1alpha1.Version}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("names (-types +schema):\n%s", diff)
 	}
 	spec := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"]
-	checkSchema(t, "spec", spec, reflect.TypeFor[v1alpha1.AuthorizationPolicySpec]())
+	checkSchema(t, "spec", spec, of)
 }
 
 func checkSchema(t *testing.T, at string, s *schema, typ reflect.Type) {

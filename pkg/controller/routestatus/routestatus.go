@@ -44,11 +44,12 @@ var resources = map[string]*custom.Resource{
 	custom.HTTPRoutes.Kind: &custom.HTTPRoutes, custom.GRPCRoutes.Kind: &custom.GRPCRoutes,
 	custom.BackendTrafficPolicies.Kind: &custom.BackendTrafficPolicies,
 	custom.TLSRoutes.Kind:              &custom.TLSRoutes, custom.TCPRoutes.Kind: &custom.TCPRoutes,
-	custom.EgressNetworks.Kind:    &custom.EgressNetworks,
-	kindOf(&custom.Policies):      &custom.Policies,
-	kindOf(&custom.IstioPolicies): &custom.IstioPolicies,
-	kindOf(&custom.IstioPeers):    &custom.IstioPeers,
-	kindOf(&custom.IstioRequests): &custom.IstioRequests,
+	custom.EgressNetworks.Kind:        &custom.EgressNetworks,
+	kindOf(&custom.Policies):          &custom.Policies,
+	kindOf(&custom.RateLimitPolicies): &custom.RateLimitPolicies,
+	kindOf(&custom.IstioPolicies):     &custom.IstioPolicies,
+	kindOf(&custom.IstioPeers):        &custom.IstioPeers,
+	kindOf(&custom.IstioRequests):     &custom.IstioRequests,
 }
 
 // route names a route or a policy. The status of a policy's ancestors has the same

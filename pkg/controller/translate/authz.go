@@ -74,10 +74,11 @@ func (t *translation) addPolicies(o *Objects) {
 	for i, newFront := range fronts {
 		all[i] = newFront(t, &sorted)
 	}
+	limits := t.rateLimits(&sorted)
 	for _, pods := range t.pods {
 		for _, p := range pods {
 			if p.workload.Meshed {
-				t.authorize(p, all)
+				t.authorize(p, all, limits)
 			}
 		}
 	}
@@ -91,7 +92,7 @@ func comparePolicies(a, b *custom.PolicyObject) int {
 
 // authorize sets what applies to a pod: what each language says, and the default mode
 // for the ports about which none decides.
-func (t *translation) authorize(p *pod, fronts []front) {
+func (t *translation) authorize(p *pod, fronts []front, limits rateLimits) {
 	w := p.workload
 	spec := t.spec()
 	var decided []authz.PortRange
@@ -108,10 +109,14 @@ func (t *translation) authorize(p *pod, fronts []front) {
 	if mode := p.mode; mode != nil && *mode != authz.ModeAllUnauthenticated {
 		spec.Groups = append(spec.Groups, authz.Group{Name: authz.DefaultGroup, NotPorts: decided, Default: *mode, Unmatched: *mode})
 	}
-	if len(spec.Groups) == 0 && len(spec.Tokens) == 0 {
+	spec.Limits = limits.of(p)
+	w.Authorized = len(spec.Groups) > 0 || len(spec.Tokens) > 0
+	w.Limited = len(spec.Limits) > 0
+	// The limits see requests as they arrive, as policies that look at requests do.
+	w.RequestRules = w.RequestRules || w.Limited
+	if !w.Authorized && !w.Limited {
 		return
 	}
-	w.Authorized = true
 	if t.Authz == nil {
 		t.Authz = map[string]*authz.Spec{}
 	}

@@ -8,12 +8,13 @@ import (
 
 // Use is what one bucket has on a node.
 type Use struct {
-	Limit           string
-	Value           string // for people; "" if the limit distinguishes nothing
-	Other           bool   // the bucket of the values beyond the bounds
-	Rate            float64
-	Leased          bool // Rate is the share of a lease
-	Wanted, Refused uint64
+	Limit   string  `json:"limit"`
+	Value   string  `json:"value,omitempty"` // for people; "" if the limit distinguishes nothing
+	Other   bool    `json:"other,omitempty"` // the bucket of the values beyond the bounds
+	Rate    float64 `json:"rate"`            // of the node, in requests a second
+	Leased  bool    `json:"leased"`          // Rate is the share of a lease
+	Wanted  uint64  `json:"wanted"`
+	Refused uint64  `json:"refused"`
 }
 
 // List returns the buckets, those with most requests first.
