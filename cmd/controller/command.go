@@ -41,6 +41,7 @@ func command() *cobra.Command {
 	f.StringVar(&opt.DefaultPolicy, "default-policy", "allow", "who may connect to a pod's ports that no policy and no annotation says something of: allow, strict, or a mode such as all-authenticated, cluster-authenticated, deny")
 	f.StringSliceVar(&opt.ClusterNetworks, "cluster-networks", nil, "CIDRs of the cluster, for the modes cluster-authenticated and cluster-unauthenticated, and for EgressNetworks without networks (default: the private address ranges)")
 	f.StringVar(&opt.IstioRootNamespace, "istio-root-namespace", "istio-system", "namespace whose policies of Istio are for all namespaces")
+	f.StringVar(&opt.ExtensionProviders, "extension-providers", "", "external authorizers for Istio's policies with the action CUSTOM: extensionProviders of its MeshConfig, as JSON or YAML")
 	f.TextVar(&level, "log-level", level, "debug, info, warn or error")
 	p := root.PersistentFlags()
 	p.StringVar(&opt.DataDir, "data-dir", controller.DefaultDataDir, "with --manifests: directory of the CA's keys and of anchors.pem, the trust bundle for agents")

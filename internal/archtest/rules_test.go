@@ -103,6 +103,7 @@ var layers = map[string]int{
 	"pkg/l7proxy/http2":     1,
 	"pkg/l7proxy/lifetime":  1,
 	"pkg/l7proxy/reply":     1,
+	"pkg/l7proxy/extauth":   1,
 
 	"pkg/l7proxy/conn":        3,
 	"pkg/l7proxy/quota":       3,
@@ -111,6 +112,7 @@ var layers = map[string]int{
 	"pkg/l7proxy/upstream":    3,
 	"pkg/l7proxy/endpoints":   3,
 	"pkg/l7proxy/destination": 3,
+	"pkg/l7proxy/authorizer":  3,
 	"pkg/l7proxy/request":     3,
 	"pkg/l7proxy/h1":          3,
 	"pkg/l7proxy/h2":          3,
@@ -161,12 +163,13 @@ var families = []string{
 var orders = map[string][][]string{
 	"pkg/l7proxy": {
 		{"balance", "detect", "http1", "http2", "lifetime"}, // leaves
-		{"reply", "conn", "quota"},
+		{"reply", "conn", "quota", "extauth"},
 		{"h2conn", "proxytest"},
 		{"mux"},
 		{"upstream"},    // connections to endpoints
 		{"endpoints"},   // how endpoints are
 		{"destination"}, // where a connection wants to go
+		{"authorizer"},  // who else is asked
 		{"request"},     // what becomes of a request, of any protocol
 		{"h1", "h2", "opaque"},
 	},
@@ -256,7 +259,7 @@ var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/s
 var fuzzed = []string{
 	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/policy/authz", "pkg/policy/expression", "pkg/policy/jwt", "pkg/tracing",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
-	"pkg/controller/history", "pkg/controller/ownpolicy", "pkg/controller/istiopolicy",
+	"pkg/l7proxy/extauth", "pkg/controller/history", "pkg/controller/ownpolicy", "pkg/controller/istiopolicy",
 }
 
 // skips are the tests that may be skipped, by file.

@@ -86,6 +86,7 @@ func scrape(t *testing.T) string {
 		PodCosts:          []telemetry.PodCost{{Namespace: "n", Name: "p"}},
 		Endpoints:         []telemetry.Endpoints{{Namespace: "n", Service: "s"}},
 		PolicyDecisions:   map[calls.Total]uint64{{Object: "x", Verdict: "denied"}: 1},
+		Checks:            map[string]telemetry.CheckTimes{"denied": {Count: 1}},
 		CertificateExpiry: map[mesh.Identity]time.Time{id: time.Now()},
 		CertificateStart:  map[mesh.Identity]time.Time{id: time.Now()},
 	}})

@@ -6,6 +6,7 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/telemetry"
@@ -30,6 +31,7 @@ func (a reporter) Stats() telemetry.Stats {
 		RetriesRefused:     a.proxy.RetriesRefused(),
 		PolicyAudited:      a.proxy.PolicyAudited(),
 		ExpressionsFailed:  a.proxy.PolicyExpressionsFailed(),
+		Checks:             checks(a.proxy.Checks()),
 		PolicyDecisions:    a.judged.Totals(),
 		PolicyRevoked:      a.proxy.PolicyRevoked(),
 		MirrorsDropped:     a.proxy.MirrorsDropped(),
@@ -76,3 +78,20 @@ func cost(c *agentv1.Cost) telemetry.Cost {
 
 // Costs implements nodeapi.CostProvider.
 func (a reporter) Costs(context.Context) *agentv1.CostsResponse { return a.ledger.Costs() }
+
+// checks returns counts of external authorizers as metrics have them.
+func checks(by [request.NumCheckResults]request.CheckCount) map[string]telemetry.CheckTimes {
+	out := make(map[string]telemetry.CheckTimes, len(by))
+	for r := range by {
+		t := telemetry.CheckTimes{Seconds: by[r].Sum.Seconds(), Buckets: map[float64]uint64{}}
+		n := uint64(0)
+		for i, in := range by[r].Buckets {
+			if n += in; i < len(request.CheckBounds) {
+				t.Buckets[request.CheckBounds[i].Seconds()] = n
+			}
+		}
+		t.Count = n
+		out[request.CheckResult(r).String()] = t
+	}
+	return out
+}

@@ -64,6 +64,8 @@ type Options struct {
 	ClusterNetworks []string
 	// IstioRootNamespace has Istio's policies for all namespaces. "": istio-system.
 	IstioRootNamespace string
+	// ExtensionProviders is a list as in Istio's MeshConfig, in JSON or YAML. "": none.
+	ExtensionProviders string
 }
 
 // Controller is a control plane.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/underlane/underlane/pkg/controller/istiopolicy"
 	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/mesh"
 )
@@ -13,6 +14,9 @@ import (
 func (o *Options) translation() (c translate.Config, err error) {
 	c = translate.Config{TrustDomain: o.TrustDomain, IstioRootNamespace: o.IstioRootNamespace, Parsed: &translate.Parsed{}}
 	if c.Policy, err = translate.ParseDefaultPolicy(cmp.Or(o.DefaultPolicy, mesh.PolicyAllow.String())); err != nil {
+		return c, err
+	}
+	if c.Providers, err = istiopolicy.ParseProviders(o.ExtensionProviders); err != nil {
 		return c, err
 	}
 	for _, s := range o.ClusterNetworks {

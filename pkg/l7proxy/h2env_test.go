@@ -155,9 +155,12 @@ func (*h2target) HasRequestRules() bool         { return false }
 func (*h2target) Tokens(*tap.Peer, destination.Asker) (*destination.Tokens, *calls.Entry, error) {
 	return nil, nil, nil
 }
-func (*h2target) Opaque() bool                { return false }
-func (*h2target) Ingress() bool               { return false }
-func (*h2target) Egress() *destination.Egress { return nil }
+func (*h2target) Asks(*tap.Peer, destination.Asker) *destination.Asks { return nil }
+func (*h2target) Refused(*tap.Peer, destination.Asker) *calls.Entry   { return nil }
+func (*h2target) Local() *mesh.Workload                               { return nil }
+func (*h2target) Opaque() bool                                        { return false }
+func (*h2target) Ingress() bool                                       { return false }
+func (*h2target) Egress() *destination.Egress                         { return nil }
 func (*h2target) Named(_, _ string) (*destination.Named, error) {
 	return nil, nil
 }

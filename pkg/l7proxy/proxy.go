@@ -183,6 +183,7 @@ func New(o Options) *Proxy {
 		ResolveTimeout: o.Limits.ResolveTimeout, Log: o.Log, StaleKeys: o.StaleKeys, Calls: o.Calls, Limits: o.Leases,
 	})
 	p.core.Upstream, p.core.State, p.core.Tap, p.core.Log, p.core.Lifetime = p.upstream, o.State, o.Tap, o.Log, p.lifetime
+	p.core.Authorizers.Pool, p.core.Authorizers.Ended, p.core.Authorizers.Directory = p.upstream, p.lifetime.Ended, p.directory
 	p.core.Sampling, p.core.Logged = o.Sampling, o.Logged
 	p.core.Opaque = lifetime.NewGroup(p.lifetime.Ended, func(*request.Opaque) {})
 	p.h1, p.h2 = h1.New(&p.core), h2.New(&p.core)

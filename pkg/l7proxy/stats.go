@@ -5,6 +5,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 )
@@ -24,6 +25,14 @@ func (p *Proxy) RetriesRefused() uint64 { return p.core.RetriesRefused() }
 
 // PolicyExpressionsFailed counts requests of which an expression of a policy failed.
 func (p *Proxy) PolicyExpressionsFailed() uint64 { return p.directory.ExpressionsFailed() }
+
+// Checks returns how often external authorizers were asked, and for how long.
+func (p *Proxy) Checks() (out [request.NumCheckResults]request.CheckCount) {
+	for r := range out {
+		out[r] = p.core.Authorizers.Counts.Of(request.CheckResult(r))
+	}
+	return out
+}
 
 // PolicyAudited counts requests and connections that policies ask to report.
 func (p *Proxy) PolicyAudited() uint64 { return p.directory.Audited() }

@@ -6,45 +6,47 @@ package mesh
 type Reason uint8
 
 const (
-	ReasonNone           Reason = iota
-	ReasonPolicyDenied          // policy at the server's node does not allow this client
-	ReasonNoIdentity            // strict policy, and the client has no mesh identity
-	ReasonNoEndpoints           // the service has no endpoint that is ready
-	ReasonConnectRefused        // the endpoint refused the connection
-	ReasonConnectTimeout        // the endpoint did not answer the connection
-	ReasonConnectFailed         // the connection failed for another cause (no route, out of ports…)
-	ReasonTLSPeer               // the peer's certificate is missing, expired, from another trust domain, or too costly to check
-	ReasonTLSIdentity           // the peer's certificate belongs to another workload
-	ReasonTLSFailed             // the mTLS handshake failed for another cause
-	ReasonAgentDown             // no agent answers for the server's pod, and plaintext is not allowed
-	ReasonNoCertificate         // this node has no certificate for the workload (yet)
-	ReasonBadRequest            // the client's bytes break the protocol
-	ReasonBadResponse           // the server's bytes break the protocol
-	ReasonUpstreamReset         // the server closed or reset the connection before its response was complete
-	ReasonClientReset           // the client went away before the response was complete
-	ReasonHeaderTooLarge        // the header section is over the limit
-	ReasonResponseHeader        // the response's header section is over the limit
-	ReasonOverload              // a limit of the proxy was reached
-	ReasonNoDestination         // the connection's original destination is not known
-	ReasonTimeout               // a time limit expired
-	ReasonRefused               // kernel: the connection was refused (un-proxied)
-	ReasonReset                 // kernel: the connection was reset (un-proxied)
-	ReasonUnreachable           // kernel: no route or no answer (un-proxied)
-	ReasonFailClosed            // kernel: the agent is away and the pod fails closed
-	ReasonRequestTimeout        // the client did not send its request in time
-	ReasonTLSRefused            // the peer refused this node's certificate
-	ReasonNoRoute               // the service has routes, and none of them matches the request
-	ReasonBadBackend            // the route sends the request to a backend that does not exist
-	ReasonFault                 // the route makes requests fail on purpose
-	ReasonRateLimited           // the server's workload is over its rate limit
-	ReasonNotSupported          // the endpoint does not support the protocol that the request asks for
-	ReasonPodGone               // the endpoint's pod has ended
-	ReasonElsewhere             // the peer's certificate is valid, but no pod with its identity has the peer's address
-	ReasonExhausted             // this node's agent has no file descriptors, or no memory for sockets, left
-	ReasonRouteNotFound         // the server's policies have routes, and the request belongs to none of them
-	ReasonBadToken              // the request's token is not good
-	ReasonBadOverride           // the request of an ingress names no Service that the address belongs to which it was sent to
-	ReasonEgressDenied          // the client's namespace does not allow this destination outside the mesh
+	ReasonNone                Reason = iota
+	ReasonPolicyDenied               // policy at the server's node does not allow this client
+	ReasonNoIdentity                 // strict policy, and the client has no mesh identity
+	ReasonNoEndpoints                // the service has no endpoint that is ready
+	ReasonConnectRefused             // the endpoint refused the connection
+	ReasonConnectTimeout             // the endpoint did not answer the connection
+	ReasonConnectFailed              // the connection failed for another cause (no route, out of ports…)
+	ReasonTLSPeer                    // the peer's certificate is missing, expired, from another trust domain, or too costly to check
+	ReasonTLSIdentity                // the peer's certificate belongs to another workload
+	ReasonTLSFailed                  // the mTLS handshake failed for another cause
+	ReasonAgentDown                  // no agent answers for the server's pod, and plaintext is not allowed
+	ReasonNoCertificate              // this node has no certificate for the workload (yet)
+	ReasonBadRequest                 // the client's bytes break the protocol
+	ReasonBadResponse                // the server's bytes break the protocol
+	ReasonUpstreamReset              // the server closed or reset the connection before its response was complete
+	ReasonClientReset                // the client went away before the response was complete
+	ReasonHeaderTooLarge             // the header section is over the limit
+	ReasonResponseHeader             // the response's header section is over the limit
+	ReasonOverload                   // a limit of the proxy was reached
+	ReasonNoDestination              // the connection's original destination is not known
+	ReasonTimeout                    // a time limit expired
+	ReasonRefused                    // kernel: the connection was refused (un-proxied)
+	ReasonReset                      // kernel: the connection was reset (un-proxied)
+	ReasonUnreachable                // kernel: no route or no answer (un-proxied)
+	ReasonFailClosed                 // kernel: the agent is away and the pod fails closed
+	ReasonRequestTimeout             // the client did not send its request in time
+	ReasonTLSRefused                 // the peer refused this node's certificate
+	ReasonNoRoute                    // the service has routes, and none of them matches the request
+	ReasonBadBackend                 // the route sends the request to a backend that does not exist
+	ReasonFault                      // the route makes requests fail on purpose
+	ReasonRateLimited                // the server's workload is over its rate limit
+	ReasonNotSupported               // the endpoint does not support the protocol that the request asks for
+	ReasonPodGone                    // the endpoint's pod has ended
+	ReasonElsewhere                  // the peer's certificate is valid, but no pod with its identity has the peer's address
+	ReasonExhausted                  // this node's agent has no file descriptors, or no memory for sockets, left
+	ReasonRouteNotFound              // the server's policies have routes, and the request belongs to none of them
+	ReasonBadToken                   // the request's token is not good
+	ReasonBadOverride                // the request of an ingress names no Service that the address belongs to which it was sent to
+	ReasonEgressDenied               // the client's namespace does not allow this destination outside the mesh
+	ReasonExternalDenied             // an external authorizer does not allow the request
+	ReasonExternalUnavailable        // the external authorizer cannot be asked, or its answer is no answer
 
 	NumReasons
 )
@@ -99,6 +101,9 @@ var reasonTable = [NumReasons]reasonRow{
 	ReasonBadToken:       {"bad-token", 401, 16, "the request's token is not good"},
 	ReasonBadOverride:    {"bad-override", 502, 14, "the override header names no Service that the address belongs to which the request was sent to"},
 	ReasonEgressDenied:   {"egress-denied", 403, 7, "an EgressNetwork does not allow this destination outside the mesh"},
+	ReasonExternalDenied: {"external-denied", 403, 7, "an external authorizer does not allow the request"},
+	// 403 as in Envoy and Istio: the request is not allowed until somebody has allowed it.
+	ReasonExternalUnavailable: {"external-unavailable", 403, 7, "the external authorizer could not be asked"},
 }
 
 var reasonByName = func() map[string]Reason {

@@ -12,6 +12,7 @@ type RouteFilters struct {
 	Rewrite         *RouteRewrite
 	Mirrors         []RouteMirror
 	Fault           *RouteFault
+	External        *ExternalAuth // has to allow the request; nil: nobody is asked
 	// Invalid is why a filter cannot be applied, or "". It must not be skipped:
 	// the requests are answered 500.
 	Invalid string

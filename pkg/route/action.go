@@ -80,6 +80,18 @@ func (a *Action) apply(f *mesh.RouteFilters, spec *mesh.RouteRule, grpc bool) (e
 		}
 		a.Fault = &Fault{*f.Fault}
 	}
+	if f.External != nil {
+		switch {
+		case a.External != nil:
+			return fmt.Errorf("two external authorizers for a request")
+		case f.External.Service.Port == 0:
+			return fmt.Errorf("external authorizer: no port")
+		}
+		a.External = f.External
+	}
+	if a.External != nil && a.Kind == Redirect {
+		return fmt.Errorf("both a redirect and an external authorizer")
+	}
 	if f.Invalid != "" {
 		a.refuse(f.Invalid)
 	}

@@ -43,7 +43,8 @@ type Action struct {
 
 	Request, Response Edits
 	Mirrors           []Mirror
-	Fault             *Fault // applied before everything else; nil: none
+	Fault             *Fault             // applied before everything else; nil: none
+	External          *mesh.ExternalAuth // has to allow the request as the client has sent it; nil: nobody is asked
 
 	path     mesh.PathRewrite
 	redirect *mesh.RouteRedirect

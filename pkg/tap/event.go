@@ -178,6 +178,7 @@ type Event struct {
 	Latency  time.Duration // request head to response head
 	Duration time.Duration // request head to response end; lifetime of a connection
 	Split    Split         // of a request, as far as it has got
+	Asked    time.Duration // for which an external authorizer was asked, a part of Split.Queue; 0: none was
 	// Bytes read from and written to the source's side. For HTTP, WriteBytes
 	// is the length of the response body and ReadBytes of the request body.
 	ReadBytes, WriteBytes uint64

@@ -36,6 +36,7 @@ type Stats struct {
 	ExpressionsFailed  uint64                      // requests of which an expression of a policy could not be evaluated
 	PolicyDecisions    map[calls.Total]uint64      // of requests and connections, of a bounded number of objects
 	PolicyRevoked      uint64                      // connections cut because the policy of the server's pod has changed
+	Checks             map[string]CheckTimes       // of external authorizers, by result
 	MirrorsDropped     uint64                      // copies of requests that were not sent, or got no answer
 	HTTP2Waiting       int                         // requests that wait for a stream of an HTTP/2 connection to their endpoint
 	LimitHits          map[string]uint64           // refusals by the proxy, by the limit that was reached
@@ -47,6 +48,13 @@ type Stats struct {
 	CertificateStart   map[mesh.Identity]time.Time // from when on the certificate is valid
 	Endpoints          []Endpoints
 	PodCosts           []PodCost // in the order in which they get metrics, where Options.MaxPods is too little for all
+}
+
+// CheckTimes are how long questions to external authorizers have taken.
+type CheckTimes struct {
+	Count   uint64
+	Seconds float64
+	Buckets map[float64]uint64 // cumulative, by the upper bound in seconds
 }
 
 // podStates are the states of underlane_pods that are always there.
@@ -68,6 +76,7 @@ var (
 	auditedDesc      = prometheus.NewDesc("underlane_policy_audited_total", "Requests and connections that policies ask to report, and let in.", nil, nil)
 	expressionsDesc  = prometheus.NewDesc("underlane_policy_expression_failures_total", "Requests of which an expression of an authorization policy could not be evaluated.", nil, nil)
 	decisionsDesc    = prometheus.NewDesc("underlane_policy_decisions_total", "Requests and connections that authorization policies have judged, by what decided.", []string{"namespace", "kind", "name", "object", "rule", "verdict"}, nil)
+	checksDesc       = prometheus.NewDesc("underlane_external_auth_duration_seconds", "How long requests waited for an external authorizer, by what came of it.", []string{"result"}, nil)
 	revokedDesc      = prometheus.NewDesc("underlane_policy_revoked_total", "Connections cut because the policy of the server's pod has changed.", nil, nil)
 	mirrorsDesc      = prometheus.NewDesc("underlane_mirrors_dropped_total", "Copies of requests that were not made, or not answered.", nil, nil)
 	http2WaitingDesc = prometheus.NewDesc("underlane_http2_waiting_requests", "Requests that wait for a stream of an HTTP/2 connection to their endpoint.", nil, nil)
@@ -84,7 +93,7 @@ var (
 func (agentCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, certStartDesc, readyDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, revivedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
-		ejectionsDesc, endpointsDesc, auditedDesc, expressionsDesc, decisionsDesc, revokedDesc,
+		ejectionsDesc, endpointsDesc, auditedDesc, expressionsDesc, decisionsDesc, revokedDesc, checksDesc,
 		podProcessorDesc, podWaitedDesc, podWaitsDesc, podConnectionsDesc, podDescriptorsDesc, podBytesDesc, podWeightDesc, podsOmittedDesc,
 	} {
 		out <- d
@@ -126,6 +135,9 @@ func (s *Stats) collect(out chan<- prometheus.Metric) {
 	}
 	for t, n := range s.PolicyDecisions {
 		out <- prometheus.MustNewConstMetric(decisionsDesc, prometheus.CounterValue, float64(n), t.Namespace, t.Kind, t.Name, t.Object, t.Rule, t.Verdict)
+	}
+	for result, t := range s.Checks {
+		out <- prometheus.MustNewConstHistogram(checksDesc, t.Count, t.Seconds, t.Buckets, result)
 	}
 	gauge(out, http2WaitingDesc, float64(s.HTTP2Waiting))
 	for state, n := range s.Pods {

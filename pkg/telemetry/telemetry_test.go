@@ -308,6 +308,7 @@ func TestAgentMetrics(t *testing.T) {
 	m := New(Options{Agent: &agent{stats: Stats{
 		RingbufLost: 1, TapLost: 2, PlaintextFallbacks: 3, RetriesRefused: 8, PolicyAudited: 15, PolicyRevoked: 16, ExpressionsFailed: 18,
 		PolicyDecisions: map[calls.Total]uint64{{Namespace: "shop", Kind: "deployment", Name: "api", Object: "Server.policy.linkerd.io shop/api", Verdict: "denied"}: 17}, MirrorsDropped: 9,
+		Checks:           map[string]CheckTimes{"denied": {Count: 5, Seconds: 0.25, Buckets: map[float64]uint64{0.05: 3}}},
 		AcceptsExhausted: 6, ConnectionPanics: 7, Repairs: 12, HTTP2Waiting: 14,
 		LimitHits:    map[string]uint64{"pod-buffer": 11},
 		KernelEvents: map[string]uint64{"no_pod": 4},
@@ -329,6 +330,10 @@ func TestAgentMetrics(t *testing.T) {
 		`underlane_ejections_total{reason="unreachable"} 10`,
 		`underlane_endpoints{dst_namespace="shop",dst_port="80",dst_service="web",state="ejected"} 1`,
 		`underlane_endpoints{dst_namespace="shop",dst_port="80",dst_service="web",state="in"} 3`,
+		`underlane_external_auth_duration_seconds_bucket{result="denied",le="0.05"} 3`,
+		`underlane_external_auth_duration_seconds_bucket{result="denied",le="+Inf"} 5`,
+		`underlane_external_auth_duration_seconds_sum{result="denied"} 0.25`,
+		`underlane_external_auth_duration_seconds_count{result="denied"} 5`,
 		`underlane_http2_waiting_requests 14`,
 		`underlane_kernel_events_total{reason="no_pod"} 4`,
 		`underlane_limit_hits_total{limit="pod-buffer"} 11`,

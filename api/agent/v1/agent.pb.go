@@ -404,6 +404,7 @@ type TapEvent struct {
 	ServerLeg        *Leg                   `protobuf:"bytes,36,opt,name=server_leg,json=serverLeg,proto3" json:"server_leg,omitempty"`
 	Headers          *Headers               `protobuf:"bytes,37,opt,name=headers,proto3" json:"headers,omitempty"` // absent: not asked for, or there are none
 	Judged           *Judged                `protobuf:"bytes,100,opt,name=judged,proto3" json:"judged,omitempty"`  // absent: no authorization policy of this node's pods has decided
+	Asked            int64                  `protobuf:"varint,130,opt,name=asked,proto3" json:"asked,omitempty"`   // nanoseconds for which an external authorizer was asked, a part of split.queue
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -709,6 +710,13 @@ func (x *TapEvent) GetJudged() *Judged {
 		return x.Judged
 	}
 	return nil
+}
+
+func (x *TapEvent) GetAsked() int64 {
+	if x != nil {
+		return x.Asked
+	}
+	return 0
 }
 
 // Judged is a decision of authorization policies, in words.
@@ -2428,7 +2436,7 @@ const file_agent_proto_rawDesc = "" +
 	"\tTapEvents\x124\n" +
 	"\x06events\x18\x01 \x03(\v2\x1c.underlane.agent.v1.TapEventR\x06events\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\x04R\x04lost\x12\x1a\n" +
-	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\x9a\f\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xb1\f\n" +
 	"\bTapEvent\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.underlane.agent.v1.TapEvent.KindR\x04kind\x12\x1f\n" +
 	"\vfrom_kernel\x18\x02 \x01(\bR\n" +
@@ -2476,7 +2484,8 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"server_leg\x18$ \x01(\v2\x17.underlane.agent.v1.LegR\tserverLeg\x125\n" +
 	"\aheaders\x18% \x01(\v2\x1b.underlane.agent.v1.HeadersR\aheaders\x122\n" +
-	"\x06judged\x18d \x01(\v2\x1a.underlane.agent.v1.JudgedR\x06judged\"\x8f\x01\n" +
+	"\x06judged\x18d \x01(\v2\x1a.underlane.agent.v1.JudgedR\x06judged\x12\x15\n" +
+	"\x05asked\x18\x82\x01 \x01(\x03R\x05asked\"\x8f\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fREQUEST_INIT\x10\x01\x12\x11\n" +

@@ -2853,7 +2853,8 @@ type RouteFilters struct {
 	Rewrite         *RouteRewrite          `protobuf:"bytes,4,opt,name=rewrite,proto3" json:"rewrite,omitempty"`
 	Mirrors         []*RouteMirror         `protobuf:"bytes,5,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
 	Fault           *RouteFault            `protobuf:"bytes,6,opt,name=fault,proto3" json:"fault,omitempty"`
-	Invalid         string                 `protobuf:"bytes,7,opt,name=invalid,proto3" json:"invalid,omitempty"` // why requests are answered 500
+	Invalid         string                 `protobuf:"bytes,7,opt,name=invalid,proto3" json:"invalid,omitempty"`                                 // why requests are answered 500
+	ExternalAuth    *ExternalAuth          `protobuf:"bytes,130,opt,name=external_auth,json=externalAuth,proto3" json:"external_auth,omitempty"` // must allow the request; absent: nobody is asked
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2935,6 +2936,13 @@ func (x *RouteFilters) GetInvalid() string {
 		return x.Invalid
 	}
 	return ""
+}
+
+func (x *RouteFilters) GetExternalAuth() *ExternalAuth {
+	if x != nil {
+		return x.ExternalAuth
+	}
+	return nil
 }
 
 type HeaderField struct {
@@ -3573,6 +3581,7 @@ type Authz struct {
 	RateLimits    []*AuthzRateLimit      `protobuf:"bytes,90,rep,name=rate_limits,json=rateLimits,proto3" json:"rate_limits,omitempty"`
 	Tokens        []*AuthzToken          `protobuf:"bytes,80,rep,name=tokens,proto3" json:"tokens,omitempty"` // which tokens of requests are good
 	Limits        []*AuthzLimit          `protobuf:"bytes,150,rep,name=limits,proto3" json:"limits,omitempty"`
+	Authorizers   []*AuthzAuthorizer     `protobuf:"bytes,130,rep,name=authorizers,proto3" json:"authorizers,omitempty"` // that policies name as their provider
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3652,6 +3661,13 @@ func (x *Authz) GetTokens() []*AuthzToken {
 func (x *Authz) GetLimits() []*AuthzLimit {
 	if x != nil {
 		return x.Limits
+	}
+	return nil
+}
+
+func (x *Authz) GetAuthorizers() []*AuthzAuthorizer {
+	if x != nil {
+		return x.Authorizers
 	}
 	return nil
 }
@@ -3766,6 +3782,208 @@ func (x *AuthzLimit) GetWhere() *AuthzRule {
 	return nil
 }
 
+type AuthzAuthorizer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Auth          *ExternalAuth          `protobuf:"bytes,2,opt,name=auth,proto3" json:"auth,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthzAuthorizer) Reset() {
+	*x = AuthzAuthorizer{}
+	mi := &file_control_v1_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthzAuthorizer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthzAuthorizer) ProtoMessage() {}
+
+func (x *AuthzAuthorizer) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthzAuthorizer.ProtoReflect.Descriptor instead.
+func (*AuthzAuthorizer) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *AuthzAuthorizer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuthzAuthorizer) GetAuth() *ExternalAuth {
+	if x != nil {
+		return x.Auth
+	}
+	return nil
+}
+
+// ExternalAuth is mesh.ExternalAuth. An agent that does not understand something in it
+// refuses the requests that it is about.
+type ExternalAuth struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Grpc            bool                   `protobuf:"varint,1,opt,name=grpc,proto3" json:"grpc,omitempty"`
+	Service         *ServicePortRef        `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Addrs           [][]byte               `protobuf:"bytes,3,rep,name=addrs,proto3" json:"addrs,omitempty"`
+	Timeout         *durationpb.Duration   `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	FailOpen        bool                   `protobuf:"varint,5,opt,name=fail_open,json=failOpen,proto3" json:"fail_open,omitempty"`
+	StatusOnError   uint32                 `protobuf:"varint,6,opt,name=status_on_error,json=statusOnError,proto3" json:"status_on_error,omitempty"`
+	PathPrefix      string                 `protobuf:"bytes,7,opt,name=path_prefix,json=pathPrefix,proto3" json:"path_prefix,omitempty"`
+	RequestHeaders  []string               `protobuf:"bytes,8,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
+	AddHeaders      []*HeaderField         `protobuf:"bytes,9,rep,name=add_headers,json=addHeaders,proto3" json:"add_headers,omitempty"`
+	UpstreamHeaders []string               `protobuf:"bytes,10,rep,name=upstream_headers,json=upstreamHeaders,proto3" json:"upstream_headers,omitempty"`
+	DenyHeaders     []string               `protobuf:"bytes,11,rep,name=deny_headers,json=denyHeaders,proto3" json:"deny_headers,omitempty"`
+	AllowHeaders    []string               `protobuf:"bytes,12,rep,name=allow_headers,json=allowHeaders,proto3" json:"allow_headers,omitempty"`
+	MaxBody         uint32                 `protobuf:"varint,13,opt,name=max_body,json=maxBody,proto3" json:"max_body,omitempty"`
+	PartialBody     bool                   `protobuf:"varint,14,opt,name=partial_body,json=partialBody,proto3" json:"partial_body,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ExternalAuth) Reset() {
+	*x = ExternalAuth{}
+	mi := &file_control_v1_control_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExternalAuth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExternalAuth) ProtoMessage() {}
+
+func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExternalAuth.ProtoReflect.Descriptor instead.
+func (*ExternalAuth) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ExternalAuth) GetGrpc() bool {
+	if x != nil {
+		return x.Grpc
+	}
+	return false
+}
+
+func (x *ExternalAuth) GetService() *ServicePortRef {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *ExternalAuth) GetAddrs() [][]byte {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
+}
+
+func (x *ExternalAuth) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *ExternalAuth) GetFailOpen() bool {
+	if x != nil {
+		return x.FailOpen
+	}
+	return false
+}
+
+func (x *ExternalAuth) GetStatusOnError() uint32 {
+	if x != nil {
+		return x.StatusOnError
+	}
+	return 0
+}
+
+func (x *ExternalAuth) GetPathPrefix() string {
+	if x != nil {
+		return x.PathPrefix
+	}
+	return ""
+}
+
+func (x *ExternalAuth) GetRequestHeaders() []string {
+	if x != nil {
+		return x.RequestHeaders
+	}
+	return nil
+}
+
+func (x *ExternalAuth) GetAddHeaders() []*HeaderField {
+	if x != nil {
+		return x.AddHeaders
+	}
+	return nil
+}
+
+func (x *ExternalAuth) GetUpstreamHeaders() []string {
+	if x != nil {
+		return x.UpstreamHeaders
+	}
+	return nil
+}
+
+func (x *ExternalAuth) GetDenyHeaders() []string {
+	if x != nil {
+		return x.DenyHeaders
+	}
+	return nil
+}
+
+func (x *ExternalAuth) GetAllowHeaders() []string {
+	if x != nil {
+		return x.AllowHeaders
+	}
+	return nil
+}
+
+func (x *ExternalAuth) GetMaxBody() uint32 {
+	if x != nil {
+		return x.MaxBody
+	}
+	return 0
+}
+
+func (x *ExternalAuth) GetPartialBody() bool {
+	if x != nil {
+		return x.PartialBody
+	}
+	return false
+}
+
 // AuthzToken is authz.TokenRule.
 type AuthzToken struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -3787,7 +4005,7 @@ type AuthzToken struct {
 
 func (x *AuthzToken) Reset() {
 	*x = AuthzToken{}
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3799,7 +4017,7 @@ func (x *AuthzToken) String() string {
 func (*AuthzToken) ProtoMessage() {}
 
 func (x *AuthzToken) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3812,7 +4030,7 @@ func (x *AuthzToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzToken.ProtoReflect.Descriptor instead.
 func (*AuthzToken) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AuthzToken) GetPolicy() string {
@@ -3909,7 +4127,7 @@ type AuthzTokenHeader struct {
 
 func (x *AuthzTokenHeader) Reset() {
 	*x = AuthzTokenHeader{}
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3921,7 +4139,7 @@ func (x *AuthzTokenHeader) String() string {
 func (*AuthzTokenHeader) ProtoMessage() {}
 
 func (x *AuthzTokenHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3934,7 +4152,7 @@ func (x *AuthzTokenHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzTokenHeader.ProtoReflect.Descriptor instead.
 func (*AuthzTokenHeader) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AuthzTokenHeader) GetName() string {
@@ -3961,7 +4179,7 @@ type AuthzTokenCopy struct {
 
 func (x *AuthzTokenCopy) Reset() {
 	*x = AuthzTokenCopy{}
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3973,7 +4191,7 @@ func (x *AuthzTokenCopy) String() string {
 func (*AuthzTokenCopy) ProtoMessage() {}
 
 func (x *AuthzTokenCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3986,7 +4204,7 @@ func (x *AuthzTokenCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzTokenCopy.ProtoReflect.Descriptor instead.
 func (*AuthzTokenCopy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AuthzTokenCopy) GetHeader() string {
@@ -4019,7 +4237,7 @@ type AuthzGroup struct {
 
 func (x *AuthzGroup) Reset() {
 	*x = AuthzGroup{}
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4031,7 +4249,7 @@ func (x *AuthzGroup) String() string {
 func (*AuthzGroup) ProtoMessage() {}
 
 func (x *AuthzGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4044,7 +4262,7 @@ func (x *AuthzGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzGroup.ProtoReflect.Descriptor instead.
 func (*AuthzGroup) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AuthzGroup) GetName() string {
@@ -4113,7 +4331,7 @@ type AuthzRoute struct {
 
 func (x *AuthzRoute) Reset() {
 	*x = AuthzRoute{}
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4125,7 +4343,7 @@ func (x *AuthzRoute) String() string {
 func (*AuthzRoute) ProtoMessage() {}
 
 func (x *AuthzRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4138,7 +4356,7 @@ func (x *AuthzRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRoute.ProtoReflect.Descriptor instead.
 func (*AuthzRoute) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AuthzRoute) GetName() string {
@@ -4169,7 +4387,7 @@ type AuthzRateLimit struct {
 
 func (x *AuthzRateLimit) Reset() {
 	*x = AuthzRateLimit{}
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4181,7 +4399,7 @@ func (x *AuthzRateLimit) String() string {
 func (*AuthzRateLimit) ProtoMessage() {}
 
 func (x *AuthzRateLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4194,7 +4412,7 @@ func (x *AuthzRateLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRateLimit.ProtoReflect.Descriptor instead.
 func (*AuthzRateLimit) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AuthzRateLimit) GetPolicy() string {
@@ -4242,7 +4460,7 @@ type AuthzRateOverride struct {
 
 func (x *AuthzRateOverride) Reset() {
 	*x = AuthzRateOverride{}
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4254,7 +4472,7 @@ func (x *AuthzRateOverride) String() string {
 func (*AuthzRateOverride) ProtoMessage() {}
 
 func (x *AuthzRateOverride) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4267,7 +4485,7 @@ func (x *AuthzRateOverride) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRateOverride.ProtoReflect.Descriptor instead.
 func (*AuthzRateOverride) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AuthzRateOverride) GetRequestsPerSecond() uint32 {
@@ -4298,7 +4516,7 @@ type AuthzPolicy struct {
 
 func (x *AuthzPolicy) Reset() {
 	*x = AuthzPolicy{}
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4310,7 +4528,7 @@ func (x *AuthzPolicy) String() string {
 func (*AuthzPolicy) ProtoMessage() {}
 
 func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4323,7 +4541,7 @@ func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzPolicy.ProtoReflect.Descriptor instead.
 func (*AuthzPolicy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AuthzPolicy) GetName() string {
@@ -4381,7 +4599,7 @@ type AuthzRule struct {
 
 func (x *AuthzRule) Reset() {
 	*x = AuthzRule{}
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4393,7 +4611,7 @@ func (x *AuthzRule) String() string {
 func (*AuthzRule) ProtoMessage() {}
 
 func (x *AuthzRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4406,7 +4624,7 @@ func (x *AuthzRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRule.ProtoReflect.Descriptor instead.
 func (*AuthzRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AuthzRule) GetName() string {
@@ -4454,7 +4672,7 @@ type AuthzMatch struct {
 
 func (x *AuthzMatch) Reset() {
 	*x = AuthzMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4466,7 +4684,7 @@ func (x *AuthzMatch) String() string {
 func (*AuthzMatch) ProtoMessage() {}
 
 func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4479,7 +4697,7 @@ func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzMatch.ProtoReflect.Descriptor instead.
 func (*AuthzMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AuthzMatch) GetKind() uint32 {
@@ -4506,7 +4724,7 @@ type AuthzAccount struct {
 
 func (x *AuthzAccount) Reset() {
 	*x = AuthzAccount{}
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4518,7 +4736,7 @@ func (x *AuthzAccount) String() string {
 func (*AuthzAccount) ProtoMessage() {}
 
 func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4531,7 +4749,7 @@ func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzAccount.ProtoReflect.Descriptor instead.
 func (*AuthzAccount) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AuthzAccount) GetNamespace() string {
@@ -4558,7 +4776,7 @@ type AuthzNetwork struct {
 
 func (x *AuthzNetwork) Reset() {
 	*x = AuthzNetwork{}
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4570,7 +4788,7 @@ func (x *AuthzNetwork) String() string {
 func (*AuthzNetwork) ProtoMessage() {}
 
 func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4583,7 +4801,7 @@ func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzNetwork.ProtoReflect.Descriptor instead.
 func (*AuthzNetwork) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AuthzNetwork) GetCidr() *Range {
@@ -4621,7 +4839,7 @@ type AuthzSource struct {
 
 func (x *AuthzSource) Reset() {
 	*x = AuthzSource{}
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4633,7 +4851,7 @@ func (x *AuthzSource) String() string {
 func (*AuthzSource) ProtoMessage() {}
 
 func (x *AuthzSource) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4646,7 +4864,7 @@ func (x *AuthzSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzSource.ProtoReflect.Descriptor instead.
 func (*AuthzSource) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AuthzSource) GetPrincipals() []*AuthzMatch {
@@ -4759,7 +4977,7 @@ type AuthzOperation struct {
 
 func (x *AuthzOperation) Reset() {
 	*x = AuthzOperation{}
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4771,7 +4989,7 @@ func (x *AuthzOperation) String() string {
 func (*AuthzOperation) ProtoMessage() {}
 
 func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4784,7 +5002,7 @@ func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzOperation.ProtoReflect.Descriptor instead.
 func (*AuthzOperation) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *AuthzOperation) GetPorts() []*PortRange {
@@ -4874,7 +5092,7 @@ type AuthzGRPC struct {
 
 func (x *AuthzGRPC) Reset() {
 	*x = AuthzGRPC{}
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4886,7 +5104,7 @@ func (x *AuthzGRPC) String() string {
 func (*AuthzGRPC) ProtoMessage() {}
 
 func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4899,7 +5117,7 @@ func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzGRPC.ProtoReflect.Descriptor instead.
 func (*AuthzGRPC) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *AuthzGRPC) GetService() string {
@@ -4932,7 +5150,7 @@ type AuthzCondition struct {
 
 func (x *AuthzCondition) Reset() {
 	*x = AuthzCondition{}
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4944,7 +5162,7 @@ func (x *AuthzCondition) String() string {
 func (*AuthzCondition) ProtoMessage() {}
 
 func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4957,7 +5175,7 @@ func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzCondition.ProtoReflect.Descriptor instead.
 func (*AuthzCondition) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *AuthzCondition) GetKind() uint32 {
@@ -5256,7 +5474,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"ValueMatch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x14\n" +
-	"\x05regex\x18\x03 \x01(\bR\x05regex\"\xbc\x03\n" +
+	"\x05regex\x18\x03 \x01(\bR\x05regex\"\x86\x04\n" +
 	"\fRouteFilters\x12M\n" +
 	"\x0frequest_headers\x18\x01 \x01(\v2$.underlane.control.v1.HeaderModifierR\x0erequestHeaders\x12O\n" +
 	"\x10response_headers\x18\x02 \x01(\v2$.underlane.control.v1.HeaderModifierR\x0fresponseHeaders\x12?\n" +
@@ -5264,7 +5482,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\arewrite\x18\x04 \x01(\v2\".underlane.control.v1.RouteRewriteR\arewrite\x12;\n" +
 	"\amirrors\x18\x05 \x03(\v2!.underlane.control.v1.RouteMirrorR\amirrors\x126\n" +
 	"\x05fault\x18\x06 \x01(\v2 .underlane.control.v1.RouteFaultR\x05fault\x12\x18\n" +
-	"\ainvalid\x18\a \x01(\tR\ainvalid\"7\n" +
+	"\ainvalid\x18\a \x01(\tR\ainvalid\x12H\n" +
+	"\rexternal_auth\x18\x82\x01 \x01(\v2\".underlane.control.v1.ExternalAuthR\fexternalAuth\"7\n" +
 	"\vHeaderField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"\x92\x01\n" +
@@ -5319,7 +5538,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x123\n" +
 	"\abackoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\abackoff\x12\x1d\n" +
 	"\n" +
-	"any_method\x18\x05 \x01(\bR\tanyMethod\"\xe9\x02\n" +
+	"any_method\x18\x05 \x01(\bR\tanyMethod\"\xb3\x03\n" +
 	"\x05Authz\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x125\n" +
@@ -5328,7 +5547,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\vrate_limits\x18Z \x03(\v2$.underlane.control.v1.AuthzRateLimitR\n" +
 	"rateLimits\x128\n" +
 	"\x06tokens\x18P \x03(\v2 .underlane.control.v1.AuthzTokenR\x06tokens\x129\n" +
-	"\x06limits\x18\x96\x01 \x03(\v2 .underlane.control.v1.AuthzLimitR\x06limits\"\xb1\x02\n" +
+	"\x06limits\x18\x96\x01 \x03(\v2 .underlane.control.v1.AuthzLimitR\x06limits\x12H\n" +
+	"\vauthorizers\x18\x82\x01 \x03(\v2%.underlane.control.v1.AuthzAuthorizerR\vauthorizers\"\xb1\x02\n" +
 	"\n" +
 	"AuthzLimit\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
@@ -5339,7 +5559,28 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05burst\x18\x06 \x01(\rR\x05burst\x12\x14\n" +
 	"\x05nodes\x18\a \x01(\rR\x05nodes\x123\n" +
 	"\x02by\x18\b \x03(\v2#.underlane.control.v1.AuthzDistinctR\x02by\x125\n" +
-	"\x05where\x18\t \x01(\v2\x1f.underlane.control.v1.AuthzRuleR\x05where\"\xaf\x03\n" +
+	"\x05where\x18\t \x01(\v2\x1f.underlane.control.v1.AuthzRuleR\x05where\"]\n" +
+	"\x0fAuthzAuthorizer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
+	"\x04auth\x18\x02 \x01(\v2\".underlane.control.v1.ExternalAuthR\x04auth\"\xb1\x04\n" +
+	"\fExternalAuth\x12\x12\n" +
+	"\x04grpc\x18\x01 \x01(\bR\x04grpc\x12>\n" +
+	"\aservice\x18\x02 \x01(\v2$.underlane.control.v1.ServicePortRefR\aservice\x12\x14\n" +
+	"\x05addrs\x18\x03 \x03(\fR\x05addrs\x123\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1b\n" +
+	"\tfail_open\x18\x05 \x01(\bR\bfailOpen\x12&\n" +
+	"\x0fstatus_on_error\x18\x06 \x01(\rR\rstatusOnError\x12\x1f\n" +
+	"\vpath_prefix\x18\a \x01(\tR\n" +
+	"pathPrefix\x12'\n" +
+	"\x0frequest_headers\x18\b \x03(\tR\x0erequestHeaders\x12B\n" +
+	"\vadd_headers\x18\t \x03(\v2!.underlane.control.v1.HeaderFieldR\n" +
+	"addHeaders\x12)\n" +
+	"\x10upstream_headers\x18\n" +
+	" \x03(\tR\x0fupstreamHeaders\x12!\n" +
+	"\fdeny_headers\x18\v \x03(\tR\vdenyHeaders\x12#\n" +
+	"\rallow_headers\x18\f \x03(\tR\fallowHeaders\x12\x19\n" +
+	"\bmax_body\x18\r \x01(\rR\amaxBody\x12!\n" +
+	"\fpartial_body\x18\x0e \x01(\bR\vpartialBody\"\xaf\x03\n" +
 	"\n" +
 	"AuthzToken\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x16\n" +
@@ -5475,7 +5716,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_control_v1_control_proto_goTypes = []any{
 	(Settings_Policy)(0),          // 0: underlane.control.v1.Settings.Policy
 	(Settings_AccessLog)(0),       // 1: underlane.control.v1.Settings.AccessLog
@@ -5527,33 +5768,35 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*RouteRetry)(nil),            // 47: underlane.control.v1.RouteRetry
 	(*Authz)(nil),                 // 48: underlane.control.v1.Authz
 	(*AuthzLimit)(nil),            // 49: underlane.control.v1.AuthzLimit
-	(*AuthzToken)(nil),            // 50: underlane.control.v1.AuthzToken
-	(*AuthzTokenHeader)(nil),      // 51: underlane.control.v1.AuthzTokenHeader
-	(*AuthzTokenCopy)(nil),        // 52: underlane.control.v1.AuthzTokenCopy
-	(*AuthzGroup)(nil),            // 53: underlane.control.v1.AuthzGroup
-	(*AuthzRoute)(nil),            // 54: underlane.control.v1.AuthzRoute
-	(*AuthzRateLimit)(nil),        // 55: underlane.control.v1.AuthzRateLimit
-	(*AuthzRateOverride)(nil),     // 56: underlane.control.v1.AuthzRateOverride
-	(*AuthzPolicy)(nil),           // 57: underlane.control.v1.AuthzPolicy
-	(*AuthzRule)(nil),             // 58: underlane.control.v1.AuthzRule
-	(*AuthzMatch)(nil),            // 59: underlane.control.v1.AuthzMatch
-	(*AuthzAccount)(nil),          // 60: underlane.control.v1.AuthzAccount
-	(*AuthzNetwork)(nil),          // 61: underlane.control.v1.AuthzNetwork
-	(*AuthzSource)(nil),           // 62: underlane.control.v1.AuthzSource
-	(*AuthzOperation)(nil),        // 63: underlane.control.v1.AuthzOperation
-	(*AuthzGRPC)(nil),             // 64: underlane.control.v1.AuthzGRPC
-	(*AuthzCondition)(nil),        // 65: underlane.control.v1.AuthzCondition
-	nil,                           // 66: underlane.control.v1.SyncRequest.VersionsEntry
-	(*timestamppb.Timestamp)(nil), // 67: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 68: google.protobuf.Duration
-	(*AuthzDistinct)(nil),         // 69: underlane.control.v1.AuthzDistinct
-	(*LimitReport)(nil),           // 70: underlane.control.v1.LimitReport
-	(*LimitLeases)(nil),           // 71: underlane.control.v1.LimitLeases
+	(*AuthzAuthorizer)(nil),       // 50: underlane.control.v1.AuthzAuthorizer
+	(*ExternalAuth)(nil),          // 51: underlane.control.v1.ExternalAuth
+	(*AuthzToken)(nil),            // 52: underlane.control.v1.AuthzToken
+	(*AuthzTokenHeader)(nil),      // 53: underlane.control.v1.AuthzTokenHeader
+	(*AuthzTokenCopy)(nil),        // 54: underlane.control.v1.AuthzTokenCopy
+	(*AuthzGroup)(nil),            // 55: underlane.control.v1.AuthzGroup
+	(*AuthzRoute)(nil),            // 56: underlane.control.v1.AuthzRoute
+	(*AuthzRateLimit)(nil),        // 57: underlane.control.v1.AuthzRateLimit
+	(*AuthzRateOverride)(nil),     // 58: underlane.control.v1.AuthzRateOverride
+	(*AuthzPolicy)(nil),           // 59: underlane.control.v1.AuthzPolicy
+	(*AuthzRule)(nil),             // 60: underlane.control.v1.AuthzRule
+	(*AuthzMatch)(nil),            // 61: underlane.control.v1.AuthzMatch
+	(*AuthzAccount)(nil),          // 62: underlane.control.v1.AuthzAccount
+	(*AuthzNetwork)(nil),          // 63: underlane.control.v1.AuthzNetwork
+	(*AuthzSource)(nil),           // 64: underlane.control.v1.AuthzSource
+	(*AuthzOperation)(nil),        // 65: underlane.control.v1.AuthzOperation
+	(*AuthzGRPC)(nil),             // 66: underlane.control.v1.AuthzGRPC
+	(*AuthzCondition)(nil),        // 67: underlane.control.v1.AuthzCondition
+	nil,                           // 68: underlane.control.v1.SyncRequest.VersionsEntry
+	(*timestamppb.Timestamp)(nil), // 69: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 70: google.protobuf.Duration
+	(*AuthzDistinct)(nil),         // 71: underlane.control.v1.AuthzDistinct
+	(*LimitReport)(nil),           // 72: underlane.control.v1.LimitReport
+	(*LimitLeases)(nil),           // 73: underlane.control.v1.LimitLeases
 }
 var file_control_v1_control_proto_depIdxs = []int32{
-	67,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
-	67,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
-	66,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
+	69,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
+	69,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
+	68,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
 	13,  // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
 	11,  // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
 	12,  // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
@@ -5575,30 +5818,30 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	19,  // 21: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
 	18,  // 22: underlane.control.v1.Settings.trace_sampling:type_name -> underlane.control.v1.TraceSampling
 	1,   // 23: underlane.control.v1.Settings.access_log:type_name -> underlane.control.v1.Settings.AccessLog
-	68,  // 24: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
+	70,  // 24: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
 	24,  // 25: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
 	22,  // 26: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
 	23,  // 27: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
-	68,  // 28: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
-	68,  // 29: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
-	68,  // 30: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
-	68,  // 31: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
-	68,  // 32: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
+	70,  // 28: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
+	70,  // 29: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
+	70,  // 30: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
+	70,  // 31: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
+	70,  // 32: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
 	25,  // 33: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
 	29,  // 34: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
-	67,  // 35: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
+	69,  // 35: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
 	33,  // 36: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
 	34,  // 37: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
 	2,   // 38: underlane.control.v1.Route.layer:type_name -> underlane.control.v1.Route.Layer
-	67,  // 39: underlane.control.v1.EgressNetwork.created:type_name -> google.protobuf.Timestamp
+	69,  // 39: underlane.control.v1.EgressNetwork.created:type_name -> google.protobuf.Timestamp
 	32,  // 40: underlane.control.v1.EgressNetwork.networks:type_name -> underlane.control.v1.EgressRange
 	29,  // 41: underlane.control.v1.EgressRange.cidr:type_name -> underlane.control.v1.Range
 	29,  // 42: underlane.control.v1.EgressRange.except:type_name -> underlane.control.v1.Range
 	35,  // 43: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
 	37,  // 44: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
 	46,  // 45: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
-	68,  // 46: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
-	68,  // 47: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
+	70,  // 46: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
+	70,  // 47: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
 	47,  // 48: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
 	3,   // 49: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
 	36,  // 50: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
@@ -5609,83 +5852,89 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	42,  // 55: underlane.control.v1.RouteFilters.rewrite:type_name -> underlane.control.v1.RouteRewrite
 	43,  // 56: underlane.control.v1.RouteFilters.mirrors:type_name -> underlane.control.v1.RouteMirror
 	44,  // 57: underlane.control.v1.RouteFilters.fault:type_name -> underlane.control.v1.RouteFault
-	38,  // 58: underlane.control.v1.HeaderModifier.set:type_name -> underlane.control.v1.HeaderField
-	38,  // 59: underlane.control.v1.HeaderModifier.add:type_name -> underlane.control.v1.HeaderField
-	4,   // 60: underlane.control.v1.PathRewrite.kind:type_name -> underlane.control.v1.PathRewrite.Kind
-	40,  // 61: underlane.control.v1.RouteRedirect.path:type_name -> underlane.control.v1.PathRewrite
-	40,  // 62: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
-	33,  // 63: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
-	45,  // 64: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
-	68,  // 65: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
-	45,  // 66: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
-	45,  // 67: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
-	33,  // 68: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
-	37,  // 69: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
-	68,  // 70: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
-	29,  // 71: underlane.control.v1.Authz.cluster:type_name -> underlane.control.v1.Range
-	53,  // 72: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
-	55,  // 73: underlane.control.v1.Authz.rate_limits:type_name -> underlane.control.v1.AuthzRateLimit
-	50,  // 74: underlane.control.v1.Authz.tokens:type_name -> underlane.control.v1.AuthzToken
-	49,  // 75: underlane.control.v1.Authz.limits:type_name -> underlane.control.v1.AuthzLimit
-	68,  // 76: underlane.control.v1.AuthzLimit.per:type_name -> google.protobuf.Duration
-	69,  // 77: underlane.control.v1.AuthzLimit.by:type_name -> underlane.control.v1.AuthzDistinct
-	58,  // 78: underlane.control.v1.AuthzLimit.where:type_name -> underlane.control.v1.AuthzRule
-	51,  // 79: underlane.control.v1.AuthzToken.headers:type_name -> underlane.control.v1.AuthzTokenHeader
-	52,  // 80: underlane.control.v1.AuthzToken.claim_headers:type_name -> underlane.control.v1.AuthzTokenCopy
-	20,  // 81: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
-	20,  // 82: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
-	57,  // 83: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
-	54,  // 84: underlane.control.v1.AuthzGroup.routes:type_name -> underlane.control.v1.AuthzRoute
-	30,  // 85: underlane.control.v1.AuthzRoute.route:type_name -> underlane.control.v1.Route
-	20,  // 86: underlane.control.v1.AuthzRateLimit.ports:type_name -> underlane.control.v1.PortRange
-	56,  // 87: underlane.control.v1.AuthzRateLimit.overrides:type_name -> underlane.control.v1.AuthzRateOverride
-	58,  // 88: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
-	62,  // 89: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
-	63,  // 90: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
-	65,  // 91: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
-	29,  // 92: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
-	29,  // 93: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
-	59,  // 94: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 95: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
-	60,  // 96: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	60,  // 97: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	59,  // 98: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 99: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 100: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 101: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 102: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
-	61,  // 103: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
-	59,  // 104: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 105: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
-	20,  // 106: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
-	20,  // 107: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
-	59,  // 108: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 109: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 110: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 111: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 112: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 113: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
-	64,  // 114: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
-	64,  // 115: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
-	59,  // 116: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
-	59,  // 117: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
-	62,  // 118: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
-	63,  // 119: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
-	5,   // 120: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
-	6,   // 121: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
-	10,  // 122: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
-	8,   // 123: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
-	70,  // 124: underlane.control.v1.Control.Limits:input_type -> underlane.control.v1.LimitReport
-	7,   // 125: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
-	7,   // 126: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
-	14,  // 127: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
-	9,   // 128: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
-	71,  // 129: underlane.control.v1.Control.Limits:output_type -> underlane.control.v1.LimitLeases
-	125, // [125:130] is the sub-list for method output_type
-	120, // [120:125] is the sub-list for method input_type
-	120, // [120:120] is the sub-list for extension type_name
-	120, // [120:120] is the sub-list for extension extendee
-	0,   // [0:120] is the sub-list for field type_name
+	51,  // 58: underlane.control.v1.RouteFilters.external_auth:type_name -> underlane.control.v1.ExternalAuth
+	38,  // 59: underlane.control.v1.HeaderModifier.set:type_name -> underlane.control.v1.HeaderField
+	38,  // 60: underlane.control.v1.HeaderModifier.add:type_name -> underlane.control.v1.HeaderField
+	4,   // 61: underlane.control.v1.PathRewrite.kind:type_name -> underlane.control.v1.PathRewrite.Kind
+	40,  // 62: underlane.control.v1.RouteRedirect.path:type_name -> underlane.control.v1.PathRewrite
+	40,  // 63: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
+	33,  // 64: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
+	45,  // 65: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
+	70,  // 66: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
+	45,  // 67: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
+	45,  // 68: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
+	33,  // 69: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
+	37,  // 70: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
+	70,  // 71: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
+	29,  // 72: underlane.control.v1.Authz.cluster:type_name -> underlane.control.v1.Range
+	55,  // 73: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
+	57,  // 74: underlane.control.v1.Authz.rate_limits:type_name -> underlane.control.v1.AuthzRateLimit
+	52,  // 75: underlane.control.v1.Authz.tokens:type_name -> underlane.control.v1.AuthzToken
+	49,  // 76: underlane.control.v1.Authz.limits:type_name -> underlane.control.v1.AuthzLimit
+	50,  // 77: underlane.control.v1.Authz.authorizers:type_name -> underlane.control.v1.AuthzAuthorizer
+	70,  // 78: underlane.control.v1.AuthzLimit.per:type_name -> google.protobuf.Duration
+	71,  // 79: underlane.control.v1.AuthzLimit.by:type_name -> underlane.control.v1.AuthzDistinct
+	60,  // 80: underlane.control.v1.AuthzLimit.where:type_name -> underlane.control.v1.AuthzRule
+	51,  // 81: underlane.control.v1.AuthzAuthorizer.auth:type_name -> underlane.control.v1.ExternalAuth
+	33,  // 82: underlane.control.v1.ExternalAuth.service:type_name -> underlane.control.v1.ServicePortRef
+	70,  // 83: underlane.control.v1.ExternalAuth.timeout:type_name -> google.protobuf.Duration
+	38,  // 84: underlane.control.v1.ExternalAuth.add_headers:type_name -> underlane.control.v1.HeaderField
+	53,  // 85: underlane.control.v1.AuthzToken.headers:type_name -> underlane.control.v1.AuthzTokenHeader
+	54,  // 86: underlane.control.v1.AuthzToken.claim_headers:type_name -> underlane.control.v1.AuthzTokenCopy
+	20,  // 87: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
+	20,  // 88: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
+	59,  // 89: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
+	56,  // 90: underlane.control.v1.AuthzGroup.routes:type_name -> underlane.control.v1.AuthzRoute
+	30,  // 91: underlane.control.v1.AuthzRoute.route:type_name -> underlane.control.v1.Route
+	20,  // 92: underlane.control.v1.AuthzRateLimit.ports:type_name -> underlane.control.v1.PortRange
+	58,  // 93: underlane.control.v1.AuthzRateLimit.overrides:type_name -> underlane.control.v1.AuthzRateOverride
+	60,  // 94: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
+	64,  // 95: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
+	65,  // 96: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
+	67,  // 97: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
+	29,  // 98: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
+	29,  // 99: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
+	61,  // 100: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 101: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
+	62,  // 102: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	62,  // 103: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	61,  // 104: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 105: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 106: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 107: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	63,  // 108: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
+	63,  // 109: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
+	61,  // 110: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 111: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
+	20,  // 112: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
+	20,  // 113: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
+	61,  // 114: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 115: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 116: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 117: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 118: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 119: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
+	66,  // 120: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
+	66,  // 121: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
+	61,  // 122: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
+	61,  // 123: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
+	64,  // 124: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
+	65,  // 125: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
+	5,   // 126: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
+	6,   // 127: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
+	10,  // 128: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
+	8,   // 129: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
+	72,  // 130: underlane.control.v1.Control.Limits:input_type -> underlane.control.v1.LimitReport
+	7,   // 131: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
+	7,   // 132: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
+	14,  // 133: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
+	9,   // 134: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
+	73,  // 135: underlane.control.v1.Control.Limits:output_type -> underlane.control.v1.LimitLeases
+	131, // [131:136] is the sub-list for method output_type
+	126, // [126:131] is the sub-list for method input_type
+	126, // [126:126] is the sub-list for extension type_name
+	126, // [126:126] is the sub-list for extension extendee
+	0,   // [0:126] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -5710,7 +5959,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   62,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,6 +35,10 @@ func fillAuthz(v reflect.Value, n *int) {
 		v.SetUint(uint64(100000 + *n))
 	case reflect.Uint16:
 		v.SetUint(uint64(1000 + *n))
+	case reflect.Int:
+		v.SetInt(int64(400 + *n%100))
+	case reflect.Int64: // time.Duration
+		v.SetInt(int64(*n))
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		fillAuthz(v.Index(0), n)
@@ -45,6 +49,10 @@ func fillAuthz(v reflect.Value, n *int) {
 		}
 		if v.Type() == reflect.TypeFor[netip.Prefix]() {
 			v.Set(reflect.ValueOf(netip.MustParsePrefix("10.1.0.0/16")))
+			return
+		}
+		if v.Type() == reflect.TypeFor[netip.Addr]() {
+			v.Set(reflect.ValueOf(netip.MustParseAddr("10.1.2.3")))
 			return
 		}
 		for i := range v.NumField() {
@@ -112,7 +120,7 @@ func TestAuthz(t *testing.T) {
 	if err != nil || len(skipped) > 0 || len(got.Resources) != 1 {
 		t.Fatal(err, skipped, got)
 	}
-	if diff := cmp.Diff(want, got.Resources[0].Authz.Rules.Spec(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, got.Resources[0].Authz.Rules.Spec(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Error("-want +got:", diff)
 	}
 	if name := got.Resources[0].Name; name != state.AuthzName("u") {

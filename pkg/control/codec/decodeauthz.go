@@ -46,6 +46,7 @@ func decodeAuthz(in *pb.Authz) (*state.Authz, error) {
 	spec.RateLimits = each(in.GetRateLimits(), d.rateLimit)
 	spec.Limits = each(in.GetLimits(), d.limit)
 	spec.Tokens = each(in.GetTokens(), d.token)
+	spec.Authorizers = each(in.GetAuthorizers(), d.authorizer)
 	if d.err != nil {
 		return nil, d.err
 	}

@@ -31,9 +31,19 @@ func decodeFilters(f *pb.RouteFilters) (out mesh.RouteFilters, err error) {
 		out.Mirrors = append(out.Mirrors, mesh.RouteMirror{Service: to, Share: decodeShare(m.GetShare())})
 	}
 	if t := f.GetFault(); t != nil {
-		out.Fault, err = decodeFault(t)
+		if out.Fault, err = decodeFault(t); err != nil {
+			return out, err
+		}
 	}
-	return out, err
+	if e := f.GetExternalAuth(); e != nil {
+		if out.Invalid == askUnknown {
+			out.Invalid = ""
+		}
+		if out.External, err = decodeExternal(e); err != nil {
+			out.Invalid = err.Error() // a route that is left out would let the requests through
+		}
+	}
+	return out, nil
 }
 
 func decodeHeaders(m *pb.HeaderModifier) *mesh.HeaderModifier {

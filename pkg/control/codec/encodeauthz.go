@@ -29,6 +29,10 @@ func EncodeAuthz(uid string, s *authz.Spec) *pb.Resource {
 	out.RateLimits = each(s.RateLimits, encodeAuthzRateLimit)
 	out.Limits = each(s.Limits, encodeAuthzLimit)
 	out.Tokens = each(s.Tokens, encodeAuthzToken)
+	for i := range s.Authorizers {
+		a := &s.Authorizers[i]
+		out.Authorizers = append(out.Authorizers, &pb.AuthzAuthorizer{Name: a.Name, Auth: encodeExternal(&a.ExternalAuth)})
+	}
 	return &pb.Resource{Name: state.AuthzName(uid), Content: &pb.Resource_Authz{Authz: out}}
 }
 

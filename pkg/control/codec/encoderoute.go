@@ -97,6 +97,12 @@ func encodeFilters(f *mesh.RouteFilters) *pb.RouteFilters {
 			AbortStatus: uint32(t.AbortStatus), AbortGrpc: uint32(t.AbortGRPC), AbortShare: encodeShare(t.AbortShare),
 		}
 	}
+	if f.External != nil {
+		out.ExternalAuth = encodeExternal(f.External)
+		if out.Invalid == "" {
+			out.Invalid = askUnknown
+		}
+	}
 	return out
 }
 

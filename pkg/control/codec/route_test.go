@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 	"testing"
@@ -24,6 +25,10 @@ func fullRoute() *mesh.Route {
 func fill(v reflect.Value) {
 	if v.Type() == reflect.TypeFor[time.Time]() {
 		v.Set(reflect.ValueOf(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)))
+		return
+	}
+	if v.Type() == reflect.TypeFor[netip.Addr]() {
+		v.Set(reflect.ValueOf(netip.MustParseAddr("10.1.2.3")))
 		return
 	}
 	switch v.Kind() {
@@ -56,7 +61,7 @@ func TestRouteEncodingKeepsEverything(t *testing.T) {
 		if err != nil || len(skipped) > 0 {
 			t.Fatal(name, err, skipped)
 		}
-		if diff := cmp.Diff(r, delta.Resources[0].Route); diff != "" {
+		if diff := cmp.Diff(r, delta.Resources[0].Route, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 			t.Error(name, diff)
 		}
 	}
@@ -89,6 +94,31 @@ func TestWhatIsNotUnderstoodIsLeftOut(t *testing.T) {
 		}
 		if len(delta.Resources) != 1 || !slices.Equal(delta.Removed, []string{r.Name}) {
 			t.Errorf("%s: got %+v", name, delta)
+		}
+	}
+}
+
+// TestUnknownAuthorizerRefuses: a route whose authorizer an agent cannot ask is not left out,
+// which would let its requests through.
+func TestUnknownAuthorizerRefuses(t *testing.T) {
+	r := &mesh.Route{Kind: "HTTPRoute", Rules: []mesh.RouteRule{{Filters: mesh.RouteFilters{External: &mesh.ExternalAuth{GRPC: true}}}}}
+	known := EncodeRoute(r)
+	if known.GetRoute().GetRules()[0].GetFilters().GetInvalid() == "" {
+		t.Error("an agent that does not know of authorizers would let the requests through")
+	}
+	future := EncodeRoute(r)
+	future.GetRoute().GetRules()[0].GetFilters().GetExternalAuth().ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 1))
+	for name, tc := range map[string]struct {
+		in      *pb.Resource
+		refuses bool
+	}{"known": {known, false}, "future": {future, true}} {
+		delta, skipped, err := DecodeDelta(overWire(t, tc.in))
+		if err != nil || len(skipped) > 0 {
+			t.Fatal(name, err, skipped)
+		}
+		f := delta.Resources[0].Route.Rules[0].Filters
+		if (f.Invalid != "") != tc.refuses || !tc.refuses && f.External == nil {
+			t.Errorf("%s: %+v", name, f)
 		}
 	}
 }

@@ -42,7 +42,7 @@ func created(name string) string {
 	return ", creationTimestamp: '2026-01-01T00:00:00Z'"
 }
 
-func mesh() *Objects {
+func ofMesh() *Objects {
 	return New(Mesh{RootNamespace: "root", TrustDomain: "home", TrustDomainAliases: []string{"old"}})
 }
 
@@ -145,7 +145,7 @@ func TestAuthorization(t *testing.T) {
 		"{action: DENY, rules: [{when: [{key: destination.ip, notValues: [10.9.9.9]}]}]}":                    "aaaaaaa",
 		"{rules: [{when: [{key: source.namespace, values: [a]}, {key: destination.port, values: ['80']}]}]}": "adddaad",
 	} {
-		o := mesh()
+		o := ofMesh()
 		added := load(t, o, "AuthorizationPolicy a/p "+spec)
 		w := Workload{Namespace: "a", Addresses: []netip.Addr{netip.MustParseAddr("10.9.9.9")}}
 		if got := verdicts(o, w); got != want {
@@ -203,7 +203,7 @@ func TestDoubt(t *testing.T) {
 		"targetRefs: [{kind: Service, name: x, namespace: other}], rules: [{}]": {"in the namespace", all},
 	} {
 		for action, want := range map[string]string{"ALLOW": all, "DENY": tc.deny, "AUDIT": "aaaaaaa"} {
-			o := mesh()
+			o := ofMesh()
 			object := load(t, o, "AuthorizationPolicy a/p {action: "+action+", "+spec+"}")[0]
 			if got := verdicts(o, Workload{Namespace: "a"}); got != want {
 				t.Errorf("%s, %s: got %s, want %s", action, spec, got, want)
@@ -220,7 +220,7 @@ func TestDoubt(t *testing.T) {
 		"{rules: [{to: [{operation: {hosts: ['*'], notHosts: ['shop.example:80']}}]}]}": "ddddddd",
 		"{rules: [{when: [{key: destination.ip, values: [10.0.0.0/8]}]}]}":              "ddddddd", // the workload's address is not known
 	} {
-		o := mesh()
+		o := ofMesh()
 		load(t, o, "AuthorizationPolicy a/p "+spec)
 		if got := verdicts(o, Workload{Namespace: "a"}); got != want {
 			t.Errorf("%s: got %s, want %s", spec, got, want)
@@ -247,7 +247,7 @@ func TestScope(t *testing.T) {
 		"root/p {targetRefs: [{kind: Service, name: web}]}":                                     false,
 		"a/p {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: g}]}":        false,
 	} {
-		o := mesh()
+		o := ofMesh()
 		load(t, o, "AuthorizationPolicy "+object)
 		if got := len(o.For(&web)) == 1; got != want {
 			t.Errorf("%s: got %v, want %v", object, got, want)
@@ -258,7 +258,7 @@ func TestScope(t *testing.T) {
 // TestDryRun: a policy with the annotation is rehearsed.
 func TestDryRun(t *testing.T) {
 	for value, want := range map[string]bool{"true": true, "false": false, "yes": false} {
-		o := mesh()
+		o := ofMesh()
 		if _, err := o.Add([]byte(`{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"namespace":"a","annotations":{"istio.io/dry-run":"` + value + `"}}}`)); err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +297,7 @@ func TestPeer(t *testing.T) {
 		"bad port":            {[]string{"a/w {" + sel + "portLevelMtls: {http: {mode: PERMISSIVE}}}"}, closed, false, "no port"},
 		"ports, no selector":  {[]string{"a/ns {portLevelMtls: {9000: {mode: PERMISSIVE}}}"}, closed, false, "needs a selector"},
 	} {
-		o := mesh()
+		o := ofMesh()
 		var problems []string
 		for _, object := range tc.objects {
 			problems = append(problems, load(t, o, "PeerAuthentication "+object)[0].Condition().Message)
@@ -343,7 +343,7 @@ func TestRequest(t *testing.T) {
 		"{unknown: 1}": {"adaaaa", "", "unknown"},
 		"{selector: {matchLabels: {app: db}}, jwtRules: [{issuer: iss, jwks: '" + keys + "'}]}": {"aaaaaa", "", ""},
 	} {
-		o := mesh()
+		o := ofMesh()
 		object := load(t, o, "RequestAuthentication a/r "+spec)[0]
 		w := Workload{Namespace: "a", Labels: map[string]string{"app": "web"}}
 		rules := o.Tokens(&w)
@@ -407,7 +407,7 @@ func TestHostile(t *testing.T) {
 		"deep":             `[{"x":` + strings.Repeat(`[`, 5000) + strings.Repeat("]", 5000) + `}]`,
 		"odd text":         `[{"from":[{"source":{"namespaces":["\u202e\u0000"]}}],"to":[{"operation":{"hosts":["\ud800"],"paths":["/\u2028"]}}]}]`,
 	} {
-		o := mesh()
+		o := ofMesh()
 		object, err := o.Add([]byte(`{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"namespace":"a","name":"p"},"spec":{"rules":` + rules + `}}`))
 		if err != nil || object == nil {
 			t.Errorf("%s: got %v, %v", name, object, err)
@@ -429,17 +429,17 @@ func TestHostile(t *testing.T) {
 		}
 	}
 	for _, other := range []string{`{"apiVersion":"security.istio.io/v1","kind":"Other"}`, `{"apiVersion":"policy.linkerd.io/v1","kind":"AuthorizationPolicy"}`} {
-		if object, err := mesh().Add([]byte(other)); object != nil || err != nil {
+		if object, err := ofMesh().Add([]byte(other)); object != nil || err != nil {
 			t.Errorf("%s: got %v, %v, want another kind", other, object, err)
 		}
 	}
-	if _, err := mesh().Add([]byte(strings.Repeat("[", 1<<20))); err == nil {
+	if _, err := ofMesh().Add([]byte(strings.Repeat("[", 1<<20))); err == nil {
 		t.Error("a deep object is read")
 	}
 }
 
 func TestAliases(t *testing.T) {
-	o := mesh()
+	o := ofMesh()
 	load(t, o, "AuthorizationPolicy a/p {rules: [{from: [{source: {principals: [cluster.local/ns/a/sa/sleep]}}]}]}")
 	set, _ := authz.Compile(o.For(&Workload{Namespace: "a"}), o.Options())
 	for client, want := range map[[3]string]string{sleep: "allow", legacy: "allow", {"cluster.local", "a", "sleep"}: "deny", {"away", "a", "sleep"}: "deny"} {

@@ -72,10 +72,21 @@ type Object struct {
 const ConditionType = "underlane.io/Accepted"
 
 // Condition returns what the mesh says of the object. The caller sets LastTransitionTime.
-func (o *Object) Condition() metav1.Condition {
-	c := policyobject.Accepted(o.Generation, o.Problems)
+func (o *Object) Condition() metav1.Condition { return o.ConditionWith(o.Problems) }
+
+// ConditionWith is Condition for an object with these problems.
+func (o *Object) ConditionWith(problems []authz.Problem) metav1.Condition {
+	c := policyobject.Accepted(o.Generation, problems)
 	c.Type = ConditionType
 	return c
+}
+
+// Provider returns the name of the external authorizer that a policy asks, "" if it asks none.
+func (o *Object) Provider() string {
+	if o.authorization == nil || o.authorization.out.Action != authz.ActionExternal {
+		return ""
+	}
+	return o.authorization.out.Provider
 }
 
 func (o *Object) problem(field, format string, args ...any) {

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -15,11 +17,13 @@ import (
 type istioFront struct {
 	objects  *istiopolicy.Objects
 	services map[string]*bylabels.Index[string] // names, by the namespace; where policies have a Service as target
+
+	providers providers
 }
 
 func newIstioFront(t *translation, o *Objects) front {
 	in := istiopolicy.Mesh{RootNamespace: t.config.IstioRootNamespace, TrustDomain: t.config.TrustDomain}
-	f := &istioFront{objects: istiopolicy.New(in), services: map[string]*bylabels.Index[string]{}}
+	f := &istioFront{objects: istiopolicy.New(in), services: map[string]*bylabels.Index[string]{}, providers: t.providers(o.Services)}
 	for _, object := range o.PolicyObjects {
 		if object.GroupVersionKind().Group != istiopolicy.Group {
 			continue
@@ -28,10 +32,11 @@ func newIstioFront(t *translation, o *Objects) front {
 		if read == nil {
 			continue
 		}
-		for _, problem := range read.Problems {
+		problems := slices.Concat(read.Problems, f.providers.problems(read))
+		for _, problem := range problems {
 			t.authzProblem(problem)
 		}
-		t.addStatus(object, gatewayv1.PolicyAncestorStatus{ControllerName: ControllerName, Conditions: []metav1.Condition{read.Condition()}})
+		t.addStatus(object, gatewayv1.PolicyAncestorStatus{ControllerName: ControllerName, Conditions: []metav1.Condition{read.ConditionWith(problems)}})
 		f.objects.Insert(read)
 	}
 	for _, s := range o.Services {
@@ -65,6 +70,15 @@ func (f *istioFront) rule(p *pod) (out ruling) {
 	}
 	if len(group.Policies) == 0 {
 		return out
+	}
+	if authorizers := f.providers.resolve(group.Policies); len(authorizers) > 0 {
+		amend := out.amend
+		out.amend = func(s *authz.Spec) {
+			if amend != nil {
+				amend(s)
+			}
+			s.Authorizers = append(s.Authorizers, authorizers...)
+		}
 	}
 	out.groups = []authz.Group{group}
 	out.decided = decidedBy(group.Policies)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/underlane/underlane/pkg/controller/istiopolicy"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 )
@@ -21,6 +22,8 @@ type Config struct {
 	// IstioRootNamespace has the policies of Istio for all namespaces. "":
 	// istiopolicy.DefaultRootNamespace.
 	IstioRootNamespace string
+	// Providers are the external authorizers that Istio's policies may name.
+	Providers []istiopolicy.Provider
 	// Parsed makes a further translation cheaper. nil: nothing is kept.
 	Parsed *Parsed
 }

@@ -44,6 +44,9 @@ type routeDraft struct {
 	// used. The requested behaviour must not be skipped, so the route refuses the
 	// requests.
 	refusals int
+	// guarded: a rule has an external authorizer. Then the route is never left out: what it
+	// guards would be open.
+	guarded bool
 }
 
 func (t *translation) draft(kind string, meta *metav1.ObjectMeta) *routeDraft {
@@ -125,6 +128,10 @@ func (d *routeDraft) finish(parents []gatewayv1.ParentReference, hostnames []gat
 		if err := route.Check(&base); err != nil {
 			d.reject(gatewayv1.RouteReasonUnsupportedValue, "%v", err)
 		}
+	}
+	if d.guarded && !d.usable() {
+		base.Rules = []mesh.RouteRule{{Filters: mesh.RouteFilters{Invalid: "the route has an external authorizer, and is not understood"}}}
+		d.refusals = len(d.rejected)
 	}
 	status := RouteStatus{Kind: d.kind, Namespace: d.meta.Namespace, Name: d.meta.Name}
 	for i := range parents {

@@ -35,6 +35,9 @@ func (d *routeDraft) filters(filters []gatewayv1.HTTPRouteFilter, where string) 
 			d.reject(gatewayv1.RouteReasonUnsupportedValue, "%s: of type %s, and does not say what to do", at, f.Type)
 		}
 	}
+	if out.Redirect != nil && out.External != nil {
+		d.reject(gatewayv1.RouteReasonIncompatibleFilters, "%s.filters: both a redirect and an external authorizer", where)
+	}
 	if out.Redirect != nil && out.Rewrite != nil {
 		d.reject(gatewayv1.RouteReasonIncompatibleFilters, "%s.filters: both a redirect and a rewrite", where)
 	}
@@ -69,6 +72,11 @@ func (d *routeDraft) filter(f *gatewayv1.HTTPRouteFilter, out *mesh.RouteFilters
 		if to, why := d.backend(&f.RequestMirror.BackendRef, where); why == "" {
 			out.Mirrors = append(out.Mirrors, mesh.RouteMirror{Service: to, Share: d.share(f.RequestMirror, where)})
 		}
+	case gatewayv1.HTTPRouteFilterExternalAuth:
+		if f.ExternalAuth == nil {
+			return false
+		}
+		d.external(f.ExternalAuth, out, where)
 	case gatewayv1.HTTPRouteFilterExtensionRef:
 		if isFault(f.ExtensionRef) {
 			d.fault(f.ExtensionRef, out, where)

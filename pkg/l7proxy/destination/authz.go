@@ -60,6 +60,8 @@ func reason(d *authz.Decision) mesh.Reason {
 		return mesh.ReasonRouteNotFound
 	case authz.WhyLimit:
 		return mesh.ReasonRateLimited
+	case authz.WhyExternal:
+		return mesh.ReasonExternalDenied
 	}
 	return mesh.ReasonPolicyDenied
 }
@@ -129,7 +131,7 @@ func denial(d *authz.Decision) error {
 	case d.Why == authz.WhyUnrouted:
 		return errUnrouted
 	case d.Verdict == authz.Ask:
-		return fmt.Errorf("policy %s asks an external authorizer, which this version does not do", d.Place.Policy)
+		return fmt.Errorf("policy %s asks an authorizer %q that is not known, or began to ask it while the request was judged", d.Place.Policy, d.Provider)
 	case d.Failed.Text != "":
 		return fmt.Errorf("policy %s", d.Failed.String())
 	case d.Why == authz.WhyRule:

@@ -59,6 +59,7 @@ type Directory struct {
 	failed       atomic.Uint64
 	tokens       tokens
 	egresses     egresses
+	authorizers  authorizers
 
 	// ChangedPolicies uses these.
 	applied   map[string]applied // of pods of this node, at the view of the version appliedAt
@@ -82,6 +83,7 @@ func New(o Options) *Directory {
 func (d *Directory) Forget() {
 	d.routings.forget()
 	d.egresses.forget()
+	d.authorizers.forget()
 	known := func(uid string) bool { _, ok := d.State.View().WorkloadByUID(uid); return ok }
 	d.tokens.forget(known)
 	d.rateLimits.forget(known)
@@ -121,6 +123,14 @@ type Target interface {
 	// calls it once for each request, before it forwards the head. The error is a
 	// *mesh.ReasonError: the policy of a server on this node refuses the client.
 	Tokens(client *tap.Peer, asked Asker) (*Tokens, *calls.Entry, error)
+	// Asks returns which external authorizer the policies of a server on this node ask about a
+	// request, or nil. A driver calls it once for each request, after its tokens were judged.
+	Asks(client *tap.Peer, asked Asker) *Asks
+	// Refused returns how the policies have decided about a request that an authorizer has
+	// refused; asked says so.
+	Refused(client *tap.Peer, asked Asker) *calls.Entry
+	// Local is the pod of this node at one end of the connection.
+	Local() *mesh.Workload
 	// Ingress reports whether requests may name the Service that they are for. Drivers ask
 	// after Routing.
 	Ingress() bool

@@ -68,6 +68,9 @@ type session struct {
 	asked           route.Request  // its strings lie in session.in
 	target          []byte         // the rewritten target
 	judged          *jwt.Judgement // of its tokens; nil: nothing judges them
+	check           *request.Check // by an external authorizer; nil: none is asked
+	removed         []string       // from the head, by tokens and the authorizer; in lower case
+	added           []http1.Field  // to it, likewise
 	deadline        time.Time      // of the whole exchange; zero: none
 	attemptDeadline time.Time      // of the current attempt; zero: none
 	retry           retryState
@@ -166,6 +169,10 @@ func (d *session) exchange() bool {
 	if answer := d.authenticate(&edits); answer.Status != 0 {
 		d.in = d.in[n+m:]
 		return d.answer(&answer, kind, keep && d.body.Done() && !d.mayConnectAgain(answer.Reason))
+	}
+	if answer := d.ask(&edits); answer.Status != 0 {
+		d.in = d.in[n+m:]
+		return d.answer(&answer, kind, keep && d.body.Done())
 	}
 	if override.Given() {
 		edits.Remove = slices.Concat(edits.Remove, request.OverrideFields)

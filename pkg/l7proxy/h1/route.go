@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"slices"
 	"time"
 	"unsafe"
 
@@ -89,5 +90,8 @@ func (d *session) pause(wait time.Duration) bool {
 func (d *session) editResponse(edits *http1.Edits) {
 	if a := d.plan.Action; a != nil && !a.Response.Empty() {
 		edits.Remove, edits.Add = a.Response.Remove, a.Response.Add
+	}
+	if more := d.check.Response(); len(more) > 0 {
+		edits.Add = slices.Concat(edits.Add, more)
 	}
 }

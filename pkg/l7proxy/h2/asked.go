@@ -18,6 +18,7 @@ func (st *asker) Asked() authz.Request {
 		Method: line.Method, Authority: line.Authority, Path: line.Path, Fields: (*headFields)(&st.fields),
 	}
 	request.Bear(&out, st.token)
+	st.check.Tell(&out)
 	return out
 }
 

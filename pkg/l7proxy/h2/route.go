@@ -40,6 +40,7 @@ func (st *stream) route(r *destination.Routing, line *request.Line, b *h2conn.Ba
 		st.limit = st.after(limit, wholeStream, (*stream).requestLate)
 	}
 	if answer.Status == 0 {
+		st.check = st.client.s.RouteCheck(&st.plan, (*asker)(st)) // about the request as it is sent
 		st.edit(&asked)
 	}
 	if delay > 0 {
@@ -73,6 +74,15 @@ func (st *stream) startOr(answer *reply.Reply, b *h2conn.Batch) {
 		st.answer(answer, b)
 		return
 	}
+	if st.check != nil {
+		st.ask()
+		return
+	}
+	st.forward(b)
+}
+
+// forward sends the request, and copies of it where the routes ask for that.
+func (st *stream) forward(b *h2conn.Batch) {
 	st.editHead()
 	st.copying = st.plan.Action != nil && len(st.plan.Action.Mirrors) > 0 && fieldValue(st.fields, ":method") != "CONNECT"
 	st.mirror(b)
@@ -123,9 +133,9 @@ func (st *stream) setField(name, value string) bool {
 func (st *stream) editedResponse(fields []http2.Field, b *h2conn.Batch) []http2.Field {
 	if a := st.plan.Action; a != nil && !a.Response.Empty() {
 		b.Fields = appendEdited(b.Fields[:0], fields, &a.Response)
-		return b.Fields
+		fields = b.Fields
 	}
-	return fields
+	return appendChecked(fields, st.check.Response(), b)
 }
 
 // appendEdited appends fields with the changes, which never concern pseudo-fields or

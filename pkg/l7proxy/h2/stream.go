@@ -35,18 +35,19 @@ type stream struct {
 	first    endpoints.Attempt // memory of the first attempt
 	exchange request.Exchange
 
-	fields   []http2.Field // the request's head, until the response begins
-	token    *jwt.Token    // of the request; nil: none
-	replay   []byte        // the body that was received so far, while keeping is set
-	kept     *memory       // memory of fields and replay
-	bodyless bool          // the head had END_STREAM
-	keeping  bool          // replay has all of the body so far: another attempt is possible
-	answered bool          // a part of the response was sent to the client
-	headed   bool          // the head of the final response was
-	ended    bool          // exchange.End was called
-	gone     bool          // the stream was removed from both connections
-	counted  bool          // the pod's usage counts it
-	copying  bool          // copies are to be made when the request is complete
+	fields   []http2.Field  // the request's head, until the response begins
+	token    *jwt.Token     // of the request; nil: none
+	check    *request.Check // by an external authorizer; nil: none is asked
+	replay   []byte         // the body that was received so far, while keeping is set
+	kept     *memory        // memory of fields and replay
+	bodyless bool           // the head had END_STREAM
+	keeping  bool           // replay has all of the body so far: another attempt is possible
+	answered bool           // a part of the response was sent to the client
+	headed   bool           // the head of the final response was
+	ended    bool           // exchange.End was called
+	gone     bool           // the stream was removed from both connections
+	counted  bool           // the pod's usage counts it
+	copying  bool           // copies are to be made when the request is complete
 
 	grpc, head bool
 	afterwards bool          // the rest of the request is not wanted: reset the stream when the response was sent
@@ -121,8 +122,11 @@ func (st *stream) begin(ev *http2.Event, b *h2conn.Batch) {
 		if !st.authenticate(b) {
 			return
 		}
-		st.editHead()
-		st.start(noEndpoint, nil, b)
+		if st.check = st.client.s.PolicyCheck((*asker)(st)); st.check != nil {
+			st.ask()
+			return
+		}
+		st.forward(b)
 	}
 }
 

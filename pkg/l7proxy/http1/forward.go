@@ -114,11 +114,16 @@ func (h *Head) appendHead(dst []byte, e *Edits) []byte {
 		dst = h.appendConnection(dst, e)
 	}
 	for i := range e.Add {
-		dst = appendClean(dst, e.Add[i].Name, cToken)
-		dst = append(dst, ": "...)
-		dst = appendClean(dst, e.Add[i].Value, cValue)
-		dst = append(dst, "\r\n"...)
+		dst = AppendField(dst, e.Add[i].Name, e.Add[i].Value)
 	}
+	return append(dst, "\r\n"...)
+}
+
+// AppendField appends a field line. Bytes that may not be in one are replaced by '_'.
+func AppendField(dst []byte, name, value string) []byte {
+	dst = appendClean(dst, name, cToken)
+	dst = append(dst, ": "...)
+	dst = appendClean(dst, value, cValue)
 	return append(dst, "\r\n"...)
 }
 

@@ -43,6 +43,13 @@ func AppendHTTP1(dst []byte, r *Reply, asked http1.Kind, closing bool) []byte {
 		dst = http1.AppendTarget(dst, r.Location)
 		dst = append(dst, "\r\n"...)
 	}
+	if r.Own != nil {
+		for _, f := range r.Own.Fields {
+			if !grpc || f.Name != "content-type" {
+				dst = http1.AppendField(dst, f.Name, f.Value)
+			}
+		}
+	}
 	switch {
 	case closing:
 		dst = append(dst, "connection: close\r\n"...)
@@ -56,6 +63,8 @@ func AppendHTTP1(dst []byte, r *Reply, asked http1.Kind, closing bool) []byte {
 		dst = append(dst, "\r\ngrpc-message: "...)
 		dst = appendPercent(dst, text)
 		return append(dst, "\r\n\r\n"...)
+	case r.Own != nil:
+		return appendOwn(dst, r.Own, status, asked)
 	case text == "":
 		return append(dst, "content-length: 0\r\n\r\n"...)
 	case status < 200 || status == 204 || status == 304: // the status of an injected fault, which has no body
@@ -69,6 +78,20 @@ func AppendHTTP1(dst []byte, r *Reply, asked http1.Kind, closing bool) []byte {
 	}
 	dst = append(dst, text...)
 	return append(dst, '\n')
+}
+
+// appendOwn appends the rest of a response of an authorizer.
+func appendOwn(dst []byte, own *Own, status int, asked http1.Kind) []byte {
+	if status == 204 || status == 304 {
+		return append(dst, "\r\n"...)
+	}
+	dst = append(dst, "content-length: "...)
+	dst = strconv.AppendInt(dst, int64(len(own.Body)), 10)
+	dst = append(dst, "\r\n\r\n"...)
+	if asked&http1.KindHEAD != 0 {
+		return dst
+	}
+	return append(dst, own.Body...)
 }
 
 // phrase returns the reason phrase for the statuses in mesh's table and for redirects. An

@@ -21,6 +21,15 @@ func HTTP2(r *Reply, grpc bool) (fields []http2.Field, body string) {
 		body = r.text() + "\n"
 		fields = append(fields, http2.Field{Name: ReasonHeader, Value: r.reason()})
 	}
+	if r.Own != nil {
+		for _, f := range r.Own.Fields {
+			fields = append(fields, http2.Field{Name: f.Name, Value: f.Value})
+		}
+		if r.Status == 204 || r.Status == 304 {
+			return fields, ""
+		}
+		return append(fields, http2.Field{Name: "content-length", Value: strconv.Itoa(len(r.Own.Body))}), string(r.Own.Body)
+	}
 	if c := r.challenge(); c != "" {
 		fields = append(fields, http2.Field{Name: "www-authenticate", Value: c})
 	}
@@ -35,10 +44,18 @@ func HTTP2(r *Reply, grpc bool) (fields []http2.Field, body string) {
 
 // GRPC returns a complete response: the Trailers-Only form of gRPC's PROTOCOL-HTTP2.
 func GRPC(r *Reply) []http2.Field {
-	return append([]http2.Field{
+	fields := []http2.Field{
 		{Name: ":status", Value: "200"},
 		{Name: "content-type", Value: "application/grpc"},
-	}, GRPCTrailers(r)...)
+	}
+	if r.Own != nil {
+		for _, f := range r.Own.Fields {
+			if f.Name != "content-type" {
+				fields = append(fields, http2.Field{Name: f.Name, Value: f.Value})
+			}
+		}
+	}
+	return append(fields, GRPCTrailers(r)...)
 }
 
 // GRPCTrailers returns trailers that end a response of which a part was sent.

@@ -34,6 +34,32 @@ type Reply struct {
 	// Detail is more than Reason says of what is wrong, or "". It has no quotes, backslashes
 	// and control characters.
 	Detail string
+	// Own is what an external authorizer has answered instead. nil: the text of Reason.
+	Own *Own
+}
+
+// Own is the response of an authorizer.
+type Own struct {
+	Fields []mesh.HeaderField // without those that frame the response; names in lower case
+	Body   []byte
+}
+
+// GRPCOfHTTP returns the gRPC status for an HTTP status (doc/http-grpc-status-mapping.md of
+// gRPC).
+func GRPCOfHTTP(status int) int {
+	switch status {
+	case 400:
+		return grpcInternal
+	case 401:
+		return grpcUnauthenticated
+	case 403:
+		return grpcDenied
+	case 404:
+		return grpcUnimplemented
+	case 429, 502, 503, 504:
+		return grpcUnavailable
+	}
+	return grpcUnknown
 }
 
 // Of returns the reply for reason from the table of package mesh. Its status is 0 if no
@@ -52,11 +78,17 @@ func (r *Reply) reason() string {
 
 // text is what people read.
 func (r *Reply) text() string {
+	if r.Own != nil && len(r.Own.Body) > 0 && len(r.Own.Body) <= messageMost {
+		return string(r.Own.Body)
+	}
 	if r.Detail == "" {
 		return r.Reason.Text()
 	}
 	return r.Reason.Text() + ": " + r.Detail
 }
+
+// messageMost is the longest body of an authorizer that becomes a grpc-message, in bytes.
+const messageMost = 1 << 10
 
 // challenge returns the value of WWW-Authenticate (RFC 6750 §3, RFC 9110 §11.6.1), or "" if
 // the reply has none.
@@ -82,11 +114,14 @@ func Fault(status int, grpc bool) Reply {
 // gRPC status codes (doc/statuscodes.md of gRPC) that this package uses in addition to
 // those of the table in package mesh.
 const (
-	grpcCancelled   = 1
-	grpcUnknown     = 2
-	grpcExhausted   = 8
-	grpcInternal    = 13
-	grpcUnavailable = 14
+	grpcCancelled       = 1
+	grpcUnknown         = 2
+	grpcDenied          = 7
+	grpcExhausted       = 8
+	grpcUnimplemented   = 12
+	grpcInternal        = 13
+	grpcUnavailable     = 14
+	grpcUnauthenticated = 16
 )
 
 // NoGRPCStatus stands for a missing gRPC status.

@@ -33,14 +33,15 @@ type Observer interface {
 
 // Core has what all sessions of a proxy share.
 type Core struct {
-	Upstream *upstream.Pool
-	State    upstream.State
-	Tap      Observer
-	Log      *slog.Logger
-	Lifetime *lifetime.Lifetime
-	Mirrors  Mirrors
-	Paces    quota.Paces // of requests that clients give up
-	Opaque   *lifetime.Group[*Opaque]
+	Upstream    *upstream.Pool
+	State       upstream.State
+	Tap         Observer
+	Log         *slog.Logger
+	Lifetime    *lifetime.Lifetime
+	Mirrors     Mirrors
+	Authorizers Authorizers
+	Paces       quota.Paces // of requests that clients give up
+	Opaque      *lifetime.Group[*Opaque]
 
 	Sampling *mesh.TraceSampling // of pods that have none of their own; nil: nothing is traced
 	Logged   func() bool         // whether there is an access log; nil: there is none

@@ -71,7 +71,11 @@ func byRule(v Verdict, e *entry) Outcome { return Outcome{Verdict: v, Why: WhyRu
 
 func (s *Set) request(f *facts) Outcome {
 	asks := s.tables[ActionExternal].request(f, true)
-	if asks != nil && f.r.External == Refused {
+	answer := NotAsked
+	if asks != nil && f.r.Provider == s.provider {
+		answer = f.r.External
+	}
+	if answer == Refused {
 		return Outcome{Verdict: Deny, Why: WhyExternal, Place: *asks.place}
 	}
 	var out Outcome
@@ -83,7 +87,7 @@ func (s *Set) request(f *facts) Outcome {
 		out = s.fallback(f.Connection)
 	}
 	// An authorizer is not asked about what is denied anyway.
-	if asks != nil && f.r.External != Granted && out.Verdict == Allow {
+	if asks != nil && answer != Granted && out.Verdict == Allow {
 		return byRule(Ask, asks)
 	}
 	return out

@@ -229,10 +229,15 @@ func TestExternal(t *testing.T) {
 		{"PUT", "/admin", Granted, Outcome{Deny, WhyRule, Place{"no-put", "", 1}}},
 	} {
 		r := call(tc.method, tc.path)
-		r.External = tc.answer
+		r.External, r.Provider = tc.answer, "opa"
 		if diff := cmp.Diff(tc.want, set.DecideRequest(from(""), r).Outcome); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", tc, diff)
 		}
+	}
+	r := call("GET", "/admin")
+	r.External, r.Provider = Granted, "another"
+	if got := set.DecideRequest(from(""), r).Verdict; got != Ask {
+		t.Errorf("what another authorizer allows: got %v, want ask", got)
 	}
 }
 
@@ -259,5 +264,37 @@ func TestAudits(t *testing.T) {
 	}
 	if d := set.DecideRequest(c, r); d.Verdict != Deny || d.Audit != want[0] {
 		t.Errorf("got %+v, want it denied and audited by %v", d, want[0])
+	}
+}
+
+// Each group's policies ask their own authorizer: what one has allowed is nothing to another.
+func TestTwoAuthorizers(t *testing.T) {
+	ask := func(name string) Group {
+		return Group{
+			Name: name, Default: ModeAllUnauthenticated,
+			Policies: []Policy{{Name: "of-" + name, Action: ActionExternal, Provider: name, Rules: []Rule{{}}}},
+		}
+	}
+	b := ask("b")
+	b.Ports = []PortRange{Port(80)}
+	w, problems := CompileWorkload(&Spec{Groups: []Group{ask("a"), b}, Authorizers: []Authorizer{{Name: "a"}}})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	c := from("")
+	c.Port = 80
+	if !w.Asks(80) || !w.Asks(81) || w.Authorizer("a") == nil || w.Authorizer("b") != nil {
+		t.Errorf("asks at 80: %v, at 81: %v; a is %v, b %v", w.Asks(80), w.Asks(81), w.Authorizer("a"), w.Authorizer("b"))
+	}
+	r := call("GET", "/")
+	if d := w.DecideRequest(c, r); d.Verdict != Ask || d.Provider != "a" {
+		t.Errorf("got %v of %q, want ask of a", d.Verdict, d.Provider)
+	}
+	r.External, r.Provider = Granted, "a"
+	if d := w.DecideRequest(c, r); d.Verdict != Ask || d.Provider != "b" {
+		t.Errorf("when a has allowed it: got %v of %q, want ask of b", d.Verdict, d.Provider)
+	}
+	if c.Port = 81; w.DecideRequest(c, r).Verdict != Allow {
+		t.Error("at a port that only a is asked about, what a allows is not allowed")
 	}
 }

@@ -14,7 +14,7 @@ const (
 	Allow
 	// NeedsRequest, of DecideConnection: it depends on the requests.
 	NeedsRequest
-	// Ask, of DecideRequest: ask the authorizer Set.Provider and decide again with its
+	// Ask, of DecideRequest: ask the authorizer Decision.Provider and decide again with its
 	// Answer. Nothing else denies the request.
 	Ask
 )
@@ -109,6 +109,8 @@ type Decision struct {
 	// Outcome would be with them.
 	Rehearsed bool
 	Rehearsal Outcome
+	// Provider is the authorizer to ask if the verdict is Ask of a Workload.
+	Provider string
 	// Group is the name of the Workload's group that decided; "": a Set alone, or no group.
 	// For the ports without a policy it is "default" and the mode. RehearsalGroup is that
 	// of the Rehearsal.

@@ -8,7 +8,7 @@
 //
 //  1. A probe of the workload's own node is allowed.
 //  2. ActionExternal: where a rule matches, an external authorizer has to allow
-//     the request.
+//     the request. It is asked about what nothing else denies.
 //  3. ActionDeny: where a rule matches, the request is denied.
 //  4. ActionAudit: what matches is reported beside the decision and changes nothing.
 //  5. ActionAllow: where a rule matches, the request is allowed.

@@ -69,8 +69,10 @@ type Request struct {
 	// Principal is "issuer/subject" of the request's verified token, or "".
 	Principal string
 	Claims    Claims // of that token; nil: none
-	// External is what the authorizer of the Set has said of this request.
+	// External is what the authorizer Provider has said of this request. It counts for the
+	// policies that ask this one.
 	External Answer
+	Provider string
 }
 
 // Fields are the header fields of a request.

@@ -223,6 +223,12 @@ func compare(t *testing.T, data []byte) (verdicts [4]int) {
 		opaque := early.Opaque()
 		for range 4 {
 			r := m.request()
+			r.Provider = set.Provider()
+			for i := range policies { // without one that is applied, that of the rehearsal
+				if p := &policies[i]; r.Provider == "" && p.Rehearse && p.Action == ActionExternal {
+					r.Provider = p.Provider
+				}
+			}
 			got, want := set.DecideRequest(c, r), reference.decide(c, r, who)
 			verdicts[got.Verdict]++
 			got.Failed = Failed{} // the engine looks for rules in another order

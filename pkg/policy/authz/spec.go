@@ -3,6 +3,8 @@ package authz
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // Group holds what one front end says of some ports of a workload. A client must be
@@ -31,6 +33,13 @@ type Spec struct {
 	RateLimits  []RateLimit
 	Limits      []Limit
 	Tokens      []TokenRule
+	Authorizers []Authorizer
+}
+
+// Authorizer is an external authorizer that policies name.
+type Authorizer struct {
+	Name string // Policy.Provider
+	mesh.ExternalAuth
 }
 
 // Workload is a compiled Spec. It is immutable and safe for concurrent use. The nil
@@ -142,6 +151,29 @@ func (w *Workload) NeedsRequests(port uint16) bool {
 	return false
 }
 
+// Asks reports whether requests on this port may have to be allowed by an authorizer.
+func (w *Workload) Asks(port uint16) bool {
+	if w == nil {
+		return false
+	}
+	for i := range w.groups {
+		if g := &w.groups[i]; g.set.provider != "" && g.has(port) {
+			return true
+		}
+	}
+	return false
+}
+
+// Authorizer returns the authorizer of a name, or nil if it is not known.
+func (w *Workload) Authorizer(name string) *mesh.ExternalAuth {
+	for i := range w.spec.Authorizers {
+		if a := &w.spec.Authorizers[i]; a.Name == name {
+			return &a.ExternalAuth
+		}
+	}
+	return nil
+}
+
 func (g *compiledGroup) has(port uint16) bool {
 	return (len(g.ports) == 0 || inRanges(g.ports, port)) && !inRanges(g.notPorts, port)
 }
@@ -173,6 +205,9 @@ func (w *Workload) decide(c *Connection, r *Request) Decision {
 		}
 		d := g.decide(c, r)
 		d.Group = g.name
+		if d.Verdict == Ask {
+			d.Provider = g.set.provider
+		}
 		if d.Rehearsed {
 			d.RehearsalGroup = g.name
 		}
@@ -214,7 +249,7 @@ func (o Outcome) routed() Outcome {
 func (d *Decision) join(other *Decision) {
 	was := *d
 	if !was.Outcome.decides(&other.Outcome) {
-		d.Outcome, d.Group = other.Outcome, other.Group
+		d.Outcome, d.Group, d.Provider = other.Outcome, other.Group, other.Provider
 	}
 	if other.Rehearsed || d.Rehearsed {
 		a, b := was.rehearsal(), other.rehearsal()

@@ -94,16 +94,17 @@ type jsonResponseEnd struct {
 	GRPCStatusCode    int          `json:"grpcStatusCode"`
 	ResetErrorCode    uint32       `json:"resetErrorCode,omitempty"`
 
-	Split        *jsonSplit `json:"split,omitempty"`
-	GRPC         bool       `json:"grpc"`
-	Retries      int        `json:"retries,omitempty"`
-	Reset        bool       `json:"reset,omitempty"`
-	RequestBytes uint64     `json:"requestBytes"`
-	Method       string     `json:"method"`
-	Authority    string     `json:"authority"`
-	Path         string     `json:"path"`
-	HTTPStatus   int        `json:"httpStatus"`
-	Success      bool       `json:"success"`
+	Split        *jsonSplit    `json:"split,omitempty"`
+	Asked        *jsonDuration `json:"asked,omitempty"` // an external authorizer, for so long; a part of split.queue
+	GRPC         bool          `json:"grpc"`
+	Retries      int           `json:"retries,omitempty"`
+	Reset        bool          `json:"reset,omitempty"`
+	RequestBytes uint64        `json:"requestBytes"`
+	Method       string        `json:"method"`
+	Authority    string        `json:"authority"`
+	Path         string        `json:"path"`
+	HTTPStatus   int           `json:"httpStatus"`
+	Success      bool          `json:"success"`
 }
 
 // jsonSplit says where the time went: its parts add up to sinceRequestInit.
@@ -120,6 +121,14 @@ func splitJSON(s tap.Split) *jsonSplit {
 		return nil
 	}
 	return &jsonSplit{durationJSON(s.Queue), durationJSON(s.Connect), durationJSON(s.TLS), durationJSON(s.FirstByte), durationJSON(s.Body)}
+}
+
+func askedJSON(d time.Duration) *jsonDuration {
+	if d == 0 {
+		return nil
+	}
+	out := durationJSON(d)
+	return &out
 }
 
 type jsonConnOpen struct {
@@ -198,7 +207,7 @@ func JSON(e *tap.Event) ([]byte, error) {
 		out.ResponseEndEvent = &jsonResponseEnd{
 			ID: id, SinceRequestInit: durationJSON(e.Duration), SinceResponseInit: durationJSON(max(0, e.Duration-e.Latency)),
 			ResponseBytes: e.WriteBytes, Trailers: trailers.Headers, TrailersCut: trailers.Cut, GRPCStatusCode: e.GRPCStatus, ResetErrorCode: e.ResetCode,
-			Split: splitJSON(e.Split), GRPC: e.GRPC, Retries: e.Retries, Reset: e.Reset, RequestBytes: e.ReadBytes,
+			Split: splitJSON(e.Split), Asked: askedJSON(e.Asked), GRPC: e.GRPC, Retries: e.Retries, Reset: e.Reset, RequestBytes: e.ReadBytes,
 			Method: e.Method, Authority: e.Authority, Path: e.Path, HTTPStatus: e.Status, Success: e.Success(),
 		}
 	case tap.ConnOpen, tap.LegOpen:

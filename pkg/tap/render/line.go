@@ -42,7 +42,7 @@ func Line(dst []byte, e *tap.Event, wide bool) []byte {
 		l.pair("leg", e.Side.String()).connClose(e)
 	}
 	if wide {
-		l.split(&e.Split, e.Kind).legs(e.Legs)
+		l.split(&e.Split, e.Kind).asked(e).legs(e.Legs)
 		l.labels("src", &e.Source).labels("dst", &e.Destination).route(e)
 	}
 	l.pair("reason", e.Reason.String())
@@ -150,6 +150,14 @@ func (l *line) split(s *tap.Split, kind tap.Kind) *line {
 		}
 	}
 	return l
+}
+
+// asked appends for how long an external authorizer was asked.
+func (l *line) asked(e *tap.Event) *line {
+	if e.Kind != tap.ResponseEnd || e.Asked == 0 {
+		return l
+	}
+	return l.str(" asked=").micros(e.Asked)
 }
 
 // legs appends what the kernel knew of the agent's connections with the client and with

@@ -80,6 +80,7 @@ func ToProto(e *tap.Event) *agentv1.TapEvent {
 		Retransmits: e.Retransmits,
 		Retries:     uint32(e.Retries),
 		Split:       splitToProto(&e.Split),
+		Asked:       int64(e.Asked),
 		Side:        uint32(e.Side),
 		Headers:     headersToProto(e.Headers),
 	}
@@ -131,6 +132,7 @@ func FromProto(m *agentv1.TapEvent) tap.Event {
 		Retransmits: m.GetRetransmits(),
 		Retries:     int(m.GetRetries()),
 		Split:       splitFromProto(m.GetSplit()),
+		Asked:       time.Duration(m.GetAsked()),
 		Side:        tap.Side(m.GetSide()),
 		Headers:     headersFromProto(m.GetHeaders()),
 	}

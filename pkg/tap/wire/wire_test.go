@@ -37,6 +37,7 @@ func full() tap.Event {
 		Latency: time.Millisecond, Duration: 2 * time.Second, ReadBytes: 3, WriteBytes: 4,
 		Route: &mesh.Route{Kind: "HTTPRoute", Namespace: "ns", Name: "r"}, Rule: "first", Retries: 2,
 		Reason: mesh.ReasonPolicyDenied, Process: "curl", SRTT: 5 * time.Microsecond, MinRTT: 4 * time.Microsecond, Retransmits: 6,
+		Asked: 70,
 		Split: tap.Split{Queue: 1, Connect: 2, TLS: 3, FirstByte: 4, Body: 5}, Side: tap.ServerSide,
 		Legs: &tap.Legs{
 			Client: tap.Leg{SRTT: 1, Retransmits: 2, Received: 3, Sent: 4, Unread: 5},

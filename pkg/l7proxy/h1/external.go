@@ -1,0 +1,84 @@
+package h1
+
+import (
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/underlane/underlane/pkg/l7proxy/extauth"
+	"github.com/underlane/underlane/pkg/l7proxy/http1"
+	"github.com/underlane/underlane/pkg/l7proxy/reply"
+	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// ask asks the external authorizer of the routes or of the policies, if one has to allow the
+// request, and adds the changes that it wants to edits. The session waits, without a turn. If
+// the returned reply has a status, the proxy answers the request with it.
+func (d *session) ask(edits *http1.Edits) reply.Reply {
+	c := d.s.RouteCheck(&d.plan, (*asker)(d))
+	if c == nil {
+		if c = d.s.PolicyCheck((*asker)(d)); c == nil {
+			return reply.Reply{}
+		}
+	}
+	d.s.Task.Pause()
+	c.Run(d.deadline)
+	d.s.Task.Resume()
+	d.check = c
+	answer := c.Reply()
+	if answer.Status == 0 {
+		remove, add := c.Edits()
+		edits.Remove, edits.Add = merged(edits.Remove, edits.Add, remove, add)
+		if d.s.Direction == mesh.Inbound { // these are judged; those of the client's node are not
+			d.removed, d.added = edits.Remove, edits.Add
+		}
+	}
+	d.x.Checked(c, (*asker)(d))
+	return answer
+}
+
+// merged returns the changes of a head that make two changes, one after the other.
+func merged(remove []string, add []mesh.HeaderField, thenRemove []string, thenAdd []mesh.HeaderField) ([]string, []mesh.HeaderField) {
+	if len(thenRemove)+len(thenAdd) == 0 {
+		return remove, add
+	}
+	kept := slices.DeleteFunc(slices.Clone(add), func(f mesh.HeaderField) bool {
+		return slices.ContainsFunc(thenRemove, func(name string) bool { return strings.EqualFold(name, f.Name) })
+	})
+	return slices.Concat(remove, thenRemove), append(kept, thenAdd...)
+}
+
+// Described implements request.Describer.
+func (d *asker) Described() extauth.Request {
+	out := extauth.Request{
+		ID:     strconv.FormatUint(uint64(d.s.ID), 10) + "-" + strconv.FormatUint(d.exchanges, 10),
+		Method: unsafeString(d.req.Method()), Scheme: "http", Host: unsafeString(d.req.Authority()),
+		Path: unsafeString(d.req.Path()), Protocol: "HTTP/1." + strconv.Itoa(min(1, d.req.Minor())),
+		Fields: d.fields(), Size: -1,
+	}
+	if d.body.Done() {
+		out.Size = d.body.Payload()
+	}
+	return out
+}
+
+// fields yields the request's fields as the policies judge them.
+func (d *asker) fields() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for n, v := range d.req.Fields() {
+			name := unsafeString(n)
+			if !slices.ContainsFunc(d.removed, func(r string) bool { return strings.EqualFold(r, name) }) && !yield(name, unsafeString(v)) {
+				return
+			}
+		}
+		for _, f := range d.added {
+			if !yield(f.Name, f.Value) {
+				return
+			}
+		}
+	}
+}
+
+var _ request.Describer = (*asker)(nil)
