@@ -24,7 +24,7 @@ func main() {
 	}
 	root.AddCommand(
 		httpServer(), files(), echoServer(), bannerServer(), sinkServer(), allServers(),
-		bridge(), get(), dial(), send(), hold(), wait(), knock(), session(), slow(), pieces(), play(), urgent(), oneSource(),
+		bridge(), get(), dial(), send(), hold(), wait(), knock(), session(), slow(), pieces(), play(), urgent(), oneSource(), authorizer(),
 	)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "labtest:", err)
