@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -21,6 +22,9 @@ spec:
   rules:
     - matches: [{path: {value: /missing}}]
       filters: [{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: missing, port: 80}}}]
+      backendRefs: [{name: server, port: 80}]
+    - matches: [{path: {value: /body}}]
+      filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: checker, port: 80}, grpc: {}, forwardBody: {maxSize: 40000}}}]
       backendRefs: [{name: server, port: 80}]
     - matches: [{path: {value: /http}}]
       filters:
@@ -103,6 +107,31 @@ func TestExternalAuthFilter(t *testing.T) {
 				if strings.Contains(plain, c.not) {
 					t.Errorf("%s, HTTP/2 %v, %s: got %s, and %q in it", client, http2, c.name, out, c.not)
 				}
+			}
+		}
+	}
+	sum := regexp.MustCompile(`"bodySHA256": *"([0-9a-f]+)"`)
+	for _, client := range []string{"far", "near"} {
+		for _, http2 := range []bool{false, true} {
+			for _, size := range []int{0, 10, 3000, 40000} {
+				out := get(client, http2, "/body", append([]string{"-X", "POST", "--body", fmt.Sprint(size)}, good...)...)
+				if hash := sum.FindStringSubmatch(out); hash == nil || !strings.Contains(out, fmt.Sprintf("size %d body %d %s", size, size, hash[1])) {
+					t.Errorf("%s, HTTP/2 %v: a body of %d: got %s, want the server and the authorizer to see it", client, http2, size, out)
+				}
+			}
+			for _, size := range []int{40001, 300000} {
+				if out := get(client, http2, "/body", append([]string{"-X", "POST", "--body", fmt.Sprint(size)}, good...)...); !strings.Contains(out, " 413 ") || !strings.Contains(out, "external-unavailable") {
+					t.Errorf("%s, HTTP/2 %v: a body of %d: got %s, want 413", client, http2, size, out)
+				}
+			}
+		}
+		// In chunks, with another request behind it in the same segment.
+		const two = "POST /body HTTP/1.1\r\nHost: x\r\nX-Token: good\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n" +
+			"POST /body HTTP/1.1\r\nHost: x\r\nX-Token: good\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
+		said := say(l, client, strings.TrimPrefix(base, "http://"), two).Stdout
+		for _, want := range []string{"size 7 body 7 7d1a54127b222502f5b79b5fb0803061152a44f92b37e23c6527baf665d4da9a", "size 2 body 2 8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4"} {
+			if !strings.Contains(said, want) {
+				t.Errorf("%s: in chunks: got %s, want %q", client, said, want)
 			}
 		}
 	}

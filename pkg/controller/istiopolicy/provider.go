@@ -133,6 +133,10 @@ func (p *Provider) readGRPC(object json.RawMessage) error {
 // maxTimeout bounds the time limit of a question, because requests wait for it.
 const maxTimeout = time.Minute
 
+// maxBody bounds the bytes of a request's body that an authorizer sees, because they wait in
+// the agent.
+const maxBody = 64 << 10
+
 func (p *Provider) read(in *providerCommon) (err error) {
 	if p.Service, err = serviceOf(in.Service); err != nil {
 		return err
@@ -152,8 +156,11 @@ func (p *Provider) read(in *providerCommon) (err error) {
 			return fmt.Errorf("statusOnError %q: want 400 to 599", in.StatusOnError)
 		}
 	}
-	if in.Body != nil {
-		return errors.New("includeRequestBodyInCheck is not supported")
+	if b := in.Body; b != nil {
+		if b.MaxRequestBytes == 0 {
+			return errors.New("includeRequestBodyInCheck without maxRequestBytes")
+		}
+		p.MaxBody, p.PartialBody = int(min(b.MaxRequestBytes, maxBody)), b.AllowPartialMessage
 	}
 	return nil
 }

@@ -38,9 +38,8 @@ func (d *routeDraft) external(f *gatewayv1.HTTPExternalAuthFilter, out *mesh.Rou
 		d.refuse(out, where, fmt.Sprintf("the protocol %q of an external authorizer, or the fields for it, are not known", f.ExternalAuthProtocol))
 		return
 	}
-	if b := f.ForwardBody; b != nil && b.MaxSize > 0 {
-		d.refuse(out, where, "external authorizer: forwardBody is not supported")
-		return
+	if b := f.ForwardBody; b != nil {
+		e.MaxBody = int(b.MaxSize)
 	}
 	to, why := d.backend(&f.BackendRef, where)
 	if why != "" {

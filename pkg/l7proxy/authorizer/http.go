@@ -143,7 +143,10 @@ func (x *exchange) readBody(wanted bool) (payload []byte, err error) {
 		switch {
 		case done:
 			x.reuse = x.head.KeepAlive() && len(x.in) == 0
-			return unchunked(all, body.Kind()), nil
+			if body.Kind() == http1.BodyChunked {
+				all = http1.Unchunk(all)
+			}
+			return all, nil
 		case len(all) > extauth.MaxAnswer && wanted:
 			return nil, errAnswer
 		case len(all) > extauth.MaxAnswer || !wanted && body.NeedsClose():
@@ -160,39 +163,6 @@ func (x *exchange) readBody(wanted bool) (payload []byte, err error) {
 			return nil, err
 		}
 	}
-}
-
-// unchunked returns the content of a complete body.
-func unchunked(all []byte, kind http1.BodyKind) []byte {
-	if kind != http1.BodyChunked {
-		return all
-	}
-	var out []byte
-	for len(all) > 0 {
-		size, i := 0, 0
-		for ; i < len(all); i++ {
-			switch c := all[i]; {
-			case c >= '0' && c <= '9':
-				size = size<<4 | int(c-'0')
-				continue
-			case c|0x20 >= 'a' && c|0x20 <= 'f':
-				size = size<<4 | int(c|0x20-'a'+10)
-				continue
-			}
-			break
-		}
-		for i < len(all) && all[i] != '\n' {
-			i++
-		}
-		if all = all[min(i+1, len(all)):]; size == 0 || size > len(all) {
-			return out // what follows are trailers
-		}
-		out = append(out, all[:size]...)
-		for all = all[size:]; len(all) > 0 && (all[0] == '\r' || all[0] == '\n'); {
-			all = all[1:]
-		}
-	}
-	return out
 }
 
 // release gives the connection back.

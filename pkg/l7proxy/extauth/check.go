@@ -20,11 +20,12 @@ const CheckPath = "/envoy.service.auth.v3.Authorization/Check"
 // its length in four.
 const prefix = 5
 
-// AppendCheck appends the message of the call, with its prefix.
-func AppendCheck(dst []byte, a *mesh.ExternalAuth, r *Request) ([]byte, error) {
+// checkOf returns the message of the call. Its strings are copies: those of the request may
+// be overwritten before there is a body.
+func checkOf(a *mesh.ExternalAuth, r *Request) *pb.CheckRequest {
 	http := &pb.AttributeContext_HttpRequest{
 		Id: valid(r.ID), Method: valid(r.Method), Path: valid(r.Path), Host: valid(r.Host), Scheme: valid(r.Scheme),
-		Size: r.Size, Protocol: r.Protocol, Headers: map[string]string{},
+		Protocol: r.Protocol, Headers: map[string]string{},
 	}
 	pseudo := [...]mesh.HeaderField{{Name: ":method", Value: r.Method}, {Name: ":path", Value: r.Path}, {Name: ":authority", Value: r.Host}, {Name: ":scheme", Value: r.Scheme}}
 	for _, f := range pseudo {
@@ -33,7 +34,7 @@ func AppendCheck(dst []byte, a *mesh.ExternalAuth, r *Request) ([]byte, error) {
 		}
 	}
 	for name, value := range r.Fields {
-		name = valid(strings.ToLower(name))
+		name = strings.ToLower(valid(name))
 		if name == "" || name[0] == ':' || name == "host" || !a.RequestHeaders.Has(name) {
 			continue
 		}
@@ -42,21 +43,26 @@ func AppendCheck(dst []byte, a *mesh.ExternalAuth, r *Request) ([]byte, error) {
 		}
 		http.Headers[name] = valid(value)
 	}
-	if utf8.Valid(r.Body) {
-		http.Body = string(r.Body)
-	} else {
-		http.RawBody = r.Body
-	}
-	at := len(dst)
-	dst = append(dst, make([]byte, prefix)...)
-	dst, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(dst, &pb.CheckRequest{Attributes: &pb.AttributeContext{
+	return &pb.CheckRequest{Attributes: &pb.AttributeContext{
 		Source: peer(r.Source), Destination: peer(r.Destination), Request: &pb.AttributeContext_Request{Http: http},
-	}})
-	if err != nil {
-		return dst[:at], err
+	}}
+}
+
+// marshal returns the message with its prefix.
+func marshal(m *pb.CheckRequest, body []byte, size int64) ([]byte, error) {
+	http := m.GetAttributes().GetRequest().GetHttp()
+	http.Size = size
+	if utf8.Valid(body) {
+		http.Body = string(body)
+	} else {
+		http.RawBody = body
 	}
-	binary.BigEndian.PutUint32(dst[at+1:], uint32(len(dst)-at-prefix))
-	return dst, nil
+	out, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(make([]byte, prefix), m)
+	if err != nil {
+		return nil, err
+	}
+	binary.BigEndian.PutUint32(out[1:], uint32(len(out)-prefix))
+	return out, nil
 }
 
 func peer(p Peer) *pb.AttributeContext_Peer {
@@ -67,9 +73,9 @@ func peer(p Peer) *pb.AttributeContext_Peer {
 	return out
 }
 
-// valid returns s with '!' for what is not UTF-8, as Envoy does. Protocol buffers have no
+// valid returns a copy of s with '!' for what is not UTF-8, as Envoy does. Protocol buffers have no
 // other strings.
-func valid(s string) string { return strings.ToValidUTF8(s, "!") }
+func valid(s string) string { return strings.Clone(strings.ToValidUTF8(s, "!")) }
 
 var errMessage = errors.New("the authorizer's answer is not one message")
 

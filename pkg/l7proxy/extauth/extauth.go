@@ -12,8 +12,10 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
+	pb "github.com/underlane/underlane/api/extauth/v1"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -34,8 +36,6 @@ type Request struct {
 	Path     string // with the query
 	Protocol string // HTTP/1.1 or HTTP/2
 	Fields   iter.Seq2[string, string]
-	Body     []byte
-	Size     int64 // of the whole body; -1: not known
 
 	Source, Destination Peer
 }
@@ -44,6 +44,31 @@ type Request struct {
 type Peer struct {
 	Addr      netip.AddrPort
 	Principal string // SPIFFE ID; "": none
+}
+
+// Question is a question about a request, without the body that the authorizer may see.
+type Question struct {
+	head  []byte           // HTTP, without Content-Length
+	check *pb.CheckRequest // gRPC
+}
+
+// Ask begins a question. It keeps no string of r for HTTP; for gRPC it copies what it keeps.
+func Ask(a *mesh.ExternalAuth, r *Request) (q Question, err error) {
+	if a.GRPC {
+		return Question{check: checkOf(a, r)}, nil
+	}
+	q.head, err = appendHTTP(nil, a, r)
+	return q, err
+}
+
+// Message returns the question with a body, or the begin of it. size is that of the whole
+// body; -1: it is not known.
+func (q *Question) Message(body []byte, size int64) ([]byte, error) {
+	if q.check != nil {
+		return marshal(q.check, body, size)
+	}
+	out := strconv.AppendInt(append(q.head, "content-length: "...), int64(len(body)), 10)
+	return append(append(out, "\r\n\r\n"...), body...), nil
 }
 
 // Answer is what an authorizer has decided.

@@ -41,37 +41,42 @@ func bytePairs(of ...string) iter.Seq2[[]byte, []byte] {
 }
 
 var asked = Request{
-	ID: "7-1", Method: "PUT", Scheme: "http", Host: "shop:8080", Path: "/a?b=c", Protocol: "HTTP/1.1", Size: 3,
+	ID: "7-1", Method: "PUT", Scheme: "http", Host: "shop:8080", Path: "/a?b=c", Protocol: "HTTP/1.1",
 	Fields: pairs("Authorization", "Bearer x", "X-Token", "1", "x-token", "2", "Connection", "close", "X-Other", "no", "Expect", "100-continue",
 		"Transfer-Encoding", "chunked", "Content-Length", "3", "X-Set", "by the client", "X-Bad", "a\xffb"),
 	Source:      Peer{netip.MustParseAddrPort("10.0.0.1:4000"), "spiffe://d/ns/a/sa/b"},
 	Destination: Peer{netip.MustParseAddrPort("[fd00::2]:8080"), ""},
 }
 
-func TestAppendHTTP(t *testing.T) {
+func TestAskHTTP(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		as     mesh.ExternalAuth
 		change func(*Request)
+		body   string
 		want   string
 	}{
-		{"least", mesh.ExternalAuth{}, nil, "PUT /a?b=c HTTP/1.1\r\nhost: shop:8080\r\nauthorization: Bearer x\r\ncontent-length: 0\r\n\r\n"},
+		{"least", mesh.ExternalAuth{}, nil, "", "PUT /a?b=c HTTP/1.1\r\nhost: shop:8080\r\nauthorization: Bearer x\r\ncontent-length: 0\r\n\r\n"},
 		{
 			"more",
 			mesh.ExternalAuth{PathPrefix: "/check", RequestHeaders: mesh.FieldNames{"x-t*", "connection", "x-set"}, AddHeaders: []mesh.HeaderField{{Name: "x-set", Value: "here"}}},
-			func(r *Request) { r.Body = []byte("abc") },
+			nil, "abc",
 			"PUT /check/a?b=c HTTP/1.1\r\nhost: shop:8080\r\nauthorization: Bearer x\r\nx-token: 1\r\nx-token: 2\r\nx-set: here\r\ncontent-length: 3\r\n\r\nabc",
 		},
-		{"options", mesh.ExternalAuth{}, func(r *Request) { r.Method, r.Path, r.Fields = "OPTIONS", "*", pairs() }, "OPTIONS /* HTTP/1.1\r\nhost: shop:8080\r\ncontent-length: 0\r\n\r\n"},
-		{"WebSocket over HTTP/2", mesh.ExternalAuth{}, func(r *Request) { r.Method, r.Extended, r.Fields = "CONNECT", true, pairs() }, "GET /a?b=c HTTP/1.1\r\nhost: shop:8080\r\ncontent-length: 0\r\n\r\n"},
-		{"smuggling", mesh.ExternalAuth{}, func(r *Request) { r.Path, r.Fields = "/ HTTP/1.1\r\nx: y", pairs("authorization", "a\r\nb: c") }, "PUT /_HTTP/1.1__x:_y HTTP/1.1\r\nhost: shop:8080\r\nauthorization: a__b: c\r\ncontent-length: 0\r\n\r\n"},
+		{"options", mesh.ExternalAuth{}, func(r *Request) { r.Method, r.Path, r.Fields = "OPTIONS", "*", pairs() }, "", "OPTIONS /* HTTP/1.1\r\nhost: shop:8080\r\ncontent-length: 0\r\n\r\n"},
+		{"WebSocket over HTTP/2", mesh.ExternalAuth{}, func(r *Request) { r.Method, r.Extended, r.Fields = "CONNECT", true, pairs() }, "", "GET /a?b=c HTTP/1.1\r\nhost: shop:8080\r\ncontent-length: 0\r\n\r\n"},
+		{"smuggling", mesh.ExternalAuth{}, func(r *Request) { r.Path, r.Fields = "/ HTTP/1.1\r\nx: y", pairs("authorization", "a\r\nb: c") }, "", "PUT /_HTTP/1.1__x:_y HTTP/1.1\r\nhost: shop:8080\r\nauthorization: a__b: c\r\ncontent-length: 0\r\n\r\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := asked
 			if tc.change != nil {
 				tc.change(&r)
 			}
-			got, err := AppendHTTP(nil, &tc.as, &r)
+			q, err := Ask(&tc.as, &r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := q.Message([]byte(tc.body), -1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +90,7 @@ func TestAppendHTTP(t *testing.T) {
 	}
 	r := asked
 	r.Method = "CONNECT"
-	if _, err := AppendHTTP(nil, &mesh.ExternalAuth{}, &r); err == nil {
+	if _, err := Ask(&mesh.ExternalAuth{}, &r); err == nil {
 		t.Error("CONNECT is put to an authorizer of HTTP")
 	}
 }
@@ -122,8 +127,15 @@ func TestHTTPAnswer(t *testing.T) {
 	}
 }
 
-func TestAppendCheck(t *testing.T) {
-	got, err := AppendCheck(nil, &mesh.ExternalAuth{RequestHeaders: mesh.FieldNames{"*"}}, &asked)
+func TestAskGRPC(t *testing.T) {
+	of := func(headers ...string) ([]byte, error) {
+		q, err := Ask(&mesh.ExternalAuth{GRPC: true, RequestHeaders: headers}, &asked)
+		if err != nil {
+			return nil, err
+		}
+		return q.Message([]byte("abc"), 3)
+	}
+	got, err := of("*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,13 +155,13 @@ func TestAppendCheck(t *testing.T) {
 		t.Errorf("headers (-want +got):\n%s", diff)
 	}
 	a := in.GetAttributes()
-	line := fmt.Sprint(h.GetId(), h.GetMethod(), h.GetPath(), h.GetHost(), h.GetScheme(), h.GetSize(), h.GetProtocol(),
+	line := fmt.Sprint(h.GetId(), h.GetMethod(), h.GetPath(), h.GetHost(), h.GetScheme(), h.GetSize(), h.GetProtocol(), h.GetBody(),
 		a.GetSource().GetAddress().GetSocketAddress().GetAddress(), a.GetSource().GetAddress().GetSocketAddress().GetPortValue(), a.GetSource().GetPrincipal(),
 		a.GetDestination().GetAddress().GetSocketAddress().GetAddress())
-	if want := fmt.Sprint("7-1", "PUT", "/a?b=c", "shop:8080", "http", 3, "HTTP/1.1", "10.0.0.1", 4000, "spiffe://d/ns/a/sa/b", "fd00::2"); line != want {
+	if want := fmt.Sprint("7-1", "PUT", "/a?b=c", "shop:8080", "http", 3, "HTTP/1.1", "abc", "10.0.0.1", 4000, "spiffe://d/ns/a/sa/b", "fd00::2"); line != want {
 		t.Errorf("got %s, want %s", line, want)
 	}
-	got, err = AppendCheck(nil, &mesh.ExternalAuth{RequestHeaders: mesh.FieldNames{"x-other"}}, &asked)
+	got, err = of("x-other")
 	if err != nil || proto.Unmarshal(got[5:], &in) != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
@@ -13,9 +12,10 @@ import (
 
 var errConnect = errors.New("a request with the method CONNECT cannot be put to an authorizer of HTTP")
 
-// AppendHTTP appends the question of HTTP/1: the request's method, its path after the
-// prefix, Host, Authorization, and the fields that the authorizer is to see.
-func AppendHTTP(dst []byte, a *mesh.ExternalAuth, r *Request) ([]byte, error) {
+// appendHTTP appends the question of HTTP/1 as far as Content-Length: the request's method,
+// its path after the prefix, Host, Authorization, and the fields that the authorizer is to
+// see.
+func appendHTTP(dst []byte, a *mesh.ExternalAuth, r *Request) ([]byte, error) {
 	method := r.Method
 	switch {
 	case r.Extended:
@@ -42,10 +42,7 @@ func AppendHTTP(dst []byte, a *mesh.ExternalAuth, r *Request) ([]byte, error) {
 	for _, f := range a.AddHeaders {
 		dst = http1.AppendField(dst, f.Name, f.Value)
 	}
-	dst = append(dst, "content-length: "...)
-	dst = strconv.AppendInt(dst, int64(len(r.Body)), 10)
-	dst = append(dst, "\r\n\r\n"...)
-	return append(dst, r.Body...), nil
+	return dst, nil
 }
 
 func adds(fields []mesh.HeaderField, name string) bool {

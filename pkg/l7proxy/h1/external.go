@@ -15,20 +15,24 @@ import (
 
 // ask asks the external authorizer of the routes or of the policies, if one has to allow the
 // request, and adds the changes that it wants to edits. The session waits, without a turn. If
-// the returned reply has a status, the proxy answers the request with it.
-func (d *session) ask(edits *http1.Edits) reply.Reply {
+// the returned reply has a status, the proxy answers the request with it. arrived is what came
+// of the body with the head; what is read of it for the authorizer is in d.early. It returns
+// false if the client is gone.
+func (d *session) ask(edits *http1.Edits, arrived []byte) (answer reply.Reply, here bool) {
 	c := d.s.RouteCheck(&d.plan, (*asker)(d))
 	if c == nil {
 		if c = d.s.PolicyCheck((*asker)(d)); c == nil {
-			return reply.Reply{}
+			return reply.Reply{}, true
 		}
+	}
+	d.check = c
+	if answer, here = d.show(c, arrived); answer.Status != 0 || !here {
+		return answer, here
 	}
 	d.s.Task.Pause()
 	c.Run(d.deadline)
 	d.s.Task.Resume()
-	d.check = c
-	answer := c.Reply()
-	if answer.Status == 0 {
+	if answer = c.Reply(); answer.Status == 0 {
 		remove, add := c.Edits()
 		edits.Remove, edits.Add = merged(edits.Remove, edits.Add, remove, add)
 		if d.s.Direction == mesh.Inbound { // these are judged; those of the client's node are not
@@ -36,7 +40,7 @@ func (d *session) ask(edits *http1.Edits) reply.Reply {
 		}
 	}
 	d.x.Checked(c, (*asker)(d))
-	return answer
+	return answer, true
 }
 
 // merged returns the changes of a head that make two changes, one after the other.
@@ -52,16 +56,11 @@ func merged(remove []string, add []mesh.HeaderField, thenRemove []string, thenAd
 
 // Described implements request.Describer.
 func (d *asker) Described() extauth.Request {
-	out := extauth.Request{
+	return extauth.Request{
 		ID:     strconv.FormatUint(uint64(d.s.ID), 10) + "-" + strconv.FormatUint(d.exchanges, 10),
 		Method: unsafeString(d.req.Method()), Scheme: "http", Host: unsafeString(d.req.Authority()),
-		Path: unsafeString(d.req.Path()), Protocol: "HTTP/1." + strconv.Itoa(min(1, d.req.Minor())),
-		Fields: d.fields(), Size: -1,
+		Path: unsafeString(d.req.Path()), Protocol: "HTTP/1." + strconv.Itoa(min(1, d.req.Minor())), Fields: d.fields(),
 	}
-	if d.body.Done() {
-		out.Size = d.body.Payload()
-	}
-	return out
 }
 
 // fields yields the request's fields as the policies judge them.

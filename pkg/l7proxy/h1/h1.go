@@ -69,6 +69,7 @@ type session struct {
 	target          []byte         // the rewritten target
 	judged          *jwt.Judgement // of its tokens; nil: nothing judges them
 	check           *request.Check // by an external authorizer; nil: none is asked
+	early           early          // what was read of the body for check
 	removed         []string       // from the head, by tokens and the authorizer; in lower case
 	added           []http1.Field  // to it, likewise
 	deadline        time.Time      // of the whole exchange; zero: none
@@ -170,8 +171,11 @@ func (d *session) exchange() bool {
 		d.in = d.in[n+m:]
 		return d.answer(&answer, kind, keep && d.body.Done() && !d.mayConnectAgain(answer.Reason))
 	}
-	if answer := d.ask(&edits); answer.Status != 0 {
+	if answer, here := d.ask(&edits, d.in[n:n+m]); answer.Status != 0 || !here {
 		d.in = d.in[n+m:]
+		if d.takeEarly(); !here {
+			return d.fail(mesh.ReasonClientReset, kind, false)
+		}
 		return d.answer(&answer, kind, keep && d.body.Done())
 	}
 	if override.Given() {
@@ -181,6 +185,9 @@ func (d *session) exchange() bool {
 	d.out = http1.AppendRequestHead(d.out[:0], &d.req, &edits)
 	d.out = append(d.out, d.in[n:n+m]...)
 	d.in = d.in[n+m:]
+	if d.early.body != nil {
+		d.takeEarly()
+	}
 
 	if d.s.HasLogin() {
 		d.checkPrivate()

@@ -13,10 +13,32 @@ import (
 	"github.com/underlane/underlane/pkg/route"
 )
 
-// ask asks the external authorizer of st.check. The other streams of the connection go on:
-// another goroutine waits for the answer, and bytes of the body that arrive meanwhile wait in
-// the pipe.
-func (st *stream) ask() {
+// ask has the external authorizer of st.check asked, when what it is to see of the body is
+// here.
+func (st *stream) ask(b *h2conn.Batch) {
+	most, partial := st.check.Wants()
+	body, size := st.req.pending.Bytes, int64(-1)
+	if st.req.end {
+		size = int64(st.req.length)
+	}
+	switch {
+	case most > 0 && !partial && st.req.length > uint64(most):
+		st.collecting = false
+		answer := st.check.TooLarge()
+		st.answer(&answer, b)
+		return
+	case most > 0 && size < 0 && (!partial || st.req.length < uint64(most)):
+		st.collecting = true // clientData and clientTrailers call again
+		return
+	}
+	st.collecting = false
+	st.check.Body(body[:min(len(body), most)], size)
+	st.wait()
+}
+
+// wait waits for the authorizer's answer. The other streams of the connection go on: another
+// goroutine waits, and bytes of the body that arrive meanwhile wait in the pipe.
+func (st *stream) wait() {
 	c := st.check
 	go func() {
 		c.Run(time.Time{}) // the timer of the exchange ends the stream
@@ -48,15 +70,11 @@ func (st *stream) checked(b *h2conn.Batch) {
 // Described implements request.Describer.
 func (st *asker) Described() extauth.Request {
 	line := requestLine(st.fields)
-	out := extauth.Request{
+	return extauth.Request{
 		ID:     strconv.FormatUint(uint64(st.client.s.ID), 10) + "-" + strconv.FormatUint(uint64(st.id), 10),
 		Method: line.Method, Extended: line.Method == "CONNECT" && fieldValue(st.fields, ":protocol") != "",
-		Scheme: line.Scheme, Host: line.Authority, Path: line.Path, Protocol: "HTTP/2", Fields: fieldsOf(st.fields), Size: -1,
+		Scheme: line.Scheme, Host: line.Authority, Path: line.Path, Protocol: "HTTP/2", Fields: fieldsOf(st.fields),
 	}
-	if st.bodyless {
-		out.Size = 0
-	}
-	return out
 }
 
 func fieldsOf(all []http2.Field) iter.Seq2[string, string] {

@@ -75,7 +75,7 @@ func (st *stream) startOr(answer *reply.Reply, b *h2conn.Batch) {
 		return
 	}
 	if st.check != nil {
-		st.ask()
+		st.ask(b)
 		return
 	}
 	st.forward(b)

@@ -35,19 +35,20 @@ type stream struct {
 	first    endpoints.Attempt // memory of the first attempt
 	exchange request.Exchange
 
-	fields   []http2.Field  // the request's head, until the response begins
-	token    *jwt.Token     // of the request; nil: none
-	check    *request.Check // by an external authorizer; nil: none is asked
-	replay   []byte         // the body that was received so far, while keeping is set
-	kept     *memory        // memory of fields and replay
-	bodyless bool           // the head had END_STREAM
-	keeping  bool           // replay has all of the body so far: another attempt is possible
-	answered bool           // a part of the response was sent to the client
-	headed   bool           // the head of the final response was
-	ended    bool           // exchange.End was called
-	gone     bool           // the stream was removed from both connections
-	counted  bool           // the pod's usage counts it
-	copying  bool           // copies are to be made when the request is complete
+	fields     []http2.Field  // the request's head, until the response begins
+	token      *jwt.Token     // of the request; nil: none
+	check      *request.Check // by an external authorizer; nil: none is asked
+	replay     []byte         // the body that was received so far, while keeping is set
+	kept       *memory        // memory of fields and replay
+	bodyless   bool           // the head had END_STREAM
+	keeping    bool           // replay has all of the body so far: another attempt is possible
+	answered   bool           // a part of the response was sent to the client
+	headed     bool           // the head of the final response was
+	ended      bool           // exchange.End was called
+	gone       bool           // the stream was removed from both connections
+	counted    bool           // the pod's usage counts it
+	collecting bool           // check waits for the body
+	copying    bool           // copies are to be made when the request is complete
 
 	grpc, head bool
 	afterwards bool          // the rest of the request is not wanted: reset the stream when the response was sent
@@ -123,7 +124,7 @@ func (st *stream) begin(ev *http2.Event, b *h2conn.Batch) {
 			return
 		}
 		if st.check = st.client.s.PolicyCheck((*asker)(st)); st.check != nil {
-			st.ask()
+			st.ask(b)
 			return
 		}
 		st.forward(b)
@@ -145,6 +146,9 @@ func (st *stream) clientData(payload []byte, end bool, b *h2conn.Batch) {
 	if st.exhausts(st.req, b) {
 		return
 	}
+	if st.collecting {
+		st.ask(b)
+	}
 	st.mirror(b)
 	st.settle(b)
 }
@@ -163,6 +167,9 @@ func (st *stream) clientTrailers(fields []http2.Field, b *h2conn.Batch) {
 	defer st.mu.Unlock()
 	st.forgetBody() // trailers are not kept for a second attempt
 	st.req.finish(fields, b)
+	if st.collecting {
+		st.ask(b)
+	}
 	st.settle(b)
 }
 

@@ -27,6 +27,7 @@ type Check struct {
 	session  *Session
 	provider string // that a policy names; "": a route asks
 	spec     *mesh.ExternalAuth
+	draft    extauth.Question
 	question authorizer.Question
 	answer   extauth.Answer
 	failed   error // why there is no answer; nil: there is one
@@ -66,16 +67,38 @@ func (s *Session) check(provider string, spec *mesh.ExternalAuth, local *mesh.Wo
 	if s.Direction == mesh.Inbound {
 		r.Destination.Principal = local.Identity.String()
 	}
-	if spec.GRPC {
-		c.question.Message, c.failed = extauth.AppendCheck(nil, spec, &r)
+	switch {
+	case spec.GRPC:
 		c.question.Present = presence(&r)
-		return c
-	}
-	if r.Method == "HEAD" {
+	case r.Method == "HEAD":
 		c.question.Kind = http1.KindHEAD
 	}
-	c.question.Message, c.failed = extauth.AppendHTTP(nil, spec, &r)
+	c.draft, c.failed = extauth.Ask(spec, &r)
 	return c
+}
+
+// Wants returns how much of the body the authorizer is to see, in bytes, and whether it may
+// be a part. 0: nothing.
+func (c *Check) Wants() (most int, partial bool) {
+	if c.failed != nil {
+		return 0, false
+	}
+	return c.spec.MaxBody, c.spec.PartialBody
+}
+
+// Body sets the body, or its first bytes. size is that of the whole body; -1: it is not known.
+// The bytes are not kept.
+func (c *Check) Body(body []byte, size int64) {
+	if c.failed == nil {
+		c.question.Message, c.failed = c.draft.Message(body, size)
+	}
+}
+
+// TooLarge returns the response for a request whose body the authorizer may not see in whole.
+func (c *Check) TooLarge() reply.Reply {
+	out := reply.Of(mesh.ReasonExternalUnavailable)
+	out.Status, out.GRPC, out.Detail = 413, mesh.ReasonOverload.GRPCCode(), "the body is too large for it"
+	return out
 }
 
 // presence returns what says whether a request has a field. It keeps no string of r.
@@ -87,7 +110,7 @@ func presence(r *extauth.Request) func(name string) bool {
 	return func(name string) bool { return names[name] }
 }
 
-// Run asks, and waits for the answer. until is when the request itself ends; zero: it has no
+// Run asks, and waits for the answer. Body was called before. until is when the request itself ends; zero: it has no
 // limit.
 func (c *Check) Run(until time.Time) {
 	began := time.Now()

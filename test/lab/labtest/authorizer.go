@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net"
 	"strings"
@@ -52,8 +53,12 @@ func (checker) Check(ctx context.Context, in *authv3.CheckRequest) (*authv3.Chec
 	h := a.GetRequest().GetHttp()
 	switch token := h.GetHeaders()["x-token"]; token {
 	case "good":
-		seen := fmt.Sprintf("%s %s %s from %s %s to %s body %q", h.GetMethod(), h.GetPath(), h.GetProtocol(), a.GetSource().GetPrincipal(),
-			a.GetSource().GetAddress().GetSocketAddress().GetAddress(), a.GetDestination().GetPrincipal(), h.GetBody())
+		body := h.GetRawBody()
+		if len(body) == 0 {
+			body = []byte(h.GetBody())
+		}
+		seen := fmt.Sprintf("%s %s %s from %s %s to %s size %d body %d %x", h.GetMethod(), h.GetPath(), h.GetProtocol(), a.GetSource().GetPrincipal(),
+			a.GetSource().GetAddress().GetSocketAddress().GetAddress(), a.GetDestination().GetPrincipal(), h.GetSize(), len(body), sha256.Sum256(body))
 		return &authv3.CheckResponse{Status: &rpcstatus.Status{}, HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
 			Headers:              []*corev3.HeaderValueOption{header("X-User", "alice"), header("x-seen", seen)},
 			HeadersToRemove:      []string{"x-token"},
