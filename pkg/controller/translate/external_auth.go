@@ -15,7 +15,6 @@ import (
 // external translates the filter ExternalAuth (GEP-1494). If there is something about it that
 // cannot be done, the requests are refused.
 func (d *routeDraft) external(f *gatewayv1.HTTPExternalAuthFilter, out *mesh.RouteFilters, where string) {
-	d.guarded = true
 	e := &mesh.ExternalAuth{DenyHeaders: mesh.FieldNames{"*"}}
 	switch {
 	case f.ExternalAuthProtocol == gatewayv1.HTTPRouteExternalAuthGRPCProtocol && f.HTTPAuthConfig == nil:

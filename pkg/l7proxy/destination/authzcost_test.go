@@ -100,3 +100,22 @@ func BenchmarkPolicy(b *testing.B) {
 		})
 	}
 }
+
+// TestAskingIsFree: to find out that no authorizer is asked allocates nothing, for a pod with
+// policies and for one without.
+func TestAskingIsFree(t *testing.T) {
+	d, w := policed(t, 100)
+	client, good, _ := policedCall(100)
+	without := *w
+	without.Authorized = false
+	for name, pod := range map[string]*mesh.Workload{"policies": w, "none": &without} {
+		target := d.Inbound(pod, netip.MustParseAddrPort("10.0.0.1:80"), false)
+		if n := testing.AllocsPerRun(100, func() {
+			if target.Asks(client, good) != nil {
+				t.Error("somebody is asked")
+			}
+		}); n > 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}

@@ -26,7 +26,7 @@ func (d *session) ask(edits *http1.Edits, arrived []byte) (answer reply.Reply, h
 		}
 	}
 	d.check = c
-	if answer, here = d.show(c, arrived); answer.Status != 0 || !here {
+	if answer, here = d.show(c, edits, arrived); answer.Status != 0 || !here {
 		return answer, here
 	}
 	d.s.Task.Pause()

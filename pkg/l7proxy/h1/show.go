@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ const showRead = 4 << 10
 
 // show gives the check what it wants of the body. arrived is what came with the head. It
 // reads the rest, which it keeps in d.early. It returns false if the client is gone.
-func (d *session) show(c *request.Check, arrived []byte) (answer reply.Reply, here bool) {
+func (d *session) show(c *request.Check, edits *http1.Edits, arrived []byte) (answer reply.Reply, here bool) {
 	most, partial := c.Wants()
 	if most == 0 {
 		c.Body(nil, d.size())
@@ -37,6 +38,7 @@ func (d *session) show(c *request.Check, arrived []byte) (answer reply.Reply, he
 		if _, err := io.WriteString(d.s.Client, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
 			return reply.Reply{}, false
 		}
+		edits.Remove = slices.Concat(edits.Remove, []string{"expect"}) // the application's 100 would be a second one
 	}
 	_ = d.s.Client.SetReadDeadline(time.Now().Add(headTime))
 	defer d.s.Client.SetReadDeadline(time.Time{})
