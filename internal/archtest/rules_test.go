@@ -177,7 +177,7 @@ var orders = map[string][][]string{
 
 // sideways are the imports within one layer, each with its reason.
 var sideways = map[[2]string]string{
-	{"pkg/control/codec", "pkg/state"}:  "a Delta is decoded to the one that a Store applies",
+	{"pkg/control/codec", "pkg/state"}:             "a Delta is decoded to the one that a Store applies",
 	{"pkg/control/codec", "pkg/policy/expression"}: "an expression is planned where it arrives",
 
 	{"pkg/control/client", "pkg/state"}: "the client's work is to apply deltas to a Store",

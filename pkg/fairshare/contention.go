@@ -37,7 +37,7 @@ type contention struct {
 	// onCrowd is called when there is a crowd, and when there was none for some time.
 	onCrowd      func(bool)
 	onContention func(bool) // called when gated changes
-	crowdedUntil int64 // 0: there is none
+	crowdedUntil int64      // 0: there is none
 }
 
 // OnCrowd has f called with true when many tasks begin to wait at once, and with false some

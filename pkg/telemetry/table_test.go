@@ -78,7 +78,6 @@ func TestShortKeysFindTheSameSeries(t *testing.T) {
 	}
 }
 
-
 // TestShortKeysAreBounded: pods that are replaced do not stay behind short keys.
 func TestShortKeysAreBounded(t *testing.T) {
 	m := New(Options{MaxSeries: 8})

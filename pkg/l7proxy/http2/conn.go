@@ -67,10 +67,10 @@ type peerSettings struct {
 func New(cfg Config) *Conn {
 	cfg = cfg.withDefaults()
 	c := &Conn{
-		cfg:     cfg,
-		nextID:  1,
-		recv:    int64(cfg.ConnWindow),
-		send:    initialWindow,
+		cfg:    cfg,
+		nextID: 1,
+		recv:   int64(cfg.ConnWindow),
+		send:   initialWindow,
 		peer: peerSettings{
 			maxFrame:      16 << 10,
 			maxStreams:    earlyStreams,
