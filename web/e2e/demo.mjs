@@ -141,8 +141,8 @@ const tests = [
       const row = page.getByRole('region', { name: 'Denied' }).locator('tbody tr', { hasText: 'voting' });
       await row.getByText('policy-denied').waitFor();
       // The canary's pods are gone: they were in the mesh all the same.
-      equal(await page.getByText('no policy decides').count(), 0, 'servers outside the mesh');
-      await page.setViewportSize({ width: 1440, height: 740 });
+      equal(await page.getByRole('link', { name: /no policy decides/ }).count(), 0, 'servers outside the mesh');
+      await page.setViewportSize({ width: 1440, height: 880 });
       await page.waitForTimeout(300);
       await shot('dashboard-demo-policy');
       // The live calls are of what it denies, and of nothing else.
