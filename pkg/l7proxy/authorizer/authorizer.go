@@ -69,6 +69,7 @@ func (k *Asker) Ask(q *Question) (extauth.Answer, error) {
 		return extauth.Answer{}, ErrBusy
 	}
 	defer q.To.Leave()
+	q.To.Learn() // the time limit is the authorizer's, and not the controller's
 	until := time.Now().Add(q.As.Limit())
 	if !q.Until.IsZero() && q.Until.Before(until) {
 		until = q.Until

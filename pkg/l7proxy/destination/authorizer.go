@@ -101,6 +101,10 @@ func (a *Authorizer) Client() netip.AddrPort {
 	return netip.AddrPortFrom(PodAddress(a.target.known.Load().local, a.target.dst.Addr(), netip.Addr{}), 0)
 }
 
+// Learn waits until the controller has said what the authorizer's address is, for
+// Options.ResolveTimeout at most. Only the first question of a pod has to wait.
+func (a *Authorizer) Learn() { a.target.look() }
+
 // Pick chooses an endpoint of the authorizer. It may wait for the controller. The routes of
 // its Service do not apply. The error is a *mesh.ReasonError.
 func (a *Authorizer) Pick(at *endpoints.Attempt, exclude ...netip.AddrPort) error {

@@ -29,7 +29,7 @@ var variants = map[string][]string{
 	"history":    {"controller.history.volume.persistentVolumeClaim.claimName=figures", "controller.history.bytes=134217728"},
 	"forgets":    {"controller.history.enabled=false", "controller.history.volume.emptyDir.sizeLimit=1Gi"},
 	"faults":     {"faultInjection.enabled=true"},
-	"policies":   {"authorizationPolicies.enabled=true", "rateLimitPolicies.enabled=true", "policy.default=cluster-authenticated", "policy.clusterNetworks={10.0.0.0/8,fd00::/8}", "policy.istioRootNamespace=config"},
+	"policies":   {"authorizationPolicies.enabled=true", "rateLimitPolicies.enabled=true", "policy.default=cluster-authenticated", "policy.clusterNetworks={10.0.0.0/8,fd00::/8}", "policy.istioRootNamespace=config", "policy.extensionProviders[0].name=bouncer", "policy.extensionProviders[0].envoyExtAuthzHttp.service=bouncer.auth", "policy.extensionProviders[0].envoyExtAuthzHttp.port=80", "policy.extensionProviders[0].envoyExtAuthzHttp.includeRequestHeadersInCheck={x-a,x-b}"},
 	"monitors":   {"monitoring.podMonitor.enabled=true", "monitoring.podMonitor.labels.release=prom"},
 	"rules":      {"monitoring.prometheusRule.enabled=true", "monitoring.prometheusRule.labels.release=prom", "monitoring.linkerdDashboards=true"},
 	"prometheus": {"monitoring.prometheus.enabled=true"},
