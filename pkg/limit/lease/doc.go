@@ -68,4 +68,8 @@ const (
 	// MostShared bounds the buckets of one limit in a Ledger. Of further ones each node has
 	// R/N.
 	MostShared = 16 * MostKeys
+	// MostHolds bounds the buckets of which a Ledger lends one node a share, and MostHeld
+	// those of all nodes, each counted for each node. Of further ones the node has R/N.
+	MostHolds = 8 * MostKeys
+	MostHeld  = 512 * MostKeys
 )

@@ -20,6 +20,7 @@ type Ledger struct {
 	limits map[string]*account
 	nodes  map[string]*Session // the newest of each node, also for TTL after its end
 	dirty  map[*entry]struct{} // to be divided
+	held   int                 // holds of all buckets
 }
 
 // NewLedger returns a Ledger that begins at now. It lends nothing for the first TTL, in which
@@ -41,6 +42,9 @@ type entry struct {
 	of    *account
 	key   Key
 	holds map[string]*hold // by node
+	// outside counts nodes that asked for a share when there was no room for one. They have
+	// R/N, and maybe do not use it any more.
+	outside int
 }
 
 // hold is what a node has of a bucket.
@@ -99,6 +103,7 @@ func (l *Ledger) drop(e *entry) {
 	for _, h := range e.holds {
 		delete(h.session.holds, h.id)
 	}
+	l.held -= len(e.holds)
 	delete(e.of.entries, e.key)
 	delete(l.dirty, e)
 }
@@ -109,6 +114,7 @@ func (l *Ledger) release(h *hold) {
 	delete(h.session.holds, h.id)
 	if e.holds[h.session.node] == h {
 		delete(e.holds, h.session.node)
+		l.held--
 	}
 	if len(e.holds) == 0 {
 		l.drop(e)
@@ -197,6 +203,7 @@ func (l *Ledger) divide(now time.Duration, e *entry) (done bool) {
 	if len(holds) == 0 {
 		return true
 	}
+	reserved += min(float64(e.outside)*own, max(a.Rate-reserved-own*float64(len(holds)), 0))
 	wants, shares := make([]float64, len(holds)), make([]float64, len(holds))
 	for i, h := range holds {
 		wants[i] = h.demand*headroom + a.Rate*spare/float64(len(holds))

@@ -28,11 +28,8 @@ type Session struct {
 	number   uint64 // of the last answer
 }
 
-// mostWaiting bounds the demands that wait for their limit, and mostHolds those that count.
-const (
-	mostWaiting = 1024
-	mostHolds   = 64 * MostKeys
-)
+// mostWaiting bounds the demands that wait for their limit.
+const mostWaiting = 1024
 
 // Errors of Report.
 var (
@@ -187,11 +184,14 @@ func (s *Session) demand(d Demand) {
 	}
 	h := e.holds[s.node]
 	if h == nil {
-		if len(s.holds) >= mostHolds {
+		if len(s.holds) >= MostHolds || l.held >= MostHeld {
+			e.outside++
+			l.dirty[e] = struct{}{}
 			return
 		}
 		h = &hold{in: e}
 		e.holds[s.node] = h
+		l.held++
 	} else if !h.left {
 		delete(s.holds, h.id)
 	}

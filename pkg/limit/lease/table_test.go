@@ -189,3 +189,35 @@ func BenchmarkTake(b *testing.B) {
 		}
 	})
 }
+
+// TestLedgerIsBounded: a node that asks for too many shares has its part of the others.
+func TestLedgerIsBounded(t *testing.T) {
+	l := NewLedger(0)
+	l.Set(map[string]Shared{"l": {Rate: 10, Of: 2, Nodes: map[string]struct{}{"a": {}, "b": {}}}})
+	now := TTL
+	a, b := l.Connect(now, "a"), l.Connect(now, "b")
+	var r Report
+	for i := range MostHolds + 1 {
+		r.Demands = append(r.Demands, Demand{ID: uint64(i + 1), Limit: "l", Key: Key{byte(i), byte(i >> 8), byte(i >> 16)}, Rate: 100})
+	}
+	last := r.Demands[MostHolds:]
+	for i, step := range []struct {
+		s *Session
+		r []Demand
+	}{{b, last}, {a, r.Demands}} {
+		if err := step.s.Report(now, Report{Seq: uint64(i + 1), Demands: step.r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Settle(now)
+	if m, ok := a.Leases(now); !ok || len(m.Grants) != MostHolds || l.held != MostHolds+1 {
+		t.Errorf("%d grants, %d shares, want %d grants", len(m.Grants), l.held, MostHolds)
+	}
+	if m, ok := b.Leases(now); !ok || len(m.Grants) != 1 || m.Grants[0].Rate > 5 {
+		t.Errorf("the other node: got %+v, want half of the rate", m.Grants)
+	}
+	l.Set(nil)
+	if l.held != 0 || len(a.holds) != 0 {
+		t.Errorf("%d shares of a limit that is gone", l.held)
+	}
+}
