@@ -121,153 +121,6 @@ func (Settings_AccessLog) EnumDescriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{12, 1}
 }
 
-type Route_Layer int32
-
-const (
-	Route_HTTP Route_Layer = 0
-	Route_TLS  Route_Layer = 1
-	Route_TCP  Route_Layer = 2
-)
-
-// Enum value maps for Route_Layer.
-var (
-	Route_Layer_name = map[int32]string{
-		0: "HTTP",
-		1: "TLS",
-		2: "TCP",
-	}
-	Route_Layer_value = map[string]int32{
-		"HTTP": 0,
-		"TLS":  1,
-		"TCP":  2,
-	}
-)
-
-func (x Route_Layer) Enum() *Route_Layer {
-	p := new(Route_Layer)
-	*p = x
-	return p
-}
-
-func (x Route_Layer) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (Route_Layer) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_v1_control_proto_enumTypes[2].Descriptor()
-}
-
-func (Route_Layer) Type() protoreflect.EnumType {
-	return &file_control_v1_control_proto_enumTypes[2]
-}
-
-func (x Route_Layer) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use Route_Layer.Descriptor instead.
-func (Route_Layer) EnumDescriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25, 0}
-}
-
-type RouteMatch_Path int32
-
-const (
-	RouteMatch_PREFIX RouteMatch_Path = 0
-	RouteMatch_EXACT  RouteMatch_Path = 1
-	RouteMatch_REGEX  RouteMatch_Path = 2
-)
-
-// Enum value maps for RouteMatch_Path.
-var (
-	RouteMatch_Path_name = map[int32]string{
-		0: "PREFIX",
-		1: "EXACT",
-		2: "REGEX",
-	}
-	RouteMatch_Path_value = map[string]int32{
-		"PREFIX": 0,
-		"EXACT":  1,
-		"REGEX":  2,
-	}
-)
-
-func (x RouteMatch_Path) Enum() *RouteMatch_Path {
-	p := new(RouteMatch_Path)
-	*p = x
-	return p
-}
-
-func (x RouteMatch_Path) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (RouteMatch_Path) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_v1_control_proto_enumTypes[3].Descriptor()
-}
-
-func (RouteMatch_Path) Type() protoreflect.EnumType {
-	return &file_control_v1_control_proto_enumTypes[3]
-}
-
-func (x RouteMatch_Path) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use RouteMatch_Path.Descriptor instead.
-func (RouteMatch_Path) EnumDescriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30, 0}
-}
-
-type PathRewrite_Kind int32
-
-const (
-	PathRewrite_KEEP   PathRewrite_Kind = 0
-	PathRewrite_FULL   PathRewrite_Kind = 1
-	PathRewrite_PREFIX PathRewrite_Kind = 2
-)
-
-// Enum value maps for PathRewrite_Kind.
-var (
-	PathRewrite_Kind_name = map[int32]string{
-		0: "KEEP",
-		1: "FULL",
-		2: "PREFIX",
-	}
-	PathRewrite_Kind_value = map[string]int32{
-		"KEEP":   0,
-		"FULL":   1,
-		"PREFIX": 2,
-	}
-)
-
-func (x PathRewrite_Kind) Enum() *PathRewrite_Kind {
-	p := new(PathRewrite_Kind)
-	*p = x
-	return p
-}
-
-func (x PathRewrite_Kind) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (PathRewrite_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_v1_control_proto_enumTypes[4].Descriptor()
-}
-
-func (PathRewrite_Kind) Type() protoreflect.EnumType {
-	return &file_control_v1_control_proto_enumTypes[4]
-}
-
-func (x PathRewrite_Kind) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use PathRewrite_Kind.Descriptor instead.
-func (PathRewrite_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35, 0}
-}
-
 type BootstrapRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2268,124 +2121,6 @@ func (x *Range) GetBits() uint32 {
 	return 0
 }
 
-// Route is what an object says about requests to its parent. It comes with the
-// Service that is its parent, and brings the Services that it sends requests to.
-type Route struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Grpc          bool                   `protobuf:"varint,1,opt,name=grpc,proto3" json:"grpc,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	Namespace     string                 `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
-	Created       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created,proto3" json:"created,omitempty"`
-	Parent        *ServicePortRef        `protobuf:"bytes,6,opt,name=parent,proto3" json:"parent,omitempty"` // port 0: all
-	Hostnames     []string               `protobuf:"bytes,7,rep,name=hostnames,proto3" json:"hostnames,omitempty"`
-	Rules         []*RouteRule           `protobuf:"bytes,8,rep,name=rules,proto3" json:"rules,omitempty"`
-	Layer         Route_Layer            `protobuf:"varint,110,opt,name=layer,proto3,enum=underlane.control.v1.Route_Layer" json:"layer,omitempty"`
-	Egress        bool                   `protobuf:"varint,111,opt,name=egress,proto3" json:"egress,omitempty"` // its parent is an EgressNetwork. Only agents that know such get it
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Route) Reset() {
-	*x = Route{}
-	mi := &file_control_v1_control_proto_msgTypes[25]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Route) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Route) ProtoMessage() {}
-
-func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[25]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Route.ProtoReflect.Descriptor instead.
-func (*Route) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
-}
-
-func (x *Route) GetGrpc() bool {
-	if x != nil {
-		return x.Grpc
-	}
-	return false
-}
-
-func (x *Route) GetKind() string {
-	if x != nil {
-		return x.Kind
-	}
-	return ""
-}
-
-func (x *Route) GetNamespace() string {
-	if x != nil {
-		return x.Namespace
-	}
-	return ""
-}
-
-func (x *Route) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Route) GetCreated() *timestamppb.Timestamp {
-	if x != nil {
-		return x.Created
-	}
-	return nil
-}
-
-func (x *Route) GetParent() *ServicePortRef {
-	if x != nil {
-		return x.Parent
-	}
-	return nil
-}
-
-func (x *Route) GetHostnames() []string {
-	if x != nil {
-		return x.Hostnames
-	}
-	return nil
-}
-
-func (x *Route) GetRules() []*RouteRule {
-	if x != nil {
-		return x.Rules
-	}
-	return nil
-}
-
-func (x *Route) GetLayer() Route_Layer {
-	if x != nil {
-		return x.Layer
-	}
-	return Route_HTTP
-}
-
-func (x *Route) GetEgress() bool {
-	if x != nil {
-		return x.Egress
-	}
-	return false
-}
-
 // EgressNetwork has addresses outside the mesh. The agents of nodes with clients that are
 // subject to it get it, with its routes. Something in it that the agent does not understand
 // makes it refuse everything.
@@ -2404,7 +2139,7 @@ type EgressNetwork struct {
 
 func (x *EgressNetwork) Reset() {
 	*x = EgressNetwork{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2416,7 +2151,7 @@ func (x *EgressNetwork) String() string {
 func (*EgressNetwork) ProtoMessage() {}
 
 func (x *EgressNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2429,7 +2164,7 @@ func (x *EgressNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EgressNetwork.ProtoReflect.Descriptor instead.
 func (*EgressNetwork) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *EgressNetwork) GetNamespace() string {
@@ -2491,7 +2226,7 @@ type EgressRange struct {
 
 func (x *EgressRange) Reset() {
 	*x = EgressRange{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2238,7 @@ func (x *EgressRange) String() string {
 func (*EgressRange) ProtoMessage() {}
 
 func (x *EgressRange) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2251,7 @@ func (x *EgressRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EgressRange.ProtoReflect.Descriptor instead.
 func (*EgressRange) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *EgressRange) GetCidr() *Range {
@@ -2531,1042 +2266,6 @@ func (x *EgressRange) GetExcept() []*Range {
 		return x.Except
 	}
 	return nil
-}
-
-type ServicePortRef struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ServicePortRef) Reset() {
-	*x = ServicePortRef{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ServicePortRef) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ServicePortRef) ProtoMessage() {}
-
-func (x *ServicePortRef) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ServicePortRef.ProtoReflect.Descriptor instead.
-func (*ServicePortRef) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
-}
-
-func (x *ServicePortRef) GetNamespace() string {
-	if x != nil {
-		return x.Namespace
-	}
-	return ""
-}
-
-func (x *ServicePortRef) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *ServicePortRef) GetPort() uint32 {
-	if x != nil {
-		return x.Port
-	}
-	return 0
-}
-
-type RouteRule struct {
-	state                 protoimpl.MessageState `protogen:"open.v1"`
-	Name                  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Matches               []*RouteMatch          `protobuf:"bytes,2,rep,name=matches,proto3" json:"matches,omitempty"`
-	Filters               *RouteFilters          `protobuf:"bytes,3,opt,name=filters,proto3" json:"filters,omitempty"`
-	Backends              []*RouteBackend        `protobuf:"bytes,4,rep,name=backends,proto3" json:"backends,omitempty"`
-	RequestTimeout        *durationpb.Duration   `protobuf:"bytes,5,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"` // absent: none
-	BackendRequestTimeout *durationpb.Duration   `protobuf:"bytes,6,opt,name=backend_request_timeout,json=backendRequestTimeout,proto3" json:"backend_request_timeout,omitempty"`
-	Retry                 *RouteRetry            `protobuf:"bytes,7,opt,name=retry,proto3" json:"retry,omitempty"` // absent: the proxy's own
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
-}
-
-func (x *RouteRule) Reset() {
-	*x = RouteRule{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RouteRule) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RouteRule) ProtoMessage() {}
-
-func (x *RouteRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RouteRule.ProtoReflect.Descriptor instead.
-func (*RouteRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
-}
-
-func (x *RouteRule) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *RouteRule) GetMatches() []*RouteMatch {
-	if x != nil {
-		return x.Matches
-	}
-	return nil
-}
-
-func (x *RouteRule) GetFilters() *RouteFilters {
-	if x != nil {
-		return x.Filters
-	}
-	return nil
-}
-
-func (x *RouteRule) GetBackends() []*RouteBackend {
-	if x != nil {
-		return x.Backends
-	}
-	return nil
-}
-
-func (x *RouteRule) GetRequestTimeout() *durationpb.Duration {
-	if x != nil {
-		return x.RequestTimeout
-	}
-	return nil
-}
-
-func (x *RouteRule) GetBackendRequestTimeout() *durationpb.Duration {
-	if x != nil {
-		return x.BackendRequestTimeout
-	}
-	return nil
-}
-
-func (x *RouteRule) GetRetry() *RouteRetry {
-	if x != nil {
-		return x.Retry
-	}
-	return nil
-}
-
-type RouteMatch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PathKind      RouteMatch_Path        `protobuf:"varint,1,opt,name=path_kind,json=pathKind,proto3,enum=underlane.control.v1.RouteMatch_Path" json:"path_kind,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	Method        string                 `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
-	Headers       []*ValueMatch          `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
-	Query         []*ValueMatch          `protobuf:"bytes,5,rep,name=query,proto3" json:"query,omitempty"`
-	GrpcService   string                 `protobuf:"bytes,6,opt,name=grpc_service,json=grpcService,proto3" json:"grpc_service,omitempty"`
-	GrpcMethod    string                 `protobuf:"bytes,7,opt,name=grpc_method,json=grpcMethod,proto3" json:"grpc_method,omitempty"`
-	GrpcRegex     bool                   `protobuf:"varint,8,opt,name=grpc_regex,json=grpcRegex,proto3" json:"grpc_regex,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RouteMatch) Reset() {
-	*x = RouteMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RouteMatch) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RouteMatch) ProtoMessage() {}
-
-func (x *RouteMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RouteMatch.ProtoReflect.Descriptor instead.
-func (*RouteMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
-}
-
-func (x *RouteMatch) GetPathKind() RouteMatch_Path {
-	if x != nil {
-		return x.PathKind
-	}
-	return RouteMatch_PREFIX
-}
-
-func (x *RouteMatch) GetPath() string {
-	if x != nil {
-		return x.Path
-	}
-	return ""
-}
-
-func (x *RouteMatch) GetMethod() string {
-	if x != nil {
-		return x.Method
-	}
-	return ""
-}
-
-func (x *RouteMatch) GetHeaders() []*ValueMatch {
-	if x != nil {
-		return x.Headers
-	}
-	return nil
-}
-
-func (x *RouteMatch) GetQuery() []*ValueMatch {
-	if x != nil {
-		return x.Query
-	}
-	return nil
-}
-
-func (x *RouteMatch) GetGrpcService() string {
-	if x != nil {
-		return x.GrpcService
-	}
-	return ""
-}
-
-func (x *RouteMatch) GetGrpcMethod() string {
-	if x != nil {
-		return x.GrpcMethod
-	}
-	return ""
-}
-
-func (x *RouteMatch) GetGrpcRegex() bool {
-	if x != nil {
-		return x.GrpcRegex
-	}
-	return false
-}
-
-type ValueMatch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	Regex         bool                   `protobuf:"varint,3,opt,name=regex,proto3" json:"regex,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ValueMatch) Reset() {
-	*x = ValueMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ValueMatch) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ValueMatch) ProtoMessage() {}
-
-func (x *ValueMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ValueMatch.ProtoReflect.Descriptor instead.
-func (*ValueMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
-}
-
-func (x *ValueMatch) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *ValueMatch) GetValue() string {
-	if x != nil {
-		return x.Value
-	}
-	return ""
-}
-
-func (x *ValueMatch) GetRegex() bool {
-	if x != nil {
-		return x.Regex
-	}
-	return false
-}
-
-type RouteFilters struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	RequestHeaders  *HeaderModifier        `protobuf:"bytes,1,opt,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
-	ResponseHeaders *HeaderModifier        `protobuf:"bytes,2,opt,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
-	Redirect        *RouteRedirect         `protobuf:"bytes,3,opt,name=redirect,proto3" json:"redirect,omitempty"`
-	Rewrite         *RouteRewrite          `protobuf:"bytes,4,opt,name=rewrite,proto3" json:"rewrite,omitempty"`
-	Mirrors         []*RouteMirror         `protobuf:"bytes,5,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
-	Fault           *RouteFault            `protobuf:"bytes,6,opt,name=fault,proto3" json:"fault,omitempty"`
-	Invalid         string                 `protobuf:"bytes,7,opt,name=invalid,proto3" json:"invalid,omitempty"`                                 // why requests are answered 500
-	ExternalAuth    *ExternalAuth          `protobuf:"bytes,130,opt,name=external_auth,json=externalAuth,proto3" json:"external_auth,omitempty"` // must allow the request; absent: nobody is asked
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
-}
-
-func (x *RouteFilters) Reset() {
-	*x = RouteFilters{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RouteFilters) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RouteFilters) ProtoMessage() {}
-
-func (x *RouteFilters) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RouteFilters.ProtoReflect.Descriptor instead.
-func (*RouteFilters) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
-}
-
-func (x *RouteFilters) GetRequestHeaders() *HeaderModifier {
-	if x != nil {
-		return x.RequestHeaders
-	}
-	return nil
-}
-
-func (x *RouteFilters) GetResponseHeaders() *HeaderModifier {
-	if x != nil {
-		return x.ResponseHeaders
-	}
-	return nil
-}
-
-func (x *RouteFilters) GetRedirect() *RouteRedirect {
-	if x != nil {
-		return x.Redirect
-	}
-	return nil
-}
-
-func (x *RouteFilters) GetRewrite() *RouteRewrite {
-	if x != nil {
-		return x.Rewrite
-	}
-	return nil
-}
-
-func (x *RouteFilters) GetMirrors() []*RouteMirror {
-	if x != nil {
-		return x.Mirrors
-	}
-	return nil
-}
-
-func (x *RouteFilters) GetFault() *RouteFault {
-	if x != nil {
-		return x.Fault
-	}
-	return nil
-}
-
-func (x *RouteFilters) GetInvalid() string {
-	if x != nil {
-		return x.Invalid
-	}
-	return ""
-}
-
-func (x *RouteFilters) GetExternalAuth() *ExternalAuth {
-	if x != nil {
-		return x.ExternalAuth
-	}
-	return nil
-}
-
-type HeaderField struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *HeaderField) Reset() {
-	*x = HeaderField{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *HeaderField) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*HeaderField) ProtoMessage() {}
-
-func (x *HeaderField) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use HeaderField.ProtoReflect.Descriptor instead.
-func (*HeaderField) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
-}
-
-func (x *HeaderField) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *HeaderField) GetValue() string {
-	if x != nil {
-		return x.Value
-	}
-	return ""
-}
-
-type HeaderModifier struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Set           []*HeaderField         `protobuf:"bytes,1,rep,name=set,proto3" json:"set,omitempty"`
-	Add           []*HeaderField         `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
-	Remove        []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *HeaderModifier) Reset() {
-	*x = HeaderModifier{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *HeaderModifier) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*HeaderModifier) ProtoMessage() {}
-
-func (x *HeaderModifier) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use HeaderModifier.ProtoReflect.Descriptor instead.
-func (*HeaderModifier) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
-}
-
-func (x *HeaderModifier) GetSet() []*HeaderField {
-	if x != nil {
-		return x.Set
-	}
-	return nil
-}
-
-func (x *HeaderModifier) GetAdd() []*HeaderField {
-	if x != nil {
-		return x.Add
-	}
-	return nil
-}
-
-func (x *HeaderModifier) GetRemove() []string {
-	if x != nil {
-		return x.Remove
-	}
-	return nil
-}
-
-type PathRewrite struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          PathRewrite_Kind       `protobuf:"varint,1,opt,name=kind,proto3,enum=underlane.control.v1.PathRewrite_Kind" json:"kind,omitempty"`
-	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PathRewrite) Reset() {
-	*x = PathRewrite{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PathRewrite) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PathRewrite) ProtoMessage() {}
-
-func (x *PathRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PathRewrite.ProtoReflect.Descriptor instead.
-func (*PathRewrite) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
-}
-
-func (x *PathRewrite) GetKind() PathRewrite_Kind {
-	if x != nil {
-		return x.Kind
-	}
-	return PathRewrite_KEEP
-}
-
-func (x *PathRewrite) GetValue() string {
-	if x != nil {
-		return x.Value
-	}
-	return ""
-}
-
-type RouteRedirect struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Scheme        string                 `protobuf:"bytes,1,opt,name=scheme,proto3" json:"scheme,omitempty"`
-	Hostname      string                 `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"` // 0: the scheme's, or the parent's
-	Path          *PathRewrite           `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
-	Status        uint32                 `protobuf:"varint,5,opt,name=status,proto3" json:"status,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RouteRedirect) Reset() {
-	*x = RouteRedirect{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RouteRedirect) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RouteRedirect) ProtoMessage() {}
-
-func (x *RouteRedirect) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RouteRedirect.ProtoReflect.Descriptor instead.
-func (*RouteRedirect) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
-}
-
-func (x *RouteRedirect) GetScheme() string {
-	if x != nil {
-		return x.Scheme
-	}
-	return ""
-}
-
-func (x *RouteRedirect) GetHostname() string {
-	if x != nil {
-		return x.Hostname
-	}
-	return ""
-}
-
-func (x *RouteRedirect) GetPort() uint32 {
-	if x != nil {
-		return x.Port
-	}
-	return 0
-}
-
-func (x *RouteRedirect) GetPath() *PathRewrite {
-	if x != nil {
-		return x.Path
-	}
-	return nil
-}
-
-func (x *RouteRedirect) GetStatus() uint32 {
-	if x != nil {
-		return x.Status
-	}
-	return 0
-}
-
-type RouteRewrite struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hostname      string                 `protobuf:"bytes,1,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	Path          *PathRewrite           `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RouteRewrite) Reset() {
-	*x = RouteRewrite{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RouteRewrite) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RouteRewrite) ProtoMessage() {}
-
-func (x *RouteRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RouteRewrite.ProtoReflect.Descriptor instead.
-func (*RouteRewrite) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
-}
-
-func (x *RouteRewrite) GetHostname() string {
-	if x != nil {
-		return x.Hostname
-	}
-	return ""
-}
-
-func (x *RouteRewrite) GetPath() *PathRewrite {
-	if x != nil {
-		return x.Path
-	}
-	return nil
-}
-
-type RouteMirror struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Service       *ServicePortRef        `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
-	Share         *Fraction              `protobuf:"bytes,2,opt,name=share,proto3" json:"share,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RouteMirror) Reset() {
-	*x = RouteMirror{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RouteMirror) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RouteMirror) ProtoMessage() {}
-
-func (x *RouteMirror) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RouteMirror.ProtoReflect.Descriptor instead.
-func (*RouteMirror) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
-}
-
-func (x *RouteMirror) GetService() *ServicePortRef {
-	if x != nil {
-		return x.Service
-	}
-	return nil
-}
-
-func (x *RouteMirror) GetShare() *Fraction {
-	if x != nil {
-		return x.Share
-	}
-	return nil
-}
-
-type RouteFault struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Delay         *durationpb.Duration   `protobuf:"bytes,1,opt,name=delay,proto3" json:"delay,omitempty"`
-	DelayShare    *Fraction              `protobuf:"bytes,2,opt,name=delay_share,json=delayShare,proto3" json:"delay_share,omitempty"`
-	AbortStatus   uint32                 `protobuf:"varint,3,opt,name=abort_status,json=abortStatus,proto3" json:"abort_status,omitempty"`
-	AbortGrpc     uint32                 `protobuf:"varint,4,opt,name=abort_grpc,json=abortGrpc,proto3" json:"abort_grpc,omitempty"`
-	AbortShare    *Fraction              `protobuf:"bytes,5,opt,name=abort_share,json=abortShare,proto3" json:"abort_share,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RouteFault) Reset() {
-	*x = RouteFault{}
-	mi := &file_control_v1_control_proto_msgTypes[39]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RouteFault) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RouteFault) ProtoMessage() {}
-
-func (x *RouteFault) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[39]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RouteFault.ProtoReflect.Descriptor instead.
-func (*RouteFault) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
-}
-
-func (x *RouteFault) GetDelay() *durationpb.Duration {
-	if x != nil {
-		return x.Delay
-	}
-	return nil
-}
-
-func (x *RouteFault) GetDelayShare() *Fraction {
-	if x != nil {
-		return x.DelayShare
-	}
-	return nil
-}
-
-func (x *RouteFault) GetAbortStatus() uint32 {
-	if x != nil {
-		return x.AbortStatus
-	}
-	return 0
-}
-
-func (x *RouteFault) GetAbortGrpc() uint32 {
-	if x != nil {
-		return x.AbortGrpc
-	}
-	return 0
-}
-
-func (x *RouteFault) GetAbortShare() *Fraction {
-	if x != nil {
-		return x.AbortShare
-	}
-	return nil
-}
-
-type Fraction struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Numerator     uint32                 `protobuf:"varint,1,opt,name=numerator,proto3" json:"numerator,omitempty"`
-	Denominator   uint32                 `protobuf:"varint,2,opt,name=denominator,proto3" json:"denominator,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Fraction) Reset() {
-	*x = Fraction{}
-	mi := &file_control_v1_control_proto_msgTypes[40]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Fraction) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Fraction) ProtoMessage() {}
-
-func (x *Fraction) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[40]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Fraction.ProtoReflect.Descriptor instead.
-func (*Fraction) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
-}
-
-func (x *Fraction) GetNumerator() uint32 {
-	if x != nil {
-		return x.Numerator
-	}
-	return 0
-}
-
-func (x *Fraction) GetDenominator() uint32 {
-	if x != nil {
-		return x.Denominator
-	}
-	return 0
-}
-
-type RouteBackend struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Service       *ServicePortRef        `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
-	Weight        uint32                 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
-	Filters       *RouteFilters          `protobuf:"bytes,3,opt,name=filters,proto3" json:"filters,omitempty"`
-	Invalid       string                 `protobuf:"bytes,4,opt,name=invalid,proto3" json:"invalid,omitempty"`      // why its share is answered 500
-	Original      bool                   `protobuf:"varint,110,opt,name=original,proto3" json:"original,omitempty"` // where the client wanted to connect to: there is no service
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RouteBackend) Reset() {
-	*x = RouteBackend{}
-	mi := &file_control_v1_control_proto_msgTypes[41]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RouteBackend) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RouteBackend) ProtoMessage() {}
-
-func (x *RouteBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[41]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RouteBackend.ProtoReflect.Descriptor instead.
-func (*RouteBackend) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
-}
-
-func (x *RouteBackend) GetService() *ServicePortRef {
-	if x != nil {
-		return x.Service
-	}
-	return nil
-}
-
-func (x *RouteBackend) GetWeight() uint32 {
-	if x != nil {
-		return x.Weight
-	}
-	return 0
-}
-
-func (x *RouteBackend) GetFilters() *RouteFilters {
-	if x != nil {
-		return x.Filters
-	}
-	return nil
-}
-
-func (x *RouteBackend) GetInvalid() string {
-	if x != nil {
-		return x.Invalid
-	}
-	return ""
-}
-
-func (x *RouteBackend) GetOriginal() bool {
-	if x != nil {
-		return x.Original
-	}
-	return false
-}
-
-type RouteRetry struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Codes         []uint32               `protobuf:"varint,1,rep,packed,name=codes,proto3" json:"codes,omitempty"`
-	GrpcCodes     []uint32               `protobuf:"varint,2,rep,packed,name=grpc_codes,json=grpcCodes,proto3" json:"grpc_codes,omitempty"`
-	Attempts      uint32                 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	Backoff       *durationpb.Duration   `protobuf:"bytes,4,opt,name=backoff,proto3" json:"backoff,omitempty"`
-	AnyMethod     bool                   `protobuf:"varint,5,opt,name=any_method,json=anyMethod,proto3" json:"any_method,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RouteRetry) Reset() {
-	*x = RouteRetry{}
-	mi := &file_control_v1_control_proto_msgTypes[42]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RouteRetry) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RouteRetry) ProtoMessage() {}
-
-func (x *RouteRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[42]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RouteRetry.ProtoReflect.Descriptor instead.
-func (*RouteRetry) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
-}
-
-func (x *RouteRetry) GetCodes() []uint32 {
-	if x != nil {
-		return x.Codes
-	}
-	return nil
-}
-
-func (x *RouteRetry) GetGrpcCodes() []uint32 {
-	if x != nil {
-		return x.GrpcCodes
-	}
-	return nil
-}
-
-func (x *RouteRetry) GetAttempts() uint32 {
-	if x != nil {
-		return x.Attempts
-	}
-	return 0
-}
-
-func (x *RouteRetry) GetBackoff() *durationpb.Duration {
-	if x != nil {
-		return x.Backoff
-	}
-	return nil
-}
-
-func (x *RouteRetry) GetAnyMethod() bool {
-	if x != nil {
-		return x.AnyMethod
-	}
-	return false
 }
 
 // Authz has the authorization policies of a workload, as pkg/policy/authz has them. Only
@@ -3588,7 +2287,7 @@ type Authz struct {
 
 func (x *Authz) Reset() {
 	*x = Authz{}
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3600,7 +2299,7 @@ func (x *Authz) String() string {
 func (*Authz) ProtoMessage() {}
 
 func (x *Authz) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3613,7 +2312,7 @@ func (x *Authz) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authz.ProtoReflect.Descriptor instead.
 func (*Authz) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Authz) GetUid() string {
@@ -3691,7 +2390,7 @@ type AuthzLimit struct {
 
 func (x *AuthzLimit) Reset() {
 	*x = AuthzLimit{}
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3703,7 +2402,7 @@ func (x *AuthzLimit) String() string {
 func (*AuthzLimit) ProtoMessage() {}
 
 func (x *AuthzLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3716,7 +2415,7 @@ func (x *AuthzLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzLimit.ProtoReflect.Descriptor instead.
 func (*AuthzLimit) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AuthzLimit) GetPolicy() string {
@@ -3792,7 +2491,7 @@ type AuthzAuthorizer struct {
 
 func (x *AuthzAuthorizer) Reset() {
 	*x = AuthzAuthorizer{}
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3804,7 +2503,7 @@ func (x *AuthzAuthorizer) String() string {
 func (*AuthzAuthorizer) ProtoMessage() {}
 
 func (x *AuthzAuthorizer) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3817,7 +2516,7 @@ func (x *AuthzAuthorizer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzAuthorizer.ProtoReflect.Descriptor instead.
 func (*AuthzAuthorizer) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AuthzAuthorizer) GetName() string {
@@ -3832,156 +2531,6 @@ func (x *AuthzAuthorizer) GetAuth() *ExternalAuth {
 		return x.Auth
 	}
 	return nil
-}
-
-// ExternalAuth is mesh.ExternalAuth. An agent that does not understand something in it
-// refuses the requests that it is about.
-type ExternalAuth struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Grpc            bool                   `protobuf:"varint,1,opt,name=grpc,proto3" json:"grpc,omitempty"`
-	Service         *ServicePortRef        `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
-	Addrs           [][]byte               `protobuf:"bytes,3,rep,name=addrs,proto3" json:"addrs,omitempty"`
-	Timeout         *durationpb.Duration   `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	FailOpen        bool                   `protobuf:"varint,5,opt,name=fail_open,json=failOpen,proto3" json:"fail_open,omitempty"`
-	StatusOnError   uint32                 `protobuf:"varint,6,opt,name=status_on_error,json=statusOnError,proto3" json:"status_on_error,omitempty"`
-	PathPrefix      string                 `protobuf:"bytes,7,opt,name=path_prefix,json=pathPrefix,proto3" json:"path_prefix,omitempty"`
-	RequestHeaders  []string               `protobuf:"bytes,8,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
-	AddHeaders      []*HeaderField         `protobuf:"bytes,9,rep,name=add_headers,json=addHeaders,proto3" json:"add_headers,omitempty"`
-	UpstreamHeaders []string               `protobuf:"bytes,10,rep,name=upstream_headers,json=upstreamHeaders,proto3" json:"upstream_headers,omitempty"`
-	DenyHeaders     []string               `protobuf:"bytes,11,rep,name=deny_headers,json=denyHeaders,proto3" json:"deny_headers,omitempty"`
-	AllowHeaders    []string               `protobuf:"bytes,12,rep,name=allow_headers,json=allowHeaders,proto3" json:"allow_headers,omitempty"`
-	MaxBody         uint32                 `protobuf:"varint,13,opt,name=max_body,json=maxBody,proto3" json:"max_body,omitempty"`
-	PartialBody     bool                   `protobuf:"varint,14,opt,name=partial_body,json=partialBody,proto3" json:"partial_body,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
-}
-
-func (x *ExternalAuth) Reset() {
-	*x = ExternalAuth{}
-	mi := &file_control_v1_control_proto_msgTypes[46]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ExternalAuth) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ExternalAuth) ProtoMessage() {}
-
-func (x *ExternalAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[46]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ExternalAuth.ProtoReflect.Descriptor instead.
-func (*ExternalAuth) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
-}
-
-func (x *ExternalAuth) GetGrpc() bool {
-	if x != nil {
-		return x.Grpc
-	}
-	return false
-}
-
-func (x *ExternalAuth) GetService() *ServicePortRef {
-	if x != nil {
-		return x.Service
-	}
-	return nil
-}
-
-func (x *ExternalAuth) GetAddrs() [][]byte {
-	if x != nil {
-		return x.Addrs
-	}
-	return nil
-}
-
-func (x *ExternalAuth) GetTimeout() *durationpb.Duration {
-	if x != nil {
-		return x.Timeout
-	}
-	return nil
-}
-
-func (x *ExternalAuth) GetFailOpen() bool {
-	if x != nil {
-		return x.FailOpen
-	}
-	return false
-}
-
-func (x *ExternalAuth) GetStatusOnError() uint32 {
-	if x != nil {
-		return x.StatusOnError
-	}
-	return 0
-}
-
-func (x *ExternalAuth) GetPathPrefix() string {
-	if x != nil {
-		return x.PathPrefix
-	}
-	return ""
-}
-
-func (x *ExternalAuth) GetRequestHeaders() []string {
-	if x != nil {
-		return x.RequestHeaders
-	}
-	return nil
-}
-
-func (x *ExternalAuth) GetAddHeaders() []*HeaderField {
-	if x != nil {
-		return x.AddHeaders
-	}
-	return nil
-}
-
-func (x *ExternalAuth) GetUpstreamHeaders() []string {
-	if x != nil {
-		return x.UpstreamHeaders
-	}
-	return nil
-}
-
-func (x *ExternalAuth) GetDenyHeaders() []string {
-	if x != nil {
-		return x.DenyHeaders
-	}
-	return nil
-}
-
-func (x *ExternalAuth) GetAllowHeaders() []string {
-	if x != nil {
-		return x.AllowHeaders
-	}
-	return nil
-}
-
-func (x *ExternalAuth) GetMaxBody() uint32 {
-	if x != nil {
-		return x.MaxBody
-	}
-	return 0
-}
-
-func (x *ExternalAuth) GetPartialBody() bool {
-	if x != nil {
-		return x.PartialBody
-	}
-	return false
 }
 
 // AuthzToken is authz.TokenRule.
@@ -4005,7 +2554,7 @@ type AuthzToken struct {
 
 func (x *AuthzToken) Reset() {
 	*x = AuthzToken{}
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4017,7 +2566,7 @@ func (x *AuthzToken) String() string {
 func (*AuthzToken) ProtoMessage() {}
 
 func (x *AuthzToken) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4030,7 +2579,7 @@ func (x *AuthzToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzToken.ProtoReflect.Descriptor instead.
 func (*AuthzToken) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AuthzToken) GetPolicy() string {
@@ -4127,7 +2676,7 @@ type AuthzTokenHeader struct {
 
 func (x *AuthzTokenHeader) Reset() {
 	*x = AuthzTokenHeader{}
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4139,7 +2688,7 @@ func (x *AuthzTokenHeader) String() string {
 func (*AuthzTokenHeader) ProtoMessage() {}
 
 func (x *AuthzTokenHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4152,7 +2701,7 @@ func (x *AuthzTokenHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzTokenHeader.ProtoReflect.Descriptor instead.
 func (*AuthzTokenHeader) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AuthzTokenHeader) GetName() string {
@@ -4179,7 +2728,7 @@ type AuthzTokenCopy struct {
 
 func (x *AuthzTokenCopy) Reset() {
 	*x = AuthzTokenCopy{}
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4191,7 +2740,7 @@ func (x *AuthzTokenCopy) String() string {
 func (*AuthzTokenCopy) ProtoMessage() {}
 
 func (x *AuthzTokenCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4204,7 +2753,7 @@ func (x *AuthzTokenCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzTokenCopy.ProtoReflect.Descriptor instead.
 func (*AuthzTokenCopy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AuthzTokenCopy) GetHeader() string {
@@ -4237,7 +2786,7 @@ type AuthzGroup struct {
 
 func (x *AuthzGroup) Reset() {
 	*x = AuthzGroup{}
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4249,7 +2798,7 @@ func (x *AuthzGroup) String() string {
 func (*AuthzGroup) ProtoMessage() {}
 
 func (x *AuthzGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4262,7 +2811,7 @@ func (x *AuthzGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzGroup.ProtoReflect.Descriptor instead.
 func (*AuthzGroup) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AuthzGroup) GetName() string {
@@ -4331,7 +2880,7 @@ type AuthzRoute struct {
 
 func (x *AuthzRoute) Reset() {
 	*x = AuthzRoute{}
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4343,7 +2892,7 @@ func (x *AuthzRoute) String() string {
 func (*AuthzRoute) ProtoMessage() {}
 
 func (x *AuthzRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4356,7 +2905,7 @@ func (x *AuthzRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRoute.ProtoReflect.Descriptor instead.
 func (*AuthzRoute) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AuthzRoute) GetName() string {
@@ -4387,7 +2936,7 @@ type AuthzRateLimit struct {
 
 func (x *AuthzRateLimit) Reset() {
 	*x = AuthzRateLimit{}
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4399,7 +2948,7 @@ func (x *AuthzRateLimit) String() string {
 func (*AuthzRateLimit) ProtoMessage() {}
 
 func (x *AuthzRateLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4412,7 +2961,7 @@ func (x *AuthzRateLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRateLimit.ProtoReflect.Descriptor instead.
 func (*AuthzRateLimit) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AuthzRateLimit) GetPolicy() string {
@@ -4460,7 +3009,7 @@ type AuthzRateOverride struct {
 
 func (x *AuthzRateOverride) Reset() {
 	*x = AuthzRateOverride{}
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4472,7 +3021,7 @@ func (x *AuthzRateOverride) String() string {
 func (*AuthzRateOverride) ProtoMessage() {}
 
 func (x *AuthzRateOverride) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4485,7 +3034,7 @@ func (x *AuthzRateOverride) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRateOverride.ProtoReflect.Descriptor instead.
 func (*AuthzRateOverride) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AuthzRateOverride) GetRequestsPerSecond() uint32 {
@@ -4516,7 +3065,7 @@ type AuthzPolicy struct {
 
 func (x *AuthzPolicy) Reset() {
 	*x = AuthzPolicy{}
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4528,7 +3077,7 @@ func (x *AuthzPolicy) String() string {
 func (*AuthzPolicy) ProtoMessage() {}
 
 func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4541,7 +3090,7 @@ func (x *AuthzPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzPolicy.ProtoReflect.Descriptor instead.
 func (*AuthzPolicy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AuthzPolicy) GetName() string {
@@ -4599,7 +3148,7 @@ type AuthzRule struct {
 
 func (x *AuthzRule) Reset() {
 	*x = AuthzRule{}
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4611,7 +3160,7 @@ func (x *AuthzRule) String() string {
 func (*AuthzRule) ProtoMessage() {}
 
 func (x *AuthzRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4624,7 +3173,7 @@ func (x *AuthzRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzRule.ProtoReflect.Descriptor instead.
 func (*AuthzRule) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AuthzRule) GetName() string {
@@ -4672,7 +3221,7 @@ type AuthzMatch struct {
 
 func (x *AuthzMatch) Reset() {
 	*x = AuthzMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4684,7 +3233,7 @@ func (x *AuthzMatch) String() string {
 func (*AuthzMatch) ProtoMessage() {}
 
 func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4697,7 +3246,7 @@ func (x *AuthzMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzMatch.ProtoReflect.Descriptor instead.
 func (*AuthzMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AuthzMatch) GetKind() uint32 {
@@ -4724,7 +3273,7 @@ type AuthzAccount struct {
 
 func (x *AuthzAccount) Reset() {
 	*x = AuthzAccount{}
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4736,7 +3285,7 @@ func (x *AuthzAccount) String() string {
 func (*AuthzAccount) ProtoMessage() {}
 
 func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4749,7 +3298,7 @@ func (x *AuthzAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzAccount.ProtoReflect.Descriptor instead.
 func (*AuthzAccount) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AuthzAccount) GetNamespace() string {
@@ -4776,7 +3325,7 @@ type AuthzNetwork struct {
 
 func (x *AuthzNetwork) Reset() {
 	*x = AuthzNetwork{}
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4788,7 +3337,7 @@ func (x *AuthzNetwork) String() string {
 func (*AuthzNetwork) ProtoMessage() {}
 
 func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4801,7 +3350,7 @@ func (x *AuthzNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzNetwork.ProtoReflect.Descriptor instead.
 func (*AuthzNetwork) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AuthzNetwork) GetCidr() *Range {
@@ -4839,7 +3388,7 @@ type AuthzSource struct {
 
 func (x *AuthzSource) Reset() {
 	*x = AuthzSource{}
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4851,7 +3400,7 @@ func (x *AuthzSource) String() string {
 func (*AuthzSource) ProtoMessage() {}
 
 func (x *AuthzSource) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4864,7 +3413,7 @@ func (x *AuthzSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzSource.ProtoReflect.Descriptor instead.
 func (*AuthzSource) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AuthzSource) GetPrincipals() []*AuthzMatch {
@@ -4977,7 +3526,7 @@ type AuthzOperation struct {
 
 func (x *AuthzOperation) Reset() {
 	*x = AuthzOperation{}
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4989,7 +3538,7 @@ func (x *AuthzOperation) String() string {
 func (*AuthzOperation) ProtoMessage() {}
 
 func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5002,7 +3551,7 @@ func (x *AuthzOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzOperation.ProtoReflect.Descriptor instead.
 func (*AuthzOperation) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AuthzOperation) GetPorts() []*PortRange {
@@ -5092,7 +3641,7 @@ type AuthzGRPC struct {
 
 func (x *AuthzGRPC) Reset() {
 	*x = AuthzGRPC{}
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5104,7 +3653,7 @@ func (x *AuthzGRPC) String() string {
 func (*AuthzGRPC) ProtoMessage() {}
 
 func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5117,7 +3666,7 @@ func (x *AuthzGRPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzGRPC.ProtoReflect.Descriptor instead.
 func (*AuthzGRPC) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AuthzGRPC) GetService() string {
@@ -5150,7 +3699,7 @@ type AuthzCondition struct {
 
 func (x *AuthzCondition) Reset() {
 	*x = AuthzCondition{}
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5162,7 +3711,7 @@ func (x *AuthzCondition) String() string {
 func (*AuthzCondition) ProtoMessage() {}
 
 func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5175,7 +3724,7 @@ func (x *AuthzCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthzCondition.ProtoReflect.Descriptor instead.
 func (*AuthzCondition) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AuthzCondition) GetKind() uint32 {
@@ -5238,7 +3787,7 @@ var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x18control/v1/control.proto\x12\x14underlane.control.v1\x1a\x17control/v1/limits.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n" +
+	"\x18control/v1/control.proto\x12\x14underlane.control.v1\x1a\x16control/v1/route.proto\x1a\x17control/v1/limits.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n" +
 	"\x10BootstrapRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x10\n" +
@@ -5414,22 +3963,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06ranges\x18\x01 \x03(\v2\x1b.underlane.control.v1.RangeR\x06ranges\"/\n" +
 	"\x05Range\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\fR\x04addr\x12\x12\n" +
-	"\x04bits\x18\x02 \x01(\rR\x04bits\"\xa0\x03\n" +
-	"\x05Route\x12\x12\n" +
-	"\x04grpc\x18\x01 \x01(\bR\x04grpc\x12\x12\n" +
-	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
-	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\x124\n" +
-	"\acreated\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12<\n" +
-	"\x06parent\x18\x06 \x01(\v2$.underlane.control.v1.ServicePortRefR\x06parent\x12\x1c\n" +
-	"\thostnames\x18\a \x03(\tR\thostnames\x125\n" +
-	"\x05rules\x18\b \x03(\v2\x1f.underlane.control.v1.RouteRuleR\x05rules\x127\n" +
-	"\x05layer\x18n \x01(\x0e2!.underlane.control.v1.Route.LayerR\x05layer\x12\x16\n" +
-	"\x06egress\x18o \x01(\bR\x06egress\"#\n" +
-	"\x05Layer\x12\b\n" +
-	"\x04HTTP\x10\x00\x12\a\n" +
-	"\x03TLS\x10\x01\x12\a\n" +
-	"\x03TCP\x10\x02\"\xfc\x01\n" +
+	"\x04bits\x18\x02 \x01(\rR\x04bits\"\xfc\x01\n" +
 	"\rEgressNetwork\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
@@ -5440,105 +3974,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aunknown\x18\a \x01(\tR\aunknown\"s\n" +
 	"\vEgressRange\x12/\n" +
 	"\x04cidr\x18\x01 \x01(\v2\x1b.underlane.control.v1.RangeR\x04cidr\x123\n" +
-	"\x06except\x18\x02 \x03(\v2\x1b.underlane.control.v1.RangeR\x06except\"V\n" +
-	"\x0eServicePortRef\x12\x1c\n" +
-	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\rR\x04port\"\xa8\x03\n" +
-	"\tRouteRule\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
-	"\amatches\x18\x02 \x03(\v2 .underlane.control.v1.RouteMatchR\amatches\x12<\n" +
-	"\afilters\x18\x03 \x01(\v2\".underlane.control.v1.RouteFiltersR\afilters\x12>\n" +
-	"\bbackends\x18\x04 \x03(\v2\".underlane.control.v1.RouteBackendR\bbackends\x12B\n" +
-	"\x0frequest_timeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0erequestTimeout\x12Q\n" +
-	"\x17backend_request_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x15backendRequestTimeout\x126\n" +
-	"\x05retry\x18\a \x01(\v2 .underlane.control.v1.RouteRetryR\x05retry\"\xfd\x02\n" +
-	"\n" +
-	"RouteMatch\x12B\n" +
-	"\tpath_kind\x18\x01 \x01(\x0e2%.underlane.control.v1.RouteMatch.PathR\bpathKind\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
-	"\x06method\x18\x03 \x01(\tR\x06method\x12:\n" +
-	"\aheaders\x18\x04 \x03(\v2 .underlane.control.v1.ValueMatchR\aheaders\x126\n" +
-	"\x05query\x18\x05 \x03(\v2 .underlane.control.v1.ValueMatchR\x05query\x12!\n" +
-	"\fgrpc_service\x18\x06 \x01(\tR\vgrpcService\x12\x1f\n" +
-	"\vgrpc_method\x18\a \x01(\tR\n" +
-	"grpcMethod\x12\x1d\n" +
-	"\n" +
-	"grpc_regex\x18\b \x01(\bR\tgrpcRegex\"(\n" +
-	"\x04Path\x12\n" +
-	"\n" +
-	"\x06PREFIX\x10\x00\x12\t\n" +
-	"\x05EXACT\x10\x01\x12\t\n" +
-	"\x05REGEX\x10\x02\"L\n" +
-	"\n" +
-	"ValueMatch\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\x12\x14\n" +
-	"\x05regex\x18\x03 \x01(\bR\x05regex\"\x86\x04\n" +
-	"\fRouteFilters\x12M\n" +
-	"\x0frequest_headers\x18\x01 \x01(\v2$.underlane.control.v1.HeaderModifierR\x0erequestHeaders\x12O\n" +
-	"\x10response_headers\x18\x02 \x01(\v2$.underlane.control.v1.HeaderModifierR\x0fresponseHeaders\x12?\n" +
-	"\bredirect\x18\x03 \x01(\v2#.underlane.control.v1.RouteRedirectR\bredirect\x12<\n" +
-	"\arewrite\x18\x04 \x01(\v2\".underlane.control.v1.RouteRewriteR\arewrite\x12;\n" +
-	"\amirrors\x18\x05 \x03(\v2!.underlane.control.v1.RouteMirrorR\amirrors\x126\n" +
-	"\x05fault\x18\x06 \x01(\v2 .underlane.control.v1.RouteFaultR\x05fault\x12\x18\n" +
-	"\ainvalid\x18\a \x01(\tR\ainvalid\x12H\n" +
-	"\rexternal_auth\x18\x82\x01 \x01(\v2\".underlane.control.v1.ExternalAuthR\fexternalAuth\"7\n" +
-	"\vHeaderField\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x92\x01\n" +
-	"\x0eHeaderModifier\x123\n" +
-	"\x03set\x18\x01 \x03(\v2!.underlane.control.v1.HeaderFieldR\x03set\x123\n" +
-	"\x03add\x18\x02 \x03(\v2!.underlane.control.v1.HeaderFieldR\x03add\x12\x16\n" +
-	"\x06remove\x18\x03 \x03(\tR\x06remove\"\x87\x01\n" +
-	"\vPathRewrite\x12:\n" +
-	"\x04kind\x18\x01 \x01(\x0e2&.underlane.control.v1.PathRewrite.KindR\x04kind\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"&\n" +
-	"\x04Kind\x12\b\n" +
-	"\x04KEEP\x10\x00\x12\b\n" +
-	"\x04FULL\x10\x01\x12\n" +
-	"\n" +
-	"\x06PREFIX\x10\x02\"\xa6\x01\n" +
-	"\rRouteRedirect\x12\x16\n" +
-	"\x06scheme\x18\x01 \x01(\tR\x06scheme\x12\x1a\n" +
-	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\rR\x04port\x125\n" +
-	"\x04path\x18\x04 \x01(\v2!.underlane.control.v1.PathRewriteR\x04path\x12\x16\n" +
-	"\x06status\x18\x05 \x01(\rR\x06status\"a\n" +
-	"\fRouteRewrite\x12\x1a\n" +
-	"\bhostname\x18\x01 \x01(\tR\bhostname\x125\n" +
-	"\x04path\x18\x02 \x01(\v2!.underlane.control.v1.PathRewriteR\x04path\"\x83\x01\n" +
-	"\vRouteMirror\x12>\n" +
-	"\aservice\x18\x01 \x01(\v2$.underlane.control.v1.ServicePortRefR\aservice\x124\n" +
-	"\x05share\x18\x02 \x01(\v2\x1e.underlane.control.v1.FractionR\x05share\"\x81\x02\n" +
-	"\n" +
-	"RouteFault\x12/\n" +
-	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12?\n" +
-	"\vdelay_share\x18\x02 \x01(\v2\x1e.underlane.control.v1.FractionR\n" +
-	"delayShare\x12!\n" +
-	"\fabort_status\x18\x03 \x01(\rR\vabortStatus\x12\x1d\n" +
-	"\n" +
-	"abort_grpc\x18\x04 \x01(\rR\tabortGrpc\x12?\n" +
-	"\vabort_share\x18\x05 \x01(\v2\x1e.underlane.control.v1.FractionR\n" +
-	"abortShare\"J\n" +
-	"\bFraction\x12\x1c\n" +
-	"\tnumerator\x18\x01 \x01(\rR\tnumerator\x12 \n" +
-	"\vdenominator\x18\x02 \x01(\rR\vdenominator\"\xda\x01\n" +
-	"\fRouteBackend\x12>\n" +
-	"\aservice\x18\x01 \x01(\v2$.underlane.control.v1.ServicePortRefR\aservice\x12\x16\n" +
-	"\x06weight\x18\x02 \x01(\rR\x06weight\x12<\n" +
-	"\afilters\x18\x03 \x01(\v2\".underlane.control.v1.RouteFiltersR\afilters\x12\x18\n" +
-	"\ainvalid\x18\x04 \x01(\tR\ainvalid\x12\x1a\n" +
-	"\boriginal\x18n \x01(\bR\boriginal\"\xb1\x01\n" +
-	"\n" +
-	"RouteRetry\x12\x14\n" +
-	"\x05codes\x18\x01 \x03(\rR\x05codes\x12\x1d\n" +
-	"\n" +
-	"grpc_codes\x18\x02 \x03(\rR\tgrpcCodes\x12\x1a\n" +
-	"\battempts\x18\x03 \x01(\rR\battempts\x123\n" +
-	"\abackoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\abackoff\x12\x1d\n" +
-	"\n" +
-	"any_method\x18\x05 \x01(\bR\tanyMethod\"\xb3\x03\n" +
+	"\x06except\x18\x02 \x03(\v2\x1b.underlane.control.v1.RangeR\x06except\"\xb3\x03\n" +
 	"\x05Authz\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x125\n" +
@@ -5562,25 +3998,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05where\x18\t \x01(\v2\x1f.underlane.control.v1.AuthzRuleR\x05where\"]\n" +
 	"\x0fAuthzAuthorizer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
-	"\x04auth\x18\x02 \x01(\v2\".underlane.control.v1.ExternalAuthR\x04auth\"\xb1\x04\n" +
-	"\fExternalAuth\x12\x12\n" +
-	"\x04grpc\x18\x01 \x01(\bR\x04grpc\x12>\n" +
-	"\aservice\x18\x02 \x01(\v2$.underlane.control.v1.ServicePortRefR\aservice\x12\x14\n" +
-	"\x05addrs\x18\x03 \x03(\fR\x05addrs\x123\n" +
-	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1b\n" +
-	"\tfail_open\x18\x05 \x01(\bR\bfailOpen\x12&\n" +
-	"\x0fstatus_on_error\x18\x06 \x01(\rR\rstatusOnError\x12\x1f\n" +
-	"\vpath_prefix\x18\a \x01(\tR\n" +
-	"pathPrefix\x12'\n" +
-	"\x0frequest_headers\x18\b \x03(\tR\x0erequestHeaders\x12B\n" +
-	"\vadd_headers\x18\t \x03(\v2!.underlane.control.v1.HeaderFieldR\n" +
-	"addHeaders\x12)\n" +
-	"\x10upstream_headers\x18\n" +
-	" \x03(\tR\x0fupstreamHeaders\x12!\n" +
-	"\fdeny_headers\x18\v \x03(\tR\vdenyHeaders\x12#\n" +
-	"\rallow_headers\x18\f \x03(\tR\fallowHeaders\x12\x19\n" +
-	"\bmax_body\x18\r \x01(\rR\amaxBody\x12!\n" +
-	"\fpartial_body\x18\x0e \x01(\bR\vpartialBody\"\xaf\x03\n" +
+	"\x04auth\x18\x02 \x01(\v2\".underlane.control.v1.ExternalAuthR\x04auth\"\xaf\x03\n" +
 	"\n" +
 	"AuthzToken\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x16\n" +
@@ -5715,226 +4133,172 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_control_v1_control_proto_rawDescData
 }
 
-var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_control_v1_control_proto_goTypes = []any{
 	(Settings_Policy)(0),          // 0: underlane.control.v1.Settings.Policy
 	(Settings_AccessLog)(0),       // 1: underlane.control.v1.Settings.AccessLog
-	(Route_Layer)(0),              // 2: underlane.control.v1.Route.Layer
-	(RouteMatch_Path)(0),          // 3: underlane.control.v1.RouteMatch.Path
-	(PathRewrite_Kind)(0),         // 4: underlane.control.v1.PathRewrite.Kind
-	(*BootstrapRequest)(nil),      // 5: underlane.control.v1.BootstrapRequest
-	(*RenewRequest)(nil),          // 6: underlane.control.v1.RenewRequest
-	(*BootstrapResponse)(nil),     // 7: underlane.control.v1.BootstrapResponse
-	(*SignWorkloadRequest)(nil),   // 8: underlane.control.v1.SignWorkloadRequest
-	(*SignWorkloadResponse)(nil),  // 9: underlane.control.v1.SignWorkloadResponse
-	(*SyncRequest)(nil),           // 10: underlane.control.v1.SyncRequest
-	(*Agent)(nil),                 // 11: underlane.control.v1.Agent
-	(*PodStatus)(nil),             // 12: underlane.control.v1.PodStatus
-	(*Answer)(nil),                // 13: underlane.control.v1.Answer
-	(*Delta)(nil),                 // 14: underlane.control.v1.Delta
-	(*Resource)(nil),              // 15: underlane.control.v1.Resource
-	(*Workload)(nil),              // 16: underlane.control.v1.Workload
-	(*Settings)(nil),              // 17: underlane.control.v1.Settings
-	(*TraceSampling)(nil),         // 18: underlane.control.v1.TraceSampling
-	(*RateLimit)(nil),             // 19: underlane.control.v1.RateLimit
-	(*PortRange)(nil),             // 20: underlane.control.v1.PortRange
-	(*Service)(nil),               // 21: underlane.control.v1.Service
-	(*FailureAccrual)(nil),        // 22: underlane.control.v1.FailureAccrual
-	(*RetryBudget)(nil),           // 23: underlane.control.v1.RetryBudget
-	(*ServicePort)(nil),           // 24: underlane.control.v1.ServicePort
-	(*Endpoint)(nil),              // 25: underlane.control.v1.Endpoint
-	(*Address)(nil),               // 26: underlane.control.v1.Address
-	(*Anchors)(nil),               // 27: underlane.control.v1.Anchors
-	(*Ranges)(nil),                // 28: underlane.control.v1.Ranges
-	(*Range)(nil),                 // 29: underlane.control.v1.Range
-	(*Route)(nil),                 // 30: underlane.control.v1.Route
-	(*EgressNetwork)(nil),         // 31: underlane.control.v1.EgressNetwork
-	(*EgressRange)(nil),           // 32: underlane.control.v1.EgressRange
-	(*ServicePortRef)(nil),        // 33: underlane.control.v1.ServicePortRef
-	(*RouteRule)(nil),             // 34: underlane.control.v1.RouteRule
-	(*RouteMatch)(nil),            // 35: underlane.control.v1.RouteMatch
-	(*ValueMatch)(nil),            // 36: underlane.control.v1.ValueMatch
-	(*RouteFilters)(nil),          // 37: underlane.control.v1.RouteFilters
-	(*HeaderField)(nil),           // 38: underlane.control.v1.HeaderField
-	(*HeaderModifier)(nil),        // 39: underlane.control.v1.HeaderModifier
-	(*PathRewrite)(nil),           // 40: underlane.control.v1.PathRewrite
-	(*RouteRedirect)(nil),         // 41: underlane.control.v1.RouteRedirect
-	(*RouteRewrite)(nil),          // 42: underlane.control.v1.RouteRewrite
-	(*RouteMirror)(nil),           // 43: underlane.control.v1.RouteMirror
-	(*RouteFault)(nil),            // 44: underlane.control.v1.RouteFault
-	(*Fraction)(nil),              // 45: underlane.control.v1.Fraction
-	(*RouteBackend)(nil),          // 46: underlane.control.v1.RouteBackend
-	(*RouteRetry)(nil),            // 47: underlane.control.v1.RouteRetry
-	(*Authz)(nil),                 // 48: underlane.control.v1.Authz
-	(*AuthzLimit)(nil),            // 49: underlane.control.v1.AuthzLimit
-	(*AuthzAuthorizer)(nil),       // 50: underlane.control.v1.AuthzAuthorizer
-	(*ExternalAuth)(nil),          // 51: underlane.control.v1.ExternalAuth
-	(*AuthzToken)(nil),            // 52: underlane.control.v1.AuthzToken
-	(*AuthzTokenHeader)(nil),      // 53: underlane.control.v1.AuthzTokenHeader
-	(*AuthzTokenCopy)(nil),        // 54: underlane.control.v1.AuthzTokenCopy
-	(*AuthzGroup)(nil),            // 55: underlane.control.v1.AuthzGroup
-	(*AuthzRoute)(nil),            // 56: underlane.control.v1.AuthzRoute
-	(*AuthzRateLimit)(nil),        // 57: underlane.control.v1.AuthzRateLimit
-	(*AuthzRateOverride)(nil),     // 58: underlane.control.v1.AuthzRateOverride
-	(*AuthzPolicy)(nil),           // 59: underlane.control.v1.AuthzPolicy
-	(*AuthzRule)(nil),             // 60: underlane.control.v1.AuthzRule
-	(*AuthzMatch)(nil),            // 61: underlane.control.v1.AuthzMatch
-	(*AuthzAccount)(nil),          // 62: underlane.control.v1.AuthzAccount
-	(*AuthzNetwork)(nil),          // 63: underlane.control.v1.AuthzNetwork
-	(*AuthzSource)(nil),           // 64: underlane.control.v1.AuthzSource
-	(*AuthzOperation)(nil),        // 65: underlane.control.v1.AuthzOperation
-	(*AuthzGRPC)(nil),             // 66: underlane.control.v1.AuthzGRPC
-	(*AuthzCondition)(nil),        // 67: underlane.control.v1.AuthzCondition
-	nil,                           // 68: underlane.control.v1.SyncRequest.VersionsEntry
-	(*timestamppb.Timestamp)(nil), // 69: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 70: google.protobuf.Duration
-	(*AuthzDistinct)(nil),         // 71: underlane.control.v1.AuthzDistinct
-	(*LimitReport)(nil),           // 72: underlane.control.v1.LimitReport
-	(*LimitLeases)(nil),           // 73: underlane.control.v1.LimitLeases
+	(*BootstrapRequest)(nil),      // 2: underlane.control.v1.BootstrapRequest
+	(*RenewRequest)(nil),          // 3: underlane.control.v1.RenewRequest
+	(*BootstrapResponse)(nil),     // 4: underlane.control.v1.BootstrapResponse
+	(*SignWorkloadRequest)(nil),   // 5: underlane.control.v1.SignWorkloadRequest
+	(*SignWorkloadResponse)(nil),  // 6: underlane.control.v1.SignWorkloadResponse
+	(*SyncRequest)(nil),           // 7: underlane.control.v1.SyncRequest
+	(*Agent)(nil),                 // 8: underlane.control.v1.Agent
+	(*PodStatus)(nil),             // 9: underlane.control.v1.PodStatus
+	(*Answer)(nil),                // 10: underlane.control.v1.Answer
+	(*Delta)(nil),                 // 11: underlane.control.v1.Delta
+	(*Resource)(nil),              // 12: underlane.control.v1.Resource
+	(*Workload)(nil),              // 13: underlane.control.v1.Workload
+	(*Settings)(nil),              // 14: underlane.control.v1.Settings
+	(*TraceSampling)(nil),         // 15: underlane.control.v1.TraceSampling
+	(*RateLimit)(nil),             // 16: underlane.control.v1.RateLimit
+	(*PortRange)(nil),             // 17: underlane.control.v1.PortRange
+	(*Service)(nil),               // 18: underlane.control.v1.Service
+	(*FailureAccrual)(nil),        // 19: underlane.control.v1.FailureAccrual
+	(*RetryBudget)(nil),           // 20: underlane.control.v1.RetryBudget
+	(*ServicePort)(nil),           // 21: underlane.control.v1.ServicePort
+	(*Endpoint)(nil),              // 22: underlane.control.v1.Endpoint
+	(*Address)(nil),               // 23: underlane.control.v1.Address
+	(*Anchors)(nil),               // 24: underlane.control.v1.Anchors
+	(*Ranges)(nil),                // 25: underlane.control.v1.Ranges
+	(*Range)(nil),                 // 26: underlane.control.v1.Range
+	(*EgressNetwork)(nil),         // 27: underlane.control.v1.EgressNetwork
+	(*EgressRange)(nil),           // 28: underlane.control.v1.EgressRange
+	(*Authz)(nil),                 // 29: underlane.control.v1.Authz
+	(*AuthzLimit)(nil),            // 30: underlane.control.v1.AuthzLimit
+	(*AuthzAuthorizer)(nil),       // 31: underlane.control.v1.AuthzAuthorizer
+	(*AuthzToken)(nil),            // 32: underlane.control.v1.AuthzToken
+	(*AuthzTokenHeader)(nil),      // 33: underlane.control.v1.AuthzTokenHeader
+	(*AuthzTokenCopy)(nil),        // 34: underlane.control.v1.AuthzTokenCopy
+	(*AuthzGroup)(nil),            // 35: underlane.control.v1.AuthzGroup
+	(*AuthzRoute)(nil),            // 36: underlane.control.v1.AuthzRoute
+	(*AuthzRateLimit)(nil),        // 37: underlane.control.v1.AuthzRateLimit
+	(*AuthzRateOverride)(nil),     // 38: underlane.control.v1.AuthzRateOverride
+	(*AuthzPolicy)(nil),           // 39: underlane.control.v1.AuthzPolicy
+	(*AuthzRule)(nil),             // 40: underlane.control.v1.AuthzRule
+	(*AuthzMatch)(nil),            // 41: underlane.control.v1.AuthzMatch
+	(*AuthzAccount)(nil),          // 42: underlane.control.v1.AuthzAccount
+	(*AuthzNetwork)(nil),          // 43: underlane.control.v1.AuthzNetwork
+	(*AuthzSource)(nil),           // 44: underlane.control.v1.AuthzSource
+	(*AuthzOperation)(nil),        // 45: underlane.control.v1.AuthzOperation
+	(*AuthzGRPC)(nil),             // 46: underlane.control.v1.AuthzGRPC
+	(*AuthzCondition)(nil),        // 47: underlane.control.v1.AuthzCondition
+	nil,                           // 48: underlane.control.v1.SyncRequest.VersionsEntry
+	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
+	(*Route)(nil),                 // 50: underlane.control.v1.Route
+	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
+	(*AuthzDistinct)(nil),         // 52: underlane.control.v1.AuthzDistinct
+	(*ExternalAuth)(nil),          // 53: underlane.control.v1.ExternalAuth
+	(*LimitReport)(nil),           // 54: underlane.control.v1.LimitReport
+	(*LimitLeases)(nil),           // 55: underlane.control.v1.LimitLeases
 }
 var file_control_v1_control_proto_depIdxs = []int32{
-	69,  // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
-	69,  // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
-	68,  // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
-	13,  // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
-	11,  // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
-	12,  // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
-	15,  // 6: underlane.control.v1.Delta.resources:type_name -> underlane.control.v1.Resource
-	16,  // 7: underlane.control.v1.Resource.workload:type_name -> underlane.control.v1.Workload
-	21,  // 8: underlane.control.v1.Resource.service:type_name -> underlane.control.v1.Service
-	26,  // 9: underlane.control.v1.Resource.address:type_name -> underlane.control.v1.Address
-	27,  // 10: underlane.control.v1.Resource.anchors:type_name -> underlane.control.v1.Anchors
-	30,  // 11: underlane.control.v1.Resource.route:type_name -> underlane.control.v1.Route
-	28,  // 12: underlane.control.v1.Resource.ranges:type_name -> underlane.control.v1.Ranges
-	48,  // 13: underlane.control.v1.Resource.authz:type_name -> underlane.control.v1.Authz
-	31,  // 14: underlane.control.v1.Resource.egress_network:type_name -> underlane.control.v1.EgressNetwork
-	17,  // 15: underlane.control.v1.Workload.settings:type_name -> underlane.control.v1.Settings
-	0,   // 16: underlane.control.v1.Settings.policy:type_name -> underlane.control.v1.Settings.Policy
-	20,  // 17: underlane.control.v1.Settings.skip_outbound_ports:type_name -> underlane.control.v1.PortRange
-	20,  // 18: underlane.control.v1.Settings.skip_inbound_ports:type_name -> underlane.control.v1.PortRange
-	20,  // 19: underlane.control.v1.Settings.opaque_ports:type_name -> underlane.control.v1.PortRange
-	19,  // 20: underlane.control.v1.Settings.rate_limit:type_name -> underlane.control.v1.RateLimit
-	19,  // 21: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
-	18,  // 22: underlane.control.v1.Settings.trace_sampling:type_name -> underlane.control.v1.TraceSampling
-	1,   // 23: underlane.control.v1.Settings.access_log:type_name -> underlane.control.v1.Settings.AccessLog
-	70,  // 24: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
-	24,  // 25: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
-	22,  // 26: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
-	23,  // 27: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
-	70,  // 28: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
-	70,  // 29: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
-	70,  // 30: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
-	70,  // 31: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
-	70,  // 32: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
-	25,  // 33: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
-	29,  // 34: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
-	69,  // 35: underlane.control.v1.Route.created:type_name -> google.protobuf.Timestamp
-	33,  // 36: underlane.control.v1.Route.parent:type_name -> underlane.control.v1.ServicePortRef
-	34,  // 37: underlane.control.v1.Route.rules:type_name -> underlane.control.v1.RouteRule
-	2,   // 38: underlane.control.v1.Route.layer:type_name -> underlane.control.v1.Route.Layer
-	69,  // 39: underlane.control.v1.EgressNetwork.created:type_name -> google.protobuf.Timestamp
-	32,  // 40: underlane.control.v1.EgressNetwork.networks:type_name -> underlane.control.v1.EgressRange
-	29,  // 41: underlane.control.v1.EgressRange.cidr:type_name -> underlane.control.v1.Range
-	29,  // 42: underlane.control.v1.EgressRange.except:type_name -> underlane.control.v1.Range
-	35,  // 43: underlane.control.v1.RouteRule.matches:type_name -> underlane.control.v1.RouteMatch
-	37,  // 44: underlane.control.v1.RouteRule.filters:type_name -> underlane.control.v1.RouteFilters
-	46,  // 45: underlane.control.v1.RouteRule.backends:type_name -> underlane.control.v1.RouteBackend
-	70,  // 46: underlane.control.v1.RouteRule.request_timeout:type_name -> google.protobuf.Duration
-	70,  // 47: underlane.control.v1.RouteRule.backend_request_timeout:type_name -> google.protobuf.Duration
-	47,  // 48: underlane.control.v1.RouteRule.retry:type_name -> underlane.control.v1.RouteRetry
-	3,   // 49: underlane.control.v1.RouteMatch.path_kind:type_name -> underlane.control.v1.RouteMatch.Path
-	36,  // 50: underlane.control.v1.RouteMatch.headers:type_name -> underlane.control.v1.ValueMatch
-	36,  // 51: underlane.control.v1.RouteMatch.query:type_name -> underlane.control.v1.ValueMatch
-	39,  // 52: underlane.control.v1.RouteFilters.request_headers:type_name -> underlane.control.v1.HeaderModifier
-	39,  // 53: underlane.control.v1.RouteFilters.response_headers:type_name -> underlane.control.v1.HeaderModifier
-	41,  // 54: underlane.control.v1.RouteFilters.redirect:type_name -> underlane.control.v1.RouteRedirect
-	42,  // 55: underlane.control.v1.RouteFilters.rewrite:type_name -> underlane.control.v1.RouteRewrite
-	43,  // 56: underlane.control.v1.RouteFilters.mirrors:type_name -> underlane.control.v1.RouteMirror
-	44,  // 57: underlane.control.v1.RouteFilters.fault:type_name -> underlane.control.v1.RouteFault
-	51,  // 58: underlane.control.v1.RouteFilters.external_auth:type_name -> underlane.control.v1.ExternalAuth
-	38,  // 59: underlane.control.v1.HeaderModifier.set:type_name -> underlane.control.v1.HeaderField
-	38,  // 60: underlane.control.v1.HeaderModifier.add:type_name -> underlane.control.v1.HeaderField
-	4,   // 61: underlane.control.v1.PathRewrite.kind:type_name -> underlane.control.v1.PathRewrite.Kind
-	40,  // 62: underlane.control.v1.RouteRedirect.path:type_name -> underlane.control.v1.PathRewrite
-	40,  // 63: underlane.control.v1.RouteRewrite.path:type_name -> underlane.control.v1.PathRewrite
-	33,  // 64: underlane.control.v1.RouteMirror.service:type_name -> underlane.control.v1.ServicePortRef
-	45,  // 65: underlane.control.v1.RouteMirror.share:type_name -> underlane.control.v1.Fraction
-	70,  // 66: underlane.control.v1.RouteFault.delay:type_name -> google.protobuf.Duration
-	45,  // 67: underlane.control.v1.RouteFault.delay_share:type_name -> underlane.control.v1.Fraction
-	45,  // 68: underlane.control.v1.RouteFault.abort_share:type_name -> underlane.control.v1.Fraction
-	33,  // 69: underlane.control.v1.RouteBackend.service:type_name -> underlane.control.v1.ServicePortRef
-	37,  // 70: underlane.control.v1.RouteBackend.filters:type_name -> underlane.control.v1.RouteFilters
-	70,  // 71: underlane.control.v1.RouteRetry.backoff:type_name -> google.protobuf.Duration
-	29,  // 72: underlane.control.v1.Authz.cluster:type_name -> underlane.control.v1.Range
-	55,  // 73: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
-	57,  // 74: underlane.control.v1.Authz.rate_limits:type_name -> underlane.control.v1.AuthzRateLimit
-	52,  // 75: underlane.control.v1.Authz.tokens:type_name -> underlane.control.v1.AuthzToken
-	49,  // 76: underlane.control.v1.Authz.limits:type_name -> underlane.control.v1.AuthzLimit
-	50,  // 77: underlane.control.v1.Authz.authorizers:type_name -> underlane.control.v1.AuthzAuthorizer
-	70,  // 78: underlane.control.v1.AuthzLimit.per:type_name -> google.protobuf.Duration
-	71,  // 79: underlane.control.v1.AuthzLimit.by:type_name -> underlane.control.v1.AuthzDistinct
-	60,  // 80: underlane.control.v1.AuthzLimit.where:type_name -> underlane.control.v1.AuthzRule
-	51,  // 81: underlane.control.v1.AuthzAuthorizer.auth:type_name -> underlane.control.v1.ExternalAuth
-	33,  // 82: underlane.control.v1.ExternalAuth.service:type_name -> underlane.control.v1.ServicePortRef
-	70,  // 83: underlane.control.v1.ExternalAuth.timeout:type_name -> google.protobuf.Duration
-	38,  // 84: underlane.control.v1.ExternalAuth.add_headers:type_name -> underlane.control.v1.HeaderField
-	53,  // 85: underlane.control.v1.AuthzToken.headers:type_name -> underlane.control.v1.AuthzTokenHeader
-	54,  // 86: underlane.control.v1.AuthzToken.claim_headers:type_name -> underlane.control.v1.AuthzTokenCopy
-	20,  // 87: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
-	20,  // 88: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
-	59,  // 89: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
-	56,  // 90: underlane.control.v1.AuthzGroup.routes:type_name -> underlane.control.v1.AuthzRoute
-	30,  // 91: underlane.control.v1.AuthzRoute.route:type_name -> underlane.control.v1.Route
-	20,  // 92: underlane.control.v1.AuthzRateLimit.ports:type_name -> underlane.control.v1.PortRange
-	58,  // 93: underlane.control.v1.AuthzRateLimit.overrides:type_name -> underlane.control.v1.AuthzRateOverride
-	60,  // 94: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
-	64,  // 95: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
-	65,  // 96: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
-	67,  // 97: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
-	29,  // 98: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
-	29,  // 99: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
-	61,  // 100: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 101: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
-	62,  // 102: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	62,  // 103: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
-	61,  // 104: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 105: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 106: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 107: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
-	63,  // 108: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
-	63,  // 109: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
-	61,  // 110: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 111: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
-	20,  // 112: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
-	20,  // 113: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
-	61,  // 114: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 115: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 116: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 117: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 118: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 119: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
-	66,  // 120: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
-	66,  // 121: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
-	61,  // 122: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
-	61,  // 123: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
-	64,  // 124: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
-	65,  // 125: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
-	5,   // 126: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
-	6,   // 127: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
-	10,  // 128: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
-	8,   // 129: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
-	72,  // 130: underlane.control.v1.Control.Limits:input_type -> underlane.control.v1.LimitReport
-	7,   // 131: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
-	7,   // 132: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
-	14,  // 133: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
-	9,   // 134: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
-	73,  // 135: underlane.control.v1.Control.Limits:output_type -> underlane.control.v1.LimitLeases
-	131, // [131:136] is the sub-list for method output_type
-	126, // [126:131] is the sub-list for method input_type
-	126, // [126:126] is the sub-list for extension type_name
-	126, // [126:126] is the sub-list for extension extendee
-	0,   // [0:126] is the sub-list for field type_name
+	49, // 0: underlane.control.v1.BootstrapResponse.expiry:type_name -> google.protobuf.Timestamp
+	49, // 1: underlane.control.v1.SignWorkloadResponse.not_after:type_name -> google.protobuf.Timestamp
+	48, // 2: underlane.control.v1.SyncRequest.versions:type_name -> underlane.control.v1.SyncRequest.VersionsEntry
+	10, // 3: underlane.control.v1.SyncRequest.answer:type_name -> underlane.control.v1.Answer
+	8,  // 4: underlane.control.v1.SyncRequest.agent:type_name -> underlane.control.v1.Agent
+	9,  // 5: underlane.control.v1.SyncRequest.pods:type_name -> underlane.control.v1.PodStatus
+	12, // 6: underlane.control.v1.Delta.resources:type_name -> underlane.control.v1.Resource
+	13, // 7: underlane.control.v1.Resource.workload:type_name -> underlane.control.v1.Workload
+	18, // 8: underlane.control.v1.Resource.service:type_name -> underlane.control.v1.Service
+	23, // 9: underlane.control.v1.Resource.address:type_name -> underlane.control.v1.Address
+	24, // 10: underlane.control.v1.Resource.anchors:type_name -> underlane.control.v1.Anchors
+	50, // 11: underlane.control.v1.Resource.route:type_name -> underlane.control.v1.Route
+	25, // 12: underlane.control.v1.Resource.ranges:type_name -> underlane.control.v1.Ranges
+	29, // 13: underlane.control.v1.Resource.authz:type_name -> underlane.control.v1.Authz
+	27, // 14: underlane.control.v1.Resource.egress_network:type_name -> underlane.control.v1.EgressNetwork
+	14, // 15: underlane.control.v1.Workload.settings:type_name -> underlane.control.v1.Settings
+	0,  // 16: underlane.control.v1.Settings.policy:type_name -> underlane.control.v1.Settings.Policy
+	17, // 17: underlane.control.v1.Settings.skip_outbound_ports:type_name -> underlane.control.v1.PortRange
+	17, // 18: underlane.control.v1.Settings.skip_inbound_ports:type_name -> underlane.control.v1.PortRange
+	17, // 19: underlane.control.v1.Settings.opaque_ports:type_name -> underlane.control.v1.PortRange
+	16, // 20: underlane.control.v1.Settings.rate_limit:type_name -> underlane.control.v1.RateLimit
+	16, // 21: underlane.control.v1.Settings.client_rate_limit:type_name -> underlane.control.v1.RateLimit
+	15, // 22: underlane.control.v1.Settings.trace_sampling:type_name -> underlane.control.v1.TraceSampling
+	1,  // 23: underlane.control.v1.Settings.access_log:type_name -> underlane.control.v1.Settings.AccessLog
+	51, // 24: underlane.control.v1.RateLimit.period:type_name -> google.protobuf.Duration
+	21, // 25: underlane.control.v1.Service.ports:type_name -> underlane.control.v1.ServicePort
+	19, // 26: underlane.control.v1.Service.failure_accrual:type_name -> underlane.control.v1.FailureAccrual
+	20, // 27: underlane.control.v1.Service.retry_budget:type_name -> underlane.control.v1.RetryBudget
+	51, // 28: underlane.control.v1.FailureAccrual.window:type_name -> google.protobuf.Duration
+	51, // 29: underlane.control.v1.FailureAccrual.min_penalty:type_name -> google.protobuf.Duration
+	51, // 30: underlane.control.v1.FailureAccrual.max_penalty:type_name -> google.protobuf.Duration
+	51, // 31: underlane.control.v1.RetryBudget.interval:type_name -> google.protobuf.Duration
+	51, // 32: underlane.control.v1.RetryBudget.min_interval:type_name -> google.protobuf.Duration
+	22, // 33: underlane.control.v1.ServicePort.endpoints:type_name -> underlane.control.v1.Endpoint
+	26, // 34: underlane.control.v1.Ranges.ranges:type_name -> underlane.control.v1.Range
+	49, // 35: underlane.control.v1.EgressNetwork.created:type_name -> google.protobuf.Timestamp
+	28, // 36: underlane.control.v1.EgressNetwork.networks:type_name -> underlane.control.v1.EgressRange
+	26, // 37: underlane.control.v1.EgressRange.cidr:type_name -> underlane.control.v1.Range
+	26, // 38: underlane.control.v1.EgressRange.except:type_name -> underlane.control.v1.Range
+	26, // 39: underlane.control.v1.Authz.cluster:type_name -> underlane.control.v1.Range
+	35, // 40: underlane.control.v1.Authz.groups:type_name -> underlane.control.v1.AuthzGroup
+	37, // 41: underlane.control.v1.Authz.rate_limits:type_name -> underlane.control.v1.AuthzRateLimit
+	32, // 42: underlane.control.v1.Authz.tokens:type_name -> underlane.control.v1.AuthzToken
+	30, // 43: underlane.control.v1.Authz.limits:type_name -> underlane.control.v1.AuthzLimit
+	31, // 44: underlane.control.v1.Authz.authorizers:type_name -> underlane.control.v1.AuthzAuthorizer
+	51, // 45: underlane.control.v1.AuthzLimit.per:type_name -> google.protobuf.Duration
+	52, // 46: underlane.control.v1.AuthzLimit.by:type_name -> underlane.control.v1.AuthzDistinct
+	40, // 47: underlane.control.v1.AuthzLimit.where:type_name -> underlane.control.v1.AuthzRule
+	53, // 48: underlane.control.v1.AuthzAuthorizer.auth:type_name -> underlane.control.v1.ExternalAuth
+	33, // 49: underlane.control.v1.AuthzToken.headers:type_name -> underlane.control.v1.AuthzTokenHeader
+	34, // 50: underlane.control.v1.AuthzToken.claim_headers:type_name -> underlane.control.v1.AuthzTokenCopy
+	17, // 51: underlane.control.v1.AuthzGroup.ports:type_name -> underlane.control.v1.PortRange
+	17, // 52: underlane.control.v1.AuthzGroup.not_ports:type_name -> underlane.control.v1.PortRange
+	39, // 53: underlane.control.v1.AuthzGroup.policies:type_name -> underlane.control.v1.AuthzPolicy
+	36, // 54: underlane.control.v1.AuthzGroup.routes:type_name -> underlane.control.v1.AuthzRoute
+	50, // 55: underlane.control.v1.AuthzRoute.route:type_name -> underlane.control.v1.Route
+	17, // 56: underlane.control.v1.AuthzRateLimit.ports:type_name -> underlane.control.v1.PortRange
+	38, // 57: underlane.control.v1.AuthzRateLimit.overrides:type_name -> underlane.control.v1.AuthzRateOverride
+	40, // 58: underlane.control.v1.AuthzPolicy.rules:type_name -> underlane.control.v1.AuthzRule
+	44, // 59: underlane.control.v1.AuthzRule.from:type_name -> underlane.control.v1.AuthzSource
+	45, // 60: underlane.control.v1.AuthzRule.to:type_name -> underlane.control.v1.AuthzOperation
+	47, // 61: underlane.control.v1.AuthzRule.when:type_name -> underlane.control.v1.AuthzCondition
+	26, // 62: underlane.control.v1.AuthzNetwork.cidr:type_name -> underlane.control.v1.Range
+	26, // 63: underlane.control.v1.AuthzNetwork.except:type_name -> underlane.control.v1.Range
+	41, // 64: underlane.control.v1.AuthzSource.principals:type_name -> underlane.control.v1.AuthzMatch
+	41, // 65: underlane.control.v1.AuthzSource.not_principals:type_name -> underlane.control.v1.AuthzMatch
+	42, // 66: underlane.control.v1.AuthzSource.service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	42, // 67: underlane.control.v1.AuthzSource.not_service_accounts:type_name -> underlane.control.v1.AuthzAccount
+	41, // 68: underlane.control.v1.AuthzSource.namespaces:type_name -> underlane.control.v1.AuthzMatch
+	41, // 69: underlane.control.v1.AuthzSource.not_namespaces:type_name -> underlane.control.v1.AuthzMatch
+	41, // 70: underlane.control.v1.AuthzSource.trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	41, // 71: underlane.control.v1.AuthzSource.not_trust_domains:type_name -> underlane.control.v1.AuthzMatch
+	43, // 72: underlane.control.v1.AuthzSource.networks:type_name -> underlane.control.v1.AuthzNetwork
+	43, // 73: underlane.control.v1.AuthzSource.not_networks:type_name -> underlane.control.v1.AuthzNetwork
+	41, // 74: underlane.control.v1.AuthzSource.request_principals:type_name -> underlane.control.v1.AuthzMatch
+	41, // 75: underlane.control.v1.AuthzSource.not_request_principals:type_name -> underlane.control.v1.AuthzMatch
+	17, // 76: underlane.control.v1.AuthzOperation.ports:type_name -> underlane.control.v1.PortRange
+	17, // 77: underlane.control.v1.AuthzOperation.not_ports:type_name -> underlane.control.v1.PortRange
+	41, // 78: underlane.control.v1.AuthzOperation.hosts:type_name -> underlane.control.v1.AuthzMatch
+	41, // 79: underlane.control.v1.AuthzOperation.not_hosts:type_name -> underlane.control.v1.AuthzMatch
+	41, // 80: underlane.control.v1.AuthzOperation.methods:type_name -> underlane.control.v1.AuthzMatch
+	41, // 81: underlane.control.v1.AuthzOperation.not_methods:type_name -> underlane.control.v1.AuthzMatch
+	41, // 82: underlane.control.v1.AuthzOperation.paths:type_name -> underlane.control.v1.AuthzMatch
+	41, // 83: underlane.control.v1.AuthzOperation.not_paths:type_name -> underlane.control.v1.AuthzMatch
+	46, // 84: underlane.control.v1.AuthzOperation.grpc:type_name -> underlane.control.v1.AuthzGRPC
+	46, // 85: underlane.control.v1.AuthzOperation.not_grpc:type_name -> underlane.control.v1.AuthzGRPC
+	41, // 86: underlane.control.v1.AuthzCondition.values:type_name -> underlane.control.v1.AuthzMatch
+	41, // 87: underlane.control.v1.AuthzCondition.not_values:type_name -> underlane.control.v1.AuthzMatch
+	44, // 88: underlane.control.v1.AuthzCondition.source:type_name -> underlane.control.v1.AuthzSource
+	45, // 89: underlane.control.v1.AuthzCondition.operation:type_name -> underlane.control.v1.AuthzOperation
+	2,  // 90: underlane.control.v1.Control.Bootstrap:input_type -> underlane.control.v1.BootstrapRequest
+	3,  // 91: underlane.control.v1.Control.Renew:input_type -> underlane.control.v1.RenewRequest
+	7,  // 92: underlane.control.v1.Control.Sync:input_type -> underlane.control.v1.SyncRequest
+	5,  // 93: underlane.control.v1.Control.SignWorkload:input_type -> underlane.control.v1.SignWorkloadRequest
+	54, // 94: underlane.control.v1.Control.Limits:input_type -> underlane.control.v1.LimitReport
+	4,  // 95: underlane.control.v1.Control.Bootstrap:output_type -> underlane.control.v1.BootstrapResponse
+	4,  // 96: underlane.control.v1.Control.Renew:output_type -> underlane.control.v1.BootstrapResponse
+	11, // 97: underlane.control.v1.Control.Sync:output_type -> underlane.control.v1.Delta
+	6,  // 98: underlane.control.v1.Control.SignWorkload:output_type -> underlane.control.v1.SignWorkloadResponse
+	55, // 99: underlane.control.v1.Control.Limits:output_type -> underlane.control.v1.LimitLeases
+	95, // [95:100] is the sub-list for method output_type
+	90, // [90:95] is the sub-list for method input_type
+	90, // [90:90] is the sub-list for extension type_name
+	90, // [90:90] is the sub-list for extension extendee
+	0,  // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -5942,6 +4306,7 @@ func file_control_v1_control_proto_init() {
 	if File_control_v1_control_proto != nil {
 		return
 	}
+	file_control_v1_route_proto_init()
 	file_control_v1_limits_proto_init()
 	file_control_v1_control_proto_msgTypes[10].OneofWrappers = []any{
 		(*Resource_Workload)(nil),
@@ -5958,8 +4323,8 @@ func file_control_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   64,
+			NumEnums:      2,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
