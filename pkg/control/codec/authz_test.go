@@ -35,10 +35,6 @@ func fillAuthz(v reflect.Value, n *int) {
 		v.SetUint(uint64(100000 + *n))
 	case reflect.Uint16:
 		v.SetUint(uint64(1000 + *n))
-	case reflect.Int:
-		v.SetInt(int64(400 + *n%100))
-	case reflect.Int64: // time.Duration
-		v.SetInt(int64(*n))
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		fillAuthz(v.Index(0), n)

@@ -155,6 +155,14 @@ func (c claims) Value(path []string, i int) (string, bool) {
 	return c[path[0]][i], true
 }
 
+func (c claims) Object() map[string]any {
+	out := map[string]any{}
+	for name, values := range c {
+		out[name] = values
+	}
+	return out
+}
+
 // TestLimitsAreFree: a request with a value that is known allocates nothing, let in or refused
 // by the first limit.
 func TestLimitsAreFree(t *testing.T) {
