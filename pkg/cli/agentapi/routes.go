@@ -13,6 +13,8 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/figures/table"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/policy/expression"
 	"github.com/underlane/underlane/pkg/state"
 )
 
@@ -49,6 +51,9 @@ func readDump(text []byte) (*state.Dump, error) {
 	}
 	if all.State == nil {
 		return nil, fmt.Errorf("its dump has no state: is it of another version?")
+	}
+	for _, spec := range all.State.Authz {
+		spec.Decode(func(checked []byte) (authz.Predicate, error) { return expression.New(checked) })
 	}
 	return all.State, nil
 }
