@@ -18,8 +18,6 @@ type Limit struct {
 	Nodes int
 }
 
-func (l *Limit) own() float64 { return l.Rate / float64(max(l.Nodes, 1)) }
-
 // Table has the buckets of a node. It is safe for concurrent use.
 type Table struct {
 	until atomic.Int64 // when the leases end
