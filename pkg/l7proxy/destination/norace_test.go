@@ -1,0 +1,5 @@
+//go:build !race
+
+package destination
+
+const allocSlack = 0
