@@ -4,6 +4,4 @@ package history
 
 import "testing"
 
-const slowdown = 1
-
 func withoutRaceDetector(*testing.T) {}

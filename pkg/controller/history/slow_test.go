@@ -4,10 +4,6 @@ package history
 
 import "testing"
 
-// slowdown is how much more processor time the race detector may take, with room for a busy
-// machine.
-const slowdown = 40
-
 // withoutRaceDetector is for a test of one goroutine that takes minutes with it. scripts/test.sh
 // runs it without.
 func withoutRaceDetector(t *testing.T) {

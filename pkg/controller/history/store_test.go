@@ -326,6 +326,7 @@ func (m memories) test(t *testing.T) {
 // budget that is theirs: of 1,000 pairs with 500 and 5,000 requests a second, and of 10,000
 // with 50,000, also in 512 MiB.
 func TestMemory(t *testing.T) {
+	withoutRaceDetector(t)
 	s := NewStore(0)
 	used := play(t, s, traffic(40, 300), Keep)
 	if kept := s.Stats().Until.Sub(s.Stats().Since); used > 40*72_000 || kept != Keep {

@@ -79,6 +79,7 @@ func near() cmp.Option {
 // TestDay bounds the processor time of a question for 24 hours of 1,000 pairs. It asks a
 // store of fewer pairs, because filling takes longer than asking: the time is proportional.
 func TestDay(t *testing.T) {
+	withoutRaceDetector(t)
 	const pairs, times = 50, 1000 / 50
 	s := NewStore(0)
 	edges := traffic(pairs, 100)
@@ -86,7 +87,6 @@ func TestDay(t *testing.T) {
 	end := at(minuteOf(epoch) + keep + 59)
 	group := (&figures.Selection{By: figures.ByWorkload, Side: mesh.Outbound}).Group
 	for step, limit := range dayLimits {
-		limit *= slowdown
 		best := time.Hour
 		for range 5 {
 			before := processorTime(t)
