@@ -16,6 +16,7 @@ type summary struct {
 	Errors           map[string]int
 	Status           map[string]int
 	Hosts            map[string]int
+	Reasons          map[string]int
 }
 
 func summarise(out string) (s summary, err error) {

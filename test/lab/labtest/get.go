@@ -25,8 +25,9 @@ type Summary struct {
 	Failed   int            `json:"failed"`           // without an answer
 	Errors   map[string]int `json:"errors,omitempty"` // text → how often
 	Status   map[int]int    `json:"status,omitempty"`
-	Hosts    map[string]int `json:"hosts,omitempty"` // hostname in the answers → how often
-	P50      time.Duration  `json:"p50"`             // nanoseconds
+	Hosts    map[string]int `json:"hosts,omitempty"`   // hostname in the answers → how often
+	Reasons  map[string]int `json:"reasons,omitempty"` // of the answers that the mesh gave itself → how often
+	P50      time.Duration  `json:"p50"`               // nanoseconds
 	P99      time.Duration  `json:"p99"`
 	Elapsed  time.Duration  `json:"elapsed"`
 }
@@ -77,6 +78,7 @@ func get() *cobra.Command {
 type result struct {
 	status  int
 	host    string
+	reason  string // that the mesh gave
 	latency time.Duration
 	err     error
 }
@@ -176,7 +178,7 @@ func one(client *http.Client, url string, o getOptions, out *sync.Mutex) (r resu
 		return result{err: err}
 	}
 	defer resp.Body.Close()
-	r.status, r.latency = resp.StatusCode, time.Since(began)
+	r.status, r.latency, r.reason = resp.StatusCode, time.Since(began), resp.Header.Get("Underlane-Reason")
 	h := sha256.New()
 	var n int64
 	var text []byte
@@ -210,7 +212,7 @@ func one(client *http.Client, url string, o getOptions, out *sync.Mutex) (r resu
 }
 
 func sum(results []result, elapsed time.Duration) (Summary, error) {
-	s := Summary{Requests: len(results), Errors: map[string]int{}, Status: map[int]int{}, Hosts: map[string]int{}, Elapsed: elapsed}
+	s := Summary{Requests: len(results), Errors: map[string]int{}, Status: map[int]int{}, Hosts: map[string]int{}, Reasons: map[string]int{}, Elapsed: elapsed}
 	var latencies []time.Duration
 	var first error
 	for _, r := range results {
@@ -223,6 +225,9 @@ func sum(results []result, elapsed time.Duration) (Summary, error) {
 			continue
 		}
 		s.Status[r.status]++
+		if r.reason != "" {
+			s.Reasons[r.reason]++
+		}
 		if r.host != "" {
 			s.Hosts[r.host]++
 		}
