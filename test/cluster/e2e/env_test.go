@@ -158,8 +158,8 @@ func newNamespace(t testing.TB, labels ...string) string {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if t.Failed() {
-			out, _ := try(ctx, "", "kubectl", "--", "get", "pods", "-n", name, "-o", "wide")
-			t.Logf("pods of %s:\n%s", name, out)
+			out, _ := try(ctx, "", "kubectl", "--", "get", "pods,endpointslices", "-n", name, "-o", "wide")
+			t.Logf("pods and endpoints of %s:\n%s", name, out)
 		}
 		_, _ = try(ctx, "", "kubectl", "--", "delete", "namespace", name, "--wait=false")
 	})
@@ -176,6 +176,20 @@ func ready(t testing.TB, namespace string, resources ...string) {
 		}
 		kubectl(t, "rollout", "status", "-n", namespace, "--timeout=170s", r)
 	}
+}
+
+// endpoints waits until Kubernetes says that a Service has so many endpoints. After an outage
+// of the API server its controllers need up to a minute for that.
+func endpoints(t testing.TB, namespace, service string, n int) {
+	t.Helper()
+	eventually(t, 3*patience, func() error {
+		out, err := tryKubectl(t, "get", "endpointslices", "-n", namespace, "-l", "kubernetes.io/service-name="+service,
+			"-o", "jsonpath={.items[*].endpoints[*].addresses[*]}")
+		if got := len(strings.Fields(out)); err == nil && got != n {
+			err = fmt.Errorf("Service %s has %d endpoints, want %d", service, got, n)
+		}
+		return err
+	})
 }
 
 // in runs a program in a pod, such as "deploy/client".

@@ -34,6 +34,7 @@ func startTraffic(t *testing.T, options ...option) *traffic {
 	tr := &traffic{ns: ns, client: podOf(t, ns, "client")}
 	enrolled(t, ns, tr.client)
 	enrolled(t, ns, tr.servers(t)...)
+	endpoints(t, ns, "web", 4)
 	reachable(t, ns, tr.client, "http://web/")
 	tr.end = requestsUntil(t, ns, tr.client, "--interval", "20ms", "--timeout", "8s", "http://web/")
 	time.Sleep(before)
