@@ -26,8 +26,8 @@ import (
 // GOMAXPROCS in the environment stays as it is.
 //
 // While several pods want the processors, the kernel chooses between the agent's threads and
-// others in short slices (pkg/agent/timeslice). They cost the agent a few percent, so they
-// are for contention only.
+// others in short slices (pkg/agent/timeslice). They cost some 2 % of a gRPC call,
+// so they are for contention only.
 type processors struct {
 	shares *fairshare.Scheduler
 	log    *slog.Logger

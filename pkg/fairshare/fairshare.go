@@ -35,10 +35,10 @@ const (
 	slice = 100 * time.Microsecond
 	// overtime is how long a goroutine may keep a slot from one that waits. Who keeps it
 	// longer is likely to wait for something else, such as a lock or a peer.
+	overtime = time.Millisecond
 	// spare is how far behind the others an account must be to get a spare slot. The rest
 	// of credit is what it can use so at once.
-	spare    = credit / 2
-	overtime = time.Millisecond
+	spare = credit / 2
 	// credit is how far an account that begins to wait may be behind the others, and debt
 	// how far it may be before them. What it did not use long ago is not kept for it, and
 	// what it used while nobody waited was nobody's loss.
