@@ -32,9 +32,7 @@ func Connect(ctx context.Context, fd int, dst netip.AddrPort) (*Conn, error) {
 	keepAlive(fd)
 	urgentInline(fd)
 	boundUnsent(fd, unsentAtFirst)
-	if local, err := unix.Getsockname(fd); err == nil {
-		c.local = AddrPort(local)
-	}
+	c.local, _ = localName(uintptr(fd)) // it fails for no socket
 	return c, nil
 }
 
@@ -57,8 +55,7 @@ func (c *Conn) awaitConnected(ctx context.Context) error {
 			return true
 		}
 		// The netpoller may wake up without a cause, so ask the kernel.
-		_, err = unix.Getpeername(int(fd))
-		return err == nil
+		return connected(fd) == 0
 	})
 	if failure != nil {
 		return failure
@@ -101,11 +98,7 @@ func AddrPort(sa unix.Sockaddr) netip.AddrPort {
 	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
 	case *unix.SockaddrInet6:
-		addr := netip.AddrFrom16(sa.Addr).Unmap()
-		if sa.ZoneId != 0 {
-			addr = addr.WithZone(strconv.FormatUint(uint64(sa.ZoneId), 10))
-		}
-		return netip.AddrPortFrom(addr, uint16(sa.Port))
+		return netip.AddrPortFrom(inZone(netip.AddrFrom16(sa.Addr).Unmap(), sa.ZoneId), uint16(sa.Port))
 	}
 	return netip.AddrPort{}
 }

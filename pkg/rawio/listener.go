@@ -47,12 +47,12 @@ func NewListener(fd int) (*Listener, error) {
 func (l *Listener) Accept() (*Conn, error) {
 	var (
 		fd      int
-		peer    unix.Sockaddr
-		failure error
+		peer    netip.AddrPort
+		failure syscall.Errno
 	)
 	err := l.raw.Read(func(lfd uintptr) bool {
 		for {
-			fd, peer, failure = unix.Accept4(int(lfd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			fd, peer, failure = accept(lfd)
 			switch failure {
 			case unix.EINTR, unix.ECONNABORTED:
 				continue
@@ -65,15 +65,15 @@ func (l *Listener) Accept() (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("accept: %w (%w)", net.ErrClosed, err)
 	}
-	if failure != nil {
+	if failure != 0 {
 		return nil, os.NewSyscallError("accept4", failure)
 	}
-	local, err := unix.Getsockname(fd)
-	if err != nil {
+	local, failure := localName(uintptr(fd))
+	if failure != 0 {
 		unix.Close(fd)
-		return nil, os.NewSyscallError("getsockname", err)
+		return nil, os.NewSyscallError("getsockname", failure)
 	}
-	return NewConn(fd, AddrPort(local), AddrPort(peer))
+	return NewConn(fd, local, peer)
 }
 
 // Addr is the address that the listener is bound to.
