@@ -23,6 +23,7 @@ type Group struct {
 	OnRevived func()
 
 	loops     sync.WaitGroup
+	workers   workers
 	open      atomic.Int64
 	exhausted atomic.Uint64
 	panics    atomic.Uint64
@@ -41,7 +42,7 @@ type Group struct {
 const exhaustedPause = 50 * time.Millisecond
 
 // Serve accepts connections from l until it is closed, and calls handle for each one in a
-// new goroutine. It closes the connection when handle returns.
+// goroutine of its own. It closes the connection when handle returns.
 func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
 	g.ServeInTurn(l, nil, handle)
 }
@@ -59,8 +60,10 @@ func (g *Group) ServeInTurn(l *rawio.Listener, turns rawio.Turns, handle func(*r
 		turns = always{}
 	}
 	g.loops.Add(1)
+	g.workers.begin()
 	go func() {
 		defer g.loops.Done()
+		defer g.workers.end()
 		defer turns.Pause()
 		var r revival
 		for {
@@ -70,7 +73,7 @@ func (g *Group) ServeInTurn(l *rawio.Listener, turns rawio.Turns, handle func(*r
 			switch {
 			case err == nil:
 				g.enter(c) // before the goroutine starts, so that Drain does not miss it
-				go g.serve(c, handle)
+				g.workers.serve(job{g, c, handle})
 			case errors.Is(err, net.ErrClosed):
 				return
 			case destroyed(err):
@@ -86,7 +89,8 @@ func (g *Group) ServeInTurn(l *rawio.Listener, turns rawio.Turns, handle func(*r
 	}()
 }
 
-func (g *Group) serve(c *rawio.Conn, handle func(*rawio.Conn)) {
+func (j job) serve() {
+	g, c := j.group, j.c
 	defer g.leave(c)
 	defer func() {
 		// A defect that the bytes of one connection trigger must not end the traffic
@@ -99,7 +103,7 @@ func (g *Group) serve(c *rawio.Conn, handle func(*rawio.Conn)) {
 			c.Close()
 		}
 	}()
-	handle(c)
+	j.handle(c)
 	c.Close()
 }
 
