@@ -5,6 +5,7 @@ package h1
 import (
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
@@ -25,6 +26,7 @@ type Driver struct {
 	core     *request.Core
 	sessions *lifetime.Group[*session]
 	hangups  rawio.Hangups // of clients, and of endpoints whose connections are private
+	lookout  lookout
 }
 
 // New makes a driver. The caller calls Watch about once a second, and Close when all
@@ -81,13 +83,14 @@ type session struct {
 	interim bool       // an interim response was forwarded, so that out is not the request any more
 
 	phase   phase
-	hangups *rawio.Hangups
-	watched bool   // the client is watched by hangups
-	onSent  func() // calls sent; kept so that an exchange does not allocate it
+	driver  *Driver
+	watched atomic.Bool // the client is watched by the driver's hangups
+	onSent  func()      // calls sent; kept so that an exchange does not allocate it
 }
 
-// idleBytes is enough for the heads of most requests.
-const idleBytes = 1 << 10
+// idleBytes is enough for the heads of most requests. The memory of a session is that of its
+// size class, and the next larger class costs more than its bytes (TestSessionSize).
+const idleBytes = 896
 
 // keepOut is the largest output buffer that an idle session keeps.
 const keepOut = 4 << 10
@@ -95,7 +98,7 @@ const keepOut = 4 << 10
 // Serve serves a session until it ends. It takes ownership of buf, at whose start s.Head
 // lies. buf is nil if nothing was read yet: Serve then takes a buffer when bytes come.
 func (r *Driver) Serve(s *request.Session, buf *[]byte) {
-	d := &session{s: s, got: len(s.Head), hangups: &r.hangups}
+	d := &session{s: s, got: len(s.Head), driver: r}
 	d.onSent, d.small = d.sent, d.idleBuf[:]
 	if buf != nil {
 		d.takeBuffer(buf)

@@ -22,7 +22,7 @@ func (d *session) keepPrivate(up *appConn) {
 	}
 	d.private = append(d.private, up)
 	if d.s.Paired() {
-		up.WatchHangup(d.hangups, func() { d.endpointHungUp(up) })
+		up.WatchHangup(&d.driver.hangups, func() { d.endpointHungUp(up) })
 	}
 }
 

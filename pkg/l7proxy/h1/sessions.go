@@ -11,10 +11,11 @@ import (
 )
 
 // While a request waits for its response the driver does not read from the client. The
-// kernel tells when the client hangs up (rawio.Hangups). If the client is gone, the request
-// is cancelled: the endpoint's connection is reset, so that the endpoint stops its work. If
-// the client has sent a FIN and may still read, the FIN is passed on to the endpoint, which
-// then sees what it would see without the mesh.
+// kernel tells when the client hangs up (rawio.Hangups; lookout has a first request watched
+// only if it takes some time). If the client is gone, the request is cancelled: the
+// endpoint's connection is reset, so that the endpoint stops its work. If the client has
+// sent a FIN and may still read, the FIN is passed on to the endpoint, which then sees what
+// it would see without the mesh.
 //
 // An idle session ends when the endpoint ends the connection that its last exchange used,
 // if the two are a pair (request.Session.Paired).
@@ -104,15 +105,18 @@ func (ph *phase) wake(client conn.Conn) {
 }
 
 func (d *session) beginWait(server conn.Conn) {
-	if !d.watched {
-		d.watched = true
-		_ = d.s.Client.OnHangup(d.hangups, d.clientHungUp) // at worst the client is seen to go later
-	}
 	d.phase.mu.Lock()
 	d.phase.waits = server
 	d.phase.sent, d.phase.ended = false, false
 	d.phase.turn++
 	d.phase.mu.Unlock()
+	switch {
+	case d.watched.Load():
+	case d.exchanges == 1:
+		d.driver.lookout.add(d)
+	default:
+		d.watchClient()
+	}
 }
 
 // sent notes that the request has gone out whole. The goroutine that reads from the client
