@@ -130,7 +130,7 @@ func (t *Outbound) Opaque() bool {
 		return true
 	}
 	if k.Port == nil {
-		return false
+		return k.pod != nil && mesh.InRanges(k.pod.Settings.OpaquePorts, t.dst.Port())
 	}
 	for _, ep := range k.Port.Endpoints {
 		if ep.Workload != nil && mesh.InRanges(ep.Workload.Settings.OpaquePorts, ep.Addr.Port()) {
