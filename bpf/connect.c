@@ -1,8 +1,9 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Outbound capture: these programs rewrite a connect() of an enrolled pod to the
- * agent's listener in the pod's own namespace. They keep the original destination
- * with the socket, and sockops.c writes it into a map for the agent. */
+ * agent's listener in the pod's own namespace, or to the endpoint itself (path.c). They
+ * keep the original destination with the socket, and sockops.c writes it into a map for
+ * the agent. */
 
 enum verdict { REFUSE = 0, PASS = 1 };
 
@@ -29,10 +30,17 @@ static __always_inline void report_refused(const struct address *dst, __u16 port
 	event_end(e);
 }
 
-/* Returns 1 if the caller has to rewrite the connection to the agent's listener on
- * the loopback address of dst's family. Otherwise *verdict is the result. */
+/* Where a connection goes instead of its destination. */
+struct way {
+	enum captured how;
+	__u16 port; /* of the agent's listener on the loopback address of dst's family, or of the endpoint */
+	struct address endpoint; /* of the kernel path */
+};
+
+/* Returns 1 if the caller has to rewrite the connection to *way. Otherwise *verdict is the
+ * result. */
 static __always_inline int capture(struct bpf_sock_addr *ctx, const struct address *dst, enum verdict *verdict,
-				   __u16 *listener_port, enum captured *how)
+				   struct way *way)
 {
 	*verdict = PASS;
 	if (ctx->type != SOCK_STREAM || !ctx->sk)
@@ -55,8 +63,8 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct addre
 		return 0;
 	}
 	int v4 = is_v4(dst);
-	*listener_port = v4 ? pod->outbound_port4 : pod->outbound_port6;
-	if (!*listener_port)
+	way->port = v4 ? pod->outbound_port4 : pod->outbound_port6;
+	if (!way->port)
 		return 0;
 	if (ctx->protocol != IPPROTO_TCP) {
 		count(COUNT_PASSED_MPTCP);
@@ -92,19 +100,38 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct addre
 	/* Read the port again after the listener. The agent writes the port before it
 	 * publishes the listener, and the port above may be older than both. */
 	pod = bpf_map_lookup_elem(&pods, &cookie);
-	*listener_port = !pod ? 0 : v4 ? pod->outbound_port4 : pod->outbound_port6;
-	if (!*listener_port)
+	way->port = !pod ? 0 : v4 ? pod->outbound_port4 : pod->outbound_port6;
+	if (!way->port)
 		return 0;
 
 	info->netns_cookie = cookie;
 	info->remote = *dst;
 	info->local = v4 ? pod->addr4 : pod->addr6;
 	info->remote_port = port;
-	info->captured = pod->steered && ctx->sk->src_port ? CAPTURED_VIA : CAPTURED;
 	info->server = 0;
-	*how = info->captured;
+	struct path *path = take_path(ctx->sk, cookie, dst, port);
+	if (path) {
+		way->endpoint = path->addr;
+		way->port = path->port;
+		way->how = info->captured = KERNEL_PATH;
+		return 1;
+	}
+	way->how = info->captured = pod->steered && ctx->sk->src_port ? CAPTURED_VIA : CAPTURED;
 	count(COUNT_CAPTURED_OUTBOUND);
 	return 1;
+}
+
+/* The IPv4 address to connect to, in network order. */
+static __always_inline __u32 way_addr4(const struct way *way, const struct address *dst, __u16 port)
+{
+	switch (way->how) {
+	case KERNEL_PATH:
+		return addr_word(&way->endpoint, 3);
+	case CAPTURED_VIA:
+		return via_addr4(dst, port);
+	default:
+		return bpf_htonl(0x7f000001);
+	}
 }
 
 SEC("cgroup/connect4")
@@ -112,13 +139,12 @@ int connect4(struct bpf_sock_addr *ctx)
 {
 	struct address dst;
 	enum verdict verdict;
-	enum captured how;
-	__u16 port = 0;
+	struct way way = {};
 	set_addr4(&dst, ctx->user_ip4);
 	__u16 dst_port = bpf_ntohs(ctx->user_port);
-	if (capture(ctx, &dst, &verdict, &port, &how)) {
-		ctx->user_ip4 = how == CAPTURED_VIA ? via_addr4(&dst, dst_port) : bpf_htonl(0x7f000001);
-		ctx->user_port = bpf_htons(port);
+	if (capture(ctx, &dst, &verdict, &way)) {
+		ctx->user_ip4 = way_addr4(&way, &dst, dst_port);
+		ctx->user_port = bpf_htons(way.port);
 	}
 	return verdict;
 }
@@ -130,20 +156,25 @@ int connect6(struct bpf_sock_addr *ctx)
 {
 	struct address dst;
 	enum verdict verdict;
-	enum captured how;
-	__u16 port = 0;
+	struct way way = {};
 	set_addr6(&dst, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
 	__u16 dst_port = bpf_ntohs(ctx->user_port);
-	if (capture(ctx, &dst, &verdict, &port, &how)) {
-		int v4 = is_v4(&dst);
-		__u32 addr4 = how == CAPTURED_VIA ? via_addr4(&dst, dst_port) : bpf_htonl(0x7f000001);
-		if (!v4 && how == CAPTURED_VIA)
-			port = via_port6(&dst, dst_port, port, ctx->sk);
-		ctx->user_ip6[0] = 0;
-		ctx->user_ip6[1] = 0;
-		ctx->user_ip6[2] = v4 ? bpf_htonl(0xffff) : 0;
-		ctx->user_ip6[3] = v4 ? addr4 : bpf_htonl(1);
-		ctx->user_port = bpf_htons(port);
+	if (!capture(ctx, &dst, &verdict, &way))
+		return verdict;
+	struct address to = {};
+	if (way.how == KERNEL_PATH) {
+		to = way.endpoint;
+	} else if (is_v4(&dst)) {
+		set_addr4(&to, way_addr4(&way, &dst, dst_port));
+	} else {
+		to.bytes[15] = 1;
+		if (way.how == CAPTURED_VIA)
+			way.port = via_port6(&dst, dst_port, way.port, ctx->sk);
 	}
+	ctx->user_ip6[0] = addr_word(&to, 0);
+	ctx->user_ip6[1] = addr_word(&to, 1);
+	ctx->user_ip6[2] = addr_word(&to, 2);
+	ctx->user_ip6[3] = addr_word(&to, 3);
+	ctx->user_port = bpf_htons(way.port);
 	return verdict;
 }

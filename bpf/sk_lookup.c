@@ -67,6 +67,10 @@ int steer_inbound(struct bpf_sk_lookup *ctx)
 	}
 	if (is_inner_flow(netns_cookie, &remote, bpf_ntohs(ctx->remote_port), &local, ctx->local_port))
 		return SK_PASS;
+	if (is_local_flow(netns_cookie, &remote, bpf_ntohs(ctx->remote_port), &local, ctx->local_port)) {
+		count_path(PATH_ADMITTED);
+		return SK_PASS;
+	}
 	if (in_ranges(pod->skip_inbound, ctx->local_port)) {
 		count(COUNT_PASSED_SKIPPED_PORT);
 		return SK_PASS;

@@ -46,6 +46,11 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock
 			bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 		return;
 	}
+	if (info->captured == KERNEL_PATH) {
+		file_local_flow(ctx, sk);
+		bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+		return;
+	}
 	struct client_key key = { .netns_cookie = cookie, .port = ctx->local_port };
 	struct original_dst dst = { .addr = info->remote, .port = info->remote_port, .pid = info->pid };
 	local_addr(ctx, &key.addr);
@@ -84,12 +89,18 @@ static __always_inline void fill(struct event *e, struct bpf_sock_ops *ctx, cons
 	e->retransmits = ctx->total_retrans;
 	e->pid = info->pid;
 	__builtin_memcpy(e->process, info->process, sizeof(e->process));
+	if (info->captured == KERNEL_PATH) {
+		remote_addr(ctx, &e->endpoint);
+		e->endpoint_port = remote_port(ctx);
+	}
 }
 
 static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, 0);
-	if (!info || info->captured || !info->netns_cookie || is_loopback(&info->remote))
+	if (!info || !info->netns_cookie || is_loopback(&info->remote))
+		return;
+	if (info->captured && info->captured != KERNEL_PATH)
 		return;
 	struct event *e = event_begin(EVENT_CONNECT, info->netns_cookie);
 	if (!e)
@@ -149,7 +160,11 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock 
 	}
 	info->netns_cookie = cookie;
 	info->opened_ns = bpf_ktime_get_ns();
-	info->server = is_host_flow(&remote, remote_port(ctx), &local, ctx->local_port) ? SERVER_OF_HOST : SERVER;
+	info->server = SERVER;
+	if (is_host_flow(&remote, remote_port(ctx), &local, ctx->local_port))
+		info->server = SERVER_OF_HOST;
+	else if (is_local_flow(cookie, &remote, remote_port(ctx), &local, ctx->local_port))
+		info->server = SERVER_OF_PATH;
 	info->captured = NOT_CAPTURED;
 	info->remote = remote;
 	info->remote_port = remote_port(ctx);
@@ -167,6 +182,8 @@ static __always_inline void on_close(struct bpf_sock_ops *ctx, struct bpf_sock *
 	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (!info)
 		return;
+	if (info->captured == KERNEL_PATH)
+		delete_local_flow(ctx, sk);
 	struct event *e = event_begin(ctx->args[0] == TCP_SYN_SENT ? EVENT_FAILED : EVENT_CLOSE, info->netns_cookie);
 	if (!e)
 		return;

@@ -11,6 +11,7 @@
 #include "host.c"
 #include "inner.c"
 #include "via.c"
+#include "path.c"
 #include "connect.c"
 #include "names.c"
 #include "sockops.c"
@@ -23,4 +24,5 @@ const enum event_kind unused_event_kind __attribute__((unused));
 const enum server unused_server __attribute__((unused));
 const enum counter unused_counter __attribute__((unused));
 const enum listener_kind unused_listener_kind __attribute__((unused));
+const enum path_counter unused_path_counter __attribute__((unused));
 const struct event unused_event __attribute__((unused));

@@ -85,6 +85,12 @@ type UnderlaneEvent struct {
 	Pid         uint32
 	Process     [16]int8
 	MinRttUs    uint32
+	Endpoint    struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	EndpointPort uint16
+	Pad          [3]uint16
 }
 
 type UnderlaneEventKind uint32
@@ -136,6 +142,13 @@ const (
 	UnderlaneListenerKindLISTENER_INBOUND6  UnderlaneListenerKind = 4
 )
 
+type UnderlaneLocalFlowKey struct {
+	_           structs.HostLayout
+	NetnsCookie uint64
+	Flow        UnderlaneFlowKey
+	Pad         uint32
+}
+
 type UnderlaneOriginalDst struct {
 	_       structs.HostLayout
 	Addr    UnderlaneAddress
@@ -143,6 +156,31 @@ type UnderlaneOriginalDst struct {
 	Pad     uint16
 	Pid     uint32
 	Process [16]int8
+}
+
+type UnderlanePath struct {
+	_           structs.HostLayout
+	NetnsCookie uint64
+	Addr        UnderlaneAddress
+	Port        uint16
+	Pad         [3]uint16
+}
+
+type UnderlanePathCounter uint32
+
+const (
+	UnderlanePathCounterPATH_TAKEN        UnderlanePathCounter = 0
+	UnderlanePathCounterPATH_ADMITTED     UnderlanePathCounter = 1
+	UnderlanePathCounterPATH_FLOW_FAILED  UnderlanePathCounter = 2
+	UnderlanePathCounterNUM_PATH_COUNTERS UnderlanePathCounter = 3
+)
+
+type UnderlanePathKey struct {
+	_           structs.HostLayout
+	NetnsCookie uint64
+	Addr        UnderlaneAddress
+	Port        uint16
+	Pad         [3]uint16
 }
 
 type UnderlanePeerKey struct {
@@ -187,6 +225,7 @@ const (
 	UnderlaneServerNOT_SERVER     UnderlaneServer = 0
 	UnderlaneServerSERVER         UnderlaneServer = 1
 	UnderlaneServerSERVER_OF_HOST UnderlaneServer = 2
+	UnderlaneServerSERVER_OF_PATH UnderlaneServer = 3
 )
 
 type UnderlaneSocketInfo struct {
@@ -212,10 +251,14 @@ const (
 	UnderlaneMapHostFlows          = "host_flows"
 	UnderlaneMapInnerFlows         = "inner_flows"
 	UnderlaneMapListeners          = "listeners"
+	UnderlaneMapLocalFlows         = "local_flows"
 	UnderlaneMapOriginalDsts       = "original_dsts"
+	UnderlaneMapPathCounters       = "path_counters"
+	UnderlaneMapPaths              = "paths"
 	UnderlaneMapPeerNames          = "peer_names"
 	UnderlaneMapPods               = "pods"
 	UnderlaneMapSockets            = "sockets"
+	UnderlaneMapTakenPaths         = "taken_paths"
 	UnderlaneProgConnect4          = "connect4"
 	UnderlaneProgConnect6          = "connect6"
 	UnderlaneProgGetpeername4      = "getpeername4"
@@ -229,6 +272,7 @@ const (
 	UnderlaneVarUnusedEvent        = "unused_event"
 	UnderlaneVarUnusedEventKind    = "unused_event_kind"
 	UnderlaneVarUnusedListenerKind = "unused_listener_kind"
+	UnderlaneVarUnusedPathCounter  = "unused_path_counter"
 	UnderlaneVarUnusedServer       = "unused_server"
 )
 
@@ -294,10 +338,14 @@ type UnderlaneMapSpecs struct {
 	HostFlows    *ebpf.MapSpec `ebpf:"host_flows"`
 	InnerFlows   *ebpf.MapSpec `ebpf:"inner_flows"`
 	Listeners    *ebpf.MapSpec `ebpf:"listeners"`
+	LocalFlows   *ebpf.MapSpec `ebpf:"local_flows"`
 	OriginalDsts *ebpf.MapSpec `ebpf:"original_dsts"`
+	PathCounters *ebpf.MapSpec `ebpf:"path_counters"`
+	Paths        *ebpf.MapSpec `ebpf:"paths"`
 	PeerNames    *ebpf.MapSpec `ebpf:"peer_names"`
 	Pods         *ebpf.MapSpec `ebpf:"pods"`
 	Sockets      *ebpf.MapSpec `ebpf:"sockets"`
+	TakenPaths   *ebpf.MapSpec `ebpf:"taken_paths"`
 }
 
 // UnderlaneVariableSpecs contains global variables before they are loaded into the kernel.
@@ -309,6 +357,7 @@ type UnderlaneVariableSpecs struct {
 	UnusedEvent        *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedEventKind    *ebpf.VariableSpec `ebpf:"unused_event_kind"`
 	UnusedListenerKind *ebpf.VariableSpec `ebpf:"unused_listener_kind"`
+	UnusedPathCounter  *ebpf.VariableSpec `ebpf:"unused_path_counter"`
 	UnusedServer       *ebpf.VariableSpec `ebpf:"unused_server"`
 }
 
@@ -338,10 +387,14 @@ type UnderlaneMaps struct {
 	HostFlows    *ebpf.Map `ebpf:"host_flows"`
 	InnerFlows   *ebpf.Map `ebpf:"inner_flows"`
 	Listeners    *ebpf.Map `ebpf:"listeners"`
+	LocalFlows   *ebpf.Map `ebpf:"local_flows"`
 	OriginalDsts *ebpf.Map `ebpf:"original_dsts"`
+	PathCounters *ebpf.Map `ebpf:"path_counters"`
+	Paths        *ebpf.Map `ebpf:"paths"`
 	PeerNames    *ebpf.Map `ebpf:"peer_names"`
 	Pods         *ebpf.Map `ebpf:"pods"`
 	Sockets      *ebpf.Map `ebpf:"sockets"`
+	TakenPaths   *ebpf.Map `ebpf:"taken_paths"`
 }
 
 func (m *UnderlaneMaps) Close() error {
@@ -352,10 +405,14 @@ func (m *UnderlaneMaps) Close() error {
 		m.HostFlows,
 		m.InnerFlows,
 		m.Listeners,
+		m.LocalFlows,
 		m.OriginalDsts,
+		m.PathCounters,
+		m.Paths,
 		m.PeerNames,
 		m.Pods,
 		m.Sockets,
+		m.TakenPaths,
 	)
 }
 
@@ -368,6 +425,7 @@ type UnderlaneVariables struct {
 	UnusedEvent        *ebpf.Variable `ebpf:"unused_event"`
 	UnusedEventKind    *ebpf.Variable `ebpf:"unused_event_kind"`
 	UnusedListenerKind *ebpf.Variable `ebpf:"unused_listener_kind"`
+	UnusedPathCounter  *ebpf.Variable `ebpf:"unused_path_counter"`
 	UnusedServer       *ebpf.Variable `ebpf:"unused_server"`
 }
 

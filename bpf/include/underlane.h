@@ -98,12 +98,14 @@ enum captured {
 	NOT_CAPTURED,
 	CAPTURED, /* rewritten to the listener's own address */
 	CAPTURED_VIA, /* rewritten to another loopback name of the listener: see via.c */
+	KERNEL_PATH, /* rewritten to the endpoint: see path.c */
 };
 
 enum server {
 	NOT_SERVER, /* connected */
 	SERVER, /* accepted */
 	SERVER_OF_HOST, /* accepted, from one of the node's own processes: see host.c */
+	SERVER_OF_PATH, /* accepted, by the kernel path: see path.c */
 };
 
 /* The data that is kept with a socket. */
@@ -113,7 +115,7 @@ struct socket_info {
 	struct address remote; /* the peer that the application sees */
 	struct address local; /* of a captured client: the pod's address, not loopback */
 	__u16 remote_port;
-	__u8 captured; /* enum captured: the connection goes through the agent */
+	__u8 captured; /* enum captured: the hook has rewritten the connection */
 	__u8 server; /* enum server: accepted, not connected */
 	__u32 pid;
 	char process[16];
@@ -164,6 +166,9 @@ struct event {
 	__u32 pid;
 	char process[16];
 	__u32 min_rtt_us; /* of the last minutes (net.ipv4.tcp_min_rtt_wlen); zero: not known */
+	struct address endpoint; /* of a client's connection on the kernel path; zero: it is none */
+	__u16 endpoint_port;
+	__u16 pad[3];
 };
 
 /* Counters of the reasons for which a program passes or refuses a connection of an

@@ -2,6 +2,7 @@ package redirect
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/underlane/underlane/pkg/redirect/netns"
 )
@@ -14,4 +15,13 @@ func (p *Pod) Connections() ([]netns.Connection, error) {
 		return nil, fmt.Errorf("connections of pod %s: %w", p.Name, err)
 	}
 	return list, nil
+}
+
+// Destroy ends a connection of the pod's namespace. It does nothing if there is none between
+// these addresses.
+func (p *Pod) Destroy(local, remote netip.AddrPort) error {
+	if err := p.ns.Destroy(local, remote); err != nil {
+		return fmt.Errorf("pod %s: %w", p.Name, err)
+	}
+	return nil
 }

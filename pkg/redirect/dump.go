@@ -16,7 +16,16 @@ type Dump struct {
 	Pods         []PodDump         `json:"pods"`
 	OriginalDsts []OriginalDump    `json:"originalDsts"` // captured connections that the agent has not accepted yet
 	PeerNames    []PeerDump        `json:"peerNames"`    // dialled applications that have not accepted yet
+	Paths        []PathDump        `json:"paths"`        // kernel paths
 	Counters     map[string]uint64 `json:"counters"`
+}
+
+// PathDump is an entry of the paths map.
+type PathDump struct {
+	Client      uint64         `json:"client"` // cookies of namespaces
+	Server      uint64         `json:"server"`
+	Destination netip.AddrPort `json:"destination"`
+	Endpoint    netip.AddrPort `json:"endpoint"`
 }
 
 // PodDump is an entry of the pods map.
@@ -55,6 +64,13 @@ func (d *Datapath) Dump() (Dump, error) {
 		return Dump{}, err
 	}
 	dump := Dump{Counters: counters}
+	paths, err := d.Paths()
+	if err != nil {
+		return Dump{}, err
+	}
+	for _, p := range paths {
+		dump.Paths = append(dump.Paths, PathDump{p.Client, p.Server, p.Dst, p.Endpoint})
+	}
 	err = errors.Join(
 		each(d.objs.Pods, func(cookie uint64, p bpf.UnderlanePod) {
 			dump.Pods = append(dump.Pods, dumpPod(cookie, p))

@@ -31,7 +31,9 @@ type Event struct {
 	NetnsCookie   uint64
 	Server        bool // accepted, not connected
 	FromNode      bool // accepted from one of the node's own processes
+	ByPath        bool // it took the kernel path
 	Local, Remote netip.AddrPort
+	Endpoint      netip.AddrPort // that Remote stands for, at the client of the kernel path
 	Duration      time.Duration
 	Sent          uint64 // bytes that the peer acknowledged
 	Received      uint64
@@ -111,6 +113,7 @@ func decode(sample []byte, e *Event) bool {
 		NetnsCookie: raw.NetnsCookie,
 		Server:      raw.Server != uint8(bpf.UnderlaneServerNOT_SERVER),
 		FromNode:    raw.Server == uint8(bpf.UnderlaneServerSERVER_OF_HOST),
+		ByPath:      raw.Server == uint8(bpf.UnderlaneServerSERVER_OF_PATH) || raw.EndpointPort != 0,
 		Local:       fromMap(raw.Local, raw.LocalPort),
 		Remote:      fromMap(raw.Remote, raw.RemotePort),
 		Duration:    time.Duration(raw.DurationNs),
@@ -121,6 +124,9 @@ func decode(sample []byte, e *Event) bool {
 		Retransmits: raw.Retransmits,
 		Process:     cString(raw.Process[:]),
 		PID:         raw.Pid,
+	}
+	if raw.EndpointPort != 0 {
+		e.Endpoint = fromMap(raw.Endpoint, raw.EndpointPort)
 	}
 	if raw.Error != 0 {
 		e.Err = unix.Errno(raw.Error)
@@ -155,15 +161,17 @@ const CounterEventLost = "event-lost"
 
 // Counters returns the kernel-side counters by name, summed over processors.
 func (d *Datapath) Counters() (map[string]uint64, error) {
-	return readCounters(d.objs.Counters)
+	counts := make(map[string]uint64, len(counterNames)+len(pathCounterNames))
+	err := readCounters(counts, d.objs.Counters, counterNames[:])
+	return counts, errors.Join(err, readCounters(counts, d.objs.PathCounters, pathCounterNames[:]))
 }
 
-func readCounters(m *ebpf.Map) (map[string]uint64, error) {
-	counts := make(map[string]uint64, len(counterNames))
-	for i, name := range counterNames {
+// readCounters adds to counts the numbers of m, an array of counters.
+func readCounters(counts map[string]uint64, m *ebpf.Map, names []string) error {
+	for i, name := range names {
 		var perCPU []uint64
 		if err := m.Lookup(uint32(i), &perCPU); err != nil {
-			return nil, fmt.Errorf("counters map: %w", err)
+			return fmt.Errorf("map of counters: %w", err)
 		}
 		var sum uint64
 		for _, n := range perCPU {
@@ -171,5 +179,5 @@ func readCounters(m *ebpf.Map) (map[string]uint64, error) {
 		}
 		counts[name] = sum
 	}
-	return counts, nil
+	return nil
 }

@@ -25,7 +25,7 @@ func newLookups(objs *bpf.UnderlaneObjects) (*lookups, error) {
 	shared := map[string]*ebpf.Map{
 		bpf.UnderlaneMapPods: objs.Pods, bpf.UnderlaneMapAgent: objs.Agent, bpf.UnderlaneMapListeners: objs.Listeners,
 		bpf.UnderlaneMapHostFlows: objs.HostFlows, bpf.UnderlaneMapInnerFlows: objs.InnerFlows, bpf.UnderlaneMapCounters: objs.Counters,
-		bpf.UnderlaneMapOriginalDsts: objs.OriginalDsts,
+		bpf.UnderlaneMapOriginalDsts: objs.OriginalDsts, bpf.UnderlaneMapLocalFlows: objs.LocalFlows, bpf.UnderlaneMapPathCounters: objs.PathCounters,
 	}
 	for m := range spec.Maps {
 		if shared[m] == nil && m != rodata {
