@@ -37,6 +37,7 @@ var layers = map[string]int{
 	"pkg/agent/nri":                   4,
 	"pkg/agent/timeslice":             4,
 	"pkg/agent/try":                   4,
+	"pkg/agent/paths":                 4,
 	"pkg/agent/weights":               4,
 	"pkg/cli/agentapi":                4,
 	"pkg/cli/certtext":                4,

@@ -19,6 +19,7 @@ import (
 	"github.com/underlane/underlane/pkg/agent/enrol"
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nri"
+	"github.com/underlane/underlane/pkg/agent/paths"
 	"github.com/underlane/underlane/pkg/agent/try"
 	"github.com/underlane/underlane/pkg/agent/weights"
 	"github.com/underlane/underlane/pkg/cgroup"
@@ -67,6 +68,7 @@ type Agent struct {
 	observing  observing
 	itself     *mesh.Workload // the node, as the client of pods that it probes
 	limits     *lease.Table
+	paths      *paths.Table
 
 	connections *connections.Table
 	tries       *try.Dialer
@@ -142,6 +144,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	if config.NRISocket != "" {
 		a.runtime = &nri.Plugin{Socket: config.NRISocket, Handler: a.sandboxes, Log: log}
 	}
+	a.paths = paths.New(paths.Options{Judge: settling{a}, Pods: a.carrier, State: a.store, Log: log})
 	a.processors = newProcessors(log)
 	has := resourcesOfProcess()
 	log.Info("budgets", "openFiles", has.openFiles, "memory", has.memory, "descriptors", has.descriptors(), "buffers", has.buffers())
@@ -156,6 +159,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Sampling: a.observing.sampling, Logged: a.observing.log.Active,
 		StaleKeys: a.client.StaleKeys,
 		Leases:    a.limits,
+		Paths:     a.paths,
 
 		Shares: a.processors.shares,
 		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so

@@ -39,6 +39,9 @@ func (a *Agent) readKernelEvents(ctx context.Context) error {
 	defer telling.Wait()
 	defer close(heard)
 	return a.datapath.ReadEvents(ctx, func(e *redirect.Event) {
+		if e.ByPath && e.Server {
+			return // the client's events count for both sides, as those of the proxy do
+		}
 		if pod := a.carrier.ByCookie(e.NetnsCookie); pod != nil {
 			if !e.FromNode {
 				a.client.Subscribe(e.Remote.Addr()) // no proxy does
@@ -91,6 +94,12 @@ func (a *Agent) translate(e *redirect.Event, pod *mesh.Workload) tap.Event {
 		Process: e.Process, SRTT: e.SRTT, MinRTT: e.MinRTT, Retransmits: e.Retransmits,
 		Duration: e.Duration, ReadBytes: e.Sent, WriteBytes: e.Received,
 	}
+	if e.ByPath {
+		out.TLS = tap.TLSSameNode
+		out.Destination.Addr = e.Endpoint
+		out.Destination.Workload, _ = view.Workload(e.Endpoint.Addr())
+		out.Source.Identity, out.Destination.Identity = identityOf(pod), identityOf(out.Destination.Workload)
+	}
 	if e.Server {
 		out.Source, out.Destination, out.Direction = other, own, mesh.Inbound
 		out.ReadBytes, out.WriteBytes = e.Received, e.Sent
@@ -109,9 +118,19 @@ func (a *Agent) translate(e *redirect.Event, pod *mesh.Workload) tap.Event {
 			out.Duration = 0 // it was never open
 		}
 		out.Reason = kernelReason(e.Err, e.Kind)
+		if e.ByPath && errors.Is(e.Err, unix.ECONNABORTED) {
+			out.Reason = mesh.ReasonPolicyDenied // the table of paths has cut it
+		}
 		out.Reset = out.Reason != mesh.ReasonNone
 	}
 	return out
+}
+
+func identityOf(w *mesh.Workload) mesh.Identity {
+	if w == nil {
+		return mesh.Identity{}
+	}
+	return w.Identity
 }
 
 func firstOf(addrs []netip.Addr, like netip.Addr) netip.Addr {

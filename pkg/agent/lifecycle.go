@@ -169,6 +169,7 @@ func (a *Agent) nodeAPI() *nodeapi.Server {
 // work starts the parts that only one agent of a node may run.
 func (a *Agent) work(work *parts) {
 	work.start("kernel events", a.readKernelEvents)
+	work.start("kernel paths", a.keepPaths)
 	asides := []aside{
 		{name: "node API", opened: a.socket, open: a.claimSocket, serve: func(ctx context.Context, ln net.Listener) error {
 			return a.nodeAPI().Serve(ctx, ln)

@@ -126,6 +126,15 @@ type Options struct {
 	StaleKeys func(source string)
 	// Leases are the limits of RateLimitPolicies; nil: the proxy has its own.
 	Leases *lease.Table
+	// Paths hears of the connections that the kernel may make in future; nil: nobody does.
+	Paths Paths
+}
+
+// Paths is what connects pods without the proxy where there is nothing to decide.
+type Paths interface {
+	// Used is called for each connection of local, a pod of this node, to a port that a
+	// setting makes opaque. It must not wait.
+	Used(local *mesh.Workload, dst netip.AddrPort)
 }
 
 // Proxy is the proxy of one node. Its methods are safe for concurrent use.

@@ -284,6 +284,9 @@ func (s *session) evict() {
 }
 
 func (s *session) serveOpaque(up *opaque.Opened, proto detect.Protocol) {
+	if p := s.proxy; p.Paths != nil && s.inbound == nil && s.Target.Opaque() {
+		p.Paths.Used(s.Target.Local(), s.Original)
+	}
 	protocol := "tcp"
 	if proto == detect.TLS {
 		protocol = "tls"

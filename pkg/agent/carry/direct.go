@@ -43,3 +43,55 @@ func (p *pod) addSockets(set map[socket]bool) {
 		}
 	}
 }
+
+// DirectTo counts the connections of an enrolled pod to an address that no proxy carries.
+func (c *Carrier) DirectTo(uid string, to netip.AddrPort) (int, error) {
+	list, err := c.Direct(uid)
+	n := 0
+	for i := range list {
+		if list[i].Remote == to {
+			n++
+		}
+	}
+	return n, err
+}
+
+// CutDirect ends them, and returns how many there were.
+func (c *Carrier) CutDirect(uid string, to netip.AddrPort) (cut int, err error) {
+	list, err := c.Direct(uid)
+	if err != nil {
+		return 0, err
+	}
+	c.mu.RLock()
+	p := c.byUID[uid]
+	if p == nil {
+		c.mu.RUnlock()
+		return 0, nil
+	}
+	p.Hold()
+	defer p.Release()
+	c.mu.RUnlock()
+	for i := range list {
+		if list[i].Remote != to {
+			continue
+		}
+		if failure := p.Destroy(list[i].Local, to); failure != nil {
+			err = failure
+			continue
+		}
+		cut++
+	}
+	return cut, err
+}
+
+// Cookie returns the cookie of the namespace of an enrolled pod. False: the pod is not
+// enrolled.
+func (c *Carrier) Cookie(uid string) (uint64, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	p := c.byUID[uid]
+	if p == nil || p.ended {
+		return 0, false
+	}
+	return p.Pod.Cookie(), true
+}

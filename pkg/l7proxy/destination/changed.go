@@ -92,6 +92,13 @@ func (c *Changed) SameNode(client, server *mesh.Workload, to netip.AddrPort, req
 }
 
 func (c *Changed) judge(w *mesh.Workload, port uint16, client netip.Addr, id mesh.Identity, requests bool) error {
+	return c.directory.judge(w, port, client, id, requests)
+}
+
+// judge returns why a client may not be connected to a port of w, a pod of this node, or nil.
+// requests: the connection carries requests, each of which is judged by itself. It remembers
+// and counts nothing. The error is a *mesh.ReasonError.
+func (d *Directory) judge(w *mesh.Workload, port uint16, client netip.Addr, id mesh.Identity, requests bool) error {
 	verdict := policy.Decide(policy.Input{Client: id, ClientAddr: client, Server: w, Port: port})
 	if !verdict.Allowed {
 		return mesh.Fail(verdict.Reason, nil)
@@ -99,7 +106,6 @@ func (c *Changed) judge(w *mesh.Workload, port uint16, client netip.Addr, id mes
 	if !w.Authorized {
 		return nil
 	}
-	d := c.directory
 	decision := d.State.View().Authz(w.UID).DecideConnection(&authz.Connection{Peer: d.peers.of(id), Client: client, Port: port})
 	if !requests {
 		decision = decision.Opaque()

@@ -1,0 +1,147 @@
+package paths
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// sweepEvery is how often the table is compared with the kernel, and what is not used is
+	// forgotten.
+	sweepEvery = 10 * time.Second
+	// forgetAfter is how long a destination that is not settled stays in the table unused.
+	forgetAfter = time.Minute
+	// again is when a denial is looked after once more: a connection may have been on its way
+	// to the endpoint when the others were cut.
+	again = time.Second
+	// rest is how many times as long as a judgement of all entries takes the table rests
+	// after it, so that a state that changes all the time takes a tenth of a processor at most.
+	rest = 9
+)
+
+// Run keeps the paths in k until ctx is done. It begins with those that an earlier agent has
+// left. It leaves them to the next one: the kernel follows them only while an agent lives.
+func (t *Table) Run(ctx context.Context, k Kernel) error {
+	t.mu.Lock()
+	t.kernel = k
+	t.mu.Unlock()
+	changes, cancel := t.State.Watch()
+	defer cancel()
+	t.sweep()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	look := time.NewTimer(0)
+	defer look.Stop()
+	var free time.Time // when the next judgement of all may begin
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case u := <-t.used:
+			t.add(u)
+		case <-changes:
+			look.Reset(time.Until(free))
+		case <-look.C:
+			began := time.Now()
+			denied := t.judgeAll()
+			took := time.Since(began)
+			free = began.Add(took * (1 + rest))
+			if denied {
+				look.Reset(max(again, time.Until(free)))
+			}
+		case <-sweep.C:
+			t.sweep()
+		}
+	}
+}
+
+// judgeAll judges all entries, and then ends the connections that no policy allows any more.
+// It returns whether there were any.
+func (t *Table) judgeAll() (denied bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k, e := range t.entries {
+		t.judge(k, e)
+	}
+	view := t.State.View()
+	for f, server := range t.open {
+		client, ok := view.WorkloadByUID(f.client)
+		if !ok {
+			continue
+		}
+		to, ok := view.WorkloadByUID(server)
+		if !ok {
+			continue
+		}
+		err := t.Judge.MayConnect(client, to, f.endpoint)
+		if err == nil {
+			continue
+		}
+		n, failure := t.Pods.CutDirect(f.client, f.endpoint)
+		if n > 0 {
+			denied = true
+			t.cuts.Add(uint64(n))
+			t.Log.Debug("connections of the kernel path cut: the policy of the pod has changed",
+				"client", f.client, "destination", f.endpoint, "connections", n, "cause", err)
+		}
+		if failure != nil {
+			denied = true
+			t.Log.Error("connections of the kernel path cannot be cut, and the policy does not allow them any more",
+				"client", f.client, "destination", f.endpoint, "cause", failure)
+		}
+	}
+	return denied
+}
+
+// sweep takes over paths of an earlier agent, deletes those of pods that are not enrolled,
+// and forgets what is not used.
+func (t *Table) sweep() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list, err := t.kernel.Paths()
+	if err != nil {
+		t.Log.Error("the paths in the kernel cannot be compared with those that should be there", "cause", err)
+		return
+	}
+	for _, p := range list {
+		client, server := t.Pods.ByCookie(p.Client), t.Pods.ByCookie(p.Server)
+		if client == nil || server == nil || len(t.entries) >= maxEntries {
+			_ = t.kernel.DeletePath(p.PathKey) // it is tried again
+			continue
+		}
+		k := key{client.UID, p.Dst}
+		e := t.entries[k]
+		if e == nil {
+			e = &entry{last: time.Now()}
+			t.entries[k] = e
+			t.ofPod[k.client]++
+		}
+		e.path, e.set = p, true
+		t.open[flow{k.client, p.Endpoint}] = server.UID
+		t.judge(k, e)
+	}
+	current := make(map[flow]bool)
+	for k, e := range t.entries {
+		if e.set {
+			if _, enrolled := t.Pods.Cookie(k.client); enrolled {
+				current[flow{k.client, e.path.Endpoint}] = true
+				continue
+			}
+			t.unset(e)
+		}
+		if !e.set && time.Since(e.last) > forgetAfter {
+			delete(t.entries, k)
+			if t.ofPod[k.client]--; t.ofPod[k.client] == 0 {
+				delete(t.ofPod, k.client)
+			}
+		}
+	}
+	for f := range t.open {
+		if current[f] {
+			continue
+		}
+		if n, err := t.Pods.DirectTo(f.client, f.endpoint); err == nil && n == 0 {
+			delete(t.open, f)
+		}
+	}
+}

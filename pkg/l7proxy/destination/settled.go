@@ -1,0 +1,69 @@
+package destination
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// Settled is the endpoint that all connections of a client to a destination go to, in a pod
+// of the same node, while nothing about them is left for a proxy to decide: they can take
+// the kernel path.
+type Settled struct {
+	Server   *mesh.Workload
+	Endpoint netip.AddrPort
+}
+
+// Why connections to a destination are not settled.
+var (
+	errNotKnown  = errors.New("the controller has not said whose the address is")
+	errRuled     = errors.New("routes apply to the destination or to the client")
+	errBalanced  = errors.New("there are several endpoints, or none")
+	errFamily    = errors.New("the endpoint is of another address family")
+	errNotHere   = errors.New("the endpoint is not a pod of this node, or is not reached directly")
+	errAccounted = errors.New("policies or limits of the endpoint count what comes")
+	errNotOpaque = errors.New("the port is not opaque")
+)
+
+// Settled returns where connections of local, a pod of this node, to dst go. The error says
+// why that is not settled. It waits for nothing.
+func (d *Directory) Settled(local *mesh.Workload, dst netip.AddrPort) (Settled, error) {
+	v := d.State.View()
+	if !v.Answered(dst.Addr()) {
+		return Settled{}, errNotKnown
+	}
+	t := &Outbound{directory: d, dst: dst}
+	t.known.Store(&knowledge{local: local})
+	k := t.lookAside(func(func()) {})
+	switch {
+	case !t.Opaque():
+		return Settled{}, errNotOpaque
+	case k.egress != nil || k.routing != nil || k.local.Settings.Ingress:
+		return Settled{}, errRuled
+	}
+	ep := mesh.Endpoint{Addr: dst, Workload: k.pod, Ready: true}
+	if k.Backend.Service != nil {
+		if k.Port == nil || k.Balancer.Len() != 1 {
+			return Settled{}, errBalanced
+		}
+		ep = k.Balancer.Ready()[0].Endpoint
+	}
+	w := ep.Workload
+	switch {
+	case ep.Addr.Addr().Is4() != dst.Addr().Is4():
+		return Settled{}, errFamily
+	case d.mode(k.local, ep) != upstream.SameNode:
+		return Settled{}, errNotHere
+	case w.Authorized || w.Limited || ruled(w):
+		return Settled{}, errAccounted
+	}
+	return Settled{w, ep.Addr}, d.MayConnect(k.local, w, ep.Addr)
+}
+
+// MayConnect returns why client may not be connected to an address of server by the kernel
+// path, or nil. Both are pods of this node. The error is a *mesh.ReasonError.
+func (d *Directory) MayConnect(client, server *mesh.Workload, to netip.AddrPort) error {
+	return d.judge(server, to.Port(), PodAddress(client, to.Addr(), netip.Addr{}), client.Identity, false)
+}

@@ -1,0 +1,159 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/test/lab"
+)
+
+// opaqueService is a Service of port 7000 of the pods with the label app.
+func opaqueService(app string) string {
+	return fmt.Sprintf(`---
+apiVersion: v1
+kind: Service
+metadata: {name: %[1]s, namespace: default}
+spec: {selector: {app: %[1]s}, ports: [{port: 7000}]}
+`, app)
+}
+
+// kernelPathLab has a strict server whose port 7000 is opaque, a client beside it, one on
+// the other node, and one outside the mesh.
+func kernelPathLab(t *testing.T) (l *lab.Lab, pod, service string) {
+	t.Helper()
+	server := serverPod("server", node1)
+	server.Annotations = map[string]string{"underlane.io/opaque-ports": "7000", "underlane.io/policy": "strict"}
+	outsider := clientPod("outsider", node1)
+	outsider.Labels = nil
+	l = lab.Up(t, lab.Options{}, manifests(server, clientPod("near", node1), clientPod("far", node2), outsider), opaqueService("server"))
+	waitEnrolled(t, l, "default/server", "default/near", "default/far")
+	return l, addrPort(l.Pod("server").IP(), 7000), addrPort(l.ServiceIPs("default/server")[0], 7000)
+}
+
+// onKernelPath waits until connections of a pod to an address take the kernel path: an open
+// event of the kernel says that they did not leave the node.
+func onKernelPath(t *testing.T, l *lab.Lab, tap *tapReader, client, to string) event {
+	t.Helper()
+	opened := func() []event {
+		return tap.all(func(e event) bool { return e.ConnOpenEvent != nil && e.Origin == "kernel" && e.TLS == "same-node" })
+	}
+	var found []event
+	l.Eventually(patience, func() error {
+		before := len(opened())
+		if r := say(l, client, to, "hello"); r.Code != 0 || !strings.HasSuffix(r.Stdout, "hello") {
+			return fmt.Errorf("%s to %s: %s", client, to, r)
+		}
+		for range 20 { // the agent reads the kernel's events each 25 ms
+			if found = opened()[before:]; len(found) > 0 {
+				return nil
+			}
+			time.Sleep(25 * time.Millisecond)
+		}
+		return fmt.Errorf("%s to %s: the proxy carries it", client, to)
+	})
+	return found[0]
+}
+
+// echoes checks that a connection is open and carries bytes both ways.
+func echoes(t *testing.T, c net.Conn) error {
+	t.Helper()
+	if _, err := c.Write([]byte("ping\n")); err != nil {
+		return err
+	}
+	b := make([]byte, 5)
+	for n := 0; n < len(b); {
+		m, err := c.Read(b[n:])
+		if err != nil {
+			return err
+		}
+		n += m
+	}
+	if string(b) != "ping\n" {
+		return fmt.Errorf("got %q, want what was sent", b)
+	}
+	return nil
+}
+
+// TestKernelPath: connections between pods of one node to an opaque port take the kernel
+// path, by the pod's address and by a Service's, and are seen in tap and metrics as other
+// connections in the mesh. Those from elsewhere do not.
+func TestKernelPath(t *testing.T) {
+	t.Parallel()
+	l, pod, service := kernelPathLab(t)
+	tap := startTap(t, l, node1)
+	for name, to := range map[string]string{"pod": pod, "service": service} {
+		e := onKernelPath(t, l, tap, "near", to)
+		if net.JoinHostPort(e.Destination.IP, strconv.Itoa(int(e.Destination.Port))) != pod || e.Destination.Metadata["pod"] != "server" || e.Source.Metadata["pod"] != "near" {
+			t.Errorf("%s: got the event %s, want one from near to server at %s", name, e, pod)
+		}
+	}
+	closed := tap.wait("the end of a connection", func(e event) bool { return e.ConnCloseEvent != nil && e.Origin == "kernel" && e.TLS == "same-node" })
+	if closed.Reason != "" || closed.ConnCloseEvent.SentBytes+closed.ConnCloseEvent.ReceivedBytes == 0 {
+		t.Errorf("got the end %s, want one without a reason, with bytes", closed)
+	}
+	for client, allowed := range map[string]bool{"far": true, "outsider": false} {
+		if r := say(l, client, pod, "hello"); strings.HasSuffix(r.Stdout, "hello") != allowed {
+			t.Errorf("%s: got %s, want it let in: %v", client, r, allowed)
+		}
+	}
+}
+
+// TestKernelPathOutlivesTheAgent: connections on the kernel path go on while their agent is
+// killed and another one starts, and new ones take the path again.
+func TestKernelPathOutlivesTheAgent(t *testing.T) {
+	t.Parallel()
+	l, _, service := kernelPathLab(t)
+	tap := startTap(t, l, node1)
+	onKernelPath(t, l, tap, "near", service)
+	open := dialFrom(t, l, "near").raw(t, service)
+	if err := echoes(t, open); err != nil {
+		t.Fatal(err)
+	}
+	l.KillAgent(node1)
+	if err := echoes(t, open); err != nil {
+		t.Errorf("while the agent is away: %v", err)
+	}
+	if r := say(l, "near", service, "hello"); strings.HasSuffix(r.Stdout, "hello") {
+		t.Errorf("got an answer of a strict pod whose agent is away: %s", r)
+	}
+	l.StartAgent(node1)
+	waitEnrolled(t, l, "default/server", "default/near")
+	if err := echoes(t, open); err != nil {
+		t.Errorf("with another agent: %v", err)
+	}
+	onKernelPath(t, l, startTap(t, l, node1), "near", service)
+}
+
+// TestKernelPathFollowsPolicy: a policy that denies a client ends its connections on the
+// kernel path, with the reason, and refuses new ones; without it they take the path again.
+func TestKernelPathFollowsPolicy(t *testing.T) {
+	t.Parallel()
+	l, pod, service := kernelPathLab(t)
+	tap := startTap(t, l, node1)
+	onKernelPath(t, l, tap, "near", service)
+	open := dialFrom(t, l, "near").raw(t, service)
+	if err := echoes(t, open); err != nil {
+		t.Fatal(err)
+	}
+	policy := linkerdServer("echo", 7000) + fmt.Sprintf(linkerdWeb, "web")
+	l.Apply(policy)
+	if n, err := open.Read(make([]byte, 1)); err == nil {
+		t.Errorf("got %d bytes on a connection that the policy does not allow, want its end", n)
+	}
+	if e := tap.wait("the cut", func(e event) bool {
+		return e.ConnCloseEvent != nil && e.Origin == "kernel" && e.TLS == "same-node" && e.Reason != ""
+	}); e.Reason != "policy-denied" {
+		t.Errorf("got the end %s, want the reason policy-denied", e)
+	}
+	for _, to := range []string{pod, service} {
+		if r := say(l, "near", to, "hello"); strings.HasSuffix(r.Stdout, "hello") {
+			t.Errorf("%s: got an answer in spite of the policy: %s", to, r)
+		}
+	}
+	l.Delete(policy)
+	onKernelPath(t, l, tap, "near", service)
+}
