@@ -87,6 +87,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		serve = p.serve
 		defer p.wait()
 	}
+	if err := r.settle(); err != nil {
+		return nil, err
+	}
 	links := make([]link, n)
 	for i := range links {
 		var err error
@@ -106,6 +109,25 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	r.closeAll()
 	wg.Wait()
 	return &r.total, err
+}
+
+// settleTime is how long a mesh has after the first connection to a port.
+const settleTime = 200 * time.Millisecond
+
+// settle makes the first connection to the port.
+func (r *run) settle() error {
+	if !r.Work.Settles() {
+		return nil
+	}
+	l, err := newLink(r.ctx, r.Options)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if err := ask(l); err != nil {
+		return err
+	}
+	return sleep(r.ctx, settleTime)
 }
 
 // open returns a connection that is closed at the end of the run.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // Mode is the protocol of a connection.
@@ -54,6 +55,8 @@ var Ports = []Port{
 	{8083, "stream", Stream, ProtoHTTP2},
 	{8084, "echo", Echo, ProtoTCP},
 	{8085, "sink", Bulk, ProtoTCP},
+	{8086, "opaque-http", HTTP1, ProtoTCP},
+	{8087, "opaque-echo", Echo, ProtoTCP},
 }
 
 // Work is a kind of load.
@@ -63,30 +66,36 @@ type Work struct {
 	Mode    Mode
 	Conns   int
 	Streams int // concurrent streams on a connection; 1 for protocols without streams
+	// PortName names the port of the servers. The pods' annotations make those of which the
+	// names begin with "opaque" opaque.
+	PortName string
 }
 
 // Works has all loads that are measured, in this order.
 var Works = []Work{
-	{"http1-16", "HTTP/1.1 keep-alive, 1 KiB, 16 connections", HTTP1, 16, 1},
-	{"http1-256", "HTTP/1.1 keep-alive, 1 KiB, 256 connections", HTTP1, 256, 1},
-	{"http1-new", "HTTP/1.1, a connection for each request", HTTP1New, 16, 1},
-	{"http2", "HTTP/2, 1 KiB, 4 connections of 32 streams", HTTP2, 4, 32},
-	{"grpc", "gRPC unary, 128 B, 4 connections of 32 streams", GRPC, 4, 32},
-	{"grpc-stream", "gRPC streaming, 128 B messages, 4 connections of 32 streams", Stream, 4, 32},
-	{"tcp-1", "opaque TCP, 1 stream", Bulk, 1, 1},
-	{"tcp-64", "opaque TCP, 64 streams", Bulk, 64, 1},
-	{"ping-pong", "opaque TCP, 1 byte to and fro", Echo, 1, 1},
+	{"http1-16", "HTTP/1.1 keep-alive, 1 KiB, 16 connections", HTTP1, 16, 1, "http"},
+	{"http1-256", "HTTP/1.1 keep-alive, 1 KiB, 256 connections", HTTP1, 256, 1, "http"},
+	{"http1-new", "HTTP/1.1, a connection for each request", HTTP1New, 16, 1, "http"},
+	{"http2", "HTTP/2, 1 KiB, 4 connections of 32 streams", HTTP2, 4, 32, "h2"},
+	{"grpc", "gRPC unary, 128 B, 4 connections of 32 streams", GRPC, 4, 32, "grpc"},
+	{"grpc-stream", "gRPC streaming, 128 B messages, 4 connections of 32 streams", Stream, 4, 32, "stream"},
+	{"tcp-1", "opaque TCP, 1 stream", Bulk, 1, 1, "sink"},
+	{"tcp-64", "opaque TCP, 64 streams", Bulk, 64, 1, "sink"},
+	{"ping-pong", "opaque TCP, 1 byte to and fro", Echo, 1, 1, "echo"},
+	{"opaque-16", "1 KiB on an opaque port, 16 connections", HTTP1, 16, 1, "opaque-http"},
+	{"opaque-new", "1 KiB on an opaque port, a connection for each", HTTP1New, 16, 1, "opaque-http"},
+	{"opaque-ping-pong", "1 byte to and fro on an opaque port", Echo, 1, 1, "opaque-echo"},
 }
 
 // Port returns the port of the servers for this work.
 func (w Work) Port() Port {
-	mode := w.Mode
-	if mode == HTTP1New {
-		mode = HTTP1
-	}
-	i := slices.IndexFunc(Ports, func(p Port) bool { return p.Mode == mode })
+	i := slices.IndexFunc(Ports, func(p Port) bool { return p.Name == w.PortName })
 	return Ports[i]
 }
+
+// Settles reports whether a mesh may carry the work's connections in another way than the
+// first one to the port: none of that is measured.
+func (w Work) Settles() bool { return strings.HasPrefix(w.PortName, "opaque") }
 
 // Volume reports whether the work is measured in bytes and not in requests.
 func (w Work) Volume() bool { return w.Mode == Bulk }

@@ -1,6 +1,9 @@
 package work
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestEveryWorkHasItsPort(t *testing.T) {
 	names := map[string]bool{}
@@ -9,9 +12,12 @@ func TestEveryWorkHasItsPort(t *testing.T) {
 			t.Errorf("two works are named %s, want different names", w.Name)
 		}
 		names[w.Name] = true
-		want := map[Mode]string{HTTP1: "http", HTTP1New: "http", HTTP2: "h2", GRPC: "grpc", Stream: "stream", Echo: "echo", Bulk: "sink"}[w.Mode]
-		if got := w.Port().Name; got != want {
-			t.Errorf("%s goes to port %s, want %s", w.Name, got, want)
+		want := w.Mode
+		if want == HTTP1New {
+			want = HTTP1
+		}
+		if port := w.Port(); port.Mode != want || strings.HasPrefix(port.Name, "opaque") != w.Settles() {
+			t.Errorf("%s goes to port %+v, want one of %s", w.Name, port, want)
 		}
 		if w.Conns < 1 || w.Streams < 1 {
 			t.Errorf("got %+v, want at least one connection and one stream", w)
