@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -156,4 +158,79 @@ func TestKernelPathFollowsPolicy(t *testing.T) {
 	}
 	l.Delete(policy)
 	onKernelPath(t, l, tap, "near", service)
+}
+
+// TestKernelPathTakeOver: while an agent takes the node over from another one, no connection
+// to the opaque port of a strict server is lost, one that is open goes on, and the kernel path
+// is there again.
+func TestKernelPathTakeOver(t *testing.T) {
+	l, _, service := kernelPathLab(t)
+	onKernelPath(t, l, startTap(t, l, node1), "near", service)
+	open := dialFrom(t, l, "near").raw(t, service)
+	if err := echoes(t, open); err != nil {
+		t.Fatal(err)
+	}
+	client := inPod(t, l, "near", "labtest", "knock", service)
+	client.line()
+	old := nodeOf(t, l, node1).Agent
+	succeed(t, l, node1)
+	l.Eventually(patience, func() error {
+		if log := l.Logs(node1); !strings.Contains(log, "waiting to be stopped") {
+			return errors.New("the agent has not been succeeded")
+		}
+		return nil
+	})
+	if err := syscall.Kill(old.Pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	l.Eventually(patience, func() error {
+		if now := nodeOf(t, l, node1).Agent; now.Pid != 0 {
+			return errors.New("the old agent has not ended")
+		}
+		return nil
+	})
+	taken := agentStatus(t, l, node1).KernelEvents["kernel-path"]
+	onKernelPath(t, l, startTap(t, l, node1), "near", service)
+	attempts := readKnocks(t, client)
+	for _, a := range attempts {
+		if a.outcome() != "done" {
+			t.Errorf("got %+v, want each connection done", a)
+		}
+	}
+	if len(attempts) < 100 || taken < 50 {
+		t.Errorf("got %d connections, and %d on the kernel path: too few to show anything", len(attempts), taken)
+	}
+	if err := echoes(t, open); err != nil {
+		t.Errorf("a connection that was open: %v", err)
+	}
+}
+
+// TestKernelPathFollowsPods: a pod that takes the server's place, with another address, is
+// reached in its place; a client that leaves the mesh is an outsider at once.
+func TestKernelPathFollowsPods(t *testing.T) {
+	t.Parallel()
+	l, _, service := kernelPathLab(t)
+	tap := startTap(t, l, node1)
+	onKernelPath(t, l, tap, "near", service)
+	second := serverPod("second", node1)
+	second.Labels = merge(second.Labels, map[string]string{"app": "server"})
+	second.Annotations = map[string]string{"underlane.io/opaque-ports": "7000", "underlane.io/policy": "strict"}
+	l.Apply(second.manifest())
+	l.WaitEnrolled(patience, "default/second")
+	first := serverPod("server", node1)
+	l.Delete(first.manifest())
+	address := l.Pod("second").IP()
+	l.Eventually(patience, func() error {
+		if e := onKernelPath(t, l, tap, "near", service); e.Destination.IP != address.String() {
+			return fmt.Errorf("got the event %s, want one to %s", e, address)
+		}
+		return nil
+	})
+	l.Label("default/near", "underlane.io/mesh-")
+	l.Eventually(patience, func() error {
+		if r := say(l, "near", addrPort(address, 7000), "hello"); strings.HasSuffix(r.Stdout, "hello") {
+			return fmt.Errorf("got an answer of a strict server outside the mesh: %s", r)
+		}
+		return nil
+	})
 }
