@@ -95,7 +95,7 @@ hostile-peers: deps-test deps-bench ## the same attacks on Envoy, nginx and hapr
 	$(GO) test -count=1 -v -timeout 90m -run 'TestPeerConfigurations|TestPeers/$(RUN)' ./test/hostile -args -full -peers -rounds $(or $(ROUNDS),2) -nice $(or $(NICE),19)
 
 .PHONY: contract
-contract: deps-test ## the mesh's promises under faults, by seed (root); SEED=7, TIME=10m, FAULTS=8, OVERLAP=2, KINDS=agent-killed,node-cut
+contract: deps-test ## the mesh's promises under faults, by seed (root; make test plays two seeds); SEED=7, TIME=10m, FAULTS=8, OVERLAP=2, KINDS=agent-killed,node-cut
 	$(GO) test -count=1 -timeout 0 -v -run 'TestFullContract$$' ./test/contract -args \
 	  -contract.seed=$(or $(SEED),0) -contract.time=$(or $(TIME),$(if $(SEED),0s,1m)) \
 	  -contract.faults=$(or $(FAULTS),8) -contract.overlap=$(or $(OVERLAP),1) -contract.kinds=$(KINDS)

@@ -59,7 +59,10 @@ func play(t *testing.T, c cast, faults []schedule.Fault) *history.History {
 	for name, interval := range callers {
 		s.clients = append(s.clients, s.startPeer(name, slices.Sorted(maps.Keys(c.targets)), "--interval", interval.String()))
 	}
+	up := time.Since(began)
 	s.warm()
+	t.Logf("the lab is up in %s, every client has its first answers in %s", up.Round(time.Millisecond), (time.Since(began) - up).Round(time.Millisecond))
+	loads := startWitness(t)
 	for len(faults) > 0 {
 		n := 1
 		for n < len(faults) && faults[n].With {
@@ -72,7 +75,7 @@ func play(t *testing.T, c cast, faults []schedule.Fault) *history.History {
 	for _, c := range s.clients {
 		c.end()
 	}
-	return &history.History{Attempts: s.attempts, Deliveries: s.deliveries(), Sightings: capture(), Tenures: s.tenures, Faults: s.faults}
+	return &history.History{Attempts: s.attempts, Deliveries: s.deliveries(), Sightings: capture(), Tenures: s.tenures, Faults: s.faults, Loads: loads()}
 }
 
 // whole waits until the agents of all nodes are ready and connected to the controller,

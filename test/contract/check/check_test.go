@@ -443,6 +443,47 @@ func (s *story) handOver(pod, other string, when float64) {
 	s.Tenures = append(s.Tenures, history.Tenure{Pod: other, Addrs: []netip.Addr{addrs[pod]}, From: at(when)})
 }
 
+// What is lost or hangs while the machine is overloaded is not judged, and all else is.
+func TestUntold(t *testing.T) {
+	s := newStory()
+	for i := range 80 { // every half a second: overloaded from 10 s to 20 s, and slow for a moment at 30 s
+		factor := 4.
+		if i >= 20 && i < 40 || i == 60 {
+			factor = 20
+		}
+		s.Loads = append(s.Loads, history.Load{At: at(float64(i) / 2), Factor: factor})
+	}
+	if got := Overloaded(&s.History); got < 9*time.Second || got > 12*time.Second {
+		t.Errorf("got %s of overload, want 10 s", got)
+	}
+	for _, c := range []struct {
+		invariant string
+		start     float64
+		want      bool
+	}{
+		{"lost", 5, false},
+		{"lost", 12, true},
+		{"hung", 12, true},
+		{"lost", 22, true},
+		{"lost", 29, false},
+		{"lost", 30.2, false},
+		{"past-strict", 12, false},
+		{"in-the-clear", 12, false},
+		{"wrong-pod", 12, false},
+		{"more-than-once", 12, false},
+		{"failed-open", 12, false},
+	} {
+		v := Violation{Invariant: c.invariant, Attempt: history.Attempt{Start: at(c.start), End: at(c.start + 0.1)}}
+		if got := Untold(&s.History, v); got != c.want {
+			t.Errorf("%s at %g s: got %v, want %v", c.invariant, c.start, got, c.want)
+		}
+	}
+	long := Violation{Invariant: "hung", Attempt: history.Attempt{Start: at(2), End: at(18)}}
+	if !Untold(&s.History, long) {
+		t.Errorf("an attempt that lasts into the overload is judged, want it untold")
+	}
+}
+
 func ExampleAll() {
 	s := newStory()
 	s.fault(schedule.AgentStopped, "node-2", 1, 6)

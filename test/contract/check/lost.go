@@ -9,6 +9,12 @@ import (
 	"github.com/underlane/underlane/test/contract/schedule"
 )
 
+// The names of the invariants of this file.
+const (
+	lost = "lost"
+	hung = "hung"
+)
+
 // Lost: an attempt from which the client should have its answer has it, unless the
 // documentation says that it is lost while something fails (docs/ARCHITECTURE.md, When
 // things fail; docs/operations.md, Losing parts). Where faults overlap, what may be lost is
@@ -26,7 +32,7 @@ func Lost(m Mesh, h *history.History) (out []Violation) {
 			continue
 		}
 		if !slices.ContainsFunc(during(h, a), func(f history.Fault) bool { return mayBeLost(m, h, f, a) }) {
-			out = append(out, violate(h, "lost", a, "it has no answer, and nothing that was amiss explains it"))
+			out = append(out, violate(h, lost, a, "it has no answer, and nothing that was amiss explains it"))
 		}
 	}
 	return out
@@ -226,7 +232,7 @@ func Hung(m Mesh, h *history.History) (out []Violation) {
 		}
 		limit = max(limit+together(holding), least)
 		if took := a.End.Sub(a.Start); took > limit {
-			out = append(out, violate(h, "hung", a, "it took %s, want %s at most", round(took), round(limit)))
+			out = append(out, violate(h, hung, a, "it took %s, want %s at most", round(took), round(limit)))
 		}
 	}
 	return out

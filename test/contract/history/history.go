@@ -90,6 +90,12 @@ type Fault struct {
 	Healed  time.Time `json:"healed"`  // all is as before: agents are ready, pods enrolled
 }
 
+// Load is how slow the machine was at a time.
+type Load struct {
+	At     time.Time `json:"at"`
+	Factor float64   `json:"factor"` // by which a computation took longer than its processor time
+}
+
 // History is everything that happened in a run.
 type History struct {
 	Attempts   []Attempt
@@ -97,6 +103,7 @@ type History struct {
 	Sightings  []Sighting
 	Tenures    []Tenure
 	Faults     []Fault
+	Loads      []Load // of the machine, by time
 }
 
 // record is one line of a file. One of its fields is set.
@@ -106,6 +113,7 @@ type record struct {
 	Sighting *Sighting `json:"sighting,omitempty"`
 	Tenure   *Tenure   `json:"tenure,omitempty"`
 	Fault    *Fault    `json:"fault,omitempty"`
+	Load     *Load     `json:"load,omitempty"`
 }
 
 // Write writes the history, a record a line.
@@ -128,6 +136,9 @@ func (h *History) Write(w io.Writer) error {
 	}
 	for i := range h.Sightings {
 		put(record{Sighting: &h.Sightings[i]})
+	}
+	for i := range h.Loads {
+		put(record{Load: &h.Loads[i]})
 	}
 	if err := errors.Join(errs, out.Flush()); err != nil {
 		return fmt.Errorf("write a history: %w", err)
@@ -157,6 +168,8 @@ func Read(r io.Reader) (*History, error) {
 			h.Tenures = append(h.Tenures, *rec.Tenure)
 		case rec.Fault != nil:
 			h.Faults = append(h.Faults, *rec.Fault)
+		case rec.Load != nil:
+			h.Loads = append(h.Loads, *rec.Load)
 		default:
 			return nil, fmt.Errorf("read a history: record %d is of no known kind", n)
 		}

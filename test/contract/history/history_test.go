@@ -22,13 +22,14 @@ func TestReadReadsWhatWriteWrites(t *testing.T) {
 		Sightings:  []Sighting{{At: at, ID: NewID("open", 3), From: addr, To: addr}},
 		Tenures:    []Tenure{{Pod: "far", Node: "node-2", Addrs: []netip.Addr{addr.Addr()}, From: at}},
 		Faults:     []Fault{{Fault: schedule.Fault{Kind: schedule.AgentKilled, Node: "node-2", For: time.Second}, Began: at, Healed: at.Add(time.Minute)}},
+		Loads:      []Load{{At: at, Factor: 2.5}},
 	}
 	var file bytes.Buffer
 	if err := want.Write(&file); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(file.String(), "\n"); got != 5 {
-		t.Errorf("got %d lines, want 5:\n%s", got, file.String())
+	if got := strings.Count(file.String(), "\n"); got != 6 {
+		t.Errorf("got %d lines, want 6:\n%s", got, file.String())
 	}
 	got, err := Read(&file)
 	if err != nil {
