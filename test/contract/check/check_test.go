@@ -293,6 +293,16 @@ func TestAll(t *testing.T) {
 			s.attempt("outsider", "far", history.HTTPPost, 1, "ECONNRESET", "")
 			s.Attempts[len(s.Attempts)-1].End = at(16.3)
 		}},
+		"it hangs, from outside the mesh, when the guest's network is removed": {tell: func(s *story) {
+			s.fault(schedule.PodReplaced, "far", 0, 3)
+			s.attempt("outsider", "far", history.HTTPPost, 1, "ECONNRESET", "")
+			s.Attempts[len(s.Attempts)-1].End = at(17.3)
+		}},
+		"it hangs, from outside the mesh, when the pod is back": {func(s *story) {
+			s.fault(schedule.PodReplaced, "far", 0, 3)
+			s.attempt("outsider", "far", history.HTTPPost, 3.5, history.OK, "far")
+			s.Attempts[len(s.Attempts)-1].End = at(19)
+		}, []string{"hung"}},
 		"it hangs for as long as one fault and then another": {tell: func(s *story) {
 			s.fault(schedule.AgentStopped, "node-2", 0, 5)
 			s.fault(schedule.NodeCut, "node-2", 4, 8)

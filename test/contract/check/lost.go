@@ -218,9 +218,9 @@ func Hung(m Mesh, h *history.History) (out []Violation) {
 			case schedule.AgentStopped, schedule.AgentStarved, schedule.NodeCut:
 				holding = append(holding, f)
 			case schedule.PodReplaced:
-				if of(m, f.Pod, a.To) && !m.Clients[a.Client].Meshed && a.Start.Before(f.Struck) {
-					// The answer to the first request that the pod refuses is lost if the
-					// pod's network is removed in that moment.
+				if of(m, f.Pod, a.To) && !m.Clients[a.Client].Meshed && a.Start.Before(f.Healed) {
+					// The answer to the first request that the pod, or later the guest,
+					// refuses is lost if its network is removed in that moment.
 					least = max(least, keepAlive)
 				}
 			case schedule.NodeLost:
