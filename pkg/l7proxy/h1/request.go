@@ -244,8 +244,9 @@ func (d *session) refuseRequest(err error) bool {
 		reason = mesh.ReasonHeaderTooLarge
 	case errors.As(err, &syntax):
 		reason = mesh.ReasonBadRequest
-	case len(d.in) == 0:
-		return false // the client has closed the connection, or the proxy drains
+	case len(d.in) == 0: // the client has closed the connection, or the proxy drains
+		d.farewell()
+		return false
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		reason = mesh.ReasonRequestTimeout
 	case errors.Is(err, errCrowded):

@@ -77,7 +77,7 @@ func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 			return h
 		}
 		d.readResponse(&h, kind)
-		if !h.neverSent {
+		if !h.neverSent && !d.unread(a, &h) {
 			break
 		}
 		d.endWait()
