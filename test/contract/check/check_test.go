@@ -298,6 +298,9 @@ func TestAll(t *testing.T) {
 			s.attempt("outsider", "far", history.HTTPPost, 1, "ECONNRESET", "")
 			s.Attempts[len(s.Attempts)-1].End = at(17.3)
 		}},
+		"it hangs, past its own agent, when the pod's network is removed":                      {tell: goneUnder("node-1", 1)},
+		"it hangs, on a connection made past its own agent, when the pod's network is removed": {tell: goneUnder("node-1", 6)},
+		"it hangs, by its own agent, when the pod's network is removed":                        {goneUnder("node-2", 1), []string{"hung"}},
 		"it hangs, from outside the mesh, when the pod is back": {func(s *story) {
 			s.fault(schedule.PodReplaced, "far", 0, 3)
 			s.attempt("outsider", "far", history.HTTPPost, 3.5, history.OK, "far")
@@ -390,6 +393,20 @@ func hang(seconds float64) func(s *story) {
 	return func(s *story) {
 		s.attempt("open", "far", history.TCP, 1, history.OK, "far")
 		s.Attempts[len(s.Attempts)-1].End = at(1 + seconds)
+	}
+}
+
+// goneUnder ends the agent of a node, has open connect to far, and replaces far while a
+// request of a time hangs on that connection.
+func goneUnder(node string, when float64) func(s *story) {
+	return func(s *story) {
+		s.fault(schedule.AgentTerminated, node, 0, 2)
+		s.fault(schedule.PodReplaced, "far", when, when+5)
+		for i, start := range []float64{0.9, when + 0.01} {
+			s.attempt("open", "far", history.HTTPKept, start, []string{history.OK, "ECONNRESET"}[i], "far")
+			s.Attempts[i].From = netip.AddrPortFrom(addrs["open"], 77)
+		}
+		s.Attempts[1].End = at(when + 15.2)
 	}
 }
 

@@ -67,10 +67,7 @@ func madeOutside(m Mesh, h *history.History) map[netip.AddrPort]bool {
 	}
 	out := map[netip.AddrPort]bool{}
 	for from, a := range first {
-		out[from] = slices.ContainsFunc(during(h, a), func(f history.Fault) bool {
-			c := m.Clients[a.Client]
-			return slices.Contains(agentAway, f.Kind) && f.Node == c.Node && c.Meshed
-		})
+		out[from] = m.Clients[a.Client].Meshed && ownAgentAway(m, h, a)
 	}
 	return out
 }
@@ -206,7 +203,7 @@ const givesUp = 22 * time.Second
 
 // Hung: no attempt hangs for longer than the faults that hold it up.
 func Hung(m Mesh, h *history.History) (out []Violation) {
-	dead := deadEnds(m, h)
+	dead, outside := deadEnds(m, h), madeOutside(m, h)
 	for _, a := range h.Attempts {
 		limit, least := hangs, time.Duration(0)
 		if !m.Clients[a.Client].Meshed && dead[a.From] {
@@ -218,7 +215,8 @@ func Hung(m Mesh, h *history.History) (out []Violation) {
 			case schedule.AgentStopped, schedule.AgentStarved, schedule.NodeCut:
 				holding = append(holding, f)
 			case schedule.PodReplaced:
-				if of(m, f.Pod, a.To) && !m.Clients[a.Client].Meshed && a.Start.Before(f.Healed) {
+				bypasses := !m.Clients[a.Client].Meshed || outside[a.From] || ownAgentAway(m, h, a)
+				if of(m, f.Pod, a.To) && bypasses && a.Start.Before(f.Healed) {
 					// The answer to the first request that the pod, or later the guest,
 					// refuses is lost if its network is removed in that moment.
 					least = max(least, keepAlive)
@@ -241,7 +239,13 @@ func Hung(m Mesh, h *history.History) (out []Violation) {
 // mayBeOutside reports whether an attempt may have gone past its client's agent, which was
 // away at some time in it, or before it on the same connection.
 func mayBeOutside(m Mesh, h *history.History, a history.Attempt) bool {
-	return !fresh(a.How) || slices.ContainsFunc(during(h, a), func(f history.Fault) bool {
+	return !fresh(a.How) || ownAgentAway(m, h, a)
+}
+
+// ownAgentAway reports whether the agent of the client's node was away at some time in an
+// attempt.
+func ownAgentAway(m Mesh, h *history.History, a history.Attempt) bool {
+	return slices.ContainsFunc(during(h, a), func(f history.Fault) bool {
 		return slices.Contains(agentAway, f.Kind) && f.Node == m.Clients[a.Client].Node
 	})
 }
