@@ -53,7 +53,8 @@ func Overloaded(h *history.History) (sum time.Duration) {
 
 // Untold reports whether a violation tells nothing of the mesh, because the machine was
 // overloaded during the attempt or just before it: what the mesh promises of losing and
-// hanging holds where its programs get the processor. All else holds always.
+// hanging holds where its programs get the processor. All else holds always. Who makes the
+// overload is not known: one that the mesh makes itself has to be seen from its length.
 func Untold(h *history.History, v Violation) bool {
 	if v.Invariant != lost && v.Invariant != hung {
 		return false
