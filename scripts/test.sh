@@ -23,7 +23,7 @@ echo "== unit"
 go test -vet=off -race -timeout 15m -skip "$skip" $(echo "$packages" | grep -vE "$kernel")
 echo "== without the race detector, for which they take too long or count what it changes"
 go test -vet=off -timeout 5m -run 'Allocations$' ./pkg/l7proxy/...
-go test -vet=off -timeout 5m -skip "$skip" ./pkg/controller/history
+go test -vet=off -timeout 15m -skip "$skip" ./pkg/controller/history
 echo "== the test cluster's own parts"
 # shellcheck disable=SC2046
 (cd test/cluster && go test -vet=off -timeout 5m $(go list ./... | grep -v /e2e))

@@ -343,6 +343,7 @@ func TestMemory(t *testing.T) {
 // them in 24 hours, which took most of the six minutes of this test: they run for as long
 // only as 64 MiB reach back.
 func TestFullMemory(t *testing.T) {
+	withoutRaceDetector(t)
 	memories{
 		{40, DefaultBytes / 25, 30, Keep, Keep},
 		{50, 8 * DefaultBytes / 200, 300, Keep, Keep},
