@@ -64,7 +64,7 @@ test: deps-test ## all tests: unit, eBPF on this kernel, and the lab end to end 
 test-full: deps-test ## the same with what takes long and rarely fails: before a larger change is called done
 	FULL=1 scripts/test.sh
 	scripts/fuzz.sh
-	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) test-web-demo; fi
+	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) test-web test-web-demo; fi
 
 .PHONY: test-cluster
 test-cluster: deps-cluster build images ## install on a real cluster and prove what is promised (root); RUN=, FULL=1, KEEP=1, CGROUP=v1,v2
@@ -129,8 +129,8 @@ verify: deps-generate ## generated files are what their sources say, and go.mod 
 	scripts/verify.sh
 
 .PHONY: test-web
-test-web: deps-web ## the dashboard: types, its pure parts, and in Chromium with generated data; RUN='words of a test'
-	web/test.sh $(RUN)
+test-web: deps-web ## the dashboard: types, its pure parts, and in Chromium with generated data; RUN='words of a test', SHORT=1
+	SHORT=$(SHORT) web/test.sh $(RUN)
 .PHONY: test-web-demo
 test-web-demo: deps deps-web build-demo ## the dashboard in Chromium on the demo that runs (root); RUN='words of a test', SHOTS=directory
 	SHOTS=$(SHOTS) web/test-demo.sh $(RUN)

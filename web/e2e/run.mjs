@@ -1,5 +1,6 @@
 // Runs the dashboard's tests in Chromium, against generated data. Arguments are words
-// that the name of a test must have. SHOTS=directory keeps pictures of the views.
+// that the name of a test must have. SHOTS=directory keeps pictures of the views. With SHORT
+// only the tests run that CI runs: those that have `short`.
 import { spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -12,7 +13,7 @@ import { tests } from './tests.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const words = process.argv.slice(2).map((w) => w.toLowerCase());
-const chosen = [...tests, ...rates, ...policy, ...day].filter((t) => words.every((w) => t.name.toLowerCase().includes(w)));
+const chosen = [...tests, ...rates, ...policy, ...day].filter((t) => (!process.env.SHORT || t.short) && words.every((w) => t.name.toLowerCase().includes(w)));
 
 /** Starts a server of generated data; the promise is its address and how to stop it. */
 function serve(...flags) {

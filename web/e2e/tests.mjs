@@ -31,6 +31,7 @@ const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile:
 export const tests = [
   ...[['1,000 workloads', []], ['1,000 namespaces', ['-per-namespace', '1']]].map(([what, flags]) => ({
     name: `the first view needs less than a second of work, with ${what}`,
+    short: flags.length === 0,
     flags,
     async run({ page, context, url, shot }) {
       const [times, works] = [[], []];
@@ -60,6 +61,7 @@ export const tests = [
   })),
   {
     name: 'the failing vote is found from the overview in three clicks',
+    short: true,
     async run({ page, shot }) {
       await page.goto('/');
       await page.getByRole('link', { name: 'deploy/voting' }).click(); // one
@@ -83,6 +85,7 @@ export const tests = [
   },
   {
     name: 'hostile text stays text in every view',
+    short: true,
     async run({ page }) {
       await page.addInitScript(() => addEventListener('securitypolicyviolation', (e) => ((globalThis.violations ??= []).push(`${e.violatedDirective} ${e.blockedURI} ${e.sample}`))));
       for (const [name, path, ready] of [...views, ['hostile namespace', '/ns/' + encodeURIComponent('ns"><svg onload=window.pwned=3>'), 'tbody tr'], ['long names', `/ns/${long}/deployment/${long}`, '.uplot'], ['a long namespace', `/ns/${long}`, 'tbody tr'], ['malformed parameters', '/topology?open=%25&sel=%25&at=%25&w=%25', '.map .place'], ['hostile path', '/%3Cimg%20src=x%20onerror=alert(1)%3E/x', 'h1'], ['hostile call', '/calls?f=deploy%2Fgateway+-n+shop+--to+deploy%2Fcatalog-v2', 'tbody tr:nth-child(9)']]) {
@@ -103,6 +106,7 @@ export const tests = [
   },
   ...[['light', {}], ['dark', dark], ['on a phone', { ...dark, ...phone }], ['on a phone, light', phone]].map(([how, context]) => ({
     name: `axe finds nothing, ${how}`,
+    short: how === 'light',
     context,
     async run({ page, shot }) {
       const found = [];
@@ -209,6 +213,7 @@ export const tests = [
   },
   {
     name: 'a canary shifts while one looks',
+    short: true,
     flags: ['-speed', '60', '-workloads', '10'],
     async run({ page, shot }) {
       await page.goto('/routes?ns=shop');
@@ -344,6 +349,7 @@ export const tests = [
   },
   {
     name: 'by keys alone from the overview to a failing call',
+    short: true,
     async run({ page }) {
       await page.goto('/');
       await page.getByRole('link', { name: 'deploy/voting' }).waitFor();
@@ -385,6 +391,7 @@ export const tests = [
   },
   {
     name: 'each view shows the command that says the same',
+    short: true,
     async run({ page }) {
       const commands = {
         overview: 'stat ns -t 5m', namespace: 'stat all -n emojivoto -t 5m', workload: 'stat deploy/web -n emojivoto -t 5m', 'workload-history': 'stat deploy/web -n emojivoto -t 1h',
@@ -550,6 +557,7 @@ export const tests = [
   },
   {
     name: 'one who may see one namespace sees it',
+    short: true,
     flags: ['-narrow', '-workloads', '10'],
     errors: /403/,
     async run({ page }) {
