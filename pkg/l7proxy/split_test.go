@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -180,4 +181,36 @@ func (c splitCase) call(t *testing.T, http2 bool, wait time.Duration) string {
 		return fmt.Sprintf("%+v: got the most in %s, want at least %v in %s", e.Split, largest, least, c.want)
 	}
 	return ""
+}
+
+// TestSplitOfOpaque: the end of a connection of opaque bytes says how long it took until it
+// was open, or until it had failed.
+func TestSplitOfOpaque(t *testing.T) {
+	const wait = 300 * time.Millisecond
+	for name, dial := range map[string]time.Duration{"slow dial": wait, "dial too slow": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t)
+			e.proxy.upstream.Network = slowDials{e.network, dial}
+			if dial > wait {
+				e.proxy.upstream.Limits.Connect = wait
+			}
+			echo := serveConns(t, func(nc net.Conn) { io.Copy(nc, nc) })
+			c := e.dial(echo)
+			c.send("\x00hello")
+			if dial == wait {
+				c.expect("\x00hello")
+				if e := e.tap.Wait(t, tap.ConnOpen, 0); e.Split.Connect < wait {
+					t.Errorf("it opens with %+v, want at least %v to connect", e.Split, wait)
+				}
+				c.Close()
+			}
+			ends := e.tap.Wait(t, tap.ConnClose, 0)
+			if s := ends.Split; s.Connect < wait || s.TLS != 0 || s.FirstByte != 0 || s.Body != 0 {
+				t.Errorf("it ends with %+v, want at least %v to connect, and nothing else", s, wait)
+			}
+			if want := dial == wait; (ends.Reason == mesh.ReasonNone) != want {
+				t.Errorf("reason %q, want a connection: %v", ends.Reason, want)
+			}
+		})
+	}
 }

@@ -75,6 +75,10 @@ type Legs struct{ Client, Server Leg }
 
 // Split says where the time of a call went. The parts add up to Event.Duration. Times of
 // several attempts are added up.
+//
+// Of a connection of opaque bytes (ConnOpen, ConnClose) it says where the time went before
+// it was open, or failed: Queue (the wait for the turn of a handshake), Connect and TLS, at
+// the endpoint that was tried last. Event.Duration begins after that.
 type Split struct {
 	// Queue is the time in the proxy: from the request's head until it is sent, except
 	// for the next two; the wait for a stream or for the turn of a handshake; and the
@@ -177,7 +181,7 @@ type Event struct {
 
 	Latency  time.Duration // request head to response head
 	Duration time.Duration // request head to response end; lifetime of a connection
-	Split    Split         // of a request, as far as it has got
+	Split    Split         // of a request, as far as it has got; of opaque bytes, see Split
 	Asked    time.Duration // for which an external authorizer was asked, a part of Split.Queue; 0: none was
 	// Bytes read from and written to the source's side. For HTTP, WriteBytes
 	// is the length of the response body and ReadBytes of the request body.

@@ -25,6 +25,7 @@ func (s *Session) ConnEvent(a *endpoints.Attempt) tap.Event {
 	}
 	if a != nil {
 		e.Destination = a.Found.Peer
+		e.Split = a.Took.Split()
 		if s.Direction == mesh.Outbound {
 			e.TLS = a.Found.TLS
 		}

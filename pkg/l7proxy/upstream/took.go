@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // Took says when a connection was made. The times are by balance.Now; zero: that step was
@@ -19,6 +20,16 @@ type Took struct {
 // have come while it was being made.
 func (t *Took) Within(since, until time.Duration) (connect, tls time.Duration) {
 	return overlap(t.Began, t.Connected, since, until), overlap(t.Shaking, t.Shaken, since, until)
+}
+
+// Split returns where the time went until the connection was there, or had failed. Queue is
+// the wait for the turn of the handshake. It is zero if nothing was dialled.
+func (t *Took) Split() (s tap.Split) {
+	s.Connect, s.TLS = t.Connected-t.Began, t.Shaken-t.Shaking
+	if t.Shaking > 0 {
+		s.Queue = max(0, t.Shaking-t.Connected)
+	}
+	return s
 }
 
 func overlap(from, to, since, until time.Duration) time.Duration {

@@ -107,7 +107,8 @@ type jsonResponseEnd struct {
 	Success      bool          `json:"success"`
 }
 
-// jsonSplit says where the time went: its parts add up to sinceRequestInit.
+// jsonSplit says where the time went. Its parts add up to sinceRequestInit; of a connection
+// they are the time before it was open.
 type jsonSplit struct {
 	Queue     jsonDuration `json:"queue"` // in the proxy
 	Connect   jsonDuration `json:"connect"`
@@ -135,6 +136,8 @@ type jsonConnOpen struct {
 	ID      jsonID `json:"id"`
 	Leg     string `json:"leg,omitempty"` // client, server: a connection of the agent that carries requests
 	Process string `json:"process,omitempty"`
+
+	Split *jsonSplit `json:"split,omitempty"`
 }
 
 type jsonConnClose struct {
@@ -148,6 +151,7 @@ type jsonConnClose struct {
 	Retransmits   uint32       `json:"retransmits"`
 	Process       string       `json:"process,omitempty"`
 	Legs          *jsonLegs    `json:"legs,omitempty"`
+	Split         *jsonSplit   `json:"split,omitempty"`
 }
 
 // jsonLegs has the agent's connections with the client and with the server.
@@ -211,11 +215,11 @@ func JSON(e *tap.Event) ([]byte, error) {
 			Method: e.Method, Authority: e.Authority, Path: e.Path, HTTPStatus: e.Status, Success: e.Success(),
 		}
 	case tap.ConnOpen, tap.LegOpen:
-		out.ConnOpenEvent = &jsonConnOpen{ID: id, Leg: e.Side.String(), Process: e.Process}
+		out.ConnOpenEvent = &jsonConnOpen{ID: id, Leg: e.Side.String(), Process: e.Process, Split: splitJSON(e.Split)}
 	case tap.ConnClose, tap.LegClose:
 		out.ConnCloseEvent = &jsonConnClose{
 			ID: id, Leg: e.Side.String(), Event: closeVerb(e), Duration: durationJSON(e.Duration), SentBytes: e.ReadBytes, ReceivedBytes: e.WriteBytes,
-			SRTT: durationJSON(e.SRTT), Retransmits: e.Retransmits, Process: e.Process, Legs: legsJSON(e.Legs),
+			SRTT: durationJSON(e.SRTT), Retransmits: e.Retransmits, Process: e.Process, Legs: legsJSON(e.Legs), Split: splitJSON(e.Split),
 		}
 	}
 	return json.Marshal(out)

@@ -42,7 +42,7 @@ func Line(dst []byte, e *tap.Event, wide bool) []byte {
 		l.pair("leg", e.Side.String()).connClose(e)
 	}
 	if wide {
-		l.split(&e.Split, e.Kind).asked(e).legs(e.Legs)
+		l.split(e).asked(e).legs(e.Legs)
 		l.labels("src", &e.Source).labels("dst", &e.Destination).route(e)
 	}
 	l.pair("reason", e.Reason.String())
@@ -131,9 +131,11 @@ func (l *line) connClose(e *tap.Event) {
 	}
 }
 
-// split appends where the time of a call went, without the parts that took none.
-func (l *line) split(s *tap.Split, kind tap.Kind) *line {
-	if kind != tap.ResponseEnd || *s == (tap.Split{}) {
+// split appends where the time of a call went, without the parts that took none. Events
+// before the end of a request have no split yet.
+func (l *line) split(e *tap.Event) *line {
+	s := e.Split
+	if e.Kind == tap.RequestInit || e.Kind == tap.ResponseInit || s == (tap.Split{}) {
 		return l
 	}
 	l.str(" split=")

@@ -128,6 +128,27 @@ func TestLineWide(t *testing.T) {
 	}
 }
 
+// TestSplitOfConnection: a wide line and JSON say where the time went before the connection
+// was open, or failed.
+func TestSplitOfConnection(t *testing.T) {
+	for kind, duration := range map[tap.Kind]time.Duration{tap.ConnOpen: 0, tap.ConnClose: time.Second} {
+		e := event(kind, func(e *tap.Event) {
+			e.Duration, e.Split = duration, tap.Split{Queue: time.Microsecond, Connect: 5 * time.Second, TLS: 2 * time.Millisecond}
+		})
+		if got, want := string(Line(nil, e, true)), " split=queue:1µs,connect:5000000µs,tls:2000µs "; !strings.Contains(got, want) {
+			t.Errorf("wide line %q, want one with %q", got, want)
+		}
+		data, err := JSON(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := `"split":{"queue":{"nanos":1000},"connect":{"seconds":5},"tls":{"nanos":2000000},"firstByte":{},"body":{}}`
+		if !strings.Contains(string(data), want) {
+			t.Errorf("JSON %s, want it to have %s", data, want)
+		}
+	}
+}
+
 // TestLegs checks what the kernel knew of both connections, on a wide line and in JSON.
 func TestLegs(t *testing.T) {
 	e := event(tap.ConnClose, func(e *tap.Event) {
