@@ -195,11 +195,20 @@ func TestRoutes(t *testing.T) {
 	emit(5, canary, route, "read", 200, 2)
 	emit(5, canary, route, "read", 503, 2)
 	emit(4, db, nil, "", 200, 0)
+	agents[0].Emit(tap.Event{ // to a Service that has no route
+		Kind: tap.ResponseEnd, TLS: tap.TLSTrue, Protocol: "http1", Status: 200, Latency: 5 * time.Millisecond,
+		Source: tap.Peer{Workload: web}, Destination: tap.Peer{Workload: canary}, Service: w.services[1],
+	})
 
 	for args, want := range map[string][]string{
 		"routes -n data": {
 			"ROUTE SERVICE SUCCESS LATENCY_P50 LATENCY_P95 LATENCY_P99",
 			"split/read db 95.00% 5ms 5ms 5ms", "split/1 db - - - - -", "[DEFAULT] db 100.00% 5ms 5ms 5ms",
+			"[DEFAULT] db-canary 100.00% 5ms 5ms 5ms",
+		},
+		"routes svc/db-canary -n data": {
+			"ROUTE SERVICE SUCCESS LATENCY_P50 LATENCY_P95 LATENCY_P99",
+			"[DEFAULT] db-canary 100.00% 5ms 5ms 5ms",
 		},
 		"routes svc/db -A -o wide": {
 			"ROUTE SERVICE NAMESPACE EFFECTIVE_SUCCESS EFFECTIVE_RPS ACTUAL_SUCCESS ACTUAL_RPS LATENCY_P50 LATENCY_P95 LATENCY_P99",
@@ -224,7 +233,7 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 	if r := w.run(t.Context(), "root", "routes"); r.out != "" || !strings.Contains(r.err, "No routes found.") || r.code != 0 {
-		t.Errorf("a namespace without routes: %+v", r)
+		t.Errorf("a namespace without routes and requests: %+v", r)
 	}
 }
 

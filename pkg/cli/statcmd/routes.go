@@ -25,9 +25,9 @@ func Routes(s *Source) *cobra.Command {
 		Long: short + `.
 
 There is a row for each rule of each route (HTTPRoute, GRPCRoute, TrafficSplit, a
-Service's annotations). [DEFAULT] is what no route had a say in. RESOURCE is svc/NAME, of
-which there may be several: the routes of these Services; without one, of all. Or it is one
-TYPE/NAME or TYPE, deploy, sts, ds, rs, rc, job, cronjob, pod or ns: the routes by which it is
+Service's annotations). [DEFAULT] is what no route had a say in, also of a Service that has no
+route. RESOURCE is svc/NAME, of which there may be several: the routes of these Services;
+without one, of all. Or it is one TYPE/NAME or TYPE, deploy, sts, ds, rs, rc, job, cronjob, pod or ns: the routes by which it is
 called; with --to, those by which it calls that Service. With -o wide the requests as clients
 see them (EFFECTIVE) are beside the attempts that they took (ACTUAL): retries make the
 difference.`,

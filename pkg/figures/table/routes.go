@@ -48,6 +48,11 @@ func MergeRoutes(q *tapv1alpha1.FiguresQuery, answers *Answers, known *KnownRout
 		workloads[figures.Service{Namespace: s.Namespace, Name: s.Name}] = workloadsOf(s)
 	}
 	parents := map[figures.Service]bool{}
+	for key, by := range sums {
+		if key.route == (figures.Route{}) && (q.Namespace == "" || q.Namespace == key.service.Namespace) && requested(by) {
+			parents[key.service] = true
+		}
+	}
 	for _, r := range known.Routes {
 		if q.Namespace != "" && q.Namespace != r.Namespace && q.Namespace != r.Parent.Namespace {
 			continue
@@ -62,7 +67,7 @@ func MergeRoutes(q *tapv1alpha1.FiguresQuery, answers *Answers, known *KnownRout
 		}
 		out.Items = append(out.Items, item)
 	}
-	// What no route had a say in, of the Services that have routes.
+	// What no route had a say in: of the Services that have routes, and of those that were called.
 	for parent := range parents {
 		rule := tapv1alpha1.RouteRule{Matches: []string{}, Backends: []tapv1alpha1.RouteBackend{}, Total: sums.total(routed{service: parent}, q.Buckets), CoveredSeconds: covered(routed{service: parent})}
 		out.Items = append(out.Items, tapv1alpha1.Route{
@@ -109,6 +114,16 @@ func (s routeSums) add(e *figures.Edge) {
 		s[key][to] = new(figures.Sums)
 	}
 	s[key][to].Add(e.Total())
+}
+
+// requested reports whether there are requests.
+func requested(by map[id]*figures.Sums) bool {
+	for _, s := range by {
+		if s.Requests() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (s routeSums) total(key routed, buckets bool) tapv1alpha1.RouteTotal {

@@ -54,6 +54,9 @@ test('of connections of the agent itself only what a call tells is kept', () => 
   log.push({ ...base(1), connOpenEvent: { id: { base: 1, stream: 1 }, leg: 'server' } });
   log.push({ ...base(1), connCloseEvent: { id: { base: 1, stream: 1 }, leg: 'server', event: 'close', duration: {} } });
   expect(log.calls).toHaveLength(0);
+  const split = { queue: {}, connect: { seconds: 5 }, tls: { nanos: 2e6 }, firstByte: {}, body: {} };
+  log.push({ ...base(2), connOpenEvent: { id: { base: 1, stream: 2 }, split } });
+  expect(log.calls[0]!.split).toEqual({ queue: 0, connect: 5000, tls: 2, firstByte: 0, body: 0 });
   log.push({ ...base(2), connCloseEvent: { id: { base: 1, stream: 2 }, event: 'close', duration: {}, legs: { client: { srtt: { nanos: 3e5 }, retransmits: 2 }, server: { unread: { seconds: 1 } } } } });
   expect(log.calls[0]!.legs).toEqual([{ side: 'client', srtt: 0.3, retransmits: 2, unread: 0 }, { side: 'server', srtt: undefined, retransmits: 0, unread: 1000 }]);
 });

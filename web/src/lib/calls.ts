@@ -16,12 +16,13 @@ export interface TapEvent {
   requestInitEvent?: { id: ID; method: string; scheme: string; authority: string; path: string; headers?: Header[]; headersCut?: boolean };
   responseInitEvent?: { id: ID; sinceRequestInit: Duration; httpStatus: number; headers?: Header[]; headersCut?: boolean };
   responseEndEvent?: {
-    id: ID; sinceRequestInit: Duration; sinceResponseInit?: Duration; responseBytes?: number; requestBytes?: number; grpcStatusCode?: number; grpc?: boolean; split?: Record<keyof Split, Duration>;
+    id: ID; sinceRequestInit: Duration; sinceResponseInit?: Duration; responseBytes?: number; requestBytes?: number; grpcStatusCode?: number; grpc?: boolean; split?: TapSplit;
     retries?: number; reset?: boolean; method?: string; authority?: string; path?: string; httpStatus?: number; success?: boolean; headers?: Header[]; trailers?: Header[]; trailersCut?: boolean;
   };
-  connOpenEvent?: { id: ID; leg?: string; process?: string };
-  connCloseEvent?: { id: ID; leg?: string; legs?: { client?: TapLeg; server?: TapLeg }; event: string; duration: Duration; sentBytes?: number; receivedBytes?: number; srtt?: Duration; retransmits?: number; process?: string };
+  connOpenEvent?: { id: ID; leg?: string; process?: string; split?: TapSplit };
+  connCloseEvent?: { id: ID; leg?: string; legs?: { client?: TapLeg; server?: TapLeg }; event: string; duration: Duration; sentBytes?: number; receivedBytes?: number; srtt?: Duration; retransmits?: number; process?: string; split?: TapSplit };
 }
+type TapSplit = Record<keyof Split, Duration>;
 interface TapPeer { ip: string; port: number; metadata?: Record<string, string> }
 interface TapLeg { srtt?: Duration; retransmits?: number; receivedBytes?: number; sentBytes?: number; unread?: Duration }
 interface ID { base: number; stream: number }
@@ -57,7 +58,7 @@ export interface Call {
   reasonText?: string;
   ms?: number;
   firstByteMs?: number;
-  split?: Partial<Split>;
+  split?: Partial<Split>; // of a connection: until it was open, or had failed
   requestBytes?: number;
   responseBytes?: number;
   retries?: number;
@@ -104,6 +105,7 @@ export function headerText(h: Header): { text: string; binary: boolean } {
 }
 
 const ms = (d: Duration | undefined): number | undefined => (d ? (d.seconds ?? 0) * 1000 + (d.nanos ?? 0) / 1e6 : undefined);
+const parts = (split: TapSplit): Partial<Split> => Object.fromEntries(Object.entries(split).map(([part, d]) => [part, ms(d) ?? 0]));
 const ownerKinds = ['deployment', 'statefulset', 'daemonset', 'cronjob', 'job', 'replicaset'];
 
 function end(p: TapPeer): End {
@@ -183,6 +185,7 @@ export class Log {
     if (m.route) call.route = `${m.route_kind ?? ''} ${m.route_namespace}/${m.route} rule ${m.route_rule ?? ''}`.trim();
     if (e.origin) call.origin = e.origin;
     if (e.connOpenEvent?.process) call.process = e.connOpenEvent.process;
+    if (e.connOpenEvent?.split) call.split = parts(e.connOpenEvent.split);
     this.seen++;
     this.calls.push(call);
     if (this.calls.length > this.limit * 1.25) this.calls.splice(0, this.calls.length - this.limit);
@@ -210,7 +213,7 @@ export class Log {
     call.ms = all;
     const body = ms(r.sinceResponseInit);
     if (body !== undefined) call.firstByteMs ??= Math.max(0, all - body);
-    if (r.split) call.split = Object.fromEntries(Object.entries(r.split).map(([part, d]) => [part, ms(d) ?? 0]));
+    if (r.split) call.split = parts(r.split);
     call.requestBytes = r.requestBytes ?? 0;
     call.responseBytes = r.responseBytes ?? 0;
     call.retries = r.retries ?? 0;
@@ -234,6 +237,7 @@ export class Log {
     const legs = Object.entries(c.legs ?? {}).map(([side, l]): Leg => ({ side, srtt: ms(l?.srtt), retransmits: l?.retransmits ?? 0, unread: ms(l?.unread) ?? 0 }));
     if (legs.length) call.legs = legs;
     if (c.process) call.process = c.process;
+    if (c.split) call.split = parts(c.split);
     this.because(call, e);
     this.group(call);
   }

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { covered, health, isReal, isWorkload, nameOf, plaintext, rows, securedShare, sum, Tally, together, trends } from './figures.ts';
+import { covered, health, isReal, isWorkload, nameOf, plaintext, routed, rows, securedShare, sum, Tally, together, trends } from './figures.ts';
 import { change, graph, namespaceID } from './graph.ts';
 import { problems } from './problems.ts';
-import type { Edge, Figures, Resource } from './types.ts';
+import type { Edge, Figures, Resource, Route } from './types.ts';
 
 const resource = (id: number, name: string, namespace = 'shop', kind = 'deployment'): Resource => ({ id, kind, namespace, name, pods: 1, meshed: 1 });
 const edge = (source: number, destination: number, requests: number, success = requests, more: Partial<Edge> = {}): Edge => ({
@@ -42,6 +42,13 @@ test('rates are of the time that each agent remembers, and add up', () => {
   // A connection that has carried bytes for 20 s.
   const t = new Tally().add({ tcp: { opened: 4, readBytes: 1000, writeBytes: 3000 } }, 20);
   expect([t.openedRate, t.byteRate]).toEqual([0.2, 200]);
+});
+
+test('a Service without a route is none', () => {
+  const of = (kind: string, parent: string): Route => ({ kind, namespace: 'shop', name: '', parent: { namespace: 'shop', name: parent }, rules: [] });
+  const [split, rest, alone] = [of('TrafficSplit', 'web'), of('', 'web'), of('', 'db')];
+  expect(routed([split, rest, alone])).toEqual([split, rest]);
+  expect(routed(null)).toEqual([]);
 });
 
 test('health', () => {

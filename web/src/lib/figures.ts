@@ -1,6 +1,6 @@
 import { summary } from './gaps.ts';
 import { Histogram } from './histogram.ts';
-import type { Answered, Edge, Figures, Resource, Secured, Sums } from './types.ts';
+import type { Answered, Edge, Figures, Resource, Route, Secured, Sums } from './types.ts';
 
 /** Sums that are added to: of many edges, or of one. */
 export class Tally {
@@ -206,6 +206,13 @@ export function together(...answers: (Answered | undefined)[]): Answered {
     if (a?.since) out.since = a.since;
   }
   return out;
+}
+
+/** The routes, and what they had no say in, without the Services that have none. */
+export function routed(items: readonly Route[] | null | undefined): Route[] {
+  const of = (r: Route) => `${r.parent.namespace}/${r.parent.name}`;
+  const parents = new Set((items ?? []).filter((r) => r.kind).map(of));
+  return (items ?? []).filter((r) => parents.has(of(r)));
 }
 
 /** Seconds that the figures cover: of a history those of which something is known. */
