@@ -66,6 +66,7 @@ export const tests = [
       await page.goto('/');
       await page.getByRole('link', { name: 'deploy/voting' }).click(); // one
       await page.waitForSelector('.uplot');
+      await page.getByLabel('Settings, as its agents have them').getByText('fail-mode').waitFor();
       await page.waitForTimeout(400);
       await shot('workload');
       await page.getByRole('tab', { name: 'Live calls' }).click(); // two

@@ -149,8 +149,11 @@ type PodResource struct {
 	Ready              bool                   `protobuf:"varint,9,opt,name=ready,proto3" json:"ready,omitempty"`
 	Identity           string                 `protobuf:"bytes,10,opt,name=identity,proto3" json:"identity,omitempty"`                                               // SPIFFE URI; empty: the pod is not in the mesh
 	CertificateExpires *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=certificate_expires,json=certificateExpires,proto3" json:"certificate_expires,omitempty"` // of that identity; absent: there is no valid one
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Those that hold, as mesh.Workload.SettingTexts writes them; none: the pod is not in the
+	// mesh, or the agent is older.
+	Settings      []*PodSetting `protobuf:"bytes,190,rep,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PodResource) Reset() {
@@ -260,6 +263,65 @@ func (x *PodResource) GetCertificateExpires() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *PodResource) GetSettings() []*PodSetting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+type PodSetting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`   // of the annotation, without its prefix
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"` // 256 bytes at most
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodSetting) Reset() {
+	*x = PodSetting{}
+	mi := &file_resources_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodSetting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodSetting) ProtoMessage() {}
+
+func (x *PodSetting) ProtoReflect() protoreflect.Message {
+	mi := &file_resources_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodSetting.ProtoReflect.Descriptor instead.
+func (*PodSetting) Descriptor() ([]byte, []int) {
+	return file_resources_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PodSetting) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PodSetting) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // ContainerUsage mirrors cgroup.Usage, whose comments are the definition.
 type ContainerUsage struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -284,7 +346,7 @@ type ContainerUsage struct {
 
 func (x *ContainerUsage) Reset() {
 	*x = ContainerUsage{}
-	mi := &file_resources_proto_msgTypes[3]
+	mi := &file_resources_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -296,7 +358,7 @@ func (x *ContainerUsage) String() string {
 func (*ContainerUsage) ProtoMessage() {}
 
 func (x *ContainerUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_resources_proto_msgTypes[3]
+	mi := &file_resources_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -309,7 +371,7 @@ func (x *ContainerUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerUsage.ProtoReflect.Descriptor instead.
 func (*ContainerUsage) Descriptor() ([]byte, []int) {
-	return file_resources_proto_rawDescGZIP(), []int{3}
+	return file_resources_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ContainerUsage) GetKnown() uint32 {
@@ -429,7 +491,7 @@ type ResourcePressure struct {
 
 func (x *ResourcePressure) Reset() {
 	*x = ResourcePressure{}
-	mi := &file_resources_proto_msgTypes[4]
+	mi := &file_resources_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +503,7 @@ func (x *ResourcePressure) String() string {
 func (*ResourcePressure) ProtoMessage() {}
 
 func (x *ResourcePressure) ProtoReflect() protoreflect.Message {
-	mi := &file_resources_proto_msgTypes[4]
+	mi := &file_resources_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +516,7 @@ func (x *ResourcePressure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourcePressure.ProtoReflect.Descriptor instead.
 func (*ResourcePressure) Descriptor() ([]byte, []int) {
-	return file_resources_proto_rawDescGZIP(), []int{4}
+	return file_resources_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ResourcePressure) GetAvg10() float64 {
@@ -493,7 +555,7 @@ type MeshUsage struct {
 
 func (x *MeshUsage) Reset() {
 	*x = MeshUsage{}
-	mi := &file_resources_proto_msgTypes[5]
+	mi := &file_resources_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +567,7 @@ func (x *MeshUsage) String() string {
 func (*MeshUsage) ProtoMessage() {}
 
 func (x *MeshUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_resources_proto_msgTypes[5]
+	mi := &file_resources_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +580,7 @@ func (x *MeshUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeshUsage.ProtoReflect.Descriptor instead.
 func (*MeshUsage) Descriptor() ([]byte, []int) {
-	return file_resources_proto_rawDescGZIP(), []int{5}
+	return file_resources_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MeshUsage) GetCpu() float64 {
@@ -567,7 +629,7 @@ const file_resources_proto_rawDesc = "" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
 	"\aseconds\x18\x03 \x01(\x01R\aseconds\x123\n" +
 	"\x04pods\x18\x04 \x03(\v2\x1f.underlane.agent.v1.PodResourceR\x04pods\x12\x1a\n" +
-	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"\x9d\x03\n" +
+	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"\xda\x03\n" +
 	"\vPodResource\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -584,7 +646,12 @@ const file_resources_proto_rawDesc = "" +
 	"\x05ready\x18\t \x01(\bR\x05ready\x12\x1a\n" +
 	"\bidentity\x18\n" +
 	" \x01(\tR\bidentity\x12K\n" +
-	"\x13certificate_expires\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x12certificateExpires\"\xce\x04\n" +
+	"\x13certificate_expires\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x12certificateExpires\x12;\n" +
+	"\bsettings\x18\xbe\x01 \x03(\v2\x1e.underlane.agent.v1.PodSettingR\bsettings\"6\n" +
+	"\n" +
+	"PodSetting\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xce\x04\n" +
 	"\x0eContainerUsage\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\rR\x05known\x12\x10\n" +
 	"\x03cpu\x18\x02 \x01(\x01R\x03cpu\x12\x1b\n" +
@@ -631,32 +698,34 @@ func file_resources_proto_rawDescGZIP() []byte {
 	return file_resources_proto_rawDescData
 }
 
-var file_resources_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_resources_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_resources_proto_goTypes = []any{
 	(*ResourcesRequest)(nil),      // 0: underlane.agent.v1.ResourcesRequest
 	(*ResourcesResponse)(nil),     // 1: underlane.agent.v1.ResourcesResponse
 	(*PodResource)(nil),           // 2: underlane.agent.v1.PodResource
-	(*ContainerUsage)(nil),        // 3: underlane.agent.v1.ContainerUsage
-	(*ResourcePressure)(nil),      // 4: underlane.agent.v1.ResourcePressure
-	(*MeshUsage)(nil),             // 5: underlane.agent.v1.MeshUsage
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*PodSetting)(nil),            // 3: underlane.agent.v1.PodSetting
+	(*ContainerUsage)(nil),        // 4: underlane.agent.v1.ContainerUsage
+	(*ResourcePressure)(nil),      // 5: underlane.agent.v1.ResourcePressure
+	(*MeshUsage)(nil),             // 6: underlane.agent.v1.MeshUsage
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_resources_proto_depIdxs = []int32{
-	6, // 0: underlane.agent.v1.ResourcesResponse.time:type_name -> google.protobuf.Timestamp
-	2, // 1: underlane.agent.v1.ResourcesResponse.pods:type_name -> underlane.agent.v1.PodResource
-	3, // 2: underlane.agent.v1.PodResource.containers:type_name -> underlane.agent.v1.ContainerUsage
-	5, // 3: underlane.agent.v1.PodResource.mesh:type_name -> underlane.agent.v1.MeshUsage
-	6, // 4: underlane.agent.v1.PodResource.certificate_expires:type_name -> google.protobuf.Timestamp
-	4, // 5: underlane.agent.v1.ContainerUsage.cpu_pressure:type_name -> underlane.agent.v1.ResourcePressure
-	4, // 6: underlane.agent.v1.ContainerUsage.memory_pressure:type_name -> underlane.agent.v1.ResourcePressure
-	4, // 7: underlane.agent.v1.ContainerUsage.io_pressure:type_name -> underlane.agent.v1.ResourcePressure
-	0, // 8: underlane.agent.v1.PodResources.Resources:input_type -> underlane.agent.v1.ResourcesRequest
-	1, // 9: underlane.agent.v1.PodResources.Resources:output_type -> underlane.agent.v1.ResourcesResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	7,  // 0: underlane.agent.v1.ResourcesResponse.time:type_name -> google.protobuf.Timestamp
+	2,  // 1: underlane.agent.v1.ResourcesResponse.pods:type_name -> underlane.agent.v1.PodResource
+	4,  // 2: underlane.agent.v1.PodResource.containers:type_name -> underlane.agent.v1.ContainerUsage
+	6,  // 3: underlane.agent.v1.PodResource.mesh:type_name -> underlane.agent.v1.MeshUsage
+	7,  // 4: underlane.agent.v1.PodResource.certificate_expires:type_name -> google.protobuf.Timestamp
+	3,  // 5: underlane.agent.v1.PodResource.settings:type_name -> underlane.agent.v1.PodSetting
+	5,  // 6: underlane.agent.v1.ContainerUsage.cpu_pressure:type_name -> underlane.agent.v1.ResourcePressure
+	5,  // 7: underlane.agent.v1.ContainerUsage.memory_pressure:type_name -> underlane.agent.v1.ResourcePressure
+	5,  // 8: underlane.agent.v1.ContainerUsage.io_pressure:type_name -> underlane.agent.v1.ResourcePressure
+	0,  // 9: underlane.agent.v1.PodResources.Resources:input_type -> underlane.agent.v1.ResourcesRequest
+	1,  // 10: underlane.agent.v1.PodResources.Resources:output_type -> underlane.agent.v1.ResourcesResponse
+	10, // [10:11] is the sub-list for method output_type
+	9,  // [9:10] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_resources_proto_init() }
@@ -670,7 +739,7 @@ func file_resources_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_resources_proto_rawDesc), len(file_resources_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

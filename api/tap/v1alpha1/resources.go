@@ -98,9 +98,21 @@ type ResourceItem struct {
 	// Certificate is that of its identity which expires first; absent: it is not known, or
 	// the item is a namespace or a Service.
 	Certificate *Certificate `json:"certificate,omitempty"`
+	// Settings are those of its pods that hold, as their agents have them; absent: it is not in
+	// the mesh, or is a namespace or a Service, or its agents are older.
+	Settings []Setting `json:"settings,omitempty"`
 	// Partial: the usage of some pods of it is not known.
 	Partial bool `json:"partial,omitempty"`
 }
+
+// Setting is a setting by annotation, or what holds without one.
+type Setting struct {
+	Name   string   `json:"name"`   // of the annotation, without its prefix
+	Values []string `json:"values"` // one, or several where pods differ, as while a rollout goes on; 4 at most, and NotSet
+}
+
+// NotSet is a value of a Setting that some pods do not have.
+const NotSet = "not set"
 
 // Usage is what containers use.
 type Usage struct {

@@ -10,6 +10,7 @@ import (
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/cgroup"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // Report returns what the pods use now, with rates since a sample that is at least a second
@@ -35,6 +36,7 @@ func (s *Sampler) Report() *agentv1.ResourcesResponse {
 		}
 		if w.Meshed {
 			p.Identity = w.Identity.String()
+			p.Settings = settings(w)
 			if expires, ok := expiry[w.Identity]; ok {
 				p.CertificateExpires = timestamppb.New(expires)
 			}
@@ -58,6 +60,19 @@ func (s *Sampler) Report() *agentv1.ResourcesResponse {
 		out.Warnings = append(out.Warnings, "what containers use is not known: "+failed.Error())
 	case unknown > 0:
 		out.Warnings = append(out.Warnings, notFound(unknown, len(pods)))
+	}
+	return out
+}
+
+// longestSetting is how many bytes of a setting are told: a list of ports may be long.
+const longestSetting = 256
+
+func settings(w *mesh.Workload) (out []*agentv1.PodSetting) {
+	for _, s := range w.SettingTexts() {
+		if len(s.Value) > longestSetting {
+			s.Value = s.Value[:longestSetting-len("…")] + "…"
+		}
+		out = append(out, &agentv1.PodSetting{Name: s.Name, Value: s.Value})
 	}
 	return out
 }

@@ -99,6 +99,10 @@ func TestWhatAPodIs(t *testing.T) {
 		t.Errorf("outside the mesh: %v", p)
 	}
 	w.Meshed, w.Ready, w.Identity = true, true, mesh.Identity{TrustDomain: "d", Namespace: "shop", ServiceAccount: "web"}
+	w.Settings = mesh.Settings{FailClosed: true, OpaquePorts: make([]mesh.PortRange, 300)}
+	if s := only(t, s.Report()).GetSettings(); len(s) != 3 || s[1].GetName() != "fail-mode" || s[1].GetValue() != "closed" || len(s[2].GetValue()) != 256 {
+		t.Errorf("settings %v, want policy, fail mode, and 256 bytes of the ports", s)
+	}
 	if p := only(t, s.Report()); !p.GetMeshed() || !p.GetReady() || p.GetIdentity() != "spiffe://d/ns/shop/sa/web" || p.GetCertificateExpires() != nil {
 		t.Errorf("without a certificate: %v", p)
 	}

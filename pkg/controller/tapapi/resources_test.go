@@ -124,6 +124,41 @@ func TestResources(t *testing.T) {
 	}
 }
 
+// TestSettings: a workload has the settings of its pods, as their agents have them, and those
+// that differ. One that lies can say little.
+func TestSettings(t *testing.T) {
+	w, a, b := usedCluster(t)
+	setting := func(name, value string) *agentv1.PodSetting {
+		return &agentv1.PodSetting{Name: name, Value: value}
+	}
+	a.Uses.Pods[0].Settings = []*agentv1.PodSetting{setting("policy", "allow"), setting("fail-mode", "open")}
+	b.Uses.Pods[0].Settings = []*agentv1.PodSetting{setting("policy", "strict"), setting("policy", "again"), setting("fail-mode", "open"), setting("opaque-ports", "25")}
+	lies := []*agentv1.PodSetting{setting("policy", strings.Repeat("x", 1000))}
+	for i := range 1000 {
+		lies = append(lies, setting(fmt.Sprint("name-", i), "x"))
+	}
+	b.Uses.Pods[1].Settings = lies
+	var list tapv1alpha1.ResourceList
+	if code, text := w.list("root", tapv1alpha1.ResourcesPath(""), &list); code != http.StatusOK || len(list.Items) != 2 {
+		t.Fatalf("%d %s, want db and web", code, text)
+	}
+	want := []tapv1alpha1.Setting{
+		{Name: "policy", Values: []string{"allow", "strict"}},
+		{Name: "fail-mode", Values: []string{"open"}},
+		{Name: "opaque-ports", Values: []string{"25", tapv1alpha1.NotSet}},
+	}
+	if diff := cmp.Diff(want, list.Items[1].Settings); diff != "" {
+		t.Errorf("web (-want +got):\n%s", diff)
+	}
+	if n := len(list.Items[0].Settings); n != 16 {
+		t.Errorf("%d settings of an agent that lies, want 16", n)
+	}
+	list = tapv1alpha1.ResourceList{}
+	if w.list("root", tapv1alpha1.ResourcesPath("shop")+"?kind=svc", &list); len(list.Items) != 1 || list.Items[0].Settings != nil {
+		t.Errorf("%+v, want a Service without settings", list.Items)
+	}
+}
+
 // An agent that hangs, is away or lies costs its own rows only.
 func TestResourcesOfBadAgents(t *testing.T) {
 	w, _, b := usedCluster(t)

@@ -163,6 +163,8 @@ type used struct {
 	usage   tapv1alpha1.Usage
 	known   int // pods of which something is known of their containers
 	service bool
+	told    int            // pods whose settings are known
+	set     map[string]int // of these, those that have a setting
 	// Pods of known without a limit.
 	noCPULimit, noMemoryLimit bool
 }
@@ -186,6 +188,7 @@ func (u *used) add(p *UsedPod, identified bool) {
 		if identified {
 			r.Identity = cmp.Or(r.Identity, p.Identity)
 			u.certificate(p)
+			u.settings(p)
 		}
 	}
 	if p.Used.GetContainers() == nil {
@@ -212,6 +215,43 @@ func (u *used) certificate(p *UsedPod) {
 	}
 	if c := u.item.Certificate; c == nil || expires.AsTime().Before(c.Expires) {
 		u.item.Certificate = &tapv1alpha1.Certificate{Identity: p.Identity, Expires: expires.AsTime()}
+	}
+}
+
+// Bounds of what an agent may say of settings.
+const (
+	mostSettings   = 16
+	mostValues     = 4
+	longestSetting = 256
+)
+
+// settings adds those of a pod. The order is that of the first pod.
+func (u *used) settings(p *UsedPod) {
+	if len(p.Used.GetSettings()) > 0 {
+		u.told++
+	}
+	said := map[string]bool{}
+	for _, s := range p.Used.GetSettings() {
+		name, value := s.GetName(), s.GetValue()
+		if len(name) > longestSetting || len(value) > longestSetting || said[name] {
+			continue
+		}
+		said[name] = true
+		i := slices.IndexFunc(u.item.Settings, func(s tapv1alpha1.Setting) bool { return s.Name == name })
+		if i < 0 {
+			if len(u.item.Settings) == mostSettings {
+				return
+			}
+			i = len(u.item.Settings)
+			u.item.Settings = append(u.item.Settings, tapv1alpha1.Setting{Name: name})
+		}
+		if u.set == nil {
+			u.set = map[string]int{}
+		}
+		u.set[name]++
+		if values := &u.item.Settings[i].Values; len(*values) < mostValues && !slices.Contains(*values, value) {
+			*values = append(*values, value)
+		}
 	}
 }
 
@@ -278,6 +318,11 @@ func (u *used) finish() *tapv1alpha1.ResourceItem {
 	if u.service { // its pods' usage is that of their workloads
 		u.item.Mesh, u.item.Partial = nil, false
 		return &u.item
+	}
+	for i := range u.item.Settings {
+		if s := &u.item.Settings[i]; u.set[s.Name] < u.told {
+			s.Values = append(s.Values, tapv1alpha1.NotSet)
+		}
 	}
 	if u.noCPULimit {
 		u.usage.CPULimit = 0

@@ -42,7 +42,12 @@ type (
 		Resources   *usage       `json:"resources,omitempty"`
 		Mesh        *meshCost    `json:"mesh,omitempty"`
 		Certificate *certificate `json:"certificate,omitempty"`
+		Settings    []setting    `json:"settings,omitempty"`
 		Partial     bool         `json:"partial,omitempty"`
+	}
+	setting struct {
+		Name   string   `json:"name"`
+		Values []string `json:"values"`
 	}
 	usage struct {
 		CPU         float64  `json:"cpu"`

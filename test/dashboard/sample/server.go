@@ -321,8 +321,26 @@ func (w *World) use(res *resource, l *workload, now time.Time, i int) {
 	if l.meshed > 0 {
 		res.Mesh = &meshCost{CPU: 0.004 * wobble * n, Memory: int64(1.1e6 * n), Connections: 3 + l.id%9*int(n), Waiting: 0}
 		left := time.Duration(l.expiresInMinute-int(now.Unix()/60)%12) * time.Minute
+		res.Settings = settingsOf(l, w.options.Hostile)
 		res.Certificate = &certificate{Identity: identityOf(l), Expires: now.Add(left).UTC().Truncate(time.Second)}
 	}
+}
+
+// settingsOf are the settings of a workload: one that differs among its pods, and those of a
+// database.
+func settingsOf(l *workload, hostile bool) []setting {
+	all := []setting{{"policy", []string{"allow"}}, {"fail-mode", []string{"open"}}}
+	switch {
+	case l.kind == "statefulset":
+		all[0].Values[0], all[1].Values[0] = "strict", "closed"
+		all = append(all, setting{"opaque-ports", []string{"3306,5432"}})
+	case l.name == "web":
+		all = append(all, setting{"access-log", []string{"json", "not set"}})
+	}
+	if hostile {
+		all = append(all, setting{"skip-outbound-ports", []string{hostileText}})
+	}
+	return all
 }
 
 func podName(l *workload, i int) string {

@@ -50,6 +50,8 @@ export interface Resource {
   resources?: Usage;
   mesh?: { cpu?: number; memory?: number; connections?: number; waiting?: number };
   certificate?: { identity: string; expires: string };
+  /** Those that hold, by the names of their annotations; several values where pods differ. */
+  settings?: { name: string; values: string[] }[];
   /** Not all agents that know of it have answered, or they are too old to. */
   partial?: boolean;
 }
