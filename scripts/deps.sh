@@ -51,6 +51,7 @@ for group in "$@"; do
         need ldapsearch ldap-utils
         need vsftpd vsftpd
         need lftp lftp
+        need php php-cli
         need node nodejs
         need npm npm # its libraries, and those of Python, are in test/programs/testdata
         need javac default-jdk-headless

@@ -221,7 +221,7 @@ func TestH1OldClient(t *testing.T) {
 	c = dialTCP(t, to)
 	for range 2 {
 		c.send("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
-		srv.expect("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+		srv.expect("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
 		srv.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		c.expect("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok")
 	}

@@ -21,6 +21,17 @@ var languageRows = []row{
 		},
 	},
 	{
+		name:   "php",
+		server: `exec php -d output_buffering=0 -S '[::]:8000' $DATA/index.php`,
+		ports:  []uint16{8000},
+		cases: []testCase{
+			{name: "curl", client: `curl -sSi http://$URLHOST:8000/ | grep -v -e ^Connection -e ^Host`, masks: []string{httpDate}},
+			{name: "post", client: `seq 1 20000 | curl -sS --data-binary @- http://$URLHOST:8000/length`},
+			{name: "slow", client: `curl -sS --no-buffer http://$URLHOST:8000/slow`},
+			{name: "length-and-chunked", client: `curl -sS http://$URLHOST:8000/both http://$URLHOST:8000/both -w ' %{http_code}\n'`},
+		},
+	},
+	{
 		name:   "node",
 		server: `exec node $DATA/server.js`,
 		ports:  []uint16{8000, 8001, 8002, 8003},

@@ -55,8 +55,9 @@ listen 7002 'SYSTEM:echo hello' &
 listen 7003 EXEC:md5sum &
 listen 7004 'SYSTEM:sleep 0.5; echo late' &
 listen 7005 'SYSTEM:read -r line; echo "got $line"' &
+listen 7006 "EXEC:sh $DATA/web_server.sh" &
 wait`,
-		ports: []uint16{7001, 7002, 7003, 7004, 7005},
+		ports: []uint16{7001, 7002, 7003, 7004, 7005, 7006},
 		cases: []testCase{
 			{name: "echo", client: `seq 1 10000 | busybox nc $HOST 7001 | md5sum`},
 			{name: "speaks-first", client: `busybox nc $HOST 7002 </dev/null`},
@@ -66,6 +67,7 @@ wait`,
 			{name: "line", client: `echo hello | busybox nc $HOST 7005`},
 			{name: "word", client: `(printf 'ruok\n'; sleep 1) | busybox nc $HOST 7005`},
 			{name: "half-words", client: `(printf 'ru'; sleep 0.2; printf 'ok\n'; sleep 0.5) | busybox nc $HOST 7005`},
+			{name: "web-server", client: `curl -sS http://$URLHOST:7006/; busybox wget -q -O - http://$URLHOST:7006/`},
 			{name: "socat-client", client: `seq 1 100000 | socat -t 10 - TCP:$URLHOST:7003`},
 		},
 	},

@@ -91,12 +91,32 @@ var differences = []difference{
 		why: "What is no response to a request is told by 502, bad-response.",
 	},
 	{
-		rows: "http1/space/folded http1/space/lf-response upgrade/unasked", meshed: "<502 bad-response>",
+		rows: "upgrade/unasked", meshed: "<502 bad-response>",
 		why: "A response that breaks the protocol is refused (docs/reference/http.md).",
 	},
 	{
-		rows: "http1/space/chunk-size-padded", meshed: "then reset",
-		why: "A chunk's size is made of hexadecimal digits and nothing else (docs/reference/http.md).",
+		rows: "http1/space/folded", bare: `a\r\n b`, meshed: "a   b",
+		why: "A folded line of a response is joined to the one before it (docs/reference/http.md).",
+	},
+	{
+		rows: "http1/space/lf-response", bare: `OK\nContent`, meshed: `OK\r\nContent`,
+		why: "A line of a response's head that ends in LF alone gets its CR (docs/reference/http.md).",
+	},
+	{
+		rows: "http1/framing/length-and-chunked", bare: "Content-Length: 5",
+		why: "A response that says twice where its body ends says it once (docs/reference/http.md).",
+	},
+	{
+		rows: "http1/framing/chunked-twice", bare: `chunked\r\nTransfer-Encoding`,
+		why: "A response that says twice where its body ends says it once (docs/reference/http.md).",
+	},
+	{
+		rows: "http1/framing/length-list", bare: "2, 2",
+		why: "A response that says twice where its body ends says it once (docs/reference/http.md).",
+	},
+	{
+		rows: "http1/framing/identity", bare: "identity",
+		why: "The coding identity, which says nothing, is taken out of a response (docs/reference/http.md).",
 	},
 	{
 		rows: "http1/space/request-before-colon", meshed: "<400 bad-request>",

@@ -65,6 +65,12 @@ var http1Rows = []row{
 	{"http1/space/chunk-size-padded", `send $get; recv "0\r\n\r\n"`, `recv head; send $head-te "2  \r\nok\r\n0\r\n\r\n"`, short},
 	{"http1/space/chunk-size-zeros", `send $get; recv "\r\n000\r\n\r\n"`, `recv head; send $head-te "0002\r\nok\r\n000\r\n\r\n"`, short},
 
+	{"http1/framing/length-and-chunked", `send $get; recv "0\r\n\r\n"`, `recv head; send "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"`, short},
+	{"http1/framing/chunked-twice", `send $get; recv "0\r\n\r\n"`, `recv head; send "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"`, short},
+	{"http1/framing/length-list", `send $get; recv "ok"`, `recv head; send "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok"`, short},
+	{"http1/framing/identity", `send $get; recv "ok"`, `recv head; send "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok"`, short},
+	{"http1/framing/http10-chunked", `send $get; end`, `recv head; send "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"; close`, short},
+
 	{"http1/host/ipv6", `send "GET / HTTP/1.1\r\nHost: fd00::1\r\n\r\n"; recv "ok"`, `recv head; send $ok`, options{}},
 	{"http1/host/ipv6-port", `send "GET / HTTP/1.1\r\nHost: fd00::1:8080\r\n\r\n"; recv "ok"`, `recv head; send $ok`, options{}},
 

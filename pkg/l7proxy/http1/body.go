@@ -17,6 +17,7 @@ const (
 type Body struct {
 	kind    BodyKind
 	done    bool
+	lax     bool  // a response's: white space may follow a chunk's size
 	err     error // of an earlier call, returned again
 	offset  int64 // bytes consumed
 	payload int64
@@ -42,7 +43,7 @@ func (h *Head) Body() Body {
 	case h.response && !h.hasLength:
 		kind = BodyUntilClose
 	}
-	return Body{kind: kind, done: kind == BodyNone, left: h.length}
+	return Body{kind: kind, done: kind == BodyNone, lax: h.response, left: h.length}
 }
 
 // Kind is how the body is delimited.

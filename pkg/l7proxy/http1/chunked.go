@@ -110,8 +110,9 @@ func (s *chunks) bound(limit int) error {
 	return nil
 }
 
-// stepSize: 1*HEXDIG, then an extension or the end of the line; no white space. b.left
-// is 0 after the previous chunk, so that the digits add up from 0.
+// stepSize: 1*HEXDIG, then an extension or the end of the line. White space may follow only
+// in a response: some servers pad the sizes of their chunks. b.left is 0 after the previous
+// chunk, so that the digits add up from 0.
 func (b *Body) stepSize(c byte, at int64) error {
 	s := &b.chunks
 	s.line++
@@ -123,7 +124,7 @@ func (b *Body) stepSize(c byte, at int64) error {
 		s.digits++
 	case s.digits > 0 && c == '\r':
 		s.state = chunkSizeLF
-	case s.digits > 0 && c == ';':
+	case s.digits > 0 && (c == ';' || b.lax && (c == ' ' || c == '\t')):
 		s.state = chunkExt
 	default:
 		return syntax(int(at), "the chunk size is not a hexadecimal number")

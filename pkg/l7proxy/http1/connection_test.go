@@ -23,7 +23,7 @@ func TestConnectionField(t *testing.T) {
 		{"a client that closes, to a connection that stays", get11, end, ConnectionDefault, ""},
 		{"a client that keeps, to a connection that ends", get11, keep, ConnectionClose, end},
 		{"an old client that says nothing, to a connection that stays", get10, "", ConnectionKeepAlive, "at the end"},
-		{"an old client that keeps", get10, asItCame, ConnectionKeepAlive, keep},
+		{"an old client that keeps", get10, asItCame, ConnectionKeepAlive, asItCame},
 		{"close and keep-alive", get11, field + "keep-alive, close\r\n", ConnectionDefault, ""},
 		{"keep-alive and others", get11, field + "X, keep-alive\r\n", ConnectionDefault, keep},
 
@@ -34,12 +34,12 @@ func TestConnectionField(t *testing.T) {
 		{"a server that keeps, to a connection that ends", ok11, keep, ConnectionClose, end},
 		{"a server that says nothing, to a connection that ends", ok11, "", ConnectionClose, "at the end"},
 		{"a server that says nothing to an old client, which keeps", ok11, "", ConnectionKeepAlive, "at the end"},
-		{"a server that keeps to an old client, which keeps", ok11, asItCame, ConnectionKeepAlive, keep},
+		{"a server that keeps to an old client, which keeps", ok11, asItCame, ConnectionKeepAlive, asItCame},
 
 		{"an old server that says nothing", ok10, "", ConnectionClose, ""},
 		{"an old server that closes", ok10, end, ConnectionClose, end},
 		{"an old server that keeps", ok10, asItCame, ConnectionDefault, asItCame},
-		{"an old server that keeps, to an old client, which keeps", ok10, asItCame, ConnectionKeepAlive, keep},
+		{"an old server that keeps, to an old client, which keeps", ok10, asItCame, ConnectionKeepAlive, asItCame},
 		{"an old server that keeps, to a connection that ends", ok10, keep, ConnectionClose, ""},
 		{"an old server that says nothing, to a connection that stays", ok10, "", ConnectionDefault, ""},
 

@@ -108,6 +108,11 @@ func (h *Head) learn(f *field) error {
 			return nil
 		}
 		length, ok := parseLength(value)
+		if !ok && h.response {
+			if value, ok = h.onlyElement(f, value); ok {
+				length, ok = parseLength(value)
+			}
+		}
 		if !ok {
 			return syntax(at, "Content-Length is not one number in range")
 		}
@@ -122,6 +127,9 @@ func (h *Head) learn(f *field) error {
 			return nil
 		}
 		if h.chunked || !equalFold(value, "chunked") {
+			if h.response && h.oddCoding(f, value) {
+				return nil
+			}
 			return syntax(at, "Transfer-Encoding is not chunked alone")
 		}
 		h.chunked = true
@@ -190,6 +198,7 @@ func (h *Head) learnConnection(value []byte, at int) error {
 		case equalFold(option, "upgrade"):
 			h.upgrade = true
 		case equalFold(option, "te"):
+			h.te = true
 		case h.options == maxOptions:
 			return ErrHeaderTooLarge
 		default:
@@ -213,7 +222,7 @@ func (h *Head) listedByConnection(name []byte) bool {
 // forwarded because they belong to this connection (RFC 9110 §7.6.1).
 func (h *Head) finish() error {
 	end := h.line
-	if h.chunked {
+	if h.chunked && !(h.response && h.mendFraming()) {
 		switch {
 		case h.hasLength:
 			return syntax(end, "both Content-Length and Transfer-Encoding")
@@ -238,15 +247,16 @@ func (h *Head) finish() error {
 		}
 		h.dropped = h.dropped || f.drop && f.known != fieldConnection
 	}
-	h.plain = h.plainKeepAlive()
-	h.dropped = h.dropped || h.connection > 0 && !h.plain
+	h.dropped = h.dropped || h.connection > 0 && !h.keepsConnection(&Edits{})
 	return nil
 }
 
-// plainKeepAlive reports whether the only Connection field is exactly keep-alive, and the
-// next hop needs no other option.
-func (h *Head) plainKeepAlive() bool {
-	return h.connections == 1 && !h.teTrailers && equalFold(h.at(h.fields[h.connection-1].value), "keep-alive")
+// keepsConnection reports whether the only Connection field says what the next hop needs.
+// It is then forwarded in its own spelling, which some programs compare.
+func (h *Head) keepsConnection(e *Edits) bool {
+	life := h.life(e)
+	return h.connections == 1 && h.options == 0 && !h.te && !h.teTrailers &&
+		h.close == (life == ConnectionClose) && h.keepAlive == (life == ConnectionKeepAlive) && h.upgrade == h.upgrades()
 }
 
 func (h *Head) finishRequest(end int) error {

@@ -42,7 +42,7 @@ func (e *Edits) empty() bool {
 // AppendRequestHead appends the request head in the form in which it is forwarded: byte
 // for byte, in its original order and spelling, except for
 //   - the fields that belong to the connection (RFC 9110 §7.6.1): Connection, which is
-//     rewritten in its place, the fields that it lists, Keep-Alive, Proxy-Connection,
+//     rewritten in its place if it has to say something else, the fields that it lists, Keep-Alive, Proxy-Connection,
 //     HTTP2-Settings, TE other than "trailers", and Upgrade unless Head.Upgrade
 //     returns it;
 //   - a repeated equal Content-Length, and a Host that differs from the authority of an
@@ -56,7 +56,8 @@ func AppendRequestHead(dst []byte, h *Head, edits *Edits) []byte {
 }
 
 // AppendResponseHead is AppendRequestHead for a response. It also removes framing fields
-// that have no meaning (RFC 9112 §6.3) and white space before colons (§5.1). A close that
+// that have no meaning (RFC 9112 §6.3) and white space before colons (§5.1), and mends
+// what else is wrong without being ambiguous (mend.go). A close that
 // does not apply to the next connection becomes keep-alive: this is correct, and keeps a
 // place where the next proxy can write its own close. In a 1xx response
 // Edits.Connection is ignored.
@@ -65,8 +66,11 @@ func AppendResponseHead(dst []byte, h *Head, edits *Edits) []byte {
 }
 
 func (h *Head) appendHead(dst []byte, e *Edits) []byte {
-	if !h.dropped && !h.rehost && e.empty() {
+	if !h.dropped && !h.rehost && !h.loose && e.empty() {
 		return append(dst, h.buf[h.start:]...)
+	}
+	if h.loose {
+		return h.appendMended(dst, e)
 	}
 	end := len(h.buf) - len("\r\n")
 	pending := h.start // start of the next bytes to copy
@@ -79,8 +83,8 @@ func (h *Head) appendHead(dst []byte, e *Edits) []byte {
 		f := &h.fields[i]
 		newHost := f.known == fieldHost && !h.response && (h.rehost || e.Host != "")
 		connection := i+1 == h.connection
-		if connection && h.plain && e.Connection == ConnectionDefault {
-			continue // keep-alive, unchanged
+		if connection && h.keepsConnection(e) {
+			continue
 		}
 		if !f.drop && !newHost && !e.removes(h.at(f.name), f.known) {
 			if f.spaced {

@@ -28,7 +28,7 @@ func TestForwardRequest(t *testing.T) {
 		{name: "two Connection fields", in: get + "Connection: a\r\n" + host + "Connection: b\r\nb: 1\r\na: 1\r\n", want: get + host},
 		{name: "TE trailers", in: get + host + "TE: gzip, trailers\r\nConnection: TE\r\n", want: get + host + "Connection: te\r\nTE: trailers\r\n"},
 		{name: "TE otherwise", in: get + host + "TE: gzip\r\nConnection: TE\r\n", want: get + host},
-		{name: "upgrade", in: get + host + "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n", want: get + host + "Connection: keep-alive, upgrade\r\nUpgrade: websocket\r\n"},
+		{name: "upgrade", in: get + host + "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n", want: get + host + "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"},
 		{name: "upgrade to h2c", in: get + host + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n", want: get + host},
 		{name: "upgrade not listed", in: get + host + "Upgrade: websocket\r\n", want: get + host},
 		{name: "equal lengths", in: get + host + "Content-Length: 0\r\nX: 1\r\nContent-Length: 0\r\n", want: get + host + "Content-Length: 0\r\nX: 1\r\n"},
@@ -59,9 +59,9 @@ func TestForwardResponse(t *testing.T) {
 		{name: "nothing to change", in: "HTTP/1.1 200 OK\r\nserver: x\r\n", want: "HTTP/1.1 200 OK\r\nserver: x\r\n"},
 		{name: "close", in: "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nX: 1\r\n", want: "HTTP/1.1 200 OK\r\nConnection: close\r\nX: 1\r\n", edits: Edits{Connection: ConnectionClose}},
 		{name: "interim", in: "HTTP/1.1 103 Early\r\nLink: a\r\n", want: "HTTP/1.1 103 Early\r\nLink: a\r\n", edits: Edits{Connection: ConnectionClose}},
-		{name: "switched", in: "HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", want: "HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: upgrade\r\n", asked: KindUpgrade, edits: Edits{Connection: ConnectionClose}},
+		{name: "switched", in: "HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", want: "HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", asked: KindUpgrade, edits: Edits{Connection: ConnectionClose}},
 		{name: "upgrade on offer", in: "HTTP/1.1 200 OK\r\nUpgrade: h2,h2c\r\nConnection: Upgrade\r\n", want: "HTTP/1.1 200 OK\r\n"},
-		{name: "upgrade required", in: "HTTP/1.1 426 U\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\n", want: "HTTP/1.1 426 U\r\nUpgrade: TLS/1.0\r\nConnection: upgrade\r\n"},
+		{name: "upgrade required", in: "HTTP/1.1 426 U\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\n", want: "HTTP/1.1 426 U\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\n"},
 		{name: "Target and Host mean nothing", in: "HTTP/1.1 200 OK\r\nHost: a\r\n", want: "HTTP/1.1 200 OK\r\nHost: a\r\n", edits: Edits{Target: "/", Host: "b"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -36,10 +36,12 @@ type facts struct {
 	hasLength   bool
 	lengthText  span
 	chunked     bool
-	misframed   bool // a response that cannot have a body announces one
+	misframed   bool // a response says in two ways where its body ends, or announces one that it cannot have
+	loose       bool // a response has errors that are mended when it is forwarded: see mend.go
 	close       bool // Connection: close
 	keepAlive   bool // Connection: keep-alive
 	upgrade     bool // Connection: upgrade
+	te          bool // Connection: te
 	protocol    span // value of Upgrade
 	h2c         bool // Upgrade lists h2c
 	grpc        bool
@@ -48,7 +50,6 @@ type facts struct {
 	options     uint8 // number of field names that Connection lists
 	connection  int   // 1 + index of the first Connection field
 	connections int   // number of Connection fields
-	plain       bool  // the only Connection field is keep-alive, and can stay unchanged
 	dropped     bool  // some field is not forwarded unchanged
 	rehost      bool  // Host differs from the target's authority
 }
@@ -167,8 +168,9 @@ func (h *Head) Get(name string) []byte {
 }
 
 // KeepAlive reports whether the connection persists after this message according to its
-// sender (RFC 9112 §9.3). It is false after a 204 response that announces a body: the
-// body may follow, and would be read as the next response.
+// sender (RFC 9112 §9.3). It is false after a 204 response that announces a body, because
+// the body may follow and would be read as the next response, and after a response with
+// both Content-Length and Transfer-Encoding (§6.3).
 func (h *Head) KeepAlive() bool {
 	if h.close || h.minor == 0 && !h.keepAlive {
 		return false

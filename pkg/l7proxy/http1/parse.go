@@ -42,8 +42,9 @@ func (h *Head) parse(buf []byte, response bool, asked Kind) (int, error) {
 	return h.line, nil
 }
 
-// nextLine returns the position of the CRLF that ends the current line, -1 if it has not
-// arrived yet.
+// nextLine returns the end of the current line, before its CRLF, or -1 if it has not
+// arrived yet. Its last byte is before h.scan. In a response a line may end in LF alone
+// (RFC 9112 §2.2), because bare servers that write such lines have clients.
 func (h *Head) nextLine() (int, error) {
 	i := bytes.IndexByte(h.buf[h.scan:], '\n')
 	if i < 0 {
@@ -55,16 +56,20 @@ func (h *Head) nextLine() (int, error) {
 	}
 	i += h.scan
 	h.scan = i + 1
-	if i == h.line || h.buf[i-1] != '\r' {
+	switch {
+	case i > h.line && h.buf[i-1] == '\r':
+		return i - 1, nil
+	case !h.response:
 		return 0, syntax(i, "a line ends in LF without CR")
 	}
-	return i - 1, nil
+	h.loose = true
+	return i, nil
 }
 
 // parseLine parses the line that ends before end.
 func (h *Head) parseLine(end int) error {
 	from := h.line
-	h.line = end + 2
+	h.line = h.scan
 	switch {
 	case h.state == inFields && from == end:
 		if err := h.finish(); err != nil {
@@ -165,6 +170,9 @@ func (h *Head) parseField(from, end int) error {
 	colon := length
 	if length == 0 || line[length] != ':' {
 		var err error
+		if length == 0 && h.response && h.unfold(from, end) {
+			return nil
+		}
 		if colon, err = h.oddColon(line, from, length); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -173,5 +174,76 @@ func TestHostWithoutBrackets(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestMendedResponses: errors that every client reads in the same way are mended in a
+// response, and refused in a request.
+func TestMendedResponses(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	for _, test := range []struct {
+		name, in string
+		edits    Edits
+		want     mended
+	}{
+		{name: "LF alone", in: "HTTP/1.1 200 OK\nX: a\nContent-Length: 1\n\n", want: mended{ok + "X: a\r\nContent-Length: 1\r\n\r\n", BodyLength, true}},
+		{name: "LF of one line", in: ok + "X: a\nContent-Length: 1\r\n\r\n", want: mended{ok + "X: a\r\nContent-Length: 1\r\n\r\n", BodyLength, true}},
+		{name: "LF at the end", in: "HTTP/1.0 200 OK\r\nX: a\r\n\n", want: mended{"HTTP/1.0 200 OK\r\nX: a\r\n\r\n", BodyUntilClose, false}},
+		{name: "LF, and an edit", in: "HTTP/1.1 200 OK\nX: a\nContent-Length: 1\n\n", edits: Edits{Remove: []string{"x"}, Add: []Field{{Name: "y", Value: "b"}}}, want: mended{ok + "Content-Length: 1\r\ny: b\r\n\r\n", BodyLength, true}},
+		{name: "folded", in: ok + "X: a\r\n \t b c\r\nContent-Length: 1\r\n\r\n", want: mended{ok + "X: a   \t b c\r\nContent-Length: 1\r\n\r\n", BodyLength, true}},
+		{name: "folded twice", in: ok + "X:\r\n a\r\n\tb\r\nContent-Length: 1\r\n\r\n", want: mended{ok + "X: a  \tb\r\nContent-Length: 1\r\n\r\n", BodyLength, true}},
+		{name: "folded, and nothing in it", in: ok + "X: a\r\n \r\nContent-Length: 1\r\n\r\n", want: mended{ok + "X: a\r\nContent-Length: 1\r\n\r\n", BodyLength, true}},
+		{name: "folded, LF alone", in: "HTTP/1.1 200 OK\nX: a\n b\nContent-Length: 1\n\n", want: mended{ok + "X: a  b\r\nContent-Length: 1\r\n\r\n", BodyLength, true}},
+		{name: "a list of the same length", in: ok + "Content-Length: 5, 5,5\r\n\r\n", want: mended{ok + "Content-Length: 5\r\n\r\n", BodyLength, true}},
+		{name: "and again", in: ok + "Content-Length: 5, 5\r\nContent-Length: 5\r\n\r\n", want: mended{ok + "Content-Length: 5\r\n\r\n", BodyLength, true}},
+		{name: "chunked twice", in: ok + "Transfer-Encoding: chunked\r\nX: a\r\nTransfer-Encoding: Chunked\r\n\r\n", want: mended{ok + "Transfer-Encoding: chunked\r\nX: a\r\n\r\n", BodyChunked, true}},
+		{name: "chunked twice in a list", in: ok + "Transfer-Encoding: chunked, chunked\r\n\r\n", want: mended{ok + "Transfer-Encoding: chunked\r\n\r\n", BodyChunked, true}},
+		{name: "identity", in: ok + "Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\n", want: mended{ok + "Content-Length: 2\r\n\r\n", BodyLength, true}},
+		{name: "identity and chunked", in: ok + "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n", want: mended{ok + "Transfer-Encoding: chunked\r\n\r\n", BodyChunked, true}},
+		{name: "length and chunked", in: ok + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", want: mended{ok + "Transfer-Encoding: chunked\r\n\r\n", BodyChunked, false}},
+		{name: "chunked and length", in: ok + "Transfer-Encoding: chunked\r\nContent-Length: 0\r\nX: a\r\n\r\n", want: mended{ok + "Transfer-Encoding: chunked\r\nX: a\r\n\r\n", BodyChunked, false}},
+		{name: "chunked of HTTP/1.0", in: "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n", want: mended{"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n", BodyUntilClose, false}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h, n := response(t, test.in+"next", 0)
+			if n != len(test.in) {
+				t.Errorf("the head ends at byte %d, want %d", n, len(test.in))
+			}
+			body := h.Body()
+			got := mended{string(AppendResponseHead(nil, h, &test.edits)), body.Kind(), h.KeepAlive()}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			start, fields, _ := strings.Cut(test.in, "\n")
+			in := "POST / " + strings.TrimSuffix(start, " 200 OK\r") + "\r\nHost: a\r\n" + fields
+			if strings.HasSuffix(start, " OK") { // LF alone
+				in = "POST / HTTP/1.1\nHost: a\r\n" + fields
+			}
+			if n, err := ParseRequest([]byte(in), new(Head)); n != 0 || err == nil {
+				t.Errorf("ParseRequest(%q) = %d, %v; want a syntax error", in, n, err)
+			}
+		})
+	}
+}
+
+// TestPaddedChunkSize: white space behind the size of a chunk is accepted of a response.
+func TestPaddedChunkSize(t *testing.T) {
+	for in, accepted := range map[string]bool{
+		"2  \r\nok\r\n0\t\r\n\r\n":  true,
+		"2 ;a=b\r\nok\r\n0\r\n\r\n": true,
+		" 2\r\nok\r\n0\r\n\r\n":     false,
+		"2 \nok\r\n0\r\n\r\n":       false,
+	} {
+		h, _ := response(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 0)
+		body := h.Body()
+		n, done, err := body.Next([]byte(in))
+		if got := err == nil && done && n == len(in); got != accepted {
+			t.Errorf("response with %q: %d, %v, %v; want accepted %v", in, n, done, err, accepted)
+		}
+		h, _ = request(t, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+		body = h.Body()
+		if n, done, err := body.Next([]byte(in)); err == nil {
+			t.Errorf("request with %q: %d, %v; want a syntax error", in, n, done)
+		}
 	}
 }
