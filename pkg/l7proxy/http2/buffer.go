@@ -17,7 +17,7 @@ var (
 
 // reserve makes sure that there is a buffer, and that n more bytes fit into it unless
 // they exceed the large size.
-func (c *Conn) reserve(n int) {
+func (c *base) reserve(n int) {
 	switch need := len(c.out) + n; {
 	case need <= cap(c.out):
 	case need <= outputSmall && cap(c.out) == 0:

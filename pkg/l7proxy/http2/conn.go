@@ -12,27 +12,26 @@ import (
 const frameHeaderLen = 9
 
 // Conn is one end of an HTTP/2 connection. Make it with New.
+//
+// It is made of layers, each of which embeds the one below it and knows none above: base,
+// guard, sender, receiver. Conn itself reads frames and hands them to the layers.
 type Conn struct {
+	receiver
+
+	prefaceLeft string // part of the client's preface that has not arrived
+	in          inbox
+	reader      bytes.Reader
+}
+
+// base has the streams, the events that were found and the output.
+type base struct {
 	cfg Config
 	err error // the *ConnError that ended the connection
 
-	// Receiving.
-	prefaceLeft string // part of the client's preface that has not arrived
-	gotSettings bool   // the peer's first SETTINGS have arrived
-	acked       bool   // the peer has acknowledged ours
-	in          inbox
-	reader      bytes.Reader
-	framer      *xhttp2.Framer
-	dec         *hpack.Decoder
-	block       block
-	fields      []Field // memory of Event.Fields of the current Feed
-	events      []Event
-
-	// Sending.
+	framer  *xhttp2.Framer
+	events  []Event
 	out     []byte
 	control int // bytes of out that are replies to the peer's frames
-	enc     *hpack.Encoder
-	encBuf  bytes.Buffer
 
 	// Streams. The peer opens streams only in the server role, because push is disabled.
 	streams    Table[*stream]
@@ -41,17 +40,44 @@ type Conn struct {
 	nextID     uint32 // client role: id of the next stream
 	lastPeerID uint32 // server role: highest id that the peer has used
 
+	gotSettings bool // the peer's first SETTINGS have arrived
+	acked       bool // the peer has acknowledged ours
+	peer        peerSettings
+	away        awayState
+}
+
+// guard refuses what the peer may not do, or not so often, and ends the connection
+// (limits.go, goaway.go).
+type guard struct {
+	base
+
+	abuse    abuse
+	sentData int           // bytes of DATA since the last Feed
+	now      time.Duration // of the latest Tick
+}
+
+// sender opens streams and sends what they have, as far as windows and limits allow
+// (send.go, room.go, flow.go).
+type sender struct {
+	guard
+
+	enc    *hpack.Encoder
+	encBuf bytes.Buffer
+
 	recv, unacked int64 // rest of the connection's receive window; bytes consumed but not returned yet
 	send          int64 // the connection's send window
 	sendBlocked   bool  // some WriteData was refused because of send
 	turnedAway    bool  // some OpenStream was refused because of the peer's limit on streams
 	outBlocked    bool  // some WriteData was refused because of OutputLimit
+}
 
-	peer     peerSettings
-	away     awayState
-	abuse    abuse
-	sentData int           // bytes of DATA since the last Feed
-	now      time.Duration // of the latest Tick
+// receiver makes events of the peer's frames (frames.go, headers.go, settings.go).
+type receiver struct {
+	sender
+
+	dec    *hpack.Decoder
+	block  block
+	fields []Field // memory of Event.Fields of the current Feed
 }
 
 // peerSettings are the settings of the other end (RFC 9113 §6.5.2).
@@ -66,26 +92,23 @@ type peerSettings struct {
 // New returns a Conn. Its output already contains the connection preface.
 func New(cfg Config) *Conn {
 	cfg = cfg.withDefaults()
-	c := &Conn{
-		cfg:    cfg,
-		nextID: 1,
-		recv:   int64(cfg.ConnWindow),
-		send:   initialWindow,
-		peer: peerSettings{
-			maxFrame:      16 << 10,
-			maxStreams:    earlyStreams,
-			initialWindow: initialWindow,
-			maxHeaderList: noLimit,
-		},
-		abuse: abuse{
-			resets:  newBucket(cfg.Resets.Burst, cfg.Resets.PerSecond),
-			empty:   newBucket(emptyBurst, emptyRate),
-			framing: newBucket(framingBurst, framingRate),
-			windows: newBucket(windowsBurst, windowsRate),
-		},
-		away: awayState{sentLast: maxStreamID, recvLast: maxStreamID},
+	c := &Conn{}
+	c.cfg, c.nextID = cfg, 1
+	c.recv, c.send = int64(cfg.ConnWindow), initialWindow
+	c.peer = peerSettings{
+		maxFrame:      16 << 10,
+		maxStreams:    earlyStreams,
+		initialWindow: initialWindow,
+		maxHeaderList: noLimit,
 	}
-	c.framer = xhttp2.NewFramer((*outWriter)(c), &c.reader)
+	c.abuse = abuse{
+		resets:  newBucket(cfg.Resets.Burst, cfg.Resets.PerSecond),
+		empty:   newBucket(emptyBurst, emptyRate),
+		framing: newBucket(framingBurst, framingRate),
+		windows: newBucket(windowsBurst, windowsRate),
+	}
+	c.away = awayState{sentLast: maxStreamID, recvLast: maxStreamID}
+	c.framer = xhttp2.NewFramer((*outWriter)(&c.base), &c.reader)
 	c.framer.SetMaxReadFrameSize(maxFrameIn)
 	c.dec = hpack.NewDecoder(headerTableSize, c.onField)
 	c.enc = hpack.NewEncoder(&c.encBuf)
@@ -112,10 +135,10 @@ func New(cfg Config) *Conn {
 }
 
 // outWriter is the output buffer as the Framer's io.Writer.
-type outWriter Conn
+type outWriter base
 
 func (w *outWriter) Write(p []byte) (int, error) {
-	(*Conn)(w).reserve(len(p))
+	(*base)(w).reserve(len(p))
 	w.out = append(w.out, p...)
 	return len(p), nil
 }
@@ -197,7 +220,7 @@ func (c *Conn) readPreface(p []byte) ([]byte, error) {
 // TakeOutput returns the bytes to send, or an empty slice. The engine writes its next
 // output into the memory of dst, which the caller must not use any more. A caller that
 // passes each buffer back in the next call has a double buffer without allocation.
-func (c *Conn) TakeOutput(dst []byte) []byte {
+func (c *sender) TakeOutput(dst []byte) []byte {
 	out := c.out
 	c.out = dst[:0]
 	c.control = 0
@@ -205,11 +228,11 @@ func (c *Conn) TakeOutput(dst []byte) []byte {
 }
 
 // OutputLen is the number of bytes that TakeOutput would return.
-func (c *Conn) OutputLen() int { return len(c.out) }
+func (c *sender) OutputLen() int { return len(c.out) }
 
 // OutputOpened reports, once, that WriteData did not take all bytes because the output
 // buffer was full, and that it has room again.
-func (c *Conn) OutputOpened() bool {
+func (c *sender) OutputOpened() bool {
 	if !c.outBlocked || len(c.out) >= c.cfg.OutputLimit {
 		return false
 	}
@@ -220,13 +243,13 @@ func (c *Conn) OutputOpened() bool {
 // Blocked reports whether WriteData did not take all bytes for a reason that concerns
 // all streams, the connection's window or OutputLimit, and neither EventWindowOpened of
 // stream 0 nor OutputOpened has followed.
-func (c *Conn) Blocked() bool { return c.sendBlocked || c.outBlocked }
+func (c *sender) Blocked() bool { return c.sendBlocked || c.outBlocked }
 
 // Err is the error that ended the connection, or nil.
-func (c *Conn) Err() error { return c.err }
+func (c *base) Err() error { return c.err }
 
 // Streams is the number of streams that are open or half-closed.
-func (c *Conn) Streams() int { return c.streams.Len() }
+func (c *base) Streams() int { return c.streams.Len() }
 
 // header is a frame header (RFC 9113 §4.1).
 type header struct {
@@ -245,4 +268,4 @@ func parseHeader(b []byte) header {
 	}
 }
 
-func (c *Conn) emit(e Event) { c.events = append(c.events, e) }
+func (c *base) emit(e Event) { c.events = append(c.events, e) }

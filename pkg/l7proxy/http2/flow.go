@@ -5,7 +5,7 @@ package http2
 // them. A WINDOW_UPDATE is sent when half of a window is consumed, not for each call. For
 // the connection it is half of what stalled streams do not hold, so that the other
 // streams never wait for those.
-func (c *Conn) Consume(id uint32, n int) {
+func (c *sender) Consume(id uint32, n int) {
 	if n <= 0 || c.err != nil {
 		return
 	}
@@ -16,7 +16,7 @@ func (c *Conn) Consume(id uint32, n int) {
 	}
 }
 
-func (c *Conn) credit(s *stream, n int64) {
+func (c *sender) credit(s *stream, n int64) {
 	c.creditConn(n)
 	s.unacked += n
 	if s.unacked >= int64(c.cfg.StreamWindow)/2 && !s.remoteClosed {
@@ -26,7 +26,7 @@ func (c *Conn) credit(s *stream, n int64) {
 	}
 }
 
-func (c *Conn) creditConn(n int64) {
+func (c *sender) creditConn(n int64) {
 	c.unacked += n
 	if c.unacked >= c.recv {
 		_ = c.framer.WriteWindowUpdate(0, uint32(c.unacked))
@@ -37,7 +37,7 @@ func (c *Conn) creditConn(n int64) {
 
 // windowUpdate handles WINDOW_UPDATE (RFC 9113 §6.9). The Framer has refused an
 // increment of 0.
-func (c *Conn) windowUpdate(id, increment uint32) error {
+func (c *sender) windowUpdate(id, increment uint32) error {
 	if id == 0 {
 		if c.send += int64(increment); c.send > maxWindow {
 			return connErr(FlowControlError, "WINDOW_UPDATE overflows the connection's window")

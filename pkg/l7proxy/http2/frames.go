@@ -98,7 +98,7 @@ func (c *Conn) frameError(h header, err error) error {
 }
 
 // data handles a DATA frame (RFC 9113 §6.1). p is the frame's payload.
-func (c *Conn) data(h header, p []byte) error {
+func (c *receiver) data(h header, p []byte) error {
 	switch {
 	case c.block.stream != 0:
 		return connErr(ProtocolError, "DATA frame within a field section")
@@ -173,7 +173,7 @@ func (s *stream) lengthHolds(end bool) bool {
 }
 
 // resetFrame handles RST_STREAM (RFC 9113 §6.4).
-func (c *Conn) resetFrame(f *xhttp2.RSTStreamFrame) error {
+func (c *receiver) resetFrame(f *xhttp2.RSTStreamFrame) error {
 	if c.idle(f.StreamID) {
 		return connErr(ProtocolError, "RST_STREAM on an idle stream")
 	}
@@ -191,7 +191,7 @@ func (c *Conn) resetFrame(f *xhttp2.RSTStreamFrame) error {
 }
 
 // priorityFrame ignores PRIORITY (deprecated, RFC 9113 §5.3.2), except for invalid ones.
-func (c *Conn) priorityFrame(f *xhttp2.PriorityFrame) error {
+func (c *receiver) priorityFrame(f *xhttp2.PriorityFrame) error {
 	switch {
 	case f.StreamDep != f.StreamID:
 		return nil
@@ -204,7 +204,7 @@ func (c *Conn) priorityFrame(f *xhttp2.PriorityFrame) error {
 }
 
 // pingFrame handles PING (RFC 9113 §6.7).
-func (c *Conn) pingFrame(f *xhttp2.PingFrame) error {
+func (c *receiver) pingFrame(f *xhttp2.PingFrame) error {
 	if !f.IsAck() {
 		c.control += frameHeaderLen + 8
 		return c.framer.WritePing(true, f.Data)

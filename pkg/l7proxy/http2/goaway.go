@@ -28,7 +28,7 @@ var (
 // excludes no stream, and a PING follows. Streams that the peer opens before it sees them
 // are still served. When it answers the PING, the final GOAWAY is sent. In the client
 // role no further stream can be opened. Done reports when the connection can be closed.
-func (c *Conn) Drain() {
+func (c *guard) Drain() {
 	if c.away.draining || c.err != nil {
 		return
 	}
@@ -41,13 +41,13 @@ func (c *Conn) Drain() {
 	_ = c.framer.WritePing(false, pingDrain)
 }
 
-func (c *Conn) finishDrain() {
+func (c *guard) finishDrain() {
 	if c.away.draining && !c.away.sent {
 		c.sendGoAway()
 	}
 }
 
-func (c *Conn) sendGoAway() {
+func (c *guard) sendGoAway() {
 	c.away.sent = true
 	c.away.sentLast = min(c.away.sentLast, c.lastPeerID) // it must not increase
 	_ = c.framer.WriteGoAway(c.away.sentLast, NoError, nil)
@@ -55,10 +55,10 @@ func (c *Conn) sendGoAway() {
 
 // Draining reports whether the connection accepts no further stream, because either end
 // has sent GOAWAY or the connection has failed.
-func (c *Conn) Draining() bool { return c.away.draining || c.away.received || c.err != nil }
+func (c *guard) Draining() bool { return c.away.draining || c.away.received || c.err != nil }
 
 // Done reports whether the connection can be closed after its output is sent.
-func (c *Conn) Done() bool {
+func (c *guard) Done() bool {
 	if c.err != nil {
 		return true
 	}
@@ -66,13 +66,13 @@ func (c *Conn) Done() bool {
 }
 
 // Ping sends a PING. The peer's answer is EventPingAck.
-func (c *Conn) Ping() {
+func (c *guard) Ping() {
 	if c.err == nil {
 		_ = c.framer.WritePing(false, pingProbe)
 	}
 }
 
-func (c *Conn) goAwayFrame(f *xhttp2.GoAwayFrame) error {
+func (c *guard) goAwayFrame(f *xhttp2.GoAwayFrame) error {
 	lowered := f.LastStreamID < c.away.recvLast
 	c.away.received = true
 	// It must not increase (§6.8). If it does, the smaller one stays valid.

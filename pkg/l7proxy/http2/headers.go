@@ -21,7 +21,7 @@ type block struct {
 }
 
 // keepOpenBlock discards the fields, except those of an incomplete section.
-func (c *Conn) keepOpenBlock() {
+func (c *receiver) keepOpenBlock() {
 	n := 0
 	if c.block.stream != 0 {
 		n = copy(c.fields, c.fields[c.block.first:])
@@ -33,7 +33,7 @@ func (c *Conn) keepOpenBlock() {
 // headers handles HEADERS (RFC 9113 §6.2): it decides by the stream's state what the
 // section is. selfDep is set if the stream depends on itself, last if no CONTINUATION
 // follows p.
-func (c *Conn) headers(id uint32, end, selfDep bool, p []byte, last bool) error {
+func (c *receiver) headers(id uint32, end, selfDep bool, p []byte, last bool) error {
 	c.block = block{stream: id, end: end, selfDep: selfDep, first: len(c.fields)}
 	if c.stream(id) == nil {
 		if err := c.headersOfNoStream(id); err != nil {
@@ -45,7 +45,7 @@ func (c *Conn) headers(id uint32, end, selfDep bool, p []byte, last bool) error 
 
 // headersOfNoStream handles HEADERS that belong to no open stream: in the server role
 // they open one, else they are late or invalid.
-func (c *Conn) headersOfNoStream(id uint32) error {
+func (c *receiver) headersOfNoStream(id uint32) error {
 	switch {
 	case id%2 == 0:
 		return connErr(ProtocolError, "HEADERS on a stream of even id")
@@ -72,7 +72,7 @@ func (c *Conn) headersOfNoStream(id uint32) error {
 	return nil
 }
 
-func (c *Conn) continuationFrame(f *xhttp2.ContinuationFrame) error {
+func (c *receiver) continuationFrame(f *xhttp2.ContinuationFrame) error {
 	if c.block.frames++; c.block.frames > maxContinuations {
 		return connErr(EnhanceYourCalm, "too many CONTINUATION frames")
 	}
@@ -81,7 +81,7 @@ func (c *Conn) continuationFrame(f *xhttp2.ContinuationFrame) error {
 
 // fragment decodes a part of a field section when it arrives. Only what HPACK cannot
 // decode yet is buffered.
-func (c *Conn) fragment(p []byte, last bool) error {
+func (c *receiver) fragment(p []byte, last bool) error {
 	// HPACK's representation is at most twice as long as the fields, so this ends only
 	// connections whose section is over the limit anyway.
 	if c.block.wire += len(p); c.block.wire > 2*c.cfg.MaxHeaderList+maxFrameIn {
@@ -111,7 +111,7 @@ func (c *Conn) fragment(p []byte, last bool) error {
 }
 
 // onField receives one decoded field.
-func (c *Conn) onField(f hpack.HeaderField) {
+func (c *receiver) onField(f hpack.HeaderField) {
 	b := &c.block
 	b.size += int(f.Size())
 	if b.size > c.cfg.MaxHeaderList || len(c.fields)-b.first >= c.cfg.MaxHeaderCount {
@@ -125,7 +125,7 @@ func (c *Conn) onField(f hpack.HeaderField) {
 }
 
 // openedByPeer handles the request head that opens a stream.
-func (c *Conn) openedByPeer(b *block, fields []Field) error {
+func (c *receiver) openedByPeer(b *block, fields []Field) error {
 	req, reason := request{}, ""
 	switch {
 	case b.selfDep:
@@ -159,7 +159,7 @@ func (c *Conn) openedByPeer(b *block, fields []Field) error {
 
 // moreHeaders handles a field section on an open stream: trailers, or a response head in
 // the client role.
-func (c *Conn) moreHeaders(s *stream, b *block, fields []Field) error {
+func (c *receiver) moreHeaders(s *stream, b *block, fields []Field) error {
 	trailers := s.gotHeaders
 	switch {
 	case s.remoteClosed:
@@ -183,14 +183,14 @@ func (c *Conn) moreHeaders(s *stream, b *block, fields []Field) error {
 }
 
 // sectionTooLarge resets a stream whose response head or trailers exceed the limit.
-func (c *Conn) sectionTooLarge(s *stream) error {
+func (c *receiver) sectionTooLarge(s *stream) error {
 	err := c.streamError(s.id, EnhanceYourCalm)
 	c.events[len(c.events)-1].TooLarge = true
 	return err
 }
 
 // responseHead checks a response's field section and records its consequences.
-func (c *Conn) responseHead(s *stream, fields []Field, end bool) bool {
+func (c *receiver) responseHead(s *stream, fields []Field, end bool) bool {
 	status, length, ok := checkResponse(fields)
 	if !ok {
 		return false

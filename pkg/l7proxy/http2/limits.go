@@ -92,7 +92,7 @@ type abuse struct {
 // Tick tells the engine the time, as the time since any fixed moment. Call it before each
 // Feed. The limits on resets and on empty frames are over time, which stands still
 // without Tick.
-func (c *Conn) Tick(now time.Duration) { c.now = max(c.now, now) }
+func (c *guard) Tick(now time.Duration) { c.now = max(c.now, now) }
 
 // framing is what a frame of the peer costs beyond what it carries, in bytes: all of a frame
 // without content, and of DATA and field sections the frame header without twice the
@@ -112,7 +112,7 @@ func framing(h header) int {
 
 // charge adds the framing of a Feed, and takes out twice the content that was sent since
 // the last one: the peer acknowledges it by frames without content.
-func (c *Conn) charge(n int) {
+func (c *guard) charge(n int) {
 	n -= 2 * c.sentData
 	c.sentData = 0
 	b := &c.abuse.framing
@@ -123,16 +123,16 @@ func (c *Conn) charge(n int) {
 
 // Framed returns by how many bytes of framing the last Feed has changed the connection's
 // account. What is taken from the account was put into it before. It is 0 for most.
-func (c *Conn) Framed() int { return c.abuse.framed }
+func (c *guard) Framed() int { return c.abuse.framed }
 
 // Wait returns how long the peer is to wait for the next Feed, because it sends much more
 // framing than content: 0 in most cases.
-func (c *Conn) Wait() time.Duration {
+func (c *guard) Wait() time.Duration {
 	return max(0, c.abuse.framing.empty-c.abuse.framing.size-c.now)
 }
 
 // inVain adds n streams to the bucket of Config.Resets.
-func (c *Conn) inVain(n int) error {
+func (c *guard) inVain(n int) error {
 	if c.cfg.Role != Server || c.cfg.Resets.Burst < 0 || !c.abuse.resets.add(c.now, n) {
 		return nil
 	}
@@ -141,7 +141,7 @@ func (c *Conn) inVain(n int) error {
 
 // violation counts a stream that is reset because of what the peer sent. s is nil if the
 // stream is closed already.
-func (c *Conn) violation(s *stream) error {
+func (c *guard) violation(s *stream) error {
 	if s != nil && s.credited {
 		return c.inVain(2) // takes back what its response took out
 	}
@@ -149,7 +149,7 @@ func (c *Conn) violation(s *stream) error {
 }
 
 // answered takes a stream out of the bucket, because the response to s begins.
-func (c *Conn) answered(s *stream) {
+func (c *guard) answered(s *stream) {
 	if c.cfg.Role == Server && !s.malformed && !s.credited {
 		s.credited = true
 		c.abuse.resets.leak()
@@ -159,7 +159,7 @@ func (c *Conn) answered(s *stream) {
 // emptyFrame counts an empty DATA frame. There is no limit for a server: gateways and
 // gRPC servers send many, and they cost the server as much as this end. A client is
 // limited, because it can open many connections.
-func (c *Conn) emptyFrame() error {
+func (c *guard) emptyFrame() error {
 	if c.cfg.Role == Server && c.abuse.empty.add(c.now, 1) {
 		return connErr(EnhanceYourCalm, "too many empty frames")
 	}
@@ -167,7 +167,7 @@ func (c *Conn) emptyFrame() error {
 }
 
 // windowsChanged counts a change of all streams' windows. Server role.
-func (c *Conn) windowsChanged() error {
+func (c *guard) windowsChanged() error {
 	if c.cfg.Role == Server && c.abuse.windows.add(c.now, c.streams.Len()) {
 		return connErr(EnhanceYourCalm, "SETTINGS_INITIAL_WINDOW_SIZE changed too often")
 	}
@@ -175,4 +175,4 @@ func (c *Conn) windowsChanged() error {
 }
 
 // useful records a frame that is not empty.
-func (c *Conn) useful() { c.abuse.empty.empty = 0 }
+func (c *guard) useful() { c.abuse.empty.empty = 0 }

@@ -5,7 +5,7 @@ package http2
 
 // MaxOpen is the number of further streams that OpenStream would open now. It is 0 also
 // while much output was not taken, because the peer does not read. Client role.
-func (c *Conn) MaxOpen() int {
+func (c *sender) MaxOpen() int {
 	if c.Draining() || c.cfg.Role != Client || c.nextID > maxStreamID || len(c.out) >= maxUnread {
 		return 0
 	}
@@ -17,7 +17,7 @@ func (c *Conn) MaxOpen() int {
 // 9113 §5.1.2). known is false until its SETTINGS arrive. Until then 100 is assumed, the
 // least that §6.5.2 recommends, and the peer may refuse streams. A peer whose SETTINGS
 // set no limit has none: n is 1<<30.
-func (c *Conn) PeerMaxStreams() (n int, known bool) {
+func (c *sender) PeerMaxStreams() (n int, known bool) {
 	return int(min(c.peer.maxStreams, 1<<30)), c.gotSettings
 }
 
@@ -26,7 +26,7 @@ func (c *Conn) PeerMaxStreams() (n int, known bool) {
 // draining. In the last case OpenStream returns ErrGoingAway, and the request needs
 // another connection. Call it after each Feed, and after the other calls that can end a
 // stream: WriteReset, and WriteData, WriteHeaders and WriteTrailers with END_STREAM.
-func (c *Conn) RoomOpened() bool {
+func (c *sender) RoomOpened() bool {
 	if !c.turnedAway || c.MaxOpen() == 0 && !c.Draining() && c.nextID <= maxStreamID {
 		return false
 	}
@@ -63,7 +63,7 @@ func (s Stall) String() string {
 // Stalled is what would prevent WriteData from taking bytes of the stream now. If several
 // apply, it is the first one in the order of the constants. It is StallNone for a closed
 // stream.
-func (c *Conn) Stalled(id uint32) Stall {
+func (c *sender) Stalled(id uint32) Stall {
 	s := c.stream(id)
 	switch {
 	case s == nil || s.localClosed:
@@ -81,6 +81,6 @@ func (c *Conn) Stalled(id uint32) Stall {
 // Windows returns the rest of the connection's windows in bytes: send is what this end
 // may still send on all streams together, recv what the peer may. If one of them is 0, a
 // new stream cannot carry a body in that direction before the stalled streams continue.
-func (c *Conn) Windows() (send, recv int) {
+func (c *sender) Windows() (send, recv int) {
 	return int(max(0, c.send)), int(max(0, c.recv))
 }

@@ -10,7 +10,7 @@ import (
 // OpenStream sends a request head on a new stream and returns its id. Client
 // role. Errors: ErrGoingAway, ErrTooManyStreams (RoomOpened says when to try again),
 // ErrHeaderTooLarge, and for an extended CONNECT ErrNoSettings and ErrNoConnectProtocol.
-func (c *Conn) OpenStream(fields []Field, end bool) (uint32, error) {
+func (c *sender) OpenStream(fields []Field, end bool) (uint32, error) {
 	switch {
 	case c.Draining() || c.cfg.Role != Client || c.nextID > maxStreamID:
 		return 0, ErrGoingAway
@@ -55,7 +55,7 @@ func extendedConnect(fields []Field) bool {
 
 // WriteHeaders sends a response head, an interim (1xx) response, or trailers with end
 // set. Errors: ErrStreamClosed, ErrHeaderTooLarge.
-func (c *Conn) WriteHeaders(id uint32, fields []Field, end bool) error {
+func (c *sender) WriteHeaders(id uint32, fields []Field, end bool) error {
 	s := c.stream(id)
 	switch {
 	case s == nil || s.localClosed || c.err != nil:
@@ -74,7 +74,7 @@ func (c *Conn) WriteHeaders(id uint32, fields []Field, end bool) error {
 }
 
 // WriteTrailers ends the stream with a trailer section.
-func (c *Conn) WriteTrailers(id uint32, fields []Field) error {
+func (c *sender) WriteTrailers(id uint32, fields []Field) error {
 	return c.WriteHeaders(id, fields, true)
 }
 
@@ -82,7 +82,7 @@ func interim(fields []Field) bool {
 	return len(fields) > 0 && fields[0].Name == ":status" && strings.HasPrefix(fields[0].Value, "1")
 }
 
-func (c *Conn) fits(fields []Field) bool {
+func (c *sender) fits(fields []Field) bool {
 	size := 0
 	for i := range fields {
 		size += int(fields[i].Size())
@@ -91,7 +91,7 @@ func (c *Conn) fits(fields []Field) bool {
 }
 
 // writeFields encodes a field section into HEADERS and CONTINUATION frames.
-func (c *Conn) writeFields(id uint32, fields []Field, end bool) {
+func (c *sender) writeFields(id uint32, fields []Field, end bool) {
 	c.encBuf.Reset()
 	for i := range fields {
 		_ = c.enc.WriteField(fields[i]) // writes to memory: cannot fail
@@ -107,13 +107,13 @@ func (c *Conn) writeFields(id uint32, fields []Field, end bool) {
 	}
 }
 
-func (c *Conn) frameLimit() int { return int(min(c.peer.maxFrame, maxFrameOut)) }
+func (c *sender) frameLimit() int { return int(min(c.peer.maxFrame, maxFrameOut)) }
 
 // WriteData sends as much of p as the peer's windows and the output buffer allow, and
 // returns how many bytes it took. With end set, END_STREAM is sent with the last byte of
 // p. If n < len(p), continue with the rest after EventWindowOpened of the stream or of
 // stream 0, or after OutputOpened; Stalled tells which. Error: ErrStreamClosed.
-func (c *Conn) WriteData(id uint32, p []byte, end bool) (n int, err error) {
+func (c *sender) WriteData(id uint32, p []byte, end bool) (n int, err error) {
 	s := c.stream(id)
 	if s == nil || s.localClosed || c.err != nil {
 		return 0, ErrStreamClosed
@@ -145,7 +145,7 @@ func (c *Conn) WriteData(id uint32, p []byte, end bool) (n int, err error) {
 }
 
 // dataFrame appends one DATA frame to the output. The Framer would copy it once more.
-func (c *Conn) dataFrame(s *stream, p []byte, end bool) {
+func (c *sender) dataFrame(s *stream, p []byte, end bool) {
 	flags := byte(0)
 	if end {
 		flags = byte(xhttp2.FlagDataEndStream)
@@ -159,7 +159,7 @@ func (c *Conn) dataFrame(s *stream, p []byte, end bool) {
 }
 
 // WriteReset ends the stream with RST_STREAM. It does nothing if the stream is closed.
-func (c *Conn) WriteReset(id uint32, code ErrCode) {
+func (c *sender) WriteReset(id uint32, code ErrCode) {
 	if s := c.stream(id); s != nil && c.err == nil {
 		c.resetStream(s, code)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // settingsFrame validates, applies and acknowledges SETTINGS (RFC 9113 §6.5).
-func (c *Conn) settingsFrame(f *xhttp2.SettingsFrame) error {
+func (c *receiver) settingsFrame(f *xhttp2.SettingsFrame) error {
 	if f.IsAck() {
 		c.acked = true
 		return nil
@@ -57,7 +57,7 @@ func (c *Conn) settingsFrame(f *xhttp2.SettingsFrame) error {
 
 // setInitialWindow applies the peer's SETTINGS_INITIAL_WINDOW_SIZE to all open streams. A
 // stream's window may become negative (RFC 9113 §6.9.2).
-func (c *Conn) setInitialWindow(window int64) error {
+func (c *receiver) setInitialWindow(window int64) error {
 	delta := window - c.peer.initialWindow
 	if delta == 0 {
 		return nil

@@ -24,13 +24,13 @@ type stream struct {
 }
 
 // stream returns the state of a stream; nil: it is not open.
-func (c *Conn) stream(id uint32) *stream {
+func (c *base) stream(id uint32) *stream {
 	s, _ := c.streams.Get(id)
 	return s
 }
 
 // addStream adds the state of a stream that is opened now.
-func (c *Conn) addStream(id uint32) *stream {
+func (c *base) addStream(id uint32) *stream {
 	var s *stream
 	if n := len(c.free); n > 0 {
 		s = c.free[n-1]
@@ -44,7 +44,7 @@ func (c *Conn) addStream(id uint32) *stream {
 }
 
 // closeStream removes s. how distinguishes late frames from violations.
-func (c *Conn) closeStream(s *stream, how closeCause) {
+func (c *base) closeStream(s *stream, how closeCause) {
 	c.streams.Delete(s.id)
 	c.closed.add(s.id, how)
 	if len(c.free) < min(c.cfg.MaxStreams, maxFree) {
@@ -53,21 +53,21 @@ func (c *Conn) closeStream(s *stream, how closeCause) {
 }
 
 // closeIfDone removes s if both sides have ended it.
-func (c *Conn) closeIfDone(s *stream) {
+func (c *base) closeIfDone(s *stream) {
 	if s.localClosed && s.remoteClosed {
 		c.closeStream(s, closedByEnd)
 	}
 }
 
 // resetStream sends RST_STREAM and removes the stream.
-func (c *Conn) resetStream(s *stream, code ErrCode) {
+func (c *base) resetStream(s *stream, code ErrCode) {
 	_ = c.framer.WriteRSTStream(s.id, code)
 	c.closeStream(s, closedByUs)
 }
 
 // streamError handles a violation by the peer on one stream (RFC 9113 §5.4.2): it resets
 // the stream, and the connection continues.
-func (c *Conn) streamError(id uint32, code ErrCode) error {
+func (c *guard) streamError(id uint32, code ErrCode) error {
 	s := c.stream(id)
 	if s != nil {
 		c.resetStream(s, code)
@@ -82,7 +82,7 @@ func (c *Conn) streamError(id uint32, code ErrCode) error {
 
 // refuse refuses a request that exceeds MaxStreams (RFC 9113 §5.1.2). The code tells the
 // peer that it may send the request again (§8.7).
-func (c *Conn) refuse(id uint32) error {
+func (c *guard) refuse(id uint32) error {
 	_ = c.framer.WriteRSTStream(id, RefusedStream)
 	c.closed.add(id, closedByUs)
 	c.control += frameHeaderLen + 4
@@ -94,7 +94,7 @@ func (c *Conn) refuse(id uint32) error {
 }
 
 // idle reports whether the stream was never opened.
-func (c *Conn) idle(id uint32) bool {
+func (c *base) idle(id uint32) bool {
 	if c.cfg.Role == Server {
 		return id%2 == 0 || id > c.lastPeerID
 	}
