@@ -31,7 +31,7 @@ type monitoredConn struct {
 	conn.Transport
 	ep        Endpoint
 	dedicated bool // it carries one HTTP/1 connection, not streams
-	pool      *Pool
+	pool      *transport
 
 	waiting atomic.Bool  // written to since the last read
 	cut     atomic.Int32 // the mesh.Reason for which the watch cut it, or 0
@@ -42,7 +42,7 @@ type monitoredConn struct {
 	patient time.Duration // silence before the next probe
 }
 
-func (p *Pool) monitor(raw *rawio.Conn, ep *Endpoint) *monitoredConn {
+func (p *transport) monitor(raw *rawio.Conn, ep *Endpoint) *monitoredConn {
 	c := &monitoredConn{Transport: conn.Transport{Conn: raw}, ep: *ep, pool: p}
 	c.ep.Usage = nil // a probe is the agent's own
 	c.Failures = c
@@ -209,7 +209,7 @@ func (w *monitoredConns) more(addr netip.AddrPort, counts map[*monitoredConn]uin
 
 // askAgents starts to probe the agents that have been silent for too long. It is called
 // once in every WatchEvery and does not wait.
-func (p *Pool) askAgents() {
+func (p *transport) askAgents() {
 	for _, c := range p.agents.overdue() {
 		p.agents.questions.Go(func() { p.probeAgent(c) })
 	}
@@ -217,7 +217,7 @@ func (p *Pool) askAgents() {
 
 // probeAgent probes the agent at the other end of c, and cuts the connections to the
 // endpoint if the agent or its node does not answer.
-func (p *Pool) probeAgent(c *monitoredConn) {
+func (p *transport) probeAgent(c *monitoredConn) {
 	addr := c.ep.Peer.Addr
 	before := p.agents.heard(addr)
 	// With HTTP/1 the agent waits for a request: it does not connect to the application.

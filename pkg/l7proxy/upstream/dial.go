@@ -16,7 +16,7 @@ import (
 // names the protocol inside mTLS. When Dial returns, TCP is connected and, between nodes,
 // the mTLS handshake is done. The connect timeout bounds it. The error wraps a
 // *mesh.ReasonError.
-func (p *Pool) Dial(ctx context.Context, ep *Endpoint, client netip.AddrPort, alpn string) (conn.Conn, Result, error) {
+func (p *dialer) Dial(ctx context.Context, ep *Endpoint, client netip.AddrPort, alpn string) (conn.Conn, Result, error) {
 	if p.Connect != nil {
 		return p.Connect(ctx, ep, client, alpn)
 	}
@@ -30,7 +30,7 @@ func (p *Pool) Dial(ctx context.Context, ep *Endpoint, client netip.AddrPort, al
 }
 
 // connect bounds a dial by the connect timeout and gives its failure a reason.
-func (p *Pool) connect(ctx context.Context, ep *Endpoint, dial func(context.Context) (*rawio.Conn, error)) (*rawio.Conn, error) {
+func (p *transport) connect(ctx context.Context, ep *Endpoint, dial func(context.Context) (*rawio.Conn, error)) (*rawio.Conn, error) {
 	limit := p.Limits.Connect
 	if ep.HasOthers {
 		limit = min(limit, p.Limits.Failover)
@@ -53,7 +53,7 @@ func (p *Pool) connect(ctx context.Context, ep *Endpoint, dial func(context.Cont
 }
 
 // dialPlain connects from the client's namespace to dst, without TLS.
-func (p *Pool) dialPlain(ctx context.Context, ep *Endpoint, dst netip.AddrPort) (*rawio.Conn, error) {
+func (p *transport) dialPlain(ctx context.Context, ep *Endpoint, dst netip.AddrPort) (*rawio.Conn, error) {
 	return p.connect(ctx, ep, func(ctx context.Context) (*rawio.Conn, error) {
 		return p.Network.Dial(ctx, ep.Client.UID, dst)
 	})
@@ -64,7 +64,7 @@ func (p *Pool) dialPlain(ctx context.Context, ep *Endpoint, dst netip.AddrPort) 
 // itself answers the handshake, which then fails even if the application speaks TLS. If
 // plaintext is allowed (Endpoint.Fallback), dialMesh connects again without TLS, else it
 // fails with ReasonAgentDown.
-func (p *Pool) dialMesh(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
+func (p *dialer) dialMesh(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
 	if !p.down.is(ep) {
 		c, result, err := p.handshakeInTurn(ctx, ep, alpn)
 		if err == nil {
@@ -93,7 +93,7 @@ var errDown = mesh.Fail(mesh.ReasonAgentDown, nil)
 
 // withoutAgent makes the connection in plaintext if that is allowed, because no agent
 // answers.
-func (p *Pool) withoutAgent(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
+func (p *dialer) withoutAgent(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
 	result := ep.Expected()
 	if p.Network.Gone(ep.Peer.Addr.Addr()) {
 		return nil, result, mesh.Fail(mesh.ReasonPodGone, nil)
@@ -112,7 +112,7 @@ func (p *Pool) withoutAgent(ctx context.Context, ep *Endpoint) (conn.Conn, Resul
 }
 
 // resolve waits, for a limited time, until the controller has said whose addr is.
-func (p *Pool) resolve(ctx context.Context, addr netip.Addr) {
+func (p *transport) resolve(ctx context.Context, addr netip.Addr) {
 	p.State.Subscribe(addr)
 	if p.State.View().Answered(addr) {
 		return
@@ -126,7 +126,7 @@ func (p *Pool) resolve(ctx context.Context, addr netip.Addr) {
 
 // Probe finds out whether an endpoint can be reached. No request uses the connection. If
 // the endpoint's agent is there but busy, the error is one of mtls.Busy.
-func (p *Pool) Probe(ctx context.Context, ep *Endpoint, client netip.AddrPort) (conn.Conn, Result, error) {
+func (p *dialer) Probe(ctx context.Context, ep *Endpoint, client netip.AddrPort) (conn.Conn, Result, error) {
 	if ep.Mode != MTLS {
 		return p.Dial(ctx, ep, client, mtls.ALPNTCP)
 	}
@@ -137,7 +137,7 @@ func (p *Pool) Probe(ctx context.Context, ep *Endpoint, client netip.AddrPort) (
 	return c, result, err
 }
 
-func (p *Pool) probePlain(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
+func (p *dialer) probePlain(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
 	raw, err := p.dialPlain(ctx, ep, ep.Peer.Addr)
 	if err != nil {
 		return nil, ep.Expected(), err

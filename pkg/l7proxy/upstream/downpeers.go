@@ -43,7 +43,7 @@ type downPeers struct {
 
 // remember notes that the agent of an endpoint did not answer. silent: the connection was
 // accepted.
-func (p *Pool) remember(ep *Endpoint, silent bool) {
+func (p *transport) remember(ep *Endpoint, silent bool) {
 	memory := p.Limits.AgentDownTTL
 	if !ep.Fallback && !silent {
 		memory /= 10 // trying again costs little, and there is no other way to connect
@@ -58,7 +58,7 @@ func (p *Pool) remember(ep *Endpoint, silent bool) {
 
 // askDown probes the agent of an endpoint until it answers, or until no connection has
 // asked for the endpoint for some time.
-func (p *Pool) askDown(ep *Endpoint, one *downPeer) {
+func (p *transport) askDown(ep *Endpoint, one *downPeer) {
 	tick := time.NewTicker(askDownEvery)
 	defer tick.Stop()
 	for {

@@ -34,7 +34,7 @@ func otherFamily(w *mesh.Workload, addr netip.Addr) (netip.Addr, bool) {
 // dialApp connects to the application of an endpoint on this node. The application sees
 // the address client. The other family is tried only if the client is known to have an
 // address of it: without the mesh it could not connect there otherwise.
-func (p *Pool) dialApp(ctx context.Context, ep *Endpoint, client netip.AddrPort) (conn.Conn, Result, error) {
+func (p *dialer) dialApp(ctx context.Context, ep *Endpoint, client netip.AddrPort) (conn.Conn, Result, error) {
 	dial := func(dst, client netip.AddrPort) (*rawio.Conn, error) {
 		return p.connect(ctx, ep, func(ctx context.Context) (*rawio.Conn, error) {
 			return p.Network.DialApp(ctx, ep.Peer.Workload.UID, dst, client)
@@ -61,7 +61,7 @@ func (p *Pool) dialApp(ctx context.Context, ep *Endpoint, client netip.AddrPort)
 }
 
 // dialOutside connects to an endpoint outside the mesh.
-func (p *Pool) dialOutside(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
+func (p *dialer) dialOutside(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
 	raw, err := p.dialPlain(ctx, ep, ep.Peer.Addr)
 	if !errors.Is(err, unix.ECONNREFUSED) {
 		return p.dialled(ep, raw, err)
@@ -76,7 +76,7 @@ func (p *Pool) dialOutside(ctx context.Context, ep *Endpoint) (conn.Conn, Result
 }
 
 // dialled returns the outcome of a dial to the endpoint's own address.
-func (p *Pool) dialled(ep *Endpoint, raw *rawio.Conn, err error) (conn.Conn, Result, error) {
+func (p *dialer) dialled(ep *Endpoint, raw *rawio.Conn, err error) (conn.Conn, Result, error) {
 	if err != nil {
 		return nil, ep.Expected(), err
 	}
@@ -84,7 +84,7 @@ func (p *Pool) dialled(ep *Endpoint, raw *rawio.Conn, err error) (conn.Conn, Res
 }
 
 // instead connects to another address of an endpoint that refused with err at its own.
-func (p *Pool) instead(ep *Endpoint, dial func(dst, client netip.AddrPort) (*rawio.Conn, error), other netip.Addr, client netip.AddrPort, err error) (conn.Conn, Result, error) {
+func (p *dialer) instead(ep *Endpoint, dial func(dst, client netip.AddrPort) (*rawio.Conn, error), other netip.Addr, client netip.AddrPort, err error) (conn.Conn, Result, error) {
 	dst := netip.AddrPortFrom(other, ep.Peer.Addr.Port())
 	raw, otherErr := dial(dst, client)
 	if otherErr != nil {

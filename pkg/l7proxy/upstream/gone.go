@@ -19,7 +19,7 @@ import (
 
 // gone is the reason of a failure where the pod at either end has ended: ReasonPodGone of
 // the endpoint, ReasonClientReset of the client's pod, ReasonNone of neither.
-func (p *Pool) gone(client, endpoint netip.Addr) mesh.Reason {
+func (p *transport) gone(client, endpoint netip.Addr) mesh.Reason {
 	switch {
 	case p.Network.Gone(endpoint):
 		return mesh.ReasonPodGone
@@ -33,7 +33,7 @@ func (p *Pool) gone(client, endpoint netip.Addr) mesh.Reason {
 // that a pod has ended, else what the system's error means. Where a pod has ended, err is
 // kept as text only, because what it wraps would say that the endpoint's agent or node is
 // away.
-func (p *Pool) dialError(ep *Endpoint, err error) error {
+func (p *transport) dialError(ep *Endpoint, err error) error {
 	if gone := p.gone(sourceOf(ep.Client), ep.Peer.Addr.Addr()); gone != mesh.ReasonNone && !LocalFault(err) {
 		return mesh.Fail(gone, fmt.Errorf("%v", err))
 	}
@@ -46,7 +46,7 @@ func (p *Pool) dialError(ep *Endpoint, err error) error {
 // terminating reports whether the endpoint's pod is being deleted. Its node's kernel refuses
 // connections to it once its programs do not listen any more (pkg/agent/carry/closed.go),
 // which does not mean that the agent is away.
-func (p *Pool) terminating(ep *Endpoint) bool {
+func (p *transport) terminating(ep *Endpoint) bool {
 	if ep.Peer.Workload == nil {
 		return false
 	}
@@ -57,7 +57,7 @@ func (p *Pool) terminating(ep *Endpoint) bool {
 // failure is err, of a read or a write on a connection between two addresses, with the
 // reason if a pod has ended. An end in order, and what the caller has caused by a
 // deadline, stay what they are.
-func (p *Pool) failure(c *rawio.Conn, err error) error {
+func (p *transport) failure(c *rawio.Conn, err error) error {
 	if err == nil || err == io.EOF || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, rawio.ErrNotNow) {
 		return err
 	}
@@ -71,11 +71,11 @@ func (p *Pool) failure(c *rawio.Conn, err error) error {
 // was revoked.
 type plainConn struct {
 	conn.Plain
-	pool *Pool
+	pool *transport
 	shortcut
 }
 
-func (p *Pool) plain(ep *Endpoint, raw *rawio.Conn) conn.Conn {
+func (p *transport) plain(ep *Endpoint, raw *rawio.Conn) conn.Conn {
 	c := &plainConn{Plain: conn.Plain{Conn: raw}, pool: p}
 	if ep.Mode == SameNode && ep.Client != nil {
 		p.shortcuts.add(c, ep)

@@ -111,7 +111,7 @@ func (a *Aside) Computed() time.Duration {
 // address that the handshake is counted to: the pod of this node that connects (own is
 // set), or the client that has connected. aside, if it is not nil, works for as long as
 // the handshake. The error wraps a *mesh.ReasonError.
-func (p *Pool) Handshake(ctx context.Context, from netip.Addr, own bool, c *tls.Conn, below *conn.Transport, aside *Aside) error {
+func (p *transport) Handshake(ctx context.Context, from netip.Addr, own bool, c *tls.Conn, below *conn.Transport, aside *Aside) error {
 	turn, err := p.gate.Enter(ctx, from, own)
 	if errors.Is(err, mtls.ErrBusy) {
 		return mesh.Fail(mesh.ReasonOverload, err)
@@ -216,7 +216,7 @@ var errQueue = fmt.Errorf("its turn did not come within %s", queueLimit)
 // handshakeInTurn waits for its turn and calls handshake. It tries again, for a limited
 // time, if the agent says that it is busy, or was silent here while it answered others.
 // If others have found meanwhile that the agent or its node is away, it fails at once.
-func (p *Pool) handshakeInTurn(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
+func (p *transport) handshakeInTurn(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
 	came := time.Now()
 	one, leave := p.turns.board(turnKey{ep.Client.UID, ep.Peer.Addr})
 	defer leave()
@@ -259,7 +259,7 @@ func (p *Pool) handshakeInTurn(ctx context.Context, ep *Endpoint, alpn string) (
 	}
 }
 
-func (p *Pool) overdue(ctx context.Context, err error) error {
+func (p *transport) overdue(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return mesh.Fail(mesh.ReasonTimeout, ctx.Err())
 	}
@@ -278,7 +278,7 @@ func sourceOf(local *mesh.Workload) netip.Addr {
 
 // handshake returns a connection to the endpoint's agent. If this process stood still
 // meanwhile, a failure says nothing about the agent, and handshake tries once more.
-func (p *Pool) handshake(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
+func (p *transport) handshake(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
 	began := time.Now()
 	c, result, err := p.handshakeOnce(ctx, ep, alpn)
 	if err != nil && ctx.Err() == nil && p.stall.since(began) {
@@ -287,7 +287,7 @@ func (p *Pool) handshake(ctx context.Context, ep *Endpoint, alpn string) (conn.C
 	return c, result, err
 }
 
-func (p *Pool) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
+func (p *transport) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string) (conn.Conn, Result, error) {
 	config, err := p.Certs.ClientConfig(ep.Client.Identity, ep.Key.Identity, alpn)
 	if err != nil {
 		return nil, ep.Expected(), err

@@ -97,7 +97,7 @@ func (p *Pool) dialledLate(ep *Endpoint, c *HTTP1Conn, err error, judge bool) {
 
 // start runs f in a goroutine that the end of the pool waits for. It returns false if the
 // pool has ended.
-func (p *Pool) start(f func()) bool {
+func (p *transport) start(f func()) bool {
 	p.startMu.Lock()
 	defer p.startMu.Unlock()
 	if p.Lifetime.Ended.Err() != nil {

@@ -40,7 +40,7 @@ func (s *shortcuts) add(c *plainConn, ep *Endpoint) {
 // RevokeShortcuts cuts the connections between pods of this node for which judge returns an
 // error, whatever is under way on them: it fails with ReasonPolicyDenied. It returns their
 // number.
-func (p *Pool) RevokeShortcuts(judge func(client, server *mesh.Workload, to netip.AddrPort) error) (cut int) {
+func (p *dialer) RevokeShortcuts(judge func(client, server *mesh.Workload, to netip.AddrPort) error) (cut int) {
 	var denied []*plainConn
 	p.shortcuts.mu.Lock()
 	for c := range p.shortcuts.open {

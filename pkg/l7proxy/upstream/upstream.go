@@ -80,6 +80,18 @@ type Options struct {
 // Pool makes the connections to endpoints and keeps those that can be used again.
 // Its methods are safe for concurrent use.
 type Pool struct {
+	dialer
+
+	idle       idlePool
+	idleShared idlePool // streams of shared connections
+	mux        muxPool
+	http2      http2Pool
+	lateDials  lateDials
+}
+
+// transport connects to an address, with mTLS or without, and watches over the agents at the
+// other ends (handshake.go, agentwatch.go, downpeers.go, gone.go).
+type transport struct {
 	Options
 
 	gate      *mtls.Gate // of all mTLS handshakes
@@ -87,22 +99,23 @@ type Pool struct {
 	down      downPeers
 	agents    monitoredConns
 	stall     stallDetector
-	lateDials lateDials
 	shortcuts shortcuts
 	startMu   sync.Mutex     // nothing starts once the lifetime has ended
 	running   sync.WaitGroup // dials that may outlive their requests
+}
 
-	idle       idlePool
-	idleShared idlePool // streams of shared connections
-	mux        muxPool
-	http2      http2Pool
+// dialer connects to an endpoint, in the mode and the address family in which it can be
+// reached (dial.go, families.go).
+type dialer struct {
+	transport
 
 	fallbacks atomic.Uint64
 }
 
 // New makes a pool. Run must be called for as long as it is used.
 func New(o Options) *Pool {
-	p := &Pool{Options: o, gate: newGate()}
+	p := &Pool{}
+	p.Options, p.gate = o, newGate()
 	p.down.peers, p.down.asked = make(map[netip.AddrPort]*downPeer), make(map[string]*downPeer)
 	p.mux.init(p)
 	p.http2.owner = p
@@ -141,14 +154,14 @@ func (p *Pool) Run() {
 }
 
 // settle waits for start, if that runs while the lifetime ends.
-func (p *Pool) settle() {
+func (p *transport) settle() {
 	p.startMu.Lock()
 	defer p.startMu.Unlock()
 }
 
 // Fallbacks returns how many connections were made without TLS because the agent of the
 // server's node did not answer.
-func (p *Pool) Fallbacks() uint64 { return p.fallbacks.Load() }
+func (p *dialer) Fallbacks() uint64 { return p.fallbacks.Load() }
 
 // HandshakesTimedOut returns how many handshakes gave up waiting for their turn.
 func (p *Pool) HandshakesTimedOut() uint64 { return p.turns.overdue.Load() }
@@ -192,4 +205,4 @@ func (p *Pool) Stats() (s Stats) {
 }
 
 // Gate returns the gate that all mTLS handshakes pass, inbound and outbound.
-func (p *Pool) Gate() *mtls.Gate { return p.gate }
+func (p *transport) Gate() *mtls.Gate { return p.gate }
