@@ -13,7 +13,7 @@ import (
 
 // asker describes the current request of a session for the policies, until the next byte
 // is read from the client.
-type asker session
+type asker decider
 
 // Asked implements destination.Asker.
 func (d *asker) Asked() authz.Request {
@@ -35,7 +35,7 @@ func (d *asker) Asked() authz.Request {
 
 // authenticate judges the tokens of the request, and adds the changes of its head to edits.
 // If the returned reply has a status, the proxy answers the request with it.
-func (d *session) authenticate(edits *http1.Edits) reply.Reply {
+func (d *decider) authenticate(edits *http1.Edits) reply.Reply {
 	d.judged, d.removed, d.added, d.check = nil, nil, nil, nil
 	tokens, answer := d.s.Tokens(&d.x, (*asker)(d))
 	if tokens == nil {

@@ -18,7 +18,7 @@ import (
 // the returned reply has a status, the proxy answers the request with it. arrived is what came
 // of the body with the head; what is read of it for the authorizer is in d.early. It returns
 // false if the client is gone.
-func (d *session) ask(edits *http1.Edits, arrived []byte) (answer reply.Reply, here bool) {
+func (d *decider) ask(edits *http1.Edits, arrived []byte) (answer reply.Reply, here bool) {
 	c := d.s.RouteCheck(&d.plan, (*asker)(d))
 	if c == nil {
 		if c = d.s.PolicyCheck((*asker)(d)); c == nil {

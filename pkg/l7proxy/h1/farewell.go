@@ -33,7 +33,7 @@ func (d *session) farewell() {
 
 // unread reports whether the response in d.resp is a farewell: the agent of the endpoint's
 // node has not read the request, all of which is still in d.out.
-func (d *session) unread(a *endpoints.Attempt, h *head) bool {
+func (d *sender) unread(a *endpoints.Attempt, h *head) bool {
 	if h.reason != mesh.ReasonNone || h.pump != nil || !h.up.Reused || d.interim || a.Found.TLS != tap.TLSTrue ||
 		d.resp.Status() != http.StatusBadGateway {
 		return false

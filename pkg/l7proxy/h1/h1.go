@@ -38,10 +38,32 @@ func New(core *request.Core) *Driver {
 // session serves one HTTP/1 connection of a client. It carries one exchange after the
 // other, each with the endpoint that is chosen for it. A request that has arrived
 // completely takes one write to the endpoint, and such a response one to the client.
+//
+// It is made of layers, each of which embeds the one below it and knows none above: link,
+// messages, sender, decider. session itself has what becomes of a whole exchange.
 type session struct {
-	s *request.Session
+	decider
+}
 
-	in  []byte // the client's bytes that are not consumed yet; a part of buf
+// link has the client's connection, and the connections to endpoints that only this session
+// may use. It finds out that either end has gone while the session waits (sessions.go,
+// private.go).
+type link struct {
+	s  *request.Session
+	in []byte // the client's bytes that are not consumed yet; a part of messages.buf
+
+	private []*appConn // idle connections that only this session may use; inbound that is all of them
+	phase   phase
+	driver  *Driver
+	watched atomic.Bool // the client is watched by the driver's hangups
+	onSent  func()      // calls sent; kept so that an exchange does not allocate it
+}
+
+// messages has the heads of the current request and its response, and the buffers of both. It
+// reads from the client and writes to it (request.go, slow.go).
+type messages struct {
+	link
+
 	buf *[]byte
 	got int // number of bytes of the last read from the client
 	// waiting is the size of the buffer of a head that is under way.
@@ -56,36 +78,41 @@ type session struct {
 	resp    http1.Head
 	out     []byte  // the bytes to be written next
 	respBuf *[]byte // has the endpoint's bytes; nil while they are waited for
+	upload  *pump   // sends the rest of the request's body; nil: it needed none
 
 	askPace, replyPace pace // of the bodies of requests and of responses
 
 	exchanges uint64
-	x         request.Exchange
+}
 
-	// These belong to the current request.
+// sender sends the current request to endpoints, one after the other, until one of them has
+// responded (send.go, retry.go).
+type sender struct {
+	messages
+
+	x               request.Exchange
 	first           endpoints.Attempt
 	tried           request.Tried
-	upload          *pump // sends the rest of the request's body; nil: it needed none
 	plan            request.Plan
-	asked           route.Request  // its strings lie in session.in
-	target          []byte         // the rewritten target
-	judged          *jwt.Judgement // of its tokens; nil: nothing judges them
-	check           *request.Check // by an external authorizer; nil: none is asked
-	early           early          // what was read of the body for check
-	removed         []string       // from the head, by tokens and the authorizer; in lower case
-	added           []http1.Field  // to it, likewise
-	deadline        time.Time      // of the whole exchange; zero: none
-	attemptDeadline time.Time      // of the current attempt; zero: none
+	deadline        time.Time // of the whole exchange; zero: none
+	attemptDeadline time.Time // of the current attempt; zero: none
 	retry           retryState
 	mirror          mirrorRequest
+	interim         bool // an interim response was forwarded, so that out is not the request any more
+}
 
-	private []*appConn // idle connections that only this session may use; inbound that is all of them
-	interim bool       // an interim response was forwarded, so that out is not the request any more
+// decider finds out what is to become of the current request: by routes, tokens and external
+// authorizers (route.go, asked.go, external.go).
+type decider struct {
+	sender
 
-	phase   phase
-	driver  *Driver
-	watched atomic.Bool // the client is watched by the driver's hangups
-	onSent  func()      // calls sent; kept so that an exchange does not allocate it
+	asked   route.Request  // its strings lie in link.in
+	target  []byte         // the rewritten target
+	judged  *jwt.Judgement // of its tokens; nil: nothing judges them
+	check   *request.Check // by an external authorizer; nil: none is asked
+	early   early          // what was read of the body for check
+	removed []string       // from the head, by tokens and the authorizer; in lower case
+	added   []http1.Field  // to it, likewise
 }
 
 // idleBytes is enough for the heads of most requests. The memory of a session is that of its
@@ -98,7 +125,8 @@ const keepOut = 4 << 10
 // Serve serves a session until it ends. It takes ownership of buf, at whose start s.Head
 // lies. buf is nil if nothing was read yet: Serve then takes a buffer when bytes come.
 func (r *Driver) Serve(s *request.Session, buf *[]byte) {
-	d := &session{s: s, got: len(s.Head), driver: r}
+	d := &session{}
+	d.s, d.got, d.driver = s, len(s.Head), r
 	d.onSent, d.small = d.sent, d.idleBuf[:]
 	if buf != nil {
 		d.takeBuffer(buf)
@@ -119,7 +147,8 @@ func (r *Driver) Serve(s *request.Session, buf *[]byte) {
 // RefuseLate answers a request of which only a part arrived in time. It takes ownership
 // of buf, as Serve does.
 func (r *Driver) RefuseLate(s *request.Session, buf *[]byte) {
-	d := &session{s: s, buf: buf, in: (*buf)[:len(s.Head)]}
+	d := &session{}
+	d.s, d.buf, d.in = s, buf, (*buf)[:len(s.Head)]
 	defer func() { conn.PutBuffer(d.buf) }()
 	d.refuseRequest(os.ErrDeadlineExceeded)
 }
@@ -197,7 +226,7 @@ func (d *session) exchange() bool {
 	}
 	d.tried = request.Tried{Backend: d.plan.Backend()}
 	d.startMirrors(kind)
-	if err := d.s.PickFor(&d.first, (*asker)(d), d.tried.Backend); err != nil {
+	if err := d.s.PickFor(&d.first, (*asker)(&d.decider), d.tried.Backend); err != nil {
 		d.x.Judged(d.first.Judged)
 		d.mirrorBody(kind)
 		why := upstream.ReasonOf(err)

@@ -10,17 +10,17 @@ import (
 // connection for each request and is answered soon.
 type lookout struct {
 	mu sync.Mutex
-	// begun are the sessions whose first request was sent since the last look. Nothing is
+	// begun are those of the sessions whose first request was sent since the last look. Nothing is
 	// taken off before that, so they are those of one period, each within its pod's limit
 	// of connections.
-	begun []*session
+	begun []*link
 }
 
 // lookoutPeriod is how late an end of the client may be passed on during its first request.
 const lookoutPeriod = 10 * time.Millisecond
 
 // add notes that d waits for the response to its first request.
-func (l *lookout) add(d *session) {
+func (l *lookout) add(d *link) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.begun = append(l.begun, d); len(l.begun) == 1 {
@@ -41,14 +41,14 @@ func (l *lookout) look() {
 	}
 }
 
-func (d *session) waits() bool {
+func (d *link) waits() bool {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	return d.phase.waits != nil
 }
 
 // watchClient has clientHungUp called when the client has ended its side.
-func (d *session) watchClient() {
+func (d *link) watchClient() {
 	if !d.watched.Swap(true) {
 		_ = d.s.Client.OnHangup(&d.driver.hangups, d.clientHungUp) // at worst the client is seen to go later
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // observe reads the request's trace, and what access logs have of it, into line.
-func (d *session) observe(line *request.Line) {
+func (d *messages) observe(line *request.Line) {
 	fields := request.Observed{Version: "1.1"}
 	if d.req.Kind()&http1.KindHTTP10 != 0 {
 		fields.Version = "1.0"

@@ -15,7 +15,7 @@ const privateAtMost = 8
 
 // keepPrivate keeps a connection for the next request of the session. If there are too
 // many it closes the oldest.
-func (d *session) keepPrivate(up *appConn) {
+func (d *link) keepPrivate(up *appConn) {
 	if len(d.private) == privateAtMost {
 		d.private[0].Close()
 		d.private = slices.Delete(d.private, 0, 1)
@@ -27,7 +27,7 @@ func (d *session) keepPrivate(up *appConn) {
 }
 
 // partner returns the connection that an idle session ends with; nil: there is none.
-func (d *session) partner() *appConn {
+func (d *link) partner() *appConn {
 	if len(d.private) == 0 || !d.s.Paired() {
 		return nil
 	}
@@ -36,7 +36,7 @@ func (d *session) partner() *appConn {
 
 // takePrivate returns the newest of the session's own connections for key that is still
 // alive, or nil. It closes the dead ones that it finds. held is that of HTTP1Conn.Open.
-func (d *session) takePrivate(key upstream.Key, held bool) *appConn {
+func (d *link) takePrivate(key upstream.Key, held bool) *appConn {
 	for i := len(d.private) - 1; i >= 0; i-- {
 		up := d.private[i]
 		if up.Key != key {
@@ -53,7 +53,7 @@ func (d *session) takePrivate(key upstream.Key, held bool) *appConn {
 
 // checkPrivate closes the dead ones among the session's own connections, and tells the
 // choice of an endpoint where the others lead.
-func (d *session) checkPrivate() {
+func (d *link) checkPrivate() {
 	d.private = slices.DeleteFunc(d.private, func(up *appConn) bool {
 		if up.Idle() {
 			return false

@@ -14,9 +14,9 @@ import (
 
 // pump sends the rest of a request's body to the endpoint in a goroutine of its own,
 // because the response may begin before the request has ended. While it runs, nothing else
-// reads from the client or uses session.in and session.body.
+// reads from the client or uses link.in and messages.body.
 type pump struct {
-	d      *session
+	d      *sender
 	server conn.Conn
 	moved  atomic.Uint64 // number of bytes sent
 	keep   bool          // the bytes are kept for another attempt
@@ -30,7 +30,7 @@ type pump struct {
 	last atomic.Int64
 }
 
-func (d *session) startPump(up *appConn) *pump {
+func (d *sender) startPump(up *appConn) *pump {
 	p := &pump{d: d, server: up, keep: d.retry.keep, done: make(chan struct{})}
 	if turns := d.s.Turns(); turns != nil {
 		p.task.Charge(d.s.Task.Account())

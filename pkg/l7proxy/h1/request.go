@@ -29,7 +29,7 @@ var errCrowded = errors.New("too many bytes of the pod's clients wait (--pod-buf
 
 // readRequest reads the head of the next request, and returns its length. The head lies
 // at the start of d.in.
-func (d *session) readRequest() (int, error) {
+func (d *messages) readRequest() (int, error) {
 	var began time.Time
 	for {
 		if len(d.in) > 0 {
@@ -59,7 +59,7 @@ func (d *session) readRequest() (int, error) {
 // holdRequest charges the buffer of a large request of size bytes to the pod, and what is
 // sent of it (d.out): both are held until the response begins, however long that takes. The
 // others are small. It returns false if too many bytes of the pod wait.
-func (d *session) holdRequest(size int) bool {
+func (d *messages) holdRequest(size int) bool {
 	if len(*d.buf) <= headBuffer {
 		return true
 	}
@@ -74,7 +74,7 @@ func (d *session) holdRequest(size int) bool {
 
 // readHead reads more of a head that has begun. Meanwhile it holds a buffer for what there
 // is, which is charged to the pod.
-func (d *session) readHead(began time.Time) error {
+func (d *messages) readHead(began time.Time) error {
 	d.fitBuffer()
 	d.waiting.Set(len(*d.buf), d.s.Quota)
 	if !d.s.Quota.MayWait() {
@@ -103,7 +103,7 @@ func headPatience(fill float64) time.Duration {
 }
 
 // fitBuffer moves the bytes into a buffer that is not much larger.
-func (d *session) fitBuffer() {
+func (d *messages) fitBuffer() {
 	size := (len(d.in)/headBuffer + 1) * headBuffer
 	if size >= len(*d.buf) {
 		return
@@ -116,7 +116,7 @@ func (d *session) fitBuffer() {
 
 // readMore appends bytes of the client to d.in. With idle set it waits for the next
 // request: the session then counts as idle, and a drain ends the wait.
-func (d *session) readMore(idle bool) error {
+func (d *messages) readMore(idle bool) error {
 	if d.buf == nil {
 		n, err := d.s.Client.Read(d.idleBuf[:])
 		return d.took(n, err)
@@ -150,7 +150,7 @@ func (d *session) readMore(idle bool) error {
 
 // readBody reads more of a body, of which nothing is left in d.in. It holds no buffer while
 // it waits. What is in d.buf, the head, is not needed any more.
-func (d *session) readBody() error {
+func (d *messages) readBody() error {
 	d.putBuffer()
 	d.in = nil
 	if err := d.s.Client.Await(); err != nil {
@@ -172,7 +172,7 @@ func (d *session) readBody() error {
 
 // readIdle waits for the first bytes of the next request. It holds no pooled buffer while
 // it waits.
-func (d *session) readIdle() error {
+func (d *messages) readIdle() error {
 	if cap(d.out) > keepOut {
 		d.out = nil
 	}
@@ -191,7 +191,7 @@ func (d *session) readIdle() error {
 
 // takeBuffer takes over the buffer that has the first bytes of the connection. It moves
 // them into one that is not much larger.
-func (d *session) takeBuffer(buf *[]byte) {
+func (d *messages) takeBuffer(buf *[]byte) {
 	first := (*buf)[:d.got]
 	switch {
 	case d.got == 0:
@@ -209,7 +209,7 @@ func (d *session) takeBuffer(buf *[]byte) {
 
 // took makes the n bytes that were read into idleBuf the begin of a request. Most requests
 // fit into it, and need no other buffer until their response has been sent.
-func (d *session) took(n int, err error) error {
+func (d *messages) took(n int, err error) error {
 	d.buf, d.in, d.got = &d.small, d.small[:n], n
 	if n > 0 {
 		return nil
@@ -218,7 +218,7 @@ func (d *session) took(n int, err error) error {
 }
 
 // putBuffer gives the buffer back, if there is one.
-func (d *session) putBuffer() {
+func (d *messages) putBuffer() {
 	if d.buf != nil {
 		conn.PutBuffer(d.buf)
 		d.buf = nil
@@ -227,7 +227,7 @@ func (d *session) putBuffer() {
 
 // dropHead drops a head that is not waited for, and does not wait long for the end of the
 // client either.
-func (d *session) dropHead() {
+func (d *messages) dropHead() {
 	d.putBuffer()
 	few := make([]byte, headBuffer)
 	d.buf, d.in, d.hurry = &few, nil, true

@@ -29,7 +29,7 @@ type head struct {
 }
 
 // missed judges the response in d.resp.
-func (d *session) missed(a *endpoints.Attempt, h head, kind http1.Kind) request.Miss {
+func (d *sender) missed(a *endpoints.Attempt, h head, kind http1.Kind) request.Miss {
 	if h.reason != mesh.ReasonNone || d.interim {
 		return request.Miss{}
 	}
@@ -134,7 +134,7 @@ func connectionField(kind http1.Kind, keep bool) http1.Connection {
 
 // readResponse reads the head of the final response into h, and forwards interim responses
 // before it. Their number is not limited: each costs the server as much as the proxy.
-func (d *session) readResponse(h *head, kind http1.Kind) {
+func (d *sender) readResponse(h *head, kind http1.Kind) {
 	up := h.up
 	d.resp.Reset()
 	d.interim = false
@@ -175,7 +175,7 @@ func (d *session) readResponse(h *head, kind http1.Kind) {
 
 // readUpstream appends bytes of the endpoint to up.In, which lies in d.respBuf. While it
 // waits for an endpoint of which nothing is left to be read, it holds no buffer.
-func (d *session) readUpstream(up *appConn) error {
+func (d *sender) readUpstream(up *appConn) error {
 	if len(up.In) == 0 {
 		d.putRespBuf(up)
 		if err := up.Await(); err != nil {

@@ -21,13 +21,13 @@ type retryState struct {
 	done   request.Retries
 	method string       // of the request. d.req has it no more after a part of the body was read
 	body   retry.Replay // the part of the body that the pump has sent
-	copied int          // number of bytes of body that are in session.out
+	copied int          // number of bytes of body that are in messages.out
 }
 
 // attempts sends the request to the endpoint that was chosen first, and to others while
 // it fails and may be sent again. It returns the last attempt, whose Done the caller must
 // call.
-func (d *session) attempts(kind http1.Kind) (*endpoints.Attempt, head) {
+func (d *sender) attempts(kind http1.Kind) (*endpoints.Attempt, head) {
 	d.retry = retryState{wanted: d.plan.Policy().RetriesSent(), method: unsafeString(d.req.Method())}
 	d.retry.keep = d.retry.wanted || len(d.mirror.to) > 0
 	if !d.body.Done() {
@@ -54,7 +54,7 @@ func (d *session) attempts(kind http1.Kind) (*endpoints.Attempt, head) {
 }
 
 // trace records an attempt that another one follows.
-func (d *session) trace(a *endpoints.Attempt, h *head, ended time.Duration) {
+func (d *sender) trace(a *endpoints.Attempt, h *head, ended time.Duration) {
 	switch {
 	case ended == 0: // the request is not sampled
 	case h.err != nil:
@@ -67,7 +67,7 @@ func (d *session) trace(a *endpoints.Attempt, h *head, ended time.Duration) {
 }
 
 // attempt sends the request to an endpoint, and reads the head of the response.
-func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
+func (d *sender) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 	d.attemptDeadline = d.until()
 	for {
 		if h.up, h.pump, h.err = d.send(a); h.err != nil {
@@ -102,7 +102,7 @@ func (d *session) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 
 // again chooses an endpoint for a retry if the route asks for one, and waits as the route
 // says. It returns nil if there is no retry: then h is the result.
-func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *endpoints.Attempt {
+func (d *sender) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *endpoints.Attempt {
 	failure := retry.Attempt{GRPC: kind&http1.KindGRPC != 0, Method: d.retry.method, ResponseStarted: d.interim, BodyKept: true}
 	if !d.describe(&failure, h) {
 		return nil
@@ -143,7 +143,7 @@ func (d *session) again(failed *endpoints.Attempt, h *head, kind http1.Kind) *en
 
 // describe fills in how an attempt failed. It reports whether a retry is possible after
 // such a failure.
-func (d *session) describe(a *retry.Attempt, h *head) (ok bool) {
+func (d *sender) describe(a *retry.Attempt, h *head) (ok bool) {
 	switch {
 	case h.err != nil:
 		a.Cause, ok = request.Cause(upstream.ReasonOf(h.err), unsent(h.err) != mesh.ReasonNone)
@@ -161,7 +161,7 @@ func (d *session) describe(a *retry.Attempt, h *head) (ok bool) {
 
 // abandon ends an attempt that is followed by another. Its connection is kept if the
 // whole response has arrived, and closed otherwise.
-func (d *session) abandon(h head) {
+func (d *sender) abandon(h head) {
 	d.endWait()
 	d.x.Waits(nil)
 	if h.up == nil {
@@ -180,7 +180,7 @@ func (d *session) abandon(h head) {
 }
 
 // until returns the deadline of an attempt that begins now; zero: none.
-func (d *session) until() time.Time {
+func (d *sender) until() time.Time {
 	until := d.deadline
 	if limit := d.plan.Timeouts().BackendRequest; limit > 0 {
 		if at := time.Now().Add(limit); until.IsZero() || at.Before(until) {
@@ -190,7 +190,7 @@ func (d *session) until() time.Time {
 	return until
 }
 
-func (d *session) dialContext() (context.Context, context.CancelFunc) {
+func (d *sender) dialContext() (context.Context, context.CancelFunc) {
 	if !d.attemptDeadline.IsZero() {
 		return context.WithDeadline(d.s.Lifetime.Ended, d.attemptDeadline)
 	}
@@ -199,7 +199,7 @@ func (d *session) dialContext() (context.Context, context.CancelFunc) {
 
 // orLate returns err, the failure of a dial, as a timeout if the attempt's deadline has
 // passed.
-func (d *session) orLate(err error) error {
+func (d *sender) orLate(err error) error {
 	if !d.attemptDeadline.IsZero() && !time.Now().Before(d.attemptDeadline) {
 		return mesh.Fail(mesh.ReasonTimeout, err)
 	}
@@ -207,14 +207,14 @@ func (d *session) orLate(err error) error {
 }
 
 // limit sets the attempt's deadline on the connection, if there is one; unlimit clears it.
-func (d *session) limit(up *appConn) {
+func (d *sender) limit(up *appConn) {
 	if !d.attemptDeadline.IsZero() {
 		up.DeadlineSet = true
 		_ = up.SetDeadline(d.attemptDeadline)
 	}
 }
 
-func (d *session) unlimit(up *appConn) {
+func (d *sender) unlimit(up *appConn) {
 	if up.DeadlineSet {
 		up.DeadlineSet = false
 		_ = up.SetDeadline(time.Time{})

@@ -26,7 +26,7 @@ func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), l
 
 // route applies the routes to the request: it sets d.plan and adds the changes to edits.
 // If the returned reply has a status, the proxy answers the request with it.
-func (d *session) route(r *destination.Routing, edits *http1.Edits) reply.Reply {
+func (d *decider) route(r *destination.Routing, edits *http1.Edits) reply.Reply {
 	d.asked = route.Request{
 		GRPC:      d.req.IsGRPC(),
 		Method:    unsafeString(d.req.Method()),
@@ -54,7 +54,7 @@ func (d *session) route(r *destination.Routing, edits *http1.Edits) reply.Reply 
 }
 
 // name finds the Service that the request names, and returns the routes that apply.
-func (d *session) name(o *request.Override) (*destination.Routing, error) {
+func (d *decider) name(o *request.Override) (*destination.Routing, error) {
 	for name, value := range d.req.Fields() {
 		o.Add(unsafeString(name), unsafeString(value))
 	}
@@ -66,7 +66,7 @@ const clientLook = time.Second
 
 // pause delays the request. It returns false if the deadline has passed or the client has
 // gone.
-func (d *session) pause(wait time.Duration) bool {
+func (d *sender) pause(wait time.Duration) bool {
 	for end := time.Now().Add(wait); ; {
 		left := time.Until(end)
 		if left <= 0 {
@@ -87,7 +87,7 @@ func (d *session) pause(wait time.Duration) bool {
 }
 
 // editResponse adds the route's changes of the response to edits.
-func (d *session) editResponse(edits *http1.Edits) {
+func (d *decider) editResponse(edits *http1.Edits) {
 	if a := d.plan.Action; a != nil && !a.Response.Empty() {
 		edits.Remove, edits.Add = a.Response.Remove, a.Response.Add
 	}

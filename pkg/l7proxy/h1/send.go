@@ -28,7 +28,7 @@ func unsent(err error) mesh.Reason {
 // send writes d.out to the endpoint: the request as far as it has arrived. The returned
 // pump sends the rest of the body; it is nil if there is no rest. If a reused connection
 // turns out to be dead, and the request may be sent twice, send tries another.
-func (d *session) send(a *endpoints.Attempt) (*appConn, *pump, error) {
+func (d *sender) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 	body := &d.body
 	held := body.Done() && len(d.out) <= rawio.HoldAtMost
 	for {
@@ -99,14 +99,14 @@ func neverSent(err error) bool {
 }
 
 // await sends a request that is held, and waits for the first bytes of the response.
-func (d *session) await(up *appConn) error {
+func (d *sender) await(up *appConn) error {
 	up.In = nil
 	return d.readUpstream(up)
 }
 
 // acquire returns a connection to the endpoint: one of the session's own, an idle one of
 // the pool, or a new one. held is that of HTTP1Conn.Open.
-func (d *session) acquire(a *endpoints.Attempt, held bool) (*appConn, error) {
+func (d *sender) acquire(a *endpoints.Attempt, held bool) (*appConn, error) {
 	if up := d.takePrivate(a.Key, held); up != nil {
 		up.Reused, up.In = true, nil
 		return up, nil
@@ -130,7 +130,7 @@ func (d *session) acquire(a *endpoints.Attempt, held bool) (*appConn, error) {
 // release returns a connection to the pool or to the session if reuse is set, and closes
 // it otherwise. The caller has called endWait, after which nothing else closes or resets
 // the connection.
-func (d *session) release(up *appConn, reuse bool) {
+func (d *sender) release(up *appConn, reuse bool) {
 	reuse = reuse && !d.halfClosed()
 	d.unlimit(up)
 	if d.s.HasLogin() {

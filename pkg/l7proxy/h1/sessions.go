@@ -62,7 +62,7 @@ type phase struct {
 
 // beginIdle notes that the session waits for a next request. It returns false if there
 // cannot be one, because the endpoint has ended the session's connection to it.
-func (d *session) beginIdle() bool {
+func (d *link) beginIdle() bool {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	d.phase.idle = true
@@ -71,7 +71,7 @@ func (d *session) beginIdle() bool {
 }
 
 // endpointHungUp is called by rawio.Hangups for a private connection of the session.
-func (d *session) endpointHungUp(up *appConn) {
+func (d *link) endpointHungUp(up *appConn) {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	up.HungUp = true
@@ -80,7 +80,7 @@ func (d *session) endpointHungUp(up *appConn) {
 	}
 }
 
-func (d *session) endIdle() {
+func (d *link) endIdle() {
 	d.phase.mu.Lock()
 	d.phase.idle, d.phase.partner = false, nil
 	if d.phase.woken { // a request has come all the same: it is served
@@ -90,7 +90,7 @@ func (d *session) endIdle() {
 	d.phase.mu.Unlock()
 }
 
-func (d *session) wakeIdle() {
+func (d *link) wakeIdle() {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	if d.phase.idle {
@@ -104,15 +104,16 @@ func (ph *phase) wake(client conn.Conn) {
 	_ = client.SetReadDeadline(aLongTimeAgo)
 }
 
-func (d *session) beginWait(server conn.Conn) {
+func (d *link) beginWait(server conn.Conn) {
 	d.phase.mu.Lock()
 	d.phase.waits = server
 	d.phase.sent, d.phase.ended = false, false
 	d.phase.turn++
+	first := d.phase.turn == 1
 	d.phase.mu.Unlock()
 	switch {
 	case d.watched.Load():
-	case d.exchanges == 1:
+	case first:
 		d.driver.lookout.add(d)
 	default:
 		d.watchClient()
@@ -121,7 +122,7 @@ func (d *session) beginWait(server conn.Conn) {
 
 // sent notes that the request has gone out whole. The goroutine that reads from the client
 // calls it: the bytes behind the request's body may have come with the end of that.
-func (d *session) sent() {
+func (d *link) sent() {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	d.phase.sent, d.phase.more = true, len(d.in) > 0
@@ -132,7 +133,7 @@ func (d *session) sent() {
 
 // endPassed notes that the client's end, inside its request's body, was passed on to the
 // endpoint: what is left to see of the client is that it is gone.
-func (d *session) endPassed() {
+func (d *link) endPassed() {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	d.phase.sent, d.phase.ended = true, true
@@ -143,7 +144,7 @@ func (d *session) endPassed() {
 
 // clientHungUp is called by rawio.Hangups, or by the connection that the client's is a
 // stream of.
-func (d *session) clientHungUp() {
+func (d *link) clientHungUp() {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	d.phase.hungUp = true
@@ -154,7 +155,7 @@ func (d *session) clientHungUp() {
 
 // halfClosed reports whether the endpoint was told of the client's end: its
 // connection cannot be used again.
-func (d *session) halfClosed() bool {
+func (d *link) halfClosed() bool {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	return d.phase.ended
@@ -162,13 +163,13 @@ func (d *session) halfClosed() bool {
 
 // endWait ends the wait, after which the watch leaves the endpoint's
 // connection alone.
-func (d *session) endWait() {
+func (d *link) endWait() {
 	d.phase.mu.Lock()
 	d.phase.waits = nil
 	d.phase.mu.Unlock()
 }
 
-func (d *session) watch() {
+func (d *link) watch() {
 	ph := &d.phase
 	ph.mu.Lock()
 	defer ph.mu.Unlock()
@@ -178,7 +179,7 @@ func (d *session) watch() {
 	ph.watched = ph.turn // a request that is new since the last look has the time to go out
 }
 
-func (d *session) passHangup() {
+func (d *link) passHangup() {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	if d.phase.sent {
@@ -188,7 +189,7 @@ func (d *session) passHangup() {
 
 // look looks whether the client of a request that waits has ended its side. phase.mu
 // is held.
-func (d *session) look() {
+func (d *link) look() {
 	ph := &d.phase
 	if ph.waits == nil {
 		return
@@ -206,7 +207,7 @@ func (d *session) look() {
 }
 
 // readReason says why reading from the endpoint failed.
-func (d *session) readReason(err error) mesh.Reason {
+func (d *link) readReason(err error) mesh.Reason {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	if d.phase.gaveUp {

@@ -27,7 +27,7 @@ const showRead = 4 << 10
 
 // show gives the check what it wants of the body. arrived is what came with the head. It
 // reads the rest, which it keeps in d.early. It returns false if the client is gone.
-func (d *session) show(c *request.Check, edits *http1.Edits, arrived []byte) (answer reply.Reply, here bool) {
+func (d *decider) show(c *request.Check, edits *http1.Edits, arrived []byte) (answer reply.Reply, here bool) {
 	most, partial := c.Wants()
 	if most == 0 {
 		c.Body(nil, d.size())
@@ -74,7 +74,7 @@ func (d *session) show(c *request.Check, edits *http1.Edits, arrived []byte) (an
 }
 
 // size is that of the request's body; -1: it is not known yet.
-func (d *session) size() int64 {
+func (d *messages) size() int64 {
 	if d.body.Done() {
 		return d.body.Payload()
 	}
@@ -83,7 +83,7 @@ func (d *session) size() int64 {
 
 // takeEarly appends what was read early of the body to d.out, and makes what was read of the
 // next request d.in, whose bytes are all of this request otherwise.
-func (d *session) takeEarly() {
+func (d *decider) takeEarly() {
 	d.out = append(d.out, d.early.body...)
 	if next := d.early.next; len(next) > 0 {
 		buf := make([]byte, max(headBuffer, len(next)))

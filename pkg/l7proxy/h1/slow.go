@@ -15,7 +15,7 @@ var errSlow = mesh.Fail(mesh.ReasonOverload, nil)
 
 // write writes p to the client. up is the connection whose bytes p may be a part of; nil:
 // none. With whole set, nothing needs the request any more.
-func (d *session) write(p []byte, up *appConn, whole bool) error {
+func (d *messages) write(p []byte, up *appConn, whole bool) error {
 	kept, err := d.s.Client.Offer(p)
 	if err != nil || kept == 0 {
 		return err
@@ -24,7 +24,7 @@ func (d *session) write(p []byte, up *appConn, whole bool) error {
 }
 
 // flush waits until the client's connection has sent the bytes that it has kept.
-func (d *session) flush(kept int, up *appConn, whole bool) error {
+func (d *messages) flush(kept int, up *appConn, whole bool) error {
 	if cap(d.out) > keepOut {
 		d.out = nil
 	}
@@ -52,7 +52,7 @@ func (d *session) flush(kept int, up *appConn, whole bool) error {
 
 // dropRequest gives the buffer of a request back that has gone out whole and is not sent
 // again. What the client has sent beyond it stays, and is charged to the pod if it is much.
-func (d *session) dropRequest() {
+func (d *messages) dropRequest() {
 	d.req.Reset()
 	if len(d.in) == 0 {
 		d.putBuffer()
@@ -68,7 +68,7 @@ func (d *session) dropRequest() {
 }
 
 // dropBuffers drops all buffers: nothing needs the request or the response any more.
-func (d *session) dropBuffers(up *appConn) {
+func (d *messages) dropBuffers(up *appConn) {
 	d.waiting.Set(0, d.s.Quota)
 	d.req.Reset()
 	d.resp.Reset()
@@ -78,14 +78,14 @@ func (d *session) dropBuffers(up *appConn) {
 }
 
 // dropWaiting is the end of an exchange: nothing of it waits any more.
-func (d *session) dropWaiting() {
+func (d *messages) dropWaiting() {
 	d.putRespBuf(nil)
 	d.waiting.Set(0, d.s.Quota)
 }
 
 // putRespBuf gives the buffer of the response back, if there is one. up is the connection
 // whose bytes are in it; nil: none.
-func (d *session) putRespBuf(up *appConn) {
+func (d *messages) putRespBuf(up *appConn) {
 	if up != nil {
 		up.In = nil
 	}
