@@ -49,7 +49,7 @@ func isGRPC(contentType string) bool {
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
-func (st *stream) noteGRPCStatus(fields []http2.Field) {
+func (st *base) noteGRPCStatus(fields []http2.Field) {
 	if !st.grpc {
 		return
 	}
@@ -70,7 +70,7 @@ func fieldValue(fields []http2.Field, name string) string {
 
 // finalGRPCStatus is the status that the client of a gRPC call sees, also if the response
 // had none.
-func (st *stream) finalGRPCStatus(e *request.End) int {
+func (st *base) finalGRPCStatus(e *request.End) int {
 	switch {
 	case e.Reset:
 		return reply.GRPCOfReset(http2.ErrCode(e.ResetCode))
@@ -81,13 +81,13 @@ func (st *stream) finalGRPCStatus(e *request.End) int {
 }
 
 // fail answers a request with a failure of the proxy's own.
-func (st *stream) fail(reason mesh.Reason, b *h2conn.Batch) {
+func (st *ending) fail(reason mesh.Reason, b *h2conn.Batch) {
 	r := reply.Of(reason)
 	st.answer(&r, b)
 }
 
 // answer sends a response that the proxy itself makes.
-func (st *stream) answer(r *reply.Reply, b *h2conn.Batch) {
+func (st *ending) answer(r *reply.Reply, b *h2conn.Batch) {
 	if st.ended {
 		return
 	}
@@ -113,7 +113,7 @@ func (st *stream) answer(r *reply.Reply, b *h2conn.Batch) {
 }
 
 // failAfter fails a request; the client may have a part of the response.
-func (st *stream) failAfter(reason mesh.Reason, b *h2conn.Batch) {
+func (st *ending) failAfter(reason mesh.Reason, b *h2conn.Batch) {
 	if st.up != nil {
 		st.up.Reset(st.upID, http2.Cancel, b)
 	}
@@ -134,7 +134,7 @@ func (st *stream) failAfter(reason mesh.Reason, b *h2conn.Batch) {
 }
 
 // sendHead sends the client a head. A copy has no client: the head is dropped.
-func (st *stream) sendHead(fields []http2.Field, end bool, b *h2conn.Batch) error {
+func (st *base) sendHead(fields []http2.Field, end bool, b *h2conn.Batch) error {
 	if st.mirrored != nil {
 		return nil
 	}
@@ -142,7 +142,7 @@ func (st *stream) sendHead(fields []http2.Field, end bool, b *h2conn.Batch) erro
 }
 
 // resetClient resets the client's stream. A copy has none.
-func (st *stream) resetClient(code http2.ErrCode, b *h2conn.Batch) {
+func (st *base) resetClient(code http2.ErrCode, b *h2conn.Batch) {
 	if st.mirrored == nil {
 		st.client.Reset(st.id, code, b)
 	}

@@ -26,7 +26,7 @@ type heldHead struct {
 
 // holdHead holds the head of a response if the call may fail and be sent again. It returns
 // false if the head is to be forwarded now.
-func (st *stream) holdHead(ev *http2.Event, status int) bool {
+func (st *attempts) holdHead(ev *http2.Event, status int) bool {
 	if !st.grpc || ev.EndStream || st.answered || !st.plan.Policy().RetriesSent() || !st.resendable() {
 		return false
 	}
@@ -44,7 +44,7 @@ func (st *stream) releaseHead(b *h2conn.Batch) {
 }
 
 // dropHead discards a head that was held, if there is one.
-func (st *stream) dropHead() {
+func (st *base) dropHead() {
 	if st.held != nil {
 		stopTimer(&st.held.timer)
 		st.held = nil

@@ -19,14 +19,14 @@ const keepReplay = 4 << 10
 var memories = sync.Pool{New: func() any { return new(memory) }}
 
 // keepRequest stores a request's head, and begins to store its body.
-func (st *stream) keepRequest(head []http2.Field) {
+func (st *base) keepRequest(head []http2.Field) {
 	st.kept = memories.Get().(*memory)
 	st.fields = append(st.kept.fields[:0], head...)
 	st.replay = st.kept.replay[:0]
 }
 
 // forgetBody releases the stored body, so that there is no other attempt. The head stays.
-func (st *stream) forgetBody() {
+func (st *base) forgetBody() {
 	if st.kept != nil && st.replay != nil && cap(st.replay) <= keepReplay {
 		st.kept.replay = st.replay[:0]
 	}
@@ -35,7 +35,7 @@ func (st *stream) forgetBody() {
 }
 
 // forgetRequest releases the stored request: it will not be sent again.
-func (st *stream) forgetRequest() {
+func (st *base) forgetRequest() {
 	st.forgetBody()
 	if st.kept != nil {
 		clear(st.fields) // so that their strings can be collected

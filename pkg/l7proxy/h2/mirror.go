@@ -21,7 +21,7 @@ type mirrorCopy struct {
 }
 
 // mirror makes the copies of the request that the routes ask for, if it is complete.
-func (st *stream) mirror(b *h2conn.Batch) {
+func (st *attempts) mirror(b *h2conn.Batch) {
 	if !st.copying || !st.req.end || !st.keeping || st.answered {
 		return
 	}
@@ -32,7 +32,7 @@ func (st *stream) mirror(b *h2conn.Batch) {
 }
 
 // dropCopies counts the copies that could not be made.
-func (st *stream) dropCopies() {
+func (st *base) dropCopies() {
 	if !st.copying {
 		return
 	}
@@ -42,7 +42,7 @@ func (st *stream) dropCopies() {
 	}
 }
 
-func (st *stream) startCopy(to *destination.Backend, b *h2conn.Batch) {
+func (st *attempts) startCopy(to *destination.Backend, b *h2conn.Batch) {
 	m := &st.client.s.Mirrors
 	if to.Service == nil {
 		m.Drop(1)

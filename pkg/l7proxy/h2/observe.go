@@ -17,7 +17,7 @@ func observe(s *request.Session, head []http2.Field, line *request.Line) {
 
 // editHead applies the changes of the request's trace to its head, after those of the
 // routes.
-func (st *stream) editHead() {
+func (st *base) editHead() {
 	var edits route.Edits
 	st.exchange.EditHead(&edits.Remove, &edits.Add)
 	if !edits.Empty() {

@@ -37,8 +37,8 @@ var noEndpoint netip.AddrPort
 
 // start chooses an endpoint, another than not if there is one, and sends the request
 // there, on another connection than refused if there can be one.
-func (st *stream) start(not netip.AddrPort, refused *upstream.HTTP2Conn, b *h2conn.Batch) {
-	a, err := st.client.pick(st, not)
+func (st *attempts) start(not netip.AddrPort, refused *upstream.HTTP2Conn, b *h2conn.Batch) {
+	a, err := st.client.pick(st.whole(), not)
 	if err != nil {
 		why := upstream.ReasonOf(err)
 		st.fail(why, b)
@@ -50,14 +50,14 @@ func (st *stream) start(not netip.AddrPort, refused *upstream.HTTP2Conn, b *h2co
 
 // mayConnectAgain ends the connection of a client that was refused for want of an identity.
 // Its next one may have one: its agent was away when it made this one.
-func (st *stream) mayConnectAgain(why mesh.Reason) {
+func (st *base) mayConnectAgain(why mesh.Reason) {
 	if why == mesh.ReasonNoIdentity && st.mirrored == nil {
 		st.client.s.ConnectionEnded()
 	}
 }
 
 // send begins an attempt.
-func (st *stream) send(a *endpoints.Attempt, refused *upstream.HTTP2Conn, b *h2conn.Batch) {
+func (st *attempts) send(a *endpoints.Attempt, refused *upstream.HTTP2Conn, b *h2conn.Batch) {
 	st.attempt = a
 	if limit := st.plan.Timeouts().BackendRequest; limit > 0 {
 		st.timer = st.after(limit, st.turn, (*stream).attemptLate)
@@ -66,16 +66,16 @@ func (st *stream) send(a *endpoints.Attempt, refused *upstream.HTTP2Conn, b *h2c
 }
 
 // open puts the attempt on a connection.
-func (st *stream) open(refused *upstream.HTTP2Conn, b *h2conn.Batch) {
+func (st *attempts) open(refused *upstream.HTTP2Conn, b *h2conn.Batch) {
 	s := st.client.s
-	if !s.Upstream.OpenHTTP2(&st.attempt.Endpoint, s, st, st.turn, st.bodyless, refused, b) {
+	if !s.Upstream.OpenHTTP2(&st.attempt.Endpoint, s, st.whole(), st.turn, st.bodyless, refused, b) {
 		st.fail(mesh.ReasonOverload, b)
 	}
 }
 
 // failover sends a request that no application has seen to another endpoint, because the
 // attempt failed for the reason why. It returns false if there is no other attempt.
-func (st *stream) failover(why mesh.Reason, b *h2conn.Batch) bool {
+func (st *attempts) failover(why mesh.Reason, b *h2conn.Batch) bool {
 	if !upstream.TriesNextEndpoint(why) || !st.resendable() {
 		return false
 	}
@@ -90,7 +90,7 @@ func (st *stream) failover(why mesh.Reason, b *h2conn.Batch) bool {
 }
 
 // state returns the history of the attempts, which it makes if there is none.
-func (st *stream) state() *retryState {
+func (st *base) state() *retryState {
 	if st.history == nil {
 		st.history = &retryState{tried: request.Tried{Backend: st.to()}}
 	}
@@ -100,7 +100,7 @@ func (st *stream) state() *retryState {
 // resendRefused sends a request again that the server refused without processing it (RFC
 // 9113 §8.7), on another connection if there can be one. It returns false if there is no
 // other attempt.
-func (st *stream) resendRefused(b *h2conn.Batch) bool {
+func (st *attempts) resendRefused(b *h2conn.Batch) bool {
 	if st.answered || !st.keeping {
 		return false
 	}
@@ -130,7 +130,7 @@ func (st *stream) resendRefused(b *h2conn.Batch) bool {
 // retry sends a failed request again if the routes ask for that, after the pause that they
 // ask for. why says what has failed if there was no response. It returns false if there is
 // no other attempt.
-func (st *stream) retry(failure retry.Attempt, why mesh.Reason, b *h2conn.Batch) bool {
+func (st *attempts) retry(failure retry.Attempt, why mesh.Reason, b *h2conn.Batch) bool {
 	if !st.plan.Policy().RetriesSent() {
 		return false
 	}
@@ -154,7 +154,7 @@ func (st *stream) retry(failure retry.Attempt, why mesh.Reason, b *h2conn.Batch)
 
 // unanswered judges the head of a final response. It returns true if the request is sent
 // again, and the head is not for the client.
-func (st *stream) unanswered(status int, fields []http2.Field, b *h2conn.Batch) bool {
+func (st *attempts) unanswered(status int, fields []http2.Field, b *h2conn.Batch) bool {
 	st.attempt.Answered(status)
 	var miss request.Miss
 	if !st.answered {
@@ -175,7 +175,7 @@ func (st *stream) unanswered(status int, fields []http2.Field, b *h2conn.Batch) 
 
 // broken sends a request again whose connection or stream ended, for the reason why. It
 // returns false if there is no other attempt.
-func (st *stream) broken(why mesh.Reason, b *h2conn.Batch) bool {
+func (st *attempts) broken(why mesh.Reason, b *h2conn.Batch) bool {
 	cause, ok := request.Cause(why, false)
 	if !ok {
 		return false
@@ -190,7 +190,7 @@ func (st *stream) broken(why mesh.Reason, b *h2conn.Batch) bool {
 }
 
 // to is the backend that the request is sent to; nil: the destination of the client.
-func (st *stream) to() *destination.Backend {
+func (st *base) to() *destination.Backend {
 	if st.mirrored != nil {
 		return st.mirrored.to
 	}
@@ -198,10 +198,10 @@ func (st *stream) to() *destination.Backend {
 }
 
 // resendable reports whether all of the request that was sent is still stored.
-func (st *stream) resendable() bool { return st.up == nil || st.keeping }
+func (st *attempts) resendable() bool { return st.up == nil || st.keeping }
 
 // leave ends an attempt. Another one follows.
-func (st *stream) leave(b *h2conn.Batch) {
+func (st *attempts) leave(b *h2conn.Batch) {
 	st.turn++
 	stopTimer(&st.timer)
 	st.dropHead()
@@ -220,20 +220,20 @@ func (st *stream) leave(b *h2conn.Batch) {
 }
 
 // stopWaiting ends the attempt's wait for a connection, or for the response.
-func (st *stream) stopWaiting() {
+func (st *base) stopWaiting() {
 	var took upstream.Took
 	if st.up == nil {
-		took = st.client.s.Upstream.ForgetHTTP2(&st.attempt.Endpoint, st)
+		took = st.client.s.Upstream.ForgetHTTP2(&st.attempt.Endpoint, st.whole())
 	}
 	st.exchange.Waits(&took)
 }
 
 // rewind puts the body that was sent in front of what was not sent. It makes a new pipe,
 // because the old one may be waiting for room on its connection.
-func (st *stream) rewind() {
+func (st *base) rewind() {
 	old := st.req
 	st.req = &pipe{
-		stream: st, src: old.src, srcID: old.srcID,
+		stream: old.stream, src: old.src, srcID: old.srcID,
 		pending: quota.Backlog{Bytes: slices.Clone(st.replay)}, prepaid: len(st.replay) - old.pending.Len() + old.prepaid,
 		end: old.end, done: st.bodyless, length: old.length,
 	}
@@ -244,21 +244,21 @@ func (st *stream) rewind() {
 }
 
 // due sets the deadline of the request to d from now, unless it has an earlier one.
-func (st *stream) due(d time.Duration) {
+func (st *base) due(d time.Duration) {
 	if at := balance.Now() + d; st.deadline == 0 || at < st.deadline {
 		st.deadline = at
 	}
 }
 
 // requestLate ends the request, because the time for all of its attempts is over.
-func (st *stream) requestLate(b *h2conn.Batch) {
+func (st *attempts) requestLate(b *h2conn.Batch) {
 	if !st.resp.end { // else the whole response has arrived, and the client is slow
 		st.failLate(b)
 	}
 }
 
 // attemptLate ends the attempt, because its time is over.
-func (st *stream) attemptLate(b *h2conn.Batch) {
+func (st *attempts) attemptLate(b *h2conn.Batch) {
 	if st.resp.end {
 		return
 	}
@@ -268,7 +268,7 @@ func (st *stream) attemptLate(b *h2conn.Batch) {
 	}
 }
 
-func (st *stream) failLate(b *h2conn.Batch) {
+func (st *ending) failLate(b *h2conn.Batch) {
 	if st.attempt != nil && st.up == nil {
 		st.exchange.Chose(st.attempt) // tap shows the endpoint that was not reached
 	}

@@ -90,7 +90,7 @@ func (st *stream) forward(b *h2conn.Batch) {
 }
 
 // edit applies the routes' changes to the request.
-func (st *stream) edit(asked *route.Request) {
+func (st *base) edit(asked *route.Request) {
 	a := st.plan.Action
 	if a.RewritesTarget() {
 		var buf [256]byte
@@ -108,7 +108,7 @@ func (st *stream) edit(asked *route.Request) {
 }
 
 // editFields applies edits to the fields of the request's head.
-func (st *stream) editFields(edits *route.Edits) {
+func (st *base) editFields(edits *route.Edits) {
 	old := st.fields
 	st.fields = appendEdited(old[:0], old, edits)
 	if len(st.fields) < len(old) {
@@ -118,7 +118,7 @@ func (st *stream) editFields(edits *route.Edits) {
 
 // setField sets the first field of that name in the request's head. It returns false if
 // there is none.
-func (st *stream) setField(name, value string) bool {
+func (st *base) setField(name, value string) bool {
 	for i := range st.fields {
 		if st.fields[i].Name == name {
 			st.fields[i].Value = value
@@ -130,7 +130,7 @@ func (st *stream) setField(name, value string) bool {
 
 // editedResponse returns the head of the final response with the routes' changes. It is
 // valid as long as fields, and until the next use of b.Fields.
-func (st *stream) editedResponse(fields []http2.Field, b *h2conn.Batch) []http2.Field {
+func (st *base) editedResponse(fields []http2.Field, b *h2conn.Batch) []http2.Field {
 	if a := st.plan.Action; a != nil && !a.Response.Empty() {
 		b.Fields = appendEdited(b.Fields[:0], fields, &a.Response)
 		fields = b.Fields

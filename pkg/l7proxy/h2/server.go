@@ -15,9 +15,9 @@ import (
 )
 
 // Attach implements upstream.Stream.
-func (st *stream) Attach(u *upstream.HTTP2Conn, b *h2conn.Batch) bool {
+func (st *attempts) Attach(u *upstream.HTTP2Conn, b *h2conn.Batch) bool {
 	st.attempt.Reached(&u.Result)
-	id, err := u.Open(st, st.turn, st.fields, st.bodyless, b)
+	id, err := u.Open(st.whole(), st.turn, st.fields, st.bodyless, b)
 	switch {
 	case errors.Is(err, http2.ErrHeaderTooLarge):
 		st.exchange.Chose(st.attempt)
@@ -43,7 +43,7 @@ func (st *stream) Attach(u *upstream.HTTP2Conn, b *h2conn.Batch) bool {
 }
 
 // Connected implements upstream.Stream.
-func (st *stream) Connected(turn int32, u *upstream.HTTP2Conn, err error, b *h2conn.Batch) {
+func (st *attempts) Connected(turn int32, u *upstream.HTTP2Conn, err error, b *h2conn.Batch) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	switch {
@@ -155,7 +155,7 @@ func (st *stream) serverTrailers(fields []http2.Field, b *h2conn.Batch) {
 
 // withoutReason removes the field for reasons from an application's response: only agents
 // may set it.
-func (st *stream) withoutReason(fields []http2.Field) []http2.Field {
+func (st *base) withoutReason(fields []http2.Field) []http2.Field {
 	if st.client.s.Direction != mesh.Inbound {
 		return fields
 	}

@@ -20,8 +20,20 @@ const replayMax = 64 << 10
 // have one of less, for a moment.
 const replayFree = 1 << 10
 
-// stream is one request and its response.
-type stream struct {
+// stream is one request and its response. It is made of layers, each of which embeds the one
+// below it and calls none above: base, ending, attempts. stream itself has what the client
+// and the endpoint do, and what routes, tokens and authorizers say to that.
+type stream struct{ attempts }
+
+// attempts sends the request to endpoints, one after the other, until one of them has
+// responded (retry.go, server.go, mirror.go).
+type attempts struct{ ending }
+
+// ending answers the client, and ends the stream on both connections (answer.go).
+type ending struct{ base }
+
+// base has the facts of the request and the response.
+type base struct {
 	client   *session
 	id       uint32      // on the client's connection
 	mirrored *mirrorCopy // if the stream is a copy, which has no client; else nil
@@ -65,6 +77,9 @@ type stream struct {
 	timer    *timer        // timer of the attempt, or of the wait for the next one, or nil
 }
 
+// whole is the stream that has this base, for those who call it back: a connection, a timer.
+func (st *base) whole() *stream { return st.req.stream }
+
 // newStream makes a stream, in one allocation.
 func newStream(client *session, id uint32) *stream {
 	m := &struct {
@@ -72,7 +87,7 @@ func newStream(client *session, id uint32) *stream {
 		req, resp pipe
 	}{}
 	st := &m.stream
-	*st = stream{client: client, id: id, req: &m.req, resp: &m.resp, keeping: true, grpcStatus: -1}
+	st.base = base{client: client, id: id, req: &m.req, resp: &m.resp, keeping: true, grpcStatus: -1}
 	m.req = pipe{stream: st, src: client.Conn, srcID: id}
 	m.resp = pipe{stream: st, dst: client.Conn, dstID: id}
 	return st
@@ -154,7 +169,7 @@ func (st *stream) clientData(payload []byte, end bool, b *h2conn.Batch) {
 }
 
 // exhausts ends a stream of which bytes wait while far too many of its pod's wait.
-func (st *stream) exhausts(p *pipe, b *h2conn.Batch) bool {
+func (st *ending) exhausts(p *pipe, b *h2conn.Batch) bool {
 	if p.pending.Len() == 0 || !st.client.s.Quota.Exhausted() {
 		return false
 	}
@@ -173,7 +188,7 @@ func (st *stream) clientTrailers(fields []http2.Field, b *h2conn.Batch) {
 	st.settle(b)
 }
 
-func (st *stream) pushResponse(b *h2conn.Batch) {
+func (st *ending) pushResponse(b *h2conn.Batch) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.resp.push(b)
@@ -182,7 +197,7 @@ func (st *stream) pushResponse(b *h2conn.Batch) {
 
 // clientGone ends a stream that the client cancelled, or whose connection ended. It reports
 // whether the client had got nothing of the response.
-func (st *stream) clientGone(reason mesh.Reason, code http2.ErrCode, b *h2conn.Batch) (vain bool) {
+func (st *ending) clientGone(reason mesh.Reason, code http2.ErrCode, b *h2conn.Batch) (vain bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	vain = !st.gone && !st.answered
@@ -192,7 +207,7 @@ func (st *stream) clientGone(reason mesh.Reason, code http2.ErrCode, b *h2conn.B
 
 // settle ends the exchange if the response is complete, and the stream if the request is
 // complete or not wanted any more.
-func (st *stream) settle(b *h2conn.Batch) {
+func (st *ending) settle(b *h2conn.Batch) {
 	if st.gone || !st.resp.done {
 		return
 	}
@@ -212,7 +227,7 @@ func (st *stream) settle(b *h2conn.Batch) {
 }
 
 // cut resets the stream on both connections, with a code for each.
-func (st *stream) cut(reason mesh.Reason, client, server http2.ErrCode, b *h2conn.Batch) {
+func (st *ending) cut(reason mesh.Reason, client, server http2.ErrCode, b *h2conn.Batch) {
 	if st.gone {
 		return
 	}
@@ -227,7 +242,7 @@ func (st *stream) cut(reason mesh.Reason, client, server http2.ErrCode, b *h2con
 }
 
 // takeOff removes the stream from both connections. It is called once for each stream.
-func (st *stream) takeOff(b *h2conn.Batch) {
+func (st *ending) takeOff(b *h2conn.Batch) {
 	st.gone = true
 	if st.counted {
 		st.client.s.Quota.EndStream()
@@ -244,7 +259,7 @@ func (st *stream) takeOff(b *h2conn.Batch) {
 }
 
 // end ends the exchange. Further calls do nothing.
-func (st *stream) end(e request.End) {
+func (st *ending) end(e request.End) {
 	if st.ended {
 		return
 	}

@@ -23,9 +23,9 @@ var timers = sync.Pool{New: func() any { return new(timer) }}
 
 // after calls do in d, with st.mu held, unless the stream or the attempt of that turn has
 // ended by then.
-func (st *stream) after(d time.Duration, turn int32, do func(*stream, *h2conn.Batch)) *timer {
+func (st *base) after(d time.Duration, turn int32, do func(*stream, *h2conn.Batch)) *timer {
 	t := timers.Get().(*timer)
-	t.stream, t.turn, t.do = st, turn, do
+	t.stream, t.turn, t.do = st.whole(), turn, do
 	if t.timer == nil {
 		t.timer = time.AfterFunc(d, t.fire)
 	} else {
