@@ -5,7 +5,7 @@ package http1
 // with the same errors are refused, because a server may read them in another way.
 
 // unfold joins a line that begins with white space to the field before it (RFC 9112 §5.2).
-// It replaces the end of that line by spaces, in the caller's buffer. A field that has a
+// It replaces the end of the line before by spaces, in the buffer of the caller. A field with a
 // meaning for the proxy is not folded.
 func (h *Head) unfold(from, end int) bool {
 	value, valueEnd := trimOWS(h.buf, from, end)
@@ -17,8 +17,12 @@ func (h *Head) unfold(from, end int) bool {
 	for i := from - 1; h.buf[i] == '\n' || h.buf[i] == '\r'; i-- {
 		h.buf[i] = ' '
 	}
-	from, to := trimOWS(h.buf, int(f.value.from), valueEnd)
-	f.value = span{uint16(from), uint16(to)}
+	if value < valueEnd {
+		if f.value.from == f.value.to {
+			f.value.from = uint16(value)
+		}
+		f.value.to = uint16(valueEnd)
+	}
 	h.loose = true
 	return true
 }
