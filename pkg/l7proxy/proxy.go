@@ -14,6 +14,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -155,6 +156,8 @@ type Proxy struct {
 	muxPaced  atomic.Uint64
 	panics    atomic.Uint64
 	revoked   atomic.Uint64
+	cut       atomic.Uint64 // requests under way
+	judging   sync.Map      // UIDs of the pods whose requests under way are being judged
 	// egressJudged is the version of the view at the last judgeEgress, which one goroutine calls.
 	egressJudged uint64
 	judged       atomic.Uint64 // version of the view by which open connections were judged last

@@ -2,8 +2,11 @@ package l7proxy
 
 import (
 	"net/netip"
+	"sync"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -12,13 +15,13 @@ import (
 // judgeAnew cuts connections that were admitted, and that the policies of their pod do not
 // allow any more. Run calls it every second. It does nothing while no policies have changed.
 //
-// A connection of requests is judged by what is known of all of its requests: one that a
-// rule on requests would not allow any more ends by itself, and the next one is refused.
+// A connection of requests is judged by what is known of all of its requests. What is under
+// way on it is judged after that, request by request.
 func (p *Proxy) judgeAnew() {
 	p.judgeEgress()
 	changed, version := p.directory.ChangedPolicies()
-	defer p.judged.Store(version)
 	if changed == nil {
+		p.judged.Store(version)
 		return
 	}
 	revoke := func(s *request.Session, err error) {
@@ -48,6 +51,52 @@ func (p *Proxy) judgeAnew() {
 	p.revoked.Add(uint64(p.upstream.RevokeShortcuts(func(client, server *mesh.Workload, to netip.AddrPort) error {
 		return changed.SameNode(client, server, to, true)
 	})))
+	p.judgeRequests(changed, version)
+}
+
+// judgeRequests judges the requests under way to the pods that have changed. It does not wait:
+// the requests of each pod are judged by a goroutine that takes the time of that pod, so that
+// many requests, and policies that cost much, are no burden to others. A pod whose requests
+// are still being judged is judged again by the next call.
+func (p *Proxy) judgeRequests(changed *destination.Changed, version uint64) {
+	byPod := map[string][]request.Underway{}
+	for uid := range changed.All() {
+		if _, busy := p.judging.LoadOrStore(uid, struct{}{}); busy {
+			changed.Again(uid)
+			continue
+		}
+		of := func(s *request.Session) bool { return s.Direction == mesh.Inbound && s.Target.Local().UID == uid }
+		byPod[uid] = append(p.h1.Underway(of), p.h2.Underway(of)...)
+	}
+	var all sync.WaitGroup
+	for uid, sessions := range byPod {
+		all.Go(func() {
+			defer p.judging.Delete(uid)
+			p.judgeUnderway(changed, uid, sessions)
+		})
+	}
+	go func() {
+		all.Wait()
+		p.judged.Store(version)
+	}()
+}
+
+// judgeUnderway judges the requests under way on the sessions of a pod.
+func (p *Proxy) judgeUnderway(changed *destination.Changed, uid string, sessions []request.Underway) {
+	var task fairshare.Task
+	task.Charge(p.pods.Account(quota.Key{UID: uid, Direction: mesh.Inbound}))
+	for _, one := range sessions {
+		task.Resume()
+		p.cut.Add(uint64(one.Rejudge(func(s *request.Session, u destination.Underway) destination.Rejudged {
+			now := changed.Request(s.Target, &s.Source, u)
+			if now.Err != nil {
+				p.Log.Debug("request cut: the policy of the pod has changed", "client", s.Source.Addr, "destination", s.Original,
+					"reason", upstream.ReasonOf(now.Err), "cause", now.Err)
+			}
+			return now
+		})))
+		task.Pause()
+	}
 }
 
 // judgeEgress cuts opaque connections to destinations outside the mesh that EgressNetworks

@@ -41,6 +41,10 @@ func (p *Proxy) PolicyAudited() uint64 { return p.directory.Audited() }
 // changed and does not allow them any more.
 func (p *Proxy) PolicyRevoked() uint64 { return p.revoked.Load() }
 
+// RequestsRevoked counts requests under way that were cut because the policy of the server's
+// pod has changed and does not allow them any more.
+func (p *Proxy) RequestsRevoked() uint64 { return p.cut.Load() }
+
 // MirrorsDropped counts copies of requests that were not made or got no complete response.
 func (p *Proxy) MirrorsDropped() uint64 { return p.core.Mirrors.Dropped() }
 

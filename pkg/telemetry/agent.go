@@ -36,6 +36,7 @@ type Stats struct {
 	ExpressionsFailed  uint64                      // requests of which an expression of a policy could not be evaluated
 	PolicyDecisions    map[calls.Total]uint64      // of requests and connections, of a bounded number of objects
 	PolicyRevoked      uint64                      // connections cut because the policy of the server's pod has changed
+	RequestsRevoked    uint64                      // requests under way cut for the same cause
 	KernelPaths        int                         // destinations that the kernel connects pods to without the proxy
 	KernelPathsRefused uint64                      // destinations that stayed with the proxy because there were too many
 	Checks             map[string]CheckTimes       // of external authorizers, by result
@@ -80,6 +81,7 @@ var (
 	decisionsDesc    = prometheus.NewDesc("underlane_policy_decisions_total", "Requests and connections that authorization policies have judged, by what decided.", []string{"namespace", "kind", "name", "object", "rule", "verdict"}, nil)
 	checksDesc       = prometheus.NewDesc("underlane_external_auth_duration_seconds", "How long requests waited for an external authorizer, by what came of it.", []string{"result"}, nil)
 	revokedDesc      = prometheus.NewDesc("underlane_policy_revoked_total", "Connections cut because the policy of the server's pod has changed.", nil, nil)
+	requestsCutDesc  = prometheus.NewDesc("underlane_policy_revoked_requests_total", "Requests under way cut because the policy of the server's pod has changed.", nil, nil)
 	pathsDesc        = prometheus.NewDesc("underlane_kernel_paths", "Destinations that the kernel connects pods of this node to, without the proxy.", nil, nil)
 	pathsRefusedDesc = prometheus.NewDesc("underlane_kernel_paths_refused_total", "Destinations that stayed with the proxy because there were too many.", nil, nil)
 	mirrorsDesc      = prometheus.NewDesc("underlane_mirrors_dropped_total", "Copies of requests that were not made, or not answered.", nil, nil)
@@ -97,7 +99,7 @@ var (
 func (agentCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, certStartDesc, readyDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, revivedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
-		ejectionsDesc, endpointsDesc, auditedDesc, expressionsDesc, decisionsDesc, revokedDesc, checksDesc, pathsDesc, pathsRefusedDesc,
+		ejectionsDesc, endpointsDesc, auditedDesc, expressionsDesc, decisionsDesc, revokedDesc, requestsCutDesc, checksDesc, pathsDesc, pathsRefusedDesc,
 		podProcessorDesc, podWaitedDesc, podWaitsDesc, podConnectionsDesc, podDescriptorsDesc, podBytesDesc, podWeightDesc, podsOmittedDesc,
 	} {
 		out <- d
@@ -124,7 +126,7 @@ func (c agentCollector) Collect(out chan<- prometheus.Metric) {
 func (s *Stats) collect(out chan<- prometheus.Metric) {
 	for desc, n := range map[*prometheus.Desc]uint64{
 		ringbufLostDesc: s.RingbufLost, tapLostDesc: s.TapLost, fallbackDesc: s.PlaintextFallbacks,
-		auditedDesc: s.PolicyAudited, expressionsDesc: s.ExpressionsFailed, revokedDesc: s.PolicyRevoked, pathsRefusedDesc: s.KernelPathsRefused,
+		auditedDesc: s.PolicyAudited, expressionsDesc: s.ExpressionsFailed, revokedDesc: s.PolicyRevoked, requestsCutDesc: s.RequestsRevoked, pathsRefusedDesc: s.KernelPathsRefused,
 		budgetDesc: s.RetriesRefused, mirrorsDesc: s.MirrorsDropped,
 		exhaustedDesc: s.AcceptsExhausted, revivedDesc: s.ListenersRevived, panicsDesc: s.ConnectionPanics, repairsDesc: s.Repairs,
 	} {

@@ -306,7 +306,7 @@ func TestConcurrent(t *testing.T) {
 
 func TestAgentMetrics(t *testing.T) {
 	m := New(Options{Agent: &agent{stats: Stats{
-		RingbufLost: 1, TapLost: 2, PlaintextFallbacks: 3, RetriesRefused: 8, PolicyAudited: 15, PolicyRevoked: 16, ExpressionsFailed: 18,
+		RingbufLost: 1, TapLost: 2, PlaintextFallbacks: 3, RetriesRefused: 8, PolicyAudited: 15, PolicyRevoked: 16, RequestsRevoked: 19, ExpressionsFailed: 18,
 		PolicyDecisions: map[calls.Total]uint64{{Namespace: "shop", Kind: "deployment", Name: "api", Object: "Server.policy.linkerd.io shop/api", Verdict: "denied"}: 17}, MirrorsDropped: 9,
 		Checks:           map[string]CheckTimes{"denied": {Count: 5, Seconds: 0.25, Buckets: map[float64]uint64{0.05: 3}}},
 		AcceptsExhausted: 6, ConnectionPanics: 7, Repairs: 12, HTTP2Waiting: 14, KernelPaths: 19, KernelPathsRefused: 20,
@@ -349,6 +349,7 @@ func TestAgentMetrics(t *testing.T) {
 		`underlane_policy_audited_total 15`,
 		`underlane_policy_decisions_total{kind="deployment",name="api",namespace="shop",object="Server.policy.linkerd.io shop/api",rule="",verdict="denied"} 17`,
 		`underlane_policy_expression_failures_total 18`,
+		`underlane_policy_revoked_requests_total 19`,
 		`underlane_policy_revoked_total 16`,
 		`underlane_ready 1`,
 		`underlane_repairs_total 12`,

@@ -155,7 +155,9 @@ func (t *Outbound) Asks(*tap.Peer, Asker) *Asks { return nil }
 // Refused returns the entry of a request that an authorizer has refused, for tap. asked has
 // the authorizer's answer.
 func (t *Inbound) Refused(client *tap.Peer, asked Asker) *calls.Entry {
-	_, entry := t.directory.decide(t.local.Load(), t.addr.Port(), client.Identity, client.Addr.Addr(), t.fromNode, asked, &Query{})
+	local := t.local.Load()
+	rules := t.directory.State.View().Authz(local.UID)
+	_, entry := t.directory.decide(rules, local, t.addr.Port(), client.Identity, client.Addr.Addr(), t.fromNode, asked, &Query{})
 	return entry
 }
 

@@ -34,13 +34,17 @@ var factsPool = sync.Pool{New: func() any { return new(facts) }}
 // authorize decides whether a client may connect to port of w, a pod of this node, and
 // make the request asked. asked is nil for a connection that is not read as requests.
 // q.Asked is the request to remember. probe: the client is the node itself. It sets a.Judged
-// if w has policies. The error is a *mesh.ReasonError.
+// if w has policies, and a.Rules if these look at requests. The error is a *mesh.ReasonError.
 func (d *Directory) authorize(a *endpoints.Attempt, w *mesh.Workload, port uint16, client *tap.Peer, probe bool, asked Asker, q *Query) error {
 	if !w.Authorized && !w.Limited {
 		return nil
 	}
-	decision, entry := d.decide(w, port, client.Identity, client.Addr.Addr(), probe, asked, q)
-	a.Judged = entry
+	rules := d.State.View().Authz(w.UID)
+	decision, entry := d.decide(rules, w, port, client.Identity, client.Addr.Addr(), probe, asked, q)
+	a.Judged, a.Rules = entry, nil
+	if asked != nil && !probe && rules.NeedsRequests(port) {
+		a.Rules = rules
+	}
 	if decision.Failed.Text != "" {
 		d.failed.Add(1)
 	}
@@ -73,10 +77,9 @@ func (d *Directory) ExpressionsFailed() uint64 { return d.failed.Load() }
 // one of the action AUDIT, and those that only the mode audit lets in.
 func (d *Directory) Audited() uint64 { return d.audited.Load() }
 
-func (d *Directory) decide(w *mesh.Workload, port uint16, id mesh.Identity, addr netip.Addr, probe bool, asked Asker, q *Query) (authz.Decision, *calls.Entry) {
+func (d *Directory) decide(rules *authz.Workload, w *mesh.Workload, port uint16, id mesh.Identity, addr netip.Addr, probe bool, asked Asker, q *Query) (authz.Decision, *calls.Entry) {
 	f := factsPool.Get().(*facts)
 	defer factsPool.Put(f)
-	rules := d.State.View().Authz(w.UID)
 	f.connection = authz.Connection{Peer: d.peers.of(id), Client: addr, Port: port, Probe: probe}
 	var judged, known *authz.Request
 	if asked != nil {

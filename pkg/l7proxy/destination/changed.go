@@ -20,6 +20,7 @@ type applied struct {
 type Changed struct {
 	directory *Directory
 	pods      map[string]*mesh.Workload // by UID
+	fresh     map[string]bool           // pods whose change was not known at the last call
 }
 
 // settles is for how many calls of ChangedPolicies a pod counts as changed: a connection
@@ -37,8 +38,9 @@ func (d *Directory) ChangedPolicies() (*Changed, uint64) {
 	if len(d.settling) == 0 {
 		return nil, d.appliedAt
 	}
-	changed := &Changed{d, make(map[string]*mesh.Workload, len(d.settling))}
+	changed := &Changed{d, make(map[string]*mesh.Workload, len(d.settling)), make(map[string]bool)}
 	for uid, left := range d.settling {
+		changed.fresh[uid] = left == settles
 		if w, ok := v.WorkloadByUID(uid); ok {
 			changed.pods[uid] = w
 		}
@@ -49,13 +51,23 @@ func (d *Directory) ChangedPolicies() (*Changed, uint64) {
 	return changed, d.appliedAt
 }
 
+// Again makes the pod count as changed in the next call, too. It is called by the goroutine
+// that calls ChangedPolicies.
+func (c *Changed) Again(uid string) {
+	c.directory.settling[uid] = max(1, c.directory.settling[uid])
+}
+
 func (d *Directory) noteChanges(v *state.View) {
 	d.appliedAt = v.Version()
 	now := make(map[string]applied, len(v.Local()))
 	for _, w := range v.Local() {
 		is := applied{w.Authorized, w.Settings.Policy, v.Authz(w.UID)}
 		now[w.UID] = is
-		if was, known := d.applied[w.UID]; known && was != is {
+		was, known := d.applied[w.UID]
+		if !known { // it may have been let in by other policies since the last call
+			was.mode = mesh.PolicyAllow
+		}
+		if was != is {
 			if d.settling == nil {
 				d.settling = make(map[string]int)
 			}
@@ -79,7 +91,9 @@ func (c *Changed) Inbound(target Target, client netip.Addr, id mesh.Identity, re
 }
 
 // SameNode returns why client may not be connected to server at an address any more, both
-// pods of this node, or nil. requests is as for Inbound.
+// pods of this node, or nil. requests: the connection carries requests, whose heads are not
+// kept: such connections are made while no policy looks at requests. If one does now, they are
+// refused after the first second, as in Request.
 func (c *Changed) SameNode(client, server *mesh.Workload, to netip.AddrPort, requests bool) error {
 	if client == nil || server == nil {
 		return nil
@@ -88,7 +102,7 @@ func (c *Changed) SameNode(client, server *mesh.Workload, to netip.AddrPort, req
 	if w == nil {
 		return nil
 	}
-	return c.judge(w, to.Port(), PodAddress(client, to.Addr(), netip.Addr{}), client.Identity, requests)
+	return c.judge(w, to.Port(), PodAddress(client, to.Addr(), netip.Addr{}), client.Identity, requests && c.fresh[w.UID])
 }
 
 func (c *Changed) judge(w *mesh.Workload, port uint16, client netip.Addr, id mesh.Identity, requests bool) error {

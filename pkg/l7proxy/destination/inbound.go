@@ -100,12 +100,12 @@ func (t *Inbound) Pick(a *endpoints.Attempt, q Query) error {
 		}
 	}
 	peer := tap.Peer{Addr: t.addr, Workload: local, Identity: local.Identity}
-	judged := a.Judged
+	judged, rules := a.Judged, a.Rules
 	a.SetEndpoint(upstream.Endpoint{
 		Key:  upstream.Key{Session: q.Session, Addr: t.addr},
 		Peer: peer,
 		Mode: upstream.SameNode,
 	})
-	a.Judged = judged
+	a.Judged, a.Rules = judged, rules
 	return nil
 }

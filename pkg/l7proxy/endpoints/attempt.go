@@ -7,6 +7,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/tap"
 )
@@ -20,6 +21,9 @@ type Attempt struct {
 
 	// Judged is how the policies of a server of this node have decided; nil: it has none.
 	Judged *calls.Entry
+	// Rules are the policies by which a request was let in, if the decision about another
+	// request may be another one; nil: it is not, or the server is no pod of this node.
+	Rules *authz.Workload
 
 	set      *Set
 	balancer *balance.Balancer // nil: no balancer has chosen the endpoint

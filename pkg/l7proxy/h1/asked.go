@@ -11,38 +11,53 @@ import (
 	"github.com/underlane/underlane/pkg/policy/jwt"
 )
 
+// asking is what the policies look at of a request.
+type asking struct {
+	req http1.Head
+	said
+}
+
+// said is what is known of a request beside its head.
+type said struct {
+	token   *jwt.Token     // nil: it has none that is judged
+	check   *request.Check // by an external authorizer; nil: none is asked
+	removed []string       // from the head, by tokens and the authorizer; in lower case
+	added   []http1.Field  // to it, likewise
+}
+
+// Asked implements destination.Asker.
+func (a *asking) Asked() authz.Request {
+	out := authz.Request{
+		Method:    unsafeString(a.req.Method()),
+		Authority: unsafeString(a.req.Authority()),
+		Path:      unsafeString(a.req.Path()),
+		Fields:    (*fields)(&a.req),
+	}
+	request.Bear(&out, a.token)
+	if len(a.removed)+len(a.added) > 0 {
+		out.Fields = &editedFields{fields(a.req), a.removed, a.added}
+	}
+	a.check.Tell(&out)
+	return out
+}
+
 // asker describes the current request of a session for the policies, until the next byte
 // is read from the client.
 type asker decider
 
 // Asked implements destination.Asker.
-func (d *asker) Asked() authz.Request {
-	out := authz.Request{
-		Method:    unsafeString(d.req.Method()),
-		Authority: unsafeString(d.req.Authority()),
-		Path:      unsafeString(d.req.Path()),
-		Fields:    (*fields)(&d.req),
-	}
-	if d.judged != nil {
-		request.Bear(&out, d.judged.Token)
-	}
-	if len(d.removed)+len(d.added) > 0 {
-		out.Fields = &editedFields{fields(d.req), d.removed, d.added}
-	}
-	d.check.Tell(&out)
-	return out
-}
+func (d *asker) Asked() authz.Request { return d.asking.Asked() }
 
 // authenticate judges the tokens of the request, and adds the changes of its head to edits.
 // If the returned reply has a status, the proxy answers the request with it.
 func (d *decider) authenticate(edits *http1.Edits) reply.Reply {
-	d.judged, d.removed, d.added, d.check = nil, nil, nil, nil
+	d.said = said{}
 	tokens, answer := d.s.Tokens(&d.x, (*asker)(d))
 	if tokens == nil {
 		return answer
 	}
 	j, answer := d.s.Authenticate(tokens, jwt.Head{Path: unsafeString(d.req.Path()), Fields: (*fields)(&d.req)})
-	d.judged = &j
+	d.token = j.Token
 	d.removed, d.added = j.Remove, j.Add
 	edits.Remove, edits.Add, edits.Target = j.Remove, j.Add, j.Target
 	return answer

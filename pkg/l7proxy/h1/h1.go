@@ -16,7 +16,6 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/policy/jwt"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/route"
 )
@@ -72,8 +71,8 @@ type messages struct {
 	// idleBuf receives the first bytes of the next request. An idle session holds no other
 	// buffer.
 	idleBuf [idleBytes]byte
-	small   []byte // idleBuf, as the buffer of a request that fits into it, and of no pool
-	req     http1.Head
+	small   []byte     // idleBuf, as the buffer of a request that fits into it, and of no pool
+	asking             // the current request
 	body    http1.Body // of the request
 	resp    http1.Head
 	out     []byte  // the bytes to be written next
@@ -108,11 +107,7 @@ type decider struct {
 
 	asked   route.Request  // its strings lie in link.in
 	target  []byte         // the rewritten target
-	judged  *jwt.Judgement // of its tokens; nil: nothing judges them
-	check   *request.Check // by an external authorizer; nil: none is asked
 	early   early          // what was read of the body for check
-	removed []string       // from the head, by tokens and the authorizer; in lower case
-	added   []http1.Field  // to it, likewise
 }
 
 // idleBytes is enough for the heads of most requests. The memory of a session is that of its
@@ -232,11 +227,13 @@ func (d *session) exchange() bool {
 		why := upstream.ReasonOf(err)
 		return d.fail(why, kind, keep && d.body.Done() && !d.mayConnectAgain(why))
 	}
+	d.keepRequest()
+	defer d.over()
 	attempt, response := d.attempts(kind)
 	defer attempt.Done()
-	defer d.endWait()
 	if response.err != nil {
 		d.x.Chose(attempt)
+		d.noteCut(nil)
 		d.mirrorBody(kind)
 		keep = keep && d.body.Done() && !d.s.Paired()
 		if why := unsent(response.err); why != mesh.ReasonNone {
@@ -247,10 +244,13 @@ func (d *session) exchange() bool {
 	}
 	up := response.up
 	reuse, end := d.respond(response, kind, &keep)
+	if end.Reason != mesh.ReasonNone {
+		d.noteCut(&end)
+	}
 	attempt.Failed(end.Reason)
 	end.RequestLen = uint64(d.body.Payload())
 	d.x.End(end)
-	d.endWait()
+	d.over()
 	d.release(up, reuse)
 	d.mirrorBody(kind)
 	return keep

@@ -167,7 +167,7 @@ func (d *sender) readResponse(h *head, kind http1.Kind) {
 		}
 		if err := d.readUpstream(up); err != nil {
 			h.reason, h.cut = d.readReason(err), err != io.EOF || h.pump != nil && up.Cut()
-			h.neverSent = h.reason != mesh.ReasonClientReset && neverSent(err)
+			h.neverSent = h.reason != mesh.ReasonClientReset && neverSent(err) && d.wasCut() == mesh.ReasonNone
 			return
 		}
 	}
@@ -214,7 +214,9 @@ var errUnasked = errors.New("the endpoint sent a response before the request")
 // whose connection serves other requests.
 func (d *session) writeClient(p []byte, up *appConn, last bool) mesh.Reason {
 	if last {
-		d.endWait()
+		if why := d.answers(true); why != mesh.ReasonNone {
+			return why
+		}
 	}
 	if err := d.write(p, up, true); err != nil {
 		return writeReason(err, mesh.ReasonClientReset)
@@ -231,7 +233,13 @@ func (d *session) responseBody(up *appConn, body *http1.Body, pump *pump) mesh.R
 	}
 	d.out = append(d.out, up.In[:n]...)
 	up.In = up.In[n:]
-	if why := d.writeClient(d.out, up, body.Done() && !pump.running()); why != mesh.ReasonNone {
+	last := body.Done() && !pump.running()
+	if !last && d.s.Direction == mesh.Inbound {
+		if why := d.answers(false); why != mesh.ReasonNone {
+			return why
+		}
+	}
+	if why := d.writeClient(d.out, up, last); why != mesh.ReasonNone {
 		return why
 	}
 	for err == nil && !body.Done() {

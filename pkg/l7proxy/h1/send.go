@@ -74,6 +74,9 @@ func (d *sender) send(a *endpoints.Attempt) (*appConn, *pump, error) {
 		if d.phase.gaveUp {
 			return nil, nil, mesh.Fail(mesh.ReasonClientReset, err)
 		}
+		if why := d.wasCut(); why != mesh.ReasonNone {
+			return nil, nil, mesh.Fail(why, err)
+		}
 		if awaited && neverSent(err) {
 			continue
 		}

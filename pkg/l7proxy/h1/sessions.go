@@ -58,6 +58,7 @@ type phase struct {
 	turn    uint64
 	watched uint64 // the turn that the watch saw last
 	gaveUp  bool   // the endpoint's connection was reset: the client is gone
+	underway
 }
 
 // beginIdle notes that the session waits for a next request. It returns false if there
@@ -107,6 +108,9 @@ func (ph *phase) wake(client conn.Conn) {
 func (d *link) beginWait(server conn.Conn) {
 	d.phase.mu.Lock()
 	d.phase.waits = server
+	if d.phase.cut != mesh.ReasonNone {
+		d.phase.cancel()
+	}
 	d.phase.sent, d.phase.ended = false, false
 	d.phase.turn++
 	first := d.phase.turn == 1
@@ -201,16 +205,24 @@ func (d *link) look() {
 	}
 	if gone {
 		ph.gaveUp = true
-		_ = ph.waits.Reset()
-		ph.waits = nil
+		ph.cancel()
 	}
+}
+
+// cancel resets the endpoint's connection, so that the endpoint stops its work. mu is held.
+func (ph *phase) cancel() {
+	_ = ph.waits.Reset()
+	ph.waits = nil
 }
 
 // readReason says why reading from the endpoint failed.
 func (d *link) readReason(err error) mesh.Reason {
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
-	if d.phase.gaveUp {
+	switch {
+	case d.phase.cut != mesh.ReasonNone:
+		return d.phase.cut
+	case d.phase.gaveUp:
 		return mesh.ReasonClientReset
 	}
 	return upstream.ReadReason(err)

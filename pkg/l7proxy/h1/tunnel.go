@@ -12,7 +12,10 @@ import (
 // tunnel sends a 101 response, or a 2xx response to CONNECT, and relays the bytes that
 // follow in both directions. They are not messages any more.
 func (d *session) tunnel(up *appConn, pump *pump, n int) request.End {
-	d.endWait() // the relay reads from the client, and sees when it has gone
+	if why := d.beginTunnel(); why != mesh.ReasonNone {
+		_, _ = d.s.Client.Reset(), up.Reset()
+		return request.End{Reason: why, Reset: true}
+	}
 	d.unlimit(up)
 	if pump.stop(lingerTime) != mesh.ReasonNone || !d.body.Done() {
 		_ = d.s.Client.Reset()

@@ -34,9 +34,14 @@ func (st *base) forgetBody() {
 	st.req.account()
 }
 
-// forgetRequest releases the stored request: it will not be sent again.
+// forgetRequest releases the stored request: it will not be sent again. The head stays while
+// policies may look at it.
 func (st *base) forgetRequest() {
 	st.forgetBody()
+	if st.kept != nil && st.keepHead() {
+		return
+	}
+	st.headCharged.Set(0, st.client.s.Quota)
 	if st.kept != nil {
 		clear(st.fields) // so that their strings can be collected
 		st.kept.fields = st.fields[:0]

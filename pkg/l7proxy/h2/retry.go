@@ -45,6 +45,7 @@ func (st *attempts) start(not netip.AddrPort, refused *upstream.HTTP2Conn, b *h2
 		st.mayConnectAgain(why)
 		return
 	}
+	st.rules = a.Rules
 	st.send(a, refused, b)
 }
 

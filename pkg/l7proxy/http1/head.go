@@ -115,6 +115,9 @@ func (h *Head) Kind() Kind {
 	return kind
 }
 
+// Bytes is the whole head as it came, once it is complete.
+func (h *Head) Bytes() []byte { return h.buf }
+
 // Method is a request's method.
 func (h *Head) Method() []byte { return h.at(h.method) }
 

@@ -153,7 +153,7 @@ func (s *Session) PickFor(a *endpoints.Attempt, asked destination.Asker, to *des
 
 // pick is Pick; said is what the client of an opaque connection has said, nil for a request.
 func (s *Session) pick(a *endpoints.Attempt, asked destination.Asker, said *destination.Said, to *destination.Backend, exclude ...netip.AddrPort) error {
-	a.Judged = nil // the attempt may have been used before
+	a.Judged, a.Rules = nil, nil // the attempt may have been used before
 	q := destination.Query{
 		Client: &s.Source, Session: s.ID, Backend: to, Exclude: exclude, Prefer: s.preferred(), Asked: asked, Opaque: said != nil,
 	}

@@ -1,0 +1,31 @@
+package request
+
+import (
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
+)
+
+// Underway is a session whose requests under way can be judged again.
+type Underway interface {
+	// Rejudge judges the requests under way, and ends those that are refused. It returns the
+	// number of these. It does not wait for a peer, and may be called by any goroutine.
+	Rejudge(judge Judge) (cut int)
+}
+
+// Judge judges a request under way on a session.
+type Judge func(s *Session, u destination.Underway) destination.Rejudged
+
+// Bounds of the heads that are kept so that policies can judge requests again. A request
+// whose head is not kept ends when policies change on which its decision may depend.
+const (
+	keptHead = 16 << 10 // bytes of one
+	// keptFill is the part of the bytes that the pod's client may have waiting from which on
+	// no further head is kept: heads are the reason for no refusal.
+	keptFill = 0.25
+)
+
+// KeepsHead reports whether the head of a request, of so many bytes, is to be kept while the
+// request is under way. The caller charges them to usage.
+func KeepsHead(size int, usage *quota.Usage) bool {
+	return size <= keptHead && usage.Fill() <= keptFill
+}
