@@ -480,14 +480,16 @@ func (x *DecideRequest) GetClaims() string {
 }
 
 type DecideResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Known         bool                   `protobuf:"varint,2,opt,name=known,proto3" json:"known,omitempty"`    // the pod is of this node
-	Verdict       string                 `protobuf:"bytes,3,opt,name=verdict,proto3" json:"verdict,omitempty"` // allow, deny, needs-request, ask
-	Judged        *Judged                `protobuf:"bytes,4,opt,name=judged,proto3" json:"judged,omitempty"`
-	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`    // that a refusal has; "": allowed
-	Mode          string                 `protobuf:"bytes,6,opt,name=mode,proto3" json:"mode,omitempty"`        // allow, strict
-	Version       uint64                 `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"` // of the agent's state
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Node    string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Known   bool                   `protobuf:"varint,2,opt,name=known,proto3" json:"known,omitempty"`    // the pod is of this node
+	Verdict string                 `protobuf:"bytes,3,opt,name=verdict,proto3" json:"verdict,omitempty"` // allow, deny, needs-request, ask
+	Judged  *Judged                `protobuf:"bytes,4,opt,name=judged,proto3" json:"judged,omitempty"`
+	Reason  string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`    // that a refusal has; "": allowed
+	Mode    string                 `protobuf:"bytes,6,opt,name=mode,proto3" json:"mode,omitempty"`        // allow, strict
+	Version uint64                 `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"` // of the agent's state
+	// The limits that a request has to be within besides, in words.
+	Limits        []string `protobuf:"bytes,170,rep,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -571,6 +573,13 @@ func (x *DecideResponse) GetVersion() uint64 {
 	return 0
 }
 
+func (x *DecideResponse) GetLimits() []string {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
 var File_authz_proto protoreflect.FileDescriptor
 
 const file_authz_proto_rawDesc = "" +
@@ -618,7 +627,7 @@ const file_authz_proto_rawDesc = "" +
 	"\tauthority\x18\x06 \x01(\tR\tauthority\x12\x12\n" +
 	"\x04path\x18\a \x01(\tR\x04path\x124\n" +
 	"\aheaders\x18\b \x03(\v2\x1a.underlane.agent.v1.HeaderR\aheaders\x12\x17\n" +
-	"\x06claims\x18\x8c\x01 \x01(\tR\x06claims\"\xce\x01\n" +
+	"\x06claims\x18\x8c\x01 \x01(\tR\x06claims\"\xe7\x01\n" +
 	"\x0eDecideResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x18\n" +
@@ -626,7 +635,8 @@ const file_authz_proto_rawDesc = "" +
 	"\x06judged\x18\x04 \x01(\v2\x1a.underlane.agent.v1.JudgedR\x06judged\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04mode\x18\x06 \x01(\tR\x04mode\x12\x18\n" +
-	"\aversion\x18\a \x01(\x04R\aversion2\xae\x01\n" +
+	"\aversion\x18\a \x01(\x04R\aversion\x12\x17\n" +
+	"\x06limits\x18\xaa\x01 \x03(\tR\x06limits2\xae\x01\n" +
 	"\rAuthorization\x12L\n" +
 	"\x05Calls\x12 .underlane.agent.v1.CallsRequest\x1a!.underlane.agent.v1.CallsResponse\x12O\n" +
 	"\x06Decide\x12!.underlane.agent.v1.DecideRequest\x1a\".underlane.agent.v1.DecideResponseB5Z3github.com/underlane/underlane/api/agent/v1;agentv1b\x06proto3"

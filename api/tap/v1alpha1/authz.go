@@ -186,6 +186,8 @@ type AuthzExplanation struct {
 	Audit      string `json:"audit,omitempty"`
 	WouldDeny  string `json:"wouldDeny,omitempty"`
 	Conclusion string `json:"conclusion"` // a sentence
+	// Limits are those that the request has to be within besides, in words.
+	Limits []string `json:"limits,omitempty"`
 	// DecidedBy says whose policies decided: the agent's of the server's node, or the
 	// controller's, and why.
 	DecidedBy string   `json:"decidedBy"`

@@ -101,6 +101,9 @@ func writeExplanation(w io.Writer, e *tapv1alpha1.AuthzExplanation) error {
 		fmt.Fprintf(&b, "  client identity: %s\n", e.Client)
 	}
 	fmt.Fprintf(&b, "%s %s\n", mark, e.Conclusion)
+	for _, l := range e.Limits {
+		fmt.Fprintf(&b, "  limited by: %s\n", l)
+	}
 	for _, n := range e.Notes {
 		fmt.Fprintf(&b, "  - %s\n", n)
 	}

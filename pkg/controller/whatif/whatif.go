@@ -179,6 +179,12 @@ func (d *deciders) notes() []string {
 		"header fields, tokens and queries are not recorded: calls that a rule about them decides are counted as unsure",
 		"names of single things in paths are not recorded: {*} stands for any of them",
 	}
+	for _, one := range d.by {
+		if spec := one.rules.Spec(); len(spec.Limits)+len(spec.RateLimits) > 0 {
+			out = append(out, "limits of requests (RateLimitPolicy, HTTPLocalRateLimitPolicy) are not tried: what they would refuse counts as allowed")
+			break
+		}
+	}
 	for t := range d.several {
 		out = append(out, fmt.Sprintf("the pods of %s %s/%s do not have the same policies: those of one of them are taken", t.Kind, t.Namespace, t.Name))
 	}

@@ -158,6 +158,7 @@ func (m *Mesh) behind(r filter.Resource, port uint16) (*mesh.Workload, uint16, e
 // conclude words the answer.
 func conclude(out *tapv1alpha1.AuthzExplanation, m *agentv1.DecideResponse) {
 	out.Verdict, out.Allowed = m.GetVerdict(), m.GetVerdict() == authz.Allow.String()
+	out.Limits = m.GetLimits()
 	if m.GetJudged() == nil {
 		switch {
 		case out.Allowed:

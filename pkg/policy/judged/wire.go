@@ -61,6 +61,9 @@ func Decide(w *mesh.Workload, rules *authz.Workload, r *agentv1.DecideRequest) *
 			out.Reason = mesh.ReasonPolicyDenied.String()
 		}
 	}
+	if out.Verdict != authz.Deny.String() && (w.Authorized || w.Limited) {
+		out.Limits = rules.LimitsOf(&call.Connection, call.Request)
+	}
 	return out
 }
 
