@@ -37,8 +37,8 @@ func endpointsCommand(flags *Flags) *cobra.Command {
 		Short: "Show where requests for an authority may go",
 		Long: `Show where requests for an authority may go, as the controller tells the agents.
 
-AUTHORITY is HOST:PORT of a service: NAME.NAMESPACE, NAME.NAMESPACE.svc.cluster.local
-or its ClusterIP.`,
+AUTHORITY is HOST:PORT of a service: NAME.NAMESPACE, NAME.NAMESPACE.svc.cluster.local,
+its ClusterIP or an external address of it, or the address of a node with a node port.`,
 		Example: "  underlane diagnostics endpoints web.shop.svc.cluster.local:80",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

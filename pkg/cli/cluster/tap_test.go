@@ -53,6 +53,7 @@ type world struct {
 }
 
 func (w *world) Nodes() []fanin.Node         { return w.nodes }
+func (w *world) NodeAddrs() []netip.Addr     { return []netip.Addr{netip.MustParseAddr("192.0.2.1")} }
 func (w *world) Workloads() []*mesh.Workload { return w.workloads }
 func (w *world) Services() []*mesh.Service   { return w.services }
 func (w *world) Routes() []*mesh.Route       { return w.routes }
@@ -333,13 +334,13 @@ func TestDiagnostics(t *testing.T) {
 	inside := mesh.Endpoint{Addr: netip.MustParseAddrPort("10.1.0.1:8080"), Workload: w.workloads[0], Ready: true}
 	w.services = []*mesh.Service{{
 		Name: "web", Namespace: "shop", VIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")},
-		Ports: []mesh.ServicePort{{Port: 80, Endpoints: []mesh.Endpoint{inside, outside}}, {Port: 81}},
+		Ports: []mesh.ServicePort{{Port: 80, NodePort: 30080, Endpoints: []mesh.Endpoint{inside, outside}}, {Port: 81}},
 	}}
 	want := `NAMESPACE   IP          PORT   POD     SERVICE    READY   IDENTITY
 shop        10.1.0.1    8080   web-a   web.shop   true    spiffe://cluster.local/ns/shop/sa/web
 shop        192.0.2.7   80     -       web.shop   false   -
 `
-	for _, authority := range []string{"web.shop:80", "web.shop.svc.cluster.local:80", "web.shop.svc:80", "10.96.0.1:80"} {
+	for _, authority := range []string{"web.shop:80", "web.shop.svc.cluster.local:80", "web.shop.svc:80", "10.96.0.1:80", "192.0.2.1:30080"} {
 		if diff := cmp.Diff(want, w.run(t.Context(), "alice", "diagnostics", "endpoints", authority).out); diff != "" {
 			t.Errorf("%s: %s", authority, diff)
 		}
@@ -349,6 +350,11 @@ shop        192.0.2.7   80     -       web.shop   false   -
 	}
 	if r := w.run(t.Context(), "alice", "dg", "endpoints", "web.shop:82", "web.shop:80"); r.code != 1 || r.out != want || !strings.Contains(r.err, "web.shop:82: no service has") {
 		t.Errorf("one of two: %+v", r)
+	}
+	for _, authority := range []string{"192.0.2.1:80", "192.0.2.2:30080", "10.96.0.1:30080", "web.shop:30080", "192.0.2.1:0"} {
+		if r := w.run(t.Context(), "alice", "dg", "endpoints", authority); r.code != 1 || r.out == want {
+			t.Errorf("%s is no port of a service: %+v", authority, r)
+		}
 	}
 	if r := w.run(t.Context(), "alice", "dg", "state"); r.out != "{\n  \"version\": 7\n}\n" {
 		t.Errorf("%+v", r)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"net"
+	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,6 +43,17 @@ func (p published) Labels(uid string) map[string]string {
 // Nodes returns the nodes that have an address, by name. The controller calls the
 // agents of all nodes at these addresses, including agents whose stream is with
 // another replica.
+func (p published) NodeAddrs() (out []netip.Addr) {
+	for _, n := range p.source.Nodes() {
+		for _, a := range n.Status.Addresses {
+			if addr, err := netip.ParseAddr(a.Address); a.Type == corev1.NodeInternalIP && err == nil {
+				out = append(out, addr.Unmap())
+			}
+		}
+	}
+	return out
+}
+
 func (p published) Nodes() []fanin.Node {
 	var out []fanin.Node
 	for _, n := range p.source.Nodes() {

@@ -22,6 +22,7 @@ func (s *Server) endpoints(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 	}
+	a.node = slices.Contains(s.opt.Cluster.NodeAddrs(), a.addr)
 	items, found := a.endpoints(s.opt.Cluster.Services())
 	if !found {
 		return notFound("endpoints", a.text, fmt.Sprintf("no service has the address or name %s", a.text))
@@ -34,6 +35,7 @@ type authority struct {
 	text            string
 	name, namespace string
 	addr            netip.Addr // if valid, it replaces the name
+	node            bool       // addr is that of a node
 	port            uint16
 }
 
@@ -60,23 +62,25 @@ func parseAuthority(text string) (authority, error) {
 	return a, nil
 }
 
-func (a authority) matches(s *mesh.Service) bool {
-	if a.addr.IsValid() {
-		return slices.Contains(s.VIPs, a.addr) || slices.ContainsFunc(s.Ports, func(p mesh.ServicePort) bool {
-			return p.Port == a.port && slices.Contains(p.External, a.addr)
-		})
+// matches reports whether the authority names a port of a service.
+func (a authority) matches(s *mesh.Service, p *mesh.ServicePort) bool {
+	switch {
+	case !a.addr.IsValid():
+		return a.name == s.Name && a.namespace == s.Namespace && p.Port == a.port
+	case p.Port == a.port && (slices.Contains(s.VIPs, a.addr) || slices.Contains(p.External, a.addr)):
+		return true
 	}
-	return a.name == s.Name && a.namespace == s.Namespace
+	// A service has node ports at the nodes' addresses of its own families.
+	return a.node && p.NodePort == a.port && a.port != 0 &&
+		slices.ContainsFunc(s.VIPs, func(vip netip.Addr) bool { return vip.Unmap().Is4() == a.addr.Is4() })
 }
 
 func (a authority) endpoints(services []*mesh.Service) (items []tapv1alpha1.Endpoint, found bool) {
 	items = []tapv1alpha1.Endpoint{}
 	for _, s := range services {
-		if !a.matches(s) {
-			continue
-		}
-		for _, p := range s.Ports {
-			if p.Port != a.port {
+		for i := range s.Ports {
+			p := &s.Ports[i]
+			if !a.matches(s, p) {
 				continue
 			}
 			found = true

@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +55,8 @@ const (
 // changed after they were returned.
 type Cluster interface {
 	Nodes() []fanin.Node
+	// NodeAddrs returns the addresses at which the cluster's nodes have their node ports.
+	NodeAddrs() []netip.Addr
 	Workloads() []*mesh.Workload
 	Services() []*mesh.Service
 	Routes() []*mesh.Route

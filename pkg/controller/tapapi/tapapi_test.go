@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -49,6 +50,7 @@ type world struct {
 }
 
 func (w *world) Nodes() []fanin.Node       { w.mu.Lock(); defer w.mu.Unlock(); return w.nodes }
+func (w *world) NodeAddrs() []netip.Addr   { return nil }
 func (w *world) Services() []*mesh.Service { w.mu.Lock(); defer w.mu.Unlock(); return w.services }
 func (w *world) Routes() []*mesh.Route     { w.mu.Lock(); defer w.mu.Unlock(); return w.routes }
 
