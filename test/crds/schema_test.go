@@ -3,8 +3,6 @@ package crds
 import (
 	"context"
 	"fmt"
-	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"sigs.k8s.io/yaml"
+
+	"github.com/underlane/underlane/internal/crdtext"
 )
 
 var scheme = func() *runtime.Scheme {
@@ -42,13 +42,12 @@ type definition struct {
 // with the cost of its rules.
 func load(t *testing.T, template string) *definition {
 	t.Helper()
-	text, err := os.ReadFile("../../daemonset/chart/underlane/templates/" + template)
+	text, err := crdtext.Read("../../daemonset/chart/underlane/templates", template)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := slices.DeleteFunc(strings.Split(string(text), "\n"), func(line string) bool { return strings.Contains(line, "{{") })
 	var external v1.CustomResourceDefinition
-	if err := yaml.UnmarshalStrict([]byte(strings.Join(lines, "\n")), &external); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(text), &external); err != nil {
 		t.Fatalf("%s: %v", template, err)
 	}
 	scheme.Default(&external)

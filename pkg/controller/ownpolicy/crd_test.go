@@ -2,7 +2,6 @@ package ownpolicy
 
 import (
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/underlane/underlane/api/policy/v1alpha1"
+	"github.com/underlane/underlane/internal/crdtext"
 )
 
 // schema is what is read of an OpenAPI schema.
@@ -35,11 +35,10 @@ func TestSchema(t *testing.T) {
 }
 
 func testSchema(t *testing.T, file, kind, resource string, of reflect.Type) {
-	text, err := os.ReadFile("../../../daemonset/chart/underlane/templates/" + file)
+	text, err := crdtext.Read("../../../daemonset/chart/underlane/templates", file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := slices.DeleteFunc(strings.Split(string(text), "\n"), func(line string) bool { return strings.Contains(line, "{{") })
 	var crd struct {
 		Metadata struct{ Name string }
 		Spec     struct {
@@ -53,7 +52,7 @@ func testSchema(t *testing.T, file, kind, resource string, of reflect.Type) {
 			}
 		}
 	}
-	if err := yaml.Unmarshal([]byte(strings.Join(lines, "\n")), &crd); err != nil {
+	if err := yaml.Unmarshal([]byte(text), &crd); err != nil {
 		t.Fatal(err)
 	}
 	got := []string{crd.Metadata.Name, crd.Spec.Group, crd.Spec.Names.Kind, crd.Spec.Names.Plural, crd.Spec.Versions[0].Name}
