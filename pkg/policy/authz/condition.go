@@ -41,8 +41,7 @@ func (c *condition) fitsRequest(f *facts, wide bool) bool {
 	case ConditionHeader:
 		return judgeHeader(f.r.Fields, c.name, c.values, true, wide) && judgeHeader(f.r.Fields, c.name, c.notValues, false, wide)
 	case ConditionClaim:
-		return (c.values == nil || hasClaim(f.r.Claims, c.claim, c.values)) &&
-			(c.notValues == nil || !hasClaim(f.r.Claims, c.claim, c.notValues))
+		return judgeClaim(f.r.Claims, c.claim, c.values, true, wide) && judgeClaim(f.r.Claims, c.claim, c.notValues, false, wide)
 	case ConditionPredicate:
 		ok, err := c.predicate.Matches(f.Connection, f.r)
 		if err != nil {
@@ -68,24 +67,33 @@ func judgeHeader(fields Fields, name string, v *values, want, wide bool) bool {
 		return !want
 	}
 	for ; ok; value, next, ok = fields.Next(name, next) {
-		if (v.has(value) == want) == wide {
+		if v.judge(value, want, wide) == wide {
 			return wide
 		}
 	}
 	return !wide
 }
 
-func hasClaim(claims Claims, path []string, v *values) bool {
-	if claims == nil {
-		return false
+// judgeClaim reports whether an element of the claim is in v, or with want false none is.
+func judgeClaim(claims Claims, path []string, v *values, want, wide bool) bool {
+	if v == nil {
+		return true
 	}
+	if claims == nil {
+		return !want
+	}
+	out := !want
 	for i := 0; ; i++ {
 		value, ok := claims.Value(path, i)
 		if !ok {
-			return false
+			return out
 		}
-		if v.has(value) {
-			return true
+		in, notIn := v.judge(value, true, wide), v.judge(value, false, wide)
+		switch {
+		case in != notIn && in:
+			return want
+		case in == notIn: // in doubt
+			out = wide
 		}
 	}
 }

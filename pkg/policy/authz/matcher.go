@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 )
 
@@ -13,6 +14,7 @@ type matcher struct {
 	value string
 	fold  bool           // letters of ASCII match in any case
 	re    *regexp.Regexp // Regex
+	most  int            // Regex: bytes of the longest value that it is evaluated on
 	parts template       // Template
 	grpc  GRPCMethod     // matchGRPC
 	lead  string         // what everything that it matches begins with; for the index
@@ -53,7 +55,11 @@ func compileMatch(m Match, t text) (matcher, error) {
 		} else {
 			out.lead, _ = alone.LiteralPrefix()
 		}
-		if out.re, err = regexp.Compile("^(?" + flags + ":" + m.Value + ")$"); err != nil {
+		whole := "^(?" + flags + ":" + m.Value + ")$"
+		if out.re, err = regexp.Compile(whole); err != nil {
+			return matcher{}, fmt.Errorf("regular expression %q: %w", m.Value, err)
+		}
+		if out.most, err = longest(whole); err != nil {
 			return matcher{}, fmt.Errorf("regular expression %q: %w", m.Value, err)
 		}
 	case Template:
@@ -70,6 +76,34 @@ func compileMatch(m Match, t text) (matcher, error) {
 	}
 	return out, nil
 }
+
+// Bounds of what a regular expression may cost: the instructions that it is compiled to, times
+// the bytes of the value, are the steps that an evaluation takes at most. An instruction is
+// about a character of the expression.
+const (
+	maxInstructions = 1000
+	maxSteps        = 1 << 16
+	alwaysMatched   = 128 // bytes of a value that every expression is evaluated on
+)
+
+// longest returns the length of the longest value that an expression is evaluated on.
+func longest(expression string) (int, error) {
+	parsed, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil {
+		return 0, err
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	switch {
+	case err != nil:
+		return 0, err
+	case len(program.Inst) > maxInstructions:
+		return 0, fmt.Errorf("it is compiled to %d instructions, more than %d", len(program.Inst), maxInstructions)
+	}
+	return max(alwaysMatched, maxSteps/len(program.Inst)), nil
+}
+
+// unsure reports whether the value is too long to be evaluated.
+func (m *matcher) unsure(s string) bool { return m.kind == Regex && len(s) > m.most }
 
 func (m *matcher) fits(s string) bool {
 	switch m.kind {
@@ -193,6 +227,32 @@ func (v *values) has(s string) bool {
 		}
 	}
 	return false
+}
+
+// judge reports whether s, a value that a client sends, is in v, or with want false is not. If
+// s is too long for an expression, that is in doubt, and the answer is wide.
+func (v *values) judge(s string, want, wide bool) bool {
+	if v == nil {
+		return true
+	}
+	if v.exact != nil {
+		if _, ok := v.exact[s]; ok {
+			return want
+		}
+	}
+	doubt := false
+	for i := range v.list {
+		switch m := &v.list[i]; {
+		case m.unsure(s):
+			doubt = true
+		case m.fits(s):
+			return want
+		}
+	}
+	if doubt {
+		return wide
+	}
+	return !want
 }
 
 // leads are what the values begin with; ok is false if one of them can begin

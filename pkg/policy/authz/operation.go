@@ -21,8 +21,8 @@ func (o *operation) fitsConnection(f *facts) bool {
 
 func (o *operation) fitsRequest(f *facts, wide bool) bool {
 	return (o.routes == nil || o.routes.has(f.route)) &&
-		(o.methods == nil || o.methods.has(f.r.Method)) &&
-		(o.notMethods == nil || !o.notMethods.has(f.r.Method)) &&
+		o.methods.judge(f.r.Method, true, wide) &&
+		o.notMethods.judge(f.r.Method, false, wide) &&
 		f.path.judge(o.paths, true, wide) &&
 		f.path.judge(o.notPaths, false, wide) &&
 		f.path.judge(o.grpc, true, wide) &&
@@ -47,7 +47,7 @@ func (p *readings) judge(v *values, want, wide bool) bool {
 		return true
 	}
 	for _, s := range p.of[:p.n] {
-		if (v.has(s) == want) == wide {
+		if v.judge(s, want, wide) == wide {
 			return wide
 		}
 	}
@@ -63,5 +63,5 @@ func (f *facts) judgeHost(v *values, want, wide bool) bool {
 	if !f.clear {
 		return wide
 	}
-	return v.has(f.host) == want
+	return v.judge(f.host, want, wide)
 }
