@@ -90,9 +90,14 @@ func (o *Object) readToken(in *tokenRule) authz.TokenRule {
 		out.ClaimHeaders = append(out.ClaimHeaders, to)
 	}
 	if in.Timeout != "" {
-		if _, err := time.ParseDuration(in.Timeout); err != nil {
-			o.problem("spec.jwtRules.timeout", "%q is no duration: it is %s, as always", in.Timeout, jwks.Timeout)
+		timeout, err := time.ParseDuration(in.Timeout)
+		switch {
+		case err != nil || timeout <= 0:
+			o.problem("spec.jwtRules.timeout", "%q is no duration: it is %s", in.Timeout, jwks.Timeout)
+		case timeout > jwks.MaxTimeout:
+			o.problem("spec.jwtRules.timeout", "%q is too long: it is %s", in.Timeout, jwks.MaxTimeout)
 		}
+		out.Timeout = min(max(timeout, 0), jwks.MaxTimeout)
 	}
 	source := in.JWKSURI
 	if source == "" {

@@ -37,8 +37,8 @@ func Check(at string) error {
 }
 
 // fetch returns the keys at an address.
-func (k *Keys) fetch(ctx context.Context, at string) (keys string, others int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+func (k *Keys) fetch(ctx context.Context, at string, timeout time.Duration) (keys string, others int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if strings.HasSuffix(at, Discovery) {
 		text, err := k.get(ctx, at, maxDiscovery)
@@ -106,7 +106,7 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 // names the address, so that it connects to no link-local one: such are metadata servers of
 // clouds.
 func Transport() http.RoundTripper {
-	dialer := &net.Dialer{Timeout: Timeout, Control: func(_, address string, _ syscall.RawConn) error {
+	dialer := &net.Dialer{Timeout: MaxTimeout, Control: func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
 		if err != nil {
 			return err
@@ -118,7 +118,7 @@ func Transport() http.RoundTripper {
 	}}
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
-		TLSHandshakeTimeout: Timeout, ResponseHeaderTimeout: Timeout, IdleConnTimeout: 10 * time.Second,
+		TLSHandshakeTimeout: MaxTimeout, ResponseHeaderTimeout: MaxTimeout, IdleConnTimeout: 10 * time.Second,
 		MaxIdleConns: atOnce, MaxResponseHeaderBytes: 64 << 10, DisableCompression: true,
 	}
 }

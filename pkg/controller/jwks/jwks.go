@@ -30,7 +30,8 @@ const (
 	RetryFirst = 5 * time.Second  // after a failure; then twice the last pause
 	RetryMost  = 5 * time.Minute
 	StalePause = 30 * time.Second // between two fetches because of a key that is not known
-	Timeout    = 5 * time.Second  // of one fetch
+	Timeout    = 5 * time.Second  // of one fetch, where a rule has none of its own
+	MaxTimeout = 10 * time.Second // that a rule may have: fetches of others wait for it
 	atOnce     = 8                // fetches
 	maxURL     = 2048             // bytes of a source
 )
@@ -51,6 +52,7 @@ type Keys struct {
 // source is where keys are fetched from.
 type source struct {
 	keys     string // "": none were fetched yet
+	timeout  time.Duration
 	others   int    // keys that are not supported
 	problem  string // of the last fetch
 	tried    bool
@@ -124,19 +126,22 @@ func (s *source) trouble() string {
 
 // want makes the sources of specs those that are fetched.
 func (k *Keys) want(specs map[string]*authz.Spec) {
-	wanted := map[string]bool{}
+	wanted := map[string]time.Duration{} // the longest of the rules' timeouts
 	for _, spec := range specs {
 		for i := range spec.Tokens {
-			if at := spec.Tokens[i].Source; at != "" {
-				wanted[at] = true
+			if r := &spec.Tokens[i]; r.Source != "" {
+				wanted[r.Source] = max(wanted[r.Source], min(cmp.Or(r.Timeout, Timeout), MaxTimeout))
 			}
 		}
 	}
-	maps.DeleteFunc(k.sources, func(at string, _ *source) bool { return !wanted[at] })
+	maps.DeleteFunc(k.sources, func(at string, _ *source) bool { return wanted[at] == 0 })
 	for _, at := range slices.Sorted(maps.Keys(wanted)) {
 		if k.sources[at] == nil && len(k.sources) < MaxSources {
 			k.sources[at] = &source{}
 			k.wakeUp()
+		}
+		if s := k.sources[at]; s != nil {
+			s.timeout = wanted[at]
 		}
 	}
 }
@@ -176,7 +181,7 @@ func (k *Keys) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	for {
-		at, wait := k.next(time.Now())
+		at, timeout, wait := k.next(time.Now())
 		if at != "" {
 			select {
 			case k.slots <- struct{}{}:
@@ -185,7 +190,7 @@ func (k *Keys) Run(ctx context.Context) error {
 			}
 			running.Go(func() {
 				defer func() { <-k.slots }()
-				k.update(ctx, at)
+				k.update(ctx, at, timeout)
 			})
 			continue
 		}
@@ -198,8 +203,9 @@ func (k *Keys) Run(ctx context.Context) error {
 	}
 }
 
-// next returns a source that is to be fetched now, or how long none is.
-func (k *Keys) next(now time.Time) (at string, wait time.Duration) {
+// next returns a source that is to be fetched now, and how long that may take, or how long
+// none is.
+func (k *Keys) next(now time.Time) (at string, timeout, wait time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	wait = time.Hour
@@ -212,14 +218,14 @@ func (k *Keys) next(now time.Time) (at string, wait time.Duration) {
 			continue
 		}
 		s.fetching, s.last = true, now
-		return name, 0
+		return name, s.timeout, 0
 	}
-	return "", wait
+	return "", 0, wait
 }
 
 // update fetches the keys of a source.
-func (k *Keys) update(ctx context.Context, at string) {
-	keys, others, err := k.fetch(ctx, at)
+func (k *Keys) update(ctx context.Context, at string, timeout time.Duration) {
+	keys, others, err := k.fetch(ctx, at, timeout)
 	now := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()

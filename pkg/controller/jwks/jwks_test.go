@@ -175,6 +175,36 @@ func TestAway(t *testing.T) {
 	})
 }
 
+// TestTimeouts: a fetch takes as long as the rules of its address allow, within a bound.
+func TestTimeouts(t *testing.T) {
+	for name, tc := range map[string]struct {
+		rules []time.Duration
+		want  time.Duration
+	}{
+		"none":              {[]time.Duration{0}, Timeout},
+		"short":             {[]time.Duration{time.Second}, time.Second},
+		"the longest holds": {[]time.Duration{time.Second, 7 * time.Second}, 7 * time.Second},
+		"one has none":      {[]time.Duration{time.Second, 0}, Timeout},
+		"too long":          {[]time.Duration{time.Hour}, MaxTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := run(t, &issuer{slow: true})
+				spec := &authz.Spec{}
+				for _, timeout := range tc.rules {
+					spec.Tokens = append(spec.Tokens, authz.TokenRule{Policy: "p", Source: at, Timeout: timeout})
+				}
+				began := time.Now()
+				k.Fill(map[string]*authz.Spec{"pod": spec})
+				k.Await(t.Context())
+				if took := time.Since(began); took != tc.want {
+					t.Errorf("it is given up after %v, want %v", took, tc.want)
+				}
+			})
+		})
+	}
+}
+
 func TestSources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{text: first}
@@ -228,7 +258,7 @@ func TestFetch(t *testing.T) {
 		"/keys": true, "/a" + Discovery: true, "/moved": true,
 		"/b" + Discovery: false, "/c" + Discovery: false, "/large": false, "/loop": false, "/metadata": false, "/absent": false,
 	} {
-		keys, others, err := k.fetch(t.Context(), server.URL+path)
+		keys, others, err := k.fetch(t.Context(), server.URL+path, Timeout)
 		if (err == nil) != good || good != strings.Contains(keys, `"kid":"2"`) || good && others != 1 {
 			t.Errorf("%s: got %s, %d others, %v; want it good: %v", path, keys, others, err, good)
 		}

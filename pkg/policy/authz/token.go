@@ -1,5 +1,7 @@
 package authz
 
+import "time"
+
 // TokenRule says which tokens of requests to a workload are good, where they are, and what
 // the application gets of them: a JWTRule of Istio's RequestAuthentication. Package jwt
 // verifies by it, and sets Principal and Claims of a Request.
@@ -13,6 +15,9 @@ type TokenRule struct {
 	// Source is the address that the controller has Keys from; "": they are a part of the
 	// object.
 	Source string
+	// Timeout is how long the controller waits for Keys at a time; 0: as long as it does by
+	// itself. Agents do not have it.
+	Timeout time.Duration
 
 	// Places of tokens. Without any these are the header field Authorization after
 	// "Bearer ", and the parameter access_token.
