@@ -189,7 +189,10 @@ func (d *session) exchange() bool {
 		}
 	}
 	if routing != nil {
-		if answer := d.route(routing, &edits); answer.Status != 0 {
+		if answer := d.route(routing, &edits); answer.Reason == mesh.ReasonClientReset {
+			d.in = d.in[n+m:]
+			return d.fail(answer.Reason, kind, false)
+		} else if answer.Status != 0 {
 			d.in = d.in[n+m:]
 			return d.answer(&answer, kind, keep && d.body.Done())
 		}

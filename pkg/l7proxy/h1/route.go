@@ -25,7 +25,8 @@ func (f *fields) Get(name string) (string, bool) {
 func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // route applies the routes to the request: it sets d.plan and adds the changes to edits.
-// If the returned reply has a status, the proxy answers the request with it.
+// If the returned reply has a status, the proxy answers the request with it. If its reason is
+// ReasonClientReset, the client has gone.
 func (d *decider) route(r *destination.Routing, edits *http1.Edits) reply.Reply {
 	d.asked = route.Request{
 		GRPC:      d.req.IsGRPC(),
@@ -39,6 +40,9 @@ func (d *decider) route(r *destination.Routing, edits *http1.Edits) reply.Reply 
 		d.deadline = d.x.Began().Add(limit)
 	}
 	if delay > 0 && !d.pause(delay) {
+		if _, gone := d.s.Client.PeerClosed(); gone {
+			return reply.Of(mesh.ReasonClientReset)
+		}
 		return reply.Of(mesh.ReasonTimeout)
 	}
 	a := d.plan.Action
