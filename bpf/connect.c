@@ -5,8 +5,6 @@
  * keep the original destination with the socket, and sockops.c writes it into a map for
  * the agent. */
 
-enum verdict { REFUSE = 0, PASS = 1 };
-
 enum liveness { ALIVE, NO_LISTENER, STALE };
 
 static __always_inline enum liveness outbound_liveness(__u64 cookie, __u32 kind)
@@ -43,7 +41,11 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct addre
 				   struct way *way)
 {
 	*verdict = PASS;
-	if (ctx->type != SOCK_STREAM || !ctx->sk)
+	if (ctx->type != SOCK_STREAM) {
+		dns_asks(ctx, dst);
+		return 0;
+	}
+	if (!ctx->sk)
 		return 0;
 	/* A socket may connect again after a failure: its stored data is then old. */
 	struct socket_info *info = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);

@@ -12,6 +12,7 @@
 #include "inner.c"
 #include "via.c"
 #include "path.c"
+#include "dns.c"
 #include "connect.c"
 #include "names.c"
 #include "sockops.c"
@@ -26,3 +27,4 @@ const enum counter unused_counter __attribute__((unused));
 const enum listener_kind unused_listener_kind __attribute__((unused));
 const enum path_counter unused_path_counter __attribute__((unused));
 const struct event unused_event __attribute__((unused));
+const struct dns_answer unused_dns_answer __attribute__((unused));

@@ -57,8 +57,42 @@ const (
 	UnderlaneCounterCOUNT_PASSED_HOST_PROCESS UnderlaneCounter = 14
 	UnderlaneCounterCOUNT_HOST_FLOW_FAILED    UnderlaneCounter = 15
 	UnderlaneCounterCOUNT_INNER_FLOW_FAILED   UnderlaneCounter = 16
-	UnderlaneCounterNUM_COUNTERS              UnderlaneCounter = 17
+	UnderlaneCounterCOUNT_DNS_ANSWER          UnderlaneCounter = 17
+	UnderlaneCounterCOUNT_DNS_LIMITED         UnderlaneCounter = 18
+	UnderlaneCounterCOUNT_DNS_LOST            UnderlaneCounter = 19
+	UnderlaneCounterCOUNT_DNS_UNASKED         UnderlaneCounter = 20
+	UnderlaneCounterNUM_COUNTERS              UnderlaneCounter = 21
 )
+
+type UnderlaneDnsAnswer struct {
+	_           structs.HostLayout
+	NetnsCookie uint64
+	Server      struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	Length uint16
+	Pad    uint16
+	Pad2   uint32
+}
+
+type UnderlaneDnsRate struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad    uint32
+	NextNs uint64
+}
+
+type UnderlaneDnsSocket struct {
+	_           structs.HostLayout
+	NetnsCookie uint64
+	Servers     [4]UnderlaneAddress
+	Next        uint32
+	Pad         uint32
+}
 
 type UnderlaneEvent struct {
 	_             structs.HostLayout
@@ -247,6 +281,9 @@ type UnderlaneSocketInfo struct {
 const (
 	UnderlaneMapAgent              = "agent"
 	UnderlaneMapCounters           = "counters"
+	UnderlaneMapDnsAnswers         = "dns_answers"
+	UnderlaneMapDnsRates           = "dns_rates"
+	UnderlaneMapDnsSockets         = "dns_sockets"
 	UnderlaneMapEvents             = "events"
 	UnderlaneMapHostFlows          = "host_flows"
 	UnderlaneMapInnerFlows         = "inner_flows"
@@ -261,14 +298,18 @@ const (
 	UnderlaneMapTakenPaths         = "taken_paths"
 	UnderlaneProgConnect4          = "connect4"
 	UnderlaneProgConnect6          = "connect6"
+	UnderlaneProgDnsReceived       = "dns_received"
 	UnderlaneProgGetpeername4      = "getpeername4"
 	UnderlaneProgGetpeername6      = "getpeername6"
 	UnderlaneProgGetsockname4      = "getsockname4"
 	UnderlaneProgGetsockname6      = "getsockname6"
+	UnderlaneProgSendmsg4          = "sendmsg4"
+	UnderlaneProgSendmsg6          = "sendmsg6"
 	UnderlaneProgSockOps           = "sock_ops"
 	UnderlaneProgSteerInbound      = "steer_inbound"
 	UnderlaneVarOwnNetnsCookie     = "own_netns_cookie"
 	UnderlaneVarUnusedCounter      = "unused_counter"
+	UnderlaneVarUnusedDnsAnswer    = "unused_dns_answer"
 	UnderlaneVarUnusedEvent        = "unused_event"
 	UnderlaneVarUnusedEventKind    = "unused_event_kind"
 	UnderlaneVarUnusedListenerKind = "unused_listener_kind"
@@ -320,10 +361,13 @@ type UnderlaneSpecs struct {
 type UnderlaneProgramSpecs struct {
 	Connect4     *ebpf.ProgramSpec `ebpf:"connect4"`
 	Connect6     *ebpf.ProgramSpec `ebpf:"connect6"`
+	DnsReceived  *ebpf.ProgramSpec `ebpf:"dns_received"`
 	Getpeername4 *ebpf.ProgramSpec `ebpf:"getpeername4"`
 	Getpeername6 *ebpf.ProgramSpec `ebpf:"getpeername6"`
 	Getsockname4 *ebpf.ProgramSpec `ebpf:"getsockname4"`
 	Getsockname6 *ebpf.ProgramSpec `ebpf:"getsockname6"`
+	Sendmsg4     *ebpf.ProgramSpec `ebpf:"sendmsg4"`
+	Sendmsg6     *ebpf.ProgramSpec `ebpf:"sendmsg6"`
 	SockOps      *ebpf.ProgramSpec `ebpf:"sock_ops"`
 	SteerInbound *ebpf.ProgramSpec `ebpf:"steer_inbound"`
 }
@@ -334,6 +378,9 @@ type UnderlaneProgramSpecs struct {
 type UnderlaneMapSpecs struct {
 	Agent        *ebpf.MapSpec `ebpf:"agent"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
+	DnsAnswers   *ebpf.MapSpec `ebpf:"dns_answers"`
+	DnsRates     *ebpf.MapSpec `ebpf:"dns_rates"`
+	DnsSockets   *ebpf.MapSpec `ebpf:"dns_sockets"`
 	Events       *ebpf.MapSpec `ebpf:"events"`
 	HostFlows    *ebpf.MapSpec `ebpf:"host_flows"`
 	InnerFlows   *ebpf.MapSpec `ebpf:"inner_flows"`
@@ -354,6 +401,7 @@ type UnderlaneMapSpecs struct {
 type UnderlaneVariableSpecs struct {
 	OwnNetnsCookie     *ebpf.VariableSpec `ebpf:"own_netns_cookie"`
 	UnusedCounter      *ebpf.VariableSpec `ebpf:"unused_counter"`
+	UnusedDnsAnswer    *ebpf.VariableSpec `ebpf:"unused_dns_answer"`
 	UnusedEvent        *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedEventKind    *ebpf.VariableSpec `ebpf:"unused_event_kind"`
 	UnusedListenerKind *ebpf.VariableSpec `ebpf:"unused_listener_kind"`
@@ -383,6 +431,9 @@ func (o *UnderlaneObjects) Close() error {
 type UnderlaneMaps struct {
 	Agent        *ebpf.Map `ebpf:"agent"`
 	Counters     *ebpf.Map `ebpf:"counters"`
+	DnsAnswers   *ebpf.Map `ebpf:"dns_answers"`
+	DnsRates     *ebpf.Map `ebpf:"dns_rates"`
+	DnsSockets   *ebpf.Map `ebpf:"dns_sockets"`
 	Events       *ebpf.Map `ebpf:"events"`
 	HostFlows    *ebpf.Map `ebpf:"host_flows"`
 	InnerFlows   *ebpf.Map `ebpf:"inner_flows"`
@@ -401,6 +452,9 @@ func (m *UnderlaneMaps) Close() error {
 	return _UnderlaneClose(
 		m.Agent,
 		m.Counters,
+		m.DnsAnswers,
+		m.DnsRates,
+		m.DnsSockets,
 		m.Events,
 		m.HostFlows,
 		m.InnerFlows,
@@ -422,6 +476,7 @@ func (m *UnderlaneMaps) Close() error {
 type UnderlaneVariables struct {
 	OwnNetnsCookie     *ebpf.Variable `ebpf:"own_netns_cookie"`
 	UnusedCounter      *ebpf.Variable `ebpf:"unused_counter"`
+	UnusedDnsAnswer    *ebpf.Variable `ebpf:"unused_dns_answer"`
 	UnusedEvent        *ebpf.Variable `ebpf:"unused_event"`
 	UnusedEventKind    *ebpf.Variable `ebpf:"unused_event_kind"`
 	UnusedListenerKind *ebpf.Variable `ebpf:"unused_listener_kind"`
@@ -435,10 +490,13 @@ type UnderlaneVariables struct {
 type UnderlanePrograms struct {
 	Connect4     *ebpf.Program `ebpf:"connect4"`
 	Connect6     *ebpf.Program `ebpf:"connect6"`
+	DnsReceived  *ebpf.Program `ebpf:"dns_received"`
 	Getpeername4 *ebpf.Program `ebpf:"getpeername4"`
 	Getpeername6 *ebpf.Program `ebpf:"getpeername6"`
 	Getsockname4 *ebpf.Program `ebpf:"getsockname4"`
 	Getsockname6 *ebpf.Program `ebpf:"getsockname6"`
+	Sendmsg4     *ebpf.Program `ebpf:"sendmsg4"`
+	Sendmsg6     *ebpf.Program `ebpf:"sendmsg6"`
 	SockOps      *ebpf.Program `ebpf:"sock_ops"`
 	SteerInbound *ebpf.Program `ebpf:"steer_inbound"`
 }
@@ -447,10 +505,13 @@ func (p *UnderlanePrograms) Close() error {
 	return _UnderlaneClose(
 		p.Connect4,
 		p.Connect6,
+		p.DnsReceived,
 		p.Getpeername4,
 		p.Getpeername6,
 		p.Getsockname4,
 		p.Getsockname6,
+		p.Sendmsg4,
+		p.Sendmsg6,
 		p.SockOps,
 		p.SteerInbound,
 	)

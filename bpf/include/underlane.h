@@ -15,6 +15,12 @@
 #define IPPROTO_TCP 6
 #define MAX_PORT_RANGES 8
 #define LOOPBACK_IFINDEX 1
+#define DNS_PORT 53
+#define DNS_SERVERS 4 /* a power of two; a resolver asks up to three at once (MAXNS of resolv.conf) */
+#define DNS_SMALL 512 /* bytes of a message: RFC 1035 */
+#define DNS_LARGE 1232 /* bytes of a message: what resolvers ask for by EDNS since 2020 */
+
+enum verdict { REFUSE = 0, PASS = 1 }; /* of a cgroup program */
 
 struct address {
 	__u8 bytes[16];
@@ -171,6 +177,30 @@ struct event {
 	__u16 pad[3];
 };
 
+/* A UDP socket of an enrolled pod that has asked a DNS server, and which. */
+struct dns_socket {
+	__u64 netns_cookie;
+	struct address servers[DNS_SERVERS]; /* the last ones */
+	__u32 next; /* in servers */
+	__u32 pad;
+};
+
+/* The share of a pod in dns_answers, keyed by its cookie. */
+struct dns_rate {
+	struct bpf_spin_lock lock;
+	__u32 pad;
+	__u64 next_ns; /* CLOCK_MONOTONIC: when the next answer is due at the pod's rate */
+};
+
+/* A DNS answer that a pod got. The message follows, cut after DNS_LARGE bytes. */
+struct dns_answer {
+	__u64 netns_cookie;
+	struct address server;
+	__u16 length; /* of the message here */
+	__u16 pad;
+	__u32 pad2;
+};
+
 /* Counters of the reasons for which a program passes or refuses a connection of an
  * enrolled pod, and of failures. */
 enum counter {
@@ -191,6 +221,10 @@ enum counter {
 	COUNT_PASSED_HOST_PROCESS, /* inbound from one of the node's own processes */
 	COUNT_HOST_FLOW_FAILED, /* map update failed */
 	COUNT_INNER_FLOW_FAILED, /* map update failed */
+	COUNT_DNS_ANSWER, /* given to the agent */
+	COUNT_DNS_LIMITED, /* the pod got more answers than its share of the ring buffer */
+	COUNT_DNS_LOST, /* ring buffer full */
+	COUNT_DNS_UNASKED, /* from an address that the socket has not asked */
 	NUM_COUNTERS,
 };
 
@@ -272,6 +306,28 @@ struct {
 	__type(value, __u64);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct dns_socket);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} dns_sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64); /* netns cookie */
+	__type(value, struct dns_rate);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} dns_rates SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1024 * 1024);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} dns_answers SEC(".maps");
 
 /* One word of a context's array. The verifier allows only loads of a single word at a
  * constant offset from the context's own pointer. Plain C does not ensure that: the

@@ -38,6 +38,7 @@ type Options struct {
 	PinRoot          string        // bpffs directory of pins; default /sys/fs/bpf/underlane
 	HeartbeatTimeout time.Duration // an agent without a heartbeat for this time counts as hung; default 2 s
 	Proc             string        // proc file system of the host; default /proc
+	DNS              bool          // DNS answers of enrolled pods are seen: see Answers
 	Log              *slog.Logger
 }
 
@@ -62,6 +63,8 @@ type Datapath struct {
 	cgroupRoot uint64 // id of the cgroup root
 
 	heart *heartbeat.Thread // nil: not loaded yet
+
+	dnsErr error // why DNS answers are not seen; nil: they are
 }
 
 // Load loads the programs, pins everything below PinRoot, attaches the programs to the
@@ -89,6 +92,8 @@ func Load(opts Options) (*Datapath, error) {
 		opts: opts, log: opts.Log, lock: lock,
 		links: make(map[string]link.Link),
 		pods:  make(map[string]*Pod),
+
+		dnsErr: errDNSOff,
 	}
 	if err := d.load(); err != nil {
 		if first { // no agent has used the pins yet
@@ -155,6 +160,7 @@ func (d *Datapath) load() error {
 		d.closeAll()
 		return err
 	}
+	d.attachDNS()
 	return nil
 }
 
@@ -208,7 +214,7 @@ type hook struct {
 
 func (d *Datapath) hooks() []hook {
 	p := &d.objs.UnderlanePrograms
-	return []hook{
+	hooks := []hook{
 		{"connect4", ebpf.AttachCGroupInet4Connect, p.Connect4},
 		{"connect6", ebpf.AttachCGroupInet6Connect, p.Connect6},
 		{"getpeername4", ebpf.AttachCgroupInet4GetPeername, p.Getpeername4},
@@ -217,6 +223,10 @@ func (d *Datapath) hooks() []hook {
 		{"getsockname6", ebpf.AttachCgroupInet6GetSockname, p.Getsockname6},
 		{"sock_ops", ebpf.AttachCGroupSockOps, p.SockOps},
 	}
+	if d.dnsErr == nil {
+		hooks = append(hooks, d.dnsHooks()...)
+	}
+	return hooks
 }
 
 // attachCgroup attaches the hooks, or updates the links that an earlier agent has

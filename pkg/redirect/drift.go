@@ -152,6 +152,7 @@ func (p *Pod) published(kind bpf.UnderlaneListenerKind) error {
 // forget deletes a pod from all maps.
 func (d *Datapath) forget(cookie uint64) {
 	d.gone(d.objs.Pods.Delete(cookie), d.objs.Pods)
+	d.gone(d.objs.DnsRates.Delete(cookie), d.objs.DnsRates)
 	d.unpublish(cookie)
 }
 

@@ -154,6 +154,10 @@ var counterNames = [bpf.UnderlaneCounterNUM_COUNTERS]string{
 	bpf.UnderlaneCounterCOUNT_PASSED_HOST_PROCESS: "passed-host-process",
 	bpf.UnderlaneCounterCOUNT_HOST_FLOW_FAILED:    "host-flow-failed",
 	bpf.UnderlaneCounterCOUNT_INNER_FLOW_FAILED:   "inner-flow-failed",
+	bpf.UnderlaneCounterCOUNT_DNS_ANSWER:          "dns-answer",
+	bpf.UnderlaneCounterCOUNT_DNS_LIMITED:         "dns-limited",
+	bpf.UnderlaneCounterCOUNT_DNS_LOST:            "dns-lost",
+	bpf.UnderlaneCounterCOUNT_DNS_UNASKED:         "dns-unasked",
 }
 
 // CounterEventLost counts events that did not fit into the ring buffer.
