@@ -10,6 +10,7 @@ var layers = map[string]int{
 	"pkg/controller": 4,
 	"pkg/cli":        4,
 
+	"pkg/dnsname":   3,
 	"pkg/figures":   3,
 	"pkg/histogram": 0,
 	"pkg/l7proxy":   3,
@@ -252,7 +253,7 @@ var never = []struct {
 }
 
 // pure packages are state machines and decisions: no socket, clock, goroutine.
-var pure = []string{"pkg/mesh", "pkg/policy", "pkg/policy/authz", "pkg/policy/expression", "pkg/policy/jwt", "pkg/control/codec", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/limit/lease", "pkg/retry", "pkg/route"}
+var pure = []string{"pkg/mesh", "pkg/policy", "pkg/policy/authz", "pkg/policy/expression", "pkg/policy/jwt", "pkg/control/codec", "pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/limit", "pkg/limit/lease", "pkg/retry", "pkg/route", "pkg/dnsname"}
 
 // impure is what they must not import.
 var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/sys", "context"}
@@ -261,7 +262,7 @@ var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/s
 var fuzzed = []string{
 	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/policy/authz", "pkg/policy/expression", "pkg/policy/jwt", "pkg/tracing",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
-	"pkg/l7proxy/extauth", "pkg/controller/history", "pkg/controller/ownpolicy", "pkg/controller/istiopolicy",
+	"pkg/l7proxy/extauth", "pkg/controller/history", "pkg/controller/ownpolicy", "pkg/controller/istiopolicy", "pkg/dnsname",
 }
 
 // skips are the tests that may be skipped, by file.
