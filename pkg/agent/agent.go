@@ -69,6 +69,7 @@ type Agent struct {
 	itself     *mesh.Workload // the node, as the client of pods that it probes
 	limits     *lease.Table
 	paths      *paths.Table
+	names      names
 
 	connections *connections.Table
 	tries       *try.Dialer
@@ -132,6 +133,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	a.conns = &listener.Group{Log: log}
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
 	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub, State: known, Log: a.log, OnLeft: func() { a.pods.Wake() }})
+	a.names.pod, a.names.log = a.carrier.ByCookie, log
 	a.network = carry.NewNetwork(a.carrier)
 	a.tries = &try.Dialer{Network: a.network, Hub: a.hub}
 	finder := podns.New(config.Proc, config.podCgroup())
@@ -160,6 +162,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		StaleKeys: a.client.StaleKeys,
 		Leases:    a.limits,
 		Paths:     a.paths,
+		Names:     &a.names,
 
 		Shares: a.processors.shares,
 		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so

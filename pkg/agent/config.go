@@ -41,9 +41,10 @@ type Config struct {
 	// Confine, if set, is called when the agent has started: it takes from the process what
 	// the agent does not need any more (confine.Process).
 	Confine        func(unmounts bool) error
-	PodConnections int // l7proxy.Limits.PodConnections
-	PodBuffer      int // l7proxy.Limits.PodBuffer, in bytes
-	PodMetrics     int // telemetry.Options.MaxPods
+	PodConnections int  // l7proxy.Limits.PodConnections
+	PodBuffer      int  // l7proxy.Limits.PodBuffer, in bytes
+	PodMetrics     int  // telemetry.Options.MaxPods
+	DNSNames       bool // redirect.Options.DNS: destinations outside the mesh have names from DNS
 	// RedactHeaders names header fields whose values tap does not show (tap.NewRedaction).
 	RedactHeaders []string
 	LogLevel      string
@@ -73,6 +74,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.IntVar(&c.PodConnections, "pod-connections", l7proxy.DefaultPodConnections, "connections that a pod may have open to others, and as many that others may have open to it")
 	f.IntVar(&c.PodBuffer, "pod-buffer", l7proxy.DefaultPodBuffer, "bytes of HTTP/2 bodies that may wait for their receivers before a pod's next request is refused, in each direction")
 	f.IntVar(&c.PodMetrics, "pod-metrics", telemetry.DefaultMaxPods, "pods of this node that have metrics of their own (underlane_pod_...) at most; 0 for none")
+	f.BoolVar(&c.DNSNames, "dns-names", true, "see the DNS answers that pods get, and show by these names destinations outside the mesh that have no other")
 	c.Observe.flags(f)
 	f.StringSliceVar(&c.RedactHeaders, "redact-headers", []string{"x-api-key", "x-auth-token"}, "header fields, besides Authorization, Proxy-Authorization, Cookie and Set-Cookie, whose values tap does not show; * for all")
 	f.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")

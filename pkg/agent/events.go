@@ -105,6 +105,10 @@ func (a *Agent) translate(e *redirect.Event, pod *mesh.Workload) tap.Event {
 		out.ReadBytes, out.WriteBytes = e.Received, e.Sent
 	}
 	out.Service, _ = view.ServiceVIP(e.Remote.Addr())
+	if !e.Server && e.Kind != redirect.EventClose && other.Workload == nil && out.Service == nil {
+		// The close has it from the table of open connections.
+		out.DNS = a.names.Name(pod, e.Remote.Addr())
+	}
 	switch e.Kind {
 	case redirect.EventConnect, redirect.EventAccept:
 		out.Kind = tap.ConnOpen

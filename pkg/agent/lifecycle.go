@@ -119,6 +119,7 @@ func (a *Agent) load() (err error) {
 		PinRoot:          a.config.PinRoot,
 		Proc:             a.config.Proc,
 		HeartbeatTimeout: a.config.HeartbeatTimeout,
+		DNS:              a.config.DNSNames,
 		Log:              a.log,
 	})
 	if err == nil {
@@ -170,6 +171,7 @@ func (a *Agent) nodeAPI() *nodeapi.Server {
 func (a *Agent) work(work *parts) {
 	work.start("kernel events", a.readKernelEvents)
 	work.start("kernel paths", a.keepPaths)
+	work.start("DNS answers", a.readAnswers)
 	asides := []aside{
 		{name: "node API", opened: a.socket, open: a.claimSocket, serve: func(ctx context.Context, ln net.Listener) error {
 			return a.nodeAPI().Serve(ctx, ln)

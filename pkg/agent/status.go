@@ -45,6 +45,7 @@ func (a reporter) Status(context.Context) *agentv1.StatusResponse {
 		PlaintextFallbacks: a.proxy.PlaintextFallbacks(),
 		Runtime:            a.runtimeStatus(),
 		Repairs:            a.pods.Repaired(),
+		Dns:                a.dns(),
 	}
 	for outcome, n := range a.sandboxes.Counts() {
 		st.Sandboxes = append(st.Sandboxes, &agentv1.Counter{Name: outcome, Value: n})
@@ -122,6 +123,7 @@ func (a reporter) Dump(context.Context) ([]byte, error) {
 		"certificates": a.certs.Status(),
 		"controller":   a.client.Status(),
 		"limits":       a.limits.List(balance.Now()),
+		"dnsNames":     a.names.cache.List(),
 	})
 }
 

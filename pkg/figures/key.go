@@ -1,7 +1,9 @@
 package figures
 
 import (
+	"net"
 	"net/netip"
+	"strconv"
 
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
@@ -9,7 +11,7 @@ import (
 
 // Kinds of an End that are not the kind of a workload's owner.
 const (
-	KindExternal = "external" // outside the mesh's knowledge: Name is a host or an address, "" for clients
+	KindExternal = "external" // outside the mesh's knowledge: see End.Name
 	KindOther    = "other"    // folded: see Store
 	KindNode     = mesh.KindNode
 )
@@ -18,11 +20,14 @@ const (
 type End struct {
 	Namespace string
 	Kind      string // that of mesh.Workload.OwnerKind, KindExternal, KindOther; "": no endpoint was chosen
-	Name      string // of the owner
-	Pod       string
-	Node      string // of the pod
-	Identity  string // SPIFFE URI that the pod should have; "": it is not in the mesh
-	Meshed    bool   // the pod's agent reports its traffic, too
+	// Name is that of the owner. Of an end of KindExternal it is the host that the client has
+	// named, HOST:PORT if only DNS says the host, or ADDRESS:PORT; "" for clients.
+	Name     string
+	Pod      string
+	Node     string // of the pod
+	Identity string // SPIFFE URI that the pod should have; "": it is not in the mesh
+	Meshed   bool   // the pod's agent reports its traffic, too
+	Address  string // ADDRESS:PORT of an end whose Name is from DNS; "": its Name is not
 }
 
 // Service names a Service.
@@ -59,7 +64,7 @@ type fast struct {
 	rule                string
 	protocol, tls       string
 	// Of a destination that is no known pod and no Service. The name comes from the
-	// client.
+	// client, or with the address from DNS.
 	name      string
 	addr      netip.AddrPort
 	direction mesh.Direction
@@ -76,7 +81,7 @@ func fastOf(e *tap.Event, direction mesh.Direction) fast {
 	f.service, f.route, f.rule = e.Service, e.Route, e.Rule
 	if f.destination == nil && f.service == nil {
 		if f.name = e.Outside; f.name == "" {
-			f.addr = e.Destination.Addr
+			f.name, f.addr = e.DNS, e.Destination.Addr
 		}
 	}
 	return f
@@ -90,6 +95,8 @@ func (f *fast) key() Key {
 	switch {
 	case f.destination != nil:
 		k.Destination = EndOf(f.destination)
+	case f.service == nil && f.name != "" && f.addr.IsValid():
+		k.Destination = End{Kind: KindExternal, Name: net.JoinHostPort(f.name, strconv.Itoa(int(f.addr.Port()))), Address: f.addr.String()}
 	case f.service == nil && f.name != "":
 		k.Destination = End{Kind: KindExternal, Name: f.name}
 	case f.service == nil && f.addr.IsValid():
@@ -119,12 +126,13 @@ func (k *Key) peer() *End {
 	return &k.Destination
 }
 
-// foldPods returns the key without the pods' names.
+// foldPods returns the key without the pods' names, and without an address that has a name.
 func (k Key) foldPods() Key {
 	for _, e := range []*End{k.own(), k.peer()} {
 		if e.Pod != "" {
 			e.Pod = KindOther
 		}
+		e.Address = ""
 	}
 	return k
 }

@@ -120,18 +120,22 @@ func TestEndsOutsideTheMesh(t *testing.T) {
 	noEndpoint.Service = &mesh.Service{Namespace: "shop", Name: "empty"}
 	client := request(nil, web, 200, time.Millisecond)
 	client.Direction, client.Source.Addr = mesh.Inbound, addr("198.51.100.1:999")
-	for _, e := range []*tap.Event{unknown, &named, &noEndpoint, client} {
+	resolved := *unknown
+	resolved.DNS, resolved.Destination.Addr = "db.example.com", addr("[2001:db8::7]:5432")
+	for _, e := range []*tap.Event{unknown, &named, &noEndpoint, client, &resolved} {
 		s.Emit(e)
 	}
 	got := map[string]bool{}
 	for _, e := range all(s, epoch.Add(time.Second)).Edges {
-		got[fmt.Sprintf("%s %s to %s %s service %s", e.Key.Source.Kind, e.Key.Source.Name, e.Key.Destination.Kind, e.Key.Destination.Name, e.Key.Service.Name)] = true
+		got[fmt.Sprintf("%s %s to %s %s service %s", e.Key.Source.Kind, e.Key.Source.Name, e.Key.Destination.Kind, e.Key.Destination.Name+e.Key.Destination.Address, e.Key.Service.Name)] = true
 	}
 	want := map[string]bool{
 		"deployment web to external 192.0.2.7:443 service ": true,
 		"deployment web to external example.com service ":   true,
 		"deployment web to   service empty":                 true,
 		"external  to deployment web service ":              true,
+
+		"deployment web to external db.example.com:5432[2001:db8::7]:5432 service ": true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error("(-want +got):", diff)

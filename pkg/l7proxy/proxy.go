@@ -125,6 +125,8 @@ type Options struct {
 	// StaleKeys is told the sources of keys that lack the key of a token; nil: nobody is. It
 	// does not wait.
 	StaleKeys func(source string)
+	// Names are shown of destinations outside the mesh that clients do not name. nil: none are.
+	Names request.Names
 	// Leases are the limits of RateLimitPolicies; nil: the proxy has its own.
 	Leases *lease.Table
 	// Paths hears of the connections that the kernel may make in future; nil: nobody does.
@@ -196,7 +198,7 @@ func New(o Options) *Proxy {
 	})
 	p.core.Upstream, p.core.State, p.core.Tap, p.core.Log, p.core.Lifetime = p.upstream, o.State, o.Tap, o.Log, p.lifetime
 	p.core.Authorizers.Pool, p.core.Authorizers.Ended, p.core.Authorizers.Directory = p.upstream, p.lifetime.Ended, p.directory
-	p.core.Sampling, p.core.Logged = o.Sampling, o.Logged
+	p.core.Sampling, p.core.Logged, p.core.Names = o.Sampling, o.Logged, o.Names
 	p.core.Opaque = lifetime.NewGroup(p.lifetime.Ended, func(*request.Opaque) {})
 	p.h1, p.h2 = h1.New(&p.core), h2.New(&p.core)
 	p.muxes = lifetime.NewGroup(p.lifetime.Retiring, func(c *mux.Conn) { c.Drain() })

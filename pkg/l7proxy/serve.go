@@ -251,12 +251,12 @@ func (s *session) aside(wait func()) {
 // returned function when it is served.
 func (s *session) leg(protocol string) (served func()) {
 	began := time.Now()
-	e := s.ConnEvent(nil)
+	e := s.LegEvent(nil)
 	e.Side, e.Protocol, e.Live = tap.ClientSide, protocol, liveClient{s.raw}
 	s.Emit(&e, tap.LegOpen, began)
 	client := e.Source // its workload may become known later
 	return func() {
-		e := s.ConnEvent(nil)
+		e := s.LegEvent(nil)
 		e.Source, e.Side, e.Protocol, e.Duration, e.Live = client, tap.ClientSide, protocol, time.Since(began), liveClient{s.raw}
 		facts := upstream.LegOf(s.raw)
 		e.Legs = &tap.Legs{Client: facts}

@@ -172,6 +172,10 @@ type Event struct {
 	// the request's authority or of SNI, as Hostname returns it. "": there is none, and the
 	// address counts. Clients can write there what they like.
 	Outside string
+	// DNS is the name by which the client has resolved the address of a destination outside
+	// the mesh, of a connection of which no other name is known. It is what the client's
+	// resolver has said, as Hostname returns it. "": it is not known, or another name counts.
+	DNS string
 
 	Status     int  // HTTP status
 	GRPC       bool // the call is gRPC: GRPCStatus is meaningful on ResponseEnd

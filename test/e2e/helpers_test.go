@@ -138,6 +138,7 @@ type event struct {
 	}
 	Time                               time.Time
 	Origin, TLS, Protocol, SNI, Reason string
+	DNSName                            string
 
 	line string
 }

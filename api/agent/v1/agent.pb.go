@@ -402,9 +402,10 @@ type TapEvent struct {
 	Side             uint32                 `protobuf:"varint,34,opt,name=side,proto3" json:"side,omitempty"`                           // of LEG_OPEN and LEG_CLOSE: 1 the client's, 2 the server's
 	ClientLeg        *Leg                   `protobuf:"bytes,35,opt,name=client_leg,json=clientLeg,proto3" json:"client_leg,omitempty"` // at close; absent: not known
 	ServerLeg        *Leg                   `protobuf:"bytes,36,opt,name=server_leg,json=serverLeg,proto3" json:"server_leg,omitempty"`
-	Headers          *Headers               `protobuf:"bytes,37,opt,name=headers,proto3" json:"headers,omitempty"` // absent: not asked for, or there are none
-	Judged           *Judged                `protobuf:"bytes,100,opt,name=judged,proto3" json:"judged,omitempty"`  // absent: no authorization policy of this node's pods has decided
-	Asked            int64                  `protobuf:"varint,130,opt,name=asked,proto3" json:"asked,omitempty"`   // nanoseconds for which an external authorizer was asked, a part of split.queue
+	Headers          *Headers               `protobuf:"bytes,37,opt,name=headers,proto3" json:"headers,omitempty"`                 // absent: not asked for, or there are none
+	Judged           *Judged                `protobuf:"bytes,100,opt,name=judged,proto3" json:"judged,omitempty"`                  // absent: no authorization policy of this node's pods has decided
+	DnsName          string                 `protobuf:"bytes,180,opt,name=dns_name,json=dnsName,proto3" json:"dns_name,omitempty"` // by which the client has resolved the address, if no other name is known
+	Asked            int64                  `protobuf:"varint,130,opt,name=asked,proto3" json:"asked,omitempty"`                   // nanoseconds for which an external authorizer was asked, a part of split.queue
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -710,6 +711,13 @@ func (x *TapEvent) GetJudged() *Judged {
 		return x.Judged
 	}
 	return nil
+}
+
+func (x *TapEvent) GetDnsName() string {
+	if x != nil {
+		return x.DnsName
+	}
+	return ""
 }
 
 func (x *TapEvent) GetAsked() int64 {
@@ -1360,6 +1368,7 @@ type StatusResponse struct {
 	Runtime            *Runtime               `protobuf:"bytes,17,opt,name=runtime,proto3" json:"runtime,omitempty"`     // absent: not asked for
 	Sandboxes          []*Counter             `protobuf:"bytes,18,rep,name=sandboxes,proto3" json:"sandboxes,omitempty"` // told of by the runtime, by what became of them
 	Repairs            uint64                 `protobuf:"varint,19,opt,name=repairs,proto3" json:"repairs,omitempty"`    // kernel objects that somebody else had changed
+	Dns                *DNS                   `protobuf:"bytes,182,opt,name=dns,proto3" json:"dns,omitempty"`            // absent: destinations are not to have names from DNS
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1527,6 +1536,66 @@ func (x *StatusResponse) GetRepairs() uint64 {
 	return 0
 }
 
+func (x *StatusResponse) GetDns() *DNS {
+	if x != nil {
+		return x.Dns
+	}
+	return nil
+}
+
+// DNS is what the agent knows from the DNS answers that its pods get.
+type DNS struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Error         string                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`  // why they are not seen; "": they are
+	Names         uint64                 `protobuf:"varint,2,opt,name=names,proto3" json:"names,omitempty"` // that are remembered
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DNS) Reset() {
+	*x = DNS{}
+	mi := &file_agent_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DNS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DNS) ProtoMessage() {}
+
+func (x *DNS) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DNS.ProtoReflect.Descriptor instead.
+func (*DNS) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DNS) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *DNS) GetNames() uint64 {
+	if x != nil {
+		return x.Names
+	}
+	return 0
+}
+
 // Runtime is the connection to the container runtime (NRI).
 type Runtime struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1541,7 +1610,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1622,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1635,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Runtime) GetConnected() bool {
@@ -1616,7 +1685,7 @@ type Controller struct {
 
 func (x *Controller) Reset() {
 	*x = Controller{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1697,7 @@ func (x *Controller) String() string {
 func (*Controller) ProtoMessage() {}
 
 func (x *Controller) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1710,7 @@ func (x *Controller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Controller.ProtoReflect.Descriptor instead.
 func (*Controller) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Controller) GetAddress() string {
@@ -1688,7 +1757,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1769,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1782,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Pod) GetNamespace() string {
@@ -1786,7 +1855,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +1867,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +1880,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Certificate) GetIdentity() string {
@@ -1866,7 +1935,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +1947,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +1960,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Counter) GetName() string {
@@ -1916,7 +1985,7 @@ type DumpRequest struct {
 
 func (x *DumpRequest) Reset() {
 	*x = DumpRequest{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1928,7 +1997,7 @@ func (x *DumpRequest) String() string {
 func (*DumpRequest) ProtoMessage() {}
 
 func (x *DumpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1941,7 +2010,7 @@ func (x *DumpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpRequest.ProtoReflect.Descriptor instead.
 func (*DumpRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 type DumpResponse struct {
@@ -1953,7 +2022,7 @@ type DumpResponse struct {
 
 func (x *DumpResponse) Reset() {
 	*x = DumpResponse{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1965,7 +2034,7 @@ func (x *DumpResponse) String() string {
 func (*DumpResponse) ProtoMessage() {}
 
 func (x *DumpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1978,7 +2047,7 @@ func (x *DumpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpResponse.ProtoReflect.Descriptor instead.
 func (*DumpResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DumpResponse) GetJson() []byte {
@@ -1996,7 +2065,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2077,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2090,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 type MetricsResponse struct {
@@ -2033,7 +2102,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2114,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2127,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MetricsResponse) GetText() []byte {
@@ -2076,7 +2145,7 @@ type CostsRequest struct {
 
 func (x *CostsRequest) Reset() {
 	*x = CostsRequest{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2157,7 @@ func (x *CostsRequest) String() string {
 func (*CostsRequest) ProtoMessage() {}
 
 func (x *CostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2170,7 @@ func (x *CostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsRequest.ProtoReflect.Descriptor instead.
 func (*CostsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 type CostsResponse struct {
@@ -2116,7 +2185,7 @@ type CostsResponse struct {
 
 func (x *CostsResponse) Reset() {
 	*x = CostsResponse{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2128,7 +2197,7 @@ func (x *CostsResponse) String() string {
 func (*CostsResponse) ProtoMessage() {}
 
 func (x *CostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2141,7 +2210,7 @@ func (x *CostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsResponse.ProtoReflect.Descriptor instead.
 func (*CostsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CostsResponse) GetNode() string {
@@ -2186,7 +2255,7 @@ type PodCost struct {
 
 func (x *PodCost) Reset() {
 	*x = PodCost{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2267,7 @@ func (x *PodCost) String() string {
 func (*PodCost) ProtoMessage() {}
 
 func (x *PodCost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2280,7 @@ func (x *PodCost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodCost.ProtoReflect.Descriptor instead.
 func (*PodCost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PodCost) GetNamespace() string {
@@ -2275,7 +2344,7 @@ type Cost struct {
 
 func (x *Cost) Reset() {
 	*x = Cost{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2287,7 +2356,7 @@ func (x *Cost) String() string {
 func (*Cost) ProtoMessage() {}
 
 func (x *Cost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2300,7 +2369,7 @@ func (x *Cost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cost.ProtoReflect.Descriptor instead.
 func (*Cost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Cost) GetProcessor() *durationpb.Duration {
@@ -2368,7 +2437,7 @@ type TapRequest_PodSet struct {
 
 func (x *TapRequest_PodSet) Reset() {
 	*x = TapRequest_PodSet{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2380,7 +2449,7 @@ func (x *TapRequest_PodSet) String() string {
 func (*TapRequest_PodSet) ProtoMessage() {}
 
 func (x *TapRequest_PodSet) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +2505,7 @@ const file_agent_proto_rawDesc = "" +
 	"\tTapEvents\x124\n" +
 	"\x06events\x18\x01 \x03(\v2\x1c.underlane.agent.v1.TapEventR\x06events\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\x04R\x04lost\x12\x1a\n" +
-	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xb1\f\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xcd\f\n" +
 	"\bTapEvent\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.underlane.agent.v1.TapEvent.KindR\x04kind\x12\x1f\n" +
 	"\vfrom_kernel\x18\x02 \x01(\bR\n" +
@@ -2484,7 +2553,8 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"server_leg\x18$ \x01(\v2\x17.underlane.agent.v1.LegR\tserverLeg\x125\n" +
 	"\aheaders\x18% \x01(\v2\x1b.underlane.agent.v1.HeadersR\aheaders\x122\n" +
-	"\x06judged\x18d \x01(\v2\x1a.underlane.agent.v1.JudgedR\x06judged\x12\x15\n" +
+	"\x06judged\x18d \x01(\v2\x1a.underlane.agent.v1.JudgedR\x06judged\x12\x1a\n" +
+	"\bdns_name\x18\xb4\x01 \x01(\tR\adnsName\x12\x15\n" +
 	"\x05asked\x18\x82\x01 \x01(\x03R\x05asked\"\x8f\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
@@ -2544,7 +2614,7 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"owner_name\x18\x06 \x01(\tR\townerName\x12\x16\n" +
 	"\x06meshed\x18\a \x01(\bR\x06meshed\"\x0f\n" +
-	"\rStatusRequest\"\xb1\x06\n" +
+	"\rStatusRequest\"\xdd\x06\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x124\n" +
@@ -2567,7 +2637,11 @@ const file_agent_proto_rawDesc = "" +
 	"\x13plaintext_fallbacks\x18\x10 \x01(\x04R\x12plaintextFallbacks\x125\n" +
 	"\aruntime\x18\x11 \x01(\v2\x1b.underlane.agent.v1.RuntimeR\aruntime\x129\n" +
 	"\tsandboxes\x18\x12 \x03(\v2\x1b.underlane.agent.v1.CounterR\tsandboxes\x12\x18\n" +
-	"\arepairs\x18\x13 \x01(\x04R\arepairs\"\xac\x01\n" +
+	"\arepairs\x18\x13 \x01(\x04R\arepairs\x12*\n" +
+	"\x03dns\x18\xb6\x01 \x01(\v2\x17.underlane.agent.v1.DNSR\x03dns\"1\n" +
+	"\x03DNS\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\x12\x14\n" +
+	"\x05names\x18\x02 \x01(\x04R\x05names\"\xac\x01\n" +
 	"\aRuntime\x12\x1c\n" +
 	"\tconnected\x18\x01 \x01(\bR\tconnected\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
@@ -2656,7 +2730,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_agent_proto_goTypes = []any{
 	(TapRequest_View)(0),          // 0: underlane.agent.v1.TapRequest.View
 	(TapEvent_Kind)(0),            // 1: underlane.agent.v1.TapEvent.Kind
@@ -2673,41 +2747,42 @@ var file_agent_proto_goTypes = []any{
 	(*Workload)(nil),              // 12: underlane.agent.v1.Workload
 	(*StatusRequest)(nil),         // 13: underlane.agent.v1.StatusRequest
 	(*StatusResponse)(nil),        // 14: underlane.agent.v1.StatusResponse
-	(*Runtime)(nil),               // 15: underlane.agent.v1.Runtime
-	(*Controller)(nil),            // 16: underlane.agent.v1.Controller
-	(*Pod)(nil),                   // 17: underlane.agent.v1.Pod
-	(*Certificate)(nil),           // 18: underlane.agent.v1.Certificate
-	(*Counter)(nil),               // 19: underlane.agent.v1.Counter
-	(*DumpRequest)(nil),           // 20: underlane.agent.v1.DumpRequest
-	(*DumpResponse)(nil),          // 21: underlane.agent.v1.DumpResponse
-	(*MetricsRequest)(nil),        // 22: underlane.agent.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 23: underlane.agent.v1.MetricsResponse
-	(*CostsRequest)(nil),          // 24: underlane.agent.v1.CostsRequest
-	(*CostsResponse)(nil),         // 25: underlane.agent.v1.CostsResponse
-	(*PodCost)(nil),               // 26: underlane.agent.v1.PodCost
-	(*Cost)(nil),                  // 27: underlane.agent.v1.Cost
-	(*TapRequest_PodSet)(nil),     // 28: underlane.agent.v1.TapRequest.PodSet
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
-	(*FiguresRequest)(nil),        // 31: underlane.agent.v1.FiguresRequest
-	(*EjectionsRequest)(nil),      // 32: underlane.agent.v1.EjectionsRequest
-	(*TryRequest)(nil),            // 33: underlane.agent.v1.TryRequest
-	(*FiguresResponse)(nil),       // 34: underlane.agent.v1.FiguresResponse
-	(*EjectionsResponse)(nil),     // 35: underlane.agent.v1.EjectionsResponse
-	(*TryResponse)(nil),           // 36: underlane.agent.v1.TryResponse
+	(*DNS)(nil),                   // 15: underlane.agent.v1.DNS
+	(*Runtime)(nil),               // 16: underlane.agent.v1.Runtime
+	(*Controller)(nil),            // 17: underlane.agent.v1.Controller
+	(*Pod)(nil),                   // 18: underlane.agent.v1.Pod
+	(*Certificate)(nil),           // 19: underlane.agent.v1.Certificate
+	(*Counter)(nil),               // 20: underlane.agent.v1.Counter
+	(*DumpRequest)(nil),           // 21: underlane.agent.v1.DumpRequest
+	(*DumpResponse)(nil),          // 22: underlane.agent.v1.DumpResponse
+	(*MetricsRequest)(nil),        // 23: underlane.agent.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 24: underlane.agent.v1.MetricsResponse
+	(*CostsRequest)(nil),          // 25: underlane.agent.v1.CostsRequest
+	(*CostsResponse)(nil),         // 26: underlane.agent.v1.CostsResponse
+	(*PodCost)(nil),               // 27: underlane.agent.v1.PodCost
+	(*Cost)(nil),                  // 28: underlane.agent.v1.Cost
+	(*TapRequest_PodSet)(nil),     // 29: underlane.agent.v1.TapRequest.PodSet
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*FiguresRequest)(nil),        // 32: underlane.agent.v1.FiguresRequest
+	(*EjectionsRequest)(nil),      // 33: underlane.agent.v1.EjectionsRequest
+	(*TryRequest)(nil),            // 34: underlane.agent.v1.TryRequest
+	(*FiguresResponse)(nil),       // 35: underlane.agent.v1.FiguresResponse
+	(*EjectionsResponse)(nil),     // 36: underlane.agent.v1.EjectionsResponse
+	(*TryResponse)(nil),           // 37: underlane.agent.v1.TryResponse
 }
 var file_agent_proto_depIdxs = []int32{
 	0,  // 0: underlane.agent.v1.TapRequest.view:type_name -> underlane.agent.v1.TapRequest.View
-	28, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
+	29, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
 	4,  // 2: underlane.agent.v1.TapEvents.events:type_name -> underlane.agent.v1.TapEvent
 	1,  // 3: underlane.agent.v1.TapEvent.kind:type_name -> underlane.agent.v1.TapEvent.Kind
-	29, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
+	30, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
 	11, // 5: underlane.agent.v1.TapEvent.source:type_name -> underlane.agent.v1.Peer
 	11, // 6: underlane.agent.v1.TapEvent.destination:type_name -> underlane.agent.v1.Peer
-	30, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
-	30, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
-	30, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
-	30, // 10: underlane.agent.v1.TapEvent.min_rtt:type_name -> google.protobuf.Duration
+	31, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
+	31, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
+	31, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
+	31, // 10: underlane.agent.v1.TapEvent.min_rtt:type_name -> google.protobuf.Duration
 	10, // 11: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
 	8,  // 12: underlane.agent.v1.TapEvent.split:type_name -> underlane.agent.v1.Split
 	9,  // 13: underlane.agent.v1.TapEvent.client_leg:type_name -> underlane.agent.v1.Leg
@@ -2715,50 +2790,51 @@ var file_agent_proto_depIdxs = []int32{
 	6,  // 15: underlane.agent.v1.TapEvent.headers:type_name -> underlane.agent.v1.Headers
 	5,  // 16: underlane.agent.v1.TapEvent.judged:type_name -> underlane.agent.v1.Judged
 	7,  // 17: underlane.agent.v1.Headers.fields:type_name -> underlane.agent.v1.Header
-	30, // 18: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
-	30, // 19: underlane.agent.v1.Leg.min_rtt:type_name -> google.protobuf.Duration
-	30, // 20: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
+	31, // 18: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
+	31, // 19: underlane.agent.v1.Leg.min_rtt:type_name -> google.protobuf.Duration
+	31, // 20: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
 	12, // 21: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
-	29, // 22: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	16, // 23: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
-	17, // 24: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
-	18, // 25: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
-	19, // 26: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
-	15, // 27: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
-	19, // 28: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
-	29, // 29: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
-	29, // 30: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
-	29, // 31: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
-	29, // 32: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	29, // 33: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	29, // 34: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
-	30, // 35: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
-	26, // 36: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
-	27, // 37: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
-	27, // 38: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
-	30, // 39: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
-	30, // 40: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
-	2,  // 41: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
-	13, // 42: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
-	20, // 43: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
-	22, // 44: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
-	24, // 45: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
-	31, // 46: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
-	32, // 47: underlane.agent.v1.Node.Ejections:input_type -> underlane.agent.v1.EjectionsRequest
-	33, // 48: underlane.agent.v1.Node.Try:input_type -> underlane.agent.v1.TryRequest
-	3,  // 49: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
-	14, // 50: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
-	21, // 51: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
-	23, // 52: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
-	25, // 53: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
-	34, // 54: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
-	35, // 55: underlane.agent.v1.Node.Ejections:output_type -> underlane.agent.v1.EjectionsResponse
-	36, // 56: underlane.agent.v1.Node.Try:output_type -> underlane.agent.v1.TryResponse
-	49, // [49:57] is the sub-list for method output_type
-	41, // [41:49] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	30, // 22: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	17, // 23: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
+	18, // 24: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
+	19, // 25: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
+	20, // 26: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
+	16, // 27: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
+	20, // 28: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
+	15, // 29: underlane.agent.v1.StatusResponse.dns:type_name -> underlane.agent.v1.DNS
+	30, // 30: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
+	30, // 31: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
+	30, // 32: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
+	30, // 33: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	30, // 34: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	30, // 35: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
+	31, // 36: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
+	27, // 37: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
+	28, // 38: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
+	28, // 39: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
+	31, // 40: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
+	31, // 41: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
+	2,  // 42: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
+	13, // 43: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
+	21, // 44: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
+	23, // 45: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
+	25, // 46: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
+	32, // 47: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
+	33, // 48: underlane.agent.v1.Node.Ejections:input_type -> underlane.agent.v1.EjectionsRequest
+	34, // 49: underlane.agent.v1.Node.Try:input_type -> underlane.agent.v1.TryRequest
+	3,  // 50: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
+	14, // 51: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
+	22, // 52: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
+	24, // 53: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
+	26, // 54: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
+	35, // 55: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
+	36, // 56: underlane.agent.v1.Node.Ejections:output_type -> underlane.agent.v1.EjectionsResponse
+	37, // 57: underlane.agent.v1.Node.Try:output_type -> underlane.agent.v1.TryResponse
+	50, // [50:58] is the sub-list for method output_type
+	42, // [42:50] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2774,7 +2850,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

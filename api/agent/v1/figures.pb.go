@@ -512,6 +512,7 @@ type FiguresEnd struct {
 	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	Identity      string                 `protobuf:"bytes,6,opt,name=identity,proto3" json:"identity,omitempty"`
 	Meshed        bool                   `protobuf:"varint,7,opt,name=meshed,proto3" json:"meshed,omitempty"`
+	Address       string                 `protobuf:"bytes,181,opt,name=address,proto3" json:"address,omitempty"` // ADDRESS:PORT, if the name is from DNS
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -593,6 +594,13 @@ func (x *FiguresEnd) GetMeshed() bool {
 		return x.Meshed
 	}
 	return false
+}
+
+func (x *FiguresEnd) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
 }
 
 type FiguresName struct {
@@ -1022,7 +1030,7 @@ const file_figures_proto_rawDesc = "" +
 	"\x05route\x18\x05 \x01(\rR\x05route\x12\x1a\n" +
 	"\bprotocol\x18\x06 \x01(\tR\bprotocol\x12\x10\n" +
 	"\x03tls\x18\a \x01(\tR\x03tls\x128\n" +
-	"\x06points\x18\b \x03(\v2 .underlane.agent.v1.FiguresPointR\x06points\"\xac\x01\n" +
+	"\x06points\x18\b \x03(\v2 .underlane.agent.v1.FiguresPointR\x06points\"\xc7\x01\n" +
 	"\n" +
 	"FiguresEnd\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
@@ -1031,7 +1039,8 @@ const file_figures_proto_rawDesc = "" +
 	"\x03pod\x18\x04 \x01(\tR\x03pod\x12\x12\n" +
 	"\x04node\x18\x05 \x01(\tR\x04node\x12\x1a\n" +
 	"\bidentity\x18\x06 \x01(\tR\bidentity\x12\x16\n" +
-	"\x06meshed\x18\a \x01(\bR\x06meshed\"g\n" +
+	"\x06meshed\x18\a \x01(\bR\x06meshed\x12\x19\n" +
+	"\aaddress\x18\xb5\x01 \x01(\tR\aaddress\"g\n" +
 	"\vFiguresName\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +

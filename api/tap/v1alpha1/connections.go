@@ -83,6 +83,7 @@ type Connection struct {
 	Service            *ServiceName    `json:"service,omitempty"` // that the source has called
 	Protocol           string          `json:"protocol"`          // http1, http2, tcp, tls
 	SNI                string          `json:"sni,omitempty"`
+	DNSName            string          `json:"dnsName,omitempty"` // of the destination, as the client's resolver has said it
 	Process            string          `json:"process,omitempty"` // of the source
 	Secured            string          `json:"secured"`           // as of Edge
 	SecuredWhy         string          `json:"securedWhy"`

@@ -93,10 +93,13 @@ type Resource struct {
 
 // Edge is what went from one resource to another, in one protocol and one way.
 type Edge struct {
-	Source      int          `json:"source"`      // index in Resources
-	Destination int          `json:"destination"` // index in Resources
-	Service     *ServiceName `json:"service,omitempty"`
-	Protocol    string       `json:"protocol"`
+	Source      int `json:"source"`      // index in Resources
+	Destination int `json:"destination"` // index in Resources
+	// Addresses, ADDRESS:PORT, are those of a destination whose name, HOST:PORT, is from DNS: it
+	// is what the client's resolver has said. They are sorted, and 64 at most.
+	Addresses []string     `json:"addresses,omitempty"`
+	Service   *ServiceName `json:"service,omitempty"`
+	Protocol  string       `json:"protocol"`
 	// Secured is the value of tls= in tap: true, same-node, no-identity, agent-down or
 	// not-proxied. SecuredWhy is a sentence, "" if it is secured.
 	Secured    string `json:"secured"`

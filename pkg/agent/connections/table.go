@@ -36,7 +36,7 @@ type Options struct {
 }
 
 // Table has the open connections. It is a tap.Sink, which must get each event before the
-// sinks that count: it sets Event.Counted. Its methods are safe for concurrent use.
+// sinks that count: it sets Event.Counted, and Event.DNS of a close. Its methods are safe for concurrent use.
 type Table struct {
 	Options
 	asked chan struct{} // has an element for each List that works
@@ -62,7 +62,8 @@ type conn struct {
 	source, destination tap.Peer
 	service             *mesh.Service
 	tls, protocol       string
-	sni, process        string
+	sni, dns, outside   string
+	process             string
 	base                uint32
 	direction           mesh.Direction
 	side                tap.Side
@@ -89,6 +90,7 @@ func (t *Table) Emit(e *tap.Event) {
 			c.ended = true
 			e.Counted = c.counted
 			c.mu.Unlock()
+			e.DNS = c.dns // it is counted where its opening was
 		}
 	}
 }
@@ -96,7 +98,7 @@ func (t *Table) Emit(e *tap.Event) {
 func (t *Table) opened(e *tap.Event) {
 	c := &conn{
 		began: e.Time, live: e.Live, source: e.Source, destination: e.Destination, service: e.Service,
-		tls: e.TLS, protocol: e.Protocol, sni: e.SNI, process: e.Process, base: e.Base, direction: e.Direction, side: e.Side,
+		tls: e.TLS, protocol: e.Protocol, sni: e.SNI, dns: e.DNS, outside: e.Outside, process: e.Process, base: e.Base, direction: e.Direction, side: e.Side,
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -157,7 +159,7 @@ func (c *conn) event(kind tap.Kind, at time.Time) tap.Event {
 	e := tap.Event{
 		Kind: kind, Time: at, Base: c.base, Side: c.side, Direction: c.direction,
 		Source: c.source, Destination: c.destination, Service: c.service,
-		TLS: c.tls, Protocol: c.protocol, SNI: c.sni, Process: c.process,
+		TLS: c.tls, Protocol: c.protocol, SNI: c.sni, DNS: c.dns, Outside: c.outside, Process: c.process,
 	}
 	if c.live == nil {
 		e.Origin = tap.FromKernel

@@ -120,6 +120,15 @@ func agentProbes(st **agentv1.StatusResponse) []check.Probe {
 				return nil
 			},
 		},
+		{
+			Name: "names from DNS are seen", Hint: "another program may have attached to the cgroup in a way that allows no second one: see `bpftool cgroup show`; --dns-names=false does without",
+			Run: func(context.Context) error {
+				if why := (*st).GetDns().GetError(); why != "" {
+					return check.Warn(errors.New(why))
+				}
+				return nil
+			},
+		},
 	}
 }
 

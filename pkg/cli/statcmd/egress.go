@@ -23,7 +23,9 @@ func egressStat(s *Source) *cobra.Command {
 		Long: `Show destinations outside the mesh, by name.
 
 The name is that of the request's Host or :authority, or of the server name (SNI) of TLS.
-The client writes both: they say what it asked for. Without a name the address is shown.
+The client writes both: they say what it asked for. HOST:PORT is a destination that the client
+has not named, and whose address its resolver has given it for this host. Otherwise the
+address is shown.
 DENIED are requests that an EgressNetwork has refused; refused connections are among FAILED.`,
 		Example: fmt.Sprintf("  %[1]s egress stat -n shop\n  %[1]s egress stat -A -t 5m -o json", s.Program),
 		Args:    cobra.NoArgs,

@@ -123,7 +123,7 @@ func plausible(k *figures.Key) bool {
 func workloads(k figures.Key) figures.Key {
 	k.Route = figures.Route{}
 	for _, e := range []*figures.End{&k.Source, &k.Destination} {
-		e.Pod, e.Node = "", ""
+		e.Pod, e.Node, e.Address = "", "", ""
 	}
 	return k
 }

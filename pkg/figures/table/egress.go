@@ -28,14 +28,17 @@ func EgressQuery(namespace string) tapv1alpha1.FiguresQuery {
 type EgressRow struct {
 	Namespace   string `json:"namespace"`
 	Client      string `json:"client"`      // kind/name
-	Destination string `json:"destination"` // name, ADDRESS:PORT, or the Service that leads there
+	Destination string `json:"destination"` // name, HOST:PORT (see Addresses), ADDRESS:PORT, or the Service that leads there
 	Service     bool   `json:"service,omitempty"`
-	Protocol    string `json:"protocol"`
-	Requests    uint64 `json:"requests"`
-	Success     uint64 `json:"success"`
-	Connections uint64 `json:"connections"` // that were opened
-	Failed      uint64 `json:"failed"`      // connections that were not
-	Denied      uint64 `json:"denied"`      // requests that an EgressNetwork has refused
+	// Addresses are those of a destination whose name is from DNS, HOST:PORT. It is what the
+	// client's resolver has said, and rules are about the addresses.
+	Addresses   []string `json:"addresses,omitempty"`
+	Protocol    string   `json:"protocol"`
+	Requests    uint64   `json:"requests"`
+	Success     uint64   `json:"success"`
+	Connections uint64   `json:"connections"` // that were opened
+	Failed      uint64   `json:"failed"`      // connections that were not
+	Denied      uint64   `json:"denied"`      // requests that an EgressNetwork has refused
 	// Folded: the client has so many destinations that those of this row have no names.
 	Folded bool `json:"folded,omitempty"`
 }
@@ -69,6 +72,11 @@ func EgressRows(f *tapv1alpha1.Figures) []EgressRow {
 			found[k] = &row
 		}
 		r := found[k]
+		for _, a := range e.Addresses {
+			if i, there := slices.BinarySearch(r.Addresses, a); !there {
+				r.Addresses = slices.Insert(r.Addresses, i, a)
+			}
+		}
 		r.Requests, r.Success = r.Requests+e.Total.Requests, r.Success+e.Total.Success
 		r.Denied += e.Total.Failures[mesh.ReasonEgressDenied.String()]
 		if tcp := e.Total.TCP; tcp != nil {

@@ -18,6 +18,8 @@ func TestEgress(t *testing.T) {
 		{Kind: "other", Name: "other"},
 		{Kind: "deployment", Namespace: "shop", Name: "db"},
 		{Kind: "external", Name: "evil.example.com"},
+		{Kind: "external", Name: "db.example.com:6379"},
+		{Kind: "deployment", Namespace: "other", Name: "web"},
 	}}
 	sums := func(requests, success, denied, opened uint64) *tapv1alpha1.Sums {
 		s := &tapv1alpha1.Sums{Requests: requests, Success: success, Failures: map[string]uint64{"egress-denied": denied}}
@@ -36,18 +38,28 @@ func TestEgress(t *testing.T) {
 	edge(3, "http1", sums(7, 7, 0, 0))
 	edge(4, "http1", sums(9, 9, 0, 0)) // inside the mesh
 	edge(5, "http2", sums(2, 0, 2, 0))
+	edge(6, "tcp", sums(0, 0, 0, 2))
+	edge(6, "tcp", sums(0, 0, 0, 3))
+	f.Edges[7].Addresses, f.Edges[8].Addresses = []string{"203.0.113.8:6379"}, []string{"203.0.113.8:6379", "[2001:db8::8]:6379"}
+	edge(6, "tcp", sums(0, 0, 0, 1))
+	f.Edges[9].Source, f.Edges[9].Addresses = 7, []string{"203.0.113.66:6379"} // what DNS has told another one
 	rows := EgressRows(f)
+	if last := rows[0]; last.Namespace != "other" || cmp.Diff([]string{"203.0.113.66:6379"}, last.Addresses) != "" {
+		t.Errorf("of the other namespace: %+v", last)
+	}
+	rows = rows[1:]
 	if diff := cmp.Diff([]EgressRow{
 		{Namespace: "shop", Client: "deploy/web", Destination: "203.0.113.7:5432", Protocol: "tcp", Connections: 1},
 		{Namespace: "shop", Client: "deploy/web", Destination: "api.example.com", Protocol: "http1", Requests: 4, Success: 3},
 		{Namespace: "shop", Client: "deploy/web", Destination: "api.example.com", Protocol: "tls", Connections: 4},
+		{Namespace: "shop", Client: "deploy/web", Destination: "db.example.com:6379", Protocol: "tcp", Connections: 5, Addresses: []string{"203.0.113.8:6379", "[2001:db8::8]:6379"}},
 		{Namespace: "shop", Client: "deploy/web", Destination: "evil.example.com", Protocol: "http2", Requests: 2, Denied: 2},
 		{Namespace: "shop", Client: "deploy/web", Destination: "other", Protocol: "http1", Requests: 7, Success: 7, Folded: true},
 	}, rows); diff != "" {
 		t.Error("rows (-want +got):", diff)
 	}
 	for denied, want := range map[bool][]string{
-		false: {"kind: EgressNetwork", "trafficPolicy: Deny", `"api.example.com"`, "kind: TLSRoute", `cidr: "203.0.113.7/32"`, "kind: TCPRoute", "port: 5432", "the list is not complete"},
+		false: {"kind: EgressNetwork", "trafficPolicy: Deny", `"api.example.com"`, "kind: TLSRoute", `cidr: "203.0.113.7/32"`, "kind: TCPRoute", "port: 5432", "the list is not complete", `cidr: "203.0.113.8/32"`, `# [2001:db8::8]:6379 was an address of "db.example.com:6379" when it was called`, `cidr: "2001:db8::8/128"`},
 		true:  {`"evil.example.com"`},
 	} {
 		var out bytes.Buffer

@@ -14,6 +14,7 @@ type egressNeeds struct {
 	http, tls map[string]bool // names
 	// addrs are destinations without a name, with true for those that get requests.
 	addrs map[netip.AddrPort]bool
+	names map[netip.AddrPort]string // of addrs, that DNS has given
 }
 
 // SuggestEgress writes the EgressNetworks and routes that allow what rows have sent, and
@@ -35,7 +36,7 @@ func SuggestEgress(out io.Writer, rows []EgressRow, denied bool) error {
 		}
 		w := by[r.Namespace]
 		if w == nil {
-			w = &egressNeeds{map[string]bool{}, map[string]bool{}, map[netip.AddrPort]bool{}}
+			w = &egressNeeds{map[string]bool{}, map[string]bool{}, map[netip.AddrPort]bool{}, map[netip.AddrPort]string{}}
 			by[r.Namespace] = w
 		}
 		w.add(r)
@@ -53,6 +54,15 @@ func SuggestEgress(out io.Writer, rows []EgressRow, denied bool) error {
 }
 
 func (w *egressNeeds) add(r *EgressRow) {
+	if len(r.Addresses) > 0 {
+		for _, text := range r.Addresses {
+			if addr, err := netip.ParseAddrPort(text); err == nil {
+				w.addrs[addr] = w.addrs[addr] || isHTTP(r.Protocol)
+				w.names[addr] = r.Destination
+			}
+		}
+		return
+	}
 	addr, err := netip.ParseAddrPort(r.Destination)
 	switch {
 	case err == nil:
@@ -82,6 +92,9 @@ func (w *egressNeeds) write(b *strings.Builder, namespace string) {
 		kind, version := "TCPRoute", "v1alpha2"
 		if w.addrs[at] {
 			kind, version = "HTTPRoute", "v1"
+		}
+		if known := w.names[at]; known != "" {
+			fmt.Fprintf(b, "# %s was an address of %q when it was called\n", at, known)
 		}
 		writeRoute(b, kind, version, namespace, fmt.Sprintf("%s-%d", name, at.Port()), name, at.Port(), nil)
 	}

@@ -106,6 +106,8 @@ type joined struct {
 	points []*figures.Sums
 	spread spread
 	whys   map[string]bool // why it is not secured
+
+	addresses []string // of the destination, sorted
 }
 
 type merger struct {
@@ -202,6 +204,20 @@ func (m *merger) identify(r *tapv1alpha1.Resource, e *figures.End) {
 	}
 }
 
+// maxAddresses bounds the addresses of an edge. Whoever answers a pod's DNS chooses how many
+// a name has.
+const maxAddresses = 64
+
+// locate adds an address of a destination whose name is from DNS; "": none.
+func (j *joined) locate(address string) {
+	if address == "" || len(j.addresses) == maxAddresses {
+		return
+	}
+	if i, found := slices.BinarySearch(j.addresses, address); !found {
+		j.addresses = slices.Insert(j.addresses, i, address)
+	}
+}
+
 // concerns reports whether an edge has a part in the namespace of the query. The agents were
 // asked for no others, but the caller may be allowed to see this namespace only.
 func (m *merger) concerns(k *figures.Key) bool {
@@ -234,6 +250,7 @@ func (m *merger) edge(e *figures.Edge, seconds float64) {
 		j = &joined{points: make([]*figures.Sums, m.points), whys: map[string]bool{}}
 		m.ways[w] = j
 	}
+	j.locate(e.Key.Destination.Address)
 	j.whys[unsecured(w.tls, &e.Key.Source, &e.Key.Destination)] = true
 	total := e.Total()
 	j.total.Add(total)
@@ -272,7 +289,7 @@ func (m *merger) finish() *tapv1alpha1.Figures {
 	for _, w := range slices.SortedFunc(maps.Keys(m.ways), compareWays) {
 		j := m.ways[w]
 		e := tapv1alpha1.Edge{
-			Source: number[w.source], Destination: number[w.destination], Protocol: w.protocol,
+			Source: number[w.source], Destination: number[w.destination], Addresses: j.addresses, Protocol: w.protocol,
 			Secured: w.tls, SecuredWhy: notSecured(&j.total, j.whys, m.blind || m.partial[w.source] || m.partial[w.destination]), Partial: m.isPartial(&w),
 			Total: sumsJSON(&j.total, m.q.Buckets), CoveredSeconds: j.spread.told(m.out.End.Sub(m.out.Start).Seconds()),
 		}

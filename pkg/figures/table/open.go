@@ -3,8 +3,10 @@ package table
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
@@ -201,9 +203,9 @@ func (m *openMerger) add(node string, r *agentv1.ConnectionsResponse, c *agentv1
 	}
 	i.Connection = tapv1alpha1.Connection{
 		Source:        endOf(i.source, ""),
-		Destination:   endOf(i.destination, cmp.Or(e.GetSni(), destination.String())),
+		Destination:   endOf(i.destination, nameOutside(e, destination)),
 		SourceAddress: source.String(), DestinationAddress: destination.String(),
-		Protocol: e.GetProtocol(), SNI: e.GetSni(), Process: e.GetProcess(),
+		Protocol: e.GetProtocol(), SNI: e.GetSni(), DNSName: e.GetDnsName(), Process: e.GetProcess(),
 		SRTT: millis(max(0, e.GetSrtt().AsDuration())), MinRTT: millis(max(0, e.GetMinRtt().AsDuration())), Retransmits: uint64(e.GetRetransmits()),
 		ReadBytes: e.GetReadBytes(), WriteBytes: e.GetWriteBytes(), Node: node, Part: partOf(e),
 	}
@@ -241,6 +243,17 @@ func (m *openMerger) workload(p *agentv1.Peer, addr netip.AddrPort) *mesh.Worklo
 		}
 	}
 	return nil
+}
+
+// nameOutside returns the name of a destination that is no pod.
+func nameOutside(e *agentv1.TapEvent, at netip.AddrPort) string {
+	switch {
+	case e.GetSni() != "":
+		return e.GetSni()
+	case e.GetDnsName() != "":
+		return net.JoinHostPort(e.GetDnsName(), strconv.Itoa(int(at.Port())))
+	}
+	return at.String()
 }
 
 func endOf(w *mesh.Workload, outside string) tapv1alpha1.ConnectionEnd {

@@ -12,6 +12,14 @@ import (
 // ConnEvent makes the tap event of a connection that carries no requests. a is nil if no
 // endpoint was chosen.
 func (s *Session) ConnEvent(a *endpoints.Attempt) tap.Event {
+	e := s.LegEvent(a)
+	e.DNS = s.resolved()
+	return e
+}
+
+// LegEvent makes the tap event of a connection that carries requests, which have names of
+// their own.
+func (s *Session) LegEvent(a *endpoints.Attempt) tap.Event {
 	e := tap.Event{
 		Direction: s.Direction, Base: s.ID,
 		Source: s.source(), Destination: s.destination(),
@@ -31,6 +39,16 @@ func (s *Session) ConnEvent(a *endpoints.Attempt) tap.Event {
 		}
 	}
 	return e
+}
+
+// resolved returns the name from DNS of a destination outside the mesh that the client has
+// not named. It stays the same for as long as the connection, which is counted by it.
+func (s *Session) resolved() string {
+	if !s.named && s.Names != nil && s.SNI == "" && s.Outside() && s.Source.Workload != nil {
+		s.dns = s.Names.Name(s.Source.Workload, s.Original.Addr())
+	}
+	s.named = true
+	return s.dns
 }
 
 func (s *Session) destination() tap.Peer {

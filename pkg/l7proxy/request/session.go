@@ -31,6 +31,11 @@ type Observer interface {
 	Headers() *tap.Redaction
 }
 
+// Names knows by which name a pod of this node has resolved an address, "" if it does not.
+type Names interface {
+	Name(pod *mesh.Workload, addr netip.Addr) string
+}
+
 // Core has what all sessions of a proxy share.
 type Core struct {
 	Upstream    *upstream.Pool
@@ -42,6 +47,7 @@ type Core struct {
 	Authorizers Authorizers
 	Paces       quota.Paces // of requests that clients give up
 	Opaque      *lifetime.Group[*Opaque]
+	Names       Names // nil: none are known
 
 	Sampling *mesh.TraceSampling // of pods that have none of their own; nil: nothing is traced
 	Logged   func() bool         // whether there is an access log; nil: there is none
@@ -84,6 +90,8 @@ type Session struct {
 	judged atomic.Pointer[calls.Entry] // how the policies have decided about the connection; nil: there are none
 	login  atomic.Pointer[login]       // nil: the session uses shared connections
 	gone   atomic.Bool                 // the client's connection has ended
+	named  bool                        // dns is set
+	dns    string                      // see resolved
 	outsideName
 	// revoked is why a session that was admitted is cut: a mesh.Reason.
 	revoked atomic.Uint32

@@ -22,7 +22,7 @@ type Request struct {
 	To, ToNamespace string
 	Scheme          string
 	Method          string // in any case
-	Authority       string // exact; also compared with the SNI of a TLS connection
+	Authority       string // exact; also compared with the SNI of a TLS connection, and with the name from DNS of others
 	Path            string // prefix
 	MaxRPS          float64
 	View            View
@@ -138,5 +138,5 @@ func (f *Filter) matchRequest(e *tap.Event) bool {
 	return (f.method == "" || strings.EqualFold(f.method, e.Method)) &&
 		(f.scheme == "" || f.scheme == e.Scheme) &&
 		(f.path == "" || strings.HasPrefix(e.Path, f.path)) &&
-		(f.authority == "" || f.authority == e.Authority || f.authority == e.SNI)
+		(f.authority == "" || f.authority == e.Authority || f.authority == e.SNI || f.authority == e.DNS)
 }

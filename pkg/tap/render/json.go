@@ -26,6 +26,7 @@ type jsonEvent struct {
 	TLS            string         `json:"tls"`
 	Protocol       string         `json:"protocol,omitempty"`
 	SNI            string         `json:"sni,omitempty"`
+	DNSName        string         `json:"dnsName,omitempty"` // what the client's resolver has said: no name that the client has sent
 	Reason         string         `json:"reason,omitempty"`
 	ReasonText     string         `json:"reasonText,omitempty"`
 	Policy         *jsonPolicy    `json:"policy,omitempty"`
@@ -188,7 +189,7 @@ func JSON(e *tap.Event) ([]byte, error) {
 	out := jsonEvent{
 		Source: peerJSON(&e.Source), Destination: peerJSON(&e.Destination),
 		RouteMeta: routeMeta(e), ProxyDirection: strings.ToUpper(e.Direction.String()),
-		Time: e.Time.UTC(), Origin: "proxy", TLS: e.TLS, Protocol: e.Protocol, SNI: e.SNI, Reason: e.Reason.String(), ReasonText: e.Reason.Text(), Policy: policyJSON(e),
+		Time: e.Time.UTC(), Origin: "proxy", TLS: e.TLS, Protocol: e.Protocol, SNI: e.SNI, DNSName: e.DNS, Reason: e.Reason.String(), ReasonText: e.Reason.Text(), Policy: policyJSON(e),
 	}
 	// As in Linkerd, the other side's metadata has it.
 	if e.TLS != "" {

@@ -37,7 +37,7 @@ func Line(dst []byte, e *tap.Event, wide bool) []byte {
 	case tap.ResponseEnd:
 		l.responseEnd(e)
 	case tap.ConnOpen, tap.LegOpen:
-		l.pair("leg", e.Side.String()).pair("sni", e.SNI).pair("process", e.Process)
+		l.pair("leg", e.Side.String()).pair("sni", e.SNI).pair("dns", e.DNS).pair("process", e.Process)
 	case tap.ConnClose, tap.LegClose:
 		l.pair("leg", e.Side.String()).connClose(e)
 	}
@@ -120,7 +120,7 @@ func (l *line) responseEnd(e *tap.Event) {
 // connClose appends the end of a connection. sent and received are as seen by the
 // client. A connection that never opened has no numbers.
 func (l *line) connClose(e *tap.Event) {
-	l.pair("sni", e.SNI).pair("process", e.Process)
+	l.pair("sni", e.SNI).pair("dns", e.DNS).pair("process", e.Process)
 	if e.Duration == 0 && e.Reason != mesh.ReasonNone {
 		return
 	}

@@ -207,7 +207,7 @@ func name(p *tap.Peer) string {
 }
 
 func port(e *tap.Event) string {
-	return render.Clean(e.SNI) + ":" + strconv.Itoa(int(e.Destination.Addr.Port()))
+	return render.Clean(cmp.Or(e.SNI, e.DNS)) + ":" + strconv.Itoa(int(e.Destination.Addr.Port()))
 }
 
 // Column is a column of the table, in its order on the screen.

@@ -32,7 +32,7 @@ func full() tap.Event {
 			Identity: mesh.Identity{TrustDomain: "cluster.local", Namespace: "ns", ServiceAccount: "voting"},
 		},
 		Service: &mesh.Service{Name: "svc", Namespace: "ns"}, TLS: tap.TLSTrue,
-		Protocol: "grpc", Method: "POST", Scheme: "http", Authority: "svc.ns", Path: "/p", SNI: "sni",
+		Protocol: "grpc", Method: "POST", Scheme: "http", Authority: "svc.ns", Path: "/p", SNI: "sni", DNS: "db.example.com",
 		Status: 200, GRPC: true, GRPCStatus: 14, Reset: true, ResetCode: 8,
 		Latency: time.Millisecond, Duration: 2 * time.Second, ReadBytes: 3, WriteBytes: 4,
 		Route: &mesh.Route{Kind: "HTTPRoute", Namespace: "ns", Name: "r"}, Rule: "first", Retries: 2,

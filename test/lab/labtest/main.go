@@ -25,6 +25,7 @@ func main() {
 	root.AddCommand(
 		httpServer(), files(), echoServer(), bannerServer(), sinkServer(), allServers(),
 		bridge(), get(), dial(), send(), hold(), wait(), knock(), session(), slow(), pieces(), play(), urgent(), oneSource(), authorizer(),
+		resolver(), forge(), ask(),
 	)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "labtest:", err)
