@@ -144,7 +144,7 @@ func TestEgressDNS(t *testing.T) {
 			return err
 		}
 		for _, r := range rows {
-			if r.Client == "pod/client" && r.Destination == "db.example.com:7001" && fmt.Sprint(r.Addresses) == "["+host4+":7001]" && r.Connections > 0 {
+			if r.Client == "po/client" && r.Destination == "db.example.com:7001" && fmt.Sprint(r.Addresses) == "["+host4+":7001]" && r.Connections > 0 {
 				return nil
 			}
 		}
