@@ -118,7 +118,13 @@ func TestNamesExist(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range firsts(t, `(?m)^\} (\w+) SEC\("\.maps"\);`, read(t, "bpf/include/underlane.h")) {
+	var programs strings.Builder
+	for _, path := range files(t, ".c", ".h") {
+		if strings.HasPrefix(path, "bpf/") {
+			programs.WriteString(read(t, path))
+		}
+	}
+	for _, name := range firsts(t, `(?m)^\} (\w+) SEC\("\.maps"\);`, programs.String()) {
 		if !regexp.MustCompile(`/sys/fs/bpf/underlane/\{[^}]*\b`+name+`\b`).MatchString(text) || !strings.Contains(read(t, "docs/debugging.md"), "`"+name+"`") {
 			t.Errorf("the map %s is missing in %s or in docs/debugging.md", name, page)
 		}

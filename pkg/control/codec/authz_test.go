@@ -106,6 +106,9 @@ func whole(t *testing.T) *authz.Spec {
 		of(authz.ConditionHeader), of(authz.ConditionClaim), of(authz.ConditionSource), of(authz.ConditionOperation), of(authz.ConditionPredicate),
 	}
 	spec.Limits[0].Where.When = rule.When
+	for i := range spec.Tokens {
+		spec.Tokens[i].Timeout = 0 // agents do not have it
+	}
 	return spec
 }
 

@@ -105,9 +105,9 @@ type sender struct {
 type decider struct {
 	sender
 
-	asked   route.Request  // its strings lie in link.in
-	target  []byte         // the rewritten target
-	early   early          // what was read of the body for check
+	asked  route.Request // its strings lie in link.in
+	target []byte        // the rewritten target
+	early  early         // what was read of the body for check
 }
 
 // idleBytes is enough for the heads of most requests. The memory of a session is that of its
