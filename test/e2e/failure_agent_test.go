@@ -211,7 +211,11 @@ func (o outage) judgeCounters(t *testing.T, before, after map[string]uint64, all
 			}
 		}
 	}
-	if total < len(all) || total > len(all)+stray {
+	most := len(all) + stray
+	if o.signal == "STOP" && o.client == "outsider" {
+		most += len(all) / 10 // hundreds of connections have waited for the server's agent, and end together
+	}
+	if total < len(all) || total > most {
 		t.Errorf("the kernel has counted %d connections of %d: %v", total, len(all), grown)
 	}
 	refused := 0
