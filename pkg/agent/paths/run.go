@@ -3,6 +3,8 @@ package paths
 import (
 	"context"
 	"time"
+
+	"github.com/underlane/underlane/pkg/redirect"
 )
 
 const (
@@ -93,8 +95,30 @@ func (t *Table) judgeAll() (denied bool) {
 	return denied
 }
 
+// adopt notes a path that the kernel has, and judges it. False: it is nobody's. mu is held.
+func (t *Table) adopt(p redirect.Path) bool {
+	client, server := t.Pods.ByCookie(p.Client), t.Pods.ByCookie(p.Server)
+	if client == nil || server == nil {
+		return false
+	}
+	k := key{client.UID, p.Dst}
+	e := t.entries[k]
+	if e == nil {
+		if len(t.entries) >= maxEntries {
+			return false
+		}
+		e = &entry{last: time.Now()}
+		t.entries[k] = e
+		t.ofPod[k.client]++
+	}
+	e.path, e.set, e.found = p, true, true
+	t.open[flow{k.client, p.Endpoint}] = server.UID
+	t.judge(k, e)
+	return true
+}
+
 // sweep takes over paths of an earlier agent, deletes those of pods that are not enrolled,
-// and forgets what is not used.
+// restores those that another program has deleted, and forgets what is not used.
 func (t *Table) sweep() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -103,22 +127,19 @@ func (t *Table) sweep() {
 		t.Log.Error("the paths in the kernel cannot be compared with those that should be there", "cause", err)
 		return
 	}
+	for _, e := range t.entries {
+		e.found = false
+	}
 	for _, p := range list {
-		client, server := t.Pods.ByCookie(p.Client), t.Pods.ByCookie(p.Server)
-		if client == nil || server == nil || len(t.entries) >= maxEntries {
+		if !t.adopt(p) {
 			_ = t.kernel.DeletePath(p.PathKey) // it is tried again
-			continue
 		}
-		k := key{client.UID, p.Dst}
-		e := t.entries[k]
-		if e == nil {
-			e = &entry{last: time.Now()}
-			t.entries[k] = e
-			t.ofPod[k.client]++
+	}
+	for k, e := range t.entries {
+		if e.set && !e.found { // another program has deleted it
+			e.set = false
+			t.judge(k, e)
 		}
-		e.path, e.set = p, true
-		t.open[flow{k.client, p.Endpoint}] = server.UID
-		t.judge(k, e)
 	}
 	current := make(map[flow]bool)
 	for k, e := range t.entries {

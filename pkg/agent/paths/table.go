@@ -94,7 +94,9 @@ type use struct {
 type entry struct {
 	path redirect.Path // valid if set
 	set  bool          // the kernel has it
-	last time.Time     // when the proxy saw a connection to it
+	// found: the last sweep has seen it there
+	found bool
+	last  time.Time // when the proxy saw a connection to it
 }
 
 // flow is all connections of a pod to an endpoint.

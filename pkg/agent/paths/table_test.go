@@ -267,3 +267,23 @@ func TestTableIsBounded(t *testing.T) {
 		n.check(t, "it has room again", path)
 	})
 }
+
+// TestTableRestores: a path that another program has deleted is there again after a sweep, and
+// a table that is full keeps the paths that it has.
+func TestTableRestores(t *testing.T) {
+	play(t, func(n *node, table *Table, wait func(time.Duration)) {
+		table.Used(client, dst)
+		wait(time.Millisecond)
+		clear(n.kernel)
+		wait(sweepEvery + time.Second)
+		n.check(t, "another program has deleted it", path)
+		for i := range maxEntries - 1 {
+			table.entries[key{"other", netip.AddrPortFrom(endpoint.Addr(), uint16(1+i))}] = &entry{last: time.Now()}
+		}
+		stranger := path
+		stranger.Dst = netip.MustParseAddrPort("10.9.0.9:70")
+		n.kernel[stranger.PathKey] = stranger
+		wait(sweepEvery)
+		n.check(t, "the table is full", path)
+	})
+}
