@@ -150,6 +150,9 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	a.processors = newProcessors(log)
 	has := resourcesOfProcess()
 	log.Info("budgets", "openFiles", has.openFiles, "memory", has.memory, "descriptors", has.descriptors(), "buffers", has.buffers())
+	if err := growDescriptorTable(min(has.openFiles, has.descriptors()+reserveLeast)); err != nil {
+		log.Warn("bursts of new connections may wait for the kernel", "cause", err)
+	}
 	a.proxy = l7proxy.New(l7proxy.Options{
 		Network: a.network,
 		State:   known,
