@@ -15,32 +15,42 @@ import (
 
 const (
 	// muxConnsPerKey bounds the shared connections to an endpoint. Further HTTP/1
-	// connections are dedicated.
-	muxConnsPerKey = 64
+	// connections are dedicated. So many have streams for all connections that a pod may
+	// have open, by default 10,000.
+	muxConnsPerKey = 160
 	// muxFrom is how many connections to an endpoint are dedicated before others are
 	// shared: with little traffic, dedicated ones cost less.
 	muxFrom = 4
 	// unsupportedMemory is how long the pool remembers that a peer does not support shared
 	// connections: an agent of an older version, or an application whose agent is away.
 	unsupportedMemory = 5 * time.Second
-	unboundedWaiters  = 1 << 30
+	// muxTries is how many connections a caller waits for. A peer that drains accepts
+	// connections, but no streams.
+	muxTries = 8
 )
 
 // muxPool holds the shared connections to agents.
 type muxPool struct {
-	pool[*mux.Conn, chan muxDialled] // a waiter receives the outcome of the dial
-	owner                            *Pool
-	connect                          func(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error)
+	pool[*mux.Conn, *muxWaiter]
+	owner   *Pool
+	connect func(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error)
 
 	// mu guards these as well.
 	reserved         map[Key]int       // dedicated connections that are being made
 	unsupportedUntil map[Key]time.Time // when to try again whether peers support sharing
 }
 
-// muxDialled is the outcome of a dial.
+// muxWaiter is a caller that waits for a dial.
+type muxWaiter struct {
+	done chan muxDialled // of capacity 1
+	gone bool            // the caller has given up; the pool's mu guards it
+}
+
+// muxDialled is the outcome of a dial for one of those that waited for it.
 type muxDialled struct {
-	err  error
-	took Took
+	stream *mux.Stream // nil without an error: the caller looks again
+	err    error
+	took   Took
 }
 
 func (p *muxPool) init(owner *Pool) {
@@ -93,44 +103,71 @@ func (p *muxPool) unsupported(key Key) bool {
 	return known && time.Now().Before(until)
 }
 
-// stream returns a stream of a shared connection to ep. If none has room, one is made, for
-// all callers that wait together. stream returns nil without an error if the peer does not
-// support sharing, or if there are muxConnsPerKey connections already.
+// stream returns a stream of a shared connection to ep. If none has room, one is made for
+// each mux.MaxStreams callers that wait. stream returns nil without an error if the peer does
+// not support sharing, or if there are muxConnsPerKey connections already.
 func (p *muxPool) stream(ctx context.Context, ep *Endpoint, account *fairshare.Account) (*mux.Stream, error) {
-	key := ep.Key
-	for range muxConnsPerKey { // a peer that drains accepts connections, but no streams
-		p.mu.Lock()
-		for _, c := range p.conns[key] {
-			if s := c.Open(); s != nil {
-				p.mu.Unlock()
-				return s, nil
-			}
+	for range muxTries {
+		s, w := p.openOrWait(ctx, ep, account)
+		if w == nil {
+			return s, nil
 		}
-		if p.unsupported(key) || p.ending() || len(p.conns[key]) >= muxConnsPerKey {
-			p.mu.Unlock()
-			return nil, nil
-		}
-		done := make(chan muxDialled, 1)
-		if !p.join(key, done, unboundedWaiters) {
-			// Without the first caller's cancellation: others wait for it as well.
-			go p.dial(context.WithoutCancel(ctx), *ep, account, p.begin(key, done))
-		}
-		p.mu.Unlock()
 		select {
-		case d := <-done:
+		case d := <-w.done:
 			ep.Took = d.took
-			if d.err != nil {
-				return nil, d.err
+			if d.err != nil || d.stream != nil {
+				return d.stream, d.err
 			}
 		case <-ctx.Done():
+			p.leave(w)
 			return nil, mesh.Fail(mesh.ReasonConnectTimeout, ctx.Err())
 		}
 	}
 	return nil, nil
 }
 
+// openOrWait opens a stream of a connection that has room. Otherwise it returns a waiter for
+// a dial, or neither where the caller needs a dedicated connection.
+func (p *muxPool) openOrWait(ctx context.Context, ep *Endpoint, account *fairshare.Account) (*mux.Stream, *muxWaiter) {
+	key := ep.Key
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns[key] {
+		if s := c.Open(); s != nil {
+			return s, nil
+		}
+	}
+	if p.unsupported(key) || p.ending() {
+		return nil, nil
+	}
+	w := &muxWaiter{done: make(chan muxDialled, 1)}
+	if p.join(key, w, mux.MaxStreams) {
+		return nil, w
+	}
+	if p.size(key) >= muxConnsPerKey {
+		return nil, nil
+	}
+	// Without the first caller's cancellation: others wait for it as well.
+	go p.dial(context.WithoutCancel(ctx), *ep, account, p.begin(key, w))
+	return nil, w
+}
+
+// leave gives up waiting. A stream that has come meanwhile is closed.
+func (p *muxPool) leave(w *muxWaiter) {
+	p.mu.Lock()
+	w.gone = true
+	p.mu.Unlock()
+	select {
+	case d := <-w.done:
+		if d.stream != nil {
+			_ = d.stream.Close()
+		}
+	default: // the dial sees that nobody waits
+	}
+}
+
 // dial makes a shared connection and carries it to its end.
-func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Account, d *dial[chan muxDialled]) {
+func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Account, d *dial[*muxWaiter]) {
 	c, result, err := p.connect(ctx, &ep)
 	var m *mux.Conn
 	p.mu.Lock()
@@ -145,10 +182,14 @@ func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Acco
 		p.unsupportedUntil[ep.Key] = time.Now().Add(unsupportedMemory)
 		c.Close()
 	}
-	p.mu.Unlock()
-	for _, done := range waiters {
-		done <- muxDialled{err, ep.Took}
+	for _, w := range waiters {
+		outcome := muxDialled{err: err, took: ep.Took}
+		if m != nil && !w.gone {
+			outcome.stream = m.Open() // nil if others were faster
+		}
+		w.done <- outcome
 	}
+	p.mu.Unlock()
 	if m != nil {
 		l := p.owner.opened(c.Raw(), &ep, &result, netip.AddrPort{}, "http1")
 		_ = m.Run(nil)

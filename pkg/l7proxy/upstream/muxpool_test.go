@@ -172,6 +172,61 @@ func TestMuxDialFails(t *testing.T) {
 	hello(t, s)
 }
 
+// A burst has one dial for each mux.MaxStreams callers, and each caller has a stream when its
+// dial is done. One that has given up leaves no stream open.
+func TestMuxBurst(t *testing.T) {
+	p, peers := newMuxPeers(t, mtls.ALPNMux)
+	const callers = 4*mux.MaxStreams + 1
+	release := make(chan struct{})
+	p.connect = func(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
+		<-release
+		return peers.dial(ctx, ep)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	var waiters sync.WaitGroup
+	for i := range callers {
+		ctx := ctx
+		if i%2 == 0 {
+			ctx = t.Context()
+		}
+		waiters.Go(func() {
+			s, err := p.stream(ctx, new(Endpoint), nil)
+			switch {
+			case ctx.Err() != nil:
+				if s != nil || err == nil {
+					t.Errorf("who has given up: %v, %v", s, err)
+				}
+			case err != nil || s == nil:
+				t.Errorf("%v, %v", s, err)
+			default:
+				hello(t, s)
+				s.Close()
+			}
+		})
+	}
+	waiting := func() (n int) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, d := range p.dials[Key{}] {
+			for _, w := range d.waiters {
+				if !w.gone {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	proxytest.Eventually(t, "all to wait", func() bool { return waiting() == callers })
+	leave()
+	proxytest.Eventually(t, "half of them to leave", func() bool { return waiting() == (callers+1)/2 })
+	close(release)
+	waiters.Wait()
+	if n := peers.dials.Load(); n != 5 {
+		t.Errorf("%d dials for %d callers, want 5", n, callers)
+	}
+	proxytest.Eventually(t, "no stream to be open", func() bool { p.closeIdle(0); p.mu.Lock(); defer p.mu.Unlock(); return p.total == 0 })
+}
+
 // A connection whose peer drains gets no further stream, and its streams go on;
 // one without streams is closed.
 func TestMuxDrainAndIdle(t *testing.T) {
@@ -220,7 +275,7 @@ func TestMuxPeerDrains(t *testing.T) {
 		}
 		s.Close() // it was quicker than the peer
 	}
-	if n := peers.dials.Load(); n > 3*muxConnsPerKey {
+	if n := peers.dials.Load(); n > 3*muxTries {
 		t.Errorf("%d dials", n)
 	}
 }
