@@ -26,6 +26,7 @@ type Driver struct {
 	sessions *lifetime.Group[*session]
 	hangups  rawio.Hangups // of clients, and of endpoints whose connections are private
 	lookout  lookout
+	leavers  leavers
 }
 
 // New makes a driver. The caller calls Watch about once a second, and Close when all

@@ -131,7 +131,7 @@ func (d *link) sent() {
 	defer d.phase.mu.Unlock()
 	d.phase.sent, d.phase.more = true, len(d.in) > 0
 	if d.phase.hungUp {
-		go d.passHangup()
+		d.driver.leavers.add(d)
 	}
 }
 
@@ -142,7 +142,7 @@ func (d *link) endPassed() {
 	defer d.phase.mu.Unlock()
 	d.phase.sent, d.phase.ended = true, true
 	if d.phase.hungUp {
-		go d.passHangup()
+		d.driver.leavers.add(d)
 	}
 }
 
@@ -153,7 +153,7 @@ func (d *link) clientHungUp() {
 	defer d.phase.mu.Unlock()
 	d.phase.hungUp = true
 	if d.phase.waits != nil && d.phase.sent {
-		go d.passHangup() // it may wait for the endpoint
+		d.driver.leavers.add(d)
 	}
 }
 
