@@ -55,7 +55,7 @@ func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.Add
 }
 
 // Turns returns the turns of a goroutine that accepts connections of a pod, or to it.
-func (p *Proxy) Turns(local *mesh.Workload, d mesh.Direction) rawio.Turns {
+func (p *Proxy) Turns(local *mesh.Workload, d mesh.Direction) *fairshare.Task {
 	task := new(fairshare.Task)
 	task.Charge(p.pods.Account(quota.Key{UID: local.UID, Direction: d}))
 	task.GoFirst() // among its connections are the node's own, such as probes

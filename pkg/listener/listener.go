@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -44,21 +45,28 @@ const exhaustedPause = 50 * time.Millisecond
 // Serve accepts connections from l until it is closed, and calls handle for each one in a
 // goroutine of its own. It closes the connection when handle returns.
 func (g *Group) Serve(l *rawio.Listener, handle func(*rawio.Conn)) {
-	g.ServeInTurn(l, nil, handle)
+	g.ServeInTurn(l, Manner{}, handle)
 }
 
-// always is the Turns of a goroutine that never waits for one.
-type always struct{}
+// acceptsInRow is after how many connections the goroutine that accepts lets the goroutines
+// begin that serve them. In a burst it would make hundreds ready, and what became ready after
+// them would wait for what all of them do until they have to wait.
+const acceptsInRow = 8
 
-func (always) Pause()  {}
-func (always) Resume() {}
+// Manner is how connections of a pod are accepted.
+type Manner struct {
+	Turns  Turns // of the goroutine that accepts; nil: it never waits
+	Growth int   // connections a second by which the open ones may become more under contention; 0: any number
+}
 
 // ServeInTurn is Serve for a pod that has turns at the processors: who connects to it again and
-// again takes the time from it. turns is for the goroutine that accepts; nil: it never waits.
-func (g *Group) ServeInTurn(l *rawio.Listener, turns rawio.Turns, handle func(*rawio.Conn)) {
+// again takes the time from it.
+func (g *Group) ServeInTurn(l *rawio.Listener, m Manner, handle func(*rawio.Conn)) {
+	turns := m.Turns
 	if turns == nil {
 		turns = always{}
 	}
+	grown := newGrowth(m.Growth, time.Now())
 	g.loops.Add(1)
 	g.workers.begin()
 	go func() {
@@ -66,14 +74,21 @@ func (g *Group) ServeInTurn(l *rawio.Listener, turns rawio.Turns, handle func(*r
 		defer g.workers.end()
 		defer turns.Pause()
 		var r revival
-		for {
+		for n := 0; ; n++ {
+			if n%acceptsInRow == acceptsInRow-1 {
+				runtime.Gosched()
+			}
 			turns.Pause()
 			c, err := l.Accept()
 			turns.Resume()
 			switch {
 			case err == nil:
 				g.enter(c) // before the goroutine starts, so that Drain does not miss it
-				g.workers.serve(job{g, c, handle})
+				g.workers.serve(job{g, c, handle, grown})
+				if rest := grown.add(time.Now(), turns.Contended()); rest > 0 {
+					turns.Pause()
+					time.Sleep(rest)
+				}
 			case errors.Is(err, net.ErrClosed):
 				return
 			case destroyed(err):
@@ -91,6 +106,7 @@ func (g *Group) ServeInTurn(l *rawio.Listener, turns rawio.Turns, handle func(*r
 
 func (j job) serve() {
 	g, c := j.group, j.c
+	defer j.grown.ended.Add(1)
 	defer g.leave(c)
 	defer func() {
 		// A defect that the bytes of one connection trigger must not end the traffic

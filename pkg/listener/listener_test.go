@@ -225,12 +225,14 @@ type turnsSeen chan string
 func (s turnsSeen) Pause()  { s <- "pause" }
 func (s turnsSeen) Resume() { s <- "resume" }
 
+func (s turnsSeen) Contended() bool { return false }
+
 // TestAcceptsInTurn: the loop has no turn while it waits for connections, and one for each
 // that it takes.
 func TestAcceptsInTurn(t *testing.T) {
 	g, l := &Group{Log: slog.New(slog.DiscardHandler)}, listen(t)
 	seen := make(turnsSeen, 10)
-	g.ServeInTurn(l, seen, func(*rawio.Conn) {})
+	g.ServeInTurn(l, Manner{Turns: seen}, func(*rawio.Conn) {})
 	expect := func(want ...string) {
 		t.Helper()
 		for _, w := range want {

@@ -20,6 +20,7 @@ type job struct {
 	group  *Group
 	c      *rawio.Conn
 	handle func(*rawio.Conn)
+	grown  *growth // the connection is one of its
 }
 
 // idleWorkers bounds the workers that wait, and so the memory of their stacks, of mostly

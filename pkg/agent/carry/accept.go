@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/tap"
@@ -18,7 +19,7 @@ type Handler interface {
 	// ServeInbound serves a connection that was opened to local.
 	ServeInbound(c *rawio.Conn, local *mesh.Workload)
 	// Turns returns the turns of a goroutine that accepts connections of local, or to it.
-	Turns(local *mesh.Workload, d mesh.Direction) rawio.Turns
+	Turns(local *mesh.Workload, d mesh.Direction) *fairshare.Task
 }
 
 func (c *Carrier) outbound(p *pod, conn *rawio.Conn) {

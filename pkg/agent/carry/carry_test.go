@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/listener"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -175,7 +176,7 @@ func (h *handler) ServeOutbound(c *rawio.Conn, _ *mesh.Workload, _ netip.AddrPor
 	h.serve(c)
 }
 
-func (h *handler) Turns(*mesh.Workload, mesh.Direction) rawio.Turns { return nil }
+func (h *handler) Turns(*mesh.Workload, mesh.Direction) *fairshare.Task { return nil }
 
 func (h *handler) ServeInbound(c *rawio.Conn, _ *mesh.Workload) {
 	h.inbound.Add(1)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/redirect"
@@ -203,7 +204,7 @@ type answering struct {
 	began chan struct{}
 }
 
-func (h *answering) Turns(*mesh.Workload, mesh.Direction) rawio.Turns { return nil }
+func (h *answering) Turns(*mesh.Workload, mesh.Direction) *fairshare.Task { return nil }
 
 func (h *answering) ServeInbound(c *rawio.Conn, _ *mesh.Workload) {
 	app := <-h.app // nil: it has ended
