@@ -14,7 +14,6 @@ import (
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
-	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 )
 
@@ -42,7 +41,7 @@ func TestAcknowledgements(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() { proxy.Run(ctx) })
 	running.Go(func() {
-		proxy.h1.Serve(&request.Session{Core: &proxy.core, ID: 1, Client: ackedConn{memoryConn{proxySide}, &clients}, Target: target}, nil)
+		proxy.h1.Serve(sessionOf(proxy, ackedConn{memoryConn{proxySide}, &clients}, target), nil)
 	})
 	defer running.Wait()
 	defer stop()

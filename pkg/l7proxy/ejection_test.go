@@ -61,7 +61,8 @@ func awayEnv(t *testing.T) (*Proxy, *lostNetwork, *request.Session) {
 		Tap: proxytest.NewRecorder(),
 	})
 	client := &mesh.Workload{UID: "client", Node: "node-1", Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.1")}}
-	return p, network, &request.Session{Core: &p.core, Target: p.directory.Outbound(client, netip.MustParseAddrPort("10.9.0.1:80"), func(wait func()) { wait() })}
+	target := p.directory.Outbound(client, netip.MustParseAddrPort("10.9.0.1:80"), func(wait func()) { wait() })
+	return p, network, sessionOf(p, nil, target)
 }
 
 // fail makes one request to an endpoint of node fail.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/h2"
-	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -20,7 +19,7 @@ func TestH2CallDeadline(t *testing.T) {
 		rec := &h2recorder{}
 		proxy, target := newMemoryProxy(t, Options{Tap: rec, Log: slog.New(slog.DiscardHandler)})
 		nc, proxyClient := memoryPipe(t)
-		session := &request.Session{Core: &proxy.core, ID: 1, Client: memoryConn{proxyClient}, Target: target}
+		session := sessionOf(proxy, memoryConn{proxyClient}, target)
 		var running sync.WaitGroup
 		running.Go(func() { proxy.h2.Serve(session) })
 		c := clientFrames(t, nc)

@@ -74,7 +74,8 @@ func startH2Env(t testing.TB, limits Limits, backends ...string) *h2env {
 				return
 			}
 			sessions.Go(func() {
-				s := &request.Session{
+				s := &request.Session{}
+				s.Connection = request.Connection{
 					Core: &e.proxy.core, ID: e.proxy.ids.Add(1), Client: conn.Plain{Conn: nc}, Target: e.target,
 				}
 				s.Task.Charge(shares.Account())

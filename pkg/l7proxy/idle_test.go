@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
@@ -167,6 +168,13 @@ func (c memoryConn) Offer(p []byte) (int, error) {
 
 // TestH2IdleStream: neither a WebSocket over HTTP/2 nor a gRPC stream is cut for
 // being silent, and no time limit of a connection counts while it carries one.
+// sessionOf is the first session of a proxy, for a driver.
+func sessionOf(p *Proxy, client conn.Conn, target destination.Target) *request.Session {
+	s := &request.Session{}
+	s.Connection = request.Connection{Core: &p.core, ID: 1, Client: client, Target: target}
+	return s
+}
+
 func TestH2IdleStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := &h2recorder{}
@@ -176,7 +184,7 @@ func TestH2IdleStream(t *testing.T) {
 		var running sync.WaitGroup
 		running.Go(func() { proxy.Run(ctx) })
 		running.Go(func() {
-			proxy.h2.Serve(&request.Session{Core: &proxy.core, ID: 1, Client: memoryConn{proxyClient}, Target: target})
+			proxy.h2.Serve(sessionOf(proxy, memoryConn{proxyClient}, target))
 		})
 		c := clientFrames(t, nc)
 		c.headers(1, false, websocket...)

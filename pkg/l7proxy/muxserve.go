@@ -42,11 +42,10 @@ func (s *session) serveMux() {
 func (s *session) serveStream(stream *mux.Stream) {
 	defer stream.Close()
 	p, local := s.proxy, s.inbound.Local()
-	one := &request.Session{
-		Core: &p.core, ID: p.ids.Add(1), Client: stream,
-		Direction: s.Direction, Source: s.Source, Original: s.Original, TLS: s.TLS, From: s.From,
-		Target: p.directory.Inbound(local, s.Original, s.inbound.FromNode()),
-	}
+	one := &request.Session{}
+	one.Core, one.ID, one.Client = &p.core, p.ids.Add(1), stream
+	one.Direction, one.Source, one.Original, one.TLS, one.From = s.Direction, s.Source, s.Original, s.TLS, s.From
+	one.Target = p.directory.Inbound(local, s.Original, s.inbound.FromNode())
 	if !s.inbound.FromNode() {
 		p.turn(one, local)
 		defer one.Task.Pause()

@@ -47,10 +47,11 @@ func servedMux(t *testing.T, e *env, dst string, from quota.Source) *mux.Conn {
 	t.Helper()
 	return muxPair(t, func(c *rawio.Conn) {
 		target := e.proxy.directory.Inbound(e.local, netip.MustParseAddrPort(dst), false)
-		s := &session{proxy: e.proxy, raw: c, inbound: target, Session: request.Session{
+		s := &session{proxy: e.proxy, raw: c, inbound: target}
+		s.Connection = request.Connection{
 			Core: &e.proxy.core, ID: e.proxy.ids.Add(1), Client: conn.Plain{Conn: c}, Direction: mesh.Inbound,
 			Source: tap.Peer{Addr: c.Remote()}, Original: netip.MustParseAddrPort(dst), TLS: tap.TLSTrue, Target: target, From: from,
-		}}
+		}
 		if e.proxy.enter(&s.Session, e.local, connDescriptors) {
 			s.serveMux()
 			s.Quota.Leave()

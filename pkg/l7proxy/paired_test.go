@@ -57,7 +57,8 @@ func visit(t *testing.T, tls string, policy mesh.PolicyMode, limits Limits) *vis
 	}
 	v.group.Serve(l, func(c *rawio.Conn) {
 		defer c.Close()
-		s := &request.Session{
+		s := &request.Session{}
+		s.Connection = request.Connection{
 			Core: &v.proxy.core, ID: v.proxy.ids.Add(1), Client: conn.Plain{Conn: c}, Direction: mesh.Inbound,
 			Source: tap.Peer{Addr: c.Remote()}, TLS: tls, Target: v.proxy.directory.Inbound(v.pod, v.addr, false),
 		}

@@ -28,18 +28,14 @@ import (
 // is the name of the client's program, for tap. It returns when the connection has ended.
 func (p *Proxy) ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.AddrPort, process string) {
 	defer c.Close()
-	s := &session{proxy: p, raw: c, Session: request.Session{
-		Core: &p.core, ID: p.ids.Add(1), Client: conn.Plain{Conn: c},
-		Direction: mesh.Outbound,
-		Source: tap.Peer{
-			Addr:     netip.AddrPortFrom(destination.PodAddress(local, dst.Addr(), c.Remote().Addr()), c.Remote().Port()),
-			Workload: local, Identity: local.Identity,
-		},
-		Original: dst,
-		Process:  process,
-		From:     quota.PodSource(local.UID),
-		TLS:      tap.TLSNoIdentity,
-	}}
+	s := &session{proxy: p, raw: c}
+	s.Core, s.ID, s.Client = &p.core, p.ids.Add(1), conn.Plain{Conn: c}
+	s.Direction, s.TLS = mesh.Outbound, tap.TLSNoIdentity
+	s.Source = tap.Peer{
+		Addr:     netip.AddrPortFrom(destination.PodAddress(local, dst.Addr(), c.Remote().Addr()), c.Remote().Port()),
+		Workload: local, Identity: local.Identity,
+	}
+	s.Original, s.Process, s.From = dst, process, quota.PodSource(local.UID)
 	p.turn(&s.Session, local)
 	defer s.Task.Pause()
 	s.Target = p.directory.Outbound(local, dst, s.aside)
@@ -68,14 +64,10 @@ func (p *Proxy) ServeInbound(c *rawio.Conn, local *mesh.Workload) {
 	defer c.Close()
 	client := c.Remote().Addr()
 	fromNode := p.State.IsNode(client)
-	s := &session{proxy: p, raw: c, Session: request.Session{
-		Core: &p.core, ID: p.ids.Add(1), Client: conn.Plain{Conn: c},
-		Direction: mesh.Inbound,
-		Source:    tap.Peer{Addr: c.Remote()},
-		Original:  c.Local(),
-		From:      quota.ClientSource(client, mesh.Identity{}),
-		TLS:       tap.TLSNoIdentity,
-	}}
+	s := &session{proxy: p, raw: c}
+	s.Core, s.ID, s.Client = &p.core, p.ids.Add(1), conn.Plain{Conn: c}
+	s.Direction, s.TLS = mesh.Inbound, tap.TLSNoIdentity
+	s.Source.Addr, s.Original, s.From = c.Remote(), c.Local(), quota.ClientSource(client, mesh.Identity{})
 	if !fromNode { // kubelet probes must not wait, nor fail because other clients have too many connections
 		p.turn(&s.Session, local)
 		defer s.Task.Pause()

@@ -30,7 +30,9 @@ func TestLookout(t *testing.T) {
 		driver := &Driver{}
 		begin := func() (*link, *watchedConn) {
 			client := &watchedConn{}
-			d := &link{driver: driver, s: &request.Session{Client: client}}
+			s := &request.Session{}
+			s.Client = client
+			d := &link{driver: driver, s: s}
 			d.beginWait(client)
 			return d, client
 		}

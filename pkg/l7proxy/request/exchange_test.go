@@ -36,7 +36,8 @@ func TestSaid(t *testing.T) {
 		r := proxytest.NewRecorder()
 		core := &request.Core{Tap: r}
 		client := &mesh.Workload{UID: "client"}
-		s := &request.Session{
+		s := &request.Session{}
+		s.Connection = request.Connection{
 			Core: core, Direction: mesh.Outbound, Source: tap.Peer{Workload: client},
 			Target: newDirectory().Outbound(client, netip.MustParseAddrPort("10.0.0.1:80"), func(wait func()) { wait() }),
 		}
@@ -58,7 +59,8 @@ func TestDeniedNamesItsServer(t *testing.T) {
 	web := &mesh.Workload{Name: "web-1", Identity: mesh.Identity{TrustDomain: "d", Namespace: "n", ServiceAccount: "web"}}
 	rec := proxytest.NewRecorder()
 	addr := netip.MustParseAddrPort("10.0.0.7:80")
-	s := &request.Session{
+	s := &request.Session{}
+	s.Connection = request.Connection{
 		Core:      &request.Core{Tap: rec, State: &proxytest.State{Store: state.NewStore("node-1")}},
 		Direction: mesh.Inbound,
 		Source:    tap.Peer{Workload: &mesh.Workload{Name: "outsider"}},

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
@@ -16,7 +17,12 @@ import (
 // credentials. The agents of both nodes do this: the client's connection, the one
 // between the agents and the one to the application belong together and end together.
 
-// login is the state of such a session. It is immutable.
+// loginState says whether a session has a login, and where.
+type loginState struct {
+	login atomic.Pointer[login] // nil: the session uses shared connections
+}
+
+// login is a login of a session. It is immutable.
 type login struct {
 	draw uint64           // used instead of a random number in weighted routes, so that they choose the same backend each time
 	at   []netip.AddrPort // endpoints to which the session has private connections
@@ -24,7 +30,7 @@ type login struct {
 
 // BindLogin makes the session use private connections from now on. draw is the number
 // by which the routes chose the backend; 0: there was none.
-func (s *Session) BindLogin(draw uint64) {
+func (s *loginState) BindLogin(draw uint64) {
 	if draw == 0 { // no route applied
 		draw = rand.Uint64()
 	}
@@ -34,11 +40,11 @@ func (s *Session) BindLogin(draw uint64) {
 }
 
 // HasLogin reports whether the session uses private connections.
-func (s *Session) HasLogin() bool { return s.login.Load() != nil }
+func (s *loginState) HasLogin() bool { return s.login.Load() != nil }
 
 // RouteRandom returns 64 random bits by which the routes choose a backend. They are the
 // same for all requests of a session with a login.
-func (s *Session) RouteRandom() uint64 {
+func (s *loginState) RouteRandom() uint64 {
 	if l := s.login.Load(); l != nil {
 		return l.draw
 	}
@@ -47,14 +53,14 @@ func (s *Session) RouteRandom() uint64 {
 
 // SetLoginEndpoints sets the endpoints to which a session with a login has private
 // connections.
-func (s *Session) SetLoginEndpoints(at []netip.AddrPort) {
+func (s *loginState) SetLoginEndpoints(at []netip.AddrPort) {
 	if l := s.login.Load(); !slices.Equal(l.at, at) {
 		s.login.Store(&login{draw: l.draw, at: at})
 	}
 }
 
 // preferred returns the endpoints to which the session has private connections.
-func (s *Session) preferred() []netip.AddrPort {
+func (s *loginState) preferred() []netip.AddrPort {
 	if l := s.login.Load(); l != nil {
 		return l.at
 	}

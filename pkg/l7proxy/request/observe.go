@@ -33,17 +33,17 @@ func (o *Observed) Add(name, value string) {
 }
 
 // Observes reports whether Observe has to be called for each request.
-func (s *Session) Observes() bool { return s.Sampling != nil || s.logged() }
+func (r *reporter) Observes() bool { return r.Sampling != nil || r.logged() }
 
-func (s *Session) logged() bool { return s.Logged != nil && s.Logged() }
+func (r *reporter) logged() bool { return r.Logged != nil && r.Logged() }
 
 // Observe sets line.Trace if the request is sampled, and line.Head if that is so or an access
 // log may need it.
-func (s *Session) Observe(o *Observed, line *Line) {
-	if s.Sampling != nil {
-		line.Trace = tracing.Begin(&o.carrier, s.sampling(), s.beginsTraces())
+func (r *reporter) Observe(o *Observed, line *Line) {
+	if r.Sampling != nil {
+		line.Trace = tracing.Begin(&o.carrier, r.sampling(), r.beginsTraces())
 	}
-	if line.Trace != nil || s.logged() {
+	if line.Trace != nil || r.logged() {
 		line.Head = &tap.Head{Version: o.Version, UserAgent: cut(o.userAgent), Referer: cut(o.referer)}
 	}
 }
@@ -52,21 +52,21 @@ func cut(s string) string { return strings.Clone(s[:min(len(s), tap.MaxHeadValue
 
 // sampling returns the sampling of the pod that the session belongs to: the client outbound,
 // the server inbound.
-func (s *Session) sampling() mesh.TraceSampling {
-	pod := s.Source.Workload
-	if s.Direction == mesh.Inbound {
-		pod = s.Target.Peer().Workload
+func (r *reporter) sampling() mesh.TraceSampling {
+	pod := r.Source.Workload
+	if r.Direction == mesh.Inbound {
+		pod = r.Target.Peer().Workload
 	}
 	if pod != nil && pod.Settings.TraceSampling != nil {
 		return *pod.Settings.TraceSampling
 	}
-	return *s.Sampling
+	return *r.Sampling
 }
 
 // beginsTraces reports whether traces may begin at this agent: it is the first that the
 // request comes to. If another agent did not sample the request, then this one does not
 // either: a trace would lack its beginning.
-func (s *Session) beginsTraces() bool { return s.Direction == mesh.Outbound || s.TLS != tap.TLSTrue }
+func (r *reporter) beginsTraces() bool { return r.Direction == mesh.Outbound || r.TLS != tap.TLSTrue }
 
 // EditHead adds the changes of the request's trace to those of the routes. It does not
 // change the slices' elements.

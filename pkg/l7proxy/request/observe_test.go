@@ -39,7 +39,8 @@ func TestWhereTracesBegin(t *testing.T) {
 		"inbound from outside, server's parent": {mesh.Inbound, tap.TLSNoIdentity, always, always, parent, false, true},
 		"no receiver":                           {mesh.Outbound, "", nil, always, always, false, false},
 	} {
-		s := &Session{Core: &Core{Sampling: tc.agent}, Direction: tc.direction, TLS: tc.tls, Source: tap.Peer{Workload: pod(tc.client)}, Target: atPod{pod: pod(tc.server)}}
+		s := &Session{}
+		s.Connection = Connection{Core: &Core{Sampling: tc.agent}, Direction: tc.direction, TLS: tc.tls, Source: tap.Peer{Workload: pod(tc.client)}, Target: atPod{pod: pod(tc.server)}}
 		for context, want := range map[string]bool{"": tc.begins, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01": tc.goesOn} {
 			o := Observed{Version: "1.1"}
 			if context != "" {

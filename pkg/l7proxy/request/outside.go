@@ -9,8 +9,8 @@ import (
 
 // Outside reports whether the destination of the session is outside the mesh, and no
 // Service.
-func (s *Session) Outside() bool {
-	return s.Direction == mesh.Outbound && s.Target != nil && s.Target.Service() == nil && s.Target.Peer().Workload == nil
+func (c *Connection) Outside() bool {
+	return c.Direction == mesh.Outbound && c.Target != nil && c.Target.Service() == nil && c.Target.Peer().Workload == nil
 }
 
 // outsideName is the name of the last authority of a session, because most sessions have one
@@ -23,8 +23,8 @@ const maxAuthority = 260
 // OutsideName returns the name in the authority of a request to a destination outside the
 // mesh, or "". It allocates only if the authority is not that of the last request. Only one
 // goroutine at a time may call it. authority may point into a buffer.
-func (s *Session) OutsideName(authority string) string {
-	last := &s.outsideName
+func (r *reporter) OutsideName(authority string) string {
+	last := &r.outsideName
 	if last.authority == authority {
 		return last.name
 	}

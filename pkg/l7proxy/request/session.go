@@ -66,7 +66,26 @@ type Opaque struct {
 
 // Session is one client connection being proxied, from the moment its protocol
 // is known. A driver (HTTP/1, HTTP/2, opaque) serves it to its end.
-type Session struct {
+//
+// It is made of layers, each of which embeds the one below it and knows none above:
+// Connection, reporter. Session itself decides about requests, and chooses and reaches
+// endpoints for them.
+type Session struct{ reporter }
+
+// reporter reports the connection to tap, and says what is to be traced and logged
+// (connection.go, observe.go).
+type reporter struct {
+	Connection
+	judged      atomic.Pointer[calls.Entry] // how the policies have decided about the connection; nil: there are none
+	named       bool                        // dns is set
+	dns         string                      // see resolved
+	outsideName outsideName
+}
+
+// Connection is the connection of a session's client: what is known of it, and how it ends.
+// The proxy sets its fields one by one: a composite literal would lie on the stack of the
+// goroutine that serves the connection, which would then need a stack of twice the size.
+type Connection struct {
 	*Core
 
 	ID        uint32    // unique on this agent; Base of its tap events
@@ -87,43 +106,39 @@ type Session struct {
 	// way. The driver sets it; nil: the driver does that itself. It does not wait.
 	EndClient func()
 
-	judged atomic.Pointer[calls.Entry] // how the policies have decided about the connection; nil: there are none
-	login  atomic.Pointer[login]       // nil: the session uses shared connections
-	gone   atomic.Bool                 // the client's connection has ended
-	named  bool                        // dns is set
-	dns    string                      // see resolved
-	outsideName
-	// revoked is why a session that was admitted is cut: a mesh.Reason.
-	revoked atomic.Uint32
 	// Said is what the client of an opaque connection has said. It is not changed once the
 	// connection is carried.
 	Said destination.Said
+
+	loginState
+	gone    atomic.Bool   // the client's connection has ended
+	revoked atomic.Uint32 // why a session that was admitted is cut: a mesh.Reason
 }
 
 // Revoke cuts the client's connection, because a policy does not allow it any more: that of
 // the server's pod, or an EgressNetwork. It may be called by any goroutine.
-func (s *Session) Revoke(why mesh.Reason) {
-	s.revoked.Store(uint32(why))
-	_ = s.Client.Reset()
+func (c *Connection) Revoke(why mesh.Reason) {
+	c.revoked.Store(uint32(why))
+	_ = c.Client.Reset()
 }
 
 // Ended returns why something of the session has ended: for reason, or because the session
 // was revoked.
-func (s *Session) Ended(reason mesh.Reason) mesh.Reason {
-	if why := mesh.Reason(s.revoked.Load()); why != mesh.ReasonNone {
+func (c *Connection) Ended(reason mesh.Reason) mesh.Reason {
+	if why := mesh.Reason(c.revoked.Load()); why != mesh.ReasonNone {
 		return why
 	}
 	return reason
 }
 
 // ClientGone records that the client's connection has ended.
-func (s *Session) ClientGone() { s.gone.Store(true) }
+func (c *Connection) ClientGone() { c.gone.Store(true) }
 
 // ClientAddr implements upstream.Client.
-func (s *Session) ClientAddr() netip.AddrPort { return s.Source.Addr }
+func (c *Connection) ClientAddr() netip.AddrPort { return c.Source.Addr }
 
 // Usage implements upstream.Client.
-func (s *Session) Usage() *quota.Usage { return s.Quota }
+func (c *Connection) Usage() *quota.Usage { return c.Quota }
 
 // Paired reports whether the client's connection and the endpoint's end together, because
 // they stand for one connection. That is so for a login, and for a client that is no agent
@@ -132,18 +147,18 @@ func (s *Session) Usage() *quota.Usage { return s.Quota }
 // sockets send is lost. So it has to see what the application does with its connection, as
 // without the mesh. An agent that is the client hears of the pod's end from the controller,
 // and gets requests back that have reached no application.
-func (s *Session) Paired() bool {
-	return s.HasLogin() || s.Direction == mesh.Inbound && s.TLS != tap.TLSTrue
+func (c *Connection) Paired() bool {
+	return c.HasLogin() || c.Direction == mesh.Inbound && c.TLS != tap.TLSTrue
 }
 
 // KeepsConnections implements upstream.Client: the connections of a pair are kept while
 // the client's connection is open.
-func (s *Session) KeepsConnections() bool { return s.Paired() && !s.gone.Load() }
+func (c *Connection) KeepsConnections() bool { return c.Paired() && !c.gone.Load() }
 
 // ConnectionEnded implements upstream.Client.
-func (s *Session) ConnectionEnded() {
-	if s.Paired() && s.EndClient != nil {
-		s.EndClient()
+func (c *Connection) ConnectionEnded() {
+	if c.Paired() && c.EndClient != nil {
+		c.EndClient()
 	}
 }
 
@@ -191,7 +206,7 @@ func (s *Session) Dial(ctx context.Context, a *endpoints.Attempt, alpn string) (
 // IdleHTTP1 returns an idle pooled connection to the chosen endpoint for one HTTP/1
 // exchange, or nil if there is none. held is that of upstream.HTTP1Conn.Open.
 func (s *Session) IdleHTTP1(a *endpoints.Attempt, held bool) *upstream.HTTP1Conn {
-	c := s.Upstream.IdleHTTP1(&a.Endpoint, s, held)
+	c := s.Upstream.IdleHTTP1(&a.Endpoint, &s.Connection, held)
 	if c != nil {
 		s.Quota.Settle()
 	}
@@ -202,7 +217,7 @@ func (s *Session) IdleHTTP1(a *endpoints.Attempt, held bool) *upstream.HTTP1Conn
 // how long the caller waits, not the dial. The error is a *mesh.ReasonError, which
 // DialHTTP1 records in a.
 func (s *Session) DialHTTP1(ctx context.Context, a *endpoints.Attempt) (*upstream.HTTP1Conn, error) {
-	c, err := s.Upstream.DialHTTP1(ctx, &a.Endpoint, s)
+	c, err := s.Upstream.DialHTTP1(ctx, &a.Endpoint, &s.Connection)
 	noteDial(ctx, a, err)
 	if err == nil {
 		s.Quota.Settle() // it may be a stream of a shared connection
@@ -219,22 +234,22 @@ func noteDial(ctx context.Context, a *endpoints.Attempt, err error) {
 
 // Turns returns the session's Task for the connections that its goroutine uses, or nil if
 // the session has none.
-func (s *Session) Turns() rawio.Turns {
-	if s.Task.Account() == nil {
+func (c *Connection) Turns() rawio.Turns {
+	if c.Task.Account() == nil {
 		return nil
 	}
-	return &s.Task
+	return &c.Task
 }
 
 // source returns the client. It looks up the workload of an inbound client again if it
 // was not known before: the controller may have answered meanwhile.
-func (s *Session) source() tap.Peer {
-	if s.Direction == mesh.Inbound && s.Source.Workload == nil {
-		s.Source.Workload, _ = s.State.View().Workload(s.Source.Addr.Addr())
+func (c *Connection) source() tap.Peer {
+	if c.Direction == mesh.Inbound && c.Source.Workload == nil {
+		c.Source.Workload, _ = c.State.View().Workload(c.Source.Addr.Addr())
 	}
-	return s.Source
+	return c.Source
 }
 
 // TapActive reports whether tap events have a reader now. If not, the strings of a
 // request need not be built.
-func (s *Session) TapActive() bool { return s.Tap.Active() }
+func (r *reporter) TapActive() bool { return r.Tap.Active() }
