@@ -58,4 +58,4 @@ func isFold[S string | []byte](s S, name string) bool {
 
 // BindsConnection reports whether the message authenticates the connection on which it
 // arrived, or offers to.
-func (h *Head) BindsConnection() bool { return h.binds }
+func (h *message) BindsConnection() bool { return h.binds }

@@ -30,7 +30,7 @@ type Body struct {
 
 // Body returns the framing of the message's body. The head must be complete. In a
 // tunnel the client's bytes follow the request's own body, if it has one.
-func (h *Head) Body() Body {
+func (h *message) Body() Body {
 	kind := BodyNone
 	switch {
 	case h.response && (h.status == 101 || h.tunnels()):

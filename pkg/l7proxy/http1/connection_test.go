@@ -64,7 +64,7 @@ func TestConnectionField(t *testing.T) {
 				if len(edits.Add) > 0 {
 					want += "D: 4\r\n"
 				}
-				if got := string(h.appendHead(nil, &edits)); got != want+"\r\n" {
+				if got := string(appendHead(nil, &h.message, &edits)); got != want+"\r\n" {
 					t.Errorf("%q is forwarded as\n%q, want\n%q", in, got, want+"\r\n")
 				}
 			}

@@ -92,7 +92,7 @@ func (k known) framing() bool {
 }
 
 // learn records the meaning of one known field.
-func (h *Head) learn(f *field) error {
+func (h *interpreter) learn(f *field) error {
 	value, at := h.at(f.value), int(f.value.from)
 	switch f.known {
 	case fieldConnection:
@@ -166,17 +166,17 @@ func (h *Head) learn(f *field) error {
 
 // bodiless reports a response that ends at its empty line, regardless of its fields:
 // 1xx, 204, and 2xx to CONNECT (RFC 9112 §6.3).
-func (h *Head) bodiless() bool {
+func (h *interpreter) bodiless() bool {
 	return h.response && (h.status/100 == 1 || h.status == 204 || h.tunnels())
 }
 
 // tunnels reports a successful response to CONNECT (RFC 9110 §9.3.6).
-func (h *Head) tunnels() bool { return h.asked&KindCONNECT != 0 && h.status/100 == 2 }
+func (h *message) tunnels() bool { return h.asked&KindCONNECT != 0 && h.status/100 == 2 }
 
 // ignoreFraming records a framing field of a bodiless response. Servers must not send
 // one (RFC 9110 §8.6, RFC 9112 §6.1), but many do, and clients ignore it. It is not
 // forwarded, except for a length of 0, which is correct.
-func (h *Head) ignoreFraming(f *field, value []byte) {
+func (h *interpreter) ignoreFraming(f *field, value []byte) {
 	length, ok := parseLength(value)
 	if f.known == fieldContentLength && ok && length == 0 && !h.hasLength {
 		h.hasLength = true
@@ -185,7 +185,7 @@ func (h *Head) ignoreFraming(f *field, value []byte) {
 	f.drop, h.misframed = true, true
 }
 
-func (h *Head) learnConnection(value []byte, at int) error {
+func (h *interpreter) learnConnection(value []byte, at int) error {
 	for option, rest, ok := nextElement(value); ok; option, rest, ok = nextElement(rest) {
 		switch {
 		case indexNot(option, cToken) >= 0:
@@ -209,7 +209,7 @@ func (h *Head) learnConnection(value []byte, at int) error {
 }
 
 // listedByConnection reports whether a Connection field lists this name.
-func (h *Head) listedByConnection(name []byte) bool {
+func (h *interpreter) listedByConnection(name []byte) bool {
 	for i := h.connection - 1; i < len(h.fields); i++ {
 		if h.fields[i].known == fieldConnection && lists(h.at(h.fields[i].value), name) {
 			return true
@@ -219,9 +219,9 @@ func (h *Head) listedByConnection(name []byte) bool {
 }
 
 // finish makes the checks that need the whole head, and marks the fields that are not
-// forwarded because they belong to this connection (RFC 9110 §7.6.1).
-func (h *Head) finish() error {
-	end := h.line
+// forwarded because they belong to this connection (RFC 9110 §7.6.1). end is the length of
+// the head.
+func (h *interpreter) finish(end int) error {
 	if h.chunked && !(h.response && h.mendFraming()) {
 		switch {
 		case h.hasLength:
@@ -253,13 +253,13 @@ func (h *Head) finish() error {
 
 // keepsConnection reports whether the only Connection field says what the next hop needs.
 // It is then forwarded in its own spelling, which some programs compare.
-func (h *Head) keepsConnection(e *Edits) bool {
+func (h *message) keepsConnection(e *Edits) bool {
 	life := h.life(e)
 	return h.connections == 1 && h.options == 0 && !h.te && !h.teTrailers &&
 		h.close == (life == ConnectionClose) && h.keepAlive == (life == ConnectionKeepAlive) && h.upgrade == h.upgrades()
 }
 
-func (h *Head) finishRequest(end int) error {
+func (h *interpreter) finishRequest(end int) error {
 	if h.minor > 0 && !h.hasHost {
 		return syntax(end, "HTTP/1.1 request without Host")
 	}
@@ -271,7 +271,7 @@ func (h *Head) finishRequest(end int) error {
 }
 
 // finishResponse: RFC 9110 §15.2.2.
-func (h *Head) finishResponse(end int) error {
+func (h *interpreter) finishResponse(end int) error {
 	switch {
 	case h.status == 101 && h.asked&KindUpgrade == 0:
 		return syntax(end, "a 101 response that was not asked for")

@@ -52,7 +52,7 @@ func (e *Edits) empty() bool {
 // Transfer-Encoding stays, because the body is forwarded with its framing. The version
 // stays too.
 func AppendRequestHead(dst []byte, h *Head, edits *Edits) []byte {
-	return h.appendHead(dst, edits)
+	return appendHead(dst, &h.message, edits)
 }
 
 // AppendResponseHead is AppendRequestHead for a response. It also removes framing fields
@@ -62,15 +62,15 @@ func AppendRequestHead(dst []byte, h *Head, edits *Edits) []byte {
 // place where the next proxy can write its own close. In a 1xx response
 // Edits.Connection is ignored.
 func AppendResponseHead(dst []byte, h *Head, edits *Edits) []byte {
-	return h.appendHead(dst, edits)
+	return appendHead(dst, &h.message, edits)
 }
 
-func (h *Head) appendHead(dst []byte, e *Edits) []byte {
+func appendHead(dst []byte, h *message, e *Edits) []byte {
 	if !h.dropped && !h.rehost && !h.loose && e.empty() {
 		return append(dst, h.buf[h.start:]...)
 	}
 	if h.loose {
-		return h.appendMended(dst, e)
+		return appendMended(dst, h, e)
 	}
 	end := len(h.buf) - len("\r\n")
 	pending := h.start // start of the next bytes to copy
@@ -101,7 +101,7 @@ func (h *Head) appendHead(dst []byte, e *Edits) []byte {
 		pending = next
 		switch {
 		case connection:
-			dst = h.appendConnection(dst, e)
+			dst = appendConnection(dst, h, e)
 		case newHost:
 			dst = append(dst, h.at(f.name)...)
 			dst = append(dst, ": "...)
@@ -115,7 +115,7 @@ func (h *Head) appendHead(dst []byte, e *Edits) []byte {
 	}
 	dst = append(dst, h.buf[pending:end]...)
 	if h.connection == 0 {
-		dst = h.appendConnection(dst, e)
+		dst = appendConnection(dst, h, e)
 	}
 	for i := range e.Add {
 		dst = AppendField(dst, e.Add[i].Name, e.Add[i].Value)
@@ -144,7 +144,7 @@ func (e *Edits) removes(name []byte, k known) bool {
 }
 
 // life returns what the forwarded head says about its connection's lifetime.
-func (h *Head) life(e *Edits) Connection {
+func (h *message) life(e *Edits) Connection {
 	life := e.Connection
 	if h.response && h.status/100 == 1 { // another response follows: the connection does not end after this one
 		life = ConnectionDefault
@@ -161,7 +161,7 @@ func (h *Head) life(e *Edits) Connection {
 }
 
 // appendConnection appends the fields that belong to the next connection.
-func (h *Head) appendConnection(dst []byte, e *Edits) []byte {
+func appendConnection(dst []byte, h *message, e *Edits) []byte {
 	life := h.life(e)
 	options := [...]struct {
 		on   bool

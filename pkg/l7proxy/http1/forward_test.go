@@ -131,6 +131,6 @@ func benchmark(b *testing.B, head string, edits *Edits) {
 		if _, err := h.parse(in, in[0] == 'H', 0); err != nil {
 			b.Fatal(err)
 		}
-		out = h.appendHead(out[:0], edits)
+		out = appendHead(out[:0], &h.message, edits)
 	}
 }

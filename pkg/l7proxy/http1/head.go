@@ -7,13 +7,26 @@ import "iter"
 // memory. The slices that its methods return lie in the buffer that was parsed.
 //
 // The zero Head is ready to use. It is not safe for concurrent use.
+//
+// It is made of layers, each of which embeds the one below it and knows none above: message,
+// interpreter. Head itself parses the lines (parse.go, target.go).
 type Head struct {
-	buf   []byte // the message's head, once complete; the caller's buffer while parsing
-	err   error  // of an earlier call, returned again
+	interpreter
+	err   error // of an earlier call, returned again
 	state headState
-	start int // first byte of the message, after an ignored empty line
 	line  int // start of the line that is being received
 	scan  int // number of bytes that were already searched for the line's end
+}
+
+// interpreter finds out what the fields mean, one by one and all together, and refuses heads
+// whose meaning is not clear (fields.go, mend.go).
+type interpreter struct{ message }
+
+// message is the part of a message that has been parsed. Its methods give the callers of this
+// package the start line, the fields, and what they mean.
+type message struct {
+	buf   []byte // the message's head, once complete; the caller's buffer while parsing
+	start int    // first byte of the message, after an ignored empty line
 
 	response bool
 	asked    Kind // response: the Kind of its request
@@ -62,7 +75,7 @@ const (
 	complete
 )
 
-// span is a range of Head.buf.
+// span is a range of message.buf.
 type span struct{ from, to uint16 }
 
 type field struct {
@@ -72,11 +85,13 @@ type field struct {
 	spaced      bool // has white space before the colon, which is not forwarded
 }
 
-func (h *Head) at(s span) []byte { return h.buf[s.from:s.to] }
+func (h *message) at(s span) []byte { return h.buf[s.from:s.to] }
 
 // Reset discards the message, so that another one can be parsed. It is needed only if
 // the head is incomplete or was refused.
-func (h *Head) Reset() { *h = Head{fields: h.fields[:0]} }
+func (h *Head) Reset() {
+	*h = Head{interpreter: interpreter{message{fields: h.fields[:0]}}}
+}
 
 // Complete reports whether the head has been parsed to its end.
 func (h *Head) Complete() bool { return h.state == complete }
@@ -95,7 +110,7 @@ const (
 )
 
 // Kind returns the request's Kind, which is needed to read its response.
-func (h *Head) Kind() Kind {
+func (h *message) Kind() Kind {
 	var kind Kind
 	switch string(h.Method()) {
 	case "HEAD":
@@ -116,21 +131,21 @@ func (h *Head) Kind() Kind {
 }
 
 // Bytes is the whole head as it came, once it is complete.
-func (h *Head) Bytes() []byte { return h.buf }
+func (h *message) Bytes() []byte { return h.buf }
 
 // Method is a request's method.
-func (h *Head) Method() []byte { return h.at(h.method) }
+func (h *message) Method() []byte { return h.at(h.method) }
 
 // Target is a request's target as it stands in the request line.
-func (h *Head) Target() []byte { return h.at(h.target) }
+func (h *message) Target() []byte { return h.at(h.target) }
 
 // Path is the target's path and query in every form of target: the :path of HTTP/2. It
 // is "*" for OPTIONS *, and empty for CONNECT and for an absolute target without a path.
-func (h *Head) Path() []byte { return h.at(h.path) }
+func (h *message) Path() []byte { return h.at(h.path) }
 
 // Authority is the host and port of the request: the target's if it has one (RFC 9112
 // §3.2.2), else the value of Host.
-func (h *Head) Authority() []byte {
+func (h *message) Authority() []byte {
 	if h.authHost != (span{}) {
 		return h.at(h.authHost)
 	}
@@ -139,17 +154,17 @@ func (h *Head) Authority() []byte {
 
 // Minor is the message's minor HTTP version as received: 0 for HTTP/1.0, 1 for
 // HTTP/1.1. A higher one has the meaning of 1 (RFC 9110 §2.5).
-func (h *Head) Minor() int { return int(h.minor) }
+func (h *message) Minor() int { return int(h.minor) }
 
 // Status is a response's status code.
-func (h *Head) Status() int { return h.status }
+func (h *message) Status() int { return h.status }
 
 // Interim reports whether this is a 1xx response after which another response follows.
 // It must not be forwarded to an HTTP/1.0 client (RFC 9110 §15.2).
-func (h *Head) Interim() bool { return h.status/100 == 1 && h.status != 101 }
+func (h *message) Interim() bool { return h.status/100 == 1 && h.status != 101 }
 
 // Fields yields the names and values in their original order and spelling.
-func (h *Head) Fields() iter.Seq2[[]byte, []byte] {
+func (h *message) Fields() iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
 		for i := range h.fields {
 			if !yield(h.at(h.fields[i].name), h.at(h.fields[i].value)) {
@@ -161,7 +176,7 @@ func (h *Head) Fields() iter.Seq2[[]byte, []byte] {
 
 // Get returns the value of the first field with that name, regardless of case. It
 // returns nil if there is none; an empty value is not nil.
-func (h *Head) Get(name string) []byte {
+func (h *message) Get(name string) []byte {
 	for i := range h.fields {
 		if equalFold(h.at(h.fields[i].name), name) {
 			return h.at(h.fields[i].value)
@@ -174,7 +189,7 @@ func (h *Head) Get(name string) []byte {
 // sender (RFC 9112 §9.3). It is false after a 204 response that announces a body, because
 // the body may follow and would be read as the next response, and after a response with
 // both Content-Length and Transfer-Encoding (§6.3).
-func (h *Head) KeepAlive() bool {
+func (h *message) KeepAlive() bool {
 	if h.close || h.minor == 0 && !h.keepAlive {
 		return false
 	}
@@ -194,14 +209,14 @@ func (h *Head) KeepAlive() bool {
 //
 // After such a request the client's bytes belong to the next request or to a tunnel,
 // depending on the response.
-func (h *Head) Upgrade() []byte {
+func (h *message) Upgrade() []byte {
 	if !h.upgrades() {
 		return nil
 	}
 	return h.at(h.protocol)
 }
 
-func (h *Head) upgrades() bool {
+func (h *message) upgrades() bool {
 	if h.response && h.status != 101 && h.status != 426 {
 		return false
 	}
@@ -210,4 +225,4 @@ func (h *Head) upgrades() bool {
 
 // IsGRPC reports whether the content type is gRPC's: application/grpc, with or without a
 // suffix, but not grpc-web.
-func (h *Head) IsGRPC() bool { return h.grpc }
+func (h *message) IsGRPC() bool { return h.grpc }

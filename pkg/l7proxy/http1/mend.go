@@ -29,7 +29,7 @@ func (h *Head) unfold(from, end int) bool {
 
 // onlyElement returns the element of a list all of whose elements are the same, and makes
 // it the value of the field.
-func (h *Head) onlyElement(f *field, list []byte) (element []byte, ok bool) {
+func (h *interpreter) onlyElement(f *field, list []byte) (element []byte, ok bool) {
 	element, rest, ok := nextElement(list)
 	for next, more, found := nextElement(rest); found; next, more, found = nextElement(more) {
 		ok = ok && equalFold(next, element)
@@ -45,7 +45,7 @@ func (h *Head) onlyElement(f *field, list []byte) (element []byte, ok bool) {
 
 // oddCoding reads a Transfer-Encoding of a response that is not chunked alone: chunked
 // again, which is never applied twice (RFC 9112 §6.1), or identity, which says nothing.
-func (h *Head) oddCoding(f *field, value []byte) bool {
+func (h *interpreter) oddCoding(f *field, value []byte) bool {
 	coding, ok := h.onlyElement(f, value)
 	chunked := ok && equalFold(coding, "chunked")
 	if !chunked && !(ok && equalFold(coding, "identity")) {
@@ -60,7 +60,7 @@ func (h *Head) oddCoding(f *field, value []byte) bool {
 // forwarded, and the connection is not used again (RFC 9112 §6.3). In a response of
 // HTTP/1.0 some clients read the chunks and others do not, so that it goes on as it is, to
 // the end of the connection. It reports whether the framing is clear now.
-func (h *Head) mendFraming() bool {
+func (h *interpreter) mendFraming() bool {
 	if h.minor == 0 {
 		h.chunked, h.misframed = false, true
 		return !h.hasLength
@@ -75,7 +75,7 @@ func (h *Head) mendFraming() bool {
 }
 
 // appendMended appends a loose head without its errors.
-func (h *Head) appendMended(dst []byte, e *Edits) []byte {
+func appendMended(dst []byte, h *message, e *Edits) []byte {
 	mended := make([]byte, 0, len(h.buf)+2*len(h.fields))
 	line := h.buf[h.start:]
 	for i, c := range line {
@@ -99,5 +99,5 @@ func (h *Head) appendMended(dst []byte, e *Edits) []byte {
 	if _, err := again.parse(mended, h.response, h.asked); err != nil || !again.Complete() {
 		return append(dst, mended...) // larger than a head may be: the next hop refuses it
 	}
-	return again.appendHead(dst, e)
+	return appendHead(dst, &again.message, e)
 }

@@ -72,7 +72,7 @@ func (h *Head) parseLine(end int) error {
 	h.line = h.scan
 	switch {
 	case h.state == inFields && from == end:
-		if err := h.finish(); err != nil {
+		if err := h.finish(h.line); err != nil {
 			return err
 		}
 		h.state = complete
