@@ -19,7 +19,6 @@ var manyMethods = map[string]struct {
 }{
 	"pkg/rawio.Conn":                       {67, "a net.Conn with what the kernel knows of it; its modes share one lock and one backlog"},
 	"pkg/l7proxy/mux.Stream":               {38, "a net.Conn, too, and all that conn.Conn has"},
-	"pkg/l7proxy/request.Exchange":         {29, "an event of tap for each step of an exchange"},
 	"pkg/l7proxy/destination.Directory":    {31, "to be cut"},
 	"pkg/l7proxy.Proxy":                    {32, "what the agent calls"},
 	"pkg/controller/tapapi.Server":         {60, "an endpoint of the API each, and its helpers: to be cut"},

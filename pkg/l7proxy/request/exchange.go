@@ -16,15 +16,27 @@ import (
 // Exchange reports one request and its response to tap and the metrics. A driver calls
 // Begin, then Chose and Response if the request gets that far, and then End, exactly
 // once. The zero value is ready to use, and can be reused after End.
+//
+// It is made of layers, each of which embeds the one below it and knows none above: timing,
+// headFields. Exchange itself emits the events.
 type Exchange struct {
-	session *Session
+	headFields
+	shown bool          // RequestInit was emitted
+	said  mesh.Reason   // see PeerReason
+	next  time.Duration // when the attempt after the last one of Attempted began, counted from began; only of a sampled request
+}
+
+// headFields collects the header fields that readers of tap see, and sets those that the
+// request's trace needs (headers.go).
+type headFields struct{ timing }
+
+// timing measures what the exchange spends its time on (split.go).
+type timing struct {
+	session *Session // nil: the exchange is not reported, or has ended
 	event   tap.Event
 	began   time.Time
 	since   time.Duration // when phase began, counted from began
 	phase   phase
-	shown   bool          // RequestInit was emitted
-	said    mesh.Reason   // see PeerReason
-	next    time.Duration // when the attempt after the last one of Attempted began, counted from began; only of a sampled request
 }
 
 // Line is what is known of a request from its head. The strings may be empty if
@@ -59,9 +71,6 @@ func (x *Exchange) Begin(s *Session, stream uint64, line Line) {
 	}
 }
 
-// Began returns the time when the exchange began.
-func (x *Exchange) Began() time.Time { return x.began }
-
 // Routed records the rule that the request matched.
 func (x *Exchange) Routed(rule *route.Rule) { x.event.Route, x.event.Rule = rule.Route, rule.Label }
 
@@ -79,15 +88,6 @@ func (x *Exchange) Chose(a *endpoints.Attempt) {
 
 // Judged records how the policies of a server of this node have decided. nil: it has none.
 func (x *Exchange) Judged(e *calls.Entry) { x.event.Judged = e }
-
-// Elapsed returns the time since the request began, for Attempted. It is 0, and reads no
-// clock, if the request is not sampled.
-func (x *Exchange) Elapsed() time.Duration {
-	if x.event.Trace == nil {
-		return 0
-	}
-	return time.Since(x.began)
-}
 
 // Attempted records an attempt that another one follows now, in the trace of the request if
 // that is sampled. ended is the Elapsed of its end. status is that of a response that it

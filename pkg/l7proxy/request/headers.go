@@ -1,8 +1,12 @@
 package request
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -11,7 +15,7 @@ import (
 // route changes them. Nothing is collected while no reader asks for fields.
 
 // Head1 keeps the fields of a head of HTTP/1 for the next event.
-func (x *Exchange) Head1(h *http1.Head) {
+func (x *headFields) Head1(h *http1.Head) {
 	if r := x.collects(); r != nil {
 		for name, value := range h.Fields() {
 			x.event.Headers = tap.Add(r, x.event.Headers, name, value, false)
@@ -21,7 +25,7 @@ func (x *Exchange) Head1(h *http1.Head) {
 
 // Body1 returns the body of a response of HTTP/1, which keeps its trailers if they are asked
 // for. Trailers1 takes them.
-func (x *Exchange) Body1(h *http1.Head) http1.Body {
+func (x *headFields) Body1(h *http1.Head) http1.Body {
 	body := h.Body()
 	if x.session != nil && x.session.Core.Tap.Headers() != nil {
 		body.KeepTrailers()
@@ -30,7 +34,7 @@ func (x *Exchange) Body1(h *http1.Head) http1.Body {
 }
 
 // Trailers1 keeps the trailers of a body of HTTP/1 for the next event.
-func (x *Exchange) Trailers1(body *http1.Body) {
+func (x *headFields) Trailers1(body *http1.Body) {
 	if r := x.collects(); r != nil {
 		for name, value := range body.Trailers() {
 			x.event.Headers = tap.Add(r, x.event.Headers, name, value, false)
@@ -40,7 +44,7 @@ func (x *Exchange) Trailers1(body *http1.Body) {
 
 // Head2 keeps the fields of a head, or of trailers, of HTTP/2 for the next event. What the
 // sender has marked as sensitive (RFC 7541 §7.1.3) is redacted.
-func (x *Exchange) Head2(fields []http2.Field) {
+func (x *headFields) Head2(fields []http2.Field) {
 	if r := x.collects(); r != nil {
 		for i := range fields {
 			f := &fields[i]
@@ -50,7 +54,7 @@ func (x *Exchange) Head2(fields []http2.Field) {
 }
 
 // collects returns how to collect the fields of the next event, or nil if nothing does.
-func (x *Exchange) collects() *tap.Redaction {
+func (x *headFields) collects() *tap.Redaction {
 	if x.session == nil {
 		return nil // the exchange is a mirrored copy, which is not reported, or has ended
 	}
@@ -59,4 +63,22 @@ func (x *Exchange) collects() *tap.Redaction {
 		x.event.Headers = nil
 	}
 	return r
+}
+
+// EditHead adds the changes of the request's trace to those of the routes. It does not
+// change the slices' elements.
+func (x *headFields) EditHead(remove *[]string, add *[]mesh.HeaderField) {
+	t := x.event.Trace
+	if t == nil {
+		return
+	}
+	if len(*remove) == 0 && len(*add) == 0 {
+		*remove, *add = t.Remove, t.Add
+		return
+	}
+	kept := slices.DeleteFunc(slices.Clone(*add), func(f mesh.HeaderField) bool {
+		return slices.ContainsFunc(t.Remove, func(name string) bool { return strings.EqualFold(name, f.Name) })
+	})
+	*remove = slices.Concat(*remove, t.Remove)
+	*add = append(kept, t.Add...)
 }

@@ -1,7 +1,6 @@
 package request
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/underlane/underlane/pkg/mesh"
@@ -67,21 +66,3 @@ func (r *reporter) sampling() mesh.TraceSampling {
 // request comes to. If another agent did not sample the request, then this one does not
 // either: a trace would lack its beginning.
 func (r *reporter) beginsTraces() bool { return r.Direction == mesh.Outbound || r.TLS != tap.TLSTrue }
-
-// EditHead adds the changes of the request's trace to those of the routes. It does not
-// change the slices' elements.
-func (x *Exchange) EditHead(remove *[]string, add *[]mesh.HeaderField) {
-	t := x.event.Trace
-	if t == nil {
-		return
-	}
-	if len(*remove) == 0 && len(*add) == 0 {
-		*remove, *add = t.Remove, t.Add
-		return
-	}
-	kept := slices.DeleteFunc(slices.Clone(*add), func(f mesh.HeaderField) bool {
-		return slices.ContainsFunc(t.Remove, func(name string) bool { return strings.EqualFold(name, f.Name) })
-	})
-	*remove = slices.Concat(*remove, t.Remove)
-	*add = append(kept, t.Add...)
-}

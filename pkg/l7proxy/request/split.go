@@ -18,8 +18,20 @@ const (
 	responding              // Split.Body
 )
 
+// Began returns the time when the exchange began.
+func (x *timing) Began() time.Time { return x.began }
+
+// Elapsed returns the time since the request began, for Attempted. It is 0, and reads no
+// clock, if the request is not sampled.
+func (x *timing) Elapsed() time.Duration {
+	if x.event.Trace == nil {
+		return 0
+	}
+	return time.Since(x.began)
+}
+
 // enter begins another phase. now is counted from began.
-func (x *Exchange) enter(next phase, now time.Duration) {
+func (x *timing) enter(next phase, now time.Duration) {
 	part := &x.event.Split.Queue
 	switch x.phase {
 	case settling:
@@ -35,7 +47,7 @@ func (x *Exchange) enter(next phase, now time.Duration) {
 
 // after is enter for the end of a wait for a connection that took was made for; nil: for
 // none.
-func (x *Exchange) after(took *upstream.Took, next phase) {
+func (x *timing) after(took *upstream.Took, next phase) {
 	if x.session == nil {
 		return // the exchange is a mirrored copy, which is not reported, or has ended
 	}
@@ -52,24 +64,24 @@ func (x *Exchange) after(took *upstream.Took, next phase) {
 
 // Sent records that the request's head is sent now. took says when the connection was
 // made.
-func (x *Exchange) Sent(took *upstream.Took) { x.after(took, sent) }
+func (x *timing) Sent(took *upstream.Took) { x.after(took, sent) }
 
 // Settles records that the request has a connection, and waits for its SETTINGS.
-func (x *Exchange) Settles(took *upstream.Took) { x.after(took, settling) }
+func (x *timing) Settles(took *upstream.Took) { x.after(took, settling) }
 
 // Waits records that the request waits in the proxy again, because an attempt has failed.
 // took says when the connection was made that has failed; nil: there was one.
-func (x *Exchange) Waits(took *upstream.Took) { x.after(took, queued) }
+func (x *timing) Waits(took *upstream.Took) { x.after(took, queued) }
 
 // Uploaded records that the whole request has been sent now.
-func (x *Exchange) Uploaded() {
+func (x *timing) Uploaded() {
 	if x.session != nil && x.phase == sent {
 		x.uploaded(time.Since(x.began))
 	}
 }
 
 // UploadedAt is Uploaded for a time in the past, by balance.Now.
-func (x *Exchange) UploadedAt(at time.Duration) {
+func (x *timing) UploadedAt(at time.Duration) {
 	if at -= balance.At(x.began); x.session != nil && x.phase == sent && at > x.since {
 		x.uploaded(at)
 	}
@@ -77,7 +89,7 @@ func (x *Exchange) UploadedAt(at time.Duration) {
 
 // uploaded counts the time until now as that of a body: how long it took depends on the
 // client as well.
-func (x *Exchange) uploaded(now time.Duration) {
+func (x *timing) uploaded(now time.Duration) {
 	x.event.Split.Body += now - x.since
 	x.since = now
 }
