@@ -17,7 +17,6 @@ var manyMethods = map[string]struct {
 	most int
 	why  string
 }{
-	"pkg/rawio.Conn":                       {67, "a net.Conn with what the kernel knows of it; its modes share one lock and one backlog"},
 	"pkg/l7proxy/mux.Stream":               {38, "a net.Conn, too, and all that conn.Conn has"},
 	"pkg/l7proxy/destination.Directory":    {31, "to be cut"},
 	"pkg/l7proxy.Proxy":                    {32, "what the agent calls"},

@@ -37,7 +37,7 @@ func (c *Conn) tryAwait(fd uintptr) bool {
 		return true
 	}
 	if len(c.held) > 0 {
-		if c.writeHeld(fd) {
+		if c.writeHeld(fd, &c.in) {
 			return true
 		}
 		c.in.waited = true

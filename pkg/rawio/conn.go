@@ -24,29 +24,54 @@ import (
 
 // Conn is a TCP connection. One goroutine may read while another one writes. All
 // other methods may be called at any time, unless their comment says otherwise.
+//
+// It is made of layers, each of which embeds the one below it and uses none above: tcpSocket,
+// writer, holder, gatherer. Conn itself reads.
 type Conn struct {
+	gatherer
+	in    operation
+	peek  func(fd uintptr)
+	idle  bool // result of peek
+	eager bool // reads do not wait
+}
+
+// gatherer collects writes until Send (gather.go).
+type gatherer struct {
+	holder
+	gathered gathered
+}
+
+// holder keeps writes until the next read (hold.go).
+type holder struct {
+	writer
+	held      []byte // the next Read writes them: see Hold
+	holds     bool
+	heldBegun bool   // a part of held was sent
+	unsent    bool   // the Hold has failed before that
+	heldSent  func() // see Hold
+}
+
+// writer writes to the socket: it waits while the socket is full, or keeps what the socket
+// does not take (impatient.go, offer.go).
+type writer struct {
+	tcpSocket
+	out   operation
+	later backlog
+	cut   atomic.Bool // see Cut
+}
+
+// tcpSocket is the descriptor: its addresses and options, what the kernel knows of the
+// connection, and how it ends.
+type tcpSocket struct {
 	file   *os.File // owns the descriptor and its place in the netpoller
 	raw    syscall.RawConn
 	local  netip.AddrPort
 	remote netip.AddrPort
 
-	in, out     operation
-	held        []byte // the next Read writes them: see Hold
-	holds       bool
-	heldBegun   bool   // a part of held was sent
-	unsent      bool   // the Hold has failed before that
-	heldSent    func() // see Hold
-	later       backlog
-	gathered    gathered
-	gathers     bool // MayGather was called
-	eager       bool // reads do not wait
-	peek        func(fd uintptr)
-	idle        bool // result of peek
 	read, write atomic.Uint64
 	closers     closers                 // see OnClose
 	hangups     atomic.Pointer[Hangups] // see OnHangup
 	closing     atomic.Bool
-	cut         atomic.Bool           // see Cut
 	last        atomic.Pointer[Facts] // see Last
 }
 
@@ -94,7 +119,8 @@ func NewConn(fd int, local, remote netip.AddrPort) (*Conn, error) {
 		file.Close()
 		return nil, fmt.Errorf("connection: %w", err)
 	}
-	c := &Conn{file: file, raw: raw, local: local, remote: remote}
+	c := &Conn{}
+	c.file, c.raw, c.local, c.remote = file, raw, local, remote
 	c.in.try = c.tryRead
 	c.out.try = c.tryWrite
 	c.peek = c.tryPeek
@@ -103,12 +129,12 @@ func NewConn(fd int, local, remote netip.AddrPort) (*Conn, error) {
 
 func (c *Conn) tryRead(fd uintptr) bool {
 	if len(c.held) > 0 {
-		return c.writeHeld(fd) || c.in.pause()
+		return c.writeHeld(fd, &c.in) || c.in.pause()
 	}
 	return c.in.receive(fd) || c.in.pause()
 }
 
-func (c *Conn) tryWrite(fd uintptr) bool {
+func (c *writer) tryWrite(fd uintptr) bool {
 	if !c.out.send(fd) {
 		return c.out.pause()
 	}
@@ -130,7 +156,7 @@ func (op *operation) pause() bool {
 func (c *Conn) ReadsInTurn(turns Turns) { c.in.turns = turns }
 
 // WritesInTurn is ReadsInTurn for Write.
-func (c *Conn) WritesInTurn(turns Turns) { c.out.turns = turns }
+func (c *writer) WritesInTurn(turns Turns) { c.out.turns = turns }
 
 // receive reads. False: the socket has nothing; wait for readiness and try again.
 func (op *operation) receive(fd uintptr) bool { return op.done(receive(fd, op.buf, 0)) }
@@ -186,15 +212,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write writes all of p. It waits while the socket is full, unless Hold or Impatient
 // was called.
-func (c *Conn) Write(p []byte) (int, error) {
-	if c.gathers {
+func (c *gatherer) Write(p []byte) (int, error) {
+	if c.gathered.may {
 		return c.gather(p)
 	}
 	return c.pass(p)
 }
 
 // pass writes p in the connection's mode: impatient, holding, or neither.
-func (c *Conn) pass(p []byte) (int, error) {
+func (c *holder) pass(p []byte) (int, error) {
 	if c.later.on && !c.holds {
 		return c.writeImpatient(p)
 	}
@@ -210,7 +236,7 @@ func (c *Conn) pass(p []byte) (int, error) {
 	return c.writeNow(p)
 }
 
-func (c *Conn) writeNow(p []byte) (int, error) {
+func (c *writer) writeNow(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
 		c.out.buf = p[done:]
@@ -232,12 +258,12 @@ func (c *Conn) writeNow(p []byte) (int, error) {
 	return done, nil
 }
 
-func (c *Conn) opError(op string, errno syscall.Errno) error {
+func (c *tcpSocket) opError(op string, errno syscall.Errno) error {
 	return &net.OpError{Op: op, Net: "tcp", Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
 }
 
 // Close closes the connection. Reads and writes that wait return an error.
-func (c *Conn) Close() error {
+func (c *tcpSocket) Close() error {
 	c.unwatch()
 	c.remember()
 	err := c.file.Close()
@@ -246,13 +272,13 @@ func (c *Conn) Close() error {
 }
 
 // CloseWrite sends a FIN: the half-close of one direction.
-func (c *Conn) CloseWrite() error {
+func (c *tcpSocket) CloseWrite() error {
 	return c.control("shutdown", func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
 }
 
 // Reset makes Close send an RST rather than a FIN, which tells the peer that the
 // stream was cut. It does not close the connection.
-func (c *Conn) Reset() error {
+func (c *tcpSocket) Reset() error {
 	return c.control("linger", func(fd int) error {
 		return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	})
@@ -271,7 +297,7 @@ func (c *Conn) tryPeek(fd uintptr) {
 
 // HungUp reports whether the peer has sent a FIN or a reset, also if there is still
 // something to read.
-func (c *Conn) HungUp() bool {
+func (c *tcpSocket) HungUp() bool {
 	ended, _ := c.PeerState()
 	return ended
 }
@@ -279,7 +305,7 @@ func (c *Conn) HungUp() bool {
 // PeerState reports whether the peer has ended its side (with a FIN or a reset), and
 // whether the connection is gone (by a reset, or because both sides have ended). A
 // FIN alone does not say whether the peer still reads.
-func (c *Conn) PeerState() (ended, gone bool) {
+func (c *tcpSocket) PeerState() (ended, gone bool) {
 	err := c.control("poll", func(fd int) error {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 		n, err := unix.Poll(p, 0)
@@ -295,11 +321,11 @@ func (c *Conn) PeerState() (ended, gone bool) {
 // for a write that can carry the acknowledgement, and a peer that uses Nagle's
 // algorithm does not send the next part of its message until then. The effect does
 // not last. A call costs one system call.
-func (c *Conn) QuickAck() { _ = c.raw.Control(quickAck) }
+func (c *tcpSocket) QuickAck() { _ = c.raw.Control(quickAck) }
 
 // Pending is the number of bytes that have arrived and were not read. It is 0 if the
 // kernel does not tell.
-func (c *Conn) Pending() int {
+func (c *tcpSocket) Pending() int {
 	n := 0
 	_ = c.control("ioctl", func(fd int) (err error) {
 		n, err = unix.IoctlGetInt(fd, unix.TIOCINQ)
@@ -328,7 +354,7 @@ func keepAlive(fd int) {
 // learn that the bytes were urgent.
 func urgentInline(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) }
 
-func (c *Conn) control(op string, f func(fd int) error) error {
+func (c *tcpSocket) control(op string, f func(fd int) error) error {
 	var failure error
 	if err := c.raw.Control(func(fd uintptr) { failure = f(int(fd)) }); err != nil {
 		return err
@@ -337,28 +363,28 @@ func (c *Conn) control(op string, f func(fd int) error) error {
 }
 
 // Bytes returns the numbers of bytes that were read and written so far.
-func (c *Conn) Bytes() (read, written uint64) { return c.read.Load(), c.write.Load() }
+func (c *tcpSocket) Bytes() (read, written uint64) { return c.read.Load(), c.write.Load() }
 
 // Local is the address of this end.
-func (c *Conn) Local() netip.AddrPort { return c.local }
+func (c *tcpSocket) Local() netip.AddrPort { return c.local }
 
 // Remote is the address of the other end.
-func (c *Conn) Remote() netip.AddrPort { return c.remote }
+func (c *tcpSocket) Remote() netip.AddrPort { return c.remote }
 
 // LocalAddr is Local for net.Conn.
-func (c *Conn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.local) }
+func (c *tcpSocket) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.local) }
 
 // RemoteAddr is Remote for net.Conn.
-func (c *Conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
+func (c *tcpSocket) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
 
 // SetDeadline sets both deadlines; the zero time means none.
-func (c *Conn) SetDeadline(t time.Time) error { return c.file.SetDeadline(t) }
+func (c *tcpSocket) SetDeadline(t time.Time) error { return c.file.SetDeadline(t) }
 
 // SetReadDeadline makes reads fail with os.ErrDeadlineExceeded after t.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.file.SetReadDeadline(t) }
+func (c *tcpSocket) SetReadDeadline(t time.Time) error { return c.file.SetReadDeadline(t) }
 
 // SetWriteDeadline makes writes fail with os.ErrDeadlineExceeded after t.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.file.SetWriteDeadline(t) }
+func (c *tcpSocket) SetWriteDeadline(t time.Time) error { return c.file.SetWriteDeadline(t) }
 
 // SyscallConn gives access to the descriptor for socket options.
-func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
+func (c *tcpSocket) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }

@@ -36,7 +36,7 @@ func Connect(ctx context.Context, fd int, dst netip.AddrPort) (*Conn, error) {
 	return c, nil
 }
 
-func (c *Conn) awaitConnected(ctx context.Context) error {
+func (c *writer) awaitConnected(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = c.file.SetWriteDeadline(deadline)
 	}

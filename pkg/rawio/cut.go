@@ -12,7 +12,7 @@ import (
 
 // sent notes how a write has ended. If the peer had sent a FIN before its reset, the error
 // is EPIPE (Linux, tcp_reset): the stream has ended in an orderly way then.
-func (c *Conn) sent(errno syscall.Errno) {
+func (c *writer) sent(errno syscall.Errno) {
 	if errno != 0 && errno != unix.EPIPE {
 		c.cut.Store(true)
 	}
@@ -21,7 +21,7 @@ func (c *Conn) sent(errno syscall.Errno) {
 // Cut reports whether the stream that Read returns was cut, after Read has returned io.EOF:
 // a write got the error that says so. It costs a system call, and waits for a write that is
 // about to return.
-func (c *Conn) Cut() bool {
+func (c *writer) Cut() bool {
 	if c.cut.Load() {
 		return true
 	}

@@ -12,6 +12,7 @@ import (
 // that calls Gather and Send is not the only writer: crypto/tls also writes while it
 // reads, to answer the peer.
 type gathered struct {
+	may bool // MayGather was called; read without the lock
 	mu  sync.Mutex
 	on  bool
 	buf *[gatherAtMost]byte
@@ -26,12 +27,12 @@ var gatherBuffers = sync.Pool{New: func() any { return new([gatherAtMost]byte) }
 
 // MayGather must be called before the first Gather, while no other goroutine uses the
 // connection. Several goroutines may call Write afterwards.
-func (c *Conn) MayGather() { c.gathers = true }
+func (c *gatherer) MayGather() { c.gathered.may = true }
 
 // Gather makes Write collect bytes until Send, which sends them in as few system calls
 // as possible. It is for a layer above that has a whole message and writes it in small
 // pieces: each system call runs the receiver's network stack.
-func (c *Conn) Gather() {
+func (c *gatherer) Gather() {
 	g := &c.gathered
 	g.mu.Lock()
 	g.on = true
@@ -40,7 +41,7 @@ func (c *Conn) Gather() {
 
 // Send ends the collecting and sends, as Write does, the bytes that were written since
 // Gather. It returns the error of bytes for which Write has returned nil.
-func (c *Conn) Send() error {
+func (c *gatherer) Send() error {
 	g := &c.gathered
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -53,7 +54,7 @@ func (c *Conn) Send() error {
 	return err
 }
 
-func (c *Conn) sendLocked() error {
+func (c *gatherer) sendLocked() error {
 	g := &c.gathered
 	if g.n == 0 {
 		return nil
@@ -65,7 +66,7 @@ func (c *Conn) sendLocked() error {
 }
 
 // gather keeps p until Send. Without a Gather it writes p at once.
-func (c *Conn) gather(p []byte) (int, error) {
+func (c *gatherer) gather(p []byte) (int, error) {
 	g := &c.gathered
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -121,7 +121,7 @@ func (h *Hangups) remove(fd int) {
 // once if it already has. f may be called more than once, and without cause while c is
 // being closed. It must not wait: other connections' calls come after it. A connection
 // is watched once.
-func (c *Conn) OnHangup(h *Hangups, f func()) error {
+func (c *tcpSocket) OnHangup(h *Hangups, f func()) error {
 	if !c.hangups.CompareAndSwap(nil, h) {
 		return errors.New("watch for a hang-up: the connection is watched already")
 	}
@@ -138,7 +138,7 @@ func (c *Conn) OnHangup(h *Hangups, f func()) error {
 }
 
 // unwatch is for Close: the number of the descriptor may be another connection's next.
-func (c *Conn) unwatch() {
+func (c *tcpSocket) unwatch() {
 	c.closing.Store(true)
 	if h := c.hangups.Load(); h != nil {
 		_ = c.raw.Control(func(fd uintptr) { h.remove(int(fd)) }) // an error: it was closed before

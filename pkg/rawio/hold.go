@@ -30,10 +30,10 @@ var ErrUnsent = errors.New("the connection ended, or the peer said something, be
 //
 // sent, if it is not nil, is called when the held bytes have gone out. It must not wait,
 // and must not use the connection.
-func (c *Conn) Hold(sent func()) { c.holds, c.heldSent = true, sent }
+func (c *holder) Hold(sent func()) { c.holds, c.heldSent = true, sent }
 
 // Release sends the held bytes without a read, and ends the Hold.
-func (c *Conn) Release() error {
+func (c *holder) Release() error {
 	held, sent := c.held, c.heldSent
 	c.drop()
 	_, err := c.writeNow(held)
@@ -45,9 +45,9 @@ func (c *Conn) Release() error {
 
 // Held reports whether bytes are held. After a Read it means that the layer above
 // already had bytes of a response before the request was sent.
-func (c *Conn) Held() bool { return len(c.held) > 0 }
+func (c *holder) Held() bool { return len(c.held) > 0 }
 
-func (c *Conn) drop() {
+func (c *holder) drop() {
 	c.holds, c.heldBegun, c.heldSent = false, false, nil
 	c.held = c.held[:0]
 	if cap(c.held) > keepHeld {
@@ -60,8 +60,8 @@ const keepHeld = 2 << 10
 
 // writeHeld is the first try of a Read or an Await after Hold. False: all bytes were sent;
 // wait for the response. True: the socket did not accept all bytes, and the rest stays
-// held, or the Hold has failed.
-func (c *Conn) writeHeld(fd uintptr) bool {
+// held, or the Hold has failed. in is the operation of the reader, which gets the error.
+func (c *holder) writeHeld(fd uintptr, in *operation) bool {
 	if !c.heldBegun && !nothingToRead(fd) {
 		c.drop()
 		c.unsent = true
@@ -74,14 +74,14 @@ func (c *Conn) writeHeld(fd uintptr) bool {
 	default:
 		c.unsent = !c.heldBegun
 		c.drop()
-		c.in.n, c.in.err = 0, errno
+		in.n, in.err = 0, errno
 		return true
 	}
 }
 
 // closedWhileHeld ends the Hold if err, of a read, means that the connection was closed, and
 // not that its deadline has passed.
-func (c *Conn) closedWhileHeld(err error) {
+func (c *holder) closedWhileHeld(err error) {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.unsent = c.unsent || !c.heldBegun
 		c.drop()
@@ -89,7 +89,7 @@ func (c *Conn) closedWhileHeld(err error) {
 }
 
 // takeUnsent returns ErrUnsent, once, if the Hold has failed before a byte was sent.
-func (c *Conn) takeUnsent() error {
+func (c *holder) takeUnsent() error {
 	if !c.unsent {
 		return nil
 	}
@@ -98,7 +98,7 @@ func (c *Conn) takeUnsent() error {
 }
 
 // sentHeld counts n held bytes as sent. It reports whether some are left.
-func (c *Conn) sentHeld(n int) bool {
+func (c *holder) sentHeld(n int) bool {
 	if n <= 0 {
 		return true
 	}

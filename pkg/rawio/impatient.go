@@ -20,34 +20,34 @@ const keepBacklog = 4 << 10
 // to the other side itself, and a second goroutine is needed only while that side
 // is slow. The backlog has no limit: callers check Backlog after each Write.
 // Several goroutines may call Write afterwards.
-func (c *Conn) Impatient() {
+func (c *writer) Impatient() {
 	c.MayOffer()
 	c.SetPatient(false)
 }
 
 // SetPatient sets whether Write waits while the socket is full, as it does on a
 // connection that is not impatient.
-func (c *Conn) SetPatient(on bool) {
+func (c *writer) SetPatient(on bool) {
 	c.later.mu.Lock()
 	c.later.patient = on
 	c.later.mu.Unlock()
 }
 
 // Backlog is the number of bytes that wait for a Flush.
-func (c *Conn) Backlog() int {
+func (c *writer) Backlog() int {
 	c.later.mu.Lock()
 	defer c.later.mu.Unlock()
 	return len(c.later.buf) - c.later.done
 }
 
 // Flush waits until the backlog is sent.
-func (c *Conn) Flush() error {
+func (c *writer) Flush() error {
 	c.later.mu.Lock()
 	defer c.later.mu.Unlock()
 	return c.flushLocked()
 }
 
-func (c *Conn) flushLocked() error {
+func (c *writer) flushLocked() error {
 	l := &c.later
 	if len(l.buf) == 0 {
 		return nil
@@ -63,7 +63,7 @@ func (c *Conn) flushLocked() error {
 	return err
 }
 
-func (c *Conn) writeImpatient(p []byte) (int, error) {
+func (c *writer) writeImpatient(p []byte) (int, error) {
 	l := &c.later
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,7 +92,7 @@ func (c *Conn) writeImpatient(p []byte) (int, error) {
 }
 
 // tryOnce writes the bytes that the socket accepts now, possibly none.
-func (c *Conn) tryOnce(fd uintptr) bool {
+func (c *writer) tryOnce(fd uintptr) bool {
 	if !c.out.send(fd) {
 		c.out.n, c.out.err = 0, 0
 	}

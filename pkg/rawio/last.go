@@ -24,7 +24,7 @@ type Facts struct {
 //
 // The bytes are counted to the end: another goroutine may close the connection between a
 // write and its count.
-func (c *Conn) Last() Facts {
+func (c *tcpSocket) Last() Facts {
 	c.remember()
 	f := *c.last.Load()
 	f.Read, f.Written = c.Bytes()
@@ -32,7 +32,7 @@ func (c *Conn) Last() Facts {
 }
 
 // remember keeps the facts, unless they are kept already.
-func (c *Conn) remember() {
+func (c *tcpSocket) remember() {
 	if c.last.Load() != nil {
 		return
 	}

@@ -2,7 +2,7 @@ package rawio
 
 // Now returns the facts of the connection as they are now, or as they were when it was
 // closed. It costs one system call. Any goroutine may call it.
-func (c *Conn) Now() Facts {
+func (c *tcpSocket) Now() Facts {
 	if c.last.Load() != nil {
 		return c.Last()
 	}

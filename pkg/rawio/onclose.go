@@ -11,7 +11,7 @@ type closers struct {
 
 // OnClose makes Close call f, once. Several functions are called in the order in which they
 // were given. If the connection is closed already, OnClose calls f.
-func (c *Conn) OnClose(f func()) {
+func (c *tcpSocket) OnClose(f func()) {
 	c.closers.mu.Lock()
 	closed := c.closers.closed
 	if !closed {

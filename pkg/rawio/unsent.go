@@ -19,7 +19,7 @@ func boundUnsent(fd, most int) {
 }
 
 // wrote counts bytes that the socket took.
-func (c *Conn) wrote(n int) {
+func (c *writer) wrote(n int) {
 	all := c.write.Add(uint64(n))
 	if all >= unsentProven && all-uint64(n) < unsentProven {
 		_ = c.raw.Control(func(fd uintptr) { boundUnsent(int(fd), unsentLater) })
