@@ -35,7 +35,7 @@ var factsPool = sync.Pool{New: func() any { return new(facts) }}
 // make the request asked. asked is nil for a connection that is not read as requests.
 // q.Asked is the request to remember. probe: the client is the node itself. It sets a.Judged
 // if w has policies, and a.Rules if these look at requests. The error is a *mesh.ReasonError.
-func (d *Directory) authorize(a *endpoints.Attempt, w *mesh.Workload, port uint16, client *tap.Peer, probe bool, asked Asker, q *Query) error {
+func (d *admission) authorize(a *endpoints.Attempt, w *mesh.Workload, port uint16, client *tap.Peer, probe bool, asked Asker, q *Query) error {
 	if !w.Authorized && !w.Limited {
 		return nil
 	}
@@ -71,13 +71,13 @@ func reason(d *authz.Decision) mesh.Reason {
 }
 
 // ExpressionsFailed counts requests of which an expression of a policy could not be evaluated.
-func (d *Directory) ExpressionsFailed() uint64 { return d.failed.Load() }
+func (d *admission) ExpressionsFailed() uint64 { return d.failed.Load() }
 
 // Audited counts requests and connections that policies ask to report: those that match
 // one of the action AUDIT, and those that only the mode audit lets in.
-func (d *Directory) Audited() uint64 { return d.audited.Load() }
+func (d *admission) Audited() uint64 { return d.audited.Load() }
 
-func (d *Directory) decide(rules *authz.Workload, w *mesh.Workload, port uint16, id mesh.Identity, addr netip.Addr, probe bool, asked Asker, q *Query) (authz.Decision, *calls.Entry) {
+func (d *admission) decide(rules *authz.Workload, w *mesh.Workload, port uint16, id mesh.Identity, addr netip.Addr, probe bool, asked Asker, q *Query) (authz.Decision, *calls.Entry) {
 	f := factsPool.Get().(*facts)
 	defer factsPool.Put(f)
 	f.connection = authz.Connection{Peer: d.peers.of(id), Client: addr, Port: port, Probe: probe}
@@ -102,7 +102,7 @@ func (d *Directory) decide(rules *authz.Workload, w *mesh.Workload, port uint16,
 }
 
 // remember counts a request that was refused before it was judged as one.
-func (d *Directory) remember(w *mesh.Workload, port uint16, client *tap.Peer, asked Asker, decision *authz.Decision) *calls.Entry {
+func (d *admission) remember(w *mesh.Workload, port uint16, client *tap.Peer, asked Asker, decision *authz.Decision) *calls.Entry {
 	if d.Calls == nil {
 		return nil
 	}

@@ -9,6 +9,14 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
+// changes knows which pods have got other policies. Only the goroutine that calls
+// ChangedPolicies uses it.
+type changes struct {
+	applied   map[string]applied // of pods of this node, at the view of the version appliedAt
+	appliedAt uint64
+	settling  map[string]int // pods whose policies have changed: for how many calls they still count as such
+}
+
 // applied is what was in force for a pod.
 type applied struct {
 	authorized bool
@@ -18,7 +26,7 @@ type applied struct {
 
 // Changed are the pods of this node whose policies have changed.
 type Changed struct {
-	directory *Directory
+	admission *admission
 	pods      map[string]*mesh.Workload // by UID
 	fresh     map[string]bool           // pods whose change was not known at the last call
 }
@@ -30,51 +38,53 @@ const settles = 10
 // ChangedPolicies returns the pods of this node whose policies have changed within the last
 // calls, nil if there are none, and the version of the view that was looked at. It is called
 // every second, by one goroutine.
-func (d *Directory) ChangedPolicies() (*Changed, uint64) {
-	v := d.State.View()
-	if v.Version() != d.appliedAt {
-		d.noteChanges(v)
+func (d *admission) ChangedPolicies() (*Changed, uint64) {
+	v, c := d.State.View(), &d.changes
+	if v.Version() != c.appliedAt {
+		c.note(v)
 	}
-	if len(d.settling) == 0 {
-		return nil, d.appliedAt
+	if len(c.settling) == 0 {
+		return nil, c.appliedAt
 	}
-	changed := &Changed{d, make(map[string]*mesh.Workload, len(d.settling)), make(map[string]bool)}
-	for uid, left := range d.settling {
+	changed := &Changed{d, make(map[string]*mesh.Workload, len(c.settling)), make(map[string]bool)}
+	for uid, left := range c.settling {
 		changed.fresh[uid] = left == settles
 		if w, ok := v.WorkloadByUID(uid); ok {
 			changed.pods[uid] = w
 		}
-		if d.settling[uid] = left - 1; left <= 1 {
-			delete(d.settling, uid)
+		if c.settling[uid] = left - 1; left <= 1 {
+			delete(c.settling, uid)
 		}
 	}
-	return changed, d.appliedAt
+	return changed, c.appliedAt
 }
 
 // Again makes the pod count as changed in the next call, too. It is called by the goroutine
 // that calls ChangedPolicies.
 func (c *Changed) Again(uid string) {
-	c.directory.settling[uid] = max(1, c.directory.settling[uid])
+	settling := c.admission.changes.settling
+	settling[uid] = max(1, settling[uid])
 }
 
-func (d *Directory) noteChanges(v *state.View) {
-	d.appliedAt = v.Version()
+// note looks at the policies of a new view.
+func (c *changes) note(v *state.View) {
+	c.appliedAt = v.Version()
 	now := make(map[string]applied, len(v.Local()))
 	for _, w := range v.Local() {
 		is := applied{w.Authorized, w.Settings.Policy, v.Authz(w.UID)}
 		now[w.UID] = is
-		was, known := d.applied[w.UID]
+		was, known := c.applied[w.UID]
 		if !known { // it may have been let in by other policies since the last call
 			was.mode = mesh.PolicyAllow
 		}
 		if was != is {
-			if d.settling == nil {
-				d.settling = make(map[string]int)
+			if c.settling == nil {
+				c.settling = make(map[string]int)
 			}
-			d.settling[w.UID] = settles
+			c.settling[w.UID] = settles
 		}
 	}
-	d.applied = now
+	c.applied = now
 }
 
 // Inbound returns why a client may not be connected to the target of an inbound session any
@@ -106,13 +116,13 @@ func (c *Changed) SameNode(client, server *mesh.Workload, to netip.AddrPort, req
 }
 
 func (c *Changed) judge(w *mesh.Workload, port uint16, client netip.Addr, id mesh.Identity, requests bool) error {
-	return c.directory.judge(w, port, client, id, requests)
+	return c.admission.judge(w, port, client, id, requests)
 }
 
 // judge returns why a client may not be connected to a port of w, a pod of this node, or nil.
 // requests: the connection carries requests, each of which is judged by itself. It remembers
 // and counts nothing. The error is a *mesh.ReasonError.
-func (d *Directory) judge(w *mesh.Workload, port uint16, client netip.Addr, id mesh.Identity, requests bool) error {
+func (d *admission) judge(w *mesh.Workload, port uint16, client netip.Addr, id mesh.Identity, requests bool) error {
 	verdict := policy.Decide(policy.Input{Client: id, ClientAddr: client, Server: w, Port: port})
 	if !verdict.Allowed {
 		return mesh.Fail(verdict.Reason, nil)

@@ -45,26 +45,42 @@ type Options struct {
 }
 
 // Directory has what all destinations share. Its methods are safe for concurrent use.
+//
+// It is made of layers, each of which embeds the one below it and uses none above: waiter,
+// router, admission. Directory itself makes the targets, and chooses how they are reached.
 type Directory struct {
-	Options
-	routings     routings
-	budgets      budgets
+	admission
+	authorizers authorizers
+}
+
+// admission decides which clients may connect to pods of this node, and which of these
+// connect to what is outside the mesh: by policies, limits and EgressNetworks (authz.go,
+// serverlimit.go, changed.go).
+type admission struct {
+	router
 	rateLimits   rateLimits
 	serverLimits serverLimits
 	limits       limits
-	elsewhere    peerClaims
-	unsaid       peerClaims // of which the controller said nothing
 	peers        peers
 	audited      atomic.Uint64
 	failed       atomic.Uint64
 	tokens       tokens
-	egresses     egresses
-	authorizers  authorizers
+	changes      changes
+}
 
-	// ChangedPolicies uses these.
-	applied   map[string]applied // of pods of this node, at the view of the version appliedAt
-	appliedAt uint64
-	settling  map[string]int // pods whose policies have changed: for how many calls they still count as such
+// router has the compiled routes of Services and EgressNetworks (routing.go, egress.go).
+type router struct {
+	waiter
+	routings routings
+	budgets  budgets
+	egresses egresses
+}
+
+// waiter waits for what the controller has not said yet: whose an address is (home.go).
+type waiter struct {
+	Options
+	elsewhere peerClaims
+	unsaid    peerClaims // of which the controller said nothing
 }
 
 // New makes a directory.
@@ -72,7 +88,8 @@ func New(o Options) *Directory {
 	if o.Limits == nil {
 		o.Limits = lease.NewTable()
 	}
-	d := &Directory{Options: o, limits: limits{table: o.Limits}}
+	d := &Directory{}
+	d.Options, d.limits.table = o, o.Limits
 	d.routings.byPort, d.routings.used = make(map[routingKey]*Routing), make(map[routingKey]uint64)
 	d.tokens.cache = jwt.NewCache[quota.Source](rememberedTokens, rememberedTokenBytes)
 	d.budgets.byName = make(map[[2]string]*serviceBudget)
@@ -93,7 +110,7 @@ func (d *Directory) Forget() {
 
 // Resolve subscribes to dst, and waits until the view has the controller's answer about
 // it, at most for ResolveTimeout.
-func (d *Directory) Resolve(ctx context.Context, dst netip.Addr) {
+func (d *waiter) Resolve(ctx context.Context, dst netip.Addr) {
 	d.State.Subscribe(dst)
 	if d.State.View().Answered(dst) {
 		return

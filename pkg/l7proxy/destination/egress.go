@@ -44,7 +44,7 @@ type egresses struct {
 }
 
 // egress compiles the routes of n for local's connections to port.
-func (d *Directory) egress(v *state.View, n *mesh.EgressNetwork, port uint16, local *mesh.Workload, v4 bool) *Egress {
+func (d *router) egress(v *state.View, n *mesh.EgressNetwork, port uint16, local *mesh.Workload, v4 bool) *Egress {
 	all := v.EgressRoutes(n)
 	if !slices.ContainsFunc(all, func(r *mesh.Route) bool { return r.Parent.Port == port }) {
 		port = 0 // the client chooses the ports: what is kept must not grow with them
@@ -82,7 +82,7 @@ func (d *Directory) egress(v *state.View, n *mesh.EgressNetwork, port uint16, lo
 	return now
 }
 
-func (e *Egress) compile(d *Directory, v *state.View, key routingKey, local *mesh.Workload, v4 bool) {
+func (e *Egress) compile(d *router, v *state.View, key routingKey, local *mesh.Workload, v4 bool) {
 	n := e.Network
 	e.Default = &route.Rule{
 		Route: &mesh.Route{Kind: "EgressNetwork", Namespace: n.Namespace, Name: n.Name, Egress: true}, Label: "default",
@@ -119,7 +119,7 @@ func (e *Egress) compile(d *Directory, v *state.View, key routingKey, local *mes
 }
 
 // egressRouting makes the Routing of some routes. table is the compiled one; nil: compile it.
-func (d *Directory) egressRouting(v *state.View, e *Egress, routes []*mesh.Route, table *route.Table, local *mesh.Workload, v4 bool) *Routing {
+func (d *router) egressRouting(v *state.View, e *Egress, routes []*mesh.Route, table *route.Table, local *mesh.Workload, v4 bool) *Routing {
 	if table == nil {
 		var err error
 		if table, err = route.Compile(routes); err != nil {

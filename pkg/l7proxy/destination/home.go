@@ -28,7 +28,7 @@ import (
 // While the controller is away, or if it does not answer, the client may be a pod that this
 // node has not heard of. A strict pod refuses it. Other pods take clients without an
 // identity, so the client is admitted as one of these.
-func (d *Directory) AdmitPeer(ctx context.Context, addr netip.Addr, id mesh.Identity, local *mesh.Workload, aside func(wait func())) (mesh.Identity, error) {
+func (d *waiter) AdmitPeer(ctx context.Context, addr netip.Addr, id mesh.Identity, local *mesh.Workload, aside func(wait func())) (mesh.Identity, error) {
 	if atHome(d.State.View(), addr, id) {
 		return id, nil
 	}
@@ -66,19 +66,19 @@ const meetTimeout = 100 * time.Millisecond
 // Meet waits until the controller has said whose addr is, the address of a client without an
 // identity, so that everything that is reported of the client is reported of the same one. It
 // calls aside with the function that waits.
-func (d *Directory) Meet(ctx context.Context, addr netip.Addr, aside func(wait func())) {
+func (d *waiter) Meet(ctx context.Context, addr netip.Addr, aside func(wait func())) {
 	d.meet(ctx, addr, min(meetTimeout, d.ResolveTimeout), aside)
 }
 
 // Expect is Meet for a client that says nothing yet. What the client is sent depends on who it
 // is, so Expect waits for ResolveTimeout.
-func (d *Directory) Expect(ctx context.Context, addr netip.Addr, aside func(wait func())) {
+func (d *waiter) Expect(ctx context.Context, addr netip.Addr, aside func(wait func())) {
 	d.meet(ctx, addr, d.ResolveTimeout, aside)
 }
 
 // meet waits once for an address: a controller that did not answer in time is not waited for
 // again until ResolveTimeout has passed.
-func (d *Directory) meet(ctx context.Context, addr netip.Addr, timeout time.Duration, aside func(wait func())) {
+func (d *waiter) meet(ctx context.Context, addr netip.Addr, timeout time.Duration, aside func(wait func())) {
 	client := peerClaim{addr: addr.Unmap()}
 	if d.State.View().Answered(addr) || d.unsaid.has(client) {
 		return

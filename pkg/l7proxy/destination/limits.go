@@ -46,7 +46,7 @@ func (l *limits) apply(all []authz.CompiledLimit, f *facts, client mesh.Identity
 
 // ManyValues counts requests that were limited together with others because a limit had too
 // many values.
-func (d *Directory) ManyValues() uint64 { return d.limits.table.Over() }
+func (d *admission) ManyValues() uint64 { return d.limits.table.Over() }
 
 func (l *limits) pool(of *authz.CompiledLimit) *lease.Pool {
 	l.mu.RLock()

@@ -48,7 +48,7 @@ type routingKey struct {
 
 // routing returns the routing of a service port for local's requests, or nil if no route
 // applies.
-func (d *Directory) routing(v *state.View, svc *mesh.Service, port *mesh.ServicePort, local *mesh.Workload, v4 bool) *Routing {
+func (d *router) routing(v *state.View, svc *mesh.Service, port *mesh.ServicePort, local *mesh.Workload, v4 bool) *Routing {
 	all := v.Routes(svc)
 	if len(all) == 0 {
 		return nil
@@ -88,7 +88,7 @@ func (r *Routing) orNil() *Routing {
 }
 
 // backend finds a backend for clients like local.
-func (d *Directory) backend(v *state.View, ref mesh.ServicePortRef, local *mesh.Workload, v4 bool) Backend {
+func (d *router) backend(v *state.View, ref mesh.ServicePortRef, local *mesh.Workload, v4 bool) Backend {
 	svc, ok := v.ServiceByName(ref.Namespace, ref.Name)
 	if !ok {
 		return Backend{}

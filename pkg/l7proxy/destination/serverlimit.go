@@ -43,7 +43,7 @@ func (l *sharedLimit) take(now time.Duration) bool {
 
 // admitRate counts a request, or an opaque connection, of a client at port of w. It fails if
 // that is over a limit. The limits of policies count requests only.
-func (d *Directory) admitRate(w *mesh.Workload, port uint16, client mesh.Identity, request bool) error {
+func (d *admission) admitRate(w *mesh.Workload, port uint16, client mesh.Identity, request bool) error {
 	if request && w.Authorized {
 		if l := d.State.View().Authz(w.UID).RateLimit(port); l != nil {
 			if err := d.serverLimits.admit(w.UID, l, client, balance.Now()); err != nil {
@@ -153,6 +153,6 @@ func (s *serverLimits) forget(rules func(uid string) *authz.Workload) {
 }
 
 // ruledAt reports whether the agent of w has rules for requests to a port.
-func (d *Directory) ruledAt(w *mesh.Workload, port uint16) bool {
+func (d *admission) ruledAt(w *mesh.Workload, port uint16) bool {
 	return ruled(w) || w != nil && w.Authorized && d.State.View().Authz(w.UID).RateLimit(port) != nil
 }

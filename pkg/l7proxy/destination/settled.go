@@ -64,6 +64,6 @@ func (d *Directory) Settled(local *mesh.Workload, dst netip.AddrPort) (Settled, 
 
 // MayConnect returns why client may not be connected to an address of server by the kernel
 // path, or nil. Both are pods of this node. The error is a *mesh.ReasonError.
-func (d *Directory) MayConnect(client, server *mesh.Workload, to netip.AddrPort) error {
+func (d *admission) MayConnect(client, server *mesh.Workload, to netip.AddrPort) error {
 	return d.judge(server, to.Port(), PodAddress(client, to.Addr(), netip.Addr{}), client.Identity, false)
 }

@@ -41,7 +41,7 @@ func (c *Changed) Request(target Target, client *tap.Peer, u Underway) Rejudged 
 	if !ok || t.fromNode {
 		return Rejudged{Rules: u.Rules}
 	}
-	d, w, port := c.directory, c.pods[t.Local().UID], t.addr.Port()
+	d, w, port := c.admission, c.pods[t.Local().UID], t.addr.Port()
 	if w == nil {
 		return Rejudged{Rules: u.Rules}
 	}
