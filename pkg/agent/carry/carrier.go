@@ -40,23 +40,36 @@ type Options struct {
 // Carrier knows the pods whose connections this agent carries: those that are
 // enrolled, and those that were taken out and still have connections. Its methods
 // are safe for concurrent use.
+//
+// It is made of layers, each of which embeds the one below it and uses none above: registry,
+// endings. Carrier itself accepts the connections, and begins and stops that for each pod.
 type Carrier struct {
-	Options
-	handler  Handler       // set once, before the first pod
-	farewell time.Duration // farewellTime
-	growth   int           // of a pod's own connections, listener.Manner
-
+	endings
+	handler Handler     // set once, before the first pod
+	growth  int         // of a pod's own connections, listener.Manner
 	closing atomic.Bool // the listeners are closed, or are about to be
+}
+
+// endings follows the ends of pods: of those that are carried, and of those of other nodes
+// that were dialled (ended.go, closed.go).
+type endings struct {
+	registry
+	farewell time.Duration // farewellTime
+	// endpoints are the pods that were dialled, by the address.
+	endpoints map[netip.Addr]*endpoint
+}
+
+// registry has the pods that are carried, and their connections (direct.go).
+type registry struct {
+	Options
 
 	mu       sync.RWMutex
 	pods     map[*redirect.Pod]*pod
 	byUID    map[string]*pod // those that are enrolled
 	byCookie map[uint64]*pod // the same, by the cookie of their network namespace
-	// endpoints are the pods that were dialled, by the address.
-	endpoints map[netip.Addr]*endpoint
 }
 
-// pod is a pod whose connections are carried. Carrier.mu guards what changes.
+// pod is a pod whose connections are carried. registry.mu guards what changes.
 type pod struct {
 	*redirect.Pod
 	workload  *mesh.Workload
@@ -73,11 +86,11 @@ type pod struct {
 
 // New makes a Carrier without pods. Serve must be called before the first Carry.
 func New(o Options) *Carrier {
-	return &Carrier{
-		Options: o, farewell: farewellTime, growth: growthOfProcessor * runtime.GOMAXPROCS(0),
-		pods: make(map[*redirect.Pod]*pod), byUID: make(map[string]*pod), byCookie: make(map[uint64]*pod),
-		endpoints: make(map[netip.Addr]*endpoint),
-	}
+	c := &Carrier{growth: growthOfProcessor * runtime.GOMAXPROCS(0)}
+	c.Options, c.farewell = o, farewellTime
+	c.pods, c.byUID, c.byCookie = make(map[*redirect.Pod]*pod), make(map[string]*pod), make(map[uint64]*pod)
+	c.endpoints = make(map[netip.Addr]*endpoint)
+	return c
 }
 
 // Serve says who serves the connections that are accepted.
@@ -102,7 +115,7 @@ func (c *Carrier) Carry(w *mesh.Workload, e *redirect.Pod) {
 
 // Update gives new connections of an enrolled pod its changed settings and
 // addresses.
-func (c *Carrier) Update(w *mesh.Workload) {
+func (c *registry) Update(w *mesh.Workload) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p := c.byUID[w.UID]; p != nil {
@@ -129,7 +142,7 @@ func (c *Carrier) Retire(e *redirect.Pod, withdraw func()) {
 }
 
 // lingered closes the listeners of a pod that was taken out.
-func (c *Carrier) lingered(p *pod) {
+func (c *registry) lingered(p *pod) {
 	p.CloseListeners()
 	defer p.Release()
 	c.mu.Lock()
@@ -141,7 +154,7 @@ func (c *Carrier) lingered(p *pod) {
 // forget drops a pod that was taken out once nothing of it is left. It closes the pooled
 // connections from the pod to endpoints, so that nothing uses its identity any more. Other
 // pods' connections into the pod go on. mu is held.
-func (c *Carrier) forget(p *pod) {
+func (c *registry) forget(p *pod) {
 	if !p.leaving || p.open > 0 || p.lingering || c.pods[p.Pod] != p {
 		return
 	}
@@ -162,7 +175,7 @@ func (c *Carrier) forget(p *pod) {
 
 // begin counts an accepted connection of the pod among those of set, its conns or
 // callers. nil: the pod was dropped. ended: it has ended.
-func (c *Carrier) begin(p *pod, conn *rawio.Conn, set map[*rawio.Conn]struct{}) (w *mesh.Workload, ended bool) {
+func (c *registry) begin(p *pod, conn *rawio.Conn, set map[*rawio.Conn]struct{}) (w *mesh.Workload, ended bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pods[p.Pod] != p {
@@ -175,7 +188,7 @@ func (c *Carrier) begin(p *pod, conn *rawio.Conn, set map[*rawio.Conn]struct{}) 
 }
 
 // end is the end of what begin began.
-func (c *Carrier) end(p *pod, conn *rawio.Conn, set map[*rawio.Conn]struct{}) {
+func (c *registry) end(p *pod, conn *rawio.Conn, set map[*rawio.Conn]struct{}) {
 	defer p.Release()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -185,7 +198,7 @@ func (c *Carrier) end(p *pod, conn *rawio.Conn, set map[*rawio.Conn]struct{}) {
 }
 
 // Leaving returns the pods that were taken out and are still carried.
-func (c *Carrier) Leaving() []*mesh.Workload {
+func (c *registry) Leaving() []*mesh.Workload {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	var list []*mesh.Workload
@@ -199,7 +212,7 @@ func (c *Carrier) Leaving() []*mesh.Workload {
 
 // ByCookie returns the enrolled pod whose network namespace has the cookie; nil:
 // there is none.
-func (c *Carrier) ByCookie(cookie uint64) *mesh.Workload {
+func (c *registry) ByCookie(cookie uint64) *mesh.Workload {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if p := c.byCookie[cookie]; p != nil {

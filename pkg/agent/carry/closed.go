@@ -22,7 +22,7 @@ const lookAgain = 100 * time.Millisecond
 // refused reports whether p, which has refused a connection with err, accepts none any
 // more. It does not if it is being deleted and nothing in it listens. New connections to
 // it fail from then on.
-func (c *Carrier) refused(p *pod, err error) bool {
+func (c *endings) refused(p *pod, err error) bool {
 	if !errors.Is(err, unix.ECONNREFUSED) || !c.terminating(p) {
 		return false
 	}
@@ -51,14 +51,14 @@ func (c *Carrier) refused(p *pod, err error) bool {
 }
 
 // refuse makes the kernel refuse new connections to a pod whose programs have ended.
-func (c *Carrier) refuse(p *pod) {
+func (c *endings) refuse(p *pod) {
 	if err := p.Refuse(); err != nil {
 		c.Log.Warn("the agent still accepts connections to a pod that has ended", "pod", p.Name, "err", err)
 	}
 }
 
 // terminating reports whether p is being deleted.
-func (c *Carrier) terminating(p *pod) bool {
+func (c *endings) terminating(p *pod) bool {
 	w, known := c.State.View().WorkloadByUID(p.UID)
 	return known && w.Terminating
 }

@@ -10,7 +10,7 @@ import (
 
 // Direct lists the connections of an enrolled pod that no proxy carries, such as those that
 // were opened before it was enrolled. It returns none for a pod that is not enrolled.
-func (c *Carrier) Direct(uid string) ([]netns.Connection, error) {
+func (c *registry) Direct(uid string) ([]netns.Connection, error) {
 	c.mu.RLock()
 	p := c.byUID[uid]
 	if p == nil {
@@ -45,7 +45,7 @@ func (p *pod) addSockets(set map[socket]bool) {
 }
 
 // DirectTo counts the connections of an enrolled pod to an address that no proxy carries.
-func (c *Carrier) DirectTo(uid string, to netip.AddrPort) (int, error) {
+func (c *registry) DirectTo(uid string, to netip.AddrPort) (int, error) {
 	list, err := c.Direct(uid)
 	n := 0
 	for i := range list {
@@ -57,7 +57,7 @@ func (c *Carrier) DirectTo(uid string, to netip.AddrPort) (int, error) {
 }
 
 // CutDirect ends them, and returns how many there were.
-func (c *Carrier) CutDirect(uid string, to netip.AddrPort) (cut int, err error) {
+func (c *registry) CutDirect(uid string, to netip.AddrPort) (cut int, err error) {
 	list, err := c.Direct(uid)
 	if err != nil {
 		return 0, err
@@ -86,7 +86,7 @@ func (c *Carrier) CutDirect(uid string, to netip.AddrPort) (cut int, err error) 
 
 // Cookie returns the cookie of the namespace of an enrolled pod. False: the pod is not
 // enrolled.
-func (c *Carrier) Cookie(uid string) (uint64, bool) {
+func (c *registry) Cookie(uid string) (uint64, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	p := c.byUID[uid]

@@ -93,7 +93,7 @@ func (ep *endpoint) dial(ctx context.Context, how func(context.Context) (*rawio.
 
 // endpoint returns the pod at addr, nil where the state knows none. The error is
 // errEnded.
-func (c *Carrier) endpoint(addr netip.Addr) (*endpoint, error) {
+func (c *endings) endpoint(addr netip.Addr) (*endpoint, error) {
 	addr = addr.Unmap()
 	w, known := c.State.View().Workload(addr)
 	c.mu.Lock()
@@ -121,7 +121,7 @@ func (ep *endpoint) gone() bool {
 
 // gone reports whether the pod at addr has ended, and no other pod has the address. w is
 // the pod that the state has there, if known is set. mu is held.
-func (c *Carrier) gone(addr netip.Addr, w *mesh.Workload, known bool) bool {
+func (c *endings) gone(addr netip.Addr, w *mesh.Workload, known bool) bool {
 	if known { // the runtime is quicker than the state
 		p := c.byUID[w.UID]
 		return p != nil && p.ended
@@ -131,7 +131,7 @@ func (c *Carrier) gone(addr netip.Addr, w *mesh.Workload, known bool) bool {
 
 // track notes that conn was dialled from or into p, and to ep unless that is nil. If ep
 // has ended meanwhile, conn is closed and the error is errEnded; if p has, it is ended.
-func (c *Carrier) track(conn *rawio.Conn, p *pod, ep *endpoint, ended error) (*rawio.Conn, error) {
+func (c *endings) track(conn *rawio.Conn, p *pod, ep *endpoint, ended error) (*rawio.Conn, error) {
 	c.mu.Lock()
 	switch {
 	case p.ended:
@@ -151,7 +151,7 @@ func (c *Carrier) track(conn *rawio.Conn, p *pod, ep *endpoint, ended error) (*r
 	return nil, ended
 }
 
-func (c *Carrier) untrack(conn *rawio.Conn, p *pod, ep *endpoint) {
+func (c *endings) untrack(conn *rawio.Conn, p *pod, ep *endpoint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(p.conns, conn)
@@ -193,7 +193,7 @@ func (l *last) cut(farewell time.Duration) (done <-chan struct{}) {
 // SandboxEnded ends all connections of a pod of this node whose containers have
 // ended: the pod that has the network namespace with the cookie. Another sandbox of
 // the same pod is left alone. It returns when the connections are cut.
-func (c *Carrier) SandboxEnded(uid string, cookie uint64) {
+func (c *endings) SandboxEnded(uid string, cookie uint64) {
 	var l last
 	c.mu.Lock()
 	var ended []*pod
@@ -241,7 +241,7 @@ func appendKeys(list []*rawio.Conn, set map[*rawio.Conn]struct{}) []*rawio.Conn 
 
 // Run ends the connections of pods that are not in the state any more, until ctx is
 // done.
-func (c *Carrier) Run(ctx context.Context) error {
+func (c *endings) Run(ctx context.Context) error {
 	changes, cancel := c.State.Watch()
 	defer cancel()
 	for {
@@ -259,7 +259,7 @@ func (c *Carrier) Run(ctx context.Context) error {
 // vacate notes that a pod of this node has left its addresses, and adds the connections
 // to them to l. There may be none: a pod of the same node is reached in its namespace.
 // mu is held.
-func (c *Carrier) vacate(p *pod, l *last) {
+func (c *endings) vacate(p *pod, l *last) {
 	for _, addr := range p.workload.Addrs {
 		ep := c.endpoints[addr]
 		if ep == nil || ep.uid != p.UID && !ep.ended.IsZero() {
@@ -274,7 +274,7 @@ func (c *Carrier) vacate(p *pod, l *last) {
 
 // follow ends the connections of pods that view does not have any more, and those to
 // addresses that are another pod's now, or no pod's.
-func (c *Carrier) follow(view *state.View) {
+func (c *endings) follow(view *state.View) {
 	var l last
 	var unsaid []netip.Addr
 	c.mu.Lock()

@@ -44,7 +44,7 @@ func (n *Network) Dial(ctx context.Context, from string, dst netip.AddrPort) (*r
 // kernel's choice. The node of a pod of the mesh accepts the client's identity only from an
 // address that the cluster knows (AdmitPeer in pkg/l7proxy/destination). A pod may have
 // others that the kernel prefers, such as an IPv6 address that it got later.
-func (c *Carrier) source(p *pod, dst netip.Addr) netip.Addr {
+func (c *registry) source(p *pod, dst netip.Addr) netip.Addr {
 	if w, ok := c.State.View().Workload(dst); !ok || !w.Meshed {
 		return netip.Addr{}
 	}
