@@ -28,7 +28,6 @@ var manyMethods = map[string]struct {
 	"pkg/redirect.Datapath":                {40, "a map or a program each"},
 	"pkg/redirect.Pod":                     {31, "to be cut"},
 	"pkg/agent.Agent":                      {33, "the composition root"},
-	"pkg/agent/enrol.Reconciler":           {26, "to be cut"},
 	"pkg/why.inquiry":                      {30, "a question each"},
 }
 

@@ -61,17 +61,16 @@ type Options struct {
 // enrolled, the others are not. The container runtime announces a new sandbox
 // (Sandboxes) before its first container starts. Run does everything else, also for
 // pods that the runtime did not announce.
+//
+// It embeds enroller, which acts on one pod, and decides when that is done.
 type Reconciler struct {
-	Options
-	datapath Datapath // set by Use
+	enroller
 
 	// busy is a lock that Run and the hook of a new sandbox hold while they enrol and
 	// withdraw pods. It is a channel because the hook must give up after its time
 	// limit. While another agent has the node, Pause holds it.
 	busy chan struct{}
 	wake chan struct{} // wakes Run
-
-	records
 
 	repaired     atomic.Uint64
 	broken       atomic.Bool // set by RepairSoon
@@ -82,24 +81,34 @@ type Reconciler struct {
 	reconciledOnce sync.Once
 	settled        chan struct{} // closed when all wanted pods were enrolled once
 	settledOnce    sync.Once
-	inherited      map[string]uint32 // see Inherit
+}
+
+// enroller enrols and withdraws pods, and records what it has done (settle.go). Its caller
+// holds Reconciler.busy.
+type enroller struct {
+	Options
+	datapath Datapath // set by Use
+	records
+	inherited map[string]uint32 // see Inherit
 }
 
 // New makes a Reconciler. Use must be called before Run.
 func New(o Options) *Reconciler {
-	return &Reconciler{
-		Options: o, reconciled: make(chan struct{}), settled: make(chan struct{}),
+	r := &Reconciler{
+		reconciled: make(chan struct{}), settled: make(chan struct{}),
 		busy: make(chan struct{}, 1), wake: make(chan struct{}, 1),
-		records: records{pods: make(map[string]*pod), leftOut: make(map[string]*pod), announced: make(map[string]announced)},
 	}
+	r.Options = o
+	r.records = records{pods: make(map[string]*pod), leftOut: make(map[string]*pod), announced: make(map[string]announced)}
+	return r
 }
 
 // Use sets the datapath in which pods are enrolled.
-func (r *Reconciler) Use(d Datapath) { r.datapath = d }
+func (r *enroller) Use(d Datapath) { r.datapath = d }
 
 // Inherit sets the counts, by pod UID, of connections that were open before the pod was
 // enrolled, as the previous agent counted them. It must be called before Run.
-func (r *Reconciler) Inherit(preMesh map[string]uint32) { r.inherited = preMesh }
+func (r *enroller) Inherit(preMesh map[string]uint32) { r.inherited = preMesh }
 
 // Pause waits until no pod is being enrolled or withdrawn, and prevents it until Resume.
 func (r *Reconciler) Pause() { r.busy <- struct{}{} }
@@ -232,7 +241,7 @@ func (r *Reconciler) reconcile(view *state.View, deep bool) (settled bool) {
 	return settled
 }
 
-func (r *Reconciler) leaveOut(list map[string]*mesh.Workload) {
+func (r *enroller) leaveOut(list map[string]*mesh.Workload) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for uid := range r.leftOut {
@@ -252,7 +261,7 @@ func (r *Reconciler) leaveOut(list map[string]*mesh.Workload) {
 }
 
 // withdraw withdraws the pods that are no longer wanted.
-func (r *Reconciler) withdraw(wanted map[string]*mesh.Workload) {
+func (r *enroller) withdraw(wanted map[string]*mesh.Workload) {
 	gone := make(map[string]*pod)
 	r.mu.RLock()
 	for uid, have := range r.pods {
@@ -279,7 +288,7 @@ func (r *Reconciler) withdraw(wanted map[string]*mesh.Workload) {
 
 // retire withdraws a pod from the datapath. Its open connections continue. It returns
 // nil if the pod was not enrolled.
-func (r *Reconciler) retire(have *pod) *redirect.Pod {
+func (r *enroller) retire(have *pod) *redirect.Pod {
 	r.mu.Lock()
 	e := have.enrolled
 	if e != nil {
@@ -293,7 +302,7 @@ func (r *Reconciler) retire(have *pod) *redirect.Pod {
 }
 
 // setWorkload replaces the workload of a pod. The caller holds mu.
-func (r *Reconciler) setWorkload(have *pod, w *mesh.Workload) {
+func (r *enroller) setWorkload(have *pod, w *mesh.Workload) {
 	have.workload = w
 	if have.enrolled != nil {
 		r.Carrier.Update(w)

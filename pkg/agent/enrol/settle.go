@@ -14,7 +14,7 @@ import (
 
 // settle enrols one wanted pod, or puts its changes into force. It returns false if that
 // is not possible yet: the caller must try again. The caller holds busy.
-func (r *Reconciler) settle(w *mesh.Workload, deep bool) bool {
+func (r *enroller) settle(w *mesh.Workload, deep bool) bool {
 	have, changed := r.note(w)
 	var ns *netns.NS // nil: not found yet
 	if e := have.enrolled; e != nil {
@@ -50,7 +50,7 @@ func (r *Reconciler) settle(w *mesh.Workload, deep bool) bool {
 // shut closes a strict pod that has to wait for its enrolment. Otherwise, and if shut
 // fails, the pod is open to every client until then. shut takes ownership of ns; if ns
 // is nil, it looks for the namespace.
-func (r *Reconciler) shut(have *pod, ns *netns.NS) {
+func (r *enroller) shut(have *pod, ns *netns.NS) {
 	w := have.workload
 	if have.shut || !w.Closed() {
 		closeNS(ns)
@@ -79,7 +79,7 @@ func closeNS(ns *netns.NS) {
 }
 
 // note records that w is wanted. changed reports whether the state has changed it.
-func (r *Reconciler) note(w *mesh.Workload) (have *pod, changed bool) {
+func (r *enroller) note(w *mesh.Workload) (have *pod, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	have = r.pods[w.UID]
@@ -109,7 +109,7 @@ func withAddrs(w *mesh.Workload, addrs []netip.Addr) *mesh.Workload {
 // enrolled one. If no namespace has them, the pod keeps the addresses that it was
 // enrolled with: its sandbox is being removed, or the state does not have the addresses
 // of the new sandbox yet.
-func (r *Reconciler) moved(have *pod, w *mesh.Workload) *netns.NS {
+func (r *enroller) moved(have *pod, w *mesh.Workload) *netns.NS {
 	e := have.enrolled
 	if len(w.Addrs) == 0 {
 		return nil
@@ -133,7 +133,7 @@ func (r *Reconciler) moved(have *pod, w *mesh.Workload) *netns.NS {
 }
 
 // enrol enrols a pod with its namespace. It takes ownership of ns.
-func (r *Reconciler) enrol(have *pod, ns *netns.NS) bool {
+func (r *enroller) enrol(have *pod, ns *netns.NS) bool {
 	w := have.workload
 	preMesh := r.countPreMesh(w, ns)
 	e, err := r.datapath.Enroll(w, ns)
@@ -150,7 +150,7 @@ func (r *Reconciler) enrol(have *pod, ns *netns.NS) bool {
 // countPreMesh counts the connections that were opened before the pod is enrolled. If a
 // previous agent has enrolled the pod, its count is used: the connections that it
 // carries cannot be distinguished from older ones.
-func (r *Reconciler) countPreMesh(w *mesh.Workload, ns *netns.NS) uint32 {
+func (r *enroller) countPreMesh(w *mesh.Workload, ns *netns.NS) uint32 {
 	if n, ok := r.inherited[w.UID]; ok {
 		delete(r.inherited, w.UID)
 		return n
@@ -162,7 +162,7 @@ func (r *Reconciler) countPreMesh(w *mesh.Workload, ns *netns.NS) uint32 {
 	return uint32(n)
 }
 
-func (r *Reconciler) failed(have *pod, err error) {
+func (r *enroller) failed(have *pod, err error) {
 	if have.reason != err.Error() {
 		r.Log.Warn("pod is not enrolled yet", "pod", have.workload.Namespace+"/"+have.workload.Name, "cause", err)
 	}

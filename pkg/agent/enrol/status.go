@@ -58,7 +58,7 @@ func firstAddr(w *mesh.Workload) string {
 
 // report sends the controller the states of the labelled pods, and which others still have
 // connections.
-func (r *Reconciler) report() {
+func (r *enroller) report() {
 	r.mu.RLock()
 	list := make([]control.PodStatus, 0, len(r.pods)+len(r.leftOut))
 	for _, all := range []map[string]*pod{r.pods, r.leftOut} {
