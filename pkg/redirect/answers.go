@@ -16,7 +16,7 @@ import (
 // dnsLinks are the names of the hooks that see DNS answers.
 var dnsLinks = []string{"sendmsg4", "sendmsg6", "dns_received"}
 
-func (d *Datapath) dnsHooks() []hook {
+func (d *programs) dnsHooks() []hook {
 	p := &d.objs.UnderlanePrograms
 	return []hook{
 		{dnsLinks[0], ebpf.AttachCGroupUDP4Sendmsg, p.Sendmsg4},
@@ -30,7 +30,7 @@ var errDNSOff = errors.New("DNS answers are not looked at: Options.DNS is not se
 
 // attachDNS attaches the hooks that see DNS answers, or detaches those of an earlier agent.
 // The node works without them: its destinations are then shown by their addresses.
-func (d *Datapath) attachDNS() {
+func (d *programs) attachDNS() {
 	if d.opts.DNS {
 		for _, h := range d.dnsHooks() {
 			if d.dnsErr = d.attach(h); d.dnsErr != nil {
@@ -54,7 +54,7 @@ func (d *Datapath) attachDNS() {
 }
 
 // DNS returns why DNS answers are not seen, or nil if they are.
-func (d *Datapath) DNS() error { return d.dnsErr }
+func (d *programs) DNS() error { return d.dnsErr }
 
 // Answers reads the DNS answers that enrolled pods got. Only one process at a time may
 // do so, and only one goroutine.
@@ -64,7 +64,7 @@ type Answers struct {
 }
 
 // Answers opens the DNS answers. The error is that of DNS, or of the kernel.
-func (d *Datapath) Answers() (*Answers, error) {
+func (d *programs) Answers() (*Answers, error) {
 	if d.dnsErr != nil {
 		return nil, d.dnsErr
 	}

@@ -51,7 +51,7 @@ func copyName(dst *[64]int8, name string) {
 
 // copyRanges copies port ranges. The kernel's list has room for 8; it logs if there
 // are more.
-func (d *Datapath) copyRanges(dst *[8]bpf.UnderlanePortRange, ranges []mesh.PortRange, pod string) {
+func (d *kernelMaps) copyRanges(dst *[8]bpf.UnderlanePortRange, ranges []mesh.PortRange, pod string) {
 	*dst = [8]bpf.UnderlanePortRange{}
 	for i, r := range ranges {
 		if i == len(dst) {

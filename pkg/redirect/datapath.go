@@ -48,16 +48,24 @@ const DefaultPinRoot = mesh.DefaultPinRoot
 const linksDir = "links"
 
 // Datapath is the node's loaded programs and maps.
+//
+// It is made of layers, each of which embeds the one below it and uses none above: kernelMaps,
+// programs. Datapath itself has the pods.
 type Datapath struct {
-	opts    Options
-	log     *slog.Logger
-	objs    bpf.UnderlaneObjects
-	links   map[string]link.Link // cgroup links by name; pinned
-	lookups *lookups
-	lock    *os.File // held while this agent owns the pins
+	programs
 
 	mu   sync.Mutex
 	pods map[string]*Pod // by UID
+}
+
+// programs are attached at the cgroup and kept by pins, and the heartbeat tells them that the
+// agent runs (answers.go).
+type programs struct {
+	kernelMaps
+	opts    Options
+	links   map[string]link.Link // cgroup links by name; pinned
+	lookups *lookups
+	lock    *os.File // held while this agent owns the pins
 
 	hostCookie uint64 // of the node's own network namespace
 	cgroupRoot uint64 // id of the cgroup root
@@ -65,6 +73,12 @@ type Datapath struct {
 	heart *heartbeat.Thread // nil: not loaded yet
 
 	dnsErr error // why DNS answers are not seen; nil: they are
+}
+
+// kernelMaps reads and writes the maps (dump.go, events.go, path.go, drift.go).
+type kernelMaps struct {
+	log  *slog.Logger
+	objs bpf.UnderlaneObjects
 }
 
 // Load loads the programs, pins everything below PinRoot, attaches the programs to the
@@ -88,13 +102,9 @@ func Load(opts Options) (*Datapath, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Datapath{
-		opts: opts, log: opts.Log, lock: lock,
-		links: make(map[string]link.Link),
-		pods:  make(map[string]*Pod),
-
-		dnsErr: errDNSOff,
-	}
+	d := &Datapath{pods: make(map[string]*Pod)}
+	d.opts, d.log, d.lock = opts, opts.Log, lock
+	d.links, d.dnsErr = make(map[string]link.Link), errDNSOff
 	if err := d.load(); err != nil {
 		if first { // no agent has used the pins yet
 			err = errors.Join(err, removePins(opts.PinRoot))
@@ -131,7 +141,7 @@ func (opts Options) withDefaults() (Options, error) {
 // identify reads the cookie of the host's network namespace, which the agent shares
 // with the node's own processes, and the id of the cgroup root. The programs tell the
 // node's own processes from those of pods by these.
-func (d *Datapath) identify() error {
+func (d *programs) identify() error {
 	host, err := netns.Open("/proc/self/ns/net")
 	if err != nil {
 		return err
@@ -145,7 +155,7 @@ func (d *Datapath) identify() error {
 	return nil
 }
 
-func (d *Datapath) load() error {
+func (d *programs) load() error {
 	if err := d.identify(); err != nil {
 		return err
 	}
@@ -164,7 +174,7 @@ func (d *Datapath) load() error {
 	return nil
 }
 
-func (d *Datapath) loadObjects() error {
+func (d *programs) loadObjects() error {
 	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.opts.PinRoot}}
 	err := bpf.LoadUnderlaneObjects(&d.objs, opts)
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
@@ -188,7 +198,7 @@ func (d *Datapath) loadObjects() error {
 
 // explain adds to an error of loading what the kernel or the process lacks. The error
 // of the system call alone rarely says it.
-func (d *Datapath) explain(err error) error {
+func (d *programs) explain(err error) error {
 	var verifier *ebpf.VerifierError
 	if errors.As(err, &verifier) {
 		d.log.Debug("the kernel refused a program", "verifier", fmt.Sprintf("%+v", verifier))
@@ -212,7 +222,7 @@ type hook struct {
 	prog *ebpf.Program
 }
 
-func (d *Datapath) hooks() []hook {
+func (d *programs) hooks() []hook {
 	p := &d.objs.UnderlanePrograms
 	hooks := []hook{
 		{"connect4", ebpf.AttachCGroupInet4Connect, p.Connect4},
@@ -231,7 +241,7 @@ func (d *Datapath) hooks() []hook {
 
 // attachCgroup attaches the hooks, or updates the links that an earlier agent has
 // pinned.
-func (d *Datapath) attachCgroup() error {
+func (d *programs) attachCgroup() error {
 	for _, h := range d.hooks() {
 		if err := d.attach(h); err != nil {
 			return err
@@ -240,7 +250,7 @@ func (d *Datapath) attachCgroup() error {
 	return nil
 }
 
-func (d *Datapath) attach(h hook) error {
+func (d *programs) attach(h hook) error {
 	l, err := pinnedLink(d.linkPin(h.name), h.prog, func() (link.Link, error) {
 		return link.AttachCgroup(link.CgroupOptions{Path: d.opts.CgroupRoot, Attach: h.typ, Program: h.prog})
 	})
@@ -251,9 +261,9 @@ func (d *Datapath) attach(h hook) error {
 	return nil
 }
 
-func (d *Datapath) linkPin(name string) string { return filepath.Join(d.opts.PinRoot, linksDir, name) }
+func (d *programs) linkPin(name string) string { return filepath.Join(d.opts.PinRoot, linksDir, name) }
 
-func (d *Datapath) lookupPin(cookie string) string { return d.linkPin("sk_lookup_" + cookie) }
+func (d *programs) lookupPin(cookie string) string { return d.linkPin("sk_lookup_" + cookie) }
 
 // cgroupLinks are the names of the hooks.
 var cgroupLinks = []string{"connect4", "connect6", "getpeername4", "getpeername6", "getsockname4", "getsockname6", "sock_ops"}
@@ -323,7 +333,7 @@ func (d *Datapath) Resume(ctx context.Context) (repaired []string, err error) {
 // resumeLimit bounds how long Resume waits for the other process to release the pins.
 const resumeLimit = 3 * time.Second
 
-func (d *Datapath) closeAll() error {
+func (d *programs) closeAll() error {
 	d.heart.Stop() // before its map is closed
 	for _, l := range d.links {
 		l.Close()
@@ -336,7 +346,7 @@ func (d *Datapath) closeAll() error {
 }
 
 // startHeartbeat writes the first heartbeat and starts the thread that writes the others.
-func (d *Datapath) startHeartbeat() error {
+func (d *programs) startHeartbeat() error {
 	if err := d.beat(); err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
@@ -350,7 +360,7 @@ func (d *Datapath) startHeartbeat() error {
 }
 
 // agentState returns the entry of the agent map, with the current time as heartbeat.
-func (d *Datapath) agentState() bpf.UnderlaneAgentState {
+func (d *programs) agentState() bpf.UnderlaneAgentState {
 	return bpf.UnderlaneAgentState{
 		HeartbeatNs:        monotonicNow(),
 		HeartbeatTimeoutNs: uint64(d.opts.HeartbeatTimeout),
@@ -361,7 +371,7 @@ func (d *Datapath) agentState() bpf.UnderlaneAgentState {
 	}
 }
 
-func (d *Datapath) beat() error {
+func (d *programs) beat() error {
 	st := d.agentState()
 	return d.objs.Agent.Put(uint32(0), &st)
 }

@@ -102,7 +102,7 @@ func repin(l link.Link, pin string) error {
 	return l.Pin(pin)
 }
 
-func (d *Datapath) reattach(h hook) error {
+func (d *programs) reattach(h hook) error {
 	old, pin := d.links[h.name], d.linkPin(h.name)
 	if attached(old, pin) == errUnpinned {
 		return repin(old, pin)
@@ -150,14 +150,14 @@ func (p *Pod) published(kind bpf.UnderlaneListenerKind) error {
 }
 
 // forget deletes a pod from all maps.
-func (d *Datapath) forget(cookie uint64) {
+func (d *kernelMaps) forget(cookie uint64) {
 	d.gone(d.objs.Pods.Delete(cookie), d.objs.Pods)
 	d.gone(d.objs.DnsRates.Delete(cookie), d.objs.DnsRates)
 	d.unpublish(cookie)
 }
 
 // unpublish deletes a pod's listeners from their map.
-func (d *Datapath) unpublish(cookie uint64) {
+func (d *kernelMaps) unpublish(cookie uint64) {
 	for kind := bpf.UnderlaneListenerKindLISTENER_OUTBOUND4; kind <= bpf.UnderlaneListenerKindLISTENER_INBOUND6; kind++ {
 		key := bpf.UnderlaneListenerKey{NetnsCookie: cookie, Kind: uint32(kind)}
 		d.gone(d.objs.Listeners.Delete(&key), d.objs.Listeners)
@@ -165,7 +165,7 @@ func (d *Datapath) unpublish(cookie uint64) {
 }
 
 // gone logs the error of a deletion, unless the entry did not exist.
-func (d *Datapath) gone(err error, m *ebpf.Map) {
+func (d *kernelMaps) gone(err error, m *ebpf.Map) {
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		d.log.Error("forget pod", "map", m.String(), "err", err)
 	}

@@ -58,7 +58,7 @@ type PeerDump struct {
 }
 
 // Dump reads the maps.
-func (d *Datapath) Dump() (Dump, error) {
+func (d *kernelMaps) Dump() (Dump, error) {
 	counters, err := d.Counters()
 	if err != nil {
 		return Dump{}, err

@@ -55,7 +55,7 @@ const (
 // ReadEvents calls handle for each kernel event until ctx is done. The Event is valid
 // only during the call. The ring buffer has 4 MiB, for about 30,000 events. When it is
 // full, events are lost and counted (Counters).
-func (d *Datapath) ReadEvents(ctx context.Context, handle func(*Event)) error {
+func (d *kernelMaps) ReadEvents(ctx context.Context, handle func(*Event)) error {
 	reader, err := ringbuf.NewReader(d.objs.Events)
 	if err != nil {
 		return fmt.Errorf("kernel events: %w", err)
@@ -164,7 +164,7 @@ var counterNames = [bpf.UnderlaneCounterNUM_COUNTERS]string{
 const CounterEventLost = "event-lost"
 
 // Counters returns the kernel-side counters by name, summed over processors.
-func (d *Datapath) Counters() (map[string]uint64, error) {
+func (d *kernelMaps) Counters() (map[string]uint64, error) {
 	counts := make(map[string]uint64, len(counterNames)+len(pathCounterNames))
 	err := readCounters(counts, d.objs.Counters, counterNames[:])
 	return counts, errors.Join(err, readCounters(counts, d.objs.PathCounters, pathCounterNames[:]))

@@ -24,7 +24,7 @@ type PathKey struct {
 }
 
 // SetPath makes new connections take p. Dst and Endpoint must be of one address family.
-func (d *Datapath) SetPath(p Path) error {
+func (d *kernelMaps) SetPath(p Path) error {
 	if p.Dst.Addr().Is4() != p.Endpoint.Addr().Is4() {
 		return fmt.Errorf("path from %s to %s: the endpoint is of another address family", p.Dst, p.Endpoint)
 	}
@@ -37,7 +37,7 @@ func (d *Datapath) SetPath(p Path) error {
 
 // DeletePath makes new connections go to the agent again. It does nothing if there is no
 // such path.
-func (d *Datapath) DeletePath(k PathKey) error {
+func (d *kernelMaps) DeletePath(k PathKey) error {
 	if err := d.objs.Paths.Delete(pathKey(k)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("paths map: %w", err)
 	}
@@ -45,7 +45,7 @@ func (d *Datapath) DeletePath(k PathKey) error {
 }
 
 // Paths returns the paths that the kernel has, those of an earlier agent included.
-func (d *Datapath) Paths() (list []Path, err error) {
+func (d *kernelMaps) Paths() (list []Path, err error) {
 	err = each(d.objs.Paths, func(k bpf.UnderlanePathKey, v bpf.UnderlanePath) {
 		list = append(list, Path{PathKey{k.NetnsCookie, fromMap(k.Addr, k.Port)}, v.NetnsCookie, fromMap(v.Addr, v.Port)})
 	})

@@ -15,7 +15,8 @@ import (
 
 // What the kernel lacks is named, not only the system call that failed.
 func TestExplain(t *testing.T) {
-	d := &Datapath{opts: Options{CgroupRoot: t.TempDir(), PinRoot: t.TempDir()}, log: slog.Default()}
+	d := &Datapath{}
+	d.opts, d.log = Options{CgroupRoot: t.TempDir(), PinRoot: t.TempDir()}, slog.Default()
 	text := d.explain(unix.EINVAL).Error()
 	for _, want := range []string{"invalid argument", "is not on a cgroup v2 file system", "mount -t bpf bpf /sys/fs/bpf"} {
 		if !strings.Contains(text, want) {
