@@ -19,7 +19,6 @@ var manyMethods = map[string]struct {
 }{
 	"pkg/l7proxy/mux.Stream":               {38, "a net.Conn, too, and all that conn.Conn has"},
 	"pkg/l7proxy.Proxy":                    {32, "what the agent calls"},
-	"pkg/controller/tapapi.Server":         {60, "an endpoint of the API each, and its helpers: to be cut"},
 	"pkg/controller/translate.translation": {44, "one pass over the objects, a kind a method: to be cut"},
 	"pkg/controller/translate.routeDraft":  {32, "to be cut"},
 	"pkg/controller/history.Store":         {33, "to be cut"},

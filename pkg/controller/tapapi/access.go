@@ -41,7 +41,7 @@ func (r resource) String() string {
 
 // mayCall asks the cluster's authorizer. A nil error means that the call is
 // allowed.
-func (s *Server) mayCall(ctx context.Context, u user, r resource) error {
+func (s *access) mayCall(ctx context.Context, u user, r resource) error {
 	allowed, err := s.allows(ctx, u, r)
 	if err == nil && !allowed {
 		s.count("denied")
@@ -51,7 +51,7 @@ func (s *Server) mayCall(ctx context.Context, u user, r resource) error {
 }
 
 // allows reports what the cluster's authorizer says. A refusal is not counted.
-func (s *Server) allows(ctx context.Context, u user, r resource) (bool, error) {
+func (s *access) allows(ctx context.Context, u user, r resource) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
@@ -79,7 +79,7 @@ type caller struct {
 }
 
 // mayAlso asks whether the user of r may use one more verb of the call's resource.
-func (s *Server) mayAlso(r *http.Request, verb, whatFor, role string) error {
+func (s *access) mayAlso(r *http.Request, verb, whatFor, role string) error {
 	c, ok := r.Context().Value(callerKey{}).(caller)
 	if !ok {
 		return apierrors.NewInternalError(errors.New("the call has no user"))

@@ -27,6 +27,9 @@ import (
 	"github.com/underlane/underlane/pkg/tap/filter"
 )
 
+// authzCalls answers what authorization policies have decided, and would decide.
+type authzCalls struct{ *asker }
+
 // Policies is what the controller knows of authorization policies.
 type Policies interface {
 	// Objects returns the newest objects. They must not be changed.
@@ -41,7 +44,7 @@ type Policies interface {
 
 // judgedCalls asks the agents for what the policies of their pods have judged. The warnings
 // name the nodes that the caller may know of.
-func (s *Server) judgedCalls(ctx context.Context, namespace, target string, window time.Duration) ([]*agentv1.CallsResponse, tapv1alpha1.Nodes, []string) {
+func (s *authzCalls) judgedCalls(ctx context.Context, namespace, target string, window time.Duration) ([]*agentv1.CallsResponse, tapv1alpha1.Nodes, []string) {
 	nodes, may := s.meshedNodes(), s.mayKnow(namespace)
 	r := &agentv1.CallsRequest{Target: target, Namespace: namespace, Window: durationpb.New(window)}
 	answers, errs := s.agents.JudgedCalls(ctx, &s.kept, nodes, r)
@@ -67,7 +70,7 @@ func (s *Server) judgedCalls(ctx context.Context, namespace, target string, wind
 }
 
 // authzList answers with what policies have decided.
-func (s *Server) authzList(w http.ResponseWriter, r *http.Request) error {
+func (s *authzCalls) authzList(w http.ResponseWriter, r *http.Request) error {
 	q, err := tapv1alpha1.ParseAuthz(r.URL.Query())
 	if err == nil {
 		q.Namespace, err = namespaceOf(r, q.Namespace)
@@ -88,7 +91,7 @@ func (s *Server) authzList(w http.ResponseWriter, r *http.Request) error {
 }
 
 // explainAuthz answers what would decide about a call to one kind of resource.
-func (s *Server) explainAuthz(kind string) handler {
+func (s *authzCalls) explainAuthz(kind string) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		q, err := tapv1alpha1.ParseAuthzExplain(r.URL.Query())
 		q.Namespace, q.To = r.PathValue("namespace"), kind+"/"+r.PathValue("name")
@@ -130,7 +133,7 @@ func (s *Server) explainAuthz(kind string) handler {
 
 // decide asks the agent of the server's node, whose policies are in force. If it does not
 // answer, the controller's decide.
-func (s *Server) decide(ctx context.Context, server *mesh.Workload, r *agentv1.DecideRequest) (*agentv1.DecideResponse, string, error) {
+func (s *authzCalls) decide(ctx context.Context, server *mesh.Workload, r *agentv1.DecideRequest) (*agentv1.DecideResponse, string, error) {
 	why := "node " + server.Node + " is not known"
 	for _, n := range s.opt.Cluster.Nodes() {
 		if n.Name != server.Node {
@@ -156,7 +159,7 @@ func (s *Server) decide(ctx context.Context, server *mesh.Workload, r *agentv1.D
 
 // callsOf returns the calls of a namespace's pods that are remembered: those that policies
 // have judged, and of pods without policies what the figures have.
-func (s *Server) callsOf(ctx context.Context, namespace string) (*rehearse.Calls, tapv1alpha1.Nodes, []string, []string, error) {
+func (s *authzCalls) callsOf(ctx context.Context, namespace string) (*rehearse.Calls, tapv1alpha1.Nodes, []string, []string, error) {
 	answers, nodes, warnings := s.judgedCalls(ctx, namespace, "", tapv1alpha1.AuthzWindow)
 	q := rehearse.FiguresQuery(namespace)
 	now := time.Now()
@@ -170,7 +173,7 @@ func (s *Server) callsOf(ctx context.Context, namespace string) (*rehearse.Calls
 }
 
 // tryAuthz judges the calls of a namespace by policies that are not applied.
-func (s *Server) tryAuthz(w http.ResponseWriter, r *http.Request) error {
+func (s *authzCalls) tryAuthz(w http.ResponseWriter, r *http.Request) error {
 	manifest, err := io.ReadAll(http.MaxBytesReader(w, r.Body, whatif.MaxManifest))
 	if err != nil {
 		var large *http.MaxBytesError
@@ -198,7 +201,7 @@ func (s *Server) tryAuthz(w http.ResponseWriter, r *http.Request) error {
 }
 
 // authzOf answers the questions about the policies of a namespace, by the last part of the path.
-func (s *Server) authzOf(w http.ResponseWriter, r *http.Request) error {
+func (s *authzCalls) authzOf(w http.ResponseWriter, r *http.Request) error {
 	if r.PathValue("name") == tapv1alpha1.AuthzAccessName {
 		return s.accessAuthz(w, r)
 	}
@@ -207,7 +210,7 @@ func (s *Server) authzOf(w http.ResponseWriter, r *http.Request) error {
 
 // accessAuthz answers who may connect to the workloads of a namespace. Clients of other
 // namespaces are told to users who may see what policies decide in all of them.
-func (s *Server) accessAuthz(w http.ResponseWriter, r *http.Request) error {
+func (s *authzCalls) accessAuthz(w http.ResponseWriter, r *http.Request) error {
 	if len(r.URL.Query()) > 0 {
 		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, "the question has no parameters")
 	}
@@ -239,7 +242,7 @@ func (s *Server) accessAuthz(w http.ResponseWriter, r *http.Request) error {
 }
 
 // suggestAuthz writes the policies that the calls of a namespace need.
-func (s *Server) suggestAuthz(w http.ResponseWriter, r *http.Request) error {
+func (s *authzCalls) suggestAuthz(w http.ResponseWriter, r *http.Request) error {
 	lang, err := tapv1alpha1.ParseAuthzSuggest(r.URL.Query())
 	if err != nil {
 		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
@@ -261,6 +264,6 @@ func (s *Server) suggestAuthz(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, out)
 }
 
-func (s *Server) whatif() *whatif.State {
+func (s *authzCalls) whatif() *whatif.State {
 	return &whatif.State{Objects: s.opt.Policies.Objects(), Config: s.opt.Policies.Translation()}
 }

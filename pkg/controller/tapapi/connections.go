@@ -13,7 +13,7 @@ import (
 )
 
 // connectionList answers with the open connections of all namespaces or of that in the path.
-func (s *Server) connectionList(w http.ResponseWriter, r *http.Request) error {
+func (s *asker) connectionList(w http.ResponseWriter, r *http.Request) error {
 	q, err := tapv1alpha1.ParseConnections(r.URL.Query())
 	if err == nil {
 		q.Namespace, err = namespaceOf(r, q.Namespace)

@@ -17,7 +17,7 @@ import (
 
 // endpoints answers with the endpoints of an authority, as the controller sends
 // them to the agents.
-func (s *Server) endpoints(w http.ResponseWriter, r *http.Request) error {
+func (s *nodeCalls) endpoints(w http.ResponseWriter, r *http.Request) error {
 	a, err := parseAuthority(r.URL.Query().Get("authority"))
 	if err != nil {
 		return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
@@ -106,13 +106,13 @@ func endpointOf(s *mesh.Service, e mesh.Endpoint) tapv1alpha1.Endpoint {
 }
 
 // state answers with the state of the controller itself.
-func (s *Server) state(w http.ResponseWriter, _ *http.Request) error {
+func (s *nodeCalls) state(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, s.opt.State())
 }
 
 // metrics answers with the metrics of the controller's replica that serves the
 // call.
-func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
+func (s *nodeCalls) metrics(w http.ResponseWriter, r *http.Request) error {
 	s.opt.Metrics.ServeHTTP(w, r)
 	return nil
 }

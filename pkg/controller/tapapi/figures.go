@@ -21,7 +21,7 @@ import (
 )
 
 // figures answers with what the agents remember, of all namespaces or of that in the path.
-func (s *Server) figures(w http.ResponseWriter, r *http.Request) error {
+func (s *asker) figures(w http.ResponseWriter, r *http.Request) error {
 	now := time.Now()
 	q, request, err := readFigures(r, now)
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *Server) figures(w http.ResponseWriter, r *http.Request) error {
 }
 
 // answer answers a question that is allowed, from the history or by asking the agents.
-func (s *Server) answer(ctx context.Context, q *tapv1alpha1.FiguresQuery, request *agentv1.FiguresRequest, selector labels.Selector, now time.Time) (*tapv1alpha1.Figures, error) {
+func (s *asker) answer(ctx context.Context, q *tapv1alpha1.FiguresQuery, request *agentv1.FiguresRequest, selector labels.Selector, now time.Time) (*tapv1alpha1.Figures, error) {
 	if s.fromHistory(q, now) {
 		return s.askHistory(ctx, q, request, s.known(selector), now)
 	}
@@ -82,7 +82,7 @@ func namespaceOf(r *http.Request, parameter string) (string, error) {
 
 // ask begins a question to many agents. The caller calls done at its end. The error refuses
 // it, because too many are being answered.
-func (s *Server) ask() (done func(), err error) {
+func (s *asker) ask() (done func(), err error) {
 	done = func() { s.asked.Add(-1) }
 	if s.asked.Add(1) > maxAsked {
 		done()
@@ -94,7 +94,7 @@ func (s *Server) ask() (done func(), err error) {
 // askAgents asks the agents of all nodes with meshed pods. If some do not answer, it asks
 // the others for what they know of the same calls. It refuses a question while too many
 // are being answered. The answer is about a namespace, "" for all.
-func (s *Server) askAgents(ctx context.Context, namespace string, request *agentv1.FiguresRequest) (*table.Answers, error) {
+func (s *asker) askAgents(ctx context.Context, namespace string, request *agentv1.FiguresRequest) (*table.Answers, error) {
 	done, err := s.ask()
 	if err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func (s *Server) askAgents(ctx context.Context, namespace string, request *agent
 }
 
 // figuresOf is askAgents for the agents of some nodes. may is that of table.Answers.
-func (s *Server) figuresOf(ctx context.Context, nodes []fanin.Node, may func(string) bool, request *agentv1.FiguresRequest) *table.Answers {
+func (s *asker) figuresOf(ctx context.Context, nodes []fanin.Node, may func(string) bool, request *agentv1.FiguresRequest) *table.Answers {
 	answers := &table.Answers{Asked: countKnown(nodes, may), May: may}
 	unnamed := false
 	var heard []fanin.Node
@@ -144,7 +144,7 @@ func results(responses []*agentv1.FiguresResponse) (out []*figures.Result) {
 	return out
 }
 
-func (s *Server) meshedNodes() []fanin.Node {
+func (s *asker) meshedNodes() []fanin.Node {
 	meshed := map[string]bool{}
 	for _, w := range s.opt.Cluster.Workloads() {
 		if w.Meshed {
@@ -155,7 +155,7 @@ func (s *Server) meshedNodes() []fanin.Node {
 }
 
 // known returns the pods and Services of the cluster. An empty selector selects no pod.
-func (s *Server) known(selector labels.Selector) *table.Known {
+func (s *asker) known(selector labels.Selector) *table.Known {
 	known := &table.Known{}
 	for _, w := range s.opt.Cluster.Workloads() {
 		known.Pods = append(known.Pods, table.Pod{

@@ -12,7 +12,7 @@ import (
 
 // routeList answers with the routes of all namespaces or of that in the path, and what the
 // agents remember of their requests.
-func (s *Server) routeList(w http.ResponseWriter, r *http.Request) error {
+func (s *asker) routeList(w http.ResponseWriter, r *http.Request) error {
 	now := time.Now()
 	q, request, err := readFigures(r, now)
 	if err != nil {

@@ -33,7 +33,7 @@ type History struct {
 }
 
 // newCollector returns nil without a history.
-func (s *Server) newCollector() *history.Collector {
+func (s *asker) newCollector() *history.Collector {
 	h := s.opt.History
 	if h.Bytes <= 0 {
 		return nil
@@ -51,7 +51,7 @@ func (s *Server) newCollector() *history.Collector {
 }
 
 // HistoryStats returns the sizes of the history, false if there is none.
-func (s *Server) HistoryStats() (bytes, edges int, ok bool) {
+func (s *asker) HistoryStats() (bytes, edges int, ok bool) {
 	if s.history == nil {
 		return 0, 0, false
 	}
@@ -61,7 +61,7 @@ func (s *Server) HistoryStats() (bytes, edges int, ok bool) {
 
 // fromHistory reports whether the history is to answer q: agents do not remember all of
 // its time, and it is not about pods, which the history does not know.
-func (s *Server) fromHistory(q *tapv1alpha1.FiguresQuery, now time.Time) bool {
+func (s *asker) fromHistory(q *tapv1alpha1.FiguresQuery, now time.Time) bool {
 	end := q.End
 	if end.IsZero() || end.After(now) {
 		end = now
@@ -79,7 +79,7 @@ func (s *Server) fromHistory(q *tapv1alpha1.FiguresQuery, now time.Time) bool {
 
 // askHistory answers q, which request belongs to. It sets the times of q to those of the
 // answer.
-func (s *Server) askHistory(ctx context.Context, q *tapv1alpha1.FiguresQuery, request *agentv1.FiguresRequest, known *table.Known, now time.Time) (*tapv1alpha1.Figures, error) {
+func (s *asker) askHistory(ctx context.Context, q *tapv1alpha1.FiguresQuery, request *agentv1.FiguresRequest, known *table.Known, now time.Time) (*tapv1alpha1.Figures, error) {
 	select {
 	case s.histories <- struct{}{}:
 		defer func() { <-s.histories }()

@@ -12,7 +12,7 @@ const unnamedSilent = "what agents on the nodes of other namespaces' pods say of
 
 // mayKnow returns whether the caller of an answer about a namespace may know of a node: one
 // with pods of that namespace, whose specs name it. It returns nil for all namespaces.
-func (s *Server) mayKnow(namespace string) func(node string) bool {
+func (s *asker) mayKnow(namespace string) func(node string) bool {
 	if namespace == "" {
 		return nil
 	}

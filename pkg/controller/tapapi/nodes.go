@@ -13,8 +13,11 @@ import (
 	"github.com/underlane/underlane/pkg/controller/fanin"
 )
 
+// nodeCalls tells of the nodes, their agents, and the state that they get.
+type nodeCalls struct{ *asker }
+
 // nodes answers with the status of every agent.
-func (s *Server) nodes(w http.ResponseWriter, r *http.Request) error {
+func (s *nodeCalls) nodes(w http.ResponseWriter, r *http.Request) error {
 	nodes := s.opt.Cluster.Nodes()
 	statuses, errs := s.agents.Statuses(r.Context(), nodes)
 	return writeNodes(w, "AgentList", nodes, errs, func(i int, item *tapv1alpha1.Node) (err error) {
@@ -24,7 +27,7 @@ func (s *Server) nodes(w http.ResponseWriter, r *http.Request) error {
 }
 
 // costs answers with what pods cost every agent.
-func (s *Server) costs(w http.ResponseWriter, r *http.Request) error {
+func (s *nodeCalls) costs(w http.ResponseWriter, r *http.Request) error {
 	nodes := s.opt.Cluster.Nodes()
 	costs, errs := s.agents.Costs(r.Context(), nodes)
 	return writeNodes(w, "AgentCostsList", nodes, errs, func(i int, item *tapv1alpha1.Node) (err error) {
@@ -52,7 +55,7 @@ func writeNodes(w http.ResponseWriter, kind string, nodes []fanin.Node, errs []e
 }
 
 // callAgent makes one call to the agent of the node in r's path.
-func (s *Server) callAgent(r *http.Request, call func(context.Context, agentv1.NodeClient) error) error {
+func (s *nodeCalls) callAgent(r *http.Request, call func(context.Context, agentv1.NodeClient) error) error {
 	name := r.PathValue("name")
 	for _, n := range s.opt.Cluster.Nodes() {
 		if n.Name == name {
@@ -65,7 +68,7 @@ func (s *Server) callAgent(r *http.Request, call func(context.Context, agentv1.N
 	return notFound("nodes", name, fmt.Sprintf("there is no node %q", name))
 }
 
-func (s *Server) nodeStatus(w http.ResponseWriter, r *http.Request) error {
+func (s *nodeCalls) nodeStatus(w http.ResponseWriter, r *http.Request) error {
 	var data []byte
 	err := s.callAgent(r, func(ctx context.Context, c agentv1.NodeClient) error {
 		st, err := c.Status(ctx, &agentv1.StatusRequest{})
@@ -77,7 +80,7 @@ func (s *Server) nodeStatus(w http.ResponseWriter, r *http.Request) error {
 	return write(w, "application/json", data, err)
 }
 
-func (s *Server) nodeDump(w http.ResponseWriter, r *http.Request) error {
+func (s *nodeCalls) nodeDump(w http.ResponseWriter, r *http.Request) error {
 	var data []byte
 	err := s.callAgent(r, func(ctx context.Context, c agentv1.NodeClient) error {
 		d, err := c.Dump(ctx, &agentv1.DumpRequest{})
@@ -87,7 +90,7 @@ func (s *Server) nodeDump(w http.ResponseWriter, r *http.Request) error {
 	return write(w, "application/json", data, err)
 }
 
-func (s *Server) nodeMetrics(w http.ResponseWriter, r *http.Request) error {
+func (s *nodeCalls) nodeMetrics(w http.ResponseWriter, r *http.Request) error {
 	var data []byte
 	err := s.callAgent(r, func(ctx context.Context, c agentv1.NodeClient) error {
 		m, err := c.Metrics(ctx, &agentv1.MetricsRequest{})

@@ -15,7 +15,7 @@ import (
 
 // resourceList answers with what runs in all namespaces or in that of the path, and what it
 // uses.
-func (s *Server) resourceList(w http.ResponseWriter, r *http.Request) error {
+func (s *asker) resourceList(w http.ResponseWriter, r *http.Request) error {
 	q, err := tapv1alpha1.ParseResources(r.URL.Query())
 	if err == nil {
 		q.Namespace, err = namespaceOf(r, q.Namespace)

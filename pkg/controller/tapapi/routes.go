@@ -26,6 +26,7 @@ func (s *Server) routes() http.Handler {
 		mux.HandleFunc("GET "+path, s.document(document))
 	}
 
+	authz, why, nodes := &authzCalls{&s.asker}, &whyCalls{&s.asker}, &nodeCalls{&s.asker}
 	method := http.MethodGet
 	call := func(pattern, verb, what, whatFor, subresource string, h handler) {
 		mux.HandleFunc(method+" "+tapv1alpha1.Prefix+pattern, s.call(h, func(r *http.Request) resource {
@@ -41,10 +42,10 @@ func (s *Server) routes() http.Handler {
 	}
 	for _, kind := range tapv1alpha1.Kinds {
 		call("/watch/namespaces/{namespace}/"+kind+"/{name}/tap", "watch", kind, "tap", "tap", s.tapOf(kind))
-		call("/namespaces/{namespace}/"+kind+"/{name}/why", "get", kind, "ask why calls work of", "why", s.why(kind, false))
-		call("/namespaces/{namespace}/"+kind+"/{name}/authz", "get", kind, "ask who may call", "authz", s.explainAuthz(kind))
+		call("/namespaces/{namespace}/"+kind+"/{name}/why", "get", kind, "ask why calls work of", "why", why.why(kind, false))
+		call("/namespaces/{namespace}/"+kind+"/{name}/authz", "get", kind, "ask who may call", "authz", authz.explainAuthz(kind))
 		method = http.MethodPost
-		call("/namespaces/{namespace}/"+kind+"/{name}/try", "create", kind, "make connections as", "try", s.why(kind, true))
+		call("/namespaces/{namespace}/"+kind+"/{name}/try", "create", kind, "make connections as", "try", why.why(kind, true))
 		method = http.MethodGet
 	}
 	call("/watch/namespaces/{namespace}/tap", "watch", "tap", "tap", "", s.tapOf(""))
@@ -61,27 +62,27 @@ func (s *Server) routes() http.Handler {
 	call("/connections", "list", "connections", "see", "", s.connectionList)
 	call("/namespaces/{namespace}/connections", "list", "connections", "see", "", s.connectionList)
 
-	call("/authz", "list", "authz", "see", "", s.authzList)
-	call("/namespaces/{namespace}/authz", "list", "authz", "see", "", s.authzList)
-	call("/namespaces/{namespace}/authz/{name}", "get", "authz", "see", "", s.authzOf)
+	call("/authz", "list", "authz", "see", "", authz.authzList)
+	call("/namespaces/{namespace}/authz", "list", "authz", "see", "", authz.authzList)
+	call("/namespaces/{namespace}/authz/{name}", "get", "authz", "see", "", authz.authzOf)
 	method = http.MethodPost
-	call("/namespaces/{namespace}/authz", "create", "authz", "try policies with", "", s.tryAuthz)
+	call("/namespaces/{namespace}/authz", "create", "authz", "try policies with", "", authz.tryAuthz)
 	method = http.MethodGet
 
-	call("/nodes", "list", "nodes", "see", "", s.nodes)
-	call("/nodes/{name}/status", "get", "nodes", "see the status of", "status", s.nodeStatus)
-	call("/nodes/{name}/dump", "get", "nodes", "dump", "dump", s.nodeDump)
-	call("/nodes/{name}/metrics", "get", "nodes", "see metrics of", "metrics", s.nodeMetrics)
-	call("/costs", "list", "costs", "see", "", s.costs)
-	call("/endpoints", "list", "endpoints", "see", "", s.endpoints)
-	call("/state", "list", "state", "see", "", s.state)
-	call("/metrics", "list", "metrics", "see", "", s.metrics)
+	call("/nodes", "list", "nodes", "see", "", nodes.nodes)
+	call("/nodes/{name}/status", "get", "nodes", "see the status of", "status", nodes.nodeStatus)
+	call("/nodes/{name}/dump", "get", "nodes", "dump", "dump", nodes.nodeDump)
+	call("/nodes/{name}/metrics", "get", "nodes", "see metrics of", "metrics", nodes.nodeMetrics)
+	call("/costs", "list", "costs", "see", "", nodes.costs)
+	call("/endpoints", "list", "endpoints", "see", "", nodes.endpoints)
+	call("/state", "list", "state", "see", "", nodes.state)
+	call("/metrics", "list", "metrics", "see", "", nodes.metrics)
 	mux.HandleFunc("/", s.document(nil))
 	return mux
 }
 
 // call authenticates and authorises the caller and then calls h.
-func (s *Server) call(h handler, about func(*http.Request) resource) http.HandlerFunc {
+func (s *access) call(h handler, about func(*http.Request) resource) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		u, err := s.authenticate(r)
 		what := about(r)
@@ -101,7 +102,7 @@ func (s *Server) call(h handler, about func(*http.Request) resource) http.Handle
 // cluster, so the call is authenticated but not authorised: the API server's own
 // collector of schemas has no permissions. nil stands for a path that does not
 // exist.
-func (s *Server) document(value any) http.HandlerFunc {
+func (s *access) document(value any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, err := s.authenticate(r)
 		switch {
@@ -117,7 +118,7 @@ func (s *Server) document(value any) http.HandlerFunc {
 	}
 }
 
-func (s *Server) authenticate(r *http.Request) (user, error) {
+func (s *access) authenticate(r *http.Request) (user, error) {
 	u, err := s.front.authenticate(r)
 	if err != nil {
 		s.count("unauthenticated")
@@ -138,7 +139,7 @@ func writeJSON(w http.ResponseWriter, value any) error {
 }
 
 // refuse answers with a Status object, like any Kubernetes server.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (s *access) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // the caller has disconnected
 	}

@@ -81,22 +81,36 @@ type Options struct {
 	Log       *slog.Logger
 }
 
-// Server serves the API.
+// Server serves the API: it embeds asker, which embeds access. The other calls are in types
+// that use asker: authzCalls, whyCalls and nodeCalls. Server itself has the listener, the
+// paths, and the taps.
 type Server struct {
-	opt       Options
+	asker
 	listener  net.Listener
 	strangers *crowd.Crowd
-	front     *frontSource
+	taps      atomic.Int64
+}
+
+// asker answers questions for figures, from the agents or the history (figures.go,
+// history.go, watch.go).
+type asker struct {
+	access
 	agents    *fanin.Agents
 	kept      fanin.Kept
 	asked     atomic.Int64       // questions for figures that are being answered
 	history   *history.Collector // nil: there is none
 	watched   watch.Hub
 	histories chan struct{} // has room for the answers from it that are being made
-	taps      atomic.Int64
+}
+
+// access knows who makes a call, and asks the API server whether that user may (access.go,
+// routes.go).
+type access struct {
+	opt   Options
+	front *frontSource
 
 	mu     sync.Mutex
-	counts map[string]uint64
+	counts map[string]uint64 // refused calls, by reason
 }
 
 // New listens. It serves nothing before Run. Close releases the listener of a
@@ -111,12 +125,11 @@ func New(opt Options) (*Server, error) {
 		Issuer: opt.Authority.IssuerID,
 	}
 	strangers := &crowd.Crowd{Total: maxStrangers, Each: maxFromOne, PerSecond: connsPerSecond}
-	s := &Server{
-		opt: opt, strangers: strangers, listener: strangers.Listen(opt.Accepts.Patient(ln)), front: &frontSource{client: opt.Client},
-		counts:    map[string]uint64{"unauthenticated": 0, "denied": 0, "authorization-failed": 0},
-		agents:    &fanin.Agents{Certificate: own.Get, Anchors: opt.Authority.Anchors, TrustDomain: opt.Authority.TrustDomain()},
-		histories: make(chan struct{}, maxHistories),
-	}
+	s := &Server{listener: strangers.Listen(opt.Accepts.Patient(ln)), strangers: strangers}
+	s.opt, s.front = opt, &frontSource{client: opt.Client}
+	s.counts = map[string]uint64{"unauthenticated": 0, "denied": 0, "authorization-failed": 0}
+	s.agents = &fanin.Agents{Certificate: own.Get, Anchors: opt.Authority.Anchors, TrustDomain: opt.Authority.TrustDomain()}
+	s.histories = make(chan struct{}, maxHistories)
 	s.history = s.newCollector()
 	s.watched.Ask = s.askWatched
 	return s, nil
@@ -215,7 +228,7 @@ func serviceNames(service, namespace string) []string {
 	return []string{name + ".svc", name + ".svc.cluster.local", name}
 }
 
-func (s *Server) count(what string) {
+func (s *access) count(what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts[what]++

@@ -16,7 +16,7 @@ import (
 
 // watchFigures streams figures. Those who watch the same question share the answers, which
 // depend on the question alone: RBAC has allowed it to each of them.
-func (s *Server) watchFigures(w http.ResponseWriter, r *http.Request) error {
+func (s *asker) watchFigures(w http.ResponseWriter, r *http.Request) error {
 	q, _, err := readFigures(r, time.Now())
 	if err == nil {
 		_, err = labels.Parse(q.Selector)
@@ -37,7 +37,7 @@ func (s *Server) watchFigures(w http.ResponseWriter, r *http.Request) error {
 }
 
 // askWatched answers a question of the hub.
-func (s *Server) askWatched(ctx context.Context, q tapv1alpha1.FiguresQuery) (any, error) {
+func (s *asker) askWatched(ctx context.Context, q tapv1alpha1.FiguresQuery) (any, error) {
 	now := time.Now()
 	request, err := table.Request(&q, now)
 	if err != nil {

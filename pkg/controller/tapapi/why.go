@@ -20,12 +20,15 @@ import (
 	"github.com/underlane/underlane/pkg/why"
 )
 
+// whyCalls answers why calls between two workloads work, or not.
+type whyCalls struct{ *asker }
+
 // maxNodesOfWhy bounds the agents that one question asks for their status: those of the
 // client's pods and of the server's. With more, the other nodes count as not asked.
 const maxNodesOfWhy = 50
 
 // why answers whether calls of one kind of resource work. With try it makes one.
-func (s *Server) why(kind string, try bool) handler {
+func (s *whyCalls) why(kind string, try bool) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		q, err := tapv1alpha1.ParseWhy(r.URL.Query())
 		q.Namespace, q.From = r.PathValue("namespace"), kind+"/"+r.PathValue("name")
@@ -57,7 +60,7 @@ func (s *Server) why(kind string, try bool) handler {
 
 // maySeeServer asks for the right to see the server, if it is in another namespace than the
 // client, of which the path's permission is.
-func (s *Server) maySeeServer(r *http.Request, to filter.Resource) error {
+func (s *whyCalls) maySeeServer(r *http.Request, to filter.Resource) error {
 	c, _ := r.Context().Value(callerKey{}).(caller)
 	if to.Namespace == c.namespace {
 		return nil
@@ -69,7 +72,7 @@ func (s *Server) maySeeServer(r *http.Request, to filter.Resource) error {
 }
 
 // facts collects what is known of both ends.
-func (s *Server) facts(ctx context.Context, q *tapv1alpha1.WhyQuery) *why.Facts {
+func (s *whyCalls) facts(ctx context.Context, q *tapv1alpha1.WhyQuery) *why.Facts {
 	f := &why.Facts{Workloads: s.opt.Cluster.Workloads(), Services: s.opt.Cluster.Services(), Routes: s.opt.Cluster.Routes()}
 	nodes := s.nodesOf(q, f)
 	f.Agents = make(map[string]*why.Agent, len(nodes))
@@ -99,7 +102,7 @@ func (s *Server) facts(ctx context.Context, q *tapv1alpha1.WhyQuery) *why.Facts 
 }
 
 // nodesOf returns the nodes of the pods that a question is about, those of the client first.
-func (s *Server) nodesOf(q *tapv1alpha1.WhyQuery, f *why.Facts) []fanin.Node {
+func (s *whyCalls) nodesOf(q *tapv1alpha1.WhyQuery, f *why.Facts) []fanin.Node {
 	client, wanted := map[string]bool{}, map[string]bool{}
 	from, to, _ := why.Resources(q)
 	for _, w := range f.Workloads {
@@ -130,7 +133,7 @@ func (s *Server) nodesOf(q *tapv1alpha1.WhyQuery, f *why.Facts) []fanin.Node {
 }
 
 // concerns reports whether svc is the Service, or one to which its routes send requests.
-func (s *Server) concerns(svc *mesh.Service, to filter.Resource, routes []*mesh.Route) bool {
+func (s *whyCalls) concerns(svc *mesh.Service, to filter.Resource, routes []*mesh.Route) bool {
 	if svc.Name == to.Name && svc.Namespace == to.Namespace {
 		return true
 	}
@@ -158,7 +161,7 @@ func addNodes(nodes map[string]bool, svc *mesh.Service) {
 }
 
 // ejections asks the agents of the client's nodes which endpoints they avoid.
-func (s *Server) ejections(ctx context.Context, q *tapv1alpha1.WhyQuery, f *why.Facts, nodes []fanin.Node) {
+func (s *whyCalls) ejections(ctx context.Context, q *tapv1alpha1.WhyQuery, f *why.Facts, nodes []fanin.Node) {
 	from, _, _ := why.Resources(q)
 	var wg sync.WaitGroup
 	for _, n := range nodes {
@@ -178,7 +181,7 @@ func (s *Server) ejections(ctx context.Context, q *tapv1alpha1.WhyQuery, f *why.
 }
 
 // try makes a connection in the client's name, and adds what became of it.
-func (s *Server) try(ctx context.Context, q *tapv1alpha1.WhyQuery, answer *why.Answer) {
+func (s *whyCalls) try(ctx context.Context, q *tapv1alpha1.WhyQuery, answer *why.Answer) {
 	request, err := answer.TryRequest(q)
 	if err != nil {
 		answer.NotTried(err)
