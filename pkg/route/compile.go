@@ -3,7 +3,6 @@ package route
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -16,7 +15,7 @@ type candidate struct {
 	rule    *Rule
 	kind    pathKind
 	path    string         // the value to compare with; "" with byPrefix: any path
-	pattern *regexp.Regexp // used instead of path if not nil
+	pattern *pattern // used instead of path if not nil
 	length  int            // of the pattern's source, for precedence
 	method  string         // "": any
 	headers []valueMatch
@@ -39,7 +38,7 @@ const (
 type valueMatch struct {
 	name    string // of headers: lower case
 	value   string
-	pattern *regexp.Regexp // used instead of value if not nil
+	pattern *pattern // used instead of value if not nil
 }
 
 type compiledRule struct {
@@ -195,7 +194,7 @@ func (c *candidate) compileGRPC(m *mesh.GRPCMethodMatch) (err error) {
 		}
 		// For precedence the length of the service counts before that of the method.
 		c.length = len(m.Service)*(maxPattern+1) + len(m.Method)
-		c.pattern, err = regexp.Compile("^/" + orAny(m.Service) + "/" + orAny(m.Method) + "$")
+		c.pattern, err = newPattern("^/" + orAny(m.Service) + "/" + orAny(m.Method) + "$")
 		return err
 	case !isGRPCName(m.Service) || !isGRPCName(m.Method):
 		return fmt.Errorf("gRPC service %q, method %q: not names", m.Service, m.Method)
@@ -207,19 +206,4 @@ func (c *candidate) compileGRPC(m *mesh.GRPCMethodMatch) (err error) {
 		c.kind, c.path = byExact, "/"+m.Service+"/"+m.Method
 	}
 	return nil
-}
-
-// maxPattern bounds the length of a regular expression. It is the API's limit
-// for header values.
-const maxPattern = 4096
-
-// compilePattern compiles an expression that must match a whole value.
-func compilePattern(p string) (*regexp.Regexp, error) {
-	if len(p) > maxPattern {
-		return nil, fmt.Errorf("a regular expression of %d bytes: at most %d", len(p), maxPattern)
-	}
-	if _, err := regexp.Compile(p); err != nil { // compile p alone first: it must not close the group below
-		return nil, err
-	}
-	return regexp.Compile("^(?:" + p + ")$")
 }

@@ -32,6 +32,9 @@ const (
 	NoRule
 	// Matched: Hit has a rule.
 	Matched
+	// Doubt: a value is too long for a regular expression, so that it is not known which rule
+	// matches. The request is refused.
+	Doubt
 )
 
 // Hit is a rule that a request matched.
@@ -54,10 +57,14 @@ func (t *Table) Match(r *Request) (Hit, Verdict) {
 		return Hit{}, Unrouted
 	}
 	path, query := splitPath(r.Path)
-	if c, n := h.find(r, path, query); c != nil {
+	switch c, n := h.find(r, path, query); c {
+	case nil:
+		return Hit{}, NoRule
+	case inDoubt:
+		return Hit{}, Doubt
+	default:
 		return Hit{c.rule, n}, Matched
 	}
-	return Hit{}, NoRule
 }
 
 // splitPath splits a request target. An empty path is the same as "/" (RFC 9110
@@ -69,6 +76,9 @@ func splitPath(target string) (path, query string) {
 	}
 	return path, query
 }
+
+// inDoubt is found where it is not known whether a candidate matches.
+var inDoubt = new(candidate)
 
 // maxHost is the length of the longest DNS name, in bytes.
 const maxHost = 253
@@ -131,7 +141,7 @@ func hostOf(authority string) string {
 }
 
 // find returns the matching candidate with the highest precedence, and the
-// length of the path prefix that it matched.
+// length of the path prefix that it matched. It returns inDoubt if that one may be another.
 func (p *paths) find(r *Request, path, query string) (*candidate, int) {
 	if len(p.exact) > 0 {
 		if c := p.exact[path].first(r, query); c != nil {
@@ -139,8 +149,8 @@ func (p *paths) find(r *Request, path, query string) (*candidate, int) {
 		}
 	}
 	for _, c := range p.patterns {
-		if c.fits(r, query) && c.fitsPattern(path) {
-			return c, 0
+		if found := c.found(c.fits(r, query).and(c.fitsPattern(path))); found != nil {
+			return found, 0
 		}
 	}
 	for _, n := range p.lengths {
@@ -169,56 +179,68 @@ func grpcMethod(path string) (string, bool) {
 
 func (l list) first(r *Request, query string) *candidate {
 	for _, c := range l {
-		if c.fits(r, query) {
-			return c
+		if found := c.found(c.fits(r, query)); found != nil {
+			return found
 		}
 	}
 	return nil
 }
 
-// fits reports whether everything except the path matches.
-func (c *candidate) fits(r *Request, query string) bool {
-	if c.method != "" && c.method != r.Method {
-		return false
+// found returns the candidate if it matches, and inDoubt if it may match.
+func (c *candidate) found(f fit) *candidate {
+	switch f {
+	case yes:
+		return c
+	case unsure:
+		return inDoubt
 	}
+	return nil
+}
+
+// fits reports whether everything except the path matches.
+func (c *candidate) fits(r *Request, query string) fit {
+	if c.method != "" && c.method != r.Method {
+		return no
+	}
+	out := yes
 	for i := range c.headers {
-		if !c.headers[i].fitsHeader(r) {
-			return false
+		if out = out.and(c.headers[i].fitsHeader(r)); out == no {
+			return no
 		}
 	}
 	for i := range c.query {
-		if !c.query[i].fitsQuery(query) {
-			return false
+		if out = out.and(c.query[i].fitsQuery(query)); out == no {
+			return no
 		}
 	}
-	return true
+	return out
 }
 
 // fitsPattern reports whether the path matches the regular expression. The
 // expressions for a gRPC service and method are one pattern, which must not match
 // a path with other slashes than those of /service/method.
-func (c *candidate) fitsPattern(path string) bool {
+func (c *candidate) fitsPattern(path string) fit {
 	if c.rule.Route.GRPC {
 		if _, ok := grpcMethod(path); !ok {
-			return false
+			return no
 		}
 	}
-	return c.pattern.MatchString(path)
+	return c.pattern.judge(path)
 }
 
-func (m *valueMatch) fitsHeader(r *Request) bool {
+func (m *valueMatch) fitsHeader(r *Request) fit {
 	value, ok := r.Authority, r.Authority != ""
 	if m.name != "host" {
 		if r.Fields == nil {
-			return false
+			return no
 		}
 		value, ok = r.Fields.Get(m.name)
 	}
 	if !ok {
-		return false
+		return no
 	}
 	if m.pattern != nil {
-		return m.pattern.MatchString(value)
+		return m.pattern.judge(value)
 	}
-	return value == m.value
+	return fits(value == m.value)
 }

@@ -2,18 +2,18 @@ package route
 
 import "strings"
 
-func (m *valueMatch) fitsQuery(query string) bool {
+func (m *valueMatch) fitsQuery(query string) fit {
 	value, ok := parameter(query, m.name)
 	if !ok {
-		return false
+		return no
 	}
 	if m.pattern == nil {
-		return equalDecoded(value, m.value)
+		return fits(equalDecoded(value, m.value))
 	}
 	if strings.IndexByte(value, '%') >= 0 || strings.IndexByte(value, '+') >= 0 {
 		value = decoded(value)
 	}
-	return m.pattern.MatchString(value)
+	return m.pattern.judge(value)
 }
 
 // parameter returns the value of the first parameter with that name, still
@@ -28,6 +28,21 @@ func parameter(query, name string) (value string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// Ambiguous reports whether a query has several values of a parameter, of which servers read
+// one or the other.
+func Ambiguous(query, name string) bool {
+	first, ok := parameter(query, name)
+	for ok && query != "" {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		key, value, _ := strings.Cut(pair, "=")
+		if pair != "" && equalDecoded(key, name) && value != first {
+			return true
+		}
+	}
+	return false
 }
 
 // nextDecoded decodes the first byte of s, a part of a query

@@ -60,6 +60,10 @@ func (x *inquiry) route() tapv1alpha1.WhyStep {
 		s = step("route", tapv1alpha1.WhyProblem, "The Service has routes, and no rule matches %s: the request is answered with no-route (404).", line)
 		x.targets = nil
 		sayAll(&s, routeNames(routes))
+	case route.Doubt:
+		s = step("route", tapv1alpha1.WhyProblem, "A value of %s is too long for a regular expression of the routes: the request is answered with no-route (404).", line)
+		x.targets = nil
+		sayAll(&s, routeNames(routes))
 	default:
 		s = x.applyRule(hit.Rule, line)
 	}

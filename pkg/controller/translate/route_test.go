@@ -157,6 +157,17 @@ func TestDurations(t *testing.T) {
 	}
 }
 
+// TestCostlyExpressions: the status of a route names a regular expression that would cost too
+// much.
+func TestCostlyExpressions(t *testing.T) {
+	r, conditions := onRoute(t, gatewayv1.HTTPRouteRule{Matches: []gatewayv1.HTTPRouteMatch{{
+		Path: &gatewayv1.HTTPPathMatch{Type: ref(gatewayv1.PathMatchRegularExpression), Value: ref("/(a{40}b{40}c{40}){20}")},
+	}}})
+	if r != nil || conditions[0].Reason != "UnsupportedValue" || conditions[0].Status != metav1.ConditionFalse || !strings.Contains(conditions[0].Message, "instructions") {
+		t.Errorf("got %+v, %+v", r, conditions)
+	}
+}
+
 // TestMirrorShares: nothing said is all, and none is none.
 func TestMirrorShares(t *testing.T) {
 	for name, c := range map[string]struct {

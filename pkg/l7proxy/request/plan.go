@@ -58,13 +58,13 @@ func (s *Session) Route(r *destination.Routing, asked *route.Request, p *Plan, x
 	draw := s.RouteRandom()
 	hit, verdict := r.Table.Match(asked)
 	switch {
-	case verdict == route.NoRule && r.Egress == nil:
+	case (verdict == route.NoRule || verdict == route.Doubt) && r.Egress == nil:
 		return reply.Of(mesh.ReasonNoRoute), 0
 	case verdict == route.Matched:
 		*p = Plan{routing: r, named: p.named, Hit: hit, Action: hit.Rule.Choose(draw), Random: draw}
 	case r.Egress != nil:
 		x.Routed(r.Egress.Default)
-		if r.Egress.Network.Deny {
+		if r.Egress.Network.Deny || verdict == route.Doubt {
 			return reply.Of(mesh.ReasonEgressDenied), 0
 		}
 		return reply.Reply{}, 0

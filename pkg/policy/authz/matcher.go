@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"regexp/syntax"
 	"strings"
+
+	"github.com/underlane/underlane/pkg/route"
 )
 
 // matcher is a compiled Match.
@@ -59,7 +60,7 @@ func compileMatch(m Match, t text) (matcher, error) {
 		if out.re, err = regexp.Compile(whole); err != nil {
 			return matcher{}, fmt.Errorf("regular expression %q: %w", m.Value, err)
 		}
-		if out.most, err = longest(whole); err != nil {
+		if out.most, err = route.LongestValue(whole); err != nil {
 			return matcher{}, fmt.Errorf("regular expression %q: %w", m.Value, err)
 		}
 	case Template:
@@ -75,31 +76,6 @@ func compileMatch(m Match, t text) (matcher, error) {
 		return matcher{}, fmt.Errorf("kind of match %d is not known", m.Kind)
 	}
 	return out, nil
-}
-
-// Bounds of what a regular expression may cost: the instructions that it is compiled to, times
-// the bytes of the value, are the steps that an evaluation takes at most. An instruction is
-// about a character of the expression.
-const (
-	maxInstructions = 1000
-	maxSteps        = 1 << 16
-	alwaysMatched   = 128 // bytes of a value that every expression is evaluated on
-)
-
-// longest returns the length of the longest value that an expression is evaluated on.
-func longest(expression string) (int, error) {
-	parsed, err := syntax.Parse(expression, syntax.Perl)
-	if err != nil {
-		return 0, err
-	}
-	program, err := syntax.Compile(parsed.Simplify())
-	switch {
-	case err != nil:
-		return 0, err
-	case len(program.Inst) > maxInstructions:
-		return 0, fmt.Errorf("it is compiled to %d instructions, more than %d", len(program.Inst), maxInstructions)
-	}
-	return max(alwaysMatched, maxSteps/len(program.Inst)), nil
 }
 
 // unsure reports whether the value is too long to be evaluated.

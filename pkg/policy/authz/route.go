@@ -1,6 +1,9 @@
 package authz
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/route"
 )
@@ -18,6 +21,9 @@ type router struct {
 	table *route.Table
 	names map[*mesh.Route]string
 	grpc  bool // the routes are those of gRPC calls
+	// fields and params are the names of what the routes compare. A request that has one of
+	// them with several values belongs to no route: servers read one or the other.
+	fields, params []string
 }
 
 // newRouter compiles the routes of a group, nil if it has none. If one of them is not
@@ -41,6 +47,7 @@ func newRouter(g *Group) (*router, []Problem) {
 			return new(router), []Problem{{Field: "routes of " + g.Name, Text: to.Name + ": " + err.Error() + ": no request belongs to a route"}}
 		}
 		r.names[to.Match], r.grpc = to.Name, to.Match.GRPC
+		r.compares(to.Match)
 		all = append(all, to.Match)
 	}
 	r.table, _ = route.Compile(all) // each was checked
@@ -56,9 +63,51 @@ const (
 	errMixed   constError = "routes of HTTP and of gRPC are together"
 )
 
+// compares notes what a route compares of a request.
+func (r *router) compares(m *mesh.Route) {
+	for i := range m.Rules {
+		for j := range m.Rules[i].Matches {
+			match := &m.Rules[i].Matches[j]
+			for k := range match.Headers {
+				if name := strings.ToLower(match.Headers[k].Name); !slices.Contains(r.fields, name) {
+					r.fields = append(r.fields, name)
+				}
+			}
+			for k := range match.Query {
+				if name := match.Query[k].Name; !slices.Contains(r.params, name) {
+					r.params = append(r.params, name)
+				}
+			}
+		}
+	}
+}
+
+// ambiguous reports whether what the routes compare has several values.
+func (r *router) ambiguous(q *Request) bool {
+	for _, name := range r.fields {
+		if q.Fields == nil {
+			break
+		}
+		first, next, ok := q.Fields.Next(name, 0)
+		for value := ""; ok; {
+			if value, next, ok = q.Fields.Next(name, next); ok && value != first {
+				return true
+			}
+		}
+	}
+	if len(r.params) == 0 {
+		return false
+	}
+	_, query, _ := strings.Cut(q.Path, "?")
+	return slices.ContainsFunc(r.params, func(name string) bool { return route.Ambiguous(query, name) })
+}
+
 // find returns the name of the route that a request belongs to, and whether it belongs to
 // one. All readings of its path have to belong to the same one.
 func (r *router) find(q *Request) (name string, ok bool) {
+	if r.ambiguous(q) {
+		return "", false
+	}
 	asked := route.Request{GRPC: r.grpc, Method: q.Method, Authority: q.Authority, Fields: (*firstFields)(q)}
 	for i, paths := 0, readPath(q.Path); i < paths.n; i++ {
 		asked.Path = paths.of[i]

@@ -35,6 +35,17 @@ func (h headers) Next(name string, from int) (string, int, bool) {
 	return v, 1, ok && from == 0
 }
 
+// lines are the values of the field x-op.
+type lines []string
+
+// Next implements Fields.
+func (l lines) Next(name string, from int) (string, int, bool) {
+	if name != "x-op" || from >= len(l) {
+		return "", 0, false
+	}
+	return l[from], from + 1, true
+}
+
 func client(namespace string) *Connection {
 	c := &Connection{Port: 80}
 	if namespace != "" {
@@ -70,6 +81,34 @@ func TestRoutedGroup(t *testing.T) {
 		d := w.DecideRequest(client(tc.from), &Request{Method: "GET", Path: tc.path, Fields: tc.fields})
 		if d.Verdict != tc.want || d.Why != tc.why {
 			t.Errorf("%s: got %+v, want %v for %v", name, d.Outcome, tc.want, tc.why)
+		}
+	}
+	// A field or parameter that the routes compare, with several values.
+	query := &Spec{TrustDomain: "td", Groups: []Group{{Name: "g", Routed: true, Default: ModeAllUnauthenticated, Routes: []Route{
+		routeOf("q", mesh.RouteMatch{Query: []mesh.ValueMatch{{Name: "op", Value: "read"}}}),
+		routeOf("h", mesh.RouteMatch{Headers: []mesh.ValueMatch{{Name: "X-Op", Value: "read"}}}),
+	}}}}
+	q, problems := CompileWorkload(query)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	for name, tc := range map[string]struct {
+		path   string
+		fields Fields
+		want   Verdict
+	}{
+		"one value":                 {"/?op=read", nil, Allow},
+		"the same twice":            {"/?op=read&op=read", nil, Allow},
+		"two values":                {"/?op=read&op=write", nil, Deny},
+		"two values, one encoded":   {"/?op=read&o%70=write", nil, Deny},
+		"another parameter twice":   {"/?op=read&x=1&x=2", nil, Allow},
+		"a field with one value":    {"/", lines{"read"}, Allow},
+		"a field with one, twice":   {"/", lines{"read", "read"}, Allow},
+		"a field with two values":   {"/", lines{"read", "write"}, Deny},
+		"a field with others first": {"/", lines{"write", "read"}, Deny},
+	} {
+		if d := q.DecideRequest(client(""), &Request{Method: "GET", Path: tc.path, Fields: tc.fields}); d.Verdict != tc.want {
+			t.Errorf("%s: got %+v, want %v", name, d.Outcome, tc.want)
 		}
 	}
 	for from, want := range map[string]Why{"web": WhyOpaque, "": WhyOpaque} {
