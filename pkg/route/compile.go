@@ -14,10 +14,10 @@ import (
 type candidate struct {
 	rule    *Rule
 	kind    pathKind
-	path    string         // the value to compare with; "" with byPrefix: any path
+	path    string   // the value to compare with; "" with byPrefix: any path
 	pattern *pattern // used instead of path if not nil
-	length  int            // of the pattern's source, for precedence
-	method  string         // "": any
+	length  int      // of the pattern's source, for precedence
+	method  string   // "": any
 	headers []valueMatch
 	query   []valueMatch
 	order   int // position by age and name of the route, then by order within the route

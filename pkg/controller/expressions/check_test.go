@@ -129,6 +129,8 @@ func says(ok bool, err error) string {
 
 // TestReadings: what servers may read in several ways has to give one result.
 func TestReadings(t *testing.T) {
+	folded := request("/a")
+	folded.Method = "get"
 	many := request("/")
 	for i := range 9 {
 		many.Fields = append(many.Fields.(fields), [2]string{"x-many", fmt.Sprint(i)})
@@ -142,6 +144,8 @@ func TestReadings(t *testing.T) {
 		{`request.path.startsWith("/public/")`, expression.ErrAmbiguous.Error(), request("/public/../admin")},
 		{`!request.path.startsWith("/admin")`, expression.ErrAmbiguous.Error(), request("/public/../admin")},
 		{`request.path.startsWith("/admin")`, "true", request("/admin//x")},
+		{`request.path.startsWith("/public/")`, expression.ErrAmbiguous.Error(), request("/public/..;x/admin")},
+		{`request.method == "GET"`, expression.ErrAmbiguous.Error(), folded},
 		{`request.headers["x-many"] != "9"`, expression.ErrRepeated.Error(), many},
 		{`"x-many" in request.headers`, "true", many},
 		{`request.headers["a"] == "1" && request.headers["b"] == "1"`, expression.ErrRepeated.Error(), request("/", "a", "1", "a", "1", "b", "1", "b", "1")},

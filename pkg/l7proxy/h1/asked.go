@@ -86,10 +86,11 @@ func (f *editedFields) Next(name string, from int) (value string, next int, ok b
 	return "", 0, false
 }
 
-// Next implements authz.Fields.
+// Next implements authz.Fields. What Connection lists is not there: the application does not get
+// it.
 func (f *fields) Next(name string, from int) (value string, next int, ok bool) {
 	i := 0
-	for n, v := range (*http1.Head)(f).Fields() {
+	for n, v := range (*http1.Head)(f).Forwarded() {
 		if i++; i > from && len(n) == len(name) && strings.EqualFold(unsafeString(n), name) {
 			return unsafeString(v), i, true
 		}

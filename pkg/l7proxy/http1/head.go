@@ -174,6 +174,18 @@ func (h *message) Fields() iter.Seq2[[]byte, []byte] {
 	}
 }
 
+// Forwarded iterates over the fields that AppendRequestHead forwards in their own spelling: not
+// over those of the connection, which Connection may list (RFC 9110 §7.6.1).
+func (h *Head) Forwarded() iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
+		for i := range h.fields {
+			if f := &h.fields[i]; !f.drop && !yield(h.at(f.name), h.at(f.value)) {
+				return
+			}
+		}
+	}
+}
+
 // Get returns the value of the first field with that name, regardless of case. It
 // returns nil if there is none; an empty value is not nil.
 func (h *message) Get(name string) []byte {

@@ -37,8 +37,9 @@
 // rule that allows matches nothing, and a rule that denies (or asks) is judged
 // without the field that is not understood, so that it matches more.
 //
-// Facts that can be read in more than one way are treated alike. A path has two
-// readings, as sent and normalised; a header that is repeated has one for
-// each value; an authority that is malformed may be any host. A rule that allows needs all readings to match; for a rule that denies
+// Facts that can be read in more than one way are treated alike. A path has up to three
+// readings: as sent, normalised, and normalised without parameters. A header that is repeated
+// has one for each value, a method one for each case of letters. An authority that is malformed
+// or empty may be any host. A rule that allows needs all readings to match; for a rule that denies
 // one is enough.
 package authz

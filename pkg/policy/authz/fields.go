@@ -121,14 +121,15 @@ func (k *compiler) networks(field string, in []Network) (out []Network) {
 
 func (k *compiler) operation(in *Operation) *operation {
 	host := text{fold: true, check: hostValue}
-	method := text{check: notEmpty}
+	// Some applications read methods in any case of letters. A doubt refuses.
+	method, notMethod := text{check: notEmpty, fold: k.wide}, text{check: notEmpty, fold: !k.wide}
 	return &operation{
 		ports:      k.ports("ports", in.Ports),
 		notPorts:   k.ports("notPorts", in.NotPorts),
 		hosts:      k.values("hosts", in.Hosts, host),
 		notHosts:   k.values("notHosts", in.NotHosts, host),
 		methods:    k.values("methods", in.Methods, method),
-		notMethods: k.values("notMethods", in.NotMethods, method),
+		notMethods: k.values("notMethods", in.NotMethods, notMethod),
 		paths:      k.paths("paths", in.Paths),
 		notPaths:   k.paths("notPaths", in.NotPaths),
 		grpc:       k.grpc("grpc", in.GRPC),

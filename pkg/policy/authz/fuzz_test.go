@@ -62,8 +62,8 @@ var (
 	uris     = []string{"", "spiffe://home/ns/a/sa/x", "spiffe://home/ns/a/sa/y", "spiffe://home/ns/b/sa/x", "spiffe://away/ns/a/sa/x", "spiffe://home/vm/a", "spiffe://away"}
 	prefixes = []string{"10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "0.0.0.0/0", "::/0", "fd00::/8", "fd00:1::/32"}
 	addrs    = []string{"10.1.2.3", "10.1.9.9", "192.0.2.1", "fd00:1::1", "::ffff:10.1.2.3", "2001:db8::1"}
-	paths    = []string{"/", "/a", "/a/b", "/a/b/c", "/ab", "/pkg.Svc/Get", "/pkg.Svc/Put", "/a%2fb", "/a%20b", "/.x/a"}
-	sent     = append([]string{"", "*", "//a/b", "/a/../ab", "/a/./b", "/a\\b", "/%61", "/%61/b/", "/a/", "/a/%", "/a?x=/b", "/a/b/..", "/..", "/a%2Fb%20"}, paths...)
+	paths    = []string{"/", "/a", "/a/b", "/a/b/c", "/ab", "/pkg.Svc/Get", "/pkg.Svc/Put", "/a%2fb", "/a%20b", "/.x/a", "/a;x"}
+	sent     = append([]string{"", "*", "//a/b", "/a/../ab", "/a/./b", "/a\\b", "/%61", "/%61/b/", "/a/", "/a/%", "/a?x=/b", "/a/b/..", "/..", "/a%2Fb%20", "/a;x", "/a;x/b", "/ab/..;/a", "/a;x/../ab", ";"}, paths...)
 	words    = []string{"", "GET", "POST", "x", "xy", "yx"}
 )
 
@@ -199,7 +199,7 @@ func (m *maker) request() *Request {
 	}
 	header := fields(several(m, 3, pair("x-role", "x-team")))
 	return &Request{
-		Method: pick(m, "GET", "POST", "x"), Authority: pick(m, "shop", "shop.EXAMPLE:80", "Shop.", "[::1]:80", "", "shop:80:80", "x@shop", "[::1]shop", "::1", "shop:http", "[::1"),
+		Method: pick(m, "GET", "POST", "x", "get", "X"), Authority: pick(m, "shop", "shop.EXAMPLE:80", "Shop.", "[::1]:80", "", "shop:80:80", "x@shop", "[::1]shop", "::1", "shop:http", "[::1"),
 		Path: pick(m, sent...), Fields: &header, Route: pick(m, "", "r1", "r2"),
 		Principal: pick(m, "", "iss/sub", "x/sub"), Claims: claims(several(m, 3, pair("groups", "realm"))),
 		External: pick(m, NotAsked, Granted, Refused),

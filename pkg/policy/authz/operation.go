@@ -46,12 +46,26 @@ func (p *readings) judge(v *values, want, wide bool) bool {
 	if v == nil {
 		return true
 	}
-	for _, s := range p.of[:p.n] {
-		if v.judge(s, want, wide) == wide {
+	for i, s := range p.of[:p.n] {
+		if v.judge(s, want, wide) == wide && !(i > 0 && i == p.bare && want && !wide && v.names(p.of[0])) {
 			return wide
 		}
 	}
 	return !wide
+}
+
+// names reports whether one of the values is exactly this path: who has written its parameters
+// down knows of them.
+func (v *values) names(path string) bool {
+	if _, ok := v.exact[path]; ok {
+		return true
+	}
+	for i := range v.list {
+		if m := &v.list[i]; m.kind == Exact && m.value == path {
+			return true
+		}
+	}
+	return false
 }
 
 // judgeHost reports whether the host is in v, or with want false is not. One that

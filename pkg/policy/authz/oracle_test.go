@@ -320,8 +320,15 @@ func (e *eval) operation(o *Operation) bool {
 		hostsFit = e.wide
 	}
 	ok = hostsFit && ok
-	ok = e.field(o.Methods, o.NotMethods, []string{e.r.Method}, false, named) && ok
-	ok = e.field(twoForms(o.Paths), twoForms(o.NotPaths), paths, false, pathKnown) && ok
+	ok = e.field(o.Methods, nil, []string{e.r.Method}, e.wide, named) && ok
+	ok = e.field(nil, o.NotMethods, []string{e.r.Method}, !e.wide, named) && ok
+	spelled := paths
+	if !e.wide && slices.ContainsFunc(twoForms(o.Paths), func(m Match) bool { return m.Kind == Exact && m.Value == paths[0] }) {
+		spelled = pathReadings(strings.ReplaceAll(e.r.Path, ";", "%3b"))
+		spelled[0] = paths[0]
+	}
+	ok = e.field(twoForms(o.Paths), nil, spelled, false, pathKnown) && ok
+	ok = e.field(nil, twoForms(o.NotPaths), paths, false, pathKnown) && ok
 	ok = e.grpc(o.GRPC, true, paths) && ok
 	ok = e.grpc(o.NotGRPC, false, paths) && ok
 	if slices.Contains(o.Routes, "") {
@@ -332,7 +339,7 @@ func (e *eval) operation(o *Operation) bool {
 	return ok
 }
 
-var wellFormed = regexp.MustCompile(`^(\[[0-9a-f:.]*\]|[^]:@/\\%[]*)(:[0-9]*)?$|^[0-9a-f.]*(:[0-9a-f.]*){2,}$`)
+var wellFormed = regexp.MustCompile(`^(\[[0-9a-f:.]*\]|[^]:@/\\%[]+)(:[0-9]*)?$|^[0-9a-f.]*(:[0-9a-f.]*){2,}$`)
 
 func (e *eval) ports(all []PortRange, want bool) bool {
 	found := false
@@ -379,15 +386,28 @@ func pathReadings(target string) []string {
 	if raw == "" {
 		raw = "/"
 	}
+	out := []string{raw, cleaned(raw)}
+	if strings.Contains(raw, ";") {
+		out = append(out, cleaned(parameters.ReplaceAllString(raw, "")))
+	}
+	return slices.Compact(out)
+}
+
+var parameters = regexp.MustCompile(`;[^/]*`)
+
+func cleaned(raw string) string {
+	if raw == "" {
+		return "/"
+	}
 	if !strings.ContainsAny(raw, `%\`) && !strings.Contains(raw, "//") && !strings.Contains(raw, "/.") {
-		return []string{raw}
+		return raw
 	}
 	s := "/" + strings.ReplaceAll(percent.ReplaceAllStringFunc(raw, unescape), `\`, "/")
 	clean := path.Clean(s)
 	if clean != "/" && (strings.HasSuffix(s, "/") || strings.HasSuffix(s, "/.") || strings.HasSuffix(s, "/..")) {
 		clean += "/"
 	}
-	return slices.Compact([]string{raw, clean})
+	return clean
 }
 
 var percent = regexp.MustCompile(`%[0-9a-fA-F]{2}`)

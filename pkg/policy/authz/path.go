@@ -1,12 +1,20 @@
 package authz
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
-// readings are the ways in which a server may read a path: as it is sent, and
-// normalised. Mostly they are one.
+// maxReadings is how many readings a path has at most.
+const maxReadings = 3
+
+// readings are the ways in which a server may read a path: as it is sent, normalised, and
+// normalised without parameters. Mostly they are one.
 type readings struct {
-	of [2]string
+	of [maxReadings]string
 	n  int
+	// bare is the place of the reading without parameters; 0: there is none.
+	bare int
 }
 
 func readPath(target string) readings {
@@ -14,19 +22,41 @@ func readPath(target string) readings {
 	if path == "" {
 		path = "/" // RFC 9110 §4.2.3
 	}
-	out := readings{of: [2]string{path}, n: 1}
-	if isNormal(path) {
-		return out
+	out := readings{of: [maxReadings]string{path}, n: 1}
+	if !isNormal(path) {
+		out.add(normalise(path))
 	}
-	if other := normalise(path); other != path {
-		out.of[1], out.n = other, 2
+	if strings.IndexByte(path, ';') >= 0 {
+		if before := out.n; out.add(normalise(withoutParameters(path))) {
+			out.bare = before
+		}
 	}
 	return out
 }
 
+func (r *readings) add(path string) bool {
+	if slices.Contains(r.of[:r.n], path) {
+		return false
+	}
+	r.of[r.n] = path
+	r.n++
+	return true
+}
+
+// withoutParameters returns the path without the parameters of its segments: what follows a
+// semicolon (RFC 3986 §3.3). Servlet containers remove them before they decode a path, so that
+// they read /public/..;/admin as /admin.
+func withoutParameters(path string) string {
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		segments[i], _, _ = strings.Cut(s, ";")
+	}
+	return strings.Join(segments, "/")
+}
+
 // Paths returns the ways in which a server may read the request's path, without its query:
-// as it is sent and normalised. n is their number, 1 or 2.
-func (r *Request) Paths() (of [2]string, n int) {
+// as it is sent, normalised, and normalised without parameters. n is their number, 1 to 3.
+func (r *Request) Paths() (of [maxReadings]string, n int) {
 	p := readPath(r.Path)
 	return p.of, p.n
 }
@@ -113,7 +143,8 @@ func hex(c byte) (byte, bool) {
 // readHost returns an authority without its port. For an IPv6 address without brackets
 // it returns the whole: address and port cannot be told apart. clear is false for
 // what is not an authority, of which servers may make different hosts (RFC 3986
-// §3.2; RFC 9110 §4.2.4 wants no user in it).
+// §3.2; RFC 9110 §4.2.4 wants no user in it), and for none: a server then takes the host that
+// it has for such requests of HTTP/1.0.
 func readHost(authority string) (host string, clear bool) {
 	host, port := authority, ""
 	if strings.HasPrefix(authority, "[") {
@@ -130,7 +161,7 @@ func readHost(authority string) (host string, clear bool) {
 		}
 		host, port = before, after
 	}
-	return strings.TrimSuffix(host, "."), !strings.ContainsAny(host, "@[]/\\%") && only(port, digits)
+	return strings.TrimSuffix(host, "."), host != "" && !strings.ContainsAny(host, "@[]/\\%") && only(port, digits)
 }
 
 const (

@@ -17,6 +17,7 @@ func TestSpellings(t *testing.T) {
 	for _, path := range []string{
 		"/admin", "/admin/x", "//admin", "/./admin", "/x/../admin", "/%61dmin", "/%61%64min?q", `/x\..\admin`, `\admin`,
 		"/x/%2e%2e/admin", "/x%2f..%2fadmin", "/public/../admin", "/public/%2e%2e/admin", `/public/..\admin`, "/public/..%5cadmin", "/public//../../admin",
+		"/public/..;/admin", "/public/..;x=1/admin", "/public/a;b/..;c/..;d/admin", "/;/admin", "/.;/admin", "/public/%2e%2e;/admin",
 	} {
 		for name, set := range map[string]*Set{"deny": deny, "deny others": denyOthers, "allow": allow, "allow others": allowOthers} {
 			if got := set.DecideRequest(from(""), call("GET", path)); got.Verdict != Deny {
@@ -24,10 +25,53 @@ func TestSpellings(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/public/", "/public/a", "/public/a/b/../c", "/public/a%20b", "/public/.well-known"} {
+	for _, path := range []string{"/public/", "/public/a", "/public/a/b/../c", "/public/a%20b", "/public/.well-known", "/public/a;b=c/d"} {
 		for name, set := range map[string]*Set{"deny": deny, "deny others": denyOthers, "allow": allow, "allow others": allowOthers} {
 			if got := set.DecideRequest(from(""), call("GET", path)); got.Verdict != Allow {
 				t.Errorf("%s: %s: got %+v, want it allowed", name, path, got.Outcome)
+			}
+		}
+	}
+}
+
+// TestParameters: a path with parameters matches like one without them too where that refuses.
+// A rule that allows exactly this spelling allows it.
+func TestParameters(t *testing.T) {
+	for name, tc := range map[string]struct {
+		action Action
+		to     Operation
+		path   string
+		want   Verdict
+	}{
+		"deny":               {ActionDeny, Operation{Paths: exact("/admin")}, "/admin;x=1", Deny},
+		"deny this spelling": {ActionDeny, Operation{Paths: exact("/admin;x=1")}, "/admin;x=1", Deny},
+		"allow not":          {ActionAllow, Operation{NotPaths: exact("/admin")}, "/admin;x=1", Deny},
+		"allow":              {ActionAllow, Operation{Paths: exact("/a")}, "/a;x=1", Deny},
+		"allow a prefix":     {ActionAllow, Operation{Paths: []Match{{Prefix, "/map;v="}}}, "/map;v=1/..;/..;/admin", Deny},
+		"allow exactly that": {ActionAllow, Operation{Paths: exact("/a;x=1")}, "/a;x=1", Allow},
+	} {
+		set := compile(t, Options{Default: ModeAllUnauthenticated}, policy("p", tc.action, Rule{To: []Operation{tc.to}}))
+		if got := set.DecideRequest(from(""), call("GET", tc.path)); got.Verdict != tc.want {
+			t.Errorf("%s: got %+v, want %v", name, got.Outcome, tc.want)
+		}
+	}
+}
+
+// TestMethodCase: applications may read a method in any case of letters.
+func TestMethodCase(t *testing.T) {
+	for name, tc := range map[string]struct {
+		action Action
+		to     Operation
+	}{
+		"deny":      {ActionDeny, Operation{Methods: exact("DELETE")}},
+		"deny not":  {ActionDeny, Operation{NotMethods: exact("GET")}},
+		"allow":     {ActionAllow, Operation{Methods: exact("DELETE")}},
+		"allow not": {ActionAllow, Operation{NotMethods: exact("DELETE")}},
+	} {
+		set := compile(t, Options{Default: ModeAllUnauthenticated}, policy("p", tc.action, Rule{To: []Operation{tc.to}}))
+		for _, method := range []string{"delete", "Delete"} {
+			if got := set.DecideRequest(from(""), call(method, "/")); got.Verdict != Deny {
+				t.Errorf("%s: %s: got %+v, want it denied", name, method, got.Outcome)
 			}
 		}
 	}
@@ -46,9 +90,9 @@ func TestHosts(t *testing.T) {
 	}
 	for authority, want := range map[string]string{ // those sets that allow it
 		"shop": "1001", "SHOP:80": "1001", "shop.": "1001", "a.Shop:": "1001", "[fd00::1]:80": "1001",
-		"shops": "0110", "": "0110", "[fd00::2]": "0110", "fd00::1": "0110", "10.1.2.3:80": "0110",
+		"shops": "0110", "[fd00::2]": "0110", "fd00::1": "0110", "10.1.2.3:80": "0110",
 		"a@shop": "0000", "shop@evil": "0000", "shop:80:80": "0000", "evil:80@shop": "0000", "[fd00::1": "0000", "[fd00::1]evil": "0000",
-		"[evil]": "0000", "shop/": "0000", "shop:http": "0000", "%73hop": "0000", `shop\evil`: "0000",
+		"": "0000", ":80": "0000", "[evil]": "0000", "shop/": "0000", "shop:http": "0000", "%73hop": "0000", `shop\evil`: "0000",
 	} {
 		got := ""
 		for _, set := range sets {

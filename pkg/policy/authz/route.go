@@ -103,16 +103,24 @@ func (r *router) ambiguous(q *Request) bool {
 }
 
 // find returns the name of the route that a request belongs to, and whether it belongs to
-// one. All readings of its path have to belong to the same one.
+// one. All readings of its path and of its method have to belong to the same one.
 func (r *router) find(q *Request) (name string, ok bool) {
 	if r.ambiguous(q) {
 		return "", false
 	}
 	asked := route.Request{GRPC: r.grpc, Method: q.Method, Authority: q.Authority, Fields: (*firstFields)(q)}
-	for i, paths := 0, readPath(q.Path); i < paths.n; i++ {
-		asked.Path = paths.of[i]
-		if i == 0 {
+	upper := strings.ToUpper(q.Method) // some applications read it so
+	paths := readPath(q.Path)
+	for i := range 2 * paths.n {
+		asked.Path = paths.of[i/2]
+		if i < 2 {
 			asked.Path = q.Path // with the query
+		}
+		if asked.Method = q.Method; i%2 > 0 {
+			if upper == q.Method {
+				continue
+			}
+			asked.Method = upper
 		}
 		hit, verdict := r.table.Match(&asked)
 		if verdict != route.Matched || hit.Rule.Route.Rules[hit.Rule.Index].Filters.Invalid != "" {

@@ -29,6 +29,7 @@ type evaluation struct {
 	connection *authz.Connection
 	request    *authz.Request
 	path       string
+	method     string
 	headers    headers
 	err        error // of a fact
 	cost       cost.Tracker
@@ -53,9 +54,17 @@ func (p *Program) Matches(c *authz.Connection, r *authz.Request) (bool, error) {
 	e.headers = headers{fields: r.Fields, of: e}
 	e.cost = *budget() // of all readings together
 	paths, n := r.Paths()
+	methods := 1
+	upper := strings.ToUpper(r.Method) // some applications read it so
+	if upper != r.Method {
+		methods = 2
+	}
 	var result bool
-	for i, first := 0, true; i < n; i++ {
-		e.path = paths[i]
+	for i, first := 0, true; i < n*methods; i++ {
+		e.path, e.method = paths[i/methods], r.Method
+		if i%methods > 0 {
+			e.method = upper
+		}
 		for reading := 0; reading < max(1, e.headers.readings); reading, first = reading+1, false {
 			e.headers.reading = reading
 			got, err := e.run(p.plan)
@@ -126,7 +135,7 @@ func (e *evaluation) ResolveName(name string) (any, bool) {
 	r, c := e.request, e.connection
 	switch name {
 	case requestMethod:
-		return types.String(r.Method), true
+		return types.String(e.method), true
 	case requestPath:
 		return types.String(e.path), true
 	case requestQuery:
