@@ -28,6 +28,20 @@ test('a connection of a node itself is of the node, not of something outside', (
   expect(log.calls.map((c) => [c.source.kind, c.source.name])).toEqual([['node', 'node-1'], ['external', '192.0.2.9:41001'], ['pod', 'job']]);
 });
 
+test('a destination outside has the name that DNS has for it', () => {
+  const log = new Log();
+  const outside = { ...base(12), dnsName: 'db.example.com', destination: { ip: '203.0.113.7', port: 5432, metadata: {} } };
+  log.push({ ...outside, connOpenEvent: { id: { base: 1, stream: 12 } } });
+  expect(log.calls[0]).toMatchObject({ authority: '', dnsName: 'db.example.com', destination: { kind: 'external', name: 'db.example.com:5432', address: '203.0.113.7:5432' } });
+  log.push({ ...outside, connCloseEvent: { id: { base: 1, stream: 12 }, event: 'close', duration: {} } });
+  // Another address of the same name is in the same group.
+  log.push({ ...outside, source: { ...outside.source, port: 41000 }, destination: { ...outside.destination, ip: '203.0.113.8' }, connCloseEvent: { id: { base: 1, stream: 13 }, event: 'close', duration: {} } });
+  expect([...log.groups.values()].map((g) => [g.call.destination.name, g.count])).toEqual([['db.example.com:5432', 2]]);
+  // A pod keeps its own.
+  log.push({ ...base(14), dnsName: 'cart.shop', connCloseEvent: { id: { base: 1, stream: 14 }, event: 'close', duration: {} } });
+  expect(log.calls.at(-1)!.destination.name).toBe('cart');
+});
+
 test('the end of a request whose beginning was lost is a call', () => {
   const log = new Log();
   log.push({ ...end(7), responseEndEvent: { ...end(7).responseEndEvent!, method: 'PUT', path: '/late' } });

@@ -11,6 +11,7 @@ export interface TapEvent {
   tls?: Secured;
   protocol?: string;
   sni?: string;
+  dnsName?: string;
   reason?: string;
   reasonText?: string;
   requestInitEvent?: { id: ID; method: string; scheme: string; authority: string; path: string; headers?: Header[]; headersCut?: boolean };
@@ -48,6 +49,8 @@ export interface Call {
   secured: Secured;
   method: string;
   authority: string;
+  /** What the client's resolver has said of a destination outside for which nothing else has a name. */
+  dnsName?: string;
   path: string;
   done: boolean;
   /** The stream broke off before its end. */
@@ -121,6 +124,12 @@ function end(p: TapPeer): End {
   return out;
 }
 
+/** The destination gets the name from DNS, with its port: as everywhere, that tells it from what the client has written. */
+function resolved(call: Call, e: TapEvent) {
+  call.dnsName = e.dnsName!;
+  if (call.destination.kind === 'external') call.destination.name = `${e.dnsName}:${e.destination.port}`;
+}
+
 const grpcNames = ['OK', 'CANCELLED', 'UNKNOWN', 'INVALID_ARGUMENT', 'DEADLINE_EXCEEDED', 'NOT_FOUND', 'ALREADY_EXISTS', 'PERMISSION_DENIED', 'RESOURCE_EXHAUSTED', 'FAILED_PRECONDITION', 'ABORTED', 'OUT_OF_RANGE', 'UNIMPLEMENTED', 'INTERNAL', 'UNAVAILABLE', 'DATA_LOSS', 'UNAUTHENTICATED'];
 
 /** Log joins the events of a tap to calls. It keeps the last `limit` of them, and as many groups. */
@@ -160,6 +169,7 @@ export class Log {
       call = this.start(e);
       if (!e.responseEndEvent && !e.connCloseEvent) this.remember(id, call);
     }
+    if (e.dnsName) resolved(call, e);
     if (e.requestInitEvent) {
       const r = e.requestInitEvent;
       Object.assign(call, { method: r.method, authority: r.authority, path: r.path, requestHeaders: fields(r.headers, r.headersCut) });
