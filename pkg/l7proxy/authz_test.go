@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -213,6 +214,39 @@ func TestOpaqueIsAuthorized(t *testing.T) {
 				t.Errorf("got %q, %v; want an answer of the application: %v", got, err, tc.want)
 			}
 			if !tc.want && strings.HasPrefix(tc.first, "\x00") {
+				if e := g.tap.Wait(t, tap.ConnClose, 0); e.Reason != mesh.ReasonPolicyDenied {
+					t.Errorf("got reason %q in tap, want %q", e.Reason, mesh.ReasonPolicyDenied)
+				}
+			}
+		})
+	}
+}
+
+// TestSilentConnectionsAreJudged: a client that was let in and says nothing is judged by the
+// policies of the moment in which it says something.
+func TestSilentConnectionsAreJudged(t *testing.T) {
+	for name, tc := range map[string]struct {
+		after *authz.Group
+		want  bool
+	}{
+		"still allowed":     {allowFrom("127.0.0.1/32"), true},
+		"denied":            {allowFrom("10.0.0.0/8"), false},
+		"rules on requests": {allowRequests(authz.Operation{Methods: []authz.Match{{Value: "GET"}}}), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var accepted atomic.Int32
+			g := guard(t, serveConns(t, func(nc net.Conn) { accepted.Add(1); io.Copy(nc, nc) }))
+			g.rule(nil)
+			c := dialTCP(t, g.addr.String())
+			proxytest.Eventually(t, "the application is connected to", func() bool { return accepted.Load() > 0 })
+			g.rule(tc.after)
+			g.judged()
+			c.send("\x00hello\n")
+			got := make([]byte, 7)
+			if _, err := io.ReadFull(c.r, got); (err == nil) != tc.want {
+				t.Errorf("got %q, %v; want an answer of the application: %v", got, err, tc.want)
+			}
+			if !tc.want {
 				if e := g.tap.Wait(t, tap.ConnClose, 0); e.Reason != mesh.ReasonPolicyDenied {
 					t.Errorf("got reason %q in tap, want %q", e.Reason, mesh.ReasonPolicyDenied)
 				}

@@ -159,9 +159,11 @@ type Proxy struct {
 	panics    atomic.Uint64
 	revoked   atomic.Uint64
 	cut       atomic.Uint64 // requests under way
-	judging   sync.Map      // UIDs of the pods whose requests under way are being judged
+	judging   sync.Map      // pods whose requests under way are being judged: UIDs, and a quota.Key for those that leave
 	// egressJudged is the version of the view at the last judgeEgress, which one goroutine calls.
 	egressJudged uint64
+	egressAgain  int           // how often opaque connections are judged again: some were being opened
+	leftJudged   atomic.Uint64 // how often what leaves the mesh was judged
 	judged       atomic.Uint64 // version of the view by which open connections were judged last
 	ids          atomic.Uint32
 }

@@ -83,14 +83,21 @@ func (p *Proxy) judgeRequests(changed *destination.Changed, version uint64) {
 
 // judgeUnderway judges the requests under way on the sessions of a pod.
 func (p *Proxy) judgeUnderway(changed *destination.Changed, uid string, sessions []request.Underway) {
+	p.judgeEach(quota.Key{UID: uid, Direction: mesh.Inbound}, sessions, func(s *request.Session, u destination.Underway) destination.Rejudged {
+		return changed.Request(s.Target, &s.Source, u)
+	})
+}
+
+// judgeEach judges the requests under way on sessions in the time of a pod.
+func (p *Proxy) judgeEach(pod quota.Key, sessions []request.Underway, judge request.Judge) {
 	var task fairshare.Task
-	task.Charge(p.pods.Account(quota.Key{UID: uid, Direction: mesh.Inbound}))
+	task.Charge(p.pods.Account(pod))
 	for _, one := range sessions {
 		task.Resume()
 		p.cut.Add(uint64(one.Rejudge(func(s *request.Session, u destination.Underway) destination.Rejudged {
-			now := changed.Request(s.Target, &s.Source, u)
+			now := judge(s, u)
 			if now.Err != nil {
-				p.Log.Debug("request cut: the policy of the pod has changed", "client", s.Source.Addr, "destination", s.Original,
+				p.Log.Debug("request cut: it is not allowed any more", "client", s.Source.Addr, "destination", s.Original,
 					"reason", upstream.ReasonOf(now.Err), "cause", now.Err)
 			}
 			return now
@@ -99,15 +106,21 @@ func (p *Proxy) judgeUnderway(changed *destination.Changed, uid string, sessions
 	}
 }
 
-// judgeEgress cuts opaque connections to destinations outside the mesh that EgressNetworks
-// do not allow any more. It does nothing while the state has not changed, or has no
-// EgressNetworks. Requests are judged one by one.
+// judgeEgress cuts what leaves the mesh and what EgressNetworks do not allow any more. It does
+// nothing where there are none, and nothing to opaque connections while the state has not changed.
 func (p *Proxy) judgeEgress() {
 	v := p.State.View()
-	if !v.HasEgress() || v.Version() == p.egressJudged {
+	if !v.HasEgress() {
 		return
 	}
-	p.egressJudged = v.Version()
+	p.judgeLeaving()
+	if v.Version() != p.egressJudged {
+		p.egressJudged, p.egressAgain = v.Version(), 3
+	}
+	if p.egressAgain == 0 {
+		return
+	}
+	p.egressAgain--
 	p.core.Opaque.Each(func(o *request.Opaque) {
 		s := o.Session
 		target, ok := s.Target.(*destination.Outbound)
@@ -120,4 +133,38 @@ func (p *Proxy) judgeEgress() {
 			s.Revoke(upstream.ReasonOf(err))
 		}
 	})
+}
+
+// judgeLeaving judges the requests under way to destinations that EgressNetworks are about, as
+// judgeRequests does. It is called whether something has changed or not: a request may have been
+// waiting for something when it did.
+func (p *Proxy) judgeLeaving() {
+	var pods []string // of each session
+	of := func(s *request.Session) bool {
+		target, ok := s.Target.(*destination.Outbound)
+		if ok = ok && target.Leaves(); ok {
+			pods = append(pods, target.Local().UID)
+		}
+		return ok
+	}
+	defer p.leftJudged.Add(1)
+	sessions := append(p.h1.Underway(of), p.h2.Underway(of)...)
+	byPod := map[string][]request.Underway{}
+	for i, uid := range pods {
+		byPod[uid] = append(byPod[uid], sessions[i])
+	}
+	for uid, sessions := range byPod {
+		key := quota.Key{UID: uid, Direction: mesh.Outbound}
+		if _, busy := p.judging.LoadOrStore(key, struct{}{}); busy {
+			continue
+		}
+		go func() {
+			defer p.judging.Delete(key)
+			p.judgeEach(key, sessions, func(s *request.Session, u destination.Underway) (out destination.Rejudged) {
+				out.Rules = u.Rules
+				out.By, out.Err = s.Target.(*destination.Outbound).Leaving(u.Leaving)
+				return out
+			})
+		}()
+	}
 }

@@ -283,6 +283,14 @@ func (s *session) serveOpaque(up *opaque.Opened, proto detect.Protocol) {
 	if proto == detect.TLS {
 		protocol = "tls"
 	}
+	// It was admitted before anybody spoke. That may be long ago.
+	if up != nil {
+		if err := s.proxy.directory.Opaque(s.Target, &s.Source, &up.Attempt.Endpoint, s.Said); err != nil {
+			up.Cut()
+			s.FailConn(up.Attempt, err)
+			return
+		}
+	}
 	opaque.Serve(s.proxy.lifetime.Ended, &s.Session, up, protocol)
 }
 

@@ -81,7 +81,7 @@ var (
 	decisionsDesc    = prometheus.NewDesc("underlane_policy_decisions_total", "Requests and connections that authorization policies have judged, by what decided.", []string{"namespace", "kind", "name", "object", "rule", "verdict"}, nil)
 	checksDesc       = prometheus.NewDesc("underlane_external_auth_duration_seconds", "How long requests waited for an external authorizer, by what came of it.", []string{"result"}, nil)
 	revokedDesc      = prometheus.NewDesc("underlane_policy_revoked_total", "Connections cut because the policy of the server's pod has changed.", nil, nil)
-	requestsCutDesc  = prometheus.NewDesc("underlane_policy_revoked_requests_total", "Requests under way cut because the policy of the server's pod has changed.", nil, nil)
+	requestsCutDesc  = prometheus.NewDesc("underlane_policy_revoked_requests_total", "Requests under way cut because the policy of the server's pod, or an EgressNetwork of the client's, has changed.", nil, nil)
 	pathsDesc        = prometheus.NewDesc("underlane_kernel_paths", "Destinations that the kernel connects pods of this node to, without the proxy.", nil, nil)
 	pathsRefusedDesc = prometheus.NewDesc("underlane_kernel_paths_refused_total", "Destinations that stayed with the proxy because there were too many.", nil, nil)
 	mirrorsDesc      = prometheus.NewDesc("underlane_mirrors_dropped_total", "Copies of requests that were not made, or not answered.", nil, nil)

@@ -3,10 +3,12 @@ package destination
 import (
 	"net/netip"
 
+	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy"
 	"github.com/underlane/underlane/pkg/policy/authz"
 	"github.com/underlane/underlane/pkg/state"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // changes knows which pods have got other policies. Only the goroutine that calls
@@ -113,6 +115,30 @@ func (c *Changed) SameNode(client, server *mesh.Workload, to netip.AddrPort, req
 		return nil
 	}
 	return c.judge(w, to.Port(), PodAddress(client, to.Addr(), netip.Addr{}), client.Identity, requests && c.fresh[w.UID])
+}
+
+// Opaque returns why a connection that is not read as requests, and that was admitted to ep some
+// time ago, is not allowed any more, or nil. The error is a *mesh.ReasonError.
+func (d *Directory) Opaque(target Target, client *tap.Peer, ep *upstream.Endpoint, said Said) error {
+	if t, ok := target.(*Inbound); ok {
+		if t.fromNode {
+			return nil
+		}
+		return d.judge(t.refresh(), t.addr.Port(), client.Addr.Addr(), client.Identity, false)
+	}
+	if t, ok := target.(*Outbound); ok {
+		if err := t.Judge(said); err != nil {
+			return err
+		}
+	}
+	if ep.Mode != upstream.SameNode || ep.Client == nil || ep.Peer.Workload == nil {
+		return nil
+	}
+	w, ok := d.State.View().WorkloadByUID(ep.Peer.Workload.UID)
+	if !ok {
+		return nil // the pod is gone, and its connections with it
+	}
+	return d.judge(w, ep.Peer.Addr.Port(), PodAddress(ep.Client, ep.Peer.Addr.Addr(), netip.Addr{}), ep.Client.Identity, false)
 }
 
 func (c *Changed) judge(w *mesh.Workload, port uint16, client netip.Addr, id mesh.Identity, requests bool) error {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/retry"
@@ -33,6 +34,7 @@ type Egress struct {
 
 	version uint64
 	routes  []*mesh.Route // all of the network
+	began   time.Time     // when it began to decide
 }
 
 // egresses caches what was compiled.
@@ -61,7 +63,7 @@ func (d *router) egress(v *state.View, n *mesh.EgressNetwork, port uint16, local
 	if was != nil && was.version >= v.Version() {
 		return was
 	}
-	now := &Egress{Network: n, version: v.Version(), routes: all}
+	now := &Egress{Network: n, version: v.Version(), routes: all, began: time.Now()}
 	budget, _ := retry.NewBudget(mesh.DefaultRetryBudget)
 	if was != nil {
 		budget = was.http.Budget

@@ -11,9 +11,10 @@ import (
 // Egress implements Target.
 func (t *Outbound) Egress() *Egress { return t.look().egress }
 
-// Judge returns why an opaque connection to the target is not allowed any more, or nil.
+// Judge returns why an opaque connection to the target is not allowed any more, or nil. It
+// waits for nothing.
 func (t *Outbound) Judge(said Said) error {
-	e := t.look().egress
+	e := t.peek().egress
 	if e == nil {
 		return nil
 	}

@@ -11,10 +11,12 @@ import (
 	"github.com/underlane/underlane/pkg/tap"
 )
 
-// Underway is a request under way to a pod of this node, as far as policies look at it.
+// Underway is a request under way to a pod of this node, as far as policies look at it, or from
+// one.
 type Underway struct {
-	Rules *authz.Workload // by which it was let in; nil: they looked at no request
-	Asked Asker           // nil: its head is not kept
+	Rules   *authz.Workload // by which it was let in; nil: they looked at no request
+	Asked   Asker           // nil: its head is not kept
+	Leaving Leaving         // of a request from a pod
 }
 
 // Rejudged is what the policies of now say of a request under way.
@@ -24,6 +26,7 @@ type Rejudged struct {
 	Err   error
 	Entry *calls.Entry    // what has decided, for the events of a request that is refused; nil: it is not said
 	Rules *authz.Workload // the new Underway.Rules
+	By    *Egress         // the new Leaving.By
 }
 
 var errNoHead = errors.New("the policies look at requests now, and the head of this one is not kept")

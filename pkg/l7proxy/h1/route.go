@@ -24,17 +24,22 @@ func (f *fields) Get(name string) (string, bool) {
 // unsafeString returns b as a string without a copy. It is valid while b is unchanged.
 func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
+// routeRequest describes a request for the routes. Its strings lie in the buffer of the head.
+func routeRequest(h *http1.Head) route.Request {
+	return route.Request{
+		GRPC:      h.IsGRPC(),
+		Method:    unsafeString(h.Method()),
+		Authority: unsafeString(h.Authority()),
+		Path:      unsafeString(h.Path()),
+		Fields:    (*fields)(h),
+	}
+}
+
 // route applies the routes to the request: it sets d.plan and adds the changes to edits.
 // If the returned reply has a status, the proxy answers the request with it. If its reason is
 // ReasonClientReset, the client has gone.
 func (d *decider) route(r *destination.Routing, edits *http1.Edits) reply.Reply {
-	d.asked = route.Request{
-		GRPC:      d.req.IsGRPC(),
-		Method:    unsafeString(d.req.Method()),
-		Authority: unsafeString(d.req.Authority()),
-		Path:      unsafeString(d.req.Path()),
-		Fields:    (*fields)(&d.req),
-	}
+	d.asked = routeRequest(&d.req)
 	answer, delay := d.s.Route(r, &d.asked, &d.plan, &d.x)
 	if limit := d.plan.Timeouts().Request; limit > 0 {
 		d.deadline = d.x.Began().Add(limit)

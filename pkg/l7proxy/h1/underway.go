@@ -15,7 +15,7 @@ import (
 
 // underway is what policies that change need of the current request. phase.mu guards it.
 type underway struct {
-	kept   *kept        // nil: no policy looked at the request when it was let in
+	kept   *kept        // nil: no policy and no EgressNetwork looked at the request when it was let through
 	headed bool         // a part of the response was sent, and more follows
 	whole  bool         // all of the response was sent or is being sent
 	tunnel bool         // the session carries bytes that are no messages any more
@@ -25,8 +25,9 @@ type underway struct {
 
 // kept is a request as its policies look at it.
 type kept struct {
-	rules   *authz.Workload // by which it was let in
-	head    []byte          // as it came; empty: it is not kept
+	rules   *authz.Workload // by which it was let in; nil: none looked at it
+	leaving destination.Leaving
+	head    []byte // as it came; empty: it is not kept
 	charged quota.Charge
 	said
 }
@@ -36,15 +37,17 @@ const keptBuffer = 4 << 10
 
 var keeps = sync.Pool{New: func() any { return new(kept) }}
 
-// keepRequest keeps the current request, which was let in, if policies have looked at it.
+// keepRequest keeps the current request, which was let through, if policies or an EgressNetwork
+// have looked at it.
 func (d *session) keepRequest() {
 	rules := d.first.Rules
-	if rules == nil {
+	leaving, noted := d.s.Leaving(&d.plan, &d.first)
+	if rules == nil && !noted {
 		return
 	}
 	k := keeps.Get().(*kept)
-	k.rules, k.said, k.head = rules, d.said, k.head[:0]
-	if head := d.req.Bytes(); request.KeepsHead(len(head), d.s.Quota) {
+	k.rules, k.leaving, k.said, k.head = rules, leaving, d.said, k.head[:0]
+	if head := d.req.Bytes(); (rules != nil || leaving.By.LooksAtRequests()) && request.KeepsHead(len(head), d.s.Quota) {
 		k.head = append(k.head, head...)
 		k.charged.Set(cap(k.head), d.s.Quota)
 	}
@@ -64,7 +67,7 @@ func (d *session) over() {
 		return
 	}
 	k.charged.Set(0, d.s.Quota)
-	k.rules, k.said = nil, said{}
+	k.rules, k.leaving, k.said = nil, destination.Leaving{}, said{}
 	if cap(k.head) > keptBuffer {
 		k.head = nil
 	}
@@ -140,7 +143,7 @@ func (d *session) Rejudge(judge request.Judge) (cut int) {
 	now := judge(d.s, ph.kept.underway())
 	if now.Err == nil {
 		if ph.kept != nil {
-			ph.kept.rules = now.Rules
+			ph.kept.rules, ph.kept.leaving.By = now.Rules, now.By
 		}
 		return 0
 	}
@@ -159,10 +162,11 @@ func (k *kept) underway() (u destination.Underway) {
 	if k == nil {
 		return u
 	}
-	u.Rules = k.rules
+	u.Rules, u.Leaving = k.rules, k.leaving
 	a := &asking{said: k.said}
 	if n, err := http1.ParseRequest(k.head, &a.req); n > 0 && err == nil {
-		u.Asked = a
+		asked := routeRequest(&a.req)
+		u.Asked, u.Leaving.Asked = a, &asked
 	}
 	return u
 }

@@ -47,5 +47,5 @@ func (st *base) forgetRequest() {
 		st.kept.fields = st.fields[:0]
 		memories.Put(st.kept)
 	}
-	st.kept, st.fields = nil, nil
+	st.kept, st.fields, st.unedited = nil, nil, nil
 }

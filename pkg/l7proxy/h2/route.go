@@ -24,12 +24,17 @@ func (f *headFields) Get(name string) (string, bool) {
 	return "", false
 }
 
+// routeRequest describes a request for the routes.
+func routeRequest(line *request.Line, fields *[]http2.Field) route.Request {
+	return route.Request{
+		GRPC: line.GRPC, Method: line.Method, Scheme: line.Scheme, Authority: line.Authority, Path: line.Path,
+		Fields: (*headFields)(fields),
+	}
+}
+
 // route plans the request by the routes, and starts it.
 func (st *stream) route(r *destination.Routing, line *request.Line, b *h2conn.Batch) {
-	asked := route.Request{
-		GRPC: line.GRPC, Method: line.Method, Scheme: line.Scheme, Authority: line.Authority, Path: line.Path,
-		Fields: (*headFields)(&st.fields),
-	}
+	asked := routeRequest(line, &st.fields)
 	answer, delay := st.client.s.Route(r, &asked, &st.plan, &st.exchange)
 	if st.plan.Action == nil {
 		st.startOr(&answer, b)
@@ -41,6 +46,9 @@ func (st *stream) route(r *destination.Routing, line *request.Line, b *h2conn.Ba
 	}
 	if answer.Status == 0 {
 		st.check = st.client.s.RouteCheck(&st.plan, (*asker)(st)) // about the request as it is sent
+		if a := st.plan.Action; st.plan.Egress != nil && (a.RewritesTarget() || a.Host != "" || !a.Request.Empty()) {
+			st.unedited = slices.Clone(st.fields)
+		}
 		st.edit(&asked)
 	}
 	if delay > 0 {

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
@@ -49,12 +50,14 @@ type base struct {
 	first    endpoints.Attempt // memory of the first attempt
 	exchange request.Exchange
 
-	fields      []http2.Field   // the request's head, until the response begins, or longer: keepHead
-	token       *jwt.Token      // of the request; nil: none
-	check       *request.Check  // by an external authorizer; nil: none is asked
-	replay      []byte          // the body that was received so far, while keeping is set
-	kept        *memory         // memory of fields and replay
-	headCharged quota.Charge    // of fields, if they are kept after the response has begun
+	fields      []http2.Field  // the request's head, until the response begins, or longer: keepHead
+	token       *jwt.Token     // of the request; nil: none
+	check       *request.Check // by an external authorizer; nil: none is asked
+	replay      []byte         // the body that was received so far, while keeping is set
+	kept        *memory        // memory of fields and replay
+	headCharged quota.Charge   // of fields, if they are kept after the response has begun
+	leaving     destination.Leaving
+	unedited    []http2.Field   // fields before a route for an EgressNetwork has changed them; nil: none has
 	rules       *authz.Workload // by which the request was let in, if policies have looked at it; else nil
 	bodyless    bool            // the head had END_STREAM
 	keeping     bool            // replay has all of the body so far: another attempt is possible

@@ -10,23 +10,27 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/route"
 )
 
 // fieldSize is the memory of a field in bytes, without its texts.
 const fieldSize = int(unsafe.Sizeof(http2.Field{}))
 
-// keepHead keeps the head of a request after its response has begun, if policies have looked at
-// it: they judge it again when they change. It returns false if the head is not kept.
+// keepHead keeps the head of a request after its response has begun, if policies or an
+// EgressNetwork have looked at it: they judge it again when they change. It returns false if the
+// head is not kept.
 func (st *base) keepHead() bool {
-	if st.rules == nil || st.gone {
+	if st.rules == nil && !st.leaving.By.LooksAtRequests() || st.gone {
 		return false
 	}
 	if st.headCharged != (quota.Charge{}) {
 		return true
 	}
-	size := cap(st.fields) * fieldSize
-	for i := range st.fields {
-		size += len(st.fields[i].Name) + len(st.fields[i].Value)
+	size := (cap(st.fields) + cap(st.unedited)) * fieldSize
+	for _, fields := range [][]http2.Field{st.fields, st.unedited} {
+		for i := range fields {
+			size += len(fields[i].Name) + len(fields[i].Value)
+		}
 	}
 	if !request.KeepsHead(size, st.client.s.Quota) {
 		return false
@@ -67,12 +71,14 @@ func (st *stream) rejudge(judge request.Judge, b *h2conn.Batch) bool {
 	if st.gone || st.attempt == nil { // without an attempt it is judged when there is one
 		return false
 	}
-	u := destination.Underway{Rules: st.rules}
+	u := destination.Underway{Rules: st.rules, Leaving: st.leaving}
 	if st.fields != nil {
 		u.Asked = (*asker)(st)
+		u.Leaving.Asked = st.asLeaving()
 	}
 	now := judge(st.client.s, u)
 	if now.Err == nil {
+		st.leaving.By = now.By
 		if st.rules != nil {
 			st.rules = now.Rules
 		}
@@ -83,6 +89,21 @@ func (st *stream) rejudge(judge request.Judge, b *h2conn.Batch) bool {
 	}
 	st.revoke(upstream.ReasonOf(now.Err), b)
 	return true
+}
+
+// asLeaving describes the request as the client has sent it for an EgressNetwork, nil if none
+// has looked at it.
+func (st *base) asLeaving() *route.Request {
+	if !st.leaving.By.LooksAtRequests() {
+		return nil
+	}
+	fields := &st.fields
+	if st.unedited != nil {
+		fields = &st.unedited
+	}
+	line := requestLine(*fields)
+	asked := routeRequest(&line, fields)
+	return &asked
 }
 
 // revoke ends a request that was let in. One of whose response nothing was sent is answered

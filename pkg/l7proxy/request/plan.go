@@ -19,6 +19,9 @@ type Plan struct {
 	Hit    route.Hit
 	Random uint64 // the random bits by which Action was chosen
 
+	// Egress has let the request out by its names; nil: none did.
+	Egress *destination.Egress
+
 	routing *destination.Routing
 	named   *destination.Backend // that the request itself names, see Session.Name; nil: none
 }
@@ -61,12 +64,13 @@ func (s *Session) Route(r *destination.Routing, asked *route.Request, p *Plan, x
 	case (verdict == route.NoRule || verdict == route.Doubt) && r.Egress == nil:
 		return reply.Of(mesh.ReasonNoRoute), 0
 	case verdict == route.Matched:
-		*p = Plan{routing: r, named: p.named, Hit: hit, Action: hit.Rule.Choose(draw), Random: draw}
+		*p = Plan{routing: r, named: p.named, Egress: r.Egress, Hit: hit, Action: hit.Rule.Choose(draw), Random: draw}
 	case r.Egress != nil:
 		x.Routed(r.Egress.Default)
 		if r.Egress.Network.Deny || verdict == route.Doubt {
 			return reply.Of(mesh.ReasonEgressDenied), 0
 		}
+		p.Egress = r.Egress
 		return reply.Reply{}, 0
 	default:
 		return reply.Reply{}, 0

@@ -2,7 +2,9 @@ package request
 
 import (
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
+	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // Underway is a session whose requests under way can be judged again.
@@ -14,6 +16,17 @@ type Underway interface {
 
 // Judge judges a request under way on a session.
 type Judge func(s *Session, u destination.Underway) destination.Rejudged
+
+// Leaving returns what EgressNetworks look at of a request that is sent by a, without its head.
+// noted is false if none is about its destination.
+func (s *Session) Leaving(p *Plan, a *endpoints.Attempt) (u destination.Leaving, noted bool) {
+	if s.Direction != mesh.Outbound || !s.State.View().HasEgress() || p.Egress == nil && s.Target.Egress() == nil {
+		return u, false
+	}
+	return destination.Leaving{
+		By: p.Egress, ByService: p.named != nil || p.Action != nil && p.Egress == nil, To: a.Peer,
+	}, true
+}
 
 // Bounds of the heads that are kept so that policies can judge requests again. A request
 // whose head is not kept ends when policies change on which its decision may depend.
