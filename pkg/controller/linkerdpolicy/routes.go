@@ -113,6 +113,24 @@ func (o *Objects) Routes(s *Server) (routes []Bound, attached bool, problems []a
 	return routes, attached, problems
 }
 
+// Attach returns why routes of a kind do not belong to a Server of that name, "" if they do.
+func (o *Objects) Attach(kind, namespace, server string) string {
+	if i, ok := o.places().servers[name{namespace, server}]; ok {
+		switch s := &o.Servers[i]; s.Spec.ProxyProtocol {
+		case "", "unknown", "HTTP/1", "HTTP/2":
+			if kind == "HTTPRoute" {
+				return ""
+			}
+		case "gRPC":
+			if kind == "GRPCRoute" {
+				return ""
+			}
+		}
+		return fmt.Sprintf("a %s has no effect on a Server with proxyProtocol %q", kind, o.Servers[i].Spec.ProxyProtocol)
+	}
+	return "Server " + server + " does not exist"
+}
+
 // refersTo reports whether a Server is among the route's parents.
 func (r *Route) refersTo(s *Server) bool {
 	return slices.ContainsFunc(r.Spec.ParentRefs, func(p ParentRef) bool {

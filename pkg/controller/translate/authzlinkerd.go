@@ -40,6 +40,7 @@ type linkerdFront struct {
 func newLinkerdFront(t *translation, o *Objects) front {
 	all := t.linkerdObjects(o)
 	f := &linkerdFront{t: t, servers: map[string]*bylabels.Index[*linkerdServer]{}}
+	wrong := serverRouteProblems{}
 	for i := range all.Servers {
 		s := &all.Servers[i]
 		in := f.servers[s.Namespace]
@@ -47,12 +48,13 @@ func newLinkerdFront(t *translation, o *Objects) front {
 			in = &bylabels.Index[*linkerdServer]{}
 			f.servers[s.Namespace] = in
 		}
-		server := t.linkerdServer(all, s)
+		server := t.linkerdServer(all, s, wrong)
 		in.Add(server.selector, server)
 	}
 	for _, p := range all.Unattached() {
 		t.authzProblem(p)
 	}
+	t.serverRouteStatuses(o, all, wrong)
 	return f
 }
 
@@ -136,7 +138,7 @@ func (f *linkerdFront) rule(p *pod) (out ruling) {
 	return out
 }
 
-func (t *translation) linkerdServer(all *linkerdpolicy.Objects, s *linkerdpolicy.Server) *linkerdServer {
+func (t *translation) linkerdServer(all *linkerdpolicy.Objects, s *linkerdpolicy.Server, wrong serverRouteProblems) *linkerdServer {
 	group, limit, problems := all.Group(s, t.config.TrustDomain)
 	out := &linkerdServer{name: s.Name, opaque: s.Spec.ProxyProtocol == "opaque", group: group, limit: limit}
 	report := func(format string, args ...any) { t.problem(kindServer, s.Namespace, s.Name, format, args...) }
@@ -157,6 +159,7 @@ func (t *translation) linkerdServer(all *linkerdpolicy.Objects, s *linkerdpolicy
 	out.requests = compiled.NeedsRequests(0)
 	for _, p := range append(problems, found...) {
 		t.authzProblem(p)
+		wrong.add(p)
 	}
 	return out
 }

@@ -140,6 +140,43 @@ func TestServerRoutes(t *testing.T) {
 	}
 }
 
+// TestServerRouteStatus: a route says whether it belongs to its Server, beside what it says of a
+// Service.
+func TestServerRouteStatus(t *testing.T) {
+	for name, tc := range map[string]struct {
+		server, kind, rules string
+		status, reason      string
+		says                string
+	}{
+		"in effect":           {"", "HTTPRoute", "[{matches: [{path: {value: /a}}]}]", "True", "Accepted", ""},
+		"a costly expression": {"", "HTTPRoute", "[{matches: [{path: {type: RegularExpression, value: \"/(a{40}b{40}c{40}){20}\"}}]}]", "False", "UnsupportedValue", "instructions"},
+		"a filter":            {"", "HTTPRoute", "[{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}]", "False", "UnsupportedValue", "filters"},
+		"of another protocol": {", proxyProtocol: gRPC", "HTTPRoute", "[{matches: [{path: {value: /a}}]}]", "False", "NoMatchingParent", "gRPC"},
+		"of gRPC":             {", proxyProtocol: gRPC", "GRPCRoute", "[{matches: [{method: {service: a.B}}]}]", "True", "Accepted", ""},
+	} {
+		objects := fmt.Sprintf(apiServer, tc.server) + serverRoute(gateway+"/v1", tc.kind, "r", tc.rules)
+		got := linkerdTranslation(t, authzPods+objects, map[bool]string{true: tc.says}[tc.reason == "UnsupportedValue"])
+		if len(got.RouteStatuses) != 1 || len(got.RouteStatuses[0].Parents) != 1 || got.RouteStatuses[0].Kind != tc.kind {
+			t.Errorf("%s: got %+v", name, got.RouteStatuses)
+			continue
+		}
+		is := got.RouteStatuses[0].Parents[0].Conditions[0]
+		if string(is.Status) != tc.status || is.Reason != tc.reason || !strings.Contains(is.Message, tc.says) {
+			t.Errorf("%s: got %+v, want %s for %s: %s", name, is, tc.status, tc.reason, tc.says)
+		}
+	}
+	both := strings.Replace(serverRoute(gateway+"/v1", "HTTPRoute", "r", "[{matches: [{path: {value: /a}}], backendRefs: [{name: nothing, port: 80}]}]"), "parentRefs: [", "parentRefs: [{group: \"\", kind: Service, name: web, port: 80}, ", 1)
+	got := linkerdTranslation(t, authzPods+both, "there is no Service")
+	if len(got.RouteStatuses) != 1 || len(got.RouteStatuses[0].Parents) != 2 {
+		t.Fatalf("a Service and a Server: got %+v", got.RouteStatuses)
+	}
+	for _, p := range got.RouteStatuses[0].Parents {
+		if p.ParentRef.Kind != nil && *p.ParentRef.Kind == "Server" && (p.Conditions[0].Reason != "NoMatchingParent" || !strings.Contains(p.Conditions[0].Message, "does not exist")) {
+			t.Errorf("a Server that does not exist: got %+v", p.Conditions[0])
+		}
+	}
+}
+
 // TestServerRateLimits: a limit applies to the ports of its Server.
 func TestServerRateLimits(t *testing.T) {
 	const limit = `---

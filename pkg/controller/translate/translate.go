@@ -183,9 +183,10 @@ func (t *translation) sorted() Result {
 	})
 	slices.SortFunc(t.Nodes, netip.Addr.Compare)
 	slices.SortFunc(t.Routes, compareRoutes)
-	slices.SortFunc(t.RouteStatuses, func(a, b RouteStatus) int {
+	slices.SortStableFunc(t.RouteStatuses, func(a, b RouteStatus) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 	})
+	t.RouteStatuses = joined(t.RouteStatuses)
 	slices.SortFunc(t.Problems, func(a, b Problem) int { return cmp.Compare(a.String(), b.String()) })
 	t.Problems = slices.Compact(t.Problems) // an endpoint's address is checked once per port
 	return t.Result
