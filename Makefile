@@ -45,6 +45,14 @@ build: ## bin/agent, bin/controller, bin/underlane, bin/lab and the demo's progr
 build-demo: ## what make demo needs: no bin/underlane, agent and controller without a cluster's parts
 	$(BUILD) -tags nocluster -o bin/ $(LAB)
 
+##@ Release
+
+.PHONY: release
+release: ## the files of a release, in dist/: VERSION=v0.2.0 CHANNEL=stable|edge KEY=file; docs/releases.md
+	$(GO) run ./internal/tools/release -version '$(VERSION)' -channel '$(CHANNEL)' -out $(or $(OUT),dist) \
+	  $(if $(KEY),-key '$(KEY)') $(if $(PUBLIC_KEY),-public-key '$(PUBLIC_KEY)') $(if $(BASE_URL),-base-url '$(BASE_URL)') \
+	  $(if $(PLATFORMS),-platforms '$(PLATFORMS)') $(if $(PREVIOUS),-previous '$(PREVIOUS)')
+
 ##@ Measure
 
 .PHONY: bench bench-diff bench-build

@@ -141,10 +141,11 @@ var layers = map[string]int{
 
 	"pkg/redirect/heartbeat": 1,
 
-	"bpf":       1,
-	"api":       0,
-	"pkg/mesh":  0,
-	"daemonset": 0, // the embedded chart
+	"bpf":         1,
+	"api":         0,
+	"pkg/mesh":    0,
+	"pkg/release": 0, // versions and channels
+	"daemonset":   0, // the embedded chart
 
 	"test":             6,
 	"internal":         6,
@@ -262,7 +263,7 @@ var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/s
 var fuzzed = []string{
 	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/policy/authz", "pkg/policy/expression", "pkg/policy/jwt", "pkg/tracing",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
-	"pkg/l7proxy/extauth", "pkg/controller/history", "pkg/controller/ownpolicy", "pkg/controller/istiopolicy", "pkg/dnsname",
+	"pkg/release", "pkg/l7proxy/extauth", "pkg/controller/history", "pkg/controller/ownpolicy", "pkg/controller/istiopolicy", "pkg/dnsname",
 }
 
 // skips are the tests that may be skipped, by file.

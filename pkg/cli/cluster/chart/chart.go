@@ -5,7 +5,6 @@ package chart
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -27,17 +26,13 @@ const HAFile = "values-ha.yaml"
 
 // Load reads the embedded chart.
 func Load() (*v2.Chart, error) {
-	var files []*archive.BufferedFile
-	err := fs.WalkDir(daemonset.Chart, daemonset.ChartRoot, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		data, err := daemonset.Chart.ReadFile(path)
-		files = append(files, &archive.BufferedFile{Name: strings.TrimPrefix(path, daemonset.ChartRoot+"/"), Data: data})
-		return err
-	})
+	all, err := Files()
 	if err != nil {
-		return nil, fmt.Errorf("embedded chart: %w", err)
+		return nil, err
+	}
+	var files []*archive.BufferedFile
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		files = append(files, &archive.BufferedFile{Name: name, Data: all[name]})
 	}
 	c, err := loader.LoadFiles(files)
 	if err != nil {

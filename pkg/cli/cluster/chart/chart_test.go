@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
+
+	"github.com/underlane/underlane/internal/version"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -388,4 +390,31 @@ func TestSchemaAndValuesAgree(t *testing.T) {
 		}
 	}
 	walk("", schema, have)
+}
+
+// The chart in a release has the release's version and runs its images, and differs in
+// nothing else.
+func TestReleased(t *testing.T) {
+	was, channel := version.Version, version.Channel
+	defer func() { version.Version, version.Channel = was, channel }()
+	render := func() string {
+		objects, err := Render(t.Context(), "underlane-system", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(YAML(objects))
+	}
+	before := render()
+	version.Version, version.Channel = "v0.2.0-edge.3", "edge"
+	c, err := Load()
+	if err != nil || c.Metadata.Version != "0.2.0-edge.3" || c.Metadata.AppVersion != "v0.2.0-edge.3" {
+		t.Fatalf("%+v, %v", c.Metadata, err)
+	}
+	after := render()
+	if !strings.Contains(after, "image: ghcr.io/underlane/agent:v0.2.0-edge.3\n") {
+		t.Error("the agent's image is not that of the release")
+	}
+	if d := cmp.Diff(before, strings.ReplaceAll(after, "v0.2.0-edge.3", "0.1.0")); d != "" {
+		t.Error(d)
+	}
 }
