@@ -140,15 +140,17 @@ download() {
         code=$(curl -sSL --connect-timeout "$timeout" --speed-limit 100 --speed-time "$timeout" \
             --max-filesize 500000000 -o "$work/$2" -w '%{http_code}' "$base/$1" 2>"$work/error") || status=$?
         ;;
-    *)
-        # -T: without progress. Only GNU's can be told how often to try, and to print the code.
-        set -- "$1" "$2" "$3" -q
-        [ $get = busybox ] || set -- "$1" "$2" "$3" -nv -t 1
-        wget "$4" ${5:+"$5" "$6"} -T "$timeout" -O "$work/$2" "$base/$1" 2>"$work/error" || status=$?
-        code=$(sed -n -e 's/.*ERROR \([45][0-9][0-9]\).*/\1/p' -e 's/.*HTTP\/1\.[01] \([45][0-9][0-9]\).*/\1/p' "$work/error" | head -n 1)
-        [ -n "$code" ] || code=200
+    wget) wget -nv -t 1 -T "$timeout" -O "$work/$2" "$base/$1" 2>"$work/error" || status=$? ;;
+    busybox)
+        # Without -T, with which some of them crash.
+        wget -O "$work/$2" "$base/$1" 2>"$work/error" &
+        watch $! "$work/$2" || status=$?
         ;;
     esac
+    if [ $get != curl ]; then
+        code=$(sed -n -e 's/.*ERROR \([45][0-9][0-9]\).*/\1/p' -e 's/.*HTTP\/1\.[01] \([45][0-9][0-9]\).*/\1/p' "$work/error" | head -n 1)
+        [ -n "$code" ] || code=200
+    fi
     case $code in
     404 | 403) fail "$3" ;;
     [45]*) fail "$base/$1 cannot be read: the server answers $code." ;;
@@ -160,11 +162,39 @@ download() {
     rm -f "$work/probe"
     case $get:$status in
     curl:18) fail "$base/$1 has ended early: try again." ;;
-    curl:28) fail "$base/$1 did not come on for $timeout seconds: the network or the server is too slow (UNDERLANE_TIMEOUT)." ;;
+    curl:28 | busybox:28) fail "$base/$1 did not come on for $timeout seconds: the network or the server is too slow (UNDERLANE_TIMEOUT)." ;;
     curl:23) fail "Cannot write to $home: is the disk full?" ;;
     curl:63) fail "$base/$1 is larger than any release." ;;
     esac
     fail "Cannot download $base/$1; is the network there? $(head -n 1 "$work/error")"
+}
+
+# watch waits for the process $1, which writes the file $2. It ends it when the file has
+# not grown for some time, and returns 28 then, as curl.
+watch() {
+    idle=0
+    size=0
+    limit=$timeout pause=1
+    # Not every sleep knows parts of a second.
+    if sleep 0.1 2>/dev/null; then
+        limit=$((timeout * 10)) pause=0.1
+    fi
+    while kill -0 "$1" 2>/dev/null; do
+        sleep $pause
+        now=$(wc -c <"$2" 2>/dev/null || echo 0)
+        if [ "$now" -gt "$size" ]; then
+            idle=0
+            size=$now
+        else
+            idle=$((idle + 1))
+        fi
+        if [ "$idle" -gt "$limit" ]; then
+            kill "$1" 2>/dev/null || :
+            wait "$1" 2>/dev/null || :
+            return 28
+        fi
+    done
+    wait "$1"
 }
 
 # checksums sets sum, the command that prints a file's SHA-256.

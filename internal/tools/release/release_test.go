@@ -10,8 +10,10 @@ import (
 	"debug/buildinfo"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,8 +35,6 @@ const root = "../../.."
 // testOptions are those of a release of the tree repo, made into a directory of the test.
 func testOptions(t *testing.T, repo string) *options {
 	t.Helper()
-	was, channel := version.Version, version.Channel
-	t.Cleanup(func() { version.Version, version.Channel = was, channel })
 	return &options{
 		Repo: repo, Out: filepath.Join(t.TempDir(), "dist"), Version: "v0.2.0", Channel: "stable",
 		KeyFile: keyFile(t), BaseURL: exampleURL, Progress: t.Output(),
@@ -92,6 +92,8 @@ func readTree(t *testing.T, dir string) map[string][]byte {
 // is made with the environment more.
 func sameBytes(t *testing.T, platforms string, more map[string]string) map[string][]byte {
 	t.Helper()
+	was, channel := version.Version, version.Channel
+	t.Cleanup(func() { version.Version, version.Channel = was, channel }) // run sets them
 	var made []map[string][]byte
 	for i := range 2 {
 		o := testOptions(t, copyTree(t))
@@ -143,6 +145,7 @@ func TestRelease(t *testing.T) {
 	}
 	t.Run("sums", func(t *testing.T) { checkSums(t, files) })
 	t.Run("program", func(t *testing.T) { checkProgram(t, files["v0.2.0/underlane-v0.2.0-linux-"+runtime.GOARCH]) })
+	t.Run("verify", func(t *testing.T) { checkVerify(t, files["v0.2.0/underlane-v0.2.0-linux-"+runtime.GOARCH]) })
 	t.Run("sbom", func(t *testing.T) { checkSBOM(t, files) })
 	t.Run("chart", func(t *testing.T) { checkChart(t, files) })
 	t.Run("images", func(t *testing.T) {
@@ -218,6 +221,41 @@ func checkProgram(t *testing.T, program []byte) {
 		if s.Key == "GOAMD64" && s.Value != "v1" || s.Key == "-tags" || s.Key == "CGO_ENABLED" && s.Value != "0" {
 			t.Errorf("it was built with %s=%s", s.Key, s.Value)
 		}
+	}
+}
+
+// checkVerify installs by the script where there is no openssl: the program, which an
+// earlier release has installed, checks the signatures.
+func checkVerify(t *testing.T, program []byte) {
+	p := publish(t)
+	script, err := os.ReadFile(filepath.Join(p.dir, "install.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newUser(t, []string{"dash"}, "curl")
+	bin := filepath.Join(u.home, ".underlane/bin")
+	for _, err := range []error{
+		os.MkdirAll(bin, 0o755),
+		os.WriteFile(filepath.Join(bin, "underlane-v0.0.9"), program, 0o755),
+		os.Symlink("underlane-v0.0.9", filepath.Join(bin, "underlane")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.spoil = func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/SHA256SUMS") {
+			fmt.Fprintln(w, "0000  x")
+			return true
+		}
+		return false
+	}
+	if out, err := u.run(string(script)); err == nil || !strings.Contains(out, "The signature of version v0.2.0 is wrong") || u.installed() != "underlane-v0.0.9" {
+		t.Errorf("other checksums: %v, %s:\n%s", err, u.installed(), out)
+	}
+	p.spoil = nil
+	if out, err := u.run(string(script)); err != nil || !strings.Contains(out, "by the underlane that was there") || u.installed() != "underlane-v0.2.0" {
+		t.Errorf("%v, %s:\n%s", err, u.installed(), out)
 	}
 }
 

@@ -29,7 +29,7 @@ func Command(display string) *cobra.Command {
 	}
 	flags := AddFlags(root.PersistentFlags())
 	root.AddCommand(
-		InstallCommand(flags), UpgradeCommand(flags), UninstallCommand(flags), VersionCommand(flags),
+		InstallCommand(flags), UpgradeCommand(flags), UninstallCommand(flags), VersionCommand(flags), VerifyCommand(),
 		health.Command(flags), MeshCommand(), UnmeshCommand(), wait.Command("underlane"),
 	)
 	root.AddCommand(TapCommands(flags)...)

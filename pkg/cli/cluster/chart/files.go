@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
@@ -37,7 +38,7 @@ var versionLines = regexp.MustCompile(`(?m)^(version|appVersion): .*$`)
 // versions have no v; images are tagged as the programs in them call themselves.
 func released(chart []byte, version string) ([]byte, error) {
 	if n := len(versionLines.FindAll(chart, -1)); n != 2 {
-		return nil, fmt.Errorf("Chart.yaml has %d lines of versions, not 2", n)
+		return nil, fmt.Errorf("%d lines of versions in Chart.yaml, not 2", n)
 	}
 	return versionLines.ReplaceAllFunc(chart, func(line []byte) []byte {
 		if strings.HasPrefix(string(line), "version") {
@@ -60,7 +61,7 @@ func Registry() (string, error) {
 	image, _ := values["image"].(map[string]any)
 	registry, _ := image["registry"].(string)
 	if registry == "" {
-		return "", fmt.Errorf("values.yaml of the chart names no image.registry")
+		return "", errors.New("values.yaml of the chart names no image.registry")
 	}
 	return registry, nil
 }
