@@ -26,7 +26,6 @@ var manyMethods = map[string]struct {
 	"pkg/cli/cluster/health.checker":       {33, "a check each"},
 	"pkg/redirect.Pod":                     {31, "to be cut"},
 	"pkg/agent.Agent":                      {33, "the composition root"},
-	"pkg/why.inquiry":                      {30, "a question each"},
 }
 
 func TestMethods(t *testing.T) {

@@ -35,7 +35,7 @@ const enrolled = mesh.PodEnrolled
 
 // captureOf looks at one pod, and at its connections of one direction with a port of the
 // server's side.
-func (x *inquiry) captureOf(w *mesh.Workload, direction mesh.Direction, port uint16) capture {
+func (f *Facts) captureOf(w *mesh.Workload, direction mesh.Direction, port uint16) capture {
 	switch {
 	case w.LeftOut != "":
 		return capture{outside: true, why: "is labelled, and left out of the mesh: " + w.LeftOut}
@@ -53,9 +53,9 @@ func (x *inquiry) captureOf(w *mesh.Workload, direction mesh.Direction, port uin
 	if port != 0 && mesh.InRanges(skipped, port) {
 		return capture{outside: true, why: fmt.Sprintf("is in the mesh, but connections to port %d are left alone (%s)", port, annotation)}
 	}
-	agent := x.facts.Agents[w.Node]
+	agent := f.Agents[w.Node]
 	switch {
-	case agent == nil && x.facts.Alone, agent != nil && agent.Unasked:
+	case agent == nil && f.Alone, agent != nil && agent.Unasked:
 		return capture{is: true, unknown: true, why: "is in the mesh; the agent of " + w.Node + " was not asked"}
 	case agent == nil:
 		return capture{away: true, why: "is labelled, and its node " + w.Node + " has no agent"}
@@ -79,8 +79,8 @@ func (x *inquiry) captureOf(w *mesh.Workload, direction mesh.Direction, port uin
 }
 
 // agentOf returns the agent of a pod's node if it answers, else nil.
-func (x *inquiry) agentOf(w *mesh.Workload) *Agent {
-	if a := x.facts.Agents[w.Node]; a != nil && a.Status != nil {
+func (f *Facts) agentOf(w *mesh.Workload) *Agent {
+	if a := f.Agents[w.Node]; a != nil && a.Status != nil {
 		return a
 	}
 	return nil
@@ -88,8 +88,8 @@ func (x *inquiry) agentOf(w *mesh.Workload) *Agent {
 
 // preMesh is the number of connections of a pod that the mesh does not carry because they
 // are older than its enrolment.
-func (x *inquiry) preMesh(w *mesh.Workload) uint32 {
-	for _, p := range x.agentOf(w).pods() {
+func (f *Facts) preMesh(w *mesh.Workload) uint32 {
+	for _, p := range f.agentOf(w).pods() {
 		if p.GetNamespace() == w.Namespace && p.GetName() == w.Name {
 			return p.GetPreMeshConnections()
 		}
@@ -106,8 +106,8 @@ func (a *Agent) pods() []*agentv1.Pod {
 
 // certificate returns the state of an identity's certificate on a node, and what is wrong
 // with it. "" if nothing is known.
-func (x *inquiry) certificate(w *mesh.Workload) (state, problem string) {
-	a := x.agentOf(w)
+func (f *Facts) certificate(w *mesh.Workload) (state, problem string) {
+	a := f.agentOf(w)
 	if a == nil {
 		return "", ""
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/underlane/underlane/pkg/tap/filter"
 )
 
-func (x *inquiry) matching(r filter.Resource) (pods []*mesh.Workload) {
-	for _, w := range x.facts.Workloads {
+func (f *Facts) matching(r filter.Resource) (pods []*mesh.Workload) {
+	for _, w := range f.Workloads {
 		if r.Matches(w) {
 			pods = append(pods, w)
 		}
@@ -22,9 +22,9 @@ func (x *inquiry) matching(r filter.Resource) (pods []*mesh.Workload) {
 // findClient adds the step about the client, and reports whether there is one. With known
 // set the port that it connects to is known.
 func (x *inquiry) findClient(known bool) bool {
-	pods := x.matching(x.from)
+	pods := x.facts.matching(x.from)
 	if len(pods) == 0 {
-		x.add(x.absent("client", "pod of "+name(x.from), "this agent knows the pods of its node, and those that they talk to"))
+		x.add(x.facts.absent("client", "pod of "+name(x.from), "this agent knows the pods of its node, and those that they talk to"))
 		return false
 	}
 	port := x.port
@@ -34,7 +34,7 @@ func (x *inquiry) findClient(known bool) bool {
 	var lines []string
 	best := capture{}
 	for _, w := range pods {
-		c := x.captureOf(w, mesh.Outbound, port)
+		c := x.facts.captureOf(w, mesh.Outbound, port)
 		lines = append(lines, podName(w)+" "+c.why)
 		// The first one that is captured is looked at, else the first one that runs.
 		if x.client == nil || c.rank() > best.rank() || c.rank() == best.rank() && w.Ready && !x.client.Ready {
@@ -44,7 +44,7 @@ func (x *inquiry) findClient(known bool) bool {
 	x.captured = best
 	s := x.clientStep(pods)
 	sayAll(&s, lines)
-	if n := x.preMesh(x.client); n > 0 {
+	if n := x.facts.preMesh(x.client); n > 0 {
 		say(&s, "%s of %s are older than its enrolment: they stay outside the mesh until they end", plural(int(n), "connection", "connections"), podName(x.client))
 	}
 	x.certificates(&s)
@@ -71,7 +71,7 @@ func (x *inquiry) clientStep(pods []*mesh.Workload) tapv1alpha1.WhyStep {
 		return step("client", tapv1alpha1.WhyUnknown, "%s is in the mesh. Whether its agent works is not known.", which)
 	}
 	for _, other := range pods {
-		if !x.captureOf(other, mesh.Outbound, x.port).is {
+		if !x.facts.captureOf(other, mesh.Outbound, x.port).is {
 			return step("client", tapv1alpha1.WhyWarning, "%s is captured, and other pods are not.", which)
 		}
 	}
@@ -84,13 +84,13 @@ func (x *inquiry) certificates(s *tapv1alpha1.WhyStep) {
 		return
 	}
 	say(s, "its identity is %s", x.client.Identity)
-	switch state, problem := x.certificate(x.client); state {
+	switch state, problem := x.facts.certificate(x.client); state {
 	case "", "valid":
 	default:
 		worsen(s, tapv1alpha1.WhyWarning)
 		say(s, "the certificate of its identity is %s: calls to pods of other nodes fail with no-certificate %s", state, problem)
 	}
-	if a := x.agentOf(x.client); a != nil {
+	if a := x.facts.agentOf(x.client); a != nil {
 		for _, text := range a.Status.GetNotReady() {
 			worsen(s, tapv1alpha1.WhyWarning)
 			say(s, "the agent of %s is not ready: %s", x.client.Node, text)

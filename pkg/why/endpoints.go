@@ -138,7 +138,7 @@ func (x *inquiry) judge(t *target, e mesh.Endpoint) candidate {
 		c.how = "in plaintext, it is not in the mesh"
 		return c
 	}
-	c.server = x.captureOf(w, mesh.Inbound, e.Addr.Port())
+	c.server = x.facts.captureOf(w, mesh.Inbound, e.Addr.Port())
 	sameNode, closed := w.Node == x.client.Node, w.Closed()
 	switch {
 	case c.server.outside:
@@ -152,7 +152,7 @@ func (x *inquiry) judge(t *target, e mesh.Endpoint) candidate {
 	default:
 		c.how = x.way(w, sameNode)
 		c.reason = policy.Decide(policy.Input{Client: x.identity(), Server: w, Port: e.Addr.Port()}).Reason
-		if state, _ := x.certificate(x.client); c.reason == mesh.ReasonNone && x.captured.is && !sameNode && state != "" && state != "valid" {
+		if state, _ := x.facts.certificate(x.client); c.reason == mesh.ReasonNone && x.captured.is && !sameNode && state != "" && state != "valid" {
 			c.reason = mesh.ReasonNoCertificate
 		}
 		if c.reason != mesh.ReasonNone {
@@ -188,7 +188,7 @@ func mayFallBack(client, server *mesh.Workload) bool {
 
 // ejected returns why the client's agent avoids an endpoint, or "".
 func (x *inquiry) ejected(t *target, e mesh.Endpoint) string {
-	a := x.agentOf(x.client)
+	a := x.facts.agentOf(x.client)
 	if a == nil || !x.captured.is {
 		return ""
 	}

@@ -143,7 +143,7 @@ func (x *inquiry) applyRule(rule *route.Rule, line string) tapv1alpha1.WhyStep {
 			share = fmt.Sprintf(", %.0f %% of the requests", 100*float64(b.Weight)/float64(total))
 		}
 		say(&s, "backend %s%s", ref, share)
-		x.targets = append(x.targets, x.backend(b.Service, share))
+		x.targets = append(x.targets, x.facts.backend(b.Service, share))
 	}
 	switch {
 	case len(x.targets) == 0:
@@ -170,14 +170,14 @@ func (x *inquiry) limits(s *tapv1alpha1.WhyStep, rule *route.Rule) {
 }
 
 // backend finds a port of a Service.
-func (x *inquiry) backend(ref mesh.ServicePortRef, share string) target {
+func (f *Facts) backend(ref mesh.ServicePortRef, share string) target {
 	t := target{weight: share, service: &mesh.Service{Namespace: ref.Namespace, Name: ref.Name}}
-	i := slices.IndexFunc(x.facts.Services, func(s *mesh.Service) bool { return s.Namespace == ref.Namespace && s.Name == ref.Name })
+	i := slices.IndexFunc(f.Services, func(s *mesh.Service) bool { return s.Namespace == ref.Namespace && s.Name == ref.Name })
 	if i < 0 {
 		t.missing = fmt.Sprintf("there is no service/%s in namespace %s", ref.Name, ref.Namespace)
 		return t
 	}
-	t.service = x.facts.Services[i]
+	t.service = f.Services[i]
 	for j := range t.service.Ports {
 		if t.service.Ports[j].Port == ref.Port {
 			t.port = &t.service.Ports[j]

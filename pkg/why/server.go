@@ -17,10 +17,10 @@ func (x *inquiry) findServer() tapv1alpha1.WhyStep {
 	if x.to.Kind == filter.KindService {
 		return x.findService()
 	}
-	pods := x.matching(x.to)
+	pods := x.facts.matching(x.to)
 	switch {
 	case len(pods) == 0:
-		return x.absent("server", "pod of "+name(x.to), "this agent knows only what the pods of its node have used in the last ten minutes")
+		return x.facts.absent("server", "pod of "+name(x.to), "this agent knows only what the pods of its node have used in the last ten minutes")
 	case x.port == 0:
 		return step("server", tapv1alpha1.WhyProblem, "To which port of %s? Give it, as in %s:8080.", name(x.to), x.to)
 	}
@@ -46,8 +46,8 @@ const knowsNo = "The agent of this node knows no "
 
 // absent says that there is no what. The agent of one node only knows that it does not know
 // it, for the reason because.
-func (x *inquiry) absent(name, what, because string) tapv1alpha1.WhyStep {
-	if !x.facts.Alone {
+func (f *Facts) absent(name, what, because string) tapv1alpha1.WhyStep {
+	if !f.Alone {
 		return step(name, tapv1alpha1.WhyProblem, "There is no %s.", what)
 	}
 	s := step(name, tapv1alpha1.WhyUnknown, knowsNo+"%s.", what)
@@ -65,7 +65,7 @@ func (x *inquiry) findService() tapv1alpha1.WhyStep {
 		}
 	}
 	if x.service == nil {
-		s := x.absent("server", name(x.to), "this agent knows only what the pods of its node have used in the last ten minutes")
+		s := x.facts.absent("server", name(x.to), "this agent knows only what the pods of its node have used in the last ten minutes")
 		if slices.Sort(others); len(others) > 0 {
 			say(&s, "the namespace has %s", some(others))
 		}

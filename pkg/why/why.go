@@ -16,7 +16,7 @@ import (
 	"github.com/underlane/underlane/pkg/tap/filter"
 )
 
-// Facts are what is known.
+// Facts are what is known. Its methods look things up in it, and inquiry judges.
 type Facts struct {
 	Workloads []*mesh.Workload
 	Services  []*mesh.Service
