@@ -24,7 +24,6 @@ var manyMethods = map[string]struct {
 	"pkg/controller/history.Store":         {33, "to be cut"},
 	"pkg/cli/cluster.Flags":                {34, "a command each"},
 	"pkg/cli/cluster/health.checker":       {33, "a check each"},
-	"pkg/redirect.Pod":                     {31, "to be cut"},
 	"pkg/agent.Agent":                      {33, "the composition root"},
 }
 

@@ -9,7 +9,7 @@ import (
 
 // Connections lists the open connections of the pod's namespace, those of the agent's sockets
 // in it included.
-func (p *Pod) Connections() ([]netns.Connection, error) {
+func (p *sockets) Connections() ([]netns.Connection, error) {
 	list, err := p.ns.Connections()
 	if err != nil {
 		return nil, fmt.Errorf("connections of pod %s: %w", p.Name, err)
@@ -19,7 +19,7 @@ func (p *Pod) Connections() ([]netns.Connection, error) {
 
 // Destroy ends a connection of the pod's namespace. It does nothing if there is none between
 // these addresses.
-func (p *Pod) Destroy(local, remote netip.AddrPort) error {
+func (p *sockets) Destroy(local, remote netip.AddrPort) error {
 	if err := p.ns.Destroy(local, remote); err != nil {
 		return fmt.Errorf("pod %s: %w", p.Name, err)
 	}

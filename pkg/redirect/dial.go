@@ -15,7 +15,7 @@ import (
 // Dial connects to dst from the pod's namespace. The hooks do not capture the connection.
 // The source address is from, if from is valid and the pod has it. Otherwise the kernel
 // chooses one of the pod's addresses.
-func (p *Pod) Dial(ctx context.Context, from netip.Addr, dst netip.AddrPort) (*rawio.Conn, error) {
+func (p *sockets) Dial(ctx context.Context, from netip.Addr, dst netip.AddrPort) (*rawio.Conn, error) {
 	fd, err := p.ns.Socket(dst.Addr(), Mark)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s from %s: %w", dst, p.Name, err)
@@ -30,7 +30,7 @@ func (p *Pod) Dial(ctx context.Context, from netip.Addr, dst netip.AddrPort) (*r
 
 // DialAs connects to dst from the pod's namespace as a program of the pod does: the hooks
 // capture the connection.
-func (p *Pod) DialAs(ctx context.Context, dst netip.AddrPort) (*rawio.Conn, error) {
+func (p *sockets) DialAs(ctx context.Context, dst netip.AddrPort) (*rawio.Conn, error) {
 	fd, err := p.ns.Socket(dst.Addr(), 0)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s as %s: %w", dst, p.Name, err)
@@ -41,7 +41,7 @@ func (p *Pod) DialAs(ctx context.Context, dst netip.AddrPort) (*rawio.Conn, erro
 // DialApp connects to the pod's own application at dst, an address of the pod, from
 // the pod's namespace. getpeername() and accept() give the application client as the
 // address of its peer.
-func (p *Pod) DialApp(ctx context.Context, dst, client netip.AddrPort) (*rawio.Conn, error) {
+func (p *entries) DialApp(ctx context.Context, dst, client netip.AddrPort) (*rawio.Conn, error) {
 	fd, err := p.ns.Socket(dst.Addr(), Mark)
 	if err != nil {
 		return nil, fmt.Errorf("dial application %s of %s: %w", dst, p.Name, err)
@@ -62,7 +62,7 @@ func (p *Pod) DialApp(ctx context.Context, dst, client netip.AddrPort) (*rawio.C
 
 // introduce binds the socket, so that its port is known before it connects, and writes
 // the client that the connection stands for into the map peer_names.
-func (p *Pod) introduce(fd int, dst, client netip.AddrPort) (key bpf.UnderlanePeerKey, err error) {
+func (p *entries) introduce(fd int, dst, client netip.AddrPort) (key bpf.UnderlanePeerKey, err error) {
 	if err := unix.Bind(fd, rawio.Sockaddr(netip.AddrPortFrom(dst.Addr(), 0))); err != nil {
 		return key, os.NewSyscallError("bind to the pod's address", err)
 	}

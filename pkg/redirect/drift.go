@@ -16,7 +16,7 @@ import (
 )
 
 // Addrs returns the pod's addresses.
-func (p *Pod) Addrs() []netip.Addr {
+func (p *entries) Addrs() []netip.Addr {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	return p.addrs
@@ -24,7 +24,7 @@ func (p *Pod) Addrs() []netip.Addr {
 
 // Owns reports whether the pod's namespace has all of addrs. It has not if the pod got
 // a new sandbox.
-func (p *Pod) Owns(addrs []netip.Addr) (bool, error) {
+func (p *sockets) Owns(addrs []netip.Addr) (bool, error) {
 	have, err := p.ns.Addresses()
 	if err != nil {
 		return false, fmt.Errorf("addresses of %s: %w", p.Name, err)
@@ -116,7 +116,7 @@ func (d *programs) reattach(h hook) error {
 	return nil
 }
 
-func (p *Pod) reattach() error {
+func (p *entries) reattach() error {
 	old := p.lookup
 	if attached(old, p.linkPin) == errUnpinned {
 		return repin(old, p.linkPin)
@@ -133,7 +133,7 @@ func (p *Pod) reattach() error {
 
 var errEntry = errors.New("the entry was deleted or changed")
 
-func (p *Pod) configured() error {
+func (p *entries) configured() error {
 	var have bpf.UnderlanePod
 	if p.d.objs.Pods.Lookup(p.Cookie(), &have) != nil || have != p.config {
 		return errEntry
@@ -141,7 +141,7 @@ func (p *Pod) configured() error {
 	return nil
 }
 
-func (p *Pod) published(kind bpf.UnderlaneListenerKind) error {
+func (p *entries) published(kind bpf.UnderlaneListenerKind) error {
 	key, socket := p.listenerKey(kind), uint64(0)
 	if p.d.objs.Listeners.Lookup(&key, &socket) != nil {
 		return errEntry

@@ -56,7 +56,7 @@ func (l *lookups) load(cookie uint64) (*ebpf.Program, error) {
 
 // attach attaches the pod's copy of the program to its namespace. It replaces the
 // program that an earlier agent has attached there.
-func (p *Pod) attach() error {
+func (p *entries) attach() error {
 	prog, err := p.d.lookups.load(p.Cookie())
 	if err != nil {
 		return err

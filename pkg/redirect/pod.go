@@ -25,22 +25,37 @@ const (
 
 // Pod is an enrolled pod: its namespace, and the listeners in it that receive its
 // traffic.
+//
+// It is made of layers, each of which embeds the one below it and uses none above: sockets,
+// entries. Pod itself has the listeners.
 type Pod struct {
 	UID      string
-	Name     string // namespace/name
 	Outbound []*rawio.Listener
 	Inbound  []*rawio.Listener
 
+	entries
+	kinds []listening
+	shut  bool // it has no listeners yet: see Shut
+}
+
+// entries is what the kernel has of the pod: its entries in the maps, and the program at its
+// addresses (lookup.go).
+type entries struct {
+	sockets
 	d       *Datapath
-	ns      *netns.NS
 	addrs   []netip.Addr
 	lookup  link.Link
 	linkPin string
 	config  bpf.UnderlanePod
-	kinds   []listening
-	shut    bool         // it has no listeners yet: see Shut
-	refuses bool         // see Refuse
-	users   atomic.Int64 // users of ns: the enrolment, and each Hold
+	refuses bool // see Refuse
+}
+
+// sockets makes sockets in the pod's network namespace, and looks at those that are there
+// (dial.go, connections.go).
+type sockets struct {
+	Name  string // namespace/name
+	ns    *netns.NS
+	users atomic.Int64 // users of ns: the enrolment, and each Hold
 }
 
 // listening is a listener and its kind in the listeners map.
@@ -52,17 +67,17 @@ type listening struct {
 // Hold keeps the pod's namespace open for Dial and DialApp, also after the pod was
 // withdrawn, so that its open connections are served to their end. Release must be
 // called once for each Hold.
-func (p *Pod) Hold() { p.users.Add(1) }
+func (p *sockets) Hold() { p.users.Add(1) }
 
 // Release undoes a Hold.
-func (p *Pod) Release() {
+func (p *sockets) Release() {
 	if p.users.Add(-1) == 0 {
 		p.ns.Close()
 	}
 }
 
 // Cookie returns the cookie of the pod's namespace, which identifies it in the maps.
-func (p *Pod) Cookie() uint64 { return p.ns.Cookie() }
+func (p *sockets) Cookie() uint64 { return p.ns.Cookie() }
 
 // Enroll enrols a pod. When it returns, new connections from and to the pod go through
 // the listeners of the returned Pod. Established connections do not change. If it
@@ -120,11 +135,9 @@ func (d *Datapath) entry(w *mesh.Workload, ns *netns.NS) (*Pod, error) {
 	default: // it has a new sandbox
 		d.remove(p)
 	}
-	p = &Pod{
-		UID: w.UID, Name: w.Namespace + "/" + w.Name,
-		d: d, ns: ns, addrs: w.Addrs, shut: true,
-		linkPin: d.lookupPin(strconv.FormatUint(ns.Cookie(), 10)),
-	}
+	p = &Pod{UID: w.UID, shut: true}
+	p.Name, p.d, p.ns, p.addrs = w.Namespace+"/"+w.Name, d, ns, w.Addrs
+	p.linkPin = d.lookupPin(strconv.FormatUint(ns.Cookie(), 10))
 	p.Hold()
 	d.pods[w.UID] = p
 	return p, nil
@@ -157,7 +170,7 @@ func (p *Pod) enroll(w *mesh.Workload) error {
 
 // close makes a pod known to the programs without making listeners. Listeners of an
 // earlier agent may still exist and serve: their ports stay in the map.
-func (p *Pod) close(w *mesh.Workload) error {
+func (p *entries) close(w *mesh.Workload) error {
 	var before bpf.UnderlanePod
 	if p.config.OutboundPort4|p.config.OutboundPort6 == 0 && p.d.objs.Pods.Lookup(p.Cookie(), &before) == nil {
 		p.config.OutboundPort4, p.config.OutboundPort6 = before.OutboundPort4, before.OutboundPort6
@@ -168,7 +181,7 @@ func (p *Pod) close(w *mesh.Workload) error {
 	return p.attach()
 }
 
-func (p *Pod) file(w *mesh.Workload) error {
+func (p *entries) file(w *mesh.Workload) error {
 	p.configure(w)
 	if err := p.d.objs.Pods.Put(p.Cookie(), &p.config); err != nil {
 		return fmt.Errorf("pods map: %w (4096 pods a node is the limit)", err)
@@ -217,7 +230,7 @@ func (p *Pod) listen() error {
 }
 
 // publish puts a listener into the map in which the programs look for it.
-func (p *Pod) publish(kind bpf.UnderlaneListenerKind, listener *rawio.Listener) error {
+func (p *entries) publish(kind bpf.UnderlaneListenerKind, listener *rawio.Listener) error {
 	key := p.listenerKey(kind)
 	err := listener.Control(func(fd int) error { return p.d.objs.Listeners.Put(&key, uint64(fd)) })
 	if err != nil {
@@ -226,12 +239,12 @@ func (p *Pod) publish(kind bpf.UnderlaneListenerKind, listener *rawio.Listener) 
 	return nil
 }
 
-func (p *Pod) listenerKey(kind bpf.UnderlaneListenerKind) bpf.UnderlaneListenerKey {
+func (p *entries) listenerKey(kind bpf.UnderlaneListenerKind) bpf.UnderlaneListenerKey {
 	return bpf.UnderlaneListenerKey{NetnsCookie: p.Cookie(), Kind: uint32(kind)}
 }
 
 // configure sets the entry of the pods map from the workload's settings and addresses.
-func (p *Pod) configure(w *mesh.Workload) {
+func (p *entries) configure(w *mesh.Workload) {
 	copyName(&p.config.Name, p.Name)
 	p.config.Addr4, p.config.Addr6 = bpf.UnderlaneAddress{}, bpf.UnderlaneAddress{}
 	for _, a := range p.addrs {
@@ -292,7 +305,7 @@ func (d *Datapath) remove(p *Pod) {
 // Unpublish removes the pod's listeners from the map in which the programs look for
 // them. New connections then fail open or closed, by the pod's fail mode. Call
 // CloseListeners after the connections that were on their way have been accepted.
-func (p *Pod) Unpublish() { p.d.unpublish(p.Cookie()) }
+func (p *entries) Unpublish() { p.d.unpublish(p.Cookie()) }
 
 // CloseListeners closes the pod's listeners. It may be called again.
 func (p *Pod) CloseListeners() {
@@ -303,7 +316,7 @@ func (p *Pod) CloseListeners() {
 
 // unhook undoes as much of enroll as was done, except for the listeners. These are
 // closed last, so that the programs steer no connection to a closed listener.
-func (p *Pod) unhook() {
+func (p *entries) unhook() {
 	p.d.forget(p.Cookie())
 	if p.lookup != nil {
 		os.Remove(p.linkPin)
@@ -311,7 +324,7 @@ func (p *Pod) unhook() {
 	p.closeLookup()
 }
 
-func (p *Pod) closeLookup() {
+func (p *entries) closeLookup() {
 	if p.lookup != nil {
 		p.lookup.Close()
 		p.lookup = nil

@@ -45,7 +45,7 @@ func inbound(kind bpf.UnderlaneListenerKind) bool {
 
 // Listening reports whether a socket of the pod listens at an address that other pods can
 // connect to. The agent's own listeners are at loopback addresses.
-func (p *Pod) Listening() (bool, error) {
+func (p *sockets) Listening() (bool, error) {
 	is, err := p.ns.Listening()
 	if err != nil {
 		return false, fmt.Errorf("listeners of %s: %w", p.Name, err)
