@@ -15,30 +15,31 @@ import (
 
 // AuthzCommand is `underlane authz`.
 func AuthzCommand(flags *Flags) *cobra.Command {
+	api := flags.tapAPI()
 	return authzcmd.Command(&authzcmd.Source{
 		Program: "underlane", Scope: "the cluster", Namespace: flags.Namespace,
-		List: flags.authzList, Explain: flags.authzExplain, Try: flags.authzTry, Suggest: flags.authzSuggest,
+		List: api.authzList, Explain: api.authzExplain, Try: api.authzTry, Suggest: api.authzSuggest,
 	})
 }
 
-func (c *Flags) authzList(ctx context.Context, q tapv1alpha1.AuthzQuery) (*tapv1alpha1.AuthzList, error) {
+func (a *tapAPI) authzList(ctx context.Context, q tapv1alpha1.AuthzQuery) (*tapv1alpha1.AuthzList, error) {
 	list := &tapv1alpha1.AuthzList{}
 	path := tapv1alpha1.AuthzPath(q.Namespace)
 	q.Namespace = ""
-	return list, c.getList(ctx, path, q.Values(), list)
+	return list, a.getList(ctx, path, q.Values(), list)
 }
 
-func (c *Flags) authzSuggest(ctx context.Context, namespace, lang string) (*tapv1alpha1.AuthzSuggestion, error) {
+func (a *tapAPI) authzSuggest(ctx context.Context, namespace, lang string) (*tapv1alpha1.AuthzSuggestion, error) {
 	out := &tapv1alpha1.AuthzSuggestion{}
-	return out, c.getList(ctx, tapv1alpha1.AuthzSuggestPath(namespace), url.Values{"lang": {lang}}, out)
+	return out, a.getList(ctx, tapv1alpha1.AuthzSuggestPath(namespace), url.Values{"lang": {lang}}, out)
 }
 
-func (c *Flags) authzExplain(ctx context.Context, q tapv1alpha1.AuthzExplainQuery) (*tapv1alpha1.AuthzExplanation, error) {
+func (a *tapAPI) authzExplain(ctx context.Context, q tapv1alpha1.AuthzExplainQuery) (*tapv1alpha1.AuthzExplanation, error) {
 	to, err := filter.ParseResource(q.To, q.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	client, err := c.rest()
+	client, err := a.rest()
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +61,8 @@ func (c *Flags) authzExplain(ctx context.Context, q tapv1alpha1.AuthzExplainQuer
 	return out, unmarshal(data, out)
 }
 
-func (c *Flags) authzTry(ctx context.Context, namespace string, manifest []byte) (*tapv1alpha1.AuthzTry, error) {
-	client, err := c.rest()
+func (a *tapAPI) authzTry(ctx context.Context, namespace string, manifest []byte) (*tapv1alpha1.AuthzTry, error) {
+	client, err := a.rest()
 	if err != nil {
 		return nil, err
 	}

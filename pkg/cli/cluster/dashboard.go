@@ -21,7 +21,7 @@ func DashboardCommand(flags *Flags) *cobra.Command {
 		Long: ` It has your rights in the cluster, for the API ` + tapv1alpha1.Group + ` only.`,
 		Open: func(ctx context.Context) (dashboard.Config, func(), error) {
 			// What keeps the user from looking is said now, in the terminal.
-			if _, err := flags.get(ctx, tapv1alpha1.Prefix, nil); err != nil {
+			if _, err := flags.tapAPI().get(ctx, tapv1alpha1.Prefix, nil); err != nil {
 				return dashboard.Config{}, nil, reachable(err)
 			}
 			api, err := flags.dashboardAPI()

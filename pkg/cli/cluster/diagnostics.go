@@ -48,7 +48,7 @@ its ClusterIP or an external address of it, or the address of a node with a node
 			all := []tapv1alpha1.Endpoint{}
 			failed := false
 			for _, authority := range args {
-				items, err := flags.endpoints(cmd.Context(), authority)
+				items, err := flags.tapAPI().endpoints(cmd.Context(), authority)
 				if err != nil {
 					failed = true
 					fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v\n", authority, err)
@@ -72,8 +72,8 @@ its ClusterIP or an external address of it, or the address of a node with a node
 	return cmd
 }
 
-func (c *Flags) endpoints(ctx context.Context, authority string) ([]tapv1alpha1.Endpoint, error) {
-	data, err := c.get(ctx, tapv1alpha1.Prefix+"/endpoints", map[string]string{"authority": authority})
+func (a *tapAPI) endpoints(ctx context.Context, authority string) ([]tapv1alpha1.Endpoint, error) {
+	data, err := a.get(ctx, tapv1alpha1.Prefix+"/endpoints", map[string]string{"authority": authority})
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func stateCommand(flags *Flags) *cobra.Command {
 			if len(args) == 1 {
 				path = tapv1alpha1.NodePath(args[0], "dump")
 			}
-			data, err := flags.get(cmd.Context(), path, nil)
+			data, err := flags.tapAPI().get(cmd.Context(), path, nil)
 			if err != nil {
 				return err
 			}
@@ -137,7 +137,7 @@ func controllerMetricsCommand(flags *Flags) *cobra.Command {
 		Short: "Print the metrics of a controller (of one replica)",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			data, err := flags.get(cmd.Context(), tapv1alpha1.Prefix+"/metrics", nil)
+			data, err := flags.tapAPI().get(cmd.Context(), tapv1alpha1.Prefix+"/metrics", nil)
 			if err != nil {
 				return err
 			}
@@ -157,13 +157,13 @@ are named, or of all. A proxy carries all pods of its node; the label pod tells
 whose a series is.`,
 		Example: "  underlane diagnostics proxy-metrics -n shop web-5d4f\n  underlane diagnostics proxy-metrics node/worker-1",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			nodes, err := flags.nodesOf(cmd.Context(), namespace, args)
+			nodes, err := flags.tapAPI().nodesOf(cmd.Context(), namespace, args)
 			if err != nil {
 				return err
 			}
 			failed := false
 			for i, node := range nodes {
-				data, err := flags.get(cmd.Context(), tapv1alpha1.NodePath(node, "metrics"), nil)
+				data, err := flags.tapAPI().get(cmd.Context(), tapv1alpha1.NodePath(node, "metrics"), nil)
 				if err != nil {
 					failed = true
 					fmt.Fprintln(cmd.ErrOrStderr(), err)
@@ -183,10 +183,10 @@ whose a series is.`,
 
 // nodesOf returns the nodes that args name, without duplicates. Without args it
 // returns all nodes.
-func (c *Flags) nodesOf(ctx context.Context, namespace string, args []string) ([]string, error) {
+func (a *tapAPI) nodesOf(ctx context.Context, namespace string, args []string) ([]string, error) {
 	var nodes []string
 	if len(args) == 0 {
-		all, err := c.nodes(ctx)
+		all, err := a.nodes(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -199,7 +199,7 @@ func (c *Flags) nodesOf(ctx context.Context, namespace string, args []string) ([
 			nodes = append(nodes, node)
 			continue
 		}
-		pods, err := c.pods(ctx, namespace, "", []string{strings.TrimPrefix(arg, "pod/")})
+		pods, err := a.pods(ctx, namespace, "", []string{strings.TrimPrefix(arg, "pod/")})
 		if err != nil {
 			return nil, err
 		}

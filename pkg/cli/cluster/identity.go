@@ -36,7 +36,7 @@ pod's node keeps it, in memory: one for each service account of the node's pods.
 			failed := false
 			for i := range pods {
 				fmt.Fprintf(cmd.OutOrStdout(), "\nPOD %s (%d of %d)\n\n", pods[i].Name, i+1, len(pods))
-				cert, err := flags.certificate(cmd.Context(), &pods[i])
+				cert, err := flags.tapAPI().certificate(cmd.Context(), &pods[i])
 				if err == nil {
 					err = certtext.Write(cmd.OutOrStdout(), cert)
 				}
@@ -89,11 +89,11 @@ func (c *Flags) pods(ctx context.Context, namespace, selector string, names []st
 }
 
 // certificate asks the agent of the pod's node for the pod's certificate.
-func (c *Flags) certificate(ctx context.Context, pod *corev1.Pod) (*x509.Certificate, error) {
+func (a *tapAPI) certificate(ctx context.Context, pod *corev1.Pod) (*x509.Certificate, error) {
 	if pod.Spec.NodeName == "" {
 		return nil, fmt.Errorf("pod %s is not on a node yet", pod.Name)
 	}
-	data, err := c.get(ctx, tapv1alpha1.NodePath(pod.Spec.NodeName, "status"), nil)
+	data, err := a.get(ctx, tapv1alpha1.NodePath(pod.Spec.NodeName, "status"), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -15,12 +15,17 @@ import (
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 )
 
+// tapAPI asks the controller's API (pkg/controller/tapapi), through the API server.
+type tapAPI struct{ *Flags }
+
+func (c *Flags) tapAPI() *tapAPI { return &tapAPI{c} }
+
 // NodeStatuses asks the agents of all nodes for their status, through the
 // controller. A node whose agent does not answer is in the second map. When no
 // agent could be asked, the first map is empty and the second has one error with
 // the key "".
 func (c *Flags) NodeStatuses(ctx context.Context) (map[string]*agentv1.StatusResponse, map[string]error) {
-	nodes, err := c.nodes(ctx)
+	nodes, err := c.tapAPI().nodes(ctx)
 	if err != nil {
 		return nil, map[string]error{"": err}
 	}
@@ -48,10 +53,10 @@ func read(answer []byte, failed string, m proto.Message) error {
 	return nil
 }
 
-// Costs asks the agents of all nodes what their pods cost, through the controller. warnings
+// costs asks the agents of all nodes what their pods cost, through the controller. warnings
 // has a sentence for each agent that did not answer.
-func (c *Flags) Costs(ctx context.Context) (costs []*agentv1.CostsResponse, warnings []string, err error) {
-	nodes, err := c.list(ctx, "/costs")
+func (a *tapAPI) costs(ctx context.Context) (costs []*agentv1.CostsResponse, warnings []string, err error) {
+	nodes, err := a.list(ctx, "/costs")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -66,11 +71,11 @@ func (c *Flags) Costs(ctx context.Context) (costs []*agentv1.CostsResponse, warn
 	return costs, warnings, nil
 }
 
-func (c *Flags) nodes(ctx context.Context) ([]tapv1alpha1.Node, error) { return c.list(ctx, "/nodes") }
+func (a *tapAPI) nodes(ctx context.Context) ([]tapv1alpha1.Node, error) { return a.list(ctx, "/nodes") }
 
 // list asks for an answer of each node's agent.
-func (c *Flags) list(ctx context.Context, what string) ([]tapv1alpha1.Node, error) {
-	data, err := c.get(ctx, tapv1alpha1.Prefix+what, nil)
+func (a *tapAPI) list(ctx context.Context, what string) ([]tapv1alpha1.Node, error) {
+	data, err := a.get(ctx, tapv1alpha1.Prefix+what, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -82,8 +87,8 @@ func (c *Flags) list(ctx context.Context, what string) ([]tapv1alpha1.Node, erro
 }
 
 // get returns the complete answer of the controller's API to one request.
-func (c *Flags) get(ctx context.Context, path string, query map[string]string) ([]byte, error) {
-	client, err := c.rest()
+func (a *tapAPI) get(ctx context.Context, path string, query map[string]string) ([]byte, error) {
+	client, err := a.rest()
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +105,8 @@ func (c *Flags) get(ctx context.Context, path string, query map[string]string) (
 
 // rest returns a client for paths of any API. It has no timeout, because a tap has
 // no end.
-func (c *Flags) rest() (rest.Interface, error) {
-	config, err := c.RESTConfig()
+func (a *tapAPI) rest() (rest.Interface, error) {
+	config, err := a.RESTConfig()
 	if err != nil {
 		return nil, err
 	}

@@ -53,9 +53,9 @@ func tapSource(flags *Flags) *tapcmd.Source {
 			}
 			return s, s.close, nil
 		},
-		Costs:    func() (tapcmd.Ask, func(), error) { return flags.Costs, func() {}, nil },
+		Costs:    func() (tapcmd.Ask, func(), error) { return flags.tapAPI().costs, func() {}, nil },
 		JSONPath: jsonPath,
-		Names:    cli.NamesOf(flags.resources, flags.Namespace),
+		Names:    cli.NamesOf(flags.tapAPI().resources, flags.Namespace),
 		Explain:  explain,
 	}
 }
@@ -97,7 +97,7 @@ const (
 )
 
 func (s *clusterStream) open() error {
-	client, err := s.flags.rest()
+	client, err := s.flags.tapAPI().rest()
 	if err != nil {
 		return err
 	}

@@ -305,7 +305,7 @@ func (w *watched) String() string { w.mu.Lock(); defer w.mu.Unlock(); return w.b
 
 // A client with a time limit would break every tap that outlasts it.
 func TestTapHasNoTimeLimit(t *testing.T) {
-	client, err := (&Flags{Kubeconfig: fakekube.Start(t).Kubeconfig("alice", "")}).rest()
+	client, err := (&Flags{Kubeconfig: fakekube.Start(t).Kubeconfig("alice", "")}).tapAPI().rest()
 	if err != nil {
 		t.Fatal(err)
 	}

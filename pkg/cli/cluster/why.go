@@ -15,16 +15,16 @@ import (
 
 // WhyCommand is `underlane why`.
 func WhyCommand(flags *Flags) *cobra.Command {
-	return whycmd.Command(&whycmd.Source{Program: "underlane", Namespace: flags.Namespace, Ask: flags.why})
+	return whycmd.Command(&whycmd.Source{Program: "underlane", Namespace: flags.Namespace, Ask: flags.tapAPI().why})
 }
 
 // why asks the controller.
-func (c *Flags) why(ctx context.Context, q tapv1alpha1.WhyQuery) (*tapv1alpha1.WhyReport, error) {
+func (a *tapAPI) why(ctx context.Context, q tapv1alpha1.WhyQuery) (*tapv1alpha1.WhyReport, error) {
 	from, err := filter.ParseResource(q.From, q.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	client, err := c.rest()
+	client, err := a.rest()
 	if err != nil {
 		return nil, err
 	}
