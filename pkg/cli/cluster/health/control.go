@@ -22,7 +22,7 @@ import (
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
 
-func (c *checker) existence() check.Category {
+func (c *installChecks) existence() check.Category {
 	const reapply = "apply the manifests again: underlane upgrade --apply"
 	var agents *appsv1.DaemonSet
 	return check.Category{Name: "underlane-existence", Probes: []check.Probe{
@@ -73,7 +73,7 @@ func (c *checker) existence() check.Category {
 	}}
 }
 
-func (c *checker) rolledOut(ctx context.Context, r installation.Rollout, err error) error {
+func (c *installChecks) rolledOut(ctx context.Context, r installation.Rollout, err error) error {
 	if err != nil || r.Done() {
 		return err
 	}
@@ -81,7 +81,7 @@ func (c *checker) rolledOut(ctx context.Context, r installation.Rollout, err err
 }
 
 // api checks what tap needs: the registration of the API at the API server.
-func (c *checker) api() check.Category {
+func (c *installChecks) api() check.Category {
 	return check.Category{Name: "underlane-api", Probes: []check.Probe{
 		probe("tap API service is available", "the API server must reach the controller's pods, port 8444; kubectl get apiservice "+tapv1alpha1.APIService+" -o yaml", c.patient(func(ctx context.Context) error {
 			r := c.any.Resource(schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"})
@@ -115,7 +115,7 @@ func (c *checker) ask(ctx context.Context) {
 	}
 }
 
-func (c *checker) agentProbes() check.Category {
+func (c *installChecks) agentProbes() check.Category {
 	// every returns a check that lists each agent's problem with the name of its
 	// node.
 	every := func(wrong func(*agentv1.StatusResponse) string) func(context.Context) error {
@@ -190,7 +190,7 @@ func (c *checker) agentProbes() check.Category {
 	}}
 }
 
-func (c *checker) versionProbes() check.Category {
+func (c *installChecks) versionProbes() check.Category {
 	var v installation.Versions
 	return check.Category{Name: "underlane-version", Probes: []check.Probe{
 		probe("can determine the versions that run", "may you list pods of namespace "+c.system+"?", func(ctx context.Context) (err error) {
@@ -212,7 +212,7 @@ func (c *checker) versionProbes() check.Category {
 	}}
 }
 
-func (c *checker) highAvailability() check.Category {
+func (c *installChecks) highAvailability() check.Category {
 	return check.Category{Name: "underlane-ha-checks", Probes: []check.Probe{
 		probe("multiple replicas of control plane pods", "agents go on without a controller, but pods that start then wait for their certificates: underlane upgrade --ha --apply", func(ctx context.Context) error {
 			nodes, err := c.readyNodes(ctx)

@@ -76,7 +76,8 @@ func Command(cluster Cluster) *cobra.Command {
 	return cmd
 }
 
-// checker runs checks. Later checks use the results of earlier ones.
+// checker runs checks. Later checks use the results of earlier ones. It finds out what checks
+// of several categories need; the categories are in clusterChecks, installChecks and podChecks.
 type checker struct {
 	system    string // namespace of the installation
 	namespace string // namespace of the pods to check; empty for all
@@ -93,6 +94,16 @@ type checker struct {
 	agents map[string]*agentv1.StatusResponse
 	silent map[string]error
 }
+
+// clusterChecks look at the cluster: whether Underlane can be installed there, and what else
+// redirects connections (kubernetes.go, nodes.go).
+type clusterChecks struct{ *checker }
+
+// installChecks look at the controller and the agents (control.go, identity.go).
+type installChecks struct{ *checker }
+
+// podChecks look at the labelled pods (pods.go).
+type podChecks struct{ *checker }
 
 // probe returns a check that calls run.
 func probe(name, hint string, run func(context.Context) error) check.Probe {
@@ -144,15 +155,18 @@ func patientFor(limit time.Duration, progress io.Writer, run func(context.Contex
 
 // before returns the checks of --pre.
 func (c *checker) before() []check.Category {
-	return append(c.kubernetes(), c.setup(), c.nodes(), c.neighbours())
+	k := &clusterChecks{c}
+	return append(c.kubernetes(), k.setup(), k.nodes(), k.neighbours())
 }
 
 // installation returns the checks of an installation.
 func (c *checker) installation() []check.Category {
-	return append(c.kubernetes(), c.existence(), c.identity(), c.api(), c.agentProbes(), c.versionProbes(), c.highAvailability())
+	i := &installChecks{c}
+	return append(c.kubernetes(), i.existence(), i.identity(), i.api(), i.agentProbes(), i.versionProbes(), i.highAvailability())
 }
 
 // dataPlane returns the additional checks of --proxy.
 func (c *checker) dataPlane() []check.Category {
-	return []check.Category{c.pods(), c.settings(), c.neighbours()}
+	p := &podChecks{c}
+	return []check.Category{p.pods(), p.settings(), (&clusterChecks{c}).neighbours()}
 }

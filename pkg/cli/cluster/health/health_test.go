@@ -250,7 +250,7 @@ func TestCheckCertificates(t *testing.T) {
 	root := certstest.New(t, "root", now.Add(-10*year), now.Add(24*time.Hour), nil)
 	s.anchors = root.PEM
 	s.issuer = certstest.New(t, "late", now.Add(-year), now.Add(-time.Hour), root).PEM
-	got := strings.Join(findings(t.Context(), []check.Category{s.connected(t).identity()}), "\n")
+	got := strings.Join(findings(t.Context(), []check.Category{(&installChecks{s.connected(t)}).identity()}), "\n")
 	for _, want := range []string{
 		`warning: trust anchors are valid for at least 60 days: "CN=root" will expire on 2026-03-02`,
 		`error: issuer cert is within its validity period: "CN=late" has expired on 2026-03-01`,
@@ -261,7 +261,7 @@ func TestCheckCertificates(t *testing.T) {
 		}
 	}
 	s.issuer = certstest.New(t, "other", now.Add(-time.Hour), now.Add(year), nil).PEM
-	got = strings.Join(findings(t.Context(), []check.Category{s.connected(t).identity()}), "\n")
+	got = strings.Join(findings(t.Context(), []check.Category{(&installChecks{s.connected(t)}).identity()}), "\n")
 	if !strings.Contains(got, `issuer "CN=other" is not issued by the trust anchors`) {
 		t.Error(got)
 	}
@@ -269,7 +269,7 @@ func TestCheckCertificates(t *testing.T) {
 	s.anchors = certstest.New(t, "root", now.Add(-10*year), now.Add(10*year), nil).PEM
 	c := s.connected(t)
 	short := certstest.New(t, "short", now.Add(-time.Hour), now.Add(47*time.Hour), nil)
-	if err := c.lasting(short.Cert); err != nil {
+	if err := (&installChecks{c}).lasting(short.Cert); err != nil {
 		t.Error(err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 // comes when a fifth of its life remains.
 const expirySoon = 60 * 24 * time.Hour
 
-func (c *checker) identity() check.Category {
+func (c *installChecks) identity() check.Category {
 	var anchors, chain []*x509.Certificate
 	const renew = "put a new issuer into Secret " + installation.Issuer + "; one that Underlane made is renewed by the controller: see its log"
 	every := func(list *[]*x509.Certificate, wrong func(*x509.Certificate) error) func(context.Context) error {
@@ -60,7 +60,7 @@ func (c *checker) identity() check.Category {
 
 // certificates reads the agents' trust anchors and the issuer's chain. chain is nil
 // when the caller may not read the Secret.
-func (c *checker) certificates(ctx context.Context) (anchors, chain []*x509.Certificate, err error) {
+func (c *installChecks) certificates(ctx context.Context) (anchors, chain []*x509.Certificate, err error) {
 	m, err := c.client.CoreV1().ConfigMaps(c.system).Get(ctx, installation.Anchors, metav1.GetOptions{})
 	if err != nil {
 		return nil, nil, err
@@ -81,7 +81,7 @@ func (c *checker) certificates(ctx context.Context) (anchors, chain []*x509.Cert
 	return anchors, chain, nil
 }
 
-func (c *checker) valid(cert *x509.Certificate) error {
+func (c *installChecks) valid(cert *x509.Certificate) error {
 	switch now := c.now(); {
 	case now.Before(cert.NotBefore):
 		return fmt.Errorf("%q is not valid before %s: do the clocks agree?", cert.Subject, cert.NotBefore.Format(time.RFC3339))
@@ -91,7 +91,7 @@ func (c *checker) valid(cert *x509.Certificate) error {
 	return nil
 }
 
-func (c *checker) lasting(cert *x509.Certificate) error {
+func (c *installChecks) lasting(cert *x509.Certificate) error {
 	left, life := cert.NotAfter.Sub(c.now()), cert.NotAfter.Sub(cert.NotBefore)
 	if left < expirySoon && left < life/5 {
 		return check.Warn(fmt.Errorf("%q will expire on %s", cert.Subject, cert.NotAfter.Format(time.RFC3339)))

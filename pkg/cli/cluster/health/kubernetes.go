@@ -47,7 +47,7 @@ func (c *checker) kubernetes() []check.Category {
 	}
 }
 
-func (c *checker) setup() check.Category {
+func (c *clusterChecks) setup() check.Category {
 	const ask = "ask for the ClusterRole cluster-admin, or have somebody install who has it"
 	probes := []check.Probe{
 		probe("control plane namespace does not already exist", "`underlane check` looks at an installation; `underlane uninstall` removes one", func(ctx context.Context) error {
@@ -104,7 +104,7 @@ func (c *checker) setup() check.Category {
 }
 
 // may returns an error unless the caller is allowed to do something.
-func (c *checker) may(ctx context.Context, verb, group, resource, namespace string) error {
+func (c *clusterChecks) may(ctx context.Context, verb, group, resource, namespace string) error {
 	r, err := c.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
 			Verb: verb, Group: group, Resource: resource, Namespace: namespace,
@@ -126,7 +126,7 @@ const (
 
 // clocks compares the nodes' clocks with the local clock. It uses the leases that
 // the kubelets renew.
-func (c *checker) clocks(ctx context.Context) error {
+func (c *clusterChecks) clocks(ctx context.Context) error {
 	nodes, err := c.readyNodes(ctx)
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ func (c *checker) readyNodes(ctx context.Context) ([]corev1.Node, error) {
 }
 
 // nodes returns the checks of the agents' requirements for nodes.
-func (c *checker) nodes() check.Category {
+func (c *clusterChecks) nodes() check.Category {
 	return check.Category{Name: "node-features", Probes: []check.Probe{
 		probe("all nodes run Linux "+minKernel.String()+" or newer", "upgrade these nodes, or keep agents off them with --set agent.nodeSelector.KEY=VALUE", c.kernels),
 		probe("container runtimes announce pods before they start", "containerd 2 and CRI-O 1.30 do it by default (NRI); with others a pod's first connections may pass before it is captured", c.runtimes),
@@ -41,7 +41,7 @@ func (c *checker) nodes() check.Category {
 	}}
 }
 
-func (c *checker) kernels(ctx context.Context) error {
+func (c *clusterChecks) kernels(ctx context.Context) error {
 	nodes, err := c.readyNodes(ctx)
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ var nriSince = map[string]*utilversion.Version{
 	"cri-o":      utilversion.MustParseGeneric("1.30.0"),
 }
 
-func (c *checker) runtimes(ctx context.Context) error {
+func (c *clusterChecks) runtimes(ctx context.Context) error {
 	nodes, err := c.readyNodes(ctx)
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (c *checker) runtimes(ctx context.Context) error {
 	return check.Warn(check.Lines(bad))
 }
 
-func (c *checker) hostPorts(ctx context.Context) error {
+func (c *clusterChecks) hostPorts(ctx context.Context) error {
 	pods, err := c.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return fmt.Errorf("list pods: %w", err)
@@ -114,14 +114,14 @@ func (c *checker) hostPorts(ctx context.Context) error {
 }
 
 // neighbours returns the checks for other programs that redirect connections.
-func (c *checker) neighbours() check.Category {
+func (c *clusterChecks) neighbours() check.Category {
 	return check.Category{Name: "other-meshes-and-cni", Probes: []check.Probe{
 		probe("Cilium's socket load balancer leaves pods alone", "set socketLB.hostNamespaceOnly=true in Cilium's Helm values and restart its agents: with both at the connect call, a Service's address may be replaced by a pod's before Underlane sees it, and its requests are not balanced", c.cilium),
 		probe("no pod or namespace is in another mesh too", "take one of the two off: each proxy would carry the other's connections", c.otherMeshes),
 	}}
 }
 
-func (c *checker) cilium(ctx context.Context) error {
+func (c *clusterChecks) cilium(ctx context.Context) error {
 	maps, err := c.client.CoreV1().ConfigMaps("").List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=cilium-config"})
 	if err != nil {
 		return check.Warn(fmt.Errorf("look for Cilium's configuration: %w", err))
@@ -161,7 +161,7 @@ func otherMesh(o metav1.Object) string {
 	return ""
 }
 
-func (c *checker) otherMeshes(ctx context.Context) error {
+func (c *clusterChecks) otherMeshes(ctx context.Context) error {
 	meshed, err := c.meshedPods(ctx)
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ const (
 	enrolmentWait = 30 * time.Second // the longest time that --wait waits for it: a failure is seldom temporary
 )
 
-func (c *checker) pods() check.Category {
+func (c *podChecks) pods() check.Category {
 	var m meshed
 	return check.Category{Name: "underlane-data-plane", Probes: []check.Probe{
 		fatal("data plane namespace exists", "give an existing one to --namespace", func(ctx context.Context) (err error) {
@@ -100,7 +100,7 @@ func (c *checker) pods() check.Category {
 }
 
 // notCaptured returns a line for each labelled pod that runs without the mesh.
-func (c *checker) notCaptured(pods []corev1.Pod) []string {
+func (c *podChecks) notCaptured(pods []corev1.Pod) []string {
 	var bad []string
 	for i := range pods {
 		p := &pods[i]
@@ -135,7 +135,7 @@ func (c *checker) statusOf(p *corev1.Pod) *agentv1.Pod {
 
 // settings returns the checks of the annotations of meshed pods, their namespaces
 // and Services.
-func (c *checker) settings() check.Category {
+func (c *podChecks) settings() check.Category {
 	return check.Category{Name: "underlane-settings", Probes: []check.Probe{
 		probe("annotations of pods and namespaces make sense", "values that make no sense count as not given; see docs/reference/settings.md", func(ctx context.Context) error {
 			m, err := c.meshedPods(ctx)
@@ -202,7 +202,7 @@ func validPorts(list string) error {
 
 // opaquePorts finds annotations that have no effect, and pods of one Service whose
 // annotations differ: a client uses the annotation of the pod that it reaches.
-func (c *checker) opaquePorts(ctx context.Context) error {
+func (c *podChecks) opaquePorts(ctx context.Context) error {
 	m, err := c.meshedPods(ctx)
 	if err != nil {
 		return err
