@@ -22,7 +22,6 @@ var manyMethods = map[string]struct {
 	"pkg/controller/translate.translation": {44, "one pass over the objects, a kind a method: to be cut"},
 	"pkg/controller/translate.routeDraft":  {32, "to be cut"},
 	"pkg/controller/history.Store":         {33, "to be cut"},
-	"pkg/agent.Agent":                      {33, "the composition root"},
 }
 
 func TestMethods(t *testing.T) {

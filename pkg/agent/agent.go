@@ -40,8 +40,21 @@ import (
 	"github.com/underlane/underlane/pkg/telemetry"
 )
 
-// Agent is a running agent.
+// Agent is a running agent. It embeds its components, and has its own life: how it starts,
+// takes the node over from another agent, gives it to the next one, and ends (lifecycle.go,
+// takeover.go).
 type Agent struct {
+	components
+
+	socket           net.Listener // of the node API
+	handoverListener net.Listener // of successors
+	successors       *handover.Server
+	worked           bool // work was called before
+}
+
+// components are what an agent is assembled from. Its methods connect them: they bring the
+// kernel's events to tap, measure what pods use, and serve the APIs.
+type components struct {
 	config  Config
 	log     *slog.Logger
 	started time.Time
@@ -73,11 +86,6 @@ type Agent struct {
 
 	connections *connections.Table
 	tries       *try.Dialer
-
-	socket           net.Listener // of the node API
-	handoverListener net.Listener // of successors
-	successors       *handover.Server
-	worked           bool // work was called before
 }
 
 // Run runs an agent until ctx is done, and then lets open connections end. It fails at
@@ -100,7 +108,8 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--redact-headers: %w", err)
 	}
-	a := &Agent{config: config, log: log, started: time.Now(), successors: handover.NewServer(log), itself: mesh.NodeItself(config.Node)}
+	a := &Agent{successors: handover.NewServer(log)}
+	a.config, a.log, a.started, a.itself = config, log, time.Now(), mesh.NodeItself(config.Node)
 	a.store = state.NewStore(config.Node)
 	a.limits = lease.NewTable()
 	a.client = client.New(client.Options{
@@ -114,7 +123,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Version:    version.Version,
 	})
 	a.certs = mtls.NewManager(a.client, config.TrustDomain, log)
-	a.metrics = telemetry.New(telemetry.Options{Agent: reporter{a}, MaxPods: config.PodMetrics})
+	a.metrics = telemetry.New(telemetry.Options{Agent: reporter{&a.components}, MaxPods: config.PodMetrics})
 	a.judged = calls.New(time.Now)
 	a.memory = figures.NewStore(figures.Options{Beside: a.judged.Size}, time.Now())
 	a.connections = connections.New(connections.Options{
@@ -146,7 +155,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	if config.NRISocket != "" {
 		a.runtime = &nri.Plugin{Socket: config.NRISocket, Handler: a.sandboxes, Log: log}
 	}
-	a.paths = paths.New(paths.Options{Judge: settling{a}, Pods: a.carrier, State: a.store, Log: log})
+	a.paths = paths.New(paths.Options{Judge: settling{&a.components}, Pods: a.carrier, State: a.store, Log: log})
 	a.processors = newProcessors(log)
 	has := resourcesOfProcess()
 	log.Info("budgets", "openFiles", has.openFiles, "memory", has.memory, "descriptors", has.descriptors(), "buffers", has.buffers())

@@ -69,7 +69,7 @@ func TestNodeAddresses(t *testing.T) {
 func TestTranslate(t *testing.T) {
 	web := &mesh.Workload{UID: "web", Namespace: "default", Name: "web", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}
 	store := state.NewStore("node-1")
-	a := &Agent{store: store, itself: mesh.NodeItself("node-1"), client: client.New(client.Options{Node: "node-1", Store: store, Log: slog.Default()})}
+	a := &components{store: store, itself: mesh.NodeItself("node-1"), client: client.New(client.Options{Node: "node-1", Store: store, Log: slog.Default()})}
 	own, other := netip.MustParseAddrPort("10.1.0.2:4000"), netip.MustParseAddrPort("192.0.2.1:80")
 	base := redirect.Event{Local: own, Remote: other, Sent: 10, Received: 20, Duration: time.Second, Process: "curl", Retransmits: 3}
 	event := func(kind redirect.EventKind, server bool, err error) *redirect.Event {

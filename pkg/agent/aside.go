@@ -22,7 +22,7 @@ const asidePause = 2 * time.Second
 // aside runs s until ctx ends. After it has listened once it never fails: it waits while
 // there are no descriptors (listener.Patient), and restarts a server that ended for
 // another cause.
-func (a *Agent) aside(s aside) func(context.Context) error {
+func (a *components) aside(s aside) func(context.Context) error {
 	return func(ctx context.Context) error {
 		logged := ""
 		for ln := s.opened; ; ln = nil {

@@ -23,9 +23,9 @@ import (
 	"github.com/underlane/underlane/pkg/telemetry"
 )
 
-func bare() *Agent {
+func bare() *components {
 	log := slog.New(slog.DiscardHandler)
-	return &Agent{log: log, conns: &listener.Group{Log: log}}
+	return &components{log: log, conns: &listener.Group{Log: log}}
 }
 
 // scarce fails as a process does that is out of descriptors, some times.

@@ -16,7 +16,7 @@ import (
 
 // readKernelEvents reports to tap the connections that no proxy carries, from the
 // kernel's events.
-func (a *Agent) readKernelEvents(ctx context.Context) error {
+func (a *components) readKernelEvents(ctx context.Context) error {
 	// The ring buffer may have events of pods that an earlier agent enrolled: wait
 	// until this agent knows those pods.
 	select {
@@ -68,7 +68,7 @@ const (
 
 // meet waits until the controller has said whose the address of an event's other end is, so
 // that all events of the connection name the same one.
-func (a *Agent) meet(ctx context.Context, h *kernelEvent) {
+func (a *components) meet(ctx context.Context, h *kernelEvent) {
 	left := meetTimeout - time.Since(h.at)
 	if h.event.FromNode || left <= 0 || a.store.View().Answered(h.event.Remote.Addr()) {
 		return
@@ -80,7 +80,7 @@ func (a *Agent) meet(ctx context.Context, h *kernelEvent) {
 
 // translate makes a tap event of a kernel event of a pod. The source of the tap event
 // is the side that connected.
-func (a *Agent) translate(e *redirect.Event, pod *mesh.Workload) tap.Event {
+func (a *components) translate(e *redirect.Event, pod *mesh.Workload) tap.Event {
 	view := a.store.View()
 	own := tap.Peer{Addr: e.Local, Workload: pod}
 	other := tap.Peer{Addr: e.Remote}

@@ -11,7 +11,7 @@ import (
 )
 
 // keepPaths keeps the kernel paths while this agent has the node.
-func (a *Agent) keepPaths(ctx context.Context) error {
+func (a *components) keepPaths(ctx context.Context) error {
 	select {
 	case <-a.pods.Reconciled(): // the paths of an earlier agent are those of pods that this one knows
 	case <-ctx.Done():
@@ -28,7 +28,7 @@ var errNoKernelPath = errors.New("the setting kernel-path is off")
 
 // settling is the proxy, which is made after the table of paths. Without the kernel path it
 // says that nothing is settled, so that what an earlier agent has left is taken back.
-type settling struct{ a *Agent }
+type settling struct{ a *components }
 
 // Settled implements paths.Judge.
 func (s settling) Settled(local *mesh.Workload, dst netip.AddrPort) (destination.Settled, error) {

@@ -130,7 +130,7 @@ func (a *Agent) load() (err error) {
 
 // confine takes from the process what only the start needed. An agent that cannot do it
 // works as well.
-func (a *Agent) confine() {
+func (a *components) confine() {
 	if a.config.Confine == nil {
 		return
 	}
@@ -140,7 +140,7 @@ func (a *Agent) confine() {
 }
 
 // live starts the parts that run for as long as the agent carries traffic.
-func (a *Agent) live(life *parts) {
+func (a *components) live(life *parts) {
 	life.start("controller stream", a.client.Run)
 	life.start("certificates", func(ctx context.Context) error { a.certs.Run(ctx); return nil })
 	life.start("containers' resources", a.usage.Run)
@@ -154,7 +154,7 @@ func (a *Agent) live(life *parts) {
 }
 
 // nodeAPI returns a server of the node API.
-func (a *Agent) nodeAPI() *nodeapi.Server {
+func (a *components) nodeAPI() *nodeapi.Server {
 	return &nodeapi.Server{
 		Hub: a.hub, Source: reporter{a}, Dumper: reporter{a}, Exporter: a.metrics, Ledger: reporter{a}, Usage: a.usage, Lister: a.connections,
 		Node: a.config.Node, Memory: a.memory, Pods: func() []*mesh.Workload { return a.store.View().Local() },

@@ -2,7 +2,7 @@ package agent
 
 // sharesLimits reports whether pods of this node have limits that they share with those of
 // other nodes.
-func (a *Agent) sharesLimits() bool {
+func (a *components) sharesLimits() bool {
 	v := a.store.View()
 	for _, w := range v.Local() {
 		if !w.Limited {

@@ -72,7 +72,7 @@ const (
 )
 
 // readAnswers reads DNS answers until ctx is done. Only one agent of a node may do so.
-func (a *Agent) readAnswers(ctx context.Context) error {
+func (a *components) readAnswers(ctx context.Context) error {
 	select { // pods of an earlier agent may have got some
 	case <-a.pods.Reconciled():
 	case <-ctx.Done():
@@ -101,7 +101,7 @@ func (a *Agent) readAnswers(ctx context.Context) error {
 }
 
 // dns returns what the status says of names from DNS; nil: none are asked for.
-func (a *Agent) dns() *agentv1.DNS {
+func (a *components) dns() *agentv1.DNS {
 	if !a.config.DNSNames {
 		return nil
 	}

@@ -45,7 +45,7 @@ type observing struct {
 }
 
 // newObserving makes the parts. They connect to nothing yet.
-func (a *Agent) newObserving(c *ObserveConfig) (o observing, err error) {
+func (a *components) newObserving(c *ObserveConfig) (o observing, err error) {
 	sampling, err := mesh.ParseTraceSampling(cmp.Or(c.TraceSampling, mesh.TraceSampling{}.String()))
 	if err != nil {
 		return o, fmt.Errorf("--trace-sampling: %w", err)

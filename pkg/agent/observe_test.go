@@ -12,7 +12,7 @@ import (
 // TestObserveConfig says what the flags of tracing and access logs make, and that wrong
 // values are refused with the flag's name.
 func TestObserveConfig(t *testing.T) {
-	a := &Agent{store: state.NewStore("node-1"), log: slog.New(slog.DiscardHandler)}
+	a := &components{store: state.NewStore("node-1"), log: slog.New(slog.DiscardHandler)}
 	const receiver = "grpc://collector:4317"
 	for name, tc := range map[string]struct {
 		config  ObserveConfig

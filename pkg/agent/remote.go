@@ -14,7 +14,7 @@ const maxRemoteTaps = 16
 
 // openAPI listens on the API address. It fails if a predecessor still has the port:
 // aside tries again.
-func (a *Agent) openAPI(ctx context.Context) (net.Listener, error) {
+func (a *components) openAPI(ctx context.Context) (net.Listener, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.config.APIAddr)
 	if err != nil {
 		return nil, fmt.Errorf("%w (--api-addr)", err)
@@ -23,7 +23,7 @@ func (a *Agent) openAPI(ctx context.Context) (net.Listener, error) {
 }
 
 // serveController serves the node API to the controller.
-func (a *Agent) serveController(ctx context.Context, ln net.Listener) error {
+func (a *components) serveController(ctx context.Context, ln net.Listener) error {
 	server := a.nodeAPI()
 	server.MaxTaps = maxRemoteTaps
 	return server.ServeTLS(ctx, ln, nodeapi.Credentials{

@@ -22,7 +22,7 @@ import (
 )
 
 // reporter reports the agent's status to the node API and the metrics.
-type reporter struct{ *Agent }
+type reporter struct{ *components }
 
 // Status returns the status of the agent, for `agent status` and `agent check`.
 func (a reporter) Status(context.Context) *agentv1.StatusResponse {
@@ -142,7 +142,7 @@ func certificateState(c mtls.CertStatus) string {
 }
 
 // certificates returns when the valid certificates of the node's pods expire.
-func (a *Agent) certificates() map[mesh.Identity]time.Time {
+func (a *components) certificates() map[mesh.Identity]time.Time {
 	expiry := make(map[mesh.Identity]time.Time)
 	for _, c := range a.certs.Status() {
 		if c.State == mtls.CertValid || c.State == mtls.CertStale {
