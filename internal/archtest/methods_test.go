@@ -21,7 +21,6 @@ var manyMethods = map[string]struct {
 	"pkg/l7proxy.Proxy":                    {32, "what the agent calls"},
 	"pkg/controller/translate.translation": {44, "one pass over the objects, a kind a method: to be cut"},
 	"pkg/controller/translate.routeDraft":  {32, "to be cut"},
-	"pkg/controller/history.Store":         {33, "to be cut"},
 }
 
 func TestMethods(t *testing.T) {

@@ -34,7 +34,7 @@ func (s *Store) maintain(last int64) {
 }
 
 // drop drops the steps that have ended before a minute.
-func (s *Store) drop(before int64) bool {
+func (s *timeline) drop(before int64) bool {
 	n := len(s.steps)
 	s.steps = slices.DeleteFunc(s.steps, func(st *step) bool { return st.start+st.length <= before })
 	if len(s.steps) == n {
@@ -47,7 +47,7 @@ func (s *Store) drop(before int64) bool {
 
 // coarsen makes one step of the oldest five minutes that are kept one by one, if they are
 // before a minute, and reports whether it has done so.
-func (s *Store) coarsen(before int64) bool {
+func (s *timeline) coarsen(before int64) bool {
 	first := slices.IndexFunc(s.steps, func(st *step) bool { return st.length == 1 })
 	if first < 0 {
 		return false
@@ -61,7 +61,7 @@ func (s *Store) coarsen(before int64) bool {
 		end++
 	}
 	joined := &step{start: start, length: perCoarse}
-	a := adder{store: s, open: map[int]int64{}, sums: map[string]map[int]*figures.Sums{}}
+	a := adder{from: s, open: map[int]int64{}, sums: map[string]map[int]*figures.Sums{}}
 	for _, st := range s.steps[first:end] {
 		joined.covered += st.covered
 		joined.asked = max(joined.asked, st.asked)
@@ -82,10 +82,10 @@ func (s *Store) coarsen(before int64) bool {
 
 // adder adds up steps that follow each other.
 type adder struct {
-	store *Store
-	in    unpacker
-	sums  map[string]map[int]*figures.Sums // by the owner of the blocks, and by edge
-	open  map[int]int64                    // by edge: the last minute that was added
+	from *timeline
+	in   unpacker
+	sums map[string]map[int]*figures.Sums // by the owner of the blocks, and by edge
+	open map[int]int64                    // by edge: the last minute that was added
 }
 
 // step adds a step. A block that is broken, which no Store writes, is left out from there.
@@ -96,8 +96,8 @@ func (a *adder) step(st *step) {
 			own = map[int]*figures.Sums{}
 			a.sums[b.owner] = own
 		}
-		_ = a.in.each(a.store.reasons, &b, func(id int) *figures.Sums {
-			if id >= len(a.store.edges) || a.store.edges[id] == nil {
+		_ = a.in.each(a.from.reasons, &b, func(id int) *figures.Sums {
+			if id >= len(a.from.edges) || a.from.edges[id] == nil {
 				return nil
 			}
 			sums := own[id]
@@ -121,7 +121,7 @@ func (a *adder) step(st *step) {
 }
 
 // forget drops the edges that are in no step any more, and their names.
-func (s *Store) forget() {
+func (s *timeline) forget() {
 	oldest := int64(math.MaxInt64)
 	if len(s.steps) > 0 {
 		oldest = s.steps[0].start

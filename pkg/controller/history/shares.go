@@ -75,7 +75,7 @@ func (s *shares) begin(nodes []string) {
 // owner returns the owner of the block for a minute of a node with this weight: the node
 // itself if it weighs more than twice what is usual, and more than a share of the budget
 // has room for in 24 hours.
-func (s *Store) owner(node string, weight int) string {
+func (s *timeline) owner(node string, weight int) string {
 	if s.shares.nodes < 2 || weight <= max(2*s.shares.usual, s.bytes/maxShares/int(keep)) {
 		return ""
 	}
@@ -102,7 +102,7 @@ func weight(s *figures.Sums) int {
 // evict drops the oldest blocks of the node whose own blocks take the most, if they take
 // more than its share, and reports whether it has done so. The step is without that node
 // then.
-func (s *Store) evict() bool {
+func (s *timeline) evict() bool {
 	own := map[string]int{}
 	most := ""
 	for _, st := range s.steps {
@@ -136,7 +136,7 @@ func (s *Store) evict() bool {
 }
 
 // own counts an edge for the node whose agent has reported it first.
-func (s *Store) own(e *edge) {
+func (s *edgeTable) own(e *edge) {
 	k := e.key.key()
 	s.owned[e.node]++
 	s.named[e.node] += nameBytes(&k)

@@ -124,7 +124,7 @@ func TestLiarsLoseTheirOwn(t *testing.T) {
 // shared are the requests of each edge in the blocks that are of all nodes together.
 func shared(s *Store) map[figures.Key]uint64 {
 	out := map[figures.Key]uint64{}
-	a := adder{store: s, open: map[int]int64{}, sums: map[string]map[int]*figures.Sums{}}
+	a := adder{from: &s.timeline, open: map[int]int64{}, sums: map[string]map[int]*figures.Sums{}}
 	for _, st := range s.steps {
 		a.step(st)
 	}

@@ -35,27 +35,41 @@ const recent = 13
 const bytesPerEdge = 2400
 
 // Store keeps the figures of all workloads. It is safe for concurrent use.
+//
+// It is made of layers, each of which embeds the one below it and uses none above: edgeTable,
+// timeline. Store itself has the lock, and what collectors and readers call.
 type Store struct {
-	bytes, maxEdges int
+	mu sync.Mutex
+	timeline
+	// complete is the minute after the last one that may be read.
+	complete int64
+}
 
-	mu      sync.Mutex
+// timeline has the steps, and keeps them within the budget (budget.go, shares.go, sums.go).
+// Store.mu guards it.
+type timeline struct {
+	edgeTable
 	reasons *reasons
-	names   names
-	number  map[interned]int
-	edges   []*edge        // by number; nil: free
-	free    []int          // numbers
-	owned   map[string]int // edges by the node whose agent has reported them first
-	named   map[string]int // bytes of the names of these edges
-	steps   []*step        // ascending
+	steps   []*step // ascending
 	sums    sums
 	packed  int // bytes of all blocks
 	shares  shares
-	// complete is the minute after the last one that may be read.
-	complete int64
+	packer  packer
 	// trimmed is the minute before which steps were left out because of the budget.
-	trimmed         int64
-	folded, dropped uint64 // requests and connections
-	packer          packer
+	trimmed int64
+}
+
+// edgeTable numbers the edges, and bounds how many there are: all together, and of each node.
+type edgeTable struct {
+	bytes, maxEdges int // the budget
+
+	names           names
+	number          map[interned]int
+	edges           []*edge        // by number; nil: free
+	free            []int          // numbers
+	owned           map[string]int // edges by the node whose agent has reported them first
+	named           map[string]int // bytes of the names of these edges
+	folded, dropped uint64         // requests and connections
 }
 
 // step is a minute, or five of them. What a snapshot has of it is not changed: slices are
@@ -75,12 +89,13 @@ func NewStore(bytes int) *Store {
 	if bytes <= 0 {
 		bytes = DefaultBytes
 	}
-	s := &Store{bytes: bytes, maxEdges: max(64, bytes/bytesPerEdge), reasons: newReasons(nil)}
+	s := &Store{}
+	s.bytes, s.maxEdges, s.reasons = bytes, max(64, bytes/bytesPerEdge), newReasons(nil)
 	s.clear()
 	return s
 }
 
-func (s *Store) clear() {
+func (s *timeline) clear() {
 	s.names, s.number, s.owned, s.named = newNames(), map[interned]int{}, map[string]int{}, map[string]int{}
 	s.edges, s.free, s.steps, s.sums, s.packed = nil, nil, nil, sums{}, 0
 }
@@ -118,7 +133,7 @@ func (s *Store) begin(last int64, nodes []string) {
 }
 
 // count counts the bytes of all blocks.
-func (s *Store) count() {
+func (s *timeline) count() {
 	s.packed = 0
 	for _, st := range slices.Concat(s.steps, s.sums.all()) {
 		for _, b := range st.blocks {
@@ -221,7 +236,7 @@ func (s *Store) instead(p pending, minute int64, node string, edges []figures.Ed
 }
 
 // add adds the figures of an edge in a minute.
-func (s *Store) add(to map[int]*figures.Sums, node string, k figures.Key, sums *figures.Sums) {
+func (s *edgeTable) add(to map[int]*figures.Sums, node string, k figures.Key, sums *figures.Sums) {
 	events := sums.Requests() + sums.Opened
 	if !plausible(&k) {
 		s.dropped += events
@@ -244,7 +259,7 @@ func (s *Store) add(to map[int]*figures.Sums, node string, k figures.Key, sums *
 // place returns the number of k's edge, of the one that it folds into (whole is false), or
 // -1. An eighth of all edges is for each agent, and a sixteenth of the budget for their
 // names, so that one that lies does not take the place of others.
-func (s *Store) place(node string, k figures.Key) (id int, whole bool) {
+func (s *edgeTable) place(node string, k figures.Key) (id int, whole bool) {
 	for stage, limit := range []struct{ all, each int }{
 		{s.maxEdges, max(s.maxEdges/8, 16)}, {s.maxEdges * 5 / 4, max(s.maxEdges/6, 24)},
 	} {
@@ -264,7 +279,7 @@ func (s *Store) place(node string, k figures.Key) (id int, whole bool) {
 	return -1, false
 }
 
-func (s *Store) insert(k interned, node string) int {
+func (s *edgeTable) insert(k interned, node string) int {
 	id := len(s.edges)
 	if n := len(s.free); n > 0 {
 		id, s.free = s.free[n-1], s.free[:n-1]
@@ -292,14 +307,14 @@ func (s *Store) commit(p pending) {
 					last.Store(minute)
 				}
 			}
-			st.add(s, owner, p[minute][owner])
+			st.add(&s.timeline, owner, p[minute][owner])
 		}
 	}
 	clear(p)
 }
 
 // add adds blocks with these figures.
-func (st *step) add(s *Store, owner string, sums map[int]*figures.Sums) {
+func (st *step) add(s *timeline, owner string, sums map[int]*figures.Sums) {
 	var ids [numClasses][]int
 	for _, id := range slices.Sorted(maps.Keys(sums)) {
 		c := s.edges[id].class
@@ -317,7 +332,7 @@ func (st *step) add(s *Store, owner string, sums map[int]*figures.Sums) {
 }
 
 // at returns the step of a minute that is kept as one.
-func (s *Store) at(minute int64) *step {
+func (s *timeline) at(minute int64) *step {
 	i, found := slices.BinarySearchFunc(s.steps, minute, func(st *step, m int64) int { return int(st.start - m) })
 	if !found || s.steps[i].length != 1 {
 		return nil
@@ -348,8 +363,8 @@ func (s *Store) missed(last int64) map[int64][]string {
 	return out
 }
 
-// size estimates the memory of the Store, in bytes.
-func (s *Store) size() int {
+// size estimates the memory of all that is kept, in bytes.
+func (s *timeline) size() int {
 	const perEdge = int(unsafe.Sizeof(edge{})) + 8 + (int(unsafe.Sizeof(interned{}))+8)*3/2
 	const perStep = int(unsafe.Sizeof(step{})) + 8
 	total := s.packed + len(s.edges)*perEdge + s.names.size()

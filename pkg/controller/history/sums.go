@@ -33,7 +33,7 @@ func (s *sums) drop(gone func(*step) bool) {
 
 // join makes the sums of steps that get no more blocks: those of quarters of an hour while a
 // tenth of the budget is free, because they are the first to go. last is the newest minute.
-func (s *Store) join(last int64) {
+func (s *timeline) join(last int64) {
 	if len(s.steps) == 0 {
 		return
 	}
@@ -55,8 +55,8 @@ func (s *Store) join(last int64) {
 }
 
 // sumUp adds up the steps of a time.
-func (s *Store) sumUp(start, length int64) *step {
-	a := adder{store: s, open: map[int]int64{}, sums: map[string]map[int]*figures.Sums{}}
+func (s *timeline) sumUp(start, length int64) *step {
+	a := adder{from: s, open: map[int]int64{}, sums: map[string]map[int]*figures.Sums{}}
 	from, _ := slices.BinarySearchFunc(s.steps, start, byStart)
 	for _, st := range s.steps[from:] {
 		if st.start >= start+length {
@@ -72,7 +72,7 @@ func (s *Store) sumUp(start, length int64) *step {
 }
 
 // dropSum drops the oldest sum of a quarter of an hour, and reports whether there was one.
-func (s *Store) dropSum() bool {
+func (s *timeline) dropSum() bool {
 	if len(s.sums[0]) == 0 {
 		return false
 	}
@@ -84,7 +84,7 @@ func (s *Store) dropSum() bool {
 }
 
 // part drops the sums that a step is in: its blocks have changed.
-func (s *Store) part(st *step) {
+func (s *timeline) part(st *step) {
 	s.sums.drop(func(sum *step) bool {
 		if st.start < sum.start || st.start >= sum.start+sum.length {
 			return false
