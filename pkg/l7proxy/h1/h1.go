@@ -56,6 +56,7 @@ type link struct {
 	phase   phase
 	driver  *Driver
 	watched atomic.Bool // the client is watched by the driver's hangups
+	pending bool        // phase has something of the current exchange that over must end
 	onSent  func()      // calls sent; kept so that an exchange does not allocate it
 }
 

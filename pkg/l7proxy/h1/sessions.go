@@ -106,6 +106,7 @@ func (ph *phase) wake(client conn.Conn) {
 }
 
 func (d *link) beginWait(server conn.Conn) {
+	d.pending = true
 	d.phase.mu.Lock()
 	d.phase.waits = server
 	if d.phase.cut != mesh.ReasonNone {

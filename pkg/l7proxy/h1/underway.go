@@ -51,14 +51,20 @@ func (d *session) keepRequest() {
 		k.head = append(k.head, head...)
 		k.charged.Set(cap(k.head), d.s.Quota)
 	}
+	d.pending = true
 	d.phase.mu.Lock()
 	d.phase.kept = k
 	d.phase.mu.Unlock()
 }
 
 // over notes the end of the exchange: the watch leaves the endpoint's connection alone, and
-// policies leave the session alone.
+// policies leave the session alone. It may be called again. Most exchanges were ended by
+// answers already: then over takes no lock.
 func (d *session) over() {
+	if !d.pending {
+		return
+	}
+	d.pending = false
 	d.phase.mu.Lock()
 	k := d.phase.kept
 	d.phase.waits, d.phase.underway = nil, underway{}
@@ -83,9 +89,14 @@ func (d *link) answers(last bool) mesh.Reason {
 	if d.phase.cut != mesh.ReasonNone {
 		return d.phase.cut
 	}
-	d.phase.headed = true
-	if last {
-		d.phase.whole, d.phase.waits = true, nil
+	switch {
+	case !last:
+		d.phase.headed = true
+	case d.phase.kept == nil:
+		// Without a wait and a kept request there is nothing that Rejudge would end.
+		d.phase.waits, d.phase.underway, d.pending = nil, underway{}, false
+	default:
+		d.phase.headed, d.phase.whole, d.phase.waits = true, true, nil
 	}
 	return mesh.ReasonNone
 }
@@ -93,6 +104,7 @@ func (d *link) answers(last bool) mesh.Reason {
 // beginTunnel notes that a tunnel begins: its relay reads from the client, and sees when it
 // has gone. If the request was cut before, beginTunnel returns the reason.
 func (d *link) beginTunnel() mesh.Reason {
+	d.pending = true
 	d.phase.mu.Lock()
 	defer d.phase.mu.Unlock()
 	d.phase.tunnel, d.phase.waits = true, nil
