@@ -142,6 +142,20 @@ type Paths interface {
 
 // Proxy is the proxy of one node. Its methods are safe for concurrent use.
 type Proxy struct {
+	components
+	hints   hints
+	judging sync.Map // pods whose requests under way are being judged: UIDs, and a quota.Key for those that leave
+	// egressJudged is the version of the view at the last judgeEgress, which one goroutine calls.
+	egressJudged uint64
+	egressAgain  int           // how often opaque connections are judged again: some were being opened
+	leftJudged   atomic.Uint64 // how often what leaves the mesh was judged
+	judged       atomic.Uint64 // version of the view by which open connections were judged last
+	ids          atomic.Uint32
+}
+
+// components are what a proxy is made of. Its methods return what they have counted, for the
+// metrics and the node API (stats.go).
+type components struct {
 	Options
 
 	lifetime  *lifetime.Lifetime
@@ -153,25 +167,18 @@ type Proxy struct {
 	h1        *h1.Driver
 	h2        *h2.Driver
 	muxes     *lifetime.Group[*mux.Conn] // that agents of other nodes have made
-	hints     hints
 	muxFloods atomic.Uint64
 	muxPaced  atomic.Uint64
 	panics    atomic.Uint64
 	revoked   atomic.Uint64
 	cut       atomic.Uint64 // requests under way
-	judging   sync.Map      // pods whose requests under way are being judged: UIDs, and a quota.Key for those that leave
-	// egressJudged is the version of the view at the last judgeEgress, which one goroutine calls.
-	egressJudged uint64
-	egressAgain  int           // how often opaque connections are judged again: some were being opened
-	leftJudged   atomic.Uint64 // how often what leaves the mesh was judged
-	judged       atomic.Uint64 // version of the view by which open connections were judged last
-	ids          atomic.Uint32
 }
 
 // New makes a proxy. Run must run for as long as the proxy serves.
 func New(o Options) *Proxy {
 	o.Limits = o.Limits.withDefaults()
-	p := &Proxy{Options: o, lifetime: lifetime.New()}
+	p := &Proxy{}
+	p.Options, p.lifetime = o, lifetime.New()
 	p.pods.MaxConns, p.pods.MaxBuffered = o.Limits.PodConnections, o.Limits.PodBuffer
 	p.pods.Shares = o.Shares
 	p.pods.Descriptors, p.pods.Memory = o.Limits.Descriptors, o.Limits.Memory
