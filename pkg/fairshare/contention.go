@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// window is how often contention is looked for, where there is work at all.
+	// window is how often the scheduler looks for contention while there is work.
 	window = 20 * time.Millisecond
 	// afterwards is how long slots are needed after there was contention.
 	afterwards = time.Second
-	// busyShare of the processors, in percent, is what the program uses at least where
-	// there is contention.
+	// busyShare is the smallest part of the processors, in percent, that the program uses
+	// when there is contention.
 	busyShare = 10
-	// many is how many tasks wait at least where there is a crowd.
+	// many is the number of waiting tasks from which on there is a crowd.
 	many = 32
 )
 
@@ -27,8 +27,8 @@ type contention struct {
 
 	crowded atomic.Bool // many tasks have waited at once, within the window
 
-	owner  atomic.Pointer[Account] // whose task has paused last
-	mixed  atomic.Bool             // it was another one's, within the window
+	owner  atomic.Pointer[Account] // the account whose task has paused last
+	mixed  atomic.Bool             // tasks of several accounts have paused within the window
 	window atomic.Int64            // when the window began
 
 	// The scheduler's mu guards these.
@@ -40,14 +40,14 @@ type contention struct {
 	crowdedUntil int64      // 0: there is none
 }
 
-// OnCrowd has f called with true when many tasks begin to wait at once, and with false some
-// time after that has ended. It must be called before the scheduler is used. f must not use
+// OnCrowd sets the function that is called with true when many tasks begin to wait at once,
+// and with false some time after that has ended. It must be called before the scheduler is used. f must not use
 // the scheduler.
 func (s *Scheduler) OnCrowd(f func(crowd bool)) { s.onCrowd = f }
 
-// OnContention has f called with true when several accounts begin to want the processors, and
-// with false some time after that has ended. It must be called before the scheduler is used. f
-// must not use the scheduler.
+// OnContention sets the function that is called with true when several accounts begin to want
+// the processors, and with false some time after that has ended. It must be called before the
+// scheduler is used. f must not use the scheduler.
 func (s *Scheduler) OnContention(f func(contended bool)) { s.onContention = f }
 
 // gate sets whether work needs a slot. The caller holds mu.
@@ -59,7 +59,7 @@ func (s *Scheduler) gate(on bool) {
 
 // paused notes that a task of an account has worked until a time.
 func (s *Scheduler) paused(a *Account, at int64) {
-	// Once in a window: all processors read what lies beside these.
+	// Once in a window, because a write evicts the cache line, which all processors read.
 	if last := s.owner.Load(); last != a && !s.mixed.Load() {
 		s.owner.Store(a)
 		s.mixed.Store(last != nil)

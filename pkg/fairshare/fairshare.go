@@ -1,26 +1,27 @@
 // Package fairshare shares the processors of the node's proxy between pods.
 //
-// Go runs goroutines in the order in which they become ready, whoever they work for. A pod
-// with hundreds of busy connections, or with a few that never run out of bytes, would so
-// make every other pod wait. While several pods want the processors, a goroutine here works
-// for its pod only while it has a slot. Who finds no free slot waits, and the pod whose
-// goroutines have used the least time is served first: start-time fair queueing (Goyal, Vin
-// and Cheng, SIGCOMM 1996), as the shares of cgroups are.
+// Go runs goroutines in the order in which they become ready, and knows nothing of pods. A
+// pod with hundreds of busy connections, or with a few that never run out of bytes, would
+// make every other pod wait. While several pods want the processors, a goroutine therefore
+// works for its pod only while it has a slot. A goroutine that finds no free slot waits. The
+// next free slot goes to the pod whose goroutines have used the least time. This is
+// start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996), the principle of the shares
+// of cgroups.
 //
-// For a pod that has used less than its share there are spare slots, of which it may have
-// one. It would be next anyway, and would wait at each step of each of its requests for what
-// another pod has left of its slice.
+// There are also spare slots, for pods that have used less than their share. Such a pod may
+// have one of them. Without it the pod would be the next one to get a slot, but would first
+// wait until another pod's slice ends, at each step of each of its requests.
 //
-// The tasks of one account work in the order in which they begin to wait: its share is not
-// divided further, by the clients of a server. Slots are needed only while several accounts
-// want the processors, so a second level would do nothing for a pod that has them for
-// itself, where one client floods others. Needing slots there as well would take a processor
-// from every pod that is busy alone: one of two on a small node.
+// The tasks of one account work in the order in which they begin to wait. The share of an
+// account is not divided among the clients of a server. Slots are needed only while several
+// accounts want the processors, so a second level would not help the clients of a pod that
+// has the processors for itself. If such a pod needed slots as well, it would lose one
+// processor: one of two on a small node.
 //
-// There is a slot less than processors. The last processor waits in the netpoller: Go looks
-// for ready sockets only every 10 ms while all processors are busy. While one pod has the
-// processors for itself, or next to nothing is to be done, nobody needs a slot or waits,
-// and all that is done is to add up the time (contention.go).
+// There is one slot less than there are processors. The last processor waits in the
+// netpoller, because Go looks for ready sockets only every 10 ms while all processors are
+// busy. While only one pod wants the processors, or there is little work, goroutines need no
+// slots, and the package only adds up their time (contention.go).
 package fairshare
 
 import (
@@ -33,15 +34,15 @@ import (
 const (
 	// slice is how long a goroutine works before it lets another one go first.
 	slice = 100 * time.Microsecond
-	// overtime is how long a goroutine may keep a slot from one that waits. Who keeps it
-	// longer is likely to wait for something else, such as a lock or a peer.
+	// overtime is how long a goroutine may keep its slot while another one waits. A goroutine
+	// that keeps it longer probably waits for something else, such as a lock or a peer.
 	overtime = time.Millisecond
-	// spare is how far behind the others an account must be to get a spare slot. The rest
-	// of credit is what it can use so at once.
+	// spare is how far behind the others an account must be to get a spare slot. It can use
+	// the rest of credit at once with that slot.
 	spare = credit / 2
-	// credit is how far an account that begins to wait may be behind the others, and debt
-	// how far it may be before them. What it did not use long ago is not kept for it, and
-	// what it used while nobody waited was nobody's loss.
+	// credit and debt bound how far an account that begins to wait is behind the others, or
+	// ahead of them. An account therefore cannot save up time that it did not use long ago,
+	// and is not charged in full for time that it used while no other account waited.
 	credit = 2 * time.Millisecond
 	debt   = 10 * time.Millisecond
 )
@@ -224,7 +225,7 @@ func (s *Scheduler) wait(t *Task) {
 		a.last.next = t
 		a.last = t
 	}
-	if s.waiting.Add(1) >= many { // before the slots are looked at: who frees one later sees it
+	if s.waiting.Add(1) >= many { // before the slots are looked at: a task that frees one later sees it
 		s.crowded.Store(true)
 	}
 	began := now()

@@ -3,8 +3,8 @@ package fairshare
 import "sync/atomic"
 
 // Task is a goroutine that works for an account. The zero value and the nil Task have no
-// account: they never wait. One goroutine uses a Task at a time. (That another one does by
-// mistake costs it its place in the order, and no more.)
+// account: they never wait. One goroutine uses a Task at a time. If a second one uses it by
+// mistake, the only harm is that the order of the tasks is not kept.
 type Task struct {
 	account *Account
 	first   bool         // see GoFirst
@@ -24,8 +24,9 @@ const none = -1
 // Charge makes the task work for an account. It must not be running.
 func (t *Task) Charge(a *Account) { t.account = a }
 
-// GoFirst makes the task go before the others of its account that wait. It is for one that
-// does little, and that new work has to pass: it would wait for all the work that is there.
+// GoFirst puts the task before the other waiting tasks of its account. It is for a task that
+// does little and that all new work depends on, such as accepting connections: otherwise new
+// work would wait for all earlier work.
 func (t *Task) GoFirst() { t.first = true }
 
 // Account returns what the task is charged to.
@@ -36,14 +37,14 @@ func (t *Task) Account() *Account {
 	return t.account
 }
 
-// Contended reports whether others may want the processor: long work is to be done in
-// pieces, with a Resume before each.
+// Contended reports whether other accounts may want the processor. The caller then divides
+// long work into pieces, and calls Resume before each of them.
 func (t *Task) Contended() bool {
 	return t != nil && t.account != nil && t.account.scheduler.gated.Load()
 }
 
-// Resume begins or goes on with work. Under contention it waits until the account has a
-// slot for it, and in the middle of long work it lets others go first that wait.
+// Resume begins or continues work. Under contention it waits until the task has a slot. In
+// the middle of long work it lets waiting tasks go first.
 func (t *Task) Resume() {
 	if t == nil || t.account == nil {
 		return
@@ -65,8 +66,8 @@ func (t *Task) Resume() {
 	}
 }
 
-// mayGoOn reports whether a task that runs may work on as it is. One that has no slot, as
-// it began before there was contention or kept its slot too long, needs one.
+// mayGoOn reports whether a running task may continue with what it has. A task without a
+// slot needs one: it began before there was contention, or it kept its slot too long.
 func (t *Task) mayGoOn() bool {
 	s, slot := t.account.scheduler, t.slot.Load()
 	if slot == none {
