@@ -122,14 +122,14 @@ type Options struct {
 	Sampling *mesh.TraceSampling
 	// Logged reports whether access logs need the heads of requests. nil: none does.
 	Logged func() bool
-	// StaleKeys is told the sources of keys that lack the key of a token; nil: nobody is. It
-	// does not wait.
+	// StaleKeys is called with the source of keys if these lack the key of a token. It must not
+	// wait. nil: it is not called.
 	StaleKeys func(source string)
 	// Names are shown of destinations outside the mesh that clients do not name. nil: none are.
 	Names request.Names
 	// Leases are the limits of RateLimitPolicies; nil: the proxy has its own.
 	Leases *lease.Table
-	// Paths hears of the connections that the kernel may make in future; nil: nobody does.
+	// Paths is told of connections that the kernel may make itself in future; nil: none are told.
 	Paths Paths
 }
 

@@ -51,7 +51,7 @@ type Question struct {
 	Until time.Time // when the request itself ends; zero: it has no limit
 
 	Usage   *quota.Usage       // is charged with descriptors and bytes that wait
-	Account *fairshare.Account // with processor time; nil: nobody
+	Account *fairshare.Account // that the processor time is charged to; nil: none
 }
 
 // ErrBusy means that too many questions are under way.

@@ -122,7 +122,7 @@ type Asks struct {
 	Local    *mesh.Workload // the pod that asks
 }
 
-// Asks implements Target. nil: nobody is asked, and Pick decides.
+// Asks implements Target. nil: no authorizer is asked, and Pick decides.
 func (t *Inbound) Asks(client *tap.Peer, asked Asker) *Asks {
 	local := t.local.Load()
 	if !local.Authorized || t.fromNode {

@@ -38,7 +38,8 @@ type Options struct {
 	Endpoints      *endpoints.Set
 	ResolveTimeout time.Duration // for the controller's answer about an address
 	Log            *slog.Logger
-	// StaleKeys is told the sources of keys that lack the key of a token. nil: nobody is.
+	// StaleKeys is called with the source of keys if these lack the key of a token. nil: it is
+	// not called.
 	StaleKeys func(source string)
 	Calls     *calls.Store // of pods with authorization policies; nil: calls are not remembered
 	Limits    *lease.Table // of RateLimitPolicies; nil: the Directory has its own

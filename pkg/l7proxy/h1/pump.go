@@ -105,7 +105,7 @@ func (p *pump) run(body *http1.Body) mesh.Reason {
 	return mesh.ReasonNone
 }
 
-// useless reports whether the pump is to end, or nobody is there for what it would send.
+// useless reports whether the pump has nothing more to do: it is to end, or the client is gone.
 func (p *pump) useless() bool {
 	if p.halted.Load() {
 		return true

@@ -69,7 +69,8 @@ func (t *Table[V]) grow() {
 	old := *t
 	*t = Table[V]{places: make([]place[V], max(tableLeast, 2*len(old.places)))}
 	for id, v := range old.All() {
-		// Whoever has a place among few has one among more, unless one of the others has it.
+		// An entry that has a place in a table has one in a larger table, too, unless one of
+		// those without a place now gets it first.
 		if p := t.at(id); p.id == 0 {
 			*p = place[V]{id, v}
 		} else {

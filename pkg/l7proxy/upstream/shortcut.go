@@ -8,8 +8,8 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// shortcut is what a connection between two pods of this node has beside others: policy was
-// decided before it was made, and nobody decides at its other end.
+// shortcut is the part of a connection that only those between two pods of this node have. The
+// agent has decided by the policies before it made the connection. No other agent decides.
 type shortcut struct {
 	client, server *mesh.Workload // nil: the connection is none
 	to             netip.AddrPort // address of server

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// stallDetector knows whether this process stood still for some time, because it was
-// stopped or its machine was frozen. Time limits that passed meanwhile say nothing about
-// the peers.
+// stallDetector knows whether this process did not run for some time, because it was
+// stopped or its machine was frozen. A timeout that expired in a stall says nothing about the
+// peer.
 type stallDetector struct {
 	mu   sync.Mutex
 	seen time.Time // the last tick
-	end  time.Time // when the last standstill ended
+	end  time.Time // when the last stall ended
 }
 
-// stallAtLeast is the shortest time between two ticks that counts as a standstill. tick
+// stallAtLeast is the shortest time between two ticks that counts as a stall. tick
 // must be called at least twice as often.
 const stallAtLeast = 2 * WatchEvery
 
@@ -29,8 +29,8 @@ func (s *stallDetector) tick() {
 	s.seen = now
 }
 
-// since reports whether the process stood still at some time after began. It ticks itself,
-// so that it sees a standstill that has just ended.
+// since reports whether the process has stalled at some time after began. It ticks itself,
+// so that it sees a stall that has just ended.
 func (s *stallDetector) since(began time.Time) bool {
 	s.mu.Lock()
 	running := !s.seen.IsZero()
