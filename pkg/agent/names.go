@@ -65,8 +65,8 @@ func (n *names) use(answers *redirect.Answers) (before *redirect.Answers) {
 }
 
 const (
-	// readEvery is how often answers are read that nobody asks for. 80 pods at their full
-	// rate, with the largest answers, take longer to fill the ring buffer.
+	// readEvery is how often answers are read while no name is asked for. 80 pods at their
+	// full rate, with the largest answers, take longer to fill the ring buffer.
 	readEvery = 200 * time.Millisecond
 	tidyEvery = 10 * time.Second
 )

@@ -25,7 +25,7 @@ func (d *programs) dnsHooks() []hook {
 	}
 }
 
-// errDNSOff is returned for DNS answers that nobody asked to see.
+// errDNSOff is returned by Answers if Options.DNS is not set.
 var errDNSOff = errors.New("DNS answers are not looked at: Options.DNS is not set")
 
 // attachDNS attaches the hooks that see DNS answers, or detaches those of an earlier agent.

@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // denied are the system calls that fail with EPERM: those that would execute a program,
 // change the node or its namespaces, see into other processes or signal them, or reach
 // parts of the kernel that the agent does not use. A container's profile allows many of
-// these to whoever has CAP_SYS_ADMIN.
+// these to a process with CAP_SYS_ADMIN.
 var denied = append([]uint32{
 	unix.SYS_EXECVE, unix.SYS_EXECVEAT,
 	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PIDFD_GETFD, unix.SYS_KCMP,

@@ -16,7 +16,7 @@ import (
 type inherited struct {
 	labelled bool // false also if no pod shows it
 	// authorized: policies apply to pods of the namespace. They may apply to the pod as
-	// well, so it admits nobody until the controller has told of it.
+	// well, so it refuses all clients until the controller has sent the pod.
 	authorized bool
 	settings   mesh.Settings
 }

@@ -95,7 +95,8 @@ func (t *Table) judgeAll() (denied bool) {
 	return denied
 }
 
-// adopt notes a path that the kernel has, and judges it. False: it is nobody's. mu is held.
+// adopt notes a path that the kernel has, and judges it. False: one of its pods is not of
+// this agent. mu is held.
 func (t *Table) adopt(p redirect.Path) bool {
 	client, server := t.Pods.ByCookie(p.Client), t.Pods.ByCookie(p.Server)
 	if client == nil || server == nil {
