@@ -75,30 +75,31 @@ func (s *session) firstBytes(ctx context.Context, buf **[]byte) (head []byte, up
 	return (**buf)[:n], r.take(), ignoreEOF(err)
 }
 
-// another returns a Task for a goroutine that works for the session beside the one that
-// serves it.
-func (s *session) another() *fairshare.Task {
+// newTask returns a Task for a second goroutine that works for the session. It is charged to
+// the same account.
+func (s *session) newTask() *fairshare.Task {
 	task := new(fairshare.Task)
 	task.Charge(s.Task.Account())
 	return task
 }
 
-// await waits for the end of such a goroutine, which needs the turn meanwhile.
+// await waits for the end of such a goroutine. Meanwhile that goroutine may need the slot of
+// the one that waits.
 func (s *session) await(done <-chan struct{}) {
 	s.aside(func() { <-done })
 }
 
-// silentBytes is what a client that was silent is read with first: a buffer for each of
-// those that stay so would be most of their memory.
+// silentBytes is the size of the buffer for the first bytes of a client that was silent. Many
+// clients stay silent, and larger buffers would be most of the memory that they take.
 const silentBytes = 512
 
 // readSilent reads from a client that may stay silent, into *buf.
 func readSilent(c *rawio.Conn, buf **[]byte) (int, error) {
 	conn.PutBuffer(*buf)
-	few := make([]byte, silentBytes)
-	n, err := c.Read(few)
+	first := make([]byte, silentBytes)
+	n, err := c.Read(first)
 	*buf = conn.GetBuffer()
-	return copy(**buf, few[:n]), err
+	return copy(**buf, first[:n]), err
 }
 
 // opaqueSoFar reports whether what the client said is opaque, or likely to be.
@@ -175,7 +176,7 @@ func (r *race) claim(who speaker) bool {
 // server dials the endpoint and waits for it to speak.
 func (r *race) server(ctx context.Context, s *session) {
 	defer close(r.done)
-	task := s.another()
+	task := s.newTask()
 	task.Resume()
 	defer task.Pause()
 	a, c, err := s.Reach(ctx, mtls.ALPNTCP, destination.Said{})

@@ -164,7 +164,7 @@ func (s *session) dialAhead(ctx context.Context) *ahead {
 	ctx, a.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(a.done)
-		task := s.another()
+		task := s.newTask()
 		task.Resume()
 		defer task.Pause()
 		a.attempt, a.conn, a.err = s.Reach(ctx, mtls.ALPNTCP, destination.Said{})

@@ -73,9 +73,9 @@ func getAny(size int) *[]byte {
 
 // flow has the buffer of one direction of opaque bytes, of a size that its reads need.
 type flow struct {
-	buf  *[]byte
-	size int // of buf
-	few  int // reads in a row that a small buffer would have held
+	buf   *[]byte
+	size  int // of buf
+	small int // reads in a row that a small buffer would have held
 }
 
 func newFlow() flow { return flow{buf: getAny(smallSize), size: smallSize} }
@@ -91,8 +91,8 @@ func (f *flow) resume() { f.buf = getAny(f.size) }
 // fit changes the buffer after a read of n bytes. It reports whether that is a bulk buffer
 // from now on, which stays.
 func (f *flow) fit(n int) (bulk bool) {
-	if f.few++; n >= smallSize {
-		f.few = 0
+	if f.small++; n >= smallSize {
+		f.small = 0
 	}
 	switch {
 	case n == smallSize && f.size == smallSize:
@@ -100,7 +100,7 @@ func (f *flow) fit(n int) (bulk bool) {
 	case n == BufferSize && f.size == BufferSize:
 		f.replace(bulkSize)
 		return true
-	case f.size == BufferSize && f.few >= smallAfter:
+	case f.size == BufferSize && f.small >= smallAfter:
 		f.replace(smallSize)
 	}
 	return false
@@ -108,5 +108,5 @@ func (f *flow) fit(n int) (bulk bool) {
 
 func (f *flow) replace(size int) {
 	putAny(f.buf)
-	f.buf, f.size, f.few = getAny(size), size, 0
+	f.buf, f.size, f.small = getAny(size), size, 0
 }

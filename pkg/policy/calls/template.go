@@ -39,7 +39,7 @@ func template(buf *[maxPath]byte, path string) string {
 			out = append(out, segment...)
 		}
 		if end == len(path) || path[end] == '?' {
-			return text(out)
+			return unsafeString(out)
 		}
 		i = end + 1
 		if segment == "" {

@@ -28,7 +28,7 @@ func hostOf(buf *[maxHost]byte, authority string) string {
 		case c == ']' && bracket:
 			bracket = false
 		case c == ':' && !bracket:
-			return text(out)
+			return unsafeString(out)
 		case 'A' <= c && c <= 'Z':
 			c += 'a' - 'A'
 		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '-', c == '_', c == ':':
@@ -40,8 +40,8 @@ func hostOf(buf *[maxHost]byte, authority string) string {
 		}
 		out = append(out, c)
 	}
-	return text(out)
+	return unsafeString(out)
 }
 
-// text returns the string in b, which is valid as long as b is not changed.
-func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+// unsafeString returns the string in b, which is valid as long as b is not changed.
+func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
