@@ -13,8 +13,8 @@ import (
 // Handler serves connections of pods. Each method returns when the connection is
 // over.
 type Handler interface {
-	// ServeOutbound serves a connection that local opened to dst; process is the
-	// name of the program that did.
+	// ServeOutbound serves a connection that local opened to dst. process is the name of
+	// the program that has opened it.
 	ServeOutbound(c *rawio.Conn, local *mesh.Workload, dst netip.AddrPort, process string)
 	// ServeInbound serves a connection that was opened to local.
 	ServeInbound(c *rawio.Conn, local *mesh.Workload)

@@ -30,7 +30,7 @@ const growthOfProcessor = 500
 // Options are what a Carrier works with.
 type Options struct {
 	Conns *listener.Group // counts the accepted connections
-	Tap   tap.Sink        // hears of connections that are not for the proxy
+	Tap   tap.Sink        // gets the events of connections that are not for the proxy
 	State State
 	Log   *slog.Logger
 	// OnLeft, if it is not nil, is called when Leaving has a pod less. It must not wait.
@@ -73,7 +73,7 @@ type registry struct {
 type pod struct {
 	*redirect.Pod
 	workload  *mesh.Workload
-	leaving   bool                     // it was taken out: what it has is served to its end
+	leaving   bool                     // it was taken out: its open connections are served to their end
 	lingering bool                     // it was taken out, and its listeners are still open
 	known     bool                     // the state has had it
 	ended     bool                     // its containers have ended
@@ -123,8 +123,9 @@ func (c *registry) Update(w *mesh.Workload) {
 	}
 }
 
-// Retire lets a pod's connections, and those on their way to its listeners, live to
-// their end; it is not enrolled any more. withdraw takes it out of the kernel.
+// Retire begins to take a pod out that is not enrolled any more. Its connections, and those on
+// their way to its listeners, are served to their end. withdraw takes the pod out of the
+// kernel.
 func (c *Carrier) Retire(e *redirect.Pod, withdraw func()) {
 	c.mu.Lock()
 	p := c.pods[e]
@@ -187,7 +188,7 @@ func (c *registry) begin(p *pod, conn *rawio.Conn, set map[*rawio.Conn]struct{})
 	return p.workload, p.ended
 }
 
-// end is the end of what begin began.
+// end undoes begin when the connection has ended.
 func (c *registry) end(p *pod, conn *rawio.Conn, set map[*rawio.Conn]struct{}) {
 	defer p.Release()
 	c.mu.Lock()
@@ -197,7 +198,7 @@ func (c *registry) end(p *pod, conn *rawio.Conn, set map[*rawio.Conn]struct{}) {
 	c.forget(p)
 }
 
-// Leaving returns the pods that were taken out and are still carried.
+// Leaving returns the pods that were taken out and still have connections.
 func (c *registry) Leaving() []*mesh.Workload {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -224,9 +225,9 @@ func (c *registry) ByCookie(cookie uint64) *mesh.Workload {
 // Closing reports whether the listeners are closed or about to be.
 func (c *Carrier) Closing() bool { return c.closing.Load() }
 
-// Unpublish keeps new connections away at a shutdown without a successor. The pods
-// stay in the maps: without listeners they fail open or closed, as they say.
-// CloseListeners is to follow.
+// Unpublish keeps new connections away at a shutdown without a successor. The pods stay in
+// the maps without listeners: new connections then fail open or closed, by each pod's fail
+// mode. The caller calls CloseListeners afterwards.
 func (c *Carrier) Unpublish() { c.close((*redirect.Pod).Unpublish, false) }
 
 // CloseListeners stops accepting, also for pods that were taken out.

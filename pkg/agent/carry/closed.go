@@ -19,9 +19,9 @@ import (
 // some of its listeners may refuse many connections.
 const lookAgain = 100 * time.Millisecond
 
-// refused reports whether p, which has refused a connection with err, accepts none any
-// more. It does not if it is being deleted and nothing in it listens. New connections to
-// it fail from then on.
+// refused reports whether p, which has refused a connection with err, will accept no
+// connection any more: it is being deleted, and nothing in it listens. New connections to it
+// fail from then on.
 func (c *endings) refused(p *pod, err error) bool {
 	if !errors.Is(err, unix.ECONNREFUSED) || !c.terminating(p) {
 		return false

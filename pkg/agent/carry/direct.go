@@ -35,7 +35,7 @@ func (c *registry) Direct(uid string) ([]netns.Connection, error) {
 // socket identifies a connection of a pod's namespace by its addresses.
 type socket struct{ local, remote netip.AddrPort }
 
-// addSockets adds the agent's sockets in the pod's namespace. Carrier.mu is held.
+// addSockets adds the agent's sockets in the pod's namespace. registry.mu is held.
 func (p *pod) addSockets(set map[socket]bool) {
 	for _, conns := range []map[*rawio.Conn]struct{}{p.conns, p.callers} {
 		for conn := range conns {
@@ -56,7 +56,7 @@ func (c *registry) DirectTo(uid string, to netip.AddrPort) (int, error) {
 	return n, err
 }
 
-// CutDirect ends them, and returns how many there were.
+// CutDirect ends these connections, and returns how many there were.
 func (c *registry) CutDirect(uid string, to netip.AddrPort) (cut int, err error) {
 	list, err := c.Direct(uid)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/underlane/underlane/pkg/state"
 )
 
-// The other ends of a pod's connections need not hear that it has ended: its network
-// is removed, and what its sockets send gets lost. They would wait until they give the
-// endpoint up, for seconds or, on the same node, for minutes. So the Carrier ends all
+// Without help the peers of a pod may not learn that it has ended: its network is removed,
+// and what its sockets send gets lost. The peers would wait until they give the endpoint up,
+// for seconds or, on the same node, for minutes. Therefore the Carrier ends all
 // connections of a pod that has ended: when the runtime stops its sandbox, and when it
 // is not in the state any more. A pod that is being deleted and still runs is in the
 // state: its connections are left alone.
@@ -24,7 +24,8 @@ type State interface {
 	View() *state.View
 	// Watch returns a channel that receives when there is another View.
 	Watch() (changes <-chan struct{}, cancel func())
-	// Subscribe asks whose addr is, without waiting: a later View knows.
+	// Subscribe asks the controller which pod has addr. It does not wait: a later View has the
+	// answer.
 	Subscribe(addr netip.Addr)
 }
 
@@ -47,7 +48,7 @@ var (
 	errClientEnded = mesh.Fail(mesh.ReasonClientReset, errors.New("the client's pod has ended"))
 )
 
-// endpoint is a pod that pods of this node dialled by its address. Carrier.mu guards
+// endpoint is a pod that pods of this node dialled by its address. registry.mu guards
 // it.
 type endpoint struct {
 	uid   string
@@ -73,8 +74,8 @@ func (ep *endpoint) finish() []*rawio.Conn {
 	return appendKeys(nil, ep.conns)
 }
 
-// dial connects by how, for as long as the endpoint has not ended. nil is an endpoint
-// that is not known.
+// dial connects by calling how, whose context is done when the endpoint ends. A nil endpoint
+// is one that is not known.
 func (ep *endpoint) dial(ctx context.Context, how func(context.Context) (*rawio.Conn, error)) (*rawio.Conn, error) {
 	if ep == nil {
 		return how(ctx)
@@ -114,7 +115,7 @@ func (c *endings) endpoint(addr netip.Addr) (*endpoint, error) {
 	return ep, nil
 }
 
-// gone reports whether the endpoint ended within the last refuseFor. Carrier.mu is held.
+// gone reports whether the endpoint ended within the last refuseFor. registry.mu is held.
 func (ep *endpoint) gone() bool {
 	return ep != nil && !ep.ended.IsZero() && time.Since(ep.ended) < refuseFor
 }
@@ -122,7 +123,7 @@ func (ep *endpoint) gone() bool {
 // gone reports whether the pod at addr has ended, and no other pod has the address. w is
 // the pod that the state has there, if known is set. mu is held.
 func (c *endings) gone(addr netip.Addr, w *mesh.Workload, known bool) bool {
-	if known { // the runtime is quicker than the state
+	if known { // the runtime may have announced the end before the state has it
 		p := c.byUID[w.UID]
 		return p != nil && p.ended
 	}
@@ -168,7 +169,7 @@ func cut(conns []*rawio.Conn) {
 	}
 }
 
-// last is what pods that have ended still had open.
+// last has the connections that pods had open when they ended.
 type last struct {
 	conns   []*rawio.Conn // from the pods, into them and to them
 	callers []*rawio.Conn // accepted from the pods' clients
@@ -213,7 +214,7 @@ func (c *endings) SandboxEnded(uid string, cookie uint64) {
 		}
 	}
 	<-l.cut(c.farewell)
-	var late last // what was on its way to the listeners
+	var late last // connections that were on their way to the listeners
 	c.mu.Lock()
 	for _, p := range ended {
 		late.callers = appendKeys(late.callers, p.callers)
@@ -223,7 +224,7 @@ func (c *endings) SandboxEnded(uid string, cookie uint64) {
 }
 
 // end marks a pod of this node as ended, and adds its connections to l, which are to be
-// cut. Carrier.mu is held.
+// cut. registry.mu is held.
 func (p *pod) end(l *last) {
 	if p.ended {
 		return

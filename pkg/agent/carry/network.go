@@ -11,9 +11,9 @@ import (
 )
 
 // Network makes connections inside the namespaces of the pods of a Carrier. It
-// implements l7proxy.Network. A pod that has ended is told by a *mesh.ReasonError:
-// mesh.ReasonPodGone of the pod that was dialled, and mesh.ReasonClientReset of the pod
-// that the connection is made from.
+// implements l7proxy.Network. If a pod has ended, the error is a *mesh.ReasonError: with
+// mesh.ReasonPodGone if that is the pod that was dialled, and with mesh.ReasonClientReset if
+// it is the pod that dials.
 type Network struct {
 	carrier *Carrier
 	shared  atomic.Bool

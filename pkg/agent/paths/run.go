@@ -13,11 +13,12 @@ const (
 	sweepEvery = 10 * time.Second
 	// forgetAfter is how long a destination that is not settled stays in the table unused.
 	forgetAfter = time.Minute
-	// again is when a denial is looked after once more: a connection may have been on its way
-	// to the endpoint when the others were cut.
+	// again is how long after a denial its connections are looked for once more: one may have
+	// been on its way to the endpoint when the others were cut.
 	again = time.Second
-	// rest is how many times as long as a judgement of all entries takes the table rests
-	// after it, so that a state that changes all the time takes a tenth of a processor at most.
+	// rest limits the work while the state changes all the time: after a judgement of all
+	// entries the table waits so many times as long as the judgement took. Judgements then
+	// take a tenth of a processor at most.
 	rest = 9
 )
 

@@ -1,6 +1,7 @@
 // Package paths keeps the kernel paths of a node: which destinations of which pods the
 // kernel connects to their endpoint, without the proxy. The proxy names the destinations
-// that are used, the state says whether they are settled, and the kernel is told.
+// that are used, the state says whether they are settled, and the Table writes the settled
+// ones into a map of the kernel.
 package paths
 
 import (
