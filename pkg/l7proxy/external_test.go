@@ -107,7 +107,7 @@ func userApp(t *testing.T) string {
 	t.Helper()
 	app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		fmt.Fprintf(w, "%s %q %s", r.URL.Path, r.Header["X-User"], body)
+		fmt.Fprintf(w, "%s %q %s", r.URL.Path, append(r.Header["X-User"], r.Header["X_user"]...), body)
 	}))
 	app.Config.Protocols = new(http.Protocols)
 	app.Config.Protocols.SetHTTP1(true)
@@ -131,7 +131,7 @@ func TestForgedFieldIsJudgedAnew(t *testing.T) {
 				{"/ask", "admin", `200  /ask ["admin"]`},
 				{"/ask", "bob", "403 policy-denied the server's policy does not allow this client"},
 			} {
-				if got := p.get(t.Context(), transport, c.path, "X-User", "admin", "X-Who", c.who); got != c.want {
+				if got := p.get(t.Context(), transport, c.path, "X-User", "admin", "X_User", "root", "X-Who", c.who); got != c.want {
 					t.Errorf("%s as %s: got %q, want %q", c.path, c.who, got, c.want)
 				}
 			}

@@ -105,7 +105,7 @@ func TestTokens(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("http2=%v", http2), func(t *testing.T) {
 			app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				fmt.Fprintf(w, "%s role=%q payload=%v token=%v", r.RequestURI, r.Header["X-Role"], len(r.Header["X-Payload"]), r.Header.Get("Authorization") != "")
+				fmt.Fprintf(w, "%s role=%q payload=%v token=%v", r.RequestURI, append(r.Header["X-Role"], r.Header["X_role"]...), len(r.Header["X-Payload"]), r.Header.Get("Authorization") != "")
 			}))
 			app.Config.Protocols = new(http.Protocols)
 			app.Config.Protocols.SetHTTP1(true)
@@ -129,6 +129,7 @@ func TestTokens(t *testing.T) {
 					r.Header.Set("Authorization", "Bearer "+token)
 				}
 				r.Header["X-Role"], r.Header["X-Payload"] = []string{"admin", "root"}, []string{"x"} // forged
+				r.Header["X_Role"] = []string{"wsgi"}                                                // some applications read it as the same
 				resp, err := transport.RoundTrip(r)
 				if err != nil {
 					t.Fatal(err)
@@ -141,7 +142,7 @@ func TestTokens(t *testing.T) {
 				return fmt.Sprint(resp.StatusCode, " ", strings.TrimSpace(string(body))), resp.Header
 			}
 			g.rule(nil)
-			if got, _ := ask("/open", expired, ""); got != `200 /open role=["admin" "root"] payload=1 token=true` {
+			if got, _ := ask("/open", expired, ""); got != `200 /open role=["admin" "root" "wsgi"] payload=1 token=true` {
 				t.Errorf("without a rule: %s", got)
 			}
 			g.ruleSpec(spec)

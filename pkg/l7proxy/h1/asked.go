@@ -59,7 +59,7 @@ func (d *decider) authenticate(edits *http1.Edits) reply.Reply {
 	j, answer := d.s.Authenticate(tokens, jwt.Head{Path: unsafeString(d.req.Path()), Fields: (*fields)(&d.req)})
 	d.token = j.Token
 	d.removed, d.added = j.Remove, j.Add
-	edits.Remove, edits.Add, edits.Target = j.Remove, j.Add, j.Target
+	edits.Remove, edits.Add, edits.Target, edits.Alike = j.Remove, j.Add, j.Target, true
 	return answer
 }
 

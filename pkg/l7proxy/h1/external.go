@@ -35,6 +35,7 @@ func (d *decider) ask(edits *http1.Edits, arrived []byte) (answer reply.Reply, h
 	if answer = c.Reply(); answer.Status == 0 {
 		remove, add := c.Edits()
 		edits.Remove, edits.Add = merged(edits.Remove, edits.Add, remove, add)
+		edits.Alike = true
 		if d.s.Direction == mesh.Inbound { // these are judged; those of the client's node are not
 			d.removed, d.added = edits.Remove, edits.Add
 		}
@@ -66,7 +67,7 @@ func (d *asker) Described() extauth.Request {
 // fields yields the request's fields as the policies judge them.
 func (d *asker) fields() iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
-		for n, v := range d.req.Fields() {
+		for n, v := range d.req.Forwarded() {
 			name := unsafeString(n)
 			if !slices.ContainsFunc(d.removed, func(r string) bool { return strings.EqualFold(r, name) }) && !yield(name, unsafeString(v)) {
 				return

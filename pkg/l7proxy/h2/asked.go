@@ -40,7 +40,7 @@ func (st *stream) authenticate(b *h2conn.Batch) bool {
 		st.setField(":path", j.Target)
 	}
 	if edits := (route.Edits{Remove: j.Remove, Add: j.Add}); !edits.Empty() {
-		st.editFields(&edits)
+		st.replaceFields(&edits)
 	}
 	return true
 }

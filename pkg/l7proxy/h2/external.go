@@ -62,7 +62,7 @@ func (st *stream) checked(b *h2conn.Batch) {
 	}
 	remove, add := c.Edits()
 	if edits := (route.Edits{Remove: remove, Add: add}); !edits.Empty() {
-		st.editFields(&edits)
+		st.replaceFields(&edits)
 	}
 	st.forward(b)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/l7proxy/reply"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
@@ -122,6 +123,15 @@ func (st *base) editFields(edits *route.Edits) {
 	if len(st.fields) < len(old) {
 		clear(old[len(st.fields):]) // the memory is used again: let their strings be collected
 	}
+}
+
+// replaceFields is editFields for fields that only the mesh may set: those whose names
+// applications may take for the same are removed, too.
+func (st *base) replaceFields(edits *route.Edits) {
+	st.fields = slices.DeleteFunc(st.fields, func(f http2.Field) bool {
+		return f.Name[0] != ':' && slices.ContainsFunc(edits.Remove, func(name string) bool { return http1.Alike(name, f.Name) })
+	})
+	st.editFields(&route.Edits{Add: edits.Add})
 }
 
 // setField sets the first field of that name in the request's head. It returns false if

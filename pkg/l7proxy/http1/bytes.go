@@ -66,6 +66,27 @@ func equalFold[S string | []byte](b []byte, s S) bool {
 	return true
 }
 
+// Alike reports whether applications may take two names of fields for the same: CGI, WSGI and PHP
+// make X_USER of x-user and of x_user.
+func Alike[S, T string | []byte](a S, b T) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if x, y := underscored(a[i]), underscored(b[i]); x != y {
+			return false
+		}
+	}
+	return true
+}
+
+func underscored(c byte) byte {
+	if c == '-' {
+		return '_'
+	}
+	return lower(c)
+}
+
 // trimOWS removes optional white space (RFC 9110 §5.6.3) from both ends of buf[from:to].
 func trimOWS(buf []byte, from, to int) (int, int) {
 	for from < to && (buf[from] == ' ' || buf[from] == '\t') {

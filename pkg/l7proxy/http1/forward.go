@@ -32,6 +32,7 @@ type Edits struct {
 	Target     string   // request: replaces the target, unless it is ""
 	Host       string   // request: replaces the value of Host, unless it is ""
 	Remove     []string // names, regardless of case; Host, Content-Length and Transfer-Encoding stay
+	Alike      bool     // remove fields whose names are Alike, too
 	Add        []Field  // appended after the removal: to set a field, remove it and add it
 }
 
@@ -136,7 +137,7 @@ func (e *Edits) removes(name []byte, k known) bool {
 		return false
 	}
 	for _, remove := range e.Remove {
-		if equalFold(name, remove) {
+		if equalFold(name, remove) || e.Alike && Alike(name, remove) {
 			return true
 		}
 	}
