@@ -198,6 +198,15 @@ func (r *race) server(ctx context.Context, s *session) {
 	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		return // the client spoke
 	}
+	if n == 0 && mayWantRequests(s, a) {
+		r.mu.Lock()
+		r.up = nil
+		r.mu.Unlock()
+		c.Close()
+		a.Done()
+		r.fail(a, mesh.Fail(upstream.ReadReason(err), err), ruledTime)
+		return
+	}
 	r.up.First = buf[:n]
 	if n == 0 && err != io.EOF {
 		r.up.Err = err
@@ -206,6 +215,13 @@ func (r *race) server(ctx context.Context, s *session) {
 		return // it says that to any client: which protocol it is the client says
 	}
 	r.claim(serverSpeaks)
+}
+
+// mayWantRequests reports whether the agent of the endpoint may have closed a connection because
+// its policies look at requests. The client may be one that connects ahead of need, and is to
+// have the time to make one.
+func mayWantRequests(s *session, a *endpoints.Attempt) bool {
+	return s.Direction == mesh.Outbound && a.Peer.Workload != nil && a.Peer.Workload.RequestRules
 }
 
 // fail notes that the endpoint cannot be reached. A client that speaks HTTP is

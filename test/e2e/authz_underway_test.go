@@ -139,9 +139,10 @@ func TestPolicyCutsRequests(t *testing.T) {
 			cut = append(cut, get(client, "/cut"+kind, ""))
 			stay = append(stay, get(client, "/stay"+kind, ""), get(client, "/header"+kind, "yes"))
 		}
-		upgrade := func(path string) underwayRequest {
+		upgrade := func(path string, silence time.Duration) underwayRequest {
 			t.Helper()
 			c := d.raw(t, addr)
+			time.Sleep(silence)
 			c.send("GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 			if resp, err := http.ReadResponse(c.r, nil); err != nil || resp.StatusCode != 101 {
 				t.Fatal(path, resp, err)
@@ -151,7 +152,8 @@ func TestPolicyCutsRequests(t *testing.T) {
 				return err
 			}}
 		}
-		cut, stay = append(cut, upgrade("/cut/"+pod+"/ws")), append(stay, upgrade("/stay/"+pod+"/ws"))
+		cut, stay = append(cut, upgrade("/cut/"+pod+"/ws", 0)), append(stay, upgrade("/stay/"+pod+"/ws", 0))
+		stay = append(stay, upgrade("/stay/"+pod+"/late", time.Second)) // the client connects ahead of need
 		conn, err := grpc.NewClient("passthrough:///"+addrPort(server, grpcPort), grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }))
 		if err != nil {
