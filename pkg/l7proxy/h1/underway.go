@@ -41,13 +41,16 @@ var keeps = sync.Pool{New: func() any { return new(kept) }}
 // have looked at it.
 func (d *session) keepRequest() {
 	rules := d.first.Rules
-	leaving, noted := d.s.Leaving(&d.plan, &d.first)
-	if rules == nil && !noted {
+	leaving := d.s.Leaving(&d.plan, &d.first)
+	if rules == nil && leaving == nil {
 		return
 	}
 	k := keeps.Get().(*kept)
-	k.rules, k.leaving, k.said, k.head = rules, leaving, d.said, k.head[:0]
-	if head := d.req.Bytes(); (rules != nil || leaving.By.LooksAtRequests()) && request.KeepsHead(len(head), d.s.Quota) {
+	k.rules, k.said, k.head = rules, d.said, k.head[:0]
+	if leaving != nil {
+		k.leaving = *leaving
+	}
+	if head := d.req.Bytes(); (rules != nil || k.leaving.By.LooksAtRequests()) && request.KeepsHead(len(head), d.s.Quota) {
 		k.head = append(k.head, head...)
 		k.charged.Set(cap(k.head), d.s.Quota)
 	}

@@ -11,6 +11,8 @@ import (
 type memory struct {
 	fields []http2.Field
 	replay []byte
+	// unedited are the fields before a route for an EgressNetwork has changed them; nil: none has.
+	unedited []http2.Field
 }
 
 // keepReplay is the largest replay buffer, in bytes, that goes back to the pool.
@@ -44,8 +46,8 @@ func (st *base) forgetRequest() {
 	st.headCharged.Set(0, st.client.s.Quota)
 	if st.kept != nil {
 		clear(st.fields) // so that their strings can be collected
-		st.kept.fields = st.fields[:0]
+		st.kept.fields, st.kept.unedited = st.fields[:0], nil
 		memories.Put(st.kept)
 	}
-	st.kept, st.fields, st.unedited = nil, nil, nil
+	st.kept, st.fields = nil, nil
 }

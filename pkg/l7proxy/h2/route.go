@@ -48,7 +48,7 @@ func (st *stream) route(r *destination.Routing, line *request.Line, b *h2conn.Ba
 	if answer.Status == 0 {
 		st.check = st.client.s.RouteCheck(&st.plan, (*asker)(st)) // about the request as it is sent
 		if a := st.plan.Action; st.plan.Egress != nil && (a.RewritesTarget() || a.Host != "" || !a.Request.Empty()) {
-			st.unedited = slices.Clone(st.fields)
+			st.kept.unedited = slices.Clone(st.fields)
 		}
 		st.edit(&asked)
 	}

@@ -50,24 +50,23 @@ type base struct {
 	first    endpoints.Attempt // memory of the first attempt
 	exchange request.Exchange
 
-	fields      []http2.Field  // the request's head, until the response begins, or longer: keepHead
-	token       *jwt.Token     // of the request; nil: none
-	check       *request.Check // by an external authorizer; nil: none is asked
-	replay      []byte         // the body that was received so far, while keeping is set
-	kept        *memory        // memory of fields and replay
-	headCharged quota.Charge   // of fields, if they are kept after the response has begun
-	leaving     destination.Leaving
-	unedited    []http2.Field   // fields before a route for an EgressNetwork has changed them; nil: none has
-	rules       *authz.Workload // by which the request was let in, if policies have looked at it; else nil
-	bodyless    bool            // the head had END_STREAM
-	keeping     bool            // replay has all of the body so far: another attempt is possible
-	answered    bool            // a part of the response was sent to the client
-	headed      bool            // the head of the final response was
-	ended       bool            // exchange.End was called
-	gone        bool            // the stream was removed from both connections
-	counted     bool            // the pod's usage counts it
-	collecting  bool            // check waits for the body
-	copying     bool            // copies are to be made when the request is complete
+	fields      []http2.Field        // the request's head, until the response begins, or longer: keepHead
+	token       *jwt.Token           // of the request; nil: none
+	check       *request.Check       // by an external authorizer; nil: none is asked
+	replay      []byte               // the body that was received so far, while keeping is set
+	kept        *memory              // memory of fields and replay
+	headCharged quota.Charge         // of fields, if they are kept after the response has begun
+	leaving     *destination.Leaving // what EgressNetworks look at of it; nil: nothing
+	rules       *authz.Workload      // by which the request was let in, if policies have looked at it; else nil
+	bodyless    bool                 // the head had END_STREAM
+	keeping     bool                 // replay has all of the body so far: another attempt is possible
+	answered    bool                 // a part of the response was sent to the client
+	headed      bool                 // the head of the final response was
+	ended       bool                 // exchange.End was called
+	gone        bool                 // the stream was removed from both connections
+	counted     bool                 // the pod's usage counts it
+	collecting  bool                 // check waits for the body
+	copying     bool                 // copies are to be made when the request is complete
 
 	grpc, head bool
 	afterwards bool          // the rest of the request is not wanted: reset the stream when the response was sent

@@ -20,14 +20,14 @@ const fieldSize = int(unsafe.Sizeof(http2.Field{}))
 // EgressNetwork have looked at it: they judge it again when they change. It returns false if the
 // head is not kept.
 func (st *base) keepHead() bool {
-	if st.rules == nil && !st.leaving.By.LooksAtRequests() || st.gone {
+	if st.rules == nil && !st.looksOutside() || st.gone {
 		return false
 	}
 	if st.headCharged != (quota.Charge{}) {
 		return true
 	}
-	size := (cap(st.fields) + cap(st.unedited)) * fieldSize
-	for _, fields := range [][]http2.Field{st.fields, st.unedited} {
+	size := (cap(st.fields) + cap(st.kept.unedited)) * fieldSize
+	for _, fields := range [...][]http2.Field{st.fields, st.kept.unedited} {
 		for i := range fields {
 			size += len(fields[i].Name) + len(fields[i].Value)
 		}
@@ -71,14 +71,19 @@ func (st *stream) rejudge(judge request.Judge, b *h2conn.Batch) bool {
 	if st.gone || st.attempt == nil { // without an attempt it is judged when there is one
 		return false
 	}
-	u := destination.Underway{Rules: st.rules, Leaving: st.leaving}
+	u := destination.Underway{Rules: st.rules}
+	if st.leaving != nil {
+		u.Leaving = *st.leaving
+	}
 	if st.fields != nil {
 		u.Asked = (*asker)(st)
 		u.Leaving.Asked = st.asLeaving()
 	}
 	now := judge(st.client.s, u)
 	if now.Err == nil {
-		st.leaving.By = now.By
+		if st.leaving != nil {
+			st.leaving.By = now.By
+		}
 		if st.rules != nil {
 			st.rules = now.Rules
 		}
@@ -91,15 +96,18 @@ func (st *stream) rejudge(judge request.Judge, b *h2conn.Batch) bool {
 	return true
 }
 
+// looksOutside reports whether an EgressNetwork has looked at the request.
+func (st *base) looksOutside() bool { return st.leaving != nil && st.leaving.By.LooksAtRequests() }
+
 // asLeaving describes the request as the client has sent it for an EgressNetwork, nil if none
 // has looked at it.
 func (st *base) asLeaving() *route.Request {
-	if !st.leaving.By.LooksAtRequests() {
+	if !st.looksOutside() {
 		return nil
 	}
 	fields := &st.fields
-	if st.unedited != nil {
-		fields = &st.unedited
+	if st.kept != nil && st.kept.unedited != nil {
+		fields = &st.kept.unedited
 	}
 	line := requestLine(*fields)
 	asked := routeRequest(&line, fields)

@@ -17,15 +17,13 @@ type Underway interface {
 // Judge judges a request under way on a session.
 type Judge func(s *Session, u destination.Underway) destination.Rejudged
 
-// Leaving returns what EgressNetworks look at of a request that is sent by a, without its head.
-// noted is false if none is about its destination.
-func (s *Session) Leaving(p *Plan, a *endpoints.Attempt) (u destination.Leaving, noted bool) {
+// Leaving returns what EgressNetworks look at of a request that is sent by a, without its head;
+// nil: none is about its destination.
+func (s *Session) Leaving(p *Plan, a *endpoints.Attempt) *destination.Leaving {
 	if s.Direction != mesh.Outbound || !s.State.View().HasEgress() || p.Egress == nil && s.Target.Egress() == nil {
-		return u, false
+		return nil
 	}
-	return destination.Leaving{
-		By: p.Egress, ByService: p.named != nil || p.Action != nil && p.Egress == nil, To: a.Peer,
-	}, true
+	return &destination.Leaving{By: p.Egress, ByService: p.named != nil || p.Action != nil && p.Egress == nil, To: a.Peer}
 }
 
 // Bounds of the heads that are kept so that policies can judge requests again. A request
