@@ -94,6 +94,10 @@ test-prometheus: deps-prometheus ## a real Prometheus scrapes the demo: dashboar
 test-tracing: deps-test ## traces on the lab, with the OpenTelemetry collector as the receiver (root; builds the collector)
 	$(GO) test -count=1 -timeout 20m -run '^Test(Tracing|FullCollector)$$' ./test/e2e
 
+.PHONY: test-upgrade
+test-upgrade: deps-test ## agents and controllers of this version and of the release before replace each other under traffic (root; builds the old ones)
+	$(GO) test -count=1 -v -timeout 20m -run '^TestFullUpgrade' ./test/e2e
+
 .PHONY: hostile
 hostile: deps-test ## attack the mesh, and measure what quiet pods feel (root); RUN=http2/ping
 	$(GO) test -count=1 -v -timeout 90m -run 'TestHostile/$(RUN)' ./test/hostile -args -full

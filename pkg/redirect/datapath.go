@@ -316,6 +316,23 @@ func (d *Datapath) Yield() error {
 	return lock.Close()
 }
 
+// LetGo closes the process's handles of d's links, after another process has
+// the pods; its listeners stay. Links that are pinned are those of the other process by
+// now. But an agent of v0.1.0 that finds maps of another version removes all pins and
+// attaches its programs beside these, which would capture connections until Close, and
+// refuse those of pods that fail closed as soon as the listeners are gone.
+func LetGo(d *Datapath) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, l := range d.links {
+		l.Close()
+		delete(d.links, name)
+	}
+	for _, p := range d.pods {
+		p.closeLookup()
+	}
+}
+
 // Resume undoes Yield after the other process has ended: this process owns the pods
 // again. It returns what it had to repair.
 func (d *Datapath) Resume(ctx context.Context) (repaired []string, err error) {

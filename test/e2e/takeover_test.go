@@ -35,21 +35,35 @@ func (s *successor) Write(p []byte) (int, error) {
 	return s.log.Write(p)
 }
 
-func (s *successor) said(text string) bool {
+func (s *successor) said(text string) bool { return strings.Contains(s.text(), text) }
+
+// text is what it has logged.
+func (s *successor) text() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return strings.Contains(s.log.String(), text)
+	return s.log.String()
 }
 
 // succeed starts an agent with the arguments of the node's own, and more.
 func succeed(t *testing.T, l *lab.Lab, node string, more ...string) *successor {
 	t.Helper()
+	return succeedWith(t, l, node, slices.Concat(agentArgs(t, l, node), more))
+}
+
+// agentArgs are the arguments of the agent that the lab has started on the node.
+func agentArgs(t *testing.T, l *lab.Lab, node string) []string {
+	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", nodeOf(t, l, node).Agent.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	argv := strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
-	argv = slices.Concat([]string{"agent", node, "--"}, argv[1:], []string{"--take-over"}, more)
+	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")[1:]
+}
+
+// succeedWith starts an agent with these arguments.
+func succeedWith(t *testing.T, l *lab.Lab, node string, args []string) *successor {
+	t.Helper()
+	argv := slices.Concat([]string{"agent", node, "--"}, args, []string{"--take-over"})
 	s := &successor{t: t, cmd: l.Command(argv...), done: make(chan error, 1)}
 	s.cmd.Stdout, s.cmd.Stderr = s, s
 	if err := s.cmd.Start(); err != nil {
