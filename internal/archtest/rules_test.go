@@ -57,6 +57,7 @@ var layers = map[string]int{
 	"pkg/cli/tapcmd":                  4,
 	"pkg/cli/topui":                   4,
 	"pkg/cli/wait":                    4,
+	"pkg/cli/newest":                  4,
 	"pkg/cli/authzcmd":                4,
 	"pkg/cli/whycmd":                  4,
 	"pkg/controller/expressions":      4,

@@ -12,9 +12,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
+	"github.com/underlane/underlane/pkg/cli/newest"
+	"github.com/underlane/underlane/pkg/release"
 )
 
 // applyFlags select whether the rendered objects are printed or applied, and how.
@@ -37,6 +40,7 @@ func (a *applyFlags) add(cmd *cobra.Command) {
 func InstallCommand(f *Flags) *cobra.Command {
 	var values valueFlags
 	var apply applyFlags
+	var channel string
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Print the manifests that install Underlane, or apply them",
@@ -46,6 +50,11 @@ func InstallCommand(f *Flags) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
+			if channel != "" {
+				if err := isNewest(ctx, channel); err != nil {
+					return err
+				}
+			}
 			overrides, err := values.values(map[string]any{}, cmd.InOrStdin())
 			if err != nil {
 				return err
@@ -64,7 +73,24 @@ func InstallCommand(f *Flags) *cobra.Command {
 	}
 	values.add(cmd.Flags())
 	apply.add(cmd)
+	cmd.Flags().StringVar(&channel, "channel", "", "stable or edge: go on only if this program is the newest of that channel")
 	return cmd
+}
+
+// isNewest returns an error unless this program is the newest of the channel. A program
+// installs its own version, because chart and images belong together.
+func isNewest(ctx context.Context, channel string) error {
+	if channel != release.Stable && channel != release.Edge {
+		return fmt.Errorf("--channel %s: there are %s and %s", channel, release.Stable, release.Edge)
+	}
+	c, err := newest.Of(ctx, channel)
+	if err != nil {
+		return err
+	}
+	if c.Newest != version.Version {
+		return fmt.Errorf("this program is %s, and installs that; the newest of the channel %s is %s: %s", version.Version, channel, c.Newest, newest.Hint(channel))
+	}
+	return nil
 }
 
 // notInstalled returns an error when the cluster already has an installation.

@@ -16,8 +16,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/cli/cluster/certs/certstest"
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 )
@@ -174,6 +176,42 @@ func TestNoRecord(t *testing.T) {
 	} {
 		if _, err := installed(t.Context(), client, "n"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// An upgrade that skips a minor version is refused, whichever pods would be skipped.
+func TestUpgradeSkips(t *testing.T) {
+	was := version.Version
+	defer func() { version.Version = was }()
+	version.Version = "v0.3.0"
+	for _, c := range []struct{ controller, agent, want string }{
+		{"v0.2.0", "v0.2.1", ""},
+		{"v0.3.0", "v0.2.1", ""},
+		{"mine", "mine", ""},
+		{"0.1.0", "0.1.0", "0.1.0 to v0.3.0 skips v0.2"},
+		{"v0.3.0", "v0.1.4", "v0.1.4 to v0.3.0 skips v0.2"}, // an upgrade that has stopped on its way
+		{"v0.5.0", "v0.5.0", "back to v0.3.0 skips v0.4"},
+	} {
+		var pods []runtime.Object
+		for name, tag := range map[string]string{installation.Controller: c.controller, installation.Agent: c.agent} {
+			p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: name, Labels: map[string]string{
+				installation.NameLabel: name, installation.PartOfLabel: installation.PartOf,
+			}}}
+			p.Spec.Containers = []corev1.Container{{Image: "ghcr.io/underlane/x:" + tag}}
+			pods = append(pods, p)
+		}
+		err := sequence(t.Context(), fake.NewClientset(pods...), "n")
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+func TestInstallOfChannel(t *testing.T) {
+	for channel, want := range map[string]string{"nightly": "there are stable and edge", "stable": "this build is no release"} {
+		if _, _, err := execute(t, "", "install", "--ignore-cluster", "--channel", channel); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", channel, err)
 		}
 	}
 }

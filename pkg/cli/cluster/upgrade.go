@@ -1,16 +1,22 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
+	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/cli/cluster/chart"
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/release"
 )
 
 // UpgradeCommand is `underlane upgrade`. It renders the manifests of this version
@@ -18,7 +24,7 @@ import (
 func UpgradeCommand(f *Flags) *cobra.Command {
 	var values valueFlags
 	var apply applyFlags
-	var reset bool
+	var reset, skip bool
 	cmd := &cobra.Command{
 		Use:   "upgrade",
 		Short: "Print the manifests that bring an installation to this version, or apply them",
@@ -37,6 +43,11 @@ change it. The CA and its certificates stay.`,
 			kept, err := installed(ctx, client, f.System)
 			if err != nil {
 				return err
+			}
+			if !skip {
+				if err := sequence(ctx, client, f.System); err != nil {
+					return err
+				}
 			}
 			if reset {
 				kept = map[string]any{}
@@ -65,8 +76,30 @@ change it. The CA and its certificates stay.`,
 	values.add(cmd.Flags())
 	apply.add(cmd)
 	_ = cmd.Flags().MarkHidden("ignore-cluster") // an upgrade needs a cluster
+	cmd.Flags().BoolVar(&skip, "allow-skip", false, "upgrade although it skips a version: agents and controllers that run meanwhile may not understand each other")
 	cmd.Flags().BoolVar(&reset, "reset-values", false, "forget what was set at the installation")
 	return cmd
+}
+
+// sequence returns an error if the pods that run must not be replaced by those of this
+// version in one step.
+func sequence(ctx context.Context, client kubernetes.Interface, namespace string) error {
+	running, err := installation.ImageVersions(ctx, client, namespace)
+	if err != nil {
+		return err
+	}
+	for _, from := range slices.Sorted(maps.Keys(joined(running.Controllers, running.Agents))) {
+		if err := release.CheckUpgrade(from, version.Version); err != nil {
+			return fmt.Errorf("%w; docs/versions.md says more, --allow-skip does it all the same", err)
+		}
+	}
+	return nil
+}
+
+func joined(a, b map[string]int) map[string]int {
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
 }
 
 func sameTrustDomain(args []string, overrides map[string]any) error {

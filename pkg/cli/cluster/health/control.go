@@ -20,6 +20,7 @@ import (
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
+	"github.com/underlane/underlane/pkg/cli/newest"
 )
 
 func (c *installChecks) existence() check.Category {
@@ -210,6 +211,26 @@ func (c *installChecks) versionProbes() check.Category {
 			return check.Warn(fmt.Errorf("controller %s, agents %s", v.Controller(), v.Agent()))
 		}),
 	}}
+}
+
+// releases checks whether this program is the newest of its channel. What cannot be found
+// out, because there is no network, is nothing that the user has to hear of.
+func releases() []check.Category {
+	if !newest.Allowed() {
+		return nil
+	}
+	return []check.Category{{Name: "underlane-releases", Probes: []check.Probe{
+		probe("cli is the newest of its channel", newest.Hint(version.Channel), func(ctx context.Context) error {
+			channel, err := newest.Of(ctx, version.Channel)
+			if errors.Is(err, newest.ErrUnreachable) {
+				return nil
+			}
+			if err == nil {
+				err = newest.Outdated(channel)
+			}
+			return check.Warn(err)
+		}),
+	}}}
 }
 
 func (c *installChecks) highAvailability() check.Category {

@@ -19,6 +19,7 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/cli/cluster/installation"
+	"github.com/underlane/underlane/pkg/cli/newest"
 )
 
 // Cluster is the access to a cluster that the checks need.
@@ -35,7 +36,7 @@ type Cluster interface {
 
 // Command is `underlane check`, with Linkerd's flags and output.
 func Command(cluster Cluster) *cobra.Command {
-	var pre, proxy bool
+	var pre, proxy, versionCheck bool
 	var output check.Output
 	var namespace string
 	var wait time.Duration
@@ -64,11 +65,15 @@ func Command(cluster Cluster) *cobra.Command {
 			case proxy:
 				categories = append(categories, c.dataPlane()...)
 			}
+			if versionCheck {
+				categories = append(releases(), categories...)
+			}
 			return output.Run(cmd.Context(), cmd.OutOrStdout(), categories)
 		},
 	}
 	p := cmd.Flags()
 	p.BoolVar(&pre, "pre", false, "check whether Underlane can be installed")
+	p.BoolVar(&versionCheck, "version-check", true, "a release asks whether it is the newest of its channel ($"+newest.Variable+"=off: never)")
 	p.BoolVar(&proxy, "proxy", false, "check the meshed pods too")
 	p.StringVarP(&namespace, "namespace", "n", "", "with --proxy: check only pods of this namespace")
 	output.AddFlag(p)
