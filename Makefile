@@ -53,6 +53,10 @@ release: ## the files of a release, in dist/: VERSION=v0.2.0 CHANNEL=stable|edge
 	  $(if $(KEY),-key '$(KEY)') $(if $(PUBLIC_KEY),-public-key '$(PUBLIC_KEY)') $(if $(BASE_URL),-base-url '$(BASE_URL)') \
 	  $(if $(PLATFORMS),-platforms '$(PLATFORMS)') $(if $(PREVIOUS),-previous '$(PREVIOUS)')
 
+.PHONY: build-arm
+build-arm: ## agent, controller and command line for arm64, into bin/arm64; BPF objects are the same for both
+	GOARCH=arm64 GOARM64=v8.0 $(BUILD) -o bin/arm64/ ./cmd/agent ./cmd/controller ./cmd/underlane
+
 ##@ Measure
 
 .PHONY: bench bench-diff bench-build
@@ -113,7 +117,7 @@ contract: deps-test ## the mesh's promises under faults, by seed (root; make tes
 	  -contract.faults=$(or $(FAULTS),8) -contract.overlap=$(or $(OVERLAP),1) -contract.kinds=$(KINDS)
 
 .PHONY: lint
-lint: ## go vet, staticcheck, gofumpt
+lint: ## go vet, staticcheck, gofumpt, actionlint
 	$(GO) vet ./...
 	$(GO) vet -tags nocluster ./cmd/... ./pkg/agent/nri
 	cd test/cluster && $(GO) vet ./...
@@ -129,6 +133,7 @@ lint: ## go vet, staticcheck, gofumpt
 	cd test/interop/programs && $$(cd ../../.. && $(GO) tool -n staticcheck) ./...
 	cd test/programs/grpctest && $$(cd ../../.. && $(GO) tool -n staticcheck) ./...
 	cd test/tracing/collector && $$(cd ../../.. && $(GO) tool -n staticcheck) ./...
+	cd internal/tools/actionlint && $(GO) tool actionlint -shellcheck= -pyflakes= ../../../.github/workflows/*.yml
 	@out=$$($(GO) tool gofumpt -l $$(git ls-files '*.go' | grep -vE '\.pb\.go$$|_bpfel\.go$$')); \
 	  if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
 

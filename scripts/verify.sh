@@ -9,7 +9,7 @@ git ls-files -z | tar --null -T - -cf - | tar -xf - -C "$copy"
     cd "$copy"
     go generate ./bpf ./api/... ./test/demo/proto ./daemonset ./pkg/dashboard
     go mod tidy
-    for module in test/conformance test/cluster test/cluster/components/* test/crds test/interop/programs test/programs/grpctest test/tracing/collector internal/tools/sbom; do
+    for module in test/conformance test/cluster test/cluster/components/* test/crds test/interop/programs test/programs/grpctest test/tracing/collector internal/tools/sbom internal/tools/actionlint; do
         # Traefik is built with a file changed, without the thousand packages that this file
         # imports: tidy would have them all.
         [ "$module" = test/cluster/components/traefik ] || (cd "$module" && go mod tidy)
