@@ -110,6 +110,10 @@ hostile: deps-test ## attack the mesh, and measure what quiet pods feel (root); 
 hostile-peers: deps-test deps-bench ## the same attacks on Envoy, nginx and haproxy, beside the mesh (root); RUN=http2/ping
 	$(GO) test -count=1 -v -timeout 90m -run 'TestPeerConfigurations|TestPeers/$(RUN)' ./test/hostile -args -full -peers -rounds $(or $(ROUNDS),2) -nice $(or $(NICE),19)
 
+.PHONY: scale
+scale: ## what the control plane costs at which size of a cluster, without an API server; NODES=25,100,400
+	$(GO) test -count=1 -v -timeout 30m -run 'TestMeasure' ./test/scale -args -nodes $(or $(NODES),25,100,400)
+
 .PHONY: contract
 contract: deps-test ## the mesh's promises under faults, by seed (root; make test plays two seeds); SEED=7, TIME=10m, FAULTS=8, OVERLAP=2, KINDS=agent-killed,node-cut
 	$(GO) test -count=1 -timeout 0 -v -run 'TestFullContract$$' ./test/contract -args \
