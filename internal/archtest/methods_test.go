@@ -17,9 +17,7 @@ var manyMethods = map[string]struct {
 	most int
 	why  string
 }{
-	"pkg/l7proxy/mux.Stream":               {38, "a net.Conn, too, and all that conn.Conn has"},
-	"pkg/controller/translate.translation": {44, "one pass over the objects, a kind a method: to be cut"},
-	"pkg/controller/translate.routeDraft":  {32, "to be cut"},
+	"pkg/l7proxy/mux.Stream": {38, "a net.Conn, too, and all that conn.Conn has"},
 }
 
 func TestMethods(t *testing.T) {

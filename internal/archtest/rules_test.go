@@ -68,6 +68,7 @@ var layers = map[string]int{
 	"pkg/controller/bylabels":         4,
 	"pkg/controller/cluster":          4,
 	"pkg/controller/custom":           4,
+	"pkg/controller/depend":           4,
 	"pkg/controller/customclient":     4,
 	"pkg/controller/history":          4,
 	"pkg/controller/issuer":           4,

@@ -213,12 +213,8 @@ func (c *Controller) Egress() []*mesh.EgressNetwork {
 	return nil
 }
 
-// Translation returns how objects are translated. What other translations keep is not in it.
-func (c *Controller) Translation() translate.Config {
-	config := c.translation
-	config.Parsed = nil
-	return config
-}
+// Translation returns how objects are translated.
+func (c *Controller) Translation() translate.Config { return c.translation }
 
 // Addr returns the address that agents connect to.
 func (c *Controller) Addr() net.Addr { return c.listener.Addr() }

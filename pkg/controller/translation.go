@@ -12,7 +12,7 @@ import (
 
 // translation returns what the options say of the translation.
 func (o *Options) translation() (c translate.Config, err error) {
-	c = translate.Config{TrustDomain: o.TrustDomain, IstioRootNamespace: o.IstioRootNamespace, Parsed: &translate.Parsed{}}
+	c = translate.Config{TrustDomain: o.TrustDomain, IstioRootNamespace: o.IstioRootNamespace}
 	if c.Policy, err = translate.ParseDefaultPolicy(cmp.Or(o.DefaultPolicy, mesh.PolicyAllow.String())); err != nil {
 		return c, err
 	}

@@ -75,7 +75,9 @@ func appOf(pod int) string { return fmt.Sprint("app-", pod/PodsPerService) }
 func podName(pod int) string { return fmt.Sprintf("%s-7c5bf8d6f9-%d", appOf(pod), pod) }
 
 // nodeOf spreads the pods of a Service over nodes.
-func nodeOf(nodes, pod int) string { return nodeName((pod/PodsPerService + pod%PodsPerService*7) % nodes) }
+func nodeOf(nodes, pod int) string {
+	return nodeName((pod/PodsPerService + pod%PodsPerService*7) % nodes)
+}
 
 func addr(first string, i int) netip.Addr {
 	b := netip.MustParseAddr(first).As4()

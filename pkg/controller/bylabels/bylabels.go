@@ -57,6 +57,17 @@ func (x *Index[T]) Add(s labels.Selector, value T) {
 	x.by[best] = append(x.by[best], at)
 }
 
+// All returns the values in the order in which they were added. A nil Index has none.
+func (x *Index[T]) All() (out []T) {
+	if x == nil {
+		return nil
+	}
+	for i := range x.all {
+		out = append(out, x.all[i].value)
+	}
+	return out
+}
+
 // Select returns the values whose selector selects a pod with these labels, in the order in
 // which they were added. A nil Index has none.
 func (x *Index[T]) Select(pod map[string]string) (out []T) {

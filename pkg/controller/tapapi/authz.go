@@ -38,7 +38,7 @@ type Policies interface {
 	Authz(uid string) *authz.Spec
 	// Egress returns the EgressNetworks. They must not be changed.
 	Egress() []*mesh.EgressNetwork
-	// Translation is how the objects are translated, without Parsed.
+	// Translation is how the objects are translated.
 	Translation() translate.Config
 }
 

@@ -65,25 +65,6 @@ type ruling struct {
 // allPorts are the ports of a ruling that is about every port.
 var allPorts = []authz.PortRange{{First: 1, Last: 65535}}
 
-// addPolicies gives the pods the authorization policies that apply to them. It must come
-// after the pods and before the services.
-func (t *translation) addPolicies(o *Objects) {
-	sorted := *o
-	sorted.PolicyObjects = slices.SortedFunc(slices.Values(o.PolicyObjects), comparePolicies)
-	all := make([]front, len(fronts))
-	for i, newFront := range fronts {
-		all[i] = newFront(t, &sorted)
-	}
-	limits := t.rateLimits(&sorted)
-	for _, pods := range t.pods {
-		for _, p := range pods {
-			if p.workload.Meshed {
-				t.authorize(p, all, limits)
-			}
-		}
-	}
-}
-
 // comparePolicies orders policies by name. Their order says which of two rules that match is
 // reported, and whether the pods' policies have changed.
 func comparePolicies(a, b *custom.PolicyObject) int {
@@ -91,8 +72,8 @@ func comparePolicies(a, b *custom.PolicyObject) int {
 }
 
 // authorize sets what applies to a pod: what each language says, and the default mode
-// for the ports about which none decides.
-func (t *translation) authorize(p *pod, fronts []front, limits rateLimits) {
+// for the ports about which none decides. It returns nil if nothing does.
+func (t *translation) authorize(p *pod, fronts []front, limits rateLimits) *authz.Spec {
 	w := p.workload
 	spec := t.spec()
 	var decided []authz.PortRange
@@ -115,12 +96,9 @@ func (t *translation) authorize(p *pod, fronts []front, limits rateLimits) {
 	// The limits see requests as they arrive, as policies that look at requests do.
 	w.RequestRules = w.RequestRules || w.Limited
 	if !w.Authorized && !w.Limited {
-		return
+		return nil
 	}
-	if t.Authz == nil {
-		t.Authz = map[string]*authz.Spec{}
-	}
-	t.Authz[w.UID] = spec
+	return spec
 }
 
 // withPorts returns a copy of ports with those of more that it does not have.
@@ -138,7 +116,7 @@ func (t *translation) spec(groups ...authz.Group) *authz.Spec {
 }
 
 // authzProblem reports a problem of an object, whose name is "KIND.GROUP NAMESPACE/NAME".
-func (t *translation) authzProblem(p authz.Problem) {
+func (t *report) authzProblem(p authz.Problem) {
 	kind, name, _ := strings.Cut(p.Policy, " ")
 	namespace, name, _ := strings.Cut(name, "/")
 	if kind == "" {

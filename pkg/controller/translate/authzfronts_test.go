@@ -113,7 +113,7 @@ func TestFronts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			config := translate.Config{TrustDomain: "cluster.local", Parsed: &translate.Parsed{}}
+			config := translate.Config{TrustDomain: "cluster.local"}
 			if tc.config != "" {
 				if config.Policy, err = translate.ParseDefaultPolicy(tc.config); err != nil {
 					t.Fatal(err)
@@ -212,7 +212,7 @@ func BenchmarkPolicies(b *testing.B) {
 		add(o, 10_000, 1000)
 		for name, config := range map[string]translate.Config{
 			"first": {TrustDomain: "cluster.local"},
-			"next":  {TrustDomain: "cluster.local", Parsed: &translate.Parsed{}},
+			"next":  {TrustDomain: "cluster.local"},
 		} {
 			b.Run(language+"/"+name, func(b *testing.B) {
 				if r := config.Translate(o); len(r.Authz) != 5000 || len(r.Authz[r.Workloads[0].UID].Groups) < 2 {

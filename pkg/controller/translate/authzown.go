@@ -65,7 +65,7 @@ func decidedBy(policies []authz.Policy) []authz.PortRange {
 }
 
 // addStatus sets the status that a policy should have.
-func (t *translation) addStatus(o *custom.PolicyObject, s gatewayv1.PolicyAncestorStatus) {
+func (t *report) addStatus(o *custom.PolicyObject, s gatewayv1.PolicyAncestorStatus) {
 	t.RouteStatuses = append(t.RouteStatuses, RouteStatus{
 		Kind: o.QualifiedKind(), Namespace: o.Namespace, Name: o.Name,
 		Parents: []gatewayv1.RouteParentStatus{{ParentRef: s.AncestorRef, ControllerName: s.ControllerName, Conditions: s.Conditions}},

@@ -24,8 +24,6 @@ type Config struct {
 	IstioRootNamespace string
 	// Providers are the external authorizers that Istio's policies may name.
 	Providers []istiopolicy.Provider
-	// Parsed makes a further translation cheaper. nil: nothing is kept.
-	Parsed *Parsed
 }
 
 // DefaultClusterNetworks are the private address ranges, as in Linkerd's value
@@ -67,11 +65,9 @@ func (p DefaultPolicy) settings() (s mesh.Settings) {
 
 // Translate translates o with c.
 func (c Config) Translate(o *Objects) Result {
-	if len(c.ClusterNetworks) == 0 {
-		c.ClusterNetworks = DefaultClusterNetworks
-	}
-	defer c.Parsed.begin()()
-	return translate(o, c)
+	t := New(c)
+	t.Apply(Diff(nil, o))
+	return *t.Result()
 }
 
 // Translate translates o. Identities belong to trustDomain.

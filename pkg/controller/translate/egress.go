@@ -91,7 +91,6 @@ func (t *translation) addEgressNetwork(o *custom.EgressNetwork) {
 		}
 		t.problem(KindEgressNetwork, o.Namespace, o.Name, "%s; everything is refused", n.Unknown)
 	}
-	t.egress[key(o.Namespace, o.Name)] = n
 	t.Egress = append(t.Egress, n)
 	t.RouteStatuses = append(t.RouteStatuses, RouteStatus{
 		Kind: KindEgressNetwork, Namespace: o.Namespace, Name: o.Name,
@@ -144,7 +143,7 @@ func (t *translation) eachEgressParent(kind string, meta *metav1.ObjectMeta, par
 func (d *routeDraft) egressParent(ref *gatewayv1.ParentReference) (at mesh.ServicePortRef, problem string) {
 	at = *d.egress
 	switch {
-	case d.t.egress[key(at.Namespace, at.Name)] == nil:
+	case !d.t.hasEgress(at.Namespace, at.Name):
 		return at, fmt.Sprintf("there is no EgressNetwork %s/%s", at.Namespace, at.Name)
 	case ref.SectionName != nil:
 		return at, "an EgressNetwork has no sections"

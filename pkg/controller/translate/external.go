@@ -2,36 +2,38 @@ package translate
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/underlane/underlane/pkg/controller/depend"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// claim is a Service's claim to addresses from outside the cluster.
-type claim struct {
-	service *mesh.Service
-	created time.Time
-	addrs   []netip.Addr
+// claimed is an external address that Services claim.
+type claimed struct {
+	depend.Node
+	tr      *Translator
+	addr    netip.Addr
+	by      []*service
+	granted map[*service][]int // places of ports
 }
 
-// claimExternal records the addresses, in addition to its ClusterIPs, at which
+// claimExternal returns the addresses, in addition to its ClusterIPs, at which
 // kube-proxy makes s reachable from within the cluster
 // (kubernetes/pkg/proxy/serviceport.go): spec.externalIPs and, for a load balancer,
 // status.loadBalancer.ingress[].ip. kube-proxy uses only the address families of
 // the ClusterIPs. externalTrafficPolicy does not apply to clients within the
 // cluster.
-func (t *translation) claimExternal(s *corev1.Service, out *mesh.Service) {
+func (t *translation) claimExternal(s *corev1.Service, out *mesh.Service) (claims []netip.Addr) {
 	if out.NodeLocal {
 		// internalTrafficPolicy applies only to ClusterIPs, but agents have one
 		// policy for all addresses of a Service. The external addresses therefore
 		// stay with kube-proxy.
-		return
+		return nil
 	}
-	c := claim{service: out, created: s.CreationTimestamp.Time}
 	add := func(field, ip string) {
 		addr, err := netip.ParseAddr(ip)
 		if addr = addr.Unmap(); err != nil || !claimable(addr) {
@@ -39,8 +41,8 @@ func (t *translation) claimExternal(s *corev1.Service, out *mesh.Service) {
 			return
 		}
 		sameFamily := func(vip netip.Addr) bool { return vip.Is4() == addr.Is4() }
-		if slices.ContainsFunc(out.VIPs, sameFamily) && !slices.Contains(c.addrs, addr) {
-			c.addrs = append(c.addrs, addr)
+		if slices.ContainsFunc(out.VIPs, sameFamily) && !slices.Contains(claims, addr) {
+			claims = append(claims, addr)
 		}
 	}
 	for _, ip := range s.Spec.ExternalIPs {
@@ -49,9 +51,7 @@ func (t *translation) claimExternal(s *corev1.Service, out *mesh.Service) {
 	for _, ip := range loadBalancerIPs(s) {
 		add("status.loadBalancer.ingress", ip)
 	}
-	if len(c.addrs) > 0 {
-		t.claims = append(t.claims, c)
-	}
+	return claims
 }
 
 // claimable checks the API server's requirements for external IPs.
@@ -75,46 +75,107 @@ func loadBalancerIPs(s *corev1.Service) (out []string) {
 	return out
 }
 
-// settleClaims assigns each port of each external address to one Service. A user
-// who may write a Service can claim any address (CVE-2020-8554). Therefore a claim
-// to a ClusterIP or to a pod's address has no effect. Of several claims to one port
-// the oldest counts; of those of the same age the first by namespace and name. A
-// Service can claim the address of a node and of pods on its host network, because
-// some load balancers run on the nodes.
-func (t *translation) settleClaims() {
-	slices.SortFunc(t.claims, func(a, b claim) int {
-		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.service.Namespace, b.service.Namespace), cmp.Compare(a.service.Name, b.service.Name))
+// Compute assigns each port of an external address to one Service. A user who may write a
+// Service can claim any address (CVE-2020-8554). Therefore a claim to a ClusterIP or to a pod's
+// address has no effect. Of several claims to one port the oldest counts; of those of the same
+// age the first by namespace and name. A Service can claim the address of a node and of pods on
+// its host network, because some load balancers run on the nodes.
+//
+// It depends on the Services that claim the address or have it as ClusterIP, and on the pod
+// that has it.
+func (c *claimed) Compute() bool {
+	t := c.tr.translation()
+	old := c.granted
+	c.granted = nil
+	slices.SortFunc(c.by, func(a, b *service) int {
+		return cmp.Or(c.tr.shape(a.name).created.Compare(c.tr.shape(b.name).created), a.compare(b.name))
 	})
-	vips := map[netip.Addr]*mesh.Service{}
-	for _, s := range t.Services {
-		for _, a := range s.VIPs {
-			vips[a] = s
-		}
-	}
-	taken := map[netip.AddrPort]*mesh.Service{}
-	for _, c := range t.claims {
+	taken := map[uint16]*service{}
+	for _, s := range c.by {
 		refuse := func(format string, args ...any) {
-			t.problem(KindService, c.service.Namespace, c.service.Name, format, args...)
+			t.problem(KindService, s.namespace, s.name.name, format, args...)
 		}
-		for _, addr := range c.addrs {
-			if owner := vips[addr]; owner != nil {
-				refuse("the external address %s is the cluster IP of Service %s/%s", addr, owner.Namespace, owner.Name)
+		if owner := c.tr.vipOf(c.addr); owner != nil {
+			refuse("the external address %s is the cluster IP of Service %s/%s", c.addr, owner.namespace, owner.name.name)
+			continue
+		}
+		if owner := c.tr.ownerOf(c.addr); owner != nil {
+			refuse("the external address %s is that of pod %s/%s", c.addr, owner.namespace, owner.name.name)
+			continue
+		}
+		ports := c.tr.shape(s.name).svc.Ports
+		for i := range ports {
+			if owner := taken[ports[i].Port]; owner != nil {
+				refuse("the external address %s is that of Service %s/%s", netip.AddrPortFrom(c.addr, ports[i].Port), owner.namespace, owner.name.name)
 				continue
 			}
-			if owner := t.byAddr[addr]; owner != nil {
-				refuse("the external address %s is that of pod %s/%s", addr, owner.Namespace, owner.Name)
-				continue
+			taken[ports[i].Port] = s
+			if c.granted == nil {
+				c.granted = map[*service][]int{}
 			}
-			for i := range c.service.Ports {
-				p := &c.service.Ports[i]
-				at := netip.AddrPortFrom(addr, p.Port)
-				if owner := taken[at]; owner != nil {
-					refuse("the external address %s is that of Service %s/%s", at, owner.Namespace, owner.Name)
-					continue
-				}
-				taken[at] = c.service
-				p.External = append(p.External, addr)
-			}
+			c.granted[s] = append(c.granted[s], i)
 		}
 	}
+	c.tr.out.say(&c.Node, &t.Result)
+	return !maps.EqualFunc(old, c.granted, slices.Equal)
+}
+
+// grant gives out the external addresses that s may have.
+func (s *service) grant(shape *shape, out *mesh.Service) {
+	for _, addr := range shape.claims {
+		c := s.tr.claimed(addr)
+		s.tr.graph.Read(&c.Node)
+		for _, i := range c.granted[s] {
+			out.Ports[i].External = append(out.Ports[i].External, addr)
+		}
+	}
+}
+
+// vip is an address that Services have as ClusterIP.
+type vip struct {
+	depend.Node // an input
+	of          []*service
+}
+
+// indexService indexes the addresses of a Service whose shape has changed.
+func (tr *Translator) indexService(s *service, old, now *shape) {
+	if old != nil {
+		for _, a := range old.svc.VIPs {
+			v := tr.vip(a)
+			v.of = slices.DeleteFunc(v.of, func(other *service) bool { return other == s })
+			tr.graph.Touch(&v.Node)
+		}
+		for _, a := range old.claims {
+			c := tr.claimed(a)
+			c.by = slices.DeleteFunc(c.by, func(other *service) bool { return other == s })
+			tr.graph.Mark(&c.Node)
+		}
+	}
+	if now != nil {
+		for _, a := range now.svc.VIPs {
+			v := tr.vip(a)
+			v.of = append(v.of, s)
+			tr.graph.Touch(&v.Node)
+		}
+		for _, a := range now.claims {
+			c := tr.claimed(a)
+			c.by = append(c.by, s)
+			tr.graph.Mark(&c.Node)
+		}
+	}
+	if now != nil && !now.policy.empty() || old != nil && !old.policy.empty() {
+		tr.graph.Mark(&s.routes.Node)
+	}
+}
+
+// vipOf returns the Service with this ClusterIP, of several the first by name.
+func (tr *Translator) vipOf(a netip.Addr) (first *service) {
+	v := tr.vip(a)
+	tr.graph.Read(&v.Node)
+	for _, s := range v.of {
+		if first == nil || s.compare(first.name) < 0 {
+			first = s
+		}
+	}
+	return first
 }

@@ -45,7 +45,8 @@ func (d *routeDraft) external(f *gatewayv1.HTTPExternalAuthFilter, out *mesh.Rou
 		out.Invalid = "external authorizer: " + why
 		return
 	}
-	e.Service, e.Addrs = to, d.t.services[key(to.Namespace, to.Name)].VIPs
+	svc, _ := d.t.service(to.Namespace, to.Name)
+	e.Service, e.Addrs = to, svc.VIPs
 	if len(e.Addrs) == 0 {
 		d.refuse(out, where, fmt.Sprintf("external authorizer: Service %s/%s has no cluster IP", to.Namespace, to.Name))
 		return

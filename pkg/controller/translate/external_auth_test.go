@@ -130,7 +130,7 @@ func TestCustom(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := translate.Config{TrustDomain: "cluster.local", Providers: providers, Parsed: &translate.Parsed{}}.Translate(o)
+			got := translate.Config{TrustDomain: "cluster.local", Providers: providers}.Translate(o)
 			if said := fmt.Sprint(got.Problems); (says == "") != (len(got.Problems) == 0) || !strings.Contains(said, says) {
 				t.Errorf("problems: got %s, want %q", said, says)
 			}

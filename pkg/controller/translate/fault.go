@@ -23,7 +23,7 @@ func isFault(ref *gatewayv1.LocalObjectReference) bool {
 // fault resolves a filter of type ExtensionRef. A filter must not be skipped: if
 // the fault does not exist, the requests are refused.
 func (d *routeDraft) fault(ref *gatewayv1.LocalObjectReference, out *mesh.RouteFilters, where string) {
-	found := d.t.faults[key(d.meta.Namespace, string(ref.Name))]
+	found := d.t.fault(d.meta.Namespace, string(ref.Name))
 	if found == nil {
 		out.Invalid = fmt.Sprintf("there is no HTTPFault %s/%s", d.meta.Namespace, ref.Name)
 		d.unresolved = append(d.unresolved, verdict{reasonFilterNotFound, where + ": " + out.Invalid})

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"iter"
+	"reflect"
 	"slices"
 
 	"github.com/underlane/underlane/api/policy/v1alpha1"
@@ -12,13 +14,13 @@ import (
 // rateLimits has the RateLimitPolicies, by namespace.
 type rateLimits map[string]*bylabels.Index[*rateLimit]
 
-// rateLimit is a policy with the limits that pods have by it.
-type rateLimit []authz.Limit
+// rateLimit is a policy with the limits that pods have by it. counted has them with the number
+// of nodes that share them.
+type rateLimit struct{ limits, counted []authz.Limit }
 
-// rateLimits reads the RateLimitPolicies of o. The pods must be known.
+// rateLimits reads the RateLimitPolicies of o.
 func (t *translation) rateLimits(o *Objects) rateLimits {
 	all := rateLimits{}
-	shared := map[*rateLimit]map[string]bool{} // nodes with pods of a policy
 	for _, object := range o.PolicyObjects {
 		meta := metaOf(object)
 		if meta.Group != v1alpha1.Group || meta.Kind != v1alpha1.RateLimitKind {
@@ -36,28 +38,40 @@ func (t *translation) rateLimits(o *Objects) rateLimits {
 			in = &bylabels.Index[*rateLimit]{}
 			all[p.Namespace] = in
 		}
-		limits := rateLimit(slices.Clone(p.Limits))
-		shared[&limits] = map[string]bool{}
-		in.Add(p.Pods, &limits)
-	}
-	for namespace, in := range all {
-		for _, p := range t.pods[namespace] {
-			if !p.workload.Meshed {
-				continue
-			}
-			for _, l := range in.Select(p.Labels) {
-				shared[l][p.workload.Node] = true
-			}
-		}
-	}
-	for limits, nodes := range shared {
-		for i := range *limits {
-			if l := &(*limits)[i]; l.Nodes > 0 {
-				l.Nodes = stepped(len(nodes))
-			}
-		}
+		in.Add(p.Pods, &rateLimit{limits: p.Limits})
 	}
 	return all
+}
+
+// count counts the nodes that have pods of each policy. pods are those of its namespace. It
+// reports whether a limit has changed.
+func (r rateLimits) count(namespace string, pods iter.Seq[*pod]) (changed bool) {
+	in := r[namespace]
+	if in == nil {
+		return false
+	}
+	nodes := map[*rateLimit]map[string]bool{}
+	for _, l := range in.All() {
+		nodes[l] = map[string]bool{}
+	}
+	for p := range pods {
+		if p.workload.Meshed {
+			for _, l := range in.Select(p.Labels) {
+				nodes[l][p.workload.Node] = true
+			}
+		}
+	}
+	for l, on := range nodes {
+		counted := slices.Clone(l.limits)
+		for i := range counted {
+			if counted[i].Nodes > 0 {
+				counted[i].Nodes = stepped(len(on))
+			}
+		}
+		changed = changed || !reflect.DeepEqual(l.counted, counted)
+		l.counted = counted
+	}
+	return changed
 }
 
 // stepped rounds a number of nodes up, by half at most. The limits of all pods change with it,
@@ -77,7 +91,7 @@ func (r rateLimits) of(p *pod) (out []authz.Limit) {
 		return nil
 	}
 	for _, l := range in.Select(p.Labels) {
-		out = append(out, *l...)
+		out = append(out, l.counted...)
 	}
 	return out
 }

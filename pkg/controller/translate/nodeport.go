@@ -7,16 +7,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// addNode adds the addresses at which the pods of the cluster reach a node.
-func (t *translation) addNode(n *corev1.Node) {
+// addrsOf returns the addresses at which the pods of the cluster reach a node.
+func addrsOf(n *corev1.Node) (out []netip.Addr) {
 	for _, a := range n.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP {
 			continue
 		}
 		if addr, err := netip.ParseAddr(a.Address); err == nil && addr.Zone() == "" {
-			t.Nodes = append(t.Nodes, addr.Unmap())
+			out = append(out, addr.Unmap())
 		}
 	}
+	return out
 }
 
 // isNodePort reports whether kube-proxy makes p reachable at every node, with all endpoints

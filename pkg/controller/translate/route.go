@@ -37,6 +37,14 @@ type routeDraft struct {
 	egress *mesh.ServicePortRef
 	layer  mesh.RouteLayer
 
+	verdicts
+	// guarded: a rule has an external authorizer. Then the route is never left out: what it
+	// guards would be open.
+	guarded bool
+}
+
+// verdicts are the problems of a route, as its parts are read.
+type verdicts struct {
 	rejected   []verdict // why the route cannot be used as it is
 	unresolved []verdict // references that do not resolve
 	ignored    []string  // fields that have no effect
@@ -44,9 +52,6 @@ type routeDraft struct {
 	// used. The requested behaviour must not be skipped, so the route refuses the
 	// requests.
 	refusals int
-	// guarded: a rule has an external authorizer. Then the route is never left out: what it
-	// guards would be open.
-	guarded bool
 }
 
 func (t *translation) draft(kind string, meta *metav1.ObjectMeta) *routeDraft {
@@ -60,7 +65,7 @@ func (t *translation) draft(kind string, meta *metav1.ObjectMeta) *routeDraft {
 }
 
 // usable reports whether the route should take effect.
-func (d *routeDraft) usable() bool { return len(d.rejected) == d.refusals }
+func (d *verdicts) usable() bool { return len(d.rejected) == d.refusals }
 
 // verdict is the reason of a condition, and a text for users.
 type verdict struct {
@@ -68,11 +73,11 @@ type verdict struct {
 	text   string
 }
 
-func (d *routeDraft) reject(reason gatewayv1.RouteConditionReason, format string, args ...any) {
+func (d *verdicts) reject(reason gatewayv1.RouteConditionReason, format string, args ...any) {
 	d.rejected = append(d.rejected, verdict{reason, fmt.Sprintf(format, args...)})
 }
 
-func (d *routeDraft) ignore(format string, args ...any) {
+func (d *verdicts) ignore(format string, args ...any) {
 	d.ignored = append(d.ignored, fmt.Sprintf(format, args...))
 }
 
@@ -200,7 +205,7 @@ func (d *routeDraft) parent(ref *gatewayv1.ParentReference) (at mesh.ServicePort
 	if ref.Namespace != nil {
 		at.Namespace = string(*ref.Namespace)
 	}
-	svc, known := d.t.services[key(at.Namespace, at.Name)]
+	svc, known := d.t.service(at.Namespace, at.Name)
 	switch {
 	case !known:
 		return at, fmt.Sprintf("there is no Service %s/%s", at.Namespace, at.Name)
@@ -234,7 +239,7 @@ func (d *routeDraft) backend(ref *gatewayv1.BackendObjectReference, where string
 		at.Port = uint16(*ref.Port)
 	}
 	reason := gatewayv1.RouteReasonBackendNotFound
-	svc, known := d.t.services[key(at.Namespace, at.Name)]
+	svc, known := d.t.service(at.Namespace, at.Name)
 	switch {
 	case ref.Group != nil && !isCore(*ref.Group), ref.Kind != nil && *ref.Kind != "Service":
 		reason, why = gatewayv1.RouteReasonInvalidKind, fmt.Sprintf("a backend is a Service, not a %s", kindOf(ref))

@@ -107,7 +107,7 @@ func headerFields(fields []gatewayv1.HTTPHeader) []mesh.HeaderField {
 	return out
 }
 
-func (d *routeDraft) redirect(f *gatewayv1.HTTPRequestRedirectFilter, where string) *mesh.RouteRedirect {
+func (d *verdicts) redirect(f *gatewayv1.HTTPRequestRedirectFilter, where string) *mesh.RouteRedirect {
 	out := &mesh.RouteRedirect{
 		Scheme: valueOf(f.Scheme), Hostname: valueOf(f.Hostname), Path: d.path(f.Path, where), Status: 302,
 	}
@@ -123,7 +123,7 @@ func (d *routeDraft) redirect(f *gatewayv1.HTTPRequestRedirectFilter, where stri
 	return out
 }
 
-func (d *routeDraft) path(m *gatewayv1.HTTPPathModifier, where string) mesh.PathRewrite {
+func (d *verdicts) path(m *gatewayv1.HTTPPathModifier, where string) mesh.PathRewrite {
 	switch {
 	case m == nil:
 		return mesh.PathRewrite{}
@@ -138,7 +138,7 @@ func (d *routeDraft) path(m *gatewayv1.HTTPPathModifier, where string) mesh.Path
 
 // share returns the share of the requests that are mirrored. Without a value all
 // are mirrored.
-func (d *routeDraft) share(f *gatewayv1.HTTPRequestMirrorFilter, where string) mesh.Fraction {
+func (d *verdicts) share(f *gatewayv1.HTTPRequestMirrorFilter, where string) mesh.Fraction {
 	n, of := int32(0), int32(0)
 	switch {
 	case f.Percent != nil:

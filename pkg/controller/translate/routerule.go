@@ -73,7 +73,7 @@ func (d *routeDraft) routeBackend(ref *gatewayv1.BackendRef, filters []gatewayv1
 	return out
 }
 
-func (d *routeDraft) httpMatch(m *gatewayv1.HTTPRouteMatch, where string) mesh.RouteMatch {
+func (d *verdicts) httpMatch(m *gatewayv1.HTTPRouteMatch, where string) mesh.RouteMatch {
 	out := mesh.RouteMatch{Method: valueOf(m.Method)}
 	if p := m.Path; p != nil {
 		out.Path.Value = "/"
@@ -101,7 +101,7 @@ func (d *routeDraft) httpMatch(m *gatewayv1.HTTPRouteMatch, where string) mesh.R
 	return out
 }
 
-func (d *routeDraft) grpcMatch(m *gatewayv1.GRPCRouteMatch, where string) (out mesh.RouteMatch) {
+func (d *verdicts) grpcMatch(m *gatewayv1.GRPCRouteMatch, where string) (out mesh.RouteMatch) {
 	if g := m.Method; g != nil {
 		out.GRPC = mesh.GRPCMethodMatch{Service: valueOf(g.Service), Method: valueOf(g.Method)}
 		out.GRPC.Regex = d.isRegex(valueOf(g.Type), where+".method")
@@ -113,13 +113,13 @@ func (d *routeDraft) grpcMatch(m *gatewayv1.GRPCRouteMatch, where string) (out m
 	return out
 }
 
-func (d *routeDraft) value(name, value, kind, where string) mesh.ValueMatch {
+func (d *verdicts) value(name, value, kind, where string) mesh.ValueMatch {
 	return mesh.ValueMatch{Name: name, Value: value, Regex: d.isRegex(kind, where)}
 }
 
 // isRegex reads the type of a match. The types have the same names for headers,
 // query parameters and methods.
-func (d *routeDraft) isRegex(kind, where string) bool {
+func (d *verdicts) isRegex(kind, where string) bool {
 	switch kind {
 	case "", string(gatewayv1.HeaderMatchExact):
 	case string(gatewayv1.HeaderMatchRegularExpression):
@@ -130,7 +130,7 @@ func (d *routeDraft) isRegex(kind, where string) bool {
 	return false
 }
 
-func (d *routeDraft) unknown(where, kind string) {
+func (d *verdicts) unknown(where, kind string) {
 	d.reject(gatewayv1.RouteReasonUnsupportedValue, "%s: type %q is not known", where, kind)
 }
 
@@ -138,7 +138,7 @@ func (d *routeDraft) unknown(where, kind string) {
 var gepDuration = regexp.MustCompile(`^([0-9]{1,5}(h|m|s|ms)){1,4}$`)
 
 // duration returns 0, which stands for no limit, for nil and for "0s".
-func (d *routeDraft) duration(v *gatewayv1.Duration, where string) time.Duration {
+func (d *verdicts) duration(v *gatewayv1.Duration, where string) time.Duration {
 	if v == nil {
 		return 0
 	}
@@ -157,7 +157,7 @@ func gepDurationOf(v gatewayv1.Duration) (time.Duration, error) {
 	return out, nil
 }
 
-func (d *routeDraft) retry(r *gatewayv1.HTTPRouteRetry, where string) *mesh.RouteRetry {
+func (d *verdicts) retry(r *gatewayv1.HTTPRouteRetry, where string) *mesh.RouteRetry {
 	out := &mesh.RouteRetry{Attempts: defaultAttempts, Backoff: d.duration(r.Backoff, where+".backoff")}
 	if r.Attempts != nil {
 		out.Attempts = *r.Attempts

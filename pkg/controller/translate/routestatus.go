@@ -25,7 +25,7 @@ type RouteStatus struct {
 
 // addRouteStatus adds the status of some parents of an object. Those of one object come
 // one after the other.
-func (t *translation) addRouteStatus(s RouteStatus) {
+func (t *report) addRouteStatus(s RouteStatus) {
 	if n := len(t.RouteStatuses); n > 0 {
 		if last := &t.RouteStatuses[n-1]; last.Kind == s.Kind && last.Namespace == s.Namespace && last.Name == s.Name {
 			last.Parents = append(last.Parents, s.Parents...)

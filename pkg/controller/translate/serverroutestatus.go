@@ -61,12 +61,20 @@ func (t *translation) serverRouteStatus(kind string, m *metav1.ObjectMeta, paren
 	}
 }
 
+// parentKind is the kind of the first parent: that of all that one unit speaks of.
+func (s RouteStatus) parentKind() string {
+	if len(s.Parents) == 0 || s.Parents[0].ParentRef.Kind == nil {
+		return ""
+	}
+	return string(*s.Parents[0].ParentRef.Kind)
+}
+
 // joined joins the statuses of the same object, which follow each other.
 func joined(all []RouteStatus) []RouteStatus {
 	out := all[:0]
 	for _, s := range all {
 		if n := len(out); n > 0 && out[n-1].Kind == s.Kind && out[n-1].Namespace == s.Namespace && out[n-1].Name == s.Name {
-			out[n-1].Parents = append(out[n-1].Parents, s.Parents...)
+			out[n-1].Parents = slices.Concat(out[n-1].Parents, s.Parents)
 			continue
 		}
 		out = append(out, s)

@@ -2,30 +2,101 @@ package translate
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"net/netip"
+	"reflect"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/depend"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// addService adds s with its endpoints. They come from its EndpointSlices if there
-// are any, and otherwise from the ready pods that its selector matches.
-func (t *translation) addService(s *corev1.Service, bySlice []*discoveryv1.EndpointSlice) {
-	if s.Spec.Type == corev1.ServiceTypeExternalName {
-		t.services[key(s.Namespace, s.Name)] = nil
-		return
+// service is a Service with what is made of it, in steps: what it says itself, its routes by
+// annotations, its retry budget, and last all of it with its endpoints.
+type service struct {
+	name
+	tr     *Translator
+	object *corev1.Service
+	slices map[string]*discoveryv1.EndpointSlice
+
+	shape     shapeUnit
+	budget    budgetUnit
+	full      fullUnit
+	splits    splitsUnit
+	routes    serviceRoutesUnit
+	producing depend.Node    // an input: the keys of producers
+	producers map[uint16]int // how many routes of its own namespace its ports have; port 0 stands for all
+}
+
+type shapeUnit struct {
+	depend.Node
+	s     *service
+	value *shape // nil: there is no such Service
+}
+
+type fullUnit struct {
+	depend.Node
+	s *service
+}
+
+type splitsUnit struct {
+	depend.Node
+	s     *service
+	of    map[string]*custom.TrafficSplit
+	ports []uint16 // that are split
+}
+
+type serviceRoutesUnit struct {
+	depend.Node
+	s *service
+}
+
+func (u *shapeUnit) Compute() bool         { return u.s.computeShape() }
+func (u *fullUnit) Compute() bool          { return u.s.computeFull() }
+func (u *splitsUnit) Compute() bool        { return u.s.computeSplits() }
+func (u *serviceRoutesUnit) Compute() bool { return u.s.computeRoutes() }
+
+// shape is what a Service says itself.
+type shape struct {
+	svc      mesh.Service // without endpoints, external addresses and retry budget
+	external bool         // of type ExternalName: all else is empty
+	policy   requestPolicy
+	created  time.Time
+	claims   []netip.Addr // external addresses that it wants
+}
+
+// computeShape reads the Service, and depends on nothing else.
+func (s *service) computeShape() bool {
+	t := s.tr.translation()
+	old := s.shape.value
+	s.shape.value = nil
+	if s.object != nil {
+		s.shape.value = t.readService(s.object)
 	}
-	out := &mesh.Service{
+	s.tr.out.say(&s.shape.Node, &t.Result)
+	if old != nil && s.shape.value != nil && reflect.DeepEqual(old, s.shape.value) {
+		s.shape.value = old
+		return false
+	}
+	s.tr.indexService(s, old, s.shape.value)
+	return old != s.shape.value
+}
+
+func (t *translation) readService(s *corev1.Service) *shape {
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		return &shape{external: true}
+	}
+	out := &shape{created: s.CreationTimestamp.Time, svc: mesh.Service{
 		Name: s.Name, Namespace: s.Namespace, VIPs: t.clusterIPs(s),
 		SessionAffinity: s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 		NodeLocal:       s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
-	}
+	}}
 	for i := range s.Spec.Ports {
 		p := &s.Spec.Ports[i]
 		if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
@@ -36,18 +107,13 @@ func (t *translation) addService(s *corev1.Service, bySlice []*discoveryv1.Endpo
 			continue
 		}
 		port := mesh.ServicePort{Name: p.Name, Port: uint16(p.Port)}
-		if isNodePort(s, p) && !out.NodeLocal { // see claimExternal
+		if isNodePort(s, p) && !out.svc.NodeLocal { // see claimExternal
 			port.NodePort = uint16(p.NodePort)
 		}
 		if p.AppProtocol != nil {
 			port.AppProtocol = *p.AppProtocol
 		}
-		if len(bySlice) > 0 {
-			port.Endpoints = usable(t.sliceEndpoints(bySlice, p.Name), out.NodeLocal)
-		} else if len(s.Spec.Selector) > 0 {
-			port.Endpoints = usable(t.selectedEndpoints(s, p), out.NodeLocal)
-		}
-		out.Ports = append(out.Ports, port)
+		out.svc.Ports = append(out.svc.Ports, port)
 	}
 	report := func(problems []string) {
 		for _, p := range problems {
@@ -55,158 +121,48 @@ func (t *translation) addService(s *corev1.Service, bySlice []*discoveryv1.Endpo
 		}
 	}
 	var problems []string
-	out.FailureAccrual, problems = accrualOf(s.Annotations)
+	out.svc.FailureAccrual, problems = accrualOf(s.Annotations)
 	report(problems)
-	policy, problems := requestPolicyOf(s.Annotations)
+	out.policy, problems = requestPolicyOf(s.Annotations)
 	report(problems)
-	if !policy.empty() {
-		t.policies[out] = policy
-	}
-	t.Services = append(t.Services, out)
-	t.services[key(s.Namespace, s.Name)] = out
-	t.claimExternal(s, out)
-}
-
-func (t *translation) clusterIPs(s *corev1.Service) []netip.Addr {
-	var out []netip.Addr
-	for _, ip := range append([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs...) {
-		if ip == "" || ip == corev1.ClusterIPNone {
-			continue
-		}
-		addr, err := netip.ParseAddr(ip)
-		if err != nil || addr.Zone() != "" {
-			t.problem("Service", s.Namespace, s.Name, "clusterIP %q is not an IP address", ip)
-			continue
-		}
-		if addr = addr.Unmap(); !slices.Contains(out, addr) {
-			out = append(out, addr)
-		}
-	}
+	out.claims = t.claimExternal(s, &out.svc)
 	return out
 }
 
-func (t *translation) selectedEndpoints(s *corev1.Service, port *corev1.ServicePort) []candidate {
-	sel := labels.SelectorFromSet(s.Spec.Selector)
-	var out []candidate
-	for _, p := range t.pods[s.Namespace] {
-		if !sel.Matches(labels.Set(p.Labels)) {
-			continue
-		}
-		n, ok := targetPort(p.Pod, port)
-		if !ok {
-			continue
-		}
-		for _, addr := range p.workload.Addrs {
-			out = append(out, candidate{
-				addr: netip.AddrPortFrom(addr, n), workload: p.workload, node: p.Spec.NodeName,
-				ready:    p.workload.Ready || s.Spec.PublishNotReadyAddresses,
-				draining: p.DeletionTimestamp != nil && serving(p.Pod, true),
-			})
-		}
+// computeFull makes the Service with its endpoints. They come from its EndpointSlices if there
+// are any, and otherwise from the ready pods that its selector matches. It depends on what
+// computeShape has read, on these slices or on the pods with the selector's labels, on the pods
+// behind the endpoints, on the settled claims to its external addresses, and on its retry budget.
+func (s *service) computeFull() bool {
+	t := &endpoints{s.tr.translation()}
+	shape := s.tr.shape(s.name)
+	if shape == nil || shape.external {
+		s.tr.out.services.set(s.name, nil)
+		s.tr.out.say(&s.full.Node, &t.Result)
+		return false
 	}
-	return out
-}
-
-// targetPort returns the pod's port for a service port. As in Kubernetes, a pod
-// without a port of that name is not an endpoint.
-func targetPort(p *corev1.Pod, port *corev1.ServicePort) (uint16, bool) {
-	n := cmp.Or(port.TargetPort.IntVal, port.Port)
-	if port.TargetPort.Type == intstr.String && port.TargetPort.StrVal != "" {
-		n = namedPort(p, port.TargetPort.StrVal)
-	}
-	return uint16(n), n >= 1 && n <= math.MaxUint16
-}
-
-func namedPort(p *corev1.Pod, name string) int32 {
-	containers := p.Spec.Containers
-	for i := range p.Spec.InitContainers {
-		if c := &p.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			containers = append(containers[:len(containers):len(containers)], *c) // a sidecar: it runs beside the others
+	out := shape.svc
+	out.Ports = slices.Clone(out.Ports)
+	bySlice := slices.SortedFunc(maps.Values(s.slices), func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
+	i := 0
+	for j := range s.object.Spec.Ports {
+		p := &s.object.Spec.Ports[j]
+		if i == len(out.Ports) || int32(out.Ports[i].Port) != p.Port || p.Name != out.Ports[i].Name || p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+			continue // the shape is without it
 		}
-	}
-	for i := range containers {
-		for _, cp := range containers[i].Ports {
-			if cp.Name == name && (cp.Protocol == "" || cp.Protocol == corev1.ProtocolTCP) {
-				return cp.ContainerPort
-			}
+		if len(bySlice) > 0 {
+			out.Ports[i].Endpoints = usable(t.sliceEndpoints(bySlice, p.Name), out.NodeLocal)
+		} else if len(s.object.Spec.Selector) > 0 {
+			out.Ports[i].Endpoints = usable(t.selectedEndpoints(s.object, p), out.NodeLocal)
 		}
+		i++
 	}
-	return 0
-}
-
-func slicesByService(all []*discoveryv1.EndpointSlice) map[string][]*discoveryv1.EndpointSlice {
-	out := map[string][]*discoveryv1.EndpointSlice{}
-	for _, s := range all {
-		if name := s.Labels[discoveryv1.LabelServiceName]; name != "" && s.AddressType != discoveryv1.AddressTypeFQDN {
-			out[key(s.Namespace, name)] = append(out[key(s.Namespace, name)], s)
-		}
+	s.grant(shape, &out)
+	s.tr.graph.Read(&s.budget.Node)
+	out.RetryBudget = s.budget.value
+	s.tr.out.say(&s.full.Node, &t.Result)
+	if old := s.tr.out.services.now[s.name]; old == nil || !reflect.DeepEqual(old, &out) {
+		s.tr.out.services.set(s.name, &out)
 	}
-	return out
-}
-
-func (t *translation) sliceEndpoints(all []*discoveryv1.EndpointSlice, port string) []candidate {
-	var out []candidate
-	for _, s := range all {
-		n, ok := slicePort(s, port)
-		if !ok {
-			continue
-		}
-		for i := range s.Endpoints {
-			e := &s.Endpoints[i]
-			c := candidate{ready: isTrue(e.Conditions.Ready, true)}
-			c.draining = isTrue(e.Conditions.Serving, true) && isTrue(e.Conditions.Terminating, false)
-			if !c.ready && !c.draining {
-				continue
-			}
-			if e.NodeName != nil {
-				c.node = *e.NodeName
-			}
-			c.zones, c.nodes = hints(e)
-			for _, a := range e.Addresses {
-				addr, err := netip.ParseAddr(a)
-				if err != nil || addr.Zone() != "" {
-					t.problem("EndpointSlice", s.Namespace, s.Name, "address %q is not an IP address", a)
-					continue
-				}
-				c.addr, c.workload = netip.AddrPortFrom(addr.Unmap(), n), t.behind(s.Namespace, e, addr.Unmap())
-				out = append(out, c)
-			}
-		}
-	}
-	return out
-}
-
-// isTrue reads a condition. absent is its value when it is not set
-// (discovery.k8s.io/v1 EndpointConditions).
-func isTrue(condition *bool, absent bool) bool {
-	if condition == nil {
-		return absent
-	}
-	return *condition
-}
-
-func slicePort(s *discoveryv1.EndpointSlice, name string) (uint16, bool) {
-	for _, p := range s.Ports {
-		isTCP := p.Protocol == nil || *p.Protocol == corev1.ProtocolTCP
-		named := p.Name != nil && *p.Name == name || p.Name == nil && name == ""
-		if isTCP && named && p.Port != nil && *p.Port >= 1 && *p.Port <= math.MaxUint16 {
-			return uint16(*p.Port), true
-		}
-	}
-	return 0, false
-}
-
-// behind returns the workload of an endpoint: the pod that the endpoint names, or
-// else the pod with its address, or else nil.
-func (t *translation) behind(namespace string, e *discoveryv1.Endpoint, addr netip.Addr) *mesh.Workload {
-	if ref := e.TargetRef; ref != nil && ref.Kind == "Pod" {
-		p := t.byName[key(cmp.Or(ref.Namespace, namespace), ref.Name)]
-		if p != nil && slices.Contains(p.workload.Addrs, addr) {
-			return p.workload
-		}
-	}
-	if p := t.byAddr[addr]; p != nil {
-		return p.workload
-	}
-	return nil
+	return false // nothing depends on it
 }

@@ -2,6 +2,8 @@ package translate
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,19 +22,7 @@ type namespace struct {
 	policies []podSelector // of its NetworkPolicies
 }
 
-// namespace returns the namespace with this name. It creates an unknown one,
-// because a pod may be read before its Namespace.
-func (t *translation) namespace(name string) *namespace {
-	ns := t.namespaces[name]
-	if ns == nil {
-		ns = &namespace{settings: t.config.Policy.settings(), mode: t.config.Policy.mode}
-		t.namespaces[name] = ns
-	}
-	return ns
-}
-
-func (t *translation) addNamespace(o *corev1.Namespace) {
-	ns := t.namespace(o.Name)
+func (t *translation) readNamespace(o *corev1.Namespace, ns *namespace) {
 	report := func(format string, args ...any) { t.problem("Namespace", "", o.Name, format, args...) }
 	ns.meshed = optedIn(o.Labels, false, report)
 	ns.settings = settingsOf(o.Annotations, ns.settings, report)
@@ -46,6 +36,12 @@ func (t *translation) addNamespace(o *corev1.Namespace) {
 		report("annotation %s: %q is neither shortcut nor wire; taken for wire", mesh.AnnotationSameNode, v)
 		ns.wire = true
 	}
+}
+
+// equal reports whether pods of both are the same.
+func (ns *namespace) equal(other *namespace) bool {
+	return ns.meshed == other.meshed && ns.wire == other.wire && sameMode(ns.mode, other.mode) && reflect.DeepEqual(ns.settings, other.settings) &&
+		slices.EqualFunc(ns.policies, other.policies, func(a, b podSelector) bool { return a.String() == b.String() })
 }
 
 type reporter func(format string, args ...any)

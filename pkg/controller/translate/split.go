@@ -13,24 +13,41 @@ import (
 	"github.com/underlane/underlane/pkg/route"
 )
 
-// addTrafficSplits makes routes from SMI's TrafficSplits, for ports without another
-// route. Of several for one Service the oldest counts.
-func (t *translation) addTrafficSplits(all []*custom.TrafficSplit) {
-	all = slices.Clone(all)
-	slices.SortFunc(all, func(a, b *custom.TrafficSplit) int {
+// splitting translates TrafficSplits.
+type splitting struct{ *translation }
+
+// rootOf returns the Service that s splits, as far as its name says.
+func rootOf(s *custom.TrafficSplit) name {
+	short, _, _ := strings.Cut(s.Spec.Service, ".")
+	return name{s.Namespace, short}
+}
+
+// computeSplits makes routes from the SMI's TrafficSplits of a Service, for ports without
+// another route. Of several the oldest counts.
+func (s *service) computeSplits() bool {
+	t := &splitting{s.tr.translation()}
+	taken := s.producerParents()
+	all := slices.SortedFunc(maps.Values(s.splits.of), func(a, b *custom.TrafficSplit) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	taken := t.producerParents()
-	for _, s := range all {
-		if err := t.addTrafficSplit(s, taken); err != nil {
-			t.problem(custom.TrafficSplits.Kind, s.Namespace, s.Name, "%v: it has no effect", err)
+	for _, split := range all {
+		if err := t.addTrafficSplit(split, taken); err != nil {
+			t.problem(custom.TrafficSplits.Kind, split.Namespace, split.Name, "%v: it has no effect", err)
 		}
 	}
+	s.tr.out.say(&s.splits.Node, &t.Result)
+	var ports []uint16
+	for _, r := range t.Routes {
+		ports = append(ports, r.Parent.Port)
+	}
+	changed := !slices.Equal(ports, s.splits.ports)
+	s.splits.ports = ports
+	return changed
 }
 
 // addTrafficSplit makes the routes of one TrafficSplit. taken has the ports that
 // already have a route.
-func (t *translation) addTrafficSplit(s *custom.TrafficSplit, taken map[mesh.ServicePortRef]bool) error {
+func (t *splitting) addTrafficSplit(s *custom.TrafficSplit, taken map[mesh.ServicePortRef]bool) error {
 	root, err := t.splitService(s, s.Spec.Service)
 	if err != nil {
 		return fmt.Errorf("service: %w", err)
@@ -72,8 +89,8 @@ func (t *translation) addTrafficSplit(s *custom.TrafficSplit, taken map[mesh.Ser
 
 // splitRoute returns the route for one port. The backends use the same port.
 // Requests that no match selects go to the Service itself.
-func (t *translation) splitRoute(s *custom.TrafficSplit, root *mesh.Service, at mesh.ServicePortRef, weights []uint32, matches []mesh.RouteMatch) *mesh.Route {
-	policy := t.policies[root]
+func (t *splitting) splitRoute(s *custom.TrafficSplit, root *mesh.Service, at mesh.ServicePortRef, weights []uint32, matches []mesh.RouteMatch) *mesh.Route {
+	policy := t.from.shape(name{root.Namespace, root.Name}).policy
 	split := mesh.RouteRule{Matches: matches, Timeouts: policy.timeouts, Retry: policy.retry}
 	for i := range s.Spec.Backends {
 		backend := mesh.RouteBackend{Weight: weights[i], Service: at}
@@ -105,7 +122,7 @@ func (t *translation) splitRoute(s *custom.TrafficSplit, root *mesh.Service, at 
 }
 
 // splitPort reports whether a backend has the port.
-func (t *translation) splitPort(s *custom.TrafficSplit, port uint16) bool {
+func (t *splitting) splitPort(s *custom.TrafficSplit, port uint16) bool {
 	return slices.ContainsFunc(s.Spec.Backends, func(b custom.TrafficSplitBackend) bool {
 		svc, err := t.splitService(s, b.Service)
 		return err == nil && hasPort(svc, port)
@@ -113,12 +130,12 @@ func (t *translation) splitPort(s *custom.TrafficSplit, port uint16) bool {
 }
 
 // splitService finds a Service by its name, or by its DNS name in the cluster.
-func (t *translation) splitService(s *custom.TrafficSplit, name string) (*mesh.Service, error) {
+func (t *splitting) splitService(s *custom.TrafficSplit, name string) (*mesh.Service, error) {
 	short, domain, qualified := strings.Cut(name, ".")
 	if namespace, _, _ := strings.Cut(domain, "."); qualified && namespace != s.Namespace {
 		return nil, fmt.Errorf("%s is not of the namespace %s", name, s.Namespace)
 	}
-	svc, known := t.services[key(s.Namespace, short)]
+	svc, known := t.service(s.Namespace, short)
 	switch {
 	case !known:
 		return nil, fmt.Errorf("there is no Service %s/%s", s.Namespace, short)
@@ -151,13 +168,13 @@ func splitWeights(s *custom.TrafficSplit) ([]uint32, error) {
 }
 
 // splitMatches returns the matches of the HTTPRouteGroups that s names.
-func (t *translation) splitMatches(s *custom.TrafficSplit) ([]mesh.RouteMatch, error) {
+func (t *splitting) splitMatches(s *custom.TrafficSplit) ([]mesh.RouteMatch, error) {
 	var out []mesh.RouteMatch
 	for i, ref := range s.Spec.Matches {
 		if ref.Kind != custom.HTTPRouteGroups.Kind {
 			return nil, fmt.Errorf("matches[%d]: a %s is not known", i, ref.Kind)
 		}
-		group := t.routeGroups[key(s.Namespace, ref.Name)]
+		group := t.routeGroup(s.Namespace, ref.Name)
 		if group == nil {
 			return nil, fmt.Errorf("matches[%d]: there is no HTTPRouteGroup %s/%s", i, s.Namespace, ref.Name)
 		}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,33 +11,85 @@ import (
 	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/depend"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// addTrafficPolicies sets the retry budgets of Services. Of several policies for
-// one Service the oldest counts (GEP-713).
-func (t *translation) addTrafficPolicies(all []*gatewayx.XBackendTrafficPolicy) {
-	all = slices.Clone(all)
-	slices.SortFunc(all, func(a, b *gatewayx.XBackendTrafficPolicy) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	taken := map[*mesh.Service]string{}
-	for _, p := range all {
-		t.addTrafficPolicy(p, taken)
-	}
+// trafficPolicy is an XBackendTrafficPolicy.
+type trafficPolicy struct {
+	depend.Node
+	tr     *Translator
+	object *gatewayx.XBackendTrafficPolicy
 }
 
-// addTrafficPolicy adds one policy. taken has the Services that already have one.
-func (t *translation) addTrafficPolicy(p *gatewayx.XBackendTrafficPolicy, taken map[*mesh.Service]string) {
+// budgetUnit is the retry budget of a Service: that of the oldest of its policies that is
+// valid (GEP-713).
+type budgetUnit struct {
+	depend.Node
+	s      *service
+	of     map[string]*trafficPolicy // by name
+	value  *mesh.RetryBudget
+	winner *gatewayx.XBackendTrafficPolicy
+}
+
+// targetsOf returns the places of the references of a policy to Services, by the Service.
+func targetsOf(p *gatewayx.XBackendTrafficPolicy) map[name]int {
+	out := map[name]int{}
+	for i := range p.Spec.TargetRefs {
+		ref := &p.Spec.TargetRefs[i]
+		at := name{p.Namespace, string(ref.Name)}
+		if _, twice := out[at]; !twice && isCore(ref.Group) && ref.Kind == "Service" {
+			out[at] = i
+		}
+	}
+	return out
+}
+
+// Compute finds the policy. It depends on the policies that have the Service as target, and on
+// whether there is one.
+func (u *budgetUnit) Compute() bool {
+	old, winner := u.value, u.winner
+	u.value, u.winner = nil, nil
+	if shape := u.s.tr.shape(u.s.name); shape == nil || shape.external {
+		return winner != nil
+	}
+	for _, p := range u.of {
+		o := p.object
+		budget, err := budgetOf(o.Spec.RetryConstraint)
+		if err != nil || u.winner != nil && cmp.Or(o.CreationTimestamp.Compare(u.winner.CreationTimestamp.Time), cmp.Compare(o.Name, u.winner.Name)) > 0 {
+			continue
+		}
+		u.winner, u.value = o, budget
+	}
+	if old != nil && u.value != nil && *old == *u.value {
+		u.value = old
+	}
+	return old != u.value || winner != u.winner
+}
+
+// Compute makes the status of a policy. It depends on its targets and their budgets.
+func (u *trafficPolicy) Compute() bool {
+	t := u.tr.translation()
+	if u.object != nil {
+		t.addTrafficPolicy(u.object)
+	}
+	u.tr.out.say(&u.Node, &t.Result)
+	return false
+}
+
+func (t *translation) addTrafficPolicy(p *gatewayx.XBackendTrafficPolicy) {
 	kind := custom.BackendTrafficPolicies.Kind
-	budget, err := budgetOf(p.Spec.RetryConstraint)
+	_, err := budgetOf(p.Spec.RetryConstraint)
 	status := RouteStatus{Kind: kind, Namespace: p.Namespace, Name: p.Name}
+	first := targetsOf(p)
 	for i := range p.Spec.TargetRefs {
 		ref := &p.Spec.TargetRefs[i]
 		if !isCore(ref.Group) || ref.Kind != "Service" {
 			continue // another controller handles it
 		}
-		svc := t.services[key(p.Namespace, string(ref.Name))]
+		at := name{p.Namespace, string(ref.Name)}
+		svc, _ := t.service(at.namespace, at.name)
+		winner := t.from.winner(at)
 		is, v := true, verdict{gatewayv1.RouteConditionReason(gatewayv1.PolicyReasonAccepted), "in effect"}
 		switch {
 		case svc == nil:
@@ -48,17 +99,14 @@ func (t *translation) addTrafficPolicy(p *gatewayx.XBackendTrafficPolicy, taken 
 			}
 		case err != nil:
 			is, v = false, verdict{gatewayv1.RouteConditionReason(gatewayv1.PolicyReasonInvalid), err.Error()}
-		case taken[svc] != "":
+		case winner != p || first[at] != i:
 			is, v = false, verdict{
 				gatewayv1.RouteConditionReason(gatewayv1.PolicyReasonConflicted),
-				fmt.Sprintf("Service %s/%s has the older policy %s", p.Namespace, ref.Name, taken[svc]),
+				fmt.Sprintf("Service %s/%s has the older policy %s", p.Namespace, ref.Name, winner.GetName()),
 			}
-		default:
-			taken[svc], svc.RetryBudget = p.Name, budget
-			if p.Spec.SessionPersistence != nil {
-				v.text += "; ignored: sessionPersistence"
-				t.problem(kind, p.Namespace, p.Name, "sessionPersistence: ignored")
-			}
+		case p.Spec.SessionPersistence != nil:
+			v.text += "; ignored: sessionPersistence"
+			t.problem(kind, p.Namespace, p.Name, "sessionPersistence: ignored")
 		}
 		if !is {
 			t.problem(kind, p.Namespace, p.Name, "targetRefs[%d]: %s", i, v.text)

@@ -1,12 +1,8 @@
-// Package translate converts Kubernetes objects to the mesh's own values. It is a
-// pure function: the same objects always give the same result, in the same order.
 package translate
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -78,85 +74,19 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s %s/%s: %s", p.Kind, p.Namespace, p.Name, p.Reason)
 }
 
-func translate(o *Objects, c Config) Result {
-	t := &translation{
-		config:      c,
-		namespaces:  map[string]*namespace{},
-		zones:       make(map[string]string, len(o.Nodes)),
-		pods:        map[string][]*pod{},
-		byName:      map[string]*pod{},
-		byAddr:      map[netip.Addr]*pod{},
-		services:    make(map[string]*mesh.Service, len(o.Services)),
-		policies:    map[*mesh.Service]requestPolicy{},
-		routeGroups: map[string]*custom.HTTPRouteGroup{},
-		faults:      map[string]*custom.HTTPFault{},
-		egress:      map[string]*mesh.EgressNetwork{},
-	}
-	for _, n := range o.Nodes {
-		t.zones[n.Name] = n.Labels[corev1.LabelTopologyZone]
-		t.addNode(n)
-	}
-	for _, ns := range o.Namespaces {
-		t.addNamespace(ns)
-	}
-	for _, np := range o.NetworkPolicies {
-		t.addNetworkPolicy(np)
-	}
-	t.addForeignPolicies(o)
-	for _, p := range o.Pods {
-		t.addPod(p)
-	}
-	t.indexAddresses()
-	t.addPolicies(o)
-	bySvc := slicesByService(o.EndpointSlices)
-	for _, s := range o.Services {
-		t.addService(s, bySvc[key(s.Namespace, s.Name)])
-	}
-	t.settleClaims()
-	t.addTrafficPolicies(o.TrafficPolicies)
-	for _, f := range o.HTTPFaults {
-		t.faults[key(f.Namespace, f.Name)] = f
-	}
-	for _, n := range o.EgressNetworks {
-		t.addEgressNetwork(n)
-	}
-	for _, r := range o.HTTPRoutes {
-		t.addHTTPRoute(r)
-	}
-	for _, r := range o.GRPCRoutes {
-		t.addGRPCRoute(r)
-	}
-	for _, r := range o.TLSRoutes {
-		t.addTLSRoute(r)
-	}
-	for _, r := range o.TCPRoutes {
-		t.addTCPRoute(r)
-	}
-	for _, g := range o.HTTPRouteGroups {
-		t.routeGroups[key(g.Namespace, g.Name)] = g
-	}
-	t.addTrafficSplits(o.TrafficSplits)
-	t.addServiceRoutes()
-	return t.sorted()
+// translation is the translation of one object, or of one value: what it says is in Result,
+// and what it looks at becomes an edge from there.
+type translation struct {
+	report
+	lookups
+	config *Config
 }
 
-// translation is the state of one call of Translate.
-type translation struct {
-	Result
-	config      Config
-	wire        bool // no pod may use the same-node shortcut
-	namespaces  map[string]*namespace
-	zones       map[string]string // by node
-	pods        map[string][]*pod // by namespace
-	byName      map[string]*pod
-	byAddr      map[netip.Addr]*pod
-	services    map[string]*mesh.Service // nil for one of type ExternalName
-	claims      []claim                  // to external addresses
-	policies    map[*mesh.Service]requestPolicy
-	routeGroups map[string]*custom.HTTPRouteGroup
-	faults      map[string]*custom.HTTPFault
-	egress      map[string]*mesh.EgressNetwork // by namespace and name
-}
+// report is what a translation says.
+type report struct{ Result }
+
+// lookups find the objects that others name.
+type lookups struct{ from *Translator }
 
 // pod is a Pod and the workload that was made from it.
 type pod struct {
@@ -165,31 +95,34 @@ type pod struct {
 	mode     defaultMode
 }
 
-func (t *translation) problem(kind, namespace, name, format string, args ...any) {
+func (t *report) problem(kind, namespace, name, format string, args ...any) {
 	t.Problems = append(t.Problems, Problem{
 		Kind: kind, Namespace: namespace, Name: name, Reason: fmt.Sprintf(format, args...),
 	})
 }
 
-func (t *translation) sorted() Result {
-	slices.SortFunc(t.Workloads, func(a, b *mesh.Workload) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	slices.SortFunc(t.Services, func(a, b *mesh.Service) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	slices.SortFunc(t.Egress, func(a, b *mesh.EgressNetwork) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	slices.SortFunc(t.Nodes, netip.Addr.Compare)
-	slices.SortFunc(t.Routes, compareRoutes)
-	slices.SortStableFunc(t.RouteStatuses, func(a, b RouteStatus) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
-	})
-	t.RouteStatuses = joined(t.RouteStatuses)
-	slices.SortFunc(t.Problems, func(a, b Problem) int { return cmp.Compare(a.String(), b.String()) })
-	t.Problems = slices.Compact(t.Problems) // an endpoint's address is checked once per port
-	return t.Result
+// service finds a Service, without its endpoints. It is nil for one of type ExternalName.
+func (t *lookups) service(namespace, service string) (out *mesh.Service, known bool) {
+	s := t.from.shape(name{namespace, service})
+	switch {
+	case s == nil:
+		return nil, false
+	case s.external:
+		return nil, true
+	}
+	return &s.svc, true
+}
+
+func (t *lookups) fault(namespace, fault string) *custom.HTTPFault {
+	return input[*custom.HTTPFault](t.from, objectKey{custom.HTTPFaults.Kind, namespace, fault})
+}
+
+func (t *lookups) routeGroup(namespace, group string) *custom.HTTPRouteGroup {
+	return input[*custom.HTTPRouteGroup](t.from, objectKey{custom.HTTPRouteGroups.Kind, namespace, group})
+}
+
+func (t *lookups) hasEgress(namespace, network string) bool {
+	return input[*custom.EgressNetwork](t.from, objectKey{KindEgressNetwork, namespace, network}) != nil
 }
 
 func key(namespace, name string) string { return namespace + "/" + name }

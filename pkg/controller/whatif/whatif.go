@@ -23,7 +23,7 @@ import (
 // State is what the controller has. The objects are not changed.
 type State struct {
 	Objects *translate.Objects
-	Config  translate.Config // Parsed is nil: translations of other objects share nothing
+	Config  translate.Config
 }
 
 // MaxManifest bounds the policies that can be tried at once, in bytes.
