@@ -2,33 +2,19 @@ package server
 
 import (
 	pb "github.com/underlane/underlane/api/control/v1"
-	"github.com/underlane/underlane/pkg/control/codec"
-	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/state"
+	"github.com/underlane/underlane/pkg/pmap"
 )
 
 // egress has the EgressNetworks of a Snapshot.
 type egress struct {
 	networks []egressNetwork
-	routed   map[string][]routed // routes of a network, by the network's resource
+	routed   pmap.Map[string, []routed] // routes of a network, by the network's resource
 }
 
 type egressNetwork struct {
 	*pb.Resource
 	namespace string
 	global    bool
-}
-
-func (s *Snapshot) addEgress(n *mesh.EgressNetwork, last *Snapshot) {
-	s.egress.networks = append(s.egress.networks, egressNetwork{s.add(codec.EncodeEgressNetwork(n), last), n.Namespace, n.Global})
-}
-
-func (s *Snapshot) addEgressRoute(r *mesh.Route, last *Snapshot) {
-	if s.egress.routed == nil {
-		s.egress.routed = map[string][]routed{}
-	}
-	parent := state.EgressName(r.Parent.Namespace, r.Parent.Name)
-	s.egress.routed[parent] = append(s.egress.routed[parent], s.routedBy(r, "", last))
 }
 
 // wantedEgress yields the networks that clients of these namespaces are subject to, their
@@ -47,7 +33,7 @@ func (s *Snapshot) wantedEgress(clients map[string]bool, routes bool, yield func
 		if !routes {
 			continue
 		}
-		for _, r := range s.egress.routed[n.Name] {
+		for _, r := range s.egress.routed.Get(n.Name) {
 			if r.client != "" && !clients[r.client] {
 				continue
 			}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +18,8 @@ import (
 	"github.com/underlane/underlane/pkg/control"
 	"github.com/underlane/underlane/pkg/control/codec"
 	"github.com/underlane/underlane/pkg/limit/lease"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
 // lender has the Ledger while this controller leads.
@@ -145,14 +149,21 @@ func (s *Server) Limits(stream grpc.BidiStreamingServer[pb.LimitReport, pb.Limit
 	}
 }
 
+// limited is a pod with limits that nodes share.
+type limited struct {
+	workload *mesh.Workload
+	spec     *authz.Spec
+}
+
+func shares(spec *authz.Spec) bool {
+	return spec != nil && slices.ContainsFunc(spec.Limits, func(l authz.Limit) bool { return l.Nodes != 0 && l.Requests != 0 })
+}
+
 // sharedLimits returns the limits that nodes share.
-func sharedLimits(c *Content) map[string]lease.Shared {
+func sharedLimits(pods map[string]limited) map[string]lease.Shared {
 	var out map[string]lease.Shared
-	for _, w := range c.Workloads {
-		spec := c.Authz[w.UID]
-		if !w.Limited || spec == nil {
-			continue
-		}
+	for _, uid := range slices.Sorted(maps.Keys(pods)) {
+		w, spec := pods[uid].workload, pods[uid].spec
 		for i := range spec.Limits {
 			l := &spec.Limits[i]
 			if l.Nodes == 0 || l.Requests == 0 {

@@ -18,41 +18,73 @@ const (
 	rangesAtMost            = 64 // per address family; if there would be more, each range is made larger
 )
 
-// rangesOf returns the ranges that contain the addresses of meshed pods, and of the
-// Services that lead to meshed pods. The ranges of one kind are sorted.
-func rangesOf(c *Content) []netip.Prefix {
-	var inside, external addrs
-	for _, w := range c.Workloads {
-		if w.Meshed {
-			inside.add(w.Addrs)
-		}
-	}
-	for _, s := range c.Services {
-		if slices.ContainsFunc(s.Ports, leadsIntoMesh) {
-			inside.add(s.VIPs)
-		}
-		for _, p := range s.Ports {
-			if leadsIntoMesh(p) {
-				external.add(p.External)
-			}
-		}
-	}
+// spans counts the addresses of meshed pods, and of the Services that lead to meshed pods, by
+// the smallest range that has each.
+type spans struct {
+	inside, external map[netip.Prefix]int
+	moved            bool // a range is new, or has no address any more
+}
+
+func newSpans() spans {
+	return spans{inside: map[netip.Prefix]int{}, external: map[netip.Prefix]int{}, moved: true}
+}
+
+// prefixes returns the ranges that contain all the addresses, those of one kind sorted.
+func (s *spans) prefixes() []netip.Prefix {
+	inside4, inside6 := byFamily(s.inside)
+	external4, external6 := byFamily(s.external)
 	return slices.Concat(
-		cover(inside.v4, rangeBits4, fewestBits4), cover(inside.v6, rangeBits6, fewestBits6),
-		cover(external.v4, externalBits4, fewestBits4), cover(external.v6, externalBits6, fewestBits6),
+		cover(inside4, rangeBits4, fewestBits4), cover(inside6, rangeBits6, fewestBits6),
+		cover(external4, externalBits4, fewestBits4), cover(external6, externalBits6, fewestBits6),
 	)
 }
 
-// addrs holds addresses by family.
-type addrs struct{ v4, v6 []netip.Addr }
-
-func (l *addrs) add(all []netip.Addr) {
-	for _, a := range all {
-		if a = a.Unmap(); a.Is4() {
-			l.v4 = append(l.v4, a)
+func byFamily(counts map[netip.Prefix]int) (v4, v6 []netip.Addr) {
+	for p := range counts {
+		if a := p.Addr(); a.Is4() {
+			v4 = append(v4, a)
 		} else {
-			l.v6 = append(l.v6, a)
+			v6 = append(v6, a)
 		}
+	}
+	return v4, v6
+}
+
+// workload counts the addresses of a pod n times.
+func (s *spans) workload(w *mesh.Workload, n int) {
+	if w != nil && w.Meshed {
+		s.count(s.inside, w.Addrs, n, rangeBits4, rangeBits6)
+	}
+}
+
+// service counts the addresses of a Service n times.
+func (s *spans) service(svc *mesh.Service, n int) {
+	if svc == nil || !slices.ContainsFunc(svc.Ports, leadsIntoMesh) {
+		return
+	}
+	s.count(s.inside, svc.VIPs, n, rangeBits4, rangeBits6)
+	for _, p := range svc.Ports {
+		if leadsIntoMesh(p) {
+			s.count(s.external, p.External, n, externalBits4, externalBits6)
+		}
+	}
+}
+
+func (s *spans) count(in map[netip.Prefix]int, addrs []netip.Addr, n, bits4, bits6 int) {
+	for _, a := range addrs {
+		bits := bits6
+		if a = a.Unmap().WithZone(""); a.Is4() {
+			bits = bits4
+		}
+		p, err := a.Prefix(bits)
+		if err != nil {
+			continue // not an address
+		}
+		before := in[p]
+		if in[p] = before + n; in[p] == 0 {
+			delete(in, p)
+		}
+		s.moved = s.moved || before == 0 || before+n == 0
 	}
 }
 

@@ -56,3 +56,15 @@ func TestRangesAreFew(t *testing.T) {
 		}
 	}
 }
+
+// rangesOf returns the ranges of a whole state.
+func rangesOf(c *Content) []netip.Prefix {
+	s := newSpans()
+	for _, w := range c.Workloads {
+		s.workload(w, 1)
+	}
+	for _, svc := range c.Services {
+		s.service(svc, 1)
+	}
+	return s.prefixes()
+}

@@ -36,9 +36,7 @@ func (s *Server) Stats() Stats {
 	}
 	if snap := s.snapshot.Load(); snap != nil {
 		out.Version = snap.version
-		for _, ws := range snap.byNode {
-			out.Workloads += len(ws)
-		}
+		out.Workloads = snap.pods
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

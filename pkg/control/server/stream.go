@@ -29,6 +29,9 @@ type syncState struct {
 	nonce   uint64            // of the last Delta
 	pending bool              // the last Delta is not answered yet
 	synced  bool              // the agent has received the end of the answer to its first request
+	seen    uint64            // version of the Snapshot of which the agent has everything
+	wider   bool              // it may lack more than later snapshots change: its subscriptions have changed, or a Delta was not all
+	looks   uint64            // how often diff looked at everything
 	kinds   kinds
 }
 
@@ -53,6 +56,7 @@ func newSyncState(node string, first *pb.SyncRequest) (*syncState, error) {
 // the last Delta. That delta still counts as sent, because the agent would refuse
 // it again.
 func (s *syncState) handle(req *pb.SyncRequest) (refused string, err error) {
+	s.wider = s.wider || len(req.GetUnsubscribe())+len(req.GetSubscribe()) > 0
 	for _, b := range req.GetUnsubscribe() {
 		addr, err := codec.DecodeAddr(b)
 		if err != nil {
@@ -83,7 +87,11 @@ func (s *syncState) next(snap *Snapshot) *pb.Delta {
 	if s.pending {
 		return nil
 	}
-	resources, removed := s.diff(snap)
+	resources, removed, ok := s.narrow(snap)
+	if !ok {
+		resources, removed = s.diff(snap)
+	}
+	s.seen, s.wider = snap.version, false
 	if len(resources) == 0 && len(removed) == 0 && s.synced {
 		return nil
 	}
@@ -102,6 +110,8 @@ func (s *syncState) next(snap *Snapshot) *pb.Delta {
 		d.Removed = removed
 		s.synced = true
 		d.InitialSyncDone = true
+	} else {
+		s.wider = true
 	}
 	s.nonce++
 	d.Nonce = s.nonce
@@ -114,6 +124,7 @@ func (s *syncState) next(snap *Snapshot) *pb.Delta {
 // in parts: workloads come before the services that point to them, routes after the
 // services that they name, and answers last.
 func (s *syncState) diff(snap *Snapshot) (resources []*pb.Resource, removed []string) {
+	s.looks++
 	wanted := make(map[string]bool, len(s.sent))
 	snap.wanted(s.node, s.subs, s.kinds, func(r *pb.Resource) {
 		if !wanted[r.Name] {
@@ -123,9 +134,7 @@ func (s *syncState) diff(snap *Snapshot) (resources []*pb.Resource, removed []st
 			}
 		}
 	})
-	slices.SortFunc(resources, func(a, b *pb.Resource) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(resources, inOrder)
 	for name := range s.sent {
 		if !wanted[name] {
 			removed = append(removed, name)
@@ -133,6 +142,11 @@ func (s *syncState) diff(snap *Snapshot) (resources []*pb.Resource, removed []st
 	}
 	slices.Sort(removed)
 	return resources, removed
+}
+
+// inOrder orders resources as diff says.
+func inOrder(a, b *pb.Resource) int {
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Name, b.Name))
 }
 
 func rank(r *pb.Resource) int {

@@ -138,7 +138,7 @@ func TestBadRequests(t *testing.T) {
 func TestVersionIsThatOfTheContent(t *testing.T) {
 	versions := func(c Content) map[string]string {
 		out := map[string]string{}
-		for name, r := range NewSnapshot(1, c, nil).byName {
+		for name, r := range NewSnapshot(1, c, nil).byName.All() {
 			out[name] = r.Version
 		}
 		return out

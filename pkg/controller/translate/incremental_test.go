@@ -350,7 +350,7 @@ type mirror struct {
 	egress    map[string]*mesh.EgressNetwork
 }
 
-func follow[T any](t *testing.T, into map[string]*T, all []translate.Changed[T], key func(*T) string) {
+func follow[T any](t *testing.T, into map[string]*T, all []mesh.Changed[T], key func(*T) string) {
 	for _, c := range all {
 		if c.Before != nil {
 			if into[key(c.Before)] != c.Before {

@@ -12,17 +12,13 @@ import (
 	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
-// Changed is a value before and after. Before is nil for a new one, and After for one that is
-// gone.
-type Changed[T any] struct{ Before, After *T }
-
 // Changes are what a batch has changed of a Result. A value that has not changed is the same
 // pointer as before.
 type Changes struct {
-	Workloads []Changed[mesh.Workload]
-	Services  []Changed[mesh.Service]
-	Routes    []Changed[mesh.Route]
-	Egress    []Changed[mesh.EgressNetwork]
+	Workloads []mesh.Changed[mesh.Workload]
+	Services  []mesh.Changed[mesh.Service]
+	Routes    []mesh.Changed[mesh.Route]
+	Egress    []mesh.Changed[mesh.EgressNetwork]
 	Authz     map[string]*authz.Spec // by UID; nil for those that are gone
 	Nodes     bool                   // Result.Nodes is another one
 	Statuses  bool                   // Result.RouteStatuses is another one
@@ -61,10 +57,10 @@ func (t *table[K, V]) set(k K, v *V) {
 }
 
 // take returns what has changed since the last call.
-func (t *table[K, V]) take() (out []Changed[V]) {
+func (t *table[K, V]) take() (out []mesh.Changed[V]) {
 	for k, old := range t.before {
 		if now := t.now[k]; now != old {
-			out = append(out, Changed[V]{old, now})
+			out = append(out, mesh.Changed[V]{old, now})
 		}
 	}
 	if len(t.before) > 1024 {
