@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -87,8 +88,8 @@ type Controller struct {
 
 	translation translate.Config
 
-	latest atomic.Pointer[translate.Result] // the result that was published last
-	asOf   atomic.Pointer[time.Time]        // the age of the objects in latest: see Source.AsOf
+	state  *publication
+	asOf   atomic.Pointer[time.Time] // the age of the objects in it: see Source.AsOf
 	report report
 
 	enrolments *enrolments
@@ -132,7 +133,7 @@ func New(opt Options) (*Controller, error) {
 	c = &Controller{
 		keys:     keys,
 		platform: p, source: p.Source(), authority: p.Authority(), writer: p.Writer(), opt: opt, accepts: accepts, listener: accepts.Patient(ln), health: health.NewServer(), enrolments: enrolments,
-		translation: translation,
+		translation: translation, state: newPublication(translation),
 		server: server.New(server.Options{
 			Authority: p.Authority(), Authenticate: p.Authenticate, NodeExists: p.HasNode, Observer: enrolments, StaleKeys: keys.Stale, Leader: leader,
 			NodeLifetime: opt.NodeLifetime, WorkloadLifetime: opt.WorkloadLifetime, Log: opt.Log,
@@ -167,51 +168,27 @@ func (c *Controller) Close() {
 func (c *Controller) Accepts() *listener.Group { return c.accepts }
 
 // Workloads returns the workloads that the controller has published to the agents.
-// The slice is not changed later.
-func (c *Controller) Workloads() []*mesh.Workload {
-	if r := c.latest.Load(); r != nil {
-		return r.Workloads
-	}
-	return nil
-}
+// The slice is not changed later. To collect what Workloads, Services, Routes and Egress return
+// takes time that grows with the mesh, once after a change.
+func (c *Controller) Workloads() []*mesh.Workload { return c.state.result().Workloads }
 
 // Services returns the services that the controller has published to the agents.
 // The slice is not changed later.
-func (c *Controller) Services() []*mesh.Service {
-	if r := c.latest.Load(); r != nil {
-		return r.Services
-	}
-	return nil
-}
+func (c *Controller) Services() []*mesh.Service { return c.state.result().Services }
 
 // Routes returns the routes that the controller has published to the agents. The
 // slice is not changed later.
-func (c *Controller) Routes() []*mesh.Route {
-	if r := c.latest.Load(); r != nil {
-		return r.Routes
-	}
-	return nil
-}
+func (c *Controller) Routes() []*mesh.Route { return c.state.result().Routes }
 
 // Objects returns the newest objects. They must not be changed.
 func (c *Controller) Objects() *translate.Objects { return c.source.Objects() }
 
 // Authz returns the policies of a pod that the controller has published, nil if none apply to
 // it.
-func (c *Controller) Authz(uid string) *authz.Spec {
-	if r := c.latest.Load(); r != nil {
-		return r.Authz[uid]
-	}
-	return nil
-}
+func (c *Controller) Authz(uid string) *authz.Spec { return c.state.spec(uid) }
 
 // Egress returns the EgressNetworks that the controller has published.
-func (c *Controller) Egress() []*mesh.EgressNetwork {
-	if r := c.latest.Load(); r != nil {
-		return r.Egress
-	}
-	return nil
-}
+func (c *Controller) Egress() []*mesh.EgressNetwork { return c.state.result().Egress }
 
 // Translation returns how objects are translated.
 func (c *Controller) Translation() translate.Config { return c.translation }
@@ -268,7 +245,7 @@ func (c *Controller) serve(ctx context.Context) error {
 	})
 	c.front.Store(front)
 	c.awaitKeys(ctx)
-	c.publish()
+	c.publish(true)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.follow(ctx) })
 	g.Go(func() error { return front.Serve(c.listener) })
@@ -285,19 +262,22 @@ func (c *Controller) serve(ctx context.Context) error {
 
 // follow publishes each time the source, the authority or an enrolment has changed.
 // After each publication it pauses for as long as the publication took, so that a
-// large state does not keep the controller busy all the time.
+// large change does not keep the controller busy all the time. What changes meanwhile is one
+// batch.
 func (c *Controller) follow(ctx context.Context) error {
 	for {
+		keys := false
 		select {
 		case <-c.source.Changes():
 		case <-c.authority.Changes():
 		case <-c.enrolments.changed:
 		case <-c.keys.Changes():
+			keys = true
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		start := time.Now()
-		c.publish()
+		c.publish(keys)
 		select {
 		case <-time.After(min(time.Since(start), maxPause)):
 		case <-ctx.Done():
@@ -306,36 +286,27 @@ func (c *Controller) follow(ctx context.Context) error {
 	}
 }
 
-// publish translates the newest objects. If the result is new it becomes the state
-// that agents get.
-func (c *Controller) publish() {
+// publish takes in what has changed. If agents get something else by it, it becomes the state
+// that they get. keys: the keys of tokens may have changed.
+func (c *Controller) publish(keys bool) {
 	start, asOf := time.Now(), c.source.AsOf()
 	defer func() { c.asOf.Store(&asOf) }()
-	objects := c.source.Objects()
-	result := c.translation.Translate(objects)
-	c.enrolments.mark(result.Workloads)
-	c.enrolments.addAddresses(result.Workloads, result.Services)
-	result.Problems = append(result.Problems, c.fillKeys(&result)...)
-	c.latest.Store(&result)
-	c.report.update(c.source, result.Problems, c.opt.Log)
-	c.writer.UpdateRoutes(objects, result.RouteStatuses)
-	last, version := c.server.Snapshot(), uint64(1)
-	if last != nil {
-		version = last.Version() + 1
+	snap, statuses := c.advance(keys)
+	c.report.update(c.source, slices.Concat(c.state.problems, c.state.unkeyed), c.opt.Log)
+	last := c.server.Snapshot()
+	if statuses || last == nil {
+		c.writer.UpdateRoutes(c.source.Objects(), c.state.translator.Statuses())
 	}
-	snap := server.NewSnapshot(version, server.Content{
-		Workloads: result.Workloads, Services: result.Services, Routes: result.Routes, Authz: result.Authz, Anchors: c.anchors(), Egress: result.Egress, Nodes: result.Nodes,
-	}, last)
-	if snap.Equal(last) {
+	if last != nil && last.Version() == snap.Version() {
 		return
 	}
 	c.server.Publish(snap)
 	level := slog.LevelDebug // in a cluster something always changes
-	if version == 1 {
+	if last == nil {
 		level = slog.LevelInfo
 	}
-	c.opt.Log.Log(context.Background(), level, "state published", "version", version, "workloads", len(result.Workloads),
-		"services", len(result.Services), "routes", len(result.Routes), "took", time.Since(start).Round(time.Microsecond))
+	c.opt.Log.Log(context.Background(), level, "state published", "version", snap.Version(), "workloads", len(c.state.workloads),
+		"took", time.Since(start).Round(time.Microsecond))
 }
 
 func (c *Controller) stop(front *server.Front) {

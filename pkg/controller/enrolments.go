@@ -34,6 +34,8 @@ type enrolments struct {
 	leaving map[claim]bool      // pods that are not meshed any more: see Workload.Leaving
 	waiting map[claim]time.Time // pods that are not enrolled yet, since when: see markOverdue
 	timer   *time.Timer         // for the next of them; nil: there is none
+	marks   marks
+	unsaved bool // pods differs from written
 }
 
 // claim is a node's statement about a pod. Claims are stored by node, so that a
@@ -53,7 +55,7 @@ const unknownFor = 10 * time.Minute
 // newEnrolments reads the file at path; "" stands for no file. It passes every call
 // on to next.
 func newEnrolments(next server.Observer, path string, log *slog.Logger) (*enrolments, error) {
-	e := &enrolments{Observer: next, path: path, log: log, changed: make(chan struct{}, 1), pods: map[claim]enrolment{}, leaving: map[claim]bool{}}
+	e := &enrolments{Observer: next, path: path, log: log, changed: make(chan struct{}, 1), pods: map[claim]enrolment{}, leaving: map[claim]bool{}, waiting: map[claim]time.Time{}, marks: newMarks()}
 	if path == "" {
 		return e, nil
 	}
@@ -69,6 +71,7 @@ func newEnrolments(next server.Observer, path string, log *slog.Logger) (*enrolm
 	}
 	for uid, node := range e.written {
 		e.pods[claim{uid, node}] = enrolment{since: time.Now()}
+		e.marks.strange[claim{uid, node}] = struct{}{}
 	}
 	return e, nil
 }
@@ -96,6 +99,11 @@ func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 		if !known || was.addrs != p.Addrs {
 			was.addrs = p.Addrs
 			e.pods[is] = was
+			e.unsaved = true
+			if !was.known {
+				e.marks.strange[is] = struct{}{}
+			}
+			e.touch(is)
 			news = true
 		}
 	}
@@ -104,40 +112,12 @@ func (e *enrolments) PodsReported(node string, pods []control.PodStatus) {
 	}
 }
 
-// mark sets Enrolled and Leaving of workloads, and removes the claims on pods that are
-// gone. A claim counts only if it comes from the node of the pod.
-func (e *enrolments) mark(workloads []*mesh.Workload) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	meshed := make(map[claim]bool, len(e.pods))
-	e.markLeaving(workloads)
-	for _, w := range workloads {
-		if !w.Meshed {
-			continue
-		}
-		is := claim{w.UID, w.Node}
-		was, ok := e.pods[is]
-		if !w.Enrolled && !ok {
-			continue
-		}
-		w.Enrolled, meshed[is] = true, true
-		was.known = true
-		e.pods[is] = was
-	}
-	e.markOverdue(workloads)
-	for is, was := range e.pods {
-		if !meshed[is] && (was.known || time.Since(was.since) > unknownFor) {
-			delete(e.pods, is)
-		}
-	}
-	e.save()
-}
-
 // save writes the file if its content is out of date. The caller holds mu.
 func (e *enrolments) save() {
-	if e.path == "" {
+	if e.path == "" || !e.unsaved {
 		return
 	}
+	e.unsaved = false
 	now := make(map[string]string, len(e.pods))
 	for is, said := range e.pods {
 		if _, another := now[is.uid]; said.known || !another {
@@ -155,6 +135,7 @@ func (e *enrolments) save() {
 		err = os.Rename(e.path+".new", e.path)
 	}
 	if err != nil {
+		e.unsaved = true // the next apply tries again
 		e.log.Error("which pods were enrolled cannot be written: a restart forgets it", "err", err)
 		return
 	}

@@ -124,8 +124,7 @@ func TestReportedAddresses(t *testing.T) {
 		pods := append(meshedPods("a", "b"), &mesh.Workload{UID: "plain", Node: "node-2", HostNetwork: true})
 		pods[0].Addrs, pods[1].Addrs = known, []netip.Addr{taken}
 		services := []*mesh.Service{{VIPs: []netip.Addr{vip}, Ports: []mesh.ServicePort{{External: []netip.Addr{external}}}}}
-		e.mark(pods)
-		e.addAddresses(pods, services)
+		e.markWith(pods, services)
 		if !slices.Equal(pods[0].Addrs, want) || len(pods[1].Addrs) != 1 || len(pods[2].Addrs) != 0 {
 			t.Errorf("%s: got %v, want %v; other pods %v %v", when, pods[0].Addrs, want, pods[1].Addrs, pods[2].Addrs)
 		}
@@ -284,4 +283,38 @@ func TestOverdueEnrolment(t *testing.T) {
 		time.Sleep(2 * enrolWithin)
 		quiet()
 	})
+}
+
+// mark sets Enrolled, Leaving and the addresses of all pods that there are.
+func (e *enrolments) mark(pods []*mesh.Workload) { e.markWith(pods, nil) }
+
+// markWith is mark with all services.
+func (e *enrolments) markWith(pods []*mesh.Workload, services []*mesh.Service) {
+	before := map[string]*mesh.Workload{}
+	for uid, p := range e.marks.pods {
+		before[uid] = p.plain
+	}
+	var changed []mesh.Changed[mesh.Workload]
+	for _, w := range pods {
+		plain := *w
+		changed = append(changed, mesh.Changed[mesh.Workload]{Before: before[w.UID], After: &plain})
+		delete(before, w.UID)
+	}
+	for _, w := range before {
+		changed = append(changed, mesh.Changed[mesh.Workload]{Before: w})
+	}
+	e.marks.held = map[netip.Addr]int{}
+	for _, c := range changed {
+		if c.Before != nil {
+			e.marks.hold(c.Before.Addrs, 1)
+		}
+	}
+	var have []mesh.Changed[mesh.Service]
+	for _, s := range services {
+		have = append(have, mesh.Changed[mesh.Service]{After: s})
+	}
+	e.apply(changed, have)
+	for _, w := range pods {
+		*w = *e.marks.pods[w.UID].out
+	}
 }

@@ -7,12 +7,12 @@ import (
 
 	"github.com/underlane/underlane/pkg/controller/jwks"
 	"github.com/underlane/underlane/pkg/controller/translate"
+	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
-// fillKeys gives the rules for tokens the keys that are fetched, and returns what is wrong
-// with these.
-func (c *Controller) fillKeys(r *translate.Result) (out []translate.Problem) {
-	for _, p := range c.keys.Fill(r.Authz) {
+// problemsOf says whose rules for tokens lack keys.
+func problemsOf(all []authz.Problem) (out []translate.Problem) {
+	for _, p := range all {
 		kind, name, _ := strings.Cut(p.Policy, " ")
 		namespace, name, _ := strings.Cut(name, "/")
 		out = append(out, translate.Problem{Kind: kind, Namespace: namespace, Name: name, Reason: p.Field + ": " + p.Text})
@@ -26,8 +26,7 @@ const keysAtStart = jwks.Timeout + time.Second
 
 // awaitKeys fetches keys before the first state is published.
 func (c *Controller) awaitKeys(ctx context.Context) {
-	result := c.translation.Translate(c.source.Objects())
-	c.keys.Fill(result.Authz)
+	c.advance(true)
 	ctx, cancel := context.WithTimeout(ctx, keysAtStart)
 	defer cancel()
 	c.keys.Await(ctx)

@@ -2,8 +2,6 @@ package controller
 
 import (
 	"time"
-
-	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // enrolWithin is how long a labelled pod with an address may wait for its enrolment, on a
@@ -11,46 +9,71 @@ import (
 // before it had the label.
 const enrolWithin = 30 * time.Second
 
-// markOverdue sets Enrolled of pods that should have been enrolled by now: clients do not
-// send plaintext to them, although nothing is enrolled there. A node without an enrolled pod
-// may have no agent at all, and its pods are left alone. markOverdue asks for another call
-// when the next pod is due. The caller holds mu and has set Enrolled of the others.
-func (e *enrolments) markOverdue(workloads []*mesh.Workload) {
-	hasAgent := make(map[string]bool)
-	for _, w := range workloads {
-		if w.Meshed && w.Enrolled {
-			hasAgent[w.Node] = true
+// markOverdue marks pods that should have been enrolled by now: clients do not send plaintext
+// to them, although nothing is enrolled there. A node without an enrolled pod may have no agent
+// at all, and its pods are left alone. nodes are those where something has changed. markOverdue
+// asks for another call when the next pod is due. The caller holds mu.
+func (e *enrolments) markOverdue(nodes map[string]struct{}) {
+	m, now := &e.marks, time.Now()
+	if m.late {
+		m.late = false
+		for is := range e.waiting {
+			nodes[is.node] = struct{}{}
 		}
 	}
-	waiting, next, now := make(map[claim]time.Time), enrolWithin, time.Now()
-	due := false
-	for _, w := range workloads {
-		if !w.Meshed || w.Enrolled || len(w.Addrs) == 0 || !hasAgent[w.Node] {
+	for is := range e.waiting {
+		if _, looked := nodes[is.node]; looked {
+			if n := m.nodes[is.node]; n == nil || len(n.enrolled) == 0 || !has(n.others, is.uid) {
+				delete(e.waiting, is)
+				m.setOverdue(is.uid, false)
+			}
+		}
+	}
+	for name := range nodes {
+		n := m.nodes[name]
+		if n == nil || len(n.enrolled) == 0 {
 			continue
 		}
-		is := claim{w.UID, w.Node}
-		since, known := e.waiting[is]
-		if !known {
-			since = now
-		}
-		waiting[is] = since
-		if left := enrolWithin - now.Sub(since); left > 0 {
-			next, due = min(next, left), true
-		} else {
-			w.Enrolled = true
+		for uid := range n.others {
+			is := claim{uid, name}
+			since, known := e.waiting[is]
+			if !known {
+				since = now
+				e.waiting[is] = since
+			}
+			m.setOverdue(uid, now.Sub(since) >= enrolWithin)
 		}
 	}
-	e.waiting = waiting
 	if e.timer != nil {
 		e.timer.Stop()
 		e.timer = nil
 	}
+	next, due := enrolWithin, false
+	for _, since := range e.waiting {
+		if left := enrolWithin - now.Sub(since); left > 0 {
+			next, due = min(next, left), true
+		}
+	}
 	if due {
-		e.timer = time.AfterFunc(next, e.change)
+		e.timer = time.AfterFunc(next, func() {
+			e.mu.Lock()
+			e.marks.late = true
+			e.mu.Unlock()
+			e.change()
+		})
 	}
 }
 
-// change makes the controller call mark soon.
+func has(set map[string]struct{}, uid string) bool { _, is := set[uid]; return is }
+
+func (m *marks) setOverdue(uid string, overdue bool) {
+	if p := m.pods[uid]; p != nil && p.overdue != overdue {
+		p.overdue = overdue
+		m.touched[uid] = struct{}{}
+	}
+}
+
+// change makes the controller call apply soon.
 func (e *enrolments) change() {
 	select {
 	case e.changed <- struct{}{}:

@@ -62,6 +62,9 @@ type Source interface {
 	Run(ctx context.Context) error
 	// Objects returns the newest objects; they are never changed.
 	Objects() *translate.Objects
+	// Next returns what has changed of Objects since the last call; the first has everything.
+	// It has one caller.
+	Next() translate.Batch
 	// AsOf returns a time. Objects includes everything that the source had learnt by
 	// then.
 	AsOf() time.Time

@@ -34,8 +34,12 @@ func (r *report) update(source Source, problems []translate.Problem, log *slog.L
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	known := make(map[ObjectProblem]bool, len(r.problems))
+	for _, p := range r.problems {
+		known[p] = true
+	}
 	for _, p := range now {
-		if !slices.Contains(r.problems, p) {
+		if !known[p] {
 			r.total++
 			log.Warn("a value in an object is ignored", "object", p.Object, "origin", p.Origin, "reason", p.Reason)
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pb "github.com/underlane/underlane/api/control/v1"
 	"github.com/underlane/underlane/pkg/control/codec"
@@ -22,20 +22,19 @@ import (
 
 var sizes = flag.String("nodes", "25,100,400", "sizes of TestMeasure: numbers of nodes")
 
-// world is a control plane without sockets: objects, translation, snapshot, streams.
+// world is a control plane without sockets: translation, snapshots, streams.
 type world struct {
 	nodes   int
-	objects *translate.Objects
 	tr      *translate.Translator
-	from    *translate.Objects // what tr has
-	last    *server.Snapshot
+	keeper  *server.Keeper
+	snap    *server.Snapshot
 	streams []*server.Stream
 }
 
+// newWorld returns a control plane that has nothing yet. The pods of each agent use 20 Services.
 func newWorld(t testing.TB, nodes, agents int) *world {
-	w := &world{nodes: nodes, objects: Cluster(nodes), tr: translate.New(translate.Config{TrustDomain: "cluster.local"})}
+	w := &world{nodes: nodes, tr: translate.New(translate.Config{TrustDomain: "cluster.local"}), keeper: server.NewKeeper()}
 	for i := range agents {
-		// Each agent's pods use 20 Services.
 		req := &pb.SyncRequest{Agent: &pb.Agent{Kinds: []string{"route", "ranges", "authz", "egress"}}}
 		var subs []netip.Addr
 		for j := range 20 {
@@ -51,68 +50,66 @@ func newWorld(t testing.TB, nodes, agents int) *world {
 	return w
 }
 
-// publish translates and returns the bytes that all agents get.
-func (w *world) publish() (bytes int) {
-	now := *w.objects
-	w.tr.Apply(translate.Diff(w.from, &now))
-	w.from = &now
-	r := w.tr.Result()
-	version := uint64(1)
-	if w.last != nil {
-		version = w.last.Version() + 1
+// apply takes changes in, and makes the snapshot.
+func (w *world) apply(b translate.Batch) {
+	ch := w.tr.Apply(b)
+	c := server.Changes{Workloads: ch.Workloads, Services: ch.Services, Routes: ch.Routes, Egress: ch.Egress, Authz: ch.Authz, NodesSet: ch.Nodes}
+	if ch.Nodes {
+		c.Nodes = w.tr.Nodes()
 	}
-	w.last = server.NewSnapshot(version, server.Content{
-		Workloads: r.Workloads, Services: r.Services, Routes: r.Routes, Authz: r.Authz, Egress: r.Egress, Nodes: r.Nodes,
-	}, w.last)
+	w.snap = w.keeper.Apply(c)
+}
+
+// stream returns the bytes that all agents get, and how many of them get some.
+func (w *world) stream() (bytes, agents int) {
 	for _, s := range w.streams {
-		for d := s.Next(w.last); d != nil; d = s.Next(w.last) {
-			bytes += proto.Size(d)
+		got := 0
+		for d := s.Next(w.snap); d != nil; d = s.Next(w.snap) {
+			got += proto.Size(d)
 			s.Answered()
 		}
+		bytes += got
+		agents += min(got, 1)
 	}
-	return bytes
+	return bytes, agents
 }
 
-// change replaces an object. flip is true every second time.
+// change returns another state of an object. flip is true every second time.
 type change struct {
 	name string
-	do   func(w *world, flip bool)
-}
-
-func replace[T any](list *[]T, at int, v T) {
-	*list = slices.Clone(*list)
-	(*list)[at] = v
+	of   func(nodes int, flip bool) metav1.Object
 }
 
 var changes = []change{
-	{"a pod's readiness", func(w *world, flip bool) {
-		p := Pod(w.nodes, 7)
+	{"a pod's readiness", func(nodes int, flip bool) metav1.Object {
+		p := Pod(nodes, 7)
 		if flip {
 			p.Status.Conditions[0].Status = "False"
 		}
-		replace(&w.objects.Pods, 7, p)
+		return p
 	}},
-	{"an endpoint", func(w *world, flip bool) {
-		n := PodsPerService
+	{"an endpoint", func(nodes int, flip bool) metav1.Object {
 		if flip {
-			n--
+			return Slice(nodes, PodsPerService, PodsPerService-1)
 		}
-		replace(&w.objects.EndpointSlices, 1, Slice(w.nodes, PodsPerService, n))
+		return Slice(nodes, PodsPerService, PodsPerService)
 	}},
-	{"a route", func(w *world, flip bool) {
-		weight := int32(90)
+	{"a route", func(_ int, flip bool) metav1.Object {
 		if flip {
-			weight = 50
+			return Route(0, 50)
 		}
-		replace(&w.objects.HTTPRoutes, 0, Route(0, weight))
+		return Route(0, 90)
 	}},
-	{"a policy", func(w *world, flip bool) {
-		account := "client"
+	{"a policy", func(_ int, flip bool) metav1.Object {
 		if flip {
-			account = "other"
+			return Policy(PodsPerService, "other")
 		}
-		replace(&w.objects.PolicyObjects, 0, Policy(PodsPerService, account))
+		return Policy(PodsPerService, "client")
 	}},
+}
+
+func one(o metav1.Object) translate.Batch {
+	return translate.Batch{Changes: []translate.Change{{Object: o}}}
 }
 
 // TestMeasure prints what a control plane costs by its size: make scale.
@@ -139,11 +136,18 @@ func TestMeasure(t *testing.T) {
 			fmt.Printf("%-8d %-8d %-20s %12s %12s %9d KB %10d\n", nodes, nodes*PodsPerNode, what,
 				took.Round(time.Microsecond), used.Round(time.Microsecond), (after.TotalAlloc-before.TotalAlloc)/uint64(n)/1024, bytes/n)
 		}
-		line("the first", 1, func(int) int { return w.publish() })
+		objects := Cluster(nodes)
+		line("the first", 1, func(int) int {
+			w.apply(translate.Diff(nil, objects))
+			bytes, _ := w.stream()
+			return bytes
+		})
+		objects = nil
 		for _, c := range changes {
-			line(c.name, 4, func(i int) int {
-				c.do(w, i%2 == 0)
-				return w.publish()
+			line(c.name, 20, func(i int) int {
+				w.apply(one(c.of(nodes, i%2 == 0)))
+				bytes, _ := w.stream()
+				return bytes
 			})
 		}
 		runtime.GC()

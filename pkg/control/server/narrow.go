@@ -25,6 +25,9 @@ func (s *syncState) narrow(snap *Snapshot) (resources []*pb.Resource, removed []
 			return nil, nil, false
 		}
 	}
+	if !s.concerned(changes) {
+		return nil, nil, true
+	}
 	lacks := map[string]*pb.Resource{}
 	gone := map[string]bool{}
 	look := func(name string) {
@@ -63,6 +66,24 @@ func (s *syncState) narrow(snap *Snapshot) (resources []*pb.Resource, removed []
 	resources = slices.Collect(maps.Values(lacks))
 	slices.SortFunc(resources, inOrder)
 	return resources, slices.Sorted(maps.Keys(gone)), true
+}
+
+// concerned reports whether the agent has something that has changed. It allocates nothing:
+// most changes do not concern most agents.
+func (s *syncState) concerned(changes []touched) bool {
+	for i := range changes {
+		for _, name := range changes[i].names {
+			if _, has := s.sent[name]; has {
+				return true
+			}
+		}
+		for j := range changes[i].relinked {
+			if _, has := s.sent[changes[i].relinked[j].service]; has {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // widely reports whether a change may concern the agent in a way that only diff sees.

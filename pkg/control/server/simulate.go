@@ -17,3 +17,6 @@ func (s *Stream) Next(snap *Snapshot) *pb.Delta { return s.state.next(snap) }
 
 // Answered says that the agent has applied the last delta.
 func (s *Stream) Answered() { s.state.pending = false }
+
+// Looks returns how often Next has looked at everything that the agent has.
+func (s *Stream) Looks() uint64 { return s.state.looks }

@@ -24,6 +24,8 @@ type StoreOf[T metav1.Object] struct {
 	objects map[types.UID]T
 	list    []T // of objects; nil when All must build it again
 	listed  bool
+	news    map[types.UID]T // what has changed since the last Take; gone has those that are gone
+	gone    map[types.UID]T
 }
 
 // Store is a StoreOf of any type of objects. Its methods may be called
@@ -45,10 +47,12 @@ type Store interface {
 	Synced() bool
 	// Fill adds the objects to their list in to.
 	Fill(to *translate.Objects)
+	// Take adds what has changed since the last call, those that are gone first.
+	Take(to *translate.Batch)
 }
 
 func newStore[T metav1.Object](k *kind[T], changed func()) *StoreOf[T] {
-	return &StoreOf[T]{kind: k, changed: changed, objects: map[types.UID]T{}}
+	return &StoreOf[T]{kind: k, changed: changed, objects: map[types.UID]T{}, news: map[types.UID]T{}, gone: map[types.UID]T{}}
 }
 
 // All returns every object, in no particular order. The slice is not changed later.
@@ -89,6 +93,31 @@ func (s *StoreOf[T]) Fill(to *translate.Objects) {
 	*slot = append(slices.Clip(*slot), s.All()...)
 }
 
+// Take implements Store. What changed several times is in the batch once, as it is now.
+func (s *StoreOf[T]) Take(to *translate.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.gone {
+		to.Changes = append(to.Changes, translate.Change{Object: o, Gone: true})
+	}
+	for _, o := range s.news {
+		to.Changes = append(to.Changes, translate.Change{Object: o})
+	}
+	s.news, s.gone = map[types.UID]T{}, map[types.UID]T{}
+}
+
+// note notes that o is new or has changed. The caller holds mu.
+func (s *StoreOf[T]) note(o T) {
+	s.news[o.GetUID()] = o
+	delete(s.gone, o.GetUID())
+}
+
+// noteGone notes that o is gone. The caller holds mu.
+func (s *StoreOf[T]) noteGone(o T) {
+	s.gone[o.GetUID()] = o
+	delete(s.news, o.GetUID())
+}
+
 func (s *StoreOf[T]) same(a, b T) bool {
 	if s.kind.same != nil {
 		return s.kind.same(a, b)
@@ -120,6 +149,9 @@ func (s *StoreOf[T]) Update(obj any) error {
 	news := !known || !s.same(old, o)
 	s.objects[o.GetUID()] = o
 	s.list = nil
+	if news {
+		s.note(o)
+	}
 	s.mu.Unlock()
 	if news {
 		s.changed()
@@ -134,7 +166,10 @@ func (s *StoreOf[T]) Delete(obj any) error {
 		return fmt.Errorf("a %T among %Ts", obj, o)
 	}
 	s.mu.Lock()
-	delete(s.objects, o.GetUID())
+	if old, known := s.objects[o.GetUID()]; known {
+		delete(s.objects, o.GetUID())
+		s.noteGone(old)
+	}
 	s.list = nil
 	s.mu.Unlock()
 	s.changed()
@@ -153,6 +188,16 @@ func (s *StoreOf[T]) Replace(list []any, _ string) error {
 		objects[o.GetUID()] = o
 	}
 	s.mu.Lock()
+	for uid, o := range objects {
+		if old, known := s.objects[uid]; !known || !s.same(old, o) {
+			s.note(o)
+		}
+	}
+	for uid, old := range s.objects {
+		if _, there := objects[uid]; !there {
+			s.noteGone(old)
+		}
+	}
 	s.objects, s.list, s.listed = objects, nil, true
 	s.mu.Unlock()
 	s.changed()

@@ -60,7 +60,7 @@ func (t *table[K, V]) set(k K, v *V) {
 func (t *table[K, V]) take() (out []mesh.Changed[V]) {
 	for k, old := range t.before {
 		if now := t.now[k]; now != old {
-			out = append(out, mesh.Changed[V]{old, now})
+			out = append(out, mesh.Changed[V]{Before: old, After: now})
 		}
 	}
 	if len(t.before) > 1024 {
@@ -170,6 +170,26 @@ func (o *output) take() Changes {
 	return c
 }
 
+// statuses and problems are those of a Result.
+func (o *output) statuses() (out []RouteStatus) {
+	for _, s := range o.said.now {
+		out = append(out, s.statuses...)
+	}
+	slices.SortFunc(out, func(a, b RouteStatus) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind),
+			cmp.Compare(a.parentKind(), b.parentKind()))
+	})
+	return joined(out)
+}
+
+func (o *output) problems() (out []Problem) {
+	for _, s := range o.said.now {
+		out = append(out, s.problems...)
+	}
+	slices.SortFunc(out, func(a, b Problem) int { return cmp.Compare(a.String(), b.String()) })
+	return slices.Compact(out) // an endpoint's address is checked once per port
+}
+
 // result collects everything.
 func (o *output) result() Result {
 	r := Result{
@@ -184,8 +204,6 @@ func (o *output) result() Result {
 	}
 	for _, s := range o.said.now {
 		r.Routes = append(r.Routes, s.routes...)
-		r.RouteStatuses = append(r.RouteStatuses, s.statuses...)
-		r.Problems = append(r.Problems, s.problems...)
 	}
 	slices.SortFunc(r.Workloads, func(a, b *mesh.Workload) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
@@ -198,12 +216,7 @@ func (o *output) result() Result {
 	})
 	slices.SortFunc(r.Nodes, netip.Addr.Compare)
 	slices.SortFunc(r.Routes, compareRoutes)
-	slices.SortFunc(r.RouteStatuses, func(a, b RouteStatus) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind),
-			cmp.Compare(a.parentKind(), b.parentKind()))
-	})
-	r.RouteStatuses = joined(r.RouteStatuses)
-	slices.SortFunc(r.Problems, func(a, b Problem) int { return cmp.Compare(a.String(), b.String()) })
-	r.Problems = slices.Compact(r.Problems) // an endpoint's address is checked once per port
+	r.RouteStatuses = o.statuses()
+	r.Problems = o.problems()
 	return r
 }

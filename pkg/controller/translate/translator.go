@@ -1,7 +1,10 @@
 package translate
 
 import (
+	"maps"
+	"net/netip"
 	"reflect"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -10,6 +13,7 @@ import (
 	"github.com/underlane/underlane/pkg/controller/depend"
 	"github.com/underlane/underlane/pkg/controller/istiopolicy"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
 // Translator keeps a translation current: Apply costs what a batch changes, and not what there
@@ -84,6 +88,19 @@ func (tr *Translator) Result() *Result {
 		tr.result = &r
 	}
 	return tr.result
+}
+
+// Statuses returns the RouteStatuses of the Result, in no particular order, and Problems its
+// problems. They cost what the statuses and problems are.
+func (tr *Translator) Statuses() []RouteStatus { return tr.out.statuses() }
+func (tr *Translator) Problems() []Problem     { return tr.out.problems() }
+
+// Authz returns the policies of a pod, nil if none apply to it.
+func (tr *Translator) Authz(uid string) *authz.Spec { return tr.out.authz.now[uid] }
+
+// Nodes returns the addresses of the nodes, in no particular order.
+func (tr *Translator) Nodes() []netip.Addr {
+	return slices.Concat(slices.Collect(maps.Values(tr.out.nodes))...)
 }
 
 // Work returns how many values were computed since the start: a measure of the work that does

@@ -46,6 +46,7 @@ type Manifests struct {
 
 	mu       sync.Mutex
 	objects  *translate.Objects
+	given    *translate.Objects // those that Next has given out; nil: none
 	asOf     time.Time
 	origins  map[string]string
 	problems []Problem
@@ -79,6 +80,15 @@ func (m *Manifests) Objects() *translate.Objects {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.objects
+}
+
+// Next returns what has changed since the last call. The first has everything.
+func (m *Manifests) Next() translate.Batch {
+	m.mu.Lock()
+	from, to := m.given, m.objects
+	m.given = to
+	m.mu.Unlock()
+	return translate.Diff(from, to)
 }
 
 // Kind returns the kind of its problems: manifests.

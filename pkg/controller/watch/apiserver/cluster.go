@@ -154,6 +154,16 @@ func (c *Cluster) Objects() *translate.Objects {
 	return out
 }
 
+// Next returns what has changed since the last call. The first has everything.
+func (c *Cluster) Next() translate.Batch {
+	var b translate.Batch
+	for _, s := range c.stores {
+		s.Take(&b)
+	}
+	b.ForeignUnknown = c.optional.foreignUnknown()
+	return b
+}
+
 // Kind returns the kind of its problems: resources.
 func (c *Cluster) Kind() string { return "resource" }
 
