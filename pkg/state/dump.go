@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/pmap"
 	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
@@ -31,24 +32,24 @@ func (v *View) Dump() Dump {
 		Anchors: len(v.Anchors()),
 	}
 	for _, uid := range sortedKeys(v.workloads) {
-		d.Workloads = append(d.Workloads, v.workloads[uid])
+		d.Workloads = append(d.Workloads, v.workloads.Get(uid))
 	}
 	for _, name := range sortedKeys(v.services) {
-		d.Services = append(d.Services, v.services[name])
-		d.Routes = append(d.Routes, v.Routes(v.services[name])...)
+		d.Services = append(d.Services, v.services.Get(name))
+		d.Routes = append(d.Routes, v.Routes(v.services.Get(name))...)
 	}
-	for uid, rules := range v.authz {
+	for uid, rules := range v.authz.All() {
 		if d.Authz == nil {
 			d.Authz = map[string]*authz.Spec{}
 		}
 		d.Authz[uid] = rules.Spec()
 	}
 	external := map[netip.Addr]bool{}
-	for at := range v.external {
+	for at := range v.external.All() {
 		external[at.Addr()] = true
 	}
-	for addr := range v.answered {
-		if v.byAddr[addr] == nil && v.byVIP[addr] == nil && !external[addr] {
+	for addr := range v.answered.All() {
+		if v.byAddr.Get(addr) == nil && v.byVIP.Get(addr) == nil && !external[addr] {
 			d.Unknown = append(d.Unknown, addr)
 		}
 	}
@@ -56,9 +57,9 @@ func (v *View) Dump() Dump {
 	return d
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
+func sortedKeys[V any](m pmap.Map[string, V]) []string {
+	keys := make([]string, 0, m.Len())
+	for k := range m.All() {
 		keys = append(keys, k)
 	}
 	slices.Sort(keys)

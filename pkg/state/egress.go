@@ -1,43 +1,41 @@
 package state
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/pmap"
 )
 
 // egress has the EgressNetworks of a View, and their routes. The zero value has none.
 type egress struct {
 	local  map[string][]*mesh.EgressNetwork // by namespace
 	global []*mesh.EgressNetwork
-	routes map[serviceName][]*mesh.Route // by network
+	routes pmap.Map[serviceName, []*mesh.Route] // by network
 }
 
-func (e *egress) add(n *mesh.EgressNetwork) {
+// change replaces a network; nil stands for none. It copies the lists: networks are few, and
+// change rarely.
+func (e *egress) change(old, now *mesh.EgressNetwork) {
+	e.local = maps.Clone(e.local)
 	if e.local == nil {
 		e.local = map[string][]*mesh.EgressNetwork{}
 	}
-	e.local[n.Namespace] = append(e.local[n.Namespace], n)
-	if n.Global {
-		e.global = append(e.global, n)
+	without := func(list []*mesh.EgressNetwork) []*mesh.EgressNetwork {
+		return slices.DeleteFunc(slices.Clone(list), func(n *mesh.EgressNetwork) bool { return n == old })
 	}
-}
-
-func (e *egress) addRoute(r *mesh.Route) {
-	if e.routes == nil {
-		e.routes = map[serviceName][]*mesh.Route{}
+	if old != nil {
+		if e.local[old.Namespace] = without(e.local[old.Namespace]); len(e.local[old.Namespace]) == 0 {
+			delete(e.local, old.Namespace)
+		}
+		e.global = without(e.global)
 	}
-	at := serviceName{r.Parent.Namespace, r.Parent.Name}
-	e.routes[at] = append(e.routes[at], r)
-}
-
-// finish sorts. It reuses the lists of routes of last that are the same.
-func (e *egress) finish(last *egress) {
-	for at, routes := range e.routes {
-		slices.SortFunc(routes, routeOrder)
-		if old := last.routes[at]; slices.Equal(old, routes) {
-			e.routes[at] = old
+	if now != nil {
+		e.local[now.Namespace] = append(slices.Clip(e.local[now.Namespace]), now)
+		if now.Global {
+			e.global = append(slices.Clip(e.global), now)
 		}
 	}
 }
@@ -67,5 +65,5 @@ func (v *View) Egress(namespace string, addr netip.Addr) *mesh.EgressNetwork {
 // EgressRoutes returns the routes whose parent is n, the oldest first. The slice keeps its
 // identity while they stay the same.
 func (v *View) EgressRoutes(n *mesh.EgressNetwork) []*mesh.Route {
-	return v.egress.routes[serviceName{n.Namespace, n.Name}]
+	return v.egress.routes.Get(serviceName{n.Namespace, n.Name})
 }

@@ -13,6 +13,7 @@ type Store struct {
 
 	mu       sync.Mutex // guards what follows; View never takes it
 	names    map[string]Resource
+	index    index
 	watchers map[chan struct{}]struct{}
 }
 
@@ -21,6 +22,7 @@ func NewStore(node string) *Store {
 	s := &Store{
 		node:     node,
 		names:    map[string]Resource{},
+		index:    newIndex(),
 		watchers: map[chan struct{}]struct{}{},
 	}
 	s.view.Store(&View{})
@@ -42,22 +44,29 @@ func (s *Store) Apply(d Delta) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changed := make(map[string]bool, len(d.Resources)+len(d.Removed))
+	changed := make(map[string]replaced, len(d.Resources)+len(d.Removed))
+	change := func(name string, now Resource) {
+		was, again := changed[name]
+		if !again {
+			was.before = s.names[name]
+		}
+		changed[name] = replaced{was.before, now}
+	}
 	for _, r := range d.Resources {
 		if old, ok := s.names[r.Name]; ok && old.Version == r.Version {
 			continue
 		}
+		change(r.Name, r)
 		s.names[r.Name] = r
-		changed[r.Name] = true
 	}
 	for _, name := range d.Removed {
 		if _, ok := s.names[name]; ok {
+			change(name, Resource{})
 			delete(s.names, name)
-			changed[name] = true
 		}
 	}
 	last := s.View()
-	next := build(last, s.names, changed, s.node)
+	next := s.index.build(last, s.names, changed, s.node)
 	next.version = last.version + 1
 	next.upstream = d.Version
 	next.synced = last.synced || d.Synced

@@ -2,33 +2,33 @@ package state
 
 import (
 	"iter"
-	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/pmap"
 	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
 // View is the part of the mesh's state that this node subscribes to, at one moment. It is
-// immutable. Its methods are safe for concurrent use and allocate nothing. Addresses may
+// immutable, and shares with the View before what has not changed. Its methods are safe for concurrent use and allocate nothing. Addresses may
 // be given v4-mapped. The methods return shared values: do not modify them.
 type View struct {
 	version  uint64
 	upstream uint64
 	synced   bool
 
-	workloads map[string]*mesh.Workload // by UID
-	services  map[string]*mesh.Service  // by resource name
+	workloads pmap.Map[string, *mesh.Workload] // by UID
+	services  pmap.Map[string, *mesh.Service]  // by resource name
 
-	byName    map[serviceName]*mesh.Service
-	routes    map[serviceName][]*mesh.Route // by parent
-	byAddr    map[netip.Addr]*mesh.Workload
-	byVIP     map[netip.Addr]*mesh.Service
-	external  map[netip.AddrPort]servicePort
-	nodePorts map[uint16]servicePort
-	answered  map[netip.Addr]Address
-	authz     map[string]*authz.Workload // by UID
+	byName    pmap.Map[serviceName, *mesh.Service]
+	routes    pmap.Map[serviceName, []*mesh.Route] // by parent
+	byAddr    pmap.Map[netip.Addr, *mesh.Workload]
+	byVIP     pmap.Map[netip.Addr, *mesh.Service]
+	external  pmap.Map[netip.AddrPort, servicePort]
+	nodePorts pmap.Map[uint16, servicePort]
+	answered  pmap.Map[netip.Addr, Address]
+	authz     pmap.Map[string, *authz.Workload] // by UID
 	local     []*mesh.Workload
 	anchors   *Anchors
 	ranges    []netip.Prefix
@@ -45,14 +45,12 @@ type servicePort struct {
 // Workload returns the pod that has addr. Pods on the host's network are not
 // found by address: they share it with their node.
 func (v *View) Workload(addr netip.Addr) (*mesh.Workload, bool) {
-	w, ok := v.byAddr[addr.Unmap()]
-	return w, ok
+	return v.byAddr.Find(addr.Unmap())
 }
 
 // WorkloadByUID returns the pod with this UID.
 func (v *View) WorkloadByUID(uid string) (*mesh.Workload, bool) {
-	w, ok := v.workloads[uid]
-	return w, ok
+	return v.workloads.Find(uid)
 }
 
 // Service returns the service that is reached at this address and port, by its
@@ -60,7 +58,7 @@ func (v *View) WorkloadByUID(uid string) (*mesh.Workload, bool) {
 // not have the port, it returns the service, nil and false, because no other server can
 // have this address. At an external address there may be another server.
 func (v *View) Service(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, bool) {
-	s, ok := v.byVIP[addr.Addr().Unmap()]
+	s, ok := v.byVIP.Find(addr.Addr().Unmap())
 	if !ok {
 		return v.externalService(netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()))
 	}
@@ -75,12 +73,12 @@ func (v *View) Service(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, b
 // externalService returns the service with this external address and port, or with this
 // node port. If a pod has the address too, the address counts as the pod's.
 func (v *View) externalService(addr netip.AddrPort) (*mesh.Service, *mesh.ServicePort, bool) {
-	at, ok := v.external[addr]
-	if !ok && v.answered[addr.Addr()].Node {
-		at, ok = v.nodePorts[addr.Port()]
+	at, ok := v.external.Find(addr)
+	if !ok && v.answered.Get(addr.Addr()).Node {
+		at, ok = v.nodePorts.Find(addr.Port())
 		ok = ok && hasFamily(at.svc, addr.Addr())
 	}
-	if !ok || v.byAddr[addr.Addr()] != nil {
+	if !ok || v.byAddr.Get(addr.Addr()) != nil {
 		return nil, nil, false
 	}
 	return at.svc, at.port, true
@@ -99,40 +97,38 @@ func hasFamily(s *mesh.Service, addr netip.Addr) bool {
 
 // ServiceVIP returns the service with this ClusterIP.
 func (v *View) ServiceVIP(addr netip.Addr) (*mesh.Service, bool) {
-	s, ok := v.byVIP[addr.Unmap()]
-	return s, ok
+	return v.byVIP.Find(addr.Unmap())
 }
 
 // ServiceByName returns a service that the node knows: one it subscribes to, or
 // one that a route of such a service sends requests to.
 func (v *View) ServiceByName(namespace, name string) (*mesh.Service, bool) {
-	s, ok := v.byName[serviceName{namespace, name}]
-	return s, ok
+	return v.byName.Find(serviceName{namespace, name})
 }
 
 // Routes returns the routes whose parent is s, for any of its ports and for
 // clients of any namespace, the oldest first. The slice keeps its identity while
 // they stay the same, so that callers can cache what they make of it.
 func (v *View) Routes(s *mesh.Service) []*mesh.Route {
-	return v.routes[serviceName{s.Namespace, s.Name}]
+	return v.routes.Get(serviceName{s.Namespace, s.Name})
 }
 
 // Authz returns the authorization policies of a pod of this node. It is nil if this node
 // does not have them: then no client may connect to a pod that is Authorized. The value is
 // the same one until the policies change.
-func (v *View) Authz(uid string) *authz.Workload { return v.authz[uid] }
+func (v *View) Authz(uid string) *authz.Workload { return v.authz.Get(uid) }
 
 // Local returns the pods of this node, meshed or not, sorted by UID.
 func (v *View) Local() []*mesh.Workload { return v.local }
 
 // Workloads returns the pods that this node knows, of all nodes and in no particular order.
-func (v *View) Workloads() iter.Seq[*mesh.Workload] { return maps.Values(v.workloads) }
+func (v *View) Workloads() iter.Seq[*mesh.Workload] { return v.workloads.Values() }
 
 // InNamespace returns the pods of a namespace that this node knows, of all nodes and in no
 // particular order. It visits all pods.
 func (v *View) InNamespace(namespace string) iter.Seq[*mesh.Workload] {
 	return func(yield func(*mesh.Workload) bool) {
-		for _, w := range v.workloads {
+		for w := range v.workloads.Values() {
 			if w.Namespace == namespace && !yield(w) {
 				return
 			}
@@ -144,13 +140,13 @@ func (v *View) InNamespace(namespace string) iter.Seq[*mesh.Workload] {
 // workload's, a service's, or unknown.
 func (v *View) Answered(addr netip.Addr) bool {
 	addr = addr.Unmap()
-	if _, ok := v.answered[addr]; ok {
+	if _, ok := v.answered.Find(addr); ok {
 		return true
 	}
-	if _, ok := v.byVIP[addr]; ok {
+	if _, ok := v.byVIP.Find(addr); ok {
 		return true
 	}
-	_, ok := v.byAddr[addr]
+	_, ok := v.byAddr.Find(addr)
 	return ok
 }
 
@@ -158,7 +154,7 @@ func (v *View) Answered(addr netip.Addr) bool {
 // has all that the controller sends with the answer. Answered is true before that of an
 // address that another answer has brought.
 func (v *View) Told(addr netip.Addr) bool {
-	_, ok := v.answered[addr.Unmap()]
+	_, ok := v.answered.Find(addr.Unmap())
 	return ok
 }
 
