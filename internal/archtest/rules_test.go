@@ -266,7 +266,7 @@ var impure = []string{"net", "os", "syscall", "log", "log/slog", "golang.org/x/s
 var fuzzed = []string{
 	"pkg/l7proxy/detect", "pkg/l7proxy/http1", "pkg/l7proxy/http2", "pkg/route", "pkg/policy/authz", "pkg/policy/expression", "pkg/policy/jwt", "pkg/tracing",
 	"pkg/agent/handover", "pkg/mtls", "pkg/mtls/ca", "pkg/tap/filter", "pkg/control/codec", "pkg/control/server", "pkg/cli/cluster/manifest",
-	"pkg/release", "pkg/l7proxy/extauth", "pkg/controller/history", "pkg/controller/ownpolicy", "pkg/controller/istiopolicy", "pkg/dnsname",
+	"pkg/release", "pkg/l7proxy/extauth", "pkg/controller/history", "pkg/controller/ownpolicy", "pkg/controller/istiopolicy", "pkg/controller/translate", "pkg/dnsname",
 }
 
 // skips are the tests that may be skipped, by file.

@@ -290,7 +290,11 @@ func (c *Controller) follow(ctx context.Context) error {
 // that they get. keys: the keys of tokens may have changed.
 func (c *Controller) publish(keys bool) {
 	start, asOf := time.Now(), c.source.AsOf()
-	defer func() { c.asOf.Store(&asOf) }()
+	defer func() {
+		c.asOf.Store(&asOf)
+		c.state.work.publications.Add(1)
+		c.state.work.took.Add(int64(time.Since(start)))
+	}()
 	snap, statuses := c.advance(keys)
 	c.report.update(c.source, slices.Concat(c.state.problems, c.state.unkeyed), c.opt.Log)
 	last := c.server.Snapshot()

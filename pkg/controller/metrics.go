@@ -1,6 +1,10 @@
 package controller
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // collector reads a Controller's counters when Prometheus asks.
 type collector struct{ c *Controller }
@@ -18,6 +22,10 @@ var (
 	descDeltas       = describe("deltas_sent_total", "Deltas sent to agents.")
 	descResources    = describe("resources_sent_total", "Resources within deltas.")
 	descNacks        = describe("deltas_refused_total", "Deltas that an agent refused.")
+	descChanges      = describe("changes_total", "Objects that were new, changed or gone, and were translated.")
+	descPublications = describe("publications_total", "States that were made of such changes.")
+	descPublishing   = describe("publishing_seconds_total", "Time that this took: a second per second is as much as one can.")
+	descComputed     = describe("values_computed_total", "Values of the translation that were computed.")
 	descTaps         = describe("taps", "Taps that run.")
 	descTapRefused   = describe("tap_calls_refused_total", "Calls of the tap API that were refused.", "why")
 	descHistory      = describe("history_bytes", "Memory of the history of the mesh's traffic.")
@@ -74,6 +82,11 @@ func (col collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descDeltas, s.Deltas)
 	counter(descResources, s.Resources)
 	counter(descNacks, s.Nacks)
+	w := &col.c.state.work
+	counter(descChanges, w.changes.Load())
+	counter(descPublications, w.publications.Load())
+	counter(descComputed, w.computed.Load())
+	ch <- prometheus.MustNewConstMetric(descPublishing, prometheus.CounterValue, time.Duration(w.took.Load()).Seconds())
 	counter(descExhausted, col.c.accepts.Exhausted())
 	counter(descEvicted, col.c.evicted())
 	counter(descCertificates, s.Signed, "workload", "signed")

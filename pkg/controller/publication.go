@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -19,6 +20,7 @@ import (
 // a change: nothing here looks at all that there is, but for those who ask for all of it.
 type publication struct {
 	keeper *server.Keeper // used by publish alone
+	work   work
 
 	mu         sync.Mutex // publish holds it while it changes what follows
 	translator *translate.Translator
@@ -28,6 +30,12 @@ type publication struct {
 	all        *translate.Result         // nil: it is to be made
 	problems   []translate.Problem       // of the objects
 	unkeyed    []translate.Problem       // of keys that cannot be fetched
+}
+
+// work counts what was done since the start.
+type work struct {
+	changes, publications, computed atomic.Uint64
+	took                            atomic.Int64 // nanoseconds
 }
 
 func newPublication(c translate.Config) *publication {
@@ -78,12 +86,19 @@ func (c *Controller) advance(keys bool) (snap *server.Snapshot, statuses bool) {
 	batch := c.source.Next()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all = nil
 	ch := s.translator.Apply(batch)
+	if !ch.Empty() || ch.Statuses || ch.Problems {
+		s.all = nil
+	}
+	s.work.changes.Add(uint64(len(batch.Changes)))
+	s.work.computed.Store(s.translator.Work())
 	if ch.Problems {
 		s.problems = s.translator.Problems()
 	}
 	workloads := c.enrolments.apply(ch.Workloads, ch.Services)
+	if len(workloads) > 0 {
+		s.all = nil
+	}
 	for _, w := range workloads {
 		if w.Before != nil && (w.After == nil || w.After.UID != w.Before.UID) {
 			delete(s.workloads, w.Before.UID)
@@ -138,6 +153,7 @@ func (c *Controller) fillKeys(changed map[string]*authz.Spec, keys bool) map[str
 		with.Tokens = slices.Clone(spec.Tokens)
 		filled[uid] = &with
 	}
+	s.all = nil
 	s.unkeyed = problemsOf(c.keys.Fill(filled))
 	for uid, spec := range filled {
 		if old := s.authz[uid]; old != nil && reflect.DeepEqual(old, spec) {

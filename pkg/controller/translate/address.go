@@ -18,19 +18,19 @@ type address struct {
 }
 
 // claimAddresses indexes the addresses of a pod. again: the pod has changed.
-func (tr *Translator) claimAddresses(w *workload, addrs []netip.Addr, again bool) {
+func (x *index) claimAddresses(w *workload, addrs []netip.Addr, again bool) {
 	if !again && slices.Equal(w.claims, addrs) {
 		return
 	}
 	for _, a := range w.claims {
-		at := tr.address(a)
+		at := x.address(a)
 		at.pods = slices.DeleteFunc(at.pods, func(other *workload) bool { return other == w })
-		tr.graph.Mark(&at.Node)
+		x.graph.Mark(&at.Node)
 	}
 	for _, a := range addrs {
-		at := tr.address(a)
+		at := x.address(a)
 		at.pods = append(at.pods, w)
-		tr.graph.Mark(&at.Node)
+		x.graph.Mark(&at.Node)
 	}
 	w.claims = slices.Clone(addrs)
 }

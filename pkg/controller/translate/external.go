@@ -169,9 +169,9 @@ func (tr *Translator) indexService(s *service, old, now *shape) {
 }
 
 // vipOf returns the Service with this ClusterIP, of several the first by name.
-func (tr *Translator) vipOf(a netip.Addr) (first *service) {
-	v := tr.vip(a)
-	tr.graph.Read(&v.Node)
+func (x *index) vipOf(a netip.Addr) (first *service) {
+	v := x.vip(a)
+	x.graph.Read(&v.Node)
 	for _, s := range v.of {
 		if first == nil || s.compare(first.name) < 0 {
 			first = s

@@ -134,8 +134,8 @@ func withValue(values map[string]*labelled, value string) *labelled {
 }
 
 // relabel notes that a pod has other labels. nil: it is not there.
-func (tr *Translator) relabel(w *workload, old, now map[string]string) {
-	m := tr.pods(w.namespace)
+func (x *index) relabel(w *workload, old, now map[string]string) {
+	m := x.pods(w.namespace)
 	for key, values := range m.labels {
 		before, had := old[key]
 		after, has := now[key]
@@ -145,7 +145,7 @@ func (tr *Translator) relabel(w *workload, old, now map[string]string) {
 		if had {
 			l := withValue(values, before)
 			delete(l.pods, w)
-			tr.graph.Touch(&l.changed)
+			x.graph.Touch(&l.changed)
 			if len(l.pods) == 0 && !l.changed.Used() {
 				delete(values, before)
 			}
@@ -153,18 +153,18 @@ func (tr *Translator) relabel(w *workload, old, now map[string]string) {
 		if has {
 			l := withValue(values, after)
 			l.pods[w] = struct{}{}
-			tr.graph.Touch(&l.changed)
+			x.graph.Touch(&l.changed)
 		}
 	}
 }
 
 // selected returns the pods of a namespace that a Service's selector selects, by name.
-func (tr *Translator) selected(namespace string, sel labels.Selector) (out []*pod) {
+func (x *index) selected(namespace string, sel labels.Selector) (out []*pod) {
 	requirements, ok := sel.Requirements()
 	if !ok {
 		return nil
 	}
-	m := tr.pods(namespace)
+	m := x.pods(namespace)
 	var best *labelled
 	for i := range requirements {
 		r := &requirements[i]
@@ -177,13 +177,13 @@ func (tr *Translator) selected(namespace string, sel labels.Selector) (out []*po
 	if best == nil {
 		return nil // a Service's selector has labels
 	}
-	tr.graph.Read(&best.changed)
+	x.graph.Read(&best.changed)
 	for w := range best.pods {
-		tr.graph.Read(&w.base.Node) // its other labels
+		x.graph.Read(&w.base.Node) // its other labels
 		if !sel.Matches(labels.Set(w.object.Labels)) {
 			continue
 		}
-		if p := tr.made(w); p != nil {
+		if p := x.made(w); p != nil {
 			out = append(out, p)
 		}
 	}

@@ -1,0 +1,370 @@
+package server
+
+import (
+	"net/netip"
+	"slices"
+
+	pb "github.com/underlane/underlane/api/control/v1"
+	"github.com/underlane/underlane/pkg/control/codec"
+	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/pmap"
+	"github.com/underlane/underlane/pkg/policy/authz"
+	"github.com/underlane/underlane/pkg/state"
+)
+
+// edit is the making of one Snapshot.
+type edit struct {
+	*Keeper
+	touched
+	s            *Snapshot
+	byName       *pmap.Editor[string, *pb.Resource]
+	byNode       *pmap.Editor[string, []*mesh.Workload]
+	byAddr       *pmap.Editor[netip.Addr, *holders]
+	external     *pmap.Editor[netip.Addr, []string]
+	behind       *pmap.Editor[string, []string]
+	routed       *pmap.Editor[string, []routed]
+	backing      *pmap.Editor[netip.Addr, []string]
+	egressRouted *pmap.Editor[string, []routed]
+	dropped      []string        // resources that are gone unless they are put again
+	kept         map[string]bool // those that were put
+}
+
+// put sets the version of r to a hash of its content and stores r by its name. It returns the
+// resource that was there if it has the same content.
+func (e *edit) put(r *pb.Resource) *pb.Resource {
+	versioned(r)
+	e.encoded++
+	old := e.byName.Get(r.Name)
+	if old == nil && e.reuse != nil {
+		old = e.reuse.byName.Get(r.Name)
+	}
+	if old != nil && old.Version == r.Version {
+		r = old
+	}
+	if before := e.last.byName.Get(r.Name); before == nil || before.Version != r.Version {
+		e.name(r.Name)
+	}
+	e.byName.Set(r.Name, r)
+	if e.kept == nil {
+		e.kept = map[string]bool{}
+	}
+	e.kept[r.Name] = true
+	return r
+}
+
+// drop removes a resource unless it is put again.
+func (e *edit) drop(name string) { e.dropped = append(e.dropped, name) }
+
+func (e *edit) removeWorkload(w *mesh.Workload) {
+	if w == nil {
+		return
+	}
+	e.s.pods--
+	e.spans.workload(w, -1)
+	e.drop(state.WorkloadName(w.UID))
+	editList(e.byNode, w.Node, func(all []*mesh.Workload) []*mesh.Workload {
+		return slices.DeleteFunc(all, func(other *mesh.Workload) bool { return other.UID == w.UID })
+	})
+	delete(e.wares, w.UID)
+	for _, a := range addrsOf(w) {
+		e.hold(a, func(h *holders) {
+			h.pods = slices.DeleteFunc(h.pods, func(other *mesh.Workload) bool { return other.UID == w.UID })
+		})
+	}
+}
+
+// addrsOf returns the addresses by which a pod is found.
+func addrsOf(w *mesh.Workload) (out []netip.Addr) {
+	if w.HostNetwork {
+		return nil
+	}
+	for _, a := range w.Addrs {
+		out = append(out, a.Unmap())
+	}
+	return out
+}
+
+func (e *edit) addWorkload(ch mesh.Changed[mesh.Workload]) {
+	w := ch.After
+	if w == nil {
+		if ch.Before != nil {
+			e.node(ch.Before.Node)
+		}
+		return
+	}
+	e.s.pods++
+	e.spans.workload(w, 1)
+	e.put(codec.EncodeWorkload(w))
+	editList(e.byNode, w.Node, func(all []*mesh.Workload) []*mesh.Workload { return append(all, w) })
+	if w.Authorized || w.Limited {
+		e.wares[w.UID] = w
+	}
+	for _, a := range addrsOf(w) {
+		e.hold(a, func(h *holders) { h.pods = append(h.pods, w) })
+	}
+	if old := ch.Before; old != nil && old.Node != w.Node {
+		e.node(old.Node)
+	}
+	e.node(w.Node)
+}
+
+// editList changes a list in a copy.
+func editList[K comparable, V any](m *pmap.Editor[K, []V], k K, change func([]V) []V) {
+	old := m.Get(k)
+	now := change(append(make([]V, 0, len(old)+1), old...))
+	if len(now) == 0 {
+		m.Delete(k)
+	} else {
+		m.Set(k, now)
+	}
+}
+
+// hold changes who has an address.
+func (e *edit) hold(a netip.Addr, change func(*holders)) {
+	h := &holders{}
+	if old := e.byAddr.Get(a); old != nil {
+		h.pods, h.services = slices.Clone(old.pods), slices.Clone(old.services)
+	}
+	change(h)
+	if len(h.pods)+len(h.services) == 0 {
+		e.byAddr.Delete(a)
+	} else {
+		e.byAddr.Set(a, h)
+	}
+	e.held = append(e.held, a)
+}
+
+func (e *edit) removeService(svc *mesh.Service) {
+	if svc == nil {
+		return
+	}
+	e.spans.service(svc, -1)
+	name := state.ServiceName(svc.Namespace, svc.Name)
+	e.drop(name)
+	e.listAt(svc, name, func(list []string) []string {
+		return slices.DeleteFunc(list, func(other string) bool { return other == name })
+	})
+	e.behind.Delete(name)
+}
+
+func (e *edit) addService(ch mesh.Changed[mesh.Service]) {
+	svc := ch.After
+	if svc == nil {
+		return
+	}
+	e.spans.service(svc, 1)
+	name := e.put(codec.EncodeService(svc)).Name
+	e.listAt(svc, name, func(list []string) []string {
+		if at, found := slices.BinarySearch(list, name); !found {
+			list = slices.Insert(list, at, name)
+		}
+		return list
+	})
+	names := workloadsBehind(svc)
+	if len(names) > 0 {
+		e.behind.Set(name, names)
+	}
+	if old := e.last.behind.Get(name); !slices.Equal(old, names) {
+		r := relinked{service: name}
+		for _, was := range old {
+			if _, is := slices.BinarySearch(names, was); !is {
+				r.gone = append(r.gone, was)
+			}
+		}
+		e.relinked = append(e.relinked, r)
+	}
+	if ch.Before == nil {
+		e.arrived(name)
+	}
+}
+
+// arrived says that there is a service again that routes may have named before.
+func (e *edit) arrived(service string) {
+	for parent := range e.leads[service] {
+		e.rerouted = append(e.rerouted, parent)
+	}
+	e.egress = e.egress || len(e.leads[service]) > 0
+}
+
+// lead counts the routes of a parent that name services.
+func (e *edit) lead(parent string, to []string, n int) {
+	for _, service := range to {
+		parents := e.leads[service]
+		if parents == nil {
+			parents = map[string]int{}
+			e.leads[service] = parents
+		}
+		if parents[parent] += n; parents[parent] == 0 {
+			delete(parents, parent)
+		}
+		if len(parents) == 0 {
+			delete(e.leads, service)
+		}
+	}
+}
+
+// leadTo returns the services that a route names, beside its parent.
+func leadTo(r *mesh.Route, parent string) (out []string) {
+	for service := range r.Services() {
+		name := state.ServiceName(service.Namespace, service.Name)
+		if (r.Egress || name != parent) && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// listAt changes the lists that have a service by where it is found.
+func (e *edit) listAt(svc *mesh.Service, name string, change func([]string) []string) {
+	for _, a := range svc.VIPs {
+		e.hold(a.Unmap(), func(h *holders) { h.services = change(h.services) })
+	}
+	nodePort := false
+	for i := range svc.Ports {
+		p := &svc.Ports[i]
+		nodePort = nodePort || p.NodePort != 0
+		for _, a := range p.External {
+			editList(e.external, a.Unmap(), change)
+			e.held = append(e.held, a.Unmap())
+		}
+		for j := range p.Endpoints {
+			a := p.Endpoints[j].Addr.Addr().Unmap()
+			editList(e.backing, a, change)
+			e.backed = append(e.backed, a)
+		}
+	}
+	if nodePort {
+		e.s.nodePorts = change(slices.Clone(e.s.nodePorts))
+	}
+}
+
+func (e *edit) routesOf(r *mesh.Route) (m *pmap.Editor[string, []routed], parent string) {
+	if r.Egress {
+		return e.egressRouted, state.EgressName(r.Parent.Namespace, r.Parent.Name)
+	}
+	return e.routed, state.ServiceName(r.Parent.Namespace, r.Parent.Name)
+}
+
+func (e *edit) removeRoute(r *mesh.Route) {
+	if r == nil {
+		return
+	}
+	m, parent := e.routesOf(r)
+	name := state.RouteName(r)
+	editList(m, parent, func(all []routed) []routed {
+		return slices.DeleteFunc(all, func(other routed) bool { return other.route.Name == name })
+	})
+	e.drop(name)
+	e.lead(parent, leadTo(r, parent), -1)
+	e.parent(r, parent)
+}
+
+func (e *edit) addRoute(r *mesh.Route) {
+	if r == nil {
+		return
+	}
+	m, parent := e.routesOf(r)
+	to := routed{route: e.put(codec.EncodeRoute(r)), leadTo: leadTo(r, parent)}
+	if r.Consumer() {
+		to.client = r.Namespace
+	}
+	e.lead(parent, to.leadTo, 1)
+	editList(m, parent, func(all []routed) []routed { return append(all, to) })
+	e.parent(r, parent)
+}
+
+func (e *edit) parent(r *mesh.Route, parent string) {
+	if r.Egress {
+		e.egress = true
+	} else {
+		e.rerouted = append(e.rerouted, parent)
+	}
+}
+
+func (e *edit) setAuthz(c *Changes) {
+	moved := false
+	for uid, spec := range c.Authz {
+		if spec == nil {
+			e.drop(state.AuthzName(uid))
+		} else {
+			e.put(codec.EncodeAuthz(uid, spec))
+		}
+		moved = e.limit(uid, spec) || moved
+	}
+	for _, ch := range c.Workloads {
+		w := ch.After
+		if w == nil {
+			w = ch.Before
+		}
+		if w == nil {
+			continue
+		}
+		if l, is := e.limited[w.UID]; is {
+			moved = e.limit(w.UID, l.spec) || moved
+		}
+	}
+	if moved {
+		e.s.shared = sharedLimits(e.limited)
+	}
+}
+
+// limit notes which limits a pod has that nodes share, and reports whether there are some, or
+// were.
+func (e *edit) limit(uid string, spec *authz.Spec) bool {
+	_, was := e.limited[uid]
+	delete(e.limited, uid)
+	w := e.wares[uid]
+	if w == nil || !w.Limited || !shares(spec) {
+		return was
+	}
+	e.limited[uid] = limited{w, spec}
+	return true
+}
+
+func (e *edit) setEgress(all []mesh.Changed[mesh.EgressNetwork]) {
+	if len(all) == 0 {
+		return
+	}
+	e.egress = true
+	networks := slices.Clone(e.s.egress.networks)
+	for _, ch := range all {
+		if old := ch.Before; old != nil {
+			name := state.EgressName(old.Namespace, old.Name)
+			e.drop(name)
+			networks = slices.DeleteFunc(networks, func(n egressNetwork) bool { return n.Name == name })
+		}
+	}
+	for _, ch := range all {
+		if n := ch.After; n != nil {
+			networks = append(networks, egressNetwork{e.put(codec.EncodeEgressNetwork(n)), n.Namespace, n.Global})
+		}
+	}
+	e.s.egress.networks = networks
+}
+
+// finish removes what was dropped and not put again, and completes the Snapshot.
+func (e *edit) finish() {
+	for _, name := range e.dropped {
+		if !e.kept[name] {
+			e.byName.Delete(name)
+			e.name(name)
+			if behind := e.last.behind.Get(name); len(behind) > 0 {
+				e.relinked = append(e.relinked, relinked{name, behind})
+			}
+		}
+	}
+	s := e.s
+	s.byName, s.byNode, s.byAddr, s.external = e.byName.Map(), e.byNode.Map(), e.byAddr.Map(), e.external.Map()
+	s.behind, s.routed, s.backing, s.egress.routed = e.behind.Map(), e.routed.Map(), e.backing.Map(), e.egressRouted.Map()
+	e.held = slices.DeleteFunc(e.held, func(a netip.Addr) bool {
+		return s.at(a) == e.last.at(a) && slices.Equal(s.external.Get(a), e.last.external.Get(a))
+	})
+	e.backed = slices.DeleteFunc(e.backed, func(a netip.Addr) bool { return slices.Equal(s.backing.Get(a), e.last.backing.Get(a)) })
+	e.ported = !slices.Equal(s.nodePorts, e.last.nodePorts)
+	if e.touched.empty() {
+		s.version--
+		return
+	}
+	from := max(0, len(s.recent)-mostRecent+1)
+	s.recent = append(slices.Clone(s.recent[from:]), e.touched)
+}
