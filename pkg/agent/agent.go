@@ -174,7 +174,9 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		StaleKeys: a.client.StaleKeys,
 		Leases:    a.limits,
 		Paths:     a.paths,
-		Names:     &a.names,
+
+		OpaqueStreams: config.OpaqueStreams,
+		Names:         &a.names,
 
 		Shares: a.processors.shares,
 		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so

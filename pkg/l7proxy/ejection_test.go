@@ -171,7 +171,7 @@ func TestLocalFaultEjectsNothing(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Dial(ctx, c, ""); err == nil {
+	if _, err := s.DialOpaque(ctx, c); err == nil {
 		t.Fatal("connected")
 	}
 	c.Done()
@@ -184,7 +184,7 @@ func TestLocalFaultEjectsNothing(t *testing.T) {
 	if err := s.Pick(c, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Dial(t.Context(), c, ""); err == nil {
+	if _, err := s.DialOpaque(t.Context(), c); err == nil {
 		t.Fatal("connected")
 	}
 	c.Done()

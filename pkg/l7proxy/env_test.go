@@ -74,6 +74,12 @@ func newEnv(t testing.TB) *env {
 
 func newEnvWith(t testing.TB, limits Limits) *env {
 	t.Helper()
+	return newEnvOn(t, "node-1", limits)
+}
+
+// newEnvOn is newEnvWith for a proxy of another node.
+func newEnvOn(t testing.TB, node string, limits Limits) *env {
+	t.Helper()
 	shares := fairshare.NewContended(3)
 	var rec *proxytest.Recorder
 	atEnd(t, func() {
@@ -81,8 +87,8 @@ func newEnvWith(t testing.TB, limits Limits) *env {
 		checkLegs(t, rec)
 	})
 	e := &env{
-		t: t, store: state.NewStore("node-1"), tap: proxytest.NewRecorder(),
-		local: &mesh.Workload{UID: "client", Name: "client", Node: "node-1", Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+		t: t, store: state.NewStore(node), tap: proxytest.NewRecorder(),
+		local: &mesh.Workload{UID: "client", Name: "client", Node: node, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
 	}
 	rec = e.tap
 	e.group.Log = slog.New(slog.DiscardHandler)

@@ -17,7 +17,6 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/opaque"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/rawio"
 )
 
@@ -179,7 +178,7 @@ func (r *race) server(ctx context.Context, s *session) {
 	task := s.newTask()
 	task.Resume()
 	defer task.Pause()
-	a, c, err := s.Reach(ctx, mtls.ALPNTCP, destination.Said{})
+	a, c, err := s.Reach(ctx, destination.Said{})
 	if err != nil {
 		r.fail(a, err, s.grace(err, r.grace))
 		return

@@ -33,7 +33,7 @@ func (s signer) SignWorkload(_ context.Context, id mesh.Identity, csr []byte) (m
 }
 
 // managerOf keeps certificates of the identities until the test ends.
-func managerOf(t *testing.T, s mtls.Signer, ids ...mesh.Identity) *mtls.Manager {
+func managerOf(t testing.TB, s mtls.Signer, ids ...mesh.Identity) *mtls.Manager {
 	t.Helper()
 	m := mtls.NewManager(s, "cluster.local", slog.New(slog.DiscardHandler))
 	m.SetIdentities(ids)
@@ -60,7 +60,7 @@ func TestIdentityElsewhere(t *testing.T) {
 	db := mesh.Identity{TrustDomain: "cluster.local", Namespace: "default", ServiceAccount: "db"}
 	peers := managerOf(t, signer{authority}, web)
 	home, abroad := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.3")
-	for _, alpn := range []string{mtls.ALPNHTTP1, mtls.ALPNMux, mtls.ALPNHTTP2, mtls.ALPNTCP} {
+	for _, alpn := range []string{mtls.ALPNHTTP1, mtls.ALPNMux, mtls.ALPNHTTP2, mtls.ALPNStreams, mtls.ALPNTCP} {
 		t.Run(strings.TrimPrefix(alpn, "underlane/"), func(t *testing.T) {
 			e := newEnv(t)
 			e.proxy.Certs = managerOf(t, signer{authority}, db)

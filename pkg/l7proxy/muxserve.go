@@ -1,24 +1,27 @@
 package l7proxy
 
 import (
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/l7proxy/detect"
 	"github.com/underlane/underlane/pkg/l7proxy/h2"
 	"github.com/underlane/underlane/pkg/l7proxy/mux"
+	"github.com/underlane/underlane/pkg/l7proxy/opaque"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
 // serveMux serves a shared connection of another agent to its end. Each of its streams is
-// a session.
-func (s *session) serveMux() {
+// a session, which serve carries.
+func (s *session) serveMux(serve func(*Proxy, *request.Session)) {
 	p := s.proxy
 	s.Quota.Settle() // its streams are sessions of their own
-	line := streamLine{serve: s.serveStream, usage: s.Quota}
+	line := streamLine{serve: func(stream *mux.Stream) { s.serveStream(stream, serve) }, usage: s.Quota}
 	c := mux.NewServer(s.Client, &s.Task, line.add)
 	c.Budget = s.Quota
 	c.OnVain(func() time.Duration {
@@ -38,14 +41,25 @@ func (s *session) serveMux() {
 	c.End()
 }
 
+// serveHTTP1 serves a stream with requests.
+func serveHTTP1(p *Proxy, s *request.Session) { p.h1.Serve(s, nil) }
+
+// serveOpaqueStream serves a stream that is an opaque connection.
+func serveOpaqueStream(p *Proxy, s *request.Session) {
+	opaque.Serve(p.lifetime.Ended, s, nil, detect.Opaque.String())
+}
+
 // serveStream serves a stream like a connection of the same client.
-func (s *session) serveStream(stream *mux.Stream) {
+func (s *session) serveStream(stream *mux.Stream, serve func(*Proxy, *request.Session)) {
 	defer stream.Close()
 	p, local := s.proxy, s.inbound.Local()
 	one := &request.Session{}
 	one.Core, one.ID, one.Client = &p.core, p.ids.Add(1), stream
 	one.Direction, one.Source, one.Original, one.TLS, one.From = s.Direction, s.Source, s.Original, s.TLS, s.From
 	one.Target = p.directory.Inbound(local, s.Original, s.inbound.FromNode())
+	if port := stream.Port; port != 0 {
+		one.Source.Addr = netip.AddrPortFrom(one.Source.Addr.Addr(), port)
+	}
 	if !s.inbound.FromNode() {
 		p.turn(one, local)
 		defer one.Task.Pause()
@@ -56,7 +70,7 @@ func (s *session) serveStream(stream *mux.Stream) {
 	}
 	stream.Charge(one.Quota)
 	defer s.contain(stream)
-	p.h1.Serve(one, nil)
+	serve(p, one)
 }
 
 // contain recovers from a panic while a stream is served, and cuts the stream. A defect

@@ -53,7 +53,7 @@ func servedMux(t *testing.T, e *env, dst string, from quota.Source) *mux.Conn {
 			Source: tap.Peer{Addr: c.Remote()}, Original: netip.MustParseAddrPort(dst), TLS: tap.TLSTrue, Target: target, From: from,
 		}
 		if e.proxy.enter(&s.Session, e.local, connDescriptors) {
-			s.serveMux()
+			s.serveMux(serveHTTP1)
 			s.Quota.Leave()
 		}
 	})

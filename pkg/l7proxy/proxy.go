@@ -129,6 +129,9 @@ type Options struct {
 	Names request.Names
 	// Leases are the limits of RateLimitPolicies; nil: the proxy has its own.
 	Leases *lease.Table
+	// OpaqueStreams lets opaque connections to pods of other nodes be streams of shared
+	// connections.
+	OpaqueStreams bool
 	// Paths is told of connections that the kernel may make itself in future; nil: none are told.
 	Paths Paths
 }
@@ -185,6 +188,7 @@ func New(o Options) *Proxy {
 	p.hints.firstSpeaker = make(map[netip.AddrPort]speaker)
 	p.upstream = upstream.New(upstream.Options{
 		Network: o.Network, State: o.State, Certs: o.Certs, Log: o.Log, Lifetime: p.lifetime, Tap: o.Tap,
+		OpaqueStreams: o.OpaqueStreams,
 		Limits: upstream.Limits{
 			Connect: o.Limits.ConnectTimeout, Failover: o.Limits.FailoverTimeout,
 			HandshakeSilence: o.Limits.HandshakeSilence, Resolve: o.Limits.ResolveTimeout,

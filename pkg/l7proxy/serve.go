@@ -199,7 +199,9 @@ func (s *session) serve() {
 		p.h2.Serve(&s.Session)
 	case detect.Mux:
 		defer s.leg("http1")()
-		s.serveMux()
+		s.serveMux(serveHTTP1)
+	case detect.Streams: // each of them is reported by itself
+		s.serveMux(serveOpaqueStream)
 	default:
 		if proto == detect.TLS && s.inbound == nil {
 			s.Said = destination.Said{TLS: true, SNI: s.SNI}
@@ -337,6 +339,8 @@ func (s *session) acceptMesh(ctx context.Context, hello []byte) (detect.Protocol
 		return detect.HTTP1, nil
 	case mtls.ALPNMux:
 		return detect.Mux, nil
+	case mtls.ALPNStreams:
+		return detect.Streams, nil
 	case mtls.ALPNHTTP2:
 		return detect.HTTP2, nil
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/opaque"
 	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/mtls"
 )
 
 const (
@@ -167,7 +166,7 @@ func (s *session) dialAhead(ctx context.Context) *ahead {
 		task := s.newTask()
 		task.Resume()
 		defer task.Pause()
-		a.attempt, a.conn, a.err = s.Reach(ctx, mtls.ALPNTCP, destination.Said{})
+		a.attempt, a.conn, a.err = s.Reach(ctx, destination.Said{})
 	}()
 	return a
 }

@@ -21,7 +21,7 @@ type clientKey struct {
 }
 
 // meshALPN holds the ALPN names of the mesh in a server's order of preference.
-var meshALPN = []string{ALPNHTTP2, ALPNMux, ALPNHTTP1, ALPNTCP}
+var meshALPN = []string{ALPNHTTP2, ALPNStreams, ALPNMux, ALPNHTTP1, ALPNTCP}
 
 // ClientConfig returns the configuration for connections of source to a peer
 // that must prove the identity expect. alpn, one of the ALPN constants, is the
@@ -105,8 +105,11 @@ func (e *entry) lastError() error {
 
 func (m *Manager) newClientConfig(e *entry, key clientKey) *tls.Config {
 	offer := []string{key.alpn}
-	if key.alpn == ALPNMux {
+	switch key.alpn {
+	case ALPNMux:
 		offer = append(offer, ALPNHTTP1)
+	case ALPNStreams:
+		offer = append(offer, ALPNTCP)
 	}
 	c := baseConfig(offer)
 	// VerifyConnection checks the chain, the names and the identity. The standard

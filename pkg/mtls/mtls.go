@@ -20,6 +20,9 @@ const (
 	ALPNMux   = "underlane/mux" // many HTTP/1 connections; a client that offers it also accepts ALPNHTTP1
 	ALPNHTTP2 = "underlane/h2"
 	ALPNTCP   = "underlane/tcp"
+	// ALPNStreams is for many opaque connections. A client that offers it also accepts
+	// ALPNTCP, which an agent of an older version chooses.
+	ALPNStreams = "underlane/mux2"
 )
 
 // Signer requests a certificate for a workload identity.

@@ -38,7 +38,7 @@ func talkAsMesh(t *testing.T, netns string, to netip.Addr, cert tls.Certificate,
 	})
 	say, want := "GET / HTTP/1.1\r\nHost: server\r\n\r\n", "HTTP/1.1 200 OK\r\n"
 	switch alpn {
-	case mtls.ALPNHTTP2, mtls.ALPNMux: // the preface, and an empty SETTINGS frame; the answer begins with one, too
+	case mtls.ALPNHTTP2, mtls.ALPNMux, mtls.ALPNStreams: // the preface, and an empty SETTINGS frame; the answer begins with one, too
 		say, want = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x04"
 	case mtls.ALPNTCP:
 		say, want = "\x00hello", "\x00hello"
@@ -90,7 +90,7 @@ func TestStolenKey(t *testing.T) {
 			t.Parallel()
 			for _, name := range []string{"server", "strict"} {
 				for _, to := range l.Pod(name).IPs {
-					for _, alpn := range []string{mtls.ALPNHTTP1, mtls.ALPNMux, mtls.ALPNHTTP2, mtls.ALPNTCP} {
+					for _, alpn := range []string{mtls.ALPNHTTP1, mtls.ALPNMux, mtls.ALPNHTTP2, mtls.ALPNStreams, mtls.ALPNTCP} {
 						what := fmt.Sprintf("%s to %s at %s", alpn, name, to)
 						from, err := talkAsMesh(t, c.netns, to, stolen, alpn)
 						if c.home {

@@ -10,16 +10,17 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
-// Relay copies bytes in both directions, each in its own goroutine. The end of one
-// direction is forwarded to the other side. A failure cuts both connections.
+// Relay copies bytes in both directions, each in its own goroutine, or in that of a
+// Forwarder. The end of one direction is forwarded to the other side. A failure cuts both
+// connections.
 type Relay struct {
 	Client, Server     Conn
 	ToServer, ToClient atomic.Uint64   // bytes
 	Task               *fairshare.Task // of the goroutine that calls Run; it is running
 	Budget             Budget          // of bytes that a slow receiver makes wait; nil: no limit
 
-	cutOnce sync.Once
-	reason  mesh.Reason // why it was cut: the first failure, which causes the later ones
+	cut    atomic.Bool
+	reason atomic.Uint32 // the mesh.Reason why it was cut: the first failure, which causes the later ones
 }
 
 // Budget counts bytes that wait, as quota.Usage does.
@@ -36,34 +37,70 @@ var errTooMuch = mesh.Fail(mesh.ReasonOverload, nil)
 // bytes that were read before. It returns why the relay was cut, or ReasonNone if both
 // directions ended in an orderly way.
 func (r *Relay) Run(fromClient, fromServer []byte) mesh.Reason {
+	other := new(fairshare.Task)
+	other.Charge(r.Task.Account())
+	if stream, ok := r.Server.(Forwarder); ok {
+		r.turns(r.Client, r.Server, other)
+		to := &sink{r: r, dst: r.Client, n: &r.ToClient, task: other, readFails: mesh.ReasonUpstreamReset, writeFails: mesh.ReasonClientReset}
+		return r.forward(stream, to, fromServer, func(begun func()) {
+			r.copy(r.Server, r.Client, fromClient, &r.ToServer, mesh.ReasonClientReset, mesh.ReasonUpstreamReset, begun)
+		})
+	}
+	if stream, ok := r.Client.(Forwarder); ok {
+		r.turns(r.Server, r.Client, other)
+		to := &sink{r: r, dst: r.Server, n: &r.ToServer, task: other, readFails: mesh.ReasonClientReset, writeFails: mesh.ReasonUpstreamReset}
+		return r.forward(stream, to, fromClient, func(begun func()) {
+			r.copy(r.Client, r.Server, fromServer, &r.ToClient, mesh.ReasonUpstreamReset, mesh.ReasonClientReset, begun)
+		})
+	}
 	var down sync.WaitGroup
-	var other fairshare.Task
-	if other.Charge(r.Task.Account()); r.Task.Account() != nil {
+	if r.Task.Account() != nil {
 		r.Client.ReadsInTurn(r.Task)
 		r.Server.WritesInTurn(r.Task)
-		r.Server.ReadsInTurn(&other)
-		r.Client.WritesInTurn(&other)
+		r.Server.ReadsInTurn(other)
+		r.Client.WritesInTurn(other)
 	}
 	down.Go(func() {
 		defer other.Pause()
-		r.copy(r.Client, r.Server, fromServer, &r.ToClient, mesh.ReasonUpstreamReset, mesh.ReasonClientReset)
+		r.copy(r.Client, r.Server, fromServer, &r.ToClient, mesh.ReasonUpstreamReset, mesh.ReasonClientReset, nil)
 	})
-	r.copy(r.Server, r.Client, fromClient, &r.ToServer, mesh.ReasonClientReset, mesh.ReasonUpstreamReset)
+	r.copy(r.Server, r.Client, fromClient, &r.ToServer, mesh.ReasonClientReset, mesh.ReasonUpstreamReset, nil)
 	r.Task.Pause()
 	down.Wait()
-	return r.reason
+	return mesh.Reason(r.reason.Load())
+}
+
+// turns has the caller's goroutine, which reads local, work in the turns of r.Task, and the
+// goroutines that write to local in those of other. stream is the other side.
+func (r *Relay) turns(local, stream Conn, other *fairshare.Task) {
+	if r.Task.Account() == nil {
+		return
+	}
+	local.ReadsInTurn(r.Task)
+	stream.WritesInTurn(r.Task)
+	stream.ReadsInTurn(nil)
+	local.WritesInTurn(other)
 }
 
 // copy copies one direction to its end. readFails and writeFails are the reasons of
-// failures whose error has no reason.
-func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, writeFails mesh.Reason) {
+// failures whose error has no reason. begun, if it is not nil, is called when dst has first,
+// or keeps it.
+func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, writeFails mesh.Reason, begun func()) {
 	f := newFlow()
 	defer func() { putAny(f.buf) }()
+	kept, err := 0, error(nil)
 	if len(first) > 0 {
-		if err := r.write(dst, src, &f, first); err != nil {
-			r.Cut(reasonOf(err, writeFails))
-			return
-		}
+		kept, err = dst.Offer(first)
+	}
+	if begun != nil {
+		begun()
+	}
+	if err == nil && kept > 0 {
+		err = r.await(dst, src, &f, kept)
+	}
+	if err != nil {
+		r.Cut(reasonOf(err, writeFails))
+		return
 	}
 	defer src.ReadAhead(false)
 	for full := false; ; {
@@ -126,8 +163,12 @@ func (r *Relay) write(dst, src Conn, f *flow, p []byte) error {
 func (r *Relay) await(dst, src Conn, f *flow, kept int) error {
 	f.yield()
 	defer f.resume()
+	return r.flush(dst, kept+src.Yield())
+}
+
+// flush waits until dst has sent the bytes that it has kept. held bytes wait meanwhile.
+func (r *Relay) flush(dst Conn, held int) error {
 	if r.Budget != nil {
-		held := kept + src.Yield()
 		defer r.Budget.Waited(held)
 		if !r.Budget.Wait(held) {
 			return errTooMuch
@@ -146,9 +187,9 @@ func reasonOf(err error, otherwise mesh.Reason) mesh.Reason {
 
 // Cut resets both connections. Run then returns reason, if it was the first.
 func (r *Relay) Cut(reason mesh.Reason) {
-	r.cutOnce.Do(func() {
-		r.reason = reason
+	if r.cut.CompareAndSwap(false, true) { // the reset of a Forwarder calls Cut again
+		r.reason.Store(uint32(reason))
 		_ = r.Client.Reset()
 		_ = r.Server.Reset()
-	})
+	}
 }

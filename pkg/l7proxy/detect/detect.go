@@ -18,9 +18,10 @@ const (
 	TLS                     // a TLS ClientHello
 	Opaque                  // anything else
 	Mux                     // HTTP/1 connections multiplexed between agents; agreed by ALPN, never detected
+	Streams                 // opaque connections multiplexed between agents; likewise
 )
 
-// String returns the protocol's name in tap: http1, http2, tls, tcp or mux; "unknown"
+// String returns the protocol's name in tap: http1, http2, tls, tcp, mux or streams; "unknown"
 // while it is not decided.
 func (p Protocol) String() string {
 	switch p {
@@ -34,6 +35,8 @@ func (p Protocol) String() string {
 		return "tcp"
 	case Mux:
 		return "mux"
+	case Streams:
+		return "streams"
 	}
 	return "unknown"
 }

@@ -17,6 +17,7 @@ package h2conn
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/underlane/underlane/pkg/fairshare"
@@ -66,6 +67,7 @@ type Conn struct {
 	Source Source
 
 	reader, flusher *fairshare.Task
+	heard           atomic.Int64 // when something was read last, by balance.Now
 
 	raw  *rawio.Conn // the TCP connection of NC; nil: only the flusher writes
 	mu   sync.Mutex
@@ -99,6 +101,7 @@ func New(nc conn.Conn, config http2.Config, reader *fairshare.Task) *Conn {
 		flushed: make(chan struct{}),
 	}
 	c.wake.L = &c.mu
+	c.heard.Store(int64(balance.Now())) // in the handshake
 	if account := reader.Account(); account != nil {
 		c.flusher = new(fairshare.Task)
 		c.flusher.Charge(account)
@@ -259,6 +262,7 @@ func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {
 		return c.drop(len(p))
 	}
 	now := balance.Now()
+	c.heard.Store(int64(now))
 	c.Engine.Tick(now)
 	events, err := c.Engine.Feed(p)
 	c.inside = c.Engine.Inside()
@@ -301,6 +305,18 @@ func (c *Conn) Consume(id uint32, n int) {
 	c.mu.Lock()
 	c.Engine.Consume(id, n)
 	c.mu.Unlock()
+}
+
+// Heard returns when the peer was heard last, by balance.Now: first, when the connection was
+// made.
+func (c *Conn) Heard() time.Duration { return time.Duration(c.heard.Load()) }
+
+// Ping makes the peer say something.
+func (c *Conn) Ping() {
+	c.mu.Lock()
+	c.Engine.Ping()
+	c.mu.Unlock()
+	c.Send()
 }
 
 // Drain asks the peer to open no further stream, and ends the connection after the last

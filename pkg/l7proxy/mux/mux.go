@@ -1,12 +1,17 @@
-// Package mux carries many HTTP/1 connections on one mTLS connection between two agents.
-// The HTTP/1 connections of one client workload to one endpoint are streams of a few
-// shared connections. What several streams write at the same time goes out in one record
-// and one system call, and a new stream needs no handshake. The HTTP/1 bytes are not
-// changed. A stream is an HTTP/2 CONNECT (RFC 9113 §8.5) with HTTP/2's windows. The
-// HTTP/1 driver uses it like any connection.
+// Package mux carries many connections on one mTLS connection between two agents. The
+// connections of one client workload to one endpoint are streams of a few shared
+// connections: those of HTTP/1, and on others opaque ones. What several streams write at the
+// same time goes out in one record and one system call, and a new stream needs no handshake.
+// The bytes are not changed. A stream is an HTTP/2 CONNECT (RFC 9113 §8.5) with HTTP/2's
+// windows. The drivers use it like any connection.
+//
+// The authority of the CONNECT is http:80 for HTTP/1. For an opaque connection it is tcp and
+// the client's port, which the application sees.
 package mux
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/underlane/underlane/pkg/fairshare"
@@ -34,6 +39,9 @@ type Conn struct {
 
 	open h2conn.Streams[*Stream]
 	idle time.Time // time when the last stream ended
+
+	answered chan struct{} // see Answers; nil: nobody waits
+	reported uint32        // retransmits; see Stream.Wire
 }
 
 // NewClient makes the end that opens streams. goingAway is called when the peer accepts
@@ -73,23 +81,48 @@ func (c *Conn) Run(head []byte) error {
 	for _, s := range c.open.TakeAll() {
 		s.fail(conn.EOFIsTruncation(err))
 	}
+	c.answer()
 	return err
 }
 
 // Open opens a stream. It returns nil if the connection accepts no further one.
-func (c *Conn) Open() *Stream {
+func (c *Conn) Open() *Stream { return c.openWith(openFields) }
+
+const opaqueAuthority = "tcp:"
+
+// OpenOpaque is Open for an opaque connection, of a client with this port.
+func (c *Conn) OpenOpaque(port uint16) *Stream {
+	return c.openWith([]http2.Field{openFields[0], {Name: ":authority", Value: opaqueAuthority + strconv.Itoa(int(port))}})
+}
+
+func (c *Conn) openWith(fields []http2.Field) *Stream {
 	c.Lock()
 	defer c.Unlock()
 	if c.Closed() || c.Engine.Streams() >= MaxStreams {
 		return nil
 	}
-	id, err := c.Engine.OpenStream(openFields, false) // it goes out with the first bytes
+	id, err := c.Engine.OpenStream(fields, false) // it goes out with the first bytes
 	if err != nil {
 		return nil
 	}
 	s := newStream(c, id)
+	s.Port = portOf(fields)
 	c.open.Put(id, s)
 	return s
+}
+
+// portOf is the client's port of an opaque connection that the peer opens with fields; 0 if
+// it is none.
+func portOf(fields []http2.Field) uint16 {
+	for i := range fields {
+		if fields[i].Name == ":authority" {
+			port, opaque := strings.CutPrefix(fields[i].Value, opaqueAuthority)
+			if n, err := strconv.ParseUint(port, 10, 16); opaque && err == nil {
+				return uint16(n)
+			}
+		}
+	}
+	return 0
 }
 
 // forget removes a stream from the connection.
@@ -100,6 +133,13 @@ func (c *Conn) forget(id uint32) {
 		c.idle = time.Now()
 	}
 	c.Unlock()
+}
+
+// Streams is the number of streams that are open.
+func (c *Conn) Streams() int {
+	c.Lock()
+	defer c.Unlock()
+	return c.open.Len()
 }
 
 // IdleFor is how long the connection has had no stream.
@@ -120,10 +160,12 @@ func (c *Conn) Event(ev *http2.Event, b *h2conn.Batch) {
 		if c.goingAway != nil {
 			c.goingAway()
 		}
+	case http2.EventPingAck:
+		c.answer()
 	case http2.EventHeaders:
 		switch {
 		case s == nil && c.accept != nil && !ev.Trailers:
-			s = c.take(ev.Stream, b)
+			s = c.take(ev.Stream, portOf(ev.Fields), b)
 			c.accept(s)
 		case s == nil:
 			return
@@ -166,20 +208,34 @@ func (c *Conn) countVain(s *Stream, b *h2conn.Batch) {
 	}
 }
 
-// take accepts a stream that the peer has opened.
-func (c *Conn) take(id uint32, b *h2conn.Batch) *Stream {
+// take accepts a stream that the peer has opened. port is that of an opaque connection's
+// client, 0 if it is none.
+func (c *Conn) take(id uint32, port uint16, b *h2conn.Batch) *Stream {
 	s := newStream(c, id)
+	s.Port, s.opens = port, port != 0
 	c.Lock()
 	c.open.Put(id, s)
-	_ = c.Engine.WriteHeaders(id, okFields, false)
+	if !s.opens {
+		_ = c.Engine.WriteHeaders(id, okFields, false)
+	}
 	c.Unlock()
 	b.Add(c.Conn)
 	return s
 }
 
+// begin writes the head of a stream that the peer has opened, before its first bytes. The
+// caller holds the lock.
+func (c *Conn) begin(s *Stream) {
+	if s.opens {
+		s.opens = false
+		_ = c.Engine.WriteHeaders(s.id, okFields, false)
+	}
+}
+
 // offer writes as much of p as the windows allow now.
 func (c *Conn) offer(s *Stream, p []byte) (int, error) {
 	c.Lock()
+	c.begin(s)
 	n, err := c.Engine.WriteData(s.id, p, false)
 	s.wrote = true
 	if err == nil && n < len(p) {
@@ -191,9 +247,10 @@ func (c *Conn) offer(s *Stream, p []byte) (int, error) {
 }
 
 // finishWriting ends this side of a stream.
-func (c *Conn) finishWriting(id uint32) error {
+func (c *Conn) finishWriting(s *Stream) error {
 	c.Lock()
-	_, err := c.Engine.WriteData(id, nil, true)
+	c.begin(s)
+	_, err := c.Engine.WriteData(s.id, nil, true)
 	c.Unlock()
 	c.Send()
 	return err
@@ -201,12 +258,13 @@ func (c *Conn) finishWriting(id uint32) error {
 
 // leave ends a stream in order: this side with END_STREAM if end is set, and the peer's by
 // RST_STREAM with NO_ERROR (RFC 9113 §8.1). What the peer still sends is dropped.
-func (c *Conn) leave(id uint32, end bool) {
+func (c *Conn) leave(s *Stream, end bool) {
 	c.Lock()
 	if end {
-		_, _ = c.Engine.WriteData(id, nil, true)
+		c.begin(s)
+		_, _ = c.Engine.WriteData(s.id, nil, true)
 	}
-	c.Engine.WriteReset(id, http2.NoError)
+	c.Engine.WriteReset(s.id, http2.NoError)
 	c.Unlock()
 	c.Send()
 }

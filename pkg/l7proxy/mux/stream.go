@@ -24,6 +24,12 @@ type Stream struct {
 	id     uint32
 	queued bool // it waits for room on the connection; the connection's lock guards it
 	wrote  bool // bytes were written; the connection's lock guards it
+	opens  bool // this end's head is to be sent with the first bytes; the connection's lock guards it
+	// Port is the port of an opaque connection's client, 0 for HTTP/1. The end that opens the
+	// stream has named it. It is not changed.
+	Port uint16
+
+	retransmits uint32 // see Wire; the connection's lock guards it
 
 	reading, writing sync.Mutex // one Read and one Write at a time
 	kept             []byte     // see conn.Conn.Offer; only the goroutine that writes uses it
@@ -42,6 +48,8 @@ type Stream struct {
 	err    error  // why the stream was cut
 	hangup func() // see OnHangup
 	room   bool   // the windows have opened since the last write
+
+	forward forward
 
 	read, write               deadline
 	readsInTurn, writesInTurn rawio.Turns  // see conn.Conn
@@ -63,6 +71,11 @@ func newStream(c *Conn, id uint32) *Stream {
 // deliver takes bytes that have arrived. The connection's reader calls it.
 func (s *Stream) deliver(p []byte, end bool) {
 	s.mu.Lock()
+	if s.forward.takesNow(s) {
+		s.mu.Unlock()
+		s.forward.passOn(s, p, end)
+		return
+	}
 	taken := 0
 	switch {
 	case s.closed:
@@ -86,6 +99,7 @@ func (s *Stream) deliver(p []byte, end bool) {
 	if excess {
 		s.fail(errExcess)
 		s.c.cancel(s.id)
+		s.forward.end(s, errExcess)
 	}
 	s.readable.Signal()
 	if end && hangup != nil {
@@ -104,12 +118,15 @@ func (s *Stream) fail(err error) {
 	if s.err == nil {
 		s.err = err
 	}
-	hangup := s.hangup
+	hangup, tell := s.hangup, s.forward.tells(s.ended && s.done)
 	s.mu.Unlock()
 	s.readable.Signal()
 	s.writable.Signal()
 	if hangup != nil {
 		hangup()
+	}
+	if tell {
+		s.forward.end(s, err)
 	}
 }
 
@@ -139,6 +156,11 @@ func (s *Stream) Read(p []byte) (int, error) {
 		s.c.Consume(s.id, n)
 		s.c.Send() // the window's update, if there is one
 		return n, nil
+	}
+	if s.Port != 0 { // the server may speak first
+		s.mu.Unlock()
+		s.c.Send() // the opening of the stream, if that has not gone out
+		s.mu.Lock()
 	}
 	turns := s.readsInTurn
 	defer func() {
@@ -200,7 +222,7 @@ func (s *Stream) writeNow(p []byte) (int, error) {
 	}
 	n, err := s.c.offer(s, p)
 	if err != nil {
-		err = s.cause(err)
+		err = causeOf(s, err)
 	}
 	return n, err
 }
@@ -230,8 +252,8 @@ func (s *Stream) mayNotWrite() error {
 	return nil
 }
 
-// cause is the error of a write after the engine has closed the stream.
-func (s *Stream) cause(err error) error {
+// causeOf is the error of a write after the engine has closed the stream.
+func causeOf(s *Stream, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -249,7 +271,7 @@ func (s *Stream) CloseWrite() error {
 	if was {
 		return nil
 	}
-	return s.c.finishWriting(s.id)
+	return s.c.finishWriting(s)
 }
 
 // Close ends the stream in order. If bytes have not been read, it cuts the stream.
@@ -270,12 +292,16 @@ func (s *Stream) end(cut bool) error {
 	s.lent.drop()
 	s.account()
 	done, ended, gone := s.done, s.ended, s.err != nil
+	tell := cut && !(done && ended) || !s.forward.over
 	s.read.stop()
 	s.write.stop()
 	s.mu.Unlock()
 	s.readable.Signal()
 	s.writable.Signal()
 	s.c.forget(s.id)
+	if tell {
+		defer s.forward.end(s, net.ErrClosed)
+	}
 	if unread > 0 { // also if the stream is gone: all streams share the connection's window
 		s.c.Consume(s.id, unread)
 	}
@@ -285,7 +311,7 @@ func (s *Stream) end(cut bool) error {
 	case cut || unread+untaken > 0:
 		s.c.cancel(s.id)
 	case !done || !ended:
-		s.c.leave(s.id, !done)
+		s.c.leave(s, !done)
 	default:
 		s.c.Send()
 	}
@@ -368,17 +394,17 @@ func (s *Stream) SetDeadline(t time.Time) error {
 
 // SetReadDeadline implements net.Conn.
 func (s *Stream) SetReadDeadline(t time.Time) error {
-	s.set(&s.read, &s.readable, t)
+	s.read.set(s, &s.readable, t)
 	return nil
 }
 
 // SetWriteDeadline implements net.Conn.
 func (s *Stream) SetWriteDeadline(t time.Time) error {
-	s.set(&s.write, &s.writable, t)
+	s.write.set(s, &s.writable, t)
 	return nil
 }
 
-func (s *Stream) set(d *deadline, waiter *sync.Cond, t time.Time) {
+func (d *deadline) set(s *Stream, waiter *sync.Cond, t time.Time) {
 	s.mu.Lock()
 	d.stop()
 	d.at = t

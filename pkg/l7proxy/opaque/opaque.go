@@ -11,7 +11,6 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/l7proxy/upstream"
 	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/tap"
 )
 
@@ -45,7 +44,7 @@ func (o *Opened) Cut() {
 func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string) {
 	if up == nil {
 		s.Task.Pause()
-		a, c, err := s.Reach(ctx, mtls.ALPNTCP, s.Said)
+		a, c, err := s.Reach(ctx, s.Said)
 		if err != nil {
 			s.FailConn(a, err)
 			return
@@ -73,13 +72,18 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 		reason = upstream.ReadReason(up.Err)
 		r.Cut(reason)
 	}
+	if up.Attempt.Mode == upstream.MTLS {
+		s.Upstream.Carried(up.Attempt.Key, r.ToServer.Load()+r.ToClient.Load())
+	}
 	ended := time.Now()
 	emit(s, up, protocol, tap.ConnClose, ended, func(e *tap.Event) {
 		e.Source, e.Live = client, (*live)(&r)
 		e.ReadBytes, e.WriteBytes = r.ToServer.Load(), r.ToClient.Load()
 		e.Reason, e.Reset = reason, reason != mesh.ReasonNone
 		e.Duration = ended.Sub(began)
-		e.Legs = &tap.Legs{Client: upstream.LegOf(s.Client.Raw()), Server: upstream.LegOf(up.Conn.Raw())}
+		e.Legs = &tap.Legs{
+			Client: upstream.EndOf(s.Client, e.ReadBytes, e.WriteBytes), Server: upstream.EndOf(up.Conn, e.WriteBytes, e.ReadBytes),
+		}
 		wire := e.Legs.Wire(s.Direction)
 		e.SRTT, e.MinRTT, e.Retransmits = wire.SRTT, wire.MinRTT, wire.Retransmits
 	})
@@ -93,7 +97,8 @@ func (l *live) Bytes() (read, written uint64) { return l.ToServer.Load(), l.ToCl
 
 // Legs implements tap.Live.
 func (l *live) Legs() tap.LiveLegs {
-	return tap.LiveLegs{Client: upstream.LiveLegOf(l.Client.Raw()), Server: upstream.LiveLegOf(l.Server.Raw())}
+	up, down := l.Bytes()
+	return tap.LiveLegs{Client: upstream.SideOf(l.Client, up, down), Server: upstream.SideOf(l.Server, down, up)}
 }
 
 // emit emits an event of the connection. Each has its own, because an event takes half a

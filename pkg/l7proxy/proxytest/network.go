@@ -23,9 +23,15 @@ import (
 // Listen returns a listener on loopback, which is closed when the test ends.
 func Listen(t testing.TB) *rawio.Listener {
 	t.Helper()
+	return ListenAt(t, netip.MustParseAddr("127.0.0.1"))
+}
+
+// ListenAt is Listen at another address of loopback.
+func ListenAt(t testing.TB, addr netip.Addr) *rawio.Listener {
+	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
-		err = unix.Bind(fd, rawio.Sockaddr(netip.MustParseAddrPort("127.0.0.1:0")))
+		err = unix.Bind(fd, rawio.Sockaddr(netip.AddrPortFrom(addr, 0)))
 	}
 	if err == nil {
 		err = unix.Listen(fd, 128)
@@ -113,6 +119,13 @@ func (n *Network) End(addr netip.Addr) {
 			c.Close()
 		}
 	}
+}
+
+// Dials counts the connections that were made.
+func (n *Network) Dials() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.conns)
 }
 
 // Open counts the connections that are not closed.

@@ -93,17 +93,17 @@ func (s *Session) Unreached(why mesh.Reason) reply.Reply {
 	return r
 }
 
-// Reach picks an endpoint and connects to it. If it cannot be reached, Reach tries others:
+// Reach picks an endpoint and opens an opaque connection to it. If it cannot be reached, Reach tries others:
 // nothing was sent yet. The attempt is nil if no endpoint could be picked. The caller must
 // call Done of the attempt only if the error is nil. said is what the client has said, if
 // that is known already.
-func (s *Session) Reach(ctx context.Context, alpn string, said destination.Said) (*endpoints.Attempt, conn.Conn, error) {
+func (s *Session) Reach(ctx context.Context, said destination.Said) (*endpoints.Attempt, conn.Conn, error) {
 	a := new(endpoints.Attempt)
 	if err := s.pick(a, nil, &said, nil); err != nil {
 		return nil, nil, err
 	}
 	for tried := (Tried{}); ; {
-		c, err := s.Dial(ctx, a, alpn)
+		c, err := s.DialOpaque(ctx, a)
 		if err == nil {
 			return a, c, nil
 		}

@@ -194,10 +194,10 @@ func (s *Session) pick(a *endpoints.Attempt, asked destination.Asker, said *dest
 	return err
 }
 
-// Dial opens a connection to the chosen endpoint, with the protocol alpn (one of
-// mtls.ALPN…) if it is mTLS. The error is a *mesh.ReasonError, which Dial records in a.
-func (s *Session) Dial(ctx context.Context, a *endpoints.Attempt, alpn string) (conn.Conn, error) {
-	c, found, err := s.Upstream.Dial(ctx, &a.Endpoint, s.Source.Addr, alpn)
+// DialOpaque opens an opaque connection to the chosen endpoint. The error is a
+// *mesh.ReasonError, which DialOpaque records in a.
+func (s *Session) DialOpaque(ctx context.Context, a *endpoints.Attempt) (conn.Conn, error) {
+	c, found, err := s.Upstream.DialOpaque(ctx, &a.Endpoint, s)
 	a.Reached(&found)
 	noteDial(ctx, a, err)
 	return c, err

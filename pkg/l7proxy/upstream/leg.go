@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
 	"github.com/underlane/underlane/pkg/tap"
@@ -76,6 +77,32 @@ func (l *leg) Bytes() (read, written uint64) {
 
 // Legs implements tap.Live.
 func (l *leg) Legs() tap.LiveLegs { return tap.LiveLegs{Server: LiveLegOf(l.raw)} }
+
+// shared is a stream of a shared connection, which has no TCP connection of its own.
+type shared interface {
+	Wire() (f rawio.Facts, local, remote netip.AddrPort)
+}
+
+// SideOf returns what is known now of one side of an opaque connection, on which so many
+// bytes were received and sent. Of a stream, the kernel's facts are those of the shared
+// connection, and the addresses are those of mux.Stream.Wire.
+func SideOf(c conn.Conn, received, sent uint64) tap.LiveLeg {
+	s, ok := c.(shared)
+	if !ok {
+		return LiveLegOf(c.Raw())
+	}
+	facts, local, remote := s.Wire()
+	facts.Read, facts.Written = received, sent
+	return tap.LiveLeg{Leg: legOf(facts), Local: local, Remote: remote}
+}
+
+// EndOf is SideOf for a connection that has ended.
+func EndOf(c conn.Conn, received, sent uint64) tap.Leg {
+	if raw := c.Raw(); raw != nil {
+		return LegOf(raw)
+	}
+	return SideOf(c, received, sent).Leg
+}
 
 // LiveLegOf returns what the kernel knows of a connection now. It returns the zero value
 // for a nil raw.

@@ -33,6 +33,7 @@ const (
 type muxPool struct {
 	pool[*mux.Conn, *muxWaiter]
 	owner   *Pool
+	alpn    string // one of mtls.ALPN…
 	connect func(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error)
 
 	// mu guards these as well.
@@ -42,21 +43,25 @@ type muxPool struct {
 
 // muxWaiter is a caller that waits for a dial.
 type muxWaiter struct {
+	open func(*mux.Conn) *mux.Stream
 	done chan muxDialled // of capacity 1
 	gone bool            // the caller has given up; the pool's mu guards it
 }
 
 // muxDialled is the outcome of a dial for one of those that waited for it.
 type muxDialled struct {
-	stream *mux.Stream // nil without an error: the caller looks again
-	err    error
-	took   Took
+	stream  *mux.Stream // nil without an error, and no other connection: the caller looks again
+	conn    *mux.Conn   // of stream
+	instead conn.Conn   // a dedicated connection, if the peer supports no shared ones
+	result  Result      // of instead
+	err     error
+	took    Took
 }
 
-func (p *muxPool) init(owner *Pool) {
-	p.owner = owner
+func (p *muxPool) init(owner *Pool, alpn string) {
+	p.owner, p.alpn = owner, alpn
 	p.connect = func(ctx context.Context, ep *Endpoint) (conn.Conn, Result, error) {
-		return owner.dialMesh(ctx, ep, mtls.ALPNMux)
+		return owner.dialMesh(ctx, ep, alpn)
 	}
 	p.reserved, p.unsupportedUntil = make(map[Key]int), make(map[Key]time.Time)
 }
@@ -107,60 +112,70 @@ func (p *muxPool) unsupported(key Key) bool {
 // each mux.MaxStreams callers that wait. stream returns nil without an error if the peer does
 // not support sharing, or if there are muxConnsPerKey connections already.
 func (p *muxPool) stream(ctx context.Context, ep *Endpoint, account *fairshare.Account) (*mux.Stream, error) {
+	d, err := p.openStream(ctx, ep, account, (*mux.Conn).Open)
+	return d.stream, err
+}
+
+// openStream is stream with the connection of the stream, or the dedicated connection that was
+// made instead of a shared one. open opens the stream.
+func (p *muxPool) openStream(ctx context.Context, ep *Endpoint, account *fairshare.Account, open func(*mux.Conn) *mux.Stream) (muxDialled, error) {
 	for range muxTries {
-		s, w := p.openOrWait(ctx, ep, account)
+		opened, w := p.openOrWait(ctx, ep, account, open)
 		if w == nil {
-			return s, nil
+			return opened, nil
 		}
 		select {
 		case d := <-w.done:
 			ep.Took = d.took
-			if d.err != nil || d.stream != nil {
-				return d.stream, d.err
+			if d.err != nil || d.stream != nil || d.instead != nil {
+				return d, d.err
 			}
 		case <-ctx.Done():
 			p.leave(w)
-			return nil, mesh.Fail(mesh.ReasonConnectTimeout, ctx.Err())
+			return muxDialled{}, mesh.Fail(mesh.ReasonConnectTimeout, ctx.Err())
 		}
 	}
-	return nil, nil
+	return muxDialled{}, nil
 }
 
 // openOrWait opens a stream of a connection that has room. Otherwise it returns a waiter for
 // a dial, or neither where the caller needs a dedicated connection.
-func (p *muxPool) openOrWait(ctx context.Context, ep *Endpoint, account *fairshare.Account) (*mux.Stream, *muxWaiter) {
+func (p *muxPool) openOrWait(ctx context.Context, ep *Endpoint, account *fairshare.Account, open func(*mux.Conn) *mux.Stream) (muxDialled, *muxWaiter) {
 	key := ep.Key
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.conns[key] {
-		if s := c.Open(); s != nil {
-			return s, nil
+		if s := open(c); s != nil {
+			return muxDialled{stream: s, conn: c}, nil
 		}
 	}
 	if p.unsupported(key) || p.ending() {
-		return nil, nil
+		return muxDialled{}, nil
 	}
-	w := &muxWaiter{done: make(chan muxDialled, 1)}
+	w := &muxWaiter{open: open, done: make(chan muxDialled, 1)}
 	if p.join(key, w, mux.MaxStreams) {
-		return nil, w
+		return muxDialled{}, w
 	}
 	if p.size(key) >= muxConnsPerKey {
-		return nil, nil
+		return muxDialled{}, nil
 	}
 	// Without the first caller's cancellation: others wait for it as well.
 	go p.dial(context.WithoutCancel(ctx), *ep, account, p.begin(key, w))
-	return nil, w
+	return muxDialled{}, w
 }
 
-// leave gives up waiting. A stream that has come meanwhile is closed.
+// leave gives up waiting. What has come meanwhile is closed.
 func (p *muxPool) leave(w *muxWaiter) {
 	p.mu.Lock()
 	w.gone = true
 	p.mu.Unlock()
 	select {
 	case d := <-w.done:
-		if d.stream != nil {
+		switch {
+		case d.stream != nil:
 			_ = d.stream.Close()
+		case d.instead != nil:
+			d.instead.Close()
 		}
 	default: // the dial sees that nobody waits
 	}
@@ -170,28 +185,41 @@ func (p *muxPool) leave(w *muxWaiter) {
 func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Account, d *dial[*muxWaiter]) {
 	c, result, err := p.connect(ctx, &ep)
 	var m *mux.Conn
+	var instead conn.Conn
 	p.mu.Lock()
 	waiters := p.dialled(ep.Key, d)
 	switch {
 	case err != nil:
-	case result.ALPN == mtls.ALPNMux && !p.ending():
+	case result.ALPN == p.alpn && !p.ending():
 		m = mux.NewClient(c, account, func() { p.remove(ep.Key, m) })
 		m.Budget = ep.Usage
 		p.add(ep.Key, m)
 	default:
 		p.unsupportedUntil[ep.Key] = time.Now().Add(unsupportedMemory)
-		c.Close()
+		instead = c
 	}
 	for _, w := range waiters {
+		if w.gone {
+			continue
+		}
 		outcome := muxDialled{err: err, took: ep.Took}
-		if m != nil && !w.gone {
-			outcome.stream = m.Open() // nil if others were faster
+		switch {
+		case m != nil:
+			outcome.stream, outcome.conn = w.open(m), m // no stream if others were faster
+		case p.alpn == mtls.ALPNStreams && result.ALPN != p.alpn:
+			outcome.instead, outcome.result, instead = instead, result, nil
 		}
 		w.done <- outcome
 	}
 	p.mu.Unlock()
+	if instead != nil {
+		instead.Close() // it is of use to nobody
+	}
 	if m != nil {
-		l := p.owner.opened(c.Raw(), &ep, &result, netip.AddrPort{}, "http1")
+		var l *leg
+		if p.alpn == mtls.ALPNMux { // opaque connections are reported by themselves
+			l = p.owner.opened(c.Raw(), &ep, &result, netip.AddrPort{}, "http1")
+		}
 		_ = m.Run(nil)
 		p.remove(ep.Key, m)
 		m.End()

@@ -73,6 +73,8 @@ type Options struct {
 	// Tap receives tap.LegOpen and tap.LegClose of the connections that carry requests;
 	// nil: nothing does.
 	Tap tap.Sink
+	// OpaqueStreams lets opaque connections be streams of shared connections.
+	OpaqueStreams bool
 	// Connect replaces TCP and mTLS by way of Network, if it is not nil.
 	Connect func(ctx context.Context, ep *Endpoint, client netip.AddrPort, alpn string) (conn.Conn, Result, error)
 }
@@ -85,6 +87,7 @@ type Pool struct {
 	idle       idlePool
 	idleShared idlePool // streams of shared connections
 	mux        muxPool
+	opaque     opaquePool
 	http2      http2Pool
 	lateDials  lateDials
 }
@@ -117,7 +120,8 @@ func New(o Options) *Pool {
 	p := &Pool{}
 	p.Options, p.gate = o, newGate()
 	p.down.peers, p.down.asked = make(map[netip.AddrPort]*downPeer), make(map[string]*downPeer)
-	p.mux.init(p)
+	p.mux.init(p, mtls.ALPNMux)
+	p.opaque.init(p)
 	p.http2.owner = p
 	return p
 }
@@ -141,6 +145,7 @@ func (p *Pool) Run() {
 			p.idleShared.closeAll()
 			p.http2.drain()
 			p.mux.drain()
+			p.opaque.drain()
 			return
 		case <-watch.C:
 			p.stall.tick()
@@ -148,6 +153,7 @@ func (p *Pool) Run() {
 		case <-tick.C:
 			p.CloseIdle(p.Limits.Idle)
 			p.mux.closeIdle(p.Limits.Idle / 6) // CloseIdle has closed their idle streams
+			p.opaque.tidy(p.Limits.Idle)
 			p.down.forget()
 		}
 	}
@@ -182,6 +188,9 @@ type Stats struct {
 	HTTP2        int // connections that many sessions may use
 	PrivateHTTP2 int // connections that one session uses
 	WaitingHTTP2 int // requests that wait for a stream of a connection
+
+	Opaque        int // shared connections for opaque ones
+	OpaqueStreams int // opaque connections that are streams of these
 }
 
 // Stats returns what the pool holds now.
@@ -192,6 +201,7 @@ func (p *Pool) Stats() (s Stats) {
 		idle.mu.Unlock()
 	}
 	s.WaitingHTTP2 = int(p.http2.waiting.Load())
+	s.Opaque, s.OpaqueStreams = p.opaque.stats()
 	p.http2.mu.Lock()
 	defer p.http2.mu.Unlock()
 	for key, conns := range p.http2.conns {

@@ -1,0 +1,62 @@
+package l7proxy
+
+import (
+	"io"
+	"net"
+	"testing"
+
+	"github.com/underlane/underlane/pkg/l7proxy/mux"
+)
+
+// TestIdleOpaqueStreamMemory is the budget of an opaque connection between nodes that is
+// open and carries nothing at the moment, at both agents: a stream takes no more than a
+// dedicated connection, and has a budget of its own.
+func TestIdleOpaqueStreamMemory(t *testing.T) {
+	const (
+		clients = 4 * mux.MaxStreams
+		budget  = memoryFactor * 24 << 10
+	)
+	addr := serveConns(t, func(nc net.Conn) {
+		_, _ = io.CopyBuffer(struct{ io.Writer }{nc}, struct{ io.Reader }{nc}, make([]byte, 16))
+	})
+	measure := func(to string) int64 {
+		before := memoryInUse()
+		var conns []net.Conn
+		for range clients {
+			nc := dialTCP(t, to)
+			conns = append(conns, nc)
+			nc.send("\x00")
+			if _, err := io.ReadFull(nc.TCPConn, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		held := memoryInUse() - before
+		for _, nc := range conns {
+			nc.Close()
+		}
+		return held / clients
+	}
+	direct := measure(addr)
+	each := map[bool]int64{}
+	for _, streams := range []bool{false, true} {
+		a := newAgents(t, addr, Limits{}, func(a *agents) {
+			a.client.proxy.upstream.OpaqueStreams = streams
+			for _, e := range []*env{a.client, a.server} {
+				e.proxy.core.Tap = unwatched{}
+			}
+		})
+		to := a.client.to(a.addr.String())
+		if streams {
+			a.warmEcho(to)
+		}
+		before := a.client.network.Dials()
+		each[streams] = measure(to) - direct
+		if n := a.client.network.Dials() - before; streams && n > clients/mux.MaxStreams {
+			t.Errorf("%d connections were made between the agents, want few", n)
+		}
+	}
+	t.Logf("both agents: %d bytes for each idle stream, %d for each dedicated connection", each[true], each[false])
+	if each[true] > each[false] || each[true] > budget {
+		t.Errorf("both agents: %d bytes for each idle stream, want at most %d, and the %d of a dedicated connection", each[true], budget, each[false])
+	}
+}

@@ -1,0 +1,205 @@
+package upstream
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
+	"github.com/underlane/underlane/pkg/l7proxy/mux"
+	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
+	"github.com/underlane/underlane/pkg/l7proxy/quota"
+	"github.com/underlane/underlane/pkg/mtls"
+)
+
+// opaqueClient is a client without limits.
+type opaqueClient struct{}
+
+func (opaqueClient) ClientAddr() netip.AddrPort { return netip.MustParseAddrPort("10.0.0.1:40000") }
+func (opaqueClient) Usage() *quota.Usage        { return nil }
+func (opaqueClient) KeepsConnections() bool     { return false }
+func (opaqueClient) ConnectionEnded()           {}
+
+// TestSilentAgentGetsNoStream: a connection whose other end has not been heard for a while,
+// and does not answer, is not used: another one is made.
+func TestSilentAgentGetsNoStream(t *testing.T) {
+	pool := newPool(t, nil)
+	pool.Limits.HandshakeSilence = 100 * time.Millisecond
+	p := &pool.opaque
+	var running sync.WaitGroup
+	var closers []func() error
+	hung := make(chan struct{})
+	dials := 0
+	p.connect = func(context.Context, *Endpoint) (conn.Conn, Result, error) {
+		dials++
+		here, there, _ := proxytest.TLSPair(t, mtls.ALPNStreams)
+		closers = append(closers, there.Close)
+		nc := conn.Conn(there)
+		if dials == 1 {
+			nc = &hanging{Secure: there, hangs: hung}
+		}
+		running.Go(func() {
+			c := mux.NewServer(nc, nil, func(s *mux.Stream) { running.Go(func() { echo(s) }) })
+			_ = c.Run(nil)
+			c.End()
+		})
+		return here, Result{ALPN: mtls.ALPNStreams}, nil
+	}
+	t.Cleanup(func() {
+		p.drain()
+		for _, c := range closers {
+			_ = c()
+		}
+		running.Wait()
+	})
+	ep := &Endpoint{Key: Key{Source: "a"}}
+	for i, dialled := range []int{1, 1, 2} {
+		if i == 2 {
+			close(hung)
+		}
+		time.Sleep(heardWithin + 50*time.Millisecond) // so that the agent is asked
+		c, _, err := p.stream(t.Context(), ep, opaqueClient{})
+		if err != nil || c == nil {
+			t.Fatalf("stream %d: %v, %v", i, c, err)
+		}
+		hello(t, c)
+		c.Close()
+		if dials != dialled {
+			t.Errorf("stream %d: %d connections were made, want %d", i, dials, dialled)
+		}
+	}
+}
+
+// TestAgentThatEndsSharedConnections: an agent that ends each shared connection at once is not
+// tried for ever.
+func TestAgentThatEndsSharedConnections(t *testing.T) {
+	p := &newPool(t, nil).opaque
+	dials := 0
+	p.connect = func(context.Context, *Endpoint) (conn.Conn, Result, error) {
+		dials++
+		here, there, _ := proxytest.TLSPair(t, mtls.ALPNStreams)
+		_ = there.Reset()
+		return here, Result{ALPN: mtls.ALPNStreams}, nil
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range 3 {
+			c, _, err := p.stream(t.Context(), &Endpoint{Key: Key{Source: "a"}}, opaqueClient{})
+			if err != nil {
+				t.Error(err)
+			}
+			if c != nil { // its end was not seen yet
+				c.Close()
+			}
+		}
+	}()
+	<-ended
+	if most := 3 * streamTries * muxTries; dials > most {
+		t.Errorf("%d connections were made, want at most %d", dials, most)
+	}
+	proxytest.Eventually(t, "none is left", func() bool { conns, _ := p.stats(); return conns == 0 })
+}
+
+// hanging is a connection whose reader gets nothing any more when hangs is closed.
+type hanging struct {
+	*conn.Secure
+	hangs chan struct{}
+}
+
+func (h *hanging) Read(p []byte) (int, error) {
+	n, err := h.Secure.Read(p)
+	select {
+	case <-h.hangs:
+		if err == nil {
+			_, _ = io.Copy(io.Discard, h.Secure)
+		}
+		return 0, io.ErrUnexpectedEOF
+	default:
+		return n, err
+	}
+}
+
+// TestOldAgentsConnectionIsUsed: an agent that does not know streams has agreed to a dedicated
+// connection, which one of the callers gets. The others make their own, and it is not asked
+// again for a moment.
+func TestOldAgentsConnectionIsUsed(t *testing.T) {
+	p := &newPool(t, nil).opaque
+	made := make(chan conn.Conn, 10)
+	p.connect = func(context.Context, *Endpoint) (conn.Conn, Result, error) {
+		here, there, _ := proxytest.TLSPair(t, mtls.ALPNTCP)
+		t.Cleanup(func() { there.Close() })
+		made <- here
+		return here, Result{ALPN: mtls.ALPNTCP}, nil
+	}
+	ep := &Endpoint{Key: Key{Source: "a"}}
+	got, result, err := p.stream(t.Context(), ep, opaqueClient{})
+	if err != nil || result.ALPN != mtls.ALPNTCP || got != <-made {
+		t.Fatalf("got %v of %q and %v, want the connection that was made", got, result.ALPN, err)
+	}
+	got.Close()
+	if c, _, err := p.stream(t.Context(), ep, opaqueClient{}); c != nil || err != nil || len(made) != 0 {
+		t.Errorf("got %v and %v, want nothing", c, err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	other := &Endpoint{Key: Key{Source: "b"}}
+	for range 20 { // the caller may be gone before the connection is made, or after
+		clear(p.unsupportedUntil)
+		if c, _, _ := p.stream(gone, other, opaqueClient{}); c != nil {
+			c.Close()
+		}
+		left := <-made
+		proxytest.Eventually(t, "the connection is closed", func() bool { _, gone := left.PeerClosed(); return gone })
+	}
+}
+
+func TestOpaqueUses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var u opaqueUses
+		none := func(Key) bool { return false }
+		some := func(Key) bool { return true }
+		key := Key{Source: "a"}
+		expect := func(want bool, open func(Key) bool, what string) {
+			t.Helper()
+			if got := u.shares(key, open); got != want {
+				t.Errorf("%s: shared %v, want %v", what, got, want)
+			}
+		}
+		expect(false, none, "the first one")
+		expect(false, none, "the next one, before any has ended")
+		for range sharedAfter {
+			expect(false, none, "one while few have ended")
+			u.carried(key, 1000)
+		}
+		expect(true, none, "one after that")
+		time.Sleep(shareWithin)
+		expect(false, none, "one after a while")
+		time.Sleep(shareWithin)
+		expect(true, some, "one after a while, where there is a shared connection")
+		u.carried(key, 1<<40)
+		expect(false, some, "after bulk")
+		n := 0
+		for ; !u.shares(key, some) && n < 1000; n++ {
+			u.carried(key, 1000)
+		}
+		if n < 10 || n > 50 {
+			t.Errorf("shared again after %d small ones, want some 20", n)
+		}
+		for i := range 2 * usesMost {
+			u.shares(Key{Session: uint32(i)}, none)
+		}
+		if n := len(u.byKey); n > usesMost {
+			t.Errorf("%d endpoints are remembered, want at most %d", n, usesMost)
+		}
+		time.Sleep(usesMemory + time.Second)
+		u.forget()
+		if len(u.byKey) != 0 {
+			t.Errorf("%d endpoints are remembered, want none", len(u.byKey))
+		}
+	})
+}
