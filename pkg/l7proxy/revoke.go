@@ -83,13 +83,13 @@ func (p *Proxy) judgeRequests(changed *destination.Changed, version uint64) {
 
 // judgeUnderway judges the requests under way on the sessions of a pod.
 func (p *Proxy) judgeUnderway(changed *destination.Changed, uid string, sessions []request.Underway) {
-	p.judgeEach(quota.Key{UID: uid, Direction: mesh.Inbound}, sessions, func(s *request.Session, u destination.Underway) destination.Rejudged {
+	judgeEach(p, quota.Key{UID: uid, Direction: mesh.Inbound}, sessions, func(s *request.Session, u destination.Underway) destination.Rejudged {
 		return changed.Request(s.Target, &s.Source, u)
 	})
 }
 
 // judgeEach judges the requests under way on sessions in the time of a pod.
-func (p *Proxy) judgeEach(pod quota.Key, sessions []request.Underway, judge request.Judge) {
+func judgeEach(p *Proxy, pod quota.Key, sessions []request.Underway, judge request.Judge) {
 	var task fairshare.Task
 	task.Charge(p.pods.Account(pod))
 	for _, one := range sessions {
@@ -113,7 +113,7 @@ func (p *Proxy) judgeEgress() {
 	if !v.HasEgress() {
 		return
 	}
-	p.judgeLeaving()
+	judgeLeaving(p)
 	if v.Version() != p.egressJudged {
 		p.egressJudged, p.egressAgain = v.Version(), 3
 	}
@@ -138,7 +138,7 @@ func (p *Proxy) judgeEgress() {
 // judgeLeaving judges the requests under way to destinations that EgressNetworks are about, as
 // judgeRequests does. It is called whether something has changed or not: a request may have been
 // waiting for something when it did.
-func (p *Proxy) judgeLeaving() {
+func judgeLeaving(p *Proxy) {
 	var pods []string // of each session
 	of := func(s *request.Session) bool {
 		target, ok := s.Target.(*destination.Outbound)
@@ -160,7 +160,7 @@ func (p *Proxy) judgeLeaving() {
 		}
 		go func() {
 			defer p.judging.Delete(key)
-			p.judgeEach(key, sessions, func(s *request.Session, u destination.Underway) (out destination.Rejudged) {
+			judgeEach(p, key, sessions, func(s *request.Session, u destination.Underway) (out destination.Rejudged) {
 				out.Rules = u.Rules
 				out.By, out.Err = s.Target.(*destination.Outbound).Leaving(u.Leaving)
 				return out

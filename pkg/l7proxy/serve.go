@@ -287,7 +287,7 @@ func (s *session) serveOpaque(up *opaque.Opened, proto detect.Protocol) {
 	}
 	// It was admitted before anybody spoke. That may be long ago.
 	if up != nil {
-		if err := s.proxy.directory.Opaque(s.Target, &s.Source, &up.Attempt.Endpoint, s.Said); err != nil {
+		if err := destination.StillAllowed(s.proxy.directory, s.Target, &s.Source, &up.Attempt.Endpoint, s.Said); err != nil {
 			up.Cut()
 			s.FailConn(up.Attempt, err)
 			return

@@ -54,7 +54,7 @@ func newLinkerdFront(t *translation, o *Objects) front {
 	for _, p := range all.Unattached() {
 		t.authzProblem(p)
 	}
-	t.serverRouteStatuses(o, all, wrong)
+	addServerRouteStatuses(t, o, all, wrong)
 	return f
 }
 

@@ -21,18 +21,18 @@ func (s serverRouteProblems) add(p authz.Problem) {
 	}
 }
 
-// serverRouteStatuses adds the status of the Gateway API's routes for their parents that are
+// addServerRouteStatuses adds the status of the Gateway API's routes for their parents that are
 // Servers.
-func (t *translation) serverRouteStatuses(o *Objects, all *linkerdpolicy.Objects, problems serverRouteProblems) {
+func addServerRouteStatuses(t *translation, o *Objects, all *linkerdpolicy.Objects, problems serverRouteProblems) {
 	for _, r := range o.HTTPRoutes {
-		t.serverRouteStatus(KindHTTPRoute, &r.ObjectMeta, r.Spec.ParentRefs, all, problems)
+		addServerRouteStatus(t, KindHTTPRoute, &r.ObjectMeta, r.Spec.ParentRefs, all, problems)
 	}
 	for _, r := range o.GRPCRoutes {
-		t.serverRouteStatus(KindGRPCRoute, &r.ObjectMeta, r.Spec.ParentRefs, all, problems)
+		addServerRouteStatus(t, KindGRPCRoute, &r.ObjectMeta, r.Spec.ParentRefs, all, problems)
 	}
 }
 
-func (t *translation) serverRouteStatus(kind string, m *metav1.ObjectMeta, parents []gatewayv1.ParentReference, all *linkerdpolicy.Objects, problems serverRouteProblems) {
+func addServerRouteStatus(t *translation, kind string, m *metav1.ObjectMeta, parents []gatewayv1.ParentReference, all *linkerdpolicy.Objects, problems serverRouteProblems) {
 	status := RouteStatus{Kind: kind, Namespace: m.Namespace, Name: m.Name}
 	for i := range parents {
 		ref := &parents[i]

@@ -117,9 +117,9 @@ func (c *Changed) SameNode(client, server *mesh.Workload, to netip.AddrPort, req
 	return c.judge(w, to.Port(), PodAddress(client, to.Addr(), netip.Addr{}), client.Identity, requests && c.fresh[w.UID])
 }
 
-// Opaque returns why a connection that is not read as requests, and that was admitted to ep some
+// StillAllowed returns why a connection that is not read as requests, and that was admitted to ep some
 // time ago, is not allowed any more, or nil. The error is a *mesh.ReasonError.
-func (d *Directory) Opaque(target Target, client *tap.Peer, ep *upstream.Endpoint, said Said) error {
+func StillAllowed(d *Directory, target Target, client *tap.Peer, ep *upstream.Endpoint, said Said) error {
 	if t, ok := target.(*Inbound); ok {
 		if t.fromNode {
 			return nil

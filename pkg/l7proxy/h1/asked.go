@@ -90,7 +90,7 @@ func (f *editedFields) Next(name string, from int) (value string, next int, ok b
 // it.
 func (f *fields) Next(name string, from int) (value string, next int, ok bool) {
 	i := 0
-	for n, v := range (*http1.Head)(f).Forwarded() {
+	for n, v := range http1.Forwarded((*http1.Head)(f)) {
 		if i++; i > from && len(n) == len(name) && strings.EqualFold(unsafeString(n), name) {
 			return unsafeString(v), i, true
 		}

@@ -67,7 +67,7 @@ func (d *asker) Described() extauth.Request {
 // fields yields the request's fields as the policies judge them.
 func (d *asker) fields() iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
-		for n, v := range d.req.Forwarded() {
+		for n, v := range http1.Forwarded(&d.req) {
 			name := unsafeString(n)
 			if !slices.ContainsFunc(d.removed, func(r string) bool { return strings.EqualFold(r, name) }) && !yield(name, unsafeString(v)) {
 				return

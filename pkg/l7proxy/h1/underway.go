@@ -41,7 +41,7 @@ var keeps = sync.Pool{New: func() any { return new(kept) }}
 // have looked at it.
 func (d *session) keepRequest() {
 	rules := d.first.Rules
-	leaving := d.s.Leaving(&d.plan, &d.first)
+	leaving := request.Leaving(d.s, &d.plan, &d.first)
 	if rules == nil && leaving == nil {
 		return
 	}

@@ -46,7 +46,7 @@ func (st *attempts) start(not netip.AddrPort, refused *upstream.HTTP2Conn, b *h2
 		return
 	}
 	st.rules = a.Rules
-	st.leaving = st.client.s.Leaving(&st.plan, a)
+	st.leaving = request.Leaving(st.client.s, &st.plan, a)
 	st.send(a, refused, b)
 }
 

@@ -20,7 +20,7 @@ const fieldSize = int(unsafe.Sizeof(http2.Field{}))
 // EgressNetwork have looked at it: they judge it again when they change. It returns false if the
 // head is not kept.
 func (st *base) keepHead() bool {
-	if st.rules == nil && !st.looksOutside() || st.gone {
+	if st.rules == nil && !looksOutside(st) || st.gone {
 		return false
 	}
 	if st.headCharged != (quota.Charge{}) {
@@ -77,7 +77,7 @@ func (st *stream) rejudge(judge request.Judge, b *h2conn.Batch) bool {
 	}
 	if st.fields != nil {
 		u.Asked = (*asker)(st)
-		u.Leaving.Asked = st.asLeaving()
+		u.Leaving.Asked = asLeaving(&st.base)
 	}
 	now := judge(st.client.s, u)
 	if now.Err == nil {
@@ -97,12 +97,12 @@ func (st *stream) rejudge(judge request.Judge, b *h2conn.Batch) bool {
 }
 
 // looksOutside reports whether an EgressNetwork has looked at the request.
-func (st *base) looksOutside() bool { return st.leaving != nil && st.leaving.By.LooksAtRequests() }
+func looksOutside(st *base) bool { return st.leaving != nil && st.leaving.By.LooksAtRequests() }
 
 // asLeaving describes the request as the client has sent it for an EgressNetwork, nil if none
 // has looked at it.
-func (st *base) asLeaving() *route.Request {
-	if !st.looksOutside() {
+func asLeaving(st *base) *route.Request {
+	if !looksOutside(st) {
 		return nil
 	}
 	fields := &st.fields

@@ -176,7 +176,7 @@ func (h *message) Fields() iter.Seq2[[]byte, []byte] {
 
 // Forwarded iterates over the fields that AppendRequestHead forwards in their own spelling: not
 // over those of the connection, which Connection may list (RFC 9110 §7.6.1).
-func (h *Head) Forwarded() iter.Seq2[[]byte, []byte] {
+func Forwarded(h *Head) iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
 		for i := range h.fields {
 			if f := &h.fields[i]; !f.drop && !yield(h.at(f.name), h.at(f.value)) {

@@ -17,9 +17,9 @@ type Underway interface {
 // Judge judges a request under way on a session.
 type Judge func(s *Session, u destination.Underway) destination.Rejudged
 
-// Leaving returns what EgressNetworks look at of a request that is sent by a, without its head;
+// Leaving returns what EgressNetworks look at of a request of s that is sent by a, without its head;
 // nil: none is about its destination.
-func (s *Session) Leaving(p *Plan, a *endpoints.Attempt) *destination.Leaving {
+func Leaving(s *Session, p *Plan, a *endpoints.Attempt) *destination.Leaving {
 	if s.Direction != mesh.Outbound || !s.State.View().HasEgress() || p.Egress == nil && s.Target.Egress() == nil {
 		return nil
 	}
