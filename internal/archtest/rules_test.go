@@ -20,6 +20,7 @@ var layers = map[string]int{
 	"pkg/why":       3,
 
 	"pkg/listener": 2,
+	"pkg/observe":  2,
 	"pkg/state":    2,
 	"pkg/mtls":     2,
 	"pkg/tap":      2,
