@@ -4,27 +4,14 @@
  * are byte arrays in network order (IPv4 as ::ffff:a.b.c.d), ports are in host order. */
 #pragma once
 
-#include <linux/bpf.h>
-#include <linux/types.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
+#include "base.h"
 
-#define AF_INET 2
-#define AF_INET6 10
-#define SOCK_STREAM 1
-#define IPPROTO_TCP 6
 #define MAX_PORT_RANGES 8
 #define LOOPBACK_IFINDEX 1
 #define DNS_PORT 53
 #define DNS_SERVERS 4 /* a power of two; a resolver asks up to three at once (MAXNS of resolv.conf) */
 #define DNS_SMALL 512 /* bytes of a message: RFC 1035 */
 #define DNS_LARGE 1232 /* bytes of a message: what resolvers ask for by EDNS since 2020 */
-
-enum verdict { REFUSE = 0, PASS = 1 }; /* of a cgroup program */
-
-struct address {
-	__u8 bytes[16];
-};
 
 struct port_range {
 	__u16 first, last; /* inclusive; first == 0 ends the list */
@@ -329,18 +316,6 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } dns_answers SEC(".maps");
 
-/* One word of a context's array. The verifier allows only loads of a single word at a
- * constant offset from the context's own pointer. Plain C does not ensure that: the
- * compiler merges loads and moves the pointer. */
-#define CTX_WORD(ctx, type, field, i)                                                       \
-	({                                                                                  \
-		__u32 word_;                                                                \
-		asm volatile("%0 = *(u32 *)(%1 + %2)"                                       \
-			     : "=r"(word_)                                                  \
-			     : "r"(ctx), "i"(__builtin_offsetof(type, field) + 4 * (i)));   \
-		word_;                                                                      \
-	})
-
 static __always_inline void count(__u32 what)
 {
 	__u64 *n = bpf_map_lookup_elem(&counters, &what);
@@ -354,45 +329,6 @@ static __always_inline struct agent_state *agent_state(void)
 	return bpf_map_lookup_elem(&agent, &zero);
 }
 
-/* Sets a to ::ffff:a.b.c.d. ip4 is in network order. */
-static __always_inline void set_addr4(struct address *a, __u32 ip4)
-{
-	__builtin_memset(a, 0, sizeof(*a));
-	a->bytes[10] = 0xff;
-	a->bytes[11] = 0xff;
-	__builtin_memcpy(&a->bytes[12], &ip4, 4);
-}
-
-static __always_inline void set_addr6(struct address *a, __u32 w0, __u32 w1, __u32 w2, __u32 w3)
-{
-	__u32 words[4] = { w0, w1, w2, w3 };
-	__builtin_memcpy(a->bytes, words, 16);
-}
-
-#define SET_CTX_ADDR6(a, ctx, type, field)                                                 \
-	set_addr6(a, CTX_WORD(ctx, type, field, 0), CTX_WORD(ctx, type, field, 1),          \
-		  CTX_WORD(ctx, type, field, 2), CTX_WORD(ctx, type, field, 3))
-
-static __always_inline __u32 addr_word(const struct address *a, int i)
-{
-	__u32 w;
-	__builtin_memcpy(&w, &a->bytes[i * 4], 4);
-	return w;
-}
-
-static __always_inline int is_v4(const struct address *a)
-{
-	return addr_word(a, 0) == 0 && addr_word(a, 1) == 0 && addr_word(a, 2) == bpf_htonl(0xffff);
-}
-
-static __always_inline int is_loopback(const struct address *a)
-{
-	if (is_v4(a))
-		return a->bytes[12] == 127;
-	return addr_word(a, 0) == 0 && addr_word(a, 1) == 0 && addr_word(a, 2) == 0 &&
-	       addr_word(a, 3) == bpf_htonl(1);
-}
-
 /* 0.0.0.0 and ::, which mean loopback in connect(). */
 static __always_inline int is_unspecified(const struct address *a)
 {
@@ -404,12 +340,6 @@ static __always_inline int is_unspecified(const struct address *a)
 static __always_inline int is_link_local6(const struct address *a)
 {
 	return a->bytes[0] == 0xfe && (a->bytes[1] & 0xc0) == 0x80;
-}
-
-static __always_inline int same_addr(const struct address *a, const struct address *b)
-{
-	return addr_word(a, 0) == addr_word(b, 0) && addr_word(a, 1) == addr_word(b, 1) &&
-	       addr_word(a, 2) == addr_word(b, 2) && addr_word(a, 3) == addr_word(b, 3);
 }
 
 static __always_inline int in_ranges(const struct port_range *ranges, __u16 port)

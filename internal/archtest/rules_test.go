@@ -37,6 +37,7 @@ var layers = map[string]int{
 	"pkg/agent/enrol":                 4,
 	"pkg/agent/handover":              4,
 	"pkg/agent/nodeapi":               4,
+	"pkg/agent/observed":              4,
 	"pkg/agent/nri":                   4,
 	"pkg/agent/timeslice":             4,
 	"pkg/agent/try":                   4,

@@ -19,6 +19,7 @@ import (
 	"github.com/underlane/underlane/pkg/agent/enrol"
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nri"
+	"github.com/underlane/underlane/pkg/agent/observed"
 	"github.com/underlane/underlane/pkg/agent/paths"
 	"github.com/underlane/underlane/pkg/agent/try"
 	"github.com/underlane/underlane/pkg/agent/weights"
@@ -83,6 +84,8 @@ type components struct {
 	limits     *lease.Table
 	paths      *paths.Table
 	names      names
+	watch      *observed.Watch
+	observer   *redirect.Observer // of watch; nil before load
 
 	connections *connections.Table
 	tries       *try.Dialer
@@ -151,6 +154,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Finder: finder, Log: log,
 	})
 	a.conns.OnRevived = a.pods.RepairSoon
+	a.watch = observed.New(observed.Options{State: a.store, Finder: finder, Controller: a.client, Tap: a.hub, Log: log})
 	a.sandboxes = enrol.NewSandboxes(a.pods, config.Node, config.Proc)
 	if config.NRISocket != "" {
 		a.runtime = &nri.Plugin{Socket: config.NRISocket, Handler: a.sandboxes, Log: log}

@@ -124,6 +124,7 @@ func (a *Agent) load() (err error) {
 	})
 	if err == nil {
 		a.pods.Use(a.datapath)
+		a.observer = redirect.NewObserver(a.datapath)
 	}
 	return err
 }
@@ -172,6 +173,7 @@ func (a *Agent) work(work *parts) {
 	work.start("kernel events", a.readKernelEvents)
 	work.start("kernel paths", a.keepPaths)
 	work.start("DNS answers", a.readAnswers)
+	work.start("observed pods", func(ctx context.Context) error { return a.watch.Run(ctx, a.observer) })
 	asides := []aside{
 		{name: "node API", opened: a.socket, open: a.claimSocket, serve: func(ctx context.Context, ln net.Listener) error {
 			return a.nodeAPI().Serve(ctx, ln)

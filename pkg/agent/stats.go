@@ -18,6 +18,7 @@ var _ telemetry.Agent = reporter{}
 // missing, and NotReady says why.
 func (a reporter) Stats() telemetry.Stats {
 	kernel, _ := a.datapath.Counters()
+	a.observe(kernel)
 	lost := kernel[redirect.CounterEventLost]
 	delete(kernel, redirect.CounterEventLost)
 	stats := telemetry.Stats{

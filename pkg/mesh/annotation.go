@@ -4,9 +4,10 @@ package mesh
 // namespace; "disabled" on a pod wins over its namespace. An annotation on a
 // pod wins over the same one on its namespace.
 const (
-	LabelMesh     = "underlane.io/mesh" // enabled | disabled
+	LabelMesh     = "underlane.io/mesh" // enabled | disabled | observe
 	LabelEnabled  = "enabled"
 	LabelDisabled = "disabled"
+	LabelObserve  = "observe" // not in the mesh: its requests are seen, and nothing is redirected
 
 	AnnotationSkipOutboundPorts = "underlane.io/skip-outbound-ports" // "25,3306,9000-9100"
 	AnnotationSkipInboundPorts  = "underlane.io/skip-inbound-ports"

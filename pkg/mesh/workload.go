@@ -19,6 +19,7 @@ type Workload struct {
 	Addrs          []netip.Addr
 	Identity       Identity
 	Meshed         bool   // opted in by label, and not on the host network
+	Observed       bool   // LabelObserve: not meshed, and its node's agent watches its connections
 	Enrolled       bool   // an agent has enrolled it at some time, or should have: plaintext to it then needs Settings.PlaintextFallback
 	OwnLabel       bool   // the pod itself has LabelMesh, whatever its namespace has
 	Leaving        bool   // not meshed any more, and its agent still carries connections that it opened in the mesh

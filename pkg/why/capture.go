@@ -39,6 +39,8 @@ func (f *Facts) captureOf(w *mesh.Workload, direction mesh.Direction, port uint1
 	switch {
 	case w.LeftOut != "":
 		return capture{outside: true, why: "is labelled, and left out of the mesh: " + w.LeftOut}
+	case w.Observed:
+		return capture{outside: true, why: fmt.Sprintf("is not in the mesh, only watched: the label %s is %q", mesh.LabelMesh, mesh.LabelObserve)}
 	case !w.Meshed && w.OwnLabel:
 		return capture{outside: true, why: fmt.Sprintf("is not in the mesh: its label %s is not %q", mesh.LabelMesh, mesh.LabelEnabled)}
 	case !w.Meshed:

@@ -1000,6 +1000,7 @@ type Workload struct {
 	Authorized    bool   `protobuf:"varint,22,opt,name=authorized,proto3" json:"authorized,omitempty"`
 	RequestRules  bool   `protobuf:"varint,23,opt,name=request_rules,json=requestRules,proto3" json:"request_rules,omitempty"` // some of them look at requests
 	Limited       bool   `protobuf:"varint,150,opt,name=limited,proto3" json:"limited,omitempty"`                              // limits of requests are in its resource authz/<uid>
+	Observed      bool   `protobuf:"varint,230,opt,name=observed,proto3" json:"observed,omitempty"`                            // not meshed: its connections are watched, and not redirected
 	Labels        string `protobuf:"bytes,60,opt,name=labels,proto3" json:"labels,omitempty"`                                  // of the pod: key=value, ascending by key, with commas between; 4 KiB of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1199,6 +1200,13 @@ func (x *Workload) GetRequestRules() bool {
 func (x *Workload) GetLimited() bool {
 	if x != nil {
 		return x.Limited
+	}
+	return false
+}
+
+func (x *Workload) GetObserved() bool {
+	if x != nil {
+		return x.Observed
 	}
 	return false
 }
@@ -3847,7 +3855,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06ranges\x18\b \x01(\v2\x1c.underlane.control.v1.RangesH\x00R\x06ranges\x123\n" +
 	"\x05authz\x18\t \x01(\v2\x1b.underlane.control.v1.AuthzH\x00R\x05authz\x12L\n" +
 	"\x0eegress_network\x18n \x01(\v2#.underlane.control.v1.EgressNetworkH\x00R\regressNetworkB\t\n" +
-	"\acontent\"\xee\x05\n" +
+	"\acontent\"\x8b\x06\n" +
 	"\bWorkload\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -3877,7 +3885,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"authorized\x18\x16 \x01(\bR\n" +
 	"authorized\x12#\n" +
 	"\rrequest_rules\x18\x17 \x01(\bR\frequestRules\x12\x19\n" +
-	"\alimited\x18\x96\x01 \x01(\bR\alimited\x12\x16\n" +
+	"\alimited\x18\x96\x01 \x01(\bR\alimited\x12\x1b\n" +
+	"\bobserved\x18\xe6\x01 \x01(\bR\bobserved\x12\x16\n" +
 	"\x06labels\x18< \x01(\tR\x06labels\"\x87\x06\n" +
 	"\bSettings\x12=\n" +
 	"\x06policy\x18\x01 \x01(\x0e2%.underlane.control.v1.Settings.PolicyR\x06policy\x12\x1f\n" +

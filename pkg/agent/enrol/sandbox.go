@@ -75,7 +75,7 @@ func (s *Sandboxes) RunSandbox(ctx context.Context, box nri.Sandbox) {
 // the outcomes Late and Failed.
 func (s *Sandboxes) Enrol(ctx context.Context, box nri.Sandbox) (nri.Outcome, error) {
 	label := box.Labels[mesh.LabelMesh]
-	if label == mesh.LabelDisabled || box.Netns == "" {
+	if label == mesh.LabelDisabled || label == mesh.LabelObserve || box.Netns == "" {
 		return nri.Unlabeled, nil // "" netns: the pod is on the host's network
 	}
 	limit := time.Now().Add(time.Second)

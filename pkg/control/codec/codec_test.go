@@ -57,6 +57,7 @@ func overWire(t *testing.T, r *pb.Resource) *pb.Delta {
 // wire form and back.
 func TestEncodingKeepsEverything(t *testing.T) {
 	w := pod("a", "n1", podA)
+	w.Observed = true
 	w.Addrs = append(w.Addrs, netip.MustParseAddr("fd00::1"))
 	w.HostNetwork, w.NetworkPolicy, w.Enrolled, w.Leaving, w.Terminating = true, true, true, true, true
 	w.OwnLabel, w.OwnSettings = true, true

@@ -98,6 +98,7 @@ func decodeWorkload(w *pb.Workload) (*mesh.Workload, error) {
 		Addrs:          addrs,
 		Identity:       id,
 		Meshed:         w.GetMeshed(),
+		Observed:       w.GetObserved(),
 		Enrolled:       w.GetEnrolled(),
 		Leaving:        w.GetLeaving(),
 		HostNetwork:    w.GetHostNetwork(),

@@ -22,6 +22,7 @@ func EncodeWorkload(w *mesh.Workload) *pb.Resource {
 			Addrs:          EncodeAddrs(w.Addrs),
 			Identity:       w.Identity.String(),
 			Meshed:         w.Meshed,
+			Observed:       w.Observed,
 			Enrolled:       w.Enrolled,
 			Leaving:        w.Leaving,
 			HostNetwork:    w.HostNetwork,

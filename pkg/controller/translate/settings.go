@@ -15,7 +15,7 @@ import (
 
 // namespace holds the settings that pods inherit from their Namespace.
 type namespace struct {
-	meshed   bool
+	label    string // LabelMesh, as it is understood
 	settings mesh.Settings
 	mode     defaultMode
 	wire     bool          // true turns the same-node shortcut off
@@ -24,7 +24,7 @@ type namespace struct {
 
 func (t *translation) readNamespace(o *corev1.Namespace, ns *namespace) {
 	report := func(format string, args ...any) { t.problem("Namespace", "", o.Name, format, args...) }
-	ns.meshed = optedIn(o.Labels, false, report)
+	ns.label = meshLabel(o.Labels, mesh.LabelDisabled, report)
 	ns.settings = settingsOf(o.Annotations, ns.settings, report)
 	ns.mode = defaultModeOf(o.Annotations, ns.mode, report)
 	switch v, ok := o.Annotations[mesh.AnnotationSameNode]; {
@@ -46,17 +46,15 @@ func (ns *namespace) equal(other *namespace) bool {
 
 type reporter func(format string, args ...any)
 
-// optedIn reads the label, which has precedence over inherited.
-func optedIn(labels map[string]string, inherited bool, report reporter) bool {
+// meshLabel reads the label, which has precedence over inherited.
+func meshLabel(labels map[string]string, inherited string, report reporter) string {
 	switch v, ok := labels[mesh.LabelMesh]; {
 	case !ok:
 		return inherited
-	case v == mesh.LabelEnabled:
-		return true
-	case v == mesh.LabelDisabled:
-		return false
+	case v == mesh.LabelEnabled, v == mesh.LabelDisabled, v == mesh.LabelObserve:
+		return v
 	default:
-		report("label %s: %q is neither %s nor %s", mesh.LabelMesh, v, mesh.LabelEnabled, mesh.LabelDisabled)
+		report("label %s: %q is neither %s nor %s nor %s", mesh.LabelMesh, v, mesh.LabelEnabled, mesh.LabelDisabled, mesh.LabelObserve)
 		return inherited
 	}
 }

@@ -67,6 +67,9 @@ func render(r translate.Result) string {
 		if w.Settings.TraceSampling != nil {
 			fmt.Fprintf(&b, "  trace sampling %s\n", w.Settings.TraceSampling)
 		}
+		if w.Observed {
+			b.WriteString("  observed\n")
+		}
 		if w.LeftOut != "" {
 			fmt.Fprintf(&b, "  left out: %s\n", w.LeftOut)
 		}

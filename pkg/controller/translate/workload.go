@@ -106,7 +106,10 @@ func (t *translation) readPod(p *corev1.Pod) *pod {
 		OwnLabel:       p.Labels[mesh.LabelMesh] != "",
 		OwnSettings:    p.Annotations[mesh.AnnotationPolicy] != "" || p.Annotations[mesh.AnnotationFailMode] != "",
 	}
-	if optedIn(p.Labels, ns.meshed, report) {
+	switch meshLabel(p.Labels, ns.label, report) {
+	case mesh.LabelObserve:
+		w.Observed = leftOut(p) == ""
+	case mesh.LabelEnabled:
 		w.LeftOut = leftOut(p)
 		w.Meshed = w.LeftOut == ""
 		w.Enrolled = w.Meshed && p.Annotations[mesh.AnnotationEnrolled] == "true"

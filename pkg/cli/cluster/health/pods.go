@@ -42,7 +42,7 @@ func (c *checker) meshedPods(ctx context.Context) (meshed, error) {
 	}
 	for _, p := range pods.Items {
 		label := p.Labels[mesh.LabelMesh]
-		if label == mesh.LabelEnabled || enabled[p.Namespace] && label != mesh.LabelDisabled {
+		if label == mesh.LabelEnabled || enabled[p.Namespace] && label != mesh.LabelDisabled && label != mesh.LabelObserve {
 			m.pods = append(m.pods, p)
 		}
 	}
@@ -177,8 +177,8 @@ func badSettings(what string, o metav1.Object) []string {
 			bad = append(bad, fmt.Sprintf("%s: %s: %q is none of %s", what, name, v, strings.Join(allowed, ", ")))
 		}
 	}
-	if v := o.GetLabels()[mesh.LabelMesh]; v != "" && v != mesh.LabelEnabled && v != mesh.LabelDisabled {
-		bad = append(bad, fmt.Sprintf("%s: label %s: %q is neither %s nor %s", what, mesh.LabelMesh, v, mesh.LabelEnabled, mesh.LabelDisabled))
+	if v := o.GetLabels()[mesh.LabelMesh]; v != "" && v != mesh.LabelEnabled && v != mesh.LabelDisabled && v != mesh.LabelObserve {
+		bad = append(bad, fmt.Sprintf("%s: label %s: %q is neither %s nor %s nor %s", what, mesh.LabelMesh, v, mesh.LabelEnabled, mesh.LabelDisabled, mesh.LabelObserve))
 	}
 	slices.Sort(bad)
 	return bad

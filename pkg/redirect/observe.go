@@ -1,0 +1,240 @@
+package redirect
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/underlane/underlane/bpf"
+)
+
+// Observer sees what pods send and receive over TCP, and redirects nothing (bpf/observe.c).
+// Its programs are loaded and attached while it has a pod. They are not pinned: without an
+// agent that reads, there is nothing to see. It is safe for concurrent use.
+type Observer struct {
+	root string
+
+	mu     sync.Mutex
+	pods   map[uint64]bool // by the cookie of their network namespace
+	objs   *bpf.ObserveObjects
+	links  []link.Link
+	reader *ringbuf.Reader
+	record ringbuf.Record
+	counts map[string]uint64 // of programs that are not loaded any more
+}
+
+// NewObserver returns an Observer of the node's pods. It loads nothing yet.
+func NewObserver(d *Datapath) *Observer {
+	return &Observer{root: d.opts.CgroupRoot, pods: make(map[uint64]bool), counts: make(map[string]uint64)}
+}
+
+// Observation is a segment of a connection that an observed pod has opened or accepted since
+// it is observed.
+type Observation struct {
+	Pod           uint64 // cookie of its network namespace
+	Flow          uint64 // the connection
+	Local, Remote netip.AddrPort
+	Server        bool          // the pod has accepted the connection
+	Sent          bool          // by the pod
+	Time          time.Duration // CLOCK_MONOTONIC
+	First         uint32        // sequence number of the direction's first byte
+	Seq, Length   uint32        // of the payload
+	Skipped       uint32        // bytes of the payload before Data
+	Data          []byte        // the first bytes that were not skipped, up to 1024
+	Tail          []byte        // the payload's last 8 bytes, if it has as many
+	Fin, Reset    bool
+}
+
+// Wish is what is wanted of a flow from now on. Index 0 is what the pod receives, 1 what it
+// sends.
+type Wish struct {
+	SkipTo [2]uint32 // sequence number; segments that end at it or before are not needed
+	Skip   [2]bool   // SkipTo is set
+	Off    bool      // nothing is wanted
+}
+
+// Observe adds a pod. Connections count from their start: those that are open stay unseen.
+// An error of the first pod is that of the kernel, which may not have what this needs.
+func (o *Observer) Observe(cookie uint64) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.objs == nil {
+		if err := o.load(); err != nil {
+			return err
+		}
+	}
+	if err := o.objs.ObservedPods.Put(cookie, &bpf.ObserveObservedPod{}); err != nil {
+		return fmt.Errorf("observe a pod: %w (4096 pods a node is the limit)", err)
+	}
+	o.pods[cookie] = true
+	return nil
+}
+
+// Leave removes a pod. With the last one the programs are detached.
+func (o *Observer) Leave(cookie uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.pods[cookie] {
+		return
+	}
+	delete(o.pods, cookie)
+	_ = o.objs.ObservedPods.Delete(cookie)
+	if len(o.pods) == 0 {
+		o.unload()
+	}
+}
+
+// Close removes all pods.
+func (o *Observer) Close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	clear(o.pods)
+	if o.objs != nil {
+		o.unload()
+	}
+}
+
+func (o *Observer) load() error {
+	objs := new(bpf.ObserveObjects)
+	if err := bpf.LoadObserveObjects(objs, nil); err != nil {
+		return fmt.Errorf("load the programs that observe: %w", err)
+	}
+	o.objs = objs
+	for _, h := range []struct {
+		typ  ebpf.AttachType
+		prog *ebpf.Program
+	}{
+		{ebpf.AttachCGroupInetIngress, objs.ObserveReceived},
+		{ebpf.AttachCGroupInetEgress, objs.ObserveSent},
+		{ebpf.AttachCGroupSockOps, objs.ObserveOpened}, // last: from now on there are flows
+	} {
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: o.root, Attach: h.typ, Program: h.prog})
+		if err != nil {
+			o.unload()
+			return fmt.Errorf("attach the programs that observe to cgroup %s: %w", o.root, err)
+		}
+		o.links = append(o.links, l)
+	}
+	reader, err := ringbuf.NewReader(objs.Observations)
+	if err != nil {
+		o.unload()
+		return fmt.Errorf("observations: %w", err)
+	}
+	reader.SetDeadline(time.Unix(0, 0)) // read what is there, and never wait
+	o.reader = reader
+	return nil
+}
+
+// unload detaches and forgets everything. mu is held.
+func (o *Observer) unload() {
+	for _, l := range o.links {
+		_ = l.Close()
+	}
+	_ = o.count(o.counts)
+	if o.reader != nil {
+		_ = o.reader.Close()
+	}
+	_ = o.objs.Close()
+	o.links, o.reader, o.objs = nil, nil, nil
+}
+
+// Read calls handle for each segment that was seen, and does not wait. It returns how many
+// there were. handle must not keep the Observation, whose slices are valid during the call
+// only, and may call no method but Want.
+func (o *Observer) Read(handle func(*Observation)) (n int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.reader == nil || o.reader.AvailableBytes() == 0 {
+		return 0, nil
+	}
+	var seen Observation
+	for ; n < readAtOnce; n++ {
+		err := o.reader.ReadInto(&o.record)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, nil
+		}
+		if err != nil {
+			return n, fmt.Errorf("observations: %w", err)
+		}
+		if seen.decode(o.record.RawSample) {
+			handle(&seen)
+		}
+	}
+	return n, nil
+}
+
+// readAtOnce bounds a Read, so that Observe and Leave get their turn.
+const readAtOnce = 4096
+
+// Want says what is wanted of a flow. It is only for the handler of Read, which has the lock.
+func (o *Observer) Want(flow uint64, w Wish) error {
+	value := bpf.ObserveObserveWish{
+		SkipTo: w.SkipTo, Skip: [2]uint8{flag(w.Skip[0]), flag(w.Skip[1])}, Off: flag(w.Off),
+	}
+	if err := o.objs.ObserveWishes.Put(flow, &value); err != nil {
+		return fmt.Errorf("wishes of observed flows: %w", err)
+	}
+	return nil
+}
+
+func (s *Observation) decode(sample []byte) bool {
+	const head = int(unsafe.Sizeof(bpf.ObserveObservation{}))
+	if len(sample) < head {
+		return false
+	}
+	raw := (*bpf.ObserveObservation)(unsafe.Pointer(unsafe.SliceData(sample)))
+	data := sample[head:]
+	if int(raw.Copied) > len(data) || int(raw.TailLength) > len(raw.Tail) {
+		return false
+	}
+	*s = Observation{
+		Pod: raw.NetnsCookie, Flow: raw.Flow, Server: raw.Server != 0, Sent: raw.Sent != 0,
+		Local:  netip.AddrPortFrom(netip.AddrFrom16(raw.Local.Bytes).Unmap(), raw.LocalPort),
+		Remote: netip.AddrPortFrom(netip.AddrFrom16(raw.Remote.Bytes).Unmap(), raw.RemotePort),
+		Time:   time.Duration(raw.TimeNs), First: raw.First, Seq: raw.Seq, Length: raw.Length, Skipped: raw.Skipped,
+		Data: data[:raw.Copied], Tail: raw.Tail[:raw.TailLength],
+		Fin: raw.Flags&1 != 0, Reset: raw.Flags&4 != 0,
+	}
+	return true
+}
+
+// observeCounterNames are the metric labels, in the order of enum observe_counter.
+var observeCounterNames = [bpf.ObserveObserveCounterNUM_OBSERVE_COUNTERS]string{
+	bpf.ObserveObserveCounterOBSERVE_RECORD:      "observe-record",
+	bpf.ObserveObserveCounterOBSERVE_SKIPPED:     "observe-skipped",
+	bpf.ObserveObserveCounterOBSERVE_LIMITED:     "observe-limited",
+	bpf.ObserveObserveCounterOBSERVE_LOST:        "observe-lost",
+	bpf.ObserveObserveCounterOBSERVE_FLOW_FAILED: "observe-flow-failed",
+	bpf.ObserveObserveCounterOBSERVE_READ_FAILED: "observe-read-failed",
+}
+
+// Counters adds to counts the counters of the programs that observe, by name.
+func (o *Observer) Counters(counts map[string]uint64) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, name := range observeCounterNames {
+		counts[name] = o.counts[name]
+	}
+	if o.objs == nil {
+		return nil
+	}
+	return o.count(counts)
+}
+
+func (o *Observer) count(counts map[string]uint64) error {
+	now := make(map[string]uint64, len(observeCounterNames))
+	if err := readCounters(now, o.objs.ObserveCounters, observeCounterNames[:]); err != nil {
+		return err
+	}
+	for name, n := range now {
+		counts[name] += n
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/underlane/underlane/test/lab"
+)
+
+// watched is a pod that is observed, and not in the mesh.
+func watched(p podSpec) podSpec {
+	p.Labels = map[string]string{"underlane.io/mesh": "observe"}
+	return p
+}
+
+// waitObserved waits until the agent watches connections between two pods: until tap shows
+// a request of one to the other.
+func waitObserved(t *testing.T, l *lab.Lab, tap *tapReader, client, url string) {
+	t.Helper()
+	l.Eventually(patience, func() error {
+		if r := l.TryExec(client, "labtest", "get", "--fresh", url); r.Code != 0 {
+			return fmt.Errorf("%s", r)
+		}
+		for range 20 {
+			if len(tap.all(func(e event) bool { return e.ResponseEndEvent != nil })) > 0 {
+				return nil
+			}
+			time.Sleep(25 * time.Millisecond)
+		}
+		return fmt.Errorf("tap does not show requests of %s", client)
+	})
+}
+
+// TestObserve: requests between pods that are not in the mesh, and observed, are in tap and
+// metrics, and nothing of them is redirected.
+func TestObserve(t *testing.T) {
+	t.Parallel()
+	outsider := clientPod("outsider", node1)
+	outsider.Labels = nil
+	l := lab.Up(t, lab.Options{}, manifests(
+		watched(serverPod("server", node1)), watched(clientPod("near", node1)), watched(clientPod("far", node2)), outsider))
+	server := "http://" + addrPort(l.Pod("server").IP(), 8080)
+	tap := startTap(t, l, node1)
+	waitObserved(t, l, tap, "near", server+"/first")
+
+	for _, c := range []struct {
+		client, path string
+		status       int
+		bytes        uint64 // of the response; 0: not compared
+		least        time.Duration
+		args         []string
+	}{
+		{"near", "/bytes/5", 200, 5, 0, nil},
+		{"near", "/bytes/3000000", 200, 3000000, 0, nil},
+		{"near", "/status/503", 503, 0, 0, nil},
+		{"near", "/delay/300ms", 200, 0, 300 * time.Millisecond, nil},
+		{"far", "/bytes/70000?from=far", 200, 70000, 0, nil},
+		{"outsider", "/bytes/6?from=outsider", 200, 6, 0, nil},
+	} {
+		r := l.TryExec(c.client, append([]string{"labtest", "get", "-i"}, append(c.args, server+c.path)...)...)
+		if !strings.Contains(r.Stdout, fmt.Sprint(c.status)) {
+			t.Fatalf("%s: got %s", c.path, r)
+		}
+		end := tap.wait("the end of "+c.path, func(e event) bool {
+			return e.ResponseEndEvent != nil && e.ResponseEndEvent.Path == c.path
+		})
+		got := end.ResponseEndEvent
+		if got.Method != "GET" || got.HTTPStatus != c.status || got.Authority != strings.TrimPrefix(server, "http://") || got.Reset ||
+			c.bytes > 0 && got.ResponseBytes != c.bytes || end.Origin != "kernel" || end.TLS != "" && end.TLS != "not-proxied" || end.Protocol != "http1" {
+			t.Errorf("%s of %s: got the event %s", c.path, c.client, end)
+		}
+		if end.Source.Metadata["pod"] != c.client || end.Destination.Metadata["pod"] != "server" || end.Destination.Port != 8080 {
+			t.Errorf("%s of %s: got the event %s, want one from the client to the server", c.path, c.client, end)
+		}
+		if want := map[string]string{"near": "OUTBOUND", "far": "INBOUND", "outsider": "INBOUND"}[c.client]; end.ProxyDirection != want {
+			t.Errorf("%s of %s: got the direction %s, want %s", c.path, c.client, end.ProxyDirection, want)
+		}
+		first := tap.wait("the request "+c.path, func(e event) bool { return e.RequestInitEvent != nil && e.RequestInitEvent.Path == c.path })
+		if spent := end.Time.Sub(first.Time); spent < c.least || spent > patience {
+			t.Errorf("%s took %v, want %v or more", c.path, spent, c.least)
+		}
+		if n := len(tap.all(func(e event) bool { return e.ResponseEndEvent != nil && e.ResponseEndEvent.Path == c.path })); n != 1 {
+			t.Errorf("%s is shown %d times", c.path, n)
+		}
+	}
+
+	// Nothing is redirected: the server sees its client itself, and no agent has a listener.
+	open := dialFrom(t, l, "near").raw(t, addrPort(l.Pod("server").IP(), 8080))
+	open.send("GET /addr HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, body := open.response("GET"); !strings.Contains(body, open.LocalAddr().String()) {
+		t.Errorf("the server sees another client than %s:\n%s", open.LocalAddr(), body)
+	}
+	for _, pod := range []string{"near", "server"} {
+		if out := l.Exec(pod, "cat", "/proc/net/tcp"); strings.Contains(out, fmt.Sprintf("%04X", 15001)) {
+			t.Errorf("an agent listens in %s:\n%s", pod, out)
+		}
+	}
+	if n := agentStatus(t, l, node1).OpenConnections; n != 0 {
+		t.Errorf("the agent carries %d connections", n)
+	}
+	samples := metrics(t, l, node1)
+	if n := metric(samples, "request_total", "direction=outbound", "pod=near"); n < 5 {
+		t.Errorf("request_total of the client is %v, want 5 or more", n)
+	}
+	for _, reason := range []string{"observe-lost", "observe-read-failed", "observe-gap"} {
+		if n := metric(samples, "underlane_kernel_events_total", "reason="+reason); n != 0 {
+			t.Errorf("%s is %v", reason, n)
+		}
+	}
+}
