@@ -46,6 +46,7 @@ func (a reporter) Status(context.Context) *agentv1.StatusResponse {
 		Runtime:            a.runtimeStatus(),
 		Repairs:            a.pods.Repaired(),
 		Dns:                a.dns(),
+		Watched:            a.watched(),
 	}
 	for outcome, n := range a.sandboxes.Counts() {
 		st.Sandboxes = append(st.Sandboxes, &agentv1.Counter{Name: outcome, Value: n})

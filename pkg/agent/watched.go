@@ -1,6 +1,23 @@
 package agent
 
-import "maps"
+import (
+	"maps"
+
+	agentv1 "github.com/underlane/underlane/api/agent/v1"
+)
+
+// watched returns what became of the pods that are to be observed; nil: there are none.
+func (a reporter) watched() *agentv1.Watched {
+	s := a.watch.Status()
+	if s.Wanted == 0 {
+		return nil
+	}
+	out := &agentv1.Watched{Pods: uint32(s.Pods), Wanted: uint32(s.Wanted)}
+	if s.Err != nil {
+		out.Error = s.Err.Error()
+	}
+	return out
+}
 
 // observe adds to the kernel-side counters those of the pods that are observed. Without such
 // a pod there are none.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/redirect/netns"
 )
@@ -163,4 +164,104 @@ func TestObserverWishes(t *testing.T) {
 	if err := o.Counters(counts); err != nil || counts["observe-record"] != 2 || counts["observe-skipped"] != 1 {
 		t.Errorf("counted %v, %v", counts, err)
 	}
+}
+
+// TestObserverPasses runs the programs on packets of sockets that are not observed, which
+// they have to let pass, and says what that costs.
+func TestObserverPasses(t *testing.T) {
+	r := newRig(t, mesh.Settings{})
+	o := NewObserver(r.d)
+	t.Cleanup(o.Close)
+	if err := o.Observe(r.pod.Cookie()); err != nil {
+		t.Fatal(err)
+	}
+	ip4 := make([]byte, 14+20+20+100)
+	ip4[12], ip4[14], ip4[14+9], ip4[14+20+12] = 0x08, 0x45, 6, 0x50
+	for name, p := range map[string]*ebpf.Program{"received": o.objs.ObserveReceived, "sent": o.objs.ObserveSent} {
+		for size, packet := range map[string][]byte{"TCP": ip4, "cut": ip4[:14+20+4]} {
+			const repeat = 100_000
+			verdict, cost, err := p.Benchmark(packet, repeat, nil)
+			if err != nil || verdict != 1 {
+				t.Errorf("%s, %s: %d, %v; want 1", name, size, verdict, err)
+			}
+			t.Logf("%s, %s: %v", name, size, cost)
+		}
+	}
+	if got := segments(t, o); len(got) != 0 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// BenchmarkObserver makes requests in turn on a connection of a pod that was opened before it
+// was observed, and on one that is observed, and reads what the kernel copies as the agent
+// does. It reports the median of both and their ratio.
+func BenchmarkObserver(b *testing.B) {
+	r := newRig(b, mesh.Settings{})
+	o := NewObserver(r.d)
+	b.Cleanup(o.Close)
+	r.d.Withdraw(r.workload.UID)
+	l := listen(b, r.peer, peer4, 8080)
+	request, response := []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	open := func() io.ReadWriter {
+		conn := mustDial(b, r.pod, netip.AddrPortFrom(peer4, 8080))
+		accepted, err := l.Accept()
+		if err != nil {
+			b.Fatal(err)
+		}
+		go func() {
+			defer accepted.Close()
+			for buf := make([]byte, len(request)); ; {
+				if _, err := io.ReadFull(accepted, buf); err != nil {
+					return
+				}
+				if _, err := accepted.Write(response); err != nil {
+					return
+				}
+			}
+		}()
+		return conn
+	}
+	conns := []io.ReadWriter{open()}
+	if err := o.Observe(r.pod.Cookie()); err != nil {
+		b.Fatal(err)
+	}
+	conns = append(conns, open())
+	done, read := make(chan struct{}), make(chan int)
+	go func() {
+		for seen := 0; ; {
+			n, _ := o.Read(func(*Observation) {})
+			seen += n
+			select {
+			case <-done:
+				read <- seen
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	buf := make([]byte, len(response))
+	var times [2][]time.Duration
+	for b.Loop() {
+		for i, c := range conns {
+			began := time.Now()
+			if _, err := c.Write(request); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := io.ReadFull(c, buf); err != nil {
+				b.Fatal(err)
+			}
+			times[i] = append(times[i], time.Since(began))
+		}
+	}
+	close(done)
+	if n := <-read; n < b.N {
+		b.Errorf("%d segments were seen of %d requests", n, b.N)
+	}
+	for i := range times {
+		slices.Sort(times[i])
+	}
+	plain, observed := times[0][len(times[0])/2], times[1][len(times[1])/2]
+	b.ReportMetric(float64(plain), "plain-p50-ns")
+	b.ReportMetric(float64(observed), "observed-p50-ns")
+	b.ReportMetric(float64(observed)/float64(plain), "ratio")
 }

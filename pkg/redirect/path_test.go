@@ -47,7 +47,7 @@ func (r *pathRig) path(t *testing.T, dst, endpoint netip.AddrPort) Path {
 }
 
 // dialMapped is mustDial for an IPv4 destination with a socket of IPv6.
-func dialMapped(t *testing.T, ns *netns.NS, dst netip.AddrPort) *rawio.Conn {
+func dialMapped(t testing.TB, ns *netns.NS, dst netip.AddrPort) *rawio.Conn {
 	t.Helper()
 	var fd int
 	err := ns.Do(func() (err error) {

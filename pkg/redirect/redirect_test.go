@@ -32,7 +32,7 @@ var (
 	pod6, peer6 = netip.MustParseAddr("fd99::2"), netip.MustParseAddr("fd99::3")
 )
 
-func newRig(t *testing.T, settings mesh.Settings) *rig {
+func newRig(t testing.TB, settings mesh.Settings) *rig {
 	nstest.RequireRoot(t)
 	r := &rig{
 		pod: nstest.New(t), peer: nstest.New(t),
@@ -49,7 +49,7 @@ func newRig(t *testing.T, settings mesh.Settings) *rig {
 	return r
 }
 
-func (r *rig) load(t *testing.T) {
+func (r *rig) load(t testing.TB) {
 	t.Helper()
 	d, err := Load(r.options)
 	if err != nil {
@@ -59,7 +59,7 @@ func (r *rig) load(t *testing.T) {
 	t.Cleanup(func() { d.Cleanup() })
 }
 
-func (r *rig) enroll(t *testing.T) {
+func (r *rig) enroll(t testing.TB) {
 	t.Helper()
 	// Enroll owns the namespace it is given: give it one of its own.
 	ns, err := netns.Open("/proc/self/fd/" + strconv.Itoa(r.pod.FD()))
@@ -73,7 +73,7 @@ func (r *rig) enroll(t *testing.T) {
 }
 
 // dial connects as an application in ns would: no mark.
-func dial(t *testing.T, ns *netns.NS, dst netip.AddrPort) (*rawio.Conn, error) {
+func dial(t testing.TB, ns *netns.NS, dst netip.AddrPort) (*rawio.Conn, error) {
 	t.Helper()
 	fd, err := ns.Socket(dst.Addr(), 0)
 	if err != nil {
@@ -84,7 +84,7 @@ func dial(t *testing.T, ns *netns.NS, dst netip.AddrPort) (*rawio.Conn, error) {
 	return rawio.Connect(ctx, fd, dst)
 }
 
-func mustDial(t *testing.T, ns *netns.NS, dst netip.AddrPort) *rawio.Conn {
+func mustDial(t testing.TB, ns *netns.NS, dst netip.AddrPort) *rawio.Conn {
 	t.Helper()
 	c, err := dial(t, ns, dst)
 	if err != nil {
@@ -94,7 +94,7 @@ func mustDial(t *testing.T, ns *netns.NS, dst netip.AddrPort) *rawio.Conn {
 	return c
 }
 
-func listen(t *testing.T, ns *netns.NS, addr netip.Addr, port uint16) *rawio.Listener {
+func listen(t testing.TB, ns *netns.NS, addr netip.Addr, port uint16) *rawio.Listener {
 	t.Helper()
 	l, err := ns.Listen(addr, port, 0)
 	if err != nil {
@@ -106,7 +106,7 @@ func listen(t *testing.T, ns *netns.NS, addr netip.Addr, port uint16) *rawio.Lis
 
 func original(p *Pod, c *rawio.Conn) (Original, bool) { return p.Original(c.Local(), c.Remote()) }
 
-func accept(t *testing.T, l *rawio.Listener) *rawio.Conn {
+func accept(t testing.TB, l *rawio.Listener) *rawio.Conn {
 	t.Helper()
 	type result struct {
 		c   *rawio.Conn

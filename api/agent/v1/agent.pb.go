@@ -1369,6 +1369,7 @@ type StatusResponse struct {
 	Sandboxes          []*Counter             `protobuf:"bytes,18,rep,name=sandboxes,proto3" json:"sandboxes,omitempty"` // told of by the runtime, by what became of them
 	Repairs            uint64                 `protobuf:"varint,19,opt,name=repairs,proto3" json:"repairs,omitempty"`    // kernel objects that somebody else had changed
 	Dns                *DNS                   `protobuf:"bytes,182,opt,name=dns,proto3" json:"dns,omitempty"`            // absent: destinations are not to have names from DNS
+	Watched            *Watched               `protobuf:"bytes,230,opt,name=watched,proto3" json:"watched,omitempty"`    // absent: no pod of the node is to be observed
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1543,6 +1544,74 @@ func (x *StatusResponse) GetDns() *DNS {
 	return nil
 }
 
+func (x *StatusResponse) GetWatched() *Watched {
+	if x != nil {
+		return x.Watched
+	}
+	return nil
+}
+
+// Watched is what became of the pods that are not in the mesh and are to be observed.
+type Watched struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Error         string                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`    // why some are not; "": all are
+	Pods          uint32                 `protobuf:"varint,2,opt,name=pods,proto3" json:"pods,omitempty"`     // that are
+	Wanted        uint32                 `protobuf:"varint,3,opt,name=wanted,proto3" json:"wanted,omitempty"` // that are to be
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Watched) Reset() {
+	*x = Watched{}
+	mi := &file_agent_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Watched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Watched) ProtoMessage() {}
+
+func (x *Watched) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Watched.ProtoReflect.Descriptor instead.
+func (*Watched) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Watched) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Watched) GetPods() uint32 {
+	if x != nil {
+		return x.Pods
+	}
+	return 0
+}
+
+func (x *Watched) GetWanted() uint32 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
+}
+
 // DNS is what the agent knows from the DNS answers that its pods get.
 type DNS struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1554,7 +1623,7 @@ type DNS struct {
 
 func (x *DNS) Reset() {
 	*x = DNS{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1635,7 @@ func (x *DNS) String() string {
 func (*DNS) ProtoMessage() {}
 
 func (x *DNS) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1648,7 @@ func (x *DNS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DNS.ProtoReflect.Descriptor instead.
 func (*DNS) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DNS) GetError() string {
@@ -1610,7 +1679,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1691,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1704,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Runtime) GetConnected() bool {
@@ -1685,7 +1754,7 @@ type Controller struct {
 
 func (x *Controller) Reset() {
 	*x = Controller{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1766,7 @@ func (x *Controller) String() string {
 func (*Controller) ProtoMessage() {}
 
 func (x *Controller) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1779,7 @@ func (x *Controller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Controller.ProtoReflect.Descriptor instead.
 func (*Controller) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Controller) GetAddress() string {
@@ -1757,7 +1826,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1838,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1851,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Pod) GetNamespace() string {
@@ -1855,7 +1924,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +1936,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +1949,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Certificate) GetIdentity() string {
@@ -1935,7 +2004,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2016,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2029,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Counter) GetName() string {
@@ -1985,7 +2054,7 @@ type DumpRequest struct {
 
 func (x *DumpRequest) Reset() {
 	*x = DumpRequest{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2066,7 @@ func (x *DumpRequest) String() string {
 func (*DumpRequest) ProtoMessage() {}
 
 func (x *DumpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2079,7 @@ func (x *DumpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpRequest.ProtoReflect.Descriptor instead.
 func (*DumpRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 type DumpResponse struct {
@@ -2022,7 +2091,7 @@ type DumpResponse struct {
 
 func (x *DumpResponse) Reset() {
 	*x = DumpResponse{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2103,7 @@ func (x *DumpResponse) String() string {
 func (*DumpResponse) ProtoMessage() {}
 
 func (x *DumpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2116,7 @@ func (x *DumpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpResponse.ProtoReflect.Descriptor instead.
 func (*DumpResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DumpResponse) GetJson() []byte {
@@ -2065,7 +2134,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2077,7 +2146,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2090,7 +2159,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 type MetricsResponse struct {
@@ -2102,7 +2171,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2183,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2196,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MetricsResponse) GetText() []byte {
@@ -2145,7 +2214,7 @@ type CostsRequest struct {
 
 func (x *CostsRequest) Reset() {
 	*x = CostsRequest{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2226,7 @@ func (x *CostsRequest) String() string {
 func (*CostsRequest) ProtoMessage() {}
 
 func (x *CostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2239,7 @@ func (x *CostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsRequest.ProtoReflect.Descriptor instead.
 func (*CostsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 type CostsResponse struct {
@@ -2185,7 +2254,7 @@ type CostsResponse struct {
 
 func (x *CostsResponse) Reset() {
 	*x = CostsResponse{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2266,7 @@ func (x *CostsResponse) String() string {
 func (*CostsResponse) ProtoMessage() {}
 
 func (x *CostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2279,7 @@ func (x *CostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsResponse.ProtoReflect.Descriptor instead.
 func (*CostsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CostsResponse) GetNode() string {
@@ -2255,7 +2324,7 @@ type PodCost struct {
 
 func (x *PodCost) Reset() {
 	*x = PodCost{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2336,7 @@ func (x *PodCost) String() string {
 func (*PodCost) ProtoMessage() {}
 
 func (x *PodCost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2349,7 @@ func (x *PodCost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodCost.ProtoReflect.Descriptor instead.
 func (*PodCost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PodCost) GetNamespace() string {
@@ -2344,7 +2413,7 @@ type Cost struct {
 
 func (x *Cost) Reset() {
 	*x = Cost{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2356,7 +2425,7 @@ func (x *Cost) String() string {
 func (*Cost) ProtoMessage() {}
 
 func (x *Cost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2369,7 +2438,7 @@ func (x *Cost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cost.ProtoReflect.Descriptor instead.
 func (*Cost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Cost) GetProcessor() *durationpb.Duration {
@@ -2437,7 +2506,7 @@ type TapRequest_PodSet struct {
 
 func (x *TapRequest_PodSet) Reset() {
 	*x = TapRequest_PodSet{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2518,7 @@ func (x *TapRequest_PodSet) String() string {
 func (*TapRequest_PodSet) ProtoMessage() {}
 
 func (x *TapRequest_PodSet) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2683,7 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"owner_name\x18\x06 \x01(\tR\townerName\x12\x16\n" +
 	"\x06meshed\x18\a \x01(\bR\x06meshed\"\x0f\n" +
-	"\rStatusRequest\"\xdd\x06\n" +
+	"\rStatusRequest\"\x95\a\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x124\n" +
@@ -2638,7 +2707,12 @@ const file_agent_proto_rawDesc = "" +
 	"\aruntime\x18\x11 \x01(\v2\x1b.underlane.agent.v1.RuntimeR\aruntime\x129\n" +
 	"\tsandboxes\x18\x12 \x03(\v2\x1b.underlane.agent.v1.CounterR\tsandboxes\x12\x18\n" +
 	"\arepairs\x18\x13 \x01(\x04R\arepairs\x12*\n" +
-	"\x03dns\x18\xb6\x01 \x01(\v2\x17.underlane.agent.v1.DNSR\x03dns\"1\n" +
+	"\x03dns\x18\xb6\x01 \x01(\v2\x17.underlane.agent.v1.DNSR\x03dns\x126\n" +
+	"\awatched\x18\xe6\x01 \x01(\v2\x1b.underlane.agent.v1.WatchedR\awatched\"K\n" +
+	"\aWatched\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\x12\x12\n" +
+	"\x04pods\x18\x02 \x01(\rR\x04pods\x12\x16\n" +
+	"\x06wanted\x18\x03 \x01(\rR\x06wanted\"1\n" +
 	"\x03DNS\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x12\x14\n" +
 	"\x05names\x18\x02 \x01(\x04R\x05names\"\xac\x01\n" +
@@ -2730,7 +2804,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_agent_proto_goTypes = []any{
 	(TapRequest_View)(0),          // 0: underlane.agent.v1.TapRequest.View
 	(TapEvent_Kind)(0),            // 1: underlane.agent.v1.TapEvent.Kind
@@ -2747,42 +2821,43 @@ var file_agent_proto_goTypes = []any{
 	(*Workload)(nil),              // 12: underlane.agent.v1.Workload
 	(*StatusRequest)(nil),         // 13: underlane.agent.v1.StatusRequest
 	(*StatusResponse)(nil),        // 14: underlane.agent.v1.StatusResponse
-	(*DNS)(nil),                   // 15: underlane.agent.v1.DNS
-	(*Runtime)(nil),               // 16: underlane.agent.v1.Runtime
-	(*Controller)(nil),            // 17: underlane.agent.v1.Controller
-	(*Pod)(nil),                   // 18: underlane.agent.v1.Pod
-	(*Certificate)(nil),           // 19: underlane.agent.v1.Certificate
-	(*Counter)(nil),               // 20: underlane.agent.v1.Counter
-	(*DumpRequest)(nil),           // 21: underlane.agent.v1.DumpRequest
-	(*DumpResponse)(nil),          // 22: underlane.agent.v1.DumpResponse
-	(*MetricsRequest)(nil),        // 23: underlane.agent.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 24: underlane.agent.v1.MetricsResponse
-	(*CostsRequest)(nil),          // 25: underlane.agent.v1.CostsRequest
-	(*CostsResponse)(nil),         // 26: underlane.agent.v1.CostsResponse
-	(*PodCost)(nil),               // 27: underlane.agent.v1.PodCost
-	(*Cost)(nil),                  // 28: underlane.agent.v1.Cost
-	(*TapRequest_PodSet)(nil),     // 29: underlane.agent.v1.TapRequest.PodSet
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
-	(*FiguresRequest)(nil),        // 32: underlane.agent.v1.FiguresRequest
-	(*EjectionsRequest)(nil),      // 33: underlane.agent.v1.EjectionsRequest
-	(*TryRequest)(nil),            // 34: underlane.agent.v1.TryRequest
-	(*FiguresResponse)(nil),       // 35: underlane.agent.v1.FiguresResponse
-	(*EjectionsResponse)(nil),     // 36: underlane.agent.v1.EjectionsResponse
-	(*TryResponse)(nil),           // 37: underlane.agent.v1.TryResponse
+	(*Watched)(nil),               // 15: underlane.agent.v1.Watched
+	(*DNS)(nil),                   // 16: underlane.agent.v1.DNS
+	(*Runtime)(nil),               // 17: underlane.agent.v1.Runtime
+	(*Controller)(nil),            // 18: underlane.agent.v1.Controller
+	(*Pod)(nil),                   // 19: underlane.agent.v1.Pod
+	(*Certificate)(nil),           // 20: underlane.agent.v1.Certificate
+	(*Counter)(nil),               // 21: underlane.agent.v1.Counter
+	(*DumpRequest)(nil),           // 22: underlane.agent.v1.DumpRequest
+	(*DumpResponse)(nil),          // 23: underlane.agent.v1.DumpResponse
+	(*MetricsRequest)(nil),        // 24: underlane.agent.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 25: underlane.agent.v1.MetricsResponse
+	(*CostsRequest)(nil),          // 26: underlane.agent.v1.CostsRequest
+	(*CostsResponse)(nil),         // 27: underlane.agent.v1.CostsResponse
+	(*PodCost)(nil),               // 28: underlane.agent.v1.PodCost
+	(*Cost)(nil),                  // 29: underlane.agent.v1.Cost
+	(*TapRequest_PodSet)(nil),     // 30: underlane.agent.v1.TapRequest.PodSet
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*FiguresRequest)(nil),        // 33: underlane.agent.v1.FiguresRequest
+	(*EjectionsRequest)(nil),      // 34: underlane.agent.v1.EjectionsRequest
+	(*TryRequest)(nil),            // 35: underlane.agent.v1.TryRequest
+	(*FiguresResponse)(nil),       // 36: underlane.agent.v1.FiguresResponse
+	(*EjectionsResponse)(nil),     // 37: underlane.agent.v1.EjectionsResponse
+	(*TryResponse)(nil),           // 38: underlane.agent.v1.TryResponse
 }
 var file_agent_proto_depIdxs = []int32{
 	0,  // 0: underlane.agent.v1.TapRequest.view:type_name -> underlane.agent.v1.TapRequest.View
-	29, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
+	30, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
 	4,  // 2: underlane.agent.v1.TapEvents.events:type_name -> underlane.agent.v1.TapEvent
 	1,  // 3: underlane.agent.v1.TapEvent.kind:type_name -> underlane.agent.v1.TapEvent.Kind
-	30, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
+	31, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
 	11, // 5: underlane.agent.v1.TapEvent.source:type_name -> underlane.agent.v1.Peer
 	11, // 6: underlane.agent.v1.TapEvent.destination:type_name -> underlane.agent.v1.Peer
-	31, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
-	31, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
-	31, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
-	31, // 10: underlane.agent.v1.TapEvent.min_rtt:type_name -> google.protobuf.Duration
+	32, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
+	32, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
+	32, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
+	32, // 10: underlane.agent.v1.TapEvent.min_rtt:type_name -> google.protobuf.Duration
 	10, // 11: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
 	8,  // 12: underlane.agent.v1.TapEvent.split:type_name -> underlane.agent.v1.Split
 	9,  // 13: underlane.agent.v1.TapEvent.client_leg:type_name -> underlane.agent.v1.Leg
@@ -2790,51 +2865,52 @@ var file_agent_proto_depIdxs = []int32{
 	6,  // 15: underlane.agent.v1.TapEvent.headers:type_name -> underlane.agent.v1.Headers
 	5,  // 16: underlane.agent.v1.TapEvent.judged:type_name -> underlane.agent.v1.Judged
 	7,  // 17: underlane.agent.v1.Headers.fields:type_name -> underlane.agent.v1.Header
-	31, // 18: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
-	31, // 19: underlane.agent.v1.Leg.min_rtt:type_name -> google.protobuf.Duration
-	31, // 20: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
+	32, // 18: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
+	32, // 19: underlane.agent.v1.Leg.min_rtt:type_name -> google.protobuf.Duration
+	32, // 20: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
 	12, // 21: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
-	30, // 22: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	17, // 23: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
-	18, // 24: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
-	19, // 25: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
-	20, // 26: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
-	16, // 27: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
-	20, // 28: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
-	15, // 29: underlane.agent.v1.StatusResponse.dns:type_name -> underlane.agent.v1.DNS
-	30, // 30: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
-	30, // 31: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
-	30, // 32: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
-	30, // 33: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	30, // 34: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	30, // 35: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
-	31, // 36: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
-	27, // 37: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
-	28, // 38: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
-	28, // 39: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
-	31, // 40: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
-	31, // 41: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
-	2,  // 42: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
-	13, // 43: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
-	21, // 44: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
-	23, // 45: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
-	25, // 46: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
-	32, // 47: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
-	33, // 48: underlane.agent.v1.Node.Ejections:input_type -> underlane.agent.v1.EjectionsRequest
-	34, // 49: underlane.agent.v1.Node.Try:input_type -> underlane.agent.v1.TryRequest
-	3,  // 50: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
-	14, // 51: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
-	22, // 52: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
-	24, // 53: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
-	26, // 54: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
-	35, // 55: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
-	36, // 56: underlane.agent.v1.Node.Ejections:output_type -> underlane.agent.v1.EjectionsResponse
-	37, // 57: underlane.agent.v1.Node.Try:output_type -> underlane.agent.v1.TryResponse
-	50, // [50:58] is the sub-list for method output_type
-	42, // [42:50] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	31, // 22: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	18, // 23: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
+	19, // 24: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
+	20, // 25: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
+	21, // 26: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
+	17, // 27: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
+	21, // 28: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
+	16, // 29: underlane.agent.v1.StatusResponse.dns:type_name -> underlane.agent.v1.DNS
+	15, // 30: underlane.agent.v1.StatusResponse.watched:type_name -> underlane.agent.v1.Watched
+	31, // 31: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
+	31, // 32: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
+	31, // 33: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
+	31, // 34: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	31, // 35: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	31, // 36: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
+	32, // 37: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
+	28, // 38: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
+	29, // 39: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
+	29, // 40: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
+	32, // 41: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
+	32, // 42: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
+	2,  // 43: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
+	13, // 44: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
+	22, // 45: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
+	24, // 46: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
+	26, // 47: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
+	33, // 48: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
+	34, // 49: underlane.agent.v1.Node.Ejections:input_type -> underlane.agent.v1.EjectionsRequest
+	35, // 50: underlane.agent.v1.Node.Try:input_type -> underlane.agent.v1.TryRequest
+	3,  // 51: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
+	14, // 52: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
+	23, // 53: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
+	25, // 54: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
+	27, // 55: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
+	36, // 56: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
+	37, // 57: underlane.agent.v1.Node.Ejections:output_type -> underlane.agent.v1.EjectionsResponse
+	38, // 58: underlane.agent.v1.Node.Try:output_type -> underlane.agent.v1.TryResponse
+	51, // [51:59] is the sub-list for method output_type
+	43, // [43:51] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2850,7 +2926,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

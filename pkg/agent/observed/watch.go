@@ -120,11 +120,7 @@ func (w *Watch) Run(ctx context.Context, kernel Kernel) error {
 			changed = true
 		case <-timer.C:
 		}
-		s := w.status.Load()
-		pause := check
-		if s != nil && s.Pods < s.Wanted {
-			pause = again
-		}
+		pause := w.pause()
 		if deep := time.Since(looked) >= pause; deep || changed {
 			if deep {
 				looked = time.Now()
@@ -133,7 +129,7 @@ func (w *Watch) Run(ctx context.Context, kernel Kernel) error {
 			w.follow(kernel, watcher, deep)
 		}
 		if len(w.pods) == 0 {
-			timer.Reset(pause)
+			timer.Reset(w.pause())
 			continue
 		}
 		if err := w.read(kernel, watcher); err != nil {
@@ -141,6 +137,14 @@ func (w *Watch) Run(ctx context.Context, kernel Kernel) error {
 		}
 		timer.Reset(poll)
 	}
+}
+
+// pause is how long it is until all pods are looked for again.
+func (w *Watch) pause() time.Duration {
+	if s := w.status.Load(); s != nil && s.Pods < s.Wanted {
+		return again
+	}
+	return check
 }
 
 // read reads what has come.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,6 +117,15 @@ func agentProbes(st **agentv1.StatusResponse) []check.Probe {
 			Run: func(context.Context) error {
 				if n := (*st).GetRingbufLost(); n > 0 {
 					return check.Warn(fmt.Errorf("%d events were lost since the agent started", n))
+				}
+				return nil
+			},
+		},
+		{
+			Name: "pods that are to be observed are", Hint: "their requests are not in tap and metrics, and nothing else is amiss: does the kernel have programs of type cgroup_skb, and are the pods running?",
+			Run: func(context.Context) error {
+				if w := (*st).GetWatched(); w.GetPods() < w.GetWanted() {
+					return check.Warn(fmt.Errorf("%d of %d are observed: %s", w.GetPods(), w.GetWanted(), cmp.Or(w.GetError(), "they were just found")))
 				}
 				return nil
 			},
