@@ -68,7 +68,7 @@ type Sink func(kind Kind, r *Request)
 type Counts struct {
 	Gaps    uint64 // parts of streams that were missed where a message's head may have been
 	Opaque  uint64 // flows of no protocol that is read
-	Refused uint64 // flows over a limit
+	Refused uint64 // flows, and heads, over a limit
 	Dropped uint64 // requests whose response was missed
 	Flows   int    // that are followed
 	Bytes   int    // that are kept

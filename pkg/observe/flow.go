@@ -247,6 +247,11 @@ func (w *Watcher) readHead(f *flow, side int, g *segment) uint32 {
 	}
 	before := len(st.head)
 	known = known[:min(len(known), maxHead-before)]
+	if !w.room(f, len(known)) {
+		w.counts.Refused++
+		w.lose(f, side)
+		return g.length
+	}
 	st.head = append(st.head, known...)
 	if side == requests && !st.begun && !mayBegin(st.head) {
 		w.off(f)
@@ -278,7 +283,7 @@ func (w *Watcher) readHead(f *flow, side int, g *segment) uint32 {
 		return g.length // there is more to come
 	}
 	w.begin(f, side)
-	st.head = st.head[:0]
+	st.head = nil // a connection that waits keeps nothing
 	return uint32(n - before)
 }
 

@@ -282,6 +282,21 @@ func TestLimits(t *testing.T) {
 	}
 	w.Leave(0)
 	w.Leave(1)
+	// Heads that do not end count as well: the last one is too much.
+	for flow := range uint64(3) {
+		c := newConn()
+		c.flow = flow
+		for range 3 {
+			w.Take(c.segment(client, "GET /"+strings.Repeat("x", 95)))
+		}
+		if n := w.Counts(); n.Bytes > 600+600 { // slices grow by more than is asked for
+			t.Errorf("counts %+v", n)
+		}
+	}
+	if n := w.Counts(); n.Bytes == 0 || w.flows[2].sides[requests].state != lost {
+		t.Errorf("counts %+v, want a head that was given up", n)
+	}
+	w.Leave(9)
 	if n := w.Counts(); n.Flows != 0 || n.Bytes != 0 {
 		t.Errorf("counts %+v after the pods have left", n)
 	}
