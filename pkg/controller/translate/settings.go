@@ -40,7 +40,7 @@ func (t *translation) readNamespace(o *corev1.Namespace, ns *namespace) {
 
 // equal reports whether pods of both are the same.
 func (ns *namespace) equal(other *namespace) bool {
-	return ns.meshed == other.meshed && ns.wire == other.wire && sameMode(ns.mode, other.mode) && reflect.DeepEqual(ns.settings, other.settings) &&
+	return ns.label == other.label && ns.wire == other.wire && sameMode(ns.mode, other.mode) && reflect.DeepEqual(ns.settings, other.settings) &&
 		slices.EqualFunc(ns.policies, other.policies, func(a, b podSelector) bool { return a.String() == b.String() })
 }
 
