@@ -106,12 +106,6 @@ func (w *world) change(c *Changes) {
 				break
 			}
 		}
-	default:
-		name, s := w.service()
-		if gone {
-			s = nil
-		}
-		note(&c.Services, w.services, name, s)
 	case 2:
 		name, r := w.route()
 		if gone {
@@ -125,6 +119,12 @@ func (w *world) change(c *Changes) {
 			n = nil
 		}
 		note(&c.Egress, w.egress, name, n)
+	default:
+		name, s := w.service()
+		if gone {
+			s = nil
+		}
+		note(&c.Services, w.services, name, s)
 	}
 	if w.IntN(20) == 0 {
 		w.nodes = []netip.Addr{netip.AddrFrom4([4]byte{172, 16, 0, byte(w.IntN(2))})}

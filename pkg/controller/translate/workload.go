@@ -21,11 +21,10 @@ type workload struct {
 	base   baseUnit
 	final  finalUnit
 	// What the units have computed:
-	read    *pod         // without what other pods and policies say
-	made    *pod         // the workload; nil: there is none
-	claims  []netip.Addr // addresses that are indexed
-	uid     string       // with policies; "": none
-	indexed bool         // in Translator.members
+	read   *pod         // without what other pods and policies say
+	made   *pod         // the workload; nil: there is none
+	claims []netip.Addr // addresses that are indexed
+	uid    string       // with policies; "": none
 }
 
 type baseUnit struct {
