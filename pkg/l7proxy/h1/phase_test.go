@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/underlane/underlane/pkg/l7proxy/request"
+	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
@@ -22,6 +23,7 @@ func TestOver(t *testing.T) {
 		client := &watchedConn{}
 		d := &session{}
 		d.driver, d.s = &Driver{}, &request.Session{}
+		d.s.Direction = mesh.Inbound // no EgressNetwork is asked
 		d.watched.Store(true)
 		d.first.Rules = tc.rules
 		d.keepRequest()
@@ -44,6 +46,7 @@ func BenchmarkPhase(b *testing.B) {
 	client := &watchedConn{}
 	d := &session{}
 	d.driver, d.s = &Driver{}, &request.Session{}
+	d.s.Direction = mesh.Inbound // no EgressNetwork is asked
 	d.watched.Store(true)
 	b.ReportAllocs()
 	for b.Loop() {
