@@ -63,7 +63,9 @@ func perform(text string) int {
 		case "probe":
 			out = probe(o)
 		default:
-			out, err = runAttack(o)
+			if err = lowerSession(); err == nil {
+				out, err = runAttack(o)
+			}
 		}
 	}
 	if err == nil {
