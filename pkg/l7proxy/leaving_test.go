@@ -158,18 +158,7 @@ func TestEgressChangesCutUpgrades(t *testing.T) {
 	o := &outside{newShop(t)}
 	o.network(true)
 	o.paths(mesh.RouteFilters{}, "/cut", "/stay")
-	upgraded := func(path string) *client {
-		t.Helper()
-		c := dialTCP(t, o.to(app.addr))
-		c.send("GET " + path + " HTTP/1.1\r\nHost: x\r\nX-Kind: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-		if resp, err := http.ReadResponse(c.r, nil); err != nil || resp.StatusCode != 101 {
-			t.Fatal(err, resp)
-		}
-		c.send("ping\n")
-		c.expect("ping\n")
-		return c
-	}
-	cut, stay := upgraded("/cut/ws"), upgraded("/stay/ws")
+	cut, stay := upgraded(t, o.to(app.addr), "/cut/ws"), upgraded(t, o.to(app.addr), "/stay/ws")
 	o.paths(mesh.RouteFilters{}, "/stay")
 	if _, err := io.ReadAll(cut.r); !is(err, syscall.ECONNRESET) {
 		t.Errorf("got %v, want a reset", err)

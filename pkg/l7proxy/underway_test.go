@@ -240,18 +240,7 @@ func TestPolicyChangesCutUpgrades(t *testing.T) {
 		return allowRequests(authz.Operation{Paths: []authz.Match{{Kind: authz.Prefix, Value: p}}})
 	}
 	g.rule(paths("/"))
-	upgraded := func(path string) *client {
-		t.Helper()
-		c := dialTCP(t, g.addr.String())
-		c.send("GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-		if resp, err := http.ReadResponse(c.r, nil); err != nil || resp.StatusCode != 101 {
-			t.Fatal(err, resp)
-		}
-		c.send("ping\n")
-		c.expect("ping\n")
-		return c
-	}
-	cut, stay := upgraded("/cut/ws"), upgraded("/stay/ws")
+	cut, stay := upgraded(t, g.addr.String(), "/cut/ws"), upgraded(t, g.addr.String(), "/stay/ws")
 	g.rule(paths("/stay/"))
 	if _, err := io.ReadAll(cut.r); !is(err, syscall.ECONNRESET) {
 		t.Errorf("got %v, want a reset", err)
@@ -259,6 +248,20 @@ func TestPolicyChangesCutUpgrades(t *testing.T) {
 	proxytest.Eventually(t, "the reason in tap", func() bool { return g.tap.Count(tap.ResponseEnd, mesh.ReasonPolicyDenied) == 1 })
 	stay.send("ping\n")
 	stay.expect("ping\n")
+}
+
+// upgraded is a connection to addr that carries a WebSocket, of which the server returns what
+// it gets.
+func upgraded(t *testing.T, addr, path string) *client {
+	t.Helper()
+	c := dialTCP(t, addr)
+	c.send("GET " + path + " HTTP/1.1\r\nHost: x\r\nX-Kind: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if resp, err := http.ReadResponse(c.r, nil); err != nil || resp.StatusCode != 101 {
+		t.Fatal(err, resp)
+	}
+	c.send("ping\n")
+	c.expect("ping\n")
+	return c
 }
 
 // TestUnknownHeadsAreCut: a request whose head is not kept, because no policy looked at
