@@ -14,7 +14,7 @@ import (
 var (
 	full   = flag.Bool("full", false, "all attacks, with a lab without the mesh beside: make hostile")
 	beside = flag.Bool("peers", false, "the attacks on shared proxies of other projects, beside the mesh: make hostile-peers")
-	lowest = flag.Int("nice", 19, "priority of attackers: less where other programs have the lowest one, too")
+	lowest = flag.Int("nice", lowestNice, "priority of attackers: 19 is SCHED_IDLE; less where other programs have the lowest one, too")
 	rounds = flag.Int("rounds", 2, "of calm and attack, in the full form")
 	tries  = flag.Int("tries", 3, "of an attack that does what the open list does not say, in the full form")
 )

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strconv"
 	"testing"
 	"time"
 
@@ -111,7 +110,7 @@ func act(t *testing.T, l *lab.Lab, pod string, o order) *actor {
 	}
 	argv := []string{exe}
 	if o.Do != "victim" && o.Do != "probe" {
-		argv = []string{"nice", "-n", strconv.Itoa(*lowest), exe}
+		argv = append(low(), exe)
 	}
 	a := &actor{cmd: l.PodCommand(pod, argv...)}
 	a.cmd.Env = append(a.cmd.Env, orderVariable+"="+string(text))

@@ -10,6 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// low is the command that runs another one as an attacker. The lowest priority is SCHED_IDLE
+// (sched(7)): whoever else wakes up has the processor at once. With nice alone the kernel lets
+// an attacker first finish its slice of a millisecond or more, which would be measured as if
+// the mesh had taken it.
+func low() []string {
+	argv := []string{"nice", "-n", strconv.Itoa(*lowest)} // the session's, too: lowerSession
+	if *lowest == lowestNice {
+		argv = append(argv, "chrt", "--idle", "0")
+	}
+	return argv
+}
+
+// lowestNice is the flag's default.
+const lowestNice = 19
+
 // autogroup has the priority of a session, where the kernel shares the processors between
 // sessions first (sched(7), "The autogroup feature"), and is not there otherwise.
 const autogroup = "/proc/self/autogroup"
