@@ -103,11 +103,8 @@ static __always_inline void dns_report(struct __sk_buff *skb, __u32 at, __u32 le
 		count(COUNT_DNS_LOST);
 		return;
 	}
-	if (length > room)
-		length = room;
-	/* The verifier has to see that the length is neither zero nor more than there is. */
-	asm volatile("" : "+r"(length));
-	if (length == 0 || length > room || bpf_skb_load_bytes(skb, at, a + 1, length)) {
+	length = copy_packet(skb, at, a + 1, length, room);
+	if (length == 0) {
 		bpf_ringbuf_discard(a, BPF_RB_NO_WAKEUP);
 		return;
 	}

@@ -225,14 +225,8 @@ static __always_inline void report(struct __sk_buff *skb, const struct observed_
 	o->server = f->server;
 	o->flags = s->flags;
 	o->pad = 0;
-	o->copied = 0;
 	o->tail_length = 0;
-	if (length > room)
-		length = room;
-	/* The verifier has to see that the length is neither zero nor more than there is. */
-	asm volatile("" : "+r"(length));
-	if (length > 0 && length <= room && !bpf_skb_load_bytes(skb, s->at + s->skipped, o + 1, length))
-		o->copied = length;
+	o->copied = copy_packet(skb, s->at + s->skipped, o + 1, length, room);
 	if (s->length >= OBSERVE_TAIL && !bpf_skb_load_bytes(skb, s->at + s->length - OBSERVE_TAIL, o->tail, OBSERVE_TAIL))
 		o->tail_length = OBSERVE_TAIL;
 	tally(OBSERVE_RECORD);

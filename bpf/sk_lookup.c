@@ -10,6 +10,21 @@
 
 const volatile __u64 own_netns_cookie = 0;
 
+/* The kernel's own struct of the context. Both have the field since Linux 5.17. */
+struct bpf_sk_lookup_kern {
+	int ingress_ifindex;
+} __attribute__((preserve_access_index));
+
+/* Whether the SYN came over lo. An older kernel does not say it. Nothing depends on it
+ * there: connections from one address of the pod to another are in inner_flows. */
+static __always_inline int came_over_loopback(struct bpf_sk_lookup *ctx)
+{
+	struct bpf_sk_lookup_kern *kernel_ctx = 0;
+	if (!bpf_core_field_exists(kernel_ctx->ingress_ifindex))
+		return 0;
+	return CTX_WORD(ctx, struct bpf_sk_lookup, ingress_ifindex, 0) == LOOPBACK_IFINDEX;
+}
+
 static __always_inline void both_addrs(struct bpf_sk_lookup *ctx, struct address *local, struct address *remote)
 {
 	if (ctx->family == AF_INET) {
@@ -54,7 +69,7 @@ int steer_inbound(struct bpf_sk_lookup *ctx)
 	/* A connection of the agent to the application, or of the pod to itself, has the
 	 * same address at both ends. A forged packet from outside with such addresses
 	 * cannot open a connection, because the answer does not leave the pod. */
-	if (ctx->ingress_ifindex == LOOPBACK_IFINDEX || same_addr(&local, &remote))
+	if (came_over_loopback(ctx) || same_addr(&local, &remote))
 		return SK_PASS;
 
 	__u64 netns_cookie = own_netns_cookie;

@@ -75,3 +75,19 @@ static __always_inline int same_addr(const struct address *a, const struct addre
 	return addr_word(a, 0) == addr_word(b, 0) && addr_word(a, 1) == addr_word(b, 1) &&
 	       addr_word(a, 2) == addr_word(b, 2) && addr_word(a, 3) == addr_word(b, 3);
 }
+
+/* Copies length bytes of a packet, or room if there are more. room is a constant. Returns
+ * how many were copied: none if length is zero.
+ *
+ * The verifier has to see that the helper's length is neither zero nor more than room.
+ * Before Linux 6.8 it learns nothing from a comparison with zero. So length - 1 is compared,
+ * which is large for zero, and the compiler must not know that the two belong together. */
+static __always_inline __u32 copy_packet(struct __sk_buff *skb, __u32 at, void *to, __u32 length, __u32 room)
+{
+	__u32 last = (length > room ? room : length) - 1;
+	asm volatile("" : "+r"(last));
+	if (last >= room)
+		return 0;
+	__u32 size = last + 1;
+	return bpf_skb_load_bytes(skb, at, to, size) ? 0 : size;
+}

@@ -108,7 +108,10 @@ func TestTheNodesProcessesAtAddressesThatNobodyKnows(t *testing.T) {
 // by its own, and by the agent's hand where the hooks took its destination for
 // somebody else's.
 func TestFromOneOwnAddressToAnother(t *testing.T) {
-	r := newRig(t, mesh.Settings{Policy: mesh.PolicyStrict, SkipOutboundPorts: []mesh.PortRange{{First: 8080, Last: 8080}}})
+	fromOneOwnAddressToAnother(t, newRig(t, mesh.Settings{Policy: mesh.PolicyStrict, SkipOutboundPorts: []mesh.PortRange{{First: 8080, Last: 8080}}}))
+}
+
+func fromOneOwnAddressToAnother(t *testing.T, r *rig) {
 	app := listen(t, r.pod, netip.IPv6Unspecified(), 8080)
 	addrs := later(t, r)
 	addrs["known IPv4"], addrs["known IPv6"] = pod4, pod6

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/underlane/underlane/bpf"
 )
@@ -13,6 +14,8 @@ import (
 type lookups struct {
 	spec *ebpf.CollectionSpec // of the sk_lookup program only
 	maps map[string]*ebpf.Map
+
+	types *btf.Spec // of another kernel, in tests; nil: of this one
 }
 
 func newLookups(objs *bpf.UnderlaneObjects) (*lookups, error) {
@@ -48,7 +51,9 @@ func (l *lookups) load(cookie uint64) (*ebpf.Program, error) {
 	var objs struct {
 		SteerInbound *ebpf.Program `ebpf:"steer_inbound"`
 	}
-	if err := spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: l.maps}); err != nil {
+	if err := spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{
+		MapReplacements: l.maps, Programs: ebpf.ProgramOptions{KernelTypes: l.types},
+	}); err != nil {
 		return nil, fmt.Errorf("load sk_lookup: %w", err)
 	}
 	return objs.SteerInbound, nil
