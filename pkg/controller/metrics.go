@@ -15,10 +15,12 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descAgents       = describe("connected_agents", "Nodes whose agent has a stream.")
+	descBehind       = describe("behind_agents", "Streams whose agent has not answered all that concerns it.")
 	descVersion      = describe("snapshot_version", "Version of the published state; starts anew with the process.")
 	descWorkloads    = describe("workloads", "Pods in the published state.")
 	descProblems     = describe("problems", "Things in the objects that cannot be used now.", "kind")
 	descFailures     = describe("problems_total", "Problems that have appeared.", "kind")
+	descLooks        = describe("looks_total", "How often a stream has looked for what its agent lacks.")
 	descDeltas       = describe("deltas_sent_total", "Deltas sent to agents.")
 	descResources    = describe("resources_sent_total", "Resources within deltas.")
 	descNacks        = describe("deltas_refused_total", "Deltas that an agent refused.")
@@ -60,6 +62,7 @@ func (col collector) Collect(ch chan<- prometheus.Metric) {
 	s := col.c.server.Stats()
 	objects, objectsTotal := col.c.report.get()
 	gauge(descAgents, s.Agents)
+	gauge(descBehind, s.Behind)
 	gauge(descVersion, int(s.Version))
 	gauge(descWorkloads, s.Workloads)
 	gauge(descProblems, len(col.c.source.Problems()), col.c.source.Kind())
@@ -79,6 +82,7 @@ func (col collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descStatuses, writes.PodsFailed, "failed")
 	counter(descRoutes, writes.Routes, "written")
 	counter(descRoutes, writes.RoutesFailed, "failed")
+	counter(descLooks, s.Looks)
 	counter(descDeltas, s.Deltas)
 	counter(descResources, s.Resources)
 	counter(descNacks, s.Nacks)

@@ -39,7 +39,7 @@ func TestWhoGetsPolicies(t *testing.T) {
 			st.subs[podA] = struct{}{}
 			tc.want[2] = "address/" + podA.String()
 		}
-		d := st.next(snap)
+		d := st.next(snap).message()
 		if diff := cmp.Diff(tc.want, names(d)); diff != "" {
 			t.Errorf("%s: -want +got: %s", name, diff)
 		}
@@ -54,9 +54,9 @@ func TestWhoGetsPolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handle(t, st, ack(st.next(snap)))
+	handle(t, st, ack(st.next(snap).message()))
 	content.Authz = map[string]*authz.Spec{a.UID: {Groups: []authz.Group{{Name: "h"}}}}
-	if diff := cmp.Diff([]string{"authz/uid-a"}, names(st.next(NewSnapshot(2, content, snap)))); diff != "" {
+	if diff := cmp.Diff([]string{"authz/uid-a"}, names(st.next(NewSnapshot(2, content, snap)).message())); diff != "" {
 		t.Error("-want +got:", diff)
 	}
 }

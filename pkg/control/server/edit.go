@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 
-	pb "github.com/underlane/underlane/api/control/v1"
 	"github.com/underlane/underlane/pkg/control/codec"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/pmap"
@@ -17,7 +16,7 @@ type edit struct {
 	*Keeper
 	touched
 	s            *Snapshot
-	byName       *pmap.Editor[string, *pb.Resource]
+	byName       *pmap.Editor[string, *resource]
 	byNode       *pmap.Editor[string, []*mesh.Workload]
 	byAddr       *pmap.Editor[netip.Addr, *holders]
 	external     *pmap.Editor[netip.Addr, []string]
@@ -29,10 +28,8 @@ type edit struct {
 	kept         map[string]bool // those that were put
 }
 
-// put sets the version of r to a hash of its content and stores r by its name. It returns the
-// resource that was there if it has the same content.
-func (e *edit) put(r *pb.Resource) *pb.Resource {
-	versioned(r)
+// put stores r by its name. It returns the resource that was there if it has the same content.
+func (e *edit) put(r *resource) *resource {
 	e.encoded++
 	old := e.byName.Get(r.Name)
 	if old == nil && e.reuse != nil {
@@ -94,7 +91,7 @@ func (e *edit) addWorkload(ch mesh.Changed[mesh.Workload]) {
 	}
 	e.s.pods++
 	e.spans.workload(w, 1)
-	e.put(codec.EncodeWorkload(w))
+	e.put(newWorkload(w))
 	editList(e.byNode, w.Node, func(all []*mesh.Workload) []*mesh.Workload { return append(all, w) })
 	if w.Authorized || w.Limited {
 		e.wares[w.UID] = w
@@ -102,10 +99,19 @@ func (e *edit) addWorkload(ch mesh.Changed[mesh.Workload]) {
 	for _, a := range addrsOf(w) {
 		e.hold(a, func(h *holders) { h.pods = append(h.pods, w) })
 	}
-	if old := ch.Before; old != nil && old.Node != w.Node {
-		e.node(old.Node)
+	if old := ch.Before; old == nil || !alikeForNode(old, w) {
+		if old != nil && old.Node != w.Node {
+			e.node(old.Node)
+		}
+		e.node(w.Node)
 	}
-	e.node(w.Node)
+}
+
+// alikeForNode reports whether the agent of the node of a pod is to have the same resources as
+// before: only their content is different. See Snapshot.wanted.
+func alikeForNode(old, w *mesh.Workload) bool {
+	return old.UID == w.UID && old.Node == w.Node && old.Namespace == w.Namespace && old.Meshed == w.Meshed &&
+		old.Authorized == w.Authorized && old.Limited == w.Limited && isIngress(old) == isIngress(w)
 }
 
 // editList changes a list in a copy.
@@ -153,7 +159,7 @@ func (e *edit) addService(ch mesh.Changed[mesh.Service]) {
 		return
 	}
 	e.spans.service(svc, 1)
-	name := e.put(codec.EncodeService(svc)).Name
+	name := e.put(newResource(codec.EncodeService(svc))).Name
 	e.listAt(svc, name, func(list []string) []string {
 		if at, found := slices.BinarySearch(list, name); !found {
 			list = slices.Insert(list, at, name)
@@ -264,7 +270,7 @@ func (e *edit) addRoute(r *mesh.Route) {
 		return
 	}
 	m, parent := e.routesOf(r)
-	to := routed{route: e.put(codec.EncodeRoute(r)), leadTo: leadTo(r, parent)}
+	to := routed{route: e.put(newResource(codec.EncodeRoute(r))), leadTo: leadTo(r, parent)}
 	if r.Consumer() {
 		to.client = r.Namespace
 	}
@@ -287,7 +293,10 @@ func (e *edit) setAuthz(c *Changes) {
 		if spec == nil {
 			e.drop(state.AuthzName(uid))
 		} else {
-			e.put(codec.EncodeAuthz(uid, spec))
+			r := e.put(newResource(codec.EncodeAuthz(uid, spec)))
+			if w := e.wares[uid]; w != nil && e.last.byName.Get(r.Name) == nil {
+				e.node(w.Node)
+			}
 		}
 		moved = e.limit(uid, spec) || moved
 	}
@@ -336,7 +345,7 @@ func (e *edit) setEgress(all []mesh.Changed[mesh.EgressNetwork]) {
 	}
 	for _, ch := range all {
 		if n := ch.After; n != nil {
-			networks = append(networks, egressNetwork{e.put(codec.EncodeEgressNetwork(n)), n.Namespace, n.Global})
+			networks = append(networks, egressNetwork{e.put(newResource(codec.EncodeEgressNetwork(n))), n.Namespace, n.Global})
 		}
 	}
 	e.s.egress.networks = networks

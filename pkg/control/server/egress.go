@@ -1,7 +1,6 @@
 package server
 
 import (
-	pb "github.com/underlane/underlane/api/control/v1"
 	"github.com/underlane/underlane/pkg/pmap"
 )
 
@@ -12,7 +11,7 @@ type egress struct {
 }
 
 type egressNetwork struct {
-	*pb.Resource
+	*resource
 	namespace string
 	global    bool
 }
@@ -20,7 +19,7 @@ type egressNetwork struct {
 // wantedEgress yields the networks that clients of these namespaces are subject to, their
 // routes, and the services that the routes name. All agents with clients get the global
 // ones: which namespaces have some of their own may change.
-func (s *Snapshot) wantedEgress(clients map[string]bool, routes bool, yield func(*pb.Resource)) {
+func (s *Snapshot) wantedEgress(clients map[string]bool, routes bool, yield func(*resource)) {
 	if len(clients) == 0 {
 		return
 	}
@@ -29,7 +28,7 @@ func (s *Snapshot) wantedEgress(clients map[string]bool, routes bool, yield func
 		if !n.global && !clients[n.namespace] {
 			continue
 		}
-		yield(n.Resource)
+		yield(n.resource)
 		if !routes {
 			continue
 		}

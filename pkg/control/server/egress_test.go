@@ -42,7 +42,7 @@ func TestWhoGetsEgressNetworks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(tc.want, names(st.next(snap))); diff != "" {
+		if diff := cmp.Diff(tc.want, names(st.next(snap).message())); diff != "" {
 			t.Errorf("%s: -want +got: %s", name, diff)
 		}
 	}

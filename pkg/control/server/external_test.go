@@ -27,7 +27,7 @@ func TestExternalAddressOfTwoServices(t *testing.T) {
 	st, _ := newSyncState("n1", &pb.SyncRequest{
 		Subscribe: codec.EncodeAddrs([]netip.Addr{far}), Agent: &pb.Agent{Kinds: []string{"route"}},
 	})
-	d := st.next(snap)
+	d := st.next(snap).message()
 	want := []string{
 		"workload/uid-a", "workload/uid-b", "workload/uid-d", "service/ns/other", "service/ns/v2", "service/ns/web",
 		"route/ns/other/80/HTTPRoute/ns/other-to-web", "route/ns/web/80/HTTPRoute/ns/web-to-v2", "address/192.0.2.1",
@@ -37,7 +37,7 @@ func TestExternalAddressOfTwoServices(t *testing.T) {
 	}
 	handle(t, st, ack(d))
 	handle(t, st, &pb.SyncRequest{Unsubscribe: codec.EncodeAddrs([]netip.Addr{far})})
-	if got := len(st.next(snap).GetRemoved()); got != len(want) {
+	if got := len(st.next(snap).message().GetRemoved()); got != len(want) {
 		t.Errorf("%d resources are removed, want %d", got, len(want))
 	}
 }

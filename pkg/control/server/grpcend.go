@@ -27,6 +27,7 @@ type grpcEnd struct {
 func newGRPCEnd(opts ...grpc.ServerOption) *grpcEnd {
 	opts = append(opts,
 		grpc.Creds(shaken{}),
+		grpc.ForceServerCodecV2(newDeltaCodec()),
 		// Agents ping every control.KeepaliveTime.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: control.KeepaliveTime / 2, PermitWithoutStream: true}),
 	)

@@ -39,7 +39,7 @@ func TestIngressGetsTheServicesOfAPod(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(c.want, names(st.next(NewSnapshot(1, content, nil)))); diff != "" {
+		if diff := cmp.Diff(c.want, names(st.next(NewSnapshot(1, content, nil)).message())); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", name, diff)
 		}
 	}

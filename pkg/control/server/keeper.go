@@ -96,11 +96,11 @@ func (k *Keeper) Apply(c Changes) *Snapshot {
 	}
 	if k.spans.moved {
 		k.spans.moved = false
-		next.ranges = e.put(codec.EncodeRanges(k.spans.prefixes()))
+		next.ranges = e.put(newResource(codec.EncodeRanges(k.spans.prefixes())))
 		e.all = e.all || next.ranges != k.last.ranges
 	}
 	if len(c.Anchors) > 0 {
-		next.anchors = e.put(codec.EncodeAnchors(c.Anchors))
+		next.anchors = e.put(newResource(codec.EncodeAnchors(c.Anchors)))
 		e.all = e.all || next.anchors != k.last.anchors
 	}
 	e.finish()

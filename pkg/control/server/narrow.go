@@ -2,10 +2,7 @@ package server
 
 import (
 	"maps"
-	"net/netip"
 	"slices"
-
-	pb "github.com/underlane/underlane/api/control/v1"
 )
 
 // narrow returns what diff returns, in a time that follows what has changed and not what the
@@ -15,7 +12,7 @@ import (
 // It can where only resources have changed that the agent has, and which workloads are behind
 // services that it has. Whatever else the agent may be to have now, or not any more, follows
 // from its pods, its subscriptions, routes and what concerns all agents.
-func (s *syncState) narrow(snap *Snapshot) (resources []*pb.Resource, removed []string, ok bool) {
+func (s *syncState) narrow(snap *Snapshot) (resources []*resource, removed []string, ok bool) {
 	changes, known := snap.since(s.seen)
 	if !known || !s.synced || s.wider || !s.kinds.authz { // an agent without policies gets its pods in another form: see own
 		return nil, nil, false
@@ -28,7 +25,7 @@ func (s *syncState) narrow(snap *Snapshot) (resources []*pb.Resource, removed []
 	if !s.concerned(changes) {
 		return nil, nil, true
 	}
-	lacks := map[string]*pb.Resource{}
+	lacks := map[string]*resource{}
 	gone := map[string]bool{}
 	look := func(name string) {
 		switch r := snap.byName.Get(name); {
@@ -119,15 +116,12 @@ func (s *syncState) widely(snap *Snapshot, t *touched) bool {
 // needs reports whether the agent is to have a workload: one of its node, one at an address
 // that it has subscribed to, or one behind a service that it has.
 func (s *syncState) needs(snap *Snapshot, name string) bool {
-	w := snap.byName.Get(name).GetWorkload()
-	if w == nil || w.Node == s.node {
-		return w != nil
+	w := snap.byName.Get(name)
+	if w == nil || w.rank != rankWorkload || w.node == s.node {
+		return w != nil && w.rank == rankWorkload
 	}
-	for _, b := range w.Addrs {
-		addr, ok := netip.AddrFromSlice(b)
-		if !ok {
-			continue
-		}
+	for _, addr := range w.addrs {
+		addr = addr.Unmap()
 		if _, has := s.subs[addr]; has && snap.at(addr) == name {
 			return true
 		}

@@ -165,8 +165,8 @@ func sorted[T any](m map[string]*T) (out []*T) {
 	return out
 }
 
-// TestNarrowIsDiff: whatever changes, agents have what they would have if each delta were the
-// difference to the whole state.
+// TestNarrowIsDiff: whatever changes, agents have what they would have if each publication woke
+// all of them, and each delta were the difference to the whole state.
 func TestNarrowIsDiff(t *testing.T) {
 	narrow, wide := uint64(0), uint64(0)
 	for seed := range uint64(40) {
@@ -176,7 +176,9 @@ func TestNarrowIsDiff(t *testing.T) {
 		}
 		k := NewKeeper()
 		k.Apply(Changes{Anchors: [][]byte{{1}}})
+		srv := New(Options{})
 		var streams []*syncState
+		var followers []*follower
 		for i := range 4 {
 			kinds := []string{control.KindAuthz, control.KindRanges, control.KindRoute, control.KindEgress}
 			switch i {
@@ -189,7 +191,7 @@ func TestNarrowIsDiff(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			streams = append(streams, s)
+			streams, followers = append(streams, s), append(followers, srv.streams.join(s.node))
 		}
 		for step := range 60 {
 			var c Changes
@@ -209,6 +211,7 @@ func TestNarrowIsDiff(t *testing.T) {
 				}
 			}
 			snap := k.Apply(c)
+			srv.Publish(snap)
 			whole := NewSnapshot(snap.version, w.content(), nil)
 			if !snap.Equal(whole) {
 				t.Fatalf("seed %d, step %d: %v, want %v", seed, step, slices.Sorted(keys(snap)), slices.Sorted(keys(whole)))
@@ -230,7 +233,7 @@ func TestNarrowIsDiff(t *testing.T) {
 					}
 				}
 				looks := s.looks
-				for s.next(snap) != nil {
+				for srv.next(s, followers[i]) != nil {
 					s.pending = false
 				}
 				if s.looks == looks {

@@ -28,7 +28,7 @@ func TestNodePorts(t *testing.T) {
 		st, _ := newSyncState("n1", &pb.SyncRequest{
 			Subscribe: codec.EncodeAddrs([]netip.Addr{addr}), Agent: &pb.Agent{Kinds: []string{"route"}},
 		})
-		if diff := cmp.Diff(want, names(st.next(NewSnapshot(1, content, nil)))); diff != "" {
+		if diff := cmp.Diff(want, names(st.next(NewSnapshot(1, content, nil)).message())); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", addr, diff)
 		}
 	}

@@ -48,19 +48,20 @@ func decodeReports(list []*pb.PodStatus) []control.PodStatus {
 }
 
 // connected reports a new stream to the observer, and joins it.
-func (s *Server) connected(node string, first *pb.SyncRequest) (published <-chan struct{}, leave func()) {
+func (s *Server) connected(st *syncState, first *pb.SyncRequest) (f *follower, leave func()) {
 	s.observing.Lock()
 	defer s.observing.Unlock()
-	published, forget := s.join(node)
+	node := st.node
+	f = s.streams.join(node)
 	if o := s.opt.Observer; o != nil {
 		a := first.GetAgent()
 		o.AgentConnected(AgentInfo{Node: node, Version: shown(a.GetVersion(), maxShownName)})
 		o.PodsReported(node, decodeReports(first.GetPods()))
 	}
-	return published, func() {
+	return f, func() {
 		s.observing.Lock()
 		defer s.observing.Unlock()
-		if last := forget(); last && s.opt.Observer != nil {
+		if last := s.streams.leave(f, st); last && s.opt.Observer != nil {
 			s.opt.Observer.AgentDisconnected(node)
 		}
 	}

@@ -93,8 +93,8 @@ func TestAgentsReportTheirPods(t *testing.T) {
 func TestANodeIsDisconnectedWithItsLastStream(t *testing.T) {
 	c, j := newController(t), &journal{}
 	c.server.opt.Observer = j
-	_, leaveOld := c.server.connected("n1", &pb.SyncRequest{})
-	_, leaveNew := c.server.connected("n1", &pb.SyncRequest{})
+	_, leaveOld := c.server.connected(&syncState{node: "n1"}, &pb.SyncRequest{})
+	_, leaveNew := c.server.connected(&syncState{node: "n1"}, &pb.SyncRequest{})
 	j.until(t, "n1 connected, version ", "n1 connected, version ")
 	leaveOld()
 	j.until(t)

@@ -54,7 +54,7 @@ func TestRoutesTravelWithTheirService(t *testing.T) {
 	want := []string{
 		"workload/uid-a", "workload/uid-b", "service/ns/v2", "service/ns/web", "route/ns/web/80/HTTPRoute/ns/web-to-v2", "address/10.96.0.1",
 	}
-	if diff := cmp.Diff(want, names(st.next(snap))); diff != "" {
+	if diff := cmp.Diff(want, names(st.next(snap).message())); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -75,7 +75,7 @@ func TestConsumerRoutesGoWhereTheirClientsAre(t *testing.T) {
 			Subscribe: codec.EncodeAddrs([]netip.Addr{vip}), Agent: &pb.Agent{Kinds: []string{"route"}},
 		})
 		var out []string
-		for _, name := range names(st.next(NewSnapshot(1, c, nil))) {
+		for _, name := range names(st.next(NewSnapshot(1, c, nil)).message()) {
 			if strings.HasPrefix(name, "route/") || strings.HasPrefix(name, "service/") {
 				out = append(out, name)
 			}
@@ -109,7 +109,7 @@ func TestOldAgentsGetNoRoutes(t *testing.T) {
 	snap := NewSnapshot(1, routedContent(), nil)
 	st, _ := newSyncState("n1", &pb.SyncRequest{Subscribe: codec.EncodeAddrs([]netip.Addr{vip}), Agent: &pb.Agent{Version: "0.1"}})
 	want := []string{"workload/uid-a", "service/ns/web", "address/10.96.0.1"}
-	if diff := cmp.Diff(want, names(st.next(snap))); diff != "" {
+	if diff := cmp.Diff(want, names(st.next(snap).message())); diff != "" {
 		t.Error(diff)
 	}
 }

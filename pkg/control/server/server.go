@@ -72,19 +72,18 @@ type Server struct {
 	refusals spacing
 
 	snapshot atomic.Pointer[Snapshot]
-	mu       sync.Mutex
-	streams  map[chan struct{}]string // channels that Publish signals, with the name of the node
+	streams  *fanout
 	closed   chan struct{}
 	close    sync.Once
 
 	lender *lender
 
-	observing sync.Mutex // held during each call of the Observer; locked before mu
+	observing sync.Mutex // held during each call of the Observer; locked before that of streams
 }
 
 // New returns a Server that sends nothing before the first Publish.
 func New(opt Options) *Server {
-	return &Server{opt: opt, streams: map[chan struct{}]string{}, closed: make(chan struct{}), lender: newLender(opt.Leader)}
+	return &Server{opt: opt, streams: newFanout(), closed: make(chan struct{}), lender: newLender(opt.Leader)}
 }
 
 // Close ends every stream, so that the grpc.Server can stop gracefully.
@@ -98,38 +97,11 @@ func (s *Server) Register(r grpc.ServiceRegistrar) { pb.RegisterControlServer(r,
 func (s *Server) Publish(snap *Snapshot) {
 	s.lender.set(snap.shared) // before the agents get the limits
 	s.snapshot.Store(snap)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.streams {
-		select {
-		case c <- struct{}{}:
-		default:
-		}
-	}
+	s.streams.published(snap)
 }
 
 // Snapshot returns the snapshot that was published last, nil before the first.
 func (s *Server) Snapshot() *Snapshot { return s.snapshot.Load() }
-
-// join registers a stream of node. published is signalled at each Publish until
-// leave is called. leave reports whether this was the node's last stream.
-func (s *Server) join(node string) (published <-chan struct{}, leave func() (last bool)) {
-	c := make(chan struct{}, 1)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.streams[c] = node
-	return c, func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.streams, c)
-		for _, other := range s.streams {
-			if other == node {
-				return false
-			}
-		}
-		return true
-	}
-}
 
 // Sync serves one agent's stream until either side ends it.
 func (s *Server) Sync(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta]) error {
@@ -145,33 +117,31 @@ func (s *Server) Sync(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta])
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	published, leave := s.connected(caller.node, first)
+	f, leave := s.connected(st, first)
 	defer leave()
 	log := s.opt.Log.With("node", caller.node)
 	log.Info("agent connected", "version", shown(first.GetAgent().GetVersion(), maxShownName), "has", len(st.sent), "subscriptions", len(st.subs))
-	err = s.serve(stream, st, published, caller.expiry, log)
+	err = s.serve(stream, st, f, caller.expiry, log)
 	log.Info("agent disconnected", "reason", reasonOf(err))
 	return err
 }
 
 func (s *Server) serve(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta], st *syncState,
-	published <-chan struct{}, expiry time.Time, log *slog.Logger,
+	f *follower, expiry time.Time, log *slog.Logger,
 ) error {
 	ctx, cancel := context.WithDeadline(stream.Context(), expiry)
 	defer cancel()
 	requests, ended := control.Receive(ctx, stream.Recv)
 	for {
-		if snap := s.snapshot.Load(); snap != nil {
-			if d := st.next(snap); d != nil {
-				if err := stream.Send(d); err != nil {
-					return err
-				}
-				s.stats.deltas.Add(1)
-				s.stats.resources.Add(uint64(len(d.Resources)))
+		if d := s.next(st, f); d != nil {
+			if err := stream.SendMsg(d); err != nil {
+				return err
 			}
+			s.stats.deltas.Add(1)
+			s.stats.resources.Add(uint64(len(d.resources)))
 		}
 		select {
-		case <-published:
+		case <-f.wake:
 		case req := <-requests:
 			refused, err := st.handle(req)
 			switch {
@@ -199,6 +169,28 @@ func (s *Server) serve(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta]
 			return stream.Context().Err()
 		}
 	}
+}
+
+// next returns the delta to send now, nil if there is none. It looks at the newest snapshot if
+// that may concern the stream.
+func (s *Server) next(st *syncState, f *follower) *delta {
+	f.busy.Store(true)
+	defer func() { f.busy.Store(st.pending || st.wider || st.missed || !st.synced) }()
+	for !st.pending {
+		from := f.from.Swap(0) // before the snapshot is loaded: that is at least the version in from
+		snap := s.snapshot.Load()
+		if snap == nil || !st.due(from) {
+			return nil
+		}
+		s.stats.looks.Add(1)
+		d := st.next(snap)
+		s.streams.moved(f, st.takeMoves())
+		st.missed = s.snapshot.Load() != snap
+		if d != nil || !st.missed {
+			return d
+		}
+	}
+	return nil
 }
 
 func reasonOf(err error) string {

@@ -13,7 +13,11 @@ func NewStream(node string, first *pb.SyncRequest) (*Stream, error) {
 }
 
 // Next returns the delta to send now, nil if the agent has everything or has not answered.
-func (s *Stream) Next(snap *Snapshot) *pb.Delta { return s.state.next(snap) }
+func (s *Stream) Next(snap *Snapshot) *pb.Delta {
+	d := s.state.next(snap)
+	s.state.moves = nil
+	return d.message()
+}
 
 // Answered says that the agent has applied the last delta.
 func (s *Stream) Answered() { s.state.pending = false }

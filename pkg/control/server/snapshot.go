@@ -1,16 +1,10 @@
 package server
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"maps"
 	"net/netip"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
-	pb "github.com/underlane/underlane/api/control/v1"
-	"github.com/underlane/underlane/pkg/control/codec"
 	"github.com/underlane/underlane/pkg/limit/lease"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/pmap"
@@ -35,9 +29,9 @@ type Content struct {
 // immutable, and shares structure with the one before.
 type Snapshot struct {
 	version uint64
-	anchors *pb.Resource
-	ranges  *pb.Resource
-	byName  pmap.Map[string, *pb.Resource]
+	anchors *resource
+	ranges  *resource
+	byName  pmap.Map[string, *resource]
 	byNode  pmap.Map[string, []*mesh.Workload]
 	byAddr  pmap.Map[netip.Addr, *holders] // pods and services that have an address
 	// external has, by address, the services that are reached at a port of an
@@ -113,19 +107,6 @@ func workloadsBehind(svc *mesh.Service) []string {
 	return slices.Compact(names)
 }
 
-// versioned sets the version of r to a hash of its content, and returns r.
-func versioned(r *pb.Resource) *pb.Resource {
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
-	if err != nil {
-		// This happens only for a string that is not UTF-8. All strings come from
-		// Kubernetes objects, which were JSON or YAML.
-		b = []byte(r.Name)
-	}
-	sum := sha256.Sum256(b)
-	r.Version = base64.RawURLEncoding.EncodeToString(sum[:12])
-	return r
-}
-
 // Version returns the version that was given to NewSnapshot.
 func (s *Snapshot) Version() uint64 { return s.version }
 
@@ -152,7 +133,7 @@ func (s *Snapshot) hasIdentity(node string, id mesh.Identity) bool {
 // wanted calls yield for each resource that a node with these subscriptions should
 // have. It may yield a resource more than once. Routes, ranges, policies and EgressNetworks
 // are included if kinds has them.
-func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds, yield func(*pb.Resource)) {
+func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds, yield func(*resource)) {
 	if s.anchors != nil {
 		yield(s.anchors)
 	}
@@ -179,7 +160,7 @@ func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds
 	}
 	isNode := false
 	for addr := range subs {
-		yield(codec.EncodeAddress(addr, s.nodes[addr]))
+		yield(newAddress(addr, s.nodes[addr]))
 		if name := s.at(addr); name != "" {
 			service(name)
 		}
@@ -202,7 +183,7 @@ func (s *Snapshot) wanted(node string, subs map[netip.Addr]struct{}, kinds kinds
 
 // own yields a pod of the node itself. An agent that does not know authorization policies
 // would admit everybody to a pod that has some: it gets the pod as a strict one instead.
-func (s *Snapshot) own(w *mesh.Workload, authz bool, yield func(*pb.Resource)) {
+func (s *Snapshot) own(w *mesh.Workload, authz bool, yield func(*resource)) {
 	r := s.byName.Get(state.WorkloadName(w.UID))
 	switch {
 	case !w.Authorized && !w.Limited:
@@ -213,13 +194,13 @@ func (s *Snapshot) own(w *mesh.Workload, authz bool, yield func(*pb.Resource)) {
 	case w.Authorized:
 		strict := *w
 		strict.Settings.Policy = mesh.PolicyStrict
-		r = versioned(codec.EncodeWorkload(&strict))
+		r = newWorkload(&strict)
 	}
 	yield(r)
 }
 
 // withBehind yields a workload, or a service with its workloads.
-func (s *Snapshot) withBehind(name string, yield func(*pb.Resource)) {
+func (s *Snapshot) withBehind(name string, yield func(*resource)) {
 	r := s.byName.Get(name)
 	if r == nil {
 		return
@@ -236,7 +217,7 @@ func (s *Snapshot) withBehind(name string, yield func(*pb.Resource)) {
 // namespaces, and the services that the routes name. It does not yield the routes
 // of those services, because they do not apply to requests that a route has sent
 // there.
-func (s *Snapshot) withRoutes(name string, clients map[string]bool, yield func(*pb.Resource)) {
+func (s *Snapshot) withRoutes(name string, clients map[string]bool, yield func(*resource)) {
 	all := s.routed.Get(name)
 	for i := range all {
 		r := &all[i]
@@ -263,7 +244,7 @@ func (s *Snapshot) clients(node string) map[string]bool {
 
 // routed is a route as it is stored with its parent Service.
 type routed struct {
-	route  *pb.Resource
+	route  *resource
 	client string   // the namespace whose clients the route applies to; "" stands for all
 	leadTo []string // the services that the route names
 }

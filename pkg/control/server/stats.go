@@ -3,17 +3,20 @@ package server
 import "sync/atomic"
 
 type serverCounters struct {
+	looks                     atomic.Uint64
 	deltas, resources, nacks  atomic.Uint64
 	signed, refused           atomic.Uint64
 	bootstrapped, bootRefused atomic.Uint64
 }
 
-// Stats are counts since the Server was created. Agents, Version and Workloads are
-// current values.
+// Stats are counts since the Server was created. Agents, Behind, Version and Workloads
+// are current values.
 type Stats struct {
 	Agents            int    // nodes with a stream
+	Behind            int    // streams whose agent has not answered all that concerns it
 	Version           uint64 // of the published Snapshot
 	Workloads         int    // in the published Snapshot
+	Looks             uint64 // how often a stream has looked at a Snapshot
 	Deltas            uint64 // sent
 	Resources         uint64 // sent within deltas
 	Nacks             uint64 // deltas that an agent refused
@@ -26,6 +29,7 @@ type Stats struct {
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
 	out := Stats{
+		Looks:             s.stats.looks.Load(),
 		Deltas:            s.stats.deltas.Load(),
 		Resources:         s.stats.resources.Load(),
 		Nacks:             s.stats.nacks.Load(),
@@ -38,12 +42,6 @@ func (s *Server) Stats() Stats {
 		out.Version = snap.version
 		out.Workloads = snap.pods
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	nodes := map[string]struct{}{}
-	for _, node := range s.streams {
-		nodes[node] = struct{}{}
-	}
-	out.Agents = len(nodes)
+	out.Agents, out.Behind = s.streams.agents(), s.streams.behind()
 	return out
 }

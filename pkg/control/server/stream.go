@@ -1,14 +1,11 @@
 package server
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-
-	"google.golang.org/protobuf/proto"
 
 	pb "github.com/underlane/underlane/api/control/v1"
 	"github.com/underlane/underlane/pkg/control"
@@ -31,6 +28,9 @@ type syncState struct {
 	synced  bool              // the agent has received the end of the answer to its first request
 	seen    uint64            // version of the Snapshot of which the agent has everything
 	wider   bool              // it may lack more than later snapshots change: its subscriptions have changed, or a Delta was not all
+	moves   []move            // of sent and subs, since takeMoves
+	missed  bool              // there may be a snapshot that was published before the moves were known
+	entered bool              // moves have had all that was sent before the stream
 	looks   uint64            // how often diff looked at everything
 	kinds   kinds
 }
@@ -62,14 +62,20 @@ func (s *syncState) handle(req *pb.SyncRequest) (refused string, err error) {
 		if err != nil {
 			return "", fmt.Errorf("unsubscribe: %w", err)
 		}
-		delete(s.subs, addr)
+		if _, has := s.subs[addr]; has {
+			delete(s.subs, addr)
+			s.moves = append(s.moves, move{addr: addr})
+		}
 	}
 	for _, b := range req.GetSubscribe() {
 		addr, err := codec.DecodeAddr(b)
 		if err != nil {
 			return "", fmt.Errorf("subscribe: %w", err)
 		}
-		s.subs[addr] = struct{}{}
+		if _, has := s.subs[addr]; !has {
+			s.subs[addr] = struct{}{}
+			s.moves = append(s.moves, move{addr: addr, on: true})
+		}
 	}
 	if len(s.subs) > control.MaxSubscriptions {
 		return "", fmt.Errorf("%w: more than %d", errTooManySubscriptions, control.MaxSubscriptions)
@@ -81,12 +87,22 @@ func (s *syncState) handle(req *pb.SyncRequest) (refused string, err error) {
 	return refused, nil
 }
 
+// due reports whether to look at the newest Snapshot. from is the first version that concerns the stream and
+// at which it has not looked; 0: there is none.
+func (s *syncState) due(from uint64) bool {
+	if from > s.seen && !s.missed {
+		s.seen = from - 1 // what was before does not concern it
+	}
+	return s.wider || s.missed || !s.synced || from != 0
+}
+
 // next returns the Delta to send now. It returns nil while an answer is awaited,
 // and when the agent has everything.
-func (s *syncState) next(snap *Snapshot) *pb.Delta {
+func (s *syncState) next(snap *Snapshot) *delta {
 	if s.pending {
 		return nil
 	}
+	defer s.enter()
 	resources, removed, ok := s.narrow(snap)
 	if !ok {
 		resources, removed = s.diff(snap)
@@ -95,46 +111,83 @@ func (s *syncState) next(snap *Snapshot) *pb.Delta {
 	if len(resources) == 0 && len(removed) == 0 && s.synced {
 		return nil
 	}
-	d := &pb.Delta{Version: snap.version}
-	size := 0
-	for len(resources) > 0 && (size == 0 || size < maxDeltaBytes) {
-		size += proto.Size(resources[0])
-		s.sent[resources[0].Name] = resources[0].Version
-		d.Resources = append(d.Resources, resources[0])
-		resources = resources[1:]
+	d := &delta{version: snap.version}
+	size, n := 0, 0
+	for n < len(resources) && (size == 0 || size < maxDeltaBytes) {
+		r := resources[n]
+		size += len(r.wire)
+		s.move(r.Name, true)
+		s.sent[r.Name] = r.Version
+		n++
 	}
-	if len(resources) == 0 {
+	if d.resources = resources[:n]; n == len(resources) {
 		for _, name := range removed {
+			s.move(name, false)
 			delete(s.sent, name)
 		}
-		d.Removed = removed
+		d.removed = removed
 		s.synced = true
-		d.InitialSyncDone = true
+		d.initialSyncDone = true
 	} else {
 		s.wider = true
 	}
 	s.nonce++
-	d.Nonce = s.nonce
+	d.nonce = s.nonce
 	s.pending = true
 	return d
+}
+
+// move notes that the agent gets a resource, or has it no more.
+func (s *syncState) move(name string, on bool) {
+	if _, has := s.sent[name]; s.entered && has != on {
+		s.moves = append(s.moves, move{name: name, on: on})
+	}
+}
+
+// enter notes everything that the agent has, once.
+func (s *syncState) enter() {
+	if s.entered {
+		return
+	}
+	s.entered = true
+	for name := range s.sent {
+		s.moves = append(s.moves, move{name: name, on: true})
+	}
+}
+
+// takeMoves returns what has changed of what the agent has, since the last call.
+func (s *syncState) takeMoves() []move {
+	m := s.moves
+	s.moves = nil
+	return m
 }
 
 // diff returns the resources that the agent lacks, and the names of those that it
 // should no longer have. The order of the resources allows the agent to apply them
 // in parts: workloads come before the services that point to them, routes after the
-// services that they name, and answers last.
-func (s *syncState) diff(snap *Snapshot) (resources []*pb.Resource, removed []string) {
+// services that they name, and answers last. Services that the agent has come before new
+// ones, with the workloads behind them: they may have lost endpoints.
+func (s *syncState) diff(snap *Snapshot) (resources []*resource, removed []string) {
 	s.looks++
 	wanted := make(map[string]bool, len(s.sent))
-	snap.wanted(s.node, s.subs, s.kinds, func(r *pb.Resource) {
-		if !wanted[r.Name] {
-			wanted[r.Name] = true
-			if s.sent[r.Name] != r.Version {
-				resources = append(resources, r)
-			}
+	first := s.looks == 1 && len(s.sent) > 0
+	snap.wanted(s.node, s.subs, s.kinds, func(r *resource) {
+		if wanted[r.Name] {
+			return
+		}
+		wanted[r.Name] = true
+		switch sent, has := s.sent[r.Name]; {
+		case !has || sent != r.Version:
+			resources = append(resources, r.whole())
+		case first: // the agent has named it: from now on it shares the strings of the Snapshot
+			delete(s.sent, r.Name)
+			s.sent[r.Name] = r.Version
 		}
 	})
 	slices.SortFunc(resources, inOrder)
+	if len(s.sent) > 0 {
+		s.changedFirst(snap, resources)
+	}
 	for name := range s.sent {
 		if !wanted[name] {
 			removed = append(removed, name)
@@ -144,21 +197,37 @@ func (s *syncState) diff(snap *Snapshot) (resources []*pb.Resource, removed []st
 	return resources, removed
 }
 
-// inOrder orders resources as diff says.
-func inOrder(a, b *pb.Resource) int {
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Name, b.Name))
-}
-
-func rank(r *pb.Resource) int {
-	switch r.GetContent().(type) {
-	case *pb.Resource_Anchors, *pb.Resource_Ranges, *pb.Resource_Authz, *pb.Resource_EgressNetwork:
-		return 0
-	case *pb.Resource_Workload:
-		return 1
-	case *pb.Resource_Service:
-		return 2
-	case *pb.Resource_Route:
-		return 3
+// changedFirst moves what has changed of the agent's services before what is new to it, behind
+// what concerns all services.
+func (s *syncState) changedFirst(snap *Snapshot, resources []*resource) {
+	total := 0
+	for _, r := range resources {
+		total += len(r.wire)
 	}
-	return 4
+	if total < maxDeltaBytes {
+		return // they are applied together
+	}
+	urgent := map[string]bool{}
+	for _, r := range resources {
+		if _, has := s.sent[r.Name]; !has || r.rank > rankService {
+			continue
+		}
+		urgent[r.Name] = true
+		if r.rank == rankService {
+			for _, name := range snap.behind.Get(r.Name) {
+				urgent[name] = true
+			}
+		}
+	}
+	slices.SortStableFunc(resources, func(a, b *resource) int {
+		if later := func(r *resource) int {
+			if r.rank == 0 || urgent[r.Name] {
+				return 0
+			}
+			return 1
+		}; later(a) != later(b) {
+			return later(a) - later(b)
+		}
+		return 0
+	})
 }

@@ -41,20 +41,20 @@ func TestSlowAgentSkipsIntermediateStates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := st.next(NewSnapshot(1, Content{Workloads: []*mesh.Workload{a}}, nil))
+	d := st.next(NewSnapshot(1, Content{Workloads: []*mesh.Workload{a}}, nil)).message()
 	if diff := cmp.Diff([]string{"workload/uid-a"}, names(d)); diff != "" || !d.InitialSyncDone {
 		t.Fatal(diff)
 	}
 	s2 := NewSnapshot(2, Content{Workloads: []*mesh.Workload{a, pod("b", "n1", podB)}}, nil)
-	if st.next(s2) != nil {
+	if st.next(s2).message() != nil {
 		t.Fatal("a second delta before the answer to the first")
 	}
 	handle(t, st, &pb.SyncRequest{Answer: &pb.Answer{Nonce: d.Nonce + 1}})
-	if st.next(s2) != nil {
+	if st.next(s2).message() != nil {
 		t.Fatal("another nonce counts as an answer")
 	}
 	handle(t, st, ack(d))
-	d = st.next(NewSnapshot(9, Content{Workloads: []*mesh.Workload{pod("c", "n1", podC)}}, nil))
+	d = st.next(NewSnapshot(9, Content{Workloads: []*mesh.Workload{pod("c", "n1", podC)}}, nil)).message()
 	if diff := cmp.Diff([]string{"workload/uid-c"}, names(d)); diff != "" {
 		t.Error(diff)
 	}
@@ -78,7 +78,7 @@ func TestLargeStateComesInPieces(t *testing.T) {
 	st, _ := newSyncState("n1", &pb.SyncRequest{Subscribe: codec.EncodeAddrs([]netip.Addr{vip})})
 	var all []string
 	pieces := 0
-	for d := st.next(snap); d != nil; d = st.next(snap) {
+	for d := st.next(snap).message(); d != nil; d = st.next(snap).message() {
 		pieces++
 		if n := proto.Size(d); n > 3<<20 {
 			t.Errorf("a delta of %d bytes", n)
@@ -101,16 +101,16 @@ func TestUnsubscribeRemovesWhatNothingElseNeeds(t *testing.T) {
 	a, b := pod("a", "n1", podA), pod("b", "n2", podB)
 	snap := NewSnapshot(1, Content{Workloads: []*mesh.Workload{a, b}, Services: []*mesh.Service{serviceOf(a, b)}}, nil)
 	st, _ := newSyncState("n1", &pb.SyncRequest{Subscribe: codec.EncodeAddrs([]netip.Addr{vip, podB})})
-	d := st.next(snap)
+	d := st.next(snap).message()
 	handle(t, st, ack(d))
 	handle(t, st, &pb.SyncRequest{Unsubscribe: codec.EncodeAddrs([]netip.Addr{vip})})
-	d = st.next(snap)
+	d = st.next(snap).message()
 	if diff := cmp.Diff([]string{"address/10.96.0.1", "service/ns/web"}, d.GetRemoved()); diff != "" {
 		t.Error(diff)
 	}
 	handle(t, st, ack(d))
 	handle(t, st, &pb.SyncRequest{Unsubscribe: codec.EncodeAddrs([]netip.Addr{podB})})
-	if diff := cmp.Diff([]string{"address/10.1.0.2", "workload/uid-b"}, st.next(snap).GetRemoved()); diff != "" {
+	if diff := cmp.Diff([]string{"address/10.1.0.2", "workload/uid-b"}, st.next(snap).message().GetRemoved()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -179,7 +179,7 @@ func FuzzSyncRequest(f *testing.F) {
 			return
 		}
 		for i := range 10 {
-			d := st.next(snap)
+			d := st.next(snap).message()
 			if d == nil {
 				return
 			}
