@@ -89,6 +89,12 @@ func (o *Object) Provider() string {
 	return o.authorization.out.Provider
 }
 
+// Selector returns which workloads the object is about: of its namespace, or of all if that is
+// the root namespace. It returns false if that depends on Services.
+func (o *Object) Selector() (labels.Selector, bool) {
+	return labels.SelectorFromSet(o.scope.labels), !o.scope.targeted
+}
+
 func (o *Object) problem(field, format string, args ...any) {
 	o.Problems = append(o.Problems, authz.Problem{Policy: o.String(), Field: field, Text: fmt.Sprintf(format, args...)})
 }

@@ -17,8 +17,9 @@
 //   - Address: the pods that say it is theirs.
 //   - Policies of a namespace: its own, those of Istio's root namespace, the Services of the
 //     namespace (Istio's targets) and those of external authorizers, Linkerd's authentications
-//     of all namespaces, and routes of the namespace that have a Server as parent. One change
-//     of these judges all pods of the namespace anew.
+//     of all namespaces, and routes of the namespace that have a Server as parent. A change of
+//     policies that look at labels alone judges the pods anew that they select or have selected
+//     (policychange.go), another one all pods of the namespace.
 //   - Limits that nodes share: the policies of the namespace, and all of its pods.
 //   - Workload (finalUnit): the pod, who has its addresses, the policies and limits.
 //   - Service, first (shapeUnit): itself. Routes look at this only, so they do not depend on
@@ -35,7 +36,8 @@
 //     and which ports have routes.
 //   - Routes of a Service's annotations: its first step, which ports have routes or splits.
 //
-// A change costs more than what it touches in three cases: a policy or a NetworkPolicy (all
+// A change costs more than what it touches in these cases: a NetworkPolicy, a rate limit, a
+// policy of Linkerd, and one of Istio with a Service as target or an external authorizer (all
 // pods of its namespace, or of all if it is in Istio's root namespace), an authentication of
 // Linkerd (all namespaces that have policies of Linkerd), and a pod of a namespace that has
 // limits which nodes share (all pods of the namespace are counted).

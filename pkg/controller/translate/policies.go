@@ -27,6 +27,7 @@ type policies struct {
 
 	t      *translation // in which pods are judged
 	fronts []front      // nil: there are no policies
+	by     judged
 	limits limitsUnit
 }
 
@@ -37,14 +38,16 @@ type limitsUnit struct {
 	of rateLimits
 }
 
-// Compute reads the policies. It depends on those of the namespace, and of these:
+// Compute reads the policies, and says that they have changed if that concerns all pods;
+// otherwise it marks those that what has changed selects. It depends on the policies of the
+// namespace, and of these:
 //
 //   - of Istio: those of its root namespace, the Services of the namespace, which may be
 //     targets, and those of external authorizers;
 //   - of Linkerd: the authentications of all namespaces, and the routes of the namespace that
 //     have a Server as parent.
 func (p *policies) Compute() bool {
-	before := p.fronts != nil
+	before, limits := p.by, p.limits.of
 	p.t, p.fronts, p.limits.of = p.tr.translation(), nil, nil
 	o := &Objects{PolicyObjects: slices.Collect(maps.Values(p.own))}
 	if root := p.tr.rootNamespace(); root != p.namespace {
@@ -90,8 +93,16 @@ func (p *policies) Compute() bool {
 	p.t.Problems = slices.DeleteFunc(p.t.Problems, func(x Problem) bool { return elsewhere(x.Namespace) })
 	p.t.RouteStatuses = slices.DeleteFunc(p.t.RouteStatuses, func(x RouteStatus) bool { return elsewhere(x.Namespace) })
 	p.tr.out.say(&p.Node, &p.t.Result)
+	p.by = p.t.judgedBy(o)
+	if p.by.sameLimits(&before) {
+		p.limits.of = limits // with the nodes that were counted
+	}
 	p.t.Result = Result{}
-	return before || p.fronts != nil
+	selectors, all := p.by.concerned(&before)
+	if !all {
+		p.judgeAgain(selectors)
+	}
+	return all
 }
 
 func isIstio(o *custom.PolicyObject) bool { return o.GroupVersionKind().Group == istiopolicy.Group }

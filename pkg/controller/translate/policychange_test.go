@@ -1,0 +1,90 @@
+package translate_test
+
+import (
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/translate"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// TestAPolicyJudgesWhatItSelects: of 600 pods of a namespace those that a policy selects, or has
+// selected, are judged anew, and no others.
+func TestAPolicyJudgesWhatItSelects(t *testing.T) {
+	const apps, each = 200, 3
+	own := func(app, action string) *custom.PolicyObject {
+		return policyObject("policy.underlane.io/v1alpha1", "AuthorizationPolicy", "own", `{"targetRefs":[{"group":"","kind":"Pod","selector":{"matchLabels":{"app":"`+app+`"}}}],"action":"`+action+`","rules":[{"sources":[{"type":"ServiceAccount","serviceAccount":{"name":"x"}}]}]}`)
+	}
+	istio := func(app, action string) *custom.PolicyObject {
+		return policyObject("security.istio.io/v1", "AuthorizationPolicy", "istio", `{"selector":{"matchLabels":{"app":"`+app+`"}},"action":"`+action+`","rules":[{"from":[{"source":{"namespaces":["a"]}}]}]}`)
+	}
+	peers := func(app, mode string) *custom.PolicyObject {
+		return policyObject("security.istio.io/v1", "PeerAuthentication", "peers", `{"selector":{"matchLabels":{"app":"`+app+`"}},"mtls":{"mode":"`+mode+`"}}`)
+	}
+	limits := policyObject("policy.underlane.io/v1alpha1", "RateLimitPolicy", "limits", `{"scope":"Cluster","targetRefs":[{"group":"","kind":"Pod","selector":{"matchLabels":{"app":"app-9"}}}],"limits":[{"requests":10}]}`)
+	service := func(port int32) *corev1.Service {
+		return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "s"}, Spec: corev1.ServiceSpec{ClusterIP: "10.9.0.1", Ports: []corev1.ServicePort{{Port: port}}}}
+	}
+	tr := translate.New(translate.Config{TrustDomain: "td"})
+	all := translate.Batch{Changes: []translate.Change{{Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: map[string]string{mesh.LabelMesh: mesh.LabelEnabled}}}}}}
+	for i := range apps * each {
+		name := fmt.Sprint("p", i)
+		all.Changes = append(all.Changes, translate.Change{Object: &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: name, UID: types.UID(name), Labels: map[string]string{"app": fmt.Sprint("app-", i/each)}},
+			Spec:       corev1.PodSpec{NodeName: fmt.Sprint("n", i%10)},
+			Status:     corev1.PodStatus{PodIP: fmt.Sprintf("10.0.%d.%d", i/250, i%250+1)},
+		}})
+	}
+	tr.Apply(all)
+	for _, step := range []struct {
+		what    string
+		objects []metav1.Object
+		gone    bool
+		changed int // workloads or their policies
+	}{
+		{"the first policy", []metav1.Object{own("app-1", "ALLOW")}, false, each},
+		{"another one", []metav1.Object{istio("app-2", "ALLOW")}, false, each},
+		{"it selects others", []metav1.Object{istio("app-3", "ALLOW")}, false, 2 * each},
+		{"limits", []metav1.Object{limits}, false, each},
+		{"another action", []metav1.Object{own("app-1", "DENY")}, false, each},
+		{"who must have an identity", []metav1.Object{peers("app-4", "STRICT")}, false, each},
+		{"a Service that no policy is about", []metav1.Object{service(80)}, false, 0},
+		{"several at once", []metav1.Object{own("app-5", "ALLOW"), peers("app-6", "STRICT")}, false, 4 * each},
+		{"one is gone", []metav1.Object{own("app-5", "ALLOW")}, true, each},
+		{"the last ones are gone", []metav1.Object{istio("app-3", "ALLOW"), peers("app-6", "STRICT")}, true, 2 * each},
+	} {
+		var b translate.Batch
+		for _, o := range step.objects {
+			b.Changes = append(b.Changes, translate.Change{Object: o, Gone: step.gone})
+		}
+		before := tr.Work()
+		c := tr.Apply(b)
+		uids := map[string]bool{}
+		for uid := range c.Authz {
+			uids[uid] = true
+		}
+		for _, w := range c.Workloads {
+			uids[w.After.UID] = true
+		}
+		if len(uids) != step.changed {
+			t.Errorf("%s: %d pods have changed, want %d", step.what, len(uids), step.changed)
+		}
+		if work := tr.Work() - before; step.what != "limits" && int(work) > step.changed+8 {
+			t.Errorf("%s: %d values are computed, for %d pods", step.what, work, step.changed)
+		}
+	}
+	if tr.Misread() > 0 {
+		t.Error("values were read too early")
+	}
+}
+
+func policyObject(version, kind, name, spec string) *custom.PolicyObject {
+	return &custom.PolicyObject{
+		TypeMeta: metav1.TypeMeta{APIVersion: version, Kind: kind}, ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: name}, Spec: []byte(spec),
+	}
+}
