@@ -61,10 +61,11 @@ func (s *Sandboxes) unconfirmed(box nri.Sandbox, from inherited) *mesh.Workload 
 		w.Authorized = true
 	}
 	switch box.Annotations[mesh.AnnotationFailMode] {
-	case "closed":
-		w.Settings.FailClosed = true
+	case "":
 	case "open":
 		w.Settings.FailClosed = false
+	default: // as the controller takes what it does not know
+		w.Settings.FailClosed = true
 	}
 	return w
 }

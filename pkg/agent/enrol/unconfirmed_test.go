@@ -35,6 +35,7 @@ func TestUnconfirmed(t *testing.T) {
 		"the pod says strict":     {[]mesh.Workload{{}}, map[string]string{mesh.AnnotationPolicy: "strict"}, false, strict},
 		"the pod says what is no": {[]mesh.Workload{{Settings: strict}}, map[string]string{mesh.AnnotationPolicy: "open"}, false, strict},
 		"the pod fails closed":    {[]mesh.Workload{{}}, map[string]string{mesh.AnnotationFailMode: "closed"}, false, closed},
+		"the pod fails somehow":   {[]mesh.Workload{{}}, map[string]string{mesh.AnnotationFailMode: "Closed"}, false, closed},
 		"the pod fails open":      {[]mesh.Workload{{Settings: closed}}, map[string]string{mesh.AnnotationFailMode: "open"}, false, mesh.Settings{}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -50,7 +50,7 @@ in without a restart, label the pods or their namespace with kubectl.`,
 	annotation("opaque-ports", mesh.AnnotationOpaquePorts, "ports whose bytes are carried without being looked into: 25,9000-9100")
 	annotation("skip-outbound-ports", mesh.AnnotationSkipOutboundPorts, "ports to which connections are left alone")
 	annotation("skip-inbound-ports", mesh.AnnotationSkipInboundPorts, "ports of the pod that are left alone; no policy applies to them")
-	annotation("policy", mesh.AnnotationPolicy, "allow or strict: who may connect")
+	annotation("policy", mesh.AnnotationPolicy, "allow, strict or a mode, such as audit or deny: who may connect")
 	annotation("fail-mode", mesh.AnnotationFailMode, "open or closed: new connections while the node's agent is away")
 	return cmd
 }

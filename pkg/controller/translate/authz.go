@@ -18,13 +18,14 @@ type defaultMode = *authz.Mode
 // defaultModeOf reads the annotations, which have precedence over inherited.
 func defaultModeOf(annotations map[string]string, inherited defaultMode, report reporter) defaultMode {
 	if v, ok := annotations[mesh.AnnotationPolicy]; ok {
-		switch mode, err := authz.ParseMode(v); {
-		case err == nil:
-			return &mode
-		case v == mesh.PolicyAllow.String(), v == mesh.PolicyStrict.String():
+		if v == mesh.PolicyAllow.String() || v == mesh.PolicyStrict.String() {
 			return nil
 		}
-		// settingsOf reports it. It is ignored.
+		mode, err := authz.ParseMode(v)
+		if err != nil { // a word for "closed" must not mean "open"
+			report("annotation %s: %q is neither %s nor %s nor a mode; taken for %s", mesh.AnnotationPolicy, v, mesh.PolicyAllow, mesh.PolicyStrict, mode)
+		}
+		return &mode
 	}
 	v, ok := annotations[mesh.AnnotationLinkerdPolicy]
 	if !ok {

@@ -60,7 +60,7 @@ func meshLabel(labels map[string]string, inherited string, report reporter) stri
 }
 
 // settingsOf reads the annotations, each of which has precedence over inherited. An
-// invalid value is reported and ignored.
+// invalid value is reported. It is ignored, or taken for the closed one of two.
 func settingsOf(annotations map[string]string, inherited mesh.Settings, report reporter) mesh.Settings {
 	s := inherited
 	if len(annotations) == 0 {
@@ -100,7 +100,8 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 	case v == "closed":
 		s.FailClosed = true
 	default:
-		report("annotation %s: %q is neither open nor closed", mesh.AnnotationFailMode, v)
+		report("annotation %s: %q is neither open nor closed; taken for closed", mesh.AnnotationFailMode, v)
+		s.FailClosed = true
 	}
 	switch v, ok := annotations[mesh.AnnotationPlaintextFallback]; {
 	case !ok:
@@ -109,7 +110,8 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 	case v == "allowed":
 		s.PlaintextFallback = true
 	default:
-		report("annotation %s: %q is neither never nor allowed", mesh.AnnotationPlaintextFallback, v)
+		report("annotation %s: %q is neither never nor allowed; taken for never", mesh.AnnotationPlaintextFallback, v)
+		s.PlaintextFallback = false
 	}
 	switch v, ok := annotations[mesh.AnnotationIngress]; {
 	case !ok:
@@ -140,12 +142,10 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 		s.Policy = mesh.PolicyAllow
 	case v == mesh.PolicyStrict.String():
 		s.Policy = mesh.PolicyStrict
-	default:
-		if _, err := authz.ParseMode(v); err != nil {
-			report("annotation %s: %q is neither %s nor %s", mesh.AnnotationPolicy, v, mesh.PolicyAllow, mesh.PolicyStrict)
-			break
+	default: // defaultModeOf has the mode, and denies if it is not known
+		if _, err := authz.ParseMode(v); err == nil {
+			s.Policy = mesh.PolicyAllow
 		}
-		s.Policy = mesh.PolicyAllow // the mode decides: see defaultModeOf
 	}
 	return s
 }

@@ -58,7 +58,7 @@ func TestStripLeavesWhatTranslateReads(t *testing.T) {
 		}
 		before, _ := json.Marshal(whole)
 		want, got := translate.Translate(whole, "cluster.local"), translate.Translate(stripped, "cluster.local")
-		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})); diff != "" {
 			t.Error(path, diff)
 		}
 		if after, _ := json.Marshal(whole); string(before) != string(after) {

@@ -223,7 +223,11 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		"nobody":       {func(s *sick) { s.namespace.Labels = nil }, []string{"warning: some pod is labelled: no pod is labelled underlane.io/mesh=enabled, nor its namespace"}},
 		"bad value": {func(s *sick) {
 			s.pods[0].Annotations = map[string]string{mesh.AnnotationSkipInboundPorts: "25,x", mesh.AnnotationPolicy: "strikt"}
-		}, []string{"warning: annotations of pods and namespaces make sense: pod shop/web-0: underlane.io/policy: \"strikt\" is none of allow, strict\npod shop/web-0: underlane.io/skip-inbound-ports: \"x\" is no port and no range of ports"}},
+		}, []string{"warning: annotations of pods and namespaces make sense: pod shop/web-0: underlane.io/policy: \"strikt\" is neither allow nor strict nor a mode, and counts as deny\npod shop/web-0: underlane.io/skip-inbound-ports: \"x\" is no port and no range of ports"}},
+		"modes": {func(s *sick) {
+			s.pods[0].Annotations = map[string]string{mesh.AnnotationPolicy: "cluster-authenticated"}
+			s.namespace.Annotations = map[string]string{mesh.AnnotationPolicy: "audit"}
+		}, nil},
 		"opaque differ": {func(s *sick) { s.pods[0].Annotations = map[string]string{mesh.AnnotationOpaquePorts: "25"} }, []string{`warning: opaque ports are properly annotated: service shop/web: its pods differ: "" (pod web-1), "25" (pod web-0)`}},
 		"istio":         {func(s *sick) { s.namespace.Labels["istio.io/dataplane-mode"] = "ambient" }, []string{"error: no pod or namespace is in another mesh too: namespace shop is also in Istio (label istio.io/dataplane-mode=ambient)"}},
 		"linkerd":       {func(s *sick) { s.pods[0].Spec.InitContainers = []corev1.Container{{Name: "linkerd-proxy"}} }, []string{"error: no pod or namespace is in another mesh too: pod shop/web-0 has the sidecar linkerd-proxy"}},

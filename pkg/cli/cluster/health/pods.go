@@ -15,6 +15,7 @@ import (
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
 	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/policy/authz"
 )
 
 // meshed has the namespaces to check and the labelled pods in them.
@@ -166,7 +167,6 @@ func badSettings(what string, o metav1.Object) []string {
 		}
 	}
 	for name, allowed := range map[string][]string{
-		mesh.AnnotationPolicy:   {"allow", "strict"},
 		mesh.AnnotationFailMode: {"open", "closed"},
 		mesh.AnnotationSameNode: {"shortcut", "wire"},
 
@@ -175,6 +175,11 @@ func badSettings(what string, o metav1.Object) []string {
 	} {
 		if v, ok := a[name]; ok && !slices.Contains(allowed, v) {
 			bad = append(bad, fmt.Sprintf("%s: %s: %q is none of %s", what, name, v, strings.Join(allowed, ", ")))
+		}
+	}
+	if v, ok := a[mesh.AnnotationPolicy]; ok && v != mesh.PolicyAllow.String() && v != mesh.PolicyStrict.String() {
+		if _, err := authz.ParseMode(v); err != nil {
+			bad = append(bad, fmt.Sprintf("%s: %s: %q is neither allow nor strict nor a mode, and counts as deny", what, mesh.AnnotationPolicy, v))
 		}
 	}
 	if v := o.GetLabels()[mesh.LabelMesh]; v != "" && v != mesh.LabelEnabled && v != mesh.LabelDisabled && v != mesh.LabelObserve {
