@@ -5,6 +5,7 @@ package custom
 
 import (
 	"fmt"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -61,12 +62,23 @@ var (
 // Resources are all of these resources.
 var Resources = append([]Resource{HTTPRoutes, GRPCRoutes, TLSRoutes, TCPRoutes, EgressNetworks, BackendTrafficPolicies, TrafficSplits, HTTPRouteGroups, HTTPFaults}, PolicyObjects...)
 
+// IsGroup reports whether the group has Resources.
+func IsGroup(group string) bool {
+	return slices.ContainsFunc(Resources, func(r Resource) bool { return r.Group == group })
+}
+
 // PolicyObjects are the resources whose objects are PolicyObjects.
 var PolicyObjects = []Resource{
 	LinkerdServers, LinkerdPolicies, LinkerdMeshTLS, LinkerdNetworks,
 	Policies, RateLimitPolicies,
 	IstioPolicies, IstioPeers, IstioRequests,
 	LinkerdServerAuthz, LinkerdRateLimits, LinkerdHTTPRoutes,
+}
+
+// HasStatus reports whether Underlane writes the status of the policies of r. The definitions of
+// most kinds of policy.linkerd.io have none.
+func (r *Resource) HasStatus() bool {
+	return r.Group != LinkerdGroup || r.Name == LinkerdHTTPRoutes.Name || r.Name == LinkerdRateLimits.Name
 }
 
 // GroupVersions returns the supported versions of r with its group.

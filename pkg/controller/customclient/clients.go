@@ -27,7 +27,7 @@ func New(cfg *rest.Config) (*Clients, error) {
 	}
 	cfg = rest.CopyConfig(cfg)
 	cfg.APIPath = "/apis"
-	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	cfg.NegotiatedSerializer = noticing{serializer.NewCodecFactory(scheme).WithoutConversion()}
 	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON // the API server serves custom resources only as JSON
 	http, err := rest.HTTPClientFor(cfg)
 	if err != nil {

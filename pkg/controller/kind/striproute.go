@@ -55,7 +55,7 @@ func stripFault(f *custom.HTTPFault) *custom.HTTPFault {
 // it watches.
 func stripPolicy(p *custom.PolicyObject, r *custom.Resource) *custom.PolicyObject {
 	out := &custom.PolicyObject{ObjectMeta: stripRouteMeta(p.ObjectMeta), Spec: p.Spec}
-	if r.Group != custom.LinkerdGroup { // their status is not written
+	if r.HasStatus() {
 		out.Status = p.Status
 	}
 	out.APIVersion, out.Kind = r.Group+"/"+r.Versions[0], r.Kind

@@ -6,7 +6,9 @@ package linkerdpolicy
 type index struct {
 	sizes [6]int
 	// By namespace.
-	policies, older, routes, limits map[string][]int
+	policies, older, routes map[string][]int
+	// By the Server that is their target: first the one that holds.
+	limits map[name][]int
 	// By name: the first of each.
 	tls, networks, servers map[name]int
 }
@@ -25,7 +27,7 @@ func (o *Objects) places() *index {
 			policies: byNamespace(o.Policies, func(p *AuthorizationPolicy) string { return p.Namespace }),
 			older:    byNamespace(o.Older, func(a *ServerAuthorization) string { return a.Namespace }),
 			routes:   byNamespace(o.AllRoutes, func(r *Route) string { return r.Namespace }),
-			limits:   byNamespace(o.RateLimits, func(p *RateLimitPolicy) string { return p.Namespace }),
+			limits:   o.limitsByServer(),
 			tls:      byName(o.MeshTLS, func(a *MeshTLSAuthentication) name { return name{a.Namespace, a.Name} }),
 			networks: byName(o.Networks, func(a *NetworkAuthentication) name { return name{a.Namespace, a.Name} }),
 			servers:  byName(o.Servers, func(s *Server) name { return name{s.Namespace, s.Name} }),

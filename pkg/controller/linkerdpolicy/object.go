@@ -130,13 +130,10 @@ func (o *Objects) Add(object []byte) error {
 	return nil
 }
 
-// AddSpec is Add for an object of which the specification is given in JSON, and what
-// policyobject.ReadMeta would read.
-func (o *Objects) AddSpec(head policyobject.Meta, spec []byte) { o.Put(ReadSpec(head, spec)) }
-
 func (o *Objects) add(head policyobject.Meta, object []byte) { o.Put(readObject(head, object)) }
 
-// ReadSpec reads an object of which the specification is given in JSON, for Put.
+// ReadSpec reads an object of which the specification is given in JSON, and what
+// policyobject.ReadMeta would read, for Put.
 func ReadSpec(head policyobject.Meta, spec []byte) any {
 	return readObject(head, slices.Concat([]byte(`{"spec":`), spec, []byte("}")))
 }

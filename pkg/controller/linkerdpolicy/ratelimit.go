@@ -2,6 +2,7 @@ package linkerdpolicy
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/underlane/underlane/pkg/controller/policyobject"
@@ -36,31 +37,15 @@ type Limit struct {
 // the one with the first name. What is not understood of it is a problem, and the rest
 // limits: an override whose clients are not understood is a limit of every identity.
 func (o *Objects) RateLimit(s *Server, trustDomain string) (*authz.RateLimit, []authz.Problem) {
-	var all []*RateLimitPolicy
-	for _, i := range o.places().limits[s.Namespace] {
-		p := &o.RateLimits[i]
-		if p.Spec.TargetRef.is(Group, "Server") && p.Spec.TargetRef.Name == s.Name {
-			all = append(all, p)
-		}
-	}
+	all := o.places().limits[name{s.Namespace, s.Name}]
 	if len(all) == 0 {
 		return nil, nil
 	}
-	slices.SortFunc(all, func(a, b *RateLimitPolicy) int {
-		// Those without a time come last.
-		if a.Created.IsZero() != b.Created.IsZero() {
-			if a.Created.IsZero() {
-				return 1
-			}
-			return -1
-		}
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name))
-	})
 	var problems []authz.Problem
-	for _, p := range all[1:] {
-		problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: "the Server has a limit already, of " + all[0].Name})
+	p := &o.RateLimits[all[0]]
+	for _, i := range all[1:] {
+		problems = append(problems, authz.Problem{Policy: o.RateLimits[i].String(), Field: "spec.targetRef", Text: "the Server has a limit already, of " + p.Name})
 	}
-	p := all[0]
 	problem := func(field, text string) {
 		problems = append(problems, authz.Problem{Policy: p.String(), Field: field, Text: text})
 	}
@@ -101,8 +86,47 @@ func (o *Objects) RateLimit(s *Server, trustDomain string) (*authz.RateLimit, []
 	return out, problems
 }
 
-// Unattached returns the rate limits that no Server has: their target does not exist, or is
-// of another kind.
+// limitsByServer returns the places of the limits of each Server, first of the one that holds:
+// the oldest, then the one with the first name. Those without a time come last.
+func (o *Objects) limitsByServer() map[name][]int {
+	out := map[name][]int{}
+	for i := range o.RateLimits {
+		if p := &o.RateLimits[i]; p.Spec.TargetRef.is(Group, "Server") {
+			at := name{p.Namespace, p.Spec.TargetRef.Name}
+			out[at] = append(out[at], i)
+		}
+	}
+	for _, places := range out {
+		slices.SortFunc(places, func(i, j int) int {
+			a, b := &o.RateLimits[i], &o.RateLimits[j]
+			if a.Created.IsZero() != b.Created.IsZero() {
+				if a.Created.IsZero() {
+					return 1
+				}
+				return -1
+			}
+			return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name))
+		})
+	}
+	return out
+}
+
+// Refused returns the reason in the words of Linkerd's controller why a limit has no Server, ""
+// if it has one.
+func (o *Objects) Refused(p *RateLimitPolicy) string {
+	ref := p.Spec.TargetRef
+	server := name{p.Namespace, ref.Name}
+	if !ref.is(Group, "Server") || !has(o.places().servers, server) {
+		return "NoMatchingTarget"
+	}
+	if first := o.places().limits[server][0]; o.RateLimits[first].Name != p.Name {
+		return "RateLimitReasonAlreadyExists"
+	}
+	return ""
+}
+
+// Unattached returns the rate limits that no Server has: their target does not exist, is of
+// another kind, or has no requests.
 func (o *Objects) Unattached() (problems []authz.Problem) {
 	for i := range o.RateLimits {
 		p := &o.RateLimits[i]
@@ -111,6 +135,8 @@ func (o *Objects) Unattached() (problems []authz.Problem) {
 			problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: ref.String() + ": the kind is not known"})
 		} else if !has(o.places().servers, name{p.Namespace, ref.Name}) {
 			problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: "Server " + ref.Name + " does not exist"})
+		} else if s := &o.Servers[o.places().servers[name{p.Namespace, ref.Name}]]; !s.readsRequests() {
+			problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: fmt.Sprintf("Server %s has proxyProtocol %q, so that there are no requests", ref.Name, s.Spec.ProxyProtocol)})
 		}
 	}
 	return problems

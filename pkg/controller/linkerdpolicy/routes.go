@@ -134,18 +134,19 @@ func (o *Objects) Attach(kind, namespace, server string) string {
 // refersTo reports whether a Server is among the route's parents.
 func (r *Route) refersTo(s *Server) bool {
 	return slices.ContainsFunc(r.Spec.ParentRefs, func(p ParentRef) bool {
-		return p.isServer() && p.Name == s.Name && (p.Namespace == nil || *p.Namespace == r.Namespace)
+		return p.IsServer() && p.Name == s.Name && (p.Namespace == nil || *p.Namespace == r.Namespace)
 	})
 }
 
-func (p *ParentRef) isServer() bool {
+// IsServer reports whether p refers to a Server.
+func (p *ParentRef) IsServer() bool {
 	return p.Group != nil && p.Kind != nil && strings.EqualFold(*p.Group, Group) && strings.EqualFold(*p.Kind, "Server")
 }
 
 func (r *Route) bind(grpc bool) (Bound, error) {
 	for _, p := range r.Spec.ParentRefs {
 		switch {
-		case !p.isServer():
+		case !p.IsServer():
 		case p.Namespace != nil && *p.Namespace != r.Namespace:
 			return Bound{}, fmt.Errorf("the Server %q is of another namespace", p.Name)
 		case p.Port != nil || p.SectionName != nil:

@@ -19,11 +19,12 @@ const (
 	ancestors              // of a policy (GEP-713)
 	conditions             // of a policy of Istio: one list, which other controllers write to as well
 	accepted               // of an EgressNetwork: such a list, in which the condition Accepted is Underlane's
+	targeted               // of an HTTPLocalRateLimitPolicy: likewise, beside the target
 )
 
 // condition is the type of Underlane's condition in a list.
 func (f form) condition() string {
-	if f == accepted {
+	if f == accepted || f == targeted {
 		return string(gatewayv1.RouteConditionAccepted)
 	}
 	return istiopolicy.ConditionType
@@ -34,8 +35,10 @@ func kindOf(r *custom.Resource) string { return r.Kind + "." + r.Group }
 
 func formOf(kind string) form {
 	switch resource := resources[kind]; {
-	case resource == nil || resource.Group == custom.GatewayGroup:
+	case resource == nil || resource.Group == custom.GatewayGroup || resource == &custom.LinkerdHTTPRoutes:
 		return parents
+	case resource == &custom.LinkerdRateLimits:
+		return targeted
 	case resource.Group == custom.IstioGroup:
 		return conditions
 	case kind == translate.KindEgressNetwork:
@@ -49,6 +52,7 @@ type status struct {
 	Parents    []gatewayv1.RouteParentStatus    `json:"parents"`
 	Ancestors  []gatewayv1.PolicyAncestorStatus `json:"ancestors"`
 	Conditions []json.RawMessage                `json:"conditions"`
+	TargetRef  gatewayv1.ParentReference        `json:"targetRef"` // form targeted: the one parent
 }
 
 // has returns the entries of a status. Of a list of conditions it is one entry with
@@ -64,7 +68,11 @@ func (s *status) has(f form) []gatewayv1.RouteParentStatus {
 		if isOurs(text, f) {
 			var c metav1.Condition
 			_ = json.Unmarshal(text, &c) // what cannot be read is written again
-			return []gatewayv1.RouteParentStatus{{ControllerName: translate.ControllerName, Conditions: []metav1.Condition{c}}}
+			out := gatewayv1.RouteParentStatus{ControllerName: translate.ControllerName, Conditions: []metav1.Condition{c}}
+			if f == targeted {
+				out.ParentRef = s.TargetRef
+			}
+			return []gatewayv1.RouteParentStatus{out}
 		}
 	}
 	return nil
@@ -90,7 +98,11 @@ func (s *status) with(f form, merged []gatewayv1.RouteParentStatus) map[string]a
 			list = append(list, c)
 		}
 	}
-	return map[string]any{"conditions": list}
+	out := map[string]any{"conditions": list}
+	if f == targeted && len(merged) > 0 {
+		out["targetRef"] = merged[0].ParentRef // the definition requires it
+	}
+	return out
 }
 
 func isOurs(condition json.RawMessage, f form) bool {

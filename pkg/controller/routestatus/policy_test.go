@@ -45,7 +45,21 @@ func TestPolicies(t *testing.T) {
 		"EgressNetwork": {
 			&custom.EgressNetworks, `{"conditions":[{"type":"Other","status":"True","theirs":[1]},{"type":"Accepted","status":"False","reason":"Pending","message":"","lastTransitionTime":null}]}`,
 			`{"trafficPolicy":"Deny","networks":[{"cidr":"203.0.113.0/24"}]}`,
-			[]string{`"theirs":[1]`, `"observedGeneration":7,"reason":"Accepted","status":"True","type":"Accepted"`},
+			[]string{`"theirs":[1]`, `"message":"","reason":"Accepted","status":"True","type":"Accepted"`},
+		},
+		"HTTPRoute of Linkerd, of a Server": {
+			&custom.LinkerdHTTPRoutes, `{"parents":[{"parentRef":{"name":"x"},"controllerName":"linkerd.io/policy-controller","conditions":[]}]}`,
+			`{"parentRefs":[{"group":"policy.linkerd.io","kind":"Server","name":"x"}]}`,
+			[]string{`"controllerName":"linkerd.io/policy-controller"`, `"controllerName":"underlane.io/controller"`, `Server x does not exist`, `"observedGeneration":7,"reason":"NoMatchingParent","status":"False","type":"Accepted"`},
+		},
+		"HTTPRoute of Linkerd, of a Service": {
+			&custom.LinkerdHTTPRoutes, ``, `{"parentRefs":[{"group":"core","kind":"Service","name":"x","port":80}],"rules":[{"cookies":[]}]}`,
+			[]string{`"parentRef":{"group":"core","kind":"Service","name":"x","port":80}`, `there is no Service shop/x`, `"type":"ResolvedRefs"`},
+		},
+		"HTTPLocalRateLimitPolicy": {
+			&custom.LinkerdRateLimits, `{"conditions":[{"type":"Accepted","status":"True","reason":"Accepted","message":""}],"targetRef":{"group":"policy.linkerd.io","kind":"Server","name":"before"}}`,
+			`{"targetRef":{"group":"policy.linkerd.io","kind":"Server","name":"x"},"total":{"requestsPerSecond":1}}`,
+			[]string{`"message":"","reason":"NoMatchingTarget","status":"False","type":"Accepted"`, `"targetRef":{"group":"policy.linkerd.io","kind":"Server","name":"x"}`},
 		},
 		"EgressNetwork, not understood": {
 			&custom.EgressNetworks, ``, `{"trafficPolicy":"Deny","networks":[{"cidr":"203.0.113.0/33"}]}`,
@@ -114,6 +128,9 @@ func TestPolicies(t *testing.T) {
 				if time.Now().After(deadline) {
 					t.Fatalf("the status has no %s: %s", missing(), got)
 				}
+			}
+			if (egress || c.resource == &custom.LinkerdRateLimits) && strings.Contains(got, "observedGeneration") {
+				t.Errorf("the definition has no place for a generation, and what is missing would be written again: %s", got)
 			}
 			if again := outdated(o, statuses); len(again) > 0 {
 				t.Errorf("a status that is right is to be written again: %v, %s", again, got)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,10 +29,10 @@ import (
 const (
 	workers = 2
 	timeout = 10 * time.Second
-	// quiet is the shortest time between two writes to a route. If another program
-	// writes with the same controller name, the two do not overwrite each other in a
-	// fast loop.
-	quiet = time.Second
+	// quiet is the shortest time between two writes to a route. If the same is to be written
+	// again, another program has replaced it, such as a controller of Linkerd that says
+	// something else: the time then doubles, up to longest.
+	quiet, longest = time.Second, time.Minute
 	// Rate limit of calls to the API server, for all routes together.
 	callsPerSecond, callBurst = 20, 100
 	// A failed write is tried again after retryFirst. The delay grows up to
@@ -50,6 +51,8 @@ var resources = map[string]*custom.Resource{
 	kindOf(&custom.IstioPolicies):     &custom.IstioPolicies,
 	kindOf(&custom.IstioPeers):        &custom.IstioPeers,
 	kindOf(&custom.IstioRequests):     &custom.IstioRequests,
+	kindOf(&custom.LinkerdHTTPRoutes): &custom.LinkerdHTTPRoutes,
+	kindOf(&custom.LinkerdRateLimits): &custom.LinkerdRateLimits,
 }
 
 // route names a route or a policy. The status of a policy's ancestors has the same
@@ -66,14 +69,32 @@ type Writer struct {
 
 	mu     sync.Mutex
 	wanted map[route][]gatewayv1.RouteParentStatus // statuses that the objects do not have yet
-	last   map[route]time.Time                     // time of the last write
+	last   map[route]write
 	queue  workqueue.TypedRateLimitingInterface[route]
+}
+
+// write is the last write to a route.
+type write struct {
+	at    time.Time
+	what  []gatewayv1.RouteParentStatus
+	again int // how often the same was written before
+}
+
+// wait returns how long the next write has to wait.
+func (w *write) wait(next []gatewayv1.RouteParentStatus) time.Duration {
+	pause := quiet
+	if equality.Semantic.DeepEqual(w.what, next) {
+		for range w.again {
+			pause = min(2*pause, longest)
+		}
+	}
+	return pause - time.Since(w.at)
 }
 
 // New returns a Writer that writes nothing before Lead.
 func New(clients *customclient.Clients, log *slog.Logger) *Writer {
 	return &Writer{
-		clients: clients, log: log, calls: rate.NewLimiter(callsPerSecond, callBurst), last: map[route]time.Time{},
+		clients: clients, log: log, calls: rate.NewLimiter(callsPerSecond, callBurst), last: map[route]write{},
 	}
 }
 
@@ -86,7 +107,7 @@ func (w *Writer) Update(o *translate.Objects, statuses []translate.RouteStatus) 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.wanted = wanted
-	maps.DeleteFunc(w.last, func(_ route, at time.Time) bool { return time.Since(at) > quiet })
+	maps.DeleteFunc(w.last, func(_ route, last write) bool { return time.Since(last.at) > 2*longest })
 	w.enqueue()
 }
 
@@ -133,8 +154,9 @@ func (w *Writer) enqueue() {
 	if w.queue == nil {
 		return
 	}
-	for r := range w.wanted {
-		w.queue.AddAfter(r, quiet-time.Since(w.last[r]))
+	for r, want := range w.wanted {
+		last := w.last[r]
+		w.queue.AddAfter(r, last.wait(want))
 	}
 }
 
@@ -171,7 +193,8 @@ func (w *Writer) Lead(ctx context.Context) error {
 func (w *Writer) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[route], r route) {
 	w.mu.Lock()
 	want, ok := w.wanted[r]
-	wait := quiet - time.Since(w.last[r])
+	last := w.last[r]
+	wait := last.wait(want)
 	w.mu.Unlock()
 	if !ok || ctx.Err() != nil {
 		return
@@ -239,7 +262,11 @@ func (w *Writer) write(ctx context.Context, r route, want []gatewayv1.RouteParen
 	if err == nil {
 		w.written.Add(1)
 		w.mu.Lock()
-		w.last[r] = time.Now()
+		this := write{at: time.Now(), what: want}
+		if last, ok := w.last[r]; ok && equality.Semantic.DeepEqual(last.what, want) {
+			this.again = last.again + 1
+		}
+		w.last[r] = this
 		w.mu.Unlock()
 	}
 	return err

@@ -217,6 +217,25 @@ func TestFailedWritesAreTriedAgain(t *testing.T) {
 	f.until("written", func() bool { return f.accepted() == metav1.ConditionTrue })
 }
 
+// TestChasingSlowsDown: what another program replaces again and again is written less and less
+// often, and what is new soon.
+func TestChasingSlowsDown(t *testing.T) {
+	this := []gatewayv1.RouteParentStatus{parent("a", translate.ControllerName, metav1.ConditionTrue, metav1.Time{})}
+	other := []gatewayv1.RouteParentStatus{parent("a", translate.ControllerName, metav1.ConditionFalse, metav1.Time{})}
+	for again, want := range map[int]time.Duration{0: quiet, 1: 2 * quiet, 3: 8 * quiet, 100: longest} {
+		w := write{at: time.Now().Add(time.Hour), what: this, again: again}
+		if got := w.wait(this) - time.Hour; got > want || got < want-time.Minute/2 && want > time.Minute/2 || got <= want/2 && again < 4 && got < want-quiet/2 {
+			t.Errorf("after %d: got %v, want %v", again, got, want)
+		}
+		if got := w.wait(other) - time.Hour; got > quiet {
+			t.Errorf("another status waits for %v", got)
+		}
+	}
+	if got := (&write{}).wait(this); got > 0 {
+		t.Errorf("the first waits for %v", got)
+	}
+}
+
 // TestNobodyIsChased: against a writer that puts back what it wants, there is
 // at most a write a second.
 func TestNobodyIsChased(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/underlane/underlane/pkg/controller/bylabels"
+	"github.com/underlane/underlane/pkg/controller/custom"
 	"github.com/underlane/underlane/pkg/controller/linkerdpolicy"
 	"github.com/underlane/underlane/pkg/controller/policyobject"
 	"github.com/underlane/underlane/pkg/policy/authz"
@@ -40,7 +41,7 @@ type linkerdFront struct {
 func newLinkerdFront(t *translation, o *Objects) front {
 	all := t.linkerdObjects(o)
 	f := &linkerdFront{t: t, servers: map[string]*bylabels.Index[*linkerdServer]{}}
-	wrong := serverRouteProblems{}
+	wrong := serverProblems{}
 	for i := range all.Servers {
 		s := &all.Servers[i]
 		in := f.servers[s.Namespace]
@@ -53,8 +54,10 @@ func newLinkerdFront(t *translation, o *Objects) front {
 	}
 	for _, p := range all.Unattached() {
 		t.authzProblem(p)
+		wrong.add(p)
 	}
-	addServerRouteStatuses(t, o, all, wrong)
+	addServerRouteStatuses(t, all, wrong)
+	addRateLimitStatuses(t, all, wrong)
 	return f
 }
 
@@ -70,16 +73,16 @@ func (t *translation) linkerdObjects(o *Objects) *linkerdpolicy.Objects {
 		}
 	}
 	for _, r := range o.HTTPRoutes {
-		addServerRoute(all, KindHTTPRoute, &r.ObjectMeta, r.Spec.ParentRefs, &r.Spec)
+		addServerRoute(all, KindHTTPRoute, &r.ObjectMeta, r.Spec.ParentRefs, &r.Spec, custom.UnknownFields(r))
 	}
 	for _, r := range o.GRPCRoutes {
-		addServerRoute(all, KindGRPCRoute, &r.ObjectMeta, r.Spec.ParentRefs, &r.Spec)
+		addServerRoute(all, KindGRPCRoute, &r.ObjectMeta, r.Spec.ParentRefs, &r.Spec, custom.UnknownFields(r))
 	}
 	slices.SortFunc(all.AllRoutes, func(a, b linkerdpolicy.Route) int { return strings.Compare(a.String(), b.String()) })
 	return all
 }
 
-func addServerRoute(all *linkerdpolicy.Objects, kind string, meta *metav1.ObjectMeta, parents []gatewayv1.ParentReference, spec any) {
+func addServerRoute(all *linkerdpolicy.Objects, kind string, meta *metav1.ObjectMeta, parents []gatewayv1.ParentReference, spec any, unknown []string) {
 	if !slices.ContainsFunc(parents, isServerParent) {
 		return
 	}
@@ -87,7 +90,11 @@ func addServerRoute(all *linkerdpolicy.Objects, kind string, meta *metav1.Object
 	if err != nil {
 		text = []byte(`{"unreadable":true}`) // no request belongs to it
 	}
-	all.AddSpec(policyMeta(gatewayv1.GroupName, kind, meta), text)
+	route, is := linkerdpolicy.ReadSpec(policyMeta(gatewayv1.GroupName, kind, meta), text).(linkerdpolicy.Route)
+	if is {
+		route.Unknown = append(route.Unknown, unknown...)
+		all.Put(route)
+	}
 }
 
 func isServerParent(ref gatewayv1.ParentReference) bool {
@@ -138,7 +145,7 @@ func (f *linkerdFront) rule(p *pod) (out ruling) {
 	return out
 }
 
-func (t *translation) linkerdServer(all *linkerdpolicy.Objects, s *linkerdpolicy.Server, wrong serverRouteProblems) *linkerdServer {
+func (t *translation) linkerdServer(all *linkerdpolicy.Objects, s *linkerdpolicy.Server, wrong serverProblems) *linkerdServer {
 	group, limit, problems := all.Group(s, t.config.TrustDomain)
 	out := &linkerdServer{name: s.Name, opaque: s.Spec.ProxyProtocol == "opaque", group: group, limit: limit}
 	report := func(format string, args ...any) { t.problem(kindServer, s.Namespace, s.Name, format, args...) }

@@ -202,7 +202,7 @@ spec:
 		}
 	}
 	linkerdTranslation(t, authzPods+fmt.Sprintf(apiServer, "")+fmt.Sprintf(limit, "HTTPRoute"), "the kind is not known")
-	if got := linkerdTranslation(t, authzPods+fmt.Sprintf(apiServer, ", proxyProtocol: opaque")+fmt.Sprintf(limit, "Server"), ""); len(got.Authz["shop/api"].RateLimits) > 0 {
+	if got := linkerdTranslation(t, authzPods+fmt.Sprintf(apiServer, ", proxyProtocol: opaque")+fmt.Sprintf(limit, "Server"), "there are no requests"); len(got.Authz["shop/api"].RateLimits) > 0 {
 		t.Error("an opaque Server has a limit of requests")
 	}
 }

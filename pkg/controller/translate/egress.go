@@ -94,16 +94,18 @@ func (t *translation) addEgressNetwork(o *custom.EgressNetwork) {
 	t.Egress = append(t.Egress, n)
 	t.RouteStatuses = append(t.RouteStatuses, RouteStatus{
 		Kind: KindEgressNetwork, Namespace: o.Namespace, Name: o.Name,
-		Parents: []gatewayv1.RouteParentStatus{{ControllerName: ControllerName, Conditions: []metav1.Condition{egressCondition(n, o.Generation)}}},
+		Parents: []gatewayv1.RouteParentStatus{{ControllerName: ControllerName, Conditions: []metav1.Condition{egressCondition(n)}}},
 	})
 }
 
-func egressCondition(n *mesh.EgressNetwork, generation int64) metav1.Condition {
+// egressCondition has no generation: the definition has no place for it, and what an API server
+// leaves out would be written again and again.
+func egressCondition(n *mesh.EgressNetwork) metav1.Condition {
 	if n.Unknown != "" {
-		return condition(gatewayv1.RouteConditionAccepted, false, verdict{"Invalid", n.Unknown + "; everything is refused"}, generation)
+		return condition(gatewayv1.RouteConditionAccepted, false, verdict{"Invalid", n.Unknown + "; everything is refused"}, 0)
 	}
 	// The words are Linkerd's, whose controller may write the same condition.
-	return condition(gatewayv1.RouteConditionAccepted, true, verdict{gatewayv1.RouteReasonAccepted, ""}, generation)
+	return condition(gatewayv1.RouteConditionAccepted, true, verdict{gatewayv1.RouteReasonAccepted, ""}, 0)
 }
 
 // parseNetwork reads a range of addresses, or one address.
@@ -185,6 +187,7 @@ func (t *translation) addTLSRoute(r *gatewayv1.TLSRoute) {
 			d.streamRule(valueOf(r.Spec.Rules[i].Name), r.Spec.Rules[i].BackendRefs, i)
 		}
 		d.oneRule(len(r.Spec.Rules))
+		d.distrust(custom.UnknownFields(r))
 	})
 }
 
@@ -196,6 +199,7 @@ func (t *translation) addTCPRoute(r *gatewayv1.TCPRoute) {
 			d.streamRule(valueOf(r.Spec.Rules[i].Name), r.Spec.Rules[i].BackendRefs, i)
 		}
 		d.oneRule(len(r.Spec.Rules))
+		d.distrust(custom.UnknownFields(r))
 	})
 }
 

@@ -30,6 +30,9 @@ func (d *routeDraft) fault(ref *gatewayv1.LocalObjectReference, out *mesh.RouteF
 		return
 	}
 	fault, err := FaultOf(&found.Spec)
+	if unknown := custom.UnknownFields(found); unknown != nil {
+		err = fmt.Errorf("the field %s is not known", unknown[0])
+	}
 	if err != nil {
 		out.Invalid = fmt.Sprintf("HTTPFault %s/%s: %v", d.meta.Namespace, ref.Name, err)
 		d.reject(gatewayv1.RouteReasonUnsupportedValue, "%s: %s", where, out.Invalid)

@@ -1,6 +1,7 @@
 package translate_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -181,6 +182,9 @@ func (u *universe) httpRoute() *gatewayv1.HTTPRoute {
 		}})
 	}
 	r.Spec.Rules = []gatewayv1.HTTPRouteRule{rule}
+	if u.n(8) == 0 {
+		custom.SetUnknownFields(r, []string{u.one("spec.rules[0].cookies", "spec.other")})
+	}
 	return r
 }
 
@@ -196,7 +200,12 @@ func (u *universe) selector() string {
 
 func (u *universe) policies() *custom.PolicyObject {
 	name := u.one("1", "2")
-	switch u.n(9) {
+	switch u.n(10) {
+	case 8:
+		p := u.policy("policy.linkerd.io", "HTTPRoute", u.one("r1", "r2"), "")
+		spec := u.httpRoute().Spec
+		p.Spec, _ = json.Marshal(spec)
+		return p
 	case 0:
 		return u.policy("policy.underlane.io", "AuthorizationPolicy", name, `{"targetRefs":[{"group":"","kind":"Pod","selector":`+u.selector()+`}],"action":"`+u.one("ALLOW", "DENY", "odd")+`","rules":[{"sources":[{"type":"ServiceAccount","serviceAccount":{"name":"x"}}]}]}`)
 	case 1:

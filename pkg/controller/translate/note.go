@@ -55,6 +55,9 @@ func (tr *noting) note(c Change) {
 		tr.noteForeign(k.namespace, old, now)
 	case *custom.PolicyObject:
 		tr.notePolicy(k, as[*custom.PolicyObject](old), as[*custom.PolicyObject](now))
+		if k.kind == kindLinkerdHTTPRoute {
+			tr.noteRoute(k, old, now)
+		}
 	case *custom.HTTPFault, *custom.HTTPRouteGroup:
 		tr.noteInput(k, now)
 	case *custom.EgressNetwork:

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/underlane/underlane/pkg/controller/custom"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/route"
 )
@@ -38,8 +39,8 @@ type routeDraft struct {
 	layer  mesh.RouteLayer
 
 	verdicts
-	// guarded: a rule has an external authorizer. Then the route is never left out: what it
-	// guards would be open.
+	// guarded: a rule has an external authorizer, or a field that is not known. Then the route
+	// is never left out: what it guards would be open.
 	guarded bool
 }
 
@@ -82,18 +83,25 @@ func (d *verdicts) ignore(format string, args ...any) {
 }
 
 func (t *translation) addHTTPRoute(r *gatewayv1.HTTPRoute) {
+	t.addHTTPSpec(KindHTTPRoute, &r.ObjectMeta, &r.Spec, custom.UnknownFields(r))
+}
+
+// addHTTPSpec translates a route for its parents that are Services or EgressNetworks. unknown
+// are its fields that are not known.
+func (t *translation) addHTTPSpec(kind string, meta *metav1.ObjectMeta, spec *gatewayv1.HTTPRouteSpec, unknown []string) {
 	rules := func(d *routeDraft) {
-		for i := range r.Spec.Rules {
-			d.rules = append(d.rules, d.httpRule(&r.Spec.Rules[i], fmt.Sprintf("rules[%d]", i)))
+		for i := range spec.Rules {
+			d.rules = append(d.rules, d.httpRule(&spec.Rules[i], fmt.Sprintf("rules[%d]", i)))
 		}
+		d.distrust(unknown)
 	}
-	t.eachEgressParent(KindHTTPRoute, &r.ObjectMeta, r.Spec.ParentRefs, r.Spec.Hostnames, rules)
-	if !hasServiceParent(r.Spec.ParentRefs) {
+	t.eachEgressParent(kind, meta, spec.ParentRefs, spec.Hostnames, rules)
+	if !hasServiceParent(spec.ParentRefs) {
 		return
 	}
-	d := t.draft(KindHTTPRoute, &r.ObjectMeta)
+	d := t.draft(kind, meta)
 	rules(d)
-	d.finish(r.Spec.ParentRefs, r.Spec.Hostnames)
+	d.finish(spec.ParentRefs, spec.Hostnames)
 }
 
 func (t *translation) addGRPCRoute(r *gatewayv1.GRPCRoute) {
@@ -101,6 +109,7 @@ func (t *translation) addGRPCRoute(r *gatewayv1.GRPCRoute) {
 		for i := range r.Spec.Rules {
 			d.rules = append(d.rules, d.grpcRule(&r.Spec.Rules[i], fmt.Sprintf("rules[%d]", i)))
 		}
+		d.distrust(custom.UnknownFields(r))
 	}
 	t.eachEgressParent(KindGRPCRoute, &r.ObjectMeta, r.Spec.ParentRefs, r.Spec.Hostnames, rules)
 	if !hasServiceParent(r.Spec.ParentRefs) {
@@ -134,8 +143,11 @@ func (d *routeDraft) finish(parents []gatewayv1.ParentReference, hostnames []gat
 			d.reject(gatewayv1.RouteReasonUnsupportedValue, "%v", err)
 		}
 	}
-	if d.guarded && !d.usable() {
-		base.Rules = []mesh.RouteRule{{Filters: mesh.RouteFilters{Invalid: "the route has an external authorizer, and is not understood"}}}
+	if (d.guarded || d.egress != nil) && !d.usable() {
+		base.Rules = []mesh.RouteRule{{Filters: mesh.RouteFilters{Invalid: "the route is not understood, and may guard something"}}}
+		if route.Check(&base) != nil {
+			base.Hostnames = nil // it is they that are not understood
+		}
 		d.refusals = len(d.rejected)
 	}
 	status := RouteStatus{Kind: d.kind, Namespace: d.meta.Namespace, Name: d.meta.Name}

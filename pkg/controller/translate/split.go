@@ -48,6 +48,9 @@ func (s *service) computeSplits() bool {
 // addTrafficSplit makes the routes of one TrafficSplit. taken has the ports that
 // already have a route.
 func (t *splitting) addTrafficSplit(s *custom.TrafficSplit, taken map[mesh.ServicePortRef]bool) error {
+	if unknown := custom.UnknownFields(s); unknown != nil {
+		return fmt.Errorf("the field %s is not known", unknown[0])
+	}
 	root, err := t.splitService(s, s.Spec.Service)
 	if err != nil {
 		return fmt.Errorf("service: %w", err)
@@ -177,6 +180,9 @@ func (t *splitting) splitMatches(s *custom.TrafficSplit) ([]mesh.RouteMatch, err
 		group := t.routeGroup(s.Namespace, ref.Name)
 		if group == nil {
 			return nil, fmt.Errorf("matches[%d]: there is no HTTPRouteGroup %s/%s", i, s.Namespace, ref.Name)
+		}
+		if unknown := custom.UnknownFields(group); unknown != nil {
+			return nil, fmt.Errorf("matches[%d]: HTTPRouteGroup %s/%s: the field %s is not known", i, s.Namespace, ref.Name, unknown[0])
 		}
 		for _, m := range slices.Concat(group.Matches, group.Spec.Matches) {
 			out = append(out, smiMatches(&m)...)

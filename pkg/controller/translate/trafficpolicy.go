@@ -55,7 +55,7 @@ func (u *budgetUnit) Compute() bool {
 	}
 	for _, p := range u.of {
 		o := p.object
-		budget, err := budgetOf(o.Spec.RetryConstraint)
+		budget, err := budgetFrom(o)
 		if err != nil || u.winner != nil && cmp.Or(o.CreationTimestamp.Compare(u.winner.CreationTimestamp.Time), cmp.Compare(o.Name, u.winner.Name)) > 0 {
 			continue
 		}
@@ -79,7 +79,7 @@ func (u *trafficPolicy) Compute() bool {
 
 func (t *translation) addTrafficPolicy(p *gatewayx.XBackendTrafficPolicy) {
 	kind := custom.BackendTrafficPolicies.Kind
-	_, err := budgetOf(p.Spec.RetryConstraint)
+	_, err := budgetFrom(p)
 	status := RouteStatus{Kind: kind, Namespace: p.Namespace, Name: p.Name}
 	first := targetsOf(p)
 	for i := range p.Spec.TargetRefs {
@@ -122,6 +122,14 @@ func (t *translation) addTrafficPolicy(p *gatewayx.XBackendTrafficPolicy) {
 	if len(status.Parents) > 0 {
 		t.RouteStatuses = append(t.RouteStatuses, status)
 	}
+}
+
+// budgetFrom returns the budget of a policy that is understood.
+func budgetFrom(p *gatewayx.XBackendTrafficPolicy) (*mesh.RetryBudget, error) {
+	if unknown := custom.UnknownFields(p); unknown != nil {
+		return nil, fmt.Errorf("the field %s is not known", unknown[0])
+	}
+	return budgetOf(p.Spec.RetryConstraint)
 }
 
 // budgetOf returns nil if p has no budget. Fields that are not set have the API

@@ -121,7 +121,7 @@ func (tr *Translator) winner(n name) metav1.Object {
 	return s.budget.winner
 }
 
-// routeUnit is a route of the Gateway API.
+// routeUnit is a route of the Gateway API, or an HTTPRoute of policy.linkerd.io.
 type routeUnit struct {
 	depend.Node
 	tr     *Translator
@@ -142,6 +142,8 @@ func (u *routeUnit) Compute() bool {
 		t.addTLSRoute(r)
 	case *gatewayv1.TCPRoute:
 		t.addTCPRoute(r)
+	case *custom.PolicyObject:
+		t.addLinkerdHTTPRoute(r)
 	}
 	u.tr.out.say(&u.Node, &t.Result)
 	var at []mesh.ServicePortRef

@@ -283,3 +283,34 @@ func TestNewManifestsNeedsADirectory(t *testing.T) {
 		}
 	}
 }
+
+// TestOneNameInTwoGroups: HTTPRoutes of one name, of the Gateway API and of Linkerd, are two
+// objects.
+func TestOneNameInTwoGroups(t *testing.T) {
+	dir := t.TempDir()
+	const route = "apiVersion: %s\nkind: HTTPRoute\nmetadata: {name: r, namespace: shop}\nspec: {parentRefs: [{name: s}]}\n"
+	first := filepath.Join(dir, "a.yaml")
+	for path, text := range map[string]string{
+		first:                        fmt.Sprintf(route, "gateway.networking.k8s.io/v1") + "---\n" + fmt.Sprintf(route, "policy.linkerd.io/v1beta3"),
+		filepath.Join(dir, "b.yaml"): fmt.Sprintf(route, "policy.linkerd.io/v1beta2"),
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := NewManifests(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := m.Objects(); len(o.HTTPRoutes) != 1 || len(o.PolicyObjects) != 1 {
+		t.Errorf("got %d and %d", len(o.HTTPRoutes), len(o.PolicyObjects))
+	}
+	if p := m.Problems(); len(p) != 1 || p[0].Reason != "HTTPRoute.policy.linkerd.io shop/r is in "+first+":6 already: that one counts" {
+		t.Errorf("got %v", p)
+	}
+	for _, kind := range []string{"HTTPRoute", "HTTPRoute.policy.linkerd.io"} {
+		if m.Origin(kind, "shop", "r") == "" {
+			t.Errorf("%s has no origin", kind)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
 	"github.com/underlane/underlane/pkg/histogram"
@@ -37,7 +38,8 @@ func (s *Stat) RouteRows(list *tapv1alpha1.RouteList) (rows []*StatRow) {
 	seconds := list.End.Sub(list.Start).Seconds()
 	for i := range list.Items {
 		item := &list.Items[i]
-		if item.Kind != routeKinds[s.Kind] || s.Namespace != "" && item.Namespace != s.Namespace || len(s.Names) > 0 && !slices.Contains(s.Names, item.Name) {
+		kind, _, _ := strings.Cut(item.Kind, ".") // an HTTPRoute of another group has it in its kind
+		if kind != routeKinds[s.Kind] || s.Namespace != "" && item.Namespace != s.Namespace || len(s.Names) > 0 && !slices.Contains(s.Names, item.Name) {
 			continue
 		}
 		row := func(via Via) *StatRow {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,6 +87,21 @@ func (s *served) version(r *custom.Resource) string {
 	return ""
 }
 
+// strange returns the versions in which the API server has r, if it has it in none that is known
+// here: its objects are not read then.
+func (s *served) strange(r *custom.Resource) (versions []string) {
+	if s.version(r) != "" || custom.IsForeign(r.Group) {
+		return nil
+	}
+	for gv, names := range s.names {
+		if gv.Group == r.Group && slices.Contains(names, r.Name) {
+			versions = append(versions, gv.Version)
+		}
+	}
+	slices.Sort(versions)
+	return versions
+}
+
 // followOptional watches those optional resources that the API server has, until
 // ctx ends.
 func (c *Cluster) followOptional(ctx context.Context) {
@@ -126,11 +142,14 @@ func (c *Cluster) discover(ctx context.Context) (*served, error) {
 		for _, v := range group.Versions {
 			gv := schema.GroupVersion{Group: group.Name, Version: v.Version}
 			foreign := custom.IsForeign(group.Name)
-			if c.custom.Of(gv) == nil && !foreign {
+			strange := c.custom.Of(gv) == nil
+			if strange && !foreign && !custom.IsGroup(group.Name) {
 				continue
 			}
 			var list metav1.APIResourceList
 			switch err := c.get(ctx, "/apis/"+gv.String(), &list); {
+			case err != nil && strange && !foreign:
+				c.log.Debug("resources of a version are not known", "version", gv.String(), "err", err)
 			case err != nil && foreign: // an API server behind this one is away: the rest must go on
 				c.log.Debug("resources of a group are not known", "group", gv.String(), "err", err)
 				out.doubt = append(out.doubt, group.Name)
@@ -164,10 +183,14 @@ func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served *served) 
 	first := !c.optional.known || c.optional.doubt != doubt
 	c.optional.known, c.optional.doubt = true, doubt
 	var gone, fresh []*optional
+	strange := map[string][]string{} // versions of those that are not read
 	for _, r := range c.optional.all {
 		version := served.version(&r.Of().Resource)
 		if version == "" && slices.Contains(served.doubt, r.Of().Group) {
 			continue
+		}
+		if r.cancel == nil && version == "" {
+			strange[r.Of().Qualified()] = served.strange(&r.Of().Resource)
 		}
 		if r.cancel != nil && version != r.version {
 			gone = append(gone, r)
@@ -177,6 +200,13 @@ func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served *served) 
 		}
 	}
 	c.optional.mu.Unlock()
+	for resource, versions := range strange {
+		var err error
+		if len(versions) > 0 {
+			err = fmt.Errorf("the API server has it only in versions that this controller does not know (%s): its objects have no effect", strings.Join(versions, ", "))
+		}
+		c.note(resource, err)
+	}
 	// The lock must not be held here: forget changes the store, and the store's
 	// changed function takes the lock.
 	for _, r := range gone {

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -118,6 +119,30 @@ func TestThePreferredVersionIsWatched(t *testing.T) {
 	}
 	if v := s.version(&custom.HTTPRouteGroups); v != "" {
 		t.Error(v)
+	}
+}
+
+// TestStrangeVersionsAreReported: what an API server has in other versions only has no effect, and
+// that is said until it changes.
+func TestStrangeVersionsAreReported(t *testing.T) {
+	server := apitest.New(t)
+	c := NewCluster(server.Client(), must(customclient.New(server.Config())), slog.New(slog.DiscardHandler))
+	gv := func(v string) schema.GroupVersion {
+		return schema.GroupVersion{Group: custom.LinkerdGroup, Version: v}
+	}
+	var g sync.WaitGroup
+	said := func(served *served) string {
+		c.adapt(t.Context(), &g, served)
+		return fmt.Sprint(c.Problems())
+	}
+	strange := &served{names: map[schema.GroupVersion][]string{gv("v9"): {"servers", "servers/status"}, gv("v8"): {"servers"}}}
+	for range 2 {
+		if got := said(strange); !strings.Contains(got, "servers.policy.linkerd.io") || !strings.Contains(got, "(v8, v9)") || strings.Count(got, "versions") != 1 {
+			t.Errorf("got %s", got)
+		}
+	}
+	if got := said(&served{names: map[schema.GroupVersion][]string{}}); got != "[]" {
+		t.Errorf("without the definition: %s", got)
 	}
 }
 

@@ -1,0 +1,54 @@
+package translate
+
+import (
+	"strconv"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/policyobject"
+	"github.com/underlane/underlane/pkg/mesh"
+)
+
+// kindLinkerdHTTPRoute is the kind of Linkerd's own HTTPRoutes. Its spec has fields of the
+// Gateway API's HTTPRoute only.
+var kindLinkerdHTTPRoute = custom.LinkerdHTTPRoutes.Kind + "." + custom.LinkerdGroup
+
+// addLinkerdHTTPRoute translates an HTTPRoute of policy.linkerd.io for its parents that are
+// Services or EgressNetworks. Those that are Servers are in linkerdFront.
+func (t *translation) addLinkerdHTTPRoute(o *custom.PolicyObject) {
+	spec, unknown := policyobject.Read[gatewayv1.HTTPRouteSpec](specOf(o))
+	t.addHTTPSpec(kindLinkerdHTTPRoute, &o.ObjectMeta, &spec, unknown.All())
+}
+
+// distrust makes rules refuse that have fields which are not known, and all rules if such a
+// field is in none of them: what the field says must not be skipped. A rule without a match
+// that is not known would be about more requests than its author means.
+func (d *routeDraft) distrust(unknown []string) {
+	for _, field := range unknown {
+		d.guarded = true
+		why := "the field " + field + " is not known"
+		d.reject(gatewayv1.RouteReasonUnsupportedValue, "%s", why)
+		d.refusals++
+		i, inRule := ruleOf(field)
+		if inRule && i < len(d.rules) {
+			d.rules[i].Filters.Invalid = why
+			continue
+		}
+		if len(d.rules) == 0 {
+			d.rules = []mesh.RouteRule{{}}
+		}
+		for i := range d.rules {
+			d.rules[i].Filters.Invalid = why
+		}
+	}
+}
+
+// ruleOf returns the index of the rule in which a field is.
+func ruleOf(field string) (int, bool) {
+	rest, ok := strings.CutPrefix(field, "spec.rules[")
+	index, _, closed := strings.Cut(rest, "]")
+	i, err := strconv.Atoi(index)
+	return i, ok && closed && err == nil && i >= 0
+}
