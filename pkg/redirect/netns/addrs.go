@@ -13,7 +13,8 @@ import (
 // Addresses lists the namespace's unicast addresses, without loopback and
 // link-local ones.
 func (ns *NS) Addresses() ([]netip.Addr, error) {
-	handle, err := netlink.NewHandleAt(vns.NsHandle(ns.FD()))
+	// Only this family: a kernel may have been built without the others, such as that of IPsec.
+	handle, err := netlink.NewHandleAt(vns.NsHandle(ns.FD()), unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("network namespace: netlink: %w", err)
 	}

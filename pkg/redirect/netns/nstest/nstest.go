@@ -166,7 +166,7 @@ func Index(tb testing.TB, ns *netns.NS) (index int) {
 
 func in(tb testing.TB, ns *netns.NS, f func(h *netlink.Handle) error) {
 	tb.Helper()
-	h, err := netlink.NewHandleAt(vns.NsHandle(ns.FD()))
+	h, err := netlink.NewHandleAt(vns.NsHandle(ns.FD()), unix.NETLINK_ROUTE)
 	if err != nil {
 		tb.Fatalf("netlink: %v", err)
 	}
