@@ -13,7 +13,6 @@ import (
 	"github.com/underlane/underlane/pkg/agent"
 	"github.com/underlane/underlane/pkg/agent/confine"
 	"github.com/underlane/underlane/pkg/cli"
-	"github.com/underlane/underlane/pkg/cli/check"
 	"github.com/underlane/underlane/pkg/cli/node"
 	"github.com/underlane/underlane/pkg/cli/wait"
 	"github.com/underlane/underlane/pkg/redirect"
@@ -28,8 +27,8 @@ func main() {
 	flags := node.AddFlags(root)
 	root.AddCommand(runCommand(flags), wait.Command("agent"))
 	root.AddCommand(node.Commands(flags, node.Kernel{
-		Probes:  func(f *node.Flags) []check.Probe { return probes(redirect.KernelProbes(f.CgroupRoot, f.PinRoot)) },
-		Pins:    func(f *node.Flags) []check.Probe { return probes(redirect.PinProbes(f.PinRoot)) },
+		Probes:  kernelProbes,
+		Pins:    pinProbes,
 		Cleanup: cleanup,
 	})...)
 	os.Exit(cli.Execute(root))
@@ -62,14 +61,6 @@ func runCommand(flags *node.Flags) *cobra.Command {
 	config.Flags(cmd.Flags())
 	cmd.Flags().StringVar(&file, "config", "", "YAML file of settings, named like these flags; a flag that is given wins")
 	return cmd
-}
-
-func probes(list []redirect.Probe) []check.Probe {
-	out := make([]check.Probe, 0, len(list))
-	for _, p := range list {
-		out = append(out, check.Probe{Name: p.Name, Hint: p.Hint, Run: func(context.Context) error { return p.Run() }})
-	}
-	return out
 }
 
 func cleanup(_ context.Context, f *node.Flags) (removed []string, err error) {

@@ -157,7 +157,7 @@ func (d *programs) identify() error {
 
 func (d *programs) load() error {
 	if err := d.identify(); err != nil {
-		return err
+		return d.explain(err)
 	}
 	if err := d.loadObjects(); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func TestExplain(t *testing.T) {
 // Everything that is needed is there, or the other tests could not pass.
 func TestProbes(t *testing.T) {
 	r := newRig(t, mesh.Settings{})
-	for _, p := range append(KernelProbes(r.options.CgroupRoot, r.options.PinRoot), PinProbes(r.options.PinRoot)...) {
+	for _, p := range slices.Concat(KernelProbes(r.options.CgroupRoot, r.options.PinRoot), OptionalProbes(), PinProbes(r.options.PinRoot)) {
 		if err := p.Run(); err != nil {
 			t.Errorf("%s: %v", p.Name, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"github.com/underlane/underlane/bpf"
+	"github.com/underlane/underlane/pkg/redirect/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,6 +37,7 @@ func KernelProbes(cgroupRoot, pinRoot string) []Probe {
 		{"kernel has maps of type sockhash", mapType(ebpf.SockHash), newer},
 		{"kernel has maps of type sk_storage", mapType(ebpf.SkStorage), newer},
 		{"kernel has maps of type ringbuf", mapType(ebpf.RingBuf), newer},
+		{"sockets tell their network namespace (SO_NETNS_COOKIE)", probeNetnsCookie, newer},
 		{"connect hooks can name the network namespace (bpf_get_netns_cookie)", helper(ebpf.CGroupSockAddr, asm.FnGetNetnsCookie), newer},
 		{"sockops can name the network namespace (bpf_get_netns_cookie)", helper(ebpf.SockOps, asm.FnGetNetnsCookie), newer},
 		{"sockops can keep data with a socket (bpf_sk_storage_get)", helper(ebpf.SockOps, asm.FnSkStorageGet), newer},
@@ -43,6 +45,24 @@ func KernelProbes(cgroupRoot, pinRoot string) []Probe {
 		{"a cgroup v2 file system is mounted", func() error { return probeCgroup(cgroupRoot) }, "mount -t cgroup2 none /sys/fs/cgroup/unified, or give --cgroup-root"},
 		{"a bpf file system is mounted for the pins", func() error { return probeBPFFS(pinRoot) }, "mount -t bpf bpf /sys/fs/bpf"},
 	}
+}
+
+// OptionalProbes returns a probe for each feature of the kernel without which the agent runs
+// as well. The hint says what it does without then.
+func OptionalProbes() []Probe {
+	return []Probe{
+		{"sockets can be destroyed (INET_DIAG_DESTROY)", netns.CanDestroy, "no connection takes the kernel path: boot a kernel with CONFIG_INET_DIAG_DESTROY=y"},
+		{"kernel has programs of type cgroup_skb", programType(ebpf.CGroupSKB), "pods cannot be observed, and names from DNS are not seen"},
+	}
+}
+
+// probeNetnsCookie reads the cookie of the process's own namespace, as Load does.
+func probeNetnsCookie() error {
+	ns, err := netns.Open("/proc/self/ns/net")
+	if err != nil {
+		return err
+	}
+	return ns.Close()
 }
 
 func probeBTF() error {
