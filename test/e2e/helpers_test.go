@@ -22,11 +22,12 @@ import (
 	"github.com/underlane/underlane/pkg/tap/wire"
 	"github.com/underlane/underlane/test/lab"
 	"github.com/underlane/underlane/test/lab/api"
+	"github.com/underlane/underlane/test/slow"
 )
 
 // patience bounds every wait: the machine may be slow, a product that hangs
 // must still fail.
-const patience = time.Minute
+var patience = slow.Times(time.Minute)
 
 // node1 and node2 are the lab's usual nodes.
 const (

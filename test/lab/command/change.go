@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/underlane/underlane/test/lab/api"
+	"github.com/underlane/underlane/test/slow"
 )
 
 func (a *app) apply() *cobra.Command {
@@ -32,7 +33,7 @@ func (a *app) apply() *cobra.Command {
 			return c.Wait(cmd.Context(), api.Wait{Timeout: wait})
 		},
 	}
-	cmd.Flags().DurationVar(&wait, "wait", time.Minute, "how long to wait until every pod is ready; 0 does not wait")
+	cmd.Flags().DurationVar(&wait, "wait", slow.Times(time.Minute), "how long to wait until every pod is ready; 0 does not wait")
 	return cmd
 }
 
@@ -84,7 +85,7 @@ func (a *app) scale() *cobra.Command {
 			if err := c.Scale(cmd.Context(), api.Scale{Target: t, Replicas: replicas}); err != nil {
 				return err
 			}
-			return c.Wait(cmd.Context(), api.Wait{Timeout: time.Minute})
+			return c.Wait(cmd.Context(), api.Wait{Timeout: slow.Times(time.Minute)})
 		},
 	})
 	cmd.Flags().Int32Var(&replicas, "replicas", 1, "how many pods")

@@ -22,11 +22,12 @@ import (
 	"github.com/underlane/underlane/test/lab/layout"
 	"github.com/underlane/underlane/test/lab/manifest"
 	"github.com/underlane/underlane/test/lab/supervisor"
+	"github.com/underlane/underlane/test/slow"
 )
 
 // startPatience bounds the wait for the supervisor to answer. It is longer than
 // the time that the supervisor allows the controller and the agents.
-const startPatience = 3 * time.Minute
+var startPatience = slow.Times(3 * time.Minute)
 
 func (a *app) up() *cobra.Command {
 	var noMesh, foreground bool
@@ -71,7 +72,7 @@ func (a *app) up() *cobra.Command {
 	f.StringArrayVar(&opts.AgentArgs, "agent-arg", nil, "one more argument for every agent (repeatable)")
 	f.StringArrayVar(&opts.ControllerArgs, "controller-arg", nil, "one more argument for the controller (repeatable)")
 	f.IntVar(&opts.Owner, "owner", 0, "bring the lab down when the process with this pid ends")
-	f.DurationVar(&wait, "wait", time.Minute, "how long to wait until every pod is ready")
+	f.DurationVar(&wait, "wait", slow.Times(time.Minute), "how long to wait until every pod is ready")
 	f.BoolVar(&foreground, "foreground", false, "stay, and bring the lab down at the end")
 	return cmd
 }

@@ -14,9 +14,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
+
+	"github.com/underlane/underlane/test/slow"
 )
 
-const rolloutPatience = 30 * time.Second
+var rolloutPatience = slow.Times(30 * time.Second)
 
 // deploymentOf returns the name of the Deployment that a pod belongs to, "" if
 // there is none. The pod's owner is the ReplicaSet <deployment>-<hash>.

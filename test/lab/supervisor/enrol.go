@@ -14,11 +14,12 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/test/lab/host"
 	"github.com/underlane/underlane/test/lab/layout"
+	"github.com/underlane/underlane/test/slow"
 )
 
 // enrolPatience bounds the wait for an agent to enrol a pod. An agent that hangs
 // must not keep pods from running.
-const enrolPatience = 3 * time.Second
+var enrolPatience = slow.Times(3 * time.Second)
 
 // agentReport has the fields of `agent status -o json` that the lab uses.
 type agentReport struct {
@@ -88,7 +89,7 @@ func (c *cluster) enrolled(ctx context.Context, node string, names map[string]bo
 // agentStatus returns the status of the agent of a node as JSON, or an error if it
 // is not ready.
 func (c *cluster) agentStatus(ctx context.Context, node string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, slow.Times(2*time.Second))
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, filepath.Join(c.opts.Bin, "agent"), "status", "--socket", c.layout.AgentSocket(node), "-o", "json")

@@ -19,11 +19,12 @@ import (
 
 	"github.com/underlane/underlane/test/lab/host"
 	"github.com/underlane/underlane/test/lab/layout"
+	"github.com/underlane/underlane/test/slow"
 )
 
-const (
-	controllerPatience = 30 * time.Second
-	agentPatience      = 60 * time.Second
+var (
+	controllerPatience = slow.Times(30 * time.Second)
+	agentPatience      = slow.Times(60 * time.Second)
 )
 
 // controllerArgs returns the controller's command line, the contract with
