@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/underlane/underlane/pkg/control"
@@ -56,6 +57,7 @@ type Client struct {
 	stale    *staleKeys
 	nacks    atomic.Uint64
 	skipped  atomic.Uint64
+	reached  atomic.Bool // a connection was accepted since the session began
 
 	mu      sync.Mutex
 	conn    *grpc.ClientConn // nil while disconnected
@@ -107,7 +109,9 @@ func (c *Client) Run(ctx context.Context) error {
 		defer func() { cancel(); <-done }()
 	}
 	var wait backoff
+	failed := 0 // sessions in a row that the controller's host has accepted and that came to nothing
 	for ctx.Err() == nil {
+		c.reached.Store(false)
 		ready, err := c.session(ctx)
 		if errors.Is(err, errRenewed) {
 			continue // a planned change of connections, which readers do not see
@@ -118,14 +122,29 @@ func (c *Client) Run(ctx context.Context) error {
 		c.setConn(nil, err)
 		if ready {
 			wait.reset()
-		} else {
-			// The cause of the failure does not matter: a bootstrap with the token
-			// gives a certificate that this controller accepts.
-			c.creds.forget()
+			failed = 0
+		} else if c.reached.Load() {
+			if failed++; failed >= keepAtMost || refused(err) {
+				// Why does not matter: a bootstrap with the token gives a certificate that
+				// this controller accepts.
+				c.creds.forget()
+				failed = 0
+			}
 		}
 		wait.sleep(ctx)
 	}
 	return ctx.Err()
+}
+
+// keepAtMost is after how many sessions that came to nothing the node's certificate is given
+// up. A controller that restarts, or to which all agents connect at once, closes connections
+// without a word, and each bootstrap makes it ask the API server about a token.
+const keepAtMost = 3
+
+// refused reports whether a controller has said that it does not accept the certificate.
+func refused(err error) bool {
+	code := status.Code(err)
+	return code == codes.Unauthenticated || code == codes.PermissionDenied
 }
 
 // Connected reports whether the stream is up and has answered.

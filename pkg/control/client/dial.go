@@ -45,7 +45,13 @@ func (c *Client) dialTo(address string, cert *tls.Certificate) (*grpc.ClientConn
 	}
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(credentials.NewTLS(cfg)),
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return c.opt.Dial(ctx, address) }),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			conn, err := c.opt.Dial(ctx, address)
+			if err == nil {
+				c.reached.Store(true)
+			}
+			return conn, err
+		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: control.KeepaliveTime, Timeout: control.KeepaliveTimeout}),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
