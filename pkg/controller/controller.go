@@ -278,6 +278,9 @@ func (c *Controller) follow(ctx context.Context) error {
 		}
 		start := time.Now()
 		c.publish(keys)
+		for !c.state.backlog.empty() && ctx.Err() == nil {
+			c.publish(false)
+		}
 		select {
 		case <-time.After(min(time.Since(start), maxPause)):
 		case <-ctx.Done():
@@ -291,7 +294,9 @@ func (c *Controller) follow(ctx context.Context) error {
 func (c *Controller) publish(keys bool) {
 	start, asOf := time.Now(), c.source.AsOf()
 	defer func() {
-		c.asOf.Store(&asOf)
+		if c.state.backlog.empty() { // otherwise not everything is in it
+			c.asOf.Store(&asOf)
+		}
 		c.state.work.publications.Add(1)
 		c.state.work.took.Add(int64(time.Since(start)))
 	}()

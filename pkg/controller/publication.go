@@ -21,6 +21,8 @@ import (
 type publication struct {
 	keeper *server.Keeper // used by publish alone
 	work   work
+	// backlog has what was not taken in yet; used by publish alone.
+	backlog backlog
 
 	mu         sync.Mutex // publish holds it while it changes what follows
 	translator *translate.Translator
@@ -86,6 +88,9 @@ func (c *Controller) advance(keys bool) (snap *server.Snapshot, statuses bool) {
 	batch := c.source.Next()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c.server.Snapshot() != nil { // the first has everything
+		batch = s.backlog.take(batch, s.translator.Known)
+	}
 	ch := s.translator.Apply(batch)
 	if !ch.Empty() || ch.Statuses || ch.Problems {
 		s.all = nil

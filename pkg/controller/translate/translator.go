@@ -103,6 +103,10 @@ func (tr *Translator) Nodes() []netip.Addr {
 	return slices.Concat(slices.Collect(maps.Values(tr.out.nodes))...)
 }
 
+// Known returns the object with the kind and name of o, as it was taken in last; nil: there is
+// none.
+func (tr *Translator) Known(o metav1.Object) metav1.Object { return tr.objects[keyOf(o)] }
+
 // Work returns how many values were computed since the start: a measure of the work that does
 // not depend on the machine.
 func (tr *Translator) Work() uint64 { return tr.graph.Computed() }
