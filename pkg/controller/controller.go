@@ -92,6 +92,8 @@ type Controller struct {
 	asOf   atomic.Pointer[time.Time] // the age of the objects in it: see Source.AsOf
 	report report
 
+	leaderAddr leaderAddr
+
 	enrolments *enrolments
 	keys       *jwks.Keys // of tokens
 }

@@ -1,8 +1,11 @@
 package controller
 
 import (
+	"iter"
 	"net"
 	"net/netip"
+	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -24,17 +27,40 @@ func (c *Controller) leader() (leads bool, address string) {
 	if err != nil {
 		return false, ""
 	}
-	addr := addrOf(namespace, name, c.Workloads(), func() []*corev1.Pod { return c.source.Objects().Pods })
+	addr := c.leaderAddr.of(name, func() netip.Addr {
+		return addrOf(namespace, name, c.state.each(), func() []*corev1.Pod { return c.source.Objects().Pods })
+	})
 	if !addr.IsValid() {
 		return false, ""
 	}
 	return false, net.JoinHostPort(addr.String(), port)
 }
 
+// leaderAddr remembers the address of the leader: to find it takes time that grows with the
+// cluster, and thousands of agents may ask at once.
+type leaderAddr struct {
+	mu    sync.Mutex
+	name  string
+	addr  netip.Addr
+	until time.Time
+}
+
+// leaderFor is for how long an address counts as that of the leader.
+const leaderFor = 2 * time.Second
+
+func (l *leaderAddr) of(name string, find func() netip.Addr) netip.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); l.name != name || now.After(l.until) {
+		l.name, l.addr, l.until = name, find(), now.Add(leaderFor)
+	}
+	return l.addr
+}
+
 // addrOf returns an address of a pod, or the zero Addr if there is none. Pods on the host's
 // network are no workloads: pods is asked for them.
-func addrOf(namespace, name string, workloads []*mesh.Workload, pods func() []*corev1.Pod) netip.Addr {
-	for _, w := range workloads {
+func addrOf(namespace, name string, workloads iter.Seq[*mesh.Workload], pods func() []*corev1.Pod) netip.Addr {
+	for w := range workloads {
 		if w.Namespace == namespace && w.Name == name && len(w.Addrs) > 0 {
 			return w.Addrs[0].Unmap()
 		}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,7 +24,7 @@ func TestAddressOfLeader(t *testing.T) {
 		{ObjectMeta: metav1.ObjectMeta{Namespace: "underlane-system", Name: "starting"}},
 	}
 	for name, want := range map[string]string{"pod": "10.0.0.1", "host": "192.0.2.1", "six": "2001:db8::1", "starting": "invalid IP", "gone": "invalid IP"} {
-		if got := addrOf("underlane-system", name, workloads, func() []*corev1.Pod { return pods }); got.String() != want {
+		if got := addrOf("underlane-system", name, slices.Values(workloads), func() []*corev1.Pod { return pods }); got.String() != want {
 			t.Errorf("%s: got %v, want %s", name, got, want)
 		}
 	}

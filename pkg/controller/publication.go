@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"iter"
 	"maps"
 	"reflect"
 	"slices"
@@ -68,6 +69,19 @@ func (s *publication) result() *translate.Result {
 	}
 	s.all = &r
 	return s.all
+}
+
+// each returns the workloads in no particular order. They are not to be looked at for long.
+func (s *publication) each() iter.Seq[*mesh.Workload] {
+	return func(yield func(*mesh.Workload) bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, w := range s.workloads {
+			if !yield(w) {
+				return
+			}
+		}
+	}
 }
 
 // spec returns the policies of a pod.
