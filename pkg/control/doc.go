@@ -32,6 +32,10 @@ const (
 	KeepaliveTimeout = 10 * time.Second
 )
 
+// MoveOn is the text of the status Aborted with which a controller ends a stream so that the
+// agent connects again, perhaps to another replica: this one has more agents than its share.
+const MoveOn = "another replica has fewer agents"
+
 // Kinds of resources that not every agent understands. The agent's first request
 // names the kinds that it understands; it refuses a delta with any other kind.
 const (

@@ -78,6 +78,9 @@ func (f *files) HasNode(string) bool { return true }
 // Leader returns nothing: there is one controller.
 func (f *files) Leader() (namespace, name string) { return "", "" }
 
+// Share returns nothing: there is one controller.
+func (f *files) Share() (replicas, agents int) { return 0, 0 }
+
 // Ready returns at once, because openFiles has read everything.
 func (f *files) Ready(context.Context) error { return nil }
 

@@ -26,6 +26,9 @@ type Platform interface {
 	// Leader returns the pod of the controller that leads, while another one does. The names
 	// are "" if it is not known.
 	Leader() (namespace, name string)
+	// Share returns how many replicas serve agents, and how many agents there are. Both are 0 if
+	// it is not known.
+	Share() (replicas, agents int)
 	// EnrolledFile returns the path of the file that records which pods were
 	// enrolled. It returns "" when the pods' annotations record it.
 	EnrolledFile() string

@@ -113,7 +113,7 @@ func (c *Client) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		c.reached.Store(false)
 		ready, err := c.session(ctx)
-		if errors.Is(err, errRenewed) {
+		if errors.Is(err, errRenewed) || ready && movesOn(err) {
 			continue // a planned change of connections, which readers do not see
 		}
 		if ctx.Err() != nil {
@@ -145,6 +145,12 @@ const keepAtMost = 3
 func refused(err error) bool {
 	code := status.Code(err)
 	return code == codes.Unauthenticated || code == codes.PermissionDenied
+}
+
+// movesOn reports whether the controller has asked for another connection.
+func movesOn(err error) bool {
+	s := status.Convert(err)
+	return s.Code() == codes.Aborted && s.Message() == control.MoveOn
 }
 
 // Connected reports whether the stream is up and has answered.

@@ -29,7 +29,8 @@ type follower struct {
 	// 0: none does.
 	from atomic.Uint64
 	// busy: the agent has not answered everything. It is set before from is taken.
-	busy atomic.Bool
+	busy   atomic.Bool
+	leaves atomic.Bool // it is to end: see Server.MoveOn
 }
 
 // concern notes that a version concerns the stream.

@@ -142,6 +142,9 @@ func (s *Server) serve(stream grpc.BidiStreamingServer[pb.SyncRequest, pb.Delta]
 		}
 		select {
 		case <-f.wake:
+			if f.leaves.Load() {
+				return status.Error(codes.Aborted, control.MoveOn)
+			}
 		case req := <-requests:
 			refused, err := st.handle(req)
 			switch {
