@@ -19,7 +19,7 @@ const (
 func (c *Controller) share(ctx context.Context) error {
 	tick := time.NewTicker(shareEvery)
 	defer tick.Stop()
-	replicas, agents := 0, 0
+	replicas, agents, moving := 0, 0, false
 	var counted time.Time
 	for {
 		select {
@@ -31,7 +31,8 @@ func (c *Controller) share(ctx context.Context) error {
 			replicas, agents = c.platform.Share()
 			counted = time.Now()
 		}
-		if n := surplus(c.server.Stats().Agents, agents, replicas); n > 0 {
+		n := surplus(c.server.Stats().Agents, agents, replicas, moving)
+		if moving = n > 0; moving {
 			moved := c.server.MoveOn((n + shareOf - 1) / shareOf)
 			c.opt.Log.Debug("agents are asked to connect to another replica", "agents", moved, "surplus", n, "replicas", replicas)
 		}
@@ -39,14 +40,17 @@ func (c *Controller) share(ctx context.Context) error {
 }
 
 // surplus returns how many of the agents of this replica should be with others: 0 unless it has
-// clearly more than its share. Agents choose their replica at random, so that a difference of
-// some standard deviations says nothing.
-func surplus(mine, agents, replicas int) int {
+// clearly more than its share, or is moving agents until it has about its share. Agents choose
+// their replica at random, so that a difference of some standard deviations says nothing.
+func surplus(mine, agents, replicas int, moving bool) int {
 	if replicas < 2 || agents < replicas {
 		return 0
 	}
 	fair := (agents + replicas - 1) / replicas
-	tolerance := max(float64(fair)/10, 3*math.Sqrt(float64(fair)))
+	tolerance := math.Sqrt(float64(fair))
+	if !moving {
+		tolerance = max(float64(fair)/10, 3*tolerance)
+	}
 	if mine <= fair+int(tolerance) {
 		return 0
 	}
