@@ -113,6 +113,7 @@ func (p *Proxy) judgeEgress() {
 	if !v.HasEgress() {
 		return
 	}
+	p.cut.Add(uint64(p.core.Mirrors.Rejudge()))
 	judgeLeaving(p)
 	if v.Version() != p.egressJudged {
 		p.egressJudged, p.egressAgain = v.Version(), 3

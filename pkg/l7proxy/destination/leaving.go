@@ -89,6 +89,20 @@ func (t *Outbound) leavesByService(k *knowledge, to tap.Peer) error {
 	return err
 }
 
+// Copied returns why a copy of a request, to the endpoint at of a backend, is not allowed, or nil.
+// by is the Egress whose route has asked for the copy; nil: the route is of a Service. It waits
+// for nothing.
+func (t *Outbound) Copied(backend *Backend, at tap.Peer, by *Egress) error {
+	if !t.directory.State.View().HasEgress() || backend.Service != nil && isAPIServer(backend.Service) {
+		return nil
+	}
+	k := t.peek()
+	if by != nil && k.egress != nil && k.egress.decidesAs(by) {
+		return nil
+	}
+	return t.leavesByService(k, at)
+}
+
 // decidesAs reports whether both decide alike.
 func (e *Egress) decidesAs(other *Egress) bool {
 	return e == other || e.Network == other.Network && slices.Equal(e.routes, other.routes)

@@ -3,6 +3,7 @@ package h1
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
@@ -11,6 +12,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // mirrorRequest is a request that is copied when its whole body has arrived.
@@ -52,7 +54,7 @@ func (d *session) mirrorBody(kind http1.Kind) {
 }
 
 func (d *session) mirrorNow(kind http1.Kind) {
-	s, message := d.s, d.mirror.head
+	s, message, by := d.s, d.mirror.head, d.plan.Egress
 	for _, to := range d.mirror.to {
 		a := new(endpoints.Attempt)
 		if to.Service == nil || s.Pick(a, to) != nil {
@@ -61,14 +63,42 @@ func (d *session) mirrorNow(kind http1.Kind) {
 		}
 		s.Mirrors.Start(s.Lifetime.Ended, func(ctx context.Context) error {
 			defer a.Done()
+			c := &mirrorCopy{s: s, to: to, by: by, at: a.Peer}
+			ctx, c.end = context.WithCancel(ctx)
+			defer c.end()
+			s.Mirrors.Track(c)
+			defer s.Mirrors.Untrack(c)
+			c.Rejudge() // it may have waited for the body
 			return sendCopy(ctx, s, a, message, kind)
 		})
 	}
 	d.mirror = mirrorRequest{}
 }
 
+// mirrorCopy is a copy under way.
+type mirrorCopy struct {
+	s   *request.Session
+	to  *destination.Backend
+	by  *destination.Egress // that has let the request out; nil: none
+	at  tap.Peer
+	end func()
+	cut atomic.Bool
+}
+
+// Rejudge implements request.Copy.
+func (c *mirrorCopy) Rejudge() bool {
+	if !request.Forbidden(c.s, c.to, c.at, c.by) || !c.cut.CompareAndSwap(false, true) {
+		return false
+	}
+	c.end()
+	return true
+}
+
 // sendCopy sends a complete HTTP/1 request, and discards the response.
 func sendCopy(ctx context.Context, s *request.Session, a *endpoints.Attempt, message []byte, kind http1.Kind) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	up := s.IdleHTTP1(a, false)
 	if up == nil {
 		var err error

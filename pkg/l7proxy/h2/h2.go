@@ -264,6 +264,10 @@ func (srv *session) pick(st *stream, not netip.AddrPort) (a *endpoints.Attempt, 
 		}
 		return nil, err
 	}
+	if st.mirrored != nil && st.mirrored.forbidden(srv.s, a) { // the request was let out some time ago
+		a.Done()
+		return nil, mesh.Fail(mesh.ReasonEgressDenied, nil)
+	}
 	srv.noteKey(a.Key)
 	return a, nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
@@ -16,6 +17,7 @@ import (
 // the response begins before.
 type mirrorCopy struct {
 	to      *destination.Backend
+	by      *destination.Egress // that has let the request out; nil: none
 	mirrors *request.Mirrors
 	unhook  func() bool // stops the callback for the end of the proxy
 }
@@ -52,7 +54,7 @@ func (st *attempts) startCopy(to *destination.Backend, b *h2conn.Batch) {
 		return
 	}
 	copied := newStream(st.client, 0)
-	copied.mirrored = &mirrorCopy{to: to, mirrors: m}
+	copied.mirrored = &mirrorCopy{to: to, by: st.plan.Egress, mirrors: m}
 	copied.fields = slices.Clone(st.fields)
 	copied.replay = append([]byte(nil), st.replay...)
 	copied.grpc, copied.head, copied.bodyless = st.grpc, st.head, st.bodyless
@@ -68,11 +70,32 @@ func (st *attempts) startCopy(to *destination.Backend, b *h2conn.Batch) {
 		copied.clientGone(mesh.ReasonClientReset, http2.Cancel, &b)
 		b.Flush()
 	})
+	m.Track(copied)
 	copied.start(noEndpoint, nil, b)
 }
 
+// Rejudge implements request.Copy.
+func (st *stream) Rejudge() (cut bool) {
+	var b h2conn.Batch
+	st.mu.Lock()
+	// Without an attempt it is judged when there is one.
+	if !st.gone && st.attempt != nil && st.mirrored.forbidden(st.client.s, st.attempt) {
+		st.cut(mesh.ReasonEgressDenied, http2.Cancel, http2.Cancel, &b)
+		cut = true
+	}
+	st.mu.Unlock()
+	b.Flush()
+	return cut
+}
+
+// forbidden reports whether an EgressNetwork does not allow the copy.
+func (c *mirrorCopy) forbidden(s *request.Session, a *endpoints.Attempt) bool {
+	return request.Forbidden(s, c.to, a.Peer, c.by)
+}
+
 // end notes the end of a copy.
-func (c *mirrorCopy) end(why mesh.Reason) {
+func (c *mirrorCopy) end(of *stream, why mesh.Reason) {
 	c.unhook()
+	c.mirrors.Untrack(of)
 	c.mirrors.Leave(why == mesh.ReasonNone)
 }

@@ -288,7 +288,7 @@ func (st *ending) end(e request.End) {
 		a.Done()
 	}
 	if st.mirrored != nil {
-		st.mirrored.end(e.Reason)
+		st.mirrored.end(st.whole(), e.Reason)
 		return
 	}
 	st.dropCopies()

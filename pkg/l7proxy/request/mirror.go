@@ -2,12 +2,15 @@ package request
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // Limits of mirroring. They are needed because no request waits for the responses to its
@@ -23,6 +26,53 @@ type Mirrors struct {
 	running sync.WaitGroup
 	now     atomic.Int64
 	dropped atomic.Uint64
+
+	mu     sync.Mutex
+	copies map[Copy]struct{} // under way
+}
+
+// Copy is a copy of a request under way.
+type Copy interface {
+	// Rejudge ends the copy if an EgressNetwork does not allow it any more, and reports whether
+	// it did. It waits for no peer.
+	Rejudge() bool
+}
+
+// Track has c judged again by Rejudge, until Untrack.
+func (m *Mirrors) Track(c Copy) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.copies == nil {
+		m.copies = map[Copy]struct{}{}
+	}
+	m.copies[c] = struct{}{}
+}
+
+// Untrack is called when the copy has ended.
+func (m *Mirrors) Untrack(c Copy) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.copies, c)
+}
+
+// Rejudge judges the copies under way, MaxMirrors at most, and returns how many it has ended.
+func (m *Mirrors) Rejudge() (cut int) {
+	m.mu.Lock()
+	all := slices.Collect(maps.Keys(m.copies))
+	m.mu.Unlock()
+	for _, c := range all { // which may end, and be untracked
+		if c.Rejudge() {
+			cut++
+		}
+	}
+	return cut
+}
+
+// Forbidden reports whether an EgressNetwork does not allow a copy of a request of s to the endpoint at
+// of a backend. by is the Plan's Egress.
+func Forbidden(s *Session, to *destination.Backend, at tap.Peer, by *destination.Egress) bool {
+	target, ok := s.Target.(*destination.Outbound)
+	return ok && target.Copied(to, at, by) != nil
 }
 
 // Dropped counts copies that were not made or got no complete response: because too many
