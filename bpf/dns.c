@@ -6,7 +6,7 @@
  * from port 53 says nothing. The answer is copied before the application gets it, so that
  * the agent has it before the application connects.
  *
- * Only datagrams of port 53 are looked at. An answer over TCP or TLS is not seen. */
+ * Only datagrams of port 53 are looked at. The agent reads answers over TCP in its proxy. */
 
 #include <linux/if_ether.h>
 

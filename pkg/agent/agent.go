@@ -145,7 +145,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	a.conns = &listener.Group{Log: log}
 	known := &meshState{Store: a.store, client: a.client, nodes: config.NodeIPs}
 	a.carrier = carry.New(carry.Options{Conns: a.conns, Tap: a.hub, State: known, Log: a.log, OnLeft: func() { a.pods.Wake() }})
-	a.names.pod, a.names.log = a.carrier.ByCookie, log
+	a.names.pod, a.names.log, a.names.wanted = a.carrier.ByCookie, log, config.DNSNames
 	a.network = carry.NewNetwork(a.carrier)
 	a.tries = &try.Dialer{Network: a.network, Hub: a.hub}
 	finder := podns.New(config.Proc, config.podCgroup())

@@ -18,6 +18,8 @@ import (
 type names struct {
 	pod func(cookie uint64) *mesh.Workload // nil for a namespace that is no enrolled pod's
 	log *slog.Logger
+	// wanted: answers over TCP are read, too, which pass through the proxy.
+	wanted bool
 
 	cache dnsname.Cache
 
@@ -41,18 +43,30 @@ func (n *names) read() {
 	}
 	now := time.Now()
 	err := n.answers.Read(func(cookie uint64, message []byte) {
-		pod := n.pod(cookie)
-		if pod == nil {
-			return
-		}
-		if answer, err := dnsname.Parse(message); err == nil {
-			n.cache.Learn(pod.UID, &answer, now)
-		} else {
-			n.log.Debug("a DNS answer says nothing", "pod", pod.Name, "namespace", pod.Namespace, "cause", err)
+		if pod := n.pod(cookie); pod != nil {
+			n.learn(pod, message, now)
 		}
 	})
 	if err != nil {
 		n.log.Warn("DNS answers cannot be read", "err", err)
+	}
+}
+
+// Answers implements request.Names.
+func (n *names) Answers(pod *mesh.Workload) func([]byte) {
+	if !n.wanted {
+		return nil
+	}
+	var stream dnsname.Stream
+	learn := func(message []byte) { n.learn(pod, message, time.Now()) }
+	return func(p []byte) { stream.Feed(p, learn) }
+}
+
+func (n *names) learn(pod *mesh.Workload, message []byte, now time.Time) {
+	if answer, err := dnsname.Parse(message); err == nil {
+		n.cache.Learn(pod.UID, &answer, now)
+	} else {
+		n.log.Debug("a DNS answer says nothing", "pod", pod.Name, "namespace", pod.Namespace, "cause", err)
 	}
 }
 
@@ -78,13 +92,12 @@ func (a *components) readAnswers(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	answers, err := a.datapath.Answers()
-	if err != nil {
-		return nil //nolint:nilerr // the datapath has said so: there are no names
+	// Without them the datapath has said so: there are names from answers over TCP only.
+	if answers, err := a.datapath.Answers(); err == nil {
+		defer answers.Close()
+		a.names.use(answers)
+		defer a.names.use(nil)
 	}
-	defer answers.Close()
-	a.names.use(answers)
-	defer a.names.use(nil)
 	read, tidy := time.NewTicker(readEvery), time.NewTicker(tidyEvery)
 	defer read.Stop()
 	defer tidy.Stop()

@@ -26,6 +26,8 @@ func (r *resolved) Name(pod *mesh.Workload, addr netip.Addr) string {
 	return r.name
 }
 
+func (r *resolved) Answers(*mesh.Workload) func([]byte) { return nil }
+
 // TestNamesFromDNS: a connection that carries no name gets the one from DNS, once. One that
 // does carry a name, and requests, do not ask, and no rule looks at it.
 func TestNamesFromDNS(t *testing.T) {

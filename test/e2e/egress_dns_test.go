@@ -26,11 +26,11 @@ func startOn(t *testing.T, cmd *exec.Cmd) {
 	})
 }
 
-// nameserver makes a pod ask another resolver than the one in the pod.
-func nameserver(t *testing.T, l *lab.Lab, pod, addr string) {
+// nameserver makes a pod ask another resolver than the one in the pod, with more options.
+func nameserver(t *testing.T, l *lab.Lab, pod, addr, options string) {
 	t.Helper()
 	path := filepath.Join("/run", l.Name(), "pods", strings.ReplaceAll(pod, "/", "_"), "resolv.conf")
-	if err := os.WriteFile(path, []byte("nameserver "+addr+"\noptions timeout:5 attempts:3\n"), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte("nameserver "+addr+"\noptions timeout:5 attempts:3"+options+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -47,8 +47,8 @@ func TestEgressDNS(t *testing.T) {
 	)
 	skips := clientPod("skips", node1)
 	skips.Annotations = map[string]string{"underlane.io/skip-outbound-ports": "7000-7002"}
-	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), clientPod("near", node2), clientPod("other", node1), clientPod("forger", node1), clientPod("flood", node1), skips))
-	waitEnrolled(t, l, "default/client", "default/near", "default/other", "default/forger", "default/flood", "default/skips")
+	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), clientPod("near", node2), clientPod("other", node1), clientPod("forger", node1), clientPod("flood", node1), clientPod("stream", node1), skips))
+	waitEnrolled(t, l, "default/client", "default/near", "default/other", "default/forger", "default/flood", "default/stream", "default/skips")
 	for _, a := range nodeOf(t, l, node2).Addrs {
 		if a.Is4() {
 			outsideServer(t, l)
@@ -61,8 +61,9 @@ func TestEgressDNS(t *testing.T) {
 	}
 	startOn(t, l.NodeCommand(node2, "labtest", "resolver", "--ttl", "1", server+":53", "db.example.com="+host4, "db6.example.com="+host6))
 	for _, pod := range []string{"client", "near", "other", "flood", "skips"} {
-		nameserver(t, l, "default/"+pod, server)
+		nameserver(t, l, "default/"+pod, server, "")
 	}
+	nameserver(t, l, "default/stream", server, " use-vc") // over TCP
 	taps := map[string]*tapReader{node1: startTap(t, l, node1), node2: startTap(t, l, node2)}
 
 	// banner connects, and returns the name that tap has shown, when the connection has ended.
@@ -108,7 +109,7 @@ func TestEgressDNS(t *testing.T) {
 
 	// The port says whether the server or the client speaks first.
 	for _, port := range []int{7000, 7001} {
-		for _, pod := range []string{"client", "near", "skips"} {
+		for _, pod := range []string{"client", "near", "skips", "stream"} {
 			for _, name := range []string{"db.example.com", "db6.example.com"} {
 				if got := banner(pod, name, port); got != name {
 					t.Errorf("%s to %s, port %d: tap shows %q", pod, name, port, got)

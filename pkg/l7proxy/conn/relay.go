@@ -18,6 +18,9 @@ type Relay struct {
 	ToServer, ToClient atomic.Uint64   // bytes
 	Task               *fairshare.Task // of the goroutine that calls Run; it is running
 	Budget             Budget          // of bytes that a slow receiver makes wait; nil: no limit
+	// Seen gets what the server sends, before the client gets it; nil: nobody looks. It must not
+	// keep the bytes. What a Forwarder passes on itself is not seen.
+	Seen func(fromServer []byte)
 
 	cut    atomic.Bool
 	reason atomic.Uint32 // the mesh.Reason why it was cut: the first failure, which causes the later ones
@@ -88,8 +91,15 @@ func (r *Relay) turns(local, stream Conn, other *fairshare.Task) {
 func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, writeFails mesh.Reason, begun func()) {
 	f := newFlow()
 	defer func() { putAny(f.buf) }()
+	var seen func([]byte)
+	if n == &r.ToClient {
+		seen = r.Seen
+	}
 	kept, err := 0, error(nil)
 	if len(first) > 0 {
+		if seen != nil {
+			seen(first)
+		}
 		kept, err = dst.Offer(first)
 	}
 	if begun != nil {
@@ -122,6 +132,9 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 		}
 		if m > 0 {
 			n.Add(uint64(m))
+			if seen != nil {
+				seen(buf[:m])
+			}
 			if err := r.write(dst, src, &f, buf[:m]); err != nil {
 				r.Cut(reasonOf(err, writeFails))
 				return

@@ -59,7 +59,7 @@ func Serve(ctx context.Context, s *request.Session, up *Opened, protocol string)
 	defer s.Opaque.Leave(open)
 	began := time.Now()
 	var client tap.Peer // as the first event has it: its workload may become known later
-	r := conn.Relay{Client: s.Client, Server: up.Conn, Task: &s.Task, Budget: s.Quota}
+	r := conn.Relay{Client: s.Client, Server: up.Conn, Task: &s.Task, Budget: s.Quota, Seen: s.Answers()}
 	emit(s, up, protocol, tap.ConnOpen, began, func(e *tap.Event) { client, e.Live = e.Source, (*live)(&r) })
 	fromClient, fromServer := s.Head, up.First
 	s.Head, up.First = nil, nil // not kept for as long as the connection

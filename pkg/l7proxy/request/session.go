@@ -31,9 +31,26 @@ type Observer interface {
 	Headers() *tap.Redaction
 }
 
-// Names knows by which name a pod of this node has resolved an address, "" if it does not.
+// Names knows by which name a pod of this node has resolved an address.
 type Names interface {
+	// Name returns the name, "" if there is none.
 	Name(pod *mesh.Workload, addr netip.Addr) string
+	// Answers returns what reads the bytes that a DNS server sends to the pod on one TCP
+	// connection. nil: nobody wants names.
+	Answers(pod *mesh.Workload) func(fromServer []byte)
+}
+
+// dnsPort is where DNS servers are asked.
+const dnsPort = 53
+
+// Answers returns what gets the bytes of a DNS server to which a pod of this node is connected
+// over TCP, so that names are learnt from its answers. nil: the server is none, or nobody wants
+// names. It costs time of the pod, and the names take the place of the pod's own.
+func (s *Session) Answers() func(fromServer []byte) {
+	if s.Original.Port() != dnsPort || s.Names == nil || s.Direction != mesh.Outbound || s.Source.Workload == nil {
+		return nil
+	}
+	return s.Names.Answers(s.Source.Workload)
 }
 
 // Core has what all sessions of a proxy share.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -59,10 +61,45 @@ func (z zone) answer(id uint16, q dnsmessage.Question, ttl uint32) ([]byte, erro
 	return b.Finish()
 }
 
+// reply makes the answer to a message.
+func (z zone) reply(message []byte, ttl uint32) ([]byte, error) {
+	var p dnsmessage.Parser
+	head, err := p.Start(message)
+	if err != nil {
+		return nil, err
+	}
+	q, err := p.Question()
+	if err != nil {
+		return nil, err
+	}
+	return z.answer(head.ID, q, ttl)
+}
+
+// serve answers the questions on a connection: RFC 1035, section 4.2.2.
+func (z zone) serve(c net.Conn, ttl uint32) {
+	for {
+		var length uint16
+		if binary.Read(c, binary.BigEndian, &length) != nil {
+			return
+		}
+		buf := make([]byte, length)
+		if _, err := io.ReadFull(c, buf); err != nil {
+			return
+		}
+		m, err := z.reply(buf, ttl)
+		if err != nil {
+			return
+		}
+		if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...)); err != nil {
+			return
+		}
+	}
+}
+
 func resolver() *cobra.Command {
 	var ttl uint32
 	cmd := &cobra.Command{
-		Use: "resolver ADDRESS:PORT NAME=ADDRESS...", Short: "DNS over UDP: answers with these addresses, by an alias", Args: cobra.MinimumNArgs(2),
+		Use: "resolver ADDRESS:PORT NAME=ADDRESS...", Short: "DNS over UDP and TCP: answers with these addresses, by an alias", Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			z, err := parseZone(args[1:])
 			if err != nil {
@@ -72,8 +109,24 @@ func resolver() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			streams, err := net.Listen("tcp", args[0])
+			if err != nil {
+				return err
+			}
 			fmt.Println("resolver listening on", c.LocalAddr())
-			defer context.AfterFunc(cmd.Context(), func() { c.Close() })()
+			defer context.AfterFunc(cmd.Context(), func() { c.Close(); streams.Close() })()
+			go func() {
+				for {
+					c, err := streams.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer c.Close()
+						z.serve(c, ttl)
+					}()
+				}
+			}()
 			for buf := make([]byte, 4096); ; {
 				n, from, err := c.ReadFrom(buf)
 				if cmd.Context().Err() != nil {
@@ -82,18 +135,9 @@ func resolver() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				var p dnsmessage.Parser
-				head, err := p.Start(buf[:n])
+				m, err := z.reply(buf[:n], ttl)
 				if err != nil {
 					continue
-				}
-				q, err := p.Question()
-				if err != nil {
-					continue
-				}
-				m, err := z.answer(head.ID, q, ttl)
-				if err != nil {
-					return err
 				}
 				if _, err := c.WriteTo(m, from); err != nil {
 					return err
