@@ -11,6 +11,7 @@ package linkerdpolicy
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -37,6 +38,9 @@ type ServerSpec struct {
 	ProxyProtocol            string          `json:"proxyProtocol"`
 	AccessPolicy             string          `json:"accessPolicy"` // "" is deny
 }
+
+// protocols are the values of proxyProtocol.
+var protocols = []string{"", "unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque", "TLS"}
 
 // Reference names an object. An empty Group is that of Kubernetes' core, an empty
 // Namespace the one of the object that has the reference.
@@ -153,6 +157,9 @@ func readObject(head policyobject.Meta, object []byte) any {
 	case "Server":
 		s := Server{Namespace: namespace, Name: name, Labels: head.Labels}
 		s.Unknown = readSpec(object, &s.Spec)
+		if !slices.Contains(protocols, s.Spec.ProxyProtocol) {
+			s.Unknown = append(s.Unknown, fmt.Sprintf("spec.proxyProtocol %q", s.Spec.ProxyProtocol))
+		}
 		return s
 	case "AuthorizationPolicy":
 		p := AuthorizationPolicy{Namespace: namespace, Name: name}

@@ -77,6 +77,10 @@ func TestServerRoutes(t *testing.T) {
 			objects: fmt.Sprintf(apiServer, ", proxyProtocol: opaque") + route + routePolicy(gateway, "HTTPRoute", "public"), account: "web",
 			want: map[string]string{"opaque": "allow"},
 		},
+		"a protocol that is not known": {
+			objects: fmt.Sprintf(apiServer, ", proxyProtocol: HTTP/9, accessPolicy: all-unauthenticated"), problem: `spec.proxyProtocol "HTTP/9": is not known`,
+			want: map[string]string{"GET /": "unmatched", "opaque": "unmatched"},
+		},
 		"a route that is not understood": {
 			objects: fmt.Sprintf(apiServer, "") + route + serverRoute("policy.linkerd.io/v1beta3", "HTTPRoute", "own", "[{matches: [{cookie: x}]}]"), account: "web",
 			problem: "cookie is not known", want: map[string]string{"GET /public": "unrouted"},

@@ -102,6 +102,25 @@ func TestLinkerdHTTPRoutes(t *testing.T) {
 	}
 }
 
+// TestLinkerdHTTPRouteOfBoth: a route with a Server and a Service as parents has one status.
+func TestLinkerdHTTPRouteOfBoth(t *testing.T) {
+	text := authzPods + fmt.Sprintf(apiServer, "") + routedServices + routeOf(linkerd, "HTTPRoute", toService+", {group: policy.linkerd.io, kind: Server, name: api}", "")
+	got := translated(t, text)
+	var kinds []string
+	for _, s := range got.RouteStatuses {
+		if s.Name == "r" {
+			kinds = append(kinds, s.Kind)
+			for _, p := range s.Parents {
+				kinds = append(kinds, string(*p.ParentRef.Kind)+" "+p.Conditions[0].Reason)
+			}
+		}
+	}
+	// The Server says that its routes have no filters.
+	if diff := cmp.Diff([]string{"HTTPRoute.policy.linkerd.io", "Server UnsupportedValue", "Service Accepted"}, kinds); diff != "" || len(got.Routes) != 1 {
+		t.Error(diff, got.Routes)
+	}
+}
+
 // TestLinkerdHTTPRouteGoes: nothing is left of one that is deleted, or that has lost its parent.
 func TestLinkerdHTTPRouteGoes(t *testing.T) {
 	decode := func(text string) *translate.Objects {
