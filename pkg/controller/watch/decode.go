@@ -118,16 +118,17 @@ func Names(manifest []byte) (out []string, err error) {
 	return out, nil
 }
 
-func decode(manifest []byte) ([]object, error) {
-	var out []object
+// decode returns the objects of all documents that can be decoded, and what is wrong with the
+// first that cannot.
+func decode(manifest []byte) (out []object, first error) {
 	for _, d := range split(manifest) {
 		objects, err := d.decode()
-		if err != nil {
-			return nil, d.locate(err)
+		if err != nil && first == nil {
+			first = d.locate(err)
 		}
 		out = append(out, objects...)
 	}
-	return out, nil
+	return out, first
 }
 
 // document is one YAML document, and the line of the file in which it begins.

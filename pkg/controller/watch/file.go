@@ -13,13 +13,14 @@ import (
 // maxManifest bounds the size of a file that is read.
 const maxManifest = 16 << 20
 
-// file is one manifest. It has the objects of its last valid content, and its
-// current problem, if any.
+// file is one manifest. It has the objects of its last valid content, or, as long as there was
+// none, those of the documents that are valid, and its current problem, if any.
 type file struct {
 	path    string
 	info    os.FileInfo // of the content that was read; nil before the first read
 	text    []byte
 	objects []object
+	good    bool // there was a valid content, and objects are of the last one
 	problem *Problem
 }
 
@@ -51,6 +52,11 @@ func (f *file) refresh(info os.FileInfo, force bool) bool {
 	}
 	objects, err := decode(text)
 	if err != nil {
+		if !f.good {
+			// Policies must not be gone because another document of their file is broken when
+			// the controller starts.
+			f.objects = objects
+		}
 		f.problem = &Problem{File: f.path, Reason: err.Error()}
 		var at *lineError
 		if errors.As(err, &at) {
@@ -58,7 +64,7 @@ func (f *file) refresh(info os.FileInfo, force bool) bool {
 		}
 		return true
 	}
-	f.objects, f.problem = objects, nil
+	f.objects, f.problem, f.good = objects, nil, true
 	return true
 }
 

@@ -207,6 +207,16 @@ func TestBrokenFromTheStart(t *testing.T) {
 	d.until(nil, "a.yaml:1:")
 	d.write("a.yaml", podYAML("a"))
 	d.until([]string{"a"})
+	// What is valid in a file that was never valid as a whole counts: the controller may have
+	// been started again.
+	d.write("b.yaml", podYAML("b")+"---\nkind: [\n---\n"+podYAML("c"))
+	d.until([]string{"a", "b", "c"}, "b.yaml:6:")
+	d.write("b.yaml", podYAML("b", "d")+"---\nkind: [\n")
+	d.until([]string{"a", "b", "d"}, "b.yaml:10:")
+	d.write("b.yaml", podYAML("b"))
+	d.until([]string{"a", "b"})
+	d.write("b.yaml", "kind: [")
+	d.until([]string{"a", "b"}, "b.yaml:1:")
 }
 
 // TestEmptiedFileKeepsItsObjects: a writer that truncates and then thinks for a
