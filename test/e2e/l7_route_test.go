@@ -41,6 +41,21 @@ spec:
       filters:
         - {type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: x-route, value: split}]}}
       backendRefs: [{name: web-v1, port: 80, weight: 3}, {name: web-v2, port: 80, weight: 1}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: linkerd}
+spec: {selector: {shop: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: policy.linkerd.io/v1beta3
+kind: HTTPRoute
+metadata: {name: web}
+spec:
+  parentRefs: [{group: core, kind: Service, name: linkerd, port: 80}]
+  rules:
+    - name: newest
+      matches: [{path: {value: /who}}]
+      backendRefs: [{name: web-v2, port: 80}]
 `
 
 // TestRoutes: requests to a Service go by its HTTPRoute, whatever the node of
@@ -120,6 +135,30 @@ func TestRoutes(t *testing.T) {
 			if e.RouteMeta["route"] != "web" || e.RouteMeta["route_kind"] != "HTTPRoute" || e.RouteMeta["service"] != "web" {
 				t.Errorf("tap: %v", e.RouteMeta)
 			}
+
+			// One of Linkerd's own, of the same name.
+			linkerds := "http://" + addrPort(l.ServiceIPs("default/linkerd")[0], 80)
+			l.Eventually(patience, func() error {
+				req, _ := http.NewRequest("GET", linkerds+"/nowhere", nil)
+				resp, err := client.Do(req)
+				if err != nil {
+					return err
+				}
+				resp.Body.Close()
+				if resp.StatusCode != 404 || resp.Header.Get("Underlane-Reason") != "no-route" {
+					return fmt.Errorf("/nowhere: %s %s", resp.Status, resp.Header.Get("Underlane-Reason"))
+				}
+				return nil
+			})
+			for range 20 {
+				req, _ := http.NewRequest("GET", linkerds+"/who", nil)
+				if a := do(t, client, req); a.Hostname != "v2-far" {
+					t.Fatalf("by Linkerd's route: sent to %s", a.Hostname)
+				}
+			}
+			tap.wait("a request by the rule newest", func(e event) bool {
+				return e.ResponseEndEvent != nil && e.RouteMeta["route_rule"] == "newest" && e.RouteMeta["route_kind"] == "HTTPRoute.policy.linkerd.io" && e.RouteMeta["service"] == "linkerd"
+			})
 		})
 	}
 	l.Eventually(patience, func() error {
