@@ -117,11 +117,7 @@ func (o *options) channel() error {
 		if o.Channel == release.Edge && name == release.Stable {
 			continue
 		}
-		c := release.Channel{Channel: name}
-		text, err := o.previous("channels/" + name + ".json")
-		if err == nil && text != nil {
-			c, err = release.ParseChannel(name, text)
-		}
+		c, err := o.previousChannel(name)
 		if err != nil {
 			return err
 		}
@@ -132,7 +128,8 @@ func (o *options) channel() error {
 		case err != nil:
 			return err
 		}
-		if text, err = next.Text(); err != nil {
+		text, err := next.Text()
+		if err != nil {
 			return err
 		}
 		if err := o.signed(filepath.Join(o.Out, "channels", name+".json"), text); err != nil {
@@ -140,4 +137,22 @@ func (o *options) channel() error {
 		}
 	}
 	return nil
+}
+
+// previousChannel reads the file of a channel of the releases before, which may come from
+// a server. What it says is signed again, so it has to have this key's signature.
+func (o *options) previousChannel(name string) (release.Channel, error) {
+	path := "channels/" + name + ".json"
+	text, err := o.previous(path)
+	if err != nil || text == nil {
+		return release.Channel{Channel: name}, err
+	}
+	signature, err := o.previous(path + release.SignatureSuffix)
+	if err == nil {
+		err = release.Verify(o.encodedKey(), text, signature)
+	}
+	if err != nil {
+		return release.Channel{}, fmt.Errorf("previous %s: %w", path, err)
+	}
+	return release.ParseChannel(name, text)
 }

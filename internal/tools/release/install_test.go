@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/underlane/underlane/pkg/release"
 )
 
 // shells and downloaders are those that the script is run with, in all pairs. busybox's
@@ -225,6 +227,29 @@ func fails(t *testing.T, p *published, script string, shell []string, get string
 	out, err := u.run("trap '' XFSZ\nulimit -f 100\n" + script)
 	if err == nil || !strings.Contains(out, "is the disk full?") || u.installed() != "" {
 		t.Errorf("full disk: %v:\n%s", err, out)
+	}
+}
+
+// The channels of the releases before are signed again, so they need a signature.
+func TestPreviousChannel(t *testing.T) {
+	p := publish(t)
+	o := testOptions(t, root)
+	o.Version, o.Previous = "v0.3.0", p.dir
+	for _, err := range []error{o.check(t.Context()), os.MkdirAll(filepath.Join(o.Out, "channels"), 0o755), o.channel()} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(p.dir, "channels/stable.json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "v0.0.0", "v0.0.9")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.channel(); !errors.Is(err, release.ErrSignature) {
+		t.Errorf("a channel that was changed on the server: %v", err)
 	}
 }
 
