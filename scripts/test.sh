@@ -10,9 +10,9 @@ cd "$(dirname "$0")/.."
 # tests measure time and must be alone. Within test/e2e those that may run two at a
 # time do. All of them run programs that Go's cache of test results does not know.
 kernel='/test/|/pkg/redirect'
-skip='^TestFull'
+skip='^TestFull' unit=$skip
 if [ -n "${FULL:-}" ]; then
-    skip='^$'
+    skip='^$' unit='^TestFullRelease$' # that has a step of its own
     export UNDERLANE_TEST_FULL=1
 fi
 
@@ -20,10 +20,14 @@ packages=$(go list ./...)
 echo "== unit"
 # `make lint` vets.
 # shellcheck disable=SC2046
-go test -vet=off -race -timeout 15m -skip "$skip" $(echo "$packages" | grep -vE "$kernel")
+go test -vet=off -race -timeout 15m -skip "$unit" $(echo "$packages" | grep -vE "$kernel")
 echo "== without the race detector, for which they take too long or count what it changes"
 go test -vet=off -timeout 5m -run 'Allocations$' ./pkg/l7proxy/...
 go test -vet=off -timeout 15m -skip "$skip" ./pkg/controller/history
+if [ -n "${FULL:-}" ]; then
+    echo "== a release of all platforms, twice"
+    go test -vet=off -timeout 90m -run '^TestFullRelease$' ./internal/tools/release
+fi
 echo "== the test cluster's own parts"
 # shellcheck disable=SC2046
 (cd test/cluster && go test -vet=off -timeout 5m $(go list ./... | grep -v /e2e))

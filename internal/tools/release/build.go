@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // platforms are those of the command line. Images are made for those of Linux.
@@ -27,52 +30,87 @@ func (o *options) selected() []string {
 	return o.only
 }
 
-// commandLines builds `underlane` for each platform.
-func (o *options) commandLines(ctx context.Context) error {
+// programs builds all that is compiled: `underlane` for each platform, which goes into the
+// version's directory, and for those of Linux the programs of the images, which stay in
+// o.work. What is for one platform comes from one `go build`, which compiles each package
+// once. Two platforms are built at a time: one compiles while the other links, which keeps
+// only one processor busy.
+func (o *options) programs(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(2)
 	for _, p := range o.selected() {
-		name := "underlane-" + o.Version + "-" + strings.ReplaceAll(p, "/", "-")
-		if strings.HasPrefix(p, "windows/") {
-			name += ".exe"
+		g.Go(func() error { return o.build(ctx, p) })
+	}
+	return g.Wait()
+}
+
+// built is the path of a program in o.work.
+func (o *options) built(program, platform string) string {
+	path := filepath.Join(o.work, strings.ReplaceAll(platform, "/", "-"), program)
+	if strings.HasPrefix(platform, "windows/") {
+		path += ".exe"
+	}
+	return path
+}
+
+// build compiles what is for a platform, and writes the SBOM of each program.
+func (o *options) build(ctx context.Context, platform string) error {
+	began := time.Now()
+	goos, goarch, _ := strings.Cut(platform, "/")
+	programs := []string{"underlane"}
+	if goos == "linux" {
+		for _, i := range imagesOf {
+			programs = append(programs, i.name)
 		}
-		if err := o.build(ctx, "./cmd/underlane", p, filepath.Join(o.dir(), name)); err != nil {
+	}
+	const of = " -X github.com/underlane/underlane/internal/version."
+	flags := "-s -w" + of + "Version=" + o.Version + of + "Channel=" + o.Channel +
+		of + "PublicKey=" + o.encodedKey() + of + "BaseURL=" + o.BaseURL
+	args := []string{
+		"build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", flags,
+		"-o", filepath.Dir(o.built("underlane", platform)) + string(filepath.Separator),
+	}
+	for _, name := range programs {
+		args = append(args, "./cmd/"+name)
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = o.Repo, o.Progress, o.Progress
+	// What may be set where a developer works, and would change the bytes.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch, "GOFLAGS=", "GOEXPERIMENT=",
+		"GOAMD64=v1", "GOARM64=v8.0", "GOWORK=off", "GOFIPS140=off")
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("build %v for %s: %w", programs, platform, err)
+	}
+	fmt.Fprintf(o.Progress, "%v for %s: %s\n", programs, platform, time.Since(began).Round(time.Second))
+	for _, name := range programs {
+		path := o.built(name, platform)
+		suffix := "-" + o.Version + "-" + goos + "-" + goarch + strings.TrimPrefix(filepath.Base(path), name)
+		if err := o.sbom(ctx, path, name+suffix); err != nil {
+			return err
+		}
+		if name != "underlane" {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(o.dir(), name+suffix), text, 0o755)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// build compiles a program to the file path, and writes its SBOM into the version's
-// directory.
-func (o *options) build(ctx context.Context, pkg, platform, path string) error {
-	fmt.Fprintf(o.Progress, "%s for %s\n", pkg, platform)
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return err
-	}
-	goos, goarch, _ := strings.Cut(platform, "/")
-	const of = " -X github.com/underlane/underlane/internal/version."
-	flags := "-s -w" + of + "Version=" + o.Version + of + "Channel=" + o.Channel +
-		of + "PublicKey=" + o.encodedKey() + of + "BaseURL=" + o.BaseURL
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", flags, "-o", path, pkg)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = o.Repo, o.Progress, o.Progress
-	// What may be set where a developer works, and would change the bytes.
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch, "GOFLAGS=", "GOEXPERIMENT=",
-		"GOAMD64=v1", "GOARM64=v8.0", "GOWORK=off", "GOFIPS140=off")
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("build %s for %s: %w", pkg, platform, err)
-	}
-	return o.sbom(ctx, path)
-}
-
-// sbom writes the CycloneDX list of the modules that the program is made of, from what
-// the linker has recorded in it.
-func (o *options) sbom(ctx context.Context, program string) error {
+// sbom writes NAME.cdx.json, the CycloneDX list of the modules that the program is made
+// of, from what the linker has recorded in it.
+func (o *options) sbom(ctx context.Context, program, name string) error {
 	repo, err := filepath.Abs(o.Repo)
 	if err != nil {
 		return err
 	}
-	out := filepath.Join(o.dir(), filepath.Base(program)+".cdx.json")
-	if out, err = filepath.Abs(out); err != nil {
+	out, err := filepath.Abs(filepath.Join(o.dir(), name+".cdx.json"))
+	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, "go", "tool", "cyclonedx-gomod", "bin", "-json", "-noserial", "-notimestamp",
@@ -80,14 +118,14 @@ func (o *options) sbom(ctx context.Context, program string) error {
 	cmd.Dir = filepath.Join(repo, "internal/tools/sbom")
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("SBOM of %s: %w: %s", filepath.Base(program), err, text)
+		return fmt.Errorf("SBOM of %s: %w: %s", name, err, text)
 	}
 	text, err := os.ReadFile(out)
 	if err == nil {
 		text, err = withoutToolHashes(text)
 	}
 	if err != nil {
-		return fmt.Errorf("SBOM of %s: %w", filepath.Base(program), err)
+		return fmt.Errorf("SBOM of %s: %w", name, err)
 	}
 	return os.WriteFile(out, text, 0o644)
 }

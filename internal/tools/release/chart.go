@@ -21,7 +21,7 @@ import (
 )
 
 // chart writes the chart's package and the index of the Helm repository.
-func (o *options) chart(context.Context) error {
+func (o *options) chart() error {
 	files, err := chart.Files()
 	if err != nil {
 		return err

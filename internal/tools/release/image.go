@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -28,14 +27,8 @@ var imagesOf = []image{
 	{name: "controller", title: "Underlane's controller", user: "65532:65532"},
 }
 
-// images builds the programs for Linux, and writes an image of each with all of its
-// platforms in one index.
-func (o *options) images(ctx context.Context) error {
-	bin, err := os.MkdirTemp("", "underlane-release-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(bin)
+// images writes an image of each program with all of its platforms in one index.
+func (o *options) images() error {
 	registry, err := chart.Registry()
 	if err != nil {
 		return err
@@ -48,11 +41,7 @@ func (o *options) images(ctx context.Context) error {
 			if !ok {
 				continue
 			}
-			path := filepath.Join(bin, i.name+"-"+o.Version+"-linux-"+arch)
-			if err := o.build(ctx, "./cmd/"+i.name, p, path); err != nil {
-				return err
-			}
-			program, err := os.ReadFile(path)
+			program, err := os.ReadFile(o.built(i.name, p))
 			if err != nil {
 				return err
 			}

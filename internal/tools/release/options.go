@@ -34,6 +34,7 @@ type options struct {
 	public ed25519.PublicKey
 	time   time.Time // of the commit
 	only   []string  // platforms; empty for all
+	work   string    // directory of what is built, while run runs
 }
 
 // dir is the directory of the version's files.

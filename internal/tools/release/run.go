@@ -27,19 +27,25 @@ func (o *options) run(ctx context.Context) error {
 	if err := o.empty(); err != nil {
 		return err
 	}
+	work, err := os.MkdirTemp("", "underlane-release-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	o.work = work
 	for _, step := range []struct {
 		what string
-		do   func(context.Context) error
+		do   func() error
 	}{
-		{"command line", o.commandLines},
+		{"programs", func() error { return o.programs(ctx) }},
 		{"images", o.images},
 		{"chart", o.chart},
-		{"manifest", o.manifest},
-		{"checksums", func(context.Context) error { return o.sums() }},
-		{"channel", func(context.Context) error { return o.channel() }},
-		{"install.sh", func(context.Context) error { return o.script() }},
+		{"manifest", func() error { return o.manifest(ctx) }},
+		{"checksums", o.sums},
+		{"channel", o.channel},
+		{"install.sh", o.script},
 	} {
-		if err := step.do(ctx); err != nil {
+		if err := step.do(); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
 		}
 	}
