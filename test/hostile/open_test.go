@@ -43,15 +43,15 @@ var open = []shortcoming{
 	{
 		attacks: "conns/slow-readers",
 		may:     ruleLatency + " " + ruleRate,
-		figure: "p99 from 1 to 7 ms (near) and 8 ms (far)",
+		figure:  "p99 from 1 to 7 ms (near) and 8 ms (far)",
 		cause: "Until their receivers' buffers are full 500 responses of 50 MB go at full speed: the sockets of the servers take 1.5 MB each, because the segments of loopback are 64 KiB, " +
 			"and filling them uses one of two processors. A request waits for the kernel at each of its steps.",
 	},
 	{
 		attacks: "conns/slow-readers-inside",
 		may:     ruleLatency + " " + ruleRate,
-		figure: "p99 from 1–2 to 8 ms (near) and 19 ms (far)",
-		cause:  "The same through two agents. The agents' own sockets take 128 KiB (pkg/rawio/unsent.go).",
+		figure:  "p99 from 1–2 to 8 ms (near) and 19 ms (far)",
+		cause:   "The same through two agents. The agents' own sockets take 128 KiB (pkg/rawio/unsent.go).",
 	},
 	{
 		attacks: "conns/greedy",
