@@ -102,6 +102,11 @@ test-tracing: deps-test ## traces on the lab, with the OpenTelemetry collector a
 test-upgrade: deps-test ## agents and controllers of this version and of the release before replace each other under traffic (root; builds the old ones)
 	$(GO) test -count=1 -v -timeout 20m -run '^TestFullUpgrade' ./test/e2e
 
+.PHONY: test-kernels
+test-kernels: deps-kernels ## the data path on other kernels, in virtual machines, one after the other: docs/support.md; KERNELS=6.1,newest ARCH=amd64|arm64 SHORT=1 LOAD=1 RUN=
+	$(GO) run ./test/kernels/cmd/kernels -arch $(or $(ARCH),amd64) $(if $(KERNELS),-kernels '$(KERNELS)') $(if $(SHORT),-short) $(if $(LOAD),-load) \
+	  $(if $(RUN),-run '$(RUN)',$(if $(LOAD),,-table docs/support.md))
+
 .PHONY: hostile
 hostile: deps-test ## attack the mesh, and measure what quiet pods feel (root); RUN=http2/ping
 	$(GO) test -count=1 -v -timeout 90m -run 'TestHostile/$(RUN)' ./test/hostile -args -full
@@ -191,6 +196,8 @@ deps-cluster:
 	scripts/deps.sh cluster
 deps-bench:
 	scripts/deps.sh run bench
+deps-kernels:
+	scripts/deps.sh kernels-$(or $(ARCH),amd64)
 deps-generate:
 	scripts/deps.sh generate
 deps-web:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that running, testing or generating needs, those
-# that are missing. Usage: deps.sh run|test|bench|programs|prometheus|cluster|generate|web...
+# that are missing. Usage: deps.sh run|test|bench|programs|prometheus|cluster|generate|web|kernels-amd64|kernels-arm64...
 set -eu
 
 missing=
@@ -75,6 +75,13 @@ for group in "$@"; do
         need npm npm
         [ -e /usr/include/bpf/bpf_helpers.h ] || missing="$missing libbpf-dev"
         [ -e /usr/include/google/protobuf/timestamp.proto ] || missing="$missing libprotobuf-dev" ;;
+    kernels-amd64) # virtual machines of test/kernels, and what unpacks kernels and modules
+        need qemu-system-x86_64 qemu-system-x86
+        need xz xz-utils ;;
+    kernels-arm64)
+        need qemu-system-aarch64 qemu-system-arm
+        need zstd zstd
+        need xz xz-utils ;;
     web) # tests of the dashboard
         need node nodejs
         need npm npm

@@ -1,0 +1,116 @@
+package kernels
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/underlane/underlane/test/kernels/plan"
+)
+
+const (
+	checkGood = `{"success":false,"categories":[{"categoryName":"kernel-features","checks":[{"description":"has sk_lookup","result":"success"}]}]}`
+	checkLess = `{"categories":[{"categoryName":"kernel-features","checks":[{"description":"sockets can be destroyed","result":"warning"}]}]}`
+	checkOld  = `{"categories":[{"categoryName":"kernel-features","checks":[{"description":"has cookies","result":"error","error":"no"}]}]}`
+)
+
+// console is what a guest prints that runs a kernel of a line.
+func console(line string, results ...plan.Result) string {
+	var b strings.Builder
+	b.WriteString("SeaBIOS\r\n[    1.0] a message of the kernel\n")
+	b.Write(plan.Message{Kernel: line + ".9-cloud-amd64"}.Line())
+	b.Write(plan.Message{Test: "--- PASS: TestX (1.00s)"}.Line())
+	for i := range results {
+		b.WriteString("something without an end ")
+		b.Write(plan.Message{Result: &results[i]}.Line())
+	}
+	b.Write(plan.Message{Done: true}.Line())
+	return b.String()
+}
+
+func TestJudge(t *testing.T) {
+	good := plan.Result{Step: "check", Code: 1, Output: checkGood}
+	redirect, e2e := plan.Result{Step: "redirect", Passed: 50}, plan.Result{Step: "e2e", Passed: 9}
+	with := func(r plan.Result, change func(*plan.Result)) plan.Result { change(&r); return r }
+	for name, c := range map[string]struct {
+		line    string
+		console string
+		want    verdict
+	}{
+		"good": {"6.1", console("6.1", good, redirect, e2e), verdict{passed: 59}},
+		"does without": {
+			"6.1", console("6.1", plan.Result{Step: "check", Output: "a warning\n" + checkLess}, redirect, e2e),
+			verdict{passed: 59, without: []string{"sockets can be destroyed"}},
+		},
+		"failed": {
+			"6.1", console("6.1", good, with(redirect, func(r *plan.Result) { r.Code, r.Failed = 1, []string{"TestA"} }), e2e),
+			verdict{passed: 59, wrong: []string{"redirect: TestA"}},
+		},
+		"skipped": {
+			"6.1", console("6.1", good, with(redirect, func(r *plan.Result) { r.Skipped = []string{"TestA"} }), e2e),
+			verdict{passed: 59, wrong: []string{"redirect: TestA was skipped"}},
+		},
+		"killed": {
+			"6.1", console("6.1", good, with(redirect, func(r *plan.Result) { r.Code = -1 }), e2e),
+			verdict{passed: 59, wrong: []string{"redirect ended with -1"}},
+		},
+		"nothing ran": {"6.1", console("6.1", good, plan.Result{Step: "redirect"}, e2e), verdict{passed: 9, wrong: []string{"redirect: no test ran"}}},
+		"missing feature": {
+			"6.1", console("6.1", plan.Result{Step: "check", Output: checkOld}, redirect, e2e),
+			verdict{passed: 59, wrong: []string{"agent check: has cookies: no"}},
+		},
+		"too old": {
+			"5.10", console("5.10", plan.Result{Step: "check", Code: 1, Output: checkOld}, plan.Result{Step: "run", Code: 1, Output: "no: " + needs}, plan.Result{Step: "redirect", Passed: 1}),
+			verdict{passed: 1, refused: "has cookies"},
+		},
+		"too old, and the agent does not notice": {
+			"5.10", console("5.10", plan.Result{Step: "check", Code: 1, Output: checkGood}, plan.Result{Step: "run", Code: 1, Output: "no: " + needs}, plan.Result{Step: "redirect", Passed: 1}),
+			verdict{passed: 1, wrong: []string{"agent check finds nothing missing"}},
+		},
+		"died": {
+			"6.1", strings.TrimSuffix(console("6.1", good), string(plan.Message{Done: true}.Line())),
+			verdict{wrong: []string{"the guest ended before it had run everything", "redirect has no result", "e2e has no result"}},
+		},
+	} {
+		var s session
+		s.read(strings.NewReader(c.console), func(plan.Message) {})
+		if s.release != c.line+".9-cloud-amd64" {
+			t.Errorf("%s: got the release %q", name, s.release)
+		}
+		if diff := cmp.Diff(c.want, judge(c.line, (&options{}).steps(c.line), &s), cmp.AllowUnexported(verdict{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	page := "# Page\n\n" + tableBegin + tableHead +
+		"| 6.1 | amd64 | 6.1.0-1-cloud-amd64 | 3 tests passed | – |\n| 6.1 | arm64 | 6.1.0-1-cloud-arm64 | 3 tests passed | – |\n" + tableEnd + "\nThe rest.\n"
+	o, short, load := options{arch: "amd64"}, options{arch: "amd64", short: true}, options{arch: "amd64", load: true}
+	rows := []row{
+		o.newRow("6.1.0-2-cloud-amd64", verdict{passed: 4, without: []string{"a", "b"}}),
+		short.newRow("5.10.0-2-cloud-amd64", verdict{passed: 1, refused: "cookies"}),
+		short.newRow("6.12.5+deb13-cloud-amd64", verdict{passed: 4}),
+		load.newRow("6.18.5+deb13-cloud-amd64", verdict{passed: 1}),
+	}
+	want := "# Page\n\n" + tableBegin + tableHead +
+		"| 5.10 | amd64 | 5.10.0-2-cloud-amd64 | refused by the agent, which says why | cookies |\n" +
+		"| 6.1 | amd64 | 6.1.0-2-cloud-amd64 | 4 tests passed | a; b |\n" +
+		"| 6.12 | amd64 | 6.12.5+deb13-cloud-amd64 | 4 tests passed (short form) | – |\n" +
+		"| 6.18 | amd64 | 6.18.5+deb13-cloud-amd64 | every program loads | – |\n" +
+		"| 6.1 | arm64 | 6.1.0-1-cloud-arm64 | 3 tests passed | – |\n" + tableEnd + "\nThe rest.\n"
+	for range 2 { // a second time changes nothing
+		got, err := update(page, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("the page (-want +got):\n%s", diff)
+		}
+		page = got
+	}
+	if _, err := update("# Page\n", rows); err == nil {
+		t.Error("a page without a table: got no error, want one")
+	}
+}
