@@ -27,13 +27,14 @@ type world struct {
 	nodes   int
 	tr      *translate.Translator
 	keeper  *server.Keeper
+	server  *server.Server
 	snap    *server.Snapshot
 	streams []*server.Stream
 }
 
 // newWorld returns a control plane that has nothing yet. The pods of each agent use 20 Services.
 func newWorld(t testing.TB, nodes, agents int) *world {
-	w := &world{nodes: nodes, tr: translate.New(translate.Config{TrustDomain: "cluster.local"}), keeper: server.NewKeeper()}
+	w := &world{nodes: nodes, tr: translate.New(translate.Config{TrustDomain: "cluster.local"}), keeper: server.NewKeeper(), server: server.New(server.Options{})}
 	for i := range agents {
 		req := &pb.SyncRequest{Agent: &pb.Agent{Kinds: []string{"route", "ranges", "authz", "egress"}}}
 		var subs []netip.Addr
@@ -41,7 +42,7 @@ func newWorld(t testing.TB, nodes, agents int) *world {
 			subs = append(subs, ServiceAddr((i*20+j)*PodsPerService%(nodes*PodsPerNode)))
 		}
 		req.Subscribe = codec.EncodeAddrs(subs)
-		s, err := server.NewStream(nodeName(i), req)
+		s, err := w.server.Simulate(nodeName(i), req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,6 +59,7 @@ func (w *world) apply(b translate.Batch) {
 		c.Nodes = w.tr.Nodes()
 	}
 	w.snap = w.keeper.Apply(c)
+	w.server.Publish(w.snap)
 }
 
 // stream returns the bytes that all agents get, and how many of them get some.
@@ -137,8 +139,11 @@ func TestMeasure(t *testing.T) {
 				took.Round(time.Microsecond), used.Round(time.Microsecond), (after.TotalAlloc-before.TotalAlloc)/uint64(n)/1024, bytes/n)
 		}
 		objects := Cluster(nodes)
-		line("the first", 1, func(int) int {
+		line("the first state", 1, func(int) int {
 			w.apply(translate.Diff(nil, objects))
+			return 0
+		})
+		line("to all agents", 1, func(int) int {
 			bytes, _ := w.stream()
 			return bytes
 		})
