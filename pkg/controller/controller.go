@@ -252,7 +252,7 @@ func (c *Controller) serve(ctx context.Context) error {
 	g.Go(func() error { return c.follow(ctx) })
 	g.Go(func() error { return front.Serve(c.listener) })
 	g.Go(func() error { return c.server.Lend(ctx) })
-	g.Go(func() error { return c.share(ctx) })
+	g.Go(func() error { return share(ctx, c) })
 	g.Go(func() error {
 		<-ctx.Done()
 		c.stop(front)

@@ -14,9 +14,9 @@ const (
 	shareOf = 10
 )
 
-// share asks agents to connect again while this replica has more than its share of them, until
+// share asks agents of c to connect again while it has more than its share of them, until
 // ctx ends: after a replica has come or has come back, all agents are with the others.
-func (c *Controller) share(ctx context.Context) error {
+func share(ctx context.Context, c *Controller) error {
 	tick := time.NewTicker(shareEvery)
 	defer tick.Stop()
 	replicas, agents, moving := 0, 0, false
