@@ -80,15 +80,15 @@ type write struct {
 	again int // how often the same was written before
 }
 
-// wait returns how long the next write has to wait.
-func (w *write) wait(next []gatewayv1.RouteParentStatus) time.Duration {
+// wait returns how long the next write has to wait at now.
+func (w *write) wait(next []gatewayv1.RouteParentStatus, now time.Time) time.Duration {
 	pause := quiet
 	if equality.Semantic.DeepEqual(w.what, next) {
 		for range w.again {
 			pause = min(2*pause, longest)
 		}
 	}
-	return pause - time.Since(w.at)
+	return pause - now.Sub(w.at)
 }
 
 // New returns a Writer that writes nothing before Lead.
@@ -156,7 +156,7 @@ func (w *Writer) enqueue() {
 	}
 	for r, want := range w.wanted {
 		last := w.last[r]
-		w.queue.AddAfter(r, last.wait(want))
+		w.queue.AddAfter(r, last.wait(want, time.Now()))
 	}
 }
 
@@ -194,7 +194,7 @@ func (w *Writer) work(ctx context.Context, queue workqueue.TypedRateLimitingInte
 	w.mu.Lock()
 	want, ok := w.wanted[r]
 	last := w.last[r]
-	wait := last.wait(want)
+	wait := last.wait(want, time.Now())
 	w.mu.Unlock()
 	if !ok || ctx.Err() != nil {
 		return

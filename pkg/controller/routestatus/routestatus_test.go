@@ -222,16 +222,17 @@ func TestFailedWritesAreTriedAgain(t *testing.T) {
 func TestChasingSlowsDown(t *testing.T) {
 	this := []gatewayv1.RouteParentStatus{parent("a", translate.ControllerName, metav1.ConditionTrue, metav1.Time{})}
 	other := []gatewayv1.RouteParentStatus{parent("a", translate.ControllerName, metav1.ConditionFalse, metav1.Time{})}
+	now := time.Now()
 	for again, want := range map[int]time.Duration{0: quiet, 1: 2 * quiet, 3: 8 * quiet, 100: longest} {
-		w := write{at: time.Now().Add(time.Hour), what: this, again: again}
-		if got := w.wait(this) - time.Hour; got > want || got < want-time.Minute/2 && want > time.Minute/2 || got <= want/2 && again < 4 && got < want-quiet/2 {
+		w := write{at: now.Add(-time.Millisecond), what: this, again: again}
+		if got := w.wait(this, now); got != want-time.Millisecond {
 			t.Errorf("after %d: got %v, want %v", again, got, want)
 		}
-		if got := w.wait(other) - time.Hour; got > quiet {
+		if got := w.wait(other, now); got != quiet-time.Millisecond {
 			t.Errorf("another status waits for %v", got)
 		}
 	}
-	if got := (&write{}).wait(this); got > 0 {
+	if got := (&write{}).wait(this, now); got > 0 {
 		t.Errorf("the first waits for %v", got)
 	}
 }
