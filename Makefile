@@ -102,6 +102,16 @@ test-tracing: deps-test ## traces on the lab, with the OpenTelemetry collector a
 test-upgrade: deps-test ## agents and controllers of this version and of the release before replace each other under traffic (root; builds the old ones)
 	$(GO) test -count=1 -v -timeout 20m -run '^TestFullUpgrade' ./test/e2e
 
+.PHONY: test-upgrade-cluster
+test-upgrade-cluster: deps-cluster bin/cluster ## on a real cluster: install the release before, upgrade to a release of this version, and go back, under traffic (root); KEEP=1
+	bin/cluster images labtest
+	bin/cluster build helm
+	scripts/test-upgrade-cluster.sh
+
+.PHONY: test-release
+test-release: ## make a release of all platforms twice, the second time with an empty cache, and compare the bytes
+	$(GO) test -count=1 -v -timeout 90m -run '^TestFullRelease$$' ./internal/tools/release
+
 .PHONY: test-kernels
 test-kernels: deps-kernels ## the data path on other kernels, in virtual machines, one after the other: docs/support.md; KERNELS=6.1,newest ARCH=amd64|arm64 SHORT=1 LOAD=1 RUN=
 	$(GO) run ./test/kernels/cmd/kernels -arch $(or $(ARCH),amd64) $(if $(KERNELS),-kernels '$(KERNELS)') $(if $(SHORT),-short) $(if $(LOAD),-load) \

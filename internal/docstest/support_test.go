@@ -20,8 +20,9 @@ func TestSupport(t *testing.T) {
 		"| Kubernetes | " + version("daemonset/chart/underlane/Chart.yaml", `(?m)^kubeVersion: ">=(\d+\.\d+)`) + " or newer | " +
 			version("test/cluster/components/kubernetes/go.mod", `(?m)^\s*k8s\.io/kubernetes v(\S+)`),
 		"| containerd " + version("test/cluster/components/containerd/go.mod", `(?m)^\s*(?:require )?github\.com/containerd/containerd/v2 v(\S+)`),
+		"| Helm | a chart of `apiVersion` v2 | " + version("test/cluster/components/helm/go.mod", `(?m)^\s*(?:require )?helm\.sh/helm/v4 v(\S+)`),
 		"| Gateway API | 1.6 | " + version("go.mod", `(?m)^\s*sigs\.k8s\.io/gateway-api v(\S+)`),
-		"| upgrade | from the minor version before | from " + version("test/e2e/upgrade_versions_test.go", `(?m)^\t\{"(v\d+\.\d+\.\d+)",`),
+		"| upgrade | from the minor version before | from " + version("test/released/released.go", `(?m)^\t\{"(v\d+\.\d+\.\d+)",`),
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("docs/support.md has no %q", want)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -218,15 +219,22 @@ func clearAll(c layout.Cluster) error {
 
 func buildCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use:   "build",
-		Short: "Build Kubernetes, containerd and CoreDNS, unless they are there",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Use:   "build [NAME...]",
+		Short: "Build Kubernetes, containerd and CoreDNS, or the components named, unless they are there",
+		RunE: func(_ *cobra.Command, names []string) error {
 			cache, err := component.Cache()
 			if err != nil {
 				return err
 			}
-			for _, c := range component.All {
+			chosen := component.All
+			if len(names) > 0 {
+				chosen = slices.DeleteFunc(slices.Concat(component.All, component.Asked),
+					func(c component.Component) bool { return !slices.Contains(names, c.Name) })
+			}
+			if len(chosen) < len(names) {
+				return fmt.Errorf("no component is called so: %v", names)
+			}
+			for _, c := range chosen {
 				dir, err := c.Build(o.components(), cache, o.out)
 				if err != nil {
 					return err

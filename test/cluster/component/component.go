@@ -68,8 +68,17 @@ var Traefik = Component{
 	},
 }
 
+// Helm installs charts. Tests of upgrades use it.
+var Helm = Component{
+	Name: "helm", Pattern: "tool", Module: "helm.sh/helm/v4",
+	Flags: func(v string) string { return " -X helm.sh/helm/v4/internal/version.version=" + v },
+}
+
 // All lists the components that every cluster needs.
 var All = []Component{Kubernetes, Containerd, CoreDNS}
+
+// Asked lists the components that are built when they are asked for.
+var Asked = []Component{Prometheus, Traefik, Helm}
 
 // Cache returns the directory for built components: cluster below $UNDERLANE_CACHE or
 // ~/.cache/underlane.

@@ -23,6 +23,14 @@ const (
 
 func startTraffic(t *testing.T, options ...option) *traffic {
 	t.Helper()
+	tr := newTraffic(t, options...)
+	tr.start(t)
+	return tr
+}
+
+// newTraffic makes the pods of traffic.
+func newTraffic(t *testing.T, options ...option) *traffic {
+	t.Helper()
 	ns := newNamespace(t, "underlane.io/mesh=enabled")
 	apply(t, ns, deployment("web", httpArgs, append([]option{
 		replicas(4), podSpec(`topologySpreadConstraints:
@@ -36,9 +44,13 @@ func startTraffic(t *testing.T, options ...option) *traffic {
 	enrolled(t, ns, tr.servers(t)...)
 	endpoints(t, ns, "web", 4)
 	reachable(t, ns, tr.client, "http://web/")
-	tr.end = requestsUntil(t, ns, tr.client, "--interval", "20ms", "--timeout", "8s", "http://web/")
-	time.Sleep(before)
 	return tr
+}
+
+func (tr *traffic) start(t *testing.T) {
+	t.Helper()
+	tr.end = requestsUntil(t, tr.ns, tr.client, "--interval", "20ms", "--timeout", "8s", "http://web/")
+	time.Sleep(before)
 }
 
 // servers returns the servers' pods, as "pod/NAME".
