@@ -46,6 +46,9 @@ func (a *components) readKernelEvents(ctx context.Context) error {
 			if !e.FromNode {
 				a.client.Subscribe(e.Remote.Addr()) // no proxy does
 			}
+			if e.ByPath && e.Kind == redirect.EventFailed {
+				a.paths.Failed(pod.UID, e.Remote)
+			}
 			heard <- kernelEvent{*e, pod, time.Now()}
 		}
 	})

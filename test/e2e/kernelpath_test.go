@@ -234,3 +234,86 @@ func TestKernelPathFollowsPods(t *testing.T) {
 		return nil
 	})
 }
+
+// TestKernelPathAffinity: with session affinity a client's connections on the kernel path go to
+// the endpoint that the proxy has chosen for it, and stay there while other endpoints come and
+// go; when it goes, another one is chosen, and the path leads there.
+func TestKernelPathAffinity(t *testing.T) {
+	t.Parallel()
+	settings := map[string]string{"underlane.io/opaque-ports": "7000", "underlane.io/policy": "strict"}
+	server := func(name string) podSpec {
+		p := serverPod(name, node1)
+		p.Labels, p.Annotations = merge(p.Labels, map[string]string{"app": "servers"}), settings
+		return p
+	}
+	clients := []string{"near-1", "near-2", "near-3"}
+	pods := []podSpec{server("server-1"), server("server-2"), server("server-3")}
+	wait := []string{"default/server-1", "default/server-2", "default/server-3"}
+	for _, c := range clients {
+		pods, wait = append(pods, clientPod(c, node1)), append(wait, "default/"+c)
+	}
+	l := lab.Up(t, lab.Options{}, manifests(pods...),
+		strings.Replace(opaqueService("servers"), "spec: {", "spec: {sessionAffinity: ClientIP, ", 1))
+	waitEnrolled(t, l, wait...)
+	service := addrPort(l.ServiceIPs("default/servers")[0], 7000)
+	tap := startTap(t, l, node1)
+	ended := func(client, origin string) []event {
+		return tap.all(func(e event) bool {
+			return e.ConnCloseEvent != nil && e.Origin == origin && e.Source.Metadata["pod"] == client && e.Reason == ""
+		})
+	}
+	// chosen returns the pod that the connections of a client go to on the kernel path.
+	chosen := func(client string) (string, error) {
+		onKernelPath(t, l, tap, client, service)
+		before := len(ended(client, "kernel"))
+		for range 10 {
+			if r := say(l, client, service, "hello"); !strings.HasSuffix(r.Stdout, "hello") {
+				return "", fmt.Errorf("%s: %s", client, r)
+			}
+		}
+		var list []event
+		l.Eventually(patience, func() error {
+			if list = ended(client, "kernel")[before:]; len(list) < 10 {
+				return fmt.Errorf("%s: %d of 10 connections have ended on the kernel path", client, len(list))
+			}
+			return nil
+		})
+		pod := list[0].Destination.Metadata["pod"]
+		for _, e := range list {
+			if got := e.Destination.Metadata["pod"]; got != pod {
+				return "", fmt.Errorf("%s: a connection went to %s, and another to %s", client, pod, got)
+			}
+		}
+		return pod, nil
+	}
+	first := map[string]string{}
+	for _, c := range clients {
+		var err error
+		if first[c], err = chosen(c); err != nil {
+			t.Fatal(err)
+		}
+		proxied := ended(c, "proxy")
+		if len(proxied) == 0 {
+			t.Errorf("%s: the proxy has carried none of its connections", c)
+		}
+		for _, e := range proxied {
+			if got := e.Destination.Metadata["pod"]; got != first[c] {
+				t.Errorf("%s: the proxy has chosen %s, and the kernel path goes to %s", c, got, first[c])
+			}
+		}
+	}
+	gone := server(first[clients[0]])
+	l.Delete(gone.manifest())
+	for _, c := range clients {
+		l.Eventually(patience, func() error {
+			got, err := chosen(c)
+			if err == nil && got == gone.Name {
+				err = fmt.Errorf("%s: got %s, which has gone", c, got)
+			}
+			if err == nil && first[c] != gone.Name && got != first[c] {
+				t.Errorf("%s: got %s after %s has gone, want %s still", c, got, gone.Name, first[c])
+			}
+			return err
+		})
+	}
+}

@@ -16,6 +16,9 @@ const (
 	// again is how long after a denial its connections are looked for once more: one may have
 	// been on its way to the endpoint when the others were cut.
 	again = time.Second
+	// avoidFor is how long the proxy has a destination whose endpoint the kernel could not
+	// reach: long enough to find out whether it can.
+	avoidFor = 10 * time.Second
 	// rest limits the work while the state changes all the time: after a judgement of all
 	// entries the table waits so many times as long as the judgement took. Judgements then
 	// take a tenth of a processor at most.
@@ -42,6 +45,8 @@ func (t *Table) Run(ctx context.Context, k Kernel) error {
 			return nil
 		case u := <-t.used:
 			t.add(u)
+		case k := <-t.lost:
+			t.fail(k)
 		case <-changes:
 			look.Reset(time.Until(free))
 		case <-look.C:

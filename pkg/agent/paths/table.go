@@ -69,6 +69,7 @@ const (
 type Table struct {
 	Options
 	used chan use // destinations that are not in the table
+	lost chan key // destinations whose endpoint the kernel could not reach
 	full atomic.Uint64
 	cuts atomic.Uint64
 
@@ -98,6 +99,10 @@ type entry struct {
 	// found: the last sweep has seen it there
 	found bool
 	last  time.Time // when the proxy saw a connection to it
+	// others: the destination has other endpoints, which the proxy tries if the path's cannot
+	// be reached. The proxy has such a destination until reachable.
+	others    bool
+	reachable time.Time
 }
 
 // flow is all connections of a pod to an endpoint.
@@ -109,7 +114,7 @@ type flow struct {
 // New makes a table without paths.
 func New(o Options) *Table {
 	return &Table{
-		Options: o, used: make(chan use, 256),
+		Options: o, used: make(chan use, 256), lost: make(chan key, 256),
 		entries: make(map[key]*entry), ofPod: make(map[string]int), open: make(map[flow]string),
 	}
 }
@@ -130,6 +135,16 @@ func (t *Table) Used(local *mesh.Workload, dst netip.AddrPort) {
 	select {
 	case t.used <- use{k, local}:
 	default: // it is used again
+	}
+}
+
+// Failed notes that a connection of a client to dst could not be made on the kernel path. If
+// dst has other endpoints, the next ones go through the proxy, which tries these. It does not
+// wait.
+func (t *Table) Failed(client string, dst netip.AddrPort) {
+	select {
+	case t.lost <- key{client, dst}:
+	default: // it fails again
 	}
 }
 
@@ -169,10 +184,26 @@ func (t *Table) add(u use) {
 	t.judge(u.key, e)
 }
 
+// fail gives a destination back to the proxy, if there is more than one endpoint.
+func (t *Table) fail(k key) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.entries[k]
+	if e == nil || !e.set || !e.others {
+		return
+	}
+	t.Log.Debug("the proxy decides about a destination again: its endpoint cannot be reached", "client", k.client, "destination", k.dst, "endpoint", e.path.Endpoint)
+	e.reachable = time.Now().Add(avoidFor)
+	t.unset(e)
+}
+
 // judge gives the kernel the path of an entry if it is settled, and takes it back if not.
 // mu is held.
 func (t *Table) judge(k key, e *entry) {
-	path, server, err := t.settled(k)
+	path, to, err := t.settled(k)
+	if err == nil && time.Now().Before(e.reachable) {
+		err = errUnreachable
+	}
 	if err != nil {
 		if e.set {
 			t.Log.Debug("the proxy decides about a destination again", "client", k.client, "destination", k.dst, "cause", err)
@@ -180,13 +211,14 @@ func (t *Table) judge(k key, e *entry) {
 		}
 		return
 	}
+	e.others = to.Others
 	if e.set && e.path == path {
 		return
 	}
 	if e.set && e.path.PathKey != path.PathKey {
 		t.unset(e) // the pod has a new namespace
 	}
-	t.open[flow{k.client, path.Endpoint}] = server
+	t.open[flow{k.client, path.Endpoint}] = to.Server.UID
 	if err := t.kernel.SetPath(path); err != nil {
 		t.Log.Warn("a destination stays with the proxy: the kernel does not take its path", "client", k.client, "destination", k.dst, "cause", err)
 		return
@@ -201,27 +233,27 @@ var (
 	errUnknown     = errors.New("the pod is not known any more")
 	errNotEnrolled = errors.New("the pod is not enrolled")
 	errNoServer    = errors.New("the endpoint's pod is not enrolled")
+	errUnreachable = errors.New("a connection to the endpoint has failed, and the proxy may know others")
 )
 
-// settled returns the path of a destination and its server's UID. mu is held.
-func (t *Table) settled(k key) (redirect.Path, string, error) {
+// settled returns the path of a destination, and where it leads. mu is held.
+func (t *Table) settled(k key) (path redirect.Path, to destination.Settled, err error) {
 	local, ok := t.State.View().WorkloadByUID(k.client)
 	if !ok {
-		return redirect.Path{}, "", errUnknown
+		return path, to, errUnknown
 	}
 	client, ok := t.Pods.Cookie(k.client)
 	if !ok {
-		return redirect.Path{}, "", errNotEnrolled
+		return path, to, errNotEnrolled
 	}
-	to, err := t.Judge.Settled(local, k.dst)
-	if err != nil {
-		return redirect.Path{}, "", err
+	if to, err = t.Judge.Settled(local, k.dst); err != nil {
+		return path, to, err
 	}
 	server, ok := t.Pods.Cookie(to.Server.UID)
 	if !ok {
-		return redirect.Path{}, "", errNoServer
+		return path, to, errNoServer
 	}
-	return redirect.Path{PathKey: redirect.PathKey{Client: client, Dst: k.dst}, Server: server, Endpoint: to.Endpoint}, to.Server.UID, nil
+	return redirect.Path{PathKey: redirect.PathKey{Client: client, Dst: k.dst}, Server: server, Endpoint: to.Endpoint}, to, nil
 }
 
 // unset takes the path of an entry from the kernel. mu is held.

@@ -179,6 +179,33 @@ func TestTable(t *testing.T) {
 	})
 }
 
+// TestTableFails: a destination with several endpoints goes back to the proxy for a while when
+// the kernel cannot reach the one that was settled; one with a single endpoint does not.
+func TestTableFails(t *testing.T) {
+	play(t, func(n *node, table *Table, wait func(time.Duration)) {
+		table.Used(client, dst)
+		wait(time.Millisecond)
+		table.Failed("client", dst)
+		table.Failed("other", dst)
+		wait(time.Millisecond)
+		n.check(t, "failed, with one endpoint", path)
+		one := n.settled[dst]
+		n.settled = map[netip.AddrPort]destination.Settled{dst: {Server: one.Server, Endpoint: one.Endpoint, Others: true}}
+		n.change(t, 2)
+		wait(time.Second)
+		table.Failed("client", dst)
+		wait(time.Millisecond)
+		n.check(t, "failed, with several")
+		n.change(t, 3)
+		wait(time.Second)
+		n.check(t, "a change soon after")
+		wait(forgetAfter/2 - time.Second)
+		table.Used(client, dst)
+		wait(time.Millisecond)
+		n.check(t, "used again a while later", path)
+	})
+}
+
 // TestTableCuts: a policy that denies the client ends the connections that are open, also if
 // the destination was not settled any more when it came, and also one that was on its way.
 func TestTableCuts(t *testing.T) {

@@ -211,7 +211,12 @@ func (to *Backend) prefer(q *Query) (balance.Ticket, bool) {
 func (to *Backend) balance(local *mesh.Workload, dst netip.Addr, exclude []netip.AddrPort) (balance.Ticket, bool) {
 	now := balance.Now()
 	if to.Service.SessionAffinity {
-		return to.Balancer.PickFor(now, PodAddress(local, dst, netip.Addr{}), exclude...)
+		return to.Balancer.PickFor(now, affine(local, dst), exclude...)
 	}
 	return to.Balancer.Pick(now, exclude...)
+}
+
+// affine is the address that stands for a client pod in session affinity.
+func affine(local *mesh.Workload, dst netip.Addr) netip.Addr {
+	return PodAddress(local, dst, netip.Addr{})
 }

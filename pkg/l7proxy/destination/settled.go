@@ -14,13 +14,17 @@ import (
 type Settled struct {
 	Server   *mesh.Workload
 	Endpoint netip.AddrPort
+	// Others: the destination has other endpoints, which the proxy tries if this one cannot
+	// be reached.
+	Others bool
 }
 
 // Why connections to a destination are not settled.
 var (
 	errNotKnown  = errors.New("the controller has not said whose the address is")
 	errRuled     = errors.New("routes apply to the destination or to the client")
-	errBalanced  = errors.New("there are several endpoints, or none")
+	errBalanced  = errors.New("connections may go to several endpoints, or there is none, or it is ejected")
+	errAccrual   = errors.New("the destination's failures are counted")
 	errFamily    = errors.New("the endpoint is of another address family")
 	errNotHere   = errors.New("the endpoint is not a pod of this node, or is not reached directly")
 	errAccounted = errors.New("policies or limits of the endpoint count what comes")
@@ -43,12 +47,9 @@ func (d *Directory) Settled(local *mesh.Workload, dst netip.AddrPort) (Settled, 
 	case k.egress != nil || k.routing != nil || k.local.Settings.Ingress:
 		return Settled{}, errRuled
 	}
-	ep := mesh.Endpoint{Addr: dst, Workload: k.pod, Ready: true}
-	if k.Backend.Service != nil {
-		if k.Port == nil || k.Balancer.Len() != 1 {
-			return Settled{}, errBalanced
-		}
-		ep = k.Balancer.Ready()[0].Endpoint
+	ep, others, err := k.settled(dst)
+	if err != nil {
+		return Settled{}, err
 	}
 	w := ep.Workload
 	switch {
@@ -59,7 +60,28 @@ func (d *Directory) Settled(local *mesh.Workload, dst netip.AddrPort) (Settled, 
 	case w.Authorized || w.Limited || ruled(w):
 		return Settled{}, errAccounted
 	}
-	return Settled{w, ep.Addr}, d.MayConnect(k.local, w, ep.Addr)
+	return Settled{w, ep.Addr, others}, d.MayConnect(k.local, w, ep.Addr)
+}
+
+// settled returns the endpoint that Pick chooses for each connection to dst, and whether there
+// are others.
+func (k *knowledge) settled(dst netip.AddrPort) (ep mesh.Endpoint, others bool, err error) {
+	svc := k.Backend.Service
+	if svc == nil {
+		return mesh.Endpoint{Addr: dst, Workload: k.pod, Ready: true}, false, nil
+	}
+	if k.Port == nil {
+		return ep, false, errBalanced
+	}
+	others = k.Balancer.Len() > 1
+	if others && svc.FailureAccrual != nil {
+		return ep, others, errAccrual
+	}
+	chosen, ok := k.Balancer.Settled(affine(k.local, dst.Addr()), svc.SessionAffinity)
+	if !ok {
+		return ep, others, errBalanced
+	}
+	return chosen.Endpoint, others, nil
 }
 
 // MayConnect returns why client may not be connected to an address of server by the kernel

@@ -1,11 +1,15 @@
 package destination
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 
+	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/state"
+	"github.com/underlane/underlane/pkg/tap"
 )
 
 // TestSettled: connections to an opaque port of the only endpoint, in a pod of the node, are
@@ -34,6 +38,21 @@ func TestSettled(t *testing.T) {
 		"two endpoints": {func(s *set) {
 			s.service.Ports[0].Endpoints = append(s.service.Ports[0].Endpoints, mesh.Endpoint{Addr: netip.MustParseAddrPort("10.0.0.3:7000"), Ready: true})
 		}, nil, errBalanced},
+		"two endpoints, one of this node, and traffic stays on it": {func(s *set) {
+			s.service.NodeLocal = true
+			s.service.Ports[0].Endpoints = append(s.service.Ports[0].Endpoints, mesh.Endpoint{Addr: netip.MustParseAddrPort("10.0.0.3:7000"), Ready: true})
+		}, nil, nil},
+		"two endpoints, one of this node, which is preferred": {func(s *set) {
+			s.service.Ports[0].Endpoints = append(s.service.Ports[0].Endpoints, mesh.Endpoint{Addr: netip.MustParseAddrPort("10.0.0.3:7000"), Ready: true, ForNodes: []string{"node-2"}})
+			s.service.Ports[0].Endpoints[0].ForNodes = []string{"node-1"}
+		}, nil, nil},
+		"failure accrual": {func(s *set) {
+			s.service.FailureAccrual = &mesh.FailureAccrual{Consecutive: 7}
+		}, nil, nil},
+		"failure accrual, two endpoints, session affinity": {func(s *set) {
+			s.service.FailureAccrual, s.service.SessionAffinity = &mesh.FailureAccrual{Consecutive: 7}, true
+			s.service.Ports[0].Endpoints = append(s.service.Ports[0].Endpoints, mesh.Endpoint{Addr: netip.MustParseAddrPort("10.0.0.3:7000"), Ready: true})
+		}, nil, errAccrual},
 		"no endpoint": {func(s *set) {
 			s.service.Ports[0].Endpoints = nil
 		}, nil, errNotOpaque},
@@ -106,3 +125,62 @@ type enrolledPods map[string]bool
 
 func (p enrolledPods) Enrolled(uid string) bool { return p[uid] }
 func (p enrolledPods) Shared() bool             { return false }
+
+// TestSettledAffinity: with session affinity each client is settled on the endpoint that the
+// proxy picks for it, if that is a pod of the node.
+func TestSettledAffinity(t *testing.T) {
+	const clients, servers = 60, 3
+	vip := netip.MustParseAddrPort("10.9.0.1:70")
+	service := &mesh.Service{Name: "server", Namespace: "default", VIPs: []netip.Addr{vip.Addr()}, SessionAffinity: true, Ports: []mesh.ServicePort{{Port: vip.Port()}}}
+	enrolled := map[string]bool{}
+	var resources []state.Resource
+	pod := func(name, node string, addr netip.Addr) *mesh.Workload {
+		w := &mesh.Workload{
+			UID: name, Name: name, Namespace: "default", Node: node, Meshed: true, Addrs: []netip.Addr{addr},
+			Settings: mesh.Settings{OpaquePorts: []mesh.PortRange{{First: 7000, Last: 7000}}},
+			Identity: mesh.Identity{TrustDomain: "cluster.local", Namespace: "default", ServiceAccount: name},
+		}
+		enrolled[name] = node == "node-1"
+		resources = append(resources, state.Resource{Name: state.WorkloadName(name), Version: "1", Workload: w})
+		return w
+	}
+	for i := range servers {
+		addr := netip.AddrFrom4([4]byte{10, 0, 1, byte(i)})
+		w := pod(fmt.Sprint("server-", i), []string{"node-1", "node-1", "node-2"}[i], addr)
+		service.Ports[0].Endpoints = append(service.Ports[0].Endpoints, mesh.Endpoint{Addr: netip.AddrPortFrom(addr, 7000), WorkloadUID: w.UID, Ready: true})
+	}
+	var from []*mesh.Workload
+	for i := range clients {
+		from = append(from, pod(fmt.Sprint("client-", i), "node-1", netip.AddrFrom4([4]byte{10, 0, 2, byte(i)})))
+	}
+	store := state.NewStore("node-1")
+	resources = append(resources, state.Resource{Name: state.ServiceName("default", "server"), Version: "1", Service: service})
+	if err := store.Apply(state.Delta{Version: 1, Synced: true, Resources: resources}); err != nil {
+		t.Fatal(err)
+	}
+	d := newDirectory(store)
+	d.Network = enrolledPods(enrolled)
+	used := map[netip.AddrPort]int{}
+	for _, c := range from {
+		got, err := d.Settled(c, vip)
+		for range 3 {
+			var a endpoints.Attempt
+			if err := d.Outbound(c, vip, inPlace).Pick(&a, Query{Client: new(tap.Peer), Opaque: true}); err != nil {
+				t.Fatal(err)
+			}
+			a.Done()
+			picked := a.Endpoint.Peer
+			if w := picked.Workload; w.Node != "node-1" {
+				if !errors.Is(err, errNotHere) {
+					t.Fatalf("%s: got %v, %v, want %v: the proxy picks %s of another node", c.Name, got, err, errNotHere, w.Name)
+				}
+			} else if err != nil || got.Endpoint != picked.Addr || !got.Others {
+				t.Fatalf("%s: got %+v, %v, and the proxy picks %s", c.Name, got, err, picked.Addr)
+			}
+			used[picked.Addr]++
+		}
+	}
+	if len(used) != servers {
+		t.Errorf("the clients got %v: too few endpoints to show anything", used)
+	}
+}
