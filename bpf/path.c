@@ -11,13 +11,6 @@
  * addresses and ports of one connection that the hook has seen, and who sends from an
  * address that is not his gets no answer. */
 
-enum path_counter {
-	PATH_TAKEN, /* connections that the hook has sent on the kernel path */
-	PATH_ADMITTED, /* SYNs of them that sk_lookup has left to the application */
-	PATH_FLOW_FAILED, /* no room in local_flows: the SYN goes to the agent, as an outsider's */
-	NUM_PATH_COUNTERS,
-};
-
 struct path_key {
 	__u64 netns_cookie; /* of the client */
 	struct address addr;
@@ -64,21 +57,6 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } taken_paths SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, NUM_PATH_COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} path_counters SEC(".maps");
-
-static __always_inline void count_path(__u32 what)
-{
-	__u64 *n = bpf_map_lookup_elem(&path_counters, &what);
-	if (n)
-		(*n)++;
-}
-
 /* Returns the path of a connection that a socket is about to make, or null. A socket that
  * has its port already may have another connection to the endpoint, by another name. */
 static __always_inline struct path *take_path(struct bpf_sock *sk, __u64 cookie, const struct address *dst, __u16 port)
@@ -104,6 +82,25 @@ static __always_inline void local_flow_key(struct bpf_sock_ops *ctx, const struc
 	key->flow.server_port = remote_port(ctx);
 }
 
+/* Has packets of a connection redirected in both directions, if its pods have veths for it. */
+static __always_inline void file_redirect(__u64 client_cookie, const struct local_flow_key *key)
+{
+	const struct flow_key *flow = &key->flow;
+	__u64 server_cookie = key->netns_cookie;
+	if (!bpf_map_lookup_elem(&veths, &client_cookie) || !bpf_map_lookup_elem(&veths, &server_cookie))
+		return;
+	int low = is_low(&flow->client, flow->client_port, &flow->server, flow->server_port);
+	struct ends ends = {};
+	set_ends(&ends, low, &flow->client, flow->client_port, &flow->server, flow->server_port);
+	struct redirected r = {
+		.low_cookie = low ? client_cookie : server_cookie,
+		.high_cookie = low ? server_cookie : client_cookie,
+		.filed_ns = bpf_ktime_get_ns(),
+	};
+	if (!bpf_map_update_elem(&redirects, &ends, &r, BPF_ANY))
+		count_path(PATH_REDIRECTED);
+}
+
 /* Runs in the process that connects, before its SYN leaves. */
 static __always_inline void file_local_flow(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
@@ -113,8 +110,11 @@ static __always_inline void file_local_flow(struct bpf_sock_ops *ctx, struct bpf
 	struct local_flow_key key = {};
 	local_flow_key(ctx, path, &key);
 	__u64 now = bpf_ktime_get_ns();
-	if (bpf_map_update_elem(&local_flows, &key, &now, BPF_ANY))
+	if (bpf_map_update_elem(&local_flows, &key, &now, BPF_ANY)) {
 		count_path(PATH_FLOW_FAILED);
+		return;
+	}
+	file_redirect(bpf_get_netns_cookie(ctx), &key);
 }
 
 /* Runs when the connection ends. */

@@ -7,6 +7,8 @@
 #include "include/process.h"
 #include "include/events.h"
 #include "include/addresses.h"
+#include "include/paths.h"
+#include "include/veths.h"
 
 #include "host.c"
 #include "inner.c"

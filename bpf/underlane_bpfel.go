@@ -94,6 +94,14 @@ type UnderlaneDnsSocket struct {
 	Pad         uint32
 }
 
+type UnderlaneEnds struct {
+	_        structs.HostLayout
+	Low      UnderlaneAddress
+	High     UnderlaneAddress
+	LowPort  uint16
+	HighPort uint16
+}
+
 type UnderlaneEvent struct {
 	_             structs.HostLayout
 	TimeNs        uint64
@@ -203,10 +211,12 @@ type UnderlanePath struct {
 type UnderlanePathCounter uint32
 
 const (
-	UnderlanePathCounterPATH_TAKEN        UnderlanePathCounter = 0
-	UnderlanePathCounterPATH_ADMITTED     UnderlanePathCounter = 1
-	UnderlanePathCounterPATH_FLOW_FAILED  UnderlanePathCounter = 2
-	UnderlanePathCounterNUM_PATH_COUNTERS UnderlanePathCounter = 3
+	UnderlanePathCounterPATH_TAKEN         UnderlanePathCounter = 0
+	UnderlanePathCounterPATH_ADMITTED      UnderlanePathCounter = 1
+	UnderlanePathCounterPATH_FLOW_FAILED   UnderlanePathCounter = 2
+	UnderlanePathCounterPATH_REDIRECTED    UnderlanePathCounter = 3
+	UnderlanePathCounterPATH_REDIRECT_LEFT UnderlanePathCounter = 4
+	UnderlanePathCounterNUM_PATH_COUNTERS  UnderlanePathCounter = 5
 )
 
 type UnderlanePathKey struct {
@@ -253,6 +263,13 @@ type UnderlanePortRange struct {
 	Last  uint16
 }
 
+type UnderlaneRedirected struct {
+	_          structs.HostLayout
+	LowCookie  uint64
+	HighCookie uint64
+	FiledNs    uint64
+}
+
 type UnderlaneServer uint32
 
 const (
@@ -275,6 +292,13 @@ type UnderlaneSocketInfo struct {
 	Process     [16]int8
 }
 
+type UnderlaneVeth struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Pad     uint32
+	SinceNs uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -294,8 +318,10 @@ const (
 	UnderlaneMapPaths              = "paths"
 	UnderlaneMapPeerNames          = "peer_names"
 	UnderlaneMapPods               = "pods"
+	UnderlaneMapRedirects          = "redirects"
 	UnderlaneMapSockets            = "sockets"
 	UnderlaneMapTakenPaths         = "taken_paths"
+	UnderlaneMapVeths              = "veths"
 	UnderlaneProgConnect4          = "connect4"
 	UnderlaneProgConnect6          = "connect6"
 	UnderlaneProgDnsReceived       = "dns_received"
@@ -391,8 +417,10 @@ type UnderlaneMapSpecs struct {
 	Paths        *ebpf.MapSpec `ebpf:"paths"`
 	PeerNames    *ebpf.MapSpec `ebpf:"peer_names"`
 	Pods         *ebpf.MapSpec `ebpf:"pods"`
+	Redirects    *ebpf.MapSpec `ebpf:"redirects"`
 	Sockets      *ebpf.MapSpec `ebpf:"sockets"`
 	TakenPaths   *ebpf.MapSpec `ebpf:"taken_paths"`
+	Veths        *ebpf.MapSpec `ebpf:"veths"`
 }
 
 // UnderlaneVariableSpecs contains global variables before they are loaded into the kernel.
@@ -444,8 +472,10 @@ type UnderlaneMaps struct {
 	Paths        *ebpf.Map `ebpf:"paths"`
 	PeerNames    *ebpf.Map `ebpf:"peer_names"`
 	Pods         *ebpf.Map `ebpf:"pods"`
+	Redirects    *ebpf.Map `ebpf:"redirects"`
 	Sockets      *ebpf.Map `ebpf:"sockets"`
 	TakenPaths   *ebpf.Map `ebpf:"taken_paths"`
+	Veths        *ebpf.Map `ebpf:"veths"`
 }
 
 func (m *UnderlaneMaps) Close() error {
@@ -465,8 +495,10 @@ func (m *UnderlaneMaps) Close() error {
 		m.Paths,
 		m.PeerNames,
 		m.Pods,
+		m.Redirects,
 		m.Sockets,
 		m.TakenPaths,
+		m.Veths,
 	)
 }
 

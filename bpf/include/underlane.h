@@ -4,6 +4,7 @@
  * are byte arrays in network order (IPv4 as ::ffff:a.b.c.d), ports are in host order. */
 #pragma once
 
+#include "agent.h"
 #include "base.h"
 
 #define MAX_PORT_RANGES 8
@@ -29,15 +30,6 @@ struct pod {
 	__u8 pad;
 	struct port_range skip_outbound[MAX_PORT_RANGES];
 	struct port_range skip_inbound[MAX_PORT_RANGES];
-};
-
-struct agent_state {
-	__u64 heartbeat_ns; /* CLOCK_MONOTONIC of the agent's last heartbeat */
-	__u64 heartbeat_timeout_ns;
-	__u64 host_netns_cookie; /* of the namespace of the node's own processes */
-	__u64 cgroup_root_id; /* of the cgroup that the programs are attached to */
-	__u32 mark; /* SO_MARK of the agent's own sockets */
-	__u32 pid;
 };
 
 enum listener_kind {
@@ -224,14 +216,6 @@ struct {
 } pods SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct agent_state);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} agent SEC(".maps");
-
-struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
 	__uint(max_entries, 16384);
 	__type(key, struct listener_key);
@@ -323,12 +307,6 @@ static __always_inline void count(__u32 what)
 		(*n)++;
 }
 
-static __always_inline struct agent_state *agent_state(void)
-{
-	__u32 zero = 0;
-	return bpf_map_lookup_elem(&agent, &zero);
-}
-
 /* 0.0.0.0 and ::, which mean loopback in connect(). */
 static __always_inline int is_unspecified(const struct address *a)
 {
@@ -351,11 +329,4 @@ static __always_inline int in_ranges(const struct port_range *ranges, __u16 port
 			return 1;
 	}
 	return 0;
-}
-
-/* Returns whether the agent's heartbeat is recent. The listeners do not say it: a hung
- * agent still has them. */
-static __always_inline int agent_alive(const struct agent_state *st)
-{
-	return st && bpf_ktime_get_ns() - st->heartbeat_ns < st->heartbeat_timeout_ns;
 }

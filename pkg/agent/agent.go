@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/underlane/underlane/internal/version"
@@ -60,32 +61,34 @@ type components struct {
 	log     *slog.Logger
 	started time.Time
 
-	store      *state.Store
-	client     *client.Client
-	certs      *mtls.Manager
-	datapath   *redirect.Datapath // nil before load
-	proxy      *l7proxy.Proxy
-	processors *processors
-	conns      *listener.Group
-	carrier    *carry.Carrier
-	network    *carry.Network
-	pods       *enrol.Reconciler
-	sandboxes  *enrol.Sandboxes
-	runtime    *nri.Plugin // nil: the agent does not connect to the container runtime
-	hub        *tap.Hub
-	metrics    *telemetry.Metrics
-	ledger     *costs.Ledger
-	weights    *weights.Follower
-	memory     *figures.Store
-	judged     *calls.Store
-	usage      *containers.Sampler
-	observing  observing
-	itself     *mesh.Workload // the node, as the client of pods that it probes
-	limits     *lease.Table
-	paths      *paths.Table
-	names      names
-	watch      *observed.Watch
-	observer   *redirect.Observer // of watch; nil before load
+	store       *state.Store
+	client      *client.Client
+	certs       *mtls.Manager
+	datapath    *redirect.Datapath // nil before load
+	proxy       *l7proxy.Proxy
+	processors  *processors
+	conns       *listener.Group
+	carrier     *carry.Carrier
+	network     *carry.Network
+	pods        *enrol.Reconciler
+	sandboxes   *enrol.Sandboxes
+	runtime     *nri.Plugin // nil: the agent does not connect to the container runtime
+	hub         *tap.Hub
+	metrics     *telemetry.Metrics
+	ledger      *costs.Ledger
+	weights     *weights.Follower
+	memory      *figures.Store
+	judged      *calls.Store
+	usage       *containers.Sampler
+	observing   observing
+	itself      *mesh.Workload // the node, as the client of pods that it probes
+	limits      *lease.Table
+	paths       *paths.Table
+	redirects   atomic.Pointer[redirect.Redirects] // nil: packets of kernel paths go by way of the host
+	noRedirects atomic.Pointer[error]              // why redirects is nil
+	names       names
+	watch       *observed.Watch
+	observer    *redirect.Observer // of watch; nil before load
 
 	connections *connections.Table
 	tries       *try.Dialer

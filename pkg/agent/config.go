@@ -38,7 +38,10 @@ type Config struct {
 	TakeOver         bool          // take the node over from a running agent; false: refuse to run beside it
 	Cleanup          bool          // remove programs and pins when the agent stops
 	KernelPath       bool          // let the kernel connect pods of this node where the proxy has nothing to decide
-	OpaqueStreams    bool
+	// KernelPathRedirect has packets of kernel paths go past the host, from one pod's veth into
+	// the other pod.
+	KernelPathRedirect bool
+	OpaqueStreams      bool
 	// Confine, if set, is called when the agent has started: it takes from the process what
 	// the agent does not need any more (confine.Process).
 	Confine        func(unmounts bool) error
@@ -72,6 +75,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.TakeOver, "take-over", false, "take the node over from an agent that runs, which ends then; without it a second agent refuses to start")
 	f.BoolVar(&c.Cleanup, "cleanup", false, "remove all programs and pins when the agent stops")
 	f.BoolVar(&c.KernelPath, "kernel-path", true, "let the kernel connect pods of this node to opaque ports of each other, where the proxy has nothing to decide")
+	f.BoolVar(&c.KernelPathRedirect, "kernel-path-redirect", true, "let packets of the kernel path go from one pod's veth into the other pod, past the host's bridge, routes and packet filters, where nothing there wants to see them (Linux 6.6)")
 	f.BoolVar(&c.OpaqueStreams, "opaque-streams", false, "carry opaque connections between two pods of different nodes as streams of a shared connection, where they are opened often and carry little each")
 	f.IntVar(&c.PodConnections, "pod-connections", l7proxy.DefaultPodConnections, "connections that a pod may have open to others, and as many that others may have open to it")
 	f.IntVar(&c.PodBuffer, "pod-buffer", l7proxy.DefaultPodBuffer, "bytes of HTTP/2 bodies that may wait for their receivers before a pod's next request is refused, in each direction")

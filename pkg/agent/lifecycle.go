@@ -24,6 +24,7 @@ func (a *Agent) run(ctx context.Context) error {
 	// life ends last, after the pods' traffic was drained.
 	life := newParts(ctx, failed)
 	defer life.end()
+	a.tryRedirects()
 	predecessor, err := a.predecessor()
 	if err != nil {
 		return err

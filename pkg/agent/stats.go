@@ -37,6 +37,7 @@ func (a reporter) Stats() telemetry.Stats {
 		PolicyRevoked:      a.proxy.PolicyRevoked() + a.paths.Cuts(),
 		KernelPaths:        a.paths.Len(),
 		KernelPathsRefused: a.paths.Full(),
+		RedirectedPods:     int(a.redirecting().GetPods()),
 		RequestsRevoked:    a.proxy.RequestsRevoked(),
 		MirrorsDropped:     a.proxy.MirrorsDropped(),
 		HTTP2Waiting:       a.proxy.HTTP2Waiting(),

@@ -47,6 +47,7 @@ func (a reporter) Status(context.Context) *agentv1.StatusResponse {
 		Repairs:            a.pods.Repaired(),
 		Dns:                a.dns(),
 		Watched:            a.watched(),
+		Redirecting:        a.redirecting(),
 	}
 	for outcome, n := range a.sandboxes.Counts() {
 		st.Sandboxes = append(st.Sandboxes, &agentv1.Counter{Name: outcome, Value: n})

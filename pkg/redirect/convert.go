@@ -1,6 +1,7 @@
 package redirect
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"unsafe"
 
@@ -20,6 +21,17 @@ func mapAddress(a netip.Addr) bpf.UnderlaneAddress {
 
 func fromMap(a bpf.UnderlaneAddress, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(a.Bytes).Unmap(), port)
+}
+
+// isLow is is_low of bpf/include/veths.h: whether a is the first of the two ends of a connection.
+func isLow(a, b netip.AddrPort) bool {
+	x, y := a.Addr().As16(), b.Addr().As16()
+	for _, half := range []int{8, 0} {
+		if i, j := binary.NativeEndian.Uint64(x[half:]), binary.NativeEndian.Uint64(y[half:]); i != j {
+			return i < j
+		}
+	}
+	return a.Port() < b.Port()
 }
 
 // flag converts b to a C truth value.

@@ -38,6 +38,7 @@ type Options struct {
 	PinRoot          string        // bpffs directory of pins; default /sys/fs/bpf/underlane
 	HeartbeatTimeout time.Duration // an agent without a heartbeat for this time counts as hung; default 2 s
 	Proc             string        // proc file system of the host; default /proc
+	HostNetns        string        // network namespace of the node's own processes; default /proc/self/ns/net
 	DNS              bool          // DNS answers of enrolled pods are seen: see Answers
 	Log              *slog.Logger
 }
@@ -125,6 +126,9 @@ func (opts Options) withDefaults() (Options, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
 	}
+	if opts.HostNetns == "" {
+		opts.HostNetns = "/proc/self/ns/net"
+	}
 	if opts.Proc == "" {
 		opts.Proc = "/proc"
 	}
@@ -142,7 +146,7 @@ func (opts Options) withDefaults() (Options, error) {
 // with the node's own processes, and the id of the cgroup root. The programs tell the
 // node's own processes from those of pods by these.
 func (d *programs) identify() error {
-	host, err := netns.Open("/proc/self/ns/net")
+	host, err := netns.Open(d.opts.HostNetns)
 	if err != nil {
 		return err
 	}
@@ -162,6 +166,7 @@ func (d *programs) load() error {
 	if err := d.loadObjects(); err != nil {
 		return err
 	}
+	d.leaveRedirects()
 	if err := d.startHeartbeat(); err != nil {
 		d.objs.Close()
 		return err
@@ -299,7 +304,7 @@ func (d *Datapath) Close() error {
 	d.mu.Lock()
 	for _, p := range d.pods {
 		p.CloseListeners()
-		p.closeLookup()
+		p.closeLinks()
 		p.Release()
 	}
 	d.pods = map[string]*Pod{}
@@ -329,7 +334,7 @@ func LetGo(d *Datapath) {
 		delete(d.links, name)
 	}
 	for _, p := range d.pods {
-		p.closeLookup()
+		p.closeLinks()
 	}
 }
 

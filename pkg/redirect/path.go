@@ -62,7 +62,9 @@ func pathKey(k PathKey) *bpf.UnderlanePathKey {
 // pathCounterNames are the metric labels of the counters of the kernel path, in the order of
 // enum path_counter.
 var pathCounterNames = [bpf.UnderlanePathCounterNUM_PATH_COUNTERS]string{
-	bpf.UnderlanePathCounterPATH_TAKEN:       "kernel-path",
-	bpf.UnderlanePathCounterPATH_ADMITTED:    "kernel-path-admitted",
-	bpf.UnderlanePathCounterPATH_FLOW_FAILED: "kernel-path-failed",
+	bpf.UnderlanePathCounterPATH_TAKEN:         "kernel-path",
+	bpf.UnderlanePathCounterPATH_ADMITTED:      "kernel-path-admitted",
+	bpf.UnderlanePathCounterPATH_FLOW_FAILED:   "kernel-path-failed",
+	bpf.UnderlanePathCounterPATH_REDIRECTED:    "kernel-path-redirected",
+	bpf.UnderlanePathCounterPATH_REDIRECT_LEFT: "kernel-path-redirect-left",
 }

@@ -46,8 +46,10 @@ type entries struct {
 	addrs   []netip.Addr
 	lookup  link.Link
 	linkPin string
-	config  bpf.UnderlanePod
-	refuses bool // see Refuse
+	// redirect is the program at the pod's veth; nil: none (redirects.go)
+	redirect link.Link
+	config   bpf.UnderlanePod
+	refuses  bool // see Refuse
 }
 
 // sockets makes sockets in the pod's network namespace, and looks at those that are there
@@ -318,15 +320,21 @@ func (p *Pod) CloseListeners() {
 // closed last, so that the programs steer no connection to a closed listener.
 func (p *entries) unhook() {
 	p.d.forget(p.Cookie())
+	p.unredirect()
 	if p.lookup != nil {
 		os.Remove(p.linkPin)
 	}
-	p.closeLookup()
+	p.closeLinks()
 }
 
-func (p *entries) closeLookup() {
+// closeLinks closes the handles of the pod's links, which are pinned.
+func (p *entries) closeLinks() {
 	if p.lookup != nil {
 		p.lookup.Close()
 		p.lookup = nil
+	}
+	if p.redirect != nil {
+		p.redirect.Close()
+		p.redirect = nil
 	}
 }

@@ -38,6 +38,7 @@ type Stats struct {
 	PolicyRevoked      uint64                      // connections cut because the policy of the server's pod has changed
 	RequestsRevoked    uint64                      // requests under way cut for the same cause
 	KernelPaths        int                         // destinations that the kernel connects pods to without the proxy
+	RedirectedPods     int                         // pods whose packets of kernel paths go past the host
 	KernelPathsRefused uint64                      // destinations that stayed with the proxy because there were too many
 	Checks             map[string]CheckTimes       // of external authorizers, by result
 	MirrorsDropped     uint64                      // copies of requests that were not sent, or got no answer
@@ -82,6 +83,7 @@ var (
 	checksDesc       = prometheus.NewDesc("underlane_external_auth_duration_seconds", "How long requests waited for an external authorizer, by what came of it.", []string{"result"}, nil)
 	revokedDesc      = prometheus.NewDesc("underlane_policy_revoked_total", "Connections cut because the policy of the server's pod has changed.", nil, nil)
 	requestsCutDesc  = prometheus.NewDesc("underlane_policy_revoked_requests_total", "Requests under way cut because the policy of the server's pod, or an EgressNetwork of the client's, has changed.", nil, nil)
+	redirectedDesc   = prometheus.NewDesc("underlane_kernel_path_redirect_pods", "Pods of this node whose packets on kernel paths go past the host, from one pod's veth into the other pod.", nil, nil)
 	pathsDesc        = prometheus.NewDesc("underlane_kernel_paths", "Destinations that the kernel connects pods of this node to, without the proxy.", nil, nil)
 	pathsRefusedDesc = prometheus.NewDesc("underlane_kernel_paths_refused_total", "Destinations that stayed with the proxy because there were too many.", nil, nil)
 	mirrorsDesc      = prometheus.NewDesc("underlane_mirrors_dropped_total", "Copies of requests that were not made, or not answered.", nil, nil)
@@ -99,7 +101,7 @@ var (
 func (agentCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		ringbufLostDesc, kernelEventsDesc, podsDesc, certExpiryDesc, certStartDesc, readyDesc, tapLostDesc, fallbackDesc, budgetDesc, mirrorsDesc, http2WaitingDesc, limitsDesc, exhaustedDesc, revivedDesc, panicsDesc, sandboxesDesc, repairsDesc, overflowDesc,
-		ejectionsDesc, endpointsDesc, auditedDesc, expressionsDesc, decisionsDesc, revokedDesc, requestsCutDesc, checksDesc, pathsDesc, pathsRefusedDesc,
+		ejectionsDesc, endpointsDesc, auditedDesc, expressionsDesc, decisionsDesc, revokedDesc, requestsCutDesc, checksDesc, pathsDesc, redirectedDesc, pathsRefusedDesc,
 		podProcessorDesc, podWaitedDesc, podWaitsDesc, podConnectionsDesc, podDescriptorsDesc, podBytesDesc, podWeightDesc, podsOmittedDesc,
 	} {
 		out <- d
@@ -147,6 +149,7 @@ func (s *Stats) collect(out chan<- prometheus.Metric) {
 	}
 	gauge(out, http2WaitingDesc, float64(s.HTTP2Waiting))
 	gauge(out, pathsDesc, float64(s.KernelPaths))
+	gauge(out, redirectedDesc, float64(s.RedirectedPods))
 	for state, n := range s.Pods {
 		gauge(out, podsDesc, float64(n), state)
 	}

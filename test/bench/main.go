@@ -100,6 +100,7 @@ type settings struct {
 	rate       float64
 	out        string
 	tools, bin string
+	variant    string
 	rest       []string
 }
 
@@ -120,6 +121,7 @@ func parse(name string, args []string) (*settings, error) {
 	f.StringVar(&s.out, "out", "", "directory for results.json, results.md and plots (default: none)")
 	f.StringVar(&s.tools, "tools", filepath.Dir(self), "directory of the lab's command")
 	f.StringVar(&s.bin, "bin", filepath.Dir(self), "directory of the agent and the controller to measure")
+	f.StringVar(&s.variant, "variant", "", "run: measure Underlane also with this flag of the agent, such as --kernel-path-redirect=false")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -174,7 +176,12 @@ func runCommand(ctx context.Context, args []string) error {
 		}
 	}
 	// The mesh's lab is always needed: it also has the pods without the mesh.
-	r, err := s.measure(ctx, report.Ours, []rig.Build{{Name: report.Ours, Bin: s.bin}}, wanted)
+	builds := []rig.Build{{Name: report.Ours, Bin: s.bin}}
+	if s.variant != "" {
+		name := report.Ours + " " + s.variant
+		builds, wanted = append(builds, rig.Build{Name: name, Bin: s.bin, Args: []string{s.variant}}), append(wanted, name)
+	}
+	r, err := s.measure(ctx, report.Ours, builds, wanted)
 	if err != nil {
 		return err
 	}

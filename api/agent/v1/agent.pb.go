@@ -1365,11 +1365,12 @@ type StatusResponse struct {
 	TapLost            uint64                 `protobuf:"varint,14,opt,name=tap_lost,json=tapLost,proto3" json:"tap_lost,omitempty"`
 	OpenConnections    uint64                 `protobuf:"varint,15,opt,name=open_connections,json=openConnections,proto3" json:"open_connections,omitempty"` // carried by the proxy now
 	PlaintextFallbacks uint64                 `protobuf:"varint,16,opt,name=plaintext_fallbacks,json=plaintextFallbacks,proto3" json:"plaintext_fallbacks,omitempty"`
-	Runtime            *Runtime               `protobuf:"bytes,17,opt,name=runtime,proto3" json:"runtime,omitempty"`     // absent: not asked for
-	Sandboxes          []*Counter             `protobuf:"bytes,18,rep,name=sandboxes,proto3" json:"sandboxes,omitempty"` // told of by the runtime, by what became of them
-	Repairs            uint64                 `protobuf:"varint,19,opt,name=repairs,proto3" json:"repairs,omitempty"`    // kernel objects that somebody else had changed
-	Dns                *DNS                   `protobuf:"bytes,182,opt,name=dns,proto3" json:"dns,omitempty"`            // absent: destinations are not to have names from DNS
-	Watched            *Watched               `protobuf:"bytes,230,opt,name=watched,proto3" json:"watched,omitempty"`    // absent: no pod of the node is to be observed
+	Runtime            *Runtime               `protobuf:"bytes,17,opt,name=runtime,proto3" json:"runtime,omitempty"`          // absent: not asked for
+	Sandboxes          []*Counter             `protobuf:"bytes,18,rep,name=sandboxes,proto3" json:"sandboxes,omitempty"`      // told of by the runtime, by what became of them
+	Repairs            uint64                 `protobuf:"varint,19,opt,name=repairs,proto3" json:"repairs,omitempty"`         // kernel objects that somebody else had changed
+	Dns                *DNS                   `protobuf:"bytes,182,opt,name=dns,proto3" json:"dns,omitempty"`                 // absent: destinations are not to have names from DNS
+	Watched            *Watched               `protobuf:"bytes,230,opt,name=watched,proto3" json:"watched,omitempty"`         // absent: no pod of the node is to be observed
+	Redirecting        *Redirecting           `protobuf:"bytes,265,opt,name=redirecting,proto3" json:"redirecting,omitempty"` // absent: packets of kernel paths are not to be redirected
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1551,6 +1552,75 @@ func (x *StatusResponse) GetWatched() *Watched {
 	return nil
 }
 
+func (x *StatusResponse) GetRedirecting() *Redirecting {
+	if x != nil {
+		return x.Redirecting
+	}
+	return nil
+}
+
+// Redirecting is what became of the pods whose packets are to go past the host, from one pod's
+// veth into the other pod.
+type Redirecting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Error         string                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`     // why none do; "": they do
+	Pods          uint32                 `protobuf:"varint,2,opt,name=pods,proto3" json:"pods,omitempty"`      // that are redirected
+	Refused       []string               `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"` // pods that have kernel paths and are not: "namespace/name: why"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redirecting) Reset() {
+	*x = Redirecting{}
+	mi := &file_agent_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redirecting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redirecting) ProtoMessage() {}
+
+func (x *Redirecting) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redirecting.ProtoReflect.Descriptor instead.
+func (*Redirecting) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Redirecting) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Redirecting) GetPods() uint32 {
+	if x != nil {
+		return x.Pods
+	}
+	return 0
+}
+
+func (x *Redirecting) GetRefused() []string {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
 // Watched is what became of the pods that are not in the mesh and are to be observed.
 type Watched struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1563,7 +1633,7 @@ type Watched struct {
 
 func (x *Watched) Reset() {
 	*x = Watched{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1645,7 @@ func (x *Watched) String() string {
 func (*Watched) ProtoMessage() {}
 
 func (x *Watched) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1658,7 @@ func (x *Watched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watched.ProtoReflect.Descriptor instead.
 func (*Watched) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Watched) GetError() string {
@@ -1623,7 +1693,7 @@ type DNS struct {
 
 func (x *DNS) Reset() {
 	*x = DNS{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1705,7 @@ func (x *DNS) String() string {
 func (*DNS) ProtoMessage() {}
 
 func (x *DNS) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +1718,7 @@ func (x *DNS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DNS.ProtoReflect.Descriptor instead.
 func (*DNS) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DNS) GetError() string {
@@ -1679,7 +1749,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +1761,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +1774,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Runtime) GetConnected() bool {
@@ -1754,7 +1824,7 @@ type Controller struct {
 
 func (x *Controller) Reset() {
 	*x = Controller{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +1836,7 @@ func (x *Controller) String() string {
 func (*Controller) ProtoMessage() {}
 
 func (x *Controller) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +1849,7 @@ func (x *Controller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Controller.ProtoReflect.Descriptor instead.
 func (*Controller) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Controller) GetAddress() string {
@@ -1826,7 +1896,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1908,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +1921,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Pod) GetNamespace() string {
@@ -1924,7 +1994,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2006,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2019,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Certificate) GetIdentity() string {
@@ -2004,7 +2074,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2086,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2099,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Counter) GetName() string {
@@ -2054,7 +2124,7 @@ type DumpRequest struct {
 
 func (x *DumpRequest) Reset() {
 	*x = DumpRequest{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2136,7 @@ func (x *DumpRequest) String() string {
 func (*DumpRequest) ProtoMessage() {}
 
 func (x *DumpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2149,7 @@ func (x *DumpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpRequest.ProtoReflect.Descriptor instead.
 func (*DumpRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 type DumpResponse struct {
@@ -2091,7 +2161,7 @@ type DumpResponse struct {
 
 func (x *DumpResponse) Reset() {
 	*x = DumpResponse{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2173,7 @@ func (x *DumpResponse) String() string {
 func (*DumpResponse) ProtoMessage() {}
 
 func (x *DumpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2186,7 @@ func (x *DumpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpResponse.ProtoReflect.Descriptor instead.
 func (*DumpResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DumpResponse) GetJson() []byte {
@@ -2134,7 +2204,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2216,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2229,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 type MetricsResponse struct {
@@ -2171,7 +2241,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2253,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2266,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MetricsResponse) GetText() []byte {
@@ -2214,7 +2284,7 @@ type CostsRequest struct {
 
 func (x *CostsRequest) Reset() {
 	*x = CostsRequest{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2296,7 @@ func (x *CostsRequest) String() string {
 func (*CostsRequest) ProtoMessage() {}
 
 func (x *CostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2309,7 @@ func (x *CostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsRequest.ProtoReflect.Descriptor instead.
 func (*CostsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 type CostsResponse struct {
@@ -2254,7 +2324,7 @@ type CostsResponse struct {
 
 func (x *CostsResponse) Reset() {
 	*x = CostsResponse{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2336,7 @@ func (x *CostsResponse) String() string {
 func (*CostsResponse) ProtoMessage() {}
 
 func (x *CostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2349,7 @@ func (x *CostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostsResponse.ProtoReflect.Descriptor instead.
 func (*CostsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CostsResponse) GetNode() string {
@@ -2324,7 +2394,7 @@ type PodCost struct {
 
 func (x *PodCost) Reset() {
 	*x = PodCost{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2406,7 @@ func (x *PodCost) String() string {
 func (*PodCost) ProtoMessage() {}
 
 func (x *PodCost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2419,7 @@ func (x *PodCost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodCost.ProtoReflect.Descriptor instead.
 func (*PodCost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PodCost) GetNamespace() string {
@@ -2413,7 +2483,7 @@ type Cost struct {
 
 func (x *Cost) Reset() {
 	*x = Cost{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2495,7 @@ func (x *Cost) String() string {
 func (*Cost) ProtoMessage() {}
 
 func (x *Cost) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2508,7 @@ func (x *Cost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cost.ProtoReflect.Descriptor instead.
 func (*Cost) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Cost) GetProcessor() *durationpb.Duration {
@@ -2506,7 +2576,7 @@ type TapRequest_PodSet struct {
 
 func (x *TapRequest_PodSet) Reset() {
 	*x = TapRequest_PodSet{}
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2588,7 @@ func (x *TapRequest_PodSet) String() string {
 func (*TapRequest_PodSet) ProtoMessage() {}
 
 func (x *TapRequest_PodSet) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2753,7 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"owner_name\x18\x06 \x01(\tR\townerName\x12\x16\n" +
 	"\x06meshed\x18\a \x01(\bR\x06meshed\"\x0f\n" +
-	"\rStatusRequest\"\x95\a\n" +
+	"\rStatusRequest\"\xd9\a\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x124\n" +
@@ -2708,7 +2778,12 @@ const file_agent_proto_rawDesc = "" +
 	"\tsandboxes\x18\x12 \x03(\v2\x1b.underlane.agent.v1.CounterR\tsandboxes\x12\x18\n" +
 	"\arepairs\x18\x13 \x01(\x04R\arepairs\x12*\n" +
 	"\x03dns\x18\xb6\x01 \x01(\v2\x17.underlane.agent.v1.DNSR\x03dns\x126\n" +
-	"\awatched\x18\xe6\x01 \x01(\v2\x1b.underlane.agent.v1.WatchedR\awatched\"K\n" +
+	"\awatched\x18\xe6\x01 \x01(\v2\x1b.underlane.agent.v1.WatchedR\awatched\x12B\n" +
+	"\vredirecting\x18\x89\x02 \x01(\v2\x1f.underlane.agent.v1.RedirectingR\vredirecting\"Q\n" +
+	"\vRedirecting\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\x12\x12\n" +
+	"\x04pods\x18\x02 \x01(\rR\x04pods\x12\x18\n" +
+	"\arefused\x18\x03 \x03(\tR\arefused\"K\n" +
 	"\aWatched\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x12\x12\n" +
 	"\x04pods\x18\x02 \x01(\rR\x04pods\x12\x16\n" +
@@ -2804,7 +2879,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_agent_proto_goTypes = []any{
 	(TapRequest_View)(0),          // 0: underlane.agent.v1.TapRequest.View
 	(TapEvent_Kind)(0),            // 1: underlane.agent.v1.TapEvent.Kind
@@ -2821,43 +2896,44 @@ var file_agent_proto_goTypes = []any{
 	(*Workload)(nil),              // 12: underlane.agent.v1.Workload
 	(*StatusRequest)(nil),         // 13: underlane.agent.v1.StatusRequest
 	(*StatusResponse)(nil),        // 14: underlane.agent.v1.StatusResponse
-	(*Watched)(nil),               // 15: underlane.agent.v1.Watched
-	(*DNS)(nil),                   // 16: underlane.agent.v1.DNS
-	(*Runtime)(nil),               // 17: underlane.agent.v1.Runtime
-	(*Controller)(nil),            // 18: underlane.agent.v1.Controller
-	(*Pod)(nil),                   // 19: underlane.agent.v1.Pod
-	(*Certificate)(nil),           // 20: underlane.agent.v1.Certificate
-	(*Counter)(nil),               // 21: underlane.agent.v1.Counter
-	(*DumpRequest)(nil),           // 22: underlane.agent.v1.DumpRequest
-	(*DumpResponse)(nil),          // 23: underlane.agent.v1.DumpResponse
-	(*MetricsRequest)(nil),        // 24: underlane.agent.v1.MetricsRequest
-	(*MetricsResponse)(nil),       // 25: underlane.agent.v1.MetricsResponse
-	(*CostsRequest)(nil),          // 26: underlane.agent.v1.CostsRequest
-	(*CostsResponse)(nil),         // 27: underlane.agent.v1.CostsResponse
-	(*PodCost)(nil),               // 28: underlane.agent.v1.PodCost
-	(*Cost)(nil),                  // 29: underlane.agent.v1.Cost
-	(*TapRequest_PodSet)(nil),     // 30: underlane.agent.v1.TapRequest.PodSet
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
-	(*FiguresRequest)(nil),        // 33: underlane.agent.v1.FiguresRequest
-	(*EjectionsRequest)(nil),      // 34: underlane.agent.v1.EjectionsRequest
-	(*TryRequest)(nil),            // 35: underlane.agent.v1.TryRequest
-	(*FiguresResponse)(nil),       // 36: underlane.agent.v1.FiguresResponse
-	(*EjectionsResponse)(nil),     // 37: underlane.agent.v1.EjectionsResponse
-	(*TryResponse)(nil),           // 38: underlane.agent.v1.TryResponse
+	(*Redirecting)(nil),           // 15: underlane.agent.v1.Redirecting
+	(*Watched)(nil),               // 16: underlane.agent.v1.Watched
+	(*DNS)(nil),                   // 17: underlane.agent.v1.DNS
+	(*Runtime)(nil),               // 18: underlane.agent.v1.Runtime
+	(*Controller)(nil),            // 19: underlane.agent.v1.Controller
+	(*Pod)(nil),                   // 20: underlane.agent.v1.Pod
+	(*Certificate)(nil),           // 21: underlane.agent.v1.Certificate
+	(*Counter)(nil),               // 22: underlane.agent.v1.Counter
+	(*DumpRequest)(nil),           // 23: underlane.agent.v1.DumpRequest
+	(*DumpResponse)(nil),          // 24: underlane.agent.v1.DumpResponse
+	(*MetricsRequest)(nil),        // 25: underlane.agent.v1.MetricsRequest
+	(*MetricsResponse)(nil),       // 26: underlane.agent.v1.MetricsResponse
+	(*CostsRequest)(nil),          // 27: underlane.agent.v1.CostsRequest
+	(*CostsResponse)(nil),         // 28: underlane.agent.v1.CostsResponse
+	(*PodCost)(nil),               // 29: underlane.agent.v1.PodCost
+	(*Cost)(nil),                  // 30: underlane.agent.v1.Cost
+	(*TapRequest_PodSet)(nil),     // 31: underlane.agent.v1.TapRequest.PodSet
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*FiguresRequest)(nil),        // 34: underlane.agent.v1.FiguresRequest
+	(*EjectionsRequest)(nil),      // 35: underlane.agent.v1.EjectionsRequest
+	(*TryRequest)(nil),            // 36: underlane.agent.v1.TryRequest
+	(*FiguresResponse)(nil),       // 37: underlane.agent.v1.FiguresResponse
+	(*EjectionsResponse)(nil),     // 38: underlane.agent.v1.EjectionsResponse
+	(*TryResponse)(nil),           // 39: underlane.agent.v1.TryResponse
 }
 var file_agent_proto_depIdxs = []int32{
 	0,  // 0: underlane.agent.v1.TapRequest.view:type_name -> underlane.agent.v1.TapRequest.View
-	30, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
+	31, // 1: underlane.agent.v1.TapRequest.pods:type_name -> underlane.agent.v1.TapRequest.PodSet
 	4,  // 2: underlane.agent.v1.TapEvents.events:type_name -> underlane.agent.v1.TapEvent
 	1,  // 3: underlane.agent.v1.TapEvent.kind:type_name -> underlane.agent.v1.TapEvent.Kind
-	31, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
+	32, // 4: underlane.agent.v1.TapEvent.time:type_name -> google.protobuf.Timestamp
 	11, // 5: underlane.agent.v1.TapEvent.source:type_name -> underlane.agent.v1.Peer
 	11, // 6: underlane.agent.v1.TapEvent.destination:type_name -> underlane.agent.v1.Peer
-	32, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
-	32, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
-	32, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
-	32, // 10: underlane.agent.v1.TapEvent.min_rtt:type_name -> google.protobuf.Duration
+	33, // 7: underlane.agent.v1.TapEvent.latency:type_name -> google.protobuf.Duration
+	33, // 8: underlane.agent.v1.TapEvent.duration:type_name -> google.protobuf.Duration
+	33, // 9: underlane.agent.v1.TapEvent.srtt:type_name -> google.protobuf.Duration
+	33, // 10: underlane.agent.v1.TapEvent.min_rtt:type_name -> google.protobuf.Duration
 	10, // 11: underlane.agent.v1.TapEvent.route:type_name -> underlane.agent.v1.Route
 	8,  // 12: underlane.agent.v1.TapEvent.split:type_name -> underlane.agent.v1.Split
 	9,  // 13: underlane.agent.v1.TapEvent.client_leg:type_name -> underlane.agent.v1.Leg
@@ -2865,52 +2941,53 @@ var file_agent_proto_depIdxs = []int32{
 	6,  // 15: underlane.agent.v1.TapEvent.headers:type_name -> underlane.agent.v1.Headers
 	5,  // 16: underlane.agent.v1.TapEvent.judged:type_name -> underlane.agent.v1.Judged
 	7,  // 17: underlane.agent.v1.Headers.fields:type_name -> underlane.agent.v1.Header
-	32, // 18: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
-	32, // 19: underlane.agent.v1.Leg.min_rtt:type_name -> google.protobuf.Duration
-	32, // 20: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
+	33, // 18: underlane.agent.v1.Leg.srtt:type_name -> google.protobuf.Duration
+	33, // 19: underlane.agent.v1.Leg.min_rtt:type_name -> google.protobuf.Duration
+	33, // 20: underlane.agent.v1.Leg.unread:type_name -> google.protobuf.Duration
 	12, // 21: underlane.agent.v1.Peer.workload:type_name -> underlane.agent.v1.Workload
-	31, // 22: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	18, // 23: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
-	19, // 24: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
-	20, // 25: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
-	21, // 26: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
-	17, // 27: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
-	21, // 28: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
-	16, // 29: underlane.agent.v1.StatusResponse.dns:type_name -> underlane.agent.v1.DNS
-	15, // 30: underlane.agent.v1.StatusResponse.watched:type_name -> underlane.agent.v1.Watched
-	31, // 31: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
-	31, // 32: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
-	31, // 33: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
-	31, // 34: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	31, // 35: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	31, // 36: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
-	32, // 37: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
-	28, // 38: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
-	29, // 39: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
-	29, // 40: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
-	32, // 41: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
-	32, // 42: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
-	2,  // 43: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
-	13, // 44: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
-	22, // 45: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
-	24, // 46: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
-	26, // 47: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
-	33, // 48: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
-	34, // 49: underlane.agent.v1.Node.Ejections:input_type -> underlane.agent.v1.EjectionsRequest
-	35, // 50: underlane.agent.v1.Node.Try:input_type -> underlane.agent.v1.TryRequest
-	3,  // 51: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
-	14, // 52: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
-	23, // 53: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
-	25, // 54: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
-	27, // 55: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
-	36, // 56: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
-	37, // 57: underlane.agent.v1.Node.Ejections:output_type -> underlane.agent.v1.EjectionsResponse
-	38, // 58: underlane.agent.v1.Node.Try:output_type -> underlane.agent.v1.TryResponse
-	51, // [51:59] is the sub-list for method output_type
-	43, // [43:51] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	32, // 22: underlane.agent.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	19, // 23: underlane.agent.v1.StatusResponse.controller:type_name -> underlane.agent.v1.Controller
+	20, // 24: underlane.agent.v1.StatusResponse.pods:type_name -> underlane.agent.v1.Pod
+	21, // 25: underlane.agent.v1.StatusResponse.certificates:type_name -> underlane.agent.v1.Certificate
+	22, // 26: underlane.agent.v1.StatusResponse.kernel_events:type_name -> underlane.agent.v1.Counter
+	18, // 27: underlane.agent.v1.StatusResponse.runtime:type_name -> underlane.agent.v1.Runtime
+	22, // 28: underlane.agent.v1.StatusResponse.sandboxes:type_name -> underlane.agent.v1.Counter
+	17, // 29: underlane.agent.v1.StatusResponse.dns:type_name -> underlane.agent.v1.DNS
+	16, // 30: underlane.agent.v1.StatusResponse.watched:type_name -> underlane.agent.v1.Watched
+	15, // 31: underlane.agent.v1.StatusResponse.redirecting:type_name -> underlane.agent.v1.Redirecting
+	32, // 32: underlane.agent.v1.Runtime.since:type_name -> google.protobuf.Timestamp
+	32, // 33: underlane.agent.v1.Controller.since:type_name -> google.protobuf.Timestamp
+	32, // 34: underlane.agent.v1.Pod.since:type_name -> google.protobuf.Timestamp
+	32, // 35: underlane.agent.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	32, // 36: underlane.agent.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	32, // 37: underlane.agent.v1.CostsResponse.time:type_name -> google.protobuf.Timestamp
+	33, // 38: underlane.agent.v1.CostsResponse.process:type_name -> google.protobuf.Duration
+	29, // 39: underlane.agent.v1.CostsResponse.pods:type_name -> underlane.agent.v1.PodCost
+	30, // 40: underlane.agent.v1.PodCost.outbound:type_name -> underlane.agent.v1.Cost
+	30, // 41: underlane.agent.v1.PodCost.inbound:type_name -> underlane.agent.v1.Cost
+	33, // 42: underlane.agent.v1.Cost.processor:type_name -> google.protobuf.Duration
+	33, // 43: underlane.agent.v1.Cost.waited:type_name -> google.protobuf.Duration
+	2,  // 44: underlane.agent.v1.Node.Tap:input_type -> underlane.agent.v1.TapRequest
+	13, // 45: underlane.agent.v1.Node.Status:input_type -> underlane.agent.v1.StatusRequest
+	23, // 46: underlane.agent.v1.Node.Dump:input_type -> underlane.agent.v1.DumpRequest
+	25, // 47: underlane.agent.v1.Node.Metrics:input_type -> underlane.agent.v1.MetricsRequest
+	27, // 48: underlane.agent.v1.Node.Costs:input_type -> underlane.agent.v1.CostsRequest
+	34, // 49: underlane.agent.v1.Node.Figures:input_type -> underlane.agent.v1.FiguresRequest
+	35, // 50: underlane.agent.v1.Node.Ejections:input_type -> underlane.agent.v1.EjectionsRequest
+	36, // 51: underlane.agent.v1.Node.Try:input_type -> underlane.agent.v1.TryRequest
+	3,  // 52: underlane.agent.v1.Node.Tap:output_type -> underlane.agent.v1.TapEvents
+	14, // 53: underlane.agent.v1.Node.Status:output_type -> underlane.agent.v1.StatusResponse
+	24, // 54: underlane.agent.v1.Node.Dump:output_type -> underlane.agent.v1.DumpResponse
+	26, // 55: underlane.agent.v1.Node.Metrics:output_type -> underlane.agent.v1.MetricsResponse
+	28, // 56: underlane.agent.v1.Node.Costs:output_type -> underlane.agent.v1.CostsResponse
+	37, // 57: underlane.agent.v1.Node.Figures:output_type -> underlane.agent.v1.FiguresResponse
+	38, // 58: underlane.agent.v1.Node.Ejections:output_type -> underlane.agent.v1.EjectionsResponse
+	39, // 59: underlane.agent.v1.Node.Try:output_type -> underlane.agent.v1.TryResponse
+	52, // [52:60] is the sub-list for method output_type
+	44, // [44:52] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2926,7 +3003,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

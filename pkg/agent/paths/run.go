@@ -2,6 +2,7 @@ package paths
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/underlane/underlane/pkg/redirect"
@@ -27,9 +28,10 @@ const (
 
 // Run keeps the paths in k until ctx is done. It begins with those that an earlier agent has
 // left. It leaves them to the next one: the kernel follows them only while an agent lives.
-func (t *Table) Run(ctx context.Context, k Kernel) error {
+// Redirects may be nil.
+func (t *Table) Run(ctx context.Context, k Kernel, r Redirects) error {
 	t.mu.Lock()
-	t.kernel = k
+	t.kernel, t.redirects, t.told = k, r, nil
 	t.mu.Unlock()
 	changes, cancel := t.State.Watch()
 	defer cancel()
@@ -71,6 +73,7 @@ func (t *Table) judgeAll() (denied bool) {
 	for k, e := range t.entries {
 		t.judge(k, e)
 	}
+	t.tell()
 	view := t.State.View()
 	for f, server := range t.open {
 		client, ok := view.WorkloadByUID(f.client)
@@ -99,6 +102,25 @@ func (t *Table) judgeAll() (denied bool) {
 		}
 	}
 	return denied
+}
+
+// tell says which pods have paths, if that has changed. A pod that a NetworkPolicy selects has
+// none (destination.Settled). mu is held.
+func (t *Table) tell() {
+	if t.redirects == nil {
+		return
+	}
+	pods := map[uint64]bool{}
+	for _, e := range t.entries {
+		if e.set {
+			pods[e.path.Client], pods[e.path.Server] = true, true
+		}
+	}
+	if t.told != nil && maps.Equal(t.told, pods) {
+		return
+	}
+	t.told = pods
+	t.redirects.Want(maps.Clone(pods))
 }
 
 // adopt notes a path that the kernel has, and judges it. False: one of its pods is not of
@@ -164,6 +186,7 @@ func (t *Table) sweep() {
 			}
 		}
 	}
+	t.tell()
 	for f := range t.open {
 		if current[f] {
 			continue

@@ -25,6 +25,13 @@ type Kernel interface {
 	Paths() ([]redirect.Path, error)
 }
 
+// Redirects has the packets of pods that have paths go from one to the other, past the host.
+// *redirect.Redirects implements it.
+type Redirects interface {
+	// Want says which pods have paths now, by the cookies of their namespaces.
+	Want(cookies map[uint64]bool)
+}
+
 // Judge says which destinations are settled. *l7proxy.Proxy implements it.
 type Judge interface {
 	// Settled returns where connections of a pod of this node to an address go.
@@ -73,10 +80,12 @@ type Table struct {
 	full atomic.Uint64
 	cuts atomic.Uint64
 
-	mu      sync.RWMutex
-	kernel  Kernel
-	entries map[key]*entry
-	ofPod   map[string]int // number of entries by the client's UID
+	mu        sync.RWMutex
+	kernel    Kernel
+	redirects Redirects       // nil: none
+	told      map[uint64]bool // what Want was called with last; nil: it was not
+	entries   map[key]*entry
+	ofPod     map[string]int // number of entries by the client's UID
 	// open are the flows that the kernel may have connected, until none is found.
 	open map[flow]string // UID of the server
 }
@@ -182,6 +191,7 @@ func (t *Table) add(u use) {
 	}
 	e.last = time.Now()
 	t.judge(u.key, e)
+	t.tell()
 }
 
 // fail gives a destination back to the proxy, if there is more than one endpoint.
@@ -195,6 +205,7 @@ func (t *Table) fail(k key) {
 	t.Log.Debug("the proxy decides about a destination again: its endpoint cannot be reached", "client", k.client, "destination", k.dst, "endpoint", e.path.Endpoint)
 	e.reachable = time.Now().Add(avoidFor)
 	t.unset(e)
+	t.tell()
 }
 
 // judge gives the kernel the path of an entry if it is settled, and takes it back if not.

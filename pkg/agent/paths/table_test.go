@@ -24,7 +24,8 @@ type node struct {
 	settled map[netip.AddrPort]destination.Settled
 	denied  bool
 	cookies map[string]uint64
-	direct  int // connections of the client that are open
+	direct  int             // connections of the client that are open
+	want    map[uint64]bool // pods whose packets are redirected
 }
 
 var (
@@ -69,6 +70,8 @@ func (n *node) DeletePath(k redirect.PathKey) error {
 	}
 	return n.fails
 }
+
+func (n *node) Want(cookies map[uint64]bool) { n.want = cookies }
 
 func (n *node) Paths() ([]redirect.Path, error) {
 	return slices.Collect(maps.Values(n.kernel)), n.fails
@@ -121,7 +124,7 @@ func play(t *testing.T, f func(n *node, table *Table, wait func(time.Duration)))
 		n, table := newNode(t)
 		done := make(chan error, 1)
 		stop := make(chan struct{})
-		go func() { done <- table.Run(contextOf(t, stop), n) }()
+		go func() { done <- table.Run(contextOf(t, stop), n, n) }()
 		f(n, table, func(d time.Duration) {
 			table.sync() // the table has mu whenever it uses n
 			time.Sleep(d)
@@ -144,6 +147,13 @@ func (n *node) check(t *testing.T, when string, want ...redirect.Path) {
 	t.Helper()
 	if got := slices.Collect(maps.Values(n.kernel)); !slices.Equal(got, want) {
 		t.Errorf("%s: the kernel has %v, want %v", when, got, want)
+	}
+	pods := map[uint64]bool{}
+	for _, p := range want {
+		pods[p.Client], pods[p.Server] = true, true
+	}
+	if n.want == nil || !maps.Equal(n.want, pods) {
+		t.Errorf("%s: the packets of %v are redirected, want %v", when, n.want, pods)
 	}
 }
 
@@ -249,7 +259,7 @@ func TestTableTakesOver(t *testing.T) {
 		}
 		stop := make(chan struct{})
 		done := make(chan error, 1)
-		go func() { done <- table.Run(contextOf(t, stop), n) }()
+		go func() { done <- table.Run(contextOf(t, stop), n, n) }()
 		synctest.Wait()
 		table.sync()
 		n.check(t, "at the start", path)

@@ -131,6 +131,19 @@ func agentProbes(st **agentv1.StatusResponse) []check.Probe {
 			},
 		},
 		{
+			Name: "packets of kernel paths go past the host", Hint: "they go by way of the host, as without the mesh: nothing is wrong, and it costs some microseconds; --kernel-path-redirect=false does without",
+			Run: func(context.Context) error {
+				r := (*st).GetRedirecting()
+				if why := r.GetError(); why != "" {
+					return check.Warn(errors.New(why))
+				}
+				if n := len(r.GetRefused()); n > 0 {
+					return check.Warn(fmt.Errorf("%d pods are left out, such as %s", n, r.GetRefused()[0]))
+				}
+				return nil
+			},
+		},
+		{
 			Name: "names from DNS are seen", Hint: "another program may have attached to the cgroup in a way that allows no second one: see `bpftool cgroup show`; --dns-names=false does without",
 			Run: func(context.Context) error {
 				if why := (*st).GetDns().GetError(); why != "" {

@@ -56,9 +56,9 @@ type lab struct {
 	tool   string // the lab's command
 }
 
-// upLab brings up a lab with the agent and the controller in bin. tools is the
-// directory of the lab's command and of this program.
-func upLab(ctx context.Context, name, tools, bin, dir string) (*lab, error) {
+// upLab brings up a lab with the agent and the controller of b. tools is the directory of
+// the lab's command and of this program.
+func upLab(ctx context.Context, name, tools string, b Build, dir string) (*lab, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -71,7 +71,11 @@ func upLab(ctx context.Context, name, tools, bin, dir string) (*lab, error) {
 	if l.layout, err = layout.Open(name); err != nil {
 		return nil, err
 	}
-	if err := l.run(ctx, "up", "--bin", bin, "--owner", strconv.Itoa(os.Getpid()), path); err != nil {
+	args := []string{"up", "--bin", b.Bin, "--owner", strconv.Itoa(os.Getpid())}
+	for _, a := range b.Args {
+		args = append(args, "--agent-arg="+a)
+	}
+	if err := l.run(ctx, append(args, path)...); err != nil {
 		return nil, errors.Join(err, l.down())
 	}
 	if l.state, err = api.NewClient(l.layout.Socket()).State(ctx); err != nil {

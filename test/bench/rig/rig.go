@@ -24,8 +24,9 @@ const Direct = "direct"
 
 // Build is an agent and a controller to measure.
 type Build struct {
-	Name string // of the subject
-	Bin  string // directory of the programs
+	Name string   // of the subject
+	Bin  string   // directory of the programs
+	Args []string // more arguments of the agents
 }
 
 // Options say what to bring up.
@@ -70,7 +71,7 @@ func Up(ctx context.Context, o Options) (_ *Rig, err error) {
 		}
 	}()
 	for i, b := range o.Builds {
-		l, err := upLab(ctx, fmt.Sprintf("ulbench%d-%d", os.Getpid(), i), o.Tools, b.Bin, o.Dir)
+		l, err := upLab(ctx, fmt.Sprintf("ulbench%d-%d", os.Getpid(), i), o.Tools, b, o.Dir)
 		if err != nil {
 			return r, err
 		}

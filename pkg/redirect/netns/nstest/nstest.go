@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,38 +31,13 @@ func RequireRoot(tb testing.TB) {
 // New makes a network namespace with loopback up.
 func New(tb testing.TB) *netns.NS {
 	tb.Helper()
-	type result struct {
-		ns  *netns.NS
-		err error
+	ns, err := netns.New()
+	if err != nil {
+		tb.Fatal(err)
 	}
-	made := make(chan result)
-	var enter func()
-	enter = func() {
-		runtime.LockOSThread() // never unlocked: the thread ends in its new namespace
-		if unix.Gettid() == unix.Getpid() {
-			// The main thread cannot end, and its namespace would be the process's
-			// from now on: block it here and use another thread.
-			done := make(chan struct{})
-			go func() { defer close(done); enter() }()
-			<-done
-			runtime.UnlockOSThread()
-			return
-		}
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- result{err: os.NewSyscallError("unshare", err)}
-			return
-		}
-		ns, err := netns.Open("/proc/thread-self/ns/net")
-		made <- result{ns, err}
-	}
-	go enter()
-	r := <-made
-	if r.err != nil {
-		tb.Fatalf("make network namespace: %v", r.err)
-	}
-	tb.Cleanup(func() { r.ns.Close() })
-	Loopback(tb, r.ns)
-	return r.ns
+	tb.Cleanup(func() { ns.Close() })
+	Loopback(tb, ns)
+	return ns
 }
 
 // Loopback sets ns's loopback interface up.
