@@ -225,6 +225,59 @@ func TestPaths(t *testing.T) {
 	}
 }
 
+// TestFlows: the open connections of the kernel path are listed when their path is there no
+// more, and when another agent has loaded the programs, until they end.
+func TestFlows(t *testing.T) {
+	r := newPathRig(t)
+	want := map[netip.AddrPort]bool{}
+	var open []*rawio.Conn
+	for _, addr := range []netip.Addr{peer4, peer6} {
+		endpoint := netip.AddrPortFrom(addr, 8080)
+		app := listen(t, r.peer, addr, endpoint.Port())
+		p := r.path(t, endpoint, endpoint)
+		open = append(open, mustDial(t, r.pod, endpoint))
+		accept(t, app)
+		want[endpoint] = true
+		if err := r.d.DeletePath(p.PathKey); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, server := r.enrolled.Cookie(), r.server.Cookie()
+	check := func(when string) {
+		t.Helper()
+		list, err := r.d.Flows()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) != len(want) {
+			t.Errorf("%s: got %v, want connections to %v", when, list, want)
+		}
+		for _, f := range list {
+			if f.Client != client || f.Server != server || !want[f.Endpoint] {
+				t.Errorf("%s: got %+v, want one from %d in %d to one of %v", when, f, client, server, want)
+			}
+		}
+	}
+	check("without their paths")
+	if err := r.d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.load(t)
+	r.enroll(t)
+	check("with another agent")
+	for _, c := range open {
+		c.Reset() // no TIME_WAIT
+		c.Close()
+	}
+	clear(want)
+	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		if list, err := r.d.Flows(); err != nil || len(list) == 0 { // the kernel frees sockets later
+			break
+		}
+	}
+	check("at their end")
+}
+
 // TestDestroy: a connection is ended by its addresses, and no other; its program gets
 // ECONNABORTED and its peer ECONNRESET. That there is none is no error.
 func TestDestroy(t *testing.T) {

@@ -36,6 +36,7 @@ func (t *Table) Run(ctx context.Context, k Kernel, r Redirects) error {
 	changes, cancel := t.State.Watch()
 	defer cancel()
 	t.sweep()
+	t.recall()
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
 	look := time.NewTimer(0)
@@ -121,6 +122,23 @@ func (t *Table) tell() {
 	}
 	t.told = pods
 	t.redirects.Want(maps.Clone(pods))
+}
+
+// recall notes the open connections of an earlier agent: the paths that they have taken may
+// have been deleted before it ended, and a policy may not allow them any more.
+func (t *Table) recall() {
+	list, err := t.kernel.Flows()
+	if err != nil {
+		t.Log.Error("some connections of an earlier agent on the kernel path are not known: a policy that does not allow them will not end them", "cause", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range list {
+		client, server := t.Pods.ByCookie(f.Client), t.Pods.ByCookie(f.Server)
+		if client != nil && server != nil {
+			t.open[flow{client.UID, f.Endpoint}] = server.UID
+		}
+	}
 }
 
 // adopt notes a path that the kernel has, and judges it. False: one of its pods is not of

@@ -23,6 +23,8 @@ type Kernel interface {
 	SetPath(redirect.Path) error
 	DeletePath(redirect.PathKey) error
 	Paths() ([]redirect.Path, error)
+	// Flows lists the open connections that have taken a path, which may be there no more.
+	Flows() ([]redirect.Flow, error)
 }
 
 // Redirects has the packets of pods that have paths go from one to the other, past the host.

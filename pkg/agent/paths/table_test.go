@@ -26,6 +26,7 @@ type node struct {
 	cookies map[string]uint64
 	direct  int             // connections of the client that are open
 	want    map[uint64]bool // pods whose packets are redirected
+	flows   []redirect.Flow
 }
 
 var (
@@ -76,6 +77,8 @@ func (n *node) Want(cookies map[uint64]bool) { n.want = cookies }
 func (n *node) Paths() ([]redirect.Path, error) {
 	return slices.Collect(maps.Values(n.kernel)), n.fails
 }
+
+func (n *node) Flows() ([]redirect.Flow, error) { return n.flows, n.fails }
 
 func (n *node) Settled(_ *mesh.Workload, to netip.AddrPort) (destination.Settled, error) {
 	s, ok := n.settled[to]
@@ -271,6 +274,29 @@ func TestTableTakesOver(t *testing.T) {
 		n.check(t, "the pod has left")
 		if len(table.entries) != 0 || len(table.ofPod) != 0 {
 			t.Errorf("got %d entries of %d pods, want none", len(table.entries), len(table.ofPod))
+		}
+		close(stop)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestTableRecalls: a policy that denies the client ends connections of an earlier agent, whose
+// path is there no more.
+func TestTableRecalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, table := newNode(t)
+		n.flows = []redirect.Flow{{Client: 1, Server: 2, Endpoint: endpoint}, {Client: 1, Server: 9, Endpoint: endpoint}, {Client: 9, Server: 2, Endpoint: endpoint}}
+		n.settled, n.direct, n.denied = nil, 2, true
+		stop := make(chan struct{})
+		done := make(chan error, 1)
+		go func() { done <- table.Run(contextOf(t, stop), n, n) }()
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		table.sync()
+		if n.direct != 0 || table.Cuts() != 2 {
+			t.Errorf("got %d open connections and %d cuts, want 0 and 2", n.direct, table.Cuts())
 		}
 		close(stop)
 		if err := <-done; err != nil {
