@@ -14,31 +14,19 @@ import (
 )
 
 type ObserveObservation struct {
-	_           structs.HostLayout
-	TimeNs      uint64
-	NetnsCookie uint64
-	Flow        uint64
-	Local       struct {
-		_     structs.HostLayout
-		Bytes [16]uint8
-	}
-	Remote struct {
-		_     structs.HostLayout
-		Bytes [16]uint8
-	}
-	LocalPort  uint16
-	RemotePort uint16
-	First      uint32
+	_          structs.HostLayout
+	TimeNs     uint64
+	Flow       uint64
+	Kind       uint8
+	Sent       uint8
+	Flags      uint8
+	TailLength uint8
 	Seq        uint32
 	Length     uint32
 	Skipped    uint32
 	Copied     uint32
-	Sent       uint8
-	Server     uint8
-	Flags      uint8
-	TailLength uint8
-	Tail       [8]uint8
 	Pad        uint32
+	Tail       [8]uint8
 }
 
 type ObserveObserveCounter uint32
@@ -48,23 +36,36 @@ const (
 	ObserveObserveCounterOBSERVE_SKIPPED      ObserveObserveCounter = 1
 	ObserveObserveCounterOBSERVE_LIMITED      ObserveObserveCounter = 2
 	ObserveObserveCounterOBSERVE_LOST         ObserveObserveCounter = 3
-	ObserveObserveCounterOBSERVE_FLOW_FAILED  ObserveObserveCounter = 4
-	ObserveObserveCounterOBSERVE_READ_FAILED  ObserveObserveCounter = 5
-	ObserveObserveCounterNUM_OBSERVE_COUNTERS ObserveObserveCounter = 6
+	ObserveObserveCounterOBSERVE_SHED         ObserveObserveCounter = 4
+	ObserveObserveCounterOBSERVE_JOINED       ObserveObserveCounter = 5
+	ObserveObserveCounterOBSERVE_FLOW_FAILED  ObserveObserveCounter = 6
+	ObserveObserveCounterOBSERVE_READ_FAILED  ObserveObserveCounter = 7
+	ObserveObserveCounterNUM_OBSERVE_COUNTERS ObserveObserveCounter = 8
+)
+
+type ObserveObserveKind uint32
+
+const (
+	ObserveObserveKindOBSERVE_SEGMENT ObserveObserveKind = 1
+	ObserveObserveKindOBSERVE_OPENING ObserveObserveKind = 2
 )
 
 type ObserveObserveWish struct {
 	_      structs.HostLayout
 	SkipTo [2]uint32
+	Frame  [2]uint32
 	Skip   [2]uint8
+	Framed [2]uint8
 	Off    uint8
-	Pad    uint8
+	Pad    [3]uint8
 }
 
 type ObserveObservedFlow struct {
 	_           structs.HostLayout
 	NetnsCookie uint64
 	Id          uint64
+	LastNs      uint64
+	ShedUntilNs uint64
 	Local       struct {
 		_     structs.HostLayout
 		Bytes [16]uint8
@@ -73,33 +74,100 @@ type ObserveObservedFlow struct {
 		_     structs.HostLayout
 		Bytes [16]uint8
 	}
+	Name struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
 	LocalPort  uint16
 	RemotePort uint16
+	NamePort   uint16
 	Server     uint8
+	Joined     uint8
+	Path       uint8
 	Off        uint8
-	Pad        uint16
+	Http2      uint8
+	Pad        uint8
 	First      [2]uint32
+	Next       [2]uint32
+	Frame      [2]uint32
+	Skip       [2]uint8
+	Have       [2]uint8
+	Head       [2][16]uint8
+}
+
+type ObserveObservedOpening struct {
+	_           structs.HostLayout
+	TimeNs      uint64
+	Flow        uint64
+	Kind        uint8
+	Server      uint8
+	Joined      uint8
+	Path        uint8
+	LocalPort   uint16
+	RemotePort  uint16
+	NetnsCookie uint64
+	Local       struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	Remote struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	Name struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	NamePort uint16
+	Pad      uint16
+	First    [2]uint32
+	_        [4]byte
 }
 
 type ObserveObservedPod struct {
-	_      structs.HostLayout
-	NextNs uint64
+	_         structs.HostLayout
+	NextNs    uint64
+	PathsOnly uint8
+	Pad       [7]uint8
+}
+
+type ObserveSocketInfo struct {
+	_           structs.HostLayout
+	NetnsCookie uint64
+	OpenedNs    uint64
+	Remote      struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	Local struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	RemotePort uint16
+	Captured   uint8
+	Server     uint8
+	Pid        uint32
+	Process    [16]int8
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ObserveMapObservations         = "observations"
-	ObserveMapObserveCounters      = "observe_counters"
-	ObserveMapObserveWishes        = "observe_wishes"
-	ObserveMapObservedFlows        = "observed_flows"
-	ObserveMapObservedPods         = "observed_pods"
-	ObserveProgObserveOpened       = "observe_opened"
-	ObserveProgObserveReceived     = "observe_received"
-	ObserveProgObserveSent         = "observe_sent"
-	ObserveVarUnusedObservation    = "unused_observation"
-	ObserveVarUnusedObserveCounter = "unused_observe_counter"
+	ObserveMapObservations          = "observations"
+	ObserveMapObserveCounters       = "observe_counters"
+	ObserveMapObserveWishes         = "observe_wishes"
+	ObserveMapObservedFlows         = "observed_flows"
+	ObserveMapObservedPods          = "observed_pods"
+	ObserveMapSockets               = "sockets"
+	ObserveProgObserveOpened        = "observe_opened"
+	ObserveProgObserveReceived      = "observe_received"
+	ObserveProgObserveSent          = "observe_sent"
+	ObserveVarJoining               = "joining"
+	ObserveVarUnusedObservation     = "unused_observation"
+	ObserveVarUnusedObserveCounter  = "unused_observe_counter"
+	ObserveVarUnusedObserveKind     = "unused_observe_kind"
+	ObserveVarUnusedObservedOpening = "unused_observed_opening"
 )
 
 // LoadObserve returns the embedded CollectionSpec for Observe.
@@ -158,14 +226,18 @@ type ObserveMapSpecs struct {
 	ObserveWishes   *ebpf.MapSpec `ebpf:"observe_wishes"`
 	ObservedFlows   *ebpf.MapSpec `ebpf:"observed_flows"`
 	ObservedPods    *ebpf.MapSpec `ebpf:"observed_pods"`
+	Sockets         *ebpf.MapSpec `ebpf:"sockets"`
 }
 
 // ObserveVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ObserveVariableSpecs struct {
-	UnusedObservation    *ebpf.VariableSpec `ebpf:"unused_observation"`
-	UnusedObserveCounter *ebpf.VariableSpec `ebpf:"unused_observe_counter"`
+	Joining               *ebpf.VariableSpec `ebpf:"joining"`
+	UnusedObservation     *ebpf.VariableSpec `ebpf:"unused_observation"`
+	UnusedObserveCounter  *ebpf.VariableSpec `ebpf:"unused_observe_counter"`
+	UnusedObserveKind     *ebpf.VariableSpec `ebpf:"unused_observe_kind"`
+	UnusedObservedOpening *ebpf.VariableSpec `ebpf:"unused_observed_opening"`
 }
 
 // ObserveObjects contains all objects after they have been loaded into the kernel.
@@ -193,6 +265,7 @@ type ObserveMaps struct {
 	ObserveWishes   *ebpf.Map `ebpf:"observe_wishes"`
 	ObservedFlows   *ebpf.Map `ebpf:"observed_flows"`
 	ObservedPods    *ebpf.Map `ebpf:"observed_pods"`
+	Sockets         *ebpf.Map `ebpf:"sockets"`
 }
 
 func (m *ObserveMaps) Close() error {
@@ -202,6 +275,7 @@ func (m *ObserveMaps) Close() error {
 		m.ObserveWishes,
 		m.ObservedFlows,
 		m.ObservedPods,
+		m.Sockets,
 	)
 }
 
@@ -209,8 +283,11 @@ func (m *ObserveMaps) Close() error {
 //
 // It can be passed to LoadObserveObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ObserveVariables struct {
-	UnusedObservation    *ebpf.Variable `ebpf:"unused_observation"`
-	UnusedObserveCounter *ebpf.Variable `ebpf:"unused_observe_counter"`
+	Joining               *ebpf.Variable `ebpf:"joining"`
+	UnusedObservation     *ebpf.Variable `ebpf:"unused_observation"`
+	UnusedObserveCounter  *ebpf.Variable `ebpf:"unused_observe_counter"`
+	UnusedObserveKind     *ebpf.Variable `ebpf:"unused_observe_kind"`
+	UnusedObservedOpening *ebpf.Variable `ebpf:"unused_observed_opening"`
 }
 
 // ObservePrograms contains all programs after they have been loaded into the kernel.

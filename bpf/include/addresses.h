@@ -3,8 +3,17 @@
  * the kernel's struct for fields that the context does not have. */
 #pragma once
 
+struct net {
+	__u64 net_cookie;
+} __attribute__((preserve_access_index));
+
+typedef struct {
+	struct net *net;
+} __attribute__((preserve_access_index)) possible_net_t;
+
 struct sock_common {
 	unsigned long skc_flags;
+	possible_net_t skc_net;
 } __attribute__((preserve_access_index));
 
 struct dst_entry;

@@ -6,6 +6,7 @@
 
 #include "agent.h"
 #include "base.h"
+#include "sockets.h"
 
 #define MAX_PORT_RANGES 8
 #define LOOPBACK_IFINDEX 1
@@ -77,33 +78,6 @@ struct peer_name {
 	struct address addr;
 	__u16 port;
 	__u16 pad;
-};
-
-enum captured {
-	NOT_CAPTURED,
-	CAPTURED, /* rewritten to the listener's own address */
-	CAPTURED_VIA, /* rewritten to another loopback name of the listener: see via.c */
-	KERNEL_PATH, /* rewritten to the endpoint: see path.c */
-};
-
-enum server {
-	NOT_SERVER, /* connected */
-	SERVER, /* accepted */
-	SERVER_OF_HOST, /* accepted, from one of the node's own processes: see host.c */
-	SERVER_OF_PATH, /* accepted, by the kernel path: see path.c */
-};
-
-/* The data that is kept with a socket. */
-struct socket_info {
-	__u64 netns_cookie;
-	__u64 opened_ns;
-	struct address remote; /* the peer that the application sees */
-	struct address local; /* of a captured client: the pod's address, not loopback */
-	__u16 remote_port;
-	__u8 captured; /* enum captured: the hook has rewritten the connection */
-	__u8 server; /* enum server: accepted, not connected */
-	__u32 pid;
-	char process[16];
 };
 
 /* A connection that one of the node's own processes makes to a pod of the node, such as
@@ -254,15 +228,6 @@ struct {
 	__type(value, __u64); /* CLOCK_MONOTONIC when it was opened */
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } inner_flows SEC(".maps");
-
-/* BPF_F_CLONE: accepted sockets inherit the data of their listener. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
-	__type(key, int);
-	__type(value, struct socket_info);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} sockets SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -21,10 +21,13 @@ type conn struct {
 	clock  time.Duration
 	copied int // bytes of a segment that are known
 	wish   Wish
+	pod    uint64
+	joined bool
+	opened bool
 }
 
 func newConn() *conn {
-	return &conn{flow: 1, first: [2]uint32{1<<32 - 20, 7000}, copied: 1024} // sequence numbers wrap
+	return &conn{flow: 1, pod: 9, first: [2]uint32{1<<32 - 20, 7000}, copied: 1024} // sequence numbers wrap
 }
 
 const (
@@ -35,9 +38,8 @@ const (
 func (c *conn) segment(side int, text string) *Segment {
 	c.clock += time.Millisecond
 	s := &Segment{
-		Pod: 9, Flow: c.flow, Server: c.server, Sent: (side == client) != c.server, Time: c.clock,
-		Local: netip.MustParseAddrPort("10.0.0.1:4000"), Remote: netip.MustParseAddrPort("10.0.0.2:80"),
-		First: c.first[side], Seq: c.first[side] + c.at[side], Length: uint32(len(text)),
+		Flow: c.flow, Sent: (side == client) != c.server, Time: c.clock,
+		Seq: c.first[side] + c.at[side], Length: uint32(len(text)),
 	}
 	i := 0
 	if s.Sent {
@@ -55,19 +57,51 @@ func (c *conn) segment(side int, text string) *Segment {
 	return s
 }
 
+// take gives w a segment, after the flow's opening.
+func (c *conn) take(w *Watcher, s *Segment) (Wish, bool) {
+	if !c.opened {
+		c.opened = true
+		o := &Opening{
+			Pod: c.pod, Server: c.server, Joined: c.joined,
+			Local: netip.MustParseAddrPort("10.0.0.1:4000"), Remote: netip.MustParseAddrPort("10.0.0.2:80"),
+		}
+		if o.First = [2]uint32{c.first[server], c.first[client]}; c.server {
+			o.First = c.first
+		}
+		if wish, changed := w.Open(c.flow, c.clock, o); changed {
+			return wish, changed
+		}
+	}
+	wish, changed := w.Take(s)
+	if changed {
+		c.wish = wish
+	}
+	return wish, changed
+}
+
 // told collects events as text.
 type told struct{ list []string }
 
 func (t *told) sink(k Kind, r *Request) {
 	switch k {
 	case Began:
-		t.list = append(t.list, fmt.Sprintf("> %s %s%s", r.Method, r.Authority, r.Path))
+		line := fmt.Sprintf("> %s %s%s", r.Method, r.Authority, r.Path)
+		if r.Unknown {
+			line += " ?"
+		}
+		t.list = append(t.list, line)
 	case Answered:
 		t.list = append(t.list, fmt.Sprintf("< %d %s after %v", r.Status, r.Path, r.Answered-r.Began))
 	case Ended:
 		line := fmt.Sprintf(". %s sent %d got %d in %v", r.Path, r.RequestBytes, r.ResponseBytes, r.Ended-r.Began)
+		if r.GRPC && r.GRPCStatus >= 0 {
+			line += fmt.Sprintf(" grpc %d", r.GRPCStatus)
+		}
 		if r.Reset {
 			line += " reset"
+		}
+		if r.Reset && r.HTTP2 {
+			line += fmt.Sprintf(" %d", r.ResetCode)
 		}
 		t.list = append(t.list, line)
 	}
@@ -86,11 +120,7 @@ func rig() (*Watcher, *conn, *told) {
 	return New(DefaultLimits, t.sink), newConn(), t
 }
 
-func (c *conn) say(w *Watcher, side int, text string) {
-	if wish, changed := w.Take(c.segment(side, text)); changed {
-		c.wish = wish
-	}
-}
+func (c *conn) say(w *Watcher, side int, text string) { c.take(w, c.segment(side, text)) }
 
 const get = "GET /a?b=c HTTP/1.1\r\nHost: shop\r\n\r\n"
 
@@ -148,7 +178,7 @@ func TestExchanges(t *testing.T) {
 		},
 		"TLS":               {say: []string{">\x16\x03\x01\x02\x00", "<\x16\x03\x03"}},
 		"the server begins": {say: []string{"<220 ready\r\n", ">HELO x\r\n"}},
-		"HTTP/2":            {say: []string{">PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "<\x00\x00\x00\x04"}},
+		"like HTTP/2":       {say: []string{">PRI * HTTP/1.0\r\n\r\nSM\r\n\r\n", "<\x00\x00\x00\x04"}},
 		"an upgrade": {
 			say:  []string{">GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "<HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nabc", ">" + get},
 			want: []string{"> GET x/", "< 101 / after 1ms", ". / sent 0 got 0 in 1ms"},
@@ -168,7 +198,7 @@ func TestExchanges(t *testing.T) {
 					}
 					s := k.segment(side, strings.TrimSuffix(strings.TrimSuffix(line[1:], "FIN"), "RST"))
 					s.Fin, s.Reset = strings.HasSuffix(line, "FIN"), strings.HasSuffix(line, "RST")
-					w.Take(s)
+					k.take(w, s)
 				}
 				told.want(t, c.want...)
 				if c.want == nil && w.Counts().Opaque != 1 {
@@ -201,7 +231,7 @@ func TestOrder(t *testing.T) {
 			list = slices.Insert(list, i, list[r.IntN(i+1)])
 		}
 		for _, s := range list {
-			w.Take(s)
+			c.take(w, s)
 		}
 		told.want(t, "> GET shop/a?b=c", "> POST y/p", "> GET shop/a?b=c")
 		if w.Counts().Gaps != 0 {
@@ -234,6 +264,7 @@ func TestLost(t *testing.T) {
 // TestMidway: a connection whose beginning was missed is read from the next message on.
 func TestMidway(t *testing.T) {
 	w, c, told := rig()
+	c.joined = true
 	c.segment(client, "lost")
 	c.segment(server, "lost, too")
 	c.say(w, server, "the middle of a body")
@@ -265,8 +296,8 @@ func TestLimits(t *testing.T) {
 		c := newConn()
 		c.flow = flow
 		s := c.segment(client, "GET / HTTP/1.1\r\nHost: ")
-		s.Pod = flow % 2
-		wish, changed := w.Take(s)
+		c.pod = flow % 2
+		wish, changed := c.take(w, s)
 		if refused := flow >= 5; refused != (changed && wish.Off) {
 			t.Errorf("flow %d: got %v, %v", flow, wish, changed)
 		}
@@ -287,7 +318,7 @@ func TestLimits(t *testing.T) {
 		c := newConn()
 		c.flow = flow
 		for range 3 {
-			w.Take(c.segment(client, "GET /"+strings.Repeat("x", 95)))
+			c.say(w, client, "GET /"+strings.Repeat("x", 95))
 		}
 		if n := w.Counts(); n.Bytes > 600+600 { // slices grow by more than is asked for
 			t.Errorf("counts %+v", n)
@@ -341,9 +372,9 @@ func FuzzTake(f *testing.F) {
 			case 3:
 				s.Length += uint32(r.IntN(100000))
 			}
-			w.Take(s)
+			c.take(w, s)
 			if r.IntN(8) == 0 {
-				w.Take(s)
+				c.take(w, s)
 			}
 			if n := w.Counts(); n.Flows > 2 || n.Bytes > 4096+4*maxHead {
 				t.Fatalf("kept %+v", n)

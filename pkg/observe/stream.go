@@ -36,7 +36,6 @@ type stream struct {
 	bytes   uint64        // of the body so far
 	pending []segment     // by sequence number
 	last    time.Duration // of the last segment
-	parsed  http1.Head
 }
 
 // segment is what a stream needs of a Segment.

@@ -14,17 +14,36 @@ import (
 	"github.com/underlane/underlane/pkg/redirect/netns"
 )
 
-// segments returns what was seen since the last call.
-func segments(t *testing.T, o *Observer) (list []Observation) {
+// eye is an Observer, with the openings that it has seen.
+type eye struct {
+	*Observer
+	t        *testing.T
+	openings map[uint64]Opening // by flow
+}
+
+func newEye(t *testing.T, r *rig) *eye {
 	t.Helper()
+	o := NewObserver(r.d)
+	t.Cleanup(o.Close)
+	r.d.Withdraw(r.workload.UID) // the pod is not in the mesh
+	return &eye{o, t, make(map[uint64]Opening)}
+}
+
+// segments returns what was seen since the last call.
+func (o *eye) segments() (list []Observation) {
+	o.t.Helper()
 	for {
 		n, err := o.Read(func(s *Observation) {
+			if s.Opening != nil {
+				o.openings[s.Flow] = *s.Opening
+				return
+			}
 			c := *s
 			c.Data, c.Tail = slices.Clone(s.Data), slices.Clone(s.Tail)
 			list = append(list, c)
 		})
 		if err != nil {
-			t.Fatal(err)
+			o.t.Fatal(err)
 		}
 		if n == 0 {
 			return list
@@ -37,10 +56,8 @@ func segments(t *testing.T, o *Observer) (list []Observation) {
 // redirected.
 func TestObserver(t *testing.T) {
 	r := newRig(t, mesh.Settings{})
-	o := NewObserver(r.d)
-	t.Cleanup(o.Close)
-	r.d.Withdraw(r.workload.UID) // the pod is not in the mesh
-	if err := o.Observe(r.pod.Cookie()); err != nil {
+	o := newEye(t, r)
+	if err := o.Observe(r.pod.Cookie(), All); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -75,7 +92,7 @@ func TestObserver(t *testing.T) {
 				t.Fatal(err)
 			}
 			var sent, got string
-			for _, s := range segments(t, o) {
+			for _, s := range o.segments() {
 				if s.Length == 0 {
 					continue // the end of the connection before
 				}
@@ -83,13 +100,18 @@ func TestObserver(t *testing.T) {
 				if c.server {
 					local, remote = remote, local
 				}
-				if s.Local != local || s.Remote != remote || s.Server != c.server || s.Pod != r.pod.Cookie() || s.Flow == 0 {
-					t.Errorf("got %+v, want one between %s and %s", s, local, remote)
+				flow := o.openings[s.Flow]
+				if flow.Local != local || flow.Remote != remote || flow.Name != remote || flow.Server != c.server || flow.Joined || flow.Pod != r.pod.Cookie() {
+					t.Errorf("got %+v of %+v, want one between %s and %s", s, flow, local, remote)
+				}
+				first := flow.First[0]
+				if s.Sent {
+					first = flow.First[1]
 				}
 				if age := time.Duration(monotonicNow()) - s.Time; age < 0 || age > time.Minute {
 					t.Errorf("seen %v ago", age)
 				}
-				line := fmt.Sprintf("%d+%d %.10s;", s.Seq-s.First, s.Length, s.Data)
+				line := fmt.Sprintf("%d+%d %.10s;", s.Seq-first, s.Length, s.Data)
 				if s.Sent != c.server {
 					sent += line
 				} else {
@@ -117,10 +139,8 @@ func TestObserver(t *testing.T) {
 // one in which the skipped bytes end, and nothing of a flow that is off.
 func TestObserverWishes(t *testing.T) {
 	r := newRig(t, mesh.Settings{})
-	o := NewObserver(r.d)
-	t.Cleanup(o.Close)
-	r.d.Withdraw(r.workload.UID)
-	if err := o.Observe(r.pod.Cookie()); err != nil {
+	o := newEye(t, r)
+	if err := o.Observe(r.pod.Cookie(), All); err != nil {
 		t.Fatal(err)
 	}
 	l := listen(t, r.peer, peer4, 8080)
@@ -138,7 +158,7 @@ func TestObserverWishes(t *testing.T) {
 		if _, err := io.ReadFull(accepted, make([]byte, len(text))); err != nil {
 			t.Fatal(err)
 		}
-		return segments(t, o)
+		return o.segments()
 	}
 	first := send("0123456789")
 	if len(first) != 1 {
@@ -149,7 +169,7 @@ func TestObserverWishes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want(Wish{SkipTo: [2]uint32{1: first[0].First + 25}, Skip: [2]bool{1: true}})
+	want(Wish{SkipTo: [2]uint32{1: o.openings[first[0].Flow].First[1] + 25}, Skip: [2]bool{1: true}})
 	if got := send("abcdefghij"); len(got) != 0 {
 		t.Errorf("got %+v within what is skipped", got)
 	}
@@ -170,9 +190,8 @@ func TestObserverWishes(t *testing.T) {
 // they have to let pass, and says what that costs.
 func TestObserverPasses(t *testing.T) {
 	r := newRig(t, mesh.Settings{})
-	o := NewObserver(r.d)
-	t.Cleanup(o.Close)
-	if err := o.Observe(r.pod.Cookie()); err != nil {
+	o := newEye(t, r)
+	if err := o.Observe(r.pod.Cookie(), All); err != nil {
 		t.Fatal(err)
 	}
 	ip4 := make([]byte, 14+20+20+100)
@@ -187,81 +206,7 @@ func TestObserverPasses(t *testing.T) {
 			t.Logf("%s, %s: %v", name, size, cost)
 		}
 	}
-	if got := segments(t, o); len(got) != 0 {
+	if got := o.segments(); len(got) != 0 {
 		t.Errorf("got %+v", got)
 	}
-}
-
-// BenchmarkObserver makes requests in turn on a connection of a pod that was opened before it
-// was observed, and on one that is observed, and reads what the kernel copies as the agent
-// does. It reports the median of both and their ratio.
-func BenchmarkObserver(b *testing.B) {
-	r := newRig(b, mesh.Settings{})
-	o := NewObserver(r.d)
-	b.Cleanup(o.Close)
-	r.d.Withdraw(r.workload.UID)
-	l := listen(b, r.peer, peer4, 8080)
-	request, response := []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-	open := func() io.ReadWriter {
-		conn := mustDial(b, r.pod, netip.AddrPortFrom(peer4, 8080))
-		accepted, err := l.Accept()
-		if err != nil {
-			b.Fatal(err)
-		}
-		go func() {
-			defer accepted.Close()
-			for buf := make([]byte, len(request)); ; {
-				if _, err := io.ReadFull(accepted, buf); err != nil {
-					return
-				}
-				if _, err := accepted.Write(response); err != nil {
-					return
-				}
-			}
-		}()
-		return conn
-	}
-	conns := []io.ReadWriter{open()}
-	if err := o.Observe(r.pod.Cookie()); err != nil {
-		b.Fatal(err)
-	}
-	conns = append(conns, open())
-	done, read := make(chan struct{}), make(chan int)
-	go func() {
-		for seen := 0; ; {
-			n, _ := o.Read(func(*Observation) {})
-			seen += n
-			select {
-			case <-done:
-				read <- seen
-				return
-			case <-time.After(5 * time.Millisecond):
-			}
-		}
-	}()
-	buf := make([]byte, len(response))
-	var times [2][]time.Duration
-	for b.Loop() {
-		for i, c := range conns {
-			began := time.Now()
-			if _, err := c.Write(request); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := io.ReadFull(c, buf); err != nil {
-				b.Fatal(err)
-			}
-			times[i] = append(times[i], time.Since(began))
-		}
-	}
-	close(done)
-	if n := <-read; n < b.N {
-		b.Errorf("%d segments were seen of %d requests", n, b.N)
-	}
-	for i := range times {
-		slices.Sort(times[i])
-	}
-	plain, observed := times[0][len(times[0])/2], times[1][len(times[1])/2]
-	b.ReportMetric(float64(plain), "plain-p50-ns")
-	b.ReportMetric(float64(observed), "observed-p50-ns")
-	b.ReportMetric(float64(observed)/float64(plain), "ratio")
 }

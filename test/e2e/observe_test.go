@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +102,7 @@ func TestObserve(t *testing.T) {
 	if n := agentStatus(t, l, node1).OpenConnections; n != 0 {
 		t.Errorf("the agent carries %d connections", n)
 	}
+	observedFigures(t, l, "near", "server", server+"/bytes/5")
 	samples := metrics(t, l, node1)
 	if n := metric(samples, "request_total", "direction=outbound", "pod=near"); n < 5 {
 		t.Errorf("request_total of the client is %v, want 5 or more", n)
@@ -109,4 +112,33 @@ func TestObserve(t *testing.T) {
 			t.Errorf("%s is %v", reason, n)
 		}
 	}
+}
+
+// observedFigures checks that stat, edges and top have requests of pods that are observed.
+func observedFigures(t *testing.T, l *lab.Lab, client, server, url string) {
+	t.Helper()
+	var rows []statRow
+	if out := l.Agent(node1, "stat", "pod", "--unmeshed", "-o", "json", "-t", "10m"); json.Unmarshal([]byte(out), &rows) != nil {
+		t.Fatalf("stat prints %s", out)
+	}
+	i := slices.IndexFunc(rows, func(r statRow) bool { return r.Name == server })
+	if i < 0 || rows[i].Success == nil || rows[i].P99 == nil || *rows[i].Success <= 0 {
+		t.Errorf("stat has no requests of %s: %+v", server, rows)
+	}
+	if out := l.Agent(node1, "edges", "pod", "-o", "json", "-t", "10m"); !strings.Contains(out, `"`+client+`"`) || !strings.Contains(out, `"`+server+`"`) {
+		t.Errorf("edges has none from %s to %s:\n%s", client, server, out)
+	}
+	l.Eventually(patience, func() error {
+		asking := l.PodCommand(client, "labtest", "get", "-n", "2000", url)
+		if err := asking.Start(); err != nil {
+			return err
+		}
+		out := l.Agent(node1, "top", "--once", "--duration", "2s", "-o", "json")
+		_ = asking.Process.Kill()
+		_ = asking.Wait()
+		if !strings.Contains(out, strings.TrimPrefix(url[strings.LastIndex(url, ":"):], ":8080")) {
+			return fmt.Errorf("top has no row of %s:\n%s", url, out)
+		}
+		return nil
+	})
 }

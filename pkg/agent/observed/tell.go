@@ -1,10 +1,15 @@
 package observed
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/l7proxy/reply"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/observe"
 	"github.com/underlane/underlane/pkg/tap"
@@ -28,9 +33,13 @@ type event struct {
 
 // hear takes an event of the Watcher.
 func (w *Watch) hear(kind observe.Kind, r *observe.Request) {
-	pod := w.byCookie(r.Pod)
-	if pod == nil || r.Server && w.watches(r.Remote.Addr()) {
+	pod := w.cookie[r.Flow.Pod]
+	if pod == nil || r.Flow.Server && w.watches(r.Flow.Remote.Addr()) {
 		return // the client's events say it
+	}
+	if int(w.queue.length.Load())+len(w.batch) >= maxEvents {
+		w.unsaid.Add(1)
+		return
 	}
 	when := r.Began
 	switch kind {
@@ -39,25 +48,88 @@ func (w *Watch) hear(kind observe.Kind, r *observe.Request) {
 	case observe.Ended:
 		when = r.Ended
 	}
-	select {
-	case w.events <- event{kind, *r, pod, time.Now().Add(when - monotonic())}:
-	default:
-		w.unsaid.Add(1)
+	w.batch = append(w.batch, event{kind, *r, pod.workload, w.clock.at(when)})
+	if len(w.batch) >= maxBatch {
+		w.hand()
 	}
 }
 
-// tell gives the events to tap, in their order.
-func (w *Watch) tell(ctx context.Context) {
-	for e := range w.events {
-		remote := e.request.Remote.Addr()
-		w.Controller.Subscribe(remote)
-		if len(w.events) < maxEvents/2 {
-			w.meet(ctx, remote, e.at)
-		}
-		out := w.translate(&e)
-		w.Tap.Emit(&out)
+// maxBatch is how many events are handed over at once.
+const maxBatch = 64
+
+// queue has the events that are handed over to tell.
+type queue struct {
+	length atomic.Int64 // with those that tell has taken, and not told yet
+	wake   chan struct{}
+
+	mu   sync.Mutex
+	list []event
+}
+
+// hand hands the events over to tell.
+func (w *Watch) hand() {
+	if len(w.batch) == 0 {
+		return
+	}
+	q := &w.queue
+	q.length.Add(int64(len(w.batch)))
+	q.mu.Lock()
+	q.list = append(q.list, w.batch...)
+	q.mu.Unlock()
+	clear(w.batch)
+	w.batch = w.batch[:0]
+	select {
+	case q.wake <- struct{}{}:
+	default:
 	}
 }
+
+// take takes what there is, and leaves an empty list.
+func (q *queue) take(empty []event) []event {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	list := q.list
+	q.list = empty
+	return list
+}
+
+// tell gives the events to tap, in their order, until ctx is done.
+func (w *Watch) tell(ctx context.Context) {
+	q := &w.queue
+	for list := []event(nil); ; {
+		clear(list)
+		list = q.take(list[:0])
+		for i := range list {
+			e := &list[i]
+			remote := e.request.Flow.Remote.Addr()
+			w.Controller.Subscribe(remote)
+			if q.length.Load() < maxEvents/2 {
+				w.meet(ctx, remote, e.at)
+			}
+			out := w.translate(e)
+			w.Tap.Emit(&out)
+			q.length.Add(-1)
+		}
+		if len(list) > 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.wake:
+		}
+	}
+}
+
+// clock turns the kernel's times into times of the day.
+type clock struct {
+	read time.Duration // CLOCK_MONOTONIC
+	wall time.Time
+}
+
+func (c *clock) set() { c.read, c.wall = monotonic(), time.Now() }
+
+func (c *clock) at(t time.Duration) time.Time { return c.wall.Add(t - c.read) }
 
 // meet waits until the controller has said whose the address is, so that all events of a
 // connection name the same one.
@@ -77,19 +149,33 @@ const base = 1 << 31
 
 func (w *Watch) translate(e *event) tap.Event {
 	r, view := &e.request, w.State.View()
-	own, other := tap.Peer{Addr: r.Local, Workload: e.pod}, tap.Peer{Addr: r.Remote}
-	other.Workload, _ = view.Workload(r.Remote.Addr())
+	flow := r.Flow
+	own, other := tap.Peer{Addr: flow.Local, Workload: e.pod}, tap.Peer{Addr: flow.Remote}
+	other.Workload, _ = view.Workload(flow.Remote.Addr())
 	out := tap.Event{
 		Origin: tap.FromKernel, Kind: tap.RequestInit, Time: e.at,
 		Base: base, Stream: r.ID,
 		Source: own, Destination: other, Direction: mesh.Outbound,
 		TLS: tap.TLSNotProxied, Protocol: "http1", Scheme: "http",
-		Method: r.Method, Authority: r.Authority, Path: r.Path,
+		Method: r.Method, Authority: r.Authority, Path: r.Path, GRPC: r.GRPC,
 	}
-	if r.Server {
+	switch {
+	case r.GRPC:
+		out.Protocol = "grpc"
+	case r.HTTP2:
+		out.Protocol = "http2"
+	}
+	if r.Unknown {
+		out.Method, out.Path = cmp.Or(r.Method, notKnown), cmp.Or(r.Path, notKnown)
+	}
+	if flow.Path {
+		out.TLS = tap.TLSSameNode
+		out.Source.Identity, out.Destination.Identity = identityOf(own.Workload), identityOf(other.Workload)
+	}
+	if flow.Server {
 		out.Source, out.Destination, out.Direction = other, own, mesh.Inbound
 	} else {
-		out.Service, _ = view.ServiceVIP(r.Remote.Addr())
+		out.Service, _ = view.ServiceVIP(flow.Name.Addr())
 		if other.Workload == nil && out.Service == nil {
 			out.Outside = tap.Hostname(r.Authority)
 		}
@@ -106,8 +192,25 @@ func (w *Watch) translate(e *event) tap.Event {
 	}
 	out.Kind, out.Duration = tap.ResponseEnd, max(0, r.Ended-r.Began)
 	out.ReadBytes, out.WriteBytes = r.RequestBytes, r.ResponseBytes
-	if out.Reset = r.Reset; r.Reset {
+	if out.Reset, out.ResetCode = r.Reset, r.ResetCode; r.Reset {
 		out.Reason = mesh.ReasonReset
 	}
+	if r.GRPC {
+		out.GRPCStatus = reply.FinalGRPCStatus(r.GRPCStatus)
+		if r.Reset && r.GRPCStatus < 0 {
+			out.GRPCStatus = reply.GRPCOfReset(http2.ErrCode(r.ResetCode))
+		}
+	}
 	return out
+}
+
+// notKnown stands for a method or path that was not seen: HPACK sent it before the connection
+// was observed.
+const notKnown = "?"
+
+func identityOf(w *mesh.Workload) mesh.Identity {
+	if w == nil {
+		return mesh.Identity{}
+	}
+	return w.Identity
 }

@@ -1,6 +1,7 @@
-// Package observed watches the connections of this node's pods that are not in the mesh, and
-// are observed: it tells the kernel which they are, reads requests from what the kernel
-// copies (pkg/observe), and gives them to tap, metrics and everybody else as those that the
+// Package observed watches connections of this node's pods that no proxy carries: those of
+// pods that are not in the mesh and are observed, by their label or for a moment, and those on
+// the kernel path. It tells the kernel which they are, reads requests from what the kernel
+// copies (pkg/observe), and gives them to tap, metrics and all other readers as those that the
 // proxy carries.
 package observed
 
@@ -8,7 +9,6 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +25,7 @@ import (
 
 // Kernel sees segments (redirect.Observer).
 type Kernel interface {
-	Observe(cookie uint64) error
+	Observe(cookie uint64, scope redirect.Scope) error
 	Leave(cookie uint64)
 	Read(handle func(*redirect.Observation)) (n int, err error)
 	Want(flow uint64, w redirect.Wish) error
@@ -50,34 +50,48 @@ type Options struct {
 	Controller Controller
 	Tap        tap.Sink
 	Log        *slog.Logger
+	// Paths returns the cookies, by UID, of the pods whose connections the kernel path may
+	// take. nil: those are not watched.
+	Paths func() map[string]uint64
 }
 
 // Watch watches pods.
 type Watch struct {
 	Options
 	pods   map[string]*pod // by UID; of Run
-	events chan event
+	cookie map[uint64]*pod // the same; of Run
+	kick   chan struct{}   // makes Run look for the pods
+	batch  []event         // of Run: events that the queue does not have yet
+	queue  queue
+	clock  clock // of Run
 	status atomic.Pointer[Status]
 	unsaid atomic.Uint64
+
+	mu    sync.Mutex
+	looks map[*look]bool
 }
 
 // pod is a pod that is watched.
 type pod struct {
 	workload *mesh.Workload
 	cookie   uint64
+	scope    redirect.Scope
 }
 
 // Status is what a Watch does.
 type Status struct {
-	Pods   int // that are watched
+	Pods   int // that are watched, without those that are only because of their kernel paths
 	Wanted int // that should be
+	Paths  int // pods that are watched because of their kernel paths
 	Err    error
 	Counts observe.Counts
 	Unsaid uint64 // events that were lost because their readers were slow
 }
 
 // New returns a Watch of no pods yet.
-func New(o Options) *Watch { return &Watch{Options: o, pods: make(map[string]*pod)} }
+func New(o Options) *Watch {
+	return &Watch{Options: o, kick: make(chan struct{}, 1), looks: make(map[*look]bool), queue: queue{wake: make(chan struct{}, 1)}}
+}
 
 // Status returns what the Watch does, and why it does not if it should.
 func (w *Watch) Status() Status {
@@ -91,9 +105,12 @@ func (w *Watch) Status() Status {
 }
 
 const (
-	// poll is how often segments are read: the kernel wakes nobody.
+	// poll is how often segments are read while there are some, and rest while there were
+	// none for a second: the kernel wakes no reader.
 	poll = 5 * time.Millisecond
-	// again is how often a pod that was not found is looked for, and check how often all are.
+	rest = 25 * time.Millisecond
+	// again is how often a pod that was not found is looked for, and the kernel paths are;
+	// check is how often all are.
 	again = 500 * time.Millisecond
 	check = 10 * time.Second
 )
@@ -101,41 +118,52 @@ const (
 // Run watches the pods that the state says, by kernel, until ctx is done.
 func (w *Watch) Run(ctx context.Context, kernel Kernel) error {
 	defer kernel.Close()
-	w.pods = make(map[string]*pod)
-	w.events = make(chan event, maxEvents)
+	w.pods, w.cookie = make(map[string]*pod), make(map[uint64]*pod)
+	ctx, done := context.WithCancel(ctx)
 	var telling sync.WaitGroup
 	telling.Go(func() { w.tell(ctx) })
 	defer telling.Wait()
-	defer close(w.events)
+	defer done()
 	changes, cancel := w.State.Watch()
 	defer cancel()
 	watcher := observe.New(observe.DefaultLimits, w.hear)
-	var looked time.Time
+	var looked, paths, seen time.Time
 	for timer := time.NewTimer(0); ; {
-		changed := false
+		changed, asked := false, false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changes:
 			changed = true
+		case <-w.kick:
+			asked = true
 		case <-timer.C:
 		}
-		pause := w.pause()
-		if deep := time.Since(looked) >= pause; deep || changed {
+		now := time.Now()
+		if now.Sub(paths) >= again && w.Paths != nil {
+			paths, changed = now, true
+		}
+		if deep := asked || now.Sub(looked) >= w.pause(); deep || changed {
 			if deep {
-				looked = time.Now()
+				looked = now
 				watcher.Sweep(monotonic())
 			}
 			w.follow(kernel, watcher, deep)
 		}
-		if len(w.pods) == 0 {
-			timer.Reset(w.pause())
-			continue
+		next := min(w.pause(), again)
+		if len(w.pods) > 0 {
+			n, err := w.read(kernel, watcher)
+			if err != nil {
+				w.Log.Warn("what observed pods send cannot be read", "err", err)
+			}
+			if n > 0 {
+				seen = now
+			}
+			if next = poll; now.Sub(seen) > time.Second {
+				next = rest
+			}
 		}
-		if err := w.read(kernel, watcher); err != nil {
-			w.Log.Warn("what observed pods send cannot be read", "err", err)
-		}
-		timer.Reset(poll)
+		timer.Reset(next)
 	}
 }
 
@@ -148,111 +176,44 @@ func (w *Watch) pause() time.Duration {
 }
 
 // read reads what has come.
-func (w *Watch) read(kernel Kernel, watcher *observe.Watcher) error {
-	var failed error
+func (w *Watch) read(kernel Kernel, watcher *observe.Watcher) (seen int, failed error) {
+	want := func(flow uint64, wish observe.Wish, changed bool) {
+		if !changed {
+			return
+		}
+		if err := kernel.Want(flow, redirect.Wish(wish)); err != nil {
+			failed = err
+		}
+	}
+	w.clock.set()
 	for {
 		n, err := kernel.Read(func(o *redirect.Observation) {
-			s := observe.Segment(*o)
-			if wish, changed := watcher.Take(&s); changed {
-				if err := kernel.Want(o.Flow, redirect.Wish(wish)); err != nil {
-					failed = err
-				}
+			if o.Opening != nil {
+				opening := observe.Opening(*o.Opening)
+				wish, changed := watcher.Open(o.Flow, o.Time, &opening)
+				want(o.Flow, wish, changed)
+				return
 			}
+			s := observe.Segment{
+				Flow: o.Flow, Sent: o.Sent, Time: o.Time, Seq: o.Seq, Length: o.Length, Skipped: o.Skipped,
+				Data: o.Data, Tail: o.Tail, Fin: o.Fin, Reset: o.Reset, Unwalked: o.Unwalked,
+			}
+			wish, changed := watcher.Take(&s)
+			want(o.Flow, wish, changed)
 		})
+		w.hand()
 		if err != nil {
-			return err
+			return seen, err
 		}
 		if n == 0 {
 			break
 		}
+		seen += n
 	}
 	status := *w.status.Load()
 	status.Counts = watcher.Counts()
 	w.status.Store(&status)
-	return failed
-}
-
-// follow watches the pods that the state says, and no others. If deep is set, it also looks
-// whether those that did not change are where they were.
-func (w *Watch) follow(kernel Kernel, watcher *observe.Watcher, deep bool) {
-	view := w.State.View()
-	if !view.Synced() {
-		if w.status.Load() == nil {
-			w.status.Store(&Status{})
-		}
-		return
-	}
-	wanted := make(map[string]*mesh.Workload)
-	for _, local := range view.Local() {
-		if local.Observed && !local.HostNetwork && len(local.Addrs) > 0 {
-			wanted[local.UID] = local
-		}
-	}
-	leave := func(uid string, p *pod) {
-		kernel.Leave(p.cookie)
-		watcher.Leave(p.cookie)
-		delete(w.pods, uid)
-		w.Log.Info("pod is not observed any more", "pod", p.workload.Namespace+"/"+p.workload.Name)
-	}
-	for uid, p := range w.pods {
-		if wanted[uid] == nil {
-			leave(uid, p)
-		}
-	}
-	status := Status{Wanted: len(wanted), Counts: watcher.Counts()}
-	for uid, local := range wanted {
-		have := w.pods[uid]
-		if have != nil {
-			moved := !slices.Equal(have.workload.Addrs, local.Addrs)
-			if have.workload = local; !deep && !moved {
-				continue
-			}
-		}
-		ns, err := w.Finder.Find(uid, local.Addrs)
-		if err != nil {
-			status.Err = err
-			continue // it starts, or ends
-		}
-		cookie := ns.Cookie()
-		_ = ns.Close()
-		if have != nil && have.cookie == cookie {
-			continue
-		}
-		if have != nil { // it has a new sandbox
-			leave(uid, have)
-		}
-		if err := kernel.Observe(cookie); err != nil {
-			if before := w.status.Load(); before == nil || before.Err == nil || before.Err.Error() != err.Error() {
-				w.Log.Warn("pods cannot be observed", "cause", err)
-			}
-			status.Err = err
-			continue
-		}
-		w.pods[uid] = &pod{workload: local, cookie: cookie}
-		w.Log.Info("pod is observed", "pod", local.Namespace+"/"+local.Name)
-	}
-	status.Pods = len(w.pods)
-	w.status.Store(&status)
-}
-
-// byCookie returns the pod with the network namespace; nil: it is not watched any more.
-func (w *Watch) byCookie(cookie uint64) *mesh.Workload {
-	for _, p := range w.pods {
-		if p.cookie == cookie {
-			return p.workload
-		}
-	}
-	return nil
-}
-
-// watches reports whether an address is that of a pod that is watched here.
-func (w *Watch) watches(addr netip.Addr) bool {
-	for _, p := range w.pods {
-		if slices.Contains(p.workload.Addrs, addr) {
-			return true
-		}
-	}
-	return false
+	return seen, failed
 }
 
 // monotonic is the clock of the kernel's segments.

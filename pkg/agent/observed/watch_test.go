@@ -20,16 +20,16 @@ import (
 type kernel struct {
 	mu     sync.Mutex
 	refuse error
-	pods   map[uint64]bool
+	pods   map[uint64]redirect.Scope
 	seen   []redirect.Observation
 	wishes map[uint64]redirect.Wish
 }
 
-func (k *kernel) Observe(cookie uint64) error {
+func (k *kernel) Observe(cookie uint64, scope redirect.Scope) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.refuse == nil {
-		k.pods[cookie] = true
+		k.pods[cookie] = scope
 	}
 	return k.refuse
 }
@@ -104,7 +104,7 @@ func TestWatch(t *testing.T) {
 		}
 	}
 	apply(1, *pod)
-	k := &kernel{refuse: errors.New("no such program type"), pods: map[uint64]bool{}, wishes: map[uint64]redirect.Wish{}}
+	k := &kernel{refuse: errors.New("no such program type"), pods: map[uint64]redirect.Scope{}, wishes: map[uint64]redirect.Wish{}}
 	told := new(sink)
 	w := New(Options{State: store, Finder: self{}, Controller: nobody{}, Tap: told, Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -123,13 +123,15 @@ func TestWatch(t *testing.T) {
 	defer ns.Close()
 	text := "GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 	k.mu.Lock()
+	local, remote := netip.MustParseAddrPort("10.0.0.1:4000"), netip.MustParseAddrPort("10.0.0.2:80")
+	opening := func(flow, pod uint64) redirect.Observation {
+		return redirect.Observation{Flow: flow, Time: monotonic(), Opening: &redirect.Opening{Pod: pod, Local: local, Remote: remote, Name: remote}}
+	}
 	k.seen = []redirect.Observation{
-		{
-			Pod: ns.Cookie(), Flow: 1, Sent: true, Time: monotonic(), Length: uint32(len(text)), Data: []byte(text),
-			Local: netip.MustParseAddrPort("10.0.0.1:4000"), Remote: netip.MustParseAddrPort("10.0.0.2:80"),
-		},
-		{Pod: ns.Cookie(), Flow: 2, Sent: true, Length: 3, Data: []byte("\x16\x03\x01")},
-		{Pod: ns.Cookie() + 1, Flow: 3, Sent: true, Length: uint32(len(text)), Data: []byte(text)}, // has left
+		opening(1, ns.Cookie()), opening(2, ns.Cookie()), opening(3, ns.Cookie()+1),
+		{Flow: 1, Sent: true, Time: monotonic(), Length: uint32(len(text)), Data: []byte(text)},
+		{Flow: 2, Sent: true, Length: 3, Data: []byte("\x16\x03\x01")},
+		{Flow: 3, Sent: true, Length: uint32(len(text)), Data: []byte(text)}, // its pod has left
 	}
 	k.mu.Unlock()
 	eventually(t, "the request is told", func() bool { told.mu.Lock(); defer told.mu.Unlock(); return len(told.events) > 0 })
@@ -153,5 +155,70 @@ func TestWatch(t *testing.T) {
 	}
 	if len(told.events) != 1 {
 		t.Errorf("%d events, want 1", len(told.events))
+	}
+}
+
+// TestLook: a pod without a label is observed for a moment.
+func TestLook(t *testing.T) {
+	store := state.NewStore("n1")
+	addr := []netip.Addr{netip.MustParseAddr("10.0.0.1")}
+	var resources []state.Resource
+	for _, w := range []*mesh.Workload{
+		{UID: "u", Name: "plain", Namespace: "ns", Node: "n1", Addrs: addr},
+		{UID: "m", Name: "meshed", Namespace: "ns", Node: "n1", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Meshed: true},
+	} {
+		resources = append(resources, state.Resource{Name: state.WorkloadName(w.UID), Version: "1", Workload: w})
+	}
+	if err := store.Apply(state.Delta{Version: 1, Synced: true, Resources: resources}); err != nil {
+		t.Fatal(err)
+	}
+	k := &kernel{pods: map[uint64]redirect.Scope{}, wishes: map[uint64]redirect.Wish{}}
+	paths := map[string]uint64{"m": 77}
+	w := New(Options{
+		State: store, Finder: self{}, Controller: nobody{}, Tap: new(sink), Log: slog.New(slog.DiscardHandler),
+		Paths: func() map[string]uint64 { return paths },
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- w.Run(ctx, k) }()
+	has := func(n int) func() bool {
+		return func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.pods) == n && k.pods[77] == redirect.Paths }
+	}
+	eventually(t, "the pod with kernel paths is observed", has(1))
+	named := func(name string) func(*mesh.Workload) bool {
+		return func(w *mesh.Workload) bool { return w.Name == name }
+	}
+	if _, err := w.Look(ctx, named("meshed")); !errors.Is(err, ErrMeshed) {
+		t.Errorf("got %v, want %v", err, ErrMeshed)
+	}
+	if _, err := w.Look(ctx, named("nobody")); !errors.Is(err, ErrNone) {
+		t.Errorf("got %v, want %v", err, ErrNone)
+	}
+	first, err := w.Look(ctx, named("plain"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !has(2)() {
+		t.Error("the pod is not observed when Look returns")
+	}
+	second, err := w.Look(ctx, named("plain"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first()
+	second()
+	eventually(t, "the pod is left", has(1))
+	k.mu.Lock()
+	k.refuse = errors.New("no such program type")
+	k.mu.Unlock()
+	if _, err := w.Look(ctx, named("plain")); !errors.Is(err, k.refuse) {
+		t.Errorf("got %v, want %v", err, k.refuse)
+	}
+	if s := w.Status(); s.Paths != 1 {
+		t.Errorf("status %+v, want a pod with kernel paths", s)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
