@@ -157,7 +157,11 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		Finder: finder, Log: log,
 	})
 	a.conns.OnRevived = a.pods.RepairSoon
-	a.watch = observed.New(observed.Options{State: a.store, Finder: finder, Controller: a.client, Tap: a.hub, Log: log})
+	watching := observed.Options{State: a.store, Finder: finder, Controller: a.client, Tap: a.hub, Log: log}
+	if config.ObservePaths {
+		watching.Paths = func() map[string]uint64 { return a.paths.Clients() }
+	}
+	a.watch = observed.New(watching)
 	a.sandboxes = enrol.NewSandboxes(a.pods, config.Node, config.Proc)
 	if config.NRISocket != "" {
 		a.runtime = &nri.Plugin{Socket: config.NRISocket, Handler: a.sandboxes, Log: log}

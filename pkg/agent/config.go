@@ -37,6 +37,7 @@ type Config struct {
 	DrainTimeout     time.Duration // a stopping agent cuts the connections that are still open after this time
 	TakeOver         bool          // take the node over from a running agent; false: refuse to run beside it
 	Cleanup          bool          // remove programs and pins when the agent stops
+	ObservePaths     bool          // read requests from connections of the kernel path
 	KernelPath       bool          // let the kernel connect pods of this node where the proxy has nothing to decide
 	// KernelPathRedirect has packets of kernel paths go past the host, from one pod's veth into
 	// the other pod.
@@ -74,6 +75,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "how long a stopping agent waits for open connections")
 	f.BoolVar(&c.TakeOver, "take-over", false, "take the node over from an agent that runs, which ends then; without it a second agent refuses to start")
 	f.BoolVar(&c.Cleanup, "cleanup", false, "remove all programs and pins when the agent stops")
+	f.BoolVar(&c.ObservePaths, "observe-kernel-path", true, "show requests that connections of the kernel path carry, of HTTP in the clear, in tap and metrics")
 	f.BoolVar(&c.KernelPath, "kernel-path", true, "let the kernel connect pods of this node to opaque ports of each other, where the proxy has nothing to decide")
 	f.BoolVar(&c.KernelPathRedirect, "kernel-path-redirect", true, "let packets of the kernel path go from one pod's veth into the other pod, past the host's bridge, routes and packet filters, where nothing there wants to see them (Linux 6.6)")
 	f.BoolVar(&c.OpaqueStreams, "opaque-streams", false, "carry opaque connections between two pods of different nodes as streams of a shared connection, where they are opened often and carry little each")

@@ -23,7 +23,7 @@ func (a reporter) watched() *agentv1.Watched {
 // a pod there are none.
 func (a reporter) observe(counts map[string]uint64) {
 	watch := a.watch.Status()
-	if counts == nil || watch.Wanted == 0 {
+	if counts == nil || watch.Wanted == 0 && watch.Paths == 0 {
 		return
 	}
 	_ = a.observer.Counters(counts)

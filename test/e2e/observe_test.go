@@ -114,6 +114,47 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// TestObserveKernelPath: requests on connections of the kernel path are shown as those that the
+// proxy carries, with the Service that was called, and in the metrics, once each.
+func TestObserveKernelPath(t *testing.T) {
+	t.Parallel()
+	server := serverPod("server", node1)
+	server.Annotations = map[string]string{"underlane.io/opaque-ports": "8080"}
+	l := lab.Up(t, lab.Options{}, manifests(server, clientPod("near", node1)), strings.ReplaceAll(opaqueService("server"), "7000", "8080"))
+	waitEnrolled(t, l, "default/server", "default/near")
+	tap := startTap(t, l, node1)
+	for name, host := range map[string]string{
+		"pod": addrPort(l.Pod("server").IP(), 8080), "service": addrPort(l.ServiceIPs("default/server")[0], 8080),
+	} {
+		path := "/bytes/70000?by=" + name
+		of := func(e event) bool { return e.ResponseEndEvent != nil && e.ResponseEndEvent.Path == path }
+		l.Eventually(patience, func() error {
+			if r := l.TryExec("near", "labtest", "get", "--fresh", "http://"+host+path); r.Code != 0 {
+				return fmt.Errorf("%s", r)
+			}
+			for range 20 {
+				if len(tap.all(of)) > 0 {
+					return nil
+				}
+				time.Sleep(25 * time.Millisecond)
+			}
+			return fmt.Errorf("tap shows no request to %s", host)
+		})
+		end := tap.all(of)[0]
+		if got := end.ResponseEndEvent; got.HTTPStatus != 200 || got.ResponseBytes != 70000 || got.Authority != host || end.Origin != "kernel" ||
+			end.TLS != "same-node" || end.ProxyDirection != "OUTBOUND" || end.Source.Metadata["pod"] != "near" || end.Destination.Metadata["pod"] != "server" {
+			t.Errorf("%s: got the event %s, want one from near to server within the node", name, end)
+		}
+	}
+	ends := len(tap.all(func(e event) bool { return e.ResponseEndEvent != nil }))
+	l.Eventually(patience, func() error {
+		if n := metric(metrics(t, l, node1), "response_total", "direction=outbound", "pod=near", "tls=same-node"); int(n) != ends {
+			return fmt.Errorf("response_total is %v, and tap has %d", n, ends)
+		}
+		return nil
+	})
+}
+
 // observedFigures checks that stat, edges and top have requests of pods that are observed.
 func observedFigures(t *testing.T, l *lab.Lab, client, server, url string) {
 	t.Helper()

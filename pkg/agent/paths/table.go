@@ -171,6 +171,22 @@ func (t *Table) Len() (n int) {
 	return n
 }
 
+// Clients returns the cookies of the pods that have paths, by UID.
+func (t *Table) Clients() map[string]uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var out map[string]uint64
+	for k, e := range t.entries {
+		if e.set {
+			if out == nil {
+				out = make(map[string]uint64)
+			}
+			out[k.client] = e.path.Client
+		}
+	}
+	return out
+}
+
 // Full counts the destinations that were not taken because there were too many.
 func (t *Table) Full() uint64 { return t.full.Load() }
 
