@@ -26,6 +26,7 @@ func (a *components) openAPI(ctx context.Context) (net.Listener, error) {
 func (a *components) serveController(ctx context.Context, ln net.Listener) error {
 	server := a.nodeAPI()
 	server.MaxTaps = maxRemoteTaps
+	server.Looker = nil // who may observe pods without a label has the node
 	return server.ServeTLS(ctx, ln, nodeapi.Credentials{
 		Certificate: a.client.NodeCertificate,
 		Anchors:     a.client.TrustAnchors,

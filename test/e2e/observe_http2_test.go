@@ -3,7 +3,9 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -123,4 +125,83 @@ func TestObserveGRPC(t *testing.T) {
 			t.Errorf("%s is %v", reason, n)
 		}
 	}
+}
+
+// TestTapObserve: agent tap --observe shows requests of pods without a label, also those on a
+// connection that is open, until the command ends, even if it is killed.
+func TestTapObserve(t *testing.T) {
+	t.Parallel()
+	server, client := serverPod("server", node1), clientPod("client", node1)
+	server.Labels, client.Labels = nil, nil
+	l := lab.Up(t, lab.Options{}, manifests(server, client, serverPod("meshed", node1)))
+	waitEnrolled(t, l, "default/meshed")
+	addr := grpcIn(t, l, "server")
+	c := grpcFrom(t, l, "client", addr)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	call := func(size int) {
+		t.Helper()
+		if _, err := c.UnaryCall(ctx, &grpc_testing.SimpleRequest{Payload: payload(size)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call(1) // the connection is open before
+
+	for target, want := range map[string]string{"pod/meshed": "are in the mesh", "pod/nobody": "no such pod", "": "say which pods"} {
+		args := []string{"tap", "--observe"}
+		if target != "" {
+			args = append(args, target)
+		}
+		if r := l.TryAgent(node1, args...); r.Code == 0 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("%q: got %s, want an error with %q", target, r, want)
+		}
+	}
+
+	cmd := l.AgentCommand(node1, "tap", "--observe", "pod/client", "-o", "json", "--max-rps", "0")
+	out := new(lockedBuffer)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	}()
+	text := "http://" + addrPort(l.Pod("server").IP(), 8080) + "/text"
+	l.Eventually(patience, func() error {
+		call(5)
+		if r := l.TryExec("client", "labtest", "get", text); r.Code != 0 {
+			return fmt.Errorf("%s", r)
+		}
+		got := out.String()
+		if !strings.Contains(got, `"path":"/text"`) {
+			return fmt.Errorf("the tap has no request of HTTP/1:\n%s", got)
+		}
+		// What HPACK has sent before is not known, and the tap says so.
+		if !strings.Contains(got, `"protocol":"http2"`) || !strings.Contains(got, `"path":"?"`) {
+			return fmt.Errorf("the tap has no call on the connection that was open:\n%s", got)
+		}
+		return nil
+	})
+	watches := func() float64 {
+		return metric(metrics(t, l, node1), "underlane_kernel_events_total", "reason=observe-record")
+	}
+	if watches() == 0 {
+		t.Error("no metric says that pods are observed")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	ended = true
+	l.Eventually(patience, func() error {
+		if log := l.Logs(node1); !strings.Contains(log, "pod is not observed any more") {
+			return fmt.Errorf("the pod is still observed")
+		}
+		return nil
+	})
+	call(1) // and the connection is as it was
 }

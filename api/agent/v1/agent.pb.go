@@ -158,10 +158,13 @@ type TapRequest struct {
 	View        TapRequest_View        `protobuf:"varint,11,opt,name=view,proto3,enum=underlane.agent.v1.TapRequest_View" json:"view,omitempty"`
 	// A label selector that pods of target must match. The controller reads it, and tells
 	// agents the pods.
-	Selector      string             `protobuf:"bytes,12,opt,name=selector,proto3" json:"selector,omitempty"`
-	Pods          *TapRequest_PodSet `protobuf:"bytes,13,opt,name=pods,proto3" json:"pods,omitempty"`        // the pods of target that count; absent: those of selector
-	Legs          bool               `protobuf:"varint,14,opt,name=legs,proto3" json:"legs,omitempty"`       // the agents' own connections that carry requests, too: LEG_OPEN, LEG_CLOSE
-	Headers       bool               `protobuf:"varint,15,opt,name=headers,proto3" json:"headers,omitempty"` // the fields of heads and trailers, too; secret values are redacted
+	Selector string             `protobuf:"bytes,12,opt,name=selector,proto3" json:"selector,omitempty"`
+	Pods     *TapRequest_PodSet `protobuf:"bytes,13,opt,name=pods,proto3" json:"pods,omitempty"`        // the pods of target that count; absent: those of selector
+	Legs     bool               `protobuf:"varint,14,opt,name=legs,proto3" json:"legs,omitempty"`       // the agents' own connections that carry requests, too: LEG_OPEN, LEG_CLOSE
+	Headers  bool               `protobuf:"varint,15,opt,name=headers,proto3" json:"headers,omitempty"` // the fields of heads and trailers, too; secret values are redacted
+	// Pods of target that are not in the mesh are observed until the caller hangs up.
+	// Only the node's own socket takes it.
+	Observe       bool `protobuf:"varint,270,opt,name=observe,proto3" json:"observe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -297,6 +300,13 @@ func (x *TapRequest) GetLegs() bool {
 func (x *TapRequest) GetHeaders() bool {
 	if x != nil {
 		return x.Headers
+	}
+	return false
+}
+
+func (x *TapRequest) GetObserve() bool {
+	if x != nil {
+		return x.Observe
 	}
 	return false
 }
@@ -2615,7 +2625,7 @@ var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
 	"\n" +
-	"\vagent.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\rfigures.proto\x1a\twhy.proto\"\x8c\x04\n" +
+	"\vagent.proto\x12\x12underlane.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\rfigures.proto\x1a\twhy.proto\"\xa7\x04\n" +
 	"\n" +
 	"TapRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1c\n" +
@@ -2633,7 +2643,8 @@ const file_agent_proto_rawDesc = "" +
 	"\bselector\x18\f \x01(\tR\bselector\x129\n" +
 	"\x04pods\x18\r \x01(\v2%.underlane.agent.v1.TapRequest.PodSetR\x04pods\x12\x12\n" +
 	"\x04legs\x18\x0e \x01(\bR\x04legs\x12\x18\n" +
-	"\aheaders\x18\x0f \x01(\bR\aheaders\x1a\x1c\n" +
+	"\aheaders\x18\x0f \x01(\bR\aheaders\x12\x19\n" +
+	"\aobserve\x18\x8e\x02 \x01(\bR\aobserve\x1a\x1c\n" +
 	"\x06PodSet\x12\x12\n" +
 	"\x04uids\x18\x01 \x03(\tR\x04uids\"&\n" +
 	"\x04View\x12\b\n" +

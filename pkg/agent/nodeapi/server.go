@@ -37,6 +37,11 @@ type CostProvider interface {
 	Costs(ctx context.Context) *agentv1.CostsResponse
 }
 
+// Looker observes pods that are not in the mesh, until the caller calls end.
+type Looker interface {
+	Look(ctx context.Context, selects func(*mesh.Workload) bool) (end func(), err error)
+}
+
 // Exporter writes the agent's metrics in the Prometheus text format.
 type Exporter interface {
 	WriteText(w io.Writer) error
@@ -62,6 +67,7 @@ type Server struct {
 
 	Dialer  Dialer                     // nil: Try is not implemented
 	Ejected func() []*agentv1.Ejection // nil: Ejections is not implemented
+	Looker  Looker                     // nil: a tap cannot observe pods
 
 	Authorization // its fields may be nil: then the rpcs are not implemented
 
@@ -108,6 +114,13 @@ func (s *Server) Tap(r *agentv1.TapRequest, stream grpc.ServerStreamingServer[ag
 	}
 	sub := subscribe(f.Match, int(r.GetBuffer()))
 	defer sub.Close()
+	if r.GetObserve() {
+		end, err := s.look(ctx, r, f)
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
 	// The header tells the reader that the subscription has begun.
 	if err := stream.SendHeader(nil); err != nil {
 		return err
@@ -130,6 +143,21 @@ func (s *Server) Tap(r *agentv1.TapRequest, stream grpc.ServerStreamingServer[ag
 			return err
 		}
 	}
+}
+
+// look observes the pods of a tap's target. The stream ends when its caller does, however that
+// ends.
+func (s *Server) look(ctx context.Context, r *agentv1.TapRequest, f *filter.Filter) (end func(), err error) {
+	if s.Looker == nil {
+		return nil, status.Error(codes.PermissionDenied, "pods can be observed for a moment at the node's own socket only: agent tap --observe")
+	}
+	if r.GetTarget() == "" {
+		return nil, status.Error(codes.InvalidArgument, "--observe: say which pods")
+	}
+	if end, err = s.Looker.Look(ctx, f.Selects); err != nil {
+		return nil, status.Errorf(codes.FailedPrecondition, "--observe %s: %v", r.GetTarget(), err)
+	}
+	return end, nil
 }
 
 // batch returns how many of the events go into the next message.

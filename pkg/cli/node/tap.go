@@ -21,7 +21,7 @@ func TopCommand(f *Flags) *cobra.Command { return tapcmd.Top(f.source()) }
 
 // source returns this node's agent as a source.
 func (f *Flags) source() *tapcmd.Source {
-	return &tapcmd.Source{Program: "agent", Scope: "this node", Open: f.tap, Costs: f.costs, Names: cli.NamesOf(f.resources, nil), Explain: f.explain}
+	return &tapcmd.Source{Program: "agent", Scope: "this node", Observes: true, Open: f.tap, Costs: f.costs, Names: cli.NamesOf(f.resources, nil), Explain: f.explain}
 }
 
 func (f *Flags) tap(ctx context.Context, r *agentv1.TapRequest) (tapcmd.Stream, func(), error) {

@@ -26,6 +26,8 @@ type Source struct {
 	Merged bool
 	// NeedsTarget makes a command without a resource an error.
 	NeedsTarget bool
+	// Observes is true if pods can be observed for a moment.
+	Observes bool
 	// Flags adds the source's own flags. It may be nil.
 	Flags func(*pflag.FlagSet)
 	// Namespace returns the namespace of a resource. named is the user's value,

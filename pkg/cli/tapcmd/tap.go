@@ -20,7 +20,7 @@ import (
 func Tap(s *Source) *cobra.Command {
 	var filter filterFlags
 	var output string
-	var connections bool
+	var connections, observe bool
 	short := fmt.Sprintf("Show requests and connections of %s as they happen", s.Scope)
 	cmd := &cobra.Command{
 		Use:     "tap " + s.argument(),
@@ -37,6 +37,7 @@ func Tap(s *Source) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			request.Observe = observe
 			request.Legs, request.Headers = connections, output == "json" || strings.HasPrefix(output, jsonPathOutput)
 			stream, done, err := s.Open(cmd.Context(), request)
 			if err != nil {
@@ -49,6 +50,9 @@ func Tap(s *Source) *cobra.Command {
 	filter.add(cmd, s, 100)
 	cmd.Flags().StringVarP(&output, "output", "o", "", strings.Join(s.formats(), ", "))
 	cmd.Flags().BoolVar(&connections, "connections", false, "also show the connections that requests pass, of clients and to servers")
+	if s.Observes {
+		cmd.Flags().BoolVar(&observe, "observe", false, "observe pods of RESOURCE that are not in the mesh and have no label, until the command ends")
+	}
 	cli.Complete(cmd, s.Names, false)
 	return cmd
 }

@@ -116,6 +116,11 @@ func (f *Filter) matchEnds(e *tap.Event) bool {
 	return destination && (f.view == TargetSide || !source)
 }
 
+// Selects reports whether w is a pod of the target.
+func (f *Filter) Selects(w *mesh.Workload) bool {
+	return f.target.matchSource(&tap.Event{Source: tap.Peer{Workload: w}}) && f.selects(w)
+}
+
 // selects reports whether w is one of the pods that the request is restricted to.
 func (f *Filter) selects(w *mesh.Workload) bool {
 	if f.pods != nil {
