@@ -121,32 +121,30 @@ func (f *flow) readHead(w *Watcher, side int, g *segment) uint32 {
 	}
 	before := len(st.head)
 	known = known[:min(len(known), maxHead-before)]
-	if !w.room(f, len(known)) {
-		w.counts.Refused++
-		f.lose(w, side)
-		return g.length
+	head := known // most heads are in one segment: those are not kept
+	if before > 0 {
+		head = append(st.head, known...)
 	}
-	st.head = append(st.head, known...)
 	if !st.begun {
-		switch begins := beginsHTTP2(st.head, side); {
+		switch begins := beginsHTTP2(head, side); {
 		case begins == perhaps:
+			f.keep(w, side, head)
 			return g.length
 		case begins == yes:
-			head := st.head
 			st.head = nil
 			w.beginHTTP2(f, side, head, g.at)
 			return uint32(len(known))
-		case side == requests && !mayBegin(st.head):
+		case side == requests && !mayBegin(head):
 			w.off(f)
 			return g.length
 		}
 	}
-	n, err := f.parse(w, side, st.head)
+	n, err := f.parse(w, side, head)
 	whole := uint32(len(known)) == g.length
 	if err == nil && n == 0 && !whole {
 		// The rest is not known. What is there says most.
-		if end := bytes.LastIndex(st.head, []byte("\r\n")); end > 0 {
-			if n, err = f.parse(w, side, append(st.head[:end+2:end+2], "\r\n"...)); err == nil && n > 0 {
+		if end := bytes.LastIndex(head, []byte("\r\n")); end > 0 {
+			if n, err = f.parse(w, side, append(head[:end+2:end+2], "\r\n"...)); err == nil && n > 0 {
 				f.begin(w, side)
 				f.lose(w, side)
 				return g.length
@@ -162,12 +160,37 @@ func (f *flow) readHead(w *Watcher, side int, g *segment) uint32 {
 		w.counts.Gaps++
 		f.lose(w, side)
 		return g.length
-	case n == 0:
-		return g.length // there is more to come
+	case n == 0: // there is more to come
+		f.keep(w, side, head)
+		return g.length
 	}
 	f.begin(w, side)
 	st.head = nil // a connection that waits keeps nothing
 	return uint32(n - before)
+}
+
+// keep keeps a head that is not complete. What it has already is charged.
+func (f *flow) keep(w *Watcher, side int, head []byte) {
+	st := &f.sides[side]
+	if !w.room(f, len(head)-len(st.head)) {
+		w.counts.Refused++
+		f.lose(w, side)
+		return
+	}
+	if len(st.head) == 0 {
+		head = bytes.Clone(head) // it is the segment's
+	}
+	st.head = head
+}
+
+// methodOf returns a method without a copy if it is a usual one.
+func methodOf(b []byte) string {
+	for _, m := range [...]string{"GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS"} {
+		if string(b) == m {
+			return m
+		}
+	}
+	return string(b)
 }
 
 // mayBegin reports whether a connection of HTTP/1 may begin with b.
@@ -266,7 +289,7 @@ func (f *flow) beginRequest(w *Watcher, st *stream) {
 	h := &w.heads[requests]
 	c := &call{kind: h.Kind(), Request: Request{
 		ID: w.id, Flow: f.Opening, Began: st.headAt, GRPCStatus: NoGRPCStatus,
-		Method: string(h.Method()), Authority: string(h.Authority()), Path: string(h.Path()),
+		Method: methodOf(h.Method()), Authority: string(h.Authority()), Path: string(h.Path()),
 	}}
 	if !w.room(f, c.size()) {
 		w.counts.Refused++
