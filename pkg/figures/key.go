@@ -27,6 +27,7 @@ type End struct {
 	Node     string // of the pod
 	Identity string // SPIFFE URI that the pod should have; "": it is not in the mesh
 	Meshed   bool   // the pod's agent reports its traffic, too
+	Observed bool   // the same, of a pod that is not in the mesh
 	Address  string // ADDRESS:PORT of an end whose Name is from DNS; "": its Name is not
 }
 
@@ -48,7 +49,7 @@ type Key struct {
 
 // EndOf returns the end that a known pod is.
 func EndOf(w *mesh.Workload) End {
-	e := End{Namespace: w.Namespace, Kind: w.OwnerKind, Name: w.OwnerName, Pod: w.Name, Node: w.Node, Meshed: w.Meshed}
+	e := End{Namespace: w.Namespace, Kind: w.OwnerKind, Name: w.OwnerName, Pod: w.Name, Node: w.Node, Meshed: w.Meshed, Observed: w.Observed}
 	if w.Meshed {
 		e.Identity = w.Identity.String()
 	}
@@ -142,7 +143,7 @@ func (k Key) foldPods() Key {
 func (k Key) foldPeer() Key {
 	k = k.foldPods()
 	p := k.peer()
-	*p = End{Kind: KindOther, Name: KindOther, Node: p.Node, Meshed: p.Meshed}
+	*p = End{Kind: KindOther, Name: KindOther, Node: p.Node, Meshed: p.Meshed, Observed: p.Observed}
 	k.Service, k.Route = Service{}, Route{}
 	return k
 }

@@ -54,7 +54,7 @@ func (s *Selection) Group(k Key) (Key, bool) {
 		switch {
 		case s.By == ByPod:
 		case s.By == ByNamespace && e.Namespace != "":
-			*e = End{Namespace: e.Namespace, Kind: KindNamespace, Name: e.Namespace, Meshed: e.Meshed}
+			*e = End{Namespace: e.Namespace, Kind: KindNamespace, Name: e.Namespace, Meshed: e.Meshed, Observed: e.Observed}
 		default:
 			e.Pod, e.Node = "", ""
 		}
@@ -62,10 +62,13 @@ func (s *Selection) Group(k Key) (Key, bool) {
 	return k, true
 }
 
+// Reports reports whether the end's agent reports its traffic.
+func (e *End) Reports() bool { return e.Meshed || e.Observed }
+
 func (s *Selection) counts(k *Key) bool {
 	reports := s.Reports
 	if reports == nil {
-		reports = func(e *End) bool { return e.Meshed }
+		reports = (*End).Reports
 	}
 	if s.InsteadOf == nil {
 		return preferred(k, s.Side, reports)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/tap"
 	"github.com/underlane/underlane/pkg/tap/filter"
 )
 
@@ -111,5 +112,29 @@ func TestEachCallCountsOnce(t *testing.T) {
 		if _, got := tc.s.Group(tc.key); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
+	}
+}
+
+// TestSelectionObserved: a call between pods that are observed on two nodes is reported by
+// both agents, and counts once.
+func TestSelectionObserved(t *testing.T) {
+	s := NewStore(Options{}, epoch)
+	client, server := *pod("web", 0, "node-1"), *pod("db", 0, "node-2")
+	client.Meshed, client.Observed, server.Meshed, server.Observed = false, true, false, true
+	for _, direction := range []mesh.Direction{mesh.Outbound, mesh.Inbound} {
+		e := request(&client, &server, 200, time.Millisecond)
+		e.TLS, e.Origin, e.Direction = tap.TLSNotProxied, tap.FromKernel, direction
+		s.Emit(e)
+	}
+	now := epoch.Add(time.Second)
+	r := s.Query(Query{Start: epoch, End: now}, now)
+	var requests uint64
+	for i := range r.Edges {
+		if k := r.Edges[i].Key; (&Selection{Side: mesh.Inbound}).counts(&k) {
+			requests += r.Edges[i].Total().Requests()
+		}
+	}
+	if len(r.Edges) != 2 || requests != 1 {
+		t.Errorf("%d edges with %d requests that count, want 2 with 1", len(r.Edges), requests)
 	}
 }

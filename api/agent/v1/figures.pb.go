@@ -512,7 +512,8 @@ type FiguresEnd struct {
 	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	Identity      string                 `protobuf:"bytes,6,opt,name=identity,proto3" json:"identity,omitempty"`
 	Meshed        bool                   `protobuf:"varint,7,opt,name=meshed,proto3" json:"meshed,omitempty"`
-	Address       string                 `protobuf:"bytes,181,opt,name=address,proto3" json:"address,omitempty"` // ADDRESS:PORT, if the name is from DNS
+	Observed      bool                   `protobuf:"varint,271,opt,name=observed,proto3" json:"observed,omitempty"` // not meshed, and its agent reports its traffic all the same
+	Address       string                 `protobuf:"bytes,181,opt,name=address,proto3" json:"address,omitempty"`    // ADDRESS:PORT, if the name is from DNS
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -592,6 +593,13 @@ func (x *FiguresEnd) GetIdentity() string {
 func (x *FiguresEnd) GetMeshed() bool {
 	if x != nil {
 		return x.Meshed
+	}
+	return false
+}
+
+func (x *FiguresEnd) GetObserved() bool {
+	if x != nil {
+		return x.Observed
 	}
 	return false
 }
@@ -1030,7 +1038,7 @@ const file_figures_proto_rawDesc = "" +
 	"\x05route\x18\x05 \x01(\rR\x05route\x12\x1a\n" +
 	"\bprotocol\x18\x06 \x01(\tR\bprotocol\x12\x10\n" +
 	"\x03tls\x18\a \x01(\tR\x03tls\x128\n" +
-	"\x06points\x18\b \x03(\v2 .underlane.agent.v1.FiguresPointR\x06points\"\xc7\x01\n" +
+	"\x06points\x18\b \x03(\v2 .underlane.agent.v1.FiguresPointR\x06points\"\xe4\x01\n" +
 	"\n" +
 	"FiguresEnd\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
@@ -1039,7 +1047,8 @@ const file_figures_proto_rawDesc = "" +
 	"\x03pod\x18\x04 \x01(\tR\x03pod\x12\x12\n" +
 	"\x04node\x18\x05 \x01(\tR\x04node\x12\x1a\n" +
 	"\bidentity\x18\x06 \x01(\tR\bidentity\x12\x16\n" +
-	"\x06meshed\x18\a \x01(\bR\x06meshed\x12\x19\n" +
+	"\x06meshed\x18\a \x01(\bR\x06meshed\x12\x1b\n" +
+	"\bobserved\x18\x8f\x02 \x01(\bR\bobserved\x12\x19\n" +
 	"\aaddress\x18\xb5\x01 \x01(\tR\aaddress\"g\n" +
 	"\vFiguresName\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +

@@ -68,7 +68,7 @@ func selection(r *agentv1.FiguresRequest, node string) (s *figures.Selection, er
 		s.Side = mesh.Inbound
 	}
 	if r.GetAlone() {
-		s.Reports = func(e *figures.End) bool { return e.Meshed && e.Node == node }
+		s.Reports = func(e *figures.End) bool { return e.Reports() && e.Node == node }
 	}
 	if nodes := r.GetInsteadOf(); len(nodes) > 0 {
 		s.InsteadOf = make(map[string]bool, len(nodes))

@@ -60,7 +60,7 @@ func (t *tables) end(e figures.End) uint32 {
 
 func end(e figures.End) *agentv1.FiguresEnd {
 	return &agentv1.FiguresEnd{
-		Namespace: e.Namespace, Kind: e.Kind, Name: e.Name, Pod: e.Pod, Node: e.Node, Identity: e.Identity, Meshed: e.Meshed, Address: e.Address,
+		Namespace: e.Namespace, Kind: e.Kind, Name: e.Name, Pod: e.Pod, Node: e.Node, Identity: e.Identity, Meshed: e.Meshed, Observed: e.Observed, Address: e.Address,
 	}
 }
 
@@ -168,7 +168,7 @@ func FromProto(m *agentv1.FiguresResponse) *figures.Result {
 func FromEnd(e *agentv1.FiguresEnd) figures.End {
 	return figures.End{
 		Namespace: e.GetNamespace(), Kind: e.GetKind(), Name: e.GetName(), Pod: e.GetPod(), Node: e.GetNode(),
-		Identity: e.GetIdentity(), Meshed: e.GetMeshed(), Address: e.GetAddress(),
+		Identity: e.GetIdentity(), Meshed: e.GetMeshed(), Observed: e.GetObserved(), Address: e.GetAddress(),
 	}
 }
 

@@ -131,10 +131,11 @@ func (f *Filter) selects(w *mesh.Workload) bool {
 
 // reportedTwice reports whether both sides report the traffic of e. With mutual
 // TLS there is an agent on each side. A server's kernel event has a counterpart
-// if the client's pod is meshed too.
+// if the client's pod is meshed, or observed, too.
 func reportedTwice(e *tap.Event) bool {
 	if e.Origin == tap.FromKernel {
-		return e.Direction == mesh.Inbound && e.Source.Workload != nil && e.Source.Workload.Meshed
+		w := e.Source.Workload
+		return e.Direction == mesh.Inbound && w != nil && (w.Meshed || w.Observed)
 	}
 	return e.TLS == tap.TLSTrue
 }

@@ -53,6 +53,24 @@ func TestView(t *testing.T) {
 	}
 }
 
+// TestViewObserved: of a request between pods that are observed on two nodes, both agents
+// report, and a view that shows each once has the client's.
+func TestViewObserved(t *testing.T) {
+	f, err := New(Request{View: Once})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, server := *web, *voting
+	client.Meshed, client.Observed, server.Meshed, server.Observed = false, true, false, true
+	e := request()
+	e.TLS, e.Origin, e.Source.Workload, e.Destination.Workload = tap.TLSNotProxied, tap.FromKernel, &client, &server
+	for direction, want := range map[mesh.Direction]bool{mesh.Outbound: true, mesh.Inbound: false} {
+		if e.Direction = direction; f.Match(e) != want {
+			t.Errorf("the report of direction %v is shown: %v, want %v", direction, !want, want)
+		}
+	}
+}
+
 // TestLimiterTellsAgentsApart checks that equal request ids of two agents are
 // different requests: each agent numbers its own.
 func TestLimiterTellsAgentsApart(t *testing.T) {
