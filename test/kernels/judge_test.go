@@ -62,7 +62,7 @@ func TestJudge(t *testing.T) {
 		},
 		"too old": {
 			"5.10", console("5.10", plan.Result{Step: "check", Code: 1, Output: checkOld}, plan.Result{Step: "run", Code: 1, Output: "no: " + needs}, plan.Result{Step: "redirect", Passed: 1}),
-			verdict{passed: 1, refused: "has cookies"},
+			verdict{passed: 1, refused: true, without: []string{"has cookies"}},
 		},
 		"too old, and the agent does not notice": {
 			"5.10", console("5.10", plan.Result{Step: "check", Code: 1, Output: checkGood}, plan.Result{Step: "run", Code: 1, Output: "no: " + needs}, plan.Result{Step: "redirect", Passed: 1}),
@@ -90,12 +90,12 @@ func TestTable(t *testing.T) {
 	o, short, load := options{arch: "amd64"}, options{arch: "amd64", short: true}, options{arch: "amd64", load: true}
 	rows := []row{
 		o.newRow("6.1.0-2-cloud-amd64", verdict{passed: 4, without: []string{"a", "b"}}),
-		short.newRow("5.10.0-2-cloud-amd64", verdict{passed: 1, refused: "cookies"}),
+		short.newRow("5.10.0-2-cloud-amd64", verdict{passed: 1, refused: true, without: []string{"cookies"}}),
 		short.newRow("6.12.5+deb13-cloud-amd64", verdict{passed: 4}),
 		load.newRow("6.18.5+deb13-cloud-amd64", verdict{passed: 1}),
 	}
 	want := "# Page\n\n" + tableBegin + tableHead +
-		"| 5.10 | amd64 | 5.10.0-2-cloud-amd64 | refused by the agent, which says why | cookies |\n" +
+		"| 5.10 | amd64 | 5.10.0-2-cloud-amd64 | the agent does not start, and says why | cookies |\n" +
 		"| 6.1 | amd64 | 6.1.0-2-cloud-amd64 | 4 tests passed | a; b |\n" +
 		"| 6.12 | amd64 | 6.12.5+deb13-cloud-amd64 | 4 tests passed (short form) | – |\n" +
 		"| 6.18 | amd64 | 6.18.5+deb13-cloud-amd64 | every program loads | – |\n" +

@@ -81,8 +81,8 @@ const runAgent = `echo 00 >/tmp/token && exec ` + bin + `/agent run --node guest
 // verdict is what the results of a guest mean.
 type verdict struct {
 	passed  int
-	refused string   // what the agent says that the kernel lacks; "": it runs
-	without []string // features that this kernel lacks, and that the agent does without
+	refused bool     // the kernel is too old, and the agent says so
+	without []string // features that this kernel lacks
 	wrong   []string // what failed
 }
 
@@ -132,13 +132,14 @@ func (v *verdict) features(r plan.Result, old bool) {
 			v.without = append(v.without, f.Description)
 		case check.Failure:
 			if old {
-				v.refused = f.Description
+				v.refused = true
+				v.without = append(v.without, f.Description)
 				continue
 			}
 			v.wrong = append(v.wrong, fmt.Sprintf("agent check: %s: %s", f.Description, f.Error))
 		}
 	}
-	if old && v.refused == "" {
+	if old && !v.refused {
 		v.wrong = append(v.wrong, "agent check finds nothing missing")
 	}
 }

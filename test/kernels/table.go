@@ -25,14 +25,12 @@ type row struct {
 func (o *options) newRow(release string, v verdict) row {
 	r := row{line: lineOf(release), arch: o.arch, release: release, result: fmt.Sprintf("%d tests passed", v.passed), without: "–"}
 	switch {
+	case v.refused:
+		r.result = "the agent does not start, and says why"
 	case o.load:
 		r.result = "every program loads"
 	case o.short:
 		r.result += " (short form)"
-	}
-	if v.refused != "" {
-		r.result = "refused by the agent, which says why"
-		r.without = v.refused
 	}
 	if len(v.without) > 0 {
 		r.without = strings.Join(v.without, "; ")
