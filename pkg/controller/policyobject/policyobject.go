@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -75,12 +76,13 @@ type Unknown struct {
 // Empty reports whether everything is understood.
 func (u *Unknown) Empty() bool { return len(u.Object) == 0 && len(u.Rules) == 0 }
 
-// All returns all of them.
+// All returns all of them, sorted: statuses have them, and must not change by themselves.
 func (u *Unknown) All() []string {
 	out := append([]string(nil), u.Object...)
 	for _, fields := range u.Rules {
 		out = append(out, fields...)
 	}
+	slices.Sort(out)
 	return out
 }
 

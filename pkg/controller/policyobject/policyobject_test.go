@@ -1,6 +1,7 @@
 package policyobject
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -21,6 +22,19 @@ type spec struct {
 }
 
 // TestUnknown: what is not understood is reported, with the rule that it is in.
+// TestAllHasAnOrder: the same object always says the same.
+func TestAllHasAnOrder(t *testing.T) {
+	object := []byte(`{"spec":{"rules":[{"a":1},{"b":1},{"c":1},{"d":1},{"e":1},{"f":1}],"z":1}}`)
+	for range 20 {
+		_, u := Read[struct {
+			Rules []struct{} `json:"rules"`
+		}](object)
+		if got := u.All(); !slices.IsSorted(got) || len(got) != 7 {
+			t.Fatal(got)
+		}
+	}
+}
+
 func TestUnknown(t *testing.T) {
 	many := strings.Repeat(`{"x":1},`, 150)
 	for object, want := range map[string]Unknown{
