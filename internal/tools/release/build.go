@@ -81,7 +81,9 @@ func (o *options) build(ctx context.Context, platform string) error {
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("build %v for %s: %w", programs, platform, err)
 	}
-	fmt.Fprintf(o.Progress, "%v for %s: %s\n", programs, platform, time.Since(began).Round(time.Second))
+	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() // with that of the compilers
+	fmt.Fprintf(o.Progress, "%v for %s: %s, and %s of processors\n", programs, platform,
+		time.Since(began).Round(time.Second), used.Round(time.Second))
 	for _, name := range programs {
 		path := o.built(name, platform)
 		suffix := "-" + o.Version + "-" + goos + "-" + goarch + strings.TrimPrefix(filepath.Base(path), name)

@@ -144,7 +144,9 @@ func TestRelease(t *testing.T) {
 		t.Fatal(d)
 	}
 	t.Run("sums", func(t *testing.T) { checkSums(t, files) })
-	t.Run("program", func(t *testing.T) { checkProgram(t, files["v0.2.0/underlane-v0.2.0-linux-"+runtime.GOARCH]) })
+	t.Run("program", func(t *testing.T) {
+		checkProgram(t, files["v0.2.0/underlane-v0.2.0-linux-"+runtime.GOARCH], string(files["v0.2.0/underlane-v0.2.0.yaml"]))
+	})
 	t.Run("verify", func(t *testing.T) { checkVerify(t, files["v0.2.0/underlane-v0.2.0-linux-"+runtime.GOARCH]) })
 	t.Run("sbom", func(t *testing.T) { checkSBOM(t, files) })
 	t.Run("chart", func(t *testing.T) { checkChart(t, files) })
@@ -195,7 +197,7 @@ func checkSums(t *testing.T, files map[string][]byte) {
 	}
 }
 
-func checkProgram(t *testing.T, program []byte) {
+func checkProgram(t *testing.T, program []byte, manifest string) {
 	path := filepath.Join(t.TempDir(), "underlane")
 	if err := os.WriteFile(path, program, 0o755); err != nil {
 		t.Fatal(err)
@@ -210,8 +212,19 @@ func checkProgram(t *testing.T, program []byte) {
 	if got := run("version", "--client", "--short"); got != "v0.2.0\n" {
 		t.Errorf("it says that it is %q", got)
 	}
-	if got := run("install", "--ignore-cluster"); !strings.Contains(got, "/controller:v0.2.0\n") {
+	installs := run("install", "--ignore-cluster")
+	if !strings.Contains(installs, "/controller:v0.2.0\n") {
 		t.Error("it installs the images of another version")
+	}
+	// The manifest has the same objects, but for the record of values.
+	objects := 0
+	for _, o := range strings.Split(manifest, "---\n")[1:] {
+		if objects++; !strings.Contains(installs, o) {
+			t.Errorf("the manifest has an object that it does not install:\n%s", o)
+		}
+	}
+	if n := len(strings.Split(installs, "---\n")) - 1; objects != n-1 {
+		t.Errorf("the manifest has %d objects, and the program installs %d", objects, n)
 	}
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
