@@ -71,7 +71,6 @@ func newFront(cfg *tls.Config, l limits, register func(grpc.ServiceRegistrar)) *
 			grpc.MaxRecvMsgSize(16<<20), // the first request of a large node is long: it names all versions that the node holds
 			// There are thousands of connections, which are idle most of the time: without
 			// these each keeps 64 KiB.
-			grpc.SharedWriteBuffer(true), grpc.ReadBufferSize(4<<10),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: control.KeepaliveTime, Timeout: control.KeepaliveTimeout}),
 		),
 		unknown: newGRPCEnd(
