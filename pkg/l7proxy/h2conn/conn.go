@@ -29,6 +29,10 @@ import (
 
 const (
 	readSize = 32 << 10
+	// With Bulk, readBulk is the size after a read has filled readSize, and after a read of
+	// readMoreFrom more is likely to have arrived.
+	readBulk     = 64 << 10
+	readMoreFrom = 8 << 10
 	// pieceTime is about how long the engine is fed at once under contention, pieceFirst
 	// how many bytes at first, and pieceLeast the fewest.
 	pieceTime  = 200 * time.Microsecond
@@ -62,6 +66,9 @@ type Conn struct {
 	// Budget counts the output that the peer does not take. Set it before Run; nil: it is
 	// not counted.
 	Budget conn.Budget
+	// Bulk has the connection read, and hand on, as much as 64 KiB at a time where as much
+	// arrives. Set it before Run.
+	Bulk bool
 	// Source counts the framing of all connections of the peer's source. Set it before Run;
 	// nil: only the engine counts it, for this connection.
 	Source Source
@@ -191,12 +198,21 @@ func (c *Conn) read(owner Owner, head []byte) error {
 	buf := make([]byte, readSize)
 	for {
 		n, err := c.NC.Read(buf)
+		if c.Bulk && err == nil && n >= readMoreFrom {
+			var more int
+			more, err = c.NC.ReadMore(buf[n:])
+			n += more
+		}
 		if n > 0 {
 			if err := c.take(owner, buf[:n], &batch); err != nil {
 				return err
 			}
 			if c.inside {
 				conn.QuickAckPartial(c.NC, n)
+			}
+			if c.Bulk && n == readSize && len(buf) == readSize {
+				buf = make([]byte, readBulk)
+				c.NC.ReadAhead(true)
 			}
 		}
 		if err != nil {
@@ -272,6 +288,9 @@ func (c *Conn) feed(owner Owner, p []byte, b *Batch) error {
 	}
 	c.mu.Unlock()
 	b.Add(c)
+	if c.Bulk {
+		events = joined(events)
+	}
 	for i := range events {
 		ev := &events[i]
 		if ev.Kind == http2.EventWindowOpened && ev.Stream == 0 {

@@ -11,6 +11,7 @@ import (
 // follows: the flusher encrypts and sends it while the reader reads on.
 const (
 	sendMost   = 16 << 10
+	sendLarge  = 96 << 10 // of SendAll: all that the engine takes
 	sendRounds = 2
 	sendSmall  = 4 << 10 // output below this size waits a moment for more,
 	sendCrowd  = 16      // if at least so many streams are open
@@ -18,7 +19,13 @@ const (
 
 // Send sends the connection's output as far as the socket takes it now, or makes the
 // flusher send it. It never waits.
-func (c *Conn) Send() {
+func (c *Conn) Send() { send(c, sendMost) }
+
+// SendAll is Send for a goroutine that does not read from the connection: it also encrypts and
+// sends what else the flusher would, which saves waking that.
+func SendAll(c *Conn) { send(c, sendLarge) }
+
+func send(c *Conn, most int) {
 	c.mu.Lock()
 	n := c.Engine.OutputLen()
 	switch {
@@ -31,7 +38,7 @@ func (c *Conn) Send() {
 	case n == 0 && !c.behind && !c.closed && !c.Engine.Done():
 		c.mu.Unlock()
 		return
-	case c.raw == nil || c.behind || c.closed || n > sendMost || n == 0 && c.Engine.Done():
+	case c.raw == nil || c.behind || c.closed || n > most || n == 0 && c.Engine.Done():
 		c.mu.Unlock()
 		c.wake.Signal()
 		return
@@ -46,7 +53,7 @@ func (c *Conn) Send() {
 	}
 	var err error
 	for range sendRounds {
-		if n = c.Engine.OutputLen(); n == 0 || n > sendMost || c.behind {
+		if n = c.Engine.OutputLen(); n == 0 || n > most || c.behind {
 			break
 		}
 		buf := c.Engine.TakeOutput(nil)
@@ -60,6 +67,7 @@ func (c *Conn) Send() {
 		}
 	}
 	c.writing = false
+	opened := most > sendMost && !c.behind && c.Engine.OutputOpened()
 	more := c.behind || c.closed || c.Engine.OutputLen() > 0 || c.Engine.Done()
 	c.mu.Unlock()
 	if err != nil {
@@ -68,6 +76,16 @@ func (c *Conn) Send() {
 	if more {
 		c.wake.Signal()
 	}
+	if opened {
+		resumeAll(c)
+	}
+}
+
+// resumeAll resumes the writers that wait for room.
+func resumeAll(c *Conn) {
+	var batch Batch
+	c.resume(&batch)
+	batch.Flush()
 }
 
 // flush is the flusher: it writes the output that Send did not, until the connection ends.

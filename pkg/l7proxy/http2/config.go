@@ -52,6 +52,10 @@ type Config struct {
 	// OutputLimit is the length of the output in bytes at which WriteData stops taking
 	// bytes.
 	OutputLimit int
+	// FrameFits is the size in bytes that a full DATA frame has, with its header: that of a
+	// record of TLS, if the output is encrypted, so that each record has a frame. Default: the
+	// protocol's largest, whose payload is 16 KiB.
+	FrameFits int
 	// Resets limits the streams that the peer makes this end reset or refuse. Server role.
 	Resets ResetLimit
 	// ConnectProtocol allows the peer to bootstrap other protocols with extended CONNECT
@@ -71,6 +75,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxHeaderList, DefaultMaxHeaderList)
 	def(&c.MaxHeaderCount, DefaultMaxHeaderCount)
 	def(&c.OutputLimit, DefaultOutputLimit)
+	def(&c.FrameFits, maxFrameOut+frameHeaderLen)
 	c.Resets = c.Resets.withDefaults()
 	c.StreamWindow = min(c.StreamWindow, maxWindow)
 	c.ConnWindow = min(max(c.ConnWindow, initialWindow), maxWindow)

@@ -9,7 +9,10 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-const frameHeaderLen = 9
+// FrameHeader is the size of a frame's header in bytes (RFC 9113 §4.1).
+const FrameHeader = 9
+
+const frameHeaderLen = FrameHeader
 
 // Conn is one end of an HTTP/2 connection. Make it with New.
 //

@@ -19,11 +19,30 @@ func (c *sender) Consume(id uint32, n int) {
 func (c *sender) credit(s *stream, n int64) {
 	c.creditConn(n)
 	s.unacked += n
-	if s.unacked >= int64(c.cfg.StreamWindow)/2 && !s.remoteClosed {
+	if s.unacked >= s.window/2 {
+		c.update(s)
+	}
+}
+
+// update returns the consumed bytes of a stream to the peer.
+func (c *sender) update(s *stream) {
+	if s.unacked > 0 && !s.remoteClosed {
 		_ = c.framer.WriteWindowUpdate(s.id, uint32(s.unacked))
 		s.recv += s.unacked
 		s.unacked = 0
 	}
+}
+
+// Widen enlarges the receive window of a stream to size bytes. It does nothing if the window
+// has as many, or if the peer has ended the stream. What streams may have together stays.
+func (c *sender) Widen(id uint32, size int) {
+	s := c.stream(id)
+	if s == nil || c.err != nil || int64(size) <= s.window || size > maxWindow {
+		return
+	}
+	s.unacked += int64(size) - s.window
+	s.window = int64(size)
+	c.update(s)
 }
 
 func (c *sender) creditConn(n int64) {

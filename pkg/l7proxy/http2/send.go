@@ -119,7 +119,7 @@ func (c *sender) WriteData(id uint32, p []byte, end bool) (n int, err error) {
 		return 0, ErrStreamClosed
 	}
 	for n < len(p) {
-		chunk := min(len(p)-n, c.frameLimit())
+		chunk := min(len(p)-n, c.frameLimit(), c.cfg.FrameFits-frameHeaderLen)
 		switch {
 		case s.send <= 0:
 			s.blocked = true

@@ -16,7 +16,8 @@ type stream struct {
 	credited    bool // the response took one stream out of the bucket of resets
 
 	send    int64 // send window
-	recv    int64 // rest of the receive window
+	window  int64 // receive window
+	recv    int64 // rest of it
 	unacked int64 // bytes consumed but not returned to the peer's window yet
 
 	contentLength int64 // announced by the peer; -1: none
@@ -38,7 +39,7 @@ func (c *base) addStream(id uint32) *stream {
 	} else {
 		s = new(stream)
 	}
-	*s = stream{id: id, send: c.peer.initialWindow, recv: int64(c.cfg.StreamWindow), contentLength: -1}
+	*s = stream{id: id, send: c.peer.initialWindow, window: int64(c.cfg.StreamWindow), recv: int64(c.cfg.StreamWindow), contentLength: -1}
 	c.streams.Put(id, s)
 	return s
 }

@@ -9,17 +9,22 @@ import (
 
 const (
 	pendingSmall  = 16 << 10
+	pendingMore   = 32 << 10 // the window of an opaque stream at first
 	pendingMedium = 64 << 10
 	pendingLarge  = http2.DefaultStreamWindow
 )
 
-var (
-	mediums = sync.Pool{New: func() any { b := make([]byte, pendingMedium); return &b }}
-	larges  = sync.Pool{New: func() any { b := make([]byte, pendingLarge); return &b }}
-)
+var pending = [...]struct {
+	size    int
+	buffers sync.Pool
+}{
+	{pendingMore, sync.Pool{New: func() any { b := make([]byte, pendingMore); return &b }}},
+	{pendingMedium, sync.Pool{New: func() any { b := make([]byte, pendingMedium); return &b }}},
+	{pendingLarge, sync.Pool{New: func() any { b := make([]byte, pendingLarge); return &b }}},
+}
 
 // Backlog has bytes that wait for a receiver: at most a stream's window. Few bytes are in
-// a slice of their own. For more, the Backlog takes a buffer with room for 64 KiB, and then
+// a slice of their own. For more, the Backlog takes a buffer with room for 32 or 64 KiB, and then
 // one for the whole window, so that it need not enlarge and move a slice again and again.
 type Backlog struct {
 	// Bytes are the bytes that wait. They may be set while there are none.
@@ -79,14 +84,15 @@ func (l *Backlog) Drop() {
 // fit moves the bytes to the front of a buffer with room for need bytes.
 func (l *Backlog) fit(need int) {
 	old := l.backing
-	switch {
-	case old != nil && need <= len(*old):
+	if old != nil && need <= len(*old) {
 		l.Bytes = (*old)[:copy(*old, l.Bytes)]
 		return
-	case need <= pendingMedium:
-		l.backing = mediums.Get().(*[]byte)
-	default:
-		l.backing = larges.Get().(*[]byte)
+	}
+	for i := range pending {
+		if p := &pending[i]; need <= p.size {
+			l.backing = p.buffers.Get().(*[]byte)
+			break
+		}
 	}
 	l.Bytes = (*l.backing)[:copy(*l.backing, l.Bytes)]
 	giveBack(old)
@@ -99,12 +105,10 @@ func (l *Backlog) release() {
 }
 
 func giveBack(b *[]byte) {
-	switch {
-	case b == nil:
-	case len(*b) == pendingMedium:
-		mediums.Put(b)
-	default:
-		larges.Put(b)
+	for i := range pending {
+		if p := &pending[i]; b != nil && len(*b) == p.size {
+			p.buffers.Put(b)
+		}
 	}
 }
 

@@ -71,6 +71,7 @@ type Pods struct {
 type pod struct {
 	key     Key
 	held    atomic.Int64       // bytes that wait
+	widened atomic.Int64       // bytes that may wait, by Widen
 	streams atomic.Int64       // of HTTP/2 that are open
 	account *fairshare.Account // of processor time
 
@@ -83,6 +84,7 @@ type pod struct {
 // party is what one source uses of a pod in one direction.
 type party struct {
 	held    atomic.Int64
+	widened atomic.Int64
 	framing framing
 
 	// Pods.mu guards these.
@@ -214,8 +216,11 @@ func (u *Usage) Account() *fairshare.Account {
 	return u.pod.account
 }
 
-// Leave ends the connection that Enter has counted.
+// Leave ends the connection that Enter has counted. It does nothing for a nil Usage.
 func (u *Usage) Leave() {
+	if u == nil {
+		return
+	}
 	u.pods.mu.Lock()
 	defer u.pods.mu.Unlock()
 	if u.silence.ended {
