@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
+	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
 	"github.com/underlane/underlane/pkg/l7proxy/h2"
 	"github.com/underlane/underlane/pkg/l7proxy/mux"
@@ -18,12 +19,20 @@ import (
 
 // serveMux serves a shared connection of another agent to its end. Each of its streams is
 // a session, which serve carries.
-func (s *session) serveMux(serve func(*Proxy, *request.Session)) {
+func (s *session) serveMux(kind mux.Kind, serve func(*Proxy, *request.Session)) {
 	p := s.proxy
 	s.Quota.Settle() // its streams are sessions of their own
-	line := streamLine{serve: func(stream *mux.Stream) { s.serveStream(stream, serve) }, usage: s.Quota}
-	c := mux.NewServer(s.Client, &s.Task, line.add)
+	line := streamLine{usage: s.Quota}
+	c := mux.NewServer(kind, s.Client, &s.Task, line.add)
+	line.serve = func(stream *mux.Stream) { s.serveStream(c, stream, serve) }
 	c.Budget = s.Quota
+	if kind == mux.Opaque {
+		p.movable.add(s, c)
+		defer p.movable.remove(s)
+	}
+	if secure, ok := s.Client.(*conn.Secure); ok && kind == mux.Opaque {
+		c.Proof = p.Certs.ServerProof(secure.ConnectionState())
+	}
 	c.OnVain(func() time.Duration {
 		wait := p.core.Paces.Add(s.From, balance.Now(), 1)
 		if wait > 0 {
@@ -49,9 +58,33 @@ func serveOpaqueStream(p *Proxy, s *request.Session) {
 	opaque.Serve(p.lifetime.Ended, s, nil, detect.Opaque.String())
 }
 
-// serveStream serves a stream like a connection of the same client.
-func (s *session) serveStream(stream *mux.Stream, serve func(*Proxy, *request.Session)) {
+// serveStream serves a stream like a connection of the same client. c is its connection.
+//
+// An opaque stream is accepted where the handshake of a connection would be, and refused
+// otherwise: the client's agent then makes a connection.
+func (s *session) serveStream(c *mux.Conn, stream *mux.Stream, serve func(*Proxy, *request.Session)) {
+	if stream.Moves != (mux.Moves{}) {
+		s.adopt(stream)
+		return
+	}
 	defer stream.Close()
+	one := s.sessionOf(stream)
+	if !s.admit(c, stream, one) {
+		return
+	}
+	defer one.Quota.Leave()
+	defer one.Task.Pause()
+	defer s.contain(stream)
+	serve(s.proxy, one)
+}
+
+// The functions that serveStream calls before the stream is carried are not inlined: the
+// goroutine of each stream keeps their frames otherwise, for as long as the stream is open.
+
+// sessionOf returns the session of a stream.
+//
+//go:noinline
+func (s *session) sessionOf(stream *mux.Stream) *request.Session {
 	p, local := s.proxy, s.inbound.Local()
 	one := &request.Session{}
 	one.Core, one.ID, one.Client = &p.core, p.ids.Add(1), stream
@@ -60,17 +93,47 @@ func (s *session) serveStream(stream *mux.Stream, serve func(*Proxy, *request.Se
 	if port := stream.Port; port != 0 {
 		one.Source.Addr = netip.AddrPortFrom(one.Source.Addr.Addr(), port)
 	}
+	return one
+}
+
+// admit counts a stream as a connection of the pod, and accepts it. It returns false if it has
+// ended the stream.
+//
+//go:noinline
+func (s *session) admit(c *mux.Conn, stream *mux.Stream, one *request.Session) bool {
+	p, local, single := s.proxy, s.inbound.Local(), stream.Port != 0
+	if single && !(c.Proof.Holds() && p.directory.AtHome(s.Source.Addr.Addr(), s.Source.Identity)) {
+		_ = stream.Refuse()
+		return false
+	}
 	if !s.inbound.FromNode() {
-		p.turn(one, local)
-		defer one.Task.Pause()
-		if !p.enter(one, local, streamDescriptors) {
-			return
+		usage, err := p.pods.Enter(quota.Key{UID: local.UID, Direction: one.Direction}, one.From, streamDescriptors)
+		if err != nil && single {
+			_ = stream.Refuse()
+			return false
 		}
-		defer one.Quota.Leave()
+		p.turn(one, local)
+		if err != nil {
+			one.FailConn(nil, mesh.Fail(mesh.ReasonOverload, err))
+			one.Task.Pause()
+			return false
+		}
+		one.Quota = usage
 	}
 	stream.Charge(one.Quota)
-	defer s.contain(stream)
-	serve(p, one)
+	if single {
+		stream.Accept()
+	}
+	return true
+}
+
+// adopt has a stream of another connection go on at this one, if there is such a stream.
+//
+//go:noinline
+func (s *session) adopt(stream *mux.Stream) {
+	if from := s.proxy.movable.from(s, stream.Moves); from == nil || !from.Adopt(stream) {
+		_ = stream.Refuse()
+	}
 }
 
 // contain recovers from a panic while a stream is served, and cuts the stream. A defect

@@ -29,7 +29,7 @@ func muxPair(t *testing.T, serve func(*rawio.Conn)) *mux.Conn {
 		_ = c.SetDeadline(time.Now().Add(time.Minute))
 	}
 	var running sync.WaitGroup
-	client := mux.NewClient(conn.Plain{Conn: a}, nil, nil)
+	client := mux.NewClient(mux.HTTP1, conn.Plain{Conn: a}, nil, nil)
 	running.Go(func() { serve(b) })
 	running.Go(func() {
 		_ = client.Run(nil)
@@ -53,7 +53,7 @@ func servedMux(t *testing.T, e *env, dst string, from quota.Source) *mux.Conn {
 			Source: tap.Peer{Addr: c.Remote()}, Original: netip.MustParseAddrPort(dst), TLS: tap.TLSTrue, Target: target, From: from,
 		}
 		if e.proxy.enter(&s.Session, e.local, connDescriptors) {
-			s.serveMux(serveHTTP1)
+			s.serveMux(mux.HTTP1, serveHTTP1)
 			s.Quota.Leave()
 		}
 	})
@@ -88,7 +88,7 @@ func TestMuxStreamsThatEndLate(t *testing.T) {
 			<-release
 			_, _ = io.CopyN(s, struct{ io.Reader }{s}, 1)
 		}}
-		server := mux.NewServer(conn.Plain{Conn: c}, nil, line.add)
+		server := mux.NewServer(mux.HTTP1, conn.Plain{Conn: c}, nil, line.add)
 		_ = server.Run(nil)
 		line.end()
 		server.End()

@@ -170,6 +170,7 @@ type components struct {
 	h1        *h1.Driver
 	h2        *h2.Driver
 	muxes     *lifetime.Group[*mux.Conn] // that agents of other nodes have made
+	movable   movable                    // those with opaque streams
 	muxFloods atomic.Uint64
 	muxPaced  atomic.Uint64
 	panics    atomic.Uint64

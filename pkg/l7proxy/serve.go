@@ -14,6 +14,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
+	"github.com/underlane/underlane/pkg/l7proxy/mux"
 	"github.com/underlane/underlane/pkg/l7proxy/opaque"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/l7proxy/request"
@@ -199,9 +200,9 @@ func (s *session) serve() {
 		p.h2.Serve(&s.Session)
 	case detect.Mux:
 		defer s.leg("http1")()
-		s.serveMux(serveHTTP1)
+		s.serveMux(mux.HTTP1, serveHTTP1)
 	case detect.Streams: // each of them is reported by itself
-		s.serveMux(serveOpaqueStream)
+		s.serveMux(mux.Opaque, serveOpaqueStream)
 	default:
 		if proto == detect.TLS && s.inbound == nil {
 			s.Said = destination.Said{TLS: true, SNI: s.SNI}

@@ -22,7 +22,7 @@ const (
 	ALPNTCP   = "underlane/tcp"
 	// ALPNStreams is for many opaque connections. A client that offers it also accepts
 	// ALPNTCP, which an agent of an older version chooses.
-	ALPNStreams = "underlane/mux2"
+	ALPNStreams = "underlane/mux3"
 )
 
 // Signer requests a certificate for a workload identity.

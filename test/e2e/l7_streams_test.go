@@ -77,7 +77,7 @@ func opaqueStreams(t *testing.T, l *l7Lab, port int) {
 		var all sync.WaitGroup
 		for i, c := range open[:20] {
 			random := rand.New(rand.NewPCG(1, uint64(i)))
-			sent := make([]byte, random.IntN(64<<10<<(i%5)))
+			sent := make([]byte, random.IntN(64<<10<<(i%8)))
 			for j := range sent {
 				sent[j] = byte(random.Uint32())
 			}

@@ -17,8 +17,8 @@ func pairs(t *testing.T) map[string][2]conn.Conn {
 	client, server, _ := proxytest.TLSPair(t)
 	clientSide, serverSide := proxytest.Pair(t)
 	streams := make(chan *mux.Stream, 1)
-	opens := mux.NewClient(conn.Plain{Conn: clientSide}, nil, nil)
-	accepts := mux.NewServer(conn.Plain{Conn: serverSide}, nil, func(s *mux.Stream) { streams <- s })
+	opens := mux.NewClient(mux.HTTP1, conn.Plain{Conn: clientSide}, nil, nil)
+	accepts := mux.NewServer(mux.HTTP1, conn.Plain{Conn: serverSide}, nil, func(s *mux.Stream) { streams <- s })
 	for _, c := range []*mux.Conn{opens, accepts} {
 		ended := make(chan struct{})
 		go func() {

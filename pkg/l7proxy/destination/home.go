@@ -104,6 +104,13 @@ func atHome(v *state.View, addr netip.Addr, id mesh.Identity) bool {
 	return ok && (w.Meshed || w.Leaving) && w.Identity == id
 }
 
+// AtHome reports whether a client that is connected from addr may still use the identity id:
+// what AdmitPeer has decided of its handshake, without waiting. It is true for a client that
+// was admitted without an identity.
+func (d *waiter) AtHome(addr netip.Addr, id mesh.Identity) bool {
+	return id.IsZero() || atHome(d.State.View(), addr, id)
+}
+
 // allowsAll reports whether local, with its newest settings, takes clients without an
 // identity.
 func allowsAll(v *state.View, local *mesh.Workload) bool {

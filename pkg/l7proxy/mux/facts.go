@@ -10,7 +10,19 @@ import (
 // the addresses by which both agents know an opaque connection: those of the shared one,
 // with the port of the client. The retransmits are those that no other stream has reported:
 // the sum over all streams is that of the connection.
+//
+// Of a stream that has moved, the round-trip times are those of its new connection, and the
+// addresses stay as they are.
 func (s *Stream) Wire() (f rawio.Facts, local, remote netip.AddrPort) {
+	f, local, remote = s.wire()
+	if t := s.move.to.Load(); t != nil && s.move.ready.Load() {
+		now, _, _ := t.wire()
+		f.SRTT, f.MinRTT, f.Retransmits = now.SRTT, now.MinRTT, f.Retransmits+now.Retransmits
+	}
+	return f, local, remote
+}
+
+func (s *Stream) wire() (f rawio.Facts, local, remote netip.AddrPort) {
 	raw := s.c.NC.Raw()
 	if raw == nil {
 		return f, local, remote

@@ -22,7 +22,7 @@ type forward struct {
 func (s *Stream) Forward(to conn.Sink) {
 	s.mu.Lock()
 	s.forward.to = to
-	s.forward.busy = s.unread() > 0 || s.ended || s.err != nil || s.closed
+	s.forward.busy = s.unread() > 0 || s.over()
 	if s.forward.busy {
 		to.Go(func() { s.forward.pump(s, 0) })
 	}
@@ -40,21 +40,24 @@ func (f *forward) takesNow(s *Stream) bool {
 	return true
 }
 
+// over reports whether nothing follows the bytes that have arrived. s.mu is held.
+func (s *Stream) over() bool { return s.ended || s.move.in || s.closed || s.err != nil }
+
 // tells reports whether the sink is to hear at once that the stream was cut: a reset comes
 // after the bytes before it, which a pump may have. complete: both sides had ended before.
 // s.mu is held.
 func (f *forward) tells(complete bool) bool { return !complete && (f.over || !f.busy) }
 
 // passOn passes on bytes that have arrived. The connection's reader calls it.
-func (f *forward) passOn(s *Stream, p []byte, end bool) {
+func (f *forward) passOn(s *Stream, p []byte, end ending) {
 	kept, err := 0, error(nil)
 	if len(p) > 0 {
 		if kept, err = f.to.Take(p); err != nil || kept == 0 {
-			s.c.Consume(s.id, len(p))
+			s.consumed(len(p))
 		}
 	}
 	s.mu.Lock()
-	s.ended = s.ended || end
+	s.endsBy(end)
 	switch {
 	case err != nil:
 		s.mu.Unlock()
@@ -62,12 +65,12 @@ func (f *forward) passOn(s *Stream, p []byte, end bool) {
 	case f.over:
 		s.mu.Unlock()
 		if kept > 0 {
-			s.c.Consume(s.id, len(p))
+			s.consumed(len(p))
 		}
 	case kept > 0:
 		f.to.Go(func() { f.pump(s, len(p)) })
 		s.mu.Unlock()
-	case s.ended || s.closed || s.err != nil:
+	case s.over():
 		s.mu.Unlock()
 		f.finish(s)
 	default:
@@ -88,7 +91,7 @@ func (f *forward) pump(s *Stream, kept int) {
 	for {
 		if kept > 0 {
 			err := f.to.Drain()
-			s.c.Consume(s.id, kept)
+			s.consumed(kept)
 			s.c.Send()
 			if err != nil {
 				f.end(s, err)
@@ -101,7 +104,7 @@ func (f *forward) pump(s *Stream, kept int) {
 			return
 		}
 		if s.unread() == 0 {
-			if s.ended || s.closed || s.err != nil {
+			if s.over() {
 				s.mu.Unlock()
 				f.finish(s)
 				return
@@ -126,7 +129,7 @@ func (f *forward) pump(s *Stream, kept int) {
 			continue
 		}
 		kept = 0
-		s.c.Consume(s.id, n)
+		s.consumed(n)
 		s.c.Send()
 		if err != nil {
 			f.end(s, err)
@@ -140,6 +143,16 @@ func (f *forward) finish(s *Stream) {
 	s.mu.Lock()
 	ended, closed, err := s.ended, s.closed, s.err
 	complete := ended && s.done
+	if s.move.in && !closed && err == nil {
+		to, t, left := f.to, s.move.to.Load(), s.left()
+		f.over = true
+		s.mu.Unlock()
+		if left {
+			s.c.forget(s.id)
+		}
+		t.Forward(to)
+		return
+	}
 	s.mu.Unlock()
 	if ended {
 		f.end(s, nil)

@@ -18,6 +18,7 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
+	"github.com/underlane/underlane/pkg/mtls"
 )
 
 // MaxStreams is the number of streams of one shared connection. The connection's window
@@ -30,9 +31,24 @@ var (
 	okFields   = []http2.Field{{Name: ":status", Value: "200"}}
 )
 
+// Kind is what the streams of a shared connection are.
+type Kind uint8
+
+// The kinds.
+const (
+	HTTP1 Kind = iota
+	// Opaque streams begin when the peer has accepted them, with small windows, which grow.
+	Opaque
+)
+
 // Conn is one end of a shared connection.
 type Conn struct {
 	*h2conn.Conn
+	// Proof is what the handshake has proved of the peer. Set it before Run; nil: it is not
+	// known.
+	Proof *mtls.Proof
+
+	kind      Kind
 	accept    func(*Stream) // server: takes a new stream; it must not wait
 	goingAway func()        // client: called when the peer accepts no further stream
 	vain      func() time.Duration
@@ -40,25 +56,25 @@ type Conn struct {
 	open h2conn.Streams[*Stream]
 	idle time.Time // time when the last stream ended
 
-	answered chan struct{} // see Answers; nil: nobody waits
-	reported uint32        // retransmits; see Stream.Wire
+	moves    int    // streams that were to move to other connections
+	reported uint32 // retransmits; see Stream.Wire
 }
 
 // NewClient makes the end that opens streams. goingAway is called when the peer accepts
 // no further stream.
 // account, if it is not nil, is charged with the processor time.
-func NewClient(nc conn.Conn, account *fairshare.Account, goingAway func()) *Conn {
+func NewClient(kind Kind, nc conn.Conn, account *fairshare.Account, goingAway func()) *Conn {
 	task := new(fairshare.Task)
 	task.Charge(account)
-	c := newConn(nc, http2.Client, task)
+	c := newConn(kind, nc, http2.Client, task)
 	c.goingAway = goingAway
 	return c
 }
 
 // NewServer makes the end that accepts streams. accept is called for each, and must not
 // wait. reader is the Task of the goroutine that calls Run.
-func NewServer(nc conn.Conn, reader *fairshare.Task, accept func(*Stream)) *Conn {
-	c := newConn(nc, http2.Server, reader)
+func NewServer(kind Kind, nc conn.Conn, reader *fairshare.Task, accept func(*Stream)) *Conn {
+	c := newConn(kind, nc, http2.Server, reader)
 	c.accept = accept
 	return c
 }
@@ -67,12 +83,19 @@ func NewServer(nc conn.Conn, reader *fairshare.Task, accept func(*Stream)) *Conn
 // What the peer sends next is read after the time that f returns. Call it before Run.
 func (c *Conn) OnVain(f func() (wait time.Duration)) { c.vain = f }
 
-func newConn(nc conn.Conn, role http2.Role, reader *fairshare.Task) *Conn {
-	config := http2.Config{Role: role, MaxStreams: MaxStreams, ConnWindow: MaxStreams * http2.DefaultStreamWindow}
+func newConn(kind Kind, nc conn.Conn, role http2.Role, reader *fairshare.Task) *Conn {
+	config := http2.Config{Role: role, MaxStreams: MaxStreams, ConnWindow: MaxStreams * windowMost}
 	config.Resets.Burst = -1 // the peer is an agent, and one client of many must not cut the others' streams
+	if kind == Opaque {
+		config.StreamWindow, config.FrameFits = windowFirst, recordSize
+	}
 	c := h2conn.New(nc, config, reader)
-	return &Conn{Conn: c, open: h2conn.NewStreams[*Stream](c), idle: time.Now()}
+	c.Bulk = kind == Opaque
+	return &Conn{Conn: c, kind: kind, open: h2conn.NewStreams[*Stream](c), idle: time.Now()}
 }
+
+// recordSize is the most that a record of TLS holds (RFC 8446 §5.1).
+const recordSize = 16 << 10
 
 // Run carries the connection until it ends, and then fails its streams. head has bytes that
 // were read already. The caller calls End when the streams have been served.
@@ -81,7 +104,6 @@ func (c *Conn) Run(head []byte) error {
 	for _, s := range c.open.TakeAll() {
 		s.fail(conn.EOFIsTruncation(err))
 	}
-	c.answer()
 	return err
 }
 
@@ -107,6 +129,9 @@ func (c *Conn) openWith(fields []http2.Field) *Stream {
 	}
 	s := newStream(c, id)
 	s.Port = portOf(fields)
+	if c.kind == Opaque {
+		s.answer.done = make(chan struct{})
+	}
 	c.open.Put(id, s)
 	return s
 }
@@ -160,24 +185,24 @@ func (c *Conn) Event(ev *http2.Event, b *h2conn.Batch) {
 		if c.goingAway != nil {
 			c.goingAway()
 		}
-	case http2.EventPingAck:
-		c.answer()
 	case http2.EventHeaders:
 		switch {
 		case s == nil && c.accept != nil && !ev.Trailers:
-			s = c.take(ev.Stream, portOf(ev.Fields), b)
+			s = c.take(ev.Stream, ev.Fields, b)
 			c.accept(s)
 		case s == nil:
 			return
+		case c.accept == nil && !ev.Trailers:
+			s.answer.give(Accepted)
 		}
 		if ev.EndStream {
-			s.deliver(nil, true)
+			s.deliver(nil, endingOf(ev))
 		}
 	case http2.EventMalformed:
 		c.Reset(ev.Stream, http2.ProtocolError, b)
 	case http2.EventData:
 		if s != nil {
-			s.deliver(ev.Payload, ev.EndStream)
+			s.deliver(ev.Payload, endingOf(ev))
 			return
 		}
 		c.Consume(ev.Stream, len(ev.Payload))
@@ -187,7 +212,7 @@ func (c *Conn) Event(ev *http2.Event, b *h2conn.Batch) {
 	case http2.EventReset:
 		if s != nil {
 			c.countVain(s, b) // before fail, which has the stream's writer try again
-			s.fail(errReset)
+			s.failAs(errReset, answerOf(ev))
 		}
 	case http2.EventWindowOpened:
 		if s != nil {
@@ -208,11 +233,14 @@ func (c *Conn) countVain(s *Stream, b *h2conn.Batch) {
 	}
 }
 
-// take accepts a stream that the peer has opened. port is that of an opaque connection's
-// client, 0 if it is none.
-func (c *Conn) take(id uint32, port uint16, b *h2conn.Batch) *Stream {
+// take takes in a stream that the peer has opened with fields.
+func (c *Conn) take(id uint32, fields []http2.Field, b *h2conn.Batch) *Stream {
 	s := newStream(c, id)
-	s.Port, s.opens = port, port != 0
+	s.Port = portOf(fields)
+	if c.kind == Opaque {
+		s.Moves = movesOf(fields)
+	}
+	s.opens = s.Port != 0 || s.Moves != Moves{}
 	c.Lock()
 	c.open.Put(id, s)
 	if !s.opens {
@@ -223,8 +251,8 @@ func (c *Conn) take(id uint32, port uint16, b *h2conn.Batch) *Stream {
 	return s
 }
 
-// begin writes the head of a stream that the peer has opened, before its first bytes. The
-// caller holds the lock.
+// begin writes the head of a stream that the peer has opened, which accepts it. The caller
+// holds the lock.
 func (c *Conn) begin(s *Stream) {
 	if s.opens {
 		s.opens = false
@@ -242,7 +270,11 @@ func (c *Conn) offer(s *Stream, p []byte) (int, error) {
 		c.AwaitRoom(s, &s.queued)
 	}
 	c.Unlock()
-	c.Send()
+	if c.kind == Opaque {
+		h2conn.SendAll(c.Conn)
+	} else {
+		c.Send()
+	}
 	return n, err
 }
 
@@ -270,9 +302,9 @@ func (c *Conn) leave(s *Stream, end bool) {
 }
 
 // cancel resets a stream.
-func (c *Conn) cancel(id uint32) {
+func (c *Conn) cancel(id uint32, code http2.ErrCode) {
 	c.Lock()
-	c.Engine.WriteReset(id, http2.Cancel)
+	c.Engine.WriteReset(id, code)
 	c.Unlock()
 	c.Send()
 }

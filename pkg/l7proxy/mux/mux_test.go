@@ -30,8 +30,8 @@ func pair(t testing.TB, serve func(*mux.Stream)) (*mux.Conn, *rawio.Conn) {
 		_ = c.SetDeadline(time.Now().Add(5 * time.Minute)) // much goes through it, on a machine that may be busy
 	}
 	var running, streams sync.WaitGroup
-	server := mux.NewServer(conn.Plain{Conn: b}, nil, func(s *mux.Stream) { streams.Go(func() { serve(s) }) })
-	client := mux.NewClient(conn.Plain{Conn: a}, nil, nil)
+	server := mux.NewServer(mux.HTTP1, conn.Plain{Conn: b}, nil, func(s *mux.Stream) { streams.Go(func() { serve(s) }) })
+	client := mux.NewClient(mux.HTTP1, conn.Plain{Conn: a}, nil, nil)
 	for _, c := range []*mux.Conn{client, server} {
 		running.Go(func() {
 			_ = c.Run(nil)

@@ -6,10 +6,10 @@ import (
 	"net"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/rawio"
@@ -28,6 +28,8 @@ type Stream struct {
 	// Port is the port of an opaque connection's client, 0 for HTTP/1. The end that opens the
 	// stream has named it. It is not changed.
 	Port uint16
+	// Moves is the stream that moves to this one.
+	Moves Moves
 
 	retransmits uint32 // see Wire; the connection's lock guards it
 
@@ -50,6 +52,9 @@ type Stream struct {
 	room   bool   // the windows have opened since the last write
 
 	forward forward
+	answer  answer
+	window  window
+	move    move
 
 	read, write               deadline
 	readsInTurn, writesInTurn rawio.Turns  // see conn.Conn
@@ -68,8 +73,33 @@ func newStream(c *Conn, id uint32) *Stream {
 	return s
 }
 
+// ending says whether the peer's side ends after some bytes.
+type ending uint8
+
+const (
+	goesOn    ending = iota
+	inOrder          // it ends
+	elsewhere        // it goes on at the stream's new place
+)
+
+func endingOf(ev *http2.Event) ending {
+	switch {
+	case !ev.EndStream:
+		return goesOn
+	case ev.Trailers && len(ev.Fields) > 0 && ev.Fields[0].Name == movedFields[0].Name:
+		return elsewhere
+	}
+	return inOrder
+}
+
+// endsBy notes an ending. s.mu is held.
+func (s *Stream) endsBy(end ending) {
+	s.ended = s.ended || end == inOrder || end == elsewhere && s.move.to.Load() == nil
+	s.move.in = s.move.in || end == elsewhere && s.move.to.Load() != nil
+}
+
 // deliver takes bytes that have arrived. The connection's reader calls it.
-func (s *Stream) deliver(p []byte, end bool) {
+func (s *Stream) deliver(p []byte, end ending) {
 	s.mu.Lock()
 	if s.forward.takesNow(s) {
 		s.mu.Unlock()
@@ -92,29 +122,36 @@ func (s *Stream) deliver(p []byte, end bool) {
 		s.held.Add(p[taken:])
 		s.account()
 	}
-	s.ended = s.ended || end
+	s.endsBy(end)
 	hangup := s.hangup
 	excess := s.held.Len() > 0 && s.err == nil && s.usage.Exhausted()
 	s.mu.Unlock()
 	if excess {
 		s.fail(errExcess)
-		s.c.cancel(s.id)
+		s.c.cancel(s.id, http2.Cancel)
 		s.forward.end(s, errExcess)
 	}
 	s.readable.Signal()
-	if end && hangup != nil {
+	if end == inOrder && hangup != nil {
 		hangup()
 	}
 	if taken > 0 {
-		s.c.Consume(s.id, taken)
+		s.consumed(taken)
 	}
 }
 
 // fail cuts the stream: reads return err after the bytes that arrived before, writes at
 // once.
-func (s *Stream) fail(err error) {
+func (s *Stream) fail(err error) { s.failAs(err, Lost) }
+
+func (s *Stream) failAs(err error, answer Answer) {
+	s.answer.give(answer)
 	s.c.forget(s.id)
 	s.mu.Lock()
+	if s.left() {
+		s.mu.Unlock()
+		return
+	}
 	if s.err == nil {
 		s.err = err
 	}
@@ -153,7 +190,7 @@ func (s *Stream) Read(p []byte) (int, error) {
 	if n := s.held.Take(p); n > 0 {
 		s.account()
 		s.mu.Unlock()
-		s.c.Consume(s.id, n)
+		s.consumed(n)
 		s.c.Send() // the window's update, if there is one
 		return n, nil
 	}
@@ -207,12 +244,21 @@ func (s *Stream) Write(p []byte) (int, error) {
 		if err != nil || written == len(p) {
 			return written, err
 		}
-		s.awaitRoom()
+		if t := s.writesTo(); t != nil {
+			t.awaitRoom()
+		} else {
+			s.awaitRoom()
+		}
 	}
 }
 
 // writeNow writes as much of p as the windows allow now.
 func (s *Stream) writeNow(p []byte) (int, error) {
+	if s.move.ready.Load() {
+		if t := s.writesTo(); t != nil {
+			return t.writeNow(p)
+		}
+	}
 	s.mu.Lock()
 	err := s.mayNotWrite()
 	s.room = false
@@ -267,20 +313,27 @@ func (s *Stream) CloseWrite() error {
 	s.mu.Lock()
 	was := s.done || s.closed
 	s.done = true
+	out := s.move.out
 	s.mu.Unlock()
 	if was {
 		return nil
+	}
+	if out {
+		return s.move.to.Load().CloseWrite()
 	}
 	return s.c.finishWriting(s)
 }
 
 // Close ends the stream in order. If bytes have not been read, it cuts the stream.
-func (s *Stream) Close() error { return s.end(false) }
+func (s *Stream) Close() error { return s.endWith(http2.NoError) }
 
 // Reset cuts the stream.
-func (s *Stream) Reset() error { return s.end(true) }
+func (s *Stream) Reset() error { return s.endWith(http2.Cancel) }
 
-func (s *Stream) end(cut bool) error {
+// endWith ends the stream in order, or cuts it with a code.
+func (s *Stream) endWith(code http2.ErrCode) error {
+	cut := code != http2.NoError
+	s.answer.give(Lost)
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -291,8 +344,9 @@ func (s *Stream) end(cut bool) error {
 	s.held.Drop()
 	s.lent.drop()
 	s.account()
+	s.narrow()
 	done, ended, gone := s.done, s.ended, s.err != nil
-	tell := cut && !(done && ended) || !s.forward.over
+	tell, moved := cut && !(done && ended) || !s.forward.over, s.move.to.Load()
 	s.read.stop()
 	s.write.stop()
 	s.mu.Unlock()
@@ -302,134 +356,23 @@ func (s *Stream) end(cut bool) error {
 	if tell {
 		defer s.forward.end(s, net.ErrClosed)
 	}
+	if moved != nil {
+		defer moved.endWith(code)
+	}
 	if unread > 0 { // also if the stream is gone: all streams share the connection's window
 		s.c.Consume(s.id, unread)
 	}
 	switch {
 	case gone:
 		s.c.Send()
-	case cut || unread+untaken > 0:
-		s.c.cancel(s.id)
+	case cut:
+		s.c.cancel(s.id, code)
+	case unread+untaken > 0:
+		s.c.cancel(s.id, http2.Cancel)
 	case !done || !ended:
 		s.c.leave(s, !done)
 	default:
 		s.c.Send()
 	}
 	return nil
-}
-
-// Idle reports whether the stream is open and has nothing to read.
-func (s *Stream) Idle() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err == nil && !s.ended && !s.closed && s.unread() == 0
-}
-
-// PeerClosed implements conn.Conn.
-func (s *Stream) PeerClosed() (ended, gone bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	gone = s.err != nil || s.closed
-	return gone || s.ended && s.unread() == 0, gone
-}
-
-// Cut implements conn.Conn. The peer says which end it is.
-func (s *Stream) Cut() bool { return false }
-
-// OnHangup implements conn.Conn: the connection's reader makes the call.
-func (s *Stream) OnHangup(_ *rawio.Hangups, f func()) error {
-	s.mu.Lock()
-	s.hangup = f
-	gone := s.ended || s.err != nil
-	s.mu.Unlock()
-	if gone {
-		f()
-	}
-	return nil
-}
-
-// ReadMore implements conn.Conn: Read has taken in what there was.
-func (s *Stream) ReadMore([]byte) (int, error) { return 0, nil }
-
-// ReadAhead implements conn.Conn.
-func (s *Stream) ReadAhead(bool) {}
-
-// QuickAck implements conn.Conn.
-func (s *Stream) QuickAck() {}
-
-// WriteFailure implements conn.Conn.
-func (s *Stream) WriteFailure(err error) error { return err }
-
-// ReadsInTurn implements conn.Conn.
-func (s *Stream) ReadsInTurn(turns rawio.Turns) { s.readsInTurn = turns }
-
-// WritesInTurn implements conn.Conn.
-func (s *Stream) WritesInTurn(turns rawio.Turns) { s.writesInTurn = turns }
-
-// Raw implements conn.Conn. It is nil, because streams share the TCP connection.
-func (s *Stream) Raw() *rawio.Conn { return nil }
-
-// Charge charges the bytes that wait in the stream to usage.
-func (s *Stream) Charge(usage *quota.Usage) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.held.Charge(0, s.usage)
-	s.usage = usage
-	s.account()
-}
-
-func (s *Stream) account() { s.held.Charge(s.held.Size(), s.usage) }
-
-// LocalAddr implements net.Conn.
-func (s *Stream) LocalAddr() net.Addr { return s.c.NC.LocalAddr() }
-
-// RemoteAddr implements net.Conn.
-func (s *Stream) RemoteAddr() net.Addr { return s.c.NC.RemoteAddr() }
-
-// SetDeadline implements net.Conn.
-func (s *Stream) SetDeadline(t time.Time) error {
-	_ = s.SetReadDeadline(t)
-	return s.SetWriteDeadline(t)
-}
-
-// SetReadDeadline implements net.Conn.
-func (s *Stream) SetReadDeadline(t time.Time) error {
-	s.read.set(s, &s.readable, t)
-	return nil
-}
-
-// SetWriteDeadline implements net.Conn.
-func (s *Stream) SetWriteDeadline(t time.Time) error {
-	s.write.set(s, &s.writable, t)
-	return nil
-}
-
-func (d *deadline) set(s *Stream, waiter *sync.Cond, t time.Time) {
-	s.mu.Lock()
-	d.stop()
-	d.at = t
-	if !t.IsZero() && !s.closed {
-		d.timer = time.AfterFunc(time.Until(t), func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			waiter.Signal()
-		})
-	}
-	s.mu.Unlock()
-	waiter.Signal()
-}
-
-// deadline of reads or writes.
-type deadline struct {
-	at    time.Time // zero: none
-	timer *time.Timer
-}
-
-func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
-
-func (d *deadline) stop() {
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
-	}
 }

@@ -316,3 +316,13 @@ func (p *transport) handshakeOnce(ctx context.Context, ep *Endpoint, alpn string
 	result.ALPN = c.ConnectionState().NegotiatedProtocol
 	return conn.NewSecure(c, &below.Transport), result, nil
 }
+
+// proof returns what the handshake of a connection to the endpoint's agent has proved. It is
+// nil if there was no handshake.
+func (p *transport) proof(ep *Endpoint, c conn.Conn) *mtls.Proof {
+	secure, ok := c.(*conn.Secure)
+	if !ok || ep.Client == nil || p.Certs == nil {
+		return nil
+	}
+	return p.Certs.ClientProof(ep.Client.Identity, ep.Key.Identity, secure.ConnectionState())
+}

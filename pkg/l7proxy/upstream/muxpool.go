@@ -66,6 +66,14 @@ func (p *muxPool) init(owner *Pool, alpn string) {
 	p.reserved, p.unsupportedUntil = make(map[Key]int), make(map[Key]time.Time)
 }
 
+// kind is what the streams are.
+func (p *muxPool) kind() mux.Kind {
+	if p.alpn == mtls.ALPNStreams {
+		return mux.Opaque
+	}
+	return mux.HTTP1
+}
+
 // ending reports whether the proxy retires: no connection is shared any more.
 func (p *muxPool) ending() bool { return p.owner.Lifetime.Retiring.Err() != nil }
 
@@ -191,8 +199,8 @@ func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Acco
 	switch {
 	case err != nil:
 	case result.ALPN == p.alpn && !p.ending():
-		m = mux.NewClient(c, account, func() { p.remove(ep.Key, m) })
-		m.Budget = ep.Usage
+		m = mux.NewClient(p.kind(), c, account, func() { p.remove(ep.Key, m) })
+		m.Budget, m.Proof = ep.Usage, p.owner.proof(&ep, c)
 		p.add(ep.Key, m)
 	default:
 		p.unsupportedUntil[ep.Key] = time.Now().Add(unsupportedMemory)

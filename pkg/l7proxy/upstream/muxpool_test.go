@@ -57,7 +57,7 @@ func (p *muxPeers) dial(context.Context, *Endpoint) (conn.Conn, Result, error) {
 			return
 		}
 		var streams sync.WaitGroup
-		c := mux.NewServer(there, nil, func(s *mux.Stream) { streams.Go(func() { echo(s) }) })
+		c := mux.NewServer(mux.HTTP1, there, nil, func(s *mux.Stream) { streams.Go(func() { echo(s) }) })
 		served.Enter(c)
 		defer served.Leave(c)
 		_ = c.Run(nil)

@@ -8,16 +8,12 @@ import (
 	"os"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/mux"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 )
-
-// heardWithin is how long ago the agent at the other end of a shared connection may have
-// been heard, for a stream to be opened without asking whether it is still there. A
-// connection to a node that is lost looks open.
-const heardWithin = 250 * time.Millisecond
 
 // streamTries bounds how many shared connections are tried whose agent does not answer, or
 // ends them.
@@ -61,22 +57,44 @@ func (p *opaquePool) stats() (conns, streams int) {
 // its agent supports it; otherwise it is a connection of its own. The error wraps a
 // *mesh.ReasonError.
 func (p *Pool) DialOpaque(ctx context.Context, ep *Endpoint, client Client) (conn.Conn, Result, error) {
-	if !p.OpaqueStreams || ep.Mode != MTLS || p.Connect != nil || !p.opaque.uses.shares(ep.Key, p.opaque.has) || client.Usage().OverLimit() {
+	if !p.OpaqueStreams || ep.Mode != MTLS || p.Connect != nil {
 		return p.Dial(ctx, ep, client.ClientAddr(), mtls.ALPNTCP)
 	}
-	c, result, err := p.opaque.stream(ctx, ep, client)
-	if err != nil || c != nil {
-		return c, result, err
+	c, result, err := p.dialOpaque(ctx, ep, client)
+	if err != nil {
+		p.opaque.uses.failed(ep.Key)
+	}
+	return c, result, err
+}
+
+func (p *Pool) dialOpaque(ctx context.Context, ep *Endpoint, client Client) (conn.Conn, Result, error) {
+	if p.opaque.uses.shares(ep.Key, p.opaque.has) && !client.Usage().OverLimit() {
+		if c, result, err := p.opaque.stream(ctx, ep, client); err != nil || c != nil {
+			return c, result, err
+		}
 	}
 	return p.Dial(ctx, ep, client.ClientAddr(), mtls.ALPNTCP)
 }
 
 // stream returns a stream of a shared connection, or the dedicated connection that was made
-// instead of one. It returns nil without an error if the caller is to make one.
+// instead of one. It returns nil without an error if the caller is to make one: also where the
+// agent refuses the stream, because its pod, or the client, has as many connections as it may.
+// It refuses a dedicated connection in the handshake, and the caller tries another endpoint.
 func (p *opaquePool) stream(ctx context.Context, ep *Endpoint, client Client) (conn.Conn, Result, error) {
-	open := func(c *mux.Conn) *mux.Stream { return c.OpenOpaque(client.ClientAddr().Port()) }
+	var stale []*mux.Conn
+	open := func(c *mux.Conn) *mux.Stream {
+		if !c.Proof.Holds() {
+			stale = append(stale, c)
+			return nil
+		}
+		return c.OpenOpaque(client.ClientAddr().Port())
+	}
 	for range streamTries {
 		d, err := p.openStream(ctx, ep, client.Usage().Account(), open)
+		for _, c := range stale {
+			p.retire(ep.Key, c)
+		}
+		stale = nil
 		s, c := d.stream, d.conn
 		switch {
 		case err != nil:
@@ -86,42 +104,49 @@ func (p *opaquePool) stream(ctx context.Context, ep *Endpoint, client Client) (c
 		case s == nil:
 			return nil, ep.Expected(), nil
 		}
-		there, err := p.there(ctx, ep, c)
-		if _, gone := s.PeerClosed(); there && !gone {
+		answer, err := p.answer(ctx, ep, c, s)
+		if answer == mux.Accepted {
 			client.Usage().Settle()
 			s.Charge(client.Usage())
-			return &streamConn{Stream: s, pool: p.owner, key: ep.Key}, ep.Expected(), nil
+			return &streamConn{Stream: s, on: c, pool: p.owner, ep: ep}, ep.Expected(), nil
 		}
 		_ = s.Reset()
-		if err != nil {
+		if err != nil || answer == mux.Refused {
 			return nil, ep.Expected(), err
 		}
-		p.remove(ep.Key, c)
-		c.Drain()
+		p.retire(ep.Key, c)
 	}
 	return nil, ep.Expected(), nil
 }
 
-// there reports whether the agent at the other end of a connection answers. The error is
-// that of ctx.
-func (p *opaquePool) there(ctx context.Context, ep *Endpoint, c *mux.Conn) (bool, error) {
-	answer := c.Answers(heardWithin)
-	if answer == nil {
-		return true, nil
-	}
+// retire has no further stream of a connection opened. It ends after its last stream.
+func (p *opaquePool) retire(key Key, c *mux.Conn) {
+	p.remove(key, c)
+	c.Drain()
+}
+
+// answer waits until the agent has answered a new stream. It is mux.Lost if the connection
+// ends, or if nothing is heard on it for as long as a handshake may take: a connection to a
+// node that is lost looks open. The error is that of ctx.
+func (p *opaquePool) answer(ctx context.Context, ep *Endpoint, c *mux.Conn, s *mux.Stream) (mux.Answer, error) {
 	limit := p.owner.Limits.HandshakeSilence
 	if ep.HasOthers {
 		limit = min(limit, p.owner.Limits.Failover)
 	}
+	began := balance.Now()
+	answered := s.Begin()
 	late := time.NewTimer(limit)
 	defer late.Stop()
 	select {
-	case <-answer:
-		return true, nil
+	case <-answered:
+		return s.Answer(), nil
 	case <-late.C:
-		return false, nil
+		if c.Heard() > began {
+			return mux.Refused, nil // it is there, but slow
+		}
+		return mux.Lost, nil
 	case <-ctx.Done():
-		return false, mesh.Fail(mesh.ReasonConnectTimeout, ctx.Err())
+		return mux.Refused, mesh.Fail(mesh.ReasonConnectTimeout, ctx.Err())
 	}
 }
 
@@ -129,8 +154,9 @@ func (p *opaquePool) there(ctx context.Context, ep *Endpoint, c *mux.Conn) (bool
 // a pod has ended.
 type streamConn struct {
 	*mux.Stream
+	on      *mux.Conn
 	pool    *Pool
-	key     Key
+	ep      *Endpoint
 	carried carried
 }
 
@@ -184,10 +210,10 @@ func (s *streamSink) Take(b []byte) (kept int, err error) {
 
 func (s *streamSink) End(err error) { s.Sink.End(s.c.failure(err)) }
 
-// count counts bytes that the stream carries. Further connections to the endpoint are
-// dedicated once they are many.
+// count counts bytes that the stream carries. Once they are many, it gets a connection of its
+// own.
 func (c *streamConn) count(n int) {
 	if c.carried.crosses(n) {
-		c.pool.Carried(c.key, bulkFirst)
+		c.pool.opaque.apart(c)
 	}
 }

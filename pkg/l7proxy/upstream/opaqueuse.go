@@ -8,27 +8,21 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/balance"
 )
 
-// A stream costs no handshake, but its bytes cost up to twice as much as those of a dedicated
-// connection: they are framed, and all streams share a reader and the window of one TCP
-// connection. So the pool remembers how connections to an endpoint are used, and shares none
-// before some have ended that have carried little.
+// A stream costs no handshake, unless it carries much: it then moves to a connection of its
+// own, which takes one all the same. So the pool remembers how connections to an endpoint are
+// used. It shares none before some are open, or have ended, and none where most carry much.
 const (
 	// shareWithin is the time since the last connection to an endpoint within which the next
 	// one is shared. One handshake in so long costs nothing, and a single connection that
 	// stays costs least if it is dedicated.
 	shareWithin = 10 * time.Second
-	// bulkBytes is how many bytes connections to an endpoint carry, on average, where
-	// further ones are dedicated.
+	// bulkBytes is how many bytes a connection carries that gets a connection of its own.
 	bulkBytes = 2 << 20
-	// bulkMost bounds what one connection counts: after it, some 20 that carry little have
-	// to follow before connections are shared again.
-	bulkMost = 16 * bulkBytes
-	// bulkFirst is what a stream counts as soon as it has carried more than bulkBytes, because
-	// more is likely to follow.
-	bulkFirst = 4 * bulkBytes
 	// sharedAfter is how many connections have to end before others are shared: what tests
 	// whether a port is open, before it is used for bulk, is not taken for its use.
 	sharedAfter = 4
+	// sharedFrom is how many are open, or are being opened, when others are shared all the same.
+	sharedFrom = 8
 	// averageOver is about the number of connections of the average.
 	averageOver = 8
 
@@ -45,8 +39,9 @@ type opaqueUses struct {
 
 type opaqueUse struct {
 	last  time.Duration // when a connection was opened last, by balance.Now
-	ended uint64        // connections that have ended
-	mean  int64         // bytes that a connection carries
+	begun uint64        // connections
+	ended uint64        // those that have ended
+	bulk  float64       // the part of these that has carried much, the last ones above all
 }
 
 // shares reports whether the next connection for key is to be shared, and counts it. open
@@ -56,12 +51,27 @@ func (u *opaqueUses) shares(key Key, open func(Key) bool) bool {
 	defer u.mu.Unlock()
 	now, one := balance.Now(), u.byKey[key]
 	if one == nil {
-		u.put(key, &opaqueUse{last: now})
+		u.put(key, &opaqueUse{last: now, begun: 1})
 		return false
 	}
 	since := now - one.last
 	one.last = now
-	return one.ended >= sharedAfter && one.mean <= bulkBytes && (since < shareWithin || open(key))
+	one.begun++
+	return one.known() && one.bulk <= 0.5 && (since < shareWithin || open(key))
+}
+
+// known reports whether there have been so many connections that others are to be shared.
+func (one *opaqueUse) known() bool {
+	return one.ended >= sharedAfter || one.begun > one.ended+sharedFrom
+}
+
+// failed says that a connection for key could not be made.
+func (u *opaqueUses) failed(key Key) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if one := u.byKey[key]; one != nil && one.begun > 0 {
+		one.begun--
+	}
 }
 
 // carried counts what a connection for key has carried.
@@ -73,11 +83,11 @@ func (u *opaqueUses) carried(key Key, bytes uint64) {
 		return
 	}
 	one.ended++
-	if n := int64(min(bytes, bulkMost)); n > one.mean {
-		one.mean = n
-	} else {
-		one.mean -= (one.mean - n) / averageOver
+	is := 0.0
+	if bytes > bulkBytes {
+		is = 1
 	}
+	one.bulk += (is - one.bulk) / averageOver
 }
 
 // put adds an endpoint. Where there are too many, any other one is forgotten. mu is held.
