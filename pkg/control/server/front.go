@@ -69,8 +69,9 @@ func newFront(cfg *tls.Config, l limits, register func(grpc.ServiceRegistrar)) *
 		tls: cfg, limits: l, strangers: crowd.Crowd{Total: l.conns, Each: l.fromOne, PerSecond: l.perSecond, Burst: l.burst},
 		known: newGRPCEnd(
 			grpc.MaxRecvMsgSize(16<<20), // the first request of a large node is long: it names all versions that the node holds
-			// There are thousands of connections, which are idle most of the time: without
-			// these each keeps 64 KiB.
+			// There are thousands of connections, which are idle most of the time: by default each
+			// keeps 32 KiB for reading. Buffers for writing are shared.
+			grpc.ReadBufferSize(4<<10),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: control.KeepaliveTime, Timeout: control.KeepaliveTimeout}),
 		),
 		unknown: newGRPCEnd(
