@@ -1,8 +1,6 @@
 package observe
 
 import (
-	"strings"
-
 	engine "github.com/underlane/underlane/pkg/l7proxy/http2"
 )
 
@@ -106,7 +104,7 @@ func (b *block) field(f engine.Field) {
 	case "grpc-status":
 		b.grpcStatus = f.Value
 	case "content-type":
-		b.grpc = strings.HasPrefix(f.Value, "application/grpc")
+		b.grpc = engine.IsGRPC(f.Value)
 	case unknown:
 		b.unknown = true
 	}

@@ -11,6 +11,8 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	engine "github.com/underlane/underlane/pkg/l7proxy/http2"
 )
 
 // peer writes the frames of one side of HTTP/2.
@@ -239,6 +241,19 @@ var times = regexp.MustCompile(` (after|in) \d+ms`)
 
 // TestHTTP2Lost: what is missed costs the calls that are under way, and the names that the
 // table had. Later calls are seen, and what they name anew.
+// The status of grpc-web is in the body: it is no call of gRPC.
+func TestHTTP2GRPC(t *testing.T) {
+	for contentType, want := range map[string]bool{
+		"application/grpc": true, "application/grpc+proto": true, "application/grpc-web+proto": false, "text/html": false,
+	} {
+		var b block
+		b.field(engine.Field{Name: "content-type", Value: contentType})
+		if b.grpc != want {
+			t.Errorf("%s: gRPC %v, want %v", contentType, b.grpc, want)
+		}
+	}
+}
+
 func TestHTTP2Lost(t *testing.T) {
 	w, c, told := rig()
 	k := newTalk(w, c)

@@ -1,8 +1,6 @@
 package h2
 
 import (
-	"strings"
-
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
@@ -31,7 +29,7 @@ func requestLine(fields []http2.Field) request.Line {
 		case "authorization", "proxy-authorization":
 			line.BindsLogin = line.BindsLogin || http1.CredentialsBind(f.Value)
 		case "content-type":
-			if isGRPC(f.Value) {
+			if http2.IsGRPC(f.Value) {
 				line.GRPC, line.Protocol = true, "grpc"
 			}
 		}
@@ -40,13 +38,6 @@ func requestLine(fields []http2.Field) request.Line {
 		line.Authority = host
 	}
 	return line
-}
-
-// isGRPC reports whether a content type is application/grpc, also with a subtype or
-// parameter. It is false for grpc-web.
-func isGRPC(contentType string) bool {
-	rest, ok := strings.CutPrefix(contentType, "application/grpc")
-	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
 func (st *base) noteGRPCStatus(fields []http2.Field) {
