@@ -40,6 +40,7 @@ type call struct {
 	kind     http1.Kind
 	answered bool
 	doubtful bool // its response may have been missed
+	guessed  bool // HTTP/2: a field of the request is not known, so that it may be one of gRPC
 }
 
 // callSize is what a call keeps besides its strings, in bytes.

@@ -292,7 +292,7 @@ func (h *http2) fields(w *Watcher, f *flow, side int, stream uint32, b *block, b
 	if c == nil {
 		return
 	}
-	if b.grpcStatus != "" {
+	if b.grpcStatus != "" && (c.GRPC || b.grpc || c.guessed || b.unknown) { // grpc-web may have one in its head
 		c.GRPC, c.GRPCStatus = true, reply.GRPCStatus(b.grpcStatus)
 	}
 	if !c.answered {
@@ -312,7 +312,7 @@ func (h *http2) fields(w *Watcher, f *flow, side int, stream uint32, b *block, b
 
 func (h *http2) request(w *Watcher, f *flow, stream uint32, b *block, began time.Duration) {
 	h.last = stream
-	c := &call{Request: Request{
+	c := &call{guessed: b.unknown, Request: Request{
 		Flow: f.Opening, HTTP2: true, GRPC: b.grpc, GRPCStatus: NoGRPCStatus, Began: began,
 		Method: b.method, Authority: b.authority, Path: b.path,
 		Unknown: b.unknown && (b.method == "" || b.path == "" || b.authority == ""),

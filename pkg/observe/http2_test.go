@@ -162,6 +162,12 @@ func TestHTTP2(t *testing.T) {
 			s.headers(1, true, ":status", "200", "grpc-status", "12")
 			k.flush(server)
 		}, []string{"> POST shop/a", "< 200 /a after 1ms", ". /a sent 0 got 0 in 1ms grpc 12"}},
+		"grpc-web with a status in its head": {func(k *talk, c, s *peer) {
+			c.headers(1, true, ":method", "POST", ":scheme", "http", ":path", "/a", ":authority", "shop", "content-type", "application/grpc-web")
+			k.flush(client)
+			s.headers(1, true, ":status", "200", "content-type", "application/grpc-web", "grpc-status", "5")
+			k.flush(server)
+		}, []string{"> POST shop/a", "< 200 /a after 1ms", ". /a sent 0 got 0 in 1ms"}},
 		"reset by the client": {func(k *talk, c, s *peer) {
 			c.call(1, "/a")
 			k.flush(client)
