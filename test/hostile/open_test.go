@@ -21,14 +21,14 @@ var open = []shortcoming{
 	{
 		attacks: "tls/bomb tls/bad tls/stalled tls/valid",
 		may:     ruleLatency,
-		figure:  "p99 from 0.6–2.4 ms to 4–10 ms",
+		figure:  "p99 from 0.6–4 ms to 3–5 ms",
 		cause: "Half of the processors are for handshakes (pkg/mtls/gate.go). With two of them the traffic shares what is left with accepting and reading for the handshakes. " +
 			"One with a certificate bomb costs less than an ordinary one.",
 	},
 	{
 		attacks: "tls/storm",
 		rules:   ruleLatency, may: ruleRate,
-		figure: "p99 from 1 to 36 ms (near) and 84 ms (far); node-2 273 MB, 10,104 descriptors",
+		figure: "p99 from 1 to 17 ms (near) and 65 ms (far); node-2 275 MB, 10,107 descriptors",
 		cause: "The quiet pod's own connections wait for no handshake, and one handshake becomes ready with each turn, but half of the processors of both nodes compute handshakes for as long as the storm lasts: all of the two that there are here. " +
 			"Few goroutines wait in Go's queue (9 or fewer for 95 % of the time, none for half of it), but they get a processor of the kernel late, at each step of a request. " +
 			"Of the memory 90 MB are the heap of the open connections, 18 KB each, 20 MB their stacks, and as much as the heap again is left to the garbage collector before it runs: a handshake leaves 70 KB.",
@@ -36,58 +36,58 @@ var open = []shortcoming{
 	{
 		attacks: "conns/idle conns/idle-strict conns/slow-heads conns/slow-heads-inside conns/unanswered conns/unanswered-inside",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 0.6–2.6 to 5–8 ms; conns/idle-strict and slow heads 1–4 ms",
+		figure:  "p99 from 0.7–2 to 4–8 ms, conns/idle 11 ms (near) and 13 ms (far), alone 3 and 4 ms; conns/idle-strict and slow heads 1–4 ms",
 		cause: "Some thousands of connections come in a moment, and what is refused comes again at once. Accepting and serving them has turns. " +
 			"What is left was not looked into.",
 	},
 	{
 		attacks: "conns/slow-readers",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 1 to 7 ms (near) and 8 ms (far)",
+		figure:  "p99 from 1 to 6 ms (near) and 7 ms (far)",
 		cause: "Until their receivers' buffers are full 500 responses of 50 MB go at full speed: the sockets of the servers take 1.5 MB each, because the segments of loopback are 64 KiB, " +
 			"and filling them uses one of two processors. A request waits for the kernel at each of its steps.",
 	},
 	{
 		attacks: "conns/slow-readers-inside",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 1–2 to 8 ms (near) and 19 ms (far)",
+		figure:  "p99 from 1 to 9 ms (near) and 11 ms (far)",
 		cause:   "The same through two agents. The agents' own sockets take 128 KiB (pkg/rawio/unsent.go).",
 	},
 	{
 		attacks: "conns/greedy",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 1–3 to 11 ms (near) and 16 ms (far), 4 ms without the mesh",
+		figure:  "p99 from 1–2 to 7 ms (near) and 11 ms (far), 3 ms without the mesh",
 		cause:   "A turn of another pod is awaited at each step of a request, in both agents: about 0.1 ms each, and longer where the kernel gives the processor to another program.",
 	},
 	{
 		attacks: "http2/settings http2/settings-inside http2/reset http2/not-found http2/trailers-closed peer/settings peer/shared-settings peer/reset peer/shared-reset",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 0.6–6 to 2–13 ms, http2/not-found 15 ms",
+		figure:  "p99 from 0.7–3 to 2–8 ms, http2/not-found 11 ms",
 		cause: "Each of these has a rate that is let through (quota.Paces, windowsRate in pkg/l7proxy/http2/limits.go), or ends the connection, and the next one begins anew. " +
 			"A piece of input takes some 200 µs, in which the other pods' turn is to come.",
 	},
 	{
 		attacks: "http2/window-1 peer/window-1",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 1–3 to 4–73 ms, which differs from run to run (peer: 10–12 ms)",
+		figure:  "p99 from 1–2 to 4–5 ms, once 73 ms (peer: 6 and 13 ms)",
 		cause:   "Windows of a byte let a byte of each of 100 streams go. The updates are read slowly (framing in pkg/l7proxy/http2/limits.go), but the responses that wait are large.",
 	},
 	{
 		attacks: "http2/settings-bare http2/priority http2/unknown http2/update-1 http2/update-connection http2/data-1 http2/empty-data http2/continuation http2/ping peer/data-1 peer/shared-data-1 peer/shared-ping",
 		may:     ruleLatency,
-		figure:  "p99 from 0.5–5 to 1–5 ms: mostly within the rule when nothing else runs",
+		figure:  "p99 from 0.7–4 to 1–4 ms: mostly within the rule when nothing else runs",
 		cause:   "Read slowly (framing in pkg/l7proxy/http2/limits.go). On a machine that other programs use a p99 of 1 to 3 ms is not steady.",
 	},
 	{
 		attacks: "doors/node-api doors/node-api-idle doors/metrics-idle doors/controller-idle",
 		may:     ruleLatency,
-		figure:  "p99 from 1.5–2 to 3–7 ms on a machine that other programs use",
+		figure:  "p99 from 0.7–2 to 1–3 ms",
 		cause:   "Thousands of connections a second are accepted, or refused by the kernel, in the node's own ports. That has no turns.",
 	},
 	{
 		attacks: "http1/chunks http1/pipeline http1/pipeline-inside http1/fields",
 		may:     ruleLatency,
-		figure:  "p99 from 0.5–3 to 2–4 ms",
+		figure:  "p99 from 0.5–2 to 2–4 ms",
 		cause:   "Chunks of a byte are read slowly (pkg/l7proxy/h1/pace.go). Pipelined requests are taken one after the other by a goroutine that has always something to do (pkg/l7proxy/h1/h1.go): others have their turn after 100 µs.",
 	},
 }
