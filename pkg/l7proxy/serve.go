@@ -13,7 +13,6 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/detect"
-	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/mux"
 	"github.com/underlane/underlane/pkg/l7proxy/opaque"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
@@ -124,77 +123,75 @@ type session struct {
 	opaque  bool                 // a setting makes the connection opaque, unless it is mTLS of the mesh
 }
 
-// serve detects which side speaks first and which protocol, and passes the session to the
-// driver of the protocol.
+// serve detects which side speaks first and which protocol, learns who the client is, and
+// passes the session to the driver of the protocol.
 func (s *session) serve() {
-	p, ctx := s.proxy, s.proxy.lifetime.Ended
-	buf := conn.GetBuffer() // the HTTP/1 driver gets the buffer, the other drivers a copy of the bytes in it
+	ctx := s.proxy.lifetime.Ended
+	o := opening{buf: conn.GetBuffer()}
 	s.Quota.Silent(s.evict)
-	head, up, err := s.firstBytes(ctx, &buf)
+	var head []byte
+	var err error
+	head, o.up, err = s.firstBytes(ctx, &o.buf)
 	if !s.Quota.Spoke() {
 		err = errEvicted
 	}
-	if err != nil {
-		conn.PutBuffer(buf)
-		defer up.Cut()
-		var tried *endpoints.Attempt
-		if up != nil {
-			tried = up.Attempt
-		}
+	switch {
+	case err != nil:
+		o.putBuffer()
+		defer o.up.Cut()
 		s.meet(ctx)
-		s.FailConn(tried, err)
+		s.FailConn(o.tried(), err)
 		return
-	}
-	if up != nil && (len(up.First) > 0 && !detect.HTTP2Server(up.First) || up.Err != nil) { // the server spoke first: the connection is opaque
+	case o.serverSpoke():
 		s.Head = bytes.Clone(head)
-		conn.PutBuffer(buf)
+		o.putBuffer()
 		s.meet(ctx)
-		s.serveOpaque(up, detect.Opaque)
-		return
-	}
-	head, seen := s.tell(ctx, *buf, head, up != nil)
-	proto := seen.Protocol
-	s.Head, s.SNI = head, seen.SNI
-	if proto == detect.Opaque {
-		s.SNI = detect.ProxiedName(head)
-	}
-	giveUp := func() {
-		up.Discard()
-		seen.ahead.drop()
-		up, seen.ahead = nil, nil
-	}
-	if seen.late {
-		s.meet(ctx)
-		giveUp()
-		p.h1.RefuseLate(&s.Session, buf)
+		s.serveOpaque(o.up, detect.Opaque)
 		return
 	}
 
-	if proto == detect.TLS && seen.OffersMesh && s.inbound != nil {
-		giveUp()
+	head, o.seen = s.tell(ctx, *o.buf, head, o.up != nil)
+	proto := o.seen.Protocol
+	s.Head, s.SNI = head, o.seen.SNI
+	if proto == detect.Opaque {
+		s.SNI = detect.ProxiedName(head)
+	}
+	if s.inbound != nil && proto == detect.TLS && o.seen.OffersMesh {
+		o.giveUp()
 		if proto, err = s.acceptMesh(ctx, bytes.Clone(head)); err != nil {
-			conn.PutBuffer(buf)
+			o.putBuffer()
 			s.refuse(err)
 			return
 		}
 		defer s.Client.Close()
 	} else {
 		s.meet(ctx)
-		if s.opaque && proto != detect.TLS {
+		if s.opaque && proto != detect.TLS && !o.seen.late {
 			proto = detect.Opaque
 		}
 	}
-	if proto == detect.HTTP1 {
-		giveUp()
+	s.drive(proto, &o)
+}
+
+// drive passes the session to the driver of its protocol.
+func (s *session) drive(proto detect.Protocol, o *opening) {
+	p := s.proxy
+	switch {
+	case o.seen.late:
+		o.giveUp()
+		p.h1.RefuseLate(&s.Session, o.buf)
+		return
+	case proto == detect.HTTP1:
+		o.giveUp()
 		defer s.leg("http1")()
-		p.h1.Serve(&s.Session, buf)
+		p.h1.Serve(&s.Session, o.buf)
 		return
 	}
 	s.Head = bytes.Clone(s.Head)
-	conn.PutBuffer(buf)
+	o.putBuffer()
 	switch proto {
 	case detect.HTTP2:
-		giveUp()
+		o.giveUp()
 		s.Quota.Settle() // its streams share connections
 		defer s.leg("http2")()
 		p.h2.Serve(&s.Session)
@@ -204,25 +201,32 @@ func (s *session) serve() {
 	case detect.Streams: // each of them is reported by itself
 		s.serveMux(mux.Opaque, serveOpaqueStream)
 	default:
-		if proto == detect.TLS && s.inbound == nil {
-			s.Said = destination.Said{TLS: true, SNI: s.SNI}
-			if s.Target.Egress().LooksAtTLS() {
-				giveUp() // it was made before the server's name was known
-			}
-		}
-		if seen.ahead != nil {
-			s.await(seen.ahead.done)
-			var tried *endpoints.Attempt
-			if up, tried, err = seen.ahead.take(); err != nil {
-				s.FailConn(tried, err)
-				return
-			}
-		}
-		if seen.watch {
-			s.Client = &watchedFirst{Conn: s.Client, first: bytes.Clone(s.Head)}
-		}
-		s.serveOpaque(up, proto)
+		s.driveOpaque(proto, o)
 	}
+}
+
+// driveOpaque carries the bytes of a session on a connection to the endpoint: the one that
+// was made while nobody knew the protocol, or a new one.
+func (s *session) driveOpaque(proto detect.Protocol, o *opening) {
+	if proto == detect.TLS && s.inbound == nil {
+		s.Said = destination.Said{TLS: true, SNI: s.SNI}
+		if s.Target.Egress().LooksAtTLS() {
+			o.giveUp() // it was made before the server's name was known
+		}
+	}
+	if ahead := o.seen.ahead; ahead != nil {
+		s.await(ahead.done)
+		up, tried, err := ahead.take()
+		if err != nil {
+			s.FailConn(tried, err)
+			return
+		}
+		o.up = up
+	}
+	if o.seen.watch {
+		s.Client = &watchedFirst{Conn: s.Client, first: bytes.Clone(s.Head)}
+	}
+	s.serveOpaque(o.up, proto)
 }
 
 // meet waits until it is known which pod the client of an inbound session is.
