@@ -155,6 +155,7 @@ var layers = map[string]int{
 	"test":             6,
 	"internal":         6,
 	"internal/crdtext": 0, // for the tests of all
+	"internal/rundir":  0,
 	"internal/version": 0,
 	"test/ports":       0, // for the tests of all
 	"test/bombs":       0, // the same

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/underlane/underlane/internal/rundir"
 )
 
 const root = "../.."
@@ -104,12 +106,13 @@ func program(t *testing.T, pkg string) string {
 var dir string
 
 func TestMain(m *testing.M) {
+	var remove func()
 	var err error
-	if dir, err = os.MkdirTemp("", "docstest"); err != nil {
+	if dir, remove, err = rundir.Make("docstest"); err != nil {
 		panic(err)
 	}
 	code := m.Run()
-	os.RemoveAll(dir)
+	remove()
 	os.Exit(code)
 }
 

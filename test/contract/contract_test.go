@@ -214,7 +214,15 @@ func factors(loads []history.Load) string {
 // keep writes the history to a file.
 func keep(t *testing.T, seed uint64, h *history.History) string {
 	t.Helper()
-	path := filepath.Join(os.TempDir(), fmt.Sprintf("underlane-contract-%d.jsonl", seed))
+	// Not in os.TempDir, which scripts/test.sh empties at its end.
+	path, err := filepath.Abs(filepath.Join("..", "..", "bin", fmt.Sprintf("underlane-contract-%d.jsonl", seed)))
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o755)
+	}
+	if err != nil {
+		t.Errorf("keep the history: %v", err)
+		return path
+	}
 	f, err := os.Create(path)
 	if err == nil {
 		defer f.Close()

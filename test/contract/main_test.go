@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/underlane/underlane/internal/rundir"
 	"github.com/underlane/underlane/test/contract/schedule"
 	"github.com/underlane/underlane/test/lab"
 )
@@ -41,12 +42,12 @@ func run(m *testing.M) int {
 		fmt.Println("left out: all of test/contract: the lab makes namespaces and cgroups and loads eBPF programs, and that needs root")
 		return 0
 	}
-	dir, err := build()
+	dir, remove, err := build()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "build the programs:", err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	if os.Getenv(lab.BinVariable) == "" {
 		os.Setenv(lab.BinVariable, dir)
 	}
@@ -55,10 +56,10 @@ func run(m *testing.M) int {
 
 // build builds the programs into a directory of this run, so that no other build changes
 // them under it.
-func build() (string, error) {
-	dir, err := os.MkdirTemp("", "underlane-contract-bin-")
+func build() (dir string, remove func(), err error) {
+	dir, remove, err = rundir.Make("contract-bin")
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	peerBinary = filepath.Join(dir, "peer")
 	args := []string{"build", "-o", dir + "/", "./test/contract/peer"}
@@ -68,10 +69,10 @@ func build() (string, error) {
 	cmd := exec.Command("go", args...)
 	cmd.Dir = filepath.Join("..", "..")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		os.RemoveAll(dir)
-		return "", fmt.Errorf("go %v: %w\n%s", args, err, out)
+		remove()
+		return "", nil, fmt.Errorf("go %v: %w\n%s", args, err, out)
 	}
-	return dir, nil
+	return dir, remove, nil
 }
 
 // patience bounds every wait: the machine may be slow, and a product that hangs must

@@ -4,8 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/underlane/underlane/test/lab"
@@ -31,32 +29,11 @@ func run(m *testing.M) int {
 		fmt.Println("left out: all of test/hostile: the lab makes namespaces and cgroups and loads eBPF programs, and that needs root")
 		return 0
 	}
-	if os.Getenv(lab.BinVariable) == "" {
-		dir, err := build()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "build the programs:", err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		os.Setenv(lab.BinVariable, dir)
-	}
-	return m.Run()
-}
-
-// build builds our programs into a directory of this run, so that no other build
-// changes them under it.
-func build() (string, error) {
-	dir, err := os.MkdirTemp("", "underlane-hostile-bin-")
+	remove, err := lab.BuildForRun()
 	if err != nil {
-		return "", err
+		fmt.Fprintln(os.Stderr, "build the programs:", err)
+		return 1
 	}
-	args := []string{"build", "-o", dir + "/", "./cmd/agent", "./cmd/controller", "./test/lab/cmd/lab", "./test/lab/labtest"}
-	cmd := exec.Command("go", args...)
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as the programs that users get
-	if out, err := cmd.CombinedOutput(); err != nil {
-		os.RemoveAll(dir)
-		return "", fmt.Errorf("go %v: %w\n%s", args, err, out)
-	}
-	return dir, nil
+	defer remove()
+	return m.Run()
 }

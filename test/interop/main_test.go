@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/underlane/underlane/internal/rundir"
 	"github.com/underlane/underlane/test/lab"
 )
 
@@ -32,9 +33,9 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer remove()
-	bin, err := os.MkdirTemp("", "underlane-interop-bin-")
+	bin, removeBin, err := rundir.Make("interop-bin")
 	if err == nil {
-		defer os.RemoveAll(bin)
+		defer removeBin()
 		err = build(bin)
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/underlane/underlane/internal/rundir"
 	"github.com/underlane/underlane/test/kernels/plan"
 )
 
@@ -66,11 +67,11 @@ func (o *options) all(ctx context.Context) (passed, failed int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	dir, err := os.MkdirTemp("", "underlane-kernels-")
+	dir, remove, err := rundir.Make("kernels")
 	if err != nil {
 		return 0, 0, err
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	var found []*kernel
 	for _, name := range o.kernels {
 		k, err := find(root, name, o.arch)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/underlane/underlane/internal/rundir"
 )
 
 // BinVariable names the directory of programs that are already built (`make
@@ -41,9 +42,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := fnv.New32a()
-	sum.Write([]byte(root))
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("underlane-test-bin-%08x", sum.Sum32()))
+	dir := filepath.Join(root, "bin", "test") // with what `make build` builds: `make clean` removes it
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -79,7 +78,7 @@ func BuildForRun() (remove func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "underlane-test-bin-")
+	dir, remove, err := rundir.Make("test-bin")
 	if err != nil {
 		return nil, err
 	}
@@ -88,11 +87,11 @@ func BuildForRun() (remove func(), err error) {
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as the programs that users get
 	if out, err := cmd.CombinedOutput(); err != nil {
-		os.RemoveAll(dir)
+		remove()
 		return nil, fmt.Errorf("go %v: %w\n%s", args, err, bytes.TrimSpace(out))
 	}
 	os.Setenv(BinVariable, dir)
-	return func() { os.RemoveAll(dir) }, nil
+	return remove, nil
 }
 
 func moduleRoot() (string, error) {

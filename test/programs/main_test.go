@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/underlane/underlane/internal/rundir"
 	"github.com/underlane/underlane/test/lab"
 )
 
@@ -26,9 +27,9 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer remove()
-	bin, err := os.MkdirTemp("", "underlane-programs-bin-")
+	bin, removeBin, err := rundir.Make("programs-bin")
 	if err == nil {
-		defer os.RemoveAll(bin)
+		defer removeBin()
 		err = build(bin)
 	}
 	if err == nil {

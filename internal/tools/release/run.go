@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/underlane/underlane/internal/rundir"
 	"github.com/underlane/underlane/internal/version"
 	"github.com/underlane/underlane/pkg/release"
 )
@@ -27,11 +28,11 @@ func (o *options) run(ctx context.Context) error {
 	if err := o.empty(); err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp("", "underlane-release-")
+	work, remove, err := rundir.Make("release")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(work)
+	defer remove()
 	o.work = work
 	for _, step := range []struct {
 		what string
