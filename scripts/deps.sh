@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that running, testing or generating needs, those
-# that are missing. Usage: deps.sh run|test|bench|programs|prometheus|cluster|generate|web|kernels-amd64|kernels-arm64...
+# that are missing. Usage: deps.sh run|test|bench|programs|prometheus|cluster|generate|web|release|kernels-amd64|kernels-arm64...
 set -eu
 
 missing=
@@ -26,6 +26,7 @@ for group in "$@"; do
         need curl curl
         need wget wget
         need openssl openssl
+        need shasum perl
         need busybox busybox-static
         need socat socat
         need nc.openbsd netcat-openbsd
@@ -82,6 +83,8 @@ for group in "$@"; do
         need qemu-system-aarch64 qemu-system-arm
         need zstd zstd
         need xz xz-utils ;;
+    release) # runs programs for arm64
+        need qemu-aarch64 qemu-user ;;
     web) # tests of the dashboard
         need node nodejs
         need npm npm

@@ -27,17 +27,30 @@ install_underlane() {
     public_key='@PUBLIC_KEY@'
     base=${base%/}
     home=${UNDERLANE_HOME:-${HOME:?HOME is not set, so there is no place to install to}/.underlane}
+    case $home in
+    /*) ;;
+    *) home=$(pwd)/$home ;;
+    esac
     timeout=${UNDERLANE_TIMEOUT:-30}
+    case $timeout in
+    0* | *[!0-9]*) fail "UNDERLANE_TIMEOUT is $timeout, and has to be a number of seconds." ;;
+    esac
+    export LC_ALL=C # what wget says is read
 
     platform
     bin=$home/bin
-    mkdir -p "$bin" 2>/dev/null || fail "Cannot make the directory $bin: is the disk full, or is it not yours?"
-    work=$(mktemp -d "$home/.install.XXXXXX") || fail "Cannot write to $home: is the disk full, or is it not yours?"
-    trap 'rm -rf "$work"' EXIT
+    work='' getter=''
+    trap clean EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
+    mkdir -p "$bin" 2>/dev/null || fail "Cannot make the directory $bin: is the disk full, or is it not yours?"
+    work=$(mktemp -d "$home/.install.XXXXXX" 2>/dev/null) || fail "Cannot write to $home: is the disk full, or is it not yours?"
+    for link in underlane kubectl-underlane; do
+        [ ! -d "$bin/$link" ] || fail "$bin/$link is a directory, and a link with this name is needed there."
+    done
     downloader
     checksums
+    checker
 
     version=${UNDERLANE_VERSION:-}
     if [ -z "$version" ]; then
@@ -65,24 +78,34 @@ install_underlane() {
     want=$(sed -n "s/^\([0-9a-f]\{64\}\)  $name\$/\1/p" "$work/sums")
     [ -n "$want" ] || fail "Version $version is not made for $os on $arch."
     download "$version/$name" program "Version $version at $base has no $name."
-    got=$($sum "$work/program" | sed 's/ .*//')
+    # From its input: sha256sum changes its output where a name has a backslash.
+    got=$($sum <"$work/program" | sed 's/ .*//')
     [ "$want" = "$got" ] || fail "The checksum of $name is wrong: $got, and not $want. It was damaged or changed on its way; nothing is installed."
     checked="its checksum${checked:+ and $checked}"
 
     chmod 755 "$work/program"
     "$work/program" version --client --short >"$work/says" 2>&1 ||
         fail "The program does not run on this system: $(cat "$work/says")"
+    mkdir -p "$bin" # another one, which has failed meanwhile, removes it while it is empty
     # Renaming replaces what is there at once: whoever calls it meanwhile has the one or the other.
     mv -f "$work/program" "$bin/underlane-$version" || fail "Cannot write to $bin."
+    # The plugin of kubectl is a link to the other link, so that both are always one version.
+    ln -s "underlane-$version" "$work/underlane"
+    ln -s underlane "$work/kubectl-underlane"
     for link in underlane kubectl-underlane; do
-        ln -s "underlane-$version" "$work/$link"
         mv -f "$work/$link" "$bin/$link" || fail "Cannot write to $bin."
     done
 
     say "Underlane $version is installed as $bin/underlane; checked: $checked."
     say ""
     case ":${PATH:-}:" in
-    *":$bin:"*) ;;
+    *":$bin:"*)
+        first=$(command -v underlane || :)
+        if [ "$first" != "$bin/underlane" ]; then
+            say "But in your PATH $first comes before it."
+            say ""
+        fi
+        ;;
     *)
         say "Add it to your PATH:"
         say ""
@@ -98,6 +121,16 @@ install_underlane() {
 }
 
 say() { printf '%s\n' "$*"; }
+
+# clean removes what is not installed, also where the script was interrupted.
+clean() {
+    if [ -n "$getter" ]; then
+        kill "$getter" 2>/dev/null || :
+        wait "$getter" 2>/dev/null || :
+    fi
+    [ -z "$work" ] || rm -rf "$work"
+    rmdir "$bin" "$home" 2>/dev/null || : # if they are empty
+}
 
 fail() {
     printf '%s\n' "$*" >&2
@@ -133,24 +166,25 @@ downloader() {
 }
 
 # download fetches base/$1 to the file $2. $3 is what to say if there is no such file.
+# The program that downloads is in the background, because a shell that waits for it handles
+# signals at once.
 download() {
-    status=0
-    case $get in
-    curl)
-        code=$(curl -sSL --connect-timeout "$timeout" --speed-limit 100 --speed-time "$timeout" \
-            --max-filesize 500000000 -o "$work/$2" -w '%{http_code}' "$base/$1" 2>"$work/error") || status=$?
-        ;;
-    wget) wget -nv -t 1 -T "$timeout" -O "$work/$2" "$base/$1" 2>"$work/error" || status=$? ;;
-    busybox)
-        # Without -T, with which some of them crash.
-        wget -O "$work/$2" "$base/$1" 2>"$work/error" &
-        watch $! "$work/$2" || status=$?
-        ;;
+    status=0 code=''
+    case $2 in
+    program) most=1000000 ;;
+    *) most=2000 ;;
     esac
-    if [ $get != curl ]; then
-        code=$(sed -n -e 's/.*ERROR \([45][0-9][0-9]\).*/\1/p' -e 's/.*HTTP\/1\.[01] \([45][0-9][0-9]\).*/\1/p' "$work/error" | head -n 1)
-        [ -n "$code" ] || code=200
-    fi
+    bounded "$most" "$base/$1" "$work/$2" >"$work/code" 2>"$work/error" &
+    getter=$!
+    case $get in
+    busybox) watch "$getter" "$work/$2" || status=$? ;;
+    *) wait "$getter" || status=$? ;;
+    esac
+    getter=''
+    case $get in
+    curl) code=$(cat "$work/code") ;;
+    *) code=$(sed -n -e 's/.*ERROR \([45][0-9][0-9]\).*/\1/p' -e 's/.*HTTP\/1\.[01] \([45][0-9][0-9]\).*/\1/p' "$work/error" | head -n 1) ;;
+    esac
     case $code in
     404 | 403) fail "$3" ;;
     [45]*) fail "$base/$1 cannot be read: the server answers $code." ;;
@@ -161,12 +195,31 @@ download() {
         fail "Cannot write to $home: is the disk full?"
     rm -f "$work/probe"
     case $get:$status in
+    *:153) fail "$base/$1 is larger than any release has it." ;; # 128 and SIGXFSZ
     curl:18) fail "$base/$1 has ended early: try again." ;;
     curl:28 | busybox:28) fail "$base/$1 did not come on for $timeout seconds: the network or the server is too slow (UNDERLANE_TIMEOUT)." ;;
     curl:23) fail "Cannot write to $home: is the disk full?" ;;
-    curl:63) fail "$base/$1 is larger than any release." ;;
     esac
     fail "Cannot download $base/$1; is the network there? $(head -n 1 "$work/error")"
+}
+
+# bounded downloads $2 to the file $3, which becomes no larger than $1 blocks (of 512 bytes
+# or, in bash, 1024). It replaces the shell that calls it.
+bounded() {
+    [ "$(ulimit -f)" != unlimited ] || ulimit -f "$1"
+    ulimit -c 0
+    trap '' HUP # of which GNU wget makes a file wget-log, and goes on
+    only=''
+    case $get:$check in # where HTTPS is all that is checked, no redirection may leave it
+    curl:https) only='--proto-redir =https' ;;
+    wget:https) only=--max-redirect=0 ;;
+    esac
+    # shellcheck disable=SC2086 # some options, or none
+    case $get in
+    curl) exec curl -sSL $only --connect-timeout "$timeout" --speed-limit 100 --speed-time "$timeout" -w '%{http_code}' -o "$3" "$2" ;;
+    wget) exec wget -nv $only -t 1 -T "$timeout" -O "$3" "$2" ;;
+    busybox) exec wget -O "$3" "$2" ;; # without -T, with which some of them crash
+    esac
 }
 
 # watch waits for the process $1, which writes the file $2. It ends it when the file has
@@ -197,7 +250,7 @@ watch() {
     wait "$1"
 }
 
-# checksums sets sum, the command that prints a file's SHA-256.
+# checksums sets sum, the command that prints the SHA-256 of its input.
 checksums() {
     if command -v sha256sum >/dev/null 2>&1; then
         sum=sha256sum
@@ -210,24 +263,38 @@ checksums() {
     fi
 }
 
-# signature checks the signature of the file $1, and sets checked to how. $2 is what to
-# call it. A program of before and openssl are asked only if they prove that they can
-# tell a good signature: what cannot is not the file's fault.
-signature() {
+# checker sets check, what tells a good signature here: openssl, or an underlane of before,
+# if it proves that it can (what cannot is not the file's fault); or https, which only tells
+# the server.
+checker() {
     if knows_ed25519; then
+        check=openssl
         printf '%s\n' '-----BEGIN PUBLIC KEY-----' "$public_key" '-----END PUBLIC KEY-----' >"$work/key.pem"
+    elif [ -x "$bin/underlane" ] && "$bin/underlane" verify --help >/dev/null 2>&1; then
+        check=underlane
+    elif [ "${UNDERLANE_SIGNATURE:-}" = required ]; then
+        fail "Signatures cannot be checked here: that needs openssl 3.0 or newer."
+    else
+        check=https
+        case $base in https://*) [ $get != busybox ] ;; *) false ;; esac ||
+            fail "Signatures cannot be checked here (that needs openssl 3.0 or newer), and $base does not come by HTTPS with a certificate that is checked. Nothing is installed."
+    fi
+}
+
+# signature checks the signature of the file $1, and sets checked to how. $2 is what to
+# call it.
+signature() {
+    case $check in
+    openssl)
         verify_by_openssl "$work/key.pem" "$work/$1.sig" "$work/$1" || wrong_signature "$2"
         checked="its signature (by openssl)"
-    elif [ -x "$bin/underlane" ] && "$bin/underlane" verify --help >/dev/null 2>&1; then
+        ;;
+    underlane)
         "$bin/underlane" verify --signature "$work/$1.sig" "$work/$1" >/dev/null 2>"$work/error" || wrong_signature "$2"
         checked="its signature (by the underlane that was there)"
-    elif [ "${UNDERLANE_SIGNATURE:-}" = required ]; then
-        fail "The signature of $2 cannot be checked here: that needs openssl 3.0 or newer."
-    else
-        case $base in https://*) [ $get != busybox ] ;; *) false ;; esac ||
-            fail "The signature of $2 cannot be checked here (that needs openssl 3.0 or newer), and it does not come by HTTPS with a certificate that was checked. Nothing is installed."
-        checked="HTTPS, and not the signature, for that needs openssl 3.0 or newer"
-    fi
+        ;;
+    https) checked="HTTPS, and not the signature, for that needs openssl 3.0 or newer" ;;
+    esac
 }
 
 wrong_signature() {

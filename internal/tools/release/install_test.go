@@ -28,9 +28,10 @@ var (
 // published is a server with the releases v0.1.0 and v0.2.0, whose command lines are
 // scripts that print their version. Its files can be spoiled.
 type published struct {
-	t   *testing.T
-	url string
-	dir string
+	t       *testing.T
+	url     string
+	dir     string
+	handler http.Handler
 	// spoil is asked before a file is sent, and may send another answer. It reports
 	// whether it has.
 	spoil func(w http.ResponseWriter, r *http.Request) bool
@@ -39,11 +40,12 @@ type published struct {
 func publish(t *testing.T) *published {
 	p := &published{t: t, dir: t.TempDir()}
 	files := http.FileServer(http.Dir(p.dir))
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p.spoil == nil || !p.spoil(w, r) {
 			files.ServeHTTP(w, r)
 		}
-	}))
+	})
+	s := httptest.NewServer(p.handler)
 	t.Cleanup(s.Close)
 	p.url = s.URL
 	for _, version := range []string{"v0.1.0", "v0.2.0"} {
@@ -84,7 +86,7 @@ type user struct {
 // newUser has only the programs named, and what any system has.
 func newUser(t *testing.T, shell []string, programs ...string) *user {
 	u := &user{t: t, home: t.TempDir(), bin: t.TempDir(), shell: shell}
-	for _, name := range slices.Concat(programs, []string{"sh", "uname", "mkdir", "mv", "ln", "chmod", "rm", "sed", "mktemp", "cat", "dd", "head", "sha256sum", "sleep", "wc"}) {
+	for _, name := range slices.Concat(programs, []string{"sh", "uname", "mkdir", "rmdir", "mv", "ln", "chmod", "rm", "sed", "mktemp", "cat", "dd", "head", "sha256sum", "sleep", "wc"}) {
 		as := name
 		if name == "busybox" { // its wget
 			as = "wget"
@@ -111,10 +113,21 @@ func (u *user) run(script string, env ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(u.t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, u.shell[1:]...)
+	cmd.Dir = u.home
 	cmd.Stdin = strings.NewReader(script)
 	cmd.Env = slices.Concat([]string{"HOME=" + u.home, "PATH=" + u.bin}, u.env, env)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// script is install.sh as it is published.
+func (p *published) script() string {
+	p.t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.dir, "install.sh"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(text)
 }
 
 func (u *user) installed() string {
@@ -135,6 +148,15 @@ func (u *user) left() []string {
 	return names
 }
 
+// empty fails the test if a script has left anything, directories too.
+func (u *user) empty(what string) {
+	u.t.Helper()
+	entries, err := os.ReadDir(u.home)
+	if err != nil || len(entries) != 0 {
+		u.t.Errorf("%s: it has left %v, %v: %v", what, entries, u.left(), err)
+	}
+}
+
 // Each shell with each downloader installs the newest, then an older one that is asked for,
 // and says what can be done next; and errors are sentences that leave nothing behind.
 func TestInstall(t *testing.T) {
@@ -143,11 +165,7 @@ func TestInstall(t *testing.T) {
 			t.Run(strings.Join(shell, "-")+"/"+get, func(t *testing.T) {
 				t.Parallel()
 				p := publish(t)
-				text, err := os.ReadFile(filepath.Join(p.dir, "install.sh"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				script := string(text)
+				script := p.script()
 				u := newUser(t, shell, get, "openssl")
 				for _, c := range []struct{ env, want string }{{"UNDERLANE_CHANNEL=stable", "v0.2.0"}, {"UNDERLANE_VERSION=0.1.0", "v0.1.0"}, {"UNDERLANE_CHANNEL=edge", "v0.2.0"}} {
 					out, err := u.run(script, c.env)
@@ -172,15 +190,6 @@ func TestInstall(t *testing.T) {
 // fails spoils what is published in each way.
 func fails(t *testing.T, p *published, script string, shell []string, get string) {
 	defer func() { p.spoil = nil }()
-	of := func(suffix string, do http.HandlerFunc) func(http.ResponseWriter, *http.Request) bool {
-		return func(w http.ResponseWriter, r *http.Request) bool {
-			if !strings.HasSuffix(r.URL.Path, suffix) {
-				return false
-			}
-			do(w, r)
-			return true
-		}
-	}
 	half := program("v0.2.0")[:100_000]
 	for _, c := range []struct {
 		what, env, want string
@@ -190,21 +199,21 @@ func fails(t *testing.T, p *published, script string, shell []string, get string
 		{what: "not a version", env: "UNDERLANE_VERSION=../etc", want: "is no version"},
 		{what: "no such channel", env: "UNDERLANE_CHANNEL=nightly", want: "There is no channel nightly"},
 		{what: "no network", env: "UNDERLANE_BASE_URL=http://127.0.0.1:1", want: "Cannot download http://127.0.0.1:1/channels/stable.json; is the network there?"},
-		{what: "server error", want: "the server answers 500", spoil: of("SHA256SUMS", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 500) })},
-		{what: "cut file", want: "The checksum of underlane-v0.2.0", spoil: of(runtime.GOARCH, func(w http.ResponseWriter, _ *http.Request) { w.Write(half) })},
-		{what: "wrong file", want: "The checksum of underlane-v0.2.0", spoil: of(runtime.GOARCH, func(w http.ResponseWriter, _ *http.Request) { w.Write(program("v6.6.6")) })},
-		{what: "wrong sums", want: "The signature of version v0.2.0 is wrong", spoil: of("SHA256SUMS", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "0000  x") })},
-		{what: "no signature", want: "has no signature", spoil: of("SHA256SUMS.sig", http.NotFound)},
-		{what: "empty signature", want: "The signature of version v0.2.0 is wrong", spoil: of("SHA256SUMS.sig", func(http.ResponseWriter, *http.Request) {})},
-		{what: "wrong channel", want: "The signature of the channel stable is wrong", spoil: of("stable.json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, `  "newest": "v0.1.0",`) })},
+		{what: "server error", want: "the server answers 500", spoil: spoiled("SHA256SUMS", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 500) })},
+		{what: "cut file", want: "The checksum of underlane-v0.2.0", spoil: spoiled(runtime.GOARCH, func(w http.ResponseWriter, _ *http.Request) { w.Write(half) })},
+		{what: "wrong file", want: "The checksum of underlane-v0.2.0", spoil: spoiled(runtime.GOARCH, func(w http.ResponseWriter, _ *http.Request) { w.Write(program("v6.6.6")) })},
+		{what: "wrong sums", want: "The signature of version v0.2.0 is wrong", spoil: spoiled("SHA256SUMS", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "0000  x") })},
+		{what: "no signature", want: "has no signature", spoil: spoiled("SHA256SUMS.sig", http.NotFound)},
+		{what: "empty signature", want: "The signature of version v0.2.0 is wrong", spoil: spoiled("SHA256SUMS.sig", func(http.ResponseWriter, *http.Request) {})},
+		{what: "wrong channel", want: "The signature of the channel stable is wrong", spoil: spoiled("stable.json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, `  "newest": "v0.1.0",`) })},
 		// A connection that ends early, and one on which nothing more comes.
-		{what: "ended early", want: map[string]string{"curl": "has ended early"}[get], spoil: of(runtime.GOARCH, func(w http.ResponseWriter, _ *http.Request) {
+		{what: "ended early", want: map[string]string{"curl": "has ended early"}[get], spoil: spoiled(runtime.GOARCH, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "200000")
 			w.Write(half)
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		})},
-		{what: "slow", env: "UNDERLANE_TIMEOUT=1", want: map[string]string{"curl": "too slow", "busybox": "too slow"}[get], spoil: of(runtime.GOARCH, func(w http.ResponseWriter, r *http.Request) {
+		{what: "slow", env: "UNDERLANE_TIMEOUT=1", want: map[string]string{"curl": "too slow", "busybox": "too slow"}[get], spoil: spoiled(runtime.GOARCH, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "200000")
 			w.Write(half)
 			w.(http.Flusher).Flush()
@@ -217,9 +226,7 @@ func fails(t *testing.T, p *published, script string, shell []string, get string
 		if err == nil || !strings.Contains(out, c.want) {
 			t.Errorf("%s: %v, want %q:\n%s", c.what, err, c.want, out)
 		}
-		if left := u.left(); len(left) != 0 || u.installed() != "" {
-			t.Errorf("%s: it has left %v", c.what, left)
-		}
+		u.empty(c.what)
 	}
 	p.spoil = nil
 	// A limit of the size of files stands for a full disk: both fail in write().
@@ -256,11 +263,7 @@ func TestPreviousChannel(t *testing.T) {
 // A script that arrives in part does nothing, wherever it is cut.
 func TestInstallCut(t *testing.T) {
 	p := publish(t)
-	text, err := os.ReadFile(filepath.Join(p.dir, "install.sh"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	whole := strings.TrimSuffix(string(text), "\n")
+	whole := strings.TrimSuffix(p.script(), "\n")
 	for _, n := range []int{1, 2, len("install_underlane") + 1, 200, 2000, 4000, len(whole) - 1500} {
 		u := newUser(t, []string{"dash"}, "curl", "openssl")
 		out, _ := u.run(whole[:len(whole)-n])
@@ -274,11 +277,7 @@ func TestInstallCut(t *testing.T) {
 // nothing is installed.
 func TestInstallChecks(t *testing.T) {
 	p := publish(t)
-	text, err := os.ReadFile(filepath.Join(p.dir, "install.sh"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := string(text)
+	script := p.script()
 	u := newUser(t, []string{"dash"}, "curl")
 	if out, err := u.run(script); err == nil || !strings.Contains(out, "does not come by HTTPS") || u.installed() != "" {
 		t.Errorf("without openssl, by HTTP: %v\n%s", err, out)
