@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	tapv1alpha1 "github.com/underlane/underlane/api/tap/v1alpha1"
+	"github.com/underlane/underlane/pkg/cli"
 )
 
 // proxy returns a handler that passes requests on to the mesh's API group with the user's
@@ -148,7 +148,7 @@ func reachable(err error) error {
 	switch {
 	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, &invalid):
 		return fmt.Errorf("the certificate of the API server is not accepted: check server and certificate-authority-data of this context in the kubeconfig: %w", err)
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case cli.Refused(err):
 		return fmt.Errorf("nothing listens at the API server's address: is the cluster up, and the kubeconfig's context the right one? %w", err)
 	}
 	return err

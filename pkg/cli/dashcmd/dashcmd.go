@@ -4,16 +4,15 @@ package dashcmd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/underlane/underlane/internal/version"
+	"github.com/underlane/underlane/pkg/cli"
 	"github.com/underlane/underlane/pkg/dashboard"
 )
 
@@ -99,12 +98,12 @@ func listen(cmd *cobra.Command, ip netip.Addr, port uint16) (net.Listener, error
 	var config net.ListenConfig
 	at := netip.AddrPortFrom(ip, port)
 	l, err := config.Listen(cmd.Context(), "tcp", at.String())
-	if errors.Is(err, syscall.EADDRINUSE) && !cmd.Flags().Changed("port") {
+	if cli.InUse(err) && !cmd.Flags().Changed("port") {
 		fmt.Fprintf(cmd.ErrOrStderr(), "Port %d is in use, perhaps by another dashboard: another one is taken.\n", port)
 		l, err = config.Listen(cmd.Context(), "tcp", netip.AddrPortFrom(ip, 0).String())
 	}
 	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
+	case cli.InUse(err):
 		return nil, fmt.Errorf("port %s is in use, perhaps by another dashboard: end that one, or give --port 0", strconv.Itoa(int(port)))
 	case err != nil:
 		return nil, fmt.Errorf("serve at %s: %w", at, err)

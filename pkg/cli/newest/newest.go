@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -75,6 +76,9 @@ func get(ctx context.Context, address string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
+	if len(text) > release.MaxChannelBytes {
+		return nil, fmt.Errorf("%s has more than %d bytes, and is no file of a channel", address, release.MaxChannelBytes)
+	}
 	return text, nil
 }
 
@@ -90,5 +94,8 @@ func Outdated(c release.Channel) error {
 
 // Hint says how to get the newest of a channel.
 func Hint(channel string) string {
+	if runtime.GOOS == "windows" { // where the script does not run
+		return fmt.Sprintf("download underlane-VERSION-windows-%s.exe from %s; %s/channels/%s.json names the newest version", runtime.GOARCH, version.BaseURL, version.BaseURL, channel)
+	}
 	return fmt.Sprintf("curl -fsSL %s/install.sh | UNDERLANE_CHANNEL=%s sh", version.BaseURL, channel)
 }
