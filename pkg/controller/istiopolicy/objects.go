@@ -95,6 +95,10 @@ func (o *Object) Selector() (labels.Selector, bool) {
 	return labels.SelectorFromSet(o.scope.labels), !o.scope.targeted
 }
 
+// Services returns the names of the Services, of its namespace, whose pods the object is about
+// if Selector does not say it.
+func (o *Object) Services() []string { return o.scope.services }
+
 func (o *Object) problem(field, format string, args ...any) {
 	o.Problems = append(o.Problems, authz.Problem{Policy: o.String(), Field: field, Text: fmt.Sprintf(format, args...)})
 }

@@ -45,9 +45,14 @@ func newIstioFront(t *translation, o *Objects) front {
 	return f
 }
 
+// hasPods reports whether a Service selects pods.
+func hasPods(s *corev1.Service) bool {
+	return len(s.Spec.Selector) > 0 && s.Spec.Type != corev1.ServiceTypeExternalName
+}
+
 // addService notes which pods a Service has.
 func (f *istioFront) addService(s *corev1.Service) {
-	if len(s.Spec.Selector) == 0 || s.Spec.Type == corev1.ServiceTypeExternalName || !f.objects.Targets(s.Namespace) {
+	if !hasPods(s) || !f.objects.Targets(s.Namespace) {
 		return
 	}
 	in := f.services[s.Namespace]

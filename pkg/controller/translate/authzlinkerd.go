@@ -3,6 +3,7 @@ package translate
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -30,6 +31,13 @@ type linkerdServer struct {
 	group    authz.Group      // without ports
 	limit    *authz.RateLimit // without ports; nil: none
 	requests bool             // it looks at requests
+}
+
+// equal reports whether pods are judged alike by both.
+func (s *linkerdServer) equal(other *linkerdServer) bool {
+	a, b := *s, *other
+	a.selector, b.selector = nil, nil
+	return s.selector.String() == other.selector.String() && reflect.DeepEqual(a, b)
 }
 
 // linkerdFront has the policies of policy.linkerd.io.

@@ -17,9 +17,8 @@
 //   - Address: the pods that say it is theirs.
 //   - Policies of a namespace: its own, those of Istio's root namespace, the Services of the
 //     namespace (Istio's targets) and those of external authorizers, Linkerd's authentications
-//     of all namespaces, and routes of the namespace that have a Server as parent. A change of
-//     policies that look at labels alone judges the pods anew that they select or have selected
-//     (policychange.go), another one all pods of the namespace.
+//     of all namespaces, and routes of the namespace that have a Server as parent. A change
+//     judges the pods anew that what has changed selects or has selected (policychange.go).
 //   - Limits that nodes share: the policies of the namespace, and all of its pods.
 //   - Workload (finalUnit): the pod, who has its addresses, the policies and limits.
 //   - Service, first (shapeUnit): itself. Routes look at this only, so they do not depend on
@@ -36,9 +35,9 @@
 //     and which ports have routes.
 //   - Routes of a Service's annotations: its first step, which ports have routes or splits.
 //
-// A change costs more than what it touches in these cases: a NetworkPolicy, a rate limit, a
-// policy of Linkerd, and one of Istio with a Service as target or an external authorizer (all
-// pods of its namespace, or of all if it is in Istio's root namespace), an authentication of
-// Linkerd (all namespaces that have policies of Linkerd), and a pod of a namespace that has
-// limits which nodes share (all pods of the namespace are counted).
+// A change costs more than what it touches in these cases: a policy (those of its namespace are
+// read, or of all namespaces if it is in Istio's root namespace, and the labels of the pods
+// there), an authentication of Linkerd (the policies of all namespaces that have policies of
+// Linkerd), and a pod of a namespace that has limits which nodes share (all pods of the namespace
+// are counted).
 package translate

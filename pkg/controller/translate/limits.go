@@ -16,7 +16,10 @@ type rateLimits map[string]*bylabels.Index[*rateLimit]
 
 // rateLimit is a policy with the limits that pods have by it. counted has them with the number
 // of nodes that share them.
-type rateLimit struct{ limits, counted []authz.Limit }
+type rateLimit struct {
+	pods            podSelector
+	limits, counted []authz.Limit
+}
 
 // rateLimits reads the RateLimitPolicies of o.
 func (t *translation) rateLimits(o *Objects) rateLimits {
@@ -38,17 +41,17 @@ func (t *translation) rateLimits(o *Objects) rateLimits {
 			in = &bylabels.Index[*rateLimit]{}
 			all[p.Namespace] = in
 		}
-		in.Add(p.Pods, &rateLimit{limits: p.Limits})
+		in.Add(p.Pods, &rateLimit{pods: p.Pods, limits: p.Limits})
 	}
 	return all
 }
 
 // count counts the nodes that have pods of each policy. pods are those of its namespace. It
-// reports whether a limit has changed.
-func (r rateLimits) count(namespace string, pods iter.Seq[*pod]) (changed bool) {
+// returns the selectors of those that have other limits by it.
+func (r rateLimits) count(namespace string, pods iter.Seq[*pod]) (changed []podSelector) {
 	in := r[namespace]
 	if in == nil {
-		return false
+		return nil
 	}
 	nodes := map[*rateLimit]map[string]bool{}
 	for _, l := range in.All() {
@@ -68,7 +71,9 @@ func (r rateLimits) count(namespace string, pods iter.Seq[*pod]) (changed bool) 
 				counted[i].Nodes = stepped(len(on))
 			}
 		}
-		changed = changed || !reflect.DeepEqual(l.counted, counted)
+		if !reflect.DeepEqual(l.counted, counted) {
+			changed = append(changed, l.pods)
+		}
 		l.counted = counted
 	}
 	return changed

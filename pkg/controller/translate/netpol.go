@@ -27,6 +27,7 @@ type namespaceUnit struct {
 }
 
 // Compute reads the namespace. It depends on its NetworkPolicies, and on the policies of CNIs.
+// Where only its NetworkPolicies have changed, it marks the pods that these select.
 func (u *namespaceUnit) Compute() bool {
 	t := u.tr.translation()
 	old := u.value
@@ -43,7 +44,15 @@ func (u *namespaceUnit) Compute() bool {
 	}
 	u.value = ns
 	u.tr.out.say(&u.Node, &t.Result)
-	return !ns.equal(&old)
+	if !ns.equal(&old) {
+		return true
+	}
+	if selectors := ns.otherPolicies(&old); len(selectors) > 0 {
+		for w := range u.tr.pods(u.name).selected(selectors) {
+			u.tr.graph.Mark(&w.base.Node)
+		}
+	}
+	return false
 }
 
 // networkPolicy returns which pods np selects. The CNI enforces the policy's rules. A selector

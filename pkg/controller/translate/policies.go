@@ -38,9 +38,8 @@ type limitsUnit struct {
 	of rateLimits
 }
 
-// Compute reads the policies, and says that they have changed if that concerns all pods;
-// otherwise it marks those that what has changed selects. It depends on the policies of the
-// namespace, and of these:
+// Compute reads the policies, and marks the pods that what has changed selects: it never says
+// that it has changed. It depends on the policies of the namespace, and of these:
 //
 //   - of Istio: those of its root namespace, the Services of the namespace, which may be
 //     targets, and those of external authorizers;
@@ -93,16 +92,15 @@ func (p *policies) Compute() bool {
 	p.t.Problems = slices.DeleteFunc(p.t.Problems, func(x Problem) bool { return elsewhere(x.Namespace) })
 	p.t.RouteStatuses = slices.DeleteFunc(p.t.RouteStatuses, func(x RouteStatus) bool { return elsewhere(x.Namespace) })
 	p.tr.out.say(&p.Node, &p.t.Result)
-	p.by = p.t.judgedBy(o)
+	p.by = p.judgedBy(o)
 	if p.by.sameLimits(&before) {
 		p.limits.of = limits // with the nodes that were counted
+	} else {
+		p.tr.graph.Mark(&p.limits.Node)
 	}
 	p.t.Result = Result{}
-	selectors, all := p.by.concerned(&before)
-	if !all {
-		p.judgeAgain(selectors)
-	}
-	return all
+	p.judgeAgain(p.by.concerned(&before))
+	return false
 }
 
 func isIstio(o *custom.PolicyObject) bool { return o.GroupVersionKind().Group == istiopolicy.Group }
@@ -114,22 +112,21 @@ func authenticates(o *custom.PolicyObject) bool {
 	return isLinkerd(o) && (o.Kind == "MeshTLSAuthentication" || o.Kind == "NetworkAuthentication")
 }
 
-// Compute counts. It depends on the limits, and where there are some on all pods of the
-// namespace.
+// Compute counts, and marks the pods whose limits are others by it. It depends on the limits,
+// and where there are some on all pods of the namespace.
 func (u *limitsUnit) Compute() bool {
-	u.p.tr.graph.Read(&u.p.Node)
 	if len(u.of) == 0 {
-		return false // what had some has changed, too
+		return false
 	}
 	pods := u.p.tr.pods(u.p.namespace)
 	u.p.tr.graph.Read(&pods.counted)
-	return u.of.count(u.p.namespace, pods.read())
+	u.p.judgeAgain(u.of.count(u.p.namespace, pods.read()))
+	return false
 }
 
-// judge says which policies apply to a pod of the namespace, nil for none.
+// judge says which policies apply to a pod of the namespace, nil for none. The pod is no user of
+// the policies, which mark it if they say something else of it: thousands of pods would be.
 func (p *policies) judge(of *pod, said *Result) *authz.Spec {
-	p.tr.graph.Read(&p.Node)
-	p.tr.graph.Read(&p.limits.Node)
 	spec := p.t.authorize(of, p.fronts, p.limits.of)
 	said.Problems = append(said.Problems, p.t.Problems...)
 	p.t.Result = Result{}

@@ -3,7 +3,6 @@ package translate
 import (
 	"fmt"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -38,10 +37,25 @@ func (t *translation) readNamespace(o *corev1.Namespace, ns *namespace) {
 	}
 }
 
-// equal reports whether pods of both are the same.
+// equal reports whether pods of both are the same, their NetworkPolicies aside.
 func (ns *namespace) equal(other *namespace) bool {
-	return ns.label == other.label && ns.wire == other.wire && sameMode(ns.mode, other.mode) && reflect.DeepEqual(ns.settings, other.settings) &&
-		slices.EqualFunc(ns.policies, other.policies, func(a, b podSelector) bool { return a.String() == b.String() })
+	return ns.label == other.label && ns.wire == other.wire && sameMode(ns.mode, other.mode) && reflect.DeepEqual(ns.settings, other.settings)
+}
+
+// otherPolicies returns the selectors of NetworkPolicies that one of both does not have.
+func (ns *namespace) otherPolicies(other *namespace) (out []podSelector) {
+	for _, pair := range [][2]*namespace{{ns, other}, {other, ns}} {
+		has := map[string]bool{}
+		for _, s := range pair[1].policies {
+			has[s.String()] = true
+		}
+		for _, s := range pair[0].policies {
+			if !has[s.String()] {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
 }
 
 type reporter func(format string, args ...any)
