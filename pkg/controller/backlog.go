@@ -69,7 +69,7 @@ func (b *backlog) empty() bool { return len(b.order) == 0 }
 
 func memberOf(o metav1.Object) (m member, many bool) {
 	switch o.(type) {
-	case *corev1.Pod:
+	case *translate.Pod:
 		m.kind = 'p'
 	case *corev1.Service:
 		m.kind = 's'
@@ -87,8 +87,8 @@ func memberOf(o metav1.Object) (m member, many bool) {
 // removes reports whether an endpoint is gone by a change, or should not be used any more.
 func removes(c translate.Change, known func(metav1.Object) metav1.Object) bool {
 	switch o := c.Object.(type) {
-	case *corev1.Pod:
-		old, had := known(o).(*corev1.Pod)
+	case *translate.Pod:
+		old, had := known(o).(*translate.Pod)
 		return had && (c.Gone || old.UID != o.UID || isReady(old) && !isReady(o) || old.DeletionTimestamp == nil && o.DeletionTimestamp != nil)
 	case *discoveryv1.EndpointSlice:
 		old, had := known(o).(*discoveryv1.EndpointSlice)
@@ -97,7 +97,7 @@ func removes(c translate.Change, known func(metav1.Object) metav1.Object) bool {
 	return false
 }
 
-func isReady(p *corev1.Pod) bool {
+func isReady(p *translate.Pod) bool {
 	for i := range p.Status.Conditions {
 		if c := &p.Status.Conditions[i]; c.Type == corev1.PodReady {
 			return c.Status == corev1.ConditionTrue

@@ -13,10 +13,10 @@ import (
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
-func somePod(name string, ready corev1.ConditionStatus) *corev1.Pod {
-	return &corev1.Pod{
+func somePod(name string, ready corev1.ConditionStatus) *translate.Pod {
+	return &translate.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: name, UID: types.UID("uid-" + name)},
-		Status:     corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}},
+		Status:     translate.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}},
 	}
 }
 
@@ -68,7 +68,7 @@ func TestRemovalsGoFirst(t *testing.T) {
 
 	// Meanwhile one of those that wait changes, one that was taken in is gone, and one that
 	// waits is gone.
-	waits, there := fmt.Sprint("new-", 5*atOnce-1), now.Changes[4].Object.(*corev1.Pod)
+	waits, there := fmt.Sprint("new-", 5*atOnce-1), now.Changes[4].Object.(*translate.Pod)
 	newest := somePod(waits, "False")
 	apply(b.take(translate.Batch{Changes: []translate.Change{
 		{Object: newest}, {Object: there, Gone: true}, {Object: somePod("new-4000", "True"), Gone: true},

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -28,7 +29,7 @@ func (c *Controller) leader() (leads bool, address string) {
 		return false, ""
 	}
 	addr := c.leaderAddr.of(name, func() netip.Addr {
-		return addrOf(namespace, name, c.state.each(), func() []*corev1.Pod { return c.source.Objects().Pods })
+		return addrOf(namespace, name, c.state.each(), func() []*translate.Pod { return c.source.Objects().Pods })
 	})
 	if !addr.IsValid() {
 		return false, ""
@@ -59,7 +60,7 @@ func (l *leaderAddr) of(name string, find func() netip.Addr) netip.Addr {
 
 // addrOf returns an address of a pod, or the zero Addr if there is none. Pods on the host's
 // network are no workloads: pods is asked for them.
-func addrOf(namespace, name string, workloads iter.Seq[*mesh.Workload], pods func() []*corev1.Pod) netip.Addr {
+func addrOf(namespace, name string, workloads iter.Seq[*mesh.Workload], pods func() []*translate.Pod) netip.Addr {
 	for w := range workloads {
 		if w.Namespace == namespace && w.Name == name && len(w.Addrs) > 0 {
 			return w.Addrs[0].Unmap()

@@ -109,10 +109,18 @@ func (e *enrolments) apply(workloads []mesh.Changed[mesh.Workload], services []m
 			e.unsaved = true
 		}
 	}
-	clear(m.touched)
-	clear(m.claims)
+	m.touched, m.claims = emptied(m.touched), emptied(m.claims)
 	e.save()
 	return out
+}
+
+// emptied returns an empty map: another one, if all was large as at the start.
+func emptied[K comparable](all map[K]struct{}) map[K]struct{} {
+	if len(all) > 1024 {
+		return map[K]struct{}{}
+	}
+	clear(all)
+	return all
 }
 
 // settle says what a claim means for its pod. The caller holds mu.

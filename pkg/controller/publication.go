@@ -141,7 +141,7 @@ func (c *Controller) advance(keys bool) (snap *server.Snapshot, statuses bool) {
 // hasStatus reports whether the controller may write the status of an object.
 func hasStatus(c translate.Change) bool {
 	switch c.Object.(type) {
-	case *corev1.Pod, *corev1.Service, *corev1.Node, *corev1.Namespace, *discoveryv1.EndpointSlice:
+	case *translate.Pod, *corev1.Service, *corev1.Node, *corev1.Namespace, *discoveryv1.EndpointSlice:
 		return false
 	}
 	return true

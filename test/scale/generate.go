@@ -15,6 +15,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/underlane/underlane/pkg/controller/custom"
+	"github.com/underlane/underlane/pkg/controller/kind"
 	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/mesh"
 )
@@ -50,7 +51,7 @@ func Cluster(nodes int) *translate.Objects {
 		})
 	}
 	for i := range pods {
-		o.Pods = append(o.Pods, Pod(nodes, i))
+		o.Pods = append(o.Pods, kind.PodOf(Pod(nodes, i)))
 	}
 	for i := 0; i < pods; i += PodsPerService {
 		o.Services = append(o.Services, service(i))

@@ -17,6 +17,7 @@ import (
 	pb "github.com/underlane/underlane/api/control/v1"
 	"github.com/underlane/underlane/pkg/control/codec"
 	"github.com/underlane/underlane/pkg/control/server"
+	"github.com/underlane/underlane/pkg/controller/kind"
 	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
@@ -88,7 +89,7 @@ var changes = []change{
 		if flip {
 			p.Status.Conditions[0].Status = "False"
 		}
-		return p
+		return kind.PodOf(p)
 	}},
 	{"an endpoint", func(nodes int, flip bool) metav1.Object {
 		if flip {

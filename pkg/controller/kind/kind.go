@@ -21,64 +21,64 @@ import (
 // defines it.
 var All = append([]Kind{
 	&kind[*corev1.Namespace]{
-		builtIn("", "namespaces", "Namespace", true), &corev1.Namespace{}, stripNamespace,
-		func(o *translate.Objects) *[]*corev1.Namespace { return &o.Namespaces }, nil,
+		builtIn("", "namespaces", "Namespace", true), &corev1.Namespace{}, read(stripNamespace),
+		func(o *translate.Objects) *[]*corev1.Namespace { return &o.Namespaces }, nil, nil,
 	},
 	&kind[*corev1.Node]{
-		builtIn("", "nodes", "Node", true), &corev1.Node{}, stripNode,
-		func(o *translate.Objects) *[]*corev1.Node { return &o.Nodes }, nil,
+		builtIn("", "nodes", "Node", true), &corev1.Node{}, read(stripNode),
+		func(o *translate.Objects) *[]*corev1.Node { return &o.Nodes }, nil, nil,
 	},
-	&kind[*corev1.Pod]{
-		builtIn("", "pods", "Pod", false), &corev1.Pod{}, stripPod,
-		func(o *translate.Objects) *[]*corev1.Pod { return &o.Pods }, samePod,
+	&kind[*translate.Pod]{
+		builtIn("", "pods", "Pod", false), &corev1.Pod{}, readPod,
+		func(o *translate.Objects) *[]*translate.Pod { return &o.Pods }, samePod, sharePod,
 	},
 	&kind[*corev1.Service]{
-		builtIn("", "services", "Service", false), &corev1.Service{}, stripService,
-		func(o *translate.Objects) *[]*corev1.Service { return &o.Services }, nil,
+		builtIn("", "services", "Service", false), &corev1.Service{}, read(stripService),
+		func(o *translate.Objects) *[]*corev1.Service { return &o.Services }, nil, nil,
 	},
 	&kind[*discoveryv1.EndpointSlice]{
-		builtIn(discoveryv1.GroupName, "endpointslices", "EndpointSlice", false), &discoveryv1.EndpointSlice{}, stripEndpointSlice,
-		func(o *translate.Objects) *[]*discoveryv1.EndpointSlice { return &o.EndpointSlices }, nil,
+		builtIn(discoveryv1.GroupName, "endpointslices", "EndpointSlice", false), &discoveryv1.EndpointSlice{}, read(stripEndpointSlice),
+		func(o *translate.Objects) *[]*discoveryv1.EndpointSlice { return &o.EndpointSlices }, nil, shareSlice,
 	},
 	&kind[*networkingv1.NetworkPolicy]{
-		builtIn(networkingv1.GroupName, "networkpolicies", "NetworkPolicy", false), &networkingv1.NetworkPolicy{}, stripNetworkPolicy,
-		func(o *translate.Objects) *[]*networkingv1.NetworkPolicy { return &o.NetworkPolicies }, nil,
+		builtIn(networkingv1.GroupName, "networkpolicies", "NetworkPolicy", false), &networkingv1.NetworkPolicy{}, read(stripNetworkPolicy),
+		func(o *translate.Objects) *[]*networkingv1.NetworkPolicy { return &o.NetworkPolicies }, nil, nil,
 	},
 	&kind[*gatewayv1.HTTPRoute]{
-		ofCRD(custom.HTTPRoutes), &gatewayv1.HTTPRoute{}, stripHTTPRoute,
-		func(o *translate.Objects) *[]*gatewayv1.HTTPRoute { return &o.HTTPRoutes }, nil,
+		ofCRD(custom.HTTPRoutes), &gatewayv1.HTTPRoute{}, read(stripHTTPRoute),
+		func(o *translate.Objects) *[]*gatewayv1.HTTPRoute { return &o.HTTPRoutes }, nil, nil,
 	},
 	&kind[*gatewayv1.GRPCRoute]{
-		ofCRD(custom.GRPCRoutes), &gatewayv1.GRPCRoute{}, stripGRPCRoute,
-		func(o *translate.Objects) *[]*gatewayv1.GRPCRoute { return &o.GRPCRoutes }, nil,
+		ofCRD(custom.GRPCRoutes), &gatewayv1.GRPCRoute{}, read(stripGRPCRoute),
+		func(o *translate.Objects) *[]*gatewayv1.GRPCRoute { return &o.GRPCRoutes }, nil, nil,
 	},
 	&kind[*gatewayv1.TLSRoute]{
-		ofCRD(custom.TLSRoutes), &gatewayv1.TLSRoute{}, stripTLSRoute,
-		func(o *translate.Objects) *[]*gatewayv1.TLSRoute { return &o.TLSRoutes }, nil,
+		ofCRD(custom.TLSRoutes), &gatewayv1.TLSRoute{}, read(stripTLSRoute),
+		func(o *translate.Objects) *[]*gatewayv1.TLSRoute { return &o.TLSRoutes }, nil, nil,
 	},
 	&kind[*gatewayv1.TCPRoute]{
-		ofCRD(custom.TCPRoutes), &gatewayv1.TCPRoute{}, stripTCPRoute,
-		func(o *translate.Objects) *[]*gatewayv1.TCPRoute { return &o.TCPRoutes }, nil,
+		ofCRD(custom.TCPRoutes), &gatewayv1.TCPRoute{}, read(stripTCPRoute),
+		func(o *translate.Objects) *[]*gatewayv1.TCPRoute { return &o.TCPRoutes }, nil, nil,
 	},
 	&kind[*custom.EgressNetwork]{
-		ofCRD(custom.EgressNetworks), &custom.EgressNetwork{}, stripEgressNetwork,
-		func(o *translate.Objects) *[]*custom.EgressNetwork { return &o.EgressNetworks }, nil,
+		ofCRD(custom.EgressNetworks), &custom.EgressNetwork{}, read(stripEgressNetwork),
+		func(o *translate.Objects) *[]*custom.EgressNetwork { return &o.EgressNetworks }, nil, nil,
 	},
 	&kind[*gatewayx.XBackendTrafficPolicy]{
-		ofCRD(custom.BackendTrafficPolicies), &gatewayx.XBackendTrafficPolicy{}, stripTrafficPolicy,
-		func(o *translate.Objects) *[]*gatewayx.XBackendTrafficPolicy { return &o.TrafficPolicies }, nil,
+		ofCRD(custom.BackendTrafficPolicies), &gatewayx.XBackendTrafficPolicy{}, read(stripTrafficPolicy),
+		func(o *translate.Objects) *[]*gatewayx.XBackendTrafficPolicy { return &o.TrafficPolicies }, nil, nil,
 	},
 	&kind[*custom.TrafficSplit]{
-		ofCRD(custom.TrafficSplits), &custom.TrafficSplit{}, stripTrafficSplit,
-		func(o *translate.Objects) *[]*custom.TrafficSplit { return &o.TrafficSplits }, nil,
+		ofCRD(custom.TrafficSplits), &custom.TrafficSplit{}, read(stripTrafficSplit),
+		func(o *translate.Objects) *[]*custom.TrafficSplit { return &o.TrafficSplits }, nil, nil,
 	},
 	&kind[*custom.HTTPRouteGroup]{
-		ofCRD(custom.HTTPRouteGroups), &custom.HTTPRouteGroup{}, stripRouteGroup,
-		func(o *translate.Objects) *[]*custom.HTTPRouteGroup { return &o.HTTPRouteGroups }, nil,
+		ofCRD(custom.HTTPRouteGroups), &custom.HTTPRouteGroup{}, read(stripRouteGroup),
+		func(o *translate.Objects) *[]*custom.HTTPRouteGroup { return &o.HTTPRouteGroups }, nil, nil,
 	},
 	&kind[*custom.HTTPFault]{
-		ofCRD(custom.HTTPFaults), &custom.HTTPFault{}, stripFault,
-		func(o *translate.Objects) *[]*custom.HTTPFault { return &o.HTTPFaults }, nil,
+		ofCRD(custom.HTTPFaults), &custom.HTTPFault{}, read(stripFault),
+		func(o *translate.Objects) *[]*custom.HTTPFault { return &o.HTTPFaults }, nil, nil,
 	},
 }, append(policyKinds(), foreignKinds()...)...)
 
@@ -90,10 +90,10 @@ func foreignKinds() (out []Kind) {
 		empty := &metav1.PartialObjectMetadata{}
 		empty.APIVersion, empty.Kind = r.GroupVersions()[0].String(), r.Kind
 		out = append(out, &kind[*metav1.PartialObjectMetadata]{
-			of, empty, func(o *metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
+			of, empty, read(func(o *metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
 				return &metav1.PartialObjectMetadata{TypeMeta: empty.TypeMeta, ObjectMeta: metav1.ObjectMeta{Name: o.Name, Namespace: o.Namespace, UID: o.UID}}
-			},
-			func(o *translate.Objects) *[]*metav1.PartialObjectMetadata { return &o.ForeignPolicies }, nil,
+			}),
+			func(o *translate.Objects) *[]*metav1.PartialObjectMetadata { return &o.ForeignPolicies }, nil, nil,
 		})
 	}
 	return out
@@ -111,18 +111,29 @@ func policyKind(r custom.Resource) Kind {
 	empty := &custom.PolicyObject{}
 	empty.APIVersion, empty.Kind = r.GroupVersions()[0].String(), r.Kind
 	return &kind[*custom.PolicyObject]{
-		ofCRD(r), empty, func(p *custom.PolicyObject) *custom.PolicyObject { return stripPolicy(p, &r) },
-		func(o *translate.Objects) *[]*custom.PolicyObject { return &o.PolicyObjects }, nil,
+		ofCRD(r), empty, read(func(p *custom.PolicyObject) *custom.PolicyObject { return stripPolicy(p, &r) }),
+		func(o *translate.Objects) *[]*custom.PolicyObject { return &o.PolicyObjects }, nil, nil,
 	}
 }
 
 // kind describes one kind of objects.
 type kind[T metav1.Object] struct {
 	Resource
-	empty T
-	strip func(T) T                     // returns a new value with the fields that the mesh reads; idempotent
+	empty metav1.Object                 // of the type in which the API has it
+	read  func(any) (T, bool)           // returns a new value with the fields that the mesh reads, also of one that it has returned
 	slot  func(*translate.Objects) *[]T // the list in Objects for this kind; kinds may share one
 	same  func(a, b T) bool             // whether two stripped objects are equal for the mesh; nil: semantic equality
+	share func(s *sharing, o, old T)    // makes a stripped object share memory with others, and with itself before; nil: it does not
+}
+
+// read returns how a kind is read whose objects have the type that they have in the API.
+func read[T metav1.Object](strip func(T) T) func(any) (T, bool) {
+	return func(obj any) (out T, ok bool) {
+		if out, ok = obj.(T); ok {
+			out = strip(out)
+		}
+		return out, ok
+	}
 }
 
 // Kind is one kind of objects. It hides their Go type.
@@ -162,6 +173,9 @@ func (k *kind[T]) NewStore(changed func()) Store { return newStore(k, changed) }
 
 func (k *kind[T]) Add(to *translate.Objects, o metav1.Object) bool {
 	v, ok := o.(T)
+	if !ok {
+		v, ok = k.read(o) // in the type that the API has
+	}
 	switch o.(type) {
 	case *custom.PolicyObject, *metav1.PartialObjectMetadata: // of several kinds
 		of := o.(runtime.Object).GetObjectKind().GroupVersionKind()

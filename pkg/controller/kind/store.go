@@ -19,6 +19,7 @@ import (
 type StoreOf[T metav1.Object] struct {
 	kind    *kind[T]
 	changed func()
+	sharing sharing
 
 	mu      sync.Mutex
 	objects map[types.UID]T
@@ -52,7 +53,7 @@ type Store interface {
 }
 
 func newStore[T metav1.Object](k *kind[T], changed func()) *StoreOf[T] {
-	return &StoreOf[T]{kind: k, changed: changed, objects: map[types.UID]T{}, news: map[types.UID]T{}, gone: map[types.UID]T{}}
+	return &StoreOf[T]{kind: k, changed: changed, sharing: newSharing(), objects: map[types.UID]T{}, news: map[types.UID]T{}, gone: map[types.UID]T{}}
 }
 
 // All returns every object, in no particular order. The slice is not changed later.
@@ -127,11 +128,20 @@ func (s *StoreOf[T]) same(a, b T) bool {
 
 // Strip implements Store.
 func (s *StoreOf[T]) Strip(obj any) (any, error) {
-	o, ok := obj.(T)
-	if !ok {
-		return obj, nil // a tombstone or a bookmark
+	if o, ok := s.read(obj); ok {
+		return o, nil
 	}
-	return s.kind.strip(o), nil
+	return obj, nil // a tombstone or a bookmark
+}
+
+// read returns what is stored of an object.
+func (s *StoreOf[T]) read(obj any) (T, bool) {
+	o, ok := s.kind.read(obj)
+	if ok && s.kind.share != nil {
+		old, _ := s.Get(o.GetUID())
+		s.kind.share(&s.sharing, o, old)
+	}
+	return o, ok
 }
 
 // Add does the same as Update.
@@ -139,11 +149,10 @@ func (s *StoreOf[T]) Add(obj any) error { return s.Update(obj) }
 
 // Update replaces the object with the UID of obj.
 func (s *StoreOf[T]) Update(obj any) error {
-	o, ok := obj.(T)
+	o, ok := s.read(obj)
 	if !ok {
 		return fmt.Errorf("a %T among %Ts", obj, o)
 	}
-	o = s.kind.strip(o)
 	s.mu.Lock()
 	old, known := s.objects[o.GetUID()]
 	news := !known || !s.same(old, o)
@@ -161,7 +170,7 @@ func (s *StoreOf[T]) Update(obj any) error {
 
 // Delete removes the object with the UID of obj.
 func (s *StoreOf[T]) Delete(obj any) error {
-	o, ok := obj.(T)
+	o, ok := s.kind.read(obj)
 	if !ok {
 		return fmt.Errorf("a %T among %Ts", obj, o)
 	}
@@ -180,11 +189,10 @@ func (s *StoreOf[T]) Delete(obj any) error {
 func (s *StoreOf[T]) Replace(list []any, _ string) error {
 	objects := make(map[types.UID]T, len(list))
 	for _, obj := range list {
-		o, ok := obj.(T)
+		o, ok := s.read(obj)
 		if !ok {
 			return fmt.Errorf("a %T among %Ts", obj, o)
 		}
-		o = s.kind.strip(o)
 		objects[o.GetUID()] = o
 	}
 	s.mu.Lock()

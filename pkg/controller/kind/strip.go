@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/underlane/underlane/pkg/controller/istiopolicy"
+	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -45,17 +46,32 @@ func stripMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	}
 }
 
-func stripPod(p *corev1.Pod) *corev1.Pod {
-	out := &corev1.Pod{
+func readPod(obj any) (*translate.Pod, bool) {
+	switch p := obj.(type) {
+	case *corev1.Pod:
+		return PodOf(p), true
+	case *translate.Pod:
+		out := *p
+		return &out, true
+	}
+	return nil, false
+}
+
+// PodOf returns what the mesh reads of a pod.
+func PodOf(p *corev1.Pod) *translate.Pod {
+	out := &translate.Pod{
 		ObjectMeta: stripMeta(p.ObjectMeta),
-		Spec: corev1.PodSpec{
+		Spec: translate.PodSpec{
 			NodeName: p.Spec.NodeName, HostNetwork: p.Spec.HostNetwork,
 			ServiceAccountName: p.Spec.ServiceAccountName, DeprecatedServiceAccount: p.Spec.DeprecatedServiceAccount,
 			Containers: stripContainers(p.Spec.Containers), InitContainers: stripContainers(p.Spec.InitContainers),
 		},
-		Status: corev1.PodStatus{
+		Status: translate.PodStatus{
 			Phase: p.Status.Phase, PodIP: p.Status.PodIP, PodIPs: p.Status.PodIPs, Conditions: stripConditions(p.Status.Conditions),
 		},
+	}
+	if ips := out.Status.PodIPs; len(ips) == 1 && ips[0].IP == out.Status.PodIP {
+		out.Status.PodIPs = nil
 	}
 	if ref := metav1.GetControllerOf(p); ref != nil {
 		out.OwnerReferences = []metav1.OwnerReference{{Kind: ref.Kind, Name: ref.Name, Controller: ref.Controller}}
@@ -93,11 +109,11 @@ func stripConditions(all []corev1.PodCondition) []corev1.PodCondition {
 }
 
 // samePod ignores the annotation that the controller itself writes.
-func samePod(a, b *corev1.Pod) bool {
+func samePod(a, b *translate.Pod) bool {
 	return equality.Semantic.DeepEqual(withoutStatus(a), withoutStatus(b))
 }
 
-func withoutStatus(p *corev1.Pod) *corev1.Pod {
+func withoutStatus(p *translate.Pod) *translate.Pod {
 	if _, has := p.Annotations[mesh.AnnotationStatus]; !has {
 		return p
 	}
@@ -150,6 +166,9 @@ func stripEndpointSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice
 	out.Labels = nil
 	if service, ok := s.Labels[discoveryv1.LabelServiceName]; ok {
 		out.Labels = map[string]string{discoveryv1.LabelServiceName: service}
+	}
+	if len(s.Endpoints) > 0 {
+		out.Endpoints = make([]discoveryv1.Endpoint, 0, len(s.Endpoints))
 	}
 	for _, e := range s.Endpoints {
 		kept := discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, NodeName: e.NodeName, Hints: e.Hints}

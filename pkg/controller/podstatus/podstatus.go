@@ -16,7 +16,6 @@ import (
 	"unicode"
 
 	"golang.org/x/time/rate"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/control"
 	"github.com/underlane/underlane/pkg/control/server"
+	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -48,7 +48,7 @@ var errUnknown = errors.New("no such pod is known")
 
 // Pods finds a pod by its UID. Pod returns nil when there is none.
 type Pods interface {
-	Pod(uid string) *corev1.Pod
+	Pod(uid string) *translate.Pod
 }
 
 // Writer is a server.Observer that writes the agents' reports onto the pods.
@@ -239,7 +239,7 @@ func (w *Writer) write(ctx context.Context, uid string, want report) error {
 }
 
 // foreign reports whether a pod is on a node other than node, which reported it.
-func (w *Writer) foreign(pod *corev1.Pod, node string) bool {
+func (w *Writer) foreign(pod *translate.Pod, node string) bool {
 	if on := pod.Spec.NodeName; on == node || on == "" {
 		return false
 	}
@@ -250,7 +250,7 @@ func (w *Writer) foreign(pod *corev1.Pod, node string) bool {
 // patchOf returns a merge patch that applies only to the pod with this UID. It
 // returns nil if the pod has the annotations. The patch removes
 // underlane.io/enrolled only when the pod is no longer labelled.
-func patchOf(pod *corev1.Pod, uid string, want report) ([]byte, error) {
+func patchOf(pod *translate.Pod, uid string, want report) ([]byte, error) {
 	change := map[string]*string{} // nil removes the annotation
 	set := func(name, value string) {
 		if now, has := pod.Annotations[name]; now == value && has == (value != "") {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/underlane/underlane/pkg/control"
 	"github.com/underlane/underlane/pkg/controller/apitest"
+	"github.com/underlane/underlane/pkg/controller/kind"
+	"github.com/underlane/underlane/pkg/controller/translate"
 	"github.com/underlane/underlane/pkg/mesh"
 )
 
@@ -27,17 +29,17 @@ type fixture struct {
 	server *apitest.Server
 
 	mu   sync.Mutex
-	pods map[string]*corev1.Pod
+	pods map[string]*translate.Pod
 }
 
-func (f *fixture) Pod(uid string) *corev1.Pod {
+func (f *fixture) Pod(uid string) *translate.Pod {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.pods[uid]
 }
 
 func newFixture(t *testing.T) *fixture {
-	f := &fixture{t: t, server: apitest.New(t), pods: map[string]*corev1.Pod{}}
+	f := &fixture{t: t, server: apitest.New(t), pods: map[string]*translate.Pod{}}
 	f.Writer = New(f.server.Client(), f, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -59,7 +61,7 @@ func (f *fixture) addPod(name, node string) string {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.pods[string(p.UID)] = p
+	f.pods[string(p.UID)] = kind.PodOf(p)
 	return string(p.UID)
 }
 
@@ -71,7 +73,7 @@ func (f *fixture) annotations(uid string) map[string]string {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.pods[uid] = p // as the watch would
+	f.pods[uid] = kind.PodOf(p) // as the watch would
 	return p.Annotations
 }
 
@@ -202,13 +204,13 @@ func TestPodWhoseNodeIsNotKnownYet(t *testing.T) {
 	f := newFixture(t)
 	uid := f.addPod("web", "n1")
 	pod := f.Pod(uid)
-	early := pod.DeepCopy()
+	early := *pod
 	early.Spec.NodeName = ""
 	if err := f.write(t.Context(), uid, report{node: "n1", state: "enrolled", text: "enrolled"}); err != nil {
 		t.Fatal(err)
 	}
 	f.mu.Lock()
-	f.pods[uid] = early
+	f.pods[uid] = &early
 	f.mu.Unlock()
 	if err := f.write(t.Context(), uid, report{node: "n1", state: "enrolled", text: "enrolled"}); !errors.Is(err, errUnknown) {
 		t.Errorf("%v, want %v", err, errUnknown)

@@ -190,7 +190,7 @@ func selectorOf(text json.RawMessage) (labels.Selector, error) {
 
 // ports returns the ports of a pod that s is about, which it names by number or by their
 // name. It returns nil for every port, and if the pod has none of that name.
-func (s *linkerdServer) ports(p *corev1.Pod) []authz.PortRange {
+func (s *linkerdServer) ports(p *Pod) []authz.PortRange {
 	if s.port != 0 {
 		return []authz.PortRange{authz.Port(s.port)}
 	}

@@ -33,14 +33,14 @@ func bigCluster(pods int) *translate.Objects {
 	for i := range pods {
 		ns, app, ip := fmt.Sprintf("ns-%d", i/5%50), fmt.Sprintf("app-%d", i/5), fmt.Sprintf("10.%d.%d.%d", 1+i/62500, i/250%250, 1+i%250)
 		name := fmt.Sprintf("%s-7c5bf8d6f9-%d", app, i)
-		o.Pods = append(o.Pods, &corev1.Pod{
+		o.Pods = append(o.Pods, &translate.Pod{
 			ObjectMeta: metav1.ObjectMeta{
 				Name: name, Namespace: ns, UID: types.UID(fmt.Sprint("uid-", i)),
 				Labels:          map[string]string{"app": app, "pod-template-hash": "7c5bf8d6f9", "version": "v1"},
 				OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: app + "-7c5bf8d6f9", Controller: &isTrue}},
 			},
-			Spec: corev1.PodSpec{NodeName: fmt.Sprintf("node-%d", i%100), ServiceAccountName: app},
-			Status: corev1.PodStatus{
+			Spec: translate.PodSpec{NodeName: fmt.Sprintf("node-%d", i%100), ServiceAccountName: app},
+			Status: translate.PodStatus{
 				Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}},
 				Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
 			},

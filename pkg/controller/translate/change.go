@@ -79,6 +79,8 @@ func diff[T interface {
 // objectKey names an object among all.
 type objectKey struct{ kind, namespace, name string }
 
+const kindPod = "Pod"
+
 // keyOf returns the kind of an object by its type; that of a policy is qualified, and that of
 // a policy of a CNI is, too.
 func keyOf(o metav1.Object) (k objectKey) {
@@ -88,8 +90,8 @@ func keyOf(o metav1.Object) (k objectKey) {
 		k.kind = "Namespace"
 	case *corev1.Node:
 		k.kind = "Node"
-	case *corev1.Pod:
-		k.kind = "Pod"
+	case *Pod:
+		k.kind = kindPod
 	case *corev1.Service:
 		k.kind = KindService
 	case *discoveryv1.EndpointSlice:

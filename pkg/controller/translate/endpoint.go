@@ -37,9 +37,19 @@ func usable(all []candidate, nodeLocal bool) []mesh.Endpoint {
 			hasReady[group(&all[i])] = true
 		}
 	}
-	var out []mesh.Endpoint
+	used := func(c *candidate) bool { return c.ready || c.draining && !hasReady[group(c)] }
+	n := 0
 	for i := range all {
-		if c := &all[i]; c.ready || c.draining && !hasReady[group(c)] {
+		if used(&all[i]) {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	out := make([]mesh.Endpoint, 0, n) // no more: there are many, and they stay
+	for i := range all {
+		if c := &all[i]; used(c) {
 			e := mesh.Endpoint{Addr: c.addr, Workload: c.workload, Ready: true, ForZones: c.zones, ForNodes: c.nodes}
 			if c.workload != nil {
 				e.WorkloadUID = c.workload.UID

@@ -56,7 +56,7 @@ func (t *endpoints) selectedEndpoints(s *corev1.Service, port *corev1.ServicePor
 
 // targetPort returns the pod's port for a service port. As in Kubernetes, a pod
 // without a port of that name is not an endpoint.
-func targetPort(p *corev1.Pod, port *corev1.ServicePort) (uint16, bool) {
+func targetPort(p *Pod, port *corev1.ServicePort) (uint16, bool) {
 	n := cmp.Or(port.TargetPort.IntVal, port.Port)
 	if port.TargetPort.Type == intstr.String && port.TargetPort.StrVal != "" {
 		n = namedPort(p, port.TargetPort.StrVal)
@@ -64,7 +64,7 @@ func targetPort(p *corev1.Pod, port *corev1.ServicePort) (uint16, bool) {
 	return uint16(n), n >= 1 && n <= math.MaxUint16
 }
 
-func namedPort(p *corev1.Pod, name string) int32 {
+func namedPort(p *Pod, name string) int32 {
 	containers := p.Spec.Containers
 	for i := range p.Spec.InitContainers {
 		if c := &p.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {

@@ -81,8 +81,8 @@ func (u *universe) annotations(all ...string) map[string]string {
 	return out
 }
 
-func (u *universe) pod() *corev1.Pod {
-	p := &corev1.Pod{ObjectMeta: u.meta(u.one("p", "q", "r", "s"))}
+func (u *universe) pod() *translate.Pod {
+	p := &translate.Pod{ObjectMeta: u.meta(u.one("p", "q", "r", "s"))}
 	p.UID = types.UID(p.Namespace + p.Name + u.one("", "'"))
 	p.Labels = u.labels()
 	if l := u.one("", "", mesh.LabelEnabled, mesh.LabelDisabled, "odd"); l != "" {

@@ -20,7 +20,7 @@ type noting struct{ *Translator }
 // note stores an object and marks what is made of it.
 func (tr *noting) note(c Change) {
 	k := keyOf(c.Object)
-	old := tr.objects[k]
+	old := tr.known(k)
 	now := c.Object
 	if c.Gone {
 		if old == nil || old.GetUID() != now.GetUID() {
@@ -28,7 +28,7 @@ func (tr *noting) note(c Change) {
 		}
 		now = nil
 		delete(tr.objects, k)
-	} else {
+	} else if k.kind != kindPod {
 		tr.objects[k] = now
 	}
 	n := name{k.namespace, k.name}
@@ -39,8 +39,8 @@ func (tr *noting) note(c Change) {
 		tr.graph.Mark(&u.Node)
 	case *corev1.Node:
 		tr.noteNode(k.name, as[*corev1.Node](now))
-	case *corev1.Pod:
-		tr.notePod(n, as[*corev1.Pod](old), as[*corev1.Pod](now))
+	case *Pod:
+		tr.notePod(n, as[*Pod](old), as[*Pod](now))
 	case *corev1.Service:
 		tr.noteService(n, as[*corev1.Service](now))
 	case *discoveryv1.EndpointSlice:
@@ -96,7 +96,7 @@ func (tr *noting) noteNode(node string, now *corev1.Node) {
 	}
 }
 
-func (tr *noting) notePod(n name, old, now *corev1.Pod) {
+func (tr *noting) notePod(n name, old, now *Pod) {
 	tr.ns(n.namespace)
 	tr.policiesOf(n.namespace)
 	w := tr.workload(n)

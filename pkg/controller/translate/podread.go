@@ -16,7 +16,7 @@ import (
 const labelTemplateHash = "pod-template-hash"
 
 // leftOut returns why p cannot be meshed, "" if it can.
-func leftOut(p *corev1.Pod) string {
+func leftOut(p *Pod) string {
 	switch {
 	case p.Spec.HostNetwork:
 		return "host network"
@@ -27,7 +27,7 @@ func leftOut(p *corev1.Pod) string {
 }
 
 // podAddrs returns the pod's addresses, the primary one first.
-func podAddrs(p *corev1.Pod, report reporter) []netip.Addr {
+func podAddrs(p *Pod, report reporter) []netip.Addr {
 	ips := []string{p.Status.PodIP}
 	for _, ip := range p.Status.PodIPs {
 		ips = append(ips, ip.IP)
@@ -50,13 +50,13 @@ func podAddrs(p *corev1.Pod, report reporter) []netip.Addr {
 }
 
 // ready reports whether the pod serves and is not terminating.
-func ready(p *corev1.Pod, hasAddr bool) bool {
+func ready(p *Pod, hasAddr bool) bool {
 	return p.DeletionTimestamp == nil && serving(p, hasAddr)
 }
 
 // serving returns the pod's Ready condition. A pod without conditions (from a plain
 // manifest) serves if it has an address.
-func serving(p *corev1.Pod, hasAddr bool) bool {
+func serving(p *Pod, hasAddr bool) bool {
 	if !hasAddr {
 		return false
 	}
@@ -74,7 +74,7 @@ func serving(p *corev1.Pod, hasAddr bool) bool {
 // owner returns the owner that users know. For a pod of a Deployment this is the
 // Deployment and not its ReplicaSet, whose name is the Deployment's name and a hash
 // of the template. For a pod of a CronJob it is the CronJob and not the Job of one run.
-func owner(p *corev1.Pod) (kind, name string) {
+func owner(p *Pod) (kind, name string) {
 	ref := metav1.GetControllerOf(p)
 	if ref == nil {
 		return "pod", p.Name

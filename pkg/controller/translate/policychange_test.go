@@ -62,10 +62,10 @@ func TestAPolicyJudgesWhatItSelects(t *testing.T) {
 	all := translate.Batch{Changes: []translate.Change{{Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: map[string]string{mesh.LabelMesh: mesh.LabelEnabled}}}}}}
 	for i := range apps * each {
 		name := fmt.Sprint("p", i)
-		all.Changes = append(all.Changes, translate.Change{Object: &corev1.Pod{
+		all.Changes = append(all.Changes, translate.Change{Object: &translate.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: name, UID: types.UID(name), Labels: map[string]string{"app": fmt.Sprint("app-", i/each)}},
-			Spec:       corev1.PodSpec{NodeName: fmt.Sprint("n", i%10)},
-			Status:     corev1.PodStatus{PodIP: fmt.Sprintf("10.0.%d.%d", i/250, i%250+1)},
+			Spec:       translate.PodSpec{NodeName: fmt.Sprint("n", i%10)},
+			Status:     translate.PodStatus{PodIP: fmt.Sprintf("10.0.%d.%d", i/250, i%250+1)},
 		}})
 	}
 	tr.Apply(all)

@@ -21,7 +21,7 @@ import (
 type Objects struct {
 	Namespaces      []*corev1.Namespace
 	Nodes           []*corev1.Node
-	Pods            []*corev1.Pod
+	Pods            []*Pod
 	Services        []*corev1.Service
 	EndpointSlices  []*discoveryv1.EndpointSlice
 	NetworkPolicies []*networkingv1.NetworkPolicy
@@ -90,7 +90,7 @@ type lookups struct{ from *Translator }
 
 // pod is a Pod and the workload that was made from it.
 type pod struct {
-	*corev1.Pod
+	*Pod
 	workload *mesh.Workload
 	mode     defaultMode
 }

@@ -32,8 +32,8 @@ type Translator struct {
 	authentications depend.Node // an input: authenticating
 	authenticating  map[objectKey]*custom.PolicyObject
 
-	since   int // changes since the last sweep
-	objects map[objectKey]metav1.Object
+	since   int                         // changes since the last sweep
+	objects map[objectKey]metav1.Object // all but pods
 	routes  map[objectKey]*routeUnit
 	egress  map[objectKey]*egressUnit
 	traffic map[objectKey]*trafficPolicy
@@ -105,7 +105,18 @@ func (tr *Translator) Nodes() []netip.Addr {
 
 // Known returns the object with the kind and name of o, as it was taken in last; nil: there is
 // none.
-func (tr *Translator) Known(o metav1.Object) metav1.Object { return tr.objects[keyOf(o)] }
+func (tr *Translator) Known(o metav1.Object) metav1.Object { return tr.known(keyOf(o)) }
+
+// known returns the object of a key. A pod is not in objects, because its workload has it.
+func (tr *Translator) known(k objectKey) metav1.Object {
+	if k.kind != kindPod {
+		return tr.objects[k]
+	}
+	if w := tr.workloads[name{k.namespace, k.name}]; w != nil && w.object != nil {
+		return w.object
+	}
+	return nil
+}
 
 // Work returns how many values were computed since the start: a measure of the work that does
 // not depend on the machine.

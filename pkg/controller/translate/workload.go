@@ -17,7 +17,7 @@ import (
 type workload struct {
 	name
 	tr     *Translator
-	object *corev1.Pod
+	object *Pod
 	base   baseUnit
 	final  finalUnit
 	// What the units have computed:
@@ -73,7 +73,7 @@ func sameMode(a, b defaultMode) bool {
 }
 
 // readPod makes a workload of a pod, nil of one that has ended or has no node yet.
-func (t *translation) readPod(p *corev1.Pod) *pod {
+func (t *translation) readPod(p *Pod) *pod {
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return nil // its processes have ended, and another pod may have its address
 	}
@@ -171,7 +171,7 @@ func (w *workload) publish(spec *authz.Spec) {
 
 // sameServed reports whether a pod is the same for a Service that selects it, beside its
 // labels and its workload.
-func sameServed(a, b *corev1.Pod) bool {
+func sameServed(a, b *Pod) bool {
 	return serving(a, true) == serving(b, true) && (a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
 		reflect.DeepEqual(a.Spec.Containers, b.Spec.Containers) && reflect.DeepEqual(a.Spec.InitContainers, b.Spec.InitContainers)
 }

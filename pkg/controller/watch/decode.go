@@ -217,11 +217,14 @@ func decodeJSON(asJSON []byte, line int) ([]object, error) {
 	if err := check(o, head.Kind); err != nil {
 		return nil, fmt.Errorf("%s: %w", head.Kind, err)
 	}
-	kind := head.Kind
-	if p, ok := o.(*custom.PolicyObject); ok {
-		kind = p.QualifiedKind()
+	name := head.Kind
+	switch p := o.(type) {
+	case *custom.PolicyObject:
+		name = p.QualifiedKind()
+	case *corev1.Pod:
+		o = kind.PodOf(p)
 	}
-	return []object{{Object: o, kind: kind, line: line}}, nil
+	return []object{{Object: o, kind: name, line: line}}, nil
 }
 
 func decodeItems(items []map[string]any, line int) ([]object, error) {

@@ -6,7 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
+
+	"github.com/underlane/underlane/pkg/controller/translate"
 )
 
 func TestDecode(t *testing.T) {
@@ -48,7 +49,7 @@ status: {podIP: 10.0.0.1}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if p := objects[1].Object.(*corev1.Pod); p.Status.PodIP != "10.0.0.1" {
+	if p := objects[1].Object.(*translate.Pod); p.Status.PodIP != "10.0.0.1" {
 		t.Errorf("%+v", p.Status)
 	}
 }

@@ -110,16 +110,21 @@ func (a *Agents) Await(within time.Duration, cond func(*Agent) bool) (lacking in
 	}
 }
 
+// Addr returns the address of an agent, on loopback.
+func Addr(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{127, 1 + byte(i>>16), byte(i >> 8), byte(i)})
+}
+
 // dialer returns how an agent connects: from an address of loopback of its own, to the
 // replicas in turn.
 func (a *Agents) dialer(i int) func(context.Context, string) (net.Conn, error) {
-	from := net.IPv4(127, 1+byte(i>>16), byte(i>>8), byte(i))
+	from := Addr(i)
 	return func(ctx context.Context, _ string) (net.Conn, error) {
 		to := a.opt.Controllers()
 		if len(to) == 0 {
 			return nil, fmt.Errorf("no controller runs")
 		}
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}}
 		conn, err := d.DialContext(ctx, "tcp", to[int(a.turn.Add(1))%len(to)])
 		if err != nil {
 			return nil, err

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/underlane/underlane/test/scale"
+	"github.com/underlane/underlane/test/scale/agents"
 )
 
 const system = "underlane-system"
@@ -28,7 +29,8 @@ const system = "underlane-system"
 func (p *plane) load(nodes int) int {
 	l := &loader{p: p, encode: protobuf.NewSerializer(scheme.Scheme, scheme.Scheme)}
 	o := scale.Cluster(nodes)
-	for _, n := range o.Nodes {
+	for i, n := range o.Nodes {
+		n.Status.Addresses[0].Address = agents.Addr(i).String()
 		n.UID = types.UID(nodeUID(n.Name))
 		l.put("minions/"+n.Name, n)
 		agent := agentPod(n.Name)
@@ -42,7 +44,8 @@ func (p *plane) load(nodes int) int {
 	for _, n := range o.NetworkPolicies {
 		l.put("networkpolicies/"+n.Namespace+"/"+n.Name, n)
 	}
-	for _, pod := range o.Pods {
+	for i := range o.Pods {
+		pod := scale.Pod(nodes, i)
 		pod.Annotations = map[string]string{"underlane.io/enrolled": "true", "underlane.io/status": "enrolled"}
 		pod.Spec.Containers = containers
 		pod.OwnerReferences[0].APIVersion, pod.OwnerReferences[0].UID = "apps/v1", types.UID(pod.OwnerReferences[0].Name)

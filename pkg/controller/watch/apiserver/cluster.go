@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"net/url"
 	"slices"
 	"sync"
@@ -43,7 +44,7 @@ type Cluster struct {
 
 	stores   []kind.Store // of all kinds
 	builtIn  []followed   // kinds that every API server has
-	pods     *kind.StoreOf[*corev1.Pod]
+	pods     *kind.StoreOf[*translate.Pod]
 	nodes    *kind.StoreOf[*corev1.Node]
 	synced   chan struct{}
 	syncOnce sync.Once
@@ -74,7 +75,7 @@ func NewCluster(client kubernetes.Interface, clients *customclient.Clients, log 
 			c.builtIn = append(c.builtIn, followed{k, s})
 		}
 		switch s := s.(type) {
-		case *kind.StoreOf[*corev1.Pod]:
+		case *kind.StoreOf[*translate.Pod]:
 			c.pods = s
 		case *kind.StoreOf[*corev1.Node]:
 			c.nodes = s
@@ -179,9 +180,17 @@ func (c *Cluster) HasNode(name string) bool {
 	return slices.ContainsFunc(c.nodes.All(), func(n *corev1.Node) bool { return n.Name == name })
 }
 
+// IsNodeAddr reports whether a node has this internal address.
+func (c *Cluster) IsNodeAddr(addr netip.Addr) bool {
+	text := addr.String() // as the kubelet writes it
+	return slices.ContainsFunc(c.nodes.All(), func(n *corev1.Node) bool {
+		return slices.ContainsFunc(n.Status.Addresses, func(a corev1.NodeAddress) bool { return a.Address == text })
+	})
+}
+
 // Pod returns the pod with this UID, with the fields that the mesh reads. It
 // returns nil when there is no such pod.
-func (c *Cluster) Pod(uid string) *corev1.Pod {
+func (c *Cluster) Pod(uid string) *translate.Pod {
 	p, _ := c.pods.Get(types.UID(uid))
 	return p
 }
