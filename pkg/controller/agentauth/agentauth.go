@@ -46,29 +46,64 @@ const (
 	maxToken      = 16 << 10
 	reviewTimeout = 8 * time.Second
 	// Every pod in the cluster may connect and send tokens. A token that looks like
-	// an agent's is sent to the API server at no more than this rate, in total and
-	// for one address, so that a pod does not use up the agents' share.
+	// an agent's is sent to the API server at no more than these rates, in total and
+	// for one address, so that a pod does not use up the agents' share. Agents have the
+	// addresses of nodes, and these have a rate of their own: thousands of agents may start
+	// at once, and pods have no part in it.
 	reviewsPerSecond, reviewBurst  = 50, 200
+	nodesPerSecond, nodesBurst     = 150, 200
 	fromOnePerSecond, fromOneBurst = 0.5, 10
 	maxSources                     = 4096
+	maxNodes                       = 16384
 )
 
 // Reviewer validates tokens with the API server.
 type Reviewer struct {
 	client    kubernetes.Interface
 	namespace string
-	limit     flowcontrol.RateLimiter
+	isNode    func(netip.Addr) bool
+	nodes     *door
+	others    *door
+}
+
+// New returns a Reviewer for agents whose pods are in namespace. isNode reports whether a node
+// has an address; nil: it is not known of any. client should have no rate of its own.
+func New(client kubernetes.Interface, namespace string, isNode func(netip.Addr) bool) *Reviewer {
+	if isNode == nil {
+		isNode = func(netip.Addr) bool { return false }
+	}
+	return &Reviewer{
+		client: client, namespace: namespace, isNode: isNode,
+		nodes: newDoor(nodesPerSecond, nodesBurst, maxNodes), others: newDoor(reviewsPerSecond, reviewBurst, maxSources),
+	}
+}
+
+// door limits how many tokens are reviewed.
+type door struct {
+	all  flowcontrol.RateLimiter
+	most int // sources
 
 	mu      sync.Mutex
 	sources map[netip.Addr]flowcontrol.RateLimiter
 }
 
-// New returns a Reviewer for agents whose pods are in namespace.
-func New(client kubernetes.Interface, namespace string) *Reviewer {
-	return &Reviewer{
-		client: client, namespace: namespace, limit: flowcontrol.NewTokenBucketRateLimiter(reviewsPerSecond, reviewBurst),
-		sources: map[netip.Addr]flowcontrol.RateLimiter{},
+func newDoor(perSecond float32, burst, most int) *door {
+	return &door{all: flowcontrol.NewTokenBucketRateLimiter(perSecond, burst), most: most, sources: map[netip.Addr]flowcontrol.RateLimiter{}}
+}
+
+// admit counts a token against the address that it comes from.
+func (d *door) admit(from netip.Addr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	limit := d.sources[from]
+	if limit == nil {
+		if len(d.sources) >= d.most {
+			clear(d.sources) // all addresses start again; the total limit still applies
+		}
+		limit = flowcontrol.NewTokenBucketRateLimiter(fromOnePerSecond, fromOneBurst)
+		d.sources[from] = limit
 	}
+	return limit.TryAccept()
 }
 
 func (r *Reviewer) username() string {
@@ -83,12 +118,18 @@ func (r *Reviewer) Authenticate(ctx context.Context, node, token string) error {
 	if err := r.plausible(token); err != nil {
 		return err
 	}
-	if !r.admit(ctx) {
-		return status.Error(codes.ResourceExhausted, "too many tokens come from this address")
+	door := r.others
+	if from := source(ctx); from.IsValid() {
+		if r.isNode(from) {
+			door = r.nodes
+		}
+		if !door.admit(from) {
+			return status.Error(codes.ResourceExhausted, "too many tokens come from this address")
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
 	defer cancel()
-	if err := r.limit.Wait(ctx); err != nil {
+	if err := door.all.Wait(ctx); err != nil {
 		return status.Error(codes.ResourceExhausted, "too many tokens are waiting to be reviewed")
 	}
 	review, err := r.client.AuthenticationV1().TokenReviews().Create(ctx, &authv1.TokenReview{
@@ -116,29 +157,15 @@ func (r *Reviewer) Authenticate(ctx context.Context, node, token string) error {
 	return nil
 }
 
-// admit counts a token against the address that it comes from. An agent connects
-// from its node's address, a pod from its own.
-func (r *Reviewer) admit(ctx context.Context) bool {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return true
-	}
-	tcp, ok := p.Addr.(*net.TCPAddr)
-	if !ok {
-		return true
-	}
-	from := tcp.AddrPort().Addr().Unmap()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	limit := r.sources[from]
-	if limit == nil {
-		if len(r.sources) >= maxSources {
-			clear(r.sources) // all addresses start again; the total limit still applies
+// source returns the address that a token comes from, the zero Addr where it is not known. An
+// agent connects from its node's address, a pod from its own.
+func source(ctx context.Context) netip.Addr {
+	if p, ok := peer.FromContext(ctx); ok {
+		if tcp, ok := p.Addr.(*net.TCPAddr); ok {
+			return tcp.AddrPort().Addr().Unmap()
 		}
-		limit = flowcontrol.NewTokenBucketRateLimiter(fromOnePerSecond, fromOneBurst)
-		r.sources[from] = limit
 	}
-	return limit.TryAccept()
+	return netip.Addr{}
 }
 
 // plausible refuses a token that cannot be an agent's, to save a call to the API

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,8 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var nodeNet = netip.MustParsePrefix("192.0.2.0/24")
 
 const agentName = "system:serviceaccount:underlane-system:underlane-agent"
 
@@ -50,7 +53,7 @@ func reviewer(t *testing.T, user authv1.UserInfo) (*Reviewer, *apitest.Server) {
 		}
 		return authv1.TokenReviewStatus{Authenticated: true, User: user, Audiences: audiences}
 	})
-	return New(s.Client(), "underlane-system"), s
+	return New(s.Client(), "underlane-system", func(a netip.Addr) bool { return nodeNet.Contains(a) }), s
 }
 
 func onNode(node string) authv1.UserInfo {
@@ -193,10 +196,36 @@ func TestOneAddressTakesNobodysTurn(t *testing.T) {
 	}
 }
 
+// TestPodsTakeNoTurnOfNodes: pods at many addresses use up what they have together, and an
+// agent at the address of a node is reviewed at once. One node cannot take the turn of others.
+func TestPodsTakeNoTurnOfNodes(t *testing.T) {
+	r, s := reviewer(t, onNode("n1"))
+	from := func(ip netip.Addr) context.Context {
+		return peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: ip.AsSlice(), Port: 1}})
+	}
+	for r.others.all.TryAccept() { // as many pods have done
+	}
+	late, cancel := context.WithTimeout(from(netip.MustParseAddr("10.1.0.66")), time.Millisecond)
+	defer cancel()
+	if err := r.Authenticate(late, "n1", token(t, agentClaims(), "good")); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a pod more: %v", err)
+	}
+	agent := netip.MustParseAddr("192.0.2.1")
+	if err := r.Authenticate(from(agent), "n1", token(t, agentClaims(), "good")); err != nil {
+		t.Errorf("an agent: %v", err)
+	}
+	for range 100 {
+		_ = r.Authenticate(from(agent), "n1", token(t, agentClaims(), "forged"))
+	}
+	if asked := s.Requests("POST tokenreviews"); asked > 30 {
+		t.Errorf("%d TokenReviews for one node", asked)
+	}
+}
+
 func FuzzPlausible(f *testing.F) {
 	f.Add("e30.e30.x")
 	f.Add(fmt.Sprintf("a.%s.b", base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"x","aud":["y"],"exp":1e99}`))))
-	r := New(nil, "underlane-system")
+	r := New(nil, "underlane-system", nil)
 	f.Fuzz(func(t *testing.T, text string) {
 		if err := r.plausible(text); err == nil && !strings.Contains(text, ".") {
 			t.Error("not even a token:", text)

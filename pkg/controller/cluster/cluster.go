@@ -112,6 +112,12 @@ func (o *Options) open(opt controller.Options) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("API server: %w", err)
 	}
+	unlimited := rest.CopyConfig(cfg)
+	unlimited.QPS = -1 // Reviewer has limits of its own
+	reviews, err := kubernetes.NewForConfig(unlimited)
+	if err != nil {
+		return nil, fmt.Errorf("API server: %w", err)
+	}
 	signer, err := ca.New(opt.TrustDomain)
 	if err != nil {
 		return nil, err
@@ -126,9 +132,9 @@ func (o *Options) open(opt controller.Options) (*cluster, error) {
 		issuer: authority{signer, issuer.New(issuer.Options{
 			Client: client, Namespace: namespace, Authority: signer, External: o.ExternalIssuer, Log: opt.Log,
 		})},
-		agents: agentauth.New(client, namespace),
 		routes: routestatus.New(clients, opt.Log),
 	}
+	c.agents = agentauth.New(reviews, namespace, c.objects.IsNodeAddr)
 	c.pods = podstatus.New(client, c.objects, opt.Log)
 	c.lease = &lease{
 		client: client, namespace: namespace, elect: o.LeaderElection,
