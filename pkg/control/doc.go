@@ -32,6 +32,13 @@ const (
 	KeepaliveTimeout = 10 * time.Second
 )
 
+// How many bytes one side of a connection may send before the other has read them. They do not
+// adapt: what is sent is small but for the first deltas, and agents are near.
+const (
+	ServerWindow = 64 << 10  // to the controller: requests
+	AgentWindow  = 512 << 10 // to an agent: deltas
+)
+
 // MoveOn is the text of the status Aborted with which a controller ends a stream so that the
 // agent connects again, perhaps to another replica: this one has more agents than its share.
 const MoveOn = "another replica has fewer agents"

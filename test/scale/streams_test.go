@@ -106,6 +106,9 @@ func (f *fleet) settle() {
 	}
 }
 
+// wire is how many bytes an agent may get for a change, with TLS, HTTP/2 and gRPC: the budget.
+var wire = map[string]float64{"a pod's readiness": 450, "an endpoint": 950, "a route": 400, "a policy": 500}
+
 // TestStreams: what a change costs on the wire, and how many streams look at it, does not grow
 // with the number of agents; and agents that connect again get what is different.
 func TestStreams(t *testing.T) {
@@ -138,6 +141,11 @@ func TestStreams(t *testing.T) {
 			if v[1] > atMost*v[0] {
 				t.Errorf("%s: %s: %.0f, and %.0f with four times the agents", c.name, what, v[0], v[1])
 			}
+		}
+		each := b.bytes / b.deltas
+		t.Logf("%-20s %.0f bytes for each agent that gets something", "", each)
+		if each > wire[c.name] {
+			t.Errorf("%s: %.0f bytes for each agent that gets something, at most %.0f are expected", c.name, each, wire[c.name])
 		}
 		if b.looks > 1.5*b.deltas {
 			t.Errorf("%s: %.0f streams look, and %.0f get something", c.name, b.looks, b.deltas)

@@ -53,6 +53,8 @@ func (c *Client) dialTo(address string, cert *tls.Certificate) (*grpc.ClientConn
 			return conn, err
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: control.KeepaliveTime, Timeout: control.KeepaliveTimeout}),
+		// Without it each delta is followed by a ping to find out how large the window should be.
+		grpc.WithStaticStreamWindowSize(control.AgentWindow), grpc.WithStaticConnWindowSize(control.AgentWindow),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 	)

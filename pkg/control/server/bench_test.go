@@ -42,19 +42,7 @@ func BenchmarkSnapshot(b *testing.B) {
 // them, and without the agent's key and request.
 func BenchmarkSignWorkload(b *testing.B) {
 	const nodes = 100
-	c := newController(b)
-	var pods []*mesh.Workload
-	for i := range nodes {
-		pods = append(pods, pod("a", fmt.Sprint("n", i), podA))
-		pods[i].UID = fmt.Sprint("uid-", i)
-	}
-	c.publish(pods)
-	var agents []*agent
-	for i := range nodes {
-		agents = append(agents, c.agent(fmt.Sprint("n", i)))
-		agents[i].untilConnected()
-	}
-	request := csr(b)
+	agents, request := signers(b, nodes), csr(b)
 	before, n := cpuTime(b), 0
 	b.ReportAllocs()
 	for b.Loop() {
@@ -67,7 +55,7 @@ func BenchmarkSignWorkload(b *testing.B) {
 }
 
 // cpuTime returns the processor time that this process has used.
-func cpuTime(b *testing.B) time.Duration {
+func cpuTime(b testing.TB) time.Duration {
 	var used unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
 		b.Fatal(err)

@@ -70,8 +70,12 @@ func newFront(cfg *tls.Config, l limits, register func(grpc.ServiceRegistrar)) *
 		known: newGRPCEnd(
 			grpc.MaxRecvMsgSize(16<<20), // the first request of a large node is long: it names all versions that the node holds
 			// There are thousands of connections, which are idle most of the time: by default each
-			// keeps 32 KiB for reading. Buffers for writing are shared.
-			grpc.ReadBufferSize(4<<10),
+			// keeps 32 KiB for reading. TLS has a buffer of its own, so that to read little costs
+			// no system call. Buffers for writing are shared.
+			grpc.ReadBufferSize(0),
+			// By default each message from an agent, which is an answer, is followed by a ping to
+			// find out how large the window should be: a system call more at both ends.
+			grpc.StaticStreamWindowSize(control.ServerWindow), grpc.StaticConnWindowSize(control.ServerWindow),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: control.KeepaliveTime, Timeout: control.KeepaliveTimeout}),
 		),
 		unknown: newGRPCEnd(
