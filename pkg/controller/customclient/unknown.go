@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -36,60 +37,59 @@ func (d noticingDecoder) Decode(data []byte, defaults *schema.GroupVersionKind, 
 }
 
 // Notice notes the unknown fields of an object, or of the objects of a list, which was decoded
-// from data. Types that keep their specification as it is need none of it.
+// from data.
 func Notice(o runtime.Object, data []byte) {
-	switch o := o.(type) {
-	case *gatewayv1.HTTPRoute:
-		custom.SetUnknownFields(o, unknown[gatewayv1.HTTPRouteSpec](data))
-	case *gatewayv1.GRPCRoute:
-		custom.SetUnknownFields(o, unknown[gatewayv1.GRPCRouteSpec](data))
-	case *gatewayv1.TLSRoute:
-		custom.SetUnknownFields(o, unknown[gatewayv1.TLSRouteSpec](data))
-	case *gatewayv1.TCPRoute:
-		custom.SetUnknownFields(o, unknown[gatewayv1.TCPRouteSpec](data))
-	case *gatewayx.XBackendTrafficPolicy:
-		custom.SetUnknownFields(o, unknown[gatewayx.BackendTrafficPolicySpec](data))
-	case *custom.TrafficSplit:
-		custom.SetUnknownFields(o, unknown[custom.TrafficSplitSpec](data))
-	case *custom.HTTPRouteGroup:
-		custom.SetUnknownFields(o, unknownOfGroup(data))
-	case *custom.HTTPFault:
-		custom.SetUnknownFields(o, unknown[custom.HTTPFaultSpec](data))
-	case *gatewayv1.HTTPRouteList:
-		noticeAll(o.Items, data)
-	case *gatewayv1.GRPCRouteList:
-		noticeAll(o.Items, data)
-	case *gatewayv1.TLSRouteList:
-		noticeAll(o.Items, data)
-	case *gatewayv1.TCPRouteList:
-		noticeAll(o.Items, data)
-	case *gatewayx.XBackendTrafficPolicyList:
-		noticeAll(o.Items, data)
-	case *custom.TrafficSplitList:
-		noticeAll(o.Items, data)
-	case *custom.HTTPRouteGroupList:
-		noticeAll(o.Items, data)
-	case *custom.HTTPFaultList:
-		noticeAll(o.Items, data)
+	if meta.IsListType(o) {
+		noticeAll(o, data)
+	} else if fields := readerOf(o); fields != nil {
+		custom.SetUnknownFields(o.(metav1.Object), fields(data))
 	}
 }
 
-func noticeAll[T any, O interface {
-	*T
-	runtime.Object
-	metav1.Object
-}](items []T, data []byte) {
+// readerOf returns what finds the unknown fields of an object of o's type, or nil: types that
+// keep their specification as it is need none.
+func readerOf(o runtime.Object) func(data []byte) []string {
+	switch o.(type) {
+	case *gatewayv1.HTTPRoute:
+		return unknown[gatewayv1.HTTPRouteSpec]
+	case *gatewayv1.GRPCRoute:
+		return unknown[gatewayv1.GRPCRouteSpec]
+	case *gatewayv1.TLSRoute:
+		return unknown[gatewayv1.TLSRouteSpec]
+	case *gatewayv1.TCPRoute:
+		return unknown[gatewayv1.TCPRouteSpec]
+	case *gatewayx.XBackendTrafficPolicy:
+		return unknown[gatewayx.BackendTrafficPolicySpec]
+	case *custom.TrafficSplit:
+		return unknown[custom.TrafficSplitSpec]
+	case *custom.HTTPRouteGroup:
+		return unknownOfGroup
+	case *custom.HTTPFault:
+		return unknown[custom.HTTPFaultSpec]
+	}
+	return nil
+}
+
+func noticeAll(o runtime.Object, data []byte) {
+	var items []runtime.Object
+	_ = meta.EachListItem(o, func(item runtime.Object) error { // a list of the kinds above always has items
+		items = append(items, item)
+		return nil
+	})
+	if len(items) == 0 || readerOf(items[0]) == nil {
+		return
+	}
 	var list struct {
 		Items []json.RawMessage `json:"items"`
 	}
 	if err := json.Unmarshal(data, &list); err != nil || len(list.Items) != len(items) {
-		for i := range items { // it cannot be said of which of them something is not known
-			custom.SetUnknownFields(O(&items[i]), []string{"spec"})
+		for _, item := range items { // it cannot be said of which of them something is not known
+			custom.SetUnknownFields(item.(metav1.Object), []string{"spec"})
 		}
 		return
 	}
-	for i := range items {
-		Notice(O(&items[i]), list.Items[i])
+	for i, item := range items {
+		Notice(item, list.Items[i])
 	}
 }
 
