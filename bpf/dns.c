@@ -108,11 +108,11 @@ static __always_inline void dns_report(struct __sk_buff *skb, __u32 at, __u32 le
 		bpf_ringbuf_discard(a, BPF_RB_NO_WAKEUP);
 		return;
 	}
-	a->netns_cookie = cookie;
-	a->server = *server;
+	a->layout = LAYOUT_DNS_ANSWER;
 	a->length = length;
 	a->pad = 0;
-	a->pad2 = 0;
+	a->netns_cookie = cookie;
+	a->server = *server;
 	count(COUNT_DNS_ANSWER);
 	bpf_ringbuf_submit(a, BPF_RB_NO_WAKEUP);
 }

@@ -26,6 +26,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const enum event_kind unused_event_kind __attribute__((unused));
 const enum server unused_server __attribute__((unused));
 const enum counter unused_counter __attribute__((unused));
+const enum layout unused_layout __attribute__((unused));
+const enum dns_room unused_dns_room __attribute__((unused));
 const enum listener_kind unused_listener_kind __attribute__((unused));
 const enum path_counter unused_path_counter __attribute__((unused));
 const struct event unused_event __attribute__((unused));

@@ -66,14 +66,14 @@ const (
 
 type UnderlaneDnsAnswer struct {
 	_           structs.HostLayout
+	Layout      uint32
+	Length      uint16
+	Pad         uint16
 	NetnsCookie uint64
 	Server      struct {
 		_     structs.HostLayout
 		Bytes [16]uint8
 	}
-	Length uint16
-	Pad    uint16
-	Pad2   uint32
 }
 
 type UnderlaneDnsRate struct {
@@ -85,6 +85,13 @@ type UnderlaneDnsRate struct {
 	Pad    uint32
 	NextNs uint64
 }
+
+type UnderlaneDnsRoom uint32
+
+const (
+	UnderlaneDnsRoomDNS_SMALL UnderlaneDnsRoom = 512
+	UnderlaneDnsRoomDNS_LARGE UnderlaneDnsRoom = 1232
+)
 
 type UnderlaneDnsSocket struct {
 	_           structs.HostLayout
@@ -104,6 +111,8 @@ type UnderlaneEnds struct {
 
 type UnderlaneEvent struct {
 	_             structs.HostLayout
+	Layout        uint32
+	Pid           uint32
 	TimeNs        uint64
 	NetnsCookie   uint64
 	DurationNs    uint64
@@ -124,7 +133,6 @@ type UnderlaneEvent struct {
 	Error       uint16
 	SrttUs      uint32
 	Retransmits uint32
-	Pid         uint32
 	Process     [16]int8
 	MinRttUs    uint32
 	Endpoint    struct {
@@ -132,7 +140,7 @@ type UnderlaneEvent struct {
 		Bytes [16]uint8
 	}
 	EndpointPort uint16
-	Pad          [3]uint16
+	Pad          uint16
 }
 
 type UnderlaneEventKind uint32
@@ -167,6 +175,13 @@ type UnderlaneInnerFlowKey struct {
 	Flow        UnderlaneFlowKey
 	Pad         uint32
 }
+
+type UnderlaneLayout uint32
+
+const (
+	UnderlaneLayoutLAYOUT_EVENT      UnderlaneLayout = 902254438
+	UnderlaneLayoutLAYOUT_DNS_ANSWER UnderlaneLayout = 2112841691
+)
 
 type UnderlaneListenerKey struct {
 	_           structs.HostLayout
@@ -336,8 +351,10 @@ const (
 	UnderlaneVarOwnNetnsCookie     = "own_netns_cookie"
 	UnderlaneVarUnusedCounter      = "unused_counter"
 	UnderlaneVarUnusedDnsAnswer    = "unused_dns_answer"
+	UnderlaneVarUnusedDnsRoom      = "unused_dns_room"
 	UnderlaneVarUnusedEvent        = "unused_event"
 	UnderlaneVarUnusedEventKind    = "unused_event_kind"
+	UnderlaneVarUnusedLayout       = "unused_layout"
 	UnderlaneVarUnusedListenerKind = "unused_listener_kind"
 	UnderlaneVarUnusedPathCounter  = "unused_path_counter"
 	UnderlaneVarUnusedServer       = "unused_server"
@@ -430,8 +447,10 @@ type UnderlaneVariableSpecs struct {
 	OwnNetnsCookie     *ebpf.VariableSpec `ebpf:"own_netns_cookie"`
 	UnusedCounter      *ebpf.VariableSpec `ebpf:"unused_counter"`
 	UnusedDnsAnswer    *ebpf.VariableSpec `ebpf:"unused_dns_answer"`
+	UnusedDnsRoom      *ebpf.VariableSpec `ebpf:"unused_dns_room"`
 	UnusedEvent        *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedEventKind    *ebpf.VariableSpec `ebpf:"unused_event_kind"`
+	UnusedLayout       *ebpf.VariableSpec `ebpf:"unused_layout"`
 	UnusedListenerKind *ebpf.VariableSpec `ebpf:"unused_listener_kind"`
 	UnusedPathCounter  *ebpf.VariableSpec `ebpf:"unused_path_counter"`
 	UnusedServer       *ebpf.VariableSpec `ebpf:"unused_server"`
@@ -509,8 +528,10 @@ type UnderlaneVariables struct {
 	OwnNetnsCookie     *ebpf.Variable `ebpf:"own_netns_cookie"`
 	UnusedCounter      *ebpf.Variable `ebpf:"unused_counter"`
 	UnusedDnsAnswer    *ebpf.Variable `ebpf:"unused_dns_answer"`
+	UnusedDnsRoom      *ebpf.Variable `ebpf:"unused_dns_room"`
 	UnusedEvent        *ebpf.Variable `ebpf:"unused_event"`
 	UnusedEventKind    *ebpf.Variable `ebpf:"unused_event_kind"`
+	UnusedLayout       *ebpf.Variable `ebpf:"unused_layout"`
 	UnusedListenerKind *ebpf.Variable `ebpf:"unused_listener_kind"`
 	UnusedPathCounter  *ebpf.Variable `ebpf:"unused_path_counter"`
 	UnusedServer       *ebpf.Variable `ebpf:"unused_server"`

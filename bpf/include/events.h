@@ -11,6 +11,7 @@ static __always_inline struct event *event_begin(__u8 kind, __u64 netns_cookie)
 		return 0;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
+	e->layout = LAYOUT_EVENT;
 	e->time_ns = bpf_ktime_get_ns();
 	e->netns_cookie = netns_cookie;
 	e->kind = kind;

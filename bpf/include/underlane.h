@@ -12,8 +12,6 @@
 #define LOOPBACK_IFINDEX 1
 #define DNS_PORT 53
 #define DNS_SERVERS 4 /* a power of two; a resolver asks up to three at once (MAXNS of resolv.conf) */
-#define DNS_SMALL 512 /* bytes of a message: RFC 1035 */
-#define DNS_LARGE 1232 /* bytes of a message: what resolvers ask for by EDNS since 2020 */
 
 struct port_range {
 	__u16 first, last; /* inclusive; first == 0 ends the list */
@@ -102,6 +100,15 @@ struct inner_flow_key {
 	__u32 pad;
 };
 
+/* The first word of each record of a ring buffer, by which the agent knows what it reads: the
+ * ring buffer outlives the agent and its programs, and may have records of another version. A
+ * number is the checksum of the struct's fields and of the enums in it: TestLayouts says which
+ * one is right after a change. */
+enum layout {
+	LAYOUT_EVENT = 0x35c74f66,
+	LAYOUT_DNS_ANSWER = 0x7def67db,
+};
+
 enum event_kind {
 	EVENT_CONNECT = 1, /* established by connect() */
 	EVENT_ACCEPT = 2, /* established by accept() */
@@ -111,6 +118,8 @@ enum event_kind {
 };
 
 struct event {
+	__u32 layout; /* LAYOUT_EVENT */
+	__u32 pid;
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u64 netns_cookie;
 	__u64 duration_ns; /* since connect() or accept() */
@@ -122,12 +131,11 @@ struct event {
 	__u16 error; /* errno of a failed or reset connection */
 	__u32 srtt_us;
 	__u32 retransmits;
-	__u32 pid;
 	char process[16];
 	__u32 min_rtt_us; /* of the last minutes (net.ipv4.tcp_min_rtt_wlen); zero: not known */
 	struct address endpoint; /* of a client's connection on the kernel path; zero: it is none */
 	__u16 endpoint_port;
-	__u16 pad[3];
+	__u16 pad;
 };
 
 /* A UDP socket of an enrolled pod that has asked a DNS server, and which. */
@@ -145,13 +153,20 @@ struct dns_rate {
 	__u64 next_ns; /* CLOCK_MONOTONIC: when the next answer is due at the pod's rate */
 };
 
-/* A DNS answer that a pod got. The message follows, cut after DNS_LARGE bytes. */
+/* Bytes of a DNS message that are copied. */
+enum dns_room {
+	DNS_SMALL = 512, /* RFC 1035 */
+	DNS_LARGE = 1232, /* what resolvers ask for by EDNS since 2020 */
+};
+
+/* A DNS answer that a pod got. The message follows in a room of DNS_SMALL bytes, or of
+ * DNS_LARGE, after which it is cut. */
 struct dns_answer {
-	__u64 netns_cookie;
-	struct address server;
+	__u32 layout; /* LAYOUT_DNS_ANSWER */
 	__u16 length; /* of the message here */
 	__u16 pad;
-	__u32 pad2;
+	__u64 netns_cookie;
+	struct address server;
 };
 
 /* Counters of the reasons for which a program passes or refuses a connection of an

@@ -16,7 +16,6 @@ import (
 	"github.com/underlane/underlane/pkg/agent/handover"
 	"github.com/underlane/underlane/pkg/agent/nodeapi"
 	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/redirect"
 	"github.com/underlane/underlane/pkg/state"
 )
 
@@ -220,7 +219,7 @@ func (a *Agent) takeBack(ctx context.Context) error {
 func (a *Agent) retire(ctx context.Context, life *parts, s *handover.Successor) error {
 	defer s.Close()
 	a.proxy.Retire()
-	redirect.LetGo(a.datapath)
+	a.datapath.LetGo()
 	// Connections whose TCP handshake is under way still arrive at the old listeners.
 	time.Sleep(carry.Linger)
 	a.shutdown()

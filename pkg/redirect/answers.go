@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -59,8 +60,9 @@ func (d *programs) DNS() error { return d.dnsErr }
 // Answers reads the DNS answers that enrolled pods got. Only one process at a time may
 // do so, and only one goroutine.
 type Answers struct {
-	reader *ringbuf.Reader
-	record ringbuf.Record
+	reader  *ringbuf.Reader
+	record  ringbuf.Record
+	unknown *atomic.Uint64
 }
 
 // Answers opens the DNS answers. The error is that of DNS, or of the kernel.
@@ -73,7 +75,7 @@ func (d *programs) Answers() (*Answers, error) {
 		return nil, fmt.Errorf("DNS answers: %w", err)
 	}
 	reader.SetDeadline(time.Unix(0, 0)) // read what is there, and never wait
-	return &Answers{reader: reader}, nil
+	return &Answers{reader: reader, unknown: &d.unknown.answers}, nil
 }
 
 // Close ends the reading.
@@ -94,20 +96,24 @@ func (a *Answers) Read(handle func(cookie uint64, message []byte)) error {
 		if err != nil {
 			return fmt.Errorf("DNS answers: %w", err)
 		}
-		if cookie, message, ok := asAnswer(a.record.RawSample); ok {
-			handle(cookie, message)
+		cookie, message, ok := asAnswer(a.record.RawSample)
+		if !ok {
+			a.unknown.Add(1)
+			continue
 		}
+		handle(cookie, message)
 	}
 }
 
+// asAnswer reads a record. It returns false if the program of another version has written it.
 func asAnswer(sample []byte) (cookie uint64, message []byte, ok bool) {
 	const head = int(unsafe.Sizeof(bpf.UnderlaneDnsAnswer{}))
-	if len(sample) < head {
+	if room := len(sample) - head; room != int(bpf.UnderlaneDnsRoomDNS_SMALL) && room != int(bpf.UnderlaneDnsRoomDNS_LARGE) {
 		return 0, nil, false
 	}
 	raw := (*bpf.UnderlaneDnsAnswer)(unsafe.Pointer(unsafe.SliceData(sample)))
 	message = sample[head:]
-	if int(raw.Length) > len(message) {
+	if raw.Layout != uint32(bpf.UnderlaneLayoutLAYOUT_DNS_ANSWER) || int(raw.Length) > len(message) {
 		return 0, nil, false
 	}
 	return raw.NetnsCookie, message[:raw.Length], true

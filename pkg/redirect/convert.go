@@ -3,7 +3,6 @@ package redirect
 import (
 	"encoding/binary"
 	"net/netip"
-	"unsafe"
 
 	"github.com/underlane/underlane/bpf"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -72,13 +71,4 @@ func (d *kernelMaps) copyRanges(dst *[8]bpf.UnderlanePortRange, ranges []mesh.Po
 		}
 		dst[i] = bpf.UnderlanePortRange{First: max(r.First, 1), Last: r.Last}
 	}
-}
-
-// asEvent returns a ring-buffer sample as its struct, without a copy. It returns false
-// if the sample is too short.
-func asEvent(sample []byte) (*bpf.UnderlaneEvent, bool) {
-	if len(sample) < int(unsafe.Sizeof(bpf.UnderlaneEvent{})) {
-		return nil, false
-	}
-	return (*bpf.UnderlaneEvent)(unsafe.Pointer(unsafe.SliceData(sample))), true
 }

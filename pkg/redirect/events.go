@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
@@ -76,14 +78,14 @@ func (d *kernelMaps) ReadEvents(ctx context.Context, handle func(*Event)) error 
 			continue
 		}
 		pause = pollFast
-		if err := drain(ctx, reader, handle); err != nil {
+		if err := d.drain(ctx, reader, handle); err != nil {
 			return fmt.Errorf("kernel events: %w", err)
 		}
 	}
 }
 
 // drain calls handle for each event in the ring buffer, until ctx is done.
-func drain(ctx context.Context, reader *ringbuf.Reader, handle func(*Event)) error {
+func (d *kernelMaps) drain(ctx context.Context, reader *ringbuf.Reader, handle func(*Event)) error {
 	var (
 		record ringbuf.Record
 		event  Event
@@ -96,16 +98,22 @@ func drain(ctx context.Context, reader *ringbuf.Reader, handle func(*Event)) err
 		if err != nil {
 			return err
 		}
-		if decode(record.RawSample, &event) {
-			handle(&event)
+		if !decode(record.RawSample, &event) {
+			d.unknown.events.Add(1)
+			continue
 		}
+		handle(&event)
 	}
 	return nil
 }
 
+// decode reads a record. It returns false if the program of another version has written it.
 func decode(sample []byte, e *Event) bool {
-	raw, ok := asEvent(sample)
-	if !ok {
+	if len(sample) != int(unsafe.Sizeof(bpf.UnderlaneEvent{})) {
+		return false
+	}
+	raw := (*bpf.UnderlaneEvent)(unsafe.Pointer(unsafe.SliceData(sample)))
+	if raw.Layout != uint32(bpf.UnderlaneLayoutLAYOUT_EVENT) {
 		return false
 	}
 	*e = Event{
@@ -163,9 +171,20 @@ var counterNames = [bpf.UnderlaneCounterNUM_COUNTERS]string{
 // CounterEventLost counts events that did not fit into the ring buffer.
 const CounterEventLost = "event-lost"
 
+// Records of the ring buffers that this agent did not read, because the program of another
+// version has written them.
+const (
+	counterEventUnknown = "event-unknown"
+	counterDNSUnknown   = "dns-unknown"
+)
+
+// unknownRecords counts them.
+type unknownRecords struct{ events, answers atomic.Uint64 }
+
 // Counters returns the kernel-side counters by name, summed over processors.
 func (d *kernelMaps) Counters() (map[string]uint64, error) {
-	counts := make(map[string]uint64, len(counterNames)+len(pathCounterNames))
+	counts := make(map[string]uint64, len(counterNames)+len(pathCounterNames)+2)
+	counts[counterEventUnknown], counts[counterDNSUnknown] = d.unknown.events.Load(), d.unknown.answers.Load()
 	err := readCounters(counts, d.objs.Counters, counterNames[:])
 	return counts, errors.Join(err, readCounters(counts, d.objs.PathCounters, pathCounterNames[:]))
 }

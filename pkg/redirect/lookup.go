@@ -18,11 +18,8 @@ type lookups struct {
 	types *btf.Spec // of another kernel, in tests; nil: of this one
 }
 
-func newLookups(objs *bpf.UnderlaneObjects) (*lookups, error) {
-	spec, err := bpf.LoadUnderlane()
-	if err != nil {
-		return nil, err
-	}
+// newLookups keeps of spec what is loaded again and again, and drops the rest of it.
+func newLookups(spec *ebpf.CollectionSpec, objs *bpf.UnderlaneObjects) *lookups {
 	name := bpf.UnderlaneProgSteerInbound
 	spec.Programs = map[string]*ebpf.ProgramSpec{name: spec.Programs[name]}
 	shared := map[string]*ebpf.Map{
@@ -35,7 +32,7 @@ func newLookups(objs *bpf.UnderlaneObjects) (*lookups, error) {
 			delete(spec.Maps, m)
 		}
 	}
-	return &lookups{spec: spec, maps: shared}, nil
+	return &lookups{spec: spec, maps: shared}
 }
 
 // rodata is the section of the programs' constants. Each copy has its own map of it.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
-	"github.com/underlane/underlane/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -74,25 +73,24 @@ func dropIf(ours bool) error {
 	return dropCgroup2(cgroup2Mount)
 }
 
-// dropIncompatible removes the pins of maps that this version's programs cannot use.
-func dropIncompatible(root string) error {
-	spec, err := bpf.LoadUnderlane()
-	if err != nil {
-		return fmt.Errorf("remove pins: %w", err)
-	}
+// dropUnusable removes the pins of maps that this version's programs cannot use. The links
+// stay: a pod's sk_lookup link keeps the old program, which has its own maps, until the pod is
+// enrolled again. Without that link a strict pod would be open.
+func (d *programs) dropUnusable(spec *ebpf.CollectionSpec) error {
 	for name, want := range spec.Maps {
-		path := filepath.Join(root, name)
+		path := filepath.Join(d.opts.PinRoot, name)
 		if _, err := os.Stat(path); err != nil || want.Pinning != ebpf.PinByName {
 			continue
 		}
 		m, err := ebpf.LoadPinnedMap(path, nil)
 		if err == nil {
-			err = want.Compatible(m)
+			err = usable(want, m)
 			m.Close()
 		}
 		if err == nil {
 			continue
 		}
+		d.log.Warn("a pinned map is of another version: starting with a new one", "map", path, "cause", err)
 		if err := os.Remove(path); err != nil {
 			return fmt.Errorf("remove pin of another version: %w", err)
 		}

@@ -165,14 +165,14 @@ func (r *Redirects) settle(ctx context.Context, check bool) {
 	}
 	r.mu.Unlock()
 	for _, cookie := range off {
-		r.d.stopRedirect(cookie)
+		r.stop(cookie)
 		r.set(cookie, nil, false)
 	}
 	for _, cookie := range look {
 		if ctx.Err() != nil {
 			return
 		}
-		err := r.d.startRedirect(cookie, r.prog)
+		err := r.start(cookie)
 		r.set(cookie, err, err == nil)
 	}
 }
@@ -258,9 +258,10 @@ func (d *Datapath) byCookie(cookie uint64) *Pod {
 
 var errNotThere = errors.New("the pod is not enrolled")
 
-// startRedirect attaches the program to a pod's veth, if it is not, and has the packets of new
+// start attaches the program to a pod's veth, if it is not, and has the packets of new
 // connections redirected. If that must not be (any more), it undoes it.
-func (d *Datapath) startRedirect(cookie uint64, prog *ebpf.Program) (err error) {
+func (r *Redirects) start(cookie uint64) (err error) {
+	d := r.d
 	p := d.byCookie(cookie)
 	if p == nil {
 		return errNotThere
@@ -274,7 +275,7 @@ func (d *Datapath) startRedirect(cookie uint64, prog *ebpf.Program) (err error) 
 	defer host.Close()
 	index, err := hostVeth(host, p.ns, p.Addrs())
 	if err != nil {
-		d.stopRedirect(cookie)
+		r.stop(cookie)
 		return err
 	}
 	d.mu.Lock()
@@ -282,7 +283,7 @@ func (d *Datapath) startRedirect(cookie uint64, prog *ebpf.Program) (err error) 
 	if d.pods[p.UID] != p {
 		return errNotThere
 	}
-	if err := p.redirectAt(host, index, prog); err != nil {
+	if err := p.redirectAt(host, index, r.prog); err != nil {
 		p.unredirect()
 		return fmt.Errorf("attach redirect: %w", err)
 	}
@@ -291,6 +292,18 @@ func (d *Datapath) startRedirect(cookie uint64, prog *ebpf.Program) (err error) 
 		return fmt.Errorf("veths map: %w", err)
 	}
 	return nil
+}
+
+func (r *Redirects) stop(cookie uint64) {
+	d := r.d
+	d.dropVeth(cookie)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.pods {
+		if p.Cookie() == cookie {
+			p.unredirect()
+		}
+	}
 }
 
 // fileVeth makes the entry of a pod in the map veths, unless it is there.
@@ -320,17 +333,6 @@ func (p *entries) redirectAt(host *netns.NS, index int, prog *ebpf.Program) erro
 		})
 		return err
 	})
-}
-
-func (d *Datapath) stopRedirect(cookie uint64) {
-	d.dropVeth(cookie)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, p := range d.pods {
-		if p.Cookie() == cookie {
-			p.unredirect()
-		}
-	}
 }
 
 // unredirect takes the program from the pod's veth. The packets go by way of the host before.
