@@ -94,6 +94,9 @@ const (
 	PathPrefix PathMatchKind = iota // whole elements: /a matches /a, /a/ and /a/b, not /ab
 	PathExact
 	PathRegex // RE2, must match the whole path
+	// PathUnknown: it is not known how. Every path may match, before all that is known: the
+	// rule refuses requests.
+	PathUnknown
 )
 
 // PathMatch compares a path. The zero PathMatch matches every path.
@@ -109,6 +112,9 @@ type ValueMatch struct {
 	Name  string // header names in any case
 	Value string
 	Regex bool
+	// Unknown: it is not known how. Every request may match, also one without the field or
+	// parameter: the rule refuses requests.
+	Unknown bool
 }
 
 // GRPCMethodMatch compares the service and the method of a gRPC call. Empty

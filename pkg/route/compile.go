@@ -31,7 +31,8 @@ type pathKind uint8
 const (
 	byPrefix pathKind = iota
 	byExact
-	byMethod // the last element of a gRPC path
+	byMethod  // the last element of a gRPC path
+	byUnknown // any path, before all others
 )
 
 // valueMatch compares one header field or query parameter.
@@ -39,6 +40,7 @@ type valueMatch struct {
 	name    string // of headers: lower case
 	value   string
 	pattern *pattern // used instead of value if not nil
+	unknown bool     // every request fits
 }
 
 type compiledRule struct {
@@ -104,10 +106,14 @@ func compileRule(r *mesh.Route, index int) (*Rule, error) {
 func compileMatch(m *mesh.RouteMatch, grpc bool) (c *candidate, err error) {
 	c = new(candidate)
 	if grpc {
-		if m.Path != (mesh.PathMatch{}) || m.Method != "" || len(m.Query) > 0 {
+		if known(m.Path) != (mesh.PathMatch{}) || m.Method != "" || len(m.Query) > 0 {
 			return nil, fmt.Errorf("a gRPC route matches by service, method and headers only")
 		}
-		err = c.compileGRPC(&m.GRPC)
+		if m.Path.Kind == mesh.PathUnknown {
+			c.kind = byUnknown
+		} else {
+			err = c.compileGRPC(&m.GRPC)
+		}
 	} else {
 		if m.GRPC != (mesh.GRPCMethodMatch{}) {
 			return nil, fmt.Errorf("gRPC method: the route is an HTTP route")
@@ -122,7 +128,7 @@ func compileMatch(m *mesh.RouteMatch, grpc bool) (c *candidate, err error) {
 		return nil, err
 	}
 	for _, h := range m.Headers {
-		if !isToken(h.Name) {
+		if !isToken(h.Name) && !h.Unknown {
 			return nil, fmt.Errorf("header %q: not a name", h.Name)
 		}
 		if c.headers, err = appendValue(c.headers, h, strings.ToLower(h.Name)); err != nil {
@@ -130,7 +136,7 @@ func compileMatch(m *mesh.RouteMatch, grpc bool) (c *candidate, err error) {
 		}
 	}
 	for _, q := range m.Query {
-		if q.Name == "" {
+		if q.Name == "" && !q.Unknown {
 			return nil, fmt.Errorf("query parameter without a name")
 		}
 		if c.query, err = appendValue(c.query, q, q.Name); err != nil {
@@ -140,6 +146,14 @@ func compileMatch(m *mesh.RouteMatch, grpc bool) (c *candidate, err error) {
 	return c, nil
 }
 
+// known returns the zero PathMatch for one that is not known.
+func known(m mesh.PathMatch) mesh.PathMatch {
+	if m.Kind == mesh.PathUnknown {
+		return mesh.PathMatch{}
+	}
+	return m
+}
+
 // appendValue appends a match, unless the list has one with that name already.
 func appendValue(to []valueMatch, m mesh.ValueMatch, name string) ([]valueMatch, error) {
 	for i := range to {
@@ -147,8 +161,8 @@ func appendValue(to []valueMatch, m mesh.ValueMatch, name string) ([]valueMatch,
 			return to, nil
 		}
 	}
-	v := valueMatch{name: name, value: m.Value}
-	if m.Regex {
+	v := valueMatch{name: name, value: m.Value, unknown: m.Unknown}
+	if m.Regex && !m.Unknown {
 		var err error
 		if v.pattern, err = compilePattern(m.Value); err != nil {
 			return nil, err
@@ -172,6 +186,9 @@ func (c *candidate) compilePath(m *mesh.PathMatch) (err error) {
 		}
 		c.path = strings.TrimSuffix(m.Value, "/")
 		return checkMatchPath(m.Value)
+	case mesh.PathUnknown:
+		c.kind = byUnknown
+		return nil
 	}
 	return fmt.Errorf("path: unknown kind of match %d", m.Kind)
 }

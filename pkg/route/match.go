@@ -143,6 +143,11 @@ func hostOf(authority string) string {
 // find returns the matching candidate with the highest precedence, and the
 // length of the path prefix that it matched. It returns inDoubt if that one may be another.
 func (p *paths) find(r *Request, path, query string) (*candidate, int) {
+	if len(p.unknown) > 0 {
+		if c := p.unknown.first(r, query); c != nil {
+			return c, 0
+		}
+	}
 	if len(p.exact) > 0 {
 		if c := p.exact[path].first(r, query); c != nil {
 			return c, 0
@@ -229,6 +234,9 @@ func (c *candidate) fitsPattern(path string) fit {
 }
 
 func (m *valueMatch) fitsHeader(r *Request) fit {
+	if m.unknown {
+		return yes
+	}
 	value, ok := r.Authority, r.Authority != ""
 	if m.name != "host" {
 		if r.Fields == nil {

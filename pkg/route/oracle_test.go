@@ -52,6 +52,8 @@ func oracle(routes []*mesh.Route, r *Request) string {
 					created: route.Created, route: route.Namespace + "/" + route.Name, ruleIndex: i, matchesIndex: j,
 				}
 				switch m.Path.Kind {
+				case mesh.PathUnknown:
+					f.kind = 3
 				case mesh.PathExact:
 					f.kind = 2
 				case mesh.PathRegex:
@@ -100,6 +102,7 @@ func oracleFits(m *mesh.RouteMatch, r *Request, grpc bool) bool {
 	path, query, _ := strings.Cut(r.Path, "?")
 	whole := func(pattern, s string) bool { return regexp.MustCompile("^(?:" + pattern + ")$").MatchString(s) }
 	switch m.Path.Kind {
+	case mesh.PathUnknown:
 	case mesh.PathExact:
 		if path != m.Path.Value {
 			return false
@@ -130,6 +133,9 @@ func oracleFits(m *mesh.RouteMatch, r *Request, grpc bool) bool {
 	}
 	for _, h := range m.Headers {
 		value, ok := r.Fields.Get(strings.ToLower(h.Name))
+		if h.Unknown {
+			continue
+		}
 		if !ok || !h.Regex && value != h.Value || h.Regex && !whole(h.Value, value) {
 			return false
 		}
@@ -137,6 +143,9 @@ func oracleFits(m *mesh.RouteMatch, r *Request, grpc bool) bool {
 	params, _ := url.ParseQuery(query)
 	for _, q := range m.Query {
 		value, ok := params[q.Name]
+		if q.Unknown {
+			continue
+		}
 		if !ok || !q.Regex && value[0] != q.Value || q.Regex && !whole(q.Value, value[0]) {
 			return false
 		}
@@ -177,10 +186,14 @@ func (g generator) routes() (all []*mesh.Route) {
 
 func (g generator) match(grpc bool) (m mesh.RouteMatch) {
 	if g.IntN(3) == 0 {
-		m.Headers = append(m.Headers, mesh.ValueMatch{Name: "H1", Value: g.one("1", "2")})
+		m.Headers = append(m.Headers, mesh.ValueMatch{Name: "H1", Value: g.one("1", "2"), Unknown: g.IntN(8) == 0})
 	}
 	if g.IntN(4) == 0 {
 		m.Headers = append(m.Headers, mesh.ValueMatch{Name: "h2", Value: g.one("1", "[12]"), Regex: true})
+	}
+	if g.IntN(20) == 0 {
+		m.Path.Kind = mesh.PathUnknown
+		return m
 	}
 	if grpc {
 		switch g.IntN(4) {
@@ -205,7 +218,7 @@ func (g generator) match(grpc bool) (m mesh.RouteMatch) {
 		m.Method = g.one("GET", "POST")
 	}
 	if g.IntN(4) == 0 {
-		m.Query = append(m.Query, mesh.ValueMatch{Name: "q", Value: g.one("1", "a b", "")})
+		m.Query = append(m.Query, mesh.ValueMatch{Name: "q", Value: g.one("1", "a b", ""), Unknown: g.IntN(8) == 0})
 	}
 	return m
 }

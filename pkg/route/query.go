@@ -3,6 +3,9 @@ package route
 import "strings"
 
 func (m *valueMatch) fitsQuery(query string) fit {
+	if m.unknown {
+		return yes
+	}
 	value, ok := parameter(query, m.name)
 	if !ok {
 		return no

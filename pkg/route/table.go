@@ -158,6 +158,7 @@ type paths struct {
 	lengths  []int           // of prefixes, longest first
 	methods  map[string]list // gRPC methods, of any service
 	rest     list            // candidates for any path
+	unknown  list            // likewise, and before all others: how they compare is not known
 }
 
 // list is in order of precedence after finish.
@@ -171,6 +172,8 @@ func (p *paths) add(c *candidate) {
 		insert(&p.exact, c)
 	case c.kind == byMethod:
 		insert(&p.methods, c)
+	case c.kind == byUnknown:
+		p.unknown = append(p.unknown, c)
 	case c.path == "":
 		p.rest = append(p.rest, c)
 	default:
@@ -201,6 +204,7 @@ func (p *paths) finish() {
 		return cmp.Or(b.length-a.length, precedence(a, b))
 	})
 	slices.SortFunc(p.rest, precedence)
+	slices.SortFunc(p.unknown, precedence)
 }
 
 // precedence compares candidates whose paths match equally well.

@@ -452,6 +452,7 @@ type RouteMatch struct {
 	GrpcService   string                 `protobuf:"bytes,6,opt,name=grpc_service,json=grpcService,proto3" json:"grpc_service,omitempty"`
 	GrpcMethod    string                 `protobuf:"bytes,7,opt,name=grpc_method,json=grpcMethod,proto3" json:"grpc_method,omitempty"`
 	GrpcRegex     bool                   `protobuf:"varint,8,opt,name=grpc_regex,json=grpcRegex,proto3" json:"grpc_regex,omitempty"`
+	PathUnknown   bool                   `protobuf:"varint,285,opt,name=path_unknown,json=pathUnknown,proto3" json:"path_unknown,omitempty"` // any path or gRPC method may match, before all others
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -542,11 +543,19 @@ func (x *RouteMatch) GetGrpcRegex() bool {
 	return false
 }
 
+func (x *RouteMatch) GetPathUnknown() bool {
+	if x != nil {
+		return x.PathUnknown
+	}
+	return false
+}
+
 type ValueMatch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	Regex         bool                   `protobuf:"varint,3,opt,name=regex,proto3" json:"regex,omitempty"`
+	Unknown       bool                   `protobuf:"varint,286,opt,name=unknown,proto3" json:"unknown,omitempty"` // every request may match
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -598,6 +607,13 @@ func (x *ValueMatch) GetValue() string {
 func (x *ValueMatch) GetRegex() bool {
 	if x != nil {
 		return x.Regex
+	}
+	return false
+}
+
+func (x *ValueMatch) GetUnknown() bool {
+	if x != nil {
+		return x.Unknown
 	}
 	return false
 }
@@ -1507,7 +1523,7 @@ const file_control_v1_route_proto_rawDesc = "" +
 	"\bbackends\x18\x04 \x03(\v2\".underlane.control.v1.RouteBackendR\bbackends\x12B\n" +
 	"\x0frequest_timeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0erequestTimeout\x12Q\n" +
 	"\x17backend_request_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x15backendRequestTimeout\x126\n" +
-	"\x05retry\x18\a \x01(\v2 .underlane.control.v1.RouteRetryR\x05retry\"\xfd\x02\n" +
+	"\x05retry\x18\a \x01(\v2 .underlane.control.v1.RouteRetryR\x05retry\"\xa1\x03\n" +
 	"\n" +
 	"RouteMatch\x12B\n" +
 	"\tpath_kind\x18\x01 \x01(\x0e2%.underlane.control.v1.RouteMatch.PathR\bpathKind\x12\x12\n" +
@@ -1519,17 +1535,19 @@ const file_control_v1_route_proto_rawDesc = "" +
 	"\vgrpc_method\x18\a \x01(\tR\n" +
 	"grpcMethod\x12\x1d\n" +
 	"\n" +
-	"grpc_regex\x18\b \x01(\bR\tgrpcRegex\"(\n" +
+	"grpc_regex\x18\b \x01(\bR\tgrpcRegex\x12\"\n" +
+	"\fpath_unknown\x18\x9d\x02 \x01(\bR\vpathUnknown\"(\n" +
 	"\x04Path\x12\n" +
 	"\n" +
 	"\x06PREFIX\x10\x00\x12\t\n" +
 	"\x05EXACT\x10\x01\x12\t\n" +
-	"\x05REGEX\x10\x02\"L\n" +
+	"\x05REGEX\x10\x02\"g\n" +
 	"\n" +
 	"ValueMatch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x14\n" +
-	"\x05regex\x18\x03 \x01(\bR\x05regex\"\x86\x04\n" +
+	"\x05regex\x18\x03 \x01(\bR\x05regex\x12\x19\n" +
+	"\aunknown\x18\x9e\x02 \x01(\bR\aunknown\"\x86\x04\n" +
 	"\fRouteFilters\x12M\n" +
 	"\x0frequest_headers\x18\x01 \x01(\v2$.underlane.control.v1.HeaderModifierR\x0erequestHeaders\x12O\n" +
 	"\x10response_headers\x18\x02 \x01(\v2$.underlane.control.v1.HeaderModifierR\x0fresponseHeaders\x12?\n" +

@@ -84,17 +84,21 @@ func decodeMatch(m *pb.RouteMatch) (out mesh.RouteMatch, err error) {
 	default:
 		return out, fmt.Errorf("match of paths %d is not known to this agent", m.GetPathKind())
 	}
-	return mesh.RouteMatch{
+	out = mesh.RouteMatch{
 		Path:    mesh.PathMatch{Kind: mesh.PathMatchKind(m.GetPathKind()), Value: m.GetPath()},
 		Method:  m.GetMethod(),
 		Headers: decodeValues(m.GetHeaders()), Query: decodeValues(m.GetQuery()),
 		GRPC: mesh.GRPCMethodMatch{Service: m.GetGrpcService(), Method: m.GetGrpcMethod(), Regex: m.GetGrpcRegex()},
-	}, nil
+	}
+	if m.GetPathUnknown() {
+		out.Path, out.GRPC = mesh.PathMatch{Kind: mesh.PathUnknown}, mesh.GRPCMethodMatch{}
+	}
+	return out, nil
 }
 
 func decodeValues(all []*pb.ValueMatch) (out []mesh.ValueMatch) {
 	for _, v := range all {
-		out = append(out, mesh.ValueMatch{Name: v.GetName(), Value: v.GetValue(), Regex: v.GetRegex()})
+		out = append(out, mesh.ValueMatch{Name: v.GetName(), Value: v.GetValue(), Regex: v.GetRegex(), Unknown: v.GetUnknown()})
 	}
 	return out
 }

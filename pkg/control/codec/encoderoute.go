@@ -35,12 +35,8 @@ func encodeRule(r *mesh.RouteRule) *pb.RouteRule {
 		Name: r.Name, Filters: encodeFilters(&r.Filters),
 		RequestTimeout: encodeDuration(r.Timeouts.Request), BackendRequestTimeout: encodeDuration(r.Timeouts.BackendRequest),
 	}
-	for _, m := range r.Matches {
-		out.Matches = append(out.Matches, &pb.RouteMatch{
-			PathKind: pb.RouteMatch_Path(m.Path.Kind), Path: m.Path.Value, Method: m.Method,
-			Headers: encodeValues(m.Headers), Query: encodeValues(m.Query),
-			GrpcService: m.GRPC.Service, GrpcMethod: m.GRPC.Method, GrpcRegex: m.GRPC.Regex,
-		})
+	for i := range r.Matches {
+		out.Matches = append(out.Matches, encodeMatch(&r.Matches[i]))
 	}
 	for i := range r.Backends {
 		b := &r.Backends[i]
@@ -62,6 +58,18 @@ func encodeRule(r *mesh.RouteRule) *pb.RouteRule {
 	return out
 }
 
+// encodeMatch encodes a path that may match for agents that do not know PathUnknown as any path.
+func encodeMatch(m *mesh.RouteMatch) *pb.RouteMatch {
+	out := &pb.RouteMatch{Method: m.Method, Headers: encodeValues(m.Headers), Query: encodeValues(m.Query)}
+	if m.Path.Kind == mesh.PathUnknown {
+		out.PathUnknown = true
+		return out
+	}
+	out.PathKind, out.Path = pb.RouteMatch_Path(m.Path.Kind), m.Path.Value
+	out.GrpcService, out.GrpcMethod, out.GrpcRegex = m.GRPC.Service, m.GRPC.Method, m.GRPC.Regex
+	return out
+}
+
 func encodeDuration(d time.Duration) *durationpb.Duration {
 	if d == 0 {
 		return nil
@@ -71,7 +79,7 @@ func encodeDuration(d time.Duration) *durationpb.Duration {
 
 func encodeValues(all []mesh.ValueMatch) (out []*pb.ValueMatch) {
 	for _, v := range all {
-		out = append(out, &pb.ValueMatch{Name: v.Name, Value: v.Value, Regex: v.Regex})
+		out = append(out, &pb.ValueMatch{Name: v.Name, Value: v.Value, Regex: v.Regex, Unknown: v.Unknown})
 	}
 	return out
 }

@@ -185,6 +185,9 @@ func requestPolicyOf(all map[string]string) (requestPolicy, []string) {
 	if byHTTP || byGRPC || limited || out.timeouts.BackendRequest > 0 {
 		out.retry = retry
 	}
+	if limit := out.timeouts.Request; limit > 0 && out.timeouts.BackendRequest > limit {
+		a.wrong(mesh.AnnotationRetryTimeout, "%v is longer than the request may take, %v", out.timeouts.BackendRequest, limit)
+	}
 	a.unknown("retry.underlane.io/")
 	a.unknown("timeout.underlane.io/")
 	if len(a.errs) > 0 {

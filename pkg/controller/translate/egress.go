@@ -184,7 +184,7 @@ func (t *translation) addTLSRoute(r *gatewayv1.TLSRoute) {
 	t.eachEgressParent(KindTLSRoute, &r.ObjectMeta, r.Spec.ParentRefs, r.Spec.Hostnames, func(d *routeDraft) {
 		d.layer = mesh.LayerTLS
 		for i := range r.Spec.Rules {
-			d.streamRule(valueOf(r.Spec.Rules[i].Name), r.Spec.Rules[i].BackendRefs, i)
+			d.streamRule(valueOf(r.Spec.Rules[i].Name), r.Spec.Rules[i].BackendRefs)
 		}
 		d.oneRule(len(r.Spec.Rules))
 		d.distrust(custom.UnknownFields(r))
@@ -196,7 +196,7 @@ func (t *translation) addTCPRoute(r *gatewayv1.TCPRoute) {
 	t.eachEgressParent(KindTCPRoute, &r.ObjectMeta, r.Spec.ParentRefs, nil, func(d *routeDraft) {
 		d.layer = mesh.LayerTCP
 		for i := range r.Spec.Rules {
-			d.streamRule(valueOf(r.Spec.Rules[i].Name), r.Spec.Rules[i].BackendRefs, i)
+			d.streamRule(valueOf(r.Spec.Rules[i].Name), r.Spec.Rules[i].BackendRefs)
 		}
 		d.oneRule(len(r.Spec.Rules))
 		d.distrust(custom.UnknownFields(r))
@@ -204,12 +204,14 @@ func (t *translation) addTCPRoute(r *gatewayv1.TCPRoute) {
 }
 
 // streamRule adds a rule about connections.
-func (d *routeDraft) streamRule(name string, backends []gatewayv1.BackendRef, index int) {
-	out := mesh.RouteRule{Name: name}
-	for i := range backends {
-		out.Backends = append(out.Backends, d.routeBackend(&backends[i], nil, fmt.Sprintf("rules[%d].backendRefs[%d]", index, i)))
-	}
-	d.rules = append(d.rules, out)
+func (d *routeDraft) streamRule(name string, backends []gatewayv1.BackendRef) {
+	d.add(func(where string) mesh.RouteRule {
+		out := mesh.RouteRule{Name: name}
+		for i := range backends {
+			out.Backends = append(out.Backends, d.routeBackend(&backends[i], nil, fmt.Sprintf("%s.backendRefs[%d]", where, i)))
+		}
+		return out
+	})
 }
 
 func (d *routeDraft) oneRule(n int) {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/underlane/underlane/pkg/controller/custom"
 	"github.com/underlane/underlane/pkg/mesh"
-	"github.com/underlane/underlane/pkg/route"
 )
 
 // Kinds of routes.
@@ -39,9 +38,6 @@ type routeDraft struct {
 	layer  mesh.RouteLayer
 
 	verdicts
-	// guarded: a rule has an external authorizer, or a field that is not known. Then the route
-	// is never left out: what it guards would be open.
-	guarded bool
 }
 
 // verdicts are the problems of a route, as its parts are read.
@@ -49,9 +45,7 @@ type verdicts struct {
 	rejected   []verdict // why the route cannot be used as it is
 	unresolved []verdict // references that do not resolve
 	ignored    []string  // fields that have no effect
-	// refusals is the number of entries in rejected for which the route is still
-	// used. The requested behaviour must not be skipped, so the route refuses the
-	// requests.
+	// refusals is the number of entries in rejected for which rules already refuse requests.
 	refusals int
 }
 
@@ -64,9 +58,6 @@ func (t *translation) draft(kind string, meta *metav1.ObjectMeta) *routeDraft {
 	}
 	return d
 }
-
-// usable reports whether the route should take effect.
-func (d *verdicts) usable() bool { return len(d.rejected) == d.refusals }
 
 // verdict is the reason of a condition, and a text for users.
 type verdict struct {
@@ -91,7 +82,7 @@ func (t *translation) addHTTPRoute(r *gatewayv1.HTTPRoute) {
 func (t *translation) addHTTPSpec(kind string, meta *metav1.ObjectMeta, spec *gatewayv1.HTTPRouteSpec, unknown []string) {
 	rules := func(d *routeDraft) {
 		for i := range spec.Rules {
-			d.rules = append(d.rules, d.httpRule(&spec.Rules[i], fmt.Sprintf("rules[%d]", i)))
+			d.add(func(where string) mesh.RouteRule { return d.httpRule(&spec.Rules[i], where) })
 		}
 		d.distrust(unknown)
 	}
@@ -107,7 +98,7 @@ func (t *translation) addHTTPSpec(kind string, meta *metav1.ObjectMeta, spec *ga
 func (t *translation) addGRPCRoute(r *gatewayv1.GRPCRoute) {
 	rules := func(d *routeDraft) {
 		for i := range r.Spec.Rules {
-			d.rules = append(d.rules, d.grpcRule(&r.Spec.Rules[i], fmt.Sprintf("rules[%d]", i)))
+			d.add(func(where string) mesh.RouteRule { return d.grpcRule(&r.Spec.Rules[i], where) })
 		}
 		d.distrust(custom.UnknownFields(r))
 	}
@@ -138,18 +129,7 @@ func (d *routeDraft) finish(parents []gatewayv1.ParentReference, hostnames []gat
 			base.Hostnames = append(base.Hostnames, string(h))
 		}
 	}
-	if d.usable() {
-		if err := route.Check(&base); err != nil {
-			d.reject(gatewayv1.RouteReasonUnsupportedValue, "%v", err)
-		}
-	}
-	if (d.guarded || d.egress != nil) && !d.usable() {
-		base.Rules = []mesh.RouteRule{{Filters: mesh.RouteFilters{Invalid: "the route is not understood, and may guard something"}}}
-		if route.Check(&base) != nil {
-			base.Hostnames = nil // it is they that are not understood
-		}
-		d.refusals = len(d.rejected)
-	}
+	d.closeWhole(&base)
 	status := RouteStatus{Kind: d.kind, Namespace: d.meta.Namespace, Name: d.meta.Name}
 	for i := range parents {
 		ref := &parents[i]
@@ -160,7 +140,7 @@ func (d *routeDraft) finish(parents []gatewayv1.ParentReference, hostnames []gat
 			continue
 		}
 		at, problem := find(ref)
-		if problem == "" && d.usable() && !d.has(at) {
+		if problem == "" && !d.has(at) {
 			r := base
 			r.Parent = at
 			d.t.Routes = append(d.t.Routes, &r)

@@ -151,7 +151,7 @@ func TestDurations(t *testing.T) {
 	}
 	for _, text := range []string{"", "1", "1d", "-1s", "+1s", "1.5s", "1us", "1 s", "100000s", "1s1s1s1s1s", "s"} {
 		r, conditions := onRoute(t, gatewayv1.HTTPRouteRule{Timeouts: &gatewayv1.HTTPRouteTimeouts{Request: ref(gatewayv1.Duration(text))}})
-		if r != nil || conditions[0].Reason != "UnsupportedValue" || conditions[0].Status != metav1.ConditionFalse {
+		if r.Rules[0].Filters.Invalid == "" || conditions[0].Reason != "UnsupportedValue" || conditions[0].Status != metav1.ConditionFalse {
 			t.Errorf("%q: got %+v, %+v", text, r, conditions)
 		}
 	}
@@ -163,7 +163,7 @@ func TestCostlyExpressions(t *testing.T) {
 	r, conditions := onRoute(t, gatewayv1.HTTPRouteRule{Matches: []gatewayv1.HTTPRouteMatch{{
 		Path: &gatewayv1.HTTPPathMatch{Type: ref(gatewayv1.PathMatchRegularExpression), Value: ref("/(a{40}b{40}c{40}){20}")},
 	}}})
-	if r != nil || conditions[0].Reason != "UnsupportedValue" || conditions[0].Status != metav1.ConditionFalse || !strings.Contains(conditions[0].Message, "instructions") {
+	if r.Rules[0].Filters.Invalid == "" || conditions[0].Reason != "UnsupportedValue" || conditions[0].Status != metav1.ConditionFalse || !strings.Contains(conditions[0].Message, "instructions") {
 		t.Errorf("got %+v, %+v", r, conditions)
 	}
 }

@@ -73,7 +73,6 @@ func (d *routeDraft) filter(f *gatewayv1.HTTPRouteFilter, out *mesh.RouteFilters
 			out.Mirrors = append(out.Mirrors, mesh.RouteMirror{Service: to, Share: d.share(f.RequestMirror, where)})
 		}
 	case gatewayv1.HTTPRouteFilterExternalAuth:
-		d.guarded = true
 		if f.ExternalAuth == nil {
 			return false
 		}

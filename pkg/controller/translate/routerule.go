@@ -87,6 +87,7 @@ func (d *verdicts) httpMatch(m *gatewayv1.HTTPRouteMatch, where string) mesh.Rou
 		case gatewayv1.PathMatchRegularExpression:
 			out.Path.Kind = mesh.PathRegex
 		default:
+			out.Path = mesh.PathMatch{Kind: mesh.PathUnknown}
 			d.unknown(where+".path", kind)
 		}
 	}
@@ -104,7 +105,10 @@ func (d *verdicts) httpMatch(m *gatewayv1.HTTPRouteMatch, where string) mesh.Rou
 func (d *verdicts) grpcMatch(m *gatewayv1.GRPCRouteMatch, where string) (out mesh.RouteMatch) {
 	if g := m.Method; g != nil {
 		out.GRPC = mesh.GRPCMethodMatch{Service: valueOf(g.Service), Method: valueOf(g.Method)}
-		out.GRPC.Regex = d.isRegex(valueOf(g.Type), where+".method")
+		var known bool
+		if out.GRPC.Regex, known = d.isRegex(valueOf(g.Type), where+".method"); !known {
+			out.GRPC, out.Path.Kind = mesh.GRPCMethodMatch{}, mesh.PathUnknown
+		}
 	}
 	for i := range m.Headers {
 		h := &m.Headers[i]
@@ -114,20 +118,21 @@ func (d *verdicts) grpcMatch(m *gatewayv1.GRPCRouteMatch, where string) (out mes
 }
 
 func (d *verdicts) value(name, value, kind, where string) mesh.ValueMatch {
-	return mesh.ValueMatch{Name: name, Value: value, Regex: d.isRegex(kind, where)}
+	regex, known := d.isRegex(kind, where)
+	return mesh.ValueMatch{Name: name, Value: value, Regex: regex, Unknown: !known}
 }
 
 // isRegex reads the type of a match. The types have the same names for headers,
 // query parameters and methods.
-func (d *verdicts) isRegex(kind, where string) bool {
+func (d *verdicts) isRegex(kind, where string) (is, known bool) {
 	switch kind {
 	case "", string(gatewayv1.HeaderMatchExact):
+		return false, true
 	case string(gatewayv1.HeaderMatchRegularExpression):
-		return true
-	default:
-		d.unknown(where, kind)
+		return true, true
 	}
-	return false
+	d.unknown(where, kind)
+	return false, false
 }
 
 func (d *verdicts) unknown(where, kind string) {

@@ -45,11 +45,7 @@ func (d *routeDraft) parentStatus(ref *gatewayv1.ParentReference, problem string
 		accepted = verdict{gatewayv1.RouteReasonNoMatchingParent, problem}
 	case len(d.rejected) > 0:
 		accepted = join(d.rejected)
-		if d.usable() {
-			accepted.text += "; the requests that this is for are answered 500"
-		} else {
-			accepted.text += "; the route has no effect"
-		}
+		accepted.text += "; the requests that this is for are answered 500"
 	default:
 		isAccepted = true
 		if len(d.ignored) > 0 {

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,6 +21,13 @@ var kindLinkerdHTTPRoute = custom.LinkerdHTTPRoutes.Kind + "." + custom.LinkerdG
 // Services or EgressNetworks. Those that are Servers are in linkerdFront.
 func (t *translation) addLinkerdHTTPRoute(o *custom.PolicyObject) {
 	spec, unknown := policyobject.Read[gatewayv1.HTTPRouteSpec](specOf(o))
+	if !slices.ContainsFunc(spec.ParentRefs, func(r gatewayv1.ParentReference) bool {
+		return isServiceParent(&r) || isEgressParent(&r) || isServerParent(r)
+	}) {
+		for _, field := range unknown.All() { // the parent may be what was not read
+			t.problem(kindLinkerdHTTPRoute, o.Namespace, o.Name, "the field %s is not known", field)
+		}
+	}
 	t.addHTTPSpec(kindLinkerdHTTPRoute, &o.ObjectMeta, &spec, unknown.All())
 }
 
@@ -27,13 +36,13 @@ func (t *translation) addLinkerdHTTPRoute(o *custom.PolicyObject) {
 // that is not known would be about more requests than its author means.
 func (d *routeDraft) distrust(unknown []string) {
 	for _, field := range unknown {
-		d.guarded = true
 		why := "the field " + field + " is not known"
 		d.reject(gatewayv1.RouteReasonUnsupportedValue, "%s", why)
 		d.refusals++
 		i, inRule := ruleOf(field)
 		if inRule && i < len(d.rules) {
 			d.rules[i].Filters.Invalid = why
+			distrustMatch(&d.rules[i], field)
 			continue
 		}
 		if len(d.rules) == 0 {
@@ -42,6 +51,34 @@ func (d *routeDraft) distrust(unknown []string) {
 		for i := range d.rules {
 			d.rules[i].Filters.Invalid = why
 		}
+	}
+}
+
+// inMatch finds the part of a match in which a field is.
+var inMatch = regexp.MustCompile(`^spec\.rules\[[0-9]+\]\.matches\[([0-9]+)\]\.(path|method|headers|queryParams)(?:\[([0-9]+)\])?\.`)
+
+// distrustMatch makes every request fit the part of a match that has a field which is not known:
+// the field may turn round what the part says.
+func distrustMatch(r *mesh.RouteRule, field string) {
+	m := inMatch.FindStringSubmatch(field)
+	if m == nil {
+		return
+	}
+	i, _ := strconv.Atoi(m[1])
+	if i >= len(r.Matches) {
+		return
+	}
+	match := &r.Matches[i]
+	values := match.Headers
+	switch m[2] {
+	case "path", "method": // method has fields in GRPCRoutes only
+		match.Path, match.GRPC = mesh.PathMatch{Kind: mesh.PathUnknown}, mesh.GRPCMethodMatch{}
+		return
+	case "queryParams":
+		values = match.Query
+	}
+	if j, err := strconv.Atoi(m[3]); err == nil && j < len(values) {
+		values[j].Unknown = true
 	}
 }
 

@@ -258,8 +258,13 @@ func TestBrokenRoutesOfANetwork(t *testing.T) {
 		if len(got.Routes) != 1 {
 			t.Fatalf("%s: %+v, %v", name, got.Routes, got.Problems)
 		}
-		if r := got.Routes[0]; len(r.Rules) != 1 || r.Rules[0].Filters.Invalid == "" || len(r.Rules[0].Matches) > 0 {
+		// With a match, it is the first rule that refuses, and whatever path; with a host, all.
+		r := got.Routes[0]
+		if len(r.Rules) != 2 || r.Rules[0].Filters.Invalid == "" || (r.Rules[1].Filters.Invalid == "") != strings.Contains(name, "match") || len(r.Hostnames) > 0 {
 			t.Errorf("%s: %+v", name, r)
+		}
+		if p := r.Rules[0].Matches[0].Path; strings.Contains(name, "match") && p != (mesh.PathMatch{Kind: mesh.PathUnknown}) {
+			t.Errorf("%s: %+v", name, p)
 		}
 		if _, err := route.Compile(got.Routes); err != nil {
 			t.Error(name, err)

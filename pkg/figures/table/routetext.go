@@ -32,6 +32,8 @@ func matchText(m *mesh.RouteMatch) string {
 	switch {
 	case m.Path.Kind == mesh.PathExact:
 		add(m.Path.Value)
+	case m.Path.Kind == mesh.PathUnknown:
+		add("?")
 	case m.Path.Kind == mesh.PathRegex:
 		add("~" + m.Path.Value)
 	case m.Path.Value != "":
@@ -57,6 +59,9 @@ func matchText(m *mesh.RouteMatch) string {
 }
 
 func valueText(v mesh.ValueMatch) string {
+	if v.Unknown {
+		return "?"
+	}
 	if v.Regex {
 		return "~" + v.Value
 	}
