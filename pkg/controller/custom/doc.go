@@ -67,6 +67,10 @@ func IsGroup(group string) bool {
 	return slices.ContainsFunc(Resources, func(r Resource) bool { return r.Group == group })
 }
 
+// PolicyGroups are the groups of which every kind says who may do what: a kind that is not known
+// here must not be without effect silently.
+var PolicyGroups = []string{PolicyGroup, LinkerdGroup, IstioGroup}
+
 // PolicyObjects are the resources whose objects are PolicyObjects.
 var PolicyObjects = []Resource{
 	LinkerdServers, LinkerdPolicies, LinkerdMeshTLS, LinkerdNetworks,

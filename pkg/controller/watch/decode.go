@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -204,7 +205,7 @@ func decodeJSON(asJSON []byte, line int) ([]object, error) {
 		return decodeMetadata(asJSON, line)
 	}
 	if !readable[head.APIVersion+"/"+head.Kind] {
-		return nil, nil
+		return nil, unread(head.APIVersion, head.Kind)
 	}
 	decoded, _, err := strict.Decode(asJSON, nil, nil)
 	if err != nil {
@@ -225,6 +226,21 @@ func decodeJSON(asJSON []byte, line int) ([]object, error) {
 		o = kind.PodOf(p)
 	}
 	return []object{{Object: o, kind: name, line: line}}, nil
+}
+
+// unread returns an error for an object that is not read although it is of a kind that is read in
+// other versions, or of a group of policies.
+func unread(apiVersion, kind string) error {
+	group, _, _ := strings.Cut(apiVersion, "/")
+	for _, r := range custom.Resources {
+		if r.Group == group && r.Kind == kind {
+			return fmt.Errorf("%s: the version %s is not known, and has no effect: want %s", kind, apiVersion, r.GroupVersions()[0])
+		}
+	}
+	if slices.Contains(custom.PolicyGroups, group) {
+		return fmt.Errorf("%s: the kind is not known in %s, and has no effect", kind, apiVersion)
+	}
+	return nil
 }
 
 func decodeItems(items []map[string]any, line int) ([]object, error) {

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,6 +38,7 @@ type optionals struct {
 	known bool // the API server has answered which of them it has
 	doubt bool // it has not answered that of a group with policies of a CNI
 	all   []*optional
+	other []string // resources of policies that are not known, which are noted
 }
 
 // synced reports whether all resources that the API server has were listed once.
@@ -100,6 +102,23 @@ func (s *served) strange(r *custom.Resource) (versions []string) {
 	}
 	slices.Sort(versions)
 	return versions
+}
+
+// others returns the resources of groups of policies that are not known here, as NAME.GROUP.
+func (s *served) others() (out []string) {
+	for gv, names := range s.names {
+		if !slices.Contains(custom.PolicyGroups, gv.Group) {
+			continue
+		}
+		for _, name := range names {
+			known := slices.ContainsFunc(custom.Resources, func(r custom.Resource) bool { return r.Group == gv.Group && r.Name == name })
+			if !known && !strings.Contains(name, "/") { // not a subresource
+				out = append(out, name+"."+gv.Group)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // followOptional watches those optional resources that the API server has, until
@@ -199,7 +218,18 @@ func (c *Cluster) adapt(ctx context.Context, g *sync.WaitGroup, served *served) 
 			fresh = append(fresh, r)
 		}
 	}
+	other := c.optional.other
+	c.optional.other = served.others()
+	for _, resource := range other {
+		if !slices.Contains(c.optional.other, resource) {
+			strange[resource] = nil
+		}
+	}
+	other = c.optional.other
 	c.optional.mu.Unlock()
+	for _, resource := range other {
+		c.note(resource, errors.New("this controller does not know the kind: its objects have no effect"))
+	}
 	for resource, versions := range strange {
 		var err error
 		if len(versions) > 0 {

@@ -144,6 +144,19 @@ func TestStrangeVersionsAreReported(t *testing.T) {
 	if got := said(&served{names: map[schema.GroupVersion][]string{}}); got != "[]" {
 		t.Errorf("without the definition: %s", got)
 	}
+	// A kind of policies that is not known at all is told, too, and no other.
+	unknown := &served{names: map[schema.GroupVersion][]string{
+		gv("v1alpha1"): {"httplocalconcurrencylimitpolicies", "httplocalconcurrencylimitpolicies/status"},
+		{Group: custom.GatewayGroup, Version: "v1"}: {"gateways"},
+	}}
+	for range 2 {
+		if got := said(unknown); strings.Count(got, "its objects have no effect") != 1 || !strings.Contains(got, "httplocalconcurrencylimitpolicies.policy.linkerd.io") {
+			t.Errorf("got %s", got)
+		}
+	}
+	if got := said(&served{names: map[schema.GroupVersion][]string{}}); got != "[]" {
+		t.Errorf("without the definition: %s", got)
+	}
 }
 
 // TestANewVersionIsTakenUp: the objects are listed again by it.
