@@ -92,6 +92,7 @@ func (o *Object) readAuthorization(object []byte, m *Mesh) {
 	a := &authorization{out: authz.Policy{Name: o.String(), Action: actions[spec.Action], Unknown: unknown.Object}}
 	o.authorization = a
 	a.out.Unknown = append(a.out.Unknown, o.readScope(spec.Selector, spec.TargetRef, spec.TargetRefs)...)
+	o.widen(&unknown)
 	a.out.Rehearse, _ = strconv.ParseBool(o.Annotations[AnnotationDryRun])
 	if spec.Provider != nil {
 		a.out.Provider = spec.Provider.Name

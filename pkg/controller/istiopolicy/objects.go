@@ -65,6 +65,7 @@ type Object struct {
 	authorization *authorization
 	peer          *peer
 	tokens        []authz.TokenRule // of a RequestAuthentication
+	refuses       bool              // nothing is let in: where tokens are cannot be read
 }
 
 // ConditionType is that of Condition. Istio's controller writes conditions of other types to
@@ -232,6 +233,9 @@ func (o *Objects) Policies(w *Workload) (out []authz.Policy, requests bool) {
 		if object.authorization != nil {
 			out = append(out, object.authorization.policy(w))
 		}
+		if object.refuses {
+			out = append(out, authz.Policy{Name: object.String(), Action: authz.ActionDeny, Rules: []authz.Rule{{}}})
+		}
 		requests = requests || object.Requests
 	}
 	if p, ok := o.mtls(all); ok {
@@ -302,4 +306,12 @@ func (o *Object) readScope(s *selector, one *targetRef, refs []targetRef) (unkno
 		o.scope = scope{}
 	}
 	return unknown
+}
+
+// widen makes an object be about all workloads of its namespace if its target may be what was
+// not read.
+func (o *Object) widen(unknown *policyobject.Unknown) {
+	if unknown.Broken {
+		o.scope = scope{}
+	}
 }

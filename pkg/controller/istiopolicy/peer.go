@@ -43,6 +43,7 @@ func (o *Object) readPeer(object []byte, root string) {
 	p := &peer{ports: map[uint16]mode{}}
 	o.peer = p
 	o.readScope(spec.Selector, nil, nil)
+	o.widen(&unknown)
 	p.selected = len(o.scope.labels) > 0
 	closed := false
 	doubt := func(field, format string, args ...any) {

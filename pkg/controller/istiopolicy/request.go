@@ -51,6 +51,12 @@ type tokenClaimField struct {
 func (o *Object) readRequest(object []byte) {
 	spec, unknown := policyobject.Read[requestSpec](object)
 	doubts := append(unknown.All(), o.readScope(spec.Selector, spec.TargetRef, spec.TargetRefs)...)
+	if o.widen(&unknown); unknown.Broken {
+		// A token may be where nobody looks for it, and the application would take it for a
+		// verified one.
+		o.refuses = true
+		o.problem("spec", "cannot be read: nothing is let in")
+	}
 	for i := range spec.JWTRules {
 		if len(o.tokens) == jwt.MaxRules {
 			doubts = append(doubts, "spec.jwtRules: with too many elements")

@@ -34,9 +34,5 @@ func (o *Objects) Group(s *Server, trustDomain string) (authz.Group, *authz.Rate
 
 // readsRequests reports whether the protocol of a Server has requests that are read.
 func (s *Server) readsRequests() bool {
-	switch s.Spec.ProxyProtocol {
-	case "", "unknown", "HTTP/1", "HTTP/2", "gRPC":
-		return true
-	}
-	return false // opaque, TLS, and what is not known
+	return s.Spec.ProxyProtocol != "opaque" && s.Spec.ProxyProtocol != "TLS" // what is not known may have some
 }

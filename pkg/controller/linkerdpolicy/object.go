@@ -178,9 +178,8 @@ func readObject(head policyobject.Meta, object []byte) any {
 		a.Unknown = readSpec(object, &a.Spec)
 		return a
 	case "HTTPLocalRateLimitPolicy":
-		p := RateLimitPolicy{Meta: head}
-		p.Unknown = readSpec(object, &p.Spec)
-		return p
+		spec, unknown := policyobject.Read[RateLimitSpec](object)
+		return RateLimitPolicy{Meta: head, Spec: spec, Unknown: unknown.All(), broken: unknown.Broken}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/underlane/underlane/pkg/controller/policyobject"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -15,6 +16,13 @@ type RateLimitPolicy struct {
 	policyobject.Meta
 	Spec    RateLimitSpec
 	Unknown []string
+	broken  bool // there may be more that is not understood
+}
+
+// astray reports whether the target is not understood. The limit then holds for each Server of
+// the namespace that has no other one.
+func (p *RateLimitPolicy) astray() bool {
+	return p.broken || !p.Spec.TargetRef.is(Group, "Server") || p.Spec.TargetRef.Name == ""
 }
 
 // RateLimitSpec has the limits of a Server. They hold in each pod.
@@ -44,6 +52,9 @@ func (o *Objects) RateLimit(s *Server, trustDomain string) (*authz.RateLimit, []
 	var problems []authz.Problem
 	p := &o.RateLimits[all[0]]
 	for _, i := range all[1:] {
+		if o.RateLimits[i].astray() {
+			continue
+		}
 		problems = append(problems, authz.Problem{Policy: o.RateLimits[i].String(), Field: "spec.targetRef", Text: "the Server has a limit already, of " + p.Name})
 	}
 	problem := func(field, text string) {
@@ -53,9 +64,15 @@ func (o *Objects) RateLimit(s *Server, trustDomain string) (*authz.RateLimit, []
 		problem(field, "is not known")
 	}
 	out := &authz.RateLimit{Policy: p.String()}
+	if p.broken {
+		problem("spec", "cannot be read: it is one request a second")
+		out.Total = 1
+		return out, problems
+	}
 	rate := func(field string, n int64) uint32 {
-		if n < 0 || n > 1<<32-1 {
-			problem(field, "is no rate of requests")
+		unread := n == 0 && slices.ContainsFunc(p.Unknown, func(f string) bool { return strings.HasPrefix(f, field) })
+		if n < 0 || n > 1<<32-1 || unread {
+			problem(field, "is no rate of requests: it is one a second")
 			return 1
 		}
 		return uint32(n)
@@ -83,22 +100,41 @@ func (o *Objects) RateLimit(s *Server, trustDomain string) (*authz.RateLimit, []
 			out.Overrides = append(out.Overrides, to)
 		}
 	}
+	if len(p.Unknown) > 0 && out.Total == 0 && out.Identity == 0 && len(out.Overrides) == 0 {
+		problem("spec", "has no limit that is known: it is one request a second")
+		out.Total = 1
+	}
 	return out, problems
 }
 
 // limitsByServer returns the places of the limits of each Server, first of the one that holds:
-// the oldest, then the one with the first name. Those without a time come last.
+// the oldest, then the one with the first name. Those without a time come last, and after them
+// those that are astray.
 func (o *Objects) limitsByServer() map[name][]int {
 	out := map[name][]int{}
 	for i := range o.RateLimits {
-		if p := &o.RateLimits[i]; p.Spec.TargetRef.is(Group, "Server") {
+		p := &o.RateLimits[i]
+		if !p.astray() {
 			at := name{p.Namespace, p.Spec.TargetRef.Name}
 			out[at] = append(out[at], i)
+			continue
+		}
+		for j := range o.Servers {
+			if s := &o.Servers[j]; s.Namespace == p.Namespace {
+				at := name{s.Namespace, s.Name}
+				out[at] = append(out[at], i)
+			}
 		}
 	}
 	for _, places := range out {
 		slices.SortFunc(places, func(i, j int) int {
 			a, b := &o.RateLimits[i], &o.RateLimits[j]
+			if a.astray() != b.astray() {
+				if a.astray() {
+					return 1
+				}
+				return -1
+			}
 			if a.Created.IsZero() != b.Created.IsZero() {
 				if a.Created.IsZero() {
 					return 1
@@ -116,7 +152,7 @@ func (o *Objects) limitsByServer() map[name][]int {
 func (o *Objects) Refused(p *RateLimitPolicy) string {
 	ref := p.Spec.TargetRef
 	server := name{p.Namespace, ref.Name}
-	if !ref.is(Group, "Server") || !has(o.places().servers, server) {
+	if p.astray() || !has(o.places().servers, server) {
 		return "NoMatchingTarget"
 	}
 	if first := o.places().limits[server][0]; o.RateLimits[first].Name != p.Name {
@@ -131,8 +167,13 @@ func (o *Objects) Unattached() (problems []authz.Problem) {
 	for i := range o.RateLimits {
 		p := &o.RateLimits[i]
 		ref := p.Spec.TargetRef
-		if !ref.is(Group, "Server") {
-			problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: ref.String() + ": the kind is not known"})
+		if p.astray() {
+			what := "is not understood"
+			if !ref.is(Group, "Server") {
+				what = "the kind is not known"
+			}
+			text := fmt.Sprintf("%s: %s: the limit is that of each Server of the namespace that has no other one", ref, what)
+			problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: text})
 		} else if !has(o.places().servers, name{p.Namespace, ref.Name}) {
 			problems = append(problems, authz.Problem{Policy: p.String(), Field: "spec.targetRef", Text: "Server " + ref.Name + " does not exist"})
 		} else if s := &o.Servers[o.places().servers[name{p.Namespace, ref.Name}]]; !s.readsRequests() {

@@ -137,7 +137,13 @@ spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: web}%s}
 		policy("p", "identity: {requestsPerSecond: 9}, overrides: [{requestsPerSecond: 5, clientRefs: [{kind: Group, name: x}]}]"):                               {&authz.RateLimit{Policy: name + "p", Identity: 5}, "Group x"},
 		policy("p", "overrides: [{requestsPerSecond: 0, clientRefs: [{kind: ServiceAccount, name: x}]}]"):                                                        {want: &authz.RateLimit{Policy: name + "p", Overrides: []authz.RateOverride{{Clients: []mesh.Identity{id("a", "x")}}}}},
 		strings.Replace(policy("p", "total: {requestsPerSecond: 2}"), "name: web", "name: db", 1):                                                                {problem: "Server db does not exist"},
-		strings.Replace(policy("p", "total: {requestsPerSecond: 2}"), "kind: Server", "kind: HTTPRoute", 1):                                                      {problem: "the kind is not known"},
+		strings.Replace(policy("p", "total: {requestsPerSecond: 2}"), "kind: Server", "kind: HTTPRoute", 1):                                                      {&authz.RateLimit{Policy: name + "p", Total: 2}, "the kind is not known"},
+		strings.Replace(policy("p", "total: {requestsPerSecond: 2}"), "kind: Server", "kind: HTTPRoute", 1) + policy("q", "total: {requestsPerSecond: 7}"): {
+			&authz.RateLimit{Policy: name + "q", Total: 7}, "the kind is not known",
+		},
+		policy("p", "total: {requestsPerSecond: many}"):  {&authz.RateLimit{Policy: name + "p", Total: 1}, "cannot be read"},
+		policy("p", "total: {requestsPerMinute: 100}"):   {&authz.RateLimit{Policy: name + "p", Total: 1}, "requestsPerMinute"},
+		policy("p", "perPath: {requestsPerSecond: 100}"): {&authz.RateLimit{Policy: name + "p", Total: 1}, "no limit that is known"},
 	} {
 		o := load(t, strings.TrimPrefix(fmt.Sprintf(webServer, "unknown")+objects, "\n"))
 		got, problems := o.RateLimit(&o.Servers[0], "td")

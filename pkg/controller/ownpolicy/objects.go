@@ -53,6 +53,9 @@ func ReadSpec(meta policyobject.Meta, object []byte, trustDomain string) *Policy
 		p.Pods = labels.Everything()
 		p.Authz.Unknown = append(p.Authz.Unknown, "spec.targetRefs: "+err.Error())
 	}
+	if unknown.Broken {
+		p.Pods = labels.Everything() // the target may be what was not read
+	}
 	switch spec.EnforcementLevel {
 	case v1alpha1.EnforcementNetwork, v1alpha1.EnforcementApplication:
 	default:

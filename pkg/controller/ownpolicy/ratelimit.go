@@ -57,6 +57,10 @@ func ReadRateLimits(meta policyobject.Meta, object []byte, trustDomain string) *
 		p.Pods = labels.Everything()
 		problem(0, "spec.targetRefs", err.Error()+": taken for all pods of the namespace")
 	}
+	if unknown.Broken {
+		p.Pods, spec.Limits = labels.Everything(), []v1alpha1.RateLimit{{}}
+		problem(0, "spec", "cannot be read: no request to any pod of the namespace is let in")
+	}
 	shared := uint32(1)
 	switch spec.Scope {
 	case v1alpha1.ScopeCluster, "":

@@ -57,7 +57,7 @@ func TestRateLimits(t *testing.T) {
 		"no number":            {spec: target + "limits: [{per: 1s}]", want: none, problem: "requests: 0"},
 		"a wrong time":         {spec: target + "limits: [{requests: 5, per: soon}]", want: none, problem: "soon"},
 		"a wrong burst":        {spec: target + "limits: [{requests: 5, burst: 0}]", want: none, problem: "burst: 0"},
-		"a wrong type":         {spec: target + "limits: [{requests: many}]", want: none, problem: "requests"},
+		"a wrong type":         {spec: target + "limits: [{requests: many}]", want: none, problem: "requests", others: true},
 		"a field of limits":    {spec: target + "limits: [{requests: 5, mode: Audit, where: {authorization: {type: Inline, paths: [{type: Exact, value: /x}]}}}]", want: per(5, time.Second), problem: "mode"},
 		"a field of the spec":  {spec: target + "from: x, limits: [{requests: 5, where: {authorization: {type: Inline, paths: [{type: Exact, value: /x}]}}}]", want: per(5, time.Second), problem: "spec.from"},
 		"a field of where":     {spec: target + "limits: [{requests: 5, where: {day: x, authorization: {type: Inline, paths: [{type: Exact, value: /x}]}}}]", want: with(per(5, time.Second), func(l *authz.Limit) { l.Where = paths; l.Where.Unknown = []string{"where.day"} }), problem: "where.day"},

@@ -71,6 +71,9 @@ func ReadMeta(object []byte) (Meta, error) {
 type Unknown struct {
 	Object []string         // of the object as a whole
 	Rules  map[int][]string // of the element of spec.rules with this index
+	// Broken: a value cannot be of its type. Only the first is listed, and what was not read
+	// looks as if it were not there.
+	Broken bool
 }
 
 // Empty reports whether everything is understood.
@@ -102,7 +105,7 @@ func Read[T any](object []byte) (spec T, u Unknown) {
 	}
 	strict, err := kjson.UnmarshalStrict(object, &all)
 	if err != nil {
-		u.Object = append(u.Object, clean(err))
+		u.Object, u.Broken = append(u.Object, clean(err)), true
 	}
 	if len(strict) >= maxUnknown {
 		u.Object = append(u.Object, "spec: has too many fields that are not known")

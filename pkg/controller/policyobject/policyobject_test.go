@@ -45,8 +45,8 @@ func TestUnknown(t *testing.T) {
 		`{"spec":{"rules":[{"name":"n"},{"to":[]}]}}`:                {Rules: map[int][]string{1: {"spec.rules[1].to"}}},
 		`{"spec":{"rules":[{"from":[{"name":"a","ns":"b"}]}]}}`:      {Rules: map[int][]string{0: {"spec.rules[0].from[0].ns"}}},
 		`{"spec":{"rules":[{},null,{"from":[null]}],"action":null}}`: {Rules: map[int][]string{1: {"spec.rules[1]"}, 2: {"spec.rules[2].from[0]"}}},
-		`{"spec":{"rules":{"a":"b"}}}`:                               {Object: []string{"spec.rules: cannot be of type object"}},
-		`{"spec":{"action":1}}`:                                      {Object: []string{"spec.action: cannot be of type number"}},
+		`{"spec":{"rules":{"a":"b"}}}`:                               {Object: []string{"spec.rules: cannot be of type object"}, Broken: true},
+		`{"spec":{"action":1}}`:                                      {Object: []string{"spec.action: cannot be of type number"}, Broken: true},
 		`{"spec":{"rules":[` + many + `{"y":1}]}}`:                   {Object: []string{"spec: has too many fields that are not known"}},
 	} {
 		_, got := Read[spec]([]byte(object))
