@@ -91,7 +91,7 @@ func (t *translation) authorize(p *pod, fronts []front, limits rateLimits) *auth
 	if mode := p.mode; mode != nil && *mode != authz.ModeAllUnauthenticated {
 		spec.Groups = append(spec.Groups, authz.Group{Name: authz.DefaultGroup, NotPorts: decided, Default: *mode, Unmatched: *mode})
 	}
-	spec.Limits = limits.of(p)
+	spec.Limits = slices.Concat(p.unread, limits.of(p))
 	w.Authorized = len(spec.Groups) > 0 || len(spec.Tokens) > 0
 	w.Limited = len(spec.Limits) > 0
 	// The limits see requests as they arrive, as policies that look at requests do.

@@ -62,24 +62,54 @@ type reporter func(format string, args ...any)
 
 // meshLabel reads the label, which has precedence over inherited.
 func meshLabel(labels map[string]string, inherited string, report reporter) string {
+	reportUnknown("label", labels, []string{mesh.LabelMesh}, report)
 	switch v, ok := labels[mesh.LabelMesh]; {
 	case !ok:
 		return inherited
 	case v == mesh.LabelEnabled, v == mesh.LabelDisabled, v == mesh.LabelObserve:
 		return v
 	default:
-		report("label %s: %q is neither %s nor %s nor %s", mesh.LabelMesh, v, mesh.LabelEnabled, mesh.LabelDisabled, mesh.LabelObserve)
+		report("label %s: %q is neither %s nor %s nor %s; it has no effect", mesh.LabelMesh, v, mesh.LabelEnabled, mesh.LabelDisabled, mesh.LabelObserve)
 		return inherited
 	}
 }
 
-// settingsOf reads the annotations, each of which has precedence over inherited. An
-// invalid value is reported. It is ignored, or taken for the closed one of two.
+// ownDomain is that of the label and of the annotations of pods and namespaces.
+const ownDomain = "underlane.io/"
+
+// knownAnnotations are the annotations of pods and namespaces.
+var knownAnnotations = []string{
+	mesh.AnnotationSkipOutboundPorts, mesh.AnnotationSkipInboundPorts, mesh.AnnotationOpaquePorts, mesh.AnnotationFailMode,
+	mesh.AnnotationPolicy, mesh.AnnotationPlaintextFallback, mesh.AnnotationRateLimit, mesh.AnnotationClientRateLimit,
+	mesh.AnnotationTraceSampling, mesh.AnnotationAccessLog, mesh.AnnotationIngress, mesh.AnnotationSameNode,
+	mesh.AnnotationStatus, mesh.AnnotationEnrolled,
+}
+
+// reportUnknown reports names of Underlane's domain that are not among the known ones: what is
+// misspelt has no effect, and its author believes that it has.
+func reportUnknown(what string, names map[string]string, known []string, report reporter) {
+	var unknown []string
+	for name := range names {
+		if strings.HasPrefix(name, ownDomain) && !slices.Contains(known, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	for _, name := range unknown {
+		report("%s %s: is not known; it has no effect", what, name)
+	}
+}
+
+// settingsOf reads the annotations, each of which has precedence over inherited. A value that
+// is not known is reported, and never allows more than any value that is known: it is taken for
+// the closed one of two, ports for none, and a rate for one that lets in no request. It has no
+// effect where nothing is allowed or refused by the annotation.
 func settingsOf(annotations map[string]string, inherited mesh.Settings, report reporter) mesh.Settings {
 	s := inherited
 	if len(annotations) == 0 {
 		return s
 	}
+	reportUnknown("annotation", annotations, knownAnnotations, report)
 	for name, out := range map[string]*[]mesh.PortRange{
 		mesh.AnnotationSkipOutboundPorts: &s.SkipOutboundPorts,
 		mesh.AnnotationSkipInboundPorts:  &s.SkipInboundPorts,
@@ -87,9 +117,8 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 	} {
 		if v, ok := annotations[name]; ok {
 			ranges, err := parsePorts(v)
-			if err != nil {
-				report("annotation %s: %v", name, err)
-				continue
+			if err != nil { // a port that is skipped or opaque passes policies by
+				report("annotation %s: %v; taken for no port", name, err)
 			}
 			*out = ranges
 		}
@@ -101,8 +130,8 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 		if v, ok := annotations[name]; ok {
 			rate, err := parseRateLimit(v)
 			if err != nil {
-				report("annotation %s: %v", name, err)
-				continue
+				report("annotation %s: %v; no request is let in", name, err)
+				rate = unreadRate
 			}
 			*out = rate
 		}
@@ -134,18 +163,19 @@ func settingsOf(annotations map[string]string, inherited mesh.Settings, report r
 	case v == mesh.LabelDisabled:
 		s.Ingress = false
 	default:
-		report("annotation %s: %q is neither %s nor %s", mesh.AnnotationIngress, v, mesh.LabelEnabled, mesh.LabelDisabled)
+		report("annotation %s: %q is neither %s nor %s; taken for %s", mesh.AnnotationIngress, v, mesh.LabelEnabled, mesh.LabelDisabled, mesh.LabelDisabled)
+		s.Ingress = false
 	}
 	if v, ok := annotations[mesh.AnnotationTraceSampling]; ok {
 		if sampling, err := mesh.ParseTraceSampling(v); err != nil {
-			report("annotation %s: %v", mesh.AnnotationTraceSampling, err)
+			report("annotation %s: %v; it has no effect", mesh.AnnotationTraceSampling, err)
 		} else {
 			s.TraceSampling = &sampling
 		}
 	}
 	if v, ok := annotations[mesh.AnnotationAccessLog]; ok {
 		if format, err := mesh.ParseAccessLog(v); err != nil {
-			report("annotation %s: %v", mesh.AnnotationAccessLog, err)
+			report("annotation %s: %v; it has no effect", mesh.AnnotationAccessLog, err)
 		} else {
 			s.AccessLog = format
 		}

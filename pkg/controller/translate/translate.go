@@ -93,6 +93,7 @@ type pod struct {
 	*Pod
 	workload *mesh.Workload
 	mode     defaultMode
+	unread   []authz.Limit // in place of rates in annotations that are not understood
 }
 
 func (t *report) problem(kind, namespace, name, format string, args ...any) {

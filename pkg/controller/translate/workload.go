@@ -105,6 +105,9 @@ func (t *translation) readPod(p *Pod) *pod {
 		OwnLabel:       p.Labels[mesh.LabelMesh] != "",
 		OwnSettings:    p.Annotations[mesh.AnnotationPolicy] != "" || p.Annotations[mesh.AnnotationFailMode] != "",
 	}
+	if _, ok := p.Annotations[mesh.AnnotationSameNode]; ok {
+		report("annotation %s: has an effect on a namespace only", mesh.AnnotationSameNode)
+	}
 	switch meshLabel(p.Labels, ns.label, report) {
 	case mesh.LabelObserve:
 		w.Observed = leftOut(p) == ""
@@ -126,7 +129,7 @@ func (w *workload) computeFinal() bool {
 	var spec *authz.Spec
 	if base := w.read; base != nil {
 		out := *base.workload
-		p := &pod{Pod: base.Pod, workload: &out, mode: base.mode}
+		p := &pod{Pod: base.Pod, workload: &out, mode: base.mode, unread: unreadLimits(&out.Settings)}
 		w.settleAddresses(p, &said)
 		if out.Meshed {
 			spec = w.tr.policiesOf(w.namespace).judge(p, &said)

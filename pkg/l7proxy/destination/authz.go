@@ -118,7 +118,7 @@ func (d *admission) remember(w *mesh.Workload, port uint16, client *tap.Peer, as
 var (
 	errNoRules  = errors.New("this node does not have the pod's policies, or cannot read them")
 	errUnrouted = errors.New("the request belongs to no route of the Server")
-	errLimited  = errors.New("the request is over a limit of a RateLimitPolicy")
+	errLimited  = errors.New("the request is over a limit of a RateLimitPolicy, or a limit in an annotation is not understood")
 	errOpaque   = errors.New("the policies look at requests, and the connection is not read as requests")
 )
 
