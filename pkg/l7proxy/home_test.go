@@ -60,7 +60,7 @@ func TestIdentityElsewhere(t *testing.T) {
 	db := mesh.Identity{TrustDomain: "cluster.local", Namespace: "default", ServiceAccount: "db"}
 	peers := managerOf(t, signer{authority}, web)
 	home, abroad := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.3")
-	for _, alpn := range []string{mtls.ALPNHTTP1, mtls.ALPNMux, mtls.ALPNHTTP2, mtls.ALPNStreams, mtls.ALPNTCP} {
+	for _, alpn := range []string{mtls.ALPNHTTP1, mtls.ALPNMux, mtls.ALPNHTTP2, mtls.ALPNStreams, mtls.ALPNMove, mtls.ALPNTCP} {
 		t.Run(strings.TrimPrefix(alpn, "underlane/"), func(t *testing.T) {
 			e := newEnv(t)
 			e.proxy.Certs = managerOf(t, signer{authority}, db)

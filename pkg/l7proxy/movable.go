@@ -3,6 +3,7 @@ package l7proxy
 import (
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/mux"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -45,4 +46,28 @@ func (m *movable) from(s *session, what mux.Moves) *mux.Conn {
 		return nil
 	}
 	return one.conn
+}
+
+// moveTime is how long an agent may take to say which stream moves to a connection that it has
+// made for that.
+const moveTime = 10 * time.Second
+
+// serveMove has a stream of another connection of the client's agent go on at this one, and
+// returns when it has ended. If there is no such stream, the connection is closed.
+func (s *session) serveMove() {
+	s.Quota.Settle() // the stream has spoken
+	_ = s.Client.SetReadDeadline(time.Now().Add(moveTime))
+	what, err := mux.ReadMoves(s.Client)
+	if err != nil {
+		return
+	}
+	_ = s.Client.SetReadDeadline(time.Time{})
+	from := s.proxy.movable.from(s, what)
+	if from == nil {
+		return
+	}
+	s.Task.Pause() // the stream has a Task of its own
+	if gone := from.Adopt(what.ID, s.Client); gone != nil {
+		<-gone
+	}
 }

@@ -63,10 +63,6 @@ func serveOpaqueStream(p *Proxy, s *request.Session) {
 // An opaque stream is accepted where the handshake of a connection would be, and refused
 // otherwise: the client's agent then makes a connection.
 func (s *session) serveStream(c *mux.Conn, stream *mux.Stream, serve func(*Proxy, *request.Session)) {
-	if stream.Moves != (mux.Moves{}) {
-		s.adopt(stream)
-		return
-	}
 	defer stream.Close()
 	one := s.sessionOf(stream)
 	if !s.admit(c, stream, one) {
@@ -125,15 +121,6 @@ func (s *session) admit(c *mux.Conn, stream *mux.Stream, one *request.Session) b
 		stream.Accept()
 	}
 	return true
-}
-
-// adopt has a stream of another connection go on at this one, if there is such a stream.
-//
-//go:noinline
-func (s *session) adopt(stream *mux.Stream) {
-	if from := s.proxy.movable.from(s, stream.Moves); from == nil || !from.Adopt(stream) {
-		_ = stream.Refuse()
-	}
 }
 
 // contain recovers from a panic while a stream is served, and cuts the stream. A defect

@@ -200,6 +200,8 @@ func (s *session) drive(proto detect.Protocol, o *opening) {
 		s.serveMux(mux.HTTP1, serveHTTP1)
 	case detect.Streams: // each of them is reported by itself
 		s.serveMux(mux.Opaque, serveOpaqueStream)
+	case detect.Move:
+		s.serveMove()
 	default:
 		s.driveOpaque(proto, o)
 	}
@@ -346,6 +348,8 @@ func (s *session) acceptMesh(ctx context.Context, hello []byte) (detect.Protocol
 		return detect.Mux, nil
 	case mtls.ALPNStreams:
 		return detect.Streams, nil
+	case mtls.ALPNMove:
+		return detect.Move, nil
 	case mtls.ALPNHTTP2:
 		return detect.HTTP2, nil
 	}

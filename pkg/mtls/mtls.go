@@ -23,6 +23,7 @@ const (
 	// ALPNStreams is for many opaque connections. A client that offers it also accepts
 	// ALPNTCP, which an agent of an older version chooses.
 	ALPNStreams = "underlane/mux3"
+	ALPNMove    = "underlane/move" // the rest of a stream of ALPNStreams that carries much
 )
 
 // Signer requests a certificate for a workload identity.

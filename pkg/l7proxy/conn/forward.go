@@ -7,6 +7,7 @@ import (
 
 	"github.com/underlane/underlane/pkg/fairshare"
 	"github.com/underlane/underlane/pkg/mesh"
+	"github.com/underlane/underlane/pkg/rawio"
 )
 
 // Forwarder is a Conn that passes on what arrives without a goroutine that waits for it: a
@@ -28,6 +29,9 @@ type Sink interface {
 	Drain() error
 	// Go runs f in a goroutine, which may wait. It is called before End only.
 	Go(f func())
+	// From takes what follows from src, to its end, in a goroutine of its own. It is called before
+	// End, and nothing else is called afterwards but End.
+	From(src Conn)
 	// End says that nothing is taken any more. err is why the connection was cut; nil: the
 	// peer has ended its side in order. It may be called again, by any goroutine.
 	End(err error)
@@ -89,6 +93,27 @@ func (s *sink) End(err error) {
 	if s.ended.CompareAndSwap(false, true) {
 		s.running.Done()
 	}
+}
+
+// From implements Sink.
+func (s *sink) From(src Conn) {
+	task := new(fairshare.Task) // a goroutine of Go may just be ending
+	var turns rawio.Turns
+	if task.Charge(s.task.Account()); task.Account() != nil {
+		turns = task
+	}
+	src.ReadsInTurn(turns)
+	s.dst.WritesInTurn(turns)
+	s.running.Go(func() {
+		task.Resume()
+		defer task.Pause()
+		f := newFlow()
+		s.r.pass(s.dst, src, &f, s.n, nil, s.readFails, s.writeFails)
+		putAny(f.buf)
+		if s.ended.CompareAndSwap(false, true) {
+			s.running.Done()
+		}
+	})
 }
 
 // forward copies in both directions, where the owner of src passes on what arrives from it.

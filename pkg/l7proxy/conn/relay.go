@@ -112,6 +112,11 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 		r.Cut(reasonOf(err, writeFails))
 		return
 	}
+	r.pass(dst, src, &f, n, seen, readFails, writeFails)
+}
+
+// pass is copy with the buffer of f, after the first bytes. seen is nil, or gets the bytes.
+func (r *Relay) pass(dst, src Conn, f *flow, n *atomic.Uint64, seen func([]byte), readFails, writeFails mesh.Reason) {
 	defer src.ReadAhead(false)
 	for full := false; ; {
 		if !full { // there is nothing more for the moment: it is waited for without a buffer
@@ -135,7 +140,7 @@ func (r *Relay) copy(dst, src Conn, first []byte, n *atomic.Uint64, readFails, w
 			if seen != nil {
 				seen(buf[:m])
 			}
-			if err := r.write(dst, src, &f, buf[:m]); err != nil {
+			if err := r.write(dst, src, f, buf[:m]); err != nil {
 				r.Cut(reasonOf(err, writeFails))
 				return
 			}

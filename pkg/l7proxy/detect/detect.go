@@ -19,9 +19,10 @@ const (
 	Opaque                  // anything else
 	Mux                     // HTTP/1 connections multiplexed between agents; agreed by ALPN, never detected
 	Streams                 // opaque connections multiplexed between agents; likewise
+	Move                    // the rest of one of these, which carries much; likewise
 )
 
-// String returns the protocol's name in tap: http1, http2, tls, tcp, mux or streams; "unknown"
+// String returns the protocol's name in tap: http1, http2, tls, tcp, mux, streams or move; "unknown"
 // while it is not decided.
 func (p Protocol) String() string {
 	switch p {
@@ -37,6 +38,8 @@ func (p Protocol) String() string {
 		return "mux"
 	case Streams:
 		return "streams"
+	case Move:
+		return "move"
 	}
 	return "unknown"
 }

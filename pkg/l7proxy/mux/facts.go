@@ -15,9 +15,11 @@ import (
 // addresses stay as they are.
 func (s *Stream) Wire() (f rawio.Facts, local, remote netip.AddrPort) {
 	f, local, remote = s.wire()
-	if t := s.move.to.Load(); t != nil && s.move.ready.Load() {
-		now, _, _ := t.wire()
-		f.SRTT, f.MinRTT, f.Retransmits = now.SRTT, now.MinRTT, f.Retransmits+now.Retransmits
+	if s.accepted.Load() {
+		if raw := s.move.to.Raw(); raw != nil {
+			now := raw.Now()
+			f.SRTT, f.MinRTT, f.Retransmits = now.SRTT, now.MinRTT, f.Retransmits+now.Retransmits
+		}
 	}
 	return f, local, remote
 }

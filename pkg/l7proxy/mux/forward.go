@@ -13,7 +13,8 @@ var _ conn.Forwarder = (*Stream)(nil)
 type forward struct {
 	to   conn.Sink // nil: the stream is read
 	busy bool      // a goroutine passes bytes on: the connection's reader, or that of pump
-	over bool      // to.End was called, or is about to be
+	over bool      // to.End was called, or is about to be; or to.From
+	late bool      // to.From is to be called when the peer's answer about the move has come
 }
 
 // Forward implements conn.Forwarder. The connection's reader passes on what arrives, as long
@@ -138,19 +139,18 @@ func (f *forward) pump(s *Stream, kept int) {
 	}
 }
 
-// finish tells the sink how the stream has ended, after the last bytes.
+// finish tells the sink how the stream has ended, after the last bytes, or where it goes on.
 func (f *forward) finish(s *Stream) {
 	s.mu.Lock()
 	ended, closed, err := s.ended, s.closed, s.err
 	complete := ended && s.done
 	if s.move.in && !closed && err == nil {
-		to, t, left := f.to, s.move.to.Load(), s.left()
-		f.over = true
+		gone := left(s)
+		f.goOn(s)
 		s.mu.Unlock()
-		if left {
+		if gone {
 			s.c.forget(s.id)
 		}
-		t.Forward(to)
 		return
 	}
 	s.mu.Unlock()
@@ -164,6 +164,17 @@ func (f *forward) finish(s *Stream) {
 	case closed:
 		f.end(s, net.ErrClosed)
 	}
+}
+
+// goOn has the sink read where the stream goes on; not before the peer's answer has been read
+// there. s.mu is held.
+func (f *forward) goOn(s *Stream) {
+	f.busy = false
+	if f.late = !s.accepted.Load(); f.late {
+		return
+	}
+	f.over = true
+	f.to.From(s.move.to)
 }
 
 // end tells the sink, if there is one, that nothing comes any more: see conn.Sink.End.

@@ -237,10 +237,7 @@ func (c *Conn) countVain(s *Stream, b *h2conn.Batch) {
 func (c *Conn) take(id uint32, fields []http2.Field, b *h2conn.Batch) *Stream {
 	s := newStream(c, id)
 	s.Port = portOf(fields)
-	if c.kind == Opaque {
-		s.Moves = movesOf(fields)
-	}
-	s.opens = s.Port != 0 || s.Moves != Moves{}
+	s.opens = s.Port != 0
 	c.Lock()
 	c.open.Put(id, s)
 	if !s.opens {

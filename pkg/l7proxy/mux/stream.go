@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
@@ -28,8 +29,6 @@ type Stream struct {
 	// Port is the port of an opaque connection's client, 0 for HTTP/1. The end that opens the
 	// stream has named it. It is not changed.
 	Port uint16
-	// Moves is the stream that moves to this one.
-	Moves Moves
 
 	retransmits uint32 // see Wire; the connection's lock guards it
 
@@ -55,6 +54,9 @@ type Stream struct {
 	answer  answer
 	window  window
 	move    move
+
+	accepted atomic.Bool // the peer has accepted that the stream moves
+	apart    atomic.Bool // it is written there: move.out
 
 	read, write               deadline
 	readsInTurn, writesInTurn rawio.Turns  // see conn.Conn
@@ -94,13 +96,18 @@ func endingOf(ev *http2.Event) ending {
 
 // endsBy notes an ending. s.mu is held.
 func (s *Stream) endsBy(end ending) {
-	s.ended = s.ended || end == inOrder || end == elsewhere && s.move.to.Load() == nil
-	s.move.in = s.move.in || end == elsewhere && s.move.to.Load() != nil
+	s.ended = s.ended || end == inOrder
+	s.move.in = s.move.in || end == elsewhere
 }
 
 // deliver takes bytes that have arrived. The connection's reader calls it.
 func (s *Stream) deliver(p []byte, end ending) {
 	s.mu.Lock()
+	if end == elsewhere && s.move.to == nil { // where it goes on is not known
+		s.mu.Unlock()
+		s.cutAway()
+		return
+	}
 	if s.forward.takesNow(s) {
 		s.mu.Unlock()
 		s.forward.passOn(s, p, end)
@@ -148,7 +155,7 @@ func (s *Stream) failAs(err error, answer Answer) {
 	s.answer.give(answer)
 	s.c.forget(s.id)
 	s.mu.Lock()
-	if s.left() {
+	if left(s) {
 		s.mu.Unlock()
 		return
 	}
@@ -236,29 +243,24 @@ func (s *Stream) Read(p []byte) (int, error) {
 // Write implements net.Conn. It waits while the windows are closed.
 func (s *Stream) Write(p []byte) (int, error) {
 	s.writing.Lock()
-	defer s.writing.Unlock()
+	defer s.endWrite()
 	written := 0
 	for {
+		if to := s.writesTo(); to != nil {
+			n, err := to.Write(p[written:])
+			return written + n, err
+		}
 		n, err := s.writeNow(p[written:])
 		written += n
 		if err != nil || written == len(p) {
 			return written, err
 		}
-		if t := s.writesTo(); t != nil {
-			t.awaitRoom()
-		} else {
-			s.awaitRoom()
-		}
+		s.awaitRoom()
 	}
 }
 
 // writeNow writes as much of p as the windows allow now.
 func (s *Stream) writeNow(p []byte) (int, error) {
-	if s.move.ready.Load() {
-		if t := s.writesTo(); t != nil {
-			return t.writeNow(p)
-		}
-	}
 	s.mu.Lock()
 	err := s.mayNotWrite()
 	s.room = false
@@ -319,7 +321,7 @@ func (s *Stream) CloseWrite() error {
 		return nil
 	}
 	if out {
-		return s.move.to.Load().CloseWrite()
+		return s.move.to.CloseWrite()
 	}
 	return s.c.finishWriting(s)
 }
@@ -346,7 +348,7 @@ func (s *Stream) endWith(code http2.ErrCode) error {
 	s.account()
 	s.narrow()
 	done, ended, gone := s.done, s.ended, s.err != nil
-	tell, moved := cut && !(done && ended) || !s.forward.over, s.move.to.Load()
+	tell, moves := cut && !(done && ended) || !s.forward.over, s.move.to != nil
 	s.read.stop()
 	s.write.stop()
 	s.mu.Unlock()
@@ -356,8 +358,8 @@ func (s *Stream) endWith(code http2.ErrCode) error {
 	if tell {
 		defer s.forward.end(s, net.ErrClosed)
 	}
-	if moved != nil {
-		defer moved.endWith(code)
+	if moves {
+		defer s.move.end(cut || unread+untaken > 0)
 	}
 	if unread > 0 { // also if the stream is gone: all streams share the connection's window
 		s.c.Consume(s.id, unread)
