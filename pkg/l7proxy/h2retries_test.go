@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/tap"
@@ -320,7 +321,7 @@ func TestH2CancelBetweenAttempts(t *testing.T) {
 // took.
 func TestH2ReplayWindow(t *testing.T) {
 	const (
-		body     = 60_000
+		body     = 30_000 // windows are given back by halves: this is less than that
 		attempts = 9
 		small    = 1000 // the server's window
 		more     = 1 << 20
@@ -371,8 +372,8 @@ func TestH2ReplayWindow(t *testing.T) {
 	for i := range attempts - 1 {
 		take(id, small)
 		if i%2 == 1 {
-			server.must(server.fr.WriteWindowUpdate(id, 55_000))
-			take(id, 55_000)
+			server.must(server.fr.WriteWindowUpdate(id, 25_000))
+			take(id, 25_000)
 		}
 		server.headers(id, true, ":status", "503")
 		id += 2
@@ -381,7 +382,6 @@ func TestH2ReplayWindow(t *testing.T) {
 	server.must(server.fr.WriteWindowUpdate(id, 4<<20))
 	take(id, body-small)
 
-	// Windows are given back by halves: this is less than that.
 	c.must(c.fr.WritePing(false, [8]byte{}))
 	for ponged := false; !ponged; {
 		fr, err := c.fr.ReadFrame()
@@ -397,7 +397,7 @@ func TestH2ReplayWindow(t *testing.T) {
 	}
 
 	// The client goes on, as its window lets it.
-	window := 256<<10 - body
+	window := http2.FirstStreamWindow - body
 	conn := 250*256<<10 - body
 	done := make(chan struct{})
 	go func() { defer close(done); take(id, more) }()

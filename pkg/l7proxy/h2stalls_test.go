@@ -124,7 +124,7 @@ func TestH2StalledStreams(t *testing.T) {
 			echoed(t, cc)
 			stall(t, cc, tc.method, tc.streams, tc.upload)
 			// The rest of a window is not given back before half of it is used.
-			want := int64(tc.streams * http2.DefaultStreamWindow / 2)
+			want := int64(tc.streams * http2.FirstStreamWindow / 2)
 			proxytest.Eventually(t, "the streams stall with their windows full", func() bool {
 				_, held := e.proxy.pods.Of(quota.Key{UID: e.local.UID, Direction: mesh.Outbound})
 				return held >= want

@@ -114,7 +114,7 @@ const MaxStreams = 1024
 
 // Serve proxies an HTTP/2 connection until it ends.
 func (d *Driver) Serve(s *request.Session) {
-	config := http2.Config{Role: http2.Server, ConnectProtocol: true, MaxStreams: MaxStreams}
+	config := http2.Config{Role: http2.Server, ConnectProtocol: true, MaxStreams: MaxStreams, StreamWindow: http2.FirstStreamWindow}
 	srv := &session{driver: d, s: s}
 	if s.Direction == mesh.Inbound && s.TLS == tap.TLSTrue {
 		// The client's agent: it has held each of its clients to the limits, and many

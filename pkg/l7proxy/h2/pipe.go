@@ -17,6 +17,7 @@ type pipe struct {
 
 	pending  quota.Backlog // bytes that were received and not sent; at most src's stream window (and a replay)
 	prepaid  int           // leading bytes of pending whose window was returned to src already
+	window   window
 	trailers []http2.Field
 	length   uint64 // bytes of the body that were received
 	end      bool   // src has ended
@@ -213,6 +214,9 @@ func (p *pipe) credit(n int, b *h2conn.Batch) {
 		return
 	}
 	p.src.Consume(p.srcID, n)
+	if p.window.took(n, p.src.Heard()) {
+		p.widen()
+	}
 	b.Add(p.src)
 }
 

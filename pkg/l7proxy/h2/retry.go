@@ -218,6 +218,7 @@ func (st *attempts) leave(b *h2conn.Batch) {
 	st.up.Leave(st.upID, b)
 	st.up = nil
 	st.resp.src = nil
+	st.resp.narrow()
 	st.rewind()
 }
 
@@ -237,8 +238,9 @@ func (st *base) rewind() {
 	st.req = &pipe{
 		stream: old.stream, src: old.src, srcID: old.srcID,
 		pending: quota.Backlog{Bytes: slices.Clone(st.replay)}, prepaid: len(st.replay) - old.pending.Len() + old.prepaid,
-		end: old.end, done: st.bodyless, length: old.length,
+		end: old.end, done: st.bodyless, length: old.length, window: old.window,
 	}
+	old.window = window{}
 	old.done = true
 	old.pending.Drop()
 	old.account()

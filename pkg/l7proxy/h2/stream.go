@@ -255,6 +255,8 @@ func (st *ending) takeOff(b *h2conn.Batch) {
 	}
 	st.req.account()
 	st.resp.account()
+	st.req.narrow()
+	st.resp.narrow()
 	st.forgetRequest()
 	if st.mirrored == nil {
 		st.client.forget(st.id, b)

@@ -13,6 +13,7 @@ const (
 // Defaults of Config.
 const (
 	DefaultStreamWindow   = 256 << 10
+	FirstStreamWindow     = 64 << 10 // of streams that are widened to DefaultStreamWindow when that pays
 	DefaultConnWindow     = 1 << 20
 	DefaultMaxStreams     = 250
 	DefaultMaxHeaderList  = 64 << 10

@@ -86,8 +86,9 @@ func (c *Conn) OnVain(f func() (wait time.Duration)) { c.vain = f }
 func newConn(kind Kind, nc conn.Conn, role http2.Role, reader *fairshare.Task) *Conn {
 	config := http2.Config{Role: role, MaxStreams: MaxStreams, ConnWindow: MaxStreams * windowMost}
 	config.Resets.Burst = -1 // the peer is an agent, and one client of many must not cut the others' streams
+	config.StreamWindow = windowsOf[kind].first
 	if kind == Opaque {
-		config.StreamWindow, config.FrameFits = windowFirst, recordSize
+		config.FrameFits = recordSize
 	}
 	c := h2conn.New(nc, config, reader)
 	c.Bulk = kind == Opaque

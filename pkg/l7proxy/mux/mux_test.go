@@ -119,7 +119,7 @@ func TestStalledStreams(t *testing.T) {
 	for range mux.MaxStreams - 1 {
 		s := client.Open()
 		defer s.Close()
-		if _, err := s.Write(bytes.Repeat([]byte("s"), http2.DefaultStreamWindow)); err != nil {
+		if _, err := s.Write(bytes.Repeat([]byte("s"), http2.FirstStreamWindow)); err != nil {
 			t.Fatal(err)
 		}
 		_ = s.SetWriteDeadline(time.Now().Add(time.Millisecond))
@@ -201,13 +201,13 @@ func TestStreamEnds(t *testing.T) {
 // What nobody has read of streams that the peer cuts does not stay in the
 // connection's window.
 func TestUnreadOfCutStreams(t *testing.T) {
-	const each = http2.DefaultStreamWindow / 2
+	const each = http2.FirstStreamWindow / 2
 	client, _ := pair(t, func(s *mux.Stream) {
 		_, _ = io.ReadFull(s, make([]byte, 1))
 		_, _ = s.Write(make([]byte, each))
 		_ = s.Reset()
 	})
-	for range 2*mux.MaxStreams + 2 { // twice half a stream's window for each that the connection has room for
+	for range mux.MaxStreams*http2.DefaultStreamWindow/each + 2 { // more than the connection has room for
 		s := client.Open()
 		_ = s.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if _, err := s.Write([]byte("x")); err != nil {

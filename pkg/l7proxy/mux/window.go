@@ -6,25 +6,31 @@ import (
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 )
 
-// An opaque stream begins with a window of windowFirst. So many bytes wait if its receiver does
-// not read. Where a receiver takes a whole window within windowTime, it is doubled, up to
-// windowMost, as far as the pod may have it (quota.Usage.Widen): a window is what a stream
-// carries in a round trip. This begins after windowAfter bytes, which are more than the kernel
-// takes for a receiver that does not read (rawio bounds what is unsent to 128 KiB).
-const (
-	windowAfter = 512 << 10
-	windowFirst = 32 << 10
-	windowMost  = http2.DefaultStreamWindow
-	windowTime  = 50 * time.Millisecond
-)
+// A stream begins with a window of first bytes. So many wait if its receiver does not read,
+// and hundreds of them are a burst of work. Where a receiver takes a whole window within a
+// time, it is doubled, up to windowMost, as far as the pod may have it (quota.Usage.Widen): a
+// window is what a stream carries in a round trip. This begins after so many bytes.
+//
+// Those of an opaque stream are more than the kernel takes for a receiver that does not read
+// (rawio bounds what is unsent to 128 KiB). A stream of HTTP/1 carries many exchanges, often
+// with responses of 64 KiB and more, for which a short window costs round trips.
+var windowsOf = [...]struct {
+	first, after int
+	within       time.Duration
+}{
+	HTTP1:  {first: http2.FirstStreamWindow, within: 250 * time.Millisecond},
+	Opaque: {first: 32 << 10, after: 512 << 10, within: 50 * time.Millisecond},
+}
 
-// window is the receive window of an opaque stream.
+const windowMost = http2.DefaultStreamWindow
+
+// window is the receive window of a stream.
 type window struct {
 	// The connection's lock guards these.
 	since time.Duration // when taken began
 	taken int           // bytes that the receiver has taken since
-	early int           // those that it has taken in all, up to windowAfter
-	size  int           // of the window; 0: windowFirst
+	early int           // those that it has taken in all, up to where the window may be widened
+	size  int           // of the window; 0: it was not widened
 
 	// The stream's mu guards these.
 	widened int // by how much it was widened
@@ -37,13 +43,13 @@ func (s *Stream) consumed(n int) {
 	due := false
 	c.Lock()
 	c.Engine.Consume(s.id, n)
-	if c.kind == Opaque {
-		if now := c.Heard(); now-w.since > windowTime {
+	if of := &windowsOf[c.kind]; w.size < windowMost {
+		if now := c.Heard(); now-w.since > of.within {
 			w.since, w.taken = now, 0
 		}
 		w.taken += n
-		w.early = min(w.early+n, windowAfter)
-		if due = w.early == windowAfter && w.taken >= max(w.size, windowFirst); due {
+		w.early = min(w.early+n, of.after)
+		if due = w.early == of.after && w.taken >= max(w.size, of.first); due {
 			w.taken = 0
 		}
 	}
@@ -57,7 +63,7 @@ func (s *Stream) consumed(n int) {
 func (s *Stream) widen() {
 	w := &s.window
 	s.mu.Lock()
-	size := windowFirst + w.widened
+	size := windowsOf[s.c.kind].first + w.widened
 	if s.closed || s.err != nil || size >= windowMost || !s.usage.Widen(size) {
 		s.mu.Unlock()
 		return

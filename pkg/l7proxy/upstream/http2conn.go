@@ -48,7 +48,7 @@ type unsettled struct {
 func newHTTP2Conn(p *http2Pool, nc conn.Conn, key Key, result Result, account *fairshare.Account) *HTTP2Conn {
 	reader := new(fairshare.Task)
 	reader.Charge(account)
-	c := h2conn.New(nc, http2.Config{Role: http2.Client, ConnWindow: http2Window}, reader)
+	c := h2conn.New(nc, http2.Config{Role: http2.Client, StreamWindow: http2.FirstStreamWindow, ConnWindow: http2Window}, reader)
 	h := &HTTP2Conn{
 		Conn: c, Result: result, pool: p, key: key, agentDown: result.TLS == tap.TLSAgentDown,
 		streams: h2conn.NewStreams[Stream](c), idleSince: time.Now(),
