@@ -59,6 +59,7 @@ type controller struct {
 	server    *Server
 	front     *Front
 	addr      string
+	listener  net.Listener
 	version   uint64
 	lifetime  time.Duration
 	observer  Observer
@@ -100,12 +101,14 @@ func (c *controller) start() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.listener = l
 	front := c.front
 	go func() { _ = front.Serve(l) }()
 }
 
 func (c *controller) restart() {
 	c.front.Stop()
+	c.listener.Close() // Serve may not have begun yet
 	c.version = 0
 	c.start()
 }

@@ -49,7 +49,9 @@ func (p *pipe) widen() {
 		return
 	}
 	p.window.widened += more
-	p.src.Widen(p.srcID, p.window.size())
+	p.src.Lock()
+	p.src.Engine.Widen(p.srcID, p.window.size())
+	p.src.Unlock()
 }
 
 // narrow ends the charge of the window: the stream has ended on src.

@@ -326,13 +326,6 @@ func (c *Conn) Consume(id uint32, n int) {
 	c.mu.Unlock()
 }
 
-// Widen enlarges the receive window of a stream to size bytes (http2.Conn.Widen).
-func (c *Conn) Widen(id uint32, size int) {
-	c.mu.Lock()
-	c.Engine.Widen(id, size)
-	c.mu.Unlock()
-}
-
 // Heard returns when the peer was heard last, by balance.Now: first, when the connection was
 // made.
 func (c *Conn) Heard() time.Duration { return time.Duration(c.heard.Load()) }
