@@ -167,6 +167,11 @@ func (e *edit) addService(ch mesh.Changed[mesh.Service]) {
 		return list
 	})
 	names := workloadsBehind(svc)
+	for i, name := range names {
+		if r := e.byName.Get(name); r != nil {
+			names[i] = r.Name // there once
+		}
+	}
 	if len(names) > 0 {
 		e.behind.Set(name, names)
 	}
@@ -373,6 +378,9 @@ func (e *edit) finish() {
 	if e.touched.empty() {
 		s.version--
 		return
+	}
+	if e.last.byName.Len() == 0 {
+		e.touched = touched{version: e.touched.version, all: true} // no stream has anything of what was before
 	}
 	from := max(0, len(s.recent)-mostRecent+1)
 	s.recent = append(slices.Clone(s.recent[from:]), e.touched)

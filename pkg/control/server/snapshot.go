@@ -104,7 +104,7 @@ func workloadsBehind(svc *mesh.Service) []string {
 		}
 	}
 	slices.Sort(names)
-	return slices.Compact(names)
+	return slices.Clone(slices.Compact(names)) // a Service may have several ports, and the list stays
 }
 
 // Version returns the version that was given to NewSnapshot.

@@ -154,6 +154,7 @@ func stripService(s *corev1.Service) *corev1.Service {
 			ExternalIPs: s.Spec.ExternalIPs, LoadBalancerSourceRanges: s.Spec.LoadBalancerSourceRanges,
 		},
 	}
+	out.Labels = nil
 	out.CreationTimestamp = s.CreationTimestamp // the oldest claim to an address counts
 	for _, i := range s.Status.LoadBalancer.Ingress {
 		out.Status.LoadBalancer.Ingress = append(out.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: i.IP, IPMode: i.IPMode})
@@ -181,7 +182,9 @@ func stripEndpointSlice(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice
 }
 
 func stripNetworkPolicy(p *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
-	return &networkingv1.NetworkPolicy{
+	out := &networkingv1.NetworkPolicy{
 		ObjectMeta: stripMeta(p.ObjectMeta), Spec: networkingv1.NetworkPolicySpec{PodSelector: p.Spec.PodSelector},
 	}
+	out.Labels = nil
+	return out
 }

@@ -12,7 +12,6 @@ import (
 // network do not count.
 type address struct {
 	depend.Node
-	addr  netip.Addr
 	pods  []*workload
 	owner *workload
 }

@@ -256,7 +256,7 @@ func (x *index) pods(namespace string) *members {
 func (x *index) address(a netip.Addr) *address {
 	at := x.addresses[a]
 	if at == nil {
-		at = &address{addr: a}
+		at = &address{}
 		at.Node = depend.NewNode(levelAddress, at)
 		x.addresses[a] = at
 	}
