@@ -130,10 +130,10 @@ scale: ## what the control plane costs at which size of a cluster, without an AP
 	$(GO) test -count=1 -v -timeout 30m -run 'TestMeasure' ./test/scale -args -nodes $(or $(NODES),25,100,400)
 
 .PHONY: scale-full
-scale-full: build bin/cluster ## the same with a real API server, etcd, controller and thousands of agents' streams; NODES=1000, REPLICAS=1, CHURN=0.01, TIME=30s
+scale-full: build bin/cluster ## the same with a real API server, etcd, controller and thousands of agents' streams; NODES=1000, REPLICAS=1, CHURN=0.001,0.01, TIME=30s, PROFILES=DIR
 	bin/cluster build
 	$(GO) test -count=1 -v -timeout 60m -run 'TestFull$$' ./test/scale/full -args -full.nodes $(or $(NODES),1000) \
-	  -full.replicas $(or $(REPLICAS),1) -full.churn $(or $(CHURN),0.01) -full.time $(or $(TIME),30s)
+	  -full.replicas $(or $(REPLICAS),1) -full.churn $(or $(CHURN),0.01) -full.time $(or $(TIME),30s) -full.profiles "$(PROFILES)"
 
 .PHONY: contract
 contract: deps-test ## the mesh's promises under faults, by seed (root; make test plays two seeds); SEED=7, TIME=10m, FAULTS=8, OVERLAP=2, KINDS=agent-killed,node-cut

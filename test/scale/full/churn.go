@@ -82,8 +82,9 @@ func change(ctx context.Context, client kubernetes.Interface, nodes, i int) erro
 var flipped [1 << 17]atomic.Int32
 
 // probe changes the endpoint of a Service every so often until ctx ends, and measures after
-// what time each of the agents has it, from before the request to the API server.
-func probe(ctx context.Context, client kubernetes.Interface, nodes int, every time.Duration, watching []*agents.Agent) (took []time.Duration, lost int) {
+// what time each of the agents has it: took from before the request to the API server, own from
+// when the API server has told it to who watches.
+func probe(ctx context.Context, client kubernetes.Interface, nodes int, every time.Duration, watching []*agents.Agent) (took, own []time.Duration, lost int) {
 	const first = 1000
 	at := netip.AddrPortFrom(netip.MustParseAddr(probeAddr), 80)
 	type arrival struct {
@@ -116,6 +117,8 @@ func probe(ctx context.Context, client kubernetes.Interface, nodes int, every ti
 		})
 	}
 	written := map[uint16]time.Time{}
+	told := make(chan map[uint16]time.Time, 1)
+	go func() { told <- follow(ctx, client) }()
 	slice := scale.Slice(nodes, 0, 1)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -137,6 +140,7 @@ func probe(ctx context.Context, client kubernetes.Interface, nodes int, every ti
 	}
 	cancel()
 	watchers.Wait()
+	heard := <-told
 	for i := range seen {
 		arrived := map[uint16]time.Time{}
 		for a := range seen[i] {
@@ -155,10 +159,32 @@ func probe(ctx context.Context, client kubernetes.Interface, nodes int, every ti
 				continue
 			}
 			took = append(took, max(got.Sub(when), 0))
+			if at, ok := heard[port]; ok {
+				own = append(own, max(got.Sub(at), 0))
+			}
 		}
 	}
 	slices.Sort(took)
-	return took, lost
+	slices.Sort(own)
+	return took, own, lost
+}
+
+// follow watches the probe's slice until ctx ends, and returns when it has seen which port.
+func follow(ctx context.Context, client kubernetes.Interface) map[uint16]time.Time {
+	seen := map[uint16]time.Time{}
+	w, err := client.DiscoveryV1().EndpointSlices(system).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + probeName})
+	if err != nil {
+		return seen
+	}
+	defer w.Stop()
+	for e := range w.ResultChan() {
+		if s, ok := e.Object.(*discoveryv1.EndpointSlice); ok && len(s.Ports) > 0 && s.Ports[0].Port != nil {
+			if _, twice := seen[uint16(*s.Ports[0].Port)]; !twice {
+				seen[uint16(*s.Ports[0].Port)] = time.Now()
+			}
+		}
+	}
+	return seen
 }
 
 func percentile(sorted []time.Duration, p float64) time.Duration {

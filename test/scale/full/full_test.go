@@ -8,11 +8,14 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/underlane/underlane/test/ports"
@@ -23,10 +26,22 @@ import (
 var (
 	nodes    = flag.Int("full.nodes", 0, "nodes of TestFull; 0: it is not run")
 	lasts    = flag.Duration("full.time", 30*time.Second, "for how long objects change")
-	rate     = flag.Float64("full.churn", 0.01, "share of the pods that changes each second")
+	rates    = flag.String("full.churn", "0.01", "shares of the pods that change each second, one after the other")
 	replicas = flag.Int("full.replicas", 1, "controllers")
 	binary   = flag.String("full.controller", "../../../bin/controller", "the controller")
+	limit    = flag.String("full.limit", "1536MiB", "memory limit of each controller, as of its container")
+	priority = flag.Int("full.priority", -10, "of each controller over everything else: a nice value; it takes root")
+	profiles = flag.String("full.profiles", "", "directory for profiles of the controller, which this program is then itself")
 )
+
+// TestMain is the controller, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == asController {
+		fmt.Fprintln(os.Stderr, runController(os.Args[2:]))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 // replica is a controller.
 type replica struct {
@@ -34,6 +49,7 @@ type replica struct {
 	p             *plane
 	n             int
 	agents, web   string // addresses
+	pprof         string // "": it has no profiles
 	up            bool
 	metricsClient http.Client
 }
@@ -45,8 +61,22 @@ func (p *plane) newReplica(n int) *replica {
 // start starts the controller and returns how long it took until it served.
 func (r *replica) start(within time.Duration) time.Duration {
 	begin := time.Now()
-	r.process = r.p.start(fmt.Sprint("controller-", r.n), *binary, "--kubeconfig="+r.p.kubeconfig, "--namespace="+system, "--listen="+r.agents,
-		"--metrics-addr="+r.web, "--tap-addr=", "--history-bytes=0")
+	args := []string{"--kubeconfig=" + r.p.kubeconfig, "--namespace=" + system, "--listen=" + r.agents, "--metrics-addr=" + r.web, "--tap-addr=", "--history-bytes=0"}
+	program := *binary
+	if *profiles != "" {
+		if r.pprof == "" {
+			r.pprof = ports.Reserve(r.p.t).String()
+		}
+		var err error
+		if program, err = os.Executable(); err != nil {
+			r.p.t.Fatal(err)
+		}
+		args = append([]string{asController}, append(args, "--pprof="+r.pprof)...)
+	}
+	r.process = r.p.startWith([]string{"GOMEMLIMIT=" + *limit}, fmt.Sprint("controller-", r.n), program, args...)
+	// It shares the processors with the API server, etcd and thousands of agents, which it
+	// would not in a cluster.
+	_ = unix.Setpriority(unix.PRIO_PROCESS, r.cmd.Process.Pid, *priority)
 	for time.Since(begin) < within {
 		if resp, err := r.metricsClient.Get("http://" + r.web + "/readyz"); err == nil {
 			resp.Body.Close()
@@ -95,6 +125,7 @@ func TestFull(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	debug.SetGCPercent(400) // the agents' processor time is not what is measured
 	p := newPlane(t)
 	say := func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 	start := time.Now()
@@ -108,6 +139,7 @@ func TestFull(t *testing.T) {
 		took := r.start(5 * time.Minute)
 		u := r.usage()
 		say("controller %d: serves after %.1f s, %.1f s of processor, %d MB", i, took.Seconds(), u.cpu.Seconds(), u.max>>20)
+		say("  %s", r.heap(fmt.Sprint("ready-", i)))
 		all = append(all, r)
 	}
 	p.setControllers(ctx, len(all))
@@ -148,24 +180,18 @@ func TestFull(t *testing.T) {
 	say("all agents from nothing: %.1f s, %d lack something, %s", time.Since(start).Seconds(), lacking, sizes(all))
 	say("  for each: %d bytes, %.1f connections", fleet.Received.Load()/uint64(*nodes), float64(fleet.Dials.Load())/float64(*nodes))
 	shares(say, all)
+	say("  %s", all[0].heap("agents"))
 
 	time.Sleep(2 * time.Second)
 	measure(say, "at rest", all, fleet, func() int { time.Sleep(10 * time.Second); return 0 })
-	var took []time.Duration
-	measure(say, fmt.Sprintf("%g %% of the pods each second", *rate*100), all, fleet, func() int {
-		ctx, cancel := context.WithTimeout(ctx, *lasts)
-		defer cancel()
-		changed := make(chan int)
-		go func() { changed <- churn(ctx, p.client, *nodes, *rate*float64(pods)) }()
-		var lost int
-		took, lost = probe(ctx, p.client, *nodes, 100*time.Millisecond, fleet.All[:min(watching, *nodes)])
-		if lost > 0 {
-			t.Errorf("%d changes have not arrived within 2 s", lost)
+	for i, text := range strings.Split(*rates, ",") {
+		rate, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return <-changed
-	})
-	say("  a change of an endpoint is at an agent after p50 %s, p90 %s, p99 %s (%d)", percentile(took, 0.5).Round(time.Millisecond),
-		percentile(took, 0.9).Round(time.Millisecond), percentile(took, 0.99).Round(time.Millisecond), len(took))
+		f := &changing{p: p, all: all, fleet: fleet, say: say}
+		f.run(ctx, fmt.Sprint("churn-", i), rate)
+	}
 
 	for _, r := range all[:1] {
 		before := fleet.Received.Load()
@@ -197,6 +223,41 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// changing is a cluster whose objects change.
+type changing struct {
+	p     *plane
+	all   []*replica
+	fleet *agents.Agents
+	say   func(string, ...any)
+}
+
+// run changes a share of the pods each second, and measures.
+func (c *changing) run(ctx context.Context, name string, rate float64) {
+	ctx, cancel := context.WithTimeout(ctx, *lasts)
+	defer cancel()
+	var took, own []time.Duration
+	profiled := make(chan struct{})
+	measure(c.say, fmt.Sprintf("%g %% of the pods each second, if the API server takes it", rate*100), c.all, c.fleet, func() int {
+		go func() { defer close(profiled); c.all[0].cpu(name, *lasts/2) }()
+		changed := make(chan int)
+		go func() { changed <- churn(ctx, c.p.client, *nodes, rate*float64(*nodes*scale.PodsPerNode)) }()
+		var lost int
+		took, own, lost = probe(ctx, c.p.client, *nodes, 100*time.Millisecond, c.fleet.All[:min(watching, *nodes)])
+		if lost > 0 {
+			c.p.t.Errorf("%d changes have not arrived within 2 s", lost)
+		}
+		return <-changed
+	})
+	<-profiled
+	for _, line := range []struct {
+		what string
+		took []time.Duration
+	}{{"a change of an endpoint is at an agent", took}, {"of this, after the API server has told it", own}} {
+		c.say("  %s: p50 %s, p90 %s, p99 %s (%d)", line.what, percentile(line.took, 0.5).Round(time.Millisecond),
+			percentile(line.took, 0.9).Round(time.Millisecond), percentile(line.took, 0.99).Round(time.Millisecond), len(line.took))
+	}
+}
+
 // watching is how many agents use the Service whose endpoint changes.
 const watching = 50
 
@@ -218,6 +279,9 @@ func measure(say func(string, ...any), what string, all []*replica, fleet *agent
 		cpu += r.usage().cpu - before[i].cpu
 		deltas += r.metric("underlane_controller_deltas_sent_total")
 		published += r.metric("underlane_controller_publications_total")
+	}
+	if n > 0 {
+		what += fmt.Sprintf(", %.2f ms of processor for each", 1000*cpu.Seconds()/float64(n))
 	}
 	say("%s: %.0f changes/s, %.0f %% of a processor, %.0f publications/s, %.0f deltas/s, %.0f bytes/s for each agent, %s", what, float64(n)/took,
 		100*cpu.Seconds()/took, published/took, deltas/took, float64(fleet.Received.Load()-bytes)/took/float64(len(fleet.All)), sizes(all))

@@ -136,6 +136,12 @@ type process struct {
 // start starts a program that lives until the end of the test, or until kill.
 func (p *plane) start(name, binary string, args ...string) *process {
 	p.t.Helper()
+	return p.startWith(nil, name, binary, args...)
+}
+
+// startWith is start with more variables of the environment.
+func (p *plane) startWith(env []string, name, binary string, args ...string) *process {
+	p.t.Helper()
 	log, err := os.OpenFile(p.file(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		p.t.Fatal(err)
@@ -143,6 +149,7 @@ func (p *plane) start(name, binary string, args ...string) *process {
 	defer log.Close()
 	cmd := exec.Command(binary, args...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		p.t.Fatal(err)
