@@ -40,6 +40,7 @@ var layers = map[string]int{
 	"pkg/agent/observed":              4,
 	"pkg/agent/nri":                   4,
 	"pkg/agent/timeslice":             4,
+	"pkg/agent/gcpace":                4,
 	"pkg/agent/try":                   4,
 	"pkg/agent/paths":                 4,
 	"pkg/agent/weights":               4,

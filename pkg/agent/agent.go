@@ -167,8 +167,8 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		a.runtime = &nri.Plugin{Socket: config.NRISocket, Handler: a.sandboxes, Log: log}
 	}
 	a.paths = paths.New(paths.Options{Judge: settling{&a.components}, Pods: a.carrier, State: a.store, Log: log})
-	a.processors = newProcessors(log)
 	has := resourcesOfProcess()
+	a.processors = newProcessors(log, has.memory)
 	log.Info("budgets", "openFiles", has.openFiles, "memory", has.memory, "descriptors", has.descriptors(), "buffers", has.buffers())
 	if err := growDescriptorTable(min(has.openFiles, has.descriptors()+reserveLeast)); err != nil {
 		log.Warn("bursts of new connections may wait for the kernel", "cause", err)

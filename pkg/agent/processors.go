@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/underlane/underlane/pkg/agent/gcpace"
 	"github.com/underlane/underlane/pkg/agent/timeslice"
 	"github.com/underlane/underlane/pkg/fairshare"
 )
@@ -27,19 +28,25 @@ import (
 //
 // While several pods want the processors, the kernel chooses between the agent's threads and
 // others in short slices (pkg/agent/timeslice). They cost some 2 % of a gRPC call,
-// so they are for contention only.
+// so they are for contention only. So is the memory that lets the garbage collector run less
+// often (pkg/agent/gcpace).
 type processors struct {
 	shares *fairshare.Scheduler
+	pace   *gcpace.Pace
 	log    *slog.Logger
 
 	contended atomic.Bool
 	changed   chan struct{} // capacity 1
 }
 
-func newProcessors(log *slog.Logger) *processors {
+// paceMemory is the part of the memory that the garbage collector may be given in addition.
+const paceMemory = 16
+
+// newProcessors makes them for an agent that may have so many bytes of memory.
+func newProcessors(log *slog.Logger, memory int) *processors {
 	n := runtime.GOMAXPROCS(0)
 	shares := fairshare.New(n)
-	p := &processors{shares: shares, log: log, changed: make(chan struct{}, 1)}
+	p := &processors{shares: shares, pace: gcpace.New(min(gcpace.Room, memory/paceMemory)), log: log, changed: make(chan struct{}, 1)}
 	shares.OnContention(func(contended bool) {
 		p.contended.Store(contended)
 		select {
@@ -61,21 +68,36 @@ func newProcessors(log *slog.Logger) *processors {
 	return p
 }
 
-// run sets the time slices of the agent's threads until ctx is done.
+// paceLook is how often the garbage collector's pace is looked at while pods contend.
+const paceLook = time.Second
+
+// run sets the time slices of the agent's threads, and the pace of its garbage collector, until
+// ctx is done.
 func (p *processors) run(ctx context.Context) error {
+	look := time.NewTicker(paceLook)
+	look.Stop()
+	defer look.Stop()
+	slices := true
 	for {
 		select {
 		case <-p.changed:
+		case <-look.C:
+			p.pace.Set(p.contended.Load())
+			continue
 		case <-ctx.Done():
 			return nil
 		}
-		slice := time.Duration(0)
-		if p.contended.Load() {
+		contended, slice := p.contended.Load(), time.Duration(0)
+		if look.Stop(); contended {
 			slice = timeslice.Short
+			look.Reset(paceLook)
 		}
-		if err := timeslice.Set(slice); err != nil {
-			p.log.Warn("under load the agent gets the processors later than it could", "cause", err)
-			return nil
+		if slices {
+			if err := timeslice.Set(slice); err != nil {
+				p.log.Warn("under load the agent gets the processors later than it could", "cause", err)
+				slices = false
+			}
 		}
+		p.pace.Set(contended)
 	}
 }
