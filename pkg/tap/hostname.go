@@ -38,6 +38,9 @@ func Hostname(text string) string {
 			return ""
 		}
 	}
+	if label == 0 {
+		return "" // two dots at the end
+	}
 	if last := host[len(host)-1]; '0' <= last && last <= '9' {
 		if _, err := netip.ParseAddr(host); err == nil {
 			return ""
