@@ -287,10 +287,10 @@ func (f *flow) beginRequest(w *Watcher, st *stream) {
 	}
 	w.id++
 	h := &w.heads[requests]
-	c := &call{kind: h.Kind(), Request: Request{
-		ID: w.id, Flow: f.Opening, Began: st.headAt, GRPCStatus: NoGRPCStatus,
-		Method: methodOf(h.Method()), Authority: string(h.Authority()), Path: string(h.Path()),
-	}}
+	c := w.call()
+	c.kind = h.Kind()
+	c.ID, c.Flow, c.Began, c.GRPCStatus = w.id, f.Opening, st.headAt, NoGRPCStatus
+	c.Method, c.Authority, c.Path = methodOf(h.Method()), w.name(h.Authority()), w.name(h.Path())
 	if !w.room(f, c.size()) {
 		w.counts.Refused++
 		w.stop(f)
@@ -338,6 +338,7 @@ func (f *flow) end(w *Watcher, c *call, at time.Duration, reset bool) {
 	}
 	c.Ended, c.Reset = at, reset
 	w.emit(Ended, &c.Request)
+	w.free(c)
 }
 
 // finishText ends all requests of HTTP/1.

@@ -22,6 +22,17 @@ type http2 struct {
 	calls     map[uint32]*call
 	callBytes int
 	last      uint32 // stream of the last request
+	recent    uint32 // a stream whose call was looked for last
+	found     *call  // that call; nil: there is none, or none was looked for
+}
+
+// call returns the call of a stream, or nil.
+func (h *http2) call(stream uint32) *call {
+	if h.found != nil && h.recent == stream {
+		return h.found
+	}
+	h.recent, h.found = stream, h.calls[stream]
+	return h.found
 }
 
 func (h *http2) size() int {
@@ -114,6 +125,7 @@ func (h *http2) loseFrames(w *Watcher, f *flow, side int) {
 	}
 	w.counts.Dropped += uint64(len(h.calls))
 	clear(h.calls)
+	h.found = nil
 	h.callBytes = 0
 }
 
@@ -264,7 +276,7 @@ func (h *http2) endFrame(w *Watcher, f *flow, side int, at time.Duration) {
 }
 
 func (h *http2) data(w *Watcher, f *flow, side int, stream, length uint32) {
-	if c := h.calls[stream]; c != nil && side == requests {
+	if c := h.call(stream); c != nil && side == requests {
 		c.RequestBytes += uint64(length)
 	} else if c != nil {
 		c.ResponseBytes += uint64(length)
@@ -280,7 +292,7 @@ func (h *http2) fields(w *Watcher, f *flow, side int, stream uint32, b *block, b
 	}
 	if (side == requests) != f.swap {
 		switch {
-		case h.calls[stream] != nil || stream <= h.last: // trailers
+		case stream <= h.last: // trailers
 		case b.method == "" && !b.unknown:
 			w.counts.Gaps++ // malformed: the server refuses it
 		default:
@@ -288,7 +300,7 @@ func (h *http2) fields(w *Watcher, f *flow, side int, stream uint32, b *block, b
 		}
 		return
 	}
-	c := h.calls[stream]
+	c := h.call(stream)
 	if c == nil {
 		return
 	}
@@ -312,11 +324,11 @@ func (h *http2) fields(w *Watcher, f *flow, side int, stream uint32, b *block, b
 
 func (h *http2) request(w *Watcher, f *flow, stream uint32, b *block, began time.Duration) {
 	h.last = stream
-	c := &call{guessed: b.unknown, Request: Request{
-		Flow: f.Opening, HTTP2: true, GRPC: b.grpc, GRPCStatus: NoGRPCStatus, Began: began,
-		Method: b.method, Authority: b.authority, Path: b.path,
-		Unknown: b.unknown && (b.method == "" || b.path == "" || b.authority == ""),
-	}}
+	c := w.call()
+	c.guessed = b.unknown
+	c.Flow, c.HTTP2, c.GRPC, c.GRPCStatus, c.Began = f.Opening, true, b.grpc, NoGRPCStatus, began
+	c.Method, c.Authority, c.Path = b.method, b.authority, b.path
+	c.Unknown = b.unknown && (b.method == "" || b.path == "" || b.authority == "")
 	if len(h.calls) >= maxStreams || !w.room(f, h.callBytes+c.size()-min(f.kept, h.callBytes)) {
 		w.counts.Refused++
 		return
@@ -324,19 +336,22 @@ func (h *http2) request(w *Watcher, f *flow, stream uint32, b *block, began time
 	w.id++
 	c.ID = w.id
 	h.calls[stream] = c
+	h.recent, h.found = stream, c
 	h.callBytes += c.size()
 	w.emit(Began, &c.Request)
 }
 
 func (h *http2) endStream(w *Watcher, f *flow, stream uint32, at time.Duration, reset bool, code uint32) {
-	c := h.calls[stream]
+	c := h.call(stream)
 	if c == nil {
 		return
 	}
 	delete(h.calls, stream)
+	h.found = nil
 	h.callBytes -= c.size()
 	c.Ended, c.Reset, c.ResetCode = cmp.Or(at, c.Began), reset, code
 	w.emit(Ended, &c.Request)
+	w.free(c)
 }
 
 // finishStreams ends all calls: the connection has ended within them.

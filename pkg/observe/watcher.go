@@ -2,6 +2,7 @@ package observe
 
 import (
 	"errors"
+	"hash/maphash"
 	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/http1"
@@ -33,13 +34,14 @@ type Watcher struct {
 	id     uint64
 	counts Counts
 	heads  [2]http1.Head // what was parsed last: of a request, of a response
+	reuse
 }
 
 type usage struct{ flows, bytes int }
 
 // New returns a Watcher whose events go to sink.
 func New(limits Limits, sink Sink) *Watcher {
-	return &Watcher{limits: limits, emit: sink, flows: make(map[uint64]*flow), pods: make(map[uint64]*usage)}
+	return &Watcher{limits: limits, emit: sink, flows: make(map[uint64]*flow), pods: make(map[uint64]*usage), reuse: reuse{seed: maphash.MakeSeed()}}
 }
 
 // Open says whose a flow is. If changed is set, wish is what is needed of it from now on.

@@ -1,17 +1,14 @@
 package redirect
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/underlane/underlane/bpf"
 )
 
@@ -26,8 +23,7 @@ type Observer struct {
 	pods    map[uint64]Scope // by the cookie of their network namespace
 	objs    *bpf.ObserveObjects
 	links   []link.Link
-	reader  *ringbuf.Reader
-	record  ringbuf.Record
+	ring    *ring
 	opening Opening
 	counts  map[string]uint64 // of programs that are not loaded any more
 }
@@ -157,13 +153,12 @@ func (o *Observer) load() error {
 		}
 		o.links = append(o.links, l)
 	}
-	reader, err := ringbuf.NewReader(objs.Observations)
+	ring, err := openRing(objs.Observations)
 	if err != nil {
 		o.unload()
 		return fmt.Errorf("observations: %w", err)
 	}
-	reader.SetDeadline(time.Unix(0, 0)) // read what is there, and never wait
-	o.reader = reader
+	o.ring = ring
 	return nil
 }
 
@@ -173,11 +168,11 @@ func (o *Observer) unload() {
 		_ = l.Close()
 	}
 	_ = o.count(o.counts)
-	if o.reader != nil {
-		_ = o.reader.Close()
+	if o.ring != nil {
+		o.ring.close()
 	}
 	_ = o.objs.Close()
-	o.links, o.reader, o.objs = nil, nil, nil
+	o.links, o.ring, o.objs = nil, nil, nil
 }
 
 // Read calls handle for each Observation, and does not wait. It returns how many
@@ -186,21 +181,17 @@ func (o *Observer) unload() {
 func (o *Observer) Read(handle func(*Observation)) (n int, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.reader == nil || o.reader.AvailableBytes() == 0 {
+	if o.ring == nil || o.ring.empty() {
 		return 0, nil
 	}
 	var seen Observation
-	for ; n < readAtOnce; n++ {
-		err := o.reader.ReadInto(&o.record)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return n, nil
-		}
-		if err != nil {
-			return n, fmt.Errorf("observations: %w", err)
-		}
-		if seen.decode(o.record.RawSample, &o.opening) {
+	n, err = o.ring.each(readAtOnce, func(sample []byte) {
+		if seen.decode(sample, &o.opening) {
 			handle(&seen)
 		}
+	})
+	if err != nil {
+		return n, fmt.Errorf("observations: %w", err)
 	}
 	return n, nil
 }

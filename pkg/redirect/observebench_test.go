@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/underlane/underlane/pkg/mesh"
 )
@@ -37,8 +40,35 @@ func (a *asker) ask(b *testing.B) time.Duration {
 // askers returns two sets of n connections of a pod: of the first nothing is copied, the
 // second is observed. What the kernel copies is read as the agent does, by handle.
 func askers(b *testing.B, n int, handle func(*Observation)) (sets [2][]*asker) {
+	sets, o := unread(b, n)
+	done := make(chan struct{})
+	var reading sync.WaitGroup
+	b.Cleanup(func() {
+		close(done)
+		reading.Wait()
+		counts := map[string]uint64{}
+		_ = o.Counters(counts)
+		b.Logf("counted %v", counts)
+	})
+	reading.Go(func() {
+		for {
+			if n, _ := o.Read(handle); n > 0 {
+				continue
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	})
+	return sets
+}
+
+// unread is askers for an Observer that nothing reads yet.
+func unread(b *testing.B, n int) (sets [2][]*asker, o *Observer) {
 	r := newRig(b, mesh.Settings{})
-	o := NewObserver(r.d)
+	o = NewObserver(r.d)
 	b.Cleanup(o.Close)
 	r.d.Withdraw(r.workload.UID)
 	l := listen(b, r.peer, peer4, 8080)
@@ -73,28 +103,46 @@ func askers(b *testing.B, n int, handle func(*Observation)) (sets [2][]*asker) {
 	for range n {
 		sets[1] = append(sets[1], open())
 	}
-	done := make(chan struct{})
-	var reading sync.WaitGroup
-	b.Cleanup(func() {
-		close(done)
-		reading.Wait()
-		counts := map[string]uint64{}
-		_ = o.Counters(counts)
-		b.Logf("counted %v", counts)
-	})
-	reading.Go(func() {
+	return sets, o
+}
+
+// BenchmarkObserverRead reads what the kernel has copied of requests and responses.
+func BenchmarkObserverRead(b *testing.B) {
+	const each = 1000
+	sets, o := unread(b, 1)
+	records, bytes := 0, 0
+	var spent time.Duration
+	for b.Loop() {
+		for range each {
+			sets[1][0].ask(b)
+		}
+		runtime.LockOSThread()
+		began := processor(b)
 		for {
-			if n, _ := o.Read(handle); n > 0 {
-				continue
+			n, err := o.Read(func(s *Observation) { bytes += len(s.Data) })
+			if err != nil {
+				b.Fatal(err)
 			}
-			select {
-			case <-done:
-				return
-			case <-time.After(5 * time.Millisecond):
+			if records += n; n == 0 {
+				break
 			}
 		}
-	})
-	return sets
+		spent += processor(b) - began
+		runtime.UnlockOSThread()
+	}
+	if records < 2*each {
+		b.Fatalf("%d records are read", records)
+	}
+	b.ReportMetric(float64(spent)/float64(records), "cpu-ns/record")
+}
+
+// processor is the processor time of the thread.
+func processor(b *testing.B) time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(t.Nano())
 }
 
 // BenchmarkObserver makes requests in turn on a connection of which nothing is copied, and on
