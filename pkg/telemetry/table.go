@@ -25,6 +25,7 @@ type table[K comparable, S any] struct {
 	mu              sync.RWMutex
 	series          map[K]*entry[S]
 	lately          map[short]*entry[S] // emptied by sweep
+	often           often[S]            // likewise; of lately
 	folded, dropped atomic.Uint64
 }
 
@@ -82,7 +83,8 @@ func shortOf(e *tap.Event, direction mesh.Direction) (k short, ok bool) {
 // and its change. It must use only atomic operations. k is the short key of what key
 // returns, unless it is the zero one.
 func (t *table[K, S]) update(k short, key func() K, now time.Time, change func(*S)) {
-	if k != (short{}) && t.updateLately(k, now, change) {
+	named := k == (short{})
+	if !named && (t.often.update(&k, now, change) || t.updateLately(k, now, change)) {
 		return
 	}
 	long := key()
@@ -93,7 +95,7 @@ func (t *table[K, S]) update(k short, key func() K, now time.Time, change func(*
 			return
 		}
 	}
-	if k != (short{}) {
+	if !named {
 		t.remember(k, long)
 	}
 }
@@ -101,7 +103,12 @@ func (t *table[K, S]) update(k short, key func() K, now time.Time, change func(*
 func (t *table[K, S]) updateLately(k short, now time.Time, change func(*S)) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.lately[k].update(now, change)
+	e := t.lately[k]
+	if !e.update(now, change) {
+		return false
+	}
+	t.often.remember(&k, e) // under the lock: not while a sweep drops e
+	return true
 }
 
 func (t *table[K, S]) updateExisting(key K, now time.Time, change func(*S)) bool {
@@ -125,11 +132,17 @@ func (t *table[K, S]) remember(k short, key K) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.lately) >= 2*t.max { // pods that were replaced since the last sweep
-		clear(t.lately)
+		t.forgetLately()
 	}
 	if e := t.series[key]; e != nil {
 		t.lately[k] = e
 	}
+}
+
+// forgetLately forgets the short keys. The caller holds mu.
+func (t *table[K, S]) forgetLately() {
+	clear(t.lately)
+	t.often.clear()
 }
 
 // insert creates the series of key, or of the key that key folds into, and returns
@@ -172,7 +185,7 @@ func (t *table[K, S]) each(f func(*S)) {
 func (t *table[K, S]) sweep(before time.Time, idle func(*S) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	clear(t.lately)
+	t.forgetLately()
 	for k, e := range t.series {
 		if e.used.Load() < before.UnixNano() && (idle == nil || idle(e.value)) {
 			delete(t.series, k)

@@ -60,11 +60,11 @@ func TestShortKeysFindTheSameSeries(t *testing.T) {
 			e.Route = route
 		}
 		quick.Emit(e)
-		clear(slow.requests.lately)
-		clear(slow.responses.lately)
+		slow.requests.forgetLately()
+		slow.responses.forgetLately()
 		for p := range numPeers {
-			clear(slow.conns[p].lately)
-			clear(slow.closes[p].lately)
+			slow.conns[p].forgetLately()
+			slow.closes[p].forgetLately()
 		}
 		slow.Emit(e)
 	}
@@ -79,6 +79,78 @@ func TestShortKeysFindTheSameSeries(t *testing.T) {
 }
 
 // TestShortKeysAreBounded: pods that are replaced do not stay behind short keys.
+// TestOftenAndSweep: an event of a series that is used often, and was swept, begins it anew, and
+// an event keeps the series of a moment ago.
+func TestOftenAndSweep(t *testing.T) {
+	m := New(Options{})
+	e := &tap.Event{Kind: tap.RequestInit, Direction: mesh.Outbound, Time: time.Now(), Source: tap.Peer{Workload: &mesh.Workload{Name: "web"}}}
+	emit := func() { m.Emit(e) }
+	for range 3 {
+		emit()
+	}
+	if n := used(&m.requests.often); n != 1 {
+		t.Errorf("%d slots are in use, want that of the only series", n)
+	}
+	m.requests.sweep(time.Now().Add(-time.Minute), nil)
+	emit()
+	counts(t, m, 4)
+	m.requests.sweep(time.Now().Add(time.Minute), nil)
+	if n := used(&m.requests.often); n != 0 {
+		t.Errorf("%d slots are in use after a sweep", n)
+	}
+	emit()
+	counts(t, m, 1)
+}
+
+func used[S any](o *often[S]) (n int) {
+	for i := range o {
+		if o[i].Load() != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// counts checks the counter of the only series of requests.
+func counts(t *testing.T, m *Metrics, want uint64) {
+	t.Helper()
+	series := 0
+	m.requests.each(func(s *requestSeries) {
+		if series++; s.total.Load() != want {
+			t.Errorf("%d requests counted, want %d", s.total.Load(), want)
+		}
+	})
+	if series != 1 {
+		t.Errorf("%d series, want 1", series)
+	}
+}
+
+// TestOftenReplaces: a key that is used often gets a slot that others have taken.
+func TestOftenReplaces(t *testing.T) {
+	var o often[requestSeries]
+	series := map[short]*entry[requestSeries]{}
+	for range 10_000 {
+		k := short{own: new(mesh.Workload)}
+		series[k] = &entry[requestSeries]{value: new(requestSeries)}
+		o.remember(&k, series[k])
+	}
+	k := short{own: new(mesh.Workload)}
+	e := &entry[requestSeries]{value: new(requestSeries)}
+	for range 100_000 {
+		if !o.update(&k, time.Now(), func(s *requestSeries) { s.total.Add(1) }) {
+			o.remember(&k, e)
+		}
+	}
+	if n := e.value.total.Load(); n < 90_000 {
+		t.Errorf("found in a slot %d times of 100,000", n)
+	}
+	for k, e := range series {
+		if n := e.value.total.Load(); n != 0 {
+			t.Fatalf("%d events of another key were counted for %v", n, k)
+		}
+	}
+}
+
 func TestShortKeysAreBounded(t *testing.T) {
 	m := New(Options{MaxSeries: 8})
 	for range 1000 {
