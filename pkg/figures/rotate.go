@@ -100,7 +100,7 @@ func (s *Store) forget() {
 		}
 	}
 	if gone || s.current%recentEvery == 0 {
-		s.recent.Store(&map[fast]target{})
+		s.recent.Store(&recent{})
 		s.missed = map[fast]target{}
 	}
 }
@@ -112,10 +112,11 @@ func (s *Store) size() int {
 	const (
 		perEdge = int(unsafe.Sizeof(edge{})) + int(unsafe.Sizeof(interned{})+8)*3/2
 		perName = int(unsafe.Sizeof(End{})) * 5 / 2
-		perFast = int(unsafe.Sizeof(fast{})+unsafe.Sizeof(target{})) * 3 / 2
+		perFast = int(unsafe.Sizeof(slot{})) * 3 / 2
+		hot     = int(unsafe.Sizeof(recent{}) + slots*unsafe.Sizeof(slot{}))
 	)
-	total := len(s.edges)*perEdge + (len(s.names.ends)+len(s.names.services)+len(s.names.routes)+len(s.owned)/4)*perName +
-		(len(*s.recent.Load())+len(s.missed))*perFast + s.opt.Windows*int(unsafe.Sizeof(window{}))
+	total := hot + len(s.edges)*perEdge + (len(s.names.ends)+len(s.names.services)+len(s.names.routes)+len(s.owned)/4)*perName +
+		(len(s.recent.Load().all)+len(s.missed))*perFast + s.opt.Windows*int(unsafe.Sizeof(window{}))
 	for _, e := range s.edges {
 		total += e.live.size()
 	}

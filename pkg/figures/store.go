@@ -43,8 +43,8 @@ type Options struct {
 type Store struct {
 	opt Options
 
-	// recent has the edges by the events' own pointers. It is replaced and never changed.
-	recent          atomic.Pointer[map[fast]target]
+	// recent has the edges by the events' own pointers. It is replaced when it is to change.
+	recent          atomic.Pointer[recent]
 	folded, dropped atomic.Uint64 // events
 
 	turn    sync.Mutex      // held to read or drain the counters of edges; taken before mu
@@ -99,7 +99,7 @@ func NewStore(opt Options, now time.Time) *Store {
 		opt.Bytes = DefaultBytes
 	}
 	s := &Store{opt: opt, missed: map[fast]target{}, edges: map[interned]*edge{}, names: newNames(), owned: map[*End]int{}}
-	s.recent.Store(&map[fast]target{})
+	s.recent.Store(&recent{})
 	s.current = windowOf(now)
 	s.began, s.made = s.current, now
 	return s
@@ -153,7 +153,7 @@ func wire(d mesh.Direction) tap.Side {
 
 func (s *Store) count(e *tap.Event, direction mesh.Direction) {
 	f := fastOf(e, direction)
-	t, ok := (*s.recent.Load())[f]
+	t, ok := s.recent.Load().find(&f)
 	if !ok {
 		t = s.find(&f)
 	}
@@ -173,8 +173,7 @@ func (s *Store) find(f *fast) target {
 	defer s.mu.Unlock()
 	t, ok := s.missed[*f]
 	if !ok {
-		recent := *s.recent.Load()
-		if t, ok = recent[*f]; ok {
+		if t, ok = s.recent.Load().all[*f]; ok {
 			return t
 		}
 		t = s.place(f.key())
@@ -182,7 +181,7 @@ func (s *Store) find(f *fast) target {
 	}
 	// Copying all of recent is for many that were missed, or for few that are missed often.
 	s.misses++
-	if recent := len(*s.recent.Load()); len(s.missed) > 16+recent/4 || s.misses > len(s.missed)+recent {
+	if recent := len(s.recent.Load().all); len(s.missed) > 16+recent/4 || s.misses > len(s.missed)+recent {
 		s.publish()
 	}
 	return t
@@ -191,7 +190,7 @@ func (s *Store) find(f *fast) target {
 // publish moves what was missed to recent. What a client makes up must not grow it
 // without bound: a map that is too large is dropped, and grows again with what is in use.
 func (s *Store) publish() {
-	old := *s.recent.Load()
+	old := s.recent.Load().all
 	next := make(map[fast]target, len(old)+len(s.missed))
 	if len(old) <= 2*s.opt.Edges {
 		for f, t := range old {
@@ -201,7 +200,7 @@ func (s *Store) publish() {
 	for f, t := range s.missed {
 		next[f] = t
 	}
-	s.recent.Store(&next)
+	s.recent.Store(&recent{all: next})
 	s.missed, s.misses = map[fast]target{}, 0
 }
 
