@@ -14,10 +14,10 @@ import (
 // see it before its own process has locked it.
 const young = time.Minute
 
-// Make makes a directory underlane-NAME-* in os.TempDir, and removes those of this name
+// Make makes a directory underlane-run-NAME-* in os.TempDir, and removes those of this name
 // whose processes have ended. remove removes the directory.
 func Make(name string) (dir string, remove func(), err error) {
-	prefix := "underlane-" + name + "-"
+	prefix := "underlane-run-" + name + "-"
 	sweep(filepath.Join(os.TempDir(), prefix+"*"), young)
 	if dir, err = os.MkdirTemp("", prefix); err != nil {
 		return "", nil, err

@@ -46,7 +46,7 @@ func TestKilled(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "large"), []byte("x"), 0o444); err != nil {
 		t.Fatal(err)
 	}
-	all := filepath.Join(os.TempDir(), "underlane-test-*")
+	all := filepath.Join(os.TempDir(), "underlane-run-test-*")
 	sweep(all, 0)
 	if _, err := os.Stat(dir); err != nil {
 		t.Fatalf("of a process that runs: %v", err)
