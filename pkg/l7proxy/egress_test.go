@@ -135,6 +135,35 @@ func TestEgressRequests(t *testing.T) {
 	}
 }
 
+// TestEgressReadings: a path that servers read in several ways does not slip past the routes of a
+// network that denies, in either protocol. One that allows is asked about the path as it is sent.
+func TestEgressReadings(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		o := &outside{newShop(t)}
+		app := webApp(t)
+		rule := mesh.RouteRule{
+			Matches:  []mesh.RouteMatch{{Path: mesh.PathMatch{Value: "/public"}}},
+			Backends: []mesh.RouteBackend{{Original: true, Weight: 1}},
+		}
+		o.attach(mesh.LayerHTTP, port(app), rule, "api.example.com")
+		for _, deny := range []bool{true, false} {
+			o.network(deny)
+			for path, passes := range map[string]bool{
+				"/public/a?q=/../x": true, "/public/a%20b": true, "/public/a;x=1": true, "/public//a": true, "/public/x/../a": true,
+				"/public/../admin": false, "/public/%2e%2e/admin": false, "/public/..;/admin": false, "/public%2f..%2fadmin": false, "//admin": false, "/admin": false,
+			} {
+				want := denied403
+				if passes || !deny {
+					want = "200 ok"
+				}
+				if got := o.ask(app, "api.example.com", path, http2); got != want {
+					t.Errorf("http2 %v, deny %v, %s: got %q, want %q", http2, deny, path, got, want)
+				}
+			}
+		}
+	}
+}
+
 // TestEgressTLS: the server name of TLS decides, and TCPRoutes about all else.
 func TestEgressTLS(t *testing.T) {
 	o := &outside{newShop(t)}

@@ -69,7 +69,7 @@ func (t *Outbound) Leaving(u Leaving) (by *Egress, err error) {
 	case u.Asked == nil:
 		return e, mesh.Fail(mesh.ReasonEgressDenied, errNoHeadOutside)
 	}
-	if _, verdict := e.http.Table.Match(u.Asked); verdict != route.Matched {
+	if _, verdict := e.http.Match(u.Asked); verdict != route.Matched {
 		return e, e.denied
 	}
 	return e, nil

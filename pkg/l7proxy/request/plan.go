@@ -59,7 +59,7 @@ func (p *Plan) Timeouts() (t mesh.RouteTimeouts) {
 // the driver waits for it before it answers or forwards the request.
 func (s *Session) Route(r *destination.Routing, asked *route.Request, p *Plan, x *Exchange) (answer reply.Reply, delay time.Duration) {
 	draw := s.RouteRandom()
-	hit, verdict := r.Table.Match(asked)
+	hit, verdict := r.Match(asked)
 	switch {
 	case (verdict == route.NoRule || verdict == route.Doubt) && r.Egress == nil:
 		return reply.Of(mesh.ReasonNoRoute), 0
