@@ -276,14 +276,15 @@ var fuzzed = []string{
 
 // skips are the tests that may be skipped, by file.
 var skips = map[string]string{
-	"pkg/controller/history/slow_test.go": "the race detector makes these tests of one goroutine 40 times slower: scripts/test.sh runs them without it",
-	"pkg/redirect/netns/nstest/nstest.go": "without root there are no namespaces and no eBPF; make test says so",
-	"test/lab/lab.go":                     "the same",
-	"test/lab/host/host_test.go":          "the same",
-	"test/bench/calls/calls_test.go":      "the same",
-	"test/cluster/kernel/cgroup_test.go":  "the same",
-	"pkg/redirect/redirects_test.go":      "before Linux 6.6 there is no tcx to attach to",
-	"internal/scriptstest/apt_test.go":    "without apt there are no locks of apt's",
+	"pkg/controller/history/slow_test.go":  "the race detector makes these tests of one goroutine 40 times slower: scripts/test.sh runs them without it",
+	"pkg/redirect/netns/nstest/nstest.go":  "without root there are no namespaces and no eBPF; make test says so",
+	"test/lab/lab.go":                      "the same",
+	"test/lab/host/host_test.go":           "the same",
+	"test/bench/calls/calls_test.go":       "the same",
+	"test/cluster/kernel/cgroup_test.go":   "the same",
+	"pkg/redirect/redirects_test.go":       "before Linux 6.6 there is no tcx to attach to",
+	"test/e2e/kernelpath_redirect_test.go": "the same",
+	"internal/scriptstest/apt_test.go":     "without apt there are no locks of apt's",
 }
 
 const (

@@ -40,7 +40,7 @@ func build(root, dir, arch string, withoutLab bool) error {
 		programs = append(programs, "./cmd/controller", "./test/lab/cmd/lab", "./test/lab/labtest")
 		tests["e2e.test"] = "./test/e2e"
 	}
-	if err := goTool(append([]string{"build", small, "-tags", "nocluster", "-o", dir + "/"}, programs...)...); err != nil {
+	if err := goTool(append([]string{"build", small, "-tags", "nocluster,grpcnotrace", "-o", dir + "/"}, programs...)...); err != nil {
 		return err
 	}
 	for name, pkg := range tests {

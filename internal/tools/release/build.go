@@ -67,7 +67,7 @@ func (o *options) build(ctx context.Context, platform string) error {
 	flags := "-s -w" + of + "Version=" + o.Version + of + "Channel=" + o.Channel +
 		of + "PublicKey=" + o.encodedKey() + of + "BaseURL=" + o.BaseURL
 	args := []string{
-		"build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", flags,
+		"build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-tags=grpcnotrace", "-ldflags", flags, // see Makefile
 		"-o", filepath.Dir(o.built("underlane", platform)) + string(filepath.Separator),
 	}
 	for _, name := range programs {
