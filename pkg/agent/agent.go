@@ -189,7 +189,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 		OpaqueStreams: config.OpaqueStreams,
 		Names:         &a.names,
 
-		Shares: a.processors.shares,
+		Shares: a.processors.shares, Threads: &a.processors.threads,
 		// HandshakeSilence is longer than the kernel takes to detect a hung agent, so
 		// that the kernel does not steer the plaintext connection that follows to that
 		// agent again.

@@ -31,9 +31,10 @@ import (
 // so they are for contention only. So is the memory that lets the garbage collector run less
 // often (pkg/agent/gcpace).
 type processors struct {
-	shares *fairshare.Scheduler
-	pace   *gcpace.Pace
-	log    *slog.Logger
+	shares  *fairshare.Scheduler
+	threads timeslice.Threads
+	pace    *gcpace.Pace
+	log     *slog.Logger
 
 	contended atomic.Bool
 	changed   chan struct{} // capacity 1
@@ -87,13 +88,12 @@ func (p *processors) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		contended, slice := p.contended.Load(), time.Duration(0)
+		contended := p.contended.Load()
 		if look.Stop(); contended {
-			slice = timeslice.Short
 			look.Reset(paceLook)
 		}
 		if slices {
-			if err := timeslice.Set(slice); err != nil {
+			if err := p.threads.Set(contended); err != nil {
 				p.log.Warn("under load the agent gets the processors later than it could", "cause", err)
 				slices = false
 			}

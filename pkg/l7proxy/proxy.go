@@ -118,6 +118,8 @@ type Options struct {
 	Calls   *calls.Store // what authorization policies have judged; nil: it is not remembered
 	// Shares shares the processors between pods. nil: pods take what they want.
 	Shares *fairshare.Scheduler
+	// Threads is told when a handshake computes; nil: nothing is.
+	Threads upstream.Threads
 	// Sampling is for pods that have none of their own. nil: nothing is traced.
 	Sampling *mesh.TraceSampling
 	// Logged reports whether access logs need the heads of requests. nil: none does.
@@ -189,7 +191,7 @@ func New(o Options) *Proxy {
 	p.hints.firstSpeaker = make(map[netip.AddrPort]speaker)
 	p.upstream = upstream.New(upstream.Options{
 		Network: o.Network, State: o.State, Certs: o.Certs, Log: o.Log, Lifetime: p.lifetime, Tap: o.Tap,
-		OpaqueStreams: o.OpaqueStreams,
+		OpaqueStreams: o.OpaqueStreams, Threads: o.Threads,
 		Limits: upstream.Limits{
 			Connect: o.Limits.ConnectTimeout, Failover: o.Limits.FailoverTimeout,
 			HandshakeSilence: o.Limits.HandshakeSilence, Resolve: o.Limits.ResolveTimeout,

@@ -57,7 +57,7 @@ var errTooLarge = mesh.Fail(mesh.ReasonTLSPeer, certchain.ErrHandshake)
 // shaking is the state of a handshake that is under way: its turn at the gate, and how
 // much longer the peer may make it wait in all.
 type shaking struct {
-	turn *mtls.Turn
+	turn *computing
 	left time.Duration
 	room int // bytes that the peer may still send
 }
@@ -87,7 +87,7 @@ func (s *shaking) read(t *conn.Transport, p []byte) (int, error) {
 // Aside lets a callback of a handshake wait without its slot at the gate. Afterwards it
 // tells how long the handshake has computed.
 type Aside struct {
-	turn  *mtls.Turn
+	turn  *computing
 	began time.Duration // when the turn came, by balance.Now
 }
 
@@ -112,13 +112,14 @@ func (a *Aside) Computed() time.Duration {
 // set), or the client that has connected. aside, if it is not nil, works for as long as
 // the handshake. The error wraps a *mesh.ReasonError.
 func (p *transport) Handshake(ctx context.Context, from netip.Addr, own bool, c *tls.Conn, below *conn.Transport, aside *Aside) error {
-	turn, err := p.gate.Enter(ctx, from, own)
+	slot, err := p.gate.Enter(ctx, from, own)
 	if errors.Is(err, mtls.ErrBusy) {
 		return mesh.Fail(mesh.ReasonOverload, err)
 	}
 	if err != nil {
 		return mesh.Fail(mesh.ReasonTimeout, err)
 	}
+	turn := &computing{Turn: slot, threads: p.Threads}
 	if aside != nil {
 		aside.turn, aside.began = turn, balance.Now()
 	}
@@ -130,7 +131,11 @@ func (p *transport) Handshake(ctx context.Context, from netip.Addr, own bool, c 
 		turn.Leave(proved)
 		_ = below.SetDeadline(time.Time{})
 	}()
-	err = onItsOwnStack(func() error { return mtls.Handshake(ctx, c) })
+	err = onItsOwnStack(func() error {
+		turn.begin()
+		defer turn.end()
+		return mtls.Handshake(ctx, c)
+	})
 	proved = err == nil
 	return err
 }

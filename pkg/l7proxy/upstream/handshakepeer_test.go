@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,11 +23,26 @@ import (
 	"github.com/underlane/underlane/test/bombs"
 )
 
-// TestStallingClientHoldsNoSlot: peers that stall in their handshakes hold no slot, and are
-// given up.
+// computes counts the goroutines that compute.
+type computes struct{ now, most, all atomic.Int64 }
+
+func (c *computes) Compute() bool {
+	c.all.Add(1)
+	if now := c.now.Add(1); now > c.most.Load() {
+		c.most.Store(now)
+	}
+	return true
+}
+
+func (c *computes) Computed() { c.now.Add(-1) }
+
+// TestStallingClientHoldsNoSlot: peers that stall in their handshakes hold no slot, are not
+// said to compute, and are given up.
 func TestStallingClientHoldsNoSlot(t *testing.T) {
 	s := newShaker(t, handshakePause(2*time.Second), saysNothing)
 	s.gate = mtls.NewGate(mtls.GateOptions{Slots: 1, StrangerSlots: 1})
+	var threads computes
+	s.Threads = &threads
 	serve := func(c *rawio.Conn) error {
 		below := &conn.Transport{Conn: c}
 		return s.Handshake(t.Context(), c.Remote().Addr(), false, tls.Server(below, s.server), below, nil)
@@ -67,6 +83,9 @@ func TestStallingClientHoldsNoSlot(t *testing.T) {
 	stalled.Wait()
 	if st := s.gate.Stats(); st.Active+st.Running > 0 {
 		t.Errorf("%+v", st)
+	}
+	if now, most, all := threads.now.Load(), threads.most.Load(), threads.all.Load(); now != 0 || most != 1 || all < 11 {
+		t.Errorf("%d compute, of %d in all; up to %d at once beside one slot", now, all, most)
 	}
 }
 

@@ -67,6 +67,8 @@ type Options struct {
 	// OnHandshake is called with the time that each mTLS handshake of a pod of this node with
 	// an agent has computed. nil: not wanted.
 	OnHandshake func(client *mesh.Workload, computed time.Duration)
+	// Threads is told when a handshake computes; nil: nothing is.
+	Threads Threads
 	// OnUnreachable is called for endpoints that cannot be reached, with the reason. It
 	// must not wait.
 	OnUnreachable func(ep *Endpoint, why mesh.Reason)

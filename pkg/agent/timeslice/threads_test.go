@@ -1,0 +1,74 @@
+package timeslice
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// own is the time slice of the calling thread.
+func own(t *testing.T) time.Duration {
+	t.Helper()
+	attr, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(attr.Runtime)
+}
+
+// TestCompute: a thread that computes has a long slice while slices are short, and then what
+// all have, also if that has changed meanwhile.
+func TestCompute(t *testing.T) {
+	if !supported() {
+		t.Skip("this kernel has no slices of threads (Linux 6.12)")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	kernel := own(t)
+	defer func() {
+		if err := Set(0); err != nil {
+			t.Error(err)
+		}
+	}()
+	var threads Threads
+	if threads.Compute() {
+		t.Error("a goroutine has its own thread without need")
+	}
+	if err := threads.Set(true); err != nil {
+		t.Fatal(err)
+	}
+	for _, after := range []struct {
+		short bool
+		want  time.Duration
+	}{{true, Short}, {false, kernel}} {
+		if !threads.Compute() || own(t) != Long {
+			t.Errorf("a thread that computes has %v", own(t))
+		}
+		if err := threads.Set(after.short); err != nil {
+			t.Fatal(err)
+		}
+		threads.Computed()
+		if got := own(t); got != after.want {
+			t.Errorf("then it has %v, want %v", got, after.want)
+		}
+	}
+}
+
+// BenchmarkCompute: some 4 us while slices are short, with nothing else at work.
+func BenchmarkCompute(b *testing.B) {
+	var threads Threads
+	if err := threads.Set(true); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if threads.Compute() {
+			threads.Computed()
+		}
+	}
+	b.StopTimer()
+	if err := threads.Set(false); err != nil {
+		b.Fatal(err)
+	}
+}
