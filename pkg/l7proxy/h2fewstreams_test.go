@@ -84,7 +84,7 @@ func TestH2FewStreams(t *testing.T) {
 	close(open)
 	for _, streams := range []uint32{1, 20, 1000} {
 		t.Run(fmt.Sprint(streams), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			defer cancel()
 			e := newH2Env(t, gatedBackend(t, streams, open))
 			for range 3 {
