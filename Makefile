@@ -73,8 +73,8 @@ bench-build: build
 ##@ Check
 
 .PHONY: test test-full
-test: deps-test ## all tests: unit, eBPF on this kernel, and the lab end to end (root)
-	scripts/test.sh
+test: deps-test ## all tests: unit, eBPF on this kernel, and the lab end to end (root); PART=unit or PART=kernel
+	PART=$(PART) scripts/test.sh
 test-full: deps-test ## the same with what takes long and rarely fails: before a larger change is called done
 	FULL=1 scripts/test.sh
 	scripts/fuzz.sh
@@ -112,7 +112,7 @@ test-upgrade-cluster: deps-cluster bin/cluster ## on a real cluster: install the
 
 .PHONY: test-release
 test-release: ## make a release of all platforms twice, the second time with an empty cache, and compare the bytes
-	$(GO) test -count=1 -v -timeout 90m -run '^TestFullRelease$$' ./internal/tools/release
+	scripts/tmp.sh $(GO) test -count=1 -v -timeout 90m -run '^TestFullRelease$$' ./internal/tools/release
 
 .PHONY: test-kernels
 test-kernels: deps-kernels ## the data path on other kernels, in virtual machines, one after the other: docs/support.md; KERNELS=6.1,newest ARCH=amd64|arm64 SHORT=1 LOAD=1 RUN=

@@ -51,14 +51,14 @@ func TestAgentsThatCannotStart(t *testing.T) {
 		return append(slices.Clone(argv), "--config", file)
 	}
 	// own is the command line with a socket of its own.
-	own := func() []string { return append(slices.Clone(argv), "--socket", filepath.Join(t.TempDir(), "sock")) }
+	own := func() []string { return append(slices.Clone(argv), "--socket", filepath.Join(bridgeDir(t), "sock")) }
 	pins := objects(t, nodeOf(t, l, node1).Pins)
 
 	t.Run("second agent", func(t *testing.T) {
 		failsToStart(t, l, argv, "another agent is running on this node")
 	})
 	t.Run("second agent with another socket", func(t *testing.T) {
-		failsToStart(t, l, append(slices.Clone(argv), "--socket", filepath.Join(t.TempDir(), "sock")), "another agent runs on this node")
+		failsToStart(t, l, append(slices.Clone(argv), "--socket", filepath.Join(bridgeDir(t), "sock")), "another agent runs on this node")
 	})
 	t.Run("second agent with other pins", func(t *testing.T) {
 		pins := nodeOf(t, l, node1).Pins + "-2"
