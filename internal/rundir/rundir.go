@@ -25,26 +25,31 @@ func Make(name string) (dir string, remove func(), err error) {
 	lock := tryLock(dir)
 	return dir, func() {
 		_ = os.RemoveAll(dir)
-		if lock != nil {
-			lock.Close()
-		}
+		unlock(lock)
 	}, nil
 }
 
-// tryLock locks a directory, or returns nil if another process has it, or if its file
-// system has no locks. The kernel releases the lock when this process ends. A lock and not
-// the process's number says who has a directory: containers that share it count processes
-// each for themselves.
-func tryLock(dir string) *os.File {
-	f, err := os.Open(dir)
+// tryLock locks a directory, or returns -1 if another process has it, or if its file system
+// has no locks. The lock is held until unlock, or the end of this process: the descriptor is
+// no os.File, which would be closed when nothing refers to it. A lock and not the process's
+// number says who has a directory: containers that share it count processes each for
+// themselves.
+func tryLock(dir string) (fd int) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil
+		return -1
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		unlock(fd)
+		return -1
 	}
-	return f
+	return fd
+}
+
+func unlock(fd int) {
+	if fd >= 0 {
+		_ = unix.Close(fd)
+	}
 }
 
 // sweep removes the directories that match and that nobody has locked, but for young ones.
@@ -55,9 +60,9 @@ func sweep(pattern string, young time.Duration) {
 		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < young {
 			continue
 		}
-		if lock := tryLock(dir); lock != nil {
+		if fd := tryLock(dir); fd >= 0 {
 			_ = os.RemoveAll(dir) // where it is another user's, it stays
-			lock.Close()
+			unlock(fd)
 		}
 	}
 }
