@@ -207,7 +207,7 @@ download() {
 # or, in bash, 1024). It replaces the shell that calls it.
 bounded() {
     [ "$(ulimit -f)" != unlimited ] || ulimit -f "$1"
-    ulimit -c 0
+    ulimit -c 0 2>/dev/null || : # where there is such a limit, no core is left
     trap '' HUP # of which GNU wget makes a file wget-log, and goes on
     only=''
     case $get:$check in # where HTTPS is all that is checked, no redirection may leave it
