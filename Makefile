@@ -75,7 +75,7 @@ bench-build: build
 .PHONY: test test-full
 test: deps-test ## all tests: unit, eBPF on this kernel, and the lab end to end (root); PART=unit or PART=kernel
 	PART=$(PART) scripts/test.sh
-test-full: deps-test ## the same with what takes long and rarely fails: before a larger change is called done
+test-full: deps-test deps-release ## the same with what takes long and rarely fails: before a larger change is called done
 	FULL=1 scripts/test.sh
 	scripts/fuzz.sh
 	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) test-web test-web-demo; fi
@@ -111,7 +111,9 @@ test-upgrade-cluster: deps-cluster bin/cluster ## on a real cluster: install the
 	scripts/test-upgrade-cluster.sh
 
 .PHONY: test-release
-test-release: ## make a release of all platforms twice, the second time with an empty cache, and compare the bytes
+test-release: deps-release ## make a release of all platforms twice, the second time with an empty cache, compare the bytes, and run what is for arm64 in qemu
+	CGO_ENABLED=0 GOOS=darwin $(GO) vet -trimpath ./cmd/underlane/... ./pkg/cli/...
+	CGO_ENABLED=0 GOOS=windows $(GO) vet -trimpath ./cmd/underlane/... ./pkg/cli/...
 	scripts/tmp.sh $(GO) test -count=1 -v -timeout 90m -run '^TestFullRelease$$' ./internal/tools/release
 
 .PHONY: test-kernels
@@ -201,7 +203,7 @@ clean: ## remove what was built
 
 ##@ Tools (Debian packages; nothing is done where they are there)
 
-.PHONY: deps deps-test deps-programs deps-cluster deps-generate deps-web
+.PHONY: deps deps-test deps-programs deps-cluster deps-generate deps-web deps-release
 deps:
 	scripts/deps.sh run
 deps-test: # without root test/programs and test/prometheus are left out
@@ -212,6 +214,8 @@ deps-prometheus:
 	scripts/deps.sh run prometheus
 deps-cluster:
 	scripts/deps.sh cluster
+deps-release:
+	scripts/deps.sh release
 deps-bench:
 	scripts/deps.sh run bench
 deps-kernels:
