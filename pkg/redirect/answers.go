@@ -6,11 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/underlane/underlane/bpf"
 )
 
@@ -60,8 +58,7 @@ func (d *programs) DNS() error { return d.dnsErr }
 // Answers reads the DNS answers that enrolled pods got. Only one process at a time may
 // do so, and only one goroutine.
 type Answers struct {
-	reader  *ringbuf.Reader
-	record  ringbuf.Record
+	reader  *ring
 	unknown *atomic.Uint64
 }
 
@@ -70,38 +67,35 @@ func (d *programs) Answers() (*Answers, error) {
 	if d.dnsErr != nil {
 		return nil, d.dnsErr
 	}
-	reader, err := ringbuf.NewReader(d.objs.DnsAnswers)
+	reader, err := openRing(d.objs.DnsAnswers)
 	if err != nil {
 		return nil, fmt.Errorf("DNS answers: %w", err)
 	}
-	reader.SetDeadline(time.Unix(0, 0)) // read what is there, and never wait
 	return &Answers{reader: reader, unknown: &d.unknown.answers}, nil
 }
 
 // Close ends the reading.
-func (a *Answers) Close() error { return a.reader.Close() }
+func (a *Answers) Close() { a.reader.close() }
 
 // Read calls handle for each answer that has come, and does not wait. An answer that a
 // program has received is there already. message is the DNS message, cut after 1232 bytes
 // and valid only during the call; cookie says which pod has received it.
 func (a *Answers) Read(handle func(cookie uint64, message []byte)) error {
-	if a.reader.AvailableBytes() == 0 {
-		return nil // without a system call
+	read := func(record []byte) {
+		if cookie, message, ok := asAnswer(record); ok {
+			handle(cookie, message)
+		} else {
+			a.unknown.Add(1)
+		}
 	}
 	for {
-		err := a.reader.ReadInto(&a.record)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
-		}
+		more, err := a.reader.read(read)
 		if err != nil {
 			return fmt.Errorf("DNS answers: %w", err)
 		}
-		cookie, message, ok := asAnswer(a.record.RawSample)
-		if !ok {
-			a.unknown.Add(1)
-			continue
+		if !more {
+			return nil
 		}
-		handle(cookie, message)
 	}
 }
 

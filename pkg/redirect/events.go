@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/underlane/underlane/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -58,14 +56,13 @@ const (
 // only during the call. The ring buffer has 4 MiB, for about 30,000 events. When it is
 // full, events are lost and counted (Counters).
 func (d *kernelMaps) ReadEvents(ctx context.Context, handle func(*Event)) error {
-	reader, err := ringbuf.NewReader(d.objs.Events)
+	reader, err := openRing(d.objs.Events)
 	if err != nil {
 		return fmt.Errorf("kernel events: %w", err)
 	}
-	defer reader.Close()
-	reader.SetDeadline(time.Unix(0, 0)) // read the events that are there, and never wait
+	defer reader.close()
 	for pause := pollFast; ; {
-		// If the reader waited, its system call would keep a processor from the
+		// A system call that waits would keep a processor from the
 		// goroutines of connections until the runtime takes the processor back,
 		// which can take 10 ms.
 		select {
@@ -73,7 +70,7 @@ func (d *kernelMaps) ReadEvents(ctx context.Context, handle func(*Event)) error 
 			return nil
 		case <-time.After(pause):
 		}
-		if reader.AvailableBytes() == 0 {
+		if reader.empty() {
 			pause = min(pause+time.Millisecond, pollSlow)
 			continue
 		}
@@ -85,24 +82,19 @@ func (d *kernelMaps) ReadEvents(ctx context.Context, handle func(*Event)) error 
 }
 
 // drain calls handle for each event in the ring buffer, until ctx is done.
-func (d *kernelMaps) drain(ctx context.Context, reader *ringbuf.Reader, handle func(*Event)) error {
-	var (
-		record ringbuf.Record
-		event  Event
-	)
-	for ctx.Err() == nil {
-		err := reader.ReadInto(&record)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
+func (d *kernelMaps) drain(ctx context.Context, reader *ring, handle func(*Event)) error {
+	var event Event
+	read := func(record []byte) {
+		if decode(record, &event) {
+			handle(&event)
+		} else {
+			d.unknown.events.Add(1)
 		}
-		if err != nil {
+	}
+	for ctx.Err() == nil {
+		if more, err := reader.read(read); !more {
 			return err
 		}
-		if !decode(record.RawSample, &event) {
-			d.unknown.events.Add(1)
-			continue
-		}
-		handle(&event)
 	}
 	return nil
 }

@@ -13,7 +13,6 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/underlane/underlane/bpf"
@@ -184,40 +183,6 @@ func mapID(t *testing.T, pin string) ebpf.MapID {
 	return id
 }
 
-// putRecord writes a record into a ring buffer, as a program of any version might.
-func putRecord(t *testing.T, ring *ebpf.Map, record []byte) {
-	t.Helper()
-	data, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: uint32(len(record)), MaxEntries: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer data.Close()
-	if err := data.Put(uint32(0), record); err != nil {
-		t.Fatal(err)
-	}
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
-		asm.StoreImm(asm.RFP, -4, 0, asm.Word),
-		asm.LoadMapPtr(asm.R1, data.FD()),
-		asm.Mov.Reg(asm.R2, asm.RFP),
-		asm.Add.Imm(asm.R2, -4),
-		asm.FnMapLookupElem.Call(),
-		asm.JEq.Imm(asm.R0, 0, "end"),
-		asm.Mov.Reg(asm.R2, asm.R0),
-		asm.LoadMapPtr(asm.R1, ring.FD()),
-		asm.Mov.Imm(asm.R3, int32(len(record))),
-		asm.Mov.Imm(asm.R4, 0),
-		asm.FnRingbufOutput.Call(),
-		asm.Return().WithSymbol("end"),
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer prog.Close()
-	if got, err := prog.Run(&ebpf.RunOptions{Data: make([]byte, 64)}); err != nil || got != 0 {
-		t.Fatalf("write a record: %d, %v", int32(got), err)
-	}
-}
-
 func record(t *testing.T, v any, more int) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -231,13 +196,14 @@ func record(t *testing.T, v any, more int) []byte {
 // are counted.
 func TestEventsOfAnotherVersion(t *testing.T) {
 	r, seen := dnsRig(t)
+	events, messages := newRingWriter(t, r.d.objs.Events), newRingWriter(t, r.d.objs.DnsAnswers)
 	good := bpf.UnderlaneEvent{Layout: uint32(bpf.UnderlaneLayoutLAYOUT_EVENT), Kind: uint8(EventRefused), NetnsCookie: 1}
 	other := good
 	other.Layout++
 	other.NetnsCookie = 2
 	head := int(unsafe.Sizeof(good))
 	for _, b := range [][]byte{record(t, other, 0), record(t, good, 8), record(t, good, 0)[:head-8], make([]byte, head), record(t, good, 0)} {
-		putRecord(t, r.d.objs.Events, b)
+		events.put(t, b)
 	}
 	if e := readEvents(t, r)(EventRefused); e.NetnsCookie != good.NetnsCookie {
 		t.Errorf("read %+v", e)
@@ -248,7 +214,7 @@ func TestEventsOfAnotherVersion(t *testing.T) {
 	otherAnswer.Layout--
 	long.Length = 513
 	for _, b := range [][]byte{record(t, otherAnswer, 512), record(t, answer, 511), record(t, answer, 1240), record(t, long, 512), record(t, answer, 512), record(t, answer, 1232)} {
-		putRecord(t, r.d.objs.DnsAnswers, b)
+		messages.put(t, b)
 	}
 	if got := answers(t, seen, 1); len(got) != 2 || len(got[0]) != 3 {
 		t.Errorf("read %q, want two messages of three bytes", got)

@@ -23,7 +23,7 @@ type Observer struct {
 	pods    map[uint64]Scope // by the cookie of their network namespace
 	objs    *bpf.ObserveObjects
 	links   []link.Link
-	ring    *ring
+	reader  *ring
 	opening Opening
 	counts  map[string]uint64 // of programs that are not loaded any more
 }
@@ -153,12 +153,12 @@ func (o *Observer) load() error {
 		}
 		o.links = append(o.links, l)
 	}
-	ring, err := openRing(objs.Observations)
+	reader, err := openRing(objs.Observations)
 	if err != nil {
 		o.unload()
 		return fmt.Errorf("observations: %w", err)
 	}
-	o.ring = ring
+	o.reader = reader
 	return nil
 }
 
@@ -168,11 +168,11 @@ func (o *Observer) unload() {
 		_ = l.Close()
 	}
 	_ = o.count(o.counts)
-	if o.ring != nil {
-		o.ring.close()
+	if o.reader != nil {
+		o.reader.close()
 	}
 	_ = o.objs.Close()
-	o.links, o.ring, o.objs = nil, nil, nil
+	o.links, o.reader, o.objs = nil, nil, nil
 }
 
 // Read calls handle for each Observation, and does not wait. It returns how many
@@ -181,17 +181,23 @@ func (o *Observer) unload() {
 func (o *Observer) Read(handle func(*Observation)) (n int, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.ring == nil || o.ring.empty() {
+	if o.reader == nil || o.reader.empty() {
 		return 0, nil
 	}
 	var seen Observation
-	n, err = o.ring.each(readAtOnce, func(sample []byte) {
-		if seen.decode(sample, &o.opening) {
+	read := func(record []byte) {
+		if seen.decode(record, &o.opening) {
 			handle(&seen)
 		}
-	})
-	if err != nil {
-		return n, fmt.Errorf("observations: %w", err)
+	}
+	for ; n < readAtOnce; n++ {
+		more, err := o.reader.read(read)
+		if err != nil {
+			return n, fmt.Errorf("observations: %w", err)
+		}
+		if !more {
+			return n, nil
+		}
 	}
 	return n, nil
 }

@@ -1,7 +1,6 @@
 package redirect
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -11,79 +10,115 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ring reads the records of a BPF ring buffer in place, without a copy and without a system
-// call. (ringbuf.Reader of cilium/ebpf copies each record, and takes a lock for it.) One
-// goroutine uses it at a time.
+// ring reads a ring buffer of the programs. It never waits. Only one goroutine may use it, and
+// only one process may read a ring buffer.
+//
+// All pages of a ring buffer that are mapped count for the process, twice where the whole is
+// mapped as libraries do it: 8 MiB for one of 4 MiB. So only the page of each position is
+// mapped, and a window of the data that moves along.
 type ring struct {
-	consumer, producer []byte   // mappings
-	read, written      *uintptr // positions, in bytes; the first is ours, the other the kernel's
-	data               []byte   // twice in a row, so that no record is in two parts
-	mask               uintptr
+	fd                 int
+	size               uint64         // of the data, a power of two
+	consumer, producer *atomic.Uint64 // positions, which only grow
+	pages              [2][]byte      // the mappings that have the positions
+	window             []byte
+	from               uint64 // position of the first byte of window
 }
 
-// Bits of the length in a record's header, which has ringHeader bytes (BPF_RINGBUF_* of
-// include/uapi/linux/bpf.h).
+// The parts of a record's header, which is two words (struct bpf_ringbuf_hdr of the kernel). The
+// second one is the kernel's own.
 const (
-	ringBusy    = 1 << 31
-	ringDiscard = 1 << 30
-	ringHeader  = 8
+	recordHeader  = 8
+	recordBusy    = 1 << 31 // it is being written
+	recordDiscard = 1 << 30 // it is to be skipped
 )
 
-var errRing = errors.New("ring buffer: a record is longer than what was written")
+// ringWindow is how many bytes of a ring buffer are mapped, at least.
+const ringWindow = 128 << 10
 
 func openRing(m *ebpf.Map) (*ring, error) {
-	page, size := os.Getpagesize(), int(m.MaxEntries())
-	consumer, err := unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("map the reader's position of a ring buffer: %w", err)
+	r := &ring{fd: m.FD(), size: uint64(m.MaxEntries())}
+	for i, access := range []int{unix.PROT_READ | unix.PROT_WRITE, unix.PROT_READ} {
+		page, err := unix.Mmap(r.fd, int64(i*os.Getpagesize()), os.Getpagesize(), access, unix.MAP_SHARED)
+		if err != nil {
+			r.close()
+			return nil, fmt.Errorf("map the positions of %s: %w", m, err)
+		}
+		r.pages[i] = page
 	}
-	producer, err := unix.Mmap(m.FD(), int64(page), page+2*size, unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		_ = unix.Munmap(consumer)
-		return nil, fmt.Errorf("map a ring buffer: %w", err)
-	}
-	return &ring{
-		consumer: consumer, producer: producer,
-		read: (*uintptr)(unsafe.Pointer(&consumer[0])), written: (*uintptr)(unsafe.Pointer(&producer[0])),
-		data: producer[page:], mask: uintptr(size - 1),
-	}, nil
+	r.consumer = (*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(r.pages[0])))
+	r.producer = (*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(r.pages[1])))
+	return r, nil
 }
 
+// close unmaps everything. The map stays open.
 func (r *ring) close() {
-	_ = unix.Munmap(r.consumer)
-	_ = unix.Munmap(r.producer)
+	for _, mapped := range [][]byte{r.pages[0], r.pages[1], r.window} {
+		if mapped != nil {
+			_ = unix.Munmap(mapped)
+		}
+	}
+	*r = ring{}
 }
 
-func (r *ring) empty() bool { return atomic.LoadUintptr(r.read) == atomic.LoadUintptr(r.written) }
+// empty reports whether there is nothing to read. It makes no system call.
+func (r *ring) empty() bool { return r.consumer.Load() == r.producer.Load() }
 
-// each calls handle for the records that there are, most of them at most, and returns how many
-// there were. A record is valid during the call. each ends early at a record that the kernel is
-// writing.
-func (r *ring) each(most int, handle func(sample []byte)) (n int, err error) {
-	at, end := atomic.LoadUintptr(r.read), atomic.LoadUintptr(r.written)
-	for n < most {
-		if at == end {
-			if end = atomic.LoadUintptr(r.written); at == end {
-				break
-			}
+// read calls handle for the next record, which is valid during the call. It returns false if
+// there is none yet.
+func (r *ring) read(handle func(record []byte)) (bool, error) {
+	for {
+		at := r.consumer.Load()
+		if at == r.producer.Load() {
+			return false, nil
 		}
-		record := r.data[at&r.mask:]
-		// The kernel clears ringBusy after it has written the record.
-		length := atomic.LoadUint32((*uint32)(unsafe.Pointer(&record[0])))
-		if length&ringBusy != 0 {
-			break
+		head, err := r.bytes(at, recordHeader)
+		if err != nil {
+			return false, err
 		}
-		size := uintptr(length &^ ringDiscard)
-		next := at + ringHeader + (size+7)&^7
-		if next-at > end-at {
-			return n, errRing
+		word := (*atomic.Uint32)(unsafe.Pointer(unsafe.SliceData(head))).Load()
+		if word&recordBusy != 0 {
+			return false, nil
 		}
-		if length&ringDiscard == 0 {
-			handle(record[ringHeader : ringHeader+size : ringHeader+size])
-			n++
+		length := uint64(word &^ uint32(recordDiscard))
+		record, err := r.bytes(at, recordHeader+length)
+		if err != nil {
+			return false, err
 		}
-		at = next
-		atomic.StoreUintptr(r.read, at)
+		discarded := word&recordDiscard != 0
+		if !discarded {
+			handle(record[recordHeader:])
+		}
+		r.consumer.Store(at + (recordHeader+length+7)&^7)
+		if !discarded {
+			return true, nil
+		}
 	}
-	return n, nil
+}
+
+// bytes returns n bytes at a position. They are in one piece also at the end of the data, after
+// which the kernel has mapped its beginning again.
+func (r *ring) bytes(at, n uint64) ([]byte, error) {
+	if skip := at - r.from; skip < uint64(len(r.window)) && n <= uint64(len(r.window))-skip {
+		return r.window[skip:][:n], nil
+	}
+	if n > r.size {
+		return nil, fmt.Errorf("a record of %d bytes in a ring buffer of %d", n, r.size)
+	}
+	if r.window != nil {
+		if err := unix.Munmap(r.window); err != nil {
+			return nil, fmt.Errorf("move the window of a ring buffer: %w", err)
+		}
+		r.window = nil
+	}
+	page := uint64(os.Getpagesize())
+	skip := at % page
+	begin := at%r.size - skip
+	length := min((skip+max(n, ringWindow)+page-1)&^(page-1), 2*r.size-begin)
+	window, err := unix.Mmap(r.fd, int64(2*page+begin), int(length), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("move the window of a ring buffer: %w", err)
+	}
+	r.window, r.from = window, at-skip
+	return r.window[skip:][:n], nil
 }
