@@ -90,6 +90,7 @@ func startH2Env(t testing.TB, limits Limits, backends ...string) *h2env {
 		sessions.Wait()
 		e.proxy.endpoints.Wait()
 		e.proxy.upstream.Run() // closes what is left
+		_ = e.proxy.hangups.Close()
 		checkShares(t, shares)
 	})
 	return e

@@ -25,7 +25,7 @@ func (s *session) serveMux(kind mux.Kind, serve func(*Proxy, *request.Session)) 
 	line := streamLine{usage: s.Quota}
 	c := mux.NewServer(kind, s.Client, &s.Task, line.add)
 	line.serve = func(stream *mux.Stream) { s.serveStream(c, stream, serve) }
-	c.Budget = s.Quota
+	c.Budget, c.Hangups = s.Quota, s.Hangups
 	if kind == mux.Opaque {
 		p.movable.add(s, c)
 		defer p.movable.remove(s)

@@ -32,6 +32,7 @@ import (
 	"github.com/underlane/underlane/pkg/mesh"
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/policy/calls"
+	"github.com/underlane/underlane/pkg/rawio"
 )
 
 // Network makes connections from the namespaces of this node's pods, and knows which of
@@ -167,6 +168,7 @@ type components struct {
 	pods      quota.Pods
 	core      request.Core
 	upstream  *upstream.Pool
+	hangups   rawio.Hangups // of connections that carry many requests at once
 	endpoints *endpoints.Set
 	directory *destination.Directory
 	h1        *h1.Driver
@@ -189,9 +191,10 @@ func New(o Options) *Proxy {
 	p.pods.Shares = o.Shares
 	p.pods.Descriptors, p.pods.Memory = o.Limits.Descriptors, o.Limits.Memory
 	p.hints.firstSpeaker = make(map[netip.AddrPort]speaker)
+	p.core.Hangups = &p.hangups
 	p.upstream = upstream.New(upstream.Options{
 		Network: o.Network, State: o.State, Certs: o.Certs, Log: o.Log, Lifetime: p.lifetime, Tap: o.Tap,
-		OpaqueStreams: o.OpaqueStreams, Threads: o.Threads,
+		OpaqueStreams: o.OpaqueStreams, Threads: o.Threads, Hangups: &p.hangups,
 		Limits: upstream.Limits{
 			Connect: o.Limits.ConnectTimeout, Failover: o.Limits.FailoverTimeout,
 			HandshakeSilence: o.Limits.HandshakeSilence, Resolve: o.Limits.ResolveTimeout,
@@ -242,6 +245,7 @@ func (p *Proxy) Run(ctx context.Context) {
 			p.h1.Close()
 			p.h2.CloseAll()
 			p.muxes.Each(func(c *mux.Conn) { c.NC.Close() })
+			_ = p.hangups.Close()
 			return
 		case <-watch.C:
 			p.h1.Watch()

@@ -9,11 +9,15 @@ import "golang.org/x/sys/unix"
 // that reads may call Await. During a Hold it sends the held bytes, as Read does; if the
 // socket does not accept them at once, it does not wait, and the next Read goes on.
 func (c *Conn) Await() error {
-	if c.in.await == nil {
-		c.in.await = c.tryAwait
+	if c.reading.Swap(true) {
+		return errTwoReaders
 	}
-	c.in.err, c.in.waited = 0, false
-	err := c.raw.Read(c.in.await)
+	if c.await == nil {
+		c.await = c.tryAwait
+	}
+	c.in.err, c.waited, c.emptied = 0, false, false
+	err := c.raw.Read(c.await)
+	c.reading.Store(false)
 	if c.in.turns != nil {
 		c.in.paused = false
 		c.in.turns.Resume()
@@ -33,20 +37,20 @@ func (c *Conn) Await() error {
 // tryAwait looks whether there is something to read, and returns true after a wait: then
 // there is.
 func (c *Conn) tryAwait(fd uintptr) bool {
-	if c.in.waited {
+	if c.waited {
 		return true
 	}
 	if len(c.held) > 0 {
 		if c.writeHeld(fd, &c.in) {
 			return true
 		}
-		c.in.waited = true
+		c.waited = true
 		return c.in.pause()
 	}
 	var b [1]byte
 	_, errno := receive(fd, b[:], unix.MSG_PEEK)
 	if errno == unix.EAGAIN {
-		c.in.waited = true
+		c.waited = true
 		return c.in.pause()
 	}
 	c.in.err = errno

@@ -33,6 +33,17 @@ type Conn struct {
 	peek  func(fd uintptr)
 	idle  bool // result of peek
 	eager bool // reads do not wait
+	// emptied: the last read has taken all that had arrived, and the netpoller was not asked
+	// since. Only reads of kept connections set it (kept.go).
+	emptied bool
+	waited  bool        // Await has waited
+	reading atomic.Bool // a Read or an Await is under way
+
+	// Callbacks like operation.try, made when they are first needed: of eager reads, which do not
+	// wait, of Await, and of reads of kept connections.
+	eagerly func(fd uintptr) bool
+	await   func(fd uintptr) bool
+	tryKept func(fd uintptr)
 }
 
 // gatherer collects writes until Send (gather.go).
@@ -73,6 +84,9 @@ type tcpSocket struct {
 	hangups     atomic.Pointer[Hangups] // see OnHangup
 	closing     atomic.Bool
 	last        atomic.Pointer[Facts] // see Last
+
+	kept  atomic.Bool // reads rely on what the netpoller notices between them (kept.go)
+	ended atomic.Bool // the peer has ended its side; set if it is watched
 }
 
 // operation is a system call in progress. It is a part of the Conn, and its callback
@@ -82,12 +96,6 @@ type operation struct {
 	n   int
 	err syscall.Errno
 	try func(fd uintptr) bool
-	// once is like try, but does not wait. Only eager reads use it. The first call of
-	// Eager makes it.
-	once func(fd uintptr) bool
-	// await is the callback of Await, made by its first call. waited: it has waited.
-	await  func(fd uintptr) bool
-	waited bool
 
 	turns  Turns // see ReadsInTurn; nil: none
 	paused bool  // turns.Pause was called for this operation
@@ -181,9 +189,19 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.eager {
 		return c.readEager(p)
 	}
+	if c.reading.Swap(true) {
+		return 0, errTwoReaders
+	}
+	var err error
 	c.in.buf = p
-	err := c.raw.Read(c.in.try)
+	if c.kept.Load() && len(c.held) == 0 {
+		err = c.readKept()
+	} else {
+		c.emptied = false
+		err = c.raw.Read(c.in.try)
+	}
 	c.in.buf = nil
+	c.reading.Store(false)
 	if c.in.turns != nil {
 		c.in.paused = false
 		c.in.turns.Resume()

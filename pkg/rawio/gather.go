@@ -102,8 +102,8 @@ func (notNow) Temporary() bool { return true }
 // Eager sets whether Read returns ErrNotNow where it would have to wait. Only the
 // goroutine that reads may call it.
 func (c *Conn) Eager(on bool) {
-	if c.in.once == nil {
-		c.in.once = c.tryReadOnce
+	if c.eagerly == nil {
+		c.eagerly = c.tryReadOnce
 	}
 	c.eager = on
 }
@@ -116,8 +116,8 @@ func (c *Conn) tryReadOnce(fd uintptr) bool {
 }
 
 func (c *Conn) readEager(p []byte) (int, error) {
-	c.in.buf = p
-	err := c.raw.Read(c.in.once)
+	c.in.buf, c.emptied = p, false
+	err := c.raw.Read(c.eagerly)
 	c.in.buf = nil
 	switch {
 	case err != nil:

@@ -3,7 +3,9 @@ package rawio
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +21,14 @@ type Hangups struct {
 	mu     sync.Mutex
 	file   *os.File // owns the epoll descriptor
 	epoll  int
-	calls  map[int32]func() // by descriptor
+	watch  map[int32]watched // by descriptor
 	closed bool
+}
+
+// watched is a connection, and what it has called when its peer hangs up.
+type watched struct {
+	c *tcpSocket
+	f func()
 }
 
 // hangupsAtOnce is how many events one system call takes in.
@@ -48,7 +56,7 @@ func (h *Hangups) open() error {
 		file.Close()
 		return err
 	}
-	h.file, h.epoll, h.calls = file, fd, make(map[int32]func())
+	h.file, h.epoll, h.watch = file, fd, make(map[int32]watched)
 	// The callback never says that it is done: the netpoller then remembers what
 	// becomes ready between two waits, and each wait costs one system call.
 	go raw.Read(func(fd uintptr) bool { return !h.take(int(fd)) })
@@ -67,8 +75,9 @@ func (h *Hangups) take(epoll int) bool {
 			return false // of a descriptor that is not epoll's: it cannot be
 		}
 		for i := range events[:n] {
-			if call := h.call(events[i].Fd); call != nil {
-				call()
+			if w := h.watched(events[i].Fd); w.c != nil {
+				peerEnded(w.c)
+				w.f()
 			}
 		}
 		if n < len(events) {
@@ -77,35 +86,39 @@ func (h *Hangups) take(epoll int) bool {
 	}
 }
 
-func (h *Hangups) call(fd int32) func() {
+func (h *Hangups) watched(fd int32) watched {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.calls[fd]
+	return h.watch[fd]
 }
 
 // Close ends the goroutine. No call is made for connections that are still watched.
 func (h *Hangups) Close() error {
 	h.mu.Lock()
 	h.closed = true
-	file := h.file
+	file, left := h.file, slices.Collect(maps.Values(h.watch))
 	h.mu.Unlock()
 	if file == nil {
 		return nil
 	}
-	return file.Close() // it waits for a take under way
+	err := file.Close() // it waits for a take under way
+	for _, w := range left {
+		unkeep(w.c)
+	}
+	return err
 }
 
 // add watches the socket fd.
-func (h *Hangups) add(fd int, f func()) error {
+func (h *Hangups) add(fd int, w watched) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := h.open(); err != nil {
 		return err
 	}
-	h.calls[int32(fd)] = f
+	h.watch[int32(fd)] = w
 	err := unix.EpollCtl(h.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(fd)})
 	if err != nil {
-		delete(h.calls, int32(fd))
+		delete(h.watch, int32(fd))
 	}
 	return os.NewSyscallError("epoll_ctl", err)
 }
@@ -114,7 +127,7 @@ func (h *Hangups) add(fd int, f func()) error {
 func (h *Hangups) remove(fd int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.calls, int32(fd))
+	delete(h.watch, int32(fd))
 }
 
 // OnHangup has f called soon after c's peer has ended its side, by a FIN or a reset; at
@@ -125,13 +138,15 @@ func (c *tcpSocket) OnHangup(h *Hangups, f func()) error {
 	if !c.hangups.CompareAndSwap(nil, h) {
 		return errors.New("watch for a hang-up: the connection is watched already")
 	}
+	keep(c)
 	var failure error
 	err := c.raw.Control(func(fd uintptr) {
-		if failure = h.add(int(fd), f); failure == nil && c.closing.Load() {
+		if failure = h.add(int(fd), watched{c, f}); failure == nil && c.closing.Load() {
 			h.remove(int(fd)) // Close may have looked before it was there
 		}
 	})
 	if err = errors.Join(err, failure); err != nil {
+		unkeep(c)
 		return fmt.Errorf("watch for a hang-up: %w", err)
 	}
 	return nil

@@ -108,8 +108,8 @@ func TestHangupsForget(t *testing.T) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.calls) != 0 {
-		t.Errorf("%d of 100 closed connections are remembered", len(h.calls))
+	if len(h.watch) != 0 {
+		t.Errorf("%d of 100 closed connections are remembered", len(h.watch))
 	}
 	if n := stale.Load(); n != 0 {
 		t.Errorf("%d calls for closed connections", n)

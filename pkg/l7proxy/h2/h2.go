@@ -127,7 +127,7 @@ func (d *Driver) Serve(s *request.Session) {
 	// server reads never stop the client's other streams.
 	config.ConnWindow = config.MaxStreams * http2.DefaultStreamWindow
 	srv.Conn = h2conn.New(s.Client, config, &s.Task)
-	srv.Budget, srv.Source = s.Quota, s.Quota
+	srv.Budget, srv.Source, srv.Hangups = s.Quota, s.Quota, s.Hangups
 	srv.streams = h2conn.NewStreams[*stream](srv.Conn)
 	s.EndClient = srv.Drain
 	d.sessions.Enter(srv)

@@ -33,6 +33,9 @@ const (
 	// readMoreFrom more is likely to have arrived.
 	readBulk     = 64 << 10
 	readMoreFrom = 8 << 10
+	// watchFrom is the read from which on Hangups watch the connection: to watch it costs as much
+	// as two reads that find nothing.
+	watchFrom = 8
 	// pieceTime is about how long the engine is fed at once under contention, pieceFirst
 	// how many bytes at first, and pieceLeast the fewest.
 	pieceTime  = 200 * time.Microsecond
@@ -72,6 +75,9 @@ type Conn struct {
 	// Source counts the framing of all connections of the peer's source. Set it before Run;
 	// nil: only the engine counts it, for this connection.
 	Source Source
+	// Hangups tell the end of a connection that is read often: the reader then makes no system
+	// call that finds nothing (rawio.Conn.OnHangup). Set it before Run; nil: it makes them.
+	Hangups *rawio.Hangups
 
 	reader, flusher *fairshare.Task
 	heard           atomic.Int64 // when something was read last, by balance.Now
@@ -196,7 +202,10 @@ func (c *Conn) read(owner Owner, head []byte) error {
 		return err
 	}
 	buf := make([]byte, readSize)
-	for {
+	for reads := 1; ; reads++ {
+		if reads == watchFrom && c.Hangups != nil {
+			_ = c.NC.OnHangup(c.Hangups, func() {}) // at worst it costs more
+		}
 		n, err := c.NC.Read(buf)
 		if c.Bulk && err == nil && n >= readMoreFrom {
 			var more int

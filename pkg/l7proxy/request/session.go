@@ -64,7 +64,8 @@ type Core struct {
 	Authorizers Authorizers
 	Paces       quota.Paces // of requests that clients give up
 	Opaque      *lifetime.Group[*Opaque]
-	Names       Names // nil: none are known
+	Names       Names          // nil: none are known
+	Hangups     *rawio.Hangups // of HTTP/2 connections that are read often; nil: they are not watched
 
 	Sampling *mesh.TraceSampling // of pods that have none of their own; nil: nothing is traced
 	Logged   func() bool         // whether there is an access log; nil: there is none

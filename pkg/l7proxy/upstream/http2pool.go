@@ -135,7 +135,7 @@ func (p *http2Pool) dial(ep Endpoint, client Client, d *dial[struct{}]) {
 	c := newHTTP2Conn(p, nc, ep.Key, result, client.Usage().Account())
 	c.Took = ep.Took
 	c.leg = p.owner.opened(nc.Raw(), &ep, &result, client.ClientAddr(), "http2")
-	c.Budget = ep.Usage
+	c.Budget, c.Hangups = ep.Usage, p.owner.Hangups
 	if ep.Key.Session != 0 {
 		c.client = client
 	}

@@ -200,7 +200,7 @@ func (p *muxPool) dial(ctx context.Context, ep Endpoint, account *fairshare.Acco
 	case err != nil:
 	case result.ALPN == p.alpn && !p.ending():
 		m = mux.NewClient(p.kind(), c, account, func() { p.remove(ep.Key, m) })
-		m.Budget, m.Proof = ep.Usage, p.owner.proof(&ep, c)
+		m.Budget, m.Proof, m.Hangups = ep.Usage, p.owner.proof(&ep, c), p.owner.Hangups
 		p.add(ep.Key, m)
 	default:
 		p.unsupportedUntil[ep.Key] = time.Now().Add(unsupportedMemory)

@@ -75,6 +75,9 @@ type Options struct {
 	// Tap receives tap.LegOpen and tap.LegClose of the connections that carry requests;
 	// nil: nothing does.
 	Tap tap.Sink
+	// Hangups watch the connections to agents and endpoints that carry many requests at once;
+	// nil: nothing does.
+	Hangups *rawio.Hangups
 	// OpaqueStreams lets opaque connections be streams of shared connections.
 	OpaqueStreams bool
 	// Connect replaces TCP and mTLS by way of Network, if it is not nil.
