@@ -73,6 +73,12 @@ func (c *writer) writeImpatient(p []byte) (int, error) {
 		}
 		return c.writeNow(p)
 	}
+	return c.writeOnce(p)
+}
+
+// writeOnce writes what the socket takes of p, and keeps the rest. mu is held.
+func (c *writer) writeOnce(p []byte) (int, error) {
+	l := &c.later
 	n := 0
 	if len(l.buf) == 0 && len(p) > 0 {
 		c.out.buf = p

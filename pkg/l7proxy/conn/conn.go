@@ -100,9 +100,7 @@ func (c Plain) WriteFailure(err error) error { return err }
 // Offer implements Conn.
 func (c Plain) Offer(p []byte) (kept int, err error) {
 	c.MayOffer()
-	c.BeginOffer()
-	_, err = c.Write(p)
-	return c.EndOffer(), err
+	return c.Conn.Offer(p)
 }
 
 // Raw implements Conn.
