@@ -39,8 +39,7 @@ func (t *Outbound) peek() *knowledge {
 	}
 	other := &Outbound{directory: t.directory, dst: t.dst}
 	other.known.Store(was)
-	other.touched.Store(time.Now().Unix())
-	now := other.lookAside(func(func()) {})
+	now := other.lookAgain(func(func()) {})
 	if v.Answered(t.dst.Addr()) && now.version == v.Version() {
 		t.known.CompareAndSwap(was, now)
 	}

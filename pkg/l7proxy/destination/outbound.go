@@ -24,14 +24,14 @@ type Outbound struct {
 	// known is replaced when the state changes. Pick does that, while other streams of
 	// the session begin.
 	known atomic.Pointer[knowledge]
-	// touched is the Unix time in seconds of the last subscription to dst. The state
-	// forgets addresses that are not subscribed to again.
-	touched atomic.Int64
-	named   atomic.Pointer[named]
+	// touch is when dst is to be subscribed to, by balance.Now. The state forgets addresses
+	// that are not subscribed to again.
+	touch atomic.Int64
+	named atomic.Pointer[named]
 }
 
 // touchEvery is far below the time after which the state forgets an address.
-const touchEvery = 30 // seconds
+const touchEvery = 30 * time.Second
 
 // knowledge is what one view knows of a target. It is immutable.
 type knowledge struct {
@@ -89,10 +89,15 @@ func (t *Outbound) look() *knowledge { return t.lookAside(inPlace) }
 func inPlace(wait func()) { wait() }
 
 func (t *Outbound) lookAside(aside func(wait func())) *knowledge {
-	d, addr := t.directory, t.dst.Addr()
-	if now, last := time.Now().Unix(), t.touched.Load(); now-last >= touchEvery && t.touched.CompareAndSwap(last, now) {
-		d.State.Subscribe(addr)
+	if now, due := int64(balance.Now()), t.touch.Load(); now >= due && t.touch.CompareAndSwap(due, now+int64(touchEvery)) {
+		t.directory.State.Subscribe(t.dst.Addr())
 	}
+	return t.lookAgain(aside)
+}
+
+// lookAgain is lookAside soon after another look: it does not ask whether to subscribe.
+func (t *Outbound) lookAgain(aside func(wait func())) *knowledge {
+	d, addr := t.directory, t.dst.Addr()
 	was, v := t.known.Load(), d.State.View()
 	if was.version == v.Version() {
 		return was
@@ -147,7 +152,7 @@ var errUnanswered = errors.New("the controller does not say whose address it is,
 
 // Pick implements Target.
 func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
-	d, k := t.directory, t.look()
+	d, k := t.directory, t.lookAgain(inPlace) // callers have looked up the routes, or the target is new
 	to := q.Backend
 	if to == nil {
 		to = &k.Backend
