@@ -29,11 +29,12 @@ type HTTP1Conn struct {
 	DeadlineSet bool   // a deadline is set
 	HungUp      bool   // what OnHangup was given has been called
 
-	raw    *rawio.Conn // below Conn; nil: Conn is a stream of a shared connection
-	stream *mux.Stream // Conn, if it is a stream
-	since  time.Time   // when it became idle
-	watch  bool        // OnHangup was called
-	leg    *leg        // of raw; nil: none, or its end was reported
+	raw    *rawio.Conn   // below Conn; nil: Conn is a stream of a shared connection
+	stream *mux.Stream   // Conn, if it is a stream
+	since  time.Duration // when it became idle, by balance.Now
+	list   *idleList     // the last one that it was in; nil: none. Its pool's mu guards it
+	watch  bool          // OnHangup was called
+	leg    *leg          // of raw; nil: none, or its end was reported
 }
 
 // Close closes the connection, and reports its end.

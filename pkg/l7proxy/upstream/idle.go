@@ -1,12 +1,27 @@
 package upstream
 
-import "time"
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
+)
 
 // idlePool holds idle HTTP/1 connections to endpoints. The newest is used first, so that
 // those that are not needed grow old and are closed. The zero value is ready.
 type idlePool struct {
-	pool[*HTTP1Conn, struct{}]
+	mu     sync.Mutex
+	lists  map[Key]*idleList
+	total  int // number of connections, of all keys
 	closed bool
+}
+
+// idleList has the idle connections of a key, the newest last. A connection remembers the list
+// that it came from, because to hash a Key takes longer than everything else that put does.
+type idleList struct {
+	conns []*HTTP1Conn
+	gone  bool // it is not in the pool any more
 }
 
 // Bounds of the connections that are kept idle.
@@ -19,33 +34,67 @@ const (
 // of HTTP1Conn.Open.
 func (p *idlePool) get(key Key, held bool) *HTTP1Conn {
 	for {
-		p.mu.Lock()
-		c, ok := p.newest(key)
-		p.mu.Unlock()
-		if !ok || c.Open(held) {
+		c := p.newest(key)
+		if c == nil || c.Open(held) {
 			return c
 		}
 		c.Close()
 	}
 }
 
-func (p *idlePool) put(c *HTTP1Conn) {
-	c.since = time.Now()
+// newest takes the newest connection of a key out, nil if there is none.
+func (p *idlePool) newest(key Key) *HTTP1Conn {
 	p.mu.Lock()
-	full := p.closed || len(p.conns[c.Key]) >= idlePerKey || p.total >= idleTotal
-	if !full {
-		p.add(c.Key, c)
+	defer p.mu.Unlock()
+	list := p.lists[key]
+	if list == nil || len(list.conns) == 0 {
+		return nil
 	}
-	p.mu.Unlock()
-	if full {
+	last := len(list.conns) - 1
+	c := list.conns[last]
+	list.conns[last] = nil
+	list.conns = list.conns[:last] // kept even if it is empty: it is used again soon
+	p.total--
+	return c
+}
+
+func (p *idlePool) put(c *HTTP1Conn) {
+	c.since = balance.Now()
+	if !p.add(c) {
 		c.Close()
 	}
 }
 
+// add puts a connection in, as the newest. It returns false if there are too many.
+func (p *idlePool) add(c *HTTP1Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.total >= idleTotal {
+		return false
+	}
+	list := c.list
+	if list == nil || list.gone {
+		if list = p.lists[c.Key]; list == nil {
+			if p.lists == nil {
+				p.lists = make(map[Key]*idleList)
+			}
+			list = new(idleList)
+			p.lists[c.Key] = list
+		}
+		c.list = list
+	}
+	if len(list.conns) >= idlePerKey {
+		return false
+	}
+	list.conns = append(list.conns, c)
+	p.total++
+	return true
+}
+
 // closeIdle closes the connections that have been idle for longer than limit.
 func (p *idlePool) closeIdle(limit time.Duration) {
-	cutoff := time.Now().Add(-limit)
-	for _, c := range p.sweep(func(c *HTTP1Conn) bool { return c.since.Before(cutoff) }) {
+	cutoff := balance.Now() - limit
+	for _, c := range p.sweep(func(c *HTTP1Conn) bool { return c.since < cutoff }) {
 		c.Close()
 	}
 }
@@ -58,4 +107,24 @@ func (p *idlePool) closeAll() {
 	for _, c := range p.sweep(func(*HTTP1Conn) bool { return true }) {
 		c.Close()
 	}
+}
+
+// sweep takes the connections out for which gone returns true, and the lists that are empty.
+func (p *idlePool) sweep(gone func(*HTTP1Conn) bool) (removed []*HTTP1Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, list := range p.lists {
+		list.conns = slices.DeleteFunc(list.conns, func(c *HTTP1Conn) bool {
+			if !gone(c) {
+				return false
+			}
+			removed = append(removed, c)
+			return true
+		})
+		if list.gone = len(list.conns) == 0; list.gone {
+			delete(p.lists, key)
+		}
+	}
+	p.total -= len(removed)
+	return removed
 }

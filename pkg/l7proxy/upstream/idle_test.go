@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -74,20 +75,39 @@ func TestPoolBoundsAndAge(t *testing.T) {
 	for range idlePerKey + 10 {
 		p.put(&HTTP1Conn{Conn: &fakeConn{}, Key: key, Result: Result{TLS: ""}})
 	}
-	if n := len(p.conns[key]); n != idlePerKey || p.total != idlePerKey {
+	if n := len(p.lists[key].conns); n != idlePerKey || p.total != idlePerKey {
 		t.Errorf("%d kept, %d counted, want %d", n, p.total, idlePerKey)
 	}
-	p.conns[key][0].since = time.Now().Add(-time.Hour)
-	first := p.conns[key][0].Conn.(*fakeConn)
+	p.lists[key].conns[0].since = balance.Now() - time.Hour
+	first := p.lists[key].conns[0].Conn.(*fakeConn)
 	p.closeIdle(time.Minute)
-	if !first.closed || p.total != idlePerKey-1 || len(p.conns[key]) != idlePerKey-1 {
+	if !first.closed || p.total != idlePerKey-1 || len(p.lists[key].conns) != idlePerKey-1 {
 		t.Errorf("closed %v, %d left", first.closed, p.total)
 	}
 	p.closeAll()
 	late := &fakeConn{}
 	p.put(&HTTP1Conn{Conn: late, Key: key, Result: Result{TLS: ""}})
-	if p.total != 0 || len(p.conns) != 0 || !late.closed {
-		t.Errorf("after the end: %d, %d keys, the late one closed: %v", p.total, len(p.conns), late.closed)
+	if p.total != 0 || len(p.lists) != 0 || !late.closed {
+		t.Errorf("after the end: %d, %d keys, the late one closed: %v", p.total, len(p.lists), late.closed)
+	}
+}
+
+// TestPoolSweepsLists: a connection whose list is gone is found again by its key.
+func TestPoolSweepsLists(t *testing.T) {
+	p := new(idlePool)
+	key := Key{Source: "a"}
+	c := &HTTP1Conn{Conn: &fakeConn{}, Key: key}
+	p.put(c)
+	if p.newest(key) != c {
+		t.Fatal("lost")
+	}
+	p.closeIdle(time.Minute)
+	if len(p.lists) != 0 {
+		t.Errorf("%d lists without a connection are kept", len(p.lists))
+	}
+	p.put(c)
+	if p.newest(key) != c {
+		t.Error("not found after its list was removed")
 	}
 }
 

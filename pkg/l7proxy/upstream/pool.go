@@ -32,19 +32,6 @@ func (p *pool[C, W]) add(key Key, c C) {
 	p.total++
 }
 
-// newest takes the newest connection out. The caller holds mu.
-func (p *pool[C, W]) newest(key Key) (c C, ok bool) {
-	list := p.conns[key]
-	if len(list) == 0 {
-		return c, false
-	}
-	last := len(list) - 1
-	c, list[last] = list[last], c
-	p.conns[key] = list[:last] // kept even if it is empty: it is used again soon
-	p.total--
-	return c, true
-}
-
 // remove takes a connection out. It makes a new list, because readers may hold the old one.
 func (p *pool[C, W]) remove(key Key, c C) {
 	p.mu.Lock()
