@@ -44,6 +44,18 @@ func (w *windows) settled() {
 	}
 }
 
+// acknowledged waits until the proxy knows the settings of f.
+func (f *frames) acknowledged() {
+	f.t.Helper()
+	for {
+		fr, err := f.fr.ReadFrame()
+		f.must(err)
+		if s, ok := fr.(*xhttp2.SettingsFrame); ok && s.IsAck() {
+			return
+		}
+	}
+}
+
 // fill sends what may be sent, at most most bytes in all.
 func (w *windows) fill(most int) {
 	for n := min(w.granted, most) - w.sent; n > 0; n = min(w.granted, most) - w.sent {
@@ -66,6 +78,7 @@ func TestH2Windows(t *testing.T) {
 			from, to := &windows{frames: server}, c
 			if upload {
 				from, to = &windows{frames: c}, server
+				server.acknowledged()
 			} else {
 				server.headers(1, false, ":status", "200")
 			}

@@ -12,6 +12,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/sys/unix"
 
+	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/l7proxy/proxytest"
 	"github.com/underlane/underlane/pkg/l7proxy/quota"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -165,7 +166,7 @@ func TestPodBuffer(t *testing.T) {
 		}
 	})
 	e := newEnv(t)
-	e.proxy.pods.MaxBuffered = 400 << 10
+	e.proxy.pods.MaxBuffered = http2.FirstStreamWindow * 3 / 2
 	// The window of the connection is all there is until it is given more.
 	c := dialFrames(t, e.to(backend), xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 0})
 	ask := func(id uint32, path string) {
@@ -177,7 +178,7 @@ func TestPodBuffer(t *testing.T) {
 	}
 	ask(1, "/large")
 	ask(3, "/large")
-	proxytest.Eventually(t, "two windows' worth waits", func() bool { return held() == 2*256<<10 })
+	proxytest.Eventually(t, "two windows' worth waits", func() bool { return held() == 2*http2.FirstStreamWindow })
 	c.next()
 	c.next() // their heads
 	ask(5, "/small")
@@ -192,7 +193,7 @@ func TestPodBuffer(t *testing.T) {
 	}
 	c.must(c.fr.WriteRSTStream(1, xhttp2.ErrCodeCancel))
 	c.must(c.fr.WriteRSTStream(5, xhttp2.ErrCodeCancel)) // its sentence waits too
-	proxytest.Eventually(t, "one window's worth waits", func() bool { return held() == 256<<10 })
+	proxytest.Eventually(t, "one window's worth waits", func() bool { return held() == http2.FirstStreamWindow })
 	ask(7, "/small")
 	if got := c.next(); !strings.HasPrefix(got, "HEADERS 7 :status=200 ") {
 		t.Error(got)
