@@ -59,7 +59,8 @@ func TestFigures(t *testing.T) {
 	})
 }
 
-// httpRoutes installs the CustomResourceDefinition of HTTPRoutes.
+// httpRoutes installs the CustomResourceDefinitions of routes, with the fields of the experimental
+// channel. Several tests do so, and each has to install the same.
 func httpRoutes(t *testing.T) {
 	t.Helper()
 	list := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
@@ -68,8 +69,10 @@ func httpRoutes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kubectl(t, "apply", "--server-side", "-f", filepath.Join(strings.TrimSpace(string(dir)), "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"))
-	kubectl(t, "wait", "--for=condition=Established", "--timeout=60s", "crd/httproutes.gateway.networking.k8s.io")
+	for _, kind := range []string{"httproutes", "grpcroutes", "tlsroutes", "tcproutes"} {
+		kubectl(t, "apply", "--server-side", "-f", filepath.Join(strings.TrimSpace(string(dir)), "config/crd/experimental/gateway.networking.k8s.io_"+kind+".yaml"))
+		kubectl(t, "wait", "--for=condition=Established", "--timeout=60s", "crd/"+kind+".gateway.networking.k8s.io")
+	}
 }
 
 // calls starts a server on node-2 and two clients on node-1, which call it until the end of
