@@ -49,12 +49,16 @@ const (
 	// an agent's is sent to the API server at no more than these rates, in total and
 	// for one address, so that a pod does not use up the agents' share. Agents have the
 	// addresses of nodes, and these have a rate of their own: thousands of agents may start
-	// at once, and pods have no part in it.
+	// at once, and a pod with an address of its own has no part in it. One on the host's network
+	// has that of its node.
 	reviewsPerSecond, reviewBurst  = 50, 200
 	nodesPerSecond, nodesBurst     = 150, 200
 	fromOnePerSecond, fromOneBurst = 0.5, 10
 	maxSources                     = 4096
 	maxNodes                       = 16384
+	// reviewsAtOnce is how many reviews of each kind run at once. An API server that is slow
+	// would answer so many in time; of more, all would be too late, and asked for again.
+	reviewsAtOnce = 64
 )
 
 // Reviewer validates tokens with the API server.
@@ -81,14 +85,15 @@ func New(client kubernetes.Interface, namespace string, isNode func(netip.Addr) 
 // door limits how many tokens are reviewed.
 type door struct {
 	all  flowcontrol.RateLimiter
-	most int // sources
+	runs chan struct{} // has an element for each review that runs
+	most int           // sources
 
 	mu      sync.Mutex
 	sources map[netip.Addr]flowcontrol.RateLimiter
 }
 
 func newDoor(perSecond float32, burst, most int) *door {
-	return &door{all: flowcontrol.NewTokenBucketRateLimiter(perSecond, burst), most: most, sources: map[netip.Addr]flowcontrol.RateLimiter{}}
+	return &door{all: flowcontrol.NewTokenBucketRateLimiter(perSecond, burst), runs: make(chan struct{}, reviewsAtOnce), most: most, sources: map[netip.Addr]flowcontrol.RateLimiter{}}
 }
 
 // admit counts a token against the address that it comes from.
@@ -129,9 +134,10 @@ func (r *Reviewer) Authenticate(ctx context.Context, node, token string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
 	defer cancel()
-	if err := door.all.Wait(ctx); err != nil {
+	if err := door.enter(ctx); err != nil {
 		return status.Error(codes.ResourceExhausted, "too many tokens are waiting to be reviewed")
 	}
+	defer door.leave()
 	review, err := r.client.AuthenticationV1().TokenReviews().Create(ctx, &authv1.TokenReview{
 		Spec: authv1.TokenReviewSpec{Token: token, Audiences: []string{Audience}},
 	}, metav1.CreateOptions{})
@@ -167,6 +173,21 @@ func source(ctx context.Context) netip.Addr {
 	}
 	return netip.Addr{}
 }
+
+// enter waits for the turn of a review. leave ends it.
+func (d *door) enter(ctx context.Context) error {
+	if err := d.all.Wait(ctx); err != nil {
+		return err
+	}
+	select {
+	case d.runs <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (d *door) leave() { <-d.runs }
 
 // plausible refuses a token that cannot be an agent's, to save a call to the API
 // server. It does not check the signature: the API server does that for every token

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -219,6 +221,37 @@ func TestPodsTakeNoTurnOfNodes(t *testing.T) {
 	}
 	if asked := s.Requests("POST tokenreviews"); asked > 30 {
 		t.Errorf("%d TokenReviews for one node", asked)
+	}
+}
+
+// TestASlowAPIServerIsAskedLittle: of many agents at once only so many are reviewed at a time, and
+// the others wait.
+func TestASlowAPIServerIsAskedLittle(t *testing.T) {
+	r, s := reviewer(t, onNode("n1"))
+	var running, most atomic.Int32
+	free := make(chan struct{})
+	s.Review(func(_ string, audiences []string) authv1.TokenReviewStatus {
+		now := running.Add(1)
+		defer running.Add(-1)
+		for was := most.Load(); now > was && !most.CompareAndSwap(was, now); was = most.Load() {
+		}
+		<-free
+		return authv1.TokenReviewStatus{Authenticated: true, User: onNode("n1"), Audiences: audiences}
+	})
+	var agents sync.WaitGroup
+	for i := range 2 * reviewsAtOnce {
+		from := &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, byte(i)), Port: 1}}
+		agents.Go(func() {
+			_ = r.Authenticate(peer.NewContext(t.Context(), from), "n1", token(t, agentClaims(), "good"))
+		})
+	}
+	for running.Load() < reviewsAtOnce {
+		time.Sleep(time.Millisecond)
+	}
+	close(free)
+	agents.Wait()
+	if most.Load() > reviewsAtOnce {
+		t.Errorf("%d reviews at once", most.Load())
 	}
 }
 
