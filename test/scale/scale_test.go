@@ -156,12 +156,33 @@ func TestMeasure(t *testing.T) {
 				return bytes
 			})
 		}
+		line("1 % in a second", 1, func(int) int { return w.churn(nodes) })
 		runtime.GC()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		fmt.Printf("%-8d %-8d %-20s %d MB, %d KB for each pod\n", nodes, nodes*PodsPerNode, "memory", m.HeapAlloc>>20, m.HeapAlloc/uint64(nodes*PodsPerNode)>>10)
 		runtime.KeepAlive(w)
 	}
+}
+
+// churn makes one of a hundred pods lose its readiness and its place among the endpoints, in as
+// many publications as a controller makes in a second. It returns the bytes that all agents get.
+func (w *world) churn(nodes int) (bytes int) {
+	const publications = 50
+	pods := nodes * PodsPerNode
+	for i := range publications {
+		var b translate.Batch
+		for n := i; n < pods/100; n += publications {
+			pod := n * 7919 % pods
+			p := Pod(nodes, pod)
+			p.Status.Conditions[0].Status = "False"
+			b.Changes = append(b.Changes, translate.Change{Object: kind.PodOf(p)}, translate.Change{Object: Slice(nodes, pod, PodsPerService-1)})
+		}
+		w.apply(b)
+		got, _ := w.stream()
+		bytes += got
+	}
+	return bytes
 }
 
 // cpuTime returns the processor time that this process has used.

@@ -125,7 +125,7 @@ func TestFull(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	debug.SetGCPercent(400) // the agents' processor time is not what is measured
+	debug.SetGCPercent(200) // the agents' processor time is not what is measured
 	p := newPlane(t)
 	say := func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 	start := time.Now()
