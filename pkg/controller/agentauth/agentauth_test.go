@@ -8,8 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,34 +222,27 @@ func TestPodsTakeNoTurnOfNodes(t *testing.T) {
 	}
 }
 
-// TestASlowAPIServerIsAskedLittle: of many agents at once only so many are reviewed at a time, and
-// the others wait.
+// TestASlowAPIServerIsAskedLittle: only so many reviews run at a time, and the others wait until
+// one ends.
 func TestASlowAPIServerIsAskedLittle(t *testing.T) {
 	r, s := reviewer(t, onNode("n1"))
-	var running, most atomic.Int32
-	free := make(chan struct{})
-	s.Review(func(_ string, audiences []string) authv1.TokenReviewStatus {
-		now := running.Add(1)
-		defer running.Add(-1)
-		for was := most.Load(); now > was && !most.CompareAndSwap(was, now); was = most.Load() {
+	for range reviewsAtOnce {
+		if err := r.nodes.enter(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		<-free
-		return authv1.TokenReviewStatus{Authenticated: true, User: onNode("n1"), Audiences: audiences}
-	})
-	var agents sync.WaitGroup
-	for i := range 2 * reviewsAtOnce {
-		from := &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, byte(i)), Port: 1}}
-		agents.Go(func() {
-			_ = r.Authenticate(peer.NewContext(t.Context(), from), "n1", token(t, agentClaims(), "good"))
-		})
 	}
-	for running.Load() < reviewsAtOnce {
-		time.Sleep(time.Millisecond)
+	from := peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}})
+	late, cancel := context.WithTimeout(from, 10*time.Millisecond)
+	defer cancel()
+	if err := r.Authenticate(late, "n1", token(t, agentClaims(), "good")); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one more at once: %v", err)
 	}
-	close(free)
-	agents.Wait()
-	if most.Load() > reviewsAtOnce {
-		t.Errorf("%d reviews at once", most.Load())
+	if n := s.Requests("POST tokenreviews"); n != 0 {
+		t.Errorf("the API server was asked %d times", n)
+	}
+	r.nodes.leave()
+	if err := r.Authenticate(from, "n1", token(t, agentClaims(), "good")); err != nil {
+		t.Errorf("after one has ended: %v", err)
 	}
 }
 
