@@ -28,7 +28,7 @@ func Complete(obj metav1.Object) {
 		}
 		o.Labels[corev1.LabelMetadataName] = o.Name
 	default:
-		if obj.GetNamespace() == "" {
+		if obj.GetNamespace() == "" && !ofCluster(obj) {
 			obj.SetNamespace(metav1.NamespaceDefault)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/underlane/underlane/pkg/controller/custom"
 )
 
 const good = `# The shop.
@@ -144,4 +146,29 @@ func FuzzParse(f *testing.F) {
 		}
 		Parse([]File{{"f", text}})
 	})
+}
+
+// TestNetworkPoliciesOfOthers: kinds that only a CNI understands are handed on as they are, those
+// of a whole cluster without a namespace.
+func TestNetworkPoliciesOfOthers(t *testing.T) {
+	objects, warnings, err := Parse([]File{{"p.yaml", `apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: p}
+spec: {endpointSelector: {}, ingress: [{fromEntities: [all]}]}
+---
+apiVersion: policy.networking.k8s.io/v1alpha1
+kind: AdminNetworkPolicy
+metadata: {name: p}
+`}})
+	if err != nil || len(warnings) != 0 || len(objects) != 2 {
+		t.Fatalf("got %d objects, the warnings %q, %v; want two objects", len(objects), warnings, err)
+	}
+	for i, want := range []string{"ciliumnetworkpolicy.cilium.io/default/p", "adminnetworkpolicy.policy.networking.k8s.io//p"} {
+		if got := objects[i].Key(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if got := string(objects[0].Object.(*custom.PolicyObject).Spec); !strings.Contains(got, "fromEntities") {
+		t.Errorf("the specification is %s", got)
+	}
 }
