@@ -23,15 +23,20 @@ spec: {selector: {app: %[1]s}, ports: [{port: 7000}]}
 `, app)
 }
 
+// opaqueServer is a strict server whose port 7000 is opaque.
+func opaqueServer(name string) podSpec {
+	p := serverPod(name, node1)
+	p.Annotations = map[string]string{"underlane.io/opaque-ports": "7000", "underlane.io/policy": "strict"}
+	return p
+}
+
 // kernelPathLab has a strict server whose port 7000 is opaque, a client beside it, one on
 // the other node, and one outside the mesh.
 func kernelPathLab(t *testing.T) (l *lab.Lab, pod, service string) {
 	t.Helper()
-	server := serverPod("server", node1)
-	server.Annotations = map[string]string{"underlane.io/opaque-ports": "7000", "underlane.io/policy": "strict"}
 	outsider := clientPod("outsider", node1)
 	outsider.Labels = nil
-	l = lab.Up(t, lab.Options{}, manifests(server, clientPod("near", node1), clientPod("far", node2), outsider), opaqueService("server"))
+	l = lab.Up(t, lab.Options{}, manifests(opaqueServer("server"), clientPod("near", node1), clientPod("far", node2), outsider), opaqueService("server"))
 	waitEnrolled(t, l, "default/server", "default/near", "default/far")
 	return l, addrPort(l.Pod("server").IP(), 7000), addrPort(l.ServiceIPs("default/server")[0], 7000)
 }
@@ -63,6 +68,9 @@ func onKernelPath(t *testing.T, l *lab.Lab, tap *tapReader, client, to string) e
 // echoes checks that a connection is open and carries bytes both ways.
 func echoes(t *testing.T, c net.Conn) error {
 	t.Helper()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
 	if _, err := c.Write([]byte("ping\n")); err != nil {
 		return err
 	}
@@ -212,9 +220,8 @@ func TestKernelPathFollowsPods(t *testing.T) {
 	l, _, service := kernelPathLab(t)
 	tap := startTap(t, l, node1)
 	onKernelPath(t, l, tap, "near", service)
-	second := serverPod("second", node1)
+	second := opaqueServer("second")
 	second.Labels = merge(second.Labels, map[string]string{"app": "server"})
-	second.Annotations = map[string]string{"underlane.io/opaque-ports": "7000", "underlane.io/policy": "strict"}
 	l.Apply(second.manifest())
 	l.WaitEnrolled(patience, "default/second")
 	first := serverPod("server", node1)
@@ -240,10 +247,9 @@ func TestKernelPathFollowsPods(t *testing.T) {
 // go; when it goes, another one is chosen, and the path leads there.
 func TestKernelPathAffinity(t *testing.T) {
 	t.Parallel()
-	settings := map[string]string{"underlane.io/opaque-ports": "7000", "underlane.io/policy": "strict"}
 	server := func(name string) podSpec {
-		p := serverPod(name, node1)
-		p.Labels, p.Annotations = merge(p.Labels, map[string]string{"app": "servers"}), settings
+		p := opaqueServer(name)
+		p.Labels = merge(p.Labels, map[string]string{"app": "servers"})
 		return p
 	}
 	clients := []string{"near-1", "near-2", "near-3"}
