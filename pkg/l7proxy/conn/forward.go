@@ -43,6 +43,7 @@ type sink struct {
 	dst                   Conn
 	n                     *atomic.Uint64
 	readFails, writeFails mesh.Reason
+	seen                  func([]byte) // nil, or gets the bytes before dst has them
 
 	kept    int // bytes that dst has kept
 	task    *fairshare.Task
@@ -55,6 +56,9 @@ var _ Sink = (*sink)(nil)
 // Take implements Sink.
 func (s *sink) Take(p []byte) (kept int, err error) {
 	s.n.Add(uint64(len(p)))
+	if s.seen != nil {
+		s.seen(p)
+	}
 	if s.kept, err = s.dst.Offer(p); err != nil {
 		s.r.Cut(reasonOf(err, s.writeFails))
 	}
@@ -108,7 +112,7 @@ func (s *sink) From(src Conn) {
 		task.Resume()
 		defer task.Pause()
 		f := newFlow()
-		s.r.pass(s.dst, src, &f, s.n, nil, s.readFails, s.writeFails)
+		s.r.pass(s.dst, src, &f, s.n, s.seen, s.readFails, s.writeFails)
 		putAny(f.buf)
 		if s.ended.CompareAndSwap(false, true) {
 			s.running.Done()
@@ -143,6 +147,9 @@ func (r *Relay) forward(src Forwarder, to *sink, first []byte, back func(begun f
 
 // offerFirst is Take for bytes that were counted already.
 func (s *sink) offerFirst(p []byte) (kept int, err error) {
+	if s.seen != nil {
+		s.seen(p)
+	}
 	if s.kept, err = s.dst.Offer(p); err != nil {
 		s.r.Cut(reasonOf(err, s.writeFails))
 	}

@@ -19,7 +19,7 @@ type Relay struct {
 	Task               *fairshare.Task // of the goroutine that calls Run; it is running
 	Budget             Budget          // of bytes that a slow receiver makes wait; nil: no limit
 	// Seen gets what the server sends, before the client gets it; nil: nobody looks. It must not
-	// keep the bytes. What a Forwarder passes on itself is not seen.
+	// keep the bytes.
 	Seen func(fromServer []byte)
 
 	cut    atomic.Bool
@@ -44,7 +44,7 @@ func (r *Relay) Run(fromClient, fromServer []byte) mesh.Reason {
 	other.Charge(r.Task.Account())
 	if stream, ok := r.Server.(Forwarder); ok {
 		r.turns(r.Client, r.Server, other)
-		to := &sink{r: r, dst: r.Client, n: &r.ToClient, task: other, readFails: mesh.ReasonUpstreamReset, writeFails: mesh.ReasonClientReset}
+		to := &sink{r: r, dst: r.Client, n: &r.ToClient, task: other, seen: r.Seen, readFails: mesh.ReasonUpstreamReset, writeFails: mesh.ReasonClientReset}
 		return r.forward(stream, to, fromServer, func(begun func()) {
 			r.copy(r.Server, r.Client, fromClient, &r.ToServer, mesh.ReasonClientReset, mesh.ReasonUpstreamReset, begun)
 		})

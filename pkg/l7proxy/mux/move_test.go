@@ -26,13 +26,14 @@ type carried struct {
 	stream      *mux.Stream // of the client's agent
 	adopts      *mux.Conn   // of the server's agent
 	over        [2]chan mesh.Reason
+	seen        bytes.Buffer // what the client's agent has shown of the server's bytes; valid after its relay
 }
 
 // relay carries a connection as an agent does.
-func relay(client, server conn.Conn) chan mesh.Reason {
+func relay(client, server conn.Conn, seen func([]byte)) chan mesh.Reason {
 	over := make(chan mesh.Reason, 1)
 	go func() {
-		r := conn.Relay{Client: client, Server: server, Task: new(fairshare.Task)}
+		r := conn.Relay{Client: client, Server: server, Task: new(fairshare.Task), Seen: seen}
 		over <- r.Run(nil, nil)
 		server.Close()
 		client.Close()
@@ -79,8 +80,8 @@ func (k *carrier) open() *carried {
 	c.stream.Begin()
 	accepted := <-k.accepted
 	accepted.Accept()
-	c.over[0] = relay(conn.Plain{Conn: agent}, c.stream)
-	c.over[1] = relay(accepted, conn.Plain{Conn: agent2})
+	c.over[0] = relay(conn.Plain{Conn: agent}, c.stream, func(p []byte) { c.seen.Write(p) })
+	c.over[1] = relay(accepted, conn.Plain{Conn: agent2}, nil)
 	for _, end := range [][2]*rawio.Conn{{client, app}, {app, client}} {
 		_ = end[0].SetDeadline(time.Now().Add(time.Minute))
 		if _, err := end[0].Write([]byte("x")); err != nil {
@@ -182,10 +183,17 @@ func TestMoveAtEachPiece(t *testing.T) {
 						}
 						all.Wait()
 						moving.Wait()
+						answer := whole
+						if other == "ended" && !fromApp {
+							answer = nil
+						}
 						for _, over := range c.over {
 							if reason := <-over; reason != mesh.ReasonNone {
 								t.Errorf("moved at piece %d: %v, want an end in order", at, reason)
 							}
+						}
+						if got := c.seen.Bytes()[1:]; !bytes.Equal(got, answer) {
+							t.Errorf("moved at piece %d: the client's agent has seen %d bytes of the server, want %d", at, len(got), len(answer))
 						}
 					}
 				}
