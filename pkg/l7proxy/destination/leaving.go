@@ -39,7 +39,7 @@ func (t *Outbound) peek() *knowledge {
 	}
 	other := &Outbound{directory: t.directory, dst: t.dst}
 	other.known.Store(was)
-	now := other.lookAgain(func(func()) {})
+	now := lookAgain(other, func(func()) {})
 	if v.Answered(t.dst.Addr()) && now.version == v.Version() {
 		t.known.CompareAndSwap(was, now)
 	}

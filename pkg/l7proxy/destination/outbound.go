@@ -92,11 +92,11 @@ func (t *Outbound) lookAside(aside func(wait func())) *knowledge {
 	if now, due := int64(balance.Now()), t.touch.Load(); now >= due && t.touch.CompareAndSwap(due, now+int64(touchEvery)) {
 		t.directory.State.Subscribe(t.dst.Addr())
 	}
-	return t.lookAgain(aside)
+	return lookAgain(t, aside)
 }
 
 // lookAgain is lookAside soon after another look: it does not ask whether to subscribe.
-func (t *Outbound) lookAgain(aside func(wait func())) *knowledge {
+func lookAgain(t *Outbound, aside func(wait func())) *knowledge {
 	d, addr := t.directory, t.dst.Addr()
 	was, v := t.known.Load(), d.State.View()
 	if was.version == v.Version() {
@@ -152,7 +152,7 @@ var errUnanswered = errors.New("the controller does not say whose address it is,
 
 // Pick implements Target.
 func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
-	d, k := t.directory, t.lookAgain(inPlace) // callers have looked up the routes, or the target is new
+	d, k := t.directory, lookAgain(t, inPlace) // callers have looked up the routes, or the target is new
 	to := q.Backend
 	if to == nil {
 		to = &k.Backend

@@ -158,13 +158,13 @@ func (d *session) exchange() bool {
 	if err != nil {
 		return d.refuseRequest(err)
 	}
-	defer d.endExchange()
+	defer endExchange(d)
 	return d.carry(n)
 }
 
 // endExchange is the end of carry. It is its only deferred call: with several of them, and as
 // many returns, each would cost more than what it calls (cmd/compile, open-coded defers).
-func (d *session) endExchange() {
+func endExchange(d *session) {
 	if a := d.last; a != nil {
 		d.last = nil
 		a.Done()
