@@ -30,8 +30,10 @@ var root = func() string {
 
 // installation has the flags for installing Underlane on a cluster whose images are
 // loaded and not pulled.
-var installation = []string{"--set", "image.registry=registry.underlane.test", "--set", "image.tag=dev", "--set", "controller.replicas=2",
-	"--set", "authorizationPolicies.enabled=true", "--set", "rateLimitPolicies.enabled=true"}
+var installation = []string{
+	"--set", "image.registry=registry.underlane.test", "--set", "image.tag=dev", "--set", "controller.replicas=2",
+	"--set", "authorizationPolicies.enabled=true", "--set", "rateLimitPolicies.enabled=true",
+}
 
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 {
