@@ -97,6 +97,7 @@ func untilExhausted(t *testing.T, pid int) {
 // TestAgentOutOfDescriptors: what takes the agent's descriptors, at any of its
 // own ports and sockets, ends neither the agent nor its traffic.
 func TestAgentOutOfDescriptors(t *testing.T) {
+	t.Parallel()
 	l := upL7(t)
 	node := nodeOf(t, l.Lab, node1)
 	h1, h2 := l.client(t, false), l.client(t, true)
@@ -156,6 +157,7 @@ func TestAgentOutOfDescriptors(t *testing.T) {
 
 // TestControllerOutOfDescriptors: likewise for the controller's ports.
 func TestControllerOutOfDescriptors(t *testing.T) {
+	t.Parallel()
 	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), serverPod("web", node2)))
 	waitEnrolled(t, l, "default/client", "default/web")
 	before := l.State().Controller

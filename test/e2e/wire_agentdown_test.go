@@ -154,6 +154,7 @@ func downLab(t *testing.T) *lab.Lab {
 // but where both pods were told that plaintext will do: then that is used, in the
 // open. With the agent, mTLS comes back.
 func TestAgentDown(t *testing.T) {
+	t.Parallel()
 	l := downLab(t)
 	tap := startTap(t, l, node1)
 	useAll(t, l, tap, "client", "server", "true")

@@ -25,6 +25,7 @@ spec:
 // NetworkPolicy selects the pod. The filter is there all the time: without the
 // object the shortcut passes it by, and that is how the test knows its path.
 func TestNetworkPolicyIsObeyed(t *testing.T) {
+	t.Parallel()
 	l := lab.Up(t, lab.Options{}, manifests(clientPod("client", node1), clientPod("friend", node1), serverPod("server", node1)))
 	waitEnrolled(t, l, "default/client", "default/friend", "default/server")
 	client, server := l.Pod("client"), l.Pod("server")
