@@ -13,6 +13,8 @@
 
 #include "include/observe.h"
 #include "include/addresses.h"
+#include "include/events.h"
+#include "include/process.h"
 #include "include/segment.h"
 #include "include/frames.h"
 
@@ -61,13 +63,65 @@ static __always_inline void begin_flow(struct bpf_sock_ops *ctx, __u8 server)
 	f->first[1] = f->next[1] = ctx->snd_nxt;
 }
 
+/* Keeps with a socket what the mesh keeps with those of enrolled pods that no proxy carries.
+ * sockops.c then reports that the connection was made, has failed or has ended. Returns 0 if
+ * the pod is in the mesh, or is not observed. */
+static __always_inline struct socket_info *follow(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	struct observed_pod *pod = bpf_map_lookup_elem(&observed_pods, &cookie);
+	if (!pod || pod->paths_only)
+		return 0;
+	struct address local, remote;
+	local_addr(ctx, &local);
+	remote_addr(ctx, &remote);
+	if (is_loopback(&remote) || same_addr(&local, &remote))
+		return 0;
+	struct socket_info *info = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!info) {
+		count(COUNT_STORAGE_FAILED);
+		return 0;
+	}
+	if (info->captured)
+		return 0;
+	info->netns_cookie = cookie;
+	info->opened_ns = bpf_ktime_get_ns();
+	info->remote = remote;
+	info->remote_port = remote_port(ctx);
+	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	return info;
+}
+
 SEC("sockops")
 int observe_opened(struct bpf_sock_ops *ctx)
 {
-	if (ctx->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+	struct bpf_sock *sk = ctx->sk;
+	struct socket_info *info;
+	struct event *e;
+	if (!sk)
+		return 1;
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		info = follow(ctx, sk);
+		if (info)
+			set_process(info->process, &info->pid);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		begin_flow(ctx, 0);
-	else if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		begin_flow(ctx, 1);
+		info = follow(ctx, sk); /* it has the process of the listener */
+		if (!info)
+			break;
+		info->server = SERVER;
+		e = event_begin(EVENT_ACCEPT, info->netns_cookie);
+		if (e) {
+			fill(e, ctx, info);
+			event_end(e);
+		}
+		break;
+	}
 	return 1;
 }
 

@@ -154,6 +154,8 @@ type ObserveSocketInfo struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	ObserveMapCounters              = "counters"
+	ObserveMapEvents                = "events"
 	ObserveMapObservations          = "observations"
 	ObserveMapObserveCounters       = "observe_counters"
 	ObserveMapObserveWishes         = "observe_wishes"
@@ -221,6 +223,8 @@ type ObserveProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ObserveMapSpecs struct {
+	Counters        *ebpf.MapSpec `ebpf:"counters"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
 	Observations    *ebpf.MapSpec `ebpf:"observations"`
 	ObserveCounters *ebpf.MapSpec `ebpf:"observe_counters"`
 	ObserveWishes   *ebpf.MapSpec `ebpf:"observe_wishes"`
@@ -260,6 +264,8 @@ func (o *ObserveObjects) Close() error {
 //
 // It can be passed to LoadObserveObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ObserveMaps struct {
+	Counters        *ebpf.Map `ebpf:"counters"`
+	Events          *ebpf.Map `ebpf:"events"`
 	Observations    *ebpf.Map `ebpf:"observations"`
 	ObserveCounters *ebpf.Map `ebpf:"observe_counters"`
 	ObserveWishes   *ebpf.Map `ebpf:"observe_wishes"`
@@ -270,6 +276,8 @@ type ObserveMaps struct {
 
 func (m *ObserveMaps) Close() error {
 	return _ObserveClose(
+		m.Counters,
+		m.Events,
 		m.Observations,
 		m.ObserveCounters,
 		m.ObserveWishes,

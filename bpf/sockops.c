@@ -4,11 +4,14 @@
  * a captured connection into a map before the SYN leaves, gives an accepted connection
  * the address of its client, and reports connections that no proxy carries. */
 
+#define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
 #define TCP_FIN_WAIT2 5
 #define TCP_TIME_WAIT 6
 #define TCP_CLOSE 7
+#define TCP_CLOSE_WAIT 8
 #define TCP_LAST_ACK 9
+#define ECONNRESET 104
 #define SOCK_DONE 1 /* bit of skc_flags: the peer's FIN was received */
 
 static __always_inline int agents_own(struct bpf_sock *sk)
@@ -75,24 +78,6 @@ static __always_inline void on_listen(struct bpf_sock *sk)
 		set_process(info->process, &info->pid);
 	else
 		count(COUNT_STORAGE_FAILED);
-}
-
-static __always_inline void fill(struct event *e, struct bpf_sock_ops *ctx, const struct socket_info *info)
-{
-	local_addr(ctx, &e->local);
-	e->local_port = ctx->local_port;
-	e->remote = info->remote;
-	e->remote_port = info->remote_port;
-	e->server = info->server;
-	e->duration_ns = e->time_ns - info->opened_ns;
-	e->srtt_us = ctx->srtt_us >> 3; /* the kernel keeps it times eight */
-	e->retransmits = ctx->total_retrans;
-	e->pid = info->pid;
-	__builtin_memcpy(e->process, info->process, sizeof(e->process));
-	if (info->captured == KERNEL_PATH) {
-		remote_addr(ctx, &e->endpoint);
-		e->endpoint_port = remote_port(ctx);
-	}
 }
 
 static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
@@ -199,6 +184,9 @@ static __always_inline void on_close(struct bpf_sock_ops *ctx, struct bpf_sock *
 		__u32 min_rtt = BPF_CORE_READ(tp, rtt_min.s[0].v);
 		e->min_rtt_us = min_rtt == ~0U ? 0 : min_rtt; /* before the first sample */
 		e->error = BPF_CORE_READ(kernel_sk, sk_err);
+		/* This side has reset it: it closed with bytes unread, or with SO_LINGER 0. */
+		if (!e->error && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT))
+			e->error = ECONNRESET;
 		theirs = (BPF_CORE_READ(kernel_sk, __sk_common.skc_flags) >> SOCK_DONE) & 1;
 	}
 	__u64 acked = ctx->bytes_acked, received = ctx->bytes_received;

@@ -6,6 +6,7 @@
 
 #include "agent.h"
 #include "base.h"
+#include "events.h"
 #include "sockets.h"
 
 #define MAX_PORT_RANGES 8
@@ -100,44 +101,6 @@ struct inner_flow_key {
 	__u32 pad;
 };
 
-/* The first word of each record of a ring buffer, by which the agent knows what it reads: the
- * ring buffer outlives the agent and its programs, and may have records of another version. A
- * number is the checksum of the struct's fields and of the enums in it: TestLayouts says which
- * one is right after a change. */
-enum layout {
-	LAYOUT_EVENT = 0x35c74f66,
-	LAYOUT_DNS_ANSWER = 0x7def67db,
-};
-
-enum event_kind {
-	EVENT_CONNECT = 1, /* established by connect() */
-	EVENT_ACCEPT = 2, /* established by accept() */
-	EVENT_CLOSE = 3,
-	EVENT_FAILED = 4, /* connect() failed; error says why */
-	EVENT_REFUSED = 5, /* refused by a hook: the agent is away and the pod fails closed */
-};
-
-struct event {
-	__u32 layout; /* LAYOUT_EVENT */
-	__u32 pid;
-	__u64 time_ns; /* CLOCK_MONOTONIC */
-	__u64 netns_cookie;
-	__u64 duration_ns; /* since connect() or accept() */
-	__u64 bytes_sent, bytes_received;
-	struct address local, remote;
-	__u16 local_port, remote_port;
-	__u8 kind; /* enum event_kind */
-	__u8 server; /* enum server */
-	__u16 error; /* errno of a failed or reset connection */
-	__u32 srtt_us;
-	__u32 retransmits;
-	char process[16];
-	__u32 min_rtt_us; /* of the last minutes (net.ipv4.tcp_min_rtt_wlen); zero: not known */
-	struct address endpoint; /* of a client's connection on the kernel path; zero: it is none */
-	__u16 endpoint_port;
-	__u16 pad;
-};
-
 /* A UDP socket of an enrolled pod that has asked a DNS server, and which. */
 struct dns_socket {
 	__u64 netns_cookie;
@@ -167,33 +130,6 @@ struct dns_answer {
 	__u16 pad;
 	__u64 netns_cookie;
 	struct address server;
-};
-
-/* Counters of the reasons for which a program passes or refuses a connection of an
- * enrolled pod, and of failures. */
-enum counter {
-	COUNT_CAPTURED_OUTBOUND,
-	COUNT_CAPTURED_INBOUND,
-	COUNT_PASSED_BOUND_DEVICE, /* SO_BINDTODEVICE cannot reach loopback */
-	COUNT_PASSED_MPTCP,
-	COUNT_PASSED_LINK_LOCAL, /* the address needs an interface, which the agent does not know */
-	COUNT_PASSED_SKIPPED_PORT,
-	COUNT_PASSED_NO_LISTENER, /* the agent is away, the pod fails open */
-	COUNT_PASSED_STALE_AGENT, /* the agent hangs, the pod fails open */
-	COUNT_REFUSED_NO_LISTENER, /* the agent is away; the pod fails closed, or is strict (inbound) */
-	COUNT_REFUSED_STALE_AGENT, /* the agent hangs; the pod fails closed, or is strict (inbound) */
-	COUNT_EVENT_LOST, /* ring buffer full */
-	COUNT_STORAGE_FAILED, /* no memory for socket_info */
-	COUNT_ORIGINAL_DST_FAILED, /* map update failed */
-	COUNT_ASSIGN_FAILED, /* bpf_sk_assign refused the listener */
-	COUNT_PASSED_HOST_PROCESS, /* inbound from one of the node's own processes */
-	COUNT_HOST_FLOW_FAILED, /* map update failed */
-	COUNT_INNER_FLOW_FAILED, /* map update failed */
-	COUNT_DNS_ANSWER, /* given to the agent */
-	COUNT_DNS_LIMITED, /* the pod got more answers than its share of the ring buffer */
-	COUNT_DNS_LOST, /* ring buffer full */
-	COUNT_DNS_UNASKED, /* from an address that the socket has not asked */
-	NUM_COUNTERS,
 };
 
 struct {
@@ -245,20 +181,6 @@ struct {
 } inner_flows SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 * 1024 * 1024);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} events SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, NUM_COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} counters SEC(".maps");
-
-struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
@@ -279,13 +201,6 @@ struct {
 	__uint(max_entries, 1024 * 1024);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } dns_answers SEC(".maps");
-
-static __always_inline void count(__u32 what)
-{
-	__u64 *n = bpf_map_lookup_elem(&counters, &what);
-	if (n)
-		(*n)++;
-}
 
 /* 0.0.0.0 and ::, which mean loopback in connect(). */
 static __always_inline int is_unspecified(const struct address *a)

@@ -176,7 +176,7 @@ func TestDashboards(t *testing.T) {
 func TestKernelCounters(t *testing.T) {
 	text := read(t, "docs/reference/metrics.md")
 	guide := read(t, "docs/debugging.md")
-	for _, name := range firsts(t, `(?m)^\tCOUNT_([A-Z_]+),`, read(t, "bpf/include/underlane.h")) {
+	for _, name := range firsts(t, `(?m)^\tCOUNT_([A-Z_]+),`, read(t, "bpf/include/events.h")) {
 		name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
 		if !strings.Contains(text, "| `"+name+"` |") {
 			t.Errorf("metrics.md does not have the kernel counter %s", name)

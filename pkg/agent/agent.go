@@ -35,7 +35,6 @@ import (
 	"github.com/underlane/underlane/pkg/mtls"
 	"github.com/underlane/underlane/pkg/policy/calls"
 	"github.com/underlane/underlane/pkg/redirect"
-	"github.com/underlane/underlane/pkg/redirect/netns"
 	"github.com/underlane/underlane/pkg/redirect/podns"
 	"github.com/underlane/underlane/pkg/state"
 	"github.com/underlane/underlane/pkg/tap"
@@ -134,7 +133,7 @@ func newAgent(config Config, log *slog.Logger) (*Agent, error) {
 	a.memory = figures.NewStore(figures.Options{Beside: a.judged.Size}, time.Now())
 	a.connections = connections.New(connections.Options{
 		Node: config.Node, Sinks: []tap.Sink{a.metrics, a.memory},
-		Direct:   func(uid string) ([]netns.Connection, error) { return a.carrier.Direct(uid) },
+		Direct:   a.direct,
 		Pods:     func() []*mesh.Workload { return a.store.View().Local() },
 		Workload: func(addr netip.Addr) *mesh.Workload { w, _ := a.store.View().Workload(addr); return w },
 		Service:  func(addr netip.Addr) *mesh.Service { s, _ := a.store.View().ServiceVIP(addr); return s },

@@ -42,7 +42,11 @@ func (a *components) readKernelEvents(ctx context.Context) error {
 		if e.ByPath && e.Server {
 			return // the client's events count for both sides, as those of the proxy do
 		}
-		if pod := a.carrier.ByCookie(e.NetnsCookie); pod != nil {
+		pod := a.carrier.ByCookie(e.NetnsCookie)
+		if pod == nil {
+			pod = a.watch.Reports(e)
+		}
+		if pod != nil {
 			if !e.FromNode {
 				a.client.Subscribe(e.Remote.Addr()) // no proxy does
 			}

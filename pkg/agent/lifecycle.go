@@ -161,7 +161,7 @@ func (a *components) nodeAPI() *nodeapi.Server {
 		Hub: a.hub, Source: reporter{a}, Dumper: reporter{a}, Exporter: a.metrics, Ledger: reporter{a}, Usage: a.usage, Lister: a.connections,
 		Node: a.config.Node, Memory: a.memory, Pods: func() []*mesh.Workload { return a.store.View().Local() },
 		Known:  func() iter.Seq[*mesh.Workload] { return a.store.View().Workloads() },
-		Dialer: a.tries, Ejected: reporter{a}.Ejections, Looker: a.watch,
+		Dialer: a.tries, Ejected: reporter{a}.Ejections, Looker: a.watch, Missed: a.watch.Missed,
 		Authorization: nodeapi.Authorization{
 			Decider: decider{a.config.Node, a.store}, Calls: a.judged,
 			Rules: func(uid string) *authz.Workload { return a.store.View().Authz(uid) },

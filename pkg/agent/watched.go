@@ -4,7 +4,16 @@ import (
 	"maps"
 
 	agentv1 "github.com/underlane/underlane/api/agent/v1"
+	"github.com/underlane/underlane/pkg/redirect/netns"
 )
+
+// direct returns the connections of a pod that no proxy carries, as the kernel has them now.
+func (a *components) direct(uid string) ([]netns.Connection, error) {
+	if list, ok, err := a.watch.Direct(uid); ok {
+		return list, err
+	}
+	return a.carrier.Direct(uid)
+}
 
 // watched returns what became of the pods that are to be observed; nil: there are none.
 func (a reporter) watched() *agentv1.Watched {

@@ -16,8 +16,8 @@ import (
 // Its programs are loaded and attached while it has a pod. They are not pinned: without an
 // agent that reads, there is nothing to see. It is safe for concurrent use.
 type Observer struct {
-	root    string
-	sockets *ebpf.Map
+	root   string
+	shared map[string]*ebpf.Map // with the programs of the mesh
 
 	mu      sync.Mutex
 	pods    map[uint64]Scope // by the cookie of their network namespace
@@ -30,7 +30,10 @@ type Observer struct {
 
 // NewObserver returns an Observer of the node's pods. It loads nothing yet.
 func NewObserver(d *Datapath) *Observer {
-	return &Observer{root: d.opts.CgroupRoot, sockets: d.objs.Sockets, pods: make(map[uint64]Scope), counts: make(map[string]uint64)}
+	return &Observer{
+		root: d.opts.CgroupRoot, pods: make(map[uint64]Scope), counts: make(map[string]uint64),
+		shared: map[string]*ebpf.Map{"sockets": d.objs.Sockets, "events": d.objs.Events, "counters": d.objs.Counters},
+	}
 }
 
 // Opening says whose a flow is.
@@ -134,7 +137,7 @@ func (o *Observer) Close() {
 
 func (o *Observer) load() error {
 	objs := new(bpf.ObserveObjects)
-	if err := bpf.LoadObserveObjects(objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"sockets": o.sockets}}); err != nil {
+	if err := bpf.LoadObserveObjects(objs, &ebpf.CollectionOptions{MapReplacements: o.shared}); err != nil {
 		return fmt.Errorf("load the programs that observe: %w", err)
 	}
 	o.objs = objs
@@ -278,6 +281,17 @@ func (o *Observer) Counters(counts map[string]uint64) error {
 		return nil
 	}
 	return o.count(counts)
+}
+
+// Missed is how many segments were not given to the reader although they were needed: the ring
+// was full, or the pod has had its share.
+func (o *Observer) Missed() (n uint64, err error) {
+	counts := make(map[string]uint64, len(observeCounterNames))
+	err = o.Counters(counts)
+	for _, what := range [...]bpf.ObserveObserveCounter{bpf.ObserveObserveCounterOBSERVE_LIMITED, bpf.ObserveObserveCounterOBSERVE_LOST, bpf.ObserveObserveCounterOBSERVE_SHED} {
+		n += counts[observeCounterNames[what]]
+	}
+	return n, err
 }
 
 func (o *Observer) count(counts map[string]uint64) error {

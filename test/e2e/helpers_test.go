@@ -163,6 +163,7 @@ type tapReader struct {
 	mu     sync.Mutex
 	events []event
 	lost   uint64
+	warns  []string
 	more   chan struct{} // closed and replaced at each batch
 	err    error
 }
@@ -210,6 +211,7 @@ func (r *tapReader) add(batch *agentv1.TapEvents, err error) {
 	defer r.mu.Unlock()
 	r.err = err
 	r.lost += batch.GetLost()
+	r.warns = append(r.warns, batch.GetWarnings()...)
 	for _, m := range batch.GetEvents() {
 		raw := wire.FromProto(m)
 		line, err := render.JSON(&raw)
@@ -224,6 +226,13 @@ func (r *tapReader) add(batch *agentv1.TapEvents, err error) {
 	}
 	close(r.more)
 	r.more = make(chan struct{})
+}
+
+// warned reports whether a warning has a text in it.
+func (r *tapReader) warned(text string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.warns, func(w string) bool { return strings.Contains(w, text) })
 }
 
 // all are the events so far that match.

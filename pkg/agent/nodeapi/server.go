@@ -68,6 +68,9 @@ type Server struct {
 	Dialer  Dialer                     // nil: Try is not implemented
 	Ejected func() []*agentv1.Ejection // nil: Ejections is not implemented
 	Looker  Looker                     // nil: a tap cannot observe pods
+	// Missed is how many segments and events of observed connections were lost; nil: none are
+	// observed.
+	Missed func() uint64
 
 	Authorization // its fields may be nil: then the rpcs are not implemented
 
@@ -125,6 +128,7 @@ func (s *Server) Tap(r *agentv1.TapRequest, stream grpc.ServerStreamingServer[ag
 	if err := stream.SendHeader(nil); err != nil {
 		return err
 	}
+	missed := s.missed()
 	for {
 		events, lost, err := sub.Next(ctx)
 		if err != nil && stream.Context().Err() == nil {
@@ -139,10 +143,23 @@ func (s *Server) Tap(r *agentv1.TapRequest, stream grpc.ServerStreamingServer[ag
 			}
 			events = events[n:]
 		}
-		if err := stream.Send(wire.Batch(events, lost)); err != nil {
+		out := wire.Batch(events, lost)
+		if n := s.missed(); n > missed {
+			out.Warnings = append(out.Warnings, fmt.Sprintf(
+				"%s: %d segments or events of connections that no proxy carries were lost: requests of them are missing (observe-… in the metrics say why)", s.Node, n-missed))
+			missed = n
+		}
+		if err := stream.Send(out); err != nil {
 			return err
 		}
 	}
+}
+
+func (s *Server) missed() uint64 {
+	if s.Missed == nil {
+		return 0
+	}
+	return s.Missed()
 }
 
 // look observes the pods of a tap's target. The stream ends when its caller does, however that

@@ -82,6 +82,7 @@ func (w *Watch) follow(kernel Kernel, watcher *observe.Watcher, deep bool) {
 			status.Paths++
 		}
 	}
+	w.publish()
 	w.status.Store(&status)
 	w.begun(cmp.Or(status.Err, ErrNone))
 }
@@ -117,11 +118,4 @@ func (w *Watch) say(what string, p *pod) {
 }
 
 // watches reports whether an address is that of a pod all of whose connections are watched.
-func (w *Watch) watches(addr netip.Addr) bool {
-	for _, p := range w.pods {
-		if p.scope == redirect.All && slices.Contains(p.workload.Addrs, addr) {
-			return true
-		}
-	}
-	return false
-}
+func (w *Watch) watches(addr netip.Addr) bool { return w.watched.Load().addrs[addr] }

@@ -29,6 +29,7 @@ type Kernel interface {
 	Leave(cookie uint64)
 	Read(handle func(*redirect.Observation)) (n int, err error)
 	Want(flow uint64, w redirect.Wish) error
+	Missed() (uint64, error)
 	Close()
 }
 
@@ -58,14 +59,17 @@ type Options struct {
 // Watch watches pods.
 type Watch struct {
 	Options
-	pods   map[string]*pod // by UID; of Run
-	cookie map[uint64]*pod // the same; of Run
-	kick   chan struct{}   // makes Run look for the pods
-	batch  []event         // of Run: events that the queue does not have yet
-	queue  queue
-	clock  clock // of Run
-	status atomic.Pointer[Status]
-	unsaid atomic.Uint64
+	pods    map[string]*pod // by UID; of Run
+	cookie  map[uint64]*pod // the same; of Run
+	kick    chan struct{}   // makes Run look for the pods
+	batch   []event         // of Run: events that the queue does not have yet
+	queue   queue
+	clock   clock     // of Run
+	asked   time.Time // of Run: when the kernel was asked what was missed
+	status  atomic.Pointer[Status]
+	watched atomic.Pointer[watched] // nil: Run has not looked yet
+	unsaid  atomic.Uint64
+	missed  atomic.Uint64 // by the kernel
 
 	mu    sync.Mutex
 	looks map[*look]bool
@@ -92,6 +96,11 @@ type Status struct {
 func New(o Options) *Watch {
 	return &Watch{Options: o, kick: make(chan struct{}, 1), looks: make(map[*look]bool), queue: queue{wake: make(chan struct{}, 1)}}
 }
+
+// Missed is how many segments and events were lost since the Watch was made, because the agent,
+// or a reader of events, was slow, or because a pod has had its share. It is a second old at most
+// while pods are watched.
+func (w *Watch) Missed() uint64 { return w.missed.Load() + w.unsaid.Load() }
 
 // Status returns what the Watch does, and why it does not if it should.
 func (w *Watch) Status() Status {
@@ -209,6 +218,12 @@ func (w *Watch) read(kernel Kernel, watcher *observe.Watcher) (seen int, failed 
 			break
 		}
 		seen += n
+	}
+	if now := time.Now(); now.Sub(w.asked) >= time.Second {
+		w.asked = now
+		if missed, err := kernel.Missed(); err == nil {
+			w.missed.Store(missed)
+		}
 	}
 	status := *w.status.Load()
 	status.Counts = watcher.Counts()

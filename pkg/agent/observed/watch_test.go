@@ -58,6 +58,8 @@ func (k *kernel) Want(flow uint64, w redirect.Wish) error {
 	return nil
 }
 
+func (k *kernel) Missed() (uint64, error) { return 0, nil }
+
 func (k *kernel) Close() {}
 
 // self finds the test's own namespace.

@@ -126,6 +126,7 @@ func dialTCP(ctx context.Context, addr string, timeout time.Duration) (*net.TCPC
 
 func dial() *cobra.Command {
 	var timeout time.Duration
+	var reset bool
 	cmd := &cobra.Command{
 		Use: "dial HOST:PORT", Short: "TCP: standard input goes there, the answer to standard output; the end of input half-closes", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -135,6 +136,9 @@ func dial() *cobra.Command {
 			}
 			defer c.Close()
 			c.SetDeadline(time.Now().Add(timeout))
+			if reset {
+				return cut(c)
+			}
 			sent := make(chan error, 1)
 			go func() {
 				_, err := io.Copy(c, os.Stdin)
@@ -152,7 +156,18 @@ func dial() *cobra.Command {
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "of the connection and of the whole")
+	cmd.Flags().BoolVar(&reset, "reset", false, "send a line, wait for the first byte of the answer, and reset the connection")
 	return cmd
+}
+
+func cut(c *net.TCPConn) error {
+	if _, err := io.WriteString(c, "to be cut\n"); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		return err
+	}
+	return c.SetLinger(0)
 }
 
 func send() *cobra.Command {
