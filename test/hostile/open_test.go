@@ -36,7 +36,7 @@ var open = []shortcoming{
 	{
 		attacks: "conns/idle conns/idle-strict conns/slow-heads conns/slow-heads-inside conns/unanswered conns/unanswered-inside",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 0.7–2 to 4–8 ms, conns/idle 11 ms (near) and 13 ms (far), alone 3 and 4 ms; conns/idle-strict and slow heads 1–4 ms",
+		figure:  "p99 from 0.7–1.9 to 4–13 ms; conns/idle-strict and slow heads 1–4 ms",
 		cause: "Some thousands of connections come in a moment, and what is refused comes again at once. Accepting and serving them has turns. " +
 			"What is left was not looked into.",
 	},
@@ -44,7 +44,7 @@ var open = []shortcoming{
 		attacks: "conns/slow-readers",
 		may:     ruleLatency + " " + ruleRate,
 		figure:  "p99 from 1 to 6 ms (near) and 7 ms (far)",
-		cause: "Until their receivers' buffers are full 500 responses of 50 MB go at full speed: the sockets of the servers take 1.5 MB each, because the segments of loopback are 64 KiB, " +
+		cause: "Until their receivers' buffers are full 500 responses of 50 MB go at full speed: the sockets of the servers take up to 4 MB each, because the segments of loopback are 64 KiB, " +
 			"and filling them uses one of two processors. A request waits for the kernel at each of its steps.",
 	},
 	{
@@ -56,38 +56,38 @@ var open = []shortcoming{
 	{
 		attacks: "conns/greedy",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 1–2 to 7 ms (near) and 11 ms (far), 3 ms without the mesh",
-		cause:   "A turn of another pod is awaited at each step of a request, in both agents: about 0.1 ms each, and longer where the kernel gives the processor to another program.",
+		figure:  "p99 from 1–2 to 7 ms (near) and 11 ms (far), 4 ms without the mesh",
+		cause:   "A turn of another pod is awaited at each step of a request, in both agents: about 0.1 ms each, and up to 4 ms, a tick of the kernel's timer, where the processor goes on with another thread whose slice has just begun.",
 	},
 	{
 		attacks: "http2/settings http2/settings-inside http2/reset http2/not-found http2/trailers-closed peer/settings peer/shared-settings peer/reset peer/shared-reset",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 0.7–3 to 2–8 ms, http2/not-found 11 ms",
+		figure:  "p99 from 0.9–2.7 to 2–8 ms, http2/not-found 11 ms",
 		cause: "Each of these has a rate that is let through (quota.Paces, windowsRate in pkg/l7proxy/http2/limits.go), or ends the connection, and the next one begins anew. " +
 			"A piece of input takes some 200 µs, in which the other pods' turn is to come.",
 	},
 	{
 		attacks: "http2/window-1 peer/window-1",
 		may:     ruleLatency + " " + ruleRate,
-		figure:  "p99 from 1–2 to 4–5 ms, once 73 ms (peer: 6 and 13 ms)",
-		cause:   "Windows of a byte let a byte of each of 100 streams go. The updates are read slowly (framing in pkg/l7proxy/http2/limits.go), but the responses that wait are large.",
+		figure:  "p99 from 1–2 to 4–13 ms",
+		cause:   "Windows of a byte let a byte of each of 100 streams go. The updates are read slowly (framing in pkg/l7proxy/http2/limits.go), but 64 KiB of each response wait. With 256 KiB the burst in which they come made the p99 up to 73 ms, or 4, as it fell into the slowest hundredth of the requests.",
 	},
 	{
 		attacks: "http2/settings-bare http2/priority http2/unknown http2/update-1 http2/update-connection http2/data-1 http2/empty-data http2/continuation http2/ping peer/data-1 peer/shared-data-1 peer/shared-ping",
 		may:     ruleLatency,
-		figure:  "p99 from 0.7–4 to 1–4 ms: mostly within the rule when nothing else runs",
+		figure:  "p99 from 0.5–5 to 1–5 ms: mostly within the rule when nothing else runs",
 		cause:   "Read slowly (framing in pkg/l7proxy/http2/limits.go). On a machine that other programs use a p99 of 1 to 3 ms is not steady.",
 	},
 	{
 		attacks: "doors/node-api doors/node-api-idle doors/metrics-idle doors/controller-idle",
 		may:     ruleLatency,
-		figure:  "p99 from 0.7–2 to 1–3 ms",
+		figure:  "p99 from 1.5–2 to 3–7 ms on a machine that other programs use",
 		cause:   "Thousands of connections a second are accepted, or refused by the kernel, in the node's own ports. That has no turns.",
 	},
 	{
 		attacks: "http1/chunks http1/pipeline http1/pipeline-inside http1/fields",
 		may:     ruleLatency,
-		figure:  "p99 from 0.5–2 to 2–4 ms",
+		figure:  "p99 from 0.5–3 to 2–4 ms",
 		cause:   "Chunks of a byte are read slowly (pkg/l7proxy/h1/pace.go). Pipelined requests are taken one after the other by a goroutine that has always something to do (pkg/l7proxy/h1/h1.go): others have their turn after 100 µs.",
 	},
 }
