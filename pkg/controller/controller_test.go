@@ -281,7 +281,7 @@ func TestBrokenManifestIsReportedAndHarmless(t *testing.T) {
 	if metrics := p.get("/metrics"); !strings.Contains(metrics, `underlane_controller_problems{kind="manifest"} 1`) {
 		t.Error("not in the metrics")
 	}
-	if log := p.log.String(); strings.Count(log, "broken manifest") != 1 || strings.Count(log, "a value in an object is ignored") != 1 {
+	if log := p.log.String(); strings.Count(log, "broken manifest") != 1 || strings.Count(log, "something in an object is not understood") != 1 {
 		t.Error("not logged once:", log)
 	}
 }

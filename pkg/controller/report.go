@@ -41,7 +41,7 @@ func (r *report) update(source Source, problems []translate.Problem, log *slog.L
 	for _, p := range now {
 		if !known[p] {
 			r.total++
-			log.Warn("a value in an object is ignored", "object", p.Object, "origin", p.Origin, "reason", p.Reason)
+			log.Warn("something in an object is not understood", "object", p.Object, "origin", p.Origin, "reason", p.Reason)
 		}
 	}
 	r.problems = now

@@ -234,10 +234,11 @@ func (r *race) fail(tried *endpoints.Attempt, err error, grace time.Duration) {
 	}
 }
 
-// grace returns how long a silent client has to speak after err. An EgressNetwork may allow
-// what it says, although it does not allow an opaque connection.
+// grace returns how long a silent client has to speak after err. An EgressNetwork, or an external
+// authorizer, may allow what it says, although an opaque connection is not allowed.
 func (s *session) grace(err error, usual time.Duration) time.Duration {
-	if upstream.ReasonOf(err) == mesh.ReasonEgressDenied && s.Target.Egress().LooksInside() {
+	reason := upstream.ReasonOf(err)
+	if reason == mesh.ReasonEgressDenied && s.Target.Egress().LooksInside() || reason == mesh.ReasonExternalDenied {
 		return ruledTime
 	}
 	return usual

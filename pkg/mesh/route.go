@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -58,6 +59,17 @@ func (r *Route) Services() iter.Seq[ServicePortRef] {
 			}
 		}
 	}
+}
+
+// Asks reports whether an external authorizer has to allow requests of r.
+func (r *Route) Asks() bool {
+	for i := range r.Rules {
+		rule := &r.Rules[i]
+		if rule.Filters.External != nil || slices.ContainsFunc(rule.Backends, func(b RouteBackend) bool { return b.Filters.External != nil }) {
+			return true
+		}
+	}
+	return false
 }
 
 // ServicePortRef names a port of a Service.

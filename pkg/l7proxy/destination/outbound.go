@@ -150,12 +150,19 @@ func (t *Outbound) Opaque() bool {
 // the agent send plaintext to a pod of the mesh.
 var errUnanswered = errors.New("the controller does not say whose address it is, and it may be in the mesh, or the client fails closed")
 
+// errUnasked refuses bytes that are no request where an authorizer has to allow requests: what the
+// server reads as one would not be asked about.
+var errUnasked = errors.New("an external authorizer has to allow the requests to the Service, and the connection is not read as requests")
+
 // Pick implements Target.
 func (t *Outbound) Pick(a *endpoints.Attempt, q Query) error {
 	d, k := t.directory, lookAgain(t, inPlace) // callers have looked up the routes, or the target is new
 	to := q.Backend
 	if to == nil {
 		to = &k.Backend
+	}
+	if q.Opaque && k.routing != nil && k.routing.asks {
+		return mesh.Fail(mesh.ReasonExternalDenied, errUnasked)
 	}
 	judged := k.egress
 	if q.Opaque && judged != nil {

@@ -166,6 +166,45 @@ func TestServiceChoosesEndpoints(t *testing.T) {
 	}
 }
 
+// TestUnaskedBytes: where an external authorizer has to allow requests to a Service, bytes that are
+// none do not reach it; where its routes ask nobody they do.
+func TestUnaskedBytes(t *testing.T) {
+	vip, pod := netip.MustParseAddrPort("10.9.0.1:80"), netip.MustParseAddrPort("10.0.0.2:80")
+	parent := mesh.ServicePortRef{Namespace: "default", Name: "server", Port: 80}
+	for asks, want := range map[bool]mesh.Reason{true: mesh.ReasonExternalDenied, false: mesh.ReasonNone} {
+		store := state.NewStore("node-1")
+		server := &mesh.Workload{UID: "server", Name: "server", Namespace: "default", Node: "node-2", Addrs: []netip.Addr{pod.Addr()}}
+		r := &mesh.Route{Kind: "HTTPRoute", Namespace: "default", Name: "r", Parent: parent, Rules: []mesh.RouteRule{
+			{Backends: []mesh.RouteBackend{{Service: parent, Weight: 1}}},
+			{Matches: []mesh.RouteMatch{{Path: mesh.PathMatch{Value: "/a"}}}, Backends: []mesh.RouteBackend{{Service: parent, Weight: 1}}},
+		}}
+		if asks {
+			r.Rules[1].Filters.External = &mesh.ExternalAuth{Service: mesh.ServicePortRef{Namespace: "auth", Name: "auth", Port: 80}}
+		}
+		if err := store.Apply(state.Delta{Version: 1, Synced: true, Resources: []state.Resource{
+			{Name: state.WorkloadName(server.UID), Version: "1", Workload: server},
+			{Name: state.ServiceName("default", "server"), Version: "1", Service: &mesh.Service{
+				Name: "server", Namespace: "default", VIPs: []netip.Addr{vip.Addr()},
+				Ports: []mesh.ServicePort{{Port: 80, Endpoints: []mesh.Endpoint{{Addr: pod, WorkloadUID: server.UID, Ready: true}}}},
+			}},
+			{Name: state.RouteName(r), Version: "1", Route: r},
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		target := newDirectory(store).Outbound(&mesh.Workload{UID: "client", Namespace: "default", Node: "node-1"}, vip, inPlace)
+		for opaque, reason := range map[bool]mesh.Reason{true: want, false: mesh.ReasonNone} {
+			a := new(endpoints.Attempt)
+			err := target.Pick(a, Query{Client: new(tap.Peer), Opaque: opaque})
+			if err == nil {
+				a.Done()
+			}
+			if got := upstream.ReasonOf(err); err == nil && reason != mesh.ReasonNone || err != nil && got != reason {
+				t.Errorf("asks %v, opaque %v: got %v, want %v", asks, opaque, err, reason)
+			}
+		}
+	}
+}
+
 // pick chooses an endpoint for one request.
 func pick(target Target) (*endpoints.Attempt, error) {
 	a := new(endpoints.Attempt)

@@ -29,6 +29,7 @@ type Routing struct {
 
 	version uint64
 	routes  []*mesh.Route // that Table was compiled from
+	asks    bool          // an external authorizer has to allow some of the requests
 }
 
 // routings caches compiled routes, so that sessions share them.
@@ -71,6 +72,7 @@ func (d *router) routing(v *state.View, svc *mesh.Service, port *mesh.ServicePor
 			d.Log.Warn("a route has no effect: it cannot be compiled", "service", svc.Namespace+"/"+svc.Name, "cause", err)
 		}
 	}
+	now.asks = slices.ContainsFunc(now.routes, (*mesh.Route).Asks)
 	for _, ref := range now.Table.Backends() {
 		now.Backends = append(now.Backends, d.backend(v, ref, local, v4))
 	}
