@@ -60,19 +60,16 @@ func (a *Attempt) Dialled() {
 	}
 }
 
-// Answered records the status of the final response, whose head came now, and returns the
-// time, by balance.Now.
-func (a *Attempt) Answered(status int) time.Duration {
-	now := balance.Now()
+// Answered records the status of the final response, whose head came now.
+func (a *Attempt) Answered(status int) {
 	if a.balancer == nil {
-		return now
+		return
 	}
-	a.heard = now
+	a.heard = balance.Now()
 	a.outcome = balance.Outcome{Latency: a.heard - a.sent, Result: balance.Success}
 	if status >= http.StatusInternalServerError {
 		a.outcome.Result = balance.Failure
 	}
-	return now
 }
 
 // AnsweredCall records the status of a gRPC call, which comes at the end of the response.

@@ -93,7 +93,6 @@ type sender struct {
 
 	x               request.Exchange
 	first           endpoints.Attempt
-	last            *endpoints.Attempt // whose Done is to be called; nil: none
 	tried           request.Tried
 	plan            request.Plan
 	deadline        time.Time // of the whole exchange; zero: none
@@ -158,23 +157,7 @@ func (d *session) exchange() bool {
 	if err != nil {
 		return d.refuseRequest(err)
 	}
-	defer endExchange(d)
-	return d.carry(n)
-}
-
-// endExchange is the end of carry. It is its only deferred call: with several of them, and as
-// many returns, each would cost more than what it calls (cmd/compile, open-coded defers).
-func endExchange(d *session) {
-	if a := d.last; a != nil {
-		d.last = nil
-		a.Done()
-	}
-	d.over()
-	d.dropWaiting()
-}
-
-// carry carries the request whose head has n bytes, and its response.
-func (d *session) carry(n int) bool {
+	defer d.dropWaiting()
 	d.upload = nil
 	kind := d.req.Kind()
 	d.begin(kind)
@@ -250,8 +233,9 @@ func (d *session) carry(n int) bool {
 		return d.fail(why, kind, keep && d.body.Done() && !d.mayConnectAgain(why))
 	}
 	d.keepRequest()
+	defer d.over()
 	attempt, response := d.attempts(kind)
-	d.last = attempt
+	defer attempt.Done()
 	if response.err != nil {
 		d.x.Chose(attempt)
 		d.noteCut(nil)

@@ -3,7 +3,6 @@ package h1
 import (
 	"errors"
 	"io"
-	"time"
 
 	"github.com/underlane/underlane/pkg/l7proxy/conn"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
@@ -23,7 +22,6 @@ type head struct {
 	err    error       // why the request could not be sent; up is nil then
 	// neverSent, with reason: up had ended before a byte of the request was sent.
 	neverSent bool
-	heard     time.Duration // when the response's head came, by balance.Now
 	// unreached is why the request may be sent to another endpoint: no application has
 	// seen it, or the one that has is gone and the request can be repeated. ReasonNone: it
 	// may not.
@@ -83,7 +81,7 @@ func (d *session) respond(h head, kind http1.Kind, keep *bool) (reuse bool, end 
 		d.dropRequest()
 	}
 	d.x.Head1(&d.resp)
-	d.x.Response(d.resp.Status(), h.heard)
+	d.x.Response(d.resp.Status())
 	body := d.x.Body1(&d.resp)
 	if body.Kind() == http1.BodyTunnel {
 		*keep = false

@@ -87,7 +87,7 @@ func (d *sender) attempt(a *endpoints.Attempt, kind http1.Kind) (h head) {
 	}
 	miss := d.missed(a, h, kind)
 	if h.reason == mesh.ReasonNone {
-		h.heard = a.Answered(d.resp.Status())
+		a.Answered(d.resp.Status())
 		a.Failed(miss.Reason)
 	}
 	switch {

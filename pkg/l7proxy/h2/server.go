@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/h2conn"
 	"github.com/underlane/underlane/pkg/l7proxy/http2"
 	"github.com/underlane/underlane/pkg/l7proxy/reply"
@@ -126,7 +125,7 @@ func (st *stream) forwardHead(fields []http2.Field, status int, end bool, b *h2c
 		if status >= 400 || end {
 			st.exchange.PeerReason(fieldValue(fields, reply.ReasonHeader))
 		}
-		st.exchange.Response(status, balance.Now())
+		st.exchange.Response(status)
 	}
 	switch err := st.sendHead(fields, end, b); {
 	case errors.Is(err, http2.ErrStreamClosed):

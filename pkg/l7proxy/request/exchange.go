@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"time"
 
-	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/reply"
 	"github.com/underlane/underlane/pkg/mesh"
@@ -119,10 +118,9 @@ func (x *Exchange) show() {
 	}
 }
 
-// Response records the status of the response's head (not of interim ones), which came at a
-// time by balance.Now.
-func (x *Exchange) Response(status int, at time.Duration) {
-	now := max(at-balance.At(x.began), x.since) // the body of the request may have ended after that
+// Response records the status of the response's head (not of interim ones).
+func (x *Exchange) Response(status int) {
+	now := time.Since(x.began)
 	x.enter(responding, now)
 	x.event.Status = status
 	x.event.Latency = now

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/underlane/underlane/pkg/l7proxy/balance"
 	"github.com/underlane/underlane/pkg/l7proxy/destination"
 	"github.com/underlane/underlane/pkg/l7proxy/endpoints"
 	"github.com/underlane/underlane/pkg/l7proxy/lifetime"
@@ -46,7 +45,7 @@ func TestSaid(t *testing.T) {
 		x.Begin(s, 1, request.Line{})
 		x.Chose(&endpoints.Attempt{Found: upstream.Result{TLS: tls}})
 		x.PeerReason("no-identity")
-		x.Response(403, balance.Now())
+		x.Response(403)
 		x.End(request.End{})
 		if got := r.Wait(t, tap.ResponseEnd, 0); got.Reason != want || got.Status != 403 {
 			t.Errorf("tls=%s: reason %v, status %d; want %v", tls, got.Reason, got.Status, want)
