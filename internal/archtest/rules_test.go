@@ -283,7 +283,6 @@ var skips = map[string]string{
 	"test/bench/calls/calls_test.go":       "the same",
 	"test/cluster/kernel/cgroup_test.go":   "the same",
 	"pkg/redirect/redirects_test.go":       "before Linux 6.6 there is no tcx to attach to",
-	"pkg/agent/timeslice/threads_test.go":  "before Linux 6.12 threads have no time slices",
 	"test/e2e/kernelpath_redirect_test.go": "the same",
 	"internal/scriptstest/apt_test.go":     "without apt there are no locks of apt's",
 }
