@@ -33,7 +33,7 @@ unit_part() {
     echo "== without the race detector, for which they take too long or count what it changes"
     # shellcheck disable=SC2046
     tests -timeout 15m -skip "$unit" $(echo "$packages" | grep -E "$plain")
-    tests -timeout 5m -run 'Allocations$' ./pkg/l7proxy/...
+    tests -timeout 5m -run '(Allocations|Memory)$' ./pkg/l7proxy/...
     tests -timeout 15m -skip "$skip" ./pkg/controller/history
     if [ -n "${FULL:-}" ]; then
         echo "== a release of all platforms, twice"

@@ -166,16 +166,27 @@ func (d *session) exchange() bool {
 	}
 	keep := d.req.KeepAlive() && d.s.Lifetime.Retiring.Err() == nil
 
+	goesOn, keep := d.decide(n, kind, keep)
+	if !goesOn {
+		return keep
+	}
+	return d.forward(kind, keep)
+}
+
+// decide finds out whether the request, whose head are the first n bytes of d.in, goes on to an
+// endpoint, and writes it to d.out as it is to go on. Otherwise it has answered the request.
+// mayKeep says whether the client's connection may go on afterwards.
+func (d *session) decide(n int, kind http1.Kind, keep bool) (goesOn, mayKeep bool) {
 	d.body = d.req.Body()
 	m, _, err := d.body.Next(d.in[n:])
 	if err != nil {
-		return d.fail(mesh.ReasonBadRequest, kind, false)
+		return false, d.fail(mesh.ReasonBadRequest, kind, false)
 	}
 	if !d.body.Done() {
 		conn.QuickAckPartial(d.s.Client, d.got)
 	} else if !d.holdRequest(n + m) {
 		d.in = d.in[n+m:]
-		return d.fail(mesh.ReasonOverload, kind, keep)
+		return false, d.fail(mesh.ReasonOverload, kind, keep)
 	}
 	edits := http1.Edits{}
 	if kind&http1.KindHTTP10 != 0 {
@@ -187,28 +198,28 @@ func (d *session) exchange() bool {
 	if d.s.Target.Ingress() {
 		if routing, err = d.name(&override); err != nil {
 			d.in = d.in[n+m:]
-			return d.fail(upstream.ReasonOf(err), kind, keep && d.body.Done())
+			return false, d.fail(upstream.ReasonOf(err), kind, keep && d.body.Done())
 		}
 	}
 	if routing != nil {
 		if answer := d.route(routing, &edits); answer.Reason == mesh.ReasonClientReset {
 			d.in = d.in[n+m:]
-			return d.fail(answer.Reason, kind, false)
+			return false, d.fail(answer.Reason, kind, false)
 		} else if answer.Status != 0 {
 			d.in = d.in[n+m:]
-			return d.answer(&answer, kind, keep && d.body.Done())
+			return false, d.answer(&answer, kind, keep && d.body.Done())
 		}
 	}
 	if answer := d.authenticate(&edits); answer.Status != 0 {
 		d.in = d.in[n+m:]
-		return d.answer(&answer, kind, keep && d.body.Done() && !d.mayConnectAgain(answer.Reason))
+		return false, d.answer(&answer, kind, keep && d.body.Done() && !mayConnectAgain(d.s, answer.Reason))
 	}
 	if answer, here := d.ask(&edits, d.in[n:n+m]); answer.Status != 0 || !here {
 		d.in = d.in[n+m:]
 		if d.takeEarly(); !here {
-			return d.fail(mesh.ReasonClientReset, kind, false)
+			return false, d.fail(mesh.ReasonClientReset, kind, false)
 		}
-		return d.answer(&answer, kind, keep && d.body.Done())
+		return false, d.answer(&answer, kind, keep && d.body.Done())
 	}
 	if override.Given() {
 		edits.Remove = slices.Concat(edits.Remove, request.OverrideFields)
@@ -220,7 +231,13 @@ func (d *session) exchange() bool {
 	if d.early.body != nil {
 		d.takeEarly()
 	}
+	return true, keep
+}
 
+// forward sends the request to an endpoint and its response to the client. It returns whether
+// the client's connection goes on. What decide had on the stack is gone while it waits: the
+// stacks of requests that wait are most of their memory.
+func (d *session) forward(kind http1.Kind, keep bool) bool {
 	if d.s.HasLogin() {
 		d.checkPrivate()
 	}
@@ -230,7 +247,7 @@ func (d *session) exchange() bool {
 		d.x.Judged(d.first.Judged)
 		d.mirrorBody(kind)
 		why := upstream.ReasonOf(err)
-		return d.fail(why, kind, keep && d.body.Done() && !d.mayConnectAgain(why))
+		return d.fail(why, kind, keep && d.body.Done() && !mayConnectAgain(d.s, why))
 	}
 	d.keepRequest()
 	defer d.over()
@@ -261,11 +278,11 @@ func (d *session) exchange() bool {
 	return keep
 }
 
-// mayConnectAgain reports whether the client, refused for the reason why, is to make another
-// connection. That one may have an identity: the client's agent was away when it made this
+// mayConnectAgain reports whether the client of s, refused for the reason why, is to make
+// another connection. That one may have an identity: the client's agent was away when it made this
 // one.
-func (d *session) mayConnectAgain(why mesh.Reason) bool {
-	return why == mesh.ReasonNoIdentity && d.s.Paired()
+func mayConnectAgain(s *request.Session, why mesh.Reason) bool {
+	return why == mesh.ReasonNoIdentity && s.Paired()
 }
 
 func (d *session) begin(kind http1.Kind) {
