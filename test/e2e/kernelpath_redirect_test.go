@@ -137,7 +137,7 @@ func TestRedirectOff(t *testing.T) {
 	if n := kernelEvents(t, l, "kernel-path"); n < 2 {
 		t.Errorf("%d connections on the kernel path, want two", n)
 	}
-	for _, pin := range strings.Fields(l.NodeExec(node1, "sh", "-c", "find /sys/fs/bpf -name 'redirect_*'")) {
+	for _, pin := range strings.Fields(l.NodeExec(node1, "find", "/sys/fs/bpf/"+l.Name(), "-name", "redirect_*")) {
 		t.Errorf("a program is attached at a veth: %s", pin)
 	}
 }

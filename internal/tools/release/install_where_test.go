@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -44,6 +45,11 @@ func (u *user) without(programs ...string) {
 // ^C reaches all processes of a terminal; what ends a job may end the shell only. Neither
 // leaves a file, or a process that goes on downloading.
 func TestInstallInterrupted(t *testing.T) {
+	// A shell that began with a signal ignored cannot trap it. What is caught here is not
+	// ignored there.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(hangup) })
 	each(t, func(t *testing.T, shell []string, get string) {
 		for _, c := range []struct {
 			what   string
