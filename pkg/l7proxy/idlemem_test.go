@@ -14,7 +14,7 @@ import (
 func TestIdleConnectionMemory(t *testing.T) {
 	const (
 		clients = 500
-		budget  = memoryFactor * 12 << 10
+		budget  = memoryFactor * 13 << 10
 	)
 	addr := idleServer(t)
 	direct := heldBy(t, clients, addr)

@@ -32,8 +32,8 @@ type slowPeers struct {
 }
 
 var slowPeersOf = []slowPeers{
-	{name: "http1", request: get, answer: "HTTP/1.1 200 OK\r\nContent-Length: 50000000000\r\n\r\n", budget: 56},
-	{name: "http1-chunked", request: get, answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n", budget: 56},
+	{name: "http1", request: get, answer: "HTTP/1.1 200 OK\r\nContent-Length: 50000000000\r\n\r\n", budget: 60},
+	{name: "http1-chunked", request: get, answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n", budget: 60},
 	{name: "http1-upload", request: "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000000\r\n\r\n", upload: true, budget: 96},
 	{name: "opaque", request: "\x00", answer: "\x00", budget: 84},
 	{name: "opaque-upload", request: "\x00", upload: true, budget: 84},

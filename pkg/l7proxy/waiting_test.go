@@ -19,9 +19,9 @@ func TestWaitingRequestMemory(t *testing.T) {
 		request, rest, answer string
 		budget                int64 // in KiB
 	}{
-		"response":         {get, "", "", 20},
-		"response's body":  {get, "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", 20},
-		"of a larger head": {"GET / HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", "", "", 26},
+		"response":         {get, "", "", 22},
+		"response's body":  {get, "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", 22},
+		"of a larger head": {"GET / HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", "", "", 30},
 		"after a large head": {
 			"GET / HTTP/1.1\r\nHost: x\r\n" + large + large + "\r\n", "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 26,
 		},

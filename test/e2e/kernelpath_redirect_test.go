@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/underlane/underlane/test/lab"
 )
 
@@ -43,11 +45,18 @@ func awaitPastHost(t *testing.T, l *lab.Lab, to string, want bool) {
 	})
 }
 
-// requireTCX skips a test on a kernel without tcx, which the agent says.
+// requireTCX skips a test on a kernel without tcx, which the agent says. Another cause for which
+// its trial failed is a fault.
 func requireTCX(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	if log := l.Logs(node1); strings.Contains(log, "packets of kernel paths go by way of the host") {
-		t.Skipf("this kernel does not redirect packets between pods (Linux 6.6): %s", log)
+	for line := range strings.Lines(l.Logs(node1)) {
+		if !strings.Contains(line, "packets of kernel paths go by way of the host") {
+			continue
+		}
+		if strings.Contains(line, ebpf.ErrNotSupported.Error()) {
+			t.Skipf("this kernel has no tcx (Linux 6.6): %s", line)
+		}
+		t.Fatalf("the trial of redirecting packets: %s", line)
 	}
 }
 
