@@ -28,7 +28,8 @@ import (
 //
 // While several pods want the processors, the kernel chooses between the agent's threads and
 // others in short slices (pkg/agent/timeslice). They cost some 2 % of a gRPC call,
-// so they are for contention only. So is the memory that lets the garbage collector run less
+// so they are for contention only. A thread that works in a turn that was waited for has a long
+// one, so that it does not keep those waiting who had no need to. So is the memory that lets the garbage collector run less
 // often (pkg/agent/gcpace).
 type processors struct {
 	shares  *fairshare.Scheduler
@@ -48,6 +49,7 @@ func newProcessors(log *slog.Logger, memory int) *processors {
 	n := runtime.GOMAXPROCS(0)
 	shares := fairshare.New(n)
 	p := &processors{shares: shares, pace: gcpace.New(min(gcpace.Room, memory/paceMemory)), log: log, changed: make(chan struct{}, 1)}
+	shares.Tell(&p.threads)
 	shares.OnContention(func(contended bool) {
 		p.contended.Store(contended)
 		select {

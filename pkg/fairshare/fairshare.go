@@ -18,6 +18,9 @@
 // has the processors for itself. If such a pod needed slots as well, it would lose one
 // processor: one of two on a small node.
 //
+// A goroutine that has waited for its turn is told to the kernel, through Threads: what it does
+// then must not keep a processor from the goroutine of a pod that has used less.
+//
 // There is one slot less than there are processors. The last processor waits in the
 // netpoller, because Go looks for ready sockets only every 10 ms while all processors are
 // busy. While only one pod wants the processors, or there is little work, goroutines need no
@@ -57,6 +60,7 @@ func now() int64 { return int64(time.Since(started)) }
 type Scheduler struct {
 	contention
 
+	threads Threads
 	slots   []slot        // those for all, and as many spare ones
 	shared  int           // number of those for all
 	keep    time.Duration // overtime, but in tests
@@ -68,6 +72,18 @@ type Scheduler struct {
 	timer   *time.Timer
 	armed   bool // the timer runs
 }
+
+// Threads lets other threads of the agent have the processor before one that works in a turn.
+// Its methods are called for each turn that was waited for.
+type Threads interface {
+	// Begin is called by the goroutine whose turn has come. It returns the thread that End is
+	// called with when the turn is over, maybe by another goroutine; 0: not at all.
+	Begin() (thread int)
+	End(thread int)
+}
+
+// Tell sets what is told of turns. It must be called before the scheduler is used.
+func (s *Scheduler) Tell(t Threads) { s.threads = t }
 
 // slot has the task that holds it. Each is in a cache line of its own.
 type slot struct {
@@ -237,6 +253,9 @@ func (s *Scheduler) wait(t *Task) {
 	}
 	s.mu.Unlock()
 	<-t.wake
+	if s.threads != nil {
+		t.thread.Store(int64(s.threads.Begin()))
+	}
 	a.waits.Add(1)
 	a.waited.Add(now() - began)
 }

@@ -10,6 +10,7 @@ type Task struct {
 	first   bool         // see GoFirst
 	running atomic.Bool  // between Resume and Pause
 	slot    atomic.Int32 // the one that it holds, or none
+	thread  atomic.Int64 // that Threads.End is to be called with; 0: none
 	began   atomic.Int64 // when it got the slot, or resumed without one
 
 	// The scheduler's mu guards these.
@@ -83,6 +84,9 @@ func (t *Task) Pause() {
 		return
 	}
 	t.running.Store(false)
+	if thread := t.thread.Swap(0); thread != 0 {
+		t.account.scheduler.threads.End(int(thread))
+	}
 	s, slot, began, at := t.account.scheduler, t.slot.Load(), t.began.Load(), now()
 	if slot != none && !s.slots[slot].task.CompareAndSwap(t, nil) {
 		return // it was kept too long, and charged then

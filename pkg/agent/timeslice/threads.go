@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Threads has the time slices of this process's threads. The zero value is ready: they have the
@@ -45,11 +47,33 @@ func (t *Threads) Compute() bool {
 
 // Computed ends Compute.
 func (t *Threads) Computed() {
-	// Set may change what all have meanwhile, and have seen this thread already.
+	t.reset(0)
+	runtime.UnlockOSThread()
+}
+
+// Begin gives the calling goroutine's thread Long while slices are short, and returns the
+// thread's ID, with which End must be called soon; 0: its slice is what it was. The thread does
+// not become the goroutine's own: if the goroutine moves to another one, it has its slice.
+// Both together cost some 4 us.
+func (t *Threads) Begin() (thread int) {
+	if !t.short.Load() {
+		return 0
+	}
+	if thread = unix.Gettid(); set(thread, Long) != nil {
+		return 0
+	}
+	return thread
+}
+
+// End ends Begin. Any goroutine may call it.
+func (t *Threads) End(thread int) { t.reset(thread) }
+
+// reset gives a thread what all have; 0: the calling one. Set may change that meanwhile, and
+// have seen the thread already.
+func (t *Threads) reset(thread int) {
 	for again := true; again; {
 		short := t.short.Load()
-		_ = set(0, slice(short))
+		_ = set(thread, slice(short)) // a thread that has ended has none
 		again = t.short.Load() != short
 	}
-	runtime.UnlockOSThread()
 }

@@ -63,6 +63,66 @@ func TestCompute(t *testing.T) {
 	}
 }
 
+// TestBegin: another thread can end what one has begun, and Set meanwhile has its way.
+func TestBegin(t *testing.T) {
+	var threads Threads
+	if got := threads.Begin(); got != 0 {
+		t.Errorf("thread %d has a long slice without need", got)
+	}
+	if !supported() {
+		return
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	kernel := own(t)
+	defer func() {
+		if err := Set(0); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := threads.Set(true); err != nil {
+		t.Fatal(err)
+	}
+	for _, after := range []struct {
+		short bool
+		want  time.Duration
+	}{{true, Short}, {false, kernel}} {
+		thread := threads.Begin()
+		if thread != unix.Gettid() || own(t) != Long {
+			t.Errorf("thread %d of %d has a slice of %v, want %v", thread, unix.Gettid(), own(t), Long)
+		}
+		if err := threads.Set(after.short); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			threads.End(thread)
+		}()
+		<-done
+		if got := own(t); got != after.want {
+			t.Errorf("then it has %v, want %v", got, after.want)
+		}
+	}
+}
+
+// BenchmarkBegin: some 4 us while slices are short, with nothing else at work.
+func BenchmarkBegin(b *testing.B) {
+	var threads Threads
+	if err := threads.Set(true); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if thread := threads.Begin(); thread != 0 {
+			threads.End(thread)
+		}
+	}
+	b.StopTimer()
+	if err := threads.Set(false); err != nil {
+		b.Fatal(err)
+	}
+}
+
 // BenchmarkCompute: some 4 us while slices are short, with nothing else at work.
 func BenchmarkCompute(b *testing.B) {
 	var threads Threads
