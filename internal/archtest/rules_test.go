@@ -14,6 +14,7 @@ var layers = map[string]int{
 	"pkg/figures":   3,
 	"pkg/histogram": 0,
 	"pkg/pmap":      0,
+	"pkg/slots":     0,
 	"pkg/l7proxy":   3,
 	"pkg/redirect":  3,
 	"pkg/telemetry": 3,

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 	"unsafe"
+
+	"github.com/underlane/underlane/pkg/slots"
 )
 
 // Rotate ends the window that is being filled, if its time is over at now. Run and Query
@@ -113,7 +115,7 @@ func (s *Store) size() int {
 		perEdge = int(unsafe.Sizeof(edge{})) + int(unsafe.Sizeof(interned{})+8)*3/2
 		perName = int(unsafe.Sizeof(End{})) * 5 / 2
 		perFast = int(unsafe.Sizeof(slot{})) * 3 / 2
-		hot     = int(unsafe.Sizeof(recent{}) + slots*unsafe.Sizeof(slot{}))
+		hot     = int(unsafe.Sizeof(recent{}) + slots.Number*unsafe.Sizeof(slot{}))
 	)
 	total := hot + len(s.edges)*perEdge + (len(s.names.ends)+len(s.names.services)+len(s.names.routes)+len(s.owned)/4)*perName +
 		(len(s.recent.Load().all)+len(s.missed))*perFast + s.opt.Windows*int(unsafe.Sizeof(window{}))

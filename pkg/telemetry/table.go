@@ -142,7 +142,7 @@ func (t *table[K, S]) remember(k short, key K) {
 // forgetLately forgets the short keys. The caller holds mu.
 func (t *table[K, S]) forgetLately() {
 	clear(t.lately)
-	t.often.clear()
+	t.often.Clear()
 }
 
 // insert creates the series of key, or of the key that key folds into, and returns

@@ -103,8 +103,8 @@ func TestOftenAndSweep(t *testing.T) {
 }
 
 func used[S any](o *often[S]) (n int) {
-	for i := range o {
-		if o[i].Load() != nil {
+	for i := range o.Table {
+		if o.Table[i].Load() != nil {
 			n++
 		}
 	}
